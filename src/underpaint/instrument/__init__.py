@@ -1,0 +1,23 @@
+"""What looks at the painting: tube, filters, geometry, detector; presets and instrument files."""
+
+from underpaint.instrument.instrument import (
+    Detector,
+    Filter,
+    Geometry,
+    Instrument,
+    SourceSpectrum,
+    Tube,
+)
+from underpaint.instrument.files import load_instrument, preset_names, save_instrument
+
+__all__ = [
+    "Detector",
+    "Filter",
+    "Geometry",
+    "Instrument",
+    "SourceSpectrum",
+    "Tube",
+    "load_instrument",
+    "preset_names",
+    "save_instrument",
+]

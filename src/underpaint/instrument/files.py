@@ -1,0 +1,77 @@
+"""Instrument files (TOML) and the presets that ship with the package."""
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from underpaint.errors import InstrumentError
+from underpaint.instrument.instrument import Instrument
+
+
+def preset_names() -> tuple[str, ...]:
+    """Names of the instruments that ship with the package."""
+    folder = files("underpaint.instrument") / "presets"
+    return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
+
+
+def load_instrument(name_or_path: str | Path) -> Instrument:
+    """Read a preset by name, or an instrument file by path.
+
+    Raises
+    ------
+    InstrumentError
+        There is no such preset or file, or a field is wrong; the message names the field.
+    """
+    name = str(name_or_path)
+    if name in preset_names():
+        return _parse((files("underpaint.instrument") / "presets" / f"{name}.toml").read_text("utf-8"), name)
+    path = Path(name_or_path)
+    if not path.is_file():
+        message = f"No instrument {name!r}: it is neither a file nor one of the presets {', '.join(preset_names())}."
+        raise InstrumentError(message)
+    return _parse(path.read_text("utf-8"), name)
+
+
+def save_instrument(instrument: Instrument, path: str | Path) -> None:
+    """Write an instrument file (TOML) under a temporary name, then rename."""
+    target = Path(path)
+    temporary = target.with_name(target.name + ".part")
+    temporary.write_text(to_toml(instrument.model_dump(mode="json", exclude_none=True)), "utf-8")
+    temporary.replace(target)
+
+
+def to_toml(table: dict[str, Any], prefix: str = "") -> str:
+    """Write nested tables of plain values as TOML text."""
+    lines = [f"{key} = {_value(value)}" for key, value in table.items() if not isinstance(value, dict)]
+    for key, value in table.items():
+        if isinstance(value, dict):
+            lines += ["", f"[{prefix}{key}]", to_toml(value, f"{prefix}{key}.").rstrip("\n")]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return f'"{escaped}"'
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
+    return repr(value)
+
+
+def _parse(text: str, name: str) -> Instrument:
+    try:
+        return Instrument.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        message = f"Cannot read the instrument {name!r}: not TOML ({error})."
+        raise InstrumentError(message) from error
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        message = f"Cannot use the instrument {name!r}: {faults}."
+        raise InstrumentError(message) from error

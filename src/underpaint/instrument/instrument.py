@@ -1,0 +1,96 @@
+"""Instrument settings as validated values; the unit is in each field's name."""
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Filter(Settings):
+    """A homogeneous sheet in the beam."""
+
+    formula: str = Field(description="chemical formula of the material, e.g. 'Al' or 'C22H10N2O5'")
+    density: float = Field(gt=0, description="g/cm3")
+    thickness_um: float = Field(ge=0, description="thickness along the beam, um")
+
+
+class Tube(Settings):
+    """An X-ray tube."""
+
+    anode: str = Field("Rh", description="element symbol of the anode")
+    voltage_kv: float = Field(40.0, ge=5, le=100, description="tube voltage, kV")
+    electron_angle_deg: float = Field(75.0, gt=0, le=90, description="electrons' angle to the anode's surface, degree")
+    takeoff_angle_deg: float = Field(15.0, gt=0, le=90, description="X-rays' angle to the anode's surface, degree")
+    window: Filter = Field(default_factory=lambda: Filter(formula="Be", density=1.848, thickness_um=127.0))
+
+
+class SourceSpectrum(Settings):
+    """An explicit exciting spectrum that replaces the tube's.
+
+    ``weight`` is in photons (any common scale) per entry of ``energy_kev``; each entry is treated as monochromatic.
+    """
+
+    energy_kev: tuple[float, ...]
+    weight: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> "SourceSpectrum":
+        if len(self.energy_kev) != len(self.weight) or not self.energy_kev:
+            message = f"energy_kev has {len(self.energy_kev)} entries, weight {len(self.weight)}; equal and not empty is needed"
+            raise ValueError(message)
+        if min(self.energy_kev) <= 0 or min(self.weight) < 0:
+            message = "energies must be positive (keV) and weights not negative"
+            raise ValueError(message)
+        return self
+
+
+class Geometry(Settings):
+    """Angles from the sample's surface, and the paths in air."""
+
+    incidence_angle_deg: float = Field(60.0, gt=0, le=90, description="beam to surface, degree")
+    takeoff_angle_deg: float = Field(60.0, gt=0, le=90, description="surface to detector, degree")
+    scatter_angle_deg: float | None = Field(
+        None, gt=0, le=180, description="angle between beam and detected photon; None: incidence + take-off"
+    )
+    source_air_cm: float = Field(1.0, ge=0, description="air between tube and sample, cm")
+    detector_air_cm: float = Field(1.0, ge=0, description="air between sample and detector, cm")
+
+    @property
+    def scattering_angle_deg(self) -> float:
+        """The scattering angle in use, degree."""
+        if self.scatter_angle_deg is not None:
+            return self.scatter_angle_deg
+        return self.incidence_angle_deg + self.takeoff_angle_deg
+
+
+class Detector(Settings):
+    """An energy-dispersive detector and its electronics."""
+
+    material: str = Field("Si", description="element symbol of the crystal")
+    density: float = Field(2.33, gt=0, description="g/cm3")
+    thickness_um: float = Field(450.0, gt=0, description="um")
+    dead_layer_um: float = Field(0.05, ge=0, description="inactive crystal in front, um")
+    window: Filter = Field(default_factory=lambda: Filter(formula="Be", density=1.848, thickness_um=12.5))
+    noise_fwhm_kev: float = Field(0.07, ge=0, description="electronic noise, FWHM, keV")
+    fano: float = Field(0.114, gt=0, lt=1, description="Fano factor")
+    shelf_fraction: float = Field(0.002, ge=0, lt=1, description="area of the flat shelf over that of the peak")
+    tail_fraction: float = Field(0.01, ge=0, lt=1, description="area of the exponential tail over that of the peak")
+    tail_width_kev: float = Field(0.15, gt=0, description="decay length of the tail, keV")
+    gain_kev: float = Field(0.01, gt=0, description="channel width, keV")
+    zero_kev: float = Field(0.0, description="energy of channel 0, keV")
+    n_channel: int = Field(4096, ge=16, le=65536)
+
+
+class Instrument(Settings):
+    """A scanner: source, filters, geometry and detector."""
+
+    name: str = "custom"
+    note: str = Field("", description="where the figures come from")
+    tube: Tube = Field(default_factory=Tube)
+    source_spectrum: SourceSpectrum | None = None
+    filters: tuple[Filter, ...] = ()
+    geometry: Geometry = Field(default_factory=Geometry)
+    detector: Detector = Field(default_factory=Detector)

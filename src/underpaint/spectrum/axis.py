@@ -1,0 +1,62 @@
+"""The linear energy axis of a spectrum."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.errors import CalibrationError
+
+
+@dataclass(frozen=True)
+class EnergyAxis:
+    """Energy of each channel: ``zero_kev + gain_kev * channel``.
+
+    Parameters
+    ----------
+    gain_kev : float
+        Width of a channel, keV.
+    zero_kev : float
+        Energy of the centre of channel 0, keV.
+    n_channel : int
+        Number of channels.
+    """
+
+    gain_kev: float
+    zero_kev: float
+    n_channel: int
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.gain_kev) and self.gain_kev > 0):
+            message = f"Cannot make an energy axis: gain is {self.gain_kev} keV per channel; it must be positive."
+            raise CalibrationError(message)
+        if not np.isfinite(self.zero_kev):
+            message = f"Cannot make an energy axis: zero is {self.zero_kev} keV; it must be finite."
+            raise CalibrationError(message)
+        if self.n_channel < 2:
+            message = f"Cannot make an energy axis of {self.n_channel} channels; at least 2 are needed."
+            raise CalibrationError(message)
+
+    @property
+    def energy_kev(self) -> NDArray[np.float64]:
+        """(n_channel,) energies of the channels' centres, keV."""
+        return self.zero_kev + self.gain_kev * np.arange(self.n_channel, dtype=np.float64)
+
+    @property
+    def edges_kev(self) -> NDArray[np.float64]:
+        """(n_channel + 1,) energies of the channels' borders, keV."""
+        return self.zero_kev + self.gain_kev * (np.arange(self.n_channel + 1) - 0.5)
+
+    @property
+    def start_kev(self) -> float:
+        """Lower border of the first channel, keV."""
+        return self.zero_kev - 0.5 * self.gain_kev
+
+    @property
+    def stop_kev(self) -> float:
+        """Upper border of the last channel, keV."""
+        return self.start_kev + self.gain_kev * self.n_channel
+
+    def channel(self, energy_kev: float) -> float:
+        """Return the (fractional) channel of an energy in keV."""
+        return (energy_kev - self.zero_kev) / self.gain_kev

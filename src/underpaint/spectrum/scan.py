@@ -1,0 +1,104 @@
+"""A scan: a lazy cube of spectra, (row, column, channel)."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.errors import CalibrationError, ScanError
+from underpaint.spectrum.axis import EnergyAxis
+from underpaint.spectrum.spectrum import Spectrum
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A scan as lazy counts with what its file says about it.
+
+    Parameters
+    ----------
+    counts : (n_row, n_column, n_channel) dask array
+        Counts, any numeric type; chunked over rows (and columns), whole along the channel.
+    axis : EnergyAxis or None
+        Energy calibration; None where the file has none (``calibrate`` finds it).
+    name : str
+        Short name, used for result folders.
+    source : str
+        Path (and ``::array``) that the scan was read from.
+    format : str
+        Name of the file format.
+    live_time_s, real_time_s : (n_row, n_column) array, or None
+        Seconds per pixel; None where unknown. NaN for single unknown pixels.
+    step_mm : (float, float) or None
+        Distance between pixels along rows and columns, mm.
+    detector : str
+        The detector's name or serial number; "" where unknown.
+    present : (n_row, n_column) bool array, or None
+        False where the pixel's spectrum is missing; None where all are there.
+    notes : tuple of str
+        What the reader wants the user to know (files skipped, times unknown ...).
+    metadata : dict
+        What else the file says, by its own names.
+    """
+
+    counts: Any
+    axis: EnergyAxis | None = None
+    name: str = "scan"
+    source: str = ""
+    format: str = ""
+    live_time_s: NDArray[np.float64] | None = None
+    real_time_s: NDArray[np.float64] | None = None
+    step_mm: tuple[float, float] | None = None
+    detector: str = ""
+    present: NDArray[np.bool_] | None = None
+    notes: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.counts, da.Array):
+            object.__setattr__(self, "counts", da.from_array(np.asarray(self.counts), chunks=(16, -1, -1)))
+        if self.counts.ndim != 3:
+            message = f"Cannot make a scan from an array of shape {self.counts.shape}: (row, column, channel) is needed."
+            raise ScanError(message)
+        if 0 in self.counts.shape:
+            message = f"Cannot make a scan from an array of shape {self.counts.shape}: it is empty."
+            raise ScanError(message)
+        if self.axis is not None and self.axis.n_channel != self.counts.shape[2]:
+            message = (
+                f"Cannot make a scan: the cube has {self.counts.shape[2]} channels, "
+                f"its energy axis {self.axis.n_channel}."
+            )
+            raise ScanError(message)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(n_row, n_column, n_channel)."""
+        n_row, n_column, n_channel = self.counts.shape
+        return int(n_row), int(n_column), int(n_channel)
+
+    @property
+    def n_pixel(self) -> int:
+        """Number of pixels."""
+        return self.shape[0] * self.shape[1]
+
+    def require_axis(self) -> EnergyAxis:
+        """Return the energy axis, or say how to get one."""
+        if self.axis is None:
+            message = (
+                f"Scan {self.name!r} has no energy calibration. "
+                "Run `underpaint calibrate` on it and pass the instrument file that it writes with --instrument."
+            )
+            raise CalibrationError(message)
+        return self.axis
+
+    def with_axis(self, axis: EnergyAxis) -> "Scan":
+        """Return the same counts under another energy axis."""
+        return replace(self, axis=axis)
+
+    def pixel(self, row: int, column: int) -> Spectrum:
+        """Read one pixel's spectrum."""
+        counts = np.asarray(self.counts[row, column], dtype=np.float64)
+        live = None if self.live_time_s is None else float(self.live_time_s[row, column])
+        real = None if self.real_time_s is None else float(self.real_time_s[row, column])
+        return Spectrum(counts, self.axis, live, real, f"{self.name} ({row}, {column})")

@@ -1,0 +1,30 @@
+"""The one table of units, and the constants that more than one room needs.
+
+Inside the package every float is in these units; conversion happens at the boundary.
+
+===================================  ==========
+quantity                             unit
+===================================  ==========
+photon energy                        keV
+mass attenuation, cross section      cm2/g
+density                              g/cm3
+thickness of a layer, window, filter um
+areal density                        g/cm2
+path in air or helium                cm
+angle, from the sample's surface     degree
+time                                 s
+counts                               counts
+===================================  ==========
+
+Lines are named in IUPAC form (``Fe-KL3``), families ``Fe_K``, ``Pb_L``, ``Hg_M``.
+"""
+
+from typing import Final
+
+CM_PER_UM: Final = 1e-4
+FWHM_PER_SIGMA: Final = 2.354820045
+ELECTRON_REST_KEV: Final = 510.99895
+EPSILON_SI_KEV: Final = 3.85e-3
+"""Mean energy per electron-hole pair in silicon at the temperature of a cooled drift detector, keV."""
+BARN_PER_CM2: Final = 1e24
+AVOGADRO: Final = 6.02214076e23
