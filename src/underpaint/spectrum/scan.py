@@ -102,3 +102,44 @@ class Scan:
         live = None if self.live_time_s is None else float(self.live_time_s[row, column])
         real = None if self.real_time_s is None else float(self.real_time_s[row, column])
         return Spectrum(counts, self.axis, live, real, f"{self.name} ({row}, {column})")
+
+    def sum_spectrum(self) -> Spectrum:
+        """Sum over all pixels; see :func:`scan_spectra` for both spectra in one pass."""
+        return scan_spectra(self)[0]
+
+    def max_spectrum(self) -> Spectrum:
+        """Largest count of any pixel, channel by channel; it shows what the sum hides."""
+        return scan_spectra(self)[1]
+
+
+def scan_spectra(scan: Scan) -> tuple[Spectrum, Spectrum]:
+    """Sum and maximum spectrum of a scan, read once, block by block.
+
+    Returns
+    -------
+    (Spectrum, Spectrum)
+        Counts summed over the pixels (with the summed live time, where known for every pixel there), and the largest
+        count of any pixel in each channel.
+    """
+    n_channel = scan.shape[2]
+    whole = scan.counts.rechunk({2: n_channel})
+    pairs = whole.map_blocks(
+        _block_spectra,
+        chunks=((1,) * whole.numblocks[0], (2,) * whole.numblocks[1], (n_channel,)),
+        dtype=np.float64,
+        meta=np.empty((0, 0, 0)),
+    ).compute()
+    total, largest = pairs[:, 0::2].sum(axis=(0, 1)), pairs[:, 1::2].max(axis=(0, 1))
+    return (
+        Spectrum(total, scan.axis, _total(scan.live_time_s), _total(scan.real_time_s), f"{scan.name} (sum)"),
+        Spectrum(largest, scan.axis, None, None, f"{scan.name} (maximum)"),
+    )
+
+
+def _block_spectra(block: NDArray[Any]) -> NDArray[np.float64]:
+    flat = block.reshape(-1, block.shape[-1])
+    return np.stack([flat.sum(axis=0, dtype=np.float64), flat.max(axis=0).astype(np.float64)])[None]
+
+
+def _total(time_s: NDArray[np.float64] | None) -> float | None:
+    return None if time_s is None or not np.isfinite(time_s).all() else float(time_s.sum())

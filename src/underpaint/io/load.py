@@ -1,0 +1,206 @@
+"""One door for every format: what a file is, is told by its content, not by its name."""
+
+import tarfile
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from underpaint.errors import ScanError
+from underpaint.io._source import probe
+from underpaint.io.emsa import is_emsa, read_emsa
+from underpaint.io.hdf5 import read_hdf5
+from underpaint.io.mca import is_mca, read_mca, read_mca_scan, spectra_folders
+from underpaint.io.npz import read_npz
+from underpaint.io.ripple import is_ripple, read_ripple
+from underpaint.spectrum import Scan, Spectrum
+from underpaint.spectrum.rebin import sum_scans
+
+KNOWN = (
+    "folders of Amptek .mca files, HDF5 (PyMca stacks, virtual panels), ripple .rpl/.raw, .npz, "
+    "and single spectra as .mca or EMSA .msa/.txt"
+)
+_HEAD_BYTES = 4096
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_PACKED = {
+    b"\xfd7zXZ\x00": "xz",
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"Rar!": "rar",
+}
+
+
+def load(
+    location: str | Path,
+    *,
+    detectors: Literal["sum", "separate"] = "sum",
+    shape: tuple[int, int] | None = None,
+) -> Scan:
+    """Read a scan, lazily.
+
+    Parameters
+    ----------
+    location : str or Path
+        A file or folder; ``FILE::NAME`` picks an array in a container (``.npz``, HDF5).
+    detectors : "sum" or "separate"
+        What to do with several detectors: add them after moving each to the first one's energy axis, or refuse
+        (:func:`load_all` returns them one by one).
+    shape : (int, int) or None
+        Rows and columns, for a folder of spectra without a grid file.
+
+    Returns
+    -------
+    Scan
+        Its counts are read and checked block by block when computed.
+
+    Raises
+    ------
+    ScanError
+        Nothing there, no known format, damaged, or several detectors that cannot be added.
+
+    Examples
+    --------
+    >>> import underpaint.io as io
+    >>> io.load("nowhere.npz")
+    Traceback (most recent call last):
+    ...
+    underpaint.errors.ScanError: Cannot read nowhere.npz: there is no such file or folder. Check the path.
+    """
+    scans = load_all(location, shape=shape)
+    if len(scans) == 1:
+        return scans[0]
+    names = ", ".join(scan.source for scan in scans)
+    if detectors == "separate":
+        message = (
+            f"Cannot read {location} as one scan: it holds {len(scans)} ({names}). Pick one by its own name."
+        )
+        raise ScanError(message)
+    if any(scan.axis is None for scan in scans):
+        message = (
+            f"Cannot add the {len(scans)} detectors of {location} ({names}): without energy calibration they cannot "
+            "be aligned. Pick one by its own name, or run `underpaint calibrate` on each first."
+        )
+        raise ScanError(message)
+    return sum_scans(scans)
+
+
+def load_all(
+    location: str | Path | Sequence[str | Path], *, shape: tuple[int, int] | None = None
+) -> list[Scan]:
+    """Read every detector of a file or folder (or of several) as a scan of its own.
+
+    Raises
+    ------
+    ScanError
+        As for :func:`load`.
+    """
+    if not isinstance(location, str | Path):
+        return [scan for own in location for scan in load_all(own, shape=shape)]
+    path, name = split_location(location)
+    if path.is_dir():
+        return _read_folder(path, name, shape)
+    head = _head(path)
+    if name is not None and not (head.startswith(_HDF5_MAGIC) or zipfile.is_zipfile(path)):
+        message = f"Cannot read {location}: only HDF5 and .npz files hold named arrays; {path.name} is neither. Drop ::{name}."
+        raise ScanError(message)
+    return _reader(path, head)(path, name)
+
+
+def read_spectrum(location: str | Path) -> Spectrum:
+    """Read a single spectrum: ``.mca`` or EMSA; of a 1 x 1 scan its only pixel.
+
+    Raises
+    ------
+    ScanError
+        There is no such file, or it is not a single spectrum.
+    """
+    scan = load(location)
+    if scan.n_pixel != 1:
+        message = f"Cannot read {location} as one spectrum: it is a scan of {scan.shape[0]} x {scan.shape[1]} pixels."
+        raise ScanError(message)
+    return scan.pixel(0, 0)
+
+
+def split_location(location: str | Path) -> tuple[Path, str | None]:
+    """Split ``FILE::NAME``; a path that exists as it stands is taken whole."""
+    text = str(location)
+    if "::" not in text or Path(text).exists():
+        path, name = Path(text), None
+    else:
+        before, _, after = text.rpartition("::")
+        path, name = Path(before), after
+    if not probe(path.exists, str(path)):
+        message = f"Cannot read {path}: there is no such file or folder. Check the path."
+        raise ScanError(message)
+    return path, name or None
+
+
+def _read_folder(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    folders = spectra_folders(path)
+    if name is not None:
+        return read_mca_scan(path / name, shape)
+    if folders:
+        return read_mca_scan(path, shape)
+    files = sorted(entry.name for entry in path.iterdir())
+    holds = (
+        "is empty"
+        if not files
+        else f"holds {len(files)} entries ({', '.join(files[:5])}), but no .mca spectra"
+    )
+    message = f"Cannot read {path} as a scan: the folder {holds}. Give a file, or a folder of: {KNOWN}."
+    raise ScanError(message)
+
+
+def _head(path: Path) -> bytes:
+    def read() -> bytes:
+        with path.open("rb") as stream:
+            return stream.read(_HEAD_BYTES)
+
+    head: bytes = probe(read, str(path))
+    if not head:
+        message = f"Cannot read {path}: the file is empty. Copy it from the instrument again."
+        raise ScanError(message)
+    return head
+
+
+def _reader(path: Path, head: bytes) -> Callable[[Path, str | None], list[Scan]]:
+    """Pick the reader by what the file's first bytes are."""
+    if head.startswith(_HDF5_MAGIC):
+        return read_hdf5
+    if is_mca(head):
+        return lambda own, _: [_single(read_mca(own), own, "Amptek .mca")]
+    if is_emsa(head):
+        return lambda own, _: [_single(read_emsa(own), own, "EMSA/MAS")]
+    if head.startswith(b"PK") and zipfile.is_zipfile(path):
+        return read_npz
+    if is_ripple(path, head):
+        return lambda own, _: [read_ripple(own)]
+    raise ScanError(_unknown(path, head))
+
+
+def _unknown(path: Path, head: bytes) -> str:
+    packed = next((kind for magic, kind in _PACKED.items() if head.startswith(magic)), None)
+    if packed is not None or tarfile.is_tarfile(path):
+        return (
+            f"Cannot read {path}: it is a packed archive ({packed or 'tar'}). Unpack it and give the folder."
+        )
+    looks = "text" if not set(head) & set(range(9)) else "binary data"
+    return f"Cannot read {path}: it is {looks} that begins {head[:24]!r}, no format known here. Known are: {KNOWN}."
+
+
+def _single(spectrum: Spectrum, path: Path, format_name: str) -> Scan:
+    times = (spectrum.live_time_s, spectrum.real_time_s)
+    live, real = (None if time is None else np.full((1, 1), time) for time in times)
+    return Scan(
+        spectrum.counts[None, None, :],
+        axis=spectrum.axis,
+        name=path.stem,
+        source=str(path),
+        format=format_name,
+        live_time_s=live,
+        real_time_s=real,
+        notes=("a single spectrum",),
+    )

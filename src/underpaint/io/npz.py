@@ -1,0 +1,150 @@
+"""numpy archives (``.npz``) and single arrays (``.npy``) that hold (row, column, channel) cubes."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.errors import ScanError
+from underpaint.io._source import lazy_counts, probe
+from underpaint.spectrum import EnergyAxis, Scan
+
+FORMAT = "numpy .npz"
+_MAX_SCALAR_SIZE = 4
+
+
+class NpzCube:
+    """One array of an archive, read once when first needed (a compressed member cannot be read in parts)."""
+
+    def __init__(self, path: Path, member: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.path, self.member, self.dtype = path, member, dtype
+        self.shape = (shape[0], shape[1], shape[2])
+        self._counts: NDArray[Any] | None = None
+
+    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """Read the member if it was not yet, and cut the rectangle out."""
+        if self._counts is None:
+            self._counts = _read_member(self.path, self.member)
+        return self._counts[rows, columns]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the counts behind when sent to another process; it reads them itself."""
+        return self.__dict__ | {"_counts": None}
+
+
+def read_npz(path: Path, name: str | None = None) -> list[Scan]:
+    """Read the cubes of a ``.npz`` file, or the one called ``name``.
+
+    Optional arrays beside them: ``gain_kev``, ``zero_kev`` (keV), ``live_time_s`` ((row, column) or scalar),
+    ``step_mm`` (two numbers, or one for both).
+
+    Raises
+    ------
+    ScanError
+        There is no 3-D array of numbers, or none of that name; the message lists what there is.
+    """
+    shapes = probe(lambda: _headers(path), str(path))
+    cubes = [
+        own
+        for own, (shape, dtype) in shapes.items()
+        if len(shape) == 3 and dtype.kind in "uif" and 0 not in shape
+    ]
+    if name is not None and name not in shapes:
+        message = (
+            f"Cannot read {path}::{name}: the file holds no array of that name, only {_listing(shapes)}."
+        )
+        raise ScanError(message)
+    wanted = cubes if name is None else [own for own in cubes if own == name]
+    if not wanted:
+        message = (
+            f"Cannot read {path if name is None else f'{path}::{name}'} as a scan: a not empty 3-D array "
+            f"(row, column, channel) of numbers is needed; the file holds {_listing(shapes)}."
+        )
+        raise ScanError(message)
+    return [_scan(path, own, shapes) for own in wanted]
+
+
+def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> Scan:
+    shape, dtype = shapes[member]
+    source = f"{path}::{member}"
+    optional = ("gain_kev", "zero_kev", "live_time_s", "step_mm")
+    small: dict[str, NDArray[Any]] = {own: _read_member(path, own) for own in optional if own in shapes}
+    return Scan(
+        lazy_counts(NpzCube(path, member, shape, dtype), source),
+        axis=_axis(small, shape[2]),
+        name=f"{path.stem}_{member}",
+        source=source,
+        format=FORMAT,
+        live_time_s=_live_time(small.get("live_time_s"), shape[:2], source),
+        step_mm=_step(small.get("step_mm")),
+        detector=member.removeprefix("det_") if member.startswith("det_") else "",
+        notes=() if "gain_kev" in small else ("no energy calibration in the file",),
+    )
+
+
+def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Shape and type of each array, without reading any."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {
+                own.removesuffix(".npy"): _header(archive, own)
+                for own in archive.namelist()
+                if own.endswith(".npy")
+            }
+    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+        message = f"Cannot read {path}: the .npz archive is damaged ({error}). Write or copy it again."
+        raise ScanError(message) from error
+
+
+def _header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read(stream)
+    return shape, dtype
+
+
+def _read_member(path: Path, member: str) -> NDArray[Any]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return np.asarray(archive[member])
+    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+        message = f"Cannot read {path}::{member}: {error}. Write the archive again with numpy.savez, plain numbers only."
+        raise ScanError(message) from error
+
+
+def _axis(small: dict[str, NDArray[Any]], n_channel: int) -> EnergyAxis | None:
+    if "gain_kev" not in small:
+        return None
+    zero_kev = float(small["zero_kev"].ravel()[0]) if "zero_kev" in small else 0.0
+    return EnergyAxis(float(small["gain_kev"].ravel()[0]), zero_kev, n_channel)
+
+
+def _live_time(
+    values: NDArray[Any] | None, shape: tuple[int, ...], source: str
+) -> NDArray[np.float64] | None:
+    if values is None:
+        return None
+    if values.size != 1 and values.shape != shape:
+        message = (
+            f"Cannot read {source}: live_time_s has the shape {values.shape}; one number or the scan's "
+            f"rows and columns {tuple(shape)} are needed."
+        )
+        raise ScanError(message)
+    return np.array(np.broadcast_to(values.astype(np.float64).reshape(values.shape or ()), shape))
+
+
+def _step(values: NDArray[Any] | None) -> tuple[float, float] | None:
+    if values is None or values.size not in {1, 2}:
+        return None
+    return float(values.ravel()[0]), float(values.ravel()[-1])
+
+
+def _listing(shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> str:
+    return (
+        ", ".join(f"{name} {shape} {dtype}" for name, (shape, dtype) in shapes.items()) or "no array at all"
+    )

@@ -1,0 +1,190 @@
+"""Ripple cubes: a ``.rpl`` text header beside a ``.raw`` file of numbers (Lispix, 1994; also written by PyMca and HyperSpy)."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.errors import CalibrationError, ScanError
+from underpaint.io._source import lazy_counts, probe
+from underpaint.spectrum import EnergyAxis, Scan
+
+FORMAT = "ripple .rpl/.raw"
+_KIND = {"signed": "i", "unsigned": "u", "float": "f"}
+_BYTE_ORDER = {"big-endian": ">", "little-endian": "<", "dont-care": "="}
+_LENGTHS = {"i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (4, 8)}
+_REQUIRED = ("width", "height", "depth", "data-length", "data-type", "record-by")
+_MAX_HEADER_BYTES = 65536
+
+
+def is_ripple(path: Path, head: bytes) -> bool:
+    """Whether a file is a ripple header, or the numbers beside one."""
+    if _has_keys(head):
+        return True
+    return any(_has_keys(_small(header)) for header in _siblings(path, ".rpl"))
+
+
+def read_ripple(path: Path) -> Scan:
+    """Read a ripple cube by its header or its ``.raw`` file; the numbers are memory-mapped.
+
+    Raises
+    ------
+    ScanError
+        A header field is missing or wrong, the numbers are not there, or fewer than the header promises.
+    """
+    header = path if _has_keys(_small(path)) else _siblings(path, ".rpl")[0]
+    fields = _fields(header)
+    raw = _raw_file(header, path)
+    cube = RippleCube(raw, header, fields)
+    return Scan(
+        lazy_counts(cube, str(header)),
+        axis=_axis(fields, cube.shape[2]),
+        name=header.stem,
+        source=str(header),
+        format=FORMAT,
+        live_time_s=_live_time(fields, cube.shape),
+        step_mm=_step(fields),
+        notes=() if "depth-scale" in fields else ("no energy calibration in the header",),
+        metadata=dict(fields),
+    )
+
+
+class RippleCube:
+    """Memory-mapped numbers, seen as (row, column, channel) in either order of storage."""
+
+    def __init__(self, raw: Path, header: Path, fields: dict[str, str]) -> None:
+        missing = [key for key in _REQUIRED if key not in fields]
+        if missing:
+            message = f"Cannot read {header}: the header lacks {', '.join(missing)}."
+            raise ScanError(message)
+        width, height, depth = (_count(fields, key, header) for key in ("width", "height", "depth"))
+        self.raw, self.offset = raw, int(_number(fields.get("offset", "0"), "offset", header))
+        self.dtype, self.by_vector = _dtype(fields, header), _by_vector(fields, header)
+        self.shape = (height, width, depth)
+        self._check_size(header)
+
+    def _check_size(self, header: Path) -> None:
+        n_row, n_column, n_channel = self.shape
+        needed = self.offset + n_row * n_column * n_channel * self.dtype.itemsize
+        held = probe(self.raw.stat, str(self.raw)).st_size
+        if held < needed or self.offset < 0:
+            message = (
+                f"Cannot read {header}: {n_row} x {n_column} pixels of {n_channel} channels need {needed} bytes, "
+                f"{self.raw.name} holds {held}. The file is cut off or the header belongs to another one."
+            )
+            raise ScanError(message)
+
+    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """Read a rectangle of pixels."""
+        n_row, n_column, n_channel = self.shape
+        if self.by_vector:
+            numbers = np.memmap(self.raw, self.dtype, "r", self.offset, self.shape)
+            return np.array(numbers[rows, columns], dtype=self.dtype.newbyteorder("="))
+        images = np.memmap(self.raw, self.dtype, "r", self.offset, (n_channel, n_row, n_column))
+        return np.array(
+            np.moveaxis(images[:, rows, columns], 0, 2), dtype=self.dtype.newbyteorder("="), order="C"
+        )
+
+
+def _has_keys(head: bytes) -> bool:
+    keys = {line.split()[0].lower() for line in head.splitlines() if line.split()}
+    return {b"width", b"height", b"depth", b"record-by"} <= keys
+
+
+def _small(path: Path) -> bytes:
+    if probe(path.stat, str(path)).st_size > _MAX_HEADER_BYTES:
+        return b""
+    content: bytes = probe(path.read_bytes, str(path))
+    return content
+
+
+def _siblings(path: Path, suffix: str) -> list[Path]:
+    return [
+        own
+        for own in (path.with_suffix(suffix), path.with_suffix(suffix.upper()))
+        if own.is_file() and own != path
+    ]
+
+
+def _raw_file(header: Path, given: Path) -> Path:
+    beside = [given] if given != header else _siblings(header, ".raw")
+    if not beside:
+        message = f"Cannot read {header}: the file with its numbers, {header.with_suffix('.raw').name}, is not beside it."
+        raise ScanError(message)
+    return beside[0]
+
+
+def _fields(header: Path) -> dict[str, str]:
+    fields = {}
+    for line in _small(header).decode("latin-1").splitlines():
+        parts = line.split(None, 1)
+        if len(parts) == 2 and not line.startswith(";"):
+            fields[parts[0].lower()] = parts[1].strip()
+    return fields
+
+
+def _number(text: str, key: str, header: Path) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        message = f"Cannot read {header}: {key} is {text!r}; a number is needed."
+        raise ScanError(message) from error
+
+
+def _count(fields: dict[str, str], key: str, header: Path) -> int:
+    value = _number(fields[key], key, header)
+    if not (value >= 1 and value.is_integer()):
+        message = f"Cannot read {header}: {key} is {fields[key]}; it must be 1 or more, whole."
+        raise ScanError(message)
+    return int(value)
+
+
+def _dtype(fields: dict[str, str], header: Path) -> np.dtype[Any]:
+    kind, length = _KIND.get(fields["data-type"].lower()), _count(fields, "data-length", header)
+    order = _BYTE_ORDER.get(fields.get("byte-order", "dont-care").lower())
+    if kind is None or order is None or length not in _LENGTHS[kind]:
+        message = (
+            f"Cannot read {header}: numbers of data-type {fields['data-type']}, data-length {length}, byte-order "
+            f"{fields.get('byte-order')}; known are signed, unsigned (1, 2, 4, 8 bytes) and float (4, 8), "
+            "big-endian, little-endian or dont-care."
+        )
+        raise ScanError(message)
+    return np.dtype(f"{order}{kind}{length}")
+
+
+def _by_vector(fields: dict[str, str], header: Path) -> bool:
+    order = fields["record-by"].lower()
+    if order not in {"vector", "image"}:
+        message = f"Cannot read {header}: record-by is {order!r}; a cube is stored by vector or by image."
+        raise ScanError(message)
+    return order == "vector"
+
+
+def _axis(fields: dict[str, str], n_channel: int) -> EnergyAxis | None:
+    """Energy axis; the format's ``depth-units`` may be keV or eV, as HyperSpy writes them."""
+    unit_kev = 1e-3 if fields.get("depth-units", "keV").lower() == "ev" else 1.0
+    try:
+        gain, zero = float(fields["depth-scale"]), float(fields.get("depth-origin", "0"))
+        return EnergyAxis(gain * unit_kev, zero * unit_kev, n_channel)
+    except (KeyError, ValueError, CalibrationError):
+        return None
+
+
+def _step(fields: dict[str, str]) -> tuple[float, float] | None:
+    scale = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "cm": 10.0}
+    try:
+        return (
+            float(fields["height-scale"]) * scale[fields["height-units"].lower()],
+            float(fields["width-scale"]) * scale[fields["width-units"].lower()],
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def _live_time(fields: dict[str, str], shape: tuple[int, int, int]) -> NDArray[np.float64] | None:
+    try:
+        value = float(fields.get("live-time", ""))
+    except ValueError:
+        return None
+    return np.full(shape[:2], value) if value > 0 else None
