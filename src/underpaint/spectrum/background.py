@@ -43,7 +43,7 @@ def snip(
 
     References
     ----------
-    C. G. Ryan et al., Nucl. Instrum. Methods B 34 (1988) 396-402: clipping, log-log-square-root operator, filter.
+    C. G. Ryan et al., Nucl. Instrum. Methods B 34 (1988) 396-402: clipping, LLS operator, filter.
     M. Morhac et al., Nucl. Instrum. Methods A 401 (1997) 113-132: windows from wide to narrow.
     """
     spectra = np.asarray(counts, dtype=np.float64)
@@ -109,7 +109,7 @@ def _check(spectra: NDArray[np.float64], fwhm: NDArray[np.float64]) -> None:
         raise ValueError(message)
     if spectra.size and not float(spectra.min()) >= 0:
         message = (
-            f"Cannot clip peaks: the lowest count is {float(spectra.min())}; counts must be numbers from 0 up. "
+            f"Cannot clip peaks: the lowest count is {float(spectra.min())}; counts must be 0 or more. "
             "Mask the channels or pixels that are damaged."
         )
         raise ValueError(message)

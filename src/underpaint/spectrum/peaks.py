@@ -1,4 +1,4 @@
-"""Gaussian peaks on an energy axis: the resolution of a silicon detector and counts per channel of sharp lines."""
+"""Gaussian peaks on an energy axis: the resolution of a silicon detector, counts per channel."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,0 +1,118 @@
+"""Peaks of a spectrum whose energy axis and resolution are unknown."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import find_peaks, peak_widths
+from scipy.stats import theilslopes
+
+from underpaint.spectrum.background import snip
+from underpaint.units import FWHM_PER_SIGMA
+
+_SMOOTHING_SIGMAS = (1.0, 2.0, 4.0, 8.0)
+_LEAST_FOR_WIDTH = 3
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Peaks found in a spectrum, in channels.
+
+    Parameters
+    ----------
+    channel, height, significance : (n_peak,) arrays
+        Centre (fractional channel), net height (counts per channel) and height over its own deviation.
+    fwhm_channels : (n_channel,) array
+        Width law of the sharp peaks along the spectrum, channels.
+    net : (n_channel,) array
+        Smoothed counts above the background.
+    deviation : (n_channel,) array
+        One standard deviation of ``net``.
+    """
+
+    channel: NDArray[np.float64]
+    height: NDArray[np.float64]
+    significance: NDArray[np.float64]
+    fwhm_channels: NDArray[np.float64]
+    net: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+
+
+def find_spectrum_peaks(counts: NDArray[np.float64], least_significance: float = 6.0) -> Peaks | None:
+    """Find the sharp peaks; None where not even their width can be told."""
+    typical = _typical_fwhm(counts)
+    if typical is None:
+        return None
+    first = _peaks_at_width(counts, np.full(counts.size, typical), least_significance)
+    if first.channel.size < _LEAST_FOR_WIDTH:
+        return first
+    return _peaks_at_width(counts, _width_law(counts, first, typical), least_significance)
+
+
+def _typical_fwhm(counts: NDArray[np.float64]) -> float | None:
+    """Width of most prominent peaks at the finest smoothing that still shows some."""
+    best: float | None = None
+    for sigma in _SMOOTHING_SIGMAS:
+        smooth = gaussian_filter1d(counts, sigma)
+        noise = np.sqrt(np.maximum(smooth, 1.0) / (2 * np.sqrt(np.pi) * sigma))
+        found, facts = find_peaks(smooth, prominence=5 * noise)
+        strong = found[facts["prominences"] > 0.3 * smooth[found]]
+        if strong.size < _LEAST_FOR_WIDTH:
+            continue
+        widths = peak_widths(smooth, strong, rel_height=0.5)[0]
+        squared = np.quantile(widths, 0.4) ** 2 - (FWHM_PER_SIGMA * sigma) ** 2
+        best = float(np.sqrt(max(squared, 4.0)))
+        if best > FWHM_PER_SIGMA * sigma * 0.8:
+            return best
+    return best
+
+
+def _peaks_at_width(
+    counts: NDArray[np.float64], fwhm: NDArray[np.float64], least_significance: float
+) -> Peaks:
+    sigma = max(0.4 * float(np.median(fwhm)) / FWHM_PER_SIGMA, 0.5)
+    above = counts - snip(counts, fwhm, window_per_fwhm=1.5)
+    net = gaussian_filter1d(above, sigma)
+    narrowing = 1 / (2 * np.sqrt(np.pi) * sigma)
+    deviation = np.sqrt(np.maximum(gaussian_filter1d(counts, 2 * sigma), 1.0) * min(narrowing, 1.0))
+    found, _ = find_peaks(
+        net, height=least_significance * deviation, prominence=0.5 * least_significance * deviation
+    )
+    centre = np.array([_vertex(net, int(channel)) for channel in found])
+    return Peaks(centre, net[found], net[found] / deviation[found], fwhm, net, deviation)
+
+
+def _vertex(net: NDArray[np.float64], top: int) -> float:
+    """Top of the parabola through the logarithms of the three highest channels."""
+    left, middle, right = np.log(np.maximum(net[top - 1 : top + 2], 1e-3))
+    curvature = left - 2 * middle + right
+    return top + float(np.clip(0.5 * (left - right) / curvature, -0.5, 0.5)) if curvature < 0 else float(top)
+
+
+def _width_law(counts: NDArray[np.float64], peaks: Peaks, typical: float) -> NDArray[np.float64]:
+    """Squared width as a straight line along the channels, from the peaks that look single."""
+    above = counts - snip(counts, peaks.fwhm_channels, window_per_fwhm=2.0)
+    width = np.array([_gaussian_fwhm(above, centre, typical) for centre in peaks.channel])
+    strong = peaks.significance > min(30.0, float(np.median(peaks.significance)))
+    good = np.isfinite(width) & (width > 0.4 * typical) & (width < 2.0 * typical) & strong
+    if good.sum() < _LEAST_FOR_WIDTH:
+        return np.full(counts.size, typical)
+    slope, offset, *_ = theilslopes(width[good] ** 2, peaks.channel[good])
+    # The law may neither fall along the channels nor vanish at the first.
+    slope = max(float(slope), 0.0)
+    offset = float(np.median(width[good] ** 2 - slope * peaks.channel[good]))
+    squared = offset + slope * np.arange(counts.size)
+    return np.asarray(np.sqrt(np.clip(squared, (0.4 * typical) ** 2, (2.5 * typical) ** 2)))
+
+
+def _gaussian_fwhm(above: NDArray[np.float64], centre: float, typical: float) -> float:
+    """FWHM from a parabola fitted to the logarithm over the upper half of the peak, NaN where it fails."""
+    reach = max(round(0.6 * typical), 2)
+    first, last = max(round(centre) - reach, 0), min(round(centre) + reach + 1, above.size)
+    channels, values = np.arange(first, last) - centre, above[first:last]
+    use = values > 0.4 * values.max()
+    if use.sum() < 3:
+        return float("nan")
+    curvature = np.polyfit(channels[use], np.log(values[use]), 2, w=np.sqrt(values[use]))[0]
+    return float(FWHM_PER_SIGMA * np.sqrt(-0.5 / curvature)) if curvature < 0 else float("nan")

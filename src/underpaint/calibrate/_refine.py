@@ -1,0 +1,275 @@
+"""From a good guess of the axis to gain, zero, noise and Fano factor, and the lines that prove them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares, nnls
+
+from underpaint.calibrate._patterns import (
+    COMMON_FAMILIES,
+    RARE_FAMILIES,
+    SCATTERED_L_FAMILIES,
+    LineGroup,
+    line_groups,
+)
+from underpaint.spectrum.axis import EnergyAxis
+from underpaint.spectrum.background import snip
+from underpaint.spectrum.peaks import peak_counts, resolution_fwhm_kev
+
+_FIT_RANGE_KEV = (1.6, 17.0)
+_MODEL_ERROR = 0.02
+_FANO = 0.115
+_FANO_SPREAD = 0.008
+_NOISE_RANGE_KEV = (0.02, 0.30)
+_FANO_RANGE = (0.08, 0.16)
+_LEAST_SIGNIFICANCE = 6.0
+_BLEND_LIMIT = 0.15
+_SHAPE_ERROR_KEV = 0.003
+_IUPAC = {("K", True): "KL3", ("K", False): "KM3", ("L", True): "L3M5", ("M", True): "M5N7"}
+
+
+@dataclass(frozen=True)
+class Response:
+    """Energy axis and resolution.
+
+    Parameters
+    ----------
+    gain_kev, zero_kev, noise_fwhm_kev : float
+        keV.
+    fano : float
+        Fano factor.
+    """
+
+    gain_kev: float
+    zero_kev: float
+    noise_fwhm_kev: float
+    fano: float
+
+    def axis(self, n_channel: int) -> EnergyAxis:
+        """Return the energy axis."""
+        return EnergyAxis(self.gain_kev, self.zero_kev, n_channel)
+
+    def fwhm_kev(self, energy_kev: NDArray[np.float64] | float) -> NDArray[np.float64]:
+        """Peak width, keV."""
+        return resolution_fwhm_kev(np.asarray(energy_kev, dtype=np.float64), self.noise_fwhm_kev, self.fano)
+
+
+@dataclass(frozen=True)
+class LineFit:
+    """One line group measured alone.
+
+    Parameters
+    ----------
+    name : str
+        ``Fe-KL3``.
+    energy_kev, offset_kev, error_kev : float
+        Tabulated energy; measured minus tabulated; one standard deviation of the measured.
+    channel : float
+        Measured centre, channels.
+    area, significance : float
+        Counts, and counts over their deviation.
+    blended : bool
+        True where other lines give more than 15 % of the counts under the peak.
+    """
+
+    name: str
+    energy_kev: float
+    offset_kev: float
+    error_kev: float
+    channel: float
+    area: float
+    significance: float
+    blended: bool
+
+
+class GroupModel:
+    """The spectrum as background plus line groups with free areas."""
+
+    def __init__(self, counts: NDArray[np.float64], groups: Sequence[LineGroup], response: Response) -> None:
+        self.counts = counts
+        self.groups = tuple(groups)
+        axis = response.axis(counts.size)
+        fwhm = response.fwhm_kev(axis.energy_kev) / axis.gain_kev
+        self.background = snip(counts, fwhm, window_per_fwhm=2.0)
+        self.sigma = np.sqrt(np.maximum(counts, 1.0) + (_MODEL_ERROR * counts) ** 2)
+        self.used = (axis.energy_kev > _FIT_RANGE_KEV[0]) & (axis.energy_kev < _FIT_RANGE_KEV[1])
+        # The electronic threshold is no peak: nothing below the first recorded channels is fitted.
+        self.used &= np.arange(counts.size) > np.flatnonzero(counts > 0)[0] + int(2 * np.median(fwhm))
+
+    def design(self, response: Response) -> NDArray[np.float64]:
+        """(n_channel, n_group) counts per channel for one count in each group."""
+        axis = response.axis(self.counts.size)
+        columns = [
+            peak_counts(
+                axis, group.energy_kev, group.share / group.strength, response.fwhm_kev(group.energy_kev)
+            )
+            for group in self.groups
+        ]
+        return np.stack(columns, axis=1)
+
+    def areas(self, design: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Non-negative areas that fit best, counts."""
+        weighted = (design / self.sigma[:, None])[self.used]
+        scale = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-12)
+        target = ((self.counts - self.background) / self.sigma)[self.used]
+        return np.asarray(nnls(weighted / scale, target, maxiter=20 * scale.size)[0] / scale)
+
+    def residual(self, design: NDArray[np.float64], areas: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Weighted misfit over the channels in use."""
+        return np.asarray(((design @ areas + self.background - self.counts) / self.sigma)[self.used])
+
+
+def candidate_groups(response: Response, counts: NDArray[np.float64]) -> list[LineGroup]:
+    """Line groups of all candidate families that the spectrum can hold."""
+    axis = response.axis(counts.size)
+    stop = min(axis.stop_kev, _FIT_RANGE_KEV[1])
+    families = [line_groups(family) for family in COMMON_FAMILIES + RARE_FAMILIES + SCATTERED_L_FAMILIES]
+    fitting = [groups for groups in families if groups and _FIT_RANGE_KEV[0] < groups[0].centre_kev < stop]
+    return [group for groups in fitting for group in groups if group.centre_kev < stop]
+
+
+def significant_groups(model: GroupModel, response: Response) -> list[LineGroup]:
+    """Keep the families whose strongest group is significantly there, with all their groups."""
+    design = model.design(response)
+    areas = model.areas(design)
+    found = {
+        group.family
+        for group, column, area in zip(model.groups, design.T, areas, strict=True)
+        if group.leading and area > _LEAST_SIGNIFICANCE * _area_error(model, column)
+    }
+    return [group for group in model.groups if group.family in found]
+
+
+def _area_error(model: GroupModel, column: NDArray[np.float64]) -> float:
+    """Deviation of a group's area, model error included, as if its neighbours were known."""
+    information = float(np.sum((column / model.sigma)[model.used] ** 2))
+    return float(1 / np.sqrt(max(information, 1e-30)))
+
+
+def fit_response(model: GroupModel, start: Response, *, axis_free: bool = True) -> Response:
+    """Refine gain, zero, noise and Fano factor together; the areas are solved inside each step.
+
+    The Fano factor is held near 0.115 by a prior: a few lines cannot tell it from the noise.
+    """
+    centre_kev = 8.0
+
+    def response(values: NDArray[np.float64]) -> Response:
+        gain = start.gain_kev * (1 + 1e-3 * values[0])
+        pinned = start.zero_kev + (centre_kev - start.zero_kev) / start.gain_kev * (start.gain_kev - gain)
+        return Response(float(gain), float(pinned + 1e-2 * values[1]), float(values[2]), float(values[3]))
+
+    def misfit(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        own = response(values)
+        design = model.design(own)
+        return np.append(model.residual(design, model.areas(design)), (own.fano - _FANO) / _FANO_SPREAD)
+
+    reach = 20.0 if axis_free else 1e-6
+    first = [0.0, 0.0, np.clip(start.noise_fwhm_kev, 0.03, 0.28), np.clip(start.fano, 0.085, 0.155)]
+    low = [-reach, -reach, _NOISE_RANGE_KEV[0], _FANO_RANGE[0]]
+    high = [reach, reach, _NOISE_RANGE_KEV[1], _FANO_RANGE[1]]
+    step = [1e-2, 1e-2, 1e-3, 1e-2]
+    fit = least_squares(
+        misfit,
+        first,
+        bounds=(low, high),
+        loss="soft_l1",
+        x_scale=[1, 1, 0.02, 0.01],
+        diff_step=step,
+        max_nfev=25,
+    )
+    return response(fit.x)
+
+
+def measure_lines(model: GroupModel, response: Response) -> list[LineFit]:
+    """Measure the centre of each line group that has a peak of its own, with the other groups subtracted."""
+    design = model.design(response)
+    areas = model.areas(design)
+    whole = design @ areas
+    rank: dict[str, int] = {}
+    lines = []
+    for number, group in enumerate(model.groups):
+        rank[group.family] = rank.get(group.family, -1) + 1
+        name = _IUPAC.get((group.family[-1], rank[group.family] == 0))
+        if name is None or rank[group.family] > 1 or areas[number] <= 0:
+            continue
+        others = whole - design[:, number] * areas[number]
+        fit = _measure(model, response, group, others, f"{group.family[:-2]}-{name}")
+        if fit is not None:
+            lines.append(fit)
+    return lines
+
+
+def _measure(
+    model: GroupModel, response: Response, group: LineGroup, others: NDArray[np.float64], name: str
+) -> LineFit | None:
+    """Fit area, shift, width and a straight background in a window of one FWHM on either side."""
+    axis = response.axis(model.counts.size)
+    fwhm = float(response.fwhm_kev(group.centre_kev))
+    window = np.abs(axis.energy_kev - group.centre_kev) < 1.1 * fwhm
+    if window.sum() < 6:
+        return None
+    x = axis.energy_kev[window] - group.centre_kev
+    y = (model.counts - model.background - others)[window]
+    sigma = np.sqrt(np.maximum(model.counts[window], 1.0))
+
+    def shape(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        width = response.fwhm_kev(group.energy_kev) * values[2]
+        counts = peak_counts(axis, group.energy_kev + values[1], group.share / group.strength, width)
+        return np.asarray(values[0] * counts[window] * scale + (values[3] + values[4] * x / fwhm) * height)
+
+    height = max(float(y.max()), 1.0)
+    scale = height * fwhm / axis.gain_kev
+    low, high = [0.0, -0.6 * fwhm, 0.7, -0.5, -0.5], [5.0, 0.6 * fwhm, 1.4, 0.5, 0.5]
+    fit = least_squares(
+        lambda values: (shape(values) - y) / sigma, [1.0, 0.0, 1.0, 0.0, 0.0], bounds=(low, high), max_nfev=60
+    )
+    covariance = np.linalg.pinv(fit.jac.T @ fit.jac)
+    inflate = max(1.0, float(np.sqrt(2 * fit.cost / max(window.sum() - 5, 1))))
+    area, offset = fit.x[0] * scale, float(fit.x[1])
+    area_error = float(np.sqrt(covariance[0, 0])) * scale
+    core = np.abs(x) < 0.6 * fwhm
+    foreign = float(np.clip(others[window][core], 0, None).sum() / max(np.clip(y[core], 0, None).sum(), 1.0))
+    blended = foreign > _BLEND_LIMIT or abs(offset) > 0.55 * fwhm
+    energy = group.centre_kev
+    return LineFit(
+        name, energy, offset, float(np.sqrt(covariance[1, 1])) * inflate, axis.channel(energy + offset),
+        area, area / max(area_error, 1e-9), blended,
+    )  # fmt: skip
+
+
+def regress_axis(lines: Sequence[LineFit], response: Response) -> tuple[Response, NDArray[np.float64]]:
+    """Fit gain and zero to the measured centres; a few wrong lines do not pull.
+
+    Returns
+    -------
+    Response, (2, 2) array
+        The response with its new axis; covariance of (gain, zero), keV.
+    """
+    energy = np.array([line.energy_kev for line in lines])
+    channel = np.array([line.channel for line in lines])
+    sigma = np.hypot([line.error_kev for line in lines], _SHAPE_ERROR_KEV)
+    centre = float(np.average(channel, weights=1 / sigma**2))
+
+    def misfit(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray((values[0] + values[1] * (channel - centre) - energy) / sigma)
+
+    middle = response.zero_kev + response.gain_kev * centre
+    fit = least_squares(misfit, [middle, response.gain_kev], loss="soft_l1", x_scale=[1e-3, 1e-6])
+    own = replace(response, gain_kev=float(fit.x[1]), zero_kev=float(fit.x[0] - fit.x[1] * centre))
+    design = np.stack([np.ones_like(channel), channel - centre], axis=1) / sigma[:, None]
+    inflate = max(1.0, float(np.sum(np.minimum(misfit(fit.x) ** 2, 9.0)) / max(len(lines) - 2, 1)))
+    inner = np.linalg.pinv(design.T @ design) * inflate
+    to_gain_zero = np.array([[0.0, 1.0], [1.0, -centre]])
+    return own, to_gain_zero @ inner @ to_gain_zero.T
+
+
+def guess_noise(fwhm_channels: NDArray[np.float64], gain_kev: float, zero_kev: float) -> float:
+    """Electronic noise, keV FWHM, from the width law of the peaks at half the spectrum's strong lines."""
+    energy = zero_kev + gain_kev * np.arange(fwhm_channels.size)
+    inside = (energy > 3) & (energy < 13)
+    where = inside if inside.any() else np.ones(energy.size, dtype=bool)
+    expected = resolution_fwhm_kev(np.asarray(energy, dtype=np.float64), 0.0, _FANO)
+    squared = float(np.median((fwhm_channels[where] * gain_kev) ** 2 - expected[where] ** 2))
+    return float(np.clip(np.sqrt(max(squared, 0.0)), 0.04, 0.25))

@@ -1,0 +1,234 @@
+"""Search of gain and zero: which energy axis lets common elements explain the peaks that were found."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.calibrate._patterns import COMMON_FAMILIES, RARE_FAMILIES, LineGroup, line_groups
+from underpaint.calibrate._peaks import Peaks
+from underpaint.units import EPSILON_SI_KEV, FWHM_PER_SIGMA
+
+GAIN_RANGE_KEV = (0.004, 0.045)
+_GAIN_STEP = 1.0015
+_ZERO_RANGE_KEV = 0.6
+_ZERO_STEP_KEV = 0.02
+_NOISE_RANGE_KEV = (0.02, 0.25)
+_TYPICAL_FANO = 0.115
+_MATCH_PER_FWHM = 0.17
+_LUT_PER_CHANNEL = 4
+_RARE_WEIGHT = 0.55
+_ZERO_PRIOR_KEV = 0.5
+_AXIS_BONUS = 0.05
+_AXIS_BONUS_WIDTH = 0.02
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """An energy axis and how well it explains the peaks.
+
+    Parameters
+    ----------
+    gain_kev, zero_kev : float
+        Channel width and energy of channel 0, keV.
+    score : float
+        Explained share of the peaks' weight, 0 to 1, with the priors.
+    """
+
+    gain_kev: float
+    zero_kev: float
+    score: float
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """The search's line groups as flat arrays; ``leader`` is the index of the family's strongest group."""
+
+    energy_kev: NDArray[np.float64]
+    relative: NDArray[np.float64]
+    leader: NDArray[np.intp]
+    prior: NDArray[np.float64]
+    family: NDArray[np.intp]
+    n_family: int
+
+
+def search_axis(
+    peaks: Peaks, n_channel: int, prior: tuple[float, float] | None = None, n_best: int = 12
+) -> list[Hypothesis]:
+    """Return the best distinct hypotheses, best first.
+
+    Parameters
+    ----------
+    peaks : Peaks
+        Peaks in channels.
+    n_channel : int
+        Length of the spectrum.
+    prior : (float, float) or None
+        Gain and zero, keV, that the file claims: a small bonus, never a condition.
+    n_best : int
+        How many hypotheses to keep.
+    """
+    lines = _flatten(COMMON_FAMILIES + RARE_FAMILIES)
+    lookup = _Lookup(peaks, n_channel)
+    zeros = np.arange(-_ZERO_RANGE_KEV, _ZERO_RANGE_KEV + 1e-9, _ZERO_STEP_KEV)
+    gains = _possible_gains(peaks)
+    rows = [(float(gain), zeros, _scores(lookup, lines, float(gain), zeros, prior)) for gain in gains]
+    found = [
+        Hypothesis(gain, float(zeros[k]), float(score[k]))
+        for gain, zeros, score in rows
+        for k in _tops(score)
+    ]
+    found.sort(key=lambda hypothesis: -hypothesis.score)
+    polished = [_polish(lookup, lines, hypothesis, prior) for hypothesis in found[: 8 * n_best]]
+    polished.sort(key=lambda hypothesis: -hypothesis.score)
+    return _distinct(polished, n_best, peaks)
+
+
+def _possible_gains(peaks: Peaks) -> NDArray[np.float64]:
+    """Gains at which the peaks' width is that of a silicon detector."""
+    steps = int(np.log(GAIN_RANGE_KEV[1] / GAIN_RANGE_KEV[0]) / np.log(_GAIN_STEP))
+    gains = GAIN_RANGE_KEV[0] * _GAIN_STEP ** np.arange(steps + 1)
+    centre = float(np.average(peaks.channel, weights=np.log(peaks.significance)))
+    width = float(np.interp(centre, np.arange(peaks.fwhm_channels.size), peaks.fwhm_channels))
+    fano = FWHM_PER_SIGMA**2 * EPSILON_SI_KEV * _TYPICAL_FANO
+    noise_squared = (width * gains) ** 2 - fano * gains * centre
+    # A tenth of the squared width is left for its own uncertainty.
+    slack = 0.15 * (width * gains) ** 2
+    low, high = _NOISE_RANGE_KEV
+    return np.asarray(gains[(noise_squared + slack > low**2) & (noise_squared - slack < high**2)])
+
+
+def _flatten(families: tuple[str, ...]) -> _Lines:
+    groups: list[tuple[LineGroup, int, int]] = []
+    for number, family in enumerate(families):
+        start = len(groups)
+        groups += [(group, start, number) for group in line_groups(family)]
+    strongest = np.array([groups[start][0].strength for _, start, _ in groups])
+    return _Lines(
+        np.array([group.centre_kev for group, _, _ in groups]),
+        np.array([group.strength for group, _, _ in groups]) / strongest,
+        np.array([start for _, start, _ in groups]),
+        np.array([1.0 if group.common else _RARE_WEIGHT for group, _, _ in groups]),
+        np.array([number for _, _, number in groups]),
+        len(families),
+    )
+
+
+class _Lookup:
+    """Nearest peak, closeness and net height at any fractional channel."""
+
+    def __init__(self, peaks: Peaks, n_channel: int) -> None:
+        self.peaks = peaks
+        self.n_channel = n_channel
+        self.weight = np.log2(1 + peaks.significance / 4)
+        fine = np.arange(n_channel * _LUT_PER_CHANNEL) / _LUT_PER_CHANNEL
+        self.nearest = np.abs(fine[:, None] - peaks.channel[None, :]).argmin(axis=1)
+        tolerance = _MATCH_PER_FWHM * np.interp(fine, np.arange(n_channel), peaks.fwhm_channels)
+        self.match = np.exp(-0.5 * ((fine - peaks.channel[self.nearest]) / tolerance) ** 2)
+        self.net = np.interp(fine, np.arange(n_channel), np.maximum(peaks.net, 0.0))
+        self.slack = 4 * np.interp(fine, np.arange(n_channel), peaks.deviation)
+        occupied = np.flatnonzero(peaks.fwhm_channels > 0)
+        self.last = float(occupied[-1])
+
+    def index(self, channel: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Index into the fine tables, and whether the channel was recorded."""
+        inside = (channel >= 2) & (channel <= self.n_channel - 3)
+        fine = np.clip(channel, 0, self.n_channel - 1) * _LUT_PER_CHANNEL
+        return np.rint(fine).astype(np.intp).clip(0, self.match.size - 1), inside
+
+
+def _evaluate(
+    lookup: _Lookup, lines: _Lines, gain: float, zeros: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Credit of each line for explaining its nearest peak, (n_zero, n_line), and that peak's number."""
+    channel = (lines.energy_kev[None, :] - zeros[:, None]) / gain
+    index, inside = lookup.index(channel)
+    match = lookup.match[index] * inside
+    net, slack = lookup.net[index], lookup.slack[index]
+    expected = lines.relative[None, :] * net[:, lines.leader]
+    # A line that its family's strongest demands, but that is not in the spectrum, speaks against the family.
+    present = np.where(inside, np.minimum(1.0, (net + slack) / np.maximum(0.4 * expected, 1e-9)), 1.0)
+    support = np.ones((zeros.size, lines.n_family))
+    np.minimum.at(support.T, lines.family, present.T)
+    visible = inside & (expected > 2 * slack)
+    root = np.sqrt(lines.relative)[None, :] * visible
+    total = np.zeros((zeros.size, lines.n_family))
+    matched = np.zeros_like(total)
+    np.add.at(total.T, lines.family, root.T)
+    np.add.at(matched.T, lines.family, (root * match).T)
+    support *= np.divide(matched, total, out=np.zeros_like(total), where=total > 0) * _leader_inside(
+        inside, lines
+    )
+    enough = np.minimum(1.0, 2.5 * expected / np.maximum(net, 1e-9))
+    return support[:, lines.family] * match * enough * lines.prior, lookup.nearest[index]
+
+
+def _leader_inside(inside: NDArray[np.bool_], lines: _Lines) -> NDArray[np.bool_]:
+    """Whether each family's strongest group was recorded, (n_zero, n_family)."""
+    first = np.searchsorted(lines.family, np.arange(lines.n_family))
+    return np.asarray(inside[:, np.minimum(first, inside.shape[1] - 1)])
+
+
+def _scores(
+    lookup: _Lookup, lines: _Lines, gain: float, zeros: NDArray[np.float64], prior: tuple[float, float] | None
+) -> NDArray[np.float64]:
+    credit, nearest = _evaluate(lookup, lines, gain, zeros)
+    explained = np.zeros((zeros.size, lookup.weight.size))
+    rows = np.broadcast_to(np.arange(zeros.size)[:, None], nearest.shape)
+    np.maximum.at(explained, (rows, nearest), credit)
+    # Nothing is expected below 1.5 keV: thresholds and noise there look like peaks.
+    low = gain * lookup.peaks.channel[None, :] + zeros[:, None] < 1.5
+    weight = np.where(low, 0.0, lookup.weight[None, :])
+    score = (explained * weight).sum(axis=1) / np.maximum(lookup.weight.sum(), 1e-9)
+    penalty = np.exp(-0.5 * (zeros / (2 * _ZERO_PRIOR_KEV)) ** 2)
+    return np.asarray(score * penalty + _bonus(gain, zeros, prior))
+
+
+def _bonus(gain: float, zeros: NDArray[np.float64], prior: tuple[float, float] | None) -> NDArray[np.float64]:
+    if prior is None:
+        return np.zeros(zeros.size)
+    distance = ((gain / prior[0] - 1) / _AXIS_BONUS_WIDTH) ** 2 + ((zeros - prior[1]) / 0.15) ** 2
+    return np.asarray(_AXIS_BONUS * np.exp(-0.5 * distance))
+
+
+def _tops(score: NDArray[np.float64]) -> list[int]:
+    return [int(k) for k in np.argsort(score)[-3:]]
+
+
+def _polish(
+    lookup: _Lookup, lines: _Lines, start: Hypothesis, prior: tuple[float, float] | None
+) -> Hypothesis:
+    """Regress the axis on the peaks that the hypothesis explains; keep the better of the two."""
+    best = start
+    for _ in range(3):
+        credit, nearest = _evaluate(lookup, lines, best.gain_kev, np.array([best.zero_kev]))
+        use = credit[0] > 0.2
+        if np.unique(nearest[0][use]).size < 3:
+            return best
+        weight = np.sqrt(credit[0][use] * lookup.weight[nearest[0][use]])
+        gain, zero = np.polyfit(lookup.peaks.channel[nearest[0][use]], lines.energy_kev[use], 1, w=weight)
+        if not (gain > 0 and abs(zero) < 1.5 * _ZERO_RANGE_KEV):
+            return best
+        score = float(_scores(lookup, lines, float(gain), np.array([zero]), prior)[0])
+        if score <= best.score:
+            return best
+        best = Hypothesis(float(gain), float(zero), score)
+    return best
+
+
+def _distinct(hypotheses: list[Hypothesis], n_best: int, peaks: Peaks) -> list[Hypothesis]:
+    """Drop hypotheses that differ from a better one by less than a third of a peak's width everywhere."""
+    ends = np.array([peaks.channel.min(), peaks.channel.max()])
+    width = float(np.median(peaks.fwhm_channels))
+    kept: list[Hypothesis] = []
+    for candidate in hypotheses:
+        shifts = [
+            np.abs((candidate.gain_kev - own.gain_kev) * ends + candidate.zero_kev - own.zero_kev)
+            / own.gain_kev
+            for own in kept
+        ]
+        if all(shift.max() > 0.33 * width for shift in shifts):
+            kept.append(candidate)
+        if len(kept) == n_best:
+            break
+    return kept

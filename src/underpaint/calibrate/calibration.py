@@ -1,0 +1,317 @@
+"""Energy calibration of a scan from its own lines."""
+
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.calibrate._anode import Anode, guess_anode
+from underpaint.calibrate._peaks import Peaks, find_spectrum_peaks
+from underpaint.calibrate._refine import (
+    GroupModel,
+    LineFit,
+    Response,
+    candidate_groups,
+    fit_response,
+    guess_noise,
+    measure_lines,
+    regress_axis,
+    significant_groups,
+)
+from underpaint.calibrate._search import Hypothesis, search_axis
+from underpaint.errors import CalibrationError
+from underpaint.instrument import Instrument
+from underpaint.spectrum import EnergyAxis, Scan
+
+_LEAST_COUNTS = 3000
+_LEAST_PEAKS = 4
+_LEAST_LINES = 3
+_LEAST_SPAN_KEV = 2.0
+_LEAST_SCORE = 0.12
+_LEAST_LEAD = 1.08
+# Argon's line (2.96 keV) lies on a silver tube's scattered L lines and is left out.
+_REGRESSION_RANGE_KEV = (3.2, 16.0)
+_LEAST_LINE_SIGNIFICANCE = 10.0
+_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Energy axis and resolution found from the lines of a scan.
+
+    Parameters
+    ----------
+    axis : EnergyAxis
+        The axis found.
+    noise_fwhm_kev : float
+        Electronic noise, FWHM, keV.
+    fano : float
+        Fano factor.
+    residual_ev : dict
+        For each unblended line (``Fe-KL3``): measured centre minus tabulated energy, eV.
+    uncertainty_ev : dict
+        For each of these lines: one standard deviation of the measured centre, eV.
+    gain_uncertainty_kev, zero_uncertainty_kev : float
+        One standard deviation, keV; they are correlated.
+    axis_uncertainty_ev : float
+        Largest standard deviation of the axis between 3 and 15 keV (or its end), eV.
+    found : tuple of str
+        Line families that the axis rests on (``Fe_K``), most significant first.
+    missing : tuple of str
+        What could not be found, in words.
+    anode : str or None
+        Element symbol of the tube's anode, from its scattered K lines.
+    scatter_angle_deg : float or None
+        Scattering angle, degree, from the Compton shift.
+    score : float
+        Explained share of the peaks, 0 to 1.
+    """
+
+    axis: EnergyAxis
+    noise_fwhm_kev: float
+    fano: float
+    residual_ev: dict[str, float]
+    uncertainty_ev: dict[str, float]
+    gain_uncertainty_kev: float
+    zero_uncertainty_kev: float
+    axis_uncertainty_ev: float
+    found: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    anode: str | None = None
+    scatter_angle_deg: float | None = None
+    score: float = 0.0
+    previous_axis: EnergyAxis | None = None
+
+    @property
+    def largest_residual_ev(self) -> float:
+        """Largest absolute residual of the unblended lines from 3 to 15 keV, eV."""
+        return max((abs(value) for value in self.residual_ev.values()), default=float("nan"))
+
+    def fwhm_kev(self, energy_kev: NDArray[np.float64] | float) -> NDArray[np.float64]:
+        """Width of a peak, keV FWHM."""
+        response = Response(self.axis.gain_kev, self.axis.zero_kev, self.noise_fwhm_kev, self.fano)
+        return response.fwhm_kev(energy_kev)
+
+
+def calibrate(scan: Scan, *, instrument: Instrument | None = None) -> Calibration:
+    """Find energy axis, resolution and anode of a scan from its lines, without being told any element.
+
+    The sum spectrum's peaks are matched to the line patterns of the elements that paintings hold, over
+    all gains at which the peaks are as wide as a silicon detector makes them. The best axis is refined
+    by least squares. The file's axis (or the instrument's) is a hint that good lines overrule.
+
+    Parameters
+    ----------
+    scan : Scan
+        The scan; its axis may be None.
+    instrument : Instrument, optional
+        Its channel width and zero serve as the hint where the file has none.
+
+    Returns
+    -------
+    Calibration
+        Axis, resolution, residuals per line, anode.
+
+    Raises
+    ------
+    CalibrationError
+        The scan has too few counts or too few lines, or two axes explain the peaks equally well.
+    """
+    total, _ = sum_and_max(scan)
+    _require_counts(total, scan.name)
+    hint = _hint(scan, instrument)
+    peaks = find_spectrum_peaks(total)
+    if peaks is None or peaks.channel.size < _LEAST_PEAKS:
+        _fail(
+            scan.name,
+            f"only {0 if peaks is None else peaks.channel.size} peaks stand out, at least {_LEAST_PEAKS} are",
+        )
+    start = _best_hypothesis(search_axis(peaks, total.size, hint), scan.name)
+    return _refined(total, peaks, start, scan)
+
+
+def sum_and_max(scan: Scan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sum and maximum over all pixels, (n_channel,) each, read block by block."""
+    counts = scan.counts
+    if scan.present is not None:
+        counts = da.where(scan.present[:, :, None], counts, 0)
+    total, highest = da.compute(counts.sum(axis=(0, 1), dtype=np.float64), counts.max(axis=(0, 1)))
+    total, highest = np.asarray(total, dtype=np.float64), np.asarray(highest, dtype=np.float64)
+    if not np.all(np.isfinite(total)) or total.min() < 0:
+        _fail(scan.name, "the sum spectrum has negative or undefined counts, numbers from 0 up are")
+    return total, highest
+
+
+def _require_counts(total: NDArray[np.float64], name: str) -> None:
+    if total.sum() < _LEAST_COUNTS:
+        _fail(name, f"the whole scan has {total.sum():.0f} counts, at least {_LEAST_COUNTS} are")
+
+
+def _fail(name: str, fault: str) -> NoReturn:
+    message = (
+        f"Cannot calibrate scan {name!r} from its lines: {fault} needed. "
+        "Pass an instrument file that has gain_kev and zero_kev of the detector."
+    )
+    raise CalibrationError(message)
+
+
+def _hint(scan: Scan, instrument: Instrument | None) -> tuple[float, float] | None:
+    if scan.axis is not None:
+        return scan.axis.gain_kev, scan.axis.zero_kev
+    if instrument is not None:
+        return instrument.detector.gain_kev, instrument.detector.zero_kev
+    return None
+
+
+def _best_hypothesis(hypotheses: list[Hypothesis], name: str) -> Hypothesis:
+    if not hypotheses or hypotheses[0].score < _LEAST_SCORE:
+        score = hypotheses[0].score if hypotheses else 0.0
+        _fail(name, f"the best axis explains {score:.0%} of the peaks, {_LEAST_SCORE:.0%} are")
+    best = hypotheses[0]
+    rivals = [other for other in hypotheses[1:] if _disagree(best, other)]
+    if rivals and best.score < _LEAST_LEAD * rivals[0].score:
+        _fail(
+            name,
+            f"gains of {1e3 * best.gain_kev:.2f} and {1e3 * rivals[0].gain_kev:.2f} eV "
+            "explain the peaks equally well, more lines are",
+        )
+    return best
+
+
+def _disagree(one: Hypothesis, other: Hypothesis) -> bool:
+    at_kev = 8.0
+    channel = (at_kev - one.zero_kev) / one.gain_kev
+    return abs(other.zero_kev + other.gain_kev * channel - at_kev) > 0.08
+
+
+def _refined(total: NDArray[np.float64], peaks: Peaks, start: Hypothesis, scan: Scan) -> Calibration:
+    noise = guess_noise(peaks.fwhm_channels, start.gain_kev, start.zero_kev)
+    response = Response(start.gain_kev, start.zero_kev, noise, 0.115)
+    covariance = np.full((2, 2), np.nan)
+    lines: list[LineFit] = []
+    for _ in range(_ROUNDS):
+        model = GroupModel(total, candidate_groups(response, total), response)
+        model = GroupModel(total, significant_groups(model, response), response)
+        if not model.groups:
+            _fail(scan.name, "no line is significant, three are")
+        response = fit_response(model, response)
+        lines = [line for line in measure_lines(model, response) if _usable(line)]
+        _require_lines(lines, scan.name)
+        response, covariance = regress_axis(lines, response)
+    response = fit_response(model, response, axis_free=False)
+    final = [line for line in measure_lines(model, response) if _usable(line)]
+    return _result(response, covariance, final, peaks, start, scan)
+
+
+def _usable(line: LineFit) -> bool:
+    low, high = _REGRESSION_RANGE_KEV
+    return not line.blended and line.significance > _LEAST_LINE_SIGNIFICANCE and low < line.energy_kev < high
+
+
+def _require_lines(lines: list[LineFit], name: str) -> None:
+    span = max((line.energy_kev for line in lines), default=0) - min(
+        (line.energy_kev for line in lines), default=0
+    )
+    if len(lines) < _LEAST_LINES or span < _LEAST_SPAN_KEV:
+        names = ", ".join(line.name for line in lines) or "none"
+        _fail(
+            name,
+            f"{len(lines)} unblended lines over {span:.1f} keV were found ({names}), three over 2 keV are",
+        )
+
+
+def _result(
+    response: Response,
+    covariance: NDArray[np.float64],
+    lines: list[LineFit],
+    peaks: Peaks,
+    start: Hypothesis,
+    scan: Scan,
+) -> Calibration:
+    axis = response.axis(scan.shape[2])
+    anode = guess_anode(peaks, response, axis)
+    ends = np.array([[axis.channel(energy), 1.0] for energy in (3.0, min(15.0, axis.stop_kev))])
+    spread = np.sqrt(np.einsum("ei,ij,ej->e", ends, covariance, ends))
+    ranked = sorted(lines, key=lambda line: -line.significance)
+    return Calibration(
+        axis=axis,
+        noise_fwhm_kev=response.noise_fwhm_kev,
+        fano=response.fano,
+        residual_ev={line.name: 1e3 * line.offset_kev for line in lines},
+        uncertainty_ev={line.name: 1e3 * line.error_kev for line in lines},
+        gain_uncertainty_kev=float(np.sqrt(covariance[0, 0])),
+        zero_uncertainty_kev=float(np.sqrt(covariance[1, 1])),
+        axis_uncertainty_ev=float(1e3 * spread.max()),
+        found=tuple(dict.fromkeys(_family(line) for line in ranked)),
+        missing=_missing(anode, axis),
+        anode=None if anode is None else anode.symbol,
+        scatter_angle_deg=None if anode is None else anode.scatter_angle_deg,
+        score=start.score,
+        previous_axis=scan.axis,
+    )
+
+
+def _family(line: LineFit) -> str:
+    symbol, transition = line.name.split("-")
+    return f"{symbol}_{transition[0]}"
+
+
+def _missing(anode: Anode | None, axis: EnergyAxis) -> tuple[str, ...]:
+    if anode is not None:
+        return ()
+    if axis.stop_kev < 20.0:
+        return (f"anode: the spectrum ends at {axis.stop_kev:.1f} keV, below the scattered K lines",)
+    return ("anode: no pair of Rayleigh and Compton peaks of Mo, Rh, Pd or Ag stands out",)
+
+
+def calibrated_instrument(scan: Scan, calibration: Calibration, base: Instrument | None = None) -> Instrument:
+    """Return the instrument with what the calibration found put in; save it with ``save_instrument``.
+
+    Parameters
+    ----------
+    scan : Scan
+        The scan that was calibrated.
+    calibration : Calibration
+        What ``calibrate`` found.
+    base : Instrument, optional
+        Supplies everything that a spectrum cannot tell (voltage, window, path in air ...).
+
+    Returns
+    -------
+    Instrument
+        ``base`` with axis, resolution, and, where found, anode and scattering angle.
+    """
+    own = Instrument.model_validate({}) if base is None else base
+    detector = own.detector.model_copy(
+        update={
+            "gain_kev": calibration.axis.gain_kev,
+            "zero_kev": calibration.axis.zero_kev,
+            "n_channel": calibration.axis.n_channel,
+            "noise_fwhm_kev": calibration.noise_fwhm_kev,
+            "fano": calibration.fano,
+        }
+    )
+    tube, geometry = own.tube, own.geometry
+    if calibration.anode is not None:
+        tube = tube.model_copy(update={"anode": calibration.anode})
+        geometry = geometry.model_copy(update={"scatter_angle_deg": calibration.scatter_angle_deg})
+    found = (
+        "axis and resolution" if calibration.anode is None else "axis, resolution, anode and scattering angle"
+    )
+    note = f"From the lines of {scan.name}: {found}."
+    return own.model_copy(
+        update={
+            "name": f"{scan.name}_calibrated",
+            "note": f"{own.note} {note}".strip(),
+            "detector": detector,
+            "tube": tube,
+            "geometry": geometry,
+        }
+    )
+
+
+def with_calibration(scan: Scan, calibration: Calibration) -> Scan:
+    """Return the same scan on the calibrated axis."""
+    return replace(scan, axis=calibration.axis)
