@@ -1,0 +1,86 @@
+# One word for each thing a person does here. Nothing needs an activated environment: every recipe
+# calls the programs of .venv by path, and creates .venv when it is missing.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PANEL  := demo/panel.h5
+RESULT := demo/result
+
+# Two workers, each with one thread: a laptop has two cores at least, and BLAS would take them all twice.
+PYTEST_ARGS ?= -n 2 --dist loadfile
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format types contracts docs-check figures wheels check clean
+
+help:
+	@echo "make demo        build, scan and identify a virtual panel; says what to open"
+	@echo "make test        create the environment and pass the tests"
+	@echo "make check       lint, types, contracts and docs-check in one"
+	@echo "make lint        ruff: style and format        make format     put the format right"
+	@echo "make types       mypy, strict                  make contracts  who may import whom"
+	@echo "make docs-check  links and pasted figures      make figures    paste the figures anew"
+	@echo "make wheels      the plain install is wheels alone on Windows, macOS and Linux"
+	@echo "make clean       remove the environment, the demo and all caches"
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "No python3 found. Install Python 3.11 or newer."; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is older than 3.11. Name a newer one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Creating $(VENV) with $(PYTHON)"
+	@"$(PYTHON)" -m venv $(VENV) \
+		|| { rm -rf $(VENV); echo "venv failed. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+
+# The stamps are older than pyproject.toml when a dependency changed, and only then pip runs again.
+$(VENV)/.installed-plain: pyproject.toml | $(BIN)/python
+	@test -e $(VENV)/.installed-dev || echo "Installing underpaint and what it needs (no torch): a minute or two"
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing underpaint with all that training and the tests need: some minutes"
+	@$(PIP) install --constraint constraints.txt torch
+	@$(PIP) install --constraint constraints.txt --editable '.[train,dev]'
+	@touch $@ $(VENV)/.installed-plain
+
+demo: $(VENV)/.installed-plain
+	@mkdir -p demo
+	@test -s $(PANEL) || $(BIN)/underpaint mockup fig7 --out $(PANEL)
+	$(BIN)/underpaint identify $(PANEL) --out $(RESULT) --overwrite
+	@echo
+	@echo "Done. Open $(CURDIR)/$(RESULT)/report.html in a browser."
+	@echo "The virtual scan is $(PANEL); the maps as TIFF files lie in $(RESULT)/pigments and $(RESULT)/elements."
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+contracts: $(VENV)/.installed-dev
+	$(BIN)/lint-imports --no-cache
+
+docs-check: $(VENV)/.installed-dev
+	$(BIN)/python tools/check_links.py
+	$(BIN)/python tools/readme_figures.py --check
+
+figures: $(VENV)/.installed-dev
+	$(BIN)/python tools/readme_figures.py
+
+wheels: $(VENV)/.installed-dev
+	$(BIN)/python tools/check_wheels.py
+
+check: lint types contracts docs-check
+
+clean:
+	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

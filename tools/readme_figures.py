@@ -1,0 +1,174 @@
+"""Paste the measured figures into README.md.
+
+Each table stands between ``<!-- figures:begin NAME -->`` and ``<!-- figures:end -->`` and is made from the
+JSON files in ``docs/figures``, which the commands in ``benchmarks/`` and ``underpaint evaluate`` write.
+What was not measured yet says so. ``--check`` changes nothing and fails when README.md is not up to date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+FIGURES = ROOT / "docs" / "figures"
+NOT_MEASURED = "not measured yet"
+NO_FIGURE = "-"
+BLOCK = re.compile(r"(<!-- figures:begin (?P<name>\w+) -->\n).*?(<!-- figures:end -->)", re.DOTALL)
+
+Figures = Mapping[str, Any]
+
+
+def read_figures(folder: Path, name: str) -> Figures:
+    """Contents of ``NAME.json``; empty when it was not measured yet."""
+    path = folder / f"{name}.json"
+    if not path.is_file():
+        return {}
+    figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return figures
+
+
+def number(value: object, digits: int = 3) -> str:
+    """Value rounded for a table, or that there is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 (NaN)
+        return NO_FIGURE
+    return f"{value:,.{digits}f}"
+
+
+def scientific(value: object) -> str:
+    """Small value in powers of ten."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return NOT_MEASURED
+    return f"{value:.1e}"
+
+
+def measured(figures: Figures, key: str, digits: int = 3, unit: str = "") -> str:
+    """One figure with its unit, or that it was not measured."""
+    text = number(figures.get(key), digits)
+    return NOT_MEASURED if text == NO_FIGURE else f"{text}{unit}"
+
+
+def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Markdown table."""
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def summary_table(folder: Path) -> str:
+    """One row per figure that stands for a whole command."""
+    tables, panel = read_figures(folder, "fisx_tables"), read_figures(folder, "table2")
+    forward, speed = read_figures(folder, "forward"), read_figures(folder, "network_speed")
+    aurora = read_figures(folder, "aurora")
+    baseline = measured(panel, "always_yes_macro_f1")
+    rows = [
+        (
+            "Primary fluorescence against fisx, largest relative difference",
+            scientific(tables.get("primary_max_rel")),
+        ),
+        (
+            "Secondary against fisx, lines where it exceeds 1 % of the primary, of the secondary",
+            scientific(tables.get("secondary_max_rel")),
+        ),
+        ("The same, of the line", scientific(tables.get("secondary_max_rel_of_line"))),
+        ("Simulated spectra per second, two cores", measured(forward, "spectra_per_s", 0)),
+        ("Default network, spectra per second, two cores", measured(speed, "default_spectra_per_s", 0)),
+        (
+            "Network of Xu et al. 2022, spectra per second, two cores",
+            measured(speed, "xu2022_spectra_per_s", 0),
+        ),
+        ("Held-out virtual panels, macro F1 over groups", measured(panel, "group_macro_f1")),
+        ("The same, answering yes always", baseline),
+        ("`identify` on a painting of 7,200 pixels, report included", measured(aurora, "seconds", 0, " s")),
+        ("The same, peak memory", measured(aurora, "peak_mb", 0, " MB")),
+    ]
+    return table(("What", "Measured"), rows)
+
+
+def _named(figures: Figures, key: str) -> Figures:
+    """Dictionary under the key; empty when absent."""
+    found = figures.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def aurora_table(folder: Path) -> str:
+    """Measured painting: the network's answer against line evidence, the line-area baseline beside."""
+    figures = read_figures(folder, "aurora")
+    auroc, spearman, kappa = (_named(figures, key) for key in ("auroc", "spearman", "kappa"))
+    rows = [
+        ("AUROC", name, number(value), number(_named(figures, "baseline_auroc").get(name)))
+        for name, value in auroc.items()
+    ]
+    rows += [
+        ("Spearman correlation", name, number(value), number(_named(figures, "baseline_spearman").get(name)))
+        for name, value in spearman.items()
+    ]
+    rows += [
+        ("Cohen's kappa, detector against detector", name, number(value), NO_FIGURE)
+        for name, value in kappa.items()
+    ]
+    return table(("Score", "Group", "Network", "Line area alone"), rows or [(NOT_MEASURED, "", "", "")])
+
+
+def panel_table(folder: Path) -> str:
+    """Held-out virtual panels: one row per group, the always-yes baseline and the invisible labels beside."""
+    groups = _named(read_figures(folder, "table2"), "groups")
+    rows = [
+        (
+            name.replace("_", " "),
+            number(group.get("f1")),
+            number(group.get("always_yes_f1")),
+            number(group.get("n_visible"), 0),
+            number(group.get("n_invisible"), 0),
+        )
+        for name, group in groups.items()
+    ]
+    header = ("Group", "F1", "Always yes", "Visible labels", "Invisible labels")
+    return table(header, rows or [(NOT_MEASURED, "", "", "", "")])
+
+
+TABLES: Mapping[str, Callable[[Path], str]] = {
+    "summary": summary_table,
+    "aurora": aurora_table,
+    "table2": panel_table,
+}
+
+
+def paste(text: str, folder: Path) -> str:
+    """README text with every marked table made anew."""
+
+    def replaced(block: re.Match[str]) -> str:
+        name = block["name"]
+        if name not in TABLES:
+            message = f"README.md asks for the figures {name!r}; there are {', '.join(TABLES)}."
+            raise ValueError(message)
+        return f"{block[1]}{TABLES[name](folder)}{block[3]}"
+
+    return BLOCK.sub(replaced, text)
+
+
+def main() -> int:
+    """Paste the figures, or with ``--check`` only compare; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; fail when README.md is out of date"
+    )
+    check = parser.parse_args().check
+    before = README.read_text(encoding="utf-8")
+    after = paste(before, FIGURES)
+    if check and before != after:
+        print("README.md does not show the figures in docs/figures. Run: python tools/readme_figures.py")
+        return 1
+    if not check:
+        README.write_text(after, encoding="utf-8")
+    print("The figures in README.md are those in docs/figures.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
