@@ -225,16 +225,16 @@ def _measure(
     fit = least_squares(
         lambda values: (shape(values) - y) / sigma, [1.0, 0.0, 1.0, 0.0, 0.0], bounds=(low, high), max_nfev=60
     )
-    covariance = np.linalg.pinv(fit.jac.T @ fit.jac)
+    variance = np.maximum(np.diag(np.linalg.pinv(fit.jac.T @ fit.jac)), 1e-12)
     inflate = max(1.0, float(np.sqrt(2 * fit.cost / max(window.sum() - 5, 1))))
     area, offset = fit.x[0] * scale, float(fit.x[1])
-    area_error = float(np.sqrt(covariance[0, 0])) * scale
+    area_error = float(np.sqrt(variance[0])) * scale
     core = np.abs(x) < 0.6 * fwhm
     foreign = float(np.clip(others[window][core], 0, None).sum() / max(np.clip(y[core], 0, None).sum(), 1.0))
     blended = foreign > _BLEND_LIMIT or abs(offset) > 0.55 * fwhm
     energy = group.centre_kev
     return LineFit(
-        name, energy, offset, float(np.sqrt(covariance[1, 1])) * inflate, axis.channel(energy + offset),
+        name, energy, offset, float(np.sqrt(variance[1])) * inflate, axis.channel(energy + offset),
         area, area / max(area_error, 1e-9), blended,
     )  # fmt: skip
 
