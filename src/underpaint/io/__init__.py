@@ -1,16 +1,31 @@
 """Files in and out: one file per format; scans and spectra in, results out."""
 
+from underpaint.io.describe import ScanInfo, describe, describe_all, summarise_scan
+from underpaint.io.folder import ResultFolder, is_finished, result_folder
 from underpaint.io.hdf5 import read_settings, read_truth, save_scan
 from underpaint.io.load import load, load_all, read_spectrum, split_location
+from underpaint.io.results import package_versions, read_results, summary_rows, write_results, write_tiff
 from underpaint.spectrum.rebin import sum_scans
 
 __all__ = [
+    "ResultFolder",
+    "ScanInfo",
+    "describe",
+    "describe_all",
+    "is_finished",
     "load",
     "load_all",
+    "package_versions",
+    "read_results",
     "read_settings",
     "read_spectrum",
     "read_truth",
+    "result_folder",
     "save_scan",
     "split_location",
     "sum_scans",
+    "summarise_scan",
+    "summary_rows",
+    "write_results",
+    "write_tiff",
 ]

@@ -371,7 +371,8 @@ def _axis(text: bytes, n_channel: int) -> tuple[EnergyAxis | None, tuple[str, ..
             points.append((float(parts[0]), float(parts[1])))
     if len({channel for channel, _ in points}) < 2:
         return None, ("no energy calibration in the files",)
-    gain_kev, zero_kev = np.polyfit(*np.transpose(points), 1)
+    channel, energy_kev = np.transpose(points)
+    gain_kev, zero_kev = np.polyfit(channel, energy_kev, 1)
     try:
         return EnergyAxis(float(gain_kev), float(zero_kev), n_channel), ()
     except CalibrationError as error:

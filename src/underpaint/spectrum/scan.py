@@ -1,5 +1,6 @@
 """A scan: a lazy cube of spectra, (row, column, channel)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -118,8 +119,17 @@ def scan_spectra(scan: Scan) -> tuple[Spectrum, Spectrum]:
     Returns
     -------
     (Spectrum, Spectrum)
-        Counts summed over the pixels (with the summed live time, where known for every pixel there), and the largest
-        count of any pixel in each channel.
+        Counts summed over the pixels (with the summed times, where known for every pixel), and the
+        largest count of any pixel in each channel.
+    """
+    task, finish = spectra_task(scan)
+    return finish(task.compute())
+
+
+def spectra_task(scan: Scan) -> tuple[Any, Callable[[NDArray[np.float64]], tuple[Spectrum, Spectrum]]]:
+    """Lazy array behind :func:`scan_spectra`, and what makes the spectra of it.
+
+    For computing the two together with something else in one reading of the scan.
     """
     n_channel = scan.shape[2]
     whole = scan.counts.rechunk({2: n_channel})
@@ -128,12 +138,17 @@ def scan_spectra(scan: Scan) -> tuple[Spectrum, Spectrum]:
         chunks=((1,) * whole.numblocks[0], (2,) * whole.numblocks[1], (n_channel,)),
         dtype=np.float64,
         meta=np.empty((0, 0, 0)),
-    ).compute()
-    total, largest = pairs[:, 0::2].sum(axis=(0, 1)), pairs[:, 1::2].max(axis=(0, 1))
-    return (
-        Spectrum(total, scan.axis, _total(scan.live_time_s), _total(scan.real_time_s), f"{scan.name} (sum)"),
-        Spectrum(largest, scan.axis, None, None, f"{scan.name} (maximum)"),
     )
+
+    def finish(values: NDArray[np.float64]) -> tuple[Spectrum, Spectrum]:
+        total, largest = values[:, 0::2].sum(axis=(0, 1)), values[:, 1::2].max(axis=(0, 1))
+        times = _total(scan.live_time_s), _total(scan.real_time_s)
+        return (
+            Spectrum(total, scan.axis, *times, f"{scan.name} (sum)"),
+            Spectrum(largest, scan.axis, None, None, f"{scan.name} (maximum)"),
+        )
+
+    return pairs, finish
 
 
 def _block_spectra(block: NDArray[Any]) -> NDArray[np.float64]:

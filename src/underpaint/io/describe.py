@@ -1,0 +1,163 @@
+"""What is in a file: the facts that ``underpaint info`` shows."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.io.load import load, load_all
+from underpaint.spectrum import EnergyAxis, Scan, Spectrum
+from underpaint.spectrum.scan import spectra_task
+
+
+@dataclass(frozen=True)
+class ScanInfo:
+    """Facts of a scan, from one reading of it.
+
+    Parameters
+    ----------
+    name, source, format, detector : str
+        As in :class:`~underpaint.spectrum.Scan`.
+    shape : (int, int, int)
+        Rows, columns, channels.
+    dtype : str
+        Type of the stored counts.
+    size_bytes : int
+        Size of the cube in memory, were it read whole.
+    axis : EnergyAxis or None
+        Energy calibration, if the file has one.
+    live_time_s, real_time_s : float or None
+        Median over the pixels, s.
+    step_mm : (float, float) or None
+        Distance between pixels along rows and columns, mm.
+    total_counts : float
+        Counts of the whole scan.
+    pixel_counts : (n_row, n_column) array
+        Counts of each pixel.
+    n_empty, n_missing : int
+        Pixels with a spectrum but no counts; pixels without a spectrum.
+    sum_spectrum, max_spectrum : Spectrum
+        As from :func:`~underpaint.spectrum.scan.scan_spectra`.
+    """
+
+    name: str
+    source: str
+    format: str
+    detector: str
+    shape: tuple[int, int, int]
+    dtype: str
+    size_bytes: int
+    axis: EnergyAxis | None
+    live_time_s: float | None
+    real_time_s: float | None
+    step_mm: tuple[float, float] | None
+    total_counts: float
+    pixel_counts: NDArray[np.float64]
+    n_empty: int
+    n_missing: int
+    notes: tuple[str, ...]
+    metadata: dict[str, Any]
+    sum_spectrum: Spectrum
+    max_spectrum: Spectrum
+
+    @property
+    def mean_pixel_counts(self) -> float:
+        """Mean counts of the pixels that are there."""
+        return self.total_counts / max(self.pixel_counts.size - self.n_missing, 1)
+
+    @property
+    def max_pixel_counts(self) -> float:
+        """Counts of the brightest pixel."""
+        return float(self.pixel_counts.max())
+
+    def facts(self) -> dict[str, Any]:
+        """JSON-serialisable facts, without the spectra."""
+        axis = self.axis
+        return {
+            "name": self.name,
+            "source": self.source,
+            "format": self.format,
+            "detector": self.detector,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "size_bytes": self.size_bytes,
+            "gain_kev": None if axis is None else axis.gain_kev,
+            "zero_kev": None if axis is None else axis.zero_kev,
+            "live_time_s": self.live_time_s,
+            "real_time_s": self.real_time_s,
+            "step_mm": None if self.step_mm is None else list(self.step_mm),
+            "total_counts": self.total_counts,
+            "mean_pixel_counts": self.mean_pixel_counts,
+            "max_pixel_counts": self.max_pixel_counts,
+            "n_empty": self.n_empty,
+            "n_missing": self.n_missing,
+            "notes": list(self.notes),
+            "metadata": {key: str(value) for key, value in self.metadata.items()},
+        }
+
+
+def describe(what: str | Path | Scan, *, shape: tuple[int, int] | None = None) -> ScanInfo:
+    """Read a scan once, block by block, and tell what is in it.
+
+    Raises
+    ------
+    ScanError
+        As for :func:`~underpaint.io.load`; also a damaged pixel, since all are read.
+    """
+    return _describe(what if isinstance(what, Scan) else load(what, shape=shape))
+
+
+def describe_all(location: str | Path, *, shape: tuple[int, int] | None = None) -> list[ScanInfo]:
+    """Tell what is in each detector of a file or folder."""
+    return [_describe(scan) for scan in load_all(location, shape=shape)]
+
+
+def summarise_scan(what: Scan | ScanInfo) -> dict[str, Any]:
+    """Facts of a scan with its sum and maximum spectrum, as :func:`~underpaint.io.write_results` wants them.
+
+    Returns
+    -------
+    dict
+        :meth:`ScanInfo.facts`, and the arrays ``sum_counts``, ``max_counts`` and, where the scan is calibrated,
+        ``energy_kev``.
+    """
+    info = what if isinstance(what, ScanInfo) else _describe(what)
+    arrays = {"sum_counts": info.sum_spectrum.counts, "max_counts": info.max_spectrum.counts}
+    if info.axis is not None:
+        arrays["energy_kev"] = info.axis.energy_kev
+    return {**info.facts(), **arrays}
+
+
+def _describe(scan: Scan) -> ScanInfo:
+    task, finish = spectra_task(scan)
+    pairs, pixel_counts = dask.compute(task, scan.counts.sum(axis=2, dtype=np.float64))
+    total, largest = finish(pairs)
+    missing = np.zeros(pixel_counts.shape, dtype=bool) if scan.present is None else ~scan.present
+    return ScanInfo(
+        name=scan.name,
+        source=scan.source,
+        format=scan.format,
+        detector=scan.detector,
+        shape=scan.shape,
+        dtype=str(scan.counts.dtype),
+        size_bytes=int(scan.counts.nbytes),
+        axis=scan.axis,
+        live_time_s=_median(scan.live_time_s),
+        real_time_s=_median(scan.real_time_s),
+        step_mm=scan.step_mm,
+        total_counts=float(pixel_counts.sum()),
+        pixel_counts=pixel_counts,
+        n_empty=int(((pixel_counts == 0) & ~missing).sum()),
+        n_missing=int(missing.sum()),
+        notes=scan.notes,
+        metadata=scan.metadata,
+        sum_spectrum=total,
+        max_spectrum=largest,
+    )
+
+
+def _median(time_s: NDArray[np.float64] | None) -> float | None:
+    return None if time_s is None else float(np.nanmedian(time_s))

@@ -1,0 +1,369 @@
+"""Results on disk: NeXus-style HDF5 in the layout of PyMca's fit results, a TIFF per map, a CSV summary."""
+
+import csv
+import json
+import math
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from underpaint.errors import OutputError, ScanError
+from underpaint.io.folder import RESULTS_FILE
+from underpaint.maps import ElementMaps, PigmentMaps
+
+SUMMARY_FILE = "summary.csv"
+SUMMARY_COLUMNS = (
+    "name",
+    "kind",
+    "label",
+    "share_above_half",
+    "mean_probability",
+    "max_probability",
+    "total_counts",
+    "median_uncertainty_counts",
+)
+_PACKAGES = ("underpaint", "numpy", "scipy", "h5py", "dask", "xraylib", "onnxruntime", "tifffile")
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+_RESERVED = ("row", "column")
+
+
+def write_results(
+    folder: str | Path,
+    *,
+    pigments: PigmentMaps | None,
+    elements: ElementMaps | None,
+    scan_summary: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> None:
+    """Write maps to a folder: ``results.h5``, ``pigments/*.tif``, ``elements/*.tif``, ``summary.csv``.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder, made if needed; write into :func:`result_folder`'s to have it whole or not at all.
+    pigments, elements : PigmentMaps, ElementMaps or None
+        What was concluded; None leaves it out.
+    scan_summary : mapping
+        Facts of the scan (:func:`summarise_scan`); arrays become datasets, the rest must be JSON-serialisable.
+    settings : mapping
+        Configuration and seeds; JSON-serialisable.
+
+    Raises
+    ------
+    OutputError
+        A map's name is no file name, or the files cannot be written.
+    """
+    place = Path(folder)
+    _check_names(pigments, elements)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        _write_hdf5(place / RESULTS_FILE, pigments, elements, scan_summary, settings)
+        _write_tiffs(place, pigments, elements)
+        _write_summary(place / SUMMARY_FILE, pigments, elements)
+    except (OSError, RuntimeError) as error:
+        message = f"Cannot write results to {place}: {error}. Check that it is writable and that the disk is not full."
+        raise OutputError(message) from error
+
+
+def read_results(folder: str | Path) -> tuple[PigmentMaps | None, ElementMaps | None, dict[str, Any]]:
+    """Read what :func:`write_results` wrote.
+
+    Returns
+    -------
+    (PigmentMaps or None, ElementMaps or None, dict)
+        The summary holds the scan's facts, and under ``settings``, ``versions`` and ``written`` how and when the
+        results were made.
+
+    Raises
+    ------
+    ScanError
+        The folder holds no results, or they are damaged.
+    """
+    path = Path(folder) / RESULTS_FILE
+    if not path.is_file():
+        message = (
+            f"Cannot read results from {folder}: there is no {RESULTS_FILE} in it. Give a folder of results."
+        )
+        raise ScanError(message)
+    try:
+        with h5py.File(path, "r") as file:
+            return _read_pigments(file), _read_elements(file), _read_summary(file)
+    except (OSError, KeyError, RuntimeError) as error:
+        message = f"Cannot read {path}: the file is damaged ({error}). Run the analysis again."
+        raise ScanError(message) from error
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _check_names(pigments: PigmentMaps | None, elements: ElementMaps | None) -> None:
+    names = (*(pigments.names if pigments else ()), *(elements.names if elements else ()))
+    for name in names:
+        if not _SAFE_NAME.fullmatch(name) or name in _RESERVED:
+            message = (
+                f"Cannot write a map called {name!r}: names become file names, so they are made of letters, digits, "
+                f"'_', '-', '+', '.', and are not {' or '.join(_RESERVED)}."
+            )
+            raise OutputError(message)
+
+
+def _write_hdf5(
+    path: Path,
+    pigments: PigmentMaps | None,
+    elements: ElementMaps | None,
+    scan_summary: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> None:
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"NX_class": "NXroot", "creator": "underpaint", "default": "entry"})
+        entry = _group(file, "entry", "NXentry")
+        entry["title"] = str(scan_summary.get("name", "scan"))
+        entry["end_time"] = datetime.now(UTC).isoformat(timespec="seconds")
+        _json(entry, "settings", settings)
+        _json(entry, "versions", package_versions())
+        if pigments is not None:
+            _write_pigments(entry, pigments)
+        if elements is not None:
+            _write_elements(entry, elements)
+        default = "pigments" if pigments is not None else "elements" if elements is not None else "scan"
+        entry.attrs["default"] = default
+        _write_scan(entry, scan_summary)
+
+
+def _write_pigments(entry: Any, maps: PigmentMaps) -> None:
+    results = _process(entry, "pigments", maps, "probability")
+    data = _maps(results, "probability", maps.names, maps.probability, "1", maps.step_mm)
+    for name, kind, groups, label, elements in zip(
+        maps.names, maps.kinds, maps.groups, maps.labels, maps.elements, strict=True
+    ):
+        data[name].attrs.update({"long_name": label, "kind": kind})
+        data[name].attrs["groups"] = json.dumps(groups)
+        data[name].attrs["elements"] = json.dumps(elements)
+
+
+def _write_elements(entry: Any, maps: ElementMaps) -> None:
+    results = _process(entry, "elements", maps, "parameters")
+    _maps(results, "parameters", maps.names, maps.area, "counts", maps.step_mm)
+    _maps(results, "uncertainties", maps.names, maps.uncertainty, "counts", maps.step_mm)
+
+
+def _process(entry: Any, name: str, maps: PigmentMaps | ElementMaps, default: str) -> Any:
+    """Make an NXprocess with its configuration, and return its NXcollection ``results``."""
+    process = _group(entry, name, "NXprocess")
+    process["program"], process["version"] = "underpaint", package_versions().get("underpaint", "")
+    process.attrs["default"] = f"results/{default}"
+    _json(process, "configuration", maps.settings)
+    _json(process, "notes", list(maps.notes))
+    process.attrs["step_mm"] = json.dumps(maps.step_mm)
+    return _group(process, "results", "NXcollection")
+
+
+def _maps(
+    parent: Any,
+    name: str,
+    names: Sequence[str],
+    cube: NDArray[np.float32],
+    units: str,
+    step_mm: tuple[float, float] | None,
+) -> Any:
+    data = _group(parent, name, "NXdata")
+    data.attrs["axes"] = ["row", "column"]
+    if names:
+        data.attrs["signal"] = names[0]
+        data.attrs["auxiliary_signals"] = np.array(names[1:], dtype=h5py.string_dtype())
+    for index, own in enumerate(names):
+        dataset = data.create_dataset(
+            own, data=np.ascontiguousarray(cube[:, :, index], dtype=np.float32), compression="gzip"
+        )
+        dataset.attrs.update({"units": units, "interpretation": "image"})
+    for axis, label in enumerate(_RESERVED):
+        step = step_mm[axis] if step_mm else 1.0
+        data[label] = step * np.arange(cube.shape[axis], dtype=np.float64)
+        data[label].attrs["units"] = "mm" if step_mm else "pixel"
+    data.attrs["shape"] = cube.shape[:2]
+    return data
+
+
+def _write_scan(entry: Any, scan_summary: Mapping[str, Any]) -> None:
+    scan = _group(entry, "scan", "NXdata")
+    arrays = {key: value for key, value in scan_summary.items() if isinstance(value, np.ndarray)}
+    for key, value in arrays.items():
+        scan[key] = value
+        scan[key].attrs["units"] = "keV" if key.endswith("_kev") else "s" if key.endswith("_s") else "counts"
+    if "sum_counts" in arrays:
+        scan.attrs["signal"] = "sum_counts"
+        scan.attrs["auxiliary_signals"] = [key for key in ("max_counts",) if key in arrays]
+    if "energy_kev" in arrays:
+        scan.attrs["axes"] = ["energy_kev"]
+    _json(scan, "facts", {key: value for key, value in scan_summary.items() if key not in arrays})
+
+
+def _group(parent: Any, name: str, nexus_class: str) -> Any:
+    group = parent.create_group(name)
+    group.attrs["NX_class"] = nexus_class
+    return group
+
+
+def _json(parent: Any, name: str, value: Any) -> None:
+    parent[name] = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    parent[name].attrs["type"] = "application/json"
+
+
+def _loaded(parent: Any, name: str) -> Any:
+    return json.loads(parent[name].asstr()[()])
+
+
+def _read_pigments(file: Any) -> PigmentMaps | None:
+    if "entry/pigments" not in file:
+        return None
+    process = file["entry/pigments"]
+    data = process["results/probability"]
+    names = _signals(data)
+    attributes = [data[name].attrs for name in names]
+    return PigmentMaps(
+        names=names,
+        probability=_cube(data, names),
+        kinds=tuple(str(own["kind"]) for own in attributes),
+        groups=tuple(tuple(json.loads(own["groups"])) for own in attributes),
+        labels=tuple(str(own["long_name"]) for own in attributes),
+        elements=tuple(tuple(json.loads(own["elements"])) for own in attributes),
+        step_mm=_step(process),
+        notes=tuple(_loaded(process, "notes")),
+        settings=_loaded(process, "configuration"),
+    )
+
+
+def _read_elements(file: Any) -> ElementMaps | None:
+    if "entry/elements" not in file:
+        return None
+    process = file["entry/elements"]
+    names = _signals(process["results/parameters"])
+    return ElementMaps(
+        names=names,
+        area=_cube(process["results/parameters"], names),
+        uncertainty=_cube(process["results/uncertainties"], names),
+        step_mm=_step(process),
+        notes=tuple(_loaded(process, "notes")),
+        settings=_loaded(process, "configuration"),
+    )
+
+
+def _read_summary(file: Any) -> dict[str, Any]:
+    entry = file["entry"]
+    arrays = {key: np.asarray(item[()]) for key, item in entry["scan"].items() if key != "facts"}
+    return {
+        **_loaded(entry["scan"], "facts"),
+        **arrays,
+        "settings": _loaded(entry, "settings"),
+        "versions": _loaded(entry, "versions"),
+        "written": entry["end_time"].asstr()[()],
+    }
+
+
+def _signals(data: Any) -> tuple[str, ...]:
+    if "signal" not in data.attrs:
+        return ()
+    return (str(data.attrs["signal"]), *(str(name) for name in data.attrs["auxiliary_signals"]))
+
+
+def _cube(data: Any, names: Sequence[str]) -> NDArray[np.float32]:
+    shape = tuple(int(size) for size in data.attrs["shape"])
+    cube = np.empty((*shape, len(names)), dtype=np.float32)
+    for index, name in enumerate(names):
+        cube[:, :, index] = data[name][()]
+    return cube
+
+
+def _step(process: Any) -> tuple[float, float] | None:
+    step = json.loads(process.attrs["step_mm"])
+    return None if step is None else (float(step[0]), float(step[1]))
+
+
+def _write_tiffs(place: Path, pigments: PigmentMaps | None, elements: ElementMaps | None) -> None:
+    if pigments is not None:
+        for name, label in zip(pigments.names, pigments.labels, strict=True):
+            description = f"probability of {label}; NaN: no answer"
+            write_tiff(place / "pigments" / f"{name}.tif", pigments[name], description, pigments.step_mm)
+    if elements is not None:
+        for name in elements.names:
+            description = f"net counts of {name.replace('_', ' ')} lines; NaN: no answer"
+            write_tiff(place / "elements" / f"{name}.tif", elements[name], description, elements.step_mm)
+
+
+def write_tiff(
+    path: Path, image: NDArray[np.float32], description: str, step_mm: tuple[float, float] | None = None
+) -> None:
+    """Write a (row, column) map as float32 TIFF, with its pixel size where known."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sized: dict[str, Any] = {}
+    if step_mm is not None and min(step_mm) > 0:
+        sized = {"resolution": (10.0 / step_mm[1], 10.0 / step_mm[0]), "resolutionunit": "CENTIMETER"}
+    values = np.ascontiguousarray(image, dtype=np.float32)
+    tifffile.imwrite(
+        path, values, photometric="minisblack", description=description.encode(), metadata=None, **sized
+    )
+
+
+def _write_summary(path: Path, pigments: PigmentMaps | None, elements: ElementMaps | None) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, SUMMARY_COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows(summary_rows(pigments, elements))
+
+
+def summary_rows(pigments: PigmentMaps | None, elements: ElementMaps | None) -> list[dict[str, str]]:
+    """One row per map: shares and means over the pixels that have an answer."""
+    rows = []
+    if pigments is not None:
+        rows += [
+            _pigment_row(pigments[name], name, kind, label)
+            for name, kind, label in zip(pigments.names, pigments.kinds, pigments.labels, strict=True)
+        ]
+    if elements is not None:
+        rows += [_element_row(elements, index, name) for index, name in enumerate(elements.names)]
+    return rows
+
+
+def _pigment_row(image: NDArray[np.float32], name: str, kind: str, label: str) -> dict[str, str]:
+    known = image[np.isfinite(image)].astype(np.float64)
+    return {
+        "name": name,
+        "kind": kind,
+        "label": label,
+        "share_above_half": _number((known > 0.5).mean() if known.size else math.nan),
+        "mean_probability": _number(known.mean() if known.size else math.nan),
+        "max_probability": _number(known.max() if known.size else math.nan),
+    }
+
+
+def _element_row(maps: ElementMaps, index: int, name: str) -> dict[str, str]:
+    area, uncertainty = maps.area[:, :, index], maps.uncertainty[:, :, index]
+    known = uncertainty[np.isfinite(uncertainty)]
+    return {
+        "name": name,
+        "kind": "element",
+        "label": name.replace("_", " "),
+        "total_counts": _number(float(np.nansum(area, dtype=np.float64))),
+        "median_uncertainty_counts": _number(float(np.median(known)) if known.size else math.nan),
+    }
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6g}"

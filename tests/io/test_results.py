@@ -1,0 +1,262 @@
+"""Results on disk: they round-trip, are readable by others, and are whole or not there."""
+
+import csv
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+
+from underpaint import io
+from underpaint.errors import OutputError, ScanError
+from underpaint.io import folder as folder_module
+from underpaint.maps import ElementMaps, PigmentMaps
+from underpaint.spectrum import EnergyAxis, Scan
+
+SETTINGS = {"seed": 3, "model": {"name": "default"}, "list": [1, 2]}
+
+
+@pytest.fixture
+def pigments() -> PigmentMaps:
+    probability = np.random.default_rng(1).random((3, 4, 2), dtype=np.float32)
+    probability[0, 1] = np.nan
+    return PigmentMaps(
+        names=("mercury_red", "vermilion"),
+        probability=probability,
+        kinds=("group", "member"),
+        groups=(("mercury_red",), ("mercury_red",)),
+        labels=("vermilion or calomel (Hg)", "vermilion"),
+        elements=(("Hg_L",), ("Hg_L", "S_K")),
+        step_mm=(0.5, 0.25),
+        notes=("één noot",),
+        settings=SETTINGS,
+    )
+
+
+@pytest.fixture
+def elements() -> ElementMaps:
+    rng = np.random.default_rng(2)
+    return ElementMaps(
+        names=("Fe_K", "Hg_L"),
+        area=rng.normal(100, 20, (3, 4, 2)).astype(np.float32),
+        uncertainty=rng.random((3, 4, 2), dtype=np.float32),
+        settings={"engine": "underpaint"},
+    )
+
+
+@pytest.fixture
+def summary() -> dict[str, Any]:
+    counts = np.arange(96).reshape(3, 4, 8)
+    return io.summarise_scan(Scan(counts, EnergyAxis(0.5, 0.1, 8), name="panel", notes=("a note",)))
+
+
+def write(place: Path, pigments: PigmentMaps | None, elements: ElementMaps | None, summary: dict[str, Any]) -> None:
+    io.write_results(place, pigments=pigments, elements=elements, scan_summary=summary, settings=SETTINGS)
+
+
+def test_round_trip(tmp_path: Path, pigments: PigmentMaps, elements: ElementMaps, summary: dict[str, Any]) -> None:
+    write(tmp_path / "out", pigments, elements, summary)
+    read_pigments, read_elements, read_summary = io.read_results(tmp_path / "out")
+    assert read_pigments is not None
+    assert read_elements is not None
+    np.testing.assert_array_equal(read_pigments.probability, pigments.probability)
+    assert read_pigments.probability.dtype == np.float32
+    for name in ("names", "kinds", "groups", "labels", "elements", "step_mm", "notes", "settings"):
+        assert getattr(read_pigments, name) == getattr(pigments, name)
+    np.testing.assert_array_equal(read_elements.area, elements.area)
+    np.testing.assert_array_equal(read_elements.uncertainty, elements.uncertainty)
+    assert (read_elements.names, read_elements.step_mm) == (elements.names, None)
+    for key, value in summary.items():
+        np.testing.assert_array_equal(read_summary[key], value)
+    assert read_summary["settings"] == SETTINGS
+    assert read_summary["versions"]["numpy"] == np.__version__
+
+
+def test_only_one_kind_of_maps(tmp_path: Path, elements: ElementMaps, summary: dict[str, Any]) -> None:
+    write(tmp_path, None, elements, summary)
+    read_pigments, read_elements, _ = io.read_results(tmp_path)
+    assert read_pigments is None
+    assert read_elements is not None
+    assert not (tmp_path / "pigments").exists()
+
+
+def test_layout_is_the_one_that_pymca_writes(
+    tmp_path: Path, pigments: PigmentMaps, elements: ElementMaps, summary: dict[str, Any]
+) -> None:
+    write(tmp_path, pigments, elements, summary)
+    with h5py.File(tmp_path / "results.h5") as file:
+        classes = {name: file[name].attrs["NX_class"] for name in ("entry", "entry/elements", "entry/elements/results")}
+        assert list(classes.values()) == ["NXentry", "NXprocess", "NXcollection"]
+        image = file["/entry/elements/results/parameters/Fe_K"]
+        assert (image.shape, image.dtype, image.attrs["units"]) == ((3, 4), np.float32, "counts")
+        assert file["/entry/elements/results/uncertainties/Fe_K"].shape == (3, 4)
+        data = file["/entry/pigments/results/probability"]
+        assert data.attrs["NX_class"] == "NXdata"
+        assert list(data.attrs["axes"]) == ["row", "column"]
+        np.testing.assert_allclose(data["row"][()], [0, 0.5, 1.0])
+        np.testing.assert_allclose(data["column"][()], [0, 0.25, 0.5, 0.75])
+        assert data["row"].attrs["units"] == "mm"
+        assert file["/entry/elements/results/parameters/row"].attrs["units"] == "pixel"
+        assert json.loads(file["/entry/pigments/configuration"].asstr()[()]) == SETTINGS
+        assert file["/entry/scan"].attrs["signal"] == "sum_counts"
+        np.testing.assert_allclose(file["/entry/scan/energy_kev"][()], 0.1 + 0.5 * np.arange(8))
+
+
+def test_tiffs_and_summary(tmp_path: Path, pigments: PigmentMaps, elements: ElementMaps, summary: dict[str, Any]) -> None:
+    write(tmp_path, pigments, elements, summary)
+    with tifffile.TiffFile(tmp_path / "pigments" / "vermilion.tif") as tiff:
+        np.testing.assert_array_equal(tiff.asarray(), pigments["vermilion"])
+        assert "vermilion" in tiff.pages[0].description
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "elements" / "Hg_L.tif"), elements["Hg_L"])
+    with (tmp_path / "summary.csv").open(encoding="utf-8", newline="") as stream:
+        rows = {row["name"]: row for row in csv.DictReader(stream)}
+    assert rows["vermilion"]["label"] == "vermilion"
+    assert float(rows["vermilion"]["mean_probability"]) == pytest.approx(np.nanmean(pigments["vermilion"]), rel=1e-5)
+    assert float(rows["Fe_K"]["total_counts"]) == pytest.approx(elements["Fe_K"].sum(), rel=1e-5)
+    assert rows["Fe_K"]["share_above_half"] == ""
+
+
+def test_map_without_any_answer(tmp_path: Path, pigments: PigmentMaps, summary: dict[str, Any]) -> None:
+    pigments.probability[:] = np.nan
+    write(tmp_path, pigments, None, summary)
+    assert "nan" not in (tmp_path / "summary.csv").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["../escape", "a/b", "row", ""])
+def test_names_that_are_no_file_names(tmp_path: Path, elements: ElementMaps, name: str) -> None:
+    bad = ElementMaps((name, "Fe_K"), elements.area, elements.uncertainty)
+    with pytest.raises(OutputError, match="names become file names"):
+        write(tmp_path / "out", None, bad, {})
+    assert not (tmp_path / "out").exists()
+
+
+def test_read_results_of_something_else(tmp_path: Path) -> None:
+    with pytest.raises(ScanError, match=r"there is no results\.h5 in it"):
+        io.read_results(tmp_path)
+    (tmp_path / "results.h5").write_bytes(b"not hdf5")
+    with pytest.raises(ScanError, match="damaged"):
+        io.read_results(tmp_path)
+
+
+def finish(place: io.ResultFolder, text: str = "new") -> None:
+    (place.path / "results.h5").write_text(text)
+
+
+def test_folder_appears_whole(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "out dir é"
+    with io.result_folder(target) as place:
+        finish(place)
+        place.save_block("0", np.arange(3))
+        assert not target.exists()
+    assert sorted(entry.name for entry in target.iterdir()) == ["results.h5"]
+    assert io.is_finished(target)
+    assert [entry.name for entry in target.parent.iterdir()] == [target.name]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("x")])
+def test_interrupted_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)), io.result_folder(tmp_path / "out") as place:
+        finish(place)
+        place.save_block("0", np.arange(3))
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def interrupt(target: Path, settings: dict[str, Any]) -> None:
+    with pytest.raises(KeyboardInterrupt), io.result_folder(target, resume=True, settings=settings) as place:
+        finish(place)
+        place.save_block("0", np.arange(3))
+        raise KeyboardInterrupt
+
+
+def test_resume_keeps_finished_blocks_only(tmp_path: Path) -> None:
+    interrupt(tmp_path / "out", {"a": 1})
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.part" / "results.h5").exists()
+    with io.result_folder(tmp_path / "out", resume=True, settings={"a": 1}) as place:
+        block = place.load_block("0")
+        assert block is not None
+        np.testing.assert_array_equal(block, np.arange(3))
+        assert place.load_block("1") is None
+        finish(place)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_resume_with_other_settings_starts_afresh(tmp_path: Path) -> None:
+    interrupt(tmp_path / "out", {"a": 1})
+    with io.result_folder(tmp_path / "out", resume=True, settings={"a": 2}) as place:
+        assert place.load_block("0") is None
+        finish(place)
+
+
+def test_without_resume_a_left_over_part_is_thrown_away(tmp_path: Path) -> None:
+    interrupt(tmp_path / "out", {})
+    with io.result_folder(tmp_path / "out", settings={}) as place:
+        assert place.load_block("0") is None
+        finish(place)
+
+
+def test_existing_results_are_refused_or_replaced(tmp_path: Path) -> None:
+    with io.result_folder(tmp_path / "out") as place:
+        finish(place, "old")
+    with pytest.raises(OutputError, match="--overwrite"), io.result_folder(tmp_path / "out"):
+        pass
+    with pytest.raises(ValueError, match="fails"), io.result_folder(tmp_path / "out", overwrite=True):
+        message = "it fails"
+        raise ValueError(message)
+    assert (tmp_path / "out" / "results.h5").read_text() == "old"
+    with io.result_folder(tmp_path / "out", overwrite=True) as place:
+        finish(place)
+    assert (tmp_path / "out" / "results.h5").read_text() == "new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_of_other_things_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputError, match="not a folder of results"), io.result_folder(tmp_path / "home", overwrite=True):
+        pass
+    (tmp_path / "out.part").mkdir()
+    (tmp_path / "out.part" / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match="Move it away"), io.result_folder(tmp_path / "out"):
+        pass
+    assert (tmp_path / "home" / "thesis.txt").exists()
+    assert (tmp_path / "out.part" / "mine.txt").exists()
+
+
+def test_empty_folder_and_file_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with io.result_folder(tmp_path / "out") as place:
+        finish(place)
+    assert io.is_finished(tmp_path / "out")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="it is a file"), io.result_folder(tmp_path / "file"):
+        pass
+    with pytest.raises(OutputError, match="Check that the place exists"), io.result_folder(tmp_path / "file" / "out"):
+        pass
+
+
+def test_too_little_space(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="MB needed"), io.result_folder(tmp_path / "out", needed_bytes=2**62):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_disk_fills_up(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="No space left"), io.result_folder(tmp_path / "out") as place:
+        finish(place)
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(folder_module.Path, "mkdir", refuse)
+    with pytest.raises(OutputError, match="Permission denied"), io.result_folder(tmp_path / "out"):
+        pass
