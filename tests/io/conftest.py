@@ -5,18 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mca_files import mca_text
 from numpy.typing import NDArray
 
 AURORA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "aurora"
-
-HEAD = (
-    "<<PMCA SPECTRUM>>\r\nTAG - live_data_2\r\nDESCRIPTION - \r\nLIVE_TIME - {live}\r\nREAL_TIME - 3.004000\r\n"
-    "SERIAL_NUMBER - 77\r\n<<CALIBRATION>>\r\nLABEL - Channel\r\n{points}\r\n<<DATA>>\r\n"
-)
-
-
-def mca_text(counts: NDArray[np.int64], live: str = "0", points: str = "2 1.0\r\n6 3.0", end: str = "<<END>>") -> str:
-    return HEAD.format(live=live, points=points) + "".join(f"{count}\r\n" for count in counts) + end
 
 
 @pytest.fixture
@@ -48,5 +40,3 @@ def aurora_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(packed) as archive:
         archive.extractall(folder, filter="data")
     return folder
-
-

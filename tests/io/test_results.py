@@ -13,7 +13,6 @@ import tifffile
 
 from underpaint import io
 from underpaint.errors import OutputError, ScanError
-from underpaint.io import folder as folder_module
 from underpaint.maps import ElementMaps, PigmentMaps
 from underpaint.spectrum import EnergyAxis, Scan
 
@@ -54,11 +53,15 @@ def summary() -> dict[str, Any]:
     return io.summarise_scan(Scan(counts, EnergyAxis(0.5, 0.1, 8), name="panel", notes=("a note",)))
 
 
-def write(place: Path, pigments: PigmentMaps | None, elements: ElementMaps | None, summary: dict[str, Any]) -> None:
+def write(
+    place: Path, pigments: PigmentMaps | None, elements: ElementMaps | None, summary: dict[str, Any]
+) -> None:
     io.write_results(place, pigments=pigments, elements=elements, scan_summary=summary, settings=SETTINGS)
 
 
-def test_round_trip(tmp_path: Path, pigments: PigmentMaps, elements: ElementMaps, summary: dict[str, Any]) -> None:
+def test_round_trip(
+    tmp_path: Path, pigments: PigmentMaps, elements: ElementMaps, summary: dict[str, Any]
+) -> None:
     write(tmp_path / "out", pigments, elements, summary)
     read_pigments, read_elements, read_summary = io.read_results(tmp_path / "out")
     assert read_pigments is not None
@@ -89,7 +92,10 @@ def test_layout_is_the_one_that_pymca_writes(
 ) -> None:
     write(tmp_path, pigments, elements, summary)
     with h5py.File(tmp_path / "results.h5") as file:
-        classes = {name: file[name].attrs["NX_class"] for name in ("entry", "entry/elements", "entry/elements/results")}
+        classes = {
+            name: file[name].attrs["NX_class"]
+            for name in ("entry", "entry/elements", "entry/elements/results")
+        }
         assert list(classes.values()) == ["NXentry", "NXprocess", "NXcollection"]
         image = file["/entry/elements/results/parameters/Fe_K"]
         assert (image.shape, image.dtype, image.attrs["units"]) == ((3, 4), np.float32, "counts")
@@ -106,7 +112,9 @@ def test_layout_is_the_one_that_pymca_writes(
         np.testing.assert_allclose(file["/entry/scan/energy_kev"][()], 0.1 + 0.5 * np.arange(8))
 
 
-def test_tiffs_and_summary(tmp_path: Path, pigments: PigmentMaps, elements: ElementMaps, summary: dict[str, Any]) -> None:
+def test_tiffs_and_summary(
+    tmp_path: Path, pigments: PigmentMaps, elements: ElementMaps, summary: dict[str, Any]
+) -> None:
     write(tmp_path, pigments, elements, summary)
     with tifffile.TiffFile(tmp_path / "pigments" / "vermilion.tif") as tiff:
         np.testing.assert_array_equal(tiff.asarray(), pigments["vermilion"])
@@ -115,7 +123,9 @@ def test_tiffs_and_summary(tmp_path: Path, pigments: PigmentMaps, elements: Elem
     with (tmp_path / "summary.csv").open(encoding="utf-8", newline="") as stream:
         rows = {row["name"]: row for row in csv.DictReader(stream)}
     assert rows["vermilion"]["label"] == "vermilion"
-    assert float(rows["vermilion"]["mean_probability"]) == pytest.approx(np.nanmean(pigments["vermilion"]), rel=1e-5)
+    assert float(rows["vermilion"]["mean_probability"]) == pytest.approx(
+        np.nanmean(pigments["vermilion"]), rel=1e-5
+    )
     assert float(rows["Fe_K"]["total_counts"]) == pytest.approx(elements["Fe_K"].sum(), rel=1e-5)
     assert rows["Fe_K"]["share_above_half"] == ""
 
@@ -157,20 +167,23 @@ def test_folder_appears_whole(tmp_path: Path) -> None:
     assert [entry.name for entry in target.parent.iterdir()] == [target.name]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("x")])
-def test_interrupted_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
-    with pytest.raises(type(error)), io.result_folder(tmp_path / "out") as place:
+def stop(target: Path, error: BaseException, **flags: Any) -> None:
+    with io.result_folder(target, **flags) as place:
         finish(place)
         place.save_block("0", np.arange(3))
         raise error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("x")])
+def test_interrupted_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        stop(tmp_path / "out", error)
     assert list(tmp_path.iterdir()) == []
 
 
 def interrupt(target: Path, settings: dict[str, Any]) -> None:
-    with pytest.raises(KeyboardInterrupt), io.result_folder(target, resume=True, settings=settings) as place:
-        finish(place)
-        place.save_block("0", np.arange(3))
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        stop(target, KeyboardInterrupt(), resume=True, settings=settings)
 
 
 def test_resume_keeps_finished_blocks_only(tmp_path: Path) -> None:
@@ -205,9 +218,8 @@ def test_existing_results_are_refused_or_replaced(tmp_path: Path) -> None:
         finish(place, "old")
     with pytest.raises(OutputError, match="--overwrite"), io.result_folder(tmp_path / "out"):
         pass
-    with pytest.raises(ValueError, match="fails"), io.result_folder(tmp_path / "out", overwrite=True):
-        message = "it fails"
-        raise ValueError(message)
+    with pytest.raises(ValueError, match="fails"):
+        stop(tmp_path / "out", ValueError("it fails"), overwrite=True)
     assert (tmp_path / "out" / "results.h5").read_text() == "old"
     with io.result_folder(tmp_path / "out", overwrite=True) as place:
         finish(place)
@@ -218,7 +230,10 @@ def test_existing_results_are_refused_or_replaced(tmp_path: Path) -> None:
 def test_a_folder_of_other_things_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("mine")
-    with pytest.raises(OutputError, match="not a folder of results"), io.result_folder(tmp_path / "home", overwrite=True):
+    with (
+        pytest.raises(OutputError, match="not a folder of results"),
+        io.result_folder(tmp_path / "home", overwrite=True),
+    ):
         pass
     (tmp_path / "out.part").mkdir()
     (tmp_path / "out.part" / "mine.txt").write_text("mine")
@@ -236,20 +251,25 @@ def test_empty_folder_and_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="it is a file"), io.result_folder(tmp_path / "file"):
         pass
-    with pytest.raises(OutputError, match="Check that the place exists"), io.result_folder(tmp_path / "file" / "out"):
+    with (
+        pytest.raises(OutputError, match="Check that the place exists"),
+        io.result_folder(tmp_path / "file" / "out"),
+    ):
         pass
 
 
 def test_too_little_space(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="MB needed"), io.result_folder(tmp_path / "out", needed_bytes=2**62):
+    with (
+        pytest.raises(OutputError, match="MB needed"),
+        io.result_folder(tmp_path / "out", needed_bytes=2**62),
+    ):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
 def test_disk_fills_up(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="No space left"), io.result_folder(tmp_path / "out") as place:
-        finish(place)
-        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OutputError, match="No space left"):
+        stop(tmp_path / "out", OSError(errno.ENOSPC, "No space left on device"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -257,6 +277,6 @@ def test_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(folder_module.Path, "mkdir", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(OutputError, match="Permission denied"), io.result_folder(tmp_path / "out"):
         pass

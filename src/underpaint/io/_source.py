@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from underpaint.errors import ScanError
 
 BLOCK_BYTES = 8 * 2**20
-"""Size of a block of whole rows; small enough that a few at a time are no burden, large enough to be worth a task."""
+"""Size of a block of whole rows; small enough that a few at a time are no burden, large enough for a task."""
 
 
 class Cube(Protocol):

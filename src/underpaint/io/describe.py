@@ -121,8 +121,8 @@ def summarise_scan(what: Scan | ScanInfo) -> dict[str, Any]:
     Returns
     -------
     dict
-        :meth:`ScanInfo.facts`, and the arrays ``sum_counts``, ``max_counts`` and, where the scan is calibrated,
-        ``energy_kev``.
+        :meth:`ScanInfo.facts`, and the arrays ``sum_counts``, ``max_counts`` and, where the scan is
+        calibrated, ``energy_kev``.
     """
     info = what if isinstance(what, ScanInfo) else _describe(what)
     arrays = {"sum_counts": info.sum_spectrum.counts, "max_counts": info.max_spectrum.counts}

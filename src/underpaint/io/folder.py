@@ -141,7 +141,8 @@ def _check_space(part: Path, needed_bytes: int) -> None:
         return
     _clear(part, keep_blocks=False)
     message = (
-        f"Cannot write results to {part.parent}: {free / 2**20:.0f} MB are free, {needed_bytes / 2**20:.0f} MB needed. "
+        f"Cannot write results to {part.parent}: {free / 2**20:.0f} MB are free, "
+        f"{needed_bytes / 2**20:.0f} MB needed. "
         "Make room, or give a folder on another disk with --out."
     )
     raise OutputError(message)

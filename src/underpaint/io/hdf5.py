@@ -21,7 +21,10 @@ _CHUNK_BYTES = 2**20
 
 
 class Hdf5Cube:
-    """One dataset of a file; opened anew for each block, so that no handle outlives a read and any process can do it."""
+    """One dataset of a file; opened anew for each block, so that no handle outlives a read.
+
+    Any process can read it, and the file can be replaced in between on every system.
+    """
 
     def __init__(self, path: Path, dataset: Any) -> None:
         self.path, self.name = path, dataset.name
@@ -38,15 +41,19 @@ class Hdf5Cube:
                     return np.ascontiguousarray(np.moveaxis(file[self.name][:, rows, columns], 0, 2))
                 return np.asarray(file[self.name][rows, columns])
         except (OSError, KeyError, RuntimeError) as error:
-            message = f"Cannot read {self.path}::{self.name}: {error}. The file is damaged or was changed; copy it again."
+            message = (
+                f"Cannot read {self.path}::{self.name}: {error}. The file is damaged or was "
+                "changed; copy it again."
+            )
             raise ScanError(message) from error
 
 
 def read_hdf5(path: Path, name: str | None = None) -> list[Scan]:
     """Read the cubes of an HDF5 file, or the one at the path ``name`` inside it.
 
-    The calibration is looked for where PyMca does: ``calibration`` (three polynomial coefficients, keV), ``live_time``
-    beside the counts or in an ``info`` group; then ``gain_kev``, ``zero_kev``, ``live_time_s``, ``step_mm``.
+    The calibration is looked for where PyMca does: ``calibration`` (three polynomial coefficients, keV),
+    ``live_time`` beside the counts or in an ``info`` group; then
+    ``gain_kev``, ``zero_kev``, ``live_time_s``, ``step_mm``.
 
     Raises
     ------
@@ -234,7 +241,8 @@ def _pick(file: Any, path: Path, name: str) -> Any:
     if not _is_cube(item):
         there = "nothing there" if item is None else f"{item}"
         message = (
-            f"Cannot read {path}::{name} as a scan ({there}): a 3-D array (row, column, channel) of numbers is needed. "
+            f"Cannot read {path}::{name} as a scan ({there}): a 3-D array (row, column, "
+            "channel) of numbers is needed. "
             f"The file holds {_listing(file)}."
         )
         raise ScanError(message)

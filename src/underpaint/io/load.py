@@ -1,7 +1,6 @@
 """One door for every format: what a file is, is told by its content, not by its name."""
 
 import tarfile
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -24,6 +23,7 @@ KNOWN = (
 )
 _HEAD_BYTES = 4096
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_ZIP_MAGIC = b"PK\x03\x04"
 _PACKED = {
     b"\xfd7zXZ\x00": "xz",
     b"\x1f\x8b": "gzip",
@@ -46,8 +46,8 @@ def load(
     location : str or Path
         A file or folder; ``FILE::NAME`` picks an array in a container (``.npz``, HDF5).
     detectors : "sum" or "separate"
-        What to do with several detectors: add them after moving each to the first one's energy axis, or refuse
-        (:func:`load_all` returns them one by one).
+        What to do with several detectors: add them after moving each to the first one's energy axis, or
+        refuse (:func:`load_all` returns them one by one).
     shape : (int, int) or None
         Rows and columns, for a folder of spectra without a grid file.
 
@@ -80,7 +80,8 @@ def load(
         raise ScanError(message)
     if any(scan.axis is None for scan in scans):
         message = (
-            f"Cannot add the {len(scans)} detectors of {location} ({names}): without energy calibration they cannot "
+            f"Cannot add the {len(scans)} detectors of {location} ({names}): without energy "
+            "calibration they cannot "
             "be aligned. Pick one by its own name, or run `underpaint calibrate` on each first."
         )
         raise ScanError(message)
@@ -103,8 +104,11 @@ def load_all(
     if path.is_dir():
         return _read_folder(path, name, shape)
     head = _head(path)
-    if name is not None and not (head.startswith(_HDF5_MAGIC) or zipfile.is_zipfile(path)):
-        message = f"Cannot read {location}: only HDF5 and .npz files hold named arrays; {path.name} is neither. Drop ::{name}."
+    if name is not None and not head.startswith((_HDF5_MAGIC, _ZIP_MAGIC)):
+        message = (
+            f"Cannot read {location}: only HDF5 and .npz files hold named arrays; {path.name} is "
+            f"neither. Drop ::{name}."
+        )
         raise ScanError(message)
     return _reader(path, head)(path, name)
 
@@ -119,7 +123,10 @@ def read_spectrum(location: str | Path) -> Spectrum:
     """
     scan = load(location)
     if scan.n_pixel != 1:
-        message = f"Cannot read {location} as one spectrum: it is a scan of {scan.shape[0]} x {scan.shape[1]} pixels."
+        message = (
+            f"Cannot read {location} as one spectrum: it is a scan of {scan.shape[0]} x "
+            f"{scan.shape[1]} pixels."
+        )
         raise ScanError(message)
     return scan.pixel(0, 0)
 
@@ -174,7 +181,7 @@ def _reader(path: Path, head: bytes) -> Callable[[Path, str | None], list[Scan]]
         return lambda own, _: [_single(read_mca(own), own, "Amptek .mca")]
     if is_emsa(head):
         return lambda own, _: [_single(read_emsa(own), own, "EMSA/MAS")]
-    if head.startswith(b"PK") and zipfile.is_zipfile(path):
+    if head.startswith(_ZIP_MAGIC):
         return read_npz
     if is_ripple(path, head):
         return lambda own, _: [read_ripple(own)]
@@ -188,7 +195,10 @@ def _unknown(path: Path, head: bytes) -> str:
             f"Cannot read {path}: it is a packed archive ({packed or 'tar'}). Unpack it and give the folder."
         )
     looks = "text" if not set(head) & set(range(9)) else "binary data"
-    return f"Cannot read {path}: it is {looks} that begins {head[:24]!r}, no format known here. Known are: {KNOWN}."
+    return (
+        f"Cannot read {path}: it is {looks} that begins {head[:24]!r}, no format known here. "
+        f"Known are: {KNOWN}."
+    )
 
 
 def _single(spectrum: Spectrum, path: Path, format_name: str) -> Scan:

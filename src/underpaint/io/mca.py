@@ -1,4 +1,4 @@
-"""Amptek-style ``.mca`` text files (``<<PMCA SPECTRUM>>``): single spectra, and a folder of them as a scan."""
+"""Amptek-style ``.mca`` text files (``<<PMCA SPECTRUM>>``): single spectra, and folders of them as scans."""
 
 import re
 from collections.abc import Mapping
@@ -111,7 +111,8 @@ class McaFolder:
         counts = _parse_counts(_data_section(probe(path.read_bytes, where), where), where)
         if counts.size != self.shape[2]:
             message = (
-                f"Cannot use {where}: it has {counts.size} channels, the scan's first spectrum {self.shape[2]}. "
+                f"Cannot use {where}: it has {counts.size} channels, the scan's first "
+                f"spectrum {self.shape[2]}. "
                 "All spectra of a scan must have equally many; move files of other measurements elsewhere."
             )
             raise ScanError(message)
@@ -200,7 +201,8 @@ def _find_grid(folder: Path, top: Path, n_file: int) -> Grid:
                 return grid
     message = (
         f"Cannot read {folder} as a scan: {n_file} spectra, but no grid file ({GRID_FILE} with the lines "
-        "'righe <rows>' and 'colonne <columns>') in it or one level above. Add one, or give the shape as (rows, columns)."
+        "'righe <rows>' and 'colonne <columns>') in it or one level above. Add one, or give "
+        "the shape as (rows, columns)."
     )
     raise ScanError(message)
 
@@ -255,7 +257,8 @@ def _check_grid(grid: Grid, numbers: list[int], folder: Path, *, explicit: bool)
         or 2 * missing > n_pixel
     ):
         message = (
-            f"Cannot read {folder} as a scan: {told} says {grid.n_row} rows x {grid.n_column} columns = {n_pixel} pixels, "
+            f"Cannot read {folder} as a scan: {told} says {grid.n_row} rows x {grid.n_column} "
+            f"columns = {n_pixel} pixels, "
             f"but there are {len(numbers)} spectra, numbered {numbers[0]} to {numbers[-1]}. "
             "Correct the grid file, or give the shape as (rows, columns); a scan that stopped early is read "
             "with its planned shape if at least half of its pixels are there."
@@ -316,7 +319,10 @@ def _data_section(text: bytes, where: Path | str) -> bytes:
         )
         raise ScanError(message)
     if stop < start:
-        message = f"Cannot read {where}: the file is cut off (no <<END>> after its data). Copy it from the instrument again."
+        message = (
+            f"Cannot read {where}: the file is cut off (no <<END>> after its data). Copy it from "
+            "the instrument again."
+        )
         raise ScanError(message)
     return text[start + len(_DATA) : stop]
 

@@ -113,7 +113,10 @@ def _read_member(path: Path, member: str) -> NDArray[Any]:
         with np.load(path, allow_pickle=False) as archive:
             return np.asarray(archive[member])
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        message = f"Cannot read {path}::{member}: {error}. Write the archive again with numpy.savez, plain numbers only."
+        message = (
+            f"Cannot read {path}::{member}: {error}. Write the archive again with numpy.savez, "
+            "plain numbers only."
+        )
         raise ScanError(message) from error
 
 

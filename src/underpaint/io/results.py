@@ -53,7 +53,8 @@ def write_results(
     pigments, elements : PigmentMaps, ElementMaps or None
         What was concluded; None leaves it out.
     scan_summary : mapping
-        Facts of the scan (:func:`summarise_scan`); arrays become datasets, the rest must be JSON-serialisable.
+        Facts of the scan (:func:`summarise_scan`); arrays become datasets, the rest must be
+        JSON-serialisable.
     settings : mapping
         Configuration and seeds; JSON-serialisable.
 
@@ -70,7 +71,10 @@ def write_results(
         _write_tiffs(place, pigments, elements)
         _write_summary(place / SUMMARY_FILE, pigments, elements)
     except (OSError, RuntimeError) as error:
-        message = f"Cannot write results to {place}: {error}. Check that it is writable and that the disk is not full."
+        message = (
+            f"Cannot write results to {place}: {error}. Check that it is writable and that the "
+            "disk is not full."
+        )
         raise OutputError(message) from error
 
 
@@ -80,8 +84,8 @@ def read_results(folder: str | Path) -> tuple[PigmentMaps | None, ElementMaps | 
     Returns
     -------
     (PigmentMaps or None, ElementMaps or None, dict)
-        The summary holds the scan's facts, and under ``settings``, ``versions`` and ``written`` how and when the
-        results were made.
+        The summary holds the scan's facts, and under ``settings``, ``versions`` and ``written`` how and
+        when the results were made.
 
     Raises
     ------
@@ -118,7 +122,8 @@ def _check_names(pigments: PigmentMaps | None, elements: ElementMaps | None) -> 
     for name in names:
         if not _SAFE_NAME.fullmatch(name) or name in _RESERVED:
             message = (
-                f"Cannot write a map called {name!r}: names become file names, so they are made of letters, digits, "
+                f"Cannot write a map called {name!r}: names become file names, so they are "
+                "made of letters, digits, "
                 f"'_', '-', '+', '.', and are not {' or '.join(_RESERVED)}."
             )
             raise OutputError(message)

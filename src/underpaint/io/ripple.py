@@ -1,4 +1,4 @@
-"""Ripple cubes: a ``.rpl`` text header beside a ``.raw`` file of numbers (Lispix, 1994; also written by PyMca and HyperSpy)."""
+"""Ripple cubes: a ``.rpl`` text header beside a ``.raw`` file of numbers (Lispix's format)."""
 
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,8 @@ class RippleCube:
         held = probe(self.raw.stat, str(self.raw)).st_size
         if held < needed or self.offset < 0:
             message = (
-                f"Cannot read {header}: {n_row} x {n_column} pixels of {n_channel} channels need {needed} bytes, "
+                f"Cannot read {header}: {n_row} x {n_column} pixels of {n_channel} channels "
+                f"need {needed} bytes, "
                 f"{self.raw.name} holds {held}. The file is cut off or the header belongs to another one."
             )
             raise ScanError(message)
@@ -110,7 +111,10 @@ def _siblings(path: Path, suffix: str) -> list[Path]:
 def _raw_file(header: Path, given: Path) -> Path:
     beside = [given] if given != header else _siblings(header, ".raw")
     if not beside:
-        message = f"Cannot read {header}: the file with its numbers, {header.with_suffix('.raw').name}, is not beside it."
+        message = (
+            f"Cannot read {header}: the file with its numbers, {header.with_suffix('.raw').name}, "
+            "is not beside it."
+        )
         raise ScanError(message)
     return beside[0]
 
@@ -145,7 +149,8 @@ def _dtype(fields: dict[str, str], header: Path) -> np.dtype[Any]:
     order = _BYTE_ORDER.get(fields.get("byte-order", "dont-care").lower())
     if kind is None or order is None or length not in _LENGTHS[kind]:
         message = (
-            f"Cannot read {header}: numbers of data-type {fields['data-type']}, data-length {length}, byte-order "
+            f"Cannot read {header}: numbers of data-type {fields['data-type']}, data-length "
+            f"{length}, byte-order "
             f"{fields.get('byte-order')}; known are signed, unsigned (1, 2, 4, 8 bytes) and float (4, 8), "
             "big-endian, little-endian or dont-care."
         )

@@ -28,7 +28,8 @@ def rebin_matrix(axis_from: EnergyAxis, edges_kev_to: NDArray[np.float64]) -> sp
     Returns
     -------
     (n_channel, n_bin) sparse array
-        ``counts @ matrix`` are the new counts; each row sums to the share of the channel inside the new range.
+        ``counts @ matrix`` are the new counts; each row sums to the share of the channel
+        inside the new range.
 
     Raises
     ------
@@ -37,7 +38,10 @@ def rebin_matrix(axis_from: EnergyAxis, edges_kev_to: NDArray[np.float64]) -> sp
     """
     edges = np.asarray(edges_kev_to, dtype=np.float64)
     if edges.ndim != 1 or edges.size < 2 or not np.all(np.diff(edges) > 0):
-        message = f"Cannot rebin: the new borders (shape {edges.shape}) must be at least two rising energies in keV."
+        message = (
+            f"Cannot rebin: the new borders (shape {edges.shape}) must be at least two rising "
+            "energies in keV."
+        )
         raise CalibrationError(message)
     old = axis_from.edges_kev
     knots = np.union1d(old, edges)
@@ -118,7 +122,8 @@ def sum_scans(scans: Sequence[Scan]) -> Scan:
     Returns
     -------
     Scan
-        Named after the first; its live time is the sum where all are known. A pixel is there where it is in all.
+        Named after the first; its live time is the sum where all are known. A pixel is there
+        where it is in all.
 
     Raises
     ------
@@ -151,7 +156,8 @@ def sum_scans(scans: Sequence[Scan]) -> Scan:
         present=_all_present([scan.present for scan in scans]),
         notes=(
             *dict.fromkeys(note for scan in scans for note in scan.notes),
-            f"the counts of {len(scans)} detectors ({', '.join(names)}) are added on the energy axis of {names[0]}",
+            f"the counts of {len(scans)} detectors ({', '.join(names)}) are added on the "
+            f"energy axis of {names[0]}",
         ),
     )
 

@@ -60,7 +60,10 @@ class Scan:
         if not isinstance(self.counts, da.Array):
             object.__setattr__(self, "counts", da.from_array(np.asarray(self.counts), chunks=(16, -1, -1)))
         if self.counts.ndim != 3:
-            message = f"Cannot make a scan from an array of shape {self.counts.shape}: (row, column, channel) is needed."
+            message = (
+                f"Cannot make a scan from an array of shape {self.counts.shape}: (row, column, "
+                "channel) is needed."
+            )
             raise ScanError(message)
         if 0 in self.counts.shape:
             message = f"Cannot make a scan from an array of shape {self.counts.shape}: it is empty."
@@ -88,7 +91,8 @@ class Scan:
         if self.axis is None:
             message = (
                 f"Scan {self.name!r} has no energy calibration. "
-                "Run `underpaint calibrate` on it and pass the instrument file that it writes with --instrument."
+                "Run `underpaint calibrate` on it and pass the instrument file that it "
+                "writes with --instrument."
             )
             raise CalibrationError(message)
         return self.axis
