@@ -35,3 +35,11 @@ class OutputError(UnderpaintError, OSError):
 
 class MissingExtraError(UnderpaintError, ImportError):
     """An optional dependency is needed; the message names the extra to install."""
+
+
+class ModelError(UnderpaintError, ValueError):
+    """A trained model or its card is missing, damaged, or does not fit what is asked of it."""
+
+
+class TrainingError(UnderpaintError, ValueError):
+    """A training library or its settings cannot be used."""

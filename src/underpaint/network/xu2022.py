@@ -1,0 +1,78 @@
+"""The network of Xu et al. 2022, as its section 2.3 prints it."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+_KERNELS = (64, 64, 64, 64, 128)
+_SIZES = (5, 3, 3, 3, 3)
+_POST_KERNELS = 128
+_POST_SIZE = 3
+_DROPOUT = 0.25
+_LEAK = 0.01
+
+
+class LogLogRoot(nn.Module):
+    """``X' = ln(1 + ln(1 + sqrt(X)))`` over its own maximum, spectrum by spectrum.
+
+    How the paper normalises is not stated; the maximum of each spectrum is the likeliest reading.
+
+    References
+    ----------
+    X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, equation 1.
+    """
+
+    def forward(self, counts: Tensor) -> Tensor:
+        """Transform (n, n_channel) counts; a spectrum without counts stays zero."""
+        values = torch.log1p(torch.log1p(torch.sqrt(counts.clamp_min(0.0))))
+        return values / values.amax(dim=-1, keepdim=True).clamp_min(1e-12)
+
+
+class XuNetwork(nn.Module):
+    """Five convolutional blocks, one more convolution and a dense layer: 3815 channels to 11 pigments.
+
+    Parameters
+    ----------
+    n_channel : int
+        Channels of a spectrum; the paper has 3815 from 2.80 keV.
+    n_class : int
+        Pigments; the paper has 11.
+
+    Notes
+    -----
+    The paper leaves three things open. Padding: zeros that keep the length ("same"), so that pooling alone
+    shortens the spectrum. The "normalization layer" after the last convolution: batch normalisation, as in
+    the blocks. The normalisation of the input: by the maximum, see :class:`LogLogRoot`.
+
+    References
+    ----------
+    X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, section 2.3 and Fig. 2.
+    """
+
+    def __init__(self, n_channel: int = 3815, n_class: int = 11) -> None:
+        super().__init__()
+        self.n_channel = n_channel
+        self.transform = LogLogRoot()
+        widths = (1, *_KERNELS)
+        self.blocks = nn.Sequential(*(_block(*pair, size) for pair, size in zip(pairwise(widths), _SIZES, strict=True)))
+        self.post = nn.Sequential(
+            nn.Conv1d(_KERNELS[-1], _POST_KERNELS, _POST_SIZE, padding="same"),
+            nn.BatchNorm1d(_POST_KERNELS),
+            nn.Dropout(_DROPOUT),
+            nn.Flatten(),
+        )
+        self.dense = nn.Linear(_POST_KERNELS * (n_channel // 2 ** len(_KERNELS)), n_class)
+
+    def forward(self, counts: Tensor) -> Tensor:
+        """Return (n, n_class) logits of (n, n_channel) counts."""
+        return self.dense(self.post(self.blocks(self.transform(counts).unsqueeze(1))))
+
+
+def _block(n_in: int, n_out: int, size: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv1d(n_in, n_out, size, padding="same"),
+        nn.LeakyReLU(_LEAK),
+        nn.BatchNorm1d(n_out),
+        nn.MaxPool1d(2),
+    )

@@ -1,0 +1,106 @@
+"""Checkpoints: a network with what is needed to build it and its card again."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from underpaint import __version__
+from underpaint.errors import TrainingError
+from underpaint.network import NetworkSpec, build_network
+from underpaint.train.library import Library
+from underpaint.train.settings import TrainSettings
+from underpaint.weights import ModelCard, Training
+
+_LIMITS = {
+    "default": (
+        "Trained on simulated spectra alone.",
+        "Pigments of the same key elements are told apart by priors more than by the spectrum; trust the group first.",
+        "A pigment too deep to be seen at the counts at hand is neither confirmed nor excluded.",
+    ),
+    "xu2022": (
+        "Needs spectra from 2.80 to 40.95 keV.",
+        "Trained on one pigment per layer, two layers over chalk, noise-free.",
+        "Each spectrum is divided by its maximum: weak spectra have their noise enlarged.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network in evaluation mode with its card."""
+
+    network: nn.Module
+    card: ModelCard
+
+
+def about(spec: NetworkSpec, card: ModelCard) -> dict[str, Any]:
+    """Return the plain values that go into a checkpoint."""
+    return {"spec": asdict(spec), "card": card.model_dump_json()}
+
+
+def card_for(library: Library, settings: TrainSettings, n_train: int) -> ModelCard:
+    """Describe a network that is about to be trained."""
+    full = settings.kind == "xu2022"
+    return ModelCard(
+        name=settings.name,
+        kind=settings.kind,
+        axis=library.axis,
+        needs_full_axis=full,
+        names=library.names,
+        kinds=library.kinds,  # type: ignore[arg-type]  # checked by pydantic
+        groups=library.groups,
+        labels=library.labels_for_people,
+        elements=library.elements,
+        training=Training(
+            library=library.origin, n_spectra=n_train, seed=settings.seed, config=config_of(settings)
+        ),
+        limits=_LIMITS[settings.kind],
+        package_version=__version__,
+    )
+
+
+def config_of(settings: TrainSettings) -> dict[str, Any]:
+    """Return the settings without what belongs to one machine: folders, threads, progress."""
+    config: dict[str, Any] = json.loads(settings.model_dump_json(exclude={"out", "threads", "progress", "accelerator"}))
+    config["library"] = [Path(each).name for each in config["library"]]
+    return config
+
+
+def spec_for(card: ModelCard) -> NetworkSpec:
+    """Sizes of the network that a card describes."""
+    return NetworkSpec(card.kind, card.axis.n_bin, len(card.names), card.axis.start_kev, card.axis.bin_kev)
+
+
+def load_checkpoint(path: str | Path) -> Trained:
+    """Build the network of a checkpoint of :func:`underpaint.train.train`.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``.ckpt`` file.
+
+    Raises
+    ------
+    TrainingError
+        The file is missing, damaged, or was not written by this package.
+    """
+    try:
+        saved = torch.load(Path(path), map_location="cpu", weights_only=True)
+        network = build_network(NetworkSpec(**saved["underpaint"]["spec"]))
+        weights = {key.removeprefix("network."): value for key, value in saved["state_dict"].items()}
+        network.load_state_dict(weights)
+        card = ModelCard.model_validate_json(saved["underpaint"]["card"])
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        message = f"Cannot read the checkpoint {path}: {error}. Give a .ckpt file that `underpaint train` wrote."
+        raise TrainingError(message) from error
+    return Trained(network.eval(), card)
+
+
+def with_training(card: ModelCard, *, epochs: int, figures: dict[str, Any]) -> ModelCard:
+    """Return the card with what the run has found."""
+    training = card.training.model_copy(update={"epochs": epochs})
+    return card.model_copy(update={"training": training, "figures": {**card.figures, **figures}})

@@ -1,0 +1,200 @@
+"""Training libraries: expected spectra with labels, held in memory."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.errors import TrainingError
+from underpaint.weights import ModelAxis
+
+_NEEDED = ("recorded", "labels", "source")
+
+
+@dataclass(frozen=True)
+class Library:
+    """Labelled spectra on a network's axis.
+
+    Parameters
+    ----------
+    spectra : (n, n_bin) float16 or float32 array
+        Expected spectra with a sum of 1, or counts where ``counted``.
+    recorded : (n, 2) float32 array
+        Start and stop of the recorded range, keV.
+    labels : (n, n_name) uint8 array
+        1 where the pigment or group is present.
+    counts_needed : (n, n_name) float32 array
+        Total counts from which a present label can be seen; infinite where never.
+    source : (n,) int array
+        Index of the stratigraphy; splits keep it together.
+    total_counts : (n,) float32 array, or None
+        Typical total counts of each spectrum; None where the library does not say.
+    axis : ModelAxis
+        Energy axis.
+    names, kinds, groups, labels_for_people, elements : tuple
+        As in the model card.
+    counted : bool
+        True where ``spectra`` are counts with their noise.
+    origin : tuple of str
+        File names.
+    """
+
+    spectra: NDArray[Any]
+    recorded: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    counts_needed: NDArray[np.float32]
+    source: NDArray[np.int64]
+    total_counts: NDArray[np.float32] | None
+    axis: ModelAxis
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
+    labels_for_people: tuple[str, ...]
+    elements: tuple[tuple[str, ...], ...]
+    counted: bool = False
+    origin: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Return the number of spectra."""
+        return int(self.spectra.shape[0])
+
+    def with_names(self, names: Sequence[str]) -> "Library":
+        """Return the library with its labels in another order; names that it lacks are never present.
+
+        Raises
+        ------
+        TrainingError
+            The library has a label that is not among ``names``.
+        """
+        unknown = [name for name in self.names if name not in names]
+        if unknown:
+            message = (
+                f"Cannot use the labels {', '.join(unknown)}: the model does not know them. "
+                f"It knows: {', '.join(names)}. Rename or remove them."
+            )
+            raise TrainingError(message)
+        labels = np.zeros((len(self), len(names)), dtype=np.uint8)
+        needed = np.full((len(self), len(names)), np.inf, dtype=np.float32)
+        columns = [list(names).index(name) for name in self.names]
+        labels[:, columns], needed[:, columns] = self.labels, self.counts_needed
+        return replace(self, labels=labels, counts_needed=needed, names=tuple(names))
+
+
+def load_library(paths: Path | Sequence[Path]) -> Library:
+    """Read one or more library files into memory.
+
+    Parameters
+    ----------
+    paths : Path or sequence of Path
+        HDF5 files with ``/expected`` (or ``/counts``), ``/recorded``, ``/labels``, ``/source``, optionally
+        ``/counts_needed`` and ``/counts_scale``, and the attributes ``names``, ``kinds``, ``groups``,
+        ``labels_for_people``, ``elements``, ``start_kev``, ``bin_kev``, ``n_bin``.
+
+    Raises
+    ------
+    TrainingError
+        A file is missing, lacks a part, contradicts itself, or differs from the first in axis or names.
+    """
+    files = [paths] if isinstance(paths, str | Path) else list(paths)
+    libraries = [_read(Path(path)) for path in files]
+    return libraries[0] if len(libraries) == 1 else _join(libraries)
+
+
+def _read(path: Path) -> Library:
+    try:
+        with h5py.File(path, "r") as file:
+            return _check(_library(file, path), path)
+    except OSError as error:
+        message = f"Cannot read the training library {path}: {error}. Write one with `underpaint simulate`."
+        raise TrainingError(message) from error
+
+
+def _library(file: Any, path: Path) -> Library:
+    counted = "expected" not in file
+    _require(file, path, (*_NEEDED, "counts" if counted else "expected"))
+    labels = file["labels"][()].astype(np.uint8)
+    needed = file["counts_needed"][()] if "counts_needed" in file else np.where(labels, 0.0, np.inf)
+    names = _words(file.attrs["names"])
+    return Library(
+        spectra=file["counts" if counted else "expected"][()],
+        recorded=file["recorded"][()].astype(np.float32),
+        labels=labels,
+        counts_needed=needed.astype(np.float32),
+        source=file["source"][()].astype(np.int64),
+        total_counts=_total_counts(file, len(labels)),
+        axis=ModelAxis(**{key: file.attrs[key].item() for key in ("start_kev", "bin_kev", "n_bin")}),
+        names=names,
+        kinds=_words(file.attrs["kinds"]),
+        groups=tuple(tuple(each) for each in json.loads(file.attrs["groups"])),
+        labels_for_people=_words(file.attrs["labels_for_people"]),
+        elements=tuple(tuple(each) for each in json.loads(file.attrs["elements"])),
+        counted=counted,
+        origin=(path.name,),
+    )
+
+
+def _require(file: Any, path: Path, datasets: Sequence[str]) -> None:
+    attributes = ("names", "kinds", "groups", "labels_for_people", "elements", "start_kev", "bin_kev", "n_bin")
+    missing = [name for name in datasets if name not in file]
+    missing += [name for name in attributes if name not in file.attrs]
+    if missing:
+        message = f"Cannot train from {path}: it lacks {', '.join(missing)}. Write it again with `underpaint simulate`."
+        raise TrainingError(message)
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    return tuple(json.loads(value)) if isinstance(value, str | bytes) else tuple(str(each) for each in value)
+
+
+def _total_counts(file: Any, n_spectra: int) -> NDArray[np.float32] | None:
+    if "counts_scale" in file:
+        return np.asarray(file["counts_scale"][()], dtype=np.float32)
+    if "total_counts" in file.attrs:
+        return np.full(n_spectra, file.attrs["total_counts"], dtype=np.float32)
+    return None
+
+
+def _check(library: Library, path: Path) -> Library:
+    n_spectra, n_name = len(library), len(library.names)
+    shapes = {
+        "spectra": (library.spectra.shape, (n_spectra, library.axis.n_bin)),
+        "recorded": (library.recorded.shape, (n_spectra, 2)),
+        "labels": (library.labels.shape, (n_spectra, n_name)),
+        "counts_needed": (library.counts_needed.shape, (n_spectra, n_name)),
+        "source": (library.source.shape, (n_spectra,)),
+    }
+    for name, (shape, expected) in shapes.items():
+        if shape != expected:
+            message = f"Cannot train from {path}: {name} has the shape {shape}, where {expected} is needed."
+            raise TrainingError(message)
+    if n_spectra == 0:
+        message = f"Cannot train from {path}: it holds no spectra."
+        raise TrainingError(message)
+    return library
+
+
+def _join(libraries: list[Library]) -> Library:
+    first = libraries[0]
+    offset, sources = 0, []
+    for library in libraries:
+        if (library.axis, library.names, library.counted) != (first.axis, first.names, first.counted):
+            message = (
+                f"Cannot join the libraries {first.origin[0]} and {library.origin[0]}: they differ in energy axis, "
+                "names or noise. Simulate both with the same network axis and palette."
+            )
+            raise TrainingError(message)
+        sources.append(library.source + offset)
+        offset += int(library.source.max()) + 1
+    stacked = {
+        name: np.concatenate([getattr(library, name) for library in libraries])
+        for name in ("spectra", "recorded", "labels", "counts_needed")
+    }
+    totals = [library.total_counts for library in libraries]
+    total = None if any(each is None for each in totals) else np.concatenate([t for t in totals if t is not None])
+    origin = tuple(name for library in libraries for name in library.origin)
+    return replace(first, **stacked, source=np.concatenate(sources), total_counts=total, origin=origin)

@@ -1,0 +1,229 @@
+"""The training run: split, loop with checkpoints and early stopping, figures."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from torch import nn
+
+from underpaint.network import build_network
+from underpaint.train.batches import Batches
+from underpaint.train.checkpoint import Trained, about, card_for, load_checkpoint, spec_for, with_training
+from underpaint.train.library import Library, load_library
+from underpaint.train.metrics import NameFigures, figures_by_name, macro_mean
+from underpaint.train.module import PigmentModule, log_odds
+from underpaint.train.settings import TrainSettings
+from underpaint.train.split import Split, split_by_source
+
+_MACRO = ("auprc", "accuracy", "sensitivity", "f1", "always_yes_f1")
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a training run did and reached.
+
+    Parameters
+    ----------
+    trained : Trained
+        The best network with its card.
+    checkpoint : Path
+        File of the best network.
+    epochs : int
+        Epochs run in all, resumed ones included.
+    resumed_from_epoch : int
+        First epoch of this call; 0 for a fresh run.
+    validation_loss : float
+        Loss of the best network on the validation set.
+    validation, test : tuple of NameFigures
+        Figures by name; the test is empty when its share is zero.
+    """
+
+    trained: Trained
+    checkpoint: Path
+    epochs: int
+    resumed_from_epoch: int
+    validation_loss: float
+    validation: tuple[NameFigures, ...]
+    test: tuple[NameFigures, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures for JSON; NaN becomes null."""
+        figures = {
+            "epochs": self.epochs,
+            "validation_loss": self.validation_loss,
+            "validation": summary(self.validation),
+            "test": summary(self.test),
+        }
+        cleaned: dict[str, Any] = json.loads(json.dumps(figures), parse_constant=lambda _: None)
+        return cleaned
+
+
+def train(settings: TrainSettings, library: Library | None = None) -> TrainReport:
+    """Train a network; the same call continues a run that was interrupted.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+        What to train on and how. ``settings.out`` receives ``last.ckpt``, ``best.ckpt`` and ``report.json``.
+    library : Library or None
+        Spectra in memory; None reads ``settings.library``.
+
+    Returns
+    -------
+    TrainReport
+        The best network and its figures on the validation and the test set.
+
+    Raises
+    ------
+    TrainingError
+        The library cannot be used, or ``settings.out`` holds a run with other settings.
+    """
+    data = load_library(settings.library) if library is None else library
+    split = split_by_source(
+        data.source,
+        seed=settings.seed,
+        validation_share=settings.validation_share,
+        test_share=settings.test_share,
+        fold=settings.fold or 0,
+    )
+    lightning.seed_everything(settings.seed, verbose=False)
+    card = card_for(data, settings, split.train.size)
+    network = build_network(spec_for(card))
+    return run(network, card, data, split, settings)
+
+
+def run(network: nn.Module, card: Any, data: Library, split: Split, settings: TrainSettings) -> TrainReport:
+    """Train ``network`` on a split and score the best epoch; writes into ``settings.out``."""
+    settings.out.mkdir(parents=True, exist_ok=True)
+    last = settings.out / "last.ckpt"
+    resume = last if last.is_file() else None
+    start = first_epoch(resume)
+    module = PigmentModule(network, settings, about(spec_for(card), card))
+    fit(module, data, split, settings, resume)
+    best = load_checkpoint(settings.out / "best.ckpt")
+    validation = score(best.network, data, split.validation, settings)
+    test = score(best.network, data, split.test, settings) if split.test.size else ()
+    epochs = first_epoch(last)
+    figures = {"validation": summary(validation), "test": summary(test)}
+    report = TrainReport(
+        trained=Trained(best.network, with_training(best.card, epochs=epochs, figures=figures)),
+        checkpoint=settings.out / "best.ckpt",
+        epochs=epochs,
+        resumed_from_epoch=start,
+        validation_loss=best_loss(last),
+        validation=validation,
+        test=test,
+    )
+    (settings.out / "report.json").write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
+    return report
+
+
+def fit(module: PigmentModule, data: Library, split: Split, settings: TrainSettings, resume: Path | None) -> None:
+    """Run the Lightning loop, from ``resume`` where given."""
+    with _threads(settings.threads), _quiet():
+        trainer = _trainer(settings)
+        trainer.fit(
+            module,
+            train_dataloaders=Batches(data, split.train, settings, shuffle=True),
+            val_dataloaders=Batches(data, split.validation, settings, shuffle=False),
+            ckpt_path=None if resume is None else str(resume),
+            weights_only=True,
+        )
+
+
+def score(
+    network: nn.Module, data: Library, rows: Any, settings: TrainSettings
+) -> tuple[NameFigures, ...]:
+    """Score a network on some rows, each with one draw of counts."""
+    network.eval()
+    answers, labels, weights = [], [], []
+    with torch.inference_mode():
+        for batch in Batches(data, rows, settings, shuffle=False):
+            answers.append(log_odds(network, batch.counts, batch.recorded).float().numpy())
+            labels.append(batch.labels.numpy())
+            weights.append(batch.weight.numpy())
+    return figures_by_name(data.names, *(np.concatenate(each) for each in (answers, labels, weights)))
+
+
+def summary(figures: tuple[NameFigures, ...]) -> dict[str, Any]:
+    """Return macro means and the figures by name."""
+    if not figures:
+        return {}
+    macro = {f"macro_{quantity}": macro_mean(figures, quantity) for quantity in _MACRO}
+    return {**macro, "by_name": {each.name: each.as_dict() for each in figures}}
+
+
+def first_epoch(checkpoint: Path | None) -> int:
+    """Return the epoch that follows a checkpoint; 0 without one."""
+    if checkpoint is None:
+        return 0
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]) + 1
+
+
+def best_loss(checkpoint: Path) -> float:
+    """Return the lowest validation loss that a run has seen so far."""
+    callbacks = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
+    return float(next(state["best_score"] for name, state in callbacks.items() if name.startswith("EarlyStopping")))
+
+
+class _EpochOfBatches(Callback):
+    """Tell the batches which epoch it is, so that a resumed run draws what the unbroken one would."""
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        del pl_module
+        trainer.train_dataloader.epoch = trainer.current_epoch
+
+
+def _trainer(settings: TrainSettings) -> Any:
+    best = ModelCheckpoint(settings.out, filename="best", monitor="validation_loss", enable_version_counter=False)
+    last = ModelCheckpoint(settings.out, filename="last", enable_version_counter=False)
+    stop = EarlyStopping("validation_loss", patience=settings.patience)
+    callbacks: list[Callback] = [_EpochOfBatches(), stop, best, last]
+    if settings.progress:
+        callbacks.append(RichProgressBar())
+    return lightning.Trainer(
+        accelerator=settings.accelerator,
+        devices=1,
+        precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
+        max_epochs=settings.epochs,
+        callbacks=callbacks,
+        logger=False,
+        enable_progress_bar=settings.progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        gradient_clip_val=None if settings.kind == "xu2022" else 5.0,
+    )
+
+
+@contextmanager
+def _threads(n_thread: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_thread or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Lightning's advice on workers and devices: the batches come from memory by intent."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for text in (".*does not have many workers.*", ".*exists and is not empty.*", ".*isinstance.treespec.*"):
+            warnings.filterwarnings("ignore", message=text)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

@@ -1,0 +1,88 @@
+"""The Lightning module: loss, optimiser and schedule."""
+
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from underpaint.network import DefaultNetwork
+from underpaint.train.batches import Batch
+from underpaint.train.settings import TrainSettings
+
+_WARM_UP_EPOCHS = 1.0
+_LAST_SHARE_OF_RATE = 0.01
+
+
+class PigmentModule(lightning.LightningModule):
+    """A network with the paper's loss, labels that cannot be seen left out.
+
+    Parameters
+    ----------
+    network : DefaultNetwork or XuNetwork
+        The network to train.
+    settings : TrainSettings
+        Learning rate, decay, schedule.
+    about : dict
+        What has to lie in the checkpoint to build the network and its card again; JSON-serialisable.
+
+    References
+    ----------
+    X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, equation 2 (binary cross-entropy).
+    """
+
+    def __init__(self, network: nn.Module, settings: TrainSettings, about: dict[str, Any]) -> None:
+        super().__init__()
+        self.network, self.settings, self.about = network, settings, about
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch."""
+        del batch_idx
+        loss = masked_loss(log_odds(self.network, batch.counts, batch.recorded), batch.labels, batch.weight)
+        self.log("training_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.labels))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the loss of one batch."""
+        del batch_idx
+        loss = masked_loss(log_odds(self.network, batch.counts, batch.recorded), batch.labels, batch.weight)
+        self.log("validation_loss", loss, prog_bar=True, batch_size=len(batch.labels))
+
+    def configure_optimizers(self) -> Any:
+        """Return Adam, with the cosine schedule where it is asked for."""
+        free = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        decay = self.settings.weight_decay
+        optimizer = (
+            torch.optim.AdamW(free, self.settings.learning_rate, weight_decay=decay)
+            if decay
+            else torch.optim.Adam(free, self.settings.learning_rate)
+        )
+        if self.settings.schedule == "constant":
+            return optimizer
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._share_of_rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _share_of_rate(self, step: int) -> float:
+        n_step = max(1, int(self.trainer.estimated_stepping_batches))
+        warm_up = min(_WARM_UP_EPOCHS * n_step / self.settings.epochs, 0.3 * n_step)
+        if step < warm_up:
+            return (step + 1) / (warm_up + 1)
+        cosine = 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * min(1.0, step / n_step)))))
+        return _LAST_SHARE_OF_RATE + (1 - _LAST_SHARE_OF_RATE) * cosine
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put what the network is beside its weights."""
+        checkpoint["underpaint"] = self.about
+
+
+def log_odds(network: nn.Module, counts: Tensor, recorded: Tensor) -> Tensor:
+    """Run either kind of network."""
+    result = network(counts, recorded) if isinstance(network, DefaultNetwork) else network(counts)
+    return torch.as_tensor(result)
+
+
+def masked_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Binary cross-entropy over the labels that count."""
+    total = binary_cross_entropy_with_logits(logits.float(), labels, weight=weight, reduction="sum")
+    return total / weight.sum().clamp_min(1.0)

@@ -1,0 +1,138 @@
+"""What a training run needs to know, as a TOML file or from Python."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from underpaint.errors import TrainingError
+
+_PAPER: dict[str, Any] = {
+    "epochs": 150,
+    "batch": 64,
+    "learning_rate": 1e-3,
+    "schedule": "constant",
+    "weight_decay": 0.0,
+    "test_share": 0.2,
+    "validation_share": 0.2,
+}
+
+
+class TrainSettings(BaseModel):
+    """Settings of a training run.
+
+    Parameters
+    ----------
+    library : tuple of Path
+        Training libraries (HDF5); several are joined.
+    out : Path
+        Folder of the checkpoints and the exported model.
+    name : str
+        Name of the model.
+    kind : {"default", "xu2022"}
+        Network. "xu2022" also changes the defaults to the paper's (Adam 1e-3, batch 64, 150 epochs, 1:4 test split).
+    epochs, batch : int
+        Most epochs; spectra per step.
+    learning_rate, weight_decay : float
+        Of Adam (AdamW where the decay is not zero).
+    schedule : {"cosine", "constant"}
+        Course of the learning rate over the epochs; "cosine" has a short warm-up.
+    patience : int
+        Epochs without a better validation loss before stopping.
+    seed : int
+        Seed of the split, the weights, the order and the noise.
+    counts_min, counts_max : float
+        Range of the total counts, drawn log-uniformly for every spectrum at every step (default network only).
+    counts_scale : float
+        Total counts of a spectrum where the library does not give them ("xu2022" only, which sees no noise).
+    validation_share, test_share : float
+        Share of the stratigraphies held out for early stopping (of what the test leaves), and for the test.
+    fold : int or None
+        Which of the ``1 / validation_share`` folds is the validation set; None means the first.
+    threads : int or None
+        CPU threads; None leaves torch's choice.
+    precision : {"32", "bf16"}
+        Arithmetic of the network.
+    accelerator : str
+        Lightning's name of the device: "auto", "cpu", "gpu".
+    progress : bool
+        Show a progress bar.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    library: tuple[Path, ...] = Field(min_length=1)
+    out: Path
+    name: str = "default"
+    kind: Literal["default", "xu2022"] = "default"
+    epochs: int = Field(40, ge=1)
+    batch: int = Field(256, ge=2)
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    patience: int = Field(12, ge=1)
+    seed: int = Field(0, ge=0)
+    counts_min: float = Field(1e3, gt=0)
+    counts_max: float = Field(1e6, gt=0)
+    counts_scale: float = Field(1e5, gt=0)
+    validation_share: float = Field(0.05, gt=0, lt=1)
+    test_share: float = Field(0.05, ge=0, lt=1)
+    fold: int | None = Field(None, ge=0)
+    threads: int | None = Field(None, ge=1)
+    precision: Literal["32", "bf16"] = "32"
+    accelerator: str = "auto"
+    progress: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_paper(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("kind") == "xu2022":
+            return {**_PAPER, "name": "xu2022", **data}
+        return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_path_is_a_list_of_one(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("library"), str | Path):
+            return {**data, "library": [data["library"]]}
+        return data
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        if self.counts_max < self.counts_min:
+            message = f"counts_max ({self.counts_max:g}) is below counts_min ({self.counts_min:g})"
+            raise ValueError(message)
+        if self.fold is not None and self.fold >= self.n_fold:
+            message = f"fold {self.fold} does not exist; a validation share of {self.validation_share} has {self.n_fold}"
+            raise ValueError(message)
+        return self
+
+    @property
+    def n_fold(self) -> int:
+        """Number of folds that the validation share makes."""
+        return round(1 / self.validation_share)
+
+
+def load_settings(path: str | Path) -> TrainSettings:
+    """Read settings from a TOML file; relative paths start at the file's folder.
+
+    Parameters
+    ----------
+    path : str or Path
+        TOML file with the fields of :class:`TrainSettings`.
+
+    Raises
+    ------
+    TrainingError
+        The file is missing, is not TOML, or holds a field or a value that is not allowed.
+    """
+    source = Path(path)
+    try:
+        settings = TrainSettings.model_validate(tomllib.loads(source.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
+        message = f"Cannot read the training settings {source}: {error}"
+        raise TrainingError(message) from error
+    folder = source.parent
+    paths = {"library": tuple(folder / each for each in settings.library), "out": folder / settings.out}
+    return settings.model_copy(update=paths)

@@ -1,0 +1,106 @@
+"""The model card: what a trained network answers, what it was trained on, and where it fails."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class ModelAxis(BaseModel):
+    """The fixed energy axis of a network.
+
+    Parameters
+    ----------
+    start_kev : float
+        Lower border of the first bin, keV.
+    bin_kev : float
+        Width of the bins, keV.
+    n_bin : int
+        Number of bins.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    start_kev: float
+    bin_kev: float = Field(gt=0)
+    n_bin: int = Field(ge=1)
+
+    @property
+    def stop_kev(self) -> float:
+        """Upper border of the last bin, keV."""
+        return self.start_kev + self.bin_kev * self.n_bin
+
+    @property
+    def edges_kev(self) -> NDArray[np.float64]:
+        """(n_bin + 1,) borders of the bins, keV."""
+        return self.start_kev + self.bin_kev * np.arange(self.n_bin + 1)
+
+
+class Training(BaseModel):
+    """Where the weights come from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    library: tuple[str, ...] = ()
+    n_spectra: int = 0
+    seed: int = 0
+    epochs: int = 0
+    config: dict[str, Any] = Field(default_factory=dict)
+
+
+class ModelCard(BaseModel):
+    """What a user and the code that runs the network need to know about it.
+
+    Parameters
+    ----------
+    name, version : str
+        Name as given to ``--model``, and version of the weights.
+    kind : {"default", "xu2022"}
+        Architecture; says which inputs the ONNX file takes.
+    axis : ModelAxis
+        Energy axis that counts are moved to.
+    needs_full_axis : bool
+        True where a scan has to cover the whole axis.
+    names, kinds, groups, labels, elements : tuple
+        As in ``PigmentMaps``, one entry per output.
+    training : Training
+        Data, seed, epochs and configuration.
+    figures : dict
+        What was measured, by name.
+    limits : tuple of str
+        What the model cannot do, in sentences.
+    package_version : str
+        Version of the package that made it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    version: str = "1"
+    kind: Literal["default", "xu2022"] = "default"
+    axis: ModelAxis
+    needs_full_axis: bool = False
+    names: tuple[str, ...]
+    kinds: tuple[Literal["group", "member"], ...]
+    groups: tuple[tuple[str, ...], ...]
+    labels: tuple[str, ...]
+    elements: tuple[tuple[str, ...], ...]
+    training: Training = Training()
+    figures: dict[str, Any] = Field(default_factory=dict)
+    limits: tuple[str, ...] = ()
+    package_version: str = ""
+
+    @model_validator(mode="after")
+    def _one_entry_per_name(self) -> Self:
+        for field in ("kinds", "groups", "labels", "elements"):
+            n_entry = len(getattr(self, field))
+            if n_entry != len(self.names):
+                message = f"{field} has {n_entry} entries for {len(self.names)} names; one per name is needed"
+                raise ValueError(message)
+        return self
+
+    def write(self, path: Path) -> None:
+        """Write the card as JSON."""
+        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")

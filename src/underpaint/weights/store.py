@@ -1,0 +1,69 @@
+"""Where the weights lie: inside the package by name, or anywhere by path."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from underpaint.errors import ModelError
+from underpaint.weights.card import ModelCard
+
+
+def shipped() -> tuple[str, ...]:
+    """Names of the models that come with the package."""
+    return tuple(sorted(path.stem for path in _folder().glob("*.onnx") if path.with_suffix(".json").is_file()))
+
+
+def model_path(name_or_path: str | Path) -> Path:
+    """Find the ONNX file of a model.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A shipped name ("default"), or the path of an ``.onnx`` file or of its ``.json`` card.
+
+    Returns
+    -------
+    Path
+        The ONNX file; its card lies beside it with the ending ``.json``.
+
+    Raises
+    ------
+    ModelError
+        There is no such model, or one of its two files is missing.
+    """
+    text = str(name_or_path)
+    path = _folder() / f"{text}.onnx" if text in shipped() else Path(name_or_path).with_suffix(".onnx")
+    missing = [each.name for each in (path, path.with_suffix(".json")) if not each.is_file()]
+    if missing:
+        message = (
+            f"Cannot open model {text!r}: {' and '.join(missing)} not found. Shipped models: "
+            f"{', '.join(shipped()) or 'none'}; or give the path of an .onnx file with its .json card beside it."
+        )
+        raise ModelError(message)
+    return path
+
+
+def load_card(name_or_path: str | Path) -> ModelCard:
+    """Read the card of a model.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        As for :func:`model_path`.
+
+    Raises
+    ------
+    ModelError
+        There is no such model, or its card is damaged.
+    """
+    path = model_path(name_or_path).with_suffix(".json")
+    try:
+        return ModelCard.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        message = f"Cannot read the model card {path}: {error}. Export the model again, or take another."
+        raise ModelError(message) from error
+
+
+def _folder() -> Path:
+    return Path(str(files("underpaint.weights"))) / "data"
