@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from underpaint import io
 from underpaint.errors import OutputError, ScanError
+from underpaint.io import _source
 from underpaint.spectrum import EnergyAxis, Scan
 
 Cube = NDArray[np.int64]
@@ -26,7 +27,7 @@ def test_npz_with_calibration(tmp_path: Path, cube: Cube) -> None:
     scan = io.load(path)
     np.testing.assert_array_equal(scan.counts.compute(), cube)
     assert scan.axis == EnergyAxis(0.5, -0.1, 8)
-    assert scan.step_mm == (0.5, 0.25)
+    assert (scan.step_mm, scan.name) == ((0.5, 0.25), "mon scan é")
     np.testing.assert_array_equal(scan.live_time_s, np.full((3, 4), 2.0))
 
 
@@ -133,6 +134,25 @@ def test_hdf5_of_images(tmp_path: Path, cube: Cube) -> None:
         file["entry/measurement/data"] = np.moveaxis(cube, 2, 0)
         file["entry/measurement/data"].attrs["interpretation"] = "image"
     np.testing.assert_array_equal(io.load(tmp_path / "images.h5").counts.compute(), cube)
+
+
+def test_hdf5_blocks_follow_the_stored_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cube = np.arange(20 * 3 * 8).reshape(20, 3, 8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("counts", data=cube, chunks=(4, 3, 2))
+    monkeypatch.setattr(_source, "BLOCK_BYTES", 7 * 3 * 8 * 8)
+    scan = io.load(tmp_path / "a.h5")
+    assert scan.counts.chunks[0] == (4, 4, 4, 4, 4)
+    np.testing.assert_array_equal(scan.counts.compute(), cube)
+
+
+def test_settings_and_truth_of_other_files(tmp_path: Path, cube: Cube) -> None:
+    path = pymca_stack(tmp_path / "stack.h5", cube, "beside")
+    assert (io.read_settings(path), io.read_truth(path)) == ({}, {})
+    (tmp_path / "a.txt").write_text("x")
+    for read in (io.read_settings, io.read_truth):
+        with pytest.raises(ScanError, match="Check that it is an HDF5 file"):
+            read(tmp_path / "a.txt")
 
 
 def test_hdf5_without_cube_and_damaged(tmp_path: Path, cube: Cube) -> None:

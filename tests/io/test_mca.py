@@ -48,6 +48,8 @@ def test_live_time_per_pixel_with_decimal_comma(mca_folder: Path, cube: Cube) ->
     assert live is not None
     assert live[0, 1] == 2.75
     assert np.isnan(live).sum() == 11
+    scan = io.load(mca_folder)
+    assert (scan.pixel(0, 1).live_time_s, scan.pixel(0, 0).live_time_s) == (2.75, None)
 
 
 def test_shape_in_place_of_the_grid_file(mca_folder: Path, cube: Cube) -> None:
@@ -216,3 +218,15 @@ def test_aurora(aurora_folder: Path) -> None:
     assert scan.detector == "10264"
     assert any("4 spectra are not pixels" in note for note in scan.notes)
     assert seconds < 6, f"7,200 files took {seconds:.1f} s"
+
+
+def test_from_inside_the_folder(mca_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(mca_folder / "10264")
+    scan = io.load(".")
+    assert (scan.shape, scan.name) == ((3, 4, 8), "10264")
+
+
+def test_calibration_in_ev(mca_folder: Path, cube: Cube) -> None:
+    text = mca_text(cube[0, 0], points="2 1000\r\n6 3000").replace("LABEL - Channel", "LABEL - eV")
+    damage(mca_folder, 1, text)
+    assert io.load(mca_folder).require_axis().gain_kev == pytest.approx(0.5)

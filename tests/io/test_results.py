@@ -280,3 +280,13 @@ def test_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(OutputError, match="Permission denied"), io.result_folder(tmp_path / "out"):
         pass
+
+
+def test_results_into_the_folder_one_stands_in_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match="not empty"), io.result_folder("."):
+        pass
+    assert (tmp_path / "mine.txt").exists()

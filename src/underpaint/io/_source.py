@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from typing import Any, Protocol
+from uuid import uuid4
 
 import dask.array as da
 import numpy as np
-from dask.base import tokenize
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
@@ -50,16 +50,18 @@ class CheckedCube:
         return np.asarray(block[(*picked, parts[2])])
 
 
-def lazy_counts(cube: Cube, source: str) -> da.Array:
-    """Return the cube as a dask array of whole-row blocks, read and checked when computed."""
+def lazy_counts(cube: Cube, source: str, row_multiple: int = 1) -> da.Array:
+    """Return the cube as a dask array of whole-row blocks, read and checked when computed.
+
+    Blocks have a multiple of ``row_multiple`` rows, so that no stored piece is unpacked twice.
+    """
     n_row, n_column, n_channel = cube.shape
     row_bytes = n_column * n_channel * np.dtype(cube.dtype).itemsize
-    rows = int(min(n_row, max(1, BLOCK_BYTES // row_bytes)))
-    name = f"counts-{tokenize(source, id(cube))}"
+    rows = max(1, BLOCK_BYTES // (row_bytes * row_multiple)) * row_multiple
     return da.from_array(
         CheckedCube(cube, source),
-        chunks=(rows, n_column, n_channel),
-        name=name,
+        chunks=(int(min(n_row, rows)), n_column, n_channel),
+        name=f"counts-{uuid4().hex}",
         asarray=False,
         fancy=False,
         meta=np.empty((0, 0, 0), dtype=cube.dtype),

@@ -153,6 +153,8 @@ def _publish(part: Path, target: Path) -> None:
     shutil.rmtree(part / _BLOCKS)
     (part / _MARK).unlink()
     old = target.with_name(target.name + ".old")
+    if is_finished(old):
+        shutil.rmtree(old)
     if target.exists() and any(target.iterdir()):
         target.replace(old)
     elif target.exists():

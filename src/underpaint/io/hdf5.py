@@ -16,6 +16,7 @@ from underpaint.spectrum import EnergyAxis, Scan
 FORMAT = "HDF5"
 PANEL_COUNTS = "/entry/measurement/counts"
 TRUTH = "/entry/truth"
+SETTINGS = "/entry/settings"
 _COUNT_NAMES = ("counts", "data", "spectrum", "spectra", "mca")
 _CHUNK_BYTES = 2**20
 
@@ -71,7 +72,8 @@ def read_hdf5(path: Path, name: str | None = None) -> list[Scan]:
                     f"only {_listing(file)}."
                 )
                 raise ScanError(message)
-            return [_scan(path, cube) for cube in cubes]
+            alone = len(cubes) == 1
+            return [_scan(path, cube, path.stem if alone else None) for cube in cubes]
     except (OSError, RuntimeError) as error:
         message = f"Cannot read {path}: the HDF5 file is damaged or locked ({error}). Copy it again."
         raise ScanError(message) from error
@@ -107,7 +109,7 @@ def save_scan(
         with h5py.File(part, "w") as file:
             _write_entry(file, scan, truth or {}, settings)
         part.replace(target)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         message = f"Cannot write {target}: {error}. Check that the folder exists, is writable and has space."
         raise OutputError(message) from error
     finally:
@@ -140,11 +142,19 @@ def read_truth(path: str | Path) -> dict[str, NDArray[Any]]:
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
-    """Read the settings that a scan was written with (:func:`save_scan`); empty where there are none."""
-    with h5py.File(path, "r") as file:
-        if "/entry/settings" not in file:
-            return {}
-        return dict(json.loads(file["/entry/settings"].asstr()[()]))
+    """Read the settings that a scan was written with (:func:`save_scan`); empty where there are none.
+
+    Raises
+    ------
+    ScanError
+        The file cannot be read.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            return dict(json.loads(file[SETTINGS].asstr()[()])) if SETTINGS in file else {}
+    except OSError as error:
+        message = f"Cannot read {path}: {error}. Check that it is an HDF5 file."
+        raise ScanError(message) from error
 
 
 def _write_entry(
@@ -249,7 +259,7 @@ def _pick(file: Any, path: Path, name: str) -> Any:
     return item
 
 
-def _scan(path: Path, dataset: Any) -> Scan:
+def _scan(path: Path, dataset: Any, name: str | None = None) -> Scan:
     cube = Hdf5Cube(path, dataset)
     source = f"{path}::{cube.name}"
     beside = [_beside(dataset, name) for name in ("detector", "notes")]
@@ -261,9 +271,9 @@ def _scan(path: Path, dataset: Any) -> Scan:
     present = _numbers(dataset, "present")
     step = _numbers(dataset, "step_mm")
     return Scan(
-        lazy_counts(cube, source),
+        lazy_counts(cube, source, _chunk_rows(dataset, cube)),
         axis=axis,
-        name=path.stem if cube.name == PANEL_COUNTS else f"{path.stem}{cube.name.replace('/', '_')}",
+        name=name or f"{path.stem}{cube.name.replace('/', '_')}",
         source=source,
         format=FORMAT,
         live_time_s=_pixel_values(dataset, ("live_time_s", "live_time"), cube.shape),
@@ -275,6 +285,10 @@ def _scan(path: Path, dataset: Any) -> Scan:
         present=None if present is None or present.shape != cube.shape[:2] else present.astype(bool),
         notes=(*filter(None, notes.split("\n")), *own),
     )
+
+
+def _chunk_rows(dataset: Any, cube: Hdf5Cube) -> int:
+    return 1 if dataset.chunks is None else int(dataset.chunks[1 if cube.channel_first else 0])
 
 
 def _beside(dataset: Any, name: str) -> Any:

@@ -146,6 +146,7 @@ def split_location(location: str | Path) -> tuple[Path, str | None]:
 
 
 def _read_folder(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    path = path.resolve()  # so that "." has a name, and a folder above it
     folders = spectra_folders(path)
     if name is not None:
         return read_mca_scan(path / name, shape)

@@ -378,7 +378,8 @@ def _axis(text: bytes, n_channel: int) -> tuple[EnergyAxis | None, tuple[str, ..
     if len({channel for channel, _ in points}) < 2:
         return None, ("no energy calibration in the files",)
     channel, energy_kev = np.transpose(points)
-    gain_kev, zero_kev = np.polyfit(channel, energy_kev, 1)
+    unit_kev = 1e-3 if _fields(text).get("LABEL", "").lower() == "ev" else 1.0
+    gain_kev, zero_kev = np.polyfit(channel, unit_kev * energy_kev, 1)
     try:
         return EnergyAxis(float(gain_kev), float(zero_kev), n_channel), ()
     except CalibrationError as error:

@@ -2,6 +2,7 @@
 
 import zipfile
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -22,16 +23,22 @@ class NpzCube:
         self.path, self.member, self.dtype = path, member, dtype
         self.shape = (shape[0], shape[1], shape[2])
         self._counts: NDArray[Any] | None = None
+        self._lock = Lock()
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Read the member if it was not yet, and cut the rectangle out."""
-        if self._counts is None:
-            self._counts = _read_member(self.path, self.member)
+        with self._lock:
+            if self._counts is None:
+                self._counts = _read_member(self.path, self.member)
         return self._counts[rows, columns]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the counts behind when sent to another process; it reads them itself."""
-        return self.__dict__ | {"_counts": None}
+        return {key: value for key, value in self.__dict__.items() if key not in {"_counts", "_lock"}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begin without counts."""
+        self.__dict__.update(state, _counts=None, _lock=Lock())
 
 
 def read_npz(path: Path, name: str | None = None) -> list[Scan]:
@@ -63,10 +70,13 @@ def read_npz(path: Path, name: str | None = None) -> list[Scan]:
             f"(row, column, channel) of numbers is needed; the file holds {_listing(shapes)}."
         )
         raise ScanError(message)
-    return [_scan(path, own, shapes) for own in wanted]
+    names = {own: path.stem if len(cubes) == 1 else f"{path.stem}_{own}" for own in wanted}
+    return [_scan(path, own, shapes, names[own]) for own in wanted]
 
 
-def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> Scan:
+def _scan(
+    path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]], name: str
+) -> Scan:
     shape, dtype = shapes[member]
     source = f"{path}::{member}"
     optional = ("gain_kev", "zero_kev", "live_time_s", "step_mm")
@@ -74,7 +84,7 @@ def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.d
     return Scan(
         lazy_counts(NpzCube(path, member, shape, dtype), source),
         axis=_axis(small, shape[2]),
-        name=f"{path.stem}_{member}",
+        name=name,
         source=source,
         format=FORMAT,
         live_time_s=_live_time(small.get("live_time_s"), shape[:2], source),

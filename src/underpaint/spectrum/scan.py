@@ -104,8 +104,7 @@ class Scan:
     def pixel(self, row: int, column: int) -> Spectrum:
         """Read one pixel's spectrum."""
         counts = np.asarray(self.counts[row, column], dtype=np.float64)
-        live = None if self.live_time_s is None else float(self.live_time_s[row, column])
-        real = None if self.real_time_s is None else float(self.real_time_s[row, column])
+        live, real = (_time(times, row, column) for times in (self.live_time_s, self.real_time_s))
         return Spectrum(counts, self.axis, live, real, f"{self.name} ({row}, {column})")
 
     def sum_spectrum(self) -> Spectrum:
@@ -115,6 +114,10 @@ class Scan:
     def max_spectrum(self) -> Spectrum:
         """Largest count of any pixel, channel by channel; it shows what the sum hides."""
         return scan_spectra(self)[1]
+
+
+def _time(time_s: NDArray[np.float64] | None, row: int, column: int) -> float | None:
+    return None if time_s is None or np.isnan(time_s[row, column]) else float(time_s[row, column])
 
 
 def scan_spectra(scan: Scan) -> tuple[Spectrum, Spectrum]:
