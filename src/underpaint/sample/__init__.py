@@ -1,5 +1,39 @@
 """What hangs on the wall: pigments and their library, paints, layers, stratigraphies."""
 
+from underpaint.sample.formula import mass_fractions, parse_formula
+from underpaint.sample.library import (
+    DEFAULT_PALETTE,
+    Library,
+    Palette,
+    Period,
+    Pigment,
+    PigmentGroup,
+    library,
+    load_palette,
+    mix_elements,
+    palette_names,
+)
+from underpaint.sample.paint import Paint, coating_layer, ground_layer, pigment_share, support_layer
 from underpaint.sample.stratigraphy import Layer, Stratigraphy
 
-__all__ = ["Layer", "Stratigraphy"]
+__all__ = [
+    "DEFAULT_PALETTE",
+    "Layer",
+    "Library",
+    "Paint",
+    "Palette",
+    "Period",
+    "Pigment",
+    "PigmentGroup",
+    "Stratigraphy",
+    "coating_layer",
+    "ground_layer",
+    "library",
+    "load_palette",
+    "mass_fractions",
+    "mix_elements",
+    "palette_names",
+    "parse_formula",
+    "pigment_share",
+    "support_layer",
+]

@@ -60,3 +60,10 @@ class EnergyAxis:
     def channel(self, energy_kev: float) -> float:
         """Return the (fractional) channel of an energy in keV."""
         return (energy_kev - self.zero_kev) / self.gain_kev
+
+
+DEFAULT_NETWORK_AXIS = EnergyAxis(gain_kev=0.04, zero_kev=1.02, n_channel=1000)
+"""The fixed axis of the default network: 1000 bins of 40 eV from 1.0 to 41.0 keV."""
+
+XU_NETWORK_AXIS = EnergyAxis(gain_kev=0.01, zero_kev=2.805, n_channel=3815)
+"""The axis of Xu et al. 2022: 3815 channels of 10 eV from 2.80 to 40.95 keV (the width is inferred)."""

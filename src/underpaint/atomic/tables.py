@@ -1,0 +1,167 @@
+"""Atomic data for a set of elements and an exciting spectrum, as plain arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import xraylib
+import xraylib_np
+from numpy.typing import NDArray
+
+from underpaint.atomic.elements import atomic_number
+from underpaint.atomic.lines import LineTable, edge_energy, line_table
+from underpaint.units import ELECTRON_REST_KEV
+
+Array = NDArray[np.float64]
+LOWEST_KEV = 0.1
+"""xraylib's tables begin here."""
+
+
+@dataclass(frozen=True)
+class AtomicTables:
+    """What the transport needs to know of atoms; any source of data will do.
+
+    Parameters
+    ----------
+    elements : tuple of str
+        Symbols; the first axis of the per-element arrays.
+    energy_kev : (n_energy,) array
+        Exciting energies, keV.
+    lines : LineTable
+        n_line lines.
+    line_element : (n_line,) int array
+        Index into ``elements``.
+    mass_attenuation : (n_element, n_energy) array
+        Total, at the exciting energies, cm2/g.
+    line_attenuation : (n_element, n_line) array
+        Total, at the lines' energies, cm2/g.
+    production : (n_line, n_energy) array
+        Photons of the line per exciting photon and unit areal mass of its element, cm2/g.
+    line_production : (n_line, n_line) array
+        The same with line m (second axis) as the exciting photon, cm2/g.
+    """
+
+    elements: tuple[str, ...]
+    energy_kev: Array
+    lines: LineTable
+    line_element: NDArray[np.int64]
+    mass_attenuation: Array
+    line_attenuation: Array
+    production: Array
+    line_production: Array
+
+
+@dataclass(frozen=True)
+class ScatterTables:
+    """Differential scatter at one angle.
+
+    Parameters
+    ----------
+    coherent, compton : (n_element, n_energy) arrays
+        d(sigma)/d(Omega) with form factors and scattering functions, cm2/g/sr.
+    compton_kev : (n_energy,) array
+        Energy of the Compton photon, keV.
+    compton_attenuation : (n_element, n_energy) array
+        Total attenuation at ``compton_kev``, cm2/g.
+    """
+
+    coherent: Array
+    compton: Array
+    compton_kev: Array
+    compton_attenuation: Array
+
+
+def atomic_tables(elements: Sequence[str], energy_kev: Array) -> AtomicTables:
+    """Return xraylib's tables (Kissel photoelectric cross sections, full cascade) for some elements."""
+    energies = tuple(float(value) for value in energy_kev)
+    names = tuple(sorted(set(elements), key=atomic_number))
+    lines = line_table(names, max(energies))
+    at_lines = tuple(float(value) for value in lines.energy_kev)
+    order = {atomic_number(name): index for index, name in enumerate(names)}
+    return AtomicTables(
+        names,
+        np.asarray(energies),
+        lines,
+        np.asarray([order[int(number)] for number in lines.atomic_number], dtype=np.int64),
+        np.stack([_attenuation(atomic_number(name), energies) for name in names]),
+        np.stack([_attenuation(atomic_number(name), at_lines) for name in names]),
+        line_production(lines, energies),
+        line_production(lines, at_lines),
+    )
+
+
+def scatter_tables(elements: Sequence[str], energy_kev: Array, angle_deg: float) -> ScatterTables:
+    """Return differential scatter cross sections at one angle (xraylib)."""
+    energies = tuple(float(value) for value in energy_kev)
+    shifted = compton_energy(np.asarray(energies), angle_deg)
+    numbers = [atomic_number(name) for name in elements]
+    pairs = [_scatter(number, energies, float(angle_deg)) for number in numbers]
+    at_shifted = tuple(float(value) for value in shifted)
+    return ScatterTables(
+        np.stack([coherent for coherent, _ in pairs]),
+        np.stack([compton for _, compton in pairs]),
+        shifted,
+        np.stack([_attenuation(number, at_shifted) for number in numbers]),
+    )
+
+
+def compton_energy(energy_kev: Array, angle_deg: float) -> Array:
+    """Return the energy of a photon after Compton scatter from a free electron at rest, keV (Compton 1923, eq. 5)."""
+    return energy_kev / (1.0 + energy_kev / ELECTRON_REST_KEV * (1.0 - np.cos(np.radians(angle_deg))))
+
+
+def mass_attenuation(element: str, energy_kev: Array) -> Array:
+    """Return the total mass attenuation of an element, cm2/g (xraylib ``CS_Total_Kissel``)."""
+    return _attenuation(atomic_number(element), tuple(float(value) for value in energy_kev))
+
+
+def compound_attenuation(mass_fractions: dict[str, float], energy_kev: Array) -> Array:
+    """Return the total mass attenuation of a mixture, cm2/g (sum over the elements by mass)."""
+    parts = [fraction * mass_attenuation(name, energy_kev) for name, fraction in mass_fractions.items()]
+    return np.asarray(np.sum(parts, axis=0))
+
+
+def line_production(lines: LineTable, energies: tuple[float, ...]) -> Array:
+    """Return (n_line, n_energy) production cross sections, cm2/g of the line's element."""
+    rows = [
+        rate * _shell(int(number), int(shell), energies)
+        for number, shell, rate in zip(lines.atomic_number, lines.shell, lines.rate, strict=True)
+    ]
+    return np.stack(rows) if rows else np.zeros((0, len(energies)))
+
+
+@lru_cache(maxsize=4096)
+def _attenuation(number: int, energies: tuple[float, ...]) -> Array:
+    clipped = np.maximum(np.asarray(energies, dtype=np.float64), LOWEST_KEV)
+    return np.asarray(xraylib_np.CS_Total_Kissel(np.asarray([number]), clipped))[0]
+
+
+@lru_cache(maxsize=4096)
+def _shell(number: int, shell: int, energies: tuple[float, ...]) -> Array:
+    grid = np.asarray(energies, dtype=np.float64)
+    values = np.zeros(grid.size)
+    above = grid > edge_energy(number, shell)
+    if above.any():
+        values[above] = xraylib_np.CS_FluorShell_Kissel_Cascade(np.asarray([number]), np.asarray([shell]), grid[above])[0, 0]
+    return values
+
+
+@lru_cache(maxsize=1024)
+def _scatter(number: int, energies: tuple[float, ...], angle_deg: float) -> tuple[Array, Array]:
+    grid, angle = np.asarray(energies), np.asarray([np.radians(angle_deg)])
+    z = np.asarray([number])
+    return xraylib_np.DCS_Rayl(z, grid, angle)[0, :, 0], xraylib_np.DCS_Compt(z, grid, angle)[0, :, 0]
+
+
+def compton_width(element: str, energy_kev: Array, angle_deg: float) -> Array:
+    """Return the standard deviation of the Compton peak from the electrons' motion, keV.
+
+    The Compton profile's width enters through ``dE' = 2 E' sin(theta/2) / (m c alpha^-1) p_z`` (Cooper 1985); the
+    profile is taken as a Gaussian of the same height at zero momentum, ``J(0)`` per electron (Biggs 1975, xraylib).
+    """
+    number = atomic_number(element)
+    peak = float(xraylib.ComptonProfile(number, 0.0)) / number
+    sigma_momentum = 1.0 / (peak * np.sqrt(2.0 * np.pi))
+    shifted = compton_energy(energy_kev, angle_deg)
+    return np.asarray(2.0 * shifted * np.sin(np.radians(angle_deg) / 2.0) * sigma_momentum / 137.036)

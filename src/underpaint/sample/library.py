@@ -1,0 +1,232 @@
+"""The pigment library and the palettes drawn from it."""
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cached_property, lru_cache
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from underpaint.errors import SampleError
+from underpaint.sample.formula import mass_fractions
+
+DEFAULT_PALETTE = "easel_15_to_20"
+
+
+@dataclass(frozen=True)
+class Period:
+    """When painters used a pigment: years (negative: BC); ``last`` None while it is in use."""
+
+    first: int | None = None
+    last: int | None = None
+    text: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Pigment:
+    """A dry pigment, ground or extender.
+
+    Parameters
+    ----------
+    name, label : str
+        Snake-case key, and the name for people.
+    components : mapping of str to float
+        Mass share by chemical formula; one entry for a pure compound.
+    density : float
+        Of the dry pigment, g/cm3.
+    groups : tuple of str
+        Elementary equivalence groups that it counts as; empty where X-rays show nothing of it.
+    reference_group : str
+        The hand-made group of the reference, e.g. ``PBCR``.
+    oil_absorption : float or None
+        g oil per 100 g pigment.
+    """
+
+    name: str
+    label: str
+    components: Mapping[str, float]
+    density: float
+    formula_source: str
+    density_source: str
+    groups: tuple[str, ...] = ()
+    synonyms: tuple[str, ...] = ()
+    abbreviation: str = ""
+    reference_group: str = ""
+    period: Period = field(default_factory=Period)
+    oil_absorption: float | None = None
+    color: str = "#808080"
+    role: str = "pigment"
+    note: str = ""
+
+    @property
+    def formula(self) -> str:
+        """The formula; of a mixture, its components with their mass per cent."""
+        if len(self.components) == 1:
+            return next(iter(self.components))
+        return " + ".join(f"{formula} ({100 * share:.3g} %)" for formula, share in self.components.items())
+
+    @cached_property
+    def mass_fractions(self) -> Mapping[str, float]:
+        """Mass fraction by element; they sum to one."""
+        return MappingProxyType(mix_elements(self.components))
+
+
+@dataclass(frozen=True)
+class PigmentGroup:
+    """Pigments that X-ray fluorescence cannot tell apart; shown by one element."""
+
+    name: str
+    label: str
+    element: str
+    key_families: tuple[str, ...]
+    visible: bool = True
+    color: str = "#808080"
+
+
+@dataclass(frozen=True)
+class Palette:
+    """The pigments that a search is limited to, by their library names."""
+
+    name: str
+    pigments: tuple[str, ...]
+    label: str = ""
+
+
+class Library:
+    """Pigments by name, label, synonym or abbreviation, without regard to case."""
+
+    def __init__(self, pigments: Sequence[Pigment], groups: Sequence[PigmentGroup]) -> None:
+        self._pigments = {pigment.name: pigment for pigment in pigments}
+        self.groups = tuple(groups)
+        self._names: dict[str, str] = {}
+        for pigment in pigments:
+            for alias in (pigment.name, pigment.label, pigment.abbreviation, *pigment.synonyms):
+                if alias:
+                    self._names.setdefault(_folded(alias), pigment.name)
+
+    def __getitem__(self, name: str) -> Pigment:
+        """Return a pigment.
+
+        Raises
+        ------
+        SampleError
+            There is none of that name; the message offers the nearest.
+        """
+        key = self._names.get(_folded(name))
+        if key is None:
+            near = get_close_matches(_folded(name), list(self._names), n=3, cutoff=0.5)
+            hint = f" Did you mean {', '.join(sorted({self._names[entry] for entry in near}))}?" if near else ""
+            message = f"No pigment is called {name!r}.{hint} `underpaint pigments list` shows all {len(self)}."
+            raise SampleError(message)
+        return self._pigments[key]
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether a name, synonym or abbreviation is known."""
+        return isinstance(name, str) and _folded(name) in self._names
+
+    def __iter__(self) -> Iterator[Pigment]:
+        """Iterate over the pigments in the order of the tables."""
+        return iter(self._pigments.values())
+
+    def __len__(self) -> int:
+        """Return the number of pigments."""
+        return len(self._pigments)
+
+    def group(self, name: str) -> PigmentGroup:
+        """Return a group by name.
+
+        Raises
+        ------
+        SampleError
+            There is no such group.
+        """
+        for group in self.groups:
+            if group.name == name:
+                return group
+        message = f"No pigment group is called {name!r}; there are {', '.join(group.name for group in self.groups)}."
+        raise SampleError(message)
+
+    def members(self, group: str) -> tuple[Pigment, ...]:
+        """Return the pigments that count as a group."""
+        return tuple(pigment for pigment in self if group in pigment.groups)
+
+
+@lru_cache(maxsize=1)
+def library() -> Library:
+    """Return the library that ships with the package (see ``sample/data/README.md`` for its sources)."""
+    pigments = [_pigment(row) for row in data_table("pigments")["pigment"]]
+    groups = [
+        PigmentGroup(**{**row, "key_families": tuple(row["key_families"])}) for row in data_table("groups")["group"]
+    ]
+    return Library(pigments, groups)
+
+
+def palette_names() -> tuple[str, ...]:
+    """Return the names of the palettes that ship with the package."""
+    folder = files("underpaint.sample") / "data" / "palettes"
+    return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
+
+
+def load_palette(name_or_path: str | Path = DEFAULT_PALETTE) -> Palette:
+    """Read a palette by name, or a TOML file with ``name`` and ``pigments``.
+
+    Raises
+    ------
+    SampleError
+        There is no such palette, it is not TOML, or it names an unknown pigment.
+    """
+    name = str(name_or_path)
+    if name in palette_names():
+        text = (files("underpaint.sample") / "data" / "palettes" / f"{name}.toml").read_text("utf-8")
+    elif Path(name_or_path).is_file():
+        text = Path(name_or_path).read_text("utf-8")
+    else:
+        message = f"No palette {name!r}: it is neither a file nor one of {', '.join(palette_names())}."
+        raise SampleError(message)
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message = f"Cannot read the palette {name!r}: not TOML ({error})."
+        raise SampleError(message) from error
+    return _palette(table, name)
+
+
+def mix_elements(components: Mapping[str, float]) -> dict[str, float]:
+    """Return mass fractions by element of a mixture given by mass share of each formula."""
+    total: dict[str, float] = {}
+    for formula, share in components.items():
+        for element, fraction in mass_fractions(formula).items():
+            total[element] = total.get(element, 0.0) + share * fraction
+    whole = sum(total.values())
+    return {element: fraction / whole for element, fraction in total.items()}
+
+
+@lru_cache
+def data_table(name: str) -> dict[str, Any]:
+    """Return one of the package's data tables by file name."""
+    return tomllib.loads((files("underpaint.sample") / "data" / f"{name}.toml").read_text("utf-8"))
+
+
+def _pigment(row: Mapping[str, Any]) -> Pigment:
+    rest = {key: value for key, value in row.items() if key not in {"formula", "components", "period"}}
+    components = row.get("components") or {row["formula"]: 1.0}
+    for key in ("groups", "synonyms"):
+        rest[key] = tuple(rest.get(key, ()))
+    return Pigment(**rest, components=MappingProxyType(dict(components)), period=Period(**row.get("period", {})))
+
+
+def _palette(table: Mapping[str, Any], name: str) -> Palette:
+    pigments = table.get("pigments")
+    if not isinstance(pigments, list) or not pigments or not all(isinstance(entry, str) for entry in pigments):
+        message = f"Cannot use the palette {name!r}: it needs a list `pigments = [...]` with at least one name."
+        raise SampleError(message)
+    known = tuple(dict.fromkeys(library()[entry].name for entry in pigments))
+    return Palette(str(table.get("name", Path(name).stem)), known, str(table.get("label", "")))
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
