@@ -11,7 +11,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def measured(figures: Figures, key: str, digits: int = 3, unit: str = "") -> str
     return NOT_MEASURED if text == NO_FIGURE else f"{text}{unit}"
 
 
-def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Markdown table."""
     lines = [header, tuple("---" for _ in header), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -123,7 +123,7 @@ def panel_table(folder: Path) -> str:
             name.replace("_", " "),
             number(group.get("f1")),
             number(group.get("always_yes_f1")),
-            number(group.get("n_visible"), 0),
+            number(group.get("n_visible", group.get("n_positive")), 0),
             number(group.get("n_invisible"), 0),
         )
         for name, group in groups.items()

@@ -1,0 +1,107 @@
+"""The house itself: import contracts, light start, public files."""
+
+import ast
+import json
+import pkgutil
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import underpaint
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "underpaint"
+ROOMS = sorted(module.name for module in pkgutil.iter_modules(underpaint.__path__) if module.ispkg)
+PUBLIC_FILES = (
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CITATION.cff",
+    "Makefile",
+    ".ci/run",
+    "docs/index.md",
+    "docs/decisions/COPYME.md",
+    "src/underpaint/py.typed",
+)
+LARGEST_FILE_BYTES = 3_000_000
+
+
+def run(*command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_import_contracts_hold() -> None:
+    lint = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
+    done = run(sys.executable, "-c", lint)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 broken" in done.stdout
+
+
+@pytest.mark.parametrize("heavy", ["torch", "lightning", "matplotlib", "onnxruntime"])
+def test_import_underpaint_is_light(heavy: str) -> None:
+    done = run(sys.executable, "-c", f"import sys, underpaint; print({heavy!r} in sys.modules)")
+    assert done.stdout.strip() == "False", f"import underpaint pulls in {heavy}: {done.stderr}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_each_room_says_what_it_is_for(room: str) -> None:
+    door = (SOURCE / room / "__init__.py").read_text(encoding="utf-8")
+    purpose = ast.get_docstring(ast.parse(door))
+    assert purpose is not None
+    assert len(purpose.split()) >= 4
+
+
+PLANNED_ROOMS = """
+    atomic sample instrument spectrum maps weights forward io synth network limits calibrate
+    elements predict explain train plot evaluate viewer report
+"""
+
+
+def test_all_rooms_of_the_plan_exist() -> None:
+    assert set(PLANNED_ROOMS.split()) <= set(ROOMS)
+
+
+@pytest.mark.parametrize("name", PUBLIC_FILES)
+def test_public_file_exists(name: str) -> None:
+    assert (ROOT / name).is_file()
+
+
+def test_no_large_file_is_tracked() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    names = run("git", "ls-files").stdout.splitlines()
+    assert names
+    files = [ROOT / name for name in names if (ROOT / name).is_file()]
+    large = [file for file in files if file.stat().st_size > LARGEST_FILE_BYTES]
+    assert large == []
+
+
+def test_readme_shows_the_measured_figures() -> None:
+    done = run(sys.executable, "tools/readme_figures.py", "--check")
+    assert done.returncode == 0, done.stdout
+
+
+def test_links_in_the_documents_lead_somewhere() -> None:
+    done = run(sys.executable, "tools/check_links.py")
+    assert done.returncode == 0, done.stdout
+
+
+def test_figures_are_pasted_where_measured_and_missed_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "forward.json").write_text(json.dumps({"spectra_per_s": 1234.4}), encoding="utf-8")
+    paste = runpy.run_path(str(ROOT / "tools" / "readme_figures.py"))["paste"]
+    page = paste("<!-- figures:begin summary -->\nold\n<!-- figures:end -->\nrest", tmp_path)
+    assert "| Simulated spectra per second, two cores | 1,234 |" in page
+    assert "| Default network, spectra per second, two cores | not measured yet |" in page
+    assert "old" not in page
+    assert page.endswith("rest")
+
+
+def test_unknown_figures_are_refused(tmp_path: Path) -> None:
+    paste = runpy.run_path(str(ROOT / "tools" / "readme_figures.py"))["paste"]
+    with pytest.raises(ValueError, match="asks for the figures 'weather'"):
+        paste("<!-- figures:begin weather -->\n<!-- figures:end -->", tmp_path)
