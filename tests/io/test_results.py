@@ -3,6 +3,8 @@
 import csv
 import errno
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -290,3 +292,36 @@ def test_results_into_the_folder_one_stands_in_are_refused(
     with pytest.raises(OutputError, match="not empty"), io.result_folder("."):
         pass
     assert (tmp_path / "mine.txt").exists()
+
+
+FULL_DISK = """
+import resource, sys
+import numpy as np
+from underpaint import io
+from underpaint.errors import OutputError
+from underpaint.maps import ElementMaps
+
+image = np.random.default_rng(0).random((300, 300, 1), dtype=np.float32)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+write = {
+    "results": lambda place: io.write_results(
+        place.path, pigments=None, elements=ElementMaps(("Fe_K",), image, image), scan_summary={}, settings={}
+    ),
+    "block": lambda place: place.save_block("0", image),
+}[sys.argv[2]]
+try:
+    with io.result_folder(sys.argv[1]) as place:
+        write(place)
+except OutputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX's")
+@pytest.mark.parametrize("what", ["results", "block"])
+def test_files_that_do_not_fit(tmp_path: Path, what: str) -> None:
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "out"), what]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.startswith("Cannot write")
+    assert list(tmp_path.iterdir()) == []

@@ -41,10 +41,21 @@ class ResultFolder:
         return np.load(file, allow_pickle=False) if file.is_file() else None
 
     def save_block(self, name: str, values: NDArray[Any]) -> None:
-        """Keep a finished block's array, so that an interrupted run can go on from it."""
-        part = self.blocks / f"{name}.part.npy"
-        np.save(part, values, allow_pickle=False)
-        part.replace(self.blocks / f"{name}.npy")
+        """Keep a finished block's array, so that an interrupted run can go on from it.
+
+        Raises
+        ------
+        OutputError
+            The block cannot be written.
+        """
+        part = self.blocks / f"{name}.part"
+        try:
+            with part.open("wb") as stream:
+                np.save(stream, values, allow_pickle=False)
+            part.replace(self.blocks / f"{name}.npy")
+        except OSError as error:
+            message = f"Cannot write {part}: {error}. The disk may be full; make room and run again."
+            raise OutputError(message) from error
 
 
 @contextmanager

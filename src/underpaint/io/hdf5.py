@@ -110,7 +110,10 @@ def save_scan(
             _write_entry(file, scan, truth or {}, settings)
         part.replace(target)
     except (OSError, RuntimeError) as error:
-        message = f"Cannot write {target}: {error}. Check that the folder exists, is writable and has space."
+        message = (
+            f"Cannot write {target}: {_reason(error)}. "
+            "Check that the folder exists, is writable and has space."
+        )
         raise OutputError(message) from error
     finally:
         part.unlink(missing_ok=True)
@@ -155,6 +158,11 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         message = f"Cannot read {path}: {error}. Check that it is an HDF5 file."
         raise ScanError(message) from error
+
+
+def _reason(error: Exception) -> str:
+    """What HDF5 says, without the addresses and handles that it puts in brackets."""
+    return str(error).split(" (", 1)[0]
 
 
 def _write_entry(

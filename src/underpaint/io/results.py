@@ -136,7 +136,8 @@ def _write_hdf5(
     scan_summary: Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> None:
-    with h5py.File(path, "w") as file:
+    # Made in memory, since HDF5 says in many voices on standard error that a disk is full.
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
         file.attrs.update({"NX_class": "NXroot", "creator": "underpaint", "default": "entry"})
         entry = _group(file, "entry", "NXentry")
         entry["title"] = str(scan_summary.get("name", "scan"))
@@ -150,6 +151,8 @@ def _write_hdf5(
         default = "pigments" if pigments is not None else "elements" if elements is not None else "scan"
         entry.attrs["default"] = default
         _write_scan(entry, scan_summary)
+        file.flush()
+        path.write_bytes(file.id.get_file_image())
 
 
 def _write_pigments(entry: Any, maps: PigmentMaps) -> None:
