@@ -1,7 +1,19 @@
 """What is recorded: energy axis, single spectra, lazy scans, background and the networks' transforms."""
 
 from underpaint.spectrum.axis import DEFAULT_NETWORK_AXIS, XU_NETWORK_AXIS, EnergyAxis
-from underpaint.spectrum.scan import Scan
+from underpaint.spectrum.rebin import rebin, rebin_matrix, rebin_scan, sum_scans
+from underpaint.spectrum.scan import Scan, scan_spectra
 from underpaint.spectrum.spectrum import Spectrum
 
-__all__ = ["DEFAULT_NETWORK_AXIS", "XU_NETWORK_AXIS", "EnergyAxis", "Scan", "Spectrum"]
+__all__ = [
+    "DEFAULT_NETWORK_AXIS",
+    "XU_NETWORK_AXIS",
+    "EnergyAxis",
+    "Scan",
+    "Spectrum",
+    "rebin",
+    "rebin_matrix",
+    "rebin_scan",
+    "scan_spectra",
+    "sum_scans",
+]
