@@ -23,9 +23,7 @@ def dead_links(page: Path) -> list[str]:
     """Relative targets of the page that do not exist."""
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     targets = [target.split("#", 1)[0] for target in LINK.findall(text)]
-    local = [
-        target for target in targets if target and "://" not in target and not target.startswith("mailto:")
-    ]
+    local = [target for target in targets if target and "://" not in target and not target.startswith("mailto:")]
     return [target for target in local if not (page.parent / target).exists()]
 
 

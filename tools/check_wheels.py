@@ -79,9 +79,7 @@ def resolve(requirements: list[str], platform: Platform, python_version: str) ->
         command += ["--target", str(Path(folder) / "nothing"), "--report", str(report), *requirements]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise LookupError(
-                "\n".join(line for line in done.stderr.splitlines() if line.startswith("ERROR"))
-            )
+            raise LookupError("\n".join(line for line in done.stderr.splitlines() if line.startswith("ERROR")))
         return list(json.loads(report.read_text(encoding="utf-8"))["install"])
 
 
@@ -128,9 +126,7 @@ def main() -> int:
         for python_version in PYTHON_VERSIONS:
             good, remark = check(platform, python_version)
             failed = failed or not good
-            print(
-                f"{platform.name:28} Python {python_version}  {'wheels alone' if good else 'FAILS'}  {remark}"
-            )
+            print(f"{platform.name:28} Python {python_version}  {'wheels alone' if good else 'FAILS'}  {remark}")
     return int(failed)
 
 

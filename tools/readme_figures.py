@@ -109,8 +109,7 @@ def aurora_table(folder: Path) -> str:
         for name, value in spearman.items()
     ]
     rows += [
-        ("Cohen's kappa, detector against detector", name, number(value), NO_FIGURE)
-        for name, value in kappa.items()
+        ("Cohen's kappa, detector against detector", name, number(value), NO_FIGURE) for name, value in kappa.items()
     ]
     return table(("Score", "Group", "Network", "Line area alone"), rows or [(NOT_MEASURED, "", "", "")])
 
@@ -155,9 +154,7 @@ def paste(text: str, folder: Path) -> str:
 def main() -> int:
     """Paste the figures, or with ``--check`` only compare; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--check", action="store_true", help="change nothing; fail when README.md is out of date"
-    )
+    parser.add_argument("--check", action="store_true", help="change nothing; fail when README.md is out of date")
     check = parser.parse_args().check
     before = README.read_text(encoding="utf-8")
     after = paste(before, FIGURES)
