@@ -10,7 +10,5 @@ HEAD = (
 )
 
 
-def mca_text(
-    counts: NDArray[np.int64], live: str = "0", points: str = "2 1.0\r\n6 3.0", end: str = "<<END>>"
-) -> str:
+def mca_text(counts: NDArray[np.int64], live: str = "0", points: str = "2 1.0\r\n6 3.0", end: str = "<<END>>") -> str:
     return HEAD.format(live=live, points=points) + "".join(f"{count}\r\n" for count in counts) + end

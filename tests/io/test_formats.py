@@ -260,13 +260,27 @@ def test_ripple_calibration(tmp_path: Path, cube: Cube) -> None:
         "width_scale": 250,
         "width_units": "um",
     }
-    path = ripple(
-        tmp_path / "a.rpl", cube, "u2", "big-endian", "vector", **extra, height_scale=0.5, height_units="mm"
-    )
+    path = ripple(tmp_path / "a.rpl", cube, "u2", "big-endian", "vector", **extra, height_scale=0.5, height_units="mm")
     scan = io.load(path)
     assert scan.axis is not None
     assert [scan.axis.gain_kev, scan.axis.zero_kev] == pytest.approx([0.02, -0.1])
     assert scan.step_mm == (0.5, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("extra", "gain_kev"),
+    [
+        ({"depth_scale": 0.02}, 0.02),
+        ({"depth_scale": 0.02, "depth_units": "keV"}, 0.02),
+        ({"ev_per_chan": 20}, 0.02),
+        ({"depth_scale": 1}, None),
+        ({"depth_scale": 0.02, "depth_units": "nm"}, None),
+    ],
+)
+def test_ripple_units(tmp_path: Path, cube: Cube, extra: dict[str, object], gain_kev: float | None) -> None:
+    scan = io.load(ripple(tmp_path / "a.rpl", cube, "u2", "big-endian", "vector", **extra))
+    assert (None if scan.axis is None else scan.axis.gain_kev) == gain_kev
+    assert bool(scan.notes) == (gain_kev is None)
 
 
 def test_ripple_that_promises_more_than_it_holds(tmp_path: Path, cube: Cube) -> None:
@@ -285,9 +299,7 @@ def test_ripple_that_promises_more_than_it_holds(tmp_path: Path, cube: Cube) -> 
         ({"record_by": "dont-care"}, "record-by is 'dont-care'"),
     ],
 )
-def test_ripple_header_with_nonsense(
-    tmp_path: Path, cube: Cube, extra: dict[str, object], message: str
-) -> None:
+def test_ripple_header_with_nonsense(tmp_path: Path, cube: Cube, extra: dict[str, object], message: str) -> None:
     header = ripple(tmp_path / "a.rpl", cube, "u2", "big-endian", "vector")
     text = header.read_text()
     for key, value in extra.items():

@@ -73,9 +73,7 @@ def test_grid_that_does_not_match(mca_folder: Path, rows: int, columns: int) -> 
         io.load(mca_folder)
 
 
-@pytest.mark.parametrize(
-    "text", ["righe 3\ncolonne many\n", "righe 0\ncolonne 4\n", "righe 2.5\ncolonne 4\n"]
-)
+@pytest.mark.parametrize("text", ["righe 3\ncolonne many\n", "righe 0\ncolonne 4\n", "righe 2.5\ncolonne 4\n"])
 def test_grid_file_with_nonsense(mca_folder: Path, text: str) -> None:
     (mca_folder / "colonneXrighe.txt").write_text(text)
     with pytest.raises(ScanError, match="is not a number of rows or columns"):
@@ -211,9 +209,7 @@ def test_aurora(aurora_folder: Path) -> None:
     scan = io.load(aurora_folder)
     counts = scan.counts.compute(scheduler="synchronous")
     seconds = time.perf_counter() - start
-    array = io.load(
-        f"{Path(__file__).resolve().parents[2].parent / 'shared/data/aurora/prova1.npz'}::det_10264"
-    )
+    array = io.load(f"{Path(__file__).resolve().parents[2].parent / 'shared/data/aurora/prova1.npz'}::det_10264")
     np.testing.assert_array_equal(counts, array.counts.compute())
     assert scan.detector == "10264"
     assert any("4 spectra are not pixels" in note for note in scan.notes)

@@ -55,15 +55,11 @@ def summary() -> dict[str, Any]:
     return io.summarise_scan(Scan(counts, EnergyAxis(0.5, 0.1, 8), name="panel", notes=("a note",)))
 
 
-def write(
-    place: Path, pigments: PigmentMaps | None, elements: ElementMaps | None, summary: dict[str, Any]
-) -> None:
+def write(place: Path, pigments: PigmentMaps | None, elements: ElementMaps | None, summary: dict[str, Any]) -> None:
     io.write_results(place, pigments=pigments, elements=elements, scan_summary=summary, settings=SETTINGS)
 
 
-def test_round_trip(
-    tmp_path: Path, pigments: PigmentMaps, elements: ElementMaps, summary: dict[str, Any]
-) -> None:
+def test_round_trip(tmp_path: Path, pigments: PigmentMaps, elements: ElementMaps, summary: dict[str, Any]) -> None:
     write(tmp_path / "out", pigments, elements, summary)
     read_pigments, read_elements, read_summary = io.read_results(tmp_path / "out")
     assert read_pigments is not None
@@ -94,10 +90,7 @@ def test_layout_is_the_one_that_pymca_writes(
 ) -> None:
     write(tmp_path, pigments, elements, summary)
     with h5py.File(tmp_path / "results.h5") as file:
-        classes = {
-            name: file[name].attrs["NX_class"]
-            for name in ("entry", "entry/elements", "entry/elements/results")
-        }
+        classes = {name: file[name].attrs["NX_class"] for name in ("entry", "entry/elements", "entry/elements/results")}
         assert list(classes.values()) == ["NXentry", "NXprocess", "NXcollection"]
         image = file["/entry/elements/results/parameters/Fe_K"]
         assert (image.shape, image.dtype, image.attrs["units"]) == ((3, 4), np.float32, "counts")
@@ -125,9 +118,7 @@ def test_tiffs_and_summary(
     with (tmp_path / "summary.csv").open(encoding="utf-8", newline="") as stream:
         rows = {row["name"]: row for row in csv.DictReader(stream)}
     assert rows["vermilion"]["label"] == "vermilion"
-    assert float(rows["vermilion"]["mean_probability"]) == pytest.approx(
-        np.nanmean(pigments["vermilion"]), rel=1e-5
-    )
+    assert float(rows["vermilion"]["mean_probability"]) == pytest.approx(np.nanmean(pigments["vermilion"]), rel=1e-5)
     assert float(rows["Fe_K"]["total_counts"]) == pytest.approx(elements["Fe_K"].sum(), rel=1e-5)
     assert rows["Fe_K"]["share_above_half"] == ""
 
@@ -284,9 +275,7 @@ def test_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
-def test_results_into_the_folder_one_stands_in_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_results_into_the_folder_one_stands_in_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OutputError, match="not empty"), io.result_folder("."):

@@ -35,11 +35,7 @@ class CheckedCube:
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         """Read a rectangle; integers drop their axis as in numpy."""
-        parts = (
-            (*key, *(slice(None),) * (3 - len(key)))
-            if isinstance(key, tuple)
-            else (key, slice(None), slice(None))
-        )
+        parts = (*key, *(slice(None),) * (3 - len(key))) if isinstance(key, tuple) else (key, slice(None), slice(None))
         rows, columns = (_as_range(part, size) for part, size in zip(parts[:2], self.shape[:2], strict=True))
         block = self.cube.read(slice(rows.start, rows.stop), slice(columns.start, columns.stop))
         check_counts(block, self.source, (rows.start, columns.start))

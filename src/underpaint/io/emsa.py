@@ -29,9 +29,7 @@ def read_emsa(path: Path) -> Spectrum:
     head, _, rest = text.partition("#SPECTRUM")
     body, end, _ = rest.partition("#ENDOFDATA")
     if not end:
-        message = (
-            f"Cannot read {path}: the file is cut off (no #ENDOFDATA). Copy it from the instrument again."
-        )
+        message = f"Cannot read {path}: the file is cut off (no #ENDOFDATA). Copy it from the instrument again."
         raise ScanError(message)
     fields = _fields(head)
     counts = _counts(body, fields, path)
@@ -52,9 +50,7 @@ def _fields(head: str) -> dict[str, str]:
 def _counts(body: str, fields: dict[str, str], path: Path) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     lines = [line.replace(",", " ").split() for line in body.splitlines()[1:] if line.strip()]
     pairs = fields.get("DATATYPE", "Y").strip().upper() == "XY"
-    words = (
-        [line[1] for line in lines if len(line) > 1] if pairs else [word for line in lines for word in line]
-    )
+    words = [line[1] for line in lines if len(line) > 1] if pairs else [word for line in lines for word in line]
     try:
         counts = np.array(words, dtype=np.float64)
     except ValueError as error:
@@ -62,16 +58,12 @@ def _counts(body: str, fields: dict[str, str], path: Path) -> np.ndarray[tuple[i
         raise ScanError(message) from error
     expected = _positive(fields.get("NPOINTS"))
     if counts.size < 2 or (expected is not None and counts.size != int(expected)):
-        message = (
-            f"Cannot read {path}: its header promises {fields.get('NPOINTS')} channels, it holds "
-            f"{counts.size}."
-        )
+        message = f"Cannot read {path}: its header promises {fields.get('NPOINTS')} channels, it holds {counts.size}."
         raise ScanError(message)
     bad = np.flatnonzero(~((counts >= 0) & (counts < np.inf)))
     if bad.size:
         message = (
-            f"Cannot read {path}: channel {bad[0]} holds {counts[bad[0]]} counts; they must be "
-            "finite and not negative."
+            f"Cannot read {path}: channel {bad[0]} holds {counts[bad[0]]} counts; they must be finite and not negative."
         )
         raise ScanError(message)
     return counts

@@ -43,8 +43,7 @@ class Hdf5Cube:
                 return np.asarray(file[self.name][rows, columns])
         except (OSError, KeyError, RuntimeError) as error:
             message = (
-                f"Cannot read {self.path}::{self.name}: {error}. The file is damaged or was "
-                "changed; copy it again."
+                f"Cannot read {self.path}::{self.name}: {error}. The file is damaged or was changed; copy it again."
             )
             raise ScanError(message) from error
 
@@ -110,10 +109,7 @@ def save_scan(
             _write_entry(file, scan, truth or {}, settings)
         part.replace(target)
     except (OSError, RuntimeError) as error:
-        message = (
-            f"Cannot write {target}: {_reason(error)}. "
-            "Check that the folder exists, is writable and has space."
-        )
+        message = f"Cannot write {target}: {_reason(error)}. Check that the folder exists, is writable and has space."
         raise OutputError(message) from error
     finally:
         part.unlink(missing_ok=True)
@@ -165,17 +161,13 @@ def _reason(error: Exception) -> str:
     return str(error).split(" (", 1)[0]
 
 
-def _write_entry(
-    file: Any, scan: Scan, truth: Mapping[str, NDArray[Any]], settings: Mapping[str, Any] | None
-) -> None:
+def _write_entry(file: Any, scan: Scan, truth: Mapping[str, NDArray[Any]], settings: Mapping[str, Any] | None) -> None:
     file.attrs.update({"NX_class": "NXroot", "default": "entry"})
     entry = file.create_group("entry")
     entry.attrs.update({"NX_class": "NXentry", "default": "measurement"})
     entry["title"] = scan.name
     measurement = entry.create_group("measurement")
-    measurement.attrs.update(
-        {"NX_class": "NXdata", "signal": "counts", "axes": ["row", "column", "channels"]}
-    )
+    measurement.attrs.update({"NX_class": "NXdata", "signal": "counts", "axes": ["row", "column", "channels"]})
     _write_counts(measurement, scan)
     _write_facts(measurement, scan)
     own_truth = entry.create_group("truth")
@@ -232,9 +224,7 @@ def _write_facts(measurement: Any, scan: Scan) -> None:
 
 
 def _is_cube(item: Any) -> bool:
-    return (
-        isinstance(item, h5py.Dataset) and item.ndim == 3 and item.dtype.kind in "uif" and 0 not in item.shape
-    )
+    return isinstance(item, h5py.Dataset) and item.ndim == 3 and item.dtype.kind in "uif" and 0 not in item.shape
 
 
 def _cubes(file: Any) -> list[Any]:
@@ -273,9 +263,7 @@ def _scan(path: Path, dataset: Any, name: str | None = None) -> Scan:
     beside = [_beside(dataset, name) for name in ("detector", "notes")]
     detector, notes = (_text(item[()]) if item is not None else "" for item in beside)
     axis = _axis(dataset, cube.shape[2])
-    own = (
-        () if axis is not None or "no energy calibration" in notes else ("no energy calibration in the file",)
-    )
+    own = () if axis is not None or "no energy calibration" in notes else ("no energy calibration in the file",)
     present = _numbers(dataset, "present")
     step = _numbers(dataset, "step_mm")
     return Scan(
@@ -286,9 +274,7 @@ def _scan(path: Path, dataset: Any, name: str | None = None) -> Scan:
         format=FORMAT,
         live_time_s=_pixel_values(dataset, ("live_time_s", "live_time"), cube.shape),
         real_time_s=_pixel_values(dataset, ("real_time_s", "elapsed_time"), cube.shape),
-        step_mm=None
-        if step is None or step.size not in {1, 2}
-        else (float(step.flat[0]), float(step.flat[-1])),
+        step_mm=None if step is None or step.size not in {1, 2} else (float(step.flat[0]), float(step.flat[-1])),
         detector=detector,
         present=None if present is None or present.shape != cube.shape[:2] else present.astype(bool),
         notes=(*filter(None, notes.split("\n")), *own),
@@ -337,9 +323,7 @@ def _even(energy: NDArray[np.float64]) -> bool:
     return bool(energy.ndim == 1 and np.ptp(steps) < 1e-3 * abs(steps.mean()))
 
 
-def _pixel_values(
-    dataset: Any, names: tuple[str, ...], shape: tuple[int, int, int]
-) -> NDArray[np.float64] | None:
+def _pixel_values(dataset: Any, names: tuple[str, ...], shape: tuple[int, int, int]) -> NDArray[np.float64] | None:
     for name in names:
         values = _numbers(dataset, name)
         if values is not None and values.size in {1, shape[0] * shape[1]}:
@@ -361,8 +345,4 @@ def _listing(file: Any) -> str:
             found.append(f"/{name} {item.shape}")
 
     file.visititems(keep)
-    return (
-        ", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
-        if found
-        else "no array"
-    )
+    return ", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "") if found else "no array"

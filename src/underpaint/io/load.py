@@ -74,9 +74,7 @@ def load(
         return scans[0]
     names = ", ".join(scan.source for scan in scans)
     if detectors == "separate":
-        message = (
-            f"Cannot read {location} as one scan: it holds {len(scans)} ({names}). Pick one by its own name."
-        )
+        message = f"Cannot read {location} as one scan: it holds {len(scans)} ({names}). Pick one by its own name."
         raise ScanError(message)
     if any(scan.axis is None for scan in scans):
         message = (
@@ -88,9 +86,7 @@ def load(
     return sum_scans(scans)
 
 
-def load_all(
-    location: str | Path | Sequence[str | Path], *, shape: tuple[int, int] | None = None
-) -> list[Scan]:
+def load_all(location: str | Path | Sequence[str | Path], *, shape: tuple[int, int] | None = None) -> list[Scan]:
     """Read every detector of a file or folder (or of several) as a scan of its own.
 
     Raises
@@ -123,10 +119,7 @@ def read_spectrum(location: str | Path) -> Spectrum:
     """
     scan = load(location)
     if scan.n_pixel != 1:
-        message = (
-            f"Cannot read {location} as one spectrum: it is a scan of {scan.shape[0]} x "
-            f"{scan.shape[1]} pixels."
-        )
+        message = f"Cannot read {location} as one spectrum: it is a scan of {scan.shape[0]} x {scan.shape[1]} pixels."
         raise ScanError(message)
     return scan.pixel(0, 0)
 
@@ -153,11 +146,7 @@ def _read_folder(path: Path, name: str | None, shape: tuple[int, int] | None) ->
     if folders:
         return read_mca_scan(path, shape)
     files = sorted(entry.name for entry in path.iterdir())
-    holds = (
-        "is empty"
-        if not files
-        else f"holds {len(files)} entries ({', '.join(files[:5])}), but no .mca spectra"
-    )
+    holds = "is empty" if not files else f"holds {len(files)} entries ({', '.join(files[:5])}), but no .mca spectra"
     message = f"Cannot read {path} as a scan: the folder {holds}. Give a file, or a folder of: {KNOWN}."
     raise ScanError(message)
 
@@ -192,14 +181,9 @@ def _reader(path: Path, head: bytes) -> Callable[[Path, str | None], list[Scan]]
 def _unknown(path: Path, head: bytes) -> str:
     packed = next((kind for magic, kind in _PACKED.items() if head.startswith(magic)), None)
     if packed is not None or tarfile.is_tarfile(path):
-        return (
-            f"Cannot read {path}: it is a packed archive ({packed or 'tar'}). Unpack it and give the folder."
-        )
+        return f"Cannot read {path}: it is a packed archive ({packed or 'tar'}). Unpack it and give the folder."
     looks = "text" if not set(head) & set(range(9)) else "binary data"
-    return (
-        f"Cannot read {path}: it is {looks} that begins {head[:24]!r}, no format known here. "
-        f"Known are: {KNOWN}."
-    )
+    return f"Cannot read {path}: it is {looks} that begins {head[:24]!r}, no format known here. Known are: {KNOWN}."
 
 
 def _single(spectrum: Spectrum, path: Path, format_name: str) -> Scan:

@@ -125,9 +125,7 @@ def _read_folder(folder: Path, top: Path, shape: tuple[int, int] | None) -> Scan
     _check_grid(grid, sorted(numbered), folder, explicit=shape is not None)
     present = _presence(numbered, grid)
     if not present.all():
-        notes.append(
-            f"{int((~present).sum())} of {present.size} pixels have no file; they count as not measured"
-        )
+        notes.append(f"{int((~present).sum())} of {present.size} pixels have no file; they count as not measured")
     first = folder / numbered[min(numbered)]
     text = probe(first.read_bytes, str(first))
     n_channel = _parse_counts(_data_section(text, first), first).size
@@ -166,11 +164,7 @@ def _pixels(folder: Path) -> tuple[dict[int, str], list[str]]:
             skipped.append(name)
         else:
             groups.setdefault(match["stem"], {})[int(match["number"])] = name
-    notes = (
-        [f"{len(skipped)} spectra are not pixels and were skipped: {', '.join(skipped[:4])}"]
-        if skipped
-        else []
-    )
+    notes = [f"{len(skipped)} spectra are not pixels and were skipped: {', '.join(skipped[:4])}"] if skipped else []
     return _single_group(groups, folder), notes
 
 
@@ -182,9 +176,7 @@ def _single_group(groups: dict[str, dict[int, str]], folder: Path) -> dict[int, 
         )
         raise ScanError(message)
     if len(groups) > 1:
-        found = ", ".join(
-            f"{stem or '(number only)'}: {len(files)}" for stem, files in sorted(groups.items())
-        )
+        found = ", ".join(f"{stem or '(number only)'}: {len(files)}" for stem, files in sorted(groups.items()))
         message = (
             f"Cannot read {folder} as one scan: its .mca files have several series of names ({found}). "
             "Move each series to a folder of its own."
@@ -208,9 +200,7 @@ def _find_grid(folder: Path, top: Path, n_file: int) -> Grid:
 
 
 def _grid_candidates(place: Path) -> list[Path]:
-    texts = [
-        entry for entry in probe(lambda: list(place.iterdir()), str(place)) if entry.suffix.lower() == ".txt"
-    ]
+    texts = [entry for entry in probe(lambda: list(place.iterdir()), str(place)) if entry.suffix.lower() == ".txt"]
     small = [entry for entry in texts if entry.is_file() and entry.stat().st_size <= _MAX_GRID_FILE_BYTES]
     return sorted(small, key=lambda entry: (entry.name != GRID_FILE, entry.name))
 
@@ -235,9 +225,7 @@ def _whole(text: str, path: Path) -> int:
     except ValueError:
         value = 0.0
     if not (value >= 1 and value.is_integer()):
-        message = (
-            f"Cannot use the grid file {path}: {text!r} is not a number of rows or columns (1, 2, 3 ...)."
-        )
+        message = f"Cannot use the grid file {path}: {text!r} is not a number of rows or columns (1, 2, 3 ...)."
         raise ScanError(message)
     return int(value)
 
@@ -287,9 +275,7 @@ def _times(
     if np.isnan(live).all():
         notes.append("live time is unknown (0 in the files)")
     if other:
-        notes.append(
-            f"{other} spectra carry another calibration than the first; the first one's is used for all"
-        )
+        notes.append(f"{other} spectra carry another calibration than the first; the first one's is used for all")
     shape = (grid.n_row, grid.n_column)
     return _known(live, shape), _known(real, shape), notes
 
@@ -314,14 +300,11 @@ def _time(head: bytes, label: bytes) -> float:
 def _data_section(text: bytes, where: Path | str) -> bytes:
     start, stop = text.find(_DATA), text.rfind(_END)
     if not is_mca(text[:64]) or start < 0:
-        message = (
-            f"Cannot read {where}: it is not an .mca spectrum (no {MAGIC.decode()} or no <<DATA>> in it)."
-        )
+        message = f"Cannot read {where}: it is not an .mca spectrum (no {MAGIC.decode()} or no <<DATA>> in it)."
         raise ScanError(message)
     if stop < start:
         message = (
-            f"Cannot read {where}: the file is cut off (no <<END>> after its data). Copy it from "
-            "the instrument again."
+            f"Cannot read {where}: the file is cut off (no <<END>> after its data). Copy it from the instrument again."
         )
         raise ScanError(message)
     return text[start + len(_DATA) : stop]

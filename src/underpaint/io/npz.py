@@ -54,14 +54,10 @@ def read_npz(path: Path, name: str | None = None) -> list[Scan]:
     """
     shapes = probe(lambda: _headers(path), str(path))
     cubes = [
-        own
-        for own, (shape, dtype) in shapes.items()
-        if len(shape) == 3 and dtype.kind in "uif" and 0 not in shape
+        own for own, (shape, dtype) in shapes.items() if len(shape) == 3 and dtype.kind in "uif" and 0 not in shape
     ]
     if name is not None and name not in shapes:
-        message = (
-            f"Cannot read {path}::{name}: the file holds no array of that name, only {_listing(shapes)}."
-        )
+        message = f"Cannot read {path}::{name}: the file holds no array of that name, only {_listing(shapes)}."
         raise ScanError(message)
     wanted = cubes if name is None else [own for own in cubes if own == name]
     if not wanted:
@@ -74,9 +70,7 @@ def read_npz(path: Path, name: str | None = None) -> list[Scan]:
     return [_scan(path, own, shapes, names[own]) for own in wanted]
 
 
-def _scan(
-    path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]], name: str
-) -> Scan:
+def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]], name: str) -> Scan:
     shape, dtype = shapes[member]
     source = f"{path}::{member}"
     optional = ("gain_kev", "zero_kev", "live_time_s", "step_mm")
@@ -99,9 +93,7 @@ def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {
-                own.removesuffix(".npy"): _header(archive, own)
-                for own in archive.namelist()
-                if own.endswith(".npy")
+                own.removesuffix(".npy"): _header(archive, own) for own in archive.namelist() if own.endswith(".npy")
             }
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
         message = f"Cannot read {path}: the .npz archive is damaged ({error}). Write or copy it again."
@@ -111,9 +103,7 @@ def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
 def _header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
-        read = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)
     return shape, dtype
 
@@ -124,8 +114,7 @@ def _read_member(path: Path, member: str) -> NDArray[Any]:
             return np.asarray(archive[member])
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
         message = (
-            f"Cannot read {path}::{member}: {error}. Write the archive again with numpy.savez, "
-            "plain numbers only."
+            f"Cannot read {path}::{member}: {error}. Write the archive again with numpy.savez, plain numbers only."
         )
         raise ScanError(message) from error
 
@@ -137,9 +126,7 @@ def _axis(small: dict[str, NDArray[Any]], n_channel: int) -> EnergyAxis | None:
     return EnergyAxis(float(small["gain_kev"].ravel()[0]), zero_kev, n_channel)
 
 
-def _live_time(
-    values: NDArray[Any] | None, shape: tuple[int, ...], source: str
-) -> NDArray[np.float64] | None:
+def _live_time(values: NDArray[Any] | None, shape: tuple[int, ...], source: str) -> NDArray[np.float64] | None:
     if values is None:
         return None
     if values.size != 1 and values.shape != shape:
@@ -158,6 +145,4 @@ def _step(values: NDArray[Any] | None) -> tuple[float, float] | None:
 
 
 def _listing(shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> str:
-    return (
-        ", ".join(f"{name} {shape} {dtype}" for name, (shape, dtype) in shapes.items()) or "no array at all"
-    )
+    return ", ".join(f"{name} {shape} {dtype}" for name, (shape, dtype) in shapes.items()) or "no array at all"

@@ -71,10 +71,7 @@ def write_results(
         _write_tiffs(place, pigments, elements)
         _write_summary(place / SUMMARY_FILE, pigments, elements)
     except (OSError, RuntimeError) as error:
-        message = (
-            f"Cannot write results to {place}: {error}. Check that it is writable and that the "
-            "disk is not full."
-        )
+        message = f"Cannot write results to {place}: {error}. Check that it is writable and that the disk is not full."
         raise OutputError(message) from error
 
 
@@ -94,9 +91,7 @@ def read_results(folder: str | Path) -> tuple[PigmentMaps | None, ElementMaps | 
     """
     path = Path(folder) / RESULTS_FILE
     if not path.is_file():
-        message = (
-            f"Cannot read results from {folder}: there is no {RESULTS_FILE} in it. Give a folder of results."
-        )
+        message = f"Cannot read results from {folder}: there is no {RESULTS_FILE} in it. Give a folder of results."
         raise ScanError(message)
     try:
         with h5py.File(path, "r") as file:
@@ -324,9 +319,7 @@ def write_tiff(
     if step_mm is not None and min(step_mm) > 0:
         sized = {"resolution": (10.0 / step_mm[1], 10.0 / step_mm[0]), "resolutionunit": "CENTIMETER"}
     values = np.ascontiguousarray(image, dtype=np.float32)
-    tifffile.imwrite(
-        path, values, photometric="minisblack", description=description.encode(), metadata=None, **sized
-    )
+    tifffile.imwrite(path, values, photometric="minisblack", description=description.encode(), metadata=None, **sized)
 
 
 def _write_summary(path: Path, pigments: PigmentMaps | None, elements: ElementMaps | None) -> None:

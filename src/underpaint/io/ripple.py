@@ -16,6 +16,9 @@ _BYTE_ORDER = {"big-endian": ">", "little-endian": "<", "dont-care": "="}
 _LENGTHS = {"i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (4, 8)}
 _REQUIRED = ("width", "height", "depth", "data-length", "data-type", "record-by")
 _MAX_HEADER_BYTES = 65536
+_UNIT_KEV = {"kev": 1.0, "ev": 1e-3}
+_LARGEST_GAIN_KEV = 0.5
+"""A scale without unit is keV if it is a channel's plausible width; 1 is what writers put where they know none."""
 
 
 def is_ripple(path: Path, head: bytes) -> bool:
@@ -37,15 +40,16 @@ def read_ripple(path: Path) -> Scan:
     fields = _fields(header)
     raw = _raw_file(header, path)
     cube = RippleCube(raw, header, fields)
+    axis = _axis(fields, cube.shape[2])
     return Scan(
         lazy_counts(cube, str(header)),
-        axis=_axis(fields, cube.shape[2]),
+        axis=axis,
         name=header.stem,
         source=str(header),
         format=FORMAT,
         live_time_s=_live_time(fields, cube.shape),
         step_mm=_step(fields),
-        notes=() if "depth-scale" in fields else ("no energy calibration in the header",),
+        notes=() if axis is not None else ("no energy calibration in the header",),
         metadata=dict(fields),
     )
 
@@ -83,9 +87,7 @@ class RippleCube:
             numbers = np.memmap(self.raw, self.dtype, "r", self.offset, self.shape)
             return np.array(numbers[rows, columns], dtype=self.dtype.newbyteorder("="))
         images = np.memmap(self.raw, self.dtype, "r", self.offset, (n_channel, n_row, n_column))
-        return np.array(
-            np.moveaxis(images[:, rows, columns], 0, 2), dtype=self.dtype.newbyteorder("="), order="C"
-        )
+        return np.array(np.moveaxis(images[:, rows, columns], 0, 2), dtype=self.dtype.newbyteorder("="), order="C")
 
 
 def _has_keys(head: bytes) -> bool:
@@ -102,9 +104,7 @@ def _small(path: Path) -> bytes:
 
 def _siblings(path: Path, suffix: str) -> list[Path]:
     return [
-        own
-        for own in (path.with_suffix(suffix), path.with_suffix(suffix.upper()))
-        if own.is_file() and own != path
+        own for own in (path.with_suffix(suffix), path.with_suffix(suffix.upper())) if own.is_file() and own != path
     ]
 
 
@@ -112,8 +112,7 @@ def _raw_file(header: Path, given: Path) -> Path:
     beside = [given] if given != header else _siblings(header, ".raw")
     if not beside:
         message = (
-            f"Cannot read {header}: the file with its numbers, {header.with_suffix('.raw').name}, "
-            "is not beside it."
+            f"Cannot read {header}: the file with its numbers, {header.with_suffix('.raw').name}, is not beside it."
         )
         raise ScanError(message)
     return beside[0]
@@ -167,12 +166,23 @@ def _by_vector(fields: dict[str, str], header: Path) -> bool:
 
 
 def _axis(fields: dict[str, str], n_channel: int) -> EnergyAxis | None:
-    """Energy axis; the format's ``depth-units`` may be keV or eV, as HyperSpy writes them."""
-    unit_kev = 1e-3 if fields.get("depth-units", "keV").lower() == "ev" else 1.0
+    """Energy axis from ``depth-scale`` in keV or eV, else from ``ev-per-chan``; None where the unit is unclear."""
+    gain, zero = (_float(fields.get(key)) for key in ("depth-scale", "depth-origin"))
+    unit_kev = _UNIT_KEV.get(fields.get("depth-units", "").lower())
+    if unit_kev is None and gain is not None and "depth-units" not in fields and gain < _LARGEST_GAIN_KEV:
+        unit_kev = 1.0
+    if gain is None or unit_kev is None:
+        gain, zero, unit_kev = _float(fields.get("ev-per-chan")), 0.0, 1e-3
     try:
-        gain, zero = float(fields["depth-scale"]), float(fields.get("depth-origin", "0"))
-        return EnergyAxis(gain * unit_kev, zero * unit_kev, n_channel)
-    except (KeyError, ValueError, CalibrationError):
+        return None if gain is None else EnergyAxis(gain * unit_kev, (zero or 0.0) * unit_kev, n_channel)
+    except CalibrationError:
+        return None
+
+
+def _float(text: str | None) -> float | None:
+    try:
+        return float(text or "")
+    except ValueError:
         return None
 
 
@@ -188,8 +198,5 @@ def _step(fields: dict[str, str]) -> tuple[float, float] | None:
 
 
 def _live_time(fields: dict[str, str], shape: tuple[int, int, int]) -> NDArray[np.float64] | None:
-    try:
-        value = float(fields.get("live-time", ""))
-    except ValueError:
-        return None
-    return np.full(shape[:2], value) if value > 0 else None
+    value = _float(fields.get("live-time"))
+    return np.full(shape[:2], value) if value is not None and value > 0 else None
