@@ -116,6 +116,15 @@ def test_pymca_stack(tmp_path: Path, cube: Cube, info: str) -> None:
     np.testing.assert_array_equal(scan.live_time_s, np.full((3, 4), 1.5))
 
 
+def test_pymcas_unknown_calibration_is_none(tmp_path: Path, cube: Cube) -> None:
+    path = pymca_stack(tmp_path / "stack.h5", cube, "beside")
+    with h5py.File(path, "r+") as file:
+        file["entry/measurement/calibration"][...] = [0.0, 1.0, 0.0]
+    scan = io.load(path)
+    assert scan.axis is None
+    assert scan.notes == ("no energy calibration in the file",)
+
+
 def test_hdf5_by_path(tmp_path: Path, cube: Cube) -> None:
     path = tmp_path / "any.h5"
     with h5py.File(path, "w") as file:

@@ -261,7 +261,7 @@ def _scan(path: Path, dataset: Any, name: str | None = None) -> Scan:
     cube = Hdf5Cube(path, dataset)
     source = f"{path}::{cube.name}"
     beside = [_beside(dataset, name) for name in ("detector", "notes")]
-    detector, notes = (_text(item[()]) if item is not None else "" for item in beside)
+    detector, notes = (_text(item[()]) if item is not None and item.size == 1 else "" for item in beside)
     axis = _axis(dataset, cube.shape[2])
     own = () if axis is not None or "no energy calibration" in notes else ("no energy calibration in the file",)
     present = _numbers(dataset, "present")
@@ -309,13 +309,19 @@ def _axis(dataset: Any, n_channel: int) -> EnergyAxis | None:
     try:
         if gain is not None:
             return EnergyAxis(float(gain.flat[0]), 0.0 if zero is None else float(zero.flat[0]), n_channel)
-        if coefficients is not None and 2 <= coefficients.size <= 3 and not coefficients.flat[2:].any():
+        if coefficients is not None and _is_line(coefficients):
             return EnergyAxis(float(coefficients.flat[1]), float(coefficients.flat[0]), n_channel)
         if energy is not None and energy.size == n_channel and n_channel > 1 and _even(energy):
             return EnergyAxis(float((energy[-1] - energy[0]) / (n_channel - 1)), float(energy[0]), n_channel)
     except CalibrationError:
         return None
     return None
+
+
+def _is_line(coefficients: NDArray[np.float64]) -> bool:
+    """Whether a polynomial is a straight line, and not the 0, 1, 0 that PyMca writes for an unknown one."""
+    values = coefficients.ravel().tolist()
+    return 2 <= len(values) <= 3 and not any(values[2:]) and values[:2] != [0.0, 1.0]
 
 
 def _even(energy: NDArray[np.float64]) -> bool:
