@@ -1,7 +1,9 @@
 # One word for each thing a person does here. Nothing needs an activated environment: every recipe
 # calls the programs of .venv by path, and creates .venv when it is missing.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+# The first interpreter that runs and is new enough.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -26,9 +28,7 @@ help:
 	@echo "make clean       remove the environment, the demo and all caches"
 
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { echo "No python3 found. Install Python 3.11 or newer."; exit 1; }
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "$(PYTHON) is older than 3.11. Name a newer one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found. Install one, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Creating $(VENV) with $(PYTHON)"
 	@"$(PYTHON)" -m venv $(VENV) \
 		|| { rm -rf $(VENV); echo "venv failed. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }

@@ -1,6 +1,8 @@
 """The house itself: import contracts, light start, public files."""
 
 import ast
+import doctest
+import importlib
 import json
 import pkgutil
 import runpy
@@ -15,6 +17,11 @@ import underpaint
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "underpaint"
 ROOMS = sorted(module.name for module in pkgutil.iter_modules(underpaint.__path__) if module.ispkg)
+WITH_EXAMPLES = sorted(
+    ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
+    for path in SOURCE.rglob("*.py")
+    if ">>> " in path.read_text(encoding="utf-8")
+)
 PUBLIC_FILES = (
     "README.md",
     "LICENSE",
@@ -64,6 +71,14 @@ PLANNED_ROOMS = """
 
 def test_all_rooms_of_the_plan_exist() -> None:
     assert set(PLANNED_ROOMS.split()) <= set(ROOMS)
+
+
+@pytest.mark.parametrize("module", WITH_EXAMPLES)
+def test_examples_in_docstrings_are_true(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = doctest.testmod(importlib.import_module(module.removesuffix(".__init__")))
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 @pytest.mark.parametrize("name", PUBLIC_FILES)
