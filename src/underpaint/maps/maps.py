@@ -30,6 +30,8 @@ class PigmentMaps:
         What the user has to know (what the model cannot tell, pixels without an answer ...).
     settings : dict
         Configuration, model card, versions and seeds; JSON-serialisable.
+    log_odds : (n_row, n_column, n_name) float32 array, or None
+        Logarithm of the odds, ``ln(p / (1 - p))``; tells strong answers apart where the probability rounds to 1.
     """
 
     names: tuple[str, ...]
@@ -41,6 +43,7 @@ class PigmentMaps:
     step_mm: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    log_odds: NDArray[np.float32] | None = None
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         """Return the (n_row, n_column) probability map of a pigment or group."""

@@ -95,6 +95,7 @@ class DefaultNetwork(nn.Module):
         self.linear = nn.Linear(3 * n_bin + 1, n_output)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, counts: Tensor, recorded: Tensor) -> Tensor:
         """Return (n, n_output) logits.
@@ -106,14 +107,17 @@ class DefaultNetwork(nn.Module):
         recorded : (n, 2) tensor
             Start and stop of the recorded range, keV.
         """
-        features, total = self.features(counts, recorded)
-        deep = self.dense(self.head(torch.cat((self.stem(features), total), dim=1)))
-        return deep + self.linear(torch.cat((features.flatten(1), total), dim=1))
+        # Half precision is too coarse for counts and for evidence that adds up over bins.
+        with torch.autocast(counts.device.type, enabled=False):
+            features, total = self.features(counts.float(), recorded.float())
+            additive = self.linear(torch.cat((features.flatten(1), total), dim=1))
+        deep = self.dense(self.head(torch.cat((self.stem(features.unsqueeze(2)), total), dim=1)))
+        return torch.as_tensor(additive + deep)
 
 
 def _convolution(n_in: int, n_out: int, *, size: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv1d(n_in, n_out, size, stride=stride, padding=size // 2),
-        nn.BatchNorm1d(n_out),
+        nn.Conv2d(n_in, n_out, (1, size), stride=(1, stride), padding=(0, size // 2)),
+        nn.BatchNorm2d(n_out),
         nn.LeakyReLU(0.1),
     )

@@ -1,6 +1,7 @@
 """Training: pre-train on a library, fine-tune on labelled spectra, export to ONNX with a model card."""
 
 from underpaint.train.checkpoint import Trained, load_checkpoint
+from underpaint.train.export import export
 from underpaint.train.library import Library, load_library
 from underpaint.train.loop import TrainReport, train
 from underpaint.train.metrics import NameFigures
@@ -12,6 +13,7 @@ __all__ = [
     "TrainReport",
     "TrainSettings",
     "Trained",
+    "export",
     "load_checkpoint",
     "load_library",
     "load_settings",

@@ -50,17 +50,23 @@ def card_for(library: Library, settings: TrainSettings, n_train: int) -> ModelCa
         kind=settings.kind,
         axis=library.axis,
         needs_full_axis=full,
+        narrowest_kev=None if full else _narrowest(library),
         names=library.names,
         kinds=library.kinds,  # type: ignore[arg-type]  # checked by pydantic
         groups=library.groups,
         labels=library.labels_for_people,
         elements=library.elements,
-        training=Training(
-            library=library.origin, n_spectra=n_train, seed=settings.seed, config=config_of(settings)
-        ),
+        training=Training(library=library.origin, n_spectra=n_train, seed=settings.seed, config=config_of(settings)),
         limits=_LIMITS[settings.kind],
         package_version=__version__,
     )
+
+
+def _narrowest(library: Library) -> tuple[float, float]:
+    axis = library.axis
+    start = max(axis.start_kev, float(library.recorded[:, 0].max()))
+    stop = min(axis.stop_kev, float(library.recorded[:, 1].min()))
+    return round(start, 4), round(stop, 4)
 
 
 def config_of(settings: TrainSettings) -> dict[str, Any]:

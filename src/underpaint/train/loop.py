@@ -140,9 +140,7 @@ def fit(module: PigmentModule, data: Library, split: Split, settings: TrainSetti
         )
 
 
-def score(
-    network: nn.Module, data: Library, rows: Any, settings: TrainSettings
-) -> tuple[NameFigures, ...]:
+def score(network: nn.Module, data: Library, rows: Any, settings: TrainSettings) -> tuple[NameFigures, ...]:
     """Score a network on some rows, each with one draw of counts."""
     network.eval()
     answers, labels, weights = [], [], []

@@ -53,7 +53,8 @@ class TrainSettings(BaseModel):
     threads : int or None
         CPU threads; None leaves torch's choice.
     precision : {"32", "bf16"}
-        Arithmetic of the network.
+        Arithmetic of the network; what counts and adds up stays in 32 bits either way. "bf16" trains about 1.5 times
+        faster on CPUs that have it (AVX-512 BF16, AMX), and slower on others.
     accelerator : str
         Lightning's name of the device: "auto", "cpu", "gpu".
     progress : bool
@@ -80,7 +81,7 @@ class TrainSettings(BaseModel):
     test_share: float = Field(0.05, ge=0, lt=1)
     fold: int | None = Field(None, ge=0)
     threads: int | None = Field(None, ge=1)
-    precision: Literal["32", "bf16"] = "32"
+    precision: Literal["32", "bf16"] = "bf16"
     accelerator: str = "auto"
     progress: bool = True
 
@@ -104,7 +105,9 @@ class TrainSettings(BaseModel):
             message = f"counts_max ({self.counts_max:g}) is below counts_min ({self.counts_min:g})"
             raise ValueError(message)
         if self.fold is not None and self.fold >= self.n_fold:
-            message = f"fold {self.fold} does not exist; a validation share of {self.validation_share} has {self.n_fold}"
+            message = (
+                f"fold {self.fold} does not exist; a validation share of {self.validation_share} has {self.n_fold}"
+            )
             raise ValueError(message)
         return self
 

@@ -63,6 +63,9 @@ class ModelCard(BaseModel):
         Energy axis that counts are moved to.
     needs_full_axis : bool
         True where a scan has to cover the whole axis.
+    narrowest_kev : (float, float) or None
+        The latest start and the earliest stop of the recorded ranges in training, keV: a scan has to cover it.
+        None stands for the whole axis.
     names, kinds, groups, labels, elements : tuple
         As in ``PigmentMaps``, one entry per output.
     training : Training
@@ -82,6 +85,7 @@ class ModelCard(BaseModel):
     kind: Literal["default", "xu2022"] = "default"
     axis: ModelAxis
     needs_full_axis: bool = False
+    narrowest_kev: tuple[float, float] | None = None
     names: tuple[str, ...]
     kinds: tuple[Literal["group", "member"], ...]
     groups: tuple[tuple[str, ...], ...]

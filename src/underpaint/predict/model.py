@@ -1,0 +1,95 @@
+"""A trained network, ready to run with onnxruntime."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from underpaint.errors import ModelError
+from underpaint.weights import ModelCard, load_card, model_path
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """An ONNX session with its card.
+
+    Parameters
+    ----------
+    card : ModelCard
+        What the network answers and needs.
+    session : onnxruntime.InferenceSession
+        The loaded network.
+    """
+
+    card: ModelCard
+    session: Any
+
+    def __call__(
+        self, counts: NDArray[np.float32], recorded_kev: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return (n, n_name) log-odds and probabilities.
+
+        Parameters
+        ----------
+        counts : (n, n_bin) array
+            Counts on the card's axis.
+        recorded_kev : (n, 2) array
+            Start and stop of the recorded range, keV; only networks that know of ranges look at it.
+        """
+        given = {"counts": counts, "recorded": recorded_kev}
+        feed = {each.name: np.ascontiguousarray(given[each.name], np.float32) for each in self.session.get_inputs()}
+        log_odds, probability = self.session.run(["log_odds", "probability"], feed)
+        return log_odds, probability
+
+
+def open_model(name_or_path: str | Path = "default", *, threads: int | None = None) -> OnnxModel:
+    """Load a trained network.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A shipped name, or the path of an ``.onnx`` file with its card beside it.
+    threads : int or None
+        CPU threads; None leaves onnxruntime's choice.
+
+    Raises
+    ------
+    ModelError
+        There is no such model, its file is damaged, or file and card do not fit each other.
+    """
+    card, path = load_card(name_or_path), model_path(name_or_path)
+    return OnnxModel(card, _check(open_session(path, threads=threads), card, path))
+
+
+def open_session(path: Path, *, threads: int | None = None) -> Any:
+    """Load an ONNX file without its card.
+
+    Raises
+    ------
+    ModelError
+        The file is not a readable ONNX network.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own errors share no public base
+        message = f"Cannot load the network {path}: {error}. The file is damaged; export or download it again."
+        raise ModelError(message) from error
+
+
+def _check(session: Any, card: ModelCard, path: Path) -> Any:
+    inputs = {each.name: each.shape[-1] for each in session.get_inputs()}
+    outputs = {each.name: each.shape[-1] for each in session.get_outputs()}
+    fits = inputs.get("counts") == card.axis.n_bin and outputs.get("log_odds") == len(card.names)
+    if not fits or "probability" not in outputs or inputs.keys() - {"counts", "recorded"}:
+        message = (
+            f"Cannot use the network {path}: it takes {inputs} and gives {outputs}, its card says "
+            f"{card.axis.n_bin} bins and {len(card.names)} names. Export both again together."
+        )
+        raise ModelError(message)
+    return session

@@ -1,0 +1,39 @@
+"""The transform of Xu et al. 2022, in numpy; their network carries the same one inside."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def log_log_root(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """Return ``ln(1 + ln(1 + sqrt(counts)))``.
+
+    Parameters
+    ----------
+    counts : (..., n_channel) array
+        Counts per channel; negative ones are taken as zero.
+
+    References
+    ----------
+    X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, equation 1.
+    """
+    root = np.sqrt(np.maximum(np.asarray(counts, dtype=np.float64), 0.0))
+    return np.asarray(np.log1p(np.log1p(root)), dtype=np.float64)
+
+
+def normalised_log_log_root(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the log-log root over the maximum of each spectrum; a spectrum without counts stays zero.
+
+    Parameters
+    ----------
+    counts : (..., n_channel) array
+        Counts per channel.
+
+    Notes
+    -----
+    The paper does not say how it normalises; the maximum is the likeliest reading.
+    """
+    values = log_log_root(counts)
+    top = values.max(axis=-1, keepdims=True)
+    return values / np.where(top > 0, top, 1.0)
