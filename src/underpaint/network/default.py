@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from underpaint.network.memory import channels_last
+
 _SHAPE_SCALE = 10.0
 _LEVEL_SCALE = 0.2
 _TOTAL_CENTRE = math.log10(3e4)
@@ -95,7 +97,7 @@ class DefaultNetwork(nn.Module):
         self.linear = nn.Linear(3 * n_bin + 1, n_output)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
-        self.to(memory_format=torch.channels_last)
+        channels_last(self)
 
     def forward(self, counts: Tensor, recorded: Tensor) -> Tensor:
         """Return (n, n_output) logits.

@@ -5,6 +5,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from underpaint.network.memory import channels_last
+
 _KERNELS = (64, 64, 64, 64, 128)
 _SIZES = (5, 3, 3, 3, 3)
 _POST_KERNELS = 128
@@ -66,7 +68,7 @@ class XuNetwork(nn.Module):
             nn.Flatten(),
         )
         self.dense = nn.Linear(_POST_KERNELS * (n_channel // 2 ** len(_KERNELS)), n_class)
-        self.to(memory_format=torch.channels_last)
+        channels_last(self)
 
     def forward(self, counts: Tensor) -> Tensor:
         """Return (n, n_class) logits of (n, n_channel) counts."""

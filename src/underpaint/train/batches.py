@@ -74,13 +74,14 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
     else:
         total = _log_uniform(rng, settings.counts_min, settings.counts_max, rows.size)
         counts = poisson(spectra * (total / spectra.sum(axis=1))[:, None], rng)
-    visible = library.counts_needed[rows] <= total[:, None]
+    present = labels == 1
     # The paper trains on every label, seen or not.
-    weight = np.ones_like(labels, dtype=np.float32) if settings.kind == "xu2022" else visible | (labels == 0)
+    visible = settings.kind == "xu2022" or library.counts_needed[rows] <= total[:, None]
+    weight = (labels == 0) | (present & visible)
     return Batch(
         torch.from_numpy(counts),
         torch.from_numpy(library.recorded[rows]),
-        torch.from_numpy(labels.astype(np.float32)),
+        torch.from_numpy(present.astype(np.float32)),
         torch.from_numpy(weight.astype(np.float32)),
     )
 
@@ -114,7 +115,7 @@ def _noise_free(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     given = library.total_counts
     total = np.full(rows.size, settings.counts_scale, dtype=np.float32) if given is None else given[rows]
-    return spectra * total[:, None], total
+    return spectra * (total / spectra.sum(axis=1))[:, None], total
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float, size: int) -> NDArray[np.float32]:

@@ -52,7 +52,7 @@ def card_for(library: Library, settings: TrainSettings, n_train: int) -> ModelCa
         needs_full_axis=full,
         narrowest_kev=None if full else _narrowest(library),
         names=library.names,
-        kinds=library.kinds,  # type: ignore[arg-type]  # checked by pydantic
+        kinds=library.kinds,
         groups=library.groups,
         labels=library.labels_for_people,
         elements=library.elements,

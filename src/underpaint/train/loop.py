@@ -15,15 +15,26 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from torch import nn
 
+from underpaint.errors import TrainingError
 from underpaint.network import build_network
 from underpaint.train.batches import Batches
-from underpaint.train.checkpoint import Trained, about, card_for, load_checkpoint, spec_for, with_training
+from underpaint.train.checkpoint import (
+    Trained,
+    about,
+    card_for,
+    config_of,
+    load_checkpoint,
+    spec_for,
+    with_training,
+)
 from underpaint.train.library import Library, load_library
 from underpaint.train.metrics import NameFigures, figures_by_name, macro_mean
 from underpaint.train.module import PigmentModule, log_odds
 from underpaint.train.settings import TrainSettings
 from underpaint.train.split import Split, split_by_source
+from underpaint.weights import ModelCard
 
+_MAY_CHANGE = ("epochs", "patience", "precision")
 _MACRO = ("auprc", "accuracy", "sensitivity", "f1", "always_yes_f1")
 
 
@@ -87,7 +98,7 @@ def train(settings: TrainSettings, library: Library | None = None) -> TrainRepor
     TrainingError
         The library cannot be used, or ``settings.out`` holds a run with other settings.
     """
-    data = load_library(settings.library) if library is None else library
+    data = load_library(settings.library, half=settings.kind == "default") if library is None else library
     split = split_by_source(
         data.source,
         seed=settings.seed,
@@ -101,14 +112,25 @@ def train(settings: TrainSettings, library: Library | None = None) -> TrainRepor
     return run(network, card, data, split, settings)
 
 
-def run(network: nn.Module, card: Any, data: Library, split: Split, settings: TrainSettings) -> TrainReport:
-    """Train ``network`` on a split and score the best epoch; writes into ``settings.out``."""
-    settings.out.mkdir(parents=True, exist_ok=True)
-    last = settings.out / "last.ckpt"
+def run(
+    network: nn.Module,
+    card: ModelCard,
+    data: Library,
+    split: Split,
+    settings: TrainSettings,
+    *,
+    trainable: tuple[str, ...] | None = None,
+) -> TrainReport:
+    """Train ``network`` on a split and score the best epoch; writes into ``settings.out``.
+
+    ``trainable`` names the layers that may change; None frees all.
+    """
+    last = _open_folder(settings)
     resume = last if last.is_file() else None
     start = first_epoch(resume)
-    module = PigmentModule(network, settings, about(spec_for(card), card))
-    fit(module, data, split, settings, resume)
+    if not _finished(resume, settings):
+        module = PigmentModule(network, settings, about(spec_for(card), card), trainable=trainable)
+        fit(module, data, split, settings, resume)
     best = load_checkpoint(settings.out / "best.ckpt")
     validation = score(best.network, data, split.validation, settings)
     test = score(best.network, data, split.test, settings) if split.test.size else ()
@@ -131,13 +153,17 @@ def fit(module: PigmentModule, data: Library, split: Split, settings: TrainSetti
     """Run the Lightning loop, from ``resume`` where given."""
     with _threads(settings.threads), _quiet():
         trainer = _trainer(settings)
-        trainer.fit(
-            module,
-            train_dataloaders=Batches(data, split.train, settings, shuffle=True),
-            val_dataloaders=Batches(data, split.validation, settings, shuffle=False),
-            ckpt_path=None if resume is None else str(resume),
-            weights_only=True,
-        )
+        try:
+            trainer.fit(
+                module,
+                train_dataloaders=Batches(data, split.train, settings, shuffle=True),
+                val_dataloaders=Batches(data, split.validation, settings, shuffle=False),
+                ckpt_path=None if resume is None else str(resume),
+                weights_only=True,
+            )
+        except SystemExit as stopped:
+            # Lightning turns Ctrl-C into an exit; the caller decides what an interruption means.
+            raise KeyboardInterrupt from stopped
 
 
 def score(network: nn.Module, data: Library, rows: Any, settings: TrainSettings) -> tuple[NameFigures, ...]:
@@ -169,8 +195,41 @@ def first_epoch(checkpoint: Path | None) -> int:
 
 def best_loss(checkpoint: Path) -> float:
     """Return the lowest validation loss that a run has seen so far."""
+    return float(_early_stopping(checkpoint)["best_score"])
+
+
+def _early_stopping(checkpoint: Path) -> dict[str, Any]:
     callbacks = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
-    return float(next(state["best_score"] for name, state in callbacks.items() if name.startswith("EarlyStopping")))
+    state: dict[str, Any] = next(own for name, own in callbacks.items() if name.startswith("EarlyStopping"))
+    return state
+
+
+def _finished(checkpoint: Path | None, settings: TrainSettings) -> bool:
+    if checkpoint is None:
+        return False
+    waited = int(_early_stopping(checkpoint)["wait_count"])
+    return first_epoch(checkpoint) >= settings.epochs or waited >= settings.patience
+
+
+def _open_folder(settings: TrainSettings) -> Path:
+    """Make the folder, or make sure that it holds a run of the same settings; return its last checkpoint."""
+    settings.out.mkdir(parents=True, exist_ok=True)
+    config = {key: value for key, value in config_of(settings).items() if key not in _MAY_CHANGE}
+    note = settings.out / "settings.json"
+    if note.is_file():
+        _refuse_other(json.loads(note.read_text(encoding="utf-8")), config, settings.out)
+    note.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    return settings.out / "last.ckpt"
+
+
+def _refuse_other(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    changed = [f"{key} ({before.get(key)} before, {now.get(key)} now)" for key in now if before.get(key) != now[key]]
+    if changed:
+        message = (
+            f"Cannot continue the training in {folder}: it was begun with other settings: {', '.join(changed)}. "
+            "Choose another folder with out = ..., or delete this one."
+        )
+        raise TrainingError(message)
 
 
 class _EpochOfBatches(Callback):

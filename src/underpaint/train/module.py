@@ -26,15 +26,34 @@ class PigmentModule(lightning.LightningModule):
         Learning rate, decay, schedule.
     about : dict
         What has to lie in the checkpoint to build the network and its card again; JSON-serialisable.
+    trainable : tuple of str or None
+        Names of the layers that may change; None frees all.
 
     References
     ----------
     X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, equation 2 (binary cross-entropy).
     """
 
-    def __init__(self, network: nn.Module, settings: TrainSettings, about: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        settings: TrainSettings,
+        about: dict[str, Any],
+        *,
+        trainable: tuple[str, ...] | None = None,
+    ) -> None:
         super().__init__()
-        self.network, self.settings, self.about = network, settings, about
+        self.network, self.settings, self.about, self.trainable = network, settings, about, trainable
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad = trainable is None or name.split(".")[0] in trainable
+
+    def on_train_epoch_start(self) -> None:
+        """Hold the running means of frozen layers, which no gradient would protect."""
+        if self.trainable is None:
+            return
+        for module in self.network.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.eval()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""

@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -89,7 +89,7 @@ class TrainSettings(BaseModel):
     @classmethod
     def _defaults_of_the_paper(cls, data: Any) -> Any:
         if isinstance(data, dict) and data.get("kind") == "xu2022":
-            return {**_PAPER, "name": "xu2022", **data}
+            return {**(_PAPER if cls is TrainSettings else {}), "name": "xu2022", **data}
         return data
 
     @model_validator(mode="before")
@@ -117,6 +117,40 @@ class TrainSettings(BaseModel):
         return round(1 / self.validation_share)
 
 
+class FinetuneSettings(TrainSettings):
+    """Settings of fine-tuning on labelled spectra; the defaults are the paper's.
+
+    Parameters
+    ----------
+    dense_epochs : int
+        Most epochs of the first step, which trains the dense layers alone.
+    fresh_dense : bool
+        Begin with new dense layers instead of the model's own.
+    split : {"structure", "pixel"}
+        "structure" keeps the spectra of one stratigraphy on one side of the split; "pixel" mixes them, as the paper
+        does, and so tests on structures that it has trained on.
+    """
+
+    epochs: int = Field(60, ge=1)
+    dense_epochs: int = Field(20, ge=1)
+    batch: int = Field(64, ge=2)
+    learning_rate: float = Field(5e-4, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["cosine", "constant"] = "constant"
+    validation_share: float = Field(0.2, gt=0, lt=1)
+    test_share: float = Field(0.8, ge=0, lt=1)
+    fresh_dense: bool = False
+    split: Literal["structure", "pixel"] = "structure"
+
+
+_Settings = TypeVar("_Settings", bound=TrainSettings)
+
+
+def load_finetune_settings(path: str | Path) -> FinetuneSettings:
+    """Read settings of fine-tuning from a TOML file, as :func:`load_settings` does for training."""
+    return _load(path, FinetuneSettings)
+
+
 def load_settings(path: str | Path) -> TrainSettings:
     """Read settings from a TOML file; relative paths start at the file's folder.
 
@@ -130,9 +164,13 @@ def load_settings(path: str | Path) -> TrainSettings:
     TrainingError
         The file is missing, is not TOML, or holds a field or a value that is not allowed.
     """
+    return _load(path, TrainSettings)
+
+
+def _load(path: str | Path, model: type[_Settings]) -> _Settings:
     source = Path(path)
     try:
-        settings = TrainSettings.model_validate(tomllib.loads(source.read_text(encoding="utf-8")))
+        settings = model.model_validate(tomllib.loads(source.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
         message = f"Cannot read the training settings {source}: {error}"
         raise TrainingError(message) from error

@@ -35,7 +35,7 @@ class ModelAxis(BaseModel):
     @property
     def edges_kev(self) -> NDArray[np.float64]:
         """(n_bin + 1,) borders of the bins, keV."""
-        return self.start_kev + self.bin_kev * np.arange(self.n_bin + 1)
+        return self.start_kev + self.bin_kev * np.arange(self.n_bin + 1, dtype=np.float64)
 
 
 class Training(BaseModel):
