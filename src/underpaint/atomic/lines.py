@@ -11,7 +11,28 @@ from numpy.typing import NDArray
 from underpaint.atomic.elements import atomic_number, symbol
 
 SHELLS = ("K", "L1", "L2", "L3", "M1", "M2", "M3", "M4", "M5")
-OUTER = ("L1", "L2", "L3", "M1", "M2", "M3", "M4", "M5", "N1", "N2", "N3", "N4", "N5", "N6", "N7", "O1", "O2", "O3", "O4", "O5")
+OUTER = (
+    "L1",
+    "L2",
+    "L3",
+    "M1",
+    "M2",
+    "M3",
+    "M4",
+    "M5",
+    "N1",
+    "N2",
+    "N3",
+    "N4",
+    "N5",
+    "N6",
+    "N7",
+    "O1",
+    "O2",
+    "O3",
+    "O4",
+    "O5",
+)
 LOWEST_LINE_KEV = 1.0
 """Softer lines are lost in a centimetre of air and in the detector's window."""
 WEAKEST_RATE = 1e-3
@@ -94,7 +115,9 @@ def family_lines(
         Tube voltage or highest photon energy, keV.
     """
     number = atomic_number(element)
-    rows = [row for row in _lines(number) if row[1] == f"{element}_{shell}" and edge_energy(number, row[2]) < excitation_kev]
+    rows = [
+        row for row in _lines(number) if row[1] == f"{element}_{shell}" and edge_energy(number, row[2]) < excitation_kev
+    ]
     if not rows:
         return np.zeros(0), np.zeros(0)
     exciting = max(0.7 * excitation_kev, min(excitation_kev, 1.02 * max(edge_energy(number, row[2]) for row in rows)))

@@ -143,7 +143,9 @@ def _shell(number: int, shell: int, energies: tuple[float, ...]) -> Array:
     values = np.zeros(grid.size)
     above = grid > edge_energy(number, shell)
     if above.any():
-        values[above] = xraylib_np.CS_FluorShell_Kissel_Cascade(np.asarray([number]), np.asarray([shell]), grid[above])[0, 0]
+        values[above] = xraylib_np.CS_FluorShell_Kissel_Cascade(np.asarray([number]), np.asarray([shell]), grid[above])[
+            0, 0
+        ]
     return values
 
 

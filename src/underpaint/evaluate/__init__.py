@@ -1,1 +1,14 @@
-"""."""
+"""The paper's tables, the suites and the baselines: how good the answers are."""
+
+from underpaint.evaluate.panel import evaluate_panel
+from underpaint.evaluate.scores import Scores, auroc, average_precision, cohen_kappa, expected_calibration_error, score
+
+__all__ = [
+    "Scores",
+    "auroc",
+    "average_precision",
+    "cohen_kappa",
+    "evaluate_panel",
+    "expected_calibration_error",
+    "score",
+]

@@ -63,7 +63,9 @@ def source_spectrum(instrument: Instrument) -> tuple[Array, Array, Array]:
     for sheet in instrument.filters:
         weight = weight * filter_transmission(sheet, energy)
     if not weight.sum() > 0:
-        message = f"Cannot excite anything: no photon of {instrument.name!r} passes its filters and air path. Thin them."
+        message = (
+            f"Cannot excite anything: no photon of {instrument.name!r} passes its filters and air path. Thin them."
+        )
         raise InstrumentError(message)
     return energy, weight, width
 
@@ -144,7 +146,9 @@ def _line_photons(tube: Tube) -> Array:
         edge = edge_energy(number, int(lines.shell[index]))
         fluorescence = float(xraylib.FluorYield(number, int(lines.shell[index]))) * float(lines.rate[index])
         escape = float(_escape(tube, lines.energy_kev[index : index + 1], np.asarray([voltage / edge]))[0])
-        photons[index] = _shell_constant(shell, number) * _ionisations(number, shell, edge, voltage) * fluorescence * escape
+        photons[index] = (
+            _shell_constant(shell, number) * _ionisations(number, shell, edge, voltage) * fluorescence * escape
+        )
     return photons
 
 

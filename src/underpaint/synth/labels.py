@@ -1,0 +1,94 @@
+"""Labels and the counts at which each becomes visible, from the forward model's own bookkeeping."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.forward import Emission, counts_needed, efficiency
+from underpaint.instrument import Detector
+from underpaint.sample import Stratigraphy, library, pigment_share
+from underpaint.spectrum import EnergyAxis
+from underpaint.synth.outputs import Outputs, families_of, group_element, label_matrix
+
+NEVER = 1e15
+"""Counts that no scan collects."""
+
+
+def pigments_in(stratigraphy: Stratigraphy) -> set[str]:
+    """Return the names of all pigments anywhere in a stratigraphy, the ground included."""
+    return {name for layer in stratigraphy.layers for name in layer.pigments}
+
+
+def visibility(
+    stratigraphies: Sequence[Stratigraphy],
+    emission: Emission,
+    expected: NDArray[np.floating],
+    outputs: Outputs,
+    detector: Detector,
+    axis: EnergyAxis,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Return the labels and the total counts at which each is visible.
+
+    A label is visible when the counts of its own key lines exceed ``3 sqrt(2 B)``, B the other counts under
+    them: with shares s and b of the spectrum, at ``18 b / s**2`` counts in the whole spectrum. A pigment that
+    counts as several groups is visible when all of them are.
+
+    Parameters
+    ----------
+    expected : (n_sample, n_channel) array
+        Expected counts on ``axis``, any scale, made from ``emission`` with ``detector``.
+
+    Returns
+    -------
+    labels : (n_sample, n_name) uint8 array
+    counts : (n_sample, n_name) float32 array
+        Total counts within the recorded range; infinite where the label is absent or never visible.
+    """
+    labels = label_matrix([pigments_in(entry) for entry in stratigraphies], outputs)
+    needed = np.full(labels.shape, np.inf, dtype=np.float32)
+    line_counts = (emission.primary + emission.secondary) * efficiency(detector, emission.lines.energy_kev)
+    for column, name in enumerate(outputs.names):
+        rows = np.flatnonzero(labels[:, column])
+        if rows.size:
+            counts = _needed(name, rows, stratigraphies, line_counts, expected, emission, outputs, detector, axis)
+            # beyond any count rate: never
+            needed[rows, column] = np.where(counts < NEVER, counts, np.inf)
+    return labels, needed
+
+
+def _needed(
+    name: str,
+    rows: NDArray[np.intp],
+    stratigraphies: Sequence[Stratigraphy],
+    line_counts: NDArray[np.floating],
+    expected: NDArray[np.floating],
+    emission: Emission,
+    outputs: Outputs,
+    detector: Detector,
+    axis: EnergyAxis,
+) -> NDArray[np.float64]:
+    worst = np.zeros(rows.size)
+    for group in outputs.groups[outputs.index(name)]:
+        families = np.isin(np.asarray(emission.lines.family), families_of((group,)))
+        share = own_share(name, group, [stratigraphies[row] for row in rows], line_counts.shape[1])
+        own = np.einsum("nl,nlm->nm", share, line_counts[rows][:, :, families])
+        energy = emission.lines.energy_kev[families]
+        worst = np.maximum(worst, counts_needed(own, energy, expected[rows], axis, detector))
+    return worst
+
+
+def own_share(name: str, group: str, stratigraphies: Sequence[Stratigraphy], n_layer: int) -> NDArray[np.float64]:
+    """Return (n_sample, n_layer) the share of the group's element that the named pigment or group brings."""
+    element = group_element(group)
+    share = np.zeros((len(stratigraphies), n_layer))
+    for row, stratigraphy in enumerate(stratigraphies):
+        for depth, layer in enumerate(stratigraphy.layers):
+            if layer.pigments:
+                brought = pigment_share(layer, element)
+                share[row, depth] = sum(part for key, part in brought.items() if _belongs(key, name, group))
+    return share
+
+
+def _belongs(pigment: str, name: str, group: str) -> bool:
+    return pigment == name or (name == group and group in library()[pigment].groups)

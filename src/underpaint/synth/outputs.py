@@ -1,0 +1,80 @@
+"""What a network answers: equivalence groups first, then the pigments in them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.sample import Pigment, library
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The names a network answers, and the lines that show each.
+
+    Parameters
+    ----------
+    names, kinds, labels : tuple of str
+        Snake-case names; "group" or "member"; names for people.
+    groups : tuple of tuple of str
+        The elementary groups that each name counts as.
+    elements : tuple of tuple of str
+        The line families that show each name, strongest first.
+    """
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    labels: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
+    elements: tuple[tuple[str, ...], ...]
+
+    def index(self, name: str) -> int:
+        """Return the position of a name."""
+        return self.names.index(name)
+
+
+def outputs_for(pigments: Sequence[str], *, with_groups: bool = True) -> Outputs:
+    """Return the outputs for a palette: its visible groups, then every pigment that has one.
+
+    Pigments without a visible group (carbon black, lakes on alumina) get no output: X-rays cannot show them.
+    """
+    members = [library()[name] for name in pigments]
+    visible = {group.name: group for group in library().groups if group.visible}
+    members = [pigment for pigment in members if any(group in visible for group in pigment.groups)]
+    used = [name for name in visible if any(name in pigment.groups for pigment in members)] if with_groups else []
+    return Outputs(
+        names=(*used, *(pigment.name for pigment in members)),
+        kinds=("group",) * len(used) + ("member",) * len(members),
+        labels=(*(visible[name].label for name in used), *(pigment.label for pigment in members)),
+        groups=(*((name,) for name in used), *(_visible_groups(pigment) for pigment in members)),
+        elements=(
+            *(tuple(visible[name].key_families) for name in used),
+            *(families_of(_visible_groups(pigment)) for pigment in members),
+        ),
+    )
+
+
+def families_of(groups: Sequence[str]) -> tuple[str, ...]:
+    """Return the line families that show the named groups."""
+    table = {group.name: group for group in library().groups}
+    return tuple(family for name in groups for family in table[name].key_families)
+
+
+def group_element(group: str) -> str:
+    """Return the element whose lines show a group."""
+    return str(next(entry.element for entry in library().groups if entry.name == group))
+
+
+def label_matrix(contents: Sequence[set[str]], outputs: Outputs) -> NDArray[np.uint8]:
+    """Return (n_sample, n_name) labels from the pigment names of each sample."""
+    labels = np.zeros((len(contents), len(outputs.names)), dtype=np.uint8)
+    for row, pigments in enumerate(contents):
+        present = pigments | {group for name in pigments for group in _visible_groups(library()[name])}
+        labels[row] = [name in present for name in outputs.names]
+    return labels
+
+
+def _visible_groups(pigment: Pigment) -> tuple[str, ...]:
+    visible = {group.name for group in library().groups if group.visible}
+    return tuple(group for group in pigment.groups if group in visible)
