@@ -108,7 +108,8 @@ def scatter_tables(elements: Sequence[str], energy_kev: Array, angle_deg: float)
 
 def compton_energy(energy_kev: Array, angle_deg: float) -> Array:
     """Return the energy of a photon after Compton scatter from a free electron at rest, keV (Compton 1923, eq. 5)."""
-    return energy_kev / (1.0 + energy_kev / ELECTRON_REST_KEV * (1.0 - np.cos(np.radians(angle_deg))))
+    lost = energy_kev / ELECTRON_REST_KEV * (1.0 - np.cos(np.radians(angle_deg)))
+    return np.asarray(energy_kev / (1.0 + lost))
 
 
 def mass_attenuation(element: str, energy_kev: Array) -> Array:
@@ -134,7 +135,7 @@ def line_production(lines: LineTable, energies: tuple[float, ...]) -> Array:
 @lru_cache(maxsize=4096)
 def _attenuation(number: int, energies: tuple[float, ...]) -> Array:
     clipped = np.maximum(np.asarray(energies, dtype=np.float64), LOWEST_KEV)
-    return np.asarray(xraylib_np.CS_Total_Kissel(np.asarray([number]), clipped))[0]
+    return np.asarray(xraylib_np.CS_Total_Kissel(np.asarray([number]), clipped)[0])
 
 
 @lru_cache(maxsize=4096)

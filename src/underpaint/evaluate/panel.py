@@ -84,13 +84,7 @@ def _outputs(names: tuple[str, ...], kinds: tuple[str, ...]) -> Outputs:
     """Return the model's outputs, and the groups of its members where it has members alone."""
     members = [name for name, kind in zip(names, kinds, strict=True) if kind == "member"]
     full = outputs_for(members, with_groups="group" in kinds)
-    keep = [index for index, name in enumerate(full.names) if name in names]
-    return Outputs(
-        *(
-            tuple(part[index] for index in keep)
-            for part in (full.names, full.kinds, full.labels, full.groups, full.elements)
-        )
-    )
+    return full.only(names)
 
 
 def _summary(table: dict[str, Scores], outputs: Outputs) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def _scatter_alone(emission: Emission, kind: str, instrument: Instrument, axis: 
         secondary=0.0 * emission.secondary,
         **{other: 0.0 * getattr(emission, other)},
     )
-    return np.asarray(render(only, instrument.detector, axis), dtype=np.float64)[0]
+    return np.asarray(render(only, instrument.detector, axis)[0], dtype=np.float64)
 
 
 def _fisher(

@@ -325,7 +325,7 @@ class _Model:
         cell_out = np.swapaxes(vertical[:, per_cell] * thickness[:, None] / self.sin_out, 1, 2)
         escaping = np.exp(-(np.cumsum(cell_out, axis=2) - cell_out)) * _mean_transmission(cell_out)
         emitted = (excited * escaping).reshape(n_sample, n_line, n_layer, cells).sum(axis=3)
-        return np.swapaxes(emitted, 1, 2) * concentration
+        return np.asarray(np.swapaxes(emitted, 1, 2) * concentration)
 
 
 @lru_cache

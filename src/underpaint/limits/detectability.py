@@ -9,8 +9,7 @@ from underpaint.forward import emit, render
 from underpaint.instrument import Instrument
 from underpaint.sample import Stratigraphy, library
 from underpaint.spectrum import EnergyAxis
-from underpaint.synth.labels import visibility
-from underpaint.synth.outputs import outputs_for
+from underpaint.synth import outputs_for, visibility
 
 
 def counts_to_see(stratigraphies: Sequence[Stratigraphy], pigment: str, instrument: Instrument) -> list[float]:

@@ -83,10 +83,8 @@ class _Parser:
         return atoms
 
     def _unit(self) -> dict[str, float]:
-        if self._text[self._at] in OPENING:
-            atoms = self._bracket()
-        else:
-            atoms = {self._element(): 1.0}
+        in_brackets = self._text[self._at] in OPENING
+        atoms = self._bracket() if in_brackets else {self._element(): 1.0}
         place = self._at
         count = self._number(whole_only=False)
         if count is None:
@@ -118,7 +116,7 @@ class _Parser:
                     continue
                 self._at += length
                 return name
-        self._fail("expected an element's symbol")
+        return self._fail("expected an element's symbol")
 
     def _number(self, *, whole_only: bool) -> float | None:
         end = self._digits(self._at)

@@ -33,6 +33,17 @@ class Outputs:
         """Return the position of a name."""
         return self.names.index(name)
 
+    def only(self, names: Sequence[str]) -> "Outputs":
+        """Return the outputs that are among ``names``, in this order."""
+        keep = [index for index, name in enumerate(self.names) if name in names]
+        return Outputs(
+            names=tuple(self.names[index] for index in keep),
+            kinds=tuple(self.kinds[index] for index in keep),
+            labels=tuple(self.labels[index] for index in keep),
+            groups=tuple(self.groups[index] for index in keep),
+            elements=tuple(self.elements[index] for index in keep),
+        )
+
 
 def outputs_for(pigments: Sequence[str], *, with_groups: bool = True) -> Outputs:
     """Return the outputs for a palette: its visible groups, then every pigment that has one.

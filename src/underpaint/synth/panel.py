@@ -184,7 +184,8 @@ def _expected(
 
 def _scaled(expected: NDArray[np.float32], settings: PanelSettings) -> NDArray[np.float32]:
     totals = expected.sum(axis=1, keepdims=True)
-    return expected * (settings.counts / (totals if settings.equal_counts else totals.mean()))
+    scale = settings.counts / (totals if settings.equal_counts else totals.mean())
+    return np.asarray(expected * scale, dtype=np.float32)
 
 
 def _axis(instrument: Instrument) -> EnergyAxis:
@@ -208,7 +209,6 @@ def _truth(recipe: PanelRecipe, grid: _Grid) -> dict[str, NDArray[np.float32]]:
 
 def save_panel(panel: Panel, path: str | Path) -> Path:
     """Write a panel's scan and truth to one HDF5 file that PyMca opens; refuse to overwrite."""
-
     settings = {"panel": panel.scan.metadata, "instrument": panel.instrument.model_dump(mode="json")}
     save_scan(replace(panel.scan, source=str(path)), path, truth=panel.truth, settings=settings)
     return Path(path)
