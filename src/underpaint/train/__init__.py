@@ -1,10 +1,10 @@
 """Training: pre-train on a library, fine-tune on labelled spectra, export to ONNX with a model card."""
 
 from underpaint.train.checkpoint import Trained, load_checkpoint
-from underpaint.train.export import export
-from underpaint.train.finetune import FinetuneReport, finetune, labelled_spectra
+from underpaint.train.exporting import export
+from underpaint.train.finetuning import FinetuneReport, finetune, labelled_spectra
 from underpaint.train.library import Library, load_library
-from underpaint.train.loop import TrainReport, train
+from underpaint.train.loop import TrainReport, cross_validate, train
 from underpaint.train.metrics import NameFigures
 from underpaint.train.settings import FinetuneSettings, TrainSettings, load_finetune_settings, load_settings
 
@@ -16,6 +16,7 @@ __all__ = [
     "TrainReport",
     "TrainSettings",
     "Trained",
+    "cross_validate",
     "export",
     "finetune",
     "labelled_spectra",

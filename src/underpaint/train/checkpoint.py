@@ -100,7 +100,7 @@ def load_checkpoint(path: str | Path) -> Trained:
         weights = {key.removeprefix("network."): value for key, value in saved["state_dict"].items()}
         network.load_state_dict(weights)
         card = ModelCard.model_validate_json(saved["underpaint"]["card"])
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # torch passes on whatever its reader met
         message = f"Cannot read the checkpoint {path}: {error}. Give a .ckpt file that `underpaint train` wrote."
         raise TrainingError(message) from error
     return Trained(network.eval(), card)

@@ -1,0 +1,88 @@
+"""How many spectra a second a trained network answers.
+
+    python benchmarks/network_speed.py [--model default] [--threads 2] [--json FILE]
+
+Prints spectra per second with onnxruntime on counts that are in memory already, and
+the size of the file. Without a model of that name, a fresh default network of 60 names is exported and measured,
+which is as fast as a trained one (needs the train extra).
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from underpaint.errors import ModelError
+from underpaint.predict import OnnxModel, open_model
+from underpaint.weights import ModelAxis, ModelCard, model_path
+
+_BLOCK = 2048
+_N_NAME = 60
+
+
+def fresh_default_model(folder: Path) -> Path:
+    """Export a default network with random weights."""
+    from underpaint.network import DefaultNetwork
+    from underpaint.train import export
+
+    names = tuple(f"name_{index}" for index in range(_N_NAME))
+    card = ModelCard(
+        name="fresh",
+        axis=ModelAxis(start_kev=1.0, bin_kev=0.04, n_bin=1000),
+        names=names,
+        kinds=("member",) * _N_NAME,
+        groups=((),) * _N_NAME,
+        labels=names,
+        elements=((),) * _N_NAME,
+    )
+    return export(DefaultNetwork(1000, _N_NAME), card, folder)
+
+
+def spectra_per_second(model: OnnxModel, seconds: float) -> float:
+    """Run blocks of 2048 spectra for some seconds."""
+    axis = model.card.axis
+    counts = np.random.default_rng(0).poisson(20.0, (_BLOCK, axis.n_bin)).astype(np.float32)
+    recorded = np.tile(np.array([[axis.start_kev, axis.stop_kev]], dtype=np.float32), (_BLOCK, 1))
+    model(counts, recorded)
+    start, n_spectra = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        model(counts, recorded)
+        n_spectra += _BLOCK
+    return n_spectra / (time.perf_counter() - start)
+
+
+def measure(name: str, threads: int, seconds: float) -> dict[str, object]:
+    """Open a model, or a fresh one, and measure it."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = model_path(name)
+        except ModelError:
+            path = fresh_default_model(Path(folder))
+        model = open_model(path, threads=threads)
+        return {
+            "model": model.card.name,
+            "threads": threads,
+            "spectra_per_second": round(spectra_per_second(model, seconds)),
+            "file_mb": round(path.stat().st_size / 1e6, 2),
+        }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="default", help="name of a shipped model, or path of an .onnx file")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    result = measure(arguments.model, arguments.threads, arguments.seconds)
+    print(json.dumps(result, indent=2))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
