@@ -8,7 +8,7 @@ import pytest
 import torch
 from toy_training_library import write_toy_library
 
-from underpaint.errors import TrainingError
+from underpaint.errors import CalibrationError, TrainingError
 from underpaint.network import XuNetwork
 from underpaint.predict import open_model
 from underpaint.spectrum import EnergyAxis
@@ -210,3 +210,20 @@ def test_figures_are_over_the_labels_that_count() -> None:
     assert figures.prevalence == pytest.approx(2 / 3)
     assert (figures.accuracy, figures.sensitivity, figures.precision) == pytest.approx((2 / 3, 0.5, 1.0))
     assert (figures.f1, figures.always_yes_f1) == pytest.approx((2 / 3, 0.8))
+
+
+def test_finetune_reads_a_scan_with_a_table_of_labels(trained: TrainReport, tmp_path: Path) -> None:
+    counts = np.random.default_rng(0).poisson(20.0, (5, 4, 128))
+    np.savez(tmp_path / "scan.npz", counts=counts)
+    rows = "".join(f"{row},{column},{'pigment_1' if column else ''}\n" for row in range(5) for column in range(4))
+    (tmp_path / "labels.csv").write_text("row,column,pigments\n" + rows, encoding="utf-8")
+    own = FinetuneSettings.model_validate(
+        {
+            **settings(tmp_path / "scan.npz", tmp_path / "run").model_dump(),
+            "labels": tmp_path / "labels.csv",
+            "dense_epochs": 1,
+            "test_share": 0.2,
+        }
+    )
+    with pytest.raises(CalibrationError, match="no energy calibration"):
+        finetune(trained.checkpoint, own)

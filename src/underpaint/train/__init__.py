@@ -2,7 +2,8 @@
 
 from underpaint.train.checkpoint import Trained, load_checkpoint
 from underpaint.train.exporting import export
-from underpaint.train.finetuning import FinetuneReport, finetune, labelled_spectra
+from underpaint.train.finetuning import FinetuneReport, finetune
+from underpaint.train.labelled import labelled_scan, labelled_spectra
 from underpaint.train.library import Library, load_library
 from underpaint.train.loop import TrainReport, cross_validate, train
 from underpaint.train.metrics import NameFigures
@@ -19,6 +20,7 @@ __all__ = [
     "cross_validate",
     "export",
     "finetune",
+    "labelled_scan",
     "labelled_spectra",
     "load_checkpoint",
     "load_finetune_settings",

@@ -1,22 +1,20 @@
 """Fine-tuning in the paper's two steps: the dense layers first, then all."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from underpaint import __version__
 from underpaint.errors import TrainingError
+from underpaint.io import load
 from underpaint.network import dense_layers
-from underpaint.spectrum import EnergyAxis
-from underpaint.spectrum.rebin import rebin
 from underpaint.train.checkpoint import Trained, config_of, load_checkpoint
+from underpaint.train.labelled import labelled_scan
 from underpaint.train.library import Library, load_library
 from underpaint.train.loop import TrainReport, run
 from underpaint.train.settings import FinetuneSettings
@@ -87,7 +85,7 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
     X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, sections 2.3 and 2.4.
     """
     start = model if isinstance(model, Trained) else load_checkpoint(model)
-    data = _fitting(load_library(settings.library) if library is None else library, start.card)
+    data = _fitting(_read(settings, start.card) if library is None else library, start.card)
     own = settings.model_copy(update={"kind": start.card.kind})
     split = split_by_source(
         data.source if settings.split == "structure" else np.arange(len(data)),
@@ -118,73 +116,10 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
     return report
 
 
-def labelled_spectra(
-    counts: NDArray[Any],
-    axis: EnergyAxis,
-    present: Sequence[Sequence[str]],
-    card: ModelCard,
-    *,
-    source: NDArray[np.int64] | None = None,
-) -> Library:
-    """Make measured spectra with known pigments into a library for a model.
-
-    Parameters
-    ----------
-    counts : (n, n_channel) array
-        Counts per channel.
-    axis : EnergyAxis
-        Their energy axis.
-    present : sequence of n sequences of str
-        Pigments in each spectrum, by the model's names; the groups that they count as are added.
-    card : ModelCard
-        The model to fine-tune.
-    source : (n,) array or None
-        Which spectra show the same structure; None takes each as its own.
-
-    Raises
-    ------
-    TrainingError
-        A pigment is not among the model's names, or the counts and the labels differ in number.
-    """
-    if len(counts) != len(present):
-        message = (
-            f"Cannot label {len(counts)} spectra with {len(present)} rows of labels; one row per spectrum is needed."
-        )
-        raise TrainingError(message)
-    labels = _label_matrix(present, card)
-    return Library(
-        spectra=rebin(counts, axis, card.axis.edges_kev),
-        recorded=np.tile(np.array([[axis.start_kev, axis.stop_kev]], dtype=np.float32), (len(counts), 1)),
-        labels=labels,
-        counts_needed=np.where(labels, 0.0, np.inf).astype(np.float32),
-        source=np.arange(len(counts), dtype=np.int64) if source is None else np.asarray(source, dtype=np.int64),
-        total_counts=None,
-        axis=card.axis,
-        names=card.names,
-        kinds=card.kinds,
-        groups=card.groups,
-        labels_for_people=card.labels,
-        elements=card.elements,
-        counted=True,
-        origin=("labelled spectra",),
-    )
-
-
-def _label_matrix(present: Sequence[Sequence[str]], card: ModelCard) -> NDArray[np.uint8]:
-    column = {name: index for index, name in enumerate(card.names)}
-    unknown = sorted({name for names in present for name in names}.difference(column))
-    if unknown:
-        message = (
-            f"Cannot use the labels {', '.join(unknown)}: the model does not know them. "
-            f"It knows: {', '.join(card.names)}. Rename or remove them."
-        )
-        raise TrainingError(message)
-    labels = np.zeros((len(present), len(card.names)), dtype=np.uint8)
-    for row, names in enumerate(present):
-        for name in names:
-            groups = [group for group in card.groups[column[name]] if group in column]
-            labels[row, [column[each] for each in (name, *groups)]] = 1
-    return labels
+def _read(settings: FinetuneSettings, card: ModelCard) -> Library:
+    if settings.labels is None:
+        return load_library(settings.library)
+    return labelled_scan(load(settings.library[0]), settings.labels, card)
 
 
 def _fitting(library: Library, card: ModelCard) -> Library:

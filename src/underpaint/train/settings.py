@@ -129,6 +129,9 @@ class FinetuneSettings(TrainSettings):
     split : {"structure", "pixel"}
         "structure" keeps the spectra of one stratigraphy on one side of the split; "pixel" mixes them, as the paper
         does, and so tests on structures that it has trained on.
+    labels : Path or None
+        CSV file of what is known at some pixels (see :func:`underpaint.train.labelled_scan`); ``library`` is then the
+        scan. None takes ``library`` as a training library.
     """
 
     epochs: int = Field(60, ge=1)
@@ -141,6 +144,7 @@ class FinetuneSettings(TrainSettings):
     test_share: float = Field(0.8, ge=0, lt=1)
     fresh_dense: bool = False
     split: Literal["structure", "pixel"] = "structure"
+    labels: Path | None = None
 
 
 _Settings = TypeVar("_Settings", bound=TrainSettings)
@@ -175,5 +179,7 @@ def _load(path: str | Path, model: type[_Settings]) -> _Settings:
         message = f"Cannot read the training settings {source}: {error}"
         raise TrainingError(message) from error
     folder = source.parent
-    paths = {"library": tuple(folder / each for each in settings.library), "out": folder / settings.out}
+    paths: dict[str, Any] = {"library": tuple(folder / each for each in settings.library), "out": folder / settings.out}
+    if isinstance(settings, FinetuneSettings) and settings.labels is not None:
+        paths["labels"] = folder / settings.labels
     return settings.model_copy(update=paths)
