@@ -1,3 +1,52 @@
-"""Find the pigments of a painting in its X-ray fluorescence scan, the paint underneath included."""
+"""Find the pigments of a painting in its X-ray fluorescence scan, the paint underneath included.
+
+>>> import underpaint as up
+>>> up.library()["vermilion"].formula
+'HgS'
+"""
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+# By name, not by an import statement: the doors open when they are asked for, so that ``import underpaint`` is fast.
+_DOORS = {
+    "load": "underpaint.io",
+    "load_all": "underpaint.io",
+    "describe": "underpaint.io",
+    "read_results": "underpaint.io",
+    "identify": "underpaint.api",
+    "identify_to_folder": "underpaint.api",
+    "elements_to_folder": "underpaint.api",
+    "on_its_energy_axis": "underpaint.api",
+    "fit_elements": "underpaint.elements",
+    "write_report": "underpaint.report",
+    "library": "underpaint.sample",
+    "load_palette": "underpaint.sample",
+    "load_instrument": "underpaint.instrument",
+    "make_panel": "underpaint.synth",
+    "Scan": "underpaint.spectrum",
+    "Spectrum": "underpaint.spectrum",
+    "EnergyAxis": "underpaint.spectrum",
+    "PigmentMaps": "underpaint.maps",
+    "ElementMaps": "underpaint.maps",
+    "UnderpaintError": "underpaint.errors",
+}
+
+__all__ = ["__version__", *_DOORS]  # noqa: PLE0604 - the keys are strings
+
+
+def __getattr__(name: str) -> Any:
+    """Open a public door when it is first asked for (PEP 562)."""
+    if name not in _DOORS:
+        message = f"module 'underpaint' has no attribute {name!r}; there are: {', '.join(sorted(_DOORS))}"
+        raise AttributeError(message)
+    value = getattr(import_module(_DOORS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Names for completion."""
+    return sorted(__all__)

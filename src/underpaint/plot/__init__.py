@@ -1,1 +1,22 @@
-"""."""
+"""Values in, a matplotlib Figure out; the caller saves it. Nothing here keeps state."""
+
+from underpaint.plot.comparison import overlay, pigment_row, scatter
+from underpaint.plot.figure import close_fit, save_png, to_png
+from underpaint.plot.images import element_gallery, element_map, pigment_map
+from underpaint.plot.lines import line_labels, siegbahn
+from underpaint.plot.spectra import spectrum
+
+__all__ = [
+    "close_fit",
+    "element_gallery",
+    "element_map",
+    "line_labels",
+    "overlay",
+    "pigment_map",
+    "pigment_row",
+    "save_png",
+    "scatter",
+    "siegbahn",
+    "spectrum",
+    "to_png",
+]

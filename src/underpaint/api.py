@@ -1,0 +1,431 @@
+"""The pipeline as functions: load, find the energy axis, identify, fit the elements, write, report.
+
+The command line calls these; they print nothing. ``progress`` is called with (what is being done, done, in all).
+"""
+
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from underpaint import __version__
+from underpaint.calibrate import Calibration, calibrate, calibrated_instrument
+from underpaint.errors import CalibrationError, OutputError, TrainingError, UnderpaintError
+from underpaint.instrument import Instrument, load_instrument
+from underpaint.io import describe, is_finished, load, result_folder, summarise_scan, write_results
+from underpaint.maps import ElementMaps, PigmentMaps
+from underpaint.report import write_report
+from underpaint.sample import load_palette
+from underpaint.spectrum import EnergyAxis, Scan, Spectrum
+
+if TYPE_CHECKING:
+    from underpaint.synth import LibrarySettings
+
+Progress = Callable[[str, int, int], None]
+_NOTEWORTHY_EV = 20.0
+_COMPARED_AT_KEV = 6.40
+_BYTES_PER_MAP_VALUE = 12
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run depends on.
+
+    Parameters
+    ----------
+    model : str
+        Shipped name or ``.onnx`` file.
+    palette, instrument : str or None
+        Name or file; a given instrument's axis is trusted.
+    engine : str
+        "underpaint" or "pymca", for the elements.
+    calibrated : bool
+        False: trust the file's energy axis.
+    """
+
+    model: str = "default"
+    palette: str | None = None
+    instrument: str | None = None
+    engine: str = "underpaint"
+    calibrated: bool = True
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A scan on the energy axis to use, with how that axis was come by.
+
+    Parameters
+    ----------
+    scan : Scan
+        With an axis.
+    instrument : Instrument or None
+        What is known of the machine: given, or found.
+    calibration : Calibration or None
+        What was found; None where the axis was given.
+    notes : tuple of str
+        What the user should know, in words.
+    """
+
+    scan: Scan
+    instrument: Instrument | None = None
+    calibration: Calibration | None = None
+    notes: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """JSON-serialisable record for the results."""
+        axis = self.scan.require_axis()
+        found = self.calibration
+        record: dict[str, Any] = {
+            "source": "given" if found is None else "found in the scan's lines",
+            "gain_kev": axis.gain_kev,
+            "zero_kev": axis.zero_kev,
+            "notes": list(self.notes),
+        }
+        if found is not None:
+            record |= {
+                "noise_fwhm_kev": found.noise_fwhm_kev,
+                "fano": found.fano,
+                "residual_ev": found.residual_ev,
+                "axis_uncertainty_ev": found.axis_uncertainty_ev,
+                "found": list(found.found),
+                "missing": list(found.missing),
+                "anode": found.anode,
+                "scatter_angle_deg": found.scatter_angle_deg,
+            }
+        return record
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one scan.
+
+    Parameters
+    ----------
+    source : str
+        As given.
+    folder : Path or None
+        Where the results are; None when it failed.
+    error : str
+        Why it failed; "" when it did not.
+    skipped : bool
+        True where finished results were there already and were left alone.
+    groups : dict of str to float
+        Share of the answered pixels where each group's probability is over one half.
+    """
+
+    source: str
+    folder: Path | None = None
+    error: str = ""
+    notes: tuple[str, ...] = ()
+    groups: dict[str, float] = field(default_factory=dict)
+    skipped: bool = False
+
+
+def identify(
+    scan: Scan,
+    *,
+    model: str | Path = "default",
+    palette: str | Path | Sequence[str] | None = None,
+    instrument: str | Path | Instrument | None = None,
+    calibrated: bool = True,
+) -> PigmentMaps:
+    """Find the pigments of a scan, on an energy axis found from its own lines.
+
+    Parameters
+    ----------
+    scan : Scan
+        As from :func:`underpaint.load`.
+    model : str or Path
+        Shipped name, or an ``.onnx`` file with its card beside it.
+    palette : str, Path, sequence of str, or None
+        Palette by name or TOML file, or the names of pigments; None asks for all.
+    instrument : str, Path, Instrument or None
+        Preset, file or instrument whose axis is to be trusted.
+    calibrated : bool
+        False trusts the file's axis.
+
+    Returns
+    -------
+    PigmentMaps
+        Probability maps; ``maps["vermilion"]`` is (row, column), NaN where there is no answer.
+
+    Raises
+    ------
+    UnderpaintError
+        No axis can be found, or the model does not fit the scan.
+    """
+    from underpaint.predict import identify as predict
+
+    axis = on_its_energy_axis(scan, instrument=instrument, calibrated=calibrated)
+    named = load_palette(palette) if isinstance(palette, str | Path) else palette
+    maps = predict(axis.scan, model, named)
+    return replace(maps, notes=(*axis.notes, *maps.notes))
+
+
+def on_its_energy_axis(
+    scan: Scan,
+    *,
+    instrument: str | Path | Instrument | None = None,
+    calibrated: bool = True,
+    total: Spectrum | None = None,
+) -> Axis:
+    """Return a scan on the axis to use: the instrument's if one is given, else found from the lines.
+
+    Parameters
+    ----------
+    scan : Scan
+        With or without an axis.
+    instrument : str, Path, Instrument or None
+        Preset, file or instrument; its gain and zero are trusted.
+    calibrated : bool
+        False trusts the file's axis.
+    total : Spectrum or None
+        The scan's sum spectrum, if it is known already; saves reading the scan.
+
+    Raises
+    ------
+    CalibrationError
+        There is no axis and none can be found.
+    """
+    if instrument is not None:
+        return _given_instrument(scan, instrument)
+    if not calibrated:
+        scan.require_axis()
+        return Axis(scan, notes=("The energy axis is the file's own; it was not checked against the lines.",))
+    try:
+        found = calibrate(scan if total is None else _one_pixel(scan, total))
+    except CalibrationError as error:
+        if scan.axis is None:
+            raise
+        return Axis(scan, notes=(f"The energy axis is the file's own, unchecked. {error}",))
+    return Axis(
+        scan.with_axis(found.axis), calibrated_instrument(scan, found), found, calibration_notes(scan.axis, found)
+    )
+
+
+def calibration_notes(header: EnergyAxis | None, found: Calibration) -> tuple[str, ...]:
+    """Say how far the file's axis is from the one found, where that matters."""
+    if header is None:
+        return (f"The file has no energy axis; it was found from {_families(found)}.",)
+    channel = found.axis.channel(_COMPARED_AT_KEV)
+    off_ev = 1e3 * (header.zero_kev + header.gain_kev * channel - _COMPARED_AT_KEV)
+    if abs(off_ev) < _NOTEWORTHY_EV:
+        return ()
+    side = "high" if off_ev > 0 else "low"
+    return (f"The file's energy axis reads {abs(off_ev):.0f} eV {side} at Fe K; the axis found in the lines is used.",)
+
+
+def identify_to_folder(
+    source: str | Path,
+    out: str | Path,
+    settings: Settings | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Identify one scan and write maps and report to a folder.
+
+    Parameters
+    ----------
+    source : str or Path
+        Scan; ``FILE::NAME`` picks an array.
+    out : str or Path
+        Folder to make; it appears whole or not at all.
+    settings : Settings or None
+        Model, palette, instrument, engine.
+    resume, overwrite : bool
+        Leave a finished folder alone; or replace it.
+
+    Raises
+    ------
+    UnderpaintError
+        The scan, the model or the folder cannot be used; nothing is left half-written.
+    """
+    return _to_folder(source, out, settings or Settings(), resume, overwrite, progress, pigments=True)
+
+
+def elements_to_folder(
+    source: str | Path,
+    out: str | Path,
+    settings: Settings | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Fit the elements of one scan and write maps and report to a folder; as :func:`identify_to_folder`."""
+    return _to_folder(source, out, settings or Settings(), resume, overwrite, progress, pigments=False)
+
+
+def _to_folder(
+    source: str | Path,
+    out: str | Path,
+    settings: Settings,
+    resume: bool,
+    overwrite: bool,
+    progress: Progress | None,
+    *,
+    pigments: bool,
+) -> Outcome:
+    if resume and is_finished(out):
+        return Outcome(str(source), Path(out), skipped=True)
+    # What can be wrong with the call is found out before the scan is read.
+    palette = None if settings.palette is None else load_palette(settings.palette)
+    instrument = None if settings.instrument is None else load_instrument(settings.instrument)
+    step = progress or _silent
+    step("Opening the scan", 0, 1)
+    scan = load(source)
+    about = {"source": str(source), "version": __version__, **asdict(settings)}
+    with result_folder(
+        out, resume=resume, overwrite=overwrite, needed_bytes=_needed_bytes(scan), settings=about
+    ) as place:
+        step("Reading the spectra", 0, 1)
+        info = describe(scan)
+        axis = on_its_energy_axis(scan, instrument=instrument, calibrated=settings.calibrated, total=info.sum_spectrum)
+        found = _pigments(axis, settings, palette, step) if pigments else None
+        elements = _elements(axis, settings, step)
+        step("Writing maps and report", 0, 1)
+        summary = summarise_scan(info)
+        summary["energy_kev"] = axis.scan.require_axis().energy_kev
+        about |= {"calibration": axis.facts(), "palette_pigments": None if palette is None else list(palette.pigments)}
+        if axis.instrument is not None:
+            about["instrument_settings"] = axis.instrument.model_dump(mode="json")
+        write_results(place.path, pigments=found, elements=elements, scan_summary=summary, settings=about)
+        write_report(place.path)
+    return _outcome(source, Path(out), axis, found, elements)
+
+
+def _pigments(axis: Axis, settings: Settings, palette: Any, step: Progress) -> PigmentMaps:
+    from underpaint.predict import identify as predict
+
+    step("Identifying pigments", 0, axis.scan.shape[0])
+    return predict(
+        axis.scan,
+        settings.model,
+        palette,
+        progress=lambda done, rows: step("Identifying pigments", done, rows),
+    )
+
+
+def _elements(axis: Axis, settings: Settings, step: Progress) -> ElementMaps:
+    from underpaint.elements import fit_elements
+
+    step("Fitting the elements", 0, 1)
+    return fit_elements(axis.scan, engine=settings.engine)
+
+
+def identify_many(
+    sources: Sequence[str | Path],
+    folders: Sequence[str | Path],
+    run: Callable[[str | Path, str | Path], Outcome],
+) -> list[Outcome]:
+    """Run one scan after the other; one that fails does not keep the others from their results."""
+    outcomes = []
+    for source, folder in zip(sources, folders, strict=True):
+        try:
+            outcomes.append(run(source, folder))
+        except (UnderpaintError, OSError, MemoryError) as error:
+            outcomes.append(Outcome(str(source), error=str(error) or type(error).__name__))
+    return outcomes
+
+
+def default_folder(source: str | Path, base: str | Path = ".") -> Path:
+    """Return ``<scan name>_underpaint`` in a folder, for results."""
+    text = str(source)
+    path, _, array = (text, "", "") if Path(text).exists() else text.rpartition("::")
+    stem = Path(path or text).resolve()
+    name = stem.name if stem.is_dir() else stem.stem
+    own = "_".join(part for part in (name, array.strip("/").replace("/", "_")) if part)
+    return Path(base) / f"{own}_underpaint"
+
+
+def distinct_folders(sources: Sequence[str | Path], base: str | Path = ".") -> list[Path]:
+    """Return a results folder for each scan; scans of the same name get a number."""
+    seen: dict[Path, int] = {}
+    folders = []
+    for source in sources:
+        folder = default_folder(source, base)
+        seen[folder] = seen.get(folder, 0) + 1
+        folders.append(folder if seen[folder] == 1 else folder.with_name(f"{folder.name}_{seen[folder]}"))
+    return folders
+
+
+def _given_instrument(scan: Scan, instrument: str | Path | Instrument) -> Axis:
+    own = instrument if isinstance(instrument, Instrument) else load_instrument(instrument)
+    detector, n_channel = own.detector, scan.shape[2]
+    axis = EnergyAxis(detector.gain_kev, detector.zero_kev, n_channel)
+    notes = [f"The energy axis is that of the instrument {own.name!r}."]
+    if detector.n_channel != n_channel:
+        notes.append(
+            f"The scan has {n_channel} channels, the instrument {detector.n_channel}; the first ones are used."
+        )
+    return Axis(scan.with_axis(axis), own, None, tuple(notes))
+
+
+def _one_pixel(scan: Scan, total: Spectrum) -> Scan:
+    """Make a scan of the sum alone, which is all that the calibration looks at."""
+    return Scan(total.counts[None, None, :], axis=scan.axis, name=scan.name)
+
+
+def _outcome(source: str | Path, folder: Path, axis: Axis, found: PigmentMaps | None, elements: ElementMaps) -> Outcome:
+    groups = {} if found is None else {name: _share(found, name) for name in found.select("group")}
+    notes = (*axis.notes, *elements.notes, *(() if found is None else found.notes))
+    return Outcome(str(source), folder, "", tuple(dict.fromkeys(notes)), groups)
+
+
+def _share(maps: PigmentMaps, name: str) -> float:
+    known = maps[name][np.isfinite(maps[name])]
+    return float((known > 0.5).mean()) if known.size else 0.0
+
+
+def _needed_bytes(scan: Scan) -> int:
+    # Some sixty maps twice (HDF5 and TIFF), and the report.
+    return scan.n_pixel * 60 * _BYTES_PER_MAP_VALUE + 32 * 2**20
+
+
+def _families(found: Calibration) -> str:
+    return ", ".join(name.replace("_", " ") for name in found.found[:6]) or "no line"
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Show nothing."""
+    del what, done, total
+
+
+def check_new_file(path: str | Path, *, overwrite: bool) -> None:
+    """Refuse to replace a file before an hour was spent on making its contents.
+
+    Raises
+    ------
+    OutputError
+        It exists and ``overwrite`` is false, or its folder does not exist.
+    """
+    target = Path(path)
+    if target.exists() and not overwrite:
+        message = f"Cannot write {target}: it exists. Give another name with --out, or --overwrite to replace it."
+        raise OutputError(message)
+    if not target.resolve().parent.is_dir():
+        message = f"Cannot write {target}: the folder {target.resolve().parent} does not exist. Make it first."
+        raise OutputError(message)
+
+
+def library_settings(path: str | Path) -> "LibrarySettings":
+    """Read the settings of a training library from a TOML file.
+
+    Raises
+    ------
+    TrainingError
+        The file is missing, is not TOML, or holds a field or a value that is not allowed.
+    """
+    from underpaint.synth import LibrarySettings
+
+    try:
+        return LibrarySettings.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
+        message = f"Cannot read the settings {path}: {error}"
+        raise TrainingError(message) from error

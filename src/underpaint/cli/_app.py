@@ -1,0 +1,65 @@
+"""All commands in one place."""
+
+from typing import Annotated
+
+import typer
+
+from underpaint import __version__
+from underpaint.cli import _learn, _library, _scans, _virtual
+from underpaint.cli._console import PlainErrors
+
+app = typer.Typer(
+    name="underpaint",
+    cls=PlainErrors,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+READ, SIMULATE, TRAIN = "Read a scan", "Simulate", "Train and measure"
+
+app.command(rich_help_panel=READ)(_scans.identify)
+app.command(rich_help_panel=READ)(_scans.elements)
+app.command(rich_help_panel=READ)(_scans.info)
+app.command(rich_help_panel=READ)(_scans.calibrate)
+app.command(rich_help_panel=READ)(_scans.explain)
+app.command(rich_help_panel=READ)(_scans.view)
+app.command(rich_help_panel=READ)(_library.pigments)
+app.command(rich_help_panel=READ)(_library.instruments)
+app.command(rich_help_panel=SIMULATE)(_virtual.mockup)
+app.command(rich_help_panel=SIMULATE)(_virtual.simulate)
+app.command(rich_help_panel=TRAIN)(_learn.train)
+app.command(rich_help_panel=TRAIN)(_learn.finetune)
+app.command(rich_help_panel=TRAIN)(_learn.evaluate)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"underpaint {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Find the pigments of a painting in its X-ray fluorescence scan.
+
+    Start with
+
+        underpaint info SCAN
+
+        underpaint identify SCAN
+
+    and open the report that it names. `underpaint COMMAND --help` shows an example for each command.
+    """
+    del debug, version
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

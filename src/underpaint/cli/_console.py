@@ -1,0 +1,106 @@
+"""What every command shares: consoles, progress, messages instead of tracebacks."""
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from underpaint.errors import UnderpaintError
+
+INTERRUPTED = 130
+FAILED = 1
+
+
+class PlainErrors(TyperGroup):
+    """A group of commands whose errors are a message and an exit code, not a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; turn what a user can mend into a message."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            say_error("Stopped. Nothing half-written was left behind.")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            raise
+        except (UnderpaintError, OSError, MemoryError) as error:
+            if _debugging(ctx):
+                raise
+            say_error(explain(error))
+            raise typer.Exit(FAILED) from None
+
+
+def explain(error: BaseException) -> str:
+    """Say in a sentence what went wrong and what to do."""
+    if isinstance(error, UnderpaintError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "Out of memory. Close other programs, or cut the scan into parts."
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"The disk is full ({error.filename or 'while writing'}). Make room, or choose another place with --out."
+    if isinstance(error, OSError) and error.filename:
+        return f"Cannot use {error.filename}: {error.strerror}. Check the path and its permissions."
+    return f"{error}" or type(error).__name__
+
+
+def say_error(message: str) -> None:
+    """Write a message to standard error."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    console.print("Error: ", style="bold red", end="")
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def say(message: str = "", *, quiet: bool = False, style: str | None = None) -> None:
+    """Write a line to standard output, unless asked to be quiet."""
+    if quiet:
+        return
+    from rich.console import Console
+
+    Console().print(message, markup=False, highlight=False, soft_wrap=True, style=style)
+
+
+def show(renderable: Any) -> None:
+    """Show a table or another rich object."""
+    from rich.console import Console
+
+    Console().print(renderable)
+
+
+def show_json(value: Any) -> None:
+    """Write JSON to standard output; NaN becomes null."""
+    cleaned = json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
+    typer.echo(json.dumps(cleaned, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Show on standard error what is being done; yields a function (what, done, in all)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as bar:
+        task = bar.add_task("Starting", total=None)
+
+        def step(what: str, done: int, total: int) -> None:
+            # A step of one piece tells nothing of how far it is: the bar swings.
+            bar.update(task, description=what, completed=done, total=total if total > 1 else None)
+
+        yield step
+
+
+def chunk_progress(step: Callable[[str, int, int], None], what: str) -> Callable[[int, int], None]:
+    """Adapt a (what, done, in all) function to (done, in all)."""
+    return lambda done, total: step(what, done, total)
+
+
+def _debugging(ctx: Any) -> bool:
+    asked = bool((ctx.find_root().params or {}).get("debug"))
+    return asked or os.environ.get("UNDERPAINT_DEBUG", "") not in {"", "0"}

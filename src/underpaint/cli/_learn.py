@@ -1,0 +1,144 @@
+"""Commands that train and measure networks: train, finetune, evaluate."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from underpaint.cli._console import chunk_progress, progress, say, show, show_json
+from underpaint.cli._scans import Json, Overwrite, Quiet
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file of the training's settings.")],
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train a network on a simulated library; the same call goes on where an interrupted one stopped.
+
+    Writes checkpoints, report.json, and NAME.onnx with its model card. Needs the extra `train`.
+
+    **Example**
+
+        underpaint train examples/train_default.toml
+    """
+    _require_torch()
+    from underpaint.train import export, load_settings
+    from underpaint.train import train as run
+
+    settings = load_settings(config).model_copy(update={"progress": not (quiet or as_json)})
+    report = run(settings)
+    exported = export(report.trained.network, report.trained.card, settings.out)
+    _show_report(report.as_dict(), exported, quiet=quiet, as_json=as_json)
+
+
+def finetune(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file of the fine-tuning's settings.")],
+    model: Annotated[str, typer.Option(metavar="CHECKPOINT", help="The trained network to begin with.")],
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a trained network on labelled spectra: the dense layers first, then all.
+
+    Reports which layers were loaded, begun anew and frozen. Needs the extra `train`.
+
+    **Example**
+
+        underpaint finetune finetune.toml --model runs/default/best.ckpt
+    """
+    _require_torch()
+    from underpaint.train import export, load_finetune_settings
+    from underpaint.train import finetune as run
+
+    settings = load_finetune_settings(config).model_copy(update={"progress": not (quiet or as_json)})
+    report = run(model, settings)
+    exported = export(report.trained.network, report.trained.card, settings.out)
+    _show_report(report.as_dict(), exported, quiet=quiet, as_json=as_json)
+
+
+def evaluate(
+    panel: Annotated[str, typer.Option(metavar="table2|fig7|CONFIG", help="Virtual panel to answer.")] = "table2",
+    model: Annotated[str, typer.Option(metavar="NAME|FILE", help="default, xu2022, or an .onnx file.")] = "default",
+    counts: Annotated[float, typer.Option(min=1, help="Counts a spectrum.")] = 1e5,
+    instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="The scanner.")] = "elio",
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")] = None,
+    overwrite: Overwrite = True,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a model on a virtual panel that no training has seen, beside the always-yes baseline.
+
+    **Example**
+
+        underpaint evaluate --panel table2 --json table2.json
+    """
+    import json
+
+    from underpaint.api import check_new_file
+    from underpaint.evaluate import evaluate_panel
+
+    if json_file is not None:
+        check_new_file(json_file, overwrite=overwrite)
+    with progress(quiet=quiet) as step:
+        step("Simulating the panel", 0, 1)
+        own = chunk_progress(step, "Simulating the panel")
+        figures = evaluate_panel(panel, model=model, counts=counts, instrument=instrument, progress=own)
+    if json_file is not None:
+        json_file.write_text(json.dumps(figures, indent=2, default=str) + "\n", encoding="utf-8")
+    if not quiet:
+        show(_scores_table(figures))
+        for key in ("group_macro_f1", "always_yes_macro_f1"):
+            say(f"{key.replace('_', ' ')}: {figures[key]:.3f}")
+
+
+def _scores_table(figures: dict[str, Any]) -> "Table":
+    from rich.table import Table
+
+    keys = ("f1", "always_yes_f1", "sensitivity", "precision", "n_positive", "n_negative", "n_invisible")
+    table = Table(
+        title=f"{figures.get('panel', 'panel')}, {figures.get('n_spectra', '?')} spectra", title_justify="left"
+    )
+    table.add_column("name")
+    for key in keys:
+        table.add_column(key.replace("_", " "), justify="right")
+    for name, own in {**figures["groups"], **figures.get("members", {})}.items():
+        table.add_row(name, *(_number(own.get(key)) for key in keys))
+    return table
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def _show_report(figures: dict[str, Any], exported: Any, *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        show_json(figures | {"model": str(exported)})
+        return
+    last = figures.get("second", figures)
+    say(f"Epochs: {last['epochs']}, validation loss {last['validation_loss']}", quiet=quiet)
+    for key in ("loaded", "reinitialised", "frozen_in_first_step"):
+        if key in figures:
+            say(f"{key.replace('_', ' ')}: {', '.join(figures[key]) or 'none'}", quiet=quiet)
+    say(f"Wrote {exported}; use it with --model {exported}", quiet=quiet)
+
+
+def _require_torch() -> None:
+    """Say which extra is missing, before anything is read.
+
+    Raises
+    ------
+    MissingExtraError
+        torch or lightning is not installed.
+    """
+    from importlib.util import find_spec
+
+    from underpaint.errors import MissingExtraError
+
+    missing = [name for name in ("torch", "lightning", "onnx") if find_spec(name) is None]
+    if missing:
+        message = f'Cannot train: {", ".join(missing)} is not installed. Run `pip install "underpaint[train]"`.'
+        raise MissingExtraError(message)

@@ -1,0 +1,156 @@
+"""Commands that show what ships: pigments, instruments."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from underpaint.cli._console import say, show, show_json
+from underpaint.cli._scans import Json
+
+if TYPE_CHECKING:
+    from underpaint.sample import Library, Pigment
+
+
+class Action(StrEnum):
+    """What to do with the library."""
+
+    list = "list"
+    show = "show"
+
+
+def pigments(
+    action: Annotated[
+        Action, typer.Argument(metavar="[list|show]", help="All in a table, or one in full.")
+    ] = Action.list,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name, synonym or abbreviation.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the pigment library: names, formulas, densities, periods, lines, sources.
+
+    **Examples**
+
+        underpaint pigments list
+
+        underpaint pigments show vermilion
+    """
+    from underpaint.errors import SampleError
+    from underpaint.sample import library
+
+    known = library()
+    if action is Action.list:
+        records = [_short(pigment) for pigment in known]
+        if as_json:
+            show_json(records)
+        else:
+            _show_list(records)
+        return
+    if name is None:
+        message = "Cannot show a pigment without its name: `underpaint pigments show vermilion`."
+        raise SampleError(message)
+    record = _full(known, known[name])
+    if as_json:
+        show_json(record)
+    else:
+        _show_record(record)
+
+
+def instruments(as_json: Json = False) -> None:
+    """List the instruments that ship; the settings of one are in its file.
+
+    **Example**
+
+        underpaint instruments
+
+        underpaint identify painting.h5 --instrument elio
+    """
+    from underpaint.instrument import load_instrument, preset_names
+
+    records = [_instrument(name, load_instrument(name)) for name in preset_names()]
+    if as_json:
+        show_json(records)
+        return
+    from rich.table import Table
+
+    table = Table(title="instruments", title_justify="left")
+    for title in records[0]:
+        table.add_column(title, overflow="fold")
+    for record in records:
+        table.add_row(*(str(value) for value in record.values()))
+    show(table)
+    say("Write your own with `underpaint calibrate SCAN --out mine.toml`.")
+
+
+def _instrument(name: str, own: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "tube": f"{own.tube.anode}, {own.tube.voltage_kv:g} kV",
+        "channel_ev": round(1e3 * own.detector.gain_kev, 3),
+        "note": own.note,
+    }
+
+
+def _short(pigment: "Pigment") -> dict[str, Any]:
+    return {
+        "name": pigment.name,
+        "formula": pigment.formula,
+        "density": pigment.density,
+        "period": pigment.period.text,
+        "groups": list(pigment.groups),
+    }
+
+
+def _full(known: "Library", pigment: "Pigment") -> dict[str, Any]:
+    groups = [known.group(name) for name in pigment.groups]
+    return {
+        "name": pigment.name,
+        "label": pigment.label,
+        "synonyms": list(pigment.synonyms),
+        "abbreviation": pigment.abbreviation,
+        "formula": pigment.formula,
+        "formula_source": pigment.formula_source,
+        "mass_fractions": dict(pigment.mass_fractions),
+        "density": pigment.density,
+        "density_source": pigment.density_source,
+        "period": pigment.period.text,
+        "period_source": pigment.period.source,
+        "lines": [family for group in groups for family in group.key_families],
+        "groups": list(pigment.groups),
+        "same_group": [own.name for group in pigment.groups for own in known.members(group) if own is not pigment],
+        "oil_absorption": pigment.oil_absorption,
+        "note": pigment.note,
+    }
+
+
+def _show_list(records: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{len(records)} pigments", title_justify="left")
+    for title, width in (("name", 26), ("formula", None), ("g/cm3", None), ("period", None), ("groups", None)):
+        table.add_column(title, overflow="fold", max_width=width)
+    for record in records:
+        groups = ", ".join(record["groups"]) or "shows no line"
+        table.add_row(record["name"], record["formula"], f"{record['density']:g}", record["period"], groups)
+    show(table)
+
+
+def _show_record(record: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    units = {"density": " g/cm3", "oil_absorption": " g oil per 100 g"}
+    table = Table(title=record["label"], title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in record.items():
+        text = _text(value)
+        if text:
+            table.add_row(key.replace("_", " "), text + units.get(key, ""))
+    show(table)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {100 * share:.1f} %" for key, share in value.items())
+    if isinstance(value, list):
+        return ", ".join(str(entry) for entry in value)
+    return "" if value is None else f"{value}"

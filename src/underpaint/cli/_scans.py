@@ -1,0 +1,316 @@
+"""Commands that read a scan: identify, elements, info, calibrate, explain, view."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from underpaint.cli._console import FAILED, progress, say, say_error, show, show_json
+
+if TYPE_CHECKING:
+    from underpaint.api import Outcome, Settings
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
+Scans = Annotated[list[str], typer.Argument(metavar="SCAN...", help="Folder or file; FILE::NAME picks an array.")]
+OneScan = Annotated[str, typer.Argument(metavar="SCAN", help="Folder or file; FILE::NAME picks an array.")]
+InstrumentOption = Annotated[
+    str | None, typer.Option(metavar="PRESET|FILE", help="Trust this instrument's axis; do not look for one.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Leave finished results alone, do the rest.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")]
+NoCalibrate = Annotated[bool, typer.Option("--no-calibrate", help="Trust the file's energy axis.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder of the results; of several scans: the folder of their folders."),
+]
+
+
+class Engine(StrEnum):
+    """What fits the elements."""
+
+    underpaint = "underpaint"
+    pymca = "pymca"
+
+
+EngineOption = Annotated[Engine, typer.Option(help="What fits the elements; pymca needs the extra of that name.")]
+
+
+def identify(
+    scan: Scans,
+    instrument: InstrumentOption = None,
+    palette: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Only these pigments.")] = None,
+    model: Annotated[str, typer.Option(metavar="NAME|FILE", help="default, xu2022, or an .onnx file.")] = "default",
+    out: Out = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    engine: EngineOption = Engine.underpaint,
+    no_calibrate: NoCalibrate = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Map the pigments and elements of one scan or many, and write a report.
+
+    The energy axis is found from the scan's own lines. Without --out the results go to NAME_underpaint here.
+
+    **Examples**
+
+        underpaint identify painting.h5
+
+        underpaint identify a.h5 b.h5 --out results --palette old_master
+    """
+    from underpaint.api import Settings, identify_to_folder
+
+    settings = Settings(model, palette, instrument, engine.value, not no_calibrate)
+    run = partial(identify_to_folder, settings=settings, resume=resume, overwrite=overwrite)
+    _run_all(scan, out, run, settings, quiet=quiet, as_json=as_json)
+
+
+def elements(
+    scan: Scans,
+    engine: EngineOption = Engine.underpaint,
+    out: Out = None,
+    instrument: InstrumentOption = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    no_calibrate: NoCalibrate = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Map the elements of one scan or many: net counts of each line family, with uncertainties.
+
+    **Examples**
+
+        underpaint elements painting.h5 --out painting_elements
+
+        underpaint elements painting.h5 --engine pymca
+    """
+    from underpaint.api import Settings, elements_to_folder
+
+    settings = Settings("none", None, instrument, engine.value, not no_calibrate)
+    run = partial(elements_to_folder, settings=settings, resume=resume, overwrite=overwrite)
+    _run_all(scan, out, run, settings, quiet=quiet, as_json=as_json)
+
+
+def info(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Scan or spectrum; FILE::NAME picks an array.")],
+    picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Save the spectra as a picture.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Show what is in a file: size, calibration, counts, detector, sum and maximum spectrum.
+
+    **Examples**
+
+        underpaint info painting.h5
+
+        underpaint info cube.npz::det_1 --picture spectrum.png
+    """
+    from underpaint.cli._info import facts_table, found_axis, spectrum_lines
+    from underpaint.io import describe_all
+
+    with progress(quiet=quiet or as_json) as step:
+        step("Reading the spectra", 0, 1)
+        found = [(own, found_axis(own)) for own in describe_all(file)]
+    if as_json:
+        facts = [own.facts() | {"calibration": axis.facts()} for own, axis in found]
+        show_json(facts[0] if len(facts) == 1 else facts)
+    for own, axis in found if not (as_json or quiet) else ():
+        show(facts_table(own, axis))
+        for line in spectrum_lines(own, axis):
+            say(line)
+    if picture is not None:
+        _save_picture(found, picture)
+        say(f"Wrote {picture}", quiet=quiet or as_json)
+
+
+def calibrate(
+    scan: OneScan,
+    out: Annotated[Path, typer.Option(metavar="FILE.toml", help="Instrument file to write.")] = Path("instrument.toml"),
+    instrument: Annotated[
+        str | None, typer.Option(metavar="PRESET|FILE", help="Supplies what a spectrum cannot tell, e.g. the window.")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Save the labelled spectra.")] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Find a scan's energy axis and resolution from its lines; write an instrument file.
+
+    **Example**
+
+        underpaint calibrate painting.h5 --out ours.toml
+
+        underpaint identify other.h5 --instrument ours.toml
+    """
+    from underpaint.api import Axis, calibration_notes
+    from underpaint.calibrate import calibrate as find
+    from underpaint.calibrate import calibrated_instrument
+    from underpaint.cli._info import calibration_table
+    from underpaint.errors import OutputError
+    from underpaint.instrument import load_instrument, save_instrument
+    from underpaint.io import describe, load
+
+    if out.exists() and not overwrite:
+        message = f"Cannot write {out}: it exists. Give another name with --out, or --overwrite to replace it."
+        raise OutputError(message)
+    base = None if instrument is None else load_instrument(instrument)
+    with progress(quiet=quiet or as_json) as step:
+        step("Looking for lines", 0, 1)
+        opened = load(scan)
+        found = find(opened, instrument=base)
+    own = calibrated_instrument(opened, found, base)
+    axis = Axis(opened.with_axis(found.axis), own, found, calibration_notes(opened.axis, found))
+    save_instrument(own, out)
+    if picture is not None:
+        _save_picture([(describe(opened), axis)], picture)
+    if as_json:
+        show_json(axis.facts())
+    elif not quiet:
+        show(calibration_table(found))
+        for note in axis.notes:
+            say(note)
+        say(f"Wrote {out}; use it with --instrument {out}")
+
+
+def explain(
+    scan: OneScan,
+    row: Annotated[int, typer.Option(help="Row of the pixel, from 0.")],
+    column: Annotated[int, typer.Option(help="Column of the pixel, from 0.")],
+    layers: Annotated[Path, typer.Option(metavar="FILE.toml", help="Stratigraphies to compare.")],
+    instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="The scanner.")] = "elio",
+    as_json: Json = False,
+) -> None:
+    """Fit the layer thicknesses of proposed stratigraphies to one pixel, and compare them.
+
+    FILE.toml holds one `[[stratigraphy]]` per proposal with `layers`, the top one first.
+
+    **Example**
+
+        underpaint explain painting.h5 --row 12 --column 40 --layers proposals.toml
+    """
+    from underpaint.cli._explain import explain_pixel
+
+    table, record = explain_pixel(scan, row, column, layers, instrument)
+    if as_json:
+        show_json(record)
+    else:
+        show(table)
+
+
+def view(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of results.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
+) -> None:
+    """Show a folder's report in the browser, from this machine alone; Ctrl-C ends it.
+
+    **Example**
+
+        underpaint view painting_underpaint
+    """
+    import webbrowser
+
+    from underpaint.viewer import serve
+
+    with serve(folder, port=port) as server:
+        say(f"The report is at {server.address}")
+        say("Ctrl-C ends.")
+        if not no_browser:
+            webbrowser.open(server.address)
+        try:
+            server.wait()
+        except KeyboardInterrupt:
+            say("Closed.")
+
+
+def _run_all(
+    scans: list[str],
+    out: Path | None,
+    run: Callable[..., "Outcome"],
+    settings: "Settings",
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    from underpaint.api import default_folder, distinct_folders, identify_many
+
+    del settings
+    single = len(scans) == 1
+    folders = [out or default_folder(scans[0])] if single else distinct_folders(scans, out or Path())
+    with progress(quiet=quiet or as_json) as step:
+        run = partial(run, progress=step)
+        outcomes = [run(scans[0], folders[0])] if single else identify_many(scans, folders, run)
+    if not single:
+        _write_summary(outcomes, out or Path())
+    _show_outcomes(outcomes, quiet=quiet, as_json=as_json)
+    if any(own.error for own in outcomes):
+        raise typer.Exit(FAILED)
+
+
+def _show_outcomes(outcomes: "list[Outcome]", *, quiet: bool, as_json: bool) -> None:
+    from underpaint.cli._info import outcomes_table
+
+    if as_json:
+        records = [_record(own) for own in outcomes]
+        show_json(records[0] if len(records) == 1 else records)
+    elif not quiet and len(outcomes) > 1:
+        show(outcomes_table(outcomes))
+    elif not quiet:
+        _show_one(outcomes[0])
+    for own in outcomes if not as_json else ():
+        if own.error:
+            say_error(f"{own.source}: {own.error}")
+
+
+def _show_one(own: "Outcome") -> None:
+    if own.skipped:
+        say(f"{own.folder} holds finished results; left alone. --overwrite does it again.")
+        return
+    for note in own.notes[:8]:
+        say(f"- {note}")
+    present = sorted(((share, name) for name, share in own.groups.items() if share >= 0.001), reverse=True)
+    for share, name in present:
+        say(f"  {name:<24} {100 * share:5.1f} % of the surface")
+    say(f"Report: {Path(own.folder or '.') / 'report.html'}")
+
+
+def _record(own: "Outcome") -> dict[str, Any]:
+    return {
+        "source": own.source,
+        "folder": None if own.folder is None else str(own.folder),
+        "report": None if own.folder is None else str(own.folder / "report.html"),
+        "error": own.error or None,
+        "skipped": own.skipped,
+        "share_above_half": own.groups,
+        "notes": list(own.notes),
+    }
+
+
+def _write_summary(outcomes: "list[Outcome]", base: Path) -> None:
+    import csv
+
+    base.mkdir(parents=True, exist_ok=True)
+    names = sorted({name for own in outcomes for name in own.groups})
+    part = base / "underpaint_summary.csv.part"
+    with part.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["scan", "folder", "state", "why", *names])
+        for own in outcomes:
+            state = "failed" if own.error else "left alone" if own.skipped else "done"
+            shares = [f"{own.groups[name]:.6g}" if name in own.groups else "" for name in names]
+            writer.writerow([own.source, own.folder or "", state, own.error, *shares])
+    part.replace(base / "underpaint_summary.csv")
+
+
+def _save_picture(found: list[Any], picture: Path) -> None:
+    from underpaint.plot import save_png, spectrum
+
+    for index, (own, axis) in enumerate(found):
+        path = picture if len(found) == 1 else picture.with_stem(f"{picture.stem}_{index + 1}")
+        families = () if axis.calibration is None else axis.calibration.found
+        figure = spectrum(axis.scan_axis, own.sum_spectrum.counts, own.max_spectrum.counts, families, title=own.name)
+        save_png(figure, path)

@@ -1,0 +1,52 @@
+"""Making and saving figures without pyplot's global state."""
+
+from io import BytesIO
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+TEXT_SIZE = 8.0
+SMALL_SIZE = 7.0
+NO_ANSWER_COLOR = "#c4c4c4"
+DPI = 100
+
+
+def new_figure(width_in: float, height_in: float) -> Figure:
+    """Return an empty figure with a canvas of its own; sizes in inches."""
+    figure = Figure(figsize=(width_in, height_in), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def close_fit(figure: Figure, left_in: float, right_in: float, bottom_in: float, top_in: float) -> Figure:
+    """Set a figure's margins, inches; much faster than a layout engine."""
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(left_in / width, bottom_in / height, 1 - right_in / width, 1 - top_in / height)
+    return figure
+
+
+def quiet_axes(axes: Axes) -> None:
+    """Make the ticks of an axes small, and the frame thin."""
+    axes.tick_params(labelsize=SMALL_SIZE, width=0.6, length=2.5)
+    for spine in axes.spines.values():
+        spine.set_linewidth(0.6)
+
+
+def to_png(figure: Figure, dpi: int = DPI) -> bytes:
+    """Draw a figure as PNG, without a date inside, so that the same values give the same bytes."""
+    stream = BytesIO()
+    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": "underpaint"})
+    return stream.getvalue()
+
+
+def save_png(figure: Figure, path: str | Path, dpi: int = 150) -> None:
+    """Write a figure as PNG, under a temporary name, then rename."""
+    target = Path(path)
+    part = target.with_name(target.name + ".part")
+    try:
+        part.write_bytes(to_png(figure, dpi))
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)

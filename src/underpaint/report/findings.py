@@ -1,0 +1,173 @@
+"""What the maps say, in numbers and plain words; no drawing here."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.errors import SampleError
+from underpaint.maps import ElementMaps, PigmentMaps
+from underpaint.sample import library
+
+PRESENT_PROBABILITY = 0.5
+LEAST_SHARE = 0.001
+LEAST_PIXELS = 3
+LINE_SIGMA = 3.0
+CERTAIN_SIGMA = 5.0
+LEAST_LINE_SHARE = 0.01
+FEW_COUNTS = 1e3
+LAYER_LIMIT = "A layer under about 100 um of lead white, or 150 um of an ochre, sends no line out."
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How a line family stands out where a pigment was found.
+
+    Parameters
+    ----------
+    family : str
+        ``Hg_L``.
+    share : float
+        Share of the pigment's pixels in which the line exceeds three standard deviations.
+    median_counts : float
+        Median net counts of these pixels.
+    """
+
+    family: str
+    share: float
+    median_counts: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A pigment or group that was found.
+
+    Parameters
+    ----------
+    name, label : str
+        As in the maps.
+    share : float
+        Share of the answered pixels with a probability over one half.
+    mean_inside : float
+        Mean probability of these pixels.
+    evidence : tuple of Evidence
+        Of each of the pigment's line families that has a map, strongest first.
+    members : tuple of str
+        Of a group: labels of all pigments that X-rays cannot tell apart within it.
+    leanings : tuple of Finding
+        Of a group: its members whose own probability exceeds one half somewhere.
+    """
+
+    name: str
+    label: str
+    share: float
+    mean_inside: float
+    evidence: tuple[Evidence, ...] = ()
+    members: tuple[str, ...] = ()
+    leanings: tuple["Finding", ...] = ()
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether no line of the pigment stands out where the model sees it."""
+        return not self.evidence or max(own.share for own in self.evidence) < 0.5
+
+
+def find_groups(pigments: PigmentMaps, elements: ElementMaps | None) -> list[Finding]:
+    """Return the groups that are present, the most widespread first, each with its members.
+
+    A model without groups gives its members instead.
+    """
+    kind = "group" if pigments.select("group") else "member"
+    found = [_finding(pigments, elements, name) for name in pigments.select(kind) if is_present(pigments[name])]
+    return sorted(found, key=lambda own: -own.share)
+
+
+def is_present(probability: NDArray[np.float32]) -> bool:
+    """Whether enough pixels exceed a probability of one half."""
+    n_inside = int((probability > PRESENT_PROBABILITY).sum())
+    n_known = max(int(np.isfinite(probability).sum()), 1)
+    return n_inside >= min(LEAST_PIXELS, n_known) and n_inside / n_known >= LEAST_SHARE
+
+
+def absent_names(pigments: PigmentMaps) -> list[str]:
+    """Labels of the groups (or members) that were asked for and not found."""
+    kind = "group" if pigments.select("group") else "member"
+    return [_label(pigments, name) for name in pigments.select(kind) if not is_present(pigments[name])]
+
+
+def unexplained_elements(pigments: PigmentMaps, elements: ElementMaps, findings: list[Finding]) -> list[Evidence]:
+    """Line families that stand out in the scan and belong to no pigment that was found."""
+    named = {
+        family.partition("_")[0] for own in findings for family in pigments.elements[pigments.names.index(own.name)]
+    }
+    return [own for own in element_evidence(elements) if own.family.partition("_")[0] not in named]
+
+
+def element_evidence(elements: ElementMaps) -> list[Evidence]:
+    """Line families above five standard deviations in at least one pixel of a hundred; the most certain first."""
+    everywhere = np.ones(elements.area.shape[:2], dtype=bool)
+    found = [_evidence(elements, family, everywhere, CERTAIN_SIGMA) for family in elements.names]
+    return sorted(
+        (own for own in found if own.share >= LEAST_LINE_SHARE), key=lambda own: (-own.share, -own.median_counts)
+    )
+
+
+def low_count_share(pixel_counts: NDArray[np.float64]) -> float:
+    """Return the share of pixels under a thousand counts, where faint pigments cannot be seen."""
+    return float((pixel_counts < FEW_COUNTS).mean()) if pixel_counts.size else 0.0
+
+
+def _finding(pigments: PigmentMaps, elements: ElementMaps | None, name: str) -> Finding:
+    probability = pigments[name]
+    inside = probability > PRESENT_PROBABILITY
+    n_known = max(int(np.isfinite(probability).sum()), 1)
+    families = pigments.elements[pigments.names.index(name)]
+    known = [family for family in families if elements is not None and family in elements.names]
+    evidence = [_evidence(elements, family, inside, LINE_SIGMA) for family in known if elements is not None]
+    is_group = pigments.kinds[pigments.names.index(name)] == "group"
+    return Finding(
+        name,
+        _label(pigments, name),
+        float(inside.sum()) / n_known,
+        float(probability[inside].mean()) if inside.any() else 0.0,
+        tuple(sorted(evidence, key=lambda own: -own.share)),
+        _members(pigments, name) if is_group else (),
+        _leanings(pigments, elements, name) if is_group else (),
+    )
+
+
+def _evidence(elements: ElementMaps, family: str, inside: NDArray[np.bool_], sigma: float) -> Evidence:
+    index = elements.names.index(family)
+    area, error = elements.area[:, :, index][inside], elements.uncertainty[:, :, index][inside]
+    known = np.isfinite(area) & np.isfinite(error)
+    if not known.any():
+        return Evidence(family, 0.0, 0.0)
+    above = area[known] > sigma * np.maximum(error[known], 1e-9)
+    return Evidence(family, float(above.mean()), float(np.median(area[known])))
+
+
+def _leanings(pigments: PigmentMaps, elements: ElementMaps | None, group: str) -> tuple[Finding, ...]:
+    names = [
+        name
+        for name, kind, groups in zip(pigments.names, pigments.kinds, pigments.groups, strict=True)
+        if kind == "member" and group in groups and is_present(pigments[name])
+    ]
+    found = [_finding(pigments, elements, name) for name in names]
+    return tuple(sorted(found, key=lambda own: -own.share))
+
+
+def _members(pigments: PigmentMaps, group: str) -> tuple[str, ...]:
+    """Pigments of the library that count as the group; of a group of the user's own, those of the model."""
+    known = library()
+    try:
+        known.group(group)
+    except SampleError:
+        members = [
+            n for n, groups in zip(pigments.names, pigments.groups, strict=True) if group in groups and n != group
+        ]
+        return tuple(_label(pigments, name) for name in members)
+    return tuple(pigment.label for pigment in known.members(group) if pigment.role == "pigment")
+
+
+def _label(pigments: PigmentMaps, name: str) -> str:
+    return pigments.labels[pigments.names.index(name)]

@@ -1,0 +1,288 @@
+"""The page: findings and pictures put into the template."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from underpaint import __version__, plot
+from underpaint.errors import OutputError
+from underpaint.io import read_results
+from underpaint.maps import ElementMaps, PigmentMaps
+from underpaint.report.findings import (
+    LAYER_LIMIT,
+    Evidence,
+    Finding,
+    absent_names,
+    element_evidence,
+    find_groups,
+    low_count_share,
+    unexplained_elements,
+)
+from underpaint.spectrum import EnergyAxis
+
+REPORT_FILE = "report.html"
+MOST_MEMBER_ROWS = 24
+MOST_ELEMENTS = 28
+_DPI = 96
+_LIST_LIMIT = 12
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An embedded picture with the words that stand for it."""
+
+    source: str
+    words: str
+
+
+def write_report(folder: str | Path, path: str | Path | None = None) -> Path:
+    """Write the report of a folder of results.
+
+    Parameters
+    ----------
+    folder : str or Path
+        As :func:`underpaint.io.write_results` made it.
+    path : str or Path or None
+        File to write; None: ``report.html`` in the folder.
+
+    Returns
+    -------
+    Path
+        The file; one page without scripts, with all its pictures inside.
+
+    Raises
+    ------
+    ScanError
+        The folder holds no results.
+    OutputError
+        The file cannot be written.
+    """
+    target = Path(folder) / REPORT_FILE if path is None else Path(path)
+    text = render_report(*read_results(folder))
+    part = target.with_name(target.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(target)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        message = f"Cannot write the report {target}: {error}. Check that the folder is writable and has space."
+        raise OutputError(message) from error
+    return target
+
+
+def render_report(pigments: PigmentMaps | None, elements: ElementMaps | None, summary: Mapping[str, Any]) -> str:
+    """Return the report as one HTML page.
+
+    Parameters
+    ----------
+    pigments, elements : PigmentMaps, ElementMaps or None
+        What was concluded; what is None is left out.
+    summary : mapping
+        As :func:`underpaint.io.read_results` returns it.
+    """
+    findings = [] if pigments is None else find_groups(pigments, elements)
+    strong = [] if elements is None else element_evidence(elements)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters.update({"percent": percent, "lines": line_name, "listed": listed})
+    template = environment.from_string((files("underpaint.report") / "page.html.jinja").read_text("utf-8"))
+    return template.render(
+        title=str(summary.get("name") or "scan"),
+        facts=_facts(summary),
+        findings=findings,
+        n_group=0 if pigments is None else len(pigments.select("group")) or len(pigments.names),
+        absent=[] if pigments is None else absent_names(pigments),
+        has_pigments=pigments is not None,
+        has_elements=elements is not None,
+        spectrum=_spectrum(summary, strong),
+        rows=_rows(pigments, elements, findings),
+        gallery=_gallery(elements, strong),
+        faint=_faint(elements, strong),
+        unexplained=_unexplained(pigments, elements, findings),
+        notes=_notes(pigments, elements, summary),
+        settings=_settings(summary),
+        card=_card(pigments),
+        low_counts=_low_counts(summary),
+        layer_limit=LAYER_LIMIT,
+        version=__version__,
+    )
+
+
+def percent(share: float) -> str:
+    """Write a share as a percentage that is as precise as it needs to be."""
+    if share > 0.995 and share < 1:
+        return "over 99 %"
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
+
+
+def line_name(family: str) -> str:
+    """Write ``Hg_L`` as "Hg L"."""
+    return plot.siegbahn(family)
+
+
+def listed(names: list[str] | tuple[str, ...], limit: int = _LIST_LIMIT) -> str:
+    """Write names in a row, and of very many only how many more there are."""
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Title block: what was scanned, and with what it was read."""
+    shape, step = summary.get("shape"), summary.get("step_mm")
+    settings = summary.get("settings", {})
+    machine = settings.get("instrument_settings", {})
+    date = next(
+        (str(v) for k, v in summary.get("metadata", {}).items() if "date" in k.lower() or "start_time" in k.lower()), ""
+    )
+    rows = [
+        ("Scan", str(settings.get("source") or summary.get("source", ""))),
+        ("Date of the scan", date),
+        ("Format", str(summary.get("format", ""))),
+        ("Size", "" if not shape else f"{shape[0]} rows × {shape[1]} columns, {shape[2]} channels"),
+        ("Pixel step", "" if not step else f"{step[0]:g} × {step[1]:g} mm"),
+        ("Detector", str(summary.get("detector") or "")),
+        ("Instrument", _machine(machine)),
+        ("Counts", _counts(summary)),
+        ("Report made", str(summary.get("written", ""))),
+        ("Versions", ", ".join(f"{name} {own}" for name, own in summary.get("versions", {}).items())),
+    ]
+    return [(name, text) for name, text in rows if text]
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    if not machine:
+        return ""
+    tube = machine.get("tube", {})
+    return f"{machine.get('name', '')} ({tube.get('anode', '?')} anode, {tube.get('voltage_kv', '?')} kV)"
+
+
+def _counts(summary: Mapping[str, Any]) -> str:
+    total, mean = summary.get("total_counts"), summary.get("mean_pixel_counts")
+    if total is None or mean is None:
+        return ""
+    missing, empty = summary.get("n_missing", 0), summary.get("n_empty", 0)
+    gaps = f"; {missing} pixels missing, {empty} empty" if missing or empty else ""
+    return f"{total:,.0f} in all, {mean:,.0f} a pixel{gaps}".replace(",", " ")
+
+
+def _spectrum(summary: Mapping[str, Any], strong: list[Evidence]) -> Picture | None:
+    total = summary.get("sum_counts")
+    if total is None:
+        return None
+    found = summary.get("settings", {}).get("calibration", {}).get("found", [])
+    families = list(dict.fromkeys([*(own.family for own in strong), *found]))
+    figure = plot.spectrum(_axis(summary), np.asarray(total, float), summary.get("max_counts"), families)
+    named = listed([line_name(own) for own in families], 30) or "no line"
+    return _picture(figure, f"Sum and maximum spectrum on a logarithmic axis; labelled lines: {named}.")
+
+
+def _axis(summary: Mapping[str, Any]) -> EnergyAxis | None:
+    energy = summary.get("energy_kev")
+    if energy is None or len(energy) < 2:
+        return None
+    gain = float(energy[-1] - energy[0]) / (len(energy) - 1)
+    return EnergyAxis(gain, float(energy[0]), len(energy))
+
+
+def _rows(pigments: PigmentMaps | None, elements: ElementMaps | None, findings: list[Finding]) -> list[dict[str, Any]]:
+    """One row of pictures per group found, and below it one per member."""
+    if pigments is None:
+        return []
+    drawn: set[str] = set()
+    rows = []
+    for own in findings:
+        members = []
+        for member in own.leanings:
+            # A composite pigment belongs to two groups, and is drawn once.
+            if member.name not in drawn and len(drawn) < MOST_MEMBER_ROWS:
+                drawn.add(member.name)
+                members.append(_row(pigments, elements, member))
+        rows.append(_row(pigments, elements, own) | {"members": members})
+    return rows
+
+
+def _row(pigments: PigmentMaps, elements: ElementMaps | None, own: Finding) -> dict[str, Any]:
+    lines = listed([line_name(evidence.family) for evidence in own.evidence]) or "no element"
+    words = (
+        f"{own.label}: probability map, {lines} map, overlay, and scatter of probability against line area. "
+        f"Probability is over one half on {percent(own.share)} of the surface."
+    )
+    return {"finding": own, "picture": _picture(plot.pigment_row(pigments, elements, own.name), words)}
+
+
+def _gallery(elements: ElementMaps | None, strong: list[Evidence]) -> Picture | None:
+    if elements is None or not strong:
+        return None
+    names = [own.family for own in strong][:MOST_ELEMENTS]
+    words = "Element maps, net counts: " + ", ".join(line_name(name) for name in names) + "."
+    return _picture(plot.element_gallery(elements, names), words)
+
+
+def _faint(elements: ElementMaps | None, strong: list[Evidence]) -> list[str]:
+    if elements is None:
+        return []
+    shown = {own.family for own in strong[:MOST_ELEMENTS]}
+    return [line_name(name) for name in elements.names if name not in shown]
+
+
+def _unexplained(pigments: PigmentMaps | None, elements: ElementMaps | None, findings: list[Finding]) -> list[Evidence]:
+    if pigments is None or elements is None:
+        return []
+    return unexplained_elements(pigments, elements, findings)
+
+
+def _notes(pigments: PigmentMaps | None, elements: ElementMaps | None, summary: Mapping[str, Any]) -> list[str]:
+    calibration = summary.get("settings", {}).get("calibration", {}).get("notes", [])
+    limits = set(_card(pigments).get("limits", []))
+    own = [
+        *calibration,
+        *summary.get("notes", []),
+        *(elements.notes if elements else ()),
+        *(pigments.notes if pigments else ()),
+    ]
+    return [note for note in dict.fromkeys(map(str, own)) if note not in limits]
+
+
+def _settings(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return _flat({key: value for key, value in summary.get("settings", {}).items() if key != "source"})
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    """Nested settings as (name, text) pairs."""
+    if isinstance(value, Mapping):
+        return [pair for key, own in value.items() for pair in _flat(own, f"{name}.{key}" if name else str(key))]
+    if isinstance(value, list | tuple):
+        return [(name, ", ".join(map(str, value)))] if value else []
+    if value is None or value == "":
+        return []
+    return [(name, f"{value:.6g}" if isinstance(value, float) else str(value))]
+
+
+def _card(pigments: PigmentMaps | None) -> dict[str, Any]:
+    """Model card as far as a reader needs it."""
+    card = {} if pigments is None else pigments.settings.get("model", {})
+    if not isinstance(card, Mapping):
+        return {"name": str(card), "figures": [], "limits": [], "training": []}
+    return {
+        "name": " ".join(str(card.get(key, "")) for key in ("name", "version")).strip(),
+        "figures": _flat(card.get("figures", {}))[:_LIST_LIMIT],
+        "limits": [str(own) for own in card.get("limits", [])],
+        "training": _flat({k: v for k, v in dict(card.get("training", {})).items() if k != "config"}),
+    }
+
+
+def _low_counts(summary: Mapping[str, Any]) -> float:
+    counts = summary.get("pixel_counts")
+    return 0.0 if counts is None else low_count_share(np.asarray(counts, float))
+
+
+def _picture(figure: Any, words: str) -> Picture:
+    encoded = base64.b64encode(plot.to_png(figure, _DPI)).decode("ascii")
+    return Picture(f"data:image/png;base64,{encoded}", words)
