@@ -175,7 +175,8 @@ def _production(
 
 
 def _family_difference(ours: Any, kissel: Any, line: str) -> float:
-    family = f"{line.split()[0]}_{line.split()[1][0]}"
+    element, transition = line.split()
+    family = f"{element}_{transition[0]}"
     totals = [entry.line_photons[0][np.asarray(entry.lines.family) == family].sum() for entry in (kissel, ours)]
     return float(totals[0] / totals[1] - 1.0)
 

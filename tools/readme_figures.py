@@ -72,10 +72,11 @@ def summary_table(folder: Path) -> str:
             scientific(tables.get("primary_max_rel")),
         ),
         (
-            "Secondary against fisx, lines where it exceeds 1 % of the primary, of the secondary",
+            "Secondary against fisx where it exceeds 1 % of the primary: one layer, and hard lines",
             scientific(tables.get("secondary_max_rel")),
         ),
-        ("The same, of the line", scientific(tables.get("secondary_max_rel_of_line"))),
+        ("The same, soft lines between layers", scientific(tables.get("secondary_max_rel_soft_between_layers"))),
+        ("Secondary against fisx, of the whole line", scientific(tables.get("secondary_max_rel_of_line"))),
         ("Simulated spectra per second, two cores", measured(forward, "spectra_per_s", 0)),
         ("Default network, spectra per second, two cores", measured(speed, "default_spectra_per_s", 0)),
         (

@@ -18,7 +18,8 @@ FWHM_PER_SIGMA = 2.354820045
 
 LINES = {
     "K": ["KL2", "KL3", "KM2", "KM3", "KM5", "KN2", "KN3"],
-    "L": ["L1M2", "L1M3", "L1N2", "L1N3", "L2M1", "L2M4", "L2N1", "L2N4", "L2O4", "L3M1", "L3M4", "L3M5", "L3N1", "L3N4", "L3N5"],
+    "L": ["L1M2", "L1M3", "L1N2", "L1N3", "L2M1", "L2M4", "L2N1", "L2N4", "L2O4"]
+    + ["L3M1", "L3M4", "L3M5", "L3N1", "L3N4", "L3N5"],
 }  # fmt: skip
 
 PALETTES = {
@@ -26,7 +27,7 @@ PALETTES = {
     "zinc and chromium": {"Ca_K": 0.3, "Ba_L": 0.4, "Cr_K": 1.0, "Fe_K": 0.2, "Zn_K": 3.0, "Pb_L": 0.5},
     "copper green on lead": {"Ar_K": 0.05, "Ca_K": 0.2, "Mn_K": 0.05, "Fe_K": 0.3, "Cu_K": 2.0, "Pb_L": 2.0},
     "titanium white, cobalt": {"Ca_K": 0.5, "Ti_K": 1.5, "Fe_K": 0.5, "Co_K": 1.0, "Ni_K": 0.1, "Zn_K": 1.0},
-    "cadmium, emerald green": {"Ca_K": 0.3, "Fe_K": 0.3, "Cu_K": 1.5, "As_K": 1.5, "Zn_K": 1.0, "Se_K": 0.4, "Cd_L": 0.3},
+    "cadmium, emerald green": {"Ca_K": 0.3, "Fe_K": 0.3, "Cu_K": 1.5, "As_K": 1.5, "Zn_K": 1, "Se_K": 0.4, "Cd_L": 0.3},
     "earths": {"K_K": 0.3, "Ca_K": 1.0, "Ti_K": 0.1, "Mn_K": 0.2, "Fe_K": 3.0, "Zn_K": 0.1, "Sr_K": 0.1},
 }  # fmt: skip
 
@@ -60,7 +61,8 @@ def expected_spectrum(
         sigma = fwhm / FWHM_PER_SIGMA
         shape = np.exp(-0.5 * ((energy - centre) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
         spectrum += area * axis.gain_kev * shape
-    return spectrum / spectrum.sum()
+    normalised: NDArray[np.float64] = spectrum / spectrum.sum()
+    return normalised
 
 
 def random_scan(

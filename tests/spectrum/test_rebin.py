@@ -54,12 +54,8 @@ def test_wrong_borders_and_lengths() -> None:
         rebin(COUNTS[..., :29], AXIS, AXIS.edges_kev)
 
 
-def scan(
-    counts: np.ndarray[tuple[int, ...], np.dtype[np.uint16]], axis: EnergyAxis | None, name: str
-) -> Scan:
-    return Scan(
-        da.from_array(counts, chunks=(2, -1, -1)), axis, name=name, live_time_s=np.full(counts.shape[:2], 2.0)
-    )
+def scan(counts: np.ndarray[tuple[int, ...], np.dtype[np.uint16]], axis: EnergyAxis | None, name: str) -> Scan:
+    return Scan(da.from_array(counts, chunks=(2, -1, -1)), axis, name=name, live_time_s=np.full(counts.shape[:2], 2.0))
 
 
 def test_detectors_are_added_on_the_first_ones_axis() -> None:

@@ -10,7 +10,7 @@ from underpaint.synth import LibrarySettings, load_job, simulate
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-def test_named_stratigraphies_become_a_scan_that_can_be_loaded(tmp_path):
+def test_named_stratigraphies_become_a_scan_that_can_be_loaded(tmp_path: Path) -> None:
     out = simulate(EXAMPLES / "two_paints.toml", tmp_path / "two.h5")
     scan = load(out)
     assert scan.shape[:2] == (1, 2)
@@ -19,9 +19,11 @@ def test_named_stratigraphies_become_a_scan_that_can_be_loaded(tmp_path):
     np.testing.assert_allclose(totals, 1e5, atol=5 * np.sqrt(1e5))
 
 
-def test_the_example_jobs_can_be_read():
+def test_the_example_jobs_can_be_read() -> None:
     assert isinstance(load_job(EXAMPLES / "default_library.toml"), LibrarySettings)
-    assert load_job(EXAMPLES / "xu2022_library.toml").kind == "paper"
+    paper = load_job(EXAMPLES / "xu2022_library.toml")
+    assert isinstance(paper, LibrarySettings)
+    assert paper.kind == "paper"
 
 
 @pytest.mark.parametrize(
@@ -34,13 +36,13 @@ def test_the_example_jobs_can_be_read():
         ("colour = 3", "colour"),
     ],
 )
-def test_a_wrong_layer_is_refused_with_its_fault(tmp_path, layer, fault):
+def test_a_wrong_layer_is_refused_with_its_fault(tmp_path: Path, layer: str, fault: str) -> None:
     path = tmp_path / "job.toml"
     path.write_text(f"[[stratigraphy]]\n[[stratigraphy.layer]]\n{layer}\n")
     with pytest.raises(SampleError, match=fault):
         load_job(path)
 
 
-def test_a_missing_job_is_refused(tmp_path):
+def test_a_missing_job_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SampleError, match="Cannot read"):
         load_job(tmp_path / "none.toml")

@@ -76,6 +76,4 @@ def _line_groups(family: str, excitation_kev: float) -> tuple[LineGroup, ...]:
     parts = [part for part in np.split(np.arange(energy.size), cuts) if share[part].sum() > _LEAST_SHARE]
     parts.sort(key=lambda part: -float(share[part].sum()))
     common = family in COMMON_FAMILIES
-    return tuple(
-        LineGroup(family, energy[part], share[part], rank == 0, common) for rank, part in enumerate(parts)
-    )
+    return tuple(LineGroup(family, energy[part], share[part], rank == 0, common) for rank, part in enumerate(parts))

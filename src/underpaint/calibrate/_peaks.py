@@ -68,17 +68,13 @@ def _typical_fwhm(counts: NDArray[np.float64]) -> float | None:
     return best
 
 
-def _peaks_at_width(
-    counts: NDArray[np.float64], fwhm: NDArray[np.float64], least_significance: float
-) -> Peaks:
+def _peaks_at_width(counts: NDArray[np.float64], fwhm: NDArray[np.float64], least_significance: float) -> Peaks:
     sigma = max(0.4 * float(np.median(fwhm)) / FWHM_PER_SIGMA, 0.5)
     above = counts - snip(counts, fwhm, window_per_fwhm=1.5)
     net = gaussian_filter1d(above, sigma)
     narrowing = 1 / (2 * np.sqrt(np.pi) * sigma)
     deviation = np.sqrt(np.maximum(gaussian_filter1d(counts, 2 * sigma), 1.0) * min(narrowing, 1.0))
-    found, _ = find_peaks(
-        net, height=least_significance * deviation, prominence=0.5 * least_significance * deviation
-    )
+    found, _ = find_peaks(net, height=least_significance * deviation, prominence=0.5 * least_significance * deviation)
     centre = np.array([_vertex(net, int(channel)) for channel in found])
     return Peaks(centre, net[found], net[found] / deviation[found], fwhm, net, deviation)
 

@@ -102,9 +102,7 @@ class GroupModel:
         """(n_channel, n_group) counts per channel for one count in each group."""
         axis = response.axis(self.counts.size)
         columns = [
-            peak_counts(
-                axis, group.energy_kev, group.share / group.strength, response.fwhm_kev(group.energy_kev)
-            )
+            peak_counts(axis, group.energy_kev, group.share / group.strength, response.fwhm_kev(group.energy_kev))
             for group in self.groups
         ]
         return np.stack(columns, axis=1)

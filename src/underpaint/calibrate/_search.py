@@ -73,11 +73,7 @@ def search_axis(
     zeros = np.arange(-_ZERO_RANGE_KEV, _ZERO_RANGE_KEV + 1e-9, _ZERO_STEP_KEV)
     gains = _possible_gains(peaks)
     rows = [(float(gain), zeros, _scores(lookup, lines, float(gain), zeros, prior)) for gain in gains]
-    found = [
-        Hypothesis(gain, float(zeros[k]), float(score[k]))
-        for gain, zeros, score in rows
-        for k in _tops(score)
-    ]
+    found = [Hypothesis(gain, float(zeros[k]), float(score[k])) for gain, zeros, score in rows for k in _tops(score)]
     found.sort(key=lambda hypothesis: -hypothesis.score)
     polished = [_polish(lookup, lines, hypothesis, prior) for hypothesis in found[: 8 * n_best]]
     polished.sort(key=lambda hypothesis: -hypothesis.score)
@@ -156,9 +152,7 @@ def _evaluate(
     matched = np.zeros_like(total)
     np.add.at(total.T, lines.family, root.T)
     np.add.at(matched.T, lines.family, (root * match).T)
-    support *= np.divide(matched, total, out=np.zeros_like(total), where=total > 0) * _leader_inside(
-        inside, lines
-    )
+    support *= np.divide(matched, total, out=np.zeros_like(total), where=total > 0) * _leader_inside(inside, lines)
     enough = np.minimum(1.0, 2.5 * expected / np.maximum(net, 1e-9))
     return support[:, lines.family] * match * enough * lines.prior, lookup.nearest[index]
 
@@ -195,9 +189,7 @@ def _tops(score: NDArray[np.float64]) -> list[int]:
     return [int(k) for k in np.argsort(score)[-3:]]
 
 
-def _polish(
-    lookup: _Lookup, lines: _Lines, start: Hypothesis, prior: tuple[float, float] | None
-) -> Hypothesis:
+def _polish(lookup: _Lookup, lines: _Lines, start: Hypothesis, prior: tuple[float, float] | None) -> Hypothesis:
     """Regress the axis on the peaks that the hypothesis explains; keep the better of the two."""
     best = start
     for _ in range(3):
@@ -223,8 +215,7 @@ def _distinct(hypotheses: list[Hypothesis], n_best: int, peaks: Peaks) -> list[H
     kept: list[Hypothesis] = []
     for candidate in hypotheses:
         shifts = [
-            np.abs((candidate.gain_kev - own.gain_kev) * ends + candidate.zero_kev - own.zero_kev)
-            / own.gain_kev
+            np.abs((candidate.gain_kev - own.gain_kev) * ends + candidate.zero_kev - own.zero_kev) / own.gain_kev
             for own in kept
         ]
         if all(shift.max() > 0.33 * width for shift in shifts):

@@ -211,9 +211,7 @@ def _usable(line: LineFit) -> bool:
 
 
 def _require_lines(lines: list[LineFit], name: str) -> None:
-    span = max((line.energy_kev for line in lines), default=0) - min(
-        (line.energy_kev for line in lines), default=0
-    )
+    span = max((line.energy_kev for line in lines), default=0) - min((line.energy_kev for line in lines), default=0)
     if len(lines) < _LEAST_LINES or span < _LEAST_SPAN_KEV:
         names = ", ".join(line.name for line in lines) or "none"
         _fail(
@@ -297,9 +295,7 @@ def calibrated_instrument(scan: Scan, calibration: Calibration, base: Instrument
     if calibration.anode is not None:
         tube = tube.model_copy(update={"anode": calibration.anode})
         geometry = geometry.model_copy(update={"scatter_angle_deg": calibration.scatter_angle_deg})
-    found = (
-        "axis and resolution" if calibration.anode is None else "axis, resolution, anode and scattering angle"
-    )
+    found = "axis and resolution" if calibration.anode is None else "axis, resolution, anode and scattering angle"
     note = f"From the lines of {scan.name}: {found}."
     return own.model_copy(
         update={

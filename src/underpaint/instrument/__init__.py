@@ -1,5 +1,6 @@
 """What looks at the painting: tube, filters, geometry, detector; presets and instrument files."""
 
+from underpaint.instrument.files import load_instrument, preset_names, save_instrument
 from underpaint.instrument.instrument import (
     Detector,
     Filter,
@@ -8,7 +9,6 @@ from underpaint.instrument.instrument import (
     SourceSpectrum,
     Tube,
 )
-from underpaint.instrument.files import load_instrument, preset_names, save_instrument
 
 __all__ = [
     "Detector",

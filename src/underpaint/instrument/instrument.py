@@ -39,7 +39,8 @@ class SourceSpectrum(Settings):
     @model_validator(mode="after")
     def _check(self) -> "SourceSpectrum":
         if len(self.energy_kev) != len(self.weight) or not self.energy_kev:
-            message = f"energy_kev has {len(self.energy_kev)} entries, weight {len(self.weight)}; equal and not empty is needed"
+            lengths = f"energy_kev has {len(self.energy_kev)} entries, weight {len(self.weight)}"
+            message = f"{lengths}; equal and not empty is needed"
             raise ValueError(message)
         if min(self.energy_kev) <= 0 or min(self.weight) < 0:
             message = "energies must be positive (keV) and weights not negative"

@@ -45,7 +45,7 @@ class EnergyAxis:
     @property
     def edges_kev(self) -> NDArray[np.float64]:
         """(n_channel + 1,) energies of the channels' borders, keV."""
-        return self.zero_kev + self.gain_kev * (np.arange(self.n_channel + 1) - 0.5)
+        return self.zero_kev + self.gain_kev * (np.arange(self.n_channel + 1, dtype=np.float64) - 0.5)
 
     @property
     def start_kev(self) -> float:

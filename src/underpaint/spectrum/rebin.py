@@ -38,10 +38,7 @@ def rebin_matrix(axis_from: EnergyAxis, edges_kev_to: NDArray[np.float64]) -> sp
     """
     edges = np.asarray(edges_kev_to, dtype=np.float64)
     if edges.ndim != 1 or edges.size < 2 or not np.all(np.diff(edges) > 0):
-        message = (
-            f"Cannot rebin: the new borders (shape {edges.shape}) must be at least two rising "
-            "energies in keV."
-        )
+        message = f"Cannot rebin: the new borders (shape {edges.shape}) must be at least two rising energies in keV."
         raise CalibrationError(message)
     old = axis_from.edges_kev
     knots = np.union1d(old, edges)
@@ -78,9 +75,7 @@ def rebin(counts: NDArray[Any], axis: EnergyAxis, edges_kev: NDArray[np.float64]
     """
     values = np.asarray(counts)
     if values.shape[-1] != axis.n_channel:
-        message = (
-            f"Cannot rebin: the counts have {values.shape[-1]} channels, their energy axis {axis.n_channel}."
-        )
+        message = f"Cannot rebin: the counts have {values.shape[-1]} channels, their energy axis {axis.n_channel}."
         raise CalibrationError(message)
     return apply_rebin(values, rebin_matrix(axis, edges_kev))
 
@@ -138,9 +133,7 @@ def sum_scans(scans: Sequence[Scan]) -> Scan:
     first = scans[0]
     if any(scan.shape[:2] != first.shape[:2] for scan in scans):
         sizes = ", ".join(f"{scan.name}: {scan.shape[0]} x {scan.shape[1]}" for scan in scans)
-        message = (
-            f"Cannot add scans of different size ({sizes}). The detectors of one scan see the same pixels."
-        )
+        message = f"Cannot add scans of different size ({sizes}). The detectors of one scan see the same pixels."
         raise ScanError(message)
     if len(scans) == 1:
         return first
@@ -156,8 +149,7 @@ def sum_scans(scans: Sequence[Scan]) -> Scan:
         present=_all_present([scan.present for scan in scans]),
         notes=(
             *dict.fromkeys(note for scan in scans for note in scan.notes),
-            f"the counts of {len(scans)} detectors ({', '.join(names)}) are added on the "
-            f"energy axis of {names[0]}",
+            f"the counts of {len(scans)} detectors ({', '.join(names)}) are added on the energy axis of {names[0]}",
         ),
     )
 

@@ -61,8 +61,7 @@ class Scan:
             object.__setattr__(self, "counts", da.from_array(np.asarray(self.counts), chunks=(16, -1, -1)))
         if self.counts.ndim != 3:
             message = (
-                f"Cannot make a scan from an array of shape {self.counts.shape}: (row, column, "
-                "channel) is needed."
+                f"Cannot make a scan from an array of shape {self.counts.shape}: (row, column, channel) is needed."
             )
             raise ScanError(message)
         if 0 in self.counts.shape:
