@@ -18,8 +18,8 @@ FWHM_PER_SIGMA = 2.354820045
 
 LINES = {
     "K": ["KL2", "KL3", "KM2", "KM3", "KM5", "KN2", "KN3"],
-    "L": ["L1M2", "L1M3", "L1N2", "L1N3", "L2M1", "L2M4", "L2N1", "L2N4", "L2O4"]
-    + ["L3M1", "L3M4", "L3M5", "L3N1", "L3N4", "L3N5"],
+    "L": ["L1M2", "L1M3", "L1N2", "L1N3", "L2M1", "L2M4", "L2N1", "L2N4", "L2O4",
+          "L3M1", "L3M4", "L3M5", "L3N1", "L3N4", "L3N5"],
 }  # fmt: skip
 
 PALETTES = {
