@@ -1,6 +1,6 @@
-"""Scan -> element maps: net counts of each line family, by a linear fit."""
+"""Scan -> element maps: net counts of each line family, by a linear fit, with their uncertainties."""
 
-from underpaint.elements.families import CANDIDATES, find_families
-from underpaint.elements.fit import fit_elements
+from underpaint.elements._families import CANDIDATES
+from underpaint.elements.fit import FitPlan, fit_elements, plan_fit
 
-__all__ = ["CANDIDATES", "find_families", "fit_elements"]
+__all__ = ["CANDIDATES", "FitPlan", "fit_elements", "plan_fit"]

@@ -1,47 +1,87 @@
-"""The linear fit of line families over a SNIP background, block by block."""
+"""Element maps: one weighted linear fit of line families for all pixels."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import BSpline
 from scipy.ndimage import gaussian_filter1d
 
 from underpaint import __version__
-from underpaint.elements.families import CANDIDATES, find_families
-from underpaint.elements.templates import Templates, family_templates, scatter_templates
-from underpaint.errors import ScanError
-from underpaint.forward import resolution_sigma
+from underpaint.elements._families import (
+    CANDIDATES,
+    Template,
+    family_templates,
+    fwhm_channels,
+    scatter_templates,
+)
+from underpaint.elements._pymca import fit_with_pymca
+from underpaint.elements._selection import fit_noise, max_problem, refine_ratios, significant, sum_problem
+from underpaint.errors import CoverageError, ScanError
 from underpaint.instrument import Detector, Instrument
 from underpaint.maps import ElementMaps
-from underpaint.spectrum import EnergyAxis, Scan, scan_spectra
+from underpaint.spectrum import EnergyAxis, Scan
 from underpaint.spectrum.background import snip
-from underpaint.units import FWHM_PER_SIGMA
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
-START_KEV = 1.2
-"""Below lie electronic noise and lines that no air path lets through."""
+
+_LOWEST_KEV = 1.2
+_KNOT_STEP_KEV = 2.5
+_EXCITATION_KEV = 40.0
+_SWEEPS = 80
+_LEAST_COUNTS = 100
+_ANODES = ("Mo_K", "Rh_K", "Pd_K", "Ag_K")
 
 
 @dataclass(frozen=True)
-class _Fit:
-    """One factorisation that serves every pixel."""
+class FitPlan:
+    """The linear fit, ready to be applied to any number of pixels.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Families, ``Fe_K``.
+    design : (n_channel, n_column) array
+        Templates, then scatter, then background; zero in channels that are not used.
+    weight : (n_channel,) array
+        Inverse variance, from the mean spectrum; zero in channels that are not used.
+    detector : Detector
+        Resolution and crystal in use.
+    excitation_kev : float
+        Highest photon energy, keV.
+    scatter : tuple of str
+        Scatter peaks that are fitted along.
+    """
 
     names: tuple[str, ...]
-    first_channel: int
-    solve: Array
-    fwhm_channels: Array
+    design: Array
+    weight: Array
+    detector: Detector
+    excitation_kev: float
+    scatter: tuple[str, ...] = ()
 
-    def __call__(self, counts: Array) -> tuple[Array, Array]:
-        """Return net areas and standard deviations, (n_pixel, n_family), of (n_pixel, n_channel) counts."""
-        used = counts[:, self.first_channel :]
-        background = smooth_background(used, self.fwhm_channels[self.first_channel :])
-        area = (used - background) @ self.solve.T
-        # Poisson variance of the counts; the background is smooth and adds about as much again under the peaks
-        variance = (used + 0.3 * background) @ (self.solve**2).T
-        return area, np.sqrt(np.maximum(variance, 1.0))
+    @property
+    def channels(self) -> tuple[int, int]:
+        """First and last channel of the fit."""
+        used = np.flatnonzero(self.weight > 0)
+        return int(used[0]), int(used[-1])
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What the choice of families works with."""
+
+    total: Array
+    highest: Array
+    axis: EnergyAxis
+    used: NDArray[np.bool_]
+    detector: Detector
+    excitation_kev: float
+    scatter: tuple[Template, ...]
 
 
 def fit_elements(
@@ -49,149 +89,314 @@ def fit_elements(
     *,
     families: Sequence[str] | None = None,
     instrument: Instrument | None = None,
-    engine: Literal["underpaint", "pymca"] = "underpaint",
+    engine: str = "underpaint",
+    background: str = "fit",
+    non_negative: bool = False,
     progress: Progress | None = None,
 ) -> ElementMaps:
-    """Fit the net counts of each line family in every pixel.
+    """Fit the net counts of line families in every pixel of a scan.
 
     Parameters
     ----------
     scan : Scan
-        With an energy axis.
+        Counts with an energy axis (see ``underpaint.calibrate``).
     families : sequence of str, optional
-        ``Fe_K``, ``Pb_L`` ...; None: those that the sum and the maximum spectrum need.
+        ``("Fe_K", "Pb_L")``; by default those that the sum or the maximum spectrum shows significantly.
     instrument : Instrument, optional
-        Gives the resolution, and the anode whose scattered lines are fitted beside; None: a usual detector.
+        Supplies resolution, efficiency, and, from its anode and scattering angle, the scatter peaks.
+        Without it a common detector is assumed, its noise is fitted, and scatter is left to the background.
     engine : {"underpaint", "pymca"}
-        Our linear fit, or PyMca's ``FastXRFLinearFit`` (extra ``pymca``).
+        "pymca" runs PyMca's ``FastXRFLinearFit`` on the same families.
+    background : {"fit", "snip"}
+        "fit" takes the sum spectrum's clipped background times splines as part of the linear fit: areas have no
+        bias at few counts. "snip" clips each pixel's spectrum by itself.
+    non_negative : bool
+        Hold areas at zero or above. Areas of absent elements are then no longer centred on zero.
     progress : callable, optional
         Called with (rows done, rows in all).
 
     Returns
     -------
     ElementMaps
-        Areas of whole families; NaN where a pixel is missing or has no counts.
+        Net counts of each family over all its lines, and one standard deviation by propagation of the pixel's
+        Poisson counts. NaN where a pixel is missing, empty, or has counts that are no numbers.
 
     Raises
     ------
-    CalibrationError, ScanError, MissingExtraError
-        No energy axis; a family that the axis does not hold; the engine is not installed.
+    CalibrationError
+        The scan has no energy axis.
+    ScanError
+        The scan has next to no counts.
+    CoverageError
+        No family stands out, or one that was asked for lies outside the recorded range.
+    MissingExtraError
+        ``engine="pymca"`` and PyMca is not installed.
+
+    Notes
+    -----
+    With one set of weights, from the mean spectrum, the fit is one matrix product for all pixels:
+    ``area = P counts`` and ``variance = P**2 counts``. The areas are unbiased for every pixel; only where a pixel
+    differs much from the mean are they a little noisier than with its own weights.
     """
     axis = scan.require_axis()
-    detector = (instrument or Instrument()).detector
-    total, brightest = (np.asarray(spectrum.counts, dtype=np.float64) for spectrum in scan_spectra(scan))
-    templates = _templates(axis, detector, instrument, families)
-    fwhm = _fwhm_channels(detector, axis)
-    start = max(int(np.ceil(axis.channel(START_KEV))), 0)
-    chosen = _chosen(total, brightest, templates, axis, fwhm, start, families)
-    detector = _detector(instrument, axis, plan.noise_fwhm_kev)
+    _check_options(engine, background)
+    total, highest = _sum_and_max(scan)
+    plan = plan_fit(total, highest, axis, scan.n_pixel, families=families, instrument=instrument)
     if engine == "pymca":
-        from underpaint.elements.pymca import fit_with_pymca
-
-        area, sigma = fit_with_pymca(scan, axis, detector, chosen, instrument)
-    else:
-        area, sigma = _fit_all(scan, _factorise(total, templates, chosen, fwhm, start), progress)
-    silent = ~(np.asarray(scan.counts.sum(axis=2)) > 0)
-    area[silent], sigma[silent] = np.nan, np.nan
+        return fit_with_pymca(scan, plan.names, plan.detector, plan.excitation_kev, plan.channels, plan.scatter)
+    fwhm = fwhm_channels(plan.detector, axis) if background == "snip" else None
+    result = _fit_blocks(scan, _PixelFit(plan, fwhm, non_negative=non_negative), progress)
     return ElementMaps(
-        names=chosen,
-        area=area.astype(np.float32),
-        uncertainty=sigma.astype(np.float32),
+        names=plan.names,
+        area=result[..., 0],
+        uncertainty=result[..., 1],
         step_mm=scan.step_mm,
-        settings=_settings(axis, detector, engine, families),
+        notes=_notes(plan),
+        settings={**_settings(plan, axis), "background": background, "non_negative": non_negative},
     )
 
 
-def smooth_background(counts: Array, fwhm_channels: Array) -> Array:
-    """Return the SNIP background of spectra, smoothed first so that single channels of few counts do not pull it down.
+def plan_fit(
+    total: Array,
+    highest: Array,
+    axis: EnergyAxis,
+    n_pixel: int,
+    *,
+    families: Sequence[str] | None = None,
+    instrument: Instrument | None = None,
+) -> FitPlan:
+    """Choose families, resolution, line ratios, background and weights from the sum and maximum spectra.
 
-    The filter is a Gaussian of half the mean resolution: a tenth of the work of Ryan's count-dependent one, which
-    a per-pixel fit over millions of spectra cannot afford.
+    Parameters
+    ----------
+    total, highest : (n_channel,) arrays
+        Sum and maximum over the pixels, counts.
+    axis : EnergyAxis
+        Energy axis.
+    n_pixel : int
+        Number of pixels in the sum.
+    families, instrument
+        As in :func:`fit_elements`.
+
+    Returns
+    -------
+    FitPlan
+        Ready for every pixel.
+
+    Raises
+    ------
+    CoverageError
+        No family stands out, or one that was asked for lies outside the recorded range.
     """
-    smoothed = gaussian_filter1d(counts, float(np.mean(fwhm_channels)) / FWHM_PER_SIGMA, axis=-1, mode="nearest")
-    return snip(np.maximum(smoothed, 0.0), fwhm_channels)
+    stage = _stage(total, highest, axis, instrument)
+    names = _candidates(families, stage)
+    if instrument is None:
+        stage = _with_fitted_noise(stage, names)
+    chosen = names if families is not None else _chosen(stage, names, rare_pixels=True)
+    if not chosen:
+        message = "Cannot fit elements: no line family stands out. Name the families, or check the energy axis."
+        raise CoverageError(message)
+    own = sum_problem(total, fwhm_channels(stage.detector, axis), stage.used)
+    templates = refine_ratios(own, [*_build(stage, chosen), *stage.scatter])
+    columns = [*(template.counts for template in templates), *_background_columns(own.background, axis, stage.used)]
+    return FitPlan(
+        names=tuple(chosen),
+        design=np.stack(columns, axis=1) * stage.used[:, None],
+        weight=_weight(total / n_pixel, stage.used),
+        detector=stage.detector,
+        excitation_kev=stage.excitation_kev,
+        scatter=tuple(template.name for template in stage.scatter),
+    )
 
 
-def _templates(
-    axis: EnergyAxis, detector: Detector, instrument: Instrument | None, families: Sequence[str] | None
-) -> Templates:
-    excitation = axis.stop_kev if instrument is None else max(instrument.tube.voltage_kv, axis.stop_kev)
-    lines = family_templates(tuple(families or CANDIDATES), detector, axis, excitation)
-    missing = set(families or ()) - set(lines.names)
-    if missing:
+def _check_options(engine: str, background: str) -> None:
+    if engine not in ("underpaint", "pymca"):
+        message = f"Cannot fit elements with engine {engine!r}; engines are 'underpaint' and 'pymca'."
+        raise ValueError(message)
+    if background not in ("fit", "snip"):
+        message = f"Cannot fit elements over background {background!r}; choose 'fit' or 'snip'."
+        raise ValueError(message)
+
+
+def _sum_and_max(scan: Scan) -> tuple[Array, Array]:
+    """Sum and maximum over the sound pixels, read block by block."""
+    counts = scan.counts
+    if np.issubdtype(counts.dtype, np.floating):
+        counts = da.where(da.isfinite(counts), counts, 0)
+    if not np.issubdtype(counts.dtype, np.unsignedinteger):
+        counts = da.maximum(counts, 0)
+    if scan.present is not None:
+        counts = da.where(scan.present[:, :, None], counts, 0)
+    total, highest = da.compute(counts.sum(axis=(0, 1), dtype=np.float64), counts.max(axis=(0, 1)))
+    if total.sum() < _LEAST_COUNTS:
         message = (
-            f"Cannot fit {', '.join(sorted(missing))}: no such lines between {axis.start_kev:.2f} and "
-            f"{axis.stop_kev:.2f} keV. Write families as 'Fe_K' or 'Pb_L'."
+            f"Cannot fit elements of scan {scan.name!r}: it has {total.sum():.0f} counts in all, "
+            f"at least {_LEAST_COUNTS} are needed."
         )
         raise ScanError(message)
-    if instrument is None:
-        return lines
-    scatter = scatter_templates(instrument.tube.anode, detector, axis, instrument.geometry.scattering_angle_deg)
-    own = {f"{instrument.tube.anode}_K", f"{instrument.tube.anode}_L"} - set(families or ())
-    kept = lines.without(own)
-    return Templates((*kept.names, *scatter.names), np.concatenate([kept.columns, scatter.columns]))
+    return np.asarray(total, dtype=np.float64), np.asarray(highest, dtype=np.float64)
 
 
-def _chosen(
-    total: Array,
-    brightest: Array,
-    templates: Templates,
-    axis: EnergyAxis,
-    fwhm: Array,
-    start: int,
-    families: Sequence[str] | None,
-) -> tuple[str, ...]:
-    if families is not None:
-        return tuple(families)
-    part = Templates(templates.names, templates.columns[:, start:])
-    background = smooth_background(total[None, start:], fwhm[start:])[0]
-    peak = brightest[start:] - smooth_background(brightest[None, start:], fwhm[start:])[0]
-    found = find_families(total[start:], background, part, axis, np.maximum(peak, 0.0))
-    if not found:
-        message = "Cannot fit elements: no characteristic line rises over the background. Check the energy calibration."
-        raise ScanError(message)
-    return found
+def _stage(total: Array, highest: Array, axis: EnergyAxis, instrument: Instrument | None) -> _Stage:
+    own = Detector.model_validate({}) if instrument is None else instrument.detector
+    detector = own.model_copy(
+        update={"gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev, "n_channel": axis.n_channel}
+    )
+    excitation = _EXCITATION_KEV if instrument is None else instrument.tube.voltage_kv
+    scatter = () if instrument is None else tuple(scatter_templates(instrument, axis))
+    return _Stage(total, highest, axis, _used_channels(total, axis), detector, excitation, scatter)
 
 
-def _factorise(total: Array, templates: Templates, chosen: tuple[str, ...], fwhm: Array, start: int) -> _Fit:
-    scatter = tuple(name for name in templates.names if name.startswith("scatter"))
-    names = (*chosen, *scatter)
-    columns = templates.columns[[templates.names.index(name) for name in names], start:].T
-    # weights from the mean spectrum: pixels differ in size more than in shape, and one factorisation serves all
-    scale = 1.0 / np.sqrt(np.maximum(total[start:], total[start:].mean() * 1e-3))
-    solve = np.linalg.pinv(columns * scale[:, None], rcond=1e-8) * scale
-    return _Fit(chosen, start, solve[: len(chosen)], fwhm)
+def _used_channels(total: Array, axis: EnergyAxis) -> NDArray[np.bool_]:
+    """Channels above the electronic threshold and 1.2 keV, up to the last one with counts."""
+    occupied = np.flatnonzero(total > 0)
+    index = np.arange(total.size)
+    margin = int(np.ceil(0.15 / axis.gain_kev)) if occupied[0] > 0 else 0
+    inside = (index >= occupied[0] + margin) & (index <= occupied[-1])
+    return np.asarray(inside & (axis.energy_kev > _LOWEST_KEV))
 
 
-def _fit_all(scan: Scan, fit: _Fit, progress: Progress | None) -> tuple[Array, Array]:
-    n_row, n_column, n_channel = scan.shape
-    area, sigma = np.empty((2, n_row, n_column, len(fit.names)))
-    for rows in _row_blocks(scan):
-        counts = np.asarray(scan.counts[rows], dtype=np.float64).reshape(-1, n_channel)
-        for target, values in zip((area, sigma), fit(counts), strict=True):
-            target[rows] = values.reshape(-1, n_column, len(fit.names))
+def _build(stage: _Stage, names: Sequence[str]) -> list[Template]:
+    return family_templates(names, stage.detector, stage.axis, stage.excitation_kev)
+
+
+def _candidates(families: Sequence[str] | None, stage: _Stage) -> list[str]:
+    """Families asked for, or all that the axis can show and that are not the anode's."""
+    if families is None:
+        anode = {template.name for template in stage.scatter}
+        return [template.name for template in _build(stage, [name for name in CANDIDATES if name not in anode])]
+    names = list(dict.fromkeys(families))
+    shown = {template.name for template in _build(stage, names)}
+    hidden = [name for name in names if name not in shown]
+    if hidden or not names:
+        axis = stage.axis
+        message = (
+            f"Cannot fit {', '.join(hidden) or 'no family'}: the strongest line is not in the recorded range "
+            f"{axis.start_kev:.2f}-{axis.stop_kev:.2f} keV, or {stage.excitation_kev:.0f} keV do not excite it. "
+            "Leave it out of the list; families are written like 'Fe_K' or 'Pb_L'."
+        )
+        raise CoverageError(message)
+    return names
+
+
+def _with_fitted_noise(stage: _Stage, names: Sequence[str]) -> _Stage:
+    """Fit the electronic noise on the families that the sum spectrum shows at the default noise."""
+    chosen = _chosen(stage, names, rare_pixels=False)
+    if not chosen:
+        return stage
+    own = sum_problem(stage.total, fwhm_channels(stage.detector, stage.axis), stage.used)
+    noise = fit_noise(own, lambda value: _build(_with_noise(stage, value), chosen))
+    return _with_noise(stage, noise)
+
+
+def _with_noise(stage: _Stage, noise_fwhm_kev: float) -> _Stage:
+    detector = stage.detector.model_copy(update={"noise_fwhm_kev": noise_fwhm_kev})
+    return _Stage(stage.total, stage.highest, stage.axis, stage.used, detector, stage.excitation_kev, stage.scatter)
+
+
+def _chosen(stage: _Stage, names: Sequence[str], *, rare_pixels: bool) -> list[str]:
+    """Families that the sum spectrum shows, and those of a few pixels that the maximum spectrum shows."""
+    fwhm = fwhm_channels(stage.detector, stage.axis)
+    everything = [*stage.scatter, *_build(stage, names)]
+    n_scatter = len(stage.scatter)
+    problems = [sum_problem(stage.total, fwhm, stage.used)]
+    if rare_pixels:
+        problems.append(max_problem(stage.highest, fwhm, stage.used))
+    kept = {index for own in problems for index in significant(own, everything, always=n_scatter)}
+    return [template.name for index, template in enumerate(everything) if index in kept and index >= n_scatter]
+
+
+def _weight(mean: Array, used: NDArray[np.bool_]) -> Array:
+    """Inverse Poisson variance of the mean spectrum, smoothed: an empty channel has no infinite weight."""
+    smooth = gaussian_filter1d(mean, 1.0)
+    return np.asarray(used / np.maximum(smooth, 1e-3 * float(smooth[used].max()) + 1e-12))
+
+
+def _background_columns(clipped: Array, axis: EnergyAxis, used: NDArray[np.bool_]) -> list[Array]:
+    """Sum spectrum's background times cubic splines with a knot every 2.5 keV: too stiff to follow a peak."""
+    energy = axis.energy_kev
+    low, high = float(energy[used][0]), float(energy[used][-1]) + 1e-9
+    n_piece = max(round((high - low) / _KNOT_STEP_KEV), 1)
+    padded = np.concatenate([[low] * 3, np.linspace(low, high, n_piece + 1), [high] * 3])
+    splines = BSpline.design_matrix(np.clip(energy, low, high), padded, 3).toarray()
+    shape = clipped / max(float(clipped[used].max()), 1e-12) + 1e-4
+    return [column * shape for column in splines.T]
+
+
+class _PixelFit:
+    """The plan applied to a block of spectra."""
+
+    def __init__(self, plan: FitPlan, fwhm: Array | None, *, non_negative: bool) -> None:
+        self.fwhm = fwhm
+        self.n_name = len(plan.names)
+        self.n_free = self.n_name + len(plan.scatter)
+        # A background that was clipped off before needs no columns.
+        design = plan.design if fwhm is None else plan.design[:, : self.n_free]
+        first, last = plan.channels
+        self.channels = slice(first, last + 1)
+        root = np.sqrt(plan.weight)[:, None]
+        solver = np.linalg.pinv(design * root, rcond=1e-10) * root.T
+        self.solver = solver[:, self.channels].T.copy()
+        self.squared = self.solver[:, : self.n_name] ** 2
+        self.normal = design.T @ (design * plan.weight[:, None]) if non_negative else None
+
+    def __call__(self, block: NDArray[Any]) -> NDArray[np.float32]:
+        """(row, column, channel) counts -> (row, column, name, 2) areas and deviations."""
+        spectra = np.asarray(block).reshape(-1, block.shape[-1]).astype(np.float64)
+        # A minimum with a NaN is NaN, and no comparison with NaN is true.
+        sound = (spectra.min(axis=1) >= 0) & np.isfinite(spectra.max(axis=1)) & (spectra.max(axis=1) > 0)
+        spectra[~sound] = 0.0
+        net = spectra if self.fwhm is None else spectra - snip(spectra, self.fwhm, low_statistics=True)
+        areas = net[:, self.channels] @ self.solver
+        if self.normal is not None:
+            areas = _non_negative(areas, self.normal, self.n_free)
+        variance = spectra[:, self.channels] @ self.squared
+        result = np.stack([areas[:, : self.n_name], np.sqrt(variance)], axis=-1)
+        result[~sound] = np.nan
+        return np.asarray(result.reshape(*block.shape[:2], self.n_name, 2), dtype=np.float32)
+
+
+def _non_negative(areas: Array, normal: Array, n_bounded: int) -> Array:
+    """Coordinate descent on the normal equations, all spectra at once; the background stays free."""
+    right = areas @ normal
+    solution = areas.copy()
+    solution[:, :n_bounded] = np.maximum(solution[:, :n_bounded], 0.0)
+    for _ in range(_SWEEPS):
+        for column in range(solution.shape[1]):
+            moved = solution[:, column] + (right[:, column] - solution @ normal[:, column]) / normal[column, column]
+            solution[:, column] = np.maximum(moved, 0.0) if column < n_bounded else moved
+    return solution
+
+
+def _fit_blocks(scan: Scan, fit: _PixelFit, progress: Progress | None) -> NDArray[np.float32]:
+    n_row, n_column, _ = scan.shape
+    result = np.empty((n_row, n_column, fit.n_name, 2), dtype=np.float32)
+    start = 0
+    for rows in scan.counts.chunks[0]:
+        result[start : start + rows] = fit(scan.counts[start : start + rows].compute())
+        start += rows
         if progress is not None:
-            progress(rows.stop, n_row)
-    return area, sigma
+            progress(start, n_row)
+    if scan.present is not None:
+        result[~scan.present] = np.nan
+    return result
 
 
-def _row_blocks(scan: Scan) -> list[slice]:
-    stops = np.cumsum(scan.counts.chunks[0])
-    return [slice(int(stop - size), int(stop)) for stop, size in zip(stops, scan.counts.chunks[0], strict=True)]
+def _notes(plan: FitPlan) -> tuple[str, ...]:
+    anodes = [name for name in plan.names if name in _ANODES]
+    if plan.scatter or not anodes:
+        return ()
+    return (f"{', '.join(anodes)} may be the tube's own lines scattered by the paint; name the anode to tell.",)
 
 
-def _fwhm_channels(detector: Detector, axis: EnergyAxis) -> Array:
-    sigma = resolution_sigma(detector, np.maximum(axis.energy_kev, 0.1))
-    return np.asarray(FWHM_PER_SIGMA * sigma / axis.gain_kev)
-
-
-def _settings(axis: EnergyAxis, detector: Detector, engine: str, families: Sequence[str] | None) -> dict[str, Any]:
+def _settings(plan: FitPlan, axis: EnergyAxis) -> dict[str, Any]:
     return {
-        "engine": engine,
+        "engine": "underpaint",
+        "version": __version__,
         "gain_kev": axis.gain_kev,
         "zero_kev": axis.zero_kev,
-        "noise_fwhm_kev": detector.noise_fwhm_kev,
-        "fano": detector.fano,
-        "families": "found" if families is None else list(families),
-        "package_version": __version__,
+        "noise_fwhm_kev": plan.detector.noise_fwhm_kev,
+        "fano": plan.detector.fano,
+        "families": list(plan.names),
+        "scatter": list(plan.scatter),
     }

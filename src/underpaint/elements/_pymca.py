@@ -1,0 +1,155 @@
+"""PyMca's fast linear fit as the other engine: an independent opinion on the same families."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.elements._families import fwhm_channels
+from underpaint.errors import MissingExtraError
+from underpaint.instrument import Detector
+from underpaint.maps import ElementMaps
+from underpaint.spectrum import EnergyAxis, Scan
+
+_SNIP_PER_FWHM = 2.0
+_UM_PER_CM = 1e4
+
+
+def fit_with_pymca(
+    scan: Scan,
+    families: Sequence[str],
+    detector: Detector,
+    excitation_kev: float,
+    channels: tuple[int, int],
+    scatter: Sequence[str] = (),
+) -> ElementMaps:
+    """Run ``FastXRFLinearFit`` block by block over the rows of a scan.
+
+    Parameters
+    ----------
+    scan : Scan
+        Counts with an energy axis.
+    families : sequence of str
+        Families to fit and return.
+    detector : Detector
+        Resolution and crystal.
+    excitation_kev : float
+        Energy for the line ratios, keV.
+    channels : (int, int)
+        First and last channel of the fit.
+    scatter : sequence of str
+        Families of the anode, fitted along but not returned.
+
+    Returns
+    -------
+    ElementMaps
+        Areas over each pixel's own SNIP background; the deviations are those of a pixel with the mean spectrum.
+
+    Raises
+    ------
+    MissingExtraError
+        PyMca is not installed.
+
+    References
+    ----------
+    V. A. Sole et al., Spectrochim. Acta B 62 (2007) 63-68 (PyMca).
+    """
+    engine, version = _engine()
+    axis = scan.require_axis()
+    fitted = [*families, *(name for name in scatter if name.count("_") == 1 and name not in families)]
+    configuration = pymca_configuration(fitted, detector, axis, excitation_kev, channels)
+    shape = (*scan.shape[:2], len(families))
+    area, deviation = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
+    mean = np.asarray(scan.counts.mean(axis=(0, 1)).compute(), dtype=np.float64)
+    start = 0
+    for rows in scan.counts.chunks[0]:
+        counts = np.asarray(scan.counts[start : start + rows].compute(), dtype=np.float32)
+        sound = np.isfinite(counts).all(axis=2) & (counts.min(axis=2) >= 0) & (counts.max(axis=2) > 0)
+        if scan.present is not None:
+            sound &= scan.present[start : start + rows]
+        values, errors = _fit_block(engine, configuration, np.where(sound[:, :, None], counts, 0), mean, families)
+        area[start : start + rows][sound], deviation[start : start + rows][sound] = values[sound], errors[sound]
+        start += rows
+    settings = {
+        "engine": "pymca",
+        "version": version,
+        "gain_kev": axis.gain_kev,
+        "zero_kev": axis.zero_kev,
+        "noise_fwhm_kev": detector.noise_fwhm_kev,
+        "fano": detector.fano,
+        "snip_width_channels": configuration["fit"]["snipwidth"],
+        "families": list(families),
+    }
+    return ElementMaps(tuple(families), area, deviation, step_mm=scan.step_mm, settings=settings)
+
+
+def pymca_configuration(
+    families: Sequence[str],
+    detector: Detector,
+    axis: EnergyAxis,
+    excitation_kev: float,
+    channels: tuple[int, int],
+) -> dict[str, Any]:
+    """Return PyMca's fit configuration: linear, Gaussian peaks, SNIP background, escape, Poisson weights."""
+    from PyMca5.PyMcaPhysics.xrf import ClassMcaTheory
+
+    configuration: dict[str, Any] = ClassMcaTheory.McaTheory().getConfiguration()
+    peaks: dict[str, list[str]] = {}
+    for family in families:
+        symbol, shell = family.split("_")
+        peaks.setdefault(symbol, []).append(shell)
+    width = int(np.rint(_SNIP_PER_FWHM * np.median(fwhm_channels(detector, axis))))
+    configuration["peaks"] = peaks
+    configuration["fit"].update(
+        xmin=channels[0], xmax=channels[1], use_limit=1, linearfitflag=1, fitweight=1, hypermetflag=1, fitfunction=0,
+        continuum=0, stripflag=1, stripalgorithm=1, snipwidth=width, stripfilterwidth=1, escapeflag=1, sumflag=0,
+        scatterflag=0, energy=[excitation_kev], energyweight=[1.0], energyflag=[1], energyscatter=[0],
+    )  # fmt: skip
+    configuration["detector"].update(
+        zero=axis.zero_kev, gain=axis.gain_kev, noise=detector.noise_fwhm_kev, fano=detector.fano, sum=0.0,
+        fixedzero=1, fixedgain=1, fixednoise=1, fixedfano=1, fixedsum=1, detele=detector.material,
+    )  # fmt: skip
+    thickness_cm = detector.thickness_um / _UM_PER_CM
+    configuration["attenuators"]["Detector"] = [1, f"{detector.material}1", detector.density, thickness_cm]
+    return configuration
+
+
+def _engine() -> tuple[Any, str]:
+    try:
+        import PyMca5
+        from PyMca5.PyMcaPhysics.xrf import FastXRFLinearFit
+    except ImportError as error:
+        message = (
+            "Cannot fit with engine 'pymca': PyMca is not installed. "
+            "Install it with `pip install underpaint[pymca]`, or use engine 'underpaint'."
+        )
+        raise MissingExtraError(message) from error
+    return FastXRFLinearFit.FastXRFLinearFit, str(PyMca5.version())
+
+
+def _fit_block(
+    engine: Any,
+    configuration: dict[str, Any],
+    counts: NDArray[np.float32],
+    mean: NDArray[np.float64],
+    families: Sequence[str],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Areas and deviations of a block, (row, column, family)."""
+    fit = engine()
+    fit.setFitConfiguration(configuration)
+    # PyMca takes sqrt(ysum) / (number of spectra), plus one, as a channel's deviation: that of the mean. The square of
+    # the number makes it the deviation of one pixel with the scan's mean spectrum, whatever the size of the block.
+    result = fit.fitMultipleSpectra(
+        x=np.arange(counts.shape[-1], dtype=np.float64),
+        y=counts,
+        ysum=mean * float(counts[..., 0].size) ** 2,
+        weight=1,
+        refit=False,
+    )
+    labels = [str(label).replace(" ", "_") for label in result.labels("parameters")]
+    order = [labels.index(family) for family in families]
+    return (
+        np.moveaxis(np.asarray(result["parameters"], dtype=np.float32)[order], 0, -1),
+        np.moveaxis(np.asarray(result["uncertainties"], dtype=np.float32)[order], 0, -1),
+    )
