@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import ValidationError
@@ -41,8 +41,8 @@ class Settings:
         Shipped name or ``.onnx`` file.
     palette, instrument : str or None
         Name or file; a given instrument's axis is trusted.
-    engine : str
-        "underpaint" or "pymca", for the elements.
+    engine : {"underpaint", "pymca"}
+        What fits the elements.
     calibrated : bool
         False: trust the file's energy axis.
     """
@@ -50,7 +50,7 @@ class Settings:
     model: str = "default"
     palette: str | None = None
     instrument: str | None = None
-    engine: str = "underpaint"
+    engine: Literal["underpaint", "pymca"] = "underpaint"
     calibrated: bool = True
 
 
@@ -316,7 +316,12 @@ def _elements(axis: Axis, settings: Settings, step: Progress) -> ElementMaps:
     from underpaint.elements import fit_elements
 
     step("Fitting the elements", 0, 1)
-    return fit_elements(axis.scan, engine=settings.engine)
+    return fit_elements(
+        axis.scan,
+        instrument=axis.instrument,
+        engine=settings.engine,
+        progress=lambda done, rows: step("Fitting the elements", done, rows),
+    )
 
 
 def identify_many(

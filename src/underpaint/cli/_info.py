@@ -1,6 +1,7 @@
 """Tables of facts: what ``info``, ``calibrate`` and many scans at once show."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from underpaint.cli._terminal_plot import Frame, draw
 from underpaint.errors import CalibrationError
 from underpaint.io import ScanInfo
 from underpaint.plot import line_labels
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.spectrum import EnergyAxis, Scan, Spectrum
 
 if TYPE_CHECKING:
     from underpaint.api import Outcome
@@ -85,7 +86,10 @@ def spectrum_lines(info: ScanInfo, axis: InfoAxis) -> list[str]:
     families = () if axis.calibration is None else axis.calibration.found
     labels = line_labels(families)
     unit = "channel" if own is None else "keV"
-    pictures = (("sum", info.sum_spectrum, labels), ("maximum", info.max_spectrum, {}))
+    pictures: tuple[tuple[str, Spectrum, Mapping[str, float]], ...] = (
+        ("sum", info.sum_spectrum, labels),
+        ("maximum", info.max_spectrum, {}),
+    )
     return [
         line
         for title, spectrum, shown in pictures

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from underpaint.cli._console import FAILED, progress, say, say_error, show, show_json
 
 if TYPE_CHECKING:
-    from underpaint.api import Outcome, Settings
+    from underpaint.api import Outcome
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
@@ -34,6 +34,11 @@ class Engine(StrEnum):
 
     underpaint = "underpaint"
     pymca = "pymca"
+
+    @property
+    def name_for_fit(self) -> Literal["underpaint", "pymca"]:
+        """Its name as the fit knows it."""
+        return "pymca" if self is Engine.pymca else "underpaint"
 
 
 EngineOption = Annotated[Engine, typer.Option(help="What fits the elements; pymca needs the extra of that name.")]
@@ -64,9 +69,9 @@ def identify(
     """
     from underpaint.api import Settings, identify_to_folder
 
-    settings = Settings(model, palette, instrument, engine.value, not no_calibrate)
+    settings = Settings(model, palette, instrument, engine.name_for_fit, not no_calibrate)
     run = partial(identify_to_folder, settings=settings, resume=resume, overwrite=overwrite)
-    _run_all(scan, out, run, settings, quiet=quiet, as_json=as_json)
+    _run_all(scan, out, run, quiet=quiet, as_json=as_json)
 
 
 def elements(
@@ -90,9 +95,9 @@ def elements(
     """
     from underpaint.api import Settings, elements_to_folder
 
-    settings = Settings("none", None, instrument, engine.value, not no_calibrate)
+    settings = Settings("none", None, instrument, engine.name_for_fit, not no_calibrate)
     run = partial(elements_to_folder, settings=settings, resume=resume, overwrite=overwrite)
-    _run_all(scan, out, run, settings, quiet=quiet, as_json=as_json)
+    _run_all(scan, out, run, quiet=quiet, as_json=as_json)
 
 
 def info(
@@ -231,14 +236,12 @@ def _run_all(
     scans: list[str],
     out: Path | None,
     run: Callable[..., "Outcome"],
-    settings: "Settings",
     *,
     quiet: bool,
     as_json: bool,
 ) -> None:
     from underpaint.api import default_folder, distinct_folders, identify_many
 
-    del settings
     single = len(scans) == 1
     folders = [out or default_folder(scans[0])] if single else distinct_folders(scans, out or Path())
     with progress(quiet=quiet or as_json) as step:

@@ -54,11 +54,11 @@ def draw(counts: NDArray[np.float64], frame: Frame, labels: Mapping[str, float],
 def _heights(counts: NDArray[np.float64], n_dot: int, n_level: int) -> tuple[NDArray[np.int64], float, float]:
     """Highest count of each dot column as a level from 0 to ``n_level``, and the counts of lowest and highest level."""
     edges = np.linspace(0, counts.size, n_dot + 1)
-    tallest = np.array(
-        [counts[int(a) : max(math.ceil(b), int(a) + 1)].max() for a, b in pairwise(edges)]
-    )
+    tallest = np.array([counts[int(a) : max(math.ceil(b), int(a) + 1)].max() for a, b in pairwise(edges)])
     high = max(float(tallest.max()), 1.0)
-    low = max(high / 1e5, 0.5)
+    # What lies under the continuum, such as the channels below the threshold, need not be shown.
+    low = max(high / 1e5, 0.5, 0.5 * float(np.percentile(tallest, 10)))
+    low = min(low, high / 10)
     share = np.log(np.maximum(tallest, low) / low) / max(math.log(high / low), 1e-9)
     return np.round(share * n_level).astype(np.int64), low, high
 

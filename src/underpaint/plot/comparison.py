@@ -91,10 +91,10 @@ def pigment_row(pigments: PigmentMaps, elements: ElementMaps | None, name: str) 
     height = max(panel_height(probability.shape, step_mm), 1.25)
     figure, columns = _row_figure(len(areas), height)
     draw_probability(figure, columns[0], probability, step_mm)
-    columns[0].set_title("pigment", fontsize=TEXT_SIZE, pad=3)
+    columns[0].set_title("probability", fontsize=TEXT_SIZE, pad=3)
     for axes, area, family in zip(columns[1:], areas, families, strict=False):
         draw_area(figure, axes, area, None, step_mm)
-        axes.set_title(f"{siegbahn(family)} lines", fontsize=TEXT_SIZE, pad=3)
+        axes.set_title(f"{siegbahn(family)} (counts)", fontsize=TEXT_SIZE, pad=3)
     if areas:
         _draw_overlay(columns[-2], probability, areas, step_mm)
         columns[-2].set_title(_overlay_title(families), fontsize=TEXT_SIZE, pad=3)
@@ -169,6 +169,7 @@ def _draw_scatter(
     every = -(-max(x.size, 1) // MOST_POINTS)
     axes.plot(x[::every], y[::every], ".", markersize=2.0, alpha=0.35, color="#7a1f3d", markeredgewidth=0)
     axes.set_ylim(-0.03, 1.03)
+    axes.set_xlim(left=min(0.0, float(x.min(initial=0.0))))
     unit = f"{siegbahn(names[0])} (counts)" if len(areas) == 1 else f"lesser of {' and '.join(map(siegbahn, names))}"
     axes.set_xlabel(unit, fontsize=SMALL_SIZE)
     axes.set_ylabel("probability", fontsize=SMALL_SIZE)

@@ -65,7 +65,7 @@ def element_gallery(elements: ElementMaps, names: Sequence[str], *, columns: int
     for index, name in enumerate(names):
         axes = figure.add_subplot(n_row, columns, index + 1)
         draw_area(figure, axes, elements[name], elements.step_mm if index == 0 else None, elements.step_mm)
-        axes.set_title(siegbahn(name), fontsize=TEXT_SIZE, pad=3)
+        axes.set_title(f"{siegbahn(name)} (counts)", fontsize=TEXT_SIZE, pad=3)
     close_fit(figure, 0.05, 0.45, 0.05, 0.25)
     figure.subplots_adjust(wspace=0.28, hspace=0.3 / height)
     return figure
@@ -74,14 +74,14 @@ def element_gallery(elements: ElementMaps, names: Sequence[str], *, columns: int
 def draw_probability(figure: Figure, axes: Axes, probability: NDArray[np.float32], step_mm: Step) -> None:
     """Draw a probability map with its colour bar into axes."""
     image = draw_image(axes, probability, _map(PROBABILITY_MAP), 0.0, 1.0, step_mm)
-    _color_bar(figure, axes, image, "probability")
+    _color_bar(figure, axes, image)
     scale_bar(axes, probability.shape, step_mm)
 
 
 def draw_area(figure: Figure, axes: Axes, area: NDArray[np.float32], bar_step_mm: Step, step_mm: Step = None) -> None:
     """Draw a line-area map with its colour bar into axes; ``bar_step_mm`` None leaves the scale bar out."""
     image = draw_image(axes, area, _map(AREA_MAP), 0.0, upper_limit(area), bar_step_mm or step_mm)
-    _color_bar(figure, axes, image, "counts")
+    _color_bar(figure, axes, image)
     scale_bar(axes, area.shape, bar_step_mm)
 
 
@@ -151,14 +151,12 @@ def _single(values: NDArray[np.float32], step_mm: Step) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _color_bar(figure: Figure, axes: Axes, image: AxesImage, unit: str) -> None:
+def _color_bar(figure: Figure, axes: Axes, image: AxesImage) -> None:
+    # Its unit stands in the title above the map: a label at its side would take the room of the next map.
     bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.025, aspect=25)
     bar.ax.tick_params(labelsize=SMALL_SIZE - 1, width=0.5, length=2)
-    bar.outline.set_linewidth(0.4)  # type: ignore[operator]
-    bar.set_label(unit, fontsize=SMALL_SIZE)
+    bar.outline.set_linewidth(0.4)
 
 
 def _map(name: str) -> Colormap:
-    colors = mpl.colormaps[name].copy()
-    colors.set_bad(NO_ANSWER_COLOR)
-    return colors
+    return mpl.colormaps[name].with_extremes(bad=NO_ANSWER_COLOR)

@@ -1,6 +1,6 @@
 """Sum and maximum spectrum with labelled lines."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -82,15 +82,13 @@ def _frame(
     quiet_axes(axes)
 
 
-def _label(
-    axes: Axes, place: NDArray[np.float64], counts: NDArray[np.float64], labels: "dict[str, float] | object"
-) -> None:
+def _label(axes: Axes, place: NDArray[np.float64], counts: NDArray[np.float64], labels: Mapping[str, float]) -> None:
     """Write each label above its line, on the lowest level where it does not touch another."""
     left, right = axes.get_xlim()
     bottom, top = axes.get_ylim()
     taken: list[list[tuple[float, float]]] = [[] for _ in range(_LEVELS)]
     step = np.log(top / bottom)
-    for text, energy in dict(labels).items():  # type: ignore[call-overload]
+    for text, energy in labels.items():
         if not left < energy < right:
             continue
         half = 0.5 * len(text) * _LETTER_SHARE * (right - left)

@@ -29,7 +29,7 @@ from underpaint.spectrum import EnergyAxis
 REPORT_FILE = "report.html"
 MOST_MEMBER_ROWS = 24
 MOST_ELEMENTS = 28
-_DPI = 96
+_DPI = 115
 _LIST_LIMIT = 12
 
 
@@ -169,7 +169,12 @@ def _counts(summary: Mapping[str, Any]) -> str:
         return ""
     missing, empty = summary.get("n_missing", 0), summary.get("n_empty", 0)
     gaps = f"; {missing} pixels missing, {empty} empty" if missing or empty else ""
-    return f"{total:,.0f} in all, {mean:,.0f} a pixel{gaps}".replace(",", " ")
+    return f"{_thousands(total)} in all, {_thousands(mean)} a pixel{gaps}"
+
+
+def _thousands(value: float) -> str:
+    """Write a number with narrow spaces between its thousands."""
+    return f"{value:,.0f}".replace(",", "\u202f")
 
 
 def _spectrum(summary: Mapping[str, Any], strong: list[Evidence]) -> Picture | None:

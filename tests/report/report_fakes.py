@@ -26,7 +26,13 @@ def pigment_maps(labels: dict[str, str] | None = None) -> PigmentMaps:
         names=names,
         probability=probability,
         kinds=("group", "group", "group", "member", "member"),
-        groups=(("mercury_red",), ("lead_pigment",), ("copper_green_blue",), ("mercury_red",), ("lead_pigment", "chromium_pigment")),
+        groups=(
+            ("mercury_red",),
+            ("lead_pigment",),
+            ("copper_green_blue",),
+            ("mercury_red",),
+            ("lead_pigment", "chromium_pigment"),
+        ),
         labels=tuple(own.get(name, name.replace("_", " ")) for name in names),
         elements=(("Hg_L",), ("Pb_L",), ("Cu_K",), ("Hg_L",), ("Pb_L", "Fe_K")),
         step_mm=(1.0, 1.0),
@@ -68,7 +74,11 @@ def summary(name: str = "fake") -> dict[str, Any]:
         "sum_counts": counts,
         "max_counts": counts / 40,
         "energy_kev": AXIS_KEV,
-        "settings": {"source": f"{name}.h5", "model": "default", "calibration": {"gain_kev": 0.02, "notes": [NOTE], "found": ["Pb_L"]}},
+        "settings": {
+            "source": f"{name}.h5",
+            "model": "default",
+            "calibration": {"gain_kev": 0.02, "notes": [NOTE], "found": ["Pb_L"]},
+        },
         "versions": {"underpaint": "0.1.0", "numpy": "2.0"},
         "written": "2026-01-02T03:04:05+00:00",
     }

@@ -1,0 +1,67 @@
+"""What `import underpaint as up` offers, frozen: a name that goes is a change for every user."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import underpaint as up
+
+NAMES = {
+    "ElementMaps",
+    "EnergyAxis",
+    "PigmentMaps",
+    "Scan",
+    "Spectrum",
+    "UnderpaintError",
+    "__version__",
+    "describe",
+    "elements_to_folder",
+    "fit_elements",
+    "identify",
+    "identify_to_folder",
+    "library",
+    "load",
+    "load_all",
+    "load_instrument",
+    "load_palette",
+    "make_panel",
+    "on_its_energy_axis",
+    "read_results",
+    "write_report",
+}
+DOORS = {
+    "underpaint.plot": {
+        "close_fit", "element_gallery", "element_map", "line_labels", "overlay", "pigment_map", "pigment_row",
+        "save_png", "scatter", "siegbahn", "spectrum", "to_png",
+    },
+    "underpaint.report": {"Finding", "find_groups", "render_report", "unexplained_elements", "write_report"},
+    "underpaint.viewer": {"ReportServer", "serve"},
+}  # fmt: skip
+
+
+def test_the_public_names_are_these() -> None:
+    assert set(up.__all__) == NAMES
+    assert dir(up) == sorted(up.__all__)
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_every_public_name_opens(name: str) -> None:
+    assert getattr(up, name) is not None
+
+
+@pytest.mark.parametrize("door", sorted(DOORS))
+def test_the_doors_of_the_rooms_are_these(door: str) -> None:
+    assert set(importlib.import_module(door).__all__) == DOORS[door]
+
+
+def test_an_unknown_name_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(AttributeError, match=r"no attribute 'idenfity'; there are: .*identify"):
+        up.idenfity  # noqa: B018 - looking it up is the test
+
+
+def test_a_room_does_not_hide_a_public_name() -> None:
+    code = "import underpaint as up, underpaint.api, underpaint.cli; print(callable(up.identify), callable(up.load))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["True", "True"], done.stderr
