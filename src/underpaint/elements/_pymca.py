@@ -100,10 +100,12 @@ def pymca_configuration(
         symbol, shell = family.split("_")
         peaks.setdefault(symbol, []).append(shell)
     width = int(np.rint(_SNIP_PER_FWHM * np.median(fwhm_channels(detector, axis))))
+    # At few counts the unsmoothed minimum lies low and every area comes out too large; PyMca wants an odd number.
+    filter_width = 2 * (width // 2) + 1
     configuration["peaks"] = peaks
     configuration["fit"].update(
         xmin=channels[0], xmax=channels[1], use_limit=1, linearfitflag=1, fitweight=1, hypermetflag=1, fitfunction=0,
-        continuum=0, stripflag=1, stripalgorithm=1, snipwidth=width, stripfilterwidth=1, escapeflag=1, sumflag=0,
+        continuum=0, stripflag=1, stripalgorithm=1, snipwidth=width, stripfilterwidth=filter_width, escapeflag=1, sumflag=0,
         scatterflag=0, energy=[excitation_kev], energyweight=[1.0], energyflag=[1], energyscatter=[0],
     )  # fmt: skip
     configuration["detector"].update(
