@@ -45,7 +45,8 @@ def counts() -> np.ndarray[Any, np.dtype[np.int64]]:
     sigma = np.sqrt((0.08 / 2.355) ** 2 + 3.85e-3 * 0.115 * np.maximum(energy, 0))
     expected = np.tile(2e3 * np.exp(-energy / 12), (4, 6, 1))
     for family, area in FAMILIES.items():
-        for line, share in zip(*family_lines(*family.split("_")), strict=True):
+        element, shell = family.split("_")
+        for line, share in zip(*family_lines(element, shell), strict=True):
             peak = area * share * np.exp(-0.5 * ((energy - line) / sigma) ** 2) * 0.02 / (sigma * np.sqrt(2 * np.pi))
             expected[:, : 3 if family == "Hg_L" else 6] += peak
     return np.random.default_rng(3).poisson(expected / 4)

@@ -89,6 +89,7 @@ def test_row_has_map_elements_overlay_and_scatter() -> None:
         "Pb L (counts)",
         "pigment red, Hg L green, Pb L blue",
     ]
+    assert [title for title in titles if title] == shown
     assert any(axes.get_xlabel() == "lesser of Hg L and Pb L" for axes in figure.axes)
 
 

@@ -122,7 +122,7 @@ def test_elements_that_no_pigment_explains_are_named(text: str) -> None:
 def test_words_of_the_page(text: str) -> None:
     for words in (
         "2 of 3 pigment groups were found",
-        "members cannot be told apart by XRF",
+        "members of a group cannot be told apart by XRF",
         "reads 65 eV low at Fe K",
         "Looked for and not found: copper green blue",
         "Knows no lakes.",
@@ -130,6 +130,24 @@ def test_words_of_the_page(text: str) -> None:
         "10.1039/d2ja00246a",
     ):
         assert words in text.replace("&#39;", "'")
+
+
+def test_a_voltage_that_nobody_gave_is_not_shown() -> None:
+    facts = fakes.summary()
+    facts["settings"] |= {"instrument_settings": {"name": "found", "tube": {"anode": "Ag", "voltage_kv": 40.0}}}
+    facts["settings"]["calibration"]["anode"] = "Ag"
+    title_block = render_report(None, None, facts).split("<main>")[0]
+    assert "not given; Ag anode seen in the scattered lines" in title_block
+    assert "40" not in title_block.split("<dt>Instrument</dt>")[1].split("</dd>")[0]
+
+
+def test_the_date_of_a_clock_never_set_is_not_shown() -> None:
+    facts = fakes.summary()
+    shown = [
+        "<dt>Date of the scan</dt>" in render_report(None, None, facts | {"metadata": {"START_TIME": date}})
+        for date in ("01/01/1970 23:59:59", "05/03/2024 10:00:00")
+    ]
+    assert shown == [False, True]
 
 
 def test_elements_alone_make_a_page_too() -> None:

@@ -24,6 +24,7 @@ from underpaint.plot.lines import siegbahn
 
 MOST_POINTS = 8000
 _SCATTER_WIDTH_IN = 2.1
+_GAP_IN = 0.28
 _BACKGROUNDS = ("green", "blue")
 
 
@@ -135,15 +136,15 @@ def _row_figure(n_area: int, height: float) -> tuple[Figure, list[Axes]]:
     """Axes of a row: map, element maps, overlay, scatter; widths are the same for every number of elements."""
     n_map = n_area + 2 if n_area else 1
     widths = [*([PANEL_WIDTH_IN] * n_map), *([_SCATTER_WIDTH_IN] if n_area else [])]
-    total = sum(widths) + 0.15 * len(widths) + (0.45 if n_area else 0.0)
+    total = sum(widths) + _GAP_IN * len(widths) + (0.3 if n_area else 0.0)
     figure = new_figure(total, height + 0.62)
     columns, left = [], 0.08
     for index, width in enumerate(widths):
         is_scatter = bool(n_area) and index == len(widths) - 1
-        left += 0.45 if is_scatter else 0.0
+        left += 0.3 if is_scatter else 0.0
         box = (left / total, 0.4 / (height + 0.62), (width - 0.1) / total, height / (height + 0.62))
         columns.append(figure.add_axes(box))
-        left += width + 0.15
+        left += width + _GAP_IN
     return figure, columns
 
 

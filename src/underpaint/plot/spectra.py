@@ -23,6 +23,7 @@ def spectrum(
     families: Iterable[str] = (),
     *,
     title: str = "",
+    anode: str | None = None,
 ) -> Figure:
     """Draw the sum spectrum, and the maximum over the pixels, on a logarithmic axis.
 
@@ -36,6 +37,8 @@ def spectrum(
         Line families to label (``Fe_K``), the most important first: labels without room are left out.
     title : str
         Shown above.
+    anode : str or None
+        Element symbol of the tube's anode; its scattered lines are labelled as such.
 
     Returns
     -------
@@ -50,10 +53,17 @@ def spectrum(
         _curve(axes, place, max_counts, MAX_COLOR, "maximum of any pixel")
     _frame(axes, place, sum_counts, max_counts, "channel" if axis is None else "energy (keV)")
     if axis is not None:
-        _label(axes, place, sum_counts, line_labels(families, excitation_kev=min(max(place[-1], 10.0), 60.0)))
+        excitation_kev = min(max(place[-1], 10.0), 60.0)
+        _label(axes, place, sum_counts, {**line_labels(families, excitation_kev), **_scattered(anode)})
     axes.legend(loc="upper right", fontsize=SMALL_SIZE, frameon=False)
     axes.set_title(title, fontsize=TEXT_SIZE, loc="left")
     return close_fit(figure, 0.75, 0.15, 0.5, 0.3)
+
+
+def _scattered(anode: str | None) -> Mapping[str, float]:
+    if anode is None:
+        return {}
+    return {f"{label} (tube)": energy for label, energy in line_labels([f"{anode}_K"], 60.0).items()}
 
 
 def _curve(axes: Axes, place: NDArray[np.float64], counts: NDArray[np.float64], color: str, label: str) -> None:

@@ -16,7 +16,11 @@ LINE_SIGMA = 3.0
 CERTAIN_SIGMA = 5.0
 LEAST_LINE_SHARE = 0.01
 FEW_COUNTS = 1e3
-LAYER_LIMIT = "A layer under about 100 um of lead white, or 150 um of an ochre, sends no line out."
+# First estimates with a perfect forward model, thickness and ground free.
+LAYER_LIMIT = (
+    "To see lead white through vermilion takes some 200 counts a pixel at 50 µm of vermilion, "
+    "10 thousand at 100 µm, a million at 150 µm."
+)
 
 
 @dataclass(frozen=True)
@@ -73,13 +77,13 @@ class Finding:
 
 
 def find_groups(pigments: PigmentMaps, elements: ElementMaps | None) -> list[Finding]:
-    """Return the groups that are present, the most widespread first, each with its members.
+    """Return the groups that are present, the most widespread first and the doubtful last, each with its members.
 
     A model without groups gives its members instead.
     """
     kind = "group" if pigments.select("group") else "member"
     found = [_finding(pigments, elements, name) for name in pigments.select(kind) if is_present(pigments[name])]
-    return sorted(found, key=lambda own: -own.share)
+    return sorted(found, key=lambda own: (own.doubtful, -own.share))
 
 
 def is_present(probability: NDArray[np.float32]) -> bool:
@@ -166,7 +170,7 @@ def _members(pigments: PigmentMaps, group: str) -> tuple[str, ...]:
             n for n, groups in zip(pigments.names, pigments.groups, strict=True) if group in groups and n != group
         ]
         return tuple(_label(pigments, name) for name in members)
-    return tuple(pigment.label for pigment in known.members(group) if pigment.role == "pigment")
+    return tuple(pigment.label for pigment in known.members(group))
 
 
 def _label(pigments: PigmentMaps, name: str) -> str:

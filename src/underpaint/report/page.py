@@ -91,7 +91,15 @@ def render_report(pigments: PigmentMaps | None, elements: ElementMaps | None, su
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters.update({"percent": percent, "lines": line_name, "listed": listed})
+    environment.filters.update(
+        {
+            "percent": percent,
+            "lines": line_name,
+            "listed": listed,
+            "thousands": thousands,
+            "before_bracket": before_bracket,
+        }
+    )
     template = environment.from_string((files("underpaint.report") / "page.html.jinja").read_text("utf-8"))
     return template.render(
         title=str(summary.get("name") or "scan"),
@@ -138,17 +146,14 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     shape, step = summary.get("shape"), summary.get("step_mm")
     settings = summary.get("settings", {})
     machine = settings.get("instrument_settings", {})
-    date = next(
-        (str(v) for k, v in summary.get("metadata", {}).items() if "date" in k.lower() or "start_time" in k.lower()), ""
-    )
     rows = [
         ("Scan", str(settings.get("source") or summary.get("source", ""))),
-        ("Date of the scan", date),
+        ("Date of the scan", _date(summary)),
         ("Format", str(summary.get("format", ""))),
         ("Size", "" if not shape else f"{shape[0]} rows × {shape[1]} columns, {shape[2]} channels"),
         ("Pixel step", "" if not step else f"{step[0]:g} × {step[1]:g} mm"),
         ("Detector", str(summary.get("detector") or "")),
-        ("Instrument", _machine(machine)),
+        ("Instrument", _machine(settings, machine)),
         ("Counts", _counts(summary)),
         ("Report made", str(summary.get("written", ""))),
         ("Versions", ", ".join(f"{name} {own}" for name, own in summary.get("versions", {}).items())),
@@ -156,11 +161,20 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, text) for name, text in rows if text]
 
 
-def _machine(machine: Mapping[str, Any]) -> str:
-    if not machine:
-        return ""
+def _date(summary: Mapping[str, Any]) -> str:
+    """Date of the scan as its file says; a clock that was never set says 1970."""
+    facts = summary.get("metadata", {})
+    found = [str(own) for key, own in facts.items() if "date" in key.lower() or "start_time" in key.lower()]
+    return next((own for own in found if own and "1970" not in own), "")
+
+
+def _machine(settings: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
     tube = machine.get("tube", {})
-    return f"{machine.get('name', '')} ({tube.get('anode', '?')} anode, {tube.get('voltage_kv', '?')} kV)"
+    if settings.get("instrument"):
+        return f"{machine.get('name', '')}: {tube.get('anode', '?')} anode, {tube.get('voltage_kv', '?')} kV"
+    anode = settings.get("calibration", {}).get("anode")
+    # Nobody told the voltage, and the spectrum does not show it: what stands in the settings is an assumption.
+    return f"not given; {anode} anode seen in the scattered lines" if anode else "not given"
 
 
 def _counts(summary: Mapping[str, Any]) -> str:
@@ -169,12 +183,17 @@ def _counts(summary: Mapping[str, Any]) -> str:
         return ""
     missing, empty = summary.get("n_missing", 0), summary.get("n_empty", 0)
     gaps = f"; {missing} pixels missing, {empty} empty" if missing or empty else ""
-    return f"{_thousands(total)} in all, {_thousands(mean)} a pixel{gaps}"
+    return f"{thousands(total)} in all, {thousands(mean)} a pixel{gaps}"
 
 
-def _thousands(value: float) -> str:
+def thousands(value: float) -> str:
     """Write a number with narrow spaces between its thousands."""
     return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def before_bracket(label: str) -> str:
+    """Leave out the examples that a group's label gives in brackets."""
+    return label.partition(" (")[0]
 
 
 def _spectrum(summary: Mapping[str, Any], strong: list[Evidence]) -> Picture | None:
@@ -183,7 +202,8 @@ def _spectrum(summary: Mapping[str, Any], strong: list[Evidence]) -> Picture | N
         return None
     found = summary.get("settings", {}).get("calibration", {}).get("found", [])
     families = list(dict.fromkeys([*(own.family for own in strong), *found]))
-    figure = plot.spectrum(_axis(summary), np.asarray(total, float), summary.get("max_counts"), families)
+    anode = summary.get("settings", {}).get("calibration", {}).get("anode")
+    figure = plot.spectrum(_axis(summary), np.asarray(total, float), summary.get("max_counts"), families, anode=anode)
     named = listed([line_name(own) for own in families], 30) or "no line"
     return _picture(figure, f"Sum and maximum spectrum on a logarithmic axis; labelled lines: {named}.")
 
