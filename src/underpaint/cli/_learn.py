@@ -23,7 +23,7 @@ def train(
 
     **Example**
 
-        underpaint train examples/train_default.toml
+        underpaint train examples/default_training.toml
     """
     _require_torch()
     from underpaint.train import export, load_settings
