@@ -32,7 +32,10 @@ FINE_STEP_KEV, COARSE_STEP_KEV, COARSE_FROM_KEV = 0.1, 0.2, 16.0
 CONTINUUM_CONSTANT = 1.35e9
 """Photons / (s sr mA keV), Ebel 1999, eq. 3."""
 LINE_CONSTANTS = {"K": 5.0e13, "L1": 0.71e13, "L2": 2.70e13, "L3": 4.94e13}
-"""Photons / (s sr mA), Ebel 1999, eq. 6 (K) and Ebel 2003, table 1 (L)."""
+"""Photons / (s sr mA), Ebel 1999, eq. 6 (K) and Ebel 2003, table 1 (L).
+
+For K lines XMI-MSIM takes the same 5.0e13, PyMca 6.0e13: K lines a fifth stronger over the same continuum.
+"""
 
 
 def source_spectrum(instrument: Instrument) -> tuple[Array, Array, Array]:
@@ -153,8 +156,10 @@ def _line_photons(tube: Tube) -> Array:
 
 
 def _shell_constant(shell: str, number: int) -> float:
-    correction = 1.0 if shell == "K" else -0.4814 + 0.03781 * number - 2.413e-4 * number**2
-    return LINE_CONSTANTS[shell] * correction
+    """Return the constant of a shell's lines; Ebel 2003 corrects L1 and L2 alone, and below Z = 80 alone."""
+    if shell in {"K", "L3"} or number >= 80:
+        return LINE_CONSTANTS[shell]
+    return LINE_CONSTANTS[shell] * (-0.4814 + 0.03781 * number - 2.413e-4 * number**2)
 
 
 def _ionisations(number: int, shell: str, edge: float, voltage: float) -> float:

@@ -266,8 +266,10 @@ class _Model:
         last = int(shining[-1]) + 1
         stack = Stack(stack.fractions[:, :last], stack.areal[:, :last])
         depth_in, vertical, concentration = depth_in[:, :last], vertical[:, :last], concentration[:, :last]
-        exciting = self._exciting(stack, chosen, concentration)
+        exciting, followed = self._exciting(stack, chosen, concentration)
         pairs = self.tables.line_production[chosen[:, :, None], np.take_along_axis(chosen, exciting, 1)[:, None, :]]
+        # a sample that needs fewer lines than its neighbours in the batch must not gain from theirs
+        pairs *= followed[:, None, :]
         coarse, fine = (
             self._enhancement_on(stack, chosen, exciting, pairs, depth_in, vertical, concentration, cells)
             for cells in CELLS
@@ -277,8 +279,10 @@ class _Model:
         result[:, :last] = np.maximum((ratio * fine - coarse) / (ratio - 1.0), 0.0)
         return result
 
-    def _exciting(self, stack: Stack, chosen: NDArray[np.int64], concentration: Array) -> NDArray[np.int64]:
-        """Return (n, m) positions among the chosen lines of those that add most to any line.
+    def _exciting(
+        self, stack: Stack, chosen: NDArray[np.int64], concentration: Array
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return (n, m) positions among the chosen lines of those that add most to any line, and which are followed.
 
         The measure is the share that line m, as if nothing were absorbed, would add to the primary excitation of
         the line that gains most from it: a hard line may be weak and yet the only one to excite an element.
@@ -290,8 +294,10 @@ class _Model:
         gain *= np.divide(1.0, by_beam, out=np.zeros_like(by_beam), where=present)[:, :, None]
         strength = produced * gain.max(axis=1)
         strength[self.lines.energy_kev[chosen] < LOWEST_EXCITING_KEV] = 0.0
-        count = max(int((strength > self.weakest_exciting).sum(axis=1).max()), 1)
-        return np.argsort(-strength, axis=1, kind="stable")[:, :count]
+        strong = strength > self.weakest_exciting
+        count = max(int(strong.sum(axis=1).max()), 1)
+        order = np.argsort(-strength, axis=1, kind="stable")[:, :count]
+        return order, np.take_along_axis(strong, order, 1)
 
     def _enhancement_on(
         self,

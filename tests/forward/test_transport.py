@@ -1,0 +1,312 @@
+"""The transport against independent integrals, and the laws that it must keep."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from numpy.typing import NDArray
+from scipy.integrate import quad
+from scipy.special import exp1, expn
+
+from strategies import monochromatic, stratigraphies
+from underpaint.atomic import AtomicTables, atomic_tables, edge_energy
+from underpaint.errors import SampleError
+from underpaint.forward import Emission, emit, transport
+from underpaint.forward.transport import e3
+from underpaint.instrument import Geometry, Instrument, SourceSpectrum, Tube
+from underpaint.sample import Layer, Paint, Stratigraphy, ground_layer, support_layer
+
+Array = NDArray[np.float64]
+
+
+def stack() -> Stratigraphy:
+    """Vermilion and zinc white over lead white over chalk."""
+    top = Paint({"vermilion": 0.6, "zinc_white": 0.4}).layer(20.0)
+    return Stratigraphy((top, Paint({"lead_white": 1.0}).layer(15.0), ground_layer("chalk", 150.0)))
+
+
+def tables_of(stratigraphy: Stratigraphy, instrument: Instrument) -> AtomicTables:
+    assert instrument.source_spectrum is not None
+    elements = sorted({name for layer in stratigraphy.layers for name in layer.mass_fractions})
+    return atomic_tables(elements, np.asarray(instrument.source_spectrum.energy_kev))
+
+
+def attenuation(layer: Layer, elements: tuple[str, ...], values: Array) -> float:
+    return float(sum(layer.mass_fractions.get(name, 0.0) * values[row] for row, name in enumerate(elements)))
+
+
+def assert_same(one: Emission, other: Emission, rtol: float = 1e-10) -> None:
+    for name in ("primary", "secondary", "coherent", "compton"):
+        left, right = getattr(one, name), getattr(other, name)
+        np.testing.assert_allclose(left, right, rtol=rtol, atol=rtol * right.max(), err_msg=name)
+
+
+def test_e3_against_scipy() -> None:
+    depth = np.concatenate([[0.0], np.geomspace(1e-9, 60.0, 5000)])
+    assert np.abs(e3(depth) - expn(3, depth)).max() < 1e-10
+
+
+def test_e3_differences_over_thin_cells() -> None:
+    """Second differences carry the enhancement: they must hold where cells are thin."""
+    step = 1e-3
+    middle = np.linspace(0.05, 8.0, 400)
+    ours = e3(middle - step) - 2 * e3(middle) + e3(middle + step)
+    exact = expn(3, middle - step) - 2 * expn(3, middle) + expn(3, middle + step)
+    assert np.abs(ours / exact - 1.0)[middle < 3].max() < 1e-3
+
+
+@pytest.mark.parametrize("line", ["Hg-L3M5", "Pb-L2M4", "Zn-KL3", "Ca-KL3"])
+def test_primary_against_depth_integration(line: str) -> None:
+    instrument = monochromatic(14.5, 22.0, weight=(1.0, 0.3))
+    stratigraphy = stack()
+    tables = tables_of(stratigraphy, instrument)
+    index = tables.lines.name.index(line)
+    sin_in, sin_out = np.sin(np.radians(60.0)), np.sin(np.radians(45.0))
+    expected = np.zeros(3)
+    for column, weight in enumerate((1.0, 0.3)):
+        before = 0.0
+        for level, layer in enumerate(stratigraphy.layers):
+            into = attenuation(layer, tables.elements, tables.mass_attenuation[:, column])
+            out = attenuation(layer, tables.elements, tables.line_attenuation[:, index])
+            slope = into / sin_in + out / sin_out
+            element = tables.elements[tables.line_element[index]]
+            strength = weight / sin_in * tables.production[index, column] * layer.mass_fractions.get(element, 0.0)
+            integral, _ = quad(lambda z, s=slope, b=before: np.exp(-b - s * z), 0, layer.areal_density, epsabs=0)
+            expected[level] += strength * integral
+            before += slope * layer.areal_density
+    emission = emit([stratigraphy], instrument, secondary=False)
+    assert emission.lines.name == tables.lines.name
+    np.testing.assert_allclose(emission.primary[0, :, index], expected, rtol=1e-7)
+
+
+def enhanced_by_quadrature(layer: Layer, tables: AtomicTables, index: int, sines: tuple[float, float]) -> float:
+    """Secondary of one line of one layer by adaptive integration over both depths, one exciting energy."""
+    into = attenuation(layer, tables.elements, tables.mass_attenuation[:, 0]) / sines[0]
+    out = attenuation(layer, tables.elements, tables.line_attenuation[:, index]) / sines[1]
+    total, depth = 0.0, layer.areal_density
+    share = [layer.mass_fractions[tables.elements[element]] for element in tables.line_element]
+    for exciting in np.flatnonzero(tables.line_production[index] > 0):
+        across = attenuation(layer, tables.elements, tables.line_attenuation[:, exciting])
+
+        def reaching(here: float, across: float = across) -> float:
+            def density(there: float) -> float:
+                return float(np.exp(-into * there) * exp1(across * abs(here - there)))
+
+            sides = [quad(density, low, high, epsrel=1e-5)[0] for low, high in pairwise([0.0, here, depth])]
+            return float(np.exp(-out * here) * sum(sides))
+
+        twofold = quad(reaching, 0, depth, epsrel=1e-5)[0]
+        born = tables.production[exciting, 0] / sines[0] * share[exciting]
+        total += 0.5 * born * tables.line_production[index, exciting] * share[index] * twofold
+    return total
+
+
+@pytest.mark.parametrize("thickness_um", [5.0, 40.0])
+def test_secondary_against_double_quadrature(thickness_um: float) -> None:
+    """Iron under copper's lines in one layer; Richardson's extrapolation from 4 and 8 cells gives 1 % of it."""
+    layer = Layer({"Cu": 0.3, "Fe": 0.1, "O": 0.6}, 4.0, thickness_um)
+    instrument = monochromatic(12.0)
+    stratigraphy = Stratigraphy((layer,))
+    tables = tables_of(stratigraphy, instrument)
+    index = tables.lines.name.index("Fe-KL3")
+    sines = (float(np.sin(np.radians(60.0))), float(np.sin(np.radians(45.0))))
+    expected = enhanced_by_quadrature(layer, tables, index, sines)
+    emission = emit([stratigraphy], instrument, weakest_exciting=0.0)
+    assert emission.secondary[0, 0, index] == pytest.approx(expected, rel=0.01)
+
+
+def test_secondary_of_a_thick_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sherman's closed form (1955, eq. 18) for infinite thickness; many cells, as most of them lie too deep."""
+    monkeypatch.setattr(transport, "CELLS", (32, 64))
+    layer = Layer({"Ni": 0.5, "Fe": 0.3, "Cr": 0.2}, 8.0, 400.0)
+    instrument = monochromatic(15.0)
+    stratigraphy = Stratigraphy((layer,))
+    tables = tables_of(stratigraphy, instrument)
+    index = tables.lines.name.index("Cr-KL3")
+    sin_in, sin_out = np.sin(np.radians(60.0)), np.sin(np.radians(45.0))
+    into = attenuation(layer, tables.elements, tables.mass_attenuation[:, 0]) / sin_in
+    out = attenuation(layer, tables.elements, tables.line_attenuation[:, index]) / sin_out
+    expected = 0.0
+    for exciting in np.flatnonzero(tables.line_production[index] > 0):
+        across = attenuation(layer, tables.elements, tables.line_attenuation[:, exciting])
+        share = layer.mass_fractions[tables.elements[tables.line_element[exciting]]]
+        logarithms = np.log1p(into / across) / into + np.log1p(out / across) / out
+        born = tables.production[exciting, 0] / sin_in * share
+        expected += 0.5 * born * tables.line_production[index, exciting] * 0.2 * logarithms / (into + out)
+    emission = emit([stratigraphy], instrument, weakest_exciting=0.0)
+    assert emission.secondary[0, 0, index] == pytest.approx(expected, rel=3e-3)
+
+
+def test_thin_layers_are_linear() -> None:
+    instrument = monochromatic(20.0)
+    layers = [Layer({"Pb": 0.5, "O": 0.5}, 5.0, thickness) for thickness in (1e-4, 2e-4)]
+    emission = emit([Stratigraphy((layer,)) for layer in layers], instrument)
+    np.testing.assert_allclose(emission.primary[1], 2 * emission.primary[0], rtol=1e-3)
+    np.testing.assert_allclose(emission.coherent[1], 2 * emission.coherent[0], rtol=1e-4)
+    # enhancement needs two interactions in the layer: it vanishes faster
+    assert emission.secondary[0].max() < 1e-3 * emission.primary[0].max()
+
+
+def test_thick_layers_saturate() -> None:
+    instrument = monochromatic(20.0)
+    layers = [Layer({"Pb": 0.5, "O": 0.5}, 5.0, thickness) for thickness in (2000.0, 8000.0)]
+    emission = emit([Stratigraphy((layer,)) for layer in layers], instrument)
+    np.testing.assert_allclose(emission.primary[1], emission.primary[0], rtol=1e-6)
+    np.testing.assert_allclose(emission.coherent[1], emission.coherent[0], rtol=1e-6)
+
+
+def test_what_lies_under_an_opaque_layer_is_hidden() -> None:
+    lead = Layer({"Pb": 1.0}, 11.3, 500.0)
+    emission = emit([Stratigraphy((lead, ground_layer("chalk", 100.0)))], monochromatic(20.0))
+    calcium = np.asarray(emission.lines.family) == "Ca_K"
+    assert calcium.any()
+    assert emission.line_photons[0, calcium].max() < 1e-12 * emission.line_photons.max()
+
+
+def split(stratigraphy: Stratigraphy) -> Stratigraphy:
+    return Stratigraphy(
+        tuple(
+            Layer(layer.mass_fractions, layer.density, share * layer.thickness_um)
+            for layer in stratigraphy.layers
+            for share in (0.3, 0.7)
+        )
+    )
+
+
+def test_splitting_a_layer_changes_nothing() -> None:
+    """Primary and scatter are exact; the enhancement moves by its discretisation, 1 % of itself."""
+    instrument = monochromatic(12.0, 20.216, 30.0)
+    whole, parts = (emit([entry], instrument, weakest_exciting=0.0) for entry in (stack(), split(stack())))
+    primary = [entry.primary.sum(axis=1) for entry in (whole, parts)]
+    np.testing.assert_allclose(primary[0], primary[1], rtol=1e-6)
+    np.testing.assert_allclose(whole.coherent, parts.coherent, rtol=1e-6)
+    np.testing.assert_allclose(whole.compton, parts.compton, rtol=1e-6)
+    secondary = [entry.secondary.sum(axis=1) for entry in (whole, parts)]
+    strong = secondary[0] > 1e-2 * primary[0]
+    assert strong.any()
+    np.testing.assert_allclose(secondary[0][strong], secondary[1][strong], rtol=0.015)
+
+
+def test_swapping_identical_layers_changes_nothing() -> None:
+    layer, other = Paint({"lead_white": 1.0}).layer(10.0), Paint({"lead_white": 2.0}).layer(10.0)
+    ground = ground_layer("chalk", 100.0)
+    instrument = monochromatic(20.0)
+    orders = [emit([Stratigraphy((*pair, ground))], instrument) for pair in ((layer, other), (other, layer))]
+    assert_same(*orders)
+
+
+@given(stratigraphies())
+@settings(deadline=None, max_examples=25)
+def test_photons_are_never_gained(stratigraphy: Stratigraphy) -> None:
+    """No more energy leaves as fluorescence than comes in, nothing is negative, nothing shines without its edge."""
+    instrument = monochromatic(8.0, 20.216, 35.0)
+    emission = emit([stratigraphy], instrument)
+    assert min(emission.primary.min(), emission.secondary.min(), emission.coherent.min(), emission.compton.min()) >= 0
+    out = emission.line_photons[0] @ emission.lines.energy_kev
+    assert out < emission.source_kev.sum()
+    present = {name for layer in stratigraphy.layers for name in layer.mass_fractions}
+    for photons, name in zip(emission.line_photons[0], emission.lines.name, strict=True):
+        assert photons == 0 or name.partition("-")[0] in present
+
+
+def test_no_line_without_its_edge() -> None:
+    """Lead's L3 edge is at 13.035 keV, its L1 edge at 15.861."""
+    emission = emit([stack()], monochromatic(14.0))
+    families = {(name, int(shell)) for name, shell in zip(emission.lines.family, emission.lines.shell, strict=True)}
+    assert ("Pb_L", 3) in families
+    assert ("Pb_L", 1) not in families
+    for number, shell in zip(emission.lines.atomic_number, emission.lines.shell, strict=True):
+        assert edge_energy(int(number), int(shell)) < 14.0
+
+
+def mixed_batch() -> list[Stratigraphy]:
+    one = Stratigraphy((Paint({"zinc_white": 1.0}).layer(30.0),))
+    deep = Stratigraphy(
+        (
+            Paint({"iron_oxide_red": 0.5, "vermilion": 0.5}).layer(8.0),
+            Paint({"emerald_green": 1.0}).layer(25.0),
+            Paint({"lead_white": 0.8, "carmine_lake": 0.2}).layer(60.0),
+            ground_layer("chalk", 150.0),
+            support_layer("canvas"),
+        )
+    )
+    return [one, deep, stack()] * 4
+
+
+def test_batches_equal_single_runs() -> None:
+    """A spectrum does not depend on what else is in its batch, whatever the number of layers and lines."""
+    instrument = Instrument(tube=Tube(voltage_kv=30.0))
+    batch = emit(mixed_batch(), instrument)
+    for row, entry in enumerate(mixed_batch()[:3]):
+        alone = emit([entry], instrument)
+        depth = len(entry.layers)
+        columns = [batch.lines.name.index(name) for name in alone.lines.name]
+        for name in ("primary", "secondary"):
+            ours, expected = getattr(batch, name)[row], getattr(alone, name)[0]
+            np.testing.assert_allclose(ours[:depth][:, columns], expected, rtol=1e-9, atol=1e-12 * expected.max())
+            assert not ours[depth:].any()
+        np.testing.assert_allclose(batch.coherent[row], alone.coherent[0], rtol=1e-12)
+        np.testing.assert_allclose(batch.compton[row], alone.compton[0], rtol=1e-12)
+
+
+def test_workers_do_not_change_results() -> None:
+    instrument = Instrument(tube=Tube(voltage_kv=25.0))
+    one, two = (emit(mixed_batch(), instrument, workers=workers) for workers in (1, 2))
+    for name in ("primary", "secondary", "coherent", "compton"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+
+
+def test_weak_exciting_lines_may_be_left_out() -> None:
+    """The default threshold leaves out at most 0.5 % of any line."""
+    instrument = Instrument()
+    pruned, full = (emit(mixed_batch()[:3], instrument, weakest_exciting=value) for value in (1e-3, 0.0))
+    lost = np.abs(full.line_photons - pruned.line_photons) / np.maximum(full.line_photons, 1e-30)
+    assert lost.max() < 5e-3
+
+
+def test_without_secondary() -> None:
+    emission = emit([stack()], monochromatic(20.0), secondary=False)
+    assert not emission.secondary.any()
+    assert emission.primary.any()
+
+
+def test_explicit_source_adds_up() -> None:
+    """Emission is linear in the source; its entries may come in any order."""
+    both = emit([stack()], monochromatic(20.0, 12.0, weight=(2.0, 3.0)), secondary=False)
+    single = {energy: emit([stack()], monochromatic(energy), secondary=False) for energy in (20.0, 12.0)}
+    assert list(both.source_kev) == [12.0, 20.0]
+    total = np.zeros(len(both.lines))
+    for energy, weight in ((20.0, 2.0), (12.0, 3.0)):
+        columns = [both.lines.name.index(name) for name in single[energy].lines.name]
+        total[columns] += weight * single[energy].line_photons[0]
+    np.testing.assert_allclose(both.line_photons[0], total, rtol=1e-10)
+    np.testing.assert_allclose(both.coherent[0], [3 * single[12.0].coherent[0, 0], 2 * single[20.0].coherent[0, 0]])
+
+
+def test_air_dims_soft_lines_more() -> None:
+    air = Instrument(
+        source_spectrum=SourceSpectrum(energy_kev=(20.0,), weight=(1.0,)),
+        geometry=Geometry(incidence_angle_deg=60, takeoff_angle_deg=45, source_air_cm=0, detector_air_cm=5),
+    )
+    without, through = (emit([stack()], instrument, secondary=False) for instrument in (monochromatic(20.0), air))
+    names = without.lines.name
+    passed = through.line_photons[0] / np.maximum(without.line_photons[0], 1e-300)
+    assert passed[names.index("Ca-KL3")] < passed[names.index("Pb-L3M5")] < 1.0
+
+
+def test_empty_batch_is_refused() -> None:
+    with pytest.raises(SampleError, match="empty batch"):
+        emit([], Instrument())
+
+
+def test_too_low_a_voltage_is_refused() -> None:
+    with pytest.raises(SampleError, match=r"(?i)cannot"):
+        emit([Stratigraphy((Layer({"C": 0.5, "O": 0.5}, 1.0, 100.0),))], monochromatic(5.0))
+
+
+def test_tables_must_hold_the_elements() -> None:
+    instrument = monochromatic(20.0)
+    tables = atomic_tables(["Pb"], np.asarray([20.0]))
+    with pytest.raises(SampleError, match="there are no atomic tables for"):
+        emit([stack()], instrument, tables=tables)
