@@ -1,0 +1,125 @@
+"""Detector: efficiency, resolution, escape, and counts that are conserved by the response."""
+
+import numpy as np
+import pytest
+
+from strategies import monochromatic
+from underpaint.forward import efficiency, emit, render, resolution_sigma, response_matrix
+from underpaint.forward.response import escape_share
+from underpaint.instrument import Detector
+from underpaint.sample import Paint, Stratigraphy, ground_layer
+from underpaint.spectrum import EnergyAxis
+
+ENERGY = np.asarray([3.69, 6.404, 10.551, 20.216, 35.0])
+WIDE = EnergyAxis(0.01, 0.0, 5000)
+
+
+def sample() -> Stratigraphy:
+    return Stratigraphy((Paint({"vermilion": 1.0}).layer(20.0), ground_layer("chalk", 100.0)))
+
+
+def test_resolution_at_manganese() -> None:
+    """The default detector has 143 eV at Mn K-alpha: noise of 70 eV and 2.355**2 * 3.85 eV * 0.114 * 5.899 keV."""
+    fwhm = 2.354820045 * resolution_sigma(Detector(), np.asarray([5.899]))[0]
+    assert fwhm == pytest.approx(np.sqrt(0.07**2 + 2.354820045**2 * 0.00385 * 0.114 * 5.899))
+    assert fwhm == pytest.approx(0.139, abs=0.002)
+
+
+def test_efficiency_is_a_share() -> None:
+    energy = np.linspace(0.5, 45.0, 400)
+    share = efficiency(Detector(), energy)
+    assert np.all((share >= 0) & (share <= 1))
+    assert share[np.searchsorted(energy, 8.0)] > 0.95
+    thicker = efficiency(Detector(thickness_um=900.0), energy)
+    assert np.all(thicker >= share)
+
+
+def test_efficiency_of_a_thick_crystal_behind_nothing_is_one() -> None:
+    bare = Detector(
+        thickness_um=1e6, dead_layer_um=0.0, window=Detector().window.model_copy(update={"thickness_um": 0})
+    )
+    np.testing.assert_allclose(efficiency(bare, ENERGY), 1.0)
+
+
+def test_escape() -> None:
+    """None below silicon's edge (1.839 keV), most just above it, under 2 % everywhere."""
+    energy = np.asarray([1.5, 1.83, 1.9, 3.69, 6.4, 20.0])
+    share = escape_share(Detector(), energy)
+    assert not share[:2].any()
+    assert np.all(np.diff(share[2:]) < 0)
+    assert 0.005 < share[2] < 0.02
+    # Reed & Ware 1972 give 0.5 % at Fe K-alpha and 1 to 2 % at the edge
+    assert share[4] == pytest.approx(0.005, abs=0.003)
+
+
+def test_escape_peak_lies_a_silicon_line_below() -> None:
+    detector = Detector(tail_fraction=0.0, shelf_fraction=0.0)
+    spectrum = response_matrix(detector, WIDE, np.asarray([6.404]))[0]
+    below = spectrum.copy()
+    below[WIDE.energy_kev > 5.5] = 0
+    assert WIDE.energy_kev[below.argmax()] == pytest.approx(6.404 - 1.740, abs=0.011)
+
+
+@pytest.mark.parametrize("fields", [{}, {"tail_fraction": 0.0, "shelf_fraction": 0.0}, {"tail_fraction": 0.05}])
+def test_rows_sum_to_efficiency(fields: dict[str, float]) -> None:
+    detector = Detector(**fields)  # type: ignore[arg-type]
+    rows = response_matrix(detector, WIDE, ENERGY).sum(axis=1)
+    np.testing.assert_allclose(rows, efficiency(detector, ENERGY), rtol=1e-3)
+
+
+def test_responses_are_not_negative() -> None:
+    assert response_matrix(Detector(), WIDE, ENERGY).min() >= 0
+
+
+def test_peak_has_the_resolution_and_the_place() -> None:
+    detector = Detector(tail_fraction=0.0, shelf_fraction=0.0)
+    energy = np.asarray([10.551])
+    row = response_matrix(detector, WIDE, energy)[0]
+    near = np.abs(WIDE.energy_kev - energy) < 0.6
+    mean = np.average(WIDE.energy_kev[near], weights=row[near])
+    spread = np.sqrt(np.average((WIDE.energy_kev[near] - mean) ** 2, weights=row[near]))
+    assert mean == pytest.approx(10.551, abs=1e-4)
+    # a channel's width adds its own variance
+    assert spread == pytest.approx(np.hypot(resolution_sigma(detector, energy)[0], 0.01 / np.sqrt(12)), rel=1e-3)
+
+
+def test_own_spread_widens_the_peak() -> None:
+    plain, spread = (response_matrix(Detector(), WIDE, np.asarray([10.0]), value)[0] for value in (0.0, 0.1))
+    assert spread.max() < plain.max()
+    assert spread.sum() == pytest.approx(plain.sum(), rel=1e-6)
+
+
+def test_coarse_axis_equals_the_sum_of_the_fine_one() -> None:
+    """Peaks are integrated over each channel; tail and shelf, smooth, are taken at its centre."""
+    emission = emit([sample()], monochromatic(20.216))
+    detector = Detector()
+    fine = render(emission, detector, EnergyAxis(0.01, 1.005, 2400))
+    coarse = render(emission, detector, EnergyAxis(0.04, 1.02, 600))
+    np.testing.assert_allclose(coarse[0], fine[0].reshape(600, 4).sum(axis=1), rtol=0.02, atol=1e-5 * fine.max())
+    assert coarse.sum() == pytest.approx(fine.sum(), rel=1e-4)
+
+
+def test_default_axis_is_the_detectors() -> None:
+    emission = emit([sample()], monochromatic(20.216))
+    detector = Detector(n_channel=2048, gain_kev=0.02, zero_kev=-0.05)
+    expected = render(emission, detector)
+    assert expected.shape == (1, 2048)
+    np.testing.assert_array_equal(expected, render(emission, detector, EnergyAxis(0.02, -0.05, 2048)))
+
+
+def test_rendered_counts_are_photons_times_efficiency() -> None:
+    emission = emit([sample()], monochromatic(20.216))
+    detector = Detector()
+    expected = emission.line_photons[0] @ efficiency(detector, emission.lines.energy_kev)
+    expected += emission.coherent[0] @ efficiency(detector, emission.source_kev)
+    expected += emission.compton[0] @ efficiency(detector, emission.compton_kev)
+    assert render(emission, detector, WIDE).sum() == pytest.approx(expected, rel=2e-3)
+
+
+def test_compton_peak_stands_at_its_energy() -> None:
+    """Rh K-alpha scattered by 105 degrees arrives at 19.26 keV."""
+    water = Stratigraphy((Paint({"chalk": 1.0}).layer(500.0),))
+    spectrum = render(emit([water], monochromatic(20.216)), Detector(), WIDE)[0]
+    window = (WIDE.energy_kev > 17.5) & (WIDE.energy_kev < 19.9)
+    top = WIDE.energy_kev[window][spectrum[window].argmax()]
+    assert top == pytest.approx(20.216 / (1 + 20.216 / 510.99895 * (1 - np.cos(np.radians(105.0)))), abs=0.03)
