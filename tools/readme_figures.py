@@ -97,16 +97,21 @@ def _named(figures: Figures, key: str) -> Figures:
     return found if isinstance(found, dict) else {}
 
 
+def _in_words(name: str) -> str:
+    """Snake-case name for people."""
+    return name.replace("_", " ")
+
+
 def aurora_table(folder: Path) -> str:
     """Measured painting: the network's answer against line evidence, the line-area baseline beside."""
     figures = read_figures(folder, "aurora")
     auroc, spearman, kappa = (_named(figures, key) for key in ("auroc", "spearman", "kappa"))
     rows = [
-        ("AUROC", name, number(value), number(_named(figures, "baseline_auroc").get(name)))
+        ("AUROC", _in_words(name), number(value), number(_named(figures, "baseline_auroc").get(name)))
         for name, value in auroc.items()
     ]
     rows += [
-        ("Spearman correlation", name, number(value), number(_named(figures, "baseline_spearman").get(name)))
+        ("Spearman correlation", _in_words(name), number(value), number(_named(figures, "baseline_spearman").get(name)))
         for name, value in spearman.items()
     ]
     rows += [
@@ -117,10 +122,11 @@ def aurora_table(folder: Path) -> str:
 
 def panel_table(folder: Path) -> str:
     """Held-out virtual panels: one row per group, the always-yes baseline and the invisible labels beside."""
-    groups = _named(read_figures(folder, "table2"), "groups")
+    figures = read_figures(folder, "table2")
+    groups, labels = _named(figures, "groups"), _named(figures, "labels")
     rows = [
         (
-            name.replace("_", " "),
+            str(labels.get(name, _in_words(name))),
             number(group.get("f1")),
             number(group.get("always_yes_f1")),
             number(group.get("n_visible", group.get("n_positive")), 0),
