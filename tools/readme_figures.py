@@ -115,7 +115,8 @@ def aurora_table(folder: Path) -> str:
         for name, value in spearman.items()
     ]
     rows += [
-        ("Cohen's kappa, detector against detector", name, number(value), NO_FIGURE) for name, value in kappa.items()
+        ("Cohen's kappa, detector against detector", _in_words(name), number(value), NO_FIGURE)
+        for name, value in kappa.items()
     ]
     return table(("Score", "Group", "Network", "Line area alone"), rows or [(NOT_MEASURED, "", "", "")])
 
