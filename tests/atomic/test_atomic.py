@@ -115,11 +115,21 @@ def test_attenuation_agrees_with_fisx() -> None:
     data = Elements(DataDir.FISX_DATA_DIR)
     data.initializeAsPyMca()
     energies = np.asarray([5.0, 6.4, 7.2, 8.6, 10.5, 12.6, 16.0, 20.2, 25.3, 30.0, 38.0])
-    for element in ("Al", "Ca", "Cr", "Fe", "Cu", "Zn", "As", "Sr", "Sn", "Ba", "Hg", "Pb"):
+    elements = "H Be C N O Na Mg Al Ca Cr Fe Cu Zn As Sr Sn Ba Hg Pb"
+    for element in elements.split():
         near_edge = [abs(energies - edge_energy(atomic_number(element), shell)).min() < 0.05 for shell in range(4)]
         assert not any(near_edge)
         theirs = np.asarray(data.getMassAttenuationCoefficients(element, list(energies))["total"])
         np.testing.assert_allclose(mass_attenuation(element, energies), theirs, rtol=0.04, err_msg=element)
+
+
+@pytest.mark.parametrize(
+    ("element", "energy_kev", "attenuation"),
+    [("Be", 5.0, 4.369), ("Be", 8.0, 1.124), ("C", 10.0, 2.373), ("C", 20.0, 0.442), ("O", 20.0, 0.8651)],
+)
+def test_attenuation_of_light_elements(element: str, energy_kev: float, attenuation: float) -> None:
+    """NIST (Hubbell & Seltzer 1995). Kissel's tables have no photoelectric effect left here."""
+    assert mass_attenuation(element, np.asarray([energy_kev]))[0] == pytest.approx(attenuation, rel=0.01)
 
 
 def test_mixture_attenuates_by_mass() -> None:

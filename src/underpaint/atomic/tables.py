@@ -16,6 +16,8 @@ from underpaint.units import ELECTRON_REST_KEV
 Array = NDArray[np.float64]
 LOWEST_KEV = 0.1
 """xraylib's tables begin here."""
+FIRST_KISSEL = 13
+"""Lighter elements have no Kissel cross sections at the energies of a tube; plain ones are right for them."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def compton_energy(energy_kev: Array, angle_deg: float) -> Array:
 
 
 def mass_attenuation(element: str, energy_kev: Array) -> Array:
-    """Return the total mass attenuation of an element, cm2/g (xraylib ``CS_Total_Kissel``)."""
+    """Return the total mass attenuation of an element, cm2/g (xraylib: ``CS_Total_Kissel``, plain below Al)."""
     return _attenuation(atomic_number(element), tuple(float(value) for value in energy_kev))
 
 
@@ -135,7 +137,9 @@ def line_production(lines: LineTable, energies: tuple[float, ...]) -> Array:
 @lru_cache(maxsize=4096)
 def _attenuation(number: int, energies: tuple[float, ...]) -> Array:
     clipped = np.maximum(np.asarray(energies, dtype=np.float64), LOWEST_KEV)
-    return np.asarray(xraylib_np.CS_Total_Kissel(np.asarray([number]), clipped)[0])
+    # Kissel's photoelectric tables of light elements stop at some keV and are zero beyond (Be 3.5, C 9, O 18)
+    total = xraylib_np.CS_Total if number < FIRST_KISSEL else xraylib_np.CS_Total_Kissel
+    return np.asarray(total(np.asarray([number]), clipped)[0])
 
 
 @lru_cache(maxsize=4096)
