@@ -62,7 +62,7 @@ def test_escape_peak_lies_a_silicon_line_below() -> None:
 
 @pytest.mark.parametrize("fields", [{}, {"tail_fraction": 0.0, "shelf_fraction": 0.0}, {"tail_fraction": 0.05}])
 def test_rows_sum_to_efficiency(fields: dict[str, float]) -> None:
-    detector = Detector(**fields)  # type: ignore[arg-type]
+    detector = Detector(**fields)
     rows = response_matrix(detector, WIDE, ENERGY).sum(axis=1)
     np.testing.assert_allclose(rows, efficiency(detector, ENERGY), rtol=1e-3)
 
