@@ -105,8 +105,8 @@ def pymca_configuration(
     configuration["peaks"] = peaks
     configuration["fit"].update(
         xmin=channels[0], xmax=channels[1], use_limit=1, linearfitflag=1, fitweight=1, hypermetflag=1, fitfunction=0,
-        continuum=0, stripflag=1, stripalgorithm=1, snipwidth=width, stripfilterwidth=filter_width, escapeflag=1, sumflag=0,
-        scatterflag=0, energy=[excitation_kev], energyweight=[1.0], energyflag=[1], energyscatter=[0],
+        continuum=0, stripflag=1, stripalgorithm=1, snipwidth=width, stripfilterwidth=filter_width, escapeflag=1,
+        sumflag=0, scatterflag=0, energy=[excitation_kev], energyweight=[1.0], energyflag=[1], energyscatter=[0],
     )  # fmt: skip
     configuration["detector"].update(
         zero=axis.zero_kev, gain=axis.gain_kev, noise=detector.noise_fwhm_kev, fano=detector.fano, sum=0.0,

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import BSpline
+from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import minimize_scalar, nnls
 
 from underpaint.elements._families import Template
@@ -14,8 +16,10 @@ Array = NDArray[np.float64]
 
 _SUM_ERROR, _MAX_ERROR = 0.012, 0.06
 _SHAPE_ERROR = 0.03
-_LEAST_SIGNIFICANCE = 5.0
-_LEAST_SIGNIFICANCE_RARE = 15.0
+_KNOT_STEP_KEV = 1.5
+_LEAST_SIGNIFICANCE = 10.0
+_STRONG = 4.0
+_LEAST_SIGNIFICANCE_RARE = 20.0
 _RARE = frozenset(("Al_K", "Br_K", "Rb_K", "Zr_K", "Mo_K", "Sb_K", "Sb_L", "W_L"))
 _RATIO_SPREAD = 0.15
 _RATIO_LIMITS = (0.6, 1.6)
@@ -24,80 +28,162 @@ _NOISE_RANGE_KEV = (0.02, 0.25)
 
 @dataclass(frozen=True)
 class Problem:
-    """A spectrum to be explained.
+    """A spectrum to be explained by templates over a free smooth background.
 
     Parameters
     ----------
-    counts, background, sigma : (n_channel,) arrays
-        Counts, their smooth part, and one standard deviation with the model's own error.
+    counts, sigma : (n_channel,) arrays
+        Counts, and one standard deviation with the model's own error.
+    background : (n_channel, n_spline) array
+        Columns of the background.
     used : (n_channel,) bool array
         Channels that count.
     """
 
     counts: Array
-    background: Array
     sigma: Array
+    background: Array
     used: NDArray[np.bool_]
 
     def solve(self, design: Array) -> Array:
-        """Non-negative areas of the (n_channel, n_column) design."""
+        """Non-negative areas of the (n_channel, n_column) design; the background is solved along."""
         weighted, target = self.weighted(design)
-        scale = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-12)
-        return np.asarray(nnls(weighted / scale, target, maxiter=30 * scale.size)[0] / scale)
+        return self.least_squares(weighted, target)[: design.shape[1]]
 
     def weighted(self, design: Array) -> tuple[Array, Array]:
-        """Design and net counts over the deviation, in the channels used."""
-        net = (self.counts - self.background) / self.sigma
-        return (design / self.sigma[:, None])[self.used], net[self.used]
+        """Design with the background's columns, and counts, over the deviation in the channels used."""
+        whole = np.concatenate([design, self.background], axis=1)
+        return (whole / self.sigma[:, None])[self.used], (self.counts / self.sigma)[self.used]
 
     def misfit(self, design: Array) -> float:
         """Mean squared misfit of the best non-negative fit."""
         weighted, target = self.weighted(design)
-        return float(np.mean((weighted @ self.solve(design) - target) ** 2))
+        return float(np.mean((weighted @ self.least_squares(weighted, target) - target) ** 2))
+
+    @staticmethod
+    def least_squares(weighted: Array, target: Array) -> Array:
+        """Non-negative least squares on columns of equal length."""
+        scale = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-12)
+        return np.asarray(nnls(weighted / scale, target, maxiter=50 * scale.size)[0] / scale)
 
 
-def problem(counts: Array, fwhm: Array, used: NDArray[np.bool_], model_error: float) -> Problem:
-    """Set a spectrum up for fitting over its clipped background."""
-    # On the flank of a strong peak a small fault of position or width counts more than one of height.
-    flank = _SHAPE_ERROR * fwhm * np.abs(np.gradient(counts))
-    sigma = np.sqrt(np.maximum(counts, 1.0) + (model_error * counts) ** 2 + flank**2)
-    return Problem(counts, snip(counts, fwhm), sigma, used)
+@dataclass(frozen=True)
+class Recorded:
+    """A sum or maximum spectrum with what is known of its channels.
 
-
-def sum_problem(total: Array, fwhm: Array, used: NDArray[np.bool_]) -> Problem:
-    """Set up the sum spectrum."""
-    return problem(total, fwhm, used, _SUM_ERROR)
-
-
-def max_problem(highest: Array, fwhm: Array, used: NDArray[np.bool_]) -> Problem:
-    """Set up the maximum spectrum, whose line ratios are rougher: its channels come from different pixels."""
-    return problem(highest, fwhm, used, _MAX_ERROR)
-
-
-def significant(own: Problem, templates: Sequence[Template], always: int = 0) -> list[int]:
-    """Drop the least significant family again and again until all that are left are significant.
-
-    The first ``always`` templates stay. The deviation is that of the joint fit, so a family that another one
-    can replace is not significant.
+    Parameters
+    ----------
+    counts, fwhm, energy_kev : (n_channel,) arrays
+        Counts; peak width in channels; energy, keV.
+    used : (n_channel,) bool array
+        Channels to fit.
+    model_error : float
+        Error of the model over the counts.
     """
-    kept = list(range(len(templates)))
+
+    counts: Array
+    fwhm: Array
+    energy_kev: Array
+    used: NDArray[np.bool_]
+    model_error: float
+
+    def problem(self, peaks: Array | None = None) -> Problem:
+        """Set the spectrum up; the background is what is left when the known peaks are off."""
+        # On the flank of a strong peak a small fault of position or width counts more than one of height.
+        flank = _SHAPE_ERROR * self.fwhm * np.abs(np.gradient(self.counts))
+        variance = np.maximum(self.counts, 1.0) + (self.model_error * self.counts) ** 2 + flank**2
+        rest = self.counts if peaks is None else np.maximum(self.counts - peaks, 0.0)
+        background = background_columns(rest, self.fwhm, self.energy_kev, self.used)
+        return Problem(self.counts, np.sqrt(variance), background, self.used)
+
+    def cleaned(self, templates: Sequence[Template], always: int = 0) -> tuple[Problem, list[Template]]:
+        """Set the spectrum up over a background without the strong families, whose line ratios are adapted.
+
+        Clipping alone leaves humps where lines crowd, as between lead's and mercury's L lines.
+        """
+        first = self.problem()
+        strong = significant(first, templates, always, factor=_STRONG)
+        if not strong:
+            return first, list(templates)
+        adapted = refine_ratios(first, [templates[index] for index in strong])
+        design = np.stack([template.counts for template in adapted], axis=1)
+        own = self.problem(design @ first.solve(design))
+        replaced = dict(zip(strong, adapted, strict=True))
+        return own, [replaced.get(index, template) for index, template in enumerate(templates)]
+
+
+def sum_spectrum(total: Array, fwhm: Array, energy_kev: Array, used: NDArray[np.bool_]) -> Recorded:
+    """Return the sum spectrum for fitting."""
+    return Recorded(total, fwhm, energy_kev, used, _SUM_ERROR)
+
+
+def max_spectrum(highest: Array, fwhm: Array, energy_kev: Array, used: NDArray[np.bool_]) -> Recorded:
+    """Return the maximum spectrum; its line ratios are rougher, for its channels come from different pixels."""
+    return Recorded(highest, fwhm, energy_kev, used, _MAX_ERROR)
+
+
+def background_columns(counts: Array, fwhm: Array, energy_kev: Array, used: NDArray[np.bool_]) -> Array:
+    """Clipped background times cubic splines with a knot every 1.5 keV: too stiff to follow a peak."""
+    inside = slice(int(np.flatnonzero(used)[0]), int(np.flatnonzero(used)[-1]) + 1)
+    # Smoothed before, so that clipping does not follow the noise, and after, so that no window's edge is left; the
+    # threshold's step stays outside.
+    typical = float(np.median(fwhm[inside]))
+    smooth = gaussian_filter1d(counts[inside], 0.4 * typical, mode="nearest")
+    clipped = gaussian_filter1d(snip(smooth, fwhm[inside]), 0.8 * typical, mode="nearest")
+    energy = energy_kev[inside]
+    low, high = float(energy[0]), float(energy[-1]) + 1e-9
+    n_piece = max(round((high - low) / _KNOT_STEP_KEV), 1)
+    padded = np.concatenate([[low] * 3, np.linspace(low, high, n_piece + 1), [high] * 3])
+    splines = BSpline.design_matrix(energy, padded, 3).toarray()
+    columns = np.zeros((counts.size, splines.shape[1]))
+    columns[inside] = splines * (clipped / max(float(clipped.max()), 1e-12) + 1e-4)[:, None]
+    return columns
+
+
+def significant(own: Problem, templates: Sequence[Template], always: int = 0, factor: float = 1.0) -> list[int]:
+    """Add the family that explains most again and again, then drop those that later ones made needless.
+
+    The first ``always`` templates stay; ``factor`` multiplies the significance asked for. Starting from none matters:
+    many weak families together can mimic a piece of background, and none of them would look needless in the crowd.
+    """
     columns = np.stack([template.counts for template in templates], axis=1)
+    needed = factor * np.array([_needed(template.name) for template in templates])
+    kept = list(range(always))
+    while len(kept) < len(templates):
+        strength = _gain(own, columns, kept) / needed
+        if strength.max() < 1:
+            break
+        kept.append(int(strength.argmax()))
+    return _without_needless(own, columns, needed, sorted(kept), always)
+
+
+def _gain(own: Problem, columns: Array, kept: Sequence[int]) -> Array:
+    """Significance of each column if it joined those kept; minus infinity for those kept, or for their mixtures."""
+    basis, target = own.weighted(columns[:, kept])
+    orthogonal, _ = np.linalg.qr(basis)
+    weighted = (columns / own.sigma[:, None])[own.used]
+    length = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-30)
+    new = weighted - orthogonal @ (orthogonal.T @ weighted)
+    rest = target - orthogonal @ (orthogonal.T @ target)
+    new_length = np.sqrt((new**2).sum(axis=0))
+    gain = np.where(new_length > 1e-3 * length, new.T @ rest / np.maximum(new_length, 1e-30), -np.inf)
+    gain[list(kept)] = -np.inf
+    return np.asarray(gain)
+
+
+def _without_needless(own: Problem, columns: Array, needed: Array, kept: list[int], always: int) -> list[int]:
+    """Drop the least significant again and again; the deviation is that of the joint fit."""
     while len(kept) > always:
         design = columns[:, kept]
         weighted, _ = own.weighted(design)
-        areas = own.solve(design)
         scale = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-12)
-        information = (weighted / scale).T @ (weighted / scale)
-        deviation = np.sqrt(np.diag(np.linalg.pinv(information, rcond=1e-10))) / scale
-        strength = areas / np.maximum(deviation, 1e-12)
-        strength /= np.array([_needed(templates[index].name) for index in kept])
+        covariance = np.linalg.pinv((weighted / scale).T @ (weighted / scale), rcond=1e-10)
+        deviation = np.sqrt(np.diag(covariance))[: len(kept)] / scale[: len(kept)]
+        strength = own.solve(design) / np.maximum(deviation, 1e-12) / needed[kept]
         strength[:always] = np.inf
         if strength.min() >= 1:
             break
-        # Families that the fit leaves empty go all at once, the others one by one: they may stand in for each other.
-        empty = {int(place) + always for place in np.flatnonzero(areas[always:] <= 0)}
-        drop = empty or {int(strength.argmin())}
-        kept = [index for place, index in enumerate(kept) if place not in drop]
+        del kept[int(strength.argmin())]
     return kept
 
 
@@ -116,12 +202,12 @@ def refine_ratios(own: Problem, templates: Sequence[Template]) -> list[Template]
     weighted, target = own.weighted(groups)
     owner = np.concatenate([np.full(len(template.groups), n) for n, template in enumerate(templates)])
     first = np.flatnonzero(np.diff(owner, prepend=-1))[owner]
-    prior = np.eye(owner.size)
+    prior = np.eye(owner.size, weighted.shape[1])
     prior[np.arange(owner.size), first] -= 1.0
     rows = np.flatnonzero(first != np.arange(owner.size))
     strength = 1.0 / (_RATIO_SPREAD * np.maximum(areas[owner[rows]], 1e-9))
     augmented = np.concatenate([weighted, prior[rows] * strength[:, None]])
-    free = np.asarray(nnls(augmented, np.append(target, np.zeros(rows.size)), maxiter=30 * owner.size)[0])
+    free = own.least_squares(augmented, np.append(target, np.zeros(rows.size)))[: owner.size]
     factor = np.clip(np.divide(free, free[first], out=np.ones_like(free), where=free[first] > 0), *_RATIO_LIMITS)
     return [template.with_ratios(factor[owner == n]) for n, template in enumerate(templates)]
 

@@ -7,7 +7,6 @@ from typing import Any
 import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import BSpline
 from scipy.ndimage import gaussian_filter1d
 
 from underpaint import __version__
@@ -19,7 +18,15 @@ from underpaint.elements._families import (
     scatter_templates,
 )
 from underpaint.elements._pymca import fit_with_pymca
-from underpaint.elements._selection import fit_noise, max_problem, refine_ratios, significant, sum_problem
+from underpaint.elements._selection import (
+    Problem,
+    Recorded,
+    fit_noise,
+    max_spectrum,
+    refine_ratios,
+    significant,
+    sum_spectrum,
+)
 from underpaint.errors import CoverageError, ScanError
 from underpaint.instrument import Detector, Instrument
 from underpaint.maps import ElementMaps
@@ -30,7 +37,6 @@ Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 _LOWEST_KEV = 1.2
-_KNOT_STEP_KEV = 2.5
 _EXCITATION_KEV = 40.0
 _SWEEPS = 80
 _LEAST_COUNTS = 100
@@ -70,6 +76,11 @@ class FitPlan:
         used = np.flatnonzero(self.weight > 0)
         return int(used[0]), int(used[-1])
 
+    def solver(self, n_column: int | None = None) -> Array:
+        """(n_column, n_channel) matrix that turns counts into the areas of the first columns of the design."""
+        root = np.sqrt(self.weight)[:, None]
+        return np.asarray(np.linalg.pinv(self.design[:, :n_column] * root, rcond=1e-10) * root.T)
+
 
 @dataclass(frozen=True)
 class _Stage:
@@ -82,6 +93,14 @@ class _Stage:
     detector: Detector
     excitation_kev: float
     scatter: tuple[Template, ...]
+
+    def sum_spectrum(self) -> Recorded:
+        """Sum spectrum for fitting at the resolution assumed."""
+        return sum_spectrum(self.total, fwhm_channels(self.detector, self.axis), self.axis.energy_kev, self.used)
+
+    def max_spectrum(self) -> Recorded:
+        """Maximum spectrum for fitting at the resolution assumed."""
+        return max_spectrum(self.highest, fwhm_channels(self.detector, self.axis), self.axis.energy_kev, self.used)
 
 
 def fit_elements(
@@ -196,17 +215,33 @@ def plan_fit(
     if not chosen:
         message = "Cannot fit elements: no line family stands out. Name the families, or check the energy axis."
         raise CoverageError(message)
-    own = sum_problem(total, fwhm_channels(stage.detector, axis), stage.used)
-    templates = refine_ratios(own, [*_build(stage, chosen), *stage.scatter])
-    columns = [*(template.counts for template in templates), *_background_columns(own.background, axis, stage.used)]
+    plan = _plan(stage, chosen, n_pixel)
+    if families is not None:
+        return plan
+    # What the pixels' weights turn negative over the whole scan was a fault of a strong neighbour's shape.
+    whole = plan.solver() @ total
+    kept = [name for name, area in zip(plan.names, whole, strict=False) if area > 0]
+    return plan if len(kept) in (0, len(plan.names)) else _plan(stage, kept, n_pixel)
+
+
+def _plan(stage: _Stage, chosen: Sequence[str], n_pixel: int) -> FitPlan:
+    own, templates = _final_templates(stage, chosen)
+    columns = [*(template.counts for template in templates), *own.background.T]
     return FitPlan(
         names=tuple(chosen),
         design=np.stack(columns, axis=1) * stage.used[:, None],
-        weight=_weight(total / n_pixel, stage.used),
+        weight=_weight(stage.total / n_pixel, stage.used),
         detector=stage.detector,
         excitation_kev=stage.excitation_kev,
         scatter=tuple(template.name for template in stage.scatter),
     )
+
+
+def _final_templates(stage: _Stage, chosen: Sequence[str]) -> tuple[Problem, list[Template]]:
+    """Chosen families, then scatter, with ratios adapted to the sum spectrum."""
+    n_scatter = len(stage.scatter)
+    own, adapted = stage.sum_spectrum().cleaned([*stage.scatter, *_build(stage, chosen)], n_scatter)
+    return own, refine_ratios(own, [*adapted[n_scatter:], *adapted[:n_scatter]])
 
 
 def _check_options(engine: str, background: str) -> None:
@@ -284,7 +319,7 @@ def _with_fitted_noise(stage: _Stage, names: Sequence[str]) -> _Stage:
     chosen = _chosen(stage, names, rare_pixels=False)
     if not chosen:
         return stage
-    own = sum_problem(stage.total, fwhm_channels(stage.detector, stage.axis), stage.used)
+    own, _ = stage.sum_spectrum().cleaned(_build(stage, chosen))
     noise = fit_noise(own, lambda value: _build(_with_noise(stage, value), chosen))
     return _with_noise(stage, noise)
 
@@ -296,13 +331,13 @@ def _with_noise(stage: _Stage, noise_fwhm_kev: float) -> _Stage:
 
 def _chosen(stage: _Stage, names: Sequence[str], *, rare_pixels: bool) -> list[str]:
     """Families that the sum spectrum shows, and those of a few pixels that the maximum spectrum shows."""
-    fwhm = fwhm_channels(stage.detector, stage.axis)
     everything = [*stage.scatter, *_build(stage, names)]
     n_scatter = len(stage.scatter)
-    problems = [sum_problem(stage.total, fwhm, stage.used)]
-    if rare_pixels:
-        problems.append(max_problem(stage.highest, fwhm, stage.used))
-    kept = {index for own in problems for index in significant(own, everything, always=n_scatter)}
+    spectra = [stage.sum_spectrum(), stage.max_spectrum()] if rare_pixels else [stage.sum_spectrum()]
+    kept: set[int] = set()
+    for spectrum in spectra:
+        own, adapted = spectrum.cleaned(everything, n_scatter)
+        kept.update(significant(own, adapted, n_scatter))
     return [template.name for index, template in enumerate(everything) if index in kept and index >= n_scatter]
 
 
@@ -310,17 +345,6 @@ def _weight(mean: Array, used: NDArray[np.bool_]) -> Array:
     """Inverse Poisson variance of the mean spectrum, smoothed: an empty channel has no infinite weight."""
     smooth = gaussian_filter1d(mean, 1.0)
     return np.asarray(used / np.maximum(smooth, 1e-3 * float(smooth[used].max()) + 1e-12))
-
-
-def _background_columns(clipped: Array, axis: EnergyAxis, used: NDArray[np.bool_]) -> list[Array]:
-    """Sum spectrum's background times cubic splines with a knot every 2.5 keV: too stiff to follow a peak."""
-    energy = axis.energy_kev
-    low, high = float(energy[used][0]), float(energy[used][-1]) + 1e-9
-    n_piece = max(round((high - low) / _KNOT_STEP_KEV), 1)
-    padded = np.concatenate([[low] * 3, np.linspace(low, high, n_piece + 1), [high] * 3])
-    splines = BSpline.design_matrix(np.clip(energy, low, high), padded, 3).toarray()
-    shape = clipped / max(float(clipped[used].max()), 1e-12) + 1e-4
-    return [column * shape for column in splines.T]
 
 
 class _PixelFit:
@@ -334,9 +358,7 @@ class _PixelFit:
         design = plan.design if fwhm is None else plan.design[:, : self.n_free]
         first, last = plan.channels
         self.channels = slice(first, last + 1)
-        root = np.sqrt(plan.weight)[:, None]
-        solver = np.linalg.pinv(design * root, rcond=1e-10) * root.T
-        self.solver = solver[:, self.channels].T.copy()
+        self.solver = plan.solver(design.shape[1])[:, self.channels].T.copy()
         self.squared = self.solver[:, : self.n_name] ** 2
         self.normal = design.T @ (design * plan.weight[:, None]) if non_negative else None
 
