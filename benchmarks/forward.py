@@ -5,9 +5,8 @@
 Random easel paintings (three paint layers of one to four pigments over a ground and mostly a support, 40 kV Rh tube)
 with enhancement and scatter. "emit" is the transport, "emit + render" ends at counts per channel of 4,096. Threads
 share one interpreter: the steps between numpy's loops do not overlap, so processes are measured too, each with its
-own atomic tables, ready beforehand. numpy must be held to one
-thread, or its threads compete with these. fisx, where installed, computes some of the same samples under the same
-270 exciting energies: minutes each.
+own atomic tables, ready beforehand. numpy must be held to one thread, or its threads compete with these. fisx, where
+installed, computes some of the same samples under the same exciting energies: minutes each.
 """
 
 import argparse
