@@ -17,6 +17,8 @@ from underpaint.units import CM_PER_UM, EPSILON_SI_KEV, FWHM_PER_SIGMA
 Array = NDArray[np.float64]
 WINDOW_SIGMAS = 6.0
 """A Gaussian is computed this far from its centre; beyond lie 2e-9 of it."""
+TAIL_WIDTHS = 20.0
+"""An exponential tail is computed this many decay lengths down; beyond lie 2e-9 of it."""
 
 
 def render(emission: Emission, detector: Detector, axis: EnergyAxis | None = None) -> Array:
@@ -102,27 +104,58 @@ def _peaks(detector: Detector, axis: EnergyAxis, energy: Array, spread: Array) -
 
 
 def _gaussian(axis: EnergyAxis, energy: Array, sigma: Array) -> Array:
-    edges = (axis.edges_kev[None, :] - energy[:, None]) / (np.sqrt(2.0) * sigma[:, None])
-    near = np.clip(edges, -WINDOW_SIGMAS, WINDOW_SIGMAS)
-    return np.asarray(0.5 * np.diff(erf(near), axis=1))
+    reach = WINDOW_SIGMAS * sigma
+    columns = _columns(axis, energy - reach, energy + reach)
+    edges = axis.start_kev + axis.gain_kev * np.arange(columns.shape[1] + 1) + axis.gain_kev * columns[:, :1]
+    below = 0.5 * erf(np.clip((edges - energy[:, None]) / (np.sqrt(2.0) * sigma[:, None]), -6.0, 6.0))
+    return _place(axis, columns, np.diff(below, axis=1))
 
 
 def _tail(axis: EnergyAxis, energy: Array, sigma: Array, width: float) -> Array:
     """Exponential below the peak folded with the Gaussian, at the channels' centres."""
-    offset = (axis.energy_kev[None, :] - energy[:, None]) / sigma[:, None]
+    reach = WINDOW_SIGMAS * sigma
+    columns = _columns(axis, energy - reach - TAIL_WIDTHS * width, energy + reach)
+    offset = (_centres(axis, columns) - energy[:, None]) / sigma[:, None]
     slope = sigma[:, None] / width
     argument = (offset + slope) / np.sqrt(2.0)
-    # erfcx keeps the product of a huge exponential and a tiny erfc finite
-    right = np.exp(-0.5 * offset**2) * erfcx(np.maximum(argument, -5.0))
-    left = np.exp(np.minimum(offset * slope + 0.5 * slope**2, 50.0)) * erfc(np.minimum(argument, 25.0))
-    return np.asarray(np.where(argument > 0, right, left) * axis.gain_kev / (2.0 * width))
+    # erfcx keeps the product of a huge exponential and a tiny erfc finite; far down erfc is 2 and erfcx overflows
+    near = np.exp(-0.5 * offset**2) * erfcx(np.maximum(argument, -5.0))
+    far = 2.0 * np.exp(np.minimum(offset * slope + 0.5 * slope**2, 0.0))
+    return _place(axis, columns, np.where(argument > -5.0, near, far) * axis.gain_kev / (2.0 * width))
 
 
 def _shelf(axis: EnergyAxis, energy: Array, sigma: Array) -> Array:
-    offset = (axis.energy_kev[None, :] - energy[:, None]) / (np.sqrt(2.0) * sigma[:, None])
+    """Even from zero to the peak, with an edge as soft as the peak is wide."""
+    reach = WINDOW_SIGMAS * sigma
+    columns = _columns(axis, energy - reach, energy + reach)
+    offset = (_centres(axis, columns) - energy[:, None]) / (np.sqrt(2.0) * sigma[:, None])
+    edge = _place(axis, columns, 0.5 * erfc(offset))
+    edge[np.arange(axis.n_channel) < columns[:, :1]] = 1.0
     positive = np.clip(axis.edges_kev, 0.0, None)
-    share = np.diff(positive)[None, :] / np.maximum(energy, axis.gain_kev)[:, None]
-    return np.asarray(0.5 * erfc(np.clip(offset, -WINDOW_SIGMAS, WINDOW_SIGMAS)) * share)
+    edge *= np.diff(positive)
+    edge /= np.maximum(energy, axis.gain_kev)[:, None]
+    return edge
+
+
+def _columns(axis: EnergyAxis, low_kev: Array, high_kev: Array) -> NDArray[np.int64]:
+    """Return (n_energy, n_near) channels from each low energy on, enough for the widest range; some off the axis."""
+    first = np.floor((low_kev - axis.start_kev) / axis.gain_kev).astype(np.int64)
+    last = np.floor((high_kev - axis.start_kev) / axis.gain_kev).astype(np.int64)
+    return first[:, None] + np.arange(int((last - first).max(initial=0)) + 1)
+
+
+def _centres(axis: EnergyAxis, columns: NDArray[np.int64]) -> Array:
+    return np.asarray(axis.zero_kev + axis.gain_kev * columns)
+
+
+def _place(axis: EnergyAxis, columns: NDArray[np.int64], values: Array) -> Array:
+    """Return (n_energy, n_channel) rows that are zero but for the values at their columns."""
+    matrix = np.zeros((len(columns), axis.n_channel))
+    for row, near, first in zip(matrix, values, columns[:, 0], strict=True):
+        start, stop = max(int(first), 0), min(int(first) + near.size, row.size)
+        if start < stop:
+            row[start:stop] = near[start - first : stop - first]
+    return matrix
 
 
 def _escape_line(detector: Detector) -> float:
