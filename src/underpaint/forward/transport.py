@@ -270,9 +270,14 @@ class _Model:
         pairs = self.tables.line_production[chosen[:, :, None], np.take_along_axis(chosen, exciting, 1)[:, None, :]]
         # a sample that needs fewer lines than its neighbours in the batch must not gain from theirs
         pairs *= followed[:, None, :]
+        across = np.swapaxes(np.take_along_axis(vertical, exciting[:, None, :], 2), 1, 2)
+        kernel = edge_kernel(across, CELLS[1])
+        # the coarse cells' edges are every other edge of the fine ones
         coarse, fine = (
-            self._enhancement_on(stack, chosen, exciting, pairs, depth_in, vertical, concentration, cells)
-            for cells in CELLS
+            self._enhancement_on(
+                stack, chosen, exciting, pairs, depth_in, vertical, concentration, kernel[..., ::step, ::step]
+            )
+            for step in (CELLS[1] // CELLS[0], 1)
         )
         # the error falls as cells**-2
         ratio = (CELLS[1] / CELLS[0]) ** 2
@@ -308,10 +313,11 @@ class _Model:
         depth_in: Array,
         vertical: Array,
         concentration: Array,
-        cells: int,
+        kernel: Array,
     ) -> Array:
-        share = cell_shares(cells)
         n_sample, n_layer, n_line = vertical.shape
+        cells = (kernel.shape[-1] - 1) // n_layer
+        share = cell_shares(cells)
         per_cell = np.repeat(np.arange(n_layer), cells)
         thickness = np.tile(share, n_layer)
         cell_in = depth_in[:, per_cell] * thickness[:, None]
@@ -324,7 +330,7 @@ class _Model:
         depth = np.swapaxes(
             np.take_along_axis(vertical, exciting[:, None, :], 2)[:, per_cell] * thickness[:, None], 1, 2
         )
-        track = _track_per_cell(depth, born)
+        track = _track_per_cell(kernel, depth, born)
         # optical depth per unit areal density turns tracks into g/cm2
         track *= np.divide(cell_areal[:, None, :], depth, out=np.zeros_like(depth), where=depth > 0)
         excited = np.matmul(pairs, track)
@@ -375,20 +381,43 @@ def _e3_table() -> Array:
     )
 
 
-def _track_per_cell(depth: Array, born: Array) -> Array:
+def edge_kernel(across: Array, cells: int) -> Array:
+    """Return E3 of the optical distances between all edges of the cells, (n, m, n_edge, n_edge).
+
+    ``across`` (n, m, j) is each layer's optical thickness, straight on, at the exciting line. The kernel is
+    symmetric: E3 is computed on one side of the diagonal, where it is one half.
+    """
+    per_cell = (across[..., None] * cell_shares(cells)).reshape(*across.shape[:2], -1)
+    edges = np.concatenate([np.zeros((*across.shape[:2], 1)), np.cumsum(per_cell, axis=2)], axis=2)
+    upper, lower, lookup = _pairs_of_edges(edges.shape[2])
+    values = np.full((*across.shape[:2], upper.size + 1), 0.5)
+    values[..., 1:] = e3(edges[..., lower] - edges[..., upper])
+    return np.asarray(values[..., lookup])
+
+
+@lru_cache
+def _pairs_of_edges(n_edge: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return upper and lower edge of each pair, and where (n_edge, n_edge) finds it; zero is the diagonal."""
+    upper, lower = np.triu_indices(n_edge, 1)
+    lookup = np.zeros((n_edge, n_edge), dtype=np.int64)
+    lookup[upper, lower] = lookup[lower, upper] = np.arange(1, upper.size + 1)
+    return upper, lower, lookup
+
+
+def _track_per_cell(kernel: Array, depth: Array, born: Array) -> Array:
     """Return (n, m, c) optical track in each cell of the photons born in all cells.
 
-    ``depth`` (n, m, c) is each cell's optical thickness at the exciting line, ``born`` the photons born in it. A
-    photon born uniformly in cell j, in any direction, spends half the second difference of E3 over the edges'
-    distances, divided by j's thickness, in cell i.
+    ``kernel`` is E3 between edges, ``depth`` (n, m, c) each cell's optical thickness at the exciting line, ``born``
+    the photons born in it. A photon born uniformly in cell j, in any direction, spends half the second difference
+    of E3 over the edges' distances, divided by j's thickness, in cell i.
     """
-    edges = np.concatenate([np.zeros((*depth.shape[:2], 1)), np.cumsum(depth, axis=2)], axis=2)
-    kernel = e3(np.abs(edges[..., :, None] - edges[..., None, :]))
-    second = kernel[..., 1:, :-1] + kernel[..., :-1, 1:] - kernel[..., :-1, :-1] - kernel[..., 1:, 1:]
-    diagonal = np.arange(depth.shape[2])
-    second[..., diagonal, diagonal] += 2.0 * depth
     per_depth = np.divide(born, depth, out=np.zeros_like(born), where=depth > 0)
-    return np.asarray(0.5 * np.matmul(second, per_depth[..., None])[..., 0])
+    # the differences over j's edges are moved from the kernel to what is born: one product instead of four kernels
+    at_edges = np.zeros((*born.shape[:2], born.shape[2] + 1))
+    at_edges[..., :-1] = -per_depth
+    at_edges[..., 1:] += per_depth
+    through = np.matmul(kernel, at_edges[..., None])[..., 0]
+    return np.asarray(per_depth * depth - 0.5 * np.diff(through, axis=2))
 
 
 def _present_lines(stack: Stack, tables: AtomicTables) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
