@@ -21,12 +21,14 @@ from underpaint.sample import Stratigraphy
 
 Array = NDArray[np.float64]
 
-BATCH = 8
+BATCH = 4
 """Samples per step: their (lines x energies) arrays then stay in the processor's cache."""
 WEAKEST_EXCITING = 1e-3
 """A line excites others if it could add this share to the primary of any of them (see ``emit``)."""
 LOWEST_EXCITING_KEV = 2.0
 """Softer lines excite only lines below 2 keV, which hardly leave the paint."""
+SMALLEST_DEPTH = 1e-300
+"""Stands for no depth at all where one divides by it."""
 CELLS = (4, 8)
 """Depth cells a layer for the two runs that Richardson's extrapolation combines."""
 
@@ -458,7 +460,8 @@ def _mean_transmission(depth: Array) -> Array:
 def _escaped_share(depth_in: Array, depth_out: Array) -> Array:
     """Return (1 - exp(-(in + out))) / (in + out) for broadcast depths, without cancellation for thin layers."""
     absorbed_in, absorbed_out = -np.expm1(-depth_in), -np.expm1(-depth_out)
-    absorbed = absorbed_in + (1.0 - absorbed_in) * absorbed_out
-    total = depth_in + depth_out
+    share = (1.0 - absorbed_in) * absorbed_out
+    share += absorbed_in
     # absent layers have no depth; their areal density of zero removes them
-    return np.asarray(np.divide(absorbed, total, out=absorbed, where=total > 0))
+    share /= np.maximum(depth_in, SMALLEST_DEPTH) + depth_out
+    return np.asarray(share)
