@@ -458,10 +458,13 @@ def _mean_transmission(depth: Array) -> Array:
 
 
 def _escaped_share(depth_in: Array, depth_out: Array) -> Array:
-    """Return (1 - exp(-(in + out))) / (in + out) for broadcast depths, without cancellation for thin layers."""
-    absorbed_in, absorbed_out = -np.expm1(-depth_in), -np.expm1(-depth_out)
-    share = (1.0 - absorbed_in) * absorbed_out
-    share += absorbed_in
-    # absent layers have no depth; their areal density of zero removes them
-    share /= np.maximum(depth_in, SMALLEST_DEPTH) + depth_out
-    return np.asarray(share)
+    """Return (1 - exp(-(in + out))) / (in + out) for broadcast depths.
+
+    The product of two small tables of exponentials spares an exponential for every pair; what one minus it loses
+    for thin layers is 1e-16 over the depth: 1e-10 at a depth of 1e-6, thinner than any layer of paint.
+    """
+    absorbed = np.exp(-depth_in) * np.exp(-depth_out)
+    np.subtract(1.0, absorbed, out=absorbed)
+    # absent layers have no depth and absorb nothing: zero over the tiniest number is zero
+    absorbed /= depth_in + depth_out + SMALLEST_DEPTH
+    return np.asarray(absorbed)
