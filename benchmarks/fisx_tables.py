@@ -4,6 +4,10 @@
 
 The reference file holds six stratigraphies computed with fisx 1.3.2 (primary, secondary by fluorescence, and
 enhancement by coherently scattered beam apart). fisx is needed for its tables: pip install underpaint[pymca].
+
+With xraylib's tables most families agree within 0.5 %. Where they do not, cross sections of the shells still agree
+(0.3 %), and it is the fluorescence yields that differ: Sn L by -7 % (L3: 0.067 in xraylib, 0.072 in fisx), Hg M by
++4 to +9 % (M2: 0.033 against 0.0037). Co K under chrome yellow differs by -2 %: chromium attenuates 1.4 % more.
 """
 
 import argparse
