@@ -25,8 +25,8 @@ _LIMITS = {
         "Needs spectra from 2.80 to 40.95 keV.",
         "Trained on one pigment per layer, two layers over chalk, noise-free.",
         "Each spectrum is divided by its maximum: weak spectra have their noise enlarged.",
-        "Trained without noise, as in the paper: on noisy spectra it says yes to nearly everything (virtual panels at 1e5 "
-        "counts: no better than always yes). Fine-tune it on spectra of your instrument before use.",
+        "Trained without noise, as in the paper: on noisy spectra it says yes to nearly everything (virtual panels at "
+        "1e5 counts: no better than always yes). Fine-tune it on spectra of your instrument before use.",
     ),
 }
 
