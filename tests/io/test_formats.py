@@ -388,7 +388,7 @@ def test_emsa_of_a_horiba(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "the file is empty"),
-        (b"hello, world\n", "it is text that begins b'hello"),
+        (b"hello, world\n", "it is text that begins 'hello"),
         (b"\x00\x01\x02binary", "it is binary data"),
         (b"\xfd7zXZ\x00....", r"packed archive \(xz\). Unpack it"),
         (b"\x1f\x8b....", r"packed archive \(gzip\)"),

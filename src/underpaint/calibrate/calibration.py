@@ -26,6 +26,7 @@ from underpaint.instrument import Instrument
 from underpaint.spectrum import EnergyAxis, Scan
 
 _LEAST_COUNTS = 3000
+_LEAST_CHANNELS = 64
 _LEAST_PEAKS = 4
 _LEAST_LINES = 3
 _LEAST_SPAN_KEV = 2.0
@@ -145,6 +146,15 @@ def sum_and_max(scan: Scan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _require_counts(total: NDArray[np.float64], name: str) -> None:
+    if total.size < _LEAST_CHANNELS:
+        message = (
+            f"Cannot calibrate scan {name!r}: it has {total.size} channels; a spectrum has at least {_LEAST_CHANNELS}. "
+            "Is it a picture, or are its axes in another order than (row, column, channel)?"
+        )
+        raise CalibrationError(message)
+    if total.sum() == 0:
+        message = f"Cannot calibrate scan {name!r}: it holds no counts at all. Check the export."
+        raise CalibrationError(message)
     if total.sum() < _LEAST_COUNTS:
         _fail(name, f"the whole scan has {total.sum():.0f} counts, at least {_LEAST_COUNTS} are")
 

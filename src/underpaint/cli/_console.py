@@ -24,7 +24,9 @@ class PlainErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            say_error("Stopped. Nothing half-written was left behind.")
+            say_error(
+                "Stopped. No half-written result was left; simulate and train go on where they were when called again."
+            )
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             raise

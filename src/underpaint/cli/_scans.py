@@ -273,11 +273,11 @@ def _show_one(own: "Outcome") -> None:
     if own.skipped:
         say(f"{own.folder} holds finished results; left alone. --overwrite does it again.")
         return
-    for note in own.notes[:8]:
-        say(f"- {note}")
     present = sorted(((share, name) for name, share in own.groups.items() if share >= 0.001), reverse=True)
     for share, name in present:
         say(f"  {name:<24} {100 * share:5.1f} % of the surface")
+    for note in own.notes[:8]:
+        say(f"- {note}")
     say(f"Report: {Path(own.folder or '.') / 'report.html'}")
 
 

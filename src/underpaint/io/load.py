@@ -182,8 +182,10 @@ def _unknown(path: Path, head: bytes) -> str:
     packed = next((kind for magic, kind in _PACKED.items() if head.startswith(magic)), None)
     if packed is not None or tarfile.is_tarfile(path):
         return f"Cannot read {path}: it is a packed archive ({packed or 'tar'}). Unpack it and give the folder."
-    looks = "text" if not set(head) & set(range(9)) else "binary data"
-    return f"Cannot read {path}: it is {looks} that begins {head[:24]!r}, no format known here. Known are: {KNOWN}."
+    text = not set(head) & set(range(9))
+    begins = repr(head[:24].decode("utf-8", "replace").strip()) if text else head[:8].hex(" ")
+    looks = "text" if text else "binary data"
+    return f"Cannot read {path}: it is {looks} that begins {begins}, no format known here. Known are: {KNOWN}."
 
 
 def _single(spectrum: Spectrum, path: Path, format_name: str) -> Scan:

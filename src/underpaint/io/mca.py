@@ -248,7 +248,8 @@ def _check_grid(grid: Grid, numbers: list[int], folder: Path, *, explicit: bool)
             f"Cannot read {folder} as a scan: {told} says {grid.n_row} rows x {grid.n_column} "
             f"columns = {n_pixel} pixels, "
             f"but there are {len(numbers)} spectra, numbered {numbers[0]} to {numbers[-1]}. "
-            "Correct the grid file, or give the shape as (rows, columns); a scan that stopped early is read "
+            "Correct the grid file, or give the shape (Python: `load(path, shape=(rows, columns))`); a scan that "
+            "stopped early is read "
             "with its planned shape if at least half of its pixels are there."
         )
         raise ScanError(message)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -229,7 +230,8 @@ def _chunks(settings: LibrarySettings, indices: range, workers: int | None) -> I
         yield from ((index, make_chunk(settings, index)) for index in indices)
         return
     # spawn: a fork would copy the threads' locks of BLAS and HDF5 in whatever state they are
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare_worker)
+    try:
         pending: list[tuple[int, Any]] = []
         for index in indices:
             pending.append((index, pool.submit(make_chunk, settings, index)))
@@ -238,10 +240,14 @@ def _chunks(settings: LibrarySettings, indices: range, workers: int | None) -> I
                 yield first, future.result()
         for first, future in pending:
             yield first, future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _one_thread() -> None:
+def _prepare_worker() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
+    # Ctrl-C reaches the whole group of processes; a worker that dies of it holding the queue's lock would hang the pool
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _open(file: h5py.File, settings: LibrarySettings, outputs: Outputs, axis: EnergyAxis, path: Path) -> int:
