@@ -23,6 +23,10 @@ from underpaint.sample.library import mix_elements
         ("MgCl2·6(H2O)", {"Mg": 1, "Cl": 2, "H": 12, "O": 6}),
         ("Pb2SnSbO6.5", {"Pb": 2, "Sn": 1, "Sb": 1, "O": 6.5}),
         (" HgS ", {"Hg": 1, "S": 1}),
+        ("Pb(Sn0.5Si0.5)O3", {"Pb": 1, "Sn": 0.5, "Si": 0.5, "O": 3}),
+        ("CaSO4·0.5H2O", {"Ca": 1, "S": 1, "O": 4.5, "H": 1}),
+        ("1.5PbO", {"Pb": 1.5, "O": 1.5}),
+        ("[(Pb)2(OH)]2", {"Pb": 4, "O": 2, "H": 2}),
     ],
 )
 def test_known_atoms(formula: str, atoms: dict[str, float]) -> None:
@@ -46,6 +50,9 @@ def test_known_mass_fractions(formula: str, element: str, fraction: float) -> No
         ("Pb0O", 3, "count of zero"),
         ("Pb(OH]2", 3, "never closed"),
         ("Pb..O", 4, "expected an element"),
+        ("CaSO4.0.5H2O", 5, "write '·' between the parts"),
+        ("CaSO4.0H2O", 7, "count of zero"),
+        ("0PbO", 1, "count of zero"),
         ("pb", 1, "expected an element's symbol"),
         ("Pb()2", 4, "expected an element"),
     ],

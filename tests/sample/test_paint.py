@@ -1,6 +1,9 @@
 """Paints, layers and stratigraphies: mass and volume balance, and what is refused."""
 
+import json
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +20,7 @@ from underpaint.sample import (
     support_layer,
 )
 
+PANELS = Path(__file__).resolve().parents[2].parent / "shared" / "reference" / "mc_panels.json"
 OIL_DENSITY = 1.0
 """Of the library's linseed oil, g/cm3."""
 
@@ -36,6 +40,31 @@ def test_volumes_add() -> None:
 
 def test_density_given_by_the_user_wins() -> None:
     assert Paint({"VM": 1.0}, density=4.0).layer(10.0).density == 4.0
+
+
+@pytest.mark.skipif(not PANELS.is_file(), reason="the Monte Carlo panels are not at hand")
+def test_paints_of_the_monte_carlo_panels() -> None:
+    """Elements that only pigments bring follow from the formulas; the panels' oil and densities differ a little."""
+    facts: dict[str, Any] = json.loads(PANELS.read_text("utf-8"))
+    skipped = {"PB", "VG"}  # the library holds these two as hydrates
+    compared = 0
+    for sample in facts["samples"]:
+        for row in sample["layers_from_surface"]:
+            contents = {code: share for code, share in row["components"].items() if code != "OIL"}
+            if skipped & set(contents) or not contents or set(row["components"]) - set(facts["materials"]):
+                continue
+            oil = row["components"].get("OIL", 0.0)
+            ratio = sum(contents.values()) / oil if oil else math.inf
+            assert ratio in (math.inf, pytest.approx(3.0))
+            paint = Paint(contents, pigment_to_binder=ratio, density=row["density"])
+            layer = paint.layer(row["thickness_um"])
+            assert layer.density == row["density"]
+            for element in set(row["elements"]) - {"C", "H", "O"}:
+                assert layer.mass_fractions[element] == pytest.approx(row["elements"][element], rel=2e-3)
+            by_volumes = Paint(contents, pigment_to_binder=ratio).layer(row["thickness_um"])
+            assert by_volumes.density == pytest.approx(row["density"], rel=0.08)
+            compared += 1
+    assert compared >= 8
 
 
 def test_no_binder() -> None:
@@ -63,6 +92,15 @@ def test_shares_need_no_scale_and_synonyms_add_up() -> None:
 def test_bad_paints_are_refused(arguments: dict, reason: str) -> None:  # type: ignore[type-arg]
     with pytest.raises(SampleError, match=reason):
         Paint(**arguments)
+
+
+def test_a_zero_is_refused_and_not_replaced_by_a_default() -> None:
+    with pytest.raises(SampleError, match=r"density is 0.0 g/cm3"):
+        Paint({"VM": 1.0}, density=0.0).layer(10.0)
+    with pytest.raises(SampleError, match=r"thickness is 0.0 um"):
+        support_layer("canvas", 0.0)
+    with pytest.raises(SampleError, match=r"thickness is 0.0 um"):
+        coating_layer("dirt", 0.0)
 
 
 def test_unknown_binder_is_refused() -> None:

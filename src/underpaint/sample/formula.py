@@ -16,8 +16,10 @@ def parse_formula(formula: str) -> dict[str, float]:
     ----------
     formula : str
         ``2PbCO3.Pb(OH)2``, ``Fe4[Fe(CN)6]3.14H2O``, ``Pb2SnSbO6.5``: parts are joined by ``.``, ``·`` or ``*``, a
-        number before a part multiplies it, counts may be decimal. A dot between digits is a decimal point where
-        what follows the digits is the end, a bracket or a dot (``O6.5``), and joins two parts else (``3.14H2O``).
+        number before a part multiplies it, both may be decimal. Outside brackets a dot between digits is a decimal
+        point where what follows the digits is the end, a bracket or a dot (``O6.5``), and joins two parts else
+        (``3.14H2O``); inside brackets (``Pb(Sn0.5Si0.5)O3``) and before a part (``CaSO4·0.5H2O``) it is always a
+        decimal point. ``CaSO4.0.5H2O`` could mean either and is refused.
 
     Returns
     -------
@@ -59,12 +61,13 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
+        self._depth = 0
 
     def parse(self) -> dict[str, float]:
         total: dict[str, float] = {}
         while True:
-            factor = self._number(whole_only=True) or 1.0
-            _add(total, self._sequence(closing=""), factor)
+            factor = self._number(always_decimal=True)
+            _add(total, self._sequence(closing=""), 1.0 if factor is None else factor)
             if self._at == len(self._text):
                 return total
             if self._text[self._at] not in DOTS:
@@ -85,20 +88,16 @@ class _Parser:
     def _unit(self) -> dict[str, float]:
         in_brackets = self._text[self._at] in OPENING
         atoms = self._bracket() if in_brackets else {self._element(): 1.0}
-        place = self._at
-        count = self._number(whole_only=False)
-        if count is None:
-            return atoms
-        if count == 0:
-            self._at = place
-            self._fail("a count of zero")
-        return {name: number * count for name, number in atoms.items()}
+        count = self._number(always_decimal=self._depth > 0)
+        return atoms if count is None else {name: number * count for name, number in atoms.items()}
 
     def _bracket(self) -> dict[str, float]:
         opened = self._at
         closing = CLOSING[OPENING.index(self._text[opened])]
         self._at += 1
+        self._depth += 1
         atoms = self._sequence(closing)
+        self._depth -= 1
         if self._at == len(self._text) or self._text[self._at] != closing:
             self._at = opened
             self._fail(f"this bracket is never closed by '{closing}'")
@@ -118,16 +117,20 @@ class _Parser:
                 return name
         return self._fail("expected an element's symbol")
 
-    def _number(self, *, whole_only: bool) -> float | None:
+    def _number(self, *, always_decimal: bool) -> float | None:
         end = self._digits(self._at)
         if end == self._at:
             return None
-        if not whole_only and end < len(self._text) and self._text[end] == ".":
+        if self._text[end : end + 1] == ".":
             after = self._digits(end + 1)
+            if self._text[after : after + 1] == "." and self._digits(after + 1) > after + 1:
+                self._fail("two dots between numbers; write '·' between the parts")
             ends_here = after == len(self._text) or self._text[after] in DOTS + CLOSING + OPENING
-            if after > end + 1 and ends_here:
+            if after > end + 1 and (always_decimal or ends_here):
                 end = after
         value = float(self._text[self._at : end])
+        if value == 0:
+            self._fail("a count of zero")
         self._at = end
         return value
 

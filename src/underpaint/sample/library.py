@@ -14,6 +14,7 @@ from underpaint.errors import SampleError
 from underpaint.sample.formula import mass_fractions
 
 DEFAULT_PALETTE = "easel_15_to_20"
+PALETTE_KEYS = ("name", "label", "pigments")
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ def load_palette(name_or_path: str | Path = DEFAULT_PALETTE) -> Palette:
     Raises
     ------
     SampleError
-        There is no such palette, it is not TOML, or it names an unknown pigment.
+        There is no such palette, it is not TOML, it holds an unknown key, or it names an unknown pigment.
     """
     name = str(name_or_path)
     if name in palette_names():
@@ -220,6 +221,13 @@ def _pigment(row: Mapping[str, Any]) -> Pigment:
 
 
 def _palette(table: Mapping[str, Any], name: str) -> Palette:
+    unknown = [key for key in table if key not in PALETTE_KEYS]
+    if unknown:
+        message = (
+            f"Cannot use the palette {name!r}: it holds {', '.join(unknown)}, which a palette does not take; "
+            f"it takes {', '.join(PALETTE_KEYS)}. Remove the rest; new pigments go into the library."
+        )
+        raise SampleError(message)
     pigments = table.get("pigments")
     if not isinstance(pigments, list) or not pigments or not all(isinstance(entry, str) for entry in pigments):
         message = f"Cannot use the palette {name!r}: it needs a list `pigments = [...]` with at least one name."

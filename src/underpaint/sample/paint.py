@@ -74,7 +74,8 @@ class Paint:
                 fractions[element] = fractions.get(element, 0.0) + solid * share * part
         label = ", ".join(library()[name].label for name in self._shares)
         contents = {name: solid * share for name, share in self._shares.items()}
-        return Layer(fractions, self.density or 1.0 / volume, thickness_um, label, contents)
+        density = 1.0 / volume if self.density is None else self.density
+        return Layer(fractions, density, thickness_um, label, contents)
 
 
 def ground_layer(name: str, thickness_um: float) -> Layer:
@@ -126,7 +127,8 @@ def named_row(kind: str, name: str) -> dict[str, Any]:
 def _plain_layer(kind: str, name: str, thickness_um: float | None) -> Layer:
     row = named_row(kind, name)
     fractions = mix_elements(row.get("components") or {row["formula"]: 1.0})
-    return Layer(fractions, row["density"], thickness_um or row["thickness_um"], f"{kind}: {row['label']}")
+    thickness = row["thickness_um"] if thickness_um is None else thickness_um
+    return Layer(fractions, row["density"], thickness, f"{kind}: {row['label']}")
 
 
 def _renamed(layer: Layer, name: str) -> Layer:

@@ -1,13 +1,12 @@
 """Random paintings: stratigraphies as easel paintings of five centuries have them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from underpaint.sample import Layer, Paint, Stratigraphy, library, support_layer
-from underpaint.synth.randomise import choose
+from underpaint.synth.randomise import choose, log_uniform
 from underpaint.synth.recipes import paper_mixtures
 
 GROUNDS: tuple[tuple[float, Mapping[str, float]], ...] = (
@@ -84,7 +83,7 @@ class StratigraphySampler:
         while True:
             shares = self._shares(rng)
             if not any(too_close(shares, mixture) for mixture in self._held_out):
-                return self._layer(rng, shares, _log_uniform(rng, *self._settings.thickness_um))
+                return self._layer(rng, shares, log_uniform(rng, *self._settings.thickness_um))
 
     def _shares(self, rng: np.random.Generator) -> dict[str, float]:
         count = int(rng.integers(1, self._settings.max_pigments_per_layer + 1))
@@ -109,7 +108,7 @@ class StratigraphySampler:
         return self._layer(rng, shares, float(rng.uniform(*self._settings.ground_thickness_um)))
 
     def _layer(self, rng: np.random.Generator, shares: Mapping[str, float], thickness_um: float) -> Layer:
-        ratio = _log_uniform(rng, *self._settings.pigment_to_binder)
+        ratio = log_uniform(rng, *self._settings.pigment_to_binder)
         layer = Paint(dict(shares), pigment_to_binder=ratio).layer(thickness_um)
         return _with_traces(rng, layer) if self._settings.traces else layer
 
@@ -132,7 +131,7 @@ def _with_traces(rng: np.random.Generator, layer: Layer) -> Layer:
     if count == 0:
         return layer
     traces = {
-        str(element): _log_uniform(rng, 3e-5, 1e-2) for element in rng.choice(TRACE_ELEMENTS, size=count, replace=False)
+        str(element): log_uniform(rng, 3e-5, 1e-2) for element in rng.choice(TRACE_ELEMENTS, size=count, replace=False)
     }
     scale = 1.0 - sum(traces.values())
     fractions = {element: fraction * scale for element, fraction in layer.mass_fractions.items()}
@@ -146,20 +145,3 @@ def _support(rng: np.random.Generator) -> list[Layer]:
     if rng.random() < 0.1:
         return []
     return [support_layer(SUPPORTS[int(rng.integers(len(SUPPORTS)))])]
-
-
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
-
-
-def describe(stratigraphy: Stratigraphy) -> list[dict[str, Any]]:
-    """Return the layers as plain values for a file."""
-    return [
-        {
-            "name": layer.name,
-            "thickness_um": layer.thickness_um,
-            "density": layer.density,
-            "pigments": dict(layer.pigments),
-        }
-        for layer in stratigraphy.layers
-    ]

@@ -28,8 +28,8 @@ def random_instrument(rng: np.random.Generator) -> Instrument:
         incidence_angle_deg=incidence,
         takeoff_angle_deg=takeoff,
         scatter_angle_deg=float(rng.uniform(90, 150)),
-        source_air_cm=_log_uniform(rng, 0.5, 10.0),
-        detector_air_cm=_log_uniform(rng, 0.3, 12.0),
+        source_air_cm=log_uniform(rng, 0.5, 10.0),
+        detector_air_cm=log_uniform(rng, 0.3, 12.0),
     )
     return Instrument(
         name="random", tube=tube, filters=random_filters(rng), geometry=geometry, detector=random_detector(rng)
@@ -41,11 +41,11 @@ def random_detector(rng: np.random.Generator) -> Detector:
     return Detector(
         thickness_um=float(rng.uniform(300, 1000)),
         dead_layer_um=float(rng.uniform(0.02, 0.3)),
-        window=Filter(formula="Be", density=1.848, thickness_um=_log_uniform(rng, 7.0, 60.0)),
+        window=Filter(formula="Be", density=1.848, thickness_um=log_uniform(rng, 7.0, 60.0)),
         noise_fwhm_kev=float(rng.uniform(0.04, 0.125)),
         fano=float(rng.uniform(0.11, 0.13)),
-        shelf_fraction=_log_uniform(rng, 3e-4, 1e-2),
-        tail_fraction=_log_uniform(rng, 1e-3, 4e-2),
+        shelf_fraction=log_uniform(rng, 3e-4, 1e-2),
+        tail_fraction=log_uniform(rng, 1e-3, 4e-2),
         tail_width_kev=float(rng.uniform(0.06, 0.4)),
     )
 
@@ -89,5 +89,6 @@ def choose(rng: np.random.Generator, items: Sequence[str], weights: Sequence[flo
     return str(rng.choice(list(items), p=probability / probability.sum()))
 
 
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw one number whose logarithm is uniform."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))

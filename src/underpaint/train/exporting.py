@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -132,6 +133,17 @@ def _write_onnx(network: nn.Module, card: ModelCard, path: Path) -> None:
         message = f"Cannot export {card.name}: torch made no ONNX program."
         raise TrainingError(message)
     program.save(path, external_data=False)
+    _forget_where(path)
+
+
+def _forget_where(path: Path) -> None:
+    """Take the exporter's traces out of a file: they hold the source lines and folders of the machine that made it."""
+    model = onnx.load(path)
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        del part.metadata_props[:]
+    for part in (*model.graph.input, *model.graph.output):
+        del part.metadata_props[:]
+    onnx.save(model, path)
 
 
 def _run_onnx(path: Path, inputs: tuple[Tensor, ...]) -> list[np.ndarray]:
