@@ -27,8 +27,8 @@ _LIMITS = {
         "Each spectrum is divided by its maximum: weak spectra have their noise enlarged.",
         "Trained without noise, as in the paper: on noisy spectra it says yes to nearly everything (virtual panels at "
         "1e5 counts: no better than always yes). Fine-tune it on spectra of your instrument before use.",
-        "Prussian blue and verdigris are simulated as their hydrates, with 0.77 and 0.68 times the metal of the paper's "
-        "formulas.",
+        "Prussian blue and verdigris are simulated as their hydrates, with 0.77 and 0.68 times the metal of the "
+        "paper's formulas.",
     ),
 }
 
