@@ -9,6 +9,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from mimetypes import guess_type
 from pathlib import Path
+from shutil import copyfileobj
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -16,6 +17,7 @@ from underpaint.errors import OutputError, ScanError
 
 HOST = "127.0.0.1"
 REPORT_FILE = "report.html"
+_POLL_S = 0.05
 _SHOWN = {".html", ".csv", ".tif", ".h5"}
 # The page brings its own style and pictures along, and needs nothing else.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -58,7 +60,7 @@ def serve(folder: str | Path, *, port: int = 0) -> Iterator[ReportServer]:
     ScanError
         The folder has no report.
     OutputError
-        The port is taken.
+        The port is taken or is none.
     """
     place = Path(folder).resolve()
     if not (place / REPORT_FILE).is_file():
@@ -69,10 +71,11 @@ def serve(folder: str | Path, *, port: int = 0) -> Iterator[ReportServer]:
     token = secrets.token_urlsafe(16)
     try:
         server = ThreadingHTTPServer((HOST, port), _handler(place, token))
-    except OSError as error:
-        message = f"Cannot open port {port} on this machine: {error.strerror}. Choose another, or 0 for a free one."
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or "ports go from 0 to 65535"
+        message = f"Cannot open port {port} on this machine: {reason}. Choose another, or 0 for a free one."
         raise OutputError(message) from error
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(_POLL_S,), daemon=True)
     thread.start()
     try:
         yield ReportServer(f"http://{HOST}:{server.server_address[1]}/{token}/{REPORT_FILE}", thread)
@@ -87,9 +90,13 @@ def find_file(place: Path, token: str, address: str) -> Path | None:
     parts = [unquote(part) for part in urlsplit(address).path.split("/") if part]
     if not parts or not secrets.compare_digest(parts[0].encode(), token.encode()):
         return None
-    file = place.joinpath(*(parts[1:] or [REPORT_FILE])).resolve()
-    inside = file.is_relative_to(place) and file.suffix in _SHOWN
-    return file if inside and file.is_file() else None
+    try:
+        file = place.joinpath(*(parts[1:] or [REPORT_FILE])).resolve()
+        inside = file.is_relative_to(place) and file.suffix in _SHOWN
+        return file if inside and file.is_file() else None
+    except (OSError, ValueError):
+        # A name that no file can have: too long, or with a null in it.
+        return None
 
 
 def _handler(place: Path, token: str) -> type[BaseHTTPRequestHandler]:
@@ -107,16 +114,20 @@ def _handler(place: Path, token: str) -> type[BaseHTTPRequestHandler]:
             if file is None:
                 self.send_error(HTTPStatus.NOT_FOUND)
                 return
-            body = file.read_bytes()
             self.send_response(HTTPStatus.OK)
             kind = "text/html; charset=utf-8" if file.suffix == ".html" else guess_type(file.name)[0]
             self.send_header("Content-Type", kind or "application/octet-stream")
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(file.stat().st_size))
             self.send_header("Content-Security-Policy", _POLICY)
             self.send_header("X-Content-Type-Options", "nosniff")
             self.send_header("Referrer-Policy", "no-referrer")
             self.end_headers()
-            self.wfile.write(body)
+            try:
+                with file.open("rb") as stream:
+                    copyfileobj(stream, self.wfile)
+            except ConnectionError:
+                # The reader closed the page, or stopped the download of a large file.
+                self.close_connection = True
 
         def log_message(self, *args: Any) -> None:
             """Stay silent; the address would be in the log."""
