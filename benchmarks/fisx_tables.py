@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from underpaint.atomic import AtomicTables, LineTable, atomic_number
-from underpaint.forward import emit
+from underpaint.forward import Detail, emit
 from underpaint.instrument import Geometry, Instrument, SourceSpectrum
 from underpaint.sample import Layer, Stratigraphy
 
@@ -53,7 +53,7 @@ def compare(name: str, case: dict[str, Any], beam: dict[str, list[float]]) -> li
     )
     stratigraphy = Stratigraphy(tuple(layers), name)
     tables = fisx_tables(sorted({element for layer in layers for element in layer.mass_fractions}), beam["energy_kev"])
-    ours = emit([stratigraphy], instrument, tables=tables, weakest_exciting=2e-5)
+    ours = emit([stratigraphy], instrument, tables=tables, detail=Detail(weakest_exciting=2e-5, cells=16))
     kissel = emit([stratigraphy], instrument)
     rows = []
     for line, expected in case["lines"].items():

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import xraylib
 import xraylib_np
 from numpy.typing import NDArray
 
 from underpaint.atomic.elements import atomic_number
 from underpaint.atomic.lines import LineTable, edge_energy, line_table
-from underpaint.units import ELECTRON_REST_KEV
 
 Array = NDArray[np.float64]
 LOWEST_KEV = 0.1
@@ -54,26 +52,6 @@ class AtomicTables:
     line_production: Array
 
 
-@dataclass(frozen=True)
-class ScatterTables:
-    """Differential scatter at one angle.
-
-    Parameters
-    ----------
-    coherent, compton : (n_element, n_energy) arrays
-        d(sigma)/d(Omega) with form factors and scattering functions, cm2/g/sr.
-    compton_kev : (n_energy,) array
-        Energy of the Compton photon, keV.
-    compton_attenuation : (n_element, n_energy) array
-        Total attenuation at ``compton_kev``, cm2/g.
-    """
-
-    coherent: Array
-    compton: Array
-    compton_kev: Array
-    compton_attenuation: Array
-
-
 def atomic_tables(elements: Sequence[str], energy_kev: Array) -> AtomicTables:
     """Return xraylib's tables (Kissel photoelectric cross sections, full cascade) for some elements."""
     energies = tuple(float(value) for value in energy_kev)
@@ -91,27 +69,6 @@ def atomic_tables(elements: Sequence[str], energy_kev: Array) -> AtomicTables:
         line_production(lines, energies),
         line_production(lines, at_lines),
     )
-
-
-def scatter_tables(elements: Sequence[str], energy_kev: Array, angle_deg: float) -> ScatterTables:
-    """Return differential scatter cross sections at one angle (xraylib)."""
-    energies = tuple(float(value) for value in energy_kev)
-    shifted = compton_energy(np.asarray(energies), angle_deg)
-    numbers = [atomic_number(name) for name in elements]
-    pairs = [_scatter(number, energies, float(angle_deg)) for number in numbers]
-    at_shifted = tuple(float(value) for value in shifted)
-    return ScatterTables(
-        np.stack([coherent for coherent, _ in pairs]),
-        np.stack([compton for _, compton in pairs]),
-        shifted,
-        np.stack([_attenuation(number, at_shifted) for number in numbers]),
-    )
-
-
-def compton_energy(energy_kev: Array, angle_deg: float) -> Array:
-    """Return the energy of a photon after Compton scatter from a free electron at rest, keV (Compton 1923, eq. 5)."""
-    lost = energy_kev / ELECTRON_REST_KEV * (1.0 - np.cos(np.radians(angle_deg)))
-    return np.asarray(energy_kev / (1.0 + lost))
 
 
 def mass_attenuation(element: str, energy_kev: Array) -> Array:
@@ -152,23 +109,3 @@ def _shell(number: int, shell: int, energies: tuple[float, ...]) -> Array:
             0, 0
         ]
     return values
-
-
-@lru_cache(maxsize=1024)
-def _scatter(number: int, energies: tuple[float, ...], angle_deg: float) -> tuple[Array, Array]:
-    grid, angle = np.asarray(energies), np.asarray([np.radians(angle_deg)])
-    z = np.asarray([number])
-    return xraylib_np.DCS_Rayl(z, grid, angle)[0, :, 0], xraylib_np.DCS_Compt(z, grid, angle)[0, :, 0]
-
-
-def compton_width(element: str, energy_kev: Array, angle_deg: float) -> Array:
-    """Return the standard deviation of the Compton peak from the electrons' motion, keV.
-
-    The Compton profile's width enters through ``dE' = 2 E' sin(theta/2) / (m c alpha^-1) p_z`` (Cooper 1985); the
-    profile is taken as a Gaussian of the same height at zero momentum, ``J(0)`` per electron (Biggs 1975, xraylib).
-    """
-    number = atomic_number(element)
-    peak = float(xraylib.ComptonProfile(number, 0.0)) / number
-    sigma_momentum = 1.0 / (peak * np.sqrt(2.0 * np.pi))
-    shifted = compton_energy(energy_kev, angle_deg)
-    return np.asarray(2.0 * shifted * np.sin(np.radians(angle_deg) / 2.0) * sigma_momentum / 137.036)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import CalibrationError, ScanError
-from underpaint.forward import Emission, emit, render
+from underpaint.forward import ORDERS, SCATTER, Emission, emit, render
 from underpaint.instrument import Instrument
 from underpaint.sample import Layer, Stratigraphy
 from underpaint.spectrum import EnergyAxis, Spectrum
@@ -134,7 +134,8 @@ def _model(
     batch = [_with_thickness(stratigraphy, thickness * np.exp(logs[:count] + shift)) for shift in shifts]
     emission = emit(batch, instrument)
     coherent, compton = np.exp(logs[-2]), np.exp(logs[-1])
-    scaled = replace(emission, coherent=emission.coherent * coherent, compton=emission.compton * compton)
+    shifted = {name: getattr(emission, name) * compton for name in ("compton", "multiple")}
+    scaled = replace(emission, coherent=emission.coherent * coherent, **shifted)
     spectra = np.exp(logs[-3]) * np.asarray(render(scaled, instrument.detector, axis), dtype=np.float64)
     expected = np.maximum(spectra[0], 1e-9)
     by_thickness = (spectra[1 : count + 1] - spectra[count + 1 :]) / (2.0 * STEP)
@@ -143,13 +144,9 @@ def _model(
 
 
 def _scatter_alone(emission: Emission, kind: str, instrument: Instrument, axis: EnergyAxis) -> NDArray[np.float64]:
-    other = "compton" if kind == "coherent" else "coherent"
-    only = replace(
-        emission,
-        primary=0.0 * emission.primary,
-        secondary=0.0 * emission.secondary,
-        **{other: 0.0 * getattr(emission, other)},
-    )
+    kept = {"coherent"} if kind == "coherent" else {"compton", "multiple"}
+    dark = {name: 0.0 * getattr(emission, name) for name in (*ORDERS, *SCATTER) if name not in kept}
+    only = replace(emission, **dark)
     return np.asarray(render(only, instrument.detector, axis)[0], dtype=np.float64)
 
 

@@ -1,13 +1,20 @@
 """Sample and instrument -> expected spectrum; the only place where photons are counted out."""
 
 from underpaint.forward.counting import count, counts_needed
-from underpaint.forward.emission import Emission
+from underpaint.forward.emission import ORDERS, SCATTER, Emission
 from underpaint.forward.response import efficiency, render, resolution_sigma, response_matrix
+from underpaint.forward.setting import Setting
 from underpaint.forward.source import source_spectrum
-from underpaint.forward.transport import emit
+from underpaint.forward.stack import Stack, stack_layers
+from underpaint.forward.transport import Detail, emit, setting_for, transport
 
 __all__ = [
+    "ORDERS",
+    "SCATTER",
+    "Detail",
     "Emission",
+    "Setting",
+    "Stack",
     "count",
     "counts_needed",
     "efficiency",
@@ -15,5 +22,8 @@ __all__ = [
     "render",
     "resolution_sigma",
     "response_matrix",
+    "setting_for",
     "source_spectrum",
+    "stack_layers",
+    "transport",
 ]

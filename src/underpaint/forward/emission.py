@@ -1,13 +1,16 @@
-"""What leaves the painting towards the detector: lines by layer of origin, and scattered tube radiation."""
+"""What leaves the painting towards the detector: lines by layer and order, and scattered tube radiation."""
 
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from underpaint.atomic import LineTable
 
-Array = NDArray[np.float64]
+Array = Any
+"""An array of numpy or torch."""
+ORDERS = ("primary", "secondary", "tertiary", "by_scatter", "rescattered")
+"""What made a line's photons, as the fields of ``Emission`` are called."""
+SCATTER = ("coherent", "compton", "multiple")
+"""Kinds of scattered tube radiation, as the fields of ``Emission`` are called."""
 
 
 @dataclass(frozen=True)
@@ -21,27 +24,42 @@ class Emission:
     ----------
     lines : LineTable
         n_line lines.
-    primary, secondary : (n_sample, n_layer, n_line) arrays
-        By layer of origin, from the surface down; zero for layers that a sample does not have.
+    primary, secondary, tertiary, by_scatter, rescattered : (n_sample, n_layer, n_line) arrays
+        Lines excited by the beam, by its fluorescence, by that one's, and by scattered tube radiation; and lines that
+        were scattered coherently on their way. By layer of origin, from the surface down; zero for layers that a
+        sample does not have.
     source_kev, width_kev : (n_energy,) arrays
         Energies of the coherent scatter, keV, and the widths of their bins (zero for lines).
-    compton_kev, compton_sigma_kev : (n_energy,) arrays
-        Energies of the Compton scatter and its spread by the electrons' motion, keV.
-    coherent, compton : (n_sample, n_energy) arrays
-        First-order scatter.
+    coherent : (n_sample, n_energy) array
+        Rayleigh scatter, first order.
+    compton_kev, compton_width_kev : (n_grid,) arrays
+        Middles and widths of the bins of ``compton`` and ``multiple``, keV.
+    compton : (n_sample, n_grid) array
+        Compton scatter, first order, spread by the electrons' motion.
+    multiple : (n_sample, n_grid) array
+        Tube radiation scattered more than once, and lines after Compton scatter.
     """
 
     lines: LineTable
     primary: Array
     secondary: Array
+    tertiary: Array
+    by_scatter: Array
+    rescattered: Array
     source_kev: Array
     width_kev: Array
-    compton_kev: Array
-    compton_sigma_kev: Array
     coherent: Array
+    compton_kev: Array
+    compton_width_kev: Array
     compton: Array
+    multiple: Array
+
+    @property
+    def layer_photons(self) -> Array:
+        """(n_sample, n_layer, n_line) photons of all orders by layer of origin."""
+        return self.primary + self.secondary + self.tertiary + self.by_scatter + self.rescattered
 
     @property
     def line_photons(self) -> Array:
-        """(n_sample, n_line) primary and secondary photons from all layers."""
-        return np.asarray((self.primary + self.secondary).sum(axis=1))
+        """(n_sample, n_line) photons of all orders from all layers."""
+        return self.layer_photons.sum(1)

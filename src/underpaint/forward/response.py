@@ -44,9 +44,9 @@ def render(emission: Emission, detector: Detector, axis: EnergyAxis | None = Non
     expected = photons[:, seen] @ response_matrix(detector, axis, emission.lines.energy_kev[seen])
     continuum = emission.width_kev / np.sqrt(12.0)
     expected += emission.coherent @ response_matrix(detector, axis, emission.source_kev, continuum)
-    spread = np.hypot(continuum, emission.compton_sigma_kev)
-    expected += emission.compton @ response_matrix(detector, axis, emission.compton_kev, spread)
-    return expected
+    shifted = response_matrix(detector, axis, emission.compton_kev, emission.compton_width_kev / np.sqrt(12.0))
+    expected += (emission.compton + emission.multiple) @ shifted
+    return np.asarray(expected)
 
 
 def resolution_sigma(detector: Detector, energy_kev: Array) -> Array:

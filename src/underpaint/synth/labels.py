@@ -47,7 +47,7 @@ def visibility(
     """
     labels = label_matrix([pigments_in(entry) for entry in stratigraphies], outputs)
     needed = np.full(labels.shape, np.inf, dtype=np.float32)
-    line_counts = (emission.primary + emission.secondary) * efficiency(detector, emission.lines.energy_kev)
+    line_counts = emission.layer_photons * efficiency(detector, emission.lines.energy_kev)
     for column, name in enumerate(outputs.names):
         rows = np.flatnonzero(labels[:, column])
         if rows.size:

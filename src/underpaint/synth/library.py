@@ -150,7 +150,8 @@ def _scatter_jitter(rng: np.random.Generator, emission: Emission) -> Emission:
     """Scale both kinds of scatter: higher orders and collimators change them by tens of per cent."""
     common = np.exp(rng.uniform(np.log(0.6), np.log(4.0)))
     coherent, compton = common * rng.lognormal(0.0, 0.3), common * rng.lognormal(0.0, 0.3)
-    return replace(emission, coherent=emission.coherent * coherent, compton=emission.compton * compton)
+    shifted = {name: getattr(emission, name) * compton for name in ("compton", "multiple")}
+    return replace(emission, coherent=emission.coherent * coherent, **shifted)
 
 
 def _miscalibrated(rng: np.random.Generator, axis: EnergyAxis) -> EnergyAxis:
