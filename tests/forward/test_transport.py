@@ -125,13 +125,17 @@ STACKS = {
     "thin": (Stratigraphy((Layer({"Cu": 0.3, "Fe": 0.1, "O": 0.6}, 4.0, 5.0),)), "Fe-KL3"),
     "thick": (Stratigraphy((COPPER,)), "Fe-KL3"),
     "from below": (Stratigraphy((Layer({"Fe": 0.2, "O": 0.8}, 2.0, 10.0), COPPER)), "Fe-KL3"),
+    "soft, from below": (Stratigraphy((Layer({"Pb": 0.4, "O": 0.6}, 3.0, 10.0), COPPER)), "Pb-M5N7"),
     "from above": (Stratigraphy((COPPER, Layer({"Ca": 0.4, "O": 0.6}, 2.0, 60.0))), "Ca-KL3"),
 }
 
 
 @pytest.mark.parametrize("name", STACKS)
 def test_secondary_against_double_quadrature(name: str) -> None:
-    """0.3 %: six directions (0.25 %) and 16 cells, extrapolated."""
+    """0.3 %: six directions (0.25 %) and 16 cells, extrapolated.
+
+    Soft lines between layers are among them: there fisx stands off by 4 to 8 %, and the quadrature decides for us.
+    """
     stratigraphy, line = STACKS[name]
     instrument = monochromatic(12.0)
     tables = tables_of(stratigraphy, instrument)

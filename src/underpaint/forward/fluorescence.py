@@ -43,7 +43,7 @@ class Light:
     gain : (n_line, n_group) array
         The same as a share of the line's production by the whole beam, times the group's production by it, to the
         power of ``SHARPNESS``, scaled.
-    scale : float
+    scale : () array
         Scale of ``gain`` before the power.
     by_nodes : (2, n_node, n_line) array
         Production by coherent and Compton scattered light of the source, per track of the nodes' photons.
@@ -56,7 +56,7 @@ class Light:
     excited: Array
     of_group: Array
     gain: Array
-    scale: float
+    scale: Array
     by_nodes: Array
 
 
@@ -70,7 +70,7 @@ def make_light(setting: Setting) -> Light:
     share = in_group / xp.where(of_group > 0, of_group, 1.0)
     excited = setting.line_production @ share
     gain = xp.where(there[:, None], excited / xp.where(there, by_beam, 1.0)[:, None], 0.0) * of_group
-    scale = max(float(xp.max(gain)), 1e-30)
+    scale = xp.max(gain) + SMALLEST
     spread_weight = setting.hat * setting.weight[:, None]
     return Light(
         setting=setting,
