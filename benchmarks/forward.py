@@ -1,17 +1,18 @@
-"""How many spectra a second the forward model computes, on one core and on two.
+"""How fast the forward model is, how it grows, and what it needs in memory, beside fisx on the same samples.
 
-    OMP_NUM_THREADS=1 python benchmarks/forward.py --json FILE [--spectra 256] [--fisx 1]
+    OMP_NUM_THREADS=1 python benchmarks/forward.py --json FILE [--spectra 512] [--fisx 1] [--cuda]
 
-Random easel paintings (three paint layers of one to four pigments over a ground and mostly a support, 40 kV Rh tube)
-with enhancement and scatter. "emit" is the transport, "emit + render" ends at counts per channel of 4,096. Threads
-share one interpreter: the steps between numpy's loops do not overlap, so processes are measured too, each with its
-own atomic tables, ready beforehand. numpy must be held to one thread, or its threads compete with these. fisx, where
-installed, computes some of the same samples under the same exciting energies: minutes each.
+Random easel paintings (three paint layers of one to four pigments over a ground and mostly a support, 40 kV Rh tube):
+secondary, tertiary, first and higher orders of scatter, and the detector, to counts in 4,096 channels. Two processes
+share the samples, each held to one thread, as when a library is made; atomic tables are ready beforehand. "Single" is
+single precision, which libraries are made in. fisx, where installed, computes primary and secondary of some of the same
+samples under the same exciting energies: minutes each. The paper's set is its 16,224 stratigraphies (Xu 2022).
 """
 
 import argparse
 import json
 import os
+import resource
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,33 +25,41 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from underpaint.forward import emit, render, source_spectrum
-from underpaint.instrument import Instrument
+from underpaint.forward import Detail, emit, emit_parts, render, source_spectrum
+from underpaint.instrument import Instrument, load_instrument
 from underpaint.sample import Stratigraphy, load_palette
 from underpaint.synth.draw import RandomStratigraphies, StratigraphySampler
+from underpaint.synth.recipes import paper_grid, paper_stratigraphy
 
 CORES = 2
 REPEATS = 3
 INSTRUMENT = Instrument()
+PART = 128
+"""Samples that are computed and rendered at once."""
+PARTS = {
+    "primary": Detail(orders=1, scatter=False),
+    "secondary": Detail(orders=2, scatter=False),
+    "tertiary": Detail(orders=3, scatter=False),
+    "everything": Detail(),
+}
 
 
 def main() -> None:
-    """Measure, print a table, and write the figures as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure, print tables, and write the figures as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--spectra", type=int, default=256)
+    parser.add_argument("--spectra", type=int, default=512)
     parser.add_argument("--fisx", type=int, default=0, help="samples that fisx computes too, about two minutes each")
+    parser.add_argument("--cuda", action="store_true", help="measure the transport on a GPU, too (needs torch)")
     arguments = parser.parse_args()
-    samples = draw(arguments.spectra)
     load = os.getloadavg()[0]
-    result: dict[str, Any] = {
-        "one_core": _rates(samples),
-        "two_threads": _rates(samples, threads=CORES),
-        "two_processes": in_processes(arguments.spectra),
-    }
-    result["spectra_per_s"] = max(result[name]["emit_and_render"] for name in ("two_threads", "two_processes"))
-    result |= {"n_spectra": arguments.spectra, "load_before": load, "cores": os.cpu_count()}
-    result |= against_fisx(samples[: arguments.fisx], result["one_core"]["emit"])
+    result: dict[str, Any] = {"one_core": one_core(arguments.spectra)}
+    result |= in_processes(arguments.spectra)
+    result |= {"scaling": scaling(arguments.spectra), "peak_mb": peak_mb()}
+    result |= {"n_spectra": arguments.spectra, "load_before": load, "cores": os.cpu_count(), "numpy": np.__version__}
+    result |= against_fisx(draw(arguments.spectra)[: arguments.fisx], result["spectra_per_s"])
+    if arguments.cuda:
+        result["cuda"] = on_cuda(arguments.spectra)
     arguments.json.write_text(json.dumps(result, indent=1), "utf-8")
     show(result)
 
@@ -68,30 +77,74 @@ def draw(count: int) -> list[Stratigraphy]:
     return samples
 
 
-def simulate(samples: Sequence[Stratigraphy], *, rendered: bool, threads: int = 1) -> int:
-    """Compute a batch; the arrays stay in the process, as they do when a library is made."""
-    emission = emit(samples, INSTRUMENT, workers=threads)
-    return int(render(emission, INSTRUMENT.detector).shape[0]) if rendered else len(emission.coherent)
+def simulate(samples: Sequence[Stratigraphy], detail: Detail, *, single: bool, rendered: bool) -> int:
+    """Compute samples, part by part as everywhere in the package; the arrays are not kept."""
+    done = 0
+    for emission in emit_parts(samples, INSTRUMENT, part=PART, detail=detail, single=single):
+        done += len(render(emission, INSTRUMENT.detector) if rendered else emission.coherent)
+    return done
+
+
+def one_core(count: int) -> dict[str, float]:
+    """Return spectra per second of one process: what each step of the physics costs."""
+    rates = {}
+    for name, detail in PARTS.items():
+        rates[name] = _rate(draw(count), detail, single=False, rendered=False)
+    rates["everything_and_detector"] = _rate(draw(count), Detail(), single=False, rendered=True)
+    rates["single"] = _rate(draw(count), Detail(), single=True, rendered=False)
+    rates["single_and_detector"] = _rate(draw(count), Detail(), single=True, rendered=True)
+    return rates
 
 
 def in_processes(count: int) -> dict[str, float]:
-    """Return spectra per second of processes that share the samples."""
+    """Return what two processes reach together: spectra per second, and the seconds of the paper's set."""
     with ProcessPoolExecutor(CORES, mp_context=get_context("spawn")) as pool:
         rates = {}
-        for name, rendered in (("emit", False), ("emit_and_render", True)):
+        for name, single in (("spectra_per_s_double", False), ("spectra_per_s", True)):
             seconds = []
             for _ in range(REPEATS + 1):
                 start = time.perf_counter()
-                jobs = [pool.submit(_simulate_part, count, part, rendered) for part in range(CORES)]
+                jobs = [pool.submit(_share, count, part, single) for part in range(CORES)]
                 done = sum(job.result() for job in jobs)
                 seconds.append(time.perf_counter() - start)
             # the first round draws the samples and fills the caches
             rates[name] = done / min(seconds[1:])
+        start = time.perf_counter()
+        jobs = [pool.submit(_paper_share, part) for part in range(CORES)]
+        rates["paper_set_spectra"] = sum(job.result() for job in jobs)
+        rates["paper_set_seconds"] = time.perf_counter() - start
     return rates
 
 
-def _simulate_part(count: int, part: int, rendered: bool) -> int:
-    return simulate(draw(count)[part::CORES], rendered=rendered)
+def scaling(count: int) -> dict[str, dict[str, float]]:
+    """Return milliseconds by number of samples, layers and (as means of classes) lines."""
+    samples = draw(count)
+    by_layers = {}
+    for layers in (1, 2, 4, 8):
+        stacks = [Stratigraphy((sample.layers * 2)[:layers]) for sample in samples[:PART]]
+        by_layers[str(layers)] = 1e3 * _seconds(stacks, Detail()) / len(stacks)
+    sizes = [size for size in (32, 64, 128, 256, 512, 1024) if size <= count]
+    ordered = sorted(samples, key=lambda sample: len(_elements(sample)))
+    quarter = max(len(ordered) // 4, 1)
+    by_elements = {}
+    for start in range(0, 4 * quarter, quarter):
+        part = ordered[start : start + quarter]
+        mean = np.mean([len(_elements(sample)) for sample in part])
+        by_elements[f"{mean:.1f}"] = 1e3 * _seconds(part, Detail()) / len(part)
+    return {
+        "seconds_by_samples": {str(size): _seconds(samples[:size], Detail()) for size in sizes},
+        "ms_by_layers": by_layers,
+        "ms_by_elements": by_elements,
+    }
+
+
+def peak_mb() -> dict[str, float]:
+    """Return the peak memory of a fresh process that computes and renders a thousand and sixteen thousand spectra."""
+    peaks = {}
+    for count in (1000, 16000):
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            peaks[str(count)] = pool.submit(_memory, count).result()
+    return peaks
 
 
 def against_fisx(samples: Sequence[Stratigraphy], our_rate: float) -> dict[str, float]:
@@ -125,36 +178,92 @@ def against_fisx(samples: Sequence[Stratigraphy], our_rate: float) -> dict[str, 
         start = time.perf_counter()
         xrf.getMultilayerFluorescence(sorted(families), elements, secondary=1)
         seconds.append(time.perf_counter() - start)
-    return {
-        "fisx_s_per_spectrum": float(np.mean(seconds)),
-        "times_fisx_on_one_core": float(np.mean(seconds)) * our_rate,
-    }
+    mean = float(np.mean(seconds))
+    return {"fisx_seconds_per_spectrum": mean, "fisx_spectra": len(seconds), "ratio_fisx": mean * our_rate}
+
+
+def on_cuda(count: int) -> dict[str, float]:
+    """Return spectra per second of the transport on a GPU, single precision, by samples at once."""
+    import torch
+
+    from underpaint.forward import Stack, setting_for, stack_layers, transport
+
+    samples = draw(count)
+    setting = setting_for(INSTRUMENT, sorted(set().union(*map(_elements, samples))))
+    stack = stack_layers(samples, setting.elements)
+    rates = {}
+    for size in (256, 1024, 4096):
+        rows = np.arange(size) % count
+        moved = Stack(
+            torch.asarray(stack.fractions[rows], dtype=torch.float32, device="cuda"),
+            torch.asarray(stack.areal[rows], dtype=torch.float32, device="cuda"),
+        )
+        there = setting.to(moved.areal)
+        for _ in range(REPEATS):
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            transport(moved, there, step=size)
+            torch.cuda.synchronize()
+            rates[str(size)] = size / (time.perf_counter() - start)
+    return rates
 
 
 def show(result: dict[str, Any]) -> None:
-    """Print the rates and the ratio to fisx."""
-    table = Table("spectra a second", "emit", "emit + render", title=f"forward model, {result['n_spectra']} samples")
-    for name in ("one_core", "two_threads", "two_processes"):
-        rates = result[name]
-        table.add_row(name.replace("_", " "), f"{rates['emit']:.0f}", f"{rates['emit_and_render']:.0f}")
+    """Print the rates, the growth and the ratio to fisx."""
     console = Console()
+    table = Table("one core", "spectra a second", title=f"forward model, {result['n_spectra']} samples")
+    for name, rate in result["one_core"].items():
+        table.add_row(name.replace("_", " "), f"{rate:.0f}")
     console.print(table)
+    console.print(
+        f"two processes, everything, with detector: {result['spectra_per_s']:.0f} spectra a second "
+        f"({result['spectra_per_s_double']:.0f} in double precision)"
+    )
+    console.print(f"the paper's {result['paper_set_spectra']} spectra: {result['paper_set_seconds']:.1f} s")
+    console.print(f"peak memory, MB, by spectra: {result['peak_mb']}")
     console.print(f"load before: {result['load_before']:.1f} on {result['cores']} cores")
-    if "fisx_s_per_spectrum" in result:
-        seconds, ratio = result["fisx_s_per_spectrum"], result["times_fisx_on_one_core"]
-        console.print(f"fisx: {seconds:.2f} s a spectrum; one core of ours is {ratio:.0f} times as fast")
+    for name, values in result["scaling"].items():
+        console.print(name.replace("_", " "), {key: round(value, 3) for key, value in values.items()})
+    if "ratio_fisx" in result:
+        seconds, ratio = result["fisx_seconds_per_spectrum"], result["ratio_fisx"]
+        console.print(f"fisx: {seconds:.2f} s a spectrum; ours on two cores are {ratio:.0f} in that time")
 
 
-def _rates(samples: Sequence[Stratigraphy], threads: int = 1) -> dict[str, float]:
-    rates = {}
-    for name, rendered in (("emit", False), ("emit_and_render", True)):
-        seconds = []
-        for _ in range(REPEATS):
-            start = time.perf_counter()
-            simulate(samples, rendered=rendered, threads=threads)
-            seconds.append(time.perf_counter() - start)
-        rates[name] = len(samples) / min(seconds)
-    return rates
+def _seconds(samples: Sequence[Stratigraphy], detail: Detail, *, single: bool = True, rendered: bool = False) -> float:
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        simulate(samples, detail, single=single, rendered=rendered)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def _rate(samples: Sequence[Stratigraphy], detail: Detail, *, single: bool, rendered: bool) -> float:
+    return len(samples) / _seconds(samples, detail, single=single, rendered=rendered)
+
+
+def _share(count: int, part: int, single: bool) -> int:
+    return simulate(draw(count)[part::CORES], Detail(), single=single, rendered=True)
+
+
+def _paper_share(part: int) -> int:
+    instrument = load_instrument("elio")
+    samples = [paper_stratigraphy(*entry) for entry in paper_grid()[part::CORES]]
+    done = 0
+    for emission in emit_parts(samples, instrument, part=4 * PART, single=True):
+        done += len(render(emission, instrument.detector))
+    return done
+
+
+def _memory(count: int) -> float:
+    samples = draw(200)
+    simulate([samples[row % 200] for row in range(count)], Detail(), single=True, rendered=True)
+    # kilobytes on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
+
+
+def _elements(sample: Stratigraphy) -> set[str]:
+    return {name for layer in sample.layers for name in layer.mass_fractions}
 
 
 def _shines(element: str, shell: str) -> bool:

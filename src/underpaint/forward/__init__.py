@@ -6,7 +6,7 @@ from underpaint.forward.response import efficiency, render, resolution_sigma, re
 from underpaint.forward.setting import Setting
 from underpaint.forward.source import source_spectrum
 from underpaint.forward.stack import Stack, stack_layers
-from underpaint.forward.transport import Detail, emit, setting_for, transport
+from underpaint.forward.transport import Detail, emit, emit_parts, setting_for, transport
 
 __all__ = [
     "ORDERS",
@@ -19,6 +19,7 @@ __all__ = [
     "counts_needed",
     "efficiency",
     "emit",
+    "emit_parts",
     "render",
     "resolution_sigma",
     "response_matrix",
