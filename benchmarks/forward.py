@@ -25,7 +25,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from underpaint.forward import Detail, emit, emit_parts, render, source_spectrum
+from underpaint.forward import Detail, emit_parts, render, source_spectrum
 from underpaint.instrument import Instrument, load_instrument
 from underpaint.sample import Stratigraphy, load_palette
 from underpaint.synth.draw import RandomStratigraphies, StratigraphySampler

@@ -66,7 +66,7 @@ def escape_share(detector: Detector, energy_kev: Array) -> Array:
     """Return the share of detected photons that lose a K photon of the crystal (Reed & Ware 1972, eq. 4)."""
     number = atomic_number(detector.material)
     jump, fluorescence = float(xraylib.JumpFactor(number, 0)), float(xraylib.FluorYield(number, 0))
-    at_line = float(mass_attenuation(detector.material, np.asarray([_escape_line(detector)]))[0])
+    at_line = float(mass_attenuation(detector.material, np.asarray([escape_line_kev(detector)]))[0])
     at_photon = mass_attenuation(detector.material, energy_kev)
     ratio = at_line / at_photon
     share = 0.5 * fluorescence * (1.0 - 1.0 / jump) * (1.0 - ratio * np.log1p(1.0 / ratio))
@@ -84,7 +84,7 @@ def response_matrix(detector: Detector, axis: EnergyAxis, energy_kev: Array, spr
     spread = np.broadcast_to(np.asarray(spread_kev, dtype=np.float64), energy_kev.shape)
     detected, escaped = efficiency(detector, energy_kev), escape_share(detector, energy_kev)
     matrix = (detected * (1.0 - escaped))[:, None] * _peaks(detector, axis, energy_kev, spread)
-    shifted = energy_kev - _escape_line(detector)
+    shifted = energy_kev - escape_line_kev(detector)
     strong = escaped > 1e-6
     if strong.any():
         matrix[strong] += (detected * escaped)[strong, None] * _peaks(detector, axis, shifted[strong], spread[strong])
@@ -158,7 +158,8 @@ def _place(axis: EnergyAxis, columns: NDArray[np.int64], values: Array) -> Array
     return matrix
 
 
-def _escape_line(detector: Detector) -> float:
+def escape_line_kev(detector: Detector) -> float:
+    """Return the mean energy of the K photon that the crystal loses, keV."""
     return _mean_k_line(atomic_number(detector.material))
 
 
