@@ -2,6 +2,7 @@
 
 from underpaint.forward.counting import count, counts_needed
 from underpaint.forward.emission import ORDERS, SCATTER, Emission
+from underpaint.forward.origin import Origin, depth_of_origin
 from underpaint.forward.response import efficiency, render, resolution_sigma, response_matrix
 from underpaint.forward.setting import Setting
 from underpaint.forward.source import source_spectrum
@@ -13,10 +14,12 @@ __all__ = [
     "SCATTER",
     "Detail",
     "Emission",
+    "Origin",
     "Setting",
     "Stack",
     "count",
     "counts_needed",
+    "depth_of_origin",
     "efficiency",
     "emit",
     "emit_parts",
