@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from underpaint.forward import ORDERS, SCATTER, Detail, Emission, efficiency, emit
-from underpaint.forward.response import escape_line_kev, escape_share
+from underpaint.forward.response import escape_lines, escape_share
 from underpaint.instrument import Detector, Geometry, Instrument, SourceSpectrum
 from underpaint.sample import Layer, Stratigraphy
 
@@ -111,7 +111,7 @@ class Panels:
         line_kev = emission.lines.energy_kev
         ours += _per_kev(line_kev, emission.rescattered[index].sum(axis=0) * self.line_efficiency)
         escaped = emission.line_photons[index] * self.line_efficiency * escape_share(detector, line_kev)
-        ours += _per_kev(line_kev - escape_line_kev(detector), escaped) - _per_kev(line_kev, escaped)
+        ours += _per_kev(line_kev - escape_lines(detector)[0][0], escaped) - _per_kev(line_kev, escaped)
         return every - of_lines, self.scale * ours, of_lines
 
 

@@ -1,11 +1,14 @@
 """Detector: efficiency, resolution, escape, and counts that are conserved by the response."""
 
+from dataclasses import asdict, replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from strategies import monochromatic
-from underpaint.forward import efficiency, emit, render, resolution_sigma, response_matrix
-from underpaint.forward.response import escape_share
+from underpaint.forward import ORDERS, SCATTER, efficiency, emit, render, resolution_sigma, response_matrix
+from underpaint.forward.response import Shape, escape_lines, escape_share, shape_of
 from underpaint.instrument import Detector
 from underpaint.sample import Paint, Stratigraphy, ground_layer
 from underpaint.spectrum import EnergyAxis
@@ -90,12 +93,12 @@ def test_own_spread_widens_the_peak() -> None:
 
 
 def test_coarse_axis_equals_the_sum_of_the_fine_one() -> None:
-    """Peaks are integrated over each channel; tail and shelf, smooth, are taken at its centre."""
+    """Everything is integrated over each channel."""
     emission = emit([sample()], monochromatic(20.216))
     detector = Detector()
     fine = render(emission, detector, EnergyAxis(0.01, 1.005, 2400))
     coarse = render(emission, detector, EnergyAxis(0.04, 1.02, 600))
-    np.testing.assert_allclose(coarse[0], fine[0].reshape(600, 4).sum(axis=1), rtol=0.02, atol=1e-5 * fine.max())
+    np.testing.assert_allclose(coarse[0], fine[0].reshape(600, 4).sum(axis=1), rtol=1e-6, atol=1e-6 * fine.max())
     assert coarse.sum() == pytest.approx(fine.sum(), rel=1e-4)
 
 
@@ -112,7 +115,7 @@ def test_rendered_counts_are_photons_times_efficiency() -> None:
     detector = Detector()
     expected = emission.line_photons[0] @ efficiency(detector, emission.lines.energy_kev)
     expected += emission.coherent[0] @ efficiency(detector, emission.source_kev)
-    expected += emission.compton[0] @ efficiency(detector, emission.compton_kev)
+    expected += (emission.compton + emission.multiple)[0] @ efficiency(detector, emission.compton_kev)
     assert render(emission, detector, WIDE).sum() == pytest.approx(expected, rel=2e-3)
 
 
@@ -123,3 +126,47 @@ def test_compton_peak_stands_at_its_energy() -> None:
     window = (WIDE.energy_kev > 17.5) & (WIDE.energy_kev < 19.9)
     top = WIDE.energy_kev[window][spectrum[window].argmax()]
     assert top == pytest.approx(20.216 / (1 + 20.216 / 510.99895 * (1 - np.cos(np.radians(105.0)))), abs=0.03)
+
+
+def test_germanium_escapes_in_two_peaks() -> None:
+    """Ge K-alpha and K-beta lie 1.1 keV apart and leave peaks of their own; silicon's lie together."""
+    assert len(escape_lines(Detector())) == 1
+    germanium = Detector(material="Ge", density=5.32, tail_fraction=0.0, shelf_fraction=0.0)
+    alpha, beta = escape_lines(germanium)
+    assert alpha[0] == pytest.approx(9.876, abs=0.02)
+    assert beta[0] == pytest.approx(10.985, abs=0.02)
+    row = response_matrix(germanium, WIDE, np.asarray([20.0]))[0]
+    areas = [row[np.abs(WIDE.energy_kev - 20.0 + kev) < 0.3].sum() for kev, _ in (alpha, beta)]
+    assert areas[0] / areas[1] == pytest.approx(alpha[1] / beta[1], rel=0.1)
+
+
+def tensors(**changed: float) -> Shape:
+    torch = pytest.importorskip("torch", reason="torch comes with the extra underpaint[train]")
+    numbers = asdict(shape_of(Detector(), WIDE)) | changed
+    return Shape(**{name: torch.tensor(value, dtype=torch.float64) for name, value in numbers.items()})
+
+
+def test_torch_equals_numpy() -> None:
+    spread = np.asarray([0.0, 0.0, 0.0, 0.1, 0.2])
+    expected = response_matrix(Detector(), WIDE, ENERGY, spread)
+    np.testing.assert_allclose(response_matrix(Detector(), WIDE, ENERGY, spread, shape=tensors()), expected, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", sorted(Shape.__dataclass_fields__))
+def test_derivatives_to_the_response(name: str) -> None:
+    """Autograd against central differences, for gain and zero as for all else."""
+    torch = pytest.importorskip("torch", reason="torch comes with the extra underpaint[train]")
+    emission = emit([sample()], monochromatic(20.216))
+    photons = {field: torch.asarray(getattr(emission, field)) for field in (*ORDERS, *SCATTER)}
+    weights = torch.asarray(np.random.default_rng(3).uniform(0.0, 1.0, WIDE.n_channel))
+
+    def total(shape: Shape) -> Any:
+        return (render(replace(emission, **photons), Detector(), WIDE, shape=shape)[0] * weights).sum()
+
+    middle = tensors()
+    getattr(middle, name).requires_grad_(True)
+    total(middle).backward()
+    at = float(getattr(middle, name).detach())
+    step = 1e-6 * max(abs(at), 0.1)
+    difference = float(total(tensors(**{name: at + step})) - total(tensors(**{name: at - step}))) / (2.0 * step)
+    assert float(getattr(middle, name).grad) == pytest.approx(difference, rel=1e-4)

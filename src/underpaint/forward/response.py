@@ -1,168 +1,312 @@
 """From photons at the detector's window to expected counts per channel."""
 
+import sys
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+import scipy.special
 import xraylib
+from array_api_compat import array_namespace, is_torch_array
 from numpy.typing import NDArray
-from scipy.special import erf, erfc, erfcx
 
 from underpaint.atomic import atomic_number, edge_energy, mass_attenuation
+from underpaint.forward.cells import as_array
 from underpaint.forward.emission import Emission
 from underpaint.forward.source import filter_transmission
+from underpaint.forward.stack import Array
 from underpaint.instrument import Detector
 from underpaint.spectrum import EnergyAxis
+from underpaint.spectrum.peaks import resolution_fwhm_kev
 from underpaint.units import CM_PER_UM, EPSILON_SI_KEV, FWHM_PER_SIGMA
 
-Array = NDArray[np.float64]
-WINDOW_SIGMAS = 6.0
-"""A Gaussian is computed this far from its centre; beyond lie 2e-9 of it."""
-TAIL_WIDTHS = 20.0
-"""An exponential tail is computed this many decay lengths down; beyond lie 2e-9 of it."""
+Numbers = NDArray[np.float64]
+REACH_SIGMAS = 8.0
+"""Beyond so many standard deviations a Gaussian holds less than 1e-15 of its area."""
+TAIL_WIDTHS = 14.0
+"""An exponential tail is computed this many decay lengths down; beyond lie 1e-6 of it."""
+ESCAPE_MERGED_KEV = 0.2
+"""K lines of the crystal closer than this escape as one: silicon's two, not germanium's."""
 
 
-def render(emission: Emission, detector: Detector, axis: EnergyAxis | None = None) -> Array:
+@dataclass(frozen=True)
+class Shape:
+    """How detector and electronics write down a photon; numbers, or 0-d tensors of torch that carry derivatives.
+
+    Parameters
+    ----------
+    gain_kev, zero_kev : float
+        Width of a channel and energy of the centre of channel 0, keV.
+    noise_fwhm_kev : float
+        Electronic noise, FWHM, keV.
+    fano : float
+    shelf_fraction, tail_fraction : float
+        Areas over that of the whole peak.
+    tail_width_kev : float
+        Decay length of the tail, keV.
+    """
+
+    gain_kev: Any
+    zero_kev: Any
+    noise_fwhm_kev: Any
+    fano: Any
+    shelf_fraction: Any
+    tail_fraction: Any
+    tail_width_kev: Any
+
+
+def shape_of(detector: Detector, axis: EnergyAxis) -> Shape:
+    """Return the shape that a detector's settings describe, on an axis."""
+    return Shape(
+        axis.gain_kev,
+        axis.zero_kev,
+        detector.noise_fwhm_kev,
+        detector.fano,
+        detector.shelf_fraction,
+        detector.tail_fraction,
+        detector.tail_width_kev,
+    )
+
+
+def axis_of(detector: Detector) -> EnergyAxis:
+    """Return the detector's own channels."""
+    return EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)
+
+
+def render(
+    emission: Emission, detector: Detector, axis: EnergyAxis | None = None, *, shape: Shape | None = None
+) -> Array:
     """Return expected counts of a batch: efficiency, peak, shelf, tail and escape as one matrix product.
 
     Parameters
     ----------
     emission : Emission
-        From ``emit``.
+        From ``emit`` or ``transport``; the result is of the same array library and precision.
     detector : Detector
         Crystal, window and response.
     axis : EnergyAxis, optional
-        Channels to count in; by default the detector's own. Peaks are integrated over each channel.
+        Channels to count in; by default the detector's own. Everything is integrated over each channel.
+    shape : Shape, optional
+        Gain, zero and response in place of the detector's and the axis', as tensors that carry derivatives.
 
     Returns
     -------
     (n_sample, n_channel) array
         Expected counts on the emission's scale.
     """
-    axis = EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel) if axis is None else axis
-    photons = emission.line_photons
-    seen = np.flatnonzero(photons.any(axis=0))
-    expected = photons[:, seen] @ response_matrix(detector, axis, emission.lines.energy_kev[seen])
-    continuum = emission.width_kev / np.sqrt(12.0)
-    expected += emission.coherent @ response_matrix(detector, axis, emission.source_kev, continuum)
-    shifted = response_matrix(detector, axis, emission.compton_kev, emission.compton_width_kev / np.sqrt(12.0))
-    expected += (emission.compton + emission.multiple) @ shifted
-    return np.asarray(expected)
+    axis = axis_of(detector) if axis is None else axis
+    xp = array_namespace(emission.coherent)
+    energy = np.concatenate([emission.lines.energy_kev, emission.source_kev, emission.compton_kev])
+    widths = [np.zeros(len(emission.lines)), emission.width_kev, emission.compton_width_kev]
+    spread = np.concatenate(widths) / np.sqrt(12.0)
+    photons = xp.concat([emission.line_photons, emission.coherent, emission.compton + emission.multiple], axis=1)
+    if shape is not None:
+        return photons @ response_matrix(detector, axis, energy, spread, shape=shape)
+    matrix = _kept_matrix(detector, axis, energy.tobytes(), spread.tobytes(), photons.itemsize)
+    return photons @ as_array(matrix, photons)
 
 
-def resolution_sigma(detector: Detector, energy_kev: Array) -> Array:
+def resolution_sigma(detector: Detector, energy_kev: Numbers) -> Numbers:
     """Return the peak's standard deviation, keV: electronic noise and charge statistics in quadrature."""
-    noise = (detector.noise_fwhm_kev / FWHM_PER_SIGMA) ** 2
-    return np.sqrt(noise + EPSILON_SI_KEV * detector.fano * np.maximum(energy_kev, 0.0))
+    return resolution_fwhm_kev(energy_kev, detector.noise_fwhm_kev, detector.fano) / FWHM_PER_SIGMA
 
 
-def efficiency(detector: Detector, energy_kev: Array) -> Array:
-    """Return the share of photons that interact in the crystal behind window and dead layer."""
+def efficiency(detector: Detector, energy_kev: Numbers) -> Numbers:
+    """Return the share of photons that interact in the crystal behind window and dead layer.
+
+    Parameters
+    ----------
+    energy_kev : (n_energy,) array
+        keV.
+    """
     crystal = mass_attenuation(detector.material, energy_kev) * detector.density * CM_PER_UM
     absorbed = -np.expm1(-crystal * detector.thickness_um) * np.exp(-crystal * detector.dead_layer_um)
     return np.asarray(absorbed * filter_transmission(detector.window, energy_kev))
 
 
-def escape_share(detector: Detector, energy_kev: Array) -> Array:
+def escape_share(detector: Detector, energy_kev: Numbers) -> Numbers:
     """Return the share of detected photons that lose a K photon of the crystal (Reed & Ware 1972, eq. 4)."""
     number = atomic_number(detector.material)
     jump, fluorescence = float(xraylib.JumpFactor(number, 0)), float(xraylib.FluorYield(number, 0))
-    at_line = float(mass_attenuation(detector.material, np.asarray([escape_line_kev(detector)]))[0])
     at_photon = mass_attenuation(detector.material, energy_kev)
-    ratio = at_line / at_photon
-    share = 0.5 * fluorescence * (1.0 - 1.0 / jump) * (1.0 - ratio * np.log1p(1.0 / ratio))
+    share = np.zeros(np.shape(energy_kev))
+    for line_kev, rate in escape_lines(detector):
+        ratio = float(mass_attenuation(detector.material, np.asarray([line_kev]))[0]) / at_photon
+        share += rate * 0.5 * fluorescence * (1.0 - 1.0 / jump) * (1.0 - ratio * np.log1p(1.0 / ratio))
     return np.asarray(np.where(energy_kev > edge_energy(number, 0), share, 0.0))
 
 
-def response_matrix(detector: Detector, axis: EnergyAxis, energy_kev: Array, spread_kev: Array | float = 0.0) -> Array:
+def escape_lines(detector: Detector) -> tuple[tuple[float, float], ...]:
+    """Return (keV, share of the K photons) of the crystal's K lines; close ones are merged."""
+    return _k_lines(atomic_number(detector.material))
+
+
+def response_matrix(
+    detector: Detector,
+    axis: EnergyAxis,
+    energy_kev: Numbers,
+    spread_kev: Numbers | float = 0.0,
+    *,
+    shape: Shape | None = None,
+) -> Array:
     """Return (n_energy, n_channel) counts per photon of each energy.
 
     Parameters
     ----------
+    energy_kev : (n_energy,) array
+        keV.
     spread_kev : (n_energy,) array or float
-        Standard deviation that the photons themselves have (bins of a continuum, Compton profile), keV.
+        Standard deviation that the photons themselves have (bins of a continuum), keV.
+    shape : Shape, optional
+        In place of the detector's and the axis'; where it holds tensors, the matrix is one of torch.
+
+    Notes
+    -----
+    Peak, exponential tail and shelf have unit area together (Campbell & Wang 1991, eqs. 1-3).
     """
+    shape = shape_of(detector, axis) if shape is None else shape
     spread = np.broadcast_to(np.asarray(spread_kev, dtype=np.float64), energy_kev.shape)
     detected, escaped = efficiency(detector, energy_kev), escape_share(detector, energy_kev)
-    matrix = (detected * (1.0 - escaped))[:, None] * _peaks(detector, axis, energy_kev, spread)
-    shifted = energy_kev - escape_line_kev(detector)
-    strong = escaped > 1e-6
-    if strong.any():
-        matrix[strong] += (detected * escaped)[strong, None] * _peaks(detector, axis, shifted[strong], spread[strong])
+    matrix = _column(detected * (1.0 - escaped), shape) * _peaks(shape, axis.n_channel, energy_kev, spread)
+    strong = np.flatnonzero(escaped > 1e-6)
+    for line_kev, rate in escape_lines(detector) if strong.size else ():
+        lost = _peaks(shape, axis.n_channel, energy_kev[strong] - line_kev, spread[strong])
+        added = _column((detected * escaped)[strong] * rate, shape) * lost
+        matrix = _with_rows_added(matrix, strong, added)
     return matrix
 
 
-def _peaks(detector: Detector, axis: EnergyAxis, energy: Array, spread: Array) -> Array:
-    """Gaussian, exponential tail and shelf of unit area together (Campbell & Wang 1991, eqs. 1-3)."""
-    sigma = np.hypot(resolution_sigma(detector, energy), spread)
-    full = 1.0 - detector.tail_fraction - detector.shelf_fraction
-    matrix = full * _gaussian(axis, energy, sigma)
-    if detector.tail_fraction > 0:
-        matrix += detector.tail_fraction * _tail(axis, energy, sigma, detector.tail_width_kev)
-    if detector.shelf_fraction > 0:
-        matrix += detector.shelf_fraction * _shelf(axis, energy, sigma)
-    return matrix
+@lru_cache(maxsize=6)
+def _kept_matrix(detector: Detector, axis: EnergyAxis, energy: bytes, spread: bytes, itemsize: int) -> Array:
+    """Return the matrix of one setting, which many batches share; in the precision of the photons."""
+    matrix = response_matrix(detector, axis, np.frombuffer(energy), np.frombuffer(spread))
+    return matrix.astype(np.float32) if itemsize == 4 else matrix
 
 
-def _gaussian(axis: EnergyAxis, energy: Array, sigma: Array) -> Array:
-    reach = WINDOW_SIGMAS * sigma
-    columns = _columns(axis, energy - reach, energy + reach)
-    edges = axis.start_kev + axis.gain_kev * np.arange(columns.shape[1] + 1) + axis.gain_kev * columns[:, :1]
-    below = 0.5 * erf(np.clip((edges - energy[:, None]) / (np.sqrt(2.0) * sigma[:, None]), -6.0, 6.0))
-    return _place(axis, columns, np.diff(below, axis=1))
+def _peaks(shape: Shape, n_channel: int, energy: Numbers, spread: Numbers) -> Array:
+    """Return (n_energy, n_channel) peaks with tail and shelf.
+
+    Peak and tail are differences of what lies below the channels' borders, near the peak alone; the shelf is even
+    below that.
+    """
+    like = _tensor_of(shape)
+    xp = array_namespace(like)
+    centre = as_array(energy, like)[:, None]
+    variance = (shape.noise_fwhm_kev / FWHM_PER_SIGMA) ** 2 + EPSILON_SI_KEV * shape.fano * xp.clip(centre, min=0.0)
+    sigma = xp.sqrt(variance + as_array(spread**2, like)[:, None])
+    columns = _near(shape, energy, sigma)
+    lowest = columns[:, :1]
+    every = xp.arange(n_channel + 1, dtype=like.dtype, device=like.device)
+    even = xp.clip(shape.zero_kev + shape.gain_kev * (every - 0.5), min=0.0)
+    level = shape.shelf_fraction / xp.where(centre > sigma, centre, sigma)
+    matrix = xp.where(
+        xp.asarray(np.arange(n_channel) < lowest, device=like.device), level * (even[1:] - even[:-1]), 0.0
+    )
+    borders = np.concatenate([columns, columns[:, -1:] + 1], axis=1) - 0.5
+    below = _below(shape, shape.zero_kev + shape.gain_kev * as_array(borders, like), centre, sigma)
+    inside = (columns >= 0) & (columns < n_channel)
+    rows = np.broadcast_to(np.arange(len(columns))[:, None], columns.shape)[inside]
+    return _placed(matrix, rows, columns[inside], (below[:, 1:] - below[:, :-1])[_index(inside, like)])
 
 
-def _tail(axis: EnergyAxis, energy: Array, sigma: Array, width: float) -> Array:
-    """Exponential below the peak folded with the Gaussian, at the channels' centres."""
-    reach = WINDOW_SIGMAS * sigma
-    columns = _columns(axis, energy - reach - TAIL_WIDTHS * width, energy + reach)
-    offset = (_centres(axis, columns) - energy[:, None]) / sigma[:, None]
-    slope = sigma[:, None] / width
-    argument = (offset + slope) / np.sqrt(2.0)
-    # erfcx keeps the product of a huge exponential and a tiny erfc finite; far down erfc is 2 and erfcx overflows
-    near = np.exp(-0.5 * offset**2) * erfcx(np.maximum(argument, -5.0))
-    far = 2.0 * np.exp(np.minimum(offset * slope + 0.5 * slope**2, 0.0))
-    return _place(axis, columns, np.where(argument > -5.0, near, far) * axis.gain_kev / (2.0 * width))
-
-
-def _shelf(axis: EnergyAxis, energy: Array, sigma: Array) -> Array:
-    """Even from zero to the peak, with an edge as soft as the peak is wide."""
-    reach = WINDOW_SIGMAS * sigma
-    columns = _columns(axis, energy - reach, energy + reach)
-    offset = (_centres(axis, columns) - energy[:, None]) / (np.sqrt(2.0) * sigma[:, None])
-    edge = _place(axis, columns, 0.5 * erfc(offset))
-    edge[np.arange(axis.n_channel) < columns[:, :1]] = 1.0
-    positive = np.clip(axis.edges_kev, 0.0, None)
-    edge *= np.diff(positive)
-    edge /= np.maximum(energy, axis.gain_kev)[:, None]
-    return edge
-
-
-def _columns(axis: EnergyAxis, low_kev: Array, high_kev: Array) -> NDArray[np.int64]:
-    """Return (n_energy, n_near) channels from each low energy on, enough for the widest range; some off the axis."""
-    first = np.floor((low_kev - axis.start_kev) / axis.gain_kev).astype(np.int64)
-    last = np.floor((high_kev - axis.start_kev) / axis.gain_kev).astype(np.int64)
+def _near(shape: Shape, energy: Numbers, sigma: Array) -> NDArray[np.int64]:
+    """Return (n_energy, n_near) channels around each energy; some may lie off the axis."""
+    gain, zero, width = (float(_plain(value)) for value in (shape.gain_kev, shape.zero_kev, shape.tail_width_kev))
+    reach = REACH_SIGMAS * np.asarray(_plain(sigma))[:, 0]
+    first = np.floor((energy - reach - TAIL_WIDTHS * width - zero) / gain).astype(np.int64)
+    last = np.ceil((energy + reach - zero) / gain).astype(np.int64)
     return first[:, None] + np.arange(int((last - first).max(initial=0)) + 1)
 
 
-def _centres(axis: EnergyAxis, columns: NDArray[np.int64]) -> Array:
-    return np.asarray(axis.zero_kev + axis.gain_kev * columns)
+def _below(shape: Shape, border: Array, centre: Array, sigma: Array) -> Array:
+    """Return what of a peak with tail and shelf lies below borders."""
+    xp = array_namespace(border)
+    offset = (border - centre) / sigma
+    special = _special(border)
+    above = 0.5 * special.erfc(offset / np.sqrt(2.0))
+    bell = xp.exp(-0.5 * xp.clip(offset, -40.0, 40.0) ** 2)
+    tail = shape.tail_fraction * _tail(special, offset, bell, sigma / shape.tail_width_kev)
+    # an even shelf from zero to the peak, whose edge is the peak's
+    shelf = centre + (border - centre) * above - sigma * (bell / np.sqrt(2.0 * np.pi))
+    shelf = xp.where(border > 0.0, shelf, 0.0) * (shape.shelf_fraction / xp.where(centre > sigma, centre, sigma))
+    return (1.0 - shape.shelf_fraction) * (1.0 - above) + tail + shelf
 
 
-def _place(axis: EnergyAxis, columns: NDArray[np.int64], values: Array) -> Array:
-    """Return (n_energy, n_channel) rows that are zero but for the values at their columns."""
-    matrix = np.zeros((len(columns), axis.n_channel))
-    for row, near, first in zip(matrix, values, columns[:, 0], strict=True):
-        start, stop = max(int(first), 0), min(int(first) + near.size, row.size)
-        if start < stop:
-            row[start:stop] = near[start - first : stop - first]
-    return matrix
+def _tail(special: Any, offset: Array, bell: Array, slope: Array) -> Array:
+    """Return what an exponential tail below the peak, folded with it, has more below a border than the peak."""
+    xp = array_namespace(offset)
+    argument = (offset + slope) / np.sqrt(2.0)
+    # erfcx keeps the product of a huge exponential and a tiny erfc finite; far down erfc is 2 and erfcx overflows
+    near = 0.5 * bell * special.erfcx(xp.clip(argument, min=-5.0))
+    far = xp.exp(xp.clip(offset * slope + 0.5 * slope**2, max=0.0))
+    return xp.where(argument > -5.0, near, far)
 
 
-def escape_line_kev(detector: Detector) -> float:
-    """Return the mean energy of the K photon that the crystal loses, keV."""
-    return _mean_k_line(atomic_number(detector.material))
+def _placed(matrix: Array, rows: NDArray[np.int64], columns: NDArray[np.int64], values: Array) -> Array:
+    """Return a matrix with values put in their places."""
+    if isinstance(matrix, np.ndarray):
+        matrix[rows, columns] = values
+        return matrix
+    return matrix.index_put((_index(rows, matrix), _index(columns, matrix)), values)
+
+
+def _index(values: NDArray[Any], like: Array) -> Any:
+    return array_namespace(like).asarray(values, device=like.device)
+
+
+def _plain(value: Any) -> Any:
+    """Return a number or numpy array without derivatives."""
+    return value.detach().cpu().numpy() if is_torch_array(value) else value
+
+
+def _with_rows_added(matrix: Array, rows: NDArray[np.intp], added: Array) -> Array:
+    """Return a matrix with values added to some of its rows."""
+    if isinstance(matrix, np.ndarray):
+        matrix[rows] += added
+        return matrix
+    return matrix.index_add(0, _index(rows, matrix), added)
+
+
+def _column(values: Numbers, shape: Shape) -> Array:
+    return as_array(values, _tensor_of(shape))[:, None]
+
+
+def _tensor_of(shape: Shape) -> Array:
+    """Return one of the shape's tensors, or a number of numpy where there is none."""
+    values = (getattr(shape, name) for name in Shape.__dataclass_fields__)
+    return next((value for value in values if is_torch_array(value)), np.asarray(0.0))
+
+
+def _special(like: Array) -> Any:
+    """Return the special functions of an array's library; torch is imported where there are tensors of it."""
+    return sys.modules["torch"].special if is_torch_array(like) else scipy.special
 
 
 @lru_cache
-def _mean_k_line(number: int) -> float:
-    return float(xraylib.LineEnergy(number, xraylib.KL3_LINE))
+def _k_lines(number: int) -> tuple[tuple[float, float], ...]:
+    names = ("KL2_LINE", "KL3_LINE", "KM2_LINE", "KM3_LINE")
+    rows = [
+        (float(xraylib.LineEnergy(number, line)), float(xraylib.RadRate(number, line)))
+        for line in (getattr(xraylib, name) for name in names)
+        if _has_rate(number, line)
+    ]
+    groups: list[list[tuple[float, float]]] = []
+    for row in sorted(rows):
+        if groups and row[0] - groups[-1][0][0] < ESCAPE_MERGED_KEV:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    total = sum(rate for _, rate in rows)
+    return tuple(
+        (sum(kev * rate for kev, rate in group) / weight, weight / total)
+        for group in groups
+        for weight in [sum(rate for _, rate in group)]
+    )
+
+
+def _has_rate(number: int, line: int) -> bool:
+    try:
+        return float(xraylib.RadRate(number, line)) > 0 and float(xraylib.LineEnergy(number, line)) > 0
+    except ValueError:
+        return False
