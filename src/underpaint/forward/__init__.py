@@ -3,6 +3,7 @@
 from underpaint.forward.counting import count, counts_needed
 from underpaint.forward.emission import ORDERS, SCATTER, Emission
 from underpaint.forward.origin import Origin, depth_of_origin
+from underpaint.forward.pileup import live_share, pile_up
 from underpaint.forward.response import efficiency, render, resolution_sigma, response_matrix
 from underpaint.forward.setting import Setting
 from underpaint.forward.source import source_spectrum
@@ -23,6 +24,8 @@ __all__ = [
     "efficiency",
     "emit",
     "emit_parts",
+    "live_share",
+    "pile_up",
     "render",
     "resolution_sigma",
     "response_matrix",

@@ -83,6 +83,8 @@ class Detector(Settings):
     gain_kev: float = Field(0.01, gt=0, description="channel width, keV")
     zero_kev: float = Field(0.0, description="energy of channel 0, keV")
     n_channel: int = Field(4096, ge=16, le=65536)
+    pulse_pair_us: float = Field(0.0, ge=0, description="photons closer than this are recorded as one, us; 0: none")
+    dead_time_us: float = Field(0.0, ge=0, description="time that a photon keeps the electronics busy, us; 0: none")
 
 
 class Instrument(Settings):
