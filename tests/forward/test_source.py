@@ -1,12 +1,20 @@
 """The tube: range, lines of the anode, filters, air."""
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from underpaint.atomic import atomic_number, edge_energy, family_lines
 from underpaint.errors import InstrumentError
-from underpaint.forward import source_spectrum
+from underpaint.forward import Drive, drive_of, source_spectrum, source_weights
 from underpaint.forward.source import air_transmission, filter_transmission
-from underpaint.instrument import Filter, Geometry, Instrument, Tube
+from underpaint.instrument import Filter, Geometry, Instrument, Optic, Tube, read_source_spectrum
 
 
 @pytest.mark.parametrize("anode", ["Rh", "Ag", "Mo", "W", "Pd", "Cu", "Au", "Cr"])
@@ -58,3 +66,89 @@ def test_opaque_filter_is_refused() -> None:
     blocked = Instrument(filters=(Filter(formula="Pb", density=11.3, thickness_um=1e5),))
     with pytest.raises(InstrumentError, match="no photon of 'custom' passes"):
         source_spectrum(blocked)
+
+
+@given(anode=st.sampled_from(["Cr", "Cu", "Mo", "Rh", "Pd", "Ag", "W", "Au"]), voltage=st.floats(10.0, 60.0))
+@settings(deadline=None, max_examples=60)
+def test_every_tube_has_the_lines_that_its_voltage_excites(anode: str, voltage: float) -> None:
+    energy, weight, width = source_spectrum(Instrument(tube=Tube(anode=anode, voltage_kv=voltage)))
+    assert np.all(np.isfinite(weight))
+    assert np.all(weight > 0)
+    number, lines = atomic_number(anode), energy[width == 0]
+    for shell, name in ((0, "K"), (3, "L")):
+        strongest = family_lines(anode, name, 100.0)
+        if strongest[0].size == 0:
+            continue
+        place = strongest[0][strongest[1].argmax()]
+        # soft lines do not leave the window; just above its edge a line is too weak to keep
+        if place > 2.5 and voltage > 1.05 * edge_energy(number, shell):
+            assert np.abs(lines - place).min() < 1e-6
+        if voltage < edge_energy(number, shell):
+            assert not np.any(np.abs(lines - place) < 1e-6)
+
+
+def test_voltage_moves_the_spectrum_smoothly() -> None:
+    """Bins end at the voltage: a hundredth of a kilovolt changes no sum by more than a thousandth."""
+    totals = [source_spectrum(Instrument(tube=Tube(voltage_kv=kv)))[1].sum() for kv in np.arange(35.0, 35.5, 0.01)]
+    assert np.abs(np.diff(totals) / totals[0]).max() < 1e-3
+
+
+FILTERED = Instrument(tube=Tube(voltage_kv=35.0), filters=(Filter(formula="Al", density=2.70, thickness_um=80.0),))
+
+
+@pytest.mark.parametrize("name", [*Drive.__dataclass_fields__])
+def test_derivatives_to_the_settings(name: str) -> None:
+    """Autograd against central differences on the same energies."""
+    torch = pytest.importorskip("torch", reason="torch comes with the extra underpaint[train]")
+    plain = drive_of(FILTERED)
+    at = plain.filters_um[0] if name == "filters_um" else getattr(plain, name)
+    photons = torch.asarray(np.random.default_rng(2).uniform(0.0, 1e-9, source_spectrum(FILTERED)[0].size))
+
+    def total(value: Any) -> Any:
+        changed = replace(plain, **{name: (value,) if name == "filters_um" else value})
+        return (source_weights(FILTERED, changed) * photons).sum()
+
+    variable = torch.tensor(at, dtype=torch.float64, requires_grad=True)
+    total(variable).backward()
+    step = 1e-5 * at
+    sides = [float(total(torch.tensor(at + way * step, dtype=torch.float64))) for way in (-1, 1)]
+    assert float(variable.grad) == pytest.approx((sides[1] - sides[0]) / (2.0 * step), rel=1e-5)
+
+
+def test_optic_multiplies_the_source() -> None:
+    energy, weight, _ = source_spectrum(Instrument())
+    optic = Optic(energy_kev=(5.0, 20.0), transmission=(1.0, 0.1))
+    through = source_spectrum(Instrument(optic=optic))[1]
+    np.testing.assert_allclose(through / weight, np.interp(energy, [5.0, 20.0], [1.0, 0.1]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"energy_kev": (5.0, 4.0), "transmission": (1.0, 1.0)}, "rise"),
+        ({"energy_kev": (5.0, 6.0), "transmission": (1.0,)}, "at least 2"),
+        ({"energy_kev": (5.0, 6.0), "transmission": (1.0, -1.0)}, "negative"),
+        ({"energy_kev": (5.0, 6.0), "transmission": (1.0, 1.0, 1.0)}, "equal"),
+    ],
+)
+def test_impossible_optics_are_refused(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Optic(**fields)
+
+
+def test_tabulated_source_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "source.csv"
+    path.write_text("# measured\nenergy_kev,photons,width_kev\n10.0,5.0,0.5\n10.5,4.0,0.5\n20.2,7.0,0\n", "utf-8")
+    spectrum = read_source_spectrum(path)
+    energy, weight, width = source_spectrum(Instrument(source_spectrum=spectrum, geometry=Geometry(source_air_cm=0.0)))
+    assert energy.tolist() == [10.0, 10.5, 20.2]
+    assert weight.tolist() == [5.0, 4.0, 7.0]
+    assert width.tolist() == [0.5, 0.5, 0.0]
+
+
+@pytest.mark.parametrize("text", ["", "10,x\n11,2\n", "10 1\n11\n", "1 2 3 4\n", "10 -1\n", "nan 1\n"])
+def test_broken_tables_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "source.txt"
+    path.write_text("10 1\n" + text if text[:1] in {"n"} else text, "utf-8")
+    with pytest.raises(InstrumentError, match="Cannot"):
+        read_source_spectrum(path)

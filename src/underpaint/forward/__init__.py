@@ -6,7 +6,7 @@ from underpaint.forward.origin import Origin, depth_of_origin
 from underpaint.forward.pileup import live_share, pile_up
 from underpaint.forward.response import efficiency, render, resolution_sigma, response_matrix
 from underpaint.forward.setting import Setting
-from underpaint.forward.source import source_spectrum
+from underpaint.forward.source import Drive, drive_of, source_spectrum, source_weights
 from underpaint.forward.stack import Stack, stack_layers
 from underpaint.forward.transport import Detail, emit, emit_parts, setting_for, transport
 
@@ -14,6 +14,7 @@ __all__ = [
     "ORDERS",
     "SCATTER",
     "Detail",
+    "Drive",
     "Emission",
     "Origin",
     "Setting",
@@ -21,6 +22,7 @@ __all__ = [
     "count",
     "counts_needed",
     "depth_of_origin",
+    "drive_of",
     "efficiency",
     "emit",
     "emit_parts",
@@ -31,6 +33,7 @@ __all__ = [
     "response_matrix",
     "setting_for",
     "source_spectrum",
+    "source_weights",
     "stack_layers",
     "transport",
 ]

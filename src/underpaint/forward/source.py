@@ -1,9 +1,12 @@
-"""The exciting spectrum: an X-ray tube after window, filters and air."""
+"""The exciting spectrum: an X-ray tube after window, filters, optics and air."""
 
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import xraylib
+from array_api_compat import array_namespace, is_torch_array
 from numpy.typing import NDArray
 
 from underpaint.atomic import (
@@ -16,11 +19,13 @@ from underpaint.atomic import (
     mass_attenuation,
 )
 from underpaint.errors import InstrumentError
-from underpaint.instrument import Filter, Instrument, Tube
+from underpaint.forward.cells import as_array, transmission
+from underpaint.instrument import Filter, Instrument, SourceSpectrum, Tube
 from underpaint.sample import mass_fractions
 from underpaint.units import CM_PER_UM
 
-Array = NDArray[np.float64]
+Numbers = NDArray[np.float64]
+Array = Any
 
 AIR = {"N": 0.7553, "O": 0.2318, "Ar": 0.0129}
 """Dry air by mass (CRC Handbook)."""
@@ -34,11 +39,49 @@ CONTINUUM_CONSTANT = 1.35e9
 LINE_CONSTANTS = {"K": 5.0e13, "L1": 0.71e13, "L2": 2.70e13, "L3": 4.94e13}
 """Photons / (s sr mA), Ebel 1999, eq. 6 (K) and Ebel 2003, table 1 (L).
 
-For K lines XMI-MSIM takes the same 5.0e13, PyMca 6.0e13: K lines a fifth stronger over the same continuum.
+For K lines XMI-MSIM takes the same 5.0e13, PyMca 6.0e13: K lines a fifth stronger over the same continuum. spekpy
+has K and L lines 1.5 to 1.7 times as strong as Ebel (``tests/physics/test_spekpy.py``): hence ``Tube.line_factor``.
 """
 
 
-def source_spectrum(instrument: Instrument) -> tuple[Array, Array, Array]:
+@dataclass(frozen=True)
+class Drive:
+    """Settings that shape the source; numbers, or 0-d tensors of torch that carry derivatives.
+
+    Parameters
+    ----------
+    voltage_kv, electron_angle_deg, takeoff_angle_deg : float
+        Of the tube.
+    window_um : float
+        Thickness of the tube's window.
+    filters_um : tuple of float
+        Thickness of each filter.
+    air_cm : float
+        Path from tube to sample.
+    """
+
+    voltage_kv: Any
+    electron_angle_deg: Any
+    takeoff_angle_deg: Any
+    window_um: Any
+    filters_um: tuple[Any, ...]
+    air_cm: Any
+
+
+def drive_of(instrument: Instrument) -> Drive:
+    """Return an instrument's own settings of the source."""
+    tube = instrument.tube
+    return Drive(
+        tube.voltage_kv,
+        tube.electron_angle_deg,
+        tube.takeoff_angle_deg,
+        tube.window.thickness_um,
+        tuple(sheet.thickness_um for sheet in instrument.filters),
+        instrument.geometry.source_air_cm,
+    )
+
+
+def source_spectrum(instrument: Instrument) -> tuple[Numbers, Numbers, Numbers]:
     """Return what reaches the sample.
 
     Returns
@@ -53,18 +96,10 @@ def source_spectrum(instrument: Instrument) -> tuple[Array, Array, Array]:
     Raises
     ------
     InstrumentError
-        Nothing is left after window, filters and air.
+        Nothing is left after window, filters, optics and air.
     """
-    explicit = instrument.source_spectrum
-    if explicit is not None:
-        order = np.argsort(explicit.energy_kev, kind="stable")
-        energy, weight = np.asarray(explicit.energy_kev)[order], np.asarray(explicit.weight)[order]
-        width = np.zeros(energy.size)
-    else:
-        energy, weight, width = tube_spectrum(instrument.tube)
-    weight = weight * air_transmission(instrument.geometry.source_air_cm, energy)
-    for sheet in instrument.filters:
-        weight = weight * filter_transmission(sheet, energy)
+    energy, width, _ = _grid(instrument)
+    weight = np.asarray(source_weights(instrument))
     if not weight.sum() > 0:
         message = (
             f"Cannot excite anything: no photon of {instrument.name!r} passes its filters and air path. Thin them."
@@ -73,34 +108,85 @@ def source_spectrum(instrument: Instrument) -> tuple[Array, Array, Array]:
     return energy, weight, width
 
 
-@lru_cache(maxsize=256)
-def tube_spectrum(tube: Tube) -> tuple[Array, Array, Array]:
-    """Return the tube's continuum and K and L lines behind its window (Ebel 1999, 2003), as ``source_spectrum``."""
-    energy, width = _continuum_grid(tube.voltage_kv)
-    lines = line_table([tube.anode], tube.voltage_kv)
-    soft = (lines.energy_kev > LOWEST_KEV) & (lines.shell < SHELLS.index("M1"))
-    line_energy, line_weight = lines.energy_kev[soft], _line_photons(tube)[soft]
-    energies = np.concatenate([energy, line_energy])
-    weights = np.concatenate([_continuum_photons(tube, energy) * width, line_weight])
-    widths = np.concatenate([width, np.zeros(line_energy.size)])
-    weights *= filter_transmission(tube.window, energies)
-    order = np.argsort(energies, kind="stable")
-    kept = order[weights[order] > 1e-7 * weights.max()]
-    return energies[kept], weights[kept], widths[kept]
+def source_weights(instrument: Instrument, drive: Drive | None = None) -> Array:
+    """Return the (n_energy,) weights of ``source_spectrum``, for settings that may carry derivatives.
+
+    Parameters
+    ----------
+    drive : Drive, optional
+        In place of the instrument's own settings. The energies stay those of the instrument: a voltage above its own
+        adds no bin.
+
+    Returns
+    -------
+    (n_energy,) array
+        Of numpy, or of torch where the drive holds tensors.
+    """
+    drive = drive_of(instrument) if drive is None else drive
+    energy, width, lines = _grid(instrument)
+    like = _tensor_of(drive)
+    xp = array_namespace(like)
+    depth = _depth(AIR, AIR_DENSITY * 1e4, energy, like) * drive.air_cm
+    for sheet, thickness in zip(instrument.filters, drive.filters_um, strict=True):
+        depth = depth + _depth(mass_fractions(sheet.formula), sheet.density, energy, like) * thickness
+    if instrument.source_spectrum is None:
+        tube = instrument.tube
+        photons = _tube_photons(tube.anode, energy, width, lines, drive, like)
+        photons = photons * _as(np.where(lines >= 0, tube.line_factor, 1.0), like)
+        window = mass_fractions(tube.window.formula)
+        depth = depth + _depth(window, tube.window.density, energy, like) * drive.window_um
+    else:
+        photons = _as(_explicit(instrument.source_spectrum)[1], like)
+    if instrument.optic is not None:
+        photons = photons * _as(instrument.optic.at(energy), like)
+    return photons * xp.exp(-depth)
 
 
-def filter_transmission(sheet: Filter, energy_kev: Array) -> Array:
+def filter_transmission(sheet: Filter, energy_kev: Numbers) -> Numbers:
     """Return the transmission of a sheet at each energy."""
     attenuation = compound_attenuation(mass_fractions(sheet.formula), energy_kev)
     return np.asarray(np.exp(-attenuation * sheet.density * sheet.thickness_um * CM_PER_UM))
 
 
-def air_transmission(path_cm: float, energy_kev: Array) -> Array:
+def air_transmission(path_cm: float, energy_kev: Numbers) -> Numbers:
     """Return the transmission of a path in air at each energy."""
     return np.asarray(np.exp(-compound_attenuation(AIR, energy_kev) * AIR_DENSITY * path_cm))
 
 
-def _continuum_grid(voltage_kv: float) -> tuple[Array, Array]:
+@lru_cache(maxsize=256)
+def _grid(instrument: Instrument) -> tuple[Numbers, Numbers, NDArray[np.int64]]:
+    """Return energies, widths, and for each entry the anode's line (its number, or -1 for the continuum)."""
+    if instrument.source_spectrum is not None:
+        energy, _, width = _explicit(instrument.source_spectrum)
+        return energy, width, np.full(energy.size, -1)
+    return _tube_grid(instrument.tube)
+
+
+@lru_cache(maxsize=256)
+def _tube_grid(tube: Tube) -> tuple[Numbers, Numbers, NDArray[np.int64]]:
+    energy, width = _continuum_grid(tube.voltage_kv)
+    lines = line_table([tube.anode])
+    excited = np.asarray([_edge(tube.anode, line) < tube.voltage_kv for line in range(len(lines))])
+    kept = np.flatnonzero(excited & (lines.energy_kev > LOWEST_KEV) & (lines.shell < SHELLS.index("M1")))
+    energies = np.concatenate([energy, lines.energy_kev[kept]])
+    widths = np.concatenate([width, np.zeros(kept.size)])
+    index = np.concatenate([np.full(energy.size, -1), kept])
+    order = np.argsort(energies, kind="stable")
+    energies, widths, index = energies[order], widths[order], index[order]
+    instrument = Instrument(tube=tube)
+    photons = _tube_photons(tube.anode, energies, widths, index, drive_of(instrument), np.asarray(0.0))
+    photons = photons * filter_transmission(tube.window, energies)
+    strong = photons > 1e-7 * photons.max()
+    return energies[strong], widths[strong], index[strong]
+
+
+def _explicit(source: SourceSpectrum) -> tuple[Numbers, Numbers, Numbers]:
+    order = np.argsort(source.energy_kev, kind="stable")
+    width = np.asarray(source.width_kev or (0.0,) * len(source.energy_kev))
+    return np.asarray(source.energy_kev)[order], np.asarray(source.weight)[order], width[order]
+
+
+def _continuum_grid(voltage_kv: float) -> tuple[Numbers, Numbers]:
     edges = np.arange(LOWEST_KEV, min(voltage_kv, COARSE_FROM_KEV), FINE_STEP_KEV)
     if voltage_kv > COARSE_FROM_KEV:
         edges = np.concatenate([edges, np.arange(COARSE_FROM_KEV, voltage_kv, COARSE_STEP_KEV)])
@@ -108,51 +194,66 @@ def _continuum_grid(voltage_kv: float) -> tuple[Array, Array]:
     return (edges[1:] + edges[:-1]) / 2.0, np.diff(edges)
 
 
-def _continuum_photons(tube: Tube, energy: Array) -> Array:
-    """Ebel 1999, eqs. 1-3: photons / (s sr mA keV) before the window."""
-    number, voltage = atomic_number(tube.anode), tube.voltage_kv
-    exponent = 1.109 - 0.00435 * number + 0.00175 * voltage
-    produced = CONTINUUM_CONSTANT * number * (voltage / energy - 1.0) ** exponent
-    return np.asarray(produced * _escape(tube, energy, voltage / energy))
+def _tube_photons(
+    anode: str, energy: Numbers, width: Numbers, lines: NDArray[np.int64], drive: Drive, like: Array
+) -> Array:
+    """Return photons / (s sr mA) per entry before the window: Ebel 1999 (continuum, K) and 2003 (L)."""
+    xp = array_namespace(like)
+    is_line = lines >= 0
+    edge = np.ones(energy.size)
+    edge[is_line] = [_edge(anode, int(line)) for line in lines[is_line]]
+    starts = _as(np.where(is_line, edge, energy), like)
+    # an entry that the voltage no longer reaches has no photons
+    over = xp.clip(drive.voltage_kv / starts, min=1.0 + 1e-6)
+    number = atomic_number(anode)
+    exponent = 1.109 - 0.00435 * number + 0.00175 * drive.voltage_kv
+    continuum = CONTINUUM_CONSTANT * number * (over - 1.0) ** exponent * _as(width, like)
+    photons = xp.where(_as(is_line, like) > 0, _line_photons(anode, lines, edge, over, drive, like), continuum)
+    return photons * _escape(anode, energy, over, drive, like)
 
 
-def _escape(tube: Tube, energy: Array, overvoltage: Array) -> Array:
+def _escape(anode: str, energy: Numbers, over: Array, drive: Drive, like: Array) -> Array:
     """Share of the photons that leave the anode: Ebel 1999, eqs. 4-5, with the mean depth of Love & Scott 1978."""
-    number, voltage = atomic_number(tube.anode), tube.voltage_kv
+    xp = array_namespace(like)
+    number, voltage = atomic_number(anode), drive.voltage_kv
     mean_ionisation = 0.0135 * number
     backscatter = _backscatter(number, voltage)
-    deepest = atomic_weight(tube.anode) / number
-    deepest *= 0.787e-5 * mean_ionisation**0.5 * voltage**1.5 + 0.735e-6 * voltage**2
-    log = np.log(overvoltage)
+    deepest = atomic_weight(anode) / number * (0.787e-5 * mean_ionisation**0.5 * voltage**1.5 + 0.735e-6 * voltage**2)
+    log = xp.log(over)
     shape = (0.49269 - 1.0987 * backscatter + 0.78557 * backscatter**2) * log
     depth = deepest * shape / (0.70256 - 1.09865 * backscatter + 1.0046 * backscatter**2 + log)
-    ratio = np.sin(np.radians(tube.electron_angle_deg)) / np.sin(np.radians(tube.takeoff_angle_deg))
-    optical = 2.0 * mass_attenuation(tube.anode, energy) * depth * ratio
-    return np.asarray(np.where(optical > 1e-9, -np.expm1(-optical) / np.maximum(optical, 1e-9), 1.0))
+    radian = np.pi / 180.0
+    ratio = _sine(drive.electron_angle_deg * radian, like) / _sine(drive.takeoff_angle_deg * radian, like)
+    optical = 2.0 * _as(mass_attenuation(anode, energy), like) * depth * ratio
+    return transmission(optical)[1]
 
 
-def _backscatter(number: int, voltage: float) -> float:
+def _backscatter(number: int, voltage: Any) -> Any:
     log = np.log(number)
     power = 0.1382 - 0.9211 / np.sqrt(number)
-    return float(voltage**power * (0.1904 - 0.2236 * log + 0.1292 * log**2 - 0.0149 * log**3))
+    return voltage**power * (0.1904 - 0.2236 * log + 0.1292 * log**2 - 0.0149 * log**3)
 
 
-def _line_photons(tube: Tube) -> Array:
-    """Ebel 1999, eqs. 6-9 and Ebel 2003, eq. 4: photons / (s sr mA) of each line before the window."""
-    number, voltage = atomic_number(tube.anode), tube.voltage_kv
-    lines = line_table([tube.anode], voltage)
-    photons = np.zeros(len(lines))
-    for index in range(len(lines)):
-        shell = SHELLS[int(lines.shell[index])]
-        if shell not in LINE_CONSTANTS:
-            continue
-        edge = edge_energy(number, int(lines.shell[index]))
-        fluorescence = float(xraylib.FluorYield(number, int(lines.shell[index]))) * float(lines.rate[index])
-        escape = float(_escape(tube, lines.energy_kev[index : index + 1], np.asarray([voltage / edge]))[0])
-        photons[index] = (
-            _shell_constant(shell, number) * _ionisations(number, shell, edge, voltage) * fluorescence * escape
-        )
-    return photons
+def _line_photons(anode: str, lines: NDArray[np.int64], edge: Numbers, over: Array, drive: Drive, like: Array) -> Array:
+    """Ebel 1999, eqs. 6-9 and Ebel 2003, eq. 4: photons / (s sr mA) of the anode's lines; zero for other entries."""
+    xp = array_namespace(like)
+    number = atomic_number(anode)
+    strength, electrons, factor = np.zeros(lines.size), np.ones(lines.size), np.ones(lines.size)
+    table = line_table([anode])
+    for entry in np.flatnonzero(lines >= 0):
+        line = int(lines[entry])
+        shell = SHELLS[int(table.shell[line])]
+        fluorescence = float(xraylib.FluorYield(number, int(table.shell[line]))) * float(table.rate[line])
+        strength[entry] = _shell_constant(shell, number) * fluorescence
+        electrons[entry], factor[entry] = (2.0, 0.35) if shell == "K" else (8.0, 0.25)
+    # stopping power factor and backscatter, eqs. 7-8
+    base = over * xp.log(over) + 1.0 - over
+    slowing = (xp.sqrt(over) * xp.log(over) + 2.0 * (1.0 - xp.sqrt(over))) / base
+    slowing = 1.0 + 16.05 * _as(np.sqrt(0.0135 * number / edge), like) * slowing
+    inverse_stopping = _as(electrons * factor / number, like) * base * slowing
+    reflected = 1.0 - 0.0081517 * number + 3.613e-5 * number**2 + 0.009583 * number * xp.exp(-over)
+    reflected = reflected + 0.001141 * drive.voltage_kv
+    return _as(strength, like) * inverse_stopping * reflected
 
 
 def _shell_constant(shell: str, number: int) -> float:
@@ -162,13 +263,23 @@ def _shell_constant(shell: str, number: int) -> float:
     return LINE_CONSTANTS[shell] * (-0.4814 + 0.03781 * number - 2.413e-4 * number**2)
 
 
-def _ionisations(number: int, shell: str, edge: float, voltage: float) -> float:
-    """Stopping power factor and backscatter of Ebel 1999, eqs. 7-8."""
-    over = voltage / edge
-    electrons, factor = (2.0, 0.35) if shell == "K" else (8.0, 0.25)
-    base = over * np.log(over) + 1.0 - over
-    mean_ionisation = 0.0135 * number
-    slowing = (np.sqrt(over) * np.log(over) + 2.0 * (1.0 - np.sqrt(over))) / base
-    inverse_stopping = electrons * factor / number * base * (1.0 + 16.05 * np.sqrt(mean_ionisation / edge) * slowing)
-    reflected = 1.0 - 0.0081517 * number + 3.613e-5 * number**2 + 0.009583 * number * np.exp(-over) + 0.001141 * voltage
-    return float(inverse_stopping * reflected)
+def _edge(anode: str, line: int) -> float:
+    return edge_energy(atomic_number(anode), int(line_table([anode]).shell[line]))
+
+
+def _depth(fractions: dict[str, float], density: float, energy: Numbers, like: Array) -> Array:
+    """Return the optical depth of a um of a material."""
+    return _as(compound_attenuation(fractions, energy) * density * CM_PER_UM, like)
+
+
+def _sine(radian: Any, like: Array) -> Any:
+    return array_namespace(like).sin(_as(radian, like))
+
+
+def _as(values: Any, like: Array) -> Array:
+    return values if is_torch_array(values) else as_array(values, like)
+
+
+def _tensor_of(drive: Drive) -> Array:
+    values = (*drive.filters_um, *(getattr(drive, name) for name in Drive.__dataclass_fields__))
+    return next((value for value in values if is_torch_array(value)), np.asarray(0.0))

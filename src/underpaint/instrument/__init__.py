@@ -1,11 +1,12 @@
 """What looks at the painting: tube, filters, geometry, detector; presets and instrument files."""
 
-from underpaint.instrument.files import load_instrument, preset_names, save_instrument
+from underpaint.instrument.files import load_instrument, preset_names, read_source_spectrum, save_instrument
 from underpaint.instrument.instrument import (
     Detector,
     Filter,
     Geometry,
     Instrument,
+    Optic,
     SourceSpectrum,
     Tube,
 )
@@ -15,9 +16,11 @@ __all__ = [
     "Filter",
     "Geometry",
     "Instrument",
+    "Optic",
     "SourceSpectrum",
     "Tube",
     "load_instrument",
     "preset_names",
+    "read_source_spectrum",
     "save_instrument",
 ]

@@ -1,5 +1,6 @@
 """Instrument files (TOML) and the presets that ship with the package."""
 
+import math
 import tomllib
 from importlib.resources import files
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from underpaint.errors import InstrumentError
-from underpaint.instrument.instrument import Instrument
+from underpaint.instrument.instrument import Instrument, SourceSpectrum
 
 
 def preset_names() -> tuple[str, ...]:
@@ -41,6 +42,51 @@ def save_instrument(instrument: Instrument, path: str | Path) -> None:
     temporary = target.with_name(target.name + ".part")
     temporary.write_text(to_toml(instrument.model_dump(mode="json", exclude_none=True)), "utf-8")
     temporary.replace(target)
+
+
+def read_source_spectrum(path: str | Path) -> SourceSpectrum:
+    """Read a tabulated exciting spectrum: columns of energy, keV, photons and, if there is a third, bin width, keV.
+
+    Commas, semicolons or blanks part the columns; lines that begin with ``#`` and a line of titles are passed over.
+
+    Raises
+    ------
+    InstrumentError
+        The file is missing, a line is no number, or the table is not physical; the message says where.
+    """
+    source = Path(path)
+    try:
+        text = source.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"Cannot read the source spectrum {source}: {error}. Give a text file of two or three columns."
+        raise InstrumentError(message) from error
+    rows = [_columns(line) for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if rows and not any(_numbers([entry]) for entry in rows[0]):
+        rows = rows[1:]
+    for number, row in enumerate(rows, start=1):
+        if not _numbers(row) or len(row) not in {2, 3} or len(row) != len(rows[0]):
+            message = (
+                f"Cannot read the source spectrum {source}: row {number} holds {' '.join(row)!r}; each needs energy in "
+                "keV, photons and, in all rows or none, the bin's width in keV."
+            )
+            raise InstrumentError(message)
+    columns = [tuple(float(value) for value in column) for column in zip(*rows, strict=True)]
+    try:
+        return SourceSpectrum(**dict(zip(("energy_kev", "weight", "width_kev"), columns, strict=False)))
+    except ValidationError as error:
+        message = f"Cannot use the source spectrum {source}: {error.errors()[0]['msg']}."
+        raise InstrumentError(message) from error
+
+
+def _columns(line: str) -> list[str]:
+    return line.replace(",", " ").replace(";", " ").split()
+
+
+def _numbers(row: list[str]) -> bool:
+    try:
+        return all(math.isfinite(float(value)) for value in row)
+    except ValueError:
+        return False
 
 
 def to_toml(table: dict[str, Any], prefix: str = "") -> str:

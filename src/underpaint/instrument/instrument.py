@@ -1,5 +1,7 @@
 """Instrument settings as validated values; the unit is in each field's name."""
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
@@ -25,27 +27,56 @@ class Tube(Settings):
     electron_angle_deg: float = Field(75.0, gt=0, le=90, description="electrons' angle to the anode's surface, degree")
     takeoff_angle_deg: float = Field(15.0, gt=0, le=90, description="X-rays' angle to the anode's surface, degree")
     window: Filter = Field(default_factory=lambda: Filter(formula="Be", density=1.848, thickness_um=127.0))
+    line_factor: float = Field(1.0, gt=0, description="the anode's lines over those of Ebel 1999 and 2003")
 
 
 class SourceSpectrum(Settings):
     """An explicit exciting spectrum that replaces the tube's.
 
-    ``weight`` is in photons (any common scale) per entry of ``energy_kev``; each entry is treated as monochromatic.
+    ``weight`` is in photons (any common scale) per entry of ``energy_kev``. An entry is monochromatic, or a bin of a
+    continuum where ``width_kev`` is above zero.
     """
 
     energy_kev: tuple[float, ...]
     weight: tuple[float, ...]
+    width_kev: tuple[float, ...] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "SourceSpectrum":
-        if len(self.energy_kev) != len(self.weight) or not self.energy_kev:
+        widths = self.energy_kev if self.width_kev is None else self.width_kev
+        if not len(self.energy_kev) == len(self.weight) == len(widths) or not self.energy_kev:
             lengths = f"energy_kev has {len(self.energy_kev)} entries, weight {len(self.weight)}"
-            message = f"{lengths}; equal and not empty is needed"
+            message = f"{lengths}, width_kev {len(widths)}; equal and not empty is needed"
             raise ValueError(message)
-        if min(self.energy_kev) <= 0 or min(self.weight) < 0:
-            message = "energies must be positive (keV) and weights not negative"
+        if min(self.energy_kev) <= 0 or min(self.weight) < 0 or min(widths) < 0:
+            message = "energies must be positive (keV), weights and widths not negative"
             raise ValueError(message)
         return self
+
+
+class Optic(Settings):
+    """A polycapillary or another optic in the beam, as a table of its transmission; linear in between.
+
+    Beyond the table its end values hold.
+    """
+
+    energy_kev: tuple[float, ...] = Field(min_length=2)
+    transmission: tuple[float, ...] = Field(min_length=2, description="share or gain, any common scale")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Optic":
+        if len(self.energy_kev) != len(self.transmission):
+            lengths = f"energy_kev has {len(self.energy_kev)} entries, transmission {len(self.transmission)}"
+            message = f"{lengths}; equal numbers are needed"
+            raise ValueError(message)
+        if min(self.transmission) < 0 or not np.all(np.diff(self.energy_kev) > 0):
+            message = "energies must rise (keV) and transmissions not be negative"
+            raise ValueError(message)
+        return self
+
+    def at(self, energy_kev: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the transmission at some energies, keV."""
+        return np.interp(energy_kev, self.energy_kev, self.transmission)
 
 
 class Geometry(Settings):
@@ -95,5 +126,6 @@ class Instrument(Settings):
     tube: Tube = Field(default_factory=Tube)
     source_spectrum: SourceSpectrum | None = None
     filters: tuple[Filter, ...] = ()
+    optic: Optic | None = None
     geometry: Geometry = Field(default_factory=Geometry)
     detector: Detector = Field(default_factory=Detector)
