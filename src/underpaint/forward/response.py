@@ -45,6 +45,8 @@ class Shape:
         Areas over that of the whole peak.
     tail_width_kev : float
         Decay length of the tail, keV.
+    long_tail_fraction, long_tail_width_kev : float
+        Of a second, longer tail.
     """
 
     gain_kev: Any
@@ -54,6 +56,8 @@ class Shape:
     shelf_fraction: Any
     tail_fraction: Any
     tail_width_kev: Any
+    long_tail_fraction: Any
+    long_tail_width_kev: Any
 
 
 def shape_of(detector: Detector, axis: EnergyAxis) -> Shape:
@@ -66,6 +70,8 @@ def shape_of(detector: Detector, axis: EnergyAxis) -> Shape:
         detector.shelf_fraction,
         detector.tail_fraction,
         detector.tail_width_kev,
+        detector.long_tail_fraction,
+        detector.long_tail_width_kev,
     )
 
 
@@ -212,7 +218,8 @@ def _peaks(shape: Shape, n_channel: int, energy: Numbers, spread: Numbers) -> Ar
 
 def _near(shape: Shape, energy: Numbers, sigma: Array) -> NDArray[np.int64]:
     """Return (n_energy, n_near) channels around each energy; some may lie off the axis."""
-    gain, zero, width = (float(_plain(value)) for value in (shape.gain_kev, shape.zero_kev, shape.tail_width_kev))
+    gain, zero = (float(_plain(value)) for value in (shape.gain_kev, shape.zero_kev))
+    width = max((float(_plain(length)) for fraction, length in _tails(shape) if float(_plain(fraction)) > 0), default=0)
     reach = REACH_SIGMAS * np.asarray(_plain(sigma))[:, 0]
     first = np.floor((energy - reach - TAIL_WIDTHS * width - zero) / gain).astype(np.int64)
     last = np.ceil((energy + reach - zero) / gain).astype(np.int64)
@@ -226,11 +233,16 @@ def _below(shape: Shape, border: Array, centre: Array, sigma: Array) -> Array:
     special = _special(border)
     above = 0.5 * special.erfc(offset / np.sqrt(2.0))
     bell = xp.exp(-0.5 * xp.clip(offset, -40.0, 40.0) ** 2)
-    tail = shape.tail_fraction * _tail(special, offset, bell, sigma / shape.tail_width_kev)
+    tails = [fraction * _tail(special, offset, bell, sigma / width) for fraction, width in _tails(shape)]
     # an even shelf from zero to the peak, whose edge is the peak's
     shelf = centre + (border - centre) * above - sigma * (bell / np.sqrt(2.0 * np.pi))
     shelf = xp.where(border > 0.0, shelf, 0.0) * (shape.shelf_fraction / xp.where(centre > sigma, centre, sigma))
-    return (1.0 - shape.shelf_fraction) * (1.0 - above) + tail + shelf
+    return (1.0 - shape.shelf_fraction) * (1.0 - above) + tails[0] + tails[1] + shelf
+
+
+def _tails(shape: Shape) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    """Return fraction and decay length of both tails."""
+    return (shape.tail_fraction, shape.tail_width_kev), (shape.long_tail_fraction, shape.long_tail_width_kev)
 
 
 def _tail(special: Any, offset: Array, bell: Array, slope: Array) -> Array:

@@ -111,6 +111,8 @@ class Detector(Settings):
     shelf_fraction: float = Field(0.002, ge=0, lt=1, description="area of the flat shelf over that of the peak")
     tail_fraction: float = Field(0.01, ge=0, lt=1, description="area of the exponential tail over that of the peak")
     tail_width_kev: float = Field(0.15, gt=0, description="decay length of the tail, keV")
+    long_tail_fraction: float = Field(0.0, ge=0, lt=1, description="area of a second, longer tail over the peak's")
+    long_tail_width_kev: float = Field(1.0, gt=0, description="decay length of the longer tail, keV")
     gain_kev: float = Field(0.01, gt=0, description="channel width, keV")
     zero_kev: float = Field(0.0, description="energy of channel 0, keV")
     n_channel: int = Field(4096, ge=16, le=65536)

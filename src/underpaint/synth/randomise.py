@@ -23,6 +23,8 @@ def random_instrument(rng: np.random.Generator) -> Instrument:
         # whole kilovolts: the tube's tables are then shared between draws
         voltage_kv=float(rng.integers(20, 56)),
         window=Filter(formula="Be", density=1.848, thickness_um=float(rng.choice([50.0, 100.0, 127.0, 200.0, 300.0]))),
+        # measured tubes and other codes have lines up to 1.7 times as strong as Ebel
+        line_factor=log_uniform(rng, 0.9, 1.8),
     )
     geometry = Geometry(
         incidence_angle_deg=incidence,
