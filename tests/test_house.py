@@ -109,10 +109,10 @@ def test_links_in_the_documents_lead_somewhere() -> None:
 def test_figures_are_pasted_where_measured_and_missed_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "forward.json").write_text(json.dumps({"spectra_per_s": 1234.4}), encoding="utf-8")
     paste = runpy.run_path(str(ROOT / "tools" / "readme_figures.py"))["paste"]
-    page = paste("<!-- figures:begin physics -->\nold\n<!-- figures:end -->\nrest", tmp_path)
-    assert "| spectra a second: all orders, scatter, detector | 1,234 |" in page
-    assert "| the same, in double precision | not measured yet |" in page
-    assert "old" not in page
+    page = paste("<!-- figures:begin physics -->\nstale\n<!-- figures:end -->\nrest", tmp_path)
+    assert " spectra a second: all orders, scatter, detector | 1,234 |" in page
+    assert " the same, in double precision | not measured yet |" in page
+    assert "stale" not in page
     assert page.endswith("rest")
 
 
