@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from underpaint.atomic import atomic_number, edge_energy, family_lines
-from underpaint.errors import InstrumentError
+from underpaint.errors import FormulaError, InstrumentError
 from underpaint.forward import Drive, drive_of, source_spectrum, source_weights
 from underpaint.forward.source import air_transmission, filter_transmission
-from underpaint.instrument import Filter, Geometry, Instrument, Optic, Tube, read_source_spectrum
+from underpaint.instrument import Filter, Geometry, Instrument, Optic, SourceSpectrum, Tube, read_source_spectrum
 
 
 @pytest.mark.parametrize("anode", ["Rh", "Ag", "Mo", "W", "Pd", "Cu", "Au", "Cr"])
@@ -115,6 +115,55 @@ def test_derivatives_to_the_settings(name: str) -> None:
     assert float(variable.grad) == pytest.approx((sides[1] - sides[0]) / (2.0 * step), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"voltage_kv": 4.0},
+        {"voltage_kv": float("nan")},
+        {"takeoff_angle_deg": 0.0},
+        {"electron_angle_deg": 91.0},
+        {"window_um": -1.0},
+        {"filters_um": (-1.0,)},
+        {"air_cm": float("inf")},
+    ],
+)
+def test_impossible_drives_are_refused(changed: dict[str, Any]) -> None:
+    with pytest.raises(InstrumentError, match=f"Cannot drive the source with {next(iter(changed))}"):
+        source_weights(FILTERED, replace(drive_of(FILTERED), **changed))
+
+
+@pytest.mark.parametrize("anode", ["Cr", "Cu", "Mo", "Rh", "Pd", "Ag", "W", "Au"])
+def test_every_entry_grows_steadily_with_the_voltage(anode: str) -> None:
+    """On the bins of 60 kV: across every edge of the anode, and where the voltage enters a bin, nothing leaps."""
+    instrument = Instrument(tube=Tube(anode=anode, voltage_kv=60.0))
+    energy, _, width = source_spectrum(instrument)
+    rows = np.stack(
+        [source_weights(instrument, replace(drive_of(instrument), voltage_kv=kv)) for kv in np.arange(10.0, 60.0, 0.1)]
+    )
+    assert np.all(np.isfinite(rows))
+    assert np.all(rows >= 0)
+    leaps = np.abs(np.diff(rows, axis=0)).max(axis=0) / rows.max(axis=0)
+    # a tenth of a kilovolt of fifty: lines and bins reach their full weight over many kilovolts
+    assert leaps[width == 0].max() < 0.02
+    assert leaps[(width > 0) & (energy < 50.0)].max() < 0.03
+
+
+def of_foil(thickness_um: float) -> tuple[Any, Any]:
+    tube = Tube(anode="Ag", voltage_kv=30.0, target_um=thickness_um, electron_angle_deg=90.0, takeoff_angle_deg=90.0)
+    return source_spectrum(Instrument(tube=tube))[:2]
+
+
+def test_photons_of_a_thin_target_grow_with_its_thickness() -> None:
+    np.testing.assert_allclose(of_foil(2e-4)[1] / of_foil(1e-4)[1], 2.0, rtol=1e-3)
+
+
+def test_target_deeper_than_the_electrons_go_only_absorbs() -> None:
+    (energy, weight), (other, behind) = of_foil(6.0), of_foil(8.0)
+    common = np.isin(energy, other)
+    seen = filter_transmission(Filter(formula="Ag", density=10.5, thickness_um=2.0), energy[common])
+    np.testing.assert_allclose(behind / weight[common], seen, rtol=2e-3)
+
+
 def test_optic_multiplies_the_source() -> None:
     energy, weight, _ = source_spectrum(Instrument())
     optic = Optic(energy_kev=(5.0, 20.0), transmission=(1.0, 0.1))
@@ -128,6 +177,8 @@ def test_optic_multiplies_the_source() -> None:
         ({"energy_kev": (5.0, 4.0), "transmission": (1.0, 1.0)}, "rise"),
         ({"energy_kev": (5.0, 6.0), "transmission": (1.0,)}, "at least 2"),
         ({"energy_kev": (5.0, 6.0), "transmission": (1.0, -1.0)}, "negative"),
+        ({"energy_kev": (-5.0, 6.0), "transmission": (1.0, 1.0)}, "positive"),
+        ({"energy_kev": (5.0, 6.0), "transmission": (1.0, float("nan"))}, "finite"),
         ({"energy_kev": (5.0, 6.0), "transmission": (1.0, 1.0, 1.0)}, "equal"),
     ],
 )
@@ -152,3 +203,46 @@ def test_broken_tables_are_refused(tmp_path: Path, text: str) -> None:
     path.write_text("10 1\n" + text if text[:1] in {"n"} else text, "utf-8")
     with pytest.raises(InstrumentError, match="Cannot"):
         read_source_spectrum(path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"anode": "Xx"}, "No element has the symbol 'Xx'"),
+        ({"anode": "He"}, "take one from Ti to U"),
+        ({"voltage_kv": 4.9}, "greater than or equal to 5"),
+        ({"voltage_kv": 101.0}, "less than or equal to 100"),
+        ({"voltage_kv": float("nan")}, "finite"),
+        ({"takeoff_angle_deg": 0.0}, "greater than 0"),
+        ({"electron_angle_deg": 91.0}, "less than or equal to 90"),
+        ({"target_um": 0.0}, "greater than 0"),
+    ],
+)
+def test_impossible_tubes_are_refused(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Tube(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"density": 0.0}, "greater than 0"),
+        ({"density": 50.0}, "less than or equal to 23"),
+        ({"thickness_um": -1.0}, "greater than or equal to 0"),
+        ({"thickness_um": float("inf")}, "finite"),
+    ],
+)
+def test_impossible_filters_are_refused(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Filter(**{"formula": "Al", "density": 2.7, "thickness_um": 10.0, **fields})
+
+
+def test_filter_of_no_element_is_refused() -> None:
+    with pytest.raises(FormulaError, match="expected an element's symbol"):
+        source_spectrum(Instrument(filters=(Filter(formula="Zz", density=1.0, thickness_um=1.0),)))
+
+
+def test_overlapping_bins_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"bins about 10 and 10\.5 keV overlap"):
+        SourceSpectrum(energy_kev=(10.0, 10.5), weight=(1.0, 1.0), width_kev=(1.0, 1.0))
+    SourceSpectrum(energy_kev=(10.0, 10.5, 10.6), weight=(1.0, 1.0, 1.0), width_kev=(0.5, 0.5, 0.0))

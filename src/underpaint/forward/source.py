@@ -19,7 +19,7 @@ from underpaint.atomic import (
     mass_attenuation,
 )
 from underpaint.errors import InstrumentError
-from underpaint.forward.cells import as_array, transmission
+from underpaint.forward.cells import as_array
 from underpaint.instrument import Filter, Instrument, SourceSpectrum, Tube
 from underpaint.sample import mass_fractions
 from underpaint.units import CM_PER_UM
@@ -121,8 +121,14 @@ def source_weights(instrument: Instrument, drive: Drive | None = None) -> Array:
     -------
     (n_energy,) array
         Of numpy, or of torch where the drive holds tensors.
+
+    Raises
+    ------
+    InstrumentError
+        A setting of the drive is out of range.
     """
     drive = drive_of(instrument) if drive is None else drive
+    _check(drive)
     energy, width, lines = _grid(instrument)
     like = _tensor_of(drive)
     xp = array_namespace(like)
@@ -131,7 +137,7 @@ def source_weights(instrument: Instrument, drive: Drive | None = None) -> Array:
         depth = depth + _depth(mass_fractions(sheet.formula), sheet.density, energy, like) * thickness
     if instrument.source_spectrum is None:
         tube = instrument.tube
-        photons = _tube_photons(tube.anode, energy, width, lines, drive, like)
+        photons = _tube_photons(tube, energy, width, lines, drive, like)
         photons = photons * _as(np.where(lines >= 0, tube.line_factor, 1.0), like)
         window = mass_fractions(tube.window.formula)
         depth = depth + _depth(window, tube.window.density, energy, like) * drive.window_um
@@ -174,7 +180,7 @@ def _tube_grid(tube: Tube) -> tuple[Numbers, Numbers, NDArray[np.int64]]:
     order = np.argsort(energies, kind="stable")
     energies, widths, index = energies[order], widths[order], index[order]
     instrument = Instrument(tube=tube)
-    photons = _tube_photons(tube.anode, energies, widths, index, drive_of(instrument), np.asarray(0.0))
+    photons = _tube_photons(tube, energies, widths, index, drive_of(instrument), np.asarray(0.0))
     photons = photons * filter_transmission(tube.window, energies)
     strong = photons > 1e-7 * photons.max()
     return energies[strong], widths[strong], index[strong]
@@ -195,37 +201,51 @@ def _continuum_grid(voltage_kv: float) -> tuple[Numbers, Numbers]:
 
 
 def _tube_photons(
-    anode: str, energy: Numbers, width: Numbers, lines: NDArray[np.int64], drive: Drive, like: Array
+    tube: Tube, energy: Numbers, width: Numbers, lines: NDArray[np.int64], drive: Drive, like: Array
 ) -> Array:
     """Return photons / (s sr mA) per entry before the window: Ebel 1999 (continuum, K) and 2003 (L)."""
     xp = array_namespace(like)
     is_line = lines >= 0
     edge = np.ones(energy.size)
-    edge[is_line] = [_edge(anode, int(line)) for line in lines[is_line]]
+    edge[is_line] = [_edge(tube.anode, int(line)) for line in lines[is_line]]
     starts = _as(np.where(is_line, edge, energy), like)
     # an entry that the voltage no longer reaches has no photons
     over = xp.clip(drive.voltage_kv / starts, min=1.0 + 1e-6)
-    number = atomic_number(anode)
+    number = atomic_number(tube.anode)
     exponent = 1.109 - 0.00435 * number + 0.00175 * drive.voltage_kv
     continuum = CONTINUUM_CONSTANT * number * (over - 1.0) ** exponent * _as(width, like)
-    photons = xp.where(_as(is_line, like) > 0, _line_photons(anode, lines, edge, over, drive, like), continuum)
-    return photons * _escape(anode, energy, over, drive, like)
+    photons = xp.where(_as(is_line, like) > 0, _line_photons(tube.anode, lines, edge, over, drive, like), continuum)
+    return photons * _escape(tube, energy, over, drive, like)
 
 
-def _escape(anode: str, energy: Numbers, over: Array, drive: Drive, like: Array) -> Array:
+def _escape(tube: Tube, energy: Numbers, over: Array, drive: Drive, like: Array) -> Array:
     """Share of the photons that leave the anode: Ebel 1999, eqs. 4-5, with the mean depth of Love & Scott 1978."""
     xp = array_namespace(like)
-    number, voltage = atomic_number(anode), drive.voltage_kv
+    number, voltage = atomic_number(tube.anode), drive.voltage_kv
     mean_ionisation = 0.0135 * number
     backscatter = _backscatter(number, voltage)
-    deepest = atomic_weight(anode) / number * (0.787e-5 * mean_ionisation**0.5 * voltage**1.5 + 0.735e-6 * voltage**2)
+    deepest = (
+        atomic_weight(tube.anode) / number * (0.787e-5 * mean_ionisation**0.5 * voltage**1.5 + 0.735e-6 * voltage**2)
+    )
     log = xp.log(over)
     shape = (0.49269 - 1.0987 * backscatter + 0.78557 * backscatter**2) * log
     depth = deepest * shape / (0.70256 - 1.09865 * backscatter + 1.0046 * backscatter**2 + log)
     radian = np.pi / 180.0
-    ratio = _sine(drive.electron_angle_deg * radian, like) / _sine(drive.takeoff_angle_deg * radian, like)
-    optical = 2.0 * _as(mass_attenuation(anode, energy), like) * depth * ratio
-    return transmission(optical)[1]
+    sine_in, sine_out = (_sine(angle * radian, like) for angle in (drive.electron_angle_deg, drive.takeoff_angle_deg))
+    attenuation = _as(mass_attenuation(tube.anode, energy), like)
+    if tube.target_um is None:
+        return _mean_transmission(2.0 * attenuation * depth * sine_in / sine_out)
+    # of a foil, X-rays leave on the far side; electrons that pass through it make fewer of them
+    deep, foil = 2.0 * depth * sine_in, xraylib.ElementDensity(number) * tube.target_um * CM_PER_UM
+    lit = xp.clip(deep, max=foil)
+    beyond = xp.exp(-attenuation * (foil - lit) / sine_out)
+    return beyond * _mean_transmission(attenuation * lit / sine_out) * lit / deep
+
+
+def _mean_transmission(optical: Array) -> Array:
+    """Return the mean over depths that are equally likely."""
+    xp = array_namespace(optical)
+    return xp.where(optical > 1e-9, -xp.expm1(-optical) / xp.clip(optical, min=1e-9), 1.0)
 
 
 def _backscatter(number: int, voltage: Any) -> Any:
@@ -265,6 +285,20 @@ def _shell_constant(shell: str, number: int) -> float:
 
 def _edge(anode: str, line: int) -> float:
     return edge_energy(atomic_number(anode), int(line_table([anode]).shell[line]))
+
+
+def _check(drive: Drive) -> None:
+    """Refuse what ``Tube``, ``Filter`` and ``Geometry`` refuse; optimisers may step there."""
+    path = np.finfo(np.float64).max
+    limits = {"voltage_kv": (5.0, 100.0), "electron_angle_deg": (1e-3, 90.0), "takeoff_angle_deg": (1e-3, 90.0)}
+    for name in Drive.__dataclass_fields__:
+        low, high = limits.get(name, (0.0, path))
+        for value in drive.filters_um if name == "filters_um" else (getattr(drive, name),):
+            plain = value.item() if hasattr(value, "item") else value
+            if not low <= plain <= high:
+                allowed = f"from {low:g} to {high:g}" if name in limits else "zero or more"
+                message = f"Cannot drive the source with {name} = {plain:g}; give a number {allowed}."
+                raise InstrumentError(message)
 
 
 def _depth(fractions: dict[str, float], density: float, energy: Numbers, like: Array) -> Array:

@@ -1,21 +1,28 @@
 """Instrument settings as validated values; the unit is in each field's name."""
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from underpaint.atomic import atomic_number, symbol
+
+ANODES = range(22, 93)
+"""Atomic numbers of anodes, titanium to uranium: softer lines do not leave a window."""
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, and unknown fields are refused."""
+    """Base of all settings: frozen; unknown fields, and values that are no finite number, are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Filter(Settings):
     """A homogeneous sheet in the beam."""
 
     formula: str = Field(description="chemical formula of the material, e.g. 'Al' or 'C22H10N2O5'")
-    density: float = Field(gt=0, description="g/cm3")
+    density: float = Field(gt=0, le=23, description="g/cm3; osmium, the densest material, has 22.6")
     thickness_um: float = Field(ge=0, description="thickness along the beam, um")
 
 
@@ -27,7 +34,19 @@ class Tube(Settings):
     electron_angle_deg: float = Field(75.0, gt=0, le=90, description="electrons' angle to the anode's surface, degree")
     takeoff_angle_deg: float = Field(15.0, gt=0, le=90, description="X-rays' angle to the anode's surface, degree")
     window: Filter = Field(default_factory=lambda: Filter(formula="Be", density=1.848, thickness_um=127.0))
+    target_um: float | None = Field(
+        None, gt=0, description="thickness of a transmission target, um; None: a thick anode"
+    )
     line_factor: float = Field(1.0, gt=0, description="the anode's lines over those of Ebel 1999 and 2003")
+
+    @field_validator("anode")
+    @classmethod
+    def _check_anode(cls, anode: str) -> str:
+        if atomic_number(anode) not in ANODES:
+            ends = f"{symbol(ANODES[0])} to {symbol(ANODES[-1])}"
+            message = f"{anode} is no anode that the tube formula covers; take one from {ends}"
+            raise ValueError(message)
+        return anode
 
 
 class SourceSpectrum(Settings):
@@ -51,7 +70,16 @@ class SourceSpectrum(Settings):
         if min(self.energy_kev) <= 0 or min(self.weight) < 0 or min(widths) < 0:
             message = "energies must be positive (keV), weights and widths not negative"
             raise ValueError(message)
+        self._check_bins(widths if self.width_kev is not None else ())
         return self
+
+    def _check_bins(self, widths: tuple[float, ...]) -> None:
+        bins = sorted((energy, width) for energy, width in zip(self.energy_kev, widths, strict=False) if width > 0)
+        for (low, narrow), (high, wide) in pairwise(bins):
+            # tables round their energies
+            if high - low < 0.49 * (narrow + wide) - 1e-3:
+                message = f"the bins about {low:g} and {high:g} keV overlap; width_kev is the whole width of a bin"
+                raise ValueError(message)
 
 
 class Optic(Settings):
@@ -69,8 +97,8 @@ class Optic(Settings):
             lengths = f"energy_kev has {len(self.energy_kev)} entries, transmission {len(self.transmission)}"
             message = f"{lengths}; equal numbers are needed"
             raise ValueError(message)
-        if min(self.transmission) < 0 or not np.all(np.diff(self.energy_kev) > 0):
-            message = "energies must rise (keV) and transmissions not be negative"
+        if min(self.transmission) < 0 or self.energy_kev[0] <= 0 or not np.all(np.diff(self.energy_kev) > 0):
+            message = "energies must be positive and rise (keV), transmissions not be negative"
             raise ValueError(message)
         return self
 
@@ -89,6 +117,7 @@ class Geometry(Settings):
     )
     source_air_cm: float = Field(1.0, ge=0, description="air between tube and sample, cm")
     detector_air_cm: float = Field(1.0, ge=0, description="air between sample and detector, cm")
+    seen_air_cm: float = Field(0.0, ge=0, description="beam in air that the detector sees, cm: argon lines, scatter")
 
     @property
     def scattering_angle_deg(self) -> float:
