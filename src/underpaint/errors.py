@@ -43,3 +43,7 @@ class ModelError(UnderpaintError, ValueError):
 
 class TrainingError(UnderpaintError, ValueError):
     """A training library or its settings cannot be used."""
+
+
+class ClusterError(UnderpaintError, OSError):
+    """Worker processes or a cluster cannot be reached, died, or differ from this machine."""

@@ -2,10 +2,12 @@
 
 from underpaint.synth.draw import RandomStratigraphies, StratigraphySampler
 from underpaint.synth.explicit import ExplicitSettings, load_job, simulate, simulate_spectra
+from underpaint.synth.jobs import LibrarySettings
 from underpaint.synth.labels import visibility
-from underpaint.synth.library import LibrarySettings, simulate_library
+from underpaint.synth.library import simulate_library
 from underpaint.synth.outputs import Outputs, outputs_for
 from underpaint.synth.panel import Panel, PanelSettings, make_panel, save_panel
+from underpaint.synth.photons import Photons, read_photons
 from underpaint.synth.recipes import PanelRecipe, load_recipe, paper_classes, paper_mixtures
 
 __all__ = [
@@ -15,6 +17,7 @@ __all__ = [
     "Panel",
     "PanelRecipe",
     "PanelSettings",
+    "Photons",
     "RandomStratigraphies",
     "StratigraphySampler",
     "load_job",
@@ -23,6 +26,7 @@ __all__ = [
     "outputs_for",
     "paper_classes",
     "paper_mixtures",
+    "read_photons",
     "save_panel",
     "simulate",
     "simulate_library",

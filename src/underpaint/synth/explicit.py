@@ -13,7 +13,8 @@ from underpaint.instrument import Instrument, load_instrument
 from underpaint.io import save_scan
 from underpaint.sample import Layer, Paint, Stratigraphy, coating_layer, ground_layer, support_layer
 from underpaint.spectrum import EnergyAxis, Scan
-from underpaint.synth.library import LibrarySettings, Progress, simulate_library
+from underpaint.synth.jobs import LibrarySettings
+from underpaint.synth.library import Progress, simulate_library
 
 PLAIN = {"ground": ground_layer, "support": support_layer, "coating": coating_layer}
 

@@ -1,0 +1,138 @@
+"""Second stage of a library: photons seen with a detector, as labelled spectra on a network's axis."""
+
+from dataclasses import dataclass, fields, replace
+from io import BytesIO
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.atomic import family_lines
+from underpaint.forward import Emission, render
+from underpaint.instrument import Detector
+from underpaint.spectrum import EnergyAxis
+from underpaint.synth.jobs import LibrarySettings, job_axis, job_detector, job_outputs
+from underpaint.synth.labels import visibility
+from underpaint.synth.photons import Photons
+from underpaint.synth.randomise import random_detector
+
+BLANK_FAMILIES = (("Ar", "K"), ("Ni", "K"), ("Cu", "K"), ("Fe", "K"), ("Zr", "K"), ("Au", "L"), ("W", "L"), ("Zn", "K"))
+BLANK_CHANCE = (0.7, 0.08, 0.08, 0.08, 0.05, 0.03, 0.03, 0.03)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Labelled spectra of one chunk; the arrays' first axis is the spectrum."""
+
+    expected: NDArray[np.float32]
+    recorded: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    counts_needed: NDArray[np.float32]
+    source: NDArray[np.int32]
+
+
+def chunk_to_bytes(chunk: Chunk) -> bytes:
+    """Return a chunk as the bytes of an HDF5 file."""
+    stream = BytesIO()
+    with h5py.File(stream, "w") as file:
+        for field in fields(Chunk):
+            file.create_dataset(field.name, data=getattr(chunk, field.name))
+    return stream.getvalue()
+
+
+def render_chunk(settings: LibrarySettings, index: int, photons: Photons) -> Chunk:
+    """Return the spectra of a chunk; its random numbers depend on the seed of rendering and the index alone."""
+    if settings.kind == "paper":
+        return _as_it_is(settings, index, photons)
+    seed = settings.seed if settings.render_seed is None else settings.render_seed
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, 1)))
+    pieces = [_varied(rng, settings, photons) for _ in range(settings.renders)]
+    expected, recorded, labels, needed = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
+    return Chunk(expected, recorded, labels, needed, np.tile(_source(settings, index, photons), settings.renders))
+
+
+def _as_it_is(settings: LibrarySettings, index: int, photons: Photons) -> Chunk:
+    axis, detector = job_axis(settings), job_detector(settings) or photons.instrument.detector
+    full = np.asarray(render(photons.emission, detector, axis), dtype=np.float64)
+    labels, needed = visibility(photons.stratigraphies, photons.emission, full, job_outputs(settings), detector, axis)
+    full /= full.sum(axis=1, keepdims=True)
+    recorded = np.tile(np.asarray([axis.start_kev, axis.stop_kev], dtype=np.float32), (len(full), 1))
+    return Chunk(full.astype(np.float32), recorded, labels, needed, _source(settings, index, photons))
+
+
+def _varied(
+    rng: np.random.Generator, settings: LibrarySettings, photons: Photons
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]:
+    """Return spectra, recorded ranges, labels and counts needed under one draw of everything that may vary."""
+    axis, outputs = job_axis(settings), job_outputs(settings)
+    detector = _detector(rng, settings, photons)
+    emission = _scatter_jitter(rng, photons.emission)
+    recorded = _random_range(rng, photons.instrument.tube.voltage_kv)
+    seen = _miscalibrated(rng, axis, settings)
+    expected = np.asarray(render(emission, detector, seen), dtype=np.float64)
+    expected = expected + _blank(rng, expected.sum(axis=1), seen, detector)
+    centre = axis.energy_kev
+    expected[:, (centre < recorded[0]) | (centre > recorded[1])] = 0.0
+    labels, needed = visibility(photons.stratigraphies, emission, expected, outputs, detector, seen)
+    expected /= expected.sum(axis=1, keepdims=True)
+    ranges = np.tile(np.asarray(recorded, dtype=np.float32), (len(expected), 1))
+    return expected.astype(np.float32), ranges, labels, needed
+
+
+def _detector(rng: np.random.Generator, settings: LibrarySettings, photons: Photons) -> Detector:
+    given = job_detector(settings)
+    if given is not None:
+        return given
+    return random_detector(rng) if settings.instrument is None else photons.instrument.detector
+
+
+def _source(settings: LibrarySettings, index: int, photons: Photons) -> NDArray[np.int32]:
+    return np.arange(len(photons.stratigraphies), dtype=np.int32) + index * settings.chunk
+
+
+def _scatter_jitter(rng: np.random.Generator, emission: Emission) -> Emission:
+    """Scale both kinds of scatter: higher orders and collimators change them by tens of per cent."""
+    common = np.exp(rng.uniform(np.log(0.6), np.log(4.0)))
+    coherent, compton = common * rng.lognormal(0.0, 0.3), common * rng.lognormal(0.0, 0.3)
+    shifted = {name: getattr(emission, name) * compton for name in ("compton", "multiple")}
+    return replace(emission, coherent=emission.coherent * coherent, **shifted)
+
+
+def _miscalibrated(rng: np.random.Generator, axis: EnergyAxis, settings: LibrarySettings) -> EnergyAxis:
+    """Return the true energies of the bins of an axis that was calibrated a little wrongly."""
+    scale = 1.0 + rng.uniform(-settings.gain_error, settings.gain_error)
+    shift = rng.uniform(-settings.zero_error_kev, settings.zero_error_kev)
+    return EnergyAxis(axis.gain_kev * scale, axis.zero_kev * scale + shift, axis.n_channel)
+
+
+def _random_range(rng: np.random.Generator, voltage_kv: float) -> tuple[float, float]:
+    start = 1.0 if rng.random() < 0.3 else float(rng.uniform(1.0, 2.8))
+    stop = 41.0 if rng.random() < 0.5 else float(rng.uniform(min(18.0, voltage_kv), 41.0))
+    return start, stop
+
+
+def _blank(
+    rng: np.random.Generator, totals: NDArray[np.float64], axis: EnergyAxis, detector: Detector
+) -> NDArray[np.float64]:
+    """Add what the instrument itself brings: argon of the air, lines of its metal parts, a smooth background."""
+    energy = axis.energy_kev
+    shape = np.zeros(axis.n_channel)
+    for (symbol, shell), chance in zip(BLANK_FAMILIES, BLANK_CHANCE, strict=True):
+        if rng.random() < chance:
+            level = 10.0 ** rng.uniform(-4.5, -2.5)
+            for line, ratio in zip(*family_lines(symbol, shell, 40.0), strict=True):
+                sigma = np.sqrt(detector.noise_fwhm_kev**2 / 5.545 + 3.85e-3 * detector.fano * line)
+                peak = np.exp(-0.5 * ((energy - line) / sigma) ** 2) * axis.gain_kev / (sigma * np.sqrt(2 * np.pi))
+                shape += level * ratio * peak
+    return np.asarray(
+        totals[:, None] * (shape * rng.lognormal(0, 0.3, size=(len(totals), 1)) + _smooth(rng, len(totals), energy))
+    )
+
+
+def _smooth(rng: np.random.Generator, count_: int, energy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (n, n_channel) smooth backgrounds, 0.1 to 50 % of the counts: air, collimators, incomplete charge."""
+    position = energy / 40.0
+    slope, bend = rng.normal(0.0, 2.0, size=(2, count_, 1))
+    shape = np.exp(slope * position + bend * position**2)
+    level = 10.0 ** rng.uniform(-3.0, -0.3, size=(count_, 1))
+    return np.asarray(level * shape / shape.sum(axis=1, keepdims=True))

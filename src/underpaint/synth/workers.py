@@ -1,0 +1,225 @@
+"""Who computes: this process, local processes, or the workers of a dask.distributed cluster; the results are equal."""
+
+import os
+import platform
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
+from multiprocessing import get_context, parent_process
+from threading import Thread
+from typing import Any, Protocol, TypeVar
+
+from threadpoolctl import threadpool_limits
+
+from underpaint.errors import ClusterError, MissingExtraError
+
+Result = TypeVar("Result")
+CONNECT_TIMEOUT_S = 20
+DECIDING = ("underpaint", "numpy", "scipy", "xraylib")
+"""Packages whose version decides the last bit of a result."""
+
+
+class Future(Protocol):
+    """Something that will have a result."""
+
+    def result(self) -> Any:
+        """Wait for it."""
+
+
+class Crew(Protocol):
+    """Who computes; more tasks are kept in hand than there are hands, so that none has to wait."""
+
+    @property
+    def at_once(self) -> int:
+        """How many tasks to keep in hand."""
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
+        """Begin a task."""
+
+
+def in_order(
+    crew: Crew, function: Callable[..., Result], tasks: Iterable[tuple[int, tuple[Any, ...]]]
+) -> Iterator[tuple[int, Result]]:
+    """Yield (index, result) of tasks in their order; only as many are begun as are kept in hand.
+
+    Raises
+    ------
+    ClusterError
+        A worker process died.
+    """
+    pending: deque[tuple[int, Future]] = deque()
+    try:
+        for index, arguments in tasks:
+            pending.append((index, crew.submit(function, *arguments)))
+            if len(pending) >= crew.at_once:
+                first, future = pending.popleft()
+                yield first, future.result()
+        while pending:
+            first, future = pending.popleft()
+            yield first, future.result()
+    except BrokenProcessPool as error:
+        message = (
+            "Cannot go on: a worker process died, perhaps for want of memory. Call again to go on where it stopped, "
+            "with fewer --workers or a smaller chunk."
+        )
+        raise ClusterError(message) from error
+
+
+@contextmanager
+def crew_of(workers: int | None = None, scheduler: str | None = None) -> Iterator[Crew]:
+    """Give a crew: a cluster's workers where a scheduler is named, else ``workers`` processes (None: one per core).
+
+    Linear algebra runs on one thread in all of them: the order of its sums, and with it the last bit, depends on
+    the number of threads.
+
+    Raises
+    ------
+    ClusterError
+        The scheduler does not answer.
+    MissingExtraError
+        dask.distributed is not installed.
+    """
+    workers = workers or os.cpu_count() or 1
+    if scheduler is not None:
+        with _cluster(scheduler) as crew:
+            yield crew
+    elif workers == 1:
+        with threadpool_limits(1):
+            yield _Alone()
+    else:
+        with _processes(workers) as crew:
+            yield crew
+
+
+class _Done:
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def result(self) -> Any:
+        return self._value
+
+
+class _Alone:
+    at_once = 1
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
+        return _Done(function(*arguments))
+
+
+class _Processes:
+    def __init__(self, pool: ProcessPoolExecutor, workers: int) -> None:
+        self._pool = pool
+        self.at_once = 2 * workers
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
+        return self._pool.submit(function, *arguments)
+
+
+@contextmanager
+def _processes(workers: int) -> Iterator[Crew]:
+    # spawn: a fork would copy the threads' locks of BLAS and HDF5 in whatever state they are
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare_process)
+    try:
+        yield _Processes(pool, workers)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare_process() -> None:
+    _one_thread()
+    # Ctrl-C reaches the whole group of processes; a worker that dies of it holding the queue's lock would hang the pool
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # a parent that was killed tells nobody, and its workers would wait for ever
+    Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+@cache
+def _one_thread() -> None:
+    """Keep linear algebra on one thread for good: a worker's tasks may themselves run beside each other."""
+    threadpool_limits(1)
+
+
+class _Cluster:
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._versions = _versions()
+
+    @property
+    def at_once(self) -> int:
+        return max(2 * int(sum(self._client.nthreads().values())), 2)
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
+        # not pure: equal arguments need not be looked for; their bytes are not hashed
+        future = self._client.submit(_on_cluster, self._versions, function, *arguments, pure=False)
+        return _ClusterFuture(future)
+
+
+class _ClusterFuture:
+    def __init__(self, future: Any) -> None:
+        self._future = future
+
+    def result(self) -> Any:
+        from distributed.scheduler import KilledWorker
+
+        try:
+            return self._future.result()
+        except KilledWorker as error:
+            message = (
+                f"Cannot go on: one piece of work was lost with every worker that tried it ({error}). Give the workers "
+                "more memory or take a smaller chunk; call again to go on where it stopped."
+            )
+            raise ClusterError(message) from error
+
+
+@contextmanager
+def _cluster(scheduler: str) -> Iterator[Crew]:
+    try:
+        import dask
+        from distributed import Client
+    except ImportError as error:
+        message = "Cannot use --scheduler: dask.distributed is missing. Run: pip install 'underpaint[cluster]'."
+        raise MissingExtraError(message) from error
+    try:
+        client = Client(scheduler, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        message = (
+            f"Cannot reach a dask scheduler at {scheduler!r} ({error}). Start one with `dask scheduler`, and give the "
+            "address that it prints, as tcp://host:8786."
+        )
+        raise ClusterError(message) from error
+    # a chunk's photons travel with its task, so that a worker's death does not take them along
+    with client, dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}):
+        yield _Cluster(client)
+
+
+def _on_cluster(versions: dict[str, str], function: Callable[..., Result], *arguments: Any) -> Result:
+    own = _versions()
+    if own != versions:
+        differ = "; ".join(
+            f"{name}: {own.get(name)} there, {versions[name]} here"
+            for name in versions
+            if own.get(name) != versions[name]
+        )
+        message = (
+            f"Cannot compute on the worker {platform.node()}: {differ}. Install the same versions on all machines."
+        )
+        raise ClusterError(message)
+    _one_thread()
+    return function(*arguments)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in DECIDING}
