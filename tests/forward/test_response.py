@@ -115,7 +115,7 @@ def test_rendered_counts_are_photons_times_efficiency() -> None:
     detector = Detector()
     expected = emission.line_photons[0] @ efficiency(detector, emission.lines.energy_kev)
     expected += emission.coherent[0] @ efficiency(detector, emission.source_kev)
-    expected += (emission.compton + emission.multiple)[0] @ efficiency(detector, emission.compton_kev)
+    expected += emission.shifted[0] @ efficiency(detector, emission.compton_kev)
     assert render(emission, detector, WIDE).sum() == pytest.approx(expected, rel=2e-3)
 
 

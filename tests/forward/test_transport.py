@@ -348,3 +348,16 @@ def test_tables_must_hold_the_elements() -> None:
     tables = atomic_tables(["Pb"], np.asarray([20.0]))
     with pytest.raises(SampleError, match="there are no atomic tables for"):
         emit([stack()], instrument, tables=tables)
+
+
+def test_air_in_view_sends_argon_and_scatter() -> None:
+    """Linear in the path, and argon's K lines alone where nothing else is excited."""
+    paths = [emit([stack()], Instrument(geometry=Geometry(seen_air_cm=path))).air[0] for path in (0.0, 1.0, 2.0)]
+    assert not paths[0].any()
+    np.testing.assert_allclose(paths[2], 2.0 * paths[1], rtol=1e-12)
+    emission = emit([stack()], Instrument(geometry=Geometry(seen_air_cm=1.0)))
+    soft = (emission.compton_kev > 2.85) & (emission.compton_kev < 3.3)
+    argon = np.average(emission.compton_kev[soft], weights=emission.air[0, soft])
+    assert argon == pytest.approx(2.98, abs=0.03)
+    # a centimetre of air scatters little beside the paint
+    assert 0 < emission.air.sum() < 0.1 * (emission.coherent.sum() + emission.compton.sum())

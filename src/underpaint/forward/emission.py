@@ -9,8 +9,8 @@ Array = Any
 """An array of numpy or torch."""
 ORDERS = ("primary", "secondary", "tertiary", "by_scatter", "rescattered")
 """What made a line's photons, as the fields of ``Emission`` are called."""
-SCATTER = ("coherent", "compton", "multiple")
-"""Kinds of scattered tube radiation, as the fields of ``Emission`` are called."""
+SCATTER = ("coherent", "compton", "multiple", "air")
+"""What is no line of the sample, as the fields of ``Emission`` are called."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,13 @@ class Emission:
     coherent : (n_sample, n_energy) array
         Rayleigh scatter, first order.
     compton_kev, compton_width_kev : (n_grid,) arrays
-        Middles and widths of the bins of ``compton`` and ``multiple``, keV.
+        Middles and widths of the bins of ``compton``, ``multiple`` and ``air``, keV.
     compton : (n_sample, n_grid) array
         Compton scatter, first order, spread by the electrons' motion.
     multiple : (n_sample, n_grid) array
         Tube radiation scattered more than once, and lines after Compton scatter.
+    air : (n_sample, n_grid) array
+        Argon lines and scatter of the air that the detector sees; the same for all samples.
     """
 
     lines: LineTable
@@ -53,11 +55,17 @@ class Emission:
     compton_width_kev: Array
     compton: Array
     multiple: Array
+    air: Array
 
     @property
     def layer_photons(self) -> Array:
         """(n_sample, n_layer, n_line) photons of all orders by layer of origin."""
         return self.primary + self.secondary + self.tertiary + self.by_scatter + self.rescattered
+
+    @property
+    def shifted(self) -> Array:
+        """(n_sample, n_grid) everything that lies on the grid ``compton_kev``."""
+        return self.compton + self.multiple + self.air
 
     @property
     def line_photons(self) -> Array:

@@ -106,7 +106,7 @@ def render(
     energy = np.concatenate([emission.lines.energy_kev, emission.source_kev, emission.compton_kev])
     widths = [np.zeros(len(emission.lines)), emission.width_kev, emission.compton_width_kev]
     spread = np.concatenate(widths) / np.sqrt(12.0)
-    photons = xp.concat([emission.line_photons, emission.coherent, emission.compton + emission.multiple], axis=1)
+    photons = xp.concat([emission.line_photons, emission.coherent, emission.shifted], axis=1)
     if shape is not None:
         return photons @ response_matrix(detector, axis, energy, spread, shape=shape)
     matrix = _kept_matrix(detector, axis, energy.tobytes(), spread.tobytes(), photons.itemsize)

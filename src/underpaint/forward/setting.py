@@ -16,6 +16,7 @@ from underpaint.atomic import (
     differential_scatter,
     edge_energy,
     line_production,
+    line_table,
     mass_attenuation,
     profile_integrals,
     profile_mixture,
@@ -23,7 +24,7 @@ from underpaint.atomic import (
     total_scatter,
 )
 from underpaint.forward.ordinates import COSINES, SHARES
-from underpaint.forward.source import air_transmission
+from underpaint.forward.source import AIR, AIR_DENSITY, air_transmission
 from underpaint.forward.stack import Array
 from underpaint.instrument import Geometry, Instrument
 from underpaint.units import ELECTRON_REST_KEV
@@ -121,6 +122,8 @@ class Setting:
         Where they are before.
     line_shift : (n_line, n_grid) array
         Where lines are after one.
+    by_air : (n_energy, n_grid) array
+        What the air that the detector sees sends back per photon of the source.
     scatter : Directed
     """
 
@@ -152,6 +155,7 @@ class Setting:
     beam_shift: Array
     beam_shift_twice: Array
     line_shift: Array
+    by_air: Array
     scatter: Directed
 
     def to(self, like: Array) -> "Setting":
@@ -243,6 +247,7 @@ def make_setting(instrument: Instrument, tables: AtomicTables, source: tuple[Num
         beam_shift=_boxes(energy, edges),
         beam_shift_twice=_triangles(energy, edges),
         line_shift=_boxes(line_kev, edges),
+        by_air=_air_response(energy, grid, geometry),
         scatter=directed_scatter(tables.elements, energy, geometry),
     )
 
@@ -349,6 +354,18 @@ def _profiles(energy: Numbers, edges: Numbers, angle_deg: float) -> Numbers:
 def _split(energy: Numbers, grid: Numbers) -> Numbers:
     """Return (n_energy, n_grid) shares of the two nearest bins, which keep the mean energy."""
     return np.asarray([np.interp(energy, grid, row) for row in np.eye(grid.size)]).T
+
+
+def _air_response(energy: Numbers, grid: Numbers, geometry: Geometry) -> Numbers:
+    """Return (n_energy, n_grid) photons per 4 pi from the air in view, thin: argon's lines, coherent and Compton."""
+    names, areal = tuple(AIR), AIR_DENSITY * geometry.seen_air_cm
+    share = np.asarray([AIR[name] for name in names]) * areal
+    angle = geometry.scattering_angle_deg
+    tables = [4.0 * np.pi * table[..., 0] for table in differential_scatter(names, energy, [angle])]
+    lines = line_table(["Ar"])
+    argon = line_production(lines, tuple(float(value) for value in energy)).T * AIR["Ar"] * areal
+    response = argon @ _split(lines.energy_kev, grid) + (share @ tables[0])[:, None] * _split(energy, grid)
+    return np.asarray(response + (share @ tables[1])[:, None] * _split(compton_energy(energy, angle), grid))
 
 
 def _lowest(energy: Numbers, times: int) -> Numbers:

@@ -226,6 +226,7 @@ def _emission(setting: Setting, arrays: list[Array]) -> Emission:
         compton_width_kev=setting.grid_width_kev,
         compton=compton * setting.air_grid,
         multiple=multiple * setting.air_grid,
+        air=(setting.weight @ setting.by_air * setting.air_grid)[None, :] + 0.0 * multiple,
     )
 
 
