@@ -14,6 +14,13 @@ from underpaint.forward.stack import Array
 
 SERIES_BELOW = 0.03
 """Below this optical depth the share kept comes from its series, 2e-7 off, where the formula would cancel."""
+DEEPEST = 40.0
+"""Beyond this optical depth nothing is told from nothing: 4e-18 are left. Smaller numbers, and products of them, would
+be subnormal in single precision, with which processors reckon a hundred times more slowly."""
+DEEPEST_LAYER = 24.0
+"""The same for one layer, where one minus it counts and 4e-11 of one is told from nothing by no figure."""
+FAINTEST_LIGHT = 1e-30
+"""Photons that are everywhere, so that none of the sweep's products becomes subnormal."""
 SMALLEST_DEPTH = 1e-12
 """Stands for no depth at all where one divides by it."""
 
@@ -68,6 +75,12 @@ def make_cells(vertical: Array, areal: Array, cells: int) -> Cells:
     )
 
 
+def attenuated(depth: Array, deepest: float = DEEPEST) -> Array:
+    """Return ``exp(-depth)``, and never less than ``exp(-deepest)``."""
+    xp = array_namespace(depth)
+    return xp.exp(-xp.clip(depth, max=deepest))
+
+
 def transmission(depth: Array) -> tuple[Array, Array]:
     """Return the transmission, and its mean over the depth ``(1 - exp(-d)) / d`` (one at zero)."""
     xp = array_namespace(depth)
@@ -91,7 +104,7 @@ def isotropic_tracks(cells: Cells, born: Array) -> Array:
     xp = array_namespace(born)
     share = as_array(SHARES, born)[:, None]
     each = born[:, :, None, :] * (0.5 * share)
-    leaving = each * cells.left
+    leaving = each * cells.left + FAINTEST_LIGHT
     entering = from_above(cells, leaving) + from_below(cells, leaving)
     return cells.areal * xp.sum(entering * cells.track + 2.0 * each * cells.own, axis=2)
 
@@ -110,8 +123,8 @@ def directed_tracks(cells: Cells, down: Array, up: Array) -> tuple[Array, Array]
         Total track, photons times g/cm2.
     """
     areal = cells.areal[..., None]
-    going_down = from_above(cells, down * cells.left) * cells.track + down * cells.own
-    going_up = from_below(cells, up * cells.left) * cells.track + up * cells.own
+    going_down = from_above(cells, down * cells.left + FAINTEST_LIGHT) * cells.track + down * cells.own
+    going_up = from_below(cells, up * cells.left + FAINTEST_LIGHT) * cells.track + up * cells.own
     return areal * going_down, areal * going_up
 
 

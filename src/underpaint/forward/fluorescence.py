@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 from array_api_compat import array_namespace
 
-from underpaint.forward.cells import Cells, as_array, make_cells, per_cell, transmission
+from underpaint.forward.cells import (
+    DEEPEST_LAYER,
+    FAINTEST_LIGHT,
+    Cells,
+    as_array,
+    attenuated,
+    make_cells,
+    per_cell,
+    transmission,
+)
 from underpaint.forward.ordinates import cell_shares
 from underpaint.forward.setting import Setting
 from underpaint.forward.stack import Array, Stack
@@ -137,7 +146,7 @@ def make_batch(stack: Stack, light: Light) -> Batch:
 def beam_depths(stack: Stack, attenuation: Array, sine: Array) -> tuple[Array, Array]:
     """Return (n, j, e) optical depths along a slanted path, and the transmission of the layers above."""
     depth = (stack.fractions @ attenuation) * (stack.areal / sine)[:, :, None]
-    return depth, array_namespace(depth).exp(-before(depth))
+    return depth, attenuated(before(depth))
 
 
 def before(depth: Array) -> Array:
@@ -150,18 +159,18 @@ def primary(batch: Batch) -> Array:
     xp = array_namespace(batch.depth_in)
     stack, setting = batch.stack, batch.setting
     depth_out = batch.vertical / setting.sin_out
-    above_out = xp.exp(-before(depth_out))
+    above_out = attenuated(before(depth_out))
     sample, level, position = xp.nonzero(batch.concentration * stack.areal[:, :, None] > 0)
     line = batch.chosen[sample, position]
     out = depth_out[sample, level, line]
     flat = sample * stack.areal.shape[1] + level
     depth_in, entering = (_flat(array) for array in (batch.depth_in, setting.weight * batch.above_in))
-    passing = entering * xp.exp(-depth_in)
+    passing = entering * attenuated(depth_in, DEEPEST_LAYER)
     # numerator and denominator of (1 - exp(-(in + out))) / (in + out), for a part of the rows at a time
     excited = [
         xp.vecdot(
             setting.production[line[part], :],
-            (entering[flat[part], :] - passing[flat[part], :] * xp.exp(-out[part])[:, None])
+            (entering[flat[part], :] - passing[flat[part], :] * attenuated(out[part], DEEPEST_LAYER)[:, None])
             / (depth_in[flat[part], :] + out[part][:, None]),
         )
         for part in _parts(int(flat.shape[0]))
@@ -279,14 +288,14 @@ def entering_cells(depth: Array, above: Array, cells: int) -> Array:
     result, flux = [], above
     for cell in range(cells):
         result.append(flux * mean[:, :, cell])
-        flux = flux * passed[:, :, cell]
+        flux = flux * passed[:, :, cell] + FAINTEST_LIGHT
     whole = xp.stack(result, axis=2)
     return xp.reshape(whole, (depth.shape[0], -1, depth.shape[2]))
 
 
 def escape_from_cells(depth: Array, cells: int) -> Array:
     """Return (n, c, p) mean transmission from each cell to the surface; ``depth`` (n, j, p) is slanted."""
-    return entering_cells(depth, array_namespace(depth).exp(-before(depth)), cells)
+    return entering_cells(depth, attenuated(before(depth)), cells)
 
 
 def exciting_again(batch: Batch, exciting: Exciting, lit: LitCells, excited: Array) -> Array:

@@ -8,16 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.atomic import family_lines
-from underpaint.forward import Emission, render
+from underpaint.forward import Emission, pile_up, render, resolution_sigma
 from underpaint.instrument import Detector
 from underpaint.spectrum import EnergyAxis
 from underpaint.synth.jobs import LibrarySettings, job_axis, job_detector, job_outputs
 from underpaint.synth.labels import visibility
 from underpaint.synth.photons import Photons
-from underpaint.synth.randomise import random_detector
+from underpaint.synth.randomise import log_uniform, random_detector
 
 BLANK_FAMILIES = (("Ar", "K"), ("Ni", "K"), ("Cu", "K"), ("Fe", "K"), ("Zr", "K"), ("Au", "L"), ("W", "L"), ("Zn", "K"))
 BLANK_CHANCE = (0.7, 0.08, 0.08, 0.08, 0.05, 0.03, 0.03, 0.03)
+PILE_UP_CHANCE = 0.5
+PULSE_PAIR_US = 0.5
+"""A usual fast channel; what counts is its product with the rate, which is drawn."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ def _varied(
     seen = _miscalibrated(rng, axis, settings)
     expected = np.asarray(render(emission, detector, seen), dtype=np.float64)
     expected = expected + _blank(rng, expected.sum(axis=1), seen, detector)
+    expected = _piled_up(rng, expected, detector, seen)
     centre = axis.energy_kev
     expected[:, (centre < recorded[0]) | (centre > recorded[1])] = 0.0
     labels, needed = visibility(photons.stratigraphies, emission, expected, outputs, detector, seen)
@@ -91,11 +95,22 @@ def _source(settings: LibrarySettings, index: int, photons: Photons) -> NDArray[
 
 
 def _scatter_jitter(rng: np.random.Generator, emission: Emission) -> Emission:
-    """Scale both kinds of scatter: higher orders and collimators change them by tens of per cent."""
-    common = np.exp(rng.uniform(np.log(0.6), np.log(4.0)))
+    """Scale both kinds of scatter: rough surfaces, air and collimators change them by tens of per cent."""
+    common = log_uniform(rng, 0.6, 2.5)
     coherent, compton = common * rng.lognormal(0.0, 0.3), common * rng.lognormal(0.0, 0.3)
     shifted = {name: getattr(emission, name) * compton for name in ("compton", "multiple")}
     return replace(emission, coherent=emission.coherent * coherent, **shifted)
+
+
+def _piled_up(
+    rng: np.random.Generator, expected: NDArray[np.float64], detector: Detector, axis: EnergyAxis
+) -> NDArray[np.float64]:
+    """Return spectra with pile-up in half of the cases: 0.01 to 3 % of the photons meet another."""
+    if rng.random() > PILE_UP_CHANCE:
+        return expected
+    rate = log_uniform(rng, 1e-4, 0.03) * 1e6 / PULSE_PAIR_US
+    slow = detector.model_copy(update={"pulse_pair_us": PULSE_PAIR_US})
+    return np.asarray(pile_up(expected, rate, slow, axis))
 
 
 def _miscalibrated(rng: np.random.Generator, axis: EnergyAxis, settings: LibrarySettings) -> EnergyAxis:
@@ -121,7 +136,7 @@ def _blank(
         if rng.random() < chance:
             level = 10.0 ** rng.uniform(-4.5, -2.5)
             for line, ratio in zip(*family_lines(symbol, shell, 40.0), strict=True):
-                sigma = np.sqrt(detector.noise_fwhm_kev**2 / 5.545 + 3.85e-3 * detector.fano * line)
+                sigma = resolution_sigma(detector, np.asarray(line))
                 peak = np.exp(-0.5 * ((energy - line) / sigma) ** 2) * axis.gain_kev / (sigma * np.sqrt(2 * np.pi))
                 shape += level * ratio * peak
     return np.asarray(

@@ -29,11 +29,11 @@ def _random(settings: LibrarySettings, index: int) -> Photons:
         )
     )
     stratigraphies = [sampler.draw(rng) for _ in range(chunk_size(settings, index))]
-    return make_photons(stratigraphies, instrument, emit(stratigraphies, instrument))
+    return make_photons(stratigraphies, instrument, emit(stratigraphies, instrument, single=True))
 
 
 def _paper(settings: LibrarySettings, index: int) -> Photons:
     grid = paper_grid()[index * settings.chunk : (index + 1) * settings.chunk]
     stratigraphies = [paper_stratigraphy(*entry) for entry in grid]
     instrument = job_instrument(settings) or load_instrument(PAPER_INSTRUMENT)
-    return make_photons(stratigraphies, instrument, emit(stratigraphies, instrument))
+    return make_photons(stratigraphies, instrument, emit(stratigraphies, instrument, single=True))
