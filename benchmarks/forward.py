@@ -1,6 +1,6 @@
 """How fast the forward model is, how it grows, and what it needs in memory, beside fisx on the same samples.
 
-    OMP_NUM_THREADS=1 python benchmarks/forward.py --json FILE [--spectra 512] [--fisx 1] [--cuda]
+    OMP_NUM_THREADS=1 python benchmarks/forward.py --json FILE [--spectra 512] [--fisx 1] [--cuda] [--out PICTURE.png]
 
 Random easel paintings (three paint layers of one to four pigments over a ground and mostly a support, 40 kV Rh tube):
 secondary, tertiary, first and higher orders of scatter, and the detector, to counts in 4,096 channels. Two processes
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--spectra", type=int, default=512)
     parser.add_argument("--fisx", type=int, default=0, help="samples that fisx computes too, about two minutes each")
     parser.add_argument("--cuda", action="store_true", help="measure the transport on a GPU, too (needs torch)")
+    parser.add_argument("--out", type=Path, help="picture of the growth with samples, layers and lines")
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
     result: dict[str, Any] = {"one_core": one_core(arguments.spectra)}
@@ -61,6 +63,8 @@ def main() -> None:
     if arguments.cuda:
         result["cuda"] = on_cuda(arguments.spectra)
     arguments.json.write_text(json.dumps(result, indent=1), "utf-8")
+    if arguments.out is not None:
+        picture(result["scaling"]).savefig(arguments.out, dpi=120)
     show(result)
 
 
@@ -136,6 +140,22 @@ def scaling(count: int) -> dict[str, dict[str, float]]:
         "ms_by_layers": by_layers,
         "ms_by_elements": by_elements,
     }
+
+
+def picture(growth: dict[str, dict[str, float]]) -> Figure:
+    """Return time against samples, layers and elements; straight lines from nothing are proportional."""
+    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    titles = {
+        "seconds_by_samples": ("samples", "s"),
+        "ms_by_layers": ("layers", "ms a spectrum"),
+        "ms_by_elements": ("elements, mean of a quarter of the samples", "ms a spectrum"),
+    }
+    for axes, (name, (below, beside)) in zip(figure.subplots(1, 3), titles.items(), strict=True):
+        x = np.asarray([float(key) for key in growth[name]])
+        y = np.asarray(list(growth[name].values()))
+        axes.plot(x, y, "o-", color="#0072b2")
+        axes.set(xlabel=below, ylabel=beside, xlim=(0, 1.05 * x.max()), ylim=(0, 1.15 * y.max()))
+    return figure
 
 
 def peak_mb() -> dict[str, float]:
