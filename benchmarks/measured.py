@@ -112,7 +112,8 @@ def fit(measurement: Measurement) -> Array:
         # three per cent beside counting noise, so that the highest peak does not decide alone
         return (counts - model) / np.sqrt(model + (0.03 * model) ** 2 + 1.0)
 
-    return np.exp(least_squares(residuals, start, bounds=(low, high), loss="soft_l1", diff_step=1e-3, max_nfev=40).x)
+    found = least_squares(residuals, start, bounds=(low, high), loss="soft_l1", diff_step=1e-3, max_nfev=40)
+    return np.asarray(np.exp(found.x))
 
 
 def predict(measurement: Measurement, unknowns: Array) -> Array:

@@ -2,27 +2,29 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from underpaint.errors import InstrumentError
 from underpaint.forward import live_share, pile_up, response_matrix
 from underpaint.instrument import Detector
 from underpaint.spectrum import EnergyAxis
 
+Array = NDArray[np.float64]
 AXIS = EnergyAxis(0.02, -0.05, 2048)
 DETECTOR = Detector(pulse_pair_us=0.5, tail_fraction=0.0, shelf_fraction=0.0)
 LINES = np.asarray([5.0, 8.0])
 
 
-def two_lines() -> np.ndarray:
+def two_lines() -> Array:
     """60 % of the counts at 5 keV, 40 % at 8."""
     rows = response_matrix(DETECTOR, AXIS, LINES)
     # escape peaks left out, so that there are two energies alone
     rows[:, AXIS.energy_kev < 4.0] = 0.0
     rows[1, AXIS.energy_kev < 7.0] = 0.0
-    return np.asarray([0.6, 0.4]) @ (rows / rows.sum(axis=1, keepdims=True))[None]
+    return np.asarray(np.asarray([0.6, 0.4]) @ (rows / rows.sum(axis=1, keepdims=True))[None])
 
 
-def area(spectrum: np.ndarray, energy_kev: float) -> float:
+def area(spectrum: Array, energy_kev: float) -> float:
     return float(spectrum[np.abs(AXIS.energy_kev - energy_kev) < 0.5].sum())
 
 
@@ -48,7 +50,8 @@ def test_against_photons_drawn_one_by_one() -> None:
     rate, resolution, rng = 400_000.0, 0.5e-6, np.random.default_rng(11)
     arrival = np.cumsum(rng.exponential(1.0 / rate, 400_000))
     energy = rng.choice(LINES, p=[0.6, 0.4], size=arrival.size)
-    pulses, first = [], -1.0
+    pulses: list[float] = []
+    first = -1.0
     for when, what in zip(arrival, energy, strict=True):
         if when - first < resolution and pulses:
             pulses[-1] += what

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from underpaint.instrument import Geometry, Instrument, Tube
 from underpaint.sample import Paint, Stratigraphy, ground_layer
 
 torch = pytest.importorskip("torch", reason="torch comes with the extra underpaint[train]")
+Tensor = Any
+"""One of torch, which may not be there."""
 GEOMETRY = Geometry(incidence_angle_deg=62.0, takeoff_angle_deg=48.0)
 INSTRUMENT = Instrument(tube=Tube(voltage_kv=30.0), geometry=GEOMETRY)
 DETAIL = Detail(weakest_exciting=1e-3, cells=4)
@@ -40,7 +43,7 @@ def stack(setting: Setting) -> Stack:
     return stack_layers(samples(), setting.elements)
 
 
-def tensors(stack: Stack, dtype: "torch.dtype" = torch.float64) -> Stack:
+def tensors(stack: Stack, dtype: Any = torch.float64) -> Stack:
     return Stack(torch.asarray(stack.fractions, dtype=dtype), torch.asarray(stack.areal, dtype=dtype))
 
 
@@ -71,15 +74,13 @@ def test_single_precision_suffices(stack: Stack, setting: Setting, library: str)
         )
 
 
-def total(emission: Emission, weights: "torch.Tensor") -> "torch.Tensor":
+def total(emission: Emission, weights: Tensor) -> Tensor:
     """One number that every part of the emission goes into."""
     scatter = emission.coherent.sum() + emission.compton.sum() + emission.multiple.sum()
     return (emission.line_photons * weights).sum() / 1e10 + scatter / 1e10
 
 
-def derivative(
-    function: Callable[["torch.Tensor"], "torch.Tensor"], at: "torch.Tensor", index: tuple[int, ...]
-) -> None:
+def derivative(function: Callable[[Tensor], Tensor], at: Tensor, index: tuple[int, ...]) -> None:
     """Hold autograd against central differences at one entry."""
     variable = at.clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(function(variable), variable)
@@ -91,14 +92,12 @@ def derivative(
 
 
 @pytest.fixture(scope="module")
-def weights(setting: Setting) -> "torch.Tensor":
+def weights(setting: Setting) -> Tensor:
     return torch.asarray(np.random.default_rng(5).uniform(0.5, 2.0, len(setting.lines)))
 
 
 @pytest.mark.parametrize("layer", [(0, 0), (0, 1), (0, 2), (1, 0)])
-def test_derivative_to_thickness(
-    stack: Stack, setting: Setting, weights: "torch.Tensor", layer: tuple[int, int]
-) -> None:
+def test_derivative_to_thickness(stack: Stack, setting: Setting, weights: Tensor, layer: tuple[int, int]) -> None:
     """Thickness and density enter as their product, the areal density; the first layer is 5 um thick."""
     moved = tensors(stack)
     here = setting.to(moved.areal)
@@ -109,7 +108,7 @@ def test_derivative_to_thickness(
 
 @pytest.mark.parametrize(("layer", "element"), [((0, 0), "Hg"), ((0, 1), "Pb"), ((1, 0), "Fe"), ((1, 1), "Ca")])
 def test_derivative_to_mass_fractions(
-    stack: Stack, setting: Setting, weights: "torch.Tensor", layer: tuple[int, int], element: str
+    stack: Stack, setting: Setting, weights: Tensor, layer: tuple[int, int], element: str
 ) -> None:
     moved = tensors(stack)
     here = setting.to(moved.areal)
@@ -121,7 +120,7 @@ def test_derivative_to_mass_fractions(
 
 
 @pytest.mark.parametrize("column", [40, 120])
-def test_derivative_to_the_source(stack: Stack, setting: Setting, weights: "torch.Tensor", column: int) -> None:
+def test_derivative_to_the_source(stack: Stack, setting: Setting, weights: Tensor, column: int) -> None:
     """Whatever shapes the source (voltage, filters, take-off at the anode) comes through its weights."""
     moved = tensors(stack)
     here = setting.to(moved.areal)
@@ -133,11 +132,11 @@ def test_derivative_to_the_source(stack: Stack, setting: Setting, weights: "torc
 
 
 @pytest.mark.parametrize("name", ["incidence_angle_deg", "takeoff_angle_deg"])
-def test_derivative_to_the_angles(stack: Stack, setting: Setting, weights: "torch.Tensor", name: str) -> None:
+def test_derivative_to_the_angles(stack: Stack, setting: Setting, weights: Tensor, name: str) -> None:
     """Against settings made anew at other angles; 0.2 %, as tables of scatter are interpolated between angles."""
     moved = tensors(stack)
     angles = [torch.tensor(angle, dtype=torch.float64, requires_grad=True) for angle in (62.0, 48.0)]
-    here = setting.to(moved.areal).at_angles(*angles, GEOMETRY)
+    here = setting.to(moved.areal).at_angles(angles[0], angles[1], GEOMETRY)
     gradient = torch.autograd.grad(total(transport(moved, here, detail=DETAIL), weights), angles)
     ours = float(gradient[0 if name.startswith("incidence") else 1])
     sides = []

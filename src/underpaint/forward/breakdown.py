@@ -175,8 +175,9 @@ def _parts(emission: Emission) -> tuple[list[Part], Emission]:
                 _append(rows, blank, "lines", own)
     for kind in SCATTER:
         photons = getattr(emission, kind)[0]
-        parts.append(Part(SCATTERED, None, kind, float(photons.sum()), 0.0))
-        _append(rows, blank, kind, photons)
+        if photons.any():
+            parts.append(Part(SCATTERED, None, kind, float(photons.sum()), 0.0))
+            _append(rows, blank, kind, photons)
     lines = np.stack(rows["lines"])[:, None, :]
     arrays: dict[str, Any] = {order: np.zeros_like(lines) for order in ORDERS} | {ORDERS[0]: lines}
     arrays |= {kind: np.stack(rows[kind]) for kind in SCATTER}
