@@ -33,7 +33,7 @@ NAMES = {
 }
 DOORS = {
     "underpaint.plot": {
-        "close_fit", "element_gallery", "element_map", "line_labels", "overlay", "pigment_map", "pigment_row",
+        "breakdown_figure", "close_fit", "element_gallery", "element_map", "line_labels", "overlay", "pigment_map", "pigment_row",
         "save_png", "scatter", "siegbahn", "spectrum", "to_png",
     },
     "underpaint.report": {"Finding", "find_groups", "render_report", "unexplained_elements", "write_report"},

@@ -1,11 +1,12 @@
 """Commands that simulate: mockup, simulate."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from underpaint.cli._console import chunk_progress, progress, say
+from underpaint.cli._console import chunk_progress, progress, say, show, show_json
+from underpaint.cli._pace import pace
 from underpaint.cli._scans import Overwrite, Quiet
 
 
@@ -45,22 +46,80 @@ def mockup(
 
 
 def simulate(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file of the library's settings.")],
-    out: Annotated[Path, typer.Option(metavar="FILE.h5", help="Training library to write.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML: a library's settings, or stratigraphies.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE.h5", help="Training library, or scan, to write.")] = None,
+    photons: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.h5", help="Keep the photons here; if the file is there, only render them."),
+    ] = None,
+    detector: Annotated[
+        str | None, typer.Option(metavar="PRESET|FILE", help="See with the detector of this instrument.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; the result does not depend on it.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="tcp://HOST:PORT", help="Let a dask.distributed cluster do the work.")
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show what each spectrum is made of.")] = False,
+    out_figure: Annotated[Path | None, typer.Option(metavar="FILE.png", help="With --explain: draw it.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --explain: print JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Simulate a training library of layered paintings; call again to go on where it stopped.
+    """Simulate a training library of layered paintings, or spectra of stratigraphies written down by hand.
 
-    **Example**
+    Call again to go on where it stopped, or was killed.
+
+    **Examples**
 
         underpaint simulate examples/default_library.toml --out library.h5
-    """
-    from underpaint.api import library_settings
-    from underpaint.synth import simulate_library
 
-    settings = library_settings(config)
-    with progress(quiet=quiet) as step:
-        step("Simulating", 0, 1)
-        simulate_library(settings, out, workers=workers, progress=chunk_progress(step, "Simulating"))
-    say(f"Wrote {out}; train on it with `underpaint train`.", quiet=quiet)
+        underpaint simulate examples/two_paints.toml --out two_paints.h5
+
+    Another detector without following the photons again: the first call keeps them, the second only renders.
+
+        underpaint simulate CONFIG --out one.h5 --photons photons.h5
+
+        underpaint simulate CONFIG --out other.h5 --photons photons.h5 --detector MINE.toml
+
+    The same library, to the last bit, from a cluster:
+
+        underpaint simulate CONFIG --out library.h5 --scheduler tcp://HOST:8786
+
+    What a spectrum is made of, by element, layer, order and scatter:
+
+        underpaint simulate examples/two_paints.toml --explain --out-figure two_paints.png
+    """
+    from underpaint.synth import load_job, simulate
+
+    if out is None and not explain:
+        message = "give --out FILE.h5 to write spectra, or --explain to see what they are made of"
+        raise typer.BadParameter(message)
+    job = load_job(config, detector=detector)
+    if explain:
+        _explain(job, out_figure, as_json=as_json, quiet=quiet)
+    if out is None:
+        return
+    with pace(quiet=quiet, unit="stratigraphies") as step:
+        simulate(job, out, photons=photons, workers=workers, scheduler=scheduler, progress=step)
+    say(f"Wrote {out}; {_next(job, out)}", quiet=quiet or as_json)
+
+
+def _explain(job: Any, out_figure: Path | None, *, as_json: bool, quiet: bool) -> None:
+    from underpaint.cli._breakdown import explained, figure_paths, record, tables
+    from underpaint.plot import breakdown_figure, save_png
+
+    found = explained(job)
+    if as_json:
+        show_json({name: record(parts) for name, parts in found.items()})
+    for name, parts in found.items():
+        if not (as_json or quiet):
+            show(tables(name, parts))
+    for name, path in figure_paths(out_figure, found).items() if out_figure else ():
+        save_png(breakdown_figure(found[name], title=name), path)
+        say(f"Wrote {path}.", quiet=quiet or as_json)
+
+
+def _next(job: Any, out: Path) -> str:
+    from underpaint.synth import LibrarySettings
+
+    trains = isinstance(job, LibrarySettings)
+    return "train on it with `underpaint train`." if trains else f"next: underpaint info {out}"

@@ -1,5 +1,6 @@
 """Values in, a matplotlib Figure out; the caller saves it. Nothing here keeps state."""
 
+from underpaint.plot.breakdown import breakdown_figure
 from underpaint.plot.comparison import overlay, pigment_row, scatter
 from underpaint.plot.figure import close_fit, save_png, to_png
 from underpaint.plot.images import element_gallery, element_map, pigment_map
@@ -7,6 +8,7 @@ from underpaint.plot.lines import line_labels, siegbahn
 from underpaint.plot.spectra import spectrum
 
 __all__ = [
+    "breakdown_figure",
     "close_fit",
     "element_gallery",
     "element_map",

@@ -1,20 +1,31 @@
 """Spectra of stratigraphies written down by hand, as a file that every other command reads."""
 
+import json
+import os
 import tomllib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from underpaint.errors import SampleError
+from underpaint.errors import OutputError, SampleError
 from underpaint.forward import count, emit, render
-from underpaint.instrument import Instrument, load_instrument
+from underpaint.instrument import Detector, Instrument, load_instrument
 from underpaint.io import save_scan
 from underpaint.sample import Layer, Paint, Stratigraphy, coating_layer, ground_layer, support_layer
 from underpaint.spectrum import EnergyAxis, Scan
 from underpaint.synth.jobs import LibrarySettings
-from underpaint.synth.library import Progress, simulate_library
+from underpaint.synth.library import (
+    Progress,
+    open_photons_of,
+    silent,
+    simulate_library,
+    write_photons_file,
+)
+from underpaint.synth.photons import CHUNKS, Photons, make_photons, photons_to_bytes, read_chunk
 
 PLAIN = {"ground": ground_layer, "support": support_layer, "coating": coating_layer}
 
@@ -69,7 +80,14 @@ class StratigraphySettings(BaseModel):
 
     def stratigraphy(self) -> Stratigraphy:
         """Return the stratigraphy."""
-        return Stratigraphy(tuple(entry.layer() for entry in self.layer), self.name)
+        layers = []
+        for depth, entry in enumerate(self.layer, start=1):
+            try:
+                layers.append(entry.layer())
+            except SampleError as error:
+                message = f"Stratigraphy {self.name!r}, layer {depth} from the surface: {error}"
+                raise SampleError(message) from error
+        return Stratigraphy(tuple(layers), self.name)
 
 
 class ExplicitSettings(BaseModel):
@@ -77,15 +95,23 @@ class ExplicitSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    instrument: str = "elio"
+    instrument: str | Instrument = Field("elio", description="preset, file or table")
+    detector: str | Detector | None = Field(
+        None, description="detector of this preset or file, or a table; None: the instrument's"
+    )
     counts: float = Field(1e5, gt=0, description="expected counts in each spectrum")
     noise: bool = Field(True, description="draw Poisson counts; false: expected counts")
     seed: int = 0
     stratigraphy: tuple[StratigraphySettings, ...] = Field(min_length=1)
 
 
-def load_job(path: str | Path) -> ExplicitSettings | LibrarySettings:
+def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettings | LibrarySettings:
     """Read a job for ``underpaint simulate``: named stratigraphies, or a training library.
+
+    Parameters
+    ----------
+    detector : str, optional
+        Preset or instrument file whose detector takes the place of the job's.
 
     Raises
     ------
@@ -95,37 +121,69 @@ def load_job(path: str | Path) -> ExplicitSettings | LibrarySettings:
     source = Path(path)
     try:
         table: dict[str, Any] = tomllib.loads(source.read_text("utf-8"))
-        return ExplicitSettings(**table) if "stratigraphy" in table else LibrarySettings(**table)
+        job = ExplicitSettings(**table) if "stratigraphy" in table else LibrarySettings(**table)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         message = f"Cannot read the simulation {source}: {error}."
         raise SampleError(message) from error
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        message = f"Cannot use the simulation {source}: {faults}."
+        message = f"Cannot use the simulation {source}: {'; '.join(map(_fault, error.errors()))}."
         raise SampleError(message) from error
+    if detector is None:
+        return job
+    return job.model_copy(update={"detector": load_instrument(detector).detector})
+
+
+def _fault(fault: Any) -> str:
+    given, place = fault["input"], ".".join(map(str, fault["loc"]))
+    met = f" (it is {given!r})" if isinstance(given, str | int | float) else ""
+    return f"{place}: {fault['msg']}{met}"
 
 
 def simulate(
-    path: str | Path, out: str | Path, *, workers: int | None = None, progress: Progress | None = None
+    job: ExplicitSettings | LibrarySettings | str | Path,
+    out: str | Path,
+    *,
+    photons: str | Path | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: Progress | None = None,
 ) -> Path:
-    """Run a job file: named stratigraphies become a scan of one row, a training library its HDF5 file."""
-    job = load_job(path)
+    """Run a job, or its file: named stratigraphies become a scan of one row, a training library its HDF5 file.
+
+    Parameters
+    ----------
+    photons : path, optional
+        HDF5 file that keeps the photons; if it is there, the transport is not repeated.
+    workers, scheduler, progress
+        As ``simulate_library``; named stratigraphies are few and need no workers.
+    """
+    job = load_job(job) if isinstance(job, str | Path) else job
     if isinstance(job, LibrarySettings):
-        return simulate_library(job, out, workers=workers, progress=progress)
-    scan, instrument = simulate_spectra(job)
-    save_scan(
-        scan,
-        out,
-        settings={"simulation": job.model_dump(mode="json"), "instrument": instrument.model_dump(mode="json")},
-    )
-    return Path(out)
+        return simulate_library(job, out, photons=photons, workers=workers, scheduler=scheduler, progress=progress)
+    target = Path(out)
+    if target.exists():
+        message = f"Cannot write {target}: it exists. Delete it or choose another name."
+        raise OutputError(message)
+    (progress or silent)("Simulating", 0, 1)
+    scan, instrument = simulate_spectra(job, photons=photons)
+    settings = {"simulation": job.model_dump(mode="json"), "instrument": instrument.model_dump(mode="json")}
+    save_scan(scan, target, settings=settings)
+    return target
 
 
-def simulate_spectra(job: ExplicitSettings) -> tuple[Scan, Instrument]:
+def explicit_instrument(job: ExplicitSettings) -> Instrument:
+    """Return the instrument of a job, with the detector that the job names."""
+    instrument = load_instrument(job.instrument) if isinstance(job.instrument, str) else job.instrument
+    detector = load_instrument(job.detector).detector if isinstance(job.detector, str) else job.detector
+    return instrument if detector is None else instrument.model_copy(update={"detector": detector})
+
+
+def simulate_spectra(job: ExplicitSettings, *, photons: str | Path | None = None) -> tuple[Scan, Instrument]:
     """Return a scan of one row with a pixel for each stratigraphy, and the instrument that saw it."""
-    instrument = load_instrument(job.instrument)
+    instrument = explicit_instrument(job)
     detector = instrument.detector
-    expected = np.asarray(render(emit([entry.stratigraphy() for entry in job.stratigraphy], instrument), detector))
+    found = _photons(job, instrument) if photons is None else _kept_photons(job, instrument, Path(photons))
+    expected = np.asarray(render(found.emission, detector))
     expected *= job.counts / expected.sum(axis=1, keepdims=True)
     counts = count(expected, rng=np.random.default_rng(job.seed)) if job.noise else expected
     scan = Scan(
@@ -137,3 +195,31 @@ def simulate_spectra(job: ExplicitSettings) -> tuple[Scan, Instrument]:
         metadata={"stratigraphies": [entry.name for entry in job.stratigraphy]},
     )
     return scan, instrument
+
+
+def _photons(job: ExplicitSettings, instrument: Instrument) -> Photons:
+    stratigraphies = [entry.stratigraphy() for entry in job.stratigraphy]
+    return make_photons(stratigraphies, instrument, emit(stratigraphies, instrument))
+
+
+def _kept_photons(job: ExplicitSettings, instrument: Instrument, path: Path) -> Photons:
+    """Return photons from a file, which is made if it is not there."""
+    wanted = {
+        "stratigraphy": [entry.model_dump(mode="json") for entry in job.stratigraphy],
+        "instrument": instrument.model_dump(mode="json", exclude={"detector"}),
+    }
+    if not path.exists():
+        _keep(_photons(job, instrument), path, wanted, job.seed)
+    with open_photons_of(path, wanted) as file:
+        return read_chunk(file[CHUNKS]["000000"])
+
+
+def _keep(photons: Photons, path: Path, wanted: dict[str, Any], seed: int) -> None:
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with h5py.File(BytesIO(photons_to_bytes(photons)), "r") as chunk, h5py.File(part, "w") as file:
+            write_photons_file(file, iter([chunk]), seed)
+            file.attrs["job"] = json.dumps(wanted)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from underpaint.synth.jobs import (
     transport_settings,
 )
 from underpaint.synth.photons import CHUNKS, chunk_bytes, open_photons, photons_from_bytes, photons_to_bytes
-from underpaint.synth.pieces import Pieces, is_finished, was_cut_off_at_the_end
+from underpaint.synth.pieces import Pieces, was_cut_off_at_the_end
 from underpaint.synth.rendering import Chunk, chunk_to_bytes, render_chunk
 from underpaint.synth.transporting import transport_chunk
 from underpaint.synth.workers import Crew, crew_of, in_order
@@ -72,7 +72,7 @@ def simulate_library(
     if was_cut_off_at_the_end(target, _library_job(job)):
         return target
     pieces = Pieces(target, _library_job(job), n_chunk(job))
-    show = progress or _silent
+    show = progress or silent
     with crew_of(workers, scheduler) as crew:
         if photons is None:
             _work(crew, pieces, job, _direct, ((index, (job, index)) for index in pieces.missing()), "Simulating", show)
@@ -95,14 +95,40 @@ def transport_to(path: Path, job: LibrarySettings, crew: Crew, show: Progress) -
         It holds the photons of another job.
     """
     wanted = transport_settings(job)
-    if is_finished(path, wanted):
+    if was_cut_off_at_the_end(path, wanted):
         return
     if path.exists():
-        _refuse_others(path, wanted)
+        open_photons_of(path, wanted).close()
+        return
     pieces = Pieces(path, wanted, n_chunk(job))
     _work(crew, pieces, job, _photons, ((index, (job, index)) for index in pieces.missing()), "Photons", show)
     show("Writing", 0, 1)
     pieces.join(lambda file, chunks: write_photons_file(file, chunks, job.seed))
+
+
+def open_photons_of(path: Path, wanted: dict[str, Any]) -> h5py.File:
+    """Open a file of photons, if they are those of the job that is wanted.
+
+    Raises
+    ------
+    OutputError
+        They are those of another job.
+    """
+    file, wanted = open_photons(path), json.loads(json.dumps(wanted))
+    held = json.loads(file.attrs["job"])
+    differ = [name for name in wanted if held.get(name) != wanted[name]]
+    if not differ:
+        return file
+    file.close()
+    faults = "; ".join(_difference(name, held.get(name), wanted[name]) for name in differ)
+    message = f"Cannot render the photons {path}: they are those of another job ({faults}). Choose another name."
+    raise OutputError(message)
+
+
+def _difference(name: str, there: Any, here: Any) -> str:
+    if isinstance(here, dict | list):
+        return f"{name} differs"
+    return f"{name}: {there} there, {here} wanted"
 
 
 def write_photons_file(file: h5py.File, chunks: Iterator[h5py.File], seed: int) -> None:
@@ -157,16 +183,6 @@ def _library_job(job: LibrarySettings) -> dict[str, Any]:
     return job.model_dump(mode="json")
 
 
-def _refuse_others(path: Path, wanted: dict[str, Any]) -> None:
-    with open_photons(path) as file:
-        held = json.loads(file.attrs["job"])
-    differ = "; ".join(
-        f"{name}: {held.get(name)} there, {value} wanted" for name, value in wanted.items() if held.get(name) != value
-    )
-    message = f"Cannot render the photons {path}: they are those of another job ({differ}). Choose another name."
-    raise OutputError(message)
-
-
 def _write_library(file: h5py.File, chunks: Iterator[h5py.File], job: LibrarySettings) -> None:
     outputs, axis = job_outputs(job), job_axis(job)
     for name, value in (
@@ -208,6 +224,6 @@ def _append(file: h5py.File, chunk: h5py.File) -> None:
         dataset[start:] = chunk[name][()]
 
 
-def _silent(what: str, done: int, total: int) -> None:
+def silent(what: str, done: int, total: int) -> None:
     """Show nothing."""
     del what, done, total
