@@ -26,7 +26,16 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from underpaint.forward import Detail, emit_parts, render, source_spectrum
+from underpaint.forward import (
+    Detail,
+    Stack,
+    emit_parts,
+    render,
+    setting_for,
+    source_spectrum,
+    stack_layers,
+    transport,
+)
 from underpaint.instrument import Instrument, load_instrument
 from underpaint.sample import Stratigraphy, load_palette
 from underpaint.synth.draw import RandomStratigraphies, StratigraphySampler
@@ -60,6 +69,7 @@ def main() -> None:
     result |= {"scaling": scaling(arguments.spectra), "peak_mb": peak_mb()}
     result |= {"n_spectra": arguments.spectra, "load_before": load, "cores": os.cpu_count(), "numpy": np.__version__}
     result |= against_fisx(draw(arguments.spectra)[: arguments.fisx], result["spectra_per_s"])
+    result |= traffic(samples=draw(64))
     if arguments.cuda:
         result["cuda"] = on_cuda(arguments.spectra)
     arguments.json.write_text(json.dumps(result, indent=1), "utf-8")
@@ -202,11 +212,30 @@ def against_fisx(samples: Sequence[Stratigraphy], our_rate: float) -> dict[str, 
     return {"fisx_seconds_per_spectrum": mean, "fisx_spectra": len(seconds), "ratio_fisx": mean * our_rate}
 
 
+def traffic(samples: Sequence[Stratigraphy]) -> dict[str, float]:
+    """Return what a spectrum asks of a processor: memory written and arithmetic, as torch counts them; or nothing."""
+    try:
+        import torch
+        from torch.profiler import ProfilerActivity, profile
+    except ImportError:
+        return {}
+    setting = setting_for(INSTRUMENT, sorted(set().union(*map(_elements, samples))))
+    stack = stack_layers(samples, setting.elements)
+    single = Stack(*(torch.asarray(array, dtype=torch.float32) for array in (stack.fractions, stack.areal)))
+    there = setting.to(single.areal)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, with_flops=True) as profiler:
+        transport(single, there, step=len(samples))
+    events = [event for event in profiler.key_averages() if event.key != "[memory]"]
+    written = sum(max(event.self_cpu_memory_usage, 0) for event in events)
+    return {
+        "written_mb_per_spectrum": written / len(samples) / 1e6,
+        "mflop_per_spectrum": sum(event.flops for event in events) / len(samples) / 1e6,
+    }
+
+
 def on_cuda(count: int) -> dict[str, float]:
     """Return spectra per second of the transport on a GPU, single precision, by samples at once."""
     import torch
-
-    from underpaint.forward import Stack, setting_for, stack_layers, transport
 
     samples = draw(count)
     setting = setting_for(INSTRUMENT, sorted(set().union(*map(_elements, samples))))

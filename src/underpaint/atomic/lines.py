@@ -32,6 +32,9 @@ OUTER = (
     "O3",
     "O4",
     "O5",
+    # given for some shells as a whole: K-O, L3-O45
+    "O",
+    "O45",
 )
 LOWEST_LINE_KEV = 1.0
 """Softer lines are lost in a centimetre of air and in the detector's window."""
