@@ -5,7 +5,8 @@
 The reference file holds six stratigraphies computed with fisx 1.3.2 (primary, secondary by fluorescence, and
 enhancement by coherently scattered beam apart). fisx is needed for its tables: pip install underpaint[pymca].
 
-With xraylib's tables most families agree within 0.5 %. Where they do not, cross sections of the shells still agree
+With xraylib's tables K families agree within 0.5 %, and L families of heavy elements are 1 to 2 % stronger:
+they hold L3-O4,5, which fisx lacks. Where others do not agree, cross sections of the shells still do
 (0.3 %), and it is the fluorescence yields that differ: Sn L by -7 % (L3: 0.067 in xraylib, 0.072 in fisx), Hg M by
 +4 to +9 % (M2: 0.033 against 0.0037). Co K under chrome yellow differs by -2 %: chromium attenuates 1.4 % more.
 """
