@@ -32,7 +32,7 @@ def test_lines_come_from_the_layers_that_hold_their_element(taken_apart: Breakdo
     assert layers == {1}
     assert {part.layer for part in taken_apart.parts if part.element == "Hg"} == {0}
     scatter = [part for part in taken_apart.parts if part.family == "scatter"]
-    assert [part.order for part in scatter] == ["coherent", "compton", "multiple", "air"]
+    assert [part.order for part in scatter] == ["coherent", "compton", "multiple"]
     assert all(part.layer is None for part in scatter)
 
 

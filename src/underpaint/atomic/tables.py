@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from underpaint.atomic.elements import atomic_number
 from underpaint.atomic.lines import LineTable, edge_energy, line_table
+from underpaint.errors import SampleError
 
 Array = NDArray[np.float64]
 LOWEST_KEV = 0.1
 """xraylib's tables begin here."""
 FIRST_KISSEL = 13
 """Lighter elements have no Kissel cross sections at the energies of a tube; plain ones are right for them."""
+HEAVIEST = 92
+"""Form factors and Compton profiles end at uranium."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,17 @@ class AtomicTables:
 
 
 def atomic_tables(elements: Sequence[str], energy_kev: Array) -> AtomicTables:
-    """Return xraylib's tables (Kissel photoelectric cross sections, full cascade) for some elements."""
+    """Return xraylib's tables (Kissel photoelectric cross sections, full cascade) for some elements.
+
+    Raises
+    ------
+    SampleError
+        An element lies beyond uranium, where the tables end.
+    """
+    beyond = [name for name in elements if atomic_number(name) > HEAVIEST]
+    if beyond:
+        message = f"Cannot simulate {', '.join(beyond)}: the tables of cross sections end at U (element {HEAVIEST})."
+        raise SampleError(message)
     energies = tuple(float(value) for value in energy_kev)
     names = tuple(sorted(set(elements), key=atomic_number))
     lines = line_table(names, max(energies))
