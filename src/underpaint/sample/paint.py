@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from underpaint.errors import SampleError
+from underpaint.sample.formula import mass_fractions
 from underpaint.sample.library import data_table, library, mix_elements
 from underpaint.sample.stratigraphy import Layer
 
@@ -26,6 +27,8 @@ class Paint:
         Name from the library.
     density : float, optional
         g/cm3; by default from volume additivity: one over the sum of mass share over density.
+    formulas : mapping of str to str
+        Chemical formulas in place of the library's, by pigment: another hydrate, a paper's own.
 
     Raises
     ------
@@ -37,6 +40,7 @@ class Paint:
     pigment_to_binder: float = 3.0
     binder: str = DEFAULT_BINDER
     density: float | None = None
+    formulas: Mapping[str, str] = field(default_factory=dict)
     _shares: Mapping[str, float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -70,7 +74,8 @@ class Paint:
         for name, share in self._shares.items():
             pigment = library()[name]
             volume += solid * share / pigment.density
-            for element, part in pigment.mass_fractions.items():
+            own = mass_fractions(self.formulas[name]) if name in self.formulas else pigment.mass_fractions
+            for element, part in own.items():
                 fractions[element] = fractions.get(element, 0.0) + solid * share * part
         label = ", ".join(library()[name].label for name in self._shares)
         contents = {name: solid * share for name, share in self._shares.items()}

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -36,6 +36,7 @@ class PanelRecipe:
     top_thickness_um: tuple[float, float]
     bottom_thickness_um: tuple[float, float]
     ground_thickness_um: tuple[float, float]
+    formulas: Mapping[str, str] = field(default_factory=dict)
 
     def top(self, name: str, thickness_um: float) -> Layer:
         """Return a top strip as a layer."""
@@ -46,7 +47,7 @@ class PanelRecipe:
         return self._paint(self.bottoms[name]).layer(thickness_um)
 
     def _paint(self, shares: Mapping[str, float]) -> Paint:
-        return Paint(dict(shares), pigment_to_binder=self.pigment_to_binder, binder=self.binder)
+        return Paint(dict(shares), pigment_to_binder=self.pigment_to_binder, binder=self.binder, formulas=self.formulas)
 
 
 @lru_cache
@@ -79,6 +80,12 @@ def paper_classes() -> tuple[str, ...]:
     return tuple(table["abbreviations"][code] for code in table["simulation"]["classes"])
 
 
+def paper_formulas() -> dict[str, str]:
+    """Return the paper's formulas where they are not the library's, by pigment name (Table 1 of Xu et al. 2022)."""
+    table = _table()
+    return {table["abbreviations"][code]: formula for code, formula in table["formulas"].items()}
+
+
 def paper_grid() -> list[tuple[str, str, float, float]]:
     """Return the paper's simulation set as (top pigment, bottom pigment, top um, bottom um): 16,224 entries."""
     table = _table()
@@ -95,7 +102,7 @@ def paper_stratigraphy(upper: str, lower: str, top_um: float, bottom_um: float) 
     table = _table()
     ratio, binder = table["pigment_to_binder"], table["binder"]
     layers = [
-        Paint({name: 1.0}, pigment_to_binder=ratio, binder=binder).layer(thickness)
+        Paint({name: 1.0}, pigment_to_binder=ratio, binder=binder, formulas=paper_formulas()).layer(thickness)
         for name, thickness in ((upper, top_um), (lower, bottom_um))
     ]
     return Stratigraphy((*layers, ground_layer(table["ground"], table["simulation"]["ground_thickness_um"])))
@@ -138,6 +145,9 @@ def _recipe(table: Mapping[str, Any], tops: list[str], bottoms: list[str]) -> Pa
         top_thickness_um=_pair(table["top_thickness_um"]),
         bottom_thickness_um=_pair(table["bottom_thickness_um"]),
         ground_thickness_um=_pair(table["ground_thickness_um"]),
+        formulas={
+            library()[names.get(code, code)].name: formula for code, formula in table.get("formulas", {}).items()
+        },
     )
 
 
