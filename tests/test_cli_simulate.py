@@ -94,6 +94,12 @@ def test_something_must_be_asked_for() -> None:
     assert "--explain" in result.output
 
 
+def test_a_figure_is_of_an_explanation(tmp_path: Path) -> None:
+    result = simulate(TWO_PAINTS, "--out", tmp_path / "a.h5", "--out-figure", tmp_path / "a.png")
+    assert result.exit_code == 2
+    assert "--explain" in result.output
+
+
 def test_named_stratigraphies_become_a_scan_and_are_not_overwritten(tmp_path: Path) -> None:
     out = tmp_path / "two.h5"
     result = simulate(TWO_PAINTS, "--out", out)

@@ -93,6 +93,9 @@ def simulate(
     if out is None and not explain:
         message = "give --out FILE.h5 to write spectra, or --explain to see what they are made of"
         raise typer.BadParameter(message)
+    if (out_figure or as_json) and not explain:
+        message = "--out-figure and --json belong to --explain"
+        raise typer.BadParameter(message)
     job = load_job(config, detector=detector)
     if explain:
         _explain(job, out_figure, as_json=as_json, quiet=quiet)
