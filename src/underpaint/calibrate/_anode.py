@@ -1,18 +1,37 @@
 """The tube's anode from the pair of peaks that the sample scatters back: Rayleigh and, below it, Compton."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
 
+from underpaint.atomic import SHELLS, atomic_number, compton_energy, edge_energy
 from underpaint.calibrate._patterns import line_groups
-from underpaint.calibrate._peaks import Peaks
 from underpaint.calibrate._refine import Response
-from underpaint.spectrum.axis import EnergyAxis
-from underpaint.units import ELECTRON_REST_KEV
+from underpaint.spectrum.background import snip
+from underpaint.spectrum.peaks import peak_counts
+from underpaint.units import FWHM_PER_SIGMA
+
+Array = NDArray[np.float64]
 
 ANODES = ("Mo", "Rh", "Pd", "Ag")
-_ANGLES_DEG = (75.0, 165.0)
-_LEAST_SIGNIFICANCE = 8.0
+"""Anodes whose scattered K lines lie clear of the pigments' lines; L lines of others (W, Au) and the K lines of
+Cr and Cu lie among them, and their Compton shift is about the width of a peak."""
+SHARP = ("Sr_K", "Zr_K", "Mo_K", "Rh_K", "Pd_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K")
+"""Families, fluorescence or Rayleigh scatter, whose lines may lie in the range."""
+_RANGE_KEV = (14.8, 27.5)
+_LEAST_CHANNELS = 40
+_ANGLES_DEG = np.arange(75.0, 168.0, 3.0)
+# Spread by the motion of the electrons of light elements, one standard deviation per keV.
+_COMPTON_SIGMA_PER_KEV = 0.012
+_BACKGROUND_FWHM = 6.0
+_HUMPS_KEV = np.linspace(*_RANGE_KEV, 6)
+_HUMP_SIGMA_KEV = 1.7
+_MODEL_ERROR = 0.03
+_LEAST_SIGNIFICANCE = 6.0
+_LEAST_GAIN = 25.0
+_LEAST_ABOVE_EDGE = 0.05
 
 
 @dataclass(frozen=True)
@@ -26,45 +45,119 @@ class Anode:
     scatter_angle_deg : float
         Angle between beam and detected photon, degree.
     significance : float
-        The weaker of the two peaks over its deviation.
+        The weaker of the Rayleigh and the Compton peak over its deviation.
+    gain : float
+        Drop of the squared misfit (chi squared) that the Compton peaks bring over sharp lines alone.
+    rayleigh : float
+        Rayleigh peak over its deviation.
     """
 
     symbol: str
     scatter_angle_deg: float
     significance: float
+    gain: float
+    rayleigh: float
 
 
-def guess_anode(peaks: Peaks, response: Response, axis: EnergyAxis) -> Anode | None:
-    """Return the anode whose K-alpha is seen together with its Compton peak; None where no pair is seen."""
-    found = [own for symbol in ANODES if (own := _pair(peaks, response, axis, symbol)) is not None]
-    return max(found, key=lambda own: own.significance, default=None)
+def guess_anode(counts: Array, response: Response) -> Anode | None:
+    """Return the anode whose scattered K lines fit best, None where no pair of Rayleigh and Compton peaks is seen.
 
+    Fits the range of the scattered lines with sharp lines and background, then with each anode's Compton lines
+    at each scattering angle in addition: sharp lines alone could be fluorescence.
 
-def _pair(peaks: Peaks, response: Response, axis: EnergyAxis, symbol: str) -> Anode | None:
-    line = line_groups(f"{symbol}_K")[0].centre_kev
-    if line > axis.stop_kev:
+    Parameters
+    ----------
+    counts : (n_channel,) array
+        Sum spectrum, counts.
+    response : Response
+        Its axis and resolution.
+    """
+    window = _window(counts, response)
+    if window is None:
         return None
-    energy = axis.zero_kev + axis.gain_kev * peaks.channel
-    sharp = np.abs(energy - line) < 0.35 * float(response.fwhm_kev(line))
-    low, high = (_compton_kev(line, angle) for angle in reversed(_ANGLES_DEG))
-    shifted = (energy > low) & (energy < high)
-    if not (sharp.any() and shifted.any()):
+    plain = window.fit(window.columns)[1]
+    excited = [symbol for symbol in ANODES if f"{symbol}_K" in window.names and _reaches(counts, response, symbol)]
+    best = [_best_angle(window, symbol, plain) for symbol in excited]
+    seen = [own for own in best if own.significance > _LEAST_SIGNIFICANCE and own.gain > _LEAST_GAIN]
+    # Compton lines of two anodes may coincide, at two angles: the Rayleigh peak then tells them apart.
+    return max(seen, key=lambda own: min(own.gain, own.rayleigh**2), default=None)
+
+
+def _reaches(counts: Array, response: Response, symbol: str) -> bool:
+    """Whether the tube's continuum goes on above the anode's K edge, without which there are no K lines."""
+    edge = edge_energy(atomic_number(symbol), SHELLS.index("K"))
+    energy = response.axis(counts.size).energy_kev
+    if energy[-1] < edge + 1.0:
+        return True
+    above = float(counts[(energy > edge + 0.3) & (energy < edge + 1.0)].mean())
+    below = float(counts[(energy > edge - 0.4) & (energy < edge - 0.2)].mean())
+    return above > _LEAST_ABOVE_EDGE * below
+
+
+def _best_angle(window: "_Window", symbol: str, plain: float) -> Anode:
+    return max((_at_angle(window, symbol, float(angle), plain) for angle in _ANGLES_DEG), key=lambda own: own.gain)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The part of a spectrum that may hold scattered lines; all weighted by the deviation of its channels.
+
+    Parameters
+    ----------
+    used : (n_channel,) array of bool
+        Channels of the window.
+    deviation, target : (n_used,) arrays
+        One standard deviation, counts, and the net counts over it.
+    names : tuple of str
+        Family whose strongest lines a column holds; empty for other columns.
+    columns : (n_used, n_column) array
+        Sharp lines, and wide humps that mend the clipped background.
+    """
+
+    response: Response
+    used: NDArray[np.bool_]
+    deviation: Array
+    target: Array
+    names: tuple[str, ...] = ()
+    columns: Array = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def peak(self, energy_kev: Array, share: Array, spread_kev: Array | float = 0.0) -> Array:
+        """One count of a pattern."""
+        width = np.hypot(self.response.fwhm_kev(energy_kev), FWHM_PER_SIGMA * spread_kev)
+        counts = peak_counts(self.response.axis(self.used.size), energy_kev, share / share.sum(), width)
+        return np.asarray(counts[self.used] / self.deviation)
+
+    def fit(self, columns: Array) -> tuple[Array, float]:
+        """Areas, counts, that fit best, and the squared misfit."""
+        scale = np.maximum(np.sqrt((columns**2).sum(axis=0)), 1e-12)
+        areas, misfit = nnls(columns / scale, self.target, maxiter=50 * scale.size)
+        return areas / scale, float(misfit**2)
+
+
+def _window(counts: Array, response: Response) -> _Window | None:
+    axis = response.axis(counts.size)
+    used = (axis.energy_kev > _RANGE_KEV[0]) & (axis.energy_kev < _RANGE_KEV[1])
+    if used.sum() < _LEAST_CHANNELS:
         return None
-    rayleigh = float(peaks.significance[sharp].max())
-    top = int(np.flatnonzero(shifted)[peaks.significance[shifted].argmax()])
-    # A Compton peak stands above the Rayleigh peak in paint (light binder), or close to it: not far below.
-    if peaks.height[top] < 0.3 * peaks.height[sharp].max():
-        return None
-    weaker = min(rayleigh, float(peaks.significance[top]))
-    if weaker < _LEAST_SIGNIFICANCE:
-        return None
-    return Anode(symbol, _angle_deg(line, float(energy[top])), weaker)
+    energy = axis.energy_kev[used]
+    background = snip(counts, response.fwhm_kev(axis.energy_kev) / axis.gain_kev, window_per_fwhm=_BACKGROUND_FWHM)
+    deviation = np.sqrt(np.maximum(counts[used], 1.0) + (_MODEL_ERROR * counts[used]) ** 2)
+    bare = _Window(response, used, deviation, (counts - background)[used] / deviation)
+    groups = [group for family in SHARP for group in line_groups(family) if group.centre_kev < energy[-1]]
+    peaks = [bare.peak(group.energy_kev, group.share) for group in groups]
+    humps = [np.exp(-0.5 * ((energy - middle) / _HUMP_SIGMA_KEV) ** 2) / deviation for middle in _HUMPS_KEV]
+    names = tuple(group.family if group.leading else "" for group in groups) + ("",) * len(humps)
+    return replace(bare, names=names, columns=np.column_stack([*peaks, *humps]))
 
 
-def _compton_kev(energy_kev: float, angle_deg: float) -> float:
-    return float(energy_kev / (1 + energy_kev / ELECTRON_REST_KEV * (1 - np.cos(np.deg2rad(angle_deg)))))
-
-
-def _angle_deg(energy_kev: float, shifted_kev: float) -> float:
-    cosine = 1 - (energy_kev / shifted_kev - 1) * ELECTRON_REST_KEV / energy_kev
-    return float(np.rad2deg(np.arccos(np.clip(cosine, -1, 1))))
+def _at_angle(window: _Window, symbol: str, angle_deg: float, plain: float) -> Anode:
+    """Fit one anode's Compton lines along; ``plain`` is the squared misfit without them."""
+    lines = line_groups(f"{symbol}_K")
+    shifted = compton_energy(np.concatenate([group.energy_kev for group in lines]), angle_deg)
+    share = np.concatenate([group.share for group in lines])
+    compton = window.peak(shifted, share, _COMPTON_SIGMA_PER_KEV * shifted)
+    areas, misfit = window.fit(np.column_stack([window.columns, compton]))
+    index = window.names.index(f"{symbol}_K")
+    rayleigh = float(areas[index] * np.linalg.norm(window.columns[:, index]))
+    significance = min(rayleigh, float(areas[-1] * np.linalg.norm(compton)))
+    return Anode(symbol, angle_deg, significance, plain - misfit, rayleigh)

@@ -212,7 +212,7 @@ def _refined(total: NDArray[np.float64], peaks: Peaks, start: Hypothesis, scan: 
         response, covariance = regress_axis(lines, response)
     response = fit_response(model, response, axis_free=False)
     final = [line for line in measure_lines(model, response) if _usable(line)]
-    return _result(response, covariance, final, peaks, start, scan)
+    return _result(response, covariance, final, total, start, scan)
 
 
 def _usable(line: LineFit) -> bool:
@@ -234,12 +234,12 @@ def _result(
     response: Response,
     covariance: NDArray[np.float64],
     lines: list[LineFit],
-    peaks: Peaks,
+    total: NDArray[np.float64],
     start: Hypothesis,
     scan: Scan,
 ) -> Calibration:
     axis = response.axis(scan.shape[2])
-    anode = guess_anode(peaks, response, axis)
+    anode = guess_anode(total, response)
     ends = np.array([[axis.channel(energy), 1.0] for energy in (3.0, min(15.0, axis.stop_kev))])
     spread = np.sqrt(np.einsum("ei,ij,ej->e", ends, covariance, ends))
     ranked = sorted(lines, key=lambda line: -line.significance)

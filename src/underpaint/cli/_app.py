@@ -32,6 +32,7 @@ app.command(rich_help_panel=SIMULATE)(_virtual.simulate)
 app.command(rich_help_panel=TRAIN)(_learn.train)
 app.command(rich_help_panel=TRAIN)(_learn.finetune)
 app.command(rich_help_panel=TRAIN)(_learn.evaluate)
+app.command(rich_help_panel=TRAIN)(_learn.reproduce)
 
 
 def _version(asked: bool) -> None:

@@ -86,6 +86,12 @@ def paper_formulas() -> dict[str, str]:
     return {table["abbreviations"][code]: formula for code, formula in table["formulas"].items()}
 
 
+def paper_table3() -> dict[str, list[list[float]]]:
+    """Return Table 3 of Xu et al. 2022: accuracy, sensitivity and F1 of its three arms, by pigment name."""
+    table = _table()
+    return {table["abbreviations"][code]: rows for code, rows in table["table_3"].items()}
+
+
 def paper_grid() -> list[tuple[str, str, float, float]]:
     """Return the paper's simulation set as (top pigment, bottom pigment, top um, bottom um): 16,224 entries."""
     table = _table()

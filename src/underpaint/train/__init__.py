@@ -5,7 +5,7 @@ from underpaint.train.exporting import export
 from underpaint.train.finetuning import FinetuneReport, finetune
 from underpaint.train.labelled import labelled_scan, labelled_spectra
 from underpaint.train.library import Library, load_library
-from underpaint.train.loop import TrainReport, cross_validate, train
+from underpaint.train.loop import TrainReport, answers, cross_validate, train
 from underpaint.train.metrics import NameFigures
 from underpaint.train.settings import FinetuneSettings, TrainSettings, load_finetune_settings, load_settings
 
@@ -17,6 +17,7 @@ __all__ = [
     "TrainReport",
     "TrainSettings",
     "Trained",
+    "answers",
     "cross_validate",
     "export",
     "finetune",

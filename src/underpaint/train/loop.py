@@ -13,6 +13,7 @@ import lightning.pytorch as lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from numpy.typing import NDArray
 from torch import nn
 
 from underpaint.errors import TrainingError
@@ -198,6 +199,16 @@ def score(network: nn.Module, data: Library, rows: Any, settings: TrainSettings)
             labels.append(batch.labels.numpy())
             weights.append(batch.weight.numpy())
     return figures_by_name(data.names, *(np.concatenate(each) for each in (answers, labels, weights)))
+
+
+def answers(trained: Trained, data: Library, rows: NDArray[np.int64], settings: TrainSettings) -> NDArray[np.float32]:
+    """Return a network's (n, n_name) probabilities for some rows of a library, each with one draw of counts."""
+    with torch.inference_mode():
+        found = [
+            torch.sigmoid(log_odds(trained.network, batch.counts, batch.recorded)).float().numpy()
+            for batch in Batches(data, rows, settings, shuffle=False)
+        ]
+    return np.concatenate(found)
 
 
 def summary(figures: tuple[NameFigures, ...]) -> dict[str, Any]:

@@ -1,0 +1,122 @@
+"""Virtual mock-ups in place of the paper's, which are not public: every figure made from them is called virtual."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.forward import count, emit, render
+from underpaint.instrument import Instrument, load_instrument
+from underpaint.reproduce.plan import Plan
+from underpaint.sample import Layer, Paint, Stratigraphy, ground_layer
+from underpaint.spectrum import XU_NETWORK_AXIS, EnergyAxis
+from underpaint.synth import load_recipe
+from underpaint.synth.randomise import perturbed
+from underpaint.synth.recipes import PanelRecipe
+
+INSTRUMENT = "elio"
+BINDER_SPREAD, DENSITY_SPREAD, THICKNESS_SPREAD = 0.10, 0.05, 0.03
+GAIN_DRIFT, ZERO_DRIFT_KEV = 0.0005, 0.003
+"""Standard deviations of what differs from spectrum to spectrum."""
+AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Mockups:
+    """Counted spectra of the 64 structures of Table 2, virtual.
+
+    Parameters
+    ----------
+    counts : (n, n_channel) int array
+        On the channels of the paper's network.
+    top, bottom : (n,) arrays of str
+        Names of the paints: ``Top 1``, ``Bottom 2B``.
+    top_um : (n,) array
+        Thickness of the top, um.
+    pigments : tuple of n tuples of str
+        What lies in top and bottom, by pigment name.
+    instrument : Instrument
+        The machine that looked: an ELIO, perturbed.
+    """
+
+    counts: NDArray[np.int32]
+    top: NDArray[np.str_]
+    bottom: NDArray[np.str_]
+    top_um: NDArray[np.float64]
+    pigments: tuple[tuple[str, ...], ...]
+    instrument: Instrument
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @property
+    def structure(self) -> NDArray[np.int64]:
+        """(n,) number of each spectrum's structure."""
+        names = np.char.add(self.top, self.bottom)
+        return np.asarray(np.unique(names, return_inverse=True)[1], dtype=np.int64)
+
+
+def make_mockups(plan: Plan) -> Mockups:
+    """Paint and measure the virtual mock-ups; everything is drawn from ``plan.mockup_seed``.
+
+    The machine is an ELIO whose angles, air and response are off by a little; each strip grows from its thinnest to
+    its thickest; binder, density and calibration scatter from spectrum to spectrum. The physics is the full forward
+    model: scatter, all orders, noise.
+    """
+    rng = np.random.default_rng(plan.mockup_seed)
+    instrument = perturbed(load_instrument(INSTRUMENT), rng)
+    recipe = load_recipe("table2")
+    pairs = [(top, bottom) for top in recipe.tops for bottom in recipe.bottoms]
+    along = np.linspace(0.0, 1.0, plan.spectra_per_structure)
+    rows = [(top, bottom, place) for top, bottom in pairs for place in along]
+    drawn = [_structure(recipe, top, bottom, place, rng) for top, bottom, place in rows]
+    stratigraphies = [stratigraphy for stratigraphy, _ in drawn]
+    return Mockups(
+        counts=_measure(stratigraphies, instrument, plan, rng),
+        top=np.asarray([row[0] for row in rows]),
+        bottom=np.asarray([row[1] for row in rows]),
+        top_um=np.asarray([thickness for _, thickness in drawn]),
+        pigments=tuple(tuple({**recipe.tops[top], **recipe.bottoms[bottom]}) for top, bottom, _ in rows),
+        instrument=instrument,
+    )
+
+
+def _structure(
+    recipe: PanelRecipe, top: str, bottom: str, place: float, rng: np.random.Generator
+) -> tuple[Stratigraphy, float]:
+    """Return the layers at a place along a strip, and the top's thickness, um."""
+    thickness = _along(recipe.top_thickness_um, place, rng)
+    layers = (
+        _layer(recipe, recipe.tops[top], thickness, rng),
+        _layer(recipe, recipe.bottoms[bottom], _along(recipe.bottom_thickness_um, rng.random(), rng), rng),
+        ground_layer(recipe.ground, _along(recipe.ground_thickness_um, rng.random(), rng)),
+    )
+    return Stratigraphy(layers, f"{top} over {bottom}"), thickness
+
+
+def _along(limits: tuple[float, float], place: float, rng: np.random.Generator) -> float:
+    low, high = limits
+    return float(np.clip(low + (high - low) * (place + rng.normal(0.0, THICKNESS_SPREAD)), low, high))
+
+
+def _layer(recipe: PanelRecipe, shares: object, thickness: float, rng: np.random.Generator) -> Layer:
+    ratio = recipe.pigment_to_binder * rng.lognormal(0.0, BINDER_SPREAD)
+    paint = Paint(dict(shares), pigment_to_binder=ratio, binder=recipe.binder, formulas=recipe.formulas)  # type: ignore[call-overload]
+    layer = paint.layer(thickness)
+    density = layer.density * float(rng.lognormal(0.0, DENSITY_SPREAD))
+    return Layer(layer.mass_fractions, density, thickness, layer.name, layer.pigments)
+
+
+def _measure(
+    stratigraphies: list[Stratigraphy], instrument: Instrument, plan: Plan, rng: np.random.Generator
+) -> NDArray[np.int32]:
+    parts = []
+    axis = XU_NETWORK_AXIS
+    for start in range(0, len(stratigraphies), AT_ONCE):
+        emission = emit(stratigraphies[start : start + AT_ONCE], instrument, single=True)
+        # the calibration drifts from part to part, as it does in the course of a day
+        gain, zero = 1.0 + rng.normal(0.0, GAIN_DRIFT), rng.normal(0.0, ZERO_DRIFT_KEV)
+        seen = EnergyAxis(axis.gain_kev * gain, axis.zero_kev * gain + zero, axis.n_channel)
+        parts.append(np.asarray(render(emission, instrument.detector, seen), dtype=np.float64))
+    expected = np.concatenate(parts)
+    return count(expected * plan.counts / expected.sum(axis=1).mean(), rng=rng)

@@ -1,0 +1,40 @@
+"""How much of the paper's protocol to run: all of it, or the same path small."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Plan(BaseModel):
+    """Sizes, epochs and seeds of a reproduction; the defaults are the paper's where the paper states them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    out: Path
+    grid_step: int = Field(1, ge=1, description="take every n-th of the 16,224 simulated stratigraphies")
+    spectra_per_structure: int = Field(103, ge=5, description="virtual mock-up spectra of each of the 64 structures")
+    counts: float = Field(1e5, gt=0, description="mean counts of a mock-up spectrum, 10 s of an ELIO")
+    folds: int = Field(5, ge=2, le=5)
+    epochs: int = Field(150, ge=1, description="most epochs of the pre-training")
+    patience: int = Field(4, ge=1, description="epochs without a better validation loss before it stops")
+    dense_epochs: int = Field(20, ge=1, description="most epochs of fine-tuning the dense layer alone")
+    finetune_epochs: int = Field(60, ge=1, description="most epochs of fine-tuning all layers")
+    precision: Literal["32", "bf16"] = "bf16"
+    seed: int = Field(2022, ge=0, description="of the splits, the weights and the counts")
+    mockup_seed: int = Field(64, ge=0, description="of the virtual mock-ups: drawn once, never tuned to results")
+
+
+def quick(out: Path) -> Plan:
+    """Return a plan that takes the same path in a few minutes; its figures mean nothing."""
+    return Plan(
+        out=out,
+        grid_step=83,
+        spectra_per_structure=5,
+        folds=2,
+        epochs=2,
+        patience=1,
+        dense_epochs=1,
+        finetune_epochs=1,
+        precision="32",
+    )
