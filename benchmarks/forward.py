@@ -158,7 +158,7 @@ def picture(growth: dict[str, dict[str, float]]) -> Figure:
     titles = {
         "seconds_by_samples": ("samples", "s"),
         "ms_by_layers": ("layers", "ms a spectrum"),
-        "ms_by_elements": ("elements, mean of a quarter of the samples", "ms a spectrum"),
+        "ms_by_elements": ("elements in a sample", "ms a spectrum"),
     }
     for axes, (name, (below, beside)) in zip(figure.subplots(1, 3), titles.items(), strict=True):
         x = np.asarray([float(key) for key in growth[name]])
