@@ -3,18 +3,16 @@
 The command line calls these; they print nothing. ``progress`` is called with (what is being done, done, in all).
 """
 
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import ValidationError
 
 from underpaint import __version__
 from underpaint.calibrate import Calibration, calibrate, calibrated_instrument
-from underpaint.errors import CalibrationError, OutputError, TrainingError, UnderpaintError
+from underpaint.errors import CalibrationError, OutputError, UnderpaintError
 from underpaint.instrument import Instrument, load_instrument
 from underpaint.io import describe, is_finished, load, result_folder, summarise_scan, write_results
 from underpaint.maps import ElementMaps, PigmentMaps
@@ -23,7 +21,7 @@ from underpaint.sample import load_palette
 from underpaint.spectrum import EnergyAxis, Scan, Spectrum
 
 if TYPE_CHECKING:
-    from underpaint.synth import LibrarySettings
+    pass
 
 Progress = Callable[[str, int, int], None]
 _NOTEWORTHY_EV = 20.0
@@ -417,20 +415,3 @@ def check_new_file(path: str | Path, *, overwrite: bool) -> None:
     if not target.resolve().parent.is_dir():
         message = f"Cannot write {target}: the folder {target.resolve().parent} does not exist. Make it first."
         raise OutputError(message)
-
-
-def library_settings(path: str | Path) -> "LibrarySettings":
-    """Read the settings of a training library from a TOML file.
-
-    Raises
-    ------
-    TrainingError
-        The file is missing, is not TOML, or holds a field or a value that is not allowed.
-    """
-    from underpaint.synth import LibrarySettings
-
-    try:
-        return LibrarySettings.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
-        message = f"Cannot read the settings {path}: {error}"
-        raise TrainingError(message) from error
