@@ -63,7 +63,7 @@ class Calibration:
     missing : tuple of str
         What could not be found, in words.
     anode : str or None
-        Element symbol of the tube's anode, from its scattered K lines.
+        Element symbol of the tube's anode (Mo, Rh, Pd or Ag), from its scattered K lines; None: unknown.
     scatter_angle_deg : float or None
         Scattering angle, degree, from the Compton shift.
     score : float
@@ -271,7 +271,10 @@ def _missing(anode: Anode | None, axis: EnergyAxis) -> tuple[str, ...]:
         return ()
     if axis.stop_kev < 20.0:
         return (f"anode: the spectrum ends at {axis.stop_kev:.1f} keV, below the scattered K lines",)
-    return ("anode: no pair of Rayleigh and Compton peaks of Mo, Rh, Pd or Ag stands out",)
+    return (
+        "anode: no pair of Rayleigh and Compton peaks of Mo, Rh, Pd or Ag stands out; "
+        "other anodes (Cr, Cu, W, Au) cannot be told from a scan's lines",
+    )
 
 
 def calibrated_instrument(scan: Scan, calibration: Calibration, base: Instrument | None = None) -> Instrument:
