@@ -10,7 +10,7 @@ from underpaint.atomic import compton_energy, family_lines
 from underpaint.forward import efficiency, response_matrix
 from underpaint.instrument import Detector, Instrument
 from underpaint.spectrum import EnergyAxis
-from underpaint.units import FWHM_PER_SIGMA
+from underpaint.spectrum.peaks import resolution_fwhm_kev
 
 CANDIDATES = (
     "Al_K", "Si_K", "P_K", "S_K", "Cl_K", "Ar_K", "K_K", "Ca_K", "Ti_K", "Cr_K", "Mn_K", "Fe_K", "Co_K",
@@ -97,6 +97,5 @@ def scatter_templates(instrument: Instrument, axis: EnergyAxis) -> list[Template
 
 def fwhm_channels(detector: Detector, axis: EnergyAxis) -> NDArray[np.float64]:
     """Peak width along the axis, channels."""
-    noise = (detector.noise_fwhm_kev / FWHM_PER_SIGMA) ** 2
-    sigma = np.sqrt(noise + 3.85e-3 * detector.fano * np.maximum(axis.energy_kev, 0.0))
-    return np.asarray(np.maximum(FWHM_PER_SIGMA * sigma / axis.gain_kev, 1.5))
+    fwhm = resolution_fwhm_kev(axis.energy_kev, detector.noise_fwhm_kev, detector.fano)
+    return np.asarray(np.maximum(fwhm / axis.gain_kev, 1.5))
