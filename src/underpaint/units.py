@@ -26,5 +26,3 @@ FWHM_PER_SIGMA: Final = 2.354820045
 ELECTRON_REST_KEV: Final = 510.99895
 EPSILON_SI_KEV: Final = 3.85e-3
 """Mean energy per electron-hole pair in silicon at the temperature of a cooled drift detector, keV."""
-BARN_PER_CM2: Final = 1e24
-AVOGADRO: Final = 6.02214076e23
