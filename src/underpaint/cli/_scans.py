@@ -296,17 +296,17 @@ def _record(own: "Outcome") -> dict[str, Any]:
 def _write_summary(outcomes: "list[Outcome]", base: Path) -> None:
     import csv
 
+    from underpaint.files import whole_file
+
     base.mkdir(parents=True, exist_ok=True)
     names = sorted({name for own in outcomes for name in own.groups})
-    part = base / "underpaint_summary.csv.part"
-    with part.open("w", newline="", encoding="utf-8") as stream:
+    with whole_file(base / "underpaint_summary.csv") as part, part.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["scan", "folder", "state", "why", *names])
         for own in outcomes:
             state = "failed" if own.error else "left alone" if own.skipped else "done"
             shares = [f"{own.groups[name]:.6g}" if name in own.groups else "" for name in names]
             writer.writerow([own.source, own.folder or "", state, own.error, *shares])
-    part.replace(base / "underpaint_summary.csv")
 
 
 def _save_picture(found: list[Any], picture: Path) -> None:

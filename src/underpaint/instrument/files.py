@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from underpaint.errors import InstrumentError
+from underpaint.files import whole_file
 from underpaint.instrument.instrument import Instrument, SourceSpectrum
 
 
@@ -37,11 +38,15 @@ def load_instrument(name_or_path: str | Path) -> Instrument:
 
 
 def save_instrument(instrument: Instrument, path: str | Path) -> None:
-    """Write an instrument file (TOML) under a temporary name, then rename."""
-    target = Path(path)
-    temporary = target.with_name(target.name + ".part")
-    temporary.write_text(to_toml(instrument.model_dump(mode="json", exclude_none=True)), "utf-8")
-    temporary.replace(target)
+    """Write an instrument file (TOML), whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    with whole_file(path) as part:
+        part.write_text(to_toml(instrument.model_dump(mode="json", exclude_none=True)), "utf-8")
 
 
 def read_source_spectrum(path: str | Path) -> SourceSpectrum:

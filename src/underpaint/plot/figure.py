@@ -7,6 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from underpaint.files import whole_file
+
 TEXT_SIZE = 8.0
 SMALL_SIZE = 7.0
 NO_ANSWER_COLOR = "#c4c4c4"
@@ -42,11 +44,12 @@ def to_png(figure: Figure, dpi: int = DPI) -> bytes:
 
 
 def save_png(figure: Figure, path: str | Path, dpi: int = 150) -> None:
-    """Write a figure as PNG, under a temporary name, then rename."""
-    target = Path(path)
-    part = target.with_name(target.name + ".part")
-    try:
+    """Write a figure as PNG, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    with whole_file(path) as part:
         part.write_bytes(to_png(figure, dpi))
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)

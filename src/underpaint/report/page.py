@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 
 from underpaint import __version__, plot
-from underpaint.errors import OutputError
+from underpaint.files import whole_file
 from underpaint.io import read_results
 from underpaint.maps import ElementMaps, PigmentMaps
 from underpaint.report.findings import (
@@ -65,14 +65,8 @@ def write_report(folder: str | Path, path: str | Path | None = None) -> Path:
     """
     target = Path(folder) / REPORT_FILE if path is None else Path(path)
     text = render_report(*read_results(folder))
-    part = target.with_name(target.name + ".part")
-    try:
+    with whole_file(target) as part:
         part.write_text(text, encoding="utf-8")
-        part.replace(target)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        message = f"Cannot write the report {target}: {error}. Check that the folder is writable and has space."
-        raise OutputError(message) from error
     return target
 
 

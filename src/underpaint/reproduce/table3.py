@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.evaluate import Scores, score
+from underpaint.files import whole_file
 from underpaint.reproduce.arms import Answers, Progress, finetuned, pretrain, structures_held_out, without_finetuning
 from underpaint.reproduce.mockups import Mockups, make_mockups
 from underpaint.reproduce.plan import Plan
@@ -91,9 +92,8 @@ def write(result: dict[str, Any], out: Path) -> None:
     """Write the table as JSON, CSV and HTML; each appears whole or not at all."""
     texts = {"json": json.dumps(result, indent=1) + "\n", "csv": _as_csv(result), "html": _as_html(result)}
     for suffix, text in texts.items():
-        part = out / f"table3.{suffix}.part"
-        part.write_text(text, "utf-8")
-        part.replace(out / f"table3.{suffix}")
+        with whole_file(out / f"table3.{suffix}") as part:
+            part.write_text(text, "utf-8")
 
 
 def _scores(probability: NDArray[np.float32], label: NDArray[np.bool_]) -> Scores:

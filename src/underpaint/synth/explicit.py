@@ -1,7 +1,6 @@
 """Spectra of stratigraphies written down by hand, as a file that every other command reads."""
 
 import json
-import os
 import tomllib
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from underpaint.errors import OutputError, SampleError
+from underpaint.files import whole_file
 from underpaint.forward import count, emit, render
 from underpaint.instrument import Detector, Instrument, load_instrument
 from underpaint.io import save_scan
@@ -215,11 +215,10 @@ def _kept_photons(job: ExplicitSettings, instrument: Instrument, path: Path) -> 
 
 
 def _keep(photons: Photons, path: Path, wanted: dict[str, Any], seed: int) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with h5py.File(BytesIO(photons_to_bytes(photons)), "r") as chunk, h5py.File(part, "w") as file:
-            write_photons_file(file, iter([chunk]), seed)
-            file.attrs["job"] = json.dumps(wanted)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with (
+        whole_file(path) as part,
+        h5py.File(BytesIO(photons_to_bytes(photons)), "r") as chunk,
+        h5py.File(part, "w") as file,
+    ):
+        write_photons_file(file, iter([chunk]), seed)
+        file.attrs["job"] = json.dumps(wanted)
