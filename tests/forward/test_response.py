@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from strategies import monochromatic
+from underpaint.errors import InstrumentError
 from underpaint.forward import ORDERS, SCATTER, efficiency, emit, render, resolution_sigma, response_matrix
 from underpaint.forward.response import Shape, escape_lines, escape_share, shape_of
 from underpaint.instrument import Detector
@@ -138,6 +139,25 @@ def test_germanium_escapes_in_two_peaks() -> None:
     row = response_matrix(germanium, WIDE, np.asarray([20.0]))[0]
     areas = [row[np.abs(WIDE.energy_kev - 20.0 + kev) < 0.3].sum() for kev, _ in (alpha, beta)]
     assert areas[0] / areas[1] == pytest.approx(alpha[1] / beta[1], rel=0.1)
+
+
+def test_germanium_makes_more_pairs_of_a_photon() -> None:
+    """2.96 eV a pair in place of silicon's 3.85 eV: the peak is as narrow as that, by either way to its width."""
+    germanium = Detector(material="Ge", density=5.32, tail_fraction=0.0, shelf_fraction=0.0)
+    energy = np.asarray([10.0])
+    sigma = resolution_sigma(germanium, energy)[0]
+    assert sigma == pytest.approx(np.sqrt((0.07 / 2.354820045) ** 2 + 0.00296 * 0.114 * 10.0))
+    row = response_matrix(germanium, WIDE, energy)[0]
+    spread = np.sqrt(np.average((WIDE.energy_kev - 10.0) ** 2, weights=row))
+    assert spread == pytest.approx(np.hypot(sigma, 0.01 / np.sqrt(12)), rel=1e-3)
+
+
+def test_crystals_without_a_pair_energy_are_refused() -> None:
+    cadmium = Detector(material="Cd", density=5.85)
+    with pytest.raises(InstrumentError, match=r"detector of 'Cd'.*Si and Ge alone"):
+        resolution_sigma(cadmium, ENERGY)
+    with pytest.raises(InstrumentError, match="detector of 'Cd'"):
+        response_matrix(cadmium, WIDE, ENERGY)
 
 
 def tensors(**changed: float) -> Shape:

@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from array_api_compat import array_namespace, is_torch_array
 from numpy.typing import NDArray
 
 from underpaint.atomic import atomic_number, edge_energy, mass_attenuation
+from underpaint.errors import InstrumentError
 from underpaint.forward.cells import as_array
 from underpaint.forward.emission import Emission
 from underpaint.forward.source import filter_transmission
@@ -26,6 +27,8 @@ REACH_SIGMAS = 8.0
 """Beyond so many standard deviations a Gaussian holds less than 1e-15 of its area."""
 TAIL_WIDTHS = 14.0
 """An exponential tail is computed this many decay lengths down; beyond lie 1e-6 of it."""
+PAIR_KEV = {"Si": EPSILON_SI_KEV, "Ge": 2.96e-3}
+"""Mean energy per electron-hole pair, keV; of germanium at 77 K (Knoll 2010, table 11.1)."""
 ESCAPE_MERGED_KEV = 0.2
 """K lines of the crystal closer than this escape as one: silicon's two, not germanium's."""
 
@@ -115,7 +118,26 @@ def render(
 
 def resolution_sigma(detector: Detector, energy_kev: Numbers) -> Numbers:
     """Return the peak's standard deviation, keV: electronic noise and charge statistics in quadrature."""
-    return resolution_fwhm_kev(energy_kev, detector.noise_fwhm_kev, detector.fano) / FWHM_PER_SIGMA
+    # spectrum's formula is silicon's: another crystal's pairs enter as its Fano factor does
+    fano = detector.fano * (pair_energy(detector) / EPSILON_SI_KEV)
+    return resolution_fwhm_kev(energy_kev, detector.noise_fwhm_kev, fano) / FWHM_PER_SIGMA
+
+
+def pair_energy(detector: Detector) -> float:
+    """Return the mean energy per electron-hole pair of the crystal, keV.
+
+    Raises
+    ------
+    InstrumentError
+        It is known for silicon and germanium alone.
+    """
+    if detector.material not in PAIR_KEV:
+        message = (
+            f"Cannot compute the resolution of a detector of {detector.material!r}: the energy per electron-hole "
+            f"pair is known for {' and '.join(PAIR_KEV)} alone. Set the detector's material to one of them."
+        )
+        raise InstrumentError(message)
+    return PAIR_KEV[detector.material]
 
 
 def efficiency(detector: Detector, energy_kev: Numbers) -> Numbers:
@@ -167,17 +189,23 @@ def response_matrix(
     shape : Shape, optional
         In place of the detector's and the axis'; where it holds tensors, the matrix is one of torch.
 
+    Raises
+    ------
+    InstrumentError
+        The crystal is neither silicon nor germanium.
+
     Notes
     -----
     Peak, exponential tail and shelf have unit area together (Campbell & Wang 1991, eqs. 1-3).
     """
     shape = shape_of(detector, axis) if shape is None else shape
     spread = np.broadcast_to(np.asarray(spread_kev, dtype=np.float64), energy_kev.shape)
+    peaks = partial(_peaks, shape, axis.n_channel, pair_energy(detector))
     detected, escaped = efficiency(detector, energy_kev), escape_share(detector, energy_kev)
-    matrix = _column(detected * (1.0 - escaped), shape) * _peaks(shape, axis.n_channel, energy_kev, spread)
+    matrix = _column(detected * (1.0 - escaped), shape) * peaks(energy_kev, spread)
     strong = np.flatnonzero(escaped > 1e-6)
     for line_kev, rate in escape_lines(detector) if strong.size else ():
-        lost = _peaks(shape, axis.n_channel, energy_kev[strong] - line_kev, spread[strong])
+        lost = peaks(energy_kev[strong] - line_kev, spread[strong])
         added = _column((detected * escaped)[strong] * rate, shape) * lost
         matrix = _with_rows_added(matrix, strong, added)
     return matrix
@@ -190,7 +218,7 @@ def _kept_matrix(detector: Detector, axis: EnergyAxis, energy: bytes, spread: by
     return matrix.astype(np.float32) if itemsize == 4 else matrix
 
 
-def _peaks(shape: Shape, n_channel: int, energy: Numbers, spread: Numbers) -> Array:
+def _peaks(shape: Shape, n_channel: int, pair_kev: float, energy: Numbers, spread: Numbers) -> Array:
     """Return (n_energy, n_channel) peaks with tail and shelf.
 
     Peak and tail are differences of what lies below the channels' borders, near the peak alone; the shelf is even
@@ -199,7 +227,7 @@ def _peaks(shape: Shape, n_channel: int, energy: Numbers, spread: Numbers) -> Ar
     like = _tensor_of(shape)
     xp = array_namespace(like)
     centre = as_array(energy, like)[:, None]
-    variance = (shape.noise_fwhm_kev / FWHM_PER_SIGMA) ** 2 + EPSILON_SI_KEV * shape.fano * xp.clip(centre, min=0.0)
+    variance = (shape.noise_fwhm_kev / FWHM_PER_SIGMA) ** 2 + pair_kev * shape.fano * xp.clip(centre, min=0.0)
     sigma = xp.sqrt(variance + as_array(spread**2, like)[:, None])
     columns = _near(shape, energy, sigma)
     lowest = columns[:, :1]
