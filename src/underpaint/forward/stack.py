@@ -1,16 +1,21 @@
 """Stratigraphies as padded arrays."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from underpaint.atomic import mass_attenuation
 from underpaint.errors import SampleError
-from underpaint.sample import Stratigraphy
+from underpaint.sample import Layer, Stratigraphy
 
 Array = Any
 """An array of numpy or torch: the array API's type has no name in Python."""
+
+CUT_AT_KEV, THICK, CUT_AT = 10.0, 15.0, (1.0, 4.0, 12.0)
+"""Layers of more optical depths than ``THICK``, straight across at this energy, are cut at these depths."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,56 @@ class Stack:
     def part(self, rows: Any) -> "Stack":
         """Return some of the samples."""
         return Stack(self.fractions[rows], self.areal[rows])
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Stratigraphies whose thick layers are cut, and where their parts came from.
+
+    Parameters
+    ----------
+    stratigraphies : list of Stratigraphy
+    whole : (n_sample, n_layer, n_part) array or None
+        One where a part belongs to a layer; None where nothing was cut.
+    """
+
+    stratigraphies: list[Stratigraphy]
+    whole: NDArray[np.float64] | None
+
+
+def cut_thick(stratigraphies: Sequence[Stratigraphy]) -> Cut:
+    """Cut layers that are opaque many times over: all that leaves them comes from the top, where the cells must be."""
+    parts = [[_parts(layer) for layer in entry.layers] for entry in stratigraphies]
+    if all(len(pieces) == 1 for entry in parts for pieces in entry):
+        return Cut(list(stratigraphies), None)
+    shape = (len(parts), max(map(len, parts)), max(sum(map(len, entry)) for entry in parts))
+    whole = np.zeros(shape)
+    for row, entry in enumerate(parts):
+        start = 0
+        for level, pieces in enumerate(entry):
+            whole[row, level, start : start + len(pieces)] = 1.0
+            start += len(pieces)
+    cut = [
+        Stratigraphy(tuple(piece for pieces in entry for piece in pieces), whole_one.name)
+        for entry, whole_one in zip(parts, stratigraphies, strict=True)
+    ]
+    return Cut(cut, whole)
+
+
+def joined(photons: Array, whole: NDArray[np.float64]) -> Array:
+    """Return (n, n_layer, n_line) photons of layers from those of their parts, (n, n_part, n_line)."""
+    return np.matmul(whole.astype(photons.dtype), photons)
+
+
+def _parts(layer: Layer) -> list[Layer]:
+    """Return a layer, or its parts from the top down."""
+    at = np.asarray([CUT_AT_KEV])
+    attenuation = sum(part * float(mass_attenuation(name, at)[0]) for name, part in layer.mass_fractions.items())
+    depth = layer.areal_density * attenuation
+    if depth < THICK:
+        return [layer]
+    faces = np.asarray([0.0, *(face / depth for face in CUT_AT), 1.0])
+    return [replace(layer, thickness_um=float(share) * layer.thickness_um) for share in np.diff(faces)]
 
 
 def stack_layers(stratigraphies: Sequence[Stratigraphy], elements: Sequence[str]) -> Stack:

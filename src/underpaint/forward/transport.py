@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import islice
 
@@ -12,7 +12,7 @@ from array_api_compat import array_namespace
 from underpaint.atomic import AtomicTables, atomic_tables
 from underpaint.errors import SampleError
 from underpaint.forward.cells import isotropic_tracks
-from underpaint.forward.emission import Emission
+from underpaint.forward.emission import ORDERS, Emission
 from underpaint.forward.fluorescence import (
     Batch,
     Exciting,
@@ -37,7 +37,7 @@ from underpaint.forward.scatter import (
 )
 from underpaint.forward.setting import Setting, make_setting
 from underpaint.forward.source import source_spectrum
-from underpaint.forward.stack import Array, Stack, stack_layers
+from underpaint.forward.stack import Array, Stack, cut_thick, joined, stack_layers
 from underpaint.instrument import Instrument
 from underpaint.sample import Stratigraphy
 
@@ -68,6 +68,14 @@ class Detail:
     scatter: bool = True
     weakest_exciting: float = 1e-3
     cells: int = 8
+
+    def __post_init__(self) -> None:
+        if self.orders not in {1, 2, 3} or self.cells < 4 or self.cells % 4 or not self.weakest_exciting >= 0:
+            message = (
+                f"Cannot simulate with {self.orders} orders, {self.cells} cells and a weakest exciting share of "
+                f"{self.weakest_exciting:g}: 1 to 3 orders, a multiple of four cells and no negative share are needed."
+            )
+            raise SampleError(message)
 
 
 def emit(
@@ -112,11 +120,15 @@ def emit(
         raise SampleError(message)
     elements = sorted({name for entry in stratigraphies for layer in entry.layers for name in layer.mass_fractions})
     setting = setting_for(instrument, elements, tables)
-    stack = stack_layers(stratigraphies, setting.elements)
+    cut = cut_thick(stratigraphies)
+    stack = stack_layers(cut.stratigraphies, setting.elements)
     if single:
         stack = Stack(stack.fractions.astype(np.float32), stack.areal.astype(np.float32))
         setting = setting.to(stack.areal)
-    return transport(stack, setting, detail=detail, workers=workers)
+    emission = transport(stack, setting, detail=detail, workers=workers)
+    if cut.whole is None:
+        return emission
+    return replace(emission, **{name: joined(getattr(emission, name), cut.whole) for name in ORDERS})
 
 
 def emit_parts(
