@@ -6,9 +6,9 @@ DATA holds Cu.txt, Fe.txt, Ti.txt and Zn.txt (EMSA): thick metals under a 30 kV 
 detector is not described. The unknowns -- take-off angle, the optic's cut-off, resolution, tails, shelf, pulse-pair
 resolution -- are fitted once, on copper, and held for the others, which get their overall scale alone. Compared are
 K-beta over K-alpha, the silicon escape peak and the shelf, each measured on both spectra by the same windows. The path
-is taken as evacuated and the detector's window as 12.5 um of beryllium: copper's lines say nothing of either. What lies
-where the shelf is also holds scattered soft radiation of the tube, which the model has too much of. Values at the end of
-their range (``LOW``, ``HIGH``) are not measurements.
+is taken as evacuated and the detector's window as 12.5 um of beryllium: copper's lines say nothing of either. Where the
+shelf is there is also scattered soft radiation of the tube, of which the model has too much. Values at the end of their
+range (``LOW``, ``HIGH``) are not measurements.
 """
 
 import argparse
