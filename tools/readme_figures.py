@@ -104,7 +104,7 @@ def physics_table(folder: Path) -> str:
         ),
         ("measured Ti, Fe, Cu, Zn", "K-beta over K-alpha", scientific(metals.get("beta_over_alpha_max_rel"))),
         ("measured Fe, Cu, Zn", "escape peak", scientific(metals.get("escape_max_rel"))),
-        ("measured Ti, Fe, Cu, Zn", "counts where the shelf is", scientific(metals.get("shelf_max_rel"))),
+        ("measured Ti, Fe, Cu, Zn", "level where the shelf is", scientific(metals.get("shelf_max_rel"))),
         ("measured gold tube", "continuum per keV, 3 to 24 keV", scientific(tube["rel"])),
         ("speed, two cores", "spectra a second: all orders, scatter, detector", measured(forward, "spectra_per_s", 0)),
         ("speed, two cores", "the same, in double precision", measured(forward, "spectra_per_s_double", 0)),
