@@ -221,7 +221,8 @@ def traffic(samples: Sequence[Stratigraphy]) -> dict[str, float]:
         return {}
     setting = setting_for(INSTRUMENT, sorted(set().union(*map(_elements, samples))))
     stack = stack_layers(samples, setting.elements)
-    single = Stack(*(torch.asarray(array, dtype=torch.float32) for array in (stack.fractions, stack.areal)))
+    fractions, areal = (torch.asarray(array, dtype=torch.float32) for array in (stack.fractions, stack.areal))
+    single = Stack(fractions, areal, stack.elements)
     there = setting.to(single.areal)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, with_flops=True) as profiler:
         transport(single, there, step=len(samples))
@@ -246,6 +247,7 @@ def on_cuda(count: int) -> dict[str, float]:
         moved = Stack(
             torch.asarray(stack.fractions[rows], dtype=torch.float32, device="cuda"),
             torch.asarray(stack.areal[rows], dtype=torch.float32, device="cuda"),
+            stack.elements,
         )
         there = setting.to(moved.areal)
         for _ in range(REPEATS):

@@ -1,14 +1,28 @@
 """The same transport on torch: equal to numpy, with derivatives that finite differences confirm."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from underpaint.forward import ORDERS, SCATTER, Detail, Emission, Setting, Stack, setting_for, stack_layers, transport
-from underpaint.instrument import Geometry, Instrument, Tube
+from underpaint.errors import SampleError
+from underpaint.forward import (
+    ORDERS,
+    SCATTER,
+    Detail,
+    Emission,
+    Setting,
+    Stack,
+    emit,
+    setting_for,
+    stack_layers,
+    transport,
+)
+from underpaint.instrument import Geometry, Instrument, Tube, load_instrument
 from underpaint.sample import Paint, Stratigraphy, ground_layer
 
 torch = pytest.importorskip("torch", reason="torch comes with the extra underpaint[train]")
@@ -44,7 +58,8 @@ def stack(setting: Setting) -> Stack:
 
 
 def tensors(stack: Stack, dtype: Any = torch.float64) -> Stack:
-    return Stack(torch.asarray(stack.fractions, dtype=dtype), torch.asarray(stack.areal, dtype=dtype))
+    fractions, areal = (torch.asarray(array, dtype=dtype) for array in (stack.fractions, stack.areal))
+    return Stack(fractions, areal, stack.elements)
 
 
 def test_torch_equals_numpy(stack: Stack, setting: Setting) -> None:
@@ -63,7 +78,7 @@ def test_torch_equals_numpy(stack: Stack, setting: Setting) -> None:
 def test_single_precision_suffices(stack: Stack, setting: Setting, library: str) -> None:
     """Layers of 5 um included: no kernel subtracts what is nearly equal. 2e-5 of any line worth a count in 1e6."""
     exact = transport(stack, setting, detail=DETAIL)
-    single = Stack(stack.fractions.astype(np.float32), stack.areal.astype(np.float32))
+    single = Stack(stack.fractions.astype(np.float32), stack.areal.astype(np.float32), stack.elements)
     if library == "torch":
         single = tensors(stack, torch.float32)
     rough = transport(single, setting.to(single.areal), detail=DETAIL)
@@ -102,7 +117,7 @@ def test_derivative_to_thickness(stack: Stack, setting: Setting, weights: Tensor
     moved = tensors(stack)
     here = setting.to(moved.areal)
     derivative(
-        lambda areal: total(transport(Stack(moved.fractions, areal), here, detail=DETAIL), weights), moved.areal, layer
+        lambda areal: total(transport(replace(moved, areal=areal), here, detail=DETAIL), weights), moved.areal, layer
     )
 
 
@@ -113,7 +128,7 @@ def test_derivative_to_mass_fractions(
     moved = tensors(stack)
     here = setting.to(moved.areal)
     derivative(
-        lambda fractions: total(transport(Stack(fractions, moved.areal), here, detail=DETAIL), weights),
+        lambda fractions: total(transport(replace(moved, fractions=fractions), here, detail=DETAIL), weights),
         moved.fractions,
         (*layer, setting.elements.index(element)),
     )
@@ -145,3 +160,29 @@ def test_derivative_to_the_angles(stack: Stack, setting: Setting, weights: Tenso
         other = setting_for(INSTRUMENT.model_copy(update={"geometry": geometry}), elements()).to(moved.areal)
         sides.append(float(total(transport(moved, other, detail=DETAIL), weights)))
     assert ours == pytest.approx((sides[1] - sides[0]) / 0.5, rel=2e-3)
+
+
+def test_the_documented_example_runs_and_is_right() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "explanations" / "forward-model.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)  # noqa: S102
+    expected = emit(names["samples"], load_instrument("elio")).line_photons
+    np.testing.assert_allclose(
+        names["emission"].line_photons.detach(), expected, rtol=1e-9, atol=1e-13 * expected.max()
+    )
+    assert names["areal"].grad.shape == names["stack"].areal.shape
+
+
+def test_a_stack_that_does_not_fit_the_setting_is_refused(stack: Stack, setting: Setting) -> None:
+    """Elements in another order gave light that was wrong by half, and no word about it."""
+    with pytest.raises(SampleError, match="in this order"):
+        transport(stack_layers(samples(), setting.elements[::-1]), setting)
+    with pytest.raises(SampleError, match="differ in library"):
+        transport(tensors(stack), setting)
+    with pytest.raises(SampleError, match="differ in library"):
+        transport(tensors(stack, torch.float32), setting.to(torch.ones(1, dtype=torch.float64)))
+    with pytest.raises(SampleError, match="0 samples"):
+        transport(stack.part(slice(0, 0)), setting)
+    with pytest.raises(SampleError, match="do not belong"):
+        Stack(stack.fractions, stack.areal, stack.elements[1:])

@@ -10,6 +10,8 @@ from underpaint.spectrum import EnergyAxis
 from underpaint.units import FWHM_PER_SIGMA
 
 Array = NDArray[np.float64]
+MOST_COUNTS = 2e9
+"""Counts that a channel of 32 bits surely holds, Poisson noise included."""
 
 
 def count(expected: NDArray[np.floating], *, rng: np.random.Generator) -> NDArray[np.int32]:
@@ -25,11 +27,14 @@ def count(expected: NDArray[np.floating], *, rng: np.random.Generator) -> NDArra
     Raises
     ------
     SampleError
-        An expected count is negative or not a number.
+        An expected count is negative, not a number or more than a channel holds.
     """
-    lowest = float(np.min(expected)) if expected.size else 0.0
-    if not lowest >= 0:
-        message = f"Cannot count photons: an expected count is {lowest}; it must not be negative."
+    ends = (float(np.min(expected)), float(np.max(expected))) if expected.size else (0.0, 0.0)
+    if not (ends[0] >= 0 and ends[1] <= MOST_COUNTS):
+        message = (
+            f"Cannot count photons: a channel's expected counts run from {ends[0]:g} to {ends[1]:g}; 0 to "
+            f"{MOST_COUNTS:g} are possible. Ask for fewer counts, or for expected counts without noise."
+        )
         raise SampleError(message)
     return rng.poisson(np.asarray(expected, dtype=np.float64)).astype(np.int32)
 

@@ -28,17 +28,34 @@ class Stack:
         Mass fractions; zero in layers that do not exist.
     areal : (n_sample, n_layer) array
         Areal density, g/cm2 (density in g/cm3 times thickness in cm); zero in layers that do not exist.
+    elements : tuple of str
+        The elements of the last axis of ``fractions``: those of the setting, in its order.
+
+    Raises
+    ------
+    SampleError
+        The shapes do not belong together.
     """
 
     fractions: Array
     areal: Array
+    elements: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if tuple(self.fractions.shape) != (*self.areal.shape, len(self.elements)) or self.areal.ndim != 2:
+            message = (
+                f"Cannot stack layers: areal densities of shape {tuple(self.areal.shape)} and mass fractions of shape "
+                f"{tuple(self.fractions.shape)} do not belong to {len(self.elements)} elements; give (n_sample, "
+                "n_layer) and (n_sample, n_layer, n_element)."
+            )
+            raise SampleError(message)
 
     def __len__(self) -> int:
         return int(self.areal.shape[0])
 
     def part(self, rows: Any) -> "Stack":
         """Return some of the samples."""
-        return Stack(self.fractions[rows], self.areal[rows])
+        return Stack(self.fractions[rows], self.areal[rows], self.elements)
 
 
 @dataclass(frozen=True)
@@ -113,4 +130,4 @@ def stack_layers(stratigraphies: Sequence[Stratigraphy], elements: Sequence[str]
                     message = f"Cannot simulate {layer.name or 'a layer'}: there are no atomic tables for {name}."
                     raise SampleError(message)
                 fractions[row, level, index[name]] = fraction
-    return Stack(fractions, areal)
+    return Stack(fractions, areal, tuple(elements))

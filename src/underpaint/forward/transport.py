@@ -123,7 +123,7 @@ def emit(
     cut = cut_thick(stratigraphies)
     stack = stack_layers(cut.stratigraphies, setting.elements)
     if single:
-        stack = Stack(stack.fractions.astype(np.float32), stack.areal.astype(np.float32))
+        stack = replace(stack, fractions=stack.fractions.astype(np.float32), areal=stack.areal.astype(np.float32))
         setting = setting.to(stack.areal)
     emission = transport(stack, setting, detail=detail, workers=workers)
     if cut.whole is None:
@@ -196,7 +196,18 @@ def transport(
         Threads over parts of the batch.
     step : int
         Samples at once; more than the default suits a GPU.
+
+    Raises
+    ------
+    SampleError
+        The stack is empty, or its elements, library or precision are not those of the setting.
+
+    Notes
+    -----
+    Layers are taken as they are. ``emit`` first cuts opaque ones (``cut_thick``): where a layer is over fifteen
+    optical depths thick, do the same, or its enhancement is coarse.
     """
+    _check_fit(stack, setting, step)
     xp = array_namespace(stack.areal)
     # like stacks share a step, so that little of it is padding
     order = xp.argsort(_size(stack), stable=True)
@@ -211,6 +222,27 @@ def transport(
     back = xp.argsort(order)
     arrays = [xp.concat(list(piece), axis=0)[back] for piece in zip(*pieces, strict=True)]
     return _emission(setting, arrays)
+
+
+def _check_fit(stack: Stack, setting: Setting, step: int) -> None:
+    if not len(stack) or step < 1:
+        message = f"Cannot simulate {len(stack)} samples, {step} at once; give at least one of each."
+        raise SampleError(message)
+    if stack.elements != setting.elements:
+        message = (
+            f"Cannot simulate: the stack holds {', '.join(stack.elements)}, but the setting is for "
+            f"{', '.join(setting.elements)}, in this order; give "
+            "stack_layers the setting's elements."
+        )
+        raise SampleError(message)
+    arrays = (stack.fractions, stack.areal, setting.weight)
+    kinds = {(array_namespace(array), array.dtype, str(array.device)) for array in arrays}
+    if len(kinds) > 1:
+        message = (
+            "Cannot simulate: mass fractions, areal densities and setting differ in library, precision or device; "
+            "convert the fractions, and move the setting with setting.to(stack.areal)."
+        )
+        raise SampleError(message)
 
 
 def _size(stack: Stack) -> Array:
