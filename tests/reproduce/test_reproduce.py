@@ -26,7 +26,8 @@ def mockups(tmp_path_factory: pytest.TempPathFactory) -> Mockups:
 
 
 def test_the_grid_is_the_papers() -> None:
-    assert len(paper_grid()) == 16224
+    assert len(paper_grid()) == len(paper_grid("table1")) == 16224
+    assert "substitute" in {upper for upper, *_ in paper_grid("table1")}
 
 
 def test_the_papers_table_has_its_macro_averages() -> None:

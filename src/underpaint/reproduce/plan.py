@@ -13,7 +13,12 @@ class Plan(BaseModel):
 
     out: Path
     grid_step: int = Field(1, ge=1, description="take every n-th of the 16,224 simulated stratigraphies")
-    spectra_per_structure: int = Field(103, ge=5, description="virtual mock-up spectra of each of the 64 structures")
+    materials: Literal["table2", "table1"] = Field(
+        "table2",
+        description="which thirteen make the grid: table2, the abbreviations of its footnote; table1, its twelve with "
+        "chalk, and the substitute of emerald green",
+    )
+    mockup_spectra: int = Field(6604, ge=320, description="virtual mock-up spectra of the 64 structures together")
     counts: float = Field(1e5, gt=0, description="mean counts of a mock-up spectrum, 10 s of an ELIO")
     folds: int = Field(5, ge=2, le=5)
     epochs: int = Field(150, ge=1, description="most epochs of the pre-training")
@@ -30,7 +35,7 @@ def quick(out: Path) -> Plan:
     return Plan(
         out=out,
         grid_step=83,
-        spectra_per_structure=5,
+        mockup_spectra=320,
         folds=2,
         epochs=2,
         patience=1,

@@ -22,6 +22,8 @@ AT_ONCE = 512
 AXIS = ModelAxis(
     start_kev=round(XU_NETWORK_AXIS.start_kev, 9), bin_kev=XU_NETWORK_AXIS.gain_kev, n_bin=XU_NETWORK_AXIS.n_channel
 )
+MIXED_FROM = {"verdigris": "emerald_green", "sodium_arsenite": "emerald_green"}
+"""In the mock-ups these two stand for emerald green; in the simulation set they are labelled as nothing."""
 
 
 def paper_outputs() -> Outputs:
@@ -36,7 +38,7 @@ def simulation_set(plan: Plan, mockups: Mockups) -> Library:
     background of the mean measured spectrum (SNIP with the low-statistics filter, Ryan 1988) is added, in the share
     of the counts that it has there. What was measured here are the virtual mock-ups.
     """
-    grid = paper_grid()[:: plan.grid_step]
+    grid = paper_grid(plan.materials)[:: plan.grid_step]
     instrument = load_instrument(INSTRUMENT)
     parts, labels = [], []
     for start in range(0, len(grid), AT_ONCE):
@@ -49,11 +51,15 @@ def simulation_set(plan: Plan, mockups: Mockups) -> Library:
         )
         dark = {name: 0.0 * getattr(emission, name) for name in SCATTER}
         parts.append(np.asarray(render(replace(emission, **dark), instrument.detector, XU_NETWORK_AXIS)))
-        labels.append(label_matrix([{upper, lower} for upper, lower, _, _ in part], paper_outputs()))
+        labels.append(label_matrix([_classes(upper, lower) for upper, lower, _, _ in part], paper_outputs()))
     lines = np.concatenate(parts).astype(np.float64)
     share, shape = measured_background(mockups)
     lines /= lines.sum(axis=1, keepdims=True)
     return as_library((1.0 - share) * lines + share * shape, np.concatenate(labels), counted=False)
+
+
+def _classes(upper: str, lower: str) -> set[str]:
+    return {"emerald_green" if name == "substitute" else name for name in (upper, lower)}
 
 
 def measured_background(mockups: Mockups) -> tuple[float, NDArray[np.float64]]:
@@ -68,8 +74,7 @@ def measured_background(mockups: Mockups) -> tuple[float, NDArray[np.float64]]:
 def mockup_library(mockups: Mockups) -> Library:
     """Return the mock-ups' counts with the paper's labels."""
     classes = paper_outputs()
-    parts = {"verdigris": "emerald_green", "sodium_arsenite": "emerald_green"}
-    present = [{parts.get(name, name) for name in names} for names in mockups.pigments]
+    present = [{MIXED_FROM.get(name, name) for name in names} for names in mockups.pigments]
     library = as_library(mockups.counts.astype(np.float32), label_matrix(present, classes), counted=True)
     return replace(library, source=mockups.structure)
 

@@ -92,23 +92,41 @@ def paper_table3() -> dict[str, list[list[float]]]:
     return {table["abbreviations"][code]: rows for code, rows in table["table_3"].items()}
 
 
-def paper_grid() -> list[tuple[str, str, float, float]]:
-    """Return the paper's simulation set as (top pigment, bottom pigment, top um, bottom um): 16,224 entries."""
+def paper_grid(materials: str = "table2") -> list[tuple[str, str, float, float]]:
+    """Return the paper's simulation set as (top pigment, bottom pigment, top um, bottom um): 16,224 entries.
+
+    Parameters
+    ----------
+    materials : {"table2", "table1"}
+        The thirteen, which the paper does not name: the abbreviations under Table 2, or Table 1's twelve and the
+        substitute of emerald green.
+    """
     table = _table()
     simulation, names = table["simulation"], table["abbreviations"]
-    materials = [names[code] for code in simulation["materials"]]
+    codes = simulation["materials" if materials == "table2" else "materials_of_table_1"]
+    materials_of = [names.get(code, code) for code in codes]
     tops, bottoms = _steps(simulation["top_thickness_um"]), _steps(simulation["bottom_thickness_um"])
     return [
-        (upper, lower, top, bottom) for upper in materials for lower in materials for top in tops for bottom in bottoms
+        (upper, lower, top, bottom)
+        for upper in materials_of
+        for lower in materials_of
+        for top in tops
+        for bottom in bottoms
     ]
 
 
 def paper_stratigraphy(upper: str, lower: str, top_um: float, bottom_um: float) -> Stratigraphy:
-    """Return one pigment over another over the ground, as the paper simulated them."""
+    """Return one pigment over another over the ground, as the paper simulated them.
+
+    ``substitute`` is the verdigris with sodium arsenite that stands for emerald green.
+    """
     table = _table()
     ratio, binder = table["pigment_to_binder"], table["binder"]
+    mixed = {"substitute": _shares(table["substitute"])}
     layers = [
-        Paint({name: 1.0}, pigment_to_binder=ratio, binder=binder, formulas=paper_formulas()).layer(thickness)
+        Paint(mixed.get(name, {name: 1.0}), pigment_to_binder=ratio, binder=binder, formulas=paper_formulas()).layer(
+            thickness
+        )
         for name, thickness in ((upper, top_um), (lower, bottom_um))
     ]
     return Stratigraphy((*layers, ground_layer(table["ground"], table["simulation"]["ground_thickness_um"])))
