@@ -1,6 +1,7 @@
 """A network by its kind and sizes."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from torch import nn
@@ -21,6 +22,10 @@ class NetworkSpec:
         Bins of the network's axis and names in its answer.
     start_kev, bin_kev : float
         Lower border of the first bin and width of the bins, keV.
+    folded : bool
+        True for a network read from an ONNX file: the exporter has multiplied each batch normalisation that follows a
+        convolution or a linear layer into that layer, so nothing stands in its place. Normalisations that follow an
+        activation stay as they are.
     """
 
     kind: Literal["default", "xu2022"]
@@ -28,13 +33,38 @@ class NetworkSpec:
     n_output: int
     start_kev: float
     bin_kev: float
+    folded: bool = False
 
 
 def build_network(spec: NetworkSpec) -> DefaultNetwork | XuNetwork:
     """Build the network of ``spec`` with fresh weights."""
+    network = _build(spec)
+    if spec.folded:
+        for part in _foldable(network):
+            setattr(*part, nn.Identity())
+    return network
+
+
+def is_folded(network: nn.Module) -> bool:
+    """Whether a network came from an ONNX file, its foldable normalisations gone (see :class:`NetworkSpec`)."""
+    return not _foldable(network)
+
+
+def _build(spec: NetworkSpec) -> DefaultNetwork | XuNetwork:
     if spec.kind == "xu2022":
         return XuNetwork(spec.n_bin, spec.n_output)
     return DefaultNetwork(spec.n_bin, spec.n_output, spec.start_kev, spec.bin_kev)
+
+
+def _foldable(network: nn.Module) -> list[tuple[nn.Sequential, str]]:
+    """Find the batch normalisations that the exporter folds: each as the sequence that holds it and its name there."""
+    return [
+        (sequence, name)
+        for sequence in network.modules()
+        if isinstance(sequence, nn.Sequential)
+        for (_, before), (name, layer) in pairwise(sequence.named_children())
+        if isinstance(before, nn.Conv2d | nn.Linear) and isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)
+    ]
 
 
 def dense_layers(network: nn.Module) -> tuple[str, ...]:

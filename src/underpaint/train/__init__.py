@@ -1,6 +1,6 @@
 """Training: pre-train on a library, fine-tune on labelled spectra, export to ONNX with a model card."""
 
-from underpaint.train.checkpoint import Trained, load_checkpoint
+from underpaint.train.checkpoint import Trained, load_checkpoint, load_trainable
 from underpaint.train.exporting import export
 from underpaint.train.finetuning import FinetuneReport, finetune
 from underpaint.train.labelled import labelled_scan, labelled_spectra
@@ -27,5 +27,6 @@ __all__ = [
     "load_finetune_settings",
     "load_library",
     "load_settings",
+    "load_trainable",
     "train",
 ]

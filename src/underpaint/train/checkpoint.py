@@ -10,10 +10,11 @@ from torch import nn
 
 from underpaint import __version__
 from underpaint.errors import TrainingError
-from underpaint.network import NetworkSpec, build_network
+from underpaint.network import NetworkSpec, build_network, is_folded
 from underpaint.train.library import Library
+from underpaint.train.onnx_weights import fill_from_onnx
 from underpaint.train.settings import TrainSettings
-from underpaint.weights import ModelCard, Training
+from underpaint.weights import ModelCard, Training, load_card, model_path
 
 _LIMITS = {
     "default": (
@@ -41,9 +42,9 @@ class Trained:
     card: ModelCard
 
 
-def about(spec: NetworkSpec, card: ModelCard) -> dict[str, Any]:
+def about(network: nn.Module, card: ModelCard) -> dict[str, Any]:
     """Return the plain values that go into a checkpoint."""
-    return {"spec": asdict(spec), "card": card.model_dump_json()}
+    return {"spec": asdict(spec_for(card, folded=is_folded(network))), "card": card.model_dump_json()}
 
 
 def card_for(library: Library, settings: TrainSettings, n_train: int) -> ModelCard:
@@ -80,9 +81,9 @@ def config_of(settings: TrainSettings) -> dict[str, Any]:
     return config
 
 
-def spec_for(card: ModelCard) -> NetworkSpec:
+def spec_for(card: ModelCard, *, folded: bool = False) -> NetworkSpec:
     """Sizes of the network that a card describes."""
-    return NetworkSpec(card.kind, card.axis.n_bin, len(card.names), card.axis.start_kev, card.axis.bin_kev)
+    return NetworkSpec(card.kind, card.axis.n_bin, len(card.names), card.axis.start_kev, card.axis.bin_kev, folded)
 
 
 def load_checkpoint(path: str | Path) -> Trained:
@@ -107,6 +108,36 @@ def load_checkpoint(path: str | Path) -> Trained:
     except Exception as error:  # torch passes on whatever its reader met
         message = f"Cannot read the checkpoint {path}: {error}. Give a .ckpt file that `underpaint train` wrote."
         raise TrainingError(message) from error
+    return Trained(network.eval(), card)
+
+
+def load_trainable(name_or_path: str | Path) -> Trained:
+    """Build a network from where it lies, to train it further.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A shipped name ("default", "xu2022"), the path of an ``.onnx`` file with its card beside it, or a ``.ckpt``
+        file of :func:`underpaint.train.train`.
+
+    Returns
+    -------
+    Trained
+        The network answers as the file does. One from an ONNX file has no batch normalisation behind its
+        convolutions and linear layers, see :class:`underpaint.network.NetworkSpec`.
+
+    Raises
+    ------
+    TrainingError
+        The checkpoint cannot be read, or the ONNX file does not hold one of this package's networks.
+    ModelError
+        There is no such model, or its card is damaged.
+    """
+    if Path(name_or_path).suffix == ".ckpt":
+        return load_checkpoint(name_or_path)
+    card, path = load_card(name_or_path), model_path(name_or_path)
+    network = build_network(spec_for(card, folded=True))
+    fill_from_onnx(network, card, path)
     return Trained(network.eval(), card)
 
 

@@ -13,7 +13,7 @@ from underpaint import __version__
 from underpaint.errors import TrainingError
 from underpaint.io import load
 from underpaint.network import dense_layers
-from underpaint.train.checkpoint import Trained, config_of, load_checkpoint
+from underpaint.train.checkpoint import Trained, config_of, load_trainable
 from underpaint.train.labelled import labelled_scan
 from underpaint.train.library import Library, load_library
 from underpaint.train.loop import TrainReport, run
@@ -64,7 +64,7 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
     Parameters
     ----------
     model : Trained, str or Path
-        The network, or a checkpoint of it (``best.ckpt``). ONNX files cannot be trained.
+        The network, or what :func:`load_trainable` takes: a shipped name, an ``.onnx`` or a ``.ckpt`` file.
     settings : FinetuneSettings
         Folder, epochs, learning rate, split. The folder receives ``dense/`` and ``all/``, one per step.
     library : Library or None
@@ -84,7 +84,7 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
     ----------
     X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, sections 2.3 and 2.4.
     """
-    start = model if isinstance(model, Trained) else load_checkpoint(model)
+    start = model if isinstance(model, Trained) else load_trainable(model)
     data = _fitting(_read(settings, start.card) if library is None else library, start.card)
     own = settings.model_copy(update={"kind": start.card.kind})
     split = split_by_source(

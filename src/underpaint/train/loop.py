@@ -152,7 +152,7 @@ def run(
     start = first_epoch(resume)
     if not _finished(resume, settings):
         network.train()
-        module = PigmentModule(network, settings, about(spec_for(card), card), trainable=trainable)
+        module = PigmentModule(network, settings, about(network, card), trainable=trainable)
         fit(module, data, split, settings, resume)
     best = load_checkpoint(settings.out / "best.ckpt")
     validation = score(best.network, data, split.validation, settings)
