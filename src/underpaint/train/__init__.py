@@ -3,7 +3,7 @@
 from underpaint.train.checkpoint import Trained, load_checkpoint, load_trainable
 from underpaint.train.exporting import export
 from underpaint.train.finetuning import FinetuneReport, finetune
-from underpaint.train.labelled import labelled_scan, labelled_spectra
+from underpaint.train.labelled import labelled, labelled_folder, labelled_scan, labelled_spectra
 from underpaint.train.library import Library, load_library
 from underpaint.train.loop import TrainReport, answers, cross_validate, train
 from underpaint.train.metrics import NameFigures
@@ -21,6 +21,8 @@ __all__ = [
     "cross_validate",
     "export",
     "finetune",
+    "labelled",
+    "labelled_folder",
     "labelled_scan",
     "labelled_spectra",
     "load_checkpoint",

@@ -1,9 +1,11 @@
 """Fine-tuning in the paper's two steps: the dense layers first, then all."""
 
+import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -11,15 +13,17 @@ from torch import nn
 
 from underpaint import __version__
 from underpaint.errors import TrainingError
-from underpaint.io import load
 from underpaint.network import dense_layers
 from underpaint.train.checkpoint import Trained, config_of, load_trainable
-from underpaint.train.labelled import labelled_scan
+from underpaint.train.labelled import labelled
 from underpaint.train.library import Library, load_library
-from underpaint.train.loop import TrainReport, run
+from underpaint.train.loop import TrainReport, run, score, summary
+from underpaint.train.metrics import NameFigures
 from underpaint.train.settings import FinetuneSettings
-from underpaint.train.split import split_by_source
+from underpaint.train.split import Split, split_by_source
 from underpaint.weights import ModelCard, Training
+
+_FEWEST = 5
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,12 @@ class FinetuneReport:
         Layers that only the second step could change.
     first, second : TrainReport
         The two steps: dense layers alone, all layers.
+    before : tuple of NameFigures
+        The given model's figures on the test set; empty when its share is zero.
+    n_spectra : mapping of str to int
+        Number of spectra for "training", "validation" and "test".
+    absent : tuple of str
+        Names that no training spectrum holds: the network can only have learned that they are not there.
     """
 
     trained: Trained
@@ -46,13 +56,26 @@ class FinetuneReport:
     frozen_in_first_step: tuple[str, ...]
     first: TrainReport
     second: TrainReport
+    before: tuple[NameFigures, ...] = ()
+    n_spectra: Mapping[str, int] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
+
+    @property
+    def chosen(self) -> Literal["first", "second"]:
+        """The step of the better network, by validation loss."""
+        return "first" if self.first.validation_loss <= self.second.validation_loss else "second"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the report for JSON."""
+        """Return the report for JSON; NaN becomes null."""
         return {
             "loaded": list(self.loaded),
             "reinitialised": list(self.reinitialised),
             "frozen_in_first_step": list(self.frozen_in_first_step),
+            "weights": {name: _n_weight(self.trained.network, name) for name in (*self.loaded, *self.reinitialised)},
+            "n_spectra": dict(self.n_spectra),
+            "absent": list(self.absent),
+            "chosen": self.chosen,
+            "before": json.loads(json.dumps({"test": summary(self.before)}), parse_constant=lambda _: None),
             "first": self.first.as_dict(),
             "second": self.second.as_dict(),
         }
@@ -66,7 +89,8 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
     model : Trained, str or Path
         The network, or what :func:`load_trainable` takes: a shipped name, an ``.onnx`` or a ``.ckpt`` file.
     settings : FinetuneSettings
-        Folder, epochs, learning rate, split. The folder receives ``dense/`` and ``all/``, one per step.
+        Folder, epochs, learning rate, split. The folder receives ``dense/`` and ``all/``, one per step, and
+        ``report.json``.
     library : Library or None
         Labelled spectra on the model's axis (see :func:`labelled_spectra`); None reads ``settings.library``.
 
@@ -78,7 +102,8 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
     Raises
     ------
     TrainingError
-        A label is not among the model's names, the axis differs, or the spectra are too few to split.
+        A label is not among the model's names, the axis differs, the spectra are too few to split, or the folder
+        holds a run with other settings or labels.
 
     References
     ----------
@@ -87,18 +112,16 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
     start = model if isinstance(model, Trained) else load_trainable(model)
     data = _fitting(_read(settings, start.card) if library is None else library, start.card)
     own = settings.model_copy(update={"kind": start.card.kind})
-    split = split_by_source(
-        data.source if settings.split == "structure" else np.arange(len(data)),
-        seed=settings.seed,
-        validation_share=settings.validation_share,
-        test_share=settings.test_share,
-        fold=settings.fold or 0,
-    )
+    split = _split(data, own)
+    if own.labels is not None:
+        _refuse_other_labels(data, own.out)
+    before = score(start.network, data, split.test, own) if split.test.size else ()
     lightning.seed_everything(settings.seed, verbose=False)
     dense = dense_layers(start.network)
     if settings.fresh_dense:
         _reinitialise(start.network, dense)
-    card = _card(start.card, data, own, split.train.size)
+    absent = _absent(data, split)
+    card = _card(start.card, data, own, split.train.size, absent)
     step = own.model_copy(update={"out": own.out / "dense", "epochs": own.dense_epochs})
     first = run(start.network, card, data, split, step, trainable=dense)
     step = own.model_copy(update={"out": own.out / "all"})
@@ -111,6 +134,9 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
         frozen_in_first_step=tuple(name for name in layers if name not in dense),
         first=first,
         second=second,
+        before=before,
+        n_spectra={"training": split.train.size, "validation": split.validation.size, "test": split.test.size},
+        absent=absent,
     )
     (own.out / "report.json").write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
     return report
@@ -119,7 +145,52 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
 def _read(settings: FinetuneSettings, card: ModelCard) -> Library:
     if settings.labels is None:
         return load_library(settings.library)
-    return labelled_scan(load(settings.library[0]), settings.labels, card)
+    return labelled(settings.library[0], settings.labels, card)
+
+
+def _split(data: Library, settings: FinetuneSettings) -> Split:
+    unit = data.source if settings.split == "structure" else np.arange(len(data))
+    n_unit = np.unique(unit).size
+    if n_unit < _FEWEST:
+        what = f"{n_unit} structures ({len(data)} spectra)" if settings.split == "structure" else f"{n_unit} spectra"
+        mixed = ", or mix the spectra of a structure with split = pixel, which flatters the figures"
+        message = (
+            f"Cannot fine-tune on {what}: at least {_FEWEST} are needed, so that training, early stopping and the test "
+            f"each have their own. Label more{mixed if len(data) >= _FEWEST else ''}."
+        )
+        raise TrainingError(message)
+    return split_by_source(
+        unit,
+        seed=settings.seed,
+        validation_share=settings.validation_share,
+        test_share=settings.test_share,
+        fold=settings.fold or 0,
+    )
+
+
+def _refuse_other_labels(data: Library, folder: Path) -> None:
+    """Refuse to continue on other spectra or labels: what was a test before could be trained on now."""
+    total = np.rint(data.spectra.sum(axis=1)).astype(np.int64)
+    digest = hashlib.sha256(b"".join(each.tobytes() for each in (data.labels, data.source, total))).hexdigest()
+    note = folder / "labels.json"
+    if note.is_file() and json.loads(note.read_text(encoding="utf-8")).get("sha256") != digest:
+        message = (
+            f"Cannot continue the fine-tuning in {folder}: it was begun with other spectra or labels. "
+            "Choose another folder, or delete this one."
+        )
+        raise TrainingError(message)
+    folder.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps({"sha256": digest, "n_spectra": len(data)}) + "\n", encoding="utf-8")
+
+
+def _absent(data: Library, split: Split) -> tuple[str, ...]:
+    held = (data.labels[split.train] == 1).any(axis=0)
+    denied = (data.labels[split.train] == 0).any(axis=0)
+    return tuple(name for name, no in zip(data.names, denied & ~held, strict=True) if no)
+
+
+def _n_weight(network: nn.Module, name: str) -> int:
+    return sum(each.numel() for each in network.get_submodule(name).parameters())
 
 
 def _fitting(library: Library, card: ModelCard) -> Library:
@@ -140,12 +211,30 @@ def _reinitialise(network: nn.Module, layers: tuple[str, ...]) -> None:
             layer.reset_parameters()
 
 
-def _card(card: ModelCard, library: Library, settings: FinetuneSettings, n_train: int) -> ModelCard:
+def _card(
+    card: ModelCard, library: Library, settings: FinetuneSettings, n_train: int, absent: tuple[str, ...]
+) -> ModelCard:
     training = Training(
         library=(*card.training.library, *library.origin),
         n_spectra=n_train,
         seed=settings.seed,
         config={"finetuned_from": card.training.model_dump(mode="json"), **config_of(settings)},
     )
-    update = {"name": settings.name, "training": training, "package_version": __version__, "figures": {}}
+    update = {
+        "name": settings.name,
+        "training": training,
+        "limits": (_limit(library, card, n_train, absent), *card.limits),
+        "package_version": __version__,
+        "figures": {},
+    }
     return card.model_copy(update=update)
+
+
+def _limit(library: Library, card: ModelCard, n_train: int, absent: tuple[str, ...]) -> str:
+    sentence = f"Fine-tuned from {card.name!r} on {n_train} spectra of {', '.join(library.origin)}"
+    if absent:
+        held = [name for name, any_ in zip(library.names, (library.labels == 1).any(axis=0), strict=True) if any_]
+        sentence += (
+            f", which held {', '.join(held) or 'none of its names'}; it has learned to deny {len(absent)} others"
+        )
+    return f"{sentence}. The limits that follow were stated before that."
