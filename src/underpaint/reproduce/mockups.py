@@ -66,7 +66,7 @@ def make_mockups(plan: Plan) -> Mockups:
     physics is the full forward model: scatter, all orders, noise.
     """
     rng = np.random.default_rng(plan.mockup_seed)
-    instrument = _machine(rng)
+    instrument = machine(rng)
     recipe = load_recipe("table2")
     pairs = [(top, bottom) for top in recipe.tops for bottom in recipe.bottoms]
     counts = [len(part) for part in np.array_split(np.arange(plan.mockup_spectra), len(pairs))]
@@ -83,17 +83,17 @@ def make_mockups(plan: Plan) -> Mockups:
     )
 
 
-def _machine(rng: np.random.Generator) -> Instrument:
+def machine(rng: np.random.Generator) -> Instrument:
     """Return an ELIO as one could meet it; measured tubes have lines up to 1.7 times as strong as Ebel's."""
-    machine = perturbed(load_instrument(INSTRUMENT), rng)
-    tube = machine.tube
+    elio = perturbed(load_instrument(INSTRUMENT), rng)
+    tube = elio.tube
     window = tube.window.model_copy(update={"thickness_um": tube.window.thickness_um * rng.lognormal(0.0, 0.2)})
     update = {
         "voltage_kv": tube.voltage_kv * (1.0 + rng.normal(0.0, VOLTAGE_SPREAD)),
         "line_factor": rng.uniform(1.0, 1.7),
         "window": window,
     }
-    return machine.model_copy(update={"tube": tube.model_copy(update=update)})
+    return elio.model_copy(update={"tube": tube.model_copy(update=update)})
 
 
 def _structure(
