@@ -16,10 +16,11 @@ from underpaint.plot.images import bare, draw_area, draw_probability
 from underpaint.plot.lines import siegbahn
 
 PLACE_COLORS = ("#f2f0ea", "#e2953b", "#8c1c3a")
-PLACE_LABELS = ("not there", "in the covered layer alone", "in the uppermost layer")
+PLACE_LABELS = ("truth: not there", "in the covered layer alone", "in the uppermost layer")
 """Of a pixel's place of a pigment: 0, 1 and 2."""
 MAP_WIDTH_IN, SCATTER_WIDTH_IN = 1.22, 1.25
 PANEL_IN = 2.9
+_HEAD_IN, _CASE_GAP_IN, _PANEL_GAP_IN = 0.85, 0.46, 0.55
 _BACKGROUNDS = ("green", "blue")
 _CURVE_COLORS = ("#8c1c3a", "#1f4e79", "#6b8f3c")
 
@@ -84,31 +85,33 @@ def case_study(rows: Sequence[CaseRow], title: str) -> Figure:
     n_row, n_column = rows[0].place.shape
     height = MAP_WIDTH_IN * n_row / n_column
     widths = [MAP_WIDTH_IN] * 2 + [MAP_WIDTH_IN, MAP_WIDTH_IN, SCATTER_WIDTH_IN] * len(networks)
-    gaps = [0.3, 0.06, *([0.12, 0.06, 0.42] * len(networks))]
+    gaps = [0.3, 0.06, *([0.14, 0.06, 0.36] * len(networks))]
+    left = np.cumsum(gaps) + np.cumsum([0.0, *widths[:-1]])
     total = sum(widths) + sum(gaps) + 0.15
-    top, between, bottom = 0.92, 0.48, 0.62
-    tall = top + bottom + len(rows) * height + (len(rows) - 1) * between
+    tall = _HEAD_IN + len(rows) * (height + _CASE_GAP_IN) + 0.28
     figure = new_figure(total, tall)
     for number, row in enumerate(rows):
-        base = tall - top - (number + 1) * height - number * between
-        left = np.cumsum(gaps) + np.cumsum([0.0, *widths[:-1]])
-        axes = [
-            figure.add_axes((x / total, base / tall, width / total, height / tall))
-            for x, width in zip(left, widths, strict=True)
-        ]
-        _case_row(axes, row)
-    starts = np.cumsum(gaps) + np.cumsum([0.0, *widths[:-1]])
+        base = tall - _HEAD_IN - height - number * (height + _CASE_GAP_IN)
+        boxes = [(x / total, base / tall, width / total, height / tall) for x, width in zip(left, widths, strict=True)]
+        _case_row([figure.add_axes(box) for box in boxes], row)
     for number, network in enumerate(networks):
-        middle = (starts[2 + 3 * number] + starts[4 + 3 * number] + SCATTER_WIDTH_IN) / 2
+        middle = (left[2 + 3 * number] + left[4 + 3 * number] + SCATTER_WIDTH_IN) / 2
         place = (middle / total, 1 - 0.5 / tall)
-        figure.text(*place, network, ha="center", fontsize=TEXT_SIZE + 1, fontweight="bold")
+        figure.text(*place, network, ha="center", va="center", fontsize=TEXT_SIZE + 1, fontweight="bold")
     figure.text(0.1 / total, 1 - 0.25 / tall, title, ha="left", fontsize=TEXT_SIZE + 2)
-    _place_legend(figure, (0.1 / total, 0.1 / tall))
+    _legend(figure, [row.place for row in rows], PLACE_LABELS)
     return figure
 
 
-def panels(parts: Sequence[Panel], title: str, *, columns: int, row_names: Mapping[str, float] | None = None,
-           column_names: Mapping[str, float] | None = None) -> Figure:  # fmt: skip
+def panels(
+    parts: Sequence[Panel],
+    title: str,
+    *,
+    columns: int,
+    row_names: Mapping[str, float] | None = None,
+    column_names: Mapping[str, float] | None = None,
+    key: Sequence[str] = PLACE_LABELS,
+) -> Figure:
     """Draw Figs. 8 and 9: maps of a mock-up side by side.
 
     Parameters
@@ -121,31 +124,32 @@ def panels(parts: Sequence[Panel], title: str, *, columns: int, row_names: Mappi
         Maps in a row.
     row_names, column_names : mapping of str to float
         Names of the strips with the pixel of their middles.
+    key : sequence of str
+        What 0, 1 and 2 stand for in maps of integers.
     """
     n_row, n_column = parts[0].values.shape
-    height, lines = PANEL_IN * n_row / n_column, -(-len(parts) // columns)
-    total = columns * (PANEL_IN + 0.55) + 0.75
-    tall = lines * (height + 0.85) + 0.75
+    height = PANEL_IN * n_row / n_column
+    across, down = PANEL_IN + 0.72, height + _PANEL_GAP_IN
+    total, tall = columns * across + 0.65, -(-len(parts) // columns) * down + 0.85
     figure = new_figure(total, tall)
     for number, part in enumerate(parts):
         line, column = divmod(number, columns)
-        left, base = 0.7 + column * (PANEL_IN + 0.55), tall - 0.55 - (line + 1) * (height + 0.85) + 0.6
-        # A colour bar takes its room from the axes: truth, without one, is made as narrow.
-        width = PANEL_IN + (0.25 if part.values.dtype.kind == "f" else 0.0)
+        left, base = 0.62 + column * across, tall - 0.7 - height - line * down
+        # a colour bar takes its room from the axes: a map of integers, without one, is made as narrow
+        width = PANEL_IN + (0.25 if _is_real(part.values) else 0.0)
         axes = figure.add_axes((left / total, base / tall, width / total, height / tall))
         _panel(figure, axes, part)
-        axes.set_title(f"({chr(ord('a') + number)}) {part.title}", fontsize=TEXT_SIZE, loc="left", pad=4)
+        axes.set_title(f"({_letter(number)}) {part.title}", fontsize=TEXT_SIZE, loc="left", pad=4)
         _strip_names(axes, row_names if column == 0 else None, column_names)
-    figure.text(0.1 / total, 1 - 0.25 / tall, title, ha="left", fontsize=TEXT_SIZE + 2)
-    if any(part.values.dtype.kind != "f" for part in parts):
-        _place_legend(figure, (0.1 / total, 0.1 / tall))
+    figure.text(0.1 / total, 1 - 0.27 / tall, title, ha="left", fontsize=TEXT_SIZE + 2)
+    _legend(figure, [part.values for part in parts if not _is_real(part.values)], key)
     return figure
 
 
 def line_ratios(spectra: Curves, ratios: Sequence[Curves], title: str) -> Figure:
     """Draw Fig. 10: the spectra with their lines, and how the ratios of lines change with thickness."""
     figure = new_figure(9.6, 6.6)
-    grid = figure.add_gridspec(2, len(ratios), left=0.075, right=0.985, top=0.885, bottom=0.08, hspace=0.38, wspace=0.2)
+    grid = figure.add_gridspec(2, len(ratios), left=0.075, right=0.985, top=0.9, bottom=0.075, hspace=0.38, wspace=0.2)
     _curves(figure.add_subplot(grid[0, :]), spectra, 0)
     for number, each in enumerate(ratios):
         _curves(figure.add_subplot(grid[1, number]), each, number + 1)
@@ -177,7 +181,7 @@ def _scatter(axes: Axes, row: CaseRow, probability: NDArray[np.float32]) -> None
     for place, color in enumerate(PLACE_COLORS):
         own = (row.place == place) & np.isfinite(area) & np.isfinite(probability)
         shown = "#9a9a9a" if place == 0 else color
-        axes.plot(area[own], probability[own], ".", markersize=2.0, alpha=0.4, color=shown, markeredgewidth=0)
+        axes.plot(area[own], probability[own], ".", markersize=3.0, alpha=0.5, color=shown, markeredgewidth=0)
     axes.set_ylim(-0.04, 1.04)
     axes.set_yticks([0.0, 0.5, 1.0])
     axes.locator_params(axis="x", nbins=3)
@@ -185,13 +189,13 @@ def _scatter(axes: Axes, row: CaseRow, probability: NDArray[np.float32]) -> None
     if len(row.areas) > 1:
         unit = f"lesser of {' and '.join(name.split('_')[0] for name in row.families)}"
     axes.set_xlabel(unit, fontsize=SMALL_SIZE, labelpad=1.5)
-    axes.set_title("probability over area", fontsize=SMALL_SIZE, pad=3)
+    axes.set_title("probability over counts", fontsize=SMALL_SIZE, pad=3)
     axes.grid(visible=True, linewidth=0.3, color="#dddddd")
     quiet_axes(axes)
 
 
 def _panel(figure: Figure, axes: Axes, part: Panel) -> None:
-    if part.values.dtype.kind != "f":
+    if not _is_real(part.values):
         _draw_place(axes, np.asarray(part.values, dtype=np.int64))
         return
     values = np.asarray(part.values, dtype=np.float32)
@@ -205,7 +209,7 @@ def _strip_names(axes: Axes, rows: Mapping[str, float] | None, columns: Mapping[
     if rows:
         axes.set_yticks(list(rows.values()), list(rows), fontsize=SMALL_SIZE)
     if columns:
-        axes.set_xticks(list(columns.values()), list(columns), fontsize=SMALL_SIZE)
+        axes.set_xticks(list(columns.values()), list(columns), fontsize=SMALL_SIZE, linespacing=1.0)
     axes.tick_params(length=0, pad=2)
 
 
@@ -214,15 +218,26 @@ def _draw_place(axes: Axes, place: NDArray[np.int64]) -> None:
     bare(axes)
 
 
-def _place_legend(figure: Figure, corner: tuple[float, float]) -> None:
+def _legend(figure: Figure, maps: Sequence[NDArray[np.generic]], key: Sequence[str]) -> None:
+    """Write below what the colours of maps of integers stand for, as far as they occur."""
+    used = sorted({int(value) for each in maps for value in np.unique(each)})
     handles = [
-        Line2D([], [], linestyle="", marker="s", color=color, markeredgecolor="#666666", label=label)
-        for color, label in zip(PLACE_COLORS, PLACE_LABELS, strict=True)
+        Line2D([], [], linestyle="", marker="s", color=PLACE_COLORS[value], markeredgecolor="#666666", label=key[value])
+        for value in used
     ]
+    width, height = figure.get_size_inches()
     figure.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=corner, ncols=3, fontsize=SMALL_SIZE, frameon=False,
-        title="truth: the pigment is", title_fontsize=SMALL_SIZE, alignment="left", borderpad=0, handletextpad=0.2,
+        handles=handles, loc="lower left", bbox_to_anchor=(0.1 / width, 0.08 / height), ncols=len(used),
+        fontsize=SMALL_SIZE, frameon=False, borderpad=0, handletextpad=0.2,
     )  # fmt: skip
+
+
+def _is_real(values: NDArray[np.generic]) -> bool:
+    return values.dtype.kind == "f"
+
+
+def _letter(number: int) -> str:
+    return chr(ord("a") + number)
 
 
 def _curves(axes: Axes, part: Curves, number: int) -> None:
@@ -237,8 +252,8 @@ def _curves(axes: Axes, part: Curves, number: int) -> None:
                   bbox={"facecolor": "white", "linewidth": 0, "pad": 1.0})  # fmt: skip
     axes.set_xlabel(part.x_label, fontsize=TEXT_SIZE)
     axes.set_ylabel(part.y_label, fontsize=TEXT_SIZE)
-    axes.set_title(f"({chr(ord('a') + number)}) {part.title}", fontsize=TEXT_SIZE, loc="left")
-    axes.margins(x=0.0)
+    axes.set_title(f"({_letter(number)}) {part.title}", fontsize=TEXT_SIZE, loc="left")
+    axes.margins(x=0.0, y=0.2 if part.marks else 0.05)
     axes.grid(visible=True, linewidth=0.3, color="#dddddd")
     axes.legend(fontsize=SMALL_SIZE, frameon=False)
     quiet_axes(axes)

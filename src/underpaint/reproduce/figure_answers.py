@@ -43,7 +43,7 @@ class Networks:
 
 @dataclass(frozen=True)
 class Case:
-    """A painting with its scan and what is said about it; probabilities by network and pigment."""
+    """A painting with its scan and what is said about it; probabilities by network and name."""
 
     painting: Painting
     scan: Scan
@@ -56,7 +56,6 @@ def ask(
     networks: Networks,
     painting: Painting,
     scan: Scan,
-    pigments: Sequence[str],
     *,
     members: Sequence[str] = (),
 ) -> Case:
@@ -68,17 +67,14 @@ def ask(
         Settings and checkpoints.
     painting, scan : Painting, Scan
         What was painted, and its scan.
-    pigments : sequence of str
-        Which of the paper's eleven are wanted.
     members : sequence of str
         Those that the default network is asked for by name, not by elementary group.
     """
-    every = {
+    found = {
         BEFORE: paper_maps(plan, networks.before, scan),
         AFTER: paper_maps(plan, networks.after, scan),
         DEFAULT: default_maps(scan, members=members),
     }
-    found = {network: {name: maps[name] for name in pigments} for network, maps in every.items()}
     # the fit knows the preset alone: nobody is told how a machine departs from it
     elements = fit_elements(scan, families=FAMILIES, instrument=load_instrument(INSTRUMENT))
     return Case(painting, scan, elements, found)
@@ -95,7 +91,7 @@ def paper_maps(plan: Plan, checkpoint: Path, scan: Scan) -> dict[str, Map]:
 
 
 def default_maps(scan: Scan, *, members: Sequence[str] = ()) -> dict[str, Map]:
-    """Return the default network's maps of the paper's pigments: the least probable of a pigment's elementary groups.
+    """Return the default network's maps: of its groups, and of the paper's pigments the least of a pigment's groups.
 
     ``members`` are asked for by their own name in place of their groups.
     """
@@ -103,7 +99,8 @@ def default_maps(scan: Scan, *, members: Sequence[str] = ()) -> dict[str, Map]:
     asked = {
         name: (name,) if name in members else groups for name, groups in zip(outputs.names, outputs.groups, strict=True)
     }
-    return {name: np.min([maps[each] for each in wanted], axis=0) for name, wanted in asked.items()}
+    pigments = {name: np.min([maps[each] for each in wanted], axis=0) for name, wanted in asked.items()}
+    return {**{group: maps[group] for group in maps.select("group")}, **pigments}
 
 
 def map_scores(probability: Map, place: Place, area: NDArray[np.float64]) -> dict[str, float | None]:
@@ -180,7 +177,7 @@ def number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def save_figure(figure: Figure, plan: Plan, name: str) -> None:
-    """Write a figure into the plan's folder, as PNG."""
+def picture(plan: Plan, name: str) -> Path:
+    """Return the path of a figure in the plan's folder, which is made where it is missing."""
     plan.out.mkdir(parents=True, exist_ok=True)
-    save_png(figure, plan.out / f"{name}.png")
+    return plan.out / f"{name}.png"

@@ -19,13 +19,15 @@ from underpaint.reproduce.figure_answers import (
     ask,
     families_of,
     figures_of,
+    map_scores,
     number,
+    picture,
     place_of,
     share_over,
 )
 from underpaint.reproduce.figure_drawings import layered_painting, single_layered_painting
 from underpaint.reproduce.figure_lines import figure10
-from underpaint.reproduce.figure_panels import BARE, GROUND_UM, crossed_strips, scan_painting
+from underpaint.reproduce.figure_panels import ABOVE, ABSENT, BARE, GROUND_UM, crossed_strips, scan_painting
 from underpaint.reproduce.mockups import machine
 from underpaint.reproduce.plan import Plan
 from underpaint.sample import library
@@ -40,6 +42,7 @@ FIGURE5 = ("cobalt_blue", "carmine_lake", "vermilion", "zinc_white", "emerald_gr
 FIGURE6 = ("cobalt_blue", "vermilion", "emerald_green")
 SINGLE_LIVE_TIME_S, MOCKUP_LIVE_TIME_S = 0.1, 10.0
 WITHOUT_VERMILION = "Top 1"
+IRON = "iron_pigment"
 
 
 def figure5(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
@@ -56,8 +59,8 @@ def figure5(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     instrument, rng = machine(np.random.default_rng(plan.mockup_seed)), _rng(plan, 5)
     scan = scan_painting(painting, instrument, plan.counts, rng, "layered_painting", MOCKUP_LIVE_TIME_S)
     progress("Figure 5: asking the networks", 1, 2)
-    case = ask(plan, networks, painting, scan, FIGURE5)
-    title = f"A virtual painting with another under it, {_size(scan)}, 10 s a pixel ({plan.counts:.0e} counts)"
+    case = ask(plan, networks, painting, scan)
+    title = f"A virtual painting with another under it, {_size(scan)}, 10 s a pixel ({plan.counts:,.0f} counts)"
     return _case_figures(plan, case, FIGURE5, "figure5", title)
 
 
@@ -69,8 +72,8 @@ def figure6(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     counts = plan.counts * SINGLE_LIVE_TIME_S / MOCKUP_LIVE_TIME_S
     scan = scan_painting(painting, machine(rng), counts, rng, "single_layered_painting", SINGLE_LIVE_TIME_S)
     progress("Figure 6: asking the networks", 1, 2)
-    case = ask(plan, networks, painting, scan, FIGURE6)
-    title = f"A virtual painting in one layer, {_size(scan)}, 100 ms a pixel ({counts:.0e} counts)"
+    case = ask(plan, networks, painting, scan)
+    title = f"A virtual painting in one layer, {_size(scan)}, 100 ms a pixel ({counts:,.0f} counts)"
     return _case_figures(plan, case, FIGURE6, "figure6", title)
 
 
@@ -84,15 +87,16 @@ def figure8(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
         tops and where nothing lies: the mean probabilities and the share of vermilion of each bottom.
     """
     progress("Figure 8: scanning the panel", 0, 1)
-    case = _panel_case(plan, networks, ("vermilion",))
+    case = _panel_case(plan, networks)
     parts = [
         Panel("truth of vermilion", place_of(case, "vermilion")),
+        Panel("thickness of the top (µm)", case.painting.top_um, is_area=True),
         Panel("Hg L (counts)", case.elements["Hg_L"], is_area=True),
         *(Panel(f"probability, {name}", maps["vermilion"]) for name, maps in case.found.items()),
     ]
     title = "The virtual panel of Fig. 7: vermilion; % of the dry bottom paint"
     figure = panels(parts, title, columns=3, **_strip_places(case, "vermilion"))
-    save_png(figure, plan.out / "figure8.png")
+    save_png(figure, picture(plan, "figure8"))
     return {
         "vermilion": figures_of(case, "vermilion"),
         "by_column": _by_column(case, "vermilion"),
@@ -107,30 +111,36 @@ def figure9(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     -------
     dict
         As figure 5 for both pigments, and by network ``false_on``: the share of pixels over one half on bare ground,
-        on bottoms without a top (no iron in either), and on the strip of the other pigment.
+        on bottoms without a top (no iron in either), and on the strip of the other pigment. ``iron_pigment`` is what
+        the default network answers in place of both: either.
     """
     pigments = ("prussian_blue", "iron_oxide_red")
     progress("Figure 9: scanning the panel", 0, 1)
-    case = _panel_case(plan, networks, pigments)
+    case = _panel_case(plan, networks)
+    blue, red = (place_of(case, name) != ABSENT for name in pigments)
     parts = [
-        *(Panel(f"truth of {_label(name)}", place_of(case, name)) for name in pigments),
+        Panel("truth", np.where(blue, 1, np.where(red, 2, 0))),
         Panel("Fe K (counts)", case.elements["Fe_K"], is_area=True),
+        Panel(f"any iron pigment, {DEFAULT}", case.found[DEFAULT][IRON]),
     ]
     for name in pigments:
         parts += [Panel(f"{_label(name)}, {network}", maps[name]) for network, maps in case.found.items()]
-    title = "The virtual panel of Fig. 7: Prussian blue and iron oxide, whose only element seen is iron"
-    save_png(panels(parts, title, columns=3, **_strip_places(case, None)), plan.out / "figure9.png")
+    title = "The virtual panel of Fig. 7: Prussian blue and iron oxide, of which iron alone is seen"
+    key = ("truth: neither", *map(_label, pigments))
+    save_png(panels(parts, title, columns=3, key=key, **_strip_places(case, None)), picture(plan, "figure9"))
     result: dict[str, Any] = {name: figures_of(case, name) for name in pigments}
     for name, other in (pigments, pigments[::-1]):
         for network, maps in case.found.items():
             result[name]["networks"][network]["false_on"] = _false_on(case, maps[name], other)
-    return {**result, "about": _about(plan, case)}
+    either = np.where(blue | red, ABOVE, ABSENT)
+    iron = map_scores(case.found[DEFAULT][IRON], either, case.elements["Fe_K"].astype(np.float64))
+    return {**result, IRON: {"networks": {DEFAULT: iron}}, "about": _about(plan, case)}
 
 
 def _case_figures(plan: Plan, case: Case, pigments: Sequence[str], name: str, title: str) -> dict[str, Any]:
     for networks, suffix in (((BEFORE, AFTER), ""), ((DEFAULT,), "_default")):
         rows = [_case_row(case, pigment, networks) for pigment in pigments]
-        save_png(case_study(rows, title), plan.out / f"{name}{suffix}.png")
+        save_png(case_study(rows, title), picture(plan, f"{name}{suffix}"))
     return {**{pigment: figures_of(case, pigment) for pigment in pigments}, "about": _about(plan, case)}
 
 
@@ -145,17 +155,17 @@ def _case_row(case: Case, pigment: str, networks: Sequence[str]) -> CaseRow:
     )
 
 
-def _panel_case(plan: Plan, networks: Networks, pigments: Sequence[str]) -> Case:
+def _panel_case(plan: Plan, networks: Networks) -> Case:
     """Paint the panel of Fig. 7 and scan it with the machine that measured the mock-ups."""
     shrink = 1 if plan.grid_step == 1 else QUICK_SHRINK
     rng = _rng(plan, 7)
     painting = crossed_strips(CELL_PIXELS // shrink, GAP_PIXELS // shrink, rng)
     instrument = machine(np.random.default_rng(plan.mockup_seed))
     scan = scan_painting(painting, instrument, plan.counts, rng, "figure_7_panel", MOCKUP_LIVE_TIME_S)
-    return ask(plan, networks, painting, scan, pigments, members=("prussian_blue", "iron_oxide_red"))
+    return ask(plan, networks, painting, scan, members=("prussian_blue", "iron_oxide_red"))
 
 
-def _strip_places(case: Case, pigment: str | None) -> dict[str, dict[str, float]]:
+def _strip_places(case: Case, pigment: str | None) -> dict[str, Any]:
     """Return the names of the strips with the pixels of their middles; of the bottoms with their share of a pigment."""
     painting = case.painting
     rows = {name: _middle(painting.top[:, 0] == name) for name in painting.tops}
