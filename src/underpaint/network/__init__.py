@@ -1,7 +1,20 @@
 """The networks as torch modules: tensors in, logits out; nothing here knows files or pigments."""
 
-from underpaint.network.build import NetworkSpec, build_network, dense_layers, is_folded
+from underpaint.network.autoencoder import AutoencoderNetwork, Decoder
+from underpaint.network.build import NetworkSpec, build_network, dense_layers, is_folded, parameter_count
 from underpaint.network.default import DefaultNetwork
+from underpaint.network.recurrent import RecurrentNetwork
 from underpaint.network.xu2022 import XuNetwork
 
-__all__ = ["DefaultNetwork", "NetworkSpec", "XuNetwork", "build_network", "dense_layers", "is_folded"]
+__all__ = [
+    "AutoencoderNetwork",
+    "Decoder",
+    "DefaultNetwork",
+    "NetworkSpec",
+    "RecurrentNetwork",
+    "XuNetwork",
+    "build_network",
+    "dense_layers",
+    "is_folded",
+    "parameter_count",
+]

@@ -2,12 +2,17 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import TypeAlias
 
 from torch import nn
 
+from underpaint.network.autoencoder import AutoencoderNetwork
 from underpaint.network.default import DefaultNetwork
+from underpaint.network.recurrent import RecurrentNetwork
 from underpaint.network.xu2022 import XuNetwork
+from underpaint.weights import NetworkKind
+
+Network: TypeAlias = DefaultNetwork | XuNetwork | RecurrentNetwork | AutoencoderNetwork
 
 
 @dataclass(frozen=True)
@@ -16,7 +21,7 @@ class NetworkSpec:
 
     Parameters
     ----------
-    kind : {"default", "xu2022"}
+    kind : {"default", "xu2022", "recurrent", "autoencoder"}
         Architecture.
     n_bin, n_output : int
         Bins of the network's axis and names in its answer.
@@ -28,7 +33,7 @@ class NetworkSpec:
         activation stay as they are.
     """
 
-    kind: Literal["default", "xu2022"]
+    kind: NetworkKind
     n_bin: int
     n_output: int
     start_kev: float
@@ -36,7 +41,7 @@ class NetworkSpec:
     folded: bool = False
 
 
-def build_network(spec: NetworkSpec) -> DefaultNetwork | XuNetwork:
+def build_network(spec: NetworkSpec) -> Network:
     """Build the network of ``spec`` with fresh weights."""
     network = _build(spec)
     if spec.folded:
@@ -50,9 +55,14 @@ def is_folded(network: nn.Module) -> bool:
     return not _foldable(network)
 
 
-def _build(spec: NetworkSpec) -> DefaultNetwork | XuNetwork:
-    if spec.kind == "xu2022":
-        return XuNetwork(spec.n_bin, spec.n_output)
+def _build(spec: NetworkSpec) -> Network:
+    match spec.kind:
+        case "xu2022":
+            return XuNetwork(spec.n_bin, spec.n_output)
+        case "recurrent":
+            return RecurrentNetwork(spec.n_bin, spec.n_output)
+        case "autoencoder":
+            return AutoencoderNetwork(spec.n_bin, spec.n_output)
     return DefaultNetwork(spec.n_bin, spec.n_output, spec.start_kev, spec.bin_kev)
 
 
@@ -70,3 +80,8 @@ def _foldable(network: nn.Module) -> list[tuple[nn.Sequential, str]]:
 def dense_layers(network: nn.Module) -> tuple[str, ...]:
     """Names of the fully connected layers that fine-tuning trains first."""
     return tuple(name for name in ("dense", "linear") if hasattr(network, name))
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Count the numbers that training can change, those of frozen layers included."""
+    return sum(each.numel() for each in network.parameters())

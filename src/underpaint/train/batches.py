@@ -69,14 +69,14 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
     labels = library.labels[rows]
     if library.counted:
         counts, total = spectra, spectra.sum(axis=1)
-    elif settings.kind == "xu2022":
+    elif settings.paper_protocol:
         counts, total = _noise_free(library, rows, spectra, settings)
     else:
         total = _log_uniform(rng, settings.counts_min, settings.counts_max, rows.size)
         counts = poisson(spectra * (total / spectra.sum(axis=1))[:, None], rng)
     present = labels == 1
     # The paper trains on every label, seen or not.
-    visible = settings.kind == "xu2022" or library.counts_needed[rows] <= total[:, None]
+    visible = settings.paper_protocol or library.counts_needed[rows] <= total[:, None]
     weight = (labels == 0) | (present & visible)
     return Batch(
         torch.from_numpy(counts),

@@ -16,6 +16,11 @@ from underpaint.train.onnx_weights import fill_from_onnx
 from underpaint.train.settings import TrainSettings
 from underpaint.weights import ModelCard, Training, load_card, model_path
 
+_OF_THE_PROTOCOL = (
+    "Needs spectra that cover its whole axis.",
+    "Trained without noise, as the paper trains its network: fine-tune it on spectra of your instrument before use.",
+    "Each spectrum is divided by its maximum: weak spectra have their noise enlarged.",
+)
 _LIMITS = {
     "default": (
         "Trained on simulated spectra alone.",
@@ -31,6 +36,8 @@ _LIMITS = {
         "Prussian blue and verdigris are simulated as their hydrates, with 0.77 and 0.68 times the metal of the "
         "paper's formulas.",
     ),
+    "recurrent": _OF_THE_PROTOCOL,
+    "autoencoder": _OF_THE_PROTOCOL,
 }
 
 
@@ -49,7 +56,7 @@ def about(network: nn.Module, card: ModelCard) -> dict[str, Any]:
 
 def card_for(library: Library, settings: TrainSettings, n_train: int) -> ModelCard:
     """Describe a network that is about to be trained."""
-    full = settings.kind == "xu2022"
+    full = settings.paper_protocol
     return ModelCard(
         name=settings.name,
         kind=settings.kind,

@@ -79,7 +79,7 @@ class TrainReport:
         return cleaned
 
 
-def train(settings: TrainSettings, library: Library | None = None) -> TrainReport:
+def train(settings: TrainSettings, library: Library | None = None, *, network: nn.Module | None = None) -> TrainReport:
     """Train a network; the same call continues a run that was interrupted.
 
     Parameters
@@ -88,6 +88,9 @@ def train(settings: TrainSettings, library: Library | None = None) -> TrainRepor
         What to train on and how. ``settings.out`` receives ``last.ckpt``, ``best.ckpt`` and ``report.json``.
     library : Library or None
         Spectra in memory; None reads ``settings.library``.
+    network : Module or None
+        Network of ``settings.kind`` and of the library's axis and names to begin with, an autoencoder that has learned
+        to reconstruct for instance; trained in place. None begins with fresh weights.
 
     Returns
     -------
@@ -97,9 +100,9 @@ def train(settings: TrainSettings, library: Library | None = None) -> TrainRepor
     Raises
     ------
     TrainingError
-        The library cannot be used, or ``settings.out`` holds a run with other settings.
+        The library cannot be used, ``network`` does not fit it, or ``settings.out`` holds a run with other settings.
     """
-    data = load_library(settings.library, half=settings.kind == "default") if library is None else library
+    data = load_library(settings.library, half=not settings.paper_protocol) if library is None else library
     split = split_by_source(
         data.source,
         seed=settings.seed,
@@ -109,8 +112,22 @@ def train(settings: TrainSettings, library: Library | None = None) -> TrainRepor
     )
     lightning.seed_everything(settings.seed, verbose=False)
     card = card_for(data, settings, split.train.size)
-    network = build_network(spec_for(card))
-    return run(network, card, data, split, settings)
+    fresh = build_network(spec_for(card))
+    return run(fresh if network is None else _like(fresh, network), card, data, split, settings)
+
+
+def _like(fresh: nn.Module, network: nn.Module) -> nn.Module:
+    """Return ``network`` if its weights are those of the settings' network in name and size."""
+    wanted, found = ({name: value.shape for name, value in each.state_dict().items()} for each in (fresh, network))
+    differing = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
+    if differing:
+        message = (
+            f"Cannot train the given {type(network).__name__}: settings and library ask for another "
+            f"{type(fresh).__name__} (they differ in {', '.join(differing[:3])}). Build it for this kind, these bins "
+            "and these names."
+        )
+        raise TrainingError(message)
+    return network
 
 
 def cross_validate(settings: TrainSettings, library: Library | None = None) -> tuple[TrainReport, ...]:
@@ -127,7 +144,7 @@ def cross_validate(settings: TrainSettings, library: Library | None = None) -> t
     ----------
     X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, section 2.4 (five folds).
     """
-    data = load_library(settings.library, half=settings.kind == "default") if library is None else library
+    data = load_library(settings.library, half=not settings.paper_protocol) if library is None else library
     return tuple(
         train(settings.model_copy(update={"fold": fold, "out": settings.out / f"fold_{fold}"}), data)
         for fold in range(settings.n_fold)
@@ -291,7 +308,7 @@ def _trainer(settings: TrainSettings) -> Any:
         enable_progress_bar=settings.progress,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        gradient_clip_val=None if settings.kind == "xu2022" else 5.0,
+        gradient_clip_val=None if settings.paper_protocol else 5.0,
     )
 
 

@@ -20,8 +20,8 @@ class PigmentModule(lightning.LightningModule):
 
     Parameters
     ----------
-    network : DefaultNetwork or XuNetwork
-        The network to train.
+    network : Module
+        The network to train, of any kind of :func:`underpaint.network.build_network`.
     settings : TrainSettings
         Learning rate, decay, schedule.
     about : dict
@@ -96,7 +96,7 @@ class PigmentModule(lightning.LightningModule):
 
 
 def log_odds(network: nn.Module, counts: Tensor, recorded: Tensor) -> Tensor:
-    """Run either kind of network."""
+    """Run a network of any kind: the default one alone looks at the recorded range."""
     result = network(counts, recorded) if isinstance(network, DefaultNetwork) else network(counts)
     return torch.as_tensor(result)
 

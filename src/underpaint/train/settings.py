@@ -2,11 +2,12 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from underpaint.errors import TrainingError
+from underpaint.weights import NetworkKind
 
 _PAPER: dict[str, Any] = {
     "epochs": 150,
@@ -17,6 +18,10 @@ _PAPER: dict[str, Any] = {
     "test_share": 0.2,
     "validation_share": 0.2,
 }
+
+
+def _follows_the_paper(kind: object) -> bool:
+    return kind in get_args(NetworkKind) and kind != "default"
 
 
 class TrainSettings(BaseModel):
@@ -30,8 +35,9 @@ class TrainSettings(BaseModel):
         Folder of the checkpoints and the exported model.
     name : str
         Name of the model.
-    kind : {"default", "xu2022"}
-        Network. "xu2022" also changes the defaults to the paper's (Adam 1e-3, batch 64, 150 epochs, 1:4 test split).
+    kind : {"default", "xu2022", "recurrent", "autoencoder"}
+        Network. All but "default" follow the paper's protocol: the defaults change to its own (Adam 1e-3, batch 64,
+        150 epochs, 1:4 test split), the spectra have no noise and every label counts.
     epochs, batch : int
         Most epochs; spectra per step.
     learning_rate, weight_decay : float
@@ -43,9 +49,10 @@ class TrainSettings(BaseModel):
     seed : int
         Seed of the split, the weights, the order and the noise.
     counts_min, counts_max : float
-        Range of the total counts, drawn log-uniformly for every spectrum at every step (default network only).
+        Range of the total counts, drawn log-uniformly for every spectrum at every step (kind "default" only).
     counts_scale : float
-        Total counts of a spectrum where the library does not give them ("xu2022" only, which sees no noise).
+        Total counts of a spectrum where the library does not give them (the paper's protocol only,
+        which has no noise).
     validation_share, test_share : float
         Share of the stratigraphies held out for early stopping (of what the test leaves), and for the test.
     fold : int or None
@@ -66,7 +73,7 @@ class TrainSettings(BaseModel):
     library: tuple[Path, ...] = Field(min_length=1)
     out: Path
     name: str = "default"
-    kind: Literal["default", "xu2022"] = "default"
+    kind: NetworkKind = "default"
     epochs: int = Field(40, ge=1)
     batch: int = Field(256, ge=2)
     learning_rate: float = Field(2e-3, gt=0)
@@ -88,8 +95,8 @@ class TrainSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_paper(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("kind") == "xu2022":
-            return {**(_PAPER if cls is TrainSettings else {}), "name": "xu2022", **data}
+        if isinstance(data, dict) and _follows_the_paper(data.get("kind", "default")):
+            return {**(_PAPER if cls is TrainSettings else {}), "name": data["kind"], **data}
         return data
 
     @model_validator(mode="before")
@@ -110,6 +117,11 @@ class TrainSettings(BaseModel):
             )
             raise ValueError(message)
         return self
+
+    @property
+    def paper_protocol(self) -> bool:
+        """Whether the network is trained as the paper trains its own; the default network is not."""
+        return _follows_the_paper(self.kind)
 
     @property
     def n_fold(self) -> int:

@@ -1,11 +1,14 @@
 """The model card: what a trained network answers, what it was trained on, and where it fails."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+NetworkKind: TypeAlias = Literal["default", "xu2022", "recurrent", "autoencoder"]
+"""Architectures that a card can name."""
 
 
 class ModelAxis(BaseModel):
@@ -57,7 +60,7 @@ class ModelCard(BaseModel):
     ----------
     name, version : str
         Name as given to ``--model``, and version of the weights.
-    kind : {"default", "xu2022"}
+    kind : {"default", "xu2022", "recurrent", "autoencoder"}
         Architecture; says which inputs the ONNX file takes.
     axis : ModelAxis
         Energy axis that counts are moved to.
@@ -82,7 +85,7 @@ class ModelCard(BaseModel):
 
     name: str
     version: str = "1"
-    kind: Literal["default", "xu2022"] = "default"
+    kind: NetworkKind = "default"
     axis: ModelAxis
     needs_full_axis: bool = False
     narrowest_kev: tuple[float, float] | None = None
