@@ -137,7 +137,7 @@ def test_figure5_writes_two_pictures_and_their_numbers(plan: Plan, networks: Net
     assert found["emerald_green"]["families"] == ["Cu_K", "As_K"]
     assert set(found["vermilion"]["networks"]) == {BEFORE, AFTER, DEFAULT}
     assert found["vermilion"]["networks"][BEFORE] != found["vermilion"]["networks"][AFTER]
-    assert sum(found["vermilion"][f"n_{name}"] for name in ("above", "below", "absent")) == 24 * 18
+    assert sum(found["vermilion"][f"n_{name}"] for name in ("above", "below", "absent")) == 18 * 13
     # vermilion in the uppermost layer at 1e5 counts cannot be missed
     assert found["vermilion"]["networks"][DEFAULT]["sensitivity_above"] > 0.95
     assert found["vermilion"]["networks"][DEFAULT]["false_share"] < 0.05

@@ -98,7 +98,7 @@ def case_study(rows: Sequence[CaseRow], title: str) -> Figure:
         middle = (left[2 + 3 * number] + left[4 + 3 * number] + SCATTER_WIDTH_IN) / 2
         place = (middle / total, 1 - 0.5 / tall)
         figure.text(*place, network, ha="center", va="center", fontsize=TEXT_SIZE + 1, fontweight="bold")
-    figure.text(0.1 / total, 1 - 0.25 / tall, title, ha="left", fontsize=TEXT_SIZE + 2)
+    figure.text(0.1 / total, 1 - 0.25 / tall, title, ha="left", fontsize=TEXT_SIZE + 1)
     _legend(figure, [row.place for row in rows], PLACE_LABELS)
     return figure
 
@@ -250,10 +250,12 @@ def _curves(axes: Axes, part: Curves, number: int) -> None:
         above = axes.get_xaxis_transform()
         axes.text(energy, 0.97, label, transform=above, fontsize=SMALL_SIZE, ha="center", va="top",
                   bbox={"facecolor": "white", "linewidth": 0, "pad": 1.0})  # fmt: skip
+    if part.marks and not part.logarithmic:
+        axes.set_ylim(0.0, 1.18 * max(float(np.nanmax(y)) for _, y in part.curves.values()))
     axes.set_xlabel(part.x_label, fontsize=TEXT_SIZE)
     axes.set_ylabel(part.y_label, fontsize=TEXT_SIZE)
     axes.set_title(f"({_letter(number)}) {part.title}", fontsize=TEXT_SIZE, loc="left")
-    axes.margins(x=0.0, y=0.2 if part.marks else 0.05)
+    axes.margins(x=0.0)
     axes.grid(visible=True, linewidth=0.3, color="#dddddd")
     axes.legend(fontsize=SMALL_SIZE, frameon=False)
     quiet_axes(axes)

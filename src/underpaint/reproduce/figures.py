@@ -37,7 +37,7 @@ __all__ = ["Networks", "figure5", "figure6", "figure8", "figure9", "figure10"]
 
 LAYERED_PIXELS, SINGLE_PIXELS = (72, 54), (56, 68)
 CELL_PIXELS, GAP_PIXELS = 10, 3
-QUICK_SHRINK = 3
+QUICK_SHRINK = 4
 FIGURE5 = ("cobalt_blue", "carmine_lake", "vermilion", "zinc_white", "emerald_green")
 FIGURE6 = ("cobalt_blue", "vermilion", "emerald_green")
 SINGLE_LIVE_TIME_S, MOCKUP_LIVE_TIME_S = 0.1, 10.0
@@ -83,8 +83,8 @@ def figure8(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     Returns
     -------
     dict
-        As figure 5 for vermilion; and ``by_column``, what lies under the one top without vermilion, beside the
-        tops and where nothing lies: the mean probabilities and the share of vermilion of each bottom.
+        As figure 5 for vermilion; and ``by_column``: for each bottom strip, and the ground between them, its share of
+        vermilion and the mean probabilities under the one top that has none, and where no top lies.
     """
     progress("Figure 8: scanning the panel", 0, 1)
     case = _panel_case(plan, networks)
@@ -138,9 +138,10 @@ def figure9(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
 
 
 def _case_figures(plan: Plan, case: Case, pigments: Sequence[str], name: str, title: str) -> dict[str, Any]:
-    for networks, suffix in (((BEFORE, AFTER), ""), ((DEFAULT,), "_default")):
+    of_groups = f"{title}; asked for the pigments' groups"
+    for networks, suffix, above in (((BEFORE, AFTER), "", title), ((DEFAULT,), "_default", of_groups)):
         rows = [_case_row(case, pigment, networks) for pigment in pigments]
-        save_png(case_study(rows, title), picture(plan, f"{name}{suffix}"))
+        save_png(case_study(rows, above), picture(plan, f"{name}{suffix}"))
     return {**{pigment: figures_of(case, pigment) for pigment in pigments}, "about": _about(plan, case)}
 
 
@@ -159,7 +160,7 @@ def _panel_case(plan: Plan, networks: Networks) -> Case:
     """Paint the panel of Fig. 7 and scan it with the machine that measured the mock-ups."""
     shrink = 1 if plan.grid_step == 1 else QUICK_SHRINK
     rng = _rng(plan, 7)
-    painting = crossed_strips(CELL_PIXELS // shrink, GAP_PIXELS // shrink, rng)
+    painting = crossed_strips(CELL_PIXELS // shrink, max(GAP_PIXELS // shrink, 1), rng)
     instrument = machine(np.random.default_rng(plan.mockup_seed))
     scan = scan_painting(painting, instrument, plan.counts, rng, "figure_7_panel", MOCKUP_LIVE_TIME_S)
     return ask(plan, networks, painting, scan, members=("prussian_blue", "iron_oxide_red"))
