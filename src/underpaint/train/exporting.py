@@ -39,8 +39,8 @@ def export(network: nn.Module, card: ModelCard, path: str | Path) -> Path:
 
     Parameters
     ----------
-    network : DefaultNetwork or XuNetwork
-        The trained network.
+    network : Module
+        The trained network, of any kind of :func:`underpaint.network.build_network`.
     card : ModelCard
         Its card.
     path : str or Path

@@ -164,10 +164,10 @@ def run(
 
     ``trainable`` names the layers that may change; None frees all.
     """
-    last = _open_folder(settings)
+    last = open_folder(settings)
     resume = last if last.is_file() else None
     start = first_epoch(resume)
-    if not _finished(resume, settings):
+    if not finished(resume, settings):
         network.train()
         module = PigmentModule(network, settings, about(network, card), trainable=trainable)
         fit(module, data, split, settings, resume)
@@ -189,8 +189,10 @@ def run(
     return report
 
 
-def fit(module: PigmentModule, data: Library, split: Split, settings: TrainSettings, resume: Path | None) -> None:
-    """Run the Lightning loop, from ``resume`` where given."""
+def fit(
+    module: lightning.LightningModule, data: Library, split: Split, settings: TrainSettings, resume: Path | None
+) -> None:
+    """Run the Lightning loop, from ``resume`` where given; the module has ``settings`` and logs "validation_loss"."""
     with _threads(settings.threads), _quiet():
         trainer = _trainer(settings)
         try:
@@ -254,14 +256,15 @@ def _early_stopping(checkpoint: Path) -> dict[str, Any]:
     return state
 
 
-def _finished(checkpoint: Path | None, settings: TrainSettings) -> bool:
+def finished(checkpoint: Path | None, settings: TrainSettings) -> bool:
+    """Whether a run has had all its epochs, or was stopped early."""
     if checkpoint is None:
         return False
     waited = int(_early_stopping(checkpoint)["wait_count"])
     return first_epoch(checkpoint) >= settings.epochs or waited >= settings.patience
 
 
-def _open_folder(settings: TrainSettings) -> Path:
+def open_folder(settings: TrainSettings) -> Path:
     """Make the folder, or make sure that it holds a run of the same settings; return its last checkpoint."""
     settings.out.mkdir(parents=True, exist_ok=True)
     config = {key: value for key, value in config_of(settings).items() if key not in _MAY_CHANGE}

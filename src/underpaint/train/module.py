@@ -1,13 +1,13 @@
-"""The Lightning module: loss, optimiser and schedule."""
+"""The Lightning modules: loss, optimiser and schedule."""
 
 from typing import Any
 
 import lightning.pytorch as lightning
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
-from underpaint.network import DefaultNetwork
+from underpaint.network import AutoencoderNetwork, Decoder, DefaultNetwork
 from underpaint.train.batches import Batch
 from underpaint.train.settings import TrainSettings
 
@@ -93,6 +93,46 @@ class PigmentModule(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put what the network is beside its weights."""
         checkpoint["underpaint"] = self.about
+
+
+class ReconstructionModule(lightning.LightningModule):
+    """An encoder and a decoder with the mean squared error between the transformed spectrum and its copy.
+
+    Parameters
+    ----------
+    network : AutoencoderNetwork
+        Its transform and its encoder are used; its dense layer stays as it is.
+    n_channel : int
+        Channels of a spectrum.
+    settings : TrainSettings
+        Learning rate and decay.
+    """
+
+    def __init__(self, network: AutoencoderNetwork, n_channel: int, settings: TrainSettings) -> None:
+        super().__init__()
+        self.encoder, self.transform, self.decoder = network.encoder, network.transform, Decoder(n_channel)
+        self.settings = settings
+
+    def loss(self, counts: Tensor) -> Tensor:
+        """Return the mean squared error of the copies of (n, n_channel) counts."""
+        values = self.transform(counts)
+        return mse_loss(self.decoder(self.encoder(values)).float(), values)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch."""
+        del batch_idx
+        loss = self.loss(batch.counts)
+        self.log("training_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.counts))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the loss of one batch."""
+        del batch_idx
+        self.log("validation_loss", self.loss(batch.counts), prog_bar=True, batch_size=len(batch.counts))
+
+    def configure_optimizers(self) -> Any:
+        """Return Adam, at the constant rate of the paper's protocol."""
+        return torch.optim.Adam(self.parameters(), self.settings.learning_rate)
 
 
 def log_odds(network: nn.Module, counts: Tensor, recorded: Tensor) -> Tensor:

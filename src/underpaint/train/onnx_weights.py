@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from underpaint.errors import TrainingError
@@ -19,7 +20,7 @@ def fill_from_onnx(network: nn.Module, card: ModelCard, path: Path) -> None:
 
     Parameters
     ----------
-    network : DefaultNetwork or XuNetwork
+    network : Module
         Built with ``folded=True``; changed in place.
     card : ModelCard
         The file's card.
@@ -49,14 +50,25 @@ def _weights(path: Path) -> dict[str, Tensor]:
     import onnx
 
     try:
-        initializers = onnx.load(path).graph.initializer
+        graph = onnx.load(path).graph
     except Exception as error:  # protobuf's own errors share no public base with Python's
         raise TrainingError(_unusable(path, f"it cannot be read ({error})")) from error
-    return {
-        each.name.removeprefix(_PREFIX): torch.from_numpy(np.array(onnx.numpy_helper.to_array(each)))
-        for each in initializers
-        if each.name.startswith(_PREFIX)
-    }
+    values = {each.name: np.array(onnx.numpy_helper.to_array(each)) for each in graph.initializer}
+    found = {name.removeprefix(_PREFIX): value for name, value in values.items() if name.startswith(_PREFIX)}
+    for node in graph.node:
+        if node.op_type == "GRU" and node.input[3:4] and node.input[3] in values:
+            found |= _biases(values[node.input[3]])
+    return {name: torch.from_numpy(value) for name, value in found.items()}
+
+
+def _biases(packed: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Unpack a recurrent layer's biases, which the exporter keeps as one constant with the update gate before reset."""
+    found = {}
+    for suffix, direction in zip(("", "_reverse"), packed, strict=False):
+        for side, gates in zip(("ih", "hh"), np.split(direction, 2), strict=True):
+            update, reset, new = np.split(gates, 3)
+            found[f"recurrent.bias_{side}_l0{suffix}"] = np.concatenate((reset, update, new))
+    return found
 
 
 def _unusable(path: Path, reason: str) -> str:
