@@ -105,7 +105,7 @@ class ReconstructionModule(lightning.LightningModule):
     n_channel : int
         Channels of a spectrum.
     settings : TrainSettings
-        Learning rate and decay.
+        Learning rate; seed of the epochs.
     """
 
     def __init__(self, network: AutoencoderNetwork, n_channel: int, settings: TrainSettings) -> None:
