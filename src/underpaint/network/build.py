@@ -9,7 +9,7 @@ from torch import nn
 from underpaint.network.autoencoder import AutoencoderNetwork
 from underpaint.network.default import DefaultNetwork
 from underpaint.network.recurrent import RecurrentNetwork
-from underpaint.network.xu2022 import XuNetwork
+from underpaint.network.xu2022 import LogLogRoot, Root, XuNetwork
 from underpaint.weights import NetworkKind
 
 Network: TypeAlias = DefaultNetwork | XuNetwork | RecurrentNetwork | AutoencoderNetwork
@@ -21,8 +21,8 @@ class NetworkSpec:
 
     Parameters
     ----------
-    kind : {"default", "xu2022", "recurrent", "autoencoder"}
-        Architecture.
+    kind : {"default", "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent", "autoencoder"}
+        Architecture; two are the paper's with another transform of the counts.
     n_bin, n_output : int
         Bins of the network's axis and names in its answer.
     start_kev, bin_kev : float
@@ -59,6 +59,10 @@ def _build(spec: NetworkSpec) -> Network:
     match spec.kind:
         case "xu2022":
             return XuNetwork(spec.n_bin, spec.n_output)
+        case "xu2022_root":
+            return XuNetwork(spec.n_bin, spec.n_output, transform=Root())
+        case "xu2022_unscaled":
+            return XuNetwork(spec.n_bin, spec.n_output, transform=LogLogRoot(scaled=False))
         case "recurrent":
             return RecurrentNetwork(spec.n_bin, spec.n_output)
         case "autoencoder":

@@ -20,14 +20,34 @@ class LogLogRoot(nn.Module):
 
     How the paper normalises is not stated; the maximum of each spectrum is the likeliest reading.
 
+    Parameters
+    ----------
+    scaled : bool
+        False leaves the normalisation out.
+
     References
     ----------
     X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, equation 1.
     """
 
+    def __init__(self, *, scaled: bool = True) -> None:
+        super().__init__()
+        self.scaled = scaled
+
     def forward(self, counts: Tensor) -> Tensor:
         """Transform (n, n_channel) counts; a spectrum without counts stays zero."""
         values = torch.log1p(torch.log1p(torch.sqrt(counts.clamp_min(0.0))))
+        if not self.scaled:
+            return values
+        return values / values.amax(dim=-1, keepdim=True).clamp_min(1e-12)
+
+
+class Root(nn.Module):
+    """The square root of the counts over its own maximum: even Poisson noise, empty channels not raised."""
+
+    def forward(self, counts: Tensor) -> Tensor:
+        """Transform (n, n_channel) counts; a spectrum without counts stays zero."""
+        values = torch.sqrt(counts.clamp_min(0.0))
         return values / values.amax(dim=-1, keepdim=True).clamp_min(1e-12)
 
 
@@ -40,6 +60,8 @@ class XuNetwork(nn.Module):
         Channels of a spectrum; the paper has 3815 from 2.80 keV.
     n_class : int
         Pigments; the paper has 11.
+    transform : Module or None
+        What is done to the counts; None is the paper's :class:`LogLogRoot`.
 
     Notes
     -----
@@ -55,10 +77,10 @@ class XuNetwork(nn.Module):
     X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, section 2.3 and Fig. 2.
     """
 
-    def __init__(self, n_channel: int = 3815, n_class: int = 11) -> None:
+    def __init__(self, n_channel: int = 3815, n_class: int = 11, *, transform: nn.Module | None = None) -> None:
         super().__init__()
         self.n_channel = n_channel
-        self.transform = LogLogRoot()
+        self.transform = LogLogRoot() if transform is None else transform
         widths = (1, *_KERNELS)
         self.blocks = nn.Sequential(*(_block(*pair, size) for pair, size in zip(pairwise(widths), _SIZES, strict=True)))
         self.post = nn.Sequential(
@@ -73,10 +95,17 @@ class XuNetwork(nn.Module):
     def forward(self, counts: Tensor) -> Tensor:
         """Return (n, n_class) logits of (n, n_channel) counts."""
         values = self.transform(counts)[:, None, None, :]
+        device = counts.device.type
+        first = self.blocks.get_submodule("0.0")
         # Half precision would drop the small differences between spectra before any filter has seen them.
-        with torch.autocast(counts.device.type, enabled=False):
-            first = self.blocks[0](values)
-        return torch.as_tensor(self.dense(self.post(self.blocks[1:](first))))
+        with torch.autocast(device, enabled=False):
+            filtered = first(values)
+        if torch.is_autocast_enabled(device):
+            # the largest arrays of the network: half as wide, they train a third faster
+            filtered = filtered.to(torch.get_autocast_dtype(device))
+        for layer in list(self.blocks.get_submodule("0").children())[1:]:
+            filtered = layer(filtered)
+        return torch.as_tensor(self.dense(self.post(self.blocks[1:](filtered))))
 
 
 def _block(n_in: int, n_out: int, size: int) -> nn.Sequential:

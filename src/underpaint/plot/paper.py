@@ -157,6 +157,39 @@ def line_ratios(spectra: Curves, ratios: Sequence[Curves], title: str) -> Figure
     return figure
 
 
+@dataclass(frozen=True)
+class Detection:
+    """Mean answers against a mass fraction in per cent, with a band, by network."""
+
+    title: str
+    percent: NDArray[np.float64]
+    curves: Mapping[str, NDArray[np.float64]]
+    bands: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+
+
+def detection_panels(parts: Sequence[Detection], title: str, *, mark: float) -> Figure:
+    """Draw answers against mass fraction, three panels a row; ``mark`` is a fraction in per cent to point out."""
+    figure = new_figure(10.5, 0.8 + 2.7 * (-(-len(parts) // 3)))
+    figure.suptitle(title, x=0.02, ha="left", fontsize=TEXT_SIZE + 2)
+    grid = figure.subplots(-(-len(parts) // 3), 3, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, part in zip(grid, parts, strict=True):
+        for number, (name, curve) in enumerate(part.curves.items()):
+            axes.fill_between(part.percent, *part.bands[name], color=f"C{number}", alpha=0.2, linewidth=0)
+            axes.plot(part.percent, curve, color=f"C{number}", label=name, linewidth=1.4)
+        axes.axvline(mark, color="0.5", linestyle=":", linewidth=1)
+        axes.axhline(0.5, color="0.85", linewidth=0.8, zorder=0)
+        axes.set_xscale("log")
+        axes.set_xticks([0.1, 1.0, 10.0], ["0.1", "1", "10"])
+        axes.set_ylim(-0.03, 1.03)
+        axes.set_title(part.title, fontsize=TEXT_SIZE, loc="left")
+        axes.tick_params(labelsize=TEXT_SIZE - 1)
+    grid[0].legend(fontsize=TEXT_SIZE - 1, frameon=False)
+    figure.supxlabel("mass fraction of vermilion in the dry paint (%)", fontsize=TEXT_SIZE)
+    figure.supylabel("probability", fontsize=TEXT_SIZE)
+    figure.tight_layout(rect=(0.01, 0.01, 1, 0.99))
+    return figure
+
+
 def _case_row(axes: Sequence[Axes], row: CaseRow) -> None:
     _draw_place(axes[0], row.place)
     axes[0].set_title("truth", fontsize=SMALL_SIZE, pad=3)

@@ -1,27 +1,37 @@
-"""The arms of Table 3, and those that show what its protocol hides: networks trained, and what they answer."""
+"""Networks fitted and asked: the arms of Table 3, and those that show what its protocol hides."""
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.files import whole_file
+from underpaint.network import AutoencoderNetwork
+from underpaint.reproduce.parts import Part
 from underpaint.reproduce.plan import Plan
+from underpaint.reproduce.pretraining import pretrain_autoencoder
+from underpaint.reproduce.simulation import paper_outputs
 from underpaint.train import (
     FinetuneSettings,
     Library,
+    Trained,
     TrainSettings,
     answers,
     finetune,
     load_checkpoint,
     train,
 )
+from underpaint.train.library import UNKNOWN
 from underpaint.train.split import split_by_source
+from underpaint.weights import NetworkKind
 
 Progress = Callable[[str, int, int], None]
-FINETUNE_SHARE = 0.2
 COUNTS_SCALE = 1e5
 """Total counts that the noise-free simulated spectra are scaled to."""
 
@@ -33,42 +43,124 @@ class Answers:
     Parameters
     ----------
     probability, label : lists of (n, n_name) arrays
-        One of each per fold.
+        One of each per fold, for the paper's eleven pigments.
+    learned : list of (n_name,) bool arrays
+        Whether a fold's training held the pigment at all.
     seconds : float
-        Training and answering.
+        Training, in all calls that it took.
     epochs : int
         Epochs of all folds together.
     """
 
     probability: list[NDArray[np.float32]]
     label: list[NDArray[np.bool_]]
+    learned: list[NDArray[np.bool_]]
     seconds: float
     epochs: int
 
 
-def pretrain(plan: Plan, simulated: Library, progress: Progress) -> tuple[list[Path], Answers]:
-    """Train the paper's network on the simulation set, fold by fold; return checkpoints and answers to its test set."""
-    settings = pretrain_settings(plan)
-    start = time.perf_counter()
-    checkpoints, probability, label, epochs = [], [], [], 0
+@dataclass(frozen=True)
+class Contestant:
+    """A pre-trained network with the mock-ups as it sees them.
+
+    Parameters
+    ----------
+    name : str
+        What its folders are called.
+    starts : sequence of Trained or Path
+        Networks to begin with, in turn by fold.
+    mockups : Library
+        Counts on the network's axis, labelled with its names.
+    in_palette : bool
+        Before it is fine-tuned, read the network's answers knowing that only the paper's pigments were used.
+    open_minded : bool
+        Names that no spectrum of the fine-tuning holds are left as they were, not learned as absent.
+    """
+
+    name: str
+    starts: Sequence[Trained | Path]
+    mockups: Library
+    in_palette: bool = False
+    open_minded: bool = False
+
+    def start(self, fold: int) -> Trained:
+        """Return the network that a fold begins with."""
+        start = self.starts[fold % len(self.starts)]
+        return load_checkpoint(start) if isinstance(start, Path) else start
+
+    def settings(self, plan: Plan, what: str) -> FinetuneSettings:
+        """Return the paper's settings of fine-tuning, for a folder named after the network and what is done."""
+        return FinetuneSettings(
+            library=(Path("mockups"),),
+            out=plan.out / "networks" / f"{self.name}_{what}",
+            kind=self.start(0).card.kind,
+            epochs=plan.finetune_epochs,
+            dense_epochs=plan.dense_epochs,
+            patience=plan.patience,
+            precision=plan.precision,
+            split="pixel",
+            test_share=0.0,
+            seed=plan.seed,
+            progress=False,
+        )
+
+
+def pretrain(
+    plan: Plan,
+    simulated: Library,
+    progress: Progress,
+    *,
+    name: str = "simulation",
+    folds: int | None = None,
+    kind: NetworkKind = "xu2022",
+) -> tuple[list[Path], Answers]:
+    """Train a network on a simulation set, fold by fold; return checkpoints and answers to its test set.
+
+    Parameters
+    ----------
+    plan, progress : Plan, callable
+        As everywhere.
+    simulated : Library
+        A fifth of its stratigraphies is the test, whatever the fold.
+    name : str
+        Folder of the networks.
+    folds : int or None
+        Fewer folds than the plan has.
+    kind : str
+        The paper's network, or another that is trained as the paper trains its own.
+    """
+    settings = pretrain_settings(plan, name, kind)
     test = _test_rows(simulated, settings)
-    for fold in range(plan.folds):
-        progress("Training on the simulation set", fold, plan.folds)
+    checkpoints, probability, seconds, epochs = [], [], 0.0, 0
+    n_fold = plan.folds if folds is None else min(folds, plan.folds)
+    for fold in range(n_fold):
+        progress(f"Training, {name.replace('_', ' ')}", fold, n_fold)
         own = settings.model_copy(update={"fold": fold, "out": settings.out / f"fold_{fold}"})
-        report = train(own, simulated)
+        with timed(own.out) as clock:
+            report = train(own, simulated, network=_reconstructing(own, simulated))
         epochs += report.epochs
+        seconds += clock.seconds
         checkpoints.append(own.out / "best.ckpt")
-        probability.append(answers(report.trained, simulated, test, settings))
-        label.append(simulated.labels[test] == 1)
-    return checkpoints, Answers(probability, label, time.perf_counter() - start, epochs)
+        probability.append(of_paper(simulated, answers(report.trained, simulated, test, settings)))
+    label = of_paper(simulated, simulated.labels[test]) == 1
+    learned = np.ones(label.shape[1], dtype=bool)
+    return checkpoints, Answers(probability, [label] * n_fold, [learned] * n_fold, seconds, epochs)
 
 
-def pretrain_settings(plan: Plan) -> TrainSettings:
+def _reconstructing(settings: TrainSettings, simulated: Library) -> AutoencoderNetwork | None:
+    """Return an autoencoder that has learned to reconstruct the spectra of the training; None for other kinds."""
+    if settings.kind != "autoencoder":
+        return None
+    rows = np.setdiff1d(np.arange(len(simulated)), _test_rows(simulated, settings))
+    return pretrain_autoencoder(simulated, rows, settings.model_copy(update={"out": settings.out / "reconstruction"}))
+
+
+def pretrain_settings(plan: Plan, name: str = "simulation", kind: NetworkKind = "xu2022") -> TrainSettings:
     """Return the paper's settings of pre-training: Adam 1e-3, batch 64, five folds, a fifth held out as the test."""
     return TrainSettings(
         library=(Path("simulation"),),
-        out=plan.out / "networks" / "simulation",
-        kind="xu2022",
+        out=plan.out / "networks" / name,
+        kind=kind,
         epochs=plan.epochs,
         patience=plan.patience,
         precision=plan.precision,
@@ -78,80 +170,89 @@ def pretrain_settings(plan: Plan) -> TrainSettings:
     )
 
 
-def without_finetuning(plan: Plan, checkpoints: list[Path], mockups: Library) -> Answers:
+def asked(plan: Plan, contestant: Contestant) -> Answers:
     """Return what the pre-trained networks say about every mock-up spectrum."""
-    start = time.perf_counter()
-    rows = np.arange(len(mockups))
-    found = [answers(load_checkpoint(path), mockups, rows, pretrain_settings(plan)) for path in checkpoints]
-    return Answers(found, [mockups.labels == 1] * len(found), time.perf_counter() - start, 0)
+    rows = np.arange(len(contestant.mockups))
+    settings = contestant.settings(plan, "asked")
+    read = read_in_palette if contestant.in_palette else of_paper
+    found = [
+        read(contestant.mockups, answers(contestant.start(fold), contestant.mockups, rows, settings))
+        for fold in range(len(contestant.starts))
+    ]
+    label = of_paper(contestant.mockups, contestant.mockups.labels) == 1
+    n_fold = len(found)
+    return Answers(found, [label] * n_fold, [np.ones(label.shape[1], dtype=bool)] * n_fold, 0.0, 0)
 
 
-def finetuned(plan: Plan, checkpoints: list[Path], mockups: Library, progress: Progress) -> Answers:
-    """Fine-tune on a random fifth of the mock-up spectra, as the paper does, and test on the others."""
-    tests = [_random_fifth(mockups, plan.seed + fold) for fold in range(plan.folds)]
-    return _finetuned(plan, "pixels", checkpoints, mockups, tests, progress)
-
-
-def structures_held_out(
-    plan: Plan, checkpoints: list[Path], mockups: Library, families: dict[str, NDArray[np.bool_]], progress: Progress
-) -> Answers:
-    """Fine-tune on a fifth of the spectra of all structures but a family's, and test on that family, each in turn."""
-    tests = []
-    for number, held_out in enumerate(families.values()):
-        others = np.flatnonzero(~held_out)
-        rng = np.random.default_rng((plan.seed, number))
-        used = rng.choice(others, size=max(round(FINETUNE_SHARE * len(mockups)), 10), replace=False)
-        tests.append((np.sort(used), np.flatnonzero(held_out)))
-    return _finetuned(plan, "structures", checkpoints, mockups, tests, progress)
-
-
-def _finetuned(
-    plan: Plan,
-    name: str,
-    checkpoints: list[Path],
-    mockups: Library,
-    parts: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
-    progress: Progress,
-) -> Answers:
-    start = time.perf_counter()
-    probability, label, epochs = [], [], 0
-    for number, (used, tested) in enumerate(parts):
-        progress(f"Fine-tuning, {name} held out", number, len(parts))
-        model = load_checkpoint(checkpoints[number % len(checkpoints)])
-        settings = _finetune_settings(plan, plan.out / "networks" / f"{name}_{number}")
-        report = finetune(model, settings, _rows(mockups, used))
+def finetuned(plan: Plan, contestant: Contestant, what: str, parts: Sequence[Part], progress: Progress) -> Answers:
+    """Fine-tune in the paper's two steps on one side of each part and answer the other."""
+    probability, label, learned, seconds, epochs = [], [], [], 0.0, 0
+    for number, part in enumerate(parts):
+        progress(f"Fine-tuning {contestant.name}, {what}", number, len(parts))
+        settings = contestant.settings(plan, f"{what}_{number}")
+        with timed(settings.out) as clock:
+            report = finetune(contestant.start(number), settings, _shown(contestant, part.used))
         epochs += report.first.epochs + report.second.epochs
-        probability.append(answers(report.trained, mockups, tested, settings))
-        label.append(mockups.labels[tested] == 1)
-    return Answers(probability, label, time.perf_counter() - start, epochs)
+        seconds += clock.seconds
+        mockups = contestant.mockups
+        probability.append(of_paper(mockups, answers(report.trained, mockups, part.tested, settings)))
+        label.append(of_paper(mockups, mockups.labels[part.tested]) == 1)
+        learned.append((of_paper(mockups, mockups.labels[part.used]) == 1).any(axis=0))
+    return Answers(probability, label, learned, seconds, epochs)
 
 
-def _finetune_settings(plan: Plan, out: Path) -> FinetuneSettings:
-    return FinetuneSettings(
-        library=(Path("mockups"),),
-        out=out,
-        kind="xu2022",
-        epochs=plan.finetune_epochs,
-        dense_epochs=plan.dense_epochs,
-        patience=plan.patience,
-        precision=plan.precision,
-        split="pixel",
-        test_share=0.0,
-        seed=plan.seed,
-        progress=False,
-    )
+def of_paper(library: Library, values: NDArray[Any]) -> NDArray[Any]:
+    """Return the columns of the paper's eleven pigments."""
+    return values[:, [library.names.index(name) for name in paper_outputs().names]]
 
 
-def _rows(library: Library, rows: NDArray[np.int64]) -> Library:
-    """Return some of a library's spectra."""
+def read_in_palette(library: Library, probability: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the (n, 11) probabilities of the paper's pigments, knowing that no others were used.
+
+    The likeliest of a group's pigments takes the group's probability, the others as much less as they are less likely;
+    a pigment of two groups is no likelier than either.
+    """
+    outputs = paper_outputs()
+    member = of_paper(library, probability)
+    found = np.ones_like(member)
+    for name in sorted({name for own in outputs.groups for name in own}):
+        columns = [column for column, own in enumerate(outputs.groups) if name in own]
+        share = member[:, columns] / np.maximum(member[:, columns].max(axis=1, keepdims=True), 1e-9)
+        whole = probability[:, [library.names.index(name)]]
+        found[:, columns] = np.minimum(found[:, columns], whole * share)
+    return found
+
+
+@dataclass
+class Clock:
+    """Seconds of work in all calls so far."""
+
+    seconds: float
+
+
+@contextmanager
+def timed(folder: Path) -> Iterator[Clock]:
+    """Keep the seconds that training in a folder took in all its calls; what was only read again does not count."""
+    note, last = folder / "seconds.json", sorted(folder.rglob("last.ckpt"))
+    clock = Clock(json.loads(note.read_text("utf-8"))["seconds"] if note.is_file() else 0.0)
+    before = {path: path.stat().st_mtime_ns for path in last}
+    start = time.perf_counter()
+    yield clock
+    if {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("last.ckpt"))} == before:
+        return
+    clock.seconds += time.perf_counter() - start
+    with whole_file(note) as part:
+        part.write_text(json.dumps({"seconds": clock.seconds}) + "\n", "utf-8")
+
+
+def _shown(contestant: Contestant, rows: NDArray[np.int64]) -> Library:
+    """Return the spectra that fine-tune, with their labels."""
     names = ("spectra", "recorded", "labels", "counts_needed", "source")
-    return replace(library, **{name: getattr(library, name)[rows] for name in names})
-
-
-def _random_fifth(library: Library, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    order = np.random.default_rng(seed).permutation(len(library))
-    n_used = round(FINETUNE_SHARE * order.size)
-    return np.sort(order[:n_used]), np.sort(order[n_used:])
+    shown = replace(contestant.mockups, **{name: getattr(contestant.mockups, name)[rows] for name in names})
+    if not contestant.open_minded:
+        return shown
+    absent = ~(shown.labels == 1).any(axis=0)
+    return replace(shown, labels=np.where(absent, np.uint8(UNKNOWN), shown.labels))
 
 
 def _test_rows(library: Library, settings: TrainSettings) -> NDArray[np.int64]:

@@ -15,13 +15,13 @@ from underpaint.instrument import load_instrument
 from underpaint.maps import ElementMaps
 from underpaint.plot.comparison import lesser_area
 from underpaint.predict import identify
-from underpaint.reproduce.arms import pretrain_settings
+from underpaint.reproduce.contestants import paper_answers
 from underpaint.reproduce.figure_panels import ABOVE, ABSENT, BELOW, Painting
 from underpaint.reproduce.mockups import INSTRUMENT
 from underpaint.reproduce.plan import Plan
-from underpaint.reproduce.simulation import MIXED_FROM, as_library, paper_outputs
+from underpaint.reproduce.simulation import MIXED_FROM, paper_outputs
 from underpaint.spectrum import Scan
-from underpaint.train import answers, load_checkpoint
+from underpaint.train import load_checkpoint
 
 FAMILIES = ("Ca_K", "Cr_K", "Fe_K", "Co_K", "Cu_K", "Zn_K", "As_K", "Hg_L", "Pb_L", "Sn_K")
 """One line family of each element that the figures' paints and ground hold, but for light ones."""
@@ -83,11 +83,8 @@ def ask(
 def paper_maps(plan: Plan, checkpoint: Path, scan: Scan) -> dict[str, Map]:
     """Return the paper's network's probability map of each of its eleven pigments; the scan is on its channels."""
     counts = np.asarray(scan.counts, dtype=np.float32).reshape(scan.n_pixel, -1)
-    outputs = paper_outputs()
-    spectra = as_library(counts, np.zeros((scan.n_pixel, len(outputs.names)), dtype=np.uint8), counted=True)
-    rows = np.arange(scan.n_pixel, dtype=np.int64)
-    found = answers(load_checkpoint(checkpoint), spectra, rows, pretrain_settings(plan)).reshape(*scan.shape[:2], -1)
-    return {name: found[:, :, column] for column, name in enumerate(outputs.names)}
+    found = paper_answers(plan, load_checkpoint(checkpoint), counts).reshape(*scan.shape[:2], -1)
+    return {name: found[:, :, column] for column, name in enumerate(paper_outputs().names)}
 
 
 def default_maps(scan: Scan, *, members: Sequence[str] = ()) -> dict[str, Map]:

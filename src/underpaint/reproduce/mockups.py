@@ -30,7 +30,7 @@ class Mockups:
     Parameters
     ----------
     counts : (n, n_channel) int array
-        On the channels of the paper's network.
+        On the channels of ``axis``.
     top, bottom : (n,) arrays of str
         Names of the paints: ``Top 1``, ``Bottom 2B``.
     top_um : (n,) array
@@ -39,6 +39,8 @@ class Mockups:
         What lies in top and bottom, by pigment name.
     instrument : Instrument
         The machine that looked: an ELIO, perturbed.
+    axis : EnergyAxis
+        As the machine states it; by default the channels of the paper's network.
     """
 
     counts: NDArray[np.int32]
@@ -47,6 +49,7 @@ class Mockups:
     top_um: NDArray[np.float64]
     pigments: tuple[tuple[str, ...], ...]
     instrument: Instrument
+    axis: EnergyAxis = XU_NETWORK_AXIS
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -58,7 +61,7 @@ class Mockups:
         return np.asarray(np.unique(names, return_inverse=True)[1], dtype=np.int64)
 
 
-def make_mockups(plan: Plan) -> Mockups:
+def make_mockups(plan: Plan, axis: EnergyAxis = XU_NETWORK_AXIS) -> Mockups:
     """Paint and measure the virtual mock-ups; everything is drawn from ``plan.mockup_seed``.
 
     The machine is an ELIO whose tube, angles, air and response are off by a little; each strip grows from its
@@ -74,12 +77,13 @@ def make_mockups(plan: Plan) -> Mockups:
     drawn = [_structure(recipe, top, bottom, place, rng) for top, bottom, place in rows]
     stratigraphies = [stratigraphy for stratigraphy, _ in drawn]
     return Mockups(
-        counts=_measure(stratigraphies, instrument, plan, rng),
+        counts=_measure(stratigraphies, instrument, plan, axis, rng),
         top=np.asarray([row[0] for row in rows]),
         bottom=np.asarray([row[1] for row in rows]),
         top_um=np.asarray([thickness for _, thickness in drawn]),
         pigments=tuple(tuple({**recipe.tops[top], **recipe.bottoms[bottom]}) for top, bottom, _ in rows),
         instrument=instrument,
+        axis=axis,
     )
 
 
@@ -123,10 +127,9 @@ def _layer(recipe: PanelRecipe, shares: object, thickness: float, rng: np.random
 
 
 def _measure(
-    stratigraphies: list[Stratigraphy], instrument: Instrument, plan: Plan, rng: np.random.Generator
+    stratigraphies: list[Stratigraphy], instrument: Instrument, plan: Plan, axis: EnergyAxis, rng: np.random.Generator
 ) -> NDArray[np.int32]:
     parts = []
-    axis = XU_NETWORK_AXIS
     for start in range(0, len(stratigraphies), AT_ONCE):
         emission = emit(stratigraphies[start : start + AT_ONCE], instrument, single=True)
         # the calibration drifts from part to part, as it does in the course of a day

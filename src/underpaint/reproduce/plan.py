@@ -23,8 +23,10 @@ class Plan(BaseModel):
     folds: int = Field(5, ge=2, le=5)
     epochs: int = Field(150, ge=1, description="most epochs of the pre-training")
     patience: int = Field(4, ge=1, description="epochs without a better validation loss before it stops")
-    dense_epochs: int = Field(20, ge=1, description="most epochs of fine-tuning the dense layer alone")
-    finetune_epochs: int = Field(60, ge=1, description="most epochs of fine-tuning all layers")
+    dense_epochs: int = Field(10, ge=1, description="most epochs of fine-tuning the dense layer alone")
+    finetune_epochs: int = Field(30, ge=1, description="most epochs of fine-tuning all layers")
+    study_step: int = Field(8, ge=1, description="the share of the grid that ablations and comparisons are trained on")
+    draws: int = Field(40, ge=2, description="draws of counts for each point of the limits")
     precision: Literal["32", "bf16"] = "bf16"
     seed: int = Field(2022, ge=0, description="of the splits, the weights and the counts")
     mockup_seed: int = Field(64, ge=0, description="of the virtual mock-ups: drawn once, never tuned to results")
@@ -35,6 +37,8 @@ def quick(out: Path) -> Plan:
     return Plan(
         out=out,
         grid_step=83,
+        study_step=1,
+        draws=4,
         mockup_spectra=320,
         folds=2,
         epochs=2,

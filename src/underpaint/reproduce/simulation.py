@@ -1,15 +1,17 @@
 """The paper's simulation set: one pigment a layer, no scatter, the measured background added."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.forward import SCATTER, Detail, emit, render
+from underpaint.forward import SCATTER, Detail, count, emit, render
 from underpaint.instrument import load_instrument
 from underpaint.reproduce.mockups import INSTRUMENT, Mockups
 from underpaint.reproduce.plan import Plan
-from underpaint.spectrum import XU_NETWORK_AXIS
+from underpaint.sample import Stratigraphy
+from underpaint.spectrum import XU_NETWORK_AXIS, EnergyAxis
 from underpaint.spectrum.background import snip
 from underpaint.spectrum.peaks import resolution_fwhm_kev
 from underpaint.synth import outputs_for
@@ -19,9 +21,6 @@ from underpaint.train import Library
 from underpaint.weights import ModelAxis
 
 AT_ONCE = 512
-AXIS = ModelAxis(
-    start_kev=round(XU_NETWORK_AXIS.start_kev, 9), bin_kev=XU_NETWORK_AXIS.gain_kev, n_bin=XU_NETWORK_AXIS.n_channel
-)
 MIXED_FROM = {"verdigris": "emerald_green", "sodium_arsenite": "emerald_green"}
 """In the mock-ups these two stand for emerald green; in the simulation set they are labelled as nothing."""
 
@@ -32,30 +31,52 @@ def paper_outputs() -> Outputs:
 
 
 def simulation_set(plan: Plan, mockups: Mockups) -> Library:
-    """Return the paper's simulated spectra as it made them.
-
-    Two pigment layers over chalk, primary and secondary fluorescence alone (as PyMca computes), detector; then the
-    background of the mean measured spectrum (SNIP with the low-statistics filter, Ryan 1988) is added, in the share
-    of the counts that it has there. What was measured here are the virtual mock-ups.
-    """
+    """Return the paper's simulated spectra as it made them: two pigment layers over chalk, one pigment in each."""
     grid = paper_grid(plan.materials)[:: plan.grid_step]
-    instrument = load_instrument(INSTRUMENT)
-    parts, labels = [], []
-    for start in range(0, len(grid), AT_ONCE):
-        part = grid[start : start + AT_ONCE]
-        emission = emit(
-            [paper_stratigraphy(*entry) for entry in part],
-            instrument,
-            detail=Detail(orders=2, scatter=False),
-            single=True,
-        )
+    contents = [_classes(upper, lower) for upper, lower, _, _ in grid]
+    return simulated_as_in_paper([paper_stratigraphy(*entry) for entry in grid], contents, mockups)
+
+
+def study_grid(plan: Plan) -> tuple[list[Stratigraphy], list[set[str]]]:
+    """Return a share of the paper's grid with its contents: what ablations and comparisons are trained on."""
+    grid = paper_grid(plan.materials)[:: plan.grid_step * plan.study_step]
+    contents = [_classes(upper, lower) for upper, lower, _, _ in grid]
+    return [paper_stratigraphy(*entry) for entry in grid], contents
+
+
+def counted(simulated: Library, plan: Plan) -> Library:
+    """Return noise-free spectra at the counts of a mock-up's pixel."""
+    rng = np.random.default_rng((plan.seed, 1))
+    counts = count(simulated.spectra.astype(np.float64) * plan.counts, rng=rng)
+    return replace(simulated, spectra=counts.astype(np.float32), counted=True)
+
+
+def simulated_as_in_paper(
+    stratigraphies: Sequence[Stratigraphy],
+    contents: Sequence[set[str]],
+    mockups: Mockups,
+    *,
+    outputs: Outputs | None = None,
+    with_background: bool = True,
+) -> Library:
+    """Return spectra of stratigraphies with the paper's physics, noise-free, on the mock-ups' channels.
+
+    Primary and secondary fluorescence alone (as PyMca computes), detector; then the background of the mean measured
+    spectrum (SNIP with the low-statistics filter, Ryan 1988) is added, in the share of the counts that it has there.
+    What was measured here are the mock-ups.
+    """
+    instrument, outputs = load_instrument(INSTRUMENT), outputs or paper_outputs()
+    parts = []
+    for start in range(0, len(stratigraphies), AT_ONCE):
+        part = stratigraphies[start : start + AT_ONCE]
+        emission = emit(part, instrument, detail=Detail(orders=2, scatter=False), single=True)
         dark = {name: 0.0 * getattr(emission, name) for name in SCATTER}
-        parts.append(np.asarray(render(replace(emission, **dark), instrument.detector, XU_NETWORK_AXIS)))
-        labels.append(label_matrix([_classes(upper, lower) for upper, lower, _, _ in part], paper_outputs()))
+        parts.append(np.asarray(render(replace(emission, **dark), instrument.detector, mockups.axis)))
     lines = np.concatenate(parts).astype(np.float64)
-    share, shape = measured_background(mockups)
+    share, shape = measured_background(mockups) if with_background else (0.0, 0.0)
     lines /= lines.sum(axis=1, keepdims=True)
-    return as_library((1.0 - share) * lines + share * shape, np.concatenate(labels), counted=False)
+    spectra = (1.0 - share) * lines + share * shape
+    return as_library(spectra, label_matrix(contents, outputs), axis=mockups.axis, outputs=outputs, counted=False)
 
 
 def _classes(upper: str, lower: str) -> set[str]:
@@ -66,8 +87,8 @@ def measured_background(mockups: Mockups) -> tuple[float, NDArray[np.float64]]:
     """Return the background's share of the mean measured spectrum, and its shape (n_channel,), which sums to one."""
     mean = mockups.counts.mean(axis=0, dtype=np.float64)
     detector = mockups.instrument.detector
-    fwhm = resolution_fwhm_kev(XU_NETWORK_AXIS.energy_kev, detector.noise_fwhm_kev, detector.fano)
-    background = snip(mean, fwhm / XU_NETWORK_AXIS.gain_kev, low_statistics=True)
+    fwhm = resolution_fwhm_kev(np.abs(mockups.axis.energy_kev), detector.noise_fwhm_kev, detector.fano)
+    background = snip(mean, fwhm / mockups.axis.gain_kev, low_statistics=True)
     return float(background.sum() / mean.sum()), background / background.sum()
 
 
@@ -75,14 +96,22 @@ def mockup_library(mockups: Mockups) -> Library:
     """Return the mock-ups' counts with the paper's labels."""
     classes = paper_outputs()
     present = [{MIXED_FROM.get(name, name) for name in names} for names in mockups.pigments]
-    library = as_library(mockups.counts.astype(np.float32), label_matrix(present, classes), counted=True)
+    labels = label_matrix(present, classes)
+    library = as_library(mockups.counts.astype(np.float32), labels, axis=mockups.axis, counted=True)
     return replace(library, source=mockups.structure)
 
 
-def as_library(spectra: NDArray[np.floating], labels: NDArray[np.uint8], *, counted: bool) -> Library:
-    """Return spectra on the paper's channels with labels for its eleven pigments."""
-    outputs = paper_outputs()
-    recorded = np.asarray([[XU_NETWORK_AXIS.start_kev, XU_NETWORK_AXIS.stop_kev]], dtype=np.float32)
+def as_library(
+    spectra: NDArray[np.floating],
+    labels: NDArray[np.uint8],
+    *,
+    counted: bool,
+    axis: EnergyAxis = XU_NETWORK_AXIS,
+    outputs: Outputs | None = None,
+) -> Library:
+    """Return labelled spectra as a library; by default on the paper's channels, for its eleven pigments."""
+    outputs = outputs or paper_outputs()
+    recorded = np.asarray([[axis.start_kev, axis.stop_kev]], dtype=np.float32)
     return Library(
         spectra=np.asarray(spectra, dtype=np.float32),
         recorded=np.tile(recorded, (len(spectra), 1)),
@@ -90,7 +119,7 @@ def as_library(spectra: NDArray[np.floating], labels: NDArray[np.uint8], *, coun
         counts_needed=np.where(labels, 0.0, np.inf).astype(np.float32),
         source=np.arange(len(spectra), dtype=np.int64),
         total_counts=None,
-        axis=AXIS,
+        axis=ModelAxis(start_kev=round(axis.start_kev, 9), bin_kev=axis.gain_kev, n_bin=axis.n_channel),
         names=outputs.names,
         kinds=outputs.kinds,
         groups=outputs.groups,

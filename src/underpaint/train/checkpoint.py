@@ -36,6 +36,8 @@ _LIMITS = {
         "Prussian blue and verdigris are simulated as their hydrates, with 0.77 and 0.68 times the metal of the "
         "paper's formulas.",
     ),
+    "xu2022_root": _OF_THE_PROTOCOL,
+    "xu2022_unscaled": _OF_THE_PROTOCOL,
     "recurrent": _OF_THE_PROTOCOL,
     "autoencoder": _OF_THE_PROTOCOL,
 }

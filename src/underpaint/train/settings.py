@@ -35,7 +35,7 @@ class TrainSettings(BaseModel):
         Folder of the checkpoints and the exported model.
     name : str
         Name of the model.
-    kind : {"default", "xu2022", "recurrent", "autoencoder"}
+    kind : {"default", "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent", "autoencoder"}
         Network. All but "default" follow the paper's protocol: the defaults change to its own (Adam 1e-3, batch 64,
         150 epochs, 1:4 test split), the spectra have no noise and every label counts.
     epochs, batch : int

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-NetworkKind: TypeAlias = Literal["default", "xu2022", "recurrent", "autoencoder"]
+NetworkKind: TypeAlias = Literal["default", "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent", "autoencoder"]
 """Architectures that a card can name."""
 
 
@@ -60,7 +60,7 @@ class ModelCard(BaseModel):
     ----------
     name, version : str
         Name as given to ``--model``, and version of the weights.
-    kind : {"default", "xu2022", "recurrent", "autoencoder"}
+    kind : {"default", "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent", "autoencoder"}
         Architecture; says which inputs the ONNX file takes.
     axis : ModelAxis
         Energy axis that counts are moved to.

@@ -1,0 +1,82 @@
+"""What can be run again, by name; each study writes its files and is found finished by the next call."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from underpaint import __version__
+from underpaint.errors import TrainingError
+from underpaint.reproduce.arms import Progress, finetuned, pretrain
+from underpaint.reproduce.comparison import comparison
+from underpaint.reproduce.contestants import paper_network
+from underpaint.reproduce.figures import Networks, figure5, figure6, figure8, figure9, figure10
+from underpaint.reproduce.limits import limits
+from underpaint.reproduce.mockups import make_mockups
+from underpaint.reproduce.parts import random_pixels
+from underpaint.reproduce.plan import Plan
+from underpaint.reproduce.simulation import simulation_set
+from underpaint.reproduce.table3 import table3
+from underpaint.reproduce.tables import arm_rows, flat_rows, write_json, write_table
+
+NOTE = "Every experimental figure is of virtual mock-ups and paintings: the paper's are not public."
+DRAWN: dict[str, Callable[[Plan, Networks, Progress], dict[str, Any]]] = {
+    "figure5": figure5,
+    "figure6": figure6,
+    "figure8": figure8,
+    "figure9": figure9,
+    "figure10": figure10,
+    "limits": limits,
+}
+STUDIES = ("table3", *DRAWN, "comparison")
+
+
+def reproduce(what: str, plan: Plan, progress: Progress) -> dict[str, Any]:
+    """Run one study, or ``all``, and write ``NAME.json`` with its tables and pictures into ``plan.out``.
+
+    Returns
+    -------
+    dict
+        The figures of the study, or of each by name.
+
+    Raises
+    ------
+    TrainingError
+        There is no such study.
+    """
+    if what == "all":
+        return {name: reproduce(name, plan, progress) for name in STUDIES}
+    if what not in STUDIES:
+        message = f"Cannot reproduce {what!r}; there are all, {', '.join(STUDIES)}."
+        raise TrainingError(message)
+    if what == "table3":
+        result = table3(plan, progress)
+    elif what == "comparison":
+        result = {"models": comparison(plan, progress)}
+    else:
+        result = DRAWN[what](plan, trained_networks(plan, progress), progress)
+    about = {"note": NOTE, "version": __version__, "plan": json.loads(plan.model_dump_json(exclude={"out"}))}
+    result["about"] = {**result.get("about", {}), **about}
+    write_json(result, plan.out / f"{what}.json")
+    _write_tables(what, result, plan)
+    return result
+
+
+def trained_networks(plan: Plan, progress: Progress) -> Networks:
+    """Return the paper's network of the first fold before and after fine-tuning, trained where it is missing."""
+    mockups = make_mockups(plan)
+    checkpoints, _ = pretrain(plan, simulation_set(plan, mockups), progress, folds=1)
+    paper = paper_network(checkpoints, mockups)
+    finetuned(plan, paper, "pixels", random_pixels(len(mockups), plan.seed, 1), progress)
+    return Networks(before=checkpoints[0], after=paper.settings(plan, "pixels_0").out / "all" / "best.ckpt")
+
+
+def _write_tables(what: str, result: dict[str, Any], plan: Plan) -> None:
+    if what == "table3":
+        title = "Table 3 of Xu et al. 2022, and what it does not show"
+        write_table(*arm_rows(result), plan.out / "table3", title=title, note=NOTE)
+    elif what == "comparison":
+        title = "Models by the paper's protocol, trained on a share of its grid"
+        write_table(*flat_rows(result["models"], "model"), plan.out / "comparison", title=title, note=NOTE)
+    elif what == "limits":
+        title = "What the paper's choices change"
+        write_table(*flat_rows(result["ablation"], "choice"), plan.out / "limits", title=title, note=NOTE)
