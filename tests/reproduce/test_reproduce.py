@@ -13,11 +13,15 @@ from underpaint.spectrum import XU_NETWORK_AXIS
 pytest.importorskip("torch", reason="torch comes with the extra underpaint[train]")
 
 from underpaint.reproduce import make_mockups, mockup_library, quick, simulation_set
-from underpaint.reproduce.arms import Answers, _random_fifth
+from underpaint.reproduce.arms import Answers, of_paper, read_in_palette
+from underpaint.reproduce.comparison import mixed_layers, thirty_names, thirty_pigments
+from underpaint.reproduce.contestants import default_network, paper_network
 from underpaint.reproduce.mockups import Mockups
-from underpaint.reproduce.simulation import measured_background, paper_outputs
-from underpaint.reproduce.table3 import arm_figures, families, write
-from underpaint.synth.recipes import paper_formulas, paper_grid, paper_table3
+from underpaint.reproduce.parts import families, held_out, random_pixels, thicknesses
+from underpaint.reproduce.scoring import group_names, over_folds, pooled
+from underpaint.reproduce.simulation import counted, measured_background, paper_outputs
+from underpaint.reproduce.tables import arm_rows, flat_rows, write_json, write_table
+from underpaint.synth.recipes import paper_formulas, paper_grid, paper_stratigraphy, paper_table3
 
 
 @pytest.fixture(scope="module")
@@ -100,21 +104,119 @@ def test_families_cover_every_spectrum_twice(mockups: Mockups) -> None:
     np.testing.assert_array_equal(np.sum(list(parts.values()), axis=0), 2)
 
 
-def test_a_random_fifth_shares_no_spectrum_with_its_test(mockups: Mockups) -> None:
-    used, tested = _random_fifth(mockup_library(mockups), 3)
-    assert not set(used) & set(tested)
-    assert used.size == round(0.2 * len(mockups))
-    assert used.size + tested.size == len(mockups)
+def test_parts_share_no_spectrum_between_training_and_test(mockups: Mockups) -> None:
+    everything = [
+        *random_pixels(len(mockups), 3, 2),
+        *held_out(families(mockups), 3),
+        *held_out(thicknesses(mockups), 3),
+    ]
+    for part in everything:
+        assert not set(part.used) & set(part.tested)
+        assert part.used.size == round(0.2 * len(mockups))
+    assert everything[0].used.size + everything[0].tested.size == len(mockups)
+
+
+def test_a_structure_that_is_held_out_is_in_no_training(mockups: Mockups) -> None:
+    for part in held_out(families(mockups), 3):
+        names = mockups.top if part.name.startswith("Top") else np.asarray([name[:8] for name in mockups.bottom])
+        assert set(names[part.tested]) == {part.name}
+        assert part.name not in names[part.used]
+
+
+def test_thicknesses_are_thirds_that_do_not_overlap(mockups: Mockups) -> None:
+    parts = thicknesses(mockups)
+    assert len(parts) == 3
+    tops = [mockups.top_um[rows] for rows in parts.values()]
+    assert tops[0].max() < tops[1].min() <= tops[1].max() < tops[2].min()
+
+
+def _answers(label: "np.ndarray[Any, Any]", learned: "np.ndarray[Any, Any] | None" = None) -> Answers:
+    known = np.ones(11, dtype=bool) if learned is None else learned
+    return Answers([label.astype(np.float32) for _ in range(2)], [label] * 2, [known, np.ones(11, dtype=bool)], 1.0, 1)
 
 
 def test_perfect_answers_score_one(tmp_path: Path) -> None:
     label = np.random.default_rng(0).random((200, 11)) < 0.4
-    found = Answers([label.astype(np.float32)] * 2, [label] * 2, 1.0, 1)
-    result: dict[str, Any] = {"simulation": arm_figures("simulation", found), "note": "virtual"}
-    assert result["simulation"]["mean"]["f1"] == 1.0
+    result: dict[str, Any] = {"simulation": over_folds(_answers(label), "simulation"), "about": {}}
+    assert result["simulation"]["mean"]["f1"] == result["simulation"]["groups"]["mean"]["f1"] == 1.0
     assert result["simulation"]["cobalt_blue"]["paper"] == [0.95, 0.997, 0.782]
-    write(result, tmp_path)
+    write_json(result, tmp_path / "table3.json")
     assert json.loads((tmp_path / "table3.json").read_text("utf-8"))["simulation"]["mean"]["accuracy"] == 1.0
+    write_table(*arm_rows(result), tmp_path / "table3", title="Table 3", note="virtual <mock-ups>")
     rows = (tmp_path / "table3.csv").read_text("utf-8").splitlines()
-    assert len(rows) == 13
-    assert "virtual" in (tmp_path / "table3.html").read_text("utf-8")
+    assert len(rows) == 1 + 11 + 1 + len(group_names()) + 1
+    assert "virtual &lt;mock-ups&gt;" in (tmp_path / "table3.html").read_text("utf-8")
+
+
+def test_a_pigment_that_training_lacked_is_scored_apart() -> None:
+    label = np.random.default_rng(0).random((100, 11)) < 0.4
+    learned = np.ones(11, dtype=bool)
+    learned[2] = False
+    found = _answers(label, learned)
+    found.probability[0][:, 2] = 0.0
+    figures = pooled(found)
+    name = paper_outputs().names[2]
+    assert figures[name]["f1"] == 1.0
+    assert figures[name]["not_learned"] == {"sensitivity": 0.0, "n_positive": int(label[:, 2].sum())}
+    assert "not_learned" not in figures["cobalt_blue"]
+
+
+def test_a_group_is_there_with_any_of_its_pigments() -> None:
+    """Prussian blue for iron oxide is wrong by name and right by group."""
+    names = paper_outputs().names
+    truth, said = np.zeros((10, 11), dtype=bool), np.zeros((10, 11), dtype=np.float32)
+    truth[:5, names.index("iron_oxide_red")] = True
+    said[:5, names.index("prussian_blue")] = 0.9
+    figures = over_folds(Answers([said], [truth], [np.ones(11, dtype=bool)], 0.0, 0))
+    assert figures["iron_oxide_red"]["f1"] == 0.0
+    assert figures["groups"]["iron_pigment"]["f1"] == 1.0
+
+
+def test_the_palette_gives_a_group_to_its_only_pigment(mockups: Mockups) -> None:
+    library_ = default_network(mockups).mockups
+    probability = np.full((1, len(library_.names)), 1e-3, dtype=np.float32)
+    probability[0, library_.names.index("cobalt_pigment")] = 0.9
+    probability[0, library_.names.index("cobalt_blue")] = 0.3
+    probability[0, library_.names.index("iron_pigment")] = 0.8
+    probability[0, library_.names.index("prussian_blue")] = 0.2
+    probability[0, library_.names.index("iron_oxide_red")] = 0.4
+    found = dict(zip(paper_outputs().names, read_in_palette(library_, probability)[0], strict=True))
+    assert found["cobalt_blue"] == pytest.approx(0.9)
+    assert found["iron_oxide_red"] == pytest.approx(0.8)
+    assert found["prussian_blue"] == pytest.approx(0.4)
+
+
+def test_both_contestants_see_the_same_mockups(mockups: Mockups) -> None:
+    paper, ours = paper_network([], mockups).mockups, default_network(mockups).mockups
+    np.testing.assert_array_equal(of_paper(paper, paper.labels), of_paper(ours, ours.labels))
+    np.testing.assert_allclose(ours.spectra.sum(axis=1), paper.spectra.sum(axis=1), rtol=0.01)
+
+
+def test_counted_spectra_are_whole_numbers_of_a_pixel(mockups: Mockups, tmp_path: Path) -> None:
+    plan = quick(tmp_path)
+    spectra = counted(simulation_set(plan, mockups), plan)
+    np.testing.assert_array_equal(spectra.spectra, np.rint(spectra.spectra))
+    assert spectra.counted
+    assert spectra.spectra.sum(axis=1).mean() == pytest.approx(plan.counts, rel=1e-2)
+
+
+def test_the_substitute_is_what_the_mockups_hold() -> None:
+    layer = paper_stratigraphy("substitute", "chalk", 50.0, 100.0).layers[0]
+    assert {"Cu", "As", "Na"} <= set(layer.mass_fractions)
+    only = paper_stratigraphy("sodium_arsenite", "chalk", 50.0, 100.0).layers[0]
+    assert layer.mass_fractions["As"] == pytest.approx(0.6 * only.mass_fractions["As"], rel=1e-6)
+
+
+def test_samples_of_the_comparison(tmp_path: Path) -> None:
+    plan = quick(tmp_path)
+    samples, contents = mixed_layers(plan)
+    assert len(samples) == len(contents) == 196
+    assert max(map(len, contents)) > 2
+    assert len(set(thirty_names())) == 30
+    assert set().union(*thirty_pigments(plan)[1]) <= set(thirty_names())
+
+
+def test_flat_tables_keep_their_columns() -> None:
+    header, rows = flat_rows({"paper": {"f1": 0.5, "seconds": None}}, "model")
+    assert header == ["model", "f1", "seconds"]
+    assert rows == [["paper", 0.5, None]]
