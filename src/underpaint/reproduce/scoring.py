@@ -74,11 +74,12 @@ def _score(answer: NDArray[np.float32], truth: NDArray[np.bool_]) -> Scores:
 
 
 def _row(scores: list[Scores]) -> dict[str, Any]:
+    centre = _average([each.f1 for each in scores])
     return {
-        **{key: float(np.nanmean([getattr(each, key) for each in scores])) for key in SCORES},
-        "f1_spread": float(np.nanstd([each.f1 for each in scores])),
-        "majority_accuracy": float(np.nanmean([each.majority_accuracy for each in scores])),
-        "always_yes": {"f1": float(np.nanmean([each.always_yes_f1 for each in scores]))},
+        **{key: _average([getattr(each, key) for each in scores]) for key in SCORES},
+        "f1_spread": _average([abs(each.f1 - centre) ** 2 for each in scores]) ** 0.5,
+        "majority_accuracy": _average([each.majority_accuracy for each in scores]),
+        "always_yes": {"f1": _average([each.always_yes_f1 for each in scores])},
     }
 
 
@@ -94,8 +95,14 @@ def _table(rows: list[dict[str, Any]], arm: str) -> dict[str, Any]:
 def _mean(figures: dict[str, dict[str, Any]]) -> dict[str, Any]:
     rows = list(figures.values())
     keys = (*SCORES, "f1_spread", "majority_accuracy")
-    mean: dict[str, Any] = {key: float(np.nanmean([row[key] for row in rows])) for key in keys}
-    mean["always_yes"] = {"f1": float(np.nanmean([row["always_yes"]["f1"] for row in rows]))}
+    mean: dict[str, Any] = {key: _average([row[key] for row in rows]) for key in keys}
+    mean["always_yes"] = {"f1": _average([row["always_yes"]["f1"] for row in rows])}
     if "paper" in rows[0]:
         mean["paper"] = np.mean([row["paper"] for row in rows], axis=0).tolist()
     return mean
+
+
+def _average(values: list[float]) -> float:
+    """Return the mean of what is defined; NaN where nothing is."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")

@@ -23,10 +23,10 @@ PAPER_SCORES = ("accuracy", "sensitivity", "f1")
 
 
 def write_json(result: dict[str, Any], path: Path) -> None:
-    """Write a result; it appears whole or not at all."""
+    """Write a result, None for what is undefined; it appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as part:
-        part.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+        part.write_text(json.dumps(_known(result), indent=1, allow_nan=False) + "\n", "utf-8")
 
 
 def write_table(header: Sequence[str], rows: Sequence[Row], path: Path, *, title: str, note: str) -> None:
@@ -60,6 +60,17 @@ def flat_rows(table: dict[str, dict[str, Any]], first: str) -> tuple[list[str], 
     """Return ``{name: {column: value}}`` as a header and rows."""
     columns = list(next(iter(table.values())))
     return [first, *columns], [[name, *(row[column] for column in columns)] for name, row in table.items()]
+
+
+def _known(value: Any) -> Any:
+    """Return a value with None for what is undefined, which JSON has no other word for; long decimals cut."""
+    if isinstance(value, dict):
+        return {str(key): _known(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_known(each) for each in value]
+    if isinstance(value, float):
+        return float(f"{value:.5g}") if np.isfinite(value) else None
+    return value
 
 
 def _cell(value: str | float | None) -> str:
