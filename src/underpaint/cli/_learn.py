@@ -58,6 +58,14 @@ def reproduce(
     materials: Annotated[
         str, typer.Option(metavar="table2|table1", help="Which thirteen materials make the simulation set.")
     ] = "table2",
+    mockups: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER|SCAN", help="Measured mock-ups in place of the virtual ones; needs --labels."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="What they hold: file (or row, column), pigments, top, bottom, thickness_um."),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -76,16 +84,23 @@ def reproduce(
         underpaint reproduce all --quick --out quick
 
         underpaint reproduce table3 --out reproduced
+
+        underpaint reproduce table3 --mockups FOLDER --labels labels.csv --out mine
     """
     _require_torch()
     from underpaint.errors import TrainingError
     from underpaint.reproduce import STUDIES, Plan, quick
     from underpaint.reproduce import reproduce as run
+    from underpaint.reproduce.studies import note
 
     if materials not in {"table1", "table2"}:
         message = f"Cannot make the simulation set from {materials!r}: --materials is table2 or table1."
         raise TrainingError(message)
-    plan = (quick(out) if small else Plan(out=out)).model_copy(update={"materials": materials})
+    if (mockups is None) != (labels is None):
+        message = "Cannot use measured mock-ups: --mockups and --labels are needed both."
+        raise TrainingError(message)
+    update = {"materials": materials, "mockups": mockups, "labels": labels}
+    plan = (quick(out) if small else Plan(out=out)).model_copy(update=update)
     with progress(quiet=quiet or as_json) as step:
         result = run(what, plan, step)
     if as_json:
@@ -95,7 +110,7 @@ def reproduce(
     if not quiet and table3:
         show(_table3(table3))
     written = ", ".join(f"{name}.json" for name in (STUDIES if what == "all" else (what,)))
-    say(f"Virtual mock-ups throughout: the paper's are not public. Wrote {written} in {out}.", quiet=quiet)
+    say(f"{note(plan)} Wrote {written} in {out}.", quiet=quiet)
 
 
 def _table3(result: dict[str, Any]) -> "Table":

@@ -159,11 +159,15 @@ def line_ratios(spectra: Curves, ratios: Sequence[Curves], title: str) -> Figure
 
 @dataclass(frozen=True)
 class Detection:
-    """Mean answers against a mass fraction in per cent, with a band, by network."""
+    """Mean answers against a mass fraction in per cent, with a band, by network.
+
+    ``visible`` is the fraction from which the counts show the pigment's own lines; None where all of the range is less.
+    """
 
     title: str
     percent: NDArray[np.float64]
     curves: Mapping[str, NDArray[np.float64]]
+    visible: float | None
     bands: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
@@ -176,14 +180,16 @@ def detection_panels(parts: Sequence[Detection], title: str, *, mark: float) -> 
         for number, (name, curve) in enumerate(part.curves.items()):
             axes.fill_between(part.percent, *part.bands[name], color=f"C{number}", alpha=0.2, linewidth=0)
             axes.plot(part.percent, curve, color=f"C{number}", label=name, linewidth=1.4)
-        axes.axvline(mark, color="0.5", linestyle=":", linewidth=1)
+        axes.axvline(mark, color="0.5", linestyle=":", linewidth=1, label=f"{mark:g} %, missed in the paper")
+        if part.visible is not None:
+            axes.axvspan(part.visible, part.percent[-1], color="0.94", zorder=-1, label="the lines can be seen")
         axes.axhline(0.5, color="0.85", linewidth=0.8, zorder=0)
         axes.set_xscale("log")
         axes.set_xticks([0.1, 1.0, 10.0], ["0.1", "1", "10"])
         axes.set_ylim(-0.03, 1.03)
         axes.set_title(part.title, fontsize=TEXT_SIZE, loc="left")
         axes.tick_params(labelsize=TEXT_SIZE - 1)
-    grid[0].legend(fontsize=TEXT_SIZE - 1, frameon=False)
+    grid[2].legend(fontsize=TEXT_SIZE - 1, frameon=False, loc="center left")
     figure.supxlabel("mass fraction of vermilion in the dry paint (%)", fontsize=TEXT_SIZE)
     figure.supylabel("probability", fontsize=TEXT_SIZE)
     figure.tight_layout(rect=(0.01, 0.01, 1, 0.99))

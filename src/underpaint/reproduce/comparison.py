@@ -9,7 +9,8 @@ import numpy as np
 from underpaint.network import parameter_count
 from underpaint.reproduce.arms import Answers, Contestant, Progress, asked, finetuned, pretrain
 from underpaint.reproduce.contestants import default_network, paper_network
-from underpaint.reproduce.mockups import Mockups, make_mockups
+from underpaint.reproduce.measured import the_mockups
+from underpaint.reproduce.mockups import Mockups
 from underpaint.reproduce.parts import random_pixels
 from underpaint.reproduce.plan import Plan
 from underpaint.reproduce.scoring import over_folds
@@ -37,7 +38,7 @@ def comparison(plan: Plan, progress: Progress) -> dict[str, Any]:
         model's own set, and on virtual mock-ups without fine-tuning and after the paper's, one random fifth. Seconds
         are those of training, fine-tuning apart; what trained the default network is not counted here.
     """
-    mockups = make_mockups(plan)
+    mockups = the_mockups(plan)
     grid, mixtures, thirty = study_grid(plan), mixed_layers(plan), thirty_pigments(plan)
     sets: dict[str, tuple[NetworkKind, Library]] = {
         "paper": ("xu2022", simulated_as_in_paper(*grid, mockups)),

@@ -14,7 +14,8 @@ from underpaint.plot.paper import Detection, detection_panels
 from underpaint.reproduce.arms import Progress, asked, of_paper, pretrain
 from underpaint.reproduce.contestants import default_answers, paper_answers, paper_network
 from underpaint.reproduce.figure_answers import AFTER, BEFORE, DEFAULT, THRESHOLD, Networks
-from underpaint.reproduce.mockups import Mockups, make_mockups
+from underpaint.reproduce.measured import the_mockups
+from underpaint.reproduce.mockups import Mockups
 from underpaint.reproduce.plan import Plan
 from underpaint.reproduce.scoring import over_folds
 from underpaint.reproduce.simulation import counted, mockup_library, paper_outputs, simulated_as_in_paper, study_grid
@@ -37,7 +38,7 @@ FULL_AXIS = EnergyAxis(XU_NETWORK_AXIS.gain_kev, 0.0, 4095)
 
 def limits(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
     """Return detection limit, false positives and ablations; writes ``limits.png`` into ``plan.out``."""
-    mockups = make_mockups(plan)
+    mockups = the_mockups(plan)
     asks: dict[str, Ask] = {
         BEFORE: partial(paper_answers, plan, load_checkpoint(networks.before)),
         AFTER: partial(paper_answers, plan, load_checkpoint(networks.after)),
@@ -59,8 +60,9 @@ def detection_limit(plan: Plan, mockups: Mockups, asks: dict[str, Ask]) -> dict[
     Returns
     -------
     dict
-        ``{cover: {"fraction": [...], "counts_to_see": [...], "seconds": {s: {network: {"mean", "low", "high"}}}}}``:
-        means and tenth and ninetieth percentile of draws of counts; ``counts_to_see`` is what physics asks for.
+        ``{cover: {"fraction": [...], "counts_to_see": [...], "visible_percent": {s: ...}, "seconds": {s: {network:
+        {"mean", "low", "high"}}}}}``: means and tenth and ninetieth percentile of draws of counts; ``counts_to_see`` is
+        what physics asks for, and ``visible_percent`` the mass fraction from which the pixel has them.
     """
     n_draw = plan.draws
     column = paper_outputs().names.index("vermilion")
@@ -76,7 +78,12 @@ def detection_limit(plan: Plan, mockups: Mockups, asks: dict[str, Ask]) -> dict[
             found = {name: ask(counts)[:, column].reshape(-1, n_draw) for name, ask in asks.items()}
             by_seconds[f"{seconds:g}"] = {name: _band(values) for name, values in found.items()}
         needed = counts_to_see(samples, "vermilion", mockups.instrument)
-        result[cover] = {"fraction": FRACTIONS.tolist(), "counts_to_see": needed, "seconds": by_seconds}
+        result[cover] = {
+            "fraction": FRACTIONS.tolist(),
+            "counts_to_see": needed,
+            "visible_percent": {f"{each:g}": _visible(needed, plan.counts * each / SECONDS[-1]) for each in SECONDS},
+            "seconds": by_seconds,
+        }
     return result
 
 
@@ -129,7 +136,7 @@ def ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
     result = {}
     stratigraphies, contents = study_grid(plan)
     for choice, (kind, axis, with_background, with_counts) in choices.items():
-        mockups = make_mockups(plan, axis)
+        mockups = the_mockups(plan, axis)
         simulated = simulated_as_in_paper(stratigraphies, contents, mockups, with_background=with_background)
         if with_counts:
             simulated = counted(simulated, plan)
@@ -165,6 +172,14 @@ def _expected(samples: Sequence[Stratigraphy], mockups: Mockups) -> NDArray[np.f
     return np.asarray(spectra / spectra.sum(axis=1, keepdims=True))
 
 
+def _visible(needed: Sequence[float], counts: float) -> float | None:
+    """Return the mass fraction in per cent from which so many counts show vermilion; None where none of them does."""
+    falling = np.log(np.asarray(needed))[::-1]
+    if falling[0] > np.log(counts):
+        return None
+    return float(100.0 * np.exp(np.interp(np.log(counts), falling, np.log(FRACTIONS)[::-1])))
+
+
 def _false(probability: NDArray[np.float32], truth: NDArray[np.bool_]) -> dict[str, Any]:
     said = (probability > THRESHOLD) & ~truth
     share = said.sum(axis=0) / np.maximum((~truth).sum(axis=0), 1)
@@ -186,5 +201,5 @@ def _picture(detection: dict[str, Any], title: str) -> Any:
             curves = {name: np.asarray(band["mean"]) for name, band in found.items()}
             bands = {name: (np.asarray(band["low"]), np.asarray(band["high"])) for name, band in found.items()}
             x = 100.0 * np.asarray(row["fraction"])
-            parts.append(Detection(f"{seconds} s a pixel, {place}", x, curves, bands))
+            parts.append(Detection(f"{seconds} s a pixel, {place}", x, curves, row["visible_percent"][seconds], bands))
     return detection_panels(parts, title, mark=100.0 * PAPER_FRACTION)

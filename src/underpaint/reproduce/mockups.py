@@ -25,7 +25,7 @@ AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Mockups:
-    """Counted spectra of the 64 structures of Table 2, virtual.
+    """Counted spectra of known structures: the 64 of Table 2, virtual, or a user's.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Mockups:
     top, bottom : (n,) arrays of str
         Names of the paints: ``Top 1``, ``Bottom 2B``.
     top_um : (n,) array
-        Thickness of the top, um.
+        Thickness of the top, um; NaN where it is not known.
     pigments : tuple of n tuples of str
         What lies in top and bottom, by pigment name.
     instrument : Instrument
@@ -43,7 +43,7 @@ class Mockups:
         As the machine states it; by default the channels of the paper's network.
     """
 
-    counts: NDArray[np.int32]
+    counts: NDArray[np.int32] | NDArray[np.float32]
     top: NDArray[np.str_]
     bottom: NDArray[np.str_]
     top_um: NDArray[np.float64]
@@ -57,7 +57,7 @@ class Mockups:
     @property
     def structure(self) -> NDArray[np.int64]:
         """(n,) number of each spectrum's structure."""
-        names = np.char.add(self.top, self.bottom)
+        names = np.char.add(np.char.add(self.top, "/"), self.bottom)
         return np.asarray(np.unique(names, return_inverse=True)[1], dtype=np.int64)
 
 

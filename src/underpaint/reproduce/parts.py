@@ -47,11 +47,13 @@ def families(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
     """Return which spectra belong to each top and each family of bottoms (1 to 6)."""
     groups = {str(top): mockups.top == top for top in np.unique(mockups.top)}
     numbers = np.asarray([_family(name) for name in mockups.bottom])
-    return groups | {str(number): numbers == number for number in np.unique(numbers)}
+    return groups | {str(number): numbers == number for number in np.unique(numbers) if number}
 
 
 def thicknesses(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
-    """Return which spectra belong to each third of the thickness of the top."""
+    """Return which spectra belong to each third of the thickness of the top; nothing where it is not known."""
+    if np.isnan(mockups.top_um).any():
+        return {}
     borders = np.quantile(mockups.top_um, np.linspace(0.0, 1.0, N_THICKNESS + 1)[1:-1])
     third = np.digitize(mockups.top_um, borders)
     return {

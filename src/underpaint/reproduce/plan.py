@@ -12,6 +12,8 @@ class Plan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     out: Path
+    mockups: Path | None = Field(None, description="measured mock-ups: a folder of spectra, or a scan; None: virtual")
+    labels: Path | None = Field(None, description="CSV table of what is in the measured mock-ups")
     grid_step: int = Field(1, ge=1, description="take every n-th of the 16,224 simulated stratigraphies")
     materials: Literal["table2", "table1"] = Field(
         "table2",

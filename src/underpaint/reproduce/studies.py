@@ -11,14 +11,15 @@ from underpaint.reproduce.comparison import comparison
 from underpaint.reproduce.contestants import paper_network
 from underpaint.reproduce.figures import Networks, figure5, figure6, figure8, figure9, figure10
 from underpaint.reproduce.limits import limits
-from underpaint.reproduce.mockups import make_mockups
+from underpaint.reproduce.measured import the_mockups
 from underpaint.reproduce.parts import random_pixels
 from underpaint.reproduce.plan import Plan
 from underpaint.reproduce.simulation import simulation_set
 from underpaint.reproduce.table3 import table3
 from underpaint.reproduce.tables import arm_rows, flat_rows, write_json, write_table
 
-NOTE = "Every experimental figure is of virtual mock-ups and paintings: the paper's are not public."
+VIRTUAL = "Every experimental figure is of virtual mock-ups and paintings: the paper's are not public."
+MEASURED = "Experimental figures are of the user's measured mock-ups; paintings are virtual."
 DRAWN: dict[str, Callable[[Plan, Networks, Progress], dict[str, Any]]] = {
     "figure5": figure5,
     "figure6": figure6,
@@ -54,16 +55,22 @@ def reproduce(what: str, plan: Plan, progress: Progress) -> dict[str, Any]:
         result = {"models": comparison(plan, progress)}
     else:
         result = DRAWN[what](plan, trained_networks(plan, progress), progress)
-    about = {"note": NOTE, "version": __version__, "plan": json.loads(plan.model_dump_json(exclude={"out"}))}
+    settings = json.loads(plan.model_dump_json(exclude={"out", "mockups", "labels"}))
+    about = {"note": note(plan), "version": __version__, "plan": settings}
     result["about"] = {**result.get("about", {}), **about}
     write_json(result, plan.out / f"{what}.json")
     _write_tables(what, result, plan)
     return result
 
 
+def note(plan: Plan) -> str:
+    """Return what every table says about its mock-ups."""
+    return VIRTUAL if plan.mockups is None else MEASURED
+
+
 def trained_networks(plan: Plan, progress: Progress) -> Networks:
     """Return the paper's network of the first fold before and after fine-tuning, trained where it is missing."""
-    mockups = make_mockups(plan)
+    mockups = the_mockups(plan)
     checkpoints, _ = pretrain(plan, simulation_set(plan, mockups), progress, folds=1)
     paper = paper_network(checkpoints, mockups)
     finetuned(plan, paper, "pixels", random_pixels(len(mockups), plan.seed, 1), progress)
@@ -73,10 +80,10 @@ def trained_networks(plan: Plan, progress: Progress) -> Networks:
 def _write_tables(what: str, result: dict[str, Any], plan: Plan) -> None:
     if what == "table3":
         title = "Table 3 of Xu et al. 2022, and what it does not show"
-        write_table(*arm_rows(result), plan.out / "table3", title=title, note=NOTE)
+        write_table(*arm_rows(result), plan.out / "table3", title=title, note=note(plan))
     elif what == "comparison":
         title = "Models by the paper's protocol, trained on a share of its grid"
-        write_table(*flat_rows(result["models"], "model"), plan.out / "comparison", title=title, note=NOTE)
+        write_table(*flat_rows(result["models"], "model"), plan.out / "comparison", title=title, note=note(plan))
     elif what == "limits":
         title = "What the paper's choices change"
-        write_table(*flat_rows(result["ablation"], "choice"), plan.out / "limits", title=title, note=NOTE)
+        write_table(*flat_rows(result["ablation"], "choice"), plan.out / "limits", title=title, note=note(plan))

@@ -11,7 +11,8 @@ from underpaint.reproduce.arms import (
     pretrain,
 )
 from underpaint.reproduce.contestants import default_network, paper_network
-from underpaint.reproduce.mockups import Mockups, make_mockups
+from underpaint.reproduce.measured import the_mockups
+from underpaint.reproduce.mockups import Mockups
 from underpaint.reproduce.parts import families, held_out, random_pixels, thicknesses
 from underpaint.reproduce.plan import Plan
 from underpaint.reproduce.scoring import over_folds, pooled
@@ -38,7 +39,7 @@ def table3(plan: Plan, progress: Progress) -> dict[str, Any]:
         ``over_folds`` and ``pooled`` describe them.
     """
     progress("Measuring the virtual mock-ups", 0, 1)
-    mockups = make_mockups(plan)
+    mockups = the_mockups(plan)
     progress("Simulating the paper's set", 0, 1)
     simulated = simulation_set(plan, mockups)
     checkpoints, simulation = pretrain(plan, simulated, progress)
@@ -62,7 +63,7 @@ def table3(plan: Plan, progress: Progress) -> dict[str, Any]:
     }
     tables = {name: over_folds(each, name) for name, each in found.items()}
     for what, groups in (("structure", families(mockups)), ("thickness", thicknesses(mockups))):
-        for contestant in (paper, ours):
+        for contestant in (paper, ours) if groups else ():
             name = f"{what}_out_{contestant.name}"
             found[name] = finetuned(plan, contestant, what, held_out(groups, plan.seed), progress)
             tables[name] = pooled(found[name])
@@ -77,12 +78,14 @@ def table3(plan: Plan, progress: Progress) -> dict[str, Any]:
 def seeds(plan: Plan, paper: Contestant, progress: Progress) -> dict[str, dict[str, float]]:
     """Return mean F1 without and with fine-tuning for several perturbations of the mock-ups, on the same test spectra.
 
-    The networks stay those that were trained with the background of the first.
+    The networks stay those that were trained with the background of the first. Measured mock-ups have no seed: empty.
     """
-    table = {}
+    table: dict[str, dict[str, float]] = {}
+    if plan.mockups is not None:
+        return table
     for seed in range(plan.mockup_seed, plan.mockup_seed + min(N_SEED, plan.folds)):
         own = plan.model_copy(update={"mockup_seed": seed})
-        mockups = Contestant(paper.name, paper.starts[:1], mockup_library(make_mockups(own)))
+        mockups = Contestant(paper.name, paper.starts[:1], mockup_library(the_mockups(own)))
         (part,) = random_pixels(len(mockups.mockups), plan.seed, 1)
         before = asked(plan, mockups)
         tested = Answers([before.probability[0][part.tested]], [before.label[0][part.tested]], before.learned, 0.0, 0)
