@@ -1,8 +1,9 @@
-"""Paste the measured figures into README.md.
+"""Paste the measured figures into README.md and the pages of docs/.
 
 Each table stands between ``<!-- figures:begin NAME -->`` and ``<!-- figures:end -->`` and is made from the
-JSON files in ``docs/figures``, which the commands in ``benchmarks/`` and ``underpaint evaluate`` write.
-What was not measured yet says so. ``--check`` changes nothing and fails when README.md is not up to date.
+JSON files in ``docs/figures``, which the commands in ``benchmarks/`` and ``underpaint evaluate`` write, or in
+``docs/reproduce``, which ``underpaint reproduce`` writes.
+What was not measured yet says so. ``--check`` changes nothing and fails when a page is not up to date.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
 FIGURES = ROOT / "docs" / "figures"
 NOT_MEASURED = "not measured yet"
 NO_FIGURE = "-"
@@ -163,7 +163,143 @@ def panel_table(folder: Path) -> str:
     return table(header, rows or [(NOT_MEASURED, "", "", "", "")])
 
 
+def reproduced(folder: Path, name: str) -> dict[str, Any]:
+    """Return a study of ``underpaint reproduce``; empty when it was not run yet."""
+    return dict(read_figures(folder.parent / "reproduce", name))
+
+
+def arms_of(folder: Path) -> dict[str, Any]:
+    """Return the arms of Table 3 by name."""
+    return {name: arm for name, arm in reproduced(folder, "table3").items() if name != "about"}
+
+
+def times_table(folder: Path) -> str:
+    """Return epochs and seconds of each arm of Table 3."""
+    about = reproduced(folder, "table3").get("about", {})
+    seconds, epochs = _named(about, "seconds"), _named(about, "epochs")
+    rows = [(_in_words(name), str(epochs[name]), number(seconds[name] / 60.0, 1)) for name in seconds if seconds[name]]
+    return table(("Arm", "Epochs of all folds", "Minutes"), rows or [(NOT_MEASURED, "", "")])
+
+
+def arms_table(folder: Path) -> str:
+    """Return the means of the arms that test on what they know."""
+    rows = []
+    for name, arm in arms_of(folder).items():
+        if "_out_" in name:
+            continue
+        mean = arm["mean"]
+        paper = mean.get("paper", [None] * 3)
+        ours = [number(mean[key]) for key in ("accuracy", "sensitivity", "f1")]
+        others = (number(paper[0]), number(paper[2]), number(mean["always_yes"]["f1"]), number(mean["ece"]))
+        rows.append((_in_words(name), *ours, *others))
+    header = (
+        "Arm",
+        "Accuracy",
+        "Sensitivity",
+        "F1",
+        "Paper's accuracy",
+        "Paper's F1",
+        "Always yes F1",
+        "Calibration error",
+    )
+    return table(header, rows or [(NOT_MEASURED, *[""] * 7)])
+
+
+def pigments_table(folder: Path) -> str:
+    """Return F1 by pigment of the paper's three arms, ours and the paper's."""
+    arms = {name: arm for name, arm in arms_of(folder).items() if "paper" in arm["mean"]}
+    header = (
+        "Pigment",
+        *(f"{_in_words(name)}{own}" for name in arms for own in (", ours", ", paper")),
+        "Always yes, mock-ups",
+    )
+    if not arms:
+        return table(("Pigment", "F1"), [(NOT_MEASURED, "")])
+    rows = []
+    for pigment in [name for name in next(iter(arms.values())) if name not in {"mean", "groups"}]:
+        scores = [number(value) for arm in arms.values() for value in (arm[pigment]["f1"], arm[pigment]["paper"][2])]
+        always = arms["experimental_finetune"][pigment]["always_yes"]["f1"]
+        rows.append((_in_words(pigment), *scores, number(always)))
+    return table(header, rows)
+
+
+def seeds_table(folder: Path) -> str:
+    """Return mean F1 without and with fine-tuning by perturbation of the mock-ups."""
+    seeds = _named(reproduced(folder, "table3").get("about", {}), "seeds")
+    rows = [
+        (seed, *(number(row[key]) for key in ("no_finetune", "finetune", "always_yes"))) for seed, row in seeds.items()
+    ]
+    return table(("Seed", "No fine-tuning", "Fine-tuned", "Always yes"), rows or [(NOT_MEASURED, "", "", "")])
+
+
+def hidden_table(folder: Path) -> str:
+    """Return what is left when something is held out, beside the paper's way of testing."""
+    rows = []
+    for name, arm in arms_of(folder).items():
+        if "_out_" in name or name in {"experimental_finetune", "finetune_default_network"}:
+            shown = [arm[each]["f1"] for each in ("prussian_blue", "iron_oxide_red")]
+            scores = (arm["mean"]["f1"], arm["groups"]["mean"]["f1"], *shown, arm["mean"]["always_yes"]["f1"])
+            rows.append((_in_words(name), *map(number, scores)))
+    header = ("Arm", "F1", "F1 of groups", "Prussian blue", "Iron oxide red", "Always yes F1")
+    return table(header, rows or [(NOT_MEASURED, *[""] * 5)])
+
+
+def false_table(folder: Path) -> str:
+    """Return the share of false answers by counts and network."""
+    cases = _named(reproduced(folder, "limits"), "false_positives")
+    rows = [
+        (_in_words(case), f"{float(counts):,.0f}", *(number(found[network]["share"]) for network in found))
+        for case, by_counts in cases.items()
+        for counts, found in by_counts.items()
+    ]
+    header = ("Spectra", "Counts", "Before fine-tuning", "After", "Default network")
+    return table(header, rows or [(NOT_MEASURED, *[""] * 4)])
+
+
+def ablation_table(folder: Path) -> str:
+    """Return mean F1 by choice."""
+    keys = ("f1_simulation", "f1_mockups", "auprc_mockups", "always_yes_f1")
+    choices = _named(reproduced(folder, "limits"), "ablation")
+    rows = [(_in_words(name), *(number(row[key]) for key in keys)) for name, row in choices.items()]
+    return table(
+        ("Choice", "Simulation", "Mock-ups", "AUPRC, mock-ups", "Always yes"), rows or [(NOT_MEASURED, *[""] * 4)]
+    )
+
+
+def comparison_table(folder: Path) -> str:
+    """Return networks side by side."""
+    rows = [
+        (
+            _in_words(name),
+            number(row["parameters"], 0),
+            number(row["seconds"], 0),
+            number(row["spectra_per_second"], 0),
+            *(number(row[key]) for key in ("f1_simulation", "f1_mockups", "f1_finetuned", "always_yes_f1")),
+        )
+        for name, row in _named(reproduced(folder, "comparison"), "models").items()
+    ]
+    header = (
+        "Network",
+        "Parameters",
+        "Training, s",
+        "Spectra/s",
+        "Own simulation",
+        "Mock-ups",
+        "Fine-tuned",
+        "Always yes",
+    )
+    return table(header, rows or [(NOT_MEASURED, *[""] * 7)])
+
+
 TABLES: Mapping[str, Callable[[Path], str]] = {
+    "reproduce_times": times_table,
+    "reproduce_arms": arms_table,
+    "reproduce_pigments": pigments_table,
+    "reproduce_seeds": seeds_table,
+    "reproduce_hidden": hidden_table,
+    "reproduce_false": false_table,
+    "reproduce_ablation": ablation_table,
+    "reproduce_comparison": comparison_table,
     "summary": summary_table,
     "physics": physics_table,
     "aurora": aurora_table,
@@ -172,12 +308,12 @@ TABLES: Mapping[str, Callable[[Path], str]] = {
 
 
 def paste(text: str, folder: Path) -> str:
-    """README text with every marked table made anew."""
+    """Text of a page with every marked table made anew."""
 
     def replaced(block: re.Match[str]) -> str:
         name = block["name"]
         if name not in TABLES:
-            message = f"README.md asks for the figures {name!r}; there are {', '.join(TABLES)}."
+            message = f"A page asks for the figures {name!r}; there are {', '.join(TABLES)}."
             raise ValueError(message)
         return f"{block[1]}{TABLES[name](folder)}{block[3]}"
 
@@ -187,16 +323,17 @@ def paste(text: str, folder: Path) -> str:
 def main() -> int:
     """Paste the figures, or with ``--check`` only compare; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail when README.md is out of date")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail when a page is out of date")
     check = parser.parse_args().check
-    before = README.read_text(encoding="utf-8")
-    after = paste(before, FIGURES)
-    if check and before != after:
-        print("README.md does not show the figures in docs/figures. Run: python tools/readme_figures.py")
-        return 1
-    if not check:
-        README.write_text(after, encoding="utf-8")
-    print("The figures in README.md are those in docs/figures.")
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        before = page.read_text(encoding="utf-8")
+        after = paste(before, FIGURES)
+        if check and before != after:
+            print(f"{page.relative_to(ROOT)} does not show the measured figures. Run: python tools/readme_figures.py")
+            return 1
+        if before != after:
+            page.write_text(after, encoding="utf-8")
+    print("The figures in README.md and docs are those that were measured.")
     return 0
 
 

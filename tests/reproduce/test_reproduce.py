@@ -7,19 +7,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from underpaint.errors import TrainingError
+from underpaint.io import save_scan
 from underpaint.sample import library
-from underpaint.spectrum import XU_NETWORK_AXIS
+from underpaint.spectrum import XU_NETWORK_AXIS, Scan
 
 pytest.importorskip("torch", reason="torch comes with the extra underpaint[train]")
 
-from underpaint.reproduce import make_mockups, mockup_library, quick, simulation_set
+from underpaint.reproduce import make_mockups, mockup_library, quick, read_mockups, simulation_set
 from underpaint.reproduce.arms import Answers, of_paper, read_in_palette
 from underpaint.reproduce.comparison import mixed_layers, thirty_names, thirty_pigments
 from underpaint.reproduce.contestants import default_network, paper_network
 from underpaint.reproduce.mockups import Mockups
 from underpaint.reproduce.parts import families, held_out, random_pixels, thicknesses
 from underpaint.reproduce.scoring import group_names, over_folds, pooled
-from underpaint.reproduce.simulation import counted, measured_background, paper_outputs
+from underpaint.reproduce.simulation import MIXED_FROM, counted, measured_background, paper_outputs
 from underpaint.reproduce.tables import arm_rows, flat_rows, write_json, write_table
 from underpaint.synth.recipes import paper_formulas, paper_grid, paper_stratigraphy, paper_table3
 
@@ -220,3 +222,42 @@ def test_flat_tables_keep_their_columns() -> None:
     header, rows = flat_rows({"paper": {"f1": 0.5, "seconds": None}}, "model")
     assert header == ["model", "f1", "seconds"]
     assert rows == [["paper", 0.5, None]]
+
+
+def as_files(mockups: Mockups, folder: Path, columns: str) -> tuple[Path, Path]:
+    """Write mock-ups as a scan of one row with a table of labels."""
+    scan = Scan(counts=mockups.counts[None], axis=mockups.axis, name="own", format="simulated")
+    save_scan(scan, folder / "own.h5")
+    lines = ["row,column,pigments," + columns]
+    for index, names in enumerate(mockups.pigments):
+        pigments = ";".join(sorted({MIXED_FROM.get(name, name) for name in names}))
+        own = {
+            "top": mockups.top[index],
+            "bottom": mockups.bottom[index],
+            "structure": f"s{mockups.structure[index]}",
+            "thickness_um": f"{mockups.top_um[index]:.6f}",
+        }
+        lines.append(f"0,{index},{pigments}," + ",".join(str(own[name]) for name in columns.split(",")))
+    (folder / "own.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    return folder / "own.h5", folder / "own.csv"
+
+
+def test_measured_mockups_take_the_place_of_the_virtual_ones(mockups: Mockups, tmp_path: Path) -> None:
+    scan, table = as_files(mockups, tmp_path, "top,bottom,thickness_um")
+    read = read_mockups(scan, table)
+    np.testing.assert_allclose(read.counts, mockups.counts, atol=1e-3)
+    np.testing.assert_array_equal(read.structure, mockups.structure)
+    np.testing.assert_array_equal(mockup_library(read).labels, mockup_library(mockups).labels)
+    assert list(families(read)) == list(families(mockups))
+    assert list(thicknesses(read)) == list(thicknesses(mockups))
+
+
+def test_structures_alone_suffice_and_thickness_may_be_unknown(mockups: Mockups, tmp_path: Path) -> None:
+    read = read_mockups(*as_files(mockups, tmp_path, "structure"))
+    assert len(families(read)) == 64
+    assert thicknesses(read) == {}
+
+
+def test_measured_mockups_without_structures_are_refused(mockups: Mockups, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="top and bottom nor structure"):
+        read_mockups(*as_files(mockups, tmp_path, "thickness_um"))

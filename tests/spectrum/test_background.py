@@ -98,3 +98,18 @@ def test_a_line_outside_the_axis_adds_nothing() -> None:
 def test_the_resolution_at_iron() -> None:
     # 2.355^2 * 3.85 eV * 0.114 * 6400 eV = 15577 eV^2; with 70 eV of noise 143 eV.
     assert float(resolution_fwhm_kev(6.4, 0.07, 0.114)) == pytest.approx(0.1431, abs=2e-4)
+
+
+@pytest.mark.parametrize(("low_statistics", "rtol"), [(False, 0.02), (True, 0.10)])
+def test_clipping_is_that_of_pymca(low_statistics: bool, rtol: float) -> None:
+    """PyMca's snip1d clips with the same windows; its filter for few counts weighs the window otherwise, 6 % here."""
+    fitting = pytest.importorskip("PyMca5.PyMcaMath.fitting.SpecfitFuns", reason="PyMca comes with underpaint[pymca]")
+    place = np.arange(1500)
+    truth = 200.0 * np.exp(-place / 500.0) + 5.0
+    for centre, height in ((300, 2e3), (320, 8e2), (700, 5e3), (1000, 3e2)):
+        truth = truth + height * np.exp(-0.5 * ((place - centre) / 5.0) ** 2)
+    counts = np.random.default_rng(0).poisson(truth).astype(float)
+    theirs = fitting.snip1d(counts, 24, int(low_statistics))
+    ours = snip(counts, 12.0, low_statistics=low_statistics)
+    assert np.corrcoef(theirs, ours)[0, 1] > 0.999
+    assert ours.mean() == pytest.approx(theirs.mean(), rel=rtol)
