@@ -13,13 +13,15 @@ from underpaint.io.emsa import is_emsa, read_emsa
 from underpaint.io.hdf5 import read_hdf5
 from underpaint.io.mca import is_mca, read_mca, read_mca_scan, spectra_folders
 from underpaint.io.npz import read_npz
+from underpaint.io.pdz import is_pdz, read_pdz
 from underpaint.io.ripple import is_ripple, read_ripple
+from underpaint.io.spx import is_spx, read_spx
 from underpaint.spectrum import Scan, Spectrum
 from underpaint.spectrum.rebin import sum_scans
 
 KNOWN = (
     "folders of Amptek .mca files, HDF5 (PyMca stacks, virtual panels), ripple .rpl/.raw, .npz, "
-    "and single spectra as .mca or EMSA .msa/.txt"
+    "and single spectra as .mca, EMSA .msa/.txt, Bruker .spx or .pdz"
 )
 _HEAD_BYTES = 4096
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -100,10 +102,10 @@ def load_all(location: str | Path | Sequence[str | Path], *, shape: tuple[int, i
     if path.is_dir():
         return _read_folder(path, name, shape)
     head = _head(path)
-    if name is not None and not head.startswith((_HDF5_MAGIC, _ZIP_MAGIC)):
+    if name is not None and not _holds_names(head):
         message = (
-            f"Cannot read {location}: only HDF5 and .npz files hold named arrays; {path.name} is "
-            f"neither. Drop ::{name}."
+            f"Cannot read {location}: only HDF5 and .npz files hold named arrays, and .pdz files numbered phases; "
+            f"{path.name} is neither. Drop ::{name}."
         )
         raise ScanError(message)
     return _reader(path, head)(path, name)
@@ -163,6 +165,10 @@ def _head(path: Path) -> bytes:
     return head
 
 
+def _holds_names(head: bytes) -> bool:
+    return head.startswith((_HDF5_MAGIC, _ZIP_MAGIC)) or is_pdz(head)
+
+
 def _reader(path: Path, head: bytes) -> Callable[[Path, str | None], list[Scan]]:
     """Pick the reader by what the file's first bytes are."""
     if head.startswith(_HDF5_MAGIC):
@@ -173,6 +179,10 @@ def _reader(path: Path, head: bytes) -> Callable[[Path, str | None], list[Scan]]
         return lambda own, _: [_single(read_emsa(own), own, "EMSA/MAS")]
     if head.startswith(_ZIP_MAGIC):
         return read_npz
+    if is_spx(head):
+        return lambda own, _: [read_spx(own)]
+    if is_pdz(head):
+        return read_pdz
     if is_ripple(path, head):
         return lambda own, _: [read_ripple(own)]
     raise ScanError(_unknown(path, head))

@@ -1,0 +1,56 @@
+"""Single spectra of Bruker's Esprit, ``.spx``: XML text.
+
+Layout: ``TRTSpectrum/ClassInstance[@Type='TRTSpectrum']``, as :mod:`underpaint.io._bruker_xml` describes; a fitted
+background or a result further down is left alone. Source: no specification is published; the names are those of the
+rosettasciio documentation, checked on files of an M6 Jetstream and of a Nano.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from underpaint.errors import ScanError
+from underpaint.io._bruker_xml import instance, parse_xml, read_spectrum_node
+from underpaint.io._source import probe
+from underpaint.spectrum import Scan
+
+FORMAT = "Bruker .spx"
+_LARGEST_BYTES = 64 * 2**20
+
+
+def is_spx(head: bytes) -> bool:
+    """Whether a file's first bytes are those of a Bruker spectrum."""
+    return b"<TRTSpectrum>" in head[:512] and b"<" in head.lstrip(b"\xef\xbb\xbf \r\n")[:1]
+
+
+def read_spx(path: Path) -> Scan:
+    """Read a Bruker spectrum as a scan of one pixel.
+
+    Raises
+    ------
+    ScanError
+        The XML is broken, holds no spectrum, or its channels are not what it announces.
+    """
+    size = probe(path.stat, str(path)).st_size
+    if size > _LARGEST_BYTES:
+        message = f"Cannot read {path}: {size} bytes are no single Bruker spectrum (at most {_LARGEST_BYTES})."
+        raise ScanError(message)
+    node = instance(parse_xml(probe(path.read_bytes, str(path)), str(path)), "TRTSpectrum")
+    if node is None:
+        message = f"Cannot read {path}: Bruker XML without a spectrum in it. Export the spectrum as .spx again."
+        raise ScanError(message)
+    spectrum = read_spectrum_node(node, str(path))
+    times = (spectrum.live_time_s, spectrum.real_time_s)
+    live, real = (None if time is None else np.full((1, 1), time) for time in times)
+    return Scan(
+        spectrum.counts[None, None, :],
+        axis=spectrum.axis,
+        name=path.stem,
+        source=str(path),
+        format=FORMAT,
+        live_time_s=live,
+        real_time_s=real,
+        detector=spectrum.detector,
+        notes=("a single spectrum",),
+        metadata={"name": spectrum.name, **spectrum.metadata},
+    )
