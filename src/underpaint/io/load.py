@@ -9,6 +9,7 @@ import numpy as np
 
 from underpaint.errors import ScanError
 from underpaint.io._source import probe
+from underpaint.io.bcf import is_bcf, read_bcf
 from underpaint.io.emsa import is_emsa, read_emsa
 from underpaint.io.hdf5 import read_hdf5
 from underpaint.io.mca import is_mca, read_mca, read_mca_scan, spectra_folders
@@ -20,7 +21,7 @@ from underpaint.spectrum import Scan, Spectrum
 from underpaint.spectrum.rebin import sum_scans
 
 KNOWN = (
-    "folders of Amptek .mca files, HDF5 (PyMca stacks, virtual panels), ripple .rpl/.raw, .npz, "
+    "folders of Amptek .mca files, HDF5 (PyMca stacks, virtual panels), Bruker .bcf, ripple .rpl/.raw, .npz, "
     "and single spectra as .mca, EMSA .msa/.txt, Bruker .spx or .pdz"
 )
 _HEAD_BYTES = 4096
@@ -183,6 +184,8 @@ def _reader(path: Path, head: bytes) -> Callable[[Path, str | None], list[Scan]]
         return lambda own, _: [read_spx(own)]
     if is_pdz(head):
         return read_pdz
+    if is_bcf(head):
+        return lambda own, _: read_bcf(own)
     if is_ripple(path, head):
         return lambda own, _: [read_ripple(own)]
     raise ScanError(_unknown(path, head))
