@@ -49,6 +49,7 @@ def reproduce(what: str, plan: Plan, progress: Progress) -> dict[str, Any]:
     if what not in STUDIES:
         message = f"Cannot reproduce {what!r}; there are all, {', '.join(STUDIES)}."
         raise TrainingError(message)
+    keep_to_plan(plan)
     if what == "table3":
         result = table3(plan, progress)
     elif what == "comparison":
@@ -63,6 +64,28 @@ def reproduce(what: str, plan: Plan, progress: Progress) -> dict[str, Any]:
     return result
 
 
+def keep_to_plan(plan: Plan) -> None:
+    """Write the plan into its folder, or make sure that what is there was begun with the same.
+
+    Raises
+    ------
+    TrainingError
+        The folder belongs to another plan: its networks would be mixed up with these.
+    """
+    path, now = plan.out / "plan.json", json.loads(plan.model_dump_json(exclude={"out"}))
+    if not path.is_file():
+        write_json(now, path)
+        return
+    before = json.loads(path.read_text("utf-8"))
+    changed = [f"{key} ({before.get(key)} before, {now[key]} now)" for key in now if before.get(key) != now[key]]
+    if changed:
+        message = (
+            f"Cannot go on in {plan.out}: it was begun with another plan: {', '.join(changed)}. Choose another folder "
+            "with --out."
+        )
+        raise TrainingError(message)
+
+
 def note(plan: Plan) -> str:
     """Return what every table says about its mock-ups."""
     return VIRTUAL if plan.mockups is None else MEASURED
@@ -70,11 +93,16 @@ def note(plan: Plan) -> str:
 
 def trained_networks(plan: Plan, progress: Progress) -> Networks:
     """Return the paper's network of the first fold before and after fine-tuning, trained where it is missing."""
+    before, after = (plan.out / "networks" / name for name in ("simulation/fold_0", "paper_network_pixels_0"))
+    networks = Networks(before=before / "best.ckpt", after=after / "all" / "best.ckpt")
+    # reports are written when a training has ended
+    if all((folder / "report.json").is_file() for folder in (before, after)):
+        return networks
     mockups = the_mockups(plan)
     checkpoints, _ = pretrain(plan, simulation_set(plan, mockups), progress, folds=1)
     paper = paper_network(checkpoints, mockups)
     finetuned(plan, paper, "pixels", random_pixels(len(mockups), plan.seed, 1), progress)
-    return Networks(before=checkpoints[0], after=paper.settings(plan, "pixels_0").out / "all" / "best.ckpt")
+    return networks
 
 
 def _write_tables(what: str, result: dict[str, Any], plan: Plan) -> None:
