@@ -1,5 +1,34 @@
-"""What can be known: the counts at which a pigment shows, from the forward model."""
+"""What can be known: the counts at which a pigment shows, and those at which two part, from the forward model."""
 
+from underpaint.limits.composites import Composite, composite
 from underpaint.limits.detectability import counts_to_see
+from underpaint.limits.equivalence import MODEL_COUNTS, Group, Separation, separate
+from underpaint.limits.members import (
+    Circumstances,
+    Difference,
+    group_posterior,
+    share_group,
+    told_apart_by,
+    told_apart_text,
+    within_group_prior,
+)
+from underpaint.limits.question import CLAIM, Question
 
-__all__ = ["counts_to_see"]
+__all__ = [
+    "CLAIM",
+    "MODEL_COUNTS",
+    "Circumstances",
+    "Composite",
+    "Difference",
+    "Group",
+    "Question",
+    "Separation",
+    "composite",
+    "counts_to_see",
+    "group_posterior",
+    "separate",
+    "share_group",
+    "told_apart_by",
+    "told_apart_text",
+    "within_group_prior",
+]

@@ -1,0 +1,240 @@
+"""Inside a group: the prior that its members share, and what else would tell them apart."""
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.resources import files
+
+from underpaint.atomic import atomic_number
+from underpaint.errors import SampleError
+from underpaint.limits.question import LIGHTEST_SHOWN
+from underpaint.sample import Pigment, library
+
+OUT_OF_USE = 0.01
+"""Weight of a pigment outside its dates: dates are approximate, and paintings are restored."""
+MOST_PIGMENT_TO_BINDER = 9.0
+OIL_PER_ABSORPTION = 1.45
+"""Mass of oil in a brushable paint over the oil absorption (18th-19th century, hand-ground)."""
+ALUMINIUM = 13
+METHODS = {
+    "colour": "colour",
+    "xrd": "X-ray diffraction",
+    "raman": "Raman (1/cm)",
+    "ftir": "infrared (1/cm)",
+    "uv": "luminescence",
+}
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What is known of a painting beside its spectrum; the prior inside a group rests on nothing else.
+
+    Parameters
+    ----------
+    years : pair of int or None
+        Earliest and latest year of painting (negative: BC).
+    palette : mapping of str to float
+        Weight by pigment, from 0 (not used here) on; empty for even weights. Pigments that are not in it have none.
+    least_share : mapping of str to float
+        Mass fraction of an element that the paint is known to hold (of a cross-section, say): members whose paint
+        cannot reach it, with as little oil as it needs, are left out.
+
+    Raises
+    ------
+    SampleError
+        The years are reversed, or a weight or a share lies outside its range.
+    """
+
+    years: tuple[int, int] | None = None
+    palette: Mapping[str, float] = field(default_factory=dict)
+    least_share: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.years is not None and self.years[0] > self.years[1]:
+            message = f"Cannot use the years {self.years[0]} to {self.years[1]}: give the earlier one first."
+            raise SampleError(message)
+        if any(not (math.isfinite(weight) and weight >= 0) for weight in self.palette.values()):
+            message = f"Cannot weigh pigments by {dict(self.palette)}: weights are finite and not negative."
+            raise SampleError(message)
+        if any(not 0 <= share <= 1 for share in self.least_share.values()):
+            message = f"Cannot ask for shares of {dict(self.least_share)}: mass fractions lie between 0 and 1."
+            raise SampleError(message)
+        object.__setattr__(self, "palette", {library()[name].name: own for name, own in self.palette.items()})
+
+
+def within_group_prior(members: Sequence[str], circumstances: Circumstances | None = None) -> dict[str, float]:
+    """Return the prior of the members of a group; it sums to one and knows no spectrum.
+
+    The product of three weights: in use in those years (1, else ``OUT_OF_USE``); the palette's; and whether the paint
+    can hold what it is known to hold (1 or 0). Even where nothing is known.
+
+    Parameters
+    ----------
+    members : sequence of str
+        Names from the library.
+    circumstances : Circumstances, optional
+
+    Raises
+    ------
+    SampleError
+        There is no member, or the circumstances leave none.
+
+    Examples
+    --------
+    >>> prior = within_group_prior(["titanium_white", "zinc_white"], Circumstances(years=(1850, 1860)))
+    >>> round(prior["zinc_white"], 2)
+    0.99
+    """
+    known = Circumstances() if circumstances is None else circumstances
+    names = [library()[name].name for name in members]
+    weights = {name: _weight(library()[name], known) for name in names}
+    total = sum(weights.values())
+    if not total > 0:
+        message = (
+            f"Cannot share a probability between {', '.join(names) or 'no pigments'}: the circumstances (palette, "
+            "least share) leave none of them. Widen the palette, or lower the share."
+        )
+        raise SampleError(message)
+    return {name: weight / total for name, weight in weights.items()}
+
+
+def share_group(probability: float, prior: Mapping[str, float]) -> dict[str, float]:
+    """Return the probability of each member of a group that is present with ``probability``.
+
+    Raises
+    ------
+    SampleError
+        ``probability`` is none.
+    """
+    if not 0.0 <= probability <= 1.0:
+        message = f"Cannot share a probability of {probability}; it lies between 0 and 1."
+        raise SampleError(message)
+    return {name: probability * weight for name, weight in prior.items()}
+
+
+def group_posterior(
+    deviances: Mapping[str, float],
+    groups: Sequence[Sequence[str]],
+    group_prior: Sequence[float] | None = None,
+    circumstances: Circumstances | None = None,
+) -> tuple[list[float], dict[str, float]]:
+    """Return P(group), and what of it the prior gives to each member, when one of the pigments made a spectrum.
+
+    A group's likelihood is that of its best member; differences between members are within the errors of the model
+    and of the noise and do not enter.
+
+    Parameters
+    ----------
+    deviances : mapping of str to float
+        Of the best fit of each pigment to the spectrum.
+    groups : sequence of sequence of str
+        Members, as ``Separation.groups`` gives them.
+    group_prior : sequence of float, optional
+        Even by default.
+    circumstances : Circumstances, optional
+        For ``within_group_prior``.
+
+    Raises
+    ------
+    SampleError
+        There is no group, the prior has another length, or a group has no member.
+    """
+    weights = [1.0] * len(groups) if group_prior is None else list(group_prior)
+    if not groups or len(weights) != len(groups) or not all(groups) or not sum(weights) > 0:
+        message = f"Cannot weigh {len(groups)} groups with {len(weights)} prior weights: one each, not all zero."
+        raise SampleError(message)
+    best = [min(deviances[name] for name in members) for members in groups]
+    least = min(best)
+    evidence = [weight * math.exp(-0.5 * (own - least)) for weight, own in zip(weights, best, strict=True)]
+    found = [own / sum(evidence) for own in evidence]
+    shared: dict[str, float] = {}
+    for probability, members in zip(found, groups, strict=True):
+        shared |= share_group(probability, within_group_prior(members, circumstances))
+    return found, shared
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a method would see of two pigments.
+
+    Parameters
+    ----------
+    method : str
+        For people.
+    one, other : str
+        What it sees of either; "nothing" where it is not expected to see it.
+    source : str
+    """
+
+    method: str
+    one: str
+    other: str
+    source: str
+
+
+def told_apart_by(one: str, other: str) -> list[Difference]:
+    """Return the methods that would tell two pigments apart where X-ray fluorescence through air cannot.
+
+    Soft lines (below 2.8 keV: helium or vacuum) come from the formulas; the rest from a table of its own.
+    """
+    first, second = library()[one], library()[other]
+    rows = [_table().get(pigment.name, {}) for pigment in (first, second)]
+    found = []
+    for key, method in METHODS.items():
+        seen = [row.get(key, "") for row in rows]
+        if seen[0] != seen[1] and (all(seen) or (any(seen) and key in {"xrd", "raman", "ftir"})):
+            sources = "; ".join(dict.fromkeys(row.get("source", "") for row in rows if row))
+            found.append(Difference(method, seen[0] or "nothing", seen[1] or "nothing", sources))
+    soft = [_soft(pigment) for pigment in (first, second)]
+    if soft[0] != soft[1]:
+        text = [", ".join(sorted(own)) or "nothing" for own in soft]
+        found.append(Difference("XRF below 2.8 keV", text[0], text[1], "the formulas of the library"))
+    return found
+
+
+def told_apart_text(one: str, other: str) -> str:
+    """Return a sentence: "lead white and red lead would be told apart by colour (white / orange-red), ..."."""
+    labels = f"{library()[one].label} and {library()[other].label}"
+    found = told_apart_by(one, other)
+    if not found:
+        return f"{labels}: no method is known here that would tell them apart."
+    ways = "; ".join(f"{own.method} ({own.one} / {own.other})" for own in found)
+    return f"{labels} would be told apart by {ways}."
+
+
+def most_pigment_to_binder(pigment: Pigment) -> float:
+    """Return the most pigment per oil, by mass, that a brushable paint can hold, from its oil absorption."""
+    if pigment.oil_absorption is None:
+        return MOST_PIGMENT_TO_BINDER
+    return min(100.0 / (OIL_PER_ABSORPTION * pigment.oil_absorption), MOST_PIGMENT_TO_BINDER)
+
+
+def _weight(pigment: Pigment, known: Circumstances) -> float:
+    weight = known.palette.get(pigment.name, 0.0) if known.palette else 1.0
+    ratio = most_pigment_to_binder(pigment)
+    solid = ratio / (1.0 + ratio)
+    if any(solid * pigment.mass_fractions.get(name, 0.0) < least for name, least in known.least_share.items()):
+        return 0.0
+    return weight * (1.0 if known.years is None or _in_use(pigment, known.years) else OUT_OF_USE)
+
+
+def _in_use(pigment: Pigment, years: tuple[int, int]) -> bool:
+    first, last = pigment.period.first, pigment.period.last
+    return (first is None or first <= years[1]) and (last is None or last >= years[0])
+
+
+def _soft(pigment: Pigment) -> frozenset[str]:
+    """Return elements whose K lines lie below 2.8 keV and above what a window lets through."""
+    return frozenset(
+        name
+        for name, share in pigment.mass_fractions.items()
+        if share > 0.01 and ALUMINIUM <= atomic_number(name) < LIGHTEST_SHOWN - 1
+    )
+
+
+@lru_cache(maxsize=1)
+def _table() -> Mapping[str, Mapping[str, str]]:
+    text = (files("underpaint.limits") / "data" / "other_methods.toml").read_text("utf-8")
+    return {row["name"]: row for row in tomllib.loads(text)["pigment"]}
