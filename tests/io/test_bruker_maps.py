@@ -2,6 +2,7 @@
 
 import pickle
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,8 @@ def test_bcf_of_two_detectors_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_bcf_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "rsciio.bruker", None)
+    for module in ("rsciio.bruker.unbcf_fast", "rsciio.bruker._api"):
+        monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=r"underpaint\[bruker\]"):
         io.load(sample("over16bit.bcf"))
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from underpaint import __version__
-from underpaint.cli import _learn, _library, _scans, _virtual
+from underpaint.cli import _formats, _learn, _library, _scans, _virtual
 from underpaint.cli._console import PlainErrors
 
 app = typer.Typer(
@@ -25,6 +25,8 @@ app.command(rich_help_panel=READ)(_scans.info)
 app.command(rich_help_panel=READ)(_scans.calibrate)
 app.command(rich_help_panel=READ)(_scans.explain)
 app.command(rich_help_panel=READ)(_scans.view)
+app.command(rich_help_panel=READ)(_formats.convert)
+app.command(rich_help_panel=READ)(_formats.formats)
 app.command(rich_help_panel=READ)(_library.pigments)
 app.command(rich_help_panel=READ)(_library.instruments)
 app.command(rich_help_panel=SIMULATE)(_virtual.mockup)

@@ -1,5 +1,7 @@
 """Files in and out: one file per format; scans and spectra in, results out."""
 
+from underpaint.io.catalogue import FORMATS, Format
+from underpaint.io.convert import Converted, convert_scan, photographs_of, save_photographs
 from underpaint.io.describe import ScanInfo, describe, describe_all, summarise_scan
 from underpaint.io.folder import ResultFolder, is_finished, result_folder
 from underpaint.io.hdf5 import read_settings, read_truth, save_scan
@@ -8,19 +10,25 @@ from underpaint.io.results import package_versions, read_results, summary_rows, 
 from underpaint.spectrum.rebin import sum_scans
 
 __all__ = [
+    "FORMATS",
+    "Converted",
+    "Format",
     "ResultFolder",
     "ScanInfo",
+    "convert_scan",
     "describe",
     "describe_all",
     "is_finished",
     "load",
     "load_all",
     "package_versions",
+    "photographs_of",
     "read_results",
     "read_settings",
     "read_spectrum",
     "read_truth",
     "result_folder",
+    "save_photographs",
     "save_scan",
     "split_location",
     "sum_scans",

@@ -17,11 +17,12 @@ from underpaint.io.npz import read_npz
 from underpaint.io.pdz import is_pdz, read_pdz
 from underpaint.io.ripple import is_ripple, read_ripple
 from underpaint.io.spx import is_spx, read_spx
+from underpaint.io.zarr import is_zarr, read_zarr
 from underpaint.spectrum import Scan, Spectrum
 from underpaint.spectrum.rebin import sum_scans
 
 KNOWN = (
-    "folders of Amptek .mca files, HDF5 (PyMca stacks, virtual panels), Bruker .bcf, ripple .rpl/.raw, .npz, "
+    "folders of Amptek .mca files, HDF5 (PyMca stacks, virtual panels), Bruker .bcf, zarr, ripple .rpl/.raw, .npz, "
     "and single spectra as .mca, EMSA .msa/.txt, Bruker .spx or .pdz"
 )
 _HEAD_BYTES = 4096
@@ -143,6 +144,8 @@ def split_location(location: str | Path) -> tuple[Path, str | None]:
 
 def _read_folder(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
     path = path.resolve()  # so that "." has a name, and a folder above it
+    if is_zarr(path):
+        return read_zarr(path, name)
     folders = spectra_folders(path)
     if name is not None:
         return read_mca_scan(path / name, shape)

@@ -1,0 +1,108 @@
+"""Commands about files as such: which formats are known, and one written as another."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from underpaint.cli._console import say, show, show_json
+from underpaint.cli._scans import Json, OneScan, Quiet
+
+if TYPE_CHECKING:
+    from underpaint.io import Format
+
+
+def formats(as_json: Json = False) -> None:
+    """List the file formats that can be read and written, and how each is recognised.
+
+    A file is known by its content; its ending does not matter.
+
+    **Example**
+
+        underpaint formats
+
+        underpaint formats --json
+    """
+    from underpaint.io import FORMATS
+
+    records = [_record(own) for own in FORMATS]
+    if as_json:
+        show_json(records)
+        return
+    from rich.table import Table
+
+    table = Table(title="formats", title_justify="left")
+    for title in ("format", "endings", "recognised by", "extra", "source of the specification"):
+        table.add_column(title, overflow="fold")
+    for own in FORMATS:
+        name = f"{own.name} (also written)" if own.written else own.name
+        table.add_row(name, " ".join(own.endings), own.recognised_by, own.extra or "-", own.source)
+    show(table)
+    say('Extras are installed with `pip install "underpaint[NAME]"`. Not among them? Export as ripple or HDF5.')
+
+
+def convert(
+    scan: OneScan,
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="File ending in .h5 (HDF5), or folder in .zarr.")],
+    photographs: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also save the photographs in the file (.bcf) as TIFF here.")
+    ] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="Rows, for a folder of spectra without a grid file.")] = None,
+    columns: Annotated[int | None, typer.Option(min=1, help="Columns, likewise.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write a scan as HDF5 (which PyMca reads) or zarr: compressed, every count as it was, checked by reading back.
+
+    Each detector stays on its own. TARGET appears when it is whole; one that is there is never replaced.
+
+    **Examples**
+
+        underpaint convert painting.bcf painting.h5 --photographs photographs
+
+        underpaint convert scan_folder painting.zarr
+    """
+    from underpaint.cli._pace import pace
+    from underpaint.io import convert_scan, photographs_of, save_photographs
+    from underpaint.io.convert import refuse_existing
+
+    shape = _shape(rows, columns)
+    if photographs is not None:
+        refuse_existing(photographs)
+    with pace(quiet=quiet or as_json, unit="rows") as step:
+        done = convert_scan(scan, target, shape=shape, step=step)
+    saved = [] if photographs is None else save_photographs(photographs_of(scan), photographs)
+    if as_json:
+        show_json(
+            {
+                "target": str(done.target),
+                "shapes": [list(own) for own in done.shapes],
+                "size_bytes": done.size_bytes,
+                "counts_bytes": done.counts_bytes,
+                "photographs": list(done.photographs),
+                "photograph_files": [str(own) for own in saved],
+            }
+        )
+        return
+    sizes = "; ".join(" x ".join(map(str, own)) for own in done.shapes)
+    say(f"{done.target}: {sizes}, {done.size_bytes / 1e6:.1f} MB for {done.counts_bytes / 1e6:.1f} MB", quiet=quiet)
+    for own in saved:
+        say(f"{own}", quiet=quiet)
+
+
+def _shape(rows: int | None, columns: int | None) -> tuple[int, int] | None:
+    if (rows is None) != (columns is None):
+        message = "Give --rows and --columns together, or neither."
+        raise typer.BadParameter(message)
+    return None if rows is None or columns is None else (rows, columns)
+
+
+def _record(own: "Format") -> dict[str, object]:
+    return {
+        "name": own.name,
+        "endings": list(own.endings),
+        "recognised_by": own.recognised_by,
+        "extra": own.extra,
+        "source": own.source,
+        "written": own.written,
+    }

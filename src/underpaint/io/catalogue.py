@@ -1,0 +1,94 @@
+"""The formats that are read, as ``underpaint formats`` shows them; each reader's module describes its layout."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format.
+
+    Parameters
+    ----------
+    name : str
+        What it is called.
+    endings : tuple of str
+        Usual endings; they play no part in recognising it.
+    recognised_by : str
+        What in a file's content tells it.
+    source : str
+        Where its specification is from.
+    extra : str
+        Optional dependency that it needs; "" for none.
+    written : bool
+        Whether ``underpaint convert`` writes it.
+    """
+
+    name: str
+    endings: tuple[str, ...]
+    recognised_by: str
+    source: str
+    extra: str = ""
+    written: bool = False
+
+
+FORMATS = (
+    Format(
+        "Amptek .mca, one spectrum or a folder of a map",
+        (".mca",),
+        "first line <<PMCA SPECTRUM>>; a folder that holds such files",
+        "Amptek, DPPMCA software: the text files that it writes",
+    ),
+    Format(
+        "HDF5: PyMca stacks, NXdata, own panels",
+        (".h5", ".hdf5", ".nxs"),
+        "HDF5 signature; then the 3-D arrays inside",
+        "The HDF Group, HDF5 file format 3.0; NeXus NXdata (NIAC); PyMca5 source, HDF5Stack1D",
+        written=True,
+    ),
+    Format(
+        "zarr store, version 2 or 3",
+        (".zarr",),
+        "a folder with zarr.json, .zgroup or .zarray",
+        "zarr-specs.readthedocs.io, core specification 2 and 3.0",
+        extra="zarr",
+        written=True,
+    ),
+    Format(
+        "Bruker map",
+        (".bcf",),
+        "AAMVHFSS at byte 0",
+        "unpublished; found by P. Jokubauskas, documented in rosettasciio (2016-2026)",
+        extra="bruker",
+    ),
+    Format(
+        "Bruker spectrum, Esprit",
+        (".spx",),
+        "XML whose outer element is TRTSpectrum",
+        "unpublished; names as in rosettasciio (2016-2026)",
+    ),
+    Format(
+        "Bruker spectrum, hand-held, version 24 or 25",
+        (".pdz",),
+        "record 25 with the text pdz25, or bytes 01 01 with a plausible gain",
+        "B. Ducraux, pdz-tool: pdz_version_25_file_format.md (2024)",
+    ),
+    Format(
+        "ripple",
+        (".rpl", ".raw"),
+        "a text file with width, height, depth and record-by; .raw: by the .rpl beside it",
+        "D. Bright (NIST), manual of Lispix: raw and rpl files",
+    ),
+    Format(
+        "EMSA/MAS spectrum",
+        (".msa", ".emsa", ".txt"),
+        "first line #FORMAT with EMSA",
+        "ISO 22029:2022; R. Egerton et al., EMSA Bulletin 21 (1991) 35",
+    ),
+    Format(
+        "numpy archive",
+        (".npz",),
+        "zip signature with .npy members; nothing is unpickled",
+        "numpy documentation: numpy.lib.format, versions 1.0-3.0",
+    ),
+)
+"""All formats, maps first."""

@@ -1,0 +1,338 @@
+"""Any scan to HDF5 (in the layout that PyMca reads) or zarr: chunked, compressed, lossless, checked by reading back."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from underpaint.errors import OutputError
+from underpaint.io.bcf import Photograph, is_bcf, read_photographs
+from underpaint.io.load import load_all, split_location
+from underpaint.io.zarr import zarr_library
+from underpaint.spectrum import Scan
+
+HDF5_ENDINGS = (".h5", ".hdf5", ".hdf", ".nxs")
+ZARR_ENDINGS = (".zarr",)
+_CHUNK_BYTES = 2**20
+Step = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What was written.
+
+    Parameters
+    ----------
+    target : Path
+        The file or folder.
+    shapes : tuple of (int, int, int)
+        Rows, columns, channels of each detector.
+    size_bytes : int
+        Size of the result on disk.
+    counts_bytes : int
+        Size of the counts in memory.
+    photographs : tuple of str
+        Names of the images that came with them.
+    """
+
+    target: Path
+    shapes: tuple[tuple[int, int, int], ...]
+    size_bytes: int
+    counts_bytes: int
+    photographs: tuple[str, ...]
+
+
+def convert_scan(
+    source: str | Path, target: str | Path, *, shape: tuple[int, int] | None = None, step: Step | None = None
+) -> Converted:
+    """Write every detector of a scan to another file, count by count as it was, and read it back to be sure.
+
+    Parameters
+    ----------
+    source : str or Path
+        As for :func:`~underpaint.io.load`.
+    target : str or Path
+        Ends in ``.h5``, ``.hdf5``, ``.hdf``, ``.nxs`` (HDF5) or ``.zarr``; must not be there yet. It is written under
+        a temporary name beside it and appears when it is whole and checked.
+    shape : (int, int) or None
+        Rows and columns, for a folder of spectra without a grid file.
+    step : callable or None
+        Told (what, rows done, rows in all).
+
+    Raises
+    ------
+    ScanError
+        The source cannot be read.
+    OutputError
+        The target is there, cannot be written, has an unknown ending, or did not read back as it was written.
+    MissingExtraError
+        zarr is asked for and not installed.
+
+    Notes
+    -----
+    Several detectors are not added: each keeps its own channels and energy axis, as
+    ``/entry/measurement_<n>/counts`` (HDF5) or ``detector_<n>/counts`` (zarr).
+    """
+    place = Path(target)
+    write = _writer(place)
+    refuse_existing(place)
+    scans, photographs = load_all(source, shape=shape), photographs_of(source)
+    tell = step or (lambda *_: None)
+    with _appearing(place) as part:
+        digests = write(part, scans, photographs, tell)
+        _check(part, scans, digests, tell)
+        size = sum(own.stat().st_size for own in (part.rglob("*") if part.is_dir() else [part]) if own.is_file())
+        refuse_existing(place)
+        part.rename(place)
+    return Converted(
+        place,
+        tuple(scan.shape for scan in scans),
+        size,
+        sum(int(scan.counts.nbytes) for scan in scans),
+        tuple(own.name for own in photographs),
+    )
+
+
+def photographs_of(source: str | Path) -> list[Photograph]:
+    """Read the images that lie in a scan's file beside its spectra; few formats have any.
+
+    Raises
+    ------
+    ScanError
+        The file is damaged.
+    """
+    path, _ = split_location(source)
+    if not path.is_file():
+        return []
+    with path.open("rb") as stream:
+        head = stream.read(64)
+    return read_photographs(path) if is_bcf(head) else []
+
+
+def save_photographs(photographs: list[Photograph], folder: Path) -> list[Path]:
+    """Save images as TIFF in a new folder, as they are; names are made safe, so that none leaves it.
+
+    Raises
+    ------
+    OutputError
+        The folder is there, or cannot be written.
+    """
+    refuse_existing(folder)
+    files = []
+    try:
+        folder.mkdir()
+        for index, own in enumerate(photographs):
+            safe = "".join(letter if letter.isalnum() or letter in "-_ " else "_" for letter in own.name).strip()
+            files.append(folder / f"{index + 1:02d} {safe[:80]}.tif")
+            tifffile.imwrite(files[-1], own.pixels, photometric="rgb" if own.pixels.ndim == 3 else "minisblack")
+    except OSError as error:
+        message = f"Cannot write {folder}: {error.strerror or error}. Check that its folder exists and is writable."
+        raise OutputError(message) from error
+    return files
+
+
+def refuse_existing(place: Path) -> None:
+    """Raise OutputError where something is already there."""
+    if place.exists() or place.is_symlink():
+        message = f"Cannot write {place}: it is already there, and is not replaced. Choose another name or remove it."
+        raise OutputError(message)
+
+
+Digests = list[list[bytes]]
+Writer = Callable[[Path, list[Scan], list[Photograph], Step], Digests]
+
+
+def _writer(place: Path) -> Writer:
+    ending = place.suffix.lower()
+    if ending in HDF5_ENDINGS:
+        return _write_hdf5
+    if ending in ZARR_ENDINGS:
+        zarr_library()
+        return _write_zarr
+    known = ", ".join((*HDF5_ENDINGS, *ZARR_ENDINGS))
+    message = f"Cannot write {place}: the ending {ending or '(none)'} names no format to convert to. Use {known}."
+    raise OutputError(message)
+
+
+@contextmanager
+def _appearing(place: Path) -> Iterator[Path]:
+    """Give a new name beside the target; what is still there at the end goes, also when interrupted."""
+    folder: Path | None = None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=place.parent))
+        yield folder / place.name
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, OutputError) or type(error).__module__.startswith("underpaint"):
+            raise
+        reason = str(error).split(" (", 1)[0]
+        message = f"Cannot write {place}: {reason}. Check that the folder exists, is writable and has space."
+        raise OutputError(message) from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _row_blocks(scan: Scan, tell: Step, what: str) -> Iterator[tuple[int, NDArray[Any]]]:
+    """First row and counts of each block of whole rows."""
+    whole, start = scan.counts.rechunk({1: -1, 2: -1}), 0
+    for size in whole.chunks[0]:
+        tell(what, start, scan.shape[0])
+        block = np.asarray(whole[start : start + size].compute())
+        yield start, np.ascontiguousarray(block, dtype=block.dtype.newbyteorder("="))
+        start += size
+    tell(what, start, scan.shape[0])
+
+
+def _fill(dataset: Any, scan: Scan, tell: Step) -> list[bytes]:
+    """Write the counts; return a fingerprint of each row."""
+    digests = []
+    for start, block in _row_blocks(scan, tell, f"writing {scan.name}"):
+        dataset[start : start + block.shape[0]] = block
+        digests += [_digest(row) for row in block]
+    return digests
+
+
+def _digest(row: NDArray[Any]) -> bytes:
+    return blake2b(row.tobytes(), digest_size=16).digest()
+
+
+def _chunks(scan: Scan) -> tuple[int, int, int]:
+    _, n_column, n_channel = scan.shape
+    columns = int(min(n_column, max(1, _CHUNK_BYTES // (n_channel * scan.counts.dtype.itemsize))))
+    return 1, columns, n_channel
+
+
+def _check(part: Path, scans: list[Scan], digests: Digests, tell: Step) -> None:
+    """Read back what was written; raise OutputError where it differs from what was read."""
+    for scan, own, expected in zip(scans, load_all(part), digests, strict=True):
+        found = [_digest(row) for _, block in _row_blocks(own, tell, f"reading {scan.name} back") for row in block]
+        same = (own.counts.dtype.newbyteorder("="), own.axis) == (scan.counts.dtype.newbyteorder("="), scan.axis)
+        if found != expected or not same or not _same_times(scan, own):
+            message = (
+                f"Cannot trust {part.name}: {scan.name} does not read back as it was written. "
+                "The disk may be failing; nothing was kept."
+            )
+            raise OutputError(message)
+
+
+def _same_times(one: Scan, other: Scan) -> bool:
+    pairs = ((one.live_time_s, other.live_time_s), (one.real_time_s, other.real_time_s))
+    return all(np.array_equal(_known(mine, one), _known(its, one), equal_nan=True) for mine, its in pairs)
+
+
+def _known(time_s: NDArray[np.float64] | None, scan: Scan) -> NDArray[np.float64]:
+    """Times with NaN where there is none; HDF5's readers take 0 for that, too."""
+    return np.full(scan.shape[:2], np.nan) if time_s is None else np.where(time_s > 0, time_s, np.nan)
+
+
+def _facts(scan: Scan) -> dict[str, NDArray[Any]]:
+    optional = {"live_time_s": scan.live_time_s, "real_time_s": scan.real_time_s, "present": scan.present}
+    return {name: np.asarray(values) for name, values in optional.items() if values is not None}
+
+
+# --- HDF5 ------------------------------------------------------------------------------------------
+
+
+def _write_hdf5(part: Path, scans: list[Scan], photographs: list[Photograph], tell: Step) -> Digests:
+    with h5py.File(part, "w") as file:
+        file.attrs.update({"NX_class": "NXroot", "default": "entry"})
+        entry = file.create_group("entry")
+        names = ["measurement"] if len(scans) == 1 else [f"measurement_{index:02d}" for index in range(len(scans))]
+        entry.attrs.update({"NX_class": "NXentry", "default": names[0]})
+        entry["title"] = scans[0].name
+        digests = [_write_group(entry.create_group(name), scan, tell) for name, scan in zip(names, scans, strict=True)]
+        for own in photographs:
+            image = entry.create_group(f"photographs/{own.name.replace('/', '_')}")
+            image.attrs.update({"NX_class": "NXdata", "signal": "image"})
+            image.create_dataset("image", data=own.pixels, compression="gzip", shuffle=True)
+    return digests
+
+
+def _write_group(group: Any, scan: Scan, tell: Step) -> list[bytes]:
+    """One detector as NXdata, with the names under which PyMca and ``load`` look for calibration and times."""
+    group.attrs.update({"NX_class": "NXdata", "signal": "counts", "axes": ["row", "column", "channels"]})
+    dataset = group.create_dataset(
+        "counts",
+        shape=scan.shape,
+        dtype=scan.counts.dtype,
+        chunks=_chunks(scan),
+        compression="gzip",
+        compression_opts=1,
+        shuffle=True,
+        fletcher32=True,
+    )
+    dataset.attrs.update({"interpretation": "spectrum", "units": "counts"})
+    digests = _fill(dataset, scan, tell)
+    step = scan.step_mm or (1.0, 1.0)
+    group["channels"] = np.arange(scan.shape[2], dtype=np.float32)
+    for name, size, own in (("row", scan.shape[0], step[0]), ("column", scan.shape[1], step[1])):
+        group[name] = own * np.arange(size)
+        group[name].attrs["units"] = "mm" if scan.step_mm else "pixel"
+    if scan.axis is not None:
+        group["calibration"] = np.array([scan.axis.zero_kev, scan.axis.gain_kev, 0.0])
+        group["gain_kev"], group["zero_kev"] = scan.axis.gain_kev, scan.axis.zero_kev
+    if scan.step_mm is not None:
+        group["step_mm"] = np.array(scan.step_mm)
+    for name, values in _facts(scan).items():
+        group[name] = values
+    if scan.live_time_s is not None:
+        group["live_time"] = h5py.SoftLink("live_time_s")
+    group["detector"], group["notes"], group["source"] = scan.detector, "\n".join(scan.notes), scan.source
+    group["metadata"] = json.dumps(scan.metadata, default=str)
+    return digests
+
+
+# --- zarr ------------------------------------------------------------------------------------------
+
+
+def _write_zarr(part: Path, scans: list[Scan], photographs: list[Photograph], tell: Step) -> Digests:
+    library = zarr_library()
+    root = library.create_group(part)
+    groups = [root] if len(scans) == 1 else [root.create_group(f"detector_{own:02d}") for own in range(len(scans))]
+    digests = [_write_array(group, scan, tell) for group, scan in zip(groups, scans, strict=True)]
+    for own in photographs:
+        root.create_array(f"photographs/{own.name.replace('/', '_')}", data=np.ascontiguousarray(own.pixels))
+    return digests
+
+
+def _write_array(group: Any, scan: Scan, tell: Step) -> list[bytes]:
+    library, chunks = zarr_library(), _chunks(scan)
+    array = group.create_array(
+        "counts",
+        shape=scan.shape,
+        dtype=scan.counts.dtype.newbyteorder("="),
+        chunks=chunks,
+        compressors=library.codecs.ZstdCodec(level=1, checksum=True),
+        config={"write_empty_chunks": True},
+        dimension_names=("row", "column", "channel"),
+    )
+    array.attrs.update(_attributes(scan, scan.shape[0] * -(-scan.shape[1] // chunks[1])))
+    for name, values in _facts(scan).items():
+        group.create_array(name, data=np.ascontiguousarray(values))
+    return _fill(array, scan, tell)
+
+
+def _attributes(scan: Scan, n_chunk: int) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "units": "counts",
+        "n_chunk_written": n_chunk,
+        "detector": scan.detector,
+        "notes": list(scan.notes),
+        "source": scan.source,
+        "metadata": json.loads(json.dumps(scan.metadata, default=str)),
+    }
+    if scan.axis is not None:
+        facts |= {"gain_kev": scan.axis.gain_kev, "zero_kev": scan.axis.zero_kev}
+    if scan.step_mm is not None:
+        facts["step_mm"] = list(scan.step_mm)
+    return facts

@@ -1,0 +1,267 @@
+"""zarr stores (version 2 or 3) in a folder: 3-D arrays (row, column, channel), with the scan's facts as attributes.
+
+Layout that ``underpaint convert`` writes: ``counts`` (for several detectors: ``<detector>/counts``), chunked by pixels,
+every chunk written; attributes ``gain_kev``, ``zero_kev``, ``step_mm``, ``detector``, ``notes``, ``metadata``; beside
+it ``live_time_s``, ``real_time_s`` and ``present`` where known. Source: zarr core specification 3.0 (2023) and 2
+(2019), zarr-specs.readthedocs.io. The extra ``zarr`` brings the library.
+
+A store can name codecs that run code (pickle), and hold links that lead elsewhere: both are refused before it is
+opened.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.errors import CalibrationError, MissingExtraError, ScanError
+from underpaint.io._source import lazy_counts, probe
+from underpaint.spectrum import EnergyAxis, Scan
+
+FORMAT = "zarr"
+_MARKS = ("zarr.json", ".zgroup", ".zarray")
+_CODECS = {
+    *("bytes", "transpose", "crc32c", "sharding_indexed", "blosc", "zstd", "gzip", "zlib", "lz4", "lzma", "bz2"),
+    *("shuffle", "bitshuffle", "delta", "crc32", "adler32", "fletcher32", "default"),
+}
+_LARGEST_METADATA = 4 * 2**20
+_LARGEST_CHUNK = 2**30
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a zarr store."""
+    return any((path / mark).is_file() for mark in _MARKS)
+
+
+def zarr_library() -> Any:
+    """Return the zarr library.
+
+    Raises
+    ------
+    MissingExtraError
+        It is not installed.
+    """
+    try:
+        return import_module("zarr")
+    except ImportError as error:
+        message = 'Cannot use zarr stores: zarr is not installed. Run `pip install "underpaint[zarr]"`, or use HDF5.'
+        raise MissingExtraError(message) from error
+
+
+def read_zarr(path: Path, name: str | None = None) -> list[Scan]:
+    """Read the cubes of a store, or the one called ``name``; those called ``counts`` or ``data``, if any are.
+
+    Raises
+    ------
+    ScanError
+        No 3-D array of numbers is there, or none of that name; a link leads out of the store; a codec is not known;
+        a chunk that was written is missing.
+    MissingExtraError
+        zarr is not installed.
+    """
+    zarr_library()
+    _refuse_links(path)
+    found = {own.name: own for own in _nodes(path) if len(own.shape) == 3 and own.dtype.kind in "uif"}
+    named = {key: own for key, own in found.items() if key.rsplit("/", 1)[-1] in {"counts", "data"}} or found
+    wanted = named if name is None else {key: own for key, own in found.items() if key == name.strip("/")}
+    if not wanted:
+        holds = ", ".join(f"{key} {own.shape}" for key, own in found.items()) or "none"
+        message = (
+            f"Cannot read {path if name is None else f'{path}::{name}'} as a scan: a 3-D array (row, column, channel) "
+            f"of numbers is needed; the zarr store holds {holds}."
+        )
+        raise ScanError(message)
+    return [_scan(path, own, alone=len(wanted) == 1) for own in wanted.values()]
+
+
+@dataclass(frozen=True)
+class Node:
+    """An array of a store, by its own metadata file."""
+
+    name: str
+    folder: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...]
+    attributes: dict[str, Any]
+
+
+class ZarrCube:
+    """One array; opened anew for each block, so that any process can read it."""
+
+    def __init__(self, node: Node) -> None:
+        self.node, self.dtype = node, node.dtype
+        self.shape = (node.shape[0], node.shape[1], node.shape[2])
+
+    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """Read a rectangle of pixels."""
+        return _values(self.node, (rows, columns))
+
+
+def _values(node: Node, key: Any = ()) -> NDArray[Any]:
+    library = zarr_library()
+    try:
+        array = library.open_array(library.storage.LocalStore(node.folder, read_only=True), mode="r")
+        values = np.asarray(array[key])
+    except Exception as error:  # zarr and its codecs raise whatever they like at damaged data
+        message = f"Cannot read {node.folder}: the zarr array is damaged ({_first_line(error)}). Copy the store again."
+        raise ScanError(message) from error
+    if values.dtype.kind not in "buif":
+        message = f"Cannot read {node.folder}: the zarr array holds {values.dtype}, not numbers."
+        raise ScanError(message)
+    return values
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _refuse_links(path: Path) -> None:
+    top = path.resolve()
+    for folder, folders, files in os.walk(path):
+        for own in (Path(folder) / entry for entry in (*folders, *files)):
+            if own.is_symlink() and not own.resolve().is_relative_to(top):
+                message = f"Cannot read {path}: {own.relative_to(path)} is a link that leads out of the store."
+                raise ScanError(message)
+
+
+def _nodes(path: Path) -> Iterator[Node]:
+    for folder, folders, files in os.walk(path):
+        folders.sort()
+        here = Path(folder)
+        record = next((_json(here / mark) for mark in ("zarr.json", ".zarray") if mark in files), None)
+        if record is None or record.get("node_type", "array") != "array":
+            continue
+        folders.clear()  # an array has only chunks below it
+        yield _node(path, here, record)
+
+
+def _node(path: Path, folder: Path, record: dict[str, Any]) -> Node:
+    strange = sorted({own for own in _codecs(record) if own.removeprefix("numcodecs.") not in _CODECS})
+    if strange:
+        message = f"Cannot read {folder}: the zarr array is packed with {', '.join(strange)}, which is not opened here."
+        raise ScanError(message)
+    try:
+        shape = tuple(int(own) for own in record["shape"])
+        grid = record["chunks"] if "chunks" in record else record["chunk_grid"]["configuration"]["chunk_shape"]
+        chunks = tuple(int(own) for own in grid)
+        dtype = np.dtype(str(record.get("data_type", record.get("dtype"))))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        message = f"Cannot read {folder}: the zarr array's metadata is not whole ({error}). Copy the store again."
+        raise ScanError(message) from error
+    _refuse_sizes(folder, shape, chunks, dtype)
+    own_attributes = _json(folder / ".zattrs") if (folder / ".zattrs").is_file() else record.get("attributes")
+    attributes = own_attributes if isinstance(own_attributes, dict) else {}
+    name = "/".join(folder.relative_to(path).parts)
+    return Node(name, folder, shape, dtype, chunks, attributes)
+
+
+def _refuse_sizes(folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    sizes_fit = len(shape) == len(chunks) and all(own > 0 for own in (*shape, *chunks))
+    if not sizes_fit or _product(chunks) * dtype.itemsize > _LARGEST_CHUNK:
+        message = (
+            f"Cannot read {folder}: a zarr array of shape {shape} in chunks of {chunks}; chunks must be "
+            f"of the same number of sizes and at most {_LARGEST_CHUNK} bytes."
+        )
+        raise ScanError(message)
+    if len(shape) == 3 and shape[1] * shape[2] * dtype.itemsize > _LARGEST_CHUNK:
+        message = f"Cannot read {folder}: one row of a zarr array of shape {shape} is more than can be held."
+        raise ScanError(message)
+
+
+def _product(numbers: tuple[int, ...]) -> int:
+    total = 1
+    for own in numbers:
+        total *= own
+    return total
+
+
+def _codecs(record: Any) -> Iterator[str]:
+    """Names of all codecs in an array's metadata, nested ones included."""
+    pieces = [record.get(key) for key in ("codecs", "index_codecs", "filters", "compressor")]
+    for piece in pieces:
+        for own in piece if isinstance(piece, list) else [piece] if piece else []:
+            if isinstance(own, dict):
+                yield str(own.get("name", own.get("id")))
+                inner = own.get("configuration")
+                yield from _codecs(inner) if isinstance(inner, dict) else ()
+            else:
+                yield str(own)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if probe(path.stat, str(path)).st_size > _LARGEST_METADATA:
+        message = f"Cannot read {path}: metadata of a zarr array has at most {_LARGEST_METADATA} bytes."
+        raise ScanError(message)
+    try:
+        record = json.loads(probe(path.read_bytes, str(path)))
+    except (ValueError, RecursionError) as error:
+        message = f"Cannot read {path}: the metadata of the zarr store is damaged ({error}). Copy the store again."
+        raise ScanError(message) from error
+    if not isinstance(record, dict):
+        message = f"Cannot read {path}: the metadata of the zarr store is no record. Copy the store again."
+        raise ScanError(message)
+    return record
+
+
+def _scan(path: Path, node: Node, *, alone: bool) -> Scan:
+    _refuse_missing_chunks(node)
+    cube, facts = ZarrCube(node), node.attributes
+    axis = _axis(facts, cube.shape[2])
+    notes, metadata = facts.get("notes"), facts.get("metadata")
+    own = () if axis is not None else ("no energy calibration in the store",)
+    return Scan(
+        lazy_counts(cube, f"{path}::{node.name}", max(1, min(node.chunks[0], node.shape[0]))),
+        axis=axis,
+        name=path.stem if alone else f"{path.stem}_{node.name.replace('/', '_')}",
+        source=f"{path}::{node.name}",
+        format=FORMAT,
+        live_time_s=_beside(node, "live_time_s"),
+        real_time_s=_beside(node, "real_time_s"),
+        step_mm=_pair(facts.get("step_mm")),
+        detector=str(facts.get("detector", "")),
+        present=None if (present := _beside(node, "present")) is None else present.astype(bool),
+        notes=(*(map(str, notes) if isinstance(notes, list) else ()), *own),
+        metadata=metadata if isinstance(metadata, dict) else {},
+    )
+
+
+def _refuse_missing_chunks(node: Node) -> None:
+    """Missing chunks are empty pixels in zarr; not where the writer says that it wrote them all."""
+    wanted = node.attributes.get("n_chunk_written")
+    if not isinstance(wanted, int):
+        return
+    there = sum(len(files) for folder, _, files in os.walk(node.folder / "c"))
+    if there < wanted:
+        message = f"Cannot read {node.folder}: {wanted} chunks were written, {there} are there. Copy the store again."
+        raise ScanError(message)
+
+
+def _axis(facts: dict[str, Any], n_channel: int) -> EnergyAxis | None:
+    try:
+        return EnergyAxis(float(facts["gain_kev"]), float(facts.get("zero_kev", 0.0)), n_channel)
+    except (KeyError, TypeError, ValueError, CalibrationError):
+        return None
+
+
+def _pair(step: Any) -> tuple[float, float] | None:
+    if not (isinstance(step, list) and len(step) == 2 and all(isinstance(own, int | float) for own in step)):
+        return None
+    return float(step[0]), float(step[1])
+
+
+def _beside(node: Node, name: str) -> NDArray[np.float64] | None:
+    folder = node.folder.parent / name
+    mark = next((own for own in ("zarr.json", ".zarray") if (folder / own).is_file()), None)
+    if mark is None or not node.name:
+        return None
+    beside = _node(folder.parent, folder, _json(folder / mark))
+    if beside.shape != node.shape[:2]:
+        return None
+    return np.asarray(_values(beside), dtype=np.float64)
