@@ -1,4 +1,13 @@
-"""Single spectra in the EMSA/MAS text format (ISO 22029), ``.msa`` or ``.txt``."""
+"""Single spectra in the EMSA/MAS text format, ``.msa``, ``.emsa`` or ``.txt``.
+
+Lines ``#KEYWORD : value`` up to ``#SPECTRUM``, numbers up to ``#ENDOFDATA``. ``DATATYPE`` Y: counts, parted by commas
+or spaces, several a line; XY: one energy and one count a line. Energy of channel n is ``OFFSET + n * XPERCHAN`` in
+``XUNITS`` (keV or eV); of XY files that leave ``XPERCHAN`` out it is the first column, where its steps are even.
+``LIVETIME`` and ``REALTIME`` are in seconds.
+
+Source: ISO 22029:2022; R. F. Egerton et al., EMSA/MAS standard file format for spectral-data exchange, EMSA Bulletin
+21 (1991) 35.
+"""
 
 from pathlib import Path
 
@@ -9,6 +18,7 @@ from underpaint.io._source import probe
 from underpaint.spectrum import EnergyAxis, Spectrum
 
 _UNIT_KEV = {"kev": 1.0, "ev": 1e-3, "": 1.0}
+_LARGEST_BYTES = 64 * 2**20
 
 
 def is_emsa(head: bytes) -> bool:
@@ -25,6 +35,10 @@ def read_emsa(path: Path) -> Spectrum:
     ScanError
         The file is cut off, its numbers do not fit its header, or a count is negative or not a number.
     """
+    size = probe(path.stat, str(path)).st_size
+    if size > _LARGEST_BYTES:
+        message = f"Cannot read {path}: {size} bytes are no single EMSA spectrum (at most {_LARGEST_BYTES})."
+        raise ScanError(message)
     text = probe(path.read_bytes, str(path)).decode("latin-1")
     head, _, rest = text.partition("#SPECTRUM")
     body, end, _ = rest.partition("#ENDOFDATA")
@@ -35,7 +49,7 @@ def read_emsa(path: Path) -> Spectrum:
     counts = _counts(body, fields, path)
     return Spectrum(
         counts,
-        _axis(fields, counts.size),
+        _axis(fields, counts.size) or _axis_of_pairs(body, fields, counts.size),
         _positive(fields.get("LIVETIME")),
         _positive(fields.get("REALTIME")),
         path.stem,
@@ -48,9 +62,10 @@ def _fields(head: str) -> dict[str, str]:
 
 
 def _counts(body: str, fields: dict[str, str], path: Path) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    lines = [line.replace(",", " ").split() for line in body.splitlines()[1:] if line.strip()]
-    pairs = fields.get("DATATYPE", "Y").strip().upper() == "XY"
-    words = [line[1] for line in lines if len(line) > 1] if pairs else [word for line in lines for word in line]
+    lines = _lines(body)
+    words = (
+        [line[1] for line in lines if len(line) > 1] if _is_xy(fields) else [word for line in lines for word in line]
+    )
     try:
         counts = np.array(words, dtype=np.float64)
     except ValueError as error:
@@ -67,6 +82,29 @@ def _counts(body: str, fields: dict[str, str], path: Path) -> np.ndarray[tuple[i
         )
         raise ScanError(message)
     return counts
+
+
+def _lines(body: str) -> list[list[str]]:
+    return [line.replace(",", " ").split() for line in body.splitlines()[1:] if line.strip()]
+
+
+def _is_xy(fields: dict[str, str]) -> bool:
+    return fields.get("DATATYPE", "Y").strip().upper() == "XY"
+
+
+def _axis_of_pairs(body: str, fields: dict[str, str], n_channel: int) -> EnergyAxis | None:
+    """Axis from the first column of an XY file that does not say XPERCHAN."""
+    unit_kev = _UNIT_KEV.get(fields.get("XUNITS", "").lower())
+    if unit_kev is None or not _is_xy(fields) or "XPERCHAN" in fields:
+        return None
+    try:
+        energy = np.array([line[0] for line in _lines(body) if len(line) > 1], dtype=np.float64)
+        gain = float(energy[-1] - energy[0]) / (n_channel - 1)
+        if energy.size != n_channel or not np.allclose(np.diff(energy), gain, rtol=0.02, atol=0):
+            return None
+        return EnergyAxis(gain * unit_kev, float(energy[0]) * unit_kev, n_channel)
+    except (ValueError, CalibrationError):
+        return None
 
 
 def _axis(fields: dict[str, str], n_channel: int) -> EnergyAxis | None:

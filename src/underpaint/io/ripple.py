@@ -1,4 +1,14 @@
-"""Ripple cubes: a ``.rpl`` text header beside a ``.raw`` file of numbers (Lispix's format)."""
+"""Ripple cubes: a ``.rpl`` text header beside a ``.raw`` file of numbers (Lispix's format).
+
+The header has a key and a value a line, parted by a tab; ``;`` begins a comment. ``width``, ``height``, ``depth`` are
+columns, rows, channels; ``data-type`` signed, unsigned or float with ``data-length`` 1, 2, 4 or 8 bytes; ``byte-order``
+big-endian, little-endian or dont-care; ``record-by`` vector (spectrum by spectrum) or image (channel by channel);
+``offset`` bytes come before the numbers. INCA of Oxford Instruments writes ``(MLX::key : value)`` instead. Scales
+(``depth-scale``, ``depth-origin``, ``depth-units``, ...) and ``live-time`` are HyperSpy's additions, ``ev-per-chan``
+Lispix's own.
+
+Source: D. Bright (NIST), manual of Lispix, "raw and rpl files"; the rosettasciio documentation for the additions.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -63,7 +73,7 @@ class RippleCube:
             message = f"Cannot read {header}: the header lacks {', '.join(missing)}."
             raise ScanError(message)
         width, height, depth = (_count(fields, key, header) for key in ("width", "height", "depth"))
-        self.raw, self.offset = raw, int(_number(fields.get("offset", "0"), "offset", header))
+        self.raw, self.offset = raw, _count(fields, "offset", header, least=0) if "offset" in fields else 0
         self.dtype, self.by_vector = _dtype(fields, header), _by_vector(fields, header)
         self.shape = (height, width, depth)
         self._check_size(header)
@@ -72,7 +82,7 @@ class RippleCube:
         n_row, n_column, n_channel = self.shape
         needed = self.offset + n_row * n_column * n_channel * self.dtype.itemsize
         held = probe(self.raw.stat, str(self.raw)).st_size
-        if held < needed or self.offset < 0:
+        if held < needed:
             message = (
                 f"Cannot read {header}: {n_row} x {n_column} pixels of {n_channel} channels "
                 f"need {needed} bytes, "
@@ -91,8 +101,7 @@ class RippleCube:
 
 
 def _has_keys(head: bytes) -> bool:
-    keys = {line.split()[0].lower() for line in head.splitlines() if line.split()}
-    return {b"width", b"height", b"depth", b"record-by"} <= keys
+    return {"width", "height", "depth", "record-by"} <= _pairs(head).keys()
 
 
 def _small(path: Path) -> bytes:
@@ -119,11 +128,19 @@ def _raw_file(header: Path, given: Path) -> Path:
 
 
 def _fields(header: Path) -> dict[str, str]:
+    return {key: value for key, value in _pairs(_small(header)).items() if value}
+
+
+def _pairs(content: bytes) -> dict[str, str]:
+    """Keys in lower case with their values; comments and INCA's brackets fall away."""
     fields = {}
-    for line in _small(header).decode("latin-1").splitlines():
-        parts = line.split(None, 1)
-        if len(parts) == 2 and not line.startswith(";"):
-            fields[parts[0].lower()] = parts[1].strip()
+    for line in content.decode("latin-1").splitlines():
+        plain = line.split(";", 1)[0].strip()
+        if plain.startswith("(MLX::"):
+            plain = plain.removeprefix("(MLX::").removesuffix(")").replace(" :", " ", 1)
+        parts = plain.split(None, 1)
+        if parts:
+            fields[parts[0].lower()] = parts[1].strip() if len(parts) == 2 else ""
     return fields
 
 
@@ -135,10 +152,10 @@ def _number(text: str, key: str, header: Path) -> float:
         raise ScanError(message) from error
 
 
-def _count(fields: dict[str, str], key: str, header: Path) -> int:
+def _count(fields: dict[str, str], key: str, header: Path, least: int = 1) -> int:
     value = _number(fields[key], key, header)
-    if not (value >= 1 and value.is_integer()):
-        message = f"Cannot read {header}: {key} is {fields[key]}; it must be 1 or more, whole."
+    if not (least <= value < 2**62 and value.is_integer()):
+        message = f"Cannot read {header}: {key} is {fields[key]}; it must be {least} or more, whole."
         raise ScanError(message)
     return int(value)
 
@@ -158,7 +175,7 @@ def _dtype(fields: dict[str, str], header: Path) -> np.dtype[Any]:
 
 
 def _by_vector(fields: dict[str, str], header: Path) -> bool:
-    order = fields["record-by"].lower()
+    order = fields["record-by"].lower().strip("':) ")
     if order not in {"vector", "image"}:
         message = f"Cannot read {header}: record-by is {order!r}; a cube is stored by vector or by image."
         raise ScanError(message)

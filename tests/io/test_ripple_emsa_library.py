@@ -1,0 +1,141 @@
+"""Ripple and EMSA files that rosettasciio wrote, and damaged ones."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from underpaint import io
+from underpaint.errors import ScanError
+from underpaint.spectrum import EnergyAxis
+
+Cube = NDArray[np.int64]
+WRITTEN_AS = {"i1": "u1", ">i2": ">u2", "<u4": "<i4", ">u4": ">i4", "<u8": "<i8"}
+"""Types that the library reads but does not write: it writes the other sign, and the header is changed."""
+INCA = """(MLX::INCA
+(MLX::width : 4)
+(MLX::height : 3)
+(MLX::depth : 8)
+(MLX::offset : 0)
+(MLX::data-length : 2)
+(MLX::data-type : unsigned)
+(MLX::byte-order : little-endian)
+(MLX::record-by : 'vector')
+"""
+
+
+def axis(name: str, size: int, *, navigate: bool, **scale: Any) -> dict[str, Any]:
+    known = {"offset": 0.0, "scale": 1.0, "units": ""} | scale
+    return {"name": name, "size": size, "navigate": navigate, **known}
+
+
+def signal(counts: NDArray[Any], *, by_vector: bool) -> dict[str, Any]:
+    """What rosettasciio's writers take."""
+    energy = {"offset": -0.1, "scale": 0.02, "units": "keV"}
+    n_row, n_column, n_channel = counts.shape
+    rows = axis("height", n_row, navigate=by_vector, scale=0.5, units="mm")
+    columns = axis("width", n_column, navigate=by_vector, scale=0.25, units="mm")
+    channels = axis("Energy", n_channel, navigate=not by_vector, **energy)
+    return {
+        "data": counts if by_vector else np.ascontiguousarray(np.moveaxis(counts, 2, 0)),
+        "axes": [rows, columns, channels] if by_vector else [channels, rows, columns],
+        "metadata": {"Signal": {"signal_type": ""}, "General": {"title": "a"}},
+        "original_metadata": {},
+    }
+
+
+@pytest.mark.parametrize("by_vector", [True, False], ids=["vector", "image"])
+@pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2", "<u4", ">u4", "<u8", "i1", ">i2", "<i4", ">i8", "<f4", ">f8"])
+def test_ripple_that_rosettasciio_wrote(tmp_path: Path, cube: Cube, dtype: str, *, by_vector: bool) -> None:
+    ripple = pytest.importorskip("rsciio.ripple")
+    header = tmp_path / "a.rpl"
+    ripple.file_writer(str(header), signal(cube.astype(WRITTEN_AS.get(dtype, dtype)), by_vector=by_vector))
+    if dtype in WRITTEN_AS:
+        other_sign = {"i": ("unsigned", "signed"), "u": ("signed", "unsigned")}[np.dtype(dtype).kind]
+        header.write_text(
+            header.read_text().replace("data-type\t{}".format(*other_sign), f"data-type\t{other_sign[1]}")
+        )
+    scan = io.load(header)
+    np.testing.assert_array_equal(scan.counts.compute(), cube)
+    assert scan.counts.dtype.newbyteorder("=") == np.dtype(dtype).newbyteorder("=")
+    if by_vector:
+        assert scan.axis == EnergyAxis(0.02, -0.1, 8)
+        assert scan.step_mm == (0.5, 0.25)
+
+
+@pytest.mark.parametrize("by_vector", [True, False], ids=["vector", "image"])
+def test_ripple_in_parts(tmp_path: Path, cube: Cube, *, by_vector: bool) -> None:
+    ripple = pytest.importorskip("rsciio.ripple")
+    ripple.file_writer(str(tmp_path / "a.rpl"), signal(cube.astype("<u2"), by_vector=by_vector))
+    counts = io.load(tmp_path / "a.rpl").counts
+    np.testing.assert_array_equal(counts[1:3, 2].compute(), cube[1:3, 2])
+
+
+def test_ripple_of_inca(tmp_path: Path, cube: Cube) -> None:
+    (tmp_path / "a.rpl").write_text(INCA)
+    (tmp_path / "a.raw").write_bytes(cube.astype("<u2").tobytes())
+    np.testing.assert_array_equal(io.load(tmp_path / "a.rpl").counts.compute(), cube)
+
+
+def test_ripple_with_comments(tmp_path: Path, cube: Cube) -> None:
+    lines = INCA.replace("(MLX::", "").replace(" : ", "\t").replace(")", "\t; of the map").replace("'", "")
+    (tmp_path / "a.rpl").write_text(f"; by hand\n{lines}")
+    (tmp_path / "a.raw").write_bytes(cube.astype("<u2").tobytes())
+    np.testing.assert_array_equal(io.load(tmp_path / "a.raw").counts.compute(), cube)
+
+
+@pytest.mark.parametrize("offset", ["nan", "inf", "-1", "1e300", "2.5"])
+def test_ripple_whose_offset_cannot_be(tmp_path: Path, cube: Cube, offset: str) -> None:
+    (tmp_path / "a.rpl").write_text(INCA.replace("offset : 0", f"offset : {offset}"))
+    (tmp_path / "a.raw").write_bytes(cube.astype("<u2").tobytes())
+    with pytest.raises(ScanError, match=r"offset is .*must be 0 or more, whole"):
+        io.load(tmp_path / "a.rpl")
+
+
+@pytest.mark.parametrize("form", ["Y", "XY"])
+def test_emsa_that_rosettasciio_wrote(tmp_path: Path, cube: Cube, form: str) -> None:
+    msa = pytest.importorskip("rsciio.msa")
+    energy = axis("Energy", 8, navigate=False, offset=-0.1, scale=0.02, units="keV")
+    metadata = {"Signal": {"signal_type": "EDS_SEM"}, "General": {"title": "a"}}
+    record = {"data": cube[0, 0], "axes": [energy], "metadata": metadata, "original_metadata": {}}
+    msa.file_writer(str(tmp_path / "a.msa"), record, format=form)
+    spectrum, (other,) = io.read_spectrum(tmp_path / "a.msa"), msa.file_reader(str(tmp_path / "a.msa"))
+    np.testing.assert_array_equal(spectrum.counts, cube[0, 0])
+    np.testing.assert_array_equal(spectrum.counts, other["data"])
+    assert spectrum.axis == EnergyAxis(other["axes"][0]["scale"], other["axes"][0]["offset"], 8)
+
+
+def test_emsa_whose_axis_is_its_first_column(tmp_path: Path) -> None:
+    text = "#FORMAT : EMSA/MAS Spectral Data File\n#XUNITS : eV\n#DATATYPE : XY\n#SPECTRUM : here\n{}\n#ENDOFDATA : \n"
+    (tmp_path / "a.msa").write_text(text.format("100, 1\n120, 2\n140, 5"))
+    assert io.read_spectrum(tmp_path / "a.msa").axis == EnergyAxis(0.02, 0.1, 3)
+    (tmp_path / "b.msa").write_text(text.format("100, 1\n120, 2\n190, 5"))
+    assert io.read_spectrum(tmp_path / "b.msa").axis is None
+
+
+@pytest.mark.parametrize("form", ["ripple", "msa"])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    changes=st.lists(st.tuples(st.floats(0, 0.999), st.binary(min_size=1, max_size=4)), min_size=1, max_size=5),
+    keep=st.one_of(st.just(1.0), st.floats(0, 1)),
+)
+def test_damaged_headers_are_refused_or_read(
+    tmp_path: Path, form: str, changes: list[tuple[float, bytes]], keep: float
+) -> None:
+    text = INCA.replace("(MLX::", "").replace(" : ", "\t").replace(")", "").encode()
+    emsa = b"#FORMAT : EMSA/MAS\n#NPOINTS : 3\n#XPERCHAN : 0.1\n#OFFSET : 0\n#SPECTRUM : x\n1, 2, 3\n#ENDOFDATA :\n"
+    content = bytearray(text if form == "ripple" else emsa)
+    for place, new in changes:
+        start = int(place * len(content))
+        content[start : start + len(new)] = new
+    path = tmp_path / ("a.rpl" if form == "ripple" else "a.msa")
+    path.write_bytes(content[: int(keep * len(content))])
+    path.with_suffix(".raw").write_bytes(bytes(192))
+    try:
+        io.load(path).counts.compute()
+    except ScanError:
+        return
