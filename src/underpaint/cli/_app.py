@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from underpaint import __version__
-from underpaint.cli import _formats, _learn, _library, _scans, _virtual
+from underpaint.cli import _formats, _groups, _learn, _library, _scans, _virtual
 from underpaint.cli._console import PlainErrors
 
 app = typer.Typer(
@@ -27,7 +27,7 @@ app.command(rich_help_panel=READ)(_scans.explain)
 app.command(rich_help_panel=READ)(_scans.view)
 app.command(rich_help_panel=READ)(_formats.convert)
 app.command(rich_help_panel=READ)(_formats.formats)
-app.command(rich_help_panel=READ)(_library.pigments)
+app.add_typer(_groups.pigments, name="pigments", rich_help_panel=READ)
 app.command(rich_help_panel=READ)(_library.instruments)
 app.command(rich_help_panel=SIMULATE)(_virtual.mockup)
 app.command(rich_help_panel=SIMULATE)(_virtual.simulate)

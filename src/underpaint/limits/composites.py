@@ -15,7 +15,7 @@ from underpaint.sample import library
 MOST_PARTS = 3
 ALIKE = 2
 """Of pigments that show the same elements so many, the first of the palette, stand for all."""
-MOST_MIXTURES = 12
+MOST_MIXTURES = 16
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,26 @@ def composite(pigment: str, mixture: Sequence[str], instrument: Instrument, ques
 
 
 def mixtures_for(pigment: str, palette: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return mixtures of a palette that show the same elements as a pigment, with no member to spare."""
+    """Return mixtures of a palette that show the same elements as a pigment.
+
+    Either no member is to spare (lead white and viridian for chrome yellow), or one shows all and another shifts the
+    elements' ratio (cadmium red and cadmium yellow for cadmium orange).
+    """
     wanted = shown_elements(pigment)
     by_shown: dict[frozenset[str], list[str]] = {}
     for name in palette:
         shown = shown_elements(name)
-        if name != pigment and shown and shown < wanted:
+        if name != pigment and shown and shown <= wanted:
             by_shown.setdefault(shown, []).append(name)
+    if len(wanted) < 2:
+        return []
     found: list[tuple[str, ...]] = []
     for count in range(2, MOST_PARTS + 1):
         for kinds in combinations(by_shown, count):
-            if _covers(kinds, wanted):
+            if _covers(kinds, wanted) or (count == 2 and wanted in kinds):
                 alike = ALIKE if count == 2 else 1
                 found += product(*(by_shown[kind][:alike] for kind in kinds))
+    found += combinations(by_shown.get(wanted, [])[: ALIKE + 1], 2)
     return list(islice(found, MOST_MIXTURES))
 
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.sparse.csgraph import connected_components
+from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from underpaint.errors import SampleError
@@ -20,12 +19,13 @@ from underpaint.sample import library
 Numbers = NDArray[np.float64]
 MODEL_COUNTS = 1e6
 """Above so many counts the errors of any simulation, about a per cent, are larger than Poisson noise."""
+FARTHEST_DECADE = 12.0
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Pigments that belong together at some number of counts.
+    """Pigments of which no two part at some number of counts.
 
     Parameters
     ----------
@@ -33,13 +33,13 @@ class Group:
         Library names, in the order of the palette.
     elements : tuple of str
         Elements that all members show; empty where at least one shows none.
-    chained : tuple of pair of str
-        Pairs of members that could be told apart, but that others, which resemble both, hold together.
+    neighbours : tuple of str
+        Pigments of other groups that do not part from some member of this one, but do from another.
     """
 
     pigments: tuple[str, ...]
     elements: tuple[str, ...]
-    chained: tuple[tuple[str, str], ...] = ()
+    neighbours: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,17 @@ class Separation:
 
     @property
     def mutual(self) -> Numbers:
-        """(n, n) counts at which a pair parts: both must fail to imitate the other. Infinite on the diagonal.
+        """(n, n) counts at which a pair parts: both must fail to imitate the other.
 
         If one of the two can pass for the other, the answer "it is the other" stays open, and the pair is together.
-        Beyond the trust of the calculation its limit stands in place of what was found.
+        Infinite where the two differ by no more than the calculation's own errors, and on the diagonal.
         """
         worse = np.maximum(self.needed, self.needed.T)
         own = np.diag(self.needed)
-        found = np.minimum(worse, np.maximum(own[:, None], own[None]))
-        return np.where(np.eye(len(own), dtype=bool), np.inf, found)
+        return np.where(worse >= np.maximum(own[:, None], own[None]), np.inf, worse)
 
     def counts_needed(self, one: str, other: str) -> float:
-        """Return the counts at which two pigments part.
+        """Return the counts at which two pigments part; infinite beyond ``trusted_to``.
 
         Raises
         ------
@@ -87,20 +86,15 @@ class Separation:
         """
         return float(self.mutual[self._index(one), self._index(other)])
 
-    def is_limit(self, one: str, other: str) -> bool:
-        """Tell whether ``counts_needed`` is a lower limit: the calculation resolves no more."""
-        rows = self._index(one), self._index(other)
-        return bool(
-            max(self.needed[rows], self.needed[rows[::-1]])
-            >= max(self.needed[rows[0]][rows[0]], self.needed[rows[1]][rows[1]])
-        )
+    def trusted_to(self, one: str, other: str) -> float:
+        """Return the counts above which the calculation does not resolve two pigments."""
+        return float(max(self.needed[index, index] for index in (self._index(one), self._index(other))))
 
     def groups(self, counts: float) -> list[Group]:
-        """Return the groups at some number of counts, largest first.
+        """Return the groups at some number of counts, the largest first.
 
-        They are the connected components: two pigments share a group when a chain of pairs that do not part links
-        them. So they cover the palette without overlap, no claim is made that a member's twin could refute, and with
-        falling counts they only ever merge.
+        No two members part (complete linkage): inside a group the spectrum has nothing to say, and with falling
+        counts groups only ever merge. Pigments of different groups may still resemble each other: ``neighbours``.
 
         Raises
         ------
@@ -111,29 +105,31 @@ class Separation:
             message = f"Cannot group pigments at {counts} counts; give a positive number."
             raise SampleError(message)
         together = self.mutual >= counts
-        _, label = connected_components(together, directed=False)
-        found = [self._group(np.flatnonzero(label == own), together) for own in np.unique(label)]
+        label = np.zeros(1, dtype=np.int64)
+        if len(self.pigments) > 1:
+            # a hair more than the distance itself, so that rounding does not part a pair at its own counts
+            cut = max(FARTHEST_DECADE - float(np.log10(counts)), 0.0) + 1e-9
+            label = fcluster(self._tree(), cut, criterion="distance")
+        found = [self._group(np.flatnonzero(label == own), together) for own in dict.fromkeys(label.tolist())]
         return sorted(found, key=lambda group: -len(group.pigments))
 
     def order(self) -> list[int]:
         """Return the pigments' indices with those that part last beside each other."""
         if len(self.pigments) < 2:
             return list(range(len(self.pigments)))
-        # distance falls with counts needed; single linkage merges in the same order as the groups do
-        apart = 12.0 - np.clip(np.log10(self.mutual), 0.0, 11.0)
+        return [int(index) for index in leaves_list(self._tree())]
+
+    def _tree(self) -> Numbers:
+        """Return the tree of groups; a distance is so many decades of counts below ``FARTHEST_DECADE``."""
+        apart = FARTHEST_DECADE - np.clip(np.log10(self.mutual), 0.0, FARTHEST_DECADE)
         np.fill_diagonal(apart, 0.0)
-        return [int(index) for index in leaves_list(linkage(squareform(apart), "single", optimal_ordering=True))]
+        return np.asarray(linkage(squareform(apart), "complete", optimal_ordering=True))
 
     def _group(self, members: NDArray[np.intp], together: NDArray[np.bool_]) -> Group:
         names = tuple(self.pigments[index] for index in members)
         shown = frozenset.intersection(*(shown_elements(name) for name in names))
-        chained = tuple(
-            (self.pigments[one], self.pigments[other])
-            for place, one in enumerate(members)
-            for other in members[place + 1 :]
-            if not together[one, other]
-        )
-        return Group(names, tuple(sorted(shown)), chained)
+        near = set(np.flatnonzero(together[members].any(axis=0)).tolist()) - set(members.tolist())
+        return Group(names, tuple(sorted(shown)), tuple(self.pigments[index] for index in sorted(near)))
 
     def _index(self, name: str) -> int:
         key = library()[name].name
