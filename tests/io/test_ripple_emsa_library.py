@@ -88,6 +88,21 @@ def test_ripple_with_comments(tmp_path: Path, cube: Cube) -> None:
     np.testing.assert_array_equal(io.load(tmp_path / "a.raw").counts.compute(), cube)
 
 
+def test_ripple_whose_numbers_are_a_link(tmp_path: Path, cube: Cube) -> None:
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    for folder in (here, elsewhere):
+        folder.mkdir()
+    (here / "a.rpl").write_text(INCA)
+    (elsewhere / "a.raw").write_bytes(cube.astype("<u2").tobytes())
+    (here / "a.raw").symlink_to(elsewhere / "a.raw")
+    with pytest.raises(ScanError, match="a link that leads elsewhere"):
+        io.load(here / "a.rpl")
+    (elsewhere / "a.rpl").write_text(INCA)
+    (here / "a.rpl").unlink()
+    (here / "a.rpl").symlink_to(elsewhere / "a.rpl")  # both belong together there
+    np.testing.assert_array_equal(io.load(here / "a.rpl").counts.compute(), cube)
+
+
 @pytest.mark.parametrize("offset", ["nan", "inf", "-1", "1e300", "2.5"])
 def test_ripple_whose_offset_cannot_be(tmp_path: Path, cube: Cube, offset: str) -> None:
     (tmp_path / "a.rpl").write_text(INCA.replace("offset : 0", f"offset : {offset}"))

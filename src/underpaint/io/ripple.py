@@ -124,6 +124,11 @@ def _raw_file(header: Path, given: Path) -> Path:
             f"Cannot read {header}: the file with its numbers, {header.with_suffix('.raw').name}, is not beside it."
         )
         raise ScanError(message)
+    if not any(beside[0].resolve().is_relative_to(own) for own in (header.resolve().parent, header.parent.resolve())):
+        message = (
+            f"Cannot read {header}: {beside[0].name} beside it is a link that leads elsewhere. Put the file there."
+        )
+        raise ScanError(message)
     return beside[0]
 
 
