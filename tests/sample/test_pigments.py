@@ -33,7 +33,7 @@ def test_every_pigment_is_sound(pigment: Pigment) -> None:
     assert sum(pigment.mass_fractions.values()) == pytest.approx(1.0)
     assert pigment.formula_source
     assert pigment.density_source
-    assert 0.9 < pigment.density < 12.0
+    assert 0.9 < pigment.density < 20.0
     for group in pigment.groups:
         assert library().group(group).element in pigment.mass_fractions
 

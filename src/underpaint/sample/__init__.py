@@ -12,6 +12,7 @@ from underpaint.sample.library import (
     load_palette,
     mix_elements,
     palette_names,
+    pigment_to_binder_in_oil,
 )
 from underpaint.sample.paint import Paint, coating_layer, ground_layer, pigment_share, support_layer
 from underpaint.sample.stratigraphy import Layer, Stratigraphy
@@ -35,5 +36,6 @@ __all__ = [
     "palette_names",
     "parse_formula",
     "pigment_share",
+    "pigment_to_binder_in_oil",
     "support_layer",
 ]

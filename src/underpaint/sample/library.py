@@ -14,7 +14,9 @@ from underpaint.errors import SampleError
 from underpaint.sample.formula import mass_fractions
 
 DEFAULT_PALETTE = "easel_15_to_20"
-PALETTE_KEYS = ("name", "label", "pigments")
+PALETTE_KEYS = ("name", "label", "pigments", "first", "last", "painter", "source")
+STIFF_PASTE = 1.45
+"""Oil in paint ground by hand over the oil absorption: Watin's lead white of the early 19th century sets it."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,14 @@ class Pigment:
         Elementary equivalence groups that it counts as; empty where X-rays show nothing of it.
     reference_group : str
         The hand-made group of the reference, e.g. ``PBCR``.
+    accessory : tuple of str
+        Elements that belong to it and would show, but that are not counted as a group: too little, or too common.
     oil_absorption : float or None
-        g oil per 100 g pigment.
+        g linseed oil that 100 g pigment take up to become a stiff paste.
+    loading : float or None
+        Greatest mass share of a paint film where it does not follow from the oil absorption: leaf, lakes, dyes.
+    colour_index : str
+        Colour Index generic name, such as ``PW1``; NR, NY, NB for natural dyes.
     """
 
     name: str
@@ -58,7 +66,12 @@ class Pigment:
     abbreviation: str = ""
     reference_group: str = ""
     period: Period = field(default_factory=Period)
+    accessory: tuple[str, ...] = ()
     oil_absorption: float | None = None
+    oil_absorption_source: str = ""
+    loading: float | None = None
+    loading_source: str = ""
+    colour_index: str = ""
     color: str = "#808080"
     role: str = "pigment"
     note: str = ""
@@ -75,6 +88,17 @@ class Pigment:
         """Mass fraction by element; they sum to one."""
         return MappingProxyType(mix_elements(self.components))
 
+    @property
+    def achievable_loading(self) -> float | None:
+        """Greatest mass share of a paint film; None where nothing says it.
+
+        Where no loading is given it is ``100 / (100 + oil absorption)``: with less oil than the absorption, the
+        pigment is above its critical volume concentration and holds air (Asbeck & Van Loo 1949).
+        """
+        if self.loading is not None or self.oil_absorption is None:
+            return self.loading
+        return 100.0 / (100.0 + self.oil_absorption)
+
 
 @dataclass(frozen=True)
 class PigmentGroup:
@@ -90,11 +114,25 @@ class PigmentGroup:
 
 @dataclass(frozen=True)
 class Palette:
-    """The pigments that a search is limited to, by their library names."""
+    """The pigments that a search is limited to, by their library names.
+
+    Parameters
+    ----------
+    first, last : int or None
+        Years that it stands for (negative: BC); a painter's working life.
+    painter : str
+        Whose it is; empty for a period.
+    source : str
+        Where the choice comes from.
+    """
 
     name: str
     pigments: tuple[str, ...]
     label: str = ""
+    first: int | None = None
+    last: int | None = None
+    painter: str = ""
+    source: str = ""
 
 
 class Library:
@@ -196,6 +234,59 @@ def load_palette(name_or_path: str | Path = DEFAULT_PALETTE) -> Palette:
     return _palette(table, name)
 
 
+def pigment_to_binder_in_oil(pigments: Mapping[str, float], *, factor: float = STIFF_PASTE) -> float:
+    """Return g pigment per g oil of a paint as it was ground, from the oil absorption.
+
+    Parameters
+    ----------
+    pigments : mapping of str to float
+        Mass share of the dry mixture by pigment name, synonym or abbreviation; any scale.
+    factor : float
+        Oil in the paint over the oil absorption: 1 is the stiffest paste that has no air in it, 1.45 paint ground
+        by hand in the 18th-19th century, 1.2 for smalt and vermilion; tube colours of the 19th century hold more.
+
+    Returns
+    -------
+    float
+        For ``Paint(pigment_to_binder=...)``. Oil absorptions of the parts add by mass.
+
+    Raises
+    ------
+    SampleError
+        A pigment is unknown or has no oil absorption, shares are negative or all zero, or the factor is below one.
+
+    Notes
+    -----
+    Oil share ``w = f OA / (100 + f OA)``, hence a ratio of ``100 / (f OA)``. The rule and its factors come from a
+    public paint-physics note; ``docs/reference/pigments.md`` compares it with published recipes.
+
+    Examples
+    --------
+    >>> round(pigment_to_binder_in_oil({"lead_white": 1.0}), 2)
+    6.9
+    """
+    total = sum(pigments.values())
+    if not total > 0 or any(share < 0 for share in pigments.values()):
+        message = f"Cannot grind {dict(pigments)}: shares must not be negative and must not all be zero."
+        raise SampleError(message)
+    if not factor >= 1:
+        message = f"Cannot grind a paint with {factor} times the oil absorption: below 1 it holds air; give 1 or more."
+        raise SampleError(message)
+    absorbed = sum(share / total * _oil_absorption(name) for name, share in pigments.items())
+    return 100.0 / (factor * absorbed)
+
+
+def _oil_absorption(name: str) -> float:
+    pigment = library()[name]
+    if pigment.oil_absorption is None:
+        message = (
+            f"Cannot say how much oil {pigment.label} takes: the library holds no oil absorption for it. "
+            f"Give pigment_to_binder as a number."
+        )
+        raise SampleError(message)
+    return pigment.oil_absorption
+
+
 def mix_elements(components: Mapping[str, float]) -> dict[str, float]:
     """Return mass fractions by element of a mixture given by mass share of each formula."""
     total: dict[str, float] = {}
@@ -215,7 +306,7 @@ def data_table(name: str) -> dict[str, Any]:
 def _pigment(row: Mapping[str, Any]) -> Pigment:
     rest = {key: value for key, value in row.items() if key not in {"formula", "components", "period"}}
     components = row.get("components") or {row["formula"]: 1.0}
-    for key in ("groups", "synonyms"):
+    for key in ("groups", "synonyms", "accessory"):
         rest[key] = tuple(rest.get(key, ()))
     return Pigment(**rest, components=MappingProxyType(dict(components)), period=Period(**row.get("period", {})))
 
@@ -233,7 +324,19 @@ def _palette(table: Mapping[str, Any], name: str) -> Palette:
         message = f"Cannot use the palette {name!r}: it needs a list `pigments = [...]` with at least one name."
         raise SampleError(message)
     known = tuple(dict.fromkeys(library()[entry].name for entry in pigments))
-    return Palette(str(table.get("name", Path(name).stem)), known, str(table.get("label", "")))
+    years = {key: table[key] for key in ("first", "last") if key in table}
+    if any(not isinstance(year, int) or isinstance(year, bool) for year in years.values()):
+        message = f"Cannot use the palette {name!r}: `first` and `last` are years, whole numbers; it holds {years}."
+        raise SampleError(message)
+    return Palette(
+        str(table.get("name", Path(name).stem)),
+        known,
+        label=str(table.get("label", "")),
+        first=years.get("first"),
+        last=years.get("last"),
+        painter=str(table.get("painter", "")),
+        source=str(table.get("source", "")),
+    )
 
 
 def _folded(name: str) -> str:
