@@ -1,6 +1,6 @@
 """The spectra that a paint can take: exactly, or from a grid of stratigraphies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from underpaint.forward import ORDERS, SCATTER, Emission, emit, render
 from underpaint.instrument import Instrument
 from underpaint.limits.question import Channels, Question
-from underpaint.sample import Stratigraphy
+from underpaint.sample import Stratigraphy, library
+from underpaint.sample.paint import DEFAULT_BINDER, named_row
 
 Numbers = NDArray[np.float64]
-NODES = (8, 6, 5)
-"""Nodes in the logarithms of thickness, ratio and ground."""
-PARTS = 3
-"""Lines, coherent scatter, other scatter."""
+NODES = (8, 7, 5)
+"""Nodes along thickness, pigment and ground, in the coordinates of ``GridImitation``."""
+PARTS = 4
+"""Lines of the paint, lines of the ground, coherent scatter, other scatter."""
 TINY = 1e-300
 STEP = 0.01
 
@@ -33,28 +34,51 @@ class Imitation(Protocol):
         """Return (n_free,) places to begin from, for an (n_bin,) spectrum to be imitated."""
 
     def logs(self, place: Numbers) -> tuple[Numbers, Numbers]:
-        """Return logarithms (3, n_bin) of the parts, and (n_free, 3, n_bin) derivatives."""
+        """Return logarithms (4, n_bin) of the parts, and (n_free, 4, n_bin) derivatives."""
 
 
 def parts_of(stratigraphies: Sequence[Stratigraphy], instrument: Instrument, channels: Channels) -> Numbers:
-    """Return (n, 3, n_bin) counts of lines, coherent scatter and other scatter."""
+    """Return (n, 4, n_bin) counts: lines of the first layer, lines of those below, coherent and other scatter."""
     emission = emit(stratigraphies, instrument)
     dark = {name: np.zeros_like(getattr(emission, name)) for name in (*ORDERS, *SCATTER)}
-    lines = replace(emission, **{name: dark[name] for name in SCATTER})
+    without = {name: dark[name] for name in SCATTER}
+    first = {name: getattr(emission, name).copy() for name in ORDERS}
+    for photons in first.values():
+        photons[:, 1:] = 0.0
+    paint = replace(emission, **without | first)
+    ground = replace(emission, **without | {name: getattr(emission, name) - first[name] for name in ORDERS})
     coherent = replace(emission, **dark | {"coherent": emission.coherent})
     other = replace(emission, **{name: dark[name] for name in (*ORDERS, "coherent")})
-    return np.stack([_seen(part, instrument, channels) for part in (lines, coherent, other)], axis=1)
+    return np.stack([_seen(part, instrument, channels) for part in (paint, ground, coherent, other)], axis=1)
 
 
 @dataclass(frozen=True)
 class GridImitation:
     """A paint of one pigment, interpolated between stratigraphies.
 
-    The logarithms of the three parts are polynomials (Chebyshev nodes) in those of thickness, ratio and ground.
+    The logarithms of the four parts are polynomials (Chebyshev nodes) in the fourth roots of both thicknesses and the
+    cube root of the pigment's share of the volume: what attenuates, an exponential of thickness times volume, then is
+    a polynomial itself, and what rises with the amount, a logarithm, is smooth.
+
+    Parameters
+    ----------
+    bounds : (3, 2) array
+        Logarithms of thickness, ratio and ground, as of ``Question.ranges``.
+    usual : (3,) array
+        ``Question.position``.
+    pigment_over_binder : float
+        Ratio of the densities.
+    nodes : (n_node, 3) array
+        Logarithms as in ``bounds``.
+    spectra : (n_node, n_bin) array
+        Expected counts there.
+    coefficients : (n_node, 4 n_bin) array
+        Of the polynomials.
     """
 
     bounds: Numbers
     usual: Numbers
+    pigment_over_binder: float
     nodes: Numbers
     spectra: Numbers
     coefficients: Numbers
@@ -70,31 +94,28 @@ class GridImitation:
         return [self.nodes[int(np.argmin(apart))], self.usual]
 
     def logs(self, place: Numbers) -> tuple[Numbers, Numbers]:
-        """Return logarithms (3, n_bin) of the parts, and (3, 3, n_bin) derivatives."""
-        low, high = self.bounds[:, 0], self.bounds[:, 1]
-        unit = np.clip(2.0 * (place - low) / (high - low) - 1.0, -1.0, 1.0)
+        """Return logarithms (4, n_bin) of the parts, and (3, 4, n_bin) derivatives."""
+        unit, slope = _unit(place, self.bounds, self.pigment_over_binder)
         values = [chebyshev.chebvander(unit[axis], count - 1) for axis, count in enumerate(NODES)]
-        slopes = [_slopes(float(unit[axis]), count) * 2.0 / (high - low)[axis] for axis, count in enumerate(NODES)]
+        slopes = [_slopes(float(unit[axis]), count) * slope[axis] for axis, count in enumerate(NODES)]
         axes = range(len(NODES))
         along = [_outer([slopes[own] if own == axis else values[own] for own in axes]) for axis in axes]
-        rows = [_outer(values), *along]
-        found = (np.stack(rows) @ self.coefficients).reshape(4, PARTS, -1)
+        found = (np.stack([_outer(values), *along]) @ self.coefficients).reshape(4, PARTS, -1)
         return found[0], found[1:]
 
 
-def grid_imitation(
-    dry: Mapping[str, float], instrument: Instrument, channels: Channels, question: Question
-) -> GridImitation:
-    """Simulate a paint on a grid of thickness, ratio and ground."""
+def grid_imitation(pigment: str, instrument: Instrument, channels: Channels, question: Question) -> GridImitation:
+    """Simulate a paint on a grid of thickness, share of pigment and ground."""
     ranges = question.ranges
+    denser = library()[pigment].density / float(named_row("binder", DEFAULT_BINDER)["density"])
     units = [np.cos(np.pi * (np.arange(count) + 0.5) / count) for count in NODES]
     mesh = np.stack([axis.ravel() for axis in np.meshgrid(*units, indexing="ij")], axis=1)
-    places = ranges[:, 0] + 0.5 * (mesh + 1.0) * (ranges[:, 1] - ranges[:, 0])
-    parts = parts_of([question.paint(dry, place) for place in places], instrument, channels)
+    places = _places(mesh, ranges, denser)
+    parts = parts_of([question.paint({pigment: 1.0}, place) for place in places], instrument, channels)
     vander = [chebyshev.chebvander(axis, count - 1) for axis, count in zip(units, NODES, strict=True)]
     inverse = np.linalg.inv(np.kron(np.kron(vander[0], vander[1]), vander[2]))
     logs = np.log(np.maximum(parts, TINY)).reshape(len(parts), -1)
-    return GridImitation(ranges, question.position, places, parts.sum(axis=1), inverse @ logs)
+    return GridImitation(ranges, question.position, denser, places, parts.sum(axis=1), inverse @ logs)
 
 
 @dataclass(frozen=True)
@@ -127,7 +148,7 @@ class MixedImitation:
         return dict(zip(self.pigments, (weights / weights.sum()).tolist(), strict=True))
 
     def logs(self, place: Numbers) -> tuple[Numbers, Numbers]:
-        """Return logarithms (3, n_bin) of the parts, and (n_free, 3, n_bin) derivatives."""
+        """Return logarithms (4, n_bin) of the parts, and (n_free, 4, n_bin) derivatives."""
         moves = STEP * np.eye(len(place))
         places = np.concatenate([place[None], place + moves, place - moves])
         paints = [self.question.paint(self.dry(own), own[:3]) for own in places]
@@ -138,6 +159,31 @@ class MixedImitation:
 
 def _seen(emission: Emission, instrument: Instrument, channels: Channels) -> Numbers:
     return channels.merge(np.asarray(render(emission, instrument.detector, channels.axis), dtype=np.float64))
+
+
+def _roots(logs: Numbers, denser: float) -> tuple[Numbers, Numbers]:
+    """Return (..., 3) roots of thickness, pigment's volume and ground, and their derivatives to the logarithms."""
+    volume = 1.0 / (1.0 + denser * np.exp(-logs[..., 1]))
+    thick = np.exp(logs / 4.0)
+    roots = np.stack([thick[..., 0], np.cbrt(volume), thick[..., 2]], axis=-1)
+    slopes = np.stack([thick[..., 0] / 4.0, np.cbrt(volume) * (1.0 - volume) / 3.0, thick[..., 2] / 4.0], axis=-1)
+    return roots, slopes
+
+
+def _unit(place: Numbers, bounds: Numbers, denser: float) -> tuple[Numbers, Numbers]:
+    """Return (3,) coordinates from -1 to 1, and their derivatives to the logarithms."""
+    low, high = _roots(bounds.T, denser)[0]
+    roots, slopes = _roots(place, denser)
+    return np.clip(2.0 * (roots - low) / (high - low) - 1.0, -1.0, 1.0), slopes * 2.0 / (high - low)
+
+
+def _places(unit: Numbers, bounds: Numbers, denser: float) -> Numbers:
+    """Return (..., 3) logarithms of coordinates from -1 to 1."""
+    low, high = _roots(bounds.T, denser)[0]
+    roots = low + 0.5 * (unit + 1.0) * (high - low)
+    volume = roots[..., 1] ** 3
+    ratio = np.log(denser * volume / (1.0 - volume))
+    return np.stack([4.0 * np.log(roots[..., 0]), ratio, 4.0 * np.log(roots[..., 2])], axis=-1)
 
 
 def _slopes(unit: float, count: int) -> Numbers:

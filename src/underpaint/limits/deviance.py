@@ -47,8 +47,8 @@ def imitate(parts: Numbers, imitation: Imitation, middle_kev: Numbers) -> Best:
 
     Parameters
     ----------
-    parts : (3, n_bin) array
-        Expected counts to be imitated, any scale: lines, coherent scatter, other scatter.
+    parts : (n_part, n_bin) array
+        Expected counts to be imitated, any scale; only their sum counts.
     imitation : Imitation
         What may vary.
     middle_kev : (n_bin,) array
@@ -112,12 +112,11 @@ def _model(imitation: Imitation, curves: Numbers, scale: float, free: Numbers) -
     count = len(free) - FARTHEST.size
     logs, slopes = imitation.logs(free[:count])
     bend = free[count + 3 :] @ curves
-    addends = np.exp(
-        logs + scale + free[count] + np.stack([0.0 * bend, free[count + 1] + bend, free[count + 2] + bend])
-    )
+    levels = np.stack([0.0 * bend, 0.0 * bend, free[count + 1] + bend, free[count + 2] + bend])
+    addends = np.exp(logs + scale + free[count] + levels)
     expected = addends.sum(axis=0) + FLOOR
-    scattered = addends[1] + addends[2]
-    rows = [*np.einsum("fpb,pb->fb", slopes, addends), expected, addends[1], addends[2], *(scattered * curves)]
+    coherent, other = addends[2:]
+    rows = [*np.einsum("fpb,pb->fb", slopes, addends), expected, coherent, other, *((coherent + other) * curves)]
     return expected, np.stack(rows, axis=1)
 
 

@@ -180,7 +180,7 @@ def separate(
     needed = np.empty((len(names), len(names)))
     for column, name in enumerate(names):
         step("Comparing pigments", column, len(names))
-        grid = grid_imitation({name: 1.0}, instrument, channels, question)
+        grid = grid_imitation(name, instrument, channels, question)
         needed[:, column] = [imitate(parts, grid, channels.middle_kev).counts_needed for parts in expected]
     mixed: list[Composite] = []
     for row, name in enumerate(names if composites else ()):
