@@ -9,7 +9,7 @@ from underpaint.cli._console import say, show, show_json
 from underpaint.cli._scans import Json
 
 if TYPE_CHECKING:
-    from underpaint.sample import Library, Pigment
+    from underpaint.sample import Library, Palette, Pigment
 
 
 class Action(StrEnum):
@@ -17,29 +17,44 @@ class Action(StrEnum):
 
     list = "list"
     show = "show"
+    palettes = "palettes"
 
 
 def pigments(
     action: Annotated[
-        Action, typer.Argument(metavar="[list|show]", help="All in a table, or one in full.")
+        Action, typer.Argument(metavar="[list|show|palettes]", help="A table, one in full, or the palettes.")
     ] = Action.list,
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name, synonym or abbreviation.")] = None,
+    element: Annotated[
+        list[str] | None, typer.Option(metavar="SYMBOL", help="Only those that hold it; again for more elements.")
+    ] = None,
+    period: Annotated[
+        str | None, typer.Option(metavar="YEAR|FROM:TO", help="Only those in use then; --period=-500:400 for BC.")
+    ] = None,
+    palette: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Only those of a palette.")] = None,
     as_json: Json = False,
 ) -> None:
     """Show the pigment library: names, formulas, densities, periods, lines, sources.
 
     **Examples**
 
-        underpaint pigments list
+        underpaint pigments list --element Cu --period 1500:1600
+
+        underpaint pigments list --palette rembrandt
 
         underpaint pigments show vermilion
+
+        underpaint pigments palettes
     """
     from underpaint.errors import SampleError
     from underpaint.sample import library
 
     known = library()
+    if action is Action.palettes:
+        _list_palettes(as_json=as_json)
+        return
     if action is Action.list:
-        records = [_short(pigment) for pigment in known]
+        records = [_short(pigment) for pigment in _chosen(known, element or [], period, palette)]
         if as_json:
             show_json(records)
         else:
@@ -90,6 +105,66 @@ def _instrument(name: str, own: Any) -> dict[str, Any]:
     }
 
 
+def _chosen(known: "Library", elements: list[str], period: str | None, palette: str | None) -> "list[Pigment]":
+    from underpaint.atomic import atomic_weight
+    from underpaint.sample import load_palette
+
+    for symbol in elements:
+        atomic_weight(symbol)
+    years = None if period is None else _years(period)
+    named = [known[name] for name in load_palette(palette).pigments] if palette else list(known)
+    return [
+        pigment
+        for pigment in named
+        if all(symbol in pigment.mass_fractions for symbol in elements)
+        and (years is None or pigment.period.overlaps(*years))
+    ]
+
+
+def _years(text: str) -> tuple[int, int]:
+    from underpaint.errors import SampleError
+
+    first, _, last = text.partition(":")
+    try:
+        years = int(first), int(last or first)
+    except ValueError:
+        years = (1, 0)
+    if years[0] > years[1]:
+        message = f"Cannot read the period {text!r}: give a year, or two as 1600:1700, the earlier one first."
+        raise SampleError(message)
+    return years
+
+
+def _list_palettes(*, as_json: bool) -> None:
+    from rich.table import Table
+
+    from underpaint.sample import load_palette, palette_names
+
+    records = [_palette(load_palette(name)) for name in palette_names()]
+    if as_json:
+        show_json(records)
+        return
+    table = Table(title=f"{len(records)} palettes", title_justify="left")
+    for title in ("name", "label", "years", "pigments"):
+        table.add_column(title, overflow="fold")
+    for record in records:
+        years = "" if record["first"] is None else f"{record['first']} to {record['last']}"
+        table.add_row(record["name"], record["label"], years, str(len(record["pigments"])))
+    show(table)
+
+
+def _palette(palette: "Palette") -> dict[str, Any]:
+    return {
+        "name": palette.name,
+        "label": palette.label,
+        "painter": palette.painter,
+        "first": palette.first,
+        "last": palette.last,
+        "pigments": list(palette.pigments),
+        "source": palette.source,
+    }
+
+
 def _short(pigment: "Pigment") -> dict[str, Any]:
     return {
         "name": pigment.name,
@@ -118,8 +193,18 @@ def _full(known: "Library", pigment: "Pigment") -> dict[str, Any]:
         "groups": list(pigment.groups),
         "same_group": [own.name for group in pigment.groups for own in known.members(group) if own is not pigment],
         "oil_absorption": pigment.oil_absorption,
+        "oil_absorption_source": pigment.oil_absorption_source,
+        "achievable_loading": pigment.achievable_loading,
+        "loading_source": _loading_source(pigment),
+        "colour_index": pigment.colour_index,
         "note": pigment.note,
     }
+
+
+def _loading_source(pigment: "Pigment") -> str:
+    if pigment.loading is None and pigment.oil_absorption is not None:
+        return "from the oil absorption"
+    return pigment.loading_source
 
 
 def _show_list(records: list[dict[str, Any]]) -> None:
@@ -153,4 +238,6 @@ def _text(value: Any) -> str:
         return ", ".join(f"{key} {100 * share:.1f} %" for key, share in value.items())
     if isinstance(value, list):
         return ", ".join(str(entry) for entry in value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
     return "" if value is None else f"{value}"

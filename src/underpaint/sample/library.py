@@ -28,6 +28,10 @@ class Period:
     text: str = ""
     source: str = ""
 
+    def overlaps(self, first: int, last: int) -> bool:
+        """Tell whether any of the years from ``first`` to ``last`` lies in the period."""
+        return (self.first is None or self.first <= last) and (self.last is None or self.last >= first)
+
 
 @dataclass(frozen=True)
 class Pigment:
