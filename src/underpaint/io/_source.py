@@ -13,6 +13,12 @@ from underpaint.errors import ScanError
 BLOCK_BYTES = 8 * 2**20
 """Size of a block of whole rows; small enough that a few at a time are no burden, large enough for a task."""
 
+LONGEST_ROW_BYTES = 64 * 2**20
+"""A longer row is cut into blocks of columns, so that a block stays small whatever the scan's shape."""
+
+SAME_CHANNELS = "same_channels"
+"""Key in a scan's metadata: its detectors share their channels' energies and can be added without calibration."""
+
 
 class Cube(Protocol):
     """A file's cube: it knows its shape and reads a rectangle of rows and columns."""
@@ -52,11 +58,13 @@ def lazy_counts(cube: Cube, source: str, row_multiple: int = 1) -> da.Array:
     Blocks have a multiple of ``row_multiple`` rows, so that no stored piece is unpacked twice.
     """
     n_row, n_column, n_channel = cube.shape
-    row_bytes = n_column * n_channel * np.dtype(cube.dtype).itemsize
+    pixel_bytes = n_channel * np.dtype(cube.dtype).itemsize
+    row_bytes = n_column * pixel_bytes
+    columns = n_column if row_bytes <= LONGEST_ROW_BYTES else max(1, BLOCK_BYTES // pixel_bytes)
     rows = max(1, BLOCK_BYTES // (row_bytes * row_multiple)) * row_multiple
     return da.from_array(
         CheckedCube(cube, source),
-        chunks=(int(min(n_row, rows)), n_column, n_channel),
+        chunks=(int(min(n_row, rows)), int(columns), n_channel),
         name=f"counts-{uuid4().hex}",
         asarray=False,
         fancy=False,

@@ -2,13 +2,14 @@
 
 import tarfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from underpaint.errors import ScanError
-from underpaint.io._source import probe
+from underpaint.io._source import SAME_CHANNELS, probe
 from underpaint.io.bcf import is_bcf, read_bcf
 from underpaint.io.emsa import is_emsa, read_emsa
 from underpaint.io.hdf5 import read_hdf5
@@ -18,7 +19,7 @@ from underpaint.io.pdz import is_pdz, read_pdz
 from underpaint.io.ripple import is_ripple, read_ripple
 from underpaint.io.spx import is_spx, read_spx
 from underpaint.io.zarr import is_zarr, read_zarr
-from underpaint.spectrum import Scan, Spectrum
+from underpaint.spectrum import EnergyAxis, Scan, Spectrum
 from underpaint.spectrum.rebin import sum_scans
 
 KNOWN = (
@@ -41,6 +42,7 @@ def load(
     location: str | Path,
     *,
     detectors: Literal["sum", "separate"] = "sum",
+    detector: str | None = None,
     shape: tuple[int, int] | None = None,
 ) -> Scan:
     """Read a scan, lazily.
@@ -52,8 +54,10 @@ def load(
     detectors : "sum" or "separate"
         What to do with several detectors: add them after moving each to the first one's energy axis, or
         refuse (:func:`load_all` returns them one by one).
+    detector : str or None
+        Read this one alone: its name or number, or a part of its path in the file.
     shape : (int, int) or None
-        Rows and columns, for a folder of spectra without a grid file.
+        Rows and columns, for a folder of spectra without a grid file, and for lists of spectra.
 
     Returns
     -------
@@ -73,13 +77,15 @@ def load(
     ...
     underpaint.errors.ScanError: Cannot read nowhere.npz: there is no such file or folder. Check the path.
     """
-    scans = load_all(location, shape=shape)
+    scans = _chosen(load_all(location, shape=shape), detector, location)
     if len(scans) == 1:
         return scans[0]
     names = ", ".join(scan.source for scan in scans)
     if detectors == "separate":
         message = f"Cannot read {location} as one scan: it holds {len(scans)} ({names}). Pick one by its own name."
         raise ScanError(message)
+    if all(scan.metadata.get(SAME_CHANNELS) for scan in scans):
+        return _sum_same_channels(scans)
     if any(scan.axis is None for scan in scans):
         message = (
             f"Cannot add the {len(scans)} detectors of {location} ({names}): without energy "
@@ -88,6 +94,24 @@ def load(
         )
         raise ScanError(message)
     return sum_scans(scans)
+
+
+def _chosen(scans: list[Scan], detector: str | None, location: str | Path) -> list[Scan]:
+    if detector is None:
+        return scans
+    found = [own for own in scans if detector == own.detector or detector in own.source.rpartition("::")[2].split("/")]
+    if len(found) != 1:
+        names = ", ".join(own.detector or own.source for own in scans)
+        message = f"Cannot read detector {detector!r} of {location}: {len(found)} are called so. There are: {names}."
+        raise ScanError(message)
+    return found
+
+
+def _sum_same_channels(scans: list[Scan]) -> Scan:
+    """Add detectors that share their channels' energies, on a stand-in axis where the file does not tell them."""
+    axis = scans[0].axis or EnergyAxis(1.0, 0.0, scans[0].shape[2])
+    total = sum_scans([scan if scan.axis is not None else scan.with_axis(axis) for scan in scans])
+    return total if scans[0].axis is not None else replace(total, axis=None)
 
 
 def load_all(location: str | Path | Sequence[str | Path], *, shape: tuple[int, int] | None = None) -> list[Scan]:
@@ -110,7 +134,7 @@ def load_all(location: str | Path | Sequence[str | Path], *, shape: tuple[int, i
             f"{path.name} is neither. Drop ::{name}."
         )
         raise ScanError(message)
-    return _reader(path, head)(path, name)
+    return _reader(path, head, shape)(path, name)
 
 
 def read_spectrum(location: str | Path) -> Spectrum:
@@ -173,10 +197,10 @@ def _holds_names(head: bytes) -> bool:
     return head.startswith((_HDF5_MAGIC, _ZIP_MAGIC)) or is_pdz(head)
 
 
-def _reader(path: Path, head: bytes) -> Callable[[Path, str | None], list[Scan]]:
+def _reader(path: Path, head: bytes, shape: tuple[int, int] | None) -> Callable[[Path, str | None], list[Scan]]:
     """Pick the reader by what the file's first bytes are."""
     if head.startswith(_HDF5_MAGIC):
-        return read_hdf5
+        return lambda own, name: read_hdf5(own, name, shape)
     if is_mca(head):
         return lambda own, _: [_single(read_mca(own), own, "Amptek .mca")]
     if is_emsa(head):

@@ -1,0 +1,162 @@
+"""Virtual panels and scans written as HDF5 in NeXus' and PyMca's layout, and what was written beside them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.errors import OutputError, ScanError
+from underpaint.spectrum import Scan
+
+TRUTH = "/entry/truth"
+SETTINGS = "/entry/settings"
+_CHUNK_BYTES = 2**20
+
+
+def save_scan(
+    scan: Scan,
+    path: str | Path,
+    truth: Mapping[str, NDArray[Any]] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a scan (with the ground truth of a virtual panel) as HDF5, under a temporary name, then rename.
+
+    Parameters
+    ----------
+    scan : Scan
+        Written block by block to ``/entry/measurement/counts``, compressed, chunked by pixels.
+    path : str or Path
+        The file to write; replaced if it exists.
+    truth : mapping of str to array, or None
+        Written to ``/entry/truth/<name>``.
+    settings : mapping or None
+        JSON-serialisable; written to ``/entry/settings`` as text.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written; nothing is left behind.
+    """
+    target = Path(path)
+    part = target.with_name(target.name + ".part")
+    try:
+        with h5py.File(part, "w") as file:
+            _write_entry(file, scan, truth or {}, settings)
+        part.replace(target)
+    except (OSError, RuntimeError) as error:
+        message = f"Cannot write {target}: {_reason(error)}. Check that the folder exists, is writable and has space."
+        raise OutputError(message) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_truth(path: str | Path) -> dict[str, NDArray[Any]]:
+    """Read the ground truth of a virtual panel; empty where the file has none.
+
+    Raises
+    ------
+    ScanError
+        The file cannot be read.
+    """
+    found: dict[str, NDArray[Any]] = {}
+
+    def keep(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            values = item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()]
+            found[name] = np.asarray(values)
+
+    try:
+        with h5py.File(path, "r") as file:
+            if TRUTH in file:
+                file[TRUTH].visititems(keep)
+    except OSError as error:
+        message = f"Cannot read {path}: {error}. Check that it is an HDF5 file."
+        raise ScanError(message) from error
+    return found
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """Read the settings that a scan was written with (:func:`save_scan`); empty where there are none.
+
+    Raises
+    ------
+    ScanError
+        The file cannot be read.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            return dict(json.loads(file[SETTINGS].asstr()[()])) if SETTINGS in file else {}
+    except OSError as error:
+        message = f"Cannot read {path}: {error}. Check that it is an HDF5 file."
+        raise ScanError(message) from error
+
+
+def _reason(error: Exception) -> str:
+    """What HDF5 says, without the addresses and handles that it puts in brackets."""
+    return str(error).split(" (", 1)[0]
+
+
+def _write_entry(file: Any, scan: Scan, truth: Mapping[str, NDArray[Any]], settings: Mapping[str, Any] | None) -> None:
+    file.attrs.update({"NX_class": "NXroot", "default": "entry"})
+    entry = file.create_group("entry")
+    entry.attrs.update({"NX_class": "NXentry", "default": "measurement"})
+    entry["title"] = scan.name
+    measurement = entry.create_group("measurement")
+    measurement.attrs.update({"NX_class": "NXdata", "signal": "counts", "axes": ["row", "column", "channels"]})
+    _write_counts(measurement, scan)
+    _write_facts(measurement, scan)
+    own_truth = entry.create_group("truth")
+    own_truth.attrs["NX_class"] = "NXcollection"
+    for name, values in truth.items():
+        array = np.asarray(values)
+        own_truth.create_dataset(name, data=array.astype(object) if array.dtype.kind == "U" else array)
+    if settings is not None:
+        entry["settings"] = json.dumps(settings, sort_keys=True)
+
+
+def _write_counts(measurement: Any, scan: Scan) -> None:
+    _, n_column, n_channel = scan.shape
+    dtype = scan.counts.dtype
+    columns = int(min(n_column, max(1, _CHUNK_BYTES // (n_channel * dtype.itemsize))))
+    dataset = measurement.create_dataset(
+        "counts",
+        shape=scan.shape,
+        dtype=dtype,
+        chunks=(1, columns, n_channel),
+        compression="gzip",
+        compression_opts=1,
+        shuffle=True,
+    )
+    dataset.attrs.update({"interpretation": "spectrum", "units": "counts", "long_name": "counts"})
+    whole, start = scan.counts.rechunk({1: -1, 2: -1}), 0
+    for size in whole.chunks[0]:
+        dataset[start : start + size] = whole[start : start + size].compute()
+        start += size
+
+
+def _write_facts(measurement: Any, scan: Scan) -> None:
+    n_row, n_column, n_channel = scan.shape
+    measurement["channels"] = np.arange(n_channel, dtype=np.float32)
+    step = scan.step_mm or (1.0, 1.0)
+    for name, size, own in (("row", n_row, step[0]), ("column", n_column, step[1])):
+        measurement[name] = own * np.arange(size)
+        measurement[name].attrs["units"] = "mm" if scan.step_mm else "pixel"
+    if scan.axis is not None:
+        measurement["calibration"] = np.array([scan.axis.zero_kev, scan.axis.gain_kev, 0.0])
+        measurement["gain_kev"], measurement["zero_kev"] = scan.axis.gain_kev, scan.axis.zero_kev
+    optional = {
+        "live_time_s": scan.live_time_s,
+        "real_time_s": scan.real_time_s,
+        "step_mm": scan.step_mm,
+        "present": scan.present,
+    }
+    for name, value in optional.items():
+        if value is not None:
+            measurement[name] = np.asarray(value)
+    if scan.live_time_s is not None:
+        measurement["live_time"] = h5py.SoftLink("live_time_s")
+    measurement["detector"], measurement["notes"] = scan.detector, "\n".join(scan.notes)
