@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from underpaint.errors import SampleError
 from underpaint.limits._imitation import Imitation
 from underpaint.limits.question import CLAIM
 
@@ -15,7 +14,9 @@ FARTHEST = np.asarray([6.0, 2.0, 2.0, 2.0, 1.0])
 """How far the logarithms of scale, the two scatters' levels, and their slope and curvature may go."""
 EVALUATIONS = 100
 OBVIOUS = 100.0
-"""A pair that parts below so many counts is not fitted from another start."""
+"""A pair that parts below so many counts is not fitted more finely, nor from another start."""
+ROUGH, EXACT = 1e-2, 1e-6
+"""Change of the deviance at which a fit ends, over the deviance."""
 SMALL = 1e-3
 FLOOR = 1e-12
 """Expected share of a channel below which it is taken as this: detectors' electronics are never darker."""
@@ -65,20 +66,15 @@ def imitate(parts: Numbers, imitation: Imitation, middle_kev: Numbers) -> Best:
     share = np.maximum(whole / whole.sum(), FLOOR)
     level = np.log(middle_kev / np.sqrt(middle_kev[0] * middle_kev[-1]))
     curves = np.stack([level, level**2])
-    best: Best | None = None
-    for start in imitation.starts(share):
-        found = _fit(share, imitation, curves, start)
-        if best is None or found.deviance_per_count < best.deviance_per_count:
-            best = found
-        if best.counts_needed < OBVIOUS:
-            break
-    if best is None:
-        message = "Cannot fit an imitation that offers no place to begin from."
-        raise SampleError(message)
-    return best
+    starts = imitation.starts(share)
+    rough = _fit(share, imitation, curves, starts[0], ROUGH)
+    if rough.counts_needed < OBVIOUS:
+        return rough
+    found = [_fit(share, imitation, curves, start, EXACT) for start in (rough.place, *starts[1:])]
+    return min(found, key=lambda best: best.deviance_per_count)
 
 
-def _fit(share: Numbers, imitation: Imitation, curves: Numbers, first: Numbers) -> Best:
+def _fit(share: Numbers, imitation: Imitation, curves: Numbers, first: Numbers, tolerance: float) -> Best:
     scale = -np.log(np.exp(imitation.logs(first)[0]).sum())
     low, high = imitation.bounds.T
     start = np.concatenate([np.clip(first, low + 1e-6, high - 1e-6), np.zeros(FARTHEST.size)])
@@ -99,7 +95,7 @@ def _fit(share: Numbers, imitation: Imitation, curves: Numbers, first: Numbers) 
         bounds=(np.concatenate([low, -FARTHEST]), np.concatenate([high, FARTHEST])),
         method="trf",
         x_scale="jac",
-        ftol=1e-6,
+        ftol=tolerance,
         xtol=1e-8,
         gtol=1e-14,
         max_nfev=EVALUATIONS,
