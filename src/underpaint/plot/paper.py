@@ -190,10 +190,11 @@ def detection_panels(parts: Sequence[Detection], title: str, *, mark: float) -> 
         axes.set_title(part.title, fontsize=TEXT_SIZE, loc="left")
         axes.tick_params(labelsize=TEXT_SIZE - 1)
     handles, names = grid[0].get_legend_handles_labels()
-    figure.legend(handles, names, fontsize=TEXT_SIZE - 1, frameon=False, loc="upper right", ncols=len(names))
+    small = {"fontsize": TEXT_SIZE - 1, "frameon": False, "ncols": len(names)}
+    figure.legend(handles, names, loc="upper left", bbox_to_anchor=(0.015, 0.965), **small)
     figure.supxlabel("mass fraction of vermilion in the dry paint (%)", fontsize=TEXT_SIZE)
     figure.supylabel("probability", fontsize=TEXT_SIZE)
-    figure.tight_layout(rect=(0.01, 0.01, 1, 0.99))
+    figure.tight_layout(rect=(0.01, 0.01, 1, 0.95))
     return figure
 
 
