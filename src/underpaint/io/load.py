@@ -11,6 +11,9 @@ import numpy as np
 from underpaint.errors import ScanError
 from underpaint.io._source import SAME_CHANNELS, probe
 from underpaint.io.bcf import is_bcf, read_bcf
+from underpaint.io.csv_table import is_csv, read_csv
+from underpaint.io.datastack import is_datastack, read_datastack
+from underpaint.io.edf import edf_files, is_edf, read_edf, read_edf_folder
 from underpaint.io.emsa import is_emsa, read_emsa
 from underpaint.io.hdf5 import read_hdf5
 from underpaint.io.mca import is_mca, read_mca, read_mca_scan, spectra_folders
@@ -18,12 +21,14 @@ from underpaint.io.npz import read_npz
 from underpaint.io.pdz import is_pdz, read_pdz
 from underpaint.io.ripple import is_ripple, read_ripple
 from underpaint.io.spx import is_spx, read_spx
+from underpaint.io.tiff import is_tiff, read_tiff, read_tiff_folder, tiff_files
 from underpaint.io.zarr import is_zarr, read_zarr
 from underpaint.spectrum import EnergyAxis, Scan, Spectrum
 from underpaint.spectrum.rebin import sum_scans
 
 KNOWN = (
-    "folders of Amptek .mca files, HDF5 (PyMca stacks, virtual panels), Bruker .bcf, zarr, ripple .rpl/.raw, .npz, "
+    "folders of Amptek .mca files, HDF5 (PyMca, NeXus, CRONO, XRF-Maps, PyXRF, virtual panels), maxrf4u .datastack, "
+    "stacks of EDF or TIFF images, CSV, Bruker .bcf, zarr, ripple .rpl/.raw, .npz, "
     "and single spectra as .mca, EMSA .msa/.txt, Bruker .spx or .pdz"
 )
 _HEAD_BYTES = 4096
@@ -109,9 +114,9 @@ def _chosen(scans: list[Scan], detector: str | None, location: str | Path) -> li
 
 def _sum_same_channels(scans: list[Scan]) -> Scan:
     """Add detectors that share their channels' energies, on a stand-in axis where the file does not tell them."""
-    axis = scans[0].axis or EnergyAxis(1.0, 0.0, scans[0].shape[2])
-    total = sum_scans([scan if scan.axis is not None else scan.with_axis(axis) for scan in scans])
-    return total if scans[0].axis is not None else replace(total, axis=None)
+    axis = next((scan.axis for scan in scans if scan.axis is not None), None)
+    stand_in = axis or EnergyAxis(1.0, 0.0, scans[0].shape[2])
+    return replace(sum_scans([scan.with_axis(stand_in) for scan in scans]), axis=axis)
 
 
 def load_all(location: str | Path | Sequence[str | Path], *, shape: tuple[int, int] | None = None) -> list[Scan]:
@@ -171,6 +176,11 @@ def _read_folder(path: Path, name: str | None, shape: tuple[int, int] | None) ->
     if is_zarr(path):
         return read_zarr(path, name)
     folders = spectra_folders(path)
+    if not folders and (name is None or not (path / name).is_dir()):
+        if edf_files(path):
+            return read_edf_folder(path, name)
+        if tiff_files(path):
+            return read_tiff_folder(path, name)
     if name is not None:
         return read_mca_scan(path / name, shape)
     if folders:
@@ -194,7 +204,7 @@ def _head(path: Path) -> bytes:
 
 
 def _holds_names(head: bytes) -> bool:
-    return head.startswith((_HDF5_MAGIC, _ZIP_MAGIC)) or is_pdz(head)
+    return head.startswith((_HDF5_MAGIC, _ZIP_MAGIC)) or is_pdz(head) or is_edf(head) or is_tiff(head)
 
 
 def _reader(path: Path, head: bytes, shape: tuple[int, int] | None) -> Callable[[Path, str | None], list[Scan]]:
@@ -206,7 +216,11 @@ def _reader(path: Path, head: bytes, shape: tuple[int, int] | None) -> Callable[
     if is_emsa(head):
         return lambda own, _: [_single(read_emsa(own), own, "EMSA/MAS")]
     if head.startswith(_ZIP_MAGIC):
-        return read_npz
+        return read_datastack if is_datastack(path) else read_npz
+    if is_tiff(head):
+        return read_tiff
+    if is_edf(head):
+        return read_edf
     if is_spx(head):
         return lambda own, _: [read_spx(own)]
     if is_pdz(head):
@@ -215,6 +229,8 @@ def _reader(path: Path, head: bytes, shape: tuple[int, int] | None) -> Callable[
         return lambda own, _: read_bcf(own)
     if is_ripple(path, head):
         return lambda own, _: [read_ripple(own)]
+    if is_csv(path, head):
+        return lambda own, _: read_csv(own, shape)
     raise ScanError(_unknown(path, head))
 
 

@@ -6,12 +6,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.errors import CalibrationError
+from underpaint.io._energies import axis_of_line, axis_of_values
 from underpaint.spectrum import EnergyAxis
 
-LARGEST_ENERGY_KEV = 200.0
-"""Above it an energy without unit is taken to be in eV: no X-ray tube for paintings reaches it in keV."""
-_UNIT_KEV = {"kev": 1.0, "ev": 1e-3}
 _UNIT_MM = {"mm": 1.0, "millimeter": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "cm": 10.0, "m": 1000.0}
 _UNIT_S = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _LARGEST_TEXT = 2**16
@@ -50,17 +47,6 @@ def axis_of_energies(item: Any, n_channel: int) -> EnergyAxis | None:
     return None if energy is None else axis_of_values(energy.ravel(), n_channel, units(item))
 
 
-def axis_of_values(energy: NDArray[np.float64], n_channel: int, unit: str = "") -> EnergyAxis | None:
-    """Return the even axis through a list of energies; None where they are not even or not as many as channels."""
-    if energy.size != n_channel or n_channel < 2 or not np.isfinite(energy).all():
-        return None
-    unit_kev = _UNIT_KEV.get(unit, 1e-3 if energy.max() > LARGEST_ENERGY_KEV else 1.0)
-    gain = (energy[-1] - energy[0]) / (n_channel - 1)
-    if np.abs(energy - energy[0] - gain * np.arange(n_channel)).max() > 0.05 * abs(gain):
-        return None
-    return axis_of_line(gain * unit_kev, energy[0] * unit_kev, n_channel)
-
-
 def axis_of_polynomial(item: Any, n_channel: int) -> EnergyAxis | None:
     """Return the axis of polynomial coefficients in keV (zero, gain, 0), and not of the 0, 1, 0 of unknown ones."""
     values = numbers(item, 8)
@@ -68,14 +54,6 @@ def axis_of_polynomial(item: Any, n_channel: int) -> EnergyAxis | None:
         return None
     zero, gain, *curved = values.ravel().tolist()
     return None if any(curved) or [zero, gain] == [0.0, 1.0] else axis_of_line(gain, zero, n_channel)
-
-
-def axis_of_line(gain_kev: float, zero_kev: float, n_channel: int) -> EnergyAxis | None:
-    """Return the axis, or None where gain or zero cannot be."""
-    try:
-        return EnergyAxis(float(gain_kev), float(zero_kev), n_channel)
-    except CalibrationError:
-        return None
 
 
 def pixel_seconds(item: Any, shape: tuple[int, ...], *, unit_needed: bool = False) -> NDArray[np.float64] | None:

@@ -21,11 +21,11 @@ import h5py
 import numpy as np
 
 from underpaint.errors import ScanError
+from underpaint.io._energies import axis_of_line
 from underpaint.io._source import lazy_counts
 from underpaint.io.hdf5._cube import Hdf5Cube, ListedCube
 from underpaint.io.hdf5._facts import (
     axis_of_energies,
-    axis_of_line,
     axis_of_polynomial,
     both,
     numbers,

@@ -1,0 +1,267 @@
+"""TIFF stacks: one image a channel, with a list of the channels' energies beside them.
+
+Specification:
+
+- One file of several pages, or of one page with several numbers a pixel; or a folder of files of one page, in the
+  order of the numbers in their names. Each page is the image (row, column) of one channel.
+- The energies are a text file of one number a channel (keV; eV where a number is over 200), given as
+  ``FILE.tif::ENERGIES.txt`` or lying beside the stack as ``FILE.txt``, ``FILE.csv``, ``FILE_energies.txt`` or
+  ``energies.txt``. They must be even; where there are none, the scan is not calibrated.
+
+Source: TIFF revision 6.0 (Adobe, 1992), read by tifffile (C. Gohlke, BSD).
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.errors import ScanError
+from underpaint.io._energies import axis_of_values
+from underpaint.io._source import lazy_counts, probe
+from underpaint.spectrum import EnergyAxis, Scan
+
+FORMAT = "TIFF stack"
+_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_NAMES = ("{0}.txt", "{0}.csv", "{0}_energies.txt", "{0}_energy.txt", "energies.txt", "energy.txt")
+_LARGEST_LIST = 2**22
+_LARGEST_RATIO = 10_000
+_LARGEST_PIECE = 256 * 2**20
+_PHOTOGRAPH = {3, 4}
+
+
+class MappedCube:
+    """Pages that lie unpacked one after the other."""
+
+    def __init__(self, path: Path, offset: int, shape: tuple[int, int, int], dtype: np.dtype[Any], first: bool) -> None:
+        self.path, self.offset, self.stored, self.stored_dtype, self.first = path, offset, shape, dtype, first
+        self.dtype = dtype.newbyteorder("=")
+        self.shape = (shape[1], shape[2], shape[0]) if first else shape
+
+    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """Read a rectangle of pixels."""
+        whole = _guarded(lambda: np.memmap(self.path, self.stored_dtype, "r", self.offset, self.stored), self.path)
+        part = np.moveaxis(whole[:, rows, columns], 0, 2) if self.first else whole[rows, columns]
+        return np.ascontiguousarray(part, dtype=self.dtype)
+
+
+class PagesCube:
+    """Pages of one channel each, unpacked one by one; in one file or in a file each."""
+
+    def __init__(self, pages: list[tuple[Path, int]], shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+        self.pages, self.dtype = pages, dtype.newbyteorder("=")
+        self.shape = (*shape, len(pages))
+
+    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """Read a rectangle of pixels."""
+        block = np.empty((rows.stop - rows.start, columns.stop - columns.start, len(self.pages)), dtype=self.dtype)
+        files = dict.fromkeys(path for path, _ in self.pages)
+        for path in files:
+            wanted = [(channel, number) for channel, (own, number) in enumerate(self.pages) if own == path]
+            self._fill(block, path, wanted, rows, columns)
+        return block
+
+    def _fill(
+        self, block: NDArray[Any], path: Path, wanted: list[tuple[int, int]], rows: slice, columns: slice
+    ) -> None:
+        def fill() -> None:
+            with _library().TiffFile(path) as file:
+                for channel, number in wanted:
+                    block[:, :, channel] = file.pages[number].asarray()[rows, columns]
+
+        _guarded(fill, path)
+
+
+def is_tiff(head: bytes) -> bool:
+    """Whether a file's first bytes are those of TIFF or BigTIFF."""
+    return head.startswith(_MAGIC)
+
+
+def tiff_files(folder: Path) -> list[Path]:
+    """Return the TIFF files of a folder in the order of the numbers in their names."""
+    found = [own for own in folder.iterdir() if own.suffix.lower() in {".tif", ".tiff"} and own.is_file()]
+    return sorted(found, key=lambda own: [(int(p) if p.isdecimal() else -1, p) for p in re.split(r"(\d+)", own.stem)])
+
+
+def read_tiff(path: Path, name: str | None = None) -> list[Scan]:
+    """Read a TIFF file as a stack; its counts are read when computed.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    name : str or None
+        The list of energies, beside it or with its own path.
+
+    Raises
+    ------
+    ScanError
+        The file is damaged or no stack; the energies are missing, uneven or not as many as channels.
+    """
+    cube = _guarded(lambda: _cube(path), path)
+    return [_scan(cube, path, path.parent, path.stem, name)]
+
+
+def read_tiff_folder(path: Path, name: str | None = None) -> list[Scan]:
+    """Read a folder of TIFF files, one a channel.
+
+    Raises
+    ------
+    ScanError
+        As for :func:`read_tiff`, or the images differ in size.
+    """
+    files = tiff_files(path)
+    kinds = [_guarded(lambda own=own: _page(own), own) for own in files]  # type: ignore[misc]
+    odd = next((own for own, kind in zip(files, kinds, strict=True) if kind != kinds[0]), None)
+    if odd is not None or len(files) < 2:
+        reason = f"{odd.name} differs from {files[0].name} in size or type" if odd else "two or more are needed"
+        message = f"Cannot read {path} as a stack of TIFF images: {reason}."
+        raise ScanError(message)
+    cube = PagesCube([(own, 0) for own in files], *kinds[0])
+    return [_scan(cube, path, path, path.name, name)]
+
+
+def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stem: str, name: str | None) -> Scan:
+    listed = _list_file(folder, stem, name, path)
+    axis = None if listed is None else _axis(listed, cube.shape[2], path)
+    note = "no energy calibration: no list of energies beside the stack" if listed is None else ""
+    return Scan(
+        lazy_counts(cube, str(path)),
+        axis=axis,
+        name=stem,
+        source=str(path),
+        format=FORMAT,
+        notes=(note or f"energies from {listed.name if listed else ''}",),
+    )
+
+
+def _cube(path: Path) -> MappedCube | PagesCube:
+    with _library().TiffFile(path) as file:
+        pages = file.pages
+        page, n_page = pages[0], len(pages)
+        shape, dtype = tuple(int(size) for size in page.shape), np.dtype(page.dtype)
+        _check(path, n_page, shape, dtype, page)
+        if n_page == 1 or len(shape) == 3:
+            return _from_one_page(path, page, shape, dtype)
+        odd = [
+            number for number in range(n_page) if tuple(pages[number].shape) != shape or pages[number].dtype != dtype
+        ]
+        if odd:
+            message = f"Cannot read {path} as a stack: image {odd[0]} is {pages[odd[0]].shape}, the first {shape}."
+            raise ScanError(message)
+        offset = _contiguous(file, n_page, shape, dtype)
+        if offset is not None:
+            stored = dtype.newbyteorder(file.byteorder)
+            return MappedCube(path, offset, (n_page, shape[0], shape[1]), stored, first=True)
+        return PagesCube([(path, number) for number in range(n_page)], (shape[0], shape[1]), dtype)
+
+
+def _check(path: Path, n_page: int, shape: tuple[int, ...], dtype: np.dtype[Any], page: Any) -> None:
+    held = path.stat().st_size
+    size = dtype.itemsize * n_page
+    piece = dtype.itemsize
+    for own in shape:
+        size, piece = size * own, piece * own
+    if dtype.kind not in "uif" or len(shape) not in {2, 3} or 0 in shape:
+        message = f"Cannot read {path} as a stack: its images are {shape} {dtype}; (row, column) numbers are needed."
+        raise ScanError(message)
+    unpacked = int(page.compression) == 1
+    if size > (held if unpacked else _LARGEST_RATIO * held) or (not unpacked and piece > max(_LARGEST_PIECE, held)):
+        message = (
+            f"Cannot read {path}: it promises {n_page} images of {shape} {dtype}, {size / 1e6:.0f} MB, "
+            f"and holds {held / 1e6:.3f} MB. It is damaged or cut off; copy it again."
+        )
+        raise ScanError(message)
+
+
+def _from_one_page(path: Path, page: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> MappedCube:
+    """Several numbers a pixel in one page: channels are last, or planes of their own."""
+    if len(shape) != 3 or shape[-1] in _PHOTOGRAPH or page.axes not in {"YXS", "SYX", "ZYX"}:
+        message = (
+            f"Cannot read {path} as a stack: it holds one image of {shape}; a stack has an image for each channel. "
+            "Give the folder of the images, or a file of several pages."
+        )
+        raise ScanError(message)
+    if not page.is_contiguous:
+        message = f"Cannot read {path}: several numbers a pixel, packed. Write it unpacked or as one page a channel."
+        raise ScanError(message)
+    stored = dtype.newbyteorder(page.parent.byteorder)
+    sizes = (shape[0], shape[1], shape[2])
+    return MappedCube(path, int(page.dataoffsets[0]), sizes, stored, first=page.axes != "YXS")
+
+
+def _contiguous(file: Any, n_page: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int | None:
+    """Return where the pages begin if they lie unpacked one after the other, else None."""
+    step = dtype.itemsize * shape[0] * shape[1]
+    first = int(file.pages[0].dataoffsets[0])
+    for number in range(n_page):
+        page = file.pages[number]
+        if not page.is_contiguous or not page.is_final or int(page.dataoffsets[0]) != first + number * step:
+            return None
+    return first
+
+
+def _page(path: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
+    with _library().TiffFile(path) as file:
+        page = file.pages[0]
+        shape, dtype = tuple(int(size) for size in page.shape), np.dtype(page.dtype)
+        _check(path, 1, shape, dtype, page)
+        if len(shape) != 2 or len(file.pages) != 1:
+            message = f"Cannot read {path} as the image of one channel: it holds {len(file.pages)} of {shape}."
+            raise ScanError(message)
+        return (shape[0], shape[1]), dtype
+
+
+def _list_file(folder: Path, stem: str, name: str | None, path: Path) -> Path | None:
+    if name is None:
+        named = (folder / own.format(stem) for own in _NAMES)
+        return next((own for own in named if own.is_file()), None)
+    given = next((own for own in (folder / name, Path(name)) if own.is_file()), None)
+    if given is None:
+        message = f"Cannot read {path}: the list of energies {name} is neither beside it nor a path."
+        raise ScanError(message)
+    return given
+
+
+def _axis(listed: Path, n_channel: int, path: Path) -> EnergyAxis:
+    if listed.stat().st_size > _LARGEST_LIST:
+        message = f"Cannot read {path}: {listed.name} is too large for a list of {n_channel} energies."
+        raise ScanError(message)
+    lines = probe(listed.read_bytes, str(listed)).decode("latin-1").splitlines()
+    energies = [value for value in map(_last_number, lines) if value is not None]
+    axis = axis_of_values(np.array(energies), n_channel)
+    if axis is None:
+        message = (
+            f"Cannot read {path}: {listed.name} lists {len(energies)} energies for {n_channel} channels; as many "
+            "energies as channels are needed, rising in even steps."
+        )
+        raise ScanError(message)
+    return axis
+
+
+def _last_number(line: str) -> float | None:
+    words = re.split(r"[,;\s]+", line.strip())
+    try:
+        return float(words[-1])
+    except ValueError:
+        return None
+
+
+def _library() -> Any:
+    import tifffile
+
+    return tifffile
+
+
+def _guarded(action: Callable[[], Any], path: Path) -> Any:
+    try:
+        return action()
+    except ScanError:
+        raise
+    except Exception as error:  # tifffile and its codecs raise whatever they like at damaged files
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        message = f"Cannot read {path}: the TIFF file is damaged or of an unknown kind ({reason}). Copy it again."
+        raise ScanError(message) from error
