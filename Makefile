@@ -73,9 +73,11 @@ contracts: $(VENV)/.installed-dev
 docs-check: $(VENV)/.installed-dev
 	$(BIN)/python tools/check_links.py
 	$(BIN)/python tools/readme_figures.py --check
+	$(BIN)/python tools/pigments_page.py --check
 
 figures: $(VENV)/.installed-dev
 	$(BIN)/python tools/readme_figures.py
+	$(BIN)/python tools/pigments_page.py
 
 wheels: $(VENV)/.installed-dev
 	$(BIN)/python tools/check_wheels.py

@@ -29,11 +29,14 @@ class Paint:
         g/cm3; by default from volume additivity: one over the sum of mass share over density.
     formulas : mapping of str to str
         Chemical formulas in place of the library's, by pigment: another hydrate, a paper's own.
+    driers : mapping of str to float
+        g metal per g binder by drier of the library, such as ``{"lead_drier": 0.005}``; none by default.
 
     Raises
     ------
     SampleError
-        A pigment or binder is unknown, a share is negative, all are zero, or the ratio is not positive.
+        A pigment, binder or drier is unknown, a share is negative, all are zero, the ratio is not positive, or driers
+        would fill the binder.
     """
 
     pigments: Mapping[str, float]
@@ -41,6 +44,7 @@ class Paint:
     binder: str = DEFAULT_BINDER
     density: float | None = None
     formulas: Mapping[str, str] = field(default_factory=dict)
+    driers: Mapping[str, float] = field(default_factory=dict)
     _shares: Mapping[str, float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -67,7 +71,8 @@ class Paint:
     def layer(self, thickness_um: float) -> Layer:
         """Return a dry film of this paint, ``thickness_um`` thick."""
         binder, solid = named_row("binder", self.binder), self.pigment_fraction
-        fractions = {element: (1.0 - solid) * part for element, part in mix_elements({binder["formula"]: 1.0}).items()}
+        medium = mix_elements(self._medium(binder))
+        fractions = {element: (1.0 - solid) * part for element, part in medium.items()}
         if solid == 1.0:
             fractions = {}
         volume = (1.0 - solid) / binder["density"]
@@ -81,6 +86,22 @@ class Paint:
         contents = {name: solid * share for name, share in self._shares.items()}
         density = 1.0 / volume if self.density is None else self.density
         return Layer(fractions, density, thickness_um, label, contents)
+
+    def _medium(self, binder: Mapping[str, Any]) -> dict[str, float]:
+        """Return the binder with its driers, by mass share of each formula."""
+        own = components_of(binder)
+        dried: dict[str, float] = {}
+        for name, metal in self.driers.items():
+            row = named_row("drier", name)
+            dried[row["formula"]] = metal / mass_fractions(row["formula"])[row["element"]]
+        total = sum(dried.values())
+        if any(metal < 0 for metal in self.driers.values()) or not total < 1:
+            message = (
+                f"Cannot dry {binder['label']} with {dict(self.driers)}: metal per binder must not be negative, and "
+                "the driers must not fill the binder; usual are 0.0005 to 0.01."
+            )
+            raise SampleError(message)
+        return own if not dried else {**{formula: (1.0 - total) * share for formula, share in own.items()}, **dried}
 
 
 def ground_layer(name: str, thickness_um: float) -> Layer:
@@ -114,7 +135,7 @@ def pigment_share(layer: Layer, element: str) -> dict[str, float]:
 
 
 def named_row(kind: str, name: str) -> dict[str, Any]:
-    """Return a row of the binders, grounds, supports or coatings.
+    """Return a row of the binders, driers, grounds, supports or coatings.
 
     Raises
     ------
@@ -129,9 +150,14 @@ def named_row(kind: str, name: str) -> dict[str, Any]:
     raise SampleError(message)
 
 
+def components_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return mass share by formula of a row of the binders, supports or coatings."""
+    return dict(row.get("components") or {row["formula"]: 1.0})
+
+
 def _plain_layer(kind: str, name: str, thickness_um: float | None) -> Layer:
     row = named_row(kind, name)
-    fractions = mix_elements(row.get("components") or {row["formula"]: 1.0})
+    fractions = mix_elements(components_of(row))
     thickness = row["thickness_um"] if thickness_um is None else thickness_um
     return Layer(fractions, row["density"], thickness, f"{kind}: {row['label']}")
 
