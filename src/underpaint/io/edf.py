@@ -4,7 +4,7 @@ Specification:
 
 - A header is text between ``{`` and ``}`` and a line's end, padded to a multiple of 512 bytes, of ``key = value ;``.
   ``DataType``, ``ByteOrder`` (``LowByteFirst``, ``HighByteFirst``), ``Dim_1`` (fastest) to ``Dim_3``; the numbers
-  follow, then the next frame.
+  follow, then the next frame. ``SignedLong`` and ``UnsignedLong`` have 4 bytes, or 8 where ``Size`` says so.
 - Stack of spectra, as PyMca reads it: channels along ``Dim_1``, columns along ``Dim_2``, rows along ``Dim_3``, the
   frames, or the files of a folder. Where each frame holds one spectrum (``Dim_2 = 1``), frames are columns and
   files are rows. ``FILE::images`` or ``FOLDER::images`` reads a frame as the image of one channel instead.
@@ -314,8 +314,10 @@ def _frame(path: Path, begin: int, fields: dict[str, str], held: int) -> Frame |
         message = f"Cannot read {path}: its header at byte {begin} has the DataType {lower.get('datatype', '')!r}."
         raise ScanError(message)
     order = ">" if lower.get("byteorder", "").lower() == "highbytefirst" else "<"
-    dtype = np.dtype(order + kind)
     shape = tuple(dims) if len(dims) > 1 else (1, *dims)
+    if "long" in lower["datatype"].lower() and _said(lower, "size") == 8 * _product(shape):
+        kind = kind[0] + "8"  # long numbers of 8 bytes, which only the size tells
+    dtype = np.dtype(order + kind)
     needed = begin + _product(shape) * dtype.itemsize
     if needed > held:
         message = (
@@ -328,9 +330,15 @@ def _frame(path: Path, begin: int, fields: dict[str, str], held: int) -> Frame |
 
 def _size(fields: dict[str, str], frame: Frame) -> int:
     """Bytes to the next header: those of the numbers, or more where the header says so."""
+    lower = {key.lower(): value for key, value in fields.items()}
     own = _product(frame.shape) * frame.dtype.itemsize
-    said = fields.get("EDF_BinarySize", "")
-    return max(own, int(said)) if said.isdecimal() and len(said) < 16 else own
+    return max(own, _said(lower, "edf_binarysize"), _said(lower, "size"))
+
+
+def _said(lower: dict[str, str], key: str) -> int:
+    """Return a whole number of the header, 0 where there is none."""
+    word = lower.get(key, "")
+    return int(word) if word.isdecimal() and word.isascii() and len(word) < 16 else 0
 
 
 def _whole(value: str, key: str, path: Path) -> int:

@@ -35,7 +35,7 @@ class Hdf5Cube:
 
     def __init__(self, path: Path, dataset: Any, order: tuple[int, int, int] = (0, 1, 2)) -> None:
         check_stored(path, dataset)
-        self.path, self.name, self.order = path, dataset.name, order
+        self.path, self.name, self.order = _own_file(path, dataset), dataset.name, order
         self.dtype: np.dtype[Any] = dataset.dtype
         n_row, n_column, n_channel = (int(dataset.shape[own]) for own in order)
         self.shape = (n_row, n_column, n_channel)
@@ -52,7 +52,7 @@ class ListedCube:
 
     def __init__(self, path: Path, dataset: Any, index: NDArray[np.int64]) -> None:
         check_stored(path, dataset)
-        self.path, self.name, self.index = path, dataset.name, index
+        self.path, self.name, self.index = _own_file(path, dataset), dataset.name, index
         self.dtype: np.dtype[Any] = dataset.dtype
         self.shape = (index.shape[0], index.shape[1], int(dataset.shape[1]))
 
@@ -86,7 +86,7 @@ def check_stored(path: Path, dataset: Any) -> None:
     _check_filters(dataset, what)
     if dataset.is_virtual or dataset.external:
         return
-    held = path.stat().st_size if dataset.file.filename == str(path) else Path(dataset.file.filename).stat().st_size
+    held = _own_file(path, dataset).stat().st_size
     chunk = int(np.prod(dataset.chunks, dtype=np.float64)) * dataset.dtype.itemsize if dataset.chunks else 0
     promised = float(np.prod(dataset.shape, dtype=np.float64)) * dataset.dtype.itemsize
     if dataset.id.get_storage_size() == 0:
@@ -100,6 +100,12 @@ def check_stored(path: Path, dataset: Any) -> None:
         raise ScanError(message)
 
 
+def _own_file(path: Path, dataset: Any) -> Path:
+    """Return the file that holds a dataset: another one where an external link led to it."""
+    found = Path(dataset.file.filename)
+    return path if found == path else found
+
+
 def _check_links(path: Path, dataset: Any, what: str) -> None:
     """Counts may lie in other files (external links, virtual and external datasets) only beside this one."""
     folder = path.resolve().parent
@@ -110,6 +116,9 @@ def _check_links(path: Path, dataset: Any, what: str) -> None:
     for name in files:
         if not (folder / name).resolve().is_relative_to(folder) and Path(name).resolve() != path.resolve():
             message = f"Cannot read {what}: its counts lie in {name}, outside the file's folder. Copy that file here."
+            raise ScanError(message)
+        if "%" not in name and not (folder / name).is_file():  # HDF5 would read zeros
+            message = f"Cannot read {what}: its counts lie in {name}, which is not there. Copy that file here."
             raise ScanError(message)
 
 

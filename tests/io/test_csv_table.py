@@ -1,0 +1,129 @@
+"""Spectra and tables of pixels as text."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from underpaint import io
+from underpaint.errors import ScanError
+
+Cube = NDArray[np.int64]
+COUNTS = [1.0, 2.0, 0.0, 5.0]
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, "utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "channel,counts\n0,1\n1,2\n2,0\n3,5\n",
+        "0,1\n1,2\n2,0\n3,5",
+        "# of a sample\n1;1\n2;2\n3;0\n4;5\n",
+        "0\t1.0\n1\t2.0\n2\t0\n3\t5e0\n",
+        "  0   1 \n  1   2 \n\n 2 0\n3 5\n",
+        "\ufeffChannel;Counts\r\n0;1,0\r\n1;2,0\r\n2;0,0\r\n3;5,0\r\n",
+    ],
+)
+def test_spectrum_of_channels(tmp_path: Path, text: str) -> None:
+    spectrum = io.read_spectrum(write(tmp_path / "spectrum", text))
+    np.testing.assert_array_equal(spectrum.counts, COUNTS)
+    assert spectrum.axis is None
+
+
+@pytest.mark.parametrize(
+    ("text", "gain", "zero"),
+    [
+        ("energy (keV),counts\n1,1\n2,2\n3,0\n4,5\n", 1.0, 1.0),
+        ("0.10,1\n0.12,2\n0.14,0\n0.16,5\n", 0.02, 0.1),
+        ("eV;n\n100;1\n120;2\n140;0\n160;5\n", 0.02, 0.1),
+        ("1000 1\n1020 2\n1040 0\n1060 5\n", 0.02, 1.0),
+        ("0,10;1\n0,12;2\n0,14;0\n0,16;5\n", 0.02, 0.1),
+    ],
+)
+def test_spectrum_of_energies(tmp_path: Path, text: str, gain: float, zero: float) -> None:
+    spectrum = io.read_spectrum(write(tmp_path / "a.csv", text))
+    np.testing.assert_array_equal(spectrum.counts, COUNTS)
+    assert spectrum.axis is not None
+    assert [spectrum.axis.gain_kev, spectrum.axis.zero_kev] == pytest.approx([gain, zero])
+
+
+def table(cube: Cube, headings: list[str], order: NDArray[np.int64], first: int = 0) -> str:
+    lines = [",".join(["row", "column", *headings])] if headings else []
+    for number in order:
+        row, column = divmod(int(number), cube.shape[1])
+        lines.append(",".join(map(str, [row + first, column + first, *cube[row, column]])))
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_pixels_in_any_order(tmp_path: Path, cube: Cube, first: int) -> None:
+    headings = [f"{0.1 + 0.5 * channel:.1f} keV" for channel in range(8)]
+    order = np.random.default_rng(1).permutation(12)
+    scan = io.load(write(tmp_path / "a.csv", table(cube, headings, order, first)))
+    np.testing.assert_array_equal(scan.counts.compute(), cube)
+    np.testing.assert_array_equal(scan.counts[1:, 2:].compute(), cube[1:, 2:])
+    assert scan.axis is not None
+    assert [scan.axis.gain_kev, scan.axis.zero_kev] == pytest.approx([0.5, 0.1])
+    assert scan.present is None
+
+
+def test_missing_and_repeated_pixels(tmp_path: Path, cube: Cube) -> None:
+    headings = [f"ch{channel}" for channel in range(8)]
+    without = np.delete(np.arange(12), 5)
+    scan = io.load(write(tmp_path / "a.csv", table(cube, headings, without)))
+    assert scan.present is not None
+    assert not scan.present[1, 1]
+    assert scan.axis is None
+    with pytest.raises(ScanError, match="12 lines are of 11 pixels; some are twice"):
+        io.load(write(tmp_path / "b.csv", table(cube, headings, np.append(without, 0))))
+
+
+def test_lines_are_pixels(tmp_path: Path, cube: Cube) -> None:
+    path = tmp_path / "lines"
+    np.savetxt(path, cube.reshape(12, 8), fmt="%d")
+    np.testing.assert_array_equal(io.load(path, shape=(3, 4)).counts.compute(), cube)
+    assert io.load(path).shape == (1, 12, 8)
+    with pytest.raises(ScanError, match="12 lines do not fill 2 x 5 pixels"):
+        io.load(path, shape=(2, 5))
+
+
+def test_a_heading_longer_than_a_head(tmp_path: Path) -> None:
+    counts = np.arange(4 * 2048).reshape(2, 2, 2048)
+    headings = [f"{0.02 * channel:.2f}" for channel in range(2048)]
+    scan = io.load(write(tmp_path / "wide.csv", table(counts, headings, np.arange(4))))
+    np.testing.assert_array_equal(scan.counts.compute(), counts)
+    assert scan.axis is not None
+    assert (scan.axis.gain_kev, scan.axis.n_channel) == (pytest.approx(0.02), 2048)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0,1\n1,-2\n2,0\n", "holds -2.0 counts in channel 1"),
+        ("0,1\n1,nan\n2,0\n", "holds nan counts"),
+        ("0.0,1\n0.5,2\n9.0,0\n", "neither channels nor energies"),
+        ("row,column,a,b\n0,0,1,2\n0,1.5,3,4\n", "both must be whole numbers"),
+        ("row,column,a,b\n0,0,1,2\n0,900000,3,4\n", "must be numbers of pixels, not positions"),
+    ],
+)
+def test_tables_with_nonsense(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ScanError, match=message):
+        io.load(write(tmp_path / "a.csv", text))
+
+
+def test_a_line_with_too_few_numbers(tmp_path: Path, cube: Cube) -> None:
+    lines = table(cube, [f"ch{channel}" for channel in range(8)], np.repeat(np.arange(12), 1)).splitlines()
+    wide = [lines[0]] + [line if number != 10 else line.rsplit(",", 3)[0] for number, line in enumerate(lines[1:])]
+    with pytest.raises(ScanError):
+        io.load(write(tmp_path / "a.csv", "\n".join(wide))).counts.compute()
+
+
+@pytest.mark.parametrize("text", ["hello, world\n", "name,age\nx,3\n", "1\n2\n3\n", "1,2\n3,4,5\n"])
+def test_other_texts_are_no_tables(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ScanError, match="it is text that begins"):
+        io.load(write(tmp_path / "a.csv", text))

@@ -1,0 +1,115 @@
+"""TIFF stacks, written by tifffile."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+
+from underpaint import io
+from underpaint.errors import ScanError
+from underpaint.spectrum import EnergyAxis
+
+Cube = NDArray[np.int64]
+
+
+def images(cube: Cube, kind: str = "u2") -> NDArray[np.int64]:
+    return np.ascontiguousarray(np.moveaxis(cube, 2, 0)).astype(kind)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", ["u1", "u2", "i4", "f4", "f8"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("big", [False, True])
+def test_pages_are_channels(
+    tmp_path: Path, cube: Cube, kind: str, order: str, compression: str | None, big: bool
+) -> None:
+    path = tmp_path / "stack"
+    tifffile.imwrite(
+        path, images(cube, kind), byteorder=order, compression=compression, bigtiff=big, photometric="minisblack"
+    )
+    scan = io.load(path)
+    np.testing.assert_array_equal(scan.counts.compute(), cube)
+    assert scan.counts.dtype == np.dtype(kind)
+    np.testing.assert_array_equal(scan.counts[1:3, 2:].compute(), cube[1:3, 2:])
+
+
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+@pytest.mark.parametrize("name", ["stack.txt", "energies.txt", "stack_energies.txt"])
+def test_energies_beside_the_stack(tmp_path: Path, cube: Cube, name: str, scale: float) -> None:
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, images(cube), photometric="minisblack")
+    lines = [f"{channel},{scale * (0.1 + 0.5 * channel):.3f}" for channel in range(8)]
+    (tmp_path / name).write_text("channel,energy\n" + "\n".join(lines))
+    scan = io.load(path)
+    assert scan.axis is not None
+    assert [scan.axis.gain_kev, scan.axis.zero_kev] == pytest.approx([0.5, 0.1])
+    assert scan.notes == (f"energies from {name}",)
+
+
+def test_energies_given(tmp_path: Path, cube: Cube) -> None:
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, images(cube), photometric="minisblack")
+    (tmp_path / "mine.csv").write_text("\n".join(str(0.5 * channel) for channel in range(8)))
+    assert io.load(f"{path}::mine.csv").axis == EnergyAxis(0.5, 0.0, 8)
+    assert io.load(path).axis is None
+    with pytest.raises(ScanError, match=r"list of energies other\.txt is neither"):
+        io.load(f"{path}::other.txt")
+
+
+@pytest.mark.parametrize("energies", [[1.0, 2.0], [1, 2, 3, 4, 5, 6, 7, 9], [8, 7, 6, 5, 4, 3, 2, 1]])
+def test_energies_that_cannot_be(tmp_path: Path, cube: Cube, energies: list[float]) -> None:
+    tifffile.imwrite(tmp_path / "stack.tif", images(cube), photometric="minisblack")
+    (tmp_path / "energies.txt").write_text("\n".join(map(str, energies)))
+    with pytest.raises(ScanError, match=r"lists \d energies for 8 channels"):
+        io.load(tmp_path / "stack.tif")
+
+
+def test_folder_of_images(tmp_path: Path) -> None:
+    cube = np.arange(3 * 4 * 12).reshape(3, 4, 12)
+    for number, image in enumerate(images(cube)):
+        tifffile.imwrite(tmp_path / f"ch_{number}.tif", image)
+    (tmp_path / "energies.txt").write_text("\n".join(str(0.5 * channel) for channel in range(12)))
+    scan = io.load(tmp_path)
+    np.testing.assert_array_equal(scan.counts.compute(), cube)
+    assert scan.axis == EnergyAxis(0.5, 0.0, 12)
+    tifffile.imwrite(tmp_path / "ch_12.tif", np.ones((9, 9), np.uint16))
+    with pytest.raises(ScanError, match=r"ch_12\.tif differs from ch_0\.tif"):
+        io.load(tmp_path)
+
+
+def test_several_numbers_a_pixel(tmp_path: Path, cube: Cube) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, cube.astype(np.uint16), photometric="minisblack", planarconfig="contig")
+    np.testing.assert_array_equal(io.load(path).counts.compute(), cube)
+
+
+def test_photographs_are_no_stacks(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "photo.tif", np.zeros((5, 6, 3), np.uint8), photometric="rgb")
+    tifffile.imwrite(tmp_path / "map.tif", np.zeros((5, 6), np.float32))
+    for name in ("photo.tif", "map.tif"):
+        with pytest.raises(ScanError, match="holds one image"):
+            io.load(tmp_path / name)
+
+
+def test_cut_off(tmp_path: Path, cube: Cube) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, images(cube), photometric="minisblack")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ScanError):
+        io.load(path).counts.compute()
+
+
+def test_a_size_that_cannot_be(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.ones((2, 4, 4), np.uint16), photometric="minisblack")
+    content = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        places = [page.tags[name].valueoffset for page in file.pages for name in ("ImageWidth", "ImageLength")]
+    for place in places:
+        content[place : place + 2] = (60000).to_bytes(2, "little")
+    path.write_bytes(bytes(content))
+    with pytest.raises(ScanError, match="14400 MB, and holds"):
+        io.load(path)
