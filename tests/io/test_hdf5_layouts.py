@@ -280,6 +280,7 @@ def test_opening_reads_no_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     scan = io.load(path)
     assert scan.counts.nbytes == 4_000_000_000
     assert scan.counts.chunks[0][0] * 4_000_000 <= _source.BLOCK_BYTES
+    assert scan.notes == ("999 of 1000 pieces of the counts were never written (an aborted scan?) and read as zero",)
 
 
 def test_sizes_that_cannot_be(tmp_path: Path) -> None:

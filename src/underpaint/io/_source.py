@@ -97,6 +97,11 @@ def probe(action: Callable[[], Any], source: str) -> Any:
         raise ScanError(message) from error
 
 
+def told(error: Exception) -> str:
+    """Return the first line of what a library says, cut short: damaged files can make it repeat their content."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 def _as_range(part: Any, size: int) -> range:
     if isinstance(part, slice):
         return range(*part.indices(size))

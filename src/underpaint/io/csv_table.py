@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
 from underpaint.io._energies import axis_of_values
-from underpaint.io._source import check_counts, lazy_counts, probe
+from underpaint.io._source import check_counts, lazy_counts, probe, told
 from underpaint.spectrum import EnergyAxis, Scan
 
 FORMAT = "CSV"
@@ -160,7 +160,7 @@ def _numbers(words: list[str], path: Path) -> NDArray[np.float64]:
     try:
         return np.array([float(word) for word in words], dtype=np.float64)
     except ValueError as error:
-        message = f"Cannot read {path}: {error}. The lines below the heading must be of numbers."
+        message = f"Cannot read {path}: {told(error)}. The lines below the heading must be of numbers."
         raise ScanError(message) from error
 
 

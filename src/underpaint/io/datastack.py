@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
 from underpaint.io._energies import axis_of_values
-from underpaint.io._source import lazy_counts, probe
+from underpaint.io._source import lazy_counts, probe, told
 from underpaint.io.zarr import zarr_library
 from underpaint.spectrum import Scan
 
@@ -109,7 +109,7 @@ def _arrays(path: Path) -> dict[str, _Array]:
     except ScanError:
         raise
     except Exception as error:  # zipfile, zlib and json raise whatever they like at damaged files
-        message = f"Cannot read {path}: the zarr store in the zip file is damaged ({error}). Copy it again."
+        message = f"Cannot read {path}: the zarr store in the zip file is damaged ({told(error)}). Copy it again."
         raise ScanError(message) from error
     return found
 
@@ -167,6 +167,5 @@ def _values(path: Path, name: str, key: Any) -> NDArray[Any]:
         finally:
             store.close()
     except Exception as error:  # zarr and its codecs raise whatever they like at damaged data
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        message = f"Cannot read {path}::{name}: the zarr array is damaged ({reason}). Copy the file again."
+        message = f"Cannot read {path}::{name}: the zarr array is damaged ({told(error)}). Copy the file again."
         raise ScanError(message) from error

@@ -55,7 +55,8 @@ def load(
     Parameters
     ----------
     location : str or Path
-        A file or folder; ``FILE::NAME`` picks an array in a container (``.npz``, HDF5).
+        A file or folder; ``FILE::NAME`` picks an array in a container (``.npz``, HDF5, zarr), reads the frames of
+        an EDF stack as images (``::images``), or names the energies of a TIFF stack.
     detectors : "sum" or "separate"
         What to do with several detectors: add them after moving each to the first one's energy axis, or
         refuse (:func:`load_all` returns them one by one).
@@ -179,7 +180,7 @@ def _read_folder(path: Path, name: str | None, shape: tuple[int, int] | None) ->
     if not folders and (name is None or not (path / name).is_dir()):
         if edf_files(path):
             return read_edf_folder(path, name)
-        if tiff_files(path):
+        if len(tiff_files(path)) > 1:
             return read_tiff_folder(path, name)
     if name is not None:
         return read_mca_scan(path / name, shape)

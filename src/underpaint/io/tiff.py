@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
 from underpaint.io._energies import axis_of_values
-from underpaint.io._source import lazy_counts, probe
+from underpaint.io._source import lazy_counts, probe, told
 from underpaint.spectrum import EnergyAxis, Scan
 
 FORMAT = "TIFF stack"
@@ -262,6 +262,5 @@ def _guarded(action: Callable[[], Any], path: Path) -> Any:
     except ScanError:
         raise
     except Exception as error:  # tifffile and its codecs raise whatever they like at damaged files
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        message = f"Cannot read {path}: the TIFF file is damaged or of an unknown kind ({reason}). Copy it again."
+        message = f"Cannot read {path}: the TIFF file is damaged or of an unknown kind ({told(error)}). Copy it again."
         raise ScanError(message) from error

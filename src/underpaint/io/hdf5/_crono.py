@@ -65,7 +65,7 @@ def read_crono(path: Path, file: Any) -> list[Scan]:
             live_time_s=_times(file.get("XRF/LiveTimes"), index, spectra.shape[0]),
             real_time_s=_times(file.get("XRF/RealTimes"), index, spectra.shape[0]),
             present=None if present.all() else present,
-            notes=_notes(file, index, spectra.shape[0], calibrated=axis is not None),
+            notes=(*_notes(file, index, spectra.shape[0], calibrated=axis is not None), *cube.notes),
         )
     ]
 

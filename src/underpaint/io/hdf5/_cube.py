@@ -14,7 +14,7 @@ _LARGEST_CHUNK = 128 * 2**20
 _LARGEST_RATIO = 10_000
 _FILTER_NAMES = {307: "bzip2", 32000: "lzf", 32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32015: "zstd"}
 _FIRST_PLUGIN_FILTER = 256
-READ_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, OverflowError, AttributeError)
+READ_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, OverflowError)
 """What h5py raises on damaged files."""
 
 
@@ -31,6 +31,11 @@ class Hdf5Cube:
         Its counts.
     order : (int, int, int)
         Which of its dimensions are rows, columns and channels.
+
+    Attributes
+    ----------
+    notes : tuple of str
+        Whether parts of the counts were never written.
     """
 
     def __init__(self, path: Path, dataset: Any, order: tuple[int, int, int] = (0, 1, 2)) -> None:
@@ -39,6 +44,7 @@ class Hdf5Cube:
         self.dtype: np.dtype[Any] = dataset.dtype
         n_row, n_column, n_channel = (int(dataset.shape[own]) for own in order)
         self.shape = (n_row, n_column, n_channel)
+        self.notes = _unwritten(dataset)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Read a rectangle of pixels."""
@@ -55,6 +61,7 @@ class ListedCube:
         self.path, self.name, self.index = _own_file(path, dataset), dataset.name, index
         self.dtype: np.dtype[Any] = dataset.dtype
         self.shape = (index.shape[0], index.shape[1], int(dataset.shape[1]))
+        self.notes = _unwritten(dataset)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Read a rectangle of pixels; spectra that lie close together in the file in one piece."""
@@ -98,6 +105,20 @@ def check_stored(path: Path, dataset: Any) -> None:
             f"{chunk / 1e6:.0f} MB; the file holds {held / 1e6:.3f} MB, which cannot be. It is damaged; copy it again."
         )
         raise ScanError(message)
+
+
+def _unwritten(dataset: Any) -> tuple[str, ...]:
+    """Tell of pieces that were never written, as an aborted scan leaves them: HDF5 reads zeros there."""
+    if dataset.chunks is None or dataset.is_virtual:
+        return ()
+    wanted, there = 1, int(dataset.id.get_num_chunks())
+    for size, chunk in zip(dataset.shape, dataset.chunks, strict=True):
+        wanted *= -(-size // chunk)
+    if there >= wanted:
+        return ()
+    return (
+        f"{wanted - there} of {wanted} pieces of the counts were never written (an aborted scan?) and read as zero",
+    )
 
 
 def _own_file(path: Path, dataset: Any) -> Path:

@@ -77,7 +77,7 @@ def _scan(path: Path, file: Any, name: str, *, alone: bool) -> Scan:
         source=source,
         format=FORMAT,
         detector=name,
-        notes=(*summed, *notes, *_positions(file, cube.shape)),
+        notes=(*summed, *cube.notes, *notes, *_positions(file, cube.shape)),
         metadata={SAME_CHANNELS: True, **({} if incident is None else {"incident_energy_kev": incident})},
     )
 

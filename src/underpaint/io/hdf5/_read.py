@@ -7,6 +7,7 @@ from typing import Any
 import h5py
 
 from underpaint.errors import ScanError
+from underpaint.io._source import told
 from underpaint.io.hdf5._crono import is_crono, read_crono
 from underpaint.io.hdf5._cube import READ_ERRORS
 from underpaint.io.hdf5._pyxrf import is_pyxrf, read_pyxrf
@@ -51,7 +52,7 @@ def read_hdf5(path: Path, name: str | None = None, shape: tuple[int, int] | None
     except ScanError:
         raise
     except READ_ERRORS as error:
-        message = f"Cannot read {path}: the HDF5 file is damaged or locked ({error}). Copy it again."
+        message = f"Cannot read {path}: the HDF5 file is damaged or locked ({told(error)}). Copy it again."
         raise ScanError(message) from error
 
 

@@ -200,7 +200,7 @@ def _scan(path: Path, dataset: Any, group: Any, name: str | None = None) -> Scan
         step_mm=by_axes if step is None else (float(step.flat[0]), float(step.flat[-1])),
         detector=short_text(_beside(dataset, "detector")),
         present=None if present is None or present.shape != cube.shape[:2] else present.astype(bool),
-        notes=(*filter(None, notes.split("\n")), *own),
+        notes=(*filter(None, notes.split("\n")), *cube.notes, *own),
     )
 
 
@@ -226,7 +226,7 @@ def _listed(path: Path, dataset: Any, shape: tuple[int, int] | None) -> Scan:
         format=FORMAT,
         live_time_s=_times(dataset, ("live_time_s", "live_time"), cube.shape),
         real_time_s=_times(dataset, ("real_time_s", "elapsed_time", "real_time"), cube.shape),
-        notes=(*told, *(() if axis is not None else ("no energy calibration in the file",))),
+        notes=(*told, *cube.notes, *(() if axis is not None else ("no energy calibration in the file",))),
     )
 
 

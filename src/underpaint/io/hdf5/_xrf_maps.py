@@ -64,7 +64,7 @@ def read_xrf_maps(path: Path, file: Any) -> list[Scan]:
             real_time_s=pixel_seconds(file.get("MAPS/Spectra/Elapsed_Realtime"), cube.shape),
             step_mm=step,
             detector=_detector(path),
-            notes=(*notes, *(() if axis is not None else ("no energy calibration in the file",))),
+            notes=(*notes, *cube.notes, *(() if axis is not None else ("no energy calibration in the file",))),
         )
     ]
 
