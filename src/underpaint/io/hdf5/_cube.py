@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
+from underpaint.io._source import told
 
 _LARGEST_CHUNK = 128 * 2**20
 _LARGEST_RATIO = 10_000
@@ -162,5 +163,5 @@ def _read(path: Path, name: str, key: Any) -> NDArray[Any]:
         with h5py.File(path, "r") as file:
             return np.asarray(file[name][key])
     except READ_ERRORS as error:
-        message = f"Cannot read {path}::{name}: {error}. The file is damaged or was changed; copy it again."
+        message = f"Cannot read {path}::{name}: {told(error)}. The file is damaged or was changed; copy it again."
         raise ScanError(message) from error
