@@ -298,6 +298,17 @@ def test_sizes_that_cannot_be(tmp_path: Path) -> None:
         io.load(f"{tmp_path / 'huge.h5'}::/lump/counts")
 
 
+def test_unpacked_counts_must_fit_into_the_file(tmp_path: Path, cube: Cube) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["counts"] = cube.astype(np.uint16)
+    content, sizes = path.read_bytes(), np.array([3, 4, 8], "<u8").tobytes()
+    assert content.count(sizes) >= 1
+    path.write_bytes(content.replace(sizes, np.array([3000, 4, 8], "<u8").tobytes()))
+    with pytest.raises(ScanError, match=r"which cannot be|damaged"):
+        io.load(path)
+
+
 def test_long_rows_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_source, "LONGEST_ROW_BYTES", 1000)
     monkeypatch.setattr(_source, "BLOCK_BYTES", 640)

@@ -100,7 +100,8 @@ def check_stored(path: Path, dataset: Any) -> None:
     if dataset.id.get_storage_size() == 0:
         message = f"Cannot read {what}: its header promises {dataset.shape}, but no counts were ever written to it."
         raise ScanError(message)
-    if promised > _LARGEST_RATIO * held or chunk > max(_LARGEST_CHUNK, 64 * held):
+    most = _LARGEST_RATIO * held if dataset.chunks else held  # only pieces can be packed
+    if promised > most or chunk > max(_LARGEST_CHUNK, 64 * held):
         message = (
             f"Cannot read {what}: it promises {dataset.shape} numbers, {promised / 1e6:.0f} MB, in pieces of "
             f"{chunk / 1e6:.0f} MB; the file holds {held / 1e6:.3f} MB, which cannot be. It is damaged; copy it again."
