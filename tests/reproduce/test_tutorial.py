@@ -14,6 +14,8 @@ pytest.importorskip("torch", reason="torch comes with the extra underpaint[train
 
 from underpaint.reproduce import STUDIES
 
+# .ci/run calls this file on its own: minutes of training, however small
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "tutorials" / "reproduce-the-paper.md"
 
