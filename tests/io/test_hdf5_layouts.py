@@ -320,7 +320,7 @@ def test_long_rows_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_array_equal(scan.counts.compute(), counts)
 
 
-def test_counts_in_other_files(tmp_path: Path, cube: Cube) -> None:
+def test_counts_in_other_files(tmp_path: Path, cube: Cube, monkeypatch: pytest.MonkeyPatch) -> None:
     inside, outside = tmp_path / "scans", tmp_path / "elsewhere"
     inside.mkdir()
     outside.mkdir()
@@ -337,6 +337,11 @@ def test_counts_in_other_files(tmp_path: Path, cube: Cube) -> None:
         np.testing.assert_array_equal(io.load(f"{inside / 'master0.h5'}::/{name}").counts.compute(), cube)
         with pytest.raises(ScanError, match="outside the file's folder"):
             io.load(f"{inside / 'master1.h5'}::/{name}")
+    monkeypatch.chdir(tmp_path)  # a name from the working folder, as people type it
+    for name in ("raw.h5", "master0.h5::/linked", "master0.h5::/virtual"):
+        np.testing.assert_array_equal(io.load(f"scans/{name}").counts.compute(), cube)
+    with pytest.raises(ScanError, match="outside the file's folder"):
+        io.load("scans/master1.h5::/linked")
     (inside / "raw.h5").unlink()
     with pytest.raises(ScanError, match=r"raw\.h5, which is not there"):
         io.load(f"{inside / 'master0.h5'}::/virtual")

@@ -132,16 +132,17 @@ def _own_file(path: Path, dataset: Any) -> Path:
 def _check_links(path: Path, dataset: Any, what: str) -> None:
     """Counts may lie in other files (external links, virtual and external datasets) only beside this one."""
     folder = path.resolve().parent
-    files = [dataset.file.filename]
+    # The library names an opened file as it was asked for, from the working folder; links are named from the file's.
+    files = [Path(dataset.file.filename).resolve()]
     if dataset.is_virtual:
-        files += [source.file_name for source in dataset.virtual_sources() if source.file_name != "."]
-    files += [name for name, *_ in dataset.external or ()]
-    for name in files:
-        if not (folder / name).resolve().is_relative_to(folder) and Path(name).resolve() != path.resolve():
-            message = f"Cannot read {what}: its counts lie in {name}, outside the file's folder. Copy that file here."
+        files += [folder / source.file_name for source in dataset.virtual_sources() if source.file_name != "."]
+    files += [folder / name for name, *_ in dataset.external or ()]
+    for file in files:
+        if not file.resolve().is_relative_to(folder):
+            message = f"Cannot read {what}: its counts lie in {file}, outside the file's folder. Copy that file here."
             raise ScanError(message)
-        if "%" not in name and not (folder / name).is_file():  # HDF5 would read zeros
-            message = f"Cannot read {what}: its counts lie in {name}, which is not there. Copy that file here."
+        if "%" not in file.name and not file.is_file():  # HDF5 would read zeros
+            message = f"Cannot read {what}: its counts lie in {file}, which is not there. Copy that file here."
             raise ScanError(message)
 
 
