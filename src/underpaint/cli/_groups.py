@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from underpaint.limits import Composite, Group, Separation
 
 LIBRARY = "library"
-MOST_NEIGHBOURS = 6
 WORTH_SHOWING = 1e3
 """Mixtures that part at fewer counts imitate badly."""
 

@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from underpaint.errors import ScanError
+from underpaint.io._single import single_scan
 from underpaint.io._source import SAME_CHANNELS, probe
 from underpaint.io.bcf import is_bcf, read_bcf
 from underpaint.io.csv_table import is_csv, read_csv
@@ -246,15 +245,5 @@ def _unknown(path: Path, head: bytes) -> str:
 
 
 def _single(spectrum: Spectrum, path: Path, format_name: str) -> Scan:
-    times = (spectrum.live_time_s, spectrum.real_time_s)
-    live, real = (None if time is None else np.full((1, 1), time) for time in times)
-    return Scan(
-        spectrum.counts[None, None, :],
-        axis=spectrum.axis,
-        name=path.stem,
-        source=str(path),
-        format=format_name,
-        live_time_s=live,
-        real_time_s=real,
-        notes=("a single spectrum",),
-    )
+    live, real = spectrum.live_time_s, spectrum.real_time_s
+    return single_scan(spectrum.counts, path, format_name, axis=spectrum.axis, live_time_s=live, real_time_s=real)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import CalibrationError, ScanError
+from underpaint.io._single import single_scan
 from underpaint.io._source import probe
 from underpaint.spectrum import EnergyAxis, Scan
 
@@ -81,17 +82,15 @@ def read_pdz(path: Path, name: str | None = None) -> list[Scan]:
 
 
 def _scan(path: Path, phase: Phase, notes: tuple[str, ...], version: int) -> Scan:
-    live, real = (None if own is None else np.full((1, 1), own) for own in (phase.live_time_s, phase.real_time_s))
-    return Scan(
-        phase.counts[None, None, :],
+    return single_scan(
+        phase.counts,
+        path,
+        f"{FORMAT} version {version}",
         axis=_axis(phase),
-        name=path.stem,
-        source=str(path),
-        format=f"{FORMAT} version {version}",
-        live_time_s=live,
-        real_time_s=real,
+        live_time_s=phase.live_time_s,
+        real_time_s=phase.real_time_s,
         detector=str(phase.metadata.get("serial_number", "")),
-        notes=("a single spectrum", *notes, *((_NO_AXIS_24,) if version == 24 else ())),
+        notes=(*notes, *((_NO_AXIS_24,) if version == 24 else ())),
         metadata=phase.metadata,
     )
 

@@ -7,10 +7,9 @@ rosettasciio documentation, checked on files of an M6 Jetstream and of a Nano.
 
 from pathlib import Path
 
-import numpy as np
-
 from underpaint.errors import ScanError
 from underpaint.io._bruker_xml import instance, parse_xml, read_spectrum_node
+from underpaint.io._single import single_scan
 from underpaint.io._source import probe
 from underpaint.spectrum import Scan
 
@@ -40,17 +39,13 @@ def read_spx(path: Path) -> Scan:
         message = f"Cannot read {path}: Bruker XML without a spectrum in it. Export the spectrum as .spx again."
         raise ScanError(message)
     spectrum = read_spectrum_node(node, str(path))
-    times = (spectrum.live_time_s, spectrum.real_time_s)
-    live, real = (None if time is None else np.full((1, 1), time) for time in times)
-    return Scan(
-        spectrum.counts[None, None, :],
+    return single_scan(
+        spectrum.counts,
+        path,
+        FORMAT,
         axis=spectrum.axis,
-        name=path.stem,
-        source=str(path),
-        format=FORMAT,
-        live_time_s=live,
-        real_time_s=real,
+        live_time_s=spectrum.live_time_s,
+        real_time_s=spectrum.real_time_s,
         detector=spectrum.detector,
-        notes=("a single spectrum",),
         metadata={"name": spectrum.name, **spectrum.metadata},
     )

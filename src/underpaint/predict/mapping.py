@@ -100,15 +100,21 @@ def check_coverage(axis: EnergyAxis, card: ModelCard) -> None:
     CoverageError
         The message gives both ranges and names a model that covers the scan.
     """
-    start, stop = needed_range(card)
-    slack = card.axis.bin_kev
-    if axis.start_kev <= start + slack and axis.stop_kev >= stop - slack:
+    if covers(axis, card):
         return
+    start, stop = needed_range(card)
     message = (
         f"Cannot map with model {card.name!r}: it needs {start:.2f}-{stop:.2f} keV, "
         f"the scan covers {axis.start_kev:.2f}-{axis.stop_kev:.2f} keV. {_remedy(axis, card)}"
     )
     raise CoverageError(message)
+
+
+def covers(axis: EnergyAxis, card: ModelCard) -> bool:
+    """Whether spectra on this axis reach over all that a model needs, but for a bin at either end."""
+    start, stop = needed_range(card)
+    slack = card.axis.bin_kev
+    return axis.start_kev <= start + slack and axis.stop_kev >= stop - slack
 
 
 def needed_range(card: ModelCard) -> tuple[float, float]:

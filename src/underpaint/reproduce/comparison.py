@@ -15,15 +15,14 @@ from underpaint.reproduce.parts import random_pixels
 from underpaint.reproduce.plan import Plan
 from underpaint.reproduce.scoring import over_folds
 from underpaint.reproduce.simulation import MIXED_FROM, paper_outputs, simulated_as_in_paper, study_grid
-from underpaint.sample import Paint, Stratigraphy, ground_layer, library
+from underpaint.sample import Stratigraphy, library
 from underpaint.synth import outputs_for
-from underpaint.synth.recipes import paper_formulas, paper_grid
+from underpaint.synth.recipes import paper_grid, paper_layers
 from underpaint.train import Library, answers
 from underpaint.weights import NetworkKind
 
 MOST_IN_A_LAYER = 4
 N_PIGMENT = 30
-GROUND_UM = 175.0
 Samples = tuple[list[Stratigraphy], list[set[str]]]
 
 
@@ -39,16 +38,16 @@ def comparison(plan: Plan, progress: Progress) -> dict[str, Any]:
         are those of training, fine-tuning apart; what trained the default network is not counted here.
     """
     mockups = the_mockups(plan)
-    grid, mixtures, thirty = study_grid(plan), mixed_layers(plan), thirty_pigments(plan)
+    grid = simulated_as_in_paper(*study_grid(plan), mockups)
+    mixtures = simulated_as_in_paper(*mixed_layers(plan), mockups)
+    outputs = outputs_for(thirty_names(), with_groups=False)
+    thirty = simulated_as_in_paper(*thirty_pigments(plan), mockups, outputs=outputs)
     sets: dict[str, tuple[NetworkKind, Library]] = {
-        "paper": ("xu2022", simulated_as_in_paper(*grid, mockups)),
-        "recurrent": ("recurrent", simulated_as_in_paper(*grid, mockups)),
-        "autoencoder": ("autoencoder", simulated_as_in_paper(*grid, mockups)),
-        "paper_mixtures": ("xu2022", simulated_as_in_paper(*mixtures, mockups)),
-        "paper_thirty_pigments": (
-            "xu2022",
-            simulated_as_in_paper(*thirty, mockups, outputs=outputs_for(thirty_names(), with_groups=False)),
-        ),
+        "paper": ("xu2022", grid),
+        "recurrent": ("recurrent", grid),
+        "autoencoder": ("autoencoder", grid),
+        "paper_mixtures": ("xu2022", mixtures),
+        "paper_thirty_pigments": ("xu2022", thirty),
     }
     table = {}
     for name, (kind, simulated) in sets.items():
@@ -67,7 +66,7 @@ def mixed_layers(plan: Plan) -> Samples:
     samples, contents = [], []
     for *_, top_um, bottom_um in grid:
         paints = [_mixture(names, rng) for _ in range(2)]
-        samples.append(_stratigraphy(paints, (top_um, bottom_um)))
+        samples.append(paper_layers(paints, (top_um, bottom_um)))
         contents.append({MIXED_FROM.get(name, name) for paint in paints for name in paint})
     return samples, contents
 
@@ -86,7 +85,7 @@ def thirty_pigments(plan: Plan) -> Samples:
     samples, contents = [], []
     for *_, top_um, bottom_um in paper_grid(plan.materials)[:: plan.grid_step * plan.study_step]:
         pair = [str(name) for name in rng.choice(thirty_names(), size=2)]
-        samples.append(_stratigraphy([{name: 1.0} for name in pair], (top_um, bottom_um)))
+        samples.append(paper_layers([{name: 1.0} for name in pair], (top_um, bottom_um)))
         contents.append(set(pair))
     return samples, contents
 
@@ -94,14 +93,6 @@ def thirty_pigments(plan: Plan) -> Samples:
 def _mixture(names: Sequence[str], rng: np.random.Generator) -> dict[str, float]:
     picked = rng.choice(names, size=int(rng.integers(1, MOST_IN_A_LAYER + 1)), replace=False)
     return dict(zip(map(str, picked), rng.dirichlet(np.ones(picked.size)).tolist(), strict=True))
-
-
-def _stratigraphy(paints: Sequence[dict[str, float]], thickness_um: tuple[float, float]) -> Stratigraphy:
-    layers = [
-        Paint(shares, pigment_to_binder=3.0, formulas=paper_formulas()).layer(thickness)
-        for shares, thickness in zip(paints, thickness_um, strict=True)
-    ]
-    return Stratigraphy((*layers, ground_layer("chalk", GROUND_UM)))
 
 
 def _row(

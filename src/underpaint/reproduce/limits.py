@@ -21,6 +21,7 @@ from underpaint.reproduce.scoring import over_folds
 from underpaint.reproduce.simulation import counted, mockup_library, paper_outputs, simulated_as_in_paper, study_grid
 from underpaint.sample import Paint, Stratigraphy, ground_layer
 from underpaint.spectrum import XU_NETWORK_AXIS, EnergyAxis
+from underpaint.synth.recipes import paper_mixtures
 from underpaint.train import load_checkpoint, load_trainable
 from underpaint.weights import NetworkKind
 
@@ -98,7 +99,8 @@ def false_positives(plan: Plan, mockups: Mockups, asks: dict[str, Ask]) -> dict[
     n_draw = 4 * plan.draws
     rng = np.random.default_rng((plan.seed, 3))
     ground = _expected([Stratigraphy((ground_layer("chalk", GROUND_UM),))], mockups)
-    labels = of_paper(mockup_library(mockups), mockup_library(mockups).labels) == 1
+    labelled = mockup_library(mockups)
+    labels = of_paper(labelled, labelled.labels) == 1
     rows = np.sort(rng.choice(len(mockups), size=min(len(mockups), 8 * n_draw), replace=False))
     measured = mockups.counts[rows] / mockups.counts[rows].sum(axis=1, keepdims=True)
     cases = {
@@ -135,8 +137,9 @@ def ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
     }
     result = {}
     stratigraphies, contents = study_grid(plan)
+    mockups_on = {axis: the_mockups(plan, axis) for axis in (XU_NETWORK_AXIS, FULL_AXIS)}
     for choice, (kind, axis, with_background, with_counts) in choices.items():
-        mockups = the_mockups(plan, axis)
+        mockups = mockups_on[axis]
         simulated = simulated_as_in_paper(stratigraphies, contents, mockups, with_background=with_background)
         if with_counts:
             simulated = counted(simulated, plan)
@@ -156,12 +159,13 @@ def ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
 
 def _bottom_2b(fraction: float, cover: str) -> Stratigraphy:
     """Return Bottom 2B with a share of vermilion, its whites in the paper's proportion, bare or under Top 1."""
-    white = {"zinc_white": 10.7 / 99.4, "lead_white": 88.7 / 99.4}
-    shares = {name: (1.0 - fraction) * share for name, share in white.items()} | {"vermilion": fraction}
-    top = {"lead_white": 0.55, "carmine_lake": 0.10, "prussian_blue": 0.25, "cobalt_blue": 0.10}
+    paints = paper_mixtures()
+    white = {name: share for name, share in paints["Bottom 2B"].items() if name != "vermilion"}
+    scale = (1.0 - fraction) / sum(white.values())
+    shares = {name: scale * share for name, share in white.items()} | {"vermilion": fraction}
     layers = [Paint(shares, pigment_to_binder=3.0).layer(BOTTOM_UM), ground_layer("chalk", GROUND_UM)]
     if cover != "none":
-        layers.insert(0, Paint(top, pigment_to_binder=3.0).layer(COVER_UM))
+        layers.insert(0, Paint(paints["Top 1"], pigment_to_binder=3.0).layer(COVER_UM))
     return Stratigraphy(tuple(layers))
 
 

@@ -32,16 +32,12 @@ def paper_outputs() -> Outputs:
 
 def simulation_set(plan: Plan, mockups: Mockups) -> Library:
     """Return the paper's simulated spectra as it made them: two pigment layers over chalk, one pigment in each."""
-    grid = paper_grid(plan.materials)[:: plan.grid_step]
-    contents = [_classes(upper, lower) for upper, lower, _, _ in grid]
-    return simulated_as_in_paper([paper_stratigraphy(*entry) for entry in grid], contents, mockups)
+    return simulated_as_in_paper(*_samples(paper_grid(plan.materials)[:: plan.grid_step]), mockups)
 
 
 def study_grid(plan: Plan) -> tuple[list[Stratigraphy], list[set[str]]]:
     """Return a share of the paper's grid with its contents: what ablations and comparisons are trained on."""
-    grid = paper_grid(plan.materials)[:: plan.grid_step * plan.study_step]
-    contents = [_classes(upper, lower) for upper, lower, _, _ in grid]
-    return [paper_stratigraphy(*entry) for entry in grid], contents
+    return _samples(paper_grid(plan.materials)[:: plan.grid_step * plan.study_step])
 
 
 def counted(simulated: Library, plan: Plan) -> Library:
@@ -79,8 +75,12 @@ def simulated_as_in_paper(
     return as_library(spectra, label_matrix(contents, outputs), axis=mockups.axis, outputs=outputs, counted=False)
 
 
-def _classes(upper: str, lower: str) -> set[str]:
-    return {"emerald_green" if name == "substitute" else name for name in (upper, lower)}
+def _samples(grid: Sequence[tuple[str, str, float, float]]) -> tuple[list[Stratigraphy], list[set[str]]]:
+    """Return the stratigraphies of a part of the paper's grid, and the pigments in each."""
+    contents = [
+        {"emerald_green" if name == "substitute" else name for name in (upper, lower)} for upper, lower, _, _ in grid
+    ]
+    return [paper_stratigraphy(*entry) for entry in grid], contents
 
 
 def measured_background(mockups: Mockups) -> tuple[float, NDArray[np.float64]]:

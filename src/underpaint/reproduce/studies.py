@@ -17,6 +17,7 @@ from underpaint.reproduce.plan import Plan
 from underpaint.reproduce.simulation import simulation_set
 from underpaint.reproduce.table3 import table3
 from underpaint.reproduce.tables import arm_rows, flat_rows, write_json, write_table
+from underpaint.train.settings import changed_settings
 
 VIRTUAL = "Every experimental figure is of virtual mock-ups and paintings: the paper's are not public."
 MEASURED = "Experimental figures are of the user's measured mock-ups; paintings are virtual."
@@ -76,12 +77,10 @@ def keep_to_plan(plan: Plan) -> None:
     if not path.is_file():
         write_json(now, path)
         return
-    before = json.loads(path.read_text("utf-8"))
-    changed = [f"{key} ({before.get(key)} before, {now[key]} now)" for key in now if before.get(key) != now[key]]
+    changed = changed_settings(json.loads(path.read_text("utf-8")), now)
     if changed:
         message = (
-            f"Cannot go on in {plan.out}: it was begun with another plan: {', '.join(changed)}. Choose another folder "
-            "with --out."
+            f"Cannot go on in {plan.out}: it was begun with another plan: {changed}. Choose another folder with --out."
         )
         raise TrainingError(message)
 

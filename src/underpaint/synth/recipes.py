@@ -1,7 +1,7 @@
 """The paper's recipes: paint mixtures, structures, the panel of Fig. 7 and the simulation grid."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
@@ -120,14 +120,25 @@ def paper_stratigraphy(upper: str, lower: str, top_um: float, bottom_um: float) 
 
     ``substitute`` is the verdigris with sodium arsenite that stands for emerald green.
     """
+    mixed = {"substitute": _shares(_table()["substitute"])}
+    return paper_layers([mixed.get(name, {name: 1.0}) for name in (upper, lower)], (top_um, bottom_um))
+
+
+def paper_layers(paints: Sequence[Mapping[str, float]], thickness_um: Sequence[float]) -> Stratigraphy:
+    """Return paints, uppermost first, over the ground of the paper's simulation set, with its binder and formulas.
+
+    Parameters
+    ----------
+    paints : sequence of mapping of str to float
+        Mass shares of the dry pigments by pigment name.
+    thickness_um : sequence of float
+        um, one for each paint.
+    """
     table = _table()
     ratio, binder = table["pigment_to_binder"], table["binder"]
-    mixed = {"substitute": _shares(table["substitute"])}
     layers = [
-        Paint(mixed.get(name, {name: 1.0}), pigment_to_binder=ratio, binder=binder, formulas=paper_formulas()).layer(
-            thickness
-        )
-        for name, thickness in ((upper, top_um), (lower, bottom_um))
+        Paint(dict(shares), pigment_to_binder=ratio, binder=binder, formulas=paper_formulas()).layer(thickness)
+        for shares, thickness in zip(paints, thickness_um, strict=True)
     ]
     return Stratigraphy((*layers, ground_layer(table["ground"], table["simulation"]["ground_thickness_um"])))
 

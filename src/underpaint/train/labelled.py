@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import CoverageError, TrainingError
 from underpaint.io import load
-from underpaint.predict.mapping import needed_range
+from underpaint.predict.mapping import covers, needed_range
 from underpaint.spectrum import EnergyAxis, Scan
 from underpaint.spectrum.rebin import rebin
 from underpaint.train.label_table import PIXEL_COLUMNS, LabelTable, label_matrix, read_label_table
@@ -207,10 +207,9 @@ def _range(axis: EnergyAxis) -> NDArray[np.float32]:
 
 
 def _check_coverage(axis: EnergyAxis, card: ModelCard) -> None:
-    start, stop = needed_range(card)
-    slack = card.axis.bin_kev
-    if axis.start_kev <= start + slack and axis.stop_kev >= stop - slack:
+    if covers(axis, card):
         return
+    start, stop = needed_range(card)
     message = (
         f"Cannot fine-tune {card.name!r}: it needs {start:.2f}-{stop:.2f} keV, the spectra cover "
         f"{axis.start_kev:.2f}-{axis.stop_kev:.2f} keV. Check the energy axis, or begin with another model."

@@ -31,7 +31,7 @@ from underpaint.train.checkpoint import (
 from underpaint.train.library import Library, load_library
 from underpaint.train.metrics import NameFigures, figures_by_name, macro_mean
 from underpaint.train.module import PigmentModule, log_odds
-from underpaint.train.settings import TrainSettings
+from underpaint.train.settings import TrainSettings, changed_settings
 from underpaint.train.split import Split, split_by_source
 from underpaint.weights import ModelCard
 
@@ -276,10 +276,10 @@ def open_folder(settings: TrainSettings) -> Path:
 
 
 def _refuse_other(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    changed = [f"{key} ({before.get(key)} before, {now.get(key)} now)" for key in now if before.get(key) != now[key]]
+    changed = changed_settings(before, now)
     if changed:
         message = (
-            f"Cannot continue the training in {folder}: it was begun with other settings: {', '.join(changed)}. "
+            f"Cannot continue the training in {folder}: it was begun with other settings: {changed}. "
             "Choose another folder with out = ..., or delete this one."
         )
         raise TrainingError(message)
