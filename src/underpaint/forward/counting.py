@@ -45,11 +45,15 @@ def counts_needed(
     expected: NDArray[np.floating],
     axis: EnergyAxis,
     detector: Detector,
+    *,
+    model_error: float = 0.0,
 ) -> Array:
     """Return the total counts at which lines rise over what lies under them.
 
     The rule is ``S > 3 sqrt(2 B)``: with shares s and b of the whole spectrum, at ``18 b / s**2`` counts; and
-    never below nine counts of the lines themselves, where no background is left to compare with.
+    never below nine counts of the lines themselves, where no background is left to compare with. Where what lies
+    under them is known to a relative error e only, ``S > 3 sqrt(2 (B + (e B)**2))``: at
+    ``18 b / (s**2 - 18 (e b)**2)`` counts, or never.
 
     Parameters
     ----------
@@ -59,11 +63,13 @@ def counts_needed(
         keV.
     expected : (n_sample, n_channel) array
         Whole spectra on ``axis``.
+    model_error : float
+        Relative error of what lies under the lines.
 
     Returns
     -------
     (n_sample,) array
-        Infinite where the lines are absent or outside the recorded range.
+        Infinite where the lines are absent, outside the recorded range, or within the model's error.
     """
     total = expected.sum(axis=1)
     window = key_window(own, energy_kev, expected.shape[1], axis, detector)
@@ -72,8 +78,9 @@ def counts_needed(
     signal = np.sum(own * covered, axis=1) / total
     under = np.maximum(np.sum(np.where(recorded, expected, 0.0), axis=1) / total - signal, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        needed = np.maximum(18.0 * under / signal**2, 9.0 / signal)
-    return np.asarray(np.where(signal > 0, needed, np.inf))
+        above = signal**2 - 18.0 * (model_error * under) ** 2
+        needed = np.maximum(18.0 * under / above, 9.0 / signal)
+    return np.asarray(np.where((signal > 0) & (above > 0), needed, np.inf))
 
 
 def key_window(

@@ -3,6 +3,7 @@
 from underpaint.limits.composites import Composite, composite
 from underpaint.limits.detectability import counts_to_see
 from underpaint.limits.equivalence import MODEL_COUNTS, Group, Separation, separate
+from underpaint.limits.exclusion import Burial, Exclusion, counts_to_exclude, detectability_maps, judged
 from underpaint.limits.members import (
     Circumstances,
     Difference,
@@ -17,15 +18,20 @@ from underpaint.limits.question import CLAIM, Question
 __all__ = [
     "CLAIM",
     "MODEL_COUNTS",
+    "Burial",
     "Circumstances",
     "Composite",
     "Difference",
+    "Exclusion",
     "Group",
     "Question",
     "Separation",
     "composite",
+    "counts_to_exclude",
     "counts_to_see",
+    "detectability_maps",
     "group_posterior",
+    "judged",
     "separate",
     "share_group",
     "told_apart_by",

@@ -1,5 +1,20 @@
-"""What is concluded: pigment maps, element maps, and the comparison of the two (values only)."""
+"""What is concluded: pigment maps, element maps, what would not be seen, and their comparison (values only)."""
 
+from underpaint.maps.detectability import ABSENT, CANNOT_EXCLUDE, NO_ANSWER, PRESENT, STATES, DetectabilityMaps
 from underpaint.maps.maps import ElementMaps, PigmentMaps
+from underpaint.maps.places import PLACES, Place, at_place, split_place
 
-__all__ = ["ElementMaps", "PigmentMaps"]
+__all__ = [
+    "ABSENT",
+    "CANNOT_EXCLUDE",
+    "NO_ANSWER",
+    "PLACES",
+    "PRESENT",
+    "STATES",
+    "DetectabilityMaps",
+    "ElementMaps",
+    "PigmentMaps",
+    "Place",
+    "at_place",
+    "split_place",
+]
