@@ -48,6 +48,7 @@ class LibrarySettings(BaseModel):
     )
     gain_error: float = Field(0.003, ge=0, lt=0.1, description="most that the energy axis is stretched (random)")
     zero_error_kev: float = Field(0.02, ge=0, lt=1, description="most that the energy axis is shifted, keV (random)")
+    places: bool = Field(False, description="labels for the surface and below it, too, beside those anywhere (random)")
     render_seed: int | None = Field(None, ge=0, description="of detectors, energy axes and backgrounds; None: as seed")
 
 
@@ -94,7 +95,8 @@ def job_outputs(settings: LibrarySettings) -> Outputs:
     """Return the labels that a job's spectra bear."""
     if settings.kind == "paper":
         return outputs_for(paper_classes(), with_groups=False)
-    return outputs_for(job_palette(settings))
+    outputs = outputs_for(job_palette(settings))
+    return outputs.by_place() if settings.places else outputs
 
 
 def job_axis(settings: LibrarySettings) -> EnergyAxis:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from underpaint.forward import Emission, counts_needed, efficiency
 from underpaint.instrument import Detector
+from underpaint.maps import PLACES, Place, at_place, split_place
 from underpaint.sample import Stratigraphy, library, pigment_share
 from underpaint.spectrum import EnergyAxis
 from underpaint.synth.outputs import Outputs, families_of, group_element, label_matrix
@@ -16,8 +17,48 @@ NEVER = 1e15
 
 
 def pigments_in(stratigraphy: Stratigraphy) -> set[str]:
-    """Return the names of all pigments anywhere in a stratigraphy, the ground included."""
-    return {name for layer in stratigraphy.layers for name in layer.pigments}
+    """Return the names of all pigments in a stratigraphy, the ground included, for every place where they are."""
+    return {
+        at_place(name, place)
+        for place in PLACES
+        for depth in layers_at(stratigraphy, place)
+        for name in stratigraphy.layers[depth].pigments
+    }
+
+
+def layers_at(stratigraphy: Stratigraphy, place: Place) -> list[int]:
+    """Return the layers of paint or ground at a place, by their number from the top; varnish and support are none."""
+    painted = [depth for depth, layer in enumerate(stratigraphy.layers) if layer.pigments]
+    return {"anywhere": painted, "surface": painted[:1], "below": painted[1:]}[place]
+
+
+def surface_thickness_um(stratigraphies: Sequence[Stratigraphy]) -> NDArray[np.float32]:
+    """Return (n_sample,) the thickness of the uppermost layer of paint, um; NaN where there is none."""
+    top = [entry.layers[layers[0]] if (layers := layers_at(entry, "surface")) else None for entry in stratigraphies]
+    return np.asarray([np.nan if layer is None else layer.thickness_um for layer in top], dtype=np.float32)
+
+
+def surface_shares(stratigraphies: Sequence[Stratigraphy], outputs: Outputs) -> NDArray[np.float32]:
+    """Return (n_sample, n_material) what each material brings to the mass of the dry pigments at the surface.
+
+    The materials are those that ``outputs`` names without a place. A group's share is that of its members; a pigment
+    of two groups counts wholly in both.
+    """
+    column = {name: index for index, name in enumerate(materials(outputs))}
+    shares = np.zeros((len(stratigraphies), len(column)), dtype=np.float32)
+    for row, stratigraphy in enumerate(stratigraphies):
+        for depth in layers_at(stratigraphy, "surface"):
+            pigments = stratigraphy.layers[depth].pigments
+            total = sum(pigments.values())
+            for name, fraction in pigments.items():
+                for own in {name, *library()[name].groups} & column.keys():
+                    shares[row, column[own]] += fraction / total
+    return shares
+
+
+def materials(outputs: Outputs) -> tuple[str, ...]:
+    """Return the pigments and groups that outputs name, without places."""
+    return tuple(dict.fromkeys(split_place(name)[0] for name in outputs.names))
 
 
 def visibility(
@@ -32,7 +73,7 @@ def visibility(
 
     A label is visible when the counts of its own key lines exceed ``3 sqrt(2 B)``, B the other counts under
     them: with shares s and b of the spectrum, at ``18 b / s**2`` counts in the whole spectrum. A pigment that
-    counts as several groups is visible when all of them are.
+    counts as several groups is visible when all of them are. At a place only the lines from there are its own.
 
     Parameters
     ----------
@@ -69,24 +110,26 @@ def _needed(
     axis: EnergyAxis,
 ) -> NDArray[np.float64]:
     worst = np.zeros(rows.size)
-    for group in outputs.groups[outputs.index(name)]:
+    material, place = split_place(name)
+    for group in (split_place(own)[0] for own in outputs.groups[outputs.index(name)]):
         families = np.isin(np.asarray(emission.lines.family), families_of((group,)))
-        share = own_share(name, group, [stratigraphies[row] for row in rows], line_counts.shape[1])
+        share = own_share(material, group, [stratigraphies[row] for row in rows], line_counts.shape[1], place)
         own = np.einsum("nl,nlm->nm", share, line_counts[rows][:, :, families])
         energy = emission.lines.energy_kev[families]
         worst = np.maximum(worst, counts_needed(own, energy, expected[rows], axis, detector))
     return worst
 
 
-def own_share(name: str, group: str, stratigraphies: Sequence[Stratigraphy], n_layer: int) -> NDArray[np.float64]:
-    """Return (n_sample, n_layer) the share of the group's element that the named pigment or group brings."""
+def own_share(
+    name: str, group: str, stratigraphies: Sequence[Stratigraphy], n_layer: int, place: Place = "anywhere"
+) -> NDArray[np.float64]:
+    """Return (n_sample, n_layer) the share of the group's element that the named pigment or group brings at a place."""
     element = group_element(group)
     share = np.zeros((len(stratigraphies), n_layer))
     for row, stratigraphy in enumerate(stratigraphies):
-        for depth, layer in enumerate(stratigraphy.layers):
-            if layer.pigments:
-                brought = pigment_share(layer, element)
-                share[row, depth] = sum(part for key, part in brought.items() if _belongs(key, name, group))
+        for depth in layers_at(stratigraphy, place):
+            brought = pigment_share(stratigraphy.layers[depth], element)
+            share[row, depth] = sum(part for key, part in brought.items() if _belongs(key, name, group))
     return share
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 from underpaint.errors import OutputError
+from underpaint.synth.instrument_inputs import INSTRUMENT_INPUTS
 from underpaint.synth.jobs import (
     LibrarySettings,
     chunk_size,
@@ -20,6 +20,8 @@ from underpaint.synth.jobs import (
     resolved,
     transport_settings,
 )
+from underpaint.synth.labels import materials
+from underpaint.synth.outputs import Outputs
 from underpaint.synth.photons import CHUNKS, chunk_bytes, open_photons, photons_from_bytes, photons_to_bytes
 from underpaint.synth.pieces import Pieces, was_cut_off_at_the_end
 from underpaint.synth.rendering import Chunk, chunk_to_bytes, render_chunk
@@ -48,7 +50,9 @@ def simulate_library(
         What to draw.
     out : path
         HDF5 file with ``expected`` (n, n_bin) noise-free spectra that sum to one over the recorded range,
-        ``recorded`` (n, 2) start and stop, keV, ``labels`` and ``counts_needed`` (n, n_name), ``source`` (n,).
+        ``recorded`` (n, 2) start and stop, keV, ``labels`` and ``counts_needed`` (n, n_name), ``source`` (n,);
+        of the uppermost paint ``surface_um`` (n,) and ``surface_share`` (n, n_material), mass of the dry pigments;
+        ``instrument`` (n, n_input) as :data:`underpaint.synth.instrument_inputs.INSTRUMENT_INPUTS` names them.
     photons : path, optional
         HDF5 file that keeps the photons. If it is there, the transport is not repeated: only what a detector and
         its electronics make of the photons is computed.
@@ -191,6 +195,8 @@ def _write_library(file: h5py.File, chunks: Iterator[h5py.File], job: LibrarySet
         ("groups", outputs.groups),
         ("labels_for_people", outputs.labels),
         ("elements", outputs.elements),
+        ("materials", materials(outputs)),
+        ("instrument_inputs", INSTRUMENT_INPUTS),
         ("versions", versions()),
     ):
         file.attrs[name] = json.dumps(value)
@@ -201,20 +207,24 @@ def _write_library(file: h5py.File, chunks: Iterator[h5py.File], job: LibrarySet
         bin_kev=axis.gain_kev,
         n_bin=axis.n_channel,
     )
-    _create_datasets(file, axis.n_channel, len(outputs.names))
+    _create_datasets(file, axis.n_channel, outputs)
     for chunk in chunks:
         _append(file, chunk)
 
 
-def _create_datasets(file: h5py.File, n_bin: int, n_name: int) -> None:
+def _create_datasets(file: h5py.File, n_bin: int, outputs: Outputs) -> None:
+    n_name = len(outputs.names)
     for name, width, kind in (
         ("expected", n_bin, "f4"),
         ("recorded", 2, "f4"),
         ("labels", n_name, "u1"),
         ("counts_needed", n_name, "f4"),
+        ("surface_share", len(materials(outputs)), "f4"),
+        ("instrument", len(INSTRUMENT_INPUTS), "f4"),
     ):
         file.create_dataset(name, (0, width), kind, maxshape=(None, width), chunks=(256, width))
-    file.create_dataset("source", (0,), np.int32, maxshape=(None,), chunks=(4096,))
+    for name, kind in (("source", "i4"), ("surface_um", "f4")):
+        file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=(4096,))
 
 
 def _append(file: h5py.File, chunk: h5py.File) -> None:

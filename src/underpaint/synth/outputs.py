@@ -1,12 +1,15 @@
 """What a network answers: equivalence groups first, then the pigments in them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.maps import PLACES, Place, at_place, split_place
 from underpaint.sample import Pigment, library
+
+_WHERE: Mapping[Place, str] = {"anywhere": "", "surface": ", at the surface", "below": ", below the surface"}
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,8 @@ class Outputs:
     Parameters
     ----------
     names, kinds, labels : tuple of str
-        Snake-case names; "group" or "member"; names for people.
+        Snake-case names, with the place where they speak of one (:func:`underpaint.maps.at_place`); "group" or
+        "member"; names for people.
     groups : tuple of tuple of str
         The elementary groups that each name counts as.
     elements : tuple of tuple of str
@@ -42,6 +46,16 @@ class Outputs:
             labels=tuple(self.labels[index] for index in keep),
             groups=tuple(self.groups[index] for index in keep),
             elements=tuple(self.elements[index] for index in keep),
+        )
+
+    def by_place(self) -> "Outputs":
+        """Return each name for every place: all anywhere first, then at the surface, then below it."""
+        return Outputs(
+            names=tuple(at_place(name, place) for place in PLACES for name in self.names),
+            kinds=self.kinds * len(PLACES),
+            labels=tuple(label + _WHERE[place] for place in PLACES for label in self.labels),
+            groups=tuple(tuple(at_place(own, place) for own in groups) for place in PLACES for groups in self.groups),
+            elements=self.elements * len(PLACES),
         )
 
 
@@ -78,12 +92,17 @@ def group_element(group: str) -> str:
 
 
 def label_matrix(contents: Sequence[set[str]], outputs: Outputs) -> NDArray[np.uint8]:
-    """Return (n_sample, n_name) labels from the pigment names of each sample."""
+    """Return (n_sample, n_name) labels from the pigment names of each sample, those at a place with the place."""
     labels = np.zeros((len(contents), len(outputs.names)), dtype=np.uint8)
     for row, pigments in enumerate(contents):
-        present = pigments | {group for name in pigments for group in _visible_groups(library()[name])}
+        present = pigments | {group for name in pigments for group in _groups_at_place(name)}
         labels[row] = [name in present for name in outputs.names]
     return labels
+
+
+def _groups_at_place(name: str) -> list[str]:
+    pigment, place = split_place(name)
+    return [at_place(group, place) for group in _visible_groups(library()[pigment])]
 
 
 def _visible_groups(pigment: Pigment) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Second stage of a library: photons seen with a detector, as labelled spectra on a network's axis."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from io import BytesIO
 
@@ -11,8 +12,9 @@ from underpaint.atomic import family_lines
 from underpaint.forward import Emission, pile_up, render, resolution_sigma
 from underpaint.instrument import Detector
 from underpaint.spectrum import EnergyAxis
+from underpaint.synth.instrument_inputs import instrument_inputs
 from underpaint.synth.jobs import LibrarySettings, job_axis, job_detector, job_outputs
-from underpaint.synth.labels import visibility
+from underpaint.synth.labels import surface_shares, surface_thickness_um, visibility
 from underpaint.synth.photons import Photons
 from underpaint.synth.randomise import log_uniform, random_detector
 
@@ -25,13 +27,31 @@ PULSE_PAIR_US = 0.5
 
 @dataclass(frozen=True)
 class Chunk:
-    """Labelled spectra of one chunk; the arrays' first axis is the spectrum."""
+    """Labelled spectra of one chunk; the arrays' first axis is the spectrum.
+
+    Beside what :func:`underpaint.synth.simulate_library` describes: thickness (um) and shares by mass of the pigments
+    of the uppermost paint, and what a network may be told of the instrument.
+    """
 
     expected: NDArray[np.float32]
     recorded: NDArray[np.float32]
     labels: NDArray[np.uint8]
     counts_needed: NDArray[np.float32]
     source: NDArray[np.int32]
+    surface_um: NDArray[np.float32]
+    surface_share: NDArray[np.float32]
+    instrument: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _View:
+    """The stratigraphies of a chunk as one detector sees them; arrays as in a chunk."""
+
+    expected: NDArray[np.float32]
+    recorded: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    counts_needed: NDArray[np.float32]
+    detector: Detector
 
 
 def chunk_to_bytes(chunk: Chunk) -> bytes:
@@ -46,27 +66,38 @@ def chunk_to_bytes(chunk: Chunk) -> bytes:
 def render_chunk(settings: LibrarySettings, index: int, photons: Photons) -> Chunk:
     """Return the spectra of a chunk; its random numbers depend on the seed of rendering and the index alone."""
     if settings.kind == "paper":
-        return _as_it_is(settings, index, photons)
+        return _chunk(settings, index, photons, [_as_it_is(settings, photons)])
     seed = settings.seed if settings.render_seed is None else settings.render_seed
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, 1)))
-    pieces = [_varied(rng, settings, photons) for _ in range(settings.renders)]
-    expected, recorded, labels, needed = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
-    return Chunk(expected, recorded, labels, needed, np.tile(_source(settings, index, photons), settings.renders))
+    return _chunk(settings, index, photons, [_varied(rng, settings, photons) for _ in range(settings.renders)])
 
 
-def _as_it_is(settings: LibrarySettings, index: int, photons: Photons) -> Chunk:
+def _chunk(settings: LibrarySettings, index: int, photons: Photons, views: Sequence[_View]) -> Chunk:
+    samples, n_view, outputs = photons.stratigraphies, len(views), job_outputs(settings)
+    told = [np.tile(instrument_inputs(photons.instrument, own.detector), (len(samples), 1)) for own in views]
+    return Chunk(
+        expected=np.concatenate([own.expected for own in views]),
+        recorded=np.concatenate([own.recorded for own in views]),
+        labels=np.concatenate([own.labels for own in views]),
+        counts_needed=np.concatenate([own.counts_needed for own in views]),
+        source=np.tile(np.arange(len(samples), dtype=np.int32) + index * settings.chunk, n_view),
+        surface_um=np.tile(surface_thickness_um(samples), n_view),
+        surface_share=np.tile(surface_shares(samples, outputs), (n_view, 1)),
+        instrument=np.concatenate(told),
+    )
+
+
+def _as_it_is(settings: LibrarySettings, photons: Photons) -> _View:
     axis, detector = job_axis(settings), job_detector(settings) or photons.instrument.detector
     full = np.asarray(render(photons.emission, detector, axis), dtype=np.float64)
     labels, needed = visibility(photons.stratigraphies, photons.emission, full, job_outputs(settings), detector, axis)
     full /= full.sum(axis=1, keepdims=True)
     recorded = np.tile(np.asarray([axis.start_kev, axis.stop_kev], dtype=np.float32), (len(full), 1))
-    return Chunk(full.astype(np.float32), recorded, labels, needed, _source(settings, index, photons))
+    return _View(full.astype(np.float32), recorded, labels, needed, detector)
 
 
-def _varied(
-    rng: np.random.Generator, settings: LibrarySettings, photons: Photons
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]:
-    """Return spectra, recorded ranges, labels and counts needed under one draw of everything that may vary."""
+def _varied(rng: np.random.Generator, settings: LibrarySettings, photons: Photons) -> _View:
+    """Return the spectra under one draw of everything that may vary."""
     axis, outputs = job_axis(settings), job_outputs(settings)
     detector = _detector(rng, settings, photons)
     emission = _scatter_jitter(rng, photons.emission)
@@ -80,7 +111,7 @@ def _varied(
     labels, needed = visibility(photons.stratigraphies, emission, expected, outputs, detector, seen)
     expected /= expected.sum(axis=1, keepdims=True)
     ranges = np.tile(np.asarray(recorded, dtype=np.float32), (len(expected), 1))
-    return expected.astype(np.float32), ranges, labels, needed
+    return _View(expected.astype(np.float32), ranges, labels, needed, detector)
 
 
 def _detector(rng: np.random.Generator, settings: LibrarySettings, photons: Photons) -> Detector:
@@ -88,10 +119,6 @@ def _detector(rng: np.random.Generator, settings: LibrarySettings, photons: Phot
     if given is not None:
         return given
     return random_detector(rng) if settings.instrument is None else photons.instrument.detector
-
-
-def _source(settings: LibrarySettings, index: int, photons: Photons) -> NDArray[np.int32]:
-    return np.arange(len(photons.stratigraphies), dtype=np.int32) + index * settings.chunk
 
 
 def _scatter_jitter(rng: np.random.Generator, emission: Emission) -> Emission:
