@@ -354,8 +354,16 @@ def test_filter_that_is_not_there(tmp_path: Path, cube: Cube) -> None:
         properties.set_filter(31999, h5py.h5z.FLAG_OPTIONAL, ())
         space = h5py.h5s.create_simple(cube.shape)
         h5py.h5d.create(file.id, b"counts", h5py.h5t.NATIVE_INT64, space, properties)
-    with pytest.raises(ScanError, match=r"HDF5 filter 31999 .*pip install hdf5plugin"):
+    with pytest.raises(ScanError, match=r'HDF5 filter 31999 .*pip install "underpaint\[hdf5\]"'):
         io.load(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("packing", ["Bitshuffle", "Blosc", "LZ4", "Zstd"])
+def test_filters_of_hdf5plugin(tmp_path: Path, cube: Cube, packing: str) -> None:
+    plugin = pytest.importorskip("hdf5plugin", reason="hdf5plugin is not installed")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("counts", data=cube, chunks=(2, 2, 8), compression=getattr(plugin, packing)())
+    np.testing.assert_array_equal(io.load(tmp_path / "a.h5").counts.compute(), cube)
 
 
 def test_inputs_stay_as_they_are(tmp_path: Path, cube: Cube) -> None:

@@ -155,7 +155,8 @@ def _check_filters(dataset: Any, what: str) -> None:
         if not h5py.h5z.filter_avail(code):
             message = (
                 f"Cannot read {what}: it is packed with the HDF5 filter {code} ({_FILTER_NAMES.get(code, 'unknown')}), "
-                "which is not installed. Run `pip install hdf5plugin`, or repack the file with `h5repack -f GZIP=1`."
+                'which is not installed. Run `pip install "underpaint[hdf5]"`, or repack the file with '
+                "`h5repack -f GZIP=1`."
             )
             raise ScanError(message)
 
