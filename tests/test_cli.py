@@ -228,8 +228,8 @@ def test_the_files_axis_is_kept_when_asked(scan_file: Path, stand_in: None) -> N
         (["mockup", "fig7", "--out", "no/such/p.h5"], "does not exist"),
         (["simulate", "nowhere.toml", "--out", "l.h5"], "nowhere.toml"),
         (["view", "."], "no report.html"),
-        (["explain", "SCAN", "--row", "99", "--column", "0", "--layers", "LAYERS"], "rows are 0 to 3"),
-        (["explain", "SCAN", "--row", "0", "--column", "0", "--layers", "SCAN"], "Cannot read the stratigraphies"),
+        (["explain", "SCAN", "--pixel", "99,0", "--layers", "LAYERS"], "rows are 0 to 3"),
+        (["explain", "SCAN", "--pixel", "0,0", "--layers", "SCAN"], "Cannot read the stratigraphies"),
     ],
 )
 def test_bad_input_is_a_message_and_exit_code_one(scan_file: Path, arguments: list[str], words: str) -> None:
@@ -273,9 +273,9 @@ def test_explain_compares_stratigraphies(scan_file: Path) -> None:
         '[[stratigraphy]]\nname = "vermilion over chalk"\nlayers = ['
         '{ pigments = { vermilion = 1 }, thickness_um = 30 }, { ground = "chalk", thickness_um = 200 }]\n'
     )
-    result = run("explain", scan_file, "--row", "0", "--column", "0", "--layers", "layers.toml", "--json")
+    result = run("explain", scan_file, "--pixel", "0,0", "--layers", "layers.toml", "--json")
     assert result.exit_code == 0, result.output
-    record = json.loads(result.stdout)[0]
+    record = json.loads(result.stdout)["candidates"][0]
     assert record["name"] == "vermilion over chalk"
     assert len(record["thickness_um"]) == 2
 

@@ -1,18 +1,37 @@
-"""``explain``: proposed stratigraphies of a TOML file, fitted to one pixel."""
+"""``explain``: which layers could have made the spectrum of a pixel or a region."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 
 from underpaint.api import on_its_energy_axis
+from underpaint.calibrate import calibrated_instrument
 from underpaint.errors import SampleError, ScanError
-from underpaint.explain import StratigraphyFit, compare
-from underpaint.instrument import load_instrument
+from underpaint.explain import (
+    Candidate,
+    Explanation,
+    Film,
+    explain,
+    ground_film,
+    measured,
+    paint_film,
+    pixel_mask,
+    propose_from_network,
+    read_pixel,
+    read_region,
+    region_spectrum,
+)
+from underpaint.explain.words import in_words, interval_text, layer_name
+from underpaint.instrument import Instrument, load_instrument
 from underpaint.io import load
-from underpaint.sample import Layer, Paint, Stratigraphy, coating_layer, ground_layer, support_layer
+from underpaint.sample import Paint, coating_layer, support_layer
+from underpaint.spectrum import Scan
 
 _EXAMPLE = (
     '[[stratigraphy]] name = "one"; layers = [{ pigments = { vermilion = 1 }, thickness_um = 30 }, '
@@ -20,28 +39,77 @@ _EXAMPLE = (
 )
 
 
-def explain_pixel(
-    source: str, row: int, column: int, layers: Path, instrument: str
-) -> tuple[Table, list[dict[str, Any]]]:
-    """Fit the proposals to a pixel; return a table for people and records for JSON, the best first.
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for.
+
+    Parameters
+    ----------
+    pixel : str or None
+        "12,40".
+    region, layers : Path or None
+        Files.
+    instrument, model, ground : str
+    calibrated : bool
+        False: trust the file's energy axis.
+    model_error_percent : float
+    """
+
+    pixel: str | None
+    region: Path | None
+    layers: Path | None
+    instrument: str
+    model: str
+    ground: str
+    calibrated: bool
+    model_error_percent: float
+
+
+def explained_spot(source: str, asked: Request, progress: Callable[[str, int, int], None]) -> Explanation:
+    """Sum the spectra of a pixel or region and explain them.
 
     Raises
     ------
     UnderpaintError
-        The scan, the pixel, the proposals or the instrument cannot be used.
+        The scan, the pixel or region, the proposals, the instrument or the model cannot be used.
     """
-    proposals, own = read_proposals(layers), load_instrument(instrument)
+    own = load_instrument(asked.instrument)
+    candidates = None if asked.layers is None else read_proposals(asked.layers)
+    ground_film(asked.ground, 100.0)
+    progress("Opening the scan", 0, 1)
     scan = load(source)
-    if not (0 <= row < scan.shape[0] and 0 <= column < scan.shape[1]):
-        message = f"No pixel ({row}, {column}): rows are 0 to {scan.shape[0] - 1}, columns 0 to {scan.shape[1] - 1}."
+    shape = scan.shape[:2]
+    if (asked.pixel is None) == (asked.region is None):
+        message = "Cannot tell what to explain: give either --pixel ROW,COLUMN or --region FILE."
         raise ScanError(message)
-    axis = on_its_energy_axis(scan)
-    fits = compare(axis.scan.pixel(row, column), proposals, own)
-    return _table(fits, row, column), [_record(fit) for fit in fits]
+    if asked.pixel is not None:
+        mask = pixel_mask(*read_pixel(asked.pixel), shape)
+    elif asked.region is not None:
+        mask = read_region(asked.region, shape)
+    progress("Finding the energy axis", 0, 1)
+    scan, own = _calibrated(scan, own, calibrated=asked.calibrated)
+    progress("Reading the spectra", 0, 1)
+    spectrum = region_spectrum(scan, mask)
+    chosen = measured(spectrum, own, model_error=asked.model_error_percent / 100)
+    found = None
+    if candidates is None:
+        progress("Asking the network", 0, 1)
+        found, candidates = propose_from_network(spectrum, asked.ground, asked.model)
+    return explain(spectrum, chosen, candidates, own, found=found, progress=progress)
 
 
-def read_proposals(path: Path) -> list[Stratigraphy]:
+def _calibrated(scan: Scan, instrument: Instrument, *, calibrated: bool) -> tuple[Scan, Instrument]:
+    """Return the scan on its own lines' axis, and the instrument with the resolution found there."""
+    axis = on_its_energy_axis(scan, calibrated=calibrated)
+    if axis.calibration is None:
+        return axis.scan, instrument
+    return axis.scan, calibrated_instrument(scan, axis.calibration, instrument)
+
+
+def read_proposals(path: Path) -> list[Candidate]:
     """Read ``[[stratigraphy]]`` tables with ``layers``, the top one first.
+
+    Thicknesses and shares are where the fit begins; those of paints and grounds are free, supports and coatings stay.
 
     Raises
     ------
@@ -51,7 +119,7 @@ def read_proposals(path: Path) -> list[Stratigraphy]:
     try:
         table = tomllib.loads(path.read_text("utf-8"))
         proposals = table["stratigraphy"]
-        found = [_stratigraphy(entry, index) for index, entry in enumerate(proposals)]
+        found = [_candidate(entry, index) for index, entry in enumerate(proposals)]
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         message = f"Cannot read the stratigraphies {path}: {error}. The file looks like {_EXAMPLE}."
         raise SampleError(message) from error
@@ -61,40 +129,128 @@ def read_proposals(path: Path) -> list[Stratigraphy]:
     return found
 
 
-def _stratigraphy(entry: Mapping[str, Any], index: int) -> Stratigraphy:
-    return Stratigraphy(tuple(_layer(own) for own in entry["layers"]), str(entry.get("name", f"proposal {index + 1}")))
+def _candidate(entry: Mapping[str, Any], index: int) -> Candidate:
+    return Candidate(str(entry.get("name", f"proposal {index + 1}")), tuple(_film(own) for own in entry["layers"]))
 
 
-def _layer(entry: Mapping[str, Any]) -> Layer:
+def _film(entry: Mapping[str, Any]) -> Film:
     thickness = entry.get("thickness_um")
     if "ground" in entry:
-        return ground_layer(entry["ground"], entry["thickness_um"])
+        return ground_film(entry["ground"], entry["thickness_um"])
     if "support" in entry:
-        return support_layer(entry["support"], thickness)
+        return Film(support_layer(entry["support"], thickness), None, None)
     if "coating" in entry:
-        return coating_layer(entry["coating"], thickness)
+        return Film(coating_layer(entry["coating"], thickness), None, None)
     known = {key: entry[key] for key in ("pigment_to_binder", "binder", "density") if key in entry}
-    return Paint(entry["pigments"], **known).layer(entry["thickness_um"])
+    return paint_film(Paint(entry["pigments"], **known), entry["thickness_um"])
 
 
-def _table(fits: list[StratigraphyFit], row: int, column: int) -> Table:
-    table = Table(title=f"pixel ({row}, {column}), best first", title_justify="left")
-    for title in ("stratigraphy", "layer", "thickness (um)", "deviance"):
-        table.add_column(title)
-    for fit in fits:
-        name, deviance = fit.stratigraphy.name, f"{fit.deviance:.0f} ({fit.n_channel} channels)"
-        for layer, value, error in zip(fit.stratigraphy.layers, fit.thickness_um, fit.uncertainty_um, strict=True):
-            table.add_row(name, layer.name, f"{value:.3g} ± {error:.2g}", deviance)
-            name = deviance = ""
+def tables(found: Explanation) -> Group:
+    """Return the tables for people: the candidates, and the layers of the best one."""
+    return Group(_candidates(found), _layers(found))
+
+
+def _candidates(found: Explanation) -> Table:
+    counts = found.measured.counts.sum()
+    table = Table(title=f"{found.spectrum.name}: {counts:,.0f} counts", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("stratigraphy, best first")
+    for head in ("deviance", "more than best", "free", "AIC, more"):
+        table.add_column(head, justify="right")
+    best = found.best
+    for fit in found.fits:
+        more = (f"{fit.deviance - best.deviance:+,.0f}", str(fit.n_parameter), f"{fit.aic - best.aic:+,.0f}")
+        table.add_row(fit.candidate.name, f"{fit.deviance:,.0f}", *more)
     return table
 
 
-def _record(fit: StratigraphyFit) -> dict[str, Any]:
+def _layers(found: Explanation) -> Table:
+    best = found.best
+    level = found.intervals[0].level if found.intervals else 0.9
+    title = f"best: {best.candidate.name} (intervals at {100 * level:.0f} %)"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for head in ("layer", "", "thickness", "share of the dry pigment"):
+        table.add_column(head)
+    for index in range(len(best.candidate.films)):
+        own = [entry for entry in found.intervals if entry.layer == index]
+        thickness = next((interval_text(entry) for entry in own if not entry.pigment), "as given")
+        shares = "\n".join(f"{entry.pigment}: {interval_text(entry)}" for entry in own if entry.pigment)
+        table.add_row(str(index + 1), layer_name(best.candidate, index), thickness, shares)
+    return table
+
+
+def record(found: Explanation) -> dict[str, Any]:
+    """Return the same as plain values for JSON."""
+    best = found.best
     return {
-        "name": fit.stratigraphy.name,
-        "layers": [layer.name for layer in fit.stratigraphy.layers],
-        "thickness_um": fit.thickness_um.tolist(),
-        "uncertainty_um": fit.uncertainty_um.tolist(),
-        "deviance": fit.deviance,
-        "n_channel": fit.n_channel,
+        "name": found.spectrum.name,
+        "counts": float(found.measured.counts.sum()),
+        "range_kev": [found.measured.axis.start_kev, found.measured.axis.stop_kev],
+        "model_error": found.measured.model_error,
+        "network": None if found.suspects is None else found.suspects.probability,
+        "candidates": [
+            {
+                "name": fit.candidate.name,
+                "layers": [layer_name(fit.candidate, index) for index in range(len(fit.candidate.films))],
+                "thickness_um": fit.thickness_um.tolist(),
+                "shares": fit.candidate.shares(fit.place),
+                "deviance": fit.deviance,
+                "delta_deviance": fit.deviance - best.deviance,
+                "poisson_deviance": fit.poisson_deviance,
+                "n_parameter": fit.n_parameter,
+                "n_channel": fit.n_channel,
+                "aic": fit.aic,
+                "delta_aic": fit.aic - best.aic,
+                "settled": fit.settled,
+            }
+            for fit in found.fits
+        ],
+        "intervals": [
+            {
+                "layer": own.layer + 1,
+                "quantity": f"share of {own.pigment}" if own.pigment else "thickness_um",
+                "value": own.value if own.determined else None,
+                "low": own.low,
+                "high": own.high,
+                "level": own.level,
+                "text": interval_text(own),
+            }
+            for own in found.intervals
+        ],
+        "goodness": {
+            "deviance": found.goodness.deviance,
+            "poisson_deviance": found.goodness.poisson_deviance,
+            "usual": found.goodness.usual,
+            "spread": found.goodness.spread,
+            "fits": found.goodness.fits,
+        },
+        "pigments": [
+            {
+                "pigment": own.pigment,
+                "layers": [layer + 1 for layer in own.layers],
+                "delta_deviance": own.difference,
+                "needed": own.needed,
+                "lines": [
+                    {
+                        "family": line.family,
+                        "measured": line.measured,
+                        "uncertainty": line.uncertainty,
+                        "expected": line.expected,
+                        "missing": line.missing,
+                    }
+                    for line in own.lines
+                ],
+                "would_fit_as_well": list(own.as_well),
+                "in_its_place": dict(own.alike),
+            }
+            for own in found.evidence
+        ],
+        "order": {
+            "determined": found.order.determined,
+            "layered": found.order.layered,
+            "one_layer": found.order.mixed,
+            "swapped": found.order.swapped,
+            "other": found.order.other,
+        },
+        "unexplained": [line.family for line in found.unexplained],
+        "words": in_words(found),
     }

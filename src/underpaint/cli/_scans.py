@@ -183,27 +183,58 @@ def calibrate(
 
 def explain(
     scan: OneScan,
-    row: Annotated[int, typer.Option(help="Row of the pixel, from 0.")],
-    column: Annotated[int, typer.Option(help="Column of the pixel, from 0.")],
-    layers: Annotated[Path, typer.Option(metavar="FILE.toml", help="Stratigraphies to compare.")],
+    pixel: Annotated[str | None, typer.Option(metavar="ROW,COLUMN", help="One pixel, counted from 0.")] = None,
+    region: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Sum these pixels: a mask (.npy, .png, .tif) or rows and columns (.csv)."),
+    ] = None,
+    layers: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Stratigraphies to compare, in place of the network's.")
+    ] = None,
     instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="The scanner.")] = "elio",
+    model: Annotated[str, typer.Option(metavar="NAME|FILE", help="The network that proposes.")] = "default",
+    ground: Annotated[str, typer.Option(help="The ground under what the network proposes.")] = "chalk",
+    model_error: Annotated[
+        float, typer.Option(metavar="PERCENT", min=0, max=50, help="What the simulation may be off in a channel.")
+    ] = 1.0,
+    no_calibrate: NoCalibrate = False,
+    out_figure: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the spectrum, the fit and its parts.")
+    ] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Fit the layer thicknesses of proposed stratigraphies to one pixel, and compare them.
+    """Find the layers that could have made the spectrum of a pixel or region, and say how sure that is.
 
-    FILE.toml holds one `[[stratigraphy]]` per proposal with `layers`, the top one first.
+    The network proposes pigments; layers of them, in every order, are fitted to the counts. FILE.toml of --layers
+    holds one `[[stratigraphy]]` per proposal with `layers`, the top one first.
 
-    **Example**
+    **Examples**
 
-        underpaint explain painting.h5 --row 12 --column 40 --layers proposals.toml
+        underpaint explain painting.h5 --pixel 12,40 --instrument ours.toml
+
+        underpaint explain painting.h5 --region sleeve.png --out-figure sleeve_layers.png
+
+        underpaint explain painting.h5 --pixel 12,40 --layers proposals.toml
     """
-    from underpaint.cli._explain import explain_pixel
+    from underpaint.cli._explain import Request, explained_spot, record, tables
+    from underpaint.explain.words import in_words
 
-    table, record = explain_pixel(scan, row, column, layers, instrument)
+    asked = Request(pixel, region, layers, instrument, model, ground, not no_calibrate, model_error)
+    with progress(quiet=quiet or as_json) as step:
+        found = explained_spot(scan, asked, step)
     if as_json:
-        show_json(record)
-    else:
-        show(table)
+        show_json(record(found))
+    elif not quiet:
+        show(tables(found))
+        for sentence in in_words(found):
+            say(f"- {sentence}")
+    if out_figure is not None:
+        from underpaint.plot import save_png
+        from underpaint.plot.explanation import explanation_figure
+
+        save_png(explanation_figure(found), out_figure)
+        say(f"Wrote {out_figure}.", quiet=quiet or as_json)
 
 
 def view(

@@ -1,5 +1,36 @@
 """One spectrum -> the stratigraphies that could have made it, with intervals."""
 
-from underpaint.explain.fit import StratigraphyFit, compare, fit_thickness
+from underpaint.explain.candidate import Candidate, Film, ground_film, paint_film
+from underpaint.explain.evidence import Evidence, Line, Order
+from underpaint.explain.explanation import Explanation, Goodness, explain, propose_from_network
+from underpaint.explain.fit import StratigraphyFit, fit_candidates
+from underpaint.explain.intervals import Interval, intervals
+from underpaint.explain.measured import Measured, measured
+from underpaint.explain.proposals import Suspects, propose
+from underpaint.explain.region import pixel_mask, read_pixel, read_region, region_spectrum
 
-__all__ = ["StratigraphyFit", "compare", "fit_thickness"]
+__all__ = [
+    "Candidate",
+    "Evidence",
+    "Explanation",
+    "Film",
+    "Goodness",
+    "Interval",
+    "Line",
+    "Measured",
+    "Order",
+    "StratigraphyFit",
+    "Suspects",
+    "explain",
+    "fit_candidates",
+    "ground_film",
+    "intervals",
+    "measured",
+    "paint_film",
+    "pixel_mask",
+    "propose",
+    "propose_from_network",
+    "read_pixel",
+    "read_region",
+    "region_spectrum",
+]

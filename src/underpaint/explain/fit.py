@@ -1,168 +1,257 @@
-"""Fit layer thicknesses to a measured spectrum by Poisson likelihood with the forward model."""
+"""Fit candidate stratigraphies to a spectrum, all side by side, by likelihood with the forward model."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.errors import CalibrationError, ScanError
-from underpaint.forward import ORDERS, SCATTER, Emission, emit, render
+from underpaint.explain.candidate import Candidate
+from underpaint.explain.measured import Measured, poisson_deviance
+from underpaint.explain.model import FARTHEST, Answer, Question, answers
 from underpaint.instrument import Instrument
-from underpaint.sample import Layer, Stratigraphy
-from underpaint.spectrum import EnergyAxis, Spectrum
+from underpaint.sample import Stratigraphy
 
-STEP = 0.02
-"""Relative step of the finite differences: the counts' curvature in log thickness stays under 1e-3 of them."""
-LARGEST_MOVE = 0.7
-"""A step changes a thickness or a scale at most by this factor's exponential, so that the fit cannot run away."""
+Numbers = NDArray[np.float64]
+LARGEST_MOVE = 1.0
+"""A step changes no logarithm by more, so that the fit cannot run away."""
+SETTLED = 0.02
+"""A fit ends when the next step promises to lower the deviance by less."""
+ROUNDS = 30
+DAMPING = 1e-3
+FAR_OFF = 5.0
+"""Standard deviations."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A candidate with a place to begin from, and coordinates that are not to be moved.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    place : (n_free,) array
+    levels : (5,) array or None
+        Of ``LEVELS``; None: the scale follows from the counts.
+    held : tuple of int
+        Coordinates that stay.
+    """
+
+    candidate: Candidate
+    place: Numbers
+    levels: Numbers | None = None
+    held: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class StratigraphyFit:
-    """A stratigraphy fitted to one spectrum.
+    """A candidate fitted to one spectrum.
 
     Parameters
     ----------
-    stratigraphy : Stratigraphy
-        With the fitted thicknesses.
-    thickness_um, uncertainty_um : (n_layer,) arrays
-        Thicknesses and one standard deviation each from the Fisher information, um. An uncertainty larger than the
-        thickness means that the layer is too thick or too deep for the spectrum to tell.
+    candidate : Candidate
+    place : (n_free,) array
+        Fitted coordinates.
+    levels : (5,) array
+        Fitted ``LEVELS``.
     deviance : float
-        Twice the log-likelihood ratio against a model that matches every channel (Baker & Cousins 1984, eq. 3).
-    n_channel : int
-        Channels that were fitted; a perfect model leaves a deviance of about this many.
+        Twice the log-likelihood ratio against a model that matches every channel, with the model's error
+        (``Measured``).
+    poisson_deviance : float
+        The same without it (Baker & Cousins 1984, eq. 3).
+    n_channel, n_parameter : int
+        Merged channels, and what was free: coordinates and levels.
     expected : (n_channel,) array
-        Fitted counts on the spectrum's axis.
+        Fitted counts in the merged channels.
+    covariance : (n_free + 5, n_free + 5) array
+        Of coordinates and levels, from the Fisher information; large where the spectrum says nothing.
+    settled : bool
+        False where the fit was ended before it settled.
     """
 
-    stratigraphy: Stratigraphy
-    thickness_um: NDArray[np.float64]
-    uncertainty_um: NDArray[np.float64]
+    candidate: Candidate
+    place: Numbers
+    levels: Numbers
     deviance: float
+    poisson_deviance: float
     n_channel: int
-    expected: NDArray[np.float64]
+    n_parameter: int
+    expected: Numbers
+    covariance: Numbers
+    settled: bool
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion but for a constant of the spectrum: deviance plus twice the number of parameters."""
+        return self.deviance + 2.0 * self.n_parameter
+
+    @property
+    def whole(self) -> Numbers:
+        """(n_free + 5,) coordinates and levels."""
+        return np.concatenate([self.place, self.levels])
+
+    @property
+    def stratigraphy(self) -> Stratigraphy:
+        """With the fitted thicknesses and shares."""
+        return self.candidate.at(self.place)
+
+    @property
+    def thickness_um(self) -> Numbers:
+        """(n_layer,) fitted thicknesses, um."""
+        return self.candidate.thickness_um(self.place)
 
 
-def compare(
-    spectrum: Spectrum, candidates: Sequence[Stratigraphy], instrument: Instrument, *, start_kev: float = 2.8
-) -> list[StratigraphyFit]:
-    """Fit every candidate and return them, best first (smallest deviance)."""
-    fits = [fit_thickness(spectrum, candidate, instrument, start_kev=start_kev) for candidate in candidates]
-    return sorted(fits, key=lambda fit: fit.deviance)
-
-
-def fit_thickness(
-    spectrum: Spectrum,
-    stratigraphy: Stratigraphy,
+def fit_candidates(
+    measured: Measured,
+    candidates: Sequence[Candidate],
     instrument: Instrument,
     *,
-    start_kev: float = 2.8,
-    iterations: int = 12,
-) -> StratigraphyFit:
-    """Fit the thickness of every layer, the overall scale and the two scatters' scales by Fisher scoring.
+    progress: Callable[[int, int], None] | None = None,
+) -> list[StratigraphyFit]:
+    """Fit every candidate and return them, best first (smallest AIC).
 
     Parameters
     ----------
-    spectrum : Spectrum
-        Counts with an energy axis.
-    stratigraphy : Stratigraphy
-        Composition, and thicknesses to start from.
-    start_kev : float
-        Channels below are left out: soft lines depend on air and window more than on the paint.
-
-    Raises
-    ------
-    CalibrationError, ScanError
-        The spectrum has no axis, or no counts above ``start_kev``.
+    measured : Measured
+        From ``measured``.
+    candidates : sequence of Candidate
+        Each is begun from its own layers.
+    instrument : Instrument
+    progress : callable, optional
+        Told (rounds done, most rounds).
     """
-    axis, counts, used = _fitted_part(spectrum, start_kev)
-    thickness = np.asarray([layer.thickness_um for layer in stratigraphy.layers])
-    logs = np.zeros(thickness.size + 3)
-    logs[-3] = np.log(counts[used].sum() / _model(stratigraphy, thickness, logs, instrument, axis)[0][used].sum())
-    for _ in range(iterations):
-        expected, jacobian = _model(stratigraphy, thickness, logs, instrument, axis)
-        information, gradient = _fisher(counts[used], expected[used], jacobian[used])
-        logs = logs + np.clip(np.linalg.solve(information, gradient), -LARGEST_MOVE, LARGEST_MOVE)
-    expected, jacobian = _model(stratigraphy, thickness, logs, instrument, axis)
-    information, _ = _fisher(counts[used], expected[used], jacobian[used])
-    sigma = np.sqrt(np.diag(np.linalg.inv(information)))[: thickness.size]
-    fitted = thickness * np.exp(logs[: thickness.size])
-    return StratigraphyFit(
-        _with_thickness(stratigraphy, fitted),
-        fitted,
-        fitted * sigma,
-        poisson_deviance(counts[used], expected[used]),
-        int(used.sum()),
-        expected,
-    )
+    fits = solve([Task(own, own.start) for own in candidates], measured, instrument, progress=progress)
+    return sorted(fits, key=lambda fit: fit.aic)
 
 
-def poisson_deviance(counts: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
-    """Return ``2 sum(mu - n + n ln(n / mu))`` (Baker & Cousins 1984, eq. 3)."""
-    logs = np.where(counts > 0, counts * np.log(np.where(counts > 0, counts, 1.0) / expected), 0.0)
-    return float(2.0 * np.sum(expected - counts + logs))
-
-
-def _fitted_part(spectrum: Spectrum, start_kev: float) -> tuple[EnergyAxis, NDArray[np.float64], NDArray[np.bool_]]:
-    if spectrum.axis is None:
-        message = f"Cannot fit {spectrum.name or 'the spectrum'}: it has no energy axis; calibrate the scan first."
-        raise CalibrationError(message)
-    used = spectrum.axis.energy_kev >= start_kev
-    counts = np.asarray(spectrum.counts, dtype=np.float64)
-    if not counts[used].sum() > 0:
-        message = f"Cannot fit {spectrum.name or 'the spectrum'}: it has no counts above {start_kev} keV."
-        raise ScanError(message)
-    return spectrum.axis, counts, used
-
-
-def _model(
-    stratigraphy: Stratigraphy,
-    thickness: NDArray[np.float64],
-    logs: NDArray[np.float64],
+def solve(
+    tasks: Sequence[Task],
+    measured: Measured,
     instrument: Instrument,
-    axis: EnergyAxis,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return expected counts (n_channel,) and their derivative to every parameter (n_channel, n_parameter).
+    *,
+    rounds: int = ROUNDS,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[StratigraphyFit]:
+    """Fit every task by damped Fisher scoring within its bounds, in step, and return the fits in their order.
 
-    Parameters are the logarithms of the thicknesses (relative to the start), of the scale, and of the coherent
-    and the Compton scatter's scales.
+    Notes
+    -----
+    Levenberg and Marquardt's damping on the expected information of the likelihood of ``Measured``: each round asks
+    for one spectrum and its derivatives of every task that has not settled, in one call of the forward model.
     """
-    count = thickness.size
-    shifts = np.vstack([np.zeros(count), STEP * np.eye(count), -STEP * np.eye(count)])
-    batch = [_with_thickness(stratigraphy, thickness * np.exp(logs[:count] + shift)) for shift in shifts]
-    emission = emit(batch, instrument)
-    coherent, compton = np.exp(logs[-2]), np.exp(logs[-1])
-    shifted = {name: getattr(emission, name) * compton for name in ("compton", "multiple")}
-    scaled = replace(emission, coherent=emission.coherent * coherent, **shifted)
-    spectra = np.exp(logs[-3]) * np.asarray(render(scaled, instrument.detector, axis), dtype=np.float64)
-    expected = np.maximum(spectra[0], 1e-9)
-    by_thickness = (spectra[1 : count + 1] - spectra[count + 1 :]) / (2.0 * STEP)
-    by_scatter = [np.exp(logs[-3]) * _scatter_alone(scaled, kind, instrument, axis) for kind in ("coherent", "compton")]
-    return expected, np.stack([*by_thickness, expected, *by_scatter], axis=1)
+    runs = [_Run(task) for task in tasks]
+    for done in range(rounds):
+        active = [run for run in runs if not run.settled]
+        if not active:
+            break
+        found = answers([run.question for run in active], measured, instrument)
+        for run, answer in zip(active, found, strict=True):
+            run.take(answer, measured)
+        if progress is not None:
+            progress(done + 1, rounds)
+    return [run.result(measured) for run in runs]
 
 
-def _scatter_alone(emission: Emission, kind: str, instrument: Instrument, axis: EnergyAxis) -> NDArray[np.float64]:
-    kept = {"coherent"} if kind == "coherent" else {"compton", "multiple"}
-    dark = {name: 0.0 * getattr(emission, name) for name in (*ORDERS, *SCATTER) if name not in kept}
-    only = replace(emission, **dark)
-    return np.asarray(render(only, instrument.detector, axis)[0], dtype=np.float64)
+@dataclass
+class _Run:
+    """The state of one fit."""
 
+    task: Task
+    trial: Numbers = field(init=False)
+    best: Numbers = field(init=False)
+    answer: Answer | None = None
+    deviance: float = np.inf
+    damping: float = DAMPING
+    settled: bool = False
 
-def _fisher(
-    counts: NDArray[np.float64], expected: NDArray[np.float64], jacobian: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    weighted = jacobian / expected[:, None]
-    information = weighted.T @ jacobian
-    # a trace of prior (a factor e is one standard deviation of ten) keeps layers that the spectrum cannot see in place
-    information += np.eye(len(information)) * 0.01
-    return information, weighted.T @ (counts - expected)
+    def __post_init__(self) -> None:
+        levels = np.zeros(FARTHEST.size) if self.task.levels is None else self.task.levels
+        self.trial = self.best = np.concatenate([self.task.place, levels])
 
+    @property
+    def question(self) -> Question:
+        count = len(self.task.place)
+        return Question(self.task.candidate, self.trial[:count], self.trial[count:])
 
-def _with_thickness(stratigraphy: Stratigraphy, thickness_um: NDArray[np.float64]) -> Stratigraphy:
-    layers = [
-        Layer(layer.mass_fractions, layer.density, float(thickness), layer.name, layer.pigments)
-        for layer, thickness in zip(stratigraphy.layers, thickness_um, strict=True)
-    ]
-    return Stratigraphy(tuple(layers), stratigraphy.name)
+    @property
+    def bounds(self) -> tuple[Numbers, Numbers]:
+        low, high = self.task.candidate.bounds.T
+        return np.concatenate([low, -FARTHEST]), np.concatenate([high, FARTHEST])
+
+    def take(self, answer: Answer, measured: Measured) -> None:
+        """Judge what was tried, and choose what to try next."""
+        if self.answer is None and self.task.levels is None:
+            answer = self._scaled(answer, measured)
+        deviance = measured.deviance(answer.expected)
+        if deviance < self.deviance:
+            self.best, self.answer, self.deviance = self.trial, answer, deviance
+            self.damping = max(self.damping / 5.0, 1e-7)
+        else:
+            self.damping *= 8.0
+        step, promised = self._step(measured)
+        self.trial = np.clip(self.best + step, *self.bounds)
+        self.settled = promised < SETTLED or self.damping > 1e7
+
+    def _scaled(self, answer: Answer, measured: Measured) -> Answer:
+        """Give the model the counts of the spectrum to begin with."""
+        factor = measured.counts.sum() / answer.expected.sum()
+        count = len(self.task.place)
+        self.trial = self.trial.copy()
+        self.trial[count] += np.log(factor)
+        return Answer(answer.expected * factor, answer.jacobian * factor)
+
+    def _step(self, measured: Measured) -> tuple[Numbers, float]:
+        """Return the next step, and how much it promises to lower the deviance."""
+        information, gradient = self._fisher(measured, steep=True)
+        low, high = (bound - self.best for bound in self.bounds)
+        held = np.zeros(self.best.size, dtype=np.bool_)
+        held[list(self.task.held)] = True
+        damped = information + np.diag(self.damping * np.diag(information) + 1e-10)
+        step = np.zeros_like(self.best)
+        for _ in range(self.best.size):
+            # what would leave its bounds goes as far as it may, and the rest makes the best of it
+            free = np.flatnonzero(~held)
+            rest = gradient[free] - damped[np.ix_(free, np.flatnonzero(held))] @ step[held]
+            step[free] = np.linalg.solve(damped[np.ix_(free, free)], rest)
+            outside = (step < low) | (step > high)
+            if not outside.any():
+                break
+            step = np.clip(step, low, high)
+            held |= outside
+        step *= min(LARGEST_MOVE / max(float(np.abs(step).max()), 1e-12), 1.0)
+        return step, float(2.0 * gradient @ step - step @ information @ step)
+
+    def _fisher(self, measured: Measured, *, steep: bool = False) -> tuple[Numbers, Numbers]:
+        """Return the information, and half the downward slope of the deviance.
+
+        ``steep``: where many more counts were met than expected, with the curvature that is there, not the expected
+        one, which would overshoot.
+        """
+        if self.answer is None:
+            message = "nothing was tried yet"
+            raise RuntimeError(message)
+        expected, jacobian = self.answer.expected, self.answer.jacobian
+        weight = 1.0 / measured.variance(expected)
+        gradient = (jacobian * weight[:, None]).T @ (measured.counts - expected)
+        if steep:
+            weight = weight * np.where(measured.pulls(expected) > FAR_OFF, measured.counts / expected, 1.0)
+        return (jacobian * weight[:, None]).T @ jacobian, gradient
+
+    def result(self, measured: Measured) -> StratigraphyFit:
+        count = len(self.task.place)
+        information, _ = self._fisher(measured)
+        # a trace of prior (a standard deviation of a factor e**10) keeps the inverse finite
+        covariance = np.asarray(np.linalg.inv(information + 0.01 * np.eye(len(information))), dtype=np.float64)
+        expected = self.answer.expected if self.answer is not None else measured.counts
+        return StratigraphyFit(
+            self.task.candidate,
+            self.best[:count],
+            self.best[count:],
+            self.deviance,
+            poisson_deviance(measured.counts, expected),
+            len(expected),
+            len(self.best) - len(self.task.held),
+            expected,
+            covariance,
+            self.settled,
+        )

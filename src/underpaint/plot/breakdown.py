@@ -52,21 +52,21 @@ def breakdown_figure(breakdown: Breakdown, *, title: str = "") -> Figure:
     figure = new_figure(10.4, 9.2)
     panels = figure.subplots(3, 1, sharex=True)
     layers = {
-        f"{depth + 1}  {_shortened(breakdown.layer_names[depth])}" if depth is not None else SCATTERED: own
+        f"{depth + 1}  {shortened(breakdown.layer_names[depth])}" if depth is not None else SCATTERED: own
         for depth, own in breakdown.by_layer().items()
     }
     orders = {ORDER_NAMES[name]: own for name, own in breakdown.by_order().items()}
-    elements = _strongest(breakdown.by_element())
+    elements = strongest_parts(breakdown.by_element())
     contents = (
         ("by element", elements),
         ("by layer, 1 at the surface", layers),
         ("by order and kind of scatter", orders),
     )
     for axes, (what, curves) in zip(panels, contents, strict=True):
-        _panel(axes, breakdown, curves, what)
+        draw_parts(axes, breakdown, curves, what)
         # room above the peaks of the first panel for the lines' names
-        _frame(axes, breakdown, headroom=10.0 ** (_LEVELS * _LEVEL_DECADES + 0.6) if axes is panels[0] else 3.0)
-    _label(panels[0], breakdown)
+        frame_parts(axes, breakdown, headroom=10.0 ** (_LEVELS * _LEVEL_DECADES + 0.6) if axes is panels[0] else 3.0)
+    label_lines(panels[0], breakdown)
     panels[-1].set_xlabel("energy (keV)", fontsize=TEXT_SIZE)
     figure.suptitle(title, fontsize=TEXT_SIZE + 2, x=0.07, y=0.99, ha="left")
     close_fit(figure, 0.75, 2.55, 0.5, 0.5)
@@ -74,7 +74,7 @@ def breakdown_figure(breakdown: Breakdown, *, title: str = "") -> Figure:
     return figure
 
 
-def _strongest(curves: Mapping[str, Numbers]) -> dict[str, Numbers]:
+def strongest_parts(curves: Mapping[str, Numbers]) -> dict[str, Numbers]:
     """Keep the strongest elements and the scatter; the sum of the others is one curve."""
     names = [name for name in curves if name != SCATTERED]
     kept = {name: curves[name] for name in names[:MOST_ELEMENTS]}
@@ -84,7 +84,8 @@ def _strongest(curves: Mapping[str, Numbers]) -> dict[str, Numbers]:
     return kept | ({SCATTERED: curves[SCATTERED]} if SCATTERED in curves else {})
 
 
-def _panel(axes: Axes, breakdown: Breakdown, curves: Mapping[str, Numbers], what: str) -> None:
+def draw_parts(axes: Axes, breakdown: Breakdown, curves: Mapping[str, Numbers], what: str) -> None:
+    """Draw a spectrum as an area and its parts, by name, as lines; ``what`` they are is the legend's title."""
     energy, whole = breakdown.axis.energy_kev, float(breakdown.total.sum())
     axes.fill_between(energy, breakdown.total, color=WHOLE_COLOR, linewidth=0, label="whole spectrum")
     for index, (name, counts) in enumerate(curves.items()):
@@ -108,7 +109,8 @@ def _panel(axes: Axes, breakdown: Breakdown, curves: Mapping[str, Numbers], what
     quiet_axes(axes)
 
 
-def _frame(axes: Axes, breakdown: Breakdown, headroom: float) -> None:
+def frame_parts(axes: Axes, breakdown: Breakdown, headroom: float) -> None:
+    """Show the decades and energies that matter, and a factor of ``headroom`` above the highest peak."""
     top = float(breakdown.total.max())
     floor = top * 10.0**-DECADES
     used = breakdown.axis.energy_kev[breakdown.total > floor]
@@ -116,7 +118,7 @@ def _frame(axes: Axes, breakdown: Breakdown, headroom: float) -> None:
     axes.set_xlim(max(float(used[0]), 0.5), float(used[-1]))
 
 
-def _label(axes: Axes, breakdown: Breakdown) -> None:
+def label_lines(axes: Axes, breakdown: Breakdown) -> None:
     """Write the names of the lines that stand out above their peaks, each on the lowest level with room."""
     families = [name for name in breakdown.by_family() if name != SCATTERED]
     (left, right), energy, top = axes.get_xlim(), breakdown.axis.energy_kev, float(breakdown.total.max())
@@ -139,5 +141,6 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2g} %" if share >= 1e-4 else "< 0.01 %"
 
 
-def _shortened(name: str, most: int = 30) -> str:
+def shortened(name: str, most: int = 30) -> str:
+    """Return a name, cut where it is too long for a legend."""
     return name if len(name) <= most else name[: most - 1] + "…"

@@ -1,0 +1,255 @@
+"""From one spectrum to the stratigraphies that could have made it, and what speaks for and against each pigment."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.errors import SampleError
+from underpaint.explain.candidate import Candidate
+from underpaint.explain.evidence import (
+    Evidence,
+    Line,
+    Order,
+    find_order,
+    in_their_place,
+    measured_lines,
+    pigment_lines,
+    unexplained,
+    wanted_families,
+)
+from underpaint.explain.fit import StratigraphyFit, fit_candidates
+from underpaint.explain.intervals import LEVEL, Interval, intervals
+from underpaint.explain.measured import Measured
+from underpaint.explain.model import levelled_breakdown
+from underpaint.explain.proposals import Suspects, less_each_pigment, propose, suspects
+from underpaint.forward.breakdown import Breakdown
+from underpaint.instrument import Instrument
+from underpaint.predict import identify
+from underpaint.spectrum import Scan, Spectrum
+
+Numbers = NDArray[np.float64]
+Progress = Callable[[str, int, int], None]
+REPLICAS = 200
+
+
+@dataclass(frozen=True)
+class Goodness:
+    """Whether the best stratigraphy could have made the spectrum.
+
+    Parameters
+    ----------
+    deviance, poisson_deviance : float
+        With the model's error allowed for, and without.
+    usual, spread : float
+        Mean and standard deviation of the deviance of spectra drawn from the fitted model, less the number of
+        parameters: chi-squared's own mean fails where channels hold few counts.
+    """
+
+    deviance: float
+    poisson_deviance: float
+    usual: float
+    spread: float
+
+    @property
+    def excess(self) -> float:
+        """How many standard deviations the deviance lies above the usual one."""
+        return (self.deviance - self.usual) / self.spread
+
+    @property
+    def fits(self) -> bool:
+        """Whether nothing speaks against it: three standard deviations."""
+        return self.excess < 3.0
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a spectrum says of the layers under it.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+    measured : Measured
+        What was fitted of it.
+    fits : tuple of StratigraphyFit
+        All candidates, the best (smallest AIC) first.
+    intervals : tuple of Interval
+        Of the best.
+    evidence : tuple of Evidence
+        Of every pigment of a candidate; those of the best stratigraphy first.
+    order : Order
+    goodness : Goodness
+    parts : Breakdown
+        The best stratigraphy's spectrum, taken apart, on the spectrum's own channels and scale.
+    unexplained : tuple of Line
+        Families that stand out and that nothing in the best stratigraphy brings.
+    suspects : Suspects or None
+        What the network spoke for; None where the candidates were given.
+    """
+
+    spectrum: Spectrum
+    measured: Measured
+    fits: tuple[StratigraphyFit, ...]
+    intervals: tuple[Interval, ...]
+    evidence: tuple[Evidence, ...]
+    order: Order
+    goodness: Goodness
+    parts: Breakdown
+    unexplained: tuple[Line, ...]
+    suspects: Suspects | None = None
+
+    @property
+    def best(self) -> StratigraphyFit:
+        """The best candidate."""
+        return self.fits[0]
+
+
+def ask_network(spectrum: Spectrum, ground: str, model: str | Path = "default") -> Suspects:
+    """Ask a trained network for the pigments of a spectrum.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+        With an energy axis.
+    ground : str
+        That lies under all candidates.
+    model : str or Path
+        As of ``predict.identify``.
+
+    Raises
+    ------
+    SampleError
+        The network sees no pigment.
+    UnderpaintError
+        As ``predict.identify``.
+    """
+    scan = Scan(np.asarray(spectrum.counts, dtype=np.float32)[None, None], axis=spectrum.axis, name=spectrum.name)
+    found = suspects(identify(scan, model), ground)
+    if not found.pigments and not found.hidden:
+        best = max(found.probability, key=lambda name: found.probability[name], default="")
+        nearest = f" (most likely: {best}, {found.probability[best]:.2f})" if best else ""
+        message = (
+            f"Cannot propose stratigraphies for {spectrum.name or 'the spectrum'}: the network sees no pigment group "
+            f"with a probability of one half{nearest}. Sum more pixels, or propose stratigraphies with --layers."
+        )
+        raise SampleError(message)
+    return found
+
+
+def explain(
+    spectrum: Spectrum,
+    measured: Measured,
+    candidates: Sequence[Candidate],
+    instrument: Instrument,
+    *,
+    level: float = LEVEL,
+    found: Suspects | None = None,
+    progress: Progress | None = None,
+) -> Explanation:
+    """Fit candidates to a spectrum, compare them, and weigh what speaks for and against each pigment.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+        With an energy axis.
+    measured : Measured
+        From ``measured``: channels, start and model error.
+    candidates : sequence of Candidate
+        From ``propose``, or written by hand.
+    instrument : Instrument
+    level : float
+        Probability of the intervals.
+    found : Suspects, optional
+        What the candidates were made of.
+    progress : callable, optional
+        Told (what, done, in all).
+
+    Raises
+    ------
+    SampleError
+        There is no candidate.
+    ScanError
+        The spectrum has too few counts for its lines to be fitted.
+    """
+    if not candidates:
+        message = "Cannot compare stratigraphies: there is none. Propose some."
+        raise SampleError(message)
+    step = progress or (lambda _what, _done, _all: None)
+    step("Fitting the lines", 0, 1)
+    pigments = sorted({name for own in candidates for name in own.pigments})
+    start_kev = measured.axis.start_kev
+    lines, there = measured_lines(spectrum, instrument, wanted_families(pigments), start_kev)
+    fits = fit_candidates(measured, candidates, instrument, progress=lambda done, most: step("Comparing", done, most))
+    step("Leaving pigments out", 0, 1)
+    less = {own.name: own for own in less_each_pigment(fits[0])} if len(fits[0].candidate.pigments) > 1 else {}
+    fits = sorted([*fits, *fit_candidates(measured, list(less.values()), instrument)], key=lambda fit: fit.aic)
+    step("Intervals", 0, 1)
+    best, found_intervals = intervals(fits[0], measured, instrument, level=level)
+    fits = [best, *fits[1:]]
+    step("Putting others in their place", 0, 1)
+    others = in_their_place(best, measured, instrument)
+    parts = levelled_breakdown(best.stratigraphy, best.levels, measured, instrument, spectrum.axis or measured.axis)
+    evidence = [_evidence(name, fits, measured, instrument, lines, others, parts) for name in pigments]
+    return Explanation(
+        spectrum,
+        measured,
+        tuple(fits),
+        tuple(found_intervals),
+        tuple(sorted(evidence, key=lambda own: (not own.present, own.layers, -(own.difference or 0.0)))),
+        find_order(fits),
+        goodness(best, measured),
+        parts,
+        unexplained(lines, there, parts),
+        found,
+    )
+
+
+def propose_from_network(
+    spectrum: Spectrum, ground: str, model: str | Path = "default"
+) -> tuple[Suspects, list[Candidate]]:
+    """Ask the network, and return what it speaks for with the candidates; see ``ask_network`` and ``propose``."""
+    found = ask_network(spectrum, ground, model)
+    return found, propose(found, ground)
+
+
+def goodness(fit: StratigraphyFit, measured: Measured, *, seed: int = 0) -> Goodness:
+    """Hold a fit's deviance against those of spectra drawn from it.
+
+    Parameters
+    ----------
+    seed : int
+        Of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    expected = np.tile(fit.expected, (REPLICAS, 1))
+    if measured.model_error > 0:
+        shape = measured.model_error**-2
+        expected = rng.gamma(shape, expected / shape)
+    drawn = rng.poisson(expected).astype(np.float64)
+    deviances = [measured.of(counts).deviance(fit.expected) for counts in drawn]
+    usual = float(np.mean(deviances)) - fit.n_parameter
+    return Goodness(fit.deviance, fit.poisson_deviance, usual, float(np.std(deviances)))
+
+
+def _evidence(
+    name: str,
+    fits: Sequence[StratigraphyFit],
+    measured: Measured,
+    instrument: Instrument,
+    lines: dict[str, tuple[float, float]],
+    others: dict[str, dict[str, float]],
+    parts: Breakdown,
+) -> Evidence:
+    best = fits[0]
+    layers = tuple(index for index, film in enumerate(best.candidate.films) if name in film.painted)
+    lacking = [fit.deviance - best.deviance for fit in fits if name not in fit.candidate.pigments]
+    holding = [fit for fit in fits if name in fit.candidate.pigments]
+    if layers:
+        own = pigment_lines(name, best.stratigraphy, parts, lines)
+        return Evidence(name, layers, min(lacking, default=None), own, others.get(name, {}))
+    nearest = min(holding, key=lambda fit: fit.deviance)
+    nearest_parts = levelled_breakdown(nearest.stratigraphy, nearest.levels, measured, instrument, parts.axis)
+    own = pigment_lines(name, nearest.stratigraphy, nearest_parts, lines)
+    return Evidence(name, (), nearest.deviance - best.deviance, own, {})

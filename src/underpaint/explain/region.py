@@ -1,0 +1,177 @@
+"""Which pixels are asked about: one, or a region from a mask or a list; their spectra summed."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from underpaint.errors import ScanError
+from underpaint.spectrum import Scan, Spectrum
+
+Mask = NDArray[np.bool_]
+ALLOWED = (
+    "A region is a mask as large as the scan (.npy, .png, .tif; what is not zero belongs to it) or a .csv with the "
+    "row and column of a pixel on each line, counted from 0."
+)
+
+
+def read_pixel(text: str) -> tuple[int, int]:
+    """Return row and column of "12,40".
+
+    Raises
+    ------
+    ScanError
+        It is not two whole numbers.
+    """
+    parts = text.split(",")
+    try:
+        row, column = (int(part) for part in parts)
+    except ValueError as error:
+        message = f"Cannot read the pixel {text!r}: give row and column, counted from 0, as --pixel 12,40."
+        raise ScanError(message) from error
+    return row, column
+
+
+def pixel_mask(row: int, column: int, shape: tuple[int, int]) -> Mask:
+    """Return the (n_row, n_column) region of a single pixel.
+
+    Raises
+    ------
+    ScanError
+        It lies outside the scan.
+    """
+    _check_inside(np.asarray([[row, column]]), shape, "the pixel")
+    mask = np.zeros(shape, dtype=np.bool_)
+    mask[row, column] = True
+    return mask
+
+
+def read_region(path: Path, shape: tuple[int, int]) -> Mask:
+    """Read a region from a mask or a list of pixels.
+
+    Parameters
+    ----------
+    path : Path
+        A mask (.npy, .png, .tif, .tiff), or rows and columns (.csv).
+    shape : (n_row, n_column)
+        Of the scan.
+
+    Raises
+    ------
+    ScanError
+        The file cannot be read, has another size than the scan, or holds no pixel.
+    """
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        message = f"Cannot read the region {path}: files that end in {path.suffix!r} are not known. {ALLOWED}"
+        raise ScanError(message)
+    if not path.is_file():
+        message = f"Cannot read the region {path}: there is no such file."
+        raise ScanError(message)
+    try:
+        mask = reader(path, shape)
+    except ScanError:
+        raise
+    except Exception as error:  # the readers of three libraries share no base of their errors
+        message = f"Cannot read the region {path}: {error}. {ALLOWED}"
+        raise ScanError(message) from error
+    if mask.shape != shape:
+        message = (
+            f"Cannot use the region {path}: the mask has {' x '.join(map(str, mask.shape))} pixels, "
+            f"the scan {shape[0]} rows x {shape[1]} columns. {ALLOWED}"
+        )
+        raise ScanError(message)
+    if not mask.any():
+        message = f"Cannot use the region {path}: no pixel belongs to it. {ALLOWED}"
+        raise ScanError(message)
+    return mask
+
+
+def region_spectrum(scan: Scan, mask: Mask) -> Spectrum:
+    """Return the sum of a region's spectra; only the rows and columns around it are read.
+
+    Parameters
+    ----------
+    scan : Scan
+    mask : (n_row, n_column) bool array
+
+    Raises
+    ------
+    ScanError
+        All pixels of the region are missing.
+    """
+    there = mask if scan.present is None else mask & scan.present
+    if not there.any():
+        message = f"Cannot sum the region: none of its {int(mask.sum())} pixels has a spectrum in {scan.name!r}."
+        raise ScanError(message)
+    rows, columns = (np.flatnonzero(there.any(axis=axis)) for axis in (1, 0))
+    box = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+    inside = da.where(there[box][:, :, None], scan.counts[box], 0)
+    total = np.asarray(inside.sum(axis=(0, 1), dtype=np.float64).compute())
+    live, real = (_summed(times, there) for times in (scan.live_time_s, scan.real_time_s))
+    number = int(there.sum())
+    name = f"pixel ({rows[0]}, {columns[0]})" if number == 1 else f"region of {number} pixels"
+    return Spectrum(total, scan.axis, live, real, f"{scan.name}, {name}")
+
+
+def _summed(times: NDArray[np.float64] | None, there: Mask) -> float | None:
+    return None if times is None or not np.isfinite(times[there]).all() else float(times[there].sum())
+
+
+def _from_array(path: Path, _: tuple[int, int]) -> Mask:
+    return _as_mask(np.load(path, allow_pickle=False))
+
+
+def _from_tiff(path: Path, _: tuple[int, int]) -> Mask:
+    return _as_mask(tifffile.imread(path))
+
+
+def _from_png(path: Path, _: tuple[int, int]) -> Mask:
+    from PIL import Image  # comes with matplotlib
+
+    with Image.open(path) as image:
+        # transparency is no colour: a mask on a transparent ground would be all of it
+        return _as_mask(np.asarray(image.convert("L")))
+
+
+def _as_mask(values: NDArray[np.generic]) -> Mask:
+    own = values[..., :3].any(axis=-1) if values.ndim == 3 else values
+    return np.asarray(own != 0, dtype=np.bool_)
+
+
+def _from_list(path: Path, shape: tuple[int, int]) -> Mask:
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        lines = [line for line in csv.reader(stream) if any(cell.strip() for cell in line)]
+    if lines and not lines[0][0].strip().lstrip("-").isdigit():
+        lines = lines[1:]
+    mask = np.zeros(shape, dtype=np.bool_)
+    if lines:
+        pixels = np.asarray([[int(cell) for cell in line[:2]] for line in lines]).reshape(len(lines), 2)
+        _check_inside(pixels, shape, str(path))
+        mask[tuple(pixels.T)] = True
+    return mask
+
+
+def _check_inside(pixels: NDArray[np.int64], shape: tuple[int, int], what: str) -> None:
+    outside = pixels[((pixels < 0) | (pixels >= np.asarray(shape))).any(axis=1)]
+    if len(outside):
+        row, column = outside[0]
+        message = (
+            f"Cannot use {what}: there is no pixel ({row}, {column}); rows are 0 to {shape[0] - 1}, columns 0 to "
+            f"{shape[1] - 1}."
+        )
+        raise ScanError(message)
+
+
+READERS: dict[str, Callable[[Path, tuple[int, int]], Mask]] = {
+    ".npy": _from_array,
+    ".png": _from_png,
+    ".tif": _from_tiff,
+    ".tiff": _from_tiff,
+    ".csv": _from_list,
+}
+"""What reads a region, by ending."""
