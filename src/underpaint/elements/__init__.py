@@ -2,5 +2,16 @@
 
 from underpaint.elements._families import CANDIDATES
 from underpaint.elements.fit import FitPlan, fit_elements, plan_fit
+from underpaint.elements.known import known_families
+from underpaint.elements.unlikeness import Leftovers, leftovers, score_unlikeness
 
-__all__ = ["CANDIDATES", "FitPlan", "fit_elements", "plan_fit"]
+__all__ = [
+    "CANDIDATES",
+    "FitPlan",
+    "Leftovers",
+    "fit_elements",
+    "known_families",
+    "leftovers",
+    "plan_fit",
+    "score_unlikeness",
+]

@@ -2,6 +2,7 @@
 
 from underpaint.maps.detectability import ABSENT, CANNOT_EXCLUDE, NO_ANSWER, PRESENT, STATES, DetectabilityMaps
 from underpaint.maps.maps import ElementMaps, PigmentMaps
+from underpaint.maps.open_set import UNLIKE_SIGMA, OpenSet, UnexplainedLine, UnlikenessMap
 from underpaint.maps.places import PLACES, Place, at_place, split_place
 
 __all__ = [
@@ -11,10 +12,14 @@ __all__ = [
     "PLACES",
     "PRESENT",
     "STATES",
+    "UNLIKE_SIGMA",
     "DetectabilityMaps",
     "ElementMaps",
+    "OpenSet",
     "PigmentMaps",
     "Place",
+    "UnexplainedLine",
+    "UnlikenessMap",
     "at_place",
     "split_place",
 ]

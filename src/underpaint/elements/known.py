@@ -1,0 +1,89 @@
+"""Where the elements of a scan ordinarily come from: pigments, grounds, driers, impurities, air, the instrument."""
+
+from collections.abc import Iterable, Sequence
+
+from underpaint.atomic import atomic_number
+from underpaint.sample import library, mix_elements
+from underpaint.sample.library import data_table
+from underpaint.sample.paint import components_of
+
+AIR = ("Ar",)
+METAL_PARTS = ("Fe", "Ni", "Cu", "Zn", "Zr", "W", "Au", "Mo", "Ag")
+"""Tube housings, collimators, solder, contacts, and gold or tungsten behind a detector."""
+ACCOMPANYING = {
+    "Sr": ("Ca", "Ba"),
+    "Mn": ("Fe",),
+    "Ti": ("Fe",),
+    "K": ("Fe", "Ca"),
+    "Si": ("Fe", "Ca"),
+    "Al": ("Fe",),
+    "Zr": ("Ti", "Fe"),
+    "Cl": ("Ca", "Pb", "Cu"),
+    "S": ("Ca", "Ba", "Zn"),
+    "P": ("Ca",),
+    "Cd": ("Zn",),
+    "As": ("Co", "Cu"),
+    "Ni": ("Co", "Cu"),
+    "Bi": ("Co", "Pb"),
+    "Zn": ("Cu",),
+    "Fe": ("Ca", "Co", "Zn", "Cu", "Ba"),
+    "Cu": ("Pb",),
+    "Ag": ("Pb",),
+    "Ba": ("Ca",),
+}
+"""Impurities by the elements that they come with: minerals of earths and chalk, ores (memory, unverified)."""
+MINERALS = ("Al", "Si", "P", "S", "Cl", "K", "Ti", "Mn", "Fe", "Sr")
+"""What earths, chalk, dust and salt bring to any painting."""
+LEAST_FRACTION = 1e-3
+"""Mass fraction from which an element of a material is counted as one of its own."""
+_FIRST_K, _LAST_K, _FIRST_L, _FIRST_M = 13, 60, 35, 74
+
+
+def elements_of(pigments: Iterable[str]) -> set[str]:
+    """Return the elements of pigments of the library, their accessories included."""
+    found: set[str] = set()
+    for name in pigments:
+        pigment = library()[name]
+        found |= {own for own, part in pigment.mass_fractions.items() if part >= LEAST_FRACTION}
+        found |= set(pigment.accessory)
+    return found
+
+
+def ground_elements() -> set[str]:
+    """Return the elements of the library's grounds, supports and coatings."""
+    found = elements_of(name for row in data_table("grounds")["ground"] for name in row["pigments"])
+    for kind in ("support", "coating"):
+        for row in data_table(f"{kind}s")[kind]:
+            found |= {own for own, part in mix_elements(components_of(row)).items() if part >= LEAST_FRACTION}
+    return found
+
+
+def drier_elements() -> set[str]:
+    """Return the metals of the library's driers."""
+    return {str(row["element"]) for row in data_table("driers")["drier"]}
+
+
+def known_families(pigments: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return the line families that a scan of paint may show without anything being amiss.
+
+    Parameters
+    ----------
+    pigments : sequence of str, optional
+        Names from the library; by default all of it.
+
+    Returns
+    -------
+    tuple of str
+        K, L and M families of their elements, of grounds, supports, driers, minerals, air and metal parts.
+    """
+    names = [pigment.name for pigment in library()] if pigments is None else pigments
+    ordinary = {*ground_elements(), *drier_elements(), *AIR, *METAL_PARTS, *MINERALS}
+    symbols = sorted(elements_of(names) | ordinary, key=atomic_number)
+    return tuple(family for symbol in symbols for family in families_of_element(symbol))
+
+
+def families_of_element(symbol: str) -> tuple[str, ...]:
+    """Return the families of an element that lie between 1.2 and some 40 keV."""
+    number = atomic_number(symbol)
+    shells = (("K", _FIRST_K <= number <= _LAST_K), ("L", number >= _FIRST_L), ("M", number >= _FIRST_M))
+    return tuple(f"{symbol}_{shell}" for shell, there in shells if there)

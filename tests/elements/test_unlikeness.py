@@ -1,0 +1,71 @@
+"""A spectrum with an element that was not told of stands out; what is known, missing or no counts does not."""
+
+import dask.array as da
+import numpy as np
+import pytest
+
+from underpaint.atomic import family_lines
+from underpaint.elements import known_families, leftovers, score_unlikeness
+from underpaint.forward import count, emit, render
+from underpaint.instrument import Instrument, load_instrument
+from underpaint.sample import Paint, Stratigraphy, ground_layer
+from underpaint.spectrum import EnergyAxis, Scan
+
+PAINTS = ("lead_white", "vermilion", "azurite", "yellow_ochre", "zinc_white", "cadmium_yellow")
+COUNTS = 3e4
+SHAPE = (6, 20)
+
+
+@pytest.fixture(scope="module")
+def elio() -> Instrument:
+    return load_instrument("elio")
+
+
+@pytest.fixture(scope="module")
+def scan(elio: Instrument) -> Scan:
+    """A row for each paint over chalk; the last is of cadmium yellow, one pixel is empty and one missing."""
+    detector = elio.detector.model_copy(update={"gain_kev": 0.02, "n_channel": 2048})
+    axis = EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)
+    samples = [Stratigraphy((Paint({own: 1.0}).layer(20.0), ground_layer("chalk", 150.0))) for own in PAINTS]
+    expected = np.asarray(render(emit(samples, elio), detector, axis), dtype=np.float64)
+    expected *= COUNTS / expected.sum(axis=1, keepdims=True)
+    counts = count(np.repeat(expected[:, None], SHAPE[1], axis=1), rng=np.random.default_rng(4))
+    counts[0, 0] = 0
+    present = np.ones(SHAPE, dtype=bool)
+    present[0, 1] = False
+    return Scan(da.from_array(counts, chunks=(4, 20, 2048)), axis, present=present)
+
+
+def total_of(scan: Scan) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
+    return np.asarray(scan.counts.sum(axis=(0, 1)).compute(), dtype=np.float64)
+
+
+def test_an_element_that_no_pigment_of_the_palette_carries_stands_out(scan: Scan, elio: Instrument) -> None:
+    found = score_unlikeness(scan, known_families(PAINTS[:-1]), total_of(scan), instrument=elio)
+    assert found.flagged[-1].all()
+    assert not found.flagged[:-1].any()
+    lines = np.concatenate([family_lines("Cd", shell, 40.0)[0] for shell in ("K", "L")])
+    assert np.abs(found.energy_kev[-1][:, None] - lines).min(axis=1).max() < 0.15
+    assert found.share == pytest.approx(20 / 118)
+
+
+def test_what_the_library_holds_is_not_unlike(scan: Scan, elio: Instrument) -> None:
+    found = score_unlikeness(scan, known_families(), total_of(scan), instrument=elio)
+    assert not found.flagged.any()
+    assert np.isnan(found.score[0, :2]).all()
+    assert np.isfinite(found.score).sum() == found.score.size - 2
+
+
+def test_scores_do_not_depend_on_blocks(scan: Scan, elio: Instrument) -> None:
+    own = leftovers(known_families(), total_of(scan), scan.require_axis(), scan.n_pixel, elio)
+    spectra = np.asarray(scan.counts[1].compute())
+    together, _ = own.score(spectra)
+    alone = np.concatenate([own.score(spectra[row : row + 1])[0] for row in range(len(spectra))])
+    np.testing.assert_allclose(together, alone, rtol=1e-3)
+
+
+def test_known_families_follow_the_palette() -> None:
+    narrow, wide = set(known_families(["lead_white"])), set(known_families())
+    assert narrow < wide
+    assert {"Pb_L", "Pb_M", "Ca_K", "Ar_K"} <= narrow
+    assert {"Hg_L", "V_K", "Cr_K"} <= wide - narrow
