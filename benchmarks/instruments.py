@@ -216,7 +216,7 @@ def judge(seed: int) -> Verdict:
     )
     start = time.perf_counter()
     try:
-        found = calibrate(Scan(own.counts, name=f"virtual {seed}"))
+        found = calibrate(Scan(own.counts, name=f"virtual {seed}"), tube=True)
     except CalibrationError as error:
         return replace(verdict, error=str(error), seconds=time.perf_counter() - start)
     return _compared(verdict, found, instrument, time.perf_counter() - start)
@@ -227,7 +227,7 @@ def _compared(verdict: Verdict, found: Calibration, instrument: Instrument, seco
     return replace(
         verdict,
         found_anode=found.anode,
-        found_voltage_kv=getattr(found, "voltage_kv", None),
+        found_voltage_kv=found.voltage_kv,
         found_angle_deg=found.scatter_angle_deg,
         gain_off=found.axis.gain_kev / true.gain_kev - 1.0,
         zero_off_ev=1e3 * (found.axis.zero_kev - true.zero_kev),

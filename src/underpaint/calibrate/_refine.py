@@ -17,6 +17,7 @@ from underpaint.calibrate._patterns import (
 from underpaint.spectrum.axis import EnergyAxis
 from underpaint.spectrum.background import snip
 from underpaint.spectrum.peaks import peak_counts, resolution_fwhm_kev
+from underpaint.units import EPSILON_SI_KEV, FWHM_PER_SIGMA
 
 _FIT_RANGE_KEV = (1.6, 17.0)
 _MODEL_ERROR = 0.02
@@ -27,6 +28,7 @@ _FANO_RANGE = (0.08, 0.16)
 _LEAST_SIGNIFICANCE = 6.0
 _BLEND_LIMIT = 0.15
 _SHAPE_ERROR_KEV = 0.003
+_WIDTH_ERROR = 0.005
 _IUPAC = {("K", True): "KL3", ("K", False): "KM3", ("L", True): "L3M5", ("M", True): "M5N7"}
 
 
@@ -72,6 +74,8 @@ class LineFit:
         Counts, and counts over their deviation.
     blended : bool
         True where other lines give more than 15 % of the counts under the peak.
+    fwhm_error : float
+        One standard deviation of the peak's width over that width.
     """
 
     name: str
@@ -82,6 +86,7 @@ class LineFit:
     area: float
     significance: float
     blended: bool
+    fwhm_error: float = float("inf")
 
 
 class GroupModel:
@@ -233,7 +238,7 @@ def _measure(
     energy = group.centre_kev
     return LineFit(
         name, energy, offset, float(np.sqrt(variance[1])) * inflate, axis.channel(energy + offset),
-        area, area / max(area_error, 1e-9), blended,
+        area, area / max(area_error, 1e-9), blended, float(np.sqrt(variance[2])) * inflate,
     )  # fmt: skip
 
 
@@ -261,6 +266,23 @@ def regress_axis(lines: Sequence[LineFit], response: Response) -> tuple[Response
     inner = np.linalg.pinv(design.T @ design) * inflate
     to_gain_zero = np.array([[0.0, 1.0], [1.0, -centre]])
     return own, to_gain_zero @ inner @ to_gain_zero.T
+
+
+def resolution_errors(lines: Sequence[LineFit], response: Response) -> tuple[float, float]:
+    """Return one standard deviation of noise, keV, and of the Fano factor.
+
+    From the straight line ``FWHM**2 = noise**2 + 2.355**2 * 3.85 eV * fano * energy`` through the lines' widths, each
+    good to its counts and to half a percent, with the same prior of the Fano factor as ``fit_response``.
+    """
+    energy = np.array([line.energy_kev for line in lines])
+    width = np.asarray(response.fwhm_kev(energy))
+    error = 2.0 * width**2 * np.hypot([line.fwhm_error for line in lines], _WIDTH_ERROR)
+    slope = FWHM_PER_SIGMA**2 * EPSILON_SI_KEV * energy
+    design = np.stack([np.ones_like(energy), slope], axis=1) / error[:, None]
+    information = design.T @ design + np.diag([0.0, _FANO_SPREAD**-2])
+    covariance = np.linalg.pinv(information)
+    noise = max(response.noise_fwhm_kev, _NOISE_RANGE_KEV[0])
+    return float(np.sqrt(covariance[0, 0]) / (2.0 * noise)), float(np.sqrt(covariance[1, 1]))
 
 
 def guess_noise(fwhm_channels: NDArray[np.float64], gain_kev: float, zero_kev: float) -> float:

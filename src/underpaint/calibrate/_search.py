@@ -9,7 +9,7 @@ from underpaint.calibrate._patterns import COMMON_FAMILIES, RARE_FAMILIES, LineG
 from underpaint.calibrate._peaks import Peaks
 from underpaint.units import EPSILON_SI_KEV, FWHM_PER_SIGMA
 
-GAIN_RANGE_KEV = (0.004, 0.045)
+GAIN_RANGE_KEV = (0.004, 0.062)
 _GAIN_STEP = 1.0015
 _ZERO_RANGE_KEV = 0.6
 _ZERO_STEP_KEV = 0.02

@@ -7,7 +7,8 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.calibrate._anode import Anode, guess_anode
+from underpaint.calibrate._air import HIDDEN_UNDER, argon_counts, seen_air_cm
+from underpaint.calibrate._anode import guess_anode
 from underpaint.calibrate._peaks import Peaks, find_spectrum_peaks
 from underpaint.calibrate._refine import (
     GroupModel,
@@ -18,9 +19,12 @@ from underpaint.calibrate._refine import (
     guess_noise,
     measure_lines,
     regress_axis,
+    resolution_errors,
     significant_groups,
 )
+from underpaint.calibrate._scatter import Lamp
 from underpaint.calibrate._search import Hypothesis, search_axis
+from underpaint.calibrate._tube import USUAL, TubeFound, find_tube, no_anode
 from underpaint.errors import CalibrationError
 from underpaint.instrument import Instrument
 from underpaint.spectrum import EnergyAxis, Scan
@@ -68,6 +72,14 @@ class Calibration:
         Scattering angle, degree, from the Compton shift.
     score : float
         Explained share of the peaks, 0 to 1.
+    noise_uncertainty_kev, fano_uncertainty : float
+        One standard deviation; they are correlated.
+    voltage_kv, voltage_uncertainty_kv : float or None
+        Tube voltage from the end of the continuum, and one standard deviation, kV; only ``tube=True`` looks for it.
+    scatter_angle_uncertainty_deg : float or None
+        One standard deviation, degree.
+    seen_air_cm : float or None
+        Path in air that the detector sees, cm, from argon's line; right within a factor of 2.5.
     """
 
     axis: EnergyAxis
@@ -84,6 +96,12 @@ class Calibration:
     scatter_angle_deg: float | None = None
     score: float = 0.0
     previous_axis: EnergyAxis | None = None
+    noise_uncertainty_kev: float = float("nan")
+    fano_uncertainty: float = float("nan")
+    voltage_kv: float | None = None
+    voltage_uncertainty_kv: float | None = None
+    scatter_angle_uncertainty_deg: float | None = None
+    seen_air_cm: float | None = None
 
     @property
     def largest_residual_ev(self) -> float:
@@ -96,7 +114,7 @@ class Calibration:
         return response.fwhm_kev(energy_kev)
 
 
-def calibrate(scan: Scan, *, instrument: Instrument | None = None) -> Calibration:
+def calibrate(scan: Scan, *, instrument: Instrument | None = None, tube: bool = False) -> Calibration:
     """Find energy axis, resolution and anode of a scan from its lines, without being told any element.
 
     The sum spectrum's peaks are matched to the line patterns of the elements that paintings hold, over
@@ -109,11 +127,14 @@ def calibrate(scan: Scan, *, instrument: Instrument | None = None) -> Calibratio
         The scan; its axis may be None.
     instrument : Instrument, optional
         Its channel width and zero serve as the hint where the file has none.
+    tube : bool
+        Look for voltage and air path, too, and hold anode and angle against what the forward model scatters; some
+        seconds more.
 
     Returns
     -------
     Calibration
-        Axis, resolution, residuals per line, anode.
+        Axis, resolution, residuals per line, anode; with ``tube`` what else the spectrum tells.
 
     Raises
     ------
@@ -129,8 +150,8 @@ def calibrate(scan: Scan, *, instrument: Instrument | None = None) -> Calibratio
             scan.name,
             f"only {0 if peaks is None else peaks.channel.size} peaks stand out, at least {_LEAST_PEAKS} are",
         )
-    start = _best_hypothesis(search_axis(peaks, total.size, hint), scan.name)
-    return _refined(total, peaks, start, scan)
+    refined = _refined(total, peaks, _best_hypothesis(search_axis(peaks, total.size, hint), scan.name), scan.name)
+    return _with_tube(refined, total, scan) if tube else _with_anode(refined, total, scan)
 
 
 def sum_and_max(scan: Scan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -196,7 +217,18 @@ def _disagree(one: Hypothesis, other: Hypothesis) -> bool:
     return abs(other.zero_kev + other.gain_kev * channel - at_kev) > 0.08
 
 
-def _refined(total: NDArray[np.float64], peaks: Peaks, start: Hypothesis, scan: Scan) -> Calibration:
+@dataclass(frozen=True)
+class _Refined:
+    """A hypothesis after least squares, with the lines that prove it."""
+
+    response: Response
+    covariance: NDArray[np.float64]
+    lines: tuple[LineFit, ...]
+    model: GroupModel
+    score: float
+
+
+def _refined(total: NDArray[np.float64], peaks: Peaks, start: Hypothesis, name: str) -> _Refined:
     noise = guess_noise(peaks.fwhm_channels, start.gain_kev, start.zero_kev)
     response = Response(start.gain_kev, start.zero_kev, noise, 0.115)
     covariance = np.full((2, 2), np.nan)
@@ -205,14 +237,14 @@ def _refined(total: NDArray[np.float64], peaks: Peaks, start: Hypothesis, scan: 
         model = GroupModel(total, candidate_groups(response, total), response)
         model = GroupModel(total, significant_groups(model, response), response)
         if not model.groups:
-            _fail(scan.name, "no line is significant, three are")
+            _fail(name, "no line is significant, three are")
         response = fit_response(model, response)
         lines = [line for line in measure_lines(model, response) if _usable(line)]
-        _require_lines(lines, scan.name)
+        _require_lines(lines, name)
         response, covariance = regress_axis(lines, response)
     response = fit_response(model, response, axis_free=False)
-    final = [line for line in measure_lines(model, response) if _usable(line)]
-    return _result(response, covariance, final, total, start, scan)
+    final = tuple(line for line in measure_lines(model, response) if _usable(line))
+    return _Refined(response, covariance, final, model, start.score)
 
 
 def _usable(line: LineFit) -> bool:
@@ -230,19 +262,47 @@ def _require_lines(lines: list[LineFit], name: str) -> None:
         )
 
 
-def _result(
-    response: Response,
-    covariance: NDArray[np.float64],
-    lines: list[LineFit],
-    total: NDArray[np.float64],
-    start: Hypothesis,
-    scan: Scan,
-) -> Calibration:
+def _with_anode(refined: _Refined, total: NDArray[np.float64], scan: Scan) -> Calibration:
+    found = _from_lines(refined, scan)
+    anode = guess_anode(total, refined.response)
+    if anode is None:
+        return replace(found, missing=(no_anode(found.axis.stop_kev),))
+    return replace(found, anode=anode.symbol, scatter_angle_deg=anode.scatter_angle_deg)
+
+
+def _with_tube(refined: _Refined, total: NDArray[np.float64], scan: Scan) -> Calibration:
+    tube = find_tube(total, refined.response)
+    found = replace(
+        _from_lines(refined, scan),
+        anode=tube.anode,
+        scatter_angle_deg=tube.angle_deg,
+        scatter_angle_uncertainty_deg=tube.angle_error_deg,
+        voltage_kv=tube.voltage_kv,
+        voltage_uncertainty_kv=tube.voltage_error_kv,
+        missing=tube.missing,
+    )
+    path, reason = _air(refined, total, tube)
+    return replace(found, seen_air_cm=path, missing=(*found.missing, *reason))
+
+
+def _air(refined: _Refined, total: NDArray[np.float64], tube: TubeFound) -> tuple[float | None, tuple[str, ...]]:
+    """Return the path in air, cm, or why it is unknown."""
+    if tube.anode in HIDDEN_UNDER:
+        return None, (f"air path: argon's line lies under the scattered L lines of the {tube.anode} anode",)
+    argon = argon_counts(refined.model, refined.response)
+    if argon == 0:
+        return None, ("air path: no argon line stands out",)
+    lamp = Lamp(tube.anode or USUAL.anode, tube.angle_deg or USUAL.angle_deg, tube.voltage_kv or USUAL.voltage_kv)
+    return seen_air_cm(argon, total, refined.response, lamp), ()
+
+
+def _from_lines(refined: _Refined, scan: Scan) -> Calibration:
+    response, lines, covariance = refined.response, refined.lines, refined.covariance
     axis = response.axis(scan.shape[2])
-    anode = guess_anode(total, response)
     ends = np.array([[axis.channel(energy), 1.0] for energy in (3.0, min(15.0, axis.stop_kev))])
     spread = np.sqrt(np.einsum("ei,ij,ej->e", ends, covariance, ends))
     ranked = sorted(lines, key=lambda line: -line.significance)
+    noise_error, fano_error = resolution_errors(lines, response)
     return Calibration(
         axis=axis,
         noise_fwhm_kev=response.noise_fwhm_kev,
@@ -253,28 +313,16 @@ def _result(
         zero_uncertainty_kev=float(np.sqrt(covariance[1, 1])),
         axis_uncertainty_ev=float(1e3 * spread.max()),
         found=tuple(dict.fromkeys(_family(line) for line in ranked)),
-        missing=_missing(anode, axis),
-        anode=None if anode is None else anode.symbol,
-        scatter_angle_deg=None if anode is None else anode.scatter_angle_deg,
-        score=start.score,
+        score=refined.score,
         previous_axis=scan.axis,
+        noise_uncertainty_kev=noise_error,
+        fano_uncertainty=fano_error,
     )
 
 
 def _family(line: LineFit) -> str:
     symbol, transition = line.name.split("-")
     return f"{symbol}_{transition[0]}"
-
-
-def _missing(anode: Anode | None, axis: EnergyAxis) -> tuple[str, ...]:
-    if anode is not None:
-        return ()
-    if axis.stop_kev < 20.0:
-        return (f"anode: the spectrum ends at {axis.stop_kev:.1f} keV, below the scattered K lines",)
-    return (
-        "anode: no pair of Rayleigh and Compton peaks of Mo, Rh, Pd or Ag stands out; "
-        "other anodes (Cr, Cu, W, Au) cannot be told from a scan's lines",
-    )
 
 
 def calibrated_instrument(scan: Scan, calibration: Calibration, base: Instrument | None = None) -> Instrument:
@@ -304,12 +352,14 @@ def calibrated_instrument(scan: Scan, calibration: Calibration, base: Instrument
             "fano": calibration.fano,
         }
     )
-    tube, geometry = own.tube, own.geometry
-    if calibration.anode is not None:
-        tube = tube.model_copy(update={"anode": calibration.anode})
-        geometry = geometry.model_copy(update={"scatter_angle_deg": calibration.scatter_angle_deg})
-    found = "axis and resolution" if calibration.anode is None else "axis, resolution, anode and scattering angle"
-    note = f"From the lines of {scan.name}: {found}."
+    tube = own.tube.model_copy(update=_known(anode=calibration.anode, voltage_kv=_rounded(calibration.voltage_kv, 1)))
+    geometry = own.geometry.model_copy(
+        update=_known(
+            scatter_angle_deg=_rounded(calibration.scatter_angle_deg, 1),
+            seen_air_cm=_rounded(calibration.seen_air_cm, 2),
+        )
+    )
+    note = f"From the lines of {scan.name}: {found_in_words(calibration)}."
     return own.model_copy(
         update={
             "name": f"{scan.name}_calibrated",
@@ -319,6 +369,26 @@ def calibrated_instrument(scan: Scan, calibration: Calibration, base: Instrument
             "geometry": geometry,
         }
     )
+
+
+def _known(**values: object) -> dict[str, object]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def found_in_words(calibration: Calibration) -> str:
+    """Name what was found: axis, resolution and what else the spectrum told."""
+    others = {
+        "anode": calibration.anode,
+        "voltage": calibration.voltage_kv,
+        "scattering angle": calibration.scatter_angle_deg,
+        "path in air that the detector sees": calibration.seen_air_cm,
+    }
+    names = ["axis", "resolution", *(name for name, value in others.items() if value is not None)]
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def with_calibration(scan: Scan, calibration: Calibration) -> Scan:

@@ -1,0 +1,65 @@
+"""The scattering angle from the Compton shift of the tube's lines, their spread by the electrons' motion included."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.atomic import compton_energy
+from underpaint.calibrate._patterns import line_groups
+from underpaint.calibrate._scatter import Lamp, UpperPart, misfit_of
+
+Array = NDArray[np.float64]
+
+ANGLES_DEG = (60.0, 175.0)
+_MARGIN_KEV = 0.7
+_SPANS_DEG = ((18.0, 6.0), (6.0, 2.0))
+"""Reach on either side and step of the two rounds."""
+
+
+def refine_angle(data: UpperPart, lamp: Lamp) -> tuple[float, float]:
+    """Return the angle that fits best near a guess, and its deviation, degree.
+
+    Parameters
+    ----------
+    data : UpperPart
+        The spectrum.
+    lamp : Lamp
+        Anode, voltage and a first guess of the angle.
+    """
+    angle, error = lamp.angle_deg, float("nan")
+    for reach, step in _SPANS_DEG:
+        angles = np.clip(np.arange(angle - reach, angle + reach + 1e-6, step), *ANGLES_DEG)
+        angles = np.unique(angles)
+        window = _window(lamp.anode)
+        misfit = np.asarray([misfit_of(data, replace(lamp, angle_deg=float(own)), *window) for own in angles])
+        n_bin = int((window[1] - window[0]) / data.axis.gain_kev)
+        angle, error = lowest(angles, misfit, n_bin)
+    return angle, error
+
+
+def _window(anode: str) -> tuple[float, float]:
+    """Energies between which an anode's K lines and their Compton peaks lie, keV."""
+    energy = np.concatenate([group.energy_kev for group in line_groups(f"{anode}_K")])
+    lowest_kev = float(compton_energy(energy, ANGLES_DEG[1]).min())
+    return lowest_kev - _MARGIN_KEV, float(energy.max()) + _MARGIN_KEV
+
+
+def lowest(values: Array, misfit: Array, n_bin: int) -> tuple[float, float]:
+    """Return where the parabola through the lowest point and its neighbours is lowest, and its deviation.
+
+    Parameters
+    ----------
+    values, misfit : (n_value,) arrays
+        Rising values and chi squared of each.
+    n_bin : int
+        Number of data; a misfit above it makes the deviation larger.
+    """
+    best = int(np.clip(np.argmin(misfit), 1, misfit.size - 2))
+    near = slice(best - 1, best + 2)
+    curvature, slope, _ = np.polyfit(values[near] - values[best], misfit[near], 2)
+    if curvature <= 0:
+        return float(values[np.argmin(misfit)]), float("inf")
+    shift = float(np.clip(-slope / (2.0 * curvature), values[near][0] - values[best], values[near][-1] - values[best]))
+    inflate = max(float(misfit[best]) / n_bin, 1.0)
+    return float(values[best]) + shift, float(np.sqrt(inflate / curvature))

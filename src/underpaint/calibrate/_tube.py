@@ -1,0 +1,143 @@
+"""Anode, voltage and scattering angle together, from what the sample scatters back above the pigments' lines."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.atomic import SHELLS, atomic_number, edge_energy
+from underpaint.calibrate._angle import ANGLES_DEG, lowest, refine_angle
+from underpaint.calibrate._anode import ANODES, guess_anode
+from underpaint.calibrate._refine import Response
+from underpaint.calibrate._scatter import Lamp, UpperPart, misfit_of, misfit_without_lines, upper_part
+from underpaint.calibrate._voltage import Voltage, guess_voltage
+
+Array = NDArray[np.float64]
+
+USUAL = Lamp("Rh", 120.0, 40.0)
+"""What stands in for what is not found."""
+_WINDOW_KEV = (15.5, 28.0)
+_FIRST_ANGLES_DEG = np.arange(80.0, 165.0, 14.0)
+_LEAST_DROP = 40.0
+_LEAST_LEAD = 12.0
+_EDGE_MARGIN_KEV = 0.6
+_BEYOND_KV = 5.0
+_AT_END_DEG = 6.0
+_MOST_ERROR_DEG = 4.0
+
+
+@dataclass(frozen=True)
+class TubeFound:
+    """What the scattered light says of the tube; None where it says nothing, and then why.
+
+    Parameters
+    ----------
+    anode : str or None
+        Element symbol.
+    angle_deg, angle_error_deg : float or None
+        Scattering angle and one standard deviation, degree.
+    voltage_kv, voltage_error_kv : float or None
+        Tube voltage and one standard deviation, kV.
+    missing : tuple of str
+        What could not be found, in words.
+    """
+
+    anode: str | None = None
+    angle_deg: float | None = None
+    angle_error_deg: float | None = None
+    voltage_kv: float | None = None
+    voltage_error_kv: float | None = None
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """An anode's lines at their best angle, and chi squared."""
+
+    lamp: Lamp
+    misfit: float
+
+
+def find_tube(counts: Array, response: Response) -> TubeFound:
+    """Return what a sum spectrum tells about the tube.
+
+    Parameters
+    ----------
+    counts : (n_channel,) array
+        Sum spectrum, counts.
+    response : Response
+        Its axis and resolution.
+    """
+    data = upper_part(counts, response)
+    if data is None:
+        early = f"the spectrum ends at {response.axis(counts.size).stop_kev:.1f} keV, below the scattered K lines"
+        return TubeFound(missing=(f"anode: {early}", f"voltage: {early}", "scattering angle: no anode"))
+    first = guess_anode(counts, response)
+    lamp = USUAL if first is None else Lamp(first.symbol, first.scatter_angle_deg, USUAL.voltage_kv)
+    voltage = guess_voltage(data, lamp)
+    lamp = replace(lamp, voltage_kv=_standing_in(voltage, data))
+    fit = _best_anode(data, lamp, voltage)
+    if fit is not None and (first is None or first.symbol != fit.lamp.anode):
+        voltage = guess_voltage(data, fit.lamp)
+    return _told(data, fit, voltage)
+
+
+def _standing_in(voltage: Voltage, data: UpperPart) -> float:
+    """Return the voltage found, or one beyond the last channel."""
+    if voltage.voltage_kv is not None:
+        return voltage.voltage_kv
+    return max(data.axis.stop_kev + _BEYOND_KV, USUAL.voltage_kv)
+
+
+def _best_anode(data: UpperPart, lamp: Lamp, voltage: Voltage) -> _Fit | None:
+    """Return the anode whose lines explain what the continuum leaves over; None where none does, or two do."""
+    excited = [own for own in ANODES if edge_energy(atomic_number(own), SHELLS.index("K")) < _highest(lamp, voltage)]
+    window = _WINDOW_KEV[0], min(_WINDOW_KEV[1], data.axis.stop_kev)
+    fits = sorted((_fitted(data, replace(lamp, anode=own), window) for own in excited), key=lambda own: own.misfit)
+    if not fits:
+        return None
+    best = fits[0]
+    unit = max(best.misfit / max((window[1] - window[0]) / data.axis.gain_kev, 1.0), 1.0)
+    if misfit_without_lines(data, lamp, *window) - best.misfit < _LEAST_DROP * unit:
+        return None
+    if len(fits) > 1 and fits[1].misfit - best.misfit < _LEAST_LEAD * unit:
+        return None
+    return best
+
+
+def _highest(lamp: Lamp, voltage: Voltage) -> float:
+    """Return the highest edge that the tube may excite; half a kilovolt above it, lines are too weak to count."""
+    return lamp.voltage_kv - _EDGE_MARGIN_KEV if voltage.voltage_kv is not None else float("inf")
+
+
+def _fitted(data: UpperPart, lamp: Lamp, window: tuple[float, float]) -> _Fit:
+    misfit = np.asarray([misfit_of(data, replace(lamp, angle_deg=float(own)), *window) for own in _FIRST_ANGLES_DEG])
+    angle, _ = lowest(_FIRST_ANGLES_DEG, misfit, data.axis.n_channel)
+    own = replace(lamp, angle_deg=angle)
+    return _Fit(own, min(misfit_of(data, own, *window), float(misfit.min())))
+
+
+def _told(data: UpperPart, fit: _Fit | None, voltage: Voltage) -> TubeFound:
+    missing = () if voltage.voltage_kv is not None else (f"voltage: {voltage.reason}",)
+    found = TubeFound(voltage_kv=voltage.voltage_kv, missing=missing)
+    if voltage.voltage_kv is not None:
+        found = replace(found, voltage_error_kv=voltage.error_kv)
+    if fit is None:
+        return replace(found, missing=(no_anode(data.axis.stop_kev), *missing, "scattering angle: no anode"))
+    angle, error = refine_angle(data, replace(fit.lamp, voltage_kv=_standing_in(voltage, data)))
+    if not ANGLES_DEG[0] + _AT_END_DEG < angle < ANGLES_DEG[1] - _AT_END_DEG:
+        return replace(found, missing=(no_anode(data.axis.stop_kev), *missing, "scattering angle: no anode"))
+    found = replace(found, anode=fit.lamp.anode)
+    if not error < _MOST_ERROR_DEG:
+        return replace(found, missing=(*missing, f"scattering angle: the Compton peak is too faint ({angle:.0f}?)"))
+    return replace(found, angle_deg=angle, angle_error_deg=error)
+
+
+def no_anode(stop_kev: float) -> str:
+    """Say why there is no anode in a spectrum that ends at an energy, keV."""
+    if stop_kev < 20.0:
+        return f"anode: the spectrum ends at {stop_kev:.1f} keV, below the scattered K lines"
+    return (
+        "anode: no pair of Rayleigh and Compton peaks of Mo, Rh, Pd or Ag stands out; "
+        "other anodes (Cr, Cu, W, Au) cannot be told from a scan's lines"
+    )
