@@ -43,6 +43,8 @@ class Settings:
         What fits the elements.
     calibrated : bool
         False: trust the file's energy axis.
+    detector, shape : str or None, (int, int) or None
+        As for :func:`underpaint.load`.
     """
 
     model: str = "default"
@@ -50,6 +52,8 @@ class Settings:
     instrument: str | None = None
     engine: Literal["underpaint", "pymca"] = "underpaint"
     calibrated: bool = True
+    detector: str | None = None
+    shape: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -277,7 +281,7 @@ def _to_folder(
     instrument = None if settings.instrument is None else load_instrument(settings.instrument)
     step = progress or _silent
     step("Opening the scan", 0, 1)
-    scan = load(source)
+    scan = load(source, detector=settings.detector, shape=settings.shape)
     about = {"source": str(source), "version": __version__, **asdict(settings)}
     with result_folder(
         out, resume=resume, overwrite=overwrite, needed_bytes=_needed_bytes(scan), settings=about
@@ -377,7 +381,7 @@ def _one_pixel(scan: Scan, total: Spectrum) -> Scan:
 
 def _outcome(source: str | Path, folder: Path, axis: Axis, found: PigmentMaps | None, elements: ElementMaps) -> Outcome:
     groups = {} if found is None else {name: _share(found, name) for name in found.select("group")}
-    notes = (*axis.notes, *elements.notes, *(() if found is None else found.notes))
+    notes = (*axis.scan.notes, *axis.notes, *elements.notes, *(() if found is None else found.notes))
     return Outcome(str(source), folder, "", tuple(dict.fromkeys(notes)), groups)
 
 

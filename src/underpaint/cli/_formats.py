@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from underpaint.cli._console import say, show, show_json
-from underpaint.cli._scans import Json, OneScan, Quiet
+from underpaint.cli._scans import DetectorOption, Json, OneScan, Quiet, ShapeOption, rows_and_columns
 
 if TYPE_CHECKING:
     from underpaint.io import Format
@@ -47,14 +47,15 @@ def convert(
     photographs: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also save the photographs in the file (.bcf) as TIFF here.")
     ] = None,
-    rows: Annotated[int | None, typer.Option(min=1, help="Rows, for a folder of spectra without a grid file.")] = None,
-    columns: Annotated[int | None, typer.Option(min=1, help="Columns, likewise.")] = None,
+    detector: DetectorOption = None,
+    shape: ShapeOption = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Write a scan as HDF5 (which PyMca reads) or zarr: compressed, every count as it was, checked by reading back.
 
-    Each detector stays on its own. TARGET appears when it is whole; one that is there is never replaced.
+    Each detector stays on its own, unless --detector picks one or their sum. TARGET appears when it is whole; one
+    that is there is never replaced.
 
     **Examples**
 
@@ -66,11 +67,11 @@ def convert(
     from underpaint.io import convert_scan, photographs_of, save_photographs
     from underpaint.io.convert import refuse_existing
 
-    shape = _shape(rows, columns)
+    grid = rows_and_columns(shape)
     if photographs is not None:
         refuse_existing(photographs)
     with pace(quiet=quiet or as_json, unit="rows") as step:
-        done = convert_scan(scan, target, shape=shape, step=step)
+        done = convert_scan(scan, target, detector=detector, shape=grid, step=step)
     saved = [] if photographs is None else save_photographs(photographs_of(scan), photographs)
     if as_json:
         show_json(
@@ -88,13 +89,6 @@ def convert(
     say(f"{done.target}: {sizes}, {done.size_bytes / 1e6:.1f} MB for {done.counts_bytes / 1e6:.1f} MB", quiet=quiet)
     for own in saved:
         say(f"{own}", quiet=quiet)
-
-
-def _shape(rows: int | None, columns: int | None) -> tuple[int, int] | None:
-    if (rows is None) != (columns is None):
-        message = "Give --rows and --columns together, or neither."
-        raise typer.BadParameter(message)
-    return None if rows is None or columns is None else (rows, columns)
 
 
 def _record(own: "Format") -> dict[str, object]:

@@ -27,6 +27,30 @@ Out = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Folder of the results; of several scans: the folder of their folders."),
 ]
+DetectorOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|NUMBER|sum", help="Of several detectors: this one (counted from 1), or all added."),
+]
+ShapeOption = Annotated[
+    str | None, typer.Option(metavar="ROWSxCOLUMNS", help="Pixels of a list of spectra without a grid, e.g. 120x80.")
+]
+
+
+def rows_and_columns(text: str | None) -> tuple[int, int] | None:
+    """Read --shape.
+
+    Raises
+    ------
+    typer.BadParameter
+        It is not two whole numbers above 0.
+    """
+    if text is None:
+        return None
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) != 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        message = f"--shape {text!r} is not ROWSxCOLUMNS. Give two whole numbers above 0, such as 120x80."
+        raise typer.BadParameter(message)
+    return int(parts[0]), int(parts[1])
 
 
 class Engine(StrEnum):
@@ -54,6 +78,8 @@ def identify(
     overwrite: Overwrite = False,
     engine: EngineOption = Engine.underpaint,
     no_calibrate: NoCalibrate = False,
+    detector: DetectorOption = None,
+    shape: ShapeOption = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -69,7 +95,8 @@ def identify(
     """
     from underpaint.api import Settings, identify_to_folder
 
-    settings = Settings(model, palette, instrument, engine.name_for_fit, not no_calibrate)
+    grid = rows_and_columns(shape)
+    settings = Settings(model, palette, instrument, engine.name_for_fit, not no_calibrate, detector, grid)
     run = partial(identify_to_folder, settings=settings, resume=resume, overwrite=overwrite)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)
 
@@ -82,6 +109,8 @@ def elements(
     resume: Resume = False,
     overwrite: Overwrite = False,
     no_calibrate: NoCalibrate = False,
+    detector: DetectorOption = None,
+    shape: ShapeOption = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -95,7 +124,8 @@ def elements(
     """
     from underpaint.api import Settings, elements_to_folder
 
-    settings = Settings("none", None, instrument, engine.name_for_fit, not no_calibrate)
+    grid = rows_and_columns(shape)
+    settings = Settings("none", None, instrument, engine.name_for_fit, not no_calibrate, detector, grid)
     run = partial(elements_to_folder, settings=settings, resume=resume, overwrite=overwrite)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)
 
@@ -103,6 +133,8 @@ def elements(
 def info(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Scan or spectrum; FILE::NAME picks an array.")],
     picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Save the spectra as a picture.")] = None,
+    detector: DetectorOption = None,
+    shape: ShapeOption = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -117,9 +149,10 @@ def info(
     from underpaint.cli._info import facts_table, found_axis, spectrum_lines
     from underpaint.io import describe_all
 
+    grid = rows_and_columns(shape)
     with progress(quiet=quiet or as_json) as step:
         step("Reading the spectra", 0, 1)
-        found = [(own, found_axis(own)) for own in describe_all(file)]
+        found = [(own, found_axis(own)) for own in describe_all(file, detector=detector, shape=grid)]
     if as_json:
         facts = [own.facts() | {"calibration": axis.facts()} for own, axis in found]
         show_json(facts[0] if len(facts) == 1 else facts)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import OutputError
 from underpaint.io.bcf import Photograph, is_bcf, read_photographs
-from underpaint.io.load import load_all, split_location
+from underpaint.io.load import load_all, load_each, split_location
 from underpaint.io.zarr import zarr_library
 from underpaint.spectrum import Scan
 
@@ -53,7 +53,12 @@ class Converted:
 
 
 def convert_scan(
-    source: str | Path, target: str | Path, *, shape: tuple[int, int] | None = None, step: Step | None = None
+    source: str | Path,
+    target: str | Path,
+    *,
+    detector: str | None = None,
+    shape: tuple[int, int] | None = None,
+    step: Step | None = None,
 ) -> Converted:
     """Write every detector of a scan to another file, count by count as it was, and read it back to be sure.
 
@@ -64,8 +69,10 @@ def convert_scan(
     target : str or Path
         Ends in ``.h5``, ``.hdf5``, ``.hdf``, ``.nxs`` (HDF5) or ``.zarr``; must not be there yet. It is written under
         a temporary name beside it and appears when it is whole and checked.
+    detector : str or None
+        Write this one alone, or the sum ("sum"), as for :func:`~underpaint.io.load`; None writes each on its own.
     shape : (int, int) or None
-        Rows and columns, for a folder of spectra without a grid file.
+        Rows and columns, for a folder of spectra without a grid file, and for lists of spectra.
     step : callable or None
         Told (what, rows done, rows in all).
 
@@ -80,13 +87,13 @@ def convert_scan(
 
     Notes
     -----
-    Several detectors are not added: each keeps its own channels and energy axis, as
+    Several detectors are not added unless asked for: each keeps its own channels and energy axis, as
     ``/entry/measurement_<n>/counts`` (HDF5) or ``detector_<n>/counts`` (zarr).
     """
     place = Path(target)
     write = _writer(place)
     refuse_existing(place)
-    scans, photographs = load_all(source, shape=shape), photographs_of(source)
+    scans, photographs = load_each(source, detector=detector, shape=shape), photographs_of(source)
     tell = step or (lambda *_: None)
     with _appearing(place) as part:
         digests = write(part, scans, photographs, tell)

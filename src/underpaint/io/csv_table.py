@@ -248,7 +248,7 @@ def _table(
     places = _grid(path, lines) if placed else _filled(path, lines, shape)
     axis = _heading_axis(manner.headings[skip:], width - skip)
     cube = TableCube(path, manner, places, width - skip, skip)
-    one_row = () if placed or shape else ("each line is a pixel, read as one row: give rows and columns for a map",)
+    one_row = () if placed or shape else ("each line is a pixel, read as one row: give rows and columns (--shape)",)
     return Scan(
         lazy_counts(cube, str(path)),
         axis=axis,

@@ -8,7 +8,7 @@ import dask
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.io.load import load, load_all
+from underpaint.io.load import load, load_each
 from underpaint.spectrum import EnergyAxis, Scan, Spectrum
 from underpaint.spectrum.scan import spectra_task
 
@@ -110,9 +110,11 @@ def describe(what: str | Path | Scan, *, shape: tuple[int, int] | None = None) -
     return _describe(what if isinstance(what, Scan) else load(what, shape=shape))
 
 
-def describe_all(location: str | Path, *, shape: tuple[int, int] | None = None) -> list[ScanInfo]:
-    """Tell what is in each detector of a file or folder."""
-    return [_describe(scan) for scan in load_all(location, shape=shape)]
+def describe_all(
+    location: str | Path, *, detector: str | None = None, shape: tuple[int, int] | None = None
+) -> list[ScanInfo]:
+    """Tell what is in each detector of a file or folder; or in one alone, or in their sum (``detector="sum"``)."""
+    return [_describe(scan) for scan in load_each(location, detector=detector, shape=shape)]
 
 
 def summarise_scan(what: Scan | ScanInfo) -> dict[str, Any]:

@@ -30,6 +30,8 @@ KNOWN = (
     "stacks of EDF or TIFF images, CSV, Bruker .bcf, zarr, ripple .rpl/.raw, .npz, "
     "and single spectra as .mca, EMSA .msa/.txt, Bruker .spx or .pdz"
 )
+SUM = "sum"
+"""As the name of a detector: all of them, added."""
 _HEAD_BYTES = 4096
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC = b"PK\x03\x04"
@@ -60,7 +62,8 @@ def load(
         What to do with several detectors: add them after moving each to the first one's energy axis, or
         refuse (:func:`load_all` returns them one by one).
     detector : str or None
-        Read this one alone: its name or number, or a part of its path in the file.
+        Read this one alone: its name, a part of its path in the file, or else its place among them, from 1; "sum"
+        adds them.
     shape : (int, int) or None
         Rows and columns, for a folder of spectra without a grid file, and for lists of spectra.
 
@@ -72,7 +75,8 @@ def load(
     Raises
     ------
     ScanError
-        Nothing there, no known format, damaged, or several detectors that cannot be added.
+        Nothing there, no known format, damaged, several detectors that cannot be added, no such detector, or
+        pixels that do not fill the given rows and columns.
 
     Examples
     --------
@@ -102,14 +106,44 @@ def load(
 
 
 def _chosen(scans: list[Scan], detector: str | None, location: str | Path) -> list[Scan]:
-    if detector is None:
+    if detector is None or detector == SUM:
         return scans
     found = [own for own in scans if detector == own.detector or detector in own.source.rpartition("::")[2].split("/")]
+    if not found and detector.isdecimal() and 1 <= int(detector) <= len(scans):
+        found = [scans[int(detector) - 1]]
+    names = ", ".join(own.detector or own.source for own in scans)
     if len(found) != 1:
-        names = ", ".join(own.detector or own.source for own in scans)
-        message = f"Cannot read detector {detector!r} of {location}: {len(found)} are called so. There are: {names}."
+        message = (
+            f"Cannot read detector {detector!r} of {location}: {len(found) or 'none'} of the {len(scans)} is called "
+            f"so. Give a name or a number from 1 to {len(scans)}: {names}."
+        )
         raise ScanError(message)
-    return found
+    if len(scans) == 1:
+        return found
+    said = f"detector {found[0].detector or found[0].source} alone, of {len(scans)} in the file ({names})"
+    return [replace(found[0], notes=(*found[0].notes, said))]
+
+
+def _on_grid(scan: Scan, shape: tuple[int, int] | None, location: str | Path) -> Scan:
+    """Fold a list of spectra, which is read as one row or column, into the given rows and columns."""
+    if shape is None or scan.shape[:2] == shape:
+        return scan
+    n_row, n_column, n_channel = scan.shape
+    if min(shape) < 1 or 1 not in (n_row, n_column) or scan.n_pixel != shape[0] * shape[1]:
+        message = (
+            f"Cannot read {location} as {shape[0]} rows x {shape[1]} columns = {shape[0] * shape[1]} pixels: it holds "
+            f"{n_row} x {n_column} = {scan.n_pixel}. Give a shape that they fill, or none."
+        )
+        raise ScanError(message)
+    counts = scan.counts.reshape((*shape, n_channel))
+    return replace(
+        scan,
+        counts=counts,
+        live_time_s=None if scan.live_time_s is None else scan.live_time_s.reshape(shape),
+        real_time_s=None if scan.real_time_s is None else scan.real_time_s.reshape(shape),
+        present=None if scan.present is None else scan.present.reshape(shape),
+        step_mm=None,
+    )
 
 
 def _sum_same_channels(scans: list[Scan]) -> Scan:
@@ -131,7 +165,7 @@ def load_all(location: str | Path | Sequence[str | Path], *, shape: tuple[int, i
         return [scan for own in location for scan in load_all(own, shape=shape)]
     path, name = split_location(location)
     if path.is_dir():
-        return _read_folder(path, name, shape)
+        return [_on_grid(scan, shape, location) for scan in _read_folder(path, name, shape)]
     head = _head(path)
     if name is not None and not _holds_names(head):
         message = (
@@ -139,7 +173,18 @@ def load_all(location: str | Path | Sequence[str | Path], *, shape: tuple[int, i
             f"{path.name} is neither. Drop ::{name}."
         )
         raise ScanError(message)
-    return _reader(path, head, shape)(path, name)
+    return [_on_grid(scan, shape, location) for scan in _reader(path, head, shape)(path, name)]
+
+
+def load_each(location: str | Path, *, detector: str | None = None, shape: tuple[int, int] | None = None) -> list[Scan]:
+    """Read every detector as a scan of its own; or, where one is named (or ``"sum"``), that scan alone.
+
+    Raises
+    ------
+    ScanError
+        As for :func:`load`.
+    """
+    return load_all(location, shape=shape) if detector is None else [load(location, detector=detector, shape=shape)]
 
 
 def read_spectrum(location: str | Path) -> Spectrum:

@@ -194,7 +194,7 @@ def _find_grid(folder: Path, top: Path, n_file: int) -> Grid:
     message = (
         f"Cannot read {folder} as a scan: {n_file} spectra, but no grid file ({GRID_FILE} with the lines "
         "'righe <rows>' and 'colonne <columns>') in it or one level above. Add one, or give "
-        "the shape as (rows, columns)."
+        "the shape (`--shape ROWSxCOLUMNS`; Python: `shape=(rows, columns)`)."
     )
     raise ScanError(message)
 
@@ -248,9 +248,8 @@ def _check_grid(grid: Grid, numbers: list[int], folder: Path, *, explicit: bool)
             f"Cannot read {folder} as a scan: {told} says {grid.n_row} rows x {grid.n_column} "
             f"columns = {n_pixel} pixels, "
             f"but there are {len(numbers)} spectra, numbered {numbers[0]} to {numbers[-1]}. "
-            "Correct the grid file, or give the shape (Python: `load(path, shape=(rows, columns))`); a scan that "
-            "stopped early is read "
-            "with its planned shape if at least half of its pixels are there."
+            "Correct the grid file, or give the shape (`--shape ROWSxCOLUMNS`; Python: `load(path, shape=(rows, "
+            "columns))`); a scan that stopped early is read with its planned shape if half of its pixels are there."
         )
         raise ScanError(message)
 

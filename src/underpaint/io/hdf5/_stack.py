@@ -217,7 +217,7 @@ def _listed(path: Path, dataset: Any, shape: tuple[int, int] | None) -> Scan:
     cube = ListedCube(path, dataset, np.arange(n_spectrum).reshape(rows, columns))
     source = f"{path}::{dataset.name}"
     axis = _energy_axis(dataset, None, n_channel)
-    told = () if shape else ("a list of spectra, read as one row: give rows and columns for a map",)
+    told = () if shape else ("a list of spectra, read as one row: give rows and columns (--shape) for a map",)
     return Scan(
         lazy_counts(cube, source),
         axis=axis,
