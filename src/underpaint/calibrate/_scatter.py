@@ -1,5 +1,6 @@
 """What a tube's light, scattered by simple samples, looks like above the pigments' lines, and how well it fits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -100,17 +101,24 @@ def pile_up_shape(counts: Array, axis: EnergyAxis) -> Array:
 
 def misfit_of(data: UpperPart, lamp: Lamp, from_kev: float, to_kev: float = np.inf) -> float:
     """Return chi squared of the best mixture of what simple samples scatter, lines and pile-up, in a range."""
-    return _misfit(data, [*_continuum(data, lamp), *_lines(data, lamp)], lamp.voltage_kv, (from_kev, to_kev))
+    return _misfit(data, lamp, _lines(data, lamp), SHARP, (from_kev, to_kev))
 
 
-def misfit_without_lines(data: UpperPart, lamp: Lamp, from_kev: float, to_kev: float = np.inf) -> float:
-    """Return chi squared of the best mixture without the tube's lines."""
-    return _misfit(data, list(_continuum(data, lamp)), lamp.voltage_kv, (from_kev, to_kev))
+def misfits_without(data: UpperPart, lamp: Lamp, from_kev: float, to_kev: float) -> tuple[float, float]:
+    """Return chi squared without the tube's Rayleigh lines (or fluorescence in their place), and without Compton's."""
+    lines = _lines(data, lamp)
+    others = tuple(family for family in SHARP if family != f"{lamp.anode}_K")
+    coherent, shifted = lines[: len(lines) // 2], lines[len(lines) // 2 :]
+    between = (from_kev, to_kev)
+    return _misfit(data, lamp, shifted, others, between), _misfit(data, lamp, coherent, SHARP, between)
 
 
-def _misfit(data: UpperPart, scattered: list[Array], voltage_kv: float, between_kev: tuple[float, float]) -> float:
+def _misfit(
+    data: UpperPart, lamp: Lamp, lines: Sequence[Array], sharp: Sequence[str], between_kev: tuple[float, float]
+) -> float:
     used = (data.axis.energy_kev > between_kev[0]) & (data.axis.energy_kev < between_kev[1])
-    columns = np.column_stack([*scattered, *_fluorescence(data, voltage_kv), data.pile_up])
+    fluorescence = _fluorescence(data, lamp.voltage_kv, sharp)
+    columns = np.column_stack([*_continuum(data, lamp), *lines, *fluorescence, data.pile_up])
     weighted = (columns / data.deviation[:, None])[used]
     scale = np.sqrt((weighted**2).sum(axis=0))
     seen = scale > 0
@@ -118,10 +126,10 @@ def _misfit(data: UpperPart, scattered: list[Array], voltage_kv: float, between_
     return float(nnls(weighted[:, seen] / scale[seen], target, maxiter=100 * int(seen.sum()))[1] ** 2)
 
 
-def _fluorescence(data: UpperPart, voltage_kv: float) -> list[Array]:
+def _fluorescence(data: UpperPart, voltage_kv: float, families: Sequence[str]) -> list[Array]:
     return [
         peak_counts(data.axis, group.energy_kev, group.share / group.strength, data.response.fwhm_kev(group.energy_kev))
-        for family in SHARP
+        for family in families
         for group in line_groups(family, voltage_kv)
     ]
 

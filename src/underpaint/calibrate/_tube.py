@@ -9,7 +9,7 @@ from underpaint.atomic import SHELLS, atomic_number, edge_energy
 from underpaint.calibrate._angle import ANGLES_DEG, lowest, refine_angle
 from underpaint.calibrate._anode import ANODES, guess_anode
 from underpaint.calibrate._refine import Response
-from underpaint.calibrate._scatter import Lamp, UpperPart, misfit_of, misfit_without_lines, upper_part
+from underpaint.calibrate._scatter import Lamp, UpperPart, misfit_of, misfits_without, upper_part
 from underpaint.calibrate._voltage import Voltage, guess_voltage
 
 Array = NDArray[np.float64]
@@ -18,6 +18,8 @@ USUAL = Lamp("Rh", 120.0, 40.0)
 """What stands in for what is not found."""
 _WINDOW_KEV = (15.5, 28.0)
 _FIRST_ANGLES_DEG = np.arange(80.0, 165.0, 14.0)
+_ANY_ANGLES_DEG = (95.0, 120.0, 145.0)
+_MOST_SPREAD_KV = 1.0
 _LEAST_DROP = 40.0
 _LEAST_LEAD = 12.0
 _EDGE_MARGIN_KEV = 0.6
@@ -77,9 +79,23 @@ def find_tube(counts: Array, response: Response) -> TubeFound:
     voltage = guess_voltage(data, lamp)
     lamp = replace(lamp, voltage_kv=_standing_in(voltage, data))
     fit = _best_anode(data, lamp, voltage)
-    if fit is not None and (first is None or first.symbol != fit.lamp.anode):
+    if fit is None:
+        voltage = _voltage_at_any_angle(data, voltage)
+    elif first is None or first.symbol != fit.lamp.anode:
         voltage = guess_voltage(data, fit.lamp)
     return _told(data, fit, voltage)
+
+
+def _voltage_at_any_angle(data: UpperPart, voltage: Voltage) -> Voltage:
+    """Return a voltage that does not depend on the angle, which is unknown without an anode."""
+    if voltage.voltage_kv is None:
+        return voltage
+    others = [guess_voltage(data, replace(USUAL, angle_deg=angle)) for angle in _ANY_ANGLES_DEG]
+    known = [own.voltage_kv for own in others if own.voltage_kv is not None]
+    if len(known) < len(others) or max(known) - min(known) > _MOST_SPREAD_KV:
+        return Voltage(None, reason=f"its end depends on the scattering angle (about {voltage.voltage_kv:.0f} kV)")
+    spread = 0.5 * (max(known) - min(known))
+    return Voltage(float(np.median(known)), float(np.hypot(max(own.error_kv for own in others), spread)))
 
 
 def _standing_in(voltage: Voltage, data: UpperPart) -> float:
@@ -98,7 +114,8 @@ def _best_anode(data: UpperPart, lamp: Lamp, voltage: Voltage) -> _Fit | None:
         return None
     best = fits[0]
     unit = max(best.misfit / max((window[1] - window[0]) / data.axis.gain_kev, 1.0), 1.0)
-    if misfit_without_lines(data, lamp, *window) - best.misfit < _LEAST_DROP * unit:
+    # either peak alone may be fluorescence, or a hump of the continuum
+    if min(misfits_without(data, best.lamp, *window)) - best.misfit < _LEAST_DROP * unit:
         return None
     if len(fits) > 1 and fits[1].misfit - best.misfit < _LEAST_LEAD * unit:
         return None
