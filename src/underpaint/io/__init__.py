@@ -6,7 +6,15 @@ from underpaint.io.describe import ScanInfo, describe, describe_all, summarise_s
 from underpaint.io.folder import ResultFolder, is_finished, result_folder
 from underpaint.io.hdf5 import read_settings, read_truth, save_scan
 from underpaint.io.load import load, load_all, read_spectrum, split_location
-from underpaint.io.results import package_versions, read_results, summary_rows, write_results, write_tiff
+from underpaint.io.results import (
+    package_versions,
+    read_detectability,
+    read_open_set,
+    read_results,
+    summary_rows,
+    write_results,
+    write_tiff,
+)
 from underpaint.spectrum.rebin import sum_scans
 
 __all__ = [
@@ -23,6 +31,8 @@ __all__ = [
     "load_all",
     "package_versions",
     "photographs_of",
+    "read_detectability",
+    "read_open_set",
     "read_results",
     "read_settings",
     "read_spectrum",

@@ -5,11 +5,13 @@ import json
 import math
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import OutputError, ScanError
 from underpaint.io.folder import RESULTS_FILE
-from underpaint.maps import ElementMaps, PigmentMaps
+from underpaint.maps import STATES, DetectabilityMaps, ElementMaps, OpenSet, PigmentMaps, UnexplainedLine, UnlikenessMap
 
 SUMMARY_FILE = "summary.csv"
 SUMMARY_COLUMNS = (
@@ -32,6 +34,7 @@ SUMMARY_COLUMNS = (
     "median_uncertainty_counts",
 )
 _PACKAGES = ("underpaint", "numpy", "scipy", "h5py", "dask", "xraylib", "onnxruntime", "tifffile")
+Result = TypeVar("Result")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _RESERVED = ("row", "column")
 
@@ -43,8 +46,10 @@ def write_results(
     elements: ElementMaps | None,
     scan_summary: Mapping[str, Any],
     settings: Mapping[str, Any],
+    detectability: DetectabilityMaps | None = None,
+    open_set: OpenSet | None = None,
 ) -> None:
-    """Write maps to a folder: ``results.h5``, ``pigments/*.tif``, ``elements/*.tif``, ``summary.csv``.
+    """Write maps to a folder: ``results.h5``, ``summary.csv``, and a TIFF per map.
 
     Parameters
     ----------
@@ -57,6 +62,10 @@ def write_results(
         JSON-serialisable.
     settings : mapping
         Configuration and seeds; JSON-serialisable.
+    detectability : DetectabilityMaps or None
+        Read again by :func:`read_detectability`; the TIFFs hold the numbers of ``underpaint.maps.STATES``.
+    open_set : OpenSet or None
+        Read again by :func:`read_open_set`.
 
     Raises
     ------
@@ -65,10 +74,14 @@ def write_results(
     """
     place = Path(folder)
     _check_names(pigments, elements)
+    _check_names(detectability)
     try:
         place.mkdir(parents=True, exist_ok=True)
-        _write_hdf5(place / RESULTS_FILE, pigments, elements, scan_summary, settings)
+        extras = [partial(_write_detectability, maps=detectability)] if detectability is not None else []
+        extras += [partial(_write_open_set, own=open_set)] if open_set is not None else []
+        _write_hdf5(place / RESULTS_FILE, pigments, elements, scan_summary, settings, extras)
         _write_tiffs(place, pigments, elements)
+        _write_more_tiffs(place, detectability, open_set)
         _write_summary(place / SUMMARY_FILE, pigments, elements)
     except (OSError, RuntimeError) as error:
         message = f"Cannot write results to {place}: {error}. Check that it is writable and that the disk is not full."
@@ -89,13 +102,39 @@ def read_results(folder: str | Path) -> tuple[PigmentMaps | None, ElementMaps | 
     ScanError
         The folder holds no results, or they are damaged.
     """
+    return _read(folder, lambda file: (_read_pigments(file), _read_elements(file), _read_summary(file)))
+
+
+def read_detectability(folder: str | Path) -> DetectabilityMaps | None:
+    """Read the maps of what cannot be excluded; None where the results hold none.
+
+    Raises
+    ------
+    ScanError
+        The folder holds no results, or they are damaged.
+    """
+    return _read(folder, _read_detectability)
+
+
+def read_open_set(folder: str | Path) -> OpenSet | None:
+    """Read the unexplained lines and the map of unlikeness; None where the results hold none.
+
+    Raises
+    ------
+    ScanError
+        The folder holds no results, or they are damaged.
+    """
+    return _read(folder, _read_open_set)
+
+
+def _read(folder: str | Path, what: Callable[[Any], Result]) -> Result:
     path = Path(folder) / RESULTS_FILE
     if not path.is_file():
         message = f"Cannot read results from {folder}: there is no {RESULTS_FILE} in it. Give a folder of results."
         raise ScanError(message)
     try:
         with h5py.File(path, "r") as file:
-            return _read_pigments(file), _read_elements(file), _read_summary(file)
+            return what(file)
     except (OSError, KeyError, RuntimeError) as error:
         message = f"Cannot read {path}: the file is damaged ({error}). Run the analysis again."
         raise ScanError(message) from error
@@ -112,9 +151,8 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def _check_names(pigments: PigmentMaps | None, elements: ElementMaps | None) -> None:
-    names = (*(pigments.names if pigments else ()), *(elements.names if elements else ()))
-    for name in names:
+def _check_names(*maps: PigmentMaps | ElementMaps | DetectabilityMaps | None) -> None:
+    for name in (name for own in maps if own is not None for name in own.names):
         if not _SAFE_NAME.fullmatch(name) or name in _RESERVED:
             message = (
                 f"Cannot write a map called {name!r}: names become file names, so they are "
@@ -130,6 +168,7 @@ def _write_hdf5(
     elements: ElementMaps | None,
     scan_summary: Mapping[str, Any],
     settings: Mapping[str, Any],
+    extras: Sequence[Callable[[Any], None]] = (),
 ) -> None:
     # Made in memory, since HDF5 says in many voices on standard error that a disk is full.
     with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
@@ -143,6 +182,8 @@ def _write_hdf5(
             _write_pigments(entry, pigments)
         if elements is not None:
             _write_elements(entry, elements)
+        for write in extras:
+            write(entry)
         default = "pigments" if pigments is not None else "elements" if elements is not None else "scan"
         entry.attrs["default"] = default
         _write_scan(entry, scan_summary)
@@ -167,7 +208,31 @@ def _write_elements(entry: Any, maps: ElementMaps) -> None:
     _maps(results, "uncertainties", maps.names, maps.uncertainty, "counts", maps.step_mm)
 
 
-def _process(entry: Any, name: str, maps: PigmentMaps | ElementMaps, default: str) -> Any:
+def _write_detectability(entry: Any, maps: DetectabilityMaps) -> None:
+    results = _process(entry, "detectability", maps, "state")
+    data = _maps(results, "state", maps.names, maps.state, "1", maps.step_mm)
+    data.attrs["meaning"] = json.dumps(STATES)
+    for name, label in zip(maps.names, maps.labels, strict=True):
+        data[name].attrs["long_name"] = label
+
+
+def _write_open_set(entry: Any, own: OpenSet) -> None:
+    process = _group(entry, "open_set", "NXprocess")
+    process["program"], process["version"] = "underpaint", package_versions().get("underpaint", "")
+    _json(process, "lines", [asdict(line) for line in own.lines])
+    _json(process, "ordinary", own.ordinary)
+    if own.unlikeness is None:
+        return
+    process.attrs["default"] = "results/unlikeness"
+    process.attrs["step_mm"] = json.dumps(own.unlikeness.step_mm)
+    _json(process, "configuration", own.unlikeness.settings)
+    results = _group(process, "results", "NXcollection")
+    score, energy = own.unlikeness.score[:, :, None], own.unlikeness.energy_kev[:, :, None]
+    _maps(results, "unlikeness", ("score",), score, "1", own.unlikeness.step_mm)
+    _maps(results, "energy", ("energy_kev",), energy, "keV", own.unlikeness.step_mm)
+
+
+def _process(entry: Any, name: str, maps: PigmentMaps | ElementMaps | DetectabilityMaps, default: str) -> Any:
     """Make an NXprocess with its configuration, and return its NXcollection ``results``."""
     process = _group(entry, name, "NXprocess")
     process["program"], process["version"] = "underpaint", package_versions().get("underpaint", "")
@@ -182,7 +247,7 @@ def _maps(
     parent: Any,
     name: str,
     names: Sequence[str],
-    cube: NDArray[np.float32],
+    cube: NDArray[np.float32] | NDArray[np.uint8],
     units: str,
     step_mm: tuple[float, float] | None,
 ) -> Any:
@@ -192,9 +257,7 @@ def _maps(
         data.attrs["signal"] = names[0]
         data.attrs["auxiliary_signals"] = np.array(names[1:], dtype=h5py.string_dtype())
     for index, own in enumerate(names):
-        dataset = data.create_dataset(
-            own, data=np.ascontiguousarray(cube[:, :, index], dtype=np.float32), compression="gzip"
-        )
+        dataset = data.create_dataset(own, data=np.ascontiguousarray(cube[:, :, index]), compression="gzip")
         dataset.attrs.update({"units": units, "interpretation": "image"})
     for axis, label in enumerate(_RESERVED):
         step = step_mm[axis] if step_mm else 1.0
@@ -268,6 +331,35 @@ def _read_elements(file: Any) -> ElementMaps | None:
     )
 
 
+def _read_detectability(file: Any) -> DetectabilityMaps | None:
+    if "entry/detectability" not in file:
+        return None
+    process = file["entry/detectability"]
+    data = process["results/state"]
+    names = _signals(data)
+    return DetectabilityMaps(
+        names=names,
+        labels=tuple(str(data[name].attrs["long_name"]) for name in names),
+        state=_cube(data, names, np.uint8),
+        step_mm=_step(process),
+        notes=tuple(_loaded(process, "notes")),
+        settings=_loaded(process, "configuration"),
+    )
+
+
+def _read_open_set(file: Any) -> OpenSet | None:
+    if "entry/open_set" not in file:
+        return None
+    process = file["entry/open_set"]
+    lines = [UnexplainedLine(**line | {"carriers": tuple(line["carriers"])}) for line in _loaded(process, "lines")]
+    ordinary = tuple((family, source) for family, source in _loaded(process, "ordinary"))
+    if "results" not in process:
+        return OpenSet(tuple(lines), ordinary)
+    score = process["results/unlikeness/score"][()]
+    energy, step = process["results/energy/energy_kev"][()], _step(process)
+    return OpenSet(tuple(lines), ordinary, UnlikenessMap(score, energy, step, _loaded(process, "configuration")))
+
+
 def _read_summary(file: Any) -> dict[str, Any]:
     entry = file["entry"]
     arrays = {key: np.asarray(item[()]) for key, item in entry["scan"].items() if key != "facts"}
@@ -286,9 +378,9 @@ def _signals(data: Any) -> tuple[str, ...]:
     return (str(data.attrs["signal"]), *(str(name) for name in data.attrs["auxiliary_signals"]))
 
 
-def _cube(data: Any, names: Sequence[str]) -> NDArray[np.float32]:
+def _cube(data: Any, names: Sequence[str], dtype: type[np.generic] = np.float32) -> NDArray[Any]:
     shape = tuple(int(size) for size in data.attrs["shape"])
-    cube = np.empty((*shape, len(names)), dtype=np.float32)
+    cube = np.empty((*shape, len(names)), dtype=dtype)
     for index, name in enumerate(names):
         cube[:, :, index] = data[name][()]
     return cube
@@ -310,15 +402,30 @@ def _write_tiffs(place: Path, pigments: PigmentMaps | None, elements: ElementMap
             write_tiff(place / "elements" / f"{name}.tif", elements[name], description, elements.step_mm)
 
 
+def _write_more_tiffs(place: Path, detectability: DetectabilityMaps | None, open_set: OpenSet | None) -> None:
+    if detectability is not None:
+        meaning = ", ".join(f"{key}: {words}" for key, words in STATES.items())
+        for name, label in zip(detectability.names, detectability.labels, strict=True):
+            path = place / "detectability" / f"{name}.tif"
+            write_tiff(path, detectability[name], f"{label}: {meaning}", detectability.step_mm)
+    if open_set is not None and open_set.unlikeness is not None:
+        own = open_set.unlikeness
+        description = "standard deviations of the strongest peak that nothing known explains; NaN: no answer"
+        write_tiff(place / "unlikeness.tif", own.score, description, own.step_mm)
+
+
 def write_tiff(
-    path: Path, image: NDArray[np.float32], description: str, step_mm: tuple[float, float] | None = None
+    path: Path,
+    image: NDArray[np.float32] | NDArray[np.uint8],
+    description: str,
+    step_mm: tuple[float, float] | None = None,
 ) -> None:
-    """Write a (row, column) map as float32 TIFF, with its pixel size where known."""
+    """Write a (row, column) map as TIFF, of numbers as they are, with its pixel size where known."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sized: dict[str, Any] = {}
     if step_mm is not None and min(step_mm) > 0:
         sized = {"resolution": (10.0 / step_mm[1], 10.0 / step_mm[0]), "resolutionunit": "CENTIMETER"}
-    values = np.ascontiguousarray(image, dtype=np.float32)
+    values = np.ascontiguousarray(image)
     tifffile.imwrite(path, values, photometric="minisblack", description=description.encode(), metadata=None, **sized)
 
 
