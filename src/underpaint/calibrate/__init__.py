@@ -1,11 +1,25 @@
-"""Energy axis, resolution and anode of a scan, found from its own lines."""
+"""Energy axis, resolution, tube and drift of a scan, found from its own lines and scatter."""
 
 from underpaint.calibrate.calibration import (
     Calibration,
     calibrate,
     calibrated_instrument,
+    found_in_words,
     sum_and_max,
     with_calibration,
 )
+from underpaint.calibrate.detectors import line_ratios
+from underpaint.calibrate.drift import Drift, find_drift, without_drift
 
-__all__ = ["Calibration", "calibrate", "calibrated_instrument", "sum_and_max", "with_calibration"]
+__all__ = [
+    "Calibration",
+    "Drift",
+    "calibrate",
+    "calibrated_instrument",
+    "find_drift",
+    "found_in_words",
+    "line_ratios",
+    "sum_and_max",
+    "with_calibration",
+    "without_drift",
+]

@@ -28,7 +28,7 @@ _FANO_RANGE = (0.08, 0.16)
 _LEAST_SIGNIFICANCE = 6.0
 _BLEND_LIMIT = 0.15
 _SHAPE_ERROR_KEV = 0.003
-_WIDTH_ERROR = 0.005
+_WIDTH_ERROR = 0.015
 _IUPAC = {("K", True): "KL3", ("K", False): "KM3", ("L", True): "L3M5", ("M", True): "M5N7"}
 
 
@@ -272,7 +272,7 @@ def resolution_errors(lines: Sequence[LineFit], response: Response) -> tuple[flo
     """Return one standard deviation of noise, keV, and of the Fano factor.
 
     From the straight line ``FWHM**2 = noise**2 + 2.355**2 * 3.85 eV * fano * energy`` through the lines' widths, each
-    good to its counts and to half a percent, with the same prior of the Fano factor as ``fit_response``.
+    good to its counts and to 1.5 percent, with the same prior of the Fano factor as ``fit_response``.
     """
     energy = np.array([line.energy_kev for line in lines])
     width = np.asarray(response.fwhm_kev(energy))

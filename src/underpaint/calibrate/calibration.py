@@ -1,6 +1,6 @@
 """Energy calibration of a scan from its own lines."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 import dask.array as da
@@ -80,6 +80,8 @@ class Calibration:
         One standard deviation, degree.
     seen_air_cm : float or None
         Path in air that the detector sees, cm, from argon's line; right within a factor of 2.5.
+    line_counts, line_energy_kev : dict
+        For each unblended line: counts, and tabulated energy, keV.
     """
 
     axis: EnergyAxis
@@ -102,6 +104,8 @@ class Calibration:
     voltage_uncertainty_kv: float | None = None
     scatter_angle_uncertainty_deg: float | None = None
     seen_air_cm: float | None = None
+    line_counts: dict[str, float] = field(default_factory=dict)
+    line_energy_kev: dict[str, float] = field(default_factory=dict)
 
     @property
     def largest_residual_ev(self) -> float:
@@ -317,6 +321,8 @@ def _from_lines(refined: _Refined, scan: Scan) -> Calibration:
         previous_axis=scan.axis,
         noise_uncertainty_kev=noise_error,
         fano_uncertainty=fano_error,
+        line_counts={line.name: line.area for line in lines},
+        line_energy_kev={line.name: line.energy_kev for line in lines},
     )
 
 
