@@ -1,6 +1,7 @@
 """Cubes that are read piece by piece: what a format gives, checked, as a dask array."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -95,6 +96,21 @@ def probe(action: Callable[[], Any], source: str) -> Any:
     except OSError as error:
         message = f"Cannot read {source}: {error.strerror or error}. Check the path and that you may read it."
         raise ScanError(message) from error
+
+
+def leads_out(entry: Path, folder: Path) -> bool:
+    """Whether a folder's entry is a link to something outside of it."""
+    return entry.is_symlink() and not entry.resolve().is_relative_to(folder.resolve())
+
+
+def own_entries(folder: Path, entries: Iterable[Path]) -> list[Path]:
+    """Return a folder's entries; raise ScanError where one is a link that leads out of it."""
+    found = list(entries)
+    for entry in found:
+        if leads_out(entry, folder):
+            message = f"Cannot read {folder}: {entry.name} in it is a link that leads elsewhere. Put the file there."
+            raise ScanError(message)
+    return found
 
 
 def told(error: Exception) -> str:

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import CalibrationError, ScanError
-from underpaint.io._source import SAME_CHANNELS, lazy_counts, probe
+from underpaint.io._source import SAME_CHANNELS, lazy_counts, own_entries, probe
 from underpaint.spectrum import EnergyAxis, Scan
 
 FORMAT = "EDF"
@@ -116,7 +116,7 @@ def is_edf(head: bytes) -> bool:
 def edf_files(folder: Path) -> list[Path]:
     """Return the EDF files of a folder, by content, in the order of the numbers in their names."""
     named = (own for own in folder.iterdir() if own.suffix.lower() in {".edf", ".cor"} and own.is_file())
-    found = [own for own in named if is_edf(_beginning(own))]
+    found = own_entries(folder, (own for own in named if is_edf(_beginning(own))))
     return sorted(
         found, key=lambda own: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", own.stem)]
     )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import CalibrationError, ScanError
-from underpaint.io._source import lazy_counts, probe
+from underpaint.io._source import lazy_counts, leads_out, own_entries, probe
 from underpaint.spectrum import EnergyAxis, Scan, Spectrum
 
 FORMAT = "Amptek .mca"
@@ -73,7 +73,7 @@ def spectra_folders(folder: Path) -> list[Path]:
     if _mca_files(folder):
         return [folder]
     below = sorted(entry for entry in probe(lambda: list(folder.iterdir()), str(folder)) if entry.is_dir())
-    return [entry for entry in below if _mca_files(entry)]
+    return own_entries(folder, (entry for entry in below if _mca_files(entry)))
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,8 @@ def _read_folder(folder: Path, top: Path, shape: tuple[int, int] | None) -> Scan
 
 def _mca_files(folder: Path) -> list[str]:
     entries = probe(lambda: list(folder.iterdir()), str(folder))
-    return sorted(entry.name for entry in entries if entry.suffix.lower() == ".mca" and entry.name[0] != ".")
+    spectra = (entry for entry in entries if entry.suffix.lower() == ".mca" and entry.name[0] != ".")
+    return sorted(entry.name for entry in own_entries(folder, spectra))
 
 
 def _pixels(folder: Path) -> tuple[dict[int, str], list[str]]:
@@ -201,7 +202,8 @@ def _find_grid(folder: Path, top: Path, n_file: int) -> Grid:
 
 def _grid_candidates(place: Path) -> list[Path]:
     texts = [entry for entry in probe(lambda: list(place.iterdir()), str(place)) if entry.suffix.lower() == ".txt"]
-    small = [entry for entry in texts if entry.is_file() and entry.stat().st_size <= _MAX_GRID_FILE_BYTES]
+    files = (entry for entry in texts if entry.is_file() and not leads_out(entry, place))
+    small = [entry for entry in files if entry.stat().st_size <= _MAX_GRID_FILE_BYTES]
     return sorted(small, key=lambda entry: (entry.name != GRID_FILE, entry.name))
 
 

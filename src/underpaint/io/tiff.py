@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
 from underpaint.io._energies import axis_of_values
-from underpaint.io._source import lazy_counts, probe, told
+from underpaint.io._source import lazy_counts, own_entries, probe, told
 from underpaint.spectrum import EnergyAxis, Scan
 
 FORMAT = "TIFF stack"
@@ -82,7 +82,8 @@ def is_tiff(head: bytes) -> bool:
 
 def tiff_files(folder: Path) -> list[Path]:
     """Return the TIFF files of a folder in the order of the numbers in their names."""
-    found = [own for own in folder.iterdir() if own.suffix.lower() in {".tif", ".tiff"} and own.is_file()]
+    named = (own for own in folder.iterdir() if own.suffix.lower() in {".tif", ".tiff"} and own.is_file())
+    found = own_entries(folder, named)
     return sorted(found, key=lambda own: [(int(p) if p.isdecimal() else -1, p) for p in re.split(r"(\d+)", own.stem)])
 
 
@@ -218,7 +219,7 @@ def _page(path: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
 def _list_file(folder: Path, stem: str, name: str | None, path: Path) -> Path | None:
     if name is None:
         named = (folder / own.format(stem) for own in _NAMES)
-        return next((own for own in named if own.is_file()), None)
+        return next(iter(own_entries(folder, (own for own in named if own.is_file()))), None)
     given = next((own for own in (folder / name, Path(name)) if own.is_file()), None)
     if given is None:
         message = f"Cannot read {path}: the list of energies {name} is neither beside it nor a path."

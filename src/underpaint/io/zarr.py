@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import CalibrationError, MissingExtraError, ScanError
-from underpaint.io._source import lazy_counts, probe
+from underpaint.io._source import lazy_counts, leads_out, probe
 from underpaint.spectrum import EnergyAxis, Scan
 
 FORMAT = "zarr"
@@ -123,10 +123,9 @@ def _first_line(error: Exception) -> str:
 
 
 def _refuse_links(path: Path) -> None:
-    top = path.resolve()
     for folder, folders, files in os.walk(path):
         for own in (Path(folder) / entry for entry in (*folders, *files)):
-            if own.is_symlink() and not own.resolve().is_relative_to(top):
+            if leads_out(own, path):
                 message = f"Cannot read {path}: {own.relative_to(path)} is a link that leads out of the store."
                 raise ScanError(message)
 
