@@ -1,6 +1,9 @@
 """HDF5, ripple, npz and single spectra; formats that are not known."""
 
+import lzma
 import pickle
+import zipfile
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +66,33 @@ def test_damaged_npz(tmp_path: Path, cube: Cube) -> None:
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ScanError, match="archive is damaged"):
         io.load(path)
+
+
+@pytest.mark.parametrize("gain", [np.array("0.02"), np.array([])], ids=["text", "empty"])
+def test_npz_whose_calibration_is_no_number(tmp_path: Path, cube: Cube, gain: NDArray[Any]) -> None:
+    np.savez(tmp_path / "a.npz", cube=cube, gain_kev=gain)
+    with pytest.raises(ScanError, match=r"gain_kev: it holds .* a number is needed"):
+        io.load(tmp_path / "a.npz")
+
+
+def test_npz_that_promises_more_than_it_holds(tmp_path: Path, cube: Cube) -> None:
+    header = BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<i8", "fortran_order": False, "shape": (10**6, 10**6, 9)})
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("cube.npy", header.getvalue() + cube.tobytes())
+    with pytest.raises(
+        ScanError, match=r"cube\.npy promises \(1000000, 1000000, 9\) int64, 72000000000000 bytes, and holds"
+    ):
+        io.load(tmp_path / "a.npz")
+
+
+def test_npz_whose_packed_numbers_are_damaged(tmp_path: Path, cube: Cube) -> None:
+    np.savez_compressed(tmp_path / "a.npz", cube=cube)
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[60:64] = b"\xff" * 4
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(ScanError, match="Cannot read"):
+        io.load(tmp_path / "a.npz")
 
 
 def test_npz_cube_travels_without_its_counts(tmp_path: Path, cube: Cube) -> None:
@@ -392,6 +422,7 @@ def test_emsa_of_a_horiba(tmp_path: Path) -> None:
         (b"\x00\x01\x02binary", "it is binary data"),
         (b"\xfd7zXZ\x00....", r"packed archive \(xz\). Unpack it"),
         (b"\x1f\x8b....", r"packed archive \(gzip\)"),
+        (b"name".ljust(257, b"\x00") + b"ustar\x0000", r"packed archive \(tar\)"),
     ],
 )
 def test_unknown_files(tmp_path: Path, content: bytes, message: str) -> None:
@@ -399,6 +430,16 @@ def test_unknown_files(tmp_path: Path, content: bytes, message: str) -> None:
     path.write_bytes(content)
     with pytest.raises(ScanError, match=message):
         io.load(path)
+
+
+def test_unknown_files_are_not_unpacked_to_see_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unpack(*_: object, **__: object) -> None:
+        pytest.fail("it was unpacked, which takes as much memory as its first bytes ask for")
+
+    monkeypatch.setattr(lzma, "LZMAFile", unpack)
+    (tmp_path / "a").write_bytes(b"\x5d\xff\xff\xff\x7f" + b"\xff" * 8 + b"\x00" * 600)
+    with pytest.raises(ScanError, match="no format known here"):
+        io.load(tmp_path / "a")
 
 
 def test_nothing_there(tmp_path: Path) -> None:

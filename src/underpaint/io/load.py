@@ -1,6 +1,5 @@
 """One door for every format: what a file is, is told by its content, not by its name."""
 
-import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -281,8 +280,10 @@ def _reader(path: Path, head: bytes, shape: tuple[int, int] | None) -> Callable[
 
 def _unknown(path: Path, head: bytes) -> str:
     packed = next((kind for magic, kind in _PACKED.items() if head.startswith(magic)), None)
-    if packed is not None or tarfile.is_tarfile(path):
-        return f"Cannot read {path}: it is a packed archive ({packed or 'tar'}). Unpack it and give the folder."
+    if packed is None and head[257:262] == b"ustar":
+        packed = "tar"
+    if packed is not None:
+        return f"Cannot read {path}: it is a packed archive ({packed}). Unpack it and give the folder."
     text = not set(head) & set(range(9))
     begins = repr(head[:24].decode("utf-8", "replace").strip()) if text else head[:8].hex(" ")
     looks = "text" if text else "binary data"

@@ -1,6 +1,9 @@
 """numpy archives (``.npz``) and single arrays (``.npy``) that hold (row, column, channel) cubes."""
 
+import lzma
+import math
 import zipfile
+import zlib
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -9,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
-from underpaint.io._source import lazy_counts, probe
+from underpaint.io._source import lazy_counts, probe, told
 from underpaint.spectrum import EnergyAxis, Scan
 
 FORMAT = "numpy .npz"
-_MAX_SCALAR_SIZE = 4
+_DAMAGE = (zipfile.BadZipFile, ValueError, TypeError, EOFError, KeyError, RuntimeError, OverflowError, MemoryError)
+_DAMAGE_OF_PIECES = (zlib.error, lzma.LZMAError)
+"""What zipfile, its unpackers and numpy raise on damaged archives; what the system says, ``probe`` words."""
 
 
 class NpzCube:
@@ -74,7 +79,7 @@ def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.d
     shape, dtype = shapes[member]
     source = f"{path}::{member}"
     optional = ("gain_kev", "zero_kev", "live_time_s", "step_mm")
-    small: dict[str, NDArray[Any]] = {own: _read_member(path, own) for own in optional if own in shapes}
+    small = {own: _numbers(path, own) for own in optional if own in shapes}
     return Scan(
         lazy_counts(NpzCube(path, member, shape, dtype), source),
         axis=_axis(small, shape[2]),
@@ -95,8 +100,8 @@ def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
             return {
                 own.removesuffix(".npy"): _header(archive, own) for own in archive.namelist() if own.endswith(".npy")
             }
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        message = f"Cannot read {path}: the .npz archive is damaged ({error}). Write or copy it again."
+    except (*_DAMAGE, *_DAMAGE_OF_PIECES) as error:
+        message = f"Cannot read {path}: the .npz archive is damaged ({told(error)}). Write or copy it again."
         raise ScanError(message) from error
 
 
@@ -105,6 +110,10 @@ def _header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)
+        needed, held = math.prod(shape) * dtype.itemsize, archive.getinfo(member).file_size - stream.tell()
+    if min((0, *shape)) < 0 or (needed > held and not dtype.hasobject):
+        message = f"{member} promises {shape} {dtype}, {needed} bytes, and holds {held}"
+        raise ValueError(message)
     return shape, dtype
 
 
@@ -112,18 +121,24 @@ def _read_member(path: Path, member: str) -> NDArray[Any]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return np.asarray(archive[member])
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        message = (
-            f"Cannot read {path}::{member}: {error}. Write the archive again with numpy.savez, plain numbers only."
-        )
+    except (*_DAMAGE, *_DAMAGE_OF_PIECES) as error:
+        message = f"Cannot read {path}::{member}: {told(error)}. Write it again with numpy.savez, plain numbers only."
         raise ScanError(message) from error
+
+
+def _numbers(path: Path, member: str) -> NDArray[Any]:
+    values = _read_member(path, member)
+    if values.dtype.kind not in "uif" or values.size == 0:
+        message = f"Cannot read {path}::{member}: it holds {values.shape} {values.dtype}; a number is needed."
+        raise ScanError(message)
+    return values
 
 
 def _axis(small: dict[str, NDArray[Any]], n_channel: int) -> EnergyAxis | None:
     if "gain_kev" not in small:
         return None
-    zero_kev = float(small["zero_kev"].ravel()[0]) if "zero_kev" in small else 0.0
-    return EnergyAxis(float(small["gain_kev"].ravel()[0]), zero_kev, n_channel)
+    zero_kev = float(small["zero_kev"].flat[0]) if "zero_kev" in small else 0.0
+    return EnergyAxis(float(small["gain_kev"].flat[0]), zero_kev, n_channel)
 
 
 def _live_time(values: NDArray[Any] | None, shape: tuple[int, ...], source: str) -> NDArray[np.float64] | None:
