@@ -4,6 +4,7 @@ from underpaint.maps.detectability import ABSENT, CANNOT_EXCLUDE, NO_ANSWER, PRE
 from underpaint.maps.maps import ElementMaps, PigmentMaps
 from underpaint.maps.open_set import UNLIKE_SIGMA, OpenSet, UnexplainedLine, UnlikenessMap
 from underpaint.maps.places import PLACES, Place, at_place, split_place
+from underpaint.maps.quantities import SURFACE_UM, from_scale, material_of, on_scale, share_of
 
 __all__ = [
     "ABSENT",
@@ -12,6 +13,7 @@ __all__ = [
     "PLACES",
     "PRESENT",
     "STATES",
+    "SURFACE_UM",
     "UNLIKE_SIGMA",
     "DetectabilityMaps",
     "ElementMaps",
@@ -21,5 +23,9 @@ __all__ = [
     "UnexplainedLine",
     "UnlikenessMap",
     "at_place",
+    "from_scale",
+    "material_of",
+    "on_scale",
+    "share_of",
     "split_place",
 ]

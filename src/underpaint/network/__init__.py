@@ -3,6 +3,7 @@
 from underpaint.network.autoencoder import AutoencoderNetwork, Decoder
 from underpaint.network.build import NetworkSpec, build_network, dense_layers, is_folded, parameter_count
 from underpaint.network.default import DefaultNetwork
+from underpaint.network.layers import LayersNetwork
 from underpaint.network.recurrent import RecurrentNetwork
 from underpaint.network.xu2022 import XuNetwork
 
@@ -10,6 +11,7 @@ __all__ = [
     "AutoencoderNetwork",
     "Decoder",
     "DefaultNetwork",
+    "LayersNetwork",
     "NetworkSpec",
     "RecurrentNetwork",
     "XuNetwork",

@@ -4,15 +4,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
 
+import torch
 from torch import nn
 
 from underpaint.network.autoencoder import AutoencoderNetwork
 from underpaint.network.default import DefaultNetwork
+from underpaint.network.layers import Body, LayersNetwork
 from underpaint.network.recurrent import RecurrentNetwork
 from underpaint.network.xu2022 import LogLogRoot, Root, XuNetwork
 from underpaint.weights import NetworkKind
 
-Network: TypeAlias = DefaultNetwork | XuNetwork | RecurrentNetwork | AutoencoderNetwork
+Network: TypeAlias = DefaultNetwork | XuNetwork | RecurrentNetwork | AutoencoderNetwork | LayersNetwork
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,9 @@ class NetworkSpec:
 
     Parameters
     ----------
-    kind : {"default", "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent", "autoencoder"}
-        Architecture; two are the paper's with another transform of the counts.
+    kind : str
+        Architecture. "xu2022_root" and "xu2022_unscaled" are the paper's with another transform of the counts, those
+        after "layers" that network with another body or head.
     n_bin, n_output : int
         Bins of the network's axis and names in its answer.
     start_kev, bin_kev : float
@@ -31,6 +34,10 @@ class NetworkSpec:
         True for a network read from an ONNX file: the exporter has multiplied each batch normalisation that follows a
         convolution or a linear layer into that layer, so nothing stands in its place. Normalisations that follow an
         activation stay as they are.
+    n_instrument, n_quantity : int
+        Numbers told about the instrument, and quantities answered, by a network of layers.
+    composition : tuple of n_output / 3 tuples of float
+        What the materials of a network of layers are made of.
     """
 
     kind: NetworkKind
@@ -39,6 +46,9 @@ class NetworkSpec:
     start_kev: float
     bin_kev: float
     folded: bool = False
+    n_instrument: int = 0
+    n_quantity: int = 0
+    composition: tuple[tuple[float, ...], ...] = ()
 
 
 def build_network(spec: NetworkSpec) -> Network:
@@ -67,7 +77,23 @@ def _build(spec: NetworkSpec) -> Network:
             return RecurrentNetwork(spec.n_bin, spec.n_output)
         case "autoencoder":
             return AutoencoderNetwork(spec.n_bin, spec.n_output)
+        case "layers" | "layers_dense" | "layers_recurrent" | "layers_composition":
+            return _layers(spec)
     return DefaultNetwork(spec.n_bin, spec.n_output, spec.start_kev, spec.bin_kev)
+
+
+def _layers(spec: NetworkSpec) -> LayersNetwork:
+    bodies: dict[str, Body] = {"layers_dense": "dense", "layers_recurrent": "recurrent"}
+    return LayersNetwork(
+        spec.n_bin,
+        torch.tensor(spec.composition),
+        n_instrument=spec.n_instrument,
+        n_quantity=spec.n_quantity,
+        start_kev=spec.start_kev,
+        bin_kev=spec.bin_kev,
+        body=bodies.get(spec.kind, "attention"),
+        head="composition" if spec.kind == "layers_composition" else "free",
+    )
 
 
 def _foldable(network: nn.Module) -> list[tuple[nn.Sequential, str]]:
@@ -83,7 +109,7 @@ def _foldable(network: nn.Module) -> list[tuple[nn.Sequential, str]]:
 
 def dense_layers(network: nn.Module) -> tuple[str, ...]:
     """Names of the fully connected layers that fine-tuning trains first."""
-    return tuple(name for name in ("dense", "linear") if hasattr(network, name))
+    return tuple(name for name in ("dense", "linear", "presence", "quantity") if hasattr(network, name))
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -78,9 +78,9 @@ class DefaultNetwork(nn.Module):
         self.n_bin = n_bin
         self.features = Features(n_bin, start_kev, bin_kev)
         self.stem = nn.Sequential(
-            _convolution(3, 32, size=9, stride=4),
-            _convolution(32, 48, size=5, stride=4),
-            _convolution(48, 64, size=3, stride=2),
+            strided_convolution(3, 32, size=9, stride=4),
+            strided_convolution(32, 48, size=5, stride=4),
+            strided_convolution(48, 64, size=3, stride=2),
             nn.Flatten(),
         )
         n_stem = 64 * math.ceil(math.ceil(math.ceil(n_bin / 4) / 4) / 2)
@@ -117,7 +117,8 @@ class DefaultNetwork(nn.Module):
         return torch.as_tensor(additive + deep)
 
 
-def _convolution(n_in: int, n_out: int, *, size: int, stride: int) -> nn.Sequential:
+def strided_convolution(n_in: int, n_out: int, *, size: int, stride: int) -> nn.Sequential:
+    """Return a normalised convolution along the spectrum, which leaves it shorter by its stride."""
     return nn.Sequential(
         nn.Conv2d(n_in, n_out, (1, size), stride=(1, stride), padding=(0, size // 2)),
         nn.BatchNorm2d(n_out),

@@ -222,7 +222,7 @@ def _sound(counts: NDArray[Any]) -> NDArray[np.bool_]:
 def _run(
     model: OnnxModel, counts: NDArray[np.float32], recorded: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    log_odds, probability = model(counts, np.repeat(recorded, len(counts), axis=0))
+    log_odds, probability, *_ = model(counts, np.repeat(recorded, len(counts), axis=0))
     # Counts that lie outside the network's axis alone are no evidence.
     empty = counts.sum(axis=1) <= 0
     log_odds[empty], probability[empty] = np.nan, np.nan

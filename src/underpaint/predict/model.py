@@ -28,9 +28,12 @@ class OnnxModel:
     session: Any
 
     def __call__(
-        self, counts: NDArray[np.float32], recorded_kev: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return (n, n_name) log-odds and probabilities.
+        self,
+        counts: NDArray[np.float32],
+        recorded_kev: NDArray[np.float32],
+        instrument: NDArray[np.float32] | None = None,
+    ) -> tuple[NDArray[np.float32], ...]:
+        """Return (n, n_name) log-odds and probabilities, then (n, n_quantity) means and deviations where it has any.
 
         Parameters
         ----------
@@ -38,11 +41,16 @@ class OnnxModel:
             Counts on the card's axis.
         recorded_kev : (n, 2) array
             Start and stop of the recorded range, keV; only networks that know of ranges look at it.
+        instrument : (n_input,) array or None
+            What :func:`underpaint.synth.instrument_inputs.instrument_inputs` says, NaN where not known; only networks
+            of layers look at it. None: nothing is known.
         """
-        given = {"counts": counts, "recorded": recorded_kev}
+        n_input = len(self.card.instrument_inputs)
+        told = np.full(n_input, np.nan, np.float32) if instrument is None else instrument
+        given = {"counts": counts, "recorded": recorded_kev, "instrument": np.tile(told, (len(counts), 1))}
         feed = {each.name: np.ascontiguousarray(given[each.name], np.float32) for each in self.session.get_inputs()}
-        log_odds, probability = self.session.run(["log_odds", "probability"], feed)
-        return log_odds, probability
+        names = ["log_odds", "probability", *(("quantity", "sigma") if self.card.quantities else ())]
+        return tuple(self.session.run(names, feed))
 
 
 def open_model(name_or_path: str | Path = "default", *, threads: int | None = None) -> OnnxModel:
@@ -86,7 +94,9 @@ def _check(session: Any, card: ModelCard, path: Path) -> Any:
     inputs = {each.name: each.shape[-1] for each in session.get_inputs()}
     outputs = {each.name: each.shape[-1] for each in session.get_outputs()}
     fits = inputs.get("counts") == card.axis.n_bin and outputs.get("log_odds") == len(card.names)
-    if not fits or "probability" not in outputs or inputs.keys() - {"counts", "recorded"}:
+    fits &= outputs.get("quantity", 0) == len(card.quantities)
+    fits &= inputs.get("instrument", 0) == len(card.instrument_inputs)
+    if not fits or "probability" not in outputs or inputs.keys() - {"counts", "recorded", "instrument"}:
         message = (
             f"Cannot use the network {path}: it takes {inputs} and gives {outputs}, its card says "
             f"{card.axis.n_bin} bins and {len(card.names)} names. Export both again together."

@@ -8,19 +8,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from underpaint.maps import at_place, material_of
 from underpaint.train.library import Library
 from underpaint.train.settings import TrainSettings
 
 _GAUSS_FROM_COUNTS = 30.0
+_SILENT_CHANCE, _GAP_CHANCE = 0.25, 0.1
+"""How often nothing is told about the instrument, and how often one thing is left out."""
 
 
 class Batch(NamedTuple):
-    """Tensors of one step: counts, recorded range, labels, and 1 where a label counts in the loss."""
+    """Tensors of one step: what networks are given, then labels with 1 where one counts in the loss.
+
+    ``instrument`` (n, n_input) is NaN where it is not told; ``quantity`` (n, n_quantity) is NaN where there is nothing
+    to answer at these counts. Both have no columns where the library knows of none.
+    """
 
     counts: Tensor
     recorded: Tensor
     labels: Tensor
     weight: Tensor
+    instrument: Tensor
+    quantity: Tensor
 
 
 class Batches:
@@ -78,12 +87,40 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
     # The paper trains on every label, seen or not.
     visible = settings.paper_protocol or library.counts_needed[rows] <= total[:, None]
     weight = (labels == 0) | (present & visible)
-    return Batch(
-        torch.from_numpy(counts),
-        torch.from_numpy(library.recorded[rows]),
-        torch.from_numpy(present.astype(np.float32)),
-        torch.from_numpy(weight.astype(np.float32)),
+    arrays = (
+        counts,
+        library.recorded[rows],
+        present.astype(np.float32),
+        weight.astype(np.float32),
+        _told(library, rows, rng),
+        _quantities(library, rows, weight),
     )
+    return Batch(*(torch.from_numpy(each) for each in arrays))
+
+
+def _told(library: Library, rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return what the network is told about the instrument: all of it, or nothing, or with a gap here and there."""
+    if library.instrument is None:
+        return np.empty((rows.size, 0), dtype=np.float32)
+    told = library.instrument[rows].copy()
+    gap = rng.random((rows.size, len(library.instrument_inputs))) < _GAP_CHANCE
+    of_anode = [index for index, name in enumerate(library.instrument_inputs) if name.startswith("anode_")]
+    gap[:, of_anode] = gap[:, of_anode[:1]]  # the anode is known or it is not
+    gap |= rng.random((rows.size, 1)) < _SILENT_CHANCE
+    told[gap] = np.nan
+    return told
+
+
+def _quantities(library: Library, rows: NDArray[np.int64], weight: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the quantities to answer: shares of what can be seen at the surface, and its thickness."""
+    if library.quantities is None:
+        return np.empty((rows.size, 0), dtype=np.float32)
+    values = library.quantities[rows].copy()
+    for column, name in enumerate(library.quantity_names):
+        material = material_of(name)
+        if material is not None:
+            values[~weight[:, library.names.index(at_place(material, "surface"))], column] = np.nan
+    return values
 
 
 def poisson(expected: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:

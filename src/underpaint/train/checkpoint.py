@@ -10,7 +10,9 @@ from torch import nn
 
 from underpaint import __version__
 from underpaint.errors import TrainingError
+from underpaint.maps import split_place
 from underpaint.network import NetworkSpec, build_network, is_folded
+from underpaint.synth.composition import composition
 from underpaint.train.library import Library
 from underpaint.train.onnx_weights import fill_from_onnx
 from underpaint.train.settings import TrainSettings
@@ -70,10 +72,28 @@ def card_for(library: Library, settings: TrainSettings, n_train: int) -> ModelCa
         groups=library.groups,
         labels=library.labels_for_people,
         elements=library.elements,
+        **_of_layers(library, settings),
         training=Training(library=library.origin, n_spectra=n_train, seed=settings.seed, config=config_of(settings)),
-        limits=_LIMITS[settings.kind],
+        limits=_LIMITS["default" if settings.has_layers else settings.kind],
         package_version=__version__,
     )
+
+
+def _of_layers(library: Library, settings: TrainSettings) -> dict[str, Any]:
+    if not settings.has_layers:
+        return {}
+    if library.instrument is None:
+        message = (
+            f"Cannot train a network of layers from {', '.join(library.origin)}: no labels by place are in it. "
+            "Simulate with `places = true`."
+        )
+        raise TrainingError(message)
+    materials = [name for name in library.names if split_place(name)[1] == "anywhere"]
+    return {
+        "instrument_inputs": library.instrument_inputs,
+        "quantities": library.quantity_names,
+        "composition": tuple(map(tuple, composition(materials).tolist())),
+    }
 
 
 def _narrowest(library: Library) -> tuple[float, float]:
@@ -94,7 +114,17 @@ def config_of(settings: TrainSettings) -> dict[str, Any]:
 
 def spec_for(card: ModelCard, *, folded: bool = False) -> NetworkSpec:
     """Sizes of the network that a card describes."""
-    return NetworkSpec(card.kind, card.axis.n_bin, len(card.names), card.axis.start_kev, card.axis.bin_kev, folded)
+    return NetworkSpec(
+        kind=card.kind,
+        n_bin=card.axis.n_bin,
+        n_output=len(card.names),
+        start_kev=card.axis.start_kev,
+        bin_kev=card.axis.bin_kev,
+        folded=folded,
+        n_instrument=len(card.instrument_inputs),
+        n_quantity=len(card.quantities),
+        composition=card.composition,
+    )
 
 
 def load_checkpoint(path: str | Path) -> Trained:

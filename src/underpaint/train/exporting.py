@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from underpaint.errors import OutputError, TrainingError
-from underpaint.network import DefaultNetwork
 from underpaint.predict.model import open_session
+from underpaint.train.module import inputs_of
 from underpaint.weights import ModelCard
 
 _TOLERANCE = 1e-4
@@ -29,9 +29,10 @@ class _Answer(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.network(*inputs)
-        return logits, torch.sigmoid(logits)
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        found = self.network(*inputs)
+        logits, *quantities = found if isinstance(found, tuple) else (found,)
+        return logits, torch.sigmoid(logits), *quantities
 
 
 def export(network: nn.Module, card: ModelCard, path: str | Path) -> Path:
@@ -49,8 +50,9 @@ def export(network: nn.Module, card: ModelCard, path: str | Path) -> Path:
     Returns
     -------
     Path
-        The ONNX file. Inputs: ``counts`` (n, n_bin) float32 and, for the default network, ``recorded`` (n, 2)
-        float32, keV. Outputs: ``log_odds`` and ``probability`` (n, n_name) float32.
+        The ONNX file. Inputs: ``counts`` (n, n_bin) float32, for the default network and one of layers ``recorded``
+        (n, 2) float32, keV, and for one of layers ``instrument`` (n, n_input). Outputs: ``log_odds`` and
+        ``probability`` (n, n_name) float32, and of one of layers ``quantity`` and ``sigma`` (n, n_quantity).
 
     Raises
     ------
@@ -87,7 +89,7 @@ def check_export(network: nn.Module, card: ModelCard, path: Path) -> None:
     with torch.inference_mode():
         expected = [each.numpy() for each in _Answer(network)(*inputs)]
     answers = _run_onnx(path, inputs)
-    for name, own, other in zip(("log_odds", "probability"), expected, answers, strict=True):
+    for name, own, other in zip(_output_names(card), expected, answers, strict=True):
         worst = float(np.max(np.abs(own - other) / np.maximum(1.0, np.abs(own))))
         if not worst <= _TOLERANCE:
             message = (
@@ -98,15 +100,20 @@ def check_export(network: nn.Module, card: ModelCard, path: Path) -> None:
 
 
 def example_inputs(network: nn.Module, card: ModelCard, n_spectra: int) -> tuple[Tensor, ...]:
-    """Random counts (and recorded ranges) in the form that the network takes."""
+    """Random counts (and recorded ranges, and instruments) in the form that the network takes."""
     generator = torch.Generator().manual_seed(0)
     rate = 10.0 ** (4 * torch.rand((n_spectra, card.axis.n_bin), generator=generator) - 2)
     counts = torch.poisson(rate, generator=generator)
-    if not isinstance(network, DefaultNetwork):
-        return (counts,)
     axis = card.axis
     stop = axis.stop_kev - 0.5 * (axis.stop_kev - axis.start_kev) * torch.rand((n_spectra, 1), generator=generator)
-    return counts, torch.cat((torch.full_like(stop, axis.start_kev), stop), dim=1)
+    recorded = torch.cat((torch.full_like(stop, axis.start_kev), stop), dim=1)
+    instrument = torch.rand((n_spectra, len(card.instrument_inputs)), generator=generator)
+    instrument[::2, 1:] = torch.nan
+    return inputs_of(network, counts, recorded, instrument)
+
+
+def _output_names(card: ModelCard) -> list[str]:
+    return ["log_odds", "probability", *(("quantity", "sigma") if card.quantities else ())]
 
 
 def _target(path: Path, name: str) -> Path:
@@ -115,14 +122,14 @@ def _target(path: Path, name: str) -> Path:
 
 def _write_onnx(network: nn.Module, card: ModelCard, path: Path) -> None:
     inputs = example_inputs(network, card, 2)
-    names = ["counts", "recorded"][: len(inputs)]
+    names = ["counts", "recorded", "instrument"][: len(inputs)]
     batch = torch.export.Dim("n_spectrum", min=1)
     with _quiet():
         program = torch.onnx.export(
             _Answer(network),
             inputs,
             input_names=names,
-            output_names=["log_odds", "probability"],
+            output_names=_output_names(card),
             dynamic_shapes=(tuple({0: batch} for _ in names),),
             opset_version=_OPSET,
             dynamo=True,
@@ -149,7 +156,7 @@ def _forget_where(path: Path) -> None:
 def _run_onnx(path: Path, inputs: tuple[Tensor, ...]) -> list[np.ndarray]:
     session = open_session(path)
     feed = dict(zip((each.name for each in session.get_inputs()), (each.numpy() for each in inputs), strict=True))
-    return [np.asarray(each) for each in session.run(["log_odds", "probability"], feed)]
+    return [np.asarray(each) for each in session.run(None, feed)]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import TrainingError
+from underpaint.maps import SURFACE_UM, at_place, on_scale, share_of
 from underpaint.weights import ModelAxis
 
 _NEEDED = ("recorded", "labels", "source")
@@ -45,6 +46,13 @@ class Library:
         True where ``spectra`` are counts with their noise.
     origin : tuple of str
         File names.
+    instrument : (n, n_input) float32 array, or None
+        What is known of the instrument (:mod:`underpaint.synth.instrument_inputs`), NaN where it is not.
+    quantities : (n, n_quantity) float32 array, or None
+        Thickness and shares of the uppermost paint on their scales (:mod:`underpaint.maps.quantities`), NaN where
+        there is nothing to answer.
+    instrument_inputs, quantity_names : tuple of str
+        What their columns are.
     """
 
     spectra: NDArray[Any]
@@ -61,6 +69,10 @@ class Library:
     elements: tuple[tuple[str, ...], ...]
     counted: bool = False
     origin: tuple[str, ...] = ()
+    instrument: NDArray[np.float32] | None = None
+    quantities: NDArray[np.float32] | None = None
+    instrument_inputs: tuple[str, ...] = ()
+    quantity_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of spectra."""
@@ -141,7 +153,25 @@ def _library(file: Any, path: Path, *, half: bool) -> Library:
         elements=tuple(tuple(each) for each in json.loads(file.attrs["elements"])),
         counted=counted,
         origin=(path.name,),
+        **_about_layers(file, names, labels),
     )
+
+
+def _about_layers(file: Any, names: tuple[str, ...], labels: NDArray[np.uint8]) -> dict[str, Any]:
+    """Read what only a network of layers is taught, from a library that was simulated with places."""
+    materials = _words(file.attrs.get("materials", "[]"))
+    surface = [at_place(material, "surface") for material in materials]
+    if not surface or not set(surface) <= set(names):
+        return {}
+    at_surface = labels[:, [names.index(name) for name in surface]] == 1
+    shares = np.where(at_surface, on_scale(share_of(""), file["surface_share"][()]), np.nan)
+    thickness = on_scale(SURFACE_UM, file["surface_um"][()])
+    return {
+        "instrument": file["instrument"][()].astype(np.float32),
+        "quantities": np.column_stack((thickness, shares)).astype(np.float32),
+        "instrument_inputs": _words(file.attrs["instrument_inputs"]),
+        "quantity_names": (SURFACE_UM, *(share_of(material) for material in materials)),
+    }
 
 
 def _axis(attributes: Any) -> ModelAxis:
@@ -218,11 +248,13 @@ def _join(libraries: list[Library]) -> Library:
         labels=np.concatenate([library.labels for library in libraries]),
         counts_needed=np.concatenate([library.counts_needed for library in libraries]),
         source=np.concatenate(sources),
-        total_counts=_join_totals([library.total_counts for library in libraries]),
+        total_counts=_join_if_all([library.total_counts for library in libraries]),
+        instrument=_join_if_all([library.instrument for library in libraries]),
+        quantities=_join_if_all([library.quantities for library in libraries]),
         origin=origin,
     )
 
 
-def _join_totals(totals: list[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
-    given = [each for each in totals if each is not None]
-    return np.concatenate(given) if len(given) == len(totals) else None
+def _join_if_all(arrays: list[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    given = [each for each in arrays if each is not None]
+    return np.concatenate(given) if len(given) == len(arrays) else None

@@ -214,7 +214,7 @@ def score(network: nn.Module, data: Library, rows: Any, settings: TrainSettings)
     answers, labels, weights = [], [], []
     with torch.inference_mode():
         for batch in Batches(data, rows, settings, shuffle=False):
-            answers.append(log_odds(network, batch.counts, batch.recorded).float().numpy())
+            answers.append(log_odds(network, batch).float().numpy())
             labels.append(batch.labels.numpy())
             weights.append(batch.weight.numpy())
     return figures_by_name(data.names, *(np.concatenate(each) for each in (answers, labels, weights)))
@@ -224,7 +224,7 @@ def answers(trained: Trained, data: Library, rows: NDArray[np.int64], settings: 
     """Return a network's (n, n_name) probabilities for some rows of a library, each with one draw of counts."""
     with torch.inference_mode():
         found = [
-            torch.sigmoid(log_odds(trained.network, batch.counts, batch.recorded)).float().numpy()
+            torch.sigmoid(log_odds(trained.network, batch)).float().numpy()
             for batch in Batches(data, rows, settings, shuffle=False)
         ]
     return np.concatenate(found)

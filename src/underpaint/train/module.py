@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
-from underpaint.network import AutoencoderNetwork, Decoder, DefaultNetwork
+from underpaint.network import AutoencoderNetwork, Decoder, DefaultNetwork, LayersNetwork
 from underpaint.train.batches import Batch
 from underpaint.train.settings import TrainSettings
 
 _WARM_UP_EPOCHS = 1.0
 _LAST_SHARE_OF_RATE = 0.01
+_QUANTITY_SHARE = 0.05
+"""Weight of a quantity's mean loss beside that of a label, which is a tenth as large."""
 
 
 class PigmentModule(lightning.LightningModule):
@@ -58,14 +60,14 @@ class PigmentModule(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         del batch_idx
-        loss = masked_loss(log_odds(self.network, batch.counts, batch.recorded), batch.labels, batch.weight)
+        loss = loss_of(self.network, batch)
         self.log("training_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.labels))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the loss of one batch."""
         del batch_idx
-        loss = masked_loss(log_odds(self.network, batch.counts, batch.recorded), batch.labels, batch.weight)
+        loss = loss_of(self.network, batch)
         self.log("validation_loss", loss, prog_bar=True, batch_size=len(batch.labels))
 
     def configure_optimizers(self) -> Any:
@@ -135,10 +137,41 @@ class ReconstructionModule(lightning.LightningModule):
         return torch.optim.Adam(self.parameters(), self.settings.learning_rate)
 
 
-def log_odds(network: nn.Module, counts: Tensor, recorded: Tensor) -> Tensor:
-    """Run a network of any kind: the default one alone looks at the recorded range."""
-    result = network(counts, recorded) if isinstance(network, DefaultNetwork) else network(counts)
-    return torch.as_tensor(result)
+def ask(network: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
+    """Run a network of any kind: log-odds, and of a network of layers mean and deviation of its quantities."""
+    given = inputs_of(network, batch.counts, batch.recorded, batch.instrument)
+    found = network(*given)
+    return found if isinstance(found, tuple) else (found,)
+
+
+def inputs_of(network: nn.Module, counts: Tensor, recorded: Tensor, instrument: Tensor) -> tuple[Tensor, ...]:
+    """Return what a network of this kind looks at."""
+    if isinstance(network, LayersNetwork):
+        return counts, recorded, instrument
+    return (counts, recorded) if isinstance(network, DefaultNetwork) else (counts,)
+
+
+def log_odds(network: nn.Module, batch: Batch) -> Tensor:
+    """Return the (n, n_name) log-odds of a network of any kind."""
+    return ask(network, batch)[0]
+
+
+def loss_of(network: nn.Module, batch: Batch) -> Tensor:
+    """Return the loss of a batch: presence, and of a network of layers its quantities, too."""
+    logits, *quantities = ask(network, batch)
+    loss = masked_loss(logits, batch.labels, batch.weight)
+    if not quantities:
+        return loss
+    mean, sigma = quantities
+    return loss + _QUANTITY_SHARE * quantity_loss(mean, sigma, batch.quantity)
+
+
+def quantity_loss(mean: Tensor, sigma: Tensor, quantity: Tensor) -> Tensor:
+    """Negative log-likelihood of a normal distribution over the quantities that are not NaN."""
+    asked = ~torch.isnan(quantity)
+    distance = (torch.where(asked, quantity, mean) - mean) / sigma
+    each = torch.where(asked, 0.5 * distance**2 + torch.log(sigma), torch.zeros_like(sigma))
+    return each.sum() / asked.sum().clamp_min(1)
 
 
 def masked_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:

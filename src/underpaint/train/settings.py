@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from underpaint.errors import TrainingError
-from underpaint.weights import NetworkKind
+from underpaint.weights import LayersKind, NetworkKind, PaperKind
 
 _PAPER: dict[str, Any] = {
     "epochs": 150,
@@ -22,7 +22,7 @@ _PAPER: dict[str, Any] = {
 
 
 def _follows_the_paper(kind: object) -> bool:
-    return kind in get_args(NetworkKind) and kind != "default"
+    return kind in get_args(PaperKind)
 
 
 class TrainSettings(BaseModel):
@@ -36,9 +36,10 @@ class TrainSettings(BaseModel):
         Folder of the checkpoints and the exported model.
     name : str
         Name of the model.
-    kind : {"default", "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent", "autoencoder"}
-        Network. All but "default" follow the paper's protocol: the defaults change to its own (Adam 1e-3, batch 64,
-        150 epochs, 1:4 test split), the spectra have no noise and every label counts.
+    kind : str
+        Network. "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent" and "autoencoder" follow the paper's protocol:
+        the defaults change to its own (Adam 1e-3, batch 64, 150 epochs, 1:4 test split), the spectra have no noise and
+        every label counts. "layers" and what begins with it needs a library with places.
     epochs, batch : int
         Most epochs; spectra per step.
     learning_rate, weight_decay : float
@@ -50,7 +51,8 @@ class TrainSettings(BaseModel):
     seed : int
         Seed of the split, the weights, the order and the noise.
     counts_min, counts_max : float
-        Range of the total counts, drawn log-uniformly for every spectrum at every step (kind "default" only).
+        Range of the total counts, drawn log-uniformly for every spectrum at every step; the paper's protocol
+        has none.
     counts_scale : float
         Total counts of a spectrum where the library does not give them (the paper's protocol only,
         which has no noise).
@@ -123,6 +125,11 @@ class TrainSettings(BaseModel):
     def paper_protocol(self) -> bool:
         """Whether the network is trained as the paper trains its own; the default network is not."""
         return _follows_the_paper(self.kind)
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether the network answers by place, with quantities, and is told about the instrument."""
+        return self.kind in get_args(LayersKind)
 
     @property
     def n_fold(self) -> int:

@@ -7,7 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-NetworkKind: TypeAlias = Literal["default", "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent", "autoencoder"]
+PaperKind: TypeAlias = Literal["xu2022", "xu2022_root", "xu2022_unscaled", "recurrent", "autoencoder"]
+"""Architectures that are trained as the paper trains its own."""
+LayersKind: TypeAlias = Literal["layers", "layers_dense", "layers_recurrent", "layers_composition"]
+"""Architectures that answer by place, with quantities, and are told about the instrument."""
+NetworkKind: TypeAlias = Literal["default"] | PaperKind | LayersKind
 """Architectures that a card can name."""
 
 
@@ -60,8 +64,8 @@ class ModelCard(BaseModel):
     ----------
     name, version : str
         Name as given to ``--model``, and version of the weights.
-    kind : {"default", "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent", "autoencoder"}
-        Architecture; says which inputs the ONNX file takes.
+    kind : str
+        Architecture, one of :data:`NetworkKind`; says which inputs the ONNX file takes.
     axis : ModelAxis
         Energy axis that counts are moved to.
     needs_full_axis : bool
@@ -71,6 +75,12 @@ class ModelCard(BaseModel):
         None stands for the whole axis.
     names, kinds, groups, labels, elements : tuple
         As in ``PigmentMaps``, one entry per output.
+    instrument_inputs : tuple of str
+        What the network is told about the instrument, in the order of its input; empty where it is told nothing.
+    quantities : tuple of str
+        What it answers beside presence (:mod:`underpaint.maps.quantities`), in the order of its outputs.
+    composition : tuple of tuple of float
+        What each material is made of (:func:`underpaint.synth.composition.composition`); empty where it is not told.
     training : Training
         Data, seed, epochs and configuration.
     figures : dict
@@ -94,6 +104,9 @@ class ModelCard(BaseModel):
     groups: tuple[tuple[str, ...], ...]
     labels: tuple[str, ...]
     elements: tuple[tuple[str, ...], ...]
+    instrument_inputs: tuple[str, ...] = ()
+    quantities: tuple[str, ...] = ()
+    composition: tuple[tuple[float, ...], ...] = ()
     training: Training = Training()
     figures: dict[str, Any] = Field(default_factory=dict)
     limits: tuple[str, ...] = ()

@@ -1,0 +1,139 @@
+"""Networks that answer by place, with quantities, told about the instrument."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from underpaint.errors import TrainingError
+from underpaint.maps import SURFACE_UM, at_place, from_scale, on_scale, share_of
+from underpaint.network import LayersNetwork
+from underpaint.predict import identify
+from underpaint.predict.model import open_model
+from underpaint.spectrum import DEFAULT_NETWORK_AXIS, Scan
+from underpaint.synth import LibrarySettings, simulate_library
+from underpaint.synth.composition import ELEMENTS, composition
+from underpaint.train import Library, TrainSettings, export, load_library, load_trainable, train
+from underpaint.train.batches import Batches
+from underpaint.train.module import ask, quantity_loss
+from underpaint.weights import LayersKind
+
+PALETTE = ("vermilion", "lead_white", "azurite", "zinc_white", "chalk")
+WITHOUT_A_WAY_BACK = ("layers_recurrent", "layers_composition")
+"""The exporter computes with their weights, so that they are not in the file: trained further from a checkpoint."""
+KINDS: tuple[LayersKind, ...] = ("layers", "layers_dense", "layers_recurrent", "layers_composition")
+
+
+@pytest.fixture(scope="module")
+def with_places(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    out = tmp_path_factory.mktemp("layers") / "library.h5"
+    settings = LibrarySettings(palette=PALETTE, n_stratigraphies=48, renders=2, chunk=16, seed=1, places=True)
+    return load_library(simulate_library(settings, out, workers=1))
+
+
+def settings_of(kind: LayersKind, out: Path, *, epochs: int = 1) -> TrainSettings:
+    return TrainSettings(
+        library=(Path("library"),), out=out, kind=kind, name=kind, epochs=epochs, batch=16, threads=1,
+        validation_share=0.2, precision="32", progress=False, counts_min=1e5,
+    )  # fmt: skip
+
+
+def test_quantities_have_no_bounds_on_their_scales() -> None:
+    um, share = np.array([0.1, 30.0, 500.0]), np.array([0.002, 0.3, 0.998])
+    np.testing.assert_allclose(from_scale(SURFACE_UM, on_scale(SURFACE_UM, um)), um, rtol=1e-5)
+    np.testing.assert_allclose(from_scale(share_of("chalk"), on_scale(share_of("chalk"), share)), share, rtol=1e-5)
+    assert np.isfinite(on_scale(share_of("chalk"), np.array([0.0, 1.0]))).all()
+    assert np.isnan(on_scale(SURFACE_UM, np.array([np.nan]))).all()
+
+
+def test_composition_is_that_of_the_formula() -> None:
+    table = composition(["vermilion", "mercury_red"])
+    mercury = ELEMENTS.index("Hg")
+    assert table[0, mercury] ** 2 == pytest.approx(200.59 / (200.59 + 32.06), rel=1e-3)
+    assert (table[0, -1], table[1, -1], table[1, mercury]) == (0.0, 1.0, 1.0)
+
+
+def test_a_quantity_counts_by_the_normal_distribution_where_it_is_asked_for() -> None:
+    mean, sigma = torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0, 0.5]])
+    truth = torch.tensor([[1.0, torch.nan]])
+    wanted = -torch.distributions.Normal(0.0, 2.0).log_prob(torch.tensor(1.0)) - 0.5 * np.log(2 * np.pi)
+    torch.testing.assert_close(quantity_loss(mean, sigma, truth), wanted.to(torch.float32))
+    assert float(quantity_loss(mean, sigma, torch.full_like(truth, torch.nan))) == 0.0
+
+
+def test_batches_ask_for_what_can_be_seen(with_places: Library, tmp_path: Path) -> None:
+    batches = Batches(with_places, np.arange(len(with_places)), settings_of("layers", tmp_path), shuffle=True)
+    told, anode = [], [name.startswith("anode_") for name in with_places.instrument_inputs]
+    for batch in batches:
+        for column, name in enumerate(with_places.quantity_names[1:], start=1):
+            label = with_places.names.index(at_place(name.removeprefix("share."), "surface"))
+            seen = (batch.labels[:, label] == 1) & (batch.weight[:, label] == 1)
+            torch.testing.assert_close(~torch.isnan(batch.quantity[:, column]), seen)
+        assert not torch.isnan(batch.quantity[:, 0]).any()
+        unknown = torch.isnan(batch.instrument).numpy()[:, anode]
+        assert (unknown.all(axis=1) | ~unknown.any(axis=1)).all()
+        told.append(~torch.isnan(batch.instrument))
+    share = torch.cat(told).float().mean()
+    assert 0.55 < float(share) < 0.8  # 0.75 * 0.9 expected, 96 spectra
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind == "layers" else pytest.mark.slow) for kind in KINDS]
+)
+def test_each_kind_trains_and_answers_alike_from_its_file(
+    kind: LayersKind, with_places: Library, tmp_path: Path
+) -> None:
+    trained = train(settings_of(kind, tmp_path / "run"), with_places).trained
+    model = open_model(export(trained.network, trained.card, tmp_path), threads=1)
+    counts, recorded = with_places.spectra[:3].astype(np.float32) * 1e5, with_places.recorded[:3]
+    assert with_places.instrument is not None
+    told = with_places.instrument[0]
+    for instrument in (told, None):
+        log_odds, probability, quantity, sigma = model(counts, recorded, instrument)
+        assert log_odds.shape == probability.shape == (3, len(with_places.names))
+        assert quantity.shape == sigma.shape == (3, 1 + len(with_places.names) // 3)
+        assert (sigma > 0).all()
+    maps = identify(_scan(counts), model)
+    assert maps.names == with_places.names
+    if kind in WITHOUT_A_WAY_BACK:
+        with pytest.raises(TrainingError, match="no weights of the right size"):
+            load_trainable(tmp_path / f"{kind}.onnx")
+        return
+    again = load_trainable(tmp_path / f"{kind}.onnx")
+    batch = next(iter(Batches(with_places, np.arange(4), settings_of(kind, tmp_path), shuffle=False)))
+    with torch.inference_mode():
+        for own, other in zip(ask(trained.network, batch), ask(again.network, batch), strict=True):
+            torch.testing.assert_close(own, other, rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_told_of_the_instrument_matters(with_places: Library, tmp_path: Path) -> None:
+    network = train(settings_of("layers", tmp_path / "run"), with_places).trained.network
+    batch = next(iter(Batches(with_places, np.arange(4), settings_of("layers", tmp_path), shuffle=False)))
+    with torch.inference_mode():
+        known = ask(network, batch._replace(instrument=torch.zeros_like(batch.instrument)))[0]
+        unknown = ask(network, batch._replace(instrument=torch.full_like(batch.instrument, torch.nan)))[0]
+    assert not torch.allclose(known, unknown)
+
+
+def test_a_composition_can_be_asked_for_that_was_not_trained(with_places: Library, tmp_path: Path) -> None:
+    network = train(settings_of("layers_composition", tmp_path / "run"), with_places).trained.network
+    assert isinstance(network, LayersNetwork)
+    batch = next(iter(Batches(with_places, np.arange(4), settings_of("layers", tmp_path), shuffle=False)))
+    with torch.inference_mode():
+        before = ask(network, batch)[0].unflatten(1, (3, -1))
+        network.composition = torch.cat((network.composition, torch.from_numpy(composition(["malachite"]))))
+        after = ask(network, batch)[0].unflatten(1, (3, -1))
+    assert after.shape[2] == before.shape[2] + 1
+    torch.testing.assert_close(after[:, :, :-1], before)
+
+
+def test_a_library_without_places_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "plain.h5"
+    simulate_library(LibrarySettings(palette=PALETTE, n_stratigraphies=4, renders=1, chunk=4), out, workers=1)
+    with pytest.raises(TrainingError, match="places = true"):
+        train(settings_of("layers", tmp_path / "run"), load_library(out))
+
+
+def _scan(counts: np.ndarray) -> Scan:
+    return Scan(np.rint(counts)[None].astype(np.uint32), axis=DEFAULT_NETWORK_AXIS, name="toy")
