@@ -244,6 +244,27 @@ def hidden_table(folder: Path) -> str:
     return table(header, rows or [(NOT_MEASURED, *[""] * 5)])
 
 
+def mistakes_table(folder: Path) -> str:
+    """Return where each pigment of the simulation set is missed, and with what it is seen without being there."""
+    rows = [
+        (
+            _in_words(name),
+            *(number(row[key]) for key in ("missed_on_top", "missed_below")),
+            _worst(row["missed_under"]),
+            _worst(row["said_with"]),
+        )
+        for name, row in _named(reproduced(folder, "limits"), "mistakes").items()
+    ]
+    header = ("Pigment", "Missed on top", "Missed below", "Most often under", "Seen without being there, with")
+    return table(header, rows or [(NOT_MEASURED, *[""] * 4)])
+
+
+def _worst(shares: Figures) -> str:
+    """Name the three largest shares of a twentieth and more."""
+    ranked = sorted(((share, name) for name, share in shares.items() if (share or 0.0) >= 0.05), reverse=True)
+    return ", ".join(f"{_in_words(name).lower()} {number(share)}" for share, name in ranked[:3]) or NO_FIGURE
+
+
 def false_table(folder: Path) -> str:
     """Return the share of false answers by counts and network."""
     cases = _named(reproduced(folder, "limits"), "false_positives")
@@ -297,6 +318,7 @@ TABLES: Mapping[str, Callable[[Path], str]] = {
     "reproduce_pigments": pigments_table,
     "reproduce_seeds": seeds_table,
     "reproduce_hidden": hidden_table,
+    "reproduce_mistakes": mistakes_table,
     "reproduce_false": false_table,
     "reproduce_ablation": ablation_table,
     "reproduce_comparison": comparison_table,

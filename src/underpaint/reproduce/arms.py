@@ -28,7 +28,7 @@ from underpaint.train import (
     train,
 )
 from underpaint.train.library import UNKNOWN
-from underpaint.train.split import split_by_source
+from underpaint.train.split import Split, split_by_source
 from underpaint.weights import NetworkKind
 
 Progress = Callable[[str, int, int], None]
@@ -130,7 +130,7 @@ def pretrain(
         The paper's network, or another that is trained as the paper trains its own.
     """
     settings = pretrain_settings(plan, name, kind)
-    test = _test_rows(simulated, settings)
+    test = test_rows(simulated, plan)
     checkpoints, probability, seconds, epochs = [], [], 0.0, 0
     n_fold = plan.folds if folds is None else min(folds, plan.folds)
     for fold in range(n_fold):
@@ -151,8 +151,13 @@ def _reconstructing(settings: TrainSettings, simulated: Library) -> AutoencoderN
     """Return an autoencoder that has learned to reconstruct the spectra of the training; None for other kinds."""
     if settings.kind != "autoencoder":
         return None
-    rows = np.setdiff1d(np.arange(len(simulated)), _test_rows(simulated, settings))
+    rows = np.setdiff1d(np.arange(len(simulated)), _split(simulated, settings).test)
     return pretrain_autoencoder(simulated, rows, settings.model_copy(update={"out": settings.out / "reconstruction"}))
+
+
+def test_rows(simulated: Library, plan: Plan) -> NDArray[np.int64]:
+    """Return the rows of a simulation set that no fold is trained on."""
+    return _split(simulated, pretrain_settings(plan)).test
 
 
 def pretrain_settings(plan: Plan, name: str = "simulation", kind: NetworkKind = "xu2022") -> TrainSettings:
@@ -255,11 +260,10 @@ def _shown(contestant: Contestant, rows: NDArray[np.int64]) -> Library:
     return replace(shown, labels=np.where(absent, np.uint8(UNKNOWN), shown.labels))
 
 
-def _test_rows(library: Library, settings: TrainSettings) -> NDArray[np.int64]:
-    split = split_by_source(
+def _split(library: Library, settings: TrainSettings) -> Split:
+    return split_by_source(
         library.source,
         seed=settings.seed,
         validation_share=settings.validation_share,
         test_share=settings.test_share,
     )
-    return split.test

@@ -15,6 +15,7 @@ from underpaint.reproduce.arms import Progress, asked, of_paper, pretrain
 from underpaint.reproduce.contestants import default_answers, paper_answers, paper_network
 from underpaint.reproduce.figure_answers import AFTER, BEFORE, DEFAULT, THRESHOLD, Networks
 from underpaint.reproduce.measured import the_mockups
+from underpaint.reproduce.mistakes import mistakes
 from underpaint.reproduce.mockups import Mockups
 from underpaint.reproduce.plan import Plan
 from underpaint.reproduce.scoring import over_folds
@@ -38,7 +39,7 @@ FULL_AXIS = EnergyAxis(XU_NETWORK_AXIS.gain_kev, 0.0, 4095)
 
 
 def limits(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Return detection limit, false positives and ablations; writes ``limits.png`` into ``plan.out``."""
+    """Return detection limit, false positives, mistakes and ablations; writes ``limits.png`` into ``plan.out``."""
     mockups = the_mockups(plan)
     asks: dict[str, Ask] = {
         BEFORE: partial(paper_answers, plan, load_checkpoint(networks.before)),
@@ -52,7 +53,12 @@ def limits(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]
     save_png(
         _picture(detection, "Vermilion in virtual lead white; the paper's 0.6 % is marked"), plan.out / "limits.png"
     )
-    return {"detection": detection, "false_positives": false, "ablation": ablation(plan, progress)}
+    return {
+        "detection": detection,
+        "false_positives": false,
+        "mistakes": mistakes(plan, mockups, progress),
+        "ablation": ablation(plan, progress),
+    }
 
 
 def detection_limit(plan: Plan, mockups: Mockups, asks: dict[str, Ask]) -> dict[str, Any]:

@@ -75,12 +75,19 @@ def simulated_as_in_paper(
     return as_library(spectra, label_matrix(contents, outputs), axis=mockups.axis, outputs=outputs, counted=False)
 
 
+def grid_pigments(plan: Plan) -> list[tuple[str, str]]:
+    """Return what each spectrum of the simulation set shows in its upper and its lower layer, as it is labelled."""
+    return _pigments(paper_grid(plan.materials)[:: plan.grid_step])
+
+
 def _samples(grid: Sequence[tuple[str, str, float, float]]) -> tuple[list[Stratigraphy], list[set[str]]]:
     """Return the stratigraphies of a part of the paper's grid, and the pigments in each."""
-    contents = [
-        {"emerald_green" if name == "substitute" else name for name in (upper, lower)} for upper, lower, _, _ in grid
-    ]
-    return [paper_stratigraphy(*entry) for entry in grid], contents
+    return [paper_stratigraphy(*entry) for entry in grid], [set(pair) for pair in _pigments(grid)]
+
+
+def _pigments(grid: Sequence[tuple[str, str, float, float]]) -> list[tuple[str, str]]:
+    named = {"substitute": "emerald_green"}
+    return [(named.get(upper, upper), named.get(lower, lower)) for upper, lower, _, _ in grid]
 
 
 def measured_background(mockups: Mockups) -> tuple[float, NDArray[np.float64]]:
