@@ -11,7 +11,7 @@ from underpaint.errors import CoverageError
 from underpaint.explain.candidate import Candidate, Film, paint_film
 from underpaint.explain.fit import StratigraphyFit, Task, solve
 from underpaint.explain.measured import Measured
-from underpaint.explain.proposals import refitted
+from underpaint.explain.proposals import laid, refitted
 from underpaint.forward.breakdown import Breakdown
 from underpaint.instrument import Instrument
 from underpaint.limits import CLAIM
@@ -73,8 +73,9 @@ class Evidence:
     layers : tuple of int
         Where it lies in the best stratigraphy, 0 at the surface; empty where it is not in it.
     difference : float or None
-        How much larger the deviance is without it, everything else fitted anew; of a pigment that is not in the best
-        stratigraphy, of the best one that holds it against the best one. None where that was not fitted.
+        How much larger the deviance, over the best one's ``Goodness.dispersion``, is without it, everything else
+        fitted anew; of a pigment that is not in the best stratigraphy, of the best one that holds it against the
+        best one. None where that was not fitted.
     lines : tuple of Line
         Its families, the one that shows it best first.
     alike : dict of str to float
@@ -128,28 +129,30 @@ class Order:
         return self.layered and self.swapped is not None and min(rivals) >= CLAIM
 
 
-def find_order(fits: Sequence[StratigraphyFit]) -> Order:
+def find_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -> Order:
     """Compare the ways in which the candidates lay the pigments of the best one.
 
     Parameters
     ----------
     fits : sequence of StratigraphyFit
         The best one first.
+    dispersion : float
+        Of the best one (``Goodness``): differences of deviance are divided by it.
     """
     best = fits[0]
-    own = _laid(best.candidate)
+    own = laid(best.candidate)
     rivals = [fit for fit in fits[1:] if fit.candidate.pigments == best.candidate.pigments]
-    rises = [(_laid(fit.candidate), fit.deviance - best.deviance) for fit in rivals if _laid(fit.candidate) != own]
+    rises = [
+        (laid(fit.candidate), (fit.deviance - best.deviance) / dispersion)
+        for fit in rivals
+        if laid(fit.candidate) != own
+    ]
     return Order(
         len(own) > 1,
-        _least(more for laid, more in rises if len(laid) == 1),
-        _least(more for laid, more in rises if laid == own[::-1]),
-        _least(more for laid, more in rises if len(laid) > 1 and laid != own[::-1]),
+        _least(more for way, more in rises if len(way) == 1),
+        _least(more for way, more in rises if way == own[::-1]),
+        _least(more for way, more in rises if len(way) > 1 and way != own[::-1]),
     )
-
-
-def _laid(candidate: Candidate) -> tuple[frozenset[str], ...]:
-    return tuple(frozenset(film.painted) for film in candidate.films if film.painted)
 
 
 def _least(values: Iterable[float]) -> float | None:

@@ -24,7 +24,7 @@ from underpaint.explain.fit import StratigraphyFit, fit_candidates
 from underpaint.explain.intervals import LEVEL, Interval, intervals
 from underpaint.explain.measured import Measured
 from underpaint.explain.model import levelled_breakdown
-from underpaint.explain.proposals import Suspects, less_each_pigment, propose, suspects
+from underpaint.explain.proposals import Suspects, laid, less_each_pigment, made_pure, propose, rivals_of, suspects
 from underpaint.forward.breakdown import Breakdown
 from underpaint.instrument import Instrument
 from underpaint.predict import identify
@@ -33,6 +33,8 @@ from underpaint.spectrum import Scan, Spectrum
 Numbers = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
 REPLICAS = 200
+PURE_OF, CLIMBS = 3, 3
+"""How many of the best are tried with pure pigments; how often the best may give way to a rival."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,15 @@ class Goodness:
     def excess(self) -> float:
         """How many standard deviations the deviance lies above the usual one."""
         return (self.deviance - self.usual) / self.spread
+
+    @property
+    def dispersion(self) -> float:
+        """The deviance over the usual one; one where it is usual.
+
+        Where no candidate fits, differences of deviance and intervals are as much too sure: claims divide by it
+        (quasi-likelihood, McCullagh & Nelder 1989, section 9.2).
+        """
+        return 1.0 if self.fits else self.deviance / max(self.usual, 1.0)
 
     @property
     def fits(self) -> bool:
@@ -177,33 +188,60 @@ def explain(
         message = "Cannot compare stratigraphies: there is none. Propose some."
         raise SampleError(message)
     step = progress or (lambda _what, _done, _all: None)
-    step("Fitting the lines", 0, 1)
-    pigments = sorted({name for own in candidates for name in own.pigments})
-    start_kev = measured.axis.start_kev
-    lines, there = measured_lines(spectrum, instrument, wanted_families(pigments), start_kev)
     fits = fit_candidates(measured, candidates, instrument, progress=lambda done, most: step("Comparing", done, most))
+    if found is not None:
+        step("Comparing rivals", 0, 1)
+        fits = _with_rivals(fits, measured, instrument)
     step("Leaving pigments out", 0, 1)
-    less = {own.name: own for own in less_each_pigment(fits[0])} if len(fits[0].candidate.pigments) > 1 else {}
-    fits = sorted([*fits, *fit_candidates(measured, list(less.values()), instrument)], key=lambda fit: fit.aic)
+    less = less_each_pigment(fits[0]) if len(fits[0].candidate.pigments) > 1 else []
+    fits = _sorted([*fits, *fit_candidates(measured, less, instrument)])
     step("Intervals", 0, 1)
-    best, found_intervals = intervals(fits[0], measured, instrument, level=level)
+    quality = goodness(fits[0], measured)
+    best, found_intervals = intervals(fits[0], measured, instrument, level=level, dispersion=quality.dispersion)
     fits = [best, *fits[1:]]
     step("Putting others in their place", 0, 1)
     others = in_their_place(best, measured, instrument)
+    step("Fitting the lines", 0, 1)
+    pigments = sorted({name for fit in fits for name in fit.candidate.pigments})
+    lines, there = measured_lines(spectrum, instrument, wanted_families(pigments), measured.axis.start_kev)
     parts = levelled_breakdown(best.stratigraphy, best.levels, measured, instrument, spectrum.axis or measured.axis)
-    evidence = [_evidence(name, fits, measured, instrument, lines, others, parts) for name in pigments]
+    evidence = [
+        _evidence(name, fits, measured, instrument, lines, others, parts, quality.dispersion) for name in pigments
+    ]
     return Explanation(
         spectrum,
         measured,
         tuple(fits),
         tuple(found_intervals),
         tuple(sorted(evidence, key=lambda own: (not own.present, own.layers, -(own.difference or 0.0)))),
-        find_order(fits),
-        goodness(best, measured),
+        find_order(fits, quality.dispersion),
+        quality,
         parts,
         unexplained(lines, there, parts),
         found,
     )
+
+
+def _with_rivals(fits: list[StratigraphyFit], measured: Measured, instrument: Instrument) -> list[StratigraphyFit]:
+    """Add what the first round left open: pure pigments in place of composite ones, and other ways to lay them."""
+    pure = [own for own in (made_pure(fit.candidate) for fit in fits[:PURE_OF]) if own is not None]
+    fits = _sorted([*fits, *fit_candidates(measured, _new(pure, fits), instrument)])
+    for _ in range(CLIMBS):
+        rivals = _new(rivals_of(fits[0].candidate), fits)
+        if not rivals:
+            break
+        fits = _sorted([*fits, *fit_candidates(measured, rivals, instrument)])
+    return fits
+
+
+def _new(candidates: Sequence[Candidate], fits: Sequence[StratigraphyFit]) -> list[Candidate]:
+    """Return the candidates that were not fitted yet, each way to lay the pigments once."""
+    known = {laid(fit.candidate) for fit in fits}
+    return [own for way, own in {laid(own): own for own in candidates}.items() if way not in known]
+
+
+def _sorted(fits: Sequence[StratigraphyFit]) -> list[StratigraphyFit]:
+    return sorted(fits, key=lambda fit: fit.aic)
 
 
 def propose_from_network(
@@ -241,15 +279,17 @@ def _evidence(
     lines: dict[str, tuple[float, float]],
     others: dict[str, dict[str, float]],
     parts: Breakdown,
+    dispersion: float,
 ) -> Evidence:
     best = fits[0]
     layers = tuple(index for index, film in enumerate(best.candidate.films) if name in film.painted)
-    lacking = [fit.deviance - best.deviance for fit in fits if name not in fit.candidate.pigments]
+    lacking = [(fit.deviance - best.deviance) / dispersion for fit in fits if name not in fit.candidate.pigments]
     holding = [fit for fit in fits if name in fit.candidate.pigments]
     if layers:
         own = pigment_lines(name, best.stratigraphy, parts, lines)
-        return Evidence(name, layers, min(lacking, default=None), own, others.get(name, {}))
+        alike = {other: more / dispersion for other, more in others.get(name, {}).items()}
+        return Evidence(name, layers, min(lacking, default=None), own, alike)
     nearest = min(holding, key=lambda fit: fit.deviance)
     nearest_parts = levelled_breakdown(nearest.stratigraphy, nearest.levels, measured, instrument, parts.axis)
     own = pigment_lines(name, nearest.stratigraphy, nearest_parts, lines)
-    return Evidence(name, (), nearest.deviance - best.deviance, own, {})
+    return Evidence(name, (), (nearest.deviance - best.deviance) / dispersion, own, {})

@@ -18,6 +18,8 @@ LARGEST_MOVE = 1.0
 SETTLED = 0.02
 """A fit ends when the next step promises to lower the deviance by less."""
 ROUNDS = 30
+PATIENCE, HOPELESS = 8, 1000.0
+"""Rounds, and a deviance that no further round makes up."""
 DAMPING = 1e-3
 FAR_OFF = 5.0
 """Standard deviations."""
@@ -120,7 +122,7 @@ def fit_candidates(
     progress : callable, optional
         Told (rounds done, most rounds).
     """
-    fits = solve([Task(own, own.start) for own in candidates], measured, instrument, progress=progress)
+    fits = solve([Task(own, own.start) for own in candidates], measured, instrument, hopeless=True, progress=progress)
     return sorted(fits, key=lambda fit: fit.aic)
 
 
@@ -130,9 +132,17 @@ def solve(
     instrument: Instrument,
     *,
     rounds: int = ROUNDS,
+    hopeless: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[StratigraphyFit]:
     """Fit every task by damped Fisher scoring within its bounds, in step, and return the fits in their order.
+
+    Parameters
+    ----------
+    rounds : int
+        At most.
+    hopeless : bool
+        Give up, after ``PATIENCE`` rounds, what lies more than ``HOPELESS`` behind the best.
 
     Notes
     -----
@@ -141,7 +151,8 @@ def solve(
     """
     runs = [_Run(task) for task in tasks]
     for done in range(rounds):
-        active = [run for run in runs if not run.settled]
+        worth = HOPELESS + (min(run.deviance for run in runs) if hopeless and done >= PATIENCE else np.inf)
+        active = [run for run in runs if not run.settled and run.deviance <= worth]
         if not active:
             break
         found = answers([run.question for run in active], measured, instrument)

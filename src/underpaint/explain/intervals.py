@@ -109,12 +109,14 @@ class _Side:
         root = float(np.sqrt(max(found.deviance - self.fit.deviance, 0.0)))
         wanted = float(np.sqrt(self.target))
         self.near = found.whole
+        if self.place == self.bound and root < (1.0 + CLOSE) * wanted:
+            self.open = self.done = True
+            return
         if abs(root / wanted - 1.0) < CLOSE:
             self.done = True
             return
         if root < wanted:
             self.inside = (self.place, root)
-            self.open = self.done = self.place == self.bound
         else:
             self.outside = (self.place, root)
         self.place = self._next(wanted)
@@ -137,7 +139,12 @@ class _Side:
 
 
 def intervals(
-    fit: StratigraphyFit, measured: Measured, instrument: Instrument, *, level: float = LEVEL
+    fit: StratigraphyFit,
+    measured: Measured,
+    instrument: Instrument,
+    *,
+    level: float = LEVEL,
+    dispersion: float = 1.0,
 ) -> tuple[StratigraphyFit, list[Interval]]:
     """Return intervals of every thickness and mass share; and the fit, which the search may have bettered.
 
@@ -148,6 +155,8 @@ def intervals(
         What it was fitted to, and with.
     level : float
         Probability.
+    dispersion : float
+        What the deviance is divided by: above one where the fit is worse than chance.
 
     Notes
     -----
@@ -155,7 +164,7 @@ def intervals(
     degree of freedom (Wilks 1938): 2.71 at 90 %. Unlike errors from the curvature they know that a layer may be
     opaque: then there is no upper end, and ``high`` is None. All ends are sought side by side.
     """
-    target = float(chi2.ppf(level, 1))
+    target = float(chi2.ppf(level, 1)) * dispersion
     for _ in range(RESTARTS):
         variants = _variants(fit, measured, instrument)
         sides = [_Side(own, index, toward, target) for own, index in _targets(variants, fit) for toward in (-1.0, 1.0)]

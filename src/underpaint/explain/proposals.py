@@ -16,7 +16,7 @@ PRESENT = 0.5
 HIDDEN = 0.1
 """Groups of at least this probability are tried below the paint."""
 MOST_CANDIDATES = 12
-"""Fits of one run: those that are proposed, and the best one less each of its pigments."""
+"""Stratigraphies of the first round, and the best one less each of its pigments; rivals of the best come on top."""
 MOST_PIGMENTS = 4
 TOP_UM, BELOW_UM, GROUND_UM = 15.0, 30.0, 150.0
 """Thicknesses to begin from."""
@@ -88,7 +88,7 @@ def propose(found: Suspects, ground: str) -> list[Candidate]:
 
     One mixed layer of all; each pigment alone above, and below, the others; other ways to share them between two
     layers; a hidden pigment below the mixture. So many that, with one more for each pigment that is left out of the
-    best, there are at most ``MOST_CANDIDATES``.
+    best, there are at most ``MOST_CANDIDATES``. What the best of them leaves open, ``rivals_of`` brings.
     """
     names = found.pigments
     base = ground_film(ground, GROUND_UM)
@@ -101,9 +101,48 @@ def propose(found: Suspects, ground: str) -> list[Candidate]:
     return candidates[: MOST_CANDIDATES - (len(names) if len(names) > 1 else 0)]
 
 
-def ways_to_share(count: int) -> int:
-    """Return in how many ways so many pigments can be shared between two layers, each in one of them."""
-    return max((1 << count) - 2, 0)
+def rivals_of(best: Candidate) -> list[Candidate]:
+    """Return other ways to lay a candidate's pigments: one layer, the layers swapped, one pigment moved across.
+
+    Of a candidate in one layer: each pigment alone above, and alone below, the others.
+    """
+    painted = [film.painted for film in best.films if film.painted]
+    base = best.films[len(painted) :]
+    if len(painted) > 2 or len(base) != 1:
+        return []
+    if len(painted) == 1:
+        (names,) = painted
+        pairs = [((name,), _rest(names, name)) for name in names if len(names) > 1]
+        return [_stack(*laid, base[0]) for pair in pairs for laid in dict.fromkeys((pair, pair[::-1]))]
+    above, below = painted
+    moved = [(_rest(above, name), (*below, name)) for name in above if len(above) > 1]
+    moved += [((*above, name), _rest(below, name)) for name in below if len(below) > 1]
+    return [_stack(top, bottom, base[0]) for top, bottom in [((*above, *below), ()), (below, above), *moved]]
+
+
+def laid(candidate: Candidate) -> tuple[frozenset[str], ...]:
+    """Return the pigments of each layer of paint, from the surface down."""
+    return tuple(frozenset(film.painted) for film in candidate.films if film.painted)
+
+
+def made_pure(candidate: Candidate) -> Candidate | None:
+    """Return a candidate with a pigment of one group in place of each that counts as several.
+
+    Lead white with chrome oxide green can show what lead white with chrome orange shows, and has an order of its own.
+    Only where the rest of a composite's groups are there without it; None where nothing changes.
+    """
+    names = candidate.pigments
+    swaps: dict[str, str] = {}
+    for name in sorted(names):
+        others = {group for other in names - {name} for group in library()[other].groups}
+        own = [group for group in library()[name].groups if group not in others]
+        if len(library()[name].groups) > 1 and len(own) == 1:
+            pure = next((each.name for each in library().members(own[0]) if each.groups == (own[0],)), None)
+            swaps |= {} if pure is None or pure in names else {name: pure}
+    painted = [tuple(swaps.get(name, name) for name in film.painted) for film in candidate.films if film.painted]
+    if not swaps or len(painted) > 2:
+        return None
+    return _stack(painted[0], painted[1] if len(painted) > 1 else (), candidate.films[-1])
 
 
 def less_each_pigment(best: StratigraphyFit) -> list[Candidate]:
@@ -128,6 +167,10 @@ def _begun(film: Film, shares: dict[str, float], thickness_um: float) -> Film:
     return paint_film(replace(film.paint, pigments=shares), float(np.clip(thickness_um, *PAINT_UM)))
 
 
+def _rest(names: Sequence[str], name: str) -> tuple[str, ...]:
+    return tuple(other for other in names if other != name)
+
+
 def _stack(top: Sequence[str], below: Sequence[str], base: Film) -> Candidate:
     films = [paint_film(Paint(dict.fromkeys(top, 1.0)), TOP_UM if below else BELOW_UM)]
     name = label_of(top)
@@ -147,19 +190,35 @@ def _tops(names: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def _members(groups: Sequence[str], allowed: set[str], found: PigmentMaps, probability: dict[str, float]) -> list[str]:
-    """Return the likeliest member of each group whose other groups are allowed, too; each once."""
-    chosen: list[str] = []
-    for group in groups:
-        own = [
-            name
-            for name, kind, belongs in zip(found.names, found.kinds, found.groups, strict=True)
-            if kind == "member" and group in belongs and set(belongs) <= allowed and name in library()
-        ]
-        # a network of groups alone leaves the choice to the library's order, which puts the commonest first
-        own = own or [pigment.name for pigment in library().members(group) if set(pigment.groups) <= allowed]
-        if own:
-            chosen.append(max(own, key=lambda name: probability.get(name, 0.0)))
-    return list(dict.fromkeys(chosen))
+    """Return a member of each group; each once.
+
+    The likeliest one: but one that counts as several groups only where it is likely itself, and for one of them, the
+    one that is least likely otherwise. The others get a pigment of their own, so that orders can be told apart.
+    """
+    options = {group: _options(group, allowed, found, probability) for group in groups}
+    pure = {group: own[-1] for group, own in options.items() if own}
+    chosen: dict[str, str] = {}
+    for group in sorted(pure, key=lambda group: probability.get(pure[group], 0.0)):
+        likeliest, plain = options[group]
+        chosen[group] = plain if likeliest in chosen.values() else likeliest
+    return list(dict.fromkeys(chosen[group] for group in groups if group in chosen))
+
+
+def _options(group: str, allowed: set[str], found: PigmentMaps, probability: dict[str, float]) -> tuple[str, ...]:
+    """Return the likeliest member of a group and the likeliest of this group alone; empty where there is none."""
+
+    def score(name: str) -> float:
+        return probability.get(name, 0.0)
+
+    known = [name for name in found.select("member") if name in library() and group in library()[name].groups]
+    # a network of groups alone leaves the choice to the library's order, which puts the commonest first
+    known = known or [pigment.name for pigment in library().members(group)]
+    own = [name for name in known if set(library()[name].groups) <= allowed]
+    pure = [name for name in own if len(library()[name].groups) == 1]
+    if not own:
+        return ()
+    likeliest, plain = max(own, key=score), max(pure or own, key=score)
+    return (likeliest if score(likeliest) >= PRESENT else plain, plain)
 
 
 def _ground_groups(ground: str) -> set[str]:

@@ -6,7 +6,6 @@ from underpaint.explain.candidate import Candidate, label_of
 from underpaint.explain.evidence import Evidence, Line
 from underpaint.explain.explanation import Explanation
 from underpaint.explain.intervals import Interval
-from underpaint.explain.proposals import ways_to_share
 from underpaint.limits import CLAIM, told_apart_text
 from underpaint.sample import library
 
@@ -49,10 +48,10 @@ def _network(found: Explanation) -> list[str]:
         return []
     own = found.suspects
     groups = [f"{library().group(name).label} {value:.2f}" for name, value in own.probability.items() if value >= 0.1]
-    ways = ways_to_share(len(own.pigments))
-    tried = sum(len([film for film in fit.candidate.films if film.painted]) == 2 for fit in found.fits)
-    shared = f" Of {ways} ways to share {len(own.pigments)} pigments between two layers, {min(tried, ways)} were tried."
-    return [f"The network's probabilities: {', '.join(groups)}.{shared if ways > tried else ''}", *own.notes]
+    return [
+        f"The network's probabilities: {', '.join(groups)}. {len(found.fits)} stratigraphies were fitted.",
+        *own.notes,
+    ]
 
 
 def _goodness(found: Explanation) -> str:
@@ -69,8 +68,8 @@ def _goodness(found: Explanation) -> str:
     return (
         f"The best stratigraphy, {found.best.candidate.name}, does not explain the spectrum within its errors: {said}. "
         f"It is farthest off at {found.measured.energy_kev[worst]:.2f} keV ({residuals[worst]:+.0f} sigma). "
-        "Intervals and differences of deviance below take the model for true: trust them accordingly, and check the "
-        "instrument's description first."
+        f"Intervals and claims are widened to match (deviances over {own.dispersion:.1f}); check the instrument's "
+        "description first."
     )
 
 
