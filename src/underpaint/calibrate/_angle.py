@@ -31,14 +31,14 @@ def refine_angle(data: UpperPart, lamp: Lamp) -> tuple[float, float]:
     for reach, step in _SPANS_DEG:
         angles = np.clip(np.arange(angle - reach, angle + reach + 1e-6, step), *ANGLES_DEG)
         angles = np.unique(angles)
-        window = _window(lamp.anode)
+        window = line_window(lamp.anode)
         misfit = np.asarray([misfit_of(data, replace(lamp, angle_deg=float(own)), *window) for own in angles])
         n_bin = int((window[1] - window[0]) / data.axis.gain_kev)
         angle, error = lowest(angles, misfit, n_bin)
     return angle, error
 
 
-def _window(anode: str) -> tuple[float, float]:
+def line_window(anode: str) -> tuple[float, float]:
     """Energies between which an anode's K lines and their Compton peaks lie, keV."""
     energy = np.concatenate([group.energy_kev for group in line_groups(f"{anode}_K")])
     lowest_kev = float(compton_energy(energy, ANGLES_DEG[1]).min())

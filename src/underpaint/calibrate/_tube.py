@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.atomic import SHELLS, atomic_number, edge_energy
-from underpaint.calibrate._angle import ANGLES_DEG, lowest, refine_angle
+from underpaint.calibrate._angle import ANGLES_DEG, line_window, lowest, refine_angle
 from underpaint.calibrate._anode import ANODES, guess_anode
 from underpaint.calibrate._refine import Response
 from underpaint.calibrate._scatter import Lamp, UpperPart, misfit_of, misfits_without, upper_part
@@ -112,14 +112,21 @@ def _best_anode(data: UpperPart, lamp: Lamp, voltage: Voltage) -> _Fit | None:
     fits = sorted((_fitted(data, replace(lamp, anode=own), window) for own in excited), key=lambda own: own.misfit)
     if not fits:
         return None
-    best = fits[0]
-    unit = max(best.misfit / max((window[1] - window[0]) / data.axis.gain_kev, 1.0), 1.0)
-    # either peak alone may be fluorescence, or a hump of the continuum
-    if min(misfits_without(data, best.lamp, *window)) - best.misfit < _LEAST_DROP * unit:
-        return None
-    if len(fits) > 1 and fits[1].misfit - best.misfit < _LEAST_LEAD * unit:
-        return None
-    return best
+    best, unit = fits[0], _unit(data, fits[0].misfit, window)
+    leads = len(fits) == 1 or fits[1].misfit - best.misfit > _LEAST_LEAD * unit
+    return best if leads and _has_both_peaks(data, best.lamp) else None
+
+
+def _has_both_peaks(data: UpperPart, lamp: Lamp) -> bool:
+    """Whether the spectrum needs Rayleigh and Compton lines: either alone may be fluorescence, or a hump."""
+    window = line_window(lamp.anode)
+    misfit = misfit_of(data, lamp, *window)
+    return min(misfits_without(data, lamp, *window)) - misfit > _LEAST_DROP * _unit(data, misfit, window)
+
+
+def _unit(data: UpperPart, misfit: float, window: tuple[float, float]) -> float:
+    """Return chi squared per datum of the best fit, which what a model lacks makes larger than 1."""
+    return max(misfit / max((window[1] - window[0]) / data.axis.gain_kev, 1.0), 1.0)
 
 
 def _highest(lamp: Lamp, voltage: Voltage) -> float:

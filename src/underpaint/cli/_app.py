@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from underpaint import __version__
-from underpaint.cli import _formats, _groups, _learn, _library, _scans, _virtual
+from underpaint.cli import _calibrate, _formats, _groups, _learn, _library, _scans, _virtual
 from underpaint.cli._console import PlainErrors
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ READ, SIMULATE, TRAIN = "Read a scan", "Simulate", "Train and measure"
 app.command(rich_help_panel=READ)(_scans.identify)
 app.command(rich_help_panel=READ)(_scans.elements)
 app.command(rich_help_panel=READ)(_scans.info)
-app.command(rich_help_panel=READ)(_scans.calibrate)
+app.command(rich_help_panel=READ)(_calibrate.calibrate)
 app.command(rich_help_panel=READ)(_scans.explain)
 app.command(rich_help_panel=READ)(_scans.view)
 app.command(rich_help_panel=READ)(_formats.convert)

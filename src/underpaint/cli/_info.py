@@ -1,4 +1,4 @@
-"""Tables of facts: what ``info``, ``calibrate`` and many scans at once show."""
+"""Tables of facts: what ``info`` and many scans at once show."""
 
 import shutil
 from collections.abc import Mapping
@@ -95,20 +95,6 @@ def spectrum_lines(info: ScanInfo, axis: InfoAxis) -> list[str]:
         for title, spectrum, shown in pictures
         for line in draw(spectrum.counts[:last], frame, shown, f"{title} spectrum, counts (logarithmic)", unit)
     ]
-
-
-def calibration_table(found: Calibration) -> Table:
-    """What a calibration found."""
-    table = _two_columns("calibration")
-    table.add_row("channel width", f"{1e3 * found.axis.gain_kev:.4f} eV")
-    table.add_row("channel 0 at", f"{1e3 * found.axis.zero_kev:.1f} eV")
-    table.add_row("uncertainty", f"{found.axis_uncertainty_ev:.1f} eV (3-15 keV)")
-    table.add_row("largest residual", f"{found.largest_residual_ev:.1f} eV")
-    table.add_row("width at Mn K", f"{1e3 * float(found.fwhm_kev(5.895)):.0f} eV")
-    table.add_row("anode", _anode(found))
-    for name, value in sorted(found.residual_ev.items()):
-        table.add_row(name, f"{value:+.1f} eV")
-    return table
 
 
 def outcomes_table(outcomes: "list[Outcome]") -> Table:

@@ -1,4 +1,4 @@
-"""Commands that read a scan: identify, elements, info, calibrate, explain, view."""
+"""Commands that read a scan: identify, elements, info, explain, view."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -53,6 +53,15 @@ def rows_and_columns(text: str | None) -> tuple[int, int] | None:
     return int(parts[0]), int(parts[1])
 
 
+DetectabilityOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--detectability/--no-detectability",
+        help="Map what cannot be excluded; by default where --instrument is given.",
+    ),
+]
+
+
 class Engine(StrEnum):
     """What fits the elements."""
 
@@ -80,6 +89,7 @@ def identify(
     no_calibrate: NoCalibrate = False,
     detector: DetectorOption = None,
     shape: ShapeOption = None,
+    detectability: DetectabilityOption = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -96,7 +106,9 @@ def identify(
     from underpaint.api import Settings, identify_to_folder
 
     grid = rows_and_columns(shape)
-    settings = Settings(model, palette, instrument, engine.name_for_fit, not no_calibrate, detector, grid)
+    settings = Settings(
+        model, palette, instrument, engine.name_for_fit, not no_calibrate, detector, grid, detectability=detectability
+    )
     run = partial(identify_to_folder, settings=settings, resume=resume, overwrite=overwrite)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)
 
@@ -163,55 +175,6 @@ def info(
     if picture is not None:
         _save_picture(found, picture)
         say(f"Wrote {picture}", quiet=quiet or as_json)
-
-
-def calibrate(
-    scan: OneScan,
-    out: Annotated[Path, typer.Option(metavar="FILE.toml", help="Instrument file to write.")] = Path("instrument.toml"),
-    instrument: Annotated[
-        str | None, typer.Option(metavar="PRESET|FILE", help="Supplies what a spectrum cannot tell, e.g. the window.")
-    ] = None,
-    picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Save the labelled spectra.")] = None,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Find a scan's energy axis and resolution from its lines; write an instrument file.
-
-    **Example**
-
-        underpaint calibrate painting.h5 --out ours.toml
-
-        underpaint identify other.h5 --instrument ours.toml
-    """
-    from underpaint.api import Axis, calibration_notes
-    from underpaint.calibrate import calibrate as find
-    from underpaint.calibrate import calibrated_instrument
-    from underpaint.cli._info import calibration_table
-    from underpaint.errors import OutputError
-    from underpaint.instrument import load_instrument, save_instrument
-    from underpaint.io import describe, load
-
-    if out.exists() and not overwrite:
-        message = f"Cannot write {out}: it exists. Give another name with --out, or --overwrite to replace it."
-        raise OutputError(message)
-    base = None if instrument is None else load_instrument(instrument)
-    with progress(quiet=quiet or as_json) as step:
-        step("Looking for lines", 0, 1)
-        opened = load(scan)
-        found = find(opened, instrument=base)
-    own = calibrated_instrument(opened, found, base)
-    axis = Axis(opened.with_axis(found.axis), own, found, calibration_notes(opened.axis, found))
-    save_instrument(own, out)
-    if picture is not None:
-        _save_picture([(describe(opened), axis)], picture)
-    if as_json:
-        show_json(axis.facts())
-    elif not quiet:
-        show(calibration_table(found))
-        for note in axis.notes:
-            say(note)
-        say(f"Wrote {out}; use it with --instrument {out}")
 
 
 def explain(
@@ -340,6 +303,8 @@ def _show_one(own: "Outcome") -> None:
     present = sorted(((share, name) for name, share in own.groups.items() if share >= 0.001), reverse=True)
     for share, name in present:
         say(f"  {name:<24} {100 * share:5.1f} % of the surface")
+    for text in own.unexplained:
+        say(f"! {text}")
     for note in own.notes[:8]:
         say(f"- {note}")
     say(f"Report: {Path(own.folder or '.') / 'report.html'}")
@@ -353,6 +318,7 @@ def _record(own: "Outcome") -> dict[str, Any]:
         "error": own.error or None,
         "skipped": own.skipped,
         "share_above_half": own.groups,
+        "unexplained": list(own.unexplained),
         "notes": list(own.notes),
     }
 

@@ -1,0 +1,178 @@
+"""The command ``calibrate``: what a scan's spectra tell about the instrument."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from underpaint.cli._console import progress, say, show, show_json
+from underpaint.cli._scans import Json, OneScan, Overwrite, Quiet
+
+if TYPE_CHECKING:
+    from underpaint.calibrate import Calibration, Drift
+    from underpaint.instrument import Instrument
+    from underpaint.spectrum import Scan
+
+
+@dataclass(frozen=True)
+class Found:
+    """One detector of a scan, with what its spectra tell and the file that keeps it."""
+
+    scan: "Scan"
+    calibration: "Calibration"
+    drift: "Drift"
+    out: Path
+    notes: tuple[str, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """JSON-serialisable."""
+        from underpaint.api import Axis
+
+        own, axis = self.calibration, Axis(self.scan.with_axis(self.calibration.axis), None, self.calibration)
+        return axis.facts() | {
+            "detector": self.scan.detector or self.scan.name,
+            "gain_uncertainty_kev": own.gain_uncertainty_kev,
+            "zero_uncertainty_kev": own.zero_uncertainty_kev,
+            "noise_uncertainty_kev": own.noise_uncertainty_kev,
+            "fano_uncertainty": own.fano_uncertainty,
+            "scatter_angle_uncertainty_deg": own.scatter_angle_uncertainty_deg,
+            "voltage_kv": own.voltage_kv,
+            "voltage_uncertainty_kv": own.voltage_uncertainty_kv,
+            "seen_air_cm": own.seen_air_cm,
+            "drift_ev": self.drift.span_ev if self.drift.shift_ev.size > 1 else None,
+            "drifts": self.drift.significant,
+            "notes": list(self.notes),
+            "instrument": str(self.out),
+        }
+
+
+def calibrate(
+    scan: OneScan,
+    out: Annotated[Path, typer.Option(metavar="FILE.toml", help="Instrument file to write.")] = Path("instrument.toml"),
+    instrument: Annotated[
+        str | None, typer.Option(metavar="PRESET|FILE", help="Supplies what a spectrum cannot tell, e.g. the window.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Save the sum spectrum with everything found.")
+    ] = None,
+    without_drift: Annotated[
+        Path | None, typer.Option(metavar="FILE.h5", help="Save the scan with the drift along its rows taken out.")
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Find energy axis, resolution, tube, angle and drift of a scan from its lines; write an instrument file.
+
+    Of several detectors each gets a file, with its name added.
+
+    **Example**
+
+        underpaint calibrate painting.h5 --out ours.toml --picture ours.png
+
+        underpaint identify other.h5 --instrument ours.toml
+    """
+    from underpaint.instrument import load_instrument
+    from underpaint.io import load_all
+
+    base = None if instrument is None else load_instrument(instrument)
+    scans = load_all(scan)
+    targets = [(own, *(_named(path, own, scans) for path in (out, picture, without_drift))) for own in scans]
+    _refuse_to_replace([path for _, *paths in targets for path in paths if path is not None], overwrite=overwrite)
+    found = []
+    with progress(quiet=quiet or as_json) as step:
+        for number, (own, toml, image, straight) in enumerate(targets):
+            step("Looking for lines", number, len(targets))
+            found.append(_examined(own, base, toml or out, image, straight))
+    _tell(found, quiet=quiet, as_json=as_json)
+
+
+def _named(path: Path | None, scan: "Scan", scans: "Sequence[Scan]") -> Path | None:
+    """Return the path, with the detector's name where there are several."""
+    if path is None or len(scans) == 1:
+        return path
+    name = scan.detector or scan.source.rpartition("::")[2] or scan.name
+    return path.with_stem(f"{path.stem}_{''.join(own if own.isalnum() else '_' for own in name)}")
+
+
+def _refuse_to_replace(paths: Sequence[Path], *, overwrite: bool) -> None:
+    from underpaint.errors import OutputError
+
+    for path in paths:
+        if path.exists() and not overwrite:
+            message = f"Cannot write {path}: it exists. Give another name, or --overwrite to replace it."
+            raise OutputError(message)
+
+
+def _examined(scan: "Scan", base: "Instrument | None", out: Path, picture: Path | None, straight: Path | None) -> Found:
+    """Calibrate one detector and write its files."""
+    from underpaint import calibrate as room
+    from underpaint.api import calibration_notes
+    from underpaint.instrument import save_instrument
+    from underpaint.io import save_scan
+
+    own = room.calibrate(scan, instrument=base, tube=True)
+    drift = room.find_drift(scan, own)
+    save_instrument(room.calibrated_instrument(scan, own, base), out)
+    if picture is not None:
+        _save_picture(scan, own, picture)
+    if straight is not None:
+        save_scan(room.without_drift(scan, own, drift), straight)
+    return Found(scan, own, drift, out, (*calibration_notes(scan.axis, own), *_drift_note(scan, drift)))
+
+
+def _drift_note(scan: "Scan", drift: "Drift") -> tuple[str, ...]:
+    return (drift.in_words(),) if scan.shape[0] > 1 else ()
+
+
+def _save_picture(scan: "Scan", found: "Calibration", path: Path) -> None:
+    from underpaint.calibrate import sum_and_max
+    from underpaint.plot import save_png
+    from underpaint.plot.calibration import calibration_figure
+
+    save_png(calibration_figure(found, *sum_and_max(scan), title=scan.name), path)
+
+
+def _tell(found: Sequence[Found], *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        show_json(found[0].facts() if len(found) == 1 else [own.facts() for own in found])
+        return
+    for own in found if not quiet else ():
+        show(_table(own))
+        for note in own.notes:
+            say(note)
+        say(f"Wrote {own.out}; use it with --instrument {own.out}")
+    if len(found) > 1 and not quiet:
+        show(_ratios(found))
+
+
+def _table(found: Found) -> Table:
+    """Everything found, everything missing, and how far each line lies from its tabulated energy."""
+    from underpaint.plot.calibration import words
+
+    own = found.calibration
+    table = Table(title=f"calibration of {found.scan.name}", show_header=False, title_justify="left", box=None)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for text in words(own):
+        table.add_row("found", text)
+    for text in own.missing:
+        table.add_row("not found", text)
+    table.add_row("axis", f"good to {own.axis_uncertainty_ev:.1f} eV from 3 to 15 keV")
+    offs = [f"{name} {value:+.1f}" for name, value in sorted(own.residual_ev.items())]
+    table.add_row("lines, eV off", ", ".join(offs))
+    return table
+
+
+def _ratios(found: Sequence[Found]) -> Table:
+    """Counts of each line in every detector over the first: soft lines show air, window and collimator."""
+    from underpaint.calibrate import line_ratios
+
+    names = [own.scan.detector or own.scan.name for own in found]
+    table = Table("line", *names, title=f"counts over those of {names[0]}", title_justify="left")
+    for line, ratios in line_ratios([own.calibration for own in found]).items():
+        table.add_row(line, *(f"{ratio:.2f}" for ratio in ratios))
+    return table
