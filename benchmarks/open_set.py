@@ -88,6 +88,7 @@ def trial(samples: Samples, counts: float, instrument: Instrument, axis: EnergyA
         "alarms": float((score > UNLIKE_SIGMA).mean()),
         "auroc": {},
         "auroc_fit": {},
+        "auroc_chi_square": {},
         "spectra": {},
     }
     for element in sorted({family.partition("_")[0] for family in known}):

@@ -36,7 +36,7 @@ DOORS = {
         "breakdown_figure", "close_fit", "element_gallery", "element_map", "line_labels", "overlay", "pigment_map",
         "pigment_row", "save_png", "scatter", "siegbahn", "spectrum", "to_png",
     },
-    "underpaint.report": {"Finding", "find_groups", "render_report", "unexplained_elements", "write_report"},
+    "underpaint.report": {"Finding", "explain_lines", "find_groups", "line_text", "render_report", "write_report"},
     "underpaint.viewer": {"ReportServer", "serve"},
 }  # fmt: skip
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from underpaint import __version__
 from underpaint.calibrate import Calibration, calibrate, calibrated_instrument
 from underpaint.errors import CalibrationError, OutputError, UnderpaintError
 from underpaint.instrument import Instrument, load_instrument
 from underpaint.io import describe, is_finished, load, result_folder, summarise_scan, write_results
-from underpaint.maps import ElementMaps, PigmentMaps
+from underpaint.maps import DetectabilityMaps, ElementMaps, OpenSet, PigmentMaps
 from underpaint.report import write_report
 from underpaint.sample import load_palette
 from underpaint.spectrum import EnergyAxis, Scan, Spectrum
@@ -45,6 +46,8 @@ class Settings:
         False: trust the file's energy axis.
     detector, shape : str or None, (int, int) or None
         As for :func:`underpaint.load`.
+    detectability : bool or None
+        Whether to say what cannot be excluded; None: where an instrument is given.
     """
 
     model: str = "default"
@@ -54,6 +57,7 @@ class Settings:
     calibrated: bool = True
     detector: str | None = None
     shape: tuple[int, int] | None = None
+    detectability: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,8 @@ class Outcome:
         True where finished results were there already and were left alone.
     groups : dict of str to float
         Share of the answered pixels where each group's probability is over one half.
+    unexplained : tuple of str
+        In words: lines that no pigment found there carries, and spectra unlike anything known.
     """
 
     source: str
@@ -125,6 +131,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     groups: dict[str, float] = field(default_factory=dict)
     skipped: bool = False
+    unexplained: tuple[str, ...] = ()
 
 
 def identify(
@@ -291,15 +298,26 @@ def _to_folder(
         axis = on_its_energy_axis(scan, instrument=instrument, calibrated=settings.calibrated, total=info.sum_spectrum)
         found = _pigments(axis, settings, palette, step) if pigments else None
         elements = _elements(axis, settings, step)
+        open_set = None if found is None else _open_set(axis, palette, found, elements, info.sum_spectrum, step)
+        hidden = None if found is None else _detectability(axis, settings, found, elements, info.pixel_counts, step)
         step("Writing maps and report", 0, 1)
         summary = summarise_scan(info)
         summary["energy_kev"] = axis.scan.require_axis().energy_kev
         about |= {"calibration": axis.facts(), "palette_pigments": None if palette is None else list(palette.pigments)}
         if axis.instrument is not None:
             about["instrument_settings"] = axis.instrument.model_dump(mode="json")
-        write_results(place.path, pigments=found, elements=elements, scan_summary=summary, settings=about)
+        write_results(
+            place.path,
+            pigments=found,
+            elements=elements,
+            scan_summary=summary,
+            settings=about,
+            detectability=hidden,
+            open_set=open_set,
+        )
         write_report(place.path)
-    return _outcome(source, Path(out), axis, found, elements)
+    outcome = _outcome(source, Path(out), axis, found, elements)
+    return outcome if open_set is None else replace(outcome, unexplained=_in_words(open_set))
 
 
 def _pigments(axis: Axis, settings: Settings, palette: Any, step: Progress) -> PigmentMaps:
@@ -324,6 +342,60 @@ def _elements(axis: Axis, settings: Settings, step: Progress) -> ElementMaps:
         engine=settings.engine,
         progress=lambda done, rows: step("Fitting the elements", done, rows),
     )
+
+
+def _open_set(
+    axis: Axis, palette: Any, found: PigmentMaps, elements: ElementMaps, total: Spectrum, step: Progress
+) -> OpenSet:
+    from underpaint.elements import known_families, score_unlikeness
+    from underpaint.report import explain_lines
+
+    step("Looking for what nothing explains", 0, 1)
+    anode = None if axis.instrument is None else axis.instrument.tube.anode
+    unlikeness = score_unlikeness(
+        axis.scan,
+        known_families(None if palette is None else palette.pigments),
+        total.counts,
+        instrument=axis.instrument,
+        progress=lambda done, rows: step("Looking for what nothing explains", done, rows),
+    )
+    return replace(explain_lines(found, elements, anode=anode), unlikeness=unlikeness)
+
+
+def _detectability(
+    axis: Axis,
+    settings: Settings,
+    found: PigmentMaps,
+    elements: ElementMaps,
+    pixel_counts: NDArray[np.float64],
+    step: Progress,
+) -> DetectabilityMaps | None:
+    """Say what cannot be excluded: by default where the instrument was given, else when asked for."""
+    wanted = settings.instrument is not None if settings.detectability is None else settings.detectability
+    if not wanted:
+        return None
+    if axis.instrument is None:
+        message = "Cannot say what cannot be excluded: the instrument is not known. Name it with --instrument."
+        raise CalibrationError(message)
+    from underpaint.limits import detectability_maps
+
+    step("Simulating what would be seen", 0, 1)
+    maps = detectability_maps(found, pixel_counts, axis.instrument, axis.scan.require_axis(), elements=elements)
+    if settings.instrument is not None:
+        return maps
+    guess = "The instrument was not given: anode from the scattered lines, all else as usual. Take the map as rough."
+    return replace(maps, notes=(*maps.notes, guess))
+
+
+def _in_words(open_set: OpenSet) -> tuple[str, ...]:
+    from underpaint.report import line_text
+
+    words = [line_text(own) for own in open_set.lines]
+    unlike = open_set.unlikeness
+    if unlike is not None and unlike.is_remarkable:
+        n_pixel = int(unlike.flagged.sum())
+        words.append(f"{n_pixel} spectra hold a peak that nothing known explains: see unlikeness.tif and the report.")
+    return tuple(words)
 
 
 def identify_many(

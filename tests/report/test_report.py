@@ -13,7 +13,7 @@ import report_fakes as fakes
 from underpaint.errors import ScanError
 from underpaint.io import write_results
 from underpaint.maps import ElementMaps, PigmentMaps
-from underpaint.report import find_groups, render_report, unexplained_elements, write_report
+from underpaint.report import find_groups, render_report, write_report
 from underpaint.report.page import percent
 
 SECTIONS = ("findings", "spectrum", "pigments", "elements", "unknown", "settings", "cite")
@@ -110,13 +110,6 @@ def test_a_pigment_without_its_line_is_called_doubtful() -> None:
     mercury = find_groups(fakes.pigment_maps(), replace(elements, area=area))[1]
     assert mercury.doubtful
     assert "doubtful" in render_report(fakes.pigment_maps(), replace(elements, area=area), fakes.summary())
-
-
-def test_elements_that_no_pigment_explains_are_named(text: str) -> None:
-    pigments, elements = fakes.pigment_maps(), fakes.element_maps()
-    found = unexplained_elements(pigments, elements, find_groups(pigments, elements))
-    assert [own.family for own in found] == ["Ca_K", "Fe_K"]
-    assert "Ca K (above 5σ in 100 % of the pixels)" in text
 
 
 def test_words_of_the_page(text: str) -> None:

@@ -11,29 +11,29 @@ AIR = ("Ar",)
 METAL_PARTS = ("Fe", "Ni", "Cu", "Zn", "Zr", "W", "Au", "Mo", "Ag")
 """Tube housings, collimators, solder, contacts, and gold or tungsten behind a detector."""
 ACCOMPANYING = {
-    "Sr": ("Ca", "Ba"),
-    "Mn": ("Fe",),
-    "Ti": ("Fe",),
-    "K": ("Fe", "Ca"),
-    "Si": ("Fe", "Ca"),
-    "Al": ("Fe",),
-    "Zr": ("Ti", "Fe"),
-    "Cl": ("Ca", "Pb", "Cu"),
-    "S": ("Ca", "Ba", "Zn"),
-    "P": ("Ca",),
-    "Cd": ("Zn",),
-    "As": ("Co", "Cu"),
-    "Ni": ("Co", "Cu"),
-    "Bi": ("Co", "Pb"),
-    "Zn": ("Cu",),
-    "Fe": ("Ca", "Co", "Zn", "Cu", "Ba"),
-    "Cu": ("Pb",),
-    "Ag": ("Pb",),
-    "Ba": ("Ca",),
+    "Sr": {"Ca": 1.0, "Ba": 0.3},
+    "Mn": {"Fe": 0.1},
+    "Ti": {"Fe": 0.1},
+    "Zr": {"Ti": 0.1, "Fe": 0.1},
+    "Cd": {"Zn": 0.05},
+    "As": {"Co": 1.0, "Cu": 0.05},
+    "Ni": {"Co": 0.5, "Cu": 0.05},
+    "Bi": {"Co": 0.5, "Pb": 0.02},
+    "Zn": {"Cu": 0.1},
+    "Fe": {"Ca": 0.1, "Co": 0.3, "Zn": 0.05, "Cu": 0.1},
+    "Cu": {"Pb": 0.02},
+    "Ag": {"Pb": 0.01},
+    "Ba": {"Ca": 0.05},
 }
-"""Impurities by the elements that they come with: minerals of earths and chalk, ores (memory, unverified)."""
+"""Impurities, by the elements that they come with: net counts over theirs, at most (memory, unverified).
+
+Chalk holds strontium, whose lines come out of it far more easily than calcium's; earths hold manganese and titanium;
+ores of zinc, copper, lead and cobalt hold what follows them.
+"""
 MINERALS = ("Al", "Si", "P", "S", "Cl", "K", "Ti", "Mn", "Fe", "Sr")
 """What earths, chalk, dust and salt bring to any painting."""
+MINERALS_OF_GROUNDS = ("Al", "Si", "P", "S", "Cl", "K", "Ca")
+"""Of chalk, gypsum, clay, quartz, bone, salt and size: grounds and supports hold them, and so does dirt."""
 LEAST_FRACTION = 1e-3
 """Mass fraction from which an element of a material is counted as one of its own."""
 _FIRST_K, _LAST_K, _FIRST_L, _FIRST_M = 13, 60, 35, 74

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNLIKE_SIGMA = 5.0
+LEAST_PIXELS, LEAST_SHARE = 3, 0.001
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class UnlikenessMap:
     def flagged(self) -> NDArray[np.bool_]:
         """(n_row, n_column) True where the score exceeds ``UNLIKE_SIGMA``."""
         return np.asarray(self.score > UNLIKE_SIGMA)
+
+    @property
+    def is_remarkable(self) -> bool:
+        """Whether more pixels are flagged than chance and single faults bring: three, and one in a thousand."""
+        return int(self.flagged.sum()) >= LEAST_PIXELS and self.share >= LEAST_SHARE
 
     @property
     def share(self) -> float:

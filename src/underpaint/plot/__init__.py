@@ -6,10 +6,12 @@ from underpaint.plot.figure import close_fit, save_png, to_png
 from underpaint.plot.images import element_gallery, element_map, pigment_map
 from underpaint.plot.lines import line_labels, siegbahn
 from underpaint.plot.spectra import spectrum
+from underpaint.plot.states import detectability_gallery, unlikeness_map
 
 __all__ = [
     "breakdown_figure",
     "close_fit",
+    "detectability_gallery",
     "element_gallery",
     "element_map",
     "line_labels",
@@ -21,4 +23,5 @@ __all__ = [
     "siegbahn",
     "spectrum",
     "to_png",
+    "unlikeness_map",
 ]

@@ -1,6 +1,7 @@
 """Saved results -> one self-contained page to read, print or send."""
 
-from underpaint.report.findings import Finding, find_groups, unexplained_elements
+from underpaint.report.findings import Finding, find_groups
 from underpaint.report.page import render_report, write_report
+from underpaint.report.unexplained import explain_lines, line_text
 
-__all__ = ["Finding", "find_groups", "render_report", "unexplained_elements", "write_report"]
+__all__ = ["Finding", "explain_lines", "find_groups", "line_text", "render_report", "write_report"]

@@ -99,14 +99,6 @@ def absent_names(pigments: PigmentMaps) -> list[str]:
     return [_label(pigments, name) for name in pigments.select(kind) if not is_present(pigments[name])]
 
 
-def unexplained_elements(pigments: PigmentMaps, elements: ElementMaps, findings: list[Finding]) -> list[Evidence]:
-    """Line families that stand out in the scan and belong to no pigment that was found."""
-    named = {
-        family.partition("_")[0] for own in findings for family in pigments.elements[pigments.names.index(own.name)]
-    }
-    return [own for own in element_evidence(elements) if own.family.partition("_")[0] not in named]
-
-
 def element_evidence(elements: ElementMaps) -> list[Evidence]:
     """Line families above five standard deviations in at least one pixel of a hundred; the most certain first."""
     everywhere = np.ones(elements.area.shape[:2], dtype=bool)

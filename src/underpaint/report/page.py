@@ -9,11 +9,22 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from numpy.typing import NDArray
 
 from underpaint import __version__, plot
 from underpaint.files import whole_file
-from underpaint.io import read_results
-from underpaint.maps import ElementMaps, PigmentMaps
+from underpaint.io import read_detectability, read_open_set, read_results
+from underpaint.maps import (
+    ABSENT,
+    CANNOT_EXCLUDE,
+    PRESENT,
+    UNLIKE_SIGMA,
+    DetectabilityMaps,
+    ElementMaps,
+    OpenSet,
+    PigmentMaps,
+    UnlikenessMap,
+)
 from underpaint.report.findings import (
     LAYER_LIMIT,
     Evidence,
@@ -22,8 +33,8 @@ from underpaint.report.findings import (
     element_evidence,
     find_groups,
     low_count_share,
-    unexplained_elements,
 )
+from underpaint.report.unexplained import explain_lines, line_text
 from underpaint.spectrum import EnergyAxis
 
 REPORT_FILE = "report.html"
@@ -31,6 +42,7 @@ MOST_MEMBER_ROWS = 24
 MOST_ELEMENTS = 28
 _DPI = 115
 _LIST_LIMIT = 12
+_MOST_ENERGIES = 4
 
 
 @dataclass(frozen=True)
@@ -64,13 +76,22 @@ def write_report(folder: str | Path, path: str | Path | None = None) -> Path:
         The file cannot be written.
     """
     target = Path(folder) / REPORT_FILE if path is None else Path(path)
-    text = render_report(*read_results(folder))
+    text = render_report(
+        *read_results(folder), detectability=read_detectability(folder), open_set=read_open_set(folder)
+    )
     with whole_file(target) as part:
         part.write_text(text, encoding="utf-8")
     return target
 
 
-def render_report(pigments: PigmentMaps | None, elements: ElementMaps | None, summary: Mapping[str, Any]) -> str:
+def render_report(
+    pigments: PigmentMaps | None,
+    elements: ElementMaps | None,
+    summary: Mapping[str, Any],
+    *,
+    detectability: DetectabilityMaps | None = None,
+    open_set: OpenSet | None = None,
+) -> str:
     """Return the report as one HTML page.
 
     Parameters
@@ -79,9 +100,14 @@ def render_report(pigments: PigmentMaps | None, elements: ElementMaps | None, su
         What was concluded; what is None is left out.
     summary : mapping
         As :func:`underpaint.io.read_results` returns it.
+    detectability : DetectabilityMaps or None
+        What cannot be excluded.
+    open_set : OpenSet or None
+        What nothing explains; None: its lines are looked for in the maps.
     """
     findings = [] if pigments is None else find_groups(pigments, elements)
     strong = [] if elements is None else element_evidence(elements)
+    open_set = open_set or _open_set(pigments, elements, summary)
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -107,7 +133,10 @@ def render_report(pigments: PigmentMaps | None, elements: ElementMaps | None, su
         rows=_rows(pigments, elements, findings),
         gallery=_gallery(elements, strong),
         faint=_faint(elements, strong),
-        unexplained=_unexplained(pigments, elements, findings),
+        unexplained=[line_text(own) for own in open_set.lines],
+        ordinary=open_set.ordinary,
+        unlike=_unlike(open_set.unlikeness),
+        hidden=_hidden(detectability),
         notes=_notes(pigments, elements, summary),
         settings=_settings(summary),
         card=_card(pigments),
@@ -251,10 +280,54 @@ def _faint(elements: ElementMaps | None, strong: list[Evidence]) -> list[str]:
     return [line_name(name) for name in elements.names if name not in shown]
 
 
-def _unexplained(pigments: PigmentMaps | None, elements: ElementMaps | None, findings: list[Finding]) -> list[Evidence]:
+def _open_set(pigments: PigmentMaps | None, elements: ElementMaps | None, summary: Mapping[str, Any]) -> OpenSet:
     if pigments is None or elements is None:
-        return []
-    return unexplained_elements(pigments, elements, findings)
+        return OpenSet()
+    return explain_lines(pigments, elements, anode=summary.get("settings", {}).get("calibration", {}).get("anode"))
+
+
+def _unlike(own: UnlikenessMap | None) -> dict[str, Any] | None:
+    """Share of the spectra that are unlike all that is known, where their peaks lie, and a map if there are any."""
+    if own is None:
+        return None
+    n_flagged = int(own.flagged.sum())
+    energies = own.energy_kev[own.flagged]
+    words = f"Map of the strongest peak that nothing known explains, in standard deviations; {n_flagged} pixels over 5."
+    title = "peak that nothing known explains (standard deviations)"
+    return {
+        "n": n_flagged,
+        "remarkable": own.is_remarkable,
+        "share": own.share,
+        "sigma": UNLIKE_SIGMA,
+        "energies": _common_energies(energies),
+        "picture": _picture(plot.unlikeness_map(own, title=title), words) if own.is_remarkable else None,
+    }
+
+
+def _common_energies(energy_kev: NDArray[np.float32]) -> list[str]:
+    """Energies of leftover peaks, to 0.1 keV, the most frequent first."""
+    values, counts = np.unique(np.round(energy_kev, 1), return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:_MOST_ENERGIES]
+    return [f"{values[index]:.1f} keV" for index in order]
+
+
+def _hidden(own: DetectabilityMaps | None) -> dict[str, Any] | None:
+    """Table and maps of what is present, absent, or cannot be excluded."""
+    if own is None:
+        return None
+    rows: list[dict[str, Any]] = [
+        {
+            "label": label,
+            "present": own.share(name, PRESENT),
+            "absent": own.share(name, ABSENT),
+            "hidden": own.share(name, CANNOT_EXCLUDE),
+        }
+        for name, label in zip(own.names, own.labels, strict=True)
+    ]
+    drawn = [name for name in own.names if own.share(name, ABSENT) < 1][:MOST_ELEMENTS]
+    words = "Maps of where each group is present, absent, or cannot be excluded."
+    picture = _picture(plot.detectability_gallery(own, drawn), words) if drawn else None
+    return {"rows": sorted(rows, key=lambda row: -row["hidden"]), "picture": picture, "notes": own.notes}
 
 
 def _notes(pigments: PigmentMaps | None, elements: ElementMaps | None, summary: Mapping[str, Any]) -> list[str]:
