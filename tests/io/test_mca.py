@@ -149,6 +149,18 @@ def test_what_is_no_count(mca_folder: Path, cube: Cube, word: str) -> None:
         io.load(mca_folder).counts.compute()
 
 
+@pytest.mark.parametrize("number", ["4294967296", "9" * 30])
+def test_counts_that_no_detector_counts(mca_folder: Path, cube: Cube, number: str) -> None:
+    path = mca_folder / "10264" / "None_7.mca"
+    path.write_text(
+        mca_text(cube[1, 2]).replace(f"<<DATA>>\r\n{cube[1, 2, 0]}\r", f"<<DATA>>\r\n{number}\r"), "latin-1"
+    )
+    with pytest.raises(ScanError, match=rf"channel 0 holds {number} counts, more than"):
+        io.load(mca_folder).counts.compute()
+    with pytest.raises(ScanError, match=rf"channel 0 holds {number} counts, more than"):
+        io.read_spectrum(path)
+
+
 def test_empty_data_section(mca_folder: Path) -> None:
     damage(mca_folder, 1, mca_text(np.zeros(0, dtype=int)))
     with pytest.raises(ScanError, match="its data section is empty"):

@@ -20,6 +20,7 @@ GRID_FILE = "colonneXrighe.txt"
 _DATA, _END, _CALIBRATION = b"<<DATA>>", b"<<END>>", b"<<CALIBRATION>>"
 _HEAD_BYTES = 2048
 _MAX_GRID_FILE_BYTES = 4096
+_LARGEST_COUNT = 2**32 - 1
 _NUMBERED = re.compile(r"^(?P<stem>.*?)[_-]?(?P<number>\d+)$")
 _FIELD = re.compile(rb"^([A-Z][A-Z0-9_ ]*?) - ?([^\r\n]*)", re.MULTILINE)
 _ROW_WORDS, _COLUMN_WORDS = ("righe", "rows", "row"), ("colonne", "columns", "column", "cols")
@@ -319,7 +320,15 @@ def _parse_counts(section: bytes, where: Path | str) -> NDArray[np.int64]:
     if not section.strip():
         message = f"Cannot read {where}: its data section is empty. Copy it from the instrument again."
         raise ScanError(message)
-    return np.fromstring(section, dtype=np.int64, sep=" ")
+    counts = np.fromstring(section, dtype=np.int64, sep=" ")
+    if counts.max() > _LARGEST_COUNT:  # longer numbers end as the largest that the type holds
+        channel = int(counts.argmax())
+        message = (
+            f"Cannot read {where}: channel {channel} holds {section.split()[channel].decode()[:30]} counts, more than "
+            f"can be ({_LARGEST_COUNT}). The file is damaged; copy it again."
+        )
+        raise ScanError(message)
+    return counts
 
 
 def _refuse_numbers(section: bytes, where: Path | str) -> None:
