@@ -14,7 +14,7 @@ from underpaint.plot.spectra import spectrum
 
 _MARK_COLOR = "#8a1c1c"
 _TEXT_WIDTH = 150
-_LINE_IN = 0.14
+_LINE_IN, _FOOT_IN = 0.14, 0.06
 
 
 def calibration_figure(
@@ -40,12 +40,13 @@ def calibration_figure(
     _mark_compton(axes, found)
     _mark_end(axes, found)
     lines = _lines(found)
-    figure.set_size_inches(9.6, 3.9 + _LINE_IN * len(lines))
+    room_in = _LINE_IN * len(lines) + _FOOT_IN
+    figure.set_size_inches(9.6, 3.9 + room_in)
     height = float(figure.get_size_inches()[1])
     for number, line in enumerate(lines):
-        place = (len(lines) - number - 0.6) * _LINE_IN / height
+        place = (_FOOT_IN + (len(lines) - number - 0.6) * _LINE_IN) / height
         figure.text(0.75 / 9.6, place, line, fontsize=SMALL_SIZE, va="center", color="#222222")
-    return close_fit(figure, 0.75, 0.15, 0.5 + _LINE_IN * len(lines), 0.3)
+    return close_fit(figure, 0.75, 0.15, 0.5 + room_in, 0.3)
 
 
 def words(found: Calibration) -> tuple[str, ...]:
