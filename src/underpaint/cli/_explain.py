@@ -73,15 +73,15 @@ def explained_spot(source: str, asked: Request, progress: Callable[[str, int, in
     UnderpaintError
         The scan, the pixel or region, the proposals, the instrument or the model cannot be used.
     """
+    if (asked.pixel is None) == (asked.region is None):
+        message = "Cannot tell what to explain: give either --pixel ROW,COLUMN or --region FILE."
+        raise ScanError(message)
     own = load_instrument(asked.instrument)
     candidates = None if asked.layers is None else read_proposals(asked.layers)
     ground_film(asked.ground, 100.0)
     progress("Opening the scan", 0, 1)
     scan = load(source)
     shape = scan.shape[:2]
-    if (asked.pixel is None) == (asked.region is None):
-        message = "Cannot tell what to explain: give either --pixel ROW,COLUMN or --region FILE."
-        raise ScanError(message)
     if asked.pixel is not None:
         mask = pixel_mask(*read_pixel(asked.pixel), shape)
     elif asked.region is not None:

@@ -223,7 +223,14 @@ def without(candidate: Candidate, pigment: str) -> Candidate | None:
             films.append(paint_film(replace(film.paint, pigments=pigments), film.layer.thickness_um))
     if not any(film.painted for film in films):
         return None
-    return Candidate(f"without {label_of([pigment])}", tuple(films))
+    return Candidate(f"{laid_name(films)} (without {label_of([pigment])})", tuple(films))
+
+
+def laid_name(films: Sequence[Film]) -> str:
+    """Return what lies over what, for people: "vermilion + lead white over azurite"."""
+    painted = [film.painted for film in films if film.painted]
+    single = ", one layer" if len(painted) == 1 and len(painted[0]) > 1 else ""
+    return " over ".join(label_of(names) for names in painted) + single
 
 
 def label_of(pigments: Sequence[str]) -> str:

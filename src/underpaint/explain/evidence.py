@@ -23,7 +23,9 @@ SEEN = 5.0
 """Standard deviations from which a line counts as there."""
 FAINT = 0.5
 """A line of which less than this share of the expected counts was met, beyond three deviations, is missing."""
-MOST_ALIKE = 6
+ROUNDS = 6
+"""Of their fits, which begin where the pigment's own ended."""
+MOST_ALIKE = 4
 """Other members of a group that are put in a pigment's place."""
 
 
@@ -262,7 +264,7 @@ def in_their_place(best: StratigraphyFit, measured: Measured, instrument: Instru
     pairs = [(name, other) for name in own for other in alike(name) if other not in own]
     tasks = [_replaced(best, name, other) for name, other in pairs]
     found: dict[str, dict[str, float]] = {name: {} for name in own}
-    for (name, other), fit in zip(pairs, solve(tasks, measured, instrument), strict=True):
+    for (name, other), fit in zip(pairs, solve(tasks, measured, instrument, rounds=ROUNDS), strict=True):
         found[name][other] = fit.deviance - best.deviance
     return found
 

@@ -6,7 +6,16 @@ from itertools import combinations
 
 import numpy as np
 
-from underpaint.explain.candidate import PAINT_UM, Candidate, Film, ground_film, label_of, paint_film, without
+from underpaint.explain.candidate import (
+    PAINT_UM,
+    Candidate,
+    Film,
+    ground_film,
+    label_of,
+    laid_name,
+    paint_film,
+    without,
+)
 from underpaint.explain.fit import StratigraphyFit
 from underpaint.maps import PigmentMaps
 from underpaint.sample import Paint, ground_layer, library
@@ -17,7 +26,7 @@ HIDDEN = 0.1
 """Groups of at least this probability are tried below the paint."""
 MOST_CANDIDATES = 12
 """Stratigraphies of the first round, and the best one less each of its pigments; rivals of the best come on top."""
-MOST_PIGMENTS = 4
+MOST_PIGMENTS = 5
 TOP_UM, BELOW_UM, GROUND_UM = 15.0, 30.0, 150.0
 """Thicknesses to begin from."""
 PRIMING = "lead_white"
@@ -173,13 +182,9 @@ def _rest(names: Sequence[str], name: str) -> tuple[str, ...]:
 
 def _stack(top: Sequence[str], below: Sequence[str], base: Film) -> Candidate:
     films = [paint_film(Paint(dict.fromkeys(top, 1.0)), TOP_UM if below else BELOW_UM)]
-    name = label_of(top)
     if below:
         films.append(paint_film(Paint(dict.fromkeys(below, 1.0)), BELOW_UM))
-        name = f"{name} over {label_of(below)}"
-    elif len(top) > 1:
-        name = f"{name}, one layer"
-    return Candidate(name, (*films, base))
+    return Candidate(laid_name(films), (*films, base))
 
 
 def _tops(names: Sequence[str]) -> list[tuple[str, ...]]:
