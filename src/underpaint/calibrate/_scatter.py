@@ -28,7 +28,7 @@ THICKNESSES_UM = (300.0, 1000.0)
 """Crystals between which a detector's lies."""
 _BIN_KEV = 0.1
 _MODEL_ERROR = 0.015
-_LEAST_BINS = 25
+_LEAST_BINS, _LEAST_RANGE_KEV = 25, 4.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def upper_part(counts: Array, response: Response) -> UpperPart | None:
     group = max(round(_BIN_KEV / axis.gain_kev), 1)
     first = max(int(np.ceil(axis.channel(LOWEST_KEV - 1.0))), 0)
     n_bin = (counts.size - first) // group
-    if n_bin < _LEAST_BINS:
+    if n_bin < _LEAST_BINS or axis.stop_kev < LOWEST_KEV + _LEAST_RANGE_KEV:
         return None
     upper = slice(first, first + n_bin * group)
     own, piled = (part[upper].reshape(n_bin, group).sum(axis=1) for part in (counts, pile_up_shape(counts, axis)))
@@ -122,6 +122,9 @@ def _misfit(
     weighted = (columns / data.deviation[:, None])[used]
     scale = np.sqrt((weighted**2).sum(axis=0))
     seen = scale > 0
+    if not used.any() or not seen.any():
+        # scipy's solver ends the process on empty arrays
+        return float(np.sum((data.counts / data.deviation)[used] ** 2))
     target = (data.counts / data.deviation)[used]
     return float(nnls(weighted[:, seen] / scale[seen], target, maxiter=100 * int(seen.sum()))[1] ** 2)
 

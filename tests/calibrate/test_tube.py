@@ -1,0 +1,59 @@
+"""Anode, voltage and angle of a tube that the forward model knows, and what is said where they are not recorded."""
+
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+from underpaint.calibrate._refine import Response
+from underpaint.calibrate._scatter import pile_up_shape
+from underpaint.calibrate._tube import TubeFound, find_tube
+from underpaint.forward import emit, render
+from underpaint.instrument import Detector, Geometry, Instrument, Tube
+from underpaint.sample import Paint, Stratigraphy, ground_layer, support_layer
+from underpaint.spectrum import EnergyAxis
+
+PAINTING = Stratigraphy(
+    (Paint({"azurite": 0.5, "lead_white": 0.5}).layer(20.0), ground_layer("chalk", 120.0), support_layer("canvas"))
+)
+
+
+@lru_cache
+def found(anode: str, voltage_kv: float, n_channel: int) -> TubeFound:
+    detector = Detector(gain_kev=0.02, zero_kev=0.01, n_channel=n_channel, noise_fwhm_kev=0.08)
+    geometry = Geometry(incidence_angle_deg=70.0, takeoff_angle_deg=45.0)
+    instrument = Instrument(tube=Tube(anode=anode, voltage_kv=voltage_kv), geometry=geometry, detector=detector)
+    expected = np.asarray(render(emit([PAINTING], instrument), detector), dtype=np.float64)[0]
+    counts = np.random.default_rng(4).poisson(expected / expected.sum() * 1e8).astype(np.float64)
+    return find_tube(counts, Response(0.02, 0.01, 0.08, detector.fano))
+
+
+def test_a_tube_is_known_by_its_scattered_light() -> None:
+    own = found("Rh", 33.0, 2048)
+    assert own.anode == "Rh"
+    assert own.voltage_kv == pytest.approx(33.0, abs=1.0)
+    assert own.angle_deg == pytest.approx(115.0, abs=5.0)
+    assert own.missing == ()
+
+
+def test_a_continuum_that_goes_on_tells_no_voltage() -> None:
+    own = found("Rh", 45.0, 1500)
+    assert own.anode == "Rh"
+    assert own.voltage_kv is None
+    assert any(text.startswith("voltage: the continuum goes on to the last channel at 30") for text in own.missing)
+
+
+def test_tungsten_is_not_guessed_though_its_voltage_shows() -> None:
+    own = found("W", 33.0, 2048)
+    assert own.anode is None
+    assert own.angle_deg is None
+    assert own.voltage_kv is None or own.voltage_kv == pytest.approx(33.0, abs=1.0)
+    assert any(text.startswith("anode: no pair") for text in own.missing)
+
+
+def test_two_photons_at_once_add_their_energies() -> None:
+    axis = EnergyAxis(0.02, -0.1, 1024)
+    counts = np.zeros(1024)
+    counts[[round(axis.channel(4.0)), round(axis.channel(6.4))]] = 100.0
+    shape = pile_up_shape(counts, axis)
+    assert axis.energy_kev[np.argmax(shape)] == pytest.approx(10.4, abs=0.02)
