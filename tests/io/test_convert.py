@@ -227,6 +227,10 @@ def test_zarr_with_a_chunk_missing(tmp_path: Path, cube: Cube) -> None:
         ({"shape": "many"}, "metadata is not whole"),
         ({"data_type": "object"}, "needed; the zarr store holds none"),
         ({"chunk_grid": {"configuration": {"chunk_shape": [2**20, 2**20, 8]}}}, "at most 1073741824 bytes"),
+        (
+            {"chunk_grid": {"configuration": {"chunk_shape": [3, 2**22, 8]}}},
+            r"805 MB each, and all its files hold 0\.00",
+        ),
     ],
 )
 def test_zarr_metadata_that_cannot_be(tmp_path: Path, cube: Cube, change: dict[str, Any], message: str) -> None:

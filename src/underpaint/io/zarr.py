@@ -32,6 +32,9 @@ _CODECS = {
 }
 _LARGEST_METADATA = 4 * 2**20
 _LARGEST_CHUNK = 2**30
+_ALWAYS_HELD = 64 * 2**20
+_LARGEST_PACKING = 100
+"""A chunk above ``_ALWAYS_HELD`` bytes must be stored in at least this share of its size; counts pack less."""
 
 
 def is_zarr(path: Path) -> bool:
@@ -169,9 +172,20 @@ def _refuse_sizes(folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...],
             f"of the same number of sizes and at most {_LARGEST_CHUNK} bytes."
         )
         raise ScanError(message)
+    chunk_bytes = _product(chunks) * dtype.itemsize
+    if chunk_bytes > _ALWAYS_HELD and chunk_bytes > _LARGEST_PACKING * _stored_bytes(folder):
+        message = (
+            f"Cannot read {folder}: a zarr array in chunks of {chunks} {dtype}, {chunk_bytes / 1e6:.0f} MB each, and "
+            f"all its files hold {_stored_bytes(folder) / 1e6:.3f} MB. It is damaged or cut off; copy the store again."
+        )
+        raise ScanError(message)
     if len(shape) == 3 and shape[1] * shape[2] * dtype.itemsize > _LARGEST_CHUNK:
         message = f"Cannot read {folder}: one row of a zarr array of shape {shape} is more than can be held."
         raise ScanError(message)
+
+
+def _stored_bytes(folder: Path) -> int:
+    return sum((Path(here) / own).stat().st_size for here, _, files in os.walk(folder) for own in files)
 
 
 def _product(numbers: tuple[int, ...]) -> int:
