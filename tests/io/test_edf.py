@@ -105,6 +105,14 @@ def test_detectors_of_xia_with_their_live_times(tmp_path: Path, cube: Cube) -> N
     np.testing.assert_array_equal(io.load(folder, detector="01").counts.compute(), 2 * cube)
 
 
+def test_statistics_of_another_size_give_no_live_times(tmp_path: Path, cube: Cube) -> None:
+    folder = xia(tmp_path, cube)
+    (folder / "art_xiast_0001_0000_0001.edf").write_bytes((folder / "art_xia00_0001_0000_0001.edf").read_bytes())
+    scan = io.load(folder)
+    np.testing.assert_array_equal(scan.counts.compute(), 3 * cube)
+    assert scan.live_time_s is None
+
+
 def test_scans_that_share_a_folder(tmp_path: Path, cube: Cube) -> None:
     for name in ("a_", "b_"):
         fabio_edf(tmp_path / f"{name}1.edf", cube.astype(np.int32))

@@ -236,12 +236,17 @@ def _plane(frame: Frame, number: int) -> Frame:
 def _with_live_time(scan: Scan, files: list[Path], detector: str) -> Scan:
     """Take the live time of a detector from the files of statistics; as it was if they do not fit."""
     lines = [frame for own in files for frame in _frames(own)]
-    if len(lines) != scan.shape[0] or any(len(own.shape) != 2 or own.shape[0] != scan.shape[1] for own in lines):
+    shapes = {own.shape for own in lines}
+    if (
+        len(lines) != scan.shape[0]
+        or any(len(own) != 2 or own[0] != scan.shape[1] for own in shapes)
+        or len(shapes) > 1
+    ):
         return scan
     values = np.stack([_numbers(own, 0, own.shape[0]) for own in lines]).astype(np.float64)
     detectors = values.reshape(*scan.shape[:2], -1)[:, :, : values.shape[2] // _STATISTICS * _STATISTICS]
     table = detectors.reshape(*scan.shape[:2], -1, _STATISTICS)
-    found = np.flatnonzero(table[0, 0, :, 0] == int(detector)) if detector.isdigit() else np.array([], dtype=int)
+    found = np.flatnonzero(table[0, 0, :, 0] == int(detector)) if detector.isdecimal() else np.array([], dtype=int)
     if found.size != 1:
         return scan
     seconds = table[:, :, int(found[0]), _LIVE_TIME] / 1000.0
