@@ -127,3 +127,9 @@ def test_a_line_with_too_few_numbers(tmp_path: Path, cube: Cube) -> None:
 def test_other_texts_are_no_tables(tmp_path: Path, text: str) -> None:
     with pytest.raises(ScanError, match="it is text that begins"):
         io.load(write(tmp_path / "a.csv", text))
+
+
+def test_places_without_counts(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("row,column,0.02 keV\n0,0\n0,1\n1,0\n1,1\n")
+    with pytest.raises(ScanError, match="after row and column its lines hold no counts"):
+        io.load(tmp_path / "a.csv")

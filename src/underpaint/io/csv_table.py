@@ -245,6 +245,9 @@ def _table(
     path: Path, manner: Manner, lines: NDArray[np.int64], width: int, shape: tuple[int, int] | None, *, placed: bool
 ) -> Scan:
     skip = 2 if placed else 0
+    if width <= skip:
+        message = f"Cannot read {path}: after row and column its lines hold no counts. Copy it again."
+        raise ScanError(message)
     places = _grid(path, lines) if placed else _filled(path, lines, shape)
     axis = _heading_axis(manner.headings[skip:], width - skip)
     cube = TableCube(path, manner, places, width - skip, skip)
