@@ -36,6 +36,7 @@ def test_a_tube_is_known_by_its_scattered_light() -> None:
     assert own.missing == ()
 
 
+@pytest.mark.slow
 def test_a_continuum_that_goes_on_tells_no_voltage() -> None:
     own = found("Rh", 45.0, 1500)
     assert own.anode == "Rh"
@@ -43,6 +44,7 @@ def test_a_continuum_that_goes_on_tells_no_voltage() -> None:
     assert any(text.startswith("voltage: the continuum goes on to the last channel at 30") for text in own.missing)
 
 
+@pytest.mark.slow
 def test_tungsten_is_not_guessed_though_its_voltage_shows() -> None:
     own = found("W", 33.0, 2048)
     assert own.anode is None
