@@ -80,11 +80,11 @@ def calibrate(
 
     base = None if instrument is None else load_instrument(instrument)
     scans = load_all(scan)
-    targets = [(own, *(_named(path, own, scans) for path in (out, picture, without_drift))) for own in scans]
-    _refuse_to_replace([path for _, *paths in targets for path in paths if path is not None], overwrite=overwrite)
+    targets = [[_named(path, own, scans) for path in (out, picture, without_drift)] for own in scans]
+    _refuse_to_replace([path for paths in targets for path in paths if path is not None], overwrite=overwrite)
     found = []
     with progress(quiet=quiet or as_json) as step:
-        for number, (own, toml, image, straight) in enumerate(targets):
+        for number, (own, (toml, image, straight)) in enumerate(zip(scans, targets, strict=True)):
             step("Looking for lines", number, len(targets))
             found.append(_examined(own, base, toml or out, image, straight))
     _tell(found, quiet=quiet, as_json=as_json)
