@@ -131,7 +131,7 @@ def _from_tiff(path: Path, _: tuple[int, int]) -> Mask:
 
 
 def _from_png(path: Path, _: tuple[int, int]) -> Mask:
-    from PIL import Image  # comes with matplotlib
+    from PIL import Image
 
     with Image.open(path) as image:
         # transparency is no colour: a mask on a transparent ground would be all of it
