@@ -1,6 +1,7 @@
 """The paper's protocol on a small scale: sets as stated, honest splits, tables that hold what they promise."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from underpaint.reproduce.mockups import Mockups
 from underpaint.reproduce.parts import families, held_out, random_pixels, thicknesses
 from underpaint.reproduce.scoring import group_names, over_folds, pooled
 from underpaint.reproduce.simulation import MIXED_FROM, counted, measured_background, paper_outputs
+from underpaint.reproduce.studies import keep_to_plan
 from underpaint.reproduce.tables import arm_rows, flat_rows, write_json, write_table
 from underpaint.synth.recipes import paper_formulas, paper_grid, paper_stratigraphy, paper_table3
 
@@ -256,6 +258,38 @@ def test_structures_alone_suffice_and_thickness_may_be_unknown(mockups: Mockups,
     read = read_mockups(*as_files(mockups, tmp_path, "structure"))
     assert len(families(read)) == 64
     assert thicknesses(read) == {}
+
+
+def test_thickness_that_hardly_varies_holds_nothing_out(mockups: Mockups) -> None:
+    assert len(thicknesses(mockups)) == 3
+    even = np.full(len(mockups), 30.0)
+    assert thicknesses(replace(mockups, top_um=even)) == {}
+    even[0] = 200.0
+    assert thicknesses(replace(mockups, top_um=even)) == {}
+
+
+@pytest.mark.parametrize("text", ["-5", "thick", "nan", "0"])
+def test_a_thickness_that_is_none_is_refused_by_its_line(mockups: Mockups, tmp_path: Path, text: str) -> None:
+    scan, table = as_files(mockups, tmp_path, "structure,thickness_um")
+    lines = table.read_text("utf-8").splitlines()
+    lines[3] = lines[3].rpartition(",")[0] + f",{text}"
+    table.write_text("\n".join(lines) + "\n", "utf-8")
+    with pytest.raises(TrainingError, match=rf"line 4 .*'{text}'"):
+        read_mockups(scan, table)
+
+
+def test_a_folder_keeps_to_its_labels_and_a_bad_table_leaves_no_trace(mockups: Mockups, tmp_path: Path) -> None:
+    scan, table = as_files(mockups, tmp_path, "structure")
+    plan = quick(tmp_path / "out").model_copy(update={"mockups": scan, "labels": tmp_path / "none.csv"})
+    with pytest.raises(TrainingError, match=r"none\.csv"):
+        keep_to_plan(plan)
+    assert not (plan.out / "plan.json").exists()
+    own = plan.model_copy(update={"labels": table})
+    keep_to_plan(own)
+    keep_to_plan(own)
+    table.write_text(table.read_text("utf-8").replace("prussian_blue", "zinc_white"), "utf-8")
+    with pytest.raises(TrainingError, match="contents"):
+        keep_to_plan(own)
 
 
 def test_measured_mockups_without_structures_are_refused(mockups: Mockups, tmp_path: Path) -> None:

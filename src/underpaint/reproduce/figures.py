@@ -138,7 +138,7 @@ def figure9(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
 
 
 def _case_figures(plan: Plan, case: Case, pigments: Sequence[str], name: str, title: str) -> dict[str, Any]:
-    of_groups = f"{title}; asked for the pigments' groups"
+    of_groups = f"{title}; groups asked for"
     for networks, suffix, above in (((BEFORE, AFTER), "", title), ((DEFAULT,), "_default", of_groups)):
         rows = [_case_row(case, pigment, networks) for pigment in pigments]
         save_png(case_study(rows, above), picture(plan, f"{name}{suffix}"))

@@ -1,5 +1,6 @@
 """A user's own mock-ups in place of the virtual ones: a folder of spectra, or a scan, and a table of labels."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -85,8 +86,30 @@ def _thickness(rows: LabelTable) -> NDArray[np.float64]:
     """Return (n,) um; NaN where nobody has said."""
     if "thickness_um" not in rows.cells[0]:
         return np.full(len(rows.cells), np.nan)
+    return np.asarray(
+        [_um(text, line, rows) for line, text in zip(rows.lines, rows.column("thickness_um"), strict=True)]
+    )
+
+
+def _um(text: str, line: int, rows: LabelTable) -> float:
+    if not text:
+        return np.nan
     try:
-        return np.asarray([float(text) if text else np.nan for text in rows.column("thickness_um")])
-    except ValueError as error:
-        message = f"Cannot read the column thickness_um of {rows.path}: {error}. Give um, or leave the cell empty."
-        raise TrainingError(message) from error
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not 0.0 < value < np.inf:
+        message = (
+            f"Cannot use line {line} of {rows.path}: thickness_um is {text!r}. Give a number above 0, in um, or leave "
+            "the cell empty."
+        )
+        raise TrainingError(message)
+    return value
+
+
+def fingerprint(mockups: Mockups) -> str:
+    """Return what changes when any spectrum, label or thickness of measured mock-ups does."""
+    digest = sha256(mockups.counts.tobytes())
+    for part in (mockups.top.tolist(), mockups.bottom.tolist(), mockups.top_um.tolist(), mockups.pigments):
+        digest.update(repr(part).encode())
+    return digest.hexdigest()

@@ -11,6 +11,8 @@ from underpaint.reproduce.mockups import Mockups
 USED_SHARE = 0.2
 """Share of all spectra that fine-tunes, as in the paper, whatever is held out."""
 N_THICKNESS = 3
+LEAST_SHARE = 0.1
+"""Of all spectra, below which a third of the thickness is no third."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,16 @@ def families(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
 
 
 def thicknesses(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
-    """Return which spectra belong to each third of the thickness of the top; nothing where it is not known."""
+    """Return which spectra belong to each third of the thickness of the top.
+
+    Nothing where it is not known of all, or so uneven that a third of it holds hardly any.
+    """
     if np.isnan(mockups.top_um).any():
         return {}
     borders = np.quantile(mockups.top_um, np.linspace(0.0, 1.0, N_THICKNESS + 1)[1:-1])
     third = np.digitize(mockups.top_um, borders)
+    if np.bincount(third, minlength=N_THICKNESS).min() < LEAST_SHARE * third.size:
+        return {}
     return {
         f"{mockups.top_um[third == each].min():.0f}-{mockups.top_um[third == each].max():.0f} um": third == each
         for each in np.unique(third)

@@ -11,7 +11,7 @@ from underpaint.reproduce.comparison import comparison
 from underpaint.reproduce.contestants import paper_network
 from underpaint.reproduce.figures import Networks, figure5, figure6, figure8, figure9, figure10
 from underpaint.reproduce.limits import limits
-from underpaint.reproduce.measured import the_mockups
+from underpaint.reproduce.measured import fingerprint, the_mockups
 from underpaint.reproduce.parts import random_pixels
 from underpaint.reproduce.plan import Plan
 from underpaint.reproduce.simulation import simulation_set
@@ -71,9 +71,11 @@ def keep_to_plan(plan: Plan) -> None:
     Raises
     ------
     TrainingError
-        The folder belongs to another plan: its networks would be mixed up with these.
+        The folder belongs to another plan, or to other spectra or labels: its networks would be mixed up with these.
     """
     path, now = plan.out / "plan.json", json.loads(plan.model_dump_json(exclude={"out"}))
+    if plan.mockups is not None:
+        now["contents"] = fingerprint(the_mockups(plan))  # refuses what cannot be used before anything is written
     if not path.is_file():
         write_json(now, path)
         return
