@@ -49,7 +49,8 @@ def _network(found: Explanation) -> list[str]:
     own = found.suspects
     groups = [f"{library().group(name).label} {value:.2f}" for name, value in own.probability.items() if value >= 0.1]
     return [
-        f"The network's probabilities: {', '.join(groups)}. {len(found.fits)} stratigraphies were fitted.",
+        f"The network's probabilities: {', '.join(groups)}. {len(found.fits)} stratigraphies were fitted; "
+        "other pigments of the same elements, and mixtures of them, may fit as well.",
         *own.notes,
     ]
 
