@@ -312,6 +312,31 @@ def comparison_table(folder: Path) -> str:
     return table(header, rows or [(NOT_MEASURED, *[""] * 7)])
 
 
+def instruments_table(folder: Path) -> str:
+    """Return how well scans of random instruments are calibrated, with the wrong claims apart."""
+    found = read_figures(folder, "instruments")
+    rows = (
+        [
+            ("anode right, where its lines are recorded", number(found["anode_percent"], 1), str(found["anode_wrong"])),
+            (
+                "voltage within 1 kV, where anode and end of the continuum are recorded",
+                number(found["voltage_percent"], 1),
+                str(found["voltage_wrong"]),
+            ),
+            (
+                "angle within 5 degrees, where the peaks are recorded",
+                number(found["angle_percent"], 1),
+                str(found["angle_wrong"]),
+            ),
+            ("gain within 0.05 %", number(found["gain_percent"], 1), ""),
+            ("zero within 5 eV", number(found["zero_percent"], 1), ""),
+        ]
+        if found
+        else [(NOT_MEASURED, "", "")]
+    )
+    return table(("Figure", "Per cent of the scans (99 asked)", "Wrong claims"), rows)
+
+
 TABLES: Mapping[str, Callable[[Path], str]] = {
     "reproduce_times": times_table,
     "reproduce_arms": arms_table,
@@ -325,6 +350,7 @@ TABLES: Mapping[str, Callable[[Path], str]] = {
     "summary": summary_table,
     "physics": physics_table,
     "aurora": aurora_table,
+    "instruments": instruments_table,
     "table2": panel_table,
 }
 
