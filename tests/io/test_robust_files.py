@@ -26,6 +26,8 @@ from robust_samples import MAKERS
 pytestmark = [
     pytest.mark.robust,
     pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is told by Linux alone"),
+    # files that the libraries left open which wrote the samples; ours are read in another process
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 EXAMPLES = int(os.environ.get("UNDERPAINT_FUZZ_EXAMPLES", "100"))
