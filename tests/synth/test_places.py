@@ -66,7 +66,7 @@ def test_a_group_at_a_place_is_shown_by_the_lines_from_there() -> None:
 def test_what_the_surface_is_made_of() -> None:
     bare = Stratigraphy((support_layer("canvas"),))
     outputs = outputs_for(["vermilion", "chrome_yellow", "lead_white"]).by_place()
-    names = materials(outputs)
+    names = materials(outputs.names)
     shares = surface_shares([VERMILION_OVER_LEAD, bare], outputs)
     assert shares.shape == (2, len(names)) == (2, len(outputs.names) // 3)
     found = dict(zip(names, shares[0].tolist(), strict=True))

@@ -10,7 +10,7 @@ from underpaint.elements._families import fwhm_channels
 from underpaint.errors import MissingExtraError
 from underpaint.instrument import Detector
 from underpaint.maps import ElementMaps
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.spectrum import EnergyAxis, Scan, sound_spectra
 
 _SNIP_PER_FWHM = 2.0
 _UM_PER_CM = 1e4
@@ -62,15 +62,13 @@ def fit_with_pymca(
     shape = (*scan.shape[:2], len(families))
     area, deviation = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
     mean = np.asarray(scan.counts.mean(axis=(0, 1)).compute(), dtype=np.float64)
-    start = 0
-    for rows in scan.counts.chunks[0]:
-        counts = np.asarray(scan.counts[start : start + rows].compute(), dtype=np.float32)
-        sound = np.isfinite(counts).all(axis=2) & (counts.min(axis=2) >= 0) & (counts.max(axis=2) > 0)
+    for rows in scan.row_blocks():
+        counts = np.asarray(scan.counts[rows].compute(), dtype=np.float32)
+        sound = sound_spectra(counts)
         if scan.present is not None:
-            sound &= scan.present[start : start + rows]
+            sound &= scan.present[rows]
         values, errors = _fit_block(engine, configuration, np.where(sound[:, :, None], counts, 0), mean, families)
-        area[start : start + rows][sound], deviation[start : start + rows][sound] = values[sound], errors[sound]
-        start += rows
+        area[rows][sound], deviation[rows][sound] = values[sound], errors[sound]
     settings = {
         "engine": "pymca",
         "version": version,

@@ -30,7 +30,7 @@ from underpaint.elements._selection import (
 from underpaint.errors import CoverageError, ScanError
 from underpaint.instrument import Detector, Instrument
 from underpaint.maps import ElementMaps
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.spectrum import EnergyAxis, Scan, sound_spectra
 from underpaint.spectrum.background import snip
 
 Array = NDArray[np.float64]
@@ -365,8 +365,7 @@ class _PixelFit:
     def __call__(self, block: NDArray[Any]) -> NDArray[np.float32]:
         """(row, column, channel) counts -> (row, column, name, 2) areas and deviations."""
         spectra = np.asarray(block).reshape(-1, block.shape[-1]).astype(np.float64)
-        # A minimum with a NaN is NaN, and no comparison with NaN is true.
-        sound = (spectra.min(axis=1) >= 0) & np.isfinite(spectra.max(axis=1)) & (spectra.max(axis=1) > 0)
+        sound = sound_spectra(spectra)
         spectra[~sound] = 0.0
         net = spectra if self.fwhm is None else spectra - snip(spectra, self.fwhm, low_statistics=True)
         areas = net[:, self.channels] @ self.solver
@@ -393,12 +392,10 @@ def _non_negative(areas: Array, normal: Array, n_bounded: int) -> Array:
 def _fit_blocks(scan: Scan, fit: _PixelFit, progress: Progress | None) -> NDArray[np.float32]:
     n_row, n_column, _ = scan.shape
     result = np.empty((n_row, n_column, fit.n_name, 2), dtype=np.float32)
-    start = 0
-    for rows in scan.counts.chunks[0]:
-        result[start : start + rows] = fit(scan.counts[start : start + rows].compute())
-        start += rows
+    for rows in scan.row_blocks():
+        result[rows] = fit(scan.counts[rows].compute())
         if progress is not None:
-            progress(start, n_row)
+            progress(rows.stop, n_row)
     if scan.present is not None:
         result[~scan.present] = np.nan
     return result

@@ -11,7 +11,7 @@ from underpaint.elements._families import Template, family_templates, scatter_te
 from underpaint.elements.fit import FitPlan, plan_fit
 from underpaint.instrument import Instrument
 from underpaint.maps import UnlikenessMap
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.spectrum import EnergyAxis, Scan, sound_spectra
 from underpaint.spectrum.peaks import peak_counts, resolution_fwhm_kev
 
 Array = NDArray[np.float64]
@@ -64,8 +64,7 @@ class Leftovers:
 
     def score(self, counts: NDArray[Any]) -> tuple[Single, Single]:
         """Return (n,) scores and their energies, keV, of (n, n_channel) spectra; NaN for spectra that are no counts."""
-        # A minimum with a NaN is NaN, and no comparison with NaN is true.
-        sound = (counts.min(axis=1) >= 0) & np.isfinite(counts.max(axis=1)) & (counts.max(axis=1) > 0)
+        sound = sound_spectra(counts)
         merged = _merged(np.where(sound[:, None], counts, 0).T, self.merge).T.astype(np.float32)
         known = np.maximum(merged @ self.areas, 0.0)
         variance = merged @ self.peaks**2 + known**2 @ self.errors + (COUNTS_ERROR * (merged @ self.windows)) ** 2
@@ -120,16 +119,14 @@ def score_unlikeness(
     own = leftovers(known, total, axis, scan.n_pixel, instrument)
     n_row, n_column, n_channel = scan.shape
     score = np.full((n_row * n_column, 2), np.nan, np.float32)
-    start = 0
-    for rows in scan.counts.chunks[0]:
-        spectra = np.asarray(scan.counts[start : start + rows].compute()).reshape(-1, n_channel)
+    for rows in scan.row_blocks():
+        spectra = np.asarray(scan.counts[rows].compute()).reshape(-1, n_channel)
         for first in range(0, len(spectra), _AT_ONCE):
-            at = start * n_column + first
+            at = rows.start * n_column + first
             piece = spectra[first : first + _AT_ONCE]
             score[at : at + len(piece)] = np.stack(own.score(piece), axis=1)
-        start += rows
         if progress is not None:
-            progress(start, n_row)
+            progress(rows.stop, n_row)
     maps = score.reshape(n_row, n_column, 2)
     if scan.present is not None:
         maps[~scan.present] = np.nan

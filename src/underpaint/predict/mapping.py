@@ -1,6 +1,6 @@
 """Pigment maps of a scan."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from underpaint import __version__
 from underpaint.errors import CoverageError, ModelError
 from underpaint.maps import PigmentMaps
 from underpaint.predict.model import OnnxModel, open_model
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.spectrum import EnergyAxis, Scan, sound_spectra
 from underpaint.spectrum.rebin import apply_rebin, rebin_matrix
 from underpaint.weights import ModelCard, load_card, shipped
 
@@ -180,21 +180,13 @@ def _answers(
     answers = _Answers(np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32))
     matrix = rebin_matrix(axis, model.card.axis.edges_kev)
     recorded = np.array([[axis.start_kev, axis.stop_kev]], dtype=np.float32)
-    for rows in row_blocks(scan):
+    for rows in scan.row_blocks():
         counts = np.asarray(scan.counts[rows].compute())
         present = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[rows]
         _fill(answers, rows, counts, present, lambda own: _run(model, apply_rebin(own, matrix), recorded), kept)
         if progress is not None:
             progress(rows.stop, n_row)
     return answers
-
-
-def row_blocks(scan: Scan) -> Iterator[slice]:
-    """Rows of the scan, block by block as its dask array is chunked."""
-    start = 0
-    for n_row in scan.counts.chunks[0]:
-        yield slice(start, start + n_row)
-        start += n_row
 
 
 def _fill(
@@ -205,18 +197,12 @@ def _fill(
     run: Callable[[NDArray[Any]], tuple[NDArray[np.float32], ...]],
     kept: list[int],
 ) -> None:
-    row, column = np.nonzero(present & _sound(counts))
+    row, column = np.nonzero(present & sound_spectra(counts))
     for first in range(0, row.size, _SPECTRA_AT_ONCE):
         own = slice(first, first + _SPECTRA_AT_ONCE)
         log_odds, probability = run(counts[row[own], column[own]])
         answers.log_odds[rows][row[own], column[own]] = log_odds[:, kept]
         answers.probability[rows][row[own], column[own]] = probability[:, kept]
-
-
-def _sound(counts: NDArray[Any]) -> NDArray[np.bool_]:
-    """(n_row, n_column) True where a spectrum has counts, none of them negative or not a number."""
-    # A minimum with a NaN is NaN, and no comparison with NaN is true.
-    return np.asarray((counts.min(axis=2) >= 0) & np.isfinite(counts.max(axis=2)) & (counts.max(axis=2) > 0))
 
 
 def _run(

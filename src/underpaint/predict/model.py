@@ -49,8 +49,7 @@ class OnnxModel:
         told = np.full(n_input, np.nan, np.float32) if instrument is None else instrument
         given = {"counts": counts, "recorded": recorded_kev, "instrument": np.tile(told, (len(counts), 1))}
         feed = {each.name: np.ascontiguousarray(given[each.name], np.float32) for each in self.session.get_inputs()}
-        names = ["log_odds", "probability", *(("quantity", "sigma") if self.card.quantities else ())]
-        return tuple(self.session.run(names, feed))
+        return tuple(self.session.run(list(self.card.output_names), feed))
 
 
 def open_model(name_or_path: str | Path = "default", *, threads: int | None = None) -> OnnxModel:

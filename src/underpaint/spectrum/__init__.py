@@ -2,7 +2,7 @@
 
 from underpaint.spectrum.axis import DEFAULT_NETWORK_AXIS, XU_NETWORK_AXIS, EnergyAxis
 from underpaint.spectrum.rebin import rebin, rebin_matrix, rebin_scan, sum_scans
-from underpaint.spectrum.scan import Scan, scan_spectra
+from underpaint.spectrum.scan import Scan, scan_spectra, sound_spectra
 from underpaint.spectrum.spectrum import Spectrum
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "rebin_matrix",
     "rebin_scan",
     "scan_spectra",
+    "sound_spectra",
     "sum_scans",
 ]

@@ -1,6 +1,6 @@
 """A scan: a lazy cube of spectra, (row, column, channel)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -100,6 +100,13 @@ class Scan:
         """Return the same counts under another energy axis."""
         return replace(self, axis=axis)
 
+    def row_blocks(self) -> Iterator[slice]:
+        """Rows, block by block as the dask array is chunked."""
+        start = 0
+        for n_row in self.counts.chunks[0]:
+            yield slice(start, start + n_row)
+            start += n_row
+
     def pixel(self, row: int, column: int) -> Spectrum:
         """Read one pixel's spectrum."""
         counts = np.asarray(self.counts[row, column], dtype=np.float64)
@@ -164,3 +171,10 @@ def _block_spectra(block: NDArray[Any]) -> NDArray[np.float64]:
 
 def _total(time_s: NDArray[np.float64] | None) -> float | None:
     return None if time_s is None or not np.isfinite(time_s).all() else float(time_s.sum())
+
+
+def sound_spectra(counts: NDArray[Any]) -> NDArray[np.bool_]:
+    """(...) True where a spectrum of (..., n_channel) has counts, none of them negative or not a number."""
+    # A minimum with a NaN is NaN, and no comparison with NaN is true.
+    most = counts.max(axis=-1)
+    return np.asarray((counts.min(axis=-1) >= 0) & np.isfinite(most) & (most > 0))

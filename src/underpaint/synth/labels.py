@@ -44,7 +44,7 @@ def surface_shares(stratigraphies: Sequence[Stratigraphy], outputs: Outputs) -> 
     The materials are those that ``outputs`` names without a place. A group's share is that of its members; a pigment
     of two groups counts wholly in both.
     """
-    column = {name: index for index, name in enumerate(materials(outputs))}
+    column = {name: index for index, name in enumerate(materials(outputs.names))}
     shares = np.zeros((len(stratigraphies), len(column)), dtype=np.float32)
     for row, stratigraphy in enumerate(stratigraphies):
         for depth in layers_at(stratigraphy, "surface"):
@@ -56,9 +56,9 @@ def surface_shares(stratigraphies: Sequence[Stratigraphy], outputs: Outputs) -> 
     return shares
 
 
-def materials(outputs: Outputs) -> tuple[str, ...]:
-    """Return the pigments and groups that outputs name, without places."""
-    return tuple(dict.fromkeys(split_place(name)[0] for name in outputs.names))
+def materials(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the pigments and groups that names of answers speak of, without places."""
+    return tuple(dict.fromkeys(split_place(name)[0] for name in names))
 
 
 def visibility(

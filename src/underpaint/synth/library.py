@@ -195,7 +195,7 @@ def _write_library(file: h5py.File, chunks: Iterator[h5py.File], job: LibrarySet
         ("groups", outputs.groups),
         ("labels_for_people", outputs.labels),
         ("elements", outputs.elements),
-        ("materials", materials(outputs)),
+        ("materials", materials(outputs.names)),
         ("instrument_inputs", INSTRUMENT_INPUTS),
         ("versions", versions()),
     ):
@@ -219,7 +219,7 @@ def _create_datasets(file: h5py.File, n_bin: int, outputs: Outputs) -> None:
         ("recorded", 2, "f4"),
         ("labels", n_name, "u1"),
         ("counts_needed", n_name, "f4"),
-        ("surface_share", len(materials(outputs)), "f4"),
+        ("surface_share", len(materials(outputs.names)), "f4"),
         ("instrument", len(INSTRUMENT_INPUTS), "f4"),
     ):
         file.create_dataset(name, (0, width), kind, maxshape=(None, width), chunks=(256, width))

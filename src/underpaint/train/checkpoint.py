@@ -10,9 +10,9 @@ from torch import nn
 
 from underpaint import __version__
 from underpaint.errors import TrainingError
-from underpaint.maps import split_place
 from underpaint.network import NetworkSpec, build_network, is_folded
 from underpaint.synth.composition import composition
+from underpaint.synth.labels import materials
 from underpaint.train.library import Library
 from underpaint.train.onnx_weights import fill_from_onnx
 from underpaint.train.settings import TrainSettings
@@ -88,11 +88,10 @@ def _of_layers(library: Library, settings: TrainSettings) -> dict[str, Any]:
             "Simulate with `places = true`."
         )
         raise TrainingError(message)
-    materials = [name for name in library.names if split_place(name)[1] == "anywhere"]
     return {
         "instrument_inputs": library.instrument_inputs,
         "quantities": library.quantity_names,
-        "composition": tuple(map(tuple, composition(materials).tolist())),
+        "composition": tuple(map(tuple, composition(materials(library.names)).tolist())),
     }
 
 

@@ -89,7 +89,7 @@ def check_export(network: nn.Module, card: ModelCard, path: Path) -> None:
     with torch.inference_mode():
         expected = [each.numpy() for each in _Answer(network)(*inputs)]
     answers = _run_onnx(path, inputs)
-    for name, own, other in zip(_output_names(card), expected, answers, strict=True):
+    for name, own, other in zip(card.output_names, expected, answers, strict=True):
         worst = float(np.max(np.abs(own - other) / np.maximum(1.0, np.abs(own))))
         if not worst <= _TOLERANCE:
             message = (
@@ -112,10 +112,6 @@ def example_inputs(network: nn.Module, card: ModelCard, n_spectra: int) -> tuple
     return inputs_of(network, counts, recorded, instrument)
 
 
-def _output_names(card: ModelCard) -> list[str]:
-    return ["log_odds", "probability", *(("quantity", "sigma") if card.quantities else ())]
-
-
 def _target(path: Path, name: str) -> Path:
     return path if path.suffix == ".onnx" else path / f"{name}.onnx"
 
@@ -129,7 +125,7 @@ def _write_onnx(network: nn.Module, card: ModelCard, path: Path) -> None:
             _Answer(network),
             inputs,
             input_names=names,
-            output_names=_output_names(card),
+            output_names=list(card.output_names),
             dynamic_shapes=(tuple({0: batch} for _ in names),),
             opset_version=_OPSET,
             dynamo=True,

@@ -121,6 +121,11 @@ class ModelCard(BaseModel):
                 raise ValueError(message)
         return self
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the ONNX file's outputs, in their order."""
+        return ("log_odds", "probability", *(("quantity", "sigma") if self.quantities else ()))
+
     def write(self, path: Path) -> None:
         """Write the card as JSON."""
         path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
