@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from underpaint import __version__
-from underpaint.cli import _calibrate, _formats, _groups, _learn, _library, _scans, _virtual
+from underpaint.cli import _calibrate, _evaluate, _formats, _groups, _learn, _library, _scans, _virtual
 from underpaint.cli._console import PlainErrors
 
 app = typer.Typer(
@@ -33,7 +33,7 @@ app.command(rich_help_panel=SIMULATE)(_virtual.mockup)
 app.command(rich_help_panel=SIMULATE)(_virtual.simulate)
 app.command(rich_help_panel=TRAIN)(_learn.train)
 app.command(rich_help_panel=TRAIN)(_learn.finetune)
-app.command(rich_help_panel=TRAIN)(_learn.evaluate)
+app.command(rich_help_panel=TRAIN)(_evaluate.evaluate)
 app.command(rich_help_panel=TRAIN)(_learn.reproduce)
 
 
