@@ -10,16 +10,13 @@ which is as fast as a trained one (needs the train extra).
 import argparse
 import json
 import tempfile
-import time
 from pathlib import Path
 
-import numpy as np
-
 from underpaint.errors import ModelError
-from underpaint.predict import OnnxModel, open_model
+from underpaint.evaluate.speed import spectra_per_second
+from underpaint.predict import open_model
 from underpaint.weights import ModelAxis, ModelCard, model_path
 
-_BLOCK = 2048
 _N_NAME = 60
 
 
@@ -39,19 +36,6 @@ def fresh_default_model(folder: Path) -> Path:
         elements=((),) * _N_NAME,
     )
     return export(DefaultNetwork(1000, _N_NAME), card, folder)
-
-
-def spectra_per_second(model: OnnxModel, seconds: float) -> float:
-    """Run blocks of 2048 spectra for some seconds."""
-    axis = model.card.axis
-    counts = np.random.default_rng(0).poisson(20.0, (_BLOCK, axis.n_bin)).astype(np.float32)
-    recorded = np.tile(np.array([[axis.start_kev, axis.stop_kev]], dtype=np.float32), (_BLOCK, 1))
-    model(counts, recorded)
-    start, n_spectra = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds:
-        model(counts, recorded)
-        n_spectra += _BLOCK
-    return n_spectra / (time.perf_counter() - start)
 
 
 def measure(name: str, threads: int, seconds: float) -> dict[str, object]:

@@ -13,137 +13,15 @@ that suggests itself, the chi-square per degree of freedom of the same fit.
 
 import argparse
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from underpaint import __version__
-from underpaint.elements import FitPlan, known_families, leftovers, plan_fit
-from underpaint.evaluate import auroc
-from underpaint.forward import count, counts_needed, efficiency, emit, render
-from underpaint.instrument import Instrument, load_instrument
-from underpaint.maps import UNLIKE_SIGMA
-from underpaint.sample import library
-from underpaint.spectrum import EnergyAxis
-from underpaint.synth import RandomStratigraphies, StratigraphySampler
-
-Array = NDArray[np.float64]
-AT_ONCE = 100
-LEAST = 20
-SIGMAS = 5.0
-"""In place of the three of ``counts_needed``: its counts go with the square."""
-BACKGROUND_SHARE = 0.02
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Expected spectra that sum to one; by family the counts needed and the share of the spectrum."""
-
-    expected: Array
-    needed: dict[str, Array]
-    share: dict[str, Array]
-    elements: list[set[str]]
-
-
-def simulate(n: int, instrument: Instrument, axis: EnergyAxis, seed: int) -> Samples:
-    """Draw paintings and simulate their spectra over a smooth background of 2 % of the counts."""
-    rng = np.random.default_rng(seed)
-    visible = {group.name for group in library().groups if group.visible}
-    palette = tuple(pigment.name for pigment in library() if visible & set(pigment.groups))
-    sampler = StratigraphySampler(RandomStratigraphies(palette=palette))
-    drawn = [sampler.draw(rng) for _ in range(n)]
-    expected = np.zeros((n, axis.n_channel))
-    needed: dict[str, Array] = {}
-    share: dict[str, Array] = {}
-    for start in range(0, n, AT_ONCE):
-        rows = slice(start, start + AT_ONCE)
-        emission = emit(drawn[rows], instrument)
-        energy, family = np.asarray(emission.lines.energy_kev), np.asarray(emission.lines.family)
-        own = np.asarray(emission.line_photons) * efficiency(instrument.detector, energy)
-        spectra = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)
-        spectra += BACKGROUND_SHARE * spectra.sum(axis=1, keepdims=True) / axis.n_channel
-        expected[rows] = spectra / spectra.sum(axis=1, keepdims=True)
-        for name in set(family.tolist()):
-            lines = family == name
-            counts = counts_needed(own[:, lines], energy[lines], spectra, axis, instrument.detector)
-            needed.setdefault(name, np.full(n, np.inf))[rows] = (SIGMAS / 3.0) ** 2 * counts
-            inside = (energy[lines] > axis.start_kev) & (energy[lines] < axis.stop_kev)
-            share.setdefault(name, np.zeros(n))[rows] = (own[:, lines] * inside).sum(axis=1) / spectra.sum(axis=1)
-    elements = [{name for layer in own.layers for name in layer.mass_fractions} for own in drawn]
-    return Samples(expected, needed, share, elements)
-
-
-def trial(samples: Samples, counts: float, instrument: Instrument, axis: EnergyAxis, seed: int) -> dict[str, Any]:
-    """Score the spectra at a number of counts with each element left out in turn."""
-    measured = count(counts * samples.expected, rng=np.random.default_rng(seed))
-    total, known = measured.sum(axis=0).astype(np.float64), known_families()
-    deviation = _deviations(total, known, measured, axis, instrument)
-    score, _ = leftovers(known, total, axis, len(measured), instrument).score(measured)
-    result: dict[str, Any] = {
-        "alarms": float((score > UNLIKE_SIGMA).mean()),
-        "auroc": {},
-        "auroc_fit": {},
-        "auroc_chi_square": {},
-        "spectra": {},
-    }
-    for element in sorted({family.partition("_")[0] for family in known}):
-        families = [name for name in samples.needed if name.partition("_")[0] == element]
-        absent = np.array([element not in own for own in samples.elements])
-        if not families or element == instrument.tube.anode:
-            continue
-        clear = np.min([samples.needed[name] for name in families], axis=0) < counts
-        fitted = [counts * samples.share[name] > SIGMAS * deviation[name] for name in families if name in deviation]
-        if min(clear.sum(), absent.sum()) < LEAST:
-            continue
-        rest = [name for name in known if name.partition("_")[0] != element]
-        own = leftovers(rest, total, axis, len(measured), instrument)
-        score, _ = own.score(measured)
-        plain = _chi_square(
-            measured, plan_fit(total, total, axis, len(measured), families=own.known, instrument=instrument)
-        )
-        result["auroc_chi_square"][element] = _auroc(plain, clear, absent)
-        result["auroc"][element] = _auroc(score, clear, absent)
-        result["auroc_fit"][element] = _auroc(score, np.any(fitted, axis=0), absent) if fitted else None
-        result["spectra"][element] = {
-            "present": int(clear.sum()),
-            "absent": int(absent.sum()),
-            "present_flagged": float((score[clear] > UNLIKE_SIGMA).mean()),
-            "absent_flagged": float((score[absent] > UNLIKE_SIGMA).mean()),
-        }
-    result["missed"] = [name for name, value in result["auroc"].items() if value < 0.95]
-    result["missed_fit"] = [name for name, value in result["auroc_fit"].items() if value is not None and value < 0.95]
-    return result
-
-
-def _deviations(
-    total: Array, known: tuple[str, ...], measured: NDArray[np.int32], axis: EnergyAxis, instrument: Instrument
-) -> dict[str, Array]:
-    """Return by family the (n,) standard deviation of its area in a fit of all known families."""
-    everything = leftovers(known, total, axis, len(measured), instrument).known
-    plan = plan_fit(total, total, axis, len(measured), families=everything, instrument=instrument)
-    variance = measured @ (plan.solver()[: len(everything)] ** 2).T
-    return dict(zip(everything, np.sqrt(variance).T, strict=True))
-
-
-def _chi_square(measured: NDArray[np.int32], plan: FitPlan) -> Array:
-    first, last = plan.channels
-    used, design = slice(first, last + 1), plan.design[first : last + 1]
-    counts = measured[:, used].astype(np.float64)
-    fitted = counts @ plan.solver()[:, used].T @ design.T
-    degrees = counts.shape[1] - design.shape[1]
-    return np.asarray(np.sum((counts - fitted) ** 2 / np.maximum(fitted, 1.0), axis=1) / degrees)
-
-
-def _auroc(score: NDArray[np.floating], present: NDArray[np.bool_], absent: NDArray[np.bool_]) -> float | None:
-    if min(present.sum(), absent.sum()) < LEAST:
-        return None
-    used = present | absent
-    return auroc(score[used], present[used])
+from underpaint.evaluate.open_set import draw_samples, leave_each_out
+from underpaint.instrument import load_instrument
 
 
 def table(counts: str, own: dict[str, Any]) -> Table:
@@ -172,10 +50,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     instrument = load_instrument(options.instrument)
-    detector = instrument.detector
-    axis = EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)
-    samples = simulate(options.spectra, instrument, axis, options.seed)
-    by_counts = {f"{own:g}": trial(samples, own, instrument, axis, options.seed) for own in options.counts}
+    samples = draw_samples(options.spectra, instrument, options.seed)
+    by_counts = {f"{own:g}": leave_each_out(samples, own, instrument, options.seed) for own in options.counts}
     for counts, own in by_counts.items():
         Console().print(table(counts, own))
     if options.json is not None:

@@ -1,0 +1,88 @@
+"""The stages of a long evaluation: each keeps its figures in a file, and is not run twice."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from underpaint.errors import OutputError
+from underpaint.files import whole_file
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, done, in all)."""
+
+
+class Stages:
+    """A folder of finished stages.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is not there.
+    facts : dict
+        What all figures depend on: settings, model, versions. A stage that was kept with others is run again.
+    """
+
+    def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
+        self.folder, self._facts = folder, facts
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"Cannot keep the parts of the evaluation in {folder}: {error.strerror}. Choose another --json."
+            raise OutputError(message) from error
+
+    def take(self, name: str, make: Callable[[], dict[str, Any]], facts: dict[str, Any] | None = None) -> Any:
+        """Return a stage's figures: those that are kept, or what ``make`` returns.
+
+        Parameters
+        ----------
+        name : str
+            Of the stage and its file.
+        make : callable
+            Computes the figures, plain values.
+        facts : dict, optional
+            What this stage depends on besides.
+        """
+        own = plain({**self._facts, **(facts or {})})
+        path = self.folder / f"{name}.json"
+        kept = self._read(path)
+        if kept.get("facts") == own:
+            return kept["figures"]
+        start = time.perf_counter()
+        figures = plain(make())
+        record = {"facts": own, "seconds": round(time.perf_counter() - start, 1), "figures": figures}
+        with whole_file(path) as part:
+            part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        return figures
+
+    def seconds(self) -> dict[str, float]:
+        """Return how long each stage took when it was run."""
+        return {path.stem: self._read(path).get("seconds", 0.0) for path in sorted(self.folder.glob("*.json"))}
+
+    @staticmethod
+    def _read(path: Path) -> dict[str, Any]:
+        if not path.is_file():
+            return {}
+        try:
+            kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            # not written by this class, which writes whole files: run again
+            return {}
+        return kept
+
+
+def plain(value: Any) -> Any:
+    """Return what JSON keeps of a value: tuples become lists, NaN becomes None."""
+    return json.loads(json.dumps(value, default=_number), parse_constant=lambda _: None)
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _number(value: Any) -> Any:
+    """Return numpy's numbers as Python's, and paths as text."""
+    return value.item() if hasattr(value, "item") else str(value)
