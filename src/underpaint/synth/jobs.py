@@ -1,7 +1,7 @@
 """Jobs for ``underpaint simulate``: what a training library holds, and which half of it needs the transport."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -34,8 +34,8 @@ class LibrarySettings(BaseModel):
     palette: str | tuple[str, ...] = Field(
         "easel_15_to_20", description="palette by name or TOML file, or its pigments (random)"
     )
-    instrument: str | Instrument | None = Field(
-        None, description="preset, file or table; None: random instruments; paper: elio"
+    instrument: str | Instrument | Annotated[tuple[Instrument, ...], Field(min_length=1)] | None = Field(
+        None, description="preset, file or table; several tables: chunk by chunk in turn; None: random; paper: elio"
     )
     max_paint_layers: int = Field(3, ge=1, le=6)
     max_pigments_per_layer: int = Field(4, ge=1, le=8)
@@ -104,9 +104,12 @@ def job_axis(settings: LibrarySettings) -> EnergyAxis:
     return XU_NETWORK_AXIS if settings.kind == "paper" else DEFAULT_NETWORK_AXIS
 
 
-def job_instrument(settings: LibrarySettings) -> Instrument | None:
-    """Return the instrument that a job names, if any."""
-    return load_instrument(settings.instrument) if isinstance(settings.instrument, str) else settings.instrument
+def job_instrument(settings: LibrarySettings, index: int) -> Instrument | None:
+    """Return the instrument that a job names for a chunk, if any."""
+    named = settings.instrument
+    if isinstance(named, tuple):
+        return named[index % len(named)]
+    return load_instrument(named) if isinstance(named, str) else named
 
 
 def job_detector(settings: LibrarySettings) -> Detector | None:

@@ -20,7 +20,7 @@ def transport_chunk(settings: LibrarySettings, index: int) -> Photons:
 
 def _random(settings: LibrarySettings, index: int) -> Photons:
     rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(index, 0)))
-    instrument = job_instrument(settings) or random_instrument(rng)
+    instrument = job_instrument(settings, index) or random_instrument(rng)
     sampler = StratigraphySampler(
         RandomStratigraphies(
             palette=job_palette(settings),
@@ -35,5 +35,5 @@ def _random(settings: LibrarySettings, index: int) -> Photons:
 def _paper(settings: LibrarySettings, index: int) -> Photons:
     grid = paper_grid()[index * settings.chunk : (index + 1) * settings.chunk]
     stratigraphies = [paper_stratigraphy(*entry) for entry in grid]
-    instrument = job_instrument(settings) or load_instrument(PAPER_INSTRUMENT)
+    instrument = job_instrument(settings, index) or load_instrument(PAPER_INSTRUMENT)
     return make_photons(stratigraphies, instrument, emit(stratigraphies, instrument, single=True))

@@ -78,6 +78,14 @@ class Library:
         """Return the number of spectra."""
         return int(self.spectra.shape[0])
 
+    def only(self, names: Sequence[str]) -> "Library":
+        """Return the library with these of its names alone, in this order, and without quantities."""
+        own = [self.names.index(name) for name in names]
+        fields = ("names", "kinds", "groups", "labels_for_people", "elements")
+        told: dict[str, Any] = {field: tuple(getattr(self, field)[index] for index in own) for field in fields}
+        told |= {"quantities": None, "quantity_names": ()}
+        return replace(self, labels=self.labels[:, own], counts_needed=self.counts_needed[:, own], **told)
+
     def with_names(self, names: Sequence[str]) -> "Library":
         """Return the library with its labels in another order; names that it lacks are unknown.
 

@@ -3,7 +3,7 @@
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,8 @@ from underpaint.train.split import Split, split_by_source
 from underpaint.weights import ModelCard
 
 _MAY_CHANGE = ("epochs", "patience", "precision")
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, done, in all)."""
 _MACRO = ("auprc", "accuracy", "sensitivity", "f1", "always_yes_f1")
 
 
@@ -159,10 +161,12 @@ def run(
     settings: TrainSettings,
     *,
     trainable: tuple[str, ...] | None = None,
+    progress: Progress | None = None,
 ) -> TrainReport:
     """Train ``network`` on a split and score the best epoch; writes into ``settings.out``.
 
-    ``trainable`` names the layers that may change; None frees all.
+    ``trainable`` names the layers that may change; None frees all. ``progress`` is called with ("Training", steps done,
+    steps in all), for callers that show one bar for many things.
     """
     last = open_folder(settings)
     resume = last if last.is_file() else None
@@ -170,7 +174,7 @@ def run(
     if not finished(resume, settings):
         network.train()
         module = PigmentModule(network, settings, about(network, card), trainable=trainable)
-        fit(module, data, split, settings, resume)
+        fit(module, data, split, settings, resume, progress=progress)
     best = load_checkpoint(settings.out / "best.ckpt")
     validation = score(best.network, data, split.validation, settings)
     test = score(best.network, data, split.test, settings) if split.test.size else ()
@@ -190,11 +194,17 @@ def run(
 
 
 def fit(
-    module: lightning.LightningModule, data: Library, split: Split, settings: TrainSettings, resume: Path | None
+    module: lightning.LightningModule,
+    data: Library,
+    split: Split,
+    settings: TrainSettings,
+    resume: Path | None,
+    *,
+    progress: Progress | None = None,
 ) -> None:
     """Run the Lightning loop, from ``resume`` where given; the module has ``settings`` and logs "validation_loss"."""
     with _threads(settings.threads), _quiet():
-        trainer = _trainer(settings)
+        trainer = _trainer(settings, progress)
         try:
             trainer.fit(
                 module,
@@ -294,13 +304,26 @@ class _EpochOfBatches(Callback):
         torch.manual_seed(pl_module.settings.seed + trainer.current_epoch)
 
 
-def _trainer(settings: TrainSettings) -> Any:
+class _Steps(Callback):
+    """Say how many steps are done."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def on_train_batch_end(self, trainer: Any, *ignored: Any) -> None:
+        del ignored
+        self.progress("Training", trainer.global_step, int(trainer.estimated_stepping_batches))
+
+
+def _trainer(settings: TrainSettings, progress: Progress | None) -> Any:
     best = ModelCheckpoint(settings.out, filename="best", monitor="validation_loss", enable_version_counter=False)
     last = ModelCheckpoint(settings.out, filename="last", enable_version_counter=False)
     stop = EarlyStopping("validation_loss", patience=settings.patience)
     callbacks: list[Callback] = [_EpochOfBatches(), stop, best, last]
     if settings.progress:
         callbacks.append(RichProgressBar())
+    if progress is not None:
+        callbacks.append(_Steps(progress))
     return lightning.Trainer(
         accelerator=settings.accelerator,
         devices=1,

@@ -1,0 +1,178 @@
+"""A model for one instrument and palette."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from underpaint.errors import TrainingError
+from underpaint.instrument import load_instrument
+from underpaint.maps import at_place
+from underpaint.network import build_network
+from underpaint.predict.model import open_model
+from underpaint.synth import LibrarySettings
+from underpaint.synth.instrument_inputs import INSTRUMENT_INPUTS
+from underpaint.synth.transporting import transport_chunk
+from underpaint.train import load_trainable
+from underpaint.train.batches import Batches
+from underpaint.train.checkpoint import Trained, spec_for
+from underpaint.train.library import load_library
+from underpaint.train.own_model import (
+    OwnModelSettings,
+    Sizes,
+    machines_like,
+    measured_sizes,
+    simulated,
+    train_own_model,
+)
+from underpaint.train.paired import Answers, compare
+from underpaint.train.settings import TrainSettings
+from underpaint.train.taking_over import take_over
+from underpaint.weights import ModelCard
+
+PALETTE = ("vermilion", "lead_white", "azurite", "chalk")
+NEWCOMER = "orpiment"
+SIZES = Sizes(n_stratigraphies=32, n_held_out=16, epochs=1)
+
+
+def settings(out: Path, **others: object) -> OwnModelSettings:
+    given = {"instrument": load_instrument("elio"), "palette": PALETTE, "sizes": SIZES, "workers": 1, "threads": 1}
+    return OwnModelSettings.model_validate({**given, "out": out, **others})
+
+
+def without(start: Trained, name: str) -> ModelCard:
+    own = [index for index, each in enumerate(start.card.names) if each != name]
+    fields = ("names", "kinds", "groups", "labels", "elements")
+    return start.card.model_copy(
+        update={field: tuple(getattr(start.card, field)[index] for index in own) for field in fields}
+    )
+
+
+def test_rows_are_taken_over_by_name_and_the_rest_as_it_is() -> None:
+    start = load_trainable("default")
+    fewer = take_over(start, without(start, NEWCOMER))
+    assert NEWCOMER not in fewer.taken
+    counts = torch.full((2, start.card.axis.n_bin), 3.0)
+    recorded = torch.tensor([[1.0, 41.0]] * 2)
+    kept = [index for index, name in enumerate(start.card.names) if name != NEWCOMER]
+    with torch.inference_mode():
+        torch.testing.assert_close(fewer.network(counts, recorded), start.network(counts, recorded)[:, kept])
+    again = take_over(Trained(fewer.network, without(start, NEWCOMER)), start.card)
+    assert again.fresh == (NEWCOMER,)
+    with torch.inference_mode():
+        torch.testing.assert_close(again.network(counts, recorded)[:, kept], start.network(counts, recorded)[:, kept])
+
+
+def test_rows_by_place_are_taken_over_and_calibrations_are_not() -> None:
+    materials = ("copper_blue", "azurite", "chalk")
+    cards = [layers_card(own) for own in (materials, materials[1:])]
+    network = build_network(spec_for(cards[0]))
+    for name, buffer in network.named_buffers():
+        if name.startswith("calibration."):
+            buffer.fill_(7.0)
+    found = take_over(Trained(network.eval(), cards[0]), cards[1]).network.state_dict()
+    rows = [cards[0].names.index(name) for name in cards[1].names]
+    torch.testing.assert_close(found["presence.dense.weight"], network.state_dict()["presence.dense.weight"][rows])
+    torch.testing.assert_close(found["linear.bias"], network.state_dict()["linear.bias"][1:])
+    means_and_deviations = [0, 2, 3, 4, 6, 7]
+    torch.testing.assert_close(found["quantity.weight"], network.state_dict()["quantity.weight"][means_and_deviations])
+    assert not any((value == 7).all() for name, value in found.items() if name.startswith("calibration."))
+
+
+def layers_card(materials: tuple[str, ...]) -> ModelCard:
+    names = tuple(at_place(name, place) for place in ("anywhere", "surface", "below") for name in materials)
+    n = len(names)
+    return ModelCard.model_validate(
+        {
+            "name": "toy", "kind": "layers", "axis": {"start_kev": 1.0, "bin_kev": 0.04, "n_bin": 64},
+            "names": names, "kinds": ("member",) * n, "groups": (("toy",),) * n, "labels": names,
+            "elements": (("Cu_K",),) * n, "instrument_inputs": INSTRUMENT_INPUTS,
+            "quantities": ("thickness_um.surface", *(f"share.{name}" for name in materials)),
+            "composition": ((0.5, 0.5),) * len(materials),
+        }
+    )  # fmt: skip
+
+
+def test_another_kind_cannot_begin() -> None:
+    start = load_trainable("default")
+    with pytest.raises(TrainingError, match="its kind, axis, instrument_inputs differ"):
+        take_over(start, layers_card(("azurite",)))
+
+
+def test_machines_of_a_kind_take_turns() -> None:
+    machines = machines_like(load_instrument("elio"), 2, seed=3)
+    job = LibrarySettings(palette=PALETTE, instrument=machines, n_stratigraphies=6, chunk=2)
+    assert [transport_chunk(job, index).instrument for index in range(3)] == [*machines, machines[0]]
+    assert machines[0].geometry != machines[1].geometry
+    assert machines[0].tube == load_instrument("elio").tube
+
+
+def toy_answers(log_odds: np.ndarray) -> Answers:
+    labels = np.tile(np.array([[1.0, 0.0], [0.0, 1.0]], np.float32), (len(log_odds) // 2, 1))
+    return Answers(("a", "b"), log_odds, labels, np.ones_like(labels), np.arange(len(labels)) // 2)
+
+
+def test_a_difference_is_one_beyond_its_noise() -> None:
+    right = np.tile(np.array([[1.0, -1.0], [-1.0, 1.0]], np.float32), (100, 1))
+    flawed = right.copy()
+    flawed[:60] *= -1
+    found = compare(toy_answers(flawed), toy_answers(right))
+    assert found.after == 1.0
+    assert found.before == pytest.approx(0.7)
+    # 100 stratigraphies, three in ten wrong: a binomial's standard deviation
+    assert found.standard_error == pytest.approx(np.sqrt(0.3 * 0.7 / 100), rel=0.2)
+    assert found.is_better
+    assert compare(toy_answers(right), toy_answers(flawed)).is_worse
+    same = compare(toy_answers(flawed), toy_answers(flawed))
+    assert (same.gain, same.is_better, same.is_worse) == (0.0, False, False)
+
+
+def test_an_interrupted_model_goes_on_to_one_that_identify_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*anything: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("underpaint.train.own_model.run", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train_own_model(settings(tmp_path))
+    before = (tmp_path / "training.h5").stat().st_mtime_ns
+    with pytest.raises(TrainingError, match=r"other settings \(palette\)"):
+        train_own_model(settings(tmp_path, palette=PALETTE[:2]))
+    report = train_own_model(settings(tmp_path, sizes=None))  # the folder knows its sizes
+    assert (report.model, report.sizes) == (tmp_path / "own.onnx", SIZES)
+    assert (tmp_path / "training.h5").stat().st_mtime_ns == before
+    assert json.loads((tmp_path / "report.json").read_text("utf-8"))["sizes"] == SIZES.model_dump()
+    model = open_model(report.model, threads=1)
+    assert set(PALETTE) < set(model.card.names)
+    assert "Trained for the instrument 'elio' and 4 pigments alone" in model.card.limits[0]
+    figures = model.card.figures["own_model"]["against_start"]
+    assert set(figures) == {f"{what} at {n}" for what in ("groups", "pigments") for n in ("1e+04", "1e+05")}
+    assert figures["groups at 1e+05"]["after"] > 0.5
+    held_out = load_library(tmp_path / "held_out.h5")
+    assert len(held_out) == 2 * SIZES.n_held_out
+    batch = next(iter(Batches(held_out, np.arange(4), TrainSettings(library=(tmp_path,), out=tmp_path), shuffle=False)))
+    assert model(batch.counts.numpy(), batch.recorded.numpy())[0].shape == (4, len(model.card.names))
+
+
+def test_sizes_grow_with_the_minutes() -> None:
+    job = LibrarySettings(palette=PALETTE, instrument=load_instrument("elio"))
+    start = load_trainable("default")
+    few, many = (measured_sizes(job, start, minutes, 1, 1) for minutes in (0.01, 1e4))
+    assert (few.n_stratigraphies, few.epochs) == (512, 4)
+    assert (many.n_stratigraphies, many.n_held_out) == (60_000, 2000)
+
+
+def test_a_palette_that_no_x_rays_show_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="X-rays show none of these pigments"):
+        train_own_model(settings(tmp_path, palette=("carbon_black",)))
+
+
+def test_a_finished_library_is_not_simulated_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = LibrarySettings(palette=PALETTE, instrument=load_instrument("elio"), n_stratigraphies=2, renders=1, chunk=2)
+    simulated(job, tmp_path / "one.h5", 1, lambda *_: None)
+    monkeypatch.setattr("underpaint.train.own_model.simulate_library", None)
+    assert len(simulated(job, tmp_path / "one.h5", 1, lambda *_: None)) == 2
