@@ -16,6 +16,7 @@ from underpaint.maps import (
     CANNOT_EXCLUDE,
     NO_ANSWER,
     PRESENT,
+    PRESENT_PROBABILITY,
     DetectabilityMaps,
     ElementMaps,
     PigmentMaps,
@@ -48,7 +49,6 @@ TYPICAL = {
     "bromine_lake": "geranium_lake",
 }
 """The pigment that stands for a group; of other groups, the first of the library does."""
-PRESENT_PROBABILITY = 0.5
 LINE_SIGMA = 3.0
 MODEL_ERROR = 0.01
 """Of what lies under a line: a forward model and a fit are no better, whatever the counts."""

@@ -3,17 +3,27 @@
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from underpaint.atomic import atomic_number
 from underpaint.errors import SampleError
 from underpaint.limits.question import LIGHTEST_SHOWN
-from underpaint.sample import Pigment, library
+from underpaint.maps import PigmentMaps, split_place
+from underpaint.sample import Palette, Pigment, library
 
 OUT_OF_USE = 0.01
 """Weight of a pigment outside its dates: dates are approximate, and paintings are restored."""
+OPEN_YEARS = (-10_000, 3_000)
+"""What stands for a palette's first or last year where it gives none."""
+LEAST_PROBABILITY = 1e-7
+"""Nearest to 0 and 1 that the log-odds of a shared probability are taken."""
+PIXELS_AT_ONCE = 65_536
 MOST_PIGMENT_TO_BINDER = 9.0
 OIL_PER_ABSORPTION = 1.45
 """Mass of oil in a brushable paint over the oil absorption (18th-19th century, hand-ground)."""
@@ -64,6 +74,18 @@ class Circumstances:
         object.__setattr__(self, "palette", {library()[name].name: own for name, own in self.palette.items()})
 
 
+def circumstances_of(palette: Palette | Sequence[str]) -> Circumstances:
+    """Return what a palette says of a painting: its years, and even weights for its pigments."""
+    if not isinstance(palette, Palette):
+        return Circumstances(palette=dict.fromkeys(palette, 1.0))
+    years = None
+    if palette.first is not None or palette.last is not None:
+        years = tuple(
+            own if own is not None else end for own, end in zip((palette.first, palette.last), OPEN_YEARS, strict=True)
+        )
+    return Circumstances(None if years is None else (years[0], years[1]), dict.fromkeys(palette.pigments, 1.0))
+
+
 def within_group_prior(members: Sequence[str], circumstances: Circumstances | None = None) -> dict[str, float]:
     """Return the prior of the members of a group; it sums to one and knows no spectrum.
 
@@ -112,6 +134,98 @@ def share_group(probability: float, prior: Mapping[str, float]) -> dict[str, flo
         message = f"Cannot share a probability of {probability}; it lies between 0 and 1."
         raise SampleError(message)
     return {name: probability * weight for name, weight in prior.items()}
+
+
+def share_members(
+    maps: PigmentMaps, circumstances: Circumstances | None = None, *, overwrite: bool = False
+) -> PigmentMaps:
+    """Return maps in which the members of each group share its probability by the prior, at every place.
+
+    Parameters
+    ----------
+    maps : PigmentMaps
+        What a network says. Its groups stay as they are; members without a group of their own among the maps, and those
+        that the library does not know, too.
+    circumstances : Circumstances, optional
+        Even weights where nothing is known.
+    overwrite : bool
+        Put the answer into the arrays of ``maps``, which saves as much memory again.
+
+    Returns
+    -------
+    PigmentMaps
+        ``settings["member_prior"]`` says what was known, and each group's prior.
+
+    Raises
+    ------
+    SampleError
+        The circumstances leave no member of a group.
+
+    Notes
+    -----
+    Member m of group g has ``P(g) w q / sum(w q)``, the sum over the members of g: w is the prior's weight, and q the
+    product of the probabilities of the other groups that a member counts as (chrome yellow is lead *and* chromium);
+    of several groups the least holds. So the spectrum enters by the probabilities of the groups alone, and members of
+    the same groups keep the ratio that the prior gives them, whatever the network says of them.
+    """
+    known, members = Circumstances() if circumstances is None else circumstances, _shareable(maps)
+    weight = {name: _weight(library()[split_place(name)[0]], known) for name in members}
+    settings = maps.settings | {"member_prior": _stated(members, known)}
+    probability = maps.probability if overwrite else maps.probability.copy()
+    log_odds = maps.log_odds if overwrite or maps.log_odds is None else maps.log_odds.copy()
+    at_once = max(PIXELS_AT_ONCE // max(probability.shape[1], 1), 1)
+    column = {name: index for index, name in enumerate(maps.names)}
+    for first in range(0, len(probability), at_once):
+        rows = slice(first, first + at_once)
+        groups = {name: probability[rows, :, column[name]] for own in members.values() for name in own}
+        for name, own in _shared(members, weight, groups).items():
+            probability[rows, :, column[name]] = own
+            if log_odds is not None:
+                certain = np.clip(own, LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY)
+                log_odds[rows, :, column[name]] = np.log(certain / (1.0 - certain))
+    return replace(maps, probability=probability, log_odds=log_odds, settings=settings)
+
+
+def _shared(
+    members: Mapping[str, tuple[str, ...]], weight: Mapping[str, float], groups: Mapping[str, NDArray[np.float32]]
+) -> dict[str, NDArray[np.float32]]:
+    """Return the probability of each member from those of the groups, arrays of one shape."""
+
+    def weighed(name: str, group: str) -> Any:
+        others = [groups[own] for own in members[name] if own != group]
+        return np.float32(weight[name]) * math.prod(others, start=np.ones_like(groups[group]))
+
+    total = {group: np.full_like(own, 1e-30) for group, own in groups.items()}
+    for name, own in members.items():
+        for group in own:
+            total[group] += weighed(name, group)
+    return {
+        name: np.min([groups[group] * weighed(name, group) / total[group] for group in own], axis=0)
+        for name, own in members.items()
+    }
+
+
+def _shareable(maps: PigmentMaps) -> dict[str, tuple[str, ...]]:
+    """Return the members that the library knows, with their groups, all of which have maps."""
+    rows = zip(maps.names, maps.kinds, maps.groups, strict=True)
+    return {
+        name: groups
+        for name, kind, groups in rows
+        if kind == "member" and groups and set(groups) <= set(maps.names) and split_place(name)[0] in library()
+    }
+
+
+def _stated(members: Mapping[str, tuple[str, ...]], known: Circumstances) -> dict[str, Any]:
+    """Return what was known and the prior of every group, JSON-serialisable."""
+    of_group: dict[str, list[str]] = {}
+    for name, groups in members.items():
+        for group in groups if split_place(name)[1] == "anywhere" else ():
+            of_group.setdefault(group, []).append(name)
+    return {
+        "years": None if known.years is None else list(known.years),
+        "palette": sorted(known.palette),
+        "groups": {group: within_group_prior(own, known) for group, own in of_group.items()},
+    }
 
 
 def group_posterior(

@@ -1,31 +1,64 @@
 """What is concluded: pigment maps, element maps, what would not be seen, and their comparison (values only)."""
 
 from underpaint.maps.detectability import ABSENT, CANNOT_EXCLUDE, NO_ANSWER, PRESENT, STATES, DetectabilityMaps
-from underpaint.maps.maps import ElementMaps, PigmentMaps
+from underpaint.maps.maps import PRESENT_PROBABILITY, ElementMaps, PigmentMaps
 from underpaint.maps.open_set import UNLIKE_SIGMA, OpenSet, UnexplainedLine, UnlikenessMap
+from underpaint.maps.order import (
+    BELOW,
+    NOT_BOTH,
+    NOT_DETERMINED,
+    ON_TOP,
+    ORDERS,
+    TOGETHER,
+    LayerOrder,
+    layer_orders,
+    order_map,
+)
 from underpaint.maps.places import PLACES, Place, at_place, split_place
-from underpaint.maps.quantities import SURFACE_UM, from_scale, material_of, on_scale, share_of
+from underpaint.maps.quantities import (
+    LEVEL,
+    SURFACE_UM,
+    Estimate,
+    QuantityMaps,
+    from_scale,
+    material_of,
+    on_scale,
+    share_of,
+)
 
 __all__ = [
     "ABSENT",
+    "BELOW",
     "CANNOT_EXCLUDE",
+    "LEVEL",
+    "NOT_BOTH",
+    "NOT_DETERMINED",
     "NO_ANSWER",
+    "ON_TOP",
+    "ORDERS",
     "PLACES",
     "PRESENT",
+    "PRESENT_PROBABILITY",
     "STATES",
     "SURFACE_UM",
+    "TOGETHER",
     "UNLIKE_SIGMA",
     "DetectabilityMaps",
     "ElementMaps",
+    "Estimate",
+    "LayerOrder",
     "OpenSet",
     "PigmentMaps",
     "Place",
+    "QuantityMaps",
     "UnexplainedLine",
     "UnlikenessMap",
     "at_place",
     "from_scale",
+    "layer_orders",
     "material_of",
     "on_scale",
+    "order_map",
     "share_of",
     "split_place",
 ]

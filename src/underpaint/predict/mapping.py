@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from underpaint import __version__
 from underpaint.errors import CoverageError, ModelError
-from underpaint.maps import PigmentMaps
+from underpaint.maps import PigmentMaps, QuantityMaps, from_scale, material_of, split_place
 from underpaint.predict.model import OnnxModel, open_model
 from underpaint.spectrum import EnergyAxis, Scan, sound_spectra
 from underpaint.spectrum.rebin import apply_rebin, rebin_matrix
+from underpaint.synth.instrument_inputs import KnownInstrument
 from underpaint.weights import ModelCard, load_card, shipped
 
 _SPECTRA_AT_ONCE = 2048
@@ -28,11 +29,32 @@ class PaletteLike(Protocol):
 
 
 @dataclass(frozen=True)
-class _Answers:
-    """Log-odds and probabilities of every pixel, (n_row, n_column, n_name), NaN for no answer."""
+class _Kept:
+    """Which columns of the answers are kept: of the names, and of the quantities."""
 
-    log_odds: NDArray[np.float32]
-    probability: NDArray[np.float32]
+    names: list[int]
+    quantities: list[int]
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What the network says of every pixel, (n_row, n_column, n_kept) in the order of its outputs; NaN: no answer."""
+
+    outputs: tuple[NDArray[np.float32], ...]
+    columns: tuple[list[int], ...]
+
+    @classmethod
+    def none_yet(cls, shape: tuple[int, int], card: ModelCard, kept: _Kept) -> "_Answers":
+        of_output = {"quantity": kept.quantities, "sigma": kept.quantities}
+        columns = tuple(of_output.get(name, kept.names) for name in card.output_names)
+        return cls(tuple(np.full((*shape, len(own)), np.nan, np.float32) for own in columns), columns)
+
+    def put(
+        self, rows: slice, row: NDArray[np.intp], column: NDArray[np.intp], found: Sequence[NDArray[np.float32]]
+    ) -> None:
+        """Put the answers to some spectra of a block where they belong."""
+        for output, kept, own in zip(self.outputs, self.columns, found, strict=True):
+            output[rows][row, column] = own[:, kept]
 
 
 def identify(
@@ -40,6 +62,7 @@ def identify(
     model: str | Path | OnnxModel = "default",
     palette: PaletteLike | Sequence[str] | None = None,
     *,
+    instrument: KnownInstrument | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PigmentMaps:
@@ -54,6 +77,8 @@ def identify(
     palette : Palette, sequence of str, or None
         Pigments that may be there, by name. Other pigments are left out of the answer, and so are groups to which
         none of them belongs. None asks for all.
+    instrument : KnownInstrument or None
+        What is known of the scanner, told to networks that ask for it and kept in the maps' settings; None: nothing.
     threads : int or None
         CPU threads of the network.
     progress : callable or None
@@ -62,8 +87,9 @@ def identify(
     Returns
     -------
     PigmentMaps
-        Probabilities and log-odds; NaN ("no answer") where a pixel is missing, holds no counts inside the
-        network's axis, or holds a negative count or one that is not a number.
+        Probabilities and log-odds, and where the network answers them thickness and the groups' shares at the surface;
+        NaN ("no answer") where a pixel is missing, holds no counts inside the network's axis, or holds a negative
+        count or one that is not a number.
 
     Raises
     ------
@@ -78,17 +104,19 @@ def identify(
     opened = model if isinstance(model, OnnxModel) else open_model(model, threads=threads)
     check_coverage(axis, opened.card)
     kept, notes = _kept(opened.card, palette)
-    answers = _answers(scan, axis, opened, kept, progress)
-    n_silent = int(np.isnan(answers.probability[:, :, 0]).sum())
+    known = instrument or KnownInstrument()
+    log_odds, probability, *quantities = _answers(scan, axis, opened, kept, known, progress).outputs
+    n_silent = int(np.isnan(probability[:, :, 0]).sum())
     if n_silent:
         notes = (*notes, f"{n_silent} of {scan.n_pixel} pixels have no answer: no spectrum, or no counts in it.")
     return PigmentMaps(
-        **_columns(opened.card, kept),
-        probability=answers.probability,
-        log_odds=answers.log_odds,
+        **_columns(opened.card, kept.names),
+        probability=probability,
+        log_odds=log_odds,
         step_mm=scan.step_mm,
         notes=(*scan.notes, *notes, *opened.card.limits),
-        settings=_settings(opened.card, axis, palette),
+        settings=_settings(opened.card, axis, palette, known),
+        quantities=_quantities(opened.card, kept.quantities, *quantities) if quantities else None,
     )
 
 
@@ -134,12 +162,12 @@ def _remedy(axis: EnergyAxis, card: ModelCard) -> str:
     return "Check the energy calibration with `underpaint calibrate`, or train a model for this range."
 
 
-def _kept(card: ModelCard, palette: PaletteLike | Sequence[str] | None) -> tuple[list[int], tuple[str, ...]]:
+def _kept(card: ModelCard, palette: PaletteLike | Sequence[str] | None) -> tuple[_Kept, tuple[str, ...]]:
     """Columns of the answer that a palette leaves, and what it asks for in vain."""
     if palette is None:
-        return list(range(len(card.names))), ()
+        return _Kept(list(range(len(card.names))), _kept_quantities(card, set(card.names))), ()
     wanted = set(palette.pigments if not isinstance(palette, Sequence) else palette)
-    known = [index for index, name in enumerate(card.names) if name in wanted]
+    known = [index for index, name in enumerate(card.names) if split_place(name)[0] in wanted]
     unknown = sorted(wanted.difference(card.names))
     if not known:
         message = (
@@ -147,10 +175,27 @@ def _kept(card: ModelCard, palette: PaletteLike | Sequence[str] | None) -> tuple
             f"({', '.join(unknown) or 'the palette is empty'}). It knows: {', '.join(card.names)}."
         )
         raise ModelError(message)
-    groups = {group for index in known for group in card.groups[index]}
-    kept = [index for index, name in enumerate(card.names) if index in known or name in groups]
+    names = {card.names[index] for index in known} | {group for index in known for group in card.groups[index]}
+    kept = [index for index, name in enumerate(card.names) if name in names]
     note = f"Model {card.name!r} does not know these pigments of the palette: {', '.join(unknown)}."
-    return kept, (note,) if unknown else ()
+    return _Kept(kept, _kept_quantities(card, names)), (note,) if unknown else ()
+
+
+def _kept_quantities(card: ModelCard, names: set[str]) -> list[int]:
+    """Columns of the thickness and of the groups' shares; nothing tells a member's share from another's."""
+    groups = {name for name, kind in zip(card.names, card.kinds, strict=True) if kind == "group"}
+    answered = groups & names or names
+    materials = [material_of(name) for name in card.quantities]
+    return [index for index, material in enumerate(materials) if material is None or material in answered]
+
+
+def _quantities(
+    card: ModelCard, kept: list[int], value: NDArray[np.float32], sigma: NDArray[np.float32]
+) -> QuantityMaps:
+    names = tuple(card.quantities[index] for index in kept)
+    for column, name in enumerate(names):
+        value[:, :, column] = from_scale(name, value[:, :, column])
+    return QuantityMaps(names, value, sigma)
 
 
 def _columns(card: ModelCard, kept: list[int]) -> dict[str, Any]:
@@ -158,10 +203,14 @@ def _columns(card: ModelCard, kept: list[int]) -> dict[str, Any]:
     return {name: tuple(getattr(card, name)[index] for index in kept) for name in fields}
 
 
-def _settings(card: ModelCard, axis: EnergyAxis, palette: PaletteLike | Sequence[str] | None) -> dict[str, Any]:
+def _settings(
+    card: ModelCard, axis: EnergyAxis, palette: PaletteLike | Sequence[str] | None, known: KnownInstrument
+) -> dict[str, Any]:
     names = None if palette is None else list(palette if isinstance(palette, Sequence) else palette.pigments)
+    told = {"instrument_told": known.facts()} if card.instrument_inputs else {}
     return {
-        "model": card.model_dump(mode="json"),
+        **told,
+        "model": card.model_dump(mode="json", exclude={"composition"}),
         "palette": names,
         "recorded_kev": [axis.start_kev, axis.stop_kev],
         "package_version": __version__,
@@ -172,18 +221,19 @@ def _answers(
     scan: Scan,
     axis: EnergyAxis,
     model: OnnxModel,
-    kept: list[int],
+    kept: _Kept,
+    known: KnownInstrument,
     progress: Callable[[int, int], None] | None,
 ) -> _Answers:
     n_row, n_column, _ = scan.shape
-    shape = (n_row, n_column, len(kept))
-    answers = _Answers(np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32))
+    answers = _Answers.none_yet((n_row, n_column), model.card, kept)
     matrix = rebin_matrix(axis, model.card.axis.edges_kev)
     recorded = np.array([[axis.start_kev, axis.stop_kev]], dtype=np.float32)
+    told = known.inputs(model.card.instrument_inputs)
     for rows in scan.row_blocks():
         counts = np.asarray(scan.counts[rows].compute())
         present = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[rows]
-        _fill(answers, rows, counts, present, lambda own: _run(model, apply_rebin(own, matrix), recorded), kept)
+        _fill(answers, rows, counts, present, lambda own: _run(model, apply_rebin(own, matrix), recorded, told))
         if progress is not None:
             progress(rows.stop, n_row)
     return answers
@@ -195,21 +245,19 @@ def _fill(
     counts: NDArray[Any],
     present: NDArray[np.bool_],
     run: Callable[[NDArray[Any]], tuple[NDArray[np.float32], ...]],
-    kept: list[int],
 ) -> None:
     row, column = np.nonzero(present & sound_spectra(counts))
     for first in range(0, row.size, _SPECTRA_AT_ONCE):
         own = slice(first, first + _SPECTRA_AT_ONCE)
-        log_odds, probability = run(counts[row[own], column[own]])
-        answers.log_odds[rows][row[own], column[own]] = log_odds[:, kept]
-        answers.probability[rows][row[own], column[own]] = probability[:, kept]
+        answers.put(rows, row[own], column[own], run(counts[row[own], column[own]]))
 
 
 def _run(
-    model: OnnxModel, counts: NDArray[np.float32], recorded: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    log_odds, probability, *_ = model(counts, np.repeat(recorded, len(counts), axis=0))
+    model: OnnxModel, counts: NDArray[np.float32], recorded: NDArray[np.float32], told: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], ...]:
+    answers = model(counts, np.repeat(recorded, len(counts), axis=0), told)
     # Counts that lie outside the network's axis alone are no evidence.
     empty = counts.sum(axis=1) <= 0
-    log_odds[empty], probability[empty] = np.nan, np.nan
-    return log_odds, probability
+    for own in answers:
+        own[empty] = np.nan
+    return answers
