@@ -15,12 +15,12 @@ from underpaint.spectrum import XU_NETWORK_AXIS, Scan
 
 pytest.importorskip("torch", reason="torch comes with the extra underpaint[train]")
 
+from underpaint.evaluate.parts import families, held_out, random_pixels, thicknesses
 from underpaint.reproduce import make_mockups, mockup_library, quick, read_mockups, simulation_set
 from underpaint.reproduce.arms import Answers, of_paper, read_in_palette
 from underpaint.reproduce.comparison import mixed_layers, thirty_names, thirty_pigments
 from underpaint.reproduce.contestants import default_network, paper_network
 from underpaint.reproduce.mockups import Mockups
-from underpaint.reproduce.parts import families, held_out, random_pixels, thicknesses
 from underpaint.reproduce.scoring import group_names, over_folds, pooled
 from underpaint.reproduce.simulation import MIXED_FROM, counted, measured_background, paper_outputs
 from underpaint.reproduce.studies import keep_to_plan

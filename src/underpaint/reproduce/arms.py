@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.evaluate.parts import Part
 from underpaint.files import whole_file
 from underpaint.network import AutoencoderNetwork
-from underpaint.reproduce.parts import Part
 from underpaint.reproduce.plan import Plan
 from underpaint.reproduce.pretraining import pretrain_autoencoder
 from underpaint.reproduce.simulation import paper_outputs

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from underpaint.evaluate.parts import random_pixels
 from underpaint.network import parameter_count
 from underpaint.reproduce.arms import Answers, Contestant, Progress, asked, finetuned, pretrain
 from underpaint.reproduce.contestants import default_network, paper_network
 from underpaint.reproduce.measured import the_mockups
 from underpaint.reproduce.mockups import Mockups
-from underpaint.reproduce.parts import random_pixels
 from underpaint.reproduce.plan import Plan
 from underpaint.reproduce.scoring import over_folds
 from underpaint.reproduce.simulation import MIXED_FROM, paper_outputs, simulated_as_in_paper, study_grid

@@ -6,13 +6,13 @@ from typing import Any
 
 from underpaint import __version__
 from underpaint.errors import TrainingError
+from underpaint.evaluate.parts import random_pixels
 from underpaint.reproduce.arms import Progress, finetuned, pretrain
 from underpaint.reproduce.comparison import comparison
 from underpaint.reproduce.contestants import paper_network
 from underpaint.reproduce.figures import Networks, figure5, figure6, figure8, figure9, figure10
 from underpaint.reproduce.limits import limits
 from underpaint.reproduce.measured import fingerprint, the_mockups
-from underpaint.reproduce.parts import random_pixels
 from underpaint.reproduce.plan import Plan
 from underpaint.reproduce.simulation import simulation_set
 from underpaint.reproduce.table3 import table3

@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+from underpaint.evaluate.parts import families, held_out, random_pixels, thicknesses
 from underpaint.reproduce.arms import (
     Answers,
     Contestant,
@@ -13,7 +14,6 @@ from underpaint.reproduce.arms import (
 from underpaint.reproduce.contestants import default_network, paper_network
 from underpaint.reproduce.measured import the_mockups
 from underpaint.reproduce.mockups import Mockups
-from underpaint.reproduce.parts import families, held_out, random_pixels, thicknesses
 from underpaint.reproduce.plan import Plan
 from underpaint.reproduce.scoring import over_folds, pooled
 from underpaint.reproduce.simulation import counted, mockup_library, simulation_set

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.reproduce.mockups import Mockups
+from underpaint.synth.mockups import Mockups
 
 USED_SHARE = 0.2
 """Share of all spectra that fine-tunes, as in the paper, whatever is held out."""

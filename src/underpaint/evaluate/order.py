@@ -1,0 +1,190 @@
+"""Layer order: which pairs of pigments a spectrum can tell apart at all, and what a network says of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from underpaint.evaluate.answering import Answered, Spectra, seen_by
+from underpaint.evaluate.groups import mean
+from underpaint.explain import Candidate, fit_candidates, ground_film, measured, paint_film
+from underpaint.forward import emit, render
+from underpaint.instrument import Instrument
+from underpaint.limits import CLAIM
+from underpaint.maps import at_place
+from underpaint.sample import Paint, Stratigraphy, library
+from underpaint.spectrum import EnergyAxis, Spectrum
+
+Numbers = NDArray[np.float64]
+TOP_UM, BELOW_UM, GROUND_UM, GROUND = 35.0, 60.0, 150.0, "chalk"
+REFERENCE_COUNTS = 1e5
+"""Counts at which the deviance is computed; without a model error it is proportional to them."""
+CLAIMED = 0.75
+"""Share of its weight that a network must give to one order to have claimed it; else it abstains."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One pigment over another, with what tells this order from others.
+
+    Parameters
+    ----------
+    top, below : str
+        Pigments.
+    expected : (n_channel,) array
+        Spectrum, on the instrument's channels, any scale.
+    deviance : dict of str to float
+        Of the best fit of ``swapped`` and of ``mixed``, one layer of both, at ``REFERENCE_COUNTS`` of expected counts.
+    """
+
+    top: str
+    below: str
+    expected: Numbers
+    deviance: dict[str, float]
+
+    def deviance_at(self, counts: float) -> float:
+        """Return the deviance of the better of the two rivals."""
+        return min(self.deviance.values()) * counts / REFERENCE_COUNTS
+
+    @property
+    def counts_needed(self) -> float:
+        """Counts of the whole spectrum at which the deviance is ``CLAIM``."""
+        return CLAIM * REFERENCE_COUNTS / max(min(self.deviance.values()), 1e-9)
+
+
+def pairs_of(
+    pigments: Sequence[str], instrument: Instrument, progress: Callable[[int, int], None] | None = None
+) -> list[Pair]:
+    """Paint every ordered pair and fit the swapped order and one mixed layer to its expected spectrum.
+
+    Thicknesses, mass shares, scale and scatter of the fits are free; the model is exact (Asimov data, no model
+    error). What is more than the binder's share that the thickness cannot stand in for is not searched.
+    """
+    found = []
+    pairs = list(permutations(pigments, 2))
+    for number, (top, below) in enumerate(pairs):
+        expected = _spectrum(_laid((top,), (below,)), instrument)
+        found.append(Pair(top, below, expected, _deviances(top, below, expected, instrument)))
+        if progress is not None:
+            progress(number + 1, len(pairs))
+    return found
+
+
+def bound(pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
+    """Return which pairs are resolvable, and how often the likelihood ratio is right on them.
+
+    With an expected deviance D between the truth and its best rival, the likelihood ratio of a drawn spectrum is
+    normal with mean D and variance 4 D: it is right with the probability ``Phi(sqrt(D) / 2)``.
+    """
+    deviance = np.asarray([pair.deviance_at(counts) for pair in pairs])
+    resolvable = deviance >= CLAIM
+    right = norm.cdf(0.5 * np.sqrt(deviance))
+    return {
+        "resolvable_share": float(resolvable.mean()),
+        "accuracy": mean(right[resolvable].tolist()),
+        "resolvable": [_name(pair) for pair, own in zip(pairs, resolvable, strict=True) if own],
+        "not_resolvable": [_name(pair) for pair, own in zip(pairs, resolvable, strict=True) if not own],
+    }
+
+
+def drawn(pairs: Sequence[Pair], instrument: Instrument, counts: float, draws: int, seed: int) -> Spectra:
+    """Return each pair's spectrum ``draws`` times in a row, counted."""
+    rng = np.random.default_rng((seed, round(counts)))
+    expected = np.repeat(np.stack([pair.expected for pair in pairs]), draws, axis=0)
+    return seen_by(instrument, expected, counts, rng)
+
+
+def network_order(answered: Answered, pairs: Sequence[Pair], draws: int) -> NDArray[np.int8] | None:
+    """Return (n_pair, draws) what a network says: 1 the true order, -1 the swapped one, 0 nothing.
+
+    The weights of "the first alone at the surface, the second below", of the reverse, and of "both at the surface" are
+    products of its probabilities; an order is claimed with ``CLAIMED`` of their sum. None where the network does not
+    answer by place.
+    """
+    groups = sorted({_group(name) for pair in pairs for name in (pair.top, pair.below)})
+    if any(at_place(group, place) not in answered.card.names for group in groups for place in ("surface", "below")):
+        return None
+    surface = answered.by_name([at_place(group, "surface") for group in groups])
+    below = answered.by_name([at_place(group, "below") for group in groups])
+    said = np.zeros((len(pairs), draws), dtype=np.int8)
+    for row, pair in enumerate(pairs):
+        rows = slice(row * draws, (row + 1) * draws)
+        top, under = groups.index(_group(pair.top)), groups.index(_group(pair.below))
+        said[row] = _claims(surface[rows, top], below[rows, top], surface[rows, under], below[rows, under])
+    return said
+
+
+def order_figures(said: NDArray[np.int8] | None, pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
+    """Return how often the claims of :func:`network_order` are right where the order can be told, and what else.
+
+    Returns
+    -------
+    dict
+        ``accuracy``: share of right claims over all draws of resolvable pairs (an abstention is not right);
+        ``abstained``, ``wrong`` on the same; ``abstained_on_rest``, ``wrong_on_rest``; by pair under ``pairs``.
+    """
+    resolvable = np.asarray([pair.deviance_at(counts) >= CLAIM for pair in pairs])
+    table = {_name(pair): {"counts_needed": pair.counts_needed} for pair in pairs}
+    if said is None:
+        return {"accuracy": None, "pairs": table}
+    for pair, row in zip(pairs, said, strict=True):
+        table[_name(pair)] |= {"right": float((row == 1).mean()), "wrong": float((row == -1).mean())}
+    sure, rest = said[resolvable].ravel().tolist(), said[~resolvable].ravel().tolist()
+    return {
+        "accuracy": mean([own == 1 for own in sure]),
+        "abstained": mean([own == 0 for own in sure]),
+        "wrong": mean([own == -1 for own in sure]),
+        "abstained_on_rest": mean([own == 0 for own in rest]),
+        "wrong_on_rest": mean([own == -1 for own in rest]),
+        "pairs": table,
+    }
+
+
+def _claims(
+    top_above: NDArray[np.float32],
+    top_below: NDArray[np.float32],
+    under_above: NDArray[np.float32],
+    under_below: NDArray[np.float32],
+) -> NDArray[np.int8]:
+    true = top_above * (1.0 - under_above) * under_below
+    swapped = under_above * (1.0 - top_above) * top_below
+    mixed = top_above * under_above
+    total = np.maximum(true + swapped + mixed, 1e-12)
+    said = np.where(true / total >= CLAIMED, 1, np.where(swapped / total >= CLAIMED, -1, 0))
+    return np.asarray(said, dtype=np.int8)
+
+
+def _deviances(top: str, below: str, expected: Numbers, instrument: Instrument) -> dict[str, float]:
+    detector = instrument.detector
+    axis = EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)
+    counts = expected * (REFERENCE_COUNTS / expected.sum())
+    seen = measured(Spectrum(counts, axis), instrument, model_error=0.0)
+    rivals = {"swapped": _laid((below,), (top,)), "mixed": _laid((top, below), ())}
+    return {
+        name: float(fit_candidates(seen, [rival], instrument)[0].poisson_deviance) for name, rival in rivals.items()
+    }
+
+
+def _laid(top: Sequence[str], below: Sequence[str]) -> Candidate:
+    films = [paint_film(Paint(dict.fromkeys(top, 1.0)), TOP_UM)]
+    if below:
+        films.append(paint_film(Paint(dict.fromkeys(below, 1.0)), BELOW_UM))
+    return Candidate(" over ".join((*top, *below)), (*films, ground_film(GROUND, GROUND_UM)))
+
+
+def _spectrum(candidate: Candidate, instrument: Instrument) -> Numbers:
+    layers = tuple(film.layer for film in candidate.films)
+    spectra = render(emit([Stratigraphy(layers)], instrument), instrument.detector)
+    return np.asarray(spectra[0], dtype=np.float64)
+
+
+def _group(pigment: str) -> str:
+    return library()[pigment].groups[0]
+
+
+def _name(pair: Pair) -> str:
+    return f"{pair.top} over {pair.below}"
