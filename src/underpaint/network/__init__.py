@@ -2,6 +2,7 @@
 
 from underpaint.network.autoencoder import AutoencoderNetwork, Decoder
 from underpaint.network.build import NetworkSpec, build_network, dense_layers, is_folded, parameter_count
+from underpaint.network.calibration import Calibration
 from underpaint.network.default import DefaultNetwork
 from underpaint.network.layers import LayersNetwork
 from underpaint.network.recurrent import RecurrentNetwork
@@ -9,6 +10,7 @@ from underpaint.network.xu2022 import XuNetwork
 
 __all__ = [
     "AutoencoderNetwork",
+    "Calibration",
     "Decoder",
     "DefaultNetwork",
     "LayersNetwork",

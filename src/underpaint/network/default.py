@@ -9,7 +9,8 @@ from underpaint.network.memory import channels_last
 
 _SHAPE_SCALE = 10.0
 _LEVEL_SCALE = 0.2
-_TOTAL_CENTRE = math.log10(3e4)
+TOTAL_CENTRE = math.log10(3e4)
+"""What is taken off the logarithm of the total counts."""
 _EDGE_TOLERANCE_BINS = 0.01
 
 
@@ -54,7 +55,7 @@ class Features(nn.Module):
         total = inside.sum(dim=1, keepdim=True)
         shape = _SHAPE_SCALE * torch.sqrt(inside / total.clamp_min(1e-6))
         level = _LEVEL_SCALE * torch.log1p(inside)
-        return torch.stack((shape, level, mask), dim=1), torch.log10(total.clamp_min(1.0)) - _TOTAL_CENTRE
+        return torch.stack((shape, level, mask), dim=1), torch.log10(total.clamp_min(1.0)) - TOTAL_CENTRE
 
 
 class DefaultNetwork(nn.Module):

@@ -6,7 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from underpaint.network.default import Features, strided_convolution
+from underpaint.network.calibration import Calibration
+from underpaint.network.default import TOTAL_CENTRE, Features, strided_convolution
 from underpaint.network.memory import channels_last
 
 Body = Literal["attention", "dense", "recurrent"]
@@ -83,6 +84,8 @@ class LayersNetwork(nn.Module):
         self.presence = _CompositionHead(n_element) if head == "composition" else _FreeHead(n_material)
         self.linear = nn.Linear(3 * n_bin + 1, n_element if head == "composition" else n_material)
         self.quantity = nn.Linear(_CODE, 2 * n_quantity)
+        # materials that were not trained on share the calibration of all
+        self.calibration = Calibration(1 if head == "composition" else N_PLACE * n_material, n_quantity)
         for weights in (self.linear.weight, self.linear.bias):
             nn.init.zeros_(weights)
         channels_last(self)
@@ -114,7 +117,10 @@ class LayersNetwork(nn.Module):
         code = self.code(torch.cat((self.body(tokens, told).flatten(1), told), dim=1))
         logits = self.presence(code.float(), evidence, self.composition)
         mean, log_sigma = self.quantity(code).float().chunk(2, dim=1)
-        return logits, mean, torch.exp(log_sigma.clamp(*_LOG_SIGMA))
+        sigma = torch.exp(log_sigma.clamp(*_LOG_SIGMA))
+        if not self.training:
+            logits, sigma = self.calibration(logits, sigma, total + TOTAL_CENTRE)
+        return logits, mean, sigma
 
 
 class _FreeHead(nn.Module):

@@ -1,5 +1,6 @@
 """Training: pre-train on a library, fine-tune on labelled spectra, export to ONNX with a model card."""
 
+from underpaint.train.calibration import calibrated
 from underpaint.train.checkpoint import Trained, load_checkpoint, load_trainable
 from underpaint.train.exporting import export
 from underpaint.train.finetuning import FinetuneReport, finetune
@@ -18,6 +19,7 @@ __all__ = [
     "TrainSettings",
     "Trained",
     "answers",
+    "calibrated",
     "cross_validate",
     "export",
     "finetune",

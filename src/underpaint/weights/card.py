@@ -57,6 +57,36 @@ class Training(BaseModel):
     config: dict[str, Any] = Field(default_factory=dict)
 
 
+EVERYTHING = 1e6
+"""A threshold of log-odds beyond all answers: too few spectra of the kind were held out to leave any out."""
+_Table: TypeAlias = tuple[tuple[tuple[float, ...], ...], ...]
+
+
+class PredictionSets(BaseModel):
+    """Log-odds that bound sets of stated coverage: present, absent, either, and seldom neither.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Groups, with their places.
+    levels : tuple of float
+        Coverages: the set holds the truth in this share of the spectra in which the group is present and visible, and
+        of those in which it is absent.
+    counts : tuple of float
+        Total counts that bound the bins.
+    present_from, absent_to : (n_level, n_bin, n_name)
+        Present belongs to the set from these log-odds on, absent up to those.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    names: tuple[str, ...]
+    levels: tuple[float, ...]
+    counts: tuple[float, ...]
+    present_from: _Table
+    absent_to: _Table
+
+
 class ModelCard(BaseModel):
     """What a user and the code that runs the network need to know about it.
 
@@ -81,6 +111,8 @@ class ModelCard(BaseModel):
         What it answers beside presence (:mod:`underpaint.maps.quantities`), in the order of its outputs.
     composition : tuple of tuple of float
         What each material is made of (:func:`underpaint.synth.composition.composition`); empty where it is not told.
+    sets : PredictionSets or None
+        What makes the answers sets of stated coverage; None where no spectra were held out for it.
     training : Training
         Data, seed, epochs and configuration.
     figures : dict
@@ -107,6 +139,7 @@ class ModelCard(BaseModel):
     instrument_inputs: tuple[str, ...] = ()
     quantities: tuple[str, ...] = ()
     composition: tuple[tuple[float, ...], ...] = ()
+    sets: PredictionSets | None = None
     training: Training = Training()
     figures: dict[str, Any] = Field(default_factory=dict)
     limits: tuple[str, ...] = ()

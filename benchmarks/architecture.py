@@ -1,0 +1,203 @@
+"""Which network: every architecture given the same simulated spectra and the same time to learn.
+
+    underpaint simulate CONFIG --out LIBRARY.h5      # with places = true
+    python benchmarks/architecture.py LIBRARY.h5 [--minutes 4] [--spectra 100000] [--json FILE]
+
+Prints, for the paper's network and ours: parameters, multiply-adds and spectra a second (onnxruntime, two threads),
+what it saw in its time, and F1 over groups at fixed counts, on stratigraphies and instruments that no network was
+trained on. All spectra are simulated. "Labels by place" are what lies at the surface and what lies below.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from underpaint.evaluate.speed import spectra_per_second
+from underpaint.maps import SURFACE_UM, split_place
+from underpaint.network import XuNetwork, build_network
+from underpaint.network.build import parameter_count
+from underpaint.predict import open_model
+from underpaint.train import Library, TrainSettings, export, load_library
+from underpaint.train.batches import Batch, Batches
+from underpaint.train.checkpoint import about, card_for, load_checkpoint, spec_for
+from underpaint.train.loop import fit
+from underpaint.train.metrics import figures_by_name
+from underpaint.train.module import PigmentModule, ask, inputs_of, loss_of
+from underpaint.train.split import Split, split_by_source
+from underpaint.weights import ModelCard
+
+KINDS = ("xu2022", "default", "layers_dense", "layers", "layers_recurrent", "layers_composition")
+WHAT = {
+    "xu2022": "the paper's network",
+    "default": "convolutions, dense layers, linear path",
+    "layers_dense": "the same, by place, told the instrument",
+    "layers": "with attention",
+    "layers_recurrent": "with a recurrent unit",
+    "layers_composition": "with attention, asked by composition",
+}
+COUNTS = (1e4, 1e5)
+_TEST_SPECTRA = 6000
+_TIMED_STEPS = 8
+
+
+def settings_of(kind: str, library: Path, out: Path, arguments: argparse.Namespace, *, epochs: int) -> TrainSettings:
+    """Return one recipe for all; the paper's network learns by it, too, with noise and without invisible labels."""
+    return TrainSettings(
+        library=(library,), out=out, kind="default" if kind == "xu2022" else kind, name=kind, epochs=epochs,
+        patience=epochs, seed=arguments.seed, threads=2, progress=False,
+    )  # fmt: skip
+
+
+def fresh(kind: str, data: Library, settings: TrainSettings) -> tuple[nn.Module, ModelCard]:
+    """Return a network with random weights and its card."""
+    card = card_for(data, settings, 0)
+    if kind != "xu2022":
+        return build_network(spec_for(card)), card
+    return XuNetwork(data.axis.n_bin, len(data.names)), card.model_copy(update={"kind": "xu2022"})
+
+
+def seconds_a_step(network: nn.Module, data: Library, settings: TrainSettings) -> float:
+    """Time some steps, those of the first warm-up left out."""
+    optimizer = torch.optim.Adam(network.parameters(), 0.0)
+    times = []
+    for _, batch in zip(range(_TIMED_STEPS), Batches(data, np.arange(len(data)), settings, shuffle=True), strict=False):
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = loss_of(network, batch)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times[2:]))
+
+
+def trained(kind: str, data: Library, split: Split, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Train one network for the minutes that all have, and measure it."""
+    lightning.seed_everything(arguments.seed, verbose=False)
+    trial = settings_of(kind, arguments.library, folder, arguments, epochs=1)
+    network, card = fresh(kind, data, trial)
+    steps = 60 * arguments.minutes / seconds_a_step(network, data, trial)
+    views = int(steps * trial.batch)
+    epochs = max(1, round(views / split.train.size))
+    rows = np.sort(np.random.default_rng(arguments.seed).permutation(split.train)[:views])
+    settings = settings_of(kind, arguments.library, folder, arguments, epochs=epochs)
+    network, card = fresh(kind, data, settings)
+    start = time.perf_counter()
+    fit(
+        PigmentModule(network, settings, about(network, card)),
+        data,
+        Split(rows, split.validation, split.test),
+        settings,
+        None,
+    )
+    spent = (time.perf_counter() - start) / 60
+    if kind != "xu2022":
+        network = load_checkpoint(settings.out / "best.ckpt").network
+    return {
+        "parameters": parameter_count(network),
+        "million_multiply_adds": round(multiply_adds(network, data, settings) / 1e6, 2),
+        "spectra_per_s": round(speed(network, card, folder)),
+        "minutes": round(spent, 2),
+        "spectra_seen": int(rows.size * epochs),
+        **scores(network.eval(), data, split.test[:_TEST_SPECTRA], settings),
+    }
+
+
+def multiply_adds(network: nn.Module, data: Library, settings: TrainSettings) -> float:
+    """Count the multiply-adds of one spectrum."""
+    batch = next(iter(Batches(data, np.arange(1), settings, shuffle=False)))
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), counter:
+        network.eval()(*inputs_of(network, batch.counts, batch.recorded, batch.instrument))
+    return counter.get_total_flops() / 2
+
+
+def speed(network: nn.Module, card: ModelCard, folder: Path) -> float:
+    """Measure the network's ONNX file."""
+    return spectra_per_second(open_model(export(network, card, folder), threads=2), 3.0)
+
+
+def scores(network: nn.Module, data: Library, rows: np.ndarray, settings: TrainSettings) -> dict[str, Any]:
+    """Score groups at fixed counts, by place, and what is said of the uppermost layer's thickness."""
+    result: dict[str, Any] = {}
+    for counts in COUNTS:
+        at_counts = settings.model_copy(update={"counts_min": counts, "counts_max": counts})
+        batches = list(Batches(data, rows, at_counts, shuffle=False))
+        with torch.inference_mode():
+            answers = [ask(network, batch) for batch in batches]
+        result[f"{counts:.0e}"] = {
+            **_presence(data, batches, [each[0] for each in answers]),
+            **(_thickness(data, batches, answers) if len(answers[0]) > 1 else {}),
+        }
+    return result
+
+
+def _presence(data: Library, batches: list[Batch], logits: list[torch.Tensor]) -> dict[str, float]:
+    table = (
+        torch.cat(logits),
+        torch.cat([each.labels for each in batches]),
+        torch.cat([each.weight for each in batches]),
+    )
+    figures = figures_by_name(data.names, *(each.float().numpy() for each in table))
+    kinds = dict(zip(data.names, data.kinds, strict=True))
+    found: dict[str, float] = {}
+    for place in ("anywhere", "surface", "below"):
+        own = [each for each in figures if split_place(each.name)[1] == place]
+        groups = [each.f1 for each in own if kinds[each.name] == "group"]
+        members = [each.auprc for each in own if kinds[each.name] == "member"]
+        found[f"group_f1_{place}"] = round(float(np.nanmean(groups)), 4)
+        found[f"member_auprc_{place}"] = round(float(np.nanmean(members)), 4)
+    return found
+
+
+def _thickness(data: Library, batches: list[Batch], answers: list[tuple[torch.Tensor, ...]]) -> dict[str, float]:
+    column = data.quantity_names.index(SURFACE_UM)
+    truth, mean, sigma = (
+        torch.cat(each)[:, column].numpy()
+        for each in ([batch.quantity for batch in batches], [one[1] for one in answers], [one[2] for one in answers])
+    )
+    off = np.abs(mean - truth)
+    return {
+        "thickness_median_factor": round(float(np.exp(np.nanmedian(off))), 3),
+        "thickness_90_coverage": round(float(np.nanmean(off[~np.isnan(off)] < 1.645 * sigma[~np.isnan(off)])), 4),
+    }
+
+
+def main() -> None:
+    """Train, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("library", type=Path)
+    parser.add_argument("--minutes", type=float, default=4.0, help="training time of each network")
+    parser.add_argument("--spectra", type=int, default=100_000, help="spectra to learn from, the same for all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    data = load_library(arguments.library, half=True)
+    whole = split_by_source(data.source, seed=arguments.seed, validation_share=0.02, test_share=0.05)
+    chosen = np.random.default_rng(arguments.seed).permutation(whole.train)[: arguments.spectra]
+    split = Split(np.sort(chosen), whole.validation, np.random.default_rng(1).permutation(whole.test))
+    networks: dict[str, dict[str, Any]] = {}
+    result: dict[str, Any] = {
+        "library": arguments.library.name, "seed": arguments.seed, "minutes_each": arguments.minutes,
+        "spectra": int(split.train.size), "test_spectra": min(_TEST_SPECTRA, split.test.size), "networks": networks,
+    }  # fmt: skip
+    for kind in arguments.kinds:
+        with tempfile.TemporaryDirectory() as folder:
+            networks[kind] = {"what": WHAT[kind], **trained(kind, data, split, arguments, Path(folder))}
+        print(json.dumps({kind: networks[kind]}), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Calibration: log-odds and deviations put right against the counts of the spectrum, as the last step of a network."""
+
+import torch
+from torch import Tensor, nn
+
+LOG10_COUNTS = (3.0, 4.0, 5.0, 6.0)
+"""Total counts, as powers of ten, at which the numbers are fitted; between them they go over linearly."""
+
+
+class Calibration(nn.Module):
+    """Scales and shifts each log-odds, and scales each deviation, by what held-out spectra of such counts have shown.
+
+    Parameters
+    ----------
+    n_output, n_quantity : int
+        Log-odds and quantities of the network; one log-odds stands for all.
+
+    Notes
+    -----
+    Platt scaling (J. Platt 1999) for each name and level of counts: a network is surer than it should be where spectra
+    are weak and less sure than it could be where they are strong, and no single temperature serves both. Fresh
+    numbers change nothing. They lie outside the graph of the gradient: training does not see them, and the network
+    uses them only where it answers (evaluation mode).
+    """
+
+    log10_counts: Tensor
+    scale: Tensor
+    shift: Tensor
+    widen: Tensor
+
+    def __init__(self, n_output: int, n_quantity: int) -> None:
+        super().__init__()
+        n_level = len(LOG10_COUNTS)
+        self.register_buffer("log10_counts", torch.tensor(LOG10_COUNTS), persistent=False)
+        self.register_buffer("scale", torch.ones(n_level, n_output))
+        self.register_buffer("shift", torch.zeros(n_level, n_output))
+        self.register_buffer("widen", torch.ones(n_level, n_quantity))
+
+    def reset(self) -> None:
+        """Change nothing again."""
+        for values, fresh in ((self.scale, 1.0), (self.shift, 0.0), (self.widen, 1.0)):
+            values.fill_(fresh)
+
+    def forward(self, logits: Tensor, sigma: Tensor, log10_counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return calibrated log-odds and deviations.
+
+        Parameters
+        ----------
+        logits : (n, n_output) tensor
+        sigma : (n, n_quantity) tensor
+        log10_counts : (n, 1) tensor
+            Total counts within the recorded range.
+        """
+        first, last = LOG10_COUNTS[0], LOG10_COUNTS[-1]
+        near = (1.0 - torch.abs(log10_counts.clamp(first, last) - self.log10_counts)).clamp_min(0.0)
+        return logits * (near @ self.scale) + near @ self.shift, sigma * (near @ self.widen)
