@@ -17,7 +17,7 @@ from underpaint.synth import LibrarySettings, simulate_library
 from underpaint.synth.composition import ELEMENTS, composition
 from underpaint.train import Library, TrainSettings, export, load_library, load_trainable, train
 from underpaint.train.batches import Batches
-from underpaint.train.module import ask, quantity_loss
+from underpaint.train.module import ask, excess_loss, quantity_loss
 from underpaint.weights import LayersKind
 
 PALETTE = ("vermilion", "lead_white", "azurite", "zinc_white", "chalk")
@@ -138,3 +138,21 @@ def test_a_library_without_places_is_refused(tmp_path: Path) -> None:
 
 def _scan(counts: np.ndarray) -> Scan:
     return Scan(np.rint(counts)[None].astype(np.uint32), axis=DEFAULT_NETWORK_AXIS, name="toy")
+
+
+def test_log_odds_of_a_visible_group_grow_with_what_shows_it(with_places: Library, tmp_path: Path) -> None:
+    rows = np.arange(len(with_places))
+    batch = next(iter(Batches(with_places, rows, settings_of("layers", tmp_path), shuffle=False)))
+    assert batch.excess is not None
+    asked = ~torch.isnan(batch.excess)
+    groups = torch.tensor([kind == "group" and "." not in name for name, kind in _named(with_places)])
+    torch.testing.assert_close(asked, (batch.labels * batch.weight > 0) & groups)
+    assert (batch.excess[asked] >= 0).all()  # none is asked for that cannot be seen
+    wanted = 2.0 + 1.5 * torch.nan_to_num(batch.excess)
+    assert float(excess_loss(wanted, batch.excess)) == pytest.approx(0.0, abs=1e-9)
+    assert float(excess_loss(wanted + 10.0, batch.excess)) == pytest.approx(8.0)  # linear far off: |10| - 4 / 2
+    assert float(excess_loss(wanted, torch.full_like(wanted, torch.nan))) == 0.0
+
+
+def _named(library: Library) -> list[tuple[str, str]]:
+    return list(zip(library.names, library.kinds, strict=True))

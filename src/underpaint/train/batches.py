@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from underpaint.maps import at_place, material_of
+from underpaint.maps import at_place, material_of, split_place
 from underpaint.train.library import Library
 from underpaint.train.settings import TrainSettings
 
@@ -21,7 +21,8 @@ class Batch(NamedTuple):
     """Tensors of one step: what networks are given, then labels with 1 where one counts in the loss.
 
     ``instrument`` (n, n_input) is NaN where it is not told; ``quantity`` (n, n_quantity) is NaN where there is nothing
-    to answer at these counts. Both have no columns where the library knows of none.
+    to answer at these counts. Both have no columns where the library knows of none. ``excess`` (n, n_name) is, for
+    groups that can be seen, the logarithm of the counts over those that suffice to see them; NaN elsewhere.
     """
 
     counts: Tensor
@@ -30,6 +31,7 @@ class Batch(NamedTuple):
     weight: Tensor
     instrument: Tensor
     quantity: Tensor
+    excess: Tensor | None = None
 
 
 class Batches:
@@ -94,6 +96,7 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
         weight.astype(np.float32),
         _told(library, rows, rng),
         _quantities(library, rows, weight),
+        _excess(library, rows, total, present & visible),
     )
     return Batch(*(torch.from_numpy(each) for each in arrays))
 
@@ -121,6 +124,16 @@ def _quantities(library: Library, rows: NDArray[np.int64], weight: NDArray[np.bo
         if material is not None:
             values[~weight[:, library.names.index(at_place(material, "surface"))], column] = np.nan
     return values
+
+
+def _excess(
+    library: Library, rows: NDArray[np.int64], total: NDArray[np.float32], seen: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    groups = np.array([kind == "group" for kind in library.kinds])
+    anywhere = np.array([split_place(name)[1] == "anywhere" for name in library.names])
+    asked = seen & groups & anywhere & (library.counts_needed[rows] > 0)
+    needed = np.where(asked, library.counts_needed[rows], np.nan)
+    return np.log(total[:, None] / needed).astype(np.float32)
 
 
 def poisson(expected: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from typing import Any
 import lightning.pytorch as lightning
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss, smooth_l1_loss
 
 from underpaint.network import AutoencoderNetwork, Decoder, DefaultNetwork, LayersNetwork
 from underpaint.train.batches import Batch
@@ -15,6 +15,10 @@ _WARM_UP_EPOCHS = 1.0
 _LAST_SHARE_OF_RATE = 0.01
 _QUANTITY_SHARE = 0.05
 """Weight of a quantity's mean loss beside that of a label, which is a tenth as large."""
+_EXCESS_SHARE = 0.005
+_EXCESS_WIDTH = 4.0
+_SURE_FROM, _SURER_BY = 2.0, 1.5
+"""Log-odds of a group that is just visible, and what e times the counts add: a fit's would grow faster and mislead."""
 
 
 class PigmentModule(lightning.LightningModule):
@@ -163,7 +167,21 @@ def loss_of(network: nn.Module, batch: Batch) -> Tensor:
     if not quantities:
         return loss
     mean, sigma = quantities
-    return loss + _QUANTITY_SHARE * quantity_loss(mean, sigma, batch.quantity)
+    loss = loss + _QUANTITY_SHARE * quantity_loss(mean, sigma, batch.quantity)
+    return loss if batch.excess is None else loss + _EXCESS_SHARE * excess_loss(logits, batch.excess)
+
+
+def excess_loss(logits: Tensor, excess: Tensor) -> Tensor:
+    """Distance of log-odds from those that grow with the counts over the ones needed, where ``excess`` is not NaN.
+
+    Cross-entropy alone stops where the network is sure: log-odds of an element that lies everywhere then follow noise.
+    So they rise with what shows it, and a map of them is one of more and less.
+    """
+    asked = ~torch.isnan(excess)
+    if not asked.any():
+        return logits.new_zeros(())
+    wanted = _SURE_FROM + _SURER_BY * excess[asked]
+    return smooth_l1_loss(logits[asked].float(), wanted, beta=_EXCESS_WIDTH)
 
 
 def quantity_loss(mean: Tensor, sigma: Tensor, quantity: Tensor) -> Tensor:
