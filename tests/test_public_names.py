@@ -34,8 +34,8 @@ NAMES = {
 DOORS = {
     "underpaint.plot": {
         "breakdown_figure", "close_fit", "detectability_gallery", "element_gallery", "element_map", "line_labels",
-        "overlay", "pigment_map", "pigment_row", "save_png", "scatter", "siegbahn", "spectrum", "to_png",
-        "unlikeness_map",
+        "overlay", "pigment_map", "pigment_row", "place_gallery", "save_png", "scatter", "siegbahn", "spectrum",
+        "thickness_map", "to_png", "unlikeness_map",
     },
     "underpaint.report": {"Finding", "explain_lines", "find_groups", "line_text", "render_report", "write_report"},
     "underpaint.viewer": {"ReportServer", "serve"},

@@ -5,7 +5,7 @@ import json
 import math
 import platform
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -20,7 +20,22 @@ from numpy.typing import NDArray
 
 from underpaint.errors import OutputError, ScanError
 from underpaint.io.folder import RESULTS_FILE
-from underpaint.maps import STATES, DetectabilityMaps, ElementMaps, OpenSet, PigmentMaps, UnexplainedLine, UnlikenessMap
+from underpaint.maps import (
+    LEVEL,
+    PRESENT_PROBABILITY,
+    STATES,
+    DetectabilityMaps,
+    ElementMaps,
+    OpenSet,
+    PigmentMaps,
+    QuantityMaps,
+    UnexplainedLine,
+    UnlikenessMap,
+    at_place,
+    material_of,
+    slope,
+    split_place,
+)
 
 SUMMARY_FILE = "summary.csv"
 SUMMARY_COLUMNS = (
@@ -32,6 +47,9 @@ SUMMARY_COLUMNS = (
     "max_probability",
     "total_counts",
     "median_uncertainty_counts",
+    "median_value",
+    "median_low",
+    "median_high",
 )
 _PACKAGES = ("underpaint", "numpy", "scipy", "h5py", "dask", "xraylib", "onnxruntime", "tifffile")
 Result = TypeVar("Result")
@@ -50,6 +68,10 @@ def write_results(
     open_set: OpenSet | None = None,
 ) -> None:
     """Write maps to a folder: ``results.h5``, ``summary.csv``, and a TIFF per map.
+
+    Of a model that knows places ``results.h5`` holds all names anywhere, the groups at each place, and the members at a
+    place where they exceed one half somewhere; there are TIFFs of what exceeds one half somewhere, and of thickness and
+    shares (median, and the ends of the 90 % interval).
 
     Parameters
     ----------
@@ -103,6 +125,17 @@ def read_results(folder: str | Path) -> tuple[PigmentMaps | None, ElementMaps | 
         The folder holds no results, or they are damaged.
     """
     return _read(folder, lambda file: (_read_pigments(file), _read_elements(file), _read_summary(file)))
+
+
+def read_summary(folder: str | Path) -> dict[str, Any]:
+    """Read the summary alone, as :func:`read_results` returns it.
+
+    Raises
+    ------
+    ScanError
+        The folder holds no results, or they are damaged.
+    """
+    return _read(folder, _read_summary)
 
 
 def read_detectability(folder: str | Path) -> DetectabilityMaps | None:
@@ -193,24 +226,72 @@ def _write_hdf5(
 
 def _write_pigments(entry: Any, maps: PigmentMaps) -> None:
     results = _process(entry, "pigments", maps, "probability")
-    data = _maps(results, "probability", maps.names, maps.probability, "1", maps.step_mm)
+    kept = [name for name in maps.names if _is_kept(maps, name)]
+    data = _maps(results, "probability", kept, _images(kept, maps), "1", maps.step_mm, maps.probability.shape[:2])
     for name, kind, groups, label, elements in zip(
         maps.names, maps.kinds, maps.groups, maps.labels, maps.elements, strict=True
     ):
-        data[name].attrs.update({"long_name": label, "kind": kind})
-        data[name].attrs["groups"] = json.dumps(groups)
-        data[name].attrs["elements"] = json.dumps(elements)
+        if name in kept:
+            data[name].attrs.update({"long_name": label, "kind": kind})
+            data[name].attrs["groups"] = json.dumps(groups)
+            data[name].attrs["elements"] = json.dumps(elements)
+    if maps.quantities is not None:
+        _write_quantities(results, maps, maps.quantities)
+
+
+def _is_kept(maps: PigmentMaps, name: str) -> bool:
+    """Whether ``results.h5`` holds a map: of members at a place only those that are somewhere likely to be there."""
+    at_a_place = split_place(name)[1] != "anywhere"
+    is_member = maps.kinds[maps.names.index(name)] == "member"
+    return not (at_a_place and is_member) or maps.present_somewhere(name)
+
+
+def _write_quantities(results: Any, maps: PigmentMaps, own: QuantityMaps) -> None:
+    """Write medians, deviations to first order, and the ends of the 90 % interval."""
+    shape, step_mm = own.value.shape[:2], maps.step_mm
+    data = _maps(results, "quantities", own.names, _images(own.names, own), "1", step_mm, shape)
+    deviations = [own.deviation(name) for name in own.names]
+    errors = _maps(results, "deviations", own.names, deviations, "1", step_mm, shape)
+    ends = {f"{name}.{end}": name for name in own.names for end in ("low_90", "high_90")}
+    images = (image for name in own.names for image in own.estimate(name)[1:])
+    intervals = _maps(results, "intervals", list(ends), images, "1", step_mm, shape)
+    for name in own.names:
+        shown = [data[name], errors[name], *(intervals[end] for end in ends if ends[end] == name)]
+        for dataset in shown:
+            dataset.attrs.update({"units": _unit(name), "kind": "quantity", "long_name": _quantity_label(maps, name)})
+
+
+def _unit(quantity: str) -> str:
+    return "um" if material_of(quantity) is None else "1"
+
+
+def _quantity_label(maps: PigmentMaps, quantity: str) -> str:
+    material = material_of(quantity)
+    if material is None:
+        return "thickness of the surface layer"
+    label = maps.labels[maps.names.index(material)] if material in maps.names else material
+    return f"share of the pigments at the surface: {label}"
+
+
+def _images(names: Sequence[str], maps: PigmentMaps | QuantityMaps) -> Iterator[NDArray[np.float32]]:
+    return (maps[name] for name in names)
+
+
+def _layers(cube: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Return the maps of a cube one after the other."""
+    return (cube[:, :, index] for index in range(cube.shape[2]))
 
 
 def _write_elements(entry: Any, maps: ElementMaps) -> None:
     results = _process(entry, "elements", maps, "parameters")
-    _maps(results, "parameters", maps.names, maps.area, "counts", maps.step_mm)
-    _maps(results, "uncertainties", maps.names, maps.uncertainty, "counts", maps.step_mm)
+    shape = maps.area.shape[:2]
+    _maps(results, "parameters", maps.names, _layers(maps.area), "counts", maps.step_mm, shape)
+    _maps(results, "uncertainties", maps.names, _layers(maps.uncertainty), "counts", maps.step_mm, shape)
 
 
 def _write_detectability(entry: Any, maps: DetectabilityMaps) -> None:
     results = _process(entry, "detectability", maps, "state")
-    data = _maps(results, "state", maps.names, maps.state, "1", maps.step_mm)
+    data = _maps(results, "state", maps.names, _layers(maps.state), "1", maps.step_mm, maps.state.shape[:2])
     data.attrs["meaning"] = json.dumps(STATES)
     for name, label in zip(maps.names, maps.labels, strict=True):
         data[name].attrs["long_name"] = label
@@ -227,9 +308,9 @@ def _write_open_set(entry: Any, own: OpenSet) -> None:
     process.attrs["step_mm"] = json.dumps(own.unlikeness.step_mm)
     _json(process, "configuration", own.unlikeness.settings)
     results = _group(process, "results", "NXcollection")
-    score, energy = own.unlikeness.score[:, :, None], own.unlikeness.energy_kev[:, :, None]
-    _maps(results, "unlikeness", ("score",), score, "1", own.unlikeness.step_mm)
-    _maps(results, "energy", ("energy_kev",), energy, "keV", own.unlikeness.step_mm)
+    score, energy, step_mm = own.unlikeness.score, own.unlikeness.energy_kev, own.unlikeness.step_mm
+    _maps(results, "unlikeness", ("score",), [score], "1", step_mm, score.shape)
+    _maps(results, "energy", ("energy_kev",), [energy], "keV", step_mm, score.shape)
 
 
 def _process(entry: Any, name: str, maps: PigmentMaps | ElementMaps | DetectabilityMaps, default: str) -> Any:
@@ -247,23 +328,24 @@ def _maps(
     parent: Any,
     name: str,
     names: Sequence[str],
-    cube: NDArray[np.float32] | NDArray[np.uint8],
+    images: Iterable[NDArray[Any]],
     units: str,
     step_mm: tuple[float, float] | None,
+    shape: tuple[int, ...],
 ) -> Any:
     data = _group(parent, name, "NXdata")
     data.attrs["axes"] = ["row", "column"]
     if names:
         data.attrs["signal"] = names[0]
         data.attrs["auxiliary_signals"] = np.array(names[1:], dtype=h5py.string_dtype())
-    for index, own in enumerate(names):
-        dataset = data.create_dataset(own, data=np.ascontiguousarray(cube[:, :, index]), compression="gzip")
+    for own, image in zip(names, images, strict=True):
+        dataset = data.create_dataset(own, data=np.ascontiguousarray(image), compression="gzip")
         dataset.attrs.update({"units": units, "interpretation": "image"})
     for axis, label in enumerate(_RESERVED):
         step = step_mm[axis] if step_mm else 1.0
-        data[label] = step * np.arange(cube.shape[axis], dtype=np.float64)
+        data[label] = step * np.arange(shape[axis], dtype=np.float64)
         data[label].attrs["units"] = "mm" if step_mm else "pixel"
-    data.attrs["shape"] = cube.shape[:2]
+    data.attrs["shape"] = shape
     return data
 
 
@@ -313,7 +395,18 @@ def _read_pigments(file: Any) -> PigmentMaps | None:
         step_mm=_step(process),
         notes=tuple(_loaded(process, "notes")),
         settings=_loaded(process, "configuration"),
+        quantities=_read_quantities(process["results"]),
     )
+
+
+def _read_quantities(results: Any) -> QuantityMaps | None:
+    if "quantities" not in results:
+        return None
+    names = _signals(results["quantities"])
+    value, sigma = _cube(results["quantities"], names), _cube(results["deviations"], names)
+    for index, name in enumerate(names):
+        sigma[:, :, index] /= slope(name, value[:, :, index])
+    return QuantityMaps(names, value, sigma)
 
 
 def _read_elements(file: Any) -> ElementMaps | None:
@@ -393,13 +486,38 @@ def _step(process: Any) -> tuple[float, float] | None:
 
 def _write_tiffs(place: Path, pigments: PigmentMaps | None, elements: ElementMaps | None) -> None:
     if pigments is not None:
+        by_place = len(pigments.places) > 1
         for name, label in zip(pigments.names, pigments.labels, strict=True):
-            description = f"probability of {label}; NaN: no answer"
-            write_tiff(place / "pigments" / f"{name}.tif", pigments[name], description, pigments.step_mm)
+            if not by_place or pigments.present_somewhere(name):
+                description = f"probability of {label}; NaN: no answer"
+                write_tiff(place / "pigments" / f"{name}.tif", pigments[name], description, pigments.step_mm)
+        _write_quantity_tiffs(place / "quantities", pigments)
     if elements is not None:
         for name in elements.names:
             description = f"net counts of {name.replace('_', ' ')} lines; NaN: no answer"
             write_tiff(place / "elements" / f"{name}.tif", elements[name], description, elements.step_mm)
+
+
+def _write_quantity_tiffs(place: Path, maps: PigmentMaps) -> None:
+    """Write the thickness, and the shares of what is at the surface somewhere, with the ends of their intervals."""
+    own = maps.quantities
+    for name in own or ():
+        if own is not None and _is_somewhere(maps, name):
+            what = f"{_quantity_label(maps, name)}, {_unit(name)}"
+            ends = ("median", "low", "high")
+            for end, image in zip(ends, own.estimate(name), strict=True):
+                about = what if end == "median" else f"{what}: {end} end of the {100 * LEVEL:g} % interval"
+                file = place / f"{name}{'' if end == 'median' else f'.{end}_90'}.tif"
+                write_tiff(file, image, f"{about}; NaN: no answer", maps.step_mm)
+
+
+def _is_somewhere(maps: PigmentMaps, quantity: str) -> bool:
+    """Whether a quantity speaks of something that is at the surface anywhere; the thickness always does."""
+    material = material_of(quantity)
+    if material is None:
+        return True
+    at_surface = at_place(material, "surface")
+    return at_surface in maps.names and maps.present_somewhere(at_surface)
 
 
 def _write_more_tiffs(place: Path, detectability: DetectabilityMaps | None, open_set: OpenSet | None) -> None:
@@ -443,7 +561,9 @@ def summary_rows(pigments: PigmentMaps | None, elements: ElementMaps | None) -> 
         rows += [
             _pigment_row(pigments[name], name, kind, label)
             for name, kind, label in zip(pigments.names, pigments.kinds, pigments.labels, strict=True)
+            if split_place(name)[1] == "anywhere" or pigments.present_somewhere(name)
         ]
+        rows += [_quantity_row(pigments, name) for name in pigments.quantities or () if _is_somewhere(pigments, name)]
     if elements is not None:
         rows += [_element_row(elements, index, name) for index, name in enumerate(elements.names)]
     return rows
@@ -459,6 +579,23 @@ def _pigment_row(image: NDArray[np.float32], name: str, kind: str, label: str) -
         "mean_probability": _number(known.mean() if known.size else math.nan),
         "max_probability": _number(known.max() if known.size else math.nan),
     }
+
+
+def _quantity_row(maps: PigmentMaps, name: str) -> dict[str, str]:
+    """Medians over the pixels where the quantity means something: of a share, where the group is at the surface."""
+    own, material = maps.quantities, material_of(name)
+    if own is None:
+        return {}
+    value, low, high = own.estimate(name)
+    here = np.isfinite(value)
+    if material is not None:
+        here &= maps.at(material, "surface") > PRESENT_PROBABILITY
+    ends = {"median_value": value, "median_low": low, "median_high": high}
+    return {
+        "name": name,
+        "kind": "quantity",
+        "label": f"{_quantity_label(maps, name)} ({_unit(name)})",
+    } | {key: _number(float(np.median(image[here])) if here.any() else math.nan) for key, image in ends.items()}
 
 
 def _element_row(maps: ElementMaps, index: int, name: str) -> dict[str, str]:

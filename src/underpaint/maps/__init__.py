@@ -24,6 +24,7 @@ from underpaint.maps.quantities import (
     material_of,
     on_scale,
     share_of,
+    slope,
 )
 
 __all__ = [
@@ -60,5 +61,6 @@ __all__ = [
     "on_scale",
     "order_map",
     "share_of",
+    "slope",
     "split_place",
 ]

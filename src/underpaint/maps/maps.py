@@ -120,6 +120,10 @@ class PigmentMaps:
         """
         return self._quantities().estimate(share_of(name), level)
 
+    def present_somewhere(self, name: str) -> bool:
+        """Whether any pixel's probability exceeds one half."""
+        return bool((self[name] > PRESENT_PROBABILITY).any())
+
     def _quantities(self) -> QuantityMaps:
         if self.quantities is None:
             message = f"No thickness and no shares: the model {self.model_name!r} does not answer them."

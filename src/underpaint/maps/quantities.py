@@ -46,6 +46,14 @@ def from_scale(quantity: str, value: NDArray[np.floating]) -> NDArray[np.float32
     return np.asarray(1.0 / (1.0 + np.exp(-value)), dtype=np.float32)
 
 
+def slope(quantity: str, value: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return how fast a value grows on the scale of :func:`on_scale`."""
+    if material_of(quantity) is None:
+        return np.asarray(np.maximum(value, _LEAST_UM), dtype=np.float32)
+    share = np.clip(value, _LEAST_SHARE, 1.0 - _LEAST_SHARE)
+    return np.asarray(share * (1.0 - share), dtype=np.float32)
+
+
 class Estimate(NamedTuple):
     """Maps of a quantity: its median, and the ends of an interval; um of a thickness, 0 to 1 of a share."""
 
@@ -107,6 +115,11 @@ class QuantityMaps:
         if material_of(name) is None:
             return np.asarray(high <= WIDEST_FACTOR * low)
         return np.asarray(high - low <= WIDEST_SHARE)
+
+    def deviation(self, name: str) -> NDArray[np.float32]:
+        """Return (n_row, n_column) one standard deviation in the unit of the value, to first order."""
+        index = self._index(name)
+        return self.sigma[:, :, index] * slope(name, self.value[:, :, index])
 
     def _index(self, name: str) -> int:
         if name not in self.names:

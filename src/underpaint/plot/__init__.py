@@ -4,6 +4,7 @@ from underpaint.plot.breakdown import breakdown_figure
 from underpaint.plot.comparison import overlay, pigment_row, scatter
 from underpaint.plot.figure import close_fit, save_png, to_png
 from underpaint.plot.images import element_gallery, element_map, pigment_map
+from underpaint.plot.layers import place_gallery, thickness_map
 from underpaint.plot.lines import line_labels, siegbahn
 from underpaint.plot.spectra import spectrum
 from underpaint.plot.states import detectability_gallery, unlikeness_map
@@ -18,10 +19,12 @@ __all__ = [
     "overlay",
     "pigment_map",
     "pigment_row",
+    "place_gallery",
     "save_png",
     "scatter",
     "siegbahn",
     "spectrum",
+    "thickness_map",
     "to_png",
     "unlikeness_map",
 ]

@@ -18,6 +18,7 @@ from underpaint.plot.lines import siegbahn
 Step = tuple[float, float] | None
 PROBABILITY_MAP, AREA_MAP = "inferno", "viridis"
 PANEL_WIDTH_IN = 2.35
+HATCH, HATCH_WIDTH = "////", 0.5
 _SCALE_BAR_MM = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 
 
@@ -103,6 +104,13 @@ def bare(axes: Axes) -> None:
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_linewidth(0.5)
+
+
+def hatch(axes: Axes, where: NDArray[np.bool_], color: str) -> None:
+    """Hatch some pixels, over what is drawn there."""
+    if where.any() and min(where.shape) > 1:
+        with mpl.rc_context({"hatch.color": color, "hatch.linewidth": HATCH_WIDTH}):
+            axes.contourf(where.astype(float), levels=[0.5, 1.5], colors="none", hatches=[HATCH], zorder=3)
 
 
 def scale_bar(axes: Axes, shape: tuple[int, ...], step_mm: Step) -> None:

@@ -11,10 +11,9 @@ from matplotlib.patches import Patch
 
 from underpaint.maps import ABSENT, CANNOT_EXCLUDE, NO_ANSWER, PRESENT, STATES, DetectabilityMaps, UnlikenessMap
 from underpaint.plot.figure import NO_ANSWER_COLOR, TEXT_SIZE, close_fit, new_figure
-from underpaint.plot.images import PANEL_WIDTH_IN, bare, draw_image, panel_height, pixel_aspect, scale_bar
+from underpaint.plot.images import HATCH, PANEL_WIDTH_IN, bare, draw_image, hatch, panel_height, pixel_aspect, scale_bar
 
 COLORS = {ABSENT: "#f7f5f0", PRESENT: "#8a2f2a", CANNOT_EXCLUDE: "#e6c877", NO_ANSWER: NO_ANSWER_COLOR}
-HATCH = "////"
 HATCH_COLOR = "#9a7a22"
 _LEGEND_IN = 0.35
 _HIGHEST = 10.0
@@ -64,10 +63,7 @@ def _draw(axes: Axes, maps: DetectabilityMaps, name: str) -> None:
     colors = ListedColormap([COLORS[key] for key in sorted(STATES)])
     aspect = pixel_aspect(maps.step_mm)
     axes.imshow(codes, cmap=colors, vmin=-0.5, vmax=len(STATES) - 0.5, interpolation="nearest", aspect=aspect)
-    hidden = maps[name] == CANNOT_EXCLUDE
-    if hidden.any() and min(hidden.shape) > 1:
-        with mpl.rc_context({"hatch.color": HATCH_COLOR, "hatch.linewidth": 0.5}):
-            axes.contourf(hidden.astype(float), levels=[0.5, 1.5], colors="none", hatches=[HATCH])
+    hatch(axes, maps[name] == CANNOT_EXCLUDE, HATCH_COLOR)
     bare(axes)
 
 

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import SampleError
-from underpaint.maps import ElementMaps, PigmentMaps
+from underpaint.limits import told_apart_text
+from underpaint.maps import PRESENT_PROBABILITY, ElementMaps, PigmentMaps
 from underpaint.sample import library
 
-PRESENT_PROBABILITY = 0.5
 LEAST_SHARE = 0.001
 LEAST_PIXELS = 3
 LINE_SIGMA = 3.0
@@ -59,7 +59,11 @@ class Finding:
     members : tuple of str
         Of a group: labels of all pigments that X-rays cannot tell apart within it.
     leanings : tuple of Finding
-        Of a group: its members whose own probability exceeds one half somewhere.
+        Of a group: its members whose own probability exceeds one half somewhere; empty where the prior shares it out.
+    prior : tuple of (str, float)
+        Of a group that its members share by a stated prior: their labels and its weights, the largest first.
+    told_apart : str
+        Of a group of several members: what would tell the first two apart.
     """
 
     name: str
@@ -69,6 +73,8 @@ class Finding:
     evidence: tuple[Evidence, ...] = ()
     members: tuple[str, ...] = ()
     leanings: tuple["Finding", ...] = ()
+    prior: tuple[tuple[str, float], ...] = ()
+    told_apart: str = ""
 
     @property
     def doubtful(self) -> bool:
@@ -129,6 +135,8 @@ def _finding(pigments: PigmentMaps, elements: ElementMaps | None, name: str) -> 
         tuple(sorted(evidence, key=lambda own: -own.share)),
         _members(pigments, name) if is_group else (),
         _leanings(pigments, elements, name) if is_group else (),
+        tuple((library()[member].label, weight) for member, weight in _prior(pigments, name)) if is_group else (),
+        _told_apart(pigments, name) if is_group else "",
     )
 
 
@@ -143,6 +151,8 @@ def _evidence(elements: ElementMaps, family: str, inside: NDArray[np.bool_], sig
 
 
 def _leanings(pigments: PigmentMaps, elements: ElementMaps | None, group: str) -> tuple[Finding, ...]:
+    if _prior(pigments, group):
+        return ()
     names = [
         name
         for name, kind, groups in zip(pigments.names, pigments.kinds, pigments.groups, strict=True)
@@ -150,6 +160,23 @@ def _leanings(pigments: PigmentMaps, elements: ElementMaps | None, group: str) -
     ]
     found = [_finding(pigments, elements, name) for name in names]
     return tuple(sorted(found, key=lambda own: -own.share))
+
+
+def _prior(pigments: PigmentMaps, group: str) -> list[tuple[str, float]]:
+    """Return the members' shares of the group by the prior that was stated, the largest first; empty without one."""
+    shares = pigments.settings.get("member_prior", {}).get("groups", {}).get(group, {})
+    place = {pigment.name: index for index, pigment in enumerate(library())}
+    return sorted(shares.items(), key=lambda own: (-own[1], place[own[0]]))
+
+
+def _told_apart(pigments: PigmentMaps, group: str) -> str:
+    """Say what would tell apart the two likeliest members of the prior, or the library's first two."""
+    names = [member for member, _ in _prior(pigments, group)]
+    try:
+        names = names or [pigment.name for pigment in library().members(library().group(group).name)]
+    except SampleError:
+        return ""
+    return told_apart_text(*names[:2]) if len(names) > 1 else ""
 
 
 def _members(pigments: PigmentMaps, group: str) -> tuple[str, ...]:

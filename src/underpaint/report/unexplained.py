@@ -18,9 +18,9 @@ from underpaint.elements.known import (
     elements_of,
 )
 from underpaint.errors import SampleError
-from underpaint.maps import ElementMaps, OpenSet, PigmentMaps, UnexplainedLine, split_place
+from underpaint.maps import PRESENT_PROBABILITY, ElementMaps, OpenSet, PigmentMaps, UnexplainedLine, split_place
 from underpaint.plot import siegbahn
-from underpaint.report.findings import CERTAIN_SIGMA, LEAST_PIXELS, LEAST_SHARE, PRESENT_PROBABILITY
+from underpaint.report.findings import CERTAIN_SIGMA, LEAST_PIXELS, LEAST_SHARE
 from underpaint.sample import library
 
 LEAST_OF_STRONGEST = 0.01

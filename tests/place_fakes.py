@@ -1,0 +1,53 @@
+"""Answers by place as a network of layers gives them, with a truth that can be seen in them."""
+
+import numpy as np
+
+from underpaint.maps import PLACES, SURFACE_UM, PigmentMaps, QuantityMaps, at_place, share_of
+
+SHAPE = (24, 40)
+GROUPS = ("mercury_red", "lead_pigment", "copper_green_blue")
+MEMBERS = {"vermilion": ("mercury_red",), "lead_white": ("lead_pigment",), "azurite": ("copper_green_blue",)}
+LABELS = {"mercury_red": "vermilion or calomel (mercury)", "lead_pigment": "lead pigment (lead white, red lead)"}
+FAMILIES = {"mercury_red": "Hg_L", "lead_pigment": "Pb_L", "copper_green_blue": "Cu_K"}
+THIN_UM, SIGMA = 20.0, 0.3
+
+
+def placed_maps(settings: dict[str, object] | None = None) -> PigmentMaps:
+    """Vermilion, 20 um, over lead white in the left half; lead white alone in the right; a corner undecided.
+
+    The last row has no answer; the thickness is not determined in the right quarter; copper is nowhere.
+    """
+    materials = (*GROUPS, *MEMBERS)
+    there = {name: np.full(SHAPE, 0.03, np.float32) for name in (at_place(m, p) for p in PLACES for m in materials)}
+    for name in ("mercury_red", "vermilion"):
+        there[name][:, :20] = there[f"{name}.surface"][:, :20] = 0.97
+    for name in ("lead_pigment", "lead_white"):
+        there[name][:] = 0.98
+        there[f"{name}.below"][:, :20] = there[f"{name}.surface"][:, 20:] = 0.95
+        there[f"{name}.below"][:6, :8] = 0.4
+    names = tuple(there)
+    probability = np.stack([there[name] for name in names], axis=2)
+    probability[-1] = np.nan
+    belongs = {**{group: (group,) for group in GROUPS}, **MEMBERS}
+    spoken = [(material, place) for place in PLACES for material in materials]
+    return PigmentMaps(
+        names=names,
+        probability=probability,
+        kinds=tuple("group" if material in GROUPS else "member" for material, _ in spoken),
+        groups=tuple(tuple(at_place(own, place) for own in belongs[material]) for material, place in spoken),
+        labels=tuple(LABELS.get(material, material.replace("_", " ")) for material, _ in spoken),
+        elements=tuple(tuple(FAMILIES[own] for own in belongs[material]) for material, _ in spoken),
+        step_mm=(1.0, 1.0),
+        settings=settings or {"model": {"name": "layers", "limits": []}},
+        quantities=_quantities(),
+    )
+
+
+def _quantities() -> QuantityMaps:
+    names = (SURFACE_UM, *(share_of(group) for group in GROUPS))
+    value, sigma = np.full((*SHAPE, 4), 0.5, np.float32), np.full((*SHAPE, 4), 0.2, np.float32)
+    value[:, :20, 0], sigma[:, :, 0] = THIN_UM, SIGMA
+    value[:, 20:, 0] = 80.0 + np.arange(20)
+    sigma[:, 30:, 0] = 1.2
+    value[-1] = sigma[-1] = np.nan
+    return QuantityMaps(names, value, sigma)
