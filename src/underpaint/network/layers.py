@@ -15,7 +15,7 @@ Head = Literal["free", "composition"]
 N_PLACE = 3
 _WIDTH = 64
 _TOLD = 32
-_CODE = 128
+_HIDDEN, _CODE = 256, 128
 _HEADS = 4
 _KEY = 48
 _LOG_SIGMA = (-4.0, 2.0)
@@ -72,17 +72,17 @@ class LayersNetwork(nn.Module):
         n_token = math.ceil(math.ceil(math.ceil(n_bin / 4) / 4) / 2)
         self.body = _body(body, n_token)
         self.code = nn.Sequential(
-            nn.Linear(_WIDTH * n_token + _TOLD, 192),
-            nn.BatchNorm1d(192),
+            nn.Linear(_WIDTH * n_token + _TOLD, _HIDDEN),
+            nn.BatchNorm1d(_HIDDEN),
             nn.LeakyReLU(0.1),
             nn.Dropout(0.1),
-            nn.Linear(192, _CODE),
+            nn.Linear(_HIDDEN, _CODE),
             nn.BatchNorm1d(_CODE),
             nn.LeakyReLU(0.1),
         )
         n_material, n_element = composition.shape
         self.presence = _CompositionHead(n_element) if head == "composition" else _FreeHead(n_material)
-        self.linear = nn.Linear(3 * n_bin + 1, n_element if head == "composition" else n_material)
+        self.linear = nn.Linear(3 * n_bin + 1, n_element if head == "composition" else N_PLACE * n_material)
         self.quantity = nn.Linear(_CODE, 2 * n_quantity)
         # materials that were not trained on share the calibration of all
         self.calibration = Calibration(1 if head == "composition" else N_PLACE * n_material, n_quantity)
@@ -124,7 +124,7 @@ class LayersNetwork(nn.Module):
 
 
 class _FreeHead(nn.Module):
-    """A row of weights for each material and place; the evidence of the linear path is for anywhere."""
+    """A row of weights for each material and place; the linear path's evidence is by material and place, too."""
 
     def __init__(self, n_material: int) -> None:
         super().__init__()
@@ -132,9 +132,7 @@ class _FreeHead(nn.Module):
 
     def forward(self, code: Tensor, evidence: Tensor, composition: Tensor) -> Tensor:
         del composition
-        elsewhere = torch.zeros((1, (N_PLACE - 1) * evidence.shape[1]), device=code.device)
-        added = torch.cat((evidence, elsewhere.expand(evidence.shape[0], -1)), dim=1)
-        return torch.as_tensor(self.dense(code) + added)
+        return torch.as_tensor(self.dense(code) + evidence)
 
 
 class _CompositionHead(nn.Module):

@@ -13,8 +13,8 @@ from underpaint.train.settings import TrainSettings
 
 _WARM_UP_EPOCHS = 1.0
 _LAST_SHARE_OF_RATE = 0.01
-_QUANTITY_SHARE = 0.05
-"""Weight of a quantity's mean loss beside that of a label, which is a tenth as large."""
+_QUANTITY_SHARE = 0.02
+"""Weight of a quantity's mean loss beside that of a label, which is a tenth as large: presence comes first."""
 _EXCESS_SHARE = 0.005
 _EXCESS_WIDTH = 4.0
 _SURE_FROM, _SURER_BY = 2.0, 1.5
