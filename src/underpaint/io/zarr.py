@@ -6,13 +6,14 @@ it ``live_time_s``, ``real_time_s`` and ``present`` where known. Source: zarr co
 (2019), zarr-specs.readthedocs.io. The extra ``zarr`` brings the library.
 
 A store can name codecs that run code (pickle), and hold links that lead elsewhere: both are refused before it is
-opened.
+opened. Chunks packed with Blosc are checked before they are unpacked, since damaged ones end the process.
 """
 
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import CalibrationError, MissingExtraError, ScanError
+from underpaint.io._blosc import fault_of_blosc
 from underpaint.io._source import lazy_counts, leads_out, probe
 from underpaint.spectrum import EnergyAxis, Scan
 
 FORMAT = "zarr"
 _MARKS = ("zarr.json", ".zgroup", ".zarray")
+_METADATA = {*_MARKS, ".zattrs", ".zmetadata"}
 _CODECS = {
     *("bytes", "transpose", "crc32c", "sharding_indexed", "blosc", "zstd", "gzip", "zlib", "lz4", "lzma", "bz2"),
     *("shuffle", "bitshuffle", "delta", "crc32", "adler32", "fletcher32", "default"),
@@ -93,6 +96,8 @@ class Node:
     dtype: np.dtype[Any]
     chunks: tuple[int, ...]
     attributes: dict[str, Any]
+    blosc: bool = False
+    """Whether the chunks' files are Blosc buffers."""
 
 
 class ZarrCube:
@@ -110,7 +115,7 @@ class ZarrCube:
 def _values(node: Node, key: Any = ()) -> NDArray[Any]:
     library = zarr_library()
     try:
-        array = library.open_array(library.storage.LocalStore(node.folder, read_only=True), mode="r")
+        array = library.open_array(_store(node), mode="r")
         values = np.asarray(array[key])
     except Exception as error:  # zarr and its codecs raise whatever they like at damaged data
         message = f"Cannot read {node.folder}: the zarr array is damaged ({_first_line(error)}). Copy the store again."
@@ -119,6 +124,41 @@ def _values(node: Node, key: Any = ()) -> NDArray[Any]:
         message = f"Cannot read {node.folder}: the zarr array holds {values.dtype}, not numbers."
         raise ScanError(message)
     return values
+
+
+def _store(node: Node) -> Any:
+    if not node.blosc:
+        return zarr_library().storage.LocalStore(node.folder, read_only=True)
+    return _checking_store()(node.folder, _product(node.chunks) * node.dtype.itemsize)
+
+
+@lru_cache(maxsize=1)
+def _checking_store() -> Any:
+    """Return a class of stores whose chunks are sound Blosc buffers, or an error."""
+    local: Any = zarr_library().storage.LocalStore
+
+    class BloscStore(local):  # type: ignore[misc]
+        """Chunks of one array, each a Blosc buffer of a known size unpacked."""
+
+        def __init__(self, folder: Path, chunk_bytes: int) -> None:
+            super().__init__(folder, read_only=True)
+            self.chunk_bytes = chunk_bytes
+
+        async def get(self, key: str, *rest: Any, **named: Any) -> Any:
+            return self._sound(key, await super().get(key, *rest, **named))
+
+        def get_sync(self, key: str, *rest: Any, **named: Any) -> Any:
+            return self._sound(key, super().get_sync(key, *rest, **named))
+
+        def _sound(self, key: str, buffer: Any) -> Any:
+            if buffer is None or key.rsplit("/", 1)[-1] in _METADATA:
+                return buffer
+            fault = fault_of_blosc(buffer.to_bytes(), self.chunk_bytes)
+            if fault:
+                raise ScanError(fault)
+            return buffer
+
+    return BloscStore
 
 
 def _first_line(error: Exception) -> str:
@@ -161,7 +201,14 @@ def _node(path: Path, folder: Path, record: dict[str, Any]) -> Node:
     own_attributes = _json(folder / ".zattrs") if (folder / ".zattrs").is_file() else record.get("attributes")
     attributes = own_attributes if isinstance(own_attributes, dict) else {}
     name = "/".join(folder.relative_to(path).parts)
-    return Node(name, folder, shape, dtype, chunks, attributes)
+    return Node(name, folder, shape, dtype, chunks, attributes, _is_blosc(record))
+
+
+def _is_blosc(record: dict[str, Any]) -> bool:
+    """Whether Blosc packs last, so that the chunks' files are its buffers."""
+    codecs = record.get("codecs")
+    last = record.get("compressor") if codecs is None else codecs[-1] if isinstance(codecs, list) and codecs else None
+    return isinstance(last, dict) and str(last.get("name", last.get("id"))).removeprefix("numcodecs.") == "blosc"
 
 
 def _refuse_sizes(folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype[Any]) -> None:
