@@ -1,5 +1,6 @@
 """Networks that answer by place, with quantities, told about the instrument."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,16 @@ from underpaint.predict.model import open_model
 from underpaint.spectrum import DEFAULT_NETWORK_AXIS, Scan
 from underpaint.synth import LibrarySettings, simulate_library
 from underpaint.synth.composition import ELEMENTS, composition
-from underpaint.train import Library, TrainSettings, export, load_library, load_trainable, train
+from underpaint.train import (
+    FinetuneSettings,
+    Library,
+    TrainSettings,
+    export,
+    finetune,
+    load_library,
+    load_trainable,
+    train,
+)
 from underpaint.train.batches import Batches
 from underpaint.train.module import ask, excess_loss, quantity_loss
 from underpaint.weights import LayersKind
@@ -156,3 +166,27 @@ def test_log_odds_of_a_visible_group_grow_with_what_shows_it(with_places: Librar
 
 def _named(library: Library) -> list[tuple[str, str]]:
     return list(zip(library.names, library.kinds, strict=True))
+
+
+def test_spectra_without_places_and_instrument_fine_tune_a_network_of_layers(
+    with_places: Library, tmp_path: Path
+) -> None:
+    trained = train(settings_of("layers_dense", tmp_path / "run"), with_places).trained
+    anywhere = [index for index, name in enumerate(with_places.names) if "." not in name]
+    plain = replace(
+        with_places, instrument=None, quantities=None, instrument_inputs=(), quantity_names=(),
+        names=tuple(with_places.names[index] for index in anywhere),
+        kinds=tuple(with_places.kinds[index] for index in anywhere),
+        groups=tuple(with_places.groups[index] for index in anywhere),
+        labels_for_people=tuple(with_places.labels_for_people[index] for index in anywhere),
+        elements=tuple(with_places.elements[index] for index in anywhere), labels=with_places.labels[:, anywhere],
+        counts_needed=with_places.counts_needed[:, anywhere],
+    )  # fmt: skip
+    settings = FinetuneSettings(
+        library=(Path("library"),), out=tmp_path / "tuned", epochs=1, dense_epochs=1, batch=16, progress=False,
+        precision="32", threads=1, counts_min=1e5, counts_max=1e5, test_share=0.5,
+    )  # fmt: skip
+    report = finetune(trained, settings, plain)
+    assert report.trained.card.names == with_places.names
+    assert report.trained.card.sets is None  # nothing was held out that could state a coverage
+    assert np.isfinite(report.second.validation_loss)

@@ -84,6 +84,13 @@ def calibrated(trained: Trained, library: Library, rows: NDArray[np.int64], sett
     return Trained(trained.network, trained.card.model_copy(update={"sets": sets}))
 
 
+def uncalibrate(network: nn.Module) -> None:
+    """Take back the calibration of a network that is about to learn; one without has nothing to take back."""
+    calibration = getattr(network, "calibration", None)
+    if isinstance(calibration, Calibration):
+        calibration.reset()
+
+
 def _halves(library: Library, rows: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     sources = np.random.default_rng(seed).permutation(np.unique(library.source[rows]))
     if sources.size < 2:

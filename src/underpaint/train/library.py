@@ -78,6 +78,22 @@ class Library:
         """Return the number of spectra."""
         return int(self.spectra.shape[0])
 
+    def rows(self, rows: NDArray[Any]) -> "Library":
+        """Return the library with these of its spectra alone: (n,) indices, or (n_spectrum,) bool."""
+        fields = (
+            "spectra",
+            "recorded",
+            "labels",
+            "counts_needed",
+            "source",
+            "total_counts",
+            "instrument",
+            "quantities",
+        )
+        held = {field: getattr(self, field) for field in fields}
+        own: dict[str, Any] = {field: None if value is None else value[rows] for field, value in held.items()}
+        return replace(self, **own)
+
     def only(self, names: Sequence[str]) -> "Library":
         """Return the library with these of its names alone, in this order, and without quantities."""
         own = [self.names.index(name) for name in names]
@@ -88,6 +104,8 @@ class Library:
 
     def with_names(self, names: Sequence[str]) -> "Library":
         """Return the library with its labels in another order; names that it lacks are unknown.
+
+        What else there is to say of those (kind, groups, label, elements) is empty.
 
         Raises
         ------
@@ -105,7 +123,12 @@ class Library:
         needed = np.full((len(self), len(names)), np.inf, dtype=np.float32)
         columns = [list(names).index(name) for name in self.names]
         labels[:, columns], needed[:, columns] = self.labels, self.counts_needed
-        return replace(self, labels=labels, counts_needed=needed, names=tuple(names))
+        known = {name: index for index, name in enumerate(self.names)}
+        told: dict[str, Any] = {
+            field: tuple(getattr(self, field)[known[name]] if name in known else unsaid for name in names)
+            for field, unsaid in (("kinds", ""), ("groups", ()), ("labels_for_people", ""), ("elements", ()))
+        }
+        return replace(self, labels=labels, counts_needed=needed, names=tuple(names), **told)
 
 
 def load_library(paths: Path | Sequence[Path], *, half: bool = False) -> Library:

@@ -5,7 +5,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import nn
 from underpaint.errors import TrainingError
 from underpaint.network import build_network
 from underpaint.train.batches import Batches
+from underpaint.train.calibration import calibrated, uncalibrate
 from underpaint.train.checkpoint import (
     Trained,
     about,
@@ -38,6 +39,8 @@ from underpaint.weights import ModelCard
 _MAY_CHANGE = ("epochs", "patience", "precision")
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, done, in all)."""
+_CALIBRATES = 400
+"""Held-out stratigraphies from which a network is calibrated."""
 _MACRO = ("auprc", "accuracy", "sensitivity", "f1", "always_yes_f1")
 
 
@@ -172,10 +175,11 @@ def run(
     resume = last if last.is_file() else None
     start = first_epoch(resume)
     if not finished(resume, settings):
+        uncalibrate(network)
         network.train()
         module = PigmentModule(network, settings, about(network, card), trainable=trainable)
         fit(module, data, split, settings, resume, progress=progress)
-    best = load_checkpoint(settings.out / "best.ckpt")
+    best = _calibrated(load_checkpoint(settings.out / "best.ckpt"), data, split.validation, settings)
     validation = score(best.network, data, split.validation, settings)
     test = score(best.network, data, split.test, settings) if split.test.size else ()
     epochs = first_epoch(last)
@@ -191,6 +195,13 @@ def run(
     )
     (settings.out / "report.json").write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
     return report
+
+
+def _calibrated(best: Trained, data: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Trained:
+    """Calibrate a network of layers; a few structures, or measured spectra of one count level, tell too little."""
+    if not settings.has_layers or data.counted or np.unique(data.source[rows]).size < _CALIBRATES:
+        return replace(best, card=best.card.model_copy(update={"sets": None}))
+    return calibrated(best, data, rows, settings)
 
 
 def fit(

@@ -151,7 +151,8 @@ def ask(network: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
 def inputs_of(network: nn.Module, counts: Tensor, recorded: Tensor, instrument: Tensor) -> tuple[Tensor, ...]:
     """Return what a network of this kind looks at."""
     if isinstance(network, LayersNetwork):
-        return counts, recorded, instrument
+        told = instrument.shape[1] == network.n_instrument
+        return counts, recorded, instrument if told else counts.new_full((len(counts), network.n_instrument), torch.nan)
     return (counts, recorded) if isinstance(network, DefaultNetwork) else (counts,)
 
 
@@ -186,6 +187,8 @@ def excess_loss(logits: Tensor, excess: Tensor) -> Tensor:
 
 def quantity_loss(mean: Tensor, sigma: Tensor, quantity: Tensor) -> Tensor:
     """Negative log-likelihood of a normal distribution over the quantities that are not NaN."""
+    if quantity.shape != mean.shape:  # a library that knows of no quantities
+        return mean.new_zeros(())
     asked = ~torch.isnan(quantity)
     distance = (torch.where(asked, quantity, mean) - mean) / sigma
     each = torch.where(asked, 0.5 * distance**2 + torch.log(sigma), torch.zeros_like(sigma))
