@@ -37,8 +37,11 @@ DOORS = {
         "overlay", "pigment_map", "pigment_row", "place_gallery", "save_png", "scatter", "siegbahn", "spectrum",
         "thickness_map", "to_png", "unlikeness_map",
     },
-    "underpaint.report": {"Finding", "explain_lines", "find_groups", "line_text", "render_report", "write_report"},
-    "underpaint.viewer": {"ReportServer", "serve"},
+    "underpaint.report": {
+        "Arrangement", "Finding", "explain_lines", "find_arrangements", "find_groups", "line_text", "render_report",
+        "write_report",
+    },
+    "underpaint.viewer": {"Server", "View", "serve", "serve_start", "show"},
 }  # fmt: skip
 
 

@@ -3,30 +3,31 @@
 The command line calls these; they print nothing. ``progress`` is called with (what is being done, done, in all).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from underpaint import __version__
+from underpaint.atomic import symbol
 from underpaint.calibrate import Calibration, calibrate, calibrated_instrument
 from underpaint.errors import CalibrationError, OutputError, UnderpaintError
 from underpaint.instrument import Instrument, load_instrument
 from underpaint.io import describe, is_finished, load, result_folder, summarise_scan, write_results
 from underpaint.maps import DetectabilityMaps, ElementMaps, OpenSet, PigmentMaps
-from underpaint.report import write_report
-from underpaint.sample import load_palette
+from underpaint.report import Arrangement, find_arrangements, write_report
+from underpaint.sample import Palette, load_palette
 from underpaint.spectrum import EnergyAxis, Scan, Spectrum
-
-if TYPE_CHECKING:
-    pass
+from underpaint.synth.instrument_inputs import KnownInstrument, known_of
+from underpaint.weights import load_card
 
 Progress = Callable[[str, int, int], None]
 _NOTEWORTHY_EV = 20.0
 _COMPARED_AT_KEV = 6.40
+_MN_K_ALPHA_KEV = 5.895
 _BYTES_PER_MAP_VALUE = 12
 
 
@@ -81,6 +82,21 @@ class Axis:
     calibration: Calibration | None = None
     notes: tuple[str, ...] = ()
 
+    def known(self) -> KnownInstrument:
+        """What is known of the machine: given, else said by the scan's file, else found in the spectrum."""
+        if self.calibration is None and self.instrument is not None:
+            return known_of(self.instrument)
+        of_file, found = _known_of_file(self.scan.metadata), self.calibration
+        if found is None:
+            return of_file
+        return replace(
+            of_file,
+            anode=of_file.anode or found.anode,
+            voltage_kv=of_file.voltage_kv or found.voltage_kv,
+            scatter_deg=found.scatter_angle_deg,
+            fwhm_kev=float(found.fwhm_kev(_MN_K_ALPHA_KEV)),
+        )
+
     def facts(self) -> dict[str, Any]:
         """JSON-serialisable record for the results."""
         axis = self.scan.require_axis()
@@ -123,6 +139,8 @@ class Outcome:
         Share of the answered pixels where each group's probability is over one half.
     unexplained : tuple of str
         In words: lines that no pigment found there carries, and spectra unlike anything known.
+    layers : tuple of Arrangement
+        What lies at the surface over what, the most widespread first; empty where the model knows no places.
     """
 
     source: str
@@ -132,6 +150,7 @@ class Outcome:
     groups: dict[str, float] = field(default_factory=dict)
     skipped: bool = False
     unexplained: tuple[str, ...] = ()
+    layers: tuple[Arrangement, ...] = ()
 
 
 def identify(
@@ -151,28 +170,40 @@ def identify(
     model : str or Path
         Shipped name, or an ``.onnx`` file with its card beside it.
     palette : str, Path, sequence of str, or None
-        Palette by name or TOML file, or the names of pigments; None asks for all.
+        Palette by name or TOML file, or the names of pigments; None asks for all. Inside a group its pigments share the
+        group's probability by what the palette says: :func:`underpaint.limits.share_members`.
     instrument : str, Path, Instrument or None
-        Preset, file or instrument whose axis is to be trusted.
+        Preset, file or instrument whose axis is to be trusted; told to networks that ask for it. Without one, they are
+        told what the spectrum shows of it.
     calibrated : bool
         False trusts the file's axis.
 
     Returns
     -------
     PigmentMaps
-        Probability maps; ``maps["vermilion"]`` is (row, column), NaN where there is no answer.
+        Probability maps; ``maps["vermilion"]`` is (row, column), NaN where there is no answer. Of a network of layers
+        also ``maps.at("vermilion", "surface")`` and ``maps.thickness_um()``.
 
     Raises
     ------
     UnderpaintError
         No axis can be found, or the model does not fit the scan.
     """
-    from underpaint.predict import identify as predict
-
-    axis = on_its_energy_axis(scan, instrument=instrument, calibrated=calibrated)
+    axis = on_its_energy_axis(scan, instrument=instrument, calibrated=calibrated, tube=asks_for_the_tube(model))
     named = load_palette(palette) if isinstance(palette, str | Path) else palette
-    maps = predict(axis.scan, model, named)
+    maps = _asked(axis, model, named)
     return replace(maps, notes=(*axis.notes, *maps.notes))
+
+
+def asks_for_the_tube(model: str | Path) -> bool:
+    """Whether a network wants to be told about the instrument, so that its tube is worth looking for.
+
+    Raises
+    ------
+    ModelError
+        There is no such model.
+    """
+    return bool(load_card(model).instrument_inputs)
 
 
 def on_its_energy_axis(
@@ -181,6 +212,7 @@ def on_its_energy_axis(
     instrument: str | Path | Instrument | None = None,
     calibrated: bool = True,
     total: Spectrum | None = None,
+    tube: bool = False,
 ) -> Axis:
     """Return a scan on the axis to use: the instrument's if one is given, else found from the lines.
 
@@ -194,6 +226,8 @@ def on_its_energy_axis(
         False trusts the file's axis.
     total : Spectrum or None
         The scan's sum spectrum, if it is known already; saves reading the scan.
+    tube : bool
+        Look for the tube's voltage, too; some seconds more.
 
     Raises
     ------
@@ -206,7 +240,7 @@ def on_its_energy_axis(
         scan.require_axis()
         return Axis(scan, notes=("The energy axis is the file's own; it was not checked against the lines.",))
     try:
-        found = calibrate(scan if total is None else _one_pixel(scan, total))
+        found = calibrate(scan if total is None else _one_pixel(scan, total), tube=tube)
     except CalibrationError as error:
         if scan.axis is None:
             raise
@@ -286,6 +320,7 @@ def _to_folder(
     # What can be wrong with the call is found out before the scan is read.
     palette = None if settings.palette is None else load_palette(settings.palette)
     instrument = None if settings.instrument is None else load_instrument(settings.instrument)
+    tube = pigments and asks_for_the_tube(settings.model)
     step = progress or _silent
     step("Opening the scan", 0, 1)
     scan = load(source, detector=settings.detector, shape=settings.shape)
@@ -295,7 +330,9 @@ def _to_folder(
     ) as place:
         step("Reading the spectra", 0, 1)
         info = describe(scan)
-        axis = on_its_energy_axis(scan, instrument=instrument, calibrated=settings.calibrated, total=info.sum_spectrum)
+        axis = on_its_energy_axis(
+            scan, instrument=instrument, calibrated=settings.calibrated, total=info.sum_spectrum, tube=tube
+        )
         found = _pigments(axis, settings, palette, step) if pigments else None
         elements = _elements(axis, settings, step)
         open_set = None if found is None else _open_set(axis, palette, found, elements, info.sum_spectrum, step)
@@ -306,6 +343,8 @@ def _to_folder(
         about |= {"calibration": axis.facts(), "palette_pigments": None if palette is None else list(palette.pigments)}
         if axis.instrument is not None:
             about["instrument_settings"] = axis.instrument.model_dump(mode="json")
+        if found is not None and "instrument_told" in found.settings:
+            about["instrument_told"] = found.settings["instrument_told"]
         write_results(
             place.path,
             pigments=found,
@@ -320,15 +359,44 @@ def _to_folder(
     return outcome if open_set is None else replace(outcome, unexplained=_in_words(open_set))
 
 
-def _pigments(axis: Axis, settings: Settings, palette: Any, step: Progress) -> PigmentMaps:
+def _pigments(axis: Axis, settings: Settings, palette: Palette | None, step: Progress) -> PigmentMaps:
+    step("Identifying pigments", 0, axis.scan.shape[0])
+    return _asked(axis, settings.model, palette, lambda done, rows: step("Identifying pigments", done, rows))
+
+
+def _asked(
+    axis: Axis,
+    model: str | Path,
+    palette: Palette | Sequence[str] | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PigmentMaps:
+    """Ask the network, and let the members of each group share it by the prior.
+
+    Of a network without places and without a palette the members stay as it says: its leanings, which rest on the
+    pigments that it was trained with.
+    """
+    from underpaint.limits import circumstances_of, share_members
     from underpaint.predict import identify as predict
 
-    step("Identifying pigments", 0, axis.scan.shape[0])
-    return predict(
-        axis.scan,
-        settings.model,
-        palette,
-        progress=lambda done, rows: step("Identifying pigments", done, rows),
+    found = predict(axis.scan, model, palette, instrument=axis.known(), progress=progress)
+    if palette is None and found.places == ("anywhere",):
+        return found
+    return share_members(found, None if palette is None else circumstances_of(palette), overwrite=True)
+
+
+def _known_of_file(metadata: Mapping[str, Any]) -> KnownInstrument:
+    """Return what a scan's file says of the machine, as far as it is a number that can be."""
+
+    def number(key: str, highest: float) -> float | None:
+        value = metadata.get(key)
+        return float(value) if isinstance(value, int | float) and 0 < value <= highest else None
+
+    anode = number("anode_atomic_number", 92)
+    return KnownInstrument(
+        anode=None if anode is None else symbol(int(anode)),
+        voltage_kv=number("tube_voltage_kv", 100),
+        incidence_deg=number("incidence_angle_deg", 90),
+        takeoff_deg=number("takeoff_angle_deg", 90),
     )
 
 
@@ -454,7 +522,8 @@ def _one_pixel(scan: Scan, total: Spectrum) -> Scan:
 def _outcome(source: str | Path, folder: Path, axis: Axis, found: PigmentMaps | None, elements: ElementMaps) -> Outcome:
     groups = {} if found is None else {name: _share(found, name) for name in found.select("group")}
     notes = (*axis.scan.notes, *axis.notes, *elements.notes, *(() if found is None else found.notes))
-    return Outcome(str(source), folder, "", tuple(dict.fromkeys(notes)), groups)
+    layers = () if found is None else tuple(find_arrangements(found))
+    return Outcome(str(source), folder, "", tuple(dict.fromkeys(notes)), groups, layers=layers)
 
 
 def _share(maps: PigmentMaps, name: str) -> float:

@@ -1,6 +1,7 @@
-"""Commands that read a scan: identify, elements, info, explain, view."""
+"""Commands that read a scan: identify, elements, info, explain."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard outpu
 Scans = Annotated[list[str], typer.Argument(metavar="SCAN...", help="Folder or file; FILE::NAME picks an array.")]
 OneScan = Annotated[str, typer.Argument(metavar="SCAN", help="Folder or file; FILE::NAME picks an array.")]
 InstrumentOption = Annotated[
-    str | None, typer.Option(metavar="PRESET|FILE", help="Trust this instrument's axis; do not look for one.")
+    str | None, typer.Option(metavar="PRESET|FILE", help="Trust this instrument's axis, and tell the network of it.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Leave finished results alone, do the rest.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")]
@@ -80,7 +81,7 @@ EngineOption = Annotated[Engine, typer.Option(help="What fits the elements; pymc
 def identify(
     scan: Scans,
     instrument: InstrumentOption = None,
-    palette: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Only these pigments.")] = None,
+    palette: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Only these pigments, used then.")] = None,
     model: Annotated[str, typer.Option(metavar="NAME|FILE", help="default, xu2022, or an .onnx file.")] = "default",
     out: Out = None,
     resume: Resume = False,
@@ -233,32 +234,6 @@ def explain(
         say(f"Wrote {out_figure}.", quiet=quiet or as_json)
 
 
-def view(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of results.")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 0,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
-) -> None:
-    """Show a folder's report in the browser, from this machine alone; Ctrl-C ends it.
-
-    **Example**
-
-        underpaint view painting_underpaint
-    """
-    import webbrowser
-
-    from underpaint.viewer import serve
-
-    with serve(folder, port=port) as server:
-        say(f"The report is at {server.address}")
-        say("Ctrl-C ends.")
-        if not no_browser:
-            webbrowser.open(server.address)
-        try:
-            server.wait()
-        except KeyboardInterrupt:
-            say("Closed.")
-
-
 def _run_all(
     scans: list[str],
     out: Path | None,
@@ -303,6 +278,8 @@ def _show_one(own: "Outcome") -> None:
     present = sorted(((share, name) for name, share in own.groups.items() if share >= 0.001), reverse=True)
     for share, name in present:
         say(f"  {name:<24} {100 * share:5.1f} % of the surface")
+    for layer in own.layers[:6]:
+        say(f"  {100 * layer.share:5.1f} % of the area: {layer.text}")
     for text in own.unexplained:
         say(f"! {text}")
     for note in own.notes[:8]:
@@ -318,6 +295,7 @@ def _record(own: "Outcome") -> dict[str, Any]:
         "error": own.error or None,
         "skipped": own.skipped,
         "share_above_half": own.groups,
+        "layers": [asdict(layer) | {"text": layer.text} for layer in own.layers],
         "unexplained": list(own.unexplained),
         "notes": list(own.notes),
     }

@@ -582,12 +582,12 @@ def _pigment_row(image: NDArray[np.float32], name: str, kind: str, label: str) -
 
 
 def _quantity_row(maps: PigmentMaps, name: str) -> dict[str, str]:
-    """Medians over the pixels where the quantity means something: of a share, where the group is at the surface."""
+    """Medians over the pixels where a quantity is determined; of a share, where the group is at the surface."""
     own, material = maps.quantities, material_of(name)
     if own is None:
         return {}
     value, low, high = own.estimate(name)
-    here = np.isfinite(value)
+    here = own.determined(name)
     if material is not None:
         here &= maps.at(material, "surface") > PRESENT_PROBABILITY
     ends = {"median_value": value, "median_low": low, "median_high": high}

@@ -154,7 +154,8 @@ def share_members(
     Returns
     -------
     PigmentMaps
-        ``settings["member_prior"]`` says what was known, and each group's prior.
+        ``settings["member_prior"]`` says what was known, and each group's prior; of a model without groups or members
+        the maps as they are.
 
     Raises
     ------
@@ -169,6 +170,8 @@ def share_members(
     the same groups keep the ratio that the prior gives them, whatever the network says of them.
     """
     known, members = Circumstances() if circumstances is None else circumstances, _shareable(maps)
+    if not members:
+        return maps
     weight = {name: _weight(library()[split_place(name)[0]], known) for name in members}
     settings = maps.settings | {"member_prior": _stated(members, known)}
     probability = maps.probability if overwrite else maps.probability.copy()

@@ -34,12 +34,23 @@ from underpaint.report.findings import (
     find_groups,
     low_count_share,
 )
+from underpaint.report.layers import (
+    find_arrangements,
+    found_groups,
+    knows_places,
+    order_rows,
+    order_text,
+    place_shares,
+    thickness_text,
+)
 from underpaint.report.unexplained import explain_lines, line_text
 from underpaint.spectrum import EnergyAxis
 
 REPORT_FILE = "report.html"
 MOST_MEMBER_ROWS = 24
 MOST_ELEMENTS = 28
+MOST_PLACE_ROWS = 16
+MOST_ORDERS = 20
 _DPI = 115
 _LIST_LIMIT = 12
 _MOST_ENERGIES = 4
@@ -118,6 +129,8 @@ def render_report(
             "listed": listed,
             "thousands": thousands,
             "before_bracket": before_bracket,
+            "thickness": thickness_text,
+            "capitalised": capitalised,
         }
     )
     template = environment.from_string((files("underpaint.report") / "page.html.jinja").read_text("utf-8"))
@@ -136,6 +149,8 @@ def render_report(
         unexplained=[line_text(own) for own in open_set.lines],
         ordinary=open_set.ordinary,
         unlike=_unlike(open_set.unlikeness),
+        layers=_layers(pigments),
+        prior=_prior(pigments),
         hidden=_hidden(detectability),
         notes=_notes(pigments, elements, summary),
         settings=_settings(summary),
@@ -164,6 +179,11 @@ def listed(names: list[str] | tuple[str, ...], limit: int = _LIST_LIMIT) -> str:
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
+def capitalised(sentence: str) -> str:
+    """Begin a sentence with a capital and leave the rest of it as it is."""
+    return sentence[:1].upper() + sentence[1:]
+
+
 def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Title block: what was scanned, and with what it was read."""
     shape, step = summary.get("shape"), summary.get("step_mm")
@@ -177,6 +197,7 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Pixel step", "" if not step else f"{step[0]:g} × {step[1]:g} mm"),
         ("Detector", str(summary.get("detector") or "")),
         ("Instrument", _machine(settings, machine)),
+        ("Told to the network", _told(summary.get("settings", {}).get("instrument_told"))),
         ("Counts", _counts(summary)),
         ("Report made", str(summary.get("written", ""))),
         ("Versions", ", ".join(f"{name} {own}" for name, own in summary.get("versions", {}).items())),
@@ -198,6 +219,22 @@ def _machine(settings: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
     anode = settings.get("calibration", {}).get("anode")
     # Nobody told the voltage, and the spectrum does not show it: what stands in the settings is an assumption.
     return f"not given; {anode} anode seen in the scattered lines" if anode else "not given"
+
+
+def _told(known: Mapping[str, Any] | None) -> str:
+    """What a network that asks for the instrument was told of it."""
+    if known is None:
+        return ""
+    words = {
+        "anode": "{} anode",
+        "voltage_kv": "{:.1f} kV",
+        "incidence_deg": "incidence {:.0f}°",
+        "takeoff_deg": "take-off {:.0f}°",
+        "scatter_deg": "scattering angle {:.0f}°",
+        "fwhm_kev": "{:.3f} keV FWHM at Mn Kα",
+    }
+    told = [text.format(known[key]) for key, text in words.items() if known.get(key) is not None]
+    return ", ".join(told) if told else "nothing: neither given nor found"
 
 
 def _counts(summary: Mapping[str, Any]) -> str:
@@ -309,6 +346,53 @@ def _common_energies(energy_kev: NDArray[np.float32]) -> list[str]:
     values, counts = np.unique(np.round(energy_kev, 1), return_counts=True)
     order = np.argsort(-counts, kind="stable")[:_MOST_ENERGIES]
     return [f"{values[index]:.1f} keV" for index in order]
+
+
+def _layers(pigments: PigmentMaps | None) -> dict[str, Any] | None:
+    """What lies at the surface and what below; None for a model that knows no places."""
+    if pigments is None or not knows_places(pigments):
+        return None
+    places, names = place_shares(pigments), found_groups(pigments)
+    shown = [own.name for own in places][:MOST_PLACE_ROWS]
+    words = "Probability anywhere, at the surface and below it, of " + listed([own.label for own in places]) + "."
+    told = find_arrangements(pigments)
+    return {
+        "places": places,
+        "arrangements": told,
+        "rest": max(1.0 - sum(own.share for own in told), 0.0) if names else 0.0,
+        "orders": [
+            {
+                "pair": " and ".join(_plain_label(pigments, name) for name in (own.one, own.other)),
+                "order": own,
+                "answer": order_text(pigments, own),
+            }
+            for own in order_rows(pigments)[:MOST_ORDERS]
+        ],
+        "picture": _picture(plot.place_gallery(pigments, shown), words) if shown else None,
+        "thickness": _thickness(pigments),
+    }
+
+
+def _thickness(pigments: PigmentMaps) -> Picture | None:
+    if pigments.quantities is None:
+        return None
+    title = "thickness of the uppermost layer of paint (µm) and its 90 % interval"
+    return _picture(plot.thickness_map(pigments, title=title), f"Maps of the {title}; hatched where not determined.")
+
+
+def _plain_label(pigments: PigmentMaps, name: str) -> str:
+    return before_bracket(pigments.labels[pigments.names.index(name)])
+
+
+def _prior(pigments: PigmentMaps | None) -> str:
+    """Say what the prior inside the groups rests on; empty where none was stated."""
+    own = {} if pigments is None else pigments.settings.get("member_prior")
+    if not own:
+        return ""
+    years = "" if own["years"] is None else f", in use in {own['years'][0]} to {own['years'][1]} or else hardly likely"
+    if own["palette"]:
+        return f"even weights for the {len(own['palette'])} pigments of the palette{years}"
+    return f"even weights for all pigments that the model knows{years}; a palette (--palette) states a better one"
 
 
 def _hidden(own: DetectabilityMaps | None) -> dict[str, Any] | None:

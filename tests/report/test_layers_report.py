@@ -1,0 +1,100 @@
+"""What lies over what: in words, in the report, and on the command line's record."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import report_fakes as fakes
+
+from place_fakes import SHAPE, SIGMA, THIN_UM, placed_maps
+from underpaint.limits import Circumstances, share_members
+from underpaint.report import find_arrangements, find_groups, render_report
+from underpaint.report.layers import order_rows, order_text, place_shares, thickness_text
+
+
+def page(**changes: Any) -> str:
+    maps = share_members(placed_maps(), Circumstances(years=(1600, 1700)))
+    return render_report(replace(maps, **changes), None, {})
+
+
+def test_a_conservator_reads_what_is_at_the_surface_how_thick_and_what_is_below() -> None:
+    texts = {round(own.share, 3): own.text for own in find_arrangements(placed_maps())}
+    low, high = THIN_UM * np.exp(-1.645 * SIGMA), THIN_UM * np.exp(1.645 * SIGMA)
+    thin = f"about {THIN_UM:.0f} µm ({low:.0f} to {high:.0f})"
+    assert texts[0.448] == f"vermilion or calomel at the surface, {thin}; lead pigment below"
+    assert texts[0.052] == f"vermilion or calomel at the surface, {thin}; lead pigment, place not determined"
+
+
+def test_a_thickness_that_most_pixels_do_not_determine_is_not_given() -> None:
+    maps = placed_maps()
+    assert maps.quantities is not None
+    maps.quantities.sigma[:, 22:, 0] = 1.2
+    right = next(own for own in find_arrangements(maps) if own.surface == ("lead pigment",))
+    assert right.thickness is None
+    assert thickness_text(right.thickness) == "thickness not determined"
+
+
+def test_shares_by_place_add_up() -> None:
+    lead, mercury = place_shares(placed_maps())
+    assert (lead.name, mercury.name) == ("lead_pigment", "mercury_red")
+    assert lead.surface + lead.below + lead.unplaced == pytest.approx(1.0)
+    assert (mercury.surface, mercury.below) == (0.5, 0.0)
+
+
+def test_the_order_of_the_pair_that_was_found_is_told() -> None:
+    maps = placed_maps()
+    (own,) = order_rows(maps)
+    assert order_text(maps, own) == "vermilion or calomel over lead pigment"
+    assert own.n_pixel == (SHAPE[0] - 1) * 20
+
+
+def test_the_report_shows_places_thickness_orders_and_the_prior() -> None:
+    text = page()
+    assert 'id="layers"' in text
+    for words in (
+        "lead pigment below",
+        "Thickness of the uppermost layer",
+        "Order of pairs",
+        "prior-driven",
+        "1600 to",
+    ):
+        assert words in text
+    assert "Leanings within the group" not in text
+    assert "somewhere in the stack" not in text
+
+
+def test_a_model_without_places_has_no_section_of_layers() -> None:
+    text = render_report(fakes.pigment_maps(), None, {})
+    assert 'id="layers"' not in text
+    assert "somewhere in the stack" in text
+    assert "would be told apart by" in text
+    assert find_arrangements(fakes.pigment_maps()) == []
+
+
+def test_without_quantities_only_the_places_are_told() -> None:
+    text = page(quantities=None)
+    assert "Thickness of the uppermost layer" not in text
+    assert "vermilion or calomel at the surface, thickness not determined; lead pigment below" in text
+
+
+def test_nothing_found_is_said() -> None:
+    text = page(probability=np.full_like(placed_maps().probability, 0.01))
+    assert "No group was found whose place could be told" in text
+
+
+def test_a_group_shared_by_the_prior_has_no_leanings_and_says_what_would_tell_its_members_apart() -> None:
+    maps = fakes.pigment_maps()
+    assert find_groups(maps, None)[0].leanings
+    lead = {"red_lead": 0.25, "lead_white": 0.75}
+    shared = replace(maps, settings={"member_prior": {"groups": {"lead_pigment": lead}}})
+    found = {own.name: own for own in find_groups(shared, None)}
+    assert found["lead_pigment"].leanings == ()
+    assert found["lead_pigment"].prior == (("lead white", 0.75), ("red lead", 0.25))
+    assert found["lead_pigment"].told_apart.startswith("lead white and red lead would be told apart by colour")
+
+
+def test_what_the_network_was_told_stands_in_the_report() -> None:
+    told = {"settings": {"instrument_told": {"anode": "Rh", "voltage_kv": 40.0, "scatter_deg": None}}}
+    assert "Rh anode, 40.0 kV" in render_report(None, None, told)
+    assert "nothing: neither given nor found" in render_report(None, None, {"settings": {"instrument_told": {}}})
