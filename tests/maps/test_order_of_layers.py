@@ -1,5 +1,7 @@
 """Which of two groups lies on top; places, thickness and shares as values."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import lognorm
