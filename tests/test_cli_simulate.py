@@ -79,6 +79,34 @@ def test_an_angle_out_of_range_in_the_job_itself_is_refused(tmp_path: Path) -> N
     assert "takeoff_angle_deg: Input should be greater than 0 (it is 0)" in said(result)
 
 
+def test_a_fault_in_a_table_is_told_once(tmp_path: Path) -> None:
+    """Not that the table is no name of a preset, nor that lists are too short without their faulty entries."""
+    head = "[instrument.geometry]\ntakeoff_angle_deg = 95"
+    config = job(tmp_path, "elements = { Cu = 1.0 }\ndensity = -1\nthickness_um = 5", head)
+    result = simulate(config, "--out", tmp_path / "out.h5", "--quiet")
+    assert result.exit_code == 1
+    assert said(result).count("Input should be") == 2
+    assert "valid string" not in said(result)
+    assert "Tuple" not in said(result)
+
+
+@pytest.mark.parametrize(
+    ("layer", "head", "reason"),
+    [
+        (COPPER, "seed = -1", "seed: Input should be greater than or equal to 0 (it is -1)"),
+        (COPPER.replace("5", "1e-300"), "", "no photon from it is recorded"),
+        (COPPER, "[instrument.geometry]\ndetector_air_cm = 1e9", "no photon from it is recorded"),
+        (COPPER, "[instrument.detector]\nzero_kev = 1000.0", "between 1000 and 1040.96 keV"),
+    ],
+)
+def test_what_no_detector_sees_is_refused(tmp_path: Path, layer: str, head: str, reason: str) -> None:
+    result = simulate(job(tmp_path, layer, head), "--out", tmp_path / "out.h5", "--quiet")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert reason in said(result)
+    assert not (tmp_path / "out.h5").exists()
+
+
 def test_an_excitation_below_every_edge_is_refused(tmp_path: Path) -> None:
     soft = Instrument(source_spectrum=SourceSpectrum(energy_kev=(0.8,), weight=(1.0,)), geometry=Geometry())
     save_instrument(soft, tmp_path / "soft.toml")

@@ -8,6 +8,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from underpaint.errors import OutputError, SampleError
@@ -101,7 +102,7 @@ class ExplicitSettings(BaseModel):
     )
     counts: float = Field(1e5, gt=0, description="expected counts in each spectrum")
     noise: bool = Field(True, description="draw Poisson counts; false: expected counts")
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     stratigraphy: tuple[StratigraphySettings, ...] = Field(min_length=1)
 
 
@@ -126,11 +127,23 @@ def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettin
         message = f"Cannot read the simulation {source}: {error}."
         raise SampleError(message) from error
     except ValidationError as error:
-        message = f"Cannot use the simulation {source}: {'; '.join(map(_fault, error.errors()))}."
+        message = f"Cannot use the simulation {source}: {'; '.join(map(_fault, _own_faults(error.errors())))}."
         raise SampleError(message) from error
     if detector is None:
         return job
     return job.model_copy(update={"detector": load_instrument(detector).detector})
+
+
+def _own_faults(faults: list[Any]) -> list[Any]:
+    """Leave out what only follows from another fault: a list that lacks its faulty entries, a table that is no name."""
+    places = [fault["loc"] for fault in faults]
+
+    def follows(fault: Any) -> bool:
+        place = fault["loc"]
+        within = any(other[: len(place)] == place and other != place for other in places)
+        return within or (fault["type"] == "string_type" and isinstance(fault["input"], dict))
+
+    return [fault for fault in faults if not follows(fault)] or faults
 
 
 def _fault(fault: Any) -> str:
@@ -184,6 +197,7 @@ def simulate_spectra(job: ExplicitSettings, *, photons: str | Path | None = None
     detector = instrument.detector
     found = _photons(job, instrument) if photons is None else _kept_photons(job, instrument, Path(photons))
     expected = np.asarray(render(found.emission, detector))
+    _check_seen(expected.sum(axis=1), job, detector)
     expected *= job.counts / expected.sum(axis=1, keepdims=True)
     counts = count(expected, rng=np.random.default_rng(job.seed)) if job.noise else expected
     scan = Scan(
@@ -195,6 +209,22 @@ def simulate_spectra(job: ExplicitSettings, *, photons: str | Path | None = None
         metadata={"stratigraphies": [entry.name for entry in job.stratigraphy]},
     )
     return scan, instrument
+
+
+def _check_seen(totals: NDArray[np.float64], job: ExplicitSettings, detector: Detector) -> None:
+    """Refuse spectra without a count: they cannot be brought to a number of counts."""
+    # less than this is the floor of the arithmetic, not light
+    blank = np.flatnonzero(~(np.isfinite(totals) & (totals > np.finfo(np.float32).tiny)))
+    if blank.size:
+        row = int(blank[0])
+        name = job.stratigraphy[row].name or f"stratigraphy {row + 1}"
+        last_kev = detector.zero_kev + detector.gain_kev * detector.n_channel
+        message = (
+            f"Cannot give {name!r} {job.counts:g} counts: no photon from it is recorded between "
+            f"{detector.zero_kev:g} and {last_kev:g} keV. Make its layers thicker, the air and the detector's window "
+            "thinner, or move the detector's channels."
+        )
+        raise SampleError(message)
 
 
 def _photons(job: ExplicitSettings, instrument: Instrument) -> Photons:
