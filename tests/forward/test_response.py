@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from strategies import monochromatic
 from underpaint.errors import InstrumentError
@@ -158,6 +159,22 @@ def test_crystals_without_a_pair_energy_are_refused() -> None:
         resolution_sigma(cadmium, ENERGY)
     with pytest.raises(InstrumentError, match="detector of 'Cd'"):
         response_matrix(cadmium, WIDE, ENERGY)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"shelf_fraction": 0.4, "tail_fraction": 0.3, "long_tail_fraction": 0.3}, "sum to 1: it must be less than 1"),
+        ({"noise_fwhm_kev": 1e3}, "less than or equal to 5"),
+        ({"tail_width_kev": 1e9}, "less than or equal to 20"),
+        ({"gain_kev": 1e-12}, "greater than or equal to 0.0001"),
+        ({"zero_kev": -1e300}, "greater than or equal to -1000"),
+    ],
+)
+def test_impossible_detectors_are_refused(fields: dict[str, float], words: str) -> None:
+    """They gave negative counts, or asked for more memory than there is."""
+    with pytest.raises(ValidationError, match=words):
+        Detector(**fields)
 
 
 def tensors(**changed: float) -> Shape:

@@ -242,6 +242,11 @@ def test_filter_of_no_element_is_refused() -> None:
         source_spectrum(Instrument(filters=(Filter(formula="Zz", density=1.0, thickness_um=1.0),)))
 
 
+def test_energies_beyond_the_tables_are_refused() -> None:
+    with pytest.raises(ValidationError, match="an energy is 1000 keV; the tables of cross sections end at 200 keV"):
+        SourceSpectrum(energy_kev=(20.0, 1000.0), weight=(1.0, 1.0))
+
+
 def test_overlapping_bins_are_refused() -> None:
     with pytest.raises(ValidationError, match=r"bins about 10 and 10\.5 keV overlap"):
         SourceSpectrum(energy_kev=(10.0, 10.5), weight=(1.0, 1.0), width_kev=(1.0, 1.0))

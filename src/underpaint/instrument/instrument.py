@@ -11,6 +11,9 @@ from underpaint.atomic import atomic_number, symbol
 ANODES = range(22, 93)
 """Atomic numbers of anodes, titanium to uranium: softer lines do not leave a window."""
 
+HIGHEST_KEV = 200.0
+"""Kissel's photoelectric cross sections in xraylib go no farther."""
+
 
 class Settings(BaseModel):
     """Base of all settings: frozen; unknown fields, and values that are no finite number, are refused."""
@@ -69,6 +72,11 @@ class SourceSpectrum(Settings):
             raise ValueError(message)
         if min(self.energy_kev) <= 0 or min(self.weight) < 0 or min(widths) < 0:
             message = "energies must be positive (keV), weights and widths not negative"
+            raise ValueError(message)
+        if max(self.energy_kev) > HIGHEST_KEV:
+            message = (
+                f"an energy is {max(self.energy_kev):g} keV; the tables of cross sections end at {HIGHEST_KEV:g} keV"
+            )
             raise ValueError(message)
         self._check_bins(widths if self.width_kev is not None else ())
         return self
@@ -135,18 +143,26 @@ class Detector(Settings):
     thickness_um: float = Field(450.0, gt=0, description="um")
     dead_layer_um: float = Field(0.05, ge=0, description="inactive crystal in front, um")
     window: Filter = Field(default_factory=lambda: Filter(formula="Be", density=1.848, thickness_um=12.5))
-    noise_fwhm_kev: float = Field(0.07, ge=0, description="electronic noise, FWHM, keV")
+    noise_fwhm_kev: float = Field(0.07, ge=0, le=5, description="electronic noise, FWHM, keV")
     fano: float = Field(0.114, gt=0, lt=1, description="Fano factor")
     shelf_fraction: float = Field(0.002, ge=0, lt=1, description="area of the flat shelf over that of the peak")
     tail_fraction: float = Field(0.01, ge=0, lt=1, description="area of the exponential tail over that of the peak")
-    tail_width_kev: float = Field(0.15, gt=0, description="decay length of the tail, keV")
+    tail_width_kev: float = Field(0.15, gt=0, le=20, description="decay length of the tail, keV")
     long_tail_fraction: float = Field(0.0, ge=0, lt=1, description="area of a second, longer tail over the peak's")
-    long_tail_width_kev: float = Field(1.0, gt=0, description="decay length of the longer tail, keV")
-    gain_kev: float = Field(0.01, gt=0, description="channel width, keV")
-    zero_kev: float = Field(0.0, description="energy of channel 0, keV")
+    long_tail_width_kev: float = Field(1.0, gt=0, le=20, description="decay length of the longer tail, keV")
+    gain_kev: float = Field(0.01, ge=1e-4, le=10, description="channel width, keV")
+    zero_kev: float = Field(0.0, ge=-1000, le=1000, description="energy of channel 0, keV")
     n_channel: int = Field(4096, ge=16, le=65536)
     pulse_pair_us: float = Field(0.0, ge=0, description="photons closer than this are recorded as one, us; 0: none")
     dead_time_us: float = Field(0.0, ge=0, description="time that a photon keeps the electronics busy, us; 0: none")
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> "Detector":
+        taken = self.shelf_fraction + self.tail_fraction + self.long_tail_fraction
+        if not taken < 1:
+            message = f"shelf_fraction, tail_fraction and long_tail_fraction sum to {taken:g}: it must be less than 1"
+            raise ValueError(message)
+        return self
 
 
 class Instrument(Settings):
