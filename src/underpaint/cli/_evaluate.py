@@ -1,5 +1,6 @@
 """The command that measures a model: a virtual panel, or the whole suite."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,31 +10,69 @@ from underpaint.cli._console import chunk_progress, progress, say, show
 from underpaint.cli._scans import Overwrite, Quiet
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.table import Table
+
+BASELINES = ("always_yes", "xu2022", "element_thresholds", "likelihood_fit")
+
+
+class SuiteName(StrEnum):
+    """What is measured together."""
+
+    trust = "trust"
 
 
 def evaluate(
     panel: Annotated[str, typer.Option(metavar="table2|fig7|CONFIG", help="Virtual panel to answer.")] = "table2",
     model: Annotated[str, typer.Option(metavar="NAME|FILE", help="default, xu2022, or an .onnx file.")] = "default",
-    counts: Annotated[float, typer.Option(min=1, help="Counts a spectrum.")] = 1e5,
-    instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="The scanner.")] = "elio",
+    counts: Annotated[float, typer.Option(min=1, help="Counts a spectrum (panel).")] = 1e5,
+    instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="The scanner (panel).")] = "elio",
+    suite: Annotated[
+        SuiteName | None, typer.Option(help="In place of a panel: everything that says how far answers can be trusted.")
+    ] = None,
+    small: Annotated[bool, typer.Option("--quick", help="The suite in minutes; its figures mean little.")] = False,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The suite's Monte Carlo panels (mc_panels.json and .npz).")
+    ] = None,
+    scan: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SCAN", help="The suite's measured scan; given twice, once for each of two detectors."),
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")] = None,
     overwrite: Overwrite = True,
     quiet: Quiet = False,
 ) -> None:
     """Measure a model on a virtual panel that no training has seen, beside the always-yes baseline.
 
-    **Example**
+    `--suite trust` measures more, in one or two hours on two cores: held-out and unseen instruments, structures left
+    out, Monte Carlo panels, layer order against its bound, calibration, the open set, a measured scan, speed, and the
+    baselines. The same call goes on where it stopped.
+
+    **Examples**
 
         underpaint evaluate --panel table2 --json table2.json
-    """
-    import json
 
+        underpaint evaluate --suite trust --quick --json trust.json
+    """
     from underpaint.api import check_new_file
-    from underpaint.evaluate import evaluate_panel
 
     if json_file is not None:
         check_new_file(json_file, overwrite=overwrite)
+    if suite is not None:
+        _trust(json_file, model, reference, scan or [], small=small, quiet=quiet)
+        return
+    if small or reference is not None or scan:
+        message = "--quick, --reference and --scan belong to --suite trust"
+        raise typer.BadParameter(message)
+    _panel(json_file, model, panel, counts, instrument, quiet=quiet)
+
+
+def _panel(json_file: Path | None, model: str, panel: str, counts: float, instrument: str, *, quiet: bool) -> None:
+    import json
+
+    from underpaint.evaluate import evaluate_panel
+
     with progress(quiet=quiet) as step:
         step("Simulating the panel", 0, 1)
         own = chunk_progress(step, "Simulating the panel")
@@ -44,6 +83,121 @@ def evaluate(
         show(_scores_table(figures))
         for key in ("group_macro_f1", "always_yes_macro_f1"):
             say(f"{key.replace('_', ' ')}: {figures[key]:.3f}")
+
+
+def _trust(
+    json_file: Path | None, model: str, reference: Path | None, scans: list[str], *, small: bool, quiet: bool
+) -> None:
+    from underpaint.evaluate.plan import TrustPlan, quick_plan
+    from underpaint.evaluate.suite import Inputs
+    from underpaint.evaluate.trust import evaluate_trust
+
+    if json_file is None:
+        message = "--suite trust needs --json FILE: it is long, and keeps what is finished beside it"
+        raise typer.BadParameter(message)
+    if len(scans) > 2:
+        message = f"--scan was given {len(scans)} times; give the two detectors of one scan"
+        raise typer.BadParameter(message)
+    plan = quick_plan() if small else TrustPlan()
+    with progress(quiet=quiet) as step:
+        record = evaluate_trust(json_file, Inputs(model, reference, tuple(scans)), plan, step)
+    if quiet:
+        return
+    for table in (_f1_table(record), _group_table(record), _order_table(record), _scan_table(record)):
+        if table.row_count:
+            show(table)
+    _say_rest(record)
+    parts = json_file.with_suffix(".parts")
+    say(f"Wrote {json_file}. {parts} holds the finished stages, for a call that goes on; it may be deleted.")
+
+
+def _f1_table(record: dict[str, Any]) -> "Table":
+    """Return macro F1 of the groups by set and counts, the baselines beside."""
+    from rich.table import Table
+
+    baselines = record["baselines"]
+    title = "Group macro F1" + (" (quick: figures mean little)" if record["about"]["quick"] else "")
+    table = Table("set", "counts", "model", *(name.replace("_", " ") for name in BASELINES), title=title)
+    for name, counts, value in _f1_rows(record):
+        key = "simulated" if name.startswith("  ") else name
+        others = (_baseline(baselines, who, key, counts) if name != "simulated" else None for who in BASELINES)
+        table.add_row(name, counts, _number(value), *map(_number, others))
+    return table
+
+
+def _f1_rows(record: dict[str, Any]) -> "list[tuple[str, str, Any]]":
+    """Return set, counts and the model's macro F1; a set that begins with a space is that of the baselines."""
+    ours, details = record["group_macro_f1"], record["details"]
+    beside = details["baselines"]
+    same = beside["by_contestant"]["model"]["by_counts"]
+    unseen = [(way, counts, value) for way, own in ours["unseen_instrument"].items() for counts, value in own.items()]
+    return [
+        *(("simulated", counts, value) for counts, value in ours["simulated"].items()),
+        *((f"  {beside['n']} of them", counts, own["macro_f1"]) for counts, own in same.items()),
+        *((f"unseen instrument, {way}", counts, value) for way, counts, value in unseen),
+        *(("monte_carlo", counts, value) for counts, value in (ours["monte_carlo"] or {}).items()),
+        ("structure_out", "1e5", ours["structure_out"]),
+        ("structure_out_finetuned", "1e5", ours["structure_out_finetuned"]),
+        ("fitted", "1e5", details["likelihood_fit"]["by_contestant"]["model"]["macro_f1"]),
+    ]
+
+
+def _baseline(baselines: dict[str, Any], who: str, key: str, counts: str) -> float | None:
+    own = baselines[who]["group_macro_f1"].get(key)
+    return own.get(counts) if isinstance(own, dict) else own
+
+
+def _group_table(record: dict[str, Any]) -> "Table":
+    """Return what is known of each group: scores, calibration, coverage."""
+    from rich.table import Table
+
+    details = record["details"]
+    counts, scores = list(details["simulated"]["by_counts"].items())[-2]
+    columns = ("F1", "always yes", "prevalence", "n", "ECE", "coverage 90 %", "set size", "coverage 99 %", "set size")
+    table = Table("group", *columns, title=f"Held-out simulation, scores at {counts} counts, sets over all decades")
+    for group, own in scores["names"].items():
+        cells = [own["f1"], own["always_yes_f1"], own["prevalence"], own["n_positive"], record["ece"].get(group)]
+        for level in record["coverage"].values():
+            cells += [_mean(row[key] for row in level[group].values()) for key in ("coverage", "set_size")]
+        table.add_row(group, *map(_number, cells))
+    return table
+
+
+def _order_table(record: dict[str, Any]) -> "Table":
+    """Return layer order against its bound."""
+    from rich.table import Table
+
+    columns = ("resolvable", "bound", "network", "abstained", "abstained on the rest", "wrong on the rest")
+    table = Table("counts", *columns, title="Layer order, pairs of pigments")
+    for counts, own in record["details"]["order"]["by_counts"].items():
+        bound, network = own["bound"], own["network"]
+        said = (network.get(key) for key in ("accuracy", "abstained", "abstained_on_rest", "wrong_on_rest"))
+        table.add_row(counts, *map(_number, (bound["resolvable_share"], bound["accuracy"], *said)))
+    return table
+
+
+def _scan_table(record: dict[str, Any]) -> "Table":
+    """Return the measured scan's figures."""
+    from rich.table import Table
+
+    table = Table("figure", "group", "model", "line area", "xu2022", title="Measured scan, the worse of its detectors")
+    aurora, paper = record["details"]["aurora"], record["details"]["aurora_xu2022"]
+    for key in ("auroc", "spearman", "kappa", "kappa_where_both_are_sure"):
+        for group, value in (aurora.get(key) or {}).items():
+            others = ((source.get(own) or {}).get(group) for source, own in ((aurora, f"baseline_{key}"), (paper, key)))
+            table.add_row(key.replace("_", " "), group, *map(_number, (value, *others)))
+    return table
+
+
+def _say_rest(record: dict[str, Any]) -> None:
+    least = sorted(record["openset_auroc"].items(), key=lambda pair: pair[1])[:3]
+    say("Open set, least AUROC: " + ", ".join(f"{element} {value:.3f}" for element, value in least))
+    say(f"{record['per_s']:,.0f} spectra a second")
+    finetuned = record["details"]["structure_out_finetuned"]
+    if "left_out" in finetuned:
+        say(f"Not fine-tuned: {finetuned['left_out']}")
+    if record["about"]["left_out"]:
+        say(f"Left out: {', '.join(record['about']['left_out'])}")
 
 
 def _scores_table(figures: dict[str, Any]) -> "Table":
@@ -65,3 +219,8 @@ def _number(value: Any) -> str:
     if value is None:
         return ""
     return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def _mean(values: "Iterable[float | None]") -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

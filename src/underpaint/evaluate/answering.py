@@ -59,24 +59,21 @@ class Answered:
     Parameters
     ----------
     card : ModelCard
-    probability : (n, n_name) float32 array
+    log_odds, probability : (n, n_name) float32 arrays
         NaN for no answer.
     quantity, sigma : (n, n_quantity) float32 arrays or None
         On the scales of :mod:`underpaint.maps.quantities`; None where the model has no quantities.
     """
 
     card: ModelCard
+    log_odds: NDArray[np.float32]
     probability: NDArray[np.float32]
     quantity: NDArray[np.float32] | None = None
     sigma: NDArray[np.float32] | None = None
 
     def by_name(self, names: Sequence[str]) -> NDArray[np.float32]:
         """Return (n, n_name) probabilities; NaN of a name that the model does not answer."""
-        found = np.full((len(self.probability), len(names)), np.nan, dtype=np.float32)
-        for column, name in enumerate(names):
-            if name in self.card.names:
-                found[:, column] = self.probability[:, self.card.names.index(name)]
-        return found
+        return columns_of(self.probability, self.card.names, names)
 
     def by_group(self, groups: Sequence[str]) -> NDArray[np.float32]:
         """Return (n, n_group) probabilities of groups anywhere.
@@ -92,6 +89,15 @@ class Answered:
         return found
 
 
+def columns_of(values: NDArray[np.float32], names: Sequence[str], wanted: Sequence[str]) -> NDArray[np.float32]:
+    """Return (n, n_wanted) columns of (n, n_name) values; NaN where there is none of that name."""
+    found = np.full((len(values), len(wanted)), np.nan, dtype=np.float32)
+    for column, name in enumerate(wanted):
+        if name in names:
+            found[:, column] = values[:, list(names).index(name)]
+    return found
+
+
 def ask(model: OnnxModel, spectra: Spectra) -> Answered:
     """Put spectra to a model, on its own axis.
 
@@ -104,11 +110,12 @@ def ask(model: OnnxModel, spectra: Spectra) -> Answered:
     for own, told in _by_instrument(spectra, model.card):
         for first in range(0, own.size, AT_ONCE):
             rows.append(own[first : first + AT_ONCE])
-            parts.append(model(counts[rows[-1]], spectra.recorded[rows[-1]], told)[1:])
+            parts.append(model(counts[rows[-1]], spectra.recorded[rows[-1]], told))
     back = np.argsort(np.concatenate(rows))
-    probability, *quantities = (np.concatenate(each)[back] for each in zip(*parts, strict=True))
-    probability = np.where(counts.sum(axis=1, keepdims=True) > 0, probability, np.nan)
-    return Answered(model.card, probability, *quantities)
+    found = [np.concatenate(each)[back] for each in zip(*parts, strict=True)]
+    for own in found:
+        own[counts.sum(axis=1) <= 0] = np.nan
+    return Answered(model.card, *found)
 
 
 def _by_instrument(spectra: Spectra, card: ModelCard) -> list[tuple[NDArray[np.int64], NDArray[np.float32] | None]]:

@@ -1,17 +1,19 @@
 """Whether a probability means what it says: calibration error, conformal sets, intervals of thickness."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from underpaint.evaluate.answering import Answered
+from underpaint.evaluate.answering import Answered, Spectra
 from underpaint.evaluate.groups import mean
 from underpaint.evaluate.scores import expected_calibration_error
-from underpaint.evaluate.simulated import Answer, HeldOut
+from underpaint.evaluate.simulated import HeldOut
 from underpaint.maps import SURFACE_UM, from_scale, on_scale
+from underpaint.weights import PredictionSets
 
 DECADES = ((1e3, 1e4), (1e4, 1e5), (1e5, 1e6))
 LEVELS = (0.90, 0.99)
@@ -31,36 +33,52 @@ def counts_within(decade: tuple[float, float], n: int, seed: tuple[int, ...]) ->
     return np.asarray(np.exp(np.random.default_rng(seed).uniform(low, high, n)))
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """The held-out set at counts that are log-uniform in a decade.
+
+    Parameters
+    ----------
+    totals : (n,) array
+        Counts of each spectrum within the recorded range, on average.
+    spectra : Spectra
+    """
+
+    totals: NDArray[np.float64]
+    spectra: Spectra
+
+
+def drawn_by_decade(held: HeldOut, seed: int) -> list[Drawn]:
+    """Return the held-out set once for each of ``DECADES``."""
+    totals = [counts_within(decade, len(held), (seed, number)) for number, decade in enumerate(DECADES)]
+    return [Drawn(own, held.counted(own, (seed, number, 1))) for number, own in enumerate(totals)]
+
+
 class ByDecade:
-    """A model's answers to the held-out set in each decade of counts.
+    """Answers to the held-out set in each decade of counts.
 
     Parameters
     ----------
     held : HeldOut
-    answer : callable
-    seed : int
+    drawn : sequence of Drawn
+        One for each of ``DECADES``.
+    probability : sequence of (n, n_group) arrays
+        The answers; NaN ("no answer") counts as no.
 
     Attributes
     ----------
-    probability : list of (n, n_group) arrays
-        One for each of ``DECADES``.
     counted : list of (n, n_group) bool arrays
         False where a present label does not show.
     calibrates : (n,) bool array
         True for the spectra of every second instrument, on which sets may be calibrated.
     """
 
-    def __init__(self, held: HeldOut, answer: Answer, seed: int) -> None:
+    def __init__(self, held: HeldOut, drawn: Sequence[Drawn], probability: Sequence[NDArray[np.floating]]) -> None:
         columns = held.columns(held.groups)
         self.groups, self.labels = held.groups, held.labels[:, columns] == 1
         self.calibrates = held.machine % 2 == 0
-        self.probability: list[NDArray[np.float64]] = []
-        self.counted: list[NDArray[np.bool_]] = []
-        for number, decade in enumerate(DECADES):
-            totals = counts_within(decade, len(held), (seed, number))
-            found = answer(held.counted(totals, (seed, number, 1)))
-            self.probability.append(np.nan_to_num(found.astype(np.float64), nan=0.0))
-            self.counted.append(~self.labels | held.visible(totals)[:, columns])
+        self.probability = [np.nan_to_num(own.astype(np.float64), nan=0.0) for own in probability]
+        self.counted = [~self.labels | held.visible(own.totals)[:, columns] for own in drawn]
 
 
 def calibration_error(answers: ByDecade) -> dict[str, Any]:
@@ -124,24 +142,64 @@ def conformal_coverage(answers: ByDecade) -> dict[str, Any]:
         ``{"0.9": {group: {decade: {"coverage", "set_size", "n", "holds"}}}, ...}``; ``holds`` is None in bins that are
         too small to tell, else whether the coverage is at least nominal less two standard errors.
     """
+    return _by_level(answers.groups, lambda column, number, level: _own_bin(answers, column, number, level))
+
+
+def stated_coverage(answers: ByDecade, answered: Sequence[Answered], sets: PredictionSets) -> dict[str, Any]:
+    """Count how often the sets that a model's card states hold the truth, in all held-out spectra.
+
+    Parameters
+    ----------
+    answers : ByDecade
+    answered : sequence of Answered
+        The same answers, with their log-odds.
+    sets : PredictionSets
+        Of the card.
+
+    Returns
+    -------
+    dict
+        As of :func:`conformal_coverage`.
+    """
+    return _by_level(answers.groups, lambda *which: _stated_bin(answers, answered, sets, *which))
+
+
+def _by_level(groups: Sequence[str], one: Callable[[int, int, float], dict[str, Any]]) -> dict[str, Any]:
     return {
         f"{level:g}": {
-            group: {decade_name(decade): _bin(answers, column, number, level) for number, decade in enumerate(DECADES)}
-            for column, group in enumerate(answers.groups)
+            group: {decade_name(decade): one(column, number, level) for number, decade in enumerate(DECADES)}
+            for column, group in enumerate(groups)
         }
         for level in LEVELS
     }
 
 
-def _bin(answers: ByDecade, column: int, number: int, level: float) -> dict[str, Any]:
+def _own_bin(answers: ByDecade, column: int, number: int, level: float) -> dict[str, Any]:
     kept = answers.counted[number][:, column]
     found, truth = answers.probability[number][:, column], answers.labels[:, column]
     right = np.where(truth, 1.0 - found, found)
     threshold = conformal_threshold(right[kept & answers.calibrates], level)
     tested = kept & ~answers.calibrates
-    present, absent = in_set(found[tested], threshold)
-    covered = np.where(truth[tested], present, absent)
-    return judged(covered, present.astype(int) + absent, level) | {"threshold": threshold}
+    return _judged_sets(truth[tested], *in_set(found[tested], threshold), level)
+
+
+def _stated_bin(
+    answers: ByDecade, answered: Sequence[Answered], sets: PredictionSets, column: int, number: int, level: float
+) -> dict[str, Any]:
+    group = answers.groups[column]
+    if group not in sets.names or level not in sets.levels or DECADES[number][0] not in sets.counts[:-1]:
+        return judged(np.zeros(0, np.bool_), np.zeros(0, np.int64), level)
+    place = sets.levels.index(level), sets.counts.index(DECADES[number][0]), sets.names.index(group)
+    present_from, absent_to = (table[place[0]][place[1]][place[2]] for table in (sets.present_from, sets.absent_to))
+    tested = answers.counted[number][:, column]
+    log_odds = answered[number].log_odds[tested, answered[number].card.names.index(group)]
+    return _judged_sets(answers.labels[tested, column], log_odds >= present_from, log_odds <= absent_to, level)
+
+
+def _judged_sets(
+    truth: NDArray[np.bool_], present: NDArray[np.bool_], absent: NDArray[np.bool_], level: float
+) -> dict[str, Any]:
+    return judged(np.where(truth, present, absent), present.astype(np.int64) + absent, level)
 
 
 def judged(covered: NDArray[np.bool_], size: NDArray[np.integer], level: float) -> dict[str, Any]:

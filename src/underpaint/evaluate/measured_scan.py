@@ -18,9 +18,10 @@ from underpaint.errors import ScanError
 from underpaint.evaluate.scores import auroc, cohen_kappa
 from underpaint.instrument import Instrument
 from underpaint.io import load
-from underpaint.maps import ElementMaps, PigmentMaps, split_place
+from underpaint.maps import ElementMaps, PigmentMaps
 from underpaint.predict import OnnxModel, identify
 from underpaint.spectrum import Scan
+from underpaint.synth.instrument_inputs import KnownInstrument
 
 Array = NDArray[np.float64]
 PRESENCE_GROUPS = {"mercury_red": "Hg_L", "copper_green_blue": "Cu_K"}
@@ -36,6 +37,7 @@ THRESHOLD, PREVALENCE = 0.5, (0.05, 0.95)
 SURE = 0.9
 """An answer is sure where the network gives it, yes or no, so much probability."""
 SMALLEST = 1e-12
+MN_K_ALPHA_KEV = 5.895
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,21 @@ class Identified:
 
 
 def identify_scan(source: str, model: str | OnnxModel) -> Identified:
-    """Calibrate a scan from its own data, find its pigments, and fit its lines."""
+    """Calibrate a scan from its own data, find its pigments, and fit its lines.
+
+    A network that asks for it is told what the calibration found of the instrument.
+    """
     raw = load(source)
     calibration = calibrate(raw)
     scan, instrument = with_calibration(raw, calibration), calibrated_instrument(raw, calibration)
-    return Identified(scan, instrument, identify(scan, model=model), fit_elements(scan, instrument=instrument))
+    known = KnownInstrument(
+        anode=calibration.anode,
+        voltage_kv=calibration.voltage_kv,
+        scatter_deg=calibration.scatter_angle_deg,
+        fwhm_kev=float(calibration.fwhm_kev(MN_K_ALPHA_KEV)),
+    )
+    found = identify(scan, model=model, instrument=known)
+    return Identified(scan, instrument, found, fit_elements(scan, instrument=instrument))
 
 
 def log_odds(maps: PigmentMaps, name: str) -> Array:
@@ -127,7 +139,7 @@ def agreement(one: PigmentMaps, other: PigmentMaps, *, sure: float | None = None
         raise ScanError(message)
     low, high = PREVALENCE
     result = {}
-    for name in groups_of(one):
+    for name in one.select("group"):
         known = np.isfinite(one[name]) & np.isfinite(other[name])
         if sure is not None:
             known &= (np.abs(one[name] - THRESHOLD) >= sure - 0.5) & (np.abs(other[name] - THRESHOLD) >= sure - 0.5)
@@ -143,11 +155,6 @@ def prevalence(maps: PigmentMaps, name: str) -> float:
     """Share of the answered pixels over the threshold."""
     known = np.isfinite(maps[name])
     return float((maps[name][known] > THRESHOLD).mean()) if known.any() else float("nan")
-
-
-def groups_of(maps: PigmentMaps) -> list[str]:
-    """Return the groups that are answered anywhere, whatever the place."""
-    return [name for name in maps.select("group") if split_place(name)[1] == "anywhere"]
 
 
 def against_lines(own: Identified) -> dict[str, Any]:
@@ -175,7 +182,7 @@ def against_lines(own: Identified) -> dict[str, Any]:
         "pixels": pixels,
         "spearman": rank,
         "baseline_spearman": baseline_rank,
-        "prevalence": {name: prevalence(own.pigments, name) for name in groups_of(own.pigments)},
+        "prevalence": {name: prevalence(own.pigments, name) for name in own.pigments.select("group")},
     }
 
 

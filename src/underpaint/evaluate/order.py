@@ -1,6 +1,6 @@
 """Layer order: which pairs of pigments a spectrum can tell apart at all, and what a network says of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
@@ -15,7 +15,7 @@ from underpaint.explain import Candidate, fit_candidates, ground_film, measured,
 from underpaint.forward import emit, render
 from underpaint.instrument import Instrument
 from underpaint.limits import CLAIM
-from underpaint.maps import at_place
+from underpaint.maps import BELOW, ON_TOP, PLACES, TOGETHER, PigmentMaps, at_place, order_map
 from underpaint.sample import Paint, Stratigraphy, library
 from underpaint.spectrum import EnergyAxis, Spectrum
 
@@ -23,8 +23,8 @@ Numbers = NDArray[np.float64]
 TOP_UM, BELOW_UM, GROUND_UM, GROUND = 35.0, 60.0, 150.0, "chalk"
 REFERENCE_COUNTS = 1e5
 """Counts at which the deviance is computed; without a model error it is proportional to them."""
-CLAIMED = 0.75
-"""Share of its weight that a network must give to one order to have claimed it; else it abstains."""
+OVER = " over "
+FIELDS = ("kinds", "groups", "labels", "elements")
 
 
 @dataclass(frozen=True)
@@ -56,21 +56,35 @@ class Pair:
         return CLAIM * REFERENCE_COUNTS / max(min(self.deviance.values()), 1e-9)
 
 
-def pairs_of(
+def rivals_of(
     pigments: Sequence[str], instrument: Instrument, progress: Callable[[int, int], None] | None = None
-) -> list[Pair]:
-    """Paint every ordered pair and fit the swapped order and one mixed layer to its expected spectrum.
+) -> dict[str, dict[str, float]]:
+    """Fit the swapped order and one mixed layer to the expected spectrum of every ordered pair.
 
     Thicknesses, mass shares, scale and scatter of the fits are free; the model is exact (Asimov data, no model
-    error). What is more than the binder's share that the thickness cannot stand in for is not searched.
+    error).
+
+    Returns
+    -------
+    dict
+        By "top over below" the ``deviance`` of :class:`Pair`.
     """
-    found = []
+    found = {}
     pairs = list(permutations(pigments, 2))
     for number, (top, below) in enumerate(pairs):
         expected = _spectrum(_laid((top,), (below,)), instrument)
-        found.append(Pair(top, below, expected, _deviances(top, below, expected, instrument)))
+        found[OVER.join((top, below))] = _deviances(top, below, expected, instrument)
         if progress is not None:
             progress(number + 1, len(pairs))
+    return found
+
+
+def pairs_of(rivals: Mapping[str, Mapping[str, float]], instrument: Instrument) -> list[Pair]:
+    """Return the pairs of :func:`rivals_of` with their expected spectra."""
+    found = []
+    for name, deviance in rivals.items():
+        top, _, below = name.partition(OVER)
+        found.append(Pair(top, below, _spectrum(_laid((top,), (below,)), instrument), dict(deviance)))
     return found
 
 
@@ -99,22 +113,23 @@ def drawn(pairs: Sequence[Pair], instrument: Instrument, counts: float, draws: i
 
 
 def network_order(answered: Answered, pairs: Sequence[Pair], draws: int) -> NDArray[np.int8] | None:
-    """Return (n_pair, draws) what a network says: 1 the true order, -1 the swapped one, 0 nothing.
+    """Return (n_pair, draws) what a network says: 1 the true order, -1 another or one mixed layer, 0 nothing.
 
-    The weights of "the first alone at the surface, the second below", of the reverse, and of "both at the surface" are
-    products of its probabilities; an order is claimed with ``CLAIMED`` of their sum. None where the network does not
-    answer by place.
+    As :func:`underpaint.maps.order_map` reads its answers. None where the network does not answer by place.
     """
     groups = sorted({_group(name) for pair in pairs for name in (pair.top, pair.below)})
-    if any(at_place(group, place) not in answered.card.names for group in groups for place in ("surface", "below")):
+    names = tuple(at_place(group, place) for place in PLACES for group in groups)
+    if not set(names) <= set(answered.card.names):
         return None
-    surface = answered.by_name([at_place(group, "surface") for group in groups])
-    below = answered.by_name([at_place(group, "below") for group in groups])
+    own = answered.card
+    columns = [own.names.index(name) for name in names]
+    fields: dict[str, Any] = {field: tuple(getattr(own, field)[index] for index in columns) for field in FIELDS}
+    shape = (len(pairs), draws, len(names))
+    maps = PigmentMaps(names=names, probability=answered.by_name(names).reshape(shape), **fields)
     said = np.zeros((len(pairs), draws), dtype=np.int8)
     for row, pair in enumerate(pairs):
-        rows = slice(row * draws, (row + 1) * draws)
-        top, under = groups.index(_group(pair.top)), groups.index(_group(pair.below))
-        said[row] = _claims(surface[rows, top], below[rows, top], surface[rows, under], below[rows, under])
+        found = order_map(maps, _group(pair.top), _group(pair.below))[row]
+        said[row] = np.where(found == ON_TOP, 1, np.where((found == BELOW) | (found == TOGETHER), -1, 0))
     return said
 
 
@@ -144,20 +159,6 @@ def order_figures(said: NDArray[np.int8] | None, pairs: Sequence[Pair], counts: 
     }
 
 
-def _claims(
-    top_above: NDArray[np.float32],
-    top_below: NDArray[np.float32],
-    under_above: NDArray[np.float32],
-    under_below: NDArray[np.float32],
-) -> NDArray[np.int8]:
-    true = top_above * (1.0 - under_above) * under_below
-    swapped = under_above * (1.0 - top_above) * top_below
-    mixed = top_above * under_above
-    total = np.maximum(true + swapped + mixed, 1e-12)
-    said = np.where(true / total >= CLAIMED, 1, np.where(swapped / total >= CLAIMED, -1, 0))
-    return np.asarray(said, dtype=np.int8)
-
-
 def _deviances(top: str, below: str, expected: Numbers, instrument: Instrument) -> dict[str, float]:
     detector = instrument.detector
     axis = EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)
@@ -173,7 +174,7 @@ def _laid(top: Sequence[str], below: Sequence[str]) -> Candidate:
     films = [paint_film(Paint(dict.fromkeys(top, 1.0)), TOP_UM)]
     if below:
         films.append(paint_film(Paint(dict.fromkeys(below, 1.0)), BELOW_UM))
-    return Candidate(" over ".join((*top, *below)), (*films, ground_film(GROUND, GROUND_UM)))
+    return Candidate(OVER.join((*top, *below)), (*films, ground_film(GROUND, GROUND_UM)))
 
 
 def _spectrum(candidate: Candidate, instrument: Instrument) -> Numbers:
@@ -187,4 +188,4 @@ def _group(pigment: str) -> str:
 
 
 def _name(pair: Pair) -> str:
-    return f"{pair.top} over {pair.below}"
+    return OVER.join((pair.top, pair.below))

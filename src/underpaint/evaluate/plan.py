@@ -52,11 +52,10 @@ def quick_plan() -> TrustPlan:
     """Return the plan that takes the same path in minutes; its figures say little."""
     return TrustPlan(
         quick=True,
-        workers=1,
         stratigraphies=256,
-        per_instrument=16,
-        baseline_spectra=64,
-        tuning_stratigraphies=64,
+        per_instrument=32,
+        baseline_spectra=32,
+        tuning_stratigraphies=32,
         unseen_stratigraphies=32,
         mockup_spectra=128,
         folds=1,
@@ -67,6 +66,6 @@ def quick_plan() -> TrustPlan:
         order_draws=4,
         open_set_spectra=100,
         open_set_counts=(1e5,),
-        fitted_spectra=2,
+        fitted_spectra=1,
         speed_seconds=0.5,
     )

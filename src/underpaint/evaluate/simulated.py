@@ -27,6 +27,7 @@ PALETTE = "easel_15_to_20"
 """What is painted with, where the model answers all of its pigments that X-rays show."""
 TEST, TUNING, UNSEEN = 0, 1, 2
 """Added to the seed, so that no two sets share a draw."""
+FEW_CHUNKS = 8
 Answer = Callable[[Spectra], NDArray[np.float32]]
 """Returns (n, n_group) probabilities, NaN for no answer."""
 
@@ -109,7 +110,7 @@ def palette_for(card: ModelCard) -> tuple[str, ...]:
     return easel if shown <= set(known) else tuple(known)
 
 
-def held_out(plan: TrustPlan, card: ModelCard, folder: Path, progress: Progress) -> HeldOut:
+def held_out_set(plan: TrustPlan, card: ModelCard, folder: Path, progress: Progress) -> HeldOut:
     """Simulate structures and instruments of the training's kind with another seed, or read those that are there."""
     return _simulated(plan, card, folder / "held_out.h5", plan.stratigraphies, TEST, None, progress)
 
@@ -168,7 +169,9 @@ def _simulated(
     if out.is_file() and not _is_of(out, settings):
         out.unlink()
     if not out.is_file():
-        simulate_library(settings, out, workers=plan.workers, progress=progress)
+        # processes take longer to begin than a few chunks to simulate
+        workers = 1 if n <= FEW_CHUNKS * plan.per_instrument else plan.workers
+        simulate_library(settings, out, workers=workers, progress=progress)
     return read_held_out(out)
 
 

@@ -55,6 +55,13 @@ class KnownInstrument:
                 numbers[name] = value / _SCALES[name]
         return np.asarray([numbers[name] for name in names], dtype=np.float32)
 
+    @classmethod
+    def of_inputs(cls, inputs: NDArray[np.floating], names: Sequence[str] = INSTRUMENT_INPUTS) -> "KnownInstrument":
+        """Return what ``inputs``, (n_input,), was made of; an anode that is none of :data:`ANODES` is not known."""
+        given = {name: float(value) for name, value in zip(names, inputs, strict=True) if np.isfinite(value)}
+        anode = next((each for each in ANODES if given.get(f"anode_{each}", 0.0) > 0.5), None)
+        return cls(anode, **{name: given[name] * scale for name, scale in _SCALES.items() if name in given})
+
     def facts(self) -> dict[str, str | float | None]:
         """Return what is known, by name; None where it is not. JSON-serialisable."""
         return asdict(self)
