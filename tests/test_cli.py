@@ -7,8 +7,6 @@ import subprocess
 import sys
 import time
 import tomllib
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,11 +18,10 @@ from typer.testing import CliRunner
 import underpaint.predict
 from underpaint.atomic import family_lines
 from underpaint.cli import app
-from underpaint.errors import OutputError, ScanError
+from underpaint.errors import ScanError
 from underpaint.io import read_results, save_scan
 from underpaint.maps import PigmentMaps
 from underpaint.spectrum import EnergyAxis, Scan
-from underpaint.viewer import serve
 
 TRUE_AXIS = EnergyAxis(0.02, 0.05, 1024)
 WRONG_AXIS = EnergyAxis(0.02, 0.0, 1024)
@@ -298,24 +295,3 @@ def test_mockup_is_a_scan_with_its_truth() -> None:
     assert result.exit_code == 0, result.output
     assert "simulated" in run("info", "panel.h5").stdout.lower()
     assert run("mockup", "fig7", "--out", "panel.h5").exit_code == 1
-
-
-def test_the_report_is_served_to_who_knows_the_token(tmp_path: Path) -> None:
-    (tmp_path / "report.html").write_text("<p>hello</p>", encoding="utf-8")
-    (tmp_path / "notes.txt").write_text("private", encoding="utf-8")
-    with serve(tmp_path) as server:
-        assert server.address.startswith("http://127.0.0.1:")
-        with urllib.request.urlopen(server.address, timeout=10) as answer:  # noqa: S310 - our own server
-            assert answer.read() == b"<p>hello</p>"
-            assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-        base, _, name = server.address.rpartition("/")
-        wrong = server.address.replace(base.rpartition("/")[2], "x" * 22)
-        for address in (wrong, f"{base}/notes.txt", f"{base}/../{name}", f"{base}/%2e%2e/{tmp_path.name}/notes.txt"):
-            with pytest.raises(urllib.error.HTTPError, match="404"):
-                urllib.request.urlopen(address, timeout=10)  # noqa: S310 - our own server
-        stranger = urllib.request.Request(server.address, headers={"Host": "example.org"})  # noqa: S310
-        with pytest.raises(urllib.error.HTTPError, match="404"):
-            urllib.request.urlopen(stranger, timeout=10)  # noqa: S310 - our own server
-        port = int(server.address.split(":")[2].split("/")[0])
-        with pytest.raises(OutputError, match="Cannot open port"), serve(tmp_path, port=port):
-            pass

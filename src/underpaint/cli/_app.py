@@ -5,13 +5,13 @@ from typing import Annotated
 import typer
 
 from underpaint import __version__
-from underpaint.cli import _calibrate, _evaluate, _formats, _groups, _learn, _library, _scans, _virtual
+from underpaint.cli import _calibrate, _evaluate, _formats, _groups, _learn, _library, _scans, _view, _virtual
 from underpaint.cli._console import PlainErrors
 
 app = typer.Typer(
     name="underpaint",
     cls=PlainErrors,
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -24,7 +24,8 @@ app.command(rich_help_panel=READ)(_scans.elements)
 app.command(rich_help_panel=READ)(_scans.info)
 app.command(rich_help_panel=READ)(_calibrate.calibrate)
 app.command(rich_help_panel=READ)(_scans.explain)
-app.command(rich_help_panel=READ)(_scans.view)
+app.command(rich_help_panel=READ)(_view.view)
+app.command(hidden=True)(_view.work)
 app.command(rich_help_panel=READ)(_formats.convert)
 app.command(rich_help_panel=READ)(_formats.formats)
 app.add_typer(_groups.pigments, name="pigments", rich_help_panel=READ)
@@ -45,6 +46,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def start(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
@@ -58,9 +60,12 @@ def start(
 
         underpaint identify SCAN
 
-    and open the report that it names. `underpaint COMMAND --help` shows an example for each command.
+    and open the report that it names. `underpaint COMMAND --help` shows an example for each command; `underpaint`
+    alone opens a page in the browser that does without commands.
     """
     del debug, version
+    if context.invoked_subcommand is None:
+        _view.start_page()
 
 
 def main() -> None:

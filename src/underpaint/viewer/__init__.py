@@ -1,5 +1,7 @@
-"""A folder's report in the browser, served to this machine alone."""
+"""Results in the browser, served to this machine alone: maps, pixels, regions, the photograph."""
 
-from underpaint.viewer.server import ReportServer, serve
+from underpaint.viewer.notebook import View, show
+from underpaint.viewer.server import Server
+from underpaint.viewer.viewing import serve, serve_start
 
-__all__ = ["ReportServer", "serve"]
+__all__ = ["Server", "View", "serve", "serve_start", "show"]

@@ -1,38 +1,125 @@
-"""A small server bound to 127.0.0.1 that shows one folder of results to whoever knows its address."""
+"""A small server that shows pages to whoever knows its address, by default to this machine alone."""
 
+import json
 import secrets
+import sys
 import threading
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from mimetypes import guess_type
 from pathlib import Path
 from shutil import copyfileobj
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-from underpaint.errors import OutputError, ScanError
+from underpaint.errors import OutputError, UnderpaintError
 
 HOST = "127.0.0.1"
-REPORT_FILE = "report.html"
+MOST_BODY_BYTES = 256 * 2**20
+"""Of a photograph sent by the page."""
 _POLL_S = 0.05
-_SHOWN = {".html", ".csv", ".tif", ".h5"}
-# The page brings its own style and pictures along, and needs nothing else.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_OWN_NAMES = {HOST, "localhost"}
+_NOTEBOOKS = "http://localhost:* http://127.0.0.1:*"
 
 
 @dataclass(frozen=True)
-class ReportServer:
+class Request:
+    """What a page asks for.
+
+    Parameters
+    ----------
+    method : str
+        "GET", "POST" or "DELETE".
+    parts : tuple of str
+        Path after the token, decoded, without empty parts.
+    query : mapping of str to str
+    body : bytes
+    """
+
+    method: str
+    parts: tuple[str, ...]
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    def under(self, depth: int) -> "Request":
+        """Return the same request with the first parts of its path taken away."""
+        return Request(self.method, self.parts[depth:], self.query, self.body)
+
+    def number(self, name: str) -> int:
+        """Return a whole number of the query.
+
+        Raises
+        ------
+        UnderpaintError
+            It is missing, or none.
+        """
+        text = self.query.get(name, "")
+        if not text.removeprefix("-").isdecimal() or len(text) > 9:
+            message = f"Cannot answer: {name} is {text[:20]!r}; it must be a whole number."
+            raise UnderpaintError(message)
+        return int(text)
+
+    def json(self) -> dict[str, Any]:
+        """Return the body's JSON object.
+
+        Raises
+        ------
+        UnderpaintError
+            It is none.
+        """
+        try:
+            value = json.loads(self.body)
+        except (ValueError, RecursionError) as error:
+            message = "Cannot answer: the page sent no JSON. Load the page again."
+            raise UnderpaintError(message) from error
+        if not isinstance(value, dict):
+            message = "Cannot answer: the page sent no JSON object. Load the page again."
+            raise UnderpaintError(message)
+        return value
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is sent.
+
+    Parameters
+    ----------
+    body : bytes or Path
+        A path's file is sent as it is.
+    kind : str
+        Media type; "" takes it from the file's name.
+    status : int
+    headers : mapping of str to str
+        More headers.
+    policy : str
+        Content-Security-Policy; "" takes the page's own.
+    """
+
+    body: bytes | Path
+    kind: str = ""
+    status: int = HTTPStatus.OK
+    headers: Mapping[str, str] = field(default_factory=dict)
+    policy: str = ""
+
+
+Site = Callable[[Request], Answer | None]
+"""What answers requests; None: there is nothing of that name."""
+
+
+@dataclass(frozen=True)
+class Server:
     """A running server.
 
     Parameters
     ----------
     address : str
-        Address of the report, token included.
+        Of the first page, token included.
     thread : threading.Thread
-        Serves until the ``with`` block of :func:`serve` ends.
+        Serves until the ``with`` block of :func:`serve_site` ends.
     """
 
     address: str
@@ -45,86 +132,135 @@ class ReportServer:
 
 
 @contextmanager
-def serve(folder: str | Path, *, port: int = 0) -> Iterator[ReportServer]:
-    """Serve a folder's report to this machine until the ``with`` block ends.
+def serve_site(site: Site, *, port: int = 0, host: str = HOST, framed: bool = False) -> Iterator[Server]:
+    """Serve a site until the ``with`` block ends.
 
     Parameters
     ----------
-    folder : str or Path
-        Results with a ``report.html``.
+    site : callable
+        Answers requests that know the token.
     port : int
         0 takes a free one.
+    host : str
+        Another address than this machine's own lets the whole network ask.
+    framed : bool
+        Whether a notebook on this machine may show the pages within its own.
 
     Raises
     ------
-    ScanError
-        The folder has no report.
     OutputError
-        The port is taken or is none.
+        The port is taken or is none, or the host is not this machine's.
     """
-    place = Path(folder).resolve()
-    if not (place / REPORT_FILE).is_file():
-        message = (
-            f"Cannot show {folder}: there is no {REPORT_FILE} in it. Give a folder that `underpaint identify` made."
-        )
-        raise ScanError(message)
     token = secrets.token_urlsafe(16)
+    names = _OWN_NAMES if host in _OWN_NAMES else None
     try:
-        server = ThreadingHTTPServer((HOST, port), _handler(place, token))
+        server = ThreadingHTTPServer((host, port), _handler(site, token, names, framed))
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or "ports go from 0 to 65535"
-        message = f"Cannot open port {port} on this machine: {reason}. Choose another, or 0 for a free one."
+        message = f"Cannot open port {port} on {host}: {reason}. Choose another, or 0 for a free one."
         raise OutputError(message) from error
     thread = threading.Thread(target=server.serve_forever, args=(_POLL_S,), daemon=True)
     thread.start()
     try:
-        yield ReportServer(f"http://{HOST}:{server.server_address[1]}/{token}/{REPORT_FILE}", thread)
+        yield Server(f"http://{host}:{server.server_address[1]}/{token}/", thread)
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
 
 
-def find_file(place: Path, token: str, address: str) -> Path | None:
-    """Return the file that an address names, or None where there is none or it may not be shown."""
-    parts = [unquote(part) for part in urlsplit(address).path.split("/") if part]
-    if not parts or not secrets.compare_digest(parts[0].encode(), token.encode()):
-        return None
+def json_answer(value: Any, status: int = HTTPStatus.OK) -> Answer:
+    """Answer with JSON; numbers that are none become null."""
     try:
-        file = place.joinpath(*(parts[1:] or [REPORT_FILE])).resolve()
-        inside = file.is_relative_to(place) and file.suffix in _SHOWN
-        return file if inside and file.is_file() else None
-    except (OSError, ValueError):
-        # A name that no file can have: too long, or with a null in it.
-        return None
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        text = json.dumps(json.loads(json.dumps(value), parse_constant=lambda _: None), separators=(",", ":"))
+    return Answer(text.encode(), "application/json", status)
 
 
-def _handler(place: Path, token: str) -> type[BaseHTTPRequestHandler]:
+def page_policy(*, framed: bool) -> str:
+    """Return the policy of the viewer's own pages: scripts and styles of this server, and nothing evaluated."""
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+        f"base-uri 'none'; form-action 'none'; frame-ancestors {_NOTEBOOKS if framed else chr(39) + 'none' + chr(39)}"
+    )
+
+
+def _handler(site: Site, token: str, names: set[str] | None, framed: bool) -> type[BaseHTTPRequestHandler]:
+    policy = page_policy(framed=framed)
+
     class Handler(BaseHTTPRequestHandler):
-        """Answers GET for files of one folder."""
+        """Answers those who know the token."""
 
         server_version = "underpaint"
         sys_version = ""
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
-            """Send a file, or say that there is none."""
-            # Another name for this machine would let a web page of somebody else's read the report.
-            own_name = (self.headers.get("Host") or "").rpartition(":")[0] in {HOST, "localhost"}
-            file = find_file(place, token, self.path) if own_name else None
-            if file is None:
-                self.send_error(HTTPStatus.NOT_FOUND)
+            """Answer, or say that there is nothing of that name."""
+            self._answer("GET")
+
+        def do_POST(self) -> None:
+            """Answer to what a page sends."""
+            self._answer("POST")
+
+        def do_DELETE(self) -> None:
+            """Remove what a page made."""
+            self._answer("DELETE")
+
+        def _answer(self, method: str) -> None:
+            address = urlsplit(self.path)
+            parts = tuple(unquote(part) for part in address.path.split("/") if part)
+            body = self._body()
+            if body is None:
+                self._send(Answer(b"", "text/plain", HTTPStatus.REQUEST_ENTITY_TOO_LARGE), close=True)
                 return
-            self.send_response(HTTPStatus.OK)
-            kind = "text/html; charset=utf-8" if file.suffix == ".html" else guess_type(file.name)[0]
-            self.send_header("Content-Type", kind or "application/octet-stream")
-            self.send_header("Content-Length", str(file.stat().st_size))
-            self.send_header("Content-Security-Policy", _POLICY)
-            self.send_header("X-Content-Type-Options", "nosniff")
-            self.send_header("Referrer-Policy", "no-referrer")
-            self.end_headers()
+            known = bool(parts) and secrets.compare_digest(parts[0].encode(), token.encode())
+            if not (known and self._from_here()):
+                self._send(Answer(b"", "text/plain", HTTPStatus.NOT_FOUND))
+                return
+            if len(parts) == 1 and not address.path.endswith("/"):
+                self._send(Answer(b"", "text/plain", HTTPStatus.FOUND, {"Location": f"/{token}/"}))
+                return
+            self._send(_safely(site, Request(method, parts[1:], dict(parse_qsl(address.query)), body)))
+
+        def _from_here(self) -> bool:
+            # Another name for this machine would let a web page of somebody else's read the answers.
+            name = (self.headers.get("Host") or "").rpartition(":")[0]
+            origin = self.headers.get("Origin")
+            own = names is None or name in names
+            return own and (origin is None or urlsplit(origin).netloc == self.headers.get("Host"))
+
+        def _body(self) -> bytes | None:
+            length = self.headers.get("Content-Length", "0")
+            size = int(length) if length.isdecimal() else 0
+            return None if size > MOST_BODY_BYTES else self.rfile.read(size)
+
+        def _send(self, answer: Answer, *, close: bool = False) -> None:
+            body = answer.body
+            length = len(body) if isinstance(body, bytes) else body.stat().st_size
+            kind = answer.kind or guess_type(body.name)[0] if isinstance(body, Path) else answer.kind
+            headers = {
+                "Content-Type": kind or "application/octet-stream",
+                "Content-Length": str(length),
+                "Content-Security-Policy": answer.policy or policy,
+                "X-Content-Type-Options": "nosniff",
+                "Referrer-Policy": "no-referrer",
+                "Cache-Control": "no-store",
+                **({"Connection": "close"} if close else {}),
+                **answer.headers,
+            }
             try:
-                with file.open("rb") as stream:
-                    copyfileobj(stream, self.wfile)
+                self.send_response(answer.status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                if isinstance(body, bytes):
+                    self.wfile.write(body)
+                else:
+                    with body.open("rb") as stream:
+                        copyfileobj(stream, self.wfile)
             except ConnectionError:
                 # The reader closed the page, or stopped the download of a large file.
                 self.close_connection = True
@@ -133,3 +269,15 @@ def _handler(place: Path, token: str) -> type[BaseHTTPRequestHandler]:
             """Stay silent; the address would be in the log."""
 
     return Handler
+
+
+def _safely(site: Site, request: Request) -> Answer:
+    """Turn what a user can mend into a message that the page shows."""
+    try:
+        return site(request) or Answer(b"", "text/plain", HTTPStatus.NOT_FOUND)
+    except (UnderpaintError, OSError, MemoryError) as error:
+        return json_answer({"error": str(error) or type(error).__name__}, HTTPStatus.BAD_REQUEST)
+    except Exception:
+        traceback.print_exc(file=sys.stderr)
+        text = "Something went wrong in the viewer; the window that it was started from says where."
+        return json_answer({"error": text}, HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -1,0 +1,184 @@
+"""``view`` and the start page; ``work`` does for the pages what takes long, in a process of its own."""
+
+import json
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from underpaint.cli._console import FAILED, explain, say, say_error
+from underpaint.errors import ScanError, UnderpaintError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from underpaint.viewer import Server
+
+_LOCAL = "127.0.0.1"
+Progress = Callable[[str, int, int], None]
+
+PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")]
+NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only print the address.")]
+
+
+def view(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Folder of results; without it the start page opens.")
+    ] = None,
+    scan: Annotated[
+        str | None, typer.Option(metavar="SCAN", help="The scan, where it is not where it was when it was read.")
+    ] = None,
+    port: PortOption = 0,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Listen on another address: the network can then ask, too.")
+    ] = _LOCAL,
+    no_browser: NoBrowser = False,
+) -> None:
+    """Look at results in the browser: maps, pixels, regions, the photograph; Ctrl-C ends it.
+
+    Without DIR the start page opens: choose a scan, run it, open its results.
+
+    **Examples**
+
+        underpaint view painting_underpaint
+
+        underpaint view
+    """
+    from underpaint.viewer import serve, serve_start
+
+    if host != _LOCAL:
+        say_error(
+            f"Listening on {host}: whoever on the network learns the address can see the results and run scans. "
+            f"Leave --host out to stay with this machine."
+        )
+    if folder is None:
+        _show(serve_start(port=port, host=host), "The start page", no_browser=no_browser)
+    else:
+        _show(serve(folder, port=port, host=host, scan=scan), "The maps", no_browser=no_browser)
+
+
+def start_page() -> None:
+    """Open the start page; Ctrl-C ends it."""
+    from underpaint.viewer import serve_start
+
+    _show(serve_start(), "The start page", no_browser=False, hint="`underpaint --help` shows the commands.")
+
+
+def work() -> None:
+    """Do one job: a line of JSON on standard input tells it; lines of JSON on standard output tell how far it is."""
+    job = json.loads(sys.stdin.readline())
+    cancelled = threading.Event()
+    threading.Thread(target=_listen, args=(cancelled,), daemon=True).start()
+
+    def step(what: str, done: int, total: int) -> None:
+        if cancelled.is_set():
+            raise _Cancelled
+        _tell(progress=[what, done, total])
+
+    try:
+        _tell(result=_JOBS[job["what"]](job, step))
+    except _Cancelled:
+        raise typer.Exit(FAILED) from None
+    except (UnderpaintError, OSError, MemoryError) as error:
+        _tell(error=explain(error))
+        raise typer.Exit(FAILED) from None
+
+
+class _Cancelled(Exception):  # noqa: N818 - no error: it was asked for
+    """The page asked to stop."""
+
+
+def _show(opened: "AbstractContextManager[Server]", what: str, *, no_browser: bool, hint: str = "") -> None:
+    import webbrowser
+
+    with opened as server:
+        say(f"{what} is at {server.address}" if what.startswith("The start") else f"{what} are at {server.address}")
+        say(" ".join(["Ctrl-C ends.", hint]).strip())
+        if not no_browser:
+            webbrowser.open(server.address)
+        try:
+            server.wait()
+        except KeyboardInterrupt:
+            say("Closed.")
+
+
+def _listen(cancelled: threading.Event) -> None:
+    """Wait until nobody holds the other end of standard input: the page, or its server, wants no more of this."""
+    sys.stdin.read()
+    cancelled.set()
+
+
+def _tell(**what: Any) -> None:
+    sys.stdout.write(json.dumps(what, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def _look(job: dict[str, Any], step: Progress) -> dict[str, Any]:
+    """Read a scan once and tell what is in it."""
+    from underpaint.api import default_folder
+    from underpaint.cli._info import found_axis
+    from underpaint.io import describe_all, is_finished
+
+    step("Reading the spectra", 0, 1)
+    scan = job["scan"]
+    found = describe_all(scan, detector=job.get("detector"), shape=_grid(job))
+    if not found:
+        message = f"Cannot look into {scan}: there is no scan in it."
+        raise ScanError(message)
+    own = found[0]
+    step("Finding the energy axis", 0, 1)
+    axis = found_axis(own)
+    out = default_folder(scan, Path(scan).resolve().parent)
+    counts = own.sum_spectrum.counts
+    return {
+        **{key: value for key, value in own.facts().items() if key != "metadata"},
+        "n_detector": len(found),
+        "calibration": axis.facts(),
+        "sum": counts.tolist(),
+        "out": str(out),
+        "finished": is_finished(out),
+    }
+
+
+def _identify(job: dict[str, Any], step: Progress) -> dict[str, Any]:
+    from underpaint.api import Settings, default_folder, identify_to_folder
+
+    scan = job["scan"]
+    settings = Settings(
+        model=job.get("model") or "default",
+        palette=job.get("palette"),
+        instrument=job.get("instrument"),
+        detector=job.get("detector"),
+        shape=_grid(job),
+    )
+    out = Path(job.get("out") or default_folder(scan, Path(scan).resolve().parent))
+    outcome = identify_to_folder(scan, out, settings, overwrite=bool(job.get("overwrite")), progress=step)
+    return {
+        "folder": str(outcome.folder),
+        "groups": outcome.groups,
+        "notes": list(outcome.notes),
+        "unexplained": list(outcome.unexplained),
+    }
+
+
+def _explain(job: dict[str, Any], step: Progress) -> dict[str, Any]:
+    from underpaint.cli._explain import Request, explained_spot, record
+
+    asked = Request(job["pixel"], None, None, job["instrument"], job.get("model") or "default", "chalk", True, 1.0)
+    return record(explained_spot(job["scan"], asked, step))
+
+
+def _grid(job: dict[str, Any]) -> tuple[int, int] | None:
+    from underpaint.cli._scans import rows_and_columns
+
+    return rows_and_columns(job.get("shape"))
+
+
+_JOBS: dict[str, Callable[[dict[str, Any], Progress], dict[str, Any]]] = {
+    "look": _look,
+    "identify": _identify,
+    "explain": _explain,
+}

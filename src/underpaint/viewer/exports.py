@@ -1,0 +1,213 @@
+"""What is seen, as files: figures at print size, numbers of spectra and maps."""
+
+import csv
+import io
+import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.errors import OutputError
+from underpaint.io import write_tiff
+from underpaint.io.result_maps import MapEntry
+from underpaint.viewer.server import Answer, Request
+
+if TYPE_CHECKING:
+    from underpaint.viewer.result_site import ResultSite
+
+PRINT_DPI = 300
+_KINDS = {
+    "png": "image/png",
+    "svg": "image/svg+xml",
+    "pdf": "application/pdf",
+    "tif": "image/tiff",
+    "csv": "text/csv; charset=utf-8",
+}
+Window = tuple[slice, slice]
+
+
+def answer(request: Request, site: "ResultSite") -> Answer | None:
+    """Answer ``export/map``, ``export/composite``, ``export/figure5``, ``export/spectrum`` or ``export/values``."""
+    what = request.parts[0] if request.parts else ""
+    makers = {
+        "map": _map,
+        "composite": _composite,
+        "figure5": _figure5,
+        "spectrum": _spectrum,
+        "values": _values,
+    }
+    return makers[what](request, site) if what in makers else None
+
+
+def _map(request: Request, site: "ResultSite") -> Answer:
+    """Send a map as a figure, or as a TIFF of its numbers; only the part that is seen, where one is given."""
+    index = _index(request, site)
+    entry = site.maps.entries[index]
+    values = site.maps.values(index)[_window(request, site)]
+    threshold = _number(request, "threshold")
+    if threshold is not None:
+        values = np.where(values >= threshold, values, np.where(np.isnan(values), np.nan, 0.0)).astype(np.float32)
+    ending = _ending(request, ("png", "svg", "pdf", "tif"))
+    if ending == "tif":
+        return _tiff(values, entry, site)
+    from underpaint import plot
+
+    title = _title(entry)
+    draw = plot.pigment_map if entry.kind in {"group", "member"} else plot.element_map
+    return _figure(draw(values, title=title, step_mm=site.maps.step_mm), ending, f"{entry.name}")
+
+
+def _composite(request: Request, site: "ResultSite") -> Answer:
+    """Send up to three maps as red, green and blue."""
+    from underpaint.plot.composite import composite_figure
+
+    chosen = request.query.get("maps", "").split(",")[:3]
+    window = _window(request, site)
+    parts: list[tuple[str, NDArray[np.float32], float]] = []
+    for text in chosen:
+        if text.isdecimal() and int(text) < len(site.maps.entries):
+            entry = site.maps.entries[int(text)]
+            whole = site.maps.values(int(text))
+            parts.append((entry.label, whole[window], _top(entry, whole)))
+        else:
+            parts.append(("", np.zeros((0, 0), np.float32), 1.0))
+    figure = composite_figure(parts, step_mm=site.maps.step_mm)
+    return _figure(figure, _ending(request, ("png", "svg", "pdf")), "composite")
+
+
+def _figure5(request: Request, site: "ResultSite") -> Answer:
+    """Send the row of Fig. 5 of Xu et al. 2022 for each pigment asked for: map, elements, overlay, scatter."""
+    from underpaint import plot
+
+    index = _index(request, site)
+    entry = site.maps.entries[index]
+    if entry.kind not in {"group", "member"}:
+        message = f"Cannot draw {entry.label} as in Fig. 5: choose a pigment or a group, not a map of {entry.kind}s."
+        raise OutputError(message)
+    pigments, elements = site.some_maps(index)
+    figure = plot.pigment_row(pigments, elements, entry.name)
+    return _figure(figure, _ending(request, ("png", "svg", "pdf")), f"{entry.name}_figure5")
+
+
+def _spectrum(request: Request, site: "ResultSite") -> Answer:
+    """Send a pixel's spectrum with the sum and maximum of the scan: numbers, or a figure."""
+    row, column = request.number("row"), request.number("column")
+    site.maps.at(row, column)
+    counts = site.source.pixel(row, column)
+    columns = {"counts": counts, "sum": site.summary.get("sum_counts"), "max": site.summary.get("max_counts")}
+    ending, name = _ending(request, ("csv", "png", "svg", "pdf")), f"spectrum_{row}_{column}"
+    if ending == "csv":
+        return _attached(_csv(site, {key: own for key, own in columns.items() if own is not None}), ending, name)
+    from underpaint import plot
+    from underpaint.spectrum import EnergyAxis
+
+    if counts is None:
+        message = f"Pixel ({row}, {column}) has no spectrum in the scan."
+        raise OutputError(message)
+    step = site.axis
+    axis = EnergyAxis(step["gain_kev"], step["zero_kev"], counts.size) if step else None
+    families = [entry.name for entry in site.maps.entries if entry.kind == "element"]
+    title = f"{site.summary.get('name', 'scan')}, row {row}, column {column}"
+    return _figure(plot.spectrum(axis, counts, None, families, title=title), ending, name)
+
+
+def _values(request: Request, site: "ResultSite") -> Answer:
+    """Send all that the maps hold at a pixel as a table."""
+    row, column = request.number("row"), request.number("column")
+    values, errors = site.maps.at(row, column)
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    writer.writerow(["kind", "name", "label", "value", "standard_deviation", "unit"])
+    for entry, value, error in zip(site.maps.entries, values, errors, strict=True):
+        deviation = f"{error:.6g}" if np.isfinite(error) else ""
+        written = f"{value:.6g}" if np.isfinite(value) else ""
+        writer.writerow([entry.kind, entry.name, entry.label, written, deviation, entry.unit])
+    return _attached(stream.getvalue().encode(), "csv", f"values_{row}_{column}")
+
+
+def _csv(site: "ResultSite", columns: dict[str, Any]) -> bytes:
+    n_channel = len(next(iter(columns.values())))
+    energy = site.summary.get("energy_kev")
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    writer.writerow(["channel", *(["energy_kev"] if energy is not None else []), *columns])
+    for channel in range(n_channel):
+        at = [f"{energy[channel]:.5f}"] if energy is not None else []
+        writer.writerow([channel, *at, *(f"{float(own[channel]):g}" for own in columns.values())])
+    return stream.getvalue().encode()
+
+
+def _tiff(values: NDArray[np.float32], entry: MapEntry, site: "ResultSite") -> Answer:
+    with TemporaryDirectory() as place:
+        path = Path(place) / "map.tif"
+        write_tiff(path, values, f"{_title(entry)}; NaN: no answer", site.maps.step_mm)
+        return _attached(path.read_bytes(), "tif", entry.name)
+
+
+def _figure(figure: Any, ending: str, name: str) -> Answer:
+    stream = io.BytesIO()
+    figure.savefig(stream, format=ending, dpi=PRINT_DPI)
+    return _attached(stream.getvalue(), ending, name)
+
+
+def _attached(body: bytes, ending: str, name: str) -> Answer:
+    safe = re.sub(r"[^A-Za-z0-9_.+-]+", "_", name)
+    return Answer(body, _KINDS[ending], headers={"Content-Disposition": f'attachment; filename="{safe}.{ending}"'})
+
+
+def _title(entry: MapEntry) -> str:
+    if entry.kind in {"group", "member"}:
+        return f"{entry.label}, probability"
+    return entry.label if entry.unit in {"1", ""} else f"{entry.label} ({entry.unit})"
+
+
+def _top(entry: MapEntry, values: NDArray[np.float32]) -> float:
+    """Return the value drawn at full colour: one of a probability, else the 99th percentile."""
+    from underpaint.plot.images import upper_limit
+
+    return 1.0 if entry.kind in {"group", "member"} else upper_limit(values)
+
+
+def _index(request: Request, site: "ResultSite") -> int:
+    index = request.number("map")
+    if not 0 <= index < len(site.maps.entries):
+        message = f"There is no map {index}; there are {len(site.maps.entries)}."
+        raise OutputError(message)
+    return index
+
+
+def _ending(request: Request, allowed: tuple[str, ...]) -> str:
+    ending = request.query.get("format", allowed[0])
+    if ending not in allowed:
+        message = f"Cannot export as {ending!r}; choose {', '.join(allowed)}."
+        raise OutputError(message)
+    return ending
+
+
+def _number(request: Request, name: str) -> float | None:
+    text = request.query.get(name, "")
+    try:
+        return float(text) if text else None
+    except ValueError as error:
+        message = f"Cannot export: {name} is {text[:20]!r}; it must be a number."
+        raise OutputError(message) from error
+
+
+def _window(request: Request, site: "ResultSite") -> Window:
+    """Return the rows and columns of ``window=row,row,column,column``; all of them where it is not given."""
+    text = request.query.get("window", "")
+    n_row, n_column = site.maps.shape
+    if not text:
+        return slice(0, n_row), slice(0, n_column)
+    parts = text.split(",")
+    if len(parts) != 4 or not all(part.isdecimal() for part in parts):
+        message = f"Cannot export the window {text[:40]!r}: give first and last row and column, counted from 0."
+        raise OutputError(message)
+    first_row, last_row, first_column, last_column = map(int, parts)
+    if not (0 <= first_row <= last_row < n_row and 0 <= first_column <= last_column < n_column):
+        message = f"Cannot export the window {text}: rows are 0 to {n_row - 1}, columns 0 to {n_column - 1}."
+        raise OutputError(message)
+    return slice(first_row, last_row + 1), slice(first_column, last_column + 1)

@@ -1,0 +1,86 @@
+// What every page needs: asking the server, making elements, saying what went wrong, dark and light.
+
+export async function ask(path, { method = "GET", json, body } = {}) {
+  const answer = await fetch(path, { method, body: json === undefined ? body : JSON.stringify(json) });
+  if (answer.ok) return answer;
+  let why = `The viewer does not answer (${answer.status}).`;
+  try { why = (await answer.json()).error || why; } catch { /* not in words */ }
+  throw new Error(why);
+}
+
+export const askJson = async (path, how) => (await ask(path, how)).json();
+
+// Text goes in as text: names from files cannot become elements.
+export function make(tag, facts = {}, ...children) {
+  const own = document.createElement(tag);
+  for (const [key, value] of Object.entries(facts)) {
+    if (key.startsWith("on")) own.addEventListener(key.slice(2), value);
+    else if (key in own && typeof value !== "string") own[key] = value;
+    else own.setAttribute(key === "className" ? "class" : key, value);
+  }
+  own.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  return own;
+}
+
+export const byId = (id) => document.getElementById(id);
+
+let clearing = 0;
+export function say(text, { lasting = false } = {}) {
+  const box = byId("message");
+  box.replaceChildren(text, make("button", { type: "button", "aria-label": "Close", onclick: () => { box.hidden = true; } }, "×"));
+  box.hidden = false;
+  clearTimeout(clearing);
+  if (!lasting) clearing = setTimeout(() => { box.hidden = true; }, 9000);
+}
+
+export const guarded = (what) => async (...given) => {
+  try { return await what(...given); } catch (error) { say(error.message); return undefined; }
+};
+
+export function choosable(tabs, panels, chosen = () => {}) {
+  const show = (tab) => {
+    for (const own of tabs) {
+      const on = own === tab;
+      own.setAttribute("aria-selected", on);
+      own.tabIndex = on ? 0 : -1;
+      const panel = panels(own);
+      if (panel) panel.hidden = !on;
+    }
+    chosen(tab);
+  };
+  tabs.forEach((tab, at) => {
+    tab.addEventListener("click", () => show(tab));
+    tab.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (!step) return;
+      const next = tabs[(at + step + tabs.length) % tabs.length];
+      show(next);
+      next.focus();
+      event.preventDefault();
+    });
+  });
+  return show;
+}
+
+export function themed(button, changed = () => {}) {
+  const root = document.documentElement;
+  const dark = () => (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  try { const kept = localStorage.getItem("underpaint-theme"); if (kept) root.dataset.theme = kept; } catch { /* none is kept */ }
+  button.addEventListener("click", () => {
+    root.dataset.theme = dark() ? "light" : "dark";
+    try { localStorage.setItem("underpaint-theme", root.dataset.theme); } catch { /* none is kept */ }
+    changed();
+  });
+  return dark;
+}
+
+export const thousands = (value) => Math.round(value).toLocaleString("en").replaceAll(",", "\u202f");
+export const percent = (share) => (share >= 0.1 ? `${(100 * share).toFixed(0)} %` : `${(100 * share).toFixed(1)} %`);
+export const lineName = (family) => family.replace("_", " ");
+
+export function number(value, unit) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "no answer";
+  if (unit === "counts") return `${thousands(value)} counts`;
+  const text = Math.abs(value) >= 1000 ? thousands(value) : String(Number(value.toPrecision(3)));
+  return unit && unit !== "1" ? `${text} ${unit.replace("um", "µm")}` : text;
+}

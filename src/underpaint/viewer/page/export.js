@@ -1,0 +1,41 @@
+// What is seen, as files: made by the server at print size.
+import { byId, make } from "./base.js";
+
+export function showExport(app) {
+  const { pane, spot } = app;
+  const { shown } = pane;
+  const entry = app.entries[shown.map];
+  const window_ = visible(app, pane);
+  const query = (facts) => new URLSearchParams(Object.entries(facts).filter(([, value]) => value !== "" && value !== null)).toString();
+  const links = (path, facts, kinds) => make("p", { className: "buttons" }, ...kinds.map(([format, label]) => make("a", { className: "button", download: "", href: `export/${path}?${query({ ...facts, format })}` }, label)));
+  const figure = [["png", "PNG, 300 dpi"], ["svg", "SVG"], ["pdf", "PDF"]];
+  const seen = shown.mode === "map"
+    ? links("map", { map: shown.map, window: window_, threshold: shown.threshold ? shown.threshold * pane.parts[0].top : "" }, [...figure, ["tif", "TIFF of the numbers"]])
+    : links("composite", { maps: pane.indices().reduce((own, [index, channel]) => Object.assign(own, { [channel]: index }), ["", "", ""]).join(","), window: window_ }, figure);
+  const screen = make("button", { type: "button", onclick: () => pane.canvas.toBlob((blob) => {
+    const link = make("a", { href: URL.createObjectURL(blob), download: `${entry.name}_screen.png` });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }) }, "PNG as on the screen");
+  const at = spot ? { row: spot.row, column: spot.column } : null;
+  byId("export").replaceChildren(...[
+    make("h3", {}, "The chosen map"), make("p", { className: "quiet" }, window_ ? "The part that is seen." : "All of it."), seen, make("p", { className: "buttons" }, screen),
+    entry.kind === "group" || entry.kind === "member" ? make("h3", {}, "Figure for a paper") : null,
+    entry.kind === "group" || entry.kind === "member" ? make("p", { className: "quiet" }, "As Fig. 5 of Xu et al. 2022: probability, elements, overlay, scatter.") : null,
+    entry.kind === "group" || entry.kind === "member" ? links("figure5", { map: shown.map }, figure) : null,
+    make("h3", {}, "The chosen pixel"),
+    at ? make("p", { className: "quiet" }, `Row ${at.row}, column ${at.column}.`) : make("p", { className: "empty" }, "Click a pixel first."),
+    at ? links("spectrum", at, [["csv", "spectrum, CSV"], ...(spot.spectrum ? [["png", "PNG"], ["svg", "SVG"]] : [])]) : null,
+    at ? links("values", at, [["csv", "all maps' values, CSV"]]) : null,
+  ].filter(Boolean));
+}
+
+// First and last row and column on the screen; "" where all are.
+function visible(app, pane) {
+  const { across, down, left, top } = pane.frame();
+  const [rows, columns] = app.about.shape;
+  const within = (value, size) => Math.max(0, Math.min(size - 1, value));
+  const ends = [within(Math.floor(-top / down), rows), within(Math.ceil((pane.canvas.height - top) / down) - 1, rows),
+    within(Math.floor(-left / across), columns), within(Math.ceil((pane.canvas.width - left) / across) - 1, columns)];
+  return ends[0] === 0 && ends[2] === 0 && ends[1] === rows - 1 && ends[3] === columns - 1 ? "" : ends.join(",");
+}

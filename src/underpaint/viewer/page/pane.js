@@ -1,0 +1,263 @@
+// One map on the screen: drawn pixel by pixel, with scale bar, hatching, regions, photograph and lens.
+import { make, number } from "./base.js";
+import { paint, paintComposite, pictureOf, tableOf, topOf, usualColors, valuesOf } from "./maps.js";
+
+const LENGTHS_MM = [1000, 500, 200, 100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1];
+export const CHANNEL_NAMES = ["red", "green", "blue"];
+
+export class Pane {
+  constructor(app, shown) {
+    this.app = app;
+    this.shown = shown;
+    this.picture = null;
+    this.hatched = null;
+    this.parts = [];
+    this.canvas = make("canvas", { tabindex: "0", role: "img" });
+    this.title = make("h2");
+    this.bar = make("canvas", { width: 256, height: 1, className: "colors" });
+    this.low = make("span");
+    this.high = make("span");
+    this.unit = make("span", { className: "unit" });
+    this.legend = make("div", { className: "legend" });
+    this.element = make("article", { className: "pane" },
+      this.title, make("div", { className: "stage" }, this.canvas), this.legend);
+    this.element.addEventListener("pointerdown", () => app.choosePane(this), true);
+    this.canvas.addEventListener("focus", () => app.choosePane(this));
+    new ResizeObserver(() => this.fit()).observe(this.canvas.parentElement);
+    app.listen(this);
+  }
+
+  get entry() { return this.app.entries[this.shown.map]; }
+
+  // The maps that are shown, as [index, colour channel].
+  indices() {
+    const { mode, map, channels } = this.shown;
+    if (mode === "composite") return channels.map((index, at) => [index, at]).filter(([index]) => index !== null);
+    if (mode === "overlay") return [map, ...this.app.familiesOf(this.entry)].map((index, at) => [index, at]);
+    return [[map, 0]];
+  }
+
+  async update() {
+    const wanted = this.indices();
+    const turn = (this.turn = (this.turn || 0) + 1);
+    const loaded = await Promise.all(wanted.map(([index]) => valuesOf(index)));
+    if (turn !== this.turn) return;
+    const [height, width] = this.app.about.shape;
+    this.parts = wanted.map(([index, channel], at) => {
+      const entry = this.app.entries[index];
+      return { index, channel, entry, values: loaded[at], top: topOf(entry, index, loaded[at]) };
+    });
+    this.picture = pictureOf(width, height, (pixels) => this.fill(pixels));
+    await this.hatch();
+    this.write();
+    this.draw();
+  }
+
+  fill(pixels) {
+    const { mode, threshold, colors } = this.shown;
+    if (mode !== "map") {
+      const parts = [null, null, null];
+      for (const part of this.parts) parts[part.channel] = part;
+      paintComposite(pixels, parts);
+      return;
+    }
+    const [part] = this.parts;
+    paint(pixels, part.values, tableOf(colors || usualColors(part.entry)), part.top, threshold * part.top);
+  }
+
+  async hatch() {
+    const state = this.app.stateOf(this.entry);
+    this.hatched = null;
+    if (state === null || !this.shown.hatch || this.shown.mode === "composite") return;
+    const values = await valuesOf(state);
+    const [height, width] = this.app.about.shape;
+    this.hatched = pictureOf(width, height, (pixels) => {
+      for (let at = 0; at < pixels.length; at += 1) pixels[at] = values[at] === 2 ? 0xffffffff : 0;
+    });
+  }
+
+  words() {
+    const { mode } = this.shown;
+    if (mode === "composite") return this.parts.map((part) => `${CHANNEL_NAMES[part.channel]}: ${part.entry.label}`).join(", ") || "Choose colours";
+    if (mode === "overlay") return `${this.entry.label} over its elements`;
+    return this.entry.place === "anywhere" ? this.entry.label : `${this.entry.label} (${this.app.placeWords[this.entry.place] || this.entry.place})`;
+  }
+
+  write() {
+    const words = this.words();
+    this.title.textContent = words;
+    this.title.title = words;
+    this.canvas.setAttribute("aria-label", `Map: ${words}. Arrow keys choose a pixel.`);
+    if (this.shown.mode !== "map") {
+      this.legend.replaceChildren(...this.parts.map((part) => make("span", { className: `swatch ${CHANNEL_NAMES[part.channel]}` },
+        `${part.entry.label.split(" (")[0]}, to ${number(part.top, part.entry.unit)}`)));
+      return;
+    }
+    const [part] = this.parts;
+    const table = tableOf(this.shown.colors || usualColors(part.entry));
+    const context = this.bar.getContext("2d");
+    const image = context.createImageData(256, 1);
+    new Uint32Array(image.data.buffer).set(table);
+    context.putImageData(image, 0, 0);
+    const probability = part.entry.kind === "group" || part.entry.kind === "member";
+    this.low.textContent = "0";
+    this.high.textContent = probability ? "1" : `${number(part.top)}${part.entry.kind === "element" ? "+" : ""}`;
+    this.unit.textContent = probability ? "probability" : part.entry.kind === "state" ? "0 absent, 1 present, 2 cannot be excluded"
+      : part.entry.unit === "1" ? "" : part.entry.unit.replace("um", "µm");
+    const above = this.shown.threshold > 0 ? make("span", { className: "quiet" }, `from ${number(this.shown.threshold * part.top)}`) : null;
+    const grey = make("span", { className: "swatch none" }, "no answer");
+    const hatched = this.hatched ? make("span", { className: "swatch hatched" }, "cannot be excluded") : null;
+    this.legend.replaceChildren(...[this.low, this.bar, this.high, this.unit, above, grey, hatched].filter(Boolean));
+  }
+
+  fit() {
+    const box = this.canvas.parentElement.getBoundingClientRect();
+    const sharp = window.devicePixelRatio || 1;
+    const size = [Math.max(1, Math.round(box.width * sharp)), Math.max(1, Math.round(box.height * sharp))];
+    if (this.canvas.width !== size[0] || this.canvas.height !== size[1]) [this.canvas.width, this.canvas.height] = size;
+    this.draw();
+  }
+
+  // From pixels of the maps to those of the canvas: x = left + column * across.
+  frame() {
+    const { zoom, middle } = this.app.view;
+    const [height, width] = this.app.about.shape;
+    const aspect = this.app.aspect;
+    const fit = Math.min(this.canvas.width / width, this.canvas.height / (height * aspect));
+    const across = fit * zoom;
+    const down = across * aspect;
+    return { across, down, left: this.canvas.width / 2 - middle[0] * across, top: this.canvas.height / 2 - middle[1] * down };
+  }
+
+  placeOf(event) {
+    const box = this.canvas.getBoundingClientRect();
+    const sharp = this.canvas.width / box.width;
+    const { across, down, left, top } = this.frame();
+    return [((event.clientX - box.left) * sharp - left) / across, ((event.clientY - box.top) * sharp - top) / down];
+  }
+
+  valueAt(row, column) {
+    const [, width] = this.app.about.shape;
+    return this.parts.map((part) => `${this.parts.length > 1 ? `${part.entry.label.split(" (")[0]} ` : ""}${number(part.values[row * width + column], part.entry.unit)}`).join(", ");
+  }
+
+  draw() {
+    const context = this.canvas.getContext("2d");
+    const { width, height } = this.canvas;
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, width, height);
+    if (!this.picture || width < 2) return;
+    const frame = this.frame();
+    const [rows, columns] = this.app.about.shape;
+    const box = [frame.left, frame.top, columns * frame.across, rows * frame.down];
+    context.imageSmoothingEnabled = false;
+    context.drawImage(this.picture, ...box);
+    if (this.hatched) this.drawHatched(context, box);
+    if (this.app.brush) { context.globalAlpha = 0.85; context.drawImage(this.app.brush, ...box); context.globalAlpha = 1; }
+    this.drawPhotograph(context, box);
+    this.drawRegions(context, frame);
+    this.drawChosen(context, frame);
+    this.drawScaleBar(context, frame);
+  }
+
+  drawHatched(context, box) {
+    const { width, height } = this.canvas;
+    const layer = Object.assign(document.createElement("canvas"), { width, height });
+    const own = layer.getContext("2d");
+    own.imageSmoothingEnabled = false;
+    own.drawImage(this.hatched, ...box);
+    own.globalCompositeOperation = "source-in";
+    const tile = Object.assign(document.createElement("canvas"), { width: 9, height: 9 });
+    const lines = tile.getContext("2d");
+    for (const [color, at] of [["#000000aa", 1.2], ["#ffffffd0", 0]]) {
+      lines.strokeStyle = color;
+      lines.lineWidth = 1.3;
+      lines.beginPath();
+      for (const shift of [-9, 0, 9]) { lines.moveTo(shift - 2 + at, 11); lines.lineTo(shift + 11 + at, -2); }
+      lines.stroke();
+    }
+    own.fillStyle = own.createPattern(tile, "repeat");
+    own.fillRect(0, 0, width, height);
+    context.drawImage(layer, 0, 0);
+  }
+
+  drawPhotograph(context, box) {
+    const { picture, blend, lens } = this.app.photograph;
+    if (!picture) return;
+    context.imageSmoothingEnabled = true;
+    if (blend > 0) { context.globalAlpha = blend; context.drawImage(picture, ...box); context.globalAlpha = 1; }
+    if (lens && this.app.pointer) {
+      const frame = this.frame();
+      const sharp = window.devicePixelRatio || 1;
+      context.save();
+      context.beginPath();
+      context.arc(frame.left + this.app.pointer[0] * frame.across, frame.top + this.app.pointer[1] * frame.down, 70 * sharp, 0, 7);
+      context.clip();
+      context.drawImage(picture, ...box);
+      context.lineWidth = 3 * sharp;
+      context.strokeStyle = "#fff";
+      context.stroke();
+      context.restore();
+    }
+    context.imageSmoothingEnabled = false;
+  }
+
+  drawRegions(context, frame) {
+    const sharp = window.devicePixelRatio || 1;
+    const outline = (corners, color, closed) => {
+      if (corners.length < 2) return;
+      context.beginPath();
+      corners.forEach(([row, column], at) => context[at ? "lineTo" : "moveTo"](frame.left + column * frame.across, frame.top + row * frame.down));
+      if (closed) context.closePath();
+      for (const [style, width] of [["#000b", 4], [color, 2]]) { context.strokeStyle = style; context.lineWidth = width * sharp; context.stroke(); }
+    };
+    for (const region of this.app.regions) outline(region.corners, region.color, true);
+    if (this.app.drawing) outline(this.app.drawing, "#ffffff", this.app.tool === "box");
+    for (const [at, point] of this.app.photograph.points.entries()) {
+      if (point.length < 4) continue;
+      const [x, y] = [frame.left + point[2] * frame.across, frame.top + point[3] * frame.down];
+      context.fillStyle = "#00d0ff";
+      context.beginPath();
+      context.arc(x, y, 4 * sharp, 0, 7);
+      context.fill();
+      context.font = `${12 * sharp}px sans-serif`;
+      context.fillText(String(at + 1), x + 6 * sharp, y - 6 * sharp);
+    }
+  }
+
+  drawChosen(context, frame) {
+    if (!this.app.chosen) return;
+    const [row, column] = this.app.chosen;
+    const sharp = window.devicePixelRatio || 1;
+    const [x, y] = [frame.left + column * frame.across, frame.top + row * frame.down];
+    const middle = [x + frame.across / 2, y + frame.down / 2];
+    const arm = Math.max(9 * sharp, frame.across);
+    for (const [style, width] of [["#000", 3], ["#fff", 1.2]]) {
+      context.strokeStyle = style;
+      context.lineWidth = width * sharp;
+      context.strokeRect(x, y, frame.across, frame.down);
+      context.beginPath();
+      for (const [across, down] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
+        context.moveTo(middle[0] + across * (frame.across / 2 + 2), middle[1] + down * (frame.down / 2 + 2));
+        context.lineTo(middle[0] + across * (frame.across / 2 + arm), middle[1] + down * (frame.down / 2 + arm));
+      }
+      context.stroke();
+    }
+  }
+
+  drawScaleBar(context, frame) {
+    const step = this.app.about.step_mm;
+    if (!step) return;
+    const perMm = frame.across / step[1];
+    const length = LENGTHS_MM.find((own) => own * perMm < 0.3 * this.canvas.width);
+    if (!length) return;
+    const sharp = window.devicePixelRatio || 1;
+    const [x, y, long] = [12 * sharp, this.canvas.height - 14 * sharp, length * perMm];
+    context.fillStyle = "#000a";
+    context.fillRect(x - 6 * sharp, y - 20 * sharp, Math.max(long, 44 * sharp) + 12 * sharp, 28 * sharp);
+    context.fillStyle = "#fff";
+    context.fillRect(x, y, long, 3 * sharp);
+    context.font = `${12 * sharp}px system-ui, sans-serif`;
+    context.fillText(`${length} mm`, x, y - 5 * sharp);
+  }
+}

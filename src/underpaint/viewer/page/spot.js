@@ -1,0 +1,84 @@
+// What a pixel says: probabilities, the lines that speak for and against, what X-rays cannot tell apart.
+import { askJson, byId, guarded, lineName, make, number, thousands } from "./base.js";
+
+const meter = (value) => make("meter", { min: 0, max: 1, value: value ?? 0, "aria-hidden": "true" });
+const certainty = (value) => (value === null ? "no answer" : value >= 0.995 ? "> 0.99" : value.toFixed(2));
+
+export function showSpot(app, found) {
+  const place = byId("spot");
+  const step = app.about.step_mm;
+  const where = `row ${found.row}, column ${found.column}${step ? ` · ${number(found.row * step[0])} × ${number(found.column * step[1])} mm` : ""}`;
+  const strong = found.groups.filter((own) => own.lines);
+  const rest = found.groups.filter((own) => !own.lines);
+  place.replaceChildren(...[
+    make("h2", {}, where),
+    found.scan.state === "missing" ? make("p", { className: "note" }, found.scan.why) : null,
+    ...strong.map((own) => card(app, own)),
+    strong.length ? null : make("p", { className: "empty" }, found.groups.length ? "No pigment reaches a probability of 0.1 here." : "These results hold no pigments, only elements."),
+    quantities(found.quantities),
+    elements(found.elements),
+    rest.length ? make("details", {}, make("summary", {}, `${rest.length} others, less likely`),
+      make("ul", { className: "plain" }, ...rest.map((own) => make("li", {}, `${own.label}: ${certainty(own.probability)}${own.state === "cannot be excluded" ? ", cannot be excluded" : ""}`)))) : null,
+    layers(app, found),
+  ].filter(Boolean));
+}
+
+function card(app, own) {
+  const there = own.lines.filter((line) => line.there);
+  const lacking = own.lines.filter((line) => !line.there);
+  const places = Object.entries(own.places);
+  return make("section", { className: "card" },
+    make("h3", {}, make("button", { type: "button", className: "link", title: "Show its map", onclick: () => app.showNamed(own.name) }, own.label),
+      make("span", { className: "value" }, certainty(own.probability))),
+    meter(own.probability),
+    ...places.map(([where, value]) => make("p", {}, `${app.placeWords[where] || where}: ${certainty(value)}`)),
+    own.state === "cannot be excluded" ? make("p", { className: "note" }, "It could lie hidden here: an answer of no would mean little.") : null,
+    make("p", {}, make("b", {}, "For it: "), there.length ? there.map((line) => `${lineName(line.family)} ${thousands(line.counts)} counts (${line.sigma.toFixed(0)} σ)`).join("; ") : "no line of it stands out"),
+    make("p", {}, make("b", {}, "Against it: "), lacking.length ? lacking.map((line) => `${lineName(line.family)} is not above 3 σ (${thousands(line.counts)} ± ${thousands(line.error ?? 0)} counts)`).join("; ") : "no line that it should show is missing"),
+    own.unmeasured.length ? make("p", { className: "quiet" }, `Without a map: ${own.unmeasured.map(lineName).join(", ")}.`) : null,
+    own.alike.length > 1 ? make("details", {}, make("summary", {}, `One of ${own.alike.length} pigments that X-rays take for one another`),
+      make("ul", { className: "plain" }, ...(own.members.length ? own.members.map((member) => make("li", {}, `${member.label}: ${certainty(member.probability)}`)) : own.alike.map((label) => make("li", {}, label)))),
+      own.members.length ? make("p", { className: "quiet" }, "These numbers reflect how often each was trained more than the spectrum.") : null,
+      own.apart ? make("p", {}, own.apart) : null) : null);
+}
+
+function quantities(found) {
+  const known = found.filter((own) => own.value !== null);
+  if (!known.length) return null;
+  return make("section", { className: "card" }, make("h3", {}, "Quantities"), make("ul", { className: "plain" },
+    ...known.map((own) => make("li", {}, `${own.label}: ${number(own.value, own.unit)}${own.error ? ` ± ${number(own.error, own.unit)}` : ""}`))));
+}
+
+function elements(found) {
+  const seen = found.filter((own) => own.sigma > 3).sort((a, b) => b.counts - a.counts);
+  if (!found.length) return null;
+  return make("section", { className: "card" }, make("h3", {}, "Elements over 3 σ"),
+    seen.length ? make("table", {}, make("tbody", {}, ...seen.map((own) => make("tr", {}, make("th", { scope: "row" }, lineName(own.name)),
+      make("td", {}, `${thousands(own.counts)} ± ${thousands(own.error ?? 0)}`), make("td", {}, `${own.sigma.toFixed(0)} σ`))))) : make("p", { className: "empty" }, "None."));
+}
+
+// The fit of layers takes seconds to minutes, and runs beside the page.
+function layers(app, found) {
+  const said = make("div");
+  const button = make("button", { type: "button", disabled: found.scan.state !== "ready" }, "Which layers could this be?");
+  button.onclick = guarded(async () => {
+    const { run, instrument } = await askJson("explain", { method: "POST", json: { row: found.row, column: found.column } });
+    const stop = make("button", { type: "button", onclick: () => askJson(`explain?run=${run}`, { method: "DELETE" }) }, "Stop");
+    button.disabled = true;
+    for (;;) {
+      const now = await askJson(`explain?run=${run}`);
+      if (now.state === "running") {
+        said.replaceChildren(make("p", { role: "status" }, `${now.step}${now.total > 1 ? ` (${now.done} of ${now.total})` : ""} … ${Math.round(now.seconds)} s `), stop);
+        await new Promise((wake) => { setTimeout(wake, 500); });
+        if (!said.isConnected) { await askJson(`explain?run=${run}`, { method: "DELETE" }); return; }
+      } else {
+        button.disabled = false;
+        const note = app.about.instrument ? null : make("p", { className: "note" }, `The instrument was not told: "${instrument}" is assumed.`);
+        said.replaceChildren(...[note, now.result ? make("ul", {}, ...now.result.words.map((text) => make("li", {}, text))) : make("p", { className: "note" }, now.error || now.step)].filter(Boolean));
+        return;
+      }
+    }
+  });
+  return make("section", { className: "card" }, make("h3", {}, "Layers"),
+    make("p", { className: "quiet" }, "Layers of paint in every order are fitted to the spectrum; this takes a while."), button, said);
+}

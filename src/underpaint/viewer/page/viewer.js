@@ -1,0 +1,416 @@
+// The page of a result: which maps are shown, what the mouse and the keys do, what the parts tell one another.
+import { askJson, byId, choosable, guarded, make, number, say, themed } from "./base.js";
+import { showExport } from "./export.js";
+import { loadColors, paint, pictureOf, tableOf, topOf, usualColors } from "./maps.js";
+import { CHANNEL_NAMES, Pane } from "./pane.js";
+import { PhotographPanel } from "./photograph.js";
+import { RegionPanel } from "./regions.js";
+import { ScatterPanel } from "./scatter.js";
+import { SpectrumPlot } from "./spectrum.js";
+import { showSpot } from "./spot.js";
+
+const MOST_ZOOM = 400;
+const DRAG = 4;
+const KINDS = [["group", "Groups"], ["member", "Pigments"], ["element", "Elements"], ["other", "More"]];
+
+class Viewer {
+  constructor(about) {
+    this.about = about;
+    this.entries = about.maps.map((entry, index) => ({ ...entry, index }));
+    this.placeWords = { anywhere: "anywhere", surface: "in the uppermost layer", below: "under the uppermost layer" };
+    this.aspect = about.step_mm && Math.min(...about.step_mm) > 0 ? about.step_mm[0] / about.step_mm[1] : 1;
+    this.view = { zoom: 1, middle: [about.shape[1] / 2, about.shape[0] / 2] };
+    this.panes = [];
+    this.chosen = null;
+    this.spot = null;
+    this.pointer = null;
+    this.tool = "point";
+    this.drawing = null;
+    this.brush = null;
+    this.regions = [];
+    this.photograph = new PhotographPanel(this);
+    this.spectrum = new SpectrumPlot(this);
+    this.regionPanel = new RegionPanel(this);
+    this.scatter = new ScatterPanel(this);
+  }
+
+  async start() {
+    const { about } = this;
+    document.title = `${about.title} · underpaint`;
+    byId("title").textContent = about.title;
+    const step = about.step_mm ? `, ${number(about.step_mm[0])} × ${number(about.step_mm[1])} mm a pixel` : "";
+    byId("facts").textContent = `${about.shape[0]} rows × ${about.shape[1]} columns${step}`;
+    if (about.report) { byId("report").hidden = false; byId("report").href = "files/report.html"; }
+    this.dark = themed(byId("theme"), () => this.spectrum.draw());
+    this.buildList();
+    this.buildToolbar();
+    this.buildTabs();
+    this.setPanes(1);
+    this.keys();
+    await this.panes[0].update();
+    document.body.dataset.ready = "maps";
+    this.showSpectra();
+    this.followScan();
+    askJson("lines").then((lines) => { this.spectrum.lines = lines; this.spectrum.draw(); document.body.dataset.ready = "all"; }).catch((error) => say(error.message));
+    await this.regionPanel.load();
+    await this.photograph.load();
+  }
+
+  // --- which maps there are
+
+  kindOf(entry) { return ["group", "member", "element"].includes(entry.kind) ? entry.kind : "other"; }
+
+  familiesOf(entry) {
+    const byElement = new Map();
+    for (const family of entry.elements) {
+      const found = this.entries.find((own) => own.kind === "element" && own.name === family);
+      if (found && !byElement.has(family.split("_")[0])) byElement.set(family.split("_")[0], found.index);
+    }
+    return [...byElement.values()].slice(0, 2);
+  }
+
+  stateOf(entry) {
+    if (entry.kind !== "group" && entry.kind !== "member") return null;
+    const found = this.entries.find((own) => own.kind === "state" && own.material === entry.material);
+    return found ? found.index : null;
+  }
+
+  placesOf(entry) {
+    if (entry.kind !== "group" && entry.kind !== "member") return [entry];
+    return this.entries.filter((own) => own.kind === entry.kind && own.material === entry.material);
+  }
+
+  buildList() {
+    const there = KINDS.filter(([kind]) => this.entries.some((entry) => this.kindOf(entry) === kind));
+    const tabs = there.map(([kind, label]) => make("button", { type: "button", role: "tab", "data-kind": kind, "aria-controls": "list" }, label));
+    byId("kinds").replaceChildren(...tabs);
+    this.showKind = choosable(tabs, () => null, (tab) => { this.kind = tab.dataset.kind; this.fillList(); });
+    byId("search").addEventListener("input", () => this.fillList());
+    this.seen = new IntersectionObserver((found) => {
+      for (const own of found) if (own.isIntersecting) { this.seen.unobserve(own.target); this.thumbnail(own.target); }
+    }, { root: byId("list") });
+    this.showKind(tabs[0]);
+  }
+
+  fillList() {
+    const asked = byId("search").value.trim().toLowerCase();
+    const shown = this.entries.filter((entry) => (asked ? `${entry.label} ${entry.name}`.toLowerCase().includes(asked) : this.kindOf(entry) === this.kind)
+      && (entry.place === "anywhere" || this.kindOf(entry) === "other"));
+    byId("list").replaceChildren(...shown.map((entry) => {
+      const picture = make("canvas", { "data-map": String(entry.index), "aria-hidden": "true" });
+      this.seen.observe(picture);
+      const [name, examples] = shortened(entry);
+      return make("li", {}, make("button", { type: "button", "data-map": String(entry.index), title: entry.name, onclick: () => this.showMap(entry.index) },
+        picture, make("span", {}, name, examples ? make("small", {}, examples) : null)));
+    }));
+    if (!shown.length) byId("list").replaceChildren(make("li", { className: "empty" }, "No map of that name."));
+    this.markList();
+  }
+
+  async thumbnail(canvas) {
+    const index = Number(canvas.dataset.map);
+    try {
+      const buffer = await (await fetch(`thumbnail?map=${index}&size=64`)).arrayBuffer();
+      const [height, width] = new Int32Array(buffer, 0, 2);
+      const values = new Float32Array(buffer, 8);
+      const entry = this.entries[index];
+      const picture = pictureOf(width, height, (pixels) => paint(pixels, values, tableOf(usualColors(entry)), entry.kind === "group" || entry.kind === "member" ? 1 : topOf(entry, -1 - index, values)));
+      canvas.width = width;
+      canvas.height = height;
+      canvas.getContext("2d").drawImage(picture, 0, 0);
+    } catch { /* a list without a picture is a list */ }
+  }
+
+  markList() {
+    const shown = this.pane ? this.pane.shown.map : -1;
+    for (const button of byId("list").querySelectorAll("button")) button.setAttribute("aria-pressed", Number(button.dataset.map) === shown);
+  }
+
+  // --- panes
+
+  setPanes(count) {
+    const order = KINDS.map(([kind]) => kind);
+    const firsts = this.entries.filter((entry) => entry.place === "anywhere").sort((a, b) => order.indexOf(this.kindOf(a)) - order.indexOf(this.kindOf(b))).map((entry) => entry.index);
+    const now = this.pane ? this.pane.shown.map : firsts[0];
+    while (this.panes.length < count) {
+      const map = this.panes.length ? this.likely(now, this.panes.length) : firsts[0];
+      this.panes.push(new Pane(this, { mode: "map", map, channels: [map, ...this.familiesOf(this.entries[map]), null, null].slice(0, 3), threshold: 0, colors: "", hatch: true }));
+    }
+    this.panes = this.panes.slice(0, count);
+    const place = byId("panes");
+    place.dataset.count = String(count);
+    place.replaceChildren(...this.panes.map((pane) => pane.element));
+    for (const button of document.querySelectorAll("[data-panes]")) button.setAttribute("aria-pressed", Number(button.dataset.panes) === count);
+    this.choosePane(this.panes.includes(this.pane) ? this.pane : this.panes[0]);
+    for (const pane of this.panes) if (!pane.picture) guarded(() => pane.update())();
+  }
+
+  // A new pane begins with what belongs to the map that is there: its elements, then the next ones.
+  likely(map, at) {
+    const families = this.familiesOf(this.entries[map]);
+    if (at <= families.length) return families[at - 1];
+    const alike = this.entries.filter((entry) => entry.kind === this.entries[map].kind && entry.place === "anywhere").map((entry) => entry.index);
+    return alike[(alike.indexOf(map) + at) % alike.length] ?? map;
+  }
+
+  choosePane(pane) {
+    this.pane = pane;
+    for (const own of this.panes) own.element.classList.toggle("chosen", own === pane && this.panes.length > 1);
+    this.writeToolbar();
+    this.markList();
+  }
+
+  showMap(index) {
+    const { shown } = this.pane;
+    shown.map = index;
+    shown.mode = shown.mode === "overlay" && this.familiesOf(this.entries[index]).length ? "overlay" : shown.mode === "composite" ? "composite" : "map";
+    if (shown.mode === "composite") shown.mode = "map";
+    shown.threshold = 0;
+    this.changed();
+  }
+
+  showNamed(name) {
+    const found = this.entries.find((entry) => entry.name === name);
+    if (found) this.showMap(found.index);
+  }
+
+  changed() {
+    this.writeToolbar();
+    this.markList();
+    this.scatter.follow();
+    return guarded(() => this.pane.update())();
+  }
+
+  draw() { for (const pane of this.panes) pane.draw(); }
+
+  // --- how a map is shown
+
+  buildToolbar() {
+    const set = (id, key, read = (own) => own.value) => byId(id).addEventListener("input", (event) => { this.pane.shown[key] = read(event.target); this.changed(); });
+    set("threshold", "threshold", (own) => Number(own.value));
+    set("colors", "colors");
+    set("hatch", "hatch", (own) => own.checked);
+    byId("mode").addEventListener("change", (event) => {
+      const { shown } = this.pane;
+      shown.mode = event.target.value;
+      if (shown.mode === "composite") shown.channels = [shown.map, ...this.familiesOf(this.entries[shown.map]), null, null].slice(0, 3);
+      this.changed();
+    });
+    byId("place").addEventListener("change", (event) => this.showMap(Number(event.target.value)));
+    for (const button of document.querySelectorAll("[data-panes]")) button.addEventListener("click", () => this.setPanes(Number(button.dataset.panes)));
+    for (const button of document.querySelectorAll("[data-tool]")) button.addEventListener("click", () => this.takeTool(button.dataset.tool));
+    for (const button of document.querySelectorAll("[data-zoom]")) button.addEventListener("click", () => this.zoom({ in: 1.5, out: 1 / 1.5, fit: 0 }[button.dataset.zoom]));
+    byId("help").addEventListener("click", () => byId("keys").showModal());
+    this.takeTool("point");
+  }
+
+  writeToolbar() {
+    if (!this.pane) return;
+    const { shown } = this.pane;
+    const entry = this.entries[shown.map];
+    const places = this.placesOf(entry);
+    byId("mode").value = shown.mode;
+    byId("mode").options[2].disabled = !this.familiesOf(entry).length;
+    byId("place-label").hidden = places.length < 2 || shown.mode === "composite";
+    byId("place").replaceChildren(...places.map((own) => make("option", { value: String(own.index), selected: own === entry }, this.placeWords[own.place] || own.place)));
+    byId("threshold-label").hidden = shown.mode !== "map" || entry.kind === "state";
+    byId("threshold").value = String(shown.threshold);
+    byId("threshold-shown").textContent = entry.kind === "group" || entry.kind === "member" ? shown.threshold.toFixed(2) : `${Math.round(100 * shown.threshold)} %`;
+    byId("colors-label").hidden = shown.mode !== "map";
+    byId("colors").value = shown.colors;
+    byId("hatch-label").hidden = shown.mode === "composite" || this.stateOf(entry) === null;
+    byId("hatch").checked = shown.hatch;
+    this.writeChannels();
+  }
+
+  writeChannels() {
+    const { shown } = this.pane;
+    const place = byId("channels");
+    place.hidden = shown.mode !== "composite";
+    if (place.hidden) return;
+    place.replaceChildren(...CHANNEL_NAMES.map((color, at) => make("label", { className: `swatch ${color}` }, `${color} `,
+      make("select", { "aria-label": color, onchange: (event) => { shown.channels[at] = event.target.value === "" ? null : Number(event.target.value); this.changed(); } },
+        make("option", { value: "" }, "nothing"),
+        ...KINDS.slice(0, 3).map(([kind, label]) => make("optgroup", { label }, ...this.entries.filter((own) => own.kind === kind)
+          .map((own) => make("option", { value: String(own.index), selected: shown.channels[at] === own.index }, own.place === "anywhere" ? own.label : `${own.label} (${own.place})`))))))));
+  }
+
+  buildTabs() {
+    const tabs = [...byId("tabs").children];
+    this.openTab = choosable(tabs, (tab) => byId(tab.getAttribute("aria-controls")), (tab) => {
+      const name = tab.getAttribute("aria-controls");
+      if (name === "scatter") this.scatter.open();
+      if (name === "export") showExport(this);
+    });
+    this.openTab(tabs[0]);
+  }
+
+  takeTool(tool) {
+    this.tool = tool;
+    this.drawing = null;
+    for (const button of document.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", button.dataset.tool === tool);
+    byId("panes").dataset.tool = tool;
+    this.draw();
+  }
+
+  // --- mouse and keys
+
+  listen(pane) {
+    const { canvas } = pane;
+    canvas.addEventListener("wheel", (event) => { event.preventDefault(); this.zoom(1.2 ** (-event.deltaY / 100), pane.placeOf(event)); }, { passive: false });
+    canvas.addEventListener("pointermove", (event) => this.hover(pane, event));
+    canvas.addEventListener("pointerleave", () => { this.pointer = null; if (this.photograph.lens) this.draw(); });
+    canvas.addEventListener("pointerdown", (event) => { if (!event.button) this.press(pane, event); });
+    canvas.addEventListener("keydown", (event) => this.arrows(event));
+  }
+
+  inside([x, y]) { return x >= 0 && y >= 0 && x < this.about.shape[1] && y < this.about.shape[0]; }
+
+  hover(pane, event) {
+    const at = pane.placeOf(event);
+    this.pointer = at;
+    if (this.inside(at)) {
+      const [row, column] = [Math.floor(at[1]), Math.floor(at[0])];
+      byId("readout").textContent = `row ${row}, column ${column}: ${pane.valueAt(row, column)}`;
+    }
+    if (this.photograph.lens && this.photograph.picture) this.draw();
+  }
+
+  press(pane, event) {
+    const from = pane.placeOf(event);
+    const start = [event.clientX, event.clientY];
+    const middle = [...this.view.middle];
+    let moved = false;
+    const { across, down } = pane.frame();
+    const sharp = window.devicePixelRatio || 1;
+    if (this.tool === "lasso") this.drawing = [[from[1], from[0]]];
+    pane.canvas.setPointerCapture(event.pointerId);
+    const move = (own) => {
+      moved = moved || Math.hypot(own.clientX - start[0], own.clientY - start[1]) > DRAG;
+      if (!moved) return;
+      const at = pane.placeOf(own);
+      if (this.tool === "point") this.view.middle = [middle[0] - ((own.clientX - start[0]) * sharp) / across, middle[1] - ((own.clientY - start[1]) * sharp) / down];
+      else if (this.tool === "box") this.drawing = [[from[1], from[0]], [from[1], at[0]], [at[1], at[0]], [at[1], from[0]]];
+      else this.drawing.push([at[1], at[0]]);
+      this.draw();
+    };
+    const up = () => {
+      pane.canvas.removeEventListener("pointermove", move);
+      const drawn = this.drawing;
+      this.drawing = null;
+      if (moved && this.tool !== "point" && drawn && drawn.length > 2) this.regionPanel.add(drawn);
+      else if (!moved) this.click(from);
+      this.draw();
+    };
+    pane.canvas.addEventListener("pointermove", move);
+    pane.canvas.addEventListener("pointerup", up, { once: true });
+  }
+
+  click(at) {
+    if (!this.inside(at)) return;
+    if (this.photograph.takes(at)) { this.draw(); return; }
+    this.choosePixel(Math.floor(at[1]), Math.floor(at[0]));
+  }
+
+  async choosePixel(row, column) {
+    this.chosen = [row, column];
+    this.draw();
+    const turn = (this.turn = (this.turn || 0) + 1);
+    await guarded(async () => {
+      const found = await askJson(`pixel?row=${row}&column=${column}`);
+      if (turn !== this.turn) return;
+      this.spot = found;
+      showSpot(this, found);
+      this.showSpectra();
+      document.body.dataset.spot = `${row},${column}`;
+    })();
+  }
+
+  arrows(event) {
+    const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    if (event.shiftKey) {
+      this.view.middle = [this.view.middle[0] + (step[1] * this.about.shape[1]) / 10 / this.view.zoom, this.view.middle[1] + (step[0] * this.about.shape[0]) / 10 / this.view.zoom];
+      this.draw();
+      return;
+    }
+    const [row, column] = this.chosen || [Math.floor(this.view.middle[1]), Math.floor(this.view.middle[0])];
+    const within = (value, size) => Math.max(0, Math.min(size - 1, value));
+    this.choosePixel(within(row + step[0], this.about.shape[0]), within(column + step[1], this.about.shape[1]));
+  }
+
+  zoom(factor, about = null) {
+    const { view } = this;
+    const [height, width] = this.about.shape;
+    if (!factor) { view.zoom = 1; view.middle = [width / 2, height / 2]; this.draw(); return; }
+    const before = view.zoom;
+    view.zoom = Math.max(0.5, Math.min(MOST_ZOOM, view.zoom * factor));
+    if (about) view.middle = view.middle.map((own, at) => about[at] + ((own - about[at]) * before) / view.zoom);
+    this.draw();
+  }
+
+  keys() {
+    const press = (selector) => document.querySelector(selector).click();
+    const does = {
+      1: () => this.setPanes(1), 2: () => this.setPanes(2), 4: () => this.setPanes(4),
+      p: () => press('[data-tool="point"]'), b: () => press('[data-tool="box"]'), l: () => press('[data-tool="lasso"]'),
+      "+": () => this.zoom(1.5), "=": () => this.zoom(1.5), "-": () => this.zoom(1 / 1.5), 0: () => this.zoom(0),
+      "?": () => byId("keys").showModal(), Escape: () => this.takeTool("point"),
+    };
+    document.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog")) return;
+      if (event.key === "/") { byId("search").focus(); event.preventDefault(); return; }
+      if (does[event.key]) { does[event.key](); event.preventDefault(); }
+    });
+  }
+
+  // --- the spectrum
+
+  showSpectra() {
+    const { about } = this;
+    if (!about.sum) { byId("spectrum-words").textContent = "The results hold no spectrum."; return; }
+    const pixels = about.shape[0] * about.shape[1];
+    const curves = [
+      { name: "largest of any pixel", kind: "max", counts: about.max },
+      { name: "mean of all pixels", kind: "sum", counts: about.sum.map((own) => own / pixels) },
+      ...this.regionPanel.curves(),
+    ];
+    let families = this.entries.filter((entry) => entry.kind === "element").map((entry) => entry.name);
+    let words = "Click a pixel for its own; drag to see a range.";
+    if (this.spot) {
+      const { spectrum, row, column, scan } = this.spot;
+      if (spectrum) curves.push({ name: `row ${row}, column ${column}`, kind: "pixel", counts: spectrum });
+      const seen = this.spot.elements.filter((own) => own.sigma > 3).sort((a, b) => b.counts - a.counts).map((own) => own.name);
+      families = seen.length ? seen : families;
+      words = spectrum ? "" : scan.state === "opening" ? "The scan is still being opened …" : scan.state === "missing" ? "The scan is not there: only its sum can be shown." : "This pixel has no spectrum in the scan.";
+    } else if (about.scan.state === "missing") words = "The scan is not there: only its sum can be shown.";
+    byId("spectrum-words").textContent = words;
+    this.spectrum.show(curves, families);
+  }
+
+  async followScan() {
+    while (this.about.scan.state === "opening") {
+      await new Promise((wake) => { setTimeout(wake, 400); });
+      try { this.about.scan = await askJson("scan"); } catch { return; }
+    }
+    this.showSpectra();
+    if (this.chosen) this.choosePixel(...this.chosen);
+    if (this.about.scan.state === "missing") say(this.about.scan.why);
+  }
+}
+
+// "lead pigment (lead white, red lead)" in two parts.
+function shortened(entry) {
+  if (entry.kind === "state") return [entry.label, "could it be seen?"];
+  const [name, ...rest] = entry.label.split(" (");
+  return [name, rest.join(" (").replace(/\)$/, "")];
+}
+
+const begin = async () => {
+  const [about] = await Promise.all([askJson("about"), loadColors()]);
+  if (!about.maps.length) { byId("title").textContent = about.title; say("These results hold no maps.", { lasting: true }); return; }
+  window.viewer = new Viewer(about);
+  await window.viewer.start();
+};
+begin().catch((error) => say(error.message, { lasting: true }));

@@ -1,0 +1,175 @@
+"""The photograph of the painting: kept with the results, and laid over the maps."""
+
+import io
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from underpaint.errors import ScanError
+from underpaint.files import whole_file
+from underpaint.io.result_maps import ResultMaps
+from underpaint.viewer.registration import Registration, automatically, by_points, warped
+from underpaint.viewer.server import Answer, Request, json_answer
+
+PHOTOGRAPH_FILE = "photograph.jpg"
+PLACE_FILE = "photograph.json"
+REGISTERED_FILE = "photograph_registered.png"
+MOST_SIDE = 6000
+"""Longer side that is kept, pixels; maps are far coarser."""
+MOST_PIXELS = 400_000_000
+_PREVIEW_SIDE = 1600
+_LAID_SIDE = 2400
+_MOST_MAPS = 8
+
+
+class Photograph:
+    """A folder's photograph.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the results.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / PHOTOGRAPH_FILE
+
+    def facts(self) -> dict[str, Any]:
+        """Return whether there is one, its size, and how it was laid."""
+        if not self._file.is_file():
+            return {"there": False}
+        with Image.open(self._file) as image:
+            width, height = image.size
+        place = self.folder / PLACE_FILE
+        laid = json.loads(place.read_text("utf-8")) if place.is_file() else None
+        return {"there": True, "width": width, "height": height, "laid": laid}
+
+    def answer(self, request: Request, maps: ResultMaps) -> Answer | None:
+        """Take a new photograph, lay it, send it, or remove it."""
+        what = request.parts[0] if request.parts else ""
+        if request.method == "DELETE" and not what:
+            self.remove()
+        elif request.method == "POST" and what == "picture":
+            self.keep(request.body)
+        elif request.method == "POST" and what == "place":
+            self.lay(request.json(), maps)
+        elif request.method == "GET" and what == "preview":
+            return Answer(self._preview(), "image/jpeg") if self._file.is_file() else None
+        elif request.method == "GET" and what == "laid":
+            file = self.folder / REGISTERED_FILE
+            return Answer(file, "image/png") if file.is_file() else None
+        elif what:
+            return None
+        return json_answer(self.facts())
+
+    def keep(self, body: bytes) -> None:
+        """Save a picture; a registration of an earlier one goes.
+
+        Raises
+        ------
+        ScanError
+            It is none, or far too large.
+        """
+        try:
+            with Image.open(io.BytesIO(body)) as opened:
+                if opened.width * opened.height > MOST_PIXELS:
+                    message = f"Cannot use a photograph of {opened.width} x {opened.height} pixels: it is too large."
+                    raise ScanError(message)
+                picture = ImageOps.exif_transpose(opened).convert("RGB")
+        except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+            message = "Cannot use the photograph: it is no JPEG, PNG or TIFF picture that can be read."
+            raise ScanError(message) from error
+        picture.thumbnail((MOST_SIDE, MOST_SIDE))
+        self.remove()
+        with whole_file(self._file) as part:
+            picture.save(part, format="JPEG", quality=93)
+
+    def remove(self) -> None:
+        """Remove the photograph and its registration."""
+        for name in (PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def lay(self, asked: dict[str, Any], maps: ResultMaps) -> Registration:
+        """Lay the photograph over the maps, by points of both or automatically, and save how.
+
+        Raises
+        ------
+        ScanError
+            There is no photograph, or the points do not do.
+        """
+        if not self._file.is_file():
+            message = "There is no photograph to lay over the maps. Choose one first."
+            raise ScanError(message)
+        pixels = _pixels(str(self._file), self._file.stat().st_mtime_ns)
+        if asked.get("automatic"):
+            found = automatically(_shrunk(pixels), telling_maps(maps))
+            found = Registration(_enlarged(found.matrix, pixels), found.how, None, found.similarity)
+        else:
+            pairs = _pairs(asked.get("points"))
+            found = by_points([own[:2] for own in pairs], [own[2:] for own in pairs])
+        scale = max(1, _LAID_SIDE // max(maps.shape))
+        laid = warped(pixels, found.matrix, maps.shape, scale)
+        record = {
+            "matrix": found.matrix.tolist(),
+            "how": found.how,
+            "error_px": found.error_px,
+            "similarity": found.similarity,
+            "meaning": "matrix takes (column, row, 1) of the maps to (x, y, 1) of the photograph, pixels, first at 0.5",
+        }
+        with whole_file(self.folder / REGISTERED_FILE) as part:
+            Image.fromarray((255 * np.clip(laid, 0, 1)).astype(np.uint8)).save(part, format="PNG")
+        with whole_file(self.folder / PLACE_FILE) as part:
+            part.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        return found
+
+    def _preview(self) -> bytes:
+        with Image.open(self._file) as image:
+            image.thumbnail((_PREVIEW_SIDE, _PREVIEW_SIDE))
+            stream = io.BytesIO()
+            image.save(stream, format="JPEG", quality=88)
+        return stream.getvalue()
+
+
+def telling_maps(maps: ResultMaps) -> list[NDArray[np.float32]]:
+    """Return the maps that show most: the line families with most counts, or the pigments where there are none."""
+    kinds = [entry.kind for entry in maps.entries]
+    wanted = "element" if "element" in kinds else "group" if "group" in kinds else "member"
+    found = [maps.values(index) for index, kind in enumerate(kinds) if kind == wanted]
+    contrast = [float(np.nanpercentile(own, 95) - np.nanpercentile(own, 5)) for own in found]
+    order = np.argsort(contrast)[::-1][:_MOST_MAPS]
+    return [found[index] for index in order]
+
+
+def _pairs(points: Any) -> list[tuple[float, float, float, float]]:
+    try:
+        return [(float(x), float(y), float(column), float(row)) for x, y, column, row in points or ()]
+    except (TypeError, ValueError) as error:
+        message = "Cannot lay the photograph: points are four numbers each, x and y, column and row."
+        raise ScanError(message) from error
+
+
+@lru_cache(maxsize=1)
+def _pixels(path: str, changed: int) -> NDArray[np.float32]:
+    del changed  # only so that another picture of the same name is read anew
+    with Image.open(path) as image:
+        return np.asarray(image, dtype=np.float32) / 255
+
+
+def _shrunk(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    step = max(1, max(pixels.shape) // _PREVIEW_SIDE)
+    height, width = (size // step * step for size in pixels.shape[:2])
+    return pixels[:height, :width].reshape(height // step, step, width // step, step, 3).mean(axis=(1, 3))
+
+
+def _enlarged(matrix: NDArray[np.float64], pixels: NDArray[np.float32]) -> NDArray[np.float64]:
+    step = max(1, max(pixels.shape) // _PREVIEW_SIDE)
+    return np.asarray(np.diag([step, step, 1.0]) @ matrix)

@@ -1,0 +1,133 @@
+"""Regions that are drawn on the maps: which pixels they hold, and how they are kept with the results."""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from underpaint.errors import OutputError, ScanError
+from underpaint.files import whole_file
+
+REGIONS_FILE = "regions.json"
+FOLDER = "regions"
+MOST_CORNERS = 5000
+MOST_NAME = 60
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of the maps.
+
+    Parameters
+    ----------
+    name : str
+    corners : tuple of (row, column)
+        Of a polygon, in pixels; the middle of the first pixel is (0.5, 0.5).
+    """
+
+    name: str
+    corners: tuple[tuple[float, float], ...]
+
+    def mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """Return the (n_row, n_column) pixels whose middles lie within.
+
+        Raises
+        ------
+        ScanError
+            It holds no pixel.
+        """
+        n_row, n_column = shape
+        rows, columns = (np.array([own[axis] for own in self.corners]) for axis in (0, 1))
+        inside = np.zeros(shape, dtype=np.bool_)
+        first_row, last_row = max(int(rows.min()), 0), min(math.ceil(rows.max()), n_row)
+        for row in range(first_row, last_row):
+            # Where the edges cross the line through the middles of this row's pixels (even-odd rule).
+            low, high = rows, np.roll(rows, -1)
+            crossed = (low <= row + 0.5) != (high <= row + 0.5)
+            step = (row + 0.5 - low[crossed]) / (high[crossed] - low[crossed])
+            at = columns[crossed] + step * (np.roll(columns, -1)[crossed] - columns[crossed])
+            right_of = (np.arange(n_column) + 0.5)[:, None] > at[None, :]
+            inside[row] = right_of.sum(axis=1) % 2 == 1
+        if not inside.any():
+            message = f"The region {self.name!r} holds no pixel of the maps. Draw it larger, over the picture."
+            raise ScanError(message)
+        return inside
+
+
+def read_region_request(value: Mapping[str, Any]) -> Region:
+    """Return the region that a page sent.
+
+    Raises
+    ------
+    ScanError
+        It has fewer than three corners or far too many, or one of them is no number.
+    """
+    try:
+        corners = tuple((float(row), float(column)) for row, column in value["corners"])
+    except (KeyError, TypeError, ValueError) as error:
+        message = "Cannot use the region: its corners are pairs of a row and a column."
+        raise ScanError(message) from error
+    if not 3 <= len(corners) <= MOST_CORNERS or not all(math.isfinite(at) for own in corners for at in own):
+        message = f"Cannot use the region: it has {len(corners)} corners; 3 to {MOST_CORNERS} numbers are needed."
+        raise ScanError(message)
+    return Region(str(value.get("name", "")).strip()[:MOST_NAME] or "region", corners)
+
+
+def read_regions(folder: Path) -> list[Region]:
+    """Return the regions that were saved with the results.
+
+    Raises
+    ------
+    ScanError
+        The file is damaged.
+    """
+    path = folder / REGIONS_FILE
+    if not path.is_file():
+        return []
+    try:
+        return [read_region_request(own) for own in json.loads(path.read_text("utf-8"))["regions"]]
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"Cannot read {path}: {error}. Mend it, or move it away to begin anew."
+        raise ScanError(message) from error
+
+
+def save_regions(folder: Path, regions: Sequence[Region], shape: tuple[int, int]) -> None:
+    """Write the regions: corners in ``regions.json``, and a mask for `underpaint explain --region` of each.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    """
+    place = folder / FOLDER
+    stale = mask_names(read_regions(folder))  # of our own making; what else lies there stays
+    try:
+        place.mkdir(exist_ok=True)
+        for name in stale:
+            (place / name).unlink(missing_ok=True)
+    except OSError as error:
+        message = f"Cannot save regions in {place}: {error.strerror or error}. Check that the folder is writable."
+        raise OutputError(message) from error
+    for own, name in zip(regions, mask_names(regions), strict=True):
+        with whole_file(place / name) as part:
+            Image.fromarray(np.where(own.mask(shape), 255, 0).astype(np.uint8)).save(part, format="PNG")
+    record = {"regions": [{"name": own.name, "corners": own.corners} for own in regions]}
+    with whole_file(folder / REGIONS_FILE) as part:
+        part.write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def mask_names(regions: Sequence[Region]) -> list[str]:
+    """Return a file name for each region's mask; two of the same name get a number."""
+    names: list[str] = []
+    for own in regions:
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", own.name).strip("_") or "region"
+        taken = sum(name == f"{stem}.png" or name.startswith(f"{stem}_") for name in names)
+        names.append(f"{stem}.png" if not taken else f"{stem}_{taken + 1}.png")
+    return names

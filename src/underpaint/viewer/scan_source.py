@@ -1,0 +1,154 @@
+"""The scan behind a result: found, opened beside the page, and read by pixel or region."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.errors import ScanError
+from underpaint.explain import region_spectrum
+from underpaint.io import load
+from underpaint.spectrum import Scan
+
+OPENING, READY, MISSING = "opening", "ready", "missing"
+
+
+@dataclass(frozen=True)
+class RegionSpectra:
+    """Spectra of the pixels of a region.
+
+    Parameters
+    ----------
+    mean, highest : (n_channel,) arrays
+        Counts of the mean pixel; the largest count of any pixel in each channel.
+    n_pixel : int
+        Pixels that have a spectrum.
+    """
+
+    mean: NDArray[np.float64]
+    highest: NDArray[np.float64]
+    n_pixel: int
+
+
+class ScanSource:
+    """Opens a scan in a thread of its own, since a folder of a million files takes a while.
+
+    Parameters
+    ----------
+    open_scan : callable
+        Returns the scan, or raises what is wrong.
+    """
+
+    def __init__(self, open_scan: Callable[[], Scan]) -> None:
+        self._open = open_scan
+        self._scan: Scan | None = None
+        self._why = ""
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def state(self) -> str:
+        """``OPENING``, ``READY`` or ``MISSING``."""
+        return READY if self._scan is not None else MISSING if self._why else OPENING
+
+    @property
+    def why(self) -> str:
+        """Why there is no scan; "" where there is one."""
+        return self._why
+
+    def scan(self) -> Scan:
+        """Wait for the scan and return it.
+
+        Raises
+        ------
+        ScanError
+            It is not there or cannot be read.
+        """
+        self._thread.join()
+        if self._scan is None:
+            raise ScanError(self._why)
+        return self._scan
+
+    def pixel(self, row: int, column: int) -> NDArray[np.float64] | None:
+        """Return the (n_channel,) counts of a pixel, and nothing else of the scan; None where it has none."""
+        scan = self.scan()
+        if scan.present is not None and not scan.present[row, column]:
+            return None
+        return np.asarray(scan.counts[row, column].compute(scheduler="synchronous"), dtype=np.float64)
+
+    def region(self, mask: NDArray[np.bool_]) -> RegionSpectra:
+        """Return the spectra of a region; only the rows and columns around it are read, block by block.
+
+        Raises
+        ------
+        ScanError
+            No pixel of it has a spectrum.
+        """
+        scan = self.scan()
+        there = mask if scan.present is None else mask & scan.present
+        total = region_spectrum(scan, there).counts
+        n_pixel = int(there.sum())
+        rows, columns = (np.flatnonzero(there.any(axis=axis)) for axis in (1, 0))
+        box = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+        highest = da.where(there[box][:, :, None], scan.counts[box], 0).max(axis=(0, 1))
+        return RegionSpectra(total / n_pixel, np.asarray(dask.compute(highest)[0], dtype=np.float64), n_pixel)
+
+    def _run(self) -> None:
+        try:
+            self._scan = self._open()
+        except Exception as error:  # the readers of many libraries share no base of their errors
+            self._why = str(error) or type(error).__name__
+
+
+def find_scan(folder: Path, summary: Mapping[str, Any], given: str | None, shape: tuple[int, int]) -> Scan:
+    """Open the scan that results were made of.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the results.
+    summary : mapping
+        As :func:`underpaint.io.read_results` returns it.
+    given : str or None
+        Where the user says it is; else it is looked for where it was, and beside the results.
+    shape : (n_row, n_column)
+        Of the maps.
+
+    Raises
+    ------
+    ScanError
+        It is nowhere, cannot be read, or has other pixels.
+    """
+    settings = summary.get("settings", {})
+    told = str(settings.get("source") or summary.get("source") or "")
+    location = given or _found(told, folder)
+    if location is None:
+        message = (
+            f"The scan {told or '(its name is not in the results)'} is not there, so no pixel's spectrum can be shown. "
+            "Start the viewer with --scan FILE."
+        )
+        raise ScanError(message)
+    grid = settings.get("shape")
+    scan = load(location, detector=settings.get("detector"), shape=tuple(grid) if grid else None)
+    if scan.shape[:2] != shape:
+        message = (
+            f"The scan {location} has {scan.shape[0]} rows x {scan.shape[1]} columns, the maps {shape[0]} x {shape[1]}:"
+            " it is another one. Start the viewer with --scan FILE."
+        )
+        raise ScanError(message)
+    return scan
+
+
+def _found(told: str, folder: Path) -> str | None:
+    if not told:
+        return None
+    path, mark, array = (told, "", "") if Path(told).exists() else told.partition("::")
+    names = [Path(path), *(base / Path(path).name for base in (folder.parent, folder))]
+    suffix = f"{mark}{array}"
+    return next((f"{name}{suffix}" for name in names if name.exists()), None)

@@ -1,0 +1,125 @@
+"""What a pixel says: probabilities by place, the lines that speak for each pigment, what X-rays cannot tell apart."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from underpaint.errors import SampleError
+from underpaint.io.result_maps import MapEntry, ResultMaps
+from underpaint.limits import told_apart_text
+from underpaint.limits.exclusion import LINE_SIGMA
+from underpaint.maps import STATES
+from underpaint.sample import library
+
+WORTH_WORDS = 0.1
+"""Probability from which a pigment is spoken of at length."""
+MOST_LINES = 4
+
+
+def spot(maps: ResultMaps, row: int, column: int) -> dict[str, Any]:
+    """Return what the results hold at a pixel, for the page.
+
+    Returns
+    -------
+    dict
+        ``groups`` (the most probable first): probability by place, state, lines with counts and standard deviations,
+        members, and what would tell the members apart. ``elements`` and ``quantities`` with their deviations.
+
+    Raises
+    ------
+    ScanError
+        The pixel lies outside.
+    """
+    values, errors = maps.at(row, column)
+    own = [_Valued(*each) for each in zip(maps.entries, values.tolist(), errors.tolist(), strict=True)]
+    lines = {each.entry.name: each for each in own if each.entry.kind == "element"}
+    kind = "group" if any(each.entry.kind == "group" for each in own) else "member"
+    asked = [each for each in own if each.entry.kind in {"group", "member"}]
+    shown = [each for each in asked if each.entry.kind == kind and each.entry.place == "anywhere"]
+    groups = [_group(each, asked, lines, own) for each in sorted(shown, key=lambda each: -_known(each.value))]
+    return {
+        "row": row,
+        "column": column,
+        "groups": groups,
+        "elements": [
+            {"name": name, "counts": each.value, "error": each.error, "sigma": each.sigma}
+            for name, each in lines.items()
+        ],
+        "quantities": [
+            {"label": each.entry.label, "value": each.value, "error": each.error, "unit": each.entry.unit}
+            for each in own
+            if each.entry.kind == "quantity"
+        ],
+    }
+
+
+class _Valued:
+    """An entry with its value at a pixel."""
+
+    def __init__(self, entry: MapEntry, value: float, error: float) -> None:
+        self.entry, self.value, self.error = entry, value, error
+
+    @property
+    def sigma(self) -> float:
+        """Value over its standard deviation; 0 where that is not known."""
+        return self.value / self.error if self.error > 0 else 0.0
+
+
+def _group(
+    own: _Valued, asked: Sequence[_Valued], lines: dict[str, _Valued], every: Sequence[_Valued]
+) -> dict[str, Any]:
+    entry = own.entry
+    places = {each.entry.place: each.value for each in asked if each.entry.material == entry.name and each is not own}
+    state = next((each.value for each in every if each.entry.kind == "state" and each.entry.name == entry.name), None)
+    found: dict[str, Any] = {
+        "name": entry.name,
+        "label": entry.label,
+        "probability": own.value,
+        "places": places,
+        "state": STATES.get(int(state), "") if state is not None and math.isfinite(state) else "",
+    }
+    if _known(own.value) < WORTH_WORDS:
+        return found
+    members = sorted(
+        (
+            each
+            for each in asked
+            if each.entry.kind == "member" and entry.name in each.entry.groups and each.entry.place == "anywhere"
+        ),
+        key=lambda each: -_known(each.value),
+    )
+    return found | {
+        "lines": [_line(family, lines[family]) for family in entry.elements if family in lines][:MOST_LINES],
+        "unmeasured": [family for family in entry.elements if family not in lines],
+        "members": [{"label": each.entry.label, "probability": each.value} for each in members],
+        "alike": alike(entry.name),
+        "apart": apart([each.entry.name for each in members]),
+    }
+
+
+def _line(family: str, own: _Valued) -> dict[str, Any]:
+    return {
+        "family": family,
+        "counts": own.value,
+        "error": own.error,
+        "sigma": own.sigma,
+        "there": own.sigma > LINE_SIGMA,
+    }
+
+
+def alike(group: str) -> list[str]:
+    """Return the labels of all pigments of the library that X-rays take for one another; none for an unknown group."""
+    try:
+        return [pigment.label for pigment in library().members(library().group(group).name)]
+    except SampleError:
+        return []
+
+
+def apart(names: Sequence[str]) -> str:
+    """Say what would tell the two most probable members apart; "" where there are not two of the library."""
+    known = [name for name in names if name in library()]
+    return told_apart_text(known[0], known[1]) if len(known) > 1 else ""
+
+
+def _known(value: float) -> float:
+    return value if math.isfinite(value) else -1.0

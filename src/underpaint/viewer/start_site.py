@@ -1,0 +1,172 @@
+"""The start page: choose a scan, see what it holds, run it, watch and cancel, open results."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from underpaint.errors import ScanError
+from underpaint.files import whole_file
+from underpaint.instrument import load_instrument, preset_names
+from underpaint.io import FORMATS, is_finished
+from underpaint.sample import load_palette, palette_names
+from underpaint.viewer.pages import page_file
+from underpaint.viewer.result_site import ResultSite
+from underpaint.viewer.runs import Runs
+from underpaint.viewer.server import Answer, Request, json_answer
+from underpaint.weights import shipped
+
+MOST_RECENT = 12
+MOST_ENTRIES = 2000
+_STATE_VARIABLE = "UNDERPAINT_STATE"
+
+
+class StartSite:
+    """Answers for the start page, and for every result that is opened from it.
+
+    Parameters
+    ----------
+    home : str, Path or None
+        Folder whose files are offered first; None: the user's own.
+    """
+
+    def __init__(self, home: str | Path | None = None) -> None:
+        self.home = Path(home or Path.home()).resolve()
+        self.runs = Runs()
+        self._opened: list[ResultSite] = []
+        self._routes: dict[tuple[str, str], Callable[[Request], Answer | None]] = {
+            ("GET", "choices"): self._choices,
+            ("GET", "list"): self._list,
+            ("POST", "run"): self._start,
+            ("GET", "run"): self._state,
+            ("DELETE", "run"): self._cancel,
+            ("POST", "open"): self._open,
+        }
+
+    def __call__(self, request: Request) -> Answer | None:
+        """Answer a request for the start page or an opened result."""
+        if not request.parts:
+            return page_file("start.html")
+        if request.parts[0] == "open" and len(request.parts) > 1:
+            number = request.parts[1]
+            known = number.isdecimal() and int(number) < len(self._opened)
+            return self._opened[int(number)](request.under(2)) if known else None
+        route = self._routes.get((request.method, request.parts[0]))
+        return page_file(request.parts[-1]) if route is None else route(request.under(1))
+
+    def close(self) -> None:
+        """Cancel what runs and close what is open."""
+        self.runs.close()
+        for site in self._opened:
+            site.close()
+
+    def _choices(self, _: Request) -> Answer:
+        return json_answer(
+            {
+                "home": str(self.home),
+                "instruments": [{"name": name, "label": _instrument_label(name)} for name in preset_names()],
+                "palettes": [
+                    {"name": name, "label": f"{name.replace('_', ' ')} ({len(load_palette(name).pigments)} pigments)"}
+                    for name in palette_names()
+                ],
+                "models": list(shipped()),
+                "recent": recent(),
+            }
+        )
+
+    def _list(self, request: Request) -> Answer:
+        """Answer with the names in a folder: folders, results, and files that may be scans."""
+        text = request.query.get("path", "")
+        place = Path(text) if text else self.home
+        if not place.is_absolute() or not place.is_dir():
+            message = f"Cannot list {text}: it is no folder of this machine. Give its whole path."
+            raise ScanError(message)
+        endings = {ending.lower() for known in FORMATS for ending in known.endings}
+        found = []
+        for own in sorted(place.iterdir(), key=lambda entry: entry.name.lower())[:MOST_ENTRIES]:
+            with suppress(OSError):  # a name that this user may not look at
+                if not own.name.startswith("."):
+                    found.append(_listed(own, endings))
+        return json_answer({"path": str(place), "parent": str(place.parent), "entries": found, "roots": _roots()})
+
+    def _start(self, request: Request) -> Answer:
+        """Begin a job: look into a scan, or identify its pigments."""
+        sent = request.json()
+        what, scan = sent.get("what"), str(sent.get("scan", ""))
+        if what not in {"look", "identify"} or not scan:
+            message = "Cannot run: choose a scan first."
+            raise ScanError(message)
+        known = ("instrument", "palette", "model", "out", "overwrite", "shape", "detector")
+        job = {"what": what, "scan": scan} | {key: sent[key] for key in known if sent.get(key)}
+        return json_answer(self.runs.start(job).state())
+
+    def _state(self, request: Request) -> Answer | None:
+        run = self.runs.get(request.query.get("run", ""))
+        return None if run is None else json_answer(run.state())
+
+    def _cancel(self, request: Request) -> Answer | None:
+        run = self.runs.get(request.query.get("run", ""))
+        if run is None:
+            return None
+        run.cancel()
+        return json_answer(run.state())
+
+    def _open(self, request: Request) -> Answer:
+        """Open a folder of results; the answer says where its pages are."""
+        folder = Path(str(request.json().get("folder", ""))).resolve()
+        for number, own in enumerate(self._opened):
+            # Results that were made anew since have to be read anew.
+            if own.folder == folder and own.is_current():
+                return json_answer({"address": f"open/{number}/"})
+        site = ResultSite(folder, runs=self.runs)
+        self._opened.append(site)
+        remember(folder)
+        return json_answer({"address": f"open/{len(self._opened) - 1}/"})
+
+
+def recent() -> list[dict[str, Any]]:
+    """Return the results that were opened lately and are still there, the last one first."""
+    try:
+        folders = json.loads(_state_file().read_text("utf-8"))["folders"]
+        return [{"folder": str(own), "name": Path(own).name} for own in folders if is_finished(own)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # a list of conveniences; a damaged one is begun anew
+
+
+def remember(folder: Path) -> None:
+    """Put a folder of results on top of the list of recent ones."""
+    kept = [own["folder"] for own in recent() if own["folder"] != str(folder)]
+    with suppress(OSError):  # whoever has no home to write to has no list
+        path = _state_file()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as part:
+            part.write_text(json.dumps({"folders": [str(folder), *kept][:MOST_RECENT]}), encoding="utf-8")
+
+
+def _state_file() -> Path:
+    told = os.environ.get(_STATE_VARIABLE)
+    if told:
+        return Path(told) / "recent.json"
+    base = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "underpaint" / "recent.json"
+
+
+def _listed(own: Path, endings: set[str]) -> dict[str, Any]:
+    if own.is_dir():
+        return {"name": own.name, "path": str(own), "kind": "results" if is_finished(own) else "folder"}
+    kind = "scan" if own.suffix.lower() in endings else "file"
+    return {"name": own.name, "path": str(own), "kind": kind, "bytes": own.stat().st_size}
+
+
+def _roots() -> Sequence[str]:
+    """Return the drives of Windows; elsewhere the one root."""
+    if os.name != "nt":
+        return ["/"]
+    return [f"{letter}:\\" for letter in "CDEFGHIJKLMNOPQRSTUVWXYZ" if Path(f"{letter}:\\").is_dir()]
+
+
+def _instrument_label(name: str) -> str:
+    own = load_instrument(name)
+    return f"{name} ({own.tube.anode} anode, {own.tube.voltage_kv:g} kV)"
