@@ -59,7 +59,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = (("mercury_red",), ("copper_green_blue",), ("mercury_red",), ("copper_green_blue",))
     values = np.asarray([[[0.99, 0.9, 0.8, 0.7]]], np.float32)
     own = PigmentMaps(names, values, kinds, groups, names, ((),) * 4)
-    monkeypatch.setattr(door, "identify", lambda *_: own)
+    monkeypatch.setattr(door, "identify", lambda *_, **__: own)
 
 
 @pytest.mark.usefixtures("network")

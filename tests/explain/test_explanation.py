@@ -189,6 +189,6 @@ def test_without_candidates_or_pigments_there_is_nothing_to_compare(
 ) -> None:
     with pytest.raises(SampleError, match="there is none"):
         explain(found.spectrum, found.measured, [], INSTRUMENT)
-    monkeypatch.setattr(door, "identify", lambda *_: answered(mercury_red=0.02))
+    monkeypatch.setattr(door, "identify", lambda *_, **__: answered(mercury_red=0.02))
     with pytest.raises(SampleError, match=r"no pigment group .*mercury_red, 0\.02.*--layers"):
         door.propose_from_network(found.spectrum, "chalk")

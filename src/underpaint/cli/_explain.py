@@ -94,7 +94,7 @@ def explained_spot(source: str, asked: Request, progress: Callable[[str, int, in
     found = None
     if candidates is None:
         progress("Asking the network", 0, 1)
-        found, candidates = propose_from_network(spectrum, asked.ground, asked.model)
+        found, candidates = propose_from_network(spectrum, asked.ground, asked.model, own)
     return explain(spectrum, chosen, candidates, own, found=found, progress=progress)
 
 

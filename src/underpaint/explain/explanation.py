@@ -29,6 +29,7 @@ from underpaint.forward.breakdown import Breakdown
 from underpaint.instrument import Instrument
 from underpaint.predict import identify
 from underpaint.spectrum import Scan, Spectrum
+from underpaint.synth.instrument_inputs import known_of
 
 Numbers = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
@@ -117,7 +118,9 @@ class Explanation:
         return self.fits[0]
 
 
-def ask_network(spectrum: Spectrum, ground: str, model: str | Path = "default") -> Suspects:
+def ask_network(
+    spectrum: Spectrum, ground: str, model: str | Path = "default", instrument: Instrument | None = None
+) -> Suspects:
     """Ask a trained network for the pigments of a spectrum.
 
     Parameters
@@ -128,6 +131,8 @@ def ask_network(spectrum: Spectrum, ground: str, model: str | Path = "default") 
         That lies under all candidates.
     model : str or Path
         As of ``predict.identify``.
+    instrument : Instrument, optional
+        That made the spectrum; networks that ask for it are told.
 
     Raises
     ------
@@ -137,7 +142,8 @@ def ask_network(spectrum: Spectrum, ground: str, model: str | Path = "default") 
         As ``predict.identify``.
     """
     scan = Scan(np.asarray(spectrum.counts, dtype=np.float32)[None, None], axis=spectrum.axis, name=spectrum.name)
-    found = suspects(identify(scan, model), ground)
+    known = None if instrument is None else known_of(instrument)
+    found = suspects(identify(scan, model, instrument=known), ground)
     if not found.pigments and not found.hidden:
         best = max(found.probability, key=lambda name: found.probability[name], default="")
         nearest = f" (most likely: {best}, {found.probability[best]:.2f})" if best else ""
@@ -245,10 +251,10 @@ def _sorted(fits: Sequence[StratigraphyFit]) -> list[StratigraphyFit]:
 
 
 def propose_from_network(
-    spectrum: Spectrum, ground: str, model: str | Path = "default"
+    spectrum: Spectrum, ground: str, model: str | Path = "default", instrument: Instrument | None = None
 ) -> tuple[Suspects, list[Candidate]]:
     """Ask the network, and return what it speaks for with the candidates; see ``ask_network`` and ``propose``."""
-    found = ask_network(spectrum, ground, model)
+    found = ask_network(spectrum, ground, model, instrument)
     return found, propose(found, ground)
 
 
