@@ -108,6 +108,7 @@ def test_a_palette_says_its_years_and_weighs_evenly() -> None:
     baroque = circumstances_of(load_palette("baroque"))
     assert baroque.years == (1600, 1700)
     assert set(baroque.palette.values()) == {1.0}
+    assert circumstances_of(("vermilion", "our red")).palette == {"vermilion": 1.0}
     assert circumstances_of(("vermilion",)).years is None
     assert circumstances_of(load_palette()).palette.keys() >= {"vermilion", "lead_white"}
 

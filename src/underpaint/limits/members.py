@@ -75,9 +75,12 @@ class Circumstances:
 
 
 def circumstances_of(palette: Palette | Sequence[str]) -> Circumstances:
-    """Return what a palette says of a painting: its years, and even weights for its pigments."""
+    """Return what a palette says of a painting: its years, and even weights for its pigments.
+
+    Names that the library does not know are left out: nothing is known of when they were used.
+    """
     if not isinstance(palette, Palette):
-        return Circumstances(palette=dict.fromkeys(palette, 1.0))
+        return Circumstances(palette=dict.fromkeys((name for name in palette if name in library()), 1.0))
     years = None
     if palette.first is not None or palette.last is not None:
         years = tuple(
