@@ -17,6 +17,8 @@ from underpaint.maps import NO_ANSWER, split_place
 
 _KEPT_BYTES = 256 * 2**20
 _ERRORS = ("uncertainties", "deviations")
+_ENDS = ("low_90", "high_90")
+_BESIDE = (*_ERRORS, "intervals")
 _AXES = ("row", "column")
 
 
@@ -42,6 +44,8 @@ class MapEntry:
         As in ``PigmentMaps``.
     path, error_path : str
         Of the map, and of its standard deviations ("": none), in the file.
+    end_paths : tuple of str
+        Of the ends of its 90 % interval, where there are any.
     """
 
     process: str
@@ -55,6 +59,7 @@ class MapEntry:
     elements: tuple[str, ...]
     path: str
     error_path: str = ""
+    end_paths: tuple[str, ...] = ()
 
 
 class ResultMaps:
@@ -125,6 +130,15 @@ class ResultMaps:
         """Whether the file is still the one that was opened."""
         return _made(self.folder / RESULTS_FILE) == self._made
 
+    def interval(self, index: int, row: int, column: int) -> tuple[float, float] | None:
+        """Return the ends of the 90 % interval of an entry at a pixel, where there are any."""
+        paths = self.entries[index].end_paths
+        if len(paths) != len(_ENDS):
+            return None
+        with self._lock:
+            low, high = (self._pixel(path, row, column) for path in paths)
+        return low, high
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
@@ -177,7 +191,7 @@ def _entries(file: Any) -> list[MapEntry]:
         if not isinstance(group, h5py.Group) or "results" not in group:
             continue
         for signal, data in group["results"].items():
-            if signal not in _ERRORS:
+            if signal not in _BESIDE:
                 found += [_entry(process, data[name], group["results"], name) for name in _names(data)]
     return found
 
@@ -192,6 +206,7 @@ def _names(data: Any) -> list[str]:
 def _entry(process: str, dataset: Any, results: Any, name: str) -> MapEntry:
     facts = dataset.attrs
     error = next((own for own in _ERRORS if own in results and name in results[own]), "")
+    ends = results.get("intervals", ())
     material, place = _placed(name) if process in {"pigments", "detectability"} else (name, "anywhere")
     kinds = {"elements": "element", "detectability": "state"}
     return MapEntry(
@@ -206,6 +221,7 @@ def _entry(process: str, dataset: Any, results: Any, name: str) -> MapEntry:
         elements=tuple(json.loads(facts["elements"])) if "elements" in facts else (),
         path=dataset.name,
         error_path=results[error][name].name if error else "",
+        end_paths=tuple(ends[f"{name}.{end}"].name for end in _ENDS if f"{name}.{end}" in ends),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,16 @@ class PigmentMaps:
             message = f"No map is called {name!r}; there are: {', '.join(self.names)}."
             raise KeyError(message)
         return self.probability[:, :, self.names.index(name)]
+
+    def view(self, **shown: Any) -> Any:
+        """Show the maps in the browser, or in a notebook where this stands last in a cell; from this machine alone.
+
+        Parameters
+        ----------
+        **shown
+            ``elements``, ``scan`` and ``height`` of :func:`underpaint.viewer.show`.
+        """
+        return _viewer().show(self, **shown)
 
     def at(self, name: str, place: Place) -> NDArray[np.float32]:
         """Return the (n_row, n_column) probability that a pigment or group is at a place.
@@ -166,6 +177,10 @@ class ElementMaps:
     notes: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
 
+    def view(self, **shown: Any) -> Any:
+        """Show the maps in the browser or a notebook; see :meth:`PigmentMaps.view`."""
+        return _viewer().show(self, **shown)
+
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         """Return the (n_row, n_column) map of a line family."""
         if name not in self.names:
@@ -176,3 +191,8 @@ class ElementMaps:
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names."""
         return iter(self.names)
+
+
+def _viewer() -> Any:
+    # By name, as it stands far above: values know nothing of pages, and only whoever asks for one opens that room.
+    return import_module("underpaint.viewer")

@@ -71,13 +71,15 @@ def by_points(on_photograph: Sequence[tuple[float, float]], on_maps: Sequence[tu
             "places on both pictures; four or more allow for perspective."
         )
         raise ScanError(message)
-    freedom = {2: transform.SimilarityTransform, 3: transform.AffineTransform}
-    kind = freedom.get(len(here), transform.ProjectiveTransform)
-    found = kind.from_estimate(here, there)
-    matrix = np.asarray(found.params, dtype=np.float64) if found else np.full((3, 3), np.nan)
-    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12 or np.ptp(here, axis=0).min() < 1e-6:
+    if not (_spread(here) and _spread(there)):
         message = "Cannot lay the photograph by these points: they lie on a line or on top of each other. Spread them."
         raise ScanError(message)
+    freedom = {2: transform.SimilarityTransform, 3: transform.AffineTransform}
+    found = freedom.get(len(here), transform.ProjectiveTransform).from_estimate(here, there)
+    if not found or not np.isfinite(found.params).all():
+        message = "Cannot lay the photograph by these points: no transform joins them. Mark them anew."
+        raise ScanError(message)
+    matrix = np.asarray(found.params, dtype=np.float64)
     error = _distance(np.linalg.inv(matrix), there, here) if len(here) > 4 else None
     return Registration(matrix, "points", error)
 
@@ -264,6 +266,12 @@ def _photograph_pixels(matrix: Matrix, shape: tuple[int, int]) -> float:
     corners = place(matrix, np.array([[0, 0], [n_column, 0], [0, n_row]], dtype=np.float64))
     across, down = (np.linalg.norm(corners[index] - corners[0]) for index in (1, 2))
     return float(max(across / n_column, down / n_row))
+
+
+def _spread(at: NDArray[np.float64]) -> bool:
+    """Whether points lie apart, and three or more of them not on a line."""
+    sizes = np.linalg.svd(at - at.mean(axis=0), compute_uv=False)
+    return bool(sizes[0] > 1e-6 and (len(at) < 3 or sizes[1] > 1e-3 * sizes[0]))
 
 
 def _distance(matrix: Matrix, there: NDArray[np.float64], here: NDArray[np.float64]) -> float:

@@ -8,7 +8,7 @@ from underpaint.errors import SampleError
 from underpaint.io.result_maps import MapEntry, ResultMaps
 from underpaint.limits import told_apart_text
 from underpaint.limits.exclusion import LINE_SIGMA
-from underpaint.maps import STATES
+from underpaint.maps import STATES, material_of, share_of
 from underpaint.sample import library
 
 WORTH_WORDS = 0.1
@@ -31,7 +31,8 @@ def spot(maps: ResultMaps, row: int, column: int) -> dict[str, Any]:
         The pixel lies outside.
     """
     values, errors = maps.at(row, column)
-    own = [_Valued(*each) for each in zip(maps.entries, values.tolist(), errors.tolist(), strict=True)]
+    ends = [maps.interval(index, row, column) if entry.end_paths else None for index, entry in enumerate(maps.entries)]
+    own = [_Valued(*each) for each in zip(maps.entries, values.tolist(), errors.tolist(), ends, strict=True)]
     lines = {each.entry.name: each for each in own if each.entry.kind == "element"}
     kind = "group" if any(each.entry.kind == "group" for each in own) else "member"
     asked = [each for each in own if each.entry.kind in {"group", "member"}]
@@ -46,9 +47,7 @@ def spot(maps: ResultMaps, row: int, column: int) -> dict[str, Any]:
             for name, each in lines.items()
         ],
         "quantities": [
-            {"label": each.entry.label, "value": each.value, "error": each.error, "unit": each.entry.unit}
-            for each in own
-            if each.entry.kind == "quantity"
+            each.told() for each in own if each.entry.kind == "quantity" and material_of(each.entry.name) is None
         ],
     }
 
@@ -56,8 +55,14 @@ def spot(maps: ResultMaps, row: int, column: int) -> dict[str, Any]:
 class _Valued:
     """An entry with its value at a pixel."""
 
-    def __init__(self, entry: MapEntry, value: float, error: float) -> None:
-        self.entry, self.value, self.error = entry, value, error
+    def __init__(self, entry: MapEntry, value: float, error: float, ends: tuple[float, float] | None) -> None:
+        self.entry, self.value, self.error, self.ends = entry, value, error, ends
+
+    def told(self) -> dict[str, Any]:
+        """Return it with its unit and whatever is known of its error, for the page."""
+        entry = self.entry
+        known = {"label": entry.label, "value": self.value, "error": self.error, "unit": entry.unit}
+        return known | ({} if self.ends is None else {"low": self.ends[0], "high": self.ends[1]})
 
     @property
     def sigma(self) -> float:
@@ -80,6 +85,7 @@ def _group(
     }
     if _known(own.value) < WORTH_WORDS:
         return found
+    share = next((each.told() for each in every if each.entry.name == share_of(entry.name)), None)
     members = sorted(
         (
             each
@@ -91,6 +97,7 @@ def _group(
     return found | {
         "lines": [_line(family, lines[family]) for family in entry.elements if family in lines][:MOST_LINES],
         "unmeasured": [family for family in entry.elements if family not in lines],
+        "share": share,
         "members": [{"label": each.entry.label, "probability": each.value} for each in members],
         "alike": alike(entry.name),
         "apart": apart([each.entry.name for each in members]),

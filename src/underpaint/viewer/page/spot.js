@@ -32,6 +32,7 @@ function card(app, own) {
       make("span", { className: "value" }, certainty(own.probability))),
     meter(own.probability),
     ...places.map(([where, value]) => make("p", {}, `${app.placeWords[where] || where}: ${certainty(value)}`)),
+    own.share && own.share.value !== null && (own.places.surface ?? 0) > 0.5 ? make("p", {}, `share of the pigments at the surface: ${estimate(own.share)}`) : null,
     own.state === "cannot be excluded" ? make("p", { className: "note" }, "It could lie hidden here: an answer of no would mean little.") : null,
     make("p", {}, make("b", {}, "For it: "), there.length ? there.map((line) => `${lineName(line.family)} ${thousands(line.counts)} counts (${line.sigma.toFixed(0)} σ)`).join("; ") : "no line of it stands out"),
     make("p", {}, make("b", {}, "Against it: "), lacking.length ? lacking.map((line) => `${lineName(line.family)} is not above 3 σ (${thousands(line.counts)} ± ${thousands(line.error ?? 0)} counts)`).join("; ") : "no line that it should show is missing"),
@@ -42,11 +43,16 @@ function card(app, own) {
       own.apart ? make("p", {}, own.apart) : null) : null);
 }
 
+function estimate(own) {
+  if (own.low !== undefined && own.low !== null) return `${number(own.value, own.unit)} (90 %: ${number(own.low)} to ${number(own.high, own.unit)})`;
+  return `${number(own.value, own.unit)}${own.error ? ` ± ${number(own.error, own.unit)}` : ""}`;
+}
+
 function quantities(found) {
   const known = found.filter((own) => own.value !== null);
   if (!known.length) return null;
   return make("section", { className: "card" }, make("h3", {}, "Quantities"), make("ul", { className: "plain" },
-    ...known.map((own) => make("li", {}, `${own.label}: ${number(own.value, own.unit)}${own.error ? ` ± ${number(own.error, own.unit)}` : ""}`))));
+    ...known.map((own) => make("li", {}, `${own.label}: ${estimate(own)}`))));
 }
 
 function elements(found) {
