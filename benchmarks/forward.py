@@ -37,8 +37,8 @@ from underpaint.forward import (
     transport,
 )
 from underpaint.instrument import Instrument, load_instrument
-from underpaint.sample import Stratigraphy, load_palette
-from underpaint.synth.draw import RandomStratigraphies, StratigraphySampler
+from underpaint.sample import Layer, Stratigraphy, load_palette
+from underpaint.synth.draw import TRACE_ELEMENTS, RandomStratigraphies, StratigraphySampler
 from underpaint.synth.recipes import paper_grid, paper_stratigraphy
 
 CORES = 2
@@ -46,6 +46,8 @@ REPEATS = 3
 INSTRUMENT = Instrument()
 PART = 128
 """Samples that are computed and rendered at once."""
+LINED_ELEMENTS = (*TRACE_ELEMENTS, "Hg", "Cd", "Sb", "Se", "Br", "Mo")
+"""For the growth with lines: from four of them to all."""
 PARTS = {
     "primary": Detail(orders=1, scatter=False),
     "secondary": Detail(orders=2, scatter=False),
@@ -131,34 +133,31 @@ def in_processes(count: int) -> dict[str, float]:
 
 
 def scaling(count: int) -> dict[str, dict[str, float]]:
-    """Return milliseconds by number of samples, layers and (as means of classes) lines."""
+    """Return time by number of samples, layers and lines."""
     samples = draw(count)
     by_layers = {}
     for layers in (1, 2, 4, 8):
         stacks = [Stratigraphy((sample.layers * 2)[:layers]) for sample in samples[:PART]]
         by_layers[str(layers)] = 1e3 * _seconds(stacks, Detail()) / len(stacks)
     sizes = [size for size in (32, 64, 128, 256, 512, 1024) if size <= count]
-    ordered = sorted(samples, key=lambda sample: len(_elements(sample)))
-    quarter = max(len(ordered) // 4, 1)
-    by_elements = {}
-    for start in range(0, 4 * quarter, quarter):
-        part = ordered[start : start + quarter]
-        mean = np.mean([len(_elements(sample)) for sample in part])
-        by_elements[f"{mean:.1f}"] = 1e3 * _seconds(part, Detail()) / len(part)
+    by_lines = {}
+    for number in (4, 8, 16, len(LINED_ELEMENTS)):
+        stacks = [_made_of(LINED_ELEMENTS[:number], sample) for sample in samples[:PART]]
+        by_lines[str(_n_line(stacks[0]))] = 1e3 * _seconds(stacks, Detail()) / len(stacks)
     return {
         "seconds_by_samples": {str(size): _seconds(samples[:size], Detail()) for size in sizes},
         "ms_by_layers": by_layers,
-        "ms_by_elements": by_elements,
+        "ms_by_lines": by_lines,
     }
 
 
 def picture(growth: dict[str, dict[str, float]]) -> Figure:
-    """Return time against samples, layers and elements; straight lines from nothing are proportional."""
+    """Return time against samples, layers and lines; straight lines from nothing are proportional."""
     figure = Figure(figsize=(9, 2.8), layout="constrained")
     titles = {
         "seconds_by_samples": ("samples", "s"),
         "ms_by_layers": ("layers", "ms a spectrum"),
-        "ms_by_elements": ("elements in a sample", "ms a spectrum"),
+        "ms_by_lines": ("lines", "ms a spectrum"),
     }
     for axes, (name, (below, beside)) in zip(figure.subplots(1, 3), titles.items(), strict=True):
         x = np.asarray([float(key) for key in growth[name]])
@@ -315,6 +314,16 @@ def _memory(count: int) -> float:
 
 def _elements(sample: Stratigraphy) -> set[str]:
     return {name for layer in sample.layers for name in layer.mass_fractions}
+
+
+def _made_of(elements: Sequence[str], sample: Stratigraphy) -> Stratigraphy:
+    """Return a sample with the same layers, each of equal shares of these elements."""
+    shares = dict.fromkeys(elements, 1.0 / len(elements))
+    return Stratigraphy(tuple(Layer(shares, layer.density, layer.thickness_um) for layer in sample.layers))
+
+
+def _n_line(sample: Stratigraphy) -> int:
+    return len(next(iter(emit_parts([sample], INSTRUMENT, part=1))).lines.energy_kev)
 
 
 def _shines(element: str, shell: str) -> bool:

@@ -63,6 +63,13 @@ def test_an_empty_batch_is_refused(tmp_path: Path, text: str) -> None:
     assert "at least 1" in said(result) or "greater than or equal to 1" in said(result)
 
 
+def test_a_job_that_says_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text("# nothing yet\n")
+    result = simulate(tmp_path / "job.toml", "--out", tmp_path / "out.h5", "--quiet")
+    assert result.exit_code == 1
+    assert "it says nothing" in said(result)
+
+
 @pytest.mark.parametrize("angle", ["incidence_angle_deg = -10", "takeoff_angle_deg = 95", "scatter_angle_deg = 181"])
 def test_angles_out_of_range_are_refused(tmp_path: Path, angle: str) -> None:
     (tmp_path / "mine.toml").write_text(f"[geometry]\n{angle}\n")

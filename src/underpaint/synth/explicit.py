@@ -122,6 +122,9 @@ def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettin
     source = Path(path)
     try:
         table: dict[str, Any] = tomllib.loads(source.read_text("utf-8"))
+        if not table:
+            message = f"Cannot use the simulation {source}: it says nothing. See examples/default_library.toml."
+            raise SampleError(message)
         job = ExplicitSettings(**table) if "stratigraphy" in table else LibrarySettings(**table)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         message = f"Cannot read the simulation {source}: {error}."
