@@ -12,11 +12,13 @@ from underpaint.instrument import load_instrument
 from underpaint.maps import at_place
 from underpaint.network import build_network
 from underpaint.predict.model import open_model
-from underpaint.synth import LibrarySettings
+from underpaint.spectrum import DEFAULT_NETWORK_AXIS
+from underpaint.synth import LibrarySettings, outputs_for
 from underpaint.synth.instrument_inputs import INSTRUMENT_INPUTS
 from underpaint.synth.transporting import transport_chunk
 from underpaint.train import load_trainable
 from underpaint.train.batches import Batches
+from underpaint.train.calibrated_rows import calibrated_rows
 from underpaint.train.checkpoint import Trained, spec_for
 from underpaint.train.library import load_library
 from underpaint.train.own_model import (
@@ -27,7 +29,7 @@ from underpaint.train.own_model import (
     simulated,
     train_own_model,
 )
-from underpaint.train.paired import Answers, compare
+from underpaint.train.paired import Answers, answers_of, compare
 from underpaint.train.settings import TrainSettings
 from underpaint.train.taking_over import take_over
 from underpaint.weights import ModelCard
@@ -42,6 +44,20 @@ def settings(out: Path, **others: object) -> OwnModelSettings:
     return OwnModelSettings.model_validate({**given, "out": out, **others})
 
 
+def untrained(pigments: tuple[str, ...]) -> Trained:
+    """Return a default network for some pigments as it is before training."""
+    outputs, axis = outputs_for(pigments), DEFAULT_NETWORK_AXIS
+    card = ModelCard.model_validate(
+        {
+            "name": "untrained", "names": outputs.names, "kinds": outputs.kinds, "groups": outputs.groups,
+            "labels": outputs.labels, "elements": outputs.elements,
+            "axis": {"start_kev": axis.start_kev, "bin_kev": axis.gain_kev, "n_bin": axis.n_channel},
+        }
+    )  # fmt: skip
+    torch.manual_seed(5)
+    return Trained(build_network(spec_for(card)).eval(), card)
+
+
 def without(start: Trained, name: str) -> ModelCard:
     own = [index for index, each in enumerate(start.card.names) if each != name]
     fields = ("names", "kinds", "groups", "labels", "elements")
@@ -51,7 +67,7 @@ def without(start: Trained, name: str) -> ModelCard:
 
 
 def test_rows_are_taken_over_by_name_and_the_rest_as_it_is() -> None:
-    start = load_trainable("default")
+    start = untrained((*PALETTE, NEWCOMER))
     fewer = take_over(start, without(start, NEWCOMER))
     assert NEWCOMER not in fewer.taken
     counts = torch.full((2, start.card.axis.n_bin), 3.0)
@@ -75,7 +91,7 @@ def test_rows_by_place_are_taken_over_and_calibrations_are_not() -> None:
     found = take_over(Trained(network.eval(), cards[0]), cards[1]).network.state_dict()
     rows = [cards[0].names.index(name) for name in cards[1].names]
     torch.testing.assert_close(found["presence.dense.weight"], network.state_dict()["presence.dense.weight"][rows])
-    torch.testing.assert_close(found["linear.bias"], network.state_dict()["linear.bias"][1:])
+    torch.testing.assert_close(found["linear.bias"], network.state_dict()["linear.bias"][rows])
     means_and_deviations = [0, 2, 3, 4, 6, 7]
     torch.testing.assert_close(found["quantity.weight"], network.state_dict()["quantity.weight"][means_and_deviations])
     assert not any((value == 7).all() for name, value in found.items() if name.startswith("calibration."))
@@ -95,8 +111,20 @@ def layers_card(materials: tuple[str, ...]) -> ModelCard:
     )  # fmt: skip
 
 
+def test_answers_are_calibrated_in_their_own_rows(tmp_path: Path) -> None:
+    start = untrained(PALETTE)
+    job = LibrarySettings(palette=PALETTE, instrument=load_instrument("elio"), n_stratigraphies=32, chunk=32, renders=1)
+    library = simulated(job, tmp_path / "library.h5", 1, lambda *_: None)
+    level = TrainSettings(library=(tmp_path,), out=tmp_path, counts_min=1e4, counts_max=1e5)
+    own = calibrated_rows(start, library, np.arange(len(library)), level)
+    before, after = (answers_of(each.network, each.card.names, library, level) for each in (start, own))
+    assert after.loss() < before.loss()
+    order = [np.argsort(np.argsort(each.log_odds[:, 0])) for each in (before, after)]
+    assert (order[0] == order[1]).all()
+
+
 def test_another_kind_cannot_begin() -> None:
-    start = load_trainable("default")
+    start = untrained(PALETTE)
     with pytest.raises(TrainingError, match="its kind, axis, instrument_inputs differ"):
         take_over(start, layers_card(("azurite",)))
 

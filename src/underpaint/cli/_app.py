@@ -34,6 +34,7 @@ app.command(rich_help_panel=SIMULATE)(_virtual.mockup)
 app.command(rich_help_panel=SIMULATE)(_virtual.simulate)
 app.command(rich_help_panel=TRAIN)(_learn.train)
 app.command(rich_help_panel=TRAIN)(_learn.finetune)
+app.command(rich_help_panel=TRAIN)(_learn.adapt)
 app.command(rich_help_panel=TRAIN)(_evaluate.evaluate)
 app.command(rich_help_panel=TRAIN)(_learn.reproduce)
 

@@ -1,4 +1,4 @@
-"""Commands that train networks: train, finetune, reproduce."""
+"""Commands that train networks: train, finetune, adapt, reproduce."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from underpaint.cli._console import progress, say, show, show_json
-from underpaint.cli._scans import InstrumentOption, Json, NoCalibrate, Quiet
+from underpaint.cli._scans import InstrumentOption, Json, NoCalibrate, OneScan, Quiet
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,27 +20,128 @@ class SplitBy(StrEnum):
     pixel = "pixel"
 
 
+StartOption = Annotated[
+    str, typer.Option(metavar="NAME|FILE", help="The network to begin with: default, an .onnx or a .ckpt.")
+]
+PaletteOption = Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Pigments that may be there.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of paintings, instruments, noise and order.")]
+
+
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file of the training's settings.")],
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="TOML file of the training's settings.")
+    ] = None,
+    instrument: Annotated[
+        str | None, typer.Option(metavar="PRESET|FILE", help="Your scanner, as `underpaint calibrate` writes it.")
+    ] = None,
+    palette: PaletteOption = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the model; INSTRUMENT_PALETTE here if not given.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="What it may take on this machine.")] = 10.0,
+    name: Annotated[str | None, typer.Option(help="Name of the model; that of the folder if not given.")] = None,
+    model: StartOption = "default",
+    seed: SeedOption = 0,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Train a network on a simulated library; the same call goes on where an interrupted one stopped.
+    """Train a network on a library by CONFIG, or in minutes a model for your instrument and palette.
 
-    Writes checkpoints, report.json, and NAME.onnx with its model card. Needs the extra `train`.
+    With --instrument and --palette paintings are simulated as your scanner sees them, the shipped network's weights
+    are taken over where it knows the palette, and trained; the result is scored beside the shipped network on
+    held-out simulated paintings. CONFIG names a library of `underpaint simulate` and all settings.
 
-    **Example**
+    Writes checkpoints, report.json, and NAME.onnx with its model card. The same call goes on where an interrupted one
+    stopped. Needs the extra `train`.
+
+    **Examples**
+
+        underpaint train --instrument ours.toml --palette old_master --out ours
+
+        underpaint identify painting.h5 --model ours/ours_old_master.onnx
 
         underpaint train examples/default_training.toml
     """
     _require_torch()
+    loud = not (quiet or as_json)
+    if config is None:
+        from underpaint.cli._own import Asked, own_model, show_own_model
+
+        made = own_model(Asked(model, instrument, palette, out, minutes, seed), name, quiet=not loud)
+        if as_json:
+            show_json(made.as_dict())
+        elif not quiet:
+            show_own_model(made, model)
+        return
+    _refuse_beside_config(config, [instrument, palette, out, name])
     from underpaint.train import export, load_settings
     from underpaint.train import train as run
 
-    settings = load_settings(config).model_copy(update={"progress": not (quiet or as_json)})
+    settings = load_settings(config).model_copy(update={"progress": loud})
     report = run(settings)
     exported = export(report.trained.network, report.trained.card, settings.out)
     _show_report(report.as_dict(), exported, quiet=quiet, as_json=as_json)
+
+
+def _refuse_beside_config(config: Path, others: list[object]) -> None:
+    from underpaint.errors import TrainingError
+
+    if any(each is not None for each in others):
+        message = (
+            f"Cannot train by {config} and by --instrument, --palette, --out or --name at once. Leave either away; "
+            "the file itself names its library and folder."
+        )
+        raise TrainingError(message)
+
+
+def adapt(
+    scan: OneScan,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the result; SCAN_adapted here if not given.")
+    ] = None,
+    model: StartOption = "default",
+    labels: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="What is known of some pixels; then as `underpaint finetune`.")
+    ] = None,
+    instrument: Annotated[
+        str | None,
+        typer.Option(metavar="PRESET|FILE", help="Supplies what a spectrum cannot tell: window, angles, optic."),
+    ] = None,
+    palette: PaletteOption = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="What it may take on this machine.")] = 5.0,
+    seed: SeedOption = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Adapt a network to a scan of an unknown instrument, without labels; or say why that would not help.
+
+    The instrument is fitted from the scan's own lines and scatter, paintings are simulated as it would see them, and
+    several ways of adapting are tried. The best is taken only if it beats the network as it is by more than two
+    standard errors on fresh simulated spectra of that instrument.
+
+    With --labels it is the paper's fine-tuning, as `underpaint finetune` does it with more options. The same call goes
+    on where an interrupted one stopped. Needs the extra `train`.
+
+    **Examples**
+
+        underpaint adapt painting.h5 --out ours
+
+        underpaint adapt painting.h5 --instrument ours.toml --minutes 10
+
+        underpaint adapt mockups.h5 --labels mockups.csv
+    """
+    if labels is not None:
+        finetune(config=None, model=model, spectra=scan, labels=labels, out=out, seed=seed, instrument=instrument,
+                 quiet=quiet, as_json=as_json)  # fmt: skip
+        return
+    _require_torch()
+    from underpaint.cli._own import Asked, adapted, show_adapted
+
+    report, folder = adapted(scan, Asked(model, instrument, palette, out, minutes, seed), quiet=quiet or as_json)
+    if as_json:
+        show_json(report.as_dict())
+    elif not quiet:
+        show_adapted(report, folder)
 
 
 def reproduce(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -25,6 +25,7 @@ from underpaint.synth.library import make_chunk, silent
 from underpaint.synth.pieces import is_finished
 from underpaint.synth.randomise import perturbed
 from underpaint.train.batches import Batch, poisson
+from underpaint.train.calibrated_rows import calibrated_rows
 from underpaint.train.checkpoint import Trained, card_for, load_trainable
 from underpaint.train.exporting import example_inputs, export
 from underpaint.train.library import Library, load_library
@@ -46,8 +47,9 @@ _SHARE_OF_SIMULATION, _SHARE_OF_TRAINING = 0.5, 0.3
 _STRATIGRAPHIES, _EPOCHS = (512, 60_000), (4, 30)
 _HELD_OUT_SHARE, _HELD_OUT = 0.05, (256, 2000)
 _PROBE = 16
+_VALIDATION_SHARE = 0.1
 _STEPS_TIMED = 3
-_BATCH = 256
+_BATCH, _SMALLEST_BATCH, _STEPS_PER_EPOCH = 256, 32, 32
 HELD_OUT_SEED = 1_000_003
 """Added to the seed for spectra that nothing is trained on."""
 
@@ -68,6 +70,35 @@ class Sizes(BaseModel):
     n_stratigraphies: int = Field(ge=16)
     n_held_out: int = Field(ge=8)
     epochs: int = Field(ge=1)
+
+    @property
+    def batch(self) -> int:
+        """Spectra per step; few spectra take smaller batches, so that an epoch has its steps."""
+        return _between((_SMALLEST_BATCH, _BATCH), RENDERS * self.n_stratigraphies / _STEPS_PER_EPOCH)
+
+
+class Request(Protocol):
+    """What settings say of folder and size."""
+
+    @property
+    def out(self) -> Path:
+        """Folder."""
+
+    @property
+    def sizes(self) -> Sizes | None:
+        """How much, where it is given."""
+
+    @property
+    def minutes(self) -> float:
+        """What it may take."""
+
+    @property
+    def workers(self) -> int | None:
+        """Processes that simulate."""
+
+    @property
+    def threads(self) -> int | None:
+        """Threads that train."""
 
 
 class OwnModelSettings(BaseModel):
@@ -183,16 +214,18 @@ def train_own_model(settings: OwnModelSettings, progress: Progress | None = None
     watch = Stopwatch()
     show("Opening the network", 0, 1)
     start = load_trainable(settings.start)
-    sizes = _planned(settings, start, show)
+    request = settings.model_dump(mode="json", exclude={"out", "sizes", "workers", "threads"})
+    sizes = planned(settings, request, _job(settings, start.card), start, show)
     watch.lap("planning")
     library, held_out = (simulated(job, path, settings.workers, show) for job, path in _jobs(settings, sizes, start))
     watch.lap("simulation")
     train_settings = _train_settings(settings, sizes, start.card)
-    split = split_by_source(library.source, seed=settings.seed, validation_share=0.05, test_share=0)
+    split = split_by_source(library.source, seed=settings.seed, validation_share=_VALIDATION_SHARE, test_share=0)
     card = _card(library, train_settings, split.train.size, settings)
     begun = take_over(start, card)
     lightning.seed_everything(settings.seed, verbose=False)
     trained = run(begun.network, card, library, split, train_settings, progress=show).trained
+    trained = calibrated_rows(trained, library, split.validation, train_settings)
     watch.lap("training")
     show("Scoring", 0, 1)
     told = instrument_inputs(settings.instrument) if start.card.instrument_inputs else None
@@ -305,22 +338,36 @@ def _between(limits: tuple[int, int], value: float) -> int:
     return int(min(max(round(value), limits[0]), limits[1]))
 
 
-def _planned(settings: OwnModelSettings, start: Trained, show: Progress) -> Sizes:
-    """Return the sizes of this folder: those it was begun with, those given, or those measured now."""
-    request = settings.model_dump(mode="json", exclude={"out", "sizes", "workers", "threads"})
+def planned(
+    settings: Request, request: Mapping[str, Any], job: LibrarySettings, start: Trained, show: Progress
+) -> Sizes:
+    """Return the sizes of a folder: those it was begun with, those given, or those measured now.
+
+    Parameters
+    ----------
+    settings : Request
+        Folder, sizes if given, minutes.
+    request : mapping
+        What a later call must ask for, too, to go on in the folder; plain values.
+    job, start : LibrarySettings, Trained
+        What is to be simulated, and trained.
+
+    Raises
+    ------
+    TrainingError
+        The folder was begun with another request.
+    """
     asked = None if settings.sizes is None else settings.sizes.model_dump()
     note = settings.out / PLAN
     if note.is_file():
         plan = json.loads(note.read_text(encoding="utf-8"))
-        _refuse_other(plan, request | {"sizes": asked or plan["sizes"]}, settings.out)
+        _refuse_other(plan, {**request, "sizes": asked or plan["sizes"]}, settings.out)
         return Sizes.model_validate(plan["sizes"])
     show("Measuring this machine", 0, 1)
     workers = settings.workers or os.cpu_count() or 1
-    sizes = settings.sizes or measured_sizes(
-        _job(settings, start.card), start, settings.minutes, workers, settings.threads
-    )
+    sizes = settings.sizes or measured_sizes(job, start, settings.minutes, workers, settings.threads)
     settings.out.mkdir(parents=True, exist_ok=True)
-    write_json(note, request | {"sizes": sizes.model_dump()})
+    write_json(note, {**request, "sizes": sizes.model_dump()})
     return sizes
 
 
@@ -362,7 +409,7 @@ def _train_settings(settings: OwnModelSettings, sizes: Sizes, card: ModelCard) -
         name=settings.name,
         kind=card.kind,
         epochs=sizes.epochs,
-        batch=_BATCH,
+        batch=sizes.batch,
         patience=sizes.epochs,
         seed=settings.seed,
         threads=settings.threads,

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from underpaint.errors import TrainingError
 from underpaint.network import build_network, is_folded
-from underpaint.synth.labels import materials
 from underpaint.train.checkpoint import Trained, spec_for
 from underpaint.weights import ModelCard
 
@@ -84,7 +83,7 @@ def _rows(card: ModelCard) -> dict[str, tuple[str, ...]]:
         return {"quantity": card.quantities * _MEANS_AND_DEVIATIONS}
     return {
         "presence.dense": card.names,
-        "linear": tuple(materials(card.names)),
+        "linear": card.names,
         "quantity": _MEANS_AND_DEVIATIONS * card.quantities,
     }
 
