@@ -169,12 +169,12 @@ class Suite:
                 way: macros({name(own): group_scores(held, answer, own, self.plan.seed) for own in UNSEEN_COUNTS})
                 for way, answer in ways.items()
             }
-        mean = {
+        over_all = {
             way: {name(own): mean([row[way][name(own)] for row in figures.values()]) for own in UNSEEN_COUNTS}
             for way in ("told", "untold")
         }
         about = {key: machine.name for key, machine in unseen_instruments().items()}
-        return {"data": "simulated", "instruments": about, "by_instrument": figures, "mean": mean}
+        return {"data": "simulated", "instruments": about, "by_instrument": figures, "mean": over_all}
 
     def threshold(self) -> dict[str, Any]:
         """Choose the element thresholds on spectra of their own."""
