@@ -70,6 +70,14 @@ def test_a_job_that_says_nothing_is_refused(tmp_path: Path) -> None:
     assert "it says nothing" in said(result)
 
 
+@pytest.mark.parametrize("palette", ["[]", '["carbon_black"]'])
+def test_a_palette_without_lines_is_refused(tmp_path: Path, palette: str) -> None:
+    (tmp_path / "job.toml").write_text(f"palette = {palette}\nn_stratigraphies = 2\n")
+    result = simulate(tmp_path / "job.toml", "--out", tmp_path / "out.h5", "--quiet")
+    assert result.exit_code == 1
+    assert "none of its pigments has a line" in said(result)
+
+
 @pytest.mark.parametrize("angle", ["incidence_angle_deg = -10", "takeoff_angle_deg = 95", "scatter_angle_deg = 181"])
 def test_angles_out_of_range_are_refused(tmp_path: Path, angle: str) -> None:
     (tmp_path / "mine.toml").write_text(f"[geometry]\n{angle}\n")

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from underpaint.errors import SampleError
 from underpaint.instrument import Detector, Instrument, load_instrument, preset_names
 from underpaint.sample import load_palette
 from underpaint.spectrum import DEFAULT_NETWORK_AXIS, XU_NETWORK_AXIS, EnergyAxis
@@ -53,7 +54,13 @@ class LibrarySettings(BaseModel):
 
 
 def resolved(settings: LibrarySettings) -> LibrarySettings:
-    """Return the settings with the contents of the files they name, so that no worker has to find them."""
+    """Return the settings with the contents of the files they name, so that no worker has to find them.
+
+    Raises
+    ------
+    SampleError
+        No pigment of the palette can be seen.
+    """
     update: dict[str, Any] = {}
     if isinstance(settings.instrument, str) and settings.instrument not in preset_names():
         update["instrument"] = load_instrument(settings.instrument)
@@ -61,7 +68,12 @@ def resolved(settings: LibrarySettings) -> LibrarySettings:
         update["detector"] = load_instrument(settings.detector).detector
     if isinstance(settings.palette, str) and Path(settings.palette).is_file():
         update["palette"] = tuple(load_palette(settings.palette).pigments)
-    return settings.model_copy(update=update)
+    job = settings.model_copy(update=update)
+    if job.kind == "random" and not outputs_for(job_palette(job)).names:
+        named = ", ".join(job_palette(job)) or "it is empty"
+        message = f"Cannot simulate with this palette ({named}): none of its pigments has a line that X-rays show."
+        raise SampleError(message)
+    return job
 
 
 def transport_settings(settings: LibrarySettings) -> dict[str, Any]:
