@@ -12,8 +12,9 @@ from underpaint.forward import count, emit, render
 from underpaint.instrument import Instrument, load_instrument
 from underpaint.network import build_network
 from underpaint.predict.model import open_model
+from underpaint.sample import library
 from underpaint.spectrum import EnergyAxis, Scan
-from underpaint.synth import LibrarySettings
+from underpaint.synth import LibrarySettings, outputs_for
 from underpaint.synth.draw import RandomStratigraphies, StratigraphySampler
 from underpaint.train import TrainSettings, load_trainable, train
 from underpaint.train.adapting import AdaptReport, AdaptSettings, Fit, _written, adapt, fit_instrument
@@ -119,11 +120,11 @@ def test_adapting_is_never_worse_than_noise_or_declines(fit: Fit, tmp_path: Path
     truth = LibrarySettings(
         palette=PALETTE, instrument=broad(), n_stratigraphies=32, renders=1, chunk=32, seed=9, places=places
     )
-    library = simulated(truth, tmp_path / "true.h5", 1, lambda *_: None)
+    spectra = simulated(truth, tmp_path / "true.h5", 1, lambda *_: None)
     level = TrainSettings(library=(tmp_path,), out=tmp_path, kind=card.kind, counts_min=1e5, counts_max=1e5)
     told = report.told.inputs(card.instrument_inputs) if places and report.taken else None
-    before = answers_of(report.given.network, card.names, library, level)
-    after = answers_of(decided.network, card.names, library, level, told)
+    before = answers_of(report.given.network, card.names, spectra, level)
+    after = answers_of(decided.network, card.names, spectra, level, told)
     assert not compare(before, after).is_worse
     assert (report.model is not None) == (report.taken and report.chosen != "told")
     assert load_instrument(tmp_path / "instrument.toml").tube.anode == "Rh"
@@ -159,12 +160,12 @@ def test_a_gain_beyond_noise_is_taken_with_its_figures_in_the_card(fit: Fit, tmp
 @pytest.mark.usefixtures("fitted_once")
 def test_a_network_of_layers_is_told_the_instrument(fit: Fit, tmp_path: Path) -> None:
     job = LibrarySettings(palette=PALETTE, n_stratigraphies=16, renders=1, chunk=16, places=True)
-    library = simulated(job, tmp_path / "library.h5", 1, lambda *_: None)
+    spectra = simulated(job, tmp_path / "library.h5", 1, lambda *_: None)
     own = TrainSettings(
         library=(tmp_path,), out=tmp_path / "run", kind="layers", name="toy", epochs=1, batch=8, threads=1,
         validation_share=0.2, test_share=0, precision="32", progress=False,
     )  # fmt: skip
-    checkpoint = train(own, library).checkpoint
+    checkpoint = train(own, spectra).checkpoint
     few = Sizes(n_stratigraphies=16, n_held_out=8, epochs=1)
     report = adapt(fit.scan, settings(tmp_path / "a", model=str(checkpoint), sizes=few, ways=("told", "tuned_aligned")))
     assert set(report.validation) == {"given", "told", "tuned_aligned"}
@@ -177,10 +178,11 @@ def test_a_scan_that_tells_no_axis_is_refused(tmp_path: Path) -> None:
         adapt(Scan(np.zeros((2, 2, 1024), np.uint8), name="dark"), settings(tmp_path))
 
 
-@pytest.mark.usefixtures("fitted_once")
-def test_a_palette_that_the_network_does_not_know_is_refused(fit: Fit, tmp_path: Path) -> None:
-    start = load_trainable("default")
-    unknown = next(name for name in ("ivory_black", "bismuth_white") if name not in start.card.names)
-    few = Sizes(n_stratigraphies=16, n_held_out=8, epochs=1)
-    with pytest.raises(TrainingError, match="it does not know them"):
-        adapt(fit.scan, settings(tmp_path, palette=(*PALETTE, unknown), sizes=few))
+def test_a_palette_that_the_network_does_not_know_is_refused(tmp_path: Path) -> None:
+    dark = Scan(np.zeros((2, 2, 1024), np.uint8), name="dark")
+    known = set(load_trainable("default").card.names)
+    unknown = [name for name in (own.name for own in library()) if outputs_for([name]).names and name not in known]
+    if not unknown:
+        pytest.skip("the shipped network knows the whole library")
+    with pytest.raises(TrainingError, match=f"{unknown[0]}.* it does not know them"):
+        adapt(dark, settings(tmp_path, palette=(*PALETTE, unknown[0])))

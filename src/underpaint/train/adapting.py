@@ -206,6 +206,7 @@ def adapt(
     show, watch = progress or silent, Stopwatch()
     show("Fitting the instrument", 0, 1)
     start = load_trainable(settings.model)
+    _require_known(settings.palette or (), start.card)
     fit = fit_instrument(scan, base)
     spectra = scan_spectra(fit.scan, start.card, settings.seed)
     watch.lap("fitting")
@@ -214,7 +215,7 @@ def adapt(
     request["instrument"] = fit.instrument.model_dump(mode="json")
     sizes = planned(settings, request, job, start, show)
     save_instrument(fit.instrument, settings.out / "instrument.toml")
-    libraries = _libraries(job, fit, sizes, start, settings, show)
+    libraries = _libraries(job, fit, sizes, settings, show)
     watch.lap("simulation")
     candidates = _candidates(start, spectra, libraries, fit, settings, sizes, show)
     watch.lap("adapting")
@@ -339,9 +340,7 @@ def _palette_of(card: ModelCard) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*own, *blind)))
 
 
-def _libraries(
-    job: LibrarySettings, fit: Fit, sizes: Sizes, start: Trained, settings: AdaptSettings, show: Progress
-) -> _Libraries:
+def _libraries(job: LibrarySettings, fit: Fit, sizes: Sizes, settings: AdaptSettings, show: Progress) -> _Libraries:
     seed = settings.seed + HELD_OUT_SEED
     fresh = {"instrument": fit.machines(settings.n_machine, seed), "seed": seed}
     usual = {"instrument": None, "seed": seed, "renders": 1, "n_stratigraphies": min(_USUAL, sizes.n_stratigraphies)}
@@ -351,12 +350,11 @@ def _libraries(
         "usual": job.model_copy(update=usual),
     }
     made = {name: simulated(own, settings.out / f"{name}.h5", settings.workers, show) for name, own in jobs.items()}
-    _require_known(made["training"], start.card)
     return _Libraries(**made)
 
 
-def _require_known(library: Library, card: ModelCard) -> None:
-    unknown = [name for name in library.names if name not in card.names]
+def _require_known(palette: tuple[str, ...], card: ModelCard) -> None:
+    unknown = [name for name in outputs_for(palette).names if name not in card.names]
     if unknown:
         message = (
             f"Cannot adapt {card.name!r} to a palette with {', '.join(unknown[:4])}: it does not know them. "
