@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.integrate import quad
 from scipy.special import exp1
@@ -212,7 +213,7 @@ def split(stratigraphy: Stratigraphy) -> Stratigraphy:
 
 
 def test_splitting_a_layer_changes_nothing() -> None:
-    """Primary and scatter are exact; the enhancement moves by its discretisation, 1 % of itself."""
+    """Primary and scatter are exact; the enhancement moves by its discretisation: 0.3 % of a line, as is stated."""
     instrument = monochromatic(12.0, 20.216, 30.0)
     whole, parts = (emit([entry], instrument, detail=FULL) for entry in (stack(), split(stack())))
     primary = [entry.primary.sum(axis=1) for entry in (whole, parts)]
@@ -222,14 +223,21 @@ def test_splitting_a_layer_changes_nothing() -> None:
     secondary = [entry.secondary.sum(axis=1) for entry in (whole, parts)]
     strong = secondary[0] > 1e-2 * primary[0]
     assert strong.any()
-    np.testing.assert_allclose(secondary[0][strong], secondary[1][strong], rtol=0.015)
+    line = primary[0] + secondary[0]
+    assert (np.abs(secondary[0] - secondary[1])[strong] < 3e-3 * line[strong]).all()
 
 
-def test_swapping_identical_layers_changes_nothing() -> None:
-    layer, other = Paint({"lead_white": 1.0}).layer(10.0), Paint({"lead_white": 2.0}).layer(10.0)
-    ground = ground_layer("chalk", 100.0)
-    instrument = monochromatic(20.0)
-    orders = [emit([Stratigraphy((*pair, ground))], instrument) for pair in ((layer, other), (other, layer))]
+@given(stratigraphies(), st.integers(0, 3))
+@settings(deadline=None, max_examples=10)
+def test_swapping_identical_layers_changes_nothing(stratigraphy: Stratigraphy, number: int) -> None:
+    layers, instrument = list(stratigraphy.layers), monochromatic(20.0, 35.0)
+    own = layers[number % len(layers)]
+    twin = Layer(dict(reversed(list(own.mass_fractions.items()))), own.density, own.thickness_um, name="its twin")
+    place = number % len(layers)
+    orders = [
+        emit([Stratigraphy((*layers[:place], *pair, *layers[place + 1 :]))], instrument)
+        for pair in ((own, twin), (twin, own))
+    ]
     assert_same(orders[0], orders[1])
 
 
