@@ -15,7 +15,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types contracts docs-check figures wheels check clean
+.PHONY: help demo test lint format types contracts docs-check figures screenshots wheels check clean
 
 help:
 	@echo "make demo        build, scan and identify a virtual panel; says what to open"
@@ -24,6 +24,7 @@ help:
 	@echo "make lint        ruff: style and format        make format     put the format right"
 	@echo "make types       mypy, strict                  make contracts  who may import whom"
 	@echo "make docs-check  links and pasted figures      make figures    paste the figures anew"
+	@echo "make screenshots pictures of every view of the viewer, by Chromium"
 	@echo "make wheels      the plain install is wheels alone on Windows, macOS and Linux"
 	@echo "make clean       remove the environment, the demo and all caches"
 
@@ -78,6 +79,9 @@ docs-check: $(VENV)/.installed-dev
 figures: $(VENV)/.installed-dev
 	$(BIN)/python tools/readme_figures.py
 	$(BIN)/python tools/pigments_page.py
+
+screenshots: $(VENV)/.installed-dev
+	$(BIN)/python tools/screenshots.py
 
 wheels: $(VENV)/.installed-dev
 	$(BIN)/python tools/check_wheels.py

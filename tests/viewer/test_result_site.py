@@ -178,6 +178,14 @@ def test_a_region_that_is_none_is_refused(site: ResultSite, corners: Any, match:
         post(site, "region", corners=corners)
 
 
+def test_a_class_is_all_that_hangs_together_over_a_value(site: ResultSite) -> None:
+    found = told(get(site, "class", map=index(site, "mercury_red"), row=3, column=4))
+    assert Region("class", (), tuple(map(tuple, found["runs"]))).mask(SHAPE).sum() == (SHAPE[0] - 1) * SHAPE[1] // 2
+    assert post(site, "region", runs=found["runs"], maps=[], no_spectrum=True)["n_pixel"] == 110
+    with pytest.raises(ScanError, match="no class at"):
+        get(site, "class", map=index(site, "mercury_red"), row=3, column=15)
+
+
 def test_regions_are_saved_with_masks_that_explain_reads(tmp_path: Path) -> None:
     folder = results(tmp_path)
     site = ResultSite(folder)

@@ -10,7 +10,6 @@ import pytest
 from viewer_fakes import results
 
 from underpaint.errors import ScanError
-from underpaint.viewer import start_site
 from underpaint.viewer.runs import CANCELLED, DONE, FAILED, Run, Runs
 from underpaint.viewer.server import Request
 from underpaint.viewer.start_site import MOST_RECENT, StartSite, recent, remember
@@ -29,11 +28,6 @@ elif job["what"] == "break":
 else:
     tell(result={"echo": job["scan"]})
 """
-
-
-@pytest.fixture(autouse=True)
-def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("UNDERPAINT_STATE", str(tmp_path / "state"))
 
 
 @pytest.fixture
@@ -132,6 +126,6 @@ def test_results_that_went_are_recent_no_more(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sent", [{}, {"what": "identify"}, {"what": "remove", "scan": "a.h5"}])
 def test_only_known_jobs_are_run(site: StartSite, sent: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start_site.Runs, "start", lambda *_: pytest.fail("it was run"))
+    monkeypatch.setattr(Runs, "start", lambda *_: pytest.fail("it was run"))
     with pytest.raises(ScanError, match="choose a scan first"):
-        ask(site, "POST", "run", **sent)
+        site(Request("POST", ("run",), {}, json.dumps(sent).encode()))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from underpaint.errors import OutputError
 from underpaint.io import write_tiff
 from underpaint.io.result_maps import MapEntry
+from underpaint.viewer.scan_source import READY
 from underpaint.viewer.server import Answer, Request
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def _map(request: Request, site: "ResultSite") -> Answer:
     index = _index(request, site)
     entry = site.maps.entries[index]
     values = site.maps.values(index)[_window(request, site)]
-    threshold = _number(request, "threshold")
+    threshold = number_of(request, "threshold")
     if threshold is not None:
         values = np.where(values >= threshold, values, np.where(np.isnan(values), np.nan, 0.0)).astype(np.float32)
     ending = _ending(request, ("png", "svg", "pdf", "tif"))
@@ -96,7 +97,7 @@ def _spectrum(request: Request, site: "ResultSite") -> Answer:
     """Send a pixel's spectrum with the sum and maximum of the scan: numbers, or a figure."""
     row, column = request.number("row"), request.number("column")
     site.maps.at(row, column)
-    counts = site.source.pixel(row, column)
+    counts = site.source.pixel(row, column) if site.source.state == READY else None
     columns = {"counts": counts, "sum": site.summary.get("sum_counts"), "max": site.summary.get("max_counts")}
     ending, name = _ending(request, ("csv", "png", "svg", "pdf")), f"spectrum_{row}_{column}"
     if ending == "csv":
@@ -105,7 +106,7 @@ def _spectrum(request: Request, site: "ResultSite") -> Answer:
     from underpaint.spectrum import EnergyAxis
 
     if counts is None:
-        message = f"Pixel ({row}, {column}) has no spectrum in the scan."
+        message = f"Pixel ({row}, {column}) has no spectrum to draw. {site.source.why}".strip()
         raise OutputError(message)
     step = site.axis
     axis = EnergyAxis(step["gain_kev"], step["zero_kev"], counts.size) if step else None
@@ -187,12 +188,19 @@ def _ending(request: Request, allowed: tuple[str, ...]) -> str:
     return ending
 
 
-def _number(request: Request, name: str) -> float | None:
+def number_of(request: Request, name: str) -> float | None:
+    """Return a number of the query, or None where it is not given.
+
+    Raises
+    ------
+    OutputError
+        It is no number.
+    """
     text = request.query.get(name, "")
     try:
         return float(text) if text else None
     except ValueError as error:
-        message = f"Cannot export: {name} is {text[:20]!r}; it must be a number."
+        message = f"Cannot answer: {name} is {text[:20]!r}; it must be a number."
         raise OutputError(message) from error
 
 

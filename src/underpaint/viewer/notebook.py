@@ -76,7 +76,7 @@ def show(
     pigments = maps if isinstance(maps, PigmentMaps) else None
     lines = maps if isinstance(maps, ElementMaps) else elements
     facts = {"name": "maps"} if scan is None else summarise_scan(scan)
-    settings = {"source": "" if scan is None else scan.source, **maps.settings}
+    settings = {"source": "" if scan is None else scan.source}
     write_results(folder, pigments=pigments, elements=lines, scan_summary=facts, settings=settings)
     location = scan.source if scan is not None and scan.source else None
     server = stack.enter_context(serve(folder, scan=location, framed=True))

@@ -161,13 +161,14 @@ def _pairs(points: Any) -> list[tuple[float, float, float, float]]:
 def _pixels(path: str, changed: int) -> NDArray[np.float32]:
     del changed  # only so that another picture of the same name is read anew
     with Image.open(path) as image:
-        return np.asarray(image, dtype=np.float32) / 255
+        return np.asarray(np.asarray(image, dtype=np.float32) / 255, dtype=np.float32)
 
 
 def _shrunk(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     step = max(1, max(pixels.shape) // _PREVIEW_SIDE)
     height, width = (size // step * step for size in pixels.shape[:2])
-    return pixels[:height, :width].reshape(height // step, step, width // step, step, 3).mean(axis=(1, 3))
+    parts = pixels[:height, :width].reshape(height // step, step, width // step, step, 3)
+    return np.asarray(parts.mean(axis=(1, 3)), dtype=np.float32)
 
 
 def _enlarged(matrix: NDArray[np.float64], pixels: NDArray[np.float32]) -> NDArray[np.float64]:

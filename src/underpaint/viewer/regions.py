@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import label
 
 from underpaint.errors import OutputError, ScanError
 from underpaint.files import whole_file
@@ -18,6 +19,7 @@ from underpaint.files import whole_file
 REGIONS_FILE = "regions.json"
 FOLDER = "regions"
 MOST_CORNERS = 5000
+MOST_RUNS = 200_000
 MOST_NAME = 60
 
 
@@ -30,10 +32,13 @@ class Region:
     name : str
     corners : tuple of (row, column)
         Of a polygon, in pixels; the middle of the first pixel is (0.5, 0.5).
+    runs : tuple of (row, first column, last column)
+        Pixels of a region that is no polygon; it then has no corners.
     """
 
     name: str
-    corners: tuple[tuple[float, float], ...]
+    corners: tuple[tuple[float, float], ...] = ()
+    runs: tuple[tuple[int, int, int], ...] = ()
 
     def mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
         """Return the (n_row, n_column) pixels whose middles lie within.
@@ -44,6 +49,8 @@ class Region:
             It holds no pixel.
         """
         n_row, n_column = shape
+        if self.runs:
+            return self._filled(shape)
         rows, columns = (np.array([own[axis] for own in self.corners]) for axis in (0, 1))
         inside = np.zeros(shape, dtype=np.bool_)
         first_row, last_row = max(int(rows.min()), 0), min(math.ceil(rows.max()), n_row)
@@ -60,6 +67,49 @@ class Region:
             raise ScanError(message)
         return inside
 
+    def _filled(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """Return the (n_row, n_column) pixels of the runs; those outside the maps are left out."""
+        inside = np.zeros(shape, dtype=np.bool_)
+        for row, first, last in self.runs:
+            if 0 <= row < shape[0]:
+                inside[row, max(first, 0) : last + 1] = True
+        if not inside.any():
+            message = f"The region {self.name!r} holds no pixel of the maps."
+            raise ScanError(message)
+        return inside
+
+
+def connected_region(values: NDArray[np.float32], row: int, column: int, least: float) -> Region:
+    """Return the pixels that hang together with one, all of them at or above a value.
+
+    Parameters
+    ----------
+    values : (n_row, n_column) array
+        A map.
+    row, column : int
+    least : float
+
+    Raises
+    ------
+    ScanError
+        The pixel itself is below, or outside; or the class is torn into far too many pieces.
+    """
+    n_row, n_column = values.shape
+    if not (0 <= row < n_row and 0 <= column < n_column and values[row, column] >= least):
+        message = (
+            f"There is no class at ({row}, {column}): the map is below {least:.3g} there. Click where it is above."
+        )
+        raise ScanError(message)
+    parts, _ = label(values >= least)
+    inside = parts == parts[row, column]
+    edges = np.diff(np.pad(inside.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    starts, ends = np.argwhere(edges == 1), np.argwhere(edges == -1)
+    if len(starts) > MOST_RUNS:
+        message = f"Cannot take this class: it is torn into {len(starts)} pieces, over {MOST_RUNS}. Draw a lasso."
+        raise ScanError(message)
+    runs = tuple((int(at), int(first), int(after) - 1) for (at, first), (_, after) in zip(starts, ends, strict=True))
+    return Region("class", (), runs)
+
 
 def read_region_request(value: Mapping[str, Any]) -> Region:
     """Return the region that a page sent.
@@ -69,7 +119,11 @@ def read_region_request(value: Mapping[str, Any]) -> Region:
     ScanError
         It has fewer than three corners or far too many, or one of them is no number.
     """
+    name = str(value.get("name", "")).strip()[:MOST_NAME] or "region"
     try:
+        runs = tuple((int(row), int(first), int(last)) for row, first, last in value.get("runs") or ())
+        if 0 < len(runs) <= MOST_RUNS:
+            return Region(name, (), runs)
         corners = tuple((float(row), float(column)) for row, column in value["corners"])
     except (KeyError, TypeError, ValueError) as error:
         message = "Cannot use the region: its corners are pairs of a row and a column."
@@ -77,7 +131,7 @@ def read_region_request(value: Mapping[str, Any]) -> Region:
     if not 3 <= len(corners) <= MOST_CORNERS or not all(math.isfinite(at) for own in corners for at in own):
         message = f"Cannot use the region: it has {len(corners)} corners; 3 to {MOST_CORNERS} numbers are needed."
         raise ScanError(message)
-    return Region(str(value.get("name", "")).strip()[:MOST_NAME] or "region", corners)
+    return Region(name, corners)
 
 
 def read_regions(folder: Path) -> list[Region]:
@@ -118,7 +172,7 @@ def save_regions(folder: Path, regions: Sequence[Region], shape: tuple[int, int]
     for own, name in zip(regions, mask_names(regions), strict=True):
         with whole_file(place / name) as part:
             Image.fromarray(np.where(own.mask(shape), 255, 0).astype(np.uint8)).save(part, format="PNG")
-    record = {"regions": [{"name": own.name, "corners": own.corners} for own in regions]}
+    record = {"regions": [{"name": own.name, "corners": own.corners, "runs": own.runs} for own in regions]}
     with whole_file(folder / REGIONS_FILE) as part:
         part.write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
 

@@ -18,9 +18,9 @@ _COARSE, _FINE = 32, 120
 """Pixels along the longer side of the maps at which places are searched, and at which the best one is refined."""
 _BINS = 12
 _COMPONENTS = 3
-_SCALES = np.arange(1.0, 0.49, -0.05)
+_SCALES = np.arange(1.0, 0.49, -0.0625)
 _TURNS_DEG = (0.0, -3.0, 3.0, -6.0, 6.0)
-_SHIFTS = np.linspace(-0.16, 0.16, 13)
+_SHIFTS = np.linspace(-0.15, 0.15, 11)
 _MOST_TRIED = 5
 
 
@@ -80,7 +80,7 @@ def by_points(on_photograph: Sequence[tuple[float, float]], on_maps: Sequence[tu
         message = "Cannot lay the photograph by these points: no transform joins them. Mark them anew."
         raise ScanError(message)
     matrix = np.asarray(found.params, dtype=np.float64)
-    error = _distance(np.linalg.inv(matrix), there, here) if len(here) > 4 else None
+    error = _distance(np.asarray(np.linalg.inv(matrix), dtype=np.float64), there, here) if len(here) > 4 else None
     return Registration(matrix, "points", error)
 
 
@@ -141,7 +141,7 @@ def warped(photograph: Image, matrix: Matrix, shape: tuple[int, int], scale: int
     return np.asarray(transform.warp(smooth, whole, output_shape=size, order=1), dtype=np.float32)
 
 
-def place(matrix: Matrix, at: NDArray[np.float64]) -> NDArray[np.float64]:
+def place(matrix: NDArray[np.floating], at: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return where a matrix puts (n, 2) places (x, y)."""
     moved = np.column_stack([at, np.ones(len(at))]) @ matrix.T
     return np.asarray(moved[:, :2] / moved[:, 2:])
@@ -268,13 +268,13 @@ def _photograph_pixels(matrix: Matrix, shape: tuple[int, int]) -> float:
     return float(max(across / n_column, down / n_row))
 
 
-def _spread(at: NDArray[np.float64]) -> bool:
+def _spread(at: NDArray[np.floating]) -> bool:
     """Whether points lie apart, and three or more of them not on a line."""
     sizes = np.linalg.svd(at - at.mean(axis=0), compute_uv=False)
     return bool(sizes[0] > 1e-6 and (len(at) < 3 or sizes[1] > 1e-3 * sizes[0]))
 
 
-def _distance(matrix: Matrix, there: NDArray[np.float64], here: NDArray[np.float64]) -> float:
+def _distance(matrix: Matrix, there: NDArray[np.floating], here: NDArray[np.floating]) -> float:
     return float(np.sqrt(((place(matrix, there) - here) ** 2).sum(axis=1).mean()))
 
 

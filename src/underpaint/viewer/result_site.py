@@ -14,9 +14,10 @@ from underpaint.io import read_summary
 from underpaint.io.result_maps import ResultMaps
 from underpaint.maps import ElementMaps, PigmentMaps
 from underpaint.viewer import exports
+from underpaint.viewer.exports import number_of
 from underpaint.viewer.pages import page_file
 from underpaint.viewer.photograph import Photograph
-from underpaint.viewer.regions import read_region_request, read_regions, save_regions
+from underpaint.viewer.regions import connected_region, read_region_request, read_regions, save_regions
 from underpaint.viewer.runs import Run, Runs
 from underpaint.viewer.scan_source import READY, ScanSource, find_scan
 from underpaint.viewer.server import Answer, Request, json_answer
@@ -65,6 +66,7 @@ class ResultSite:
             ("GET", "regions"): self._regions,
             ("POST", "regions"): self._save_regions,
             ("POST", "region"): self._region,
+            ("GET", "class"): self._class,
             ("GET", "photograph"): self._photograph,
             ("POST", "photograph"): self._photograph,
             ("DELETE", "photograph"): self._photograph,
@@ -198,6 +200,18 @@ class ResultSite:
         save_regions(self.folder, regions, self.maps.shape)
         return json_answer({"saved": len(regions)})
 
+    def _class(self, request: Request) -> Answer:
+        """Answer with the pixels that hang together with one on a map, at or above a value."""
+        least = number_of(request, "least")
+        values = self.maps.values(self._index(request))
+        return json_answer(
+            asdict(
+                connected_region(
+                    values, request.number("row"), request.number("column"), 0.5 if least is None else least
+                )
+            )
+        )
+
     def _region(self, request: Request) -> Answer:
         """Answer with a region's spectra, and the values and histograms of the maps asked for."""
         sent = request.json()
@@ -217,7 +231,7 @@ class ResultSite:
             return {"map": index, "n": 0}
         whole = values[np.isfinite(values)]
         entry = self.maps.entries[index]
-        high = 1.0 if entry.kind in {"group", "member"} else float(max(np.percentile(whole, 99.5), 1e-6))
+        high = 1.0 if entry.kind in {"group", "member"} else max(float(np.percentile(whole, 99.5)), 1e-6)
         counted, edges = np.histogram(np.clip(inside, 0.0, high), bins=_N_BIN, range=(0.0, high))
         return {
             "map": index,
@@ -238,7 +252,10 @@ class ResultSite:
     def _explain(self, request: Request) -> Answer:
         """Begin to explain a pixel by layers; the page asks again how far it is."""
         sent = request.json()
-        row, column = int(sent.get("row", -1)), int(sent.get("column", -1))
+        row, column = sent.get("row"), sent.get("column")
+        if not (isinstance(row, int) and isinstance(column, int)):
+            message = "Cannot explain: choose a pixel first."
+            raise ScanError(message)
         self.maps.at(row, column)
         instrument = sent.get("instrument") or self.summary.get("settings", {}).get("instrument") or "elio"
         job = {

@@ -39,7 +39,8 @@ class Run:
             encoding="utf-8",
         )  # fmt: skip
         self._errors: list[str] = []
-        threading.Thread(target=self._drain, daemon=True).start()
+        self._drainer = threading.Thread(target=self._drain, daemon=True)
+        self._drainer.start()
         self._reader = threading.Thread(target=self._follow, daemon=True)
         self._reader.start()
 
@@ -77,8 +78,10 @@ class Run:
             self._process.kill()
 
     def _drain(self) -> None:
-        for line in self._process.stderr or ():
-            self._errors = [*self._errors[-20:], line]
+        if self._process.stderr is not None:
+            with self._process.stderr as stream:
+                for line in stream:
+                    self._errors = [*self._errors[-20:], line]
 
     def _follow(self) -> None:
         try:
@@ -87,9 +90,12 @@ class Run:
                 self._process.stdin.flush()
         except OSError:
             pass  # it has ended already; why stands in what it printed
-        for line in self._process.stdout or ():
-            self._take(line)
+        if self._process.stdout is not None:
+            with self._process.stdout as stream:
+                for line in stream:
+                    self._take(line)
         self._process.wait()
+        self._drainer.join(_PATIENCE_S)
         self._close_input()
         with self._lock:
             self._ended = time.monotonic()

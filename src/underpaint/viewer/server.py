@@ -212,13 +212,14 @@ def _handler(site: Site, token: str, names: set[str] | None, framed: bool) -> ty
         def _answer(self, method: str) -> None:
             address = urlsplit(self.path)
             parts = tuple(unquote(part) for part in address.path.split("/") if part)
+            known = bool(parts) and secrets.compare_digest(parts[0].encode(), token.encode())
+            if not (known and self._from_here()):
+                # Whatever a stranger sends along is not read.
+                self._send(Answer(b"", "text/plain", HTTPStatus.NOT_FOUND), close=True)
+                return
             body = self._body()
             if body is None:
                 self._send(Answer(b"", "text/plain", HTTPStatus.REQUEST_ENTITY_TOO_LARGE), close=True)
-                return
-            known = bool(parts) and secrets.compare_digest(parts[0].encode(), token.encode())
-            if not (known and self._from_here()):
-                self._send(Answer(b"", "text/plain", HTTPStatus.NOT_FOUND))
                 return
             if len(parts) == 1 and not address.path.endswith("/"):
                 self._send(Answer(b"", "text/plain", HTTPStatus.FOUND, {"Location": f"/{token}/"}))
@@ -251,6 +252,7 @@ def _handler(site: Site, token: str, names: set[str] | None, framed: bool) -> ty
                 **({"Connection": "close"} if close else {}),
                 **answer.headers,
             }
+            self.close_connection = close or self.close_connection
             try:
                 self.send_response(answer.status)
                 for name, value in headers.items():

@@ -40,7 +40,8 @@ def serve(
     site = ResultSite(folder, scan, runs)
     try:
         with serve_site(site, port=port, host=host, framed=framed) as server:
-            remember(site.folder)
+            if not framed:  # a notebook shows what is gone tomorrow
+                remember(site.folder)
             yield server
     finally:
         runs.close()

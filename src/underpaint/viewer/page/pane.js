@@ -211,6 +211,8 @@ export class Pane {
       if (closed) context.closePath();
       for (const [style, width] of [["#000b", 4], [color, 2]]) { context.strokeStyle = style; context.lineWidth = width * sharp; context.stroke(); }
     };
+    const [rows, columns] = this.app.about.shape;
+    for (const region of this.app.regions) if (region.picture) context.drawImage(region.picture, frame.left, frame.top, columns * frame.across, rows * frame.down);
     for (const region of this.app.regions) outline(region.corners, region.color, true);
     if (this.app.drawing) outline(this.app.drawing, "#ffffff", this.app.tool === "box");
     for (const [at, point] of this.app.photograph.points.entries()) {

@@ -9,6 +9,8 @@ export class PhotographPanel {
     this.lens = false;
     this.points = [];
     this.marking = false;
+    this.facts = app.about.photograph;
+    this.fill();
   }
 
   async load() { await guarded(() => this.take(this.app.about.photograph))(); }

@@ -1,5 +1,6 @@
 // Regions drawn on the maps: what they hold on average, beside one another, and kept with the results.
 import { askJson, byId, guarded, make, number, percent, thousands } from "./base.js";
+import { pictureOf } from "./maps.js";
 
 const COLORS = ["#ffd24d", "#4dc3ff", "#ff7ab8", "#8bdc65", "#c79bff", "#ff9d5c"];
 
@@ -16,19 +17,27 @@ export class RegionPanel {
     })();
   }
 
-  keep({ name, corners }) {
+  keep({ name, corners = [], runs = [] }) {
     const used = this.app.regions.map((own) => own.color);
     const color = COLORS.find((own) => !used.includes(own)) || COLORS[this.app.regions.length % COLORS.length];
-    const region = { name, corners, color, found: null };
+    const region = { name, corners, runs, color, found: null, picture: this.pictureOf(runs, color) };
     this.app.regions.push(region);
     return region;
   }
 
-  async add(corners) {
+  // A class is painted; a polygon is drawn.
+  pictureOf(runs, color) {
+    if (!runs.length) return null;
+    const [height, width] = this.app.about.shape;
+    const value = 0xb0000000 | (parseInt(color.slice(5, 7), 16) << 16) | (parseInt(color.slice(3, 5), 16) << 8) | parseInt(color.slice(1, 3), 16);
+    return pictureOf(width, height, (pixels) => { for (const [row, first, last] of runs) pixels.fill(value, row * width + first, row * width + last + 1); });
+  }
+
+  async add(drawn) {
     const names = new Set(this.app.regions.map((own) => own.name));
     let at = 1;
     while (names.has(`region ${at}`)) at += 1;
-    const region = this.keep({ name: `region ${at}`, corners });
+    const region = this.keep({ ...drawn, name: `region ${at}` });
     this.app.openTab(byId("tab-regions"));
     await guarded(async () => {
       try { await this.measure(region); } catch (error) { this.app.regions = this.app.regions.filter((own) => own !== region); this.fill(); this.app.draw(); throw error; }
@@ -45,7 +54,7 @@ export class RegionPanel {
     document.body.dataset.region = region.name;
   }
 
-  plain({ name, corners }) { return { name, corners }; }
+  plain({ name, corners, runs }) { return { name, corners, runs }; }
 
   save() { return askJson("regions", { method: "POST", json: { regions: this.app.regions.map((own) => this.plain(own)) } }); }
 
@@ -63,7 +72,7 @@ export class RegionPanel {
     const { regions } = this.app;
     const place = byId("regions");
     if (!regions.length) {
-      place.replaceChildren(make("p", { className: "empty" }, "Choose Box or Lasso above the maps and draw: here stand the region's mean spectrum and histograms. Regions are saved with the results, with a mask for `underpaint explain --region`."));
+      place.replaceChildren(make("p", { className: "empty" }, "Choose Box or Lasso above the maps and draw, or Class and click: here stand the region's mean spectrum and histograms. Regions are saved with the results, with a mask for `underpaint explain --region`."));
       return;
     }
     place.replaceChildren(...[

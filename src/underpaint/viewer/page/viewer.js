@@ -52,8 +52,7 @@ class Viewer {
     this.showSpectra();
     this.followScan();
     askJson("lines").then((lines) => { this.spectrum.lines = lines; this.spectrum.draw(); document.body.dataset.ready = "all"; }).catch((error) => say(error.message));
-    await this.regionPanel.load();
-    await this.photograph.load();
+    await Promise.all([this.photograph.load(), this.regionPanel.load()]);
   }
 
   // --- which maps there are
@@ -229,7 +228,7 @@ class Viewer {
     place.hidden = shown.mode !== "composite";
     if (place.hidden) return;
     place.replaceChildren(...CHANNEL_NAMES.map((color, at) => make("label", { className: `swatch ${color}` }, `${color} `,
-      make("select", { "aria-label": color, onchange: (event) => { shown.channels[at] = event.target.value === "" ? null : Number(event.target.value); this.changed(); } },
+      make("select", { "aria-label": color, onchange: (event) => { shown.channels[at] = event.target.value === "" ? null : Number(event.target.value); this.changed(); place.querySelectorAll("select")[at].focus(); } },
         make("option", { value: "" }, "nothing"),
         ...KINDS.slice(0, 3).map(([kind, label]) => make("optgroup", { label }, ...this.entries.filter((own) => own.kind === kind)
           .map((own) => make("option", { value: String(own.index), selected: shown.channels[at] === own.index }, own.place === "anywhere" ? own.label : `${own.label} (${own.place})`))))))));
@@ -289,7 +288,7 @@ class Viewer {
       moved = moved || Math.hypot(own.clientX - start[0], own.clientY - start[1]) > DRAG;
       if (!moved) return;
       const at = pane.placeOf(own);
-      if (this.tool === "point") this.view.middle = [middle[0] - ((own.clientX - start[0]) * sharp) / across, middle[1] - ((own.clientY - start[1]) * sharp) / down];
+      if (this.tool === "point" || this.tool === "class") this.view.middle = [middle[0] - ((own.clientX - start[0]) * sharp) / across, middle[1] - ((own.clientY - start[1]) * sharp) / down];
       else if (this.tool === "box") this.drawing = [[from[1], from[0]], [from[1], at[0]], [at[1], at[0]], [at[1], from[0]]];
       else this.drawing.push([at[1], at[0]]);
       this.draw();
@@ -298,7 +297,7 @@ class Viewer {
       pane.canvas.removeEventListener("pointermove", move);
       const drawn = this.drawing;
       this.drawing = null;
-      if (moved && this.tool !== "point" && drawn && drawn.length > 2) this.regionPanel.add(drawn);
+      if (moved && drawn && drawn.length > 2) this.regionPanel.add({ corners: drawn });
       else if (!moved) this.click(from);
       this.draw();
     };
@@ -309,7 +308,16 @@ class Viewer {
   click(at) {
     if (!this.inside(at)) return;
     if (this.photograph.takes(at)) { this.draw(); return; }
-    this.choosePixel(Math.floor(at[1]), Math.floor(at[0]));
+    const [row, column] = [Math.floor(at[1]), Math.floor(at[0])];
+    if (this.tool === "class") this.chooseClass(row, column); else this.choosePixel(row, column);
+  }
+
+  // Over the threshold that is set, or one half of the scale.
+  chooseClass(row, column) {
+    const { shown, parts } = this.pane;
+    const [part] = parts;
+    const least = (shown.mode === "map" && shown.threshold > 0 ? shown.threshold : 0.5) * part.top;
+    return guarded(async () => this.regionPanel.add(await askJson(`class?map=${part.index}&row=${row}&column=${column}&least=${least}`)))();
   }
 
   async choosePixel(row, column) {
@@ -354,7 +362,7 @@ class Viewer {
     const press = (selector) => document.querySelector(selector).click();
     const does = {
       1: () => this.setPanes(1), 2: () => this.setPanes(2), 4: () => this.setPanes(4),
-      p: () => press('[data-tool="point"]'), b: () => press('[data-tool="box"]'), l: () => press('[data-tool="lasso"]'),
+      p: () => press('[data-tool="point"]'), b: () => press('[data-tool="box"]'), l: () => press('[data-tool="lasso"]'), c: () => press('[data-tool="class"]'),
       "+": () => this.zoom(1.5), "=": () => this.zoom(1.5), "-": () => this.zoom(1 / 1.5), 0: () => this.zoom(0),
       "?": () => byId("keys").showModal(), Escape: () => this.takeTool("point"),
     };
