@@ -1,0 +1,181 @@
+"""How fast the viewer opens a large result and answers a click: `python benchmarks/viewer.py --json FILE`.
+
+A result of 60 maps of 1000 x 1000 pixels and its scan are made in a temporary folder, the real server is started, and
+what the page asks is asked through HTTP; with --browser the page is opened in Chromium, and its clicks are timed, too.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import psutil
+
+from underpaint.files import whole_file
+from underpaint.io import write_results
+from underpaint.maps import ElementMaps, PigmentMaps
+from underpaint.sample import library
+from underpaint.viewer import serve
+
+N_GROUP, N_MEMBER, N_ELEMENT = 20, 25, 15
+N_CHANNEL = 1024
+N_CLICK = 40
+OPEN_LIMIT_S, CLICK_LIMIT_MS = 3.0, 200.0
+
+
+def main() -> None:
+    """Measure, print, and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="file to write")
+    parser.add_argument("--pixels", type=int, default=1000, help="rows and columns")
+    parser.add_argument("--browser", action="store_true", help="drive Chromium, too")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        make_scan(Path(place) / "scan.h5", asked.pixels)
+        folder = make_result(Path(place) / "result", Path(place) / "scan.h5", asked.pixels)
+        found = {
+            "pixels": [asked.pixels, asked.pixels],
+            "maps": N_GROUP + N_MEMBER + N_ELEMENT,
+            "channels": N_CHANNEL,
+            "result_mb": round((folder / "results.h5").stat().st_size / 2**20),
+            "limits": {"open_s": OPEN_LIMIT_S, "click_ms": CLICK_LIMIT_MS},
+            "load_average": psutil.getloadavg()[0],
+            **measure_server(folder, asked.pixels),
+        }
+        if asked.browser:
+            found["browser"] = measure_browser(folder, asked.pixels, Path(place) / "profile")
+    print(json.dumps(found, indent=1))
+    if asked.json is not None:
+        with whole_file(asked.json) as part:
+            part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def make_scan(path: Path, n_pixel: int) -> None:
+    """Write a cube of Poisson counts, in chunks of a few pixels, with little in memory at a time."""
+    rng = np.random.default_rng(5)
+    energy_kev = 0.04 * np.arange(N_CHANNEL)
+    expected = 0.05 + 8.0 * np.exp(-0.5 * ((energy_kev - 6.4) / 0.08) ** 2)
+    block = rng.poisson(expected, (1, n_pixel, N_CHANNEL)).astype(np.uint8)
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset(
+            "counts", (n_pixel, n_pixel, N_CHANNEL), np.uint8, chunks=(1, 16, N_CHANNEL), compression="lzf"
+        )
+        for row in range(n_pixel):
+            data[row] = np.roll(block, row, axis=1)[0]
+
+
+def make_result(folder: Path, scan: Path, n_pixel: int) -> Path:
+    """Write maps of smooth shapes and noise, as a large painting has them."""
+    rng = np.random.default_rng(6)
+    rows, columns = np.indices((n_pixel, n_pixel), dtype=np.float32) / n_pixel
+    groups, members = [own.name for own in library().groups][:N_GROUP], [own.name for own in library()][:N_MEMBER]
+    names = [*groups, *members]
+    probability = np.empty((n_pixel, n_pixel, len(names)), np.float32)
+    for index in range(len(names)):
+        waves = np.sin(7 * rows * (1 + index % 5) + index) * np.cos(5 * columns * (1 + index % 3))
+        probability[:, :, index] = 1 / (1 + np.exp(-6 * waves + rng.normal(0, 0.5, waves.shape)))
+    families = ("Ca_K", "Cr_K", "Mn_K", "Fe_K", "Co_K", "Cu_K", "Zn_K", "Hg_L", "Pb_L", "Sn_L", "Ti_K", "K_K", "Ba_L",
+                "Sr_K", "As_K")[:N_ELEMENT]  # fmt: skip
+    area = rng.poisson(40 + 400 * probability[:, :, : len(families)]).astype(np.float32)
+    pigments = PigmentMaps(
+        names=tuple(names),
+        probability=probability,
+        kinds=("group",) * len(groups) + ("member",) * len(members),
+        groups=tuple((groups[index % len(groups)],) for index in range(len(names))),
+        labels=tuple(name.replace("_", " ") for name in names),
+        elements=tuple((families[index % len(families)],) for index in range(len(names))),
+        step_mm=(0.5, 0.5),
+    )
+    elements = ElementMaps(families, area, np.sqrt(area + 20), (0.5, 0.5))
+    spectra = {"sum_counts": np.full(N_CHANNEL, 1e6), "max_counts": np.full(N_CHANNEL, 20.0)}
+    summary: dict[str, Any] = {"name": "large", "energy_kev": 0.04 * np.arange(N_CHANNEL), **spectra}
+    write_results(folder, pigments=pigments, elements=elements, scan_summary=summary, settings={"source": str(scan)})
+    return folder
+
+
+def measure_server(folder: Path, n_pixel: int) -> dict[str, Any]:
+    """Time what the page asks for: until its first map is there, and for a pixel of all maps and of the scan."""
+    process = psutil.Process()
+    before = process.memory_info().rss
+    began = time.perf_counter()
+    with serve(folder) as server:
+        for path in ("", "viewer.js", "about", "colors.json", "map?map=0"):
+            ask(server.address + path)
+        open_s = time.perf_counter() - began
+        while json.loads(ask(server.address + "scan"))["state"] == "opening":
+            time.sleep(0.05)
+        ask(server.address + "lines")
+        rng = np.random.default_rng(7)
+        clicks = []
+        for row, column in rng.integers(0, n_pixel, (N_CLICK, 2)):
+            at = time.perf_counter()
+            found = json.loads(ask(f"{server.address}pixel?row={row}&column={column}"))
+            clicks.append(1e3 * (time.perf_counter() - at))
+            if found["spectrum"] is None:
+                sys.exit("The scan was not read.")
+        maps = []
+        for index in range(0, N_GROUP + N_MEMBER + N_ELEMENT, 6):
+            at = time.perf_counter()
+            ask(f"{server.address}map?map={index}")
+            maps.append(1e3 * (time.perf_counter() - at))
+        peak = process.memory_info().rss
+    return {
+        "open_s": round(open_s, 3),
+        "click_ms": round(statistics.median(clicks), 1),
+        "click_ms_worst": round(max(clicks), 1),
+        "another_map_ms": round(statistics.median(maps), 1),
+        "peak_mb": round((peak - before) / 2**20),
+    }
+
+
+def measure_browser(folder: Path, n_pixel: int, profile: Path) -> dict[str, float]:
+    """Time the page in Chromium: from its address to its first map on the screen, and from a click to its words."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking"):
+        options.add_argument(flag)
+    options.add_argument(f"--user-data-dir={profile}")
+    with serve(folder) as server:
+        opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+        try:
+            opened.set_script_timeout(120)
+            began = time.perf_counter()
+            opened.get(server.address)
+            until = "const done = arguments[0]; (function look() { %s ? done(%s) : setTimeout(look, 5); })()"
+            opened.execute_async_script(until % ("document.body.dataset.ready", "1"))
+            open_s = time.perf_counter() - began
+            opened.execute_async_script(until % ("document.body.dataset.ready === 'all'", "1"))
+            clicks = []
+            for row, column in np.random.default_rng(8).integers(0, n_pixel, (N_CLICK // 2, 2)).tolist():
+                clicks.append(
+                    opened.execute_async_script(
+                        "const done = arguments[2], at = performance.now();"
+                        "window.viewer.choosePixel(arguments[0], arguments[1])"
+                        ".then(() => requestAnimationFrame(() => done(performance.now() - at)))",
+                        row,
+                        column,
+                    )
+                )
+        finally:
+            opened.quit()
+    return {"open_s": round(open_s, 3), "click_ms": round(statistics.median(clicks), 1)}
+
+
+def ask(address: str) -> bytes:
+    """Return what the server answers."""
+    with urllib.request.urlopen(address, timeout=120) as answer:  # noqa: S310 - our own server
+        return bytes(answer.read())
+
+
+if __name__ == "__main__":
+    main()
