@@ -177,8 +177,9 @@ def _without_needless(own: Problem, columns: Array, needed: Array, kept: list[in
         design = columns[:, kept]
         weighted, _ = own.weighted(design)
         scale = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-12)
-        covariance = np.linalg.pinv((weighted / scale).T @ (weighted / scale), rcond=1e-10)
-        deviation = np.sqrt(np.diag(covariance))[: len(kept)] / scale[: len(kept)]
+        covariance = np.linalg.pinv((weighted / scale).T @ (weighted / scale), rcond=1e-10, hermitian=True)
+        # rounding leaves variances of columns that are nearly each other's a little under nothing
+        deviation = np.sqrt(np.maximum(np.diag(covariance), 0.0))[: len(kept)] / scale[: len(kept)]
         strength = own.solve(design) / np.maximum(deviation, 1e-12) / needed[kept]
         strength[:always] = np.inf
         if strength.min() >= 1:
