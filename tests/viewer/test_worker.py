@@ -1,0 +1,78 @@
+"""The commands: what opens a page, and the process that works for one."""
+
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+from viewer_fakes import SHAPE, results, scan
+
+import underpaint.viewer
+from underpaint.cli import app
+from underpaint.viewer.runs import DONE, FAILED, Run
+
+
+class FakeServer:
+    """Is closed as soon as it is waited for."""
+
+    address = "http://127.0.0.1:1/token/"
+
+    def wait(self) -> None:
+        """Wait for nothing."""
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What was served and what the browser was sent to."""
+    seen: list[Any] = []
+
+    @contextmanager
+    def serve(*given: object, **named: object) -> Iterator[FakeServer]:
+        seen.append((given, named))
+        yield FakeServer()
+
+    monkeypatch.setattr(underpaint.viewer, "serve", serve)
+    monkeypatch.setattr(underpaint.viewer, "serve_start", serve)
+    monkeypatch.setattr(webbrowser, "open", seen.append)
+    return seen
+
+
+def test_no_command_opens_the_start_page(opened: list[Any]) -> None:
+    result = CliRunner().invoke(app, [])
+    assert result.exit_code == 0
+    assert "The start page is at http://127.0.0.1:1/token/" in result.output
+    assert "--help" in result.output
+    assert opened == [((), {}), FakeServer.address]
+
+
+def test_a_folder_opens_its_maps_and_no_browser_where_none_is_wanted(opened: list[Any]) -> None:
+    result = CliRunner().invoke(app, ["view", "results", "--no-browser", "--scan", "a.h5"])
+    assert result.exit_code == 0
+    assert opened == [((Path("results"),), {"port": 0, "host": "127.0.0.1", "scan": "a.h5"})]
+
+
+def test_another_host_is_warned_of(opened: list[Any]) -> None:
+    result = CliRunner().invoke(app, ["view", "results", "--host", "0.0.0.0", "--no-browser"])  # noqa: S104 - warned of
+    assert "whoever on the network learns the address" in result.output
+    assert opened[0][1]["host"] == "0.0.0.0"  # noqa: S104
+
+
+def test_the_worker_tells_what_a_scan_holds(tmp_path: Path) -> None:
+    scan(tmp_path / "panel.h5")
+    state = Run({"what": "look", "scan": str(tmp_path / "panel.h5")}).wait(300)
+    assert state["state"] == DONE, state
+    assert state["result"]["shape"][:2] == list(SHAPE)
+    assert state["result"]["out"] == str(tmp_path / "panel_underpaint")
+    assert not state["result"]["finished"]
+
+
+def test_the_worker_says_in_words_what_is_wrong(tmp_path: Path) -> None:
+    folder = results(tmp_path)
+    job = {"what": "identify", "scan": str(tmp_path / "panel.h5"), "out": str(folder)}
+    state = Run(job).wait(300)
+    assert state["state"] == FAILED
+    assert "the folder exists and is not empty" in state["error"]
