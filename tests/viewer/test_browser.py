@@ -1,0 +1,228 @@
+"""The pages in Chromium: what a person clicks, and what then stands there."""
+
+import io
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from chromium import browser, wait
+from PIL import Image
+from viewer_fakes import HOSTILE, SHAPE, element_maps, results, spectrum_of
+
+from underpaint.viewer import Server, serve, serve_start
+from underpaint.viewer.regions import read_regions
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return results(tmp_path)
+
+
+@pytest.fixture
+def page(chromium: Any, folder: Path) -> Iterator[tuple[Any, Server]]:
+    with serve(folder) as server:
+        chromium.get(server.address)
+        wait(chromium, "document.body.dataset.ready === 'all'")
+        wait(chromium, "window.viewer.about.scan.state === 'ready'")
+        yield chromium, server
+        severe = [entry["message"] for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"]
+        assert severe == []
+
+
+def on_screen(opened: Any, row: float, column: float, pane: int = 0) -> tuple[float, float]:
+    """Return where a place on a map lies in the window."""
+    x, y = opened.execute_script(
+        "const pane = window.viewer.panes[arguments[0]], f = pane.frame(), b = pane.canvas.getBoundingClientRect();"
+        "const sharp = pane.canvas.width / b.width;"
+        "return [b.left + (f.left + arguments[2] * f.across) / sharp, b.top + (f.top + arguments[1] * f.down) / sharp]",
+        pane,
+        row,
+        column,
+    )
+    return float(x), float(y)
+
+
+def drag(opened: Any, places: list[tuple[float, float]]) -> None:
+    """Press at the first place, go through the others, let go at the last one."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    chain = ActionChains(opened, duration=10)
+    pointer = chain.w3c_actions.pointer_action
+    first, *others = places
+    pointer.move_to_location(round(first[0]), round(first[1]))
+    pointer.pointer_down()
+    for place in others:
+        pointer.move_to_location(round(place[0]), round(place[1]))
+    pointer.pointer_up()
+    chain.w3c_actions.perform()
+
+
+def text_of(opened: Any, name: str) -> str:
+    return str(opened.execute_script("return document.getElementById(arguments[0]).textContent", name))
+
+
+def press(opened: Any, selector: str) -> None:
+    opened.execute_script("document.querySelector(arguments[0]).click()", selector)
+
+
+def test_a_click_shows_the_pixels_own_spectrum_and_numbers(page: tuple[Any, Server]) -> None:
+    opened, _ = page
+    drag(opened, [on_screen(opened, 3.5, 4.5)])
+    wait(opened, "document.body.dataset.spot === '3,4' && window.viewer.spot.spectrum")
+    np.testing.assert_array_equal(opened.execute_script("return window.viewer.spot.spectrum"), spectrum_of(3, 4))
+    said = text_of(opened, "spot")
+    assert "row 3, column 4" in said
+    assert "0.97" in said
+    assert "Hg L 400 counts (40 σ)" in said
+    assert "in the uppermost layer: 0.95" in said
+    assert "row 3, column 4" in text_of(opened, "spectrum-plot")
+
+
+def test_a_name_from_a_file_stays_text(page: tuple[Any, Server]) -> None:
+    opened, _ = page
+    assert HOSTILE.split(" (", maxsplit=1)[0] in text_of(opened, "list")
+    assert opened.execute_script("return document.querySelectorAll('img[src=\"x\"]').length") == 0
+
+
+def test_arrows_choose_the_next_pixel(page: tuple[Any, Server]) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    opened, _ = page
+    drag(opened, [on_screen(opened, 3.5, 4.5)])
+    wait(opened, "document.body.dataset.spot === '3,4'")
+    opened.execute_script("window.viewer.panes[0].canvas.focus()")
+    opened.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    wait(opened, "document.body.dataset.spot === '3,5'")
+
+
+def test_the_threshold_takes_what_is_below_away(page: tuple[Any, Server]) -> None:
+    opened, _ = page
+    color = (
+        "(() => { const p = window.viewer.panes[0].picture.getContext('2d').getImageData(arguments[0], 2, 1, 1).data;"
+        "return [p[0], p[1], p[2]]; })()"
+    )
+    before = opened.execute_script(f"return {color}", 2)
+    opened.execute_script(
+        "const own = document.getElementById('threshold'); own.value = '0.99'; own.dispatchEvent(new Event('input'))"
+    )
+    wait(opened, "window.viewer.panes[0].shown.threshold === 0.99")
+    wait(opened, "window.viewer.panes[0].legend.textContent.includes('from 0.99')")
+    after = opened.execute_script(f"return {color}", 2)
+    assert sum(before) > 500
+    assert sum(after) < 20
+
+
+def test_maps_side_by_side_zoom_together(page: tuple[Any, Server]) -> None:
+    opened, _ = page
+    press(opened, "[data-panes='4']")
+    wait(opened, "window.viewer.panes.length === 4 && window.viewer.panes.every((own) => own.picture)")
+    press(opened, "[data-zoom='in']")
+    frames = opened.execute_script("return window.viewer.panes.map((own) => own.frame().across / own.canvas.width)")
+    assert np.ptp(frames) < 0.01
+    assert opened.execute_script("return window.viewer.view.zoom") == pytest.approx(1.5)
+
+
+def test_a_drawn_box_is_measured_and_saved(page: tuple[Any, Server], folder: Path) -> None:
+    opened, _ = page
+    press(opened, "[data-tool='box']")
+    drag(opened, [on_screen(opened, 2, 8), on_screen(opened, 3, 10), on_screen(opened, 4, 12)])
+    wait(opened, "document.body.dataset.region === 'region 1'")
+    assert opened.execute_script("return window.viewer.regions[0].found.n_pixel") == 8
+    assert opened.execute_script("return window.viewer.regions[0].found.mean[500]") == pytest.approx(
+        np.mean([100 * row + column for row in (2, 3) for column in range(8, 12)])
+    )
+    wait(opened, "document.getElementById('regions').textContent.includes('8 pixels')")
+    for _ in range(100):
+        if read_regions(folder):
+            break
+    assert [own.name for own in read_regions(folder)] == ["region 1"]
+
+
+def test_a_box_in_the_scatter_lights_up_its_pixels(page: tuple[Any, Server]) -> None:
+    opened, _ = page
+    press(opened, "#tab-scatter")
+    wait(opened, "window.viewer.scatter.values")
+    # The chosen map against its first element: the upper right corner is where both are.
+    frame = opened.execute_script(
+        "const b = window.viewer.scatter.stage.getBoundingClientRect(); return [b.left, b.top, b.width, b.height]"
+    )
+    left, top, width, height = frame
+    drag(opened, [(left + 0.5 * width, top + 0.3 * height), (left + 0.9 * width, top + 3), (left + width - 2, top + 1)])
+    brushed = int(wait(opened, "document.body.dataset.brushed"))
+    assert brushed == (SHAPE[0] - 1) * SHAPE[1] // 2
+
+
+def test_a_photograph_is_laid_by_points_and_seen(page: tuple[Any, Server], folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("skimage", reason="scikit-image, of the extra [view], is not installed")
+    opened, _ = page
+    picture = tmp_path / "painting.png"
+    Image.fromarray(np.full((120, 200, 3), 128, np.uint8)).save(picture)
+    press(opened, "#tab-photograph")
+    opened.find_element("id", "photograph-file").send_keys(str(picture))
+    wait(opened, "document.body.dataset.photograph === 'there'")
+    opened.execute_script(
+        "const p = window.viewer.photograph; p.points = [[0,0,0,0],[200,0,20,0],[0,120,0,12],[200,120,20,12]];"
+        "return p.lay({ points: p.points })"
+    )
+    wait(opened, "document.body.dataset.photograph === 'laid'")
+    assert (folder / "photograph_registered.png").is_file()
+    assert "Laid by points" in text_of(opened, "photograph")
+
+
+def test_what_is_seen_is_exported(page: tuple[Any, Server]) -> None:
+    opened, _ = page
+    opened.execute_script("window.viewer.showNamed('Pb_L')")
+    wait(opened, "window.viewer.panes[0].parts[0].entry.name === 'Pb_L'")
+    press(opened, "#tab-export")
+    address = opened.execute_script(
+        "return [...document.querySelectorAll('#export a')].find((own) => own.textContent.startsWith('TIFF')).href"
+    )
+    with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310 - our own server
+        np.testing.assert_array_equal(tifffile.imread(io.BytesIO(answer.read())), element_maps()["Pb_L"])
+
+
+@pytest.mark.parametrize("width", [360, 1440, 3840])
+def test_nothing_hangs_over_the_edge(chromium: Any, folder: Path, width: int) -> None:
+    chromium.set_window_size(max(width, 500), 1000)
+    chromium.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False},
+    )
+    with serve(folder) as server:
+        chromium.get(server.address)
+        wait(chromium, "document.body.dataset.ready === 'all'")
+        assert chromium.execute_script("return document.documentElement.scrollWidth") <= width
+        assert chromium.execute_script("return window.viewer.panes[0].canvas.width") > 0.4 * min(width, 1000)
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    chromium.set_window_size(1440, 1000)
+
+
+def test_results_without_their_scan_say_so(chromium: Any, tmp_path: Path) -> None:
+    with serve(results(tmp_path, with_scan=False)) as server:
+        chromium.get(server.address)
+        wait(chromium, "document.getElementById('message').textContent.includes('--scan FILE')")
+
+
+def test_the_start_page_opens_results(chromium: Any, tmp_path: Path) -> None:
+    results(tmp_path)
+    with serve_start(home=tmp_path) as server:
+        chromium.get(server.address)
+        wait(chromium, "document.body.dataset.ready === 'start'")
+        press(chromium, "#files button")
+        wait(chromium, "document.body.dataset.ready === 'all' && window.viewer")
+        assert "panel" in text_of(chromium, "title")
+        chromium.get(server.address)
+        wait(chromium, "document.querySelector('#recent button')")
+        assert "panel_underpaint" in text_of(chromium, "recent")
