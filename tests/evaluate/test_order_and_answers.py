@@ -91,7 +91,7 @@ def test_answers_come_back_in_the_order_of_the_spectra() -> None:
     recorded = np.tile(np.asarray([[1.0, 41.0]], np.float32), (6, 1))
     told = np.stack([KnownInstrument(anode=anode).inputs() for anode in ("Rh", "Mo", "Rh", "W", "Mo", "Ag")])
     found = ask(model, Spectra(counts, DEFAULT_NETWORK_AXIS, recorded, told)).probability
-    alone = ask(model, Spectra(counts[4:5], DEFAULT_NETWORK_AXIS, recorded[4:5])).probability
+    alone = ask(model, Spectra(counts[4:5], DEFAULT_NETWORK_AXIS, recorded[4:5], told[4:5])).probability
     np.testing.assert_allclose(found[4], alone[0], atol=1e-5)
     assert np.isnan(found[3]).all()
     assert np.isfinite(found[[0, 1, 2, 4, 5]]).all()

@@ -5,7 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from underpaint.cli._app import app
+from underpaint.evaluate import baselines
+from underpaint.evaluate import plan as plan_module
 from underpaint.evaluate import suite as suite_module
 from underpaint.evaluate.plan import TrustPlan
 from underpaint.evaluate.suite import Inputs
@@ -47,9 +51,14 @@ def test_the_suite_runs_end_to_end_and_is_taken_up_again(
     layers_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "trust.json"
-    record = evaluate_trust(target, Inputs(layers_model), PLAN)
+    monkeypatch.setattr(plan_module, "quick_plan", lambda: PLAN)
+    options = ["--suite", "trust", "--quick", "--model", str(layers_model), "--json", str(target)]
+    done = CliRunner().invoke(app, ["evaluate", *options])
+    assert done.exit_code == 0, done.output
+    for words in ("Group macro F1 (quick", "Layer order", "spectra a second", "Left out: monte_carlo, aurora"):
+        assert words in done.output
+    record = json.loads(target.read_text("utf-8"))
     assert set(record) == KEYS
-    assert json.loads(target.read_text("utf-8")) == record
     assert set(record["group_macro_f1"]["simulated"]) == {"1e4", "1e5"}
     assert set(record["group_macro_f1"]["unseen_instrument"]) == {"told", "untold"}
     assert 0.0 <= record["group_macro_f1"]["structure_out_finetuned"] <= 1.0
@@ -66,9 +75,27 @@ def test_the_suite_runs_end_to_end_and_is_taken_up_again(
         raise AssertionError
 
     monkeypatch.setattr(suite_module, "held_out_set", not_again)
-    monkeypatch.setattr(suite_module.baselines, "likelihood_fit", not_again)
+    monkeypatch.setattr(baselines, "likelihood_fit", not_again)
     again = evaluate_trust(target, Inputs(layers_model), PLAN)
     assert again["details"] == record["details"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--suite", "trust"], "needs --json FILE"),
+        (["--suite", "trust", "--json", "trust.json", *["--scan", "one"] * 3], "two detectors"),
+        (["--quick"], "belong to --suite"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    options: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["evaluate", *options])
+    assert done.exit_code == 2
+    assert words in " ".join(done.output.replace("│", " ").split())
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_held_out_set_is_another_than_any_other(tmp_path: Path, layers_model: Path) -> None:
