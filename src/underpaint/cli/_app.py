@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from underpaint import __version__
-from underpaint.cli import _calibrate, _evaluate, _formats, _groups, _learn, _library, _scans, _view, _virtual
+from underpaint.cli import _calibrate, _evaluate, _formats, _groups, _learn, _library, _repair, _scans, _view, _virtual
 from underpaint.cli._console import PlainErrors
 
 app = typer.Typer(
@@ -27,6 +27,8 @@ app.command(rich_help_panel=READ)(_scans.explain)
 app.command(rich_help_panel=READ)(_view.view)
 app.command(hidden=True)(_view.work)
 app.command(rich_help_panel=READ)(_formats.convert)
+app.command(rich_help_panel=READ)(_repair.repair)
+app.command(rich_help_panel=READ)(_repair.mosaic)
 app.command(rich_help_panel=READ)(_formats.formats)
 app.add_typer(_groups.pigments, name="pigments", rich_help_panel=READ)
 app.command(rich_help_panel=READ)(_library.instruments)

@@ -1,0 +1,31 @@
+"""Repairs of a scan before it is read: rows, pixels, times, sum peaks, size; and tiles joined to one mosaic."""
+
+from underpaint.repair.mosaic import Mosaic, Overlap, Tile, join_tiles, positions_of, read_positions
+from underpaint.repair.pixels import FaultyPixels, find_faulty_pixels, with_pixels_mended
+from underpaint.repair.record import Step, fingerprint
+from underpaint.repair.rows import RowShift, find_row_shift, with_rows_aligned
+from underpaint.repair.size import binned, cropped, masked
+from underpaint.repair.sum_peaks import without_sum_peaks
+from underpaint.repair.times import with_equal_live_time
+
+__all__ = [
+    "FaultyPixels",
+    "Mosaic",
+    "Overlap",
+    "RowShift",
+    "Step",
+    "Tile",
+    "binned",
+    "cropped",
+    "find_faulty_pixels",
+    "find_row_shift",
+    "fingerprint",
+    "join_tiles",
+    "masked",
+    "positions_of",
+    "read_positions",
+    "with_equal_live_time",
+    "with_pixels_mended",
+    "with_rows_aligned",
+    "without_sum_peaks",
+]
