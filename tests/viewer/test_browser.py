@@ -1,6 +1,7 @@
 """The pages in Chromium: what a person clicks, and what then stands there."""
 
 import io
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,6 +148,7 @@ def test_a_drawn_box_is_measured_and_saved(page: tuple[Any, Server], folder: Pat
     for _ in range(100):
         if read_regions(folder):
             break
+        time.sleep(0.05)
     assert [own.name for own in read_regions(folder)] == ["region 1"]
 
 
@@ -221,7 +223,7 @@ def test_the_start_page_opens_results(chromium: Any, tmp_path: Path) -> None:
         chromium.get(server.address)
         wait(chromium, "document.body.dataset.ready === 'start'")
         press(chromium, "#files button")
-        wait(chromium, "document.body.dataset.ready === 'all' && window.viewer")
+        wait(chromium, "document.body.dataset.ready === 'all' && !!window.viewer")
         assert "panel" in text_of(chromium, "title")
         chromium.get(server.address)
         wait(chromium, "document.querySelector('#recent button')")
