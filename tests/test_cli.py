@@ -145,6 +145,8 @@ def test_of_many_scans_one_that_fails_does_not_stop_the_others(scan_file: Path, 
     result = run("identify", scan_file, "broken.h5", scan_file, "--out", "all")
     assert result.exit_code == 1
     assert "broken.h5" in plain(result.stderr)
+    assert (plain(result.stdout) + plain(result.stderr)).count("no format known") == 1
+    assert "1 of 3 scans failed" in plain(result.stdout)
     with Path("all/underpaint_summary.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["state"] for row in rows] == ["done", "failed", "done"]
@@ -224,7 +226,7 @@ def test_the_files_axis_is_kept_when_asked(scan_file: Path, stand_in: None) -> N
         (["mockup", "nonsense", "--out", "p.h5"], "neither a file nor one of fig7, table2"),
         (["mockup", "fig7", "--out", "no/such/p.h5"], "does not exist"),
         (["simulate", "nowhere.toml", "--out", "l.h5"], "nowhere.toml"),
-        (["view", "."], "no report.html"),
+        (["view", "."], "no results.h5"),
         (["explain", "SCAN", "--pixel", "99,0", "--layers", "LAYERS"], "rows are 0 to 3"),
         (["explain", "SCAN", "--pixel", "0,0", "--layers", "SCAN"], "Cannot read the stratigraphies"),
     ],
