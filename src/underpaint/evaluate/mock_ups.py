@@ -97,6 +97,8 @@ def finetuned(
     ------
     TrainingError
         The model's file does not give its weights back.
+    CoverageError
+        The model needs energies that the mock-ups, from 2.80 keV on, do not cover.
     """
     from underpaint.train import answers, finetune, load_trainable
 

@@ -212,7 +212,7 @@ class Suite:
         out = self.folder / f"finetuned_{self.digest[:12]}"
         try:
             figures, folds = mock_ups.finetuned(own, self.inputs.model, self.plan, out, self.step)
-        except TrainingError as error:
+        except (CoverageError, TrainingError) as error:
             return {"left_out": str(error)}
         return {"data": "simulated", "folds": folds, **figures}
 
