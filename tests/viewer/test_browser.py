@@ -87,7 +87,7 @@ def test_a_click_shows_the_pixels_own_spectrum_and_numbers(page: tuple[Any, Serv
     assert "row 3, column 4" in said
     assert "0.97" in said
     assert "Hg L 400 counts (40 σ)" in said
-    assert "in the uppermost layer: 0.95" in said
+    assert "at the surface: 0.95" in said
     assert "row 3, column 4" in text_of(opened, "spectrum-plot")
 
 

@@ -80,7 +80,7 @@ export class Pane {
     const { mode } = this.shown;
     if (mode === "composite") return this.parts.map((part) => `${CHANNEL_NAMES[part.channel]}: ${part.entry.label}`).join(", ") || "Choose colours";
     if (mode === "overlay") return `${this.entry.label} over its elements`;
-    return this.entry.place === "anywhere" ? this.entry.label : `${this.entry.label} (${this.app.placeWords[this.entry.place] || this.entry.place})`;
+    return this.entry.label;
   }
 
   write() {

@@ -16,7 +16,7 @@ export class ScatterPanel {
   build() {
     const kinds = [["group", "Groups"], ["member", "Pigments"], ["element", "Elements"], ["quantity", "More"]];
     const choice = (at, label) => make("label", {}, `${label} `, make("select", { onchange: (event) => { this.pair[at] = Number(event.target.value); this.own = true; guarded(() => this.draw())(); } },
-      ...kinds.map(([kind, name]) => make("optgroup", { label: name }, ...this.app.entries.filter((own) => own.kind === kind).map((own) => make("option", { value: String(own.index) }, own.place === "anywhere" ? own.label : `${own.label} (${own.place})`)))).filter((own) => own.children.length)));
+      ...kinds.map(([kind, name]) => make("optgroup", { label: name }, ...this.app.entries.filter((own) => own.kind === kind).map((own) => make("option", { value: String(own.index) }, own.label)))).filter((own) => own.children.length)));
     this.across = choice(0, "Across");
     this.up = choice(1, "Up");
     this.canvas = make("canvas", { className: "scatter", width: CELLS, height: CELLS, role: "img" });

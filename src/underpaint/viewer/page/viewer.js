@@ -17,7 +17,7 @@ class Viewer {
   constructor(about) {
     this.about = about;
     this.entries = about.maps.map((entry, index) => ({ ...entry, index }));
-    this.placeWords = { anywhere: "anywhere", surface: "in the uppermost layer", below: "under the uppermost layer" };
+    this.placeWords = { anywhere: "anywhere", surface: "at the surface", below: "below the surface" };
     this.aspect = about.step_mm && Math.min(...about.step_mm) > 0 ? about.step_mm[0] / about.step_mm[1] : 1;
     this.view = { zoom: 1, middle: [about.shape[1] / 2, about.shape[0] / 2] };
     this.panes = [];
@@ -231,7 +231,7 @@ class Viewer {
       make("select", { "aria-label": color, onchange: (event) => { shown.channels[at] = event.target.value === "" ? null : Number(event.target.value); this.changed(); place.querySelectorAll("select")[at].focus(); } },
         make("option", { value: "" }, "nothing"),
         ...KINDS.slice(0, 3).map(([kind, label]) => make("optgroup", { label }, ...this.entries.filter((own) => own.kind === kind)
-          .map((own) => make("option", { value: String(own.index), selected: shown.channels[at] === own.index }, own.place === "anywhere" ? own.label : `${own.label} (${own.place})`))))))));
+          .map((own) => make("option", { value: String(own.index), selected: shown.channels[at] === own.index }, own.label))))))));
   }
 
   buildTabs() {
