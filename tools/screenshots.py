@@ -149,11 +149,8 @@ def shoot(opened: Any, address: str, views: Views, out: Path) -> None:
     for name, prepare in views.items():
         prepare(opened)
         time.sleep(1.0)
-        # Few colours: a page is flat, and the documentation stays small.
-        with Image.open(io.BytesIO(opened.get_screenshot_as_png())) as image:
-            small = image.convert("RGB").quantize(256)
-        with whole_file(out / f"{name}.png") as part:
-            small.save(part, format="PNG", optimize=True)
+        with Image.open(io.BytesIO(opened.get_screenshot_as_png())) as image, whole_file(out / f"{name}.png") as part:
+            image.convert("RGB").save(part, format="PNG", optimize=True)
         print(f"Wrote {out / name}.png")
 
 
