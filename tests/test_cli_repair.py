@@ -78,7 +78,7 @@ def test_a_mosaic_is_made_of_the_tiles_that_can_be_read(tmp_path: Path) -> None:
          "--out", str(out)],
     )  # fmt: skip
     assert done.exit_code == 1
-    assert done.output.count("broken.h5") == 2  # its path, and the reason
+    assert done.output.count("broken.h5") == 1
     whole = load(out)
     np.testing.assert_array_equal(whole.counts.compute(), COUNTS)
     assert whole.step_mm == (0.5, 0.5)

@@ -98,13 +98,13 @@ def spectrum_lines(info: ScanInfo, axis: InfoAxis) -> list[str]:
 
 
 def outcomes_table(outcomes: "list[Outcome]") -> Table:
-    """One row per scan: where the results are, or why there are none."""
+    """One row per scan: where the results are; why there are none is told below, once."""
     table = Table(title="scans", title_justify="left")
-    for title in ("scan", "state", "results, or why not"):
+    for title in ("scan", "state", "results"):
         table.add_column(title, overflow="fold")
     for own in outcomes:
         state = "failed" if own.error else "left alone" if own.skipped else "done"
-        table.add_row(Path(own.source).name, state, own.error or str(own.folder))
+        table.add_row(Path(own.source).name, state, "" if own.error else str(own.folder))
     return table
 
 

@@ -189,7 +189,7 @@ def mosaic(
         step("Writing", 0, 1)
         save_scan(found.scan, out, settings=_with_version(record))
     for name, reason in failed.items():
-        say_error(f"{name}: {reason}")
+        say_error(reason if name in reason else f"{name}: {reason}")
     if as_json:
         show_json(record | {"out": str(out), "shape": found.scan.shape})
     else:

@@ -268,7 +268,10 @@ def _show_outcomes(outcomes: "list[Outcome]", *, quiet: bool, as_json: bool) -> 
         _show_one(outcomes[0])
     for own in outcomes if not as_json else ():
         if own.error:
-            say_error(f"{own.source}: {own.error}")
+            say_error(own.error if str(own.source) in own.error else f"{own.source}: {own.error}")
+    failed = sum(bool(own.error) for own in outcomes)
+    if failed and len(outcomes) > 1 and not as_json:
+        say(f"{failed} of {len(outcomes)} scans failed; the others are done.", quiet=quiet)
 
 
 def _show_one(own: "Outcome") -> None:
