@@ -3,6 +3,9 @@ import { byId, guarded, make, number, thousands } from "./base.js";
 import { pictureOf, tableOf, topOf, valuesOf } from "./maps.js";
 
 const CELLS = 100;
+// Zero and full scale stand off the edge, where most pixels of a probability lie.
+const MARGIN = 4;
+const SPAN = CELLS - 2 * MARGIN - 1;
 const BRUSHED = 0xffffe000;
 
 export class ScatterPanel {
@@ -47,7 +50,7 @@ export class ScatterPanel {
     this.up.querySelector("select").value = String(this.pair[1]);
     this.tops = [topOf(left, this.pair[0], x) * (left.kind === "element" ? 1.3 : 1), topOf(right, this.pair[1], y) * (right.kind === "element" ? 1.3 : 1)];
     const counts = new Uint32Array(CELLS * CELLS);
-    const cell = (value, top) => Math.max(0, Math.min(CELLS - 1, Math.floor((value / top) * CELLS)));
+    const cell = (value, top) => Math.max(0, Math.min(CELLS - 1, MARGIN + Math.floor((value / top) * SPAN)));
     let most = 1;
     for (let at = 0; at < x.length; at += 1) {
       if (!(Number.isFinite(x[at]) && Number.isFinite(y[at]))) continue;
@@ -87,7 +90,8 @@ export class ScatterPanel {
     const [x, y] = this.values;
     const [height, width] = this.app.about.shape;
     // What lies beyond the plot is drawn at its edge, and belongs to a box that reaches it.
-    const ends = ([low, high], top) => [low <= 0.002 ? -Infinity : low * top, high >= 0.998 ? Infinity : high * top];
+    const value = (share, top) => ((share * CELLS - MARGIN) / SPAN) * top;
+    const ends = ([low, high], top) => [low <= 0.002 ? -Infinity : value(low, top), high >= 0.998 ? Infinity : value(high, top)];
     const [[left, right], [bottom, top]] = [ends(across, this.tops[0]), ends(up, this.tops[1])];
     let inside = 0;
     this.app.brush = pictureOf(width, height, (pixels) => {
