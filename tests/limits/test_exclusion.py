@@ -1,14 +1,17 @@
 """What may be called absent: covers hide more where they are thicker, where counts are fewer, and where lines meet."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from underpaint.errors import SampleError
 from underpaint.instrument import Instrument, load_instrument
 from underpaint.limits import Burial, counts_to_exclude, counts_to_see, detectability_maps
-from underpaint.maps import ABSENT, CANNOT_EXCLUDE, NO_ANSWER, PRESENT, ElementMaps, PigmentMaps
+from underpaint.maps import ABSENT, CANNOT_EXCLUDE, NO_ANSWER, PRESENT, UNDECIDED, ElementMaps, PigmentMaps
 from underpaint.sample import Paint, Stratigraphy, ground_layer
 from underpaint.spectrum import EnergyAxis
+from underpaint.weights import PredictionSets
 
 NAMES = ("lead_pigment", "mercury_red", "titanium_pigment", "tin_pigment")
 FAMILIES = (("Pb_L",), ("Hg_L",), ("Ti_K",), ("Sn_K", "Sn_L"))
@@ -73,6 +76,21 @@ def test_states_follow_counts_and_answers(elio: Instrument, axis: EnergyAxis) ->
     assert (own["titanium_pigment"][0, :3] == CANNOT_EXCLUDE).all(), "titanium's lines do not pass 50 um of vermilion"
     assert own.share("lead_pigment", CANNOT_EXCLUDE) == pytest.approx(1 / 3)
     assert "50 µm" in own.notes[0]
+
+
+def test_an_answer_that_its_prediction_set_does_not_bear_is_undecided(elio: Instrument, axis: EnergyAxis) -> None:
+    maps = maps_of([["mercury_red"], ["mercury_red"], []])
+    log_odds = np.log(maps.probability / (1.0 - maps.probability))
+    # at few counts both answers reach from -9 to 9; at many the thresholds lie between the answers
+    sets = PredictionSets(
+        names=("mercury_red",), levels=(0.9, 0.99), counts=(1e3, 1e4, 1e6),
+        present_from=(((-9.0,), (-9.0,)), ((-9.0,), (0.1,))), absent_to=(((9.0,), (9.0,)), ((9.0,), (-0.1,))),
+    )  # fmt: skip
+    told = replace(maps, log_odds=log_odds, settings={"model": {"sets": sets.model_dump(mode="json")}})
+    own = detectability_maps(told, np.array([[50, 1e5, 1e5]]), elio, axis)
+    assert own["mercury_red"][0, :2].tolist() == [UNDECIDED, PRESENT]
+    assert own["mercury_red"][0, 2] in (ABSENT, CANNOT_EXCLUDE)
+    assert UNDECIDED not in own["lead_pigment"]  # about which the sets say nothing
 
 
 def test_a_line_that_stands_out_is_not_called_absent(elio: Instrument, axis: EnergyAxis) -> None:

@@ -17,6 +17,7 @@ from underpaint.maps import (
     NO_ANSWER,
     PRESENT,
     PRESENT_PROBABILITY,
+    UNDECIDED,
     DetectabilityMaps,
     ElementMaps,
     PigmentMaps,
@@ -26,6 +27,7 @@ from underpaint.maps import (
 from underpaint.sample import Layer, Paint, Stratigraphy, ground_layer, library, mix_elements
 from underpaint.sample.paint import DEFAULT_BINDER, components_of, named_row
 from underpaint.spectrum import EnergyAxis
+from underpaint.weights import PredictionSets
 
 Numbers = NDArray[np.float64]
 TYPICAL = {
@@ -50,6 +52,8 @@ TYPICAL = {
 }
 """The pigment that stands for a group; of other groups, the first of the library does."""
 LINE_SIGMA = 3.0
+SURE = 0.99
+"""Coverage of the prediction sets that must hold one answer alone."""
 MODEL_ERROR = 0.01
 """Of what lies under a line: a forward model and a fit are no better, whatever the counts."""
 LEAST_SHARED = 0.01
@@ -208,7 +212,8 @@ def detectability_maps(
 ) -> DetectabilityMaps:
     """Say at every pixel of every group whether it is present, absent, or cannot be excluded.
 
-    Present: the network says so. Absent: it does not, a layer of the group under any one of the groups that were
+    Present: the network says so. Undecided: the prediction set of 99 % coverage that its card states for such counts
+    holds both answers, or none. Absent: it does not say so, a layer of the group under any one of the groups that were
     found there would have been seen at the pixel's counts, and its line does not stand out. All else cannot be
     excluded.
 
@@ -250,9 +255,21 @@ def detectability_maps(
     for index in range(len(names)):
         state[:, :, index][_absent(table, index, covers, np.asarray(pixel_counts, float), standing)] = ABSENT
     state[found] = PRESENT
+    state[_undecided(pigments, names, np.asarray(pixel_counts, float))] = UNDECIDED
     state[~np.isfinite(probability)] = NO_ANSWER
     labels = tuple(pigments.labels[pigments.names.index(name)] for name in names)
     return DetectabilityMaps(names, labels, state, pigments.step_mm, (_words(table.burial),), _settings(table))
+
+
+def _undecided(pigments: PigmentMaps, names: Sequence[str], counts: Numbers) -> NDArray[np.bool_]:
+    model = pigments.settings.get("model")
+    stated = model.get("sets") if isinstance(model, dict) else None
+    log_odds = pigments.log_odds
+    if stated is None or log_odds is None:
+        return np.zeros((*counts.shape, len(names)), dtype=bool)
+    sets, columns = PredictionSets.model_validate(stated), [pigments.names.index(name) for name in names]
+    own = [sets.undecided(name, log_odds[:, :, at], counts, SURE) for name, at in zip(names, columns, strict=True)]
+    return np.stack(own, axis=2)
 
 
 def judged(pigments: PigmentMaps) -> tuple[str, ...]:

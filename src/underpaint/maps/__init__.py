@@ -1,6 +1,14 @@
 """What is concluded: pigment maps, element maps, what would not be seen, and their comparison (values only)."""
 
-from underpaint.maps.detectability import ABSENT, CANNOT_EXCLUDE, NO_ANSWER, PRESENT, STATES, DetectabilityMaps
+from underpaint.maps.detectability import (
+    ABSENT,
+    CANNOT_EXCLUDE,
+    NO_ANSWER,
+    PRESENT,
+    STATES,
+    UNDECIDED,
+    DetectabilityMaps,
+)
 from underpaint.maps.maps import PRESENT_PROBABILITY, ElementMaps, PigmentMaps
 from underpaint.maps.open_set import UNLIKE_SIGMA, OpenSet, UnexplainedLine, UnlikenessMap
 from underpaint.maps.order import (
@@ -43,6 +51,7 @@ __all__ = [
     "STATES",
     "SURFACE_UM",
     "TOGETHER",
+    "UNDECIDED",
     "UNLIKE_SIGMA",
     "DetectabilityMaps",
     "ElementMaps",

@@ -7,8 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ABSENT, PRESENT, CANNOT_EXCLUDE, NO_ANSWER = 0, 1, 2, 255
-STATES = {ABSENT: "absent", PRESENT: "present", CANNOT_EXCLUDE: "cannot be excluded", NO_ANSWER: "no answer"}
+ABSENT, PRESENT, CANNOT_EXCLUDE, UNDECIDED, NO_ANSWER = 0, 1, 2, 3, 255
+STATES = {
+    ABSENT: "absent",
+    PRESENT: "present",
+    CANNOT_EXCLUDE: "cannot be excluded",
+    UNDECIDED: "undecided",
+    NO_ANSWER: "no answer",
+}
 """What the numbers in ``DetectabilityMaps.state`` mean."""
 
 

@@ -9,18 +9,35 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from underpaint.maps import ABSENT, CANNOT_EXCLUDE, NO_ANSWER, PRESENT, STATES, DetectabilityMaps, UnlikenessMap
+from underpaint.maps import (
+    ABSENT,
+    CANNOT_EXCLUDE,
+    NO_ANSWER,
+    PRESENT,
+    STATES,
+    UNDECIDED,
+    DetectabilityMaps,
+    UnlikenessMap,
+)
 from underpaint.plot.figure import NO_ANSWER_COLOR, TEXT_SIZE, close_fit, new_figure
 from underpaint.plot.images import HATCH, PANEL_WIDTH_IN, bare, draw_image, hatch, panel_height, pixel_aspect, scale_bar
 
-COLORS = {ABSENT: "#f7f5f0", PRESENT: "#8a2f2a", CANNOT_EXCLUDE: "#e6c877", NO_ANSWER: NO_ANSWER_COLOR}
+COLORS = {
+    ABSENT: "#f7f5f0",
+    PRESENT: "#8a2f2a",
+    CANNOT_EXCLUDE: "#e6c877",
+    UNDECIDED: "#d79a8b",
+    NO_ANSWER: NO_ANSWER_COLOR,
+}
 HATCH_COLOR = "#9a7a22"
 _LEGEND_IN = 0.35
 _HIGHEST = 10.0
 
 
 def detectability_gallery(maps: DetectabilityMaps, names: Sequence[str], *, columns: int = 4) -> Figure:
-    """Draw several groups side by side: present red, absent white, what cannot be excluded hatched, no answer grey.
+    """Draw several groups side by side.
+
+    Present is red, undecided light red, absent white, what cannot be excluded hatched, no answer grey.
 
     Parameters
     ----------

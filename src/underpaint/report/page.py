@@ -18,6 +18,7 @@ from underpaint.maps import (
     ABSENT,
     CANNOT_EXCLUDE,
     PRESENT,
+    UNDECIDED,
     UNLIKE_SIGMA,
     DetectabilityMaps,
     ElementMaps,
@@ -396,7 +397,7 @@ def _prior(pigments: PigmentMaps | None) -> str:
 
 
 def _hidden(own: DetectabilityMaps | None) -> dict[str, Any] | None:
-    """Table and maps of what is present, absent, or cannot be excluded."""
+    """Table and maps of what is present, absent, undecided, or cannot be excluded."""
     if own is None:
         return None
     rows: list[dict[str, Any]] = [
@@ -405,11 +406,12 @@ def _hidden(own: DetectabilityMaps | None) -> dict[str, Any] | None:
             "present": own.share(name, PRESENT),
             "absent": own.share(name, ABSENT),
             "hidden": own.share(name, CANNOT_EXCLUDE),
+            "undecided": own.share(name, UNDECIDED),
         }
         for name, label in zip(own.names, own.labels, strict=True)
     ]
     drawn = [name for name in own.names if own.share(name, ABSENT) < 1][:MOST_ELEMENTS]
-    words = "Maps of where each group is present, absent, or cannot be excluded."
+    words = "Maps of where each group is present, absent, undecided, or cannot be excluded."
     picture = _picture(plot.detectability_gallery(own, drawn), words) if drawn else None
     return {"rows": sorted(rows, key=lambda row: -row["hidden"]), "picture": picture, "notes": own.notes}
 

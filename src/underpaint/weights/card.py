@@ -86,6 +86,29 @@ class PredictionSets(BaseModel):
     present_from: _Table
     absent_to: _Table
 
+    def undecided(
+        self, name: str, log_odds: NDArray[np.floating], total_counts: NDArray[np.floating], level: float
+    ) -> NDArray[np.bool_]:
+        """Return where the set does not hold one answer alone; nowhere for a name that it says nothing about.
+
+        Parameters
+        ----------
+        name : str
+        log_odds, total_counts : (...) arrays
+            Beyond the bins of counts the nearest one counts.
+        level : float
+            One of ``levels``.
+        """
+        if name not in self.names:
+            return np.zeros(np.shape(log_odds), dtype=bool)
+        level_at, name_at = self.levels.index(level), self.names.index(name)
+        edges = np.asarray(self.counts[1:-1])
+        bins = np.searchsorted(edges, total_counts, side="right")
+        lowest, highest = (
+            np.asarray(table[level_at])[:, name_at][bins] for table in (self.present_from, self.absent_to)
+        )
+        return np.asarray((log_odds >= lowest) == (log_odds <= highest))
+
 
 class ModelCard(BaseModel):
     """What a user and the code that runs the network need to know about it.
