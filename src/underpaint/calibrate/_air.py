@@ -22,7 +22,7 @@ _SCATTER_KEV = (14.0, 19.0)
 def argon_counts(model: GroupModel, response: Response) -> float:
     """Return the counts of argon's K lines, zero where they are not among the significant ones."""
     areas = model.areas(model.design(response))
-    return float(sum(area for group, area in zip(model.groups, areas, strict=True) if group.family == ARGON))
+    return float(sum(area for group, area in zip(model.groups, areas[:-1], strict=True) if group.family == ARGON))
 
 
 def seen_air_cm(argon: float, counts: Array, response: Response, lamp: Lamp) -> float:

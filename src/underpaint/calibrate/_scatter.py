@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import nnls
 
 from underpaint.calibrate._patterns import line_groups
+from underpaint.calibrate._pile_up import pile_up_shape
 from underpaint.calibrate._refine import Response
 from underpaint.forward import ORDERS, SCATTER, Detail, Emission, efficiency, emit, render, source_spectrum
 from underpaint.instrument import Detector, Geometry, Instrument, SourceSpectrum, Tube
@@ -86,17 +87,6 @@ def upper_part(counts: Array, response: Response) -> UpperPart | None:
     smooth = gaussian_filter1d(own, 1.5)
     deviation = np.sqrt(np.maximum(smooth, 1.0) + (_MODEL_ERROR * smooth) ** 2)
     return UpperPart(EnergyAxis(gain, float(zero), n_bin), own, deviation, piled, response)
-
-
-def pile_up_shape(counts: Array, axis: EnergyAxis) -> Array:
-    """Return (n_channel,) the spectrum of two photons taken for one: the spectrum folded with itself.
-
-    Energies add up, channel numbers do not: the axis' zero shifts it.
-    """
-    length = 1 << int(np.ceil(np.log2(2 * counts.size)))
-    folded = np.fft.irfft(np.fft.rfft(counts / counts.sum(), n=length) ** 2, n=length)
-    place = np.arange(counts.size) - axis.zero_kev / axis.gain_kev
-    return np.asarray(np.maximum(np.interp(place, np.arange(length), folded), 0.0))
 
 
 def misfit_of(data: UpperPart, lamp: Lamp, from_kev: float, to_kev: float = np.inf) -> float:

@@ -15,9 +15,11 @@ from underpaint.calibrate._refine import (
     LineFit,
     Response,
     candidate_groups,
+    family_of,
     fit_response,
     guess_noise,
     measure_lines,
+    proven_lines,
     regress_axis,
     resolution_errors,
     significant_groups,
@@ -243,12 +245,15 @@ def _refined(total: NDArray[np.float64], peaks: Peaks, start: Hypothesis, name: 
         if not model.groups:
             _fail(name, "no line is significant, three are")
         response = fit_response(model, response)
-        lines = [line for line in measure_lines(model, response) if _usable(line)]
+        lines = _usable_lines(model, response)
         _require_lines(lines, name)
         response, covariance = regress_axis(lines, response)
     response = fit_response(model, response, axis_free=False)
-    final = tuple(line for line in measure_lines(model, response) if _usable(line))
-    return _Refined(response, covariance, final, model, start.score)
+    return _Refined(response, covariance, tuple(_usable_lines(model, response)), model, start.score)
+
+
+def _usable_lines(model: GroupModel, response: Response) -> list[LineFit]:
+    return proven_lines([line for line in measure_lines(model, response) if _usable(line)])
 
 
 def _usable(line: LineFit) -> bool:
@@ -316,7 +321,7 @@ def _from_lines(refined: _Refined, scan: Scan) -> Calibration:
         gain_uncertainty_kev=float(np.sqrt(covariance[0, 0])),
         zero_uncertainty_kev=float(np.sqrt(covariance[1, 1])),
         axis_uncertainty_ev=float(1e3 * spread.max()),
-        found=tuple(dict.fromkeys(_family(line) for line in ranked)),
+        found=tuple(dict.fromkeys(family_of(line) for line in ranked)),
         score=refined.score,
         previous_axis=scan.axis,
         noise_uncertainty_kev=noise_error,
@@ -324,11 +329,6 @@ def _from_lines(refined: _Refined, scan: Scan) -> Calibration:
         line_counts={line.name: line.area for line in lines},
         line_energy_kev={line.name: line.energy_kev for line in lines},
     )
-
-
-def _family(line: LineFit) -> str:
-    symbol, transition = line.name.split("-")
-    return f"{symbol}_{transition[0]}"
 
 
 def calibrated_instrument(scan: Scan, calibration: Calibration, base: Instrument | None = None) -> Instrument:
