@@ -118,6 +118,17 @@ def test_each_kind_trains_and_answers_alike_from_its_file(
             torch.testing.assert_close(own, other, rtol=1e-3, atol=1e-4)
 
 
+def test_a_second_training_begins_where_the_first_ended(with_places: Library, tmp_path: Path) -> None:
+    first = train(settings_of("layers_dense", tmp_path / "first"), with_places)
+    settings = settings_of("layers_dense", tmp_path / "second").model_copy(
+        update={"start": first.checkpoint, "learning_rate": 1e-12}
+    )
+    second = train(settings, with_places)
+    own, before = (each.trained.network.state_dict() for each in (second, first))
+    torch.testing.assert_close(own["quantity.weight"], before["quantity.weight"])
+    assert second.trained.card.training.config["start"] == "best.ckpt"
+
+
 def test_what_is_told_of_the_instrument_matters(with_places: Library, tmp_path: Path) -> None:
     network = train(settings_of("layers", tmp_path / "run"), with_places).trained.network
     batch = next(iter(Batches(with_places, np.arange(4), settings_of("layers", tmp_path), shuffle=False)))

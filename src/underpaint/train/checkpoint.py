@@ -106,8 +106,9 @@ def config_of(settings: TrainSettings) -> dict[str, Any]:
     """Return the settings without what belongs to one machine: folders, threads, progress."""
     config: dict[str, Any] = json.loads(settings.model_dump_json(exclude={"out", "threads", "progress", "accelerator"}))
     config["library"] = [Path(each).name for each in config["library"]]
-    if config.get("labels") is not None:
-        config["labels"] = Path(config["labels"]).name
+    for named in ("labels", "start"):
+        if config.get(named) is not None:
+            config[named] = Path(config[named]).name
     return config
 
 

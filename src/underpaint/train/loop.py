@@ -118,7 +118,8 @@ def train(settings: TrainSettings, library: Library | None = None, *, network: n
     lightning.seed_everything(settings.seed, verbose=False)
     card = card_for(data, settings, split.train.size)
     fresh = build_network(spec_for(card))
-    return run(fresh if network is None else _like(fresh, network), card, data, split, settings)
+    begin = load_checkpoint(settings.start).network if network is None and settings.start else network
+    return run(fresh if begin is None else _like(fresh, begin), card, data, split, settings)
 
 
 def _like(fresh: nn.Module, network: nn.Module) -> nn.Module:

@@ -40,6 +40,9 @@ class TrainSettings(BaseModel):
         Network. "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent" and "autoencoder" follow the paper's protocol:
         the defaults change to its own (Adam 1e-3, batch 64, 150 epochs, 1:4 test split), the spectra have no noise and
         every label counts. "layers" and what begins with it needs a library with places.
+    start : Path or None
+        Checkpoint to begin with, of the same kind, axis and names; None begins with random weights. It must not have
+        learned from ``library``, or validation and test mean nothing.
     epochs, batch : int
         Most epochs; spectra per step.
     learning_rate, weight_decay : float
@@ -77,6 +80,7 @@ class TrainSettings(BaseModel):
     out: Path
     name: str = "default"
     kind: NetworkKind = "default"
+    start: Path | None = None
     epochs: int = Field(40, ge=1)
     batch: int = Field(256, ge=2)
     learning_rate: float = Field(2e-3, gt=0)
@@ -205,6 +209,8 @@ def _load(path: str | Path, model: type[_Settings]) -> _Settings:
         raise TrainingError(message) from error
     folder = source.parent
     paths: dict[str, Any] = {"library": tuple(folder / each for each in settings.library), "out": folder / settings.out}
+    if settings.start is not None:
+        paths["start"] = folder / settings.start
     if isinstance(settings, FinetuneSettings) and settings.labels is not None:
         paths["labels"] = folder / settings.labels
     return settings.model_copy(update=paths)
