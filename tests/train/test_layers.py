@@ -197,7 +197,11 @@ def test_spectra_without_places_and_instrument_fine_tune_a_network_of_layers(
         library=(Path("library"),), out=tmp_path / "tuned", epochs=1, dense_epochs=1, batch=16, progress=False,
         precision="32", threads=1, counts_min=1e5, counts_max=1e5, test_share=0.5,
     )  # fmt: skip
+    worse = finetune(trained, settings.model_copy(update={"learning_rate": 10.0, "out": tmp_path / "worse"}), plain)
+    assert worse.chosen == "before"
+    assert worse.trained.card == trained.card
     report = finetune(trained, settings, plain)
     assert report.trained.card.names == with_places.names
+    assert report.chosen != "before"
     assert report.trained.card.sets is None  # nothing was held out that could state a coverage
     assert np.isfinite(report.second.validation_loss)

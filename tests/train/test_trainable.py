@@ -2,16 +2,14 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from toy_training_library import write_toy_library
 
 from underpaint.errors import ModelError, TrainingError
 from underpaint.network import DefaultNetwork, NetworkSpec, XuNetwork, build_network, is_folded
-from underpaint.predict import open_model
 from underpaint.train import FinetuneSettings, Trained, export, finetune, load_checkpoint, load_trainable
-from underpaint.train.exporting import example_inputs
+from underpaint.train.exporting import check_export
 from underpaint.weights import ModelAxis, ModelCard, load_card, model_path
 
 
@@ -41,11 +39,7 @@ def toy_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def assert_same_answers(trained: Trained, model: str | Path) -> None:
-    inputs = example_inputs(trained.network, trained.card, 9)
-    with torch.inference_mode():
-        own = trained.network(*inputs).numpy()
-    log_odds, _ = open_model(model)(*(each.numpy() for each in (*inputs, torch.zeros(9, 2))[:2]))
-    np.testing.assert_allclose(own, log_odds, rtol=1e-4, atol=1e-4)
+    check_export(trained.network, trained.card, model_path(model))
 
 
 @pytest.mark.parametrize("name", ["default", "xu2022"])

@@ -149,7 +149,11 @@ def _steps(figures: dict[str, Any]) -> "Table":
     title = f"Means over the names in {n_spectra[where]} {where} spectra ({n_spectra['training']} trained)"
     table = Table("network", "epochs", "validation loss", "F1", "always yes", title=title, title_justify="left")
     if n_spectra["test"]:
-        table.add_row("as given", "", "", *_means(figures["before"]["test"]))
+        loss = figures["before"]["validation_loss"]
+        chosen = " (kept)" if figures["chosen"] == "before" else ""
+        table.add_row(
+            f"as given{chosen}", "", "" if loss is None else f"{loss:.4f}", *_means(figures["before"]["test"])
+        )
     for key, name in (("first", "dense layers"), ("second", "all layers")):
         own = figures[key]
         chosen = " (taken)" if figures["chosen"] == key else ""
@@ -165,6 +169,8 @@ def _means(figures: dict[str, Any]) -> list[str]:
 
 def _remarks(figures: dict[str, Any]) -> list[str]:
     remarks = []
+    if figures["chosen"] == "before":
+        remarks.append("Fine-tuning made it no better on the spectra that were held out: the network is as it was.")
     if figures["absent"]:
         remarks.append(
             f"{len(figures['absent'])} names were in no training spectrum: the network has learned that they are "

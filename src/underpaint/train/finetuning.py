@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from underpaint.network import dense_layers
 from underpaint.train.checkpoint import Trained, config_of, load_trainable
 from underpaint.train.labelled import labelled
 from underpaint.train.library import Library, load_library
-from underpaint.train.loop import TrainReport, run, score, summary
+from underpaint.train.loop import TrainReport, run, score, summary, validation_loss
 from underpaint.train.metrics import NameFigures
 from underpaint.train.settings import FinetuneSettings
 from underpaint.train.split import Split, split_by_source
@@ -44,6 +45,8 @@ class FinetuneReport:
         The two steps: dense layers alone, all layers.
     before : tuple of NameFigures
         The given model's figures on the test set; empty when its share is zero.
+    before_loss : float or None
+        Its validation loss; None where new dense layers took the place of its own.
     n_spectra : mapping of str to int
         Number of spectra for "training", "validation" and "test".
     absent : tuple of str
@@ -57,13 +60,19 @@ class FinetuneReport:
     first: TrainReport
     second: TrainReport
     before: tuple[NameFigures, ...] = ()
+    before_loss: float | None = None
     n_spectra: Mapping[str, int] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
 
     @property
-    def chosen(self) -> Literal["first", "second"]:
-        """The step of the better network, by validation loss."""
-        return "first" if self.first.validation_loss <= self.second.validation_loss else "second"
+    def chosen(self) -> Literal["before", "first", "second"]:
+        """The best network by validation loss: that of a step, or the one that was given, if neither is better."""
+        steps: tuple[tuple[float, Literal["first", "second"]], ...] = (
+            (self.first.validation_loss, "first"),
+            (self.second.validation_loss, "second"),
+        )
+        loss, step = min(steps)
+        return "before" if self.before_loss is not None and self.before_loss <= loss else step
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report for JSON; NaN becomes null."""
@@ -75,7 +84,10 @@ class FinetuneReport:
             "n_spectra": dict(self.n_spectra),
             "absent": list(self.absent),
             "chosen": self.chosen,
-            "before": json.loads(json.dumps({"test": summary(self.before)}), parse_constant=lambda _: None),
+            "before": json.loads(
+                json.dumps({"validation_loss": self.before_loss, "test": summary(self.before)}),
+                parse_constant=lambda _: None,
+            ),
             "first": self.first.as_dict(),
             "second": self.second.as_dict(),
         }
@@ -116,6 +128,8 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
     if own.labels is not None:
         _refuse_other_labels(data, own.out)
     before = score(start.network, data, split.test, own) if split.test.size else ()
+    before_loss = None if settings.fresh_dense else validation_loss(start.network, data, split.validation, own)
+    given = Trained(deepcopy(start.network), start.card)
     lightning.seed_everything(settings.seed, verbose=False)
     dense = dense_layers(start.network)
     if settings.fresh_dense:
@@ -128,16 +142,19 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
     second = run(first.trained.network, card, data, split, step)
     layers = tuple(name for name, layer in start.network.named_children() if any(True for _ in layer.parameters()))
     report = FinetuneReport(
-        trained=min(first, second, key=lambda each: each.validation_loss).trained,
+        trained=given,
         loaded=tuple(name for name in layers if not (settings.fresh_dense and name in dense)),
         reinitialised=dense if settings.fresh_dense else (),
         frozen_in_first_step=tuple(name for name in layers if name not in dense),
         first=first,
         second=second,
         before=before,
+        before_loss=before_loss,
         n_spectra={"training": split.train.size, "validation": split.validation.size, "test": split.test.size},
         absent=absent,
     )
+    steps = {"before": given, "first": first.trained, "second": second.trained}
+    report = replace(report, trained=steps[report.chosen])
     (own.out / "report.json").write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
     return report
 

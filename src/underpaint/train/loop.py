@@ -31,7 +31,7 @@ from underpaint.train.checkpoint import (
 )
 from underpaint.train.library import Library, load_library
 from underpaint.train.metrics import NameFigures, figures_by_name, macro_mean
-from underpaint.train.module import PigmentModule, log_odds
+from underpaint.train.module import PigmentModule, log_odds, loss_of
 from underpaint.train.settings import TrainSettings, changed_settings
 from underpaint.train.split import Split, split_by_source
 from underpaint.weights import ModelCard
@@ -240,6 +240,17 @@ def score(network: nn.Module, data: Library, rows: Any, settings: TrainSettings)
             labels.append(batch.labels.numpy())
             weights.append(batch.weight.numpy())
     return figures_by_name(data.names, *(np.concatenate(each) for each in (answers, labels, weights)))
+
+
+def validation_loss(network: nn.Module, data: Library, rows: NDArray[np.int64], settings: TrainSettings) -> float:
+    """Return the mean loss over some rows, as a training run notes it after every epoch."""
+    network.eval()
+    losses, sizes = [], []
+    with torch.inference_mode():
+        for batch in Batches(data, rows, settings, shuffle=False):
+            losses.append(float(loss_of(network, batch)))
+            sizes.append(len(batch.labels))
+    return float(np.average(losses, weights=sizes))
 
 
 def answers(trained: Trained, data: Library, rows: NDArray[np.int64], settings: TrainSettings) -> NDArray[np.float32]:
