@@ -11,7 +11,7 @@ from underpaint.network import Calibration, DefaultNetwork, LayersNetwork
 from underpaint.spectrum import DEFAULT_NETWORK_AXIS
 from underpaint.synth import LibrarySettings, simulate_library
 from underpaint.train import Library, Trained, TrainSettings, calibrated, export, load_library, load_trainable, train
-from underpaint.train.calibration import platt
+from underpaint.train.calibration import _lowest, platt
 from underpaint.weights import ModelAxis, ModelCard, load_card
 
 PALETTE = ("vermilion", "lead_white", "zinc_white", "chalk")
@@ -95,3 +95,15 @@ def test_a_network_without_calibration_is_refused(library: Library, tmp_path: Pa
     card = ModelCard(name="old", axis=axis, names=(), kinds=(), groups=(), labels=(), elements=())
     with pytest.raises(TrainingError, match="has no calibration"):
         calibrated(Trained(DefaultNetwork(axis.n_bin, 1), card), library, np.arange(4), settings_in(tmp_path))
+
+
+def test_sets_cover_what_they_state_in_nineteen_of_twenty_calibrations() -> None:
+    rng, coverage = np.random.default_rng(5), 0.9
+    reached = []
+    for _ in range(400):
+        threshold = _lowest(np.sort(rng.random(500)), coverage)
+        reached.append(1.0 - threshold)  # of uniform scores, exactly
+    # 5 % are allowed to fall short; 400 draws have a standard error of 1.1 %
+    assert np.mean(np.asarray(reached) < coverage) < 0.05 + 3 * 0.011
+    assert np.mean(reached) < coverage + 0.04
+    assert _lowest(np.sort(rng.random(5)), coverage) < 0.0  # too few to leave any out
