@@ -5,8 +5,8 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
+from underpaint.calibrate._pile_up import pile_up_shape
 from underpaint.calibrate._refine import Response
-from underpaint.calibrate._scatter import pile_up_shape
 from underpaint.calibrate._tube import TubeFound, find_tube
 from underpaint.forward import emit, render
 from underpaint.instrument import Detector, Geometry, Instrument, Tube
