@@ -373,13 +373,14 @@ def _asked(
     """Ask the network, and let the members of each group share it by the prior.
 
     Of a network without places and without a palette the members stay as it says: its leanings, which rest on the
-    pigments that it was trained with.
+    pigments that it was trained with; and so do those of one that was fine-tuned: what was labelled is the prior there.
     """
     from underpaint.limits import circumstances_of, share_members
     from underpaint.predict import identify as predict
 
     found = predict(axis.scan, model, palette, instrument=axis.known(), progress=progress)
-    if palette is None and found.places == ("anywhere",):
+    taught = "finetuned_from" in found.settings["model"]["training"]["config"]
+    if taught or (palette is None and found.places == ("anywhere",)):
         return found
     return share_members(found, None if palette is None else circumstances_of(palette), overwrite=True)
 

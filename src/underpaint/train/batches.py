@@ -129,8 +129,8 @@ def _quantities(library: Library, rows: NDArray[np.int64], weight: NDArray[np.bo
 def _excess(
     library: Library, rows: NDArray[np.int64], total: NDArray[np.float32], seen: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    groups = np.array([kind == "group" for kind in library.kinds])
-    anywhere = np.array([split_place(name)[1] == "anywhere" for name in library.names])
+    groups = np.array([kind == "group" for kind in library.kinds], dtype=bool)
+    anywhere = np.array([split_place(name)[1] == "anywhere" for name in library.names], dtype=bool)
     asked = seen & groups & anywhere & (library.counts_needed[rows] > 0)
     needed = np.where(asked, library.counts_needed[rows], np.nan)
     return np.log(total[:, None] / needed).astype(np.float32)
