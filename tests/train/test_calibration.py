@@ -18,10 +18,15 @@ PALETTE = ("vermilion", "lead_white", "zinc_white", "chalk")
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+def library_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("calibration") / "library.h5"
     settings = LibrarySettings(palette=PALETTE, n_stratigraphies=64, renders=1, chunk=16, seed=3, places=True)
-    return load_library(simulate_library(settings, out, workers=1))
+    return simulate_library(settings, out, workers=1)
+
+
+@pytest.fixture(scope="module")
+def library(library_file: Path) -> Library:
+    return load_library(library_file)
 
 
 def calibration_of(trained: Trained) -> Calibration:
@@ -75,6 +80,17 @@ def test_a_calibrated_network_keeps_its_numbers_in_its_file(library: Library, tm
     assert all("." in name or name in library.names for name in sets.names)
     loose, strict = np.array(sets.present_from)
     assert (strict <= loose).all()  # the more they shall cover, the sooner they say "present"
+
+
+def test_a_library_of_its_own_calibrates_at_the_end_of_a_training(
+    library: Library, library_file: Path, tmp_path: Path
+) -> None:
+    settings = settings_in(tmp_path / "run")
+    few = train(settings, library).trained
+    assert few.card.sets is None  # thirteen stratigraphies are held out here
+    own = train(settings.model_copy(update={"calibration": library_file}), library).trained  # goes on: nothing to train
+    assert own.card.sets is not None
+    assert not torch.allclose(calibration_of(own).scale, torch.ones(()))
 
 
 def test_training_does_not_see_the_calibration(library: Library, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def config_of(settings: TrainSettings) -> dict[str, Any]:
     """Return the settings without what belongs to one machine: folders, threads, progress."""
     config: dict[str, Any] = json.loads(settings.model_dump_json(exclude={"out", "threads", "progress", "accelerator"}))
     config["library"] = [Path(each).name for each in config["library"]]
-    for named in ("labels", "start"):
+    for named in ("labels", "start", "calibration"):
         if config.get(named) is not None:
             config[named] = Path(config[named]).name
     return config

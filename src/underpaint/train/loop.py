@@ -36,7 +36,7 @@ from underpaint.train.settings import TrainSettings, changed_settings
 from underpaint.train.split import Split, split_by_source
 from underpaint.weights import ModelCard
 
-_MAY_CHANGE = ("epochs", "patience", "precision")
+_MAY_CHANGE = ("epochs", "patience", "precision", "calibration")
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, done, in all)."""
 _CALIBRATES = 400
@@ -200,6 +200,9 @@ def run(
 
 def _calibrated(best: Trained, data: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Trained:
     """Calibrate a network of layers; a few structures, or measured spectra of one count level, tell too little."""
+    if settings.has_layers and settings.calibration is not None:
+        held = load_library(settings.calibration, half=True)
+        return calibrated(best, held, np.arange(len(held)), settings)
     if not settings.has_layers or data.counted or np.unique(data.source[rows]).size < _CALIBRATES:
         return replace(best, card=best.card.model_copy(update={"sets": None}))
     return calibrated(best, data, rows, settings)

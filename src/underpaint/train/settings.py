@@ -43,6 +43,9 @@ class TrainSettings(BaseModel):
     start : Path or None
         Checkpoint to begin with, of the same kind, axis and names; None begins with random weights. It must not have
         learned from ``library``, or validation and test mean nothing.
+    calibration : Path or None
+        Library on which a network of layers is calibrated at the end, of paintings that no training saw; None takes
+        the validation's.
     epochs, batch : int
         Most epochs; spectra per step.
     learning_rate, weight_decay : float
@@ -81,6 +84,7 @@ class TrainSettings(BaseModel):
     name: str = "default"
     kind: NetworkKind = "default"
     start: Path | None = None
+    calibration: Path | None = None
     epochs: int = Field(40, ge=1)
     batch: int = Field(256, ge=2)
     learning_rate: float = Field(2e-3, gt=0)
@@ -209,8 +213,7 @@ def _load(path: str | Path, model: type[_Settings]) -> _Settings:
         raise TrainingError(message) from error
     folder = source.parent
     paths: dict[str, Any] = {"library": tuple(folder / each for each in settings.library), "out": folder / settings.out}
-    if settings.start is not None:
-        paths["start"] = folder / settings.start
-    if isinstance(settings, FinetuneSettings) and settings.labels is not None:
-        paths["labels"] = folder / settings.labels
+    for field in ("start", "calibration", "labels"):
+        if getattr(settings, field, None) is not None:
+            paths[field] = folder / getattr(settings, field)
     return settings.model_copy(update=paths)
