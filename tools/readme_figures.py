@@ -408,6 +408,33 @@ def trust_table(folder: Path) -> str:
     return table(("Figure", "Asked", "Network", "Element thresholds", "Xu et al.", "Always yes"), rows)
 
 
+def architecture_table(folder: Path) -> str:
+    """Return what each architecture reached with the same spectra and minutes."""
+    found = read_figures(folder, "architecture")
+    header = (
+        "Network",
+        "Parameters",
+        "Million multiply-adds",
+        "Spectra/s",
+        "Spectra seen",
+        "Anywhere",
+        "Surface",
+        "Below",
+    )
+    rows = [
+        (
+            own["what"],
+            number(own["parameters"], 0),
+            number(own["million_multiply_adds"], 2),
+            number(own["spectra_per_s"], 0),
+            number(own["spectra_seen"], 0),
+            *(number(own["1e+05"][f"group_f1_{place}"]) for place in ("anywhere", "surface", "below")),
+        )
+        for own in _named(found, "networks").values()
+    ]
+    return table(header, rows or [(NOT_MEASURED, *[""] * (len(header) - 1))])
+
+
 TABLES: Mapping[str, Callable[[Path], str]] = {
     "reproduce_times": times_table,
     "reproduce_arms": arms_table,
@@ -424,6 +451,7 @@ TABLES: Mapping[str, Callable[[Path], str]] = {
     "instruments": instruments_table,
     "table2": panel_table,
     "trust": trust_table,
+    "architecture": architecture_table,
 }
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from underpaint import __version__
 from underpaint.evaluate.scores import Scores, score
+from underpaint.maps import split_place
 from underpaint.predict import identify
 from underpaint.sample import library
 from underpaint.synth import Outputs, PanelSettings, make_panel, outputs_for
@@ -81,8 +82,9 @@ def score_all(
 
 
 def _outputs(names: tuple[str, ...], kinds: tuple[str, ...]) -> Outputs:
-    """Return the model's outputs, and the groups of its members where it has members alone."""
-    members = [name for name, kind in zip(names, kinds, strict=True) if kind == "member"]
+    """Return the model's outputs anywhere in the paint, and the groups of its members where it has members alone."""
+    anywhere = {name: kind for name, kind in zip(names, kinds, strict=True) if split_place(name)[1] == "anywhere"}
+    members = [name for name, kind in anywhere.items() if kind == "member"]
     full = outputs_for(members, with_groups="group" in kinds)
     return full.only(names)
 
