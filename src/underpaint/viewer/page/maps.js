@@ -30,7 +30,7 @@ const tops = new Map();
 // Full colour: 1 of a probability, the 99th percentile of counts, the largest state.
 export function topOf(entry, index, values) {
   if (entry.kind === "group" || entry.kind === "member") return 1;
-  if (entry.kind === "state") return 2;
+  if (entry.kind === "state") return 3;
   if (!tops.has(index)) {
     const step = Math.max(1, Math.floor(values.length / 100000));
     const known = [];

@@ -102,7 +102,7 @@ export class Pane {
     const probability = part.entry.kind === "group" || part.entry.kind === "member";
     this.low.textContent = "0";
     this.high.textContent = probability ? "1" : `${number(part.top)}${part.entry.kind === "element" ? "+" : ""}`;
-    this.unit.textContent = probability ? "probability" : part.entry.kind === "state" ? "0 absent, 1 present, 2 cannot be excluded"
+    this.unit.textContent = probability ? "probability" : part.entry.kind === "state" ? "0 absent, 1 present, 2 cannot be excluded, 3 undecided"
       : part.entry.unit === "1" ? "" : part.entry.unit.replace("um", "µm");
     const above = this.shown.threshold > 0 ? make("span", { className: "quiet" }, `from ${number(this.shown.threshold * part.top)}`) : null;
     const grey = make("span", { className: "swatch none" }, "no answer");
