@@ -379,10 +379,15 @@ def _asked(
     from underpaint.predict import identify as predict
 
     found = predict(axis.scan, model, palette, instrument=axis.known(), progress=progress)
-    taught = "finetuned_from" in found.settings["model"]["training"]["config"]
-    if taught or (palette is None and found.places == ("anywhere",)):
+    if _taught(found) or (palette is None and found.places == ("anywhere",)):
         return found
     return share_members(found, None if palette is None else circumstances_of(palette), overwrite=True)
+
+
+def _taught(maps: PigmentMaps) -> bool:
+    """Whether the network was fine-tuned on labels."""
+    model = maps.settings.get("model")
+    return isinstance(model, dict) and "finetuned_from" in model.get("training", {}).get("config", {})
 
 
 def _known_of_file(metadata: Mapping[str, Any]) -> KnownInstrument:
