@@ -22,12 +22,12 @@ from underpaint.report import Arrangement, find_arrangements, write_report
 from underpaint.sample import Palette, load_palette
 from underpaint.spectrum import EnergyAxis, Scan, Spectrum
 from underpaint.synth.instrument_inputs import KnownInstrument, known_of
+from underpaint.units import MN_K_ALPHA_KEV
 from underpaint.weights import load_card
 
 Progress = Callable[[str, int, int], None]
 _NOTEWORTHY_EV = 20.0
 _COMPARED_AT_KEV = 6.40
-_MN_K_ALPHA_KEV = 5.895
 _BYTES_PER_MAP_VALUE = 12
 
 
@@ -94,7 +94,7 @@ class Axis:
             anode=of_file.anode or found.anode,
             voltage_kv=of_file.voltage_kv or found.voltage_kv,
             scatter_deg=found.scatter_angle_deg,
-            fwhm_kev=float(found.fwhm_kev(_MN_K_ALPHA_KEV)),
+            fwhm_kev=float(found.fwhm_kev(MN_K_ALPHA_KEV)),
         )
 
     def facts(self) -> dict[str, Any]:

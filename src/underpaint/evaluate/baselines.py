@@ -25,12 +25,11 @@ from underpaint.spectrum import EnergyAxis, Scan, Spectrum
 from underpaint.synth import RandomStratigraphies, StratigraphySampler, visibility
 from underpaint.synth.instrument_inputs import KnownInstrument
 from underpaint.synth.outputs import outputs_for
-from underpaint.units import FWHM_PER_SIGMA
+from underpaint.units import FWHM_PER_SIGMA, MN_K_ALPHA_KEV
 
 Numbers = NDArray[np.float64]
 SIGMAS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 14.0, 20.0, 30.0)
 """Thresholds that are tried."""
-MN_K_ALPHA_KEV = 5.895
 GROUND = "chalk"
 """Under all candidates of the likelihood fit."""
 

@@ -22,6 +22,7 @@ from underpaint.maps import ElementMaps, PigmentMaps
 from underpaint.predict import OnnxModel, identify
 from underpaint.spectrum import Scan
 from underpaint.synth.instrument_inputs import KnownInstrument
+from underpaint.units import MN_K_ALPHA_KEV
 
 Array = NDArray[np.float64]
 PRESENCE_GROUPS = {"mercury_red": "Hg_L", "copper_green_blue": "Cu_K"}
@@ -37,7 +38,6 @@ THRESHOLD, PREVALENCE = 0.5, (0.05, 0.95)
 SURE = 0.9
 """An answer is sure where the network gives it, yes or no, so much probability."""
 SMALLEST = 1e-12
-MN_K_ALPHA_KEV = 5.895
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from underpaint.atomic import compton_energy, family_lines
 from underpaint.calibrate import Calibration
 from underpaint.plot.figure import SMALL_SIZE, close_fit
 from underpaint.plot.spectra import spectrum
+from underpaint.units import MN_K_ALPHA_KEV
 
 _MARK_COLOR = "#8a1c1c"
 _TEXT_WIDTH = 150
@@ -57,7 +58,7 @@ def words(found: Calibration) -> tuple[str, ...]:
         f"channel 0 at {zero:.1f} ± {1e3 * found.zero_uncertainty_kev:.1f} eV",
         f"noise {1e3 * found.noise_fwhm_kev:.1f} ± {1e3 * found.noise_uncertainty_kev:.1f} eV FWHM",
         f"Fano factor {found.fano:.4f} ± {found.fano_uncertainty:.4f}",
-        f"{1e3 * float(found.fwhm_kev(5.895)):.0f} eV wide at Mn K",
+        f"{1e3 * float(found.fwhm_kev(MN_K_ALPHA_KEV)):.0f} eV wide at Mn K",
     ]
     if found.anode is not None:
         said.append(f"{found.anode} anode")

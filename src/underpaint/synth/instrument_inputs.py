@@ -9,14 +9,13 @@ from numpy.typing import NDArray
 
 from underpaint.forward import resolution_sigma
 from underpaint.instrument import Detector, Instrument
-from underpaint.units import FWHM_PER_SIGMA
+from underpaint.units import FWHM_PER_SIGMA, MN_K_ALPHA_KEV
 
 ANODES = ("Cr", "Cu", "Mo", "Rh", "Pd", "Ag", "W", "Au")
 QUANTITIES = ("voltage_kv", "incidence_deg", "takeoff_deg", "scatter_deg", "fwhm_kev")
 INSTRUMENT_INPUTS = (*(f"anode_{anode}" for anode in ANODES), *QUANTITIES)
 """What the columns are: an anode one of eight, then what can be measured."""
 _SCALES = dict(zip(QUANTITIES, (50.0, 90.0, 90.0, 180.0, 0.15), strict=True))
-_MN_K_ALPHA_KEV = 5.895
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def known_of(instrument: Instrument, detector: Detector | None = None) -> KnownI
     """
     geometry, tube = instrument.geometry, instrument.tube
     has_tube = instrument.source_spectrum is None
-    sigma = float(resolution_sigma(detector or instrument.detector, np.asarray(_MN_K_ALPHA_KEV)))
+    sigma = float(resolution_sigma(detector or instrument.detector, np.asarray(MN_K_ALPHA_KEV)))
     return KnownInstrument(
         anode=tube.anode if has_tube else None,
         voltage_kv=tube.voltage_kv if has_tube else None,

@@ -18,7 +18,7 @@ from underpaint.maps import split_place
 from underpaint.sample import load_palette
 from underpaint.spectrum import Scan, sound_spectra
 from underpaint.synth import LibrarySettings, outputs_for
-from underpaint.synth.instrument_inputs import KnownInstrument
+from underpaint.synth.instrument_inputs import KnownInstrument, known_of
 from underpaint.synth.library import silent
 from underpaint.synth.randomise import log_uniform, perturbed, random_instrument
 from underpaint.train.aligning import aligned
@@ -42,6 +42,7 @@ from underpaint.train.own_model import (
 from underpaint.train.paired import Answers, Comparison, answers_of, compare, instrument_of
 from underpaint.train.settings import TrainSettings
 from underpaint.train.split import split_by_source
+from underpaint.units import MN_K_ALPHA_KEV
 from underpaint.weights import ModelCard
 
 Way = Literal["told", "aligned", "tuned", "tuned_aligned"]
@@ -51,7 +52,6 @@ _USUAL = 512
 _COUNTS = (300.0, 3e6)
 _COUNT_QUANTILES = (0.05, 0.95)
 _RATE = 5e-4
-_MN_K_ALPHA_KEV = 5.895
 _TAIL, _DETECTOR_AIR_CM = (1e-3, 0.2), (0.3, 25.0)
 """Wider than the scanners in use have them: the scan may come from one that is worse."""
 
@@ -248,15 +248,13 @@ class Fit:
 
     def known(self) -> KnownInstrument:
         """Return what a network of layers may be told."""
-        own, base = self.calibration, self.base
-        has_tube = base is not None and base.source_spectrum is None
-        return KnownInstrument(
-            anode=own.anode or (base.tube.anode if base is not None and has_tube else None),
-            voltage_kv=own.voltage_kv or (base.tube.voltage_kv if base is not None and has_tube else None),
-            incidence_deg=None if base is None else base.geometry.incidence_angle_deg,
-            takeoff_deg=None if base is None else base.geometry.takeoff_angle_deg,
-            scatter_deg=own.scatter_angle_deg or (None if base is None else base.geometry.scattering_angle_deg),
-            fwhm_kev=float(own.fwhm_kev(_MN_K_ALPHA_KEV)),
+        own, described = self.calibration, KnownInstrument() if self.base is None else known_of(self.base)
+        return replace(
+            described,
+            anode=own.anode or described.anode,
+            voltage_kv=own.voltage_kv or described.voltage_kv,
+            scatter_deg=own.scatter_angle_deg or described.scatter_deg,
+            fwhm_kev=float(own.fwhm_kev(MN_K_ALPHA_KEV)),
         )
 
     def machines(self, n: int, seed: int) -> tuple[Instrument, ...]:
