@@ -11,7 +11,16 @@ from underpaint.errors import ScanError
 from underpaint.evaluate.answering import Answered, Spectra, ask
 from underpaint.evaluate.groups import summarise
 from underpaint.evaluate.monte_carlo import panel_scores, read_panels
-from underpaint.evaluate.order import Pair, bound, network_order, order_figures, pairs_of, rivals_of
+from underpaint.evaluate.order import (
+    Pair,
+    bound,
+    drawn,
+    network_order,
+    order_figures,
+    pairs_of,
+    refined_order,
+    rivals_of,
+)
 from underpaint.instrument import load_instrument
 from underpaint.maps import PLACES, at_place
 from underpaint.predict import open_model
@@ -74,6 +83,16 @@ def test_an_order_that_shows_is_resolved_and_one_that_is_buried_is_not() -> None
     for own in (pair, swapped):
         assert 1e3 < own.counts_needed < 1e5
         assert own.deviance_at(2e5) == pytest.approx(2 * own.deviance_at(1e5))
+
+
+@pytest.mark.parametrize(("counts", "said"), [(2e5, 1), (300, 0)])
+def test_a_fit_tells_the_order_where_counts_allow_and_is_silent_elsewhere(counts: float, said: int) -> None:
+    instrument = load_instrument("elio")
+    pairs = pairs_of({"azurite over vermilion": {}}, instrument)
+    probability = np.full((1, 2), 0.95, dtype=np.float32)
+    answered = Answered(card_with(("copper_green_blue", TOP)), probability, probability)
+    found = refined_order(answered, drawn(pairs, instrument, counts, 1, 0), pairs, 1, instrument)
+    assert found.tolist() == [[said]]
 
 
 def test_a_model_of_members_answers_groups_by_the_likeliest() -> None:

@@ -71,6 +71,10 @@ class Answered:
     quantity: NDArray[np.float32] | None = None
     sigma: NDArray[np.float32] | None = None
 
+    def only(self, row: int) -> "Answered":
+        """Return what was said of one spectrum."""
+        return replace(self, log_odds=self.log_odds[row : row + 1], probability=self.probability[row : row + 1])
+
     def by_name(self, names: Sequence[str]) -> NDArray[np.float32]:
         """Return (n, n_name) probabilities; NaN of a name that the model does not answer."""
         return columns_of(self.probability, self.card.names, names)

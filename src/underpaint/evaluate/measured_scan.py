@@ -20,6 +20,7 @@ from underpaint.instrument import Instrument
 from underpaint.io import load
 from underpaint.maps import ElementMaps, PigmentMaps
 from underpaint.predict import OnnxModel, identify
+from underpaint.sample import library
 from underpaint.spectrum import Scan
 from underpaint.synth.instrument_inputs import KnownInstrument
 from underpaint.units import MN_K_ALPHA_KEV
@@ -37,6 +38,7 @@ CERTAIN_SIGMAS, ABSENT_SIGMAS, LEAST_PIXELS = 10.0, 2.0, 100
 THRESHOLD, PREVALENCE = 0.5, (0.05, 0.95)
 SURE = 0.9
 """An answer is sure where the network gives it, yes or no, so much probability."""
+LINE_SIGMAS = 3.0
 SMALLEST = 1e-12
 
 
@@ -137,18 +139,41 @@ def agreement(one: PigmentMaps, other: PigmentMaps, *, sure: float | None = None
             "Both must be of the same pixels."
         )
         raise ScanError(message)
-    low, high = PREVALENCE
-    result = {}
+    result: dict[str, float] = {}
     for name in one.select("group"):
         known = np.isfinite(one[name]) & np.isfinite(other[name])
         if sure is not None:
             known &= (np.abs(one[name] - THRESHOLD) >= sure - 0.5) & (np.abs(other[name] - THRESHOLD) >= sure - 0.5)
         if not known.any():
             continue
-        present = one[name][known] > THRESHOLD, other[name][known] > THRESHOLD
-        if any(low <= map_.mean() <= high for map_ in present):
-            result[name] = cohen_kappa(*present)
+        result |= _kappa(name, one[name][known] > THRESHOLD, other[name][known] > THRESHOLD)
     return result
+
+
+def line_agreement(one: Identified, other: Identified) -> dict[str, float]:
+    """Cohen's kappa between two scans of the same pixels, were a group there where a key line stands out.
+
+    What counting statistics leave of an agreement: by :data:`LINE_SIGMAS` standard deviations of the strongest key
+    family of a group, for groups that either scan finds so in 5 to 95 % of the pixels.
+    """
+    result: dict[str, float] = {}
+    for name in one.pigments.select("group"):
+        seen = [_standing_out(own.elements, library().group(name).key_families) for own in (one, other)]
+        if all(own.size for own in seen):
+            result |= _kappa(name, *(own > LINE_SIGMAS for own in seen))
+    return result
+
+
+def _standing_out(elements: ElementMaps, families: Sequence[str]) -> Array:
+    """Return (n_pixel,) standard deviations of the strongest of some families; empty where none was fitted."""
+    own = [elements.names.index(name) for name in families if name in elements.names]
+    sigmas = elements.area[:, :, own] / np.maximum(elements.uncertainty[:, :, own], SMALLEST)
+    return np.asarray(sigmas.max(axis=2).ravel() if own else [], dtype=np.float64)
+
+
+def _kappa(name: str, one: NDArray[np.bool_], other: NDArray[np.bool_]) -> dict[str, float]:
+    low, high = PREVALENCE
+    return {name: cohen_kappa(one, other)} if any(low <= own.mean() <= high for own in (one, other)) else {}
 
 
 def prevalence(maps: PigmentMaps, name: str) -> float:

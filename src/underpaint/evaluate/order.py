@@ -1,4 +1,4 @@
-"""Layer order: which pairs of pigments a spectrum can tell apart at all, and what a network says of them."""
+"""Layer order: which pairs of pigments a spectrum can tell apart at all, and what network and fit say of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,20 @@ from scipy.stats import norm
 
 from underpaint.evaluate.answering import Answered, Spectra, seen_by
 from underpaint.evaluate.groups import mean
-from underpaint.explain import Candidate, fit_candidates, ground_film, measured, paint_film
+from underpaint.explain import (
+    Candidate,
+    Measured,
+    compare,
+    find_order,
+    fit_candidates,
+    goodness,
+    ground_film,
+    laid,
+    measured,
+    paint_film,
+    propose,
+    suspects,
+)
 from underpaint.forward import emit, render
 from underpaint.instrument import Instrument
 from underpaint.limits import CLAIM
@@ -121,16 +134,44 @@ def network_order(answered: Answered, pairs: Sequence[Pair], draws: int) -> NDAr
     names = tuple(at_place(group, place) for place in PLACES for group in groups)
     if not set(names) <= set(answered.card.names):
         return None
-    own = answered.card
-    columns = [own.names.index(name) for name in names]
-    fields: dict[str, Any] = {field: tuple(getattr(own, field)[index] for index in columns) for field in FIELDS}
-    shape = (len(pairs), draws, len(names))
-    maps = PigmentMaps(names=names, probability=answered.by_name(names).reshape(shape), **fields)
+    maps = _as_maps(answered, names, (len(pairs), draws))
     said = np.zeros((len(pairs), draws), dtype=np.int8)
     for row, pair in enumerate(pairs):
         found = order_map(maps, _group(pair.top), _group(pair.below))[row]
         said[row] = np.where(found == ON_TOP, 1, np.where((found == BELOW) | (found == TOGETHER), -1, 0))
     return said
+
+
+def refined_order(
+    answered: Answered,
+    spectra: Spectra,
+    pairs: Sequence[Pair],
+    draws: int,
+    instrument: Instrument,
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.int8]:
+    """Return (n_pair, draws) what a fit says, as :func:`network_order` does: the way of ``underpaint explain``.
+
+    The network names the pigments, the forward model is fitted to ways to lay them over the ground, and an order is
+    given where every other way is worse by ``explain.evidence.ORDER_CLAIM``.
+
+    Parameters
+    ----------
+    answered : Answered
+        To the spectra.
+    spectra : Spectra
+        Of :func:`drawn`.
+    """
+    axis = spectra.axis
+    said = np.zeros(len(pairs) * draws, dtype=np.int8)
+    for row, counts in enumerate(np.asarray(spectra.counts, dtype=np.float64)):
+        found = suspects(_as_maps(answered.only(row), answered.card.names, (1, 1)), GROUND)
+        seen = measured(Spectrum(counts, axis), instrument)
+        pair = pairs[row // draws]
+        said[row] = _fitted_order(seen, propose(found, GROUND), instrument, _group(pair.top), _group(pair.below))
+        if progress is not None:
+            progress(row + 1, len(said))
+    return said.reshape(len(pairs), draws)
 
 
 def order_figures(said: NDArray[np.int8] | None, pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
@@ -157,6 +198,28 @@ def order_figures(said: NDArray[np.int8] | None, pairs: Sequence[Pair], counts: 
         "wrong_on_rest": mean([own == -1 for own in rest]),
         "pairs": table,
     }
+
+
+def _fitted_order(seen: Measured, candidates: Sequence[Candidate], instrument: Instrument, top: str, below: str) -> int:
+    """Return 1 where the first group is claimed to lie on top, -1 where another way is, 0 where nothing is."""
+    if not candidates:
+        return 0
+    fits = compare(seen, candidates, instrument)
+    if not find_order(fits, goodness(fits[0], seen).dispersion).determined:
+        return 0
+    surface, *under = [
+        {group for name in names for group in library()[name].groups} for names in laid(fits[0].candidate)
+    ]
+    is_so = top in surface and below not in surface and any(below in groups for groups in under)
+    return 1 if is_so else -1
+
+
+def _as_maps(answered: Answered, names: Sequence[str], shape: tuple[int, int]) -> PigmentMaps:
+    own = answered.card
+    columns = [own.names.index(name) for name in names]
+    fields: dict[str, Any] = {field: tuple(getattr(own, field)[index] for index in columns) for field in FIELDS}
+    probability = answered.by_name(names).reshape(*shape, len(names))
+    return PigmentMaps(names=tuple(names), probability=probability, **fields)
 
 
 def _deviances(top: str, below: str, expected: Numbers, instrument: Instrument) -> dict[str, float]:

@@ -39,6 +39,7 @@ class TrustPlan(BaseModel):
     )  # fmt: skip
     order_counts: tuple[float, ...] = (1e4, 1e5)
     order_draws: int = Field(20, ge=1, description="draws of counts of each pair")
+    refined_draws: int = Field(2, ge=1, description="of them, those that the forward model is fitted to")
 
     open_set_spectra: int = Field(1500, ge=20)
     open_set_counts: tuple[float, ...] = (1e4, 1e5)
@@ -64,6 +65,7 @@ def quick_plan() -> TrustPlan:
         panel_draws=2,
         order_pigments=("lead_white", "vermilion", "azurite"),
         order_draws=4,
+        refined_draws=1,
         open_set_spectra=100,
         open_set_counts=(1e5,),
         fitted_spectra=1,

@@ -15,7 +15,8 @@ def assembled(details: dict[str, Any], model: OnnxModel) -> dict[str, Any]:
     by_counts = details["order"]["by_counts"]
     return {
         "group_macro_f1": _group_macro_f1(details),
-        "order_accuracy": {counts: own["network"]["accuracy"] for counts, own in by_counts.items()},
+        "order_accuracy": {counts: own["refined"]["accuracy"] for counts, own in by_counts.items()},
+        "order_accuracy_network": {counts: own["network"]["accuracy"] for counts, own in by_counts.items()},
         "order_bound": {counts: own["bound"]["accuracy"] for counts, own in by_counts.items()},
         "ece": calibrated["ece"],
         "coverage": calibrated["coverage"],
@@ -67,7 +68,10 @@ def _baselines(details: dict[str, Any]) -> dict[str, Any]:
         "group_macro_f1": {"fitted": fitted["by_contestant"]["likelihood_fit"]["macro_f1"]},
         "per_s": 1.0 / fitted["seconds_per_spectrum"],
     }
-    table["line_area"] = {f"{key}_aurora": aurora.get(f"baseline_{key}") for key in AURORA}
+    table["line_area"] = {
+        **{f"{key}_aurora": aurora.get(f"baseline_{key}") for key in AURORA},
+        "kappa_aurora": _least(aurora.get("baseline_kappa")),
+    }
     return table
 
 

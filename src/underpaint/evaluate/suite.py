@@ -237,16 +237,20 @@ class Suite:
         return order.rivals_of(self.plan.order_pigments, load_instrument(INSTRUMENT), show)
 
     def layer_order(self, rivals: dict[str, dict[str, float]]) -> dict[str, Any]:
-        """Hold the network's orders against the bound."""
+        """Hold the network's orders, and those of fits to what it names, against the bound."""
         plan, instrument = self.plan, load_instrument(INSTRUMENT)
         pairs = order.pairs_of(rivals, instrument)
         table = {}
         for counts in plan.order_counts:
             spectra = order.drawn(pairs, instrument, counts, plan.order_draws, plan.seed)
             said = order.network_order(ask(self.model, spectra), pairs, plan.order_draws)
+            fewer = order.drawn(pairs, instrument, counts, plan.refined_draws, plan.seed)
+            show = partial(self.step, f"Fitting orders at {name(counts)} counts")
+            fitted = order.refined_order(ask(self.model, fewer), fewer, pairs, plan.refined_draws, instrument, show)
             table[name(counts)] = {
                 "bound": order.bound(pairs, counts),
                 "network": order.order_figures(said, pairs, counts),
+                "refined": order.order_figures(fitted, pairs, counts),
             }
         layers = f"{order.TOP_UM:g} um over {order.BELOW_UM:g} um over {order.GROUND_UM:g} um {order.GROUND}"
         return {"data": "simulated", "instrument": INSTRUMENT, "layers": layers, "by_counts": table}
@@ -288,6 +292,7 @@ class Suite:
         if len(scans) > 1:
             one, other = (own.pigments for own in scans[:2])
             figures["kappa"] = measured_scan.agreement(one, other)
+            figures["baseline_kappa"] = measured_scan.line_agreement(*scans[:2])
             figures["kappa_where_both_are_sure"] = measured_scan.agreement(one, other, sure=measured_scan.SURE)
         return {"data": "measured", **figures, "by_scan": by_scan}
 

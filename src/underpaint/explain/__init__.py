@@ -1,12 +1,19 @@
 """One spectrum -> the stratigraphies that could have made it, with intervals."""
 
 from underpaint.explain.candidate import Candidate, Film, ground_film, paint_film
-from underpaint.explain.evidence import Evidence, Line, Order
-from underpaint.explain.explanation import Explanation, Goodness, explain, propose_from_network
+from underpaint.explain.evidence import Evidence, Line, Order, find_order
+from underpaint.explain.explanation import (
+    Explanation,
+    Goodness,
+    compare,
+    explain,
+    goodness,
+    propose_from_network,
+)
 from underpaint.explain.fit import StratigraphyFit, fit_candidates
 from underpaint.explain.intervals import Interval, intervals
 from underpaint.explain.measured import Measured, measured
-from underpaint.explain.proposals import Suspects, propose
+from underpaint.explain.proposals import Suspects, laid, propose, suspects
 from underpaint.explain.region import pixel_mask, read_pixel, read_region, region_spectrum
 
 __all__ = [
@@ -21,10 +28,14 @@ __all__ = [
     "Order",
     "StratigraphyFit",
     "Suspects",
+    "compare",
     "explain",
+    "find_order",
     "fit_candidates",
+    "goodness",
     "ground_film",
     "intervals",
+    "laid",
     "measured",
     "paint_film",
     "pixel_mask",
@@ -33,4 +44,5 @@ __all__ = [
     "read_pixel",
     "read_region",
     "region_spectrum",
+    "suspects",
 ]

@@ -27,6 +27,12 @@ ROUNDS = 6
 """Of their fits, which begin where the pigment's own ended."""
 MOST_ALIKE = 4
 """Other members of a group that are put in a pigment's place."""
+ORDER_CLAIM = 9.0
+"""Rise of the deviance that settles how given pigments are laid: three standard deviations.
+
+Less than ``CLAIM``, which guards against whatever else could be in the paint: here a handful of ways to lay the same
+pigments are compared.
+"""
 
 
 @dataclass(frozen=True)
@@ -126,9 +132,9 @@ class Order:
 
     @property
     def determined(self) -> bool:
-        """Whether every other way is worse by ``CLAIM``: the project's criterion for a claim."""
+        """Whether every other way is worse by ``ORDER_CLAIM``."""
         rivals = [value for value in (self.mixed, self.swapped, self.other) if value is not None]
-        return self.layered and self.swapped is not None and min(rivals) >= CLAIM
+        return self.layered and self.swapped is not None and min(rivals) >= ORDER_CLAIM
 
 
 def find_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -> Order:

@@ -194,10 +194,7 @@ def explain(
         message = "Cannot compare stratigraphies: there is none. Propose some."
         raise SampleError(message)
     step = progress or (lambda _what, _done, _all: None)
-    fits = fit_candidates(measured, candidates, instrument, progress=lambda done, most: step("Comparing", done, most))
-    if found is not None:
-        step("Comparing rivals", 0, 1)
-        fits = _with_rivals(fits, measured, instrument)
+    fits = compare(measured, candidates, instrument, rivals=found is not None, progress=progress)
     step("Leaving pigments out", 0, 1)
     less = less_each_pigment(fits[0]) if len(fits[0].candidate.pigments) > 1 else []
     fits = _sorted([*fits, *fit_candidates(measured, less, instrument)])
@@ -226,6 +223,31 @@ def explain(
         unexplained(lines, there, parts),
         found,
     )
+
+
+def compare(
+    measured: Measured,
+    candidates: Sequence[Candidate],
+    instrument: Instrument,
+    *,
+    rivals: bool = True,
+    progress: Progress | None = None,
+) -> list[StratigraphyFit]:
+    """Fit candidates to a spectrum, and what they leave open; return the fits, the best (smallest AIC) first.
+
+    Parameters
+    ----------
+    rivals : bool
+        Whether other ways to lay the pigments of the best, and pure pigments for composite ones, are tried, too.
+    measured, candidates, instrument, progress
+        As of ``explain``.
+    """
+    step = progress or (lambda _what, _done, _all: None)
+    fits = fit_candidates(measured, candidates, instrument, progress=lambda done, most: step("Comparing", done, most))
+    if not rivals:
+        return fits
+    step("Comparing rivals", 0, 1)
+    return _with_rivals(fits, measured, instrument)
 
 
 def _with_rivals(fits: list[StratigraphyFit], measured: Measured, instrument: Instrument) -> list[StratigraphyFit]:

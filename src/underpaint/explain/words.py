@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from underpaint.explain.candidate import Candidate, label_of
-from underpaint.explain.evidence import Evidence, Line
+from underpaint.explain.evidence import ORDER_CLAIM, Evidence, Line
 from underpaint.explain.explanation import Explanation
 from underpaint.explain.intervals import Interval
 from underpaint.limits import CLAIM, told_apart_text
@@ -145,10 +145,11 @@ def _order(found: Explanation) -> str:
         return "The order of the layers: the candidates offer no other to compare."
     laid = f"{' over '.join(painted)}" if own.layered else "one layer"
     if own.determined:
-        return f"The order of the layers is determined: {laid}. Deviances of the others: {said} ({CLAIM:g} is a claim)."
+        claim = f"{ORDER_CLAIM:g} is a claim"
+        return f"The order of the layers is determined: {laid}. Deviances of the others: {said} ({claim})."
     return (
-        f"The order of the layers is not determined: {laid} fits best, but not by a deviance of {CLAIM:g} over all "
-        f"others ({said})."
+        f"The order of the layers is not determined: {laid} fits best, but not by a deviance of {ORDER_CLAIM:g} over "
+        f"all others ({said})."
     )
 
 
