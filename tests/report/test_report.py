@@ -14,9 +14,9 @@ from underpaint.errors import ScanError
 from underpaint.io import write_results
 from underpaint.maps import ElementMaps, PigmentMaps
 from underpaint.report import find_groups, render_report, write_report
-from underpaint.report.page import percent
+from underpaint.report.wording import percent
 
-SECTIONS = ("findings", "spectrum", "pigments", "elements", "unknown", "settings", "cite")
+SECTIONS = ("findings", "spectrum", "pigments", "elements", "table", "unknown", "methods", "settings")
 LARGEST_BYTES = 8e6
 LONGEST_S = 15.0
 

@@ -12,7 +12,7 @@ from scipy.ndimage import map_coordinates
 from viewer_fakes import SHAPE, painted, results
 
 from underpaint.errors import ScanError
-from underpaint.viewer.photograph import PHOTOGRAPH_FILE, REGISTERED_FILE
+from underpaint.io.companions import PHOTOGRAPH_FILE, REGISTERED_FILE
 from underpaint.viewer.registration import automatically, by_points, place, warped
 from underpaint.viewer.result_site import ResultSite
 from underpaint.viewer.server import Request

@@ -5,7 +5,19 @@ from typing import Annotated
 import typer
 
 from underpaint import __version__
-from underpaint.cli import _calibrate, _evaluate, _formats, _groups, _learn, _library, _repair, _scans, _view, _virtual
+from underpaint.cli import (
+    _calibrate,
+    _evaluate,
+    _formats,
+    _groups,
+    _learn,
+    _library,
+    _repair,
+    _report,
+    _scans,
+    _view,
+    _virtual,
+)
 from underpaint.cli._console import PlainErrors
 
 app = typer.Typer(
@@ -25,6 +37,7 @@ app.command(rich_help_panel=READ)(_scans.info)
 app.command(rich_help_panel=READ)(_calibrate.calibrate)
 app.command(rich_help_panel=READ)(_scans.explain)
 app.command(rich_help_panel=READ)(_view.view)
+app.command(rich_help_panel=READ)(_report.report)
 app.command(hidden=True)(_view.work)
 app.command(rich_help_panel=READ)(_formats.convert)
 app.command(rich_help_panel=READ)(_repair.repair)

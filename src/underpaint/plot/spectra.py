@@ -24,6 +24,8 @@ def spectrum(
     *,
     title: str = "",
     anode: str | None = None,
+    labels: tuple[str, str] = ("sum of all pixels", "maximum of any pixel"),
+    height_in: float = 3.9,
 ) -> Figure:
     """Draw the sum spectrum, and the maximum over the pixels, on a logarithmic axis.
 
@@ -39,18 +41,22 @@ def spectrum(
         Shown above.
     anode : str or None
         Element symbol of the tube's anode; its scattered lines are labelled as such.
+    labels : (str, str)
+        What the two curves are, where they are no sum and no maximum.
+    height_in : float
+        Of the figure, inches.
 
     Returns
     -------
     Figure
         To be saved by the caller.
     """
-    figure = new_figure(9.6, 3.9)
+    figure = new_figure(9.6, height_in)
     axes = figure.add_subplot()
     place = np.arange(sum_counts.size, dtype=np.float64) if axis is None else axis.energy_kev
-    _curve(axes, place, sum_counts, SUM_COLOR, "sum of all pixels")
+    _curve(axes, place, sum_counts, SUM_COLOR, labels[0])
     if max_counts is not None:
-        _curve(axes, place, max_counts, MAX_COLOR, "maximum of any pixel")
+        _curve(axes, place, max_counts, MAX_COLOR, labels[1])
     _frame(axes, place, sum_counts, max_counts, "channel" if axis is None else "energy (keV)")
     if axis is not None:
         excitation_kev = min(max(place[-1], 10.0), 60.0)

@@ -5,19 +5,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
 from underpaint import __version__, plot
+from underpaint.errors import SampleError
 from underpaint.files import whole_file
 from underpaint.io import read_detectability, read_open_set, read_results
 from underpaint.maps import (
     ABSENT,
     CANNOT_EXCLUDE,
     PRESENT,
+    PRESENT_PROBABILITY,
     UNDECIDED,
     UNLIKE_SIGMA,
     DetectabilityMaps,
@@ -26,6 +28,8 @@ from underpaint.maps import (
     PigmentMaps,
     UnlikenessMap,
 )
+from underpaint.plot.strata import MOST_SECTIONS, Section, stratigraphy_sketch
+from underpaint.report.beside import Beside, look_beside
 from underpaint.report.findings import (
     LAYER_LIMIT,
     Evidence,
@@ -36,6 +40,7 @@ from underpaint.report.findings import (
     low_count_share,
 )
 from underpaint.report.layers import (
+    Arrangement,
     find_arrangements,
     found_groups,
     knows_places,
@@ -44,16 +49,34 @@ from underpaint.report.layers import (
     place_shares,
     thickness_text,
 )
+from underpaint.report.methods import PAPER, citation, data_versions, made_by, methods_paragraph
+from underpaint.report.pdf import print_pdf
+from underpaint.report.pigment_table import pigment_table
+from underpaint.report.spots import SpotSpectrum
+from underpaint.report.title import title_facts
 from underpaint.report.unexplained import explain_lines, line_text
-from underpaint.spectrum import EnergyAxis
+from underpaint.report.wording import (
+    LIST_LIMIT,
+    MEANINGS,
+    KeyFinding,
+    before_bracket,
+    capitalised,
+    key_finding,
+    line_name,
+    listed,
+    percent,
+    thousands,
+)
+from underpaint.sample import library
+from underpaint.spectrum import EnergyAxis, Scan
 
-REPORT_FILE = "report.html"
+REPORT_FILE, PDF_FILE = "report.html", "report.pdf"
 MOST_MEMBER_ROWS = 24
 MOST_ELEMENTS = 28
 MOST_PLACE_ROWS = 16
 MOST_ORDERS = 20
 _DPI = 115
-_LIST_LIMIT = 12
+_NO_COLOR = "#808080"
 _MOST_ENERGIES = 4
 
 
@@ -65,7 +88,14 @@ class Picture:
     words: str
 
 
-def write_report(folder: str | Path, path: str | Path | None = None) -> Path:
+def write_report(
+    folder: str | Path,
+    path: str | Path | None = None,
+    *,
+    form: Literal["html", "pdf"] = "html",
+    scan: Scan | str | None = None,
+    subject: str = "",
+) -> Path:
     """Write the report of a folder of results.
 
     Parameters
@@ -73,7 +103,14 @@ def write_report(folder: str | Path, path: str | Path | None = None) -> Path:
     folder : str or Path
         As :func:`underpaint.io.write_results` made it.
     path : str or Path or None
-        File to write; None: ``report.html`` in the folder.
+        File to write; None: ``report.html`` or ``report.pdf`` in the folder.
+    form : {"html", "pdf"}
+        PDF is printed by a browser of this machine.
+    scan : Scan, str or None
+        The scan, or where it is, for spectra of typical spots; None looks where it was, and beside the results, and
+        does without where it is gone.
+    subject : str
+        The object, in the user's words.
 
     Returns
     -------
@@ -83,14 +120,25 @@ def write_report(folder: str | Path, path: str | Path | None = None) -> Path:
     Raises
     ------
     ScanError
-        The folder holds no results.
+        The folder holds no results, or the scan that was named cannot be read or is another.
     OutputError
-        The file cannot be written.
+        The file cannot be written, or no browser prints it.
     """
-    target = Path(folder) / REPORT_FILE if path is None else Path(path)
+    place = Path(folder)
+    target = place / (PDF_FILE if form == "pdf" else REPORT_FILE) if path is None else Path(path)
+    pigments, elements, summary = read_results(place)
+    findings = _findings(pigments, elements)
     text = render_report(
-        *read_results(folder), detectability=read_detectability(folder), open_set=read_open_set(folder)
+        pigments,
+        elements,
+        summary,
+        detectability=read_detectability(place),
+        open_set=read_open_set(place),
+        beside=look_beside(place, pigments, elements, findings, summary, scan=scan, subject=subject),
     )
+    if form == "pdf":
+        print_pdf(text, target)
+        return target
     with whole_file(target) as part:
         part.write_text(text, encoding="utf-8")
     return target
@@ -103,6 +151,7 @@ def render_report(
     *,
     detectability: DetectabilityMaps | None = None,
     open_set: OpenSet | None = None,
+    beside: Beside | None = None,
 ) -> str:
     """Return the report as one HTML page.
 
@@ -116,8 +165,11 @@ def render_report(
         What cannot be excluded.
     open_set : OpenSet or None
         What nothing explains; None: its lines are looked for in the maps.
+    beside : Beside or None
+        The photograph, regions, and spectra of spots.
     """
-    findings = [] if pigments is None else find_groups(pigments, elements)
+    beside = beside or Beside()
+    findings = _findings(pigments, elements)
     strong = [] if elements is None else element_evidence(elements)
     open_set = open_set or _open_set(pigments, elements, summary)
     environment = jinja2.Environment(
@@ -137,13 +189,19 @@ def render_report(
     template = environment.from_string((files("underpaint.report") / "page.html.jinja").read_text("utf-8"))
     return template.render(
         title=str(summary.get("name") or "scan"),
-        facts=_facts(summary),
+        facts=title_facts(summary, beside.subject),
+        photograph=beside.photograph,
         findings=findings,
+        key_findings=_key_findings(pigments, findings, beside),
+        meanings=MEANINGS,
         n_group=0 if pigments is None else len(pigments.select("group")) or len(pigments.names),
         absent=[] if pigments is None else absent_names(pigments),
         has_pigments=pigments is not None,
         has_elements=elements is not None,
         spectrum=_spectrum(summary, strong),
+        spots=[_spot(own, summary) for own in beside.spots],
+        without_spots=beside.without_spots,
+        table=pigment_table(findings),
         rows=_rows(pigments, elements, findings),
         gallery=_gallery(elements, strong),
         faint=_faint(elements, strong),
@@ -158,103 +216,44 @@ def render_report(
         card=_card(pigments),
         low_counts=_low_counts(summary),
         layer_limit=LAYER_LIMIT,
+        methods=methods_paragraph(pigments, elements, summary, detectability),
+        data=data_versions(pigments, summary),
+        citation=citation(made_by(summary)),
+        paper=PAPER,
         version=__version__,
     )
 
 
-def percent(share: float) -> str:
-    """Write a share as a percentage that is as precise as it needs to be."""
-    if share > 0.995 and share < 1:
-        return "over 99 %"
-    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
+def _findings(pigments: PigmentMaps | None, elements: ElementMaps | None) -> list[Finding]:
+    return [] if pigments is None else find_groups(pigments, elements)
 
 
-def line_name(family: str) -> str:
-    """Write ``Hg_L`` as "Hg L"."""
-    return plot.siegbahn(family)
+def _key_findings(pigments: PigmentMaps | None, findings: list[Finding], beside: Beside) -> list[KeyFinding]:
+    """Say each finding in words, with the regions that hold it."""
+    if pigments is None:
+        return []
+    places = place_shares(pigments)
+    return [key_finding(own, places, _region_shares(pigments[own.name], beside)) for own in findings]
 
 
-def listed(names: list[str] | tuple[str, ...], limit: int = _LIST_LIMIT) -> str:
-    """Write names in a row, and of very many only how many more there are."""
-    shown = ", ".join(names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
-
-
-def capitalised(sentence: str) -> str:
-    """Begin a sentence with a capital and leave the rest of it as it is."""
-    return sentence[:1].upper() + sentence[1:]
-
-
-def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Title block: what was scanned, and with what it was read."""
-    shape, step = summary.get("shape"), summary.get("step_mm")
-    settings = summary.get("settings", {})
-    machine = settings.get("instrument_settings", {})
-    rows = [
-        ("Scan", str(settings.get("source") or summary.get("source", ""))),
-        ("Date of the scan", _date(summary)),
-        ("Format", str(summary.get("format", ""))),
-        ("Size", "" if not shape else f"{shape[0]} rows × {shape[1]} columns, {shape[2]} channels"),
-        ("Pixel step", "" if not step else f"{step[0]:g} × {step[1]:g} mm"),
-        ("Detector", str(summary.get("detector") or "")),
-        ("Instrument", _machine(settings, machine)),
-        ("Told to the network", _told(summary.get("settings", {}).get("instrument_told"))),
-        ("Counts", _counts(summary)),
-        ("Report made", str(summary.get("written", ""))),
-        ("Versions", ", ".join(f"{name} {own}" for name, own in summary.get("versions", {}).items())),
-    ]
-    return [(name, text) for name, text in rows if text]
-
-
-def _date(summary: Mapping[str, Any]) -> str:
-    """Date of the scan as its file says; a clock that was never set says 1970."""
-    facts = summary.get("metadata", {})
-    found = [str(own) for key, own in facts.items() if "date" in key.lower() or "start_time" in key.lower()]
-    return next((own for own in found if own and "1970" not in own), "")
-
-
-def _machine(settings: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
-    tube = machine.get("tube", {})
-    if settings.get("instrument"):
-        return f"{machine.get('name', '')}: {tube.get('anode', '?')} anode, {tube.get('voltage_kv', '?')} kV"
-    anode = settings.get("calibration", {}).get("anode")
-    # Nobody told the voltage, and the spectrum does not show it: what stands in the settings is an assumption.
-    return f"not given; {anode} anode seen in the scattered lines" if anode else "not given"
-
-
-def _told(known: Mapping[str, Any] | None) -> str:
-    """What a network that asks for the instrument was told of it."""
-    if known is None:
-        return ""
-    words = {
-        "anode": "{} anode",
-        "voltage_kv": "{:.1f} kV",
-        "incidence_deg": "incidence {:.0f}°",
-        "takeoff_deg": "take-off {:.0f}°",
-        "scatter_deg": "scattering angle {:.0f}°",
-        "fwhm_kev": "{:.3f} keV FWHM at Mn Kα",
+def _region_shares(probability: NDArray[np.float32], beside: Beside) -> dict[str, float]:
+    answered = {name: mask & np.isfinite(probability) for name, mask in beside.regions.items()}
+    return {
+        name: float((probability[mask] > PRESENT_PROBABILITY).mean()) for name, mask in answered.items() if mask.any()
     }
-    told = [text.format(known[key]) for key, text in words.items() if known.get(key) is not None]
-    return ", ".join(told) if told else "nothing: neither given nor found"
 
 
-def _counts(summary: Mapping[str, Any]) -> str:
-    total, mean = summary.get("total_counts"), summary.get("mean_pixel_counts")
-    if total is None or mean is None:
-        return ""
-    missing, empty = summary.get("n_missing", 0), summary.get("n_empty", 0)
-    gaps = f"; {missing} pixels missing, {empty} empty" if missing or empty else ""
-    return f"{thousands(total)} in all, {thousands(mean)} a pixel{gaps}"
-
-
-def thousands(value: float) -> str:
-    """Write a number with narrow spaces between its thousands."""
-    return f"{value:,.0f}".replace(",", "\u202f")
-
-
-def before_bracket(label: str) -> str:
-    """Leave out the examples that a group's label gives in brackets."""
-    return label.partition(" (")[0]
+def _spot(own: SpotSpectrum, summary: Mapping[str, Any]) -> Picture:
+    """Draw a spot's spectrum over the mean of all pixels, scaled to as many."""
+    axis, total, shape = _axis(summary), summary.get("sum_counts"), summary.get("shape")
+    mean = None
+    if total is not None and shape and len(total) == own.counts.size:
+        mean = np.asarray(total, float) * own.n_pixel / (shape[0] * shape[1])
+    usable = axis if axis is not None and axis.n_channel == own.counts.size else None
+    labels = ("here", "as many average pixels")
+    figure = plot.spectrum(usable, own.counts, mean, own.families, title=own.title, labels=labels, height_in=3.0)
+    named = listed([line_name(family) for family in own.families], 20) or "no line"
+    return _picture(figure, f"Spectrum of {own.title}; lines above three standard deviations: {named}.")
 
 
 def _spectrum(summary: Mapping[str, Any], strong: list[Evidence]) -> Picture | None:
@@ -371,7 +370,39 @@ def _layers(pigments: PigmentMaps | None) -> dict[str, Any] | None:
         ],
         "picture": _picture(plot.place_gallery(pigments, shown), words) if shown else None,
         "thickness": _thickness(pigments),
+        "sketch": _sketch(pigments, told),
     }
+
+
+def _sketch(pigments: PigmentMaps, told: list[Arrangement]) -> Picture | None:
+    """Draw the most widespread arrangements as sections."""
+    if not told:
+        return None
+    colors = {_plain_label(pigments, name): _color(name) for name in found_groups(pigments)}
+
+    def held(labels: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+        return tuple((label, colors.get(label, _NO_COLOR)) for label in labels)
+
+    sections = [
+        Section(
+            f"{percent(own.share)} of the area",
+            thickness_text(own.thickness).replace("about ", "").replace("thickness not determined", ""),
+            held(own.surface),
+            held(own.below),
+            held(own.unplaced),
+        )
+        for own in told[:MOST_SECTIONS]
+    ]
+    words = "Sketch of layers, not to scale: " + "; ".join(f"{percent(own.share)}, {own.text}" for own in told) + "."
+    return _picture(stratigraphy_sketch(sections), words)
+
+
+def _color(name: str) -> str:
+    """Return the colour that stands for a group or pigment."""
+    try:
+        return library()[name].color if name in library() else library().group(name).color
+    except SampleError:
+        return _NO_COLOR
 
 
 def _thickness(pigments: PigmentMaps) -> Picture | None:
@@ -450,10 +481,17 @@ def _card(pigments: PigmentMaps | None) -> dict[str, Any]:
         return {"name": str(card), "figures": [], "limits": [], "training": []}
     return {
         "name": " ".join(str(card.get(key, "")) for key in ("name", "version")).strip(),
-        "figures": _flat(card.get("figures", {}))[:_LIST_LIMIT],
+        "figures": _flat({part: _plain(own) for part, own in dict(card.get("figures", {})).items()})[:LIST_LIMIT],
         "limits": [str(own) for own in card.get("limits", [])],
         "training": _flat({k: v for k, v in dict(card.get("training", {})).items() if k != "config"}),
     }
+
+
+def _plain(figures: Any) -> Any:
+    """Leave out what is told of each name: hundreds of figures."""
+    if not isinstance(figures, Mapping):
+        return figures
+    return {key: own for key, own in figures.items() if not isinstance(own, Mapping)}
 
 
 def _low_counts(summary: Mapping[str, Any]) -> float:

@@ -111,8 +111,8 @@ def _spectrum(request: Request, site: "ResultSite") -> Answer:
     step = site.axis
     axis = EnergyAxis(step["gain_kev"], step["zero_kev"], counts.size) if step else None
     families = [entry.name for entry in site.maps.entries if entry.kind == "element"]
-    title = f"{site.summary.get('name', 'scan')}, row {row}, column {column}"
-    return _figure(plot.spectrum(axis, counts, None, families, title=title), ending, name)
+    title, words = str(site.summary.get("name", "scan")), (f"row {row}, column {column}", "")
+    return _figure(plot.spectrum(axis, counts, None, families, title=title, labels=words), ending, name)
 
 
 def _values(request: Request, site: "ResultSite") -> Answer:

@@ -12,13 +12,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from underpaint.errors import ScanError
 from underpaint.files import whole_file
+from underpaint.io.companions import PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE
 from underpaint.io.result_maps import ResultMaps
 from underpaint.viewer.registration import Registration, automatically, by_points, warped
 from underpaint.viewer.server import Answer, Request, json_answer
 
-PHOTOGRAPH_FILE = "photograph.jpg"
-PLACE_FILE = "photograph.json"
-REGISTERED_FILE = "photograph_registered.png"
 MOST_SIDE = 6000
 """Longer side that is kept, pixels; maps are far coarser."""
 MOST_PIXELS = 400_000_000

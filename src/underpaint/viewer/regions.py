@@ -15,9 +15,9 @@ from scipy.ndimage import label
 
 from underpaint.errors import OutputError, ScanError
 from underpaint.files import whole_file
+from underpaint.io.companions import REGIONS_FOLDER
 
 REGIONS_FILE = "regions.json"
-FOLDER = "regions"
 MOST_CORNERS = 5000
 MOST_RUNS = 200_000
 MOST_NAME = 60
@@ -160,7 +160,7 @@ def save_regions(folder: Path, regions: Sequence[Region], shape: tuple[int, int]
     OutputError
         The folder cannot be written.
     """
-    place = folder / FOLDER
+    place = folder / REGIONS_FOLDER
     stale = mask_names(read_regions(folder))  # of our own making; what else lies there stays
     try:
         place.mkdir(exist_ok=True)

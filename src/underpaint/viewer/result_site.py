@@ -11,6 +11,7 @@ import numpy as np
 
 from underpaint.errors import ScanError
 from underpaint.io import read_summary
+from underpaint.io.companions import find_scan
 from underpaint.io.result_maps import ResultMaps
 from underpaint.maps import ElementMaps, PigmentMaps
 from underpaint.viewer import exports
@@ -19,7 +20,7 @@ from underpaint.viewer.pages import page_file
 from underpaint.viewer.photograph import Photograph
 from underpaint.viewer.regions import connected_region, read_region_request, read_regions, save_regions
 from underpaint.viewer.runs import Run, Runs
-from underpaint.viewer.scan_source import READY, ScanSource, find_scan
+from underpaint.viewer.scan_source import READY, ScanSource
 from underpaint.viewer.server import Answer, Request, json_answer
 from underpaint.viewer.spots import spot
 

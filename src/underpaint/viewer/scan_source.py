@@ -1,10 +1,8 @@
-"""The scan behind a result: found, opened beside the page, and read by pixel or region."""
+"""The scan behind a result: opened beside the page, and read by pixel or region."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import dask
 import dask.array as da
@@ -13,7 +11,6 @@ from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
 from underpaint.explain import region_spectrum
-from underpaint.io import load
 from underpaint.spectrum import Scan
 
 OPENING, READY, MISSING = "opening", "ready", "missing"
@@ -104,51 +101,3 @@ class ScanSource:
             self._scan = self._open()
         except Exception as error:  # the readers of many libraries share no base of their errors
             self._why = str(error) or type(error).__name__
-
-
-def find_scan(folder: Path, summary: Mapping[str, Any], given: str | None, shape: tuple[int, int]) -> Scan:
-    """Open the scan that results were made of.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the results.
-    summary : mapping
-        As :func:`underpaint.io.read_results` returns it.
-    given : str or None
-        Where the user says it is; else it is looked for where it was, and beside the results.
-    shape : (n_row, n_column)
-        Of the maps.
-
-    Raises
-    ------
-    ScanError
-        It is nowhere, cannot be read, or has other pixels.
-    """
-    settings = summary.get("settings", {})
-    told = str(settings.get("source") or summary.get("source") or "")
-    location = given or _found(told, folder)
-    if location is None:
-        message = (
-            f"The scan {told or '(its name is not in the results)'} is not there, so no pixel's spectrum can be shown. "
-            "Start the viewer with --scan FILE."
-        )
-        raise ScanError(message)
-    grid = settings.get("shape")
-    scan = load(location, detector=settings.get("detector"), shape=tuple(grid) if grid else None)
-    if scan.shape[:2] != shape:
-        message = (
-            f"The scan {location} has {scan.shape[0]} rows x {scan.shape[1]} columns, the maps {shape[0]} x {shape[1]}:"
-            " it is another one. Start the viewer with --scan FILE."
-        )
-        raise ScanError(message)
-    return scan
-
-
-def _found(told: str, folder: Path) -> str | None:
-    if not told:
-        return None
-    path, mark, array = (told, "", "") if Path(told).exists() else told.partition("::")
-    names = [Path(path), *(base / Path(path).name for base in (folder.parent, folder))]
-    suffix = f"{mark}{array}"
-    return next((f"{name}{suffix}" for name in names if name.exists()), None)

@@ -1,0 +1,147 @@
+"""What lies beside results and belongs into their report: the photograph, regions, spectra of spots."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from underpaint.errors import ScanError
+from underpaint.explain import read_region
+from underpaint.io.companions import REGIONS_FOLDER, REGISTERED_FILE, find_scan, registration_of
+from underpaint.maps import ElementMaps, PigmentMaps
+from underpaint.report.findings import Finding
+from underpaint.report.spots import SpotSpectrum, region_spots, typical_spots
+from underpaint.spectrum import Scan
+
+_MOST_SIDE = 1400
+_QUALITY = 85
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """The photograph as it lies over the maps.
+
+    Parameters
+    ----------
+    source : str
+        As the ``src`` of an ``img``.
+    how : str
+        How it was laid, in words.
+    """
+
+    source: str
+    how: str
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a report tells beside the maps.
+
+    Parameters
+    ----------
+    subject : str
+        The object, in the user's words.
+    photograph : Photograph or None
+    regions : mapping of str to (n_row, n_column) bool array
+        Those that were drawn, by name.
+    spots : sequence of SpotSpectrum
+    without_spots : str
+        Why there are none.
+    """
+
+    subject: str = ""
+    photograph: Photograph | None = None
+    regions: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    spots: Sequence[SpotSpectrum] = ()
+    without_spots: str = ""
+
+
+def look_beside(
+    folder: Path,
+    pigments: PigmentMaps | None,
+    elements: ElementMaps | None,
+    findings: Sequence[Finding],
+    summary: Mapping[str, Any],
+    *,
+    scan: Scan | str | None = None,
+    subject: str = "",
+) -> Beside:
+    """Gather what lies beside the results of a folder.
+
+    Parameters
+    ----------
+    folder : Path
+    pigments, elements : PigmentMaps, ElementMaps or None
+    findings : sequence of Finding
+        Each gets a typical spot.
+    summary : mapping
+        As :func:`underpaint.io.read_results` returns it.
+    scan : Scan, str or None
+        The scan, or where it is; None: where it was, or beside the results.
+    subject : str
+        The object, in the user's words.
+
+    Raises
+    ------
+    ScanError
+        A region or the record of the photograph is damaged, or the scan that was named cannot be read or is another.
+    """
+    maps = pigments.probability if pigments is not None else None if elements is None else elements.area
+    shape = (0, 0) if maps is None else maps.shape[:2]
+    regions = read_regions(folder, shape)
+    spots: list[SpotSpectrum] = []
+    why = ""
+    try:
+        own = scan if isinstance(scan, Scan) else find_scan(folder, summary, scan, shape)
+        spots = region_spots(regions, elements, own)
+        spots += [] if pigments is None else typical_spots(pigments, elements, findings, own)
+    except ScanError as error:
+        if scan is not None:
+            raise
+        why = str(error)
+    return Beside(subject, read_photograph(folder), regions, spots, why)
+
+
+def read_regions(folder: Path, shape: tuple[int, ...]) -> dict[str, NDArray[np.bool_]]:
+    """Return the regions that were drawn in the viewer, by name.
+
+    Raises
+    ------
+    ScanError
+        A mask cannot be read or is of other maps.
+    """
+    n_row, n_column = shape
+    masks = sorted((folder / REGIONS_FOLDER).glob("*.png"))
+    return {path.stem.replace("_", " "): read_region(path, (n_row, n_column)) for path in masks}
+
+
+def read_photograph(folder: Path) -> Photograph | None:
+    """Return the photograph that was laid over the maps, as large as a page shows it; None where there is none.
+
+    Raises
+    ------
+    ScanError
+        The picture or its record is damaged.
+    """
+    record = registration_of(folder)
+    if record is None:
+        return None
+    stream = io.BytesIO()
+    try:
+        with Image.open(folder / REGISTERED_FILE) as image:
+            picture = image.convert("RGB")
+    except OSError as error:
+        message = f"Cannot read {folder / REGISTERED_FILE}: {error}. Lay the photograph anew in `underpaint view`."
+        raise ScanError(message) from error
+    picture.thumbnail((_MOST_SIDE, _MOST_SIDE))
+    picture.save(stream, format="JPEG", quality=_QUALITY)
+    error_px = record.get("error_px")
+    off = f", {error_px:.2f} pixels off on average" if isinstance(error_px, float) else ""
+    how = f"by {record.get('how', 'an unknown way')}{off}"
+    return Photograph("data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii"), how)

@@ -1,0 +1,127 @@
+"""Numbers and findings in plain words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from underpaint import plot
+from underpaint.report.findings import Finding
+from underpaint.report.layers import PlaceShares
+
+LIST_LIMIT = 12
+CERTAIN, LIKELY, POSSIBLE, DOUBTFUL = "certain", "likely", "possible", "doubtful"
+CERTAIN_PROBABILITY, LIKELY_PROBABILITY = 0.9, 0.75
+CERTAIN_LINES, LIKELY_LINES = 0.9, 0.5
+"""Mean probability where a group is found, and the share of these pixels in which its strongest line stands out."""
+MEANINGS = {
+    CERTAIN: f"mean probability of {CERTAIN_PROBABILITY:g} at least where it was found, and a line of it above 3σ in "
+    f"{100 * CERTAIN_LINES:.0f} % of these pixels at least",
+    LIKELY: f"{LIKELY_PROBABILITY:g} and {100 * LIKELY_LINES:.0f} % at least",
+    POSSIBLE: "less than that",
+    DOUBTFUL: "no line of it stands out in half of the pixels: look at the element map before you believe it",
+}
+_SPREADS = ((0.9, "almost everywhere"), (0.5, "on most of the surface"), (0.05, "in places"), (0.0, "in a few spots"))
+_MOST_NAMED = 3
+_IN_REGION = 0.5
+
+
+@dataclass(frozen=True)
+class KeyFinding:
+    """A finding as the report's first page tells it.
+
+    Parameters
+    ----------
+    what : str
+        "Mercury red".
+    members : str
+        "vermilion or calomel"; "" of a single pigment.
+    where : str
+        "in places (25 % of the area); at the surface in 20 %, below it in 8 %".
+    certainty : str
+        Of the group, not of the pigment: a key of :data:`MEANINGS`.
+    finding : Finding
+    """
+
+    what: str
+    members: str
+    where: str
+    certainty: str
+    finding: Finding
+
+
+def key_finding(own: Finding, places: Sequence[PlaceShares], regions: Mapping[str, float]) -> KeyFinding:
+    """Say a finding in words.
+
+    Parameters
+    ----------
+    own : Finding
+    places : sequence of PlaceShares
+        Of all groups; empty where the model knows no places.
+    regions : mapping of str to float
+        Share of each region that was drawn in which the group was found.
+    """
+    what = capitalised(before_bracket(own.label))
+    return KeyFinding(what, may_be(own), _where(own, places, regions), certainty(own), own)
+
+
+def certainty(own: Finding) -> str:
+    """Say how sure it is that the group (or pigment) is there."""
+    if own.doubtful:
+        return DOUBTFUL
+    lines = max(line.share for line in own.evidence)
+    if own.mean_inside >= CERTAIN_PROBABILITY and lines >= CERTAIN_LINES:
+        return CERTAIN
+    return LIKELY if own.mean_inside >= LIKELY_PROBABILITY and lines >= LIKELY_LINES else POSSIBLE
+
+
+def may_be(own: Finding) -> str:
+    """Name the likeliest pigments of a group: "lead white, red lead or another"; "" of what is a single pigment."""
+    names = [label for label, _ in own.prior] or [other.label for other in own.leanings]
+    names = names or list(own.members)
+    if len(names) > _MOST_NAMED:
+        return f"{', '.join(names[:2])} or another"
+    return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def _where(own: Finding, places: Sequence[PlaceShares], regions: Mapping[str, float]) -> str:
+    spread = next(words for least, words in _SPREADS if own.share >= least)
+    parts = [f"{spread} ({percent(own.share)} of the area)"]
+    place = next((each for each in places if each.name == own.name), None)
+    if place is not None:
+        known = ((place.surface, "at the surface"), (place.below, "below it"), (place.unplaced, "at an open depth"))
+        parts.append(", ".join(f"{words} in {percent(share)}" for share, words in known if share >= 0.001))
+    named = [f"{name} ({percent(share)})" for name, share in regions.items() if share >= _IN_REGION]
+    parts.append(f"in the {'region' if len(named) == 1 else 'regions'} {', '.join(named)}" if named else "")
+    return "; ".join(part for part in parts if part)
+
+
+def percent(share: float) -> str:
+    """Write a share as a percentage that is as precise as it needs to be."""
+    if share > 0.995 and share < 1:
+        return "over 99 %"
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
+
+
+def thousands(value: float) -> str:
+    """Write a number with narrow spaces between its thousands."""
+    return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def line_name(family: str) -> str:
+    """Write ``Hg_L`` as "Hg L"."""
+    return plot.siegbahn(family)
+
+
+def listed(names: Sequence[str], limit: int = LIST_LIMIT) -> str:
+    """Write names in a row, and of very many only how many more there are."""
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def capitalised(sentence: str) -> str:
+    """Begin a sentence with a capital and leave the rest of it as it is."""
+    return sentence[:1].upper() + sentence[1:]
+
+
+def before_bracket(label: str) -> str:
+    """Leave out the examples that a group's label gives in brackets."""
+    return label.partition(" (")[0]
