@@ -2,6 +2,8 @@
 
 A result of 60 maps of 1000 x 1000 pixels and its scan are made in a temporary folder, the real server is started, and
 what the page asks is asked through HTTP; with --browser the page is opened in Chromium, and its clicks are timed, too.
+Beside the clock stands the processor's time of server and asker together: on a machine that does other things, too, the
+clock tells more of those.
 """
 
 import argparse
@@ -105,20 +107,21 @@ def measure_server(folder: Path, n_pixel: int) -> dict[str, Any]:
     """Time what the page asks for: until its first map is there, and for a pixel of all maps and of the scan."""
     process = psutil.Process()
     before = process.memory_info().rss
-    began = time.perf_counter()
+    began, began_cpu = time.perf_counter(), time.process_time()
     with serve(folder) as server:
         for path in ("", "viewer.js", "about", "colors.json", "map?map=0"):
             ask(server.address + path)
-        open_s = time.perf_counter() - began
+        open_s, open_cpu_s = time.perf_counter() - began, time.process_time() - began_cpu
         while json.loads(ask(server.address + "scan"))["state"] == "opening":
             time.sleep(0.05)
         ask(server.address + "lines")
         rng = np.random.default_rng(7)
-        clicks = []
+        clicks, clicks_cpu = [], []
         for row, column in rng.integers(0, n_pixel, (N_CLICK, 2)):
-            at = time.perf_counter()
+            at, at_cpu = time.perf_counter(), time.process_time()
             found = json.loads(ask(f"{server.address}pixel?row={row}&column={column}"))
             clicks.append(1e3 * (time.perf_counter() - at))
+            clicks_cpu.append(1e3 * (time.process_time() - at_cpu))
             if found["spectrum"] is None:
                 sys.exit("The scan was not read.")
         maps = []
@@ -129,7 +132,9 @@ def measure_server(folder: Path, n_pixel: int) -> dict[str, Any]:
         peak = process.memory_info().rss
     return {
         "open_s": round(open_s, 3),
+        "open_cpu_s": round(open_cpu_s, 3),
         "click_ms": round(statistics.median(clicks), 1),
+        "click_cpu_ms": round(statistics.median(clicks_cpu), 1),
         "click_ms_worst": round(max(clicks), 1),
         "another_map_ms": round(statistics.median(maps), 1),
         "peak_mb": round((peak - before) / 2**20),
