@@ -20,6 +20,10 @@ _ERRORS = ("uncertainties", "deviations")
 _ENDS = ("low_90", "high_90")
 _BESIDE = (*_ERRORS, "intervals")
 _AXES = ("row", "column")
+_LABELS = {
+    ("open_set", "score"): "unlike anything known (standard deviations)",
+    ("open_set", "energy_kev"): "where the peak lies that nothing known explains",
+}
 
 
 @dataclass(frozen=True)
@@ -212,7 +216,7 @@ def _entry(process: str, dataset: Any, results: Any, name: str) -> MapEntry:
     return MapEntry(
         process=process,
         name=name,
-        label=str(facts.get("long_name", name.replace("_", " "))),
+        label=str(facts.get("long_name", _LABELS.get((process, name), name.replace("_", " ")))),
         kind=str(facts.get("kind", kinds.get(process, "quantity"))),
         unit=str(facts.get("units", "1")),
         material=material,
