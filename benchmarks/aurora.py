@@ -9,7 +9,9 @@ Labels of a real painting are unknown, so the network's answer is compared with 
 - ``spearman`` correlation of the log-odds with PyMca's line area, for elements that are nearly everywhere;
   ``baseline_spearman`` is that of our line area.
 - ``kappa`` (Cohen) between two scans of the same pixels at a threshold of one half, for groups that either scan finds
-  in 5 to 95 % of the pixels.
+  in 5 to 95 % of the pixels. Beside it ``baseline_kappa``, of key lines over 3 standard deviations, and
+  ``kappa_of_halves``, of the network on the two halves of one scan's counts: what counting statistics leave (the better
+  of the scans).
 - ``seconds`` and ``peak_mb`` of the whole command ``underpaint identify`` on one scan, maps and report included.
 
 With two scans the figures at the top are the worse of the two; both stand under ``scans``.
@@ -30,7 +32,17 @@ from rich.console import Console
 from rich.table import Table
 
 from underpaint import __version__
-from underpaint.evaluate.measured_scan import Identified, against_lines, agreement, identify_scan, worst
+from underpaint.evaluate.measured_scan import (
+    Identified,
+    against_lines,
+    agreement,
+    counting_agreement,
+    identify_scan,
+    line_agreement,
+    worst,
+)
+
+SEED = 0
 
 
 @dataclass(frozen=True)
@@ -69,14 +81,17 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e6
 
 
-def summary(runs: Sequence[Run]) -> dict[str, Any]:
+def summary(runs: Sequence[Run], model: str) -> dict[str, Any]:
     """Figures over all scans, and of each."""
     scans = {
         own.source: {**against_lines(own.identified), "seconds": own.seconds, "peak_mb": own.peak_mb} for own in runs
     }
     keys = ("auroc", "baseline_auroc", "spearman", "baseline_spearman")
     result: dict[str, Any] = {key: worst([part[key] for part in scans.values()]) for key in keys}
-    result["kappa"] = agreement(runs[0].identified.pigments, runs[1].identified.pigments) if len(runs) > 1 else {}
+    result["kappa_of_halves"] = worst([counting_agreement(own.identified, model, SEED) for own in runs], max)
+    one, other = runs[0].identified, runs[-1].identified
+    result["kappa"] = agreement(one.pigments, other.pigments) if len(runs) > 1 else {}
+    result["baseline_kappa"] = line_agreement(one, other) if len(runs) > 1 else {}
     result["seconds"] = max(own.seconds for own in runs)
     result["peak_mb"] = max(own.peak_mb for own in runs)
     return {**result, "scans": scans, "version": __version__}
@@ -93,9 +108,10 @@ def tables(result: dict[str, Any]) -> list[Table]:
     scores = Table("figure", "scan", "group", "network", "line area", title="Against PyMca's line evidence")
     for title, source, group, own, baseline in rows:
         scores.add_row(title, Path(source).name, group, f"{own:.3f}", f"{baseline:.3f}")
-    kappa = Table("group", "kappa", title="Agreement of the two scans")
+    kappa = Table("group", "kappa", "halves of one scan", "by lines", title="Agreement of the two scans")
     for group, value in result["kappa"].items():
-        kappa.add_row(group, f"{value:.3f}")
+        beside = (result[key].get(group, float("nan")) for key in ("kappa_of_halves", "baseline_kappa"))
+        kappa.add_row(group, f"{value:.3f}", *(f"{own:.3f}" for own in beside))
     cost = Table("scan", "seconds", "peak MB", title="underpaint identify, report included")
     for source, part in result["scans"].items():
         cost.add_row(Path(source).name, f"{part['seconds']:.1f}", f"{part['peak_mb']:.0f}")
@@ -111,7 +127,7 @@ def main() -> None:
     options = parser.parse_args()
     if len(options.scan) > 2:
         parser.error("one or two scans")
-    result = summary([run(source, options.model) for source in options.scan])
+    result = summary([run(source, options.model) for source in options.scan], options.model)
     result["model"] = options.model
     console = Console()
     for table in tables(result):

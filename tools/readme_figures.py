@@ -132,18 +132,31 @@ def aurora_table(folder: Path) -> str:
     figures = read_figures(folder, "aurora")
     auroc, spearman, kappa = (_named(figures, key) for key in ("auroc", "spearman", "kappa"))
     rows = [
-        ("AUROC", _in_words(name), number(value), number(_named(figures, "baseline_auroc").get(name)))
+        ("AUROC", _in_words(name), number(value), number(_named(figures, "baseline_auroc").get(name)), "")
         for name, value in auroc.items()
     ]
     rows += [
-        ("Spearman correlation", _in_words(name), number(value), number(_named(figures, "baseline_spearman").get(name)))
+        (
+            "Spearman correlation",
+            _in_words(name),
+            number(value),
+            number(_named(figures, "baseline_spearman").get(name)),
+            "",
+        )
         for name, value in spearman.items()
     ]
     rows += [
-        ("Cohen's kappa, detector against detector", _in_words(name), number(value), NO_FIGURE)
+        (
+            "Cohen's kappa, detector against detector",
+            _in_words(name),
+            number(value),
+            number(_named(figures, "baseline_kappa").get(name)),
+            number(_named(figures, "kappa_of_halves").get(name)),
+        )
         for name, value in kappa.items()
     ]
-    return table(("Score", "Group", "Network", "Line area alone"), rows or [(NOT_MEASURED, "", "", "")])
+    header = ("Score", "Group", "Network", "Line area alone", "Network, halves of one detector's counts")
+    return table(header, rows or [(NOT_MEASURED, "", "", "", "")])
 
 
 def panel_table(folder: Path) -> str:
@@ -387,13 +400,17 @@ def trust_table(folder: Path) -> str:
         ("90 % intervals of thickness, by decade", "0.88-0.92", f"{number(min(widths))}-{number(max(widths))}", *none),
         *(
             (
-                f"layer order, of the pairs that can be told, {counts}",
+                f"layer order, of the pairs that can be told, {counts}, {how}",
                 asked,
-                number(found["order_accuracy"][counts]),
+                number(found[key][counts]),
                 *none,
             )
             for counts in ("1e4", "1e5")
             for asked in (number(found["order_bound"][counts] - 0.05),)
+            for key, how in (
+                ("order_accuracy", "network and fit (`explain`)"),
+                ("order_accuracy_network", "network alone"),
+            )
         ),
         ("open set, elements with AUROC of 0.95", "all", f"{seen} of {len(open_set)}", *none),
         (

@@ -5,9 +5,10 @@ areas by PyMca's fit (Sole et al. 2007), and the same pixels as another detector
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
@@ -44,10 +45,11 @@ SMALLEST = 1e-12
 
 @dataclass(frozen=True)
 class Identified:
-    """One scan, calibrated, with its pigments and our own line areas."""
+    """One scan, calibrated, with what is known of its instrument, its pigments and our own line areas."""
 
     scan: Scan
     instrument: Instrument
+    known: KnownInstrument
     pigments: PigmentMaps
     elements: ElementMaps
 
@@ -67,7 +69,7 @@ def identify_scan(source: str, model: str | OnnxModel) -> Identified:
         fwhm_kev=float(calibration.fwhm_kev(MN_K_ALPHA_KEV)),
     )
     found = identify(scan, model=model, instrument=known)
-    return Identified(scan, instrument, found, fit_elements(scan, instrument=instrument))
+    return Identified(scan, instrument, known, found, fit_elements(scan, instrument=instrument))
 
 
 def log_odds(maps: PigmentMaps, name: str) -> Array:
@@ -148,6 +150,18 @@ def agreement(one: PigmentMaps, other: PigmentMaps, *, sure: float | None = None
             continue
         result |= _kappa(name, one[name][known] > THRESHOLD, other[name][known] > THRESHOLD)
     return result
+
+
+def counting_agreement(own: Identified, model: str | OnnxModel, seed: int) -> dict[str, float]:
+    """Cohen's kappa between the two halves of one detector's counts: what counting statistics leave of an agreement.
+
+    Each count goes to one half or the other by chance, so the halves are independent spectra of the same paint, by the
+    same instrument, with half of the counts (binomial thinning of a Poisson process).
+    """
+    counts = np.asarray(own.scan.counts).astype(np.int64)
+    one = np.random.default_rng(seed).binomial(counts, 0.5)
+    halves = (replace(own.scan, counts=da.from_array(half.astype(np.float32))) for half in (one, counts - one))
+    return agreement(*(identify(half, model=model, instrument=own.known) for half in halves))
 
 
 def line_agreement(one: Identified, other: Identified) -> dict[str, float]:

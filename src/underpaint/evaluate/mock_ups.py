@@ -176,7 +176,7 @@ def _settings(start: "Trained", plan: TrustPlan, out: Path) -> "FinetuneSettings
         kind=start.card.kind,
         epochs=plan.finetune_epochs,
         dense_epochs=plan.dense_epochs,
-        split="pixel",
+        split="structure",  # what is judged on the structures it has learned forgets the others
         test_share=0.0,
         threads=plan.threads,
         seed=plan.seed,

@@ -24,6 +24,7 @@ def assembled(details: dict[str, Any], model: OnnxModel) -> dict[str, Any]:
         "auroc_aurora": aurora.get("auroc"),
         "spearman_aurora": aurora.get("spearman"),
         "kappa_aurora": _least(aurora.get("kappa")),
+        "kappa_aurora_bound": aurora.get("kappa_of_halves"),
         "per_s": details["speed"]["spectra_per_second"]["model"],
         "train_minutes": _train_minutes(model),
         "baselines": _baselines(details),

@@ -292,6 +292,8 @@ class Suite:
         if len(scans) > 1:
             one, other = (own.pigments for own in scans[:2])
             figures["kappa"] = measured_scan.agreement(one, other)
+            halves = [measured_scan.counting_agreement(own, model, self.plan.seed) for own in scans]
+            figures["kappa_of_halves"] = measured_scan.worst(halves, max)
             figures["baseline_kappa"] = measured_scan.line_agreement(*scans[:2])
             figures["kappa_where_both_are_sure"] = measured_scan.agreement(one, other, sure=measured_scan.SURE)
         return {"data": "measured", **figures, "by_scan": by_scan}
