@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from underpaint.evaluate.suite import Inputs
+
 BASELINES = ("always_yes", "xu2022", "element_thresholds", "likelihood_fit")
 
 
@@ -39,6 +41,10 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="SCAN", help="The suite's measured scan; given twice, once for each of two detectors."),
     ] = None,
+    own_model: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A model by `train --instrument`: the suite notes its minutes and loss."),
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")] = None,
     overwrite: Overwrite = True,
     quiet: Quiet = False,
@@ -56,14 +62,15 @@ def evaluate(
         underpaint evaluate --suite trust --quick --json trust.json
     """
     from underpaint.api import check_new_file
+    from underpaint.evaluate.suite import Inputs
 
     if json_file is not None:
         check_new_file(json_file, overwrite=overwrite)
     if suite is not None:
-        _trust(json_file, model, reference, scan or [], small=small, quiet=quiet)
+        _trust(json_file, Inputs(model, reference, tuple(scan or ()), own_model), small=small, quiet=quiet)
         return
-    if small or reference is not None or scan:
-        message = "--quick, --reference and --scan belong to --suite trust"
+    if small or reference is not None or scan or own_model is not None:
+        message = "--quick, --reference, --scan and --own-model belong to --suite trust"
         raise typer.BadParameter(message)
     _panel(json_file, model, panel, counts, instrument, quiet=quiet)
 
@@ -85,22 +92,19 @@ def _panel(json_file: Path | None, model: str, panel: str, counts: float, instru
             say(f"{key.replace('_', ' ')}: {figures[key]:.3f}")
 
 
-def _trust(
-    json_file: Path | None, model: str, reference: Path | None, scans: list[str], *, small: bool, quiet: bool
-) -> None:
+def _trust(json_file: Path | None, inputs: "Inputs", *, small: bool, quiet: bool) -> None:
     from underpaint.evaluate.plan import TrustPlan, quick_plan
-    from underpaint.evaluate.suite import Inputs
     from underpaint.evaluate.trust import evaluate_trust
 
     if json_file is None:
         message = "--suite trust needs --json FILE: it is long, and keeps what is finished beside it"
         raise typer.BadParameter(message)
-    if len(scans) > 2:
-        message = f"--scan was given {len(scans)} times; give the two detectors of one scan"
+    if len(inputs.scans) > 2:
+        message = f"--scan was given {len(inputs.scans)} times; give the two detectors of one scan"
         raise typer.BadParameter(message)
     plan = quick_plan() if small else TrustPlan()
     with progress(quiet=quiet) as step:
-        record = evaluate_trust(json_file, Inputs(model, reference, tuple(scans)), plan, step)
+        record = evaluate_trust(json_file, inputs, plan, step)
     if quiet:
         return
     for table in (_f1_table(record), _group_table(record), _order_table(record), _scan_table(record)):
@@ -167,12 +171,13 @@ def _order_table(record: dict[str, Any]) -> "Table":
     """Return layer order against its bound."""
     from rich.table import Table
 
-    columns = ("resolvable", "bound", "network", "abstained", "abstained on the rest", "wrong on the rest")
-    table = Table("counts", *columns, title="Layer order, pairs of pigments")
+    columns = ("resolvable", "bound", "right", "abstained", "abstained on the rest", "wrong on the rest")
+    table = Table("counts", "answer of", *columns, title="Layer order, pairs of pigments")
     for counts, own in record["details"]["order"]["by_counts"].items():
-        bound, network = own["bound"], own["network"]
-        said = (network.get(key) for key in ("accuracy", "abstained", "abstained_on_rest", "wrong_on_rest"))
-        table.add_row(counts, *map(_number, (bound["resolvable_share"], bound["accuracy"], *said)))
+        bound = own["bound"]
+        for who, title in (("network", "network"), ("refined", "network and fit")):
+            said = (own[who].get(key) for key in ("accuracy", "abstained", "abstained_on_rest", "wrong_on_rest"))
+            table.add_row(counts, title, *map(_number, (bound["resolvable_share"], bound["accuracy"], *said)))
     return table
 
 

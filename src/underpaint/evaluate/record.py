@@ -2,14 +2,12 @@
 
 from typing import Any
 
-from underpaint.predict import OnnxModel
-
 PAPER = "xu2022"
 """The shipped network that stands for the paper's."""
 AURORA = ("auroc", "spearman")
 
 
-def assembled(details: dict[str, Any], model: OnnxModel) -> dict[str, Any]:
+def assembled(details: dict[str, Any]) -> dict[str, Any]:
     """Return the figures by the names that they are known by."""
     calibrated, aurora, opened = details["calibration"], details["aurora"], details["open_set"]["by_counts"]
     by_counts = details["order"]["by_counts"]
@@ -26,7 +24,7 @@ def assembled(details: dict[str, Any], model: OnnxModel) -> dict[str, Any]:
         "kappa_aurora": _least(aurora.get("kappa")),
         "kappa_aurora_bound": aurora.get("kappa_of_halves"),
         "per_s": details["speed"]["spectra_per_second"]["model"],
-        "train_minutes": _train_minutes(model),
+        "train_minutes": _train_minutes(details),
         "baselines": _baselines(details),
     }
 
@@ -90,7 +88,7 @@ def _least(values: dict[str, float | None] | None) -> float | None:
     return min((value for value in (values or {}).values() if value is not None), default=None)
 
 
-def _train_minutes(model: OnnxModel) -> float | None:
-    """Return how long a model for one instrument and palette took, where its card says so."""
-    minutes = model.card.figures.get("own_model", {}).get("minutes")
+def _train_minutes(details: dict[str, Any]) -> float | None:
+    """Return how long the model for one instrument and palette took."""
+    minutes = details["own_model"].get("minutes")
     return float(sum(minutes.values())) if minutes else None

@@ -31,7 +31,7 @@ from underpaint.evaluate.stages import Progress, Stages, digest
 from underpaint.instrument import load_instrument
 from underpaint.maps import split_place
 from underpaint.predict import OnnxModel, open_model
-from underpaint.weights import model_path
+from underpaint.weights import load_card, model_path
 
 INSTRUMENT = "elio"
 """Of the pairs of the layer order, the open set and the likelihood fit."""
@@ -52,11 +52,14 @@ class Inputs:
         Folder of the Monte Carlo panels; None leaves them out.
     scans : tuple of str
         A measured scan, once for each of its detectors; empty leaves it out.
+    own_model : Path or None
+        A model for one instrument and palette (``underpaint train --instrument``): what its card says of its training.
     """
 
     model: str | Path = "default"
     reference: Path | None = None
     scans: tuple[str, ...] = ()
+    own_model: Path | None = None
 
     @property
     def missing(self) -> list[str]:
@@ -307,6 +310,14 @@ class Suite:
         }
         return {"spectra_per_second": rates, "threads": self.plan.threads}
 
+    def own_model(self) -> dict[str, Any]:
+        """Return what a model for one instrument and palette says of itself, held-out figures beside its start's."""
+        if self.inputs.own_model is None:
+            return {"left_out": "no model was given"}
+        card = load_card(self.inputs.own_model)
+        figures = card.figures.get("own_model")
+        return {"name": card.name, **figures} if figures else {"left_out": f"{card.name} was trained otherwise"}
+
     def run(self) -> dict[str, Any]:
         """Run every stage that is not finished yet; return the figures of all by name."""
         palette = list(palette_for(self.model.card))
@@ -334,6 +345,7 @@ class Suite:
                 "measured_scan_xu2022", partial(self.aurora, PAPER), of_model=False, scans=scans
             ),
             "speed": self.take("speed", self.speed),
+            "own_model": self.own_model(),
         }
         return details
 

@@ -45,7 +45,7 @@ def evaluate_trust(
     _refuse_to_shrink(path, complete=complete)
     suite = Suite(path.with_suffix(".parts"), inputs, plan, progress or (lambda _what, _done, _all: None))
     details = suite.run()
-    figures = assembled(details, suite.model)
+    figures = assembled(details)
     record = plain(figures | {"details": details, "about": _about(suite, complete=complete)})
     with whole_file(path) as part:
         part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
