@@ -3,32 +3,46 @@
 The command line calls these; they print nothing. ``progress`` is called with (what is being done, done, in all).
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from underpaint import __version__
 from underpaint.atomic import symbol
+from underpaint.blockwise import Found, Work, asked, do_blocks, load_survey, save_survey
 from underpaint.calibrate import Calibration, calibrate, calibrated_instrument
 from underpaint.errors import CalibrationError, OutputError, UnderpaintError
 from underpaint.instrument import Instrument, load_instrument
-from underpaint.io import describe, is_finished, load, result_folder, summarise_scan, write_results
-from underpaint.maps import DetectabilityMaps, ElementMaps, OpenSet, PigmentMaps
+from underpaint.io import (
+    BlockStore,
+    Survey,
+    is_finished,
+    load,
+    result_folder,
+    scan_info,
+    split_location,
+    summarise_scan,
+    survey,
+    sweep,
+    write_results,
+)
+from underpaint.maps import OpenSet, PigmentMaps
 from underpaint.report import Arrangement, find_arrangements, write_report
 from underpaint.sample import Palette, load_palette
 from underpaint.spectrum import EnergyAxis, Scan, Spectrum
 from underpaint.synth.instrument_inputs import KnownInstrument, known_of
 from underpaint.units import MN_K_ALPHA_KEV
-from underpaint.weights import load_card
+from underpaint.weights import load_card, model_path
 
 Progress = Callable[[str, int, int], None]
 _NOTEWORTHY_EV = 20.0
 _COMPARED_AT_KEV = 6.40
 _BYTES_PER_MAP_VALUE = 12
+_USUAL_FAMILIES = 40
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,8 @@ class Settings:
         As for :func:`underpaint.load`.
     detectability : bool or None
         Whether to say what cannot be excluded; None: where an instrument is given.
+    elements : bool
+        False: of pigments alone, without element maps and without a look for what nothing explains.
     """
 
     model: str = "default"
@@ -59,6 +75,7 @@ class Settings:
     detector: str | None = None
     shape: tuple[int, int] | None = None
     detectability: bool | None = None
+    elements: bool = True
 
 
 @dataclass(frozen=True)
@@ -191,7 +208,7 @@ def identify(
     """
     axis = on_its_energy_axis(scan, instrument=instrument, calibrated=calibrated, tube=asks_for_the_tube(model))
     named = load_palette(palette) if isinstance(palette, str | Path) else palette
-    maps = _asked(axis, model, named)
+    maps = asked(axis.scan, model, named, axis.known())
     return replace(maps, notes=(*axis.notes, *maps.notes))
 
 
@@ -269,6 +286,7 @@ def identify_to_folder(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Identify one scan and write maps and report to a folder.
@@ -281,15 +299,26 @@ def identify_to_folder(
         Folder to make; it appears whole or not at all.
     settings : Settings or None
         Model, palette, instrument, engine.
-    resume, overwrite : bool
-        Leave a finished folder alone; or replace it.
+    resume : bool
+        Leave a finished folder alone, and go on with the next block of one that was interrupted.
+    overwrite : bool
+        Replace a finished folder.
+    scheduler : str or None
+        Address of a dask scheduler whose workers compute; None: threads of this process.
+    progress : callable or None
+        Called with (what is being done, done, in all), of spectra where there are many.
 
     Raises
     ------
     UnderpaintError
-        The scan, the model or the folder cannot be used; nothing is left half-written.
+        The scan, the model or the folder cannot be used, or the run to be resumed was begun with another scan, model
+        or settings. The folder is whole or not there; finished blocks stay beside it, in ``<out>.part``.
+
+    Notes
+    -----
+    The scan is read twice, block by block: for its sum, and for all else. Memory does not grow with the number of maps.
     """
-    return _to_folder(source, out, settings or Settings(), resume, overwrite, progress, pigments=True)
+    return _to_folder(source, out, settings or Settings(), resume, overwrite, scheduler, progress, pigments=True)
 
 
 def elements_to_folder(
@@ -299,10 +328,11 @@ def elements_to_folder(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Fit the elements of one scan and write maps and report to a folder; as :func:`identify_to_folder`."""
-    return _to_folder(source, out, settings or Settings(), resume, overwrite, progress, pigments=False)
+    return _to_folder(source, out, settings or Settings(), resume, overwrite, scheduler, progress, pigments=False)
 
 
 def _to_folder(
@@ -311,11 +341,13 @@ def _to_folder(
     settings: Settings,
     resume: bool,
     overwrite: bool,
+    scheduler: str | None,
     progress: Progress | None,
     *,
     pigments: bool,
 ) -> Outcome:
     if resume and is_finished(out):
+        sweep(Path(out))
         return Outcome(str(source), Path(out), skipped=True)
     # What can be wrong with the call is found out before the scan is read.
     palette = None if settings.palette is None else load_palette(settings.palette)
@@ -325,69 +357,124 @@ def _to_folder(
     step("Opening the scan", 0, 1)
     scan = load(source, detector=settings.detector, shape=settings.shape)
     about = {"source": str(source), "version": __version__, **asdict(settings)}
-    with result_folder(
-        out, resume=resume, overwrite=overwrite, needed_bytes=_needed_bytes(scan), settings=about
-    ) as place:
-        step("Reading the spectra", 0, 1)
-        info = describe(scan)
+    depends = about | _depends_on(scan, source, out, settings if pigments else None)
+    depends |= {"palette holds": palette and asdict(palette), "instrument is": instrument and instrument.model_dump()}
+    needed = _needed_bytes(scan, settings if pigments else None)
+    with result_folder(out, resume=resume, overwrite=overwrite, needed_bytes=needed, settings=depends) as place:
+        seen = _surveyed(scan, place.blocks, step)
+        info = scan_info(scan, seen)
+        step("Finding the energy axis", 0, 1)
         axis = on_its_energy_axis(
             scan, instrument=instrument, calibrated=settings.calibrated, total=info.sum_spectrum, tube=tube
         )
-        found = _pigments(axis, settings, palette, step) if pigments else None
-        elements = _elements(axis, settings, step)
-        open_set = None if found is None else _open_set(axis, palette, found, elements, info.sum_spectrum, step)
-        hidden = None if found is None else _detectability(axis, settings, found, elements, info.pixel_counts, step)
+        work = _work(axis, settings if pigments else None, palette, seen)
+        store = BlockStore(place.blocks / "maps", scan.shape[:2])
+        what = "Identifying pigments" if pigments else "Fitting the elements"
+        do_blocks(
+            axis.scan,
+            work,
+            store,
+            seen.pixel_counts,
+            scheduler=scheduler,
+            progress=lambda done, every: step(what, done, every),
+        )
+        found = _with_guess(work.from_store(store), settings)
+        open_set = _open_set(axis, found, step)
         step("Writing maps and report", 0, 1)
         summary = summarise_scan(info)
         summary["energy_kev"] = axis.scan.require_axis().energy_kev
         about |= {"calibration": axis.facts(), "palette_pigments": None if palette is None else list(palette.pigments)}
         if axis.instrument is not None:
             about["instrument_settings"] = axis.instrument.model_dump(mode="json")
-        if found is not None and "instrument_told" in found.settings:
-            about["instrument_told"] = found.settings["instrument_told"]
+        if found.pigments is not None and "instrument_told" in found.pigments.settings:
+            about["instrument_told"] = found.pigments.settings["instrument_told"]
         write_results(
             place.path,
-            pigments=found,
-            elements=elements,
+            pigments=found.pigments,
+            elements=found.elements,
             scan_summary=summary,
             settings=about,
-            detectability=hidden,
+            detectability=found.detectability,
             open_set=open_set,
         )
         write_report(place.path, scan=axis.scan)
-    outcome = _outcome(source, Path(out), axis, found, elements)
+        outcome = _outcome(source, Path(out), axis, found)
     return outcome if open_set is None else replace(outcome, unexplained=_in_words(open_set))
 
 
-def _pigments(axis: Axis, settings: Settings, palette: Palette | None, step: Progress) -> PigmentMaps:
-    step("Identifying pigments", 0, axis.scan.shape[0])
-    return _asked(axis, settings.model, palette, lambda done, rows: step("Identifying pigments", done, rows))
+def _surveyed(scan: Scan, folder: Path, step: Progress) -> Survey:
+    """Read the scan for its sum, unless an interrupted run had done it."""
+    found = load_survey(folder)
+    if found is None:
+        step("Reading the spectra", 0, scan.n_pixel)
+        found = survey(scan, progress=lambda done, every: step("Reading the spectra", done, every))
+        save_survey(folder, found)
+    return found
 
 
-def _asked(
-    axis: Axis,
-    model: str | Path,
-    palette: Palette | Sequence[str] | None,
-    progress: Callable[[int, int], None] | None = None,
-) -> PigmentMaps:
-    """Ask the network, and let the members of each group share it by the prior.
+def _work(axis: Axis, settings: Settings | None, palette: Palette | None, seen: Survey) -> Work:
+    """Plan what is done with a block; without settings, of elements alone."""
+    from underpaint.elements import known_families, leftovers, prepare_fit
 
-    Of a network without places and without a palette the members stay as it says: its leanings, which rest on the
-    pigments that it was trained with; and so do those of one that was fine-tuned: what was labelled is the prior there.
-    """
-    from underpaint.limits import circumstances_of, share_members
-    from underpaint.predict import identify as predict
+    scan, own_axis = axis.scan, axis.scan.require_axis()
+    elements = unlike = None
+    if settings is None or settings.elements:
+        engine = "underpaint" if settings is None else settings.engine
+        elements = prepare_fit(
+            seen.total, seen.highest, own_axis, scan.n_pixel, instrument=axis.instrument, engine=engine
+        )
+    if settings is None:
+        return Work(own_axis, scan.step_mm, elements=elements)
+    if settings.elements:
+        known = known_families(None if palette is None else palette.pigments)
+        unlike = leftovers(known, seen.total, own_axis, scan.n_pixel, axis.instrument)
+    from underpaint.predict import open_model
 
-    found = predict(axis.scan, model, palette, instrument=axis.known(), progress=progress)
-    if _taught(found) or (palette is None and found.places == ("anywhere",)):
+    return Work(
+        own_axis,
+        scan.step_mm,
+        open_model(settings.model, threads=1),
+        palette,
+        axis.known(),
+        elements,
+        unlike,
+        _instrument_to_hide_from(axis, settings),
+    )
+
+
+def _instrument_to_hide_from(axis: Axis, settings: Settings) -> Instrument | None:
+    """Return the instrument if it is to be said what cannot be excluded: where it was given, or when asked for."""
+    wanted = settings.instrument is not None if settings.detectability is None else settings.detectability
+    if wanted and axis.instrument is None:
+        message = "Cannot say what cannot be excluded: the instrument is not known. Name it with --instrument."
+        raise CalibrationError(message)
+    return axis.instrument if wanted else None
+
+
+def _with_guess(found: Found, settings: Settings) -> Found:
+    if found.detectability is None or settings.instrument is not None:
         return found
-    return share_members(found, None if palette is None else circumstances_of(palette), overwrite=True)
+    guess = "The instrument was not given: anode from the scattered lines, all else as usual. Take the map as rough."
+    return replace(found, detectability=replace(found.detectability, notes=(*found.detectability.notes, guess)))
 
 
-def _taught(maps: PigmentMaps) -> bool:
-    """Whether the network was fine-tuned on labels."""
-    model = maps.settings.get("model")
-    return isinstance(model, dict) and "finetuned_from" in model.get("training", {}).get("config", {})
+def _depends_on(scan: Scan, source: str | Path, out: str | Path, settings: Settings | None) -> dict[str, Any]:
+    """Return which scan and network the names of a run stand for, as far as its blocks depend on them."""
+    path, _ = split_location(source)
+    own_name = Path(out).name
+    files = [path] if path.is_file() else [own for own in path.rglob("*") if own.is_file()]
+    stats = [own.stat() for own in files if not any(part.startswith(own_name) for part in own.parts)]
+    return {
+        "scan size": sum(own.st_size for own in stats),
+        "scan time": max((own.st_mtime_ns for own in stats), default=0),
+        "scan blocks": [list(own) for own in scan.counts.chunks],
+        "network": None if settings is None else _digest(model_path(settings.model)),
+    }
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
 def _known_of_file(metadata: Mapping[str, Any]) -> KnownInstrument:
@@ -406,59 +493,14 @@ def _known_of_file(metadata: Mapping[str, Any]) -> KnownInstrument:
     )
 
 
-def _elements(axis: Axis, settings: Settings, step: Progress) -> ElementMaps:
-    from underpaint.elements import fit_elements
-
-    step("Fitting the elements", 0, 1)
-    return fit_elements(
-        axis.scan,
-        instrument=axis.instrument,
-        engine=settings.engine,
-        progress=lambda done, rows: step("Fitting the elements", done, rows),
-    )
-
-
-def _open_set(
-    axis: Axis, palette: Any, found: PigmentMaps, elements: ElementMaps, total: Spectrum, step: Progress
-) -> OpenSet:
-    from underpaint.elements import known_families, score_unlikeness
+def _open_set(axis: Axis, found: Found, step: Progress) -> OpenSet | None:
     from underpaint.report import explain_lines
 
+    if found.pigments is None or found.elements is None:
+        return None
     step("Looking for what nothing explains", 0, 1)
     anode = None if axis.instrument is None else axis.instrument.tube.anode
-    unlikeness = score_unlikeness(
-        axis.scan,
-        known_families(None if palette is None else palette.pigments),
-        total.counts,
-        instrument=axis.instrument,
-        progress=lambda done, rows: step("Looking for what nothing explains", done, rows),
-    )
-    return replace(explain_lines(found, elements, anode=anode), unlikeness=unlikeness)
-
-
-def _detectability(
-    axis: Axis,
-    settings: Settings,
-    found: PigmentMaps,
-    elements: ElementMaps,
-    pixel_counts: NDArray[np.float64],
-    step: Progress,
-) -> DetectabilityMaps | None:
-    """Say what cannot be excluded: by default where the instrument was given, else when asked for."""
-    wanted = settings.instrument is not None if settings.detectability is None else settings.detectability
-    if not wanted:
-        return None
-    if axis.instrument is None:
-        message = "Cannot say what cannot be excluded: the instrument is not known. Name it with --instrument."
-        raise CalibrationError(message)
-    from underpaint.limits import detectability_maps
-
-    step("Simulating what would be seen", 0, 1)
-    maps = detectability_maps(found, pixel_counts, axis.instrument, axis.scan.require_axis(), elements=elements)
-    if settings.instrument is not None:
-        return maps
-    guess = "The instrument was not given: anode from the scattered lines, all else as usual. Take the map as rough."
-    return replace(maps, notes=(*maps.notes, guess))
+    return replace(explain_lines(found.pigments, found.elements, anode=anode), unlikeness=found.unlikeness)
 
 
 def _in_words(open_set: OpenSet) -> tuple[str, ...]:
@@ -525,10 +567,12 @@ def _one_pixel(scan: Scan, total: Spectrum) -> Scan:
     return Scan(total.counts[None, None, :], axis=scan.axis, name=scan.name)
 
 
-def _outcome(source: str | Path, folder: Path, axis: Axis, found: PigmentMaps | None, elements: ElementMaps) -> Outcome:
-    groups = {} if found is None else {name: _share(found, name) for name in found.select("group")}
-    notes = (*axis.scan.notes, *axis.notes, *elements.notes, *(() if found is None else found.notes))
-    layers = () if found is None else tuple(find_arrangements(found))
+def _outcome(source: str | Path, folder: Path, axis: Axis, found: Found) -> Outcome:
+    pigments, elements = found.pigments, found.elements
+    groups = {} if pigments is None else {name: _share(pigments, name) for name in pigments.select("group")}
+    of_maps = (() if own is None else own.notes for own in (elements, pigments))
+    notes = (*axis.scan.notes, *axis.notes, *(note for own in of_maps for note in own))
+    layers = () if pigments is None else tuple(find_arrangements(pigments))
     return Outcome(str(source), folder, "", tuple(dict.fromkeys(notes)), groups, layers=layers)
 
 
@@ -537,9 +581,13 @@ def _share(maps: PigmentMaps, name: str) -> float:
     return float((known > 0.5).mean()) if known.size else 0.0
 
 
-def _needed_bytes(scan: Scan) -> int:
-    # Some sixty maps twice (HDF5 and TIFF), and the report.
-    return scan.n_pixel * 60 * _BYTES_PER_MAP_VALUE + 32 * 2**20
+def _needed_bytes(scan: Scan, settings: Settings | None) -> int:
+    # Maps once as blocks, once in HDF5 and once as TIFF, at most; of elements and quantities also their errors.
+    n_map = 2 * _USUAL_FAMILIES
+    if settings is not None:
+        card = load_card(settings.model)
+        n_map += len(card.names) + 2 * len(card.quantities)
+    return scan.n_pixel * n_map * _BYTES_PER_MAP_VALUE + 32 * 2**20
 
 
 def _families(found: Calibration) -> str:

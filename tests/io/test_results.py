@@ -153,57 +153,118 @@ def test_folder_appears_whole(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "out dir é"
     with io.result_folder(target) as place:
         finish(place)
-        place.save_block("0", np.arange(3))
+        put_block(place)
         assert not target.exists()
     assert sorted(entry.name for entry in target.iterdir()) == ["results.h5"]
     assert io.is_finished(target)
     assert [entry.name for entry in target.parent.iterdir()] == [target.name]
 
 
-def stop(target: Path, error: BaseException, **flags: Any) -> None:
+def store(place: io.ResultFolder) -> io.BlockStore:
+    return io.BlockStore(place.blocks / "maps", (4, 3))
+
+
+def put_block(place: io.ResultFolder, number: int = 0) -> None:
+    store(place).put(number, slice(2 * number, 2 * number + 2), slice(0, 3), {"area": block(number)})
+
+
+def block(number: int) -> "np.ndarray[Any, Any]":
+    return np.arange(12, dtype=np.float32).reshape(2, 3, 2) + 100 * number
+
+
+def stop(target: Path, error: BaseException, *, blocks: bool = True, **flags: Any) -> None:
     with io.result_folder(target, **flags) as place:
         finish(place)
-        place.save_block("0", np.arange(3))
+        if blocks:
+            put_block(place)
         raise error
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("x")])
-def test_interrupted_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
+def test_interrupted_before_a_block_is_finished_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
     with pytest.raises(type(error)):
-        stop(tmp_path / "out", error)
+        stop(tmp_path / "out", error, blocks=False)
     assert list(tmp_path.iterdir()) == []
 
 
 def interrupt(target: Path, settings: dict[str, Any]) -> None:
     with pytest.raises(KeyboardInterrupt):
-        stop(target, KeyboardInterrupt(), resume=True, settings=settings)
+        stop(target, KeyboardInterrupt(), settings=settings)
 
 
-def test_resume_keeps_finished_blocks_only(tmp_path: Path) -> None:
+def test_resume_goes_on_from_finished_blocks(tmp_path: Path) -> None:
     interrupt(tmp_path / "out", {"a": 1})
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "out.part" / "results.h5").exists()
     with io.result_folder(tmp_path / "out", resume=True, settings={"a": 1}) as place:
-        block = place.load_block("0")
-        assert block is not None
-        np.testing.assert_array_equal(block, np.arange(3))
-        assert place.load_block("1") is None
+        assert store(place).finished() == {0}
+        put_block(place, 1)
+        assert store(place).finished() == {0, 1}
+        maps = store(place).stack("area", 2)
+        for index in range(2):
+            both = np.concatenate([block(0)[:, :, index], block(1)[:, :, index]])
+            np.testing.assert_array_equal(maps[:, :, index], both)
         finish(place)
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+    assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["results.h5"]
 
 
-def test_resume_with_other_settings_starts_afresh(tmp_path: Path) -> None:
-    interrupt(tmp_path / "out", {"a": 1})
-    with io.result_folder(tmp_path / "out", resume=True, settings={"a": 2}) as place:
-        assert place.load_block("0") is None
+def test_blocks_of_part_of_the_columns_find_their_place(tmp_path: Path) -> None:
+    whole = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+    own = io.BlockStore(tmp_path, (4, 5))
+    blocks = [(rows, columns) for rows in (slice(0, 3), slice(3, 4)) for columns in (slice(0, 2), slice(2, 5))]
+    for number in (3, 0, 2, 1):
+        own.put(number, *blocks[number], {"state": whole[blocks[number]]})
+    for index in range(3):
+        np.testing.assert_array_equal(own.stack("state", 3)[:, :, index], whole[:, :, index])
+    with pytest.raises(ScanError, match="does not hold 4 maps"):
+        own.stack("state", 4)
+
+
+def test_resume_with_other_settings_is_refused_and_says_which(tmp_path: Path) -> None:
+    interrupt(tmp_path / "out", {"model": "default", "b": 1})
+    with (
+        pytest.raises(OutputError, match=r"model 'default' then, 'xu2022' now\)"),
+        io.result_folder(tmp_path / "out", resume=True, settings={"model": "xu2022", "b": 1}),
+    ):
+        pass
+    with io.result_folder(tmp_path / "out", resume=True, settings={"model": "default", "b": 1}) as place:
+        assert store(place).finished() == {0}
         finish(place)
 
 
-def test_without_resume_a_left_over_part_is_thrown_away(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flags", [{}, {"resume": True, "overwrite": True, "settings": {"a": 2}}])
+def test_a_left_over_part_is_thrown_away(tmp_path: Path, flags: dict[str, Any]) -> None:
     interrupt(tmp_path / "out", {})
-    with io.result_folder(tmp_path / "out", settings={}) as place:
-        assert place.load_block("0") is None
+    with io.result_folder(tmp_path / "out", **flags) as place:
+        assert store(place).finished() == set()
         finish(place)
+
+
+@pytest.mark.parametrize("moment", ["mark", "old away", "swapped"])
+def test_a_kill_while_results_take_their_place_loses_nothing(tmp_path: Path, moment: str) -> None:
+    """As a kill would leave the folders: no mark yet; the old results aside; the new in place, blocks still there."""
+    with io.result_folder(tmp_path / "out") as place:
+        finish(place, "old")
+    part = tmp_path / "out.part"
+    if moment == "mark":
+        part.mkdir()
+        (part / ".underpaint-part.part").write_text("{")
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            stop(tmp_path / "out", KeyboardInterrupt(), overwrite=True, settings={"a": 1})
+        (tmp_path / "out").replace(tmp_path / "out.old")
+    if moment == "swapped":
+        (part / "results.h5").write_text("new")
+        part.replace(tmp_path / "out")
+        io.sweep(tmp_path / "out")
+        assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["results.h5"]
+        return
+    with io.result_folder(tmp_path / "out", resume=True, settings={"a": 1}) as place:
+        assert store(place).finished() == (set() if moment == "mark" else {0})
+        finish(place)
+    assert (tmp_path / "out" / "results.h5").read_text() == "new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
 def test_existing_results_are_refused_or_replaced(tmp_path: Path) -> None:
@@ -212,7 +273,7 @@ def test_existing_results_are_refused_or_replaced(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="--overwrite"), io.result_folder(tmp_path / "out"):
         pass
     with pytest.raises(ValueError, match="fails"):
-        stop(tmp_path / "out", ValueError("it fails"), overwrite=True)
+        stop(tmp_path / "out", ValueError("it fails"), overwrite=True, blocks=False)
     assert (tmp_path / "out" / "results.h5").read_text() == "old"
     with io.result_folder(tmp_path / "out", overwrite=True) as place:
         finish(place)
@@ -262,7 +323,7 @@ def test_too_little_space(tmp_path: Path) -> None:
 
 def test_disk_fills_up(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="No space left"):
-        stop(tmp_path / "out", OSError(errno.ENOSPC, "No space left on device"))
+        stop(tmp_path / "out", OSError(errno.ENOSPC, "No space left on device"), blocks=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -296,7 +357,9 @@ write = {
     "results": lambda place: io.write_results(
         place.path, pigments=None, elements=ElementMaps(("Fe_K",), image, image), scan_summary={}, settings={}
     ),
-    "block": lambda place: place.save_block("0", image),
+    "block": lambda place: io.BlockStore(place.blocks / "maps", (300, 300)).put(
+        0, slice(0, 300), slice(0, 300), {"area": image}
+    ),
 }[sys.argv[2]]
 try:
     with io.result_folder(sys.argv[1]) as place:
@@ -313,4 +376,4 @@ def test_files_that_do_not_fit(tmp_path: Path, what: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout.startswith("Cannot write")
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "out").exists()

@@ -25,8 +25,8 @@ class PlainErrors(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             say_error(
-                "Stopped. No half-written result was left; simulate, train, finetune, adapt and reproduce go on where "
-                "they were."
+                "Stopped. No half-written result was left; identify and elements go on with --resume, simulate, train, "
+                "finetune, adapt and reproduce where they were."
             )
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:

@@ -1,5 +1,6 @@
 """Commands that read a scan: identify, elements, info, explain."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from enum import StrEnum
@@ -21,7 +22,12 @@ OneScan = Annotated[str, typer.Argument(metavar="SCAN", help="Folder or file; FI
 InstrumentOption = Annotated[
     str | None, typer.Option(metavar="PRESET|FILE", help="Trust this instrument's axis, and tell the network of it.")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Leave finished results alone, do the rest.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Leave finished results alone, go on with what was interrupted, do the rest.")
+]
+SchedulerOption = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Compute on a dask cluster, e.g. tcp://host:8786.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")]
 NoCalibrate = Annotated[bool, typer.Option("--no-calibrate", help="Trust the file's energy axis.")]
 Out = Annotated[
@@ -35,6 +41,10 @@ DetectorOption = Annotated[
 ShapeOption = Annotated[
     str | None, typer.Option(metavar="ROWSxCOLUMNS", help="Pixels of a list of spectra without a grid, e.g. 120x80.")
 ]
+
+
+READ_BYTES = 100e6
+"""What `info` reads of a scan: enough for its lines, and done in a second."""
 
 
 def rows_and_columns(text: str | None) -> tuple[int, int] | None:
@@ -91,12 +101,17 @@ def identify(
     detector: DetectorOption = None,
     shape: ShapeOption = None,
     detectability: DetectabilityOption = None,
+    no_elements: Annotated[
+        bool, typer.Option("--no-elements", help="Pigments alone: no element maps, no look for what nothing explains.")
+    ] = False,
+    scheduler: SchedulerOption = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Map the pigments and elements of one scan or many, and write a report.
 
-    The energy axis is found from the scan's own lines. Without --out the results go to NAME_underpaint here.
+    The energy axis is found from the scan's own lines. Without --out the results go to NAME_underpaint here. What is
+    interrupted goes on with --resume.
 
     **Examples**
 
@@ -107,10 +122,11 @@ def identify(
     from underpaint.api import Settings, identify_to_folder
 
     grid = rows_and_columns(shape)
+    own_engine = engine.name_for_fit
     settings = Settings(
-        model, palette, instrument, engine.name_for_fit, not no_calibrate, detector, grid, detectability=detectability
+        model, palette, instrument, own_engine, not no_calibrate, detector, grid, detectability, not no_elements
     )
-    run = partial(identify_to_folder, settings=settings, resume=resume, overwrite=overwrite)
+    run = partial(identify_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)
 
 
@@ -124,6 +140,7 @@ def elements(
     no_calibrate: NoCalibrate = False,
     detector: DetectorOption = None,
     shape: ShapeOption = None,
+    scheduler: SchedulerOption = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -139,7 +156,7 @@ def elements(
 
     grid = rows_and_columns(shape)
     settings = Settings("none", None, instrument, engine.name_for_fit, not no_calibrate, detector, grid)
-    run = partial(elements_to_folder, settings=settings, resume=resume, overwrite=overwrite)
+    run = partial(elements_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)
 
 
@@ -148,10 +165,13 @@ def info(
     picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Save the spectra as a picture.")] = None,
     detector: DetectorOption = None,
     shape: ShapeOption = None,
+    every: Annotated[bool, typer.Option("--all", help="Read every spectrum of a large scan, too.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Show what is in a file: size, calibration, counts, detector, sum and maximum spectrum.
+
+    Of a scan larger than 100 MB a part is read, spread evenly over it.
 
     **Examples**
 
@@ -165,7 +185,8 @@ def info(
     grid = rows_and_columns(shape)
     with progress(quiet=quiet or as_json) as step:
         step("Reading the spectra", 0, 1)
-        found = [(own, found_axis(own)) for own in describe_all(file, detector=detector, shape=grid)]
+        most = math.inf if every else READ_BYTES
+        found = [(own, found_axis(own)) for own in describe_all(file, detector=detector, shape=grid, most_bytes=most)]
     if as_json:
         facts = [own.facts() | {"calibration": axis.facts()} for own, axis in found]
         show_json(facts[0] if len(facts) == 1 else facts)
@@ -243,10 +264,11 @@ def _run_all(
     as_json: bool,
 ) -> None:
     from underpaint.api import default_folder, distinct_folders, identify_many
+    from underpaint.cli._pace import pace
 
     single = len(scans) == 1
     folders = [out or default_folder(scans[0])] if single else distinct_folders(scans, out or Path())
-    with progress(quiet=quiet or as_json) as step:
+    with pace(quiet=quiet or as_json, unit="spectra") as step:
         run = partial(run, progress=step)
         outcomes = [run(scans[0], folders[0])] if single else identify_many(scans, folders, run)
     if not single:

@@ -1,17 +1,19 @@
 """Scan -> element maps: net counts of each line family, by a linear fit, with their uncertainties."""
 
 from underpaint.elements._families import CANDIDATES
-from underpaint.elements.fit import FitPlan, fit_elements, plan_fit
+from underpaint.elements.fit import ElementFit, FitPlan, fit_elements, plan_fit, prepare_fit
 from underpaint.elements.known import known_families
 from underpaint.elements.unlikeness import Leftovers, leftovers, score_unlikeness
 
 __all__ = [
     "CANDIDATES",
+    "ElementFit",
     "FitPlan",
     "Leftovers",
     "fit_elements",
     "known_families",
     "leftovers",
     "plan_fit",
+    "prepare_fit",
     "score_unlikeness",
 ]

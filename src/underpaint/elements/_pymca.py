@@ -1,6 +1,7 @@
 """PyMca's fast linear fit as the other engine: an independent opinion on the same families."""
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -9,77 +10,91 @@ from numpy.typing import NDArray
 from underpaint.elements._families import fwhm_channels
 from underpaint.errors import MissingExtraError
 from underpaint.instrument import Detector
-from underpaint.maps import ElementMaps
-from underpaint.spectrum import EnergyAxis, Scan, sound_spectra
+from underpaint.spectrum import EnergyAxis, sound_spectra
 
 _SNIP_PER_FWHM = 2.0
 _UM_PER_CM = 1e4
+_ONE_AT_A_TIME = Lock()
+"""PyMca says nothing of threads."""
 
 
-def fit_with_pymca(
-    scan: Scan,
-    families: Sequence[str],
-    detector: Detector,
-    excitation_kev: float,
-    channels: tuple[int, int],
-    scatter: Sequence[str] = (),
-) -> ElementMaps:
-    """Run ``FastXRFLinearFit`` block by block over the rows of a scan.
+class PymcaFit:
+    """``FastXRFLinearFit`` of the same families, ready for any block.
 
-    Parameters
-    ----------
-    scan : Scan
-        Counts with an energy axis.
-    families : sequence of str
-        Families to fit and return.
-    detector : Detector
-        Resolution and crystal.
-    excitation_kev : float
-        Energy for the line ratios, keV.
-    channels : (int, int)
-        First and last channel of the fit.
-    scatter : sequence of str
-        Families of the anode, fitted along but not returned.
-
-    Returns
-    -------
-    ElementMaps
-        Areas over each pixel's own SNIP background; the deviations are those of a pixel with the mean spectrum.
-
-    Raises
-    ------
-    MissingExtraError
-        PyMca is not installed.
+    Areas stand over each pixel's own SNIP background; the deviations are those of a pixel with the mean spectrum.
 
     References
     ----------
     V. A. Sole et al., Spectrochim. Acta B 62 (2007) 63-68 (PyMca).
     """
-    engine, version = _engine()
-    axis = scan.require_axis()
-    fitted = [*families, *(name for name in scatter if name.count("_") == 1 and name not in families)]
-    configuration = pymca_configuration(fitted, detector, axis, excitation_kev, channels)
-    shape = (*scan.shape[:2], len(families))
-    area, deviation = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
-    mean = np.asarray(scan.counts.mean(axis=(0, 1)).compute(), dtype=np.float64)
-    for rows in scan.row_blocks():
-        counts = np.asarray(scan.counts[rows].compute(), dtype=np.float32)
-        sound = sound_spectra(counts)
-        if scan.present is not None:
-            sound &= scan.present[rows]
-        values, errors = _fit_block(engine, configuration, np.where(sound[:, :, None], counts, 0), mean, families)
-        area[rows][sound], deviation[rows][sound] = values[sound], errors[sound]
-    settings = {
-        "engine": "pymca",
-        "version": version,
-        "gain_kev": axis.gain_kev,
-        "zero_kev": axis.zero_kev,
-        "noise_fwhm_kev": detector.noise_fwhm_kev,
-        "fano": detector.fano,
-        "snip_width_channels": configuration["fit"]["snipwidth"],
-        "families": list(families),
-    }
-    return ElementMaps(tuple(families), area, deviation, step_mm=scan.step_mm, settings=settings)
+
+    def __init__(
+        self,
+        families: Sequence[str],
+        configuration: dict[str, Any],
+        mean: NDArray[np.float64],
+        settings: dict[str, Any],
+    ) -> None:
+        self.families, self.configuration, self.mean, self.settings = tuple(families), configuration, mean, settings
+
+    @classmethod
+    def planned(
+        cls,
+        axis: EnergyAxis,
+        families: Sequence[str],
+        detector: Detector,
+        excitation_kev: float,
+        channels: tuple[int, int],
+        scatter: Sequence[str],
+        mean: NDArray[np.float64],
+    ) -> "PymcaFit":
+        """Configure PyMca.
+
+        Parameters
+        ----------
+        axis : EnergyAxis
+        families : sequence of str
+            Families to fit and return.
+        detector : Detector
+            Resolution and crystal.
+        excitation_kev : float
+            Energy for the line ratios, keV.
+        channels : (int, int)
+            First and last channel of the fit.
+        scatter : sequence of str
+            Families of the anode, fitted along but not returned.
+        mean : (n_channel,) array
+            Mean spectrum of the scan, counts; it weighs the channels.
+
+        Raises
+        ------
+        MissingExtraError
+            PyMca is not installed.
+        """
+        _, version = _engine()
+        fitted = [*families, *(name for name in scatter if name.count("_") == 1 and name not in families)]
+        configuration = pymca_configuration(fitted, detector, axis, excitation_kev, channels)
+        settings = {
+            "engine": "pymca",
+            "version": version,
+            "gain_kev": axis.gain_kev,
+            "zero_kev": axis.zero_kev,
+            "noise_fwhm_kev": detector.noise_fwhm_kev,
+            "fano": detector.fano,
+            "snip_width_channels": configuration["fit"]["snipwidth"],
+            "families": list(families),
+        }
+        return cls(families, configuration, mean, settings)
+
+    def __call__(self, block: NDArray[Any]) -> NDArray[np.float32]:
+        """(row, column, channel) counts -> (row, column, name, 2) areas and deviations."""
+        sound = sound_spectra(block)
+        counts = np.where(sound[:, :, None], block, 0).astype(np.float32)
+        with _ONE_AT_A_TIME:
+            found = _fit_block(_engine()[0], self.configuration, counts, self.mean, self.families)
+        result = np.stack(found, axis=-1)
+        result[~sound] = np.nan
+        return result
 
 
 def pymca_configuration(

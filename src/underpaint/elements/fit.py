@@ -1,6 +1,6 @@
 """Element maps: one weighted linear fit of line families for all pixels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from underpaint.elements._families import (
     fwhm_channels,
     scatter_templates,
 )
-from underpaint.elements._pymca import fit_with_pymca
+from underpaint.elements._pymca import PymcaFit
 from underpaint.elements._selection import (
     Problem,
     Recorded,
@@ -32,6 +32,7 @@ from underpaint.instrument import Detector, Instrument
 from underpaint.maps import ElementMaps
 from underpaint.spectrum import EnergyAxis, Scan, sound_spectra
 from underpaint.spectrum.background import snip
+from underpaint.synth.workers import in_order, threads_or_cluster
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
@@ -103,6 +104,38 @@ class _Stage:
         return max_spectrum(self.highest, fwhm_channels(self.detector, self.axis), self.axis.energy_kev, self.used)
 
 
+@dataclass(frozen=True)
+class ElementFit:
+    """A fit that is planned, ready for the counts of any pixels of the scan; it can be sent to another process.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Families, ``Fe_K``.
+    fit : callable
+        Turns (n_row, n_column, n_channel) counts into (n_row, n_column, n_name, 2) areas and deviations.
+    notes, settings
+        As in :class:`~underpaint.maps.ElementMaps`.
+    """
+
+    names: tuple[str, ...]
+    fit: Callable[[NDArray[Any]], NDArray[np.float32]]
+    notes: tuple[str, ...]
+    settings: dict[str, Any]
+
+    def __call__(self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+        """Return (n_row, n_column, n_name, 2) areas and deviations; NaN where there is no spectrum, or no sound one."""
+        result = self.fit(counts)
+        if present is not None:
+            result[~present] = np.nan
+        return result
+
+    def maps(self, result: NDArray[np.float32], step_mm: tuple[float, float] | None) -> ElementMaps:
+        """Return what was fitted as maps."""
+        own = self.notes, self.settings
+        return ElementMaps(self.names, result[..., 0], result[..., 1], step_mm, *own)
+
+
 def fit_elements(
     scan: Scan,
     *,
@@ -160,19 +193,54 @@ def fit_elements(
     axis = scan.require_axis()
     _check_options(engine, background)
     total, highest = _sum_and_max(scan)
-    plan = plan_fit(total, highest, axis, scan.n_pixel, families=families, instrument=instrument)
-    if engine == "pymca":
-        return fit_with_pymca(scan, plan.names, plan.detector, plan.excitation_kev, plan.channels, plan.scatter)
-    fwhm = fwhm_channels(plan.detector, axis) if background == "snip" else None
-    result = _fit_blocks(scan, _PixelFit(plan, fwhm, non_negative=non_negative), progress)
-    return ElementMaps(
-        names=plan.names,
-        area=result[..., 0],
-        uncertainty=result[..., 1],
-        step_mm=scan.step_mm,
-        notes=_notes(plan),
-        settings={**_settings(plan, axis), "background": background, "non_negative": non_negative},
+    fit = prepare_fit(
+        total,
+        highest,
+        axis,
+        scan.n_pixel,
+        families=families,
+        instrument=instrument,
+        engine=engine,
+        background=background,
+        non_negative=non_negative,
     )
+    return fit.maps(_fit_blocks(scan, fit, progress), scan.step_mm)
+
+
+def prepare_fit(
+    total: Array,
+    highest: Array,
+    axis: EnergyAxis,
+    n_pixel: int,
+    *,
+    families: Sequence[str] | None = None,
+    instrument: Instrument | None = None,
+    engine: str = "underpaint",
+    background: str = "fit",
+    non_negative: bool = False,
+) -> ElementFit:
+    """Plan a fit from the sum and maximum spectra of ``n_pixel`` pixels; all else as for :func:`fit_elements`.
+
+    Raises
+    ------
+    ScanError, CoverageError, MissingExtraError
+        As there.
+    """
+    _check_options(engine, background)
+    if total.sum() < _LEAST_COUNTS:
+        message = (
+            f"Cannot fit elements: the scan has {total.sum():.0f} counts in all, at least {_LEAST_COUNTS} are needed."
+        )
+        raise ScanError(message)
+    plan = plan_fit(total, highest, axis, n_pixel, families=families, instrument=instrument)
+    if engine == "pymca":
+        own = PymcaFit.planned(
+            axis, plan.names, plan.detector, plan.excitation_kev, plan.channels, plan.scatter, total / n_pixel
+        )
+        return ElementFit(plan.names, own, (), own.settings)
+    fwhm = fwhm_channels(plan.detector, axis) if background == "snip" else None
+    settings = {**_settings(plan, axis), "background": background, "non_negative": non_negative}
+    return ElementFit(plan.names, _PixelFit(plan, fwhm, non_negative=non_negative), _notes(plan), settings)
 
 
 def plan_fit(
@@ -263,12 +331,6 @@ def _sum_and_max(scan: Scan) -> tuple[Array, Array]:
     if scan.present is not None:
         counts = da.where(scan.present[:, :, None], counts, 0)
     total, highest = da.compute(counts.sum(axis=(0, 1), dtype=np.float64), counts.max(axis=(0, 1)))
-    if total.sum() < _LEAST_COUNTS:
-        message = (
-            f"Cannot fit elements of scan {scan.name!r}: it has {total.sum():.0f} counts in all, "
-            f"at least {_LEAST_COUNTS} are needed."
-        )
-        raise ScanError(message)
     return np.asarray(total, dtype=np.float64), np.asarray(highest, dtype=np.float64)
 
 
@@ -358,23 +420,32 @@ class _PixelFit:
         design = plan.design if fwhm is None else plan.design[:, : self.n_free]
         first, last = plan.channels
         self.channels = slice(first, last + 1)
-        self.solver = plan.solver(design.shape[1])[:, self.channels].T.copy()
-        self.squared = self.solver[:, : self.n_name] ** 2
+        solver = plan.solver(design.shape[1])[:, self.channels].T
+        self.solver = np.ascontiguousarray(solver if non_negative else solver[:, : self.n_name], np.float32)
+        self.squared = np.ascontiguousarray(solver[:, : self.n_name] ** 2, np.float32)
         self.normal = design.T @ (design * plan.weight[:, None]) if non_negative else None
 
     def __call__(self, block: NDArray[Any]) -> NDArray[np.float32]:
         """(row, column, channel) counts -> (row, column, name, 2) areas and deviations."""
-        spectra = np.asarray(block).reshape(-1, block.shape[-1]).astype(np.float64)
-        sound = sound_spectra(spectra)
-        spectra[~sound] = 0.0
-        net = spectra if self.fwhm is None else spectra - snip(spectra, self.fwhm, low_statistics=True)
-        areas = net[:, self.channels] @ self.solver
+        flat = np.asarray(block).reshape(-1, block.shape[-1])
+        sound = sound_spectra(flat)
+        # Rounding to 24 bits is far below a count's own noise, and half the work.
+        used = flat[:, self.channels].astype(np.float32)
+        used[~sound] = 0.0
+        areas = (used if self.fwhm is None else self._net(flat, sound, self.fwhm)) @ self.solver
         if self.normal is not None:
-            areas = _non_negative(areas, self.normal, self.n_free)
-        variance = spectra[:, self.channels] @ self.squared
-        result = np.stack([areas[:, : self.n_name], np.sqrt(variance)], axis=-1)
+            areas = _non_negative(areas.astype(np.float64), self.normal, self.n_free)
+        result = np.empty((len(flat), self.n_name, 2), np.float32)
+        result[..., 0] = areas[:, : self.n_name]
+        np.sqrt(used @ self.squared, out=result[..., 1])
         result[~sound] = np.nan
-        return np.asarray(result.reshape(*block.shape[:2], self.n_name, 2), dtype=np.float32)
+        return result.reshape(*block.shape[:2], self.n_name, 2)
+
+    def _net(self, flat: NDArray[Any], sound: NDArray[np.bool_], fwhm: Array) -> NDArray[np.float32]:
+        spectra = flat.astype(np.float64)
+        spectra[~sound] = 0.0
+        net = spectra - snip(spectra, fwhm, low_statistics=True)
+        return np.asarray(net[:, self.channels], np.float32)
 
 
 def _non_negative(areas: Array, normal: Array, n_bounded: int) -> Array:
@@ -389,15 +460,21 @@ def _non_negative(areas: Array, normal: Array, n_bounded: int) -> Array:
     return solution
 
 
-def _fit_blocks(scan: Scan, fit: _PixelFit, progress: Progress | None) -> NDArray[np.float32]:
+def _fit_blocks(scan: Scan, fit: ElementFit, progress: Progress | None) -> NDArray[np.float32]:
     n_row, n_column, _ = scan.shape
-    result = np.empty((n_row, n_column, fit.n_name, 2), dtype=np.float32)
-    for rows in scan.row_blocks():
-        result[rows] = fit(scan.counts[rows].compute())
-        if progress is not None:
-            progress(rows.stop, n_row)
-    if scan.present is not None:
-        result[~scan.present] = np.nan
+    result = np.empty((n_row, n_column, len(fit.names), 2), dtype=np.float32)
+    blocks = list(scan.blocks())
+
+    def tasks() -> Iterator[tuple[int, tuple[Any, ...]]]:
+        for number, own in enumerate(blocks):
+            present = None if scan.present is None else scan.present[own]
+            yield number, (np.asarray(scan.counts[own].compute()), present)
+
+    with threads_or_cluster() as crew:
+        for number, own in in_order(crew, fit, tasks()):
+            result[blocks[number]] = own
+            if progress is not None:
+                progress(blocks[number][0].stop, n_row)
     return result
 
 

@@ -29,7 +29,7 @@ _MERGED_FWHM = 0.25
 _LEAST_LEFT = 0.02
 _MARGIN_KEV = 0.1
 _REFERENCE_KEV = 5.9
-_AT_ONCE = 4096
+_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Leftovers:
         Variance at each energy that a known column of area one brings through its faults of shape.
     windows : (n_merged, n_probe) array
         One within half a FWHM of each energy.
+    settings : dict
+        As in :class:`~underpaint.maps.UnlikenessMap`.
     """
 
     known: tuple[str, ...]
@@ -61,17 +63,43 @@ class Leftovers:
     areas: Single
     errors: Single
     windows: Single
+    settings: dict[str, Any]
+
+    def __call__(self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None) -> Single:
+        """Return (n_row, n_column, 2) scores and their energies, keV, of (n_row, n_column, n_channel) counts."""
+        flat = counts.reshape(-1, counts.shape[-1])
+        found = [np.stack(self.score(flat[first : first + _AT_ONCE]), 1) for first in range(0, len(flat), _AT_ONCE)]
+        result = np.concatenate(found).reshape(*counts.shape[:2], 2)
+        if present is not None:
+            result[~present] = np.nan
+        return result
+
+    def map(self, result: Single, step_mm: tuple[float, float] | None) -> UnlikenessMap:
+        """Return what was found as a map."""
+        return UnlikenessMap(result[:, :, 0], result[:, :, 1], step_mm, self.settings)
 
     def score(self, counts: NDArray[Any]) -> tuple[Single, Single]:
         """Return (n,) scores and their energies, keV, of (n, n_channel) spectra; NaN for spectra that are no counts."""
         sound = sound_spectra(counts)
-        merged = _merged(np.where(sound[:, None], counts, 0).T, self.merge).T.astype(np.float32)
+        merged = self._merged(counts)
+        merged[~sound] = 0.0
         known = np.maximum(merged @ self.areas, 0.0)
-        variance = merged @ self.peaks**2 + known**2 @ self.errors + (COUNTS_ERROR * (merged @ self.windows)) ** 2
-        left = (merged @ self.peaks) / np.sqrt(np.maximum(variance, 1e-12))
+        variance = merged @ self.peaks**2
+        variance += known**2 @ self.errors
+        variance += (COUNTS_ERROR * (merged @ self.windows)) ** 2
+        left = merged @ self.peaks
+        left /= np.sqrt(np.maximum(variance, 1e-12, out=variance), out=variance)
         best = left.argmax(axis=1)
         score = np.where(sound, left[np.arange(len(left)), best], np.nan)
         return score.astype(np.float32), np.where(sound, self.energy_kev[best], np.nan).astype(np.float32)
+
+    def _merged(self, counts: NDArray[Any]) -> Single:
+        """Add up neighbouring channels of (n, n_channel) counts, as :func:`_merged` does; less is moved about."""
+        n_merged = len(self.peaks)
+        merged = np.zeros((len(counts), n_merged), np.float32)
+        for offset in range(self.merge):
+            merged += counts[:, offset : offset + n_merged * self.merge : self.merge]
+        return merged
 
 
 def score_unlikeness(
@@ -117,20 +145,14 @@ def score_unlikeness(
     """
     axis = scan.require_axis()
     own = leftovers(known, total, axis, scan.n_pixel, instrument)
-    n_row, n_column, n_channel = scan.shape
-    score = np.full((n_row * n_column, 2), np.nan, np.float32)
-    for rows in scan.row_blocks():
-        spectra = np.asarray(scan.counts[rows].compute()).reshape(-1, n_channel)
-        for first in range(0, len(spectra), _AT_ONCE):
-            at = rows.start * n_column + first
-            piece = spectra[first : first + _AT_ONCE]
-            score[at : at + len(piece)] = np.stack(own.score(piece), axis=1)
+    n_row, n_column, _ = scan.shape
+    result = np.empty((n_row, n_column, 2), np.float32)
+    for rows, columns in scan.blocks():
+        present = None if scan.present is None else scan.present[rows, columns]
+        result[rows, columns] = own(np.asarray(scan.counts[rows, columns].compute()), present)
         if progress is not None:
             progress(rows.stop, n_row)
-    maps = score.reshape(n_row, n_column, 2)
-    if scan.present is not None:
-        maps[~scan.present] = np.nan
-    return UnlikenessMap(maps[:, :, 0], maps[:, :, 1], scan.step_mm, _settings(known, axis))
+    return own.map(result, scan.step_mm)
 
 
 def leftovers(
@@ -159,8 +181,10 @@ def leftovers(
     faults = [_merged(fault, merge) * used for fault in _faults(plan, axis, instrument)]
     errors = np.stack([np.sum((peaks.T @ fault) ** 2, axis=1) for fault in faults])
     windows = probes[:, free] > 0.5 * probes[:, free].max(axis=0)
-    single = (own.astype(np.float32) for own in (peaks, solver[:n_known].T, errors, windows))
-    return Leftovers(plan.names, energy[free], merge, *single)
+    single = tuple(own.astype(np.float32) for own in (peaks, solver[:n_known].T, errors, windows))
+    return Leftovers(
+        plan.names, energy[free], merge, single[0], single[1], single[2], single[3], _settings(known, axis)
+    )
 
 
 def _shown(known: Sequence[str], axis: EnergyAxis, instrument: Instrument | None) -> list[str]:

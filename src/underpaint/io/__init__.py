@@ -2,8 +2,8 @@
 
 from underpaint.io.catalogue import FORMATS, Format
 from underpaint.io.convert import Converted, convert_scan, photographs_of, save_photographs
-from underpaint.io.describe import ScanInfo, describe, describe_all, summarise_scan
-from underpaint.io.folder import ResultFolder, is_finished, result_folder
+from underpaint.io.describe import ScanInfo, Survey, describe, describe_all, scan_info, summarise_scan, survey
+from underpaint.io.folder import ResultFolder, is_finished, result_folder, sweep
 from underpaint.io.hdf5 import read_settings, read_truth, save_scan
 from underpaint.io.load import load, load_all, read_spectrum, split_location
 from underpaint.io.results import (
@@ -16,14 +16,18 @@ from underpaint.io.results import (
     write_results,
     write_tiff,
 )
+from underpaint.io.stored import BlockStore, StoredMaps
 from underpaint.spectrum.rebin import sum_scans
 
 __all__ = [
     "FORMATS",
+    "BlockStore",
     "Converted",
     "Format",
     "ResultFolder",
     "ScanInfo",
+    "StoredMaps",
+    "Survey",
     "convert_scan",
     "describe",
     "describe_all",
@@ -42,10 +46,13 @@ __all__ = [
     "result_folder",
     "save_photographs",
     "save_scan",
+    "scan_info",
     "split_location",
     "sum_scans",
     "summarise_scan",
     "summary_rows",
+    "survey",
+    "sweep",
     "write_results",
     "write_tiff",
 ]

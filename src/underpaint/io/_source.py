@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
 
-BLOCK_BYTES = 8 * 2**20
+BLOCK_BYTES = 16 * 2**20
 """Size of a block of whole rows; small enough that a few at a time are no burden, large enough for a task."""
 
 LONGEST_ROW_BYTES = 64 * 2**20

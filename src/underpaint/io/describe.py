@@ -1,5 +1,6 @@
 """What is in a file: the facts that ``underpaint info`` shows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from numpy.typing import NDArray
 
 from underpaint.io.load import load, load_each
 from underpaint.spectrum import EnergyAxis, Scan, Spectrum
-from underpaint.spectrum.scan import spectra_task
+
+Progress = Callable[[int, int], None]
+_BLOCKS_AT_ONCE = 8
+_LEAST_BLOCKS = 4
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class ScanInfo:
         Pixels with a spectrum but no counts; pixels without a spectrum.
     sum_spectrum, max_spectrum : Spectrum
         As from :func:`~underpaint.spectrum.scan.scan_spectra`.
+    read_share : float
+        Share of the pixels that were read; the spectra are theirs, and ``pixel_counts`` of the others is NaN.
     """
 
     name: str
@@ -62,6 +68,7 @@ class ScanInfo:
     metadata: dict[str, Any]
     sum_spectrum: Spectrum
     max_spectrum: Spectrum
+    read_share: float = 1.0
 
     @property
     def mean_pixel_counts(self) -> float:
@@ -71,7 +78,7 @@ class ScanInfo:
     @property
     def max_pixel_counts(self) -> float:
         """Counts of the brightest pixel."""
-        return float(self.pixel_counts.max())
+        return float(np.nanmax(self.pixel_counts))
 
     def facts(self) -> dict[str, Any]:
         """JSON-serialisable facts, without the spectra."""
@@ -94,6 +101,7 @@ class ScanInfo:
             "max_pixel_counts": self.max_pixel_counts,
             "n_empty": self.n_empty,
             "n_missing": self.n_missing,
+            "read_share": self.read_share,
             "notes": list(self.notes),
             "metadata": {key: str(value) for key, value in self.metadata.items()},
         }
@@ -107,14 +115,23 @@ def describe(what: str | Path | Scan, *, shape: tuple[int, int] | None = None) -
     ScanError
         As for :func:`~underpaint.io.load`; also a damaged pixel, since all are read.
     """
-    return _describe(what if isinstance(what, Scan) else load(what, shape=shape))
+    scan = what if isinstance(what, Scan) else load(what, shape=shape)
+    return scan_info(scan, survey(scan))
 
 
 def describe_all(
-    location: str | Path, *, detector: str | None = None, shape: tuple[int, int] | None = None
+    location: str | Path,
+    *,
+    detector: str | None = None,
+    shape: tuple[int, int] | None = None,
+    most_bytes: float = np.inf,
 ) -> list[ScanInfo]:
-    """Tell what is in each detector of a file or folder; or in one alone, or in their sum (``detector="sum"``)."""
-    return [_describe(scan) for scan in load_each(location, detector=detector, shape=shape)]
+    """Tell what is in each detector of a file or folder; or in one alone, or in their sum (``detector="sum"``).
+
+    Of scans larger than ``most_bytes`` only so much is read, and said so in their notes.
+    """
+    scans = load_each(location, detector=detector, shape=shape)
+    return [scan_info(scan, survey(scan, most_bytes=most_bytes / len(scans))) for scan in scans]
 
 
 def summarise_scan(what: Scan | ScanInfo) -> dict[str, Any]:
@@ -126,18 +143,85 @@ def summarise_scan(what: Scan | ScanInfo) -> dict[str, Any]:
         :meth:`ScanInfo.facts`, and the arrays ``sum_counts``, ``max_counts`` and, where the scan is
         calibrated, ``energy_kev``.
     """
-    info = what if isinstance(what, ScanInfo) else _describe(what)
+    info = what if isinstance(what, ScanInfo) else describe(what)
     arrays = {"sum_counts": info.sum_spectrum.counts, "max_counts": info.max_spectrum.counts}
     if info.axis is not None:
         arrays["energy_kev"] = info.axis.energy_kev
     return {**info.facts(), **arrays}
 
 
-def _describe(scan: Scan) -> ScanInfo:
-    task, finish = spectra_task(scan)
-    pairs, pixel_counts = dask.compute(task, scan.counts.sum(axis=2, dtype=np.float64))
-    total, largest = finish(pairs)
-    missing = np.zeros(pixel_counts.shape, dtype=bool) if scan.present is None else ~scan.present
+@dataclass(frozen=True)
+class Survey:
+    """What one reading of a scan, or of a part of it, tells.
+
+    Parameters
+    ----------
+    total, highest : (n_channel,) arrays
+        Sum and maximum over the pixels read, counts.
+    pixel_counts : (n_row, n_column) array
+        Counts of each pixel; NaN where it was not read.
+    """
+
+    total: NDArray[np.float64]
+    highest: NDArray[np.float64]
+    pixel_counts: NDArray[np.float64]
+
+
+def survey(scan: Scan, *, progress: Progress | None = None, most_bytes: float = np.inf) -> Survey:
+    """Read a scan block by block, on all cores.
+
+    Parameters
+    ----------
+    scan : Scan
+    progress : callable, optional
+        Called with (pixels done, pixels in all).
+    most_bytes : float
+        Of a larger scan only so much is read, in blocks spread evenly over it.
+
+    Raises
+    ------
+    ScanError
+        A block that is read is damaged.
+    """
+    blocks = list(scan.blocks())
+    wanted = max(int(len(blocks) * min(most_bytes / max(scan.counts.nbytes, 1), 1.0)), min(_LEAST_BLOCKS, len(blocks)))
+    blocks = [blocks[index] for index in np.linspace(0, len(blocks) - 1, wanted).astype(int)]
+    found = Survey(np.zeros(scan.shape[2]), np.zeros(scan.shape[2]), np.full(scan.shape[:2], np.nan))
+    highest, total, done = found.highest, found.total, 0
+    for first in range(0, len(blocks), _BLOCKS_AT_ONCE):
+        group = blocks[first : first + _BLOCKS_AT_ONCE]
+        for own, (part, largest, counts) in zip(group, dask.compute(*(_seen(scan, own) for own in group)), strict=True):
+            total += part
+            np.maximum(highest, largest, out=highest)
+            found.pixel_counts[own] = counts
+            done += counts.size
+        if progress is not None:
+            progress(done, scan.n_pixel)
+    return found
+
+
+def _seen(scan: Scan, block: tuple[slice, slice]) -> Any:
+    return dask.delayed(_block_survey)(scan.counts[block])
+
+
+def _block_survey(counts: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    flat = counts.reshape(-1, counts.shape[-1])
+    # Whole numbers are added as such, which is faster and exact.
+    sums = np.uint64 if counts.dtype.kind == "u" else np.float64
+    total, pixels = flat.sum(axis=0, dtype=sums), flat.sum(axis=1, dtype=sums)
+    return (
+        total.astype(np.float64),
+        flat.max(axis=0).astype(np.float64),
+        pixels.astype(np.float64).reshape(counts.shape[:2]),
+    )
+
+
+def scan_info(scan: Scan, found: Survey) -> ScanInfo:
+    """Tell what is in a scan that was surveyed; of one that was read in part, totals are those of all, estimated."""
+    read = np.isfinite(found.pixel_counts)
+    missing = np.zeros(read.shape, dtype=bool) if scan.present is None else ~scan.present
+    share = float(read.mean())
+    live, real = (_total(own) if share == 1 else None for own in (scan.live_time_s, scan.real_time_s))
     return ScanInfo(
         name=scan.name,
         source=scan.source,
@@ -150,15 +234,29 @@ def _describe(scan: Scan) -> ScanInfo:
         live_time_s=_median(scan.live_time_s),
         real_time_s=_median(scan.real_time_s),
         step_mm=scan.step_mm,
-        total_counts=float(pixel_counts.sum()),
-        pixel_counts=pixel_counts,
-        n_empty=int(((pixel_counts == 0) & ~missing).sum()),
+        total_counts=float(found.pixel_counts[read].sum()) / share,
+        pixel_counts=found.pixel_counts,
+        n_empty=int(((found.pixel_counts == 0) & ~missing).sum()),
         n_missing=int(missing.sum()),
-        notes=scan.notes,
+        notes=(*scan.notes, *_part_notes(share)),
         metadata=scan.metadata,
-        sum_spectrum=total,
-        max_spectrum=largest,
+        sum_spectrum=Spectrum(found.total, scan.axis, live, real, f"{scan.name} (sum)"),
+        max_spectrum=Spectrum(found.highest, scan.axis, None, None, f"{scan.name} (maximum)"),
+        read_share=share,
     )
+
+
+def _part_notes(share: float) -> tuple[str, ...]:
+    if share == 1:
+        return ()
+    return (
+        f"read in part: {100 * share:.1f} % of the pixels, evenly over the scan. The spectra are theirs, counts in all "
+        "are estimated, empty pixels are those met; --all reads everything.",
+    )
+
+
+def _total(time_s: NDArray[np.float64] | None) -> float | None:
+    return None if time_s is None or not np.isfinite(time_s).all() else float(time_s.sum())
 
 
 def _median(time_s: NDArray[np.float64] | None) -> float | None:

@@ -1,7 +1,7 @@
 """A folder of results that is whole or not there: written beside its place, renamed at the end."""
 
-import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from underpaint.errors import OutputError
+from underpaint.files import whole_file
+from underpaint.io.stored import JOURNAL
 
 RESULTS_FILE = "results.h5"
 _MARK = ".underpaint-part"
@@ -29,33 +28,12 @@ class ResultFolder:
     path : Path
         Write here; it becomes the folder asked for.
     blocks : Path
-        Place of finished blocks; it is removed when all is done.
+        A folder for finished blocks (:class:`~underpaint.io.BlockStore`) and all else that an interrupted run goes on
+        from; it is removed when all is done.
     """
 
     path: Path
     blocks: Path
-
-    def load_block(self, name: str) -> NDArray[Any] | None:
-        """Return a finished block's array, or None where it was not finished."""
-        file = self.blocks / f"{name}.npy"
-        return np.load(file, allow_pickle=False) if file.is_file() else None
-
-    def save_block(self, name: str, values: NDArray[Any]) -> None:
-        """Keep a finished block's array, so that an interrupted run can go on from it.
-
-        Raises
-        ------
-        OutputError
-            The block cannot be written.
-        """
-        part = self.blocks / f"{name}.part"
-        try:
-            with part.open("wb") as stream:
-                np.save(stream, values, allow_pickle=False)
-            part.replace(self.blocks / f"{name}.npy")
-        except OSError as error:
-            message = f"Cannot write {part}: {error}. The disk may be full; make room and run again."
-            raise OutputError(message) from error
 
 
 @contextmanager
@@ -74,33 +52,38 @@ def result_folder(
     path : str or Path
         The folder to make. What is written goes to ``<path>.part`` until the end.
     resume : bool
-        Go on from the finished blocks of an interrupted run, and keep them if this one is interrupted too.
+        Go on from the finished blocks of an interrupted run; without it they are thrown away.
     overwrite : bool
-        Replace results that are there.
+        Replace results that are there, and throw away finished blocks of a run with other settings.
     needed_bytes : int
         Space that must be free.
     settings : mapping or None
-        What the blocks depend on (JSON-serialisable); blocks of a run with other settings are thrown away.
+        What the blocks depend on (JSON-serialisable).
 
     Raises
     ------
     OutputError
-        The folder exists and neither flag is given, or holds something other than results; the place is not
-        writable or too small; or the disk fills up meanwhile.
+        The folder exists and neither flag is given, or holds something other than results; the run to be resumed was
+        begun with other settings; the place is not writable or too small; or the disk fills up meanwhile.
+
+    Notes
+    -----
+    What is interrupted, by an error, Ctrl-C or a kill, leaves its blocks in ``<path>.part``, if there are any.
     """
     target = Path(path).resolve()
+    sweep(target)
     part = target.with_name(target.name + ".part")
     _check_target(target, replace_allowed=resume or overwrite)
     try:
-        place = _prepare(part, settings, resume=resume)
-        _check_space(part, needed_bytes)
+        place = _prepare(part, settings or {}, resume=resume, afresh=overwrite)
+        _check_space(place, needed_bytes)
     except OSError as error:
         raise _explained(error, target) from error
     try:
         yield place
         _publish(part, target)
     except BaseException as error:
-        _clear(part, keep_blocks=resume)
+        _clear(part)
         if isinstance(error, OSError) and not isinstance(error, OutputError) and error.errno is not None:
             raise _explained(error, target) from error
         raise
@@ -109,6 +92,27 @@ def result_folder(
 def is_finished(path: str | Path) -> bool:
     """Whether a folder holds the results of a run that came to its end."""
     return (Path(path) / RESULTS_FILE).is_file()
+
+
+def check_room(path: Path, n_byte: int) -> None:
+    """Take room for a file and give it back: a library that is told of a full disk half-way makes a bad end of it.
+
+    Raises
+    ------
+    OutputError
+        There is not so much.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    part = path.with_name(path.name + ".room")
+    try:
+        with part.open("wb") as stream:
+            os.posix_fallocate(stream.fileno(), 0, n_byte)
+    except OSError as error:
+        message = f"Cannot write {path}: no room for {n_byte / 2**20:.0f} MB ({error.strerror}). Make room; try again."
+        raise OutputError(message) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _check_target(target: Path, *, replace_allowed: bool) -> None:
@@ -133,26 +137,48 @@ def _check_target(target: Path, *, replace_allowed: bool) -> None:
         raise OutputError(message)
 
 
-def _prepare(part: Path, settings: Mapping[str, Any] | None, *, resume: bool) -> ResultFolder:
-    if part.exists() and not (part / _MARK).is_file():
+def _prepare(part: Path, settings: Mapping[str, Any], *, resume: bool, afresh: bool) -> ResultFolder:
+    if part.exists() and not (part / _MARK).is_file() and any(own.name != _MARK + ".part" for own in part.iterdir()):
         message = f"Cannot write to {part}: it exists and was not made by an interrupted run. Move it away."
         raise OutputError(message)
-    fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
-    if part.exists() and not (resume and (part / _MARK).read_text("utf-8") == fingerprint):
-        shutil.rmtree(part)
+    text = json.dumps(settings, sort_keys=True, default=str)
+    if (part / _MARK).is_file() and not (resume and _goes_on(part, text, afresh=afresh)):
+        _remove(part)
+    part.mkdir(parents=True, exist_ok=True)
+    with whole_file(part / _MARK) as mark:
+        mark.write_text(text, "utf-8")
     blocks = part / _BLOCKS
-    blocks.mkdir(parents=True, exist_ok=True)
-    (part / _MARK).write_text(fingerprint, "utf-8")
+    blocks.mkdir(exist_ok=True)
     return ResultFolder(part, blocks)
 
 
-def _check_space(part: Path, needed_bytes: int) -> None:
-    free = shutil.disk_usage(part).free
+def _goes_on(part: Path, text: str, *, afresh: bool) -> bool:
+    """Whether a run can be gone on with: its settings are the same; else it is an error, or begun afresh."""
+    before = (part / _MARK).read_text("utf-8")
+    if before == text or afresh:
+        return before == text
+    then, now = json.loads(before), json.loads(text)
+    other = [
+        f"{name} {then.get(name)!r} then, {now.get(name)!r} now"
+        for name in sorted({*then, *now})
+        if then.get(name) != now.get(name)
+    ]
+    message = (
+        f"Cannot resume {part.with_suffix('')}: it was begun otherwise ({'; '.join(other)}). Call as before, or leave "
+        "out --resume to begin again."
+    )
+    raise OutputError(message)
+
+
+def _check_space(place: ResultFolder, needed_bytes: int) -> None:
+    # What an interrupted run has written already needs no room.
+    held = sum(4096 * (own.stat().st_size // 4096) for own in place.blocks.rglob("*") if own.is_file())
+    free = shutil.disk_usage(place.path).free + held
     if free >= needed_bytes:
         return
-    _clear(part, keep_blocks=False)
+    _clear(place.path)
     message = (
-        f"Cannot write results to {part.parent}: {free / 2**20:.0f} MB are free, "
+        f"Cannot write results to {place.path.parent}: {free / 2**20:.0f} MB are free, "
         f"{needed_bytes / 2**20:.0f} MB needed. "
         "Make room, or give a folder on another disk with --out."
     )
@@ -160,9 +186,10 @@ def _check_space(part: Path, needed_bytes: int) -> None:
 
 
 def _publish(part: Path, target: Path) -> None:
-    """Put the part in its place; what was there goes only once the new is there."""
-    shutil.rmtree(part / _BLOCKS)
-    (part / _MARK).unlink()
+    """Put the part in its place; what was there goes only once the new is there, and the blocks last of all.
+
+    So a kill at any moment leaves the old results, or the new, or blocks to go on from.
+    """
     old = target.with_name(target.name + ".old")
     if is_finished(old):
         shutil.rmtree(old)
@@ -177,19 +204,35 @@ def _publish(part: Path, target: Path) -> None:
             old.replace(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+    sweep(target)
 
 
-def _clear(part: Path, *, keep_blocks: bool) -> None:
-    if not keep_blocks or not any((part / _BLOCKS).glob("*.npy")):
-        shutil.rmtree(part, ignore_errors=True)
-        return
-    for entry in part.iterdir():
-        if entry.name in {_BLOCKS, _MARK}:
+def sweep(target: Path) -> None:
+    """Remove what finished results no longer need; a kill may have kept it from being done."""
+    if (target / _MARK).is_file():
+        shutil.rmtree(target / _BLOCKS, ignore_errors=True)
+        (target / _MARK).unlink()
+
+
+def _clear(part: Path) -> None:
+    """Leave nothing but blocks, and nothing at all where none is finished."""
+    if any((part / _BLOCKS).rglob(JOURNAL)):
+        _remove(part, but=(_BLOCKS, _MARK))
+    elif part.exists():
+        _remove(part)
+
+
+def _remove(part: Path, but: tuple[str, ...] = ()) -> None:
+    """Remove what an interrupted run left; its mark goes last, or else a kill would leave what nobody made."""
+    for entry in sorted(part.iterdir(), key=lambda own: own.name == _MARK):
+        if entry.name in but:
             continue
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
         else:
             entry.unlink(missing_ok=True)
+    if not but:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _explained(error: OSError, target: Path) -> OutputError:

@@ -5,6 +5,7 @@ import json
 import math
 import platform
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -19,7 +20,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from underpaint.errors import OutputError, ScanError
-from underpaint.io.folder import RESULTS_FILE
+from underpaint.io.folder import RESULTS_FILE, check_room
+from underpaint.io.stored import StoredMaps
 from underpaint.maps import (
     LEVEL,
     PRESENT_PROBABILITY,
@@ -55,6 +57,10 @@ _PACKAGES = ("underpaint", "numpy", "scipy", "h5py", "dask", "xraylib", "onnxrun
 Result = TypeVar("Result")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _RESERVED = ("row", "column")
+_SPARE_BYTES = 4 * 2**20
+_SAMPLE = 16384
+_CHUNK_BYTES = 256 * 2**10
+Cubes = Callable[[Any, Sequence[str], Any], NDArray[Any]]
 
 
 def write_results(
@@ -110,8 +116,17 @@ def write_results(
         raise OutputError(message) from error
 
 
-def read_results(folder: str | Path) -> tuple[PigmentMaps | None, ElementMaps | None, dict[str, Any]]:
+def read_results(
+    folder: str | Path, *, lazily: bool = False
+) -> tuple[PigmentMaps | None, ElementMaps | None, dict[str, Any]]:
     """Read what :func:`write_results` wrote.
+
+    Parameters
+    ----------
+    folder : str or Path
+    lazily : bool
+        Read a map only when it is asked for, and keep a few: the arrays of the maps are then
+        :class:`~underpaint.io.StoredMaps`, which give one map at a time.
 
     Returns
     -------
@@ -124,7 +139,8 @@ def read_results(folder: str | Path) -> tuple[PigmentMaps | None, ElementMaps | 
     ScanError
         The folder holds no results, or they are damaged.
     """
-    return _read(folder, lambda file: (_read_pigments(file), _read_elements(file), _read_summary(file)))
+    cube = _lazy_cube if lazily else _cube
+    return _read(folder, lambda file: (_read_pigments(file, cube), _read_elements(file, cube), _read_summary(file)))
 
 
 def read_summary(folder: str | Path) -> dict[str, Any]:
@@ -138,15 +154,15 @@ def read_summary(folder: str | Path) -> dict[str, Any]:
     return _read(folder, _read_summary)
 
 
-def read_detectability(folder: str | Path) -> DetectabilityMaps | None:
-    """Read the maps of what cannot be excluded; None where the results hold none.
+def read_detectability(folder: str | Path, *, lazily: bool = False) -> DetectabilityMaps | None:
+    """Read the maps of what cannot be excluded, ``lazily`` as by :func:`read_results`; None where there are none.
 
     Raises
     ------
     ScanError
         The folder holds no results, or they are damaged.
     """
-    return _read(folder, _read_detectability)
+    return _read(folder, partial(_read_detectability, cube=_lazy_cube if lazily else _cube))
 
 
 def read_open_set(folder: str | Path) -> OpenSet | None:
@@ -203,8 +219,9 @@ def _write_hdf5(
     settings: Mapping[str, Any],
     extras: Sequence[Callable[[Any], None]] = (),
 ) -> None:
-    # Made in memory, since HDF5 says in many voices on standard error that a disk is full.
-    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+    # HDF5 says in many voices on standard error that a disk is full.
+    check_room(path, _most_bytes(pigments, elements))
+    with h5py.File(path, "w") as file:
         file.attrs.update({"NX_class": "NXroot", "creator": "underpaint", "default": "entry"})
         entry = _group(file, "entry", "NXentry")
         entry["title"] = str(scan_summary.get("name", "scan"))
@@ -220,8 +237,17 @@ def _write_hdf5(
         default = "pigments" if pigments is not None else "elements" if elements is not None else "scan"
         entry.attrs["default"] = default
         _write_scan(entry, scan_summary)
-        file.flush()
-        path.write_bytes(file.id.get_file_image())
+
+
+def _most_bytes(pigments: PigmentMaps | None, elements: ElementMaps | None) -> int:
+    """Return what the file takes at most, were nothing in it packed: also four maps for each quantity, and states."""
+    n_byte = _SPARE_BYTES
+    if pigments is not None:
+        n_quantity = 0 if pigments.quantities is None else len(pigments.quantities.names)
+        n_byte += 4 * math.prod(pigments.probability.shape[:2]) * (len(pigments.names) + 4 * n_quantity + 2)
+    if elements is not None:
+        n_byte += 8 * math.prod(elements.area.shape)
+    return n_byte
 
 
 def _write_pigments(entry: Any, maps: PigmentMaps) -> None:
@@ -339,7 +365,8 @@ def _maps(
         data.attrs["signal"] = names[0]
         data.attrs["auxiliary_signals"] = np.array(names[1:], dtype=h5py.string_dtype())
     for own, image in zip(names, images, strict=True):
-        dataset = data.create_dataset(own, data=np.ascontiguousarray(image), compression="gzip")
+        values = np.ascontiguousarray(image)
+        dataset = data.create_dataset(own, data=values, **_packing(values))
         dataset.attrs.update({"units": units, "interpretation": "image"})
     for axis, label in enumerate(_RESERVED):
         step = step_mm[axis] if step_mm else 1.0
@@ -347,6 +374,18 @@ def _maps(
         data[label].attrs["units"] = "mm" if step_mm else "pixel"
     data.attrs["shape"] = shape
     return data
+
+
+def _packing(values: NDArray[Any]) -> dict[str, Any]:
+    """Return how to store a map: packed where it is small, or where a sample shows that it shrinks by half.
+
+    The last digits of most probabilities are noise: packing them saves 4 % and takes as long as finding them.
+    """
+    sample = np.ascontiguousarray(values.reshape(-1)[:: max(values.size // _SAMPLE, 1)])
+    shuffled = sample.view(np.uint8).reshape(-1, values.itemsize).T.tobytes()
+    if values.size > _SAMPLE and len(zlib.compress(shuffled, 1)) > 0.5 * len(shuffled):
+        return {"chunks": (max(_CHUNK_BYTES // (values.shape[1] * values.itemsize), 1), values.shape[1])}
+    return {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 
 
 def _write_scan(entry: Any, scan_summary: Mapping[str, Any]) -> None:
@@ -378,7 +417,7 @@ def _loaded(parent: Any, name: str) -> Any:
     return json.loads(parent[name].asstr()[()])
 
 
-def _read_pigments(file: Any) -> PigmentMaps | None:
+def _read_pigments(file: Any, cube: Cubes) -> PigmentMaps | None:
     if "entry/pigments" not in file:
         return None
     process = file["entry/pigments"]
@@ -387,7 +426,7 @@ def _read_pigments(file: Any) -> PigmentMaps | None:
     attributes = [data[name].attrs for name in names]
     return PigmentMaps(
         names=names,
-        probability=_cube(data, names),
+        probability=cube(data, names, np.float32),
         kinds=tuple(str(own["kind"]) for own in attributes),
         groups=tuple(tuple(json.loads(own["groups"])) for own in attributes),
         labels=tuple(str(own["long_name"]) for own in attributes),
@@ -395,36 +434,40 @@ def _read_pigments(file: Any) -> PigmentMaps | None:
         step_mm=_step(process),
         notes=tuple(_loaded(process, "notes")),
         settings=_loaded(process, "configuration"),
-        quantities=_read_quantities(process["results"]),
+        quantities=_read_quantities(process["results"], cube),
     )
 
 
-def _read_quantities(results: Any) -> QuantityMaps | None:
+def _read_quantities(results: Any, cube: Cubes) -> QuantityMaps | None:
     if "quantities" not in results:
         return None
     names = _signals(results["quantities"])
-    value, sigma = _cube(results["quantities"], names), _cube(results["deviations"], names)
-    for index, name in enumerate(names):
-        sigma[:, :, index] /= slope(name, value[:, :, index])
-    return QuantityMaps(names, value, sigma)
+    value, deviation = (cube(results[own], names, np.float32) for own in ("quantities", "deviations"))
+
+    def sigma(index: int) -> NDArray[np.float32]:
+        return np.asarray(deviation[:, :, index] / slope(names[index], value[:, :, index]))
+
+    if cube is _cube:
+        return QuantityMaps(names, value, np.stack([sigma(index) for index in range(len(names))], axis=2))
+    return QuantityMaps(names, value, StoredMaps(value.shape, np.float32, sigma).as_array())
 
 
-def _read_elements(file: Any) -> ElementMaps | None:
+def _read_elements(file: Any, cube: Cubes) -> ElementMaps | None:
     if "entry/elements" not in file:
         return None
     process = file["entry/elements"]
     names = _signals(process["results/parameters"])
     return ElementMaps(
         names=names,
-        area=_cube(process["results/parameters"], names),
-        uncertainty=_cube(process["results/uncertainties"], names),
+        area=cube(process["results/parameters"], names, np.float32),
+        uncertainty=cube(process["results/uncertainties"], names, np.float32),
         step_mm=_step(process),
         notes=tuple(_loaded(process, "notes")),
         settings=_loaded(process, "configuration"),
     )
 
 
-def _read_detectability(file: Any) -> DetectabilityMaps | None:
+def _read_detectability(file: Any, cube: Cubes) -> DetectabilityMaps | None:
     if "entry/detectability" not in file:
         return None
     process = file["entry/detectability"]
@@ -433,7 +476,7 @@ def _read_detectability(file: Any) -> DetectabilityMaps | None:
     return DetectabilityMaps(
         names=names,
         labels=tuple(str(data[name].attrs["long_name"]) for name in names),
-        state=_cube(data, names, np.uint8),
+        state=cube(data, names, np.uint8),
         step_mm=_step(process),
         notes=tuple(_loaded(process, "notes")),
         settings=_loaded(process, "configuration"),
@@ -471,12 +514,24 @@ def _signals(data: Any) -> tuple[str, ...]:
     return (str(data.attrs["signal"]), *(str(name) for name in data.attrs["auxiliary_signals"]))
 
 
-def _cube(data: Any, names: Sequence[str], dtype: type[np.generic] = np.float32) -> NDArray[Any]:
+def _cube(data: Any, names: Sequence[str], dtype: Any) -> NDArray[Any]:
     shape = tuple(int(size) for size in data.attrs["shape"])
     cube = np.empty((*shape, len(names)), dtype=dtype)
     for index, name in enumerate(names):
         cube[:, :, index] = data[name][()]
     return cube
+
+
+def _lazy_cube(data: Any, names: Sequence[str], dtype: Any) -> NDArray[Any]:
+    """Return what reads a map when it is asked for; the file is opened anew for it."""
+    n_row, n_column = (int(size) for size in data.attrs["shape"])
+    path, place = Path(data.file.filename), str(data.name)
+
+    def read(index: int) -> NDArray[Any]:
+        with h5py.File(path, "r") as file:
+            return np.asarray(file[place][names[index]][()])
+
+    return StoredMaps((n_row, n_column, len(names)), dtype, read).as_array()
 
 
 def _step(process: Any) -> tuple[float, float] | None:

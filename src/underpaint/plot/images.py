@@ -1,6 +1,7 @@
 """Maps as images: probability, line areas; nearest-neighbour pixels, grey where there is no answer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -18,6 +19,8 @@ from underpaint.plot.lines import siegbahn
 Step = tuple[float, float] | None
 PROBABILITY_MAP, AREA_MAP = "inferno", "viridis"
 PANEL_WIDTH_IN = 2.35
+MOST_POINTS = 700
+"""Of a picture of a map, along a side: a panel has some 300."""
 HATCH, HATCH_WIDTH = "////", 0.5
 _SCALE_BAR_MM = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 
@@ -90,12 +93,30 @@ def draw_image(
     axes: Axes, values: NDArray[np.float32], colors: Colormap, low: float, high: float, step_mm: Step
 ) -> AxesImage:
     """Draw values as square (or as the step says) pixels, without ticks."""
-    masked = np.ma.masked_invalid(values)
+    masked = np.ma.masked_invalid(thinned(values))
     image = axes.imshow(
-        masked, cmap=colors, vmin=low, vmax=high, interpolation="nearest", aspect=pixel_aspect(step_mm), origin="upper"
+        masked,
+        cmap=colors,
+        vmin=low,
+        vmax=high,
+        interpolation="nearest",
+        aspect=pixel_aspect(step_mm),
+        origin="upper",
+        extent=extent(values.shape),
     )
     bare(axes)
     return image
+
+
+def thinned(values: NDArray[Any]) -> NDArray[Any]:
+    """Return every second, third ... row and column of a large map: more than a picture has points to show."""
+    every = -(-max(values.shape) // MOST_POINTS)
+    return values[::every, ::every]
+
+
+def extent(shape: tuple[int, ...]) -> tuple[float, float, float, float]:
+    """Return where a map lies in its axes, in its own pixels, whether it was thinned or not."""
+    return -0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5
 
 
 def bare(axes: Axes) -> None:
@@ -110,7 +131,10 @@ def hatch(axes: Axes, where: NDArray[np.bool_], color: str) -> None:
     """Hatch some pixels, over what is drawn there."""
     if where.any() and min(where.shape) > 1:
         with mpl.rc_context({"hatch.color": color, "hatch.linewidth": HATCH_WIDTH}):
-            axes.contourf(where.astype(float), levels=[0.5, 1.5], colors="none", hatches=[HATCH], zorder=3)
+            coarse = thinned(where).astype(float)
+            every = -(-max(where.shape) // MOST_POINTS)
+            rows, columns = (every * np.arange(size) for size in coarse.shape)
+            axes.contourf(columns, rows, coarse, levels=[0.5, 1.5], colors="none", hatches=[HATCH], zorder=3)
 
 
 def scale_bar(axes: Axes, shape: tuple[int, ...], step_mm: Step) -> None:

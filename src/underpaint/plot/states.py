@@ -20,7 +20,18 @@ from underpaint.maps import (
     UnlikenessMap,
 )
 from underpaint.plot.figure import NO_ANSWER_COLOR, TEXT_SIZE, close_fit, new_figure
-from underpaint.plot.images import HATCH, PANEL_WIDTH_IN, bare, draw_image, hatch, panel_height, pixel_aspect, scale_bar
+from underpaint.plot.images import (
+    HATCH,
+    PANEL_WIDTH_IN,
+    bare,
+    draw_image,
+    extent,
+    hatch,
+    panel_height,
+    pixel_aspect,
+    scale_bar,
+    thinned,
+)
 
 COLORS = {
     ABSENT: "#f7f5f0",
@@ -76,10 +87,18 @@ def unlikeness_map(own: UnlikenessMap, *, title: str = "") -> Figure:
 
 
 def _draw(axes: Axes, maps: DetectabilityMaps, name: str) -> None:
-    codes = np.searchsorted(sorted(STATES), maps[name])
+    codes = np.searchsorted(sorted(STATES), thinned(maps[name]))
     colors = ListedColormap([COLORS[key] for key in sorted(STATES)])
     aspect = pixel_aspect(maps.step_mm)
-    axes.imshow(codes, cmap=colors, vmin=-0.5, vmax=len(STATES) - 0.5, interpolation="nearest", aspect=aspect)
+    axes.imshow(
+        codes,
+        cmap=colors,
+        vmin=-0.5,
+        vmax=len(STATES) - 0.5,
+        interpolation="nearest",
+        aspect=aspect,
+        extent=extent(maps.state.shape),
+    )
     hatch(axes, maps[name] == CANNOT_EXCLUDE, HATCH_COLOR)
     bare(axes)
 

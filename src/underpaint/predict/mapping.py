@@ -106,18 +106,25 @@ def identify(
     kept, notes = _kept(opened.card, palette)
     known = instrument or KnownInstrument()
     log_odds, probability, *quantities = _answers(scan, axis, opened, kept, known, progress).outputs
-    n_silent = int(np.isnan(probability[:, :, 0]).sum())
-    if n_silent:
-        notes = (*notes, f"{n_silent} of {scan.n_pixel} pixels have no answer: no spectrum, or no counts in it.")
+    notes = (*notes, *silent_notes(probability))
     return PigmentMaps(
         **_columns(opened.card, kept.names),
         probability=probability,
         log_odds=log_odds,
         step_mm=scan.step_mm,
         notes=(*scan.notes, *notes, *opened.card.limits),
-        settings=_settings(opened.card, axis, palette, known),
+        settings=_settings(opened, axis, palette, known),
         quantities=_quantities(opened.card, kept.quantities, *quantities) if quantities else None,
     )
+
+
+def silent_notes(probability: NDArray[np.float32]) -> tuple[str, ...]:
+    """Say how many pixels of a (n_row, n_column, n_name) array have no answer, if there are any."""
+    n_row, n_column, _ = probability.shape
+    n_silent = int(np.isnan(probability[:, :, 0]).sum())
+    if not n_silent:
+        return ()
+    return (f"{n_silent} of {n_row * n_column} pixels have no answer: no spectrum, or no counts in it.",)
 
 
 def check_coverage(axis: EnergyAxis, card: ModelCard) -> None:
@@ -204,13 +211,13 @@ def _columns(card: ModelCard, kept: list[int]) -> dict[str, Any]:
 
 
 def _settings(
-    card: ModelCard, axis: EnergyAxis, palette: PaletteLike | Sequence[str] | None, known: KnownInstrument
+    model: OnnxModel, axis: EnergyAxis, palette: PaletteLike | Sequence[str] | None, known: KnownInstrument
 ) -> dict[str, Any]:
     names = None if palette is None else list(palette if isinstance(palette, Sequence) else palette.pigments)
-    told = {"instrument_told": known.facts()} if card.instrument_inputs else {}
+    told = {"instrument_told": known.facts()} if model.card.instrument_inputs else {}
     return {
         **told,
-        "model": card.model_dump(mode="json", exclude={"composition"}),
+        "model": model.facts,
         "palette": names,
         "recorded_kev": [axis.start_kev, axis.stop_kev],
         "package_version": __version__,

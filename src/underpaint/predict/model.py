@@ -1,6 +1,8 @@
 """A trained network, ready to run with onnxruntime."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,22 @@ class OnnxModel:
         What the network answers and needs.
     session : onnxruntime.InferenceSession
         The loaded network.
+    path : Path
+        Its file. A copy sent to another process takes the file's contents along, and computes on one thread there.
     """
 
     card: ModelCard
     session: Any
+    path: Path
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """The card without the composition of its training, JSON-serialisable."""
+        return self.card.model_dump(mode="json", exclude={"composition"})
+
+    def __reduce__(self) -> tuple[Callable[..., "OnnxModel"], tuple[ModelCard, Path, bytes]]:
+        """Say how to open it in another process, which may not see the file."""
+        return _sent, (self.card, self.path, self.path.read_bytes())
 
     def __call__(
         self,
@@ -68,11 +82,20 @@ def open_model(name_or_path: str | Path = "default", *, threads: int | None = No
         There is no such model, its file is damaged, or file and card do not fit each other.
     """
     card, path = load_card(name_or_path), model_path(name_or_path)
-    return OnnxModel(card, _check(open_session(path, threads=threads), card, path))
+    return OnnxModel(card, _check(open_session(path, threads=threads), card, path), path)
 
 
-def open_session(path: Path, *, threads: int | None = None) -> Any:
-    """Load an ONNX file without its card.
+def _sent(card: ModelCard, path: Path, network: bytes) -> OnnxModel:
+    return OnnxModel(card, _sent_session(network), path)
+
+
+@lru_cache(maxsize=2)
+def _sent_session(network: bytes) -> Any:
+    return open_session(network, threads=1)
+
+
+def open_session(path: Path | bytes, *, threads: int | None = None) -> Any:
+    """Load an ONNX file, or the contents of one, without its card.
 
     Raises
     ------
@@ -83,9 +106,11 @@ def open_session(path: Path, *, threads: int | None = None) -> Any:
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        network = path if isinstance(path, bytes) else str(path)
+        return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own errors share no public base
-        message = f"Cannot load the network {path}: {error}. The file is damaged; export or download it again."
+        name = "that was sent" if isinstance(path, bytes) else path
+        message = f"Cannot load the network {name}: {error}. The file is damaged; export or download it again."
         raise ModelError(message) from error
 
 

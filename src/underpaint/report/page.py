@@ -126,13 +126,13 @@ def write_report(
     """
     place = Path(folder)
     target = place / (PDF_FILE if form == "pdf" else REPORT_FILE) if path is None else Path(path)
-    pigments, elements, summary = read_results(place)
+    pigments, elements, summary = read_results(place, lazily=True)
     findings = _findings(pigments, elements)
     text = render_report(
         pigments,
         elements,
         summary,
-        detectability=read_detectability(place),
+        detectability=read_detectability(place, lazily=True),
         open_set=read_open_set(place),
         beside=look_beside(place, pigments, elements, findings, summary, scan=scan, subject=subject),
     )

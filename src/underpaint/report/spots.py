@@ -90,7 +90,7 @@ def region_spots(regions: Mapping[str, Mask], elements: ElementMaps | None, scan
     """Return the spectrum of each region that was drawn; one without any spectrum is left out."""
     found = []
     for name, mask in list(regions.items())[:MOST_REGIONS]:
-        found += _summed(f"region {name}: {int(mask.sum())} pixels", mask, elements, scan)
+        found += _summed(f"{name}, a region that was drawn: {int(mask.sum())} pixels", mask, elements, scan)
     return found
 
 
@@ -108,6 +108,8 @@ def _families(elements: ElementMaps | None, mask: Mask) -> tuple[str, ...]:
     if elements.area.shape[:2] != mask.shape:
         message = f"Cannot show spots: maps of {elements.area.shape[:2]} pixels, regions of {mask.shape}."
         raise ScanError(message)
-    area = np.nansum(elements.area[mask].astype(np.float64), axis=0)
-    noise = np.sqrt(np.nansum(elements.uncertainty[mask].astype(np.float64) ** 2, axis=0))
+    maps = range(len(elements.names))
+    area = np.array([np.nansum(elements.area[:, :, index][mask], dtype=np.float64) for index in maps])
+    errors = (elements.uncertainty[:, :, index][mask].astype(np.float64) for index in maps)
+    noise = np.array([np.sqrt(np.nansum(own**2)) for own in errors])
     return tuple(elements.names[index] for index in np.argsort(-area) if area[index] > LINE_SIGMA * noise[index])

@@ -12,6 +12,9 @@ from underpaint.errors import CalibrationError, ScanError
 from underpaint.spectrum.axis import EnergyAxis
 from underpaint.spectrum.scan import Scan
 
+_AT_ONCE = 128
+"""Spectra that are moved at once: they are turned over in the process, which is fast where they fit the cache."""
+
 
 def rebin_matrix(axis_from: EnergyAxis, edges_kev_to: NDArray[np.float64]) -> sparse.csr_array:
     """Share of each old channel that falls into each new bin.
@@ -82,9 +85,13 @@ def rebin(counts: NDArray[Any], axis: EnergyAxis, edges_kev: NDArray[np.float64]
 
 def apply_rebin(counts: NDArray[Any], matrix: sparse.csr_array) -> NDArray[np.float32]:
     """Multiply (..., n_channel) counts by a matrix of :func:`rebin_matrix`."""
-    flat = counts.reshape(-1, counts.shape[-1]).astype(np.float32, copy=False)
-    moved = flat @ matrix.astype(np.float32)
-    return np.asarray(moved, dtype=np.float32).reshape(*counts.shape[:-1], matrix.shape[1])
+    flat = counts.reshape(-1, counts.shape[-1])
+    moved = np.empty((len(flat), matrix.shape[1]), np.float32)
+    single = matrix.astype(np.float32)
+    for first in range(0, len(flat), _AT_ONCE):
+        own = slice(first, first + _AT_ONCE)
+        moved[own] = flat[own].astype(np.float32, copy=False) @ single
+    return moved.reshape(*counts.shape[:-1], matrix.shape[1])
 
 
 def rebin_scan(scan: Scan, axis: EnergyAxis) -> Scan:

@@ -58,7 +58,7 @@ class Scan:
 
     def __post_init__(self) -> None:
         if not isinstance(self.counts, da.Array):
-            object.__setattr__(self, "counts", da.from_array(np.asarray(self.counts), chunks=(16, -1, -1)))
+            object.__setattr__(self, "counts", da.from_array(np.asarray(self.counts), chunks=(16, -1, -1), name=False))
         if self.counts.ndim != 3:
             message = (
                 f"Cannot make a scan from an array of shape {self.counts.shape}: (row, column, channel) is needed."
@@ -106,6 +106,14 @@ class Scan:
         for n_row in self.counts.chunks[0]:
             yield slice(start, start + n_row)
             start += n_row
+
+    def blocks(self) -> Iterator[tuple[slice, slice]]:
+        """Rows and columns, block by block as the dask array is chunked: what a reader reads in one piece."""
+        for rows in self.row_blocks():
+            start = 0
+            for n_column in self.counts.chunks[1]:
+                yield rows, slice(start, start + n_column)
+                start += n_column
 
     def pixel(self, row: int, column: int) -> Spectrum:
         """Read one pixel's spectrum."""

@@ -5,7 +5,7 @@ import platform
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import cache
@@ -96,6 +96,32 @@ def crew_of(workers: int | None = None, scheduler: str | None = None) -> Iterato
             yield crew
 
 
+@contextmanager
+def threads_or_cluster(scheduler: str | None = None, threads: int | None = None) -> Iterator[Crew]:
+    """Give a crew for work on what is read here: a cluster's workers, else threads of this process, one per core.
+
+    As of :func:`crew_of`, each piece of work computes on one thread.
+
+    Raises
+    ------
+    ClusterError
+        The scheduler does not answer.
+    MissingExtraError
+        dask.distributed is not installed.
+    """
+    if scheduler is not None:
+        with _cluster(scheduler) as crew:
+            yield crew
+        return
+    threads = threads or os.cpu_count() or 1
+    pool = ThreadPoolExecutor(threads)
+    try:
+        with threadpool_limits(1):
+            yield _Pool(pool, threads)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
 class _Done:
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -111,8 +137,8 @@ class _Alone:
         return _Done(function(*arguments))
 
 
-class _Processes:
-    def __init__(self, pool: ProcessPoolExecutor, workers: int) -> None:
+class _Pool:
+    def __init__(self, pool: ProcessPoolExecutor | ThreadPoolExecutor, workers: int) -> None:
         self._pool = pool
         self.at_once = 2 * workers
 
@@ -125,7 +151,7 @@ def _processes(workers: int) -> Iterator[Crew]:
     # spawn: a fork would copy the threads' locks of BLAS and HDF5 in whatever state they are
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare_process)
     try:
-        yield _Processes(pool, workers)
+        yield _Pool(pool, workers)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
