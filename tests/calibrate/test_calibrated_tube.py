@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from underpaint.calibrate._pile_up import pile_up_shape
+from underpaint.calibrate._pile_up import folded, pile_up_shape
 from underpaint.calibrate._refine import Response
 from underpaint.calibrate._tube import TubeFound, find_tube
 from underpaint.forward import emit, render
@@ -57,5 +57,5 @@ def test_two_photons_at_once_add_their_energies() -> None:
     axis = EnergyAxis(0.02, -0.1, 1024)
     counts = np.zeros(1024)
     counts[[round(axis.channel(4.0)), round(axis.channel(6.4))]] = 100.0
-    shape = pile_up_shape(counts, axis)
+    shape = pile_up_shape(folded(counts[None, :]), axis)[0]
     assert axis.energy_kev[np.argmax(shape)] == pytest.approx(10.4, abs=0.02)

@@ -13,6 +13,7 @@ Array = NDArray[np.float64]
 
 ANGLES_DEG = (60.0, 175.0)
 _MARGIN_KEV = 0.7
+_ALIKE_SIGMAS = 2.0
 _SPANS_DEG = ((18.0, 6.0), (6.0, 2.0))
 """Reach on either side and step of the two rounds."""
 
@@ -29,7 +30,9 @@ def refine_angle(data: UpperPart, lamp: Lamp) -> tuple[float, float]:
     """
     angle, error = lamp.angle_deg, float("nan")
     for reach, step in _SPANS_DEG:
-        angles = np.clip(np.arange(angle - reach, angle + reach + 1e-6, step), *ANGLES_DEG)
+        # whole degrees: their cross sections are then shared between scans
+        middle = round(angle)
+        angles = np.clip(np.arange(middle - reach, middle + reach + 1e-6, step), *ANGLES_DEG)
         angles = np.unique(angles)
         window = line_window(lamp.anode)
         misfit = np.asarray([misfit_of(data, replace(lamp, angle_deg=float(own)), *window) for own in angles])
@@ -46,7 +49,10 @@ def line_window(anode: str) -> tuple[float, float]:
 
 
 def lowest(values: Array, misfit: Array, n_bin: int) -> tuple[float, float]:
-    """Return where the parabola through the lowest point and its neighbours is lowest, and its deviation.
+    """Return where the parabola through the lowest points is lowest, and its deviation.
+
+    It goes through all points that fit about as well as the best, and one more on either side: where the bottom is
+    flat, three points alone would say little of how wide it is.
 
     Parameters
     ----------
@@ -55,11 +61,12 @@ def lowest(values: Array, misfit: Array, n_bin: int) -> tuple[float, float]:
     n_bin : int
         Number of data; a misfit above it makes the deviation larger.
     """
-    best = int(np.clip(np.argmin(misfit), 1, misfit.size - 2))
-    near = slice(best - 1, best + 2)
+    best = int(np.argmin(misfit))
+    unit = max(float(misfit[best]) / max(n_bin, 1), 1.0)
+    like = np.flatnonzero(misfit < misfit[best] + _ALIKE_SIGMAS**2 * unit)
+    near = slice(max(min(int(like[0]) - 1, misfit.size - 3), 0), max(int(like[-1]) + 2, 3))
     curvature, slope, _ = np.polyfit(values[near] - values[best], misfit[near], 2)
     if curvature <= 0:
-        return float(values[np.argmin(misfit)]), float("inf")
-    shift = float(np.clip(-slope / (2.0 * curvature), values[near][0] - values[best], values[near][-1] - values[best]))
-    inflate = max(float(misfit[best]) / n_bin, 1.0)
-    return float(values[best]) + shift, float(np.sqrt(inflate / curvature))
+        return float(values[best]), float("inf")
+    vertex = float(np.clip(values[best] - slope / (2.0 * curvature), values[near][0], values[near][-1]))
+    return vertex, float(np.sqrt(unit / curvature))

@@ -14,7 +14,7 @@ from underpaint.calibrate._patterns import (
     LineGroup,
     line_groups,
 )
-from underpaint.calibrate._pile_up import sum_peaks
+from underpaint.calibrate._pile_up import folded, sum_peaks
 from underpaint.forward.response import escape_lines, escape_share
 from underpaint.instrument import Detector
 from underpaint.spectrum.axis import EnergyAxis
@@ -107,14 +107,22 @@ class GroupModel:
     would move the lines that they overlap.
     """
 
-    def __init__(self, counts: NDArray[np.float64], groups: Sequence[LineGroup], response: Response) -> None:
+    def __init__(
+        self,
+        counts: NDArray[np.float64],
+        groups: Sequence[LineGroup],
+        response: Response,
+        folds: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    ) -> None:
         self.counts = counts
         self.groups = tuple(groups)
         axis = response.axis(counts.size)
         fwhm = response.fwhm_kev(axis.energy_kev) / axis.gain_kev
         self.background = snip(counts, fwhm, window_per_fwhm=_BACKGROUND_FWHM)
         self.patterns = tuple(_with_escape(group) for group in self.groups)
-        self.sum_peaks = sum_peaks(counts, axis, fwhm, _BACKGROUND_FWHM)
+        self.sum_peaks = sum_peaks(
+            folded(counts[None, :]) if folds is None else folds, float(counts.sum()), axis, fwhm, _BACKGROUND_FWHM
+        )
         self.sigma = np.sqrt(np.maximum(counts, 1.0) + (_MODEL_ERROR * counts) ** 2)
         self.used = (axis.energy_kev > _FIT_RANGE_KEV[0]) & (axis.energy_kev < _FIT_RANGE_KEV[1])
         # The electronic threshold is no peak: nothing below the first recorded channels is fitted.
@@ -132,6 +140,19 @@ class GroupModel:
         scale = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-12)
         target = ((self.counts - self.background) / self.sigma)[self.used]
         return np.asarray(nnls(weighted / scale, target, maxiter=20 * scale.size)[0] / scale)
+
+    def aside(self, response: Response, areas: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n_channel,) counts of the lines that are too weak for a group, by the areas of the groups they go with.
+
+        They are kept out of the fit, which their ratios would bend more than they mend; but under another element's
+        weak line they may be half of the peak.
+        """
+        axis = response.axis(self.counts.size)
+        total = np.zeros(self.counts.size)
+        for group, area in zip(self.groups, areas[:-1], strict=True):
+            width = response.fwhm_kev(group.aside_kev)
+            total += area * peak_counts(axis, group.aside_kev, group.aside_share / group.strength, width)
+        return total
 
     def residual(self, design: NDArray[np.float64], areas: NDArray[np.float64]) -> NDArray[np.float64]:
         """Weighted misfit over the channels in use."""
@@ -213,7 +234,7 @@ def measure_lines(model: GroupModel, response: Response) -> list[LineFit]:
     """Measure the centre of each line group that has a peak of its own, with the other groups subtracted."""
     design = model.design(response)
     areas = model.areas(design)
-    whole = design @ areas
+    whole = design @ areas + model.aside(response, areas)
     rank: dict[str, int] = {}
     lines = []
     for number, group in enumerate(model.groups):

@@ -10,10 +10,24 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import nnls
 
+from underpaint.calibrate._anode import ANODES
 from underpaint.calibrate._patterns import line_groups
-from underpaint.calibrate._pile_up import pile_up_shape
+from underpaint.calibrate._pile_up import folded, pile_up_shape
 from underpaint.calibrate._refine import Response
-from underpaint.forward import ORDERS, SCATTER, Detail, Emission, efficiency, emit, render, source_spectrum
+from underpaint.forward import (
+    ORDERS,
+    SCATTER,
+    Detail,
+    Emission,
+    Setting,
+    efficiency,
+    render,
+    setting_for,
+    source_spectrum,
+    stack_layers,
+    transport,
+)
+from underpaint.forward.stack import cut_thick
 from underpaint.instrument import Detector, Geometry, Instrument, SourceSpectrum, Tube
 from underpaint.sample import Stratigraphy, ground_layer, support_layer
 from underpaint.spectrum.axis import EnergyAxis
@@ -21,13 +35,18 @@ from underpaint.spectrum.peaks import peak_counts
 
 Array = NDArray[np.float64]
 
+HIGHEST_KV = 66.0
+"""No tube is modelled above."""
 LOWEST_KEV = 14.0
 """Below, paintings have too many lines."""
-SHARP = ("Sr_K", "Zr_K", "Nb_K", "Mo_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K", "Ba_K")
-"""Families of pigments and metals that may shine among the scatter."""
+SHARP = ("Sr_K", "Zr_K", "Nb_K", "Mo_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K", "Ba_K", "Hg_L", "Pb_L", "Bi_L")
+"""Families of pigments and metals that may shine among the scatter; of L families the last lines do."""
 THICKNESSES_UM = (300.0, 1000.0)
 """Crystals between which a detector's lies."""
 _BIN_KEV = 0.1
+_FILTER_KEV = 16.0
+"""A filter lets through 1/e there."""
+_SOFTEST_KEV = LOWEST_KEV - 2.0
 _MODEL_ERROR = 0.015
 _LEAST_BINS, _LEAST_RANGE_KEV = 25, 4.0
 
@@ -42,8 +61,8 @@ class UpperPart:
         Of the n_bin bins.
     counts, deviation : (n_bin,) arrays
         Counts, and one standard deviation, model error included.
-    pile_up : (n_bin,) array
-        Shape of what two photons at once leave there.
+    pile_up : (n_bin, 2) array
+        Shapes between which what piles up there lies.
     response : Response
         Axis and resolution of the whole spectrum.
     """
@@ -72,7 +91,7 @@ class Lamp:
     voltage_kv: float
 
 
-def upper_part(counts: Array, response: Response) -> UpperPart | None:
+def upper_part(counts: Array, response: Response, folds: tuple[Array, Array] | None = None) -> UpperPart | None:
     """Return the part of a sum spectrum above ``LOWEST_KEV``, None where too little of it was recorded."""
     axis = response.axis(counts.size)
     group = max(round(_BIN_KEV / axis.gain_kev), 1)
@@ -81,12 +100,13 @@ def upper_part(counts: Array, response: Response) -> UpperPart | None:
     if n_bin < _LEAST_BINS or axis.stop_kev < LOWEST_KEV + _LEAST_RANGE_KEV:
         return None
     upper = slice(first, first + n_bin * group)
-    own, piled = (part[upper].reshape(n_bin, group).sum(axis=1) for part in (counts, pile_up_shape(counts, axis)))
+    piling = pile_up_shape(folded(counts[None, :]) if folds is None else folds, axis)
+    own, *piled = (part[upper].reshape(n_bin, group).sum(axis=1) for part in (counts, *piling))
     gain = axis.gain_kev * group
     zero = axis.energy_kev[first] + 0.5 * (group - 1) * axis.gain_kev
     smooth = gaussian_filter1d(own, 1.5)
     deviation = np.sqrt(np.maximum(smooth, 1.0) + (_MODEL_ERROR * smooth) ** 2)
-    return UpperPart(EnergyAxis(gain, float(zero), n_bin), own, deviation, piled, response)
+    return UpperPart(EnergyAxis(gain, float(zero), n_bin), own, deviation, np.column_stack(piled), response)
 
 
 def misfit_of(data: UpperPart, lamp: Lamp, from_kev: float, to_kev: float = np.inf) -> float:
@@ -120,10 +140,12 @@ def _misfit(
 
 
 def _fluorescence(data: UpperPart, voltage_kv: float, families: Sequence[str]) -> list[Array]:
+    groups = [group for family in families for group in line_groups(family, voltage_kv)]
+    lines = [(np.append(own.energy_kev, own.aside_kev), np.append(own.share, own.aside_share)) for own in groups]
     return [
-        peak_counts(data.axis, group.energy_kev, group.share / group.strength, data.response.fwhm_kev(group.energy_kev))
-        for family in families
-        for group in line_groups(family, voltage_kv)
+        peak_counts(data.axis, energy, share / share.sum(), data.response.fwhm_kev(energy))
+        for energy, share in lines
+        if energy.max() > LOWEST_KEV - 1.0
     ]
 
 
@@ -151,28 +173,24 @@ def _lines(data: UpperPart, lamp: Lamp) -> tuple[Array, ...]:
 @lru_cache(maxsize=128)
 def _kept_continuum(lamp: Lamp, noise_fwhm_kev: float, fano: float, axis: EnergyAxis) -> tuple[Array, ...]:
     detector = Detector(noise_fwhm_kev=noise_fwhm_kev, fano=fano)
-    coherent, shifted = _rendered(tube_of(lamp), detector, axis, lines=False)
-    lines = _kept_lines(lamp, noise_fwhm_kev, fano, axis)
-    if lines:
-        shifted = np.maximum(shifted - np.asarray(lines[len(lines) // 2 :]), 0.0)
     crystals = _crystals(detector, axis)
-    return tuple(row for part in (coherent, shifted) for crystal in crystals for row in part * crystal)
+    parts = _rendered(lamp, detector, axis, lines=False)
+    return tuple(row for part in parts for crystal in crystals for row in part * crystal)
 
 
 @lru_cache(maxsize=128)
 def _kept_lines(lamp: Lamp, noise_fwhm_kev: float, fano: float, axis: EnergyAxis) -> tuple[Array, ...]:
-    source = line_source(tube_of(lamp))
-    if source is None:
-        return ()
     detector = Detector(noise_fwhm_kev=noise_fwhm_kev, fano=fano)
-    return tuple(row for part in _rendered(source, detector, axis, lines=True) for row in part)
+    return tuple(row for part in _rendered(lamp, detector, axis, lines=True) for row in part if part.any())
 
 
 def _crystals(detector: Detector, axis: EnergyAxis) -> list[Array]:
-    """Return the efficiency of thin and thick crystals over the usual one's."""
+    """Return the efficiency of thin and thick crystals, and of one behind a filter, over the usual one's."""
     usual = efficiency(detector, axis.energy_kev)
-    others = [detector.model_copy(update={"thickness_um": own}) for own in THICKNESSES_UM]
-    return [efficiency(own, axis.energy_kev) / np.maximum(usual, 1e-12) for own in others]
+    others = [efficiency(detector.model_copy(update={"thickness_um": own}), axis.energy_kev) for own in THICKNESSES_UM]
+    # whatever stands in the way, before the sample, in it or behind it, absorbs about as the cube of the wavelength
+    filtered = others[-1] * np.exp(-((_FILTER_KEV / np.maximum(axis.energy_kev, 1.0)) ** 3))
+    return [own / np.maximum(usual, 1e-12) for own in (*others, filtered)]
 
 
 def tube_of(lamp: Lamp) -> Instrument:
@@ -182,26 +200,43 @@ def tube_of(lamp: Lamp) -> Instrument:
     return Instrument(tube=Tube(anode=lamp.anode, voltage_kv=lamp.voltage_kv), geometry=geometry)
 
 
-def line_source(tube: Instrument) -> Instrument | None:
-    """Return a source of the tube's lines alone, None where the voltage excites none."""
-    energy, weight, width = source_spectrum(tube)
-    line = width == 0
-    if not line.any():
-        return None
-    source = SourceSpectrum(energy_kev=tuple(energy[line]), weight=tuple(weight[line]))
-    geometry = tube.geometry.model_copy(update={"source_air_cm": 0.0})
-    return tube.model_copy(update={"source_spectrum": source, "geometry": geometry})
+def _rendered(lamp: Lamp, detector: Detector, axis: EnergyAxis, *, lines: bool) -> list[Array]:
+    """Return Rayleigh scatter (of the tube's lines or of its continuum) and all that is shifted, (n_sample, n_bin)."""
+    emission = _scattered(lamp, lines=lines)
+    none = {name: 0.0 * np.concatenate([getattr(emission, name)] * 2) for name in (*ORDERS, *SCATTER)}
+    dark, shifted = 0.0 * emission.coherent, emission.compton + emission.multiple
+    apart: dict[str, Any] = {
+        "coherent": np.concatenate([emission.coherent, dark]),
+        "compton": np.concatenate([0.0 * shifted, shifted]),
+    }
+    rendered = np.asarray(render(replace(emission, **none | apart), detector, axis), dtype=np.float64)
+    return np.split(rendered, 2)
 
 
-def _rendered(source: Instrument, detector: Detector, axis: EnergyAxis, *, lines: bool) -> list[Array]:
-    """Return Rayleigh scatter (of lines or of the continuum) and all that is shifted, (n_sample, n_bin) each."""
-    emission = emit(simple_samples(), source, detail=Detail(orders=1))
-    none = {name: 0.0 * getattr(emission, name) for name in (*ORDERS, *SCATTER)}
-    coherent = none | {"coherent": emission.coherent * ((emission.width_kev == 0) == lines)}
-    shifted = none | {"compton": emission.compton, "multiple": emission.multiple}
-    parts = [_with(emission, own) for own in (coherent, shifted)]
-    return [np.asarray(render(part, detector, axis), dtype=np.float64) for part in parts]
+def _scattered(lamp: Lamp, *, lines: bool) -> Emission:
+    """Return what the simple samples scatter of a tube's lines, or of its continuum.
+
+    The cross sections at an angle are those of every tube: only what falls on the sample differs.
+    """
+    setting = _setting_at(lamp.angle_deg)
+    energy, weight, width = source_spectrum(tube_of(lamp))
+    ours = ((width == 0) == lines) & (energy > _SOFTEST_KEV)
+    theirs = np.flatnonzero((setting.width_kev == 0) == lines)
+    nearest = np.abs(energy[ours][:, None] - setting.source_kev[theirs]).argmin(axis=1)
+    falling = np.zeros(setting.source_kev.size)
+    np.add.at(falling, theirs[nearest], weight[ours])
+    stack = stack_layers(cut_thick(simple_samples()).stratigraphies, setting.elements)
+    return transport(stack, replace(setting, weight=falling), detail=Detail(orders=1))
 
 
-def _with(emission: Emission, photons: dict[str, Any]) -> Emission:
-    return replace(emission, **photons)
+@lru_cache(maxsize=8)
+def _setting_at(angle_deg: float) -> Setting:
+    """Return the setting of a source that holds the bins of any continuum and the lines of every anode."""
+    tubes = [tube_of(Lamp(own, angle_deg, HIGHEST_KV)) for own in ANODES]
+    entries = {(energy, width) for own in tubes for energy, _, width in zip(*source_spectrum(own), strict=True)}
+    # scatter gives no photon energy: softer ones never come into the range
+    energy, width = zip(*sorted(entry for entry in entries if entry[0] > _SOFTEST_KEV), strict=True)
+    source = SourceSpectrum(energy_kev=energy, weight=(1.0,) * len(energy), width_kev=width)
+    geometry = tubes[0].geometry.model_copy(update={"source_air_cm": 0.0})
+    lit = tubes[0].model_copy(update={"source_spectrum": source, "geometry": geometry})
+    return setting_for(lit, {name for own in simple_samples() for layer in own.layers for name in layer.mass_fractions})

@@ -20,10 +20,9 @@ _WINDOW_KEV = (15.5, 28.0)
 _FIRST_ANGLES_DEG = np.arange(80.0, 165.0, 14.0)
 _ANY_ANGLES_DEG = (95.0, 120.0, 145.0)
 _MOST_SPREAD_KV = 1.0
-_LEAST_DROP = 40.0
+_LEAST_DROP = 25.0
 _LEAST_LEAD = 12.0
 _EDGE_MARGIN_KEV = 0.6
-_BEYOND_KV = 5.0
 _AT_END_DEG = 6.0
 _MOST_ERROR_DEG = 4.0
 
@@ -60,7 +59,7 @@ class _Fit:
     misfit: float
 
 
-def find_tube(counts: Array, response: Response) -> TubeFound:
+def find_tube(counts: Array, response: Response, folds: tuple[Array, Array] | None = None) -> TubeFound:
     """Return what a sum spectrum tells about the tube.
 
     Parameters
@@ -69,15 +68,17 @@ def find_tube(counts: Array, response: Response) -> TubeFound:
         Sum spectrum, counts.
     response : Response
         Its axis and resolution.
+    folds : pair of (n,) arrays, optional
+        What piles up, from ``folded``; by default the sum spectrum folded with itself.
     """
-    data = upper_part(counts, response)
+    data = upper_part(counts, response, folds)
     if data is None:
         early = f"the spectrum ends at {response.axis(counts.size).stop_kev:.1f} keV, below the scattered K lines"
         return TubeFound(missing=(f"anode: {early}", f"voltage: {early}", "scattering angle: no anode"))
     first = guess_anode(counts, response)
     lamp = USUAL if first is None else Lamp(first.symbol, first.scatter_angle_deg, USUAL.voltage_kv)
     voltage = guess_voltage(data, lamp)
-    lamp = replace(lamp, voltage_kv=_standing_in(voltage, data))
+    lamp = replace(lamp, voltage_kv=voltage.best_kv)
     fit = _best_anode(data, lamp, voltage)
     if fit is None:
         voltage = _voltage_at_any_angle(data, voltage)
@@ -93,16 +94,11 @@ def _voltage_at_any_angle(data: UpperPart, voltage: Voltage) -> Voltage:
     others = [guess_voltage(data, replace(USUAL, angle_deg=angle)) for angle in _ANY_ANGLES_DEG]
     known = [own.voltage_kv for own in others if own.voltage_kv is not None]
     if len(known) < len(others) or max(known) - min(known) > _MOST_SPREAD_KV:
-        return Voltage(None, reason=f"its end depends on the scattering angle (about {voltage.voltage_kv:.0f} kV)")
+        reason = f"its end depends on the scattering angle (about {voltage.voltage_kv:.0f} kV)"
+        return Voltage(None, voltage.best_kv, reason=reason)
     spread = 0.5 * (max(known) - min(known))
-    return Voltage(float(np.median(known)), float(np.hypot(max(own.error_kv for own in others), spread)))
-
-
-def _standing_in(voltage: Voltage, data: UpperPart) -> float:
-    """Return the voltage found, or one beyond the last channel."""
-    if voltage.voltage_kv is not None:
-        return voltage.voltage_kv
-    return max(data.axis.stop_kev + _BEYOND_KV, USUAL.voltage_kv)
+    middle = float(np.median(known))
+    return Voltage(middle, middle, float(np.hypot(max(own.error_kv for own in others), spread)))
 
 
 def _best_anode(data: UpperPart, lamp: Lamp, voltage: Voltage) -> _Fit | None:
@@ -148,7 +144,7 @@ def _told(data: UpperPart, fit: _Fit | None, voltage: Voltage) -> TubeFound:
         found = replace(found, voltage_error_kv=voltage.error_kv)
     if fit is None:
         return replace(found, missing=(no_anode(data.axis.stop_kev), *missing, "scattering angle: no anode"))
-    angle, error = refine_angle(data, replace(fit.lamp, voltage_kv=_standing_in(voltage, data)))
+    angle, error = refine_angle(data, replace(fit.lamp, voltage_kv=voltage.best_kv))
     if not ANGLES_DEG[0] + _AT_END_DEG < angle < ANGLES_DEG[1] - _AT_END_DEG:
         return replace(found, missing=(no_anode(data.axis.stop_kev), *missing, "scattering angle: no anode"))
     found = replace(found, anode=fit.lamp.anode)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.calibrate._angle import lowest
 from underpaint.calibrate._scatter import LOWEST_KEV, Lamp, UpperPart, misfit_of
 
 Array = NDArray[np.float64]
@@ -35,9 +36,13 @@ class Voltage:
         One standard deviation, kV.
     reason : str
         Why it is unknown; empty where it is known.
+    best_kv : float
+        The voltage whose continuum fits best, known or not: another's would leave more of the continuum to be
+        explained by lines.
     """
 
     voltage_kv: float | None
+    best_kv: float
     error_kv: float = float("nan")
     reason: str = ""
 
@@ -64,24 +69,11 @@ def _misfits(data: UpperPart, lamp: Lamp, voltages_kv: Array, from_kev: float) -
 
 def _judged(fine: Array, misfit: Array, data: UpperPart) -> Voltage:
     best = int(np.argmin(misfit))
-    voltage, error = _vertex(fine, misfit, data)
+    voltage, error = lowest(fine, misfit, int((data.axis.energy_kev > fine[best] - _REACH_KEV).sum()))
     stop = data.axis.stop_kev
     beyond = fine > stop - _MARGIN_KV
     if voltage > stop - _MARGIN_KV or (beyond.any() and misfit[beyond].min() - misfit[best] < _LEAST_RISE):
-        return Voltage(None, reason=f"the continuum goes on to the last channel at {stop:.1f} keV")
+        return Voltage(None, voltage, reason=f"the continuum goes on to the last channel at {stop:.1f} keV")
     if not error < _MOST_ERROR_KV:
-        return Voltage(None, reason=f"too few counts near its end (about {voltage:.0f} kV)")
-    return Voltage(voltage, error)
-
-
-def _vertex(fine: Array, misfit: Array, data: UpperPart) -> tuple[float, float]:
-    """Return where the parabola through the three lowest points has its vertex, and its deviation."""
-    best = int(np.clip(np.argmin(misfit), 1, misfit.size - 2))
-    left, middle, right = misfit[best - 1 : best + 2]
-    curvature = left - 2 * middle + right
-    if curvature <= 0:
-        return float(fine[int(np.argmin(misfit))]), float("inf")
-    shift = float(np.clip(0.5 * (left - right) / curvature, -1.0, 1.0))
-    freedom = max((data.axis.energy_kev > fine[best] - _REACH_KEV).sum(), 1)
-    inflate = max(float(middle) / freedom, 1.0)
-    return float(fine[best]) + shift * _FINE_KV, _FINE_KV * float(np.sqrt(2.0 * inflate / curvature))
+        return Voltage(None, voltage, reason=f"too few counts near its end (about {voltage:.0f} kV)")
+    return Voltage(voltage, voltage, error)

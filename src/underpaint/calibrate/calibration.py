@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from underpaint.calibrate._air import HIDDEN_UNDER, argon_counts, seen_air_cm
 from underpaint.calibrate._anode import guess_anode
 from underpaint.calibrate._peaks import Peaks, find_spectrum_peaks
+from underpaint.calibrate._pile_up import folded, tile_sums
 from underpaint.calibrate._refine import (
     GroupModel,
     LineFit,
@@ -147,8 +148,10 @@ def calibrate(scan: Scan, *, instrument: Instrument | None = None, tube: bool = 
     CalibrationError
         The scan has too few counts or too few lines, or two axes explain the peaks equally well.
     """
-    total, _ = sum_and_max(scan)
+    tiles, pixels = tile_sums(scan)
+    total = _sound(tiles.sum(axis=0), scan.name)
     _require_counts(total, scan.name)
+    folds = folded(tiles, pixels)
     hint = _hint(scan, instrument)
     peaks = find_spectrum_peaks(total)
     if peaks is None or peaks.channel.size < _LEAST_PEAKS:
@@ -156,8 +159,9 @@ def calibrate(scan: Scan, *, instrument: Instrument | None = None, tube: bool = 
             scan.name,
             f"only {0 if peaks is None else peaks.channel.size} peaks stand out, at least {_LEAST_PEAKS} are",
         )
-    refined = _refined(total, peaks, _best_hypothesis(search_axis(peaks, total.size, hint), scan.name), scan.name)
-    return _with_tube(refined, total, scan) if tube else _with_anode(refined, total, scan)
+    start = _best_hypothesis(search_axis(peaks, total.size, hint), scan.name)
+    refined = _refined(total, folds, peaks, start, scan.name)
+    return _with_tube(refined, total, folds, scan) if tube else _with_anode(refined, total, scan)
 
 
 def sum_and_max(scan: Scan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -166,10 +170,13 @@ def sum_and_max(scan: Scan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if scan.present is not None:
         counts = da.where(scan.present[:, :, None], counts, 0)
     total, highest = da.compute(counts.sum(axis=(0, 1), dtype=np.float64), counts.max(axis=(0, 1)))
-    total, highest = np.asarray(total, dtype=np.float64), np.asarray(highest, dtype=np.float64)
+    return _sound(np.asarray(total, dtype=np.float64), scan.name), np.asarray(highest, dtype=np.float64)
+
+
+def _sound(total: NDArray[np.float64], name: str) -> NDArray[np.float64]:
     if not np.all(np.isfinite(total)) or total.min() < 0:
-        _fail(scan.name, "the sum spectrum has negative or undefined counts, numbers from 0 up are")
-    return total, highest
+        _fail(name, "the sum spectrum has negative or undefined counts, numbers from 0 up are")
+    return total
 
 
 def _require_counts(total: NDArray[np.float64], name: str) -> None:
@@ -234,14 +241,20 @@ class _Refined:
     score: float
 
 
-def _refined(total: NDArray[np.float64], peaks: Peaks, start: Hypothesis, name: str) -> _Refined:
+def _refined(
+    total: NDArray[np.float64],
+    folds: tuple[NDArray[np.float64], NDArray[np.float64]],
+    peaks: Peaks,
+    start: Hypothesis,
+    name: str,
+) -> _Refined:
     noise = guess_noise(peaks.fwhm_channels, start.gain_kev, start.zero_kev)
     response = Response(start.gain_kev, start.zero_kev, noise, 0.115)
     covariance = np.full((2, 2), np.nan)
     lines: list[LineFit] = []
     for _ in range(_ROUNDS):
-        model = GroupModel(total, candidate_groups(response, total), response)
-        model = GroupModel(total, significant_groups(model, response), response)
+        model = GroupModel(total, candidate_groups(response, total), response, folds)
+        model = GroupModel(total, significant_groups(model, response), response, folds)
         if not model.groups:
             _fail(name, "no line is significant, three are")
         response = fit_response(model, response)
@@ -279,8 +292,10 @@ def _with_anode(refined: _Refined, total: NDArray[np.float64], scan: Scan) -> Ca
     return replace(found, anode=anode.symbol, scatter_angle_deg=anode.scatter_angle_deg)
 
 
-def _with_tube(refined: _Refined, total: NDArray[np.float64], scan: Scan) -> Calibration:
-    tube = find_tube(total, refined.response)
+def _with_tube(
+    refined: _Refined, total: NDArray[np.float64], folds: tuple[NDArray[np.float64], NDArray[np.float64]], scan: Scan
+) -> Calibration:
+    tube = find_tube(total, refined.response, folds)
     found = replace(
         _from_lines(refined, scan),
         anode=tube.anode,
