@@ -380,7 +380,7 @@ def _to_folder(
         )
         found = _with_guess(work.from_store(store), settings)
         open_set = _open_set(axis, found, step)
-        step("Writing maps and report", 0, 1)
+        step("Writing the maps", 0, 1)
         summary = summarise_scan(info)
         summary["energy_kev"] = axis.scan.require_axis().energy_kev
         about |= {"calibration": axis.facts(), "palette_pigments": None if palette is None else list(palette.pigments)}
@@ -397,6 +397,7 @@ def _to_folder(
             detectability=found.detectability,
             open_set=open_set,
         )
+        step("Writing the report", 0, 1)
         write_report(place.path, scan=axis.scan)
         outcome = _outcome(source, Path(out), axis, found)
     return outcome if open_set is None else replace(outcome, unexplained=_in_words(open_set))

@@ -119,7 +119,7 @@ def find_arrangements(maps: PigmentMaps) -> list[Arrangement]:
     if not names:
         return []
     codes = np.stack([_codes(maps, name).ravel() for name in names], axis=1)
-    kinds, which, counts = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
+    kinds, which, counts = _kinds(codes)
     n_known = max(_n_known(maps), 1)
     least = max(LEAST_ARRANGEMENT * n_known, min(LEAST_PIXELS, n_known))
     ordered = [index for index in np.argsort(-counts, kind="stable") if kinds[index].any() and counts[index] >= least]
@@ -127,6 +127,15 @@ def find_arrangements(maps: PigmentMaps) -> list[Arrangement]:
         _arrangement(maps, names, kinds[index], which.ravel() == index, n_known)
         for index in ordered[:MOST_ARRANGEMENTS]
     ]
+
+
+def _kinds(codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.intp], NDArray[np.intp]]:
+    """Return the different rows of a large table of small numbers, which of them each row is, and how often each is."""
+    which, first = np.zeros(len(codes), np.intp), np.zeros(1, np.intp)
+    for column in codes.T:
+        # One column after the other: sorting whole numbers takes a tenth of the time of sorting rows.
+        _, first, which = np.unique(which * (_UNPLACED + 1) + column, return_index=True, return_inverse=True)
+    return codes[first], which, np.bincount(which, minlength=len(first))
 
 
 def thickness_inside(maps: PigmentMaps, inside: NDArray[np.bool_]) -> Thickness | None:

@@ -102,7 +102,6 @@ def explain_lines(pigments: PigmentMaps, elements: ElementMaps, *, anode: str | 
         raise ValueError(message)
     names = tuple(name for name in pigments.names if split_place(name)[1] == "anywhere")
     carries = {name: carried_elements(pigments, name) for name in names}
-    found = {name: pigments[name] > PRESENT_PROBABILITY for name in names}
     lines: dict[str, UnexplainedLine] = {}
     ordinary: dict[str, str] = {}
     for index, family in enumerate(elements.names):
@@ -112,7 +111,8 @@ def explain_lines(pigments: PigmentMaps, elements: ElementMaps, *, anode: str | 
             np.isfinite(area) & np.isfinite(noise) & np.isfinite(beside) & np.isfinite(pigments.probability[:, :, 0])
         )
         element = family.partition("_")[0]
-        carried = _any((found[name] for name in names if element in carries[name]), known.shape)
+        carriers = (name for name in names if element in carries[name])
+        carried = _any((pigments[name] > PRESENT_PROBABILITY for name in carriers), known.shape)
         own = _Line(family, known & (area > CERTAIN_SIGMA * np.hypot(noise, beside)) & ~carried, known, elements)
         sigma = _sum_sigma(area[known], noise[known], beside[known])
         if not (_in_pixels(own) or (not carried.any() and _in_sum(own, sigma))):
