@@ -110,7 +110,11 @@ def _best_anode(data: UpperPart, lamp: Lamp, voltage: Voltage) -> _Fit | None:
         return None
     best, unit = fits[0], _unit(data, fits[0].misfit, window)
     leads = len(fits) == 1 or fits[1].misfit - best.misfit > _LEAST_LEAD * unit
-    return best if leads and _has_both_peaks(data, best.lamp) else None
+    if not leads:
+        return None
+    # the peaks are weighed where they fit best: on the coarse angles a faint one would look fainter
+    refined = replace(best.lamp, angle_deg=refine_angle(data, best.lamp)[0])
+    return _Fit(refined, best.misfit) if _has_both_peaks(data, refined) else None
 
 
 def _has_both_peaks(data: UpperPart, lamp: Lamp) -> bool:
