@@ -59,3 +59,10 @@ def test_two_photons_at_once_add_their_energies() -> None:
     counts[[round(axis.channel(4.0)), round(axis.channel(6.4))]] = 100.0
     shape = pile_up_shape(folded(counts[None, :]), axis)[0]
     assert axis.energy_kev[np.argmax(shape)] == pytest.approx(10.4, abs=0.02)
+
+
+def test_an_anode_is_found_though_the_spectrum_ends_with_the_continuum() -> None:
+    own = found("Rh", 27.0, 1365)
+    assert own.anode == "Rh"
+    assert own.angle_deg == pytest.approx(115.0, abs=5.0)
+    assert own.voltage_kv is None or own.voltage_kv == pytest.approx(27.0, abs=1.0)
