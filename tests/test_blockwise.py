@@ -39,7 +39,8 @@ def slow_put(*arguments):
 blockwise.BlockStore.put = slow_put
 if "--without-report" in sys.argv:
     sys.argv.remove("--without-report")
-    api.write_report = lambda *_, **__: None
+    import underpaint.report
+    underpaint.report.write_report = lambda *_, **__: None
 print("begun", flush=True)
 from underpaint.cli import main
 sys.argv = ["underpaint", *sys.argv[1:]]
@@ -68,7 +69,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make no page: its pictures take most of the time, and are tested elsewhere."""
-    monkeypatch.setattr("underpaint.api.write_report", lambda *_, **__: None)
+    monkeypatch.setattr("underpaint.report.write_report", lambda *_, **__: None)
 
 
 def arrays(folder: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -31,12 +31,14 @@ from underpaint.io import (
     write_results,
 )
 from underpaint.maps import OpenSet, PigmentMaps
-from underpaint.report import Arrangement, find_arrangements, write_report
 from underpaint.sample import Palette, load_palette
 from underpaint.spectrum import EnergyAxis, Scan, Spectrum
 from underpaint.synth.instrument_inputs import KnownInstrument, known_of
 from underpaint.units import MN_K_ALPHA_KEV
 from underpaint.weights import load_card, model_path
+
+if TYPE_CHECKING:
+    from underpaint.report import Arrangement
 
 Progress = Callable[[str, int, int], None]
 _NOTEWORTHY_EV = 20.0
@@ -167,7 +169,7 @@ class Outcome:
     groups: dict[str, float] = field(default_factory=dict)
     skipped: bool = False
     unexplained: tuple[str, ...] = ()
-    layers: tuple[Arrangement, ...] = ()
+    layers: "tuple[Arrangement, ...]" = ()
 
 
 def identify(
@@ -398,9 +400,16 @@ def _to_folder(
             open_set=open_set,
         )
         step("Writing the report", 0, 1)
-        write_report(place.path, scan=axis.scan)
+        _write_report(place.path, axis.scan)
         outcome = _outcome(source, Path(out), axis, found)
     return outcome if open_set is None else replace(outcome, unexplained=_in_words(open_set))
+
+
+def _write_report(folder: Path, scan: Scan) -> None:
+    # Reports draw, and what draws takes a second to be imported: `underpaint info` does without.
+    from underpaint.report import write_report
+
+    write_report(folder, scan=scan)
 
 
 def _surveyed(scan: Scan, folder: Path, step: Progress) -> Survey:
@@ -569,6 +578,8 @@ def _one_pixel(scan: Scan, total: Spectrum) -> Scan:
 
 
 def _outcome(source: str | Path, folder: Path, axis: Axis, found: Found) -> Outcome:
+    from underpaint.report import find_arrangements
+
     pigments, elements = found.pigments, found.elements
     groups = {} if pigments is None else {name: _share(pigments, name) for name in pigments.select("group")}
     of_maps = (() if own is None else own.notes for own in (elements, pigments))

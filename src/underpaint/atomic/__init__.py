@@ -2,6 +2,7 @@
 
 from underpaint.atomic.elements import atomic_number, atomic_weight, symbol
 from underpaint.atomic.lines import SHELLS, LineTable, edge_energy, family_lines, line_table
+from underpaint.atomic.names import line_labels, siegbahn
 from underpaint.atomic.scatter import (
     compton_energy,
     differential_scatter,
@@ -30,12 +31,14 @@ __all__ = [
     "differential_scatter",
     "edge_energy",
     "family_lines",
+    "line_labels",
     "line_production",
     "line_table",
     "mass_attenuation",
     "profile_integrals",
     "profile_mixture",
     "scattering_momentum",
+    "siegbahn",
     "symbol",
     "total_scatter",
 ]

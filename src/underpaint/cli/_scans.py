@@ -43,7 +43,7 @@ ShapeOption = Annotated[
 ]
 
 
-READ_BYTES = 100e6
+READ_BYTES = 64e6
 """What `info` reads of a scan: enough for its lines, and done in a second."""
 
 
@@ -171,7 +171,7 @@ def info(
 ) -> None:
     """Show what is in a file: size, calibration, counts, detector, sum and maximum spectrum.
 
-    Of a scan larger than 100 MB a part is read, spread evenly over it.
+    Of a scan larger than 64 MB a part is read, spread evenly over it.
 
     **Examples**
 

@@ -1,11 +1,11 @@
 """Values in, a matplotlib Figure out; the caller saves it. Nothing here keeps state."""
 
+from underpaint.atomic import line_labels, siegbahn
 from underpaint.plot.breakdown import breakdown_figure
 from underpaint.plot.comparison import overlay, pigment_row, scatter
 from underpaint.plot.figure import close_fit, save_png, to_png
 from underpaint.plot.images import element_gallery, element_map, pigment_map
 from underpaint.plot.layers import place_gallery, thickness_map
-from underpaint.plot.lines import line_labels, siegbahn
 from underpaint.plot.spectra import spectrum
 from underpaint.plot.states import detectability_gallery, unlikeness_map
 

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from underpaint.atomic import line_labels
 from underpaint.forward.breakdown import SCATTERED, Breakdown
 from underpaint.plot.figure import SMALL_SIZE, TEXT_SIZE, close_fit, new_figure, quiet_axes
-from underpaint.plot.lines import line_labels
 
 Numbers = NDArray[np.float64]
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00")

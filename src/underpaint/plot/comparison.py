@@ -8,6 +8,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from underpaint.atomic import siegbahn
 from underpaint.maps import ElementMaps, PigmentMaps
 from underpaint.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, TEXT_SIZE, close_fit, new_figure, quiet_axes
 from underpaint.plot.images import (
@@ -20,7 +21,6 @@ from underpaint.plot.images import (
     pixel_aspect,
     upper_limit,
 )
-from underpaint.plot.lines import siegbahn
 
 MOST_POINTS = 8000
 _SCATTER_WIDTH_IN = 2.1

@@ -12,9 +12,9 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from underpaint.atomic import siegbahn
 from underpaint.maps import ElementMaps
 from underpaint.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, TEXT_SIZE, close_fit, new_figure
-from underpaint.plot.lines import siegbahn
 
 Step = tuple[float, float] | None
 PROBABILITY_MAP, AREA_MAP = "inferno", "viridis"

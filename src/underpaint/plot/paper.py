@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from underpaint.atomic import siegbahn
 from underpaint.plot.comparison import lesser_area, overlay_image
 from underpaint.plot.figure import SMALL_SIZE, TEXT_SIZE, new_figure, quiet_axes
 from underpaint.plot.images import bare, draw_area, draw_probability
-from underpaint.plot.lines import siegbahn
 
 PLACE_COLORS = ("#f2f0ea", "#e2953b", "#8c1c3a")
 PLACE_LABELS = ("truth: not there", "in the covered layer alone", "in the uppermost layer")

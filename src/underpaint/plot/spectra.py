@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from underpaint.atomic import line_labels
 from underpaint.plot.figure import SMALL_SIZE, TEXT_SIZE, close_fit, new_figure, quiet_axes
-from underpaint.plot.lines import line_labels
 from underpaint.spectrum import EnergyAxis
 
 SUM_COLOR, MAX_COLOR = "#1f4e79", "#d08a2e"

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from underpaint.atomic import family_lines
+from underpaint.atomic.lines import family_lines
 from underpaint.errors import UnderpaintError
 
 _GREEK = {"K": "Kα", "L": "Lα", "M": "M"}
