@@ -17,7 +17,8 @@ from underpaint.spectrum.rebin import apply_rebin, rebin_matrix
 from underpaint.synth.instrument_inputs import KnownInstrument
 from underpaint.weights import ModelCard, load_card, shipped
 
-_SPECTRA_AT_ONCE = 2048
+_SPECTRA_AT_ONCE = 256
+"""What the network is asked at once: its intermediate values then fit the processor's cache, and take 20 MB."""
 
 
 class PaletteLike(Protocol):
