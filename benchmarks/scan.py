@@ -1,0 +1,317 @@
+"""A scan of any size, through the real commands: `python benchmarks/scan.py --pixels N --json FILE`.
+
+A virtual panel of N x N pixels, 2048 channels, uint16, is simulated into compressed HDF5. `identify --no-elements`,
+`identify` and `elements` run on it, each in a process of its own whose peak memory and stages are told; then element
+maps beside PyMca's fast linear fit, on one array in memory and with the same line families; what one spectrum costs,
+part by part, on one thread; how time grows with the pixels (--growth); how long `info` and `--help` take.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import psutil
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from underpaint.blockwise import Work
+from underpaint.elements import fit_elements, known_families, leftovers, prepare_fit
+from underpaint.files import whole_file
+from underpaint.forward import emit, render
+from underpaint.instrument import Instrument, load_instrument
+from underpaint.io import load, save_scan, survey
+from underpaint.plot import save_png
+from underpaint.plot.figure import TEXT_SIZE, new_figure
+from underpaint.predict import open_model
+from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.spectrum.rebin import apply_rebin, rebin_matrix
+from underpaint.synth import PanelSettings, make_panel
+from underpaint.synth.instrument_inputs import known_of
+
+N_CHANNEL, GAIN_KEV = 2048, 0.02
+COUNTS = 30_000.0
+BLOCK_ROWS = 8
+CORES = 2
+IN_MEMORY_PIXELS = 65_536
+CLEAR_SIGMA, CLEAR_SHARE = 3.0, 0.01
+TARGETS = {"identify_per_s": 10_000, "elements_ratio": 3.0, "elements_correlation": 0.99, "peak_mb": 1500}
+RUN = """
+import json, sys, time
+from underpaint.api import Settings, elements_to_folder, identify_to_folder
+which, source, out, options = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
+begun, stages, last = time.perf_counter(), {}, [None, 0.0]
+def step(what, done, every):
+    now = time.perf_counter()
+    if last[0] is not None and what != last[0]:
+        stages[last[0]] = now - last[1]
+    if what != last[0]:
+        last[:] = [what, now]
+run = {"identify": identify_to_folder, "elements": elements_to_folder}[which]
+run(source, out, Settings(**options), progress=step)
+stages[last[0]] = time.perf_counter() - last[1]
+print(json.dumps(stages))
+"""
+
+
+def main() -> None:
+    """Measure, print, and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pixels", type=int, default=1000, help="rows, and columns")
+    parser.add_argument("--json", type=Path, help="file to write")
+    parser.add_argument(
+        "--growth", type=int, nargs="*", default=[], help="other numbers of rows, for the growth of time"
+    )
+    parser.add_argument("--picture", type=Path, help="draw time against pixels")
+    parser.add_argument("--keep", type=Path, help="folder in which the scans stay, or are found")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        place = asked.keep or Path(temporary)
+        place.mkdir(parents=True, exist_ok=True)
+        for found in measured(place, asked.pixels, asked.growth):
+            if asked.json is not None:
+                with whole_file(asked.json) as part:
+                    part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(found, indent=1))
+    if asked.picture is not None:
+        save_png(picture(found["scaling"]), asked.picture)
+
+
+def measured(place: Path, side: int, growth: list[int]) -> Iterator[dict[str, Any]]:
+    """Yield what is known, after each step more of it."""
+    scan = made(place, side)
+    found: dict[str, Any] = {
+        "pixels": [side, side],
+        "channels": N_CHANNEL,
+        "counts_a_pixel": COUNTS,
+        "file_mb": round(scan.stat().st_size / 2**20),
+        "cube_mb": round(2 * side * side * N_CHANNEL / 2**20),
+        "cores": CORES,
+        "targets": TARGETS,
+        "load_average_before": psutil.getloadavg()[0],
+    }
+    with other_work() as others:
+        alone = command("identify", scan, place, {"elements": False})
+    # Of the processor's time alone, were both cores always busy: what stays the same beside other work.
+    by_processor = round(side * side * CORES / alone["processor_seconds"])
+    found |= {"identify_per_s": per_s(side, alone), "identify_per_s_by_processor_time": by_processor}
+    found |= {"identify": alone, "peak_mb": alone["peak_mb"], "cores_taken_by_other_work": others["mean"]}
+    yield found
+    times = {side * side: alone}
+    for other in growth:
+        times[other * other] = command("identify", made(place, other), place, {"elements": False})
+    found["scaling"] = {
+        str(n_pixel): {
+            "seconds": own["seconds"],
+            "processor_seconds": own["processor_seconds"],
+            "of_blocks_s": own["stages_s"]["Identifying pigments"],
+        }
+        for n_pixel, own in sorted(times.items())
+    }
+    yield found
+    found |= beside_pymca(scan)
+    yield found
+    found["microseconds_a_spectrum_on_one_thread"] = parts(scan)
+    found |= {"info_s": info_seconds(scan), "help_s": help_seconds()}
+    yield found
+    for name, which, options in (
+        ("elements_command", "elements", {"model": "none"}),
+        ("identify_with_elements", "identify", {}),
+    ):
+        run = command(which, scan, place, options)
+        found |= {f"{name}_per_s": per_s(side, run), name: run, "peak_mb": max(found["peak_mb"], run["peak_mb"])}
+        found["load_average_after"] = psutil.getloadavg()[0]
+        yield found
+
+
+def made(place: Path, side: int) -> Path:
+    """Simulate a scan of ``side`` x ``side`` pixels, unless it is there: strips of paint, and noise of each pixel."""
+    path = place / f"scan_{side}.h5"
+    if path.is_file():
+        return path
+    panel = make_panel(PanelSettings(recipe="fig7", cell_pixels=4, counts=COUNTS, perturb=False))
+    machine = _machine()
+    axis = EnergyAxis(machine.detector.gain_kev, machine.detector.zero_kev, N_CHANNEL)
+    expected = np.asarray(render(emit(panel.stratigraphies, machine), machine.detector, axis), dtype=np.float64)
+    expected *= COUNTS / expected.sum(axis=1).mean()
+    cube = expected.reshape(*panel.scan.shape[:2], N_CHANNEL)
+    rows, columns = (np.arange(side) * size // side for size in cube.shape[:2])
+
+    def noisy(block_info: Any = None) -> NDArray[np.uint16]:
+        (first, last), *_ = block_info[None]["array-location"]
+        rng = np.random.default_rng([side, first])
+        return rng.poisson(cube[rows[first:last]][:, columns]).astype(np.uint16)
+
+    chunks = ((BLOCK_ROWS,) * (side // BLOCK_ROWS) + ((side % BLOCK_ROWS,) if side % BLOCK_ROWS else ()), (side,))
+    counts = da.map_blocks(noisy, chunks=(*chunks, (N_CHANNEL,)), dtype=np.uint16, meta=np.empty((0, 0, 0), np.uint16))
+    save_scan(Scan(counts, axis=axis, name=path.stem, step_mm=(0.5, 0.5)), path)
+    return path
+
+
+def _machine() -> Instrument:
+    elio = load_instrument("elio")
+    detector = elio.detector.model_copy(update={"gain_kev": GAIN_KEV, "n_channel": N_CHANNEL})
+    return elio.model_copy(update={"detector": detector})
+
+
+def command(which: str, scan: Path, place: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """Run a command in a process of its own; return seconds from start to end, stages, peak memory and cores used."""
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        arguments = [sys.executable, "-c", RUN, which, str(scan), str(Path(folder) / "out"), json.dumps(options)]
+        begin = time.perf_counter()
+        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+        said = process.stdout.read() if process.stdout is not None else ""
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - begin
+        if status:
+            message = f"{which} failed with {status}"
+            raise SystemExit(message)
+        size = sum(own.stat().st_size for own in (Path(folder) / "out").rglob("*") if own.is_file())
+    return {
+        "seconds": round(seconds, 2),
+        "processor_seconds": round(used.ru_utime + used.ru_stime, 2),
+        "peak_mb": round(used.ru_maxrss / 1024),
+        "results_mb": round(size / 2**20),
+        "stages_s": {name: round(own, 2) for name, own in json.loads(said).items()},
+    }
+
+
+def per_s(side: int, run: dict[str, Any]) -> int:
+    """Return spectra a second, from the start of the process to its end."""
+    return round(side * side / float(run["seconds"]))
+
+
+def beside_pymca(path: Path) -> dict[str, Any]:
+    """Return spectra a second of both engines on one array in memory, and how their maps correlate."""
+    scan = load(path)
+    n_row = max(IN_MEMORY_PIXELS // scan.shape[1], 1)
+    counts = scan.counts[:: max(scan.shape[0] // n_row, 1)][:n_row].compute()
+    own = Scan(da.from_array(counts, chunks=(max(2048 // counts.shape[1], 1), -1, -1)), axis=scan.axis)
+    machine = _machine()
+    fast, ours = timed(lambda: fit_elements(own, instrument=machine))
+    same = ours.names
+    slow, theirs = timed(lambda: fit_elements(own, families=same, instrument=machine, engine="pymca"))
+    correlation = {}
+    for index, name in enumerate(ours.names):
+        above = ours.area[:, :, index] > CLEAR_SIGMA * ours.uncertainty[:, :, index]
+        if above.mean() >= CLEAR_SHARE:
+            pair = np.corrcoef(ours[name].ravel(), theirs[name].ravel())
+            correlation[name] = round(float(pair[0, 1]), 4)
+    n_pixel = own.n_pixel
+    return {
+        "in_memory_pixels": n_pixel,
+        "elements_per_s": round(n_pixel / fast),
+        "pymca_per_s": round(n_pixel / slow),
+        "elements_ratio": round(slow / fast, 2),
+        "elements_correlation": min(correlation.values()),
+        "elements_correlation_by_family": correlation,
+        "families": list(same),
+    }
+
+
+def parts(path: Path) -> dict[str, float]:
+    """Return what each part of the work on a spectrum takes, microseconds, on one thread."""
+    scan = load(path)
+    axis = scan.require_axis()
+    rows, columns = next(scan.blocks())
+    counts = scan.counts[rows, columns].compute()
+    seen, machine = survey(Scan(counts, axis=axis)), _machine()
+    n_pixel = counts.shape[0] * counts.shape[1]
+    model = open_model("default", threads=1)
+    matrix = rebin_matrix(axis, model.card.axis.edges_kev)
+    rebinned = apply_rebin(counts.reshape(-1, N_CHANNEL), matrix)
+    recorded = np.repeat(np.array([[axis.start_kev, axis.stop_kev]], np.float32), n_pixel, axis=0)
+    plan = prepare_fit(seen.total, seen.highest, axis, n_pixel, instrument=machine)
+    unlike = leftovers(known_families(), seen.total, axis, n_pixel, machine)
+    pigments = Work(axis, model=model, known=known_of(machine))
+    steps: dict[str, Callable[[], Any]] = {
+        "reading (unpacking)": scan.counts[rows, columns].compute,
+        "sum and maximum": lambda: survey(Scan(counts, axis=axis)),
+        "rebinning": lambda: apply_rebin(counts.reshape(-1, N_CHANNEL), matrix),
+        "network": lambda: model(rebinned, recorded),
+        "pigments, all": lambda: pigments(counts, None, seen.pixel_counts),
+        "elements": lambda: plan(counts),
+        "unlikeness": lambda: unlike(counts),
+    }
+    with threadpool_limits(1):
+        return {name: round(1e6 * min(timed(own)[0] for _ in range(3)) / n_pixel, 2) for name, own in steps.items()}
+
+
+def info_seconds(path: Path) -> float:
+    """Return how long `underpaint info` takes, the best of three."""
+    return min(timed(lambda: _called("info", str(path)))[0] for _ in range(3))
+
+
+def help_seconds() -> float:
+    """Return how long `underpaint --help` takes, the best of five."""
+    return min(timed(lambda: _called("--help"))[0] for _ in range(5))
+
+
+def _called(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "underpaint", *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+def timed(action: Callable[[], Any]) -> tuple[float, Any]:
+    """Return seconds, and what the action returns."""
+    begin = time.perf_counter()
+    result = action()
+    return round(time.perf_counter() - begin, 4), result
+
+
+@contextmanager
+def other_work() -> Iterator[dict[str, float]]:
+    """Tell how many cores other processes took meanwhile; filled in at the end."""
+    found: dict[str, float] = {}
+    begin, before = time.perf_counter(), _busy()
+    own_before = _own()
+    yield found
+    seconds = time.perf_counter() - begin
+    found["mean"] = round(max(_busy() - before - (_own() - own_before), 0.0) / seconds, 2)
+
+
+def _busy() -> float:
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+
+
+def _own() -> float:
+    times = psutil.Process().cpu_times()
+    return float(times.user + times.system + times.children_user + times.children_system)
+
+
+def picture(scaling: dict[str, dict[str, float]]) -> Figure:
+    """Draw time against pixels, by the clock and by the processor, and what a pixel takes."""
+    pixels = np.array([float(own) for own in scaling])
+    figure = new_figure(7.2, 3.0)
+    left, right = figure.subplots(1, 2)
+    for key, words, color in (
+        ("seconds", "clock, start to end", "#0072b2"),
+        ("processor_seconds", "processor (both cores)", "#d55e00"),
+    ):
+        seconds = np.array([own[key] for own in scaling.values()])
+        left.loglog(pixels, seconds, "o-", color=color, label=words)
+        right.loglog(pixels, 1e6 * seconds / pixels, "o-", color=color, label=words)
+    left.loglog(pixels, seconds[-1] * pixels / pixels[-1], "--", color="#808080", label="in proportion")
+    right.axhline(1e6 / TARGETS["identify_per_s"], color="#808080", linestyle=":", label="10,000 spectra/s")
+    left.set_ylabel("identify --no-elements (s)", fontsize=TEXT_SIZE)
+    right.set_ylabel("time per pixel (µs)", fontsize=TEXT_SIZE)
+    for axes in (left, right):
+        axes.set_xlabel("pixels", fontsize=TEXT_SIZE)
+        axes.tick_params(labelsize=TEXT_SIZE)
+        axes.legend(frameon=False, fontsize=TEXT_SIZE)
+    figure.tight_layout()
+    return figure
+
+
+if __name__ == "__main__":
+    main()
