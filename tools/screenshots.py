@@ -2,12 +2,13 @@
 
 import argparse
 import io
+import os
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,18 @@ from scipy.ndimage import zoom
 
 from underpaint.api import identify_to_folder
 from underpaint.files import whole_file
+from underpaint.io import write_results
 from underpaint.io.result_maps import ResultMaps
+from underpaint.maps import ElementMaps
+from underpaint.report import write_report
 from underpaint.synth import PanelSettings, make_panel, save_panel
 from underpaint.viewer import serve, serve_start
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 _LIMIT_S = 300.0
+# Width and height in the page's pixels, and how many of the screen's there are to one. Zoomed to 200 %, a window of
+# 1440 x 1000 has half as many of the page's.
+WINDOWS = {"narrow": (360, 780, 1.0), "large": (3840, 2160, 1.0), "zoomed": (720, 500, 2.0)}
 Views = dict[str, Callable[[Any], None]]
 
 
@@ -33,20 +40,133 @@ def main() -> None:
     parser.add_argument("--result", type=Path, help="results to show, in place of a new panel's")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as place:
-        folder = asked.result or make_result(Path(place))
+    with tempfile.TemporaryDirectory(prefix="underpaint_") as place:
+        os.environ["UNDERPAINT_STATE"] = str(Path(place) / "state")  # what is opened here is no result of the user's
+        folder = copied(asked.result or make_result(Path(place)), Path(place) / "panel_underpaint_shown")
         with chromium(Path(place) / "profile") as opened:
-            with serve(folder) as server:
-                shoot(opened, server.address, result_views(folder), asked.out)
-            with serve_start(home=folder.parent) as server:
-                shoot(opened, server.address, {"viewer_start": lambda _: None}, asked.out)
+            shoot_results(opened, folder, asked.out)
+            shoot_poor_results(opened, Path(place), folder, asked.out)
+            shoot_start(opened, Path(place) / "start", asked.out)
+            shoot_report(opened, folder, asked.out)
+
+
+def shoot_results(opened: Any, folder: Path, out: Path) -> None:
+    """Save the views of results: in a usual window, a narrow one, a large one, and at 200 % zoom."""
+    with serve(folder) as server:
+        shoot(opened, server.address, result_views(folder), out)
+        for name, size in WINDOWS.items():
+            with window(opened, *size):
+                shoot(opened, server.address, {f"viewer_{name}": pointed}, out)
+        opened.execute_script("localStorage.clear()")
+
+
+def shoot_poor_results(opened: Any, place: Path, folder: Path, out: Path) -> None:
+    """Save what stands there where the scan is gone, where nothing has an answer, and where no map has a name."""
+    lost = copied(folder, place / "elsewhere" / "lost_underpaint")
+    with serve(lost, scan=str(place / "elsewhere" / "gone.h5")) as server:
+        shoot(opened, server.address, {"viewer_without_scan": pointed}, out)
+
+        def unknown(page: Any) -> None:
+            run(page, "const own = document.getElementById('search'); own.value = 'unobtainium';")
+            run(page, "document.getElementById('search').dispatchEvent(new Event('input'));")
+
+        shoot(opened, server.address, {"viewer_no_such_map": unknown}, out)
+    empty = ElementMaps(("Fe_K",), np.full((40, 60, 1), np.nan, np.float32), np.full((40, 60, 1), np.nan, np.float32))
+    write_results(place / "empty", pigments=None, elements=empty, scan_summary={"name": "empty"}, settings={})
+    with serve(place / "empty") as server:
+        shoot(opened, server.address, {"viewer_empty": lambda page: run(page, "viewer.choosePixel(20, 30)")}, out)
+
+
+def shoot_start(opened: Any, home: Path, out: Path) -> None:
+    """Save the start page through a real run: chosen, looked into, running, cancelled, refused."""
+    home.mkdir()
+    save_panel(make_panel(PanelSettings(recipe="fig7", cell_pixels=2, gap_pixels=1)), home / "small_panel.h5")
+    (home / "damaged.h5").write_bytes(b"no HDF5")
+
+    def click(page: Any, words: str) -> None:
+        page.execute_script(
+            "[...document.querySelectorAll('button')].find((own) => own.textContent.includes(arguments[0])).click()",
+            words,
+        )
+
+    def look(page: Any) -> None:
+        click(page, "small_panel.h5")
+        until(page, "!document.getElementById('run').hidden")
+
+    def running(page: Any) -> None:
+        page.execute_script("document.getElementById('start-run').click()")
+        until(page, "document.getElementById('step').textContent.includes('Identifying')")
+        page.execute_script("document.getElementById('run').scrollIntoView()")
+
+    def cancelled(page: Any) -> None:
+        page.execute_script("document.getElementById('cancel-run').click()")
+        until(page, "!!document.getElementById('start-run')")
+
+    def refused(page: Any) -> None:
+        page.execute_script("window.scrollTo(0, 0)")
+        click(page, "damaged.h5")
+        until(page, "document.getElementById('held-words').textContent.includes('Cannot')")
+
+    views = {
+        "start": lambda _: None,
+        "start_scan": look,
+        "start_running": running,
+        "start_cancelled": cancelled,
+        "start_refused": refused,
+    }
+    with serve_start(home=home) as server:
+        shoot(opened, server.address, views, out)
+        with window(opened, *WINDOWS["narrow"]):
+            shoot(opened, server.address, {"start_narrow": look}, out)
+
+
+def shoot_report(opened: Any, folder: Path, out: Path) -> None:
+    """Save the report's first page and its layers, in a usual and a narrow window, and in the dark."""
+    address = write_report(folder, subject="Virtual panel of Fig. 7").as_uri()
+    places = {"report": "findings", "report_layers": "layers", "report_spots": "spots", "report_table": "table"}
+    for name, place in places.items():
+        opened.get(f"{address}#{place}" if name != "report" else address)
+        save(opened, out / f"{name}.png")
+    with window(opened, *WINDOWS["narrow"]):
+        opened.get(address)
+        save(opened, out / "report_narrow.png")
+    opened.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    )
+    opened.get(address)
+    save(opened, out / "report_dark.png")
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def copied(folder: Path, place: Path) -> Path:
+    """Copy results, for regions and a photograph are saved with them."""
+    shutil.copytree(folder, place)
+    return place
+
+
+def pointed(opened: Any) -> None:
+    """Choose a pixel."""
+    until(opened, "window.viewer.about.scan.state !== 'opening'")
+    run(opened, "viewer.choosePixel(20, 30)")
+    until(opened, "document.body.dataset.spot === '20,30'")
+
+
+@contextmanager
+def window(opened: Any, width: int, height: int, scale: float) -> Iterator[None]:
+    """Show pages as in a window of this size."""
+    facts = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", facts)
+    try:
+        yield
+    finally:
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def make_result(place: Path) -> Path:
     """Paint, scan and identify the panel of Fig. 7."""
-    scan = place / "panel.h5"
-    save_panel(make_panel(PanelSettings(recipe="fig7")), scan)
-    identify_to_folder(scan, place / "panel_underpaint")
+    with chdir(place):  # so that the pictures show the scan's name, and not where it was
+        save_panel(make_panel(PanelSettings(recipe="fig7")), Path("panel.h5"))
+        identify_to_folder("panel.h5", place / "panel_underpaint")
     return place / "panel_underpaint"
 
 
@@ -54,9 +174,10 @@ def result_views(folder: Path) -> Views:
     """Return what is clicked before each picture."""
     picture = photograph(folder)
 
-    def spot(opened: Any) -> None:
-        run(opened, "viewer.choosePixel(20, 30)")
-        until(opened, "document.body.dataset.spot === '20,30' && window.viewer.spot.spectrum")
+    def composite(opened: Any) -> None:
+        run(opened, "viewer.setPanes(1); viewer.pane.shown.mode = 'overlay'; viewer.changed()")
+        run(opened, "document.getElementById('tab-export').click()")
+        until(opened, "document.querySelector('.swatch.green')")
 
     def four(opened: Any) -> None:
         run(opened, "viewer.setPanes(4)")
@@ -83,14 +204,16 @@ def result_views(folder: Path) -> Views:
 
     def dark(opened: Any) -> None:
         run(opened, "document.documentElement.dataset.theme = 'dark'; viewer.setPanes(1); viewer.spectrum.draw()")
-        run(opened, "document.getElementById('tab-spot').click()")
+        run(opened, "viewer.pane.shown.mode = 'map'; viewer.changed(); document.getElementById('tab-spot').click()")
 
     return {
-        "viewer_spot": spot,
+        "viewer_first": lambda _: None,
+        "viewer_spot": pointed,
         "viewer_four": four,
         "viewer_regions": regions,
         "viewer_scatter": scatter,
         "viewer_photograph": photo,
+        "viewer_save": composite,
         "viewer_dark": dark,
     }
 
@@ -148,10 +271,15 @@ def shoot(opened: Any, address: str, views: Views, out: Path) -> None:
     until(opened, "['all', 'start'].includes(document.body.dataset.ready)")
     for name, prepare in views.items():
         prepare(opened)
-        time.sleep(1.0)
-        with Image.open(io.BytesIO(opened.get_screenshot_as_png())) as image, whole_file(out / f"{name}.png") as part:
-            image.convert("RGB").save(part, format="PNG", optimize=True)
-        print(f"Wrote {out / name}.png")
+        save(opened, out / f"{name}.png")
+
+
+def save(opened: Any, path: Path) -> None:
+    """Save what is seen, once it stands still."""
+    time.sleep(1.0)
+    with Image.open(io.BytesIO(opened.get_screenshot_as_png())) as image, whole_file(path) as part:
+        image.convert("RGB").save(part, format="PNG", optimize=True)
+    print(f"Wrote {path}", flush=True)
 
 
 def run(opened: Any, script: str) -> None:

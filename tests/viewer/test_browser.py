@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from chromium import browser, wait
+from chromium import press, text_of, wait
 from PIL import Image
 from viewer_fakes import HOSTILE, SHAPE, element_maps, results, spectrum_of
 
@@ -18,12 +18,6 @@ from underpaint.viewer import Server, serve, serve_start
 from underpaint.viewer.regions import read_regions
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with browser(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -68,14 +62,6 @@ def drag(opened: Any, places: list[tuple[float, float]]) -> None:
         pointer.move_to_location(round(place[0]), round(place[1]))
     pointer.pointer_up()
     chain.w3c_actions.perform()
-
-
-def text_of(opened: Any, name: str) -> str:
-    return str(opened.execute_script("return document.getElementById(arguments[0]).textContent", name))
-
-
-def press(opened: Any, selector: str) -> None:
-    opened.execute_script("document.querySelector(arguments[0]).click()", selector)
 
 
 def test_a_click_shows_the_pixels_own_spectrum_and_numbers(page: tuple[Any, Server]) -> None:
@@ -195,7 +181,7 @@ def test_what_is_seen_is_exported(page: tuple[Any, Server]) -> None:
         np.testing.assert_array_equal(tifffile.imread(io.BytesIO(answer.read())), element_maps()["Pb_L"])
 
 
-@pytest.mark.parametrize("width", [360, 1440, 3840])
+@pytest.mark.parametrize("width", [360, 720, 1440, 3840])  # 720: a usual window at 200 % zoom
 def test_nothing_hangs_over_the_edge(chromium: Any, folder: Path, width: int) -> None:
     chromium.set_window_size(max(width, 500), 1000)
     chromium.execute_cdp_cmd(

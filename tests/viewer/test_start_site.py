@@ -83,6 +83,7 @@ def test_a_folder_is_listed_by_what_it_holds(site: StartSite) -> None:
     results(site.home)
     (site.home / "notes.docx").write_text("x")
     (site.home / ".hidden").write_text("x")
+    (site.home / "other_underpaint.part").mkdir()
     found = ask(site, "GET", "list")
     kinds = {own["name"]: own["kind"] for own in found["entries"]}
     assert kinds == {"panel.h5": "scan", "panel_underpaint": "results", "notes.docx": "file"}

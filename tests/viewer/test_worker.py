@@ -1,5 +1,7 @@
 """The commands: what opens a page, and the process that works for one."""
 
+import sys
+import time
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +14,22 @@ from viewer_fakes import SHAPE, results, scan
 
 import underpaint.viewer
 from underpaint.cli import app
-from underpaint.viewer.runs import DONE, FAILED, Run
+from underpaint.viewer.runs import CANCELLED, DONE, FAILED, RUNNING, Run
+
+WAITING = """
+import sys, time
+from pathlib import Path
+from underpaint.cli import _view, app
+def wait(job, step):
+    step("Waiting", 0, 1)
+    try:
+        time.sleep(600)
+    finally:
+        Path(job["scan"]).unlink()
+_view._JOBS["wait"] = wait
+sys.argv = ["underpaint", "work"]
+app()
+"""
 
 
 class FakeServer:
@@ -76,3 +93,23 @@ def test_the_worker_says_in_words_what_is_wrong(tmp_path: Path) -> None:
     state = Run(job).wait(300)
     assert state["state"] == FAILED
     assert "the folder exists and is not empty" in state["error"]
+
+
+def test_the_worker_stops_where_it_is_and_clears_what_is_half_made(tmp_path: Path) -> None:
+    half_made = tmp_path / "half_made"
+    half_made.touch()
+    run = Run({"what": "wait", "scan": str(half_made)}, (sys.executable, "-c", WAITING))
+    while run.state()["step"] != "Waiting" and run.state()["state"] == RUNNING:
+        time.sleep(0.02)
+    run.cancel()
+    assert run.wait(300)["state"] == CANCELLED
+    assert not half_made.exists()
+    assert run._process.returncode == 1
+
+
+def test_the_worker_writes_the_report(tmp_path: Path) -> None:
+    folder = results(tmp_path)
+    state = Run({"what": "report", "folder": str(folder), "form": "html", "subject": "Portrait"}).wait(300)
+    assert state["state"] == DONE, state
+    assert state["result"] == {"file": "report.html"}
+    assert "Portrait" in (folder / "report.html").read_text("utf-8")

@@ -1,6 +1,8 @@
 """``view`` and the start page; ``work`` does for the pages what takes long, in a process of its own."""
 
+import _thread
 import json
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -80,7 +82,7 @@ def work() -> None:
 
     try:
         _tell(result=_JOBS[job["what"]](job, step))
-    except _Cancelled:
+    except (_Cancelled, KeyboardInterrupt):
         raise typer.Exit(FAILED) from None
     except (UnderpaintError, OSError, MemoryError) as error:
         _tell(error=explain(error))
@@ -109,6 +111,11 @@ def _listen(cancelled: threading.Event) -> None:
     """Wait until nobody holds the other end of standard input: the page, or its server, wants no more of this."""
     sys.stdin.read()
     cancelled.set()
+    # The next step may be minutes away. What is half-made is cleared on the way out, as after Ctrl-C.
+    if sys.platform == "win32":
+        _thread.interrupt_main()
+    else:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def _tell(**what: Any) -> None:
@@ -171,6 +178,16 @@ def _explain(job: dict[str, Any], step: Progress) -> dict[str, Any]:
     return record(explained_spot(job["scan"], asked, step))
 
 
+def _report(job: dict[str, Any], step: Progress) -> dict[str, Any]:
+    from underpaint.report import write_report
+
+    step("Writing the report", 0, 1)
+    path = write_report(
+        job["folder"], form="pdf" if job["form"] == "pdf" else "html", scan=job.get("scan"), subject=job["subject"]
+    )
+    return {"file": path.name}
+
+
 def _grid(job: dict[str, Any]) -> tuple[int, int] | None:
     from underpaint.cli._scans import rows_and_columns
 
@@ -181,4 +198,5 @@ _JOBS: dict[str, Callable[[dict[str, Any], Progress], dict[str, Any]]] = {
     "look": _look,
     "identify": _identify,
     "explain": _explain,
+    "report": _report,
 }

@@ -39,10 +39,8 @@ def find_scan(folder: Path, summary: Mapping[str, Any], given: str | None, shape
     told = str(settings.get("source") or summary.get("source") or "")
     location = given or _found(told, folder)
     if location is None:
-        message = (
-            f"The scan {told or '(its name is not in the results)'} is not there, so no pixel's spectrum can be shown. "
-            "Say where it is with --scan FILE."
-        )
+        what = f"The scan {told} is not there" if told else "The results do not say which scan they are of"
+        message = f"{what}, so no pixel's spectrum can be shown. Say where it is with --scan FILE."
         raise ScanError(message)
     grid = settings.get("shape")
     scan = load(location, detector=settings.get("detector"), shape=tuple(grid) if grid else None)

@@ -29,6 +29,7 @@ _SERVED = {".html", ".csv", ".tif", ".h5", ".pdf"}
 # The report brings its own style and pictures along, and needs nothing else.
 _REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _N_BIN = 40
+_MOST_SUBJECT = 200
 
 
 class ResultSite:
@@ -41,7 +42,7 @@ class ResultSite:
     scan : str or None
         Where the scan is; None looks where it was, and beside the results.
     runs : Runs or None
-        Runs what takes long (explaining a spot); None: of its own.
+        Runs what takes long (explaining a spot, the report); None: of its own.
 
     Raises
     ------
@@ -56,7 +57,7 @@ class ResultSite:
         self.source = ScanSource(lambda: find_scan(self.folder, self.summary, scan, self.maps.shape))
         self.photograph = Photograph(self.folder)
         self._runs = runs or Runs()
-        self._explaining: dict[str, Run] = {}
+        self._started: dict[str, Run] = {}
         self._routes: dict[tuple[str, str], Callable[[Request], Answer | None]] = {
             ("GET", "about"): self._about,
             ("GET", "scan"): self._scan_state,
@@ -72,8 +73,9 @@ class ResultSite:
             ("POST", "photograph"): self._photograph,
             ("DELETE", "photograph"): self._photograph,
             ("POST", "explain"): self._explain,
-            ("GET", "explain"): self._explained,
-            ("DELETE", "explain"): self._stop_explaining,
+            ("POST", "report"): self._report,
+            ("GET", "run"): self._run_state,
+            ("DELETE", "run"): self._stop_run,
             ("GET", "export"): self._export,
             ("GET", "files"): self._file,
         }
@@ -92,7 +94,7 @@ class ResultSite:
 
     def close(self) -> None:
         """Stop what runs and close the file."""
-        for run in self._explaining.values():
+        for run in self._started.values():
             run.cancel()
         self.maps.close()
 
@@ -265,16 +267,31 @@ class ResultSite:
             "pixel": f"{row},{column}",
             "instrument": str(instrument),
         }
-        run = self._runs.start(job)
-        self._explaining[run.key] = run
-        return json_answer({"run": run.key, "instrument": instrument})
+        return json_answer({"run": self._begin(job), "instrument": instrument})
 
-    def _explained(self, request: Request) -> Answer | None:
-        run = self._explaining.get(request.query.get("run", ""))
+    def _report(self, request: Request) -> Answer:
+        """Begin to write the report anew, with the photograph and the regions that are there by now."""
+        sent = request.json()
+        job = {
+            "what": "report",
+            "folder": str(self.folder),
+            "form": "pdf" if sent.get("form") == "pdf" else "html",
+            "subject": str(sent.get("subject") or "")[:_MOST_SUBJECT],
+            "scan": self.source.scan().source if self.source.state == READY else None,
+        }
+        return json_answer({"run": self._begin(job)})
+
+    def _begin(self, job: dict[str, Any]) -> str:
+        run = self._runs.start(job)
+        self._started[run.key] = run
+        return run.key
+
+    def _run_state(self, request: Request) -> Answer | None:
+        run = self._started.get(request.query.get("run", ""))
         return None if run is None else json_answer(run.state())
 
-    def _stop_explaining(self, request: Request) -> Answer | None:
-        run = self._explaining.pop(request.query.get("run", ""), None)
+    def _stop_run(self, request: Request) -> Answer | None:
+        run = self._started.pop(request.query.get("run", ""), None)
         if run is None:
             return None
         run.cancel()

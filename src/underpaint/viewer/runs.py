@@ -38,6 +38,7 @@ class Run:
             list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             encoding="utf-8",
         )  # fmt: skip
+        self._cancelled = False
         self._errors: list[str] = []
         self._drainer = threading.Thread(target=self._drain, daemon=True)
         self._drainer.start()
@@ -53,9 +54,10 @@ class Run:
     def cancel(self) -> None:
         """Ask it to stop; it is ended by force when it does not listen."""
         with self._lock:
-            if self._facts["state"] != RUNNING:
+            if self._facts["state"] != RUNNING or self._cancelled:
                 return
-            self._facts |= {"state": CANCELLED, "step": "Cancelled"}
+            self._cancelled = True
+            self._facts |= {"step": "Cancelling", "done": 0, "total": 0}
         self._close_input()
         threading.Thread(target=self._end, daemon=True).start()
 
@@ -99,7 +101,9 @@ class Run:
         self._close_input()
         with self._lock:
             self._ended = time.monotonic()
-            if self._facts["state"] == RUNNING:
+            if self._cancelled:
+                self._facts |= {"state": CANCELLED, "step": "Cancelled"}
+            elif self._facts["state"] == RUNNING:
                 said = "".join(self._errors).strip().splitlines()
                 why = said[-1] if said else f"it ended with code {self._process.returncode}"
                 self._facts |= {"state": FAILED, "error": f"The run broke off: {why}"}
@@ -110,7 +114,7 @@ class Run:
         except ValueError:
             return
         with self._lock:
-            if self._facts["state"] != RUNNING or not isinstance(told, dict):
+            if self._cancelled or self._facts["state"] != RUNNING or not isinstance(told, dict):
                 return
             if "progress" in told:
                 step, done, total = told["progress"]

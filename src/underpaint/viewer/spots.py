@@ -8,7 +8,7 @@ from underpaint.errors import SampleError
 from underpaint.io.result_maps import MapEntry, ResultMaps
 from underpaint.limits import told_apart_text
 from underpaint.limits.exclusion import LINE_SIGMA
-from underpaint.maps import STATES, material_of, share_of
+from underpaint.maps import STATES, UNLIKE_SIGMA, material_of, share_of
 from underpaint.sample import library
 
 WORTH_WORDS = 0.1
@@ -23,7 +23,8 @@ def spot(maps: ResultMaps, row: int, column: int) -> dict[str, Any]:
     -------
     dict
         ``groups`` (the most probable first): probability by place, state, lines with counts and standard deviations,
-        members, and what would tell the members apart. ``elements`` and ``quantities`` with their deviations.
+        members, and what would tell the members apart. ``elements`` and ``quantities`` with their deviations;
+        ``unlike``: a peak that nothing known explains, or None.
 
     Raises
     ------
@@ -47,9 +48,22 @@ def spot(maps: ResultMaps, row: int, column: int) -> dict[str, Any]:
             for name, each in lines.items()
         ],
         "quantities": [
-            each.told() for each in own if each.entry.kind == "quantity" and material_of(each.entry.name) is None
+            each.told()
+            for each in own
+            if each.entry.kind == "quantity"
+            and each.entry.process == "pigments"
+            and material_of(each.entry.name) is None
         ],
+        "unlike": _unlike(own),
     }
+
+
+def _unlike(own: Sequence["_Valued"]) -> dict[str, float] | None:
+    """Return how strong the strongest peak is that nothing known explains, and where, if it is worth a word."""
+    found = {each.entry.name: each.value for each in own if each.entry.process == "open_set"}
+    if not found.get("score", 0.0) > UNLIKE_SIGMA:
+        return None
+    return {"sigma": found["score"], "energy_kev": found.get("energy_kev", float("nan"))}
 
 
 class _Valued:

@@ -20,6 +20,7 @@ from underpaint.weights import shipped
 
 MOST_RECENT = 12
 MOST_ENTRIES = 2000
+_UNFINISHED = ".part"
 _STATE_VARIABLE = "UNDERPAINT_STATE"
 
 
@@ -87,7 +88,7 @@ class StartSite:
         found = []
         for own in sorted(place.iterdir(), key=lambda entry: entry.name.lower())[:MOST_ENTRIES]:
             with suppress(OSError):  # a name that this user may not look at
-                if not own.name.startswith("."):
+                if not own.name.startswith(".") and own.suffix != _UNFINISHED:
                     found.append(_listed(own, endings))
         return json_answer({"path": str(place), "parent": str(place.parent), "entries": found, "roots": _roots()})
 

@@ -37,6 +37,19 @@ export const guarded = (what) => async (...given) => {
   try { return await what(...given); } catch (error) { say(error.message); return undefined; }
 };
 
+// Follows what runs beside the page until it ends; told: says how far it is; wanted: false gives it up.
+export async function followed(run, told, wanted = () => true) {
+  for (;;) {
+    const now = await askJson(`run?run=${run}`);
+    if (now.state !== "running") return now;
+    if (!wanted()) return askJson(`run?run=${run}`, { method: "DELETE" });
+    told(now);
+    await new Promise((wake) => { setTimeout(wake, 500); });
+  }
+}
+
+export const progressed = (now) => `${now.step}${now.total > 1 ? ` (${now.done} of ${now.total})` : ""} … ${Math.round(now.seconds)} s `;
+
 export function choosable(tabs, panels, chosen = () => {}) {
   const show = (tab) => {
     for (const own of tabs) {

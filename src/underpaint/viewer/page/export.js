@@ -1,5 +1,5 @@
 // What is seen, as files: made by the server at print size.
-import { byId, make } from "./base.js";
+import { askJson, byId, followed, guarded, make, progressed } from "./base.js";
 
 export function showExport(app) {
   const { pane, spot } = app;
@@ -27,7 +27,26 @@ export function showExport(app) {
     at ? make("p", { className: "quiet" }, `Row ${at.row}, column ${at.column}.`) : make("p", { className: "empty" }, "Click a pixel first."),
     at ? links("spectrum", at, [["csv", "spectrum, CSV"], ...(spot.spectrum ? [["png", "PNG"], ["svg", "SVG"]] : [])]) : null,
     at ? links("values", at, [["csv", "all maps' values, CSV"]]) : null,
+    ...report(app),
   ].filter(Boolean));
+}
+
+// The report is written anew: with the photograph and the regions that are there by now.
+function report(app) {
+  const subject = make("input", { type: "text", id: "report-object", placeholder: "the painting, e.g. Portrait, inv. 1234", "aria-label": "The painting, as the report names it" });
+  const said = make("div", { role: "status" });
+  const write = (form) => guarded(async () => {
+    const buttons = [...place.querySelectorAll("button")];
+    for (const own of buttons) own.disabled = true;
+    try {
+      const { run } = await askJson("report", { method: "POST", json: { form, subject: subject.value } });
+      const now = await followed(run, (own) => said.replaceChildren(progressed(own)));
+      said.replaceChildren(now.result ? make("a", { className: "button", target: "_blank", href: `files/${now.result.file}` }, `Open ${now.result.file}`) : make("p", { className: "note" }, now.error || now.step));
+      if (now.result && form === "html") app.showReport();
+    } finally { for (const own of buttons) own.disabled = false; }
+  });
+  const place = make("p", { className: "buttons" }, make("button", { type: "button", id: "report-html", onclick: write("html") }, "Write it"), make("button", { type: "button", id: "report-pdf", onclick: write("pdf") }, "Write it as PDF"));
+  return [make("h3", {}, "Report"), make("p", { className: "quiet" }, "Findings in words, maps, spectra, methods to cite; with the photograph and the regions that are here now."), subject, place, said];
 }
 
 // First and last row and column on the screen; "" where all are.

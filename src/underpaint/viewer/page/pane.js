@@ -105,9 +105,11 @@ export class Pane {
     this.unit.textContent = probability ? "probability" : part.entry.kind === "state" ? "0 absent, 1 present, 2 cannot be excluded, 3 undecided"
       : part.entry.unit === "1" ? "" : part.entry.unit.replace("um", "µm");
     const above = this.shown.threshold > 0 ? make("span", { className: "quiet" }, `from ${number(this.shown.threshold * part.top)}`) : null;
+    const group = part.entry.kind === "member" ? this.app.entries.find((own) => own.kind === "group" && part.entry.groups.includes(own.name)) : null;
+    const whose = group ? make("span", { className: "quiet" }, `X-rays do not tell it from others of the group ${group.label.split(" (")[0]}: look at that first`) : null;
     const grey = make("span", { className: "swatch none" }, "no answer");
     const hatched = this.hatched ? make("span", { className: "swatch hatched" }, "cannot be excluded") : null;
-    this.legend.replaceChildren(...[this.low, this.bar, this.high, this.unit, above, grey, hatched].filter(Boolean));
+    this.legend.replaceChildren(...[this.low, this.bar, this.high, this.unit, above, grey, hatched, whose].filter(Boolean));
   }
 
   fit() {

@@ -13,9 +13,10 @@ export class PhotographPanel {
     this.fill();
   }
 
-  async load() { await guarded(() => this.take(this.app.about.photograph))(); }
+  // Maps are opened as maps; the photograph is a slider away.
+  async load() { await guarded(() => this.take(this.app.about.photograph, 0))(); }
 
-  async take(facts) {
+  async take(facts, blend = 0.5) {
     this.facts = facts;
     this.picture = null;
     if (facts.laid) {
@@ -23,7 +24,7 @@ export class PhotographPanel {
       picture.src = `photograph/laid?${Date.now()}`;
       await picture.decode();
       this.picture = picture;
-      if (!this.blend) this.blend = 0.5;
+      if (!this.blend) this.blend = blend;
     }
     this.fill();
     this.app.draw();

@@ -1,5 +1,5 @@
 // What a pixel says: probabilities, the lines that speak for and against, what X-rays cannot tell apart.
-import { askJson, byId, guarded, lineName, make, number, thousands } from "./base.js";
+import { askJson, byId, followed, guarded, lineName, make, number, progressed, thousands } from "./base.js";
 
 const meter = (value) => make("meter", { min: 0, max: 1, value: value ?? 0, "aria-hidden": "true" });
 const certainty = (value) => (value === null ? "no answer" : value >= 0.995 ? "> 0.99" : value.toFixed(2));
@@ -13,6 +13,8 @@ export function showSpot(app, found) {
   place.replaceChildren(...[
     make("h2", {}, where),
     found.scan.state === "missing" ? make("p", { className: "note" }, found.scan.why) : null,
+    found.unlike ? make("p", { className: "note" }, `A peak near ${number(found.unlike.energy_kev)} keV (${found.unlike.sigma.toFixed(0)} σ) is of nothing that is known here. Do not trust the pigments below before it is understood.`) : null,
+    inShort(app, found.groups),
     ...strong.map((own) => card(app, own)),
     strong.length ? null : make("p", { className: "empty" }, found.groups.length ? "No pigment reaches a probability of 0.1 here." : "These results hold no pigments, only elements."),
     quantities(found.quantities),
@@ -23,6 +25,14 @@ export function showSpot(app, found) {
   ].filter(Boolean));
 }
 
+// What lies over what, where the network says so: the question that most people come with.
+function inShort(app, groups) {
+  const held = (where) => groups.filter((own) => (own.places[where] ?? 0) > 0.5).map((own) => own.label.split(" (")[0]).join(", ");
+  const said = ["surface", "below"].filter((where) => groups.some((own) => where in own.places))
+    .map((where) => make("p", {}, make("b", {}, `${app.placeWords[where]}: `), held(where) || "nothing that is likelier than not"));
+  return said.length ? make("div", { className: "short" }, ...said) : null;
+}
+
 function card(app, own) {
   const there = own.lines.filter((line) => line.there);
   const lacking = own.lines.filter((line) => !line.there);
@@ -31,7 +41,7 @@ function card(app, own) {
     make("h3", {}, make("button", { type: "button", className: "link", title: "Show its map", onclick: () => app.showNamed(own.name) }, own.label),
       make("span", { className: "value" }, certainty(own.probability))),
     meter(own.probability),
-    ...places.map(([where, value]) => make("p", {}, `${app.placeWords[where] || where}: ${certainty(value)}`)),
+    ...places.map(([where, value]) => make("p", {}, make("button", { type: "button", className: "link plain", title: "Show its map there", onclick: () => app.showPlace(own.name, where) }, app.placeWords[where] || where), `: ${certainty(value)}`)),
     own.share && own.share.value !== null && (own.places.surface ?? 0) > 0.5 ? make("p", {}, `share of the pigments at the surface: ${estimate(own.share)}`) : null,
     own.state === "cannot be excluded" ? make("p", { className: "note" }, "It could lie hidden here: an answer of no would mean little.") : null,
     make("p", {}, make("b", {}, "For it: "), there.length ? there.map((line) => `${lineName(line.family)} ${thousands(line.counts)} counts (${line.sigma.toFixed(0)} σ)`).join("; ") : "no line of it stands out"),
@@ -69,21 +79,14 @@ function layers(app, found) {
   const button = make("button", { type: "button", disabled: found.scan.state !== "ready" }, "Which layers could this be?");
   button.onclick = guarded(async () => {
     const { run, instrument } = await askJson("explain", { method: "POST", json: { row: found.row, column: found.column } });
-    const stop = make("button", { type: "button", onclick: () => askJson(`explain?run=${run}`, { method: "DELETE" }) }, "Stop");
+    const stop = make("button", { type: "button", onclick: () => askJson(`run?run=${run}`, { method: "DELETE" }) }, "Stop");
     button.disabled = true;
-    for (;;) {
-      const now = await askJson(`explain?run=${run}`);
-      if (now.state === "running") {
-        said.replaceChildren(make("p", { role: "status" }, `${now.step}${now.total > 1 ? ` (${now.done} of ${now.total})` : ""} … ${Math.round(now.seconds)} s `), stop);
-        await new Promise((wake) => { setTimeout(wake, 500); });
-        if (!said.isConnected) { await askJson(`explain?run=${run}`, { method: "DELETE" }); return; }
-      } else {
-        button.disabled = false;
-        const note = app.about.instrument ? null : make("p", { className: "note" }, `The instrument was not told: "${instrument}" is assumed.`);
-        said.replaceChildren(...[note, now.result ? make("ul", {}, ...now.result.words.map((text) => make("li", {}, text))) : make("p", { className: "note" }, now.error || now.step)].filter(Boolean));
-        return;
-      }
-    }
+    said.replaceChildren(stop);
+    try {
+      const now = await followed(run, (own) => said.replaceChildren(make("p", { role: "status" }, progressed(own)), stop), () => said.isConnected);
+      const note = app.about.instrument ? null : make("p", { className: "note" }, `The instrument was not told: "${instrument}" is assumed.`);
+      said.replaceChildren(...[note, now.result ? make("ul", {}, ...now.result.words.map((text) => make("li", {}, text))) : make("p", { className: "note" }, now.error || now.step)].filter(Boolean));
+    } finally { button.disabled = false; }
   });
   return make("section", { className: "card" }, make("h3", {}, "Layers"),
     make("p", { className: "quiet" }, "Layers of paint in every order are fitted to the spectrum; this takes a while."), button, said);

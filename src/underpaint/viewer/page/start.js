@@ -114,7 +114,7 @@ const run = guarded(async (own) => {
   const now = await follow({ what: "identify", scan: path, instrument: byId("instrument").value, palette: byId("palette").value, model: byId("model").value, overwrite: byId("replace").checked }, told);
   actions(own);
   if (now.state === "done") await open(now.result.folder);
-  else if (now.state === "cancelled") say("Cancelled; nothing half-made is left.");
+  else if (now.state === "cancelled") say("Cancelled. No half-made results are left.");
   else say(now.error, { lasting: true });
 });
 

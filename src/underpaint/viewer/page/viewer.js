@@ -40,7 +40,7 @@ class Viewer {
     byId("title").textContent = about.title;
     const step = about.step_mm ? `, ${number(about.step_mm[0])} × ${number(about.step_mm[1])} mm a pixel` : "";
     byId("facts").textContent = `${about.shape[0]} rows × ${about.shape[1]} columns${step}`;
-    if (about.report) { byId("report").hidden = false; byId("report").href = "files/report.html"; }
+    if (about.report) this.showReport();
     this.dark = themed(byId("theme"), () => this.spectrum.draw());
     this.buildList();
     this.buildToolbar();
@@ -54,6 +54,8 @@ class Viewer {
     askJson("lines").then((lines) => { this.spectrum.lines = lines; this.spectrum.draw(); document.body.dataset.ready = "all"; }).catch((error) => say(error.message));
     await Promise.all([this.photograph.load(), this.regionPanel.load()]);
   }
+
+  showReport() { byId("report").hidden = false; byId("report").href = "files/report.html"; }
 
   // --- which maps there are
 
@@ -170,6 +172,11 @@ class Viewer {
 
   showNamed(name) {
     const found = this.entries.find((entry) => entry.name === name);
+    if (found) this.showMap(found.index);
+  }
+
+  showPlace(material, place) {
+    const found = this.entries.find((entry) => entry.material === material && entry.place === place && entry.kind !== "state");
     if (found) this.showMap(found.index);
   }
 
