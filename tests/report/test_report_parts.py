@@ -83,7 +83,7 @@ def test_a_finding_is_told_with_place_and_region() -> None:
     told = key_finding(own, places, {"left hand": 0.9, "sky": 0.1})
     assert (told.what, told.members) == ("Mercury red", "vermilion or calomel")
     assert told.where == "in places (25 % of the area); at the surface in 20 %, below it in 8.0 %; " + (
-        "in the region left hand (90 %)"
+        "in the region “left hand” (90 %)"
     )
 
 
@@ -123,9 +123,9 @@ def test_the_report_holds_what_lies_beside_the_results(folder: Path) -> None:
     assert "Portrait &lt;of nobody&gt;" in text
     assert "laid over the maps by points, 0.40 pixels off on average" in text
     assert "data:image/jpeg;base64," in text
-    assert "in the region left hand" in text
+    assert "in the region “left hand”" in text
     assert text.count("a typical spot: ") == 2
-    assert "Spectrum of region left hand: 28 pixels" in text
+    assert "Spectrum of left hand, a region that was drawn: 28 pixels" in text
 
 
 def test_without_the_scan_the_report_says_so_and_a_named_one_is_asked_for(folder: Path, tmp_path: Path) -> None:

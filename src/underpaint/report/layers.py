@@ -13,6 +13,8 @@ from underpaint.maps import (
     TOGETHER,
     LayerOrder,
     PigmentMaps,
+    Place,
+    at_place,
     layer_orders,
 )
 from underpaint.report.findings import LEAST_PIXELS, LEAST_SHARE, is_present
@@ -157,7 +159,9 @@ def thickness_text(own: Thickness | None) -> str:
 
 def order_rows(maps: PigmentMaps) -> list[LayerOrder]:
     """Return the orders of the pairs of groups that were found and share pixels."""
-    found = set(found_groups(maps)) if knows_places(maps) else set()
+    if not (knows_places(maps) and all(has_places(maps, name) for name in maps.select("group"))):
+        return []
+    found = set(found_groups(maps))
     return [own for own in layer_orders(maps, least_share=LEAST_SHARE) if {own.one, own.other} <= found]
 
 
@@ -173,11 +177,22 @@ def order_text(maps: PigmentMaps, own: LayerOrder) -> str:
 
 
 def _codes(maps: PigmentMaps, name: str) -> NDArray[np.uint8]:
-    at_surface = maps.at(name, "surface") > PRESENT_PROBABILITY
-    below = maps.at(name, "below") > PRESENT_PROBABILITY
+    at_surface, below = _likely_at(maps, name, "surface"), _likely_at(maps, name, "below")
     code = (_SURFACE * at_surface + _BELOW * below).astype(np.uint8)
     code[(code == _NOWHERE) & (maps[name] > PRESENT_PROBABILITY)] = _UNPLACED
     return code
+
+
+def has_places(maps: PigmentMaps, name: str) -> bool:
+    """Whether the results hold where a group or pigment lies; of pigments they do so only where that is likely."""
+    return all(at_place(name, place) in maps.names for place in ("surface", "below"))
+
+
+def _likely_at(maps: PigmentMaps, name: str, place: Place) -> NDArray[np.bool_]:
+    """Return where a group is at a place; nowhere, if no map was kept, as that says that it is nowhere likely."""
+    if at_place(name, place) not in maps.names:
+        return np.zeros(maps.probability.shape[:2], dtype=np.bool_)
+    return np.asarray(maps.at(name, place) > PRESENT_PROBABILITY)
 
 
 def _arrangement(

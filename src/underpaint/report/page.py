@@ -43,6 +43,7 @@ from underpaint.report.layers import (
     Arrangement,
     find_arrangements,
     found_groups,
+    has_places,
     knows_places,
     order_rows,
     order_text,
@@ -353,7 +354,7 @@ def _layers(pigments: PigmentMaps | None) -> dict[str, Any] | None:
     if pigments is None or not knows_places(pigments):
         return None
     places, names = place_shares(pigments), found_groups(pigments)
-    shown = [own.name for own in places][:MOST_PLACE_ROWS]
+    shown = [own.name for own in places if has_places(pigments, own.name)][:MOST_PLACE_ROWS]
     words = "Probability anywhere, at the surface and below it, of " + listed([own.label for own in places]) + "."
     told = find_arrangements(pigments)
     return {

@@ -89,7 +89,7 @@ def _where(own: Finding, places: Sequence[PlaceShares], regions: Mapping[str, fl
     if place is not None:
         known = ((place.surface, "at the surface"), (place.below, "below it"), (place.unplaced, "at an open depth"))
         parts.append(", ".join(f"{words} in {percent(share)}" for share, words in known if share >= 0.001))
-    named = [f"{name} ({percent(share)})" for name, share in regions.items() if share >= _IN_REGION]
+    named = [f"“{name}” ({percent(share)})" for name, share in regions.items() if share >= _IN_REGION]
     parts.append(f"in the {'region' if len(named) == 1 else 'regions'} {', '.join(named)}" if named else "")
     return "; ".join(part for part in parts if part)
 
