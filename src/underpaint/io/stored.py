@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import OutputError, ScanError
 
-_KEPT_BYTES = 64 * 2**20
+_KEPT_BYTES = 24 * 2**20
 JOURNAL = "finished"
 """Name of a store's file of one byte a block, 1 for those that are finished."""
 
@@ -24,7 +24,7 @@ class StoredMaps:
     shape : (int, int, int)
     dtype : dtype
     read : callable
-        Returns the (n_row, n_column) map of an index. The ones read last are kept, 64 MB of them.
+        Returns the (n_row, n_column) map of an index. The ones read last are kept, 24 MB of them.
     """
 
     ndim = 3
