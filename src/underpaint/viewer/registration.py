@@ -21,7 +21,8 @@ _COMPONENTS = 3
 _SCALES = np.arange(1.0, 0.49, -0.0625)
 _TURNS_DEG = (0.0, -3.0, 3.0, -6.0, 6.0)
 _SHIFTS = np.linspace(-0.15, 0.15, 11)
-_MOST_TRIED = 5
+_MOST_TRIED, _APART = 8, 0.04
+"""Starts that are refined; they lie apart by this share of the photograph's longer side, or they end at one place."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,9 @@ def automatically(photograph: Image, maps: Sequence[NDArray[np.float32]]) -> Reg
     parts = _components(maps)
     n_row, n_column = parts[0].shape
     coarse = _Comparison(photograph, parts, min(1.0, _COARSE / max(n_row, n_column)))
-    starts = sorted(_starts(photograph.shape, (n_row, n_column)), key=coarse.unlike)[:_MOST_TRIED]
-    refined = [_climb(coarse, start, 6) for start in starts]
+    starts = sorted(_starts(photograph.shape, (n_row, n_column)), key=coarse.unlike)
+    apart = _APART * max(photograph.shape[:2])
+    refined = [_climb(coarse, start, 6) for start in _distinct(starts, (n_row, n_column), apart)]
     best = min(refined, key=coarse.unlike)
     fine = _Comparison(photograph, parts, min(1.0, _FINE / max(n_row, n_column)))
     for n_free in (6, 8, 8):
@@ -236,6 +238,25 @@ def _starts(photograph: tuple[int, ...], shape: tuple[int, int]) -> list[Matrix]
                     y = height * (0.5 + down) - sin * n_column / 2 - cos * n_row / 2
                     found.append(np.array([[cos, -sin, x], [sin, cos, y], [0, 0, 1.0]]))
     return found
+
+
+def _distinct(starts: Sequence[Matrix], shape: tuple[int, int], apart: float) -> list[Matrix]:
+    """Return the first of the starts whose corners lie farther apart, root mean square, than some photograph's pixels.
+
+    The best starts are neighbours: on a painting of stripes they would all climb to the same wrong stripe.
+    """
+    n_row, n_column = shape
+    corners = np.array([[0, 0], [n_column, 0], [0, n_row], [n_column, n_row]], dtype=np.float64)
+    chosen: list[Matrix] = []
+    laid: list[NDArray[np.float64]] = []
+    for start in starts:
+        own = place(start, corners)
+        if all(np.sqrt(((own - other) ** 2).sum(axis=1).mean()) > apart for other in laid):
+            chosen.append(start)
+            laid.append(own)
+        if len(chosen) == _MOST_TRIED:
+            break
+    return chosen
 
 
 def _components(maps: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float64]]:
