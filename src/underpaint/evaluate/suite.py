@@ -85,6 +85,7 @@ class Suite:
         self.inputs, self.plan, self.step = inputs, plan, step
         self.model = open_model(inputs.model, threads=plan.threads)
         self.digest = digest(model_path(inputs.model))
+        self.own_card = None if inputs.own_model is None else load_card(inputs.own_model)
         facts = {"plan": plan.model_dump(mode="json", exclude={"workers", "threads"}), "version": __version__}
         self.stages = Stages(folder, facts)
         self.folder = self.stages.folder
@@ -312,9 +313,9 @@ class Suite:
 
     def own_model(self) -> dict[str, Any]:
         """Return what a model for one instrument and palette says of itself, held-out figures beside its start's."""
-        if self.inputs.own_model is None:
+        card = self.own_card
+        if card is None:
             return {"left_out": "no model was given"}
-        card = load_card(self.inputs.own_model)
         figures = card.figures.get("own_model")
         return {"name": card.name, **figures} if figures else {"left_out": f"{card.name} was trained otherwise"}
 

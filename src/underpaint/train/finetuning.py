@@ -21,6 +21,7 @@ from underpaint.train.library import Library, load_library
 from underpaint.train.loop import TrainReport, run, score, summary, validation_loss
 from underpaint.train.metrics import NameFigures
 from underpaint.train.settings import FinetuneSettings
+from underpaint.train.showing import only_what_shows
 from underpaint.train.split import Split, split_by_source
 from underpaint.weights import ModelCard, Training
 
@@ -123,6 +124,8 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
     """
     start = model if isinstance(model, Trained) else load_trainable(model)
     data = _fitting(_read(settings, start.card) if library is None else library, start.card)
+    if data.counted and "group" in start.card.kinds:
+        data = only_what_shows(data)
     own = settings.model_copy(update={"kind": start.card.kind})
     split = _split(data, own)
     if own.labels is not None:
