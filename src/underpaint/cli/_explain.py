@@ -154,11 +154,14 @@ def _candidates(found: Explanation) -> Table:
     counts = found.measured.counts.sum()
     table = Table(title=f"{found.spectrum.name}: {counts:,.0f} counts", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("stratigraphy, best first")
-    for head in ("deviance", "more than best", "free", "AIC, more"):
+    best, widened = found.best, found.goodness.dispersion
+    # as the sentences below the table have it
+    over = "more than best" if widened == 1.0 else f"more than best, over {widened:.1f}"
+    for head in ("deviance", over, "free", "AIC, more"):
         table.add_column(head, justify="right")
-    best = found.best
     for fit in found.fits:
-        more = (f"{fit.deviance - best.deviance:+,.0f}", str(fit.n_parameter), f"{fit.aic - best.aic:+,.0f}")
+        rise = (fit.deviance - best.deviance) / widened
+        more = (f"{rise:+,.0f}", str(fit.n_parameter), f"{fit.aic - best.aic:+,.0f}")
         table.add_row(fit.candidate.name, f"{fit.deviance:,.0f}", *more)
     return table
 

@@ -12,6 +12,7 @@ from underpaint.explain.candidate import Candidate, Film, paint_film
 from underpaint.explain.fit import StratigraphyFit, Task, solve
 from underpaint.explain.measured import Measured
 from underpaint.explain.proposals import laid, refitted
+from underpaint.forward import resolution_sigma
 from underpaint.forward.breakdown import Breakdown
 from underpaint.instrument import Instrument
 from underpaint.limits import CLAIM
@@ -123,18 +124,21 @@ class Order:
     mixed, swapped, other : float or None
         How much larger the deviance is of one layer of all, of the layers the other way round, and of the best other
         way to lay the same pigments; None where that was not among the candidates.
+    explained : bool
+        Whether the best stratigraphy fits at all: ways to lay the wrong pigments say nothing of the right ones.
     """
 
     layered: bool
     mixed: float | None
     swapped: float | None
     other: float | None
+    explained: bool = True
 
     @property
     def determined(self) -> bool:
-        """Whether every other way is worse by ``ORDER_CLAIM``."""
+        """Whether the best stratigraphy fits, and every other way is worse by ``ORDER_CLAIM``."""
         rivals = [value for value in (self.mixed, self.swapped, self.other) if value is not None]
-        return self.layered and self.swapped is not None and min(rivals) >= ORDER_CLAIM
+        return self.explained and self.layered and self.swapped is not None and min(rivals) >= ORDER_CLAIM
 
 
 def find_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -> Order:
@@ -145,7 +149,7 @@ def find_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -> Orde
     fits : sequence of StratigraphyFit
         The best one first.
     dispersion : float
-        Of the best one (``Goodness``): differences of deviance are divided by it.
+        Of the best one (``Goodness``): differences of deviance are divided by it. Above one nothing is determined.
     """
     best = fits[0]
     own = laid(best.candidate)
@@ -160,6 +164,7 @@ def find_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -> Orde
         _least(more for way, more in rises if len(way) == 1),
         _least(more for way, more in rises if way == own[::-1]),
         _least(more for way, more in rises if len(way) > 1 and way != own[::-1]),
+        explained=dispersion <= 1.0,
     )
 
 
@@ -251,13 +256,38 @@ def wanted_families(pigments: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*named, *(family for family in CANDIDATES if family.split("_")[0] in shown)]))
 
 
-def unexplained(lines: Mapping[str, tuple[float, float]], there: Sequence[str], parts: Breakdown) -> tuple[Line, ...]:
-    """Return families that stand out of the spectrum, and that the stratigraphy does not bring."""
+def unexplained(
+    lines: Mapping[str, tuple[float, float]],
+    there: Sequence[str],
+    parts: Breakdown,
+    best: StratigraphyFit,
+    measured: Measured,
+    instrument: Instrument,
+) -> tuple[Line, ...]:
+    """Return families that stand out of the spectrum, and that the stratigraphy neither brings nor makes up for.
+
+    The linear fit, with one ratio of lines for all paints, finds arsenic beside lead under thick paint; what the best
+    stratigraphy explains with the lines that it has is not in question.
+    """
     brought = {name: float(own.sum()) for name, own in parts.by_family().items()}
     found = [Line(name, *lines[name], brought.get(name, 0.0)) for name in there if name in lines]
     # air's argon is no pigment's; a family of an element that is there is a question of the fit, not of the palette
     known = {name.split("_")[0] for name, counts in brought.items() if counts > 0} | {"Ar"}
-    return tuple(line for line in found if line.there and line.family.split("_")[0] not in known)
+    strange = [line for line in found if line.there and line.family.split("_")[0] not in known]
+    return tuple(line for line in strange if _left_over(line.family, best, measured, instrument) >= SEEN)
+
+
+def _left_over(family: str, best: StratigraphyFit, measured: Measured, instrument: Instrument) -> float:
+    """Return by how many standard deviations the counts under a family's strongest line exceed the fitted ones."""
+    element, shell = family.split("_")
+    energy, strength = family_lines(element, shell, instrument.tube.voltage_kv)
+    if not energy.size:
+        return 0.0
+    middle = energy[strength.argmax()]
+    width = resolution_sigma(instrument.detector, np.asarray([middle]))[0]
+    under = np.abs(measured.energy_kev - middle) <= max(width, measured.axis.gain_kev)
+    over = float((measured.counts - best.expected)[under].sum())
+    return over / max(float(np.sqrt(measured.variance(best.expected)[under].sum())), 1e-9)
 
 
 def in_their_place(best: StratigraphyFit, measured: Measured, instrument: Instrument) -> dict[str, dict[str, float]]:

@@ -220,7 +220,7 @@ def explain(
         find_order(fits, quality.dispersion),
         quality,
         parts,
-        unexplained(lines, there, parts),
+        unexplained(lines, there, parts, best, measured, instrument),
         found,
     )
 

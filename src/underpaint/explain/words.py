@@ -145,8 +145,15 @@ def _order(found: Explanation) -> str:
         return "The order of the layers: the candidates offer no other to compare."
     laid = f"{' over '.join(painted)}" if own.layered else "one layer"
     if own.determined:
-        claim = f"{ORDER_CLAIM:g} is a claim"
-        return f"The order of the layers is determined: {laid}. Deviances of the others: {said} ({claim})."
+        return (
+            f"The order of the layers is determined: {laid}. Deviances of the others: {said} ({ORDER_CLAIM:g} is a "
+            "claim). Three layers, and a pigment in two of them, were not tried."
+        )
+    if not own.explained:
+        return (
+            f"The order of the layers is not determined: {laid} is the best of the candidates, but none of them "
+            f"explains the spectrum ({said})."
+        )
     return (
         f"The order of the layers is not determined: {laid} fits best, but not by a deviance of {ORDER_CLAIM:g} over "
         f"all others ({said})."
