@@ -9,7 +9,7 @@ import underpaint.explain.explanation as door
 from underpaint.errors import SampleError
 from underpaint.explain import Candidate, Explanation, explain, ground_film, measured, paint_film, propose
 from underpaint.explain.candidate import label_of
-from underpaint.explain.evidence import Line, alike
+from underpaint.explain.evidence import Line, Order, alike
 from underpaint.explain.proposals import MOST_CANDIDATES, Suspects, laid, made_pure, rivals_of, suspects
 from underpaint.explain.words import in_words
 from underpaint.forward import count, emit, render
@@ -192,3 +192,10 @@ def test_without_candidates_or_pigments_there_is_nothing_to_compare(
     monkeypatch.setattr(door, "identify", lambda *_, **__: answered(mercury_red=0.02))
     with pytest.raises(SampleError, match=r"no pigment group .*mercury_red, 0\.02.*--layers"):
         door.propose_from_network(found.spectrum, "chalk")
+
+
+def test_an_order_needs_a_stratigraphy_that_fits_and_rivals_that_do_not() -> None:
+    assert Order(layered=True, mixed=30.0, swapped=9.5, other=None).determined
+    assert not Order(layered=True, mixed=30.0, swapped=8.5, other=None).determined
+    assert not Order(layered=True, mixed=30.0, swapped=None, other=None).determined
+    assert not Order(layered=True, mixed=300.0, swapped=300.0, other=None, explained=False).determined
