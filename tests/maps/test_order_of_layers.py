@@ -12,6 +12,7 @@ from underpaint.maps import (
     NOT_BOTH,
     NOT_DETERMINED,
     ON_TOP,
+    PLACED_PROBABILITY,
     SURFACE_UM,
     TOGETHER,
     PigmentMaps,
@@ -30,16 +31,17 @@ def pair(one: tuple[float, float], other: tuple[float, float], *, anywhere: floa
 @pytest.mark.parametrize(
     ("one", "other", "order"),
     [
-        ((0.9, 0.1), (0.1, 0.9), ON_TOP),
-        ((0.1, 0.9), (0.9, 0.1), BELOW),
-        ((0.9, 0.9), (0.1, 0.9), ON_TOP),
-        ((0.9, 0.1), (0.9, 0.1), TOGETHER),
+        ((0.95, 0.1), (0.05, 0.95), ON_TOP),
+        ((0.05, 0.95), (0.95, 0.1), BELOW),
+        ((0.95, 0.9), (0.05, 0.95), ON_TOP),
+        ((0.95, 0.1), (0.95, 0.1), TOGETHER),
         ((0.1, 0.9), (0.1, 0.9), NOT_DETERMINED),
-        ((0.8, 0.1), (0.2, 0.7), NOT_DETERMINED),
+        ((0.9, 0.1), (0.1, 0.9), NOT_DETERMINED),
+        ((0.85, 0.1), (0.85, 0.1), NOT_DETERMINED),
         ((0.5, 0.5), (0.5, 0.5), NOT_DETERMINED),
     ],
 )
-def test_an_order_is_given_where_it_is_likelier_than_not(
+def test_an_order_is_given_from_a_least_probability_of_three_quarters(
     one: tuple[float, float], other: tuple[float, float], order: int
 ) -> None:
     assert order_map(pair(one, other), "a", "b")[0, 0] == order
@@ -51,7 +53,7 @@ def test_the_least_probability_holds_however_the_answers_hang_together() -> None
         joint = weights.reshape(2, 2, 2)  # a at the surface, b below, b at the surface
         surface, below, beside = joint[1].sum(), joint[:, 1].sum(), joint[:, :, 1].sum()
         found = order_map(pair((surface, 0.0), (beside, below)), "a", "b")[0, 0]
-        assert found != ON_TOP or joint[1, 1, 0] > 0.5 - 1e-6
+        assert found != ON_TOP or joint[1, 1, 0] > PLACED_PROBABILITY - 1e-6
 
 
 def test_a_pixel_that_does_not_hold_both_has_no_order() -> None:

@@ -42,6 +42,26 @@ def test_shares_by_place_add_up() -> None:
     assert (mercury.surface, mercury.below) == (0.5, 0.0)
 
 
+def test_a_place_is_stated_from_three_quarters_on_and_open_below() -> None:
+    maps = placed_maps()
+    maps.at("mercury_red", "surface")[:, :5] = 0.7
+    maps.at("lead_pigment", "below")[:, :20] = 0.7
+    shares = {own.name: own for own in place_shares(maps)}
+    assert (shares["mercury_red"].surface, shares["mercury_red"].unplaced) == pytest.approx((15 / 40, 5 / 40))
+    assert (shares["lead_pigment"].below, shares["lead_pigment"].unplaced) == pytest.approx((0.0, 0.5))
+    text = " ".join(render_report(maps, None, {}).split())
+    assert "Where it probably lies: at the surface in 38 %, at an open depth in 12 %.</span>" in text
+    assert "not of where it lies: a place is stated from a probability of 0.75 on" in text
+
+
+def test_one_group_alone_in_both_places_may_be_the_bare_ground() -> None:
+    maps = placed_maps()
+    maps.at("lead_pigment", "below")[:-1, 20:] = 0.95
+    texts = [own.text for own in find_arrangements(maps)]
+    assert "lead pigment alone; it may be the bare ground" in texts
+    assert any(own.startswith("vermilion or calomel at the surface") for own in texts)
+
+
 def test_the_order_of_the_pair_that_was_found_is_told() -> None:
     maps = placed_maps()
     (own,) = order_rows(maps)

@@ -79,12 +79,11 @@ def test_certainty_asks_the_network_and_the_lines(mean: float, lines: float, wor
 
 def test_a_finding_is_told_with_place_and_region() -> None:
     own = replace(finding(0.97, 1.0), members=("vermilion", "calomel"))
-    places = [PlaceShares("mercury_red", "mercury red", 0.2, 0.08, 0.0)]
+    places = [PlaceShares("mercury_red", "mercury red", 0.2, 0.08, 0.03)]
     told = key_finding(own, places, {"left hand": 0.9, "sky": 0.1})
     assert (told.what, told.members) == ("Mercury red", "vermilion or calomel")
-    assert told.where == "in places (25 % of the area); at the surface in 20 %, below it in 8.0 %; " + (
-        "in the region “left hand” (90 %)"
-    )
+    assert told.where == "in places (25 % of the area); in the region “left hand” (90 %)"
+    assert told.depth == "at the surface in 20 %, below it in 8.0 %, at an open depth in 3.0 %"
 
 
 def test_the_typical_pixel_is_sure_and_shows_the_median() -> None:

@@ -22,7 +22,7 @@ from underpaint.maps.order import (
     layer_orders,
     order_map,
 )
-from underpaint.maps.places import PLACES, Place, at_place, split_place
+from underpaint.maps.places import PLACED_PROBABILITY, PLACES, Place, at_place, split_place
 from underpaint.maps.quantities import (
     LEVEL,
     SURFACE_UM,
@@ -45,6 +45,7 @@ __all__ = [
     "NO_ANSWER",
     "ON_TOP",
     "ORDERS",
+    "PLACED_PROBABILITY",
     "PLACES",
     "PRESENT",
     "PRESENT_PROBABILITY",

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.maps.maps import PRESENT_PROBABILITY, PigmentMaps
+from underpaint.maps.places import PLACED_PROBABILITY
 
 NOT_BOTH, ON_TOP, BELOW, TOGETHER, NOT_DETERMINED = 0, 1, 2, 3, 4
 ORDERS = {
@@ -74,15 +75,15 @@ def order_map(maps: PigmentMaps, one: str, other: str) -> NDArray[np.uint8]:
     -----
     The first is on top where it is at the surface and the second is below and not at the surface. A network gives the
     probabilities of the three alone, not how they hang together; whatever that is, all three hold with a probability of
-    at least their sum less two (Bonferroni). An order is given where this least probability exceeds one half; the
-    orders exclude each other, so no two of them do.
+    at least their sum less two (Bonferroni). An order is given from a least probability of
+    ``PLACED_PROBABILITY`` on; the orders exclude each other, so no two of them reach it.
     """
     surface = [maps.at(name, "surface").astype(np.float64) for name in (one, other)]
     below = [maps.at(name, "below").astype(np.float64) for name in (one, other)]
     result = np.full(surface[0].shape, NOT_DETERMINED, np.uint8)
-    result[surface[0] + below[1] - surface[1] - 1.0 > PRESENT_PROBABILITY] = ON_TOP
-    result[surface[1] + below[0] - surface[0] - 1.0 > PRESENT_PROBABILITY] = BELOW
-    result[surface[0] + surface[1] - 1.0 > PRESENT_PROBABILITY] = TOGETHER
+    result[surface[0] + below[1] - surface[1] - 1.0 >= PLACED_PROBABILITY] = ON_TOP
+    result[surface[1] + below[0] - surface[0] - 1.0 >= PLACED_PROBABILITY] = BELOW
+    result[surface[0] + surface[1] - 1.0 >= PLACED_PROBABILITY] = TOGETHER
     both = (maps[one] > PRESENT_PROBABILITY) & (maps[other] > PRESENT_PROBABILITY)
     result[~both] = NOT_BOTH
     return result

@@ -5,6 +5,9 @@ from typing import Literal, TypeAlias, get_args
 Place: TypeAlias = Literal["anywhere", "surface", "below"]
 """In any layer; in the uppermost layer of paint; in any layer under that one, the ground among them."""
 PLACES: tuple[Place, ...] = get_args(Place)
+PLACED_PROBABILITY = 0.75
+"""From it a place, or an order of layers, is stated. At one half networks place paint below where there is none, and
+give orders that no spectrum can tell."""
 
 
 def at_place(name: str, place: Place) -> str:

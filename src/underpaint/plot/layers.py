@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from underpaint.maps import PRESENT_PROBABILITY, SURFACE_UM, PigmentMaps, Place
+from underpaint.maps import PLACED_PROBABILITY, PRESENT_PROBABILITY, SURFACE_UM, PigmentMaps, Place
 from underpaint.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, TEXT_SIZE, close_fit, new_figure
 from underpaint.plot.images import (
     HATCH,
@@ -43,7 +43,8 @@ def place_gallery(maps: PigmentMaps, names: Sequence[str]) -> Figure:
     maps : PigmentMaps
         Of a model that knows places.
     names : sequence of str
-        Groups or pigments, in order; at least one. Hatched where one is there and neither place is likelier than not.
+        Groups or pigments, in order; at least one. Hatched where one is there and neither place reaches
+        ``PLACED_PROBABILITY``.
     """
     height = panel_height(maps.probability.shape[:2], maps.step_mm)
     width = _LEFT_IN + len(_PLACES) * PANEL_WIDTH_IN + 0.55
@@ -118,7 +119,7 @@ def thickness_map(maps: PigmentMaps, *, title: str = "") -> Figure:
 
 def _unplaced(maps: PigmentMaps, name: str) -> NDArray[np.bool_]:
     there = maps[name] > PRESENT_PROBABILITY
-    at_surface, below = maps.at(name, "surface") > PRESENT_PROBABILITY, maps.at(name, "below") > PRESENT_PROBABILITY
+    at_surface, below = (maps.at(name, place) >= PLACED_PROBABILITY for place in ("surface", "below"))
     return np.asarray(there & ~at_surface & ~below)
 
 

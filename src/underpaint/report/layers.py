@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from underpaint.maps import (
     BELOW,
     ON_TOP,
+    PLACED_PROBABILITY,
     PRESENT_PROBABILITY,
     SURFACE_UM,
     TOGETHER,
@@ -62,6 +63,8 @@ class Arrangement:
     @property
     def text(self) -> str:
         """In words: "vermilion at the surface, about 20 µm (12 to 35), lead pigment below"."""
+        if len(self.surface) == 1 and self.surface == self.below and not self.unplaced:
+            return f"{self.surface[0]} alone; it may be the bare ground"
         parts = [f"{_joined(self.surface)} at the surface, {thickness_text(self.thickness)}"] if self.surface else []
         parts += [f"{_joined(self.below)} below"] if self.below else []
         parts += [f"{_joined(self.unplaced)}, place not determined"] if self.unplaced else []
@@ -76,9 +79,9 @@ class PlaceShares:
     ----------
     name, label : str
     surface, below : float
-        Where it is more likely than not at that place; both may hold.
+        Where its probability at that place is ``PLACED_PROBABILITY`` at least; both may hold.
     unplaced : float
-        Where it is there, and neither holds.
+        Where it is there, and neither holds: at an open depth.
     """
 
     name: str
@@ -115,7 +118,8 @@ def place_shares(maps: PigmentMaps) -> list[PlaceShares]:
 def find_arrangements(maps: PigmentMaps) -> list[Arrangement]:
     """Return which groups lie how in how many pixels, the most widespread first; those under one per cent are left out.
 
-    A group is at a place where its probability there exceeds one half. Of a model without places there are none.
+    A group is at a place where its probability there is ``PLACED_PROBABILITY`` at least. Of a model without
+    places there are none.
     """
     names = found_groups(maps) if knows_places(maps) else []
     if not names:
@@ -192,7 +196,7 @@ def _likely_at(maps: PigmentMaps, name: str, place: Place) -> NDArray[np.bool_]:
     """Return where a group is at a place; nowhere, if no map was kept, as that says that it is nowhere likely."""
     if at_place(name, place) not in maps.names:
         return np.zeros(maps.probability.shape[:2], dtype=np.bool_)
-    return np.asarray(maps.at(name, place) > PRESENT_PROBABILITY)
+    return np.asarray(maps.at(name, place) >= PLACED_PROBABILITY)
 
 
 def _arrangement(

@@ -18,6 +18,7 @@ from underpaint.io import read_detectability, read_open_set, read_results
 from underpaint.maps import (
     ABSENT,
     CANNOT_EXCLUDE,
+    PLACED_PROBABILITY,
     PRESENT,
     PRESENT_PROBABILITY,
     UNDECIDED,
@@ -195,6 +196,7 @@ def render_report(
         findings=findings,
         key_findings=_key_findings(pigments, findings, beside),
         meanings=MEANINGS,
+        placed=f"{PLACED_PROBABILITY:g}",
         n_group=0 if pigments is None else len(pigments.select("group")) or len(pigments.names),
         absent=[] if pigments is None else absent_names(pigments),
         has_pigments=pigments is not None,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from underpaint import plot
-from underpaint.report.findings import Finding
+from underpaint.report.findings import LEAST_SHARE, Finding
 from underpaint.report.layers import PlaceShares
 
 LIST_LIMIT = 12
@@ -35,15 +35,18 @@ class KeyFinding:
     members : str
         "vermilion or calomel"; "" of a single pigment.
     where : str
-        "in places (25 % of the area); at the surface in 20 %, below it in 8 %".
+        "in places (25 % of the area)".
+    depth : str
+        "at the surface in 20 %, below it in 8 %"; "" of a model that knows no places.
     certainty : str
-        Of the group, not of the pigment: a key of :data:`MEANINGS`.
+        Of the group anywhere in the paint, neither of the pigment nor of the depth: a key of :data:`MEANINGS`.
     finding : Finding
     """
 
     what: str
     members: str
     where: str
+    depth: str
     certainty: str
     finding: Finding
 
@@ -60,7 +63,7 @@ def key_finding(own: Finding, places: Sequence[PlaceShares], regions: Mapping[st
         Share of each region that was drawn in which the group was found.
     """
     what = capitalised(before_bracket(own.label))
-    return KeyFinding(what, may_be(own), _where(own, places, regions), certainty(own), own)
+    return KeyFinding(what, may_be(own), _where(own, regions), _depth(own, places), certainty(own), own)
 
 
 def certainty(own: Finding) -> str:
@@ -82,16 +85,20 @@ def may_be(own: Finding) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else "".join(names)
 
 
-def _where(own: Finding, places: Sequence[PlaceShares], regions: Mapping[str, float]) -> str:
+def _where(own: Finding, regions: Mapping[str, float]) -> str:
     spread = next(words for least, words in _SPREADS if own.share >= least)
     parts = [f"{spread} ({percent(own.share)} of the area)"]
-    place = next((each for each in places if each.name == own.name), None)
-    if place is not None:
-        known = ((place.surface, "at the surface"), (place.below, "below it"), (place.unplaced, "at an open depth"))
-        parts.append(", ".join(f"{words} in {percent(share)}" for share, words in known if share >= 0.001))
     named = [f"“{name}” ({percent(share)})" for name, share in regions.items() if share >= _IN_REGION]
     parts.append(f"in the {'region' if len(named) == 1 else 'regions'} {', '.join(named)}" if named else "")
     return "; ".join(part for part in parts if part)
+
+
+def _depth(own: Finding, places: Sequence[PlaceShares]) -> str:
+    place = next((each for each in places if each.name == own.name), None)
+    if place is None:
+        return ""
+    known = ((place.surface, "at the surface"), (place.below, "below it"), (place.unplaced, "at an open depth"))
+    return ", ".join(f"{words} in {percent(share)}" for share, words in known if share >= LEAST_SHARE)
 
 
 def percent(share: float) -> str:
