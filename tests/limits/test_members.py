@@ -95,6 +95,36 @@ def test_soft_lines_come_from_the_formulas() -> None:
     assert [(own.one, own.other) for own in soft] == [("nothing", "S")]
 
 
+def test_a_method_that_the_table_leaves_out_for_one_pigment_is_left_out() -> None:
+    assert "zincite" in told_apart_text("zinc_white", "lithopone")
+    for one, other in (("zinc_white", "zinc_sulfide_white"), ("copper_resinate", "azurite"), ("carmine_lake", "chalk")):
+        ways = [own for own in told_apart_by(one, other) if not own.method.startswith("XRF")]
+        assert not [own for own in ways if "nothing" in (own.one, own.other)]
+    assert "X-ray diffraction" not in told_apart_text("copper_resinate", "azurite")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "seen"),
+    [
+        ("lead_white", "lead_tin_yellow", ("Pb", "Sn, Pb")),
+        ("zinc_white", "lithopone", ("Zn", "Zn, Ba")),
+        ("naples_yellow", "chrome_yellow", ("Sb, Pb", "Cr, Pb")),
+        ("chalk", "indigo", ("Ca", "nothing")),
+    ],
+)
+def test_elements_that_x_rays_show_come_first_where_they_are_asked_for(
+    one: str, other: str, seen: tuple[str, str]
+) -> None:
+    first = told_apart_by(one, other, by_lines=True)[0]
+    assert (first.method, first.one, first.other) == ("XRF", *seen)
+    assert "XRF" not in [own.method for own in told_apart_by(one, other)]
+    assert f"told apart by XRF ({seen[0]} / {seen[1]}); " in told_apart_text(one, other, by_lines=True)
+
+
+def test_pigments_of_the_same_elements_are_not_told_apart_by_their_lines() -> None:
+    assert told_apart_by("lead_white", "red_lead", by_lines=True) == told_apart_by("lead_white", "red_lead")
+
+
 def test_a_pigment_has_nothing_to_be_told_from_itself_by() -> None:
     assert told_apart_by("azurite", "azurite") == []
     assert "no method is known" in told_apart_text("azurite", "azurite")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from underpaint.errors import SampleError
-from underpaint.limits import Circumstances, circumstances_of, share_members, within_group_prior
+from underpaint.limits import Circumstances, circumstances_of, member_shares, share_members, within_group_prior
 from underpaint.maps import PLACES, PigmentMaps, at_place
 from underpaint.sample import load_palette
 from underpaint.synth import outputs_for
@@ -63,6 +63,24 @@ def test_a_pigment_of_two_groups_needs_both() -> None:
     both = share_members(maps, PRIOR)
     np.testing.assert_allclose(both["chrome_yellow"][0, 0], 0.9 * 2 / 12, rtol=1e-5)
     np.testing.assert_allclose(both["lead_white"][0, 0], 0.9 * 6 / 12, rtol=1e-5)
+
+
+def test_mean_shares_of_a_group_follow_the_other_groups_that_a_member_needs() -> None:
+    maps = answered(0)
+    for name, value in (("lead_pigment", 0.9), ("chromium_pigment", 0.3)):
+        maps.probability[:, :, maps.names.index(name)] = value
+    shares = member_shares(share_members(maps, PRIOR), "lead_pigment")
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert shares["chrome_yellow"] == pytest.approx(2 * 0.3 / 10.6, rel=1e-5)
+    assert shares["lead_white"] == pytest.approx(6 / 10.6, rel=1e-5)
+    assert member_shares(maps, "lead_pigment") == {}
+
+
+def test_a_group_that_is_nowhere_is_shared_by_the_prior_alone() -> None:
+    maps = answered(0)
+    maps.probability[:, :, maps.names.index("lead_pigment")] = 0.1
+    found = share_members(maps, PRIOR)
+    assert member_shares(found, "lead_pigment") == found.settings["member_prior"]["groups"]["lead_pigment"]
 
 
 def test_log_odds_are_those_of_the_shared_probability() -> None:

@@ -9,8 +9,12 @@ import report_fakes as fakes
 
 from place_fakes import SHAPE, SIGMA, THIN_UM, placed_maps
 from underpaint.limits import Circumstances, share_members
+from underpaint.maps import PigmentMaps
 from underpaint.report import find_arrangements, find_groups, render_report
 from underpaint.report.layers import order_rows, order_text, place_shares, thickness_text
+from underpaint.report.pigment_table import pigment_table
+from underpaint.report.wording import may_be, percent
+from underpaint.sample import library
 
 
 def page(**changes: Any) -> str:
@@ -110,8 +114,50 @@ def test_a_group_shared_by_the_prior_has_no_leanings_and_says_what_would_tell_it
     shared = replace(maps, settings={"member_prior": {"groups": {"lead_pigment": lead}}})
     found = {own.name: own for own in find_groups(shared, None)}
     assert found["lead_pigment"].leanings == ()
-    assert found["lead_pigment"].prior == (("lead white", 0.75), ("red lead", 0.25))
+    assert found["lead_pigment"].shares == (("lead white", 0.75), ("red lead", 0.25))
     assert found["lead_pigment"].told_apart.startswith("lead white and red lead would be told apart by colour")
+
+
+def shared_lead(tin: float) -> PigmentMaps:
+    """Lead everywhere, tin as likely as is asked, and five pigments of lead to share it."""
+    names = ("lead_white", "lead_tin_yellow", "massicot", "red_lead", "cerussite")
+    groups = ("lead_pigment", "tin_pigment")
+    probability = np.full((4, 5, 7), 0.5, np.float32)
+    probability[:, :, 0], probability[:, :, 1] = 0.9, tin
+    maps = PigmentMaps(
+        (*groups, *names), probability, ("group",) * 2 + ("member",) * 5,
+        (*((name,) for name in groups), *(library()[name].groups for name in names)),
+        (*groups, *(library()[name].label for name in names)), (("Pb_L",), ("Sn_K",), *[("Pb_L",)] * 5),
+    )  # fmt: skip
+    return share_members(maps)
+
+
+def test_a_pigment_whose_other_element_is_not_found_has_next_to_no_share_of_its_group() -> None:
+    for tin, share in ((0.02, 0.02 / 4.02), (0.98, 0.98 / 4.98)):
+        maps = shared_lead(tin)
+        own = next(found for found in find_groups(maps, None) if found.name == "lead_pigment")
+        assert dict(own.shares)["lead-tin yellow"] == pytest.approx(share, rel=1e-4)
+        assert dict(own.shares)["lead white"] == pytest.approx(maps["lead_white"].mean() / 0.9, rel=1e-4)
+        rows = {row.label: row.weight for row in pigment_table([own])[0].rows}
+        assert rows["lead-tin yellow"] == percent(share)
+
+
+def test_pigments_of_which_none_is_likelier_are_named_as_examples() -> None:
+    own = next(found for found in find_groups(shared_lead(0.02), None) if found.name == "lead_pigment")
+    assert may_be(own) == "for example lead white or massicot"
+    first, *others = own.shares
+    assert may_be(replace(own, shares=((first[0], 0.6), *others))) == "lead white or another"
+    second, *rest = others
+    stands_out = ((first[0], 0.6), (second[0], 0.3), *rest)
+    assert may_be(replace(own, shares=stands_out)) == "lead white, massicot or another"
+    assert may_be(replace(own, shares=(), members=("a", "b", "c", "d"))) == "for example a or b"
+
+
+def test_only_pigments_of_the_same_elements_are_said_to_be_inseparable() -> None:
+    text = " ".join(render_report(shared_lead(0.02), None, {}).split())
+    assert "Members of a group that hold the same elements cannot be told apart by XRF." in text
+    assert "lead-tin yellow is lead and tin" in text
+    assert "The spectrum does not enter" not in text
 
 
 def test_what_the_network_was_told_stands_in_the_report() -> None:

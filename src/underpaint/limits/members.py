@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from underpaint.atomic import atomic_number
 from underpaint.errors import SampleError
-from underpaint.limits.question import LIGHTEST_SHOWN
-from underpaint.maps import PigmentMaps, split_place
+from underpaint.limits.question import LIGHTEST_SHOWN, shown_elements
+from underpaint.maps import PRESENT_PROBABILITY, PigmentMaps, split_place
 from underpaint.sample import Palette, Pigment, library
 
 OUT_OF_USE = 0.01
@@ -192,23 +192,57 @@ def share_members(
     return replace(maps, probability=probability, log_odds=log_odds, settings=settings)
 
 
+def member_shares(maps: PigmentMaps, group: str) -> dict[str, float]:
+    """Return what each member has of a group where the group is present: the mean of ``w q / sum(w q)``.
+
+    Parameters
+    ----------
+    maps : PigmentMaps
+        As :func:`share_members` returns them; w is the prior that they state, q as explained there.
+    group : str
+
+    Returns
+    -------
+    dict of str to float
+        Of all members that the prior speaks of; they sum to one. Weighed by the group's own probability; the prior
+        itself where the group is nowhere present; empty where no prior was stated.
+    """
+    weight = maps.settings.get("member_prior", {}).get("groups", {}).get(group, {})
+    inside = maps[group] > PRESENT_PROBABILITY
+    if not weight or not inside.any():
+        return dict(weight)
+    known = dict(zip(maps.names, maps.groups, strict=True))
+    members = {name: tuple(own for own in known.get(name, library()[name].groups) if own in known) for name in weight}
+    groups = {own: maps[own][inside] for own in {group, *(each for own in members.values() for each in own)}}
+    total = sum((_weighed(members[name], weight[name], group, groups) for name in weight), start=np.float32(1e-30))
+    present = groups[group].astype(np.float64)
+    return {
+        name: float((present * _weighed(members[name], weight[name], group, groups) / total).sum() / present.sum())
+        for name in weight
+    }
+
+
+def _weighed(
+    of_groups: tuple[str, ...], weight: float, group: str, groups: Mapping[str, NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Return ``w q``: a member's weight times the probabilities of the groups beside this one that it counts as."""
+    others = [groups[own] for own in of_groups if own != group]
+    return np.float32(weight) * math.prod(others, start=np.ones_like(groups[group]))
+
+
 def _shared(
     members: Mapping[str, tuple[str, ...]], weight: Mapping[str, float], groups: Mapping[str, NDArray[np.float32]]
 ) -> dict[str, NDArray[np.float32]]:
     """Return the probability of each member from those of the groups, arrays of one shape."""
-
-    def weighed(name: str, group: str) -> Any:
-        others = [groups[own] for own in members[name] if own != group]
-        return np.float32(weight[name]) * math.prod(others, start=np.ones_like(groups[group]))
-
     total = {group: np.full_like(own, 1e-30) for group, own in groups.items()}
     for name, own in members.items():
         for group in own:
-            total[group] += weighed(name, group)
-    return {
-        name: np.min([groups[group] * weighed(name, group) / total[group] for group in own], axis=0)
-        for name, own in members.items()
-    }
+            total[group] += _weighed(own, weight[name], group, groups)
+
+    def held(name: str, own: tuple[str, ...]) -> list[NDArray[np.float32]]:
+        return [groups[group] * _weighed(own, weight[name], group, groups) / total[group] for group in own]
+
+    return {name: np.min(held(name, own), axis=0) for name, own in members.items()}
 
 
 def _shareable(maps: PigmentMaps) -> dict[str, tuple[str, ...]]:
@@ -284,7 +318,7 @@ class Difference:
     method : str
         For people.
     one, other : str
-        What it sees of either; "nothing" where it is not expected to see it.
+        What it sees of either; of elements "nothing" where it shows none.
     source : str
     """
 
@@ -294,34 +328,46 @@ class Difference:
     source: str
 
 
-def told_apart_by(one: str, other: str) -> list[Difference]:
+def told_apart_by(one: str, other: str, *, by_lines: bool = False) -> list[Difference]:
     """Return the methods that would tell two pigments apart where X-ray fluorescence through air cannot.
 
-    Soft lines (below 2.8 keV: helium or vacuum) come from the formulas; the rest from a table of its own.
+    Parameters
+    ----------
+    one, other : str
+    by_lines : bool
+        Begin with the elements that such a spectrum shows of the one alone, if there are any: where two pigments are
+        named side by side, and no spectrum has yet been found to fit both.
+
+    Notes
+    -----
+    Elements (soft lines, below 2.8 keV, need helium or vacuum) come from the formulas; the rest from a table of its
+    own. A method of which that table does not say what it sees of both is left out.
     """
     first, second = library()[one], library()[other]
     rows = [_table().get(pigment.name, {}) for pigment in (first, second)]
-    found = []
+    found = _by_elements("XRF", shown_elements(first.name), shown_elements(second.name)) if by_lines else []
     for key, method in METHODS.items():
         seen = [row.get(key, "") for row in rows]
-        if seen[0] != seen[1] and (all(seen) or (any(seen) and key in {"xrd", "raman", "ftir"})):
+        if seen[0] != seen[1] and all(seen):
             sources = "; ".join(dict.fromkeys(row.get("source", "") for row in rows if row))
-            found.append(Difference(method, seen[0] or "nothing", seen[1] or "nothing", sources))
-    soft = [_soft(pigment) for pigment in (first, second)]
-    if soft[0] != soft[1]:
-        text = [", ".join(sorted(own)) or "nothing" for own in soft]
-        found.append(Difference("XRF below 2.8 keV", text[0], text[1], "the formulas of the library"))
-    return found
+            found.append(Difference(method, seen[0], seen[1], sources))
+    return found + _by_elements("XRF below 2.8 keV", _soft(first), _soft(second))
 
 
-def told_apart_text(one: str, other: str) -> str:
+def told_apart_text(one: str, other: str, *, by_lines: bool = False) -> str:
     """Return a sentence: "lead white and red lead would be told apart by colour (white / orange-red), ..."."""
     labels = f"{library()[one].label} and {library()[other].label}"
-    found = told_apart_by(one, other)
+    found = told_apart_by(one, other, by_lines=by_lines)
     if not found:
         return f"{labels}: no method is known here that would tell them apart."
     ways = "; ".join(f"{own.method} ({own.one} / {own.other})" for own in found)
     return f"{labels} would be told apart by {ways}."
+
+
+def _by_elements(method: str, one: frozenset[str], other: frozenset[str]) -> list[Difference]:
+    """Return the one difference between two sets of elements, or none."""
+    seen = [", ".join(sorted(own, key=atomic_number)) or "nothing" for own in (one, other)]
+    return [] if one == other else [Difference(method, seen[0], seen[1], "the formulas of the library")]
 
 
 def most_pigment_to_binder(pigment: Pigment) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import SampleError
-from underpaint.limits import told_apart_text
+from underpaint.limits import member_shares, told_apart_text
 from underpaint.maps import PRESENT_PROBABILITY, ElementMaps, PigmentMaps
 from underpaint.sample import library
 
@@ -57,11 +57,11 @@ class Finding:
     evidence : tuple of Evidence
         Of each of the pigment's line families that has a map, strongest first.
     members : tuple of str
-        Of a group: labels of all pigments that X-rays cannot tell apart within it.
+        Of a group: labels of all pigments that count as it.
     leanings : tuple of Finding
-        Of a group: its members whose own probability exceeds one half somewhere; empty where the prior shares it out.
-    prior : tuple of (str, float)
-        Of a group that its members share by a stated prior: their labels and its weights, the largest first.
+        Of a group: its members whose own probability exceeds one half somewhere; empty where they share it.
+    shares : tuple of (str, float)
+        Of a group that its members share by a stated prior: their labels and their shares of it, the largest first.
     told_apart : str
         Of a group of several members: what would tell the first two apart.
     """
@@ -73,7 +73,7 @@ class Finding:
     evidence: tuple[Evidence, ...] = ()
     members: tuple[str, ...] = ()
     leanings: tuple["Finding", ...] = ()
-    prior: tuple[tuple[str, float], ...] = ()
+    shares: tuple[tuple[str, float], ...] = ()
     told_apart: str = ""
 
     @property
@@ -127,6 +127,7 @@ def _finding(pigments: PigmentMaps, elements: ElementMaps | None, name: str) -> 
     known = [family for family in families if elements is not None and family in elements.names]
     evidence = [_evidence(elements, family, inside, LINE_SIGMA) for family in known if elements is not None]
     is_group = pigments.kinds[pigments.names.index(name)] == "group"
+    shares = _shares(pigments, name) if is_group else []
     return Finding(
         name,
         _label(pigments, name),
@@ -135,8 +136,8 @@ def _finding(pigments: PigmentMaps, elements: ElementMaps | None, name: str) -> 
         tuple(sorted(evidence, key=lambda own: -own.share)),
         _members(pigments, name) if is_group else (),
         _leanings(pigments, elements, name) if is_group else (),
-        tuple((library()[member].label, weight) for member, weight in _prior(pigments, name)) if is_group else (),
-        _told_apart(pigments, name) if is_group else "",
+        tuple((library()[member].label, share) for member, share in shares),
+        _told_apart(name, [member for member, _ in shares]) if is_group else "",
     )
 
 
@@ -151,7 +152,7 @@ def _evidence(elements: ElementMaps, family: str, inside: NDArray[np.bool_], sig
 
 
 def _leanings(pigments: PigmentMaps, elements: ElementMaps | None, group: str) -> tuple[Finding, ...]:
-    if _prior(pigments, group):
+    if member_shares(pigments, group):
         return ()
     names = [
         name
@@ -162,21 +163,20 @@ def _leanings(pigments: PigmentMaps, elements: ElementMaps | None, group: str) -
     return tuple(sorted(found, key=lambda own: -own.share))
 
 
-def _prior(pigments: PigmentMaps, group: str) -> list[tuple[str, float]]:
-    """Return the members' shares of the group by the prior that was stated, the largest first; empty without one."""
-    shares = pigments.settings.get("member_prior", {}).get("groups", {}).get(group, {})
+def _shares(pigments: PigmentMaps, group: str) -> list[tuple[str, float]]:
+    """Return the members' shares of the group, the largest first; empty where no prior was stated."""
+    shares = member_shares(pigments, group)
     place = {pigment.name: index for index, pigment in enumerate(library())}
     return sorted(shares.items(), key=lambda own: (-own[1], place[own[0]]))
 
 
-def _told_apart(pigments: PigmentMaps, group: str) -> str:
-    """Say what would tell apart the two likeliest members of the prior, or the library's first two."""
-    names = [member for member, _ in _prior(pigments, group)]
+def _told_apart(group: str, names: list[str]) -> str:
+    """Say what would tell apart the first two of the members, or of the library's where none are given."""
     try:
         names = names or [pigment.name for pigment in library().members(library().group(group).name)]
     except SampleError:
         return ""
-    return told_apart_text(*names[:2]) if len(names) > 1 else ""
+    return told_apart_text(*names[:2], by_lines=True) if len(names) > 1 else ""
 
 
 def _members(pigments: PigmentMaps, group: str) -> tuple[str, ...]:

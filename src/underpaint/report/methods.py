@@ -130,7 +130,10 @@ def _asked(pigments: PigmentMaps) -> list[str]:
         f"{MEANINGS[CERTAIN]}.",
     ]
     if n_group:
-        sentences.append("Pigments within a group share its key element and were not told apart by the spectrum.")
+        sentences.append(
+            "Pigments within a group share its key element; those that hold the same elements were not told apart by "
+            "the spectrum."
+        )
     return sentences
 
 

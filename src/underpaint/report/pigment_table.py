@@ -18,7 +18,7 @@ class PigmentRow:
     Parameters
     ----------
     label, formula, period, weight : str
-        ``weight``: its share of the group by the prior, or where the model leans to it; "" where nothing is said.
+        ``weight``: its share of the group where it was found, or where the model leans to it; "" where nothing is said.
     """
 
     label: str
@@ -50,7 +50,7 @@ class GroupRows:
 
 
 def pigment_table(findings: Sequence[Finding]) -> list[GroupRows]:
-    """Return the groups that were found with the pigments that each may be, those likeliest by the prior first."""
+    """Return the groups that were found with the pigments that each may be, the likeliest first."""
     return [_group(own) for own in findings]
 
 
@@ -66,7 +66,7 @@ def period_text(pigment: Pigment) -> str:
 
 
 def _group(own: Finding) -> GroupRows:
-    weights = {label: percent(share) for label, share in own.prior}
+    weights = {label: percent(share) for label, share in own.shares}
     weights |= {other.label: f"leaning in {percent(other.share)}" for other in own.leanings}
     names = list(dict.fromkeys([*weights, *own.members])) or [own.label]
     rows = tuple(_row(name, weights.get(name, "")) for name in names[:MOST_ROWS])

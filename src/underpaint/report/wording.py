@@ -1,5 +1,6 @@
 """Numbers and findings in plain words."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ MEANINGS = {
 }
 _SPREADS = ((0.9, "almost everywhere"), (0.5, "on most of the surface"), (0.05, "in places"), (0.0, "in a few spots"))
 _MOST_NAMED = 3
+_AS_LIKELY = 0.01
+"""Relative difference of two shares below which neither pigment is called likelier."""
 _IN_REGION = 0.5
 
 
@@ -77,12 +80,24 @@ def certainty(own: Finding) -> str:
 
 
 def may_be(own: Finding) -> str:
-    """Name the likeliest pigments of a group: "lead white, red lead or another"; "" of what is a single pigment."""
-    names = [label for label, _ in own.prior] or [other.label for other in own.leanings]
-    names = names or list(own.members)
+    """Name the likeliest pigments of a group; "" of what is a single pigment.
+
+    "lead white, red lead or another"; where neither is likelier than a third, "for example lead white or red lead".
+    """
+    ranked = own.shares or tuple((other.label, other.share) for other in own.leanings)
+    names = [label for label, _ in ranked] or list(own.members)
     if len(names) > _MOST_NAMED:
-        return f"{', '.join(names[:2])} or another"
+        return _first_named(names, [share for _, share in ranked] or [0.0] * len(names))
     return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def _first_named(names: Sequence[str], shares: Sequence[float]) -> str:
+    """Name the first one or two of many, if they stand out; else two as examples."""
+    if not math.isclose(shares[1], shares[2], rel_tol=_AS_LIKELY):
+        return f"{names[0]}, {names[1]} or another"
+    if not math.isclose(shares[0], shares[2], rel_tol=_AS_LIKELY):
+        return f"{names[0]} or another"
+    return f"for example {names[0]} or {names[1]}"
 
 
 def _where(own: Finding, regions: Mapping[str, float]) -> str:

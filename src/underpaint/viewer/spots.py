@@ -139,7 +139,7 @@ def alike(group: str) -> list[str]:
 def apart(names: Sequence[str]) -> str:
     """Say what would tell the two most probable members apart; "" where there are not two of the library."""
     known = [name for name in names if name in library()]
-    return told_apart_text(known[0], known[1]) if len(known) > 1 else ""
+    return told_apart_text(known[0], known[1], by_lines=True) if len(known) > 1 else ""
 
 
 def _known(value: float) -> float:
