@@ -69,7 +69,11 @@ def test_a_pixel_is_two_numbers_inside_the_scan() -> None:
     [
         ("region.txt", "1,2", "'.txt' are not known"),
         ("region.csv", "row,column\n9,9\n", r"no pixel \(9, 9\)"),
-        ("region.csv", "1,two\n", "invalid literal"),
+        ("region.csv", "row,column\n1,2\n\n1,two\n", r"line 4 is '1,two', not the row and column of a pixel"),
+        ("region.csv", "1,two\n1,2\n", r"line 1 is '1,two'.* counted from 0"),
+        ("region.csv", "1.5,2.5\n1,2\n", r"line 1 is '1\.5,2\.5', not the row"),
+        ("region.csv", "1,2\n3\n", r"line 2 is '3', not the row"),
+        ("region.csv", "1,2\n1.5,2\n", r"line 2 is '1\.5,2', not the row"),
         ("region.csv", "", "no pixel belongs to it"),
         ("region.npy", "not an array", "Cannot read the region"),
         ("region.png", "not a picture", "Cannot read the region"),

@@ -145,15 +145,29 @@ def _as_mask(values: NDArray[np.generic]) -> Mask:
 
 def _from_list(path: Path, shape: tuple[int, int]) -> Mask:
     with path.open(newline="", encoding="utf-8-sig") as stream:
-        lines = [line for line in csv.reader(stream) if any(cell.strip() for cell in line)]
-    if lines and not lines[0][0].strip().lstrip("-").isdigit():
+        reader = csv.reader(stream)
+        lines = [(reader.line_num, line) for line in reader if any(cell.strip() for cell in line)]
+    if lines and not any(cell.strip().lstrip("-")[:1].isdigit() for cell in lines[0][1][:2]):
         lines = lines[1:]
     mask = np.zeros(shape, dtype=np.bool_)
     if lines:
-        pixels = np.asarray([[int(cell) for cell in line[:2]] for line in lines]).reshape(len(lines), 2)
+        pixels = np.asarray([_listed_pixel(line, number, path) for number, line in lines])
         _check_inside(pixels, shape, str(path))
         mask[tuple(pixels.T)] = True
     return mask
+
+
+def _listed_pixel(line: list[str], number: int, path: Path) -> tuple[int, int]:
+    """Return row and column of a line of a list; what stands after them is not read."""
+    try:
+        row, column = (int(cell) for cell in line[:2])
+    except ValueError as error:
+        message = (
+            f"Cannot read the region {path}: line {number} is {','.join(line)!r}, not the row and column of a pixel as "
+            f"two whole numbers. {ALLOWED}"
+        )
+        raise ScanError(message) from error
+    return row, column
 
 
 def _check_inside(pixels: NDArray[np.int64], shape: tuple[int, int], what: str) -> None:
