@@ -129,7 +129,7 @@ def _line(family: str, own: _Valued) -> dict[str, Any]:
 
 
 def alike(group: str) -> list[str]:
-    """Return the labels of all pigments of the library that X-rays take for one another; none for an unknown group."""
+    """Return the labels of all pigments of the library that count as a group; none for an unknown one."""
     try:
         return [pigment.label for pigment in library().members(library().group(group).name)]
     except SampleError:

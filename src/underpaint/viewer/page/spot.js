@@ -25,11 +25,14 @@ export function showSpot(app, found) {
   ].filter(Boolean));
 }
 
+// As underpaint.maps.PLACED_PROBABILITY: from it a place is stated.
+const PLACED = 0.75;
+
 // What lies over what, where the network says so: the question that most people come with.
 function inShort(app, groups) {
-  const held = (where) => groups.filter((own) => (own.places[where] ?? 0) > 0.5).map((own) => own.label.split(" (")[0]).join(", ");
+  const held = (where) => groups.filter((own) => (own.places[where] ?? 0) >= PLACED).map((own) => own.label.split(" (")[0]).join(", ");
   const said = ["surface", "below"].filter((where) => groups.some((own) => where in own.places))
-    .map((where) => make("p", {}, make("b", {}, `${app.placeWords[where]}: `), held(where) || "nothing that is likelier than not"));
+    .map((where) => make("p", {}, make("b", {}, `${app.placeWords[where]}: `), held(where) || `nothing from a probability of ${PLACED} on`));
   return said.length ? make("div", { className: "short" }, ...said) : null;
 }
 
@@ -47,7 +50,7 @@ function card(app, own) {
     make("p", {}, make("b", {}, "For it: "), there.length ? there.map((line) => `${lineName(line.family)} ${thousands(line.counts)} counts (${line.sigma.toFixed(0)} σ)`).join("; ") : "no line of it stands out"),
     make("p", {}, make("b", {}, "Against it: "), lacking.length ? lacking.map((line) => `${lineName(line.family)} is not above 3 σ (${thousands(line.counts)} ± ${thousands(line.error ?? 0)} counts)`).join("; ") : "no line that it should show is missing"),
     own.unmeasured.length ? make("p", { className: "quiet" }, `Without a map: ${own.unmeasured.map(lineName).join(", ")}.`) : null,
-    own.alike.length > 1 ? make("details", {}, make("summary", {}, `One of ${own.alike.length} pigments that X-rays take for one another`),
+    own.alike.length > 1 ? make("details", {}, make("summary", {}, `One of ${own.alike.length} pigments; X-rays do not tell apart those of the same elements`),
       make("ul", { className: "plain" }, ...(own.members.length ? own.members.map((member) => make("li", {}, `${member.label}: ${certainty(member.probability)}`)) : own.alike.map((label) => make("li", {}, label)))),
       own.members.length ? make("p", { className: "quiet" }, "These numbers reflect how often each was trained more than the spectrum.") : null,
       own.apart ? make("p", {}, own.apart) : null) : null);
