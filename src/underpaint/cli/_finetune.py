@@ -171,6 +171,11 @@ def _remarks(figures: dict[str, Any]) -> list[str]:
     remarks = []
     if figures["chosen"] == "before":
         remarks.append("Fine-tuning made it no better on the spectra that were held out: the network is as it was.")
+    if figures["n_hidden_labels"]:
+        remarks.append(
+            f"{figures['n_hidden_labels']:,} labels (of pigments and groups, by place) were left open: their lines do "
+            "not stand out of their spectra, so that nothing can be learned from them."
+        )
     if figures["absent"]:
         remarks.append(
             f"{len(figures['absent'])} names were in no training spectrum: the network has learned that they are "

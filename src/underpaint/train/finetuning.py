@@ -52,6 +52,8 @@ class FinetuneReport:
         Number of spectra for "training", "validation" and "test".
     absent : tuple of str
         Names that no training spectrum holds: the network can only have learned that they are not there.
+    n_hidden : int
+        Labels of what is there and does not show, which were left open (:func:`only_what_shows`).
     """
 
     trained: Trained
@@ -64,6 +66,7 @@ class FinetuneReport:
     before_loss: float | None = None
     n_spectra: Mapping[str, int] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
+    n_hidden: int = 0
 
     @property
     def chosen(self) -> Literal["before", "first", "second"]:
@@ -84,6 +87,7 @@ class FinetuneReport:
             "weights": {name: _n_weight(self.trained.network, name) for name in (*self.loaded, *self.reinitialised)},
             "n_spectra": dict(self.n_spectra),
             "absent": list(self.absent),
+            "n_hidden_labels": self.n_hidden,
             "chosen": self.chosen,
             "before": json.loads(
                 json.dumps({"validation_loss": self.before_loss, "test": summary(self.before)}),
@@ -124,6 +128,7 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
     """
     start = model if isinstance(model, Trained) else load_trainable(model)
     data = _fitting(_read(settings, start.card) if library is None else library, start.card)
+    n_label = int((data.labels == 1).sum())
     if data.counted and "group" in start.card.kinds:
         data = only_what_shows(data)
     own = settings.model_copy(update={"kind": start.card.kind})
@@ -155,6 +160,7 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
         before_loss=before_loss,
         n_spectra={"training": split.train.size, "validation": split.validation.size, "test": split.test.size},
         absent=absent,
+        n_hidden=n_label - int((data.labels == 1).sum()),
     )
     steps = {"before": given, "first": first.trained, "second": second.trained}
     report = replace(report, trained=steps[report.chosen])
