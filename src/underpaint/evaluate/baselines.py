@@ -46,18 +46,14 @@ def line_sigmas(spectra: Spectra, groups: Sequence[str]) -> NDArray[np.float32]:
     is told of it; zero where no key family stands out. Of several key families the one that stands out most counts.
     """
     found = np.zeros((len(spectra), len(groups)), dtype=np.float32)
-    families = {group: library().group(group).key_families for group in groups}
     for rows, instrument in _instruments(spectra):
         scan = Scan(np.asarray(spectra.counts)[rows][None], axis=spectra.axis, name="baseline")
         try:
             maps = fit_elements(scan, instrument=instrument)
         except (CoverageError, ScanError):
             continue  # next to no counts: nothing stands out
-        sigma = maps.area[0] / np.maximum(maps.uncertainty[0], 1e-6)
         for column, group in enumerate(groups):
-            own = [maps.names.index(name) for name in families[group] if name in maps.names]
-            if own:
-                found[rows, column] = sigma[:, own].max(axis=1)
+            found[rows, column] = maps.strongest(library().group(group).key_families)[0]
     return np.nan_to_num(found, nan=0.0)
 
 

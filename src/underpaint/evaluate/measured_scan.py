@@ -172,17 +172,10 @@ def line_agreement(one: Identified, other: Identified) -> dict[str, float]:
     """
     result: dict[str, float] = {}
     for name in one.pigments.select("group"):
-        seen = [_standing_out(own.elements, library().group(name).key_families) for own in (one, other)]
-        if all(own.size for own in seen):
-            result |= _kappa(name, *(own > LINE_SIGMAS for own in seen))
+        families = library().group(name).key_families
+        seen = [own.elements.strongest(families).ravel() > LINE_SIGMAS for own in (one, other)]
+        result |= _kappa(name, *seen)
     return result
-
-
-def _standing_out(elements: ElementMaps, families: Sequence[str]) -> Array:
-    """Return (n_pixel,) standard deviations of the strongest of some families; empty where none was fitted."""
-    own = [elements.names.index(name) for name in families if name in elements.names]
-    sigmas = elements.area[:, :, own] / np.maximum(elements.uncertainty[:, :, own], SMALLEST)
-    return np.asarray(sigmas.max(axis=2).ravel() if own else [], dtype=np.float64)
 
 
 def _kappa(name: str, one: NDArray[np.bool_], other: NDArray[np.bool_]) -> dict[str, float]:

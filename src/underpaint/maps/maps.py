@@ -1,6 +1,6 @@
 """Maps over the pixels of a scan."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -13,6 +13,7 @@ from underpaint.maps.quantities import LEVEL, SURFACE_UM, Estimate, QuantityMaps
 
 PRESENT_PROBABILITY = 0.5
 """Above it a pigment or group counts as there."""
+_LEAST_DEVIATION = 1e-6
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,17 @@ class ElementMaps:
             message = f"No element map is called {name!r}; there are: {', '.join(self.names)}."
             raise KeyError(message)
         return self.area[:, :, self.names.index(name)]
+
+    def strongest(self, families: Iterable[str]) -> NDArray[np.float32]:
+        """Return (n_row, n_column) by how many standard deviations the strongest of some families stands out.
+
+        Zero where none of them was fitted, and where there is no answer.
+        """
+        own = [self.names.index(name) for name in families if name in self.names]
+        if not own:
+            return np.zeros(self.area.shape[:2], dtype=np.float32)
+        sigmas = self.area[:, :, own] / np.maximum(self.uncertainty[:, :, own], _LEAST_DEVIATION)
+        return np.asarray(np.nan_to_num(sigmas).max(axis=2), dtype=np.float32)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names."""

@@ -49,10 +49,7 @@ def _shown(data: Library, groups: list[str]) -> NDArray[np.bool_]:
         maps = fit_elements(scan)
     except (CoverageError, ScanError):
         return np.ones((len(data), len(groups)), dtype=np.bool_)
-    sigmas = maps.area[0] / np.maximum(maps.uncertainty[0], 1e-6)
     shows = np.zeros((len(data), len(groups)), dtype=np.bool_)
     for column, group in enumerate(groups):
-        own = [maps.names.index(name) for name in pigments().group(group).key_families if name in maps.names]
-        if own:
-            shows[:, column] = (np.nan_to_num(sigmas[:, own]) > SIGMAS).any(axis=1)
+        shows[:, column] = maps.strongest(pigments().group(group).key_families)[0] > SIGMAS
     return shows
