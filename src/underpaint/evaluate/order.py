@@ -37,7 +37,6 @@ TOP_UM, BELOW_UM, GROUND_UM, GROUND = 35.0, 60.0, 150.0, "chalk"
 REFERENCE_COUNTS = 1e5
 """Counts at which the deviance is computed; without a model error it is proportional to them."""
 OVER = " over "
-FIELDS = ("kinds", "groups", "labels", "elements")
 
 
 @dataclass(frozen=True)
@@ -215,11 +214,9 @@ def _fitted_order(seen: Measured, candidates: Sequence[Candidate], instrument: I
 
 
 def _as_maps(answered: Answered, names: Sequence[str], shape: tuple[int, int]) -> PigmentMaps:
-    own = answered.card
-    columns = [own.names.index(name) for name in names]
-    fields: dict[str, Any] = {field: tuple(getattr(own, field)[index] for index in columns) for field in FIELDS}
+    card = answered.card
     probability = answered.by_name(names).reshape(*shape, len(names))
-    return PigmentMaps(names=tuple(names), probability=probability, **fields)
+    return PigmentMaps(probability=probability, **card.of_names([card.names.index(name) for name in names]))
 
 
 def _deviances(top: str, below: str, expected: Numbers, instrument: Instrument) -> dict[str, float]:

@@ -109,7 +109,7 @@ def identify(
     log_odds, probability, *quantities = _answers(scan, axis, opened, kept, known, progress).outputs
     notes = (*notes, *silent_notes(probability))
     return PigmentMaps(
-        **_columns(opened.card, kept.names),
+        **opened.card.of_names(kept.names),
         probability=probability,
         log_odds=log_odds,
         step_mm=scan.step_mm,
@@ -204,11 +204,6 @@ def _quantities(
     for column, name in enumerate(names):
         value[:, :, column] = from_scale(name, value[:, :, column])
     return QuantityMaps(names, value, sigma)
-
-
-def _columns(card: ModelCard, kept: list[int]) -> dict[str, Any]:
-    fields = ("names", "kinds", "groups", "labels", "elements")
-    return {name: tuple(getattr(card, name)[index] for index in kept) for name in fields}
 
 
 def _settings(

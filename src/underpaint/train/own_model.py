@@ -46,7 +46,6 @@ PLAN, REPORT = "plan.json", "report.json"
 _SHARE_OF_SIMULATION, _SHARE_OF_TRAINING = 0.5, 0.3
 _STRATIGRAPHIES, _EPOCHS = (512, 60_000), (4, 30)
 _HELD_OUT_SHARE, _HELD_OUT = 0.05, (256, 2000)
-_PROBE = CHUNK
 _VALIDATION_SHARE = 0.1
 _STEPS_TIMED = 3
 _BATCH, _SMALLEST_BATCH, _STEPS_PER_EPOCH = 256, 32, 32
@@ -303,11 +302,11 @@ def measured_sizes(job: LibrarySettings, start: Trained, minutes: float, workers
 
 def _simulation_rate(job: LibrarySettings) -> float:
     """Return stratigraphies simulated by one process in a second."""
-    small = job.model_copy(update={"n_stratigraphies": 2 * _PROBE, "chunk": _PROBE})
+    small = job.model_copy(update={"n_stratigraphies": 2 * CHUNK, "chunk": CHUNK})
     make_chunk(small, 0)  # tables are read once for all
     begin = time.perf_counter()
     make_chunk(small, 1)
-    return _PROBE / (time.perf_counter() - begin)
+    return CHUNK / (time.perf_counter() - begin)
 
 
 def _training_rate(start: Trained, threads: int | None) -> float:

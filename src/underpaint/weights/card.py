@@ -1,5 +1,6 @@
 """The model card: what a trained network answers, what it was trained on, and where it fails."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
@@ -181,6 +182,17 @@ class ModelCard(BaseModel):
     def output_names(self) -> tuple[str, ...]:
         """Names of the ONNX file's outputs, in their order."""
         return ("log_odds", "probability", *(("quantity", "sigma") if self.quantities else ()))
+
+    def of_names(self, kept: Sequence[int]) -> dict[str, Any]:
+        """Return what the card says of some of its names, by field, as maps of them want it.
+
+        Parameters
+        ----------
+        kept : sequence of int
+            Positions in ``names``.
+        """
+        fields = ("names", "kinds", "groups", "labels", "elements")
+        return {field: tuple(getattr(self, field)[index] for index in kept) for field in fields}
 
     def write(self, path: Path) -> None:
         """Write the card as JSON."""
