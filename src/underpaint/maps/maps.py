@@ -194,11 +194,13 @@ class ElementMaps:
 
         Zero where none of them was fitted, and where there is no answer.
         """
-        own = [self.names.index(name) for name in families if name in self.names]
-        if not own:
-            return np.zeros(self.area.shape[:2], dtype=np.float32)
-        sigmas = self.area[:, :, own] / np.maximum(self.uncertainty[:, :, own], _LEAST_DEVIATION)
-        return np.asarray(np.nan_to_num(sigmas).max(axis=2), dtype=np.float32)
+        # one map at a time: results may lie on disk
+        found = [
+            np.nan_to_num(self.area[:, :, index] / np.maximum(self.uncertainty[:, :, index], _LEAST_DEVIATION))
+            for index in (self.names.index(name) for name in families if name in self.names)
+        ]
+        none = np.zeros(self.area.shape[:2], dtype=np.float32)
+        return np.asarray(np.maximum.reduce(found), dtype=np.float32) if found else none
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names."""
