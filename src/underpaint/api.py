@@ -14,7 +14,7 @@ import numpy as np
 from underpaint import __version__
 from underpaint.atomic import symbol
 from underpaint.blockwise import Found, Work, asked, do_blocks, load_survey, save_survey
-from underpaint.calibrate import Calibration, calibrate, calibrated_instrument
+from underpaint.calibrate import Calibration, calibrate, calibrated_instrument, calibration_notes
 from underpaint.errors import CalibrationError, OutputError, UnderpaintError
 from underpaint.instrument import Instrument, load_instrument
 from underpaint.io import (
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from underpaint.report import Arrangement
 
 Progress = Callable[[str, int, int], None]
-_NOTEWORTHY_EV = 20.0
-_COMPARED_AT_KEV = 6.40
 _BYTES_PER_MAP_VALUE = 12
 _USUAL_FAMILIES = 40
 
@@ -267,18 +265,6 @@ def on_its_energy_axis(
     return Axis(
         scan.with_axis(found.axis), calibrated_instrument(scan, found), found, calibration_notes(scan.axis, found)
     )
-
-
-def calibration_notes(header: EnergyAxis | None, found: Calibration) -> tuple[str, ...]:
-    """Say how far the file's axis is from the one found, where that matters."""
-    if header is None:
-        return (f"The file has no energy axis; it was found from {_families(found)}.",)
-    channel = found.axis.channel(_COMPARED_AT_KEV)
-    off_ev = 1e3 * (header.zero_kev + header.gain_kev * channel - _COMPARED_AT_KEV)
-    if abs(off_ev) < _NOTEWORTHY_EV:
-        return ()
-    side = "high" if off_ev > 0 else "low"
-    return (f"The file's energy axis reads {abs(off_ev):.0f} eV {side} at Fe K; the axis found in the lines is used.",)
 
 
 def identify_to_folder(
@@ -600,10 +586,6 @@ def _needed_bytes(scan: Scan, settings: Settings | None) -> int:
         card = load_card(settings.model)
         n_map += len(card.names) + 2 * len(card.quantities)
     return scan.n_pixel * n_map * _BYTES_PER_MAP_VALUE + 32 * 2**20
-
-
-def _families(found: Calibration) -> str:
-    return ", ".join(name.replace("_", " ") for name in found.found[:6]) or "no line"
 
 
 def _silent(what: str, done: int, total: int) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares, nnls
+from scipy.special import ndtr
 
 from underpaint.calibrate._patterns import (
     COMMON_FAMILIES,
@@ -19,7 +20,7 @@ from underpaint.forward.response import escape_lines, escape_share
 from underpaint.instrument import Detector
 from underpaint.spectrum.axis import EnergyAxis
 from underpaint.spectrum.background import snip
-from underpaint.spectrum.peaks import peak_counts, resolution_fwhm_kev
+from underpaint.spectrum.peaks import peak_columns, peak_counts, resolution_fwhm_kev
 from underpaint.units import EPSILON_SI_KEV, FWHM_PER_SIGMA
 
 _CRYSTAL = Detector()
@@ -119,7 +120,10 @@ class GroupModel:
         axis = response.axis(counts.size)
         fwhm = response.fwhm_kev(axis.energy_kev) / axis.gain_kev
         self.background = snip(counts, fwhm, window_per_fwhm=_BACKGROUND_FWHM)
-        self.patterns = tuple(_with_escape(group) for group in self.groups)
+        patterns = [_with_escape(group) for group in self.groups]
+        self._energy_kev = np.concatenate([energy for energy, _ in patterns] or [np.zeros(0)])
+        self._share = np.concatenate([share for _, share in patterns] or [np.zeros(0)])
+        self._group = np.repeat(np.arange(len(patterns)), [energy.size for energy, _ in patterns])
         self.sum_peaks = sum_peaks(
             folded(counts[None, :]) if folds is None else folds, float(counts.sum()), axis, fwhm, _BACKGROUND_FWHM
         )
@@ -131,8 +135,9 @@ class GroupModel:
     def design(self, response: Response) -> NDArray[np.float64]:
         """(n_channel, n_group + 1) counts per channel for one count in each group, and in the sum peaks."""
         axis = response.axis(self.counts.size)
-        columns = [peak_counts(axis, energy, share, response.fwhm_kev(energy)) for energy, share in self.patterns]
-        return np.stack([*columns, self.sum_peaks], axis=1)
+        width = response.fwhm_kev(self._energy_kev)
+        columns = peak_columns(axis, self._energy_kev, self._share, width, self._group, len(self.groups))
+        return np.column_stack([columns, self.sum_peaks])
 
     def areas(self, design: NDArray[np.float64]) -> NDArray[np.float64]:
         """Non-negative areas that fit best, counts."""
@@ -277,18 +282,22 @@ def _measure(
     x = axis.energy_kev[window] - group.centre_kev
     y = (model.counts - model.background - others)[window]
     sigma = np.sqrt(np.maximum(model.counts[window], 1.0))
-
-    def shape(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        width = response.fwhm_kev(group.energy_kev) * values[2]
-        counts = peak_counts(axis, group.energy_kev + values[1], group.share / group.strength, width)
-        return np.asarray(values[0] * counts[window] * scale + (values[3] + values[4] * x / fwhm) * height)
-
+    edges = np.append(axis.energy_kev[window], axis.energy_kev[window][-1] + axis.gain_kev) - 0.5 * axis.gain_kev
     height = max(float(y.max()), 1.0)
     scale = height * fwhm / axis.gain_kev
+    straight = np.stack([np.full(x.size, height), height * x / fwhm], axis=1)
+
+    def peak(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return scale * _peak_and_slopes(group, edges, values[1], values[2], response)
+
+    def misfit(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray((values[0] * peak(values)[:, 0] + straight @ values[3:] - y) / sigma)
+
+    def slopes(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.hstack([peak(values) * [1.0, values[0], values[0]], straight]) / sigma[:, None]
+
     low, high = [0.0, -0.6 * fwhm, 0.7, -0.5, -0.5], [5.0, 0.6 * fwhm, 1.4, 0.5, 0.5]
-    fit = least_squares(
-        lambda values: (shape(values) - y) / sigma, [1.0, 0.0, 1.0, 0.0, 0.0], bounds=(low, high), max_nfev=60
-    )
+    fit = least_squares(misfit, [1.0, 0.0, 1.0, 0.0, 0.0], jac=slopes, bounds=(low, high), max_nfev=60)
     inverse = np.linalg.pinv(fit.jac)
     variance = np.maximum((inverse**2).sum(axis=1), 1e-12)
     pulled = float(inverse[1] @ (_NEIGHBOUR_ERROR * others[window] / sigma))
@@ -303,6 +312,17 @@ def _measure(
         name, energy, offset, float(np.hypot(np.sqrt(variance[1]) * inflate, pulled)), axis.channel(energy + offset),
         area, area / max(area_error, 1e-9), blended, float(np.sqrt(variance[2])) * inflate, group.leading,
     )  # fmt: skip
+
+
+def _peak_and_slopes(
+    group: LineGroup, edges_kev: NDArray[np.float64], shift_kev: float, widening: float, response: Response
+) -> NDArray[np.float64]:
+    """Return (n_channel, 3) counts of a group of one count, and how they change with its shift and its widening."""
+    sigma = (response.fwhm_kev(group.energy_kev) * widening / FWHM_PER_SIGMA)[:, None]
+    z = (edges_kev - group.energy_kev[:, None] - shift_kev) / sigma
+    density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
+    curves = np.stack([ndtr(z), -density / sigma, -density * z / widening])
+    return np.asarray(np.diff(np.einsum("l,kle->ek", group.share / group.strength, curves), axis=0))
 
 
 def regress_axis(lines: Sequence[LineFit], response: Response) -> tuple[Response, NDArray[np.float64]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.calibrate._patterns import COMMON_FAMILIES, RARE_FAMILIES, LineGroup, line_groups
+from underpaint.calibrate._patterns import COMMON_FAMILIES, RARE_FAMILIES, line_groups
 from underpaint.calibrate._peaks import Peaks
 from underpaint.units import EPSILON_SI_KEV, FWHM_PER_SIGMA
 
@@ -42,14 +42,18 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class _Lines:
-    """The search's line groups as flat arrays; ``leader`` is the index of the family's strongest group."""
+    """The search's line groups as flat arrays, family after family, the strongest group of each first."""
 
     energy_kev: NDArray[np.float64]
     relative: NDArray[np.float64]
-    leader: NDArray[np.intp]
     prior: NDArray[np.float64]
     family: NDArray[np.intp]
-    n_family: int
+    first: NDArray[np.intp]
+
+    @property
+    def leader(self) -> NDArray[np.intp]:
+        """The strongest group of each group's family."""
+        return self.first[self.family]
 
 
 def search_axis(
@@ -95,18 +99,16 @@ def _possible_gains(peaks: Peaks) -> NDArray[np.float64]:
 
 
 def _flatten(families: tuple[str, ...]) -> _Lines:
-    groups: list[tuple[LineGroup, int, int]] = []
-    for number, family in enumerate(families):
-        start = len(groups)
-        groups += [(group, start, number) for group in line_groups(family)]
-    strongest = np.array([groups[start][0].strength for _, start, _ in groups])
+    split = [own for own in map(line_groups, families) if own]
+    groups = [group for own in split for group in own]
+    size = [len(own) for own in split]
+    strongest = np.repeat([own[0].strength for own in split], size)
     return _Lines(
-        np.array([group.centre_kev for group, _, _ in groups]),
-        np.array([group.strength for group, _, _ in groups]) / strongest,
-        np.array([start for _, start, _ in groups]),
-        np.array([1.0 if group.common else _RARE_WEIGHT for group, _, _ in groups]),
-        np.array([number for _, _, number in groups]),
-        len(families),
+        np.array([group.centre_kev for group in groups]),
+        np.array([group.strength for group in groups]) / strongest,
+        np.array([1.0 if group.common else _RARE_WEIGHT for group in groups]),
+        np.repeat(np.arange(len(split)), size),
+        np.cumsum([0, *size[:-1]]),
     )
 
 
@@ -144,23 +146,14 @@ def _evaluate(
     expected = lines.relative[None, :] * net[:, lines.leader]
     # A line that its family's strongest demands, but that is not in the spectrum, speaks against the family.
     present = np.where(inside, np.minimum(1.0, (net + slack) / np.maximum(0.4 * expected, 1e-9)), 1.0)
-    support = np.ones((zeros.size, lines.n_family))
-    np.minimum.at(support.T, lines.family, present.T)
     visible = inside & (expected > 2 * slack)
     root = np.sqrt(lines.relative)[None, :] * visible
-    total = np.zeros((zeros.size, lines.n_family))
-    matched = np.zeros_like(total)
-    np.add.at(total.T, lines.family, root.T)
-    np.add.at(matched.T, lines.family, (root * match).T)
-    support *= np.divide(matched, total, out=np.zeros_like(total), where=total > 0) * _leader_inside(inside, lines)
+    total = np.add.reduceat(root, lines.first, axis=1)
+    matched = np.add.reduceat(root * match, lines.first, axis=1)
+    support = np.minimum.reduceat(present, lines.first, axis=1) * inside[:, lines.first]
+    support *= np.divide(matched, total, out=np.zeros_like(total), where=total > 0)
     enough = np.minimum(1.0, 2.5 * expected / np.maximum(net, 1e-9))
     return support[:, lines.family] * match * enough * lines.prior, lookup.nearest[index]
-
-
-def _leader_inside(inside: NDArray[np.bool_], lines: _Lines) -> NDArray[np.bool_]:
-    """Whether each family's strongest group was recorded, (n_zero, n_family)."""
-    first = np.searchsorted(lines.family, np.arange(lines.n_family))
-    return np.asarray(inside[:, np.minimum(first, inside.shape[1] - 1)])
 
 
 def _scores(

@@ -6,6 +6,7 @@ from typing import NoReturn
 import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from underpaint.calibrate._air import HIDDEN_UNDER, argon_counts, seen_air_cm
 from underpaint.calibrate._anode import guess_anode
@@ -43,6 +44,8 @@ _LEAST_LEAD = 1.08
 _REGRESSION_RANGE_KEV = (3.2, 16.0)
 _LEAST_LINE_SIGNIFICANCE = 10.0
 _ROUNDS = 2
+_NOTEWORTHY_EV = 20.0
+_COMPARED_AT_KEV = 6.40
 
 
 @dataclass(frozen=True)
@@ -160,8 +163,10 @@ def calibrate(scan: Scan, *, instrument: Instrument | None = None, tube: bool = 
             f"only {0 if peaks is None else peaks.channel.size} peaks stand out, at least {_LEAST_PEAKS} are",
         )
     start = _best_hypothesis(search_axis(peaks, total.size, hint), scan.name)
-    refined = _refined(total, folds, peaks, start, scan.name)
-    return _with_tube(refined, total, folds, scan) if tube else _with_anode(refined, total, scan)
+    # The matrices are small: threads of linear algebra would only wait for each other.
+    with threadpool_limits(1, user_api="blas"):
+        refined = _refined(total, folds, peaks, start, scan.name)
+        return _with_tube(refined, total, folds, scan) if tube else _with_anode(refined, total, scan)
 
 
 def sum_and_max(scan: Scan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -410,6 +415,19 @@ def found_in_words(calibration: Calibration) -> str:
     }
     names = ["axis", "resolution", *(name for name, value in others.items() if value is not None)]
     return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def calibration_notes(header: EnergyAxis | None, found: Calibration) -> tuple[str, ...]:
+    """Say how far the file's axis is from the one found, where that matters."""
+    if header is None:
+        families = ", ".join(name.replace("_", " ") for name in found.found[:6]) or "no line"
+        return (f"The file has no energy axis; it was found from {families}.",)
+    channel = found.axis.channel(_COMPARED_AT_KEV)
+    off_ev = 1e3 * (header.zero_kev + header.gain_kev * channel - _COMPARED_AT_KEV)
+    if abs(off_ev) < _NOTEWORTHY_EV:
+        return ()
+    side = "high" if off_ev > 0 else "low"
+    return (f"The file's energy axis reads {abs(off_ev):.0f} eV {side} at Fe K; the axis found in the lines is used.",)
 
 
 def with_calibration(scan: Scan, calibration: Calibration) -> Scan:

@@ -110,7 +110,6 @@ def _refuse_to_replace(paths: Sequence[Path], *, overwrite: bool) -> None:
 def _examined(scan: "Scan", base: "Instrument | None", out: Path, picture: Path | None, straight: Path | None) -> Found:
     """Calibrate one detector and write its files."""
     from underpaint import calibrate as room
-    from underpaint.api import calibration_notes
     from underpaint.instrument import save_instrument
     from underpaint.io import save_scan
 
@@ -121,7 +120,7 @@ def _examined(scan: "Scan", base: "Instrument | None", out: Path, picture: Path 
         _save_picture(scan, own, picture)
     if straight is not None:
         save_scan(room.without_drift(scan, own, drift), straight)
-    return Found(scan, own, drift, out, (*calibration_notes(scan.axis, own), *_drift_note(scan, drift)))
+    return Found(scan, own, drift, out, (*room.calibration_notes(scan.axis, own), *_drift_note(scan, drift)))
 
 
 def _drift_note(scan: "Scan", drift: "Drift") -> tuple[str, ...]:

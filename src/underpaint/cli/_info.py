@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from underpaint.api import calibration_notes
 from underpaint.atomic import line_labels
-from underpaint.calibrate import Calibration, calibrate
+from underpaint.calibrate import Calibration, calibrate, calibration_notes
 from underpaint.cli._terminal_plot import Frame, draw
 from underpaint.errors import CalibrationError
 from underpaint.io import ScanInfo

@@ -43,8 +43,8 @@ ShapeOption = Annotated[
 ]
 
 
-READ_BYTES = 64e6
-"""What `info` reads of a scan: enough for its lines, and done in a second."""
+READ_BYTES = 32e6
+"""What `info` reads of a scan: enough for its lines, and done in a fraction of a second."""
 
 
 def rows_and_columns(text: str | None) -> tuple[int, int] | None:
@@ -171,7 +171,7 @@ def info(
 ) -> None:
     """Show what is in a file: size, calibration, counts, detector, sum and maximum spectrum.
 
-    Of a scan larger than 64 MB a part is read, spread evenly over it.
+    Of a scan larger than 32 MB a part is read, spread evenly over it.
 
     **Examples**
 

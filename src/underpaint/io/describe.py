@@ -1,20 +1,21 @@
 """What is in a file: the facts that ``underpaint info`` shows."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
+from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
 from underpaint.io.load import load, load_each
 from underpaint.spectrum import EnergyAxis, Scan, Spectrum
 
 Progress = Callable[[int, int], None]
-_BLOCKS_AT_ONCE = 8
-_LEAST_BLOCKS = 4
+_LEAST_BLOCKS = 3
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def survey(scan: Scan, *, progress: Progress | None = None, most_bytes: float = 
     progress : callable, optional
         Called with (pixels done, pixels in all).
     most_bytes : float
-        Of a larger scan only so much is read, in blocks spread evenly over it.
+        Of a larger scan only about so much is read, in blocks spread evenly over it.
 
     Raises
     ------
@@ -188,23 +189,22 @@ def survey(scan: Scan, *, progress: Progress | None = None, most_bytes: float = 
     blocks = [blocks[index] for index in np.linspace(0, len(blocks) - 1, wanted).astype(int)]
     found = Survey(np.zeros(scan.shape[2]), np.zeros(scan.shape[2]), np.full(scan.shape[:2], np.nan))
     highest, total, done = found.highest, found.total, 0
-    for first in range(0, len(blocks), _BLOCKS_AT_ONCE):
-        group = blocks[first : first + _BLOCKS_AT_ONCE]
-        for own, (part, largest, counts) in zip(group, dask.compute(*(_seen(scan, own) for own in group)), strict=True):
+    # Threads of its own rather than dask's, where a group of blocks waits for the slowest of the one before.
+    with ThreadPoolExecutor(CPU_COUNT) as threads:
+        for own, (part, largest, counts) in zip(blocks, threads.map(partial(_block_survey, scan), blocks), strict=True):
             total += part
             np.maximum(highest, largest, out=highest)
             found.pixel_counts[own] = counts
             done += counts.size
-        if progress is not None:
-            progress(done, scan.n_pixel)
+            if progress is not None:
+                progress(done, scan.n_pixel)
     return found
 
 
-def _seen(scan: Scan, block: tuple[slice, slice]) -> Any:
-    return dask.delayed(_block_survey)(scan.counts[block])
-
-
-def _block_survey(counts: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def _block_survey(
+    scan: Scan, block: tuple[slice, slice]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    counts = np.asarray(scan.counts[block].compute(scheduler="synchronous"))
     flat = counts.reshape(-1, counts.shape[-1])
     # Whole numbers are added as such, which is faster and exact.
     sums = np.uint64 if counts.dtype.kind == "u" else np.float64

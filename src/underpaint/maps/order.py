@@ -1,5 +1,6 @@
 """Which of two pigments lies on top, from what a network says of the surface and of what is below it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -89,20 +90,25 @@ def order_map(maps: PigmentMaps, one: str, other: str) -> NDArray[np.uint8]:
     return result
 
 
-def layer_orders(maps: PigmentMaps, *, least_share: float = 0.001) -> list[LayerOrder]:
+def layer_orders(
+    maps: PigmentMaps, names: Sequence[str] | None = None, *, least_share: float = 0.001
+) -> list[LayerOrder]:
     """Return how each pair of groups lies that share enough pixels, the most widespread pair first.
 
     Parameters
     ----------
     maps : PigmentMaps
         Of a model without places there are none.
+    names : sequence of str or None
+        Groups to pair; None: all.
     least_share : float
         Of the answered pixels, that hold both.
     """
     if not {"surface", "below"} <= set(maps.places):
         return []
     n_known = max(int(np.isfinite(maps.probability[:, :, 0]).sum()), 1)
-    pairs = [_order(maps, one, other) for one, other in combinations(maps.select("group"), 2)]
+    paired = combinations(maps.select("group") if names is None else names, 2)
+    pairs = [_order(maps, one, other) for one, other in paired]
     return sorted((own for own in pairs if own.n_pixel > least_share * n_known), key=lambda own: -own.n_pixel)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from underpaint.atomic import siegbahn
 from underpaint.maps import ElementMaps, PigmentMaps
-from underpaint.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, TEXT_SIZE, close_fit, new_figure, quiet_axes
+from underpaint.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, close_fit, new_figure, put_title, quiet_axes
 from underpaint.plot.images import (
     PANEL_WIDTH_IN,
     Step,
@@ -47,7 +47,7 @@ def overlay(
     figure = new_figure(2 * PANEL_WIDTH_IN, 2 * panel_height(probability.shape, step_mm) + 0.4)
     axes = figure.add_subplot()
     _draw_overlay(axes, probability, areas, step_mm)
-    axes.set_title(title, fontsize=TEXT_SIZE)
+    put_title(axes, title)
     return close_fit(figure, 0.1, 0.1, 0.1, 0.3)
 
 
@@ -70,7 +70,7 @@ def scatter(
     figure = new_figure(4.2, 3.2)
     axes = figure.add_subplot()
     _draw_scatter(axes, probability, areas, names)
-    axes.set_title(title, fontsize=TEXT_SIZE)
+    put_title(axes, title)
     return close_fit(figure, 0.6, 0.15, 0.55, 0.3)
 
 
@@ -92,13 +92,13 @@ def pigment_row(pigments: PigmentMaps, elements: ElementMaps | None, name: str) 
     height = max(panel_height(probability.shape, step_mm), 1.25)
     figure, columns = _row_figure(len(areas), height)
     draw_probability(figure, columns[0], probability, step_mm)
-    columns[0].set_title("probability", fontsize=TEXT_SIZE, pad=3)
+    put_title(columns[0], "probability", pad=3)
     for axes, area, family in zip(columns[1:], areas, families, strict=False):
         draw_area(figure, axes, area, None, step_mm)
-        axes.set_title(f"{siegbahn(family)} (counts)", fontsize=TEXT_SIZE, pad=3)
+        put_title(axes, f"{siegbahn(family)} (counts)", pad=3)
     if areas:
         _draw_overlay(columns[-2], probability, areas, step_mm)
-        columns[-2].set_title(_overlay_title(families), fontsize=TEXT_SIZE, pad=3)
+        put_title(columns[-2], _overlay_title(families), pad=3)
         _draw_scatter(columns[-1], probability, areas, families)
     return figure
 

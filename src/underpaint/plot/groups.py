@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from underpaint.limits import MODEL_COUNTS, Separation
-from underpaint.plot.figure import SMALL_SIZE, TEXT_SIZE, close_fit, new_figure, quiet_axes
+from underpaint.plot.figure import SMALL_SIZE, TEXT_SIZE, close_fit, new_figure, put_title, quiet_axes
 from underpaint.sample import library
 
 FEWEST, MOST = 10.0, 1e8
@@ -46,7 +46,7 @@ def separation_matrix(separation: Separation, counts: float, *, title: str = "")
     axes.set_xticks(range(len(order)), labels, rotation=90)
     axes.set_yticks(range(len(order)), labels)
     quiet_axes(axes)
-    axes.set_title(title, fontsize=TEXT_SIZE + 2, loc="left")
+    put_title(axes, title, size=TEXT_SIZE + 2, left=True)
     close_fit(figure, LABELS_IN, 1.35, LABELS_IN, 0.55)
     _scale(figure, image, counts)
     return figure

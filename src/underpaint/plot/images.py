@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from underpaint.atomic import siegbahn
 from underpaint.maps import ElementMaps
-from underpaint.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, TEXT_SIZE, close_fit, new_figure
+from underpaint.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, close_fit, new_figure, put_title
 
 Step = tuple[float, float] | None
 PROBABILITY_MAP, AREA_MAP = "inferno", "viridis"
@@ -39,7 +39,7 @@ def pigment_map(probability: NDArray[np.float32], *, title: str = "", step_mm: S
     """
     figure, axes = _single(probability, step_mm)
     draw_probability(figure, axes, probability, step_mm)
-    axes.set_title(title, fontsize=TEXT_SIZE)
+    put_title(axes, title)
     return figure
 
 
@@ -47,7 +47,7 @@ def element_map(area: NDArray[np.float32], *, title: str = "", step_mm: Step = N
     """Draw net counts of a line family, from zero to their 99th percentile; arguments as of :func:`pigment_map`."""
     figure, axes = _single(area, step_mm)
     draw_area(figure, axes, area, step_mm)
-    axes.set_title(title, fontsize=TEXT_SIZE)
+    put_title(axes, title)
     return figure
 
 
@@ -69,7 +69,7 @@ def element_gallery(elements: ElementMaps, names: Sequence[str], *, columns: int
     for index, name in enumerate(names):
         axes = figure.add_subplot(n_row, columns, index + 1)
         draw_area(figure, axes, elements[name], elements.step_mm if index == 0 else None, elements.step_mm)
-        axes.set_title(f"{siegbahn(name)} (counts)", fontsize=TEXT_SIZE, pad=3)
+        put_title(axes, f"{siegbahn(name)} (counts)", pad=3)
     close_fit(figure, 0.05, 0.45, 0.05, 0.25)
     figure.subplots_adjust(wspace=0.28, hspace=0.3 / height)
     return figure

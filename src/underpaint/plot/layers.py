@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMetho
 from numpy.typing import NDArray
 
 from underpaint.maps import PLACED_PROBABILITY, PRESENT_PROBABILITY, SURFACE_UM, PigmentMaps, Place
-from underpaint.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, TEXT_SIZE, close_fit, new_figure
+from underpaint.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, TEXT_SIZE, close_fit, new_figure, put_title
 from underpaint.plot.images import (
     HATCH,
     HATCH_WIDTH,
@@ -58,7 +58,7 @@ def place_gallery(maps: PigmentMaps, names: Sequence[str]) -> Figure:
             if place != "anywhere":
                 hatch(axes, open_places, OPEN_PLACE_COLOR)
             if row == 0:
-                axes.set_title(title, fontsize=TEXT_SIZE, pad=3)
+                put_title(axes, title, pad=3)
         grid[row][0].set_ylabel(_wrapped(maps, name), fontsize=SMALL_SIZE, rotation=0, ha="right", va="center")
     scale_bar(grid[0][0], maps.probability.shape[:2], maps.step_mm)
     close_fit(figure, _LEFT_IN, 0.55, _LEGEND_IN, _TOP_IN)
@@ -102,7 +102,7 @@ def thickness_map(maps: PigmentMaps, *, title: str = "") -> Figure:
         )  # fmt: skip
         _blank(axes, answered & ~known)
         bare(axes)
-        axes.set_title(words, fontsize=TEXT_SIZE, pad=3)
+        put_title(axes, words, pad=3)
     scale_bar(grid[0], estimate.value.shape, maps.step_mm)
     close_fit(figure, 0.1, 0.65, 0.05 + _LEGEND_IN, 0.45)
     figure.subplots_adjust(wspace=0.06)

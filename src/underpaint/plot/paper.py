@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from underpaint.atomic import siegbahn
 from underpaint.plot.comparison import lesser_area, overlay_image
-from underpaint.plot.figure import SMALL_SIZE, TEXT_SIZE, new_figure, quiet_axes
+from underpaint.plot.figure import SMALL_SIZE, TEXT_SIZE, new_figure, put_title, quiet_axes
 from underpaint.plot.images import bare, draw_area, draw_probability
 
 PLACE_COLORS = ("#f2f0ea", "#e2953b", "#8c1c3a")
@@ -139,7 +139,7 @@ def panels(
         width = PANEL_IN + (0.25 if _is_real(part.values) else 0.0)
         axes = figure.add_axes((left / total, base / tall, width / total, height / tall))
         _panel(figure, axes, part)
-        axes.set_title(f"({_letter(number)}) {part.title}", fontsize=TEXT_SIZE, loc="left", pad=4)
+        put_title(axes, f"({_letter(number)}) {part.title}", pad=4, left=True)
         _strip_names(axes, row_names if column == 0 else None, column_names)
     figure.text(0.1 / total, 1 - 0.27 / tall, title, ha="left", fontsize=TEXT_SIZE + 2)
     _legend(figure, [part.values for part in parts if not _is_real(part.values)], key)
@@ -187,7 +187,7 @@ def detection_panels(parts: Sequence[Detection], title: str, *, mark: float) -> 
         axes.set_xscale("log")
         axes.set_xticks([0.1, 1.0, 10.0], ["0.1", "1", "10"])
         axes.set_ylim(-0.03, 1.03)
-        axes.set_title(part.title, fontsize=TEXT_SIZE, loc="left")
+        put_title(axes, part.title, left=True)
         axes.tick_params(labelsize=TEXT_SIZE - 1)
     handles, names = grid[0].get_legend_handles_labels()
     small = {"fontsize": TEXT_SIZE - 1, "frameon": False, "ncols": len(names)}
@@ -200,19 +200,19 @@ def detection_panels(parts: Sequence[Detection], title: str, *, mark: float) -> 
 
 def _case_row(axes: Sequence[Axes], row: CaseRow) -> None:
     _draw_place(axes[0], row.place)
-    axes[0].set_title("truth", fontsize=SMALL_SIZE, pad=3)
+    put_title(axes[0], "truth", pad=3, size=SMALL_SIZE)
     axes[0].set_ylabel(row.label, fontsize=TEXT_SIZE, labelpad=3)
     axes[1].imshow(overlay_image(np.zeros(row.place.shape, np.float32), row.areas), interpolation="nearest")
     named = zip(row.families, _BACKGROUNDS, strict=False)
-    axes[1].set_title(", ".join(f"{siegbahn(name)} {color}" for name, color in named), fontsize=SMALL_SIZE, pad=3)
+    put_title(axes[1], ", ".join(f"{siegbahn(name)} {color}" for name, color in named), pad=3, size=SMALL_SIZE)
     bare(axes[1])
     for number, probability in enumerate(row.probability.values()):
         shown, laid, scattered = axes[2 + 3 * number : 5 + 3 * number]
         shown.imshow(overlay_image(probability, ()), interpolation="nearest")
-        shown.set_title("probability", fontsize=SMALL_SIZE, pad=3)
+        put_title(shown, "probability", pad=3, size=SMALL_SIZE)
         bare(shown)
         laid.imshow(overlay_image(probability, row.areas), interpolation="nearest")
-        laid.set_title("both", fontsize=SMALL_SIZE, pad=3)
+        put_title(laid, "both", pad=3, size=SMALL_SIZE)
         bare(laid)
         _scatter(scattered, row, probability)
 
@@ -230,7 +230,7 @@ def _scatter(axes: Axes, row: CaseRow, probability: NDArray[np.float32]) -> None
     if len(row.areas) > 1:
         unit = f"lesser of {' and '.join(name.split('_')[0] for name in row.families)}"
     axes.set_xlabel(unit, fontsize=SMALL_SIZE, labelpad=1.5)
-    axes.set_title("probability over counts", fontsize=SMALL_SIZE, pad=3)
+    put_title(axes, "probability over counts", pad=3, size=SMALL_SIZE)
     axes.grid(visible=True, linewidth=0.3, color="#dddddd")
     quiet_axes(axes)
 
@@ -295,7 +295,7 @@ def _curves(axes: Axes, part: Curves, number: int) -> None:
         axes.set_ylim(0.0, 1.18 * max(float(np.nanmax(y)) for _, y in part.curves.values()))
     axes.set_xlabel(part.x_label, fontsize=TEXT_SIZE)
     axes.set_ylabel(part.y_label, fontsize=TEXT_SIZE)
-    axes.set_title(f"({_letter(number)}) {part.title}", fontsize=TEXT_SIZE, loc="left")
+    put_title(axes, f"({_letter(number)}) {part.title}", left=True)
     axes.margins(x=0.0)
     axes.grid(visible=True, linewidth=0.3, color="#dddddd")
     axes.legend(fontsize=SMALL_SIZE, frameon=False)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from underpaint.atomic import line_labels
-from underpaint.plot.figure import SMALL_SIZE, TEXT_SIZE, close_fit, new_figure, quiet_axes
+from underpaint.plot.figure import SMALL_SIZE, TEXT_SIZE, close_fit, new_figure, put_title, quiet_axes
 from underpaint.spectrum import EnergyAxis
 
 SUM_COLOR, MAX_COLOR = "#1f4e79", "#d08a2e"
@@ -62,7 +62,7 @@ def spectrum(
         excitation_kev = min(max(place[-1], 10.0), 60.0)
         _label(axes, place, sum_counts, {**line_labels(families, excitation_kev), **_scattered(anode)})
     axes.legend(loc="upper right", fontsize=SMALL_SIZE, frameon=False)
-    axes.set_title(title, fontsize=TEXT_SIZE, loc="left")
+    put_title(axes, title, left=True)
     return close_fit(figure, 0.75, 0.15, 0.5, 0.3)
 
 
@@ -84,6 +84,7 @@ def _frame(
     unit: str,
 ) -> None:
     axes.set_yscale("log")
+    axes.minorticks_off()  # forty of them, which take as long to draw as all else
     top = max(float(total.max(initial=0.0)), 10.0)
     positive = total[total > 0] if highest is None else np.concatenate([total[total > 0], highest[highest > 0]])
     floor = max(float(positive.min(initial=1.0)), 0.5, top / 1e6)

@@ -19,7 +19,7 @@ from underpaint.maps import (
     DetectabilityMaps,
     UnlikenessMap,
 )
-from underpaint.plot.figure import NO_ANSWER_COLOR, TEXT_SIZE, close_fit, new_figure
+from underpaint.plot.figure import NO_ANSWER_COLOR, TEXT_SIZE, close_fit, new_figure, put_title
 from underpaint.plot.images import (
     HATCH,
     PANEL_WIDTH_IN,
@@ -64,7 +64,7 @@ def detectability_gallery(maps: DetectabilityMaps, names: Sequence[str], *, colu
     for index, name in enumerate(names):
         axes = figure.add_subplot(n_row, columns, index + 1)
         _draw(axes, maps, name)
-        axes.set_title(maps.labels[maps.names.index(name)].partition(" (")[0], fontsize=TEXT_SIZE, pad=3)
+        put_title(axes, maps.labels[maps.names.index(name)].partition(" (")[0], pad=3)
         scale_bar(axes, maps.state.shape, maps.step_mm if index == 0 else None)
     close_fit(figure, 0.05, 0.05, 0.05 + _LEGEND_IN, 0.25)
     figure.subplots_adjust(wspace=0.06, hspace=0.3 / height)
@@ -82,7 +82,7 @@ def unlikeness_map(own: UnlikenessMap, *, title: str = "") -> Figure:
     image = draw_image(axes, own.score, colors, 0.0, _HIGHEST, own.step_mm)
     figure.colorbar(image, ax=axes, fraction=0.05, pad=0.025, aspect=25, extend="max")
     scale_bar(axes, own.score.shape, own.step_mm)
-    axes.set_title(title, fontsize=TEXT_SIZE)
+    put_title(axes, title)
     return figure
 
 

@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from underpaint.plot.figure import SMALL_SIZE, TEXT_SIZE, close_fit, new_figure
+from underpaint.plot.figure import SMALL_SIZE, close_fit, new_figure, put_title
 
 COLUMN_IN, HEIGHT_IN = 1.6, 2.5
 MOST_SECTIONS = 6
@@ -50,7 +50,7 @@ def stratigraphy_sketch(sections: Sequence[Section]) -> Figure:
         axes.set_axis_off()
         axes.set_xlim(0, 1)
         axes.set_ylim(0 if any(each.unplaced for each in shown) else _BELOW[0], 1)
-        axes.set_title(own.title, fontsize=TEXT_SIZE, pad=4)
+        put_title(axes, own.title, pad=4)
         _layer(axes, _SURFACE, own.surface, own.thickness if own.surface else "", "nothing certain")
         _layer(axes, _BELOW, own.below, "", "nothing seen below")
         if own.unplaced:

@@ -165,8 +165,7 @@ def order_rows(maps: PigmentMaps) -> list[LayerOrder]:
     """Return the orders of the pairs of groups that were found and share pixels."""
     if not (knows_places(maps) and all(has_places(maps, name) for name in maps.select("group"))):
         return []
-    found = set(found_groups(maps))
-    return [own for own in layer_orders(maps, least_share=LEAST_SHARE) if {own.one, own.other} <= found]
+    return layer_orders(maps, found_groups(maps), least_share=LEAST_SHARE)
 
 
 def order_text(maps: PigmentMaps, own: LayerOrder) -> str:
