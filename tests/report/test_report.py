@@ -103,6 +103,14 @@ def test_findings_say_what_the_maps_hold() -> None:
     assert not mercury.doubtful
 
 
+def test_without_element_maps_nothing_is_called_certain_or_doubtful() -> None:
+    page = render_report(fakes.pigment_maps(), None, fakes.summary())
+    assert 'class="tag">likely<' in page
+    assert 'class="tag">certain<' not in page
+    assert 'class="tag">doubtful<' not in page
+    assert "not looked for" in page
+
+
 def test_a_pigment_without_its_line_is_called_doubtful() -> None:
     elements = fakes.element_maps()
     area = elements.area.copy()

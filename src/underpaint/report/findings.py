@@ -64,6 +64,8 @@ class Finding:
         Of a group that its members share by a stated prior: their labels and their shares of it, the largest first.
     told_apart : str
         Of a group of several members: what would tell the first two apart.
+    fitted : bool
+        Whether there are element maps at all.
     """
 
     name: str
@@ -75,11 +77,12 @@ class Finding:
     leanings: tuple["Finding", ...] = ()
     shares: tuple[tuple[str, float], ...] = ()
     told_apart: str = ""
+    fitted: bool = True
 
     @property
     def doubtful(self) -> bool:
-        """Whether no line of the pigment stands out where the model sees it."""
-        return not self.evidence or max(own.share for own in self.evidence) < 0.5
+        """Whether lines were fitted, and none of the pigment stands out where the model sees it."""
+        return self.fitted and max((own.share for own in self.evidence), default=0.0) < 0.5
 
 
 def find_groups(pigments: PigmentMaps, elements: ElementMaps | None) -> list[Finding]:
@@ -138,6 +141,7 @@ def _finding(pigments: PigmentMaps, elements: ElementMaps | None, name: str) -> 
         _leanings(pigments, elements, name) if is_group else (),
         tuple((library()[member].label, share) for member, share in shares),
         _told_apart(name, [member for member, _ in shares]) if is_group else "",
+        elements is not None,
     )
 
 

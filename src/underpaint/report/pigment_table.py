@@ -72,7 +72,12 @@ def _group(own: Finding) -> GroupRows:
     rows = tuple(_row(name, weights.get(name, "")) for name in names[:MOST_ROWS])
     evidence = "; ".join(f"{line_name(line.family)} above 3σ in {percent(line.share)}" for line in own.evidence)
     return GroupRows(
-        own.label, certainty(own), evidence or "no line fitted", rows, tuple(names[MOST_ROWS:]), own.told_apart
+        own.label,
+        certainty(own),
+        evidence or ("no line fitted" if own.fitted else "lines not looked for"),
+        rows,
+        tuple(names[MOST_ROWS:]),
+        own.told_apart,
     )
 
 

@@ -73,6 +73,8 @@ def certainty(own: Finding) -> str:
     """Say how sure it is that the group (or pigment) is there."""
     if own.doubtful:
         return DOUBTFUL
+    if not own.fitted:
+        return LIKELY if own.mean_inside >= LIKELY_PROBABILITY else POSSIBLE
     lines = max(line.share for line in own.evidence)
     if own.mean_inside >= CERTAIN_PROBABILITY and lines >= CERTAIN_LINES:
         return CERTAIN
