@@ -73,6 +73,27 @@ def test_a_photograph_finds_its_place_by_itself_under_a_pixel() -> None:
     assert found.similarity > 0.3
 
 
+def test_a_panel_of_stripes_does_not_lie_a_stripe_off() -> None:
+    """Seven colours over one another in columns and rows, as on panels that are made for trials."""
+    rng = np.random.default_rng(1)
+    down, across = (np.repeat(rng.uniform(0, 1, (n, 3)), 5, axis=0) for n in (8, 12))
+    image = np.where(np.arange(40)[:, None, None] // 5 % 2 == 0, down[:, None], across[None])
+    maps = [np.asarray(image[:, :, channel] ** 2, np.float32) for channel in range(3)]
+    matrix = known_matrix()
+    found = automatically(photographed(image, matrix, (440, 620)), maps)
+    off = np.linalg.norm(place(found.matrix, CORNERS) - place(matrix, CORNERS), axis=1) / 8
+    assert off.max() < 1.0
+
+
+@pytest.mark.parametrize(
+    "photograph", [np.full((90, 120, 3), 0.5), np.random.default_rng(0).uniform(0, 1, (90, 120, 3))]
+)
+def test_a_photograph_of_something_else_is_not_laid(photograph: NDArray[np.float64]) -> None:
+    _, maps = painted((40, 60), np.random.default_rng(3))
+    with pytest.raises(ScanError, match="shares nothing"):
+        automatically(photograph.astype(np.float32), maps)
+
+
 def test_maps_without_structure_are_refused() -> None:
     with pytest.raises(ScanError, match="nothing to compare"):
         automatically(np.zeros((50, 50, 3), np.float32), [np.ones((20, 30), np.float32)])

@@ -14,7 +14,7 @@ from underpaint.errors import ScanError
 from underpaint.files import whole_file
 from underpaint.io.companions import PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE
 from underpaint.io.result_maps import ResultMaps
-from underpaint.viewer.registration import Registration, automatically, by_points, warped
+from underpaint.viewer.registration import DOUBTFUL_SIMILARITY, Registration, automatically, by_points, warped
 from underpaint.viewer.server import Answer, Request, json_answer
 
 MOST_SIDE = 6000
@@ -121,6 +121,7 @@ class Photograph:
             "how": found.how,
             "error_px": found.error_px,
             "similarity": found.similarity,
+            "doubtful": found.similarity is not None and found.similarity < DOUBTFUL_SIMILARITY,
             "meaning": "matrix takes (column, row, 1) of the maps to (x, y, 1) of the photograph, pixels, first at 0.5",
         }
         with whole_file(self.folder / REGISTERED_FILE) as part:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -21,8 +22,15 @@ _COMPONENTS = 3
 _SCALES = np.arange(1.0, 0.49, -0.0625)
 _TURNS_DEG = (0.0, -3.0, 3.0, -6.0, 6.0)
 _SHIFTS = np.linspace(-0.15, 0.15, 11)
+_REACH = 4.0
 _MOST_TRIED, _APART = 8, 0.04
 """Starts that are refined; they lie apart by this share of the photograph's longer side, or they end at one place."""
+_LEAST_SIMILARITY = 0.6
+"""Nats: noise laid over a panel reaches 0.05, stripes that are not its own 0.45, its own picture 4 to 5."""
+DOUBTFUL_SIMILARITY = 3.0
+"""Below, the place is doubtful: a picture of the same painting on its side reaches 2."""
+_SLIDES = np.linspace(-0.2, 0.2, 25)
+_MOST_SLIDES, _LEAST_GAIN = 4, 0.01
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,7 @@ def automatically(photograph: Image, maps: Sequence[NDArray[np.float32]]) -> Reg
     Raises
     ------
     ScanError
-        The maps show nothing to compare with.
+        The maps show nothing to compare with, or share nothing with the photograph.
 
     References
     ----------
@@ -116,10 +124,16 @@ def automatically(photograph: Image, maps: Sequence[NDArray[np.float32]]) -> Reg
     starts = sorted(_starts(photograph.shape, (n_row, n_column)), key=coarse.unlike)
     apart = _APART * max(photograph.shape[:2])
     refined = [_climb(coarse, start, 6) for start in _distinct(starts, (n_row, n_column), apart)]
-    best = min(refined, key=coarse.unlike)
+    best = _past_stripes(coarse, min(refined, key=coarse.unlike), (n_row, n_column))
     fine = _Comparison(photograph, parts, min(1.0, _FINE / max(n_row, n_column)))
     for n_free in (6, 8, 8):
         best = _climb(fine, best, n_free)
+    if -fine.unlike(best) < _LEAST_SIMILARITY:
+        message = (
+            "Cannot lay the photograph by itself: it shares nothing with the maps, wherever it lies. Is it upright, "
+            "and of this painting? Mark points instead."
+        )
+        raise ScanError(message)
     return Registration(best, "mutual information", None, -fine.unlike(best))
 
 
@@ -156,6 +170,7 @@ class _Comparison:
         n_row, n_column = parts[0].shape
         sigma = 0.4 / factor if factor < 1 else 0.0
         rows, columns = (np.linspace(0.5, size - 0.5, max(round(size * factor), 8)) for size in (n_row, n_column))
+        self.pixel = max(columns[1] - columns[0], rows[1] - rows[0])
         grid = np.meshgrid(columns, rows)
         self.at = np.column_stack([own.ravel() for own in grid])
         index = np.array([grid[1].ravel() - 0.5, grid[0].ravel() - 0.5])
@@ -194,9 +209,12 @@ def _information(one: NDArray[np.intp], other: NDArray[np.intp]) -> float:
 
 
 def _climb(comparison: _Comparison, start: Matrix, n_free: int) -> Matrix:
-    """Refine a transform: six numbers, or eight with perspective, in units of about one pixel of the maps."""
+    """Refine a transform: six numbers, or eight with perspective, in units of about one pixel of the comparison.
+
+    No number goes far: on a painting of stripes a long step ends one stripe off.
+    """
     n_column, n_row = comparison.at.max(axis=0)
-    pixel = float(np.sqrt(abs(np.linalg.det(start[:2, :2]))))
+    pixel = comparison.pixel * float(np.sqrt(abs(np.linalg.det(start[:2, :2]))))
     units = np.array([1 / n_column, 1 / n_row, 1, 1 / n_column, 1 / n_row, 1]) * pixel
     middle = np.array([n_column / 2, n_row / 2])
     perspective = np.array([1 / n_column**2, 1 / n_row**2])
@@ -217,10 +235,34 @@ def _climb(comparison: _Comparison, start: Matrix, n_free: int) -> Matrix:
         lambda free: comparison.unlike(matrix_of(free)),
         np.zeros(n_free),
         method="Powell",
-        bounds=[(-12.0, 12.0)] * n_free,
+        bounds=[(-_REACH, _REACH)] * n_free,
         options={"xtol": 0.01, "ftol": 1e-6, "maxfev": 700},
     )
     return matrix_of(np.asarray(found.x))
+
+
+def _past_stripes(comparison: _Comparison, start: Matrix, shape: tuple[int, int]) -> Matrix:
+    """Move the sides of the maps, two opposite ones at a time, over all nearby places, as long as that is better.
+
+    On a painting of stripes a side that lies one stripe off is a dead end: no small step from there is better.
+    """
+    best = start
+    for _ in range(_MOST_SLIDES):
+        before = comparison.unlike(best)
+        for axis, size in enumerate(reversed(shape)):
+            slid = min((best @ _slide(axis, size, own) for own in product(_SLIDES, _SLIDES)), key=comparison.unlike)
+            best = min(best, _climb(comparison, slid, 6), key=comparison.unlike)
+        if comparison.unlike(best) > before - _LEAST_GAIN:
+            break
+    return best
+
+
+def _slide(axis: int, size: int, moved: tuple[float, float]) -> Matrix:
+    """Return what moves the first and the last side of the maps along an axis, by shares of its length."""
+    first, last = moved
+    found = np.eye(3)
+    found[axis, axis], found[axis, 2] = 1.0 + last - first, first * size
+    return found
 
 
 def _starts(photograph: tuple[int, ...], shape: tuple[int, int]) -> list[Matrix]:

@@ -55,7 +55,9 @@ export class PhotographPanel {
     if (!this.facts.there) return "";
     if (!laid) return "The photograph does not lie over the maps yet.";
     const off = laid.error_px === null ? "" : `, ${laid.error_px.toFixed(1)} pixels of the maps off on average`;
-    return laid.how === "points" ? `Laid by points${off}.` : "Laid by itself. Look through the lens whether it fits; points can mend it.";
+    if (laid.how === "points") return `Laid by points${off}.`;
+    if (laid.doubtful) return "Laid by itself, but there it is hardly like the maps: it is most likely wrong. Look through the lens, and mark points.";
+    return "Laid by itself. Look through the lens whether it fits; points can mend it.";
   }
 
   mixing() {
