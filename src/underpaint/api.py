@@ -30,6 +30,7 @@ from underpaint.io import (
     sweep,
     write_results,
 )
+from underpaint.io.companions import carry_over
 from underpaint.maps import OpenSet, PigmentMaps
 from underpaint.sample import Palette, load_palette
 from underpaint.spectrum import EnergyAxis, Scan, Spectrum
@@ -158,6 +159,8 @@ class Outcome:
         In words: lines that no pigment found there carries, and spectra unlike anything known.
     layers : tuple of Arrangement
         What lies at the surface over what, the most widespread first; empty where the model knows no places.
+    aside : str
+        In words: where regions and photograph of replaced results are that do not fit these; "" where there are none.
     """
 
     source: str
@@ -168,6 +171,7 @@ class Outcome:
     skipped: bool = False
     unexplained: tuple[str, ...] = ()
     layers: "tuple[Arrangement, ...]" = ()
+    aside: str = ""
 
 
 def identify(
@@ -385,9 +389,13 @@ def _to_folder(
             detectability=found.detectability,
             open_set=open_set,
         )
+        # Before the report, which tells of regions and photograph, too.
+        aside = carry_over(place.earlier, place.path)
         step("Writing the report", 0, 1)
         _write_report(place.path, axis.scan)
         outcome = _outcome(source, Path(out), axis, found)
+    if aside is not None:
+        outcome = replace(outcome, aside=_put_aside(Path(out) / aside.name))
     return outcome if open_set is None else replace(outcome, unexplained=_in_words(open_set))
 
 
@@ -572,6 +580,13 @@ def _outcome(source: str | Path, folder: Path, axis: Axis, found: Found) -> Outc
     notes = (*axis.scan.notes, *axis.notes, *(note for own in of_maps for note in own))
     layers = () if pigments is None else tuple(find_arrangements(pigments))
     return Outcome(str(source), folder, "", tuple(dict.fromkeys(notes)), groups, layers=layers)
+
+
+def _put_aside(folder: Path) -> str:
+    return (
+        "Regions and photograph of the earlier results lie on maps of other rows and columns than these; "
+        f"they are kept in {folder}."
+    )
 
 
 def _share(maps: PigmentMaps, name: str) -> float:

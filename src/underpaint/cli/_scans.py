@@ -309,6 +309,8 @@ def _show_one(own: "Outcome") -> None:
         say(f"! {text}")
     for note in own.notes[:8]:
         say(f"- {note}")
+    if own.aside:
+        say(f"! {own.aside}")
     say(f"Report: {Path(own.folder or '.') / 'report.html'}")
 
 
@@ -323,6 +325,7 @@ def _record(own: "Outcome") -> dict[str, Any]:
         "layers": [asdict(layer) | {"text": layer.text} for layer in own.layers],
         "unexplained": list(own.unexplained),
         "notes": list(own.notes),
+        "aside": own.aside,
     }
 
 

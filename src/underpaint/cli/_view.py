@@ -167,6 +167,7 @@ def _identify(job: dict[str, Any], step: Progress) -> dict[str, Any]:
         "folder": str(outcome.folder),
         "groups": outcome.groups,
         "notes": list(outcome.notes),
+        "aside": outcome.aside,
         "unexplained": list(outcome.unexplained),
     }
 

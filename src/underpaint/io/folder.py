@@ -11,9 +11,9 @@ from typing import Any
 
 from underpaint.errors import OutputError
 from underpaint.files import whole_file
-from underpaint.io.stored import JOURNAL
+from underpaint.io.companions import carry_over
+from underpaint.io.stored import JOURNAL, RESULTS_FILE
 
-RESULTS_FILE = "results.h5"
 _MARK = ".underpaint-part"
 _BLOCKS = "blocks"
 _SPARE_BYTES = 64 * 2**20
@@ -30,10 +30,13 @@ class ResultFolder:
     blocks : Path
         A folder for finished blocks (:class:`~underpaint.io.BlockStore`) and all else that an interrupted run goes on
         from; it is removed when all is done.
+    earlier : Path
+        The results that these replace, if there are any.
     """
 
     path: Path
     blocks: Path
+    earlier: Path
 
 
 @contextmanager
@@ -54,7 +57,8 @@ def result_folder(
     resume : bool
         Go on from the finished blocks of an interrupted run; without it they are thrown away.
     overwrite : bool
-        Replace results that are there, and throw away finished blocks of a run with other settings.
+        Replace results that are there, and throw away finished blocks of a run with other settings. What users
+        added to them stays (:func:`~underpaint.io.companions.carry_over`).
     needed_bytes : int
         Space that must be free.
     settings : mapping or None
@@ -75,7 +79,8 @@ def result_folder(
     part = target.with_name(target.name + ".part")
     _check_target(target, replace_allowed=resume or overwrite)
     try:
-        place = _prepare(part, settings or {}, resume=resume, afresh=overwrite)
+        blocks = _prepare(part, settings or {}, resume=resume, afresh=overwrite)
+        place = ResultFolder(part, blocks, _earlier(target))
         _check_space(place, needed_bytes)
     except OSError as error:
         raise _explained(error, target) from error
@@ -137,7 +142,7 @@ def _check_target(target: Path, *, replace_allowed: bool) -> None:
         raise OutputError(message)
 
 
-def _prepare(part: Path, settings: Mapping[str, Any], *, resume: bool, afresh: bool) -> ResultFolder:
+def _prepare(part: Path, settings: Mapping[str, Any], *, resume: bool, afresh: bool) -> Path:
     if part.exists() and not (part / _MARK).is_file() and any(own.name != _MARK + ".part" for own in part.iterdir()):
         message = f"Cannot write to {part}: it exists and was not made by an interrupted run. Move it away."
         raise OutputError(message)
@@ -149,7 +154,7 @@ def _prepare(part: Path, settings: Mapping[str, Any], *, resume: bool, afresh: b
         mark.write_text(text, "utf-8")
     blocks = part / _BLOCKS
     blocks.mkdir(exist_ok=True)
-    return ResultFolder(part, blocks)
+    return blocks
 
 
 def _goes_on(part: Path, text: str, *, afresh: bool) -> bool:
@@ -188,9 +193,12 @@ def _check_space(place: ResultFolder, needed_bytes: int) -> None:
 def _publish(part: Path, target: Path) -> None:
     """Put the part in its place; what was there goes only once the new is there, and the blocks last of all.
 
+    What users added to the old results up to this moment comes along.
+
     So a kill at any moment leaves the old results, or the new, or blocks to go on from.
     """
-    old = target.with_name(target.name + ".old")
+    old = _old(target)
+    carry_over(_earlier(target), part)
     if is_finished(old):
         shutil.rmtree(old)
     if target.exists() and any(target.iterdir()):
@@ -205,6 +213,15 @@ def _publish(part: Path, target: Path) -> None:
         raise
     shutil.rmtree(old, ignore_errors=True)
     sweep(target)
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(target.name + ".old")
+
+
+def _earlier(target: Path) -> Path:
+    """Return where the results are that will be replaced; a kill at the last moment may have left them aside."""
+    return target if target.exists() else _old(target)
 
 
 def sweep(target: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
-from underpaint.io.folder import RESULTS_FILE
+from underpaint.io.stored import RESULTS_FILE
 from underpaint.maps import NO_ANSWER, split_place
 
 _KEPT_BYTES = 256 * 2**20

@@ -20,8 +20,9 @@ import tifffile
 from numpy.typing import NDArray
 
 from underpaint.errors import OutputError, ScanError
-from underpaint.io.folder import RESULTS_FILE, check_room
-from underpaint.io.stored import StoredMaps
+from underpaint.io.companions import SUMMARY_FILE
+from underpaint.io.folder import check_room
+from underpaint.io.stored import RESULTS_FILE, StoredMaps
 from underpaint.maps import (
     LEVEL,
     PRESENT_PROBABILITY,
@@ -39,7 +40,6 @@ from underpaint.maps import (
     split_place,
 )
 
-SUMMARY_FILE = "summary.csv"
 SUMMARY_COLUMNS = (
     "name",
     "kind",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from underpaint.errors import OutputError, ScanError
 
 _KEPT_BYTES = 24 * 2**20
+RESULTS_FILE = "results.h5"
 JOURNAL = "finished"
 """Name of a store's file of one byte a block, 1 for those that are finished."""
 

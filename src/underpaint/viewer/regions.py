@@ -15,9 +15,8 @@ from scipy.ndimage import label
 
 from underpaint.errors import OutputError, ScanError
 from underpaint.files import whole_file
-from underpaint.io.companions import REGIONS_FOLDER
+from underpaint.io.companions import REGIONS_FILE, REGIONS_FOLDER
 
-REGIONS_FILE = "regions.json"
 MOST_CORNERS = 5000
 MOST_RUNS = 200_000
 MOST_NAME = 60

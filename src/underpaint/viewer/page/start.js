@@ -112,8 +112,9 @@ const run = guarded(async (own) => {
     if (now.total > 1) { byId("bar").max = now.total; byId("bar").value = now.done; } else byId("bar").removeAttribute("value");
   };
   const now = await follow({ what: "identify", scan: path, instrument: byId("instrument").value, palette: byId("palette").value, model: byId("model").value, overwrite: byId("replace").checked }, told);
-  actions(own);
-  if (now.state === "done") await open(now.result.folder);
+  actions(now.state === "done" ? { ...own, finished: true } : own);
+  if (now.state === "done" && now.result.aside) say(now.result.aside, { lasting: true });
+  else if (now.state === "done") await open(now.result.folder);
   else if (now.state === "cancelled") say("Cancelled. No half-made results are left.");
   else say(now.error, { lasting: true });
 });

@@ -1,0 +1,114 @@
+"""Results are replaced; what users added to them stays."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from underpaint import io
+from underpaint.errors import OutputError
+from underpaint.io.companions import MADE, carry_over
+from underpaint.maps import ABSENT, DetectabilityMaps, ElementMaps, OpenSet, PigmentMaps, UnlikenessMap
+from underpaint.report import write_report
+
+OWN = {
+    "regions.json": '{"regions": []}',
+    "regions/red.png": "mask",
+    "photograph.jpg": "picture",
+    "photograph.json": "{}",
+    "photograph_registered.png": "laid",
+}
+
+
+def write_maps(folder: Path, shape: tuple[int, int]) -> None:
+    maps = ElementMaps(("Hg_L",), np.zeros((*shape, 1), np.float32), np.ones((*shape, 1), np.float32))
+    io.write_results(folder, pigments=None, elements=maps, scan_summary={}, settings={})
+
+
+def finished(target: Path, shape: tuple[int, int] = (4, 3)) -> Path:
+    with io.result_folder(target, overwrite=True) as place:
+        write_maps(place.path, shape)
+    return target
+
+
+def add_own(folder: Path, more: str = "") -> None:
+    for name, text in OWN.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text + more)
+    (folder / "notes.txt").write_text("mine" + more)
+
+
+def own_of(folder: Path) -> dict[str, str]:
+    return {name: (folder / name).read_text() for name in OWN if (folder / name).is_file()}
+
+
+def test_replaced_results_keep_regions_and_photograph(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "out")
+    add_own(folder)
+    (folder / "report.html").write_text("old")
+    assert own_of(finished(folder)) == OWN
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert not (folder / "report.html").exists()
+    assert [own.name for own in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_region_drawn_while_results_are_made_anew_stays(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "out")
+    with io.result_folder(folder, overwrite=True) as place:
+        write_maps(place.path, (4, 3))
+        assert carry_over(place.earlier, place.path) is None
+        add_own(folder)
+    assert own_of(folder) == OWN
+
+
+def test_what_lies_on_maps_of_another_size_is_put_aside(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "out")
+    add_own(folder)
+    finished(folder, (5, 3))
+    assert own_of(folder) == {}
+    assert own_of(folder / "earlier_4x3") == OWN
+    assert (folder / "notes.txt").read_text() == "mine"
+    finished(folder)
+    add_own(folder, " again")
+    finished(folder, (5, 3))
+    assert own_of(folder / "earlier_4x3") == OWN
+    assert own_of(folder / "earlier_4x3_2") == {name: text + " again" for name, text in OWN.items()}
+
+
+def test_what_a_kill_left_aside_comes_along(tmp_path: Path) -> None:
+    """As a kill would leave them: the old results aside, and nothing yet in their place."""
+    folder = finished(tmp_path / "out")
+    add_own(folder)
+    folder.replace(tmp_path / "out.old")
+    assert own_of(finished(folder)) == OWN
+
+
+def test_results_are_not_replaced_where_the_users_own_cannot_be_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        message = "no space"
+        raise OSError(message)
+
+    folder = finished(tmp_path / "out")
+    add_own(folder)
+    monkeypatch.setattr("underpaint.io.companions.shutil.copy2", full)
+    with pytest.raises(OutputError, match=r"Cannot take regions and photograph .*no space\. Nothing was replaced"):
+        finished(folder)
+    assert own_of(folder) == OWN
+
+
+def test_all_that_a_run_makes_is_known(tmp_path: Path) -> None:
+    """Else it would be taken for the user's own, and the old one would replace the new."""
+    shape, ones = (4, 3), np.ones((4, 3, 1), np.float32)
+    io.write_results(
+        tmp_path,
+        pigments=PigmentMaps(("red",), ones, ("member",), ((),), ("red",), (("Hg_L",),)),
+        elements=ElementMaps(("Hg_L",), ones, ones),
+        detectability=DetectabilityMaps(("red",), ("red",), np.full((*shape, 1), ABSENT, np.uint8)),
+        open_set=OpenSet((), (), UnlikenessMap(ones[:, :, 0], ones[:, :, 0])),
+        scan_summary={},
+        settings={},
+    )
+    write_report(tmp_path)
+    assert {own.name for own in tmp_path.iterdir()} <= set(MADE)
