@@ -169,6 +169,22 @@ def test_a_photograph_is_laid_by_points_and_seen(page: tuple[Any, Server], folde
     assert "Laid by points" in text_of(opened, "photograph")
 
 
+def test_marking_points_leaves_the_maps_words_as_they_are(page: tuple[Any, Server], tmp_path: Path) -> None:
+    opened, _ = page
+    picture = tmp_path / "painting.png"
+    Image.fromarray(np.full((120, 200, 3), 128, np.uint8)).save(picture)
+    press(opened, "#tab-photograph")
+    opened.find_element("id", "photograph-file").send_keys(str(picture))
+    wait(opened, "document.body.dataset.photograph === 'there'")
+    color = "getComputedStyle(document.querySelector('.pane h2')).color"
+    before = opened.execute_script(f"return {color}")
+    opened.execute_script(
+        "[...document.querySelectorAll('#photograph button')].find((own) => own.textContent === 'Mark points').click()"
+    )
+    assert opened.execute_script("return window.viewer.photograph.marking")
+    assert opened.execute_script(f"return {color}") == before
+
+
 def test_what_is_seen_is_exported(page: tuple[Any, Server]) -> None:
     opened, _ = page
     opened.execute_script("window.viewer.showNamed('Pb_L')")

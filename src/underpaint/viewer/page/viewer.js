@@ -255,7 +255,6 @@ class Viewer {
     this.tool = tool;
     this.drawing = null;
     for (const button of document.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", button.dataset.tool === tool);
-    byId("panes").dataset.tool = tool;
     this.draw();
   }
 
