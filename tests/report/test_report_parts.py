@@ -1,5 +1,6 @@
 """What the report tells beside the maps: key findings, spots, regions, photograph, table, methods, PDF."""
 
+import html
 import json
 import os
 import re
@@ -18,10 +19,9 @@ from typer.testing import CliRunner
 from underpaint.cli import app
 from underpaint.errors import OutputError, ScanError
 from underpaint.io import save_scan, write_results
-from underpaint.io.companions import PLACE_FILE, REGIONS_FOLDER, REGISTERED_FILE
+from underpaint.io.companions import PLACE_FILE, REGIONS_FILE, REGIONS_FOLDER, REGISTERED_FILE
 from underpaint.plot.strata import Section, stratigraphy_sketch
 from underpaint.report import find_groups, render_report, write_report
-from underpaint.report.beside import look_beside
 from underpaint.report.findings import Evidence, Finding
 from underpaint.report.layers import PlaceShares
 from underpaint.report.methods import AUTHORS, PAPER, TITLE, data_versions, library_hash, methods_paragraph
@@ -134,18 +134,30 @@ def test_without_the_scan_the_report_says_so_and_a_named_one_is_asked_for(folder
         write_report(folder, scan=str(tmp_path / "other.h5"))
 
 
+def test_a_region_is_called_in_the_report_what_its_painter_called_it(folder: Path) -> None:
+    name = "<script>alert(1)</script> α-hand"
+    (folder / REGIONS_FILE).write_text(json.dumps({"regions": [{"name": name, "mask": "left_hand.png"}]}), "utf-8")
+    text = write_report(folder).read_text("utf-8")
+    assert name not in text
+    assert f"in the region “{name}”" in html.unescape(text)
+    assert "left hand" not in text
+
+
 @pytest.mark.parametrize(
     ("damage", "match"),
     [
         (lambda place: (place / PLACE_FILE).write_text("{"), "Lay the photograph anew"),
         (lambda place: (place / REGISTERED_FILE).write_text("no picture"), "Lay the photograph anew"),
+        (lambda place: (place / PLACE_FILE).write_text("[]"), "does not say how the photograph was laid"),
         (lambda place: (place / REGIONS_FOLDER / "left_hand.png").write_text("none"), "Cannot read the region"),
+        (lambda place: (place / REGIONS_FILE).write_text("junk"), "Mend it, or move it away"),
     ],
 )
 def test_what_is_damaged_beside_the_results_is_named(folder: Path, damage: Callable[[Path], int], match: str) -> None:
     damage(folder)
-    with pytest.raises(ScanError, match=match):
-        look_beside(folder, fakes.pigment_maps(), None, [], {}, scan=scan())
+    text = html.unescape(write_report(folder).read_text("utf-8"))
+    assert re.search(rf"<li>[^<]*{match}", text)
+    assert "Mercury red" in text
 
 
 def test_the_table_tells_formula_and_period_of_each_pigment() -> None:

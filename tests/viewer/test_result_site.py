@@ -206,6 +206,37 @@ def test_regions_are_saved_with_masks_that_explain_reads(tmp_path: Path) -> None
     site.close()
 
 
+@pytest.mark.parametrize("text", ["junk", "[]", '{"regions": [1]}', '{"regions": [{"corners": [[1, 2]]}]}'])
+def test_damaged_regions_are_told_and_kept_and_others_can_be_drawn(tmp_path: Path, text: str) -> None:
+    folder = results(tmp_path)
+    (folder / "regions.json").write_text(text)
+    site = ResultSite(folder)
+    with pytest.raises(ScanError, match=r"regions\.json.*the damaged file is then kept"):
+        get(site, "regions")
+    post(site, "regions", regions=[{"name": "sleeve", "corners": box(1, 1, 3, 4)}])
+    assert [own["name"] for own in told(get(site, "regions"))["regions"]] == ["sleeve"]
+    assert (folder / "regions_damaged.json").read_text() == text
+    site.close()
+
+
+@pytest.mark.parametrize("name", ["photograph.jpg", "photograph.json", "photograph_registered.png"])
+def test_a_damaged_photograph_is_told_and_kept_and_the_maps_are_shown(tmp_path: Path, name: str) -> None:
+    folder = results(tmp_path)
+    Image.new("RGB", (40, 24)).save(folder / "photograph.jpg")
+    Image.new("RGB", (40, 24)).save(folder / "photograph_registered.png")
+    (folder / "photograph.json").write_text('{"how": "points", "error_px": 0.4}')
+    whole = ResultSite(folder)
+    assert told(get(whole, "about"))["photograph"]["laid"]["how"] == "points"
+    (folder / name).write_text("junk")
+    about = told(get(whole, "about"))
+    assert len(about["maps"]) > 0
+    assert name in about["photograph"]["broken"]
+    assert about["photograph"].get("laid") is None
+    assert about["photograph"]["there"] == (name != "photograph.jpg")
+    assert (folder / name).read_text() == "junk"
+    whole.close()
+
+
 def test_without_the_scan_the_maps_are_shown_and_why_there_is_no_spectrum(tmp_path: Path) -> None:
     site = ResultSite(results(tmp_path, with_scan=False))
     with pytest.raises(ScanError, match="--scan FILE"):

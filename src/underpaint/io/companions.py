@@ -77,10 +77,35 @@ def registration_of(folder: Path) -> dict[str, Any] | None:
     path = folder / PLACE_FILE
     if not (path.is_file() and (folder / REGISTERED_FILE).is_file()):
         return None
+    record = _record(path, "Lay the photograph anew in the viewer; until then the file is left as it is.")
+    off = record.get("error_px")
+    if not isinstance(record.get("how"), str) or not (off is None or isinstance(off, float | int)):
+        message = f"Cannot read {path}: it does not say how the photograph was laid. Lay it anew in the viewer."
+        raise ScanError(message)
+    return record
+
+
+def region_names(folder: Path) -> dict[str, str]:
+    """Return what the user calls each region, by the file of its mask.
+
+    Raises
+    ------
+    ScanError
+        The record is damaged.
+    """
+    path = folder / REGIONS_FILE
+    if not path.is_file():
+        return {}
+    regions = _record(path, "Mend it, or move it away.").get("regions")
+    known = [own for own in regions if isinstance(own, dict)] if isinstance(regions, list) else []
+    return {str(own["mask"]): str(own["name"]) for own in known if own.get("mask") and own.get("name")}
+
+
+def _record(path: Path, remedy: str) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text("utf-8")))
-    except (ValueError, TypeError) as error:
-        message = f"Cannot read {path}: {error}. Lay the photograph anew in `underpaint view`."
+    except (ValueError, TypeError, RecursionError) as error:
+        message = f"Cannot read {path}: {error}. {remedy}"
         raise ScanError(message) from error
 
 

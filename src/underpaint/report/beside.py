@@ -2,10 +2,11 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from PIL import Image
 
 from underpaint.errors import ScanError
 from underpaint.explain import read_region
-from underpaint.io.companions import REGIONS_FOLDER, REGISTERED_FILE, find_scan, registration_of
+from underpaint.io.companions import REGIONS_FOLDER, REGISTERED_FILE, find_scan, region_names, registration_of
 from underpaint.maps import ElementMaps, PigmentMaps
 from underpaint.report.findings import Finding
 from underpaint.report.spots import SpotSpectrum, region_spots, typical_spots
@@ -21,6 +22,7 @@ from underpaint.spectrum import Scan
 
 _MOST_SIDE = 1400
 _QUALITY = 85
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Beside:
     spots : sequence of SpotSpectrum
     without_spots : str
         Why there are none.
+    damaged : sequence of str
+        In words: what cannot be read, and is left out.
     """
 
     subject: str = ""
@@ -60,6 +64,7 @@ class Beside:
     regions: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     spots: Sequence[SpotSpectrum] = ()
     without_spots: str = ""
+    damaged: Sequence[str] = ()
 
 
 def look_beside(
@@ -90,11 +95,13 @@ def look_beside(
     Raises
     ------
     ScanError
-        A region or the record of the photograph is damaged, or the scan that was named cannot be read or is another.
+        The scan that was named cannot be read or is another.
     """
     maps = pigments.probability if pigments is not None else None if elements is None else elements.area
     shape = (0, 0) if maps is None else maps.shape[:2]
-    regions = read_regions(folder, shape)
+    damaged: list[str] = []
+    regions = read_regions(folder, shape, damaged)
+    photograph = _unless_damaged(lambda: read_photograph(folder), None, damaged)
     spots: list[SpotSpectrum] = []
     why = ""
     try:
@@ -105,20 +112,37 @@ def look_beside(
         if scan is not None:
             raise
         why = str(error)
-    return Beside(subject, read_photograph(folder), regions, spots, why)
+    return Beside(subject, photograph, regions, spots, why, damaged)
 
 
-def read_regions(folder: Path, shape: tuple[int, ...]) -> dict[str, NDArray[np.bool_]]:
+def read_regions(folder: Path, shape: tuple[int, ...], damaged: list[str]) -> dict[str, NDArray[np.bool_]]:
     """Return the regions that were drawn in the viewer, by name.
 
-    Raises
-    ------
-    ScanError
-        A mask cannot be read or is of other maps.
+    Parameters
+    ----------
+    folder : Path
+    shape : (n_row, n_column)
+        Of the maps.
+    damaged : list of str
+        Gets in words which masks, or names, cannot be read.
     """
     n_row, n_column = shape
-    masks = sorted((folder / REGIONS_FOLDER).glob("*.png"))
-    return {path.stem.replace("_", " "): read_region(path, (n_row, n_column)) for path in masks}
+    names: dict[str, str] = _unless_damaged(lambda: region_names(folder), {}, damaged)
+    found: dict[str, NDArray[np.bool_]] = {}
+    for path in sorted((folder / REGIONS_FOLDER).glob("*.png")):
+        mask = _unless_damaged(partial(read_region, path, (n_row, n_column)), None, damaged)
+        if mask is not None:
+            called = names.get(path.name, path.stem.replace("_", " "))
+            found[called if called not in found else f"{called} ({path.stem})"] = mask
+    return found
+
+
+def _unless_damaged(read: Callable[[], Read], instead: Read, damaged: list[str]) -> Read:
+    try:
+        return read()
+    except ScanError as error:
+        damaged.append(str(error))
+        return instead
 
 
 def read_photograph(folder: Path) -> Photograph | None:
@@ -137,7 +161,7 @@ def read_photograph(folder: Path) -> Photograph | None:
         with Image.open(folder / REGISTERED_FILE) as image:
             picture = image.convert("RGB")
     except OSError as error:
-        message = f"Cannot read {folder / REGISTERED_FILE}: {error}. Lay the photograph anew in `underpaint view`."
+        message = f"Cannot read {folder / REGISTERED_FILE}: {error}. Lay the photograph anew in the viewer."
         raise ScanError(message) from error
     picture.thumbnail((_MOST_SIDE, _MOST_SIDE))
     picture.save(stream, format="JPEG", quality=_QUALITY)

@@ -214,7 +214,7 @@ def render_report(
         layers=_layers(pigments),
         prior=_prior(pigments),
         hidden=_hidden(detectability),
-        notes=_notes(pigments, elements, summary),
+        notes=[*beside.damaged, *_notes(pigments, elements, summary)],
         settings=_settings(summary),
         card=_card(pigments),
         low_counts=_low_counts(summary),

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from underpaint.errors import ScanError
 from underpaint.files import whole_file
-from underpaint.io.companions import PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE
+from underpaint.io.companions import PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE, registration_of
 from underpaint.io.result_maps import ResultMaps
 from underpaint.viewer.registration import DOUBTFUL_SIMILARITY, Registration, automatically, by_points, warped
 from underpaint.viewer.server import Answer, Request, json_answer
@@ -42,14 +42,21 @@ class Photograph:
         return self.folder / PHOTOGRAPH_FILE
 
     def facts(self) -> dict[str, Any]:
-        """Return whether there is one, its size, and how it was laid."""
+        """Return whether there is one, its size, how it was laid, and in words what of it cannot be read."""
         if not self._file.is_file():
-            return {"there": False}
-        with Image.open(self._file) as image:
-            width, height = image.size
-        place = self.folder / PLACE_FILE
-        laid = json.loads(place.read_text("utf-8")) if place.is_file() else None
-        return {"there": True, "width": width, "height": height, "laid": laid}
+            return {"there": False, "broken": ""}
+        try:
+            width, height = _size(self._file)
+        except ScanError as error:
+            return {"there": False, "broken": str(error)}
+        found = {"there": True, "width": width, "height": height, "laid": None, "broken": ""}
+        try:
+            laid = registration_of(self.folder)
+            if laid is not None:
+                _size(self.folder / REGISTERED_FILE)
+        except ScanError as error:
+            return found | {"broken": str(error)}
+        return found | {"laid": laid}
 
     def answer(self, request: Request, maps: ResultMaps) -> Answer | None:
         """Take a new photograph, lay it, send it, or remove it."""
@@ -136,6 +143,24 @@ class Photograph:
             stream = io.BytesIO()
             image.save(stream, format="JPEG", quality=88)
         return stream.getvalue()
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Return width and height of a picture.
+
+    Raises
+    ------
+    ScanError
+        It is none, or damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            image.verify()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        message = f"Cannot read {path}: {error}. Choose the photograph again; until then the file is left as it is."
+        raise ScanError(message) from error
+    return int(width), int(height)
 
 
 def telling_maps(maps: ResultMaps) -> list[NDArray[np.float32]]:

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -146,13 +146,15 @@ def read_regions(folder: Path) -> list[Region]:
         return []
     try:
         return [read_region_request(own) for own in json.loads(path.read_text("utf-8"))["regions"]]
-    except (ValueError, KeyError, TypeError) as error:
-        message = f"Cannot read {path}: {error}. Mend it, or move it away to begin anew."
+    except (ScanError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        message = f"Cannot read {path}: {error}. New regions can be drawn; the damaged file is then kept beside them."
         raise ScanError(message) from error
 
 
 def save_regions(folder: Path, regions: Sequence[Region], shape: tuple[int, int]) -> None:
     """Write the regions: corners in ``regions.json``, and a mask for `underpaint explain --region` of each.
+
+    A record that is damaged is kept under another name.
 
     Raises
     ------
@@ -160,7 +162,11 @@ def save_regions(folder: Path, regions: Sequence[Region], shape: tuple[int, int]
         The folder cannot be written.
     """
     place = folder / REGIONS_FOLDER
-    stale = mask_names(read_regions(folder))  # of our own making; what else lies there stays
+    try:
+        stale = mask_names(read_regions(folder))  # of our own making; what else lies there stays
+    except ScanError:
+        stale = []
+        _put_away(folder / REGIONS_FILE)
     try:
         place.mkdir(exist_ok=True)
         for name in stale:
@@ -168,12 +174,23 @@ def save_regions(folder: Path, regions: Sequence[Region], shape: tuple[int, int]
     except OSError as error:
         message = f"Cannot save regions in {place}: {error.strerror or error}. Check that the folder is writable."
         raise OutputError(message) from error
-    for own, name in zip(regions, mask_names(regions), strict=True):
+    masks = mask_names(regions)
+    for own, name in zip(regions, masks, strict=True):
         with whole_file(place / name) as part:
             Image.fromarray(np.where(own.mask(shape), 255, 0).astype(np.uint8)).save(part, format="PNG")
-    record = {"regions": [{"name": own.name, "corners": own.corners, "runs": own.runs} for own in regions]}
+    record = {"regions": [asdict(own) | {"mask": name} for own, name in zip(regions, masks, strict=True)]}
     with whole_file(folder / REGIONS_FILE) as part:
         part.write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _put_away(path: Path) -> None:
+    """Rename a damaged file to a name that is free."""
+    names = (path.with_name(f"{path.stem}_damaged{number or ''}{path.suffix}") for number in range(10_000))
+    try:
+        path.replace(next(own for own in names if not own.exists()))
+    except OSError as error:
+        message = f"Cannot keep the damaged {path}: {error.strerror or error}. Check that the folder is writable."
+        raise OutputError(message) from error
 
 
 def mask_names(regions: Sequence[Region]) -> list[str]:

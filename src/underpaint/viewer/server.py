@@ -279,7 +279,7 @@ def _safely(site: Site, request: Request) -> Answer:
         return site(request) or Answer(b"", "text/plain", HTTPStatus.NOT_FOUND)
     except (UnderpaintError, OSError, MemoryError) as error:
         return json_answer({"error": str(error) or type(error).__name__}, HTTPStatus.BAD_REQUEST)
-    except Exception:
+    except Exception as error:
         traceback.print_exc(file=sys.stderr)
-        text = "Something went wrong in the viewer; the window that it was started from says where."
+        text = f"A fault of the viewer ({type(error).__name__}: {error}). All else goes on; please report it."
         return json_answer({"error": text}, HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -14,7 +14,11 @@ export class PhotographPanel {
   }
 
   // Maps are opened as maps; the photograph is a slider away.
-  async load() { await guarded(() => this.take(this.app.about.photograph, 0))(); }
+  async load() {
+    const { photograph } = this.app.about;
+    if (photograph.broken) say(photograph.broken, { lasting: true });
+    await guarded(() => this.take(photograph, 0))();
+  }
 
   async take(facts, blend = 0.5) {
     this.facts = facts;
@@ -52,6 +56,7 @@ export class PhotographPanel {
 
   how() {
     const { laid } = this.facts;
+    if (this.facts.broken) return this.facts.broken;
     if (!this.facts.there) return "";
     if (!laid) return "The photograph does not lie over the maps yet.";
     const off = laid.error_px === null ? "" : `, ${laid.error_px.toFixed(1)} pixels of the maps off on average`;
