@@ -197,6 +197,44 @@ def test_what_is_seen_is_exported(page: tuple[Any, Server]) -> None:
         np.testing.assert_array_equal(tifffile.imread(io.BytesIO(answer.read())), element_maps()["Pb_L"])
 
 
+def test_the_links_of_an_open_save_tab_follow_what_is_seen(page: tuple[Any, Server]) -> None:
+    opened, _ = page
+    press(opened, "#tab-export")
+    opened.find_element("id", "report-object").send_keys("Portrait")
+    links = "[...document.querySelectorAll('#export a')].map((own) => own.getAttribute('href')).join(' ')"
+    number = {
+        name: opened.execute_script("return window.viewer.entries.find((own) => own.name === arguments[0]).index", name)
+        for name in ("Pb_L", "mercury_red.below")
+    }
+    opened.execute_script("window.viewer.showNamed('Pb_L')")
+    wait(opened, f"{links}.includes('map=' + {number['Pb_L']} + '&format=tif')")
+    opened.execute_script("window.viewer.showPlace('mercury_red', 'below')")
+    wait(opened, f"{links}.includes('figure5?map=' + {number['mercury_red.below']} + '&')")
+    assert f"map?map={number['Pb_L']}&" not in opened.execute_script(f"return {links}")
+    opened.execute_script(
+        "const own = document.getElementById('threshold'); own.value = '0.5'; own.dispatchEvent(new Event('input'))"
+    )
+    wait(opened, f"{links}.includes('threshold=0.5')")
+    opened.execute_script("window.viewer.choosePixel(3, 4)")
+    wait(opened, f"{links}.includes('spectrum?row=3&column=4')")
+    press(opened, "[data-zoom='in']")
+    wait(opened, f"{links}.includes('window=')")
+    assert opened.execute_script("return document.getElementById('report-object').value") == "Portrait"
+
+
+def test_the_line_under_the_map_speaks_of_the_map_that_is_shown(page: tuple[Any, Server]) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    opened, _ = page
+    drag(opened, [on_screen(opened, 3.5, 4.5)])
+    wait(opened, "document.getElementById('readout').textContent === 'row 3, column 4: 0.97'")
+    opened.execute_script("window.viewer.showNamed('Pb_L')")
+    wait(opened, "document.getElementById('readout').textContent === 'row 3, column 4: 850 counts'")
+    opened.execute_script("window.viewer.panes[0].canvas.focus()")
+    opened.switch_to.active_element.send_keys(Keys.ARROW_DOWN)
+    wait(opened, "document.getElementById('readout').textContent === 'row 4, column 4: 800 counts'")
+
+
 @pytest.mark.parametrize("width", [360, 720, 1440, 3840])  # 720: a usual window at 200 % zoom
 def test_nothing_hangs_over_the_edge(chromium: Any, folder: Path, width: int) -> None:
     chromium.set_window_size(max(width, 500), 1000)

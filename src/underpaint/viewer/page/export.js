@@ -1,35 +1,58 @@
 // What is seen, as files: made by the server at print size.
 import { askJson, byId, followed, guarded, make, progressed } from "./base.js";
 
-export function showExport(app) {
-  const { pane, spot } = app;
-  const { shown } = pane;
-  const entry = app.entries[shown.map];
-  const window_ = visible(app, pane);
-  const query = (facts) => new URLSearchParams(Object.entries(facts).filter(([, value]) => value !== "" && value !== null)).toString();
-  const links = (path, facts, kinds) => make("p", { className: "buttons" }, ...kinds.map(([format, label]) => make("a", { className: "button", download: "", href: `export/${path}?${query({ ...facts, format })}` }, label)));
-  const figure = [["png", "PNG, 300 dpi"], ["svg", "SVG"], ["pdf", "PDF"]];
-  const seen = shown.mode === "map"
-    ? links("map", { map: shown.map, window: window_, threshold: shown.threshold ? shown.threshold * pane.parts[0].top : "" }, [...figure, ["tif", "TIFF of the numbers"]])
-    : links("composite", { maps: pane.indices().reduce((own, [index, channel]) => Object.assign(own, { [channel]: index }), ["", "", ""]).join(","), window: window_ }, figure);
-  const screen = make("button", { type: "button", onclick: () => pane.canvas.toBlob((blob) => {
-    const link = make("a", { href: URL.createObjectURL(blob), download: `${entry.name}_screen.png` });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-  }) }, "PNG as on the screen");
-  const at = spot ? { row: spot.row, column: spot.column } : null;
-  byId("export").replaceChildren(...[
-    make("h3", {}, "The chosen map"), make("p", { className: "quiet" }, window_ ? "The part that is seen." : "All of it."), seen, make("p", { className: "buttons" }, screen),
-    entry.kind === "group" || entry.kind === "member" ? make("h3", {}, "Figure for a paper") : null,
-    entry.kind === "group" || entry.kind === "member" ? make("p", { className: "quiet" }, "As Fig. 5 of Xu et al. 2022: probability, elements, overlay, scatter.") : null,
-    entry.kind === "group" || entry.kind === "member" ? links("figure5", { map: shown.map }, figure) : null,
-    make("h3", {}, "The chosen pixel"),
-    at ? make("p", { className: "quiet" }, `Row ${at.row}, column ${at.column}.`) : make("p", { className: "empty" }, "Click a pixel first."),
-    at ? links("spectrum", at, [["csv", "spectrum, CSV"], ...(spot.spectrum ? [["png", "PNG"], ["svg", "SVG"]] : [])]) : null,
-    at ? links("values", at, [["csv", "all maps' values, CSV"]]) : null,
-    ...report(app),
-  ].filter(Boolean));
+export class ExportPanel {
+  constructor(app) {
+    this.app = app;
+    this.links = make("div");
+    byId("export").replaceChildren(this.links, ...report(app));
+  }
+
+  // What is seen changes under an open panel: its links follow, and are made anew only where something did change.
+  follow() {
+    const { pane, spot } = this.app;
+    if (byId("export").hidden || !pane.parts.length) return;
+    const { shown } = pane;
+    const window_ = visible(this.app, pane);
+    const now = JSON.stringify([pane.parts.map((part) => part.index), shown, window_, spot && [spot.row, spot.column, !!spot.spectrum]]);
+    if (now === this.said) return;
+    this.said = now;
+    this.links.replaceChildren(...this.map(pane, window_), ...this.paper(shown.map), ...this.pixel(spot));
+  }
+
+  map(pane, window_) {
+    const { shown } = pane;
+    const entry = this.app.entries[shown.map];
+    const seen = shown.mode === "map"
+      ? links("map", { map: shown.map, window: window_, threshold: shown.threshold ? shown.threshold * pane.parts[0].top : "" }, [...FIGURE, ["tif", "TIFF of the numbers"]])
+      : links("composite", { maps: pane.indices().reduce((own, [index, channel]) => Object.assign(own, { [channel]: index }), ["", "", ""]).join(","), window: window_ }, FIGURE);
+    const screen = make("button", { type: "button", onclick: () => pane.canvas.toBlob((blob) => {
+      const link = make("a", { href: URL.createObjectURL(blob), download: `${entry.name}_screen.png` });
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    }) }, "PNG as on the screen");
+    return [make("h3", {}, "The chosen map"), make("p", { className: "quiet" }, `${pane.words()}; ${window_ ? "the part that is seen" : "all of it"}.`), seen, make("p", { className: "buttons" }, screen)];
+  }
+
+  paper(map) {
+    const { kind } = this.app.entries[map];
+    if (kind !== "group" && kind !== "member") return [];
+    return [make("h3", {}, "Figure for a paper"), make("p", { className: "quiet" }, "As Fig. 5 of Xu et al. 2022: probability, elements, overlay, scatter."), links("figure5", { map }, FIGURE)];
+  }
+
+  pixel(spot) {
+    const title = make("h3", {}, "The chosen pixel");
+    if (!spot) return [title, make("p", { className: "empty" }, "Click a pixel first.")];
+    const at = { row: spot.row, column: spot.column };
+    return [title, make("p", { className: "quiet" }, `Row ${at.row}, column ${at.column}.`),
+      links("spectrum", at, [["csv", "spectrum, CSV"], ...(spot.spectrum ? [["png", "PNG"], ["svg", "SVG"]] : [])]),
+      links("values", at, [["csv", "all maps' values, CSV"]])];
+  }
 }
+
+const FIGURE = [["png", "PNG, 300 dpi"], ["svg", "SVG"], ["pdf", "PDF"]];
+const query = (facts) => new URLSearchParams(Object.entries(facts).filter(([, value]) => value !== "" && value !== null)).toString();
+const links = (path, facts, kinds) => make("p", { className: "buttons" }, ...kinds.map(([format, label]) => make("a", { className: "button", download: "", href: `export/${path}?${query({ ...facts, format })}` }, label)));
 
 // The report is written anew: with the photograph and the regions that are there by now.
 function report(app) {

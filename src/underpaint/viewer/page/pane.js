@@ -51,6 +51,8 @@ export class Pane {
     await this.hatch();
     this.write();
     this.draw();
+    const { read } = this.app;
+    if (read && read.pane === this) this.app.readOut(this, read.row, read.column);
   }
 
   fill(pixels) {
@@ -149,6 +151,7 @@ export class Pane {
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, width, height);
     if (!this.picture || width < 2) return;
+    if (this === this.app.pane) this.app.exports.follow();
     const frame = this.frame();
     const [rows, columns] = this.app.about.shape;
     const box = [frame.left, frame.top, columns * frame.across, rows * frame.down];

@@ -1,6 +1,6 @@
 // The page of a result: which maps are shown, what the mouse and the keys do, what the parts tell one another.
 import { askJson, byId, choosable, guarded, make, number, say, themed } from "./base.js";
-import { showExport } from "./export.js";
+import { ExportPanel } from "./export.js";
 import { loadColors, paint, pictureOf, tableOf, topOf, usualColors } from "./maps.js";
 import { CHANNEL_NAMES, Pane } from "./pane.js";
 import { PhotographPanel } from "./photograph.js";
@@ -24,6 +24,7 @@ class Viewer {
     this.chosen = null;
     this.spot = null;
     this.pointer = null;
+    this.read = null;
     this.tool = "point";
     this.drawing = null;
     this.brush = null;
@@ -32,6 +33,7 @@ class Viewer {
     this.spectrum = new SpectrumPlot(this);
     this.regionPanel = new RegionPanel(this);
     this.scatter = new ScatterPanel(this);
+    this.exports = new ExportPanel(this);
   }
 
   async start() {
@@ -159,6 +161,7 @@ class Viewer {
     for (const own of this.panes) own.element.classList.toggle("chosen", own === pane && this.panes.length > 1);
     this.writeToolbar();
     this.markList();
+    this.exports.follow();
   }
 
   showMap(index) {
@@ -246,7 +249,7 @@ class Viewer {
     this.openTab = choosable(tabs, (tab) => byId(tab.getAttribute("aria-controls")), (tab) => {
       const name = tab.getAttribute("aria-controls");
       if (name === "scatter") this.scatter.open();
-      if (name === "export") showExport(this);
+      if (name === "export") this.exports.follow();
     });
     this.openTab(tabs[0]);
   }
@@ -274,11 +277,14 @@ class Viewer {
   hover(pane, event) {
     const at = pane.placeOf(event);
     this.pointer = at;
-    if (this.inside(at)) {
-      const [row, column] = [Math.floor(at[1]), Math.floor(at[0])];
-      byId("readout").textContent = `row ${row}, column ${column}: ${pane.valueAt(row, column)}`;
-    }
+    if (this.inside(at)) this.readOut(pane, Math.floor(at[1]), Math.floor(at[0]));
     if (this.photograph.lens && this.photograph.picture) this.draw();
+  }
+
+  // What a map holds at a pixel; said anew when the pane shows another map.
+  readOut(pane, row, column) {
+    this.read = { pane, row, column };
+    byId("readout").textContent = `row ${row}, column ${column}: ${pane.valueAt(row, column)}`;
   }
 
   press(pane, event) {
@@ -335,6 +341,7 @@ class Viewer {
       if (turn !== this.turn) return;
       this.spot = found;
       showSpot(this, found);
+      this.exports.follow();
       this.showSpectra();
       document.body.dataset.spot = `${row},${column}`;
     })();
@@ -351,7 +358,9 @@ class Viewer {
     }
     const [row, column] = this.chosen || [Math.floor(this.view.middle[1]), Math.floor(this.view.middle[0])];
     const within = (value, size) => Math.max(0, Math.min(size - 1, value));
-    this.choosePixel(within(row + step[0], this.about.shape[0]), within(column + step[1], this.about.shape[1]));
+    const next = [within(row + step[0], this.about.shape[0]), within(column + step[1], this.about.shape[1])];
+    this.readOut(this.pane, ...next);
+    this.choosePixel(...next);
   }
 
   zoom(factor, about = null) {
