@@ -109,12 +109,16 @@ def _best_anode(data: UpperPart, lamp: Lamp, voltage: Voltage) -> _Fit | None:
     if not fits:
         return None
     best, unit = fits[0], _unit(data, fits[0].misfit, window)
-    leads = len(fits) == 1 or fits[1].misfit - best.misfit > _LEAST_LEAD * unit
-    if not leads:
-        return None
     # the peaks are weighed where they fit best: on the coarse angles a faint one would look fainter
-    refined = replace(best.lamp, angle_deg=refine_angle(data, best.lamp)[0])
-    return _Fit(refined, best.misfit) if _has_both_peaks(data, refined) else None
+    near = [replace(own.lamp, angle_deg=refine_angle(data, own.lamp)[0]) for own in fits if _rivals(own, best, unit)]
+    if not _has_both_peaks(data, near[0]):
+        return None
+    # one whose peaks are not both there is no rival: its Compton peak alone may lie where this one's does
+    return None if any(_has_both_peaks(data, own) for own in near[1:]) else _Fit(near[0], best.misfit)
+
+
+def _rivals(own: _Fit, best: _Fit, unit: float) -> bool:
+    return own.misfit - best.misfit < _LEAST_LEAD * unit
 
 
 def _has_both_peaks(data: UpperPart, lamp: Lamp) -> bool:

@@ -22,6 +22,7 @@ _LEAST_LINES = 3
 _LEAST_SIGNIFICANCE = 20.0
 _LEAST_DRIFT_EV, _LEAST_SIGMAS = 2.0, 4.0
 _FLOOR_EV = 0.3
+_SHAPE_EV = 3.0
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,9 @@ def _shift(counts: Array, response: Response, found: Calibration) -> tuple[float
     if len(lines) < _LEAST_LINES:
         return float("nan"), float("nan"), 0.0
     energy = np.asarray([line.energy_kev for line in lines])
-    off = np.asarray([1e3 * line.offset_kev - found.residual_ev[line.name] for line in lines])
+    own = np.asarray([found.residual_ev[line.name] for line in lines])
+    # What a line is off in the whole scan is its shape's fault as far as that may be, else the drift of its own rows.
+    off = np.asarray([1e3 * line.offset_kev for line in lines]) - np.clip(own, -_SHAPE_EV, _SHAPE_EV)
     error = np.hypot([1e3 * line.error_kev for line in lines], _FLOOR_EV)
     design = np.stack([np.ones_like(energy), 1e3 * (energy - COMPARED_AT_KEV)], axis=1) / error[:, None]
     covariance = np.linalg.pinv(design.T @ design)
