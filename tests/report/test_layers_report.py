@@ -1,5 +1,6 @@
 """What lies over what: in words, in the report, and on the command line's record."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import report_fakes as fakes
 
 from place_fakes import SHAPE, SIGMA, THIN_UM, placed_maps
 from underpaint.limits import Circumstances, share_members
-from underpaint.maps import PigmentMaps
+from underpaint.maps import ABSENT, CANNOT_EXCLUDE, DetectabilityMaps, PigmentMaps
 from underpaint.report import find_arrangements, find_groups, render_report
 from underpaint.report.layers import order_rows, order_text, place_shares, thickness_text
 from underpaint.report.pigment_table import pigment_table
@@ -64,6 +65,39 @@ def test_one_group_alone_in_both_places_may_be_the_bare_ground() -> None:
     texts = [own.text for own in find_arrangements(maps)]
     assert "lead pigment alone; it may be the bare ground" in texts
     assert any(own.startswith("vermilion or calomel at the surface") for own in texts)
+
+
+def test_what_was_not_seen_below_is_not_determined() -> None:
+    maps = placed_maps()
+    maps.at("lead_pigment", "below")[:, :20] = 0.05
+    maps["lead_pigment"][:, :20] = 0.3
+    own = next(own for own in find_arrangements(maps) if own.surface == ("vermilion or calomel",))
+    assert own.below == ()
+    assert own.text.endswith("; below not determined")
+    text = " ".join(render_report(maps, None, {}).split())
+    assert re.search(r"<td>vermilion or calomel</td><td>about [^<]*</td><td>not determined</td><td>–</td>", text)
+    assert "Not found is not absent" in text
+
+
+def detectable(maps: PigmentMaps, cover_um: float) -> DetectabilityMaps:
+    """Copper could hide under the left half; of it, and of the others, all else is said."""
+    names = ("lead_pigment", "mercury_red", "copper_green_blue")
+    state = np.full((*SHAPE, 3), ABSENT, np.uint8)
+    state[:, :20, 2] = CANNOT_EXCLUDE
+    burial = {"cover_um": cover_um, "hidden_um": 20.0}
+    return DetectabilityMaps(names, names, state, settings={"burial": burial})
+
+
+@pytest.mark.parametrize(("cover_um", "thicker"), [(THIN_UM / 2, True), (1000.0, False)])
+def test_absent_is_said_only_of_what_was_supposed(cover_um: float, *, thicker: bool) -> None:
+    maps = placed_maps()
+    text = " ".join(render_report(maps, None, {}, detectability=detectable(maps, cover_um)).split())
+    assert f"it was not found, and 20 µm of it under {cover_um:g} µm of paint would have been seen; less of it" in text
+    assert "not found, and would have been seen" not in text
+    assert "Its absence here means nothing" not in text
+    assert "Of these could lie under what was found, unseen: copper green blue (in 50 % of the area)." in text
+    assert ("the uppermost layer alone is probably thicker than these" in text) == thicker
+    assert "Not found is not absent" not in text
 
 
 def test_the_order_of_the_pair_that_was_found_is_told() -> None:

@@ -66,7 +66,11 @@ class Arrangement:
         if len(self.surface) == 1 and self.surface == self.below and not self.unplaced:
             return f"{self.surface[0]} alone; it may be the bare ground"
         parts = [f"{_joined(self.surface)} at the surface, {thickness_text(self.thickness)}"] if self.surface else []
-        parts += [f"{_joined(self.below)} below"] if self.below else []
+        if self.below:
+            parts.append(f"{_joined(self.below)} below")
+        elif self.surface and not self.unplaced:
+            # There is always something, if only the ground: that it is not seen is no finding.
+            parts.append("below not determined")
         parts += [f"{_joined(self.unplaced)}, place not determined"] if self.unplaced else []
         return "; ".join(parts)
 

@@ -1,6 +1,7 @@
 """The page: findings and pictures put into the template."""
 
 import base64
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -21,6 +22,7 @@ from underpaint.maps import (
     PLACED_PROBABILITY,
     PRESENT,
     PRESENT_PROBABILITY,
+    SURFACE_UM,
     UNDECIDED,
     UNLIKE_SIGMA,
     DetectabilityMaps,
@@ -38,9 +40,11 @@ from underpaint.report.findings import (
     absent_names,
     element_evidence,
     find_groups,
+    is_present,
     low_count_share,
 )
 from underpaint.report.layers import (
+    LEAST_ARRANGEMENT,
     Arrangement,
     find_arrangements,
     found_groups,
@@ -213,7 +217,8 @@ def render_report(
         unlike=_unlike(open_set.unlikeness),
         layers=_layers(pigments),
         prior=_prior(pigments),
-        hidden=_hidden(detectability),
+        hidden=_hidden(detectability, pigments),
+        unseen=_unseen(pigments, detectability),
         notes=[*beside.damaged, *_notes(pigments, elements, summary)],
         settings=_settings(summary),
         card=_card(pigments),
@@ -430,10 +435,22 @@ def _prior(pigments: PigmentMaps | None) -> str:
     return f"even weights for all pigments that the model knows{years}; a palette (--palette) states a better one"
 
 
-def _hidden(own: DetectabilityMaps | None) -> dict[str, Any] | None:
+def _unseen(pigments: PigmentMaps | None, own: DetectabilityMaps | None) -> list[tuple[str, float]]:
+    """Return the groups that were not found and could lie unseen under what was, and in how much of the area."""
+    if pigments is None or own is None:
+        return []
+    names = [name for name in own.names if name in pigments.names and not is_present(pigments[name])]
+    found = [(_plain_label(pigments, name), own.share(name, CANNOT_EXCLUDE)) for name in names]
+    return sorted(((label, share) for label, share in found if share >= LEAST_ARRANGEMENT), key=lambda each: -each[1])
+
+
+def _hidden(own: DetectabilityMaps | None, pigments: PigmentMaps | None) -> dict[str, Any] | None:
     """Table and maps of what is present, absent, undecided, or cannot be excluded."""
     if own is None:
         return None
+    burial = own.settings.get("burial", {})
+    cover_um, hidden_um = burial.get("cover_um", math.inf), burial.get("hidden_um")
+    much = "" if hidden_um is None else f"{hidden_um:g} µm of it under {cover_um:g} µm of paint"
     rows: list[dict[str, Any]] = [
         {
             "label": label,
@@ -447,7 +464,23 @@ def _hidden(own: DetectabilityMaps | None) -> dict[str, Any] | None:
     drawn = [name for name in own.names if own.share(name, ABSENT) < 1][:MOST_ELEMENTS]
     words = "Maps of where each group is present, absent, undecided, or cannot be excluded."
     picture = _picture(plot.detectability_gallery(own, drawn), words) if drawn else None
-    return {"rows": sorted(rows, key=lambda row: -row["hidden"]), "picture": picture, "notes": own.notes}
+    return {
+        "rows": sorted(rows, key=lambda row: -row["hidden"]),
+        "picture": picture,
+        "notes": own.notes,
+        "supposed": much or "as much of it as was supposed",
+        "cover_um": cover_um,
+        "deeper": _thicker_than(pigments, cover_um),
+    }
+
+
+def _thicker_than(pigments: PigmentMaps | None, thickness_um: float) -> float:
+    """Return the share of the area whose uppermost layer is, by its median, thicker; 0 where that is not known."""
+    if pigments is None or pigments.quantities is None:
+        return 0.0
+    known = np.isfinite(pigments.probability[:, :, 0])
+    thick = pigments.quantities.determined(SURFACE_UM) & (pigments.thickness_um()[0] > thickness_um)
+    return float((thick & known).sum() / max(known.sum(), 1))
 
 
 def _notes(pigments: PigmentMaps | None, elements: ElementMaps | None, summary: Mapping[str, Any]) -> list[str]:
