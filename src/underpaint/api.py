@@ -14,7 +14,7 @@ import numpy as np
 from underpaint import __version__
 from underpaint.atomic import symbol
 from underpaint.blockwise import Found, Work, asked, do_blocks, load_survey, save_survey
-from underpaint.calibrate import Calibration, calibrate, calibrated_instrument, calibration_notes
+from underpaint.calibrate import Calibration, calibrate, calibrated_instrument, calibration_notes, contradiction
 from underpaint.errors import CalibrationError, OutputError, UnderpaintError
 from underpaint.instrument import Instrument, load_instrument
 from underpaint.io import (
@@ -24,13 +24,13 @@ from underpaint.io import (
     load,
     result_folder,
     scan_info,
-    split_location,
     summarise_scan,
     survey,
     sweep,
     write_results,
 )
 from underpaint.io.companions import carry_over
+from underpaint.io.origin import DEPENDS, check_origin, file_facts, folders_of
 from underpaint.maps import OpenSet, PigmentMaps
 from underpaint.sample import Palette, load_palette
 from underpaint.spectrum import EnergyAxis, Scan, Spectrum
@@ -256,7 +256,7 @@ def on_its_energy_axis(
         There is no axis and none can be found.
     """
     if instrument is not None:
-        return _given_instrument(scan, instrument)
+        return _given_instrument(scan, instrument, total)
     if not calibrated:
         scan.require_axis()
         return Axis(scan, notes=("The energy axis is the file's own; it was not checked against the lines.",))
@@ -292,9 +292,10 @@ def identify_to_folder(
     settings : Settings or None
         Model, palette, instrument, engine.
     resume : bool
-        Leave a finished folder alone, and go on with the next block of one that was interrupted.
+        Leave finished results of the same scan and settings alone, and go on with the next block of what was
+        interrupted.
     overwrite : bool
-        Replace a finished folder.
+        Replace finished results; with ``resume``, those of another scan or other settings alone.
     scheduler : str or None
         Address of a dask scheduler whose workers compute; None: threads of this process.
     progress : callable or None
@@ -303,8 +304,8 @@ def identify_to_folder(
     Raises
     ------
     UnderpaintError
-        The scan, the model or the folder cannot be used, or the run to be resumed was begun with another scan, model
-        or settings. The folder is whole or not there; finished blocks stay beside it, in ``<out>.part``.
+        The scan, the model or the folder cannot be used, or what is to be resumed was begun, or finished, with another
+        scan, model or settings. The folder is whole or not there; finished blocks stay beside it, in ``<out>.part``.
 
     Notes
     -----
@@ -338,21 +339,26 @@ def _to_folder(
     *,
     pigments: bool,
 ) -> Outcome:
-    if resume and is_finished(out):
-        sweep(Path(out))
-        return Outcome(str(source), Path(out), skipped=True)
     # What can be wrong with the call is found out before the scan is read.
     palette = None if settings.palette is None else load_palette(settings.palette)
     instrument = None if settings.instrument is None else load_instrument(settings.instrument)
     tube = pigments and asks_for_the_tube(settings.model)
+    depends = {
+        **file_facts(source, out),
+        "network": _digest(model_path(settings.model)) if pigments else None,
+        "palette holds": palette and asdict(palette),
+        "instrument is": instrument and instrument.model_dump(mode="json"),
+    }
+    about = {"source": str(source), "version": __version__, **asdict(settings), DEPENDS: depends}
+    flat = {name: own for name, own in about.items() if name != DEPENDS} | depends
+    if resume and is_finished(out) and _is_left_alone(out, flat, overwrite=overwrite):
+        return Outcome(str(source), Path(out), skipped=True)
     step = progress or _silent
     step("Opening the scan", 0, 1)
     scan = load(source, detector=settings.detector, shape=settings.shape)
-    about = {"source": str(source), "version": __version__, **asdict(settings)}
-    depends = about | _depends_on(scan, source, out, settings if pigments else None)
-    depends |= {"palette holds": palette and asdict(palette), "instrument is": instrument and instrument.model_dump()}
     needed = _needed_bytes(scan, settings if pigments else None)
-    with result_folder(out, resume=resume, overwrite=overwrite, needed_bytes=needed, settings=depends) as place:
+    flat["scan blocks"] = [list(own) for own in scan.counts.chunks]
+    with result_folder(out, resume=resume, overwrite=overwrite, needed_bytes=needed, settings=flat) as place:
         seen = _surveyed(scan, place.blocks, step)
         info = scan_info(scan, seen)
         step("Finding the energy axis", 0, 1)
@@ -462,18 +468,16 @@ def _with_guess(found: Found, settings: Settings) -> Found:
     return replace(found, detectability=replace(found.detectability, notes=(*found.detectability.notes, guess)))
 
 
-def _depends_on(scan: Scan, source: str | Path, out: str | Path, settings: Settings | None) -> dict[str, Any]:
-    """Return which scan and network the names of a run stand for, as far as its blocks depend on them."""
-    path, _ = split_location(source)
-    own_name = Path(out).name
-    files = [path] if path.is_file() else [own for own in path.rglob("*") if own.is_file()]
-    stats = [own.stat() for own in files if not any(part.startswith(own_name) for part in own.parts)]
-    return {
-        "scan size": sum(own.st_size for own in stats),
-        "scan time": max((own.st_mtime_ns for own in stats), default=0),
-        "scan blocks": [list(own) for own in scan.counts.chunks],
-        "network": None if settings is None else _digest(model_path(settings.model)),
-    }
+def _is_left_alone(out: str | Path, depends: Mapping[str, Any], *, overwrite: bool) -> bool:
+    """Whether finished results are those that are asked for; others may be replaced, or it is an error."""
+    sweep(Path(out))
+    try:
+        check_origin(out, depends)
+    except UnderpaintError:
+        if overwrite:
+            return False
+        raise
+    return True
 
 
 def _digest(path: Path) -> str:
@@ -544,17 +548,11 @@ def default_folder(source: str | Path, base: str | Path = ".") -> Path:
 
 
 def distinct_folders(sources: Sequence[str | Path], base: str | Path = ".") -> list[Path]:
-    """Return a results folder for each scan; scans of the same name get a number."""
-    seen: dict[Path, int] = {}
-    folders = []
-    for source in sources:
-        folder = default_folder(source, base)
-        seen[folder] = seen.get(folder, 0) + 1
-        folders.append(folder if seen[folder] == 1 else folder.with_name(f"{folder.name}_{seen[folder]}"))
-    return folders
+    """Return a results folder for each scan: that of its earlier results, or one of its name, numbered if need be."""
+    return folders_of(sources, [default_folder(source, base) for source in sources])
 
 
-def _given_instrument(scan: Scan, instrument: str | Path | Instrument) -> Axis:
+def _given_instrument(scan: Scan, instrument: str | Path | Instrument, total: Spectrum | None) -> Axis:
     own = instrument if isinstance(instrument, Instrument) else load_instrument(instrument)
     detector, n_channel = own.detector, scan.shape[2]
     axis = EnergyAxis(detector.gain_kev, detector.zero_kev, n_channel)
@@ -563,7 +561,17 @@ def _given_instrument(scan: Scan, instrument: str | Path | Instrument) -> Axis:
         notes.append(
             f"The scan has {n_channel} channels, the instrument {detector.n_channel}; the first ones are used."
         )
-    return Axis(scan.with_axis(axis), own, None, tuple(notes))
+    trusted = scan.with_axis(axis)
+    return Axis(trusted, own, None, (*notes, *([] if total is None else _contradictions(trusted, total))))
+
+
+def _contradictions(scan: Scan, total: Spectrum) -> list[str]:
+    """Say so where the lines of a scan lie elsewhere than its trusted axis has them."""
+    try:
+        said = contradiction(scan.require_axis(), calibrate(_one_pixel(scan, total)))
+    except CalibrationError:
+        return []
+    return [said] if said else []
 
 
 def _one_pixel(scan: Scan, total: Spectrum) -> Scan:

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -103,7 +102,7 @@ def outcomes_table(outcomes: "list[Outcome]") -> Table:
         table.add_column(title, overflow="fold")
     for own in outcomes:
         state = "failed" if own.error else "left alone" if own.skipped else "done"
-        table.add_row(Path(own.source).name, state, "" if own.error else str(own.folder))
+        table.add_row(own.source, state, "" if own.error else str(own.folder))
     return table
 
 

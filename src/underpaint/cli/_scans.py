@@ -23,7 +23,10 @@ InstrumentOption = Annotated[
     str | None, typer.Option(metavar="PRESET|FILE", help="Trust this instrument's axis, and tell the network of it.")
 ]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Leave finished results alone, go on with what was interrupted, do the rest.")
+    bool,
+    typer.Option(
+        "--resume", help="Leave finished results of the same scan and settings alone, go on with what was interrupted."
+    ),
 ]
 SchedulerOption = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="Compute on a dask cluster, e.g. tcp://host:8786.")

@@ -76,7 +76,7 @@ def result_folder(
     """
     target = Path(path).resolve()
     sweep(target)
-    part = target.with_name(target.name + ".part")
+    part = _part(target)
     _check_target(target, replace_allowed=resume or overwrite)
     try:
         blocks = _prepare(part, settings or {}, resume=resume, afresh=overwrite)
@@ -97,6 +97,23 @@ def result_folder(
 def is_finished(path: str | Path) -> bool:
     """Whether a folder holds the results of a run that came to its end."""
     return (Path(path) / RESULTS_FILE).is_file()
+
+
+def unfinished(path: str | Path) -> dict[str, Any]:
+    """Return the settings of the run whose finished blocks wait to be gone on from; {} where there is none."""
+    mark = _part(Path(path)) / _MARK
+    return dict(json.loads(mark.read_text("utf-8"))) if mark.is_file() else {}
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say in which settings two runs differ; what a palette or an instrument holds is not spelled out."""
+    names = (name for name in sorted({*then, *now}) if then.get(name) != now.get(name))
+    return [
+        f"{name} something else now"
+        if isinstance(then.get(name), dict) and isinstance(now.get(name), dict)
+        else f"{name} {then.get(name)!r} then, {now.get(name)!r} now"
+        for name in names
+    ]
 
 
 def check_room(path: Path, n_byte: int) -> None:
@@ -162,12 +179,7 @@ def _goes_on(part: Path, text: str, *, afresh: bool) -> bool:
     before = (part / _MARK).read_text("utf-8")
     if before == text or afresh:
         return before == text
-    then, now = json.loads(before), json.loads(text)
-    other = [
-        f"{name} {then.get(name)!r} then, {now.get(name)!r} now"
-        for name in sorted({*then, *now})
-        if then.get(name) != now.get(name)
-    ]
+    other = differences(json.loads(before), json.loads(text))
     message = (
         f"Cannot resume {part.with_suffix('')}: it was begun otherwise ({'; '.join(other)}). Call as before, or leave "
         "out --resume to begin again."
@@ -213,6 +225,10 @@ def _publish(part: Path, target: Path) -> None:
         raise
     shutil.rmtree(old, ignore_errors=True)
     sweep(target)
+
+
+def _part(target: Path) -> Path:
+    return target.with_name(target.name + ".part")
 
 
 def _old(target: Path) -> Path:
