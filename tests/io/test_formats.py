@@ -24,6 +24,14 @@ PURE = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "pure_el
 # --- npz -------------------------------------------------------------------------------------------
 
 
+def test_more_counts_than_any_detector_counts_are_refused() -> None:
+    """Their sum would wrap round, and look like a scan."""
+    counts = np.ones((4, 4, 64), np.uint64)
+    counts[1, 2, 3] = 2**64 - 1
+    with pytest.raises(ScanError, match=r"holds 1\.84e\+19 counts, up to 1e\+12 are possible"):
+        io.survey(Scan(counts, name="damaged"))
+
+
 def test_npz_with_calibration(tmp_path: Path, cube: Cube) -> None:
     path = tmp_path / "mon scan é.npz"
     np.savez_compressed(path, cube=cube, gain_kev=0.5, zero_kev=-0.1, live_time_s=2.0, step_mm=[0.5, 0.25])

@@ -46,6 +46,7 @@ _LEAST_LINE_SIGNIFICANCE = 10.0
 _ROUNDS = 2
 _NOTEWORTHY_EV = 20.0
 _COMPARED_AT_KEV = 6.40
+_CONTRADICTED_AT_KEV, _CONTRADICTION_EV, _CONTRADICTION_SIGMAS = (6.4, 12.0), 40.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -428,6 +429,21 @@ def calibration_notes(header: EnergyAxis | None, found: Calibration) -> tuple[st
         return ()
     side = "high" if off_ev > 0 else "low"
     return (f"The file's energy axis reads {abs(off_ev):.0f} eV {side} at Fe K; the axis found in the lines is used.",)
+
+
+def contradiction(axis: EnergyAxis, found: Calibration) -> str:
+    """Say how far a trusted axis is from where the lines lie; "" where it may be right."""
+    off_ev = {}
+    for energy_kev in _CONTRADICTED_AT_KEV:
+        channel = found.axis.channel(energy_kev)
+        off_ev[energy_kev] = 1e3 * (axis.zero_kev + axis.gain_kev * channel - energy_kev)
+    if max(map(abs, off_ev.values())) < max(_CONTRADICTION_EV, _CONTRADICTION_SIGMAS * found.axis_uncertainty_ev):
+        return ""
+    off = " and ".join(f"{own:+.0f} eV at {energy_kev:g} keV" for energy_kev, own in off_ev.items())
+    return (
+        f"The lines contradict the instrument's axis, which reads {off} beside them: what follows may be wrong. Leave "
+        "the instrument out, or put what `underpaint calibrate` finds into its file."
+    )
 
 
 def with_calibration(scan: Scan, calibration: Calibration) -> Scan:

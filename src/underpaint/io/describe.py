@@ -11,11 +11,14 @@ import numpy as np
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
+from underpaint.errors import ScanError
 from underpaint.io.load import load, load_each
 from underpaint.spectrum import EnergyAxis, Scan, Spectrum
 
 Progress = Callable[[int, int], None]
 _LEAST_BLOCKS = 3
+_MOST_COUNTS = 1e12
+"""In a channel of a pixel; a detector that counts a million a second would need eleven days."""
 
 
 @dataclass(frozen=True)
@@ -206,12 +209,19 @@ def _block_survey(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     counts = np.asarray(scan.counts[block].compute(scheduler="synchronous"))
     flat = counts.reshape(-1, counts.shape[-1])
+    highest = flat.max(axis=0)
+    if highest.size and highest.max() > _MOST_COUNTS:
+        message = (
+            f"Cannot use {scan.source or scan.name}: a channel holds {float(highest.max()):.3g} counts, up to "
+            f"{_MOST_COUNTS:.0e} are possible. Is it damaged, or were negative counts stored as numbers without a sign?"
+        )
+        raise ScanError(message)
     # Whole numbers are added as such, which is faster and exact.
     sums = np.uint64 if counts.dtype.kind == "u" else np.float64
     total, pixels = flat.sum(axis=0, dtype=sums), flat.sum(axis=1, dtype=sums)
     return (
         total.astype(np.float64),
-        flat.max(axis=0).astype(np.float64),
+        highest.astype(np.float64),
         pixels.astype(np.float64).reshape(counts.shape[:2]),
     )
 

@@ -96,9 +96,8 @@ def load(
         return _sum_same_channels(scans)
     if any(scan.axis is None for scan in scans):
         message = (
-            f"Cannot add the {len(scans)} detectors of {location} ({names}): without energy "
-            "calibration they cannot "
-            "be aligned. Pick one by its own name, or run `underpaint calibrate` on each first."
+            f"Cannot add the {len(scans)} detectors of {location} ({names}): without energy calibration they cannot "
+            "be aligned. Pick one by its number, --detector 1, or by its own name."
         )
         raise ScanError(message)
     return sum_scans(scans)
