@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from underpaint import plot
-from underpaint.maps import ElementMaps, PigmentMaps
+from underpaint.maps import STATES, DetectabilityMaps, ElementMaps, PigmentMaps
 from underpaint.plot.comparison import families_shown, lesser_area, overlay_image
 from underpaint.plot.figure import NO_ANSWER_COLOR
 from underpaint.plot.images import pixel_aspect, upper_limit
@@ -84,7 +84,7 @@ def test_row_has_map_elements_overlay_and_scatter() -> None:
     figure = plot.pigment_row(maps(("Hg_L", "Hg_M", "Pb_L")), areas(), "red")
     titles = [axes.get_title() for axes in figure.axes]
     shown = [
-        "probability",
+        "red\nprobability",
         "Hg L (counts)",
         "Pb L (counts)",
         "pigment red, Hg L green, Pb L blue",
@@ -95,7 +95,41 @@ def test_row_has_map_elements_overlay_and_scatter() -> None:
 
 def test_row_without_element_maps_is_the_pigment_map_alone() -> None:
     figure = plot.pigment_row(maps(), None, "red")
-    assert [axes.get_title() for axes in figure.axes if axes.get_title()] == ["probability"]
+    assert [axes.get_title() for axes in figure.axes if axes.get_title()] == ["red\nprobability"]
+
+
+def test_row_names_its_pigment_and_its_place() -> None:
+    own = PigmentMaps(
+        names=("a.below",),
+        probability=np.zeros((3, 4, 1), np.float32),
+        kinds=("group",),
+        groups=((),),
+        labels=("azurite (copper, blue), below the surface",),
+        elements=((),),
+    )
+    assert plot.pigment_row(own, None, "a.below").axes[0].get_title() == "azurite, below the surface\nprobability"
+
+
+def test_a_shown_map_says_what_its_colours_do_not() -> None:
+    values = np.array([[0.2, 0.8], [np.nan, 0.1]], np.float32)
+    hidden = np.array([[True, False], [False, False]])
+    figure = plot.shown_map(values, 1.0, "gray", least=0.5, hatched=(hidden, "not seen"))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "below 0.5: left out",
+        "not seen",
+        "no answer",
+    ]
+    image = figure.axes[0].images[0]
+    assert image.get_cmap().name == "gray"
+    assert np.ma.filled(np.ma.asarray(image.get_array()), -1.0).tolist() == [[0.0, pytest.approx(0.8)], [-1.0, 0.0]]
+    assert not plot.shown_map(np.ones((2, 2), np.float32), 1.0, "gray").legends[0].get_texts()
+
+
+def test_a_state_map_has_a_colour_for_each_state() -> None:
+    maps = DetectabilityMaps(("red",), ("red",), np.array([[0, 1], [2, 255]], np.uint8)[:, :, None])
+    figure = plot.state_map(maps, "red", title="red: could it be seen?")
+    assert figure.axes[0].get_title() == "red: could it be seen?"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(STATES.values())
 
 
 def test_each_element_is_shown_once() -> None:

@@ -235,6 +235,36 @@ def test_the_line_under_the_map_speaks_of_the_map_that_is_shown(page: tuple[Any,
     wait(opened, "document.getElementById('readout').textContent === 'row 4, column 4: 800 counts'")
 
 
+def test_a_search_begins_with_the_group_and_its_map_says_what_is_unknown(page: tuple[Any, Server]) -> None:
+    opened, _ = page
+    opened.execute_script(
+        "const s = document.getElementById('search'); s.value = 'mercury'; s.dispatchEvent(new Event('input'));"
+        "document.querySelector('#list button').click()"
+    )
+    entry = "window.viewer.panes[0].parts[0].entry"
+    wait(opened, f"{entry}.name === 'mercury_red' && {entry}.kind === 'group'")
+    opened.execute_script("window.viewer.showPlace('mercury_red', 'below')")
+    wait(opened, f"{entry}.name === 'mercury_red.below'")
+    wait(opened, "document.querySelector('.legend').textContent.includes('not seen, not excluded: unknown')")
+    # Present, yet at the surface: what lies below is unknown. In the right half it could hide anywhere.
+    hatched = "window.viewer.panes[0].hatched.getContext('2d').getImageData({0}, {1}, 1, 1).data[3]"
+    assert opened.execute_script(f"return {hatched.format(2, 2)}") == 255
+    assert opened.execute_script(f"return {hatched.format(15, 2)}") == 255
+    assert opened.execute_script(f"return {hatched.format(2, 8)}") == 0
+    chosen = "document.querySelector('#list [aria-pressed=\"true\"]').dataset.map"
+    assert opened.execute_script(f"return window.viewer.entries[{chosen}].name") == "mercury_red"
+
+
+def test_a_single_pigment_leads_to_its_group(page: tuple[Any, Server]) -> None:
+    opened, _ = page
+    opened.execute_script("window.viewer.showNamed('lead_white')")
+    wait(opened, "window.viewer.panes[0].parts[0].entry.name === 'lead_white'")
+    assert opened.execute_script("return document.getElementById('place').disabled")
+    wait(opened, "document.querySelector('.legend').textContent.includes('only the group has a depth')")
+    press(opened, ".legend button")
+    wait(opened, "window.viewer.panes[0].parts[0].entry.name === 'lead_pigment'")
+
+
 @pytest.mark.parametrize("width", [360, 720, 1440, 3840])  # 720: a usual window at 200 % zoom
 def test_nothing_hangs_over_the_edge(chromium: Any, folder: Path, width: int) -> None:
     chromium.set_window_size(max(width, 500), 1000)

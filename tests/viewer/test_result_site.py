@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,14 @@ from viewer_fakes import HOSTILE, SHAPE, STEP_MM, element_maps, pigment_maps, re
 
 from underpaint.errors import OutputError, ScanError, UnderpaintError
 from underpaint.explain import read_region
+from underpaint.maps import NO_ANSWER, STATES
+from underpaint.plot.states import COLORS
+from underpaint.viewer import exports
+from underpaint.viewer.pages import page_file
 from underpaint.viewer.regions import Region
 from underpaint.viewer.result_site import ResultSite
 from underpaint.viewer.server import Answer, Request
+from underpaint.viewer.spots import unknown
 
 
 @pytest.fixture(scope="module")
@@ -284,6 +290,59 @@ def test_figures_are_made_at_print_size(site: ResultSite) -> None:
     assert exported(site, "composite", maps=layers, format="pdf").startswith(b"%PDF")
 
 
+def words_of(body: bytes) -> str:
+    """Return the texts of an SVG figure, which draws them as glyphs and keeps them as comments."""
+    return " ".join(re.findall(r"<!-- (.*?) -->", body.decode()))
+
+
+def test_an_exported_map_says_its_threshold_and_what_is_hatched(site: ResultSite) -> None:
+    facts = {"map": index(site, "mercury_red"), "format": "svg"}
+    seen = words_of(exported(site, "map", **facts, threshold="0.5", hatch="1"))
+    assert "below 0.5: left out" in seen
+    assert "not seen, not excluded" in seen
+    assert "excluded" not in words_of(exported(site, "map", **facts))
+    assert exported(site, "map", **facts, colors="gray") != exported(site, "map", **facts)
+    state = words_of(exported(site, "map", map=index(site, "mercury_red", "state"), format="svg"))
+    assert "could it be seen?" in state
+    assert "cannot be excluded" in state
+
+
+def test_the_numbers_of_a_map_are_exported_whole_whatever_its_threshold(site: ResultSite) -> None:
+    body = exported(site, "map", map=index(site, "mercury_red"), format="tif", threshold="0.5")
+    np.testing.assert_array_equal(tifffile.imread(io.BytesIO(body)), pigment_maps()["mercury_red"])
+
+
+def test_a_pixels_figure_labels_only_lines_that_stand_out_there(site: ResultSite) -> None:
+    site.source.scan()
+    left = words_of(exported(site, "spectrum", row=3, column=4, format="svg"))
+    right = words_of(exported(site, "spectrum", row=3, column=15, format="svg"))
+    assert "Hg" in left
+    assert "Hg" not in right
+    assert "Pb" in right
+
+
+def test_what_is_not_seen_is_unknown_unless_it_is_absent() -> None:
+    state = np.array([[0, 1, 2, 3, np.nan]], np.float32)
+    dark = np.full_like(state, 0.1)
+    assert unknown(dark, state).tolist() == [[False, False, True, True, False]]
+    assert unknown(dark, state, "below").tolist() == [[False, True, True, True, False]]
+    assert not unknown(np.full_like(state, 0.9), state, "below").any()
+
+
+def test_exported_counts_keep_all_their_digits() -> None:
+    assert exports._written(np.float64(1114721234.0)) == "1114721234"
+    assert exports._written(np.float32(0.97)) == "0.97"
+    assert exports._written(np.float64(1e-7)) == "0.0000001"
+
+
+def test_the_page_draws_states_in_the_colours_of_the_figures() -> None:
+    answer = page_file("colors.json")
+    assert answer is not None
+    assert told(answer)["states"] == "".join(
+        COLORS[key].removeprefix("#") for key in sorted(STATES) if key != NO_ANSWER
+    )
+
+
 def test_a_hostile_name_stays_text_in_svg(site: ResultSite) -> None:
     body = exported(site, "map", map=index(site, "mercury_red"), format="svg")
     assert b"<img" not in body
@@ -307,6 +366,7 @@ def test_a_spectrum_is_exported_with_its_energies(site: ResultSite) -> None:
         ("map", {"window": "5,2,0,1"}, "rows are 0 to 11"),
         ("map", {"window": "a,b"}, "first and last row"),
         ("map", {"threshold": "x"}, "must be a number"),
+        ("map", {"colors": "jet"}, "choose inferno, viridis, cividis, gray"),
         ("figure5", {"name": "Pb_L"}, "choose a pigment or a group"),
     ],
 )

@@ -4,10 +4,10 @@ from underpaint.atomic import line_labels, siegbahn
 from underpaint.plot.breakdown import breakdown_figure
 from underpaint.plot.comparison import overlay, pigment_row, scatter
 from underpaint.plot.figure import close_fit, save_png, to_png
-from underpaint.plot.images import element_gallery, element_map, pigment_map
+from underpaint.plot.images import element_gallery, element_map, pigment_map, shown_map
 from underpaint.plot.layers import place_gallery, thickness_map
 from underpaint.plot.spectra import spectrum
-from underpaint.plot.states import detectability_gallery, unlikeness_map
+from underpaint.plot.states import detectability_gallery, state_map, unlikeness_map
 
 __all__ = [
     "breakdown_figure",
@@ -22,8 +22,10 @@ __all__ = [
     "place_gallery",
     "save_png",
     "scatter",
+    "shown_map",
     "siegbahn",
     "spectrum",
+    "state_map",
     "thickness_map",
     "to_png",
     "unlikeness_map",

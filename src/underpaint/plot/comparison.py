@@ -1,5 +1,6 @@
 """Pigment maps beside element maps, as in Fig. 5 of Xu et al. 2022: map, elements, overlay, scatter."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,6 +27,7 @@ MOST_POINTS = 8000
 _SCATTER_WIDTH_IN = 2.1
 _GAP_IN = 0.28
 _BACKGROUNDS = ("green", "blue")
+_TITLE_IN = 0.37
 
 
 def overlay(
@@ -92,7 +94,7 @@ def pigment_row(pigments: PigmentMaps, elements: ElementMaps | None, name: str) 
     height = max(panel_height(probability.shape, step_mm), 1.25)
     figure, columns = _row_figure(len(areas), height)
     draw_probability(figure, columns[0], probability, step_mm)
-    put_title(columns[0], "probability", pad=3)
+    put_title(columns[0], f"{_short(pigments, name)}\nprobability", pad=3)
     for axes, area, family in zip(columns[1:], areas, families, strict=False):
         draw_area(figure, axes, area, None, step_mm)
         put_title(axes, f"{siegbahn(family)} (counts)", pad=3)
@@ -101,6 +103,12 @@ def pigment_row(pigments: PigmentMaps, elements: ElementMaps | None, name: str) 
         put_title(columns[-2], _overlay_title(families), pad=3)
         _draw_scatter(columns[-1], probability, areas, families)
     return figure
+
+
+def _short(pigments: PigmentMaps, name: str) -> str:
+    """Return a label without its examples, its place kept."""
+    label = pigments.labels[pigments.names.index(name)] if pigments.labels else name
+    return re.sub(r" \(.*\)", "", label)
 
 
 def families_shown(pigments: PigmentMaps, elements: ElementMaps | None, name: str) -> tuple[str, ...]:
@@ -137,12 +145,13 @@ def _row_figure(n_area: int, height: float) -> tuple[Figure, list[Axes]]:
     n_map = n_area + 2 if n_area else 1
     widths = [*([PANEL_WIDTH_IN] * n_map), *([_SCATTER_WIDTH_IN] if n_area else [])]
     total = sum(widths) + _GAP_IN * len(widths) + (0.3 if n_area else 0.0)
-    figure = new_figure(total, height + 0.62)
+    whole = 0.4 + height + _TITLE_IN
+    figure = new_figure(total, whole)
     columns, left = [], 0.08
     for index, width in enumerate(widths):
         is_scatter = bool(n_area) and index == len(widths) - 1
         left += 0.3 if is_scatter else 0.0
-        box = (left / total, 0.4 / (height + 0.62), (width - 0.1) / total, height / (height + 0.62))
+        box = (left / total, 0.4 / whole, (width - 0.1) / total, height / whole)
         columns.append(figure.add_axes(box))
         left += width + _GAP_IN
     return figure, columns

@@ -8,13 +8,18 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from underpaint.plot.figure import NO_ANSWER_COLOR, TEXT_SIZE, close_fit, new_figure
-from underpaint.plot.images import PANEL_WIDTH_IN, Step, bare, panel_height, pixel_aspect, scale_bar
+from underpaint.plot.images import PANEL_WIDTH_IN, Step, bare, hatch, panel_height, pixel_aspect, scale_bar
 
 CHANNELS = ("red", "green", "blue")
 _WRITTEN = ("#c23b22", "#2e8b3d", "#2a5db0")
 
 
-def composite_figure(parts: Sequence[tuple[str, NDArray[np.float32], float]], *, step_mm: Step = None) -> Figure:
+def composite_figure(
+    parts: Sequence[tuple[str, NDArray[np.float32], float]],
+    *,
+    step_mm: Step = None,
+    hatched: NDArray[np.bool_] | None = None,
+) -> Figure:
     """Draw maps as red, green and blue.
 
     Parameters
@@ -23,6 +28,8 @@ def composite_figure(parts: Sequence[tuple[str, NDArray[np.float32], float]], *,
         At most three; the top is drawn at full colour. An empty array leaves its colour out. NaN is drawn grey.
     step_mm : (float, float) or None
         Distance between pixels along rows and columns, mm.
+    hatched : (n_row, n_column) array of bool or None
+        Where the first of them would not be seen.
 
     Raises
     ------
@@ -44,6 +51,8 @@ def composite_figure(parts: Sequence[tuple[str, NDArray[np.float32], float]], *,
     axes.imshow(np.clip(image, 0.0, 1.0), interpolation="nearest", aspect=pixel_aspect(step_mm))
     bare(axes)
     scale_bar(axes, shape, step_mm)
+    if hatched is not None:
+        hatch(axes, hatched, "white")
     close_fit(figure, 0.1, 0.1, 0.1, 0.35)
     for line, (label, _, _, channel) in enumerate(used):
         figure.text(

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from underpaint.atomic import siegbahn
@@ -22,6 +22,7 @@ PANEL_WIDTH_IN = 2.35
 MOST_POINTS = 700
 """Of a picture of a map, along a side: a panel has some 300."""
 HATCH, HATCH_WIDTH = "////", 0.5
+_KEYS_IN = 0.25
 _SCALE_BAR_MM = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 
 
@@ -49,6 +50,62 @@ def element_map(area: NDArray[np.float32], *, title: str = "", step_mm: Step = N
     draw_area(figure, axes, area, step_mm)
     put_title(axes, title)
     return figure
+
+
+def shown_map(
+    values: NDArray[np.float32],
+    top: float,
+    colors: str,
+    *,
+    title: str = "",
+    step_mm: Step = None,
+    least: float | None = None,
+    hatched: tuple[NDArray[np.bool_], str] | None = None,
+) -> Figure:
+    """Draw a map as somebody chose to see it, with a key to whatever its colours do not say.
+
+    Parameters
+    ----------
+    values : (n_row, n_column) array
+        NaN is drawn grey, "no answer".
+    top : float
+        Drawn in the last of the colours.
+    colors : str
+        Name of a matplotlib colour map.
+    title : str
+        Shown above.
+    step_mm : (float, float) or None
+        As for :func:`pigment_map`.
+    least : float or None
+        What is below is left out: drawn in the first colour.
+    hatched : ((n_row, n_column) array of bool, str) or None
+        Pixels to hatch, and what that means.
+    """
+    figure, axes = _single(values, step_mm, below_in=_KEYS_IN)
+    kept = values if least is None else np.where(values < least, np.float32(0.0), values)
+    image = draw_image(axes, kept, _map(colors), 0.0, top, step_mm)
+    _color_bar(figure, axes, image)
+    scale_bar(axes, values.shape, step_mm)
+    if hatched is not None:
+        hatch(axes, hatched[0], "white")
+    keys = _keys(values, colors, least, hatched)
+    figure.legend(handles=keys, loc="lower center", ncols=max(len(keys), 1), frameon=False, fontsize=SMALL_SIZE)
+    put_title(axes, title)
+    return figure
+
+
+def _keys(
+    values: NDArray[np.float32], colors: str, least: float | None, hatched: tuple[NDArray[np.bool_], str] | None
+) -> list[Patch]:
+    first = _map(colors)(0.0)
+    keys = []
+    if least is not None:
+        keys.append(Patch(facecolor=first, edgecolor="#808080", linewidth=0.5, label=f"below {least:.3g}: left out"))
+    if hatched is not None and hatched[0].any():
+        keys.append(Patch(facecolor=first, edgecolor="white", hatch=HATCH, linewidth=0.5, label=hatched[1]))
+    if np.isnan(values).any():
+        keys.append(Patch(facecolor=NO_ANSWER_COLOR, edgecolor="#808080", linewidth=0.5, label="no answer"))
+    return keys
 
 
 def element_gallery(elements: ElementMaps, names: Sequence[str], *, columns: int = 4) -> Figure:
@@ -175,11 +232,11 @@ def panel_height(shape: tuple[int, ...], step_mm: Step) -> float:
     return float(np.clip(0.86 * PANEL_WIDTH_IN * ratio, 0.8, 3.4))
 
 
-def _single(values: NDArray[np.float32], step_mm: Step) -> tuple[Figure, Axes]:
+def _single(values: NDArray[np.float32], step_mm: Step, below_in: float = 0.0) -> tuple[Figure, Axes]:
     height = 2.0 * panel_height(values.shape, step_mm)
-    figure = new_figure(2.0 * PANEL_WIDTH_IN + 0.6, height + 0.4)
+    figure = new_figure(2.0 * PANEL_WIDTH_IN + 0.6, height + 0.4 + below_in)
     axes = figure.add_subplot()
-    close_fit(figure, 0.1, 0.7, 0.1, 0.3)
+    close_fit(figure, 0.1, 0.7, 0.1 + below_in, 0.3)
     return figure, axes
 
 

@@ -19,7 +19,7 @@ from underpaint.maps import (
     DetectabilityMaps,
     UnlikenessMap,
 )
-from underpaint.plot.figure import NO_ANSWER_COLOR, TEXT_SIZE, close_fit, new_figure, put_title
+from underpaint.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, TEXT_SIZE, close_fit, new_figure, put_title
 from underpaint.plot.images import (
     HATCH,
     PANEL_WIDTH_IN,
@@ -70,6 +70,29 @@ def detectability_gallery(maps: DetectabilityMaps, names: Sequence[str], *, colu
     figure.subplots_adjust(wspace=0.06, hspace=0.3 / height)
     figure.legend(handles=_legend(), loc="lower center", ncols=len(STATES), frameon=False, fontsize=TEXT_SIZE)
     return figure
+
+
+def state_map(maps: DetectabilityMaps, name: str, *, title: str = "") -> Figure:
+    """Draw one group, colours as of :func:`detectability_gallery`.
+
+    Parameters
+    ----------
+    maps : DetectabilityMaps
+    name : str
+        Which of them.
+    title : str
+        Shown above.
+    """
+    height = 2.0 * panel_height(maps.state.shape[:2], maps.step_mm)
+    figure = new_figure(2.0 * PANEL_WIDTH_IN + 0.6, height + 0.4 + _LEGEND_IN)
+    axes = figure.add_subplot()
+    _draw(axes, maps, name)
+    put_title(axes, title)
+    scale_bar(axes, maps.state.shape, maps.step_mm)
+    figure.legend(
+        handles=_legend(), loc="lower center", ncols=len(STATES), frameon=False, fontsize=SMALL_SIZE, columnspacing=1.2
+    )
+    return close_fit(figure, 0.35, 0.35, 0.1 + _LEGEND_IN, 0.3)
 
 
 def unlikeness_map(own: UnlikenessMap, *, title: str = "") -> Figure:

@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from underpaint.errors import OutputError
 from underpaint.io import write_tiff
 from underpaint.io.result_maps import MapEntry
+from underpaint.maps import NO_ANSWER, DetectabilityMaps
 from underpaint.viewer.scan_source import READY
 from underpaint.viewer.server import Answer, Request
+from underpaint.viewer.spots import spot, unknown
 
 if TYPE_CHECKING:
     from underpaint.viewer.result_site import ResultSite
 
 PRINT_DPI = 300
+_COLORS = ("inferno", "viridis", "cividis", "gray")
 _KINDS = {
     "png": "image/png",
     "svg": "image/svg+xml",
@@ -47,18 +50,54 @@ def _map(request: Request, site: "ResultSite") -> Answer:
     """Send a map as a figure, or as a TIFF of its numbers; only the part that is seen, where one is given."""
     index = _index(request, site)
     entry = site.maps.entries[index]
-    values = site.maps.values(index)[_window(request, site)]
-    threshold = number_of(request, "threshold")
-    if threshold is not None:
-        values = np.where(values >= threshold, values, np.where(np.isnan(values), np.nan, 0.0)).astype(np.float32)
+    window = _window(request, site)
+    values = site.maps.values(index)[window]
     ending = _ending(request, ("png", "svg", "pdf", "tif"))
     if ending == "tif":
         return _tiff(values, entry, site)
+    if entry.kind == "state":
+        return _figure(_state_figure(values, entry, site), ending, f"{entry.name}_detectability")
     from underpaint import plot
 
-    title = _title(entry)
-    draw = plot.pigment_map if entry.kind in {"group", "member"} else plot.element_map
-    return _figure(draw(values, title=title, step_mm=site.maps.step_mm), ending, f"{entry.name}")
+    figure = plot.shown_map(
+        values,
+        _top(entry, site.maps.values(index)),
+        _colors(request, entry),
+        title=_title(entry),
+        step_mm=site.maps.step_mm,
+        least=number_of(request, "threshold"),
+        hatched=_hatched(request, index, window, site),
+    )
+    return _figure(figure, ending, entry.name)
+
+
+def _colors(request: Request, entry: MapEntry) -> str:
+    usual = _COLORS[0] if entry.kind in {"group", "member"} else _COLORS[1]
+    colors = request.query.get("colors", usual)
+    if colors not in _COLORS:
+        message = f"Cannot draw in the colours {colors[:20]!r}; choose {', '.join(_COLORS)}."
+        raise OutputError(message)
+    return colors
+
+
+def _hatched(request: Request, index: int, window: Window, site: "ResultSite") -> tuple[NDArray[np.bool_], str] | None:
+    """Return where a pigment that is not seen is not absent either, where the page hatches that, and in what words."""
+    entry = site.maps.entries[index]
+    if request.query.get("hatch") != "1" or entry.kind not in {"group", "member"}:
+        return None
+    same = (n for n, own in enumerate(site.maps.entries) if own.kind == "state" and own.material == entry.material)
+    state = next(same, None)
+    if state is None:
+        return None
+    return unknown(site.maps.values(index), site.maps.values(state), entry.place)[window], "not seen, not excluded"
+
+
+def _state_figure(values: NDArray[np.float32], entry: MapEntry, site: "ResultSite") -> Any:
+    from underpaint import plot
+
+    state = np.where(np.isnan(values), NO_ANSWER, values).astype(np.uint8)[:, :, None]
+    maps = DetectabilityMaps((entry.name,), (entry.label,), state, site.maps.step_mm)
+    return plot.state_map(maps, entry.name, title=f"{entry.label}: could it be seen?")
 
 
 def _composite(request: Request, site: "ResultSite") -> Answer:
@@ -75,7 +114,9 @@ def _composite(request: Request, site: "ResultSite") -> Answer:
             parts.append((entry.label, whole[window], _top(entry, whole)))
         else:
             parts.append(("", np.zeros((0, 0), np.float32), 1.0))
-    figure = composite_figure(parts, step_mm=site.maps.step_mm)
+    first = next((int(text) for text in chosen if text.isdecimal()), None)
+    hatched = None if first is None else _hatched(request, first, window, site)
+    figure = composite_figure(parts, step_mm=site.maps.step_mm, hatched=None if hatched is None else hatched[0])
     return _figure(figure, _ending(request, ("png", "svg", "pdf")), "composite")
 
 
@@ -110,7 +151,7 @@ def _spectrum(request: Request, site: "ResultSite") -> Answer:
         raise OutputError(message)
     step = site.axis
     axis = EnergyAxis(step["gain_kev"], step["zero_kev"], counts.size) if step else None
-    families = [entry.name for entry in site.maps.entries if entry.kind == "element"]
+    families = [own["name"] for own in spot(site.maps, row, column)["elements"] if own["there"]]
     title, words = str(site.summary.get("name", "scan")), (f"row {row}, column {column}", "")
     return _figure(plot.spectrum(axis, counts, None, families, title=title, labels=words), ending, name)
 
@@ -123,9 +164,8 @@ def _values(request: Request, site: "ResultSite") -> Answer:
     writer = csv.writer(stream)
     writer.writerow(["kind", "name", "label", "value", "standard_deviation", "unit"])
     for entry, value, error in zip(site.maps.entries, values, errors, strict=True):
-        deviation = f"{error:.6g}" if np.isfinite(error) else ""
-        written = f"{value:.6g}" if np.isfinite(value) else ""
-        writer.writerow([entry.kind, entry.name, entry.label, written, deviation, entry.unit])
+        numbers = [_written(np.float32(own)) if np.isfinite(own) else "" for own in (value, error)]
+        writer.writerow([entry.kind, entry.name, entry.label, *numbers, entry.unit])
     return _attached(stream.getvalue().encode(), "csv", f"values_{row}_{column}")
 
 
@@ -137,8 +177,13 @@ def _csv(site: "ResultSite", columns: dict[str, Any]) -> bytes:
     writer.writerow(["channel", *(["energy_kev"] if energy is not None else []), *columns])
     for channel in range(n_channel):
         at = [f"{energy[channel]:.5f}"] if energy is not None else []
-        writer.writerow([channel, *at, *(f"{float(own[channel]):g}" for own in columns.values())])
+        writer.writerow([channel, *at, *(_written(np.float64(own[channel])) for own in columns.values())])
     return stream.getvalue().encode()
+
+
+def _written(value: np.floating[Any]) -> str:
+    """Return as many digits as the number has, and no exponent."""
+    return np.format_float_positional(value, trim="-")
 
 
 def _tiff(values: NDArray[np.float32], entry: MapEntry, site: "ResultSite") -> Answer:

@@ -4,11 +4,23 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from underpaint.errors import SampleError
 from underpaint.io.result_maps import MapEntry, ResultMaps
 from underpaint.limits import told_apart_text
 from underpaint.limits.exclusion import LINE_SIGMA
-from underpaint.maps import STATES, UNLIKE_SIGMA, material_of, share_of
+from underpaint.maps import (
+    ABSENT,
+    CANNOT_EXCLUDE,
+    PRESENT_PROBABILITY,
+    STATES,
+    UNDECIDED,
+    UNLIKE_SIGMA,
+    material_of,
+    share_of,
+)
 from underpaint.sample import library
 
 WORTH_WORDS = 0.1
@@ -44,8 +56,8 @@ def spot(maps: ResultMaps, row: int, column: int) -> dict[str, Any]:
         "column": column,
         "groups": groups,
         "elements": [
-            {"name": name, "counts": each.value, "error": each.error, "sigma": each.sigma}
-            for name, each in lines.items()
+            {"name": name, "counts": each.value, "error": each.error, "sigma": each.sigma, "there": each.there}
+            for name, each in sorted(lines.items(), key=lambda item: -_known(item[1].value))
         ],
         "quantities": [
             each.told()
@@ -56,6 +68,23 @@ def spot(maps: ResultMaps, row: int, column: int) -> dict[str, Any]:
         ],
         "unlike": _unlike(own),
     }
+
+
+def unknown(probability: NDArray[np.float32], state: NDArray[np.float32], place: str = "anywhere") -> NDArray[np.bool_]:
+    """Return the (n_row, n_column) pixels where a pigment is not seen, and yet nothing says that it is absent.
+
+    Parameters
+    ----------
+    probability : (n_row, n_column) array
+        Of a group or pigment, at the place.
+    state : (n_row, n_column) array
+        Of its detectability: keys of ``STATES``, NaN for no answer.
+    place : str
+        Below the surface a pigment that is there may still be unseen.
+    """
+    open_states = (CANNOT_EXCLUDE, UNDECIDED)
+    possible = np.isfinite(state) & (state != ABSENT) if place == "below" else np.isin(state, open_states)
+    return np.asarray((probability < PRESENT_PROBABILITY) & possible)
 
 
 def _unlike(own: Sequence["_Valued"]) -> dict[str, float] | None:
@@ -82,6 +111,11 @@ class _Valued:
     def sigma(self) -> float:
         """Value over its standard deviation; 0 where that is not known."""
         return self.value / self.error if self.error > 0 else 0.0
+
+    @property
+    def there(self) -> bool:
+        """Whether a line stands out."""
+        return self.sigma > LINE_SIGMA
 
 
 def _group(
@@ -124,7 +158,7 @@ def _line(family: str, own: _Valued) -> dict[str, Any]:
         "counts": own.value,
         "error": own.error,
         "sigma": own.sigma,
-        "there": own.sigma > LINE_SIGMA,
+        "there": own.there,
     }
 
 

@@ -23,9 +23,10 @@ export class ExportPanel {
   map(pane, window_) {
     const { shown } = pane;
     const entry = this.app.entries[shown.map];
+    const hatch = pane.hatched ? "1" : "";
     const seen = shown.mode === "map"
-      ? links("map", { map: shown.map, window: window_, threshold: shown.threshold ? shown.threshold * pane.parts[0].top : "" }, [...FIGURE, ["tif", "TIFF of the numbers"]])
-      : links("composite", { maps: pane.indices().reduce((own, [index, channel]) => Object.assign(own, { [channel]: index }), ["", "", ""]).join(","), window: window_ }, FIGURE);
+      ? links("map", { map: shown.map, window: window_, colors: shown.colors, hatch, threshold: shown.threshold ? shown.threshold * pane.parts[0].top : "" }, [...FIGURE, ["tif", "TIFF of the numbers"]])
+      : links("composite", { maps: pane.indices().reduce((own, [index, channel]) => Object.assign(own, { [channel]: index }), ["", "", ""]).join(","), window: window_, hatch }, FIGURE);
     const screen = make("button", { type: "button", onclick: () => pane.canvas.toBlob((blob) => {
       const link = make("a", { href: URL.createObjectURL(blob), download: `${entry.name}_screen.png` });
       link.click();
@@ -36,8 +37,9 @@ export class ExportPanel {
 
   paper(map) {
     const { kind } = this.app.entries[map];
-    if (kind !== "group" && kind !== "member") return [];
-    return [make("h3", {}, "Figure for a paper"), make("p", { className: "quiet" }, "As Fig. 5 of Xu et al. 2022: probability, elements, overlay, scatter."), links("figure5", { map }, FIGURE)];
+    const title = make("h3", {}, "Figure for a paper");
+    if (kind !== "group" && kind !== "member") return [title, make("p", { className: "empty" }, "Choose a pigment or a group first.")];
+    return [title, make("p", { className: "quiet" }, "As Fig. 5 of Xu et al. 2022: probability, elements, overlay, scatter."), links("figure5", { map }, FIGURE)];
   }
 
   pixel(spot) {

@@ -4,14 +4,20 @@ import { ask } from "./base.js";
 const tables = {};
 export async function loadColors() {
   for (const [name, text] of Object.entries(await (await ask("colors.json")).json())) {
-    const table = new Uint32Array(256);
-    for (let n = 0; n < 256; n += 1) {
+    const table = new Uint32Array(text.length / 6);
+    for (let n = 0; n < table.length; n += 1) {
       const value = parseInt(text.slice(6 * n, 6 * n + 6), 16);
       table[n] = 0xff000000 | ((value & 0xff) << 16) | (value & 0xff00) | (value >> 16);
     }
     tables[name] = table;
   }
 }
+
+// By their numbers, as underpaint.maps.STATES; each has a colour of its own.
+export const STATES = ["absent", "present", "cannot be excluded", "undecided"];
+const [ABSENT, , CANNOT_EXCLUDE, UNDECIDED] = STATES.keys();
+// As underpaint.viewer.spots.unknown: not seen, and yet nothing says that it is absent.
+export const unknownAt = (probability, state, place) => probability < 0.5 && (place === "below" ? state === state && state !== ABSENT : state === CANNOT_EXCLUDE || state === UNDECIDED);
 
 export const NO_ANSWER = 0xffc4c4c4;
 export const tableOf = (name) => tables[name];
@@ -30,7 +36,7 @@ const tops = new Map();
 // Full colour: 1 of a probability, the 99th percentile of counts, the largest state.
 export function topOf(entry, index, values) {
   if (entry.kind === "group" || entry.kind === "member") return 1;
-  if (entry.kind === "state") return 3;
+  if (entry.kind === "state") return STATES.length - 1;
   if (!tops.has(index)) {
     const step = Math.max(1, Math.floor(values.length / 100000));
     const known = [];
@@ -42,13 +48,14 @@ export function topOf(entry, index, values) {
   return tops.get(index);
 }
 
-export const usualColors = (entry) => (entry.kind === "group" || entry.kind === "member" ? "inferno" : "viridis");
+export const usualColors = (entry) => (entry.kind === "group" || entry.kind === "member" ? "inferno" : entry.kind === "state" ? "states" : "viridis");
 
 export function paint(pixels, values, table, top, threshold = 0) {
-  const scale = 255 / top;
+  const last = table.length - 1;
+  const scale = last / top;
   for (let at = 0; at < values.length; at += 1) {
     const value = values[at];
-    pixels[at] = value !== value ? NO_ANSWER : table[value < threshold ? 0 : Math.max(0, Math.min(255, (value * scale) | 0))];
+    pixels[at] = value !== value ? NO_ANSWER : table[value < threshold ? 0 : Math.max(0, Math.min(last, (value * scale) | 0))];
   }
 }
 

@@ -1,9 +1,15 @@
 // One map on the screen: drawn pixel by pixel, with scale bar, hatching, regions, photograph and lens.
 import { make, number } from "./base.js";
-import { paint, paintComposite, pictureOf, tableOf, topOf, usualColors, valuesOf } from "./maps.js";
+import { STATES, paint, paintComposite, pictureOf, tableOf, topOf, unknownAt, usualColors, valuesOf } from "./maps.js";
 
 const LENGTHS_MM = [1000, 500, 200, 100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1];
 export const CHANNEL_NAMES = ["red", "green", "blue"];
+
+function swatch(color, words) {
+  const own = make("span", { className: "swatch" }, words);
+  own.style.setProperty("--swatch", `rgb(${color & 255} ${(color >> 8) & 255} ${(color >> 16) & 255})`);
+  return own;
+}
 
 export class Pane {
   constructor(app, shown) {
@@ -74,7 +80,7 @@ export class Pane {
     const values = await valuesOf(state);
     const [height, width] = this.app.about.shape;
     this.hatched = pictureOf(width, height, (pixels) => {
-      for (let at = 0; at < pixels.length; at += 1) pixels[at] = values[at] === 2 ? 0xffffffff : 0;
+      for (let at = 0; at < pixels.length; at += 1) pixels[at] = unknownAt(this.parts[0].values[at], values[at], this.entry.place) ? 0xffffffff : 0;
     });
   }
 
@@ -82,7 +88,7 @@ export class Pane {
     const { mode } = this.shown;
     if (mode === "composite") return this.parts.map((part) => `${CHANNEL_NAMES[part.channel]}: ${part.entry.label}`).join(", ") || "Choose colours";
     if (mode === "overlay") return `${this.entry.label} over its elements`;
-    return this.entry.label;
+    return this.entry.kind === "state" ? `${this.entry.label}: could it be seen?` : this.entry.label;
   }
 
   write() {
@@ -102,16 +108,26 @@ export class Pane {
     new Uint32Array(image.data.buffer).set(table);
     context.putImageData(image, 0, 0);
     const probability = part.entry.kind === "group" || part.entry.kind === "member";
+    const grey = make("span", { className: "swatch none" }, "no answer");
+    if (part.entry.kind === "state") { this.legend.replaceChildren(...STATES.map((words, at) => swatch(table[at], words)), grey); return; }
     this.low.textContent = "0";
     this.high.textContent = probability ? "1" : `${number(part.top)}${part.entry.kind === "element" ? "+" : ""}`;
-    this.unit.textContent = probability ? "probability" : part.entry.kind === "state" ? "0 absent, 1 present, 2 cannot be excluded, 3 undecided"
-      : part.entry.unit === "1" ? "" : part.entry.unit.replace("um", "µm");
+    this.unit.textContent = probability ? "probability" : part.entry.unit === "1" ? "" : part.entry.unit.replace("um", "µm");
     const above = this.shown.threshold > 0 ? make("span", { className: "quiet" }, `from ${number(this.shown.threshold * part.top)}`) : null;
-    const group = part.entry.kind === "member" ? this.app.entries.find((own) => own.kind === "group" && part.entry.groups.includes(own.name)) : null;
-    const whose = group ? make("span", { className: "quiet" }, `X-rays do not tell it from others of the group ${group.label.split(" (")[0]}: look at that first`) : null;
-    const grey = make("span", { className: "swatch none" }, "no answer");
-    const hatched = this.hatched ? make("span", { className: "swatch hatched" }, "cannot be excluded") : null;
-    this.legend.replaceChildren(...[this.low, this.bar, this.high, this.unit, above, grey, hatched, whose].filter(Boolean));
+    this.legend.replaceChildren(...[this.low, this.bar, this.high, this.unit, above, grey, probability ? this.unseen(part.entry) : null, this.whose(part.entry)].filter(Boolean));
+  }
+
+  // What dark means: a pigment that is not seen need not be absent.
+  unseen(entry) {
+    if (!this.app.entries.some((own) => own.kind === "state")) return make("span", { className: "quiet", title: "These results do not say where a pigment could hide: the instrument was not told." }, "dark: not seen, which is not proven absent");
+    return this.hatched ? make("span", { className: "swatch hatched" }, "not seen, not excluded: unknown") : null;
+  }
+
+  // A pigment has no depth of its own, and few lines of its own.
+  whose(entry) {
+    const group = entry.kind === "member" ? this.app.entries.find((own) => own.kind === "group" && entry.groups.includes(own.name)) : null;
+    return group ? make("span", { className: "quiet" }, "X-rays do not tell it from others of its group, and only the group has a depth. Look first at ",
+      make("button", { type: "button", className: "link plain", onclick: () => this.app.showMap(group.index) }, group.label.split(" (")[0])) : null;
   }
 
   fit() {

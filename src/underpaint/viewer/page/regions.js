@@ -72,7 +72,7 @@ export class RegionPanel {
     const { regions } = this.app;
     const place = byId("regions");
     if (!regions.length) {
-      place.replaceChildren(make("p", { className: "empty" }, "Choose Box or Lasso above the maps and draw, or Class and click: here stand the region's mean spectrum and histograms. Regions are saved with the results, with a mask for `underpaint explain --region`."));
+      place.replaceChildren(make("p", { className: "empty" }, "Choose Box or Lasso above the maps and draw, or Class and click: here stand the region's mean spectrum and histograms. Regions are saved with the results, each with a mask that others can read."));
       return;
     }
     place.replaceChildren(...[

@@ -2,14 +2,17 @@
 import { askJson, byId, guarded, make, number, say, thousands, themed } from "./base.js";
 
 const EVERY_MS = 400;
+const TICKS_KEV = 5;
 let chosen = null;
 let running = null;
+let identifying = false;
 
 const size = (bytes) => (bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : bytes >= 1e6 ? `${(bytes / 1e6).toFixed(1)} MB` : `${Math.ceil(bytes / 1e3)} kB`);
 const SIGNS = { results: "▦", folder: "▸", scan: "◆", file: "·" };
 
 const list = guarded(async (path) => {
   const found = await askJson(`list?path=${encodeURIComponent(path)}`);
+  forget();
   byId("path").value = found.path;
   byId("up").onclick = () => list(found.parent);
   const order = { results: 0, scan: 1, folder: 2 };
@@ -18,8 +21,17 @@ const list = guarded(async (path) => {
     make("span", { "aria-hidden": "true" }, SIGNS[own.kind]), make("span", {}, own.name),
     make("span", { className: "size" }, own.kind === "results" ? "results" : own.kind === "folder" ? "folder" : size(own.bytes))))));
   if (own_folder(found)) byId("files").prepend(make("li", {}, make("button", { type: "button", onclick: () => look(found.path) }, make("span", {}, "◆"), make("span", {}, "This folder is one scan (a file for each pixel)"))));
+  if (found.results) byId("files").prepend(make("li", {}, make("button", { type: "button", onclick: () => open(found.path) }, make("span", { "aria-hidden": "true" }, SIGNS.results), make("span", {}, "Open the results in this folder"))));
   if (!byId("files").children.length) byId("files").replaceChildren(make("li", { className: "empty" }, "No scans, results or folders here."));
 });
+
+// What was found out of one scan does not stand beside another; while pigments are looked for, it stays.
+function forget() {
+  if (identifying) return;
+  chosen = null;
+  byId("held").hidden = true;
+  byId("run").hidden = true;
+}
 
 // A folder of single spectra is a scan as a whole.
 const own_folder = (found) => found.entries.filter((own) => own.kind === "scan").length > 50;
@@ -27,6 +39,7 @@ const own_folder = (found) => found.entries.filter((own) => own.kind === "scan")
 const pick = (own) => (own.kind === "results" ? open(own.path) : own.kind === "folder" ? list(own.path) : look(own.path));
 
 const open = guarded(async (folder) => {
+  forget();
   const { address } = await askJson("open", { method: "POST", json: { folder } });
   location.href = address;
 });
@@ -46,7 +59,10 @@ async function follow(job, told) {
 const stop = () => (running ? askJson(`run?run=${running}`, { method: "DELETE" }) : null);
 
 const look = guarded(async (path) => {
+  if (identifying) throw new Error("Pigments are being looked for. Wait until that is done, or cancel it below.");
   await stop();
+  // What was told of one scan need not hold for the next.
+  if (chosen !== path) for (const name of ["instrument", "palette", "model"]) byId(name).selectedIndex = 0;
   chosen = path;
   byId("held").hidden = false;
   byId("run").hidden = true;
@@ -90,10 +106,26 @@ function sketch(counts, axis) {
   context.beginPath();
   for (let at = 0; at <= last; at += 1) context.lineTo((at / last) * width, (height - 22) * (1 - Math.log10(Math.max(counts[at], 1)) / top) + 2);
   context.stroke();
-  context.fillStyle = quiet;
-  context.font = "13px system-ui, sans-serif";
-  if (axis.gain_kev) for (let kev = 5; kev < axis.zero_kev + axis.gain_kev * last; kev += 5) context.fillText(`${kev} keV`, ((kev - axis.zero_kev) / axis.gain_kev / last) * width, height - 4);
+  if (axis.gain_kev) ticks(context, [width, height], quiet, axis, last);
   return canvas;
+}
+
+function ticks(context, [width, height], color, axis, last) {
+  context.fillStyle = color;
+  context.strokeStyle = color;
+  context.lineWidth = 1;
+  context.font = "13px system-ui, sans-serif";
+  context.textAlign = "center";
+  const at = (kev) => ((kev - axis.zero_kev) / axis.gain_kev / last) * width;
+  context.beginPath();
+  for (let kev = Math.ceil(axis.zero_kev); at(kev) <= width; kev += 1) {
+    context.moveTo(at(kev), height - 20);
+    context.lineTo(at(kev), height - (kev % TICKS_KEV ? 17 : 14));
+    const text = `${kev} keV`;
+    const half = context.measureText(text).width / 2;
+    if (kev % TICKS_KEV === 0 && at(kev) > half && at(kev) < width - half) context.fillText(text, at(kev), height - 2);
+  }
+  context.stroke();
 }
 
 function actions(own) {
@@ -105,13 +137,15 @@ function actions(own) {
 
 const run = guarded(async (own) => {
   const path = chosen;
+  if (own.finished && !byId("replace").checked) throw new Error(`There are results in ${own.out} already. Tick “replace the results that are there”, or open them.`);
   byId("progress").hidden = false;
+  identifying = true;
   byId("actions").replaceChildren(make("button", { type: "button", id: "cancel-run", onclick: stop }, "Cancel"));
   const told = (now) => {
     byId("step").textContent = `${now.step}${now.total > 1 ? `, ${now.done} of ${now.total}` : ""} … ${Math.round(now.seconds)} s`;
     if (now.total > 1) { byId("bar").max = now.total; byId("bar").value = now.done; } else byId("bar").removeAttribute("value");
   };
-  const now = await follow({ what: "identify", scan: path, instrument: byId("instrument").value, palette: byId("palette").value, model: byId("model").value, overwrite: byId("replace").checked }, told);
+  const now = await follow({ what: "identify", scan: path, instrument: byId("instrument").value, palette: byId("palette").value, model: byId("model").value, overwrite: byId("replace").checked }, told).finally(() => { identifying = false; });
   actions(now.state === "done" ? { ...own, finished: true } : own);
   if (now.state === "done" && now.result.aside) say(now.result.aside, { lasting: true });
   else if (now.state === "done") await open(now.result.folder);
@@ -127,11 +161,14 @@ const begin = guarded(async () => {
   fill("palette", "all pigments", found.palettes);
   fill("model", "", found.models.map((name) => ({ name, label: name })));
   byId("recent-sheet").hidden = !found.recent.length;
-  byId("recent").replaceChildren(...found.recent.map((own) => make("button", { type: "button", title: own.folder, onclick: () => open(own.folder) }, own.name)));
+  byId("recent").replaceChildren(...found.recent.map((own) => make("li", {}, make("button", { type: "button", onclick: () => open(own.folder) },
+    make("span", { "aria-hidden": "true" }, SIGNS.results), make("span", {}, own.name), make("span", { className: "size" }, own.place)))));
   byId("go").addEventListener("submit", guarded(async (event) => {
     event.preventDefault();
     const path = byId("path").value.trim();
-    try { await askJson(`list?path=${encodeURIComponent(path)}`); await list(path); } catch { await look(path); }
+    const { kind, folder } = await askJson(`kind?path=${encodeURIComponent(path)}`).catch((error) => { forget(); throw error; });
+    await list(kind === "folder" ? path : folder);
+    if (kind === "scan") await look(path);
   }));
   await list("");
   document.body.dataset.ready = "start";

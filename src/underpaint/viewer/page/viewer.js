@@ -98,7 +98,7 @@ class Viewer {
   fillList() {
     const asked = byId("search").value.trim().toLowerCase();
     const shown = this.entries.filter((entry) => (asked ? `${entry.label} ${entry.name}`.toLowerCase().includes(asked) : this.kindOf(entry) === this.kind)
-      && (entry.place === "anywhere" || this.kindOf(entry) === "other"));
+      && (entry.place === "anywhere" || this.kindOf(entry) === "other")).sort((a, b) => this.rank(a) - this.rank(b));
     byId("list").replaceChildren(...shown.map((entry) => {
       const picture = make("canvas", { "data-map": String(entry.index), "aria-hidden": "true" });
       this.seen.observe(picture);
@@ -109,6 +109,9 @@ class Viewer {
     if (!shown.length) byId("list").replaceChildren(make("li", { className: "empty" }, "No map of that name."));
     this.markList();
   }
+
+  // Groups first: what a name is likest to mean; "could it be seen?" last.
+  rank(entry) { return KINDS.findIndex(([kind]) => kind === this.kindOf(entry)) + (entry.kind === "state" ? 1 : 0); }
 
   async thumbnail(canvas) {
     const index = Number(canvas.dataset.map);
@@ -125,8 +128,8 @@ class Viewer {
   }
 
   markList() {
-    const shown = this.pane ? this.pane.shown.map : -1;
-    for (const button of byId("list").querySelectorAll("button")) button.setAttribute("aria-pressed", Number(button.dataset.map) === shown);
+    const shown = this.pane ? this.placesOf(this.entries[this.pane.shown.map]).map((own) => own.index) : [];
+    for (const button of byId("list").querySelectorAll("button")) button.setAttribute("aria-pressed", shown.includes(Number(button.dataset.map)));
   }
 
   // --- panes
@@ -220,12 +223,14 @@ class Viewer {
     const places = this.placesOf(entry);
     byId("mode").value = shown.mode;
     byId("mode").options[2].disabled = !this.familiesOf(entry).length;
-    byId("place-label").hidden = places.length < 2 || shown.mode === "composite";
+    byId("place-label").hidden = shown.mode === "composite" || !["group", "member"].includes(entry.kind) || !this.entries.some((own) => own.place !== "anywhere");
+    byId("place").disabled = places.length < 2;
+    byId("place").title = places.length < 2 ? "Only groups have a map for each depth." : "";
     byId("place").replaceChildren(...places.map((own) => make("option", { value: String(own.index), selected: own === entry }, this.placeWords[own.place] || own.place)));
     byId("threshold-label").hidden = shown.mode !== "map" || entry.kind === "state";
     byId("threshold").value = String(shown.threshold);
     byId("threshold-shown").textContent = entry.kind === "group" || entry.kind === "member" ? shown.threshold.toFixed(2) : `${Math.round(100 * shown.threshold)} %`;
-    byId("colors-label").hidden = shown.mode !== "map";
+    byId("colors-label").hidden = shown.mode !== "map" || entry.kind === "state";
     byId("colors").value = shown.colors;
     byId("hatch-label").hidden = shown.mode === "composite" || this.stateOf(entry) === null;
     byId("hatch").checked = shown.hatch;
