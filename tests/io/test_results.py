@@ -221,6 +221,17 @@ def test_blocks_of_part_of_the_columns_find_their_place(tmp_path: Path) -> None:
         own.stack("state", 4)
 
 
+@pytest.mark.parametrize("flags", [{}, {"resume": True}, {"overwrite": True}])
+def test_the_second_of_two_runs_at_once_is_refused_and_the_first_goes_on(tmp_path: Path, flags: dict[str, Any]) -> None:
+    with io.result_folder(tmp_path / "out") as place:
+        put_block(place)
+        with pytest.raises(OutputError, match="another run is writing there"):
+            io.result_folder(tmp_path / "out", **flags).__enter__()
+        assert store(place).finished() == {0}
+        finish(place)
+    assert [own.name for own in tmp_path.iterdir()] == ["out"]
+
+
 def test_resume_with_other_settings_is_refused_and_says_which(tmp_path: Path) -> None:
     interrupt(tmp_path / "out", {"model": "default", "b": 1})
     with (

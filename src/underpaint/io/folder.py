@@ -4,13 +4,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from underpaint.errors import OutputError
-from underpaint.files import whole_file
+from underpaint.files import whole_file, written_alone
 from underpaint.io.companions import carry_over
 from underpaint.io.stored import JOURNAL, RESULTS_FILE
 
@@ -68,30 +68,35 @@ def result_folder(
     ------
     OutputError
         The folder exists and neither flag is given, or holds something other than results; the run to be resumed was
-        begun with other settings; the place is not writable or too small; or the disk fills up meanwhile.
+        begun with other settings; another run writes there just now; the place is not writable or too small; or the
+        disk fills up meanwhile.
 
     Notes
     -----
-    What is interrupted, by an error, Ctrl-C or a kill, leaves its blocks in ``<path>.part``, if there are any.
+    What is interrupted, by an error, Ctrl-C or a kill, leaves its blocks in ``<path>.part``, if there are any. Of two
+    runs at once the second is refused; ``<path>.lock`` is held meanwhile, and one that a kill left keeps nobody out.
     """
     target = Path(path).resolve()
-    sweep(target)
     part = _part(target)
-    _check_target(target, replace_allowed=resume or overwrite)
-    try:
-        blocks = _prepare(part, settings or {}, resume=resume, afresh=overwrite)
-        place = ResultFolder(part, blocks, _earlier(target))
-        _check_space(place, needed_bytes)
-    except OSError as error:
-        raise _explained(error, target) from error
-    try:
-        yield place
-        _publish(part, target)
-    except BaseException as error:
-        _clear(part)
-        if isinstance(error, OSError) and not isinstance(error, OutputError) and error.errno is not None:
+    with ExitStack() as held:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(written_alone(target))
+            sweep(target)
+            _check_target(target, replace_allowed=resume or overwrite)
+            blocks = _prepare(part, settings or {}, resume=resume, afresh=overwrite)
+            place = ResultFolder(part, blocks, _earlier(target))
+            _check_space(place, needed_bytes)
+        except OSError as error:
             raise _explained(error, target) from error
-        raise
+        try:
+            yield place
+            _publish(part, target)
+        except BaseException as error:
+            _clear(part)
+            if isinstance(error, OSError) and not isinstance(error, OutputError) and error.errno is not None:
+                raise _explained(error, target) from error
+            raise
 
 
 def is_finished(path: str | Path) -> bool:
@@ -244,7 +249,7 @@ def sweep(target: Path) -> None:
     """Remove what finished results no longer need; a kill may have kept it from being done."""
     if (target / _MARK).is_file():
         shutil.rmtree(target / _BLOCKS, ignore_errors=True)
-        (target / _MARK).unlink()
+        (target / _MARK).unlink(missing_ok=True)
 
 
 def _clear(part: Path) -> None:
