@@ -73,6 +73,33 @@ def test_what_lies_under_a_pigment_is_said_and_shown(shown: tuple[Any, Path]) ->
     wait(opened, "window.viewer.panes[0].parts[0].entry.name === 'mercury_red.below'")
 
 
+def test_what_a_pixel_says_in_short_leaves_nothing_certain_out(shown: tuple[Any, Path]) -> None:
+    opened, _ = shown
+    opened.execute_script("window.viewer.choosePixel(3, 15)")
+    wait(opened, "document.body.dataset.spot === '3,15'")
+    said = opened.execute_script("return document.querySelector('#spot .short').innerText")
+    # Lead is there, and its depth was never asked; mercury could hide.
+    assert "there, at a depth that stays open: lead pigment" in said
+    assert "not seen, yet not excluded: <img src=x onerror=alert" in said
+
+
+def test_lines_that_were_not_measured_speak_neither_for_nor_against(shown: tuple[Any, Path]) -> None:
+    opened, _ = shown
+    opened.execute_script("window.viewer.choosePixel(3, 4)")
+    wait(opened, "document.body.dataset.spot === '3,4'")
+    card = (
+        "const found = structuredClone(window.viewer.spot); Object.assign(found.groups[0], arguments[0]);"
+        "return import('./spot.js').then((own) => {"
+        " own.showSpot(window.viewer, found); return document.querySelector('#spot .card').innerText; })"
+    )
+    assert "Against it: no line that it should show is missing" in opened.execute_script(card, {})
+    some = opened.execute_script(card, {"unmeasured": ["Hg_M"]})
+    assert "Against it: none of its lines that were measured is missing" in some
+    none = opened.execute_script(card, {"lines": [], "unmeasured": ["Hg_L", "Hg_M"]})
+    assert "For it: none of its lines was measured" in none
+    assert "Against it: unknown, none of its lines was measured" in none
+
+
 def test_every_control_has_a_name(shown: tuple[Any, Path]) -> None:
     opened, _ = shown
     for tab in ("spot", "regions", "scatter", "photograph", "export"):

@@ -30,15 +30,30 @@ const PLACED = 0.75;
 
 // What lies over what, where the network says so: the question that most people come with.
 function inShort(app, groups) {
-  const held = (where) => groups.filter((own) => (own.places[where] ?? 0) >= PLACED).map((own) => own.label.split(" (")[0]).join(", ");
+  const named = (wanted) => groups.filter(wanted).map((own) => own.label.split(" (")[0]).join(", ");
+  const held = (where) => named((own) => (own.places[where] ?? 0) >= PLACED);
   const said = ["surface", "below"].filter((where) => groups.some((own) => where in own.places))
     .map((where) => make("p", {}, make("b", {}, `${app.placeWords[where]}: `), held(where) || `nothing from a probability of ${PLACED} on`));
-  return said.length ? make("div", { className: "short" }, ...said) : null;
+  if (!said.length) return null;
+  const anywhere = named((own) => own.probability >= PLACED && !Object.values(own.places).some((value) => value >= PLACED));
+  const unknown = named((own) => own.state === "cannot be excluded" || own.state === "undecided");
+  const judged = groups.some((own) => own.state);
+  return make("div", { className: "short" }, ...said,
+    anywhere ? make("p", {}, make("b", {}, "there, at a depth that stays open: "), anywhere) : null,
+    unknown ? make("p", {}, make("b", {}, "not seen, yet not excluded: "), unknown) : null,
+    judged ? null : make("p", { className: "quiet" }, "What could hide here was not worked out, since the instrument was not told: what is not named is not proven absent."));
+}
+
+// What speaks against a pigment, of the lines that were measured: one without a map speaks neither for nor against.
+function against(own) {
+  const lacking = own.lines.filter((line) => !line.there);
+  if (lacking.length) return lacking.map((line) => `${lineName(line.family)} is not above 3 σ (${thousands(line.counts)} ± ${thousands(line.error ?? 0)} counts)`).join("; ");
+  if (!own.lines.length) return "unknown, none of its lines was measured";
+  return own.unmeasured.length ? "none of its lines that were measured is missing" : "no line that it should show is missing";
 }
 
 function card(app, own) {
   const there = own.lines.filter((line) => line.there);
-  const lacking = own.lines.filter((line) => !line.there);
   const places = Object.entries(own.places);
   return make("section", { className: "card" },
     make("h3", {}, make("button", { type: "button", className: "link", title: "Show its map", onclick: () => app.showNamed(own.name) }, own.label),
@@ -47,8 +62,8 @@ function card(app, own) {
     ...places.map(([where, value]) => make("p", {}, make("button", { type: "button", className: "link plain", title: "Show its map there", onclick: () => app.showPlace(own.name, where) }, app.placeWords[where] || where), `: ${certainty(value)}`)),
     own.share && own.share.value !== null && (own.places.surface ?? 0) > 0.5 ? make("p", {}, `share of the pigments at the surface: ${estimate(own.share)}`) : null,
     own.state === "cannot be excluded" ? make("p", { className: "note" }, "It could lie hidden here: an answer of no would mean little.") : null,
-    make("p", {}, make("b", {}, "For it: "), there.length ? there.map((line) => `${lineName(line.family)} ${thousands(line.counts)} counts (${line.sigma.toFixed(0)} σ)`).join("; ") : "no line of it stands out"),
-    make("p", {}, make("b", {}, "Against it: "), lacking.length ? lacking.map((line) => `${lineName(line.family)} is not above 3 σ (${thousands(line.counts)} ± ${thousands(line.error ?? 0)} counts)`).join("; ") : "no line that it should show is missing"),
+    make("p", {}, make("b", {}, "For it: "), there.length ? there.map((line) => `${lineName(line.family)} ${thousands(line.counts)} counts (${line.sigma.toFixed(0)} σ)`).join("; ") : own.lines.length ? "no line of it stands out" : "none of its lines was measured"),
+    make("p", {}, make("b", {}, "Against it: "), against(own)),
     own.unmeasured.length ? make("p", { className: "quiet" }, `Without a map: ${own.unmeasured.map(lineName).join(", ")}.`) : null,
     own.alike.length > 1 ? make("details", {}, make("summary", {}, `One of ${own.alike.length} pigments; X-rays do not tell apart those of the same elements`),
       make("ul", { className: "plain" }, ...(own.members.length ? own.members.map((member) => make("li", {}, `${member.label}: ${certainty(member.probability)}`)) : own.alike.map((label) => make("li", {}, label)))),
