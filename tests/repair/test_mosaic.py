@@ -78,6 +78,28 @@ def test_a_correction_that_is_too_large_is_not_believed() -> None:
     assert not found.overlaps[0].used
 
 
+@pytest.mark.parametrize("off", [(1.0, 2.0), (0.9, 1.1), (0.0, 0.0)])
+def test_two_halves_of_a_scan_join_without_a_step_wherever_the_stage_has_them(off: tuple[float, float]) -> None:
+    """Half of the correction goes to each tile, so both may lie half-way between two pixels; together, not apart."""
+    counts = np.random.default_rng(4).poisson(painting()[:60, :80]).astype(np.uint16)
+    left, right = Scan(counts[:, :50], step_mm=(1.0, 1.0)), Scan(counts[:, 35:], step_mm=(1.0, 1.0))
+    found = join_tiles([Tile(left, 0.0, 0.0), Tile(right, off[0], 35.0 + off[1])])
+    np.testing.assert_array_equal(found.scan.counts.compute(), counts)
+    np.testing.assert_allclose(found.corner_pixels, [[0, 0], [0, 35]], atol=0.3)
+    assert found.apart == ()
+
+
+def test_tiles_that_share_nothing_are_told_and_those_far_away_refused() -> None:
+    made, _ = tiles({"b": (0.0, 20.0)})
+    assert join_tiles(made[:2]).apart == (0, 1)
+    away = [made[0], replace(made[1], column_mm=20_000.0)]
+    with pytest.raises(ScanError, match=r"up to 19983 mm apart. Check that .*0.5 x 0.5 mm"):
+        join_tiles(away)
+    flat = [replace(own, scan=replace(own.scan, step_mm=(0.0, 0.0))) for own in made]
+    with pytest.raises(ScanError, match="pixels of 0 x 0 mm"):
+        join_tiles(flat)
+
+
 def test_missing_pixels_are_taken_from_the_other_tile_and_axes_are_brought_together() -> None:
     made, counts = tiles({})
     blind = np.ones(SIZE, bool)

@@ -200,14 +200,25 @@ def mosaic(
 
 def _tell_mosaic(found: Any, names: "Sequence[str]", out: Path, *, quiet: bool) -> None:
     for name, (row, column), (down, right) in zip(names, found.corner_pixels, found.corrected_pixels, strict=True):
-        said = f"corrected by {down:+.2f} rows and {right:+.2f} columns"
-        say(f"- {Path(name).name}: first pixel at row {row:.2f}, column {column:.2f}; {said}", quiet=quiet)
+        said = f"corrected by {_plain(down, '+')} rows and {_plain(right, '+')} columns"
+        place = f"row {_plain(row)}, column {_plain(column)}"
+        say(f"- {Path(name).name}: first pixel at {place}; {said}", quiet=quiet)
     for own in found.overlaps:
         if not own.used:
             pair = f"{Path(names[own.first]).name} and {Path(names[own.second]).name}"
             say(f"! {pair} overlap, but are not alike enough to correct their places ({own.likeness:.2f})", quiet=quiet)
+    for index in found.apart:
+        name = Path(names[index]).name
+        say(f"! {name} shares too little with any other tile: it lies where the stage says, unchecked", quiet=quiet)
     n_row, n_column, _ = found.scan.shape
-    say(f"Wrote {out}: {n_row} x {n_column} pixels of {len(names)} tiles.", quiet=quiet)
+    missing = 0 if found.scan.present is None else int((~found.scan.present).sum())
+    bare = f" {missing} of them lie in no tile and are missing." if missing else ""
+    say(f"Wrote {out}: {n_row} x {n_column} pixels of {len(names)} tiles.{bare}", quiet=quiet)
+
+
+def _plain(pixels: float, sign: str = "") -> str:
+    """Return pixels to a hundredth, without a minus where that is 0."""
+    return f"{round(pixels, 2) + 0.0:{sign}.2f}"
 
 
 def _tell(steps: "Sequence[Step]", record: dict[str, Any], out: Path, *, quiet: bool, as_json: bool) -> None:

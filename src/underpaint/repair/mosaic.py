@@ -27,6 +27,8 @@ _STAGE_SD_PIXELS = 2.0
 _REGISTERED_SD_PIXELS = 0.1
 _LEAST_LIKENESS = 0.3
 _ROWS = 16
+_LEAST_FILLED = 0.25
+"""Of what tiles in one chain fill of their mosaic at least, one over their number."""
 _STEP_TOLERANCE = 0.01
 
 
@@ -84,12 +86,15 @@ class Mosaic:
         By how much that is off from what the stage says.
     overlaps : tuple of Overlap
         Every pair that was compared.
+    apart : tuple of int
+        Tiles that share too few rows or columns with any other for being compared.
     """
 
     scan: Scan
     corner_pixels: Array
     corrected_pixels: Array
     overlaps: tuple[Overlap, ...]
+    apart: tuple[int, ...] = ()
 
     def as_record(self) -> dict[str, Any]:
         """JSON-serialisable."""
@@ -97,6 +102,7 @@ class Mosaic:
             "corner_pixels": self.corner_pixels.round(3).tolist(),
             "corrected_pixels": self.corrected_pixels.round(3).tolist(),
             "overlaps": [vars(own) for own in self.overlaps],
+            "apart": list(self.apart),
         }
 
 
@@ -152,8 +158,8 @@ def join_tiles(tiles: Sequence[Tile], *, register: bool = True, most_pixels: flo
     Raises
     ------
     ScanError
-        There are fewer than two tiles, their pixels differ or have no known size, or nothing can be compared because
-        their channels differ and they have no energy axes.
+        There are fewer than two tiles, their pixels differ or have no known size, they lie far from each other, or
+        nothing can be compared because their channels differ and they have no energy axes.
 
     Notes
     -----
@@ -164,11 +170,45 @@ def join_tiles(tiles: Sequence[Tile], *, register: bool = True, most_pixels: flo
     scans = _on_one_axis([own.scan for own in tiles])
     stage = np.array([[own.row_mm / step[0], own.column_mm / step[1]] for own in tiles])
     stage -= stage.min(axis=0)
+    sizes = np.array([own.shape[:2] for own in scans])
+    _refuse_far_tiles(stage, sizes, step)
     overlaps = _compared(scans, stage, most_pixels) if register else ()
-    corners = _reconciled(stage, overlaps)
-    corners -= np.minimum(np.floor(corners.min(axis=0) + 0.5), 0.0)
-    whole = _assembled(scans, np.rint(corners).astype(np.int64))
-    return Mosaic(replace(whole, step_mm=step), corners, _about_the_mean(corners - stage), overlaps)
+    places = _reconciled(stage, overlaps)
+    corners = _on_whole_pixels(places)
+    first = np.rint(corners).astype(np.int64)
+    whole = _assembled(scans, first)
+    moved = _about_the_mean(places - stage)
+    return Mosaic(replace(whole, step_mm=step), corners, moved, overlaps, _apart(first, sizes))
+
+
+def _on_whole_pixels(places: Array) -> Array:
+    """Return places moved together, so that rounding them changes what lies between them as little as it can.
+
+    The first row and column are 0. Rounded one by one, tiles that lie 0.0 rows from each other, at 0.5, may part.
+    """
+    turns = np.exp(2j * np.pi * places).mean(axis=0)
+    moved = places - np.angle(turns) / (2.0 * np.pi)
+    return np.asarray(moved - np.rint(moved).min(axis=0))
+
+
+def _refuse_far_tiles(stage: Array, sizes: NDArray[np.int64], step: tuple[float, float]) -> None:
+    n_row, n_column = np.ceil((stage + sizes).max(axis=0))
+    filled = float(sizes.prod(axis=1).sum() / (n_row * n_column))
+    if filled >= _LEAST_FILLED / len(sizes):
+        return
+    message = (
+        f"Cannot join tiles that fill {filled:.2g} of {n_row:.0f} x {n_column:.0f} pixels: by their positions they lie "
+        f"up to {(stage.max(axis=0) * step).max():g} mm apart. Check that the positions and the pixel size "
+        f"({step[0]:g} x {step[1]:g} mm) are in mm."
+    )
+    raise ScanError(message)
+
+
+def _apart(corners: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[int, ...]:
+    low = np.maximum(corners[:, None], corners[None])
+    high = np.minimum((corners + sizes)[:, None], (corners + sizes)[None])
+    together = ((high - low) >= _LEAST_OVERLAP).all(axis=2) & ~np.eye(len(sizes), dtype=bool)
+    return tuple(np.flatnonzero(~together.any(axis=1)).tolist())
 
 
 def _about_the_mean(values: Array) -> Array:
@@ -184,6 +224,11 @@ def _common_step(tiles: Sequence[Tile]) -> tuple[float, float]:
     if first is None or any(own is None or not np.allclose(own, first, rtol=_STEP_TOLERANCE) for own in steps):
         sizes = ", ".join(f"{own.scan.name}: {own.scan.step_mm or 'unknown'}" for own in tiles)
         message = f"Cannot join tiles of different or unknown pixel size, mm ({sizes}). Give their size: --step-mm."
+        raise ScanError(message)
+    if not (np.isfinite(first).all() and min(first) > 0):
+        message = (
+            f"Cannot join tiles with pixels of {first[0]:g} x {first[1]:g} mm. Give their size, above 0: --step-mm."
+        )
         raise ScanError(message)
     return first
 
