@@ -96,6 +96,33 @@ def test_what_is_no_folder_is_not_listed(site: StartSite, path: str) -> None:
         ask(site, "GET", "list", query={"path": path})
 
 
+def test_a_path_is_that_of_a_folder_or_a_scan_or_of_nothing(site: StartSite) -> None:
+    results(site.home)
+    scan = site.home / "panel.h5"
+    assert ask(site, "GET", "kind", query={"path": str(site.home)})["kind"] == "folder"
+    for text in (str(scan), f"{scan}::/entry/counts"):
+        assert ask(site, "GET", "kind", query={"path": text}) == {"kind": "scan", "folder": str(site.home)}
+    for text, words in (
+        (str(site.home / "nowhere"), "no such file or folder"),
+        ("panel.h5", "whole path"),
+        ("", "path"),
+    ):
+        with pytest.raises(ScanError, match=words):
+            ask(site, "GET", "kind", query={"path": text})
+
+
+def test_the_folder_that_was_looked_into_last_is_offered_first(site: StartSite) -> None:
+    folder = results(site.home)
+    assert not ask(site, "GET", "list")["results"]
+    assert ask(site, "GET", "list", query={"path": str(folder)})["results"]
+    remember(folder)
+    for again in (site, StartSite()):
+        assert ask(again, "GET", "list")["path"] == str(folder)
+        assert [own["place"] for own in ask(again, "GET", "choices")["recent"]] == [str(folder.parent)]
+    again = StartSite(site.home.parent)
+    assert ask(again, "GET", "list")["path"] == str(site.home.parent)
+
+
 def test_the_choices_are_those_of_the_package(site: StartSite) -> None:
     found = ask(site, "GET", "choices")
     assert any(own["name"] == "elio" and "Rh anode" in own["label"] for own in found["instruments"])

@@ -74,7 +74,8 @@ def test_a_folder_opens_its_maps_and_no_browser_where_none_is_wanted(opened: lis
 
 def test_another_host_is_warned_of(opened: list[Any]) -> None:
     result = CliRunner().invoke(app, ["view", "results", "--host", "0.0.0.0", "--no-browser"])  # noqa: S104 - warned of
-    assert "whoever on the network learns the address" in result.output
+    assert "Warning: Listening on 0.0.0.0: whoever on the network learns the address" in result.output
+    assert "Error" not in result.output
     assert opened[0][1]["host"] == "0.0.0.0"  # noqa: S104
 
 
@@ -85,14 +86,6 @@ def test_the_worker_tells_what_a_scan_holds(tmp_path: Path) -> None:
     assert state["result"]["shape"][:2] == list(SHAPE)
     assert state["result"]["out"] == str(tmp_path / "panel_underpaint")
     assert not state["result"]["finished"]
-
-
-def test_the_worker_says_in_words_what_is_wrong(tmp_path: Path) -> None:
-    folder = results(tmp_path)
-    job = {"what": "identify", "scan": str(tmp_path / "panel.h5"), "out": str(folder)}
-    state = Run(job).wait(300)
-    assert state["state"] == FAILED
-    assert "the folder exists and is not empty" in state["error"]
 
 
 def test_the_worker_stops_where_it_is_and_clears_what_is_half_made(tmp_path: Path) -> None:
@@ -113,3 +106,15 @@ def test_the_worker_writes_the_report(tmp_path: Path) -> None:
     assert state["state"] == DONE, state
     assert state["result"] == {"file": "report.html"}
     assert "Portrait" in (folder / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["results.h5", "thesis.txt"])
+def test_what_is_there_already_is_refused_in_the_words_of_the_page(tmp_path: Path, name: str) -> None:
+    (tmp_path / "panel.h5").touch()
+    (tmp_path / "panel_underpaint").mkdir()
+    (tmp_path / "panel_underpaint" / name).write_text("mine")
+    state = Run({"what": "identify", "scan": str(tmp_path / "panel.h5")}).wait(120)
+    assert state["state"] == FAILED
+    assert ("Tick “replace the results" if name == "results.h5" else "Move it or rename it") in state["error"]
+    assert "--" not in state["error"]
+    assert (tmp_path / "panel_underpaint" / name).read_text() == "mine"

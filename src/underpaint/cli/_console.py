@@ -52,11 +52,20 @@ def explain(error: BaseException) -> str:
 
 
 def say_error(message: str) -> None:
-    """Write a message to standard error."""
+    """Write what went wrong to standard error."""
+    _say_aside("Error: ", "bold red", message)
+
+
+def say_warning(message: str) -> None:
+    """Write to standard error what has to be known, though all goes on."""
+    _say_aside("Warning: ", "bold yellow", message)
+
+
+def _say_aside(mark: str, style: str, message: str) -> None:
     from rich.console import Console
 
     console = Console(stderr=True)
-    console.print("Error: ", style="bold red", end="")
+    console.print(mark, style=style, end="")
     console.print(message, markup=False, highlight=False, soft_wrap=True)
 
 

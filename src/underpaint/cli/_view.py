@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from underpaint.cli._console import FAILED, explain, say, say_error
-from underpaint.errors import ScanError, UnderpaintError
+from underpaint.cli._console import FAILED, explain, say, say_warning
+from underpaint.errors import OutputError, ScanError, UnderpaintError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -52,7 +52,7 @@ def view(
     from underpaint.viewer import serve, serve_start
 
     if host != _LOCAL:
-        say_error(
+        say_warning(
             f"Listening on {host}: whoever on the network learns the address can see the results and run scans. "
             f"Leave --host out to stay with this machine."
         )
@@ -162,6 +162,7 @@ def _identify(job: dict[str, Any], step: Progress) -> dict[str, Any]:
         shape=_grid(job),
     )
     out = Path(job.get("out") or default_folder(scan, Path(scan).resolve().parent))
+    _check_room_for(out, overwrite=bool(job.get("overwrite")))
     outcome = identify_to_folder(scan, out, settings, overwrite=bool(job.get("overwrite")), progress=step)
     return {
         "folder": str(outcome.folder),
@@ -170,6 +171,24 @@ def _identify(job: dict[str, Any], step: Progress) -> dict[str, Any]:
         "aside": outcome.aside,
         "unexplained": list(outcome.unexplained),
     }
+
+
+def _check_room_for(out: Path, *, overwrite: bool) -> None:
+    """Refuse in the page's words what the command would refuse in its own.
+
+    Raises
+    ------
+    OutputError
+        Something is there that may not be replaced.
+    """
+    from underpaint.io import is_finished
+
+    if is_finished(out) and not overwrite:
+        message = f"There are results in {out} already. Tick “replace the results that are there”, or open them."
+        raise OutputError(message)
+    if out.is_file() or (out.is_dir() and not is_finished(out) and any(out.iterdir())):
+        message = f"Cannot write results to {out}: something else is there, and was left alone. Move it or rename it."
+        raise OutputError(message)
 
 
 def _explain(job: dict[str, Any], step: Progress) -> dict[str, Any]:

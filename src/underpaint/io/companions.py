@@ -53,14 +53,17 @@ def find_scan(folder: Path, summary: Mapping[str, Any], given: str | None, shape
     location = given or _found(told, folder)
     if location is None:
         what = f"The scan {told} is not there" if told else "The results do not say which scan they are of"
-        message = f"{what}, so no pixel's spectrum can be shown. Say where it is with --scan FILE."
+        message = (
+            f"{what}, so no pixel's spectrum can be shown. Put it there or beside the results, or say where it is: "
+            "underpaint view --scan FILE."
+        )
         raise ScanError(message)
     grid = settings.get("shape")
     scan = load(location, detector=settings.get("detector"), shape=tuple(grid) if grid else None)
     if scan.shape[:2] != shape:
         message = (
             f"The scan {location} has {scan.shape[0]} rows x {scan.shape[1]} columns, the maps {shape[0]} x {shape[1]}:"
-            " it is another one. Say where the right one is with --scan FILE."
+            " it is another one. Put the right one beside the results, or say where it is: underpaint view --scan FILE."
         )
         raise ScanError(message)
     return scan

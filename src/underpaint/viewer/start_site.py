@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from underpaint.errors import ScanError
+from underpaint.errors import OutputError, ScanError
 from underpaint.files import whole_file
 from underpaint.instrument import load_instrument, preset_names
-from underpaint.io import FORMATS, is_finished
+from underpaint.io import FORMATS, is_finished, split_location
 from underpaint.sample import load_palette, palette_names
 from underpaint.viewer.pages import page_file
 from underpaint.viewer.result_site import ResultSite
@@ -30,16 +30,17 @@ class StartSite:
     Parameters
     ----------
     home : str, Path or None
-        Folder whose files are offered first; None: the user's own.
+        Folder whose files are offered first; None: the one that was looked into last, or else the user's own.
     """
 
     def __init__(self, home: str | Path | None = None) -> None:
-        self.home = Path(home or Path.home()).resolve()
+        self.home = Path(home or _last_place() or Path.home()).resolve()
         self.runs = Runs()
         self._opened: list[ResultSite] = []
         self._routes: dict[tuple[str, str], Callable[[Request], Answer | None]] = {
             ("GET", "choices"): self._choices,
             ("GET", "list"): self._list,
+            ("GET", "kind"): self._kind,
             ("POST", "run"): self._start,
             ("GET", "run"): self._state,
             ("DELETE", "run"): self._cancel,
@@ -84,13 +85,26 @@ class StartSite:
         if not place.is_absolute() or not place.is_dir():
             message = f"Cannot list {text}: it is no folder of this machine. Give its whole path."
             raise ScanError(message)
+        self.home = place  # where a page that is loaded again goes on
+        _keep(place=str(place))
         endings = {ending.lower() for known in FORMATS for ending in known.endings}
         found = []
         for own in sorted(place.iterdir(), key=lambda entry: entry.name.lower())[:MOST_ENTRIES]:
             with suppress(OSError):  # a name that this user may not look at
                 if not own.name.startswith(".") and own.suffix != _UNFINISHED:
                     found.append(_listed(own, endings))
-        return json_answer({"path": str(place), "parent": str(place.parent), "entries": found, "roots": _roots()})
+        told = {"path": str(place), "parent": str(place.parent), "results": is_finished(place)}
+        return json_answer(told | {"entries": found, "roots": _roots()})
+
+    def _kind(self, request: Request) -> Answer:
+        """Answer whether a path is that of a folder, or of what may be a scan."""
+        text = request.query.get("path", "")
+        if not Path(text).is_absolute():
+            message = f"Cannot look for {text!r}: give the whole path of a folder or a file."
+            raise ScanError(message)
+        path, name = split_location(text)
+        kind = "folder" if path.is_dir() and name is None else "scan"
+        return json_answer({"kind": kind, "folder": str(path.parent)})
 
     def _start(self, request: Request) -> Answer:
         """Begin a job: look into a scan, or identify its pigments."""
@@ -130,20 +144,39 @@ class StartSite:
 def recent() -> list[dict[str, Any]]:
     """Return the results that were opened lately and are still there, the last one first."""
     try:
-        folders = json.loads(_state_file().read_text("utf-8"))["folders"]
-        return [{"folder": str(own), "name": Path(own).name} for own in folders if is_finished(own)]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []  # a list of conveniences; a damaged one is begun anew
+        folders = [Path(own) for own in _kept().get("folders", []) if is_finished(own)]
+    except TypeError:
+        return []
+    return [{"folder": str(own), "name": own.name, "place": str(own.parent)} for own in folders]
 
 
 def remember(folder: Path) -> None:
     """Put a folder of results on top of the list of recent ones."""
     kept = [own["folder"] for own in recent() if own["folder"] != str(folder)]
-    with suppress(OSError):  # whoever has no home to write to has no list
+    _keep(folders=[str(folder), *kept][:MOST_RECENT])
+
+
+def _last_place() -> Path | None:
+    """Return the folder that was looked into last, if it is still there."""
+    place = _kept().get("place")
+    return Path(place) if isinstance(place, str) and Path(place).is_dir() else None
+
+
+def _kept() -> dict[str, Any]:
+    """Return what is kept from one start to the next: conveniences; damaged ones are begun anew."""
+    try:
+        found = json.loads(_state_file().read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _keep(**facts: Any) -> None:
+    with suppress(OSError, OutputError):  # whoever has no home to write to has no list
         path = _state_file()
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as part:
-            part.write_text(json.dumps({"folders": [str(folder), *kept][:MOST_RECENT]}), encoding="utf-8")
+            part.write_text(json.dumps(_kept() | facts), encoding="utf-8")
 
 
 def _state_file() -> Path:
