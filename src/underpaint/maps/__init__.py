@@ -22,6 +22,7 @@ from underpaint.maps.order import (
     layer_orders,
     order_map,
 )
+from underpaint.maps.overlaps import overlaps
 from underpaint.maps.places import PLACED_PROBABILITY, PLACES, Place, at_place, split_place
 from underpaint.maps.quantities import (
     LEVEL,
@@ -70,6 +71,7 @@ __all__ = [
     "material_of",
     "on_scale",
     "order_map",
+    "overlaps",
     "share_of",
     "slope",
     "split_place",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.maps.overlaps import overlaps
 from underpaint.maps.places import PLACES, Place, at_place, split_place
 from underpaint.maps.quantities import LEVEL, SURFACE_UM, Estimate, QuantityMaps, share_of
 
@@ -166,7 +167,7 @@ class ElementMaps:
     area : (n_row, n_column, n_name) float32 array
         Net counts of the whole family (all its lines), counts; NaN where the pixel has no answer.
     uncertainty : (n_row, n_column, n_name) float32 array
-        One standard deviation, counts.
+        One standard deviation of counting, counts.
     settings : dict
         Engine, energy axis, versions; JSON-serialisable.
     """
@@ -188,6 +189,16 @@ class ElementMaps:
             message = f"No element map is called {name!r}; there are: {', '.join(self.names)}."
             raise KeyError(message)
         return self.area[:, :, self.names.index(name)]
+
+    def deviation(self, name: str) -> NDArray[np.float64]:
+        """Return (n_row, n_column) one standard deviation, counts, with what lines beside it may feign.
+
+        ``uncertainty`` is of counting alone; see :func:`underpaint.maps.overlaps` for the rest.
+        """
+        variance = self.uncertainty[:, :, self.names.index(name)].astype(np.float64) ** 2
+        for other, share in overlaps(name, self.names):
+            variance += (share * np.maximum(self.area[:, :, other], 0.0)) ** 2
+        return np.asarray(np.sqrt(variance))
 
     def strongest(self, families: Iterable[str]) -> NDArray[np.float32]:
         """Return (n_row, n_column) by how many standard deviations the strongest of some families stands out.

@@ -146,8 +146,7 @@ def _finding(pigments: PigmentMaps, elements: ElementMaps | None, name: str) -> 
 
 
 def _evidence(elements: ElementMaps, family: str, inside: NDArray[np.bool_], sigma: float) -> Evidence:
-    index = elements.names.index(family)
-    area, error = elements.area[:, :, index][inside], elements.uncertainty[:, :, index][inside]
+    area, error = elements[family][inside], elements.deviation(family)[inside]
     known = np.isfinite(area) & np.isfinite(error)
     if not known.any():
         return Evidence(family, 0.0, 0.0)

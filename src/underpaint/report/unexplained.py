@@ -2,13 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.atomic import family_lines
 from underpaint.elements.known import (
     ACCOMPANYING,
     AIR,
@@ -27,8 +25,6 @@ LEAST_OF_STRONGEST = 0.01
 """Net counts over the strongest family's from which a line in the sum of all pixels is more than a fault of the fit."""
 BLANK_SHARE = 0.01
 """Net counts of a metal part over those of all lines, at most."""
-OVERLAP_ERROR, OVERLAP_KEV, LEAST_OVERLAP = 0.1, 0.15, 0.02
-"""Error of another family's lines so near to this one's strongest, over their net counts; fainter ones are left out."""
 EVEN_SPREAD = 0.3
 """Excess over the scan's median, beside three deviations, up to which a line counts as the instrument's own."""
 DRIER_SHARE = 0.03
@@ -105,16 +101,14 @@ def explain_lines(pigments: PigmentMaps, elements: ElementMaps, *, anode: str | 
     lines: dict[str, UnexplainedLine] = {}
     ordinary: dict[str, str] = {}
     for index, family in enumerate(elements.names):
-        area, beside = elements.area[:, :, index], error_beside(elements, index)
+        area, deviation = elements.area[:, :, index], elements.deviation(family)
         noise = np.maximum(elements.uncertainty[:, :, index].astype(np.float64), 1e-9)
-        known = (
-            np.isfinite(area) & np.isfinite(noise) & np.isfinite(beside) & np.isfinite(pigments.probability[:, :, 0])
-        )
+        known = np.isfinite(area) & np.isfinite(deviation) & np.isfinite(pigments.probability[:, :, 0])
         element = family.partition("_")[0]
         carriers = (name for name in names if element in carries[name])
         carried = _any((pigments[name] > PRESENT_PROBABILITY for name in carriers), known.shape)
-        own = _Line(family, known & (area > CERTAIN_SIGMA * np.hypot(noise, beside)) & ~carried, known, elements)
-        sigma = _sum_sigma(area[known], noise[known], beside[known])
+        own = _Line(family, known & (area > CERTAIN_SIGMA * np.maximum(deviation, 1e-9)) & ~carried, known, elements)
+        sigma = _sum_sigma(area[known], noise[known], deviation[known])
         if not (_in_pixels(own) or (not carried.any() and _in_sum(own, sigma))):
             continue
         source = ordinary_source(own, anode)
@@ -125,30 +119,6 @@ def explain_lines(pigments: PigmentMaps, elements: ElementMaps, *, anode: str | 
             lines[element] = max(lines.get(element, line), line, key=lambda one: (one.n_pixel, one.sum_sigma))
     ordered = sorted(lines.values(), key=lambda one: (-one.n_pixel, -one.sum_sigma))
     return OpenSet(tuple(ordered), tuple(ordinary.items()))
-
-
-def error_beside(elements: ElementMaps, index: int) -> NDArray[np.float64]:
-    """Return (n_row, n_column) counts that families under the strongest line of this one may feign.
-
-    A tenth of the counts that they have there: layers above change their lines' ratios, and the fit, which takes one
-    ratio for the whole scan, then finds arsenic beside lead, or bromine beside mercury.
-    """
-    energy, rate = _lines(elements.names[index])
-    variance = np.zeros(elements.area.shape[:2])
-    for other, name in enumerate(elements.names):
-        beside, shares = _lines(name)
-        near = float(shares[np.abs(beside - energy[rate.argmax()]) < OVERLAP_KEV].sum())
-        if other != index and near > LEAST_OVERLAP:
-            variance += (OVERLAP_ERROR * near * np.maximum(elements.area[:, :, other], 0.0)) ** 2
-    return np.asarray(np.sqrt(variance))
-
-
-@lru_cache(maxsize=256)
-def _lines(family: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return energies, keV, and shares of a family's lines."""
-    element, _, shell = family.partition("_")
-    energy, rate = family_lines(element, shell)
-    return energy, rate / rate.sum()
 
 
 def carried_elements(pigments: PigmentMaps, name: str) -> frozenset[str]:
@@ -210,8 +180,9 @@ def _in_sum(line: _Line, sigma: float) -> bool:
     return sigma > CERTAIN_SIGMA and sums[line.family] >= LEAST_OF_STRONGEST * max(sums.values())
 
 
-def _sum_sigma(area: NDArray[np.float32], noise: NDArray[np.float64], beside: NDArray[np.float64]) -> float:
+def _sum_sigma(area: NDArray[np.float32], noise: NDArray[np.float64], deviation: NDArray[np.float64]) -> float:
     # noise averages out over the pixels, a wrong ratio of lines does not
+    beside = np.sqrt(np.maximum(deviation**2 - noise**2, 0.0))
     spread = float(np.hypot(np.sqrt(np.sum(noise**2)), np.sum(beside)))
     return float(area.sum(dtype=np.float64)) / spread if spread > 0 else 0.0
 

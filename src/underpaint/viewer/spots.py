@@ -19,6 +19,7 @@ from underpaint.maps import (
     UNDECIDED,
     UNLIKE_SIGMA,
     material_of,
+    overlaps,
     share_of,
 )
 from underpaint.sample import library
@@ -47,6 +48,7 @@ def spot(maps: ResultMaps, row: int, column: int) -> dict[str, Any]:
     ends = [maps.interval(index, row, column) if entry.end_paths else None for index, entry in enumerate(maps.entries)]
     own = [_Valued(*each) for each in zip(maps.entries, values.tolist(), errors.tolist(), ends, strict=True)]
     lines = {each.entry.name: each for each in own if each.entry.kind == "element"}
+    _widen(lines)
     kind = "group" if any(each.entry.kind == "group" for each in own) else "member"
     asked = [each for each in own if each.entry.kind in {"group", "member"}]
     shown = [each for each in asked if each.entry.kind == kind and each.entry.place == "anywhere"]
@@ -116,6 +118,15 @@ class _Valued:
     def there(self) -> bool:
         """Whether a line stands out."""
         return self.sigma > LINE_SIGMA
+
+
+def _widen(lines: dict[str, _Valued]) -> None:
+    """Add to the errors of lines what the lines beside them may feign, as ``ElementMaps.deviation`` does."""
+    counts = [max(_known(each.value), 0.0) for each in lines.values()]
+    names = tuple(lines)
+    for name, each in lines.items():
+        beside = [share * counts[other] for other, share in overlaps(name, names)]
+        each.error = math.hypot(each.error, *beside)
 
 
 def _group(

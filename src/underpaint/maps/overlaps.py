@@ -1,0 +1,49 @@
+"""Which line families lie under one another's strongest line, and what they may feign there."""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.atomic import family_lines
+
+_ERROR, _NEAR_KEV, _LEAST_SHARE = 0.1, 0.15, 0.02
+"""Error of another family's lines so near to this one's strongest, over their net counts; fainter ones are left out."""
+
+
+@lru_cache(maxsize=1024)
+def overlaps(family: str, others: tuple[str, ...]) -> tuple[tuple[int, float], ...]:
+    """Return which of some line families may feign one, and how many of its counts by one of theirs.
+
+    A tenth of the counts that they have under its strongest line: layers above change the ratios of their lines, and
+    the fit, which takes one ratio for the whole scan, then finds arsenic beside lead, or bromine beside mercury.
+
+    Parameters
+    ----------
+    family : str
+        ``As_K``.
+    others : tuple of str
+        Families fitted with it; itself may be among them.
+
+    Returns
+    -------
+    tuple of (int, float)
+        Index in ``others``, and one standard deviation over the net counts of that family.
+    """
+    energy, share = _lines(family)
+    strongest = energy[share.argmax()]
+    found = []
+    for index, other in enumerate(others):
+        beside, shares = _lines(other)
+        near = float(shares[np.abs(beside - strongest) < _NEAR_KEV].sum())
+        if other != family and near > _LEAST_SHARE:
+            found.append((index, _ERROR * near))
+    return tuple(found)
+
+
+@lru_cache(maxsize=256)
+def _lines(family: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return energies, keV, and shares of a family's lines."""
+    element, _, shell = family.partition("_")
+    energy, rate = family_lines(element, shell)
+    return energy, rate / rate.sum()
