@@ -265,6 +265,20 @@ def test_a_single_pigment_leads_to_its_group(page: tuple[Any, Server]) -> None:
     wait(opened, "window.viewer.panes[0].parts[0].entry.name === 'lead_pigment'")
 
 
+def test_the_strongest_lines_of_a_scan_are_labelled_first(page: tuple[Any, Server]) -> None:
+    opened, _ = page
+    labels = "[...document.querySelectorAll('text.line')].map((own) => own.textContent)"
+    # Lead has more counts than mercury: first both first lines, then the second ones.
+    assert opened.execute_script(f"return {labels}")[:3] == ["Pb Lα", "Hg Lα", "Pb Lβ"]
+    opened.execute_script(
+        "const s = window.viewer.spectrum; s.lines = { ...s.lines, As_K: { 'As Kα': 10.54, 'As Kβ': 11.72 } };"
+        "s.families = ['Pb_L', 'As_K']; s.draw()"
+    )
+    assert not [own for own in opened.execute_script(f"return {labels}") if own.startswith("As")]
+    opened.execute_script("window.viewer.choosePixel(3, 15)")
+    wait(opened, f"document.body.dataset.spot === '3,15' && !{labels}.includes('Hg Lα')")
+
+
 @pytest.mark.parametrize("width", [360, 720, 1440, 3840])  # 720: a usual window at 200 % zoom
 def test_nothing_hangs_over_the_edge(chromium: Any, folder: Path, width: int) -> None:
     chromium.set_window_size(max(width, 500), 1000)

@@ -13,6 +13,7 @@ from underpaint.errors import ScanError
 from underpaint.io import read_summary
 from underpaint.io.companions import find_scan
 from underpaint.io.result_maps import ResultMaps
+from underpaint.limits.exclusion import LINE_SIGMA
 from underpaint.maps import ElementMaps, PigmentMaps
 from underpaint.viewer import exports
 from underpaint.viewer.exports import number_of
@@ -162,11 +163,20 @@ class ResultSite:
     def _labels(self) -> dict[str, dict[str, float]]:
         from underpaint.plot import line_labels
 
-        families = [entry.name for entry in self.maps.entries if entry.kind == "element"]
-        found = {family: dict(line_labels([family])) for family in families}
+        found = {family: dict(line_labels([family])) for family in self._strongest_families()}
         anode = self.summary.get("settings", {}).get("calibration", {}).get("anode")
         tube = {f"{label} (tube)": at for label, at in line_labels([f"{anode}_K"], 60.0).items()} if anode else {}
         return {**found, "tube": tube}
+
+    def _strongest_families(self) -> list[str]:
+        """Return all line families, that with the most counts where it stands out first."""
+        found = {}
+        for index, entry in enumerate(self.maps.entries):
+            if entry.kind == "element":
+                counts, errors = self.maps.values(index), self.maps.errors(index)
+                there = np.isfinite(counts) if errors is None else counts > LINE_SIGMA * errors
+                found[entry.name] = float(counts[there].sum(dtype=np.float64))
+        return sorted(found, key=lambda name: -found[name])
 
     def _lines(self, _: Request) -> Answer:
         return json_answer(self._labels)

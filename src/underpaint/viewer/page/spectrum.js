@@ -2,8 +2,9 @@
 import { byId, lineName } from "./base.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const [LEFT, RIGHT, TOP, BOTTOM] = [52, 10, 46, 34];
-const LEVELS = 3;
+const [LEFT, RIGHT, TOP, BOTTOM] = [52, 10, 59, 34];
+const LEVELS = 4;
+const SAME_PEAK_KEV = 0.08;
 
 const shape = (tag, facts, text) => {
   const own = document.createElementNS(SVG, tag);
@@ -98,17 +99,30 @@ export class SpectrumPlot {
     return own;
   }
 
+  // The first line of every family, then the second ones: no family's weak line takes the place of another's strong one.
+  wanted() {
+    const families = this.families.map((family) => Object.entries(this.lines[family] || {}).map(([text, energy]) => [family, text, energy]));
+    const most = Math.max(0, ...families.map((own) => own.length));
+    const ranked = Array.from({ length: most }, (_, rank) => families.map((own) => own[rank]).filter(Boolean)).flat();
+    return [...ranked, ...Object.entries(this.lines.tube || {}).map(([text, energy]) => ["tube", text, energy])];
+  }
+
   labels(svg, { low, high, x, y, height }) {
     const taken = Array.from({ length: LEVELS }, () => []);
     const front = this.curves[this.curves.length - 1].counts;
-    const wanted = [...this.families.flatMap((family) => Object.entries(this.lines[family] || {})), ...Object.entries(this.lines.tube || {})];
-    for (const [text, energy] of wanted) {
+    const placed = [];
+    const behind = new Set();
+    for (const [family, text, energy] of this.wanted()) {
+      // Where two families fall on one peak, the one that is asked for first is the likelier; the other has no label at all.
+      if (behind.has(family)) continue;
+      if (placed.some((own) => Math.abs(own - energy) < SAME_PEAK_KEV)) { behind.add(family); continue; }
       if (!(energy > low && energy < high)) continue;
       const [at, half] = [x(energy), text.length * 3.4];
       if (at - half < LEFT) continue;
       const level = taken.findIndex((row) => row.every(([other, wide]) => Math.abs(at - other) > half + wide));
       if (level < 0) continue;
       taken[level].push([at, half]);
+      placed.push(energy);
       const high_ = TOP - 6 - 13 * level;
       const near = front.slice(Math.max(0, Math.round(this.channel(energy)) - 3), Math.round(this.channel(energy)) + 4);
       svg.append(shape("line", { class: "lead", x1: at, x2: at, y1: high_ + 3, y2: Math.min(y(Math.max(...near, 0)) - 3, height - BOTTOM) }));

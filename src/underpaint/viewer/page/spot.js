@@ -84,7 +84,7 @@ function quantities(found) {
 }
 
 function elements(found) {
-  const seen = found.filter((own) => own.sigma > 3).sort((a, b) => b.counts - a.counts);
+  const seen = found.filter((own) => own.there);
   if (!found.length) return null;
   return make("section", { className: "card" }, make("h3", {}, "Elements over 3 σ"),
     seen.length ? make("table", {}, make("tbody", {}, ...seen.map((own) => make("tr", {}, make("th", { scope: "row" }, lineName(own.name)),

@@ -53,7 +53,7 @@ class Viewer {
     document.body.dataset.ready = "maps";
     this.showSpectra();
     this.followScan();
-    askJson("lines").then((lines) => { this.spectrum.lines = lines; this.spectrum.draw(); document.body.dataset.ready = "all"; }).catch((error) => say(error.message));
+    askJson("lines").then((lines) => { this.spectrum.lines = lines; this.showSpectra(); document.body.dataset.ready = "all"; }).catch((error) => say(error.message));
     await Promise.all([this.photograph.load(), this.regionPanel.load()]);
   }
 
@@ -404,13 +404,12 @@ class Viewer {
       { name: "mean of all pixels", kind: "sum", counts: about.sum.map((own) => own / pixels) },
       ...this.regionPanel.curves(),
     ];
-    let families = this.entries.filter((entry) => entry.kind === "element").map((entry) => entry.name);
+    let families = Object.keys(this.spectrum.lines).filter((own) => own !== "tube");
     let words = "Click a pixel for its own; drag to see a range.";
     if (this.spot) {
       const { spectrum, row, column, scan } = this.spot;
       if (spectrum) curves.push({ name: `row ${row}, column ${column}`, kind: "pixel", counts: spectrum });
-      const seen = this.spot.elements.filter((own) => own.sigma > 3).sort((a, b) => b.counts - a.counts).map((own) => own.name);
-      families = seen.length ? seen : families;
+      families = this.spot.elements.filter((own) => own.there).map((own) => own.name);
       words = spectrum ? "" : scan.state === "opening" ? "The scan is still being opened …" : scan.state === "missing" ? "The scan is not there: only its sum can be shown." : "This pixel has no spectrum in the scan.";
     } else if (about.scan.state === "missing") words = "The scan is not there: only its sum can be shown.";
     byId("spectrum-words").textContent = words;
