@@ -94,11 +94,17 @@ class Verdict:
     error: str = ""
     found_anode: str | None = None
     found_voltage_kv: float | None = None
+    voltage_error_kv: float | None = None
     found_angle_deg: float | None = None
     gain_off: float | None = None
     zero_off_ev: float | None = None
     fwhm_off: float | None = None
     seconds: float = 0.0
+
+    @property
+    def voltage_off_kv(self) -> float | None:
+        """Voltage found minus the true one."""
+        return None if self.found_voltage_kv is None else self.found_voltage_kv - self.voltage_kv
 
 
 def virtual_scan(seed: int) -> Virtual:
@@ -230,6 +236,7 @@ def _compared(verdict: Verdict, found: Calibration, instrument: Instrument, seco
         verdict,
         found_anode=found.anode,
         found_voltage_kv=found.voltage_kv,
+        voltage_error_kv=found.voltage_uncertainty_kv,
         found_angle_deg=found.scatter_angle_deg,
         gain_off=found.axis.gain_kev / true.gain_kev - 1.0,
         zero_off_ev=1e3 * (found.axis.zero_kev - true.zero_kev),
@@ -242,6 +249,7 @@ def summary(verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """Return each figure, and every failure with its reasons."""
     known = [own for own in verdicts if own.anode_recorded]
     ended = [own for own in known if own.end_recorded]
+    claimed = [own for own in verdicts if own.found_voltage_kv is not None]
     off = {own.seed: reasons for own in verdicts if (reasons := faults(own))}
     return {
         "instruments": len(verdicts),
@@ -254,10 +262,14 @@ def summary(verdicts: Sequence[Verdict]) -> dict[str, Any]:
         ),
         "anode_wrong": sum(own.found_anode not in {None, own.anode} for own in verdicts),
         "voltage_recorded": len(ended),
-        "voltage_percent": _percent(_near(own.found_voltage_kv, own.voltage_kv, KILOVOLT) for own in ended),
+        "voltage_percent": _percent(_near(own.voltage_off_kv, 0.0, KILOVOLT) for own in ended),
         "voltage_unknown_though_recorded": sum(own.found_voltage_kv is None for own in ended),
-        "voltage_claimed": sum(own.found_voltage_kv is not None for own in verdicts),
+        "voltage_claimed": len(claimed),
         "voltage_wrong": sum(_wrong_voltage(own) for own in verdicts),
+        "voltage_off_median_kv": _median([own.voltage_off_kv for own in claimed]),
+        "voltage_within_two_deviations_percent": _percent(
+            _near(own.voltage_off_kv, 0.0, 2.0 * (own.voltage_error_kv or 0.0)) for own in claimed
+        ),
         "gain_percent": _percent(_near(own.gain_off, 0.0, GAIN_SHARE) for own in verdicts),
         "zero_percent": _percent(_near(own.zero_off_ev, 0.0, ZERO_EV) for own in verdicts),
         "angle_percent": _percent(_near(own.found_angle_deg, own.angle_deg, ANGLE_DEG) for own in known),
@@ -289,7 +301,7 @@ def faults(own: Verdict) -> list[str]:
 
 
 def _wrong_voltage(own: Verdict) -> bool:
-    return own.found_voltage_kv is not None and not _near(own.found_voltage_kv, own.voltage_kv, KILOVOLT)
+    return own.voltage_off_kv is not None and not _near(own.voltage_off_kv, 0.0, KILOVOLT)
 
 
 def _wrong_angle(own: Verdict) -> bool:

@@ -22,6 +22,8 @@ _COARSE_KV, _FINE_KV, _SPAN_KV = 2.0, 0.5, 3.0
 _MARGIN_KV = 0.7
 _LEAST_RISE = 25.0
 _MOST_ERROR_KV = 0.5
+_MODEL_ERROR_KV = 0.15
+"""What simple samples under a modelled tube are wrong by, beside counting."""
 
 
 @dataclass(frozen=True)
@@ -76,4 +78,4 @@ def _judged(fine: Array, misfit: Array, data: UpperPart) -> Voltage:
         return Voltage(None, voltage, reason=f"the continuum goes on to the last channel at {stop:.1f} keV")
     if not error < _MOST_ERROR_KV:
         return Voltage(None, voltage, reason=f"too few counts near its end (about {voltage:.0f} kV)")
-    return Voltage(voltage, voltage, error)
+    return Voltage(voltage, voltage, float(np.hypot(error, _MODEL_ERROR_KV)))
