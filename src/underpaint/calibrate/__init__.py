@@ -2,6 +2,7 @@
 
 from underpaint.calibrate.calibration import (
     Calibration,
+    assumed_in_words,
     calibrate,
     calibrated_instrument,
     calibration_notes,
@@ -16,6 +17,7 @@ from underpaint.calibrate.drift import Drift, find_drift, without_drift
 __all__ = [
     "Calibration",
     "Drift",
+    "assumed_in_words",
     "calibrate",
     "calibrated_instrument",
     "calibration_notes",

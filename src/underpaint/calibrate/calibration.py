@@ -386,7 +386,9 @@ def calibrated_instrument(scan: Scan, calibration: Calibration, base: Instrument
             seen_air_cm=_rounded(calibration.seen_air_cm, 2),
         )
     )
-    note = f"From the lines of {scan.name}: {found_in_words(calibration)}."
+    note = (
+        f"From the lines of {scan.name}: {found_in_words(calibration)}. {'' if base else assumed_in_words(calibration)}"
+    )
     return own.model_copy(
         update={
             "name": f"{scan.name}_calibrated",
@@ -416,6 +418,19 @@ def found_in_words(calibration: Calibration) -> str:
     }
     names = ["axis", "resolution", *(name for name, value in others.items() if value is not None)]
     return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def assumed_in_words(calibration: Calibration) -> str:
+    """Name what stands in an instrument without a base as it is usual, for want of better; "" if nothing does."""
+    own = Instrument.model_validate({})
+    values = {
+        f"anode {own.tube.anode}": calibration.anode,
+        f"{own.tube.voltage_kv:g} kV": calibration.voltage_kv,
+        f"scattering through {own.geometry.scattering_angle_deg:.0f}°": calibration.scatter_angle_deg,
+        f"{own.geometry.seen_air_cm:g} cm of air seen": calibration.seen_air_cm,
+    }
+    assumed = [name for name, found in values.items() if found is None]
+    return f"Assumed, not found: {', '.join(assumed)}; correct what you know better." if assumed else ""
 
 
 def calibration_notes(header: EnergyAxis | None, found: Calibration) -> tuple[str, ...]:

@@ -120,7 +120,9 @@ def _examined(scan: "Scan", base: "Instrument | None", out: Path, picture: Path 
         _save_picture(scan, own, picture)
     if straight is not None:
         save_scan(room.without_drift(scan, own, drift), straight)
-    return Found(scan, own, drift, out, (*room.calibration_notes(scan.axis, own), *_drift_note(scan, drift)))
+    assumed = "" if base else room.assumed_in_words(own)
+    notes = (*room.calibration_notes(scan.axis, own), *_drift_note(scan, drift), *([assumed] if assumed else []))
+    return Found(scan, own, drift, out, notes)
 
 
 def _drift_note(scan: "Scan", drift: "Drift") -> tuple[str, ...]:
