@@ -118,7 +118,10 @@ def test_elements_that_x_rays_show_come_first_where_they_are_asked_for(
     first = told_apart_by(one, other, by_lines=True)[0]
     assert (first.method, first.one, first.other) == ("XRF", *seen)
     assert "XRF" not in [own.method for own in told_apart_by(one, other)]
-    assert f"told apart by XRF ({seen[0]} / {seen[1]}); " in told_apart_text(one, other, by_lines=True)
+    assert (
+        f"told apart by XRF, unless other paint there holds the same elements ({seen[0]} / {seen[1]}); "
+        in told_apart_text(one, other, by_lines=True)
+    )
 
 
 def test_pigments_of_the_same_elements_are_not_told_apart_by_their_lines() -> None:

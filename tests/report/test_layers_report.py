@@ -152,6 +152,32 @@ def test_a_group_shared_by_the_prior_has_no_leanings_and_says_what_would_tell_it
     assert found["lead_pigment"].told_apart.startswith("lead white and red lead would be told apart by colour")
 
 
+@pytest.mark.parametrize("palette", [["red_lead", "lead_white"], []])
+def test_what_was_not_asked_for_is_said_beside_what_was(palette: list[str]) -> None:
+    maps = placed_maps()
+    prior = {"groups": {"lead_pigment": {"lead_white": 1.0}}, "palette": palette, "years": None}
+    own = next(o for o in find_groups(replace(maps, settings={"member_prior": prior}), None) if "lead" in o.name)
+    assert "red lead" in own.left_out
+    assert "lead white" not in own.left_out
+    n_other = len(library().members("lead_pigment")) - 1
+    assert ("; the palette leaves out" in may_be(own)) == bool(palette)
+    if palette:
+        assert may_be(own) == f"lead white; the palette leaves out {n_other} others of the group"
+    (group,) = pigment_table([own])
+    weights = {row.label: row.weight for row in group.rows}
+    assert weights["lead white"] == "the only one asked for"
+    assert set(weights.values()) - {"the only one asked for"} == {
+        "left out by the palette" if palette else "unknown to the network"
+    }
+
+
+def test_pigments_that_nothing_tells_apart_have_no_numbers() -> None:
+    even = {"member_prior": {"groups": {"lead_pigment": {"red_lead": 0.5, "lead_white": 0.5}}}}
+    own = next(o for o in find_groups(replace(fakes.pigment_maps(), settings=even), None) if "lead" in o.name)
+    rows = {row.label: row.weight for row in pigment_table([own])[0].rows}
+    assert rows["red lead"] == rows["lead white"] == "as likely as the others"
+
+
 def shared_lead(tin: float) -> PigmentMaps:
     """Lead everywhere, tin as likely as is asked, and five pigments of lead to share it."""
     names = ("lead_white", "lead_tin_yellow", "massicot", "red_lead", "cerussite")

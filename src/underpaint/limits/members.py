@@ -28,6 +28,7 @@ MOST_PIGMENT_TO_BINDER = 9.0
 OIL_PER_ABSORPTION = 1.45
 """Mass of oil in a brushable paint over the oil absorption (18th-19th century, hand-ground)."""
 ALUMINIUM = 13
+_LINES = "XRF"
 METHODS = {
     "colour": "colour",
     "xrd": "X-ray diffraction",
@@ -345,7 +346,7 @@ def told_apart_by(one: str, other: str, *, by_lines: bool = False) -> list[Diffe
     """
     first, second = library()[one], library()[other]
     rows = [_table().get(pigment.name, {}) for pigment in (first, second)]
-    found = _by_elements("XRF", shown_elements(first.name), shown_elements(second.name)) if by_lines else []
+    found = _by_elements(_LINES, shown_elements(first.name), shown_elements(second.name)) if by_lines else []
     for key, method in METHODS.items():
         seen = [row.get(key, "") for row in rows]
         if seen[0] != seen[1] and all(seen):
@@ -360,7 +361,9 @@ def told_apart_text(one: str, other: str, *, by_lines: bool = False) -> str:
     found = told_apart_by(one, other, by_lines=by_lines)
     if not found:
         return f"{labels}: no method is known here that would tell them apart."
-    ways = "; ".join(f"{own.method} ({own.one} / {own.other})" for own in found)
+    # Their lines were looked at already: they do not tell them apart where another pigment holds the same elements.
+    unless = {_LINES: f"{_LINES}, unless other paint there holds the same elements"}
+    ways = "; ".join(f"{unless.get(own.method, own.method)} ({own.one} / {own.other})" for own in found)
     return f"{labels} would be told apart by {ways}."
 
 

@@ -66,6 +66,10 @@ class Finding:
         Of a group of several members: what would tell the first two apart.
     fitted : bool
         Whether there are element maps at all.
+    left_out : tuple of str
+        Those of ``members`` that were not asked for.
+    by_palette : bool
+        Whether a palette left them out; else the network does not know them.
     """
 
     name: str
@@ -78,6 +82,8 @@ class Finding:
     shares: tuple[tuple[str, float], ...] = ()
     told_apart: str = ""
     fitted: bool = True
+    left_out: tuple[str, ...] = ()
+    by_palette: bool = False
 
     @property
     def doubtful(self) -> bool:
@@ -131,17 +137,21 @@ def _finding(pigments: PigmentMaps, elements: ElementMaps | None, name: str) -> 
     evidence = [_evidence(elements, family, inside, LINE_SIGMA) for family in known if elements is not None]
     is_group = pigments.kinds[pigments.names.index(name)] == "group"
     shares = _shares(pigments, name) if is_group else []
+    members = _members(pigments, name) if is_group else ()
+    asked = _asked(pigments, name) | {library()[member].label for member, _ in shares}
     return Finding(
         name,
         _label(pigments, name),
         float(inside.sum()) / n_known,
         float(probability[inside].mean()) if inside.any() else 0.0,
         tuple(sorted(evidence, key=lambda own: -own.share)),
-        _members(pigments, name) if is_group else (),
+        members,
         _leanings(pigments, elements, name) if is_group else (),
         tuple((library()[member].label, share) for member, share in shares),
         _told_apart(name, [member for member, _ in shares]) if is_group else "",
         elements is not None,
+        tuple(label for label in members if asked and label not in asked),
+        bool(pigments.settings.get("member_prior", {}).get("palette")),
     )
 
 
@@ -193,6 +203,12 @@ def _members(pigments: PigmentMaps, group: str) -> tuple[str, ...]:
         ]
         return tuple(_label(pigments, name) for name in members)
     return tuple(pigment.label for pigment in known.members(group))
+
+
+def _asked(pigments: PigmentMaps, group: str) -> frozenset[str]:
+    """Return the labels of the members of a group that have a probability of their own."""
+    rows = zip(pigments.labels, pigments.kinds, pigments.groups, strict=True)
+    return frozenset(label for label, kind, groups in rows if kind == "member" and group in groups)
 
 
 def _label(pigments: PigmentMaps, name: str) -> str:

@@ -1,10 +1,11 @@
 """The pigments that each group found may be: formula, period, and what is said for each."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from underpaint.report.findings import Finding
-from underpaint.report.wording import certainty, line_name, percent
+from underpaint.report.wording import AS_LIKELY, certainty, line_name, percent
 from underpaint.sample import Pigment, library
 
 MOST_ROWS = 10
@@ -18,7 +19,8 @@ class PigmentRow:
     Parameters
     ----------
     label, formula, period, weight : str
-        ``weight``: its share of the group where it was found, or where the model leans to it; "" where nothing is said.
+        ``weight``: how likely it is where the group was found, or where the model leans to it, or that it was not asked
+        for; "" where nothing is said.
     """
 
     label: str
@@ -66,9 +68,10 @@ def period_text(pigment: Pigment) -> str:
 
 
 def _group(own: Finding) -> GroupRows:
-    weights = {label: percent(share) for label, share in own.shares}
-    weights |= {other.label: f"leaning in {percent(other.share)}" for other in own.leanings}
+    weights = _chances(own) | {other.label: f"leaning in {percent(other.share)}" for other in own.leanings}
     names = list(dict.fromkeys([*weights, *own.members])) or [own.label]
+    why = "left out by the palette" if own.by_palette else "unknown to the network"
+    weights |= dict.fromkeys(own.left_out, why)
     rows = tuple(_row(name, weights.get(name, "")) for name in names[:MOST_ROWS])
     evidence = "; ".join(f"{line_name(line.family)} above 3σ in {percent(line.share)}" for line in own.evidence)
     return GroupRows(
@@ -79,6 +82,16 @@ def _group(own: Finding) -> GroupRows:
         tuple(names[MOST_ROWS:]),
         own.told_apart,
     )
+
+
+def _chances(own: Finding) -> dict[str, str]:
+    """Say how likely each pigment is where the group is there; no number where all are alike."""
+    shares = [share for _, share in own.shares]
+    if len(shares) == 1:
+        return {own.shares[0][0]: "the only one asked for"}
+    if shares and math.isclose(min(shares), max(shares), rel_tol=AS_LIKELY):
+        return {label: "as likely as the others" for label, _ in own.shares}
+    return {label: percent(share) for label, share in own.shares}
 
 
 def _row(label: str, weight: str) -> PigmentRow:

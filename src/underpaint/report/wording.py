@@ -22,7 +22,7 @@ MEANINGS = {
 }
 _SPREADS = ((0.9, "almost everywhere"), (0.5, "on most of the surface"), (0.05, "in places"), (0.0, "in a few spots"))
 _MOST_NAMED = 3
-_AS_LIKELY = 0.01
+AS_LIKELY = 0.01
 """Relative difference of two shares below which neither pigment is called likelier."""
 _IN_REGION = 0.5
 
@@ -84,8 +84,17 @@ def certainty(own: Finding) -> str:
 def may_be(own: Finding) -> str:
     """Name the likeliest pigments of a group; "" of what is a single pigment.
 
-    "lead white, red lead or another"; where neither is likelier than a third, "for example lead white or red lead".
+    "lead white, red lead or another"; where neither is likelier than a third, "for example lead white or red lead". Of
+    a palette it is said how many it leaves out, as the group may be one of them, too.
     """
+    named = _likeliest(own)
+    if not (own.by_palette and own.left_out):
+        return named
+    count = len(own.left_out)
+    return f"{named}; the palette leaves out {count} {'other' if count == 1 else 'others'} of the group"
+
+
+def _likeliest(own: Finding) -> str:
     ranked = own.shares or tuple((other.label, other.share) for other in own.leanings)
     names = [label for label, _ in ranked] or list(own.members)
     if len(names) > _MOST_NAMED:
@@ -95,9 +104,9 @@ def may_be(own: Finding) -> str:
 
 def _first_named(names: Sequence[str], shares: Sequence[float]) -> str:
     """Name the first one or two of many, if they stand out; else two as examples."""
-    if not math.isclose(shares[1], shares[2], rel_tol=_AS_LIKELY):
+    if not math.isclose(shares[1], shares[2], rel_tol=AS_LIKELY):
         return f"{names[0]}, {names[1]} or another"
-    if not math.isclose(shares[0], shares[2], rel_tol=_AS_LIKELY):
+    if not math.isclose(shares[0], shares[2], rel_tol=AS_LIKELY):
         return f"{names[0]} or another"
     return f"for example {names[0]} or {names[1]}"
 
