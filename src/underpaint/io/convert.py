@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from underpaint.errors import OutputError
 from underpaint.io.bcf import Photograph, is_bcf, read_photographs
 from underpaint.io.load import load_all, load_each, split_location
-from underpaint.io.zarr import zarr_library
+from underpaint.io.new_hdf5 import new_hdf5
+from underpaint.io.zarr import let_zarr_finish, zarr_library
 from underpaint.spectrum import Scan
 
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf", ".nxs")
@@ -251,13 +252,18 @@ def _facts(scan: Scan) -> dict[str, NDArray[Any]]:
 
 
 def _write_hdf5(part: Path, scans: list[Scan], photographs: list[Photograph], tell: Step) -> Digests:
-    with h5py.File(part, "w") as file:
+    with new_hdf5(part) as (file, check):
+
+        def told(what: str, done: int, total: int) -> None:
+            check()
+            tell(what, done, total)
+
         file.attrs.update({"NX_class": "NXroot", "default": "entry"})
         entry = file.create_group("entry")
         names = ["measurement"] if len(scans) == 1 else [f"measurement_{index:02d}" for index in range(len(scans))]
         entry.attrs.update({"NX_class": "NXentry", "default": names[0]})
         entry["title"] = scans[0].name
-        digests = [_write_group(entry.create_group(name), scan, tell) for name, scan in zip(names, scans, strict=True)]
+        digests = [_write_group(entry.create_group(name), scan, told) for name, scan in zip(names, scans, strict=True)]
         for own in photographs:
             image = entry.create_group(f"photographs/{own.name.replace('/', '_')}")
             image.attrs.update({"NX_class": "NXdata", "signal": "image"})
@@ -306,9 +312,13 @@ def _write_zarr(part: Path, scans: list[Scan], photographs: list[Photograph], te
     library = zarr_library()
     root = library.create_group(part)
     groups = [root] if len(scans) == 1 else [root.create_group(f"detector_{own:02d}") for own in range(len(scans))]
-    digests = [_write_array(group, scan, tell) for group, scan in zip(groups, scans, strict=True)]
-    for own in photographs:
-        root.create_array(f"photographs/{own.name.replace('/', '_')}", data=np.ascontiguousarray(own.pixels))
+    try:
+        digests = [_write_array(group, scan, tell) for group, scan in zip(groups, scans, strict=True)]
+        for own in photographs:
+            root.create_array(f"photographs/{own.name.replace('/', '_')}", data=np.ascontiguousarray(own.pixels))
+    except BaseException:
+        let_zarr_finish()
+        raise
     return digests
 
 

@@ -1,7 +1,6 @@
 """A folder of results that is whole or not there: written beside its place, renamed at the end."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -119,27 +118,6 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         else f"{name} {then.get(name)!r} then, {now.get(name)!r} now"
         for name in names
     ]
-
-
-def check_room(path: Path, n_byte: int) -> None:
-    """Take room for a file and give it back: a library that is told of a full disk half-way makes a bad end of it.
-
-    Raises
-    ------
-    OutputError
-        There is not so much.
-    """
-    if not hasattr(os, "posix_fallocate"):
-        return
-    part = path.with_name(path.name + ".room")
-    try:
-        with part.open("wb") as stream:
-            os.posix_fallocate(stream.fileno(), 0, n_byte)
-    except OSError as error:
-        message = f"Cannot write {path}: no room for {n_byte / 2**20:.0f} MB ({error.strerror}). Make room; try again."
-        raise OutputError(message) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _check_target(target: Path, *, replace_allowed: bool) -> None:

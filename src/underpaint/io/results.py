@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import OutputError, ScanError
 from underpaint.io.companions import SUMMARY_FILE
-from underpaint.io.folder import check_room
+from underpaint.io.new_hdf5 import new_hdf5
 from underpaint.io.stored import RESULTS_FILE, StoredMaps
 from underpaint.maps import (
     LEVEL,
@@ -57,7 +57,6 @@ _PACKAGES = ("underpaint", "numpy", "scipy", "h5py", "dask", "xraylib", "onnxrun
 Result = TypeVar("Result")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _RESERVED = ("row", "column")
-_SPARE_BYTES = 4 * 2**20
 _SAMPLE = 16384
 _CHUNK_BYTES = 256 * 2**10
 Cubes = Callable[[Any, Sequence[str], Any], NDArray[Any]]
@@ -219,9 +218,7 @@ def _write_hdf5(
     settings: Mapping[str, Any],
     extras: Sequence[Callable[[Any], None]] = (),
 ) -> None:
-    # HDF5 says in many voices on standard error that a disk is full.
-    check_room(path, _most_bytes(pigments, elements))
-    with h5py.File(path, "w") as file:
+    with new_hdf5(path) as (file, _):
         file.attrs.update({"NX_class": "NXroot", "creator": "underpaint", "default": "entry"})
         entry = _group(file, "entry", "NXentry")
         entry["title"] = str(scan_summary.get("name", "scan"))
@@ -237,17 +234,6 @@ def _write_hdf5(
         default = "pigments" if pigments is not None else "elements" if elements is not None else "scan"
         entry.attrs["default"] = default
         _write_scan(entry, scan_summary)
-
-
-def _most_bytes(pigments: PigmentMaps | None, elements: ElementMaps | None) -> int:
-    """Return what the file takes at most, were nothing in it packed: also four maps for each quantity, and states."""
-    n_byte = _SPARE_BYTES
-    if pigments is not None:
-        n_quantity = 0 if pigments.quantities is None else len(pigments.quantities.names)
-        n_byte += 4 * math.prod(pigments.probability.shape[:2]) * (len(pigments.names) + 4 * n_quantity + 2)
-    if elements is not None:
-        n_byte += 8 * math.prod(elements.area.shape)
-    return n_byte
 
 
 def _write_pigments(entry: Any, maps: PigmentMaps) -> None:

@@ -9,6 +9,7 @@ A store can name codecs that run code (pickle), and hold links that lead elsewhe
 opened. Chunks packed with Blosc are checked before they are unpacked, since damaged ones end the process.
 """
 
+import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -58,6 +59,16 @@ def zarr_library() -> Any:
     except ImportError as error:
         message = 'Cannot use zarr stores: zarr is not installed. Run `pip install "underpaint[zarr]"`, or use HDF5.'
         raise MissingExtraError(message) from error
+
+
+def let_zarr_finish() -> None:
+    """Wait for the chunks that are on their way: when one cannot be written, zarr goes on with those beside it."""
+
+    async def others() -> None:
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*rest, return_exceptions=True)
+
+    import_module("zarr.core.sync").sync(others())
 
 
 def read_zarr(path: Path, name: str | None = None) -> list[Scan]:

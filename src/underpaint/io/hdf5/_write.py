@@ -1,7 +1,7 @@
 """Virtual panels and scans written as HDF5 in NeXus' and PyMca's layout, and what was written beside them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import OutputError, ScanError
+from underpaint.io.new_hdf5 import new_hdf5
 from underpaint.spectrum import Scan
 
 TRUTH = "/entry/truth"
@@ -44,8 +45,8 @@ def save_scan(
     target = Path(path)
     part = target.with_name(target.name + ".part")
     try:
-        with h5py.File(part, "w") as file:
-            _write_entry(file, scan, truth or {}, settings)
+        with new_hdf5(part) as (file, check):
+            _write_entry(file, scan, truth or {}, settings, check)
         part.replace(target)
     except (OSError, RuntimeError) as error:
         message = f"Cannot write {target}: {_reason(error)}. Check that the folder exists, is writable and has space."
@@ -100,14 +101,20 @@ def _reason(error: Exception) -> str:
     return str(error).split(" (", 1)[0]
 
 
-def _write_entry(file: Any, scan: Scan, truth: Mapping[str, NDArray[Any]], settings: Mapping[str, Any] | None) -> None:
+def _write_entry(
+    file: Any,
+    scan: Scan,
+    truth: Mapping[str, NDArray[Any]],
+    settings: Mapping[str, Any] | None,
+    check: Callable[[], None],
+) -> None:
     file.attrs.update({"NX_class": "NXroot", "default": "entry"})
     entry = file.create_group("entry")
     entry.attrs.update({"NX_class": "NXentry", "default": "measurement"})
     entry["title"] = scan.name
     measurement = entry.create_group("measurement")
     measurement.attrs.update({"NX_class": "NXdata", "signal": "counts", "axes": ["row", "column", "channels"]})
-    _write_counts(measurement, scan)
+    _write_counts(measurement, scan, check)
     _write_facts(measurement, scan)
     own_truth = entry.create_group("truth")
     own_truth.attrs["NX_class"] = "NXcollection"
@@ -118,7 +125,7 @@ def _write_entry(file: Any, scan: Scan, truth: Mapping[str, NDArray[Any]], setti
         entry["settings"] = json.dumps(settings, sort_keys=True)
 
 
-def _write_counts(measurement: Any, scan: Scan) -> None:
+def _write_counts(measurement: Any, scan: Scan, check: Callable[[], None]) -> None:
     _, n_column, n_channel = scan.shape
     dtype = scan.counts.dtype
     columns = int(min(n_column, max(1, _CHUNK_BYTES // (n_channel * dtype.itemsize))))
@@ -135,6 +142,7 @@ def _write_counts(measurement: Any, scan: Scan) -> None:
     whole, start = scan.counts.rechunk({1: -1, 2: -1}), 0
     for size in whole.chunks[0]:
         dataset[start : start + size] = whole[start : start + size].compute()
+        check()
         start += size
 
 
