@@ -206,7 +206,7 @@ def do_blocks(
         for number, own in enumerate(blocks):
             if number not in finished:
                 present = None if scan.present is None else scan.present[own]
-                yield number, (np.asarray(scan.counts[own].compute()), present, pixel_counts[own])
+                yield number, (np.asarray(scan.counts[own].compute(scheduler="synchronous")), present, pixel_counts[own])
 
     with threads_or_cluster(scheduler) as crew:
         for number, stacks in in_order(crew, work, tasks()):
