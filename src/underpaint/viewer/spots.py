@@ -159,6 +159,7 @@ def _group(
         "share": share,
         "members": [{"label": each.entry.label, "probability": each.value} for each in members],
         "alike": alike(entry.name),
+        "left_out": left_out(entry.name, [each.entry.label for each in members]),
         "apart": apart([each.entry.name for each in members]),
     }
 
@@ -179,6 +180,11 @@ def alike(group: str) -> list[str]:
         return [pigment.label for pigment in library().members(library().group(group).name)]
     except SampleError:
         return []
+
+
+def left_out(group: str, asked: Sequence[str]) -> list[str]:
+    """Return the labels of the pigments of the library that count as a group and were not asked for."""
+    return [label for label in alike(group) if asked and label not in asked]
 
 
 def apart(names: Sequence[str]) -> str:

@@ -66,8 +66,9 @@ function card(app, own) {
     make("p", {}, make("b", {}, "Against it: "), against(own)),
     own.unmeasured.length ? make("p", { className: "quiet" }, `Without a map: ${own.unmeasured.map(lineName).join(", ")}.`) : null,
     own.alike.length > 1 ? make("details", {}, make("summary", {}, `One of ${own.alike.length} pigments; X-rays do not tell apart those of the same elements`),
-      make("ul", { className: "plain" }, ...(own.members.length ? own.members.map((member) => make("li", {}, `${member.label}: ${certainty(member.probability)}`)) : own.alike.map((label) => make("li", {}, label)))),
-      own.members.length ? make("p", { className: "quiet" }, "These numbers reflect how often each was trained more than the spectrum.") : null,
+      make("ul", { className: "plain" }, ...(own.members.length ? own.members.map((member) => make("li", {}, own.members.length > 1 ? `${member.label}: ${certainty(member.probability)}` : `${member.label}, the only one of them that was asked for`)) : own.alike.map((label) => make("li", {}, label)))),
+      own.left_out.length ? make("p", { className: "note" }, `Not asked for (not in the palette, or unknown to the network), yet possible: ${own.left_out.join(", ")}.`) : null,
+      own.members.length > 1 ? make("p", { className: "quiet" }, "These numbers rest on a prior, even among those of the same elements, more than on the spectrum.") : null,
       own.apart ? make("p", {}, own.apart) : null) : null);
 }
 
