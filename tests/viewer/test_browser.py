@@ -131,11 +131,56 @@ def test_a_drawn_box_is_measured_and_saved(page: tuple[Any, Server], folder: Pat
         np.mean([100 * row + column for row in (2, 3) for column in range(8, 12)])
     )
     wait(opened, "document.getElementById('regions').textContent.includes('8 pixels')")
+    wait_for_saved(folder)
+
+
+def wait_for_saved(folder: Path) -> None:
+    """Wait until the first region is kept with the results."""
     for _ in range(100):
         if read_regions(folder):
             break
         time.sleep(0.05)
     assert [own.name for own in read_regions(folder)] == ["region 1"]
+
+
+def test_a_class_is_outlined_hidden_removed_and_brought_back(page: tuple[Any, Server], folder: Path) -> None:
+    opened, _ = page
+    x, y = (round(own) for own in on_screen(opened, 2.5, 2.5))
+    color = (
+        "(() => { const c = window.viewer.panes[0].canvas, b = c.getBoundingClientRect(), context = c.getContext('2d');"
+        "return [...context.getImageData(arguments[0] - b.left, arguments[1] - b.top, 1, 1).data].join(); })()"
+    )
+    edge = [round(own) for own in on_screen(opened, 2.5, 10.0)]
+    before = opened.execute_script(f"return {color}", x, y)
+    before_edge = opened.execute_script(f"return {color}", *edge)
+    opened.execute_script("return window.viewer.chooseClass(3, 4)")
+    wait(opened, "window.viewer.regions[0]?.found?.mean && document.body.dataset.region")
+    assert opened.execute_script("return window.viewer.regions[0].found.n_pixel") == (SHAPE[0] - 1) * SHAPE[1] // 2
+    assert opened.execute_script(f"return {color}", x, y) == before
+    assert opened.execute_script(f"return {color}", *edge) != before_edge
+    largest = "document.querySelectorAll('#spectrum-plot .largest').length"
+    assert opened.execute_script(f"return {largest}") == 1
+    press(opened, "#regions input[type='checkbox']")
+    assert opened.execute_script(f"return {color}", *edge) == before_edge
+    assert opened.execute_script(f"return {largest}") == 0
+    press(opened, "#regions [aria-label='Remove region 1']")
+    assert opened.execute_script("return window.viewer.regions.length") == 0
+    buttons = "[...document.querySelectorAll('#regions button')]"
+    opened.execute_script(f"{buttons}.find((own) => own.textContent.startsWith('Bring back')).click()")
+    assert opened.execute_script("return window.viewer.regions[0].name") == "region 1"
+    wait_for_saved(folder)
+
+
+def test_all_regions_are_measured_on_the_maps_that_are_shown(page: tuple[Any, Server]) -> None:
+    opened, _ = page
+    for row in (1, 5):
+        corners = [[row, 8], [row, 12], [row + 2, 12], [row + 2, 8]]
+        opened.execute_script("return window.viewer.regionPanel.add({ corners: arguments[0] })", corners)
+    opened.execute_script("window.viewer.showNamed('Pb_L')")
+    lead = opened.execute_script("return window.viewer.entries.find((own) => own.name === 'Pb_L').index")
+    shown = "window.viewer.regions.map((own) => own.found.maps.map((map) => map.map).join()).join(';')"
+    wait(opened, f"{shown} === '{lead};{lead}'")
+    assert opened.execute_script("return window.viewer.regions.every((own) => own.found.mean && own.found.max)")
 
 
 def test_a_box_in_the_scatter_lights_up_its_pixels(page: tuple[Any, Server]) -> None:

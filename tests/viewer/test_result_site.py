@@ -329,6 +329,28 @@ def test_what_is_not_seen_is_unknown_unless_it_is_absent() -> None:
     assert not unknown(np.full_like(state, 0.9), state, "below").any()
 
 
+def test_a_regions_spectrum_is_exported_as_numbers_and_as_a_figure(site: ResultSite) -> None:
+    site.source.scan()
+
+    def sent(form: str) -> bytes:
+        body = json.dumps({"name": "the sleeve", "corners": box(2, 8, 4, 12), "format": form}).encode()
+        answer = site(Request("POST", ("export", "region"), {}, body))
+        assert answer is not None
+        assert 'filename="spectrum_the_sleeve' in answer.headers["Content-Disposition"]
+        assert isinstance(answer.body, bytes)
+        return answer.body
+
+    rows = list(csv.DictReader(io.StringIO(sent("csv").decode())))
+    pixels = [100 * row + column for row in (2, 3) for column in range(8, 12)]
+    assert float(rows[500]["mean"]) == pytest.approx(np.mean(pixels))
+    assert float(rows[500]["max"]) == max(pixels)
+    words = words_of(sent("svg"))
+    assert "the sleeve: mean of 8 pixels" in words
+    assert "Hg" in words
+    with pytest.raises(OutputError, match="choose csv, png, svg, pdf"):
+        sent("exe")
+
+
 def test_exported_counts_keep_all_their_digits() -> None:
     assert exports._written(np.float64(1114721234.0)) == "1114721234"
     assert exports._written(np.float32(0.97)) == "0.97"

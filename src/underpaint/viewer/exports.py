@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from underpaint.errors import OutputError
 from underpaint.io import write_tiff
 from underpaint.io.result_maps import MapEntry
+from underpaint.limits.exclusion import LINE_SIGMA
 from underpaint.maps import NO_ANSWER, DetectabilityMaps
+from underpaint.viewer.regions import read_region_request
 from underpaint.viewer.scan_source import READY
 from underpaint.viewer.server import Answer, Request
 from underpaint.viewer.spots import spot, unknown
@@ -34,13 +37,14 @@ Window = tuple[slice, slice]
 
 
 def answer(request: Request, site: "ResultSite") -> Answer | None:
-    """Answer ``export/map``, ``export/composite``, ``export/figure5``, ``export/spectrum`` or ``export/values``."""
+    """Answer ``export/`` ``map``, ``composite``, ``figure5``, ``spectrum``, ``region`` or ``values``."""
     what = request.parts[0] if request.parts else ""
     makers = {
         "map": _map,
         "composite": _composite,
         "figure5": _figure5,
         "spectrum": _spectrum,
+        "region": _region,
         "values": _values,
     }
     return makers[what](request, site) if what in makers else None
@@ -143,17 +147,53 @@ def _spectrum(request: Request, site: "ResultSite") -> Answer:
     ending, name = _ending(request, ("csv", "png", "svg", "pdf")), f"spectrum_{row}_{column}"
     if ending == "csv":
         return _attached(_csv(site, {key: own for key, own in columns.items() if own is not None}), ending, name)
-    from underpaint import plot
-    from underpaint.spectrum import EnergyAxis
-
     if counts is None:
         message = f"Pixel ({row}, {column}) has no spectrum to draw. {site.source.why}".strip()
         raise OutputError(message)
+    families = [own["name"] for own in spot(site.maps, row, column)["elements"] if own["there"]]
+    return _figure(_drawn(site, counts, None, families, (f"row {row}, column {column}", "")), ending, name)
+
+
+def _region(request: Request, site: "ResultSite") -> Answer:
+    """Send the mean spectrum of a region that the page drew, and the largest counts of any of its pixels."""
+    sent = request.json()
+    region = read_region_request(sent)
+    mask = region.mask(site.maps.shape)
+    spectra = site.source.region(mask)
+    ending = _ending(Request("GET", (), {"format": str(sent.get("format", "csv"))}), ("csv", "png", "svg", "pdf"))
+    name = f"spectrum_{region.name}"
+    if ending == "csv":
+        return _attached(_csv(site, {"mean": spectra.mean, "max": spectra.highest}), ending, name)
+    words = (f"{region.name}: mean of {spectra.n_pixel} pixels", "largest of any of them")
+    return _figure(_drawn(site, spectra.mean, spectra.highest, _standing_in(site, mask), words), ending, name)
+
+
+def _standing_in(site: "ResultSite", mask: NDArray[np.bool_]) -> list[str]:
+    """Return the line families that stand out in the sum of a region's pixels, the strongest first."""
+    found = {}
+    for index, entry in enumerate(site.maps.entries):
+        errors = site.maps.errors(index) if entry.kind == "element" else None
+        if errors is not None:
+            counts = float(np.nansum(site.maps.values(index)[mask], dtype=np.float64))
+            if counts > LINE_SIGMA * math.sqrt(float(np.nansum(np.square(errors[mask], dtype=np.float64)))):
+                found[entry.name] = counts
+    return sorted(found, key=lambda name: -found[name])
+
+
+def _drawn(
+    site: "ResultSite",
+    counts: NDArray[np.float64],
+    highest: NDArray[np.float64] | None,
+    families: list[str],
+    words: tuple[str, str],
+) -> Any:
+    from underpaint import plot
+    from underpaint.spectrum import EnergyAxis
+
     step = site.axis
     axis = EnergyAxis(step["gain_kev"], step["zero_kev"], counts.size) if step else None
-    families = [own["name"] for own in spot(site.maps, row, column)["elements"] if own["there"]]
-    title, words = str(site.summary.get("name", "scan")), (f"row {row}, column {column}", "")
-    return _figure(plot.spectrum(axis, counts, None, families, title=title, labels=words), ending, name)
+    title = str(site.summary.get("name", "scan"))
+    return plot.spectrum(axis, counts, highest, families, title=title, labels=words)
 
 
 def _values(request: Request, site: "ResultSite") -> Answer:

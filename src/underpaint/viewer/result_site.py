@@ -78,6 +78,7 @@ class ResultSite:
             ("GET", "run"): self._run_state,
             ("DELETE", "run"): self._stop_run,
             ("GET", "export"): self._export,
+            ("POST", "export"): self._export,
             ("GET", "files"): self._file,
         }
         threading.Thread(target=self._warm_up, daemon=True).start()
@@ -318,8 +319,11 @@ class ResultSite:
         return Answer(file, "text/html; charset=utf-8" if is_page else "", policy=_REPORT_POLICY)
 
     def _warm_up(self) -> None:
-        # The first click would otherwise wait for the libraries of lines and pigments.
-        self._labels  # noqa: B018 - cached
+        # The first click would otherwise wait for the libraries of lines and pigments. Maps are not touched: they may
+        # be closed by now.
+        from underpaint.plot import line_labels
+
+        line_labels([entry.name for entry in self.maps.entries if entry.kind == "element"])
 
 
 def find_file(folder: Path, parts: tuple[str, ...]) -> Path | None:

@@ -1,6 +1,12 @@
 // What is seen, as files: made by the server at print size.
 import { askJson, byId, followed, guarded, make, progressed } from "./base.js";
 
+export function saveBlob(blob, name) {
+  const link = make("a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
 export class ExportPanel {
   constructor(app) {
     this.app = app;
@@ -27,11 +33,7 @@ export class ExportPanel {
     const seen = shown.mode === "map"
       ? links("map", { map: shown.map, window: window_, colors: shown.colors, hatch, threshold: shown.threshold ? shown.threshold * pane.parts[0].top : "" }, [...FIGURE, ["tif", "TIFF of the numbers"]])
       : links("composite", { maps: pane.indices().reduce((own, [index, channel]) => Object.assign(own, { [channel]: index }), ["", "", ""]).join(","), window: window_, hatch }, FIGURE);
-    const screen = make("button", { type: "button", onclick: () => pane.canvas.toBlob((blob) => {
-      const link = make("a", { href: URL.createObjectURL(blob), download: `${entry.name}_screen.png` });
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-    }) }, "PNG as on the screen");
+    const screen = make("button", { type: "button", onclick: () => pane.canvas.toBlob((blob) => saveBlob(blob, `${entry.name}_screen.png`)) }, "PNG as on the screen");
     return [make("h3", {}, "The chosen map"), make("p", { className: "quiet" }, `${pane.words()}; ${window_ ? "the part that is seen" : "all of it"}.`), seen, make("p", { className: "buttons" }, screen)];
   }
 

@@ -225,16 +225,24 @@ export class Pane {
 
   drawRegions(context, frame) {
     const sharp = window.devicePixelRatio || 1;
+    const stroke = (color, ...path) => {
+      for (const [style, width] of [["#000b", 4], [color, 2]]) { context.strokeStyle = style; context.lineWidth = width * sharp; context.stroke(...path); }
+    };
     const outline = (corners, color, closed) => {
       if (corners.length < 2) return;
       context.beginPath();
       corners.forEach(([row, column], at) => context[at ? "lineTo" : "moveTo"](frame.left + column * frame.across, frame.top + row * frame.down));
       if (closed) context.closePath();
-      for (const [style, width] of [["#000b", 4], [color, 2]]) { context.strokeStyle = style; context.lineWidth = width * sharp; context.stroke(); }
+      stroke(color);
     };
-    const [rows, columns] = this.app.about.shape;
-    for (const region of this.app.regions) if (region.picture) context.drawImage(region.picture, frame.left, frame.top, columns * frame.across, rows * frame.down);
-    for (const region of this.app.regions) outline(region.corners, region.color, true);
+    for (const region of this.app.regions.filter((own) => !own.hidden)) {
+      outline(region.corners, region.color, true);
+      if (region.outline) {
+        const path = new Path2D();
+        path.addPath(region.outline, new DOMMatrix([frame.across, 0, 0, frame.down, frame.left, frame.top]));
+        stroke(region.color, path);
+      }
+    }
     if (this.app.drawing) outline(this.app.drawing, "#ffffff", this.app.tool === "box");
     for (const [at, point] of this.app.photograph.points.entries()) {
       if (point.length < 4) continue;

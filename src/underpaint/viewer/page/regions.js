@@ -1,11 +1,11 @@
 // Regions drawn on the maps: what they hold on average, beside one another, and kept with the results.
-import { askJson, byId, guarded, make, number, percent, thousands } from "./base.js";
-import { pictureOf } from "./maps.js";
+import { ask, askJson, byId, guarded, make, number, percent, thousands } from "./base.js";
+import { saveBlob } from "./export.js";
 
 const COLORS = ["#ffd24d", "#4dc3ff", "#ff7ab8", "#8bdc65", "#c79bff", "#ff9d5c"];
 
 export class RegionPanel {
-  constructor(app) { this.app = app; this.fill(); }
+  constructor(app) { this.app = app; this.removed = null; this.scanState = app.about.scan.state; this.fill(); }
 
   async load() {
     await guarded(async () => {
@@ -20,25 +20,39 @@ export class RegionPanel {
   keep({ name, corners = [], runs = [] }) {
     const used = this.app.regions.map((own) => own.color);
     const color = COLORS.find((own) => !used.includes(own)) || COLORS[this.app.regions.length % COLORS.length];
-    const region = { name, corners, runs, color, found: null, picture: this.pictureOf(runs, color) };
+    const region = { name, corners, runs, color, found: null, asked: "", hidden: false, outline: runs.length ? this.outlineOf(runs) : null };
     this.app.regions.push(region);
     return region;
   }
 
-  // A class is painted; a polygon is drawn.
-  pictureOf(runs, color) {
-    if (!runs.length) return null;
+  // The edge of a class, in pixels of the maps: what it encloses keeps its colours.
+  outlineOf(runs) {
     const [height, width] = this.app.about.shape;
-    const value = 0xb0000000 | (parseInt(color.slice(5, 7), 16) << 16) | (parseInt(color.slice(3, 5), 16) << 8) | parseInt(color.slice(1, 3), 16);
-    return pictureOf(width, height, (pixels) => { for (const [row, first, last] of runs) pixels.fill(value, row * width + first, row * width + last + 1); });
+    const inside = new Uint8Array((height + 2) * width);
+    for (const [row, first, last] of runs) inside.fill(1, (row + 1) * width + first, (row + 1) * width + last + 1);
+    const path = new Path2D();
+    const across = (x, end, y) => { path.moveTo(x, y); path.lineTo(end, y); };
+    for (const [row, first, last] of runs) {
+      for (const x of [first, last + 1]) { path.moveTo(x, row); path.lineTo(x, row + 1); }
+      for (const beside of [row - 1, row + 1]) {
+        let start = null;
+        for (let x = first; x <= last + 1; x += 1) {
+          const open = x <= last && !inside[(beside + 1) * width + x];
+          if (open && start === null) start = x;
+          if (!open && start !== null) { across(start, x, Math.max(row, beside)); start = null; }
+        }
+      }
+    }
+    return path;
   }
 
   async add(drawn) {
+    this.app.openTab(byId("tab-regions"));
     const names = new Set(this.app.regions.map((own) => own.name));
-    let at = 1;
+    let at = names.size + 1;
     while (names.has(`region ${at}`)) at += 1;
     const region = this.keep({ ...drawn, name: `region ${at}` });
-    this.app.openTab(byId("tab-regions"));
+    this.app.draw();
     await guarded(async () => {
       try { await this.measure(region); } catch (error) { this.app.regions = this.app.regions.filter((own) => own !== region); this.fill(); this.app.draw(); throw error; }
       await this.save();
@@ -47,21 +61,45 @@ export class RegionPanel {
 
   maps() { return [...new Set(this.app.panes.flatMap((pane) => pane.indices().map(([index]) => index)))]; }
 
+  // What is known of the maps and the scan; a region is measured anew when that changes.
+  state() { return JSON.stringify([this.maps(), this.app.about.scan.state]); }
+
+  // All regions are measured on the maps that are shown; spectra stay those that they are.
   async measure(region) {
-    region.found = await askJson("region", { method: "POST", json: { ...this.plain(region), maps: this.maps() } });
+    const asked = region.asked = this.state();
+    const known = region.found && region.found.mean ? { mean: region.found.mean, max: region.found.max } : null;
+    const found = await askJson("region", { method: "POST", json: { ...this.plain(region), maps: this.maps(), no_spectrum: !!known } });
+    if (asked !== region.asked) return;
+    region.found = { ...found, ...known };
     this.fill();
-    this.app.showSpectra();
+    if (!known) this.app.showSpectra();
     document.body.dataset.region = region.name;
+  }
+
+  follow() {
+    const { state } = this.app.about.scan;
+    if (byId("regions").hidden && state === this.scanState) return;
+    this.scanState = state;
+    guarded(() => Promise.all(this.app.regions.filter((own) => own.asked !== this.state()).map((own) => this.measure(own))))();
   }
 
   plain({ name, corners, runs }) { return { name, corners, runs }; }
 
   save() { return askJson("regions", { method: "POST", json: { regions: this.app.regions.map((own) => this.plain(own)) } }); }
 
-  curves() { return this.app.regions.filter((own) => own.found && own.found.mean).map((own) => ({ name: `mean of ${own.name}`, kind: "region", color: own.color, counts: own.found.mean })); }
+  curves() {
+    return this.app.regions.filter((own) => own.found && own.found.mean && !own.hidden).flatMap((own) => [
+      { name: "", kind: "region largest", color: own.color, counts: own.found.max },
+      { name: `${own.name}: mean, and largest (dashed)`, kind: "region", color: own.color, counts: own.found.mean }]);
+  }
 
   remove(region) {
-    this.app.regions = this.app.regions.filter((own) => own !== region);
+    this.removed = region;
+    this.change(this.app.regions.filter((own) => own !== region));
+  }
+
+  change(regions) {
+    this.app.regions = regions;
     this.fill();
     this.app.draw();
     this.app.showSpectra();
@@ -71,15 +109,23 @@ export class RegionPanel {
   fill() {
     const { regions } = this.app;
     const place = byId("regions");
+    const back = this.removed ? make("button", { type: "button", onclick: () => { const own = this.removed; this.removed = null; this.change([...this.app.regions, own]); } }, `Bring back ${this.removed.name}`) : "";
     if (!regions.length) {
-      place.replaceChildren(make("p", { className: "empty" }, "Choose Box or Lasso above the maps and draw, or Class and click: here stand the region's mean spectrum and histograms. Regions are saved with the results, each with a mask that others can read."));
+      place.replaceChildren(back, make("p", { className: "empty" }, "Choose Box or Lasso above the maps and draw, or Class and click: here stand the region's mean spectrum and histograms. Regions are saved with the results, each with a mask that others can read."));
       return;
     }
     place.replaceChildren(...[
       ...regions.map((own) => this.card(own)),
+      back,
       ...this.comparisons(),
-      make("button", { type: "button", onclick: guarded(() => Promise.all(regions.map((own) => this.measure(own)))) }, "Measure the maps now shown"),
     ]);
+  }
+
+  export(region, format) {
+    return guarded(async () => {
+      const answer = await ask("export/region", { method: "POST", json: { ...this.plain(region), format } });
+      saveBlob(await answer.blob(), `spectrum_${region.name.replace(/[^\p{L}\p{N}_-]+/gu, "_")}.${format}`);
+    });
   }
 
   card(region) {
@@ -92,9 +138,11 @@ export class RegionPanel {
       return make("tr", {}, make("th", { scope: "row" }, entry.label.split(" (")[0]), make("td", {}, number(own.mean, entry.unit)), make("td", {}, number(own.median, entry.unit)),
         make("td", {}, own.above_half === null ? "" : percent(own.above_half)));
     });
+    const seen = make("input", { type: "checkbox", checked: !region.hidden, title: "Show it on the maps and in the spectrum", "aria-label": `Show ${region.name}`, onchange: (event) => { region.hidden = !event.target.checked; this.app.draw(); this.app.showSpectra(); } });
     return make("section", { className: "card" },
-      make("div", { className: "bar" }, mark, name, make("button", { type: "button", title: "Remove the region", "aria-label": `Remove ${region.name}`, onclick: () => this.remove(region) }, "×")),
+      make("div", { className: "bar" }, mark, name, seen, make("button", { type: "button", title: "Remove the region", "aria-label": `Remove ${region.name}`, onclick: () => this.remove(region) }, "×")),
       make("p", { className: "quiet" }, found ? `${thousands(found.n_pixel)} pixels${found.mean ? "" : "; no spectrum, since the scan is not there"}` : "measuring …"),
+      found && found.mean ? make("p", { className: "buttons" }, make("span", { className: "quiet" }, "its spectrum:"), ...["csv", "png", "svg"].map((format) => make("button", { type: "button", onclick: this.export(region, format) }, format.toUpperCase()))) : null,
       rows.length ? make("table", {}, make("thead", {}, make("tr", {}, make("th", {}, "map"), make("th", {}, "mean"), make("th", {}, "median"), make("th", {}, "over ½"))), make("tbody", {}, ...rows)) : null);
   }
 

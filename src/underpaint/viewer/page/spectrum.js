@@ -71,7 +71,7 @@ export class SpectrumPlot {
     this.place.replaceChildren(svg);
   }
 
-  words() { return `Spectra on a logarithmic axis: ${this.curves.map((own) => own.name).join(", ")}; lines labelled: ${this.families.slice(0, 12).map(lineName).join(", ") || "none"}.`; }
+  words() { return `Spectra on a logarithmic axis: ${this.curves.map((own) => own.name).filter(Boolean).join(", ")}; lines labelled: ${this.families.slice(0, 12).map(lineName).join(", ") || "none"}.`; }
 
   frame(svg, { low, high, x, y, width, height, bottom, above }) {
     for (let power = Math.ceil(bottom); power <= above; power += 1) {
@@ -131,8 +131,8 @@ export class SpectrumPlot {
   }
 
   legend(svg, width) {
-    this.curves.forEach((own, at) => {
-      const y = TOP + 12 + 15 * (this.curves.length - 1 - at);
+    this.curves.filter((own) => own.name).reverse().forEach((own, at) => {
+      const y = TOP + 12 + 15 * at;
       const mark = shape("line", { class: `curve ${own.kind}`, x1: width - RIGHT - 22, x2: width - RIGHT - 4, y1: y - 4, y2: y - 4 });
       if (own.color) mark.setAttribute("stroke", own.color);
       svg.append(mark, shape("text", { class: "tick", x: width - RIGHT - 28, y, "text-anchor": "end" }, own.name));

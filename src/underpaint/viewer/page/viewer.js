@@ -149,6 +149,7 @@ class Viewer {
     for (const button of document.querySelectorAll("[data-panes]")) button.setAttribute("aria-pressed", Number(button.dataset.panes) === count);
     this.choosePane(this.panes.includes(this.pane) ? this.pane : this.panes[0]);
     for (const pane of this.panes) if (!pane.picture) guarded(() => pane.update())();
+    this.regionPanel.follow();
   }
 
   // A new pane begins with what belongs to the map that is there: its elements, then the next ones.
@@ -190,6 +191,7 @@ class Viewer {
     this.writeToolbar();
     this.markList();
     this.scatter.follow();
+    this.regionPanel.follow();
     return guarded(() => this.pane.update())();
   }
 
@@ -255,6 +257,7 @@ class Viewer {
       const name = tab.getAttribute("aria-controls");
       if (name === "scatter") this.scatter.open();
       if (name === "export") this.exports.follow();
+      if (name === "regions") this.regionPanel.follow();
     });
     this.openTab(tabs[0]);
   }
@@ -422,6 +425,7 @@ class Viewer {
       try { this.about.scan = await askJson("scan"); } catch { return; }
     }
     this.showSpectra();
+    this.regionPanel.follow();
     if (this.chosen) this.choosePixel(...this.chosen);
     if (this.about.scan.state === "missing") say(this.about.scan.why);
   }
