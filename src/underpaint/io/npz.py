@@ -19,6 +19,10 @@ FORMAT = "numpy .npz"
 _DAMAGE = (zipfile.BadZipFile, ValueError, TypeError, EOFError, KeyError, RuntimeError, OverflowError, MemoryError)
 _DAMAGE_OF_PIECES = (zlib.error, lzma.LZMAError)
 """What zipfile, its unpackers and numpy raise on damaged archives; what the system says, ``probe`` words."""
+_ALWAYS_HELD = 256 * 2**20
+_LARGEST_PACKING = 300
+"""An array above ``_ALWAYS_HELD`` bytes must be stored in at least this share of its size: it is unpacked whole into
+memory, and counts, those of a scan that is nearly empty, too, pack less. zlib packs zeros 1000 times."""
 
 
 class NpzCube:
@@ -101,6 +105,8 @@ def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
                 own.removesuffix(".npy"): _header(archive, own) for own in archive.namelist() if own.endswith(".npy")
             }
     except (*_DAMAGE, *_DAMAGE_OF_PIECES) as error:
+        if isinstance(error, ScanError):
+            raise
         message = f"Cannot read {path}: the .npz archive is damaged ({told(error)}). Write or copy it again."
         raise ScanError(message) from error
 
@@ -114,7 +120,19 @@ def _header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.
     if min((0, *shape)) < 0 or (needed > held and not dtype.hasobject):
         message = f"{member} promises {shape} {dtype}, {needed} bytes, and holds {held}"
         raise ValueError(message)
+    _refuse_a_bomb(f"{archive.filename}::{member.removesuffix('.npy')}", archive.getinfo(member))
     return shape, dtype
+
+
+def _refuse_a_bomb(source: str, member: zipfile.ZipInfo) -> None:
+    if member.file_size <= max(_ALWAYS_HELD, _LARGEST_PACKING * member.compress_size):
+        return
+    message = (
+        f"Cannot read {source}: it is packed {member.file_size / max(member.compress_size, 1):,.0f} times and would "
+        f"take {member.file_size / 1e6:,.0f} MB of memory; counts are packed {_LARGEST_PACKING} times at most. If it "
+        "is a scan, write it with numpy.savez, which does not pack, or as HDF5."
+    )
+    raise ScanError(message)
 
 
 def _read_member(path: Path, member: str) -> NDArray[Any]:
