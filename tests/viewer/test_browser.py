@@ -197,6 +197,23 @@ def test_a_box_in_the_scatter_lights_up_its_pixels(page: tuple[Any, Server]) -> 
     assert brushed == (SHAPE[0] - 1) * SHAPE[1] // 2
 
 
+def test_both_axes_of_the_scatter_bear_numbers_where_they_belong(page: tuple[Any, Server]) -> None:
+    opened, _ = page
+    press(opened, "#tab-scatter")
+    wait(opened, "document.querySelectorAll('.ticks span').length")
+    # Mercury has 400 counts at most, and most pixels have: the scale ends there, not beyond.
+    assert opened.execute_script("return window.viewer.scatter.tops") == [400, 1]
+    ticks = "[...document.querySelectorAll('.ticks.{0} span')].map((own) => own.textContent)"
+    assert opened.execute_script(f"return {ticks.format('across')}") == ["0", "100", "200", "300", "400"]
+    assert opened.execute_script(f"return {ticks.format('up')}") == ["0", "0.2", "0.4", "0.6", "0.8", "1"]
+    shift = opened.execute_script(
+        "const [zero] = document.querySelectorAll('.ticks.across span'), b = window.viewer.scatter.stage;"
+        "const own = zero.getBoundingClientRect(), stage = b.getBoundingClientRect();"
+        "return (own.left + own.width / 2 - stage.left) / stage.width"
+    )
+    assert 0.03 < shift < 0.06
+
+
 def test_a_photograph_is_laid_by_points_and_seen(page: tuple[Any, Server], folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("skimage", reason="scikit-image, of the extra [view], is not installed")
     opened, _ = page

@@ -6,6 +6,7 @@ const CELLS = 100;
 // Zero and full scale stand off the edge, where most pixels of a probability lie.
 const MARGIN = 4;
 const SPAN = CELLS - 2 * MARGIN - 1;
+const MOST_TICKS = 5;
 const BRUSHED = 0xffffe000;
 
 export class ScatterPanel {
@@ -26,8 +27,9 @@ export class ScatterPanel {
     this.box = make("div", { className: "brush", hidden: true });
     this.stage = make("div", { className: "scatter-stage" }, this.canvas, this.box);
     this.words = make("p", { className: "quiet", role: "status" }, "Draw a box in the plot: its pixels light up on the maps.");
-    this.axis = make("p", { className: "axis" });
-    byId("scatter").replaceChildren(this.up, this.stage, this.axis, this.across, this.words,
+    this.ticks = ["across", "up"].map((name) => make("div", { className: `ticks ${name}`, "aria-hidden": "true" }));
+    this.axis = make("p", { className: "quiet" });
+    byId("scatter").replaceChildren(this.up, make("div", { className: "scatter-frame" }, this.ticks[1], this.stage, this.ticks[0]), this.across, this.axis, this.words,
       make("button", { type: "button", onclick: () => this.clear() }, "Clear the box"));
     this.stage.addEventListener("pointerdown", (event) => this.grab(event));
   }
@@ -48,7 +50,7 @@ export class ScatterPanel {
     const [left, right] = this.pair.map((index) => this.app.entries[index]);
     this.across.querySelector("select").value = String(this.pair[0]);
     this.up.querySelector("select").value = String(this.pair[1]);
-    this.tops = [topOf(left, this.pair[0], x) * (left.kind === "element" ? 1.3 : 1), topOf(right, this.pair[1], y) * (right.kind === "element" ? 1.3 : 1)];
+    this.tops = [topIn(left, this.pair[0], x), topIn(right, this.pair[1], y)];
     const counts = new Uint32Array(CELLS * CELLS);
     const cell = (value, top) => Math.max(0, Math.min(CELLS - 1, MARGIN + Math.floor((value / top) * SPAN)));
     let most = 1;
@@ -64,7 +66,13 @@ export class ScatterPanel {
     context.clearRect(0, 0, CELLS, CELLS);
     context.drawImage(picture, 0, 0);
     this.canvas.setAttribute("aria-label", `Pixels by ${left.label} and ${right.label}`);
-    this.axis.replaceChildren(make("span", {}, "0"), make("span", {}, "each cell: number of pixels, light is many"), make("span", {}, number(this.tops[0], left.unit)));
+    const unit = (entry) => (entry.kind === "group" || entry.kind === "member" ? "probability" : entry.unit === "1" ? "no unit" : entry.unit.replace("um", "µm"));
+    this.axis.textContent = `Across: ${unit(left)}; up: ${unit(right)}. A cell is light where many pixels are.`;
+    this.ticks.forEach((own, at) => own.replaceChildren(...ticksTo(this.tops[at]).map((value) => {
+      const mark = make("span", {}, number(value));
+      mark.style[at ? "bottom" : "left"] = `${(100 * (MARGIN + 0.5 + (value / this.tops[at]) * SPAN)) / CELLS}%`;
+      return mark;
+    })));
     this.values = [x, y];
   }
 
@@ -108,4 +116,20 @@ export class ScatterPanel {
     this.words.textContent = "Draw a box in the plot: its pixels light up on the maps.";
     this.app.draw();
   }
+}
+
+// Where a scale ends: a little over what most pixels hold, and never beyond the largest of them.
+function topIn(entry, index, values) {
+  const top = topOf(entry, index, values);
+  if (entry.kind !== "element") return top;
+  let most = 0;
+  for (const value of values) if (value > most) most = value;
+  return Math.min(1.3 * top, most || top);
+}
+
+// Round numbers from 0 to the end of a scale.
+function ticksTo(top) {
+  const power = 10 ** Math.floor(Math.log10(top / MOST_TICKS));
+  const step = [1, 2, 5, 10].map((own) => own * power).find((own) => top / own <= MOST_TICKS);
+  return Array.from({ length: Math.floor(top / step + 1e-9) + 1 }, (_, at) => at * step);
 }
