@@ -18,10 +18,13 @@ from typer.testing import CliRunner
 import underpaint.predict
 from underpaint.atomic import family_lines
 from underpaint.cli import app
-from underpaint.errors import ScanError
+from underpaint.errors import ScanError, UnderpaintError
+from underpaint.instrument import load_instrument
 from underpaint.io import read_results, save_scan
 from underpaint.maps import PigmentMaps
+from underpaint.sample import load_palette
 from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.synth.recipes import load_recipe
 
 TRUE_AXIS = EnergyAxis(0.02, 0.05, 1024)
 WRONG_AXIS = EnergyAxis(0.02, 0.0, 1024)
@@ -155,6 +158,14 @@ def test_of_many_scans_one_that_fails_does_not_stop_the_others(scan_file: Path, 
     assert Path("all/panel_underpaint/report.html").is_file()
     assert Path("all/panel_underpaint_2/report.html").is_file()
     assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize("load", [load_instrument, load_palette, load_recipe])
+def test_settings_that_are_no_text_are_told(load: Callable[[Path], object], tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_bytes(bytes(range(255, 155, -1)))
+    with pytest.raises(UnderpaintError, match=r"own\.toml.*'utf-8' codec can't decode byte 0xff"):
+        load(own)
 
 
 def test_elements_alone(scan_file: Path) -> None:

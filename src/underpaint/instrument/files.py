@@ -29,12 +29,12 @@ def load_instrument(name_or_path: str | Path) -> Instrument:
     """
     name = str(name_or_path)
     if name in preset_names():
-        return _parse((files("underpaint.instrument") / "presets" / f"{name}.toml").read_text("utf-8"), name)
+        return _parse((files("underpaint.instrument") / "presets" / f"{name}.toml").read_bytes(), name)
     path = Path(name_or_path)
     if not path.is_file():
         message = f"No instrument {name!r}: it is neither a file nor one of the presets {', '.join(preset_names())}."
         raise InstrumentError(message)
-    return _parse(path.read_text("utf-8"), name)
+    return _parse(path.read_bytes(), name)
 
 
 def save_instrument(instrument: Instrument, path: str | Path) -> None:
@@ -116,10 +116,10 @@ def _value(value: Any) -> str:
     return repr(value)
 
 
-def _parse(text: str, name: str) -> Instrument:
+def _parse(content: bytes, name: str) -> Instrument:
     try:
-        return Instrument.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+        return Instrument.model_validate(tomllib.loads(content.decode("utf-8")))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         message = f"Cannot read the instrument {name!r}: not TOML ({error})."
         raise InstrumentError(message) from error
     except ValidationError as error:

@@ -224,15 +224,15 @@ def load_palette(name_or_path: str | Path = DEFAULT_PALETTE) -> Palette:
     """
     name = str(name_or_path)
     if name in palette_names():
-        text = (files("underpaint.sample") / "data" / "palettes" / f"{name}.toml").read_text("utf-8")
+        content = (files("underpaint.sample") / "data" / "palettes" / f"{name}.toml").read_bytes()
     elif Path(name_or_path).is_file():
-        text = Path(name_or_path).read_text("utf-8")
+        content = Path(name_or_path).read_bytes()
     else:
         message = f"No palette {name!r}: it is neither a file nor one of {', '.join(palette_names())}."
         raise SampleError(message)
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        table = tomllib.loads(content.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         message = f"Cannot read the palette {name!r}: not TOML ({error})."
         raise SampleError(message) from error
     return _palette(table, name)

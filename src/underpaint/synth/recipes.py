@@ -161,7 +161,7 @@ def load_recipe(name_or_path: str | Path) -> PanelRecipe:
     try:
         table = tomllib.loads(path.read_text("utf-8"))
         return _recipe(table, list(table["tops"]), list(table["bottoms"]))
-    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         message = (
             f"Cannot use the panel recipe {name!r}: {error}. It needs tops, bottoms, pigment_to_binder, binder, "
             "ground, top_thickness_um, bottom_thickness_um and ground_thickness_um."
