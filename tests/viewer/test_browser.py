@@ -94,6 +94,30 @@ def test_arrows_choose_the_next_pixel(page: tuple[Any, Server]) -> None:
     wait(opened, "document.body.dataset.spot === '3,5'")
 
 
+def test_regions_are_drawn_by_keys_alone(page: tuple[Any, Server]) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    opened, _ = page
+    opened.execute_script("return window.viewer.choosePixel(2, 8)")
+    keys = opened.find_element("tag name", "body")
+    keys.send_keys("b")
+    keys = opened.switch_to.active_element
+    keys.send_keys(Keys.ENTER, Keys.ARROW_DOWN, *[Keys.ARROW_RIGHT] * 3)
+    assert opened.execute_script("return window.viewer.drawing") == [[2, 8], [2, 12], [4, 12], [4, 8]]
+    keys.send_keys(Keys.ENTER)
+    wait(opened, "window.viewer.regions[0]?.found?.n_pixel === 8")
+    assert opened.execute_script("return window.viewer.drawing") is None
+    opened.execute_script("return window.viewer.choosePixel(5, 5)")
+    keys.send_keys("l", Keys.ENTER, *[Keys.ARROW_RIGHT] * 3, Keys.ENTER, *[Keys.ARROW_DOWN] * 3, Keys.ENTER)
+    keys.send_keys(*[Keys.ARROW_LEFT] * 3, Keys.ENTER, *[Keys.ARROW_UP] * 3, Keys.ENTER)
+    wait(opened, "window.viewer.regions[1]?.found?.mean")
+    middles = [[5.5, 5.5], [5.5, 8.5], [8.5, 8.5], [8.5, 5.5]]
+    assert opened.execute_script("return window.viewer.regions[1].corners") == middles
+    keys.send_keys("b", Keys.ENTER, Keys.ESCAPE)
+    assert opened.execute_script("return [window.viewer.drawing, window.viewer.marked.length]") == [None, 0]
+    wait(opened, "document.body.dataset.spot === '5,5'")
+
+
 def test_the_threshold_takes_what_is_below_away(page: tuple[Any, Server]) -> None:
     opened, _ = page
     color = (

@@ -27,6 +27,7 @@ class Viewer {
     this.read = null;
     this.tool = "point";
     this.drawing = null;
+    this.marked = [];
     this.brush = null;
     this.regions = [];
     this.photograph = new PhotographPanel(this);
@@ -265,6 +266,7 @@ class Viewer {
   takeTool(tool) {
     this.tool = tool;
     this.drawing = null;
+    this.marked = [];
     for (const button of document.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", button.dataset.tool === tool);
     this.draw();
   }
@@ -300,6 +302,8 @@ class Viewer {
     const start = [event.clientX, event.clientY];
     const middle = [...this.view.middle];
     let moved = false;
+    this.marked = [];
+    this.drawing = null;
     const { across, down } = pane.frame();
     const sharp = window.devicePixelRatio || 1;
     if (this.tool === "lasso") this.drawing = [[from[1], from[0]]];
@@ -356,6 +360,7 @@ class Viewer {
   }
 
   arrows(event) {
+    if (event.key === "Enter") { event.preventDefault(); this.mark(...this.standing()); return; }
     const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
     if (!step) return;
     event.preventDefault();
@@ -364,11 +369,41 @@ class Viewer {
       this.draw();
       return;
     }
-    const [row, column] = this.chosen || [Math.floor(this.view.middle[1]), Math.floor(this.view.middle[0])];
+    const [row, column] = this.standing();
     const within = (value, size) => Math.max(0, Math.min(size - 1, value));
     const next = [within(row + step[0], this.about.shape[0]), within(column + step[1], this.about.shape[1])];
     this.readOut(this.pane, ...next);
+    this.drawing = this.marked.length ? this.drawn(next) : null;
     this.choosePixel(...next);
+  }
+
+  // Where the keys stand: on the chosen pixel, or in the middle.
+  standing() { return this.chosen || [Math.floor(this.view.middle[1]), Math.floor(this.view.middle[0])]; }
+
+  // Drawing by keys: the first mark begins, the second ends a box; a lasso ends where it began.
+  mark(row, column) {
+    if (this.tool === "class") { this.chooseClass(row, column); return; }
+    if (this.tool === "point") return;
+    const again = this.marked.length > 2 && this.marked[0].join() === [row, column].join();
+    if (this.tool === "box" ? this.marked.length === 1 : again) {
+      const corners = this.tool === "box" ? this.drawn([row, column]) : this.drawn();
+      this.marked = [];
+      this.drawing = null;
+      this.regionPanel.add({ corners });
+    } else {
+      this.marked.push([row, column]);
+      this.drawing = this.drawn([row, column]);
+    }
+    if (this.chosen) this.draw(); else this.choosePixel(row, column);
+  }
+
+  // Corners of what the marks enclose: of a box, whole pixels; of a lasso, a line through their middles.
+  drawn(end = null) {
+    const all = end ? [...this.marked, end] : this.marked;
+    if (this.tool === "lasso") return all.map((own) => own.map((at) => at + 0.5));
+    const [top, left] = [0, 1].map((axis) => Math.min(...all.map((own) => own[axis])));
+    const [bottom, right] = [0, 1].map((axis) => Math.max(...all.map((own) => own[axis])) + 1);
+    return [[top, left], [top, right], [bottom, right], [bottom, left]];
   }
 
   zoom(factor, about = null) {
@@ -382,7 +417,7 @@ class Viewer {
   }
 
   keys() {
-    const press = (selector) => document.querySelector(selector).click();
+    const press = (selector) => { document.querySelector(selector).click(); this.pane.canvas.focus(); };
     const does = {
       1: () => this.setPanes(1), 2: () => this.setPanes(2), 4: () => this.setPanes(4),
       p: () => press('[data-tool="point"]'), b: () => press('[data-tool="box"]'), l: () => press('[data-tool="lasso"]'), c: () => press('[data-tool="class"]'),
