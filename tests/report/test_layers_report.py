@@ -122,6 +122,29 @@ def test_the_report_shows_places_thickness_orders_and_the_prior() -> None:
     assert "somewhere in the stack" not in text
 
 
+def test_many_maps_are_drawn_in_several_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("underpaint.report.page._HALF_PAGE_IN", 0.1)
+    monkeypatch.setattr("underpaint.report.page.MOST_IN_PICTURE", 2)
+    maps = placed_maps()
+    text = render_report(maps, fakes.element_maps(), {}, detectability=detectable(maps, 50.0))
+    assert text.count('alt="Probability anywhere') == 2
+    assert text.count('alt="Element maps, net counts') == 2
+    assert text.count('alt="Maps of where each group is present') == 1  # only copper is not absent all over
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_what_stays_together_on_a_page_is_closed(*, present: bool) -> None:
+    """An unclosed block would keep all that follows on one page."""
+    maps = placed_maps() if present else replace(placed_maps(), probability=0 * placed_maps().probability)
+    hidden = detectable(maps, 50.0)
+    nothing_hidden = replace(hidden, state=0 * hidden.state)
+    for elements, own in ((None, None), (fakes.element_maps(), hidden), (None, nothing_hidden)):
+        text = render_report(maps, elements, fakes.summary(), detectability=own)
+        sections = re.findall(r"<section.*?</section>", text, re.DOTALL)
+        assert len(sections) >= 5
+        assert all(part.count("<div") == part.count("</div>") for part in sections)
+
+
 def test_a_model_without_places_has_no_section_of_layers() -> None:
     text = render_report(fakes.pigment_maps(), None, {})
     assert 'id="layers"' not in text

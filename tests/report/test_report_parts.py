@@ -28,7 +28,7 @@ from underpaint.report.methods import AUTHORS, PAPER, TITLE, data_versions, libr
 from underpaint.report.pdf import BROWSER_VARIABLE, find_browser, print_pdf
 from underpaint.report.pigment_table import MOST_ROWS, pigment_table
 from underpaint.report.spots import typical_pixel, typical_spots
-from underpaint.report.wording import CERTAIN, DOUBTFUL, LIKELY, POSSIBLE, certainty, key_finding
+from underpaint.report.wording import CERTAIN, DOUBTFUL, LIKELY, POSSIBLE, certainty, date_text, key_finding
 from underpaint.sample import library
 from underpaint.spectrum import EnergyAxis, Scan
 
@@ -84,6 +84,21 @@ def test_a_finding_is_told_with_place_and_region() -> None:
     assert (told.what, told.members) == ("Mercury red", "vermilion or calomel")
     assert told.where == "in places (25 % of the area); in the region “left hand” (90 %)"
     assert told.depth == "at the surface in 20 %, below it in 8.0 %, at an open depth in 3.0 %"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("2026-11-21T23:08:54+00:00", "21 November 2026, 23:08 UTC"),
+        ("2019-03-02T09:05:00+02:00", "2 March 2019, 09:05 UTC+02:00"),
+        ("2019-03-02 09:05:00", "2 March 2019, 09:05"),
+        ("2019-03-02", "2 March 2019"),
+        ("Sat Mar  2 2019", "Sat Mar  2 2019"),
+        ("", ""),
+    ],
+)
+def test_a_date_is_written_for_people(text: str, words: str) -> None:
+    assert date_text(text) == words
 
 
 def test_the_typical_pixel_is_sure_and_shows_the_median() -> None:

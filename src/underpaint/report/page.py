@@ -31,6 +31,7 @@ from underpaint.maps import (
     PigmentMaps,
     UnlikenessMap,
 )
+from underpaint.plot.images import panel_height
 from underpaint.plot.strata import MOST_SECTIONS, Section, stratigraphy_sketch
 from underpaint.report.beside import Beside, look_beside
 from underpaint.report.findings import (
@@ -79,11 +80,15 @@ from underpaint.spectrum import EnergyAxis, Scan
 REPORT_FILE, PDF_FILE = "report.html", "report.pdf"
 MOST_MEMBER_ROWS = 24
 MOST_ELEMENTS = 28
+MOST_IN_PICTURE = 12
+"""Maps in a picture: printed pages that hold taller ones stay half empty before them."""
 MOST_PLACE_ROWS = 16
 MOST_ORDERS = 20
 _DPI = 115
 _NO_COLOR = "#808080"
 _MOST_ENERGIES = 4
+_HALF_PAGE_IN = 4.5
+"""Height of a picture's maps of which two, reduced to the width of a printed page, fit on it with a heading."""
 
 
 @dataclass(frozen=True)
@@ -310,12 +315,18 @@ def _row(pigments: PigmentMaps, elements: ElementMaps | None, own: Finding) -> d
     return {"finding": own, "picture": _picture(plot.pigment_row(pigments, elements, own.name), words)}
 
 
-def _gallery(elements: ElementMaps | None, strong: list[Evidence]) -> Picture | None:
-    if elements is None or not strong:
-        return None
-    names = [own.family for own in strong][:MOST_ELEMENTS]
-    words = "Element maps, net counts: " + ", ".join(line_name(name) for name in names) + "."
-    return _picture(plot.element_gallery(elements, names), words)
+def _gallery(elements: ElementMaps | None, strong: list[Evidence]) -> list[Picture]:
+    if elements is None:
+        return []
+    pictures = []
+    for names in _parts([own.family for own in strong][:MOST_ELEMENTS], MOST_IN_PICTURE):
+        words = "Element maps, net counts: " + ", ".join(line_name(name) for name in names) + "."
+        pictures.append(_picture(plot.element_gallery(elements, names), words))
+    return pictures
+
+
+def _parts(names: list[str], most: int) -> list[list[str]]:
+    return [names[first : first + most] for first in range(0, len(names), most)]
 
 
 def _faint(elements: ElementMaps | None, strong: list[Evidence]) -> list[str]:
@@ -362,7 +373,7 @@ def _layers(pigments: PigmentMaps | None) -> dict[str, Any] | None:
         return None
     places, names = place_shares(pigments), found_groups(pigments)
     shown = [own.name for own in places if has_places(pigments, own.name)][:MOST_PLACE_ROWS]
-    words = "Probability anywhere, at the surface and below it, of " + listed([own.label for own in places]) + "."
+    words = "Probability anywhere, at the surface and below it, of groups that were found."
     told = find_arrangements(pigments)
     return {
         "places": places,
@@ -376,10 +387,17 @@ def _layers(pigments: PigmentMaps | None) -> dict[str, Any] | None:
             }
             for own in order_rows(pigments)[:MOST_ORDERS]
         ],
-        "picture": _picture(plot.place_gallery(pigments, shown), words) if shown else None,
+        "pictures": [
+            _picture(plot.place_gallery(pigments, part), words) for part in _parts(shown, _rows_of_places(pigments))
+        ],
         "thickness": _thickness(pigments),
         "sketch": _sketch(pigments, told),
     }
+
+
+def _rows_of_places(pigments: PigmentMaps) -> int:
+    """Return how many groups' rows fill half a printed page: of more in a picture all would be too small to read."""
+    return max(int(_HALF_PAGE_IN / panel_height(pigments.probability.shape[:2], pigments.step_mm)), 1)
 
 
 def _sketch(pigments: PigmentMaps, told: list[Arrangement]) -> Picture | None:
@@ -463,10 +481,10 @@ def _hidden(own: DetectabilityMaps | None, pigments: PigmentMaps | None) -> dict
     ]
     drawn = [name for name in own.names if own.share(name, ABSENT) < 1][:MOST_ELEMENTS]
     words = "Maps of where each group is present, absent, undecided, or cannot be excluded."
-    picture = _picture(plot.detectability_gallery(own, drawn), words) if drawn else None
+    parts = _parts(drawn, MOST_IN_PICTURE)
     return {
         "rows": sorted(rows, key=lambda row: -row["hidden"]),
-        "picture": picture,
+        "pictures": [_picture(plot.detectability_gallery(own, part), words) for part in parts],
         "notes": own.notes,
         "supposed": much or "as much of it as was supposed",
         "cover_um": cover_um,

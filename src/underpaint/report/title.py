@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from underpaint.report.wording import thousands
+from underpaint.report.wording import date_text, thousands
 
 _OBJECT_KEYS = ("object", "title", "sample", "painting", "artwork")
 
@@ -31,7 +31,7 @@ def title_facts(summary: Mapping[str, Any], subject: str = "") -> list[tuple[str
         ("Instrument", machine(settings)),
         ("Told to the network", _told(settings.get("instrument_told"))),
         ("Counts", _counts(summary)),
-        ("Maps made", str(summary.get("written", ""))),
+        ("Maps made", date_text(str(summary.get("written", "")))),
         ("Versions", ", ".join(f"{name} {own}" for name, own in summary.get("versions", {}).items())),
     ]
     return [(name, text) for name, text in rows if text]
@@ -41,7 +41,7 @@ def scan_date(summary: Mapping[str, Any]) -> str:
     """Return the date of the scan as its file says; a clock that was never set says 1970."""
     facts = summary.get("metadata", {})
     found = [str(own) for key, own in facts.items() if "date" in key.lower() or "start_time" in key.lower()]
-    return next((own for own in found if own and "1970" not in own), "")
+    return date_text(next((own for own in found if own and "1970" not in own), ""))
 
 
 def machine(settings: Mapping[str, Any]) -> str:

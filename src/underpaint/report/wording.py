@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from underpaint import plot
 from underpaint.report.findings import LEAST_SHARE, Finding
@@ -21,6 +22,10 @@ MEANINGS = {
     DOUBTFUL: "no line of it stands out in half of the pixels: look at the element map before you believe it",
 }
 _SPREADS = ((0.9, "almost everywhere"), (0.5, "on most of the surface"), (0.05, "in places"), (0.0, "in a few spots"))
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
 _MOST_NAMED = 3
 AS_LIKELY = 0.01
 """Relative difference of two shares below which neither pigment is called likelier."""
@@ -137,6 +142,18 @@ def percent(share: float) -> str:
 def thousands(value: float) -> str:
     """Write a number with narrow spaces between its thousands."""
     return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def date_text(text: str) -> str:
+    """Write a date for people, "21 November 2026, 23:08 UTC"; what is no date of ISO 8601 stays as it is."""
+    try:
+        own = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    day = f"{own.day} {_MONTHS[own.month - 1]} {own.year}"
+    if len(text) <= len("2026-11-21"):
+        return day
+    return f"{day}, {own:%H:%M} {own.tzname() or ''}".strip()
 
 
 def line_name(family: str) -> str:
