@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import numpy as np
 import pytest
 
 from underpaint.api import Settings, elements_to_folder, identify_to_folder
+from underpaint.blockwise import Work, do_blocks
 from underpaint.errors import OutputError
 from underpaint.io import BlockStore, describe, describe_all, load, read_results, save_scan
 from underpaint.spectrum import EnergyAxis, Scan
@@ -114,6 +115,32 @@ def test_a_cluster_gives_the_same_bits(scan_file: Path, without_report: None, tm
         identify_to_folder(scan_file, tmp_path / "there", SETTINGS, scheduler=address)
     identify_to_folder(scan_file, tmp_path / "here", SETTINGS)
     same_numbers(tmp_path / "here", tmp_path / "there")
+
+
+def first_channels(counts: Any, *_: Any) -> dict[str, Any]:
+    return {"first": counts[:, :, :2].astype(np.float32)}
+
+
+def test_a_cluster_without_workers_is_told_and_waited_for(scan_file: Path, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    scan, told = load(scan_file), list[str]()
+    with distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster:
+
+        def waiting() -> None:
+            told.append("waiting")
+            cluster.scale(1)
+
+        do_blocks(
+            scan,
+            cast("Work", first_channels),
+            BlockStore(tmp_path, scan.shape[:2]),
+            np.zeros(scan.shape[:2]),
+            scheduler=cluster.scheduler_address,
+            progress=lambda done, _: told.append(str(done)),
+            waiting=waiting,
+        )
+    assert told[0] == "waiting"
+    assert told[-1] == str(scan.n_pixel)
 
 
 class StopError(Exception):

@@ -375,6 +375,7 @@ def _to_folder(
             seen.pixel_counts,
             scheduler=scheduler,
             progress=lambda done, every: step(what, done, every),
+            waiting=lambda: step(f"Waiting for a worker of the cluster {scheduler}", 0, 1),
         )
         found = _with_guess(work.from_store(store), settings)
         open_set = _open_set(axis, found, step)

@@ -172,6 +172,7 @@ def do_blocks(
     *,
     scheduler: str | None = None,
     progress: "Callable[[int, int], None] | None" = None,
+    waiting: "Callable[[], None] | None" = None,
 ) -> None:
     """Do the blocks that are not finished, and put each on disk as it is done.
 
@@ -187,6 +188,8 @@ def do_blocks(
         Address of a dask scheduler, ``tcp://host:8786``; None: threads of this process.
     progress : callable, optional
         Called with (pixels done, pixels in all), first with those that an earlier run had done.
+    waiting : callable, optional
+        Called where nothing can begin, because the cluster has no worker yet.
 
     Raises
     ------
@@ -200,15 +203,21 @@ def do_blocks(
     blocks, finished = list(scan.blocks()), store.finished()
     done = sum(_n_pixel(blocks[number]) for number in finished)
     tell = progress or (lambda *_: None)
-    tell(done, scan.n_pixel)
 
     def tasks() -> Iterator[tuple[int, tuple[Any, ...]]]:
         for number, own in enumerate(blocks):
             if number not in finished:
                 present = None if scan.present is None else scan.present[own]
-                yield number, (np.asarray(scan.counts[own].compute(scheduler="synchronous")), present, pixel_counts[own])
+                yield (
+                    number,
+                    (np.asarray(scan.counts[own].compute(scheduler="synchronous")), present, pixel_counts[own]),
+                )
 
     with threads_or_cluster(scheduler) as crew:
+        if crew.hands or waiting is None:
+            tell(done, scan.n_pixel)
+        else:
+            waiting()
         for number, stacks in in_order(crew, work, tasks()):
             rows, columns = blocks[number]
             store.put(number, rows, columns, stacks)

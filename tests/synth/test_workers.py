@@ -82,6 +82,14 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPat
         pass
 
 
+def test_an_address_that_cannot_be_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that was made for one says a traceback at its end, after 40 s."""
+    pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    monkeypatch.setattr("distributed.Client", None)
+    with pytest.raises(ClusterError, match=r"'foo' \(missing port number"), crew_of(scheduler="foo"):
+        pass
+
+
 def test_without_distributed_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(MissingExtraError, match=r"underpaint\[cluster\]"), crew_of(scheduler="tcp://127.0.0.1:9"):
@@ -99,7 +107,7 @@ def test_no_more_tasks_are_begun_than_are_kept_in_hand() -> None:
             return self.value
 
     class Crew:
-        at_once = 3
+        at_once = hands = 3
 
         def submit(self, function: Any, *arguments: Any) -> Later:
             begun.append(arguments[0])

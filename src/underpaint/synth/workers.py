@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from underpaint.errors import ClusterError, MissingExtraError
 
 Result = TypeVar("Result")
-CONNECT_TIMEOUT_S = 20
+CONNECT_TIMEOUT_S = 10
 DECIDING = ("underpaint", "numpy", "scipy", "xraylib")
 """Packages whose version decides the last bit of a result."""
 
@@ -37,6 +37,10 @@ class Crew(Protocol):
     @property
     def at_once(self) -> int:
         """How many tasks to keep in hand."""
+
+    @property
+    def hands(self) -> int:
+        """How many tasks can be worked on now: on a cluster perhaps none, as long as no worker has come."""
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
         """Begin a task."""
@@ -132,6 +136,7 @@ class _Done:
 
 class _Alone:
     at_once = 1
+    hands = 1
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
         return _Done(function(*arguments))
@@ -140,7 +145,7 @@ class _Alone:
 class _Pool:
     def __init__(self, pool: ProcessPoolExecutor | ThreadPoolExecutor, workers: int) -> None:
         self._pool = pool
-        self.at_once = 2 * workers
+        self.at_once, self.hands = 2 * workers, workers
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
         return self._pool.submit(function, *arguments)
@@ -184,7 +189,11 @@ class _Cluster:
 
     @property
     def at_once(self) -> int:
-        return max(2 * int(sum(self._client.nthreads().values())), 2)
+        return max(2 * self.hands, 2)
+
+    @property
+    def hands(self) -> int:
+        return int(sum(self._client.nthreads().values()))
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
         # not pure: equal arguments need not be looked for; their bytes are not hashed
@@ -214,10 +223,13 @@ def _cluster(scheduler: str) -> Iterator[Crew]:
     try:
         import dask
         from distributed import Client
+        from distributed.comm import resolve_address
     except ImportError as error:
         message = "Cannot use --scheduler: dask.distributed is missing. Run: pip install 'underpaint[cluster]'."
         raise MissingExtraError(message) from error
     try:
+        # first: a client of an address that cannot be waits long for its own end
+        resolve_address(scheduler)
         client = Client(scheduler, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError) as error:
         message = (
