@@ -132,6 +132,14 @@ def test_a_state_map_has_a_colour_for_each_state() -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(STATES.values())
 
 
+def test_a_composite_tells_a_pigments_places_apart() -> None:
+    from underpaint.plot.composite import composite_figure
+
+    parts = [(f"azurite (copper, blue), {place}", np.ones((3, 4), np.float32), 1.0) for place in ("above", "below")]
+    words = [own.get_text() for own in composite_figure(parts).texts]
+    assert words == ["red: azurite, above", "green: azurite, below"]
+
+
 def test_each_element_is_shown_once() -> None:
     assert families_shown(maps(("Hg_M", "Hg_L")), areas(), "red") == ("Hg_M",)
     assert families_shown(maps(("Cr_K",)), areas(), "red") == ()

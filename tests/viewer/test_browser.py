@@ -74,7 +74,7 @@ def test_a_click_shows_the_pixels_own_spectrum_and_numbers(page: tuple[Any, Serv
     assert "0.97" in said
     assert "Hg L 400 counts (40 σ)" in said
     assert "at the surface: 0.95" in said
-    assert "row 3, column 4" in text_of(opened, "spectrum-plot")
+    assert "row 3, column 4" in text_of(opened, "spectrum-legend")
 
 
 def test_a_name_from_a_file_stays_text(page: tuple[Any, Server]) -> None:
@@ -143,6 +143,33 @@ def test_maps_side_by_side_zoom_together(page: tuple[Any, Server]) -> None:
     frames = opened.execute_script("return window.viewer.panes.map((own) => own.frame().across / own.canvas.width)")
     assert np.ptp(frames) < 0.01
     assert opened.execute_script("return window.viewer.view.zoom") == pytest.approx(1.5)
+
+
+def test_maps_side_by_side_are_level_whatever_their_legends_hold(page: tuple[Any, Server]) -> None:
+    opened, _ = page
+    press(opened, "[data-panes='2']")
+    opened.execute_script(
+        "const m = document.getElementById('mode'); m.value = 'composite'; m.dispatchEvent(new Event('change'))"
+    )
+    wait(opened, "window.viewer.panes.length === 2 && window.viewer.panes.every((own) => own.picture)")
+    opened.execute_script("document.querySelector('.pane .legend').append('a long legend '.repeat(20))")
+    tops, heights = opened.execute_script(
+        "const all = window.viewer.panes.map((own) => own.canvas.getBoundingClientRect());"
+        "return [all.map((own) => own.top), all.map((own) => own.height)]"
+    )
+    assert np.ptp(tops) < 1
+    assert np.ptp(heights) < 1
+    assert heights[0] > 100
+
+
+def test_depth_is_named_where_names_are_short(page: tuple[Any, Server]) -> None:
+    opened, _ = page
+    opened.execute_script("window.viewer.showPlace('mercury_red', 'below')")
+    wait(opened, "window.viewer.panes[0].parts[0].entry.name === 'mercury_red.below'")
+    opened.execute_script(
+        "const m = document.getElementById('mode'); m.value = 'composite'; m.dispatchEvent(new Event('change'))"
+    )
+    wait(opened, "document.querySelector('.legend').textContent.includes('mercury red, below the surface, to 1')")
 
 
 def test_a_drawn_box_is_measured_and_saved(page: tuple[Any, Server], folder: Path) -> None:

@@ -133,12 +133,18 @@ def test_a_map_and_a_pixel_are_reached_by_keys_alone(shown: tuple[Any, Path]) ->
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_words_stand_out_from_what_is_behind_them(shown: tuple[Any, Path], theme: str) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
     opened, _ = shown
     opened.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
     selectors = ["#title", "#facts", "#list button", "#list [aria-pressed='true']", "#readout", "#tab-spot", ".empty",
                  "#tab-regions", ".legend span", "#report"]  # fmt: skip
     faint = [(name, ratio) for name, ratio in opened.execute_script(CONTRASTS, selectors) if ratio < LEAST_CONTRAST]
     assert faint == []
+    pressed = "[data-panes='1']"
+    ActionChains(opened).move_to_element(opened.find_element("css selector", pressed)).perform()
+    wait(opened, f"document.querySelector(\"{pressed}\").matches(':hover')")
+    assert opened.execute_script(CONTRASTS, [pressed])[0][1] >= LEAST_CONTRAST
 
 
 def test_the_report_is_written_from_the_page_and_fits_a_narrow_window(shown: tuple[Any, Path]) -> None:

@@ -1,6 +1,5 @@
 """Pigment maps beside element maps, as in Fig. 5 of Xu et al. 2022: map, elements, overlay, scatter."""
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +10,15 @@ from numpy.typing import NDArray
 
 from underpaint.atomic import siegbahn
 from underpaint.maps import ElementMaps, PigmentMaps
-from underpaint.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, close_fit, new_figure, put_title, quiet_axes
+from underpaint.plot.figure import (
+    NO_ANSWER_COLOR,
+    SMALL_SIZE,
+    close_fit,
+    new_figure,
+    put_title,
+    quiet_axes,
+    short_label,
+)
 from underpaint.plot.images import (
     PANEL_WIDTH_IN,
     Step,
@@ -94,7 +101,7 @@ def pigment_row(pigments: PigmentMaps, elements: ElementMaps | None, name: str) 
     height = max(panel_height(probability.shape, step_mm), 1.25)
     figure, columns = _row_figure(len(areas), height)
     draw_probability(figure, columns[0], probability, step_mm)
-    put_title(columns[0], f"{_short(pigments, name)}\nprobability", pad=3)
+    put_title(columns[0], f"{short_label(pigments.labels[pigments.names.index(name)])}\nprobability", pad=3)
     for axes, area, family in zip(columns[1:], areas, families, strict=False):
         draw_area(figure, axes, area, None, step_mm)
         put_title(axes, f"{siegbahn(family)} (counts)", pad=3)
@@ -103,12 +110,6 @@ def pigment_row(pigments: PigmentMaps, elements: ElementMaps | None, name: str) 
         put_title(columns[-2], _overlay_title(families), pad=3)
         _draw_scatter(columns[-1], probability, areas, families)
     return figure
-
-
-def _short(pigments: PigmentMaps, name: str) -> str:
-    """Return a label without its examples, its place kept."""
-    label = pigments.labels[pigments.names.index(name)] if pigments.labels else name
-    return re.sub(r" \(.*\)", "", label)
 
 
 def families_shown(pigments: PigmentMaps, elements: ElementMaps | None, name: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from underpaint.plot.figure import NO_ANSWER_COLOR, TEXT_SIZE, close_fit, new_figure
+from underpaint.plot.figure import NO_ANSWER_COLOR, TEXT_SIZE, close_fit, new_figure, short_label
 from underpaint.plot.images import PANEL_WIDTH_IN, Step, bare, hatch, panel_height, pixel_aspect, scale_bar
 
 CHANNELS = ("red", "green", "blue")
@@ -56,7 +56,7 @@ def composite_figure(
     close_fit(figure, 0.1, 0.1, 0.1, 0.35)
     for line, (label, _, _, channel) in enumerate(used):
         figure.text(
-            0.02 + 0.325 * line, 1 - 0.2 / (height + 0.45), f"{CHANNELS[channel]}: {label.partition(' (')[0]}",
+            0.02 + 0.325 * line, 1 - 0.2 / (height + 0.45), f"{CHANNELS[channel]}: {short_label(label)}",
             color=_WRITTEN[channel], fontsize=TEXT_SIZE, ha="left",
         )  # fmt: skip
     return figure

@@ -1,5 +1,6 @@
 """Making and saving figures without pyplot's global state."""
 
+import re
 from io import BytesIO
 from pathlib import Path
 
@@ -32,6 +33,11 @@ def close_fit(figure: Figure, left_in: float, right_in: float, bottom_in: float,
 def put_title(axes: Axes, text: str, *, size: float = TEXT_SIZE, left: bool = False, pad: float = 6.0) -> None:
     """Write a title ``pad`` points above an axes; finding out where ticks leave room takes as long as all else."""
     axes.set_title(text, fontsize=size, loc="left" if left else "center", pad=pad, y=1.0)
+
+
+def short_label(label: str) -> str:
+    """Return a pigment's label without its examples, its place kept."""
+    return re.sub(r" \(.*\)", "", label)
 
 
 def quiet_axes(axes: Axes) -> None:

@@ -91,6 +91,9 @@ export const thousands = (value) => Math.round(value).toLocaleString("en").repla
 export const percent = (share) => (share >= 0.1 ? `${(100 * share).toFixed(0)} %` : `${(100 * share).toFixed(1)} %`);
 export const lineName = (family) => family.replace("_", " ");
 
+// Without its examples: "lead pigment (lead white, red lead, ...), below the surface" is "lead pigment, below the surface".
+export const shortName = ({ label }) => label.replace(/ \(.*\)/, "");
+
 export function number(value, unit) {
   if (value === null || value === undefined || Number.isNaN(value)) return "no answer";
   if (unit === "counts") return `${thousands(value)} counts`;

@@ -1,5 +1,5 @@
 // One map on the screen: drawn pixel by pixel, with scale bar, hatching, regions, photograph and lens.
-import { make, number } from "./base.js";
+import { make, number, shortName } from "./base.js";
 import { STATES, paint, paintComposite, pictureOf, tableOf, topOf, unknownAt, usualColors, valuesOf } from "./maps.js";
 
 const LENGTHS_MM = [1000, 500, 200, 100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1];
@@ -86,8 +86,8 @@ export class Pane {
 
   words() {
     const { mode } = this.shown;
-    if (mode === "composite") return this.parts.map((part) => `${CHANNEL_NAMES[part.channel]}: ${part.entry.label}`).join(", ") || "Choose colours";
-    if (mode === "overlay") return `${this.entry.label} over its elements`;
+    if (mode === "composite") return this.parts.map((part) => `${CHANNEL_NAMES[part.channel]}: ${shortName(part.entry)}`).join(", ") || "Choose colours";
+    if (mode === "overlay") return `${shortName(this.entry)} over its elements`;
     return this.entry.kind === "state" ? `${this.entry.label}: could it be seen?` : this.entry.label;
   }
 
@@ -98,7 +98,7 @@ export class Pane {
     this.canvas.setAttribute("aria-label", `Map: ${words}. Arrow keys choose a pixel.`);
     if (this.shown.mode !== "map") {
       this.legend.replaceChildren(...this.parts.map((part) => make("span", { className: `swatch ${CHANNEL_NAMES[part.channel]}` },
-        `${part.entry.label.split(" (")[0]}, to ${number(part.top, part.entry.unit)}`)));
+        `${shortName(part.entry)}, to ${number(part.top, part.entry.unit)}`)));
       return;
     }
     const [part] = this.parts;
@@ -127,7 +127,7 @@ export class Pane {
   whose(entry) {
     const group = entry.kind === "member" ? this.app.entries.find((own) => own.kind === "group" && entry.groups.includes(own.name)) : null;
     return group ? make("span", { className: "quiet" }, "X-rays do not tell it from others of its group, and only the group has a depth. Look first at ",
-      make("button", { type: "button", className: "link plain", onclick: () => this.app.showMap(group.index) }, group.label.split(" (")[0])) : null;
+      make("button", { type: "button", className: "link plain", onclick: () => this.app.showMap(group.index) }, shortName(group))) : null;
   }
 
   fit() {
@@ -158,7 +158,7 @@ export class Pane {
 
   valueAt(row, column) {
     const [, width] = this.app.about.shape;
-    return this.parts.map((part) => `${this.parts.length > 1 ? `${part.entry.label.split(" (")[0]} ` : ""}${number(part.values[row * width + column], part.entry.unit)}`).join(", ");
+    return this.parts.map((part) => `${this.parts.length > 1 ? `${shortName(part.entry)} ` : ""}${number(part.values[row * width + column], part.entry.unit)}`).join(", ");
   }
 
   draw() {

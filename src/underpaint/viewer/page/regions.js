@@ -1,5 +1,5 @@
 // Regions drawn on the maps: what they hold on average, beside one another, and kept with the results.
-import { ask, askJson, byId, guarded, make, number, percent, thousands } from "./base.js";
+import { ask, askJson, byId, guarded, make, number, percent, shortName, thousands } from "./base.js";
 import { saveBlob } from "./export.js";
 
 const COLORS = ["#ffd24d", "#4dc3ff", "#ff7ab8", "#8bdc65", "#c79bff", "#ff9d5c"];
@@ -90,7 +90,7 @@ export class RegionPanel {
   curves() {
     return this.app.regions.filter((own) => own.found && own.found.mean && !own.hidden).flatMap((own) => [
       { name: "", kind: "region largest", color: own.color, counts: own.found.max },
-      { name: `${own.name}: mean, and largest (dashed)`, kind: "region", color: own.color, counts: own.found.mean }]);
+      { name: `mean of ${own.name}`, kind: "region", color: own.color, counts: own.found.mean }]);
   }
 
   remove(region) {
@@ -135,7 +135,7 @@ export class RegionPanel {
     mark.style.background = region.color;
     const rows = (found ? found.maps : []).filter((own) => own.n).map((own) => {
       const entry = this.app.entries[own.map];
-      return make("tr", {}, make("th", { scope: "row" }, entry.label.split(" (")[0]), make("td", {}, number(own.mean, entry.unit)), make("td", {}, number(own.median, entry.unit)),
+      return make("tr", {}, make("th", { scope: "row" }, shortName(entry)), make("td", {}, number(own.mean, entry.unit)), make("td", {}, number(own.median, entry.unit)),
         make("td", {}, own.above_half === null ? "" : percent(own.above_half)));
     });
     const seen = make("input", { type: "checkbox", checked: !region.hidden, title: "Show it on the maps and in the spectrum", "aria-label": `Show ${region.name}`, onchange: (event) => { region.hidden = !event.target.checked; this.app.draw(); this.app.showSpectra(); } });
@@ -151,7 +151,7 @@ export class RegionPanel {
     const shown = new Map();
     for (const region of this.app.regions) for (const own of (region.found ? region.found.maps : [])) if (own.n) shown.set(own.map, [...(shown.get(own.map) || []), [region, own]]);
     return [...shown].map(([index, all]) => make("figure", {}, this.histogram(all), make("figcaption", {},
-      `${this.app.entries[index].label.split(" (")[0]}: share of each region's pixels, from 0 to ${number(all[0][1].edges[1], this.app.entries[index].unit)}`)));
+      `${shortName(this.app.entries[index])}: share of each region's pixels, from 0 to ${number(all[0][1].edges[1], this.app.entries[index].unit)}`)));
   }
 
   histogram(all) {

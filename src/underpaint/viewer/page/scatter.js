@@ -1,5 +1,5 @@
 // Two maps against each other, a cell of the plot per pair of values; a box drawn in it shows its pixels on the maps.
-import { byId, guarded, make, number, thousands } from "./base.js";
+import { byId, guarded, make, number, shortName, thousands } from "./base.js";
 import { pictureOf, tableOf, topOf, valuesOf } from "./maps.js";
 
 const CELLS = 100;
@@ -20,7 +20,7 @@ export class ScatterPanel {
   build() {
     const kinds = [["group", "Groups"], ["member", "Pigments"], ["element", "Elements"], ["quantity", "More"]];
     const choice = (at, label) => make("label", {}, `${label} `, make("select", { onchange: (event) => { this.pair[at] = Number(event.target.value); this.own = true; guarded(() => this.draw())(); } },
-      ...kinds.map(([kind, name]) => make("optgroup", { label: name }, ...this.app.entries.filter((own) => own.kind === kind).map((own) => make("option", { value: String(own.index) }, own.label)))).filter((own) => own.children.length)));
+      ...kinds.map(([kind, name]) => make("optgroup", { label: name }, ...this.app.entries.filter((own) => own.kind === kind).map((own) => make("option", { value: String(own.index) }, shortName(own))))).filter((own) => own.children.length)));
     this.across = choice(0, "Across");
     this.up = choice(1, "Up");
     this.canvas = make("canvas", { className: "scatter", width: CELLS, height: CELLS, role: "img" });

@@ -1,5 +1,5 @@
 // The spectrum: counts on a logarithmic axis over keV, lines labelled, the scan's mean and maximum behind it.
-import { byId, lineName } from "./base.js";
+import { byId, lineName, make } from "./base.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const [LEFT, RIGHT, TOP, BOTTOM] = [52, 10, 59, 34];
@@ -48,7 +48,7 @@ export class SpectrumPlot {
   draw() {
     const { width, height } = this.place.getBoundingClientRect();
     if (width < 80 || height < 80) return;
-    if (!this.curves.length) { this.place.replaceChildren(); return; }
+    if (!this.curves.length) { this.place.replaceChildren(); byId("spectrum-legend").replaceChildren(); return; }
     const [low, high] = this.range || this.whole();
     const [first, last] = [Math.max(0, Math.floor(this.channel(low))), Math.ceil(this.channel(high))];
     let [top, floor] = [10, Infinity];
@@ -66,7 +66,7 @@ export class SpectrumPlot {
     this.frame(svg, { low, high, x, y, width, height, bottom, above });
     for (const curve of this.curves) svg.append(this.curve(curve, first, last, x, y));
     if (this.app.about.axis) this.labels(svg, { low, high, x, y, height });
-    this.legend(svg, width);
+    this.legend();
     this.scale = { low, high, width };
     this.place.replaceChildren(svg);
   }
@@ -130,13 +130,15 @@ export class SpectrumPlot {
     }
   }
 
-  legend(svg, width) {
-    this.curves.filter((own) => own.name).reverse().forEach((own, at) => {
-      const y = TOP + 12 + 15 * at;
-      const mark = shape("line", { class: `curve ${own.kind}`, x1: width - RIGHT - 22, x2: width - RIGHT - 4, y1: y - 4, y2: y - 4 });
-      if (own.color) mark.setAttribute("stroke", own.color);
-      svg.append(mark, shape("text", { class: "tick", x: width - RIGHT - 28, y, "text-anchor": "end" }, own.name));
-    });
+  // Above the plot, where no curve runs.
+  legend() {
+    byId("spectrum-legend").replaceChildren(...this.curves.filter((own) => own.name).reverse().map((own) => {
+      const line = shape("line", { class: `curve ${own.kind}`, x1: 0, x2: 18, y1: 5, y2: 5 });
+      if (own.color) line.setAttribute("stroke", own.color);
+      const mark = shape("svg", { width: 18, height: 10, "aria-hidden": "true" });
+      mark.append(line);
+      return make("span", {}, mark, ` ${own.name}`);
+    }), this.curves.some((own) => own.kind.includes("largest")) ? make("span", {}, "dashed: the largest in the region") : "");
   }
 
   // A drag chooses the energies that are shown.

@@ -1,5 +1,5 @@
 // What a pixel says: probabilities, the lines that speak for and against, what X-rays cannot tell apart.
-import { askJson, byId, followed, guarded, lineName, make, number, progressed, thousands } from "./base.js";
+import { askJson, byId, followed, guarded, lineName, make, number, progressed, shortName, thousands } from "./base.js";
 
 const meter = (value) => make("meter", { min: 0, max: 1, value: value ?? 0, "aria-hidden": "true" });
 const certainty = (value) => (value === null ? "no answer" : value >= 0.995 ? "> 0.99" : value.toFixed(2));
@@ -30,7 +30,7 @@ const PLACED = 0.75;
 
 // What lies over what, where the network says so: the question that most people come with.
 function inShort(app, groups) {
-  const named = (wanted) => groups.filter(wanted).map((own) => own.label.split(" (")[0]).join(", ");
+  const named = (wanted) => groups.filter(wanted).map((own) => shortName(own)).join(", ");
   const held = (where) => named((own) => (own.places[where] ?? 0) >= PLACED);
   const said = ["surface", "below"].filter((where) => groups.some((own) => where in own.places))
     .map((where) => make("p", {}, make("b", {}, `${app.placeWords[where]}: `), held(where) || `nothing from a probability of ${PLACED} on`));

@@ -1,5 +1,5 @@
 // The page of a result: which maps are shown, what the mouse and the keys do, what the parts tell one another.
-import { askJson, byId, choosable, guarded, make, number, say, themed } from "./base.js";
+import { askJson, byId, choosable, guarded, make, number, say, shortName, themed } from "./base.js";
 import { ExportPanel } from "./export.js";
 import { loadColors, paint, pictureOf, tableOf, topOf, usualColors } from "./maps.js";
 import { CHANNEL_NAMES, Pane } from "./pane.js";
@@ -249,7 +249,7 @@ class Viewer {
       make("select", { "aria-label": color, onchange: (event) => { shown.channels[at] = event.target.value === "" ? null : Number(event.target.value); this.changed(); place.querySelectorAll("select")[at].focus(); } },
         make("option", { value: "" }, "nothing"),
         ...KINDS.slice(0, 3).map(([kind, label]) => make("optgroup", { label }, ...this.entries.filter((own) => own.kind === kind)
-          .map((own) => make("option", { value: String(own.index), selected: shown.channels[at] === own.index }, own.label))))))));
+          .map((own) => make("option", { value: String(own.index), selected: shown.channels[at] === own.index }, shortName(own)))))))));
   }
 
   buildTabs() {
