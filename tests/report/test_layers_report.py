@@ -94,6 +94,7 @@ def test_absent_is_said_only_of_what_was_supposed(cover_um: float, *, thicker: b
     text = " ".join(render_report(maps, None, {}, detectability=detectable(maps, cover_um)).split())
     assert f"it was not found, and 20 µm of it under {cover_um:g} µm of paint would have been seen; less of it" in text
     assert "not found, and would have been seen" not in text
+    assert f"tell whether 20 µm of it under {cover_um:g} µm of paint would have been seen." in text
     assert "Its absence here means nothing" not in text
     assert "Of these could lie under what was found, unseen: copper green blue (in 50 % of the area)." in text
     assert ("the uppermost layer alone is probably thicker than these" in text) == thicker

@@ -56,10 +56,18 @@ def methods_paragraph(
         sentences += _asked(pigments)
     if detectability is not None:
         sentences.append(
-            "Where a group was not found, simulated spectra of the same counts with and without it tell whether it "
-            "would have been seen."
+            "Where a group was not found, simulated spectra of the same counts with and without it tell whether "
+            f"{supposed_burial(detectability) or 'it'} would have been seen."
         )
     return " ".join(own for own in sentences if own)
+
+
+def supposed_burial(detectability: DetectabilityMaps) -> str:
+    """Say what absence is said of: "20 µm of it under 50 µm of paint"; "" where the maps do not tell."""
+    burial = detectability.settings.get("burial", {})
+    if not {"cover_um", "hidden_um"} <= set(burial):
+        return ""
+    return f"{burial['hidden_um']:g} µm of it under {burial['cover_um']:g} µm of paint"
 
 
 def data_versions(pigments: PigmentMaps | None, summary: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -56,7 +56,7 @@ from underpaint.report.layers import (
     place_shares,
     thickness_text,
 )
-from underpaint.report.methods import PAPER, citation, data_versions, made_by, methods_paragraph
+from underpaint.report.methods import PAPER, citation, data_versions, made_by, methods_paragraph, supposed_burial
 from underpaint.report.pdf import print_pdf
 from underpaint.report.pigment_table import pigment_table
 from underpaint.report.spots import SpotSpectrum
@@ -466,9 +466,7 @@ def _hidden(own: DetectabilityMaps | None, pigments: PigmentMaps | None) -> dict
     """Table and maps of what is present, absent, undecided, or cannot be excluded."""
     if own is None:
         return None
-    burial = own.settings.get("burial", {})
-    cover_um, hidden_um = burial.get("cover_um", math.inf), burial.get("hidden_um")
-    much = "" if hidden_um is None else f"{hidden_um:g} µm of it under {cover_um:g} µm of paint"
+    cover_um = own.settings.get("burial", {}).get("cover_um", math.inf)
     rows: list[dict[str, Any]] = [
         {
             "label": label,
@@ -486,7 +484,7 @@ def _hidden(own: DetectabilityMaps | None, pigments: PigmentMaps | None) -> dict
         "rows": sorted(rows, key=lambda row: -row["hidden"]),
         "pictures": [_picture(plot.detectability_gallery(own, part), words) for part in parts],
         "notes": own.notes,
-        "supposed": much or "as much of it as was supposed",
+        "supposed": supposed_burial(own) or "as much of it as was supposed",
         "cover_um": cover_um,
         "deeper": _thicker_than(pigments, cover_um),
     }

@@ -81,7 +81,7 @@ class StartSite:
     def _list(self, request: Request) -> Answer:
         """Answer with the names in a folder: folders, results, and files that may be scans."""
         text = request.query.get("path", "")
-        place = Path(text) if text else self.home
+        place = Path(text) if text else next(own for own in (self.home, Path.home(), Path("/")) if own.is_dir())
         if not place.is_absolute() or not place.is_dir():
             message = f"Cannot list {text}: it is no folder of this machine. Give its whole path."
             raise ScanError(message)
