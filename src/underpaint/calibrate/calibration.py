@@ -437,7 +437,7 @@ def calibration_notes(header: EnergyAxis | None, found: Calibration) -> tuple[st
     """Say how far the file's axis is from the one found, where that matters."""
     if header is None:
         families = ", ".join(name.replace("_", " ") for name in found.found[:6]) or "no line"
-        return (f"The file has no energy axis; it was found from {families}.",)
+        return (f"The file has no energy axis that can be used; it was found from {families}.",)
     channel = found.axis.channel(_COMPARED_AT_KEV)
     off_ev = 1e3 * (header.zero_kev + header.gain_kev * channel - _COMPARED_AT_KEV)
     if abs(off_ev) < _NOTEWORTHY_EV:

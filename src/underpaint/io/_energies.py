@@ -8,6 +8,8 @@ from underpaint.spectrum import EnergyAxis
 
 LARGEST_ENERGY_KEV = 200.0
 """Above it an energy without unit is taken to be in eV: no X-ray tube for paintings reaches it in keV."""
+HIGHEST_KEV = 1000.0
+"""An axis that ends above it is no X-ray spectrum's: its numbers are of another unit, or damaged."""
 _UNIT_KEV = {"kev": 1.0, "ev": 1e-3}
 
 
@@ -25,6 +27,7 @@ def axis_of_values(energy: NDArray[np.float64], n_channel: int, unit: str = "") 
 def axis_of_line(gain_kev: float, zero_kev: float, n_channel: int) -> EnergyAxis | None:
     """Return the axis, or None where gain or zero cannot be."""
     try:
-        return EnergyAxis(float(gain_kev), float(zero_kev), n_channel)
+        axis = EnergyAxis(float(gain_kev), float(zero_kev), n_channel)
     except CalibrationError:
         return None
+    return axis if 0.0 < axis.stop_kev <= HIGHEST_KEV else None

@@ -58,7 +58,7 @@ def find_faulty_pixels(scan: Scan) -> FaultyPixels:
     least = generic_filter(rate, np.min, footprint=_AROUND, mode="constant", cval=np.inf)
     expected = np.where(np.isfinite(least), SHORT_SHARE * least, 0.0)
     seconds = 1.0 if scan.live_time_s is None else np.nan_to_num(scan.live_time_s)
-    missed = (expected - np.where(dead, 0.0, rate)) * seconds
+    missed = (expected - np.where(np.isfinite(rate), rate, 0.0)) * seconds
     short = ~dead & np.isfinite(rate) & (missed > _SHORT_SIGMAS * np.sqrt(np.maximum(expected * seconds, 1.0)))
     return FaultyPixels(np.asarray(dead), np.asarray(short))
 

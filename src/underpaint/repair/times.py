@@ -36,6 +36,8 @@ def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
     present = known if scan.present is None else known & scan.present
     used = factor[known]
     said = f"counts times {used.min():.3f} to {used.max():.3f}, as for {median:.4g} s of live time in every pixel"
+    if not known.all():
+        said += f"; {int((~known).sum())} of {known.size} pixels of unknown or very short live time are now missing"
     step = Step("live_time", said, {"live_time_s": median, "unknown": np.argwhere(~known).tolist()})
     return (
         replace(

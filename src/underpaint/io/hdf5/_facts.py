@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.io._energies import axis_of_line, axis_of_values
+from underpaint.io._energies import HIGHEST_KEV, axis_of_line, axis_of_values
 from underpaint.spectrum import EnergyAxis
 
 _UNIT_MM = {"mm": 1.0, "millimeter": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "cm": 10.0, "m": 1000.0}
@@ -54,6 +54,33 @@ def axis_of_polynomial(item: Any, n_channel: int) -> EnergyAxis | None:
         return None
     zero, gain, *curved = values.ravel().tolist()
     return None if any(curved) or [zero, gain] == [0.0, 1.0] else axis_of_line(gain, zero, n_channel)
+
+
+def fault_of_axis(item: Any, n_channel: int) -> str:
+    """Say why a dataset of energies, or of a polynomial's coefficients, gives no axis; "" where it is neither."""
+    if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "buif" or item.size < 2:
+        return ""
+    if item.size > 3 and item.size != n_channel:
+        return f"{item.name} holds {item.size} numbers for {n_channel} channels"
+    values = item[()].ravel().tolist()
+    if values[:2] == [0.0, 1.0]:
+        return ""
+    polynomial = ", ".join(f"{own:g}" for own in values[:3])
+    what = f"holds {polynomial}" if len(values) <= 3 else f"runs from {values[0]:g} to {values[-1]:g}"
+    return f"{item.name} {what}; channels must rise evenly, and end between 0 and {HIGHEST_KEV:g} keV"
+
+
+def fault_of_times(item: Any, shape: tuple[int, ...]) -> str:
+    """Say which pixels' times a dataset leaves unknown; "" where it tells all."""
+    if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "buif":
+        return ""
+    n_pixel = shape[0] * shape[1]
+    if item.size not in {1, n_pixel}:
+        return f"{item.name} left out: it holds {item.size} numbers for {n_pixel} pixels"
+    n_unknown = int((~(np.asarray(item[()], dtype=np.float64) > 0)).sum())
+    if n_unknown == item.size:
+        return f"{item.name} left out: none of its times is above 0"
+    return f"{item.name} unknown in {n_unknown} of {n_pixel} pixels: 0, negative or no number" if n_unknown else ""
 
 
 def pixel_seconds(item: Any, shape: tuple[int, ...], *, unit_needed: bool = False) -> NDArray[np.float64] | None:

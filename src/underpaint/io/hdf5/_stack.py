@@ -28,6 +28,8 @@ from underpaint.io.hdf5._facts import (
     axis_of_energies,
     axis_of_polynomial,
     both,
+    fault_of_axis,
+    fault_of_times,
     numbers,
     pixel_seconds,
     short_text,
@@ -39,6 +41,7 @@ from underpaint.spectrum import EnergyAxis, Scan
 
 FORMAT = "HDF5"
 _COUNT_NAMES = ("counts", "data", "spectrum", "spectra", "mca")
+_LIVE_TIMES = ("live_time_s", "live_time")
 _NO_COUNTS = {"truth", "results", "plotselect"}
 _LARGEST_LISTING = 10_000
 
@@ -185,7 +188,8 @@ def _scan(path: Path, dataset: Any, group: Any, name: str | None = None) -> Scan
     n_row, n_column, n_channel = cube.shape
     axis = _energy_axis(dataset, axes[order[2]], n_channel)
     notes = short_text(_beside(dataset, "notes"))
-    own = () if axis is not None or "no energy calibration" in notes else ("no energy calibration in the file",)
+    own = _axis_notes(dataset, axes[order[2]], axis, n_channel)
+    own = () if any(word in notes for word in ("no energy calibration", "energy axis cannot be used")) else own
     present = numbers(_beside(dataset, "present"), n_row * n_column)
     step = numbers(_beside(dataset, "step_mm"), 2)
     by_axes = both(step_of(axes[order[0]], n_row)[0], step_of(axes[order[1]], n_column)[0])
@@ -195,12 +199,12 @@ def _scan(path: Path, dataset: Any, group: Any, name: str | None = None) -> Scan
         name=name or f"{path.stem}{cube.name.replace('/', '_')}",
         source=source,
         format=FORMAT,
-        live_time_s=_times(dataset, ("live_time_s", "live_time"), cube.shape),
+        live_time_s=_times(dataset, _LIVE_TIMES, cube.shape),
         real_time_s=_times(dataset, ("real_time_s", "elapsed_time", "real_time"), cube.shape),
         step_mm=by_axes if step is None else (float(step.flat[0]), float(step.flat[-1])),
         detector=short_text(_beside(dataset, "detector")),
         present=None if present is None or present.shape != cube.shape[:2] else present.astype(bool),
-        notes=(*filter(None, notes.split("\n")), *cube.notes, *own),
+        notes=(*filter(None, notes.split("\n")), *cube.notes, *own, *_time_notes(dataset, cube.shape)),
     )
 
 
@@ -224,9 +228,14 @@ def _listed(path: Path, dataset: Any, shape: tuple[int, int] | None) -> Scan:
         name=f"{path.stem}{dataset.name.replace('/', '_')}",
         source=source,
         format=FORMAT,
-        live_time_s=_times(dataset, ("live_time_s", "live_time"), cube.shape),
+        live_time_s=_times(dataset, _LIVE_TIMES, cube.shape),
         real_time_s=_times(dataset, ("real_time_s", "elapsed_time", "real_time"), cube.shape),
-        notes=(*told, *cube.notes, *(() if axis is not None else ("no energy calibration in the file",))),
+        notes=(
+            *told,
+            *cube.notes,
+            *_axis_notes(dataset, None, axis, n_channel),
+            *_time_notes(dataset, cube.shape),
+        ),
     )
 
 
@@ -249,6 +258,25 @@ def _energy_axis(dataset: Any, energies: Any, n_channel: int) -> EnergyAxis | No
     if found is None and units(energies) in {"ev", "kev"}:
         found = axis_of_energies(energies, n_channel)
     return found or axis_of_energies(_beside(dataset, "energy"), n_channel)
+
+
+def _axis_notes(dataset: Any, energies: Any, axis: EnergyAxis | None, n_channel: int) -> tuple[str, ...]:
+    """Say that the file has no axis, or why the one that it has cannot be used."""
+    if axis is not None:
+        return ()
+    gain = numbers(_beside(dataset, "gain_kev"), 1)
+    named = energies if units(energies) in {"ev", "kev"} else None
+    places = (_beside(dataset, "calibration"), named, _beside(dataset, "energy"))
+    faults = [fault for item in places if (fault := fault_of_axis(item, n_channel))]
+    if gain is not None:
+        faults = [f"its gain_kev is {gain.flat[0]:g} keV a channel, or its zero_kev cannot be"]
+    return (f"the file's energy axis cannot be used: {faults[0]}" if faults else "no energy calibration in the file",)
+
+
+def _time_notes(dataset: Any, shape: tuple[int, int, int]) -> tuple[str, ...]:
+    """Say which live times are unknown; of a file that was converted the note is there already."""
+    faults = (fault_of_times(_beside(dataset, name), shape) for name in _LIVE_TIMES)
+    return tuple(fault for fault in faults if fault)[:1]
 
 
 def _times(dataset: Any, names: tuple[str, ...], shape: tuple[int, int, int]) -> Any:
