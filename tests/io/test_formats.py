@@ -202,6 +202,18 @@ def test_settings_and_truth_of_other_files(tmp_path: Path, cube: Cube) -> None:
             read(tmp_path / "a.txt")
 
 
+def test_hdf5_of_links_alone_names_them(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "links.h5", "w") as file:
+        file["data"] = h5py.ExternalLink("../other.h5", "/counts")
+        file["a"], file["b"] = h5py.SoftLink("/b"), h5py.SoftLink("/a")
+    said = r"only links, which are not followed \(/a to /b, /b to /a, /data to /counts in \.\./other\.h5\)"
+    with pytest.raises(ScanError, match=said):
+        io.load(tmp_path / "links.h5")
+    h5py.File(tmp_path / "none.h5", "w").close()
+    with pytest.raises(ScanError, match="of numbers, nor any other"):
+        io.load(tmp_path / "none.h5")
+
+
 def test_hdf5_without_cube_and_damaged(tmp_path: Path, cube: Cube) -> None:
     with h5py.File(tmp_path / "none.h5", "w") as file:
         file["image"] = np.ones((4, 4))

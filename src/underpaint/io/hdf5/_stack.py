@@ -56,9 +56,10 @@ def read_stacks(path: Path, file: Any) -> list[Scan]:
     """
     found = _stacks(file)
     if not found:
+        there = listing(file)
         message = (
             f"Cannot read {path} as a scan: it holds no 3-D array (row, column, channel) of numbers, "
-            f"only {listing(file)}."
+            f"{f'only {there}' if there else 'nor any other'}."
         )
         raise ScanError(message)
     alone = len(found) == 1
@@ -87,14 +88,14 @@ def read_named(path: Path, file: Any, name: str, shape: tuple[int, int] | None) 
         there = "nothing there" if item is None else f"{item}"
         message = (
             f"Cannot read {path}::{name} as a scan ({there}): a list (spectrum, channel) or "
-            f"a 3-D array (row, column, channel) of numbers is needed. The file holds {listing(file)}."
+            f"a 3-D array (row, column, channel) of numbers is needed. The file holds {listing(file) or 'no array'}."
         )
         raise ScanError(message)
     return _scan(path, item, group)
 
 
 def listing(file: Any) -> str:
-    """Name the first arrays of a file, with their sizes."""
+    """Name the first arrays of a file, with their sizes, and its links."""
     found: list[str] = []
 
     def keep(name: str, item: Any) -> bool | None:
@@ -103,7 +104,25 @@ def listing(file: Any) -> str:
         return True if len(found) > _LARGEST_LISTING else None
 
     file.visititems(keep)
-    return ", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "") if found else "no array"
+    links = _links(file)
+    if links:
+        found.append(f"links, which are not followed ({', '.join(links[:8])})")
+    return ", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
+
+
+def _links(file: Any) -> list[str]:
+    """Name the links of a file and what they lead to."""
+    found: list[str] = []
+
+    def keep(name: str, link: Any) -> bool | None:
+        if isinstance(link, h5py.ExternalLink):
+            found.append(f"/{name} to {link.path} in {link.filename}")
+        elif isinstance(link, h5py.SoftLink):
+            found.append(f"/{name} to {link.path}")
+        return True if len(found) > _LARGEST_LISTING else None
+
+    file.visititems_links(keep)
+    return found
 
 
 def _is_stack(item: Any) -> bool:
