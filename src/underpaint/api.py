@@ -30,6 +30,7 @@ from underpaint.io import (
     write_results,
 )
 from underpaint.io.companions import carry_over
+from underpaint.io.load import refuse_inside
 from underpaint.io.origin import DEPENDS, check_origin, file_facts, folders_of
 from underpaint.maps import OpenSet, PigmentMaps
 from underpaint.sample import Palette, load_palette
@@ -343,8 +344,9 @@ def _to_folder(
     palette = None if settings.palette is None else load_palette(settings.palette)
     instrument = None if settings.instrument is None else load_instrument(settings.instrument)
     tube = pigments and asks_for_the_tube(settings.model)
+    refuse_inside(out, source)
     depends = {
-        **file_facts(source, out),
+        **file_facts(source),
         "network": _digest(model_path(settings.model)) if pigments else None,
         "palette holds": palette and asdict(palette),
         "instrument is": instrument and instrument.model_dump(mode="json"),

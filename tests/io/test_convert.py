@@ -130,6 +130,21 @@ def test_conversion_that_is_stopped_leaves_nothing(tmp_path: Path, source: Path,
     assert [own.name for own in tmp_path.iterdir()] == [source.name]
 
 
+def test_nothing_is_written_into_the_folder_of_a_scan(tmp_path: Path, cube: Cube) -> None:
+    store = convert_to_zarr(tmp_path, cube)
+    before = sorted(tmp_path.rglob("*"))
+    commands = (
+        ["convert", str(store), str(store / "in.h5")],
+        ["identify", str(store), "--out", str(store / "results")],
+        ["repair", str(store), "--crop", "0:1,0:1", "--out", str(store / "in.h5")],
+    )
+    for command in commands:
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 1
+        assert "it lies in the scan" in done.output
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_conversion_of_damaged_counts_tells_the_pixel(tmp_path: Path, cube: Cube) -> None:
     wrong = cube.astype(float)
     wrong[2, 1, 5] = np.nan

@@ -57,9 +57,11 @@ def repair(
     """
     from underpaint.errors import ScanError
     from underpaint.io import load, save_scan, split_location
+    from underpaint.io.load import refuse_inside
     from underpaint.repair import fingerprint
 
     _refuse_to_replace(out)
+    refuse_inside(out, scan)
     asked = _Asked(crop, mask, sum_peaks, pixels, rows, row_shift, live_time, rows_and_columns(bins))
     if not asked.anything:
         message = f"Cannot repair {scan}: no repair is asked for. Name one, such as --rows or --crop."

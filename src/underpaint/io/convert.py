@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import OutputError
 from underpaint.io.bcf import Photograph, is_bcf, read_photographs
-from underpaint.io.load import load_all, load_each, split_location
+from underpaint.io.load import load_all, load_each, refuse_inside, split_location
 from underpaint.io.new_hdf5 import new_hdf5
 from underpaint.io.zarr import let_zarr_finish, zarr_library
 from underpaint.spectrum import Scan
@@ -82,7 +82,8 @@ def convert_scan(
     ScanError
         The source cannot be read.
     OutputError
-        The target is there, cannot be written, has an unknown ending, or did not read back as it was written.
+        The target is there, lies in the source, cannot be written, has an unknown ending, or did not read back as it
+        was written.
     MissingExtraError
         zarr is asked for and not installed.
 
@@ -94,6 +95,7 @@ def convert_scan(
     place = Path(target)
     write = _writer(place)
     refuse_existing(place)
+    refuse_inside(place, source)
     scans, photographs = load_each(source, detector=detector, shape=shape), photographs_of(source)
     tell = step or (lambda *_: None)
     with _appearing(place) as part:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from underpaint.errors import ScanError
+from underpaint.errors import OutputError, ScanError
 from underpaint.io._single import single_scan
 from underpaint.io._source import SAME_CHANNELS, probe
 from underpaint.io.bcf import is_bcf, read_bcf
@@ -212,6 +212,22 @@ def split_location(location: str | Path) -> tuple[Path, str | None]:
         message = f"Cannot read {path}: there is no such file or folder. Check the path."
         raise ScanError(message)
     return path, name or None
+
+
+def refuse_inside(target: str | Path, source: str | Path) -> None:
+    """Refuse to write into the folder of a scan: the scan stays as it is, and is read alike the next time.
+
+    Raises
+    ------
+    OutputError
+        The target lies in it.
+    ScanError
+        There is no such scan.
+    """
+    path, _ = split_location(source)
+    if path.is_dir() and Path(target).resolve().is_relative_to(path.resolve()):
+        message = f"Cannot write {target}: it lies in the scan {path}, which stays as it is. Give a place outside it."
+        raise OutputError(message)
 
 
 def _read_folder(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:

@@ -17,8 +17,8 @@ DEPENDS = "depends_on"
 _SIZE, _TIME = "scan size", "scan time"
 
 
-def file_facts(source: str | Path, out: str | Path) -> dict[str, int]:
-    """Return size (bytes) and time of last change (ns) of a scan's files, but for results that lie among them.
+def file_facts(source: str | Path) -> dict[str, int]:
+    """Return size (bytes) and time of last change (ns) of a scan's files.
 
     Raises
     ------
@@ -26,9 +26,7 @@ def file_facts(source: str | Path, out: str | Path) -> dict[str, int]:
         There is no such scan.
     """
     path, _ = split_location(source)
-    own_name = Path(out).name
-    files = [path] if path.is_file() else [own for own in path.rglob("*") if own.is_file()]
-    stats = [own.stat() for own in files if not any(part.startswith(own_name) for part in own.parts)]
+    stats = [own.stat() for own in ([path] if path.is_file() else path.rglob("*")) if own.is_file()]
     return {_SIZE: sum(own.st_size for own in stats), _TIME: max((own.st_mtime_ns for own in stats), default=0)}
 
 
@@ -90,8 +88,8 @@ def folders_of(sources: Sequence[str | Path], named: Sequence[Path]) -> list[Pat
     held = {own: origin for name in dict.fromkeys(named) for own in _numbered(name) if (origin := _told(own))}
     found: dict[int, Path] = {}
     for index, source in enumerate(map(str, sources)):
-        free = (own for own in held if own not in found.values())
-        own = next((own for own in free if _is_of(held[own], source, _facts(source, own))), None)
+        free, facts = (own for own in held if own not in found.values()), _facts(source)
+        own = next((own for own in free if _is_of(held[own], source, facts)), None)
         if own is not None:
             found[index] = own
     taken = {*held}
@@ -120,9 +118,9 @@ def _is_there(source: str) -> bool:
     return Path(source).exists() or Path(source.partition("::")[0]).exists()
 
 
-def _facts(source: str, folder: Path) -> dict[str, int]:
+def _facts(source: str) -> dict[str, int]:
     try:
-        return file_facts(source, folder)
+        return file_facts(source)
     except ScanError:
         return {}
 
