@@ -34,8 +34,8 @@ NAMES = {
 DOORS = {
     "underpaint.plot": {
         "breakdown_figure", "close_fit", "detectability_gallery", "element_gallery", "element_map", "line_labels",
-        "overlay", "pigment_map", "pigment_row", "place_gallery", "save_png", "scatter", "siegbahn", "spectrum",
-        "thickness_map", "to_png", "unlikeness_map",
+        "overlay", "pigment_map", "pigment_row", "place_gallery", "save_png", "scatter", "shown_map", "siegbahn",
+        "spectrum", "state_map", "thickness_map", "to_png", "unlikeness_map",
     },
     "underpaint.report": {
         "Arrangement", "Finding", "explain_lines", "find_arrangements", "find_groups", "line_text", "render_report",
