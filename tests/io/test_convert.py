@@ -1,6 +1,8 @@
 """Conversion to HDF5 and zarr: lossless, checked, never over something; zarr stores that are not to be trusted."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,19 @@ def test_nothing_is_written_into_the_folder_of_a_scan(tmp_path: Path, cube: Cube
         assert done.exit_code == 1
         assert "it lies in the scan" in done.output
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_a_killed_conversion_left_goes_with_the_next(tmp_path: Path, source: Path, ending: str) -> None:
+    target = target_in(tmp_path, ending)
+    code = (
+        "import os, sys; from underpaint.io import convert_scan\n"
+        "convert_scan(*sys.argv[1:], step=lambda what, done, total: done and os._exit(9))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(source), str(target)], check=False).returncode == 9
+    assert len(list(tmp_path.iterdir())) > 1
+    assert convert_scan(source, target).target == target
+    assert sorted(own.name for own in tmp_path.iterdir()) == sorted([source.name, target.name])
 
 
 def test_conversion_of_damaged_counts_tells_the_pixel(tmp_path: Path, cube: Cube) -> None:

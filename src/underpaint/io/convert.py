@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from underpaint.errors import OutputError
+from underpaint.files import written_alone
 from underpaint.io.bcf import Photograph, is_bcf, read_photographs
 from underpaint.io.load import load_all, load_each, refuse_inside, split_location
 from underpaint.io.new_hdf5 import new_hdf5
@@ -176,20 +176,25 @@ def _writer(place: Path) -> Writer:
 
 @contextmanager
 def _appearing(place: Path) -> Iterator[Path]:
-    """Give a new name beside the target; what is still there at the end goes, also when interrupted."""
-    folder: Path | None = None
+    """Give a new name beside the target; what is still there at the end goes, also when interrupted.
+
+    What a kill has left goes before the next try.
+    """
+    folder = place.with_name(f".{place.name}.part")
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=place.parent))
-        yield folder / place.name
+        with written_alone(place):
+            try:
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                yield folder / place.name
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
     except (OSError, RuntimeError) as error:
         if isinstance(error, OutputError) or type(error).__module__.startswith("underpaint"):
             raise
         reason = str(error).split(" (", 1)[0]
         message = f"Cannot write {place}: {reason}. Check that the folder exists, is writable and has space."
         raise OutputError(message) from error
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _row_blocks(scan: Scan, tell: Step, what: str) -> Iterator[tuple[int, NDArray[Any]]]:
