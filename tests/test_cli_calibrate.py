@@ -41,6 +41,20 @@ def test_each_detector_gets_its_instrument(tmp_path: Path) -> None:
     assert again.exit_code == 1
 
 
+def test_every_file_that_was_written_is_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", counts=pixels(1))
+    names = ["own.toml", "own.png", "straight.h5"]
+    toml, png, straight = (str(tmp_path / name) for name in names)
+    command = ["calibrate", str(tmp_path / "one.npz"), "--out", toml, "--picture", png, "--without-drift", straight]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert all(f"Wrote {tmp_path / name}" in done.stdout for name in names)
+    np.savez(tmp_path / "two.npz", left=pixels(1), right=pixels(2))
+    done = CliRunner().invoke(app, ["info", str(tmp_path / "two.npz"), "--picture", str(tmp_path / "pic.png")])
+    assert f"Wrote {tmp_path / 'pic_1.png'}\nWrote {tmp_path / 'pic_2.png'}" in done.stdout
+    assert len(list(tmp_path.glob("pic*"))) == 2
+
+
 def test_the_picture_tells_what_was_found_and_what_not() -> None:
     found = Calibration(
         AXIS, 0.08, 0.115, {}, {}, 1e-6, 1e-3, 1.0, ("Fe_K",), ("air path: no argon line stands out",), "Rh", 120.0,

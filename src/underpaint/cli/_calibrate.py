@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Found:
-    """One detector of a scan, with what its spectra tell and the file that keeps it."""
+    """One detector of a scan, with what its spectra tell, the file that keeps it, and the other files written."""
 
     scan: "Scan"
     calibration: "Calibration"
     drift: "Drift"
     out: Path
     notes: tuple[str, ...]
+    also: tuple[Path, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """JSON-serialisable."""
@@ -46,6 +47,7 @@ class Found:
             "drifts": self.drift.significant,
             "notes": list(self.notes),
             "instrument": str(self.out),
+            "also_written": [str(path) for path in self.also],
         }
 
 
@@ -122,7 +124,7 @@ def _examined(scan: "Scan", base: "Instrument | None", out: Path, picture: Path 
         save_scan(room.without_drift(scan, own, drift), straight)
     assumed = "" if base else room.assumed_in_words(own)
     notes = (*room.calibration_notes(scan.axis, own), *_drift_note(scan, drift), *([assumed] if assumed else []))
-    return Found(scan, own, drift, out, notes)
+    return Found(scan, own, drift, out, notes, tuple(path for path in (picture, straight) if path is not None))
 
 
 def _drift_note(scan: "Scan", drift: "Drift") -> tuple[str, ...]:
@@ -146,6 +148,8 @@ def _tell(found: Sequence[Found], *, quiet: bool, as_json: bool) -> None:
         for note in own.notes:
             say(note)
         say(f"Wrote {own.out}; use it with --instrument {own.out}")
+        for path in own.also:
+            say(f"Wrote {path}")
     if len(found) > 1 and not quiet:
         show(_ratios(found))
 

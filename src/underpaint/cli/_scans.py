@@ -50,8 +50,8 @@ READ_BYTES = 32e6
 """What `info` reads of a scan: enough for its lines, and done in a fraction of a second."""
 
 
-def rows_and_columns(text: str | None) -> tuple[int, int] | None:
-    """Read --shape.
+def rows_and_columns(text: str | None, option: str = "--shape", example: str = "120x80") -> tuple[int, int] | None:
+    """Read --shape, or another option of two numbers.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def rows_and_columns(text: str | None) -> tuple[int, int] | None:
         return None
     parts = text.lower().replace("×", "x").split("x")
     if len(parts) != 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        message = f"--shape {text!r} is not ROWSxCOLUMNS. Give two whole numbers above 0, such as 120x80."
+        message = f"{option} {text!r} is not ROWSxCOLUMNS. Give two whole numbers above 0, such as {example}."
         raise typer.BadParameter(message)
     return int(parts[0]), int(parts[1])
 
@@ -198,8 +198,8 @@ def info(
         for line in spectrum_lines(own, axis):
             say(line)
     if picture is not None:
-        _save_picture(found, picture)
-        say(f"Wrote {picture}", quiet=quiet or as_json)
+        for path in _save_pictures(found, picture):
+            say(f"Wrote {path}", quiet=quiet or as_json)
 
 
 def explain(
@@ -348,11 +348,14 @@ def _write_summary(outcomes: "list[Outcome]", base: Path) -> None:
             writer.writerow([own.source, own.folder or "", state, own.error, *shares])
 
 
-def _save_picture(found: list[Any], picture: Path) -> None:
+def _save_pictures(found: list[Any], picture: Path) -> list[Path]:
+    """Save a picture for each detector; return their files."""
     from underpaint.plot import save_png, spectrum
 
-    for index, (own, axis) in enumerate(found):
-        path = picture if len(found) == 1 else picture.with_stem(f"{picture.stem}_{index + 1}")
+    stems = [picture.stem] if len(found) == 1 else [f"{picture.stem}_{number}" for number in range(1, len(found) + 1)]
+    paths = [picture.with_stem(stem) for stem in stems]
+    for path, (own, axis) in zip(paths, found, strict=True):
         families = () if axis.calibration is None else axis.calibration.found
         figure = spectrum(axis.scan_axis, own.sum_spectrum.counts, own.max_spectrum.counts, families, title=own.name)
         save_png(figure, path)
+    return paths
