@@ -2,13 +2,17 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from underpaint.calibrate import Calibration
+from underpaint.calibrate.calibration import _require_lines
 from underpaint.cli import app
+from underpaint.errors import CalibrationError
 from underpaint.instrument import load_instrument
 from underpaint.plot.calibration import calibration_figure, words
 from underpaint.spectrum import EnergyAxis
@@ -53,6 +57,21 @@ def test_every_file_that_was_written_is_named(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["info", str(tmp_path / "two.npz"), "--picture", str(tmp_path / "pic.png")])
     assert f"Wrote {tmp_path / 'pic_1.png'}\nWrote {tmp_path / 'pic_2.png'}" in done.stdout
     assert len(list(tmp_path.glob("pic*"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("n_line", "said"),
+    [
+        (0, "no unblended line was found; three"),
+        (1, "1 unblended line was found, taken for Hg-L3M5; three"),
+        (2, "2 unblended lines over 1.8 keV were found, taken for Hg-L3M5, Hg-L2M4; three"),
+    ],
+)
+def test_lines_too_few_to_calibrate_by_are_named_as_what_they_are_taken_for(n_line: int, said: str) -> None:
+    names = {"Hg-L3M5": 9.99, "Hg-L2M4": 11.8}
+    lines: list[Any] = [SimpleNamespace(name=name, energy_kev=energy) for name, energy in names.items()]
+    with pytest.raises(CalibrationError, match=said):
+        _require_lines(lines[:n_line], "gold")
 
 
 def test_the_picture_tells_what_was_found_and_what_not() -> None:

@@ -283,11 +283,11 @@ def _usable(line: LineFit) -> bool:
 def _require_lines(lines: list[LineFit], name: str) -> None:
     span = max((line.energy_kev for line in lines), default=0) - min((line.energy_kev for line in lines), default=0)
     if len(lines) < _LEAST_LINES or span < _LEAST_SPAN_KEV:
-        names = ", ".join(line.name for line in lines) or "none"
-        _fail(
-            name,
-            f"{len(lines)} unblended lines over {span:.1f} keV were found ({names}), three over 2 keV are",
-        )
+        names = ", ".join(line.name for line in lines)
+        few = ("no unblended line was", "1 unblended line was")
+        met = few[len(lines)] if len(lines) < 2 else f"{len(lines)} unblended lines over {span:.1f} keV were"
+        taken = f", taken for {names}" if names else ""
+        _fail(name, f"{met} found{taken}; three over 2 keV are")
 
 
 def _with_anode(refined: _Refined, total: NDArray[np.float64], scan: Scan) -> Calibration:
