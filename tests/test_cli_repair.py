@@ -53,6 +53,7 @@ def test_rows_that_are_straight_are_left_and_given_shifts_are_used(original: Pat
         (["--out", "d.txt", "--pixels"], "ends in .h5"),
         (["--out", "d.h5", "--live-time"], "its file has none"),
         (["--out", "d.h5", "--crop", "3"], "two ranges"),
+        (["--out", "d.h5", "--bin", "0x2"], "--bin '0x2' is not ROWSxCOLUMNS"),
     ],
 )
 def test_what_cannot_be_repaired_is_told(
@@ -63,6 +64,32 @@ def test_what_cannot_be_repaired_is_told(
     assert done.exit_code != 0
     assert said in " ".join(done.output.replace("│", " ").split())
     assert not Path("d.h5").exists()
+
+
+def test_sum_peaks_of_a_scan_without_an_axis_lie_on_the_instruments(tmp_path: Path) -> None:
+    save_scan(Scan(COUNTS, live_time_s=np.full(COUNTS.shape[:2], 1.0)), tmp_path / "a.h5")
+    call = ["repair", str(tmp_path / "a.h5"), "--out", str(tmp_path / "b.h5"), "--sum-peaks", "1"]
+    assert "Cannot calibrate scan" in RUNNER.invoke(app, call).output
+    done = RUNNER.invoke(app, [*call, "--instrument", "elio"])
+    assert done.exit_code == 0, done.output
+    assert "The energy axis is that of the instrument" in done.stdout
+    axis = load(tmp_path / "b.h5").axis
+    assert axis is not None
+    assert read_settings(tmp_path / "b.h5")["repairs"][0]["gain_kev"] == axis.gain_kev
+
+
+def test_tiles_that_share_nothing_and_pixels_in_none_are_said(tmp_path: Path) -> None:
+    for name, columns in (("left", slice(0, 9)), ("right", slice(11, 20))):
+        save_scan(Scan(COUNTS[:, columns], step_mm=(0.3, 0.3)), tmp_path / f"{name}.h5")
+    (tmp_path / "stage.csv").write_text("tile,row_mm,column_mm\nleft,0,0\nright,-1e-9,3.3\n", encoding="utf-8")
+    names = [str(tmp_path / f"{name}.h5") for name in ("left", "right")]
+    done = RUNNER.invoke(
+        app, ["mosaic", *names, "--positions", str(tmp_path / "stage.csv"), "--out", str(tmp_path / "whole.h5")]
+    )
+    assert done.exit_code == 0, done.output
+    assert "left.h5 shares too little with any other tile" in done.stdout
+    assert "24 of them lie in no tile" in done.stdout
+    assert "-0.00" not in done.stdout
 
 
 def test_a_mosaic_is_made_of_the_tiles_that_can_be_read(tmp_path: Path) -> None:

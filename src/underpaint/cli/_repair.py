@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from underpaint.cli._console import progress, say, show_json
-from underpaint.cli._scans import DetectorOption, Json, OneScan, Quiet, ShapeOption, rows_and_columns
+from underpaint.cli._scans import (
+    DetectorOption,
+    InstrumentOption,
+    Json,
+    OneScan,
+    Quiet,
+    ShapeOption,
+    rows_and_columns,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +47,7 @@ def repair(
     bins: Annotated[
         str | None, typer.Option("--bin", metavar="ROWSxCOLUMNS", help="Add up so many pixels, e.g. 2x2.")
     ] = None,
+    instrument: InstrumentOption = None,
     detector: DetectorOption = None,
     shape: ShapeOption = None,
     quiet: Quiet = False,
@@ -62,13 +71,14 @@ def repair(
 
     _refuse_to_replace(out)
     refuse_inside(out, scan)
-    asked = _Asked(crop, mask, sum_peaks, pixels, rows, row_shift, live_time, rows_and_columns(bins))
+    grid = rows_and_columns(bins, "--bin", "2x2")
+    asked = _Asked(crop, mask, sum_peaks, pixels, rows, row_shift, live_time, grid)
     if not asked.anything:
         message = f"Cannot repair {scan}: no repair is asked for. Name one, such as --rows or --crop."
         raise ScanError(message)
     with progress(quiet=quiet or as_json) as step:
         step("Looking for what is to be mended", 0, 1)
-        own, steps = _repaired(load(scan, detector=detector, shape=rows_and_columns(shape)), asked)
+        own, steps = _repaired(load(scan, detector=detector, shape=rows_and_columns(shape)), asked, instrument)
         path, _ = split_location(scan)
         record = {"original": str(scan), "original_blake2b": fingerprint(path), "detector": detector, "shape": shape,
                   "repairs": [each.as_record() for each in steps]}  # fmt: skip
@@ -90,12 +100,15 @@ class _Asked:
         return any(value is not None and value is not False for value in self.values.values())
 
 
-def _repaired(scan: "Scan", asked: _Asked) -> "tuple[Scan, list[Step]]":
+def _repaired(scan: "Scan", asked: _Asked, instrument: str | None) -> "tuple[Scan, list[Step]]":
     from underpaint import repair as room
     from underpaint.explain import read_region
 
     steps: list[Step] = []
     wanted = asked.values
+    if wanted["sum_peaks"] is not None and (instrument is not None or scan.axis is None):
+        scan, step = _on_an_axis(scan, instrument)
+        steps.append(step)
 
     def done(result: "tuple[Scan, Step]") -> "Scan":
         steps.append(result[1])
@@ -117,6 +130,17 @@ def _repaired(scan: "Scan", asked: _Asked) -> "tuple[Scan, list[Step]]":
     if wanted["bins"] is not None:
         scan = done(room.binned(scan, *wanted["bins"]))
     return scan, steps
+
+
+def _on_an_axis(scan: "Scan", instrument: str | None) -> "tuple[Scan, Step]":
+    """Put a scan on the instrument's axis, or on the one found in its lines: sum peaks lie at sums of energies."""
+    from underpaint.api import on_its_energy_axis
+    from underpaint.repair import Step
+
+    found = on_its_energy_axis(scan, instrument=instrument)
+    axis = found.scan.require_axis()
+    facts = {"gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev, "instrument": instrument}
+    return found.scan, Step("axis", " ".join(found.notes), facts)
 
 
 def _aligned(scan: "Scan", given: float | None) -> "tuple[Scan, Step]":

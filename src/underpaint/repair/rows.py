@@ -49,8 +49,8 @@ class RowShift:
 
     def in_words(self) -> str:
         """Say what was found."""
-        state = "lie off" if self.significant else "do not lie off"
-        return f"odd rows {state} by {self.columns:+.2f} ± {self.error_columns:.2f} columns against even ones"
+        state = "lie off by" if self.significant else "do not lie off:"
+        return f"odd rows {state} {self.columns:+.2f} ± {self.error_columns:.2f} columns against even ones"
 
 
 def find_row_shift(scan: Scan) -> RowShift:
