@@ -190,6 +190,36 @@ def test_info_shows_facts_and_draws_labelled_spectra(scan_file: Path) -> None:
     assert Path("spectra.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("info", "Stopped. No half-written result was left.\n"),
+        ("simulate", "Stopped. The same command goes on from where it was.\n"),
+    ],
+)
+def test_what_goes_on_after_a_stop_is_said_of_the_command_alone(
+    command: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("typer.core.TyperCommand.invoke", stop)
+    stopped = run(command, "scan.h5")
+    assert stopped.exit_code == 130
+    assert plain(stopped.stderr).endswith(said.strip()), stopped.stderr
+
+
+def test_info_says_one_row_in_the_singular() -> None:
+    save_scan(Scan(counts()[:1, :1], axis=TRUE_AXIS), "one.h5")
+    assert "1 row x 1 column, 1024 channels" in plain(run("info", "one.h5").stdout)
+
+
+def test_an_instruments_fault_ends_in_one_stop() -> None:
+    Path("own.toml").write_text('name = "own"\n[tube]\nanode = "Xx"\nvoltage_kv = 50\n')
+    with pytest.raises(UnderpaintError, match=r"e\.g\. 'Pb'\.$"):
+        load_instrument("own.toml")
+
+
 def test_info_as_json(scan_file: Path) -> None:
     facts = json.loads(run("info", scan_file, "--json").stdout)
     assert facts["shape"] == [4, 6, 1024]
@@ -255,7 +285,7 @@ def test_bad_input_is_a_message_and_exit_code_one(scan_file: Path, arguments: li
 @pytest.mark.parametrize(
     ("fault", "code", "words"),
     [
-        (KeyboardInterrupt(), 130, "Stopped"),
+        (KeyboardInterrupt(), 130, "Stopped. No half-written result was left; --resume goes on"),
         (OSError(28, "No space left on device", "results.h5"), 1, "No space left"),
         (MemoryError(), 1, "Out of memory"),
     ],

@@ -24,10 +24,7 @@ class PlainErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            say_error(
-                "Stopped. No half-written result was left; identify and elements go on with --resume, simulate, train, "
-                "finetune, adapt and reproduce where they were."
-            )
+            say_error(f"Stopped. {_how_to_go_on(ctx.invoked_subcommand)}")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             raise
@@ -36,6 +33,14 @@ class PlainErrors(TyperGroup):
                 raise
             say_error(explain(error))
             raise typer.Exit(FAILED) from None
+
+
+def _how_to_go_on(command: str | None) -> str:
+    if command in {"identify", "elements"}:
+        return "No half-written result was left; --resume goes on from what is finished."
+    if command in {"simulate", "train", "finetune", "adapt", "reproduce"}:
+        return "The same command goes on from where it was."
+    return "No half-written result was left."
 
 
 def explain(error: BaseException) -> str:

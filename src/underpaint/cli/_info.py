@@ -56,7 +56,8 @@ def facts_table(info: ScanInfo, axis: InfoAxis) -> Table:
     table = _two_columns(info.name)
     table.add_row("file", info.source)
     table.add_row("format", info.format)
-    table.add_row("size", f"{n_row} rows x {n_column} columns, {n_channel} channels ({info.size_bytes / 1e6:.0f} MB)")
+    sizes = f"{_of(n_row, 'row')} x {_of(n_column, 'column')}, {_of(n_channel, 'channel')}"
+    table.add_row("size", f"{sizes} ({info.size_bytes / 1e6:.0f} MB)")
     table.add_row("step", "unknown" if info.step_mm is None else f"{info.step_mm[0]:g} x {info.step_mm[1]:g} mm")
     table.add_row("detector", info.detector or "unknown")
     table.add_row(
@@ -104,6 +105,10 @@ def outcomes_table(outcomes: "list[Outcome]") -> Table:
         state = "failed" if own.error else "left alone" if own.skipped else "done"
         table.add_row(own.source, state, "" if own.error else str(own.folder))
     return table
+
+
+def _of(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _two_columns(title: str) -> Table:

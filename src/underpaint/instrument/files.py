@@ -123,6 +123,8 @@ def _parse(content: bytes, name: str) -> Instrument:
         message = f"Cannot read the instrument {name!r}: not TOML ({error})."
         raise InstrumentError(message) from error
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].rstrip('.')}" for fault in error.errors()
+        )
         message = f"Cannot use the instrument {name!r}: {faults}."
         raise InstrumentError(message) from error
