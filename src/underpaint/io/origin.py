@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ DEPENDS = "depends_on"
 _SIZE, _TIME = "scan size", "scan time"
 
 
-def file_facts(source: str | Path) -> dict[str, int]:
-    """Return size (bytes) and time of last change (ns) of a scan's files.
+def file_facts(source: str | Path) -> dict[str, int | str]:
+    """Return size (bytes) and time of last change (UTC) of a scan's files.
 
     Raises
     ------
@@ -27,7 +28,8 @@ def file_facts(source: str | Path) -> dict[str, int]:
     """
     path, _ = split_location(source)
     stats = [own.stat() for own in ([path] if path.is_file() else path.rglob("*")) if own.is_file()]
-    return {_SIZE: sum(own.st_size for own in stats), _TIME: max((own.st_mtime_ns for own in stats), default=0)}
+    changed = datetime.fromtimestamp(max((own.st_mtime for own in stats), default=0.0), UTC)
+    return {_SIZE: sum(own.st_size for own in stats), _TIME: changed.isoformat(sep=" ")}
 
 
 def origin_of(folder: str | Path) -> dict[str, Any]:
@@ -118,7 +120,7 @@ def _is_there(source: str) -> bool:
     return Path(source).exists() or Path(source.partition("::")[0]).exists()
 
 
-def _facts(source: str) -> dict[str, int]:
+def _facts(source: str) -> dict[str, int | str]:
     try:
         return file_facts(source)
     except ScanError:
