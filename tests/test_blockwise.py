@@ -109,7 +109,7 @@ def test_no_block_lies_twice_or_not_at_all() -> None:
 def test_a_cluster_gives_the_same_bits(scan_file: Path, without_report: None, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
+        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=":0"
     ) as cluster:
         address = cluster.scheduler_address
         identify_to_folder(scan_file, tmp_path / "there", SETTINGS, scheduler=address)
@@ -124,7 +124,7 @@ def first_channels(counts: Any, *_: Any) -> dict[str, Any]:
 def test_a_cluster_without_workers_is_told_and_waited_for(scan_file: Path, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
     scan, told = load(scan_file), list[str]()
-    with distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster:
 
         def waiting() -> None:
             told.append("waiting")

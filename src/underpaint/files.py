@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from errno import ENOLCK, ENOSYS, EOPNOTSUPP
+from errno import ENOENT, ENOLCK, ENOSYS, EOPNOTSUPP
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -58,6 +58,8 @@ def written_alone(path: str | Path) -> Iterator[None]:
         The folder is not there, or not writable.
     """
     target = Path(path)
+    if not target.parent.is_dir():  # the lock would make it
+        raise FileNotFoundError(ENOENT, os.strerror(ENOENT), str(target.parent))
     lock = FileLock(target.with_name(target.name + ".lock"), blocking=False)
     try:
         lock.acquire()

@@ -21,7 +21,7 @@ def cluster() -> Iterator[Any]:
     """Two worker processes behind a scheduler on loopback."""
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
+        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=":0"
     ) as running:
         yield running
 
