@@ -60,7 +60,7 @@ function card(app, own) {
       make("span", { className: "value" }, certainty(own.probability))),
     meter(own.probability),
     ...places.map(([where, value]) => make("p", {}, make("button", { type: "button", className: "link plain", title: "Show its map there", onclick: () => app.showPlace(own.name, where) }, app.placeWords[where] || where), `: ${certainty(value)}`)),
-    own.share && own.share.value !== null && (own.places.surface ?? 0) > 0.5 ? make("p", {}, `share of the pigments at the surface: ${estimate(own.share)}; shares are estimated one by one, and a pigment of two groups counts in both: they may add up to more than 1`) : null,
+    own.share && own.share.value !== null && (own.places.surface ?? 0) > 0.5 ? make("p", { title: "Shares are estimated one by one, and a pigment of two groups counts in both: they may add up to more than 1." }, `share of the pigments at the surface: ${estimate(own.share)}`) : null,
     own.state === "cannot be excluded" ? make("p", { className: "note" }, "It could lie hidden here: an answer of no would mean little.") : null,
     make("p", {}, make("b", {}, "For it: "), there.length ? there.map((line) => `${lineName(line.family)} ${thousands(line.counts)} counts (${line.sigma.toFixed(0)} σ)`).join("; ") : own.lines.length ? "no line of it stands out" : "none of its lines was measured"),
     make("p", {}, make("b", {}, "Against it: "), against(own)),
