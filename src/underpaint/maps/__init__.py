@@ -22,7 +22,7 @@ from underpaint.maps.order import (
     layer_orders,
     order_map,
 )
-from underpaint.maps.overlaps import overlaps
+from underpaint.maps.overlaps import feigned, overlaps
 from underpaint.maps.places import PLACED_PROBABILITY, PLACES, Place, at_place, split_place
 from underpaint.maps.quantities import (
     LEVEL,
@@ -66,6 +66,7 @@ __all__ = [
     "UnexplainedLine",
     "UnlikenessMap",
     "at_place",
+    "feigned",
     "from_scale",
     "layer_orders",
     "material_of",

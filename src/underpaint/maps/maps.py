@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.maps.overlaps import overlaps
+from underpaint.maps.overlaps import feigned
 from underpaint.maps.places import PLACES, Place, at_place, split_place
 from underpaint.maps.quantities import LEVEL, SURFACE_UM, Estimate, QuantityMaps, share_of
 
@@ -193,12 +193,10 @@ class ElementMaps:
     def deviation(self, name: str) -> NDArray[np.float64]:
         """Return (n_row, n_column) one standard deviation, counts, with what lines beside it may feign.
 
-        ``uncertainty`` is of counting alone; see :func:`underpaint.maps.overlaps` for the rest.
+        ``uncertainty`` is of counting alone; see :func:`underpaint.maps.feigned` for the rest.
         """
-        variance = self.uncertainty[:, :, self.names.index(name)].astype(np.float64) ** 2
-        for other, share in overlaps(name, self.names):
-            variance += (share * np.maximum(self.area[:, :, other], 0.0)) ** 2
-        return np.asarray(np.sqrt(variance))
+        counting = self.uncertainty[:, :, self.names.index(name)].astype(np.float64)
+        return np.hypot(counting, feigned(name, self.names, lambda other: self.area[:, :, other]))
 
     def strongest(self, families: Iterable[str]) -> NDArray[np.float32]:
         """Return (n_row, n_column) by how many standard deviations the strongest of some families stands out.

@@ -1,6 +1,8 @@
 """Which line families lie under one another's strongest line, and what they may feign there."""
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +41,27 @@ def overlaps(family: str, others: tuple[str, ...]) -> tuple[tuple[int, float], .
         if other != family and near > _LEAST_SHARE:
             found.append((index, _ERROR * near))
     return tuple(found)
+
+
+def feigned(family: str, others: tuple[str, ...], counts_of: Callable[[int], Any]) -> NDArray[np.float64]:
+    """Return one standard deviation of a family's counts for what the lines beside it may feign.
+
+    Parameters
+    ----------
+    family, others
+        As of :func:`overlaps`.
+    counts_of : callable
+        Returns the net counts, numbers or maps of them, of the family with an index; asked only of those that overlap.
+
+    Returns
+    -------
+    array
+        Counts, as many as ``counts_of`` returns; 0 where nothing overlaps.
+    """
+    variance = np.zeros(())
+    for other, share in overlaps(family, others):
+        variance = variance + (share * np.maximum(counts_of(other), 0.0)) ** 2
+    return np.asarray(np.sqrt(variance), dtype=np.float64)
 
 
 @lru_cache(maxsize=256)

@@ -18,8 +18,8 @@ from underpaint.maps import (
     STATES,
     UNDECIDED,
     UNLIKE_SIGMA,
+    feigned,
     material_of,
-    overlaps,
     share_of,
 )
 from underpaint.sample import library
@@ -122,11 +122,10 @@ class _Valued:
 
 def _widen(lines: dict[str, _Valued]) -> None:
     """Add to the errors of lines what the lines beside them may feign, as ``ElementMaps.deviation`` does."""
-    counts = [max(_known(each.value), 0.0) for each in lines.values()]
+    counts = [_known(each.value) for each in lines.values()]
     names = tuple(lines)
     for name, each in lines.items():
-        beside = [share * counts[other] for other, share in overlaps(name, names)]
-        each.error = math.hypot(each.error, *beside)
+        each.error = math.hypot(each.error, float(feigned(name, names, counts.__getitem__)))
 
 
 def _group(
