@@ -47,6 +47,7 @@ from underpaint.report.findings import (
 from underpaint.report.layers import (
     LEAST_ARRANGEMENT,
     Arrangement,
+    PlaceShares,
     find_arrangements,
     found_groups,
     has_places,
@@ -138,7 +139,7 @@ def write_report(
     place = Path(folder)
     target = place / (PDF_FILE if form == "pdf" else REPORT_FILE) if path is None else Path(path)
     pigments, elements, summary = read_results(place, lazily=True)
-    findings = _findings(pigments, elements)
+    findings = [] if pigments is None else find_groups(pigments, elements)
     text = render_report(
         pigments,
         elements,
@@ -146,6 +147,7 @@ def write_report(
         detectability=read_detectability(place, lazily=True),
         open_set=read_open_set(place),
         beside=look_beside(place, pigments, elements, findings, summary, scan=scan, subject=subject),
+        findings=findings,
     )
     if form == "pdf":
         print_pdf(text, target)
@@ -163,6 +165,7 @@ def render_report(
     detectability: DetectabilityMaps | None = None,
     open_set: OpenSet | None = None,
     beside: Beside | None = None,
+    findings: list[Finding] | None = None,
 ) -> str:
     """Return the report as one HTML page.
 
@@ -178,9 +181,13 @@ def render_report(
         What nothing explains; None: its lines are looked for in the maps.
     beside : Beside or None
         The photograph, regions, and spectra of spots.
+    findings : list of Finding or None
+        Those of the maps, if they are known already; None: they are looked for.
     """
     beside = beside or Beside()
-    findings = _findings(pigments, elements)
+    if findings is None:
+        findings = [] if pigments is None else find_groups(pigments, elements)
+    places = [] if pigments is None else place_shares(pigments)
     strong = [] if elements is None else element_evidence(elements)
     open_set = open_set or _open_set(pigments, elements, summary)
     environment = jinja2.Environment(
@@ -203,7 +210,7 @@ def render_report(
         facts=title_facts(summary, beside.subject),
         photograph=beside.photograph,
         findings=findings,
-        key_findings=_key_findings(pigments, findings, beside),
+        key_findings=_key_findings(pigments, findings, places, beside),
         meanings=MEANINGS,
         placed=f"{PLACED_PROBABILITY:g}",
         n_group=0 if pigments is None else len(pigments.select("group")) or len(pigments.names),
@@ -220,7 +227,7 @@ def render_report(
         unexplained=[line_text(own) for own in open_set.lines],
         ordinary=open_set.ordinary,
         unlike=_unlike(open_set.unlikeness),
-        layers=_layers(pigments),
+        layers=_layers(pigments, places),
         prior=_prior(pigments),
         hidden=_hidden(detectability, pigments),
         unseen=_unseen(pigments, detectability),
@@ -237,15 +244,12 @@ def render_report(
     )
 
 
-def _findings(pigments: PigmentMaps | None, elements: ElementMaps | None) -> list[Finding]:
-    return [] if pigments is None else find_groups(pigments, elements)
-
-
-def _key_findings(pigments: PigmentMaps | None, findings: list[Finding], beside: Beside) -> list[KeyFinding]:
+def _key_findings(
+    pigments: PigmentMaps | None, findings: list[Finding], places: list[PlaceShares], beside: Beside
+) -> list[KeyFinding]:
     """Say each finding in words, with the regions that hold it."""
     if pigments is None:
         return []
-    places = place_shares(pigments)
     return [key_finding(own, places, _region_shares(pigments[own.name], beside)) for own in findings]
 
 
@@ -367,18 +371,17 @@ def _common_energies(energy_kev: NDArray[np.float32]) -> list[str]:
     return [f"{values[index]:.1f} keV" for index in order]
 
 
-def _layers(pigments: PigmentMaps | None) -> dict[str, Any] | None:
+def _layers(pigments: PigmentMaps | None, places: list[PlaceShares]) -> dict[str, Any] | None:
     """What lies at the surface and what below; None for a model that knows no places."""
     if pigments is None or not knows_places(pigments):
         return None
-    places, names = place_shares(pigments), found_groups(pigments)
     shown = [own.name for own in places if has_places(pigments, own.name)][:MOST_PLACE_ROWS]
     words = "Probability anywhere, at the surface and below it, of groups that were found."
     told = find_arrangements(pigments)
     return {
         "places": places,
         "arrangements": told,
-        "rest": max(1.0 - sum(own.share for own in told), 0.0) if names else 0.0,
+        "rest": max(1.0 - sum(own.share for own in told), 0.0) if places else 0.0,
         "orders": [
             {
                 "pair": " and ".join(_plain_label(pigments, name) for name in (own.one, own.other)),
