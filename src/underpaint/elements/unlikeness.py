@@ -12,7 +12,7 @@ from underpaint.elements.fit import FitPlan, plan_fit
 from underpaint.instrument import Instrument
 from underpaint.maps import UnlikenessMap
 from underpaint.spectrum import EnergyAxis, Scan, sound_spectra
-from underpaint.spectrum.peaks import peak_counts, resolution_fwhm_kev
+from underpaint.spectrum.peaks import peak_columns, resolution_fwhm_kev
 
 Array = NDArray[np.float64]
 Single = NDArray[np.float32]
@@ -207,10 +207,8 @@ def _energies(plan: FitPlan, axis: EnergyAxis) -> Array:
 
 def _peaks(plan: FitPlan, axis: EnergyAxis, energy_kev: Array) -> Array:
     fwhm = resolution_fwhm_kev(energy_kev, plan.detector.noise_fwhm_kev, plan.detector.fano)
-    one = np.ones(1)
-    return np.stack(
-        [peak_counts(axis, np.array([own]), one, wide) for own, wide in zip(energy_kev, fwhm, strict=True)], 1
-    )
+    each = np.arange(energy_kev.size)
+    return peak_columns(axis, energy_kev, np.ones(energy_kev.size), fwhm, each, energy_kev.size)
 
 
 def _faults(plan: FitPlan, axis: EnergyAxis, instrument: Instrument | None) -> list[Array]:
