@@ -61,11 +61,16 @@ def shown(chromium: Any, tmp_path: Path) -> Iterator[tuple[Any, Path]]:
         yield chromium, folder
 
 
+def said_in_short(opened: Any, row: int, column: int) -> str:
+    """Choose a pixel; return the summary that the page gives of it."""
+    opened.execute_script(f"window.viewer.choosePixel({row}, {column})")
+    wait(opened, f"document.body.dataset.spot === '{row},{column}'")
+    return str(opened.execute_script("return document.querySelector('#spot .short').innerText"))
+
+
 def test_what_lies_under_a_pigment_is_said_and_shown(shown: tuple[Any, Path]) -> None:
     opened, _ = shown
-    opened.execute_script("window.viewer.choosePixel(8, 4)")
-    wait(opened, "document.body.dataset.spot === '8,4'")
-    said = opened.execute_script("return document.querySelector('#spot .short').innerText")
+    said = said_in_short(opened, 8, 4)
     assert "at the surface: nothing from a probability of 0.75 on" in said
     assert "below the surface: <img src=x onerror=alert" in said
     links = "[...document.querySelectorAll('#spot .card button')]"
@@ -75,9 +80,7 @@ def test_what_lies_under_a_pigment_is_said_and_shown(shown: tuple[Any, Path]) ->
 
 def test_what_a_pixel_says_in_short_leaves_nothing_certain_out(shown: tuple[Any, Path]) -> None:
     opened, _ = shown
-    opened.execute_script("window.viewer.choosePixel(3, 15)")
-    wait(opened, "document.body.dataset.spot === '3,15'")
-    said = opened.execute_script("return document.querySelector('#spot .short').innerText")
+    said = said_in_short(opened, 3, 15)
     # Lead is there, and its depth was never asked; mercury could hide.
     assert "there, at a depth that stays open: lead pigment" in said
     assert "not seen, yet not excluded: <img src=x onerror=alert" in said
