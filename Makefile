@@ -10,12 +10,11 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PANEL  := demo/panel.h5
 RESULT := demo/result
 
-# Two workers, each with one thread: a laptop has two cores at least, and BLAS would take them all twice.
+# Two workers: a laptop has two cores at least. Each takes one thread, by tests/conftest.py.
 PYTEST_ARGS ?= -n 2 --dist loadfile
-export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types contracts docs-check figures screenshots wheels check clean
+.PHONY: help demo test lock lint format types contracts docs-check figures screenshots wheels check clean
 
 help:
 	@echo "make demo        build, scan and identify a virtual panel; says what to open"
@@ -26,6 +25,7 @@ help:
 	@echo "make docs-check  links and pasted figures      make figures    paste the figures anew"
 	@echo "make screenshots pictures of every view of the viewer, by Chromium"
 	@echo "make wheels      the plain install is wheels alone on Windows, macOS and Linux"
+	@echo "make lock        renew constraints.txt: the newest releases that go together"
 	@echo "make clean       remove the environment, the demo and all caches"
 
 $(BIN)/python:
@@ -35,9 +35,10 @@ $(BIN)/python:
 		|| { rm -rf $(VENV); echo "venv failed. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 
 # The stamps are older than pyproject.toml when a dependency changed, and only then pip runs again.
-$(VENV)/.installed-plain: pyproject.toml | $(BIN)/python
+# What is installed is what was tested: constraints.txt names the release of every package.
+$(VENV)/.installed-plain: pyproject.toml constraints.txt | $(BIN)/python
 	@test -e $(VENV)/.installed-dev || echo "Installing underpaint and what it needs (no torch): a minute or two"
-	@$(PIP) install --editable .
+	@$(PIP) install --constraint constraints.txt --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
@@ -56,6 +57,14 @@ demo: $(VENV)/.installed-plain
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# For Pythons from 3.11 and all platforms. The releases of CUDA packages are left to torch, which names them itself.
+lock: $(VENV)/.installed-plain
+	@$(PIP) install uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade --no-annotate \
+		--custom-compile-command "make lock" --output-file constraints.part pyproject.toml
+	@grep -vE '^(nvidia|cuda|triton)' constraints.part > constraints.txt
+	@rm constraints.part
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

@@ -1,6 +1,6 @@
 """Ways to adapt a network to an unlabelled scan, on instruments outside the range that it was trained on.
 
-    OMP_NUM_THREADS=1 python benchmarks/adapt.py --json docs/figures/adapt.json [--seeds 2] [--size 1024] [--epochs 6]
+    python benchmarks/adapt.py --json docs/figures/adapt.json [--seeds 2] [--size 1024] [--epochs 6]
         [--model default] [--only NAME ...]
 
 Each instrument scans SIDE x SIDE random easel paintings (Poisson noise, 1e4 to 1e5 counts a pixel, on its own axis).

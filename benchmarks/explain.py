@@ -1,6 +1,6 @@
 """How often explain's intervals hold the truth, how often it finds the order of layers, and how long a region takes.
 
-    OMP_NUM_THREADS=1 python benchmarks/explain.py --json FILE [--samples 200] [--regions 20] [--counts 3e4 3e5]
+    python benchmarks/explain.py --json FILE [--samples 200] [--regions 20] [--counts 3e4 3e5]
 
 Intervals: random paints in one or two layers over a chalk ground, counted with Poisson noise, fitted from the candidate
 that is true but for its thicknesses and shares (these start where proposals do). Counts differ from sample to sample,

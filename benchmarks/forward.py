@@ -1,18 +1,23 @@
 """How fast the forward model is, how it grows, and what it needs in memory, beside fisx on the same samples.
 
-    OMP_NUM_THREADS=1 python benchmarks/forward.py --json FILE [--spectra 512] [--fisx 1] [--cuda] [--out PICTURE.png]
+    python benchmarks/forward.py --json FILE [--spectra 512] [--fisx 1] [--cuda] [--out PICTURE.png]
 
 Random easel paintings (three paint layers of one to four pigments over a ground and mostly a support, 40 kV Rh tube):
 secondary, tertiary, first and higher orders of scatter, and the detector, to counts in 4,096 channels. Two processes
-share the samples, each held to one thread, as when a library is made; atomic tables are ready beforehand. "Single" is
-single precision, which libraries are made in. fisx, where installed, computes primary and secondary of some of the same
-samples under the same exciting energies: minutes each. The paper's set is its 16,224 stratigraphies (Xu 2022).
+share the samples, as when a library is made; atomic tables are ready beforehand. "Single" is single precision, which
+libraries are made in. `threads_ratio` is the speed of two processes with the threads that the program gives them, over
+that with OMP, OpenBLAS and MKL held to one thread by hand: medians of child processes in turn. fisx, where installed,
+computes primary and secondary of some of the same samples under the same exciting energies: minutes each. The paper's
+set is its 16,224 stratigraphies (Xu 2022).
 """
 
 import argparse
 import json
 import os
 import resource
+import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -40,9 +45,13 @@ from underpaint.instrument import Instrument, load_instrument
 from underpaint.sample import Layer, Stratigraphy, load_palette
 from underpaint.synth.draw import TRACE_ELEMENTS, RandomStratigraphies, StratigraphySampler
 from underpaint.synth.recipes import paper_grid, paper_stratigraphy
+from underpaint.synth.workers import crew_of
 
 CORES = 2
 REPEATS = 3
+ROUNDS = 5
+"""Of each of the two settings of threads, in turn."""
+BY_HAND = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 INSTRUMENT = Instrument()
 PART = 128
 """Samples that are computed and rendered at once."""
@@ -59,22 +68,28 @@ PARTS = {
 def main() -> None:
     """Measure, print tables, and write the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--spectra", type=int, default=512)
     parser.add_argument("--fisx", type=int, default=0, help="samples that fisx computes too, about two minutes each")
     parser.add_argument("--cuda", action="store_true", help="measure the transport on a GPU, too (needs torch)")
     parser.add_argument("--out", type=Path, help="picture of the growth with samples, layers and lines")
+    parser.add_argument("--speed-only", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.speed_only:
+        print(in_processes(arguments.spectra, paper=False)["spectra_per_s"])
+        return
     load = os.getloadavg()[0]
     result: dict[str, Any] = {"one_core": one_core(arguments.spectra)}
     result |= in_processes(arguments.spectra)
+    result |= threads_ratio(arguments.spectra)
     result |= {"scaling": scaling(arguments.spectra), "peak_mb": peak_mb()}
     result |= {"n_spectra": arguments.spectra, "load_before": load, "cores": os.cpu_count(), "numpy": np.__version__}
     result |= against_fisx(draw(arguments.spectra)[: arguments.fisx], result["spectra_per_s"])
     result |= traffic(samples=draw(64))
     if arguments.cuda:
         result["cuda"] = on_cuda(arguments.spectra)
-    arguments.json.write_text(json.dumps(result, indent=1), "utf-8")
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(result, indent=1), "utf-8")
     if arguments.out is not None:
         picture(result["scaling"]).savefig(arguments.out, dpi=120)
     show(result)
@@ -112,11 +127,13 @@ def one_core(count: int) -> dict[str, float]:
     return rates
 
 
-def in_processes(count: int) -> dict[str, float]:
+def in_processes(count: int, *, paper: bool = True) -> dict[str, float]:
     """Return what two processes reach together: spectra per second, and the seconds of the paper's set."""
-    with ProcessPoolExecutor(CORES, mp_context=get_context("spawn")) as pool:
+    with crew_of(CORES) as pool:
         rates = {}
-        for name, single in (("spectra_per_s_double", False), ("spectra_per_s", True)):
+        for name, single in (
+            (("spectra_per_s_double", False), ("spectra_per_s", True)) if paper else (("spectra_per_s", True),)
+        ):
             seconds = []
             for _ in range(REPEATS + 1):
                 start = time.perf_counter()
@@ -125,11 +142,26 @@ def in_processes(count: int) -> dict[str, float]:
                 seconds.append(time.perf_counter() - start)
             # the first round draws the samples and fills the caches
             rates[name] = done / min(seconds[1:])
-        start = time.perf_counter()
-        jobs = [pool.submit(_paper_share, part) for part in range(CORES)]
-        rates["paper_set_spectra"] = sum(job.result() for job in jobs)
-        rates["paper_set_seconds"] = time.perf_counter() - start
+        if paper:
+            start = time.perf_counter()
+            jobs = [pool.submit(_paper_share, part) for part in range(CORES)]
+            rates["paper_set_spectra"] = sum(job.result() for job in jobs)
+            rates["paper_set_seconds"] = time.perf_counter() - start
     return rates
+
+
+def threads_ratio(count: int) -> dict[str, Any]:
+    """Return the speed of two processes as installed, over that with one thread each set by hand, and all runs."""
+    free = {name: value for name, value in os.environ.items() if name not in BY_HAND}
+    environments = {"as_installed": free, "hand_set": free | dict.fromkeys(BY_HAND, "1")}
+    rates: dict[str, list[float]] = {name: [] for name in environments}
+    command = [sys.executable, __file__, "--speed-only", "--spectra", str(count)]
+    for _ in range(ROUNDS):
+        for name, environment in environments.items():
+            done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+            rates[name].append(float(done.stdout))
+    medians = [statistics.median(rates[name]) for name in environments]
+    return {"threads_ratio": medians[0] / medians[1], "threads_runs": rates}
 
 
 def scaling(count: int) -> dict[str, dict[str, float]]:
@@ -269,6 +301,7 @@ def show(result: dict[str, Any]) -> None:
         f"two processes, everything, with detector: {result['spectra_per_s']:.0f} spectra a second "
         f"({result['spectra_per_s_double']:.0f} in double precision)"
     )
+    console.print(f"as installed over threads set by hand: {result['threads_ratio']:.3f}")
     console.print(f"the paper's {result['paper_set_spectra']} spectra: {result['paper_set_seconds']:.1f} s")
     console.print(f"peak memory, MB, by spectra: {result['peak_mb']}")
     console.print(f"load before: {result['load_before']:.1f} on {result['cores']} cores")

@@ -1,6 +1,6 @@
 """What `underpaint calibrate` finds out about random instruments from a scan, beside the truth.
 
-    OMP_NUM_THREADS=1 python benchmarks/instruments.py --json FILE [--n 200] [--seed 0] [--quick]
+    python benchmarks/instruments.py --json FILE [--n 200] [--seed 0] [--quick]
 
 Each scan is virtual: 16 random easel paintings under one random tube, filters, geometry and detector
 (``synth.randomise``), a path in air that the detector sees, pile-up, Poisson noise, 10 million to a billion counts in
@@ -43,6 +43,7 @@ from underpaint.spectrum import EnergyAxis, Scan
 from underpaint.spectrum.peaks import resolution_fwhm_kev
 from underpaint.synth.draw import RandomStratigraphies, StratigraphySampler
 from underpaint.synth.randomise import log_uniform, random_instrument
+from underpaint.threads import one_blas_thread_for_good
 
 Array = NDArray[np.float64]
 SIDE = 4
@@ -357,7 +358,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} instruments")
     options = parser.parse_args()
     seeds = range(options.seed, options.seed + (QUICK if options.quick else options.n))
-    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"), initializer=one_blas_thread_for_good) as pool:
         verdicts = list(pool.map(judge, seeds))
     result = summary(verdicts)
     for table in tables(result):

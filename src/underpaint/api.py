@@ -33,6 +33,7 @@ from underpaint.io.companions import carry_over
 from underpaint.io.load import refuse_inside
 from underpaint.io.origin import DEPENDS, check_origin, file_facts, folders_of
 from underpaint.maps import OpenSet, PigmentMaps
+from underpaint.repair import noting_mirrored_rows
 from underpaint.sample import Palette, load_palette
 from underpaint.spectrum import EnergyAxis, Scan, Spectrum
 from underpaint.synth.instrument_inputs import KnownInstrument, known_of
@@ -211,7 +212,9 @@ def identify(
     UnderpaintError
         No axis can be found, or the model does not fit the scan.
     """
-    axis = on_its_energy_axis(scan, instrument=instrument, calibrated=calibrated, tube=asks_for_the_tube(model))
+    axis = on_its_energy_axis(
+        noting_mirrored_rows(scan), instrument=instrument, calibrated=calibrated, tube=asks_for_the_tube(model)
+    )
     named = load_palette(palette) if isinstance(palette, str | Path) else palette
     maps = asked(axis.scan, model, named, axis.known())
     return replace(maps, notes=(*axis.notes, *maps.notes))
@@ -357,7 +360,7 @@ def _to_folder(
         return Outcome(str(source), Path(out), skipped=True)
     step = progress or _silent
     step("Opening the scan", 0, 1)
-    scan = load(source, detector=settings.detector, shape=settings.shape)
+    scan = noting_mirrored_rows(load(source, detector=settings.detector, shape=settings.shape))
     needed = _needed_bytes(scan, settings if pigments else None)
     flat["scan blocks"] = [list(own) for own in scan.counts.chunks]
     with result_folder(out, resume=resume, overwrite=overwrite, needed_bytes=needed, settings=flat) as place:

@@ -86,7 +86,24 @@ def test_rows_are_aligned_alike_in_any_blocks() -> None:
     other_scan = Scan(counts)
     other_scan = replace(other_scan, counts=other_scan.counts.rechunk({0: 5}))
     other, _ = with_rows_aligned(other_scan, RowShift(-0.6, 0.0))
+    # two products and a sum for each pixel, no matrix product: bits do not depend on the block
     np.testing.assert_array_equal(one.counts.compute(), other.counts.compute())
+
+
+def test_moved_rows_are_linear_between_two_pixels() -> None:
+    ramp = np.broadcast_to(np.arange(10.0)[None, :, None], (2, 10, 3))
+    live = np.arange(20.0).reshape(2, 10)
+    live[1, 4] = np.nan
+    moved, _ = with_rows_aligned(Scan(ramp, live_time_s=live), RowShift(2.25, 0.0))
+    row = moved.counts.compute()[1, :, 0]
+    np.testing.assert_allclose(row[:7], np.arange(7) + 2.25, rtol=1e-6)
+    assert row[7] == 9.0  # three quarters are recorded, scaled up
+    assert (row[8:] == 0).all()
+    assert moved.present is not None
+    np.testing.assert_array_equal(moved.present[1], np.arange(10) < 8)
+    assert moved.live_time_s is not None
+    np.testing.assert_array_equal(np.isnan(moved.live_time_s[1]), [False, True, True, *[False] * 7])
+    np.testing.assert_allclose(moved.live_time_s[1, 3:7], np.arange(13, 17) + 2.25)
 
 
 def test_too_few_rows_are_refused() -> None:

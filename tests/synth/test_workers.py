@@ -127,9 +127,9 @@ def test_a_dead_local_worker_is_told_in_words() -> None:
 def test_linear_algebra_of_workers_runs_on_one_thread() -> None:
     code = (
         "from threadpoolctl import threadpool_info\n"
-        "from underpaint.synth.workers import _one_thread\n"
-        "import numpy\n"
-        "_one_thread()\n"
+        "from underpaint.threads import one_blas_thread_for_good\n"
+        "one_blas_thread_for_good()\n"
+        "import numpy, scipy.linalg\n"
         "assert all(pool['num_threads'] == 1 for pool in threadpool_info()), threadpool_info()\n"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}

@@ -6,7 +6,6 @@ from typing import NoReturn
 import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from underpaint.calibrate._air import HIDDEN_UNDER, argon_counts, seen_air_cm
 from underpaint.calibrate._anode import guess_anode
@@ -32,6 +31,7 @@ from underpaint.calibrate._tube import USUAL, TubeFound, find_tube, no_anode
 from underpaint.errors import CalibrationError
 from underpaint.instrument import Instrument
 from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.threads import one_blas_thread
 
 _LEAST_COUNTS = 3000
 _LEAST_CHANNELS = 64
@@ -164,8 +164,7 @@ def calibrate(scan: Scan, *, instrument: Instrument | None = None, tube: bool = 
             f"only {0 if peaks is None else peaks.channel.size} peaks stand out, at least {_LEAST_PEAKS} are",
         )
     start = _best_hypothesis(search_axis(peaks, total.size, hint), scan.name)
-    # The matrices are small: threads of linear algebra would only wait for each other.
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         refined = _refined(total, folds, peaks, start, scan.name)
         return _with_tube(refined, total, folds, scan) if tube else _with_anode(refined, total, scan)
 

@@ -39,6 +39,9 @@ def repair(
         float | None, typer.Option(metavar="MICROSECONDS", min=0, help="Take out sum peaks, for this resolving time.")
     ] = None,
     pixels: Annotated[bool, typer.Option("--pixels", help="Put neighbours' means for dead and short pixels.")] = False,
+    snake: Annotated[
+        bool, typer.Option("--snake", help="Mirror every second row: recorded to and fro, the way back as it came.")
+    ] = False,
     rows: Annotated[bool, typer.Option("--rows", help="Find how far every second row lies off; move it.")] = False,
     row_shift: Annotated[
         float | None, typer.Option(metavar="COLUMNS", help="Move every second row back by this, found or not.")
@@ -72,7 +75,7 @@ def repair(
     _refuse_to_replace(out)
     refuse_inside(out, scan)
     grid = rows_and_columns(bins, "--bin", "2x2")
-    asked = _Asked(crop, mask, sum_peaks, pixels, rows, row_shift, live_time, grid)
+    asked = _Asked(crop, mask, sum_peaks, pixels, snake, rows, row_shift, live_time, grid)
     if not asked.anything:
         message = f"Cannot repair {scan}: no repair is asked for. Name one, such as --rows or --crop."
         raise ScanError(message)
@@ -91,7 +94,7 @@ class _Asked:
     """The repairs that were asked for."""
 
     def __init__(self, *values: Any) -> None:
-        names = ("crop", "mask", "sum_peaks", "pixels", "rows", "row_shift", "live_time", "bins")
+        names = ("crop", "mask", "sum_peaks", "pixels", "snake", "rows", "row_shift", "live_time", "bins")
         self.values = dict(zip(names, values, strict=True))
 
     @property
@@ -122,6 +125,8 @@ def _repaired(scan: "Scan", asked: _Asked, instrument: str | None) -> "tuple[Sca
         scan = done(room.without_sum_peaks(scan, wanted["sum_peaks"]))
     if wanted["pixels"]:
         scan = done(room.with_pixels_mended(scan, room.find_faulty_pixels(scan)))
+    if wanted["snake"]:
+        scan = done(room.with_rows_mirrored(scan, room.find_row_direction(scan)))
     if wanted["rows"] or wanted["row_shift"] is not None:
         scan, step = _aligned(scan, wanted["row_shift"])
         steps.append(step)

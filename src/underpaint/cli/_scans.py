@@ -183,13 +183,17 @@ def info(
         underpaint info cube.npz::det_1 --picture spectrum.png
     """
     from underpaint.cli._info import facts_table, found_axis, spectrum_lines
-    from underpaint.io import describe_all
+    from underpaint.io import scan_info, survey
+    from underpaint.io.load import load_each
+    from underpaint.repair import noting_mirrored_rows
 
     grid = rows_and_columns(shape)
     with progress(quiet=quiet or as_json) as step:
         step("Reading the spectra", 0, 1)
         most = math.inf if every else READ_BYTES
-        found = [(own, found_axis(own)) for own in describe_all(file, detector=detector, shape=grid, most_bytes=most)]
+        scans = [noting_mirrored_rows(scan) for scan in load_each(file, detector=detector, shape=grid)]
+        facts_of = [scan_info(scan, survey(scan, most_bytes=most / len(scans))) for scan in scans]
+        found = [(own, found_axis(own)) for own in facts_of]
     if as_json:
         facts = [own.facts() | {"calibration": axis.facts()} for own, axis in found]
         show_json(facts[0] if len(facts) == 1 else facts)

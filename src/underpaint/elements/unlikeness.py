@@ -13,6 +13,7 @@ from underpaint.instrument import Instrument
 from underpaint.maps import UnlikenessMap
 from underpaint.spectrum import EnergyAxis, Scan, sound_spectra
 from underpaint.spectrum.peaks import peak_columns, resolution_fwhm_kev
+from underpaint.threads import one_blas_thread
 
 Array = NDArray[np.float64]
 Single = NDArray[np.float32]
@@ -149,7 +150,8 @@ def score_unlikeness(
     result = np.empty((n_row, n_column, 2), np.float32)
     for rows, columns in scan.blocks():
         present = None if scan.present is None else scan.present[rows, columns]
-        result[rows, columns] = own(np.asarray(scan.counts[rows, columns].compute()), present)
+        with one_blas_thread():
+            result[rows, columns] = own(np.asarray(scan.counts[rows, columns].compute()), present)
         if progress is not None:
             progress(rows.stop, n_row)
     return own.map(result, scan.step_mm)

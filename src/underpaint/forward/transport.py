@@ -40,6 +40,7 @@ from underpaint.forward.source import source_spectrum
 from underpaint.forward.stack import Array, Stack, cut_thick, joined, stack_layers
 from underpaint.instrument import Instrument
 from underpaint.sample import Stratigraphy
+from underpaint.threads import one_blas_thread
 
 BATCH = 16
 """Samples per step: their arrays then stay in the processor's cache."""
@@ -145,7 +146,9 @@ def emit_parts(
     """
     entries = iter(stratigraphies)
     while batch := list(islice(entries, part)):
-        yield emit(batch, instrument, detail=detail, single=single)
+        with one_blas_thread():
+            emission = emit(batch, instrument, detail=detail, single=single)
+        yield emission
 
 
 def setting_for(instrument: Instrument, elements: Iterable[str], tables: AtomicTables | None = None) -> Setting:
@@ -215,7 +218,7 @@ def transport(
     run = partial(_run, light=make_light(setting), detail=detail or Detail())
     parts = [stack.part(rows) for rows in steps]
     if workers > 1:
-        with ThreadPoolExecutor(workers) as pool:
+        with one_blas_thread(), ThreadPoolExecutor(workers) as pool:
             pieces = list(pool.map(run, parts))
     else:
         pieces = [run(part) for part in parts]

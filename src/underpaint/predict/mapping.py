@@ -15,6 +15,7 @@ from underpaint.predict.model import OnnxModel, open_model
 from underpaint.spectrum import EnergyAxis, Scan, sound_spectra
 from underpaint.spectrum.rebin import apply_rebin, rebin_matrix
 from underpaint.synth.instrument_inputs import KnownInstrument
+from underpaint.threads import one_blas_thread
 from underpaint.weights import ModelCard, load_card, shipped
 
 _SPECTRA_AT_ONCE = 256
@@ -236,7 +237,8 @@ def _answers(
     for rows in scan.row_blocks():
         counts = np.asarray(scan.counts[rows].compute())
         present = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[rows]
-        _fill(answers, rows, counts, present, lambda own: _run(model, apply_rebin(own, matrix), recorded, told))
+        with one_blas_thread():
+            _fill(answers, rows, counts, present, lambda own: _run(model, apply_rebin(own, matrix), recorded, told))
         if progress is not None:
             progress(rows.stop, n_row)
     return answers

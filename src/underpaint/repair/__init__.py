@@ -1,5 +1,6 @@
 """Repairs of a scan before it is read: rows, pixels, times, sum peaks, size; and tiles joined to one mosaic."""
 
+from underpaint.repair.mirrored import RowDirection, find_row_direction, noting_mirrored_rows, with_rows_mirrored
 from underpaint.repair.mosaic import Mosaic, Overlap, Tile, join_tiles, positions_of, read_positions
 from underpaint.repair.pixels import FaultyPixels, find_faulty_pixels, with_pixels_mended
 from underpaint.repair.record import Step, fingerprint
@@ -12,20 +13,24 @@ __all__ = [
     "FaultyPixels",
     "Mosaic",
     "Overlap",
+    "RowDirection",
     "RowShift",
     "Step",
     "Tile",
     "binned",
     "cropped",
     "find_faulty_pixels",
+    "find_row_direction",
     "find_row_shift",
     "fingerprint",
     "join_tiles",
     "masked",
+    "noting_mirrored_rows",
     "positions_of",
     "read_positions",
     "with_equal_live_time",
     "with_pixels_mended",
     "with_rows_aligned",
+    "with_rows_mirrored",
     "without_sum_peaks",
 ]

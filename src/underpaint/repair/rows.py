@@ -12,20 +12,25 @@ from scipy.ndimage import shift as moved_by
 from scipy.signal.windows import tukey
 
 from underpaint.errors import ScanError
-from underpaint.repair._pictures import band_images
+from underpaint.repair.mirrored import (
+    LEAST_COLUMNS,
+    LEAST_ROWS,
+    MOST_COLUMNS,
+    TAPER,
+    RowDirection,
+    direction_of,
+    root_images,
+)
 from underpaint.repair.record import Step
 from underpaint.spectrum import Scan
 
 Array = NDArray[np.float64]
 
-MOST_COLUMNS = 6.0
-"""No stage lags by more."""
 _STEP_COLUMNS = 0.01
-_LEAST_ROWS, _LEAST_COLUMNS = 8, 16
 _GROUPS = 8
 _LEAST_SIGMAS = 4.0
 _LEAST_SHIFT = 0.1
-_TAPER = 0.3
+_LEAST_DIFFERENCE = 0.5
 _ROUNDS = 3
 
 
@@ -37,10 +42,13 @@ class RowShift:
     ----------
     columns, error_columns : float
         Pixels, and one standard deviation from groups of rows.
+    direction : RowDirection or None
+        How well odd rows fit as they are and mirrored, where that was looked at.
     """
 
     columns: float
     error_columns: float
+    direction: RowDirection | None = None
 
     @property
     def significant(self) -> bool:
@@ -50,7 +58,10 @@ class RowShift:
     def in_words(self) -> str:
         """Say what was found."""
         state = "lie off by" if self.significant else "do not lie off:"
-        return f"odd rows {state} {self.columns:+.2f} ± {self.error_columns:.2f} columns against even ones"
+        words = f"odd rows {state} {self.columns:+.2f} ± {self.error_columns:.2f} columns against even ones"
+        if self.direction is not None and self.direction.looks_symmetric:
+            words += f"; {self.direction.in_words()}"
+        return words
 
 
 def find_row_shift(scan: Scan) -> RowShift:
@@ -68,16 +79,24 @@ def find_row_shift(scan: Scan) -> RowShift:
     Raises
     ------
     ScanError
-        There are fewer, or the rows hold no structure that could be compared.
+        There are fewer, or the rows hold no structure that could be compared; or every second row is mirrored, or may
+        be, or lies off by more than can be found.
     """
     n_row, n_column, _ = scan.shape
-    if n_row < _LEAST_ROWS or n_column < _LEAST_COLUMNS:
+    if n_row < LEAST_ROWS or n_column < LEAST_COLUMNS:
         message = (
-            f"Cannot look for shifted rows: the scan has {n_row} rows of {n_column} columns; at least {_LEAST_ROWS} "
-            f"of {_LEAST_COLUMNS} are needed. Leave out --rows."
+            f"Cannot look for shifted rows: the scan has {n_row} rows of {n_column} columns; at least {LEAST_ROWS} "
+            f"of {LEAST_COLUMNS} are needed. Leave out --rows."
         )
         raise ScanError(message)
-    images = np.sqrt(band_images(scan))
+    images = root_images(scan)
+    direction = direction_of(images)
+    if direction is not None and direction.is_mirrored:
+        message = (
+            f"Cannot look for shifted rows: {direction.in_words()}. Add --snake, which mirrors them back; with --rows, "
+            "their shift is found thereafter."
+        )
+        raise ScanError(message)
     columns, error = 0.0, 0.0
     for _ in range(_ROUNDS):
         # the taper holds both rows fast and so pulls towards no shift, the less the less is left
@@ -85,7 +104,31 @@ def find_row_shift(scan: Scan) -> RowShift:
         straight[:, 1::2] = moved_by(images[:, 1::2], (0.0, 0.0, -columns), order=3, mode="nearest")
         rest, error = _remaining(_cross_spectra(straight), n_column)
         columns += rest
-    return RowShift(columns, float(np.hypot(error, _STEP_COLUMNS)))
+    shift = RowShift(columns, float(np.hypot(error, _STEP_COLUMNS)), direction)
+    if shift.significant:
+        _refuse_doubtful(shift, n_column)
+    return shift
+
+
+def _refuse_doubtful(shift: RowShift, n_column: int) -> None:
+    """Refuse a shift at the end of the range that was searched, or one for which mirrored rows need less."""
+    reach = min(MOST_COLUMNS, n_column / 4)
+    direction = shift.direction
+    if abs(shift.columns) > reach - 0.5 * _STEP_COLUMNS:
+        message = (
+            f"Cannot tell how far odd rows lie off: they fit their neighbours at no shift up to {reach:g} columns. "
+            "Give a larger one with --row-shift, or leave out --rows."
+        )
+    elif direction is not None and direction.looks_symmetric and (
+        abs(direction.mirrored_columns) < abs(shift.columns) - _LEAST_DIFFERENCE
+    ):  # fmt: skip
+        message = (
+            f"Cannot tell how far odd rows lie off: {direction.in_words()}, or moved by {shift.columns:+.2f} columns. "
+            f"Add --snake if the scanner records the way back, else give --row-shift {shift.columns:.2f}."
+        )
+    else:
+        return
+    raise ScanError(message)
 
 
 def _remaining(cross: NDArray[np.complex128], n_column: int) -> tuple[float, float]:
@@ -102,7 +145,7 @@ def _remaining(cross: NDArray[np.complex128], n_column: int) -> tuple[float, flo
 
 def _cross_spectra(images: Array) -> NDArray[np.complex128]:
     """(n_odd, n_frequency) cross-spectra of odd rows and the mean of their neighbours, summed over bands."""
-    tapered = (images - images.mean(axis=2, keepdims=True)) * tukey(images.shape[2], _TAPER)
+    tapered = (images - images.mean(axis=2, keepdims=True)) * tukey(images.shape[2], TAPER)
     spectra = np.fft.rfft(tapered, axis=2)
     odd = spectra[:, 1:-1:2]
     mean = 0.5 * (spectra[:, 0:-2:2] + spectra[:, 2::2])[:, : odd.shape[1]]
@@ -140,46 +183,77 @@ def with_rows_aligned(scan: Scan, shift: RowShift) -> tuple[Scan, Step]:
     if not abs(shift.columns) < n_column - 1:
         message = f"Cannot move rows of {n_column} columns by {shift.columns:g}. Give a smaller shift."
         raise ScanError(message)
-    matrix = _moving(shift.columns, n_column)
+    taps = _TwoTaps.of(shift.columns, n_column)
     counts = scan.counts.rechunk({1: -1, 2: -1}).map_blocks(
-        _moved_block, matrix, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
+        _moved_block, taps, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
     )
     odd = np.arange(n_row) % 2 == 1
     times: dict[str, Any] = {
-        name: _moved_times(getattr(scan, name), matrix, odd) for name in ("live_time_s", "real_time_s")
+        name: _moved_times(getattr(scan, name), taps, odd) for name in ("live_time_s", "real_time_s")
     }
     step = Step("rows", f"odd rows moved by {-shift.columns:+.2f} columns",
                 {"shift_columns": shift.columns, "error_columns": shift.error_columns})  # fmt: skip
-    present = _present(scan, matrix, odd)
+    present = _present(scan, taps, odd)
     return replace(scan, counts=counts, present=present, notes=(*scan.notes, step.said), **times), step
 
 
-def _moving(shift: float, n_column: int) -> Array:
-    """(n_column, n_column) share of each recorded pixel that belongs to each true one; rows sum to 1 or 0."""
-    whole, part = int(np.floor(shift)), shift - np.floor(shift)
-    matrix = (1 - part) * np.eye(n_column, k=whole) + part * np.eye(n_column, k=whole + 1)
-    covered = matrix.sum(axis=1, keepdims=True)
-    return np.asarray(np.where(covered >= 0.5, matrix / np.maximum(covered, 0.5), 0.0))
+@dataclass(frozen=True)
+class _TwoTaps:
+    """Linear interpolation along a row: shares of the two recorded pixels that a true pixel covers.
+
+    Two products and a sum for each pixel: the same bits in blocks of any size, which a matrix product has not.
+
+    Parameters
+    ----------
+    near, far : (n_column,) int arrays
+        The two recorded pixels.
+    near_share, far_share : (n_column,) arrays
+        Their shares; they sum to 1, or to 0 where less than half of the pixel was recorded.
+    """
+
+    near: NDArray[np.intp]
+    far: NDArray[np.intp]
+    near_share: Array
+    far_share: Array
+
+    @classmethod
+    def of(cls, shift: float, n_column: int) -> "_TwoTaps":
+        whole = int(np.floor(shift))
+        near = np.arange(n_column) + whole
+        far, part = near + 1, shift - whole
+        shares = np.stack([(1.0 - part) * _inside(near, n_column), part * _inside(far, n_column)])
+        covered = shares.sum(axis=0)
+        shares = np.where(covered >= 0.5, shares / np.maximum(covered, 0.5), 0.0)
+        return cls(near.clip(0, n_column - 1), far.clip(0, n_column - 1), *shares)
+
+    def __call__(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Interpolate (n_row, n_column, ...) values, in their own precision."""
+        shape = (-1, *(1,) * (rows.ndim - 2))
+        near, far = (share.reshape(shape).astype(rows.dtype) for share in (self.near_share, self.far_share))
+        return np.asarray(near * rows[:, self.near] + far * rows[:, self.far])
 
 
-def _moved_block(block: NDArray[Any], matrix: Array, block_info: Any = None) -> NDArray[np.float32]:
+def _inside(column: NDArray[np.intp], n_column: int) -> NDArray[np.bool_]:
+    return (column >= 0) & (column < n_column)
+
+
+def _moved_block(block: NDArray[Any], taps: _TwoTaps, block_info: Any = None) -> NDArray[np.float32]:
     first = block_info[0]["array-location"][0][0] if block_info else 0
     moved = block.astype(np.float32)
     start = (first + 1) % 2
-    moved[start::2] = np.einsum("tr,nrc->ntc", matrix.astype(np.float32), moved[start::2], optimize=True)
+    moved[start::2] = taps(moved[start::2])
     return moved
 
 
-def _moved_times(time_s: Array | None, matrix: Array, odd: NDArray[np.bool_]) -> Array | None:
+def _moved_times(time_s: Array | None, taps: _TwoTaps, odd: NDArray[np.bool_]) -> Array | None:
     if time_s is None:
         return None
-    unknown = np.isnan(time_s)
-    moved = np.where(unknown.astype(np.float64) @ matrix.T > 0, np.nan, np.nan_to_num(time_s) @ matrix.T)
-    return np.where(odd[:, None], moved, time_s)
+    unknown = taps(np.isnan(time_s).astype(np.float64)) > 0
+    return np.where(odd[:, None], np.where(unknown, np.nan, taps(np.nan_to_num(time_s))), time_s)
 
 
-def _present(scan: Scan, matrix: Array, odd: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-    own = np.ones(scan.shape[:2], bool) if scan.present is None else scan.present
+def _present(scan: Scan, taps: _TwoTaps, odd: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    recorded = np.ones(scan.shape[:2], bool) if scan.present is None else scan.present
     # a pixel is there where all that covers it is
-    there = np.where(odd[:, None], (own @ matrix.T) > 1.0 - 1e-9, own)
+    there = np.where(odd[:, None], taps(recorded.astype(np.float64)) > 1.0 - 1e-9, recorded)
     return None if there.all() else there

@@ -14,9 +14,8 @@ from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import Any, Protocol, TypeVar
 
-from threadpoolctl import threadpool_limits
-
 from underpaint.errors import ClusterError, MissingExtraError
+from underpaint.threads import one_blas_thread, one_blas_thread_for_good
 
 Result = TypeVar("Result")
 CONNECT_TIMEOUT_S = 10
@@ -93,7 +92,7 @@ def crew_of(workers: int | None = None, scheduler: str | None = None) -> Iterato
         with _cluster(scheduler) as crew:
             yield crew
     elif workers == 1:
-        with threadpool_limits(1):
+        with one_blas_thread():
             yield _Alone()
     else:
         with _processes(workers) as crew:
@@ -120,7 +119,7 @@ def threads_or_cluster(scheduler: str | None = None, threads: int | None = None)
     threads = threads or os.cpu_count() or 1
     pool = ThreadPoolExecutor(threads)
     try:
-        with threadpool_limits(1):
+        with one_blas_thread():
             yield _Pool(pool, threads)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -162,7 +161,7 @@ def _processes(workers: int) -> Iterator[Crew]:
 
 
 def _prepare_process() -> None:
-    _one_thread()
+    one_blas_thread_for_good()
     # Ctrl-C reaches the whole group of processes; a worker that dies of it holding the queue's lock would hang the pool
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # a parent that was killed tells nobody, and its workers would wait for ever
@@ -174,12 +173,6 @@ def _leave_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-@cache
-def _one_thread() -> None:
-    """Keep linear algebra on one thread for good: a worker's tasks may themselves run beside each other."""
-    threadpool_limits(1)
 
 
 class _Cluster:
@@ -254,7 +247,7 @@ def _on_cluster(versions: dict[str, str], function: Callable[..., Result], *argu
             f"Cannot compute on the worker {platform.node()}: {differ}. Install the same versions on all machines."
         )
         raise ClusterError(message)
-    _one_thread()
+    one_blas_thread_for_good()
     return function(*arguments)
 
 

@@ -1,0 +1,234 @@
+"""Rows recorded to and fro: every second row runs from right to left, as scanners that save the way back store it."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal.windows import tukey
+
+from underpaint.errors import ScanError
+from underpaint.repair._pictures import band_images
+from underpaint.repair.record import Step
+from underpaint.spectrum import Scan
+
+Array = NDArray[np.float64]
+
+LEAST_ROWS, LEAST_COLUMNS = 8, 16
+"""Fewer are not compared."""
+MOST_COLUMNS = 6.0
+"""No stage lags by more."""
+TAPER = 0.3
+_STEP_COLUMNS = 0.1
+_LEAST_SIGMAS = 5.0
+_LEAST_GAIN = 0.15
+_LEAST_LIKENESS = 0.7
+_SAMPLE_BYTES = 32e6
+_N_RUN = 8
+
+
+@dataclass(frozen=True)
+class RowDirection:
+    """How well odd rows (1, 3, ...) fit their neighbours as they are, and mirrored.
+
+    Parameters
+    ----------
+    as_recorded, mirrored : float
+        Correlation with the mean of the two neighbours at the best lag, 1 at most.
+    neighbours : float
+        Correlation of those two with each other, which have the same direction: what alike rows reach.
+    as_recorded_columns, mirrored_columns : float
+        The lag, in pixels.
+    sigmas : float
+        Difference of the two correlations over its noise, the most telling row left out; positive: mirrored is better.
+    error : float
+        One standard deviation of a correlation, from noise and what differs between neighbours.
+    """
+
+    as_recorded: float
+    mirrored: float
+    neighbours: float
+    as_recorded_columns: float
+    mirrored_columns: float
+    sigmas: float
+    error: float
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether odd rows certainly run the other way."""
+        return self._clear(self.mirrored, self.as_recorded, self.sigmas)
+
+    @property
+    def is_straight(self) -> bool:
+        """Whether all rows certainly run the same way."""
+        return self._clear(self.as_recorded, self.mirrored, -self.sigmas)
+
+    def _clear(self, better: float, worse: float, sigmas: float) -> bool:
+        differs = better - worse > _LEAST_GAIN * self.neighbours
+        return differs and better > _LEAST_LIKENESS * self.neighbours and sigmas > _LEAST_SIGMAS
+
+    @property
+    def looks_symmetric(self) -> bool:
+        """Whether odd rows fit their neighbours both as they are and mirrored."""
+        fits = min(self.as_recorded, self.mirrored)
+        least = max(_LEAST_SIGMAS * self.error, _LEAST_LIKENESS * self.neighbours)
+        return not self.is_mirrored and not self.is_straight and fits > least
+
+    def in_words(self) -> str:
+        """Describe it in a sentence without a full stop."""
+        figures = f"correlation with their neighbours {self.mirrored:.2f} mirrored, {self.as_recorded:.2f} as recorded"
+        if self.is_mirrored:
+            return f"every second row is mirrored, recorded from right to left ({figures})"
+        if self.is_straight:
+            return f"all rows run the same way ({figures})"
+        if self.looks_symmetric:
+            return f"the picture is too symmetric to tell whether every second row is mirrored ({figures})"
+        return f"the rows hold too little structure to tell whether every second one is mirrored ({figures})"
+
+
+def find_row_direction(scan: Scan) -> RowDirection | None:
+    """Compare odd rows with the mean of their two neighbours, as they are and mirrored.
+
+    Parameters
+    ----------
+    scan : Scan
+        At least 8 rows of 16 columns.
+
+    Returns
+    -------
+    RowDirection or None
+        None of a smaller scan, or one whose rows hold no structure at all.
+
+    Notes
+    -----
+    Rows are compared by the square roots of their counts in bands of energy, each row's mean taken off. A lag of up
+    to six columns is allowed for either way, so that the lag of the stage does not matter.
+    """
+    n_row, n_column, _ = scan.shape
+    return None if n_row < LEAST_ROWS or n_column < LEAST_COLUMNS else direction_of(root_images(scan))
+
+
+def root_images(scan: Scan) -> Array:
+    """(n_band, n_row, n_column) square roots of counts, whose noise is the same everywhere; 0 where none are."""
+    return np.asarray(np.sqrt(np.maximum(np.nan_to_num(band_images(scan)), 0.0)))
+
+
+def direction_of(images: Array, rows: NDArray[np.intp] | None = None) -> RowDirection | None:
+    """Compare the odd rows of (n_band, n_row, n_column) square roots of counts, or those that have these numbers."""
+    numbers = np.arange(images.shape[1]) if rows is None else rows
+    middle = np.flatnonzero((numbers[1:-1] % 2 == 1) & (numbers[2:] - numbers[:-2] == 2)) + 1
+    n_column = images.shape[2]
+    tapered = (images - images.mean(axis=2, keepdims=True)) * tukey(n_column, TAPER)
+    above, odd, below = (tapered[:, middle + step] for step in (-1, 0, 1))
+    mean = 0.5 * (above + below)
+    energy = float((odd**2).sum()), float((mean**2).sum())
+    scale = float(np.sqrt(energy[0] * energy[1]))
+    if len(middle) < LEAST_ROWS // 2 - 1 or not scale > 0:
+        return None
+    straight, straight_lag = _at_the_best_lag(odd, mean)
+    mirrored, mirrored_lag = _at_the_best_lag(odd[..., ::-1], mean)
+    # Twice the variance of a value, in which what differs between two rows counts as noise.
+    variance = ((above - below) ** 2).sum() / (images.shape[0] * len(middle) * (tukey(n_column, TAPER) ** 2).sum())
+    error = float(np.sqrt(0.5 * variance * (energy[1] + 0.5 * energy[0])))
+    difference = mirrored - straight
+    total = float(difference.sum())
+    rest = np.sign(total) * max(float((np.sign(total) * (total - difference)).min()), 0.0)
+    both = float(np.sqrt((above**2).sum() * (below**2).sum()))
+    return RowDirection(
+        as_recorded=float(straight.sum()) / scale,
+        mirrored=float(mirrored.sum()) / scale,
+        neighbours=float((above * below).sum()) / both if both > 0 else 0.0,
+        as_recorded_columns=straight_lag,
+        mirrored_columns=mirrored_lag,
+        sigmas=float(rest) / max(float(np.sqrt(2.0)) * error, 1e-12 * scale),
+        error=error / scale,
+    )
+
+
+def _at_the_best_lag(rows: Array, mean: Array) -> tuple[Array, float]:
+    """(n_row,) products of rows and means, summed over bands and columns, and the lag at which their sum is highest."""
+    cross = (np.fft.rfft(rows, axis=2) * np.conj(np.fft.rfft(mean, axis=2))).sum(axis=0)
+    n_column = rows.shape[2]
+    # all frequencies but the first, which is 0, and the last of an even number stand for two
+    weight = np.full(cross.shape[1], 2.0 / n_column)
+    weight[-1] /= 2.0 if n_column % 2 == 0 else 1.0
+    reach = min(MOST_COLUMNS, n_column / 4)
+    lags = np.arange(-reach, reach + 0.5 * _STEP_COLUMNS, _STEP_COLUMNS)
+    phase = np.exp(2j * np.pi * np.outer(lags, np.arange(cross.shape[1])) / n_column)
+    products = ((phase * weight) @ cross.T).real
+    best = int(np.argmax(products.sum(axis=1)))
+    return np.asarray(products[best]), float(lags[best])
+
+
+def noting_mirrored_rows(scan: Scan) -> Scan:
+    """Return the scan with a note that names the remedy where every second row is mirrored; else as it is.
+
+    Of a large scan only a part is looked at, runs of rows spread over it: 32 MB.
+    """
+    n_row, n_column, _ = scan.shape
+    if n_row < LEAST_ROWS or n_column < LEAST_COLUMNS:
+        return scan
+    rows = _sampled_rows(n_row, scan.counts.nbytes / n_row)
+    counts = np.asarray(scan.counts[rows].compute())
+    part = replace(scan, counts=counts, present=None if scan.present is None else scan.present[rows])
+    direction = direction_of(root_images(part), rows)
+    if direction is None or not direction.is_mirrored:
+        return scan
+    note = f"Beware: {direction.in_words()}. Mirror them back: underpaint repair SCAN --out FILE.h5 --snake."
+    return replace(scan, notes=(*scan.notes, note))
+
+
+def _sampled_rows(n_row: int, row_bytes: float) -> NDArray[np.intp]:
+    """All rows, or runs of rows spread evenly."""
+    length = max(int(_SAMPLE_BYTES / row_bytes / _N_RUN), 5)
+    if length * _N_RUN >= n_row:
+        return np.arange(n_row)
+    starts = np.linspace(0, n_row - length, _N_RUN).astype(np.intp)
+    return np.unique(starts[:, None] + np.arange(length))
+
+
+def with_rows_mirrored(scan: Scan, direction: RowDirection | None = None) -> tuple[Scan, Step]:
+    """Return the scan with odd rows mirrored, and what was done; counts stay as they are, times and gaps move along.
+
+    The picture does not show which of two neighbours runs the right way: the direction of the first row is kept.
+
+    Parameters
+    ----------
+    scan : Scan
+        The scan.
+    direction : RowDirection or None
+        From :func:`find_row_direction`, for the record.
+
+    Raises
+    ------
+    ScanError
+        All rows certainly run the same way, or there is but one.
+    """
+    if scan.shape[0] < 2:
+        message = "Cannot mirror every second row: the scan has 1 row, at least 2 are needed. Leave out --snake."
+        raise ScanError(message)
+    if direction is not None and direction.is_straight:
+        message = f"Cannot mirror every second row: {direction.in_words()}. Leave out --snake."
+        raise ScanError(message)
+    counts = scan.counts.rechunk({1: -1}).map_blocks(_mirrored_block, dtype=scan.counts.dtype, meta=scan.counts._meta)  # noqa: SLF001 - dask has no public name for it
+    images: dict[str, Any] = {
+        name: None if getattr(scan, name) is None else _mirrored(getattr(scan, name), 0)
+        for name in ("live_time_s", "real_time_s", "present")
+    }
+    done = "odd rows mirrored; the first row's direction is kept, since the picture does not show which is right"
+    facts: dict[str, Any] = {"mirrored": "odd rows"}
+    if direction is not None:
+        done = f"{direction.in_words()}: {done}"
+        facts |= {"correlation_mirrored": direction.mirrored, "correlation_as_recorded": direction.as_recorded}
+    return replace(scan, counts=counts, notes=(*scan.notes, done), **images), Step("snake", done, facts)
+
+
+def _mirrored(image: NDArray[Any], first: int) -> NDArray[Any]:
+    result = image.copy()
+    start = (first + 1) % 2
+    result[start::2] = image[start::2, ::-1]
+    return result
+
+
+def _mirrored_block(block: NDArray[Any], block_info: Any = None) -> NDArray[Any]:
+    return _mirrored(block, block_info[0]["array-location"][0][0] if block_info else 0)
