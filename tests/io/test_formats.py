@@ -393,19 +393,19 @@ EMSA = """#FORMAT      : EMSA/MAS Spectral Data File
 @pytest.mark.parametrize(("kind", "data"), [("XY", "0, 1.\n1, 2.\n2, 0.\n3, 5."), ("Y", "1., 2., 0.,\n5.")])
 def test_emsa(tmp_path: Path, kind: str, data: str) -> None:
     path = tmp_path / "spectrum"
-    path.write_text(EMSA.format(units="keV", kind=kind, gain=0.01, data=data))
+    path.write_text(EMSA.format(units="keV", kind=kind, gain=0.2, data=data))
     spectrum = io.read_spectrum(path)
     np.testing.assert_array_equal(spectrum.counts, [1, 2, 0, 5])
-    assert spectrum.axis == EnergyAxis(0.01, -0.4, 4)
+    assert spectrum.axis == EnergyAxis(0.2, -0.4, 4)
     assert spectrum.live_time_s == 30.0
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("1\n2\n3", "promises 4. channels, it holds 3"),
-        ("1\n2\n-3\n4", "channel 2 holds -3.0 counts"),
-        ("1\n2\nx\n4", "must hold numbers"),
+        ("1\n2\n3", "promises 4. channels, its 3 lines hold 3 numbers"),
+        ("1\n2\n-30000\n4", "-30000.0 counts in channel 2"),
+        ("1\n2\nx\n4", "'x' stands where a number should"),
     ],
 )
 def test_emsa_with_nonsense(tmp_path: Path, data: str, message: str) -> None:
