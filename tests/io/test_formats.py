@@ -443,6 +443,19 @@ def test_emsa_of_a_horiba(tmp_path: Path) -> None:
         (b"\xfd7zXZ\x00....", r"packed archive \(xz\). Unpack it"),
         (b"\x1f\x8b....", r"packed archive \(gzip\)"),
         (b"name".ljust(257, b"\x00") + b"ustar\x0000", r"packed archive \(tar\)"),
+        (bytes(112) + b"\x00\x20\x01\x00" + bytes(40), r"a Canberra or Genie spectrum \(CNF\). Export it .* as .spe"),
+        (
+            b"\xff\xff\x01\x00" + bytes(12) + b"07OCT24" + bytes(20),
+            r"an Ortec spectrum \(CHN\). Export it from Maestro",
+        ),
+        (b"\x93NUMPY\x01\x00v\x00{", r"a single numpy array \(.npy\). Put it into an .npz"),
+        (b"\x80\x04\x95\x00\x00", "a Python pickle, which could run code"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "a PNG picture. A scan is a spectrum for each pixel"),
+        (b"<?xml version='1.0'?>\n<!-- a --><xrfResult/>", r"XML of another kind \(<xrfResult>\). Export"),
+        (b"<!DOCTYPE html><html>", "a web page. The download failed"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+        (b"[attenuators]\nkapton = 0, -, 0.0\n", "a configuration of PyMca's fit. Give the spectrum"),
+        (b'{"counts": [1, 2]}', "JSON text. Export the spectra"),
     ],
 )
 def test_unknown_files(tmp_path: Path, content: bytes, message: str) -> None:

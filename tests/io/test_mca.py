@@ -234,6 +234,20 @@ def test_from_inside_the_folder(mca_folder: Path, monkeypatch: pytest.MonkeyPatc
     assert (scan.shape, scan.name) == ((3, 4, 8), "10264")
 
 
+def test_calibration_in_ev_without_a_label(mca_folder: Path, cube: Cube) -> None:
+    damage(mca_folder, 1, mca_text(cube[0, 0], points="2 1000\r\n6 3000"))
+    scan = io.load(mca_folder)
+    assert scan.require_axis().gain_kev == pytest.approx(0.5)
+    assert any("taken as eV" in note for note in scan.notes)
+
+
+def test_calibration_points_off_a_line(mca_folder: Path, cube: Cube) -> None:
+    damage(mca_folder, 1, mca_text(cube[0, 0], points="0 0\r\n100 2\r\n200 4.5\r\n400 8"))
+    scan = io.load(mca_folder)
+    assert scan.axis is None
+    assert any("channels off a straight line" in note for note in scan.notes)
+
+
 def test_calibration_in_ev(mca_folder: Path, cube: Cube) -> None:
     text = mca_text(cube[0, 0], points="2 1000\r\n6 3000").replace("LABEL - Channel", "LABEL - eV")
     damage(mca_folder, 1, text)

@@ -65,7 +65,7 @@ def _kinds(head: bytes) -> list[tuple[str, str]]:
     if len(head) >= _CNF_FIRST_SECTION + 4:
         (section,) = struct.unpack_from("<I", head, _CNF_FIRST_SECTION)
         kinds += [_CNF] if section in _CNF_KINDS else []
-    if head.startswith(b"\xff\xff") and b"\x00" in head[:32] and re.search(rb"[0-3]\d[A-Z][a-z]{2}\d\d", head[:32]):
+    if head.startswith(b"\xff\xff") and b"\x00" in head[:32] and re.search(rb"[0-3]\d[A-Za-z]{3}\d\d", head[:32]):
         kinds.append(("an Ortec spectrum (CHN)", "Export it from Maestro as .spe (ASCII)."))
     match = re.match(rb"<\?xml[^>]*>\s*(?:<!--.*?-->\s*)*<([A-Za-z_][\w:.-]*)", stripped, re.DOTALL)
     if match:

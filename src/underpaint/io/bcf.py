@@ -271,7 +271,7 @@ def _scan(container: Container, database: ET.Element, index: int, unpack: Any, *
         real_time_s=real,
         step_mm=_step_mm(database),
         detector=total.detector,
-        notes=_notes(database, real, live),
+        notes=(*total.notes, *_notes(database, real, live)),
         metadata={"name": database.get("Name", ""), **_facts(database), **total.metadata},
     )
 

@@ -234,7 +234,7 @@ def _places(numbers: list[int], n_place: int | None) -> tuple[int, int]:
     step, first = steps_and_origin(numbers)
     if n_place is not None and first <= 1 and max(numbers) - first < n_place:
         return 1, first
-    if n_place is not None and 1 <= first and max(numbers) <= n_place:
+    if n_place is not None and first >= 1 and max(numbers) <= n_place:
         return 1, 1
     return step, first
 
