@@ -96,8 +96,8 @@ def axis_of_values(energy: NDArray[np.float64], n_channel: int, unit: str = "") 
 
 
 def axis_of_line(gain: float, zero: float, n_channel: int, unit: str = "") -> EnergyAxis | None:
-    """Return the axis of :func:`axis_of_coefficients` alone."""
-    return axis_of_coefficients((zero, gain), n_channel, unit)[0]
+    """Return the axis of a gain and a zero that are no placeholders, in ``unit`` or by size; None where none can be."""
+    return _line(float(gain), float(zero), n_channel, unit)[0]
 
 
 def _straightened(energy: NDArray[np.float64], unit: str) -> Axis:

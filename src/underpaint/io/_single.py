@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
-from underpaint.io._source import check_counts, probe
+from underpaint.io._source import check_counts, lazy_counts, probe
 from underpaint.spectrum import EnergyAxis, Scan
 from underpaint.spectrum.rebin import rebin
 
@@ -46,6 +46,18 @@ class FileSpectrum:
     detector: str = ""
     notes: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class _Row:
+    """The cube of a row of spectra that are in memory."""
+
+    def __init__(self, counts: NDArray[Any]) -> None:
+        self.counts, self.dtype = counts, counts.dtype
+        self.shape = (1, int(counts.shape[1]), int(counts.shape[2]))
+
+    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """Return a part of the row."""
+        return self.counts[rows, columns]
 
 
 def content_of(path: Path, largest_bytes: int, what: str) -> bytes:
@@ -133,14 +145,13 @@ def list_scan(spectra: Sequence[FileSpectrum], path: Path, format_name: str, nam
         )
         raise ScanError(message)
     counts = np.stack([own.counts if own.axis == first.axis else _moved(own, first) for own in wanted])[None]
-    check_counts(counts, str(path))
     notes = [f"{len(wanted)} spectra ({_shown(wanted)}), read as one row: give rows and columns (--shape)"]
     if moved:
         notes.append(
             f"{len(moved)} of {len(wanted)} spectra have another energy axis and were moved to the first one's"
         )
     return Scan(
-        counts,
+        lazy_counts(_Row(counts), str(path)),
         axis=first.axis,
         name=path.stem,
         source=str(path),
