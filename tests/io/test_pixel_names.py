@@ -29,6 +29,7 @@ IN_GRID: dict[str, Namer] = {
     "pair": lambda row, column: f"scan_{row + 1:04d}_{column + 1:04d}",
     "pair alone": lambda row, column: f"{row}-{column}",
     "positions": lambda row, column: f"x{50 * column}_y{20 * row}",
+    "numbered too": lambda row, column: f"p_{row * N_COLUMN + column:04d}_r{row}_c{column}",
     "stamped": lambda row, column: f"20241007_110{row}0{column}_r{row}_c{column}",
 }
 RUNNING: dict[str, Namer] = {
@@ -105,6 +106,13 @@ def test_names_of_date_and_time_alone_are_no_grid(tmp_path: Path) -> None:
     for place, path in enumerate(sorted(folder.glob("*.mca"))):
         path.rename(folder / f"p_{place}.mca")  # what it says
     np.testing.assert_array_equal(io.load(folder).counts.compute(), COUNTS)
+
+
+def test_detectors_in_the_names_are_several_series(tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", IN_GRID["r_c"])
+    for path in sorted(folder.glob("*.mca")):
+        (folder / f"{path.stem}_det2.mca").write_bytes(path.read_bytes())
+    assert "several series of names" in advice(folder)
 
 
 def test_several_series_in_a_folder(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_spectra_of_a_project_on_other_axes_are_moved_to_the_first(tmp_path: Pat
     [
         (lambda text: text.replace("<TRTProject>", '<!DOCTYPE a [<!ENTITY b "c">]><TRTProject>'), "declares entities"),
         (lambda text: text[:-2000], "Bruker XML, but broken"),
-        (lambda text: text.replace("<ChannelCount>64", "<ChannelCount>65", 1), "::1: a Bruker spectrum of 64 channels"),
+        (lambda text: text.replace("<ChannelCount>64", "<ChannelCount>65"), "::1: a Bruker spectrum of 64 channels"),
         (lambda text: text.replace("TRTSpectrum", "TRTNothing"), "without a spectrum in it"),
     ],
 )
@@ -81,6 +81,13 @@ def test_artax_project_with_nonsense(tmp_path: Path, change: object, message: st
     assert callable(change)
     with pytest.raises(ScanError, match=message):
         io.load(write(tmp_path / "a.rtx", change(rtx_text())))
+
+
+def test_a_faulty_spectrum_of_a_project_does_not_cost_the_others(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.rtx", rtx_text().replace("<ChannelCount>64", "<ChannelCount>65", 1))
+    scan = io.load(path)
+    np.testing.assert_array_equal(scan.counts.compute(), COUNTS[None, 1:])
+    assert any("1 of 4 spectra are left out" in note and "::1: a Bruker spectrum" in note for note in scan.notes)
 
 
 @pytest.mark.parametrize("text", [rtx_text(), "<TRTSpectrum><ClassInstance/></TRTSpectrum>"])
@@ -202,6 +209,17 @@ def test_what_is_cut_off_or_edited(tmp_path: Path, text: str, message: str) -> N
 def test_no_such_spectrum_of_a_list(tmp_path: Path) -> None:
     with pytest.raises(ScanError, match=r"none of its 4 spectra is called so. Give a number from 1 to 4"):
         io.load(f"{write(tmp_path / 'a', spec_text())}::9")
+
+
+def test_spec_file_as_silx_reads_it(tmp_path: Path) -> None:
+    silx = pytest.importorskip("silx.io.specfile", reason="silx is not installed")
+    file = silx.SpecFile(str(write(tmp_path / "a.mca", spec_text())))
+    theirs = np.stack([scan.mca[0] for scan in file])
+    calibration = file[0].mca.calibration[0]
+    file.close()
+    scan = io.load(tmp_path / "a.mca")
+    np.testing.assert_array_equal(scan.counts.compute()[0], theirs)
+    assert [scan.require_axis().zero_kev, scan.require_axis().gain_kev] == calibration[:2]
 
 
 # --- EMSA ------------------------------------------------------------------------------------------

@@ -68,17 +68,19 @@ def series_of(names: Iterable[str]) -> tuple[dict[str, Series], list[str]]:
 
 
 def _with_row_and_column(stems: dict[str, str]) -> tuple[dict[str, Series], dict[str, str]]:
-    groups: dict[str, dict[tuple[int, int], str]] = {}
-    rest: dict[str, str] = {}
-    odd: list[str] = []
+    found: dict[str, tuple[str, tuple[int, int]]] = {}
     for name, stem in stems.items():
         row, column = _ROW.search(_apart(stem)), _COLUMN.search(_apart(stem))
-        if row is None or column is None:
-            rest[name] = stem
-            continue
-        left = _COLUMN.sub("", _ROW.sub("", _apart(stem), count=1), count=1)
-        _put(groups, re.sub(r"\W", "", left).strip("_"), (int(row[1]), int(column[1])), name, odd)
-    rest |= {name: stems[name] for name in odd}
+        if row is not None and column is not None:
+            left = _COLUMN.sub("", _ROW.sub("", _apart(stem), count=1), count=1)
+            found[name] = re.sub(r"\W", "", left).strip("_"), (int(row[1]), int(column[1]))
+    # A number beside row and column names the series, or runs along: then it is not needed to tell the pixels apart.
+    running = len({(re.sub(r"\d", "", left), place) for left, place in found.values()}) == len(found)
+    groups: dict[str, dict[tuple[int, int], str]] = {}
+    odd: list[str] = []
+    for name, (left, place) in found.items():
+        _put(groups, re.sub(r"\d+", "", left) if running else left, place, name, odd)
+    rest = {name: stem for name, stem in stems.items() if name not in found or name in odd}
     return {key: Series(places, in_grid=True, rows_named=True) for key, places in groups.items()}, rest
 
 

@@ -69,7 +69,7 @@ def _kinds(head: bytes) -> list[tuple[str, str]]:
         kinds.append(("an Ortec spectrum (CHN)", "Export it from Maestro as .spe (ASCII)."))
     match = re.match(rb"<\?xml[^>]*>\s*(?:<!--.*?-->\s*)*<([A-Za-z_][\w:.-]*)", stripped, re.DOTALL)
     if match:
-        kinds.append((f"XML of another kind (<{match[1].decode('latin-1')}>)", _EXPORT))
+        kinds.append((f"XML of another kind (<{match[1].decode('latin-1')[:40]}>)", _EXPORT))
     if stripped.startswith((b"#F ", b"[attenuators]")) or b"\n[fit]" in stripped.replace(b"\r", b"\n"):
         kinds.append(("a configuration of PyMca's fit", "Give the spectrum or the stack that it belongs to."))
     return kinds

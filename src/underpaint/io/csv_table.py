@@ -19,7 +19,7 @@ standard names them.
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ from underpaint.spectrum import Scan
 FORMAT = "CSV"
 _SEPARATORS = (";", "\t", ",", " ")
 _LONGEST_LINE = 4 * 2**20
+_PIECE = 2**16
 _LARGEST_INDEX = 1_000_000
 _LARGEST_SPECTRUM = 16 * 2**20
 _ROW, _COLUMN = {"row", "y", "line"}, {"column", "col", "x"}
@@ -44,19 +45,34 @@ _FEWEST_CHANNELS = 32
 
 @dataclass(frozen=True)
 class Manner:
-    """How a table is written: the separator, a decimal comma, the headings."""
+    """How a table is written: the separator, a decimal comma, the headings, what ends a line."""
 
     separator: str
     decimal_comma: bool
     headings: tuple[str, ...]
+    end: bytes = b"\n"
 
     def words(self, line: bytes) -> list[str]:
         """Split a line; of spaces, several are one separator."""
         text = line.decode("latin-1").strip().removeprefix("ï»¿")
-        words = text.split() if self.separator == " " else [word.strip() for word in text.split(self.separator)]
+        words = text.split() if self.separator == " " else [word.strip(' "') for word in text.split(self.separator)]
         if words and not words[-1]:
             words.pop()
         return [word.replace(",", ".") for word in words] if self.decimal_comma else words
+
+    def line(self, stream: BinaryIO) -> bytes:
+        """Read a line with its end, which may be a carriage return alone."""
+        if self.end == b"\n":
+            return stream.readline(_LONGEST_LINE)
+        begin, content = stream.tell(), b""
+        while len(content) < _LONGEST_LINE and (piece := stream.read(_PIECE)):
+            content += piece
+            if self.end in piece:
+                break
+        stop = content.find(self.end) + 1
+        line = content[: min(stop, _LONGEST_LINE)] if stop else content
+        stream.seek(begin + len(line))
+        return line
 
 
 class TableCube:
@@ -75,7 +91,7 @@ class TableCube:
         with probe(lambda: self.path.open("rb"), str(self.path)) as stream:
             for row, column in np.argwhere(places >= 0):
                 stream.seek(int(places[row, column]))
-                block[row, column] = self._counts(stream.readline(_LONGEST_LINE))
+                block[row, column] = self._counts(self.manner.line(stream))
         return block
 
     def _counts(self, line: bytes) -> NDArray[np.float64]:
@@ -118,7 +134,7 @@ def read_csv(path: Path, shape: tuple[int, int] | None = None) -> list[Scan]:
         raise ScanError(message)
     placed = len(manner.headings) > 2 and manner.headings[0] in _ROW and manner.headings[1] in _COLUMN
     lines = _line_starts(path, manner, placed=placed)
-    width = len(manner.words(_line(path, int(lines[0, 0]))))
+    width = len(manner.words(_line(path, int(lines[0, 0]), manner)))
     if width == 2 and not placed:
         return [_spectrum(path, manner)]
     return [_table(path, manner, lines, width, shape, placed=placed)]
@@ -132,7 +148,11 @@ def _beginning(path: Path) -> bytes:
             return stream.read(_LONGEST_LINE)
 
     found: bytes = probe(read, str(path))
-    return found if len(found) < _LONGEST_LINE else found.rpartition(b"\n")[0]
+    return found if len(found) < _LONGEST_LINE else found.rpartition(_end(found))[0]
+
+
+def _end(content: bytes) -> bytes:
+    return b"\r" if b"\r" in content and b"\n" not in content else b"\n"
 
 
 def _manner(head: bytes) -> Manner | None:
@@ -144,7 +164,7 @@ def _manner(head: bytes) -> Manner | None:
         for decimal_comma in (False, True)[: 1 if separator == "," else 2]:
             found = _headings(told, separator, decimal_comma=decimal_comma)
             if found is not None:
-                return Manner(separator, decimal_comma, found)
+                return Manner(separator, decimal_comma, found, _end(head))
     return None
 
 
@@ -199,11 +219,10 @@ def _numbers(words: list[str], path: Path) -> NDArray[np.float64]:
         raise ScanError(message) from error
 
 
-def _line(path: Path, place: int) -> bytes:
+def _line(path: Path, place: int, manner: Manner) -> bytes:
     with probe(lambda: path.open("rb"), str(path)) as stream:
         stream.seek(place)
-        found: bytes = stream.readline(_LONGEST_LINE)
-        return found
+        return manner.line(stream)
 
 
 def _line_starts(path: Path, manner: Manner, *, placed: bool) -> NDArray[np.int64]:
@@ -211,9 +230,9 @@ def _line_starts(path: Path, manner: Manner, *, placed: bool) -> NDArray[np.int6
     starts: list[tuple[int, int, int]] = []
     position, headed = 0, not manner.headings
     with probe(lambda: path.open("rb"), str(path)) as stream:
-        while line := stream.readline(_LONGEST_LINE):
+        while line := manner.line(stream):
             begin, position = position, position + len(line)
-            if not line.endswith(b"\n") and len(line) == _LONGEST_LINE:
+            if not line.endswith(manner.end) and len(line) >= _LONGEST_LINE:
                 message = f"Cannot read {path}: a line is longer than {_LONGEST_LINE} bytes."
                 raise ScanError(message)
             if not line.strip() or line.lstrip().startswith(b"#"):

@@ -24,6 +24,7 @@ _DATA, _END, _CALIBRATION = b"<<DATA>>", b"<<END>>", b"<<CALIBRATION>>"
 _HEAD_BYTES = 2048
 _MAX_GRID_FILE_BYTES = 4096
 _LARGEST_COUNT = 2**32 - 1
+_SERIES_SHOWN = 6
 _LARGEST_SCATTER = 2.0
 """Channels by which a calibration point may lie off the line through all: peaks are picked to about a channel."""
 _FIELD = re.compile(rb"^([A-Z][A-Z0-9_ ]*?) - ?([^\r\n]*)", re.MULTILINE)
@@ -166,7 +167,8 @@ def _pixels(folder: Path, top: Path, shape: tuple[int, int] | None) -> tuple[dic
         )
         raise ScanError(message)
     if len(found) > 1:
-        listed = ", ".join(f"{stem or '(number only)'}: {len(own.places)}" for stem, own in sorted(found.items()))
+        counted = [f"{stem or '(number only)'}: {len(own.places)}" for stem, own in sorted(found.items())]
+        listed = ", ".join([*counted[:_SERIES_SHOWN], *(["..."] if len(counted) > _SERIES_SHOWN else [])])
         message = (
             f"Cannot read {folder} as one scan: its .mca files have several series of names ({listed}). "
             "Move each series to a folder of its own."

@@ -32,7 +32,7 @@ def read_rtx(path: Path, name: str | None = None) -> list[Scan]:
     Raises
     ------
     ScanError
-        The XML is broken, holds no spectrum, or channels are not what they announce.
+        The XML is broken, or holds no spectrum whose channels are what it announces; others are left out with a note.
     """
     size = probe(path.stat, str(path)).st_size
     if size > _LARGEST_BYTES:
@@ -41,10 +41,18 @@ def read_rtx(path: Path, name: str | None = None) -> list[Scan]:
             ".bcf or its spectra as .spx."
         )
         raise ScanError(message)
-    spectra = []
+    spectra: list[FileSpectrum] = []
+    faults: list[ScanError] = []
     for number, node in enumerate(spectrum_nodes(path), 1):
-        spectrum = read_spectrum_node(node, f"{path}::{number}")
-        spectra.append(_compact(spectrum))
+        try:
+            spectra.append(_compact(read_spectrum_node(node, f"{path}::{number}")))
+        except ScanError as error:
+            faults.append(error)
+    if not spectra and faults:
+        raise faults[0]
+    if faults:
+        note = f"{len(faults)} of {len(spectra) + len(faults)} spectra are left out: {faults[0]}"
+        spectra = [replace(own, notes=(*own.notes, note)) for own in spectra]
     if not spectra:
         message = f"Cannot read {path}: an ARTAX project without a spectrum in it. Export the spectra again."
         raise ScanError(message)

@@ -88,7 +88,7 @@ def _parts(text: str) -> Iterator[_Part]:
         if counts is not None:
             counts.append(line.rstrip("\\ \t"))
         elif line.startswith("@A"):
-            counts = [line[2:].rstrip("\\ \t")]
+            counts = [re.sub(r"^@A\d*", "", line).rstrip("\\ \t")]
         elif line.startswith("#S "):
             yield part
             part = _Part(([*line.split(), "1"])[1])
