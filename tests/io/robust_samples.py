@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import spectrum_files
 from bruker_samples import sample
 from mca_files import mca_text
 from test_bruker_spectra import small_spx
@@ -134,6 +135,30 @@ def _zarr(version: int) -> Maker:
     return write
 
 
+def _mca_grid(folder: Path) -> str:
+    for row, column in np.ndindex(3, 4):
+        (folder / f"r{row}_c{column}.mca").write_text(mca_text(SMALL[row, column]), "latin-1")
+    return ""
+
+
+def _text(content: str) -> Maker:
+    def write(folder: Path) -> str:
+        (folder / "a").write_bytes(content.encode("cp1252"))
+        return "a"
+
+    return write
+
+
+def _esprit(folder: Path) -> str:
+    names = ("width", "height", "depth", "offset", "data-length", "data-type", "byte-order", "record-by")
+    values = (4, 3, 16, 0, 2, "unsigned", "little-endian", "image")
+    scale = "depthscaleorigin -0.956\ndepthscaleincrement 0,020\ndepthscaleunits keV\n"
+    pairs = (f"{name}\t{value}\n" for name, value in zip(names, values, strict=True))
+    (folder / "a.rpl").write_text("".join(pairs) + scale)
+    (folder / "a.raw").write_bytes(np.moveaxis(SMALL, 2, 0).astype("<u2").tobytes())
+    return "a.rpl"
+
+
 def _spx(folder: Path) -> str:
     small_spx(folder / "a.spx")
     return "a.spx"
@@ -165,6 +190,15 @@ def _single(write: Callable[[Path], None]) -> Maker:
 MAKERS: dict[str, Maker] = {
     "mca": _mca,
     "mca folder": _mca_folder,
+    "mca folder of rows and columns": _mca_grid,
+    "rtx": _text(spectrum_files.rtx_text()),
+    "s1pxrf": _text(spectrum_files.s1pxrf_text()),
+    "iaea": _text(spectrum_files.iaea_text()),
+    "spec": _text(spectrum_files.spec_text()),
+    "gsecars": _text(spectrum_files.gsecars_text()),
+    "column": _text("\n".join(map(str, spectrum_files.COUNTS[0]))),
+    "emsa pairs": _text(spectrum_files.emsa_text(comma=True, pairs=True, columns=3, unit="")),
+    "ripple esprit": _esprit,
     "hdf5 pymca": _pymca,
     "hdf5 silx": _silx,
     "hdf5 panel": _panel,

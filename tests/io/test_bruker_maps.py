@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from underpaint import io
 from underpaint.errors import MissingExtraError, ScanError
 from underpaint.io import bcf
-from underpaint.io._bruker_xml import TrtSpectrum
 from underpaint.io._sfs import Container
+from underpaint.io._single import FileSpectrum
 
 SAMPLES = (
     "16x16_12bit_packed_8bit.bcf",
@@ -103,7 +103,7 @@ def test_bcf_times_are_the_files_own() -> None:
 
 def test_bcf_live_time_is_a_share_of_the_real_time() -> None:
     real = np.array([[1.0, 2.0]])
-    total = TrtSpectrum(np.ones(4), None, 9.0, 10.0, "", "")
+    total = FileSpectrum(np.ones(4), None, 9.0, 10.0, "", "")
     live = bcf._live_time_s(real, total)
     assert live is not None
     np.testing.assert_allclose(live, [[0.9, 1.8]])

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from underpaint import io
@@ -26,6 +28,7 @@ def write(path: Path, text: str) -> Path:
         "# of a sample\n1;1\n2;2\n3;0\n4;5\n",
         "0\t1.0\n1\t2.0\n2\t0\n3\t5e0\n",
         "  0   1 \n  1   2 \n\n 2 0\n3 5\n",
+        'channel,"counts"\r0,"1"\r1,"2"\r2,"0"\r3,"5"\r',
         "\ufeffChannel;Counts\r\n0;1,0\r\n1;2,0\r\n2;0,0\r\n3;5,0\r\n",
     ],
 )
@@ -133,3 +136,30 @@ def test_places_without_counts(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("row,column,0.02 keV\n0,0\n0,1\n1,0\n1,1\n")
     with pytest.raises(ScanError, match="after row and column its lines hold no counts"):
         io.load(tmp_path / "a.csv")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    separator=st.sampled_from([",", ";", "\t", " "]),
+    comma=st.booleans(),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    energies=st.sampled_from(["ch0 ch1 ch2 ch3", "0.02 0.04 0.06 0.08", "1000 1020 1040 1060"]),
+    order=st.permutations(range(6)),
+    first=st.integers(0, 1),
+)
+def test_tables_in_every_manner(
+    tmp_path: Path, separator: str, comma: bool, end: str, energies: str, order: list[int], first: int
+) -> None:
+    cube = np.random.default_rng(1).integers(0, 9, (2, 3, 4)) + 0.5
+    lines = [["row", "column", *energies.split()]]
+    lines += [
+        [str(number // 3 + first), str(number % 3 + first), *map(str, cube[divmod(number, 3)])] for number in order
+    ]
+    text = end.join(separator.join(words) for words in lines) + end
+    path = write(tmp_path / "a", text.replace(".", ",") if comma and separator != "," else text)
+    scan = io.load(path)
+    np.testing.assert_array_equal(scan.counts.compute(), cube)
+    if energies.startswith("ch"):
+        assert scan.axis is None
+    else:
+        assert scan.require_axis().gain_kev == pytest.approx(0.02)

@@ -63,7 +63,7 @@ def test_folder_of_lines_in_the_order_of_their_numbers(tmp_path: Path) -> None:
         fabio_edf(tmp_path / f"été_{number}.edf", line[None])
     scan = io.load(tmp_path)
     np.testing.assert_array_equal(scan.counts.compute(), lines)
-    assert scan.notes == ("no energy calibration in the headers",)
+    assert scan.notes == ("no energy calibration in the file",)
 
 
 def test_images_of_channels(tmp_path: Path, cube: Cube) -> None:
@@ -156,3 +156,19 @@ def test_compressed_frames_are_refused(tmp_path: Path, cube: Cube) -> None:
     path = fabio_edf(tmp_path / "a.edf", cube[:1].astype(np.int32), {"Compression": "GzipCompression"})
     with pytest.raises(ScanError, match=r"packed \(gzipcompression\)"):
         io.load(path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "gain_kev", "note"),
+    [
+        ({"MCA a": "-100", "MCA b": "80", "MCA c": "0"}, 0.08, "taken as eV"),
+        ({"McaCalib": "[-0.1, 0.08, 0.0]"}, 0.08, ""),
+        ({"MCA a": "0", "MCA b": "0.08", "MCA c": "1e-3"}, None, "off a straight line"),
+        ({"MCA a": "0", "MCA b": "1", "MCA c": "0"}, None, "no energy calibration"),
+    ],
+)
+def test_calibration_in_any_unit(tmp_path: Path, fields: dict[str, str], gain_kev: float | None, note: str) -> None:
+    path = fabio_edf(tmp_path / "a.edf", np.ones((2, 3, 512), np.int32), fields)
+    scan = io.load(path)
+    assert (scan.axis and scan.axis.gain_kev) == (gain_kev and pytest.approx(gain_kev))
+    assert any(note in own for own in (*scan.notes, ""))

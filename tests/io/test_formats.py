@@ -393,19 +393,19 @@ EMSA = """#FORMAT      : EMSA/MAS Spectral Data File
 @pytest.mark.parametrize(("kind", "data"), [("XY", "0, 1.\n1, 2.\n2, 0.\n3, 5."), ("Y", "1., 2., 0.,\n5.")])
 def test_emsa(tmp_path: Path, kind: str, data: str) -> None:
     path = tmp_path / "spectrum"
-    path.write_text(EMSA.format(units="keV", kind=kind, gain=0.01, data=data))
+    path.write_text(EMSA.format(units="keV", kind=kind, gain=0.2, data=data))
     spectrum = io.read_spectrum(path)
     np.testing.assert_array_equal(spectrum.counts, [1, 2, 0, 5])
-    assert spectrum.axis == EnergyAxis(0.01, -0.4, 4)
+    assert spectrum.axis == EnergyAxis(0.2, -0.4, 4)
     assert spectrum.live_time_s == 30.0
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("1\n2\n3", "promises 4. channels, it holds 3"),
-        ("1\n2\n-3\n4", "channel 2 holds -3.0 counts"),
-        ("1\n2\nx\n4", "must hold numbers"),
+        ("1\n2\n3", "promises 4. channels, its 3 lines hold 3 numbers"),
+        ("1\n2\n-30000\n4", "-30000.0 counts in channel 2"),
+        ("1\n2\nx\n4", "'x' stands where a number should"),
     ],
 )
 def test_emsa_with_nonsense(tmp_path: Path, data: str, message: str) -> None:
@@ -443,6 +443,19 @@ def test_emsa_of_a_horiba(tmp_path: Path) -> None:
         (b"\xfd7zXZ\x00....", r"packed archive \(xz\). Unpack it"),
         (b"\x1f\x8b....", r"packed archive \(gzip\)"),
         (b"name".ljust(257, b"\x00") + b"ustar\x0000", r"packed archive \(tar\)"),
+        (bytes(112) + b"\x00\x20\x01\x00" + bytes(40), r"a Canberra or Genie spectrum \(CNF\). Export it .* as .spe"),
+        (
+            b"\xff\xff\x01\x00" + bytes(12) + b"07OCT24" + bytes(20),
+            r"an Ortec spectrum \(CHN\). Export it from Maestro",
+        ),
+        (b"\x93NUMPY\x01\x00v\x00{", r"a single numpy array \(.npy\). Put it into an .npz"),
+        (b"\x80\x04\x95\x00\x00", "a Python pickle, which could run code"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "a PNG picture. A scan is a spectrum for each pixel"),
+        (b"<?xml version='1.0'?>\n<!-- a --><xrfResult/>", r"XML of another kind \(<xrfResult>\). Export"),
+        (b"<!DOCTYPE html><html>", "a web page. The download failed"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+        (b"[attenuators]\nkapton = 0, -, 0.0\n", "a configuration of PyMca's fit. Give the spectrum"),
+        (b'{"counts": [1, 2]}', "JSON text. Export the spectra"),
     ],
 )
 def test_unknown_files(tmp_path: Path, content: bytes, message: str) -> None:

@@ -192,7 +192,7 @@ def test_falling_calibration_is_not_used(mca_folder: Path, cube: Cube) -> None:
     damage(mca_folder, 1, mca_text(cube[0, 0], points="2 3.0\r\n6 1.0"))
     scan = io.load(mca_folder)
     assert scan.axis is None
-    assert any("were not used" in note for note in scan.notes)
+    assert any("calibration left out" in note for note in scan.notes)
 
 
 def test_two_detector_folders_are_added_or_kept_apart(mca_folder: Path, cube: Cube) -> None:
@@ -232,6 +232,20 @@ def test_from_inside_the_folder(mca_folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(mca_folder / "10264")
     scan = io.load(".")
     assert (scan.shape, scan.name) == ((3, 4, 8), "10264")
+
+
+def test_calibration_in_ev_without_a_label(mca_folder: Path, cube: Cube) -> None:
+    damage(mca_folder, 1, mca_text(cube[0, 0], points="2 1000\r\n6 3000"))
+    scan = io.load(mca_folder)
+    assert scan.require_axis().gain_kev == pytest.approx(0.5)
+    assert any("taken as eV" in note for note in scan.notes)
+
+
+def test_calibration_points_off_a_line(mca_folder: Path, cube: Cube) -> None:
+    damage(mca_folder, 1, mca_text(cube[0, 0], points="0 0\r\n100 2\r\n200 4.5\r\n400 8"))
+    scan = io.load(mca_folder)
+    assert scan.axis is None
+    assert any("channels off a straight line" in note for note in scan.notes)
 
 
 def test_calibration_in_ev(mca_folder: Path, cube: Cube) -> None:

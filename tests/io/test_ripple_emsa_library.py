@@ -88,6 +88,49 @@ def test_ripple_with_comments(tmp_path: Path, cube: Cube) -> None:
     np.testing.assert_array_equal(io.load(tmp_path / "a.raw").counts.compute(), cube)
 
 
+HEAD = "key{0}value\nwidth{0}4\nheight{0}3\ndepth{0}8\noffset{0}0\ndata-length{0}{1}\ndata-type{0}{2}\n"
+HEAD += "byte-order{0}little-endian\nrecord-by{0}vector\n"
+ESPRIT = "depthbinsize      1\ndepthscaleorigin    -0.056\ndepthscaleincrement 0.020\ndepthscaleunits  keV\n"
+ESPRIT += "widthscaleincrement 0.5\nwidthscaleunits mm\nheightscaleincrement 250\nheightscaleunits um\n"
+
+
+@pytest.mark.parametrize(
+    ("scales", "expected"),
+    [
+        (ESPRIT, EnergyAxis(0.02, -0.056, 8)),
+        ("depth-scale 0,02\ndepth-origin -0,1\ndepth-units keV", EnergyAxis(0.02, -0.1, 8)),
+        ("depth-scale 20\ndepth-origin -100\ndepth-units eV", EnergyAxis(0.02, -0.1, 8)),
+        ("depth-scale 20\ndepth-origin -100", EnergyAxis(0.02, -0.1, 8)),
+        ("ev-per-chan 20", EnergyAxis(0.02, 0.0, 8)),
+        ("depth-scale 1\ndepth-origin 0", None),
+        ("depth-scale 80\ndepth-units keV", None),
+        ("", None),
+    ],
+)
+@pytest.mark.parametrize(("separator", "end"), [("\t", "\r\n"), (" ", "\n"), (",", "\r"), (" = ", "\n")])
+def test_ripple_scales(
+    tmp_path: Path, cube: Cube, scales: str, expected: EnergyAxis | None, separator: str, end: str
+) -> None:
+    text = HEAD.format(separator, 2, "unsigned") + scales
+    (tmp_path / "a.rpl").write_bytes(text.replace("\n", end).encode())
+    (tmp_path / "a.raw").write_bytes(cube.astype("<u2").tobytes())
+    scan = io.load(tmp_path / "a.rpl")
+    np.testing.assert_array_equal(scan.counts.compute(), cube)
+    if expected is None:
+        assert scan.axis is None
+        assert "energy calibration" in scan.notes[0]
+    else:
+        found = scan.require_axis()
+        assert [found.gain_kev, found.zero_kev] == pytest.approx([expected.gain_kev, expected.zero_kev])
+    assert scan.step_mm == ((0.25, 0.5) if scales is ESPRIT else None)
+
+
+def test_ripple_of_real_numbers(tmp_path: Path, cube: Cube) -> None:
+    (tmp_path / "a.rpl").write_text(HEAD.format("\t", 4, "real"))
+    (tmp_path / "a.raw").write_bytes(cube.astype("<f4").tobytes())
+    np.testing.assert_array_equal(io.load(tmp_path / "a.rpl").counts.compute(), cube)
+
+
 def test_ripple_whose_numbers_are_a_link(tmp_path: Path, cube: Cube) -> None:
     here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
     for folder in (here, elsewhere):

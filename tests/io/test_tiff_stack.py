@@ -45,7 +45,7 @@ def test_energies_beside_the_stack(tmp_path: Path, cube: Cube, name: str, scale:
     scan = io.load(path)
     assert scan.axis is not None
     assert [scan.axis.gain_kev, scan.axis.zero_kev] == pytest.approx([0.5, 0.1])
-    assert scan.notes == (f"energies from {name}",)
+    assert scan.notes[0] == f"energies from {name}"
 
 
 def test_energies_given(tmp_path: Path, cube: Cube) -> None:

@@ -29,7 +29,7 @@ def scan_with(folder: Path, **beside: Any) -> Path:
     [
         ({"calibration": [np.nan, 0.03, 0]}, "/calibration holds nan, 0.03, 0; channels must rise"),
         ({"calibration": [0, -0.03, 0]}, "/calibration holds 0, -0.03, 0; channels must rise"),
-        ({"calibration": [1e9, 1e9, 0]}, "/calibration holds 1e+09, 1e+09, 0; .* end between 0 and 1000 keV"),
+        ({"calibration": [1e9, 1e9, 0]}, "/calibration holds 1e+09, 1e+09, 0; .* end between 0 and 250 keV"),
         ({"energy": np.linspace(30, 0, 16)}, "/energy runs from 30 to 0; channels"),
         ({"energy": np.linspace(-30, -1, 16)}, "/energy runs from -30 to -1; channels"),
         ({"energy": np.linspace(0, 30, 10)}, "/energy holds 10 numbers for 16 channels"),

@@ -1,4 +1,4 @@
-"""The XML that Bruker's Esprit writes: whole ``.spx`` files, and the header inside ``.bcf``.
+"""The XML that Bruker's Esprit and ARTAX write: ``.spx`` and ``.rtx`` files, and the header inside ``.bcf``.
 
 Every object is a ``ClassInstance`` element with a ``Type``; its values are leaf elements. A spectrum
 (``TRTSpectrum``) has its channels as comma-separated text, the axis ``CalibAbs + CalibLin * channel`` in keV in
@@ -7,46 +7,126 @@ specification; the meaning of the names is that of the rosettasciio documentatio
 """
 
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.errors import CalibrationError, ScanError
-from underpaint.spectrum import EnergyAxis
+from underpaint.errors import ScanError
+from underpaint.io._energies import axis_of_coefficients, number, seconds
+from underpaint.io._single import FileSpectrum
+from underpaint.io._source import probe
 
 _HEADERS = {
     "TRTSpectrumHardwareHeader": "hardware",
     "TRTDetectorHeader": "detector",
     "TRTXrfHeader": "xrf",
+    "TRTGeneratorHeader": "generator",
+    "TRTRFAHeader": "rfa",
     "TRTESMAHeader": "esma",
     "TRTSpectrumHeader": "spectrum",
 }
 _LONGEST_VALUE = 200
+_LARGEST_SPECTRUM = 16 * 2**20
+_PIECE = 2**20
 _LARGEST_COUNT = 2**53
 """Whole numbers above it are not exact as floats; no detector counts so far."""
 
 
-@dataclass(frozen=True)
-class TrtSpectrum:
-    """A ``TRTSpectrum`` element, read.
+class _TreeBuilder(ET.TreeBuilder):
+    """Builds a tree, and refuses entities in whatever encoding they are declared."""
 
-    Parameters
-    ----------
-    counts : (n_channel,) array
-        Counts per channel.
-    live_time_s, real_time_s : float or None
-        s; None where the file is silent.
+    def doctype(self, _name: str, _pubid: str, _system: str) -> None:
+        """Refuse the declaration that entities need."""
+        raise _EntitiesError
+
+
+class _SpectrumNodes:
+    """Parser target that keeps the ``TRTSpectrum`` elements of a project alone, each until it is taken."""
+
+    def __init__(self) -> None:
+        self.ready: list[ET.Element] = []
+        self._builder: ET.TreeBuilder | None = None
+        self._depth = self._size = 0
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        """Begin to build where a spectrum begins."""
+        if self._builder is None and tag == "ClassInstance" and attributes.get("Type") == "TRTSpectrum":
+            self._builder, self._depth, self._size = ET.TreeBuilder(), 0, 0
+        if self._builder is not None:
+            self._builder.start(tag, attributes)
+            self._depth += 1
+            self._grow(len(tag) + 64)
+
+    def end(self, tag: str) -> None:
+        """Hand the spectrum over where it ends."""
+        if self._builder is None:
+            return
+        self._builder.end(tag)
+        self._depth -= 1
+        if self._depth == 0:
+            self.ready.append(self._builder.close())
+            self._builder = None
+
+    def data(self, text: str) -> None:
+        """Keep the text of spectra."""
+        if self._builder is not None:
+            self._builder.data(text)
+            self._grow(len(text))
+
+    def doctype(self, _name: str, _pubid: str, _system: str) -> None:
+        """Refuse the declaration that entities need."""
+        raise _EntitiesError
+
+    def close(self) -> None:
+        """End."""
+
+    def _grow(self, size: int) -> None:
+        self._size += size
+        if self._size > _LARGEST_SPECTRUM:
+            message = f"a spectrum of over {_LARGEST_SPECTRUM} letters"
+            raise ValueError(message)
+
+
+class _EntitiesError(ValueError):
+    """The XML declares a document type, which entities need."""
+
+
+def spectrum_nodes(path: Path) -> Iterator[ET.Element]:
+    """Yield the ``TRTSpectrum`` elements of a project one by one; only one is held at a time.
+
+    Raises
+    ------
+    ScanError
+        As for :func:`parse_xml`.
     """
+    nodes = _SpectrumNodes()
+    parser = ET.XMLParser(target=nodes)  # noqa: S314
+    with probe(lambda: path.open("rb"), str(path)) as stream:
+        while piece := probe(partial(stream.read, _PIECE), str(path)):
+            with _explained(str(path)):
+                if b"<!DOCTYPE" in piece or b"<!ENTITY" in piece:
+                    raise _EntitiesError
+                parser.feed(piece)
+            yield from nodes.ready
+            nodes.ready.clear()
+    with _explained(str(path)):
+        parser.close()
 
-    counts: NDArray[np.float64]
-    axis: EnergyAxis | None
-    live_time_s: float | None
-    real_time_s: float | None
-    name: str
-    detector: str
-    metadata: dict[str, Any] = field(default_factory=dict)
+
+@contextmanager
+def _explained(source: str) -> Iterator[None]:
+    try:
+        yield
+    except _EntitiesError as error:
+        message = f"Cannot read {source}: its XML declares entities, which Bruker's files never do. Export it again."
+        raise ScanError(message) from error
+    except (ET.ParseError, LookupError, ValueError, OverflowError) as error:
+        message = f"Cannot read {source}: Bruker XML, but broken at {error}. Copy it from the instrument again."
+        raise ScanError(message) from error
 
 
 def parse_xml(content: bytes, source: str) -> ET.Element:
@@ -57,14 +137,10 @@ def parse_xml(content: bytes, source: str) -> ET.Element:
     ScanError
         It is no well-formed XML, or declares entities (which Esprit never does, but a bomb would).
     """
-    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
-        message = f"Cannot read {source}: its XML declares entities, which Bruker's files never do. Export it again."
-        raise ScanError(message)
-    try:
-        return ET.fromstring(content)  # noqa: S314
-    except (ET.ParseError, LookupError, ValueError) as error:
-        message = f"Cannot read {source}: Bruker XML, but broken at {error}. Copy it from the instrument again."
-        raise ScanError(message) from error
+    with _explained(source):
+        if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+            raise _EntitiesError
+        return ET.fromstring(content, parser=ET.XMLParser(target=_TreeBuilder()))  # noqa: S314
 
 
 def instance(node: ET.Element | None, kind: str) -> ET.Element | None:
@@ -80,33 +156,28 @@ def leaves(node: ET.Element | None) -> dict[str, str]:
     return {tag: text for tag, text in pairs if text and len(text) <= _LONGEST_VALUE}
 
 
-def number(text: str | None) -> float | None:
-    """Read a number, written with a point or (by some Windows) with a comma; None where there is none."""
-    try:
-        value = float((text or "").replace(",", "."))
-    except ValueError:
-        return None
-    return value if np.isfinite(value) else None
-
-
-def read_spectrum_node(node: ET.Element, source: str) -> TrtSpectrum:
+def read_spectrum_node(node: ET.Element, source: str) -> FileSpectrum:
     """Read a ``TRTSpectrum`` element.
 
     Raises
     ------
     ScanError
-        Its channels are missing, not whole numbers from 0 up, or other than their promised number.
+        Its channels are missing, no numbers, or other than their promised number.
     """
     facts = _facts(node)
     hardware, header = facts.get("hardware", {}), facts.get("spectrum", {})
     counts = _counts(node.findtext("./Channels"), number(header.get("ChannelCount")), source)
-    return TrtSpectrum(
+    gain, zero = number(header.get("CalibLin")), number(header.get("CalibAbs")) or 0.0
+    axis, notes = axis_of_coefficients((zero, gain or 0.0), counts.size, "kev")
+    live, real = (seconds(hardware.get(key)) for key in ("LifeTime", "RealTime"))
+    return FileSpectrum(
         counts,
-        _axis(header, counts.size),
-        _seconds(hardware.get("LifeTime")),
-        _seconds(hardware.get("RealTime")),
+        axis,
+        None if live is None else live / 1000,
+        None if real is None else real / 1000,
         node.get("Name", ""),
         facts.get("detector", {}).get("Serial", ""),
+        notes,
         {f"{group}.{key}": value for group, values in facts.items() for key, value in values.items()},
     )
 
@@ -130,21 +201,8 @@ def _counts(text: str | None, promised: float | None, source: str) -> NDArray[np
     except ValueError as error:
         message = f"Cannot read {source}: a Bruker spectrum, but its channels must hold numbers ({error})."
         raise ScanError(message) from error
-    bad = np.flatnonzero(~((counts >= 0) & (counts <= _LARGEST_COUNT)))
-    if bad.size:
-        message = f"Cannot read {source}: channel {bad[0]} holds {counts[bad[0]]} counts; they must not be negative."
+    if not (np.abs(counts) <= _LARGEST_COUNT).all():
+        channel = int(np.argmin(np.abs(counts) <= _LARGEST_COUNT))
+        message = f"Cannot read {source}: channel {channel} holds {counts[channel]} counts, more than can be."
         raise ScanError(message)
     return counts
-
-
-def _axis(header: dict[str, str], n_channel: int) -> EnergyAxis | None:
-    gain, zero = number(header.get("CalibLin")), number(header.get("CalibAbs"))
-    try:
-        return None if gain is None else EnergyAxis(gain, zero or 0.0, n_channel)
-    except CalibrationError:
-        return None
-
-
-def _seconds(milliseconds: str | None) -> float | None:
-    value = number(milliseconds)
-    return value / 1000 if value is not None and value > 0 else None

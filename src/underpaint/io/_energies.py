@@ -1,4 +1,11 @@
-"""Energies that a file lists, as the even axis of a spectrum."""
+"""Numbers that a file gives as text, and its energies, coefficients or a list: the even axis of a spectrum, in keV.
+
+One place for all readers. A unit that the file names is taken at its word; without one, eV and keV are told apart by
+size: no X-ray tube for paintings reaches 200 keV, and no channel is wider than 1 keV.
+"""
+
+import re
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,26 +15,135 @@ from underpaint.spectrum import EnergyAxis
 
 LARGEST_ENERGY_KEV = 200.0
 """Above it an energy without unit is taken to be in eV: no X-ray tube for paintings reaches it in keV."""
-HIGHEST_KEV = 1000.0
+HIGHEST_KEV = 250.0
 """An axis that ends above it is no X-ray spectrum's: its numbers are of another unit, or damaged."""
-_UNIT_KEV = {"kev": 1.0, "ev": 1e-3}
+WIDEST_CHANNEL_KEV = 1.0
+"""A wider channel parts no lines; without a unit it is eV."""
+CURVATURE_KEV = 0.005
+"""Energies this far from a straight line are read as one: a tenth of the 50 eV by which neighbouring lines are told."""
+_NARROWEST_CHANNEL_KEV = 5e-4
+_UNIT_KEV = {"kev": 1.0, "ev": 1e-3, "mev": 1e3}
+NO_CALIBRATION = "no energy calibration in the file"
+
+Axis = tuple[EnergyAxis | None, tuple[str, ...]]
+"""An axis, or None, and what a reader notes of it."""
+
+
+def unit_of(text: str) -> str:
+    """Return ``"kev"``, ``"ev"`` or ``"mev"`` where a text (``Energy (keV)``) names a unit, else ``""``."""
+    match = re.search(r"(?i)(?<![a-z])([km]?)ev(?![a-z])", text)
+    return f"{match[1].lower()}ev" if match else ""
+
+
+def number(text: str | None) -> float | None:
+    """Read a number, written with a point or (by some Windows) with a comma; None where there is none."""
+    try:
+        value = float((text or "").strip().replace(",", "."))
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
+
+
+def seconds(text: str | None) -> float | None:
+    """Read a time in s; None for 0 or none."""
+    value = number(text)
+    return value if value is not None and value > 0 else None
+
+
+def axis_of_coefficients(coefficients: Sequence[float], n_channel: int, unit: str = "") -> Axis:
+    """Axis from ``zero + gain * channel + quadratic * channel**2 + ...``.
+
+    Parameters
+    ----------
+    coefficients : sequence of float
+        Zero, gain, and higher ones, in ``unit``.
+    n_channel : int
+        Number of channels.
+    unit : str
+        ``"kev"``, ``"ev"``, ``"mev"``, or ``""`` where the file names none: then eV or keV by size.
+
+    Returns
+    -------
+    EnergyAxis or None
+        None where there is no calibration (all zero, or the 0, 1 that stands for channel numbers), or none that can be.
+    tuple of str
+        What to note.
+    """
+    zero, gain, *curved = (*(float(value) for value in coefficients), 0.0, 0.0)[: max(2, len(coefficients))]
+    if gain == 0.0 or (not unit and gain == 1.0 and not any(curved)):
+        return None, (NO_CALIBRATION,)
+    if not np.isfinite([zero, gain, *curved]).all():
+        return None, (_refusal(gain, zero),)
+    if any(curved):
+        with np.errstate(over="ignore", invalid="ignore"):
+            energy = np.polynomial.polynomial.polyval(np.arange(n_channel, dtype=float), [zero, gain, *curved])
+        return _straightened(energy, unit)
+    return _line(gain, zero, n_channel, unit)
+
+
+def axis_of_list(energy: NDArray[np.float64], n_channel: int, unit: str = "") -> Axis:
+    """Axis through a list of the channels' energies; None where they are not even or not as many as channels."""
+    if energy.size != n_channel or n_channel < 2:
+        return None, (f"energy calibration left out: {energy.size} energies for {n_channel} channels",)
+    if not unit and energy[0] in {0, 1} and bool((np.diff(energy) == 1).all()):
+        return None, (NO_CALIBRATION,)
+    return _straightened(energy, unit)
 
 
 def axis_of_values(energy: NDArray[np.float64], n_channel: int, unit: str = "") -> EnergyAxis | None:
-    """Return the even axis through a list of energies; None where they are not even or not as many as channels."""
-    if energy.size != n_channel or n_channel < 2 or not np.isfinite(energy).all():
-        return None
-    unit_kev = _UNIT_KEV.get(unit, 1e-3 if energy.max() > LARGEST_ENERGY_KEV else 1.0)
-    gain = (energy[-1] - energy[0]) / (n_channel - 1)
-    if np.abs(energy - energy[0] - gain * np.arange(n_channel)).max() > 0.05 * abs(gain):
-        return None
-    return axis_of_line(gain * unit_kev, energy[0] * unit_kev, n_channel)
+    """Return the axis of :func:`axis_of_list` alone."""
+    return axis_of_list(energy, n_channel, unit)[0]
 
 
-def axis_of_line(gain_kev: float, zero_kev: float, n_channel: int) -> EnergyAxis | None:
-    """Return the axis, or None where gain or zero cannot be."""
+def axis_of_line(gain: float, zero: float, n_channel: int, unit: str = "") -> EnergyAxis | None:
+    """Return the axis of a gain and a zero that are no placeholders, in ``unit`` or by size; None where none can be."""
+    return _line(float(gain), float(zero), n_channel, unit)[0]
+
+
+def _straightened(energy: NDArray[np.float64], unit: str) -> Axis:
+    """Straight line through energies that curve, or are rounded, by a few eV; a note says by how much."""
+    channel = np.arange(energy.size)
+    if not np.isfinite(energy).all():
+        return None, ("energy calibration left out: an energy is no number",)
+    scale = _UNIT_KEV[unit or _unit_by_size(float(np.abs(energy).max()), float(energy[-1] - energy[0]) / energy.size)]
+    gain, zero = float(energy[-1] - energy[0]) / (energy.size - 1), float(energy[0])
+    deviation = np.abs(energy - zero - gain * channel).max()
+    if deviation <= 0.05 * abs(gain):
+        return _line(gain, zero, energy.size, unit)
+    gain, zero = (float(value) for value in np.polyfit(channel, energy, 1))
+    deviation_kev = float(np.abs(energy - zero - gain * channel).max()) * scale
+    if deviation_kev > min(CURVATURE_KEV, 0.5 * abs(gain) * scale) + 0.05 * abs(gain) * scale:
+        note = (
+            f"energy calibration left out: its energies lie up to {1000 * deviation_kev:.3g} eV off a straight line, "
+            f"{1000 * CURVATURE_KEV:g} eV at most are read; find it with `underpaint calibrate`"
+        )
+        return None, (note,)
+    axis, notes = _line(gain, zero, energy.size, unit)
+    straight = f"energies are read as a straight line, {1000 * deviation_kev:.2g} eV off at most"
+    return axis, notes if axis is None else (*notes, straight)
+
+
+def _line(gain: float, zero: float, n_channel: int, unit: str) -> Axis:
+    by_size = unit or _unit_by_size(max(abs(zero), abs(zero + gain * n_channel)), gain)
+    scale = _UNIT_KEV[by_size]
     try:
-        axis = EnergyAxis(float(gain_kev), float(zero_kev), n_channel)
+        axis = EnergyAxis(gain * scale, zero * scale, n_channel)
     except CalibrationError:
-        return None
-    return axis if 0.0 < axis.stop_kev <= HIGHEST_KEV else None
+        return None, (_refusal(gain * scale, zero * scale),)
+    if not (_NARROWEST_CHANNEL_KEV <= axis.gain_kev <= WIDEST_CHANNEL_KEV and 0.0 < axis.stop_kev <= HIGHEST_KEV):
+        return None, (_refusal(axis.gain_kev, axis.zero_kev, axis.stop_kev),)
+    told = not unit and by_size == "ev"
+    return axis, ((f"energies without a unit are taken as eV, by their size ({gain:g} a channel)",) if told else ())
+
+
+def _unit_by_size(largest: float, gain: float) -> str:
+    return "ev" if largest > LARGEST_ENERGY_KEV or gain > WIDEST_CHANNEL_KEV else "kev"
+
+
+def _refusal(gain_kev: float, zero_kev: float, stop_kev: float | None = None) -> str:
+    end = "" if stop_kev is None else f", up to {stop_kev:g} keV"
+    return (
+        f"energy calibration left out: {gain_kev:g} keV a channel from {zero_kev:g} keV{end}; a channel is "
+        f"{_NARROWEST_CHANNEL_KEV:g} to {WIDEST_CHANNEL_KEV:g} keV wide and the last ends between 0 and "
+        f"{HIGHEST_KEV:g} keV; find it with `underpaint calibrate`"
+    )

@@ -28,8 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import MissingExtraError, ScanError
-from underpaint.io._bruker_xml import TrtSpectrum, instance, leaves, number, parse_xml, read_spectrum_node
+from underpaint.io._bruker_xml import instance, leaves, parse_xml, read_spectrum_node
+from underpaint.io._energies import number
 from underpaint.io._sfs import MAGIC, Container, Piece
+from underpaint.io._single import FileSpectrum
 from underpaint.io._source import lazy_counts
 from underpaint.spectrum import Scan
 
@@ -269,12 +271,12 @@ def _scan(container: Container, database: ET.Element, index: int, unpack: Any, *
         real_time_s=real,
         step_mm=_step_mm(database),
         detector=total.detector,
-        notes=_notes(database, real, live),
+        notes=(*total.notes, *_notes(database, real, live)),
         metadata={"name": database.get("Name", ""), **_facts(database), **total.metadata},
     )
 
 
-def _sum_spectrum(database: ET.Element, index: int, path: Path) -> TrtSpectrum:
+def _sum_spectrum(database: ET.Element, index: int, path: Path) -> FileSpectrum:
     node = database.find(f"./SpectrumData{index}/ClassInstance")
     if node is None:
         message = f"Cannot read {path}: its header lacks the sum spectrum of detector {index}, and so the channels."
@@ -321,7 +323,7 @@ def _row_times(database: ET.Element, shape: tuple[int, int]) -> NDArray[np.float
     return np.repeat(np.where(rows > 0, rows, np.nan)[:, None], shape[1], axis=1)
 
 
-def _live_time_s(real_s: NDArray[np.float64] | None, total: TrtSpectrum) -> NDArray[np.float64] | None:
+def _live_time_s(real_s: NDArray[np.float64] | None, total: FileSpectrum) -> NDArray[np.float64] | None:
     if real_s is None or total.live_time_s is None or total.real_time_s is None:
         return None
     return real_s * min(total.live_time_s / total.real_time_s, 1.0)

@@ -85,7 +85,7 @@ FORMATS = (
     Format(
         "CSV, one spectrum or a table of pixels",
         (".csv", ".txt", ".dat"),
-        "lines of two or more numbers, at most one heading",
+        "lines of numbers, at most one heading",
         "RFC 4180; the columns are this project's own",
     ),
     Format(
@@ -108,6 +108,36 @@ FORMATS = (
         (".spx",),
         "XML whose outer element is TRTSpectrum",
         "unpublished; names as in rosettasciio (2016-2026)",
+    ),
+    Format(
+        "Bruker ARTAX project, a list of spectra",
+        (".rtx",),
+        "XML whose outer element is TRTProject",
+        "unpublished; names as in .spx",
+    ),
+    Format(
+        "Bruker S1PXRF text, hand-held",
+        (".csv",),
+        "first line with S1PXRF",
+        "unpublished; read off files of a Tracer",
+    ),
+    Format(
+        "SPEC file, a list of spectra",
+        (".mca", ".spec", ".dat"),
+        "first line #F or #S; spectra are the lines @A",
+        "Certified Scientific Software: SPEC standard data file format; PyMca5, silx: specfile",
+    ),
+    Format(
+        "IAEA spectrum, Ortec and others",
+        (".spe",),
+        "a first line $KEY:",
+        "IAEA, SPEDAC user's manual (1994); Ortec, software file structure manual",
+    ),
+    Format(
+        "GSECARS spectrum of several detectors",
+        (".mca", ".xrf"),
+        "lines VERSION: and ELEMENTS:",
+        "names of its header; M. Rivers, EPICS MCA software",
     ),
     Format(
         "Bruker spectrum, hand-held, version 24 or 25",

@@ -7,6 +7,7 @@ Specification:
 - One spectrum: two columns, channel or energy and counts. The first is taken as energies where its heading says
   ``energy``, ``keV`` or ``eV``, or where it does not count channels one by one; in eV where the heading says so or a
   number is over 200.
+- One column: the counts of a spectrum, channel by channel, as PyMca reads them; 32 lines or more.
 - Pixels: the first two columns are row and column (headings ``row``, ``column``, or ``y``, ``x``), whole numbers; then
   the counts of each channel, whose headings may be energies. Without such headings each line is a pixel, from left
   to right and top to bottom, in as many rows and columns as are given.
@@ -18,41 +19,60 @@ standard names them.
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
-from underpaint.io._energies import axis_of_values
-from underpaint.io._source import check_counts, lazy_counts, probe, told
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_list, unit_of
+from underpaint.io._single import FileSpectrum, content_of, spectrum_scan
+from underpaint.io._source import lazy_counts, probe, told
+from underpaint.spectrum import Scan
 
 FORMAT = "CSV"
 _SEPARATORS = (";", "\t", ",", " ")
 _LONGEST_LINE = 4 * 2**20
+_PIECE = 2**16
 _LARGEST_INDEX = 1_000_000
 _LARGEST_SPECTRUM = 16 * 2**20
 _ROW, _COLUMN = {"row", "y", "line"}, {"column", "col", "x"}
 _MOST_PIXELS_A_SPECTRUM = 64
 _NO_TEXT = set(range(9))
+_FEWEST_CHANNELS = 32
+"""Fewer numbers below one another are not taken for a spectrum."""
 
 
 @dataclass(frozen=True)
 class Manner:
-    """How a table is written: the separator, a decimal comma, the headings."""
+    """How a table is written: the separator, a decimal comma, the headings, what ends a line."""
 
     separator: str
     decimal_comma: bool
     headings: tuple[str, ...]
+    end: bytes = b"\n"
 
     def words(self, line: bytes) -> list[str]:
         """Split a line; of spaces, several are one separator."""
         text = line.decode("latin-1").strip().removeprefix("ï»¿")
-        words = text.split() if self.separator == " " else [word.strip() for word in text.split(self.separator)]
+        words = text.split() if self.separator == " " else [word.strip(' "') for word in text.split(self.separator)]
         if words and not words[-1]:
             words.pop()
         return [word.replace(",", ".") for word in words] if self.decimal_comma else words
+
+    def line(self, stream: BinaryIO) -> bytes:
+        """Read a line with its end, which may be a carriage return alone."""
+        if self.end == b"\n":
+            return stream.readline(_LONGEST_LINE)
+        begin, content = stream.tell(), b""
+        while len(content) < _LONGEST_LINE and (piece := stream.read(_PIECE)):
+            content += piece
+            if self.end in piece:
+                break
+        stop = content.find(self.end) + 1
+        line = content[: min(stop, _LONGEST_LINE)] if stop else content
+        stream.seek(begin + len(line))
+        return line
 
 
 class TableCube:
@@ -71,7 +91,7 @@ class TableCube:
         with probe(lambda: self.path.open("rb"), str(self.path)) as stream:
             for row, column in np.argwhere(places >= 0):
                 stream.seek(int(places[row, column]))
-                block[row, column] = self._counts(stream.readline(_LONGEST_LINE))
+                block[row, column] = self._counts(self.manner.line(stream))
         return block
 
     def _counts(self, line: bytes) -> NDArray[np.float64]:
@@ -83,8 +103,11 @@ class TableCube:
 
 
 def is_csv(path: Path, head: bytes) -> bool:
-    """Whether a file is lines of two or more numbers, after a heading of at most one line."""
-    return not set(head) & _NO_TEXT and _manner(_beginning(path)) is not None
+    """Whether a file is lines of numbers, after a heading of at most one line."""
+    if set(head) & _NO_TEXT:
+        return False
+    begin = _beginning(path)
+    return _manner(begin) is not None or _is_column(begin)
 
 
 def read_csv(path: Path, shape: tuple[int, int] | None = None) -> list[Scan]:
@@ -102,13 +125,16 @@ def read_csv(path: Path, shape: tuple[int, int] | None = None) -> list[Scan]:
     ScanError
         A line is not of numbers, has too few or too many, or is of a pixel that another has.
     """
-    manner = _manner(_beginning(path))
+    begin = _beginning(path)
+    manner = _manner(begin)
+    if manner is None and _is_column(begin):
+        return [_column(path)]
     if manner is None:
         message = f"Cannot read {path}: its lines are not two or more numbers each."
         raise ScanError(message)
     placed = len(manner.headings) > 2 and manner.headings[0] in _ROW and manner.headings[1] in _COLUMN
     lines = _line_starts(path, manner, placed=placed)
-    width = len(manner.words(_line(path, int(lines[0, 0]))))
+    width = len(manner.words(_line(path, int(lines[0, 0]), manner)))
     if width == 2 and not placed:
         return [_spectrum(path, manner)]
     return [_table(path, manner, lines, width, shape, placed=placed)]
@@ -122,7 +148,11 @@ def _beginning(path: Path) -> bytes:
             return stream.read(_LONGEST_LINE)
 
     found: bytes = probe(read, str(path))
-    return found if len(found) < _LONGEST_LINE else found.rpartition(b"\n")[0]
+    return found if len(found) < _LONGEST_LINE else found.rpartition(_end(found))[0]
+
+
+def _end(content: bytes) -> bytes:
+    return b"\r" if b"\r" in content and b"\n" not in content else b"\n"
 
 
 def _manner(head: bytes) -> Manner | None:
@@ -134,7 +164,7 @@ def _manner(head: bytes) -> Manner | None:
         for decimal_comma in (False, True)[: 1 if separator == "," else 2]:
             found = _headings(told, separator, decimal_comma=decimal_comma)
             if found is not None:
-                return Manner(separator, decimal_comma, found)
+                return Manner(separator, decimal_comma, found, _end(head))
     return None
 
 
@@ -147,6 +177,31 @@ def _headings(lines: list[bytes], separator: str, *, decimal_comma: bool) -> tup
         return None
     heading = [] if widths[0] else [word.strip('"').lower() for word in plain.words(lines[0])]
     return tuple(heading)
+
+
+def _number_lines(content: bytes) -> list[bytes]:
+    """Lines that are neither empty nor comments, without a heading."""
+    lines = [line.strip() for line in content.splitlines()]
+    lines = [line for line in lines if line and not line.startswith(b"#")]
+    return lines if not lines or _are_numbers([lines[0].decode("latin-1")]) else lines[1:]
+
+
+def _is_column(content: bytes) -> bool:
+    words = [line.decode("latin-1") for line in _number_lines(content)[:_FEWEST_CHANNELS]]
+    return len(words) == _FEWEST_CHANNELS and _are_numbers(words)
+
+
+def _column(path: Path) -> Scan:
+    content = content_of(path, _LARGEST_SPECTRUM, "single spectrum in a column")
+    counts = _numbers([line.decode("latin-1") for line in _number_lines(content)], path)
+    steps = np.diff(counts)
+    if (steps > 0).all() and np.allclose(steps, steps.mean()):
+        message = (
+            f"Cannot read {path}: its one column rises evenly from {counts[0]:g} to {counts[-1]:g}: channels or "
+            "energies, no counts. Give a file with counts in the only or the second column."
+        )
+        raise ScanError(message)
+    return spectrum_scan(FileSpectrum(counts, None, notes=(NO_CALIBRATION,)), path, FORMAT)
 
 
 def _are_numbers(words: list[str]) -> bool:
@@ -164,11 +219,10 @@ def _numbers(words: list[str], path: Path) -> NDArray[np.float64]:
         raise ScanError(message) from error
 
 
-def _line(path: Path, place: int) -> bytes:
+def _line(path: Path, place: int, manner: Manner) -> bytes:
     with probe(lambda: path.open("rb"), str(path)) as stream:
         stream.seek(place)
-        found: bytes = stream.readline(_LONGEST_LINE)
-        return found
+        return manner.line(stream)
 
 
 def _line_starts(path: Path, manner: Manner, *, placed: bool) -> NDArray[np.int64]:
@@ -176,9 +230,9 @@ def _line_starts(path: Path, manner: Manner, *, placed: bool) -> NDArray[np.int6
     starts: list[tuple[int, int, int]] = []
     position, headed = 0, not manner.headings
     with probe(lambda: path.open("rb"), str(path)) as stream:
-        while line := stream.readline(_LONGEST_LINE):
+        while line := manner.line(stream):
             begin, position = position, position + len(line)
-            if not line.endswith(b"\n") and len(line) == _LONGEST_LINE:
+            if not line.endswith(manner.end) and len(line) >= _LONGEST_LINE:
                 message = f"Cannot read {path}: a line is longer than {_LONGEST_LINE} bytes."
                 raise ScanError(message)
             if not line.strip() or line.lstrip().startswith(b"#"):
@@ -203,42 +257,32 @@ def _place(words: list[str], path: Path) -> tuple[int, int]:
 
 
 def _spectrum(path: Path, manner: Manner) -> Scan:
-    if probe(path.stat, str(path)).st_size > _LARGEST_SPECTRUM:
-        message = f"Cannot read {path}: two columns of over {_LARGEST_SPECTRUM} bytes are no spectrum."
-        raise ScanError(message)
-    lines = [line for line in probe(path.read_bytes, str(path)).splitlines() if line.strip()]
-    told = [line for line in lines if not line.lstrip().startswith(b"#")][1 if manner.headings else 0 :]
-    pairs = [_numbers(manner.words(line), path) for line in told]
-    odd = next((number for number, pair in enumerate(pairs) if pair.size != 2), None)
-    if odd is not None or len(pairs) < 2:
-        line = pairs[odd].size if odd is not None else 0
-        message = f"Cannot read {path}: a spectrum has two numbers a line and two lines or more; a line has {line}."
+    content = content_of(path, _LARGEST_SPECTRUM, "single spectrum in two columns")
+    lines = [line for line in content.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
+    pairs = [_numbers(manner.words(line), path) for line in lines[1 if manner.headings else 0 :]]
+    odd = next((pair.size for pair in pairs if pair.size != 2), 0)
+    if odd or len(pairs) < 2:
+        message = f"Cannot read {path}: a spectrum has two numbers a line and two lines or more; a line has {odd}."
         raise ScanError(message)
     first, counts = np.array(pairs).T
-    check_counts(counts[None, None, :], str(path))
-    axis = _spectrum_axis(first, manner.headings, path)
-    return Scan(
-        counts[None, None, :].copy(),
-        axis=axis,
-        name=path.stem,
-        source=str(path),
-        format=FORMAT,
-        notes=("a single spectrum", *(() if axis is not None else ("no energy calibration in the file",))),
-    )
+    axis, notes = _spectrum_axis(first, manner.headings, path)
+    return spectrum_scan(FileSpectrum(counts.copy(), axis, notes=notes), path, FORMAT)
 
 
-def _spectrum_axis(first: NDArray[np.float64], headings: tuple[str, ...], path: Path) -> EnergyAxis | None:
+def _spectrum_axis(first: NDArray[np.float64], headings: tuple[str, ...], path: Path) -> Axis:
     heading = headings[0] if headings else ""
     counting = bool((np.diff(first) == 1).all()) and first[0] in {0, 1}
-    said = re.search(r"energy|\bk?ev\b", heading)
-    if counting and not said:
-        return None
-    unit = "kev" if "kev" in heading else "ev" if re.search(r"\bev\b", heading) else ""
-    axis = axis_of_values(first, first.size, unit)
-    if axis is None:
-        message = f"Cannot read {path}: its first column is neither channels nor energies that rise in even steps."
+    if counting and not re.search(r"energy|\bk?ev\b", heading):
+        return None, (NO_CALIBRATION,)
+    axis, notes = axis_of_list(first, first.size, unit_of(heading))
+    straight = np.linspace(first[0], first[-1], first.size)
+    if axis is None and not np.abs(first - straight).max() <= np.ptp(first) / first.size:
+        message = (
+            f"Cannot read {path}: its first column is neither channels nor energies that rise in even steps "
+            f"({'; '.join(notes)}). Give a spectrum of channel or energy and counts."
+        )
         raise ScanError(message)
-    return axis
+    return axis, notes
 
 
 def _table(
@@ -249,7 +293,7 @@ def _table(
         message = f"Cannot read {path}: after row and column its lines hold no counts. Copy it again."
         raise ScanError(message)
     places = _grid(path, lines) if placed else _filled(path, lines, shape)
-    axis = _heading_axis(manner.headings[skip:], width - skip)
+    axis, axis_notes = _heading_axis(manner.headings[skip:], width - skip)
     cube = TableCube(path, manner, places, width - skip, skip)
     one_row = () if placed or shape else ("each line is a pixel, read as one row: give rows and columns (--shape)",)
     return Scan(
@@ -259,7 +303,7 @@ def _table(
         source=str(path),
         format=FORMAT,
         present=None if (places >= 0).all() else places >= 0,
-        notes=(*one_row, *(() if axis is not None else ("no energy calibration in the file",))),
+        notes=(*one_row, *axis_notes),
     )
 
 
@@ -290,16 +334,16 @@ def _filled(path: Path, lines: NDArray[np.int64], shape: tuple[int, int] | None)
     return lines[:, 0].reshape(rows, columns)
 
 
-def _heading_axis(headings: tuple[str, ...], n_channel: int) -> EnergyAxis | None:
-    """Return the axis that headings such as 1.02, 1.02 keV or 1020 eV tell; not that of channel numbers."""
-    found = [re.fullmatch(r"([-+.\deE]+)\s*(k?ev)?", heading) for heading in headings]
-    if not found or not all(found):
-        return None
+def _heading_axis(headings: tuple[str, ...], n_channel: int) -> Axis:
+    """Axis that headings such as 1.02, 1.02 keV or 1020 eV give; not that of channel numbers."""
+    matches = [re.fullmatch(r"([-+.\deE]+)\s*(k?ev)?", heading) for heading in headings]
     try:
-        energies = np.array([float(own[1]) for own in found if own])
+        energies = np.array([float(match[1]) for match in matches if match])
     except ValueError:
-        return None
-    unit = next((own[2] for own in found if own and own[2]), "")
+        energies = np.array([])
+    if energies.size != n_channel:
+        return None, (NO_CALIBRATION,)
+    unit = next((match[2] for match in matches if match and match[2]), "")
     if not unit and (np.diff(energies) == 1).all():
-        return None
-    return axis_of_values(energies, n_channel, unit)
+        return None, (NO_CALIBRATION,)
+    return axis_of_list(energies, n_channel, unit)

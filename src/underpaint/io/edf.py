@@ -10,7 +10,7 @@ Specification:
   files are rows. ``FILE::images`` or ``FOLDER::images`` reads a frame as the image of one channel instead.
 - ESRF XIA: ``NAME_xia<detector>_<numbers>_<line>.edf``, one file a line and detector; ``NAME_xiast_...`` has six
   numbers a detector and pixel (detector, events, input rate, output rate, live time in ms, dead time in percent).
-- ``MCA a``, ``MCA b``, ``MCA c`` or ``McaCalib``: zero, gain, quadratic, keV.
+- ``MCA a``, ``MCA b``, ``MCA c`` or ``McaCalib``: zero, gain, quadratic; keV, or eV by size.
 
 Compressed frames are not read: numbers that a header promises must be in the file.
 
@@ -27,9 +27,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.errors import CalibrationError, ScanError
+from underpaint.errors import ScanError
+from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients
 from underpaint.io._source import SAME_CHANNELS, lazy_counts, own_entries, probe
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.spectrum import Scan
 
 FORMAT = "EDF"
 _LARGEST_HEADER = 2**20
@@ -188,7 +189,7 @@ def _scan(files: list[Path], source: Path, name: str, detector: str, how: str | 
         message = f"Cannot read {source} as images: two or more frames of two dimensions are needed."
         raise ScanError(message)
     cube = ImageCube(frames) if how == "images" else SpectraCube(_lines(lines, source))
-    axis = _axis(first.fields, cube.shape[2])
+    axis, axis_notes = _axis(first.fields, cube.shape[2])
     return Scan(
         lazy_counts(cube, str(source)),
         axis=axis,
@@ -196,7 +197,7 @@ def _scan(files: list[Path], source: Path, name: str, detector: str, how: str | 
         source=f"{source}::images" if how == "images" else str(source),
         format=FORMAT,
         detector=detector,
-        notes=() if axis is not None else ("no energy calibration in the headers",),
+        notes=axis_notes,
         metadata={**first.fields, **({SAME_CHANNELS: True} if detector and axis is None else {})},
     )
 
@@ -377,11 +378,11 @@ def _numbers(frame: Frame, start: int, stop: int) -> NDArray[Any]:
     return np.frombuffer(content, frame.dtype).reshape(stop - start, width).astype(frame.dtype.newbyteorder("="))
 
 
-def _axis(fields: dict[str, str], n_channel: int) -> EnergyAxis | None:
-    listed = re.findall(r"[-+\d.eE]+", fields.get("McaCalib", ""))
-    words = listed or [fields.get(f"MCA {own}", "0" if own == "c" else "") for own in "abc"]
+def _axis(fields: dict[str, str], n_channel: int) -> Axis:
+    lower = {key.lower(): value for key, value in fields.items()}
+    listed = re.findall(r"[-+\d.eE]+", lower.get("mcacalib", ""))
+    words = listed or [lower.get(f"mca {name}", "0" if name == "c" else "") for name in "abc"]
     try:
-        zero, gain, *curved = (float(word) for word in words)
-        return None if any(curved) or (zero, gain) == (0.0, 1.0) else EnergyAxis(gain, zero, n_channel)
-    except (ValueError, CalibrationError):
-        return None
+        return axis_of_coefficients([float(word) for word in words], n_channel)
+    except ValueError:
+        return None, (NO_CALIBRATION,)

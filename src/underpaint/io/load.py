@@ -6,18 +6,23 @@ from pathlib import Path
 from typing import Literal
 
 from underpaint.errors import OutputError, ScanError
-from underpaint.io._single import single_scan
 from underpaint.io._source import SAME_CHANNELS, probe
+from underpaint.io._unknown import what_it_is
 from underpaint.io.bcf import is_bcf, read_bcf
 from underpaint.io.csv_table import is_csv, read_csv
 from underpaint.io.datastack import is_datastack, read_datastack
 from underpaint.io.edf import edf_files, is_edf, read_edf, read_edf_folder
 from underpaint.io.emsa import is_emsa, read_emsa
+from underpaint.io.gsecars import is_gsecars, read_gsecars
 from underpaint.io.hdf5 import read_hdf5
+from underpaint.io.iaea import is_iaea, read_iaea
 from underpaint.io.mca import is_mca, read_mca, read_mca_scan, spectra_folders
 from underpaint.io.npz import read_npz
 from underpaint.io.pdz import is_pdz, read_pdz
 from underpaint.io.ripple import is_ripple, read_ripple
+from underpaint.io.rtx import is_rtx, read_rtx
+from underpaint.io.s1pxrf import is_s1pxrf, read_s1pxrf
+from underpaint.io.specfile import is_specfile, read_specfile
 from underpaint.io.spx import is_spx, read_spx
 from underpaint.io.tiff import is_tiff, read_tiff, read_tiff_folder, tiff_files
 from underpaint.io.zarr import is_zarr, read_zarr
@@ -26,21 +31,14 @@ from underpaint.spectrum.rebin import sum_scans
 
 KNOWN = (
     "folders of Amptek .mca files, HDF5 (PyMca, NeXus, CRONO, XRF-Maps, PyXRF, virtual panels), maxrf4u .datastack, "
-    "stacks of EDF or TIFF images, CSV, Bruker .bcf, zarr, ripple .rpl/.raw, .npz, "
-    "and single spectra as .mca, EMSA .msa/.txt, Bruker .spx or .pdz"
+    "stacks of EDF or TIFF images, CSV, Bruker .bcf, zarr, ripple .rpl/.raw, .npz, and spectra as .mca, EMSA "
+    ".msa/.txt, Bruker .spx, .rtx, .pdz or S1PXRF text, SPEC, IAEA .spe, GSECARS"
 )
 SUM = "sum"
 """As the name of a detector: all of them, added."""
 _HEAD_BYTES = 4096
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC = b"PK\x03\x04"
-_PACKED = {
-    b"\xfd7zXZ\x00": "xz",
-    b"\x1f\x8b": "gzip",
-    b"BZh": "bzip2",
-    b"7z\xbc\xaf\x27\x1c": "7z",
-    b"Rar!": "rar",
-}
 
 
 def load(
@@ -167,8 +165,8 @@ def load_all(location: str | Path | Sequence[str | Path], *, shape: tuple[int, i
     head = _head(path)
     if name is not None and not _holds_names(head):
         message = (
-            f"Cannot read {location}: only HDF5 and .npz files hold named arrays, and .pdz files numbered phases; "
-            f"{path.name} is neither. Drop ::{name}."
+            f"Cannot read {location}: only HDF5 and .npz files hold named arrays, and .pdz, .rtx, SPEC and GSECARS "
+            f"files numbered spectra; {path.name} is none of them. Drop ::{name}."
         )
         raise ScanError(message)
     return [_on_grid(scan, shape, location) for scan in _reader(path, head, shape)(path, name)]
@@ -263,7 +261,8 @@ def _head(path: Path) -> bytes:
 
 
 def _holds_names(head: bytes) -> bool:
-    return head.startswith((_HDF5_MAGIC, _ZIP_MAGIC)) or is_pdz(head) or is_edf(head) or is_tiff(head)
+    listed = (is_pdz, is_edf, is_tiff, is_rtx, is_specfile, is_gsecars)
+    return head.startswith((_HDF5_MAGIC, _ZIP_MAGIC)) or any(recognised(head) for recognised in listed)
 
 
 def _reader(path: Path, head: bytes, shape: tuple[int, int] | None) -> Callable[[Path, str | None], list[Scan]]:
@@ -271,9 +270,9 @@ def _reader(path: Path, head: bytes, shape: tuple[int, int] | None) -> Callable[
     if head.startswith(_HDF5_MAGIC):
         return lambda own, name: read_hdf5(own, name, shape)
     if is_mca(head):
-        return lambda own, _: [_single(read_mca(own), own, "Amptek .mca")]
+        return lambda own, _: [read_mca(own)]
     if is_emsa(head):
-        return lambda own, _: [_single(read_emsa(own), own, "EMSA/MAS")]
+        return lambda own, _: [read_emsa(own)]
     if head.startswith(_ZIP_MAGIC):
         return read_datastack if is_datastack(path) else read_npz
     if is_tiff(head):
@@ -282,6 +281,16 @@ def _reader(path: Path, head: bytes, shape: tuple[int, int] | None) -> Callable[
         return read_edf
     if is_spx(head):
         return lambda own, _: [read_spx(own)]
+    if is_rtx(head):
+        return read_rtx
+    if is_s1pxrf(head):
+        return lambda own, _: [read_s1pxrf(own)]
+    if is_gsecars(head):
+        return read_gsecars
+    if is_specfile(head):
+        return read_specfile
+    if is_iaea(head):
+        return lambda own, _: [read_iaea(own)]
     if is_pdz(head):
         return read_pdz
     if is_bcf(head):
@@ -290,21 +299,5 @@ def _reader(path: Path, head: bytes, shape: tuple[int, int] | None) -> Callable[
         return lambda own, _: [read_ripple(own)]
     if is_csv(path, head):
         return lambda own, _: read_csv(own, shape)
-    raise ScanError(_unknown(path, head))
-
-
-def _unknown(path: Path, head: bytes) -> str:
-    packed = next((kind for magic, kind in _PACKED.items() if head.startswith(magic)), None)
-    if packed is None and head[257:262] == b"ustar":
-        packed = "tar"
-    if packed is not None:
-        return f"Cannot read {path}: it is a packed archive ({packed}). Unpack it and give the folder."
-    text = not set(head) & set(range(9))
-    begins = repr(head[:24].decode("utf-8", "replace").strip()) if text else head[:8].hex(" ")
-    looks = "text" if text else "binary data"
-    return f"Cannot read {path}: it is {looks} that begins {begins}, no format known here. Known are: {KNOWN}."
-
-
-def _single(spectrum: Spectrum, path: Path, format_name: str) -> Scan:
-    live, real = spectrum.live_time_s, spectrum.real_time_s
-    return single_scan(spectrum.counts, path, format_name, axis=spectrum.axis, live_time_s=live, real_time_s=real)
+    message = f"Cannot read {path}: {what_it_is(head)} Known are: {KNOWN}."
+    raise ScanError(message)

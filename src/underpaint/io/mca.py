@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.errors import CalibrationError, ScanError
+from underpaint.errors import ScanError
+from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, number, seconds, unit_of
+from underpaint.io._pixel_names import Series, series_of, steps_and_origin
+from underpaint.io._single import FileSpectrum, spectrum_scan
 from underpaint.io._source import lazy_counts, leads_out, own_entries, probe
-from underpaint.spectrum import EnergyAxis, Scan, Spectrum
+from underpaint.spectrum import Scan
 
 FORMAT = "Amptek .mca"
 MAGIC = b"<<PMCA SPECTRUM>>"
@@ -21,7 +24,9 @@ _DATA, _END, _CALIBRATION = b"<<DATA>>", b"<<END>>", b"<<CALIBRATION>>"
 _HEAD_BYTES = 2048
 _MAX_GRID_FILE_BYTES = 4096
 _LARGEST_COUNT = 2**32 - 1
-_NUMBERED = re.compile(r"^(?P<stem>.*?)[_-]?(?P<number>\d+)$")
+_SERIES_SHOWN = 6
+_LARGEST_SCATTER = 2.0
+"""Channels by which a calibration point may lie off the line through all: peaks are picked to about a channel."""
 _FIELD = re.compile(rb"^([A-Z][A-Z0-9_ ]*?) - ?([^\r\n]*)", re.MULTILINE)
 _ROW_WORDS, _COLUMN_WORDS = ("righe", "rows", "row"), ("colonne", "columns", "column", "cols")
 
@@ -31,8 +36,8 @@ def is_mca(head: bytes) -> bool:
     return head.lstrip(b"\xef\xbb\xbf \r\n").startswith(MAGIC)
 
 
-def read_mca(path: Path) -> Spectrum:
-    """Read one ``.mca`` file.
+def read_mca(path: Path) -> Scan:
+    """Read one ``.mca`` file as a scan of one pixel.
 
     Raises
     ------
@@ -40,26 +45,22 @@ def read_mca(path: Path) -> Spectrum:
         The file is cut off, holds no data, or something that is no count.
     """
     text = probe(path.read_bytes, str(path))
-    counts = _parse_counts(_data_section(text, path), path)
+    counts = _parse_counts(_data_section(text, path), path).astype(np.float64)
     fields = _fields(text)
-    return Spectrum(
-        counts.astype(np.float64),
-        _axis(text, counts.size)[0],
-        _seconds(fields.get("LIVE_TIME")),
-        _seconds(fields.get("REAL_TIME")),
-        path.stem,
-    )
+    axis, notes = _axis(text, counts.size)
+    live, real = seconds(fields.get("LIVE_TIME")), seconds(fields.get("REAL_TIME"))
+    return spectrum_scan(FileSpectrum(counts, axis, live, real, notes=notes, metadata=fields), path, FORMAT)
 
 
 def read_mca_scan(folder: Path, shape: tuple[int, int] | None = None) -> list[Scan]:
-    """Read a folder of numbered ``.mca`` files, one a pixel, row-major from 1; one scan per detector folder.
+    """Read a folder of ``.mca`` files, one a pixel, as :mod:`_pixel_names` tells; one scan per detector folder.
 
     Parameters
     ----------
     folder : Path
         The spectra's folder, or the one above it that holds the grid file and one folder per detector.
     shape : (int, int) or None
-        Rows and columns; None reads them from the grid file (``righe`` rows, ``colonne`` columns).
+        Rows and columns; None reads them from the grid file (``righe`` rows, ``colonne`` columns), or from the names.
 
     Raises
     ------
@@ -121,9 +122,7 @@ class McaFolder:
 
 
 def _read_folder(folder: Path, top: Path, shape: tuple[int, int] | None) -> Scan:
-    numbered, notes = _pixels(folder)
-    grid = Grid(*shape) if shape is not None else _find_grid(folder, top, len(numbered))
-    _check_grid(grid, sorted(numbered), folder, explicit=shape is not None)
+    numbered, grid, notes = _pixels(folder, top, shape)
     present = _presence(numbered, grid)
     if not present.all():
         notes.append(f"{int((~present).sum())} of {present.size} pixels have no file; they count as not measured")
@@ -156,49 +155,103 @@ def _mca_files(folder: Path) -> list[str]:
     return sorted(entry.name for entry in own_entries(folder, spectra))
 
 
-def _pixels(folder: Path) -> tuple[dict[int, str], list[str]]:
-    """Files by pixel number, and what was left out."""
-    groups: dict[str, dict[int, str]] = {}
-    skipped: list[str] = []
-    for name in _mca_files(folder):
-        match = _NUMBERED.match(name[: -len(".mca")])
-        if match is None or match["stem"].lower().startswith("spot"):
-            skipped.append(name)
-        else:
-            groups.setdefault(match["stem"], {})[int(match["number"])] = name
+def _pixels(folder: Path, top: Path, shape: tuple[int, int] | None) -> tuple[dict[int, str], Grid, list[str]]:
+    """Files by pixel (from 1, row by row), the grid, and what to note."""
+    found, skipped = series_of(_mca_files(folder))
     notes = [f"{len(skipped)} spectra are not pixels and were skipped: {', '.join(skipped[:4])}"] if skipped else []
-    return _single_group(groups, folder), notes
-
-
-def _single_group(groups: dict[str, dict[int, str]], folder: Path) -> dict[int, str]:
-    if not groups:
+    if not found:
         message = (
-            f"Cannot read {folder} as a scan: it holds no numbered .mca files (None_1.mca, None_2.mca ...). "
-            "Give the folder of the pixels' spectra."
+            f"Cannot read {folder} as a scan: it holds no numbered .mca files (None_1.mca, None_2.mca ..., or with row "
+            "and column: r0_c0.mca); dates and times are no numbers of pixels. Give the folder of the pixels' spectra, "
+            "or number them in the order of the pixels."
         )
         raise ScanError(message)
-    if len(groups) > 1:
-        found = ", ".join(f"{stem or '(number only)'}: {len(files)}" for stem, files in sorted(groups.items()))
+    if len(found) > 1:
+        counted = [f"{stem or '(number only)'}: {len(own.places)}" for stem, own in sorted(found.items())]
+        listed = ", ".join([*counted[:_SERIES_SHOWN], *(["..."] if len(counted) > _SERIES_SHOWN else [])])
         message = (
-            f"Cannot read {folder} as one scan: its .mca files have several series of names ({found}). "
+            f"Cannot read {folder} as one scan: its .mca files have several series of names ({listed}). "
             "Move each series to a folder of its own."
         )
         raise ScanError(message)
-    return next(iter(groups.values()))
+    (series,) = found.values()
+    known = Grid(*shape) if shape is not None else _find_grid(folder, top)
+    if series.in_grid:
+        numbered, grid, note = _in_grid(series, known, folder)
+        return numbered, grid, [*notes, *note]
+    if known is None:
+        message = (
+            f"Cannot read {folder} as a scan: {len(series.places)} spectra, but no grid file ({GRID_FILE} with the "
+            "lines 'righe <rows>' and 'colonne <columns>') in it or one level above. Add one, or give "
+            "the shape (`--shape ROWSxCOLUMNS`; Python: `shape=(rows, columns)`)."
+        )
+        raise ScanError(message)
+    first = _first_number(series.numbers, known)
+    _check_grid(known, [own - first + 1 for own in series.numbers], first, folder, explicit=shape is not None)
+    return {place - first + 1: name for (_, place), name in series.places.items()}, known, notes
 
 
-def _find_grid(folder: Path, top: Path, n_file: int) -> Grid:
+def _first_number(numbers: list[int], grid: Grid) -> int:
+    """Return the number of the first pixel: 0 where one is called so, else 1, or the first of a complete series."""
+    complete = len(numbers) == numbers[-1] - numbers[0] + 1 == grid.n_row * grid.n_column
+    return 0 if numbers[0] == 0 else numbers[0] if complete else 1
+
+
+def _in_grid(series: Series, known: Grid | None, folder: Path) -> tuple[dict[int, str], Grid, list[str]]:
+    """Files whose names have a row and a column; those that do not say which is which are turned if the grid asks."""
+    for own in (series,) if series.rows_named else (series, series.turned()):
+        rows, columns = ([place[side] for place in own.places] for side in (0, 1))
+        row_step, first_row = _places(rows, None if known is None else known.n_row)
+        column_step, first_column = _places(columns, None if known is None else known.n_column)
+        n_row, n_column = (max(rows) - first_row) // row_step + 1, (max(columns) - first_column) // column_step + 1
+        grid = known or Grid(n_row, n_column)
+        if n_row > grid.n_row or n_column > grid.n_column or 2 * len(rows) < grid.n_row * grid.n_column:
+            continue
+        numbered = {
+            (row - first_row) // row_step * grid.n_column + (column - first_column) // column_step + 1: name
+            for (row, column), name in own.places.items()
+        }
+        taken = "first" if own is series else "second"
+        note = [] if own.rows_named else [f"the {taken} number in the files' names is taken as the row"]
+        return numbered, grid, note
+    rows, columns = ([place[side] for place in series.places] for side in (0, 1))
+    spans = f"rows {min(rows)} to {max(rows)} and columns {min(columns)} to {max(columns)}"
+    counted = f"{spans} in the names of {len(rows)} spectra"
+    if known is None:
+        message = (
+            f"Cannot read {folder} as a scan: {counted} leave more than half of the pixels out. If the names have no "
+            "row and column, number the files in the order of the pixels (NAME_1.mca, NAME_2.mca ...)."
+        )
+        raise ScanError(message)
+    message = (
+        f"Cannot read {folder} as a scan: {_told(known)} says {known.n_row} rows x {known.n_column} columns, but "
+        f"there are {counted}. Correct the grid file, or give the shape that the names count (`--shape ROWSxCOLUMNS`; "
+        "Python: `load(path, shape=(rows, columns))`); if a number names the series, move each to a folder of its own."
+    )
+    raise ScanError(message)
+
+
+def _places(numbers: list[int], n_place: int | None) -> tuple[int, int]:
+    """Step and first number of rows or columns: of a known number of them counted from 0 or 1 where they fit."""
+    step, first = steps_and_origin(numbers)
+    if n_place is not None and first <= 1 and max(numbers) - first < n_place:
+        return 1, first
+    if n_place is not None and first >= 1 and max(numbers) <= n_place:
+        return 1, 1
+    return step, first
+
+
+def _told(grid: Grid) -> str:
+    return "the given shape" if grid.source is None else str(grid.source)
+
+
+def _find_grid(folder: Path, top: Path) -> Grid | None:
     for place in dict.fromkeys((folder, top, folder.parent)):
         for candidate in _grid_candidates(place):
             grid = _parse_grid(candidate)
             if grid is not None:
                 return grid
-    message = (
-        f"Cannot read {folder} as a scan: {n_file} spectra, but no grid file ({GRID_FILE} with the lines "
-        "'righe <rows>' and 'colonne <columns>') in it or one level above. Add one, or give "
-        "the shape (`--shape ROWSxCOLUMNS`; Python: `shape=(rows, columns)`)."
-    )
-    raise ScanError(message)
+    return None
 
 
 def _grid_candidates(place: Path) -> list[Path]:
@@ -219,7 +272,7 @@ def _parse_grid(path: Path) -> Grid | None:
     columns = next((words[word] for word in _COLUMN_WORDS if word in words), None)
     if rows is None or columns is None:
         return None
-    return Grid(_whole(rows, path), _whole(columns, path), _seconds(words.get("dwell-time")), path)
+    return Grid(_whole(rows, path), _whole(columns, path), seconds(words.get("dwell-time")), path)
 
 
 def _whole(text: str, path: Path) -> int:
@@ -233,10 +286,9 @@ def _whole(text: str, path: Path) -> int:
     return int(value)
 
 
-def _check_grid(grid: Grid, numbers: list[int], folder: Path, *, explicit: bool) -> None:
-    """Refuse a grid that the numbering contradicts; single missing files are allowed."""
+def _check_grid(grid: Grid, numbers: list[int], first: int, folder: Path, *, explicit: bool) -> None:
+    """Refuse a grid that the numbering (moved to begin at 1) contradicts; single missing files are allowed."""
     n_pixel = grid.n_row * grid.n_column
-    told = "the given shape" if grid.source is None else str(grid.source)
     missing = n_pixel - len(numbers)
     ends_early = not explicit and numbers[-1] < n_pixel - 1
     if (
@@ -248,11 +300,11 @@ def _check_grid(grid: Grid, numbers: list[int], folder: Path, *, explicit: bool)
         or 2 * missing > n_pixel
     ):
         message = (
-            f"Cannot read {folder} as a scan: {told} says {grid.n_row} rows x {grid.n_column} "
-            f"columns = {n_pixel} pixels, "
-            f"but there are {len(numbers)} spectra, numbered {numbers[0]} to {numbers[-1]}. "
-            "Correct the grid file, or give the shape (`--shape ROWSxCOLUMNS`; Python: `load(path, shape=(rows, "
-            "columns))`); a scan that stopped early is read with its planned shape if half of its pixels are there."
+            f"Cannot read {folder} as a scan: {_told(grid)} says {grid.n_row} rows x {grid.n_column} "
+            f"columns = {n_pixel} pixels, but there are {len(numbers)} spectra, numbered {numbers[0] + first - 1} to "
+            f"{numbers[-1] + first - 1}. Correct the grid file, or give the shape (`--shape ROWSxCOLUMNS`; Python: "
+            "`load(path, shape=(rows, columns))`); a scan that stopped early is read with its planned shape if half of "
+            "its pixels are there."
         )
         raise ScanError(message)
 
@@ -269,10 +321,10 @@ def _times(
     """Live and real time of each pixel from the files' heads; a time of 0 is unknown."""
     live, real = np.full(grid.n_row * grid.n_column, np.nan), np.full(grid.n_row * grid.n_column, np.nan)
     other = 0
-    for number, name in numbered.items():
+    for pixel, name in numbered.items():
         head = probe(partial(_head, folder / name), str(folder / name))
-        live[number - 1] = _time(head, b"\nLIVE_TIME - ")
-        real[number - 1] = _time(head, b"\nREAL_TIME - ")
+        live[pixel - 1] = _time(head, b"\nLIVE_TIME - ")
+        real[pixel - 1] = _time(head, b"\nREAL_TIME - ")
         other += _calibration_section(head) != calibration
     notes = []
     if np.isnan(live).all():
@@ -296,7 +348,7 @@ def _time(head: bytes, label: bytes) -> float:
     start = head.find(label)
     if start < 0:
         return float("nan")
-    value = _seconds(head[start + len(label) : head.find(b"\n", start + len(label))].decode("latin-1"))
+    value = seconds(head[start + len(label) : head.find(b"\n", start + len(label))].decode("latin-1"))
     return float("nan") if value is None else value
 
 
@@ -346,15 +398,6 @@ def _fields(text: bytes) -> dict[str, str]:
     return {key.decode(): value.decode().strip() for key, value in _FIELD.findall(head)}
 
 
-def _seconds(text: str | None) -> float | None:
-    """A time in s with point or comma; None for 0 or none."""
-    try:
-        value = float((text or "").strip().replace(",", "."))
-    except ValueError:
-        return None
-    return value if np.isfinite(value) and value > 0 else None
-
-
 def _calibration_section(text: bytes) -> bytes:
     start = text.find(_CALIBRATION)
     if start < 0:
@@ -362,19 +405,22 @@ def _calibration_section(text: bytes) -> bytes:
     return text[start + len(_CALIBRATION) : text.find(b"<<", start + len(_CALIBRATION))]
 
 
-def _axis(text: bytes, n_channel: int) -> tuple[EnergyAxis | None, tuple[str, ...]]:
-    """Straight line through the calibration points (channel, keV)."""
+def _axis(text: bytes, n_channel: int) -> Axis:
+    """Straight line through the calibration points (channel, energy)."""
     points = []
     for line in _calibration_section(text).decode("latin-1").replace(",", ".").splitlines():
-        parts = line.split()
-        if len(parts) == 2 and all(re.fullmatch(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?", part) for part in parts):
-            points.append((float(parts[0]), float(parts[1])))
-    if len({channel for channel, _ in points}) < 2:
-        return None, ("no energy calibration in the files",)
-    channel, energy_kev = np.transpose(points)
-    unit_kev = 1e-3 if _fields(text).get("LABEL", "").lower() == "ev" else 1.0
-    gain_kev, zero_kev = np.polyfit(channel, unit_kev * energy_kev, 1)
-    try:
-        return EnergyAxis(float(gain_kev), float(zero_kev), n_channel), ()
-    except CalibrationError as error:
-        return None, (f"the files' calibration points were not used: {error}",)
+        pair = [number(word) for word in line.split()]
+        if len(pair) == 2 and None not in pair:
+            points.append(pair)
+    channel, energy = np.array(points, dtype=np.float64).reshape(-1, 2).T
+    if np.unique(channel).size < 2:
+        return None, (NO_CALIBRATION,)
+    gain, zero = (float(value) for value in np.polyfit(channel, energy, 1))
+    off = float(np.abs(energy - zero - gain * channel).max() / abs(gain)) if gain else 0.0
+    if off > _LARGEST_SCATTER:
+        note = (
+            f"energy calibration left out: its points lie up to {off:.1f} channels off a straight line, "
+            f"{_LARGEST_SCATTER:g} at most are read; find it with `underpaint calibrate`"
+        )
+        return None, (note,)
+    return axis_of_coefficients((zero, gain), n_channel, unit_of(_fields(text).get("LABEL", "")))

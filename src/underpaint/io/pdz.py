@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.errors import CalibrationError, ScanError
+from underpaint.errors import ScanError
+from underpaint.io._energies import Axis, axis_of_coefficients
 from underpaint.io._single import single_scan
 from underpaint.io._source import probe
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.spectrum import Scan
 
 FORMAT = "Bruker .pdz"
 _HEADER_25 = struct.pack("<HI", 25, 14) + "pdz25".encode("utf-16-le")
@@ -82,28 +83,23 @@ def read_pdz(path: Path, name: str | None = None) -> list[Scan]:
 
 
 def _scan(path: Path, phase: Phase, notes: tuple[str, ...], version: int) -> Scan:
+    axis, axis_notes = _axis(phase)
     return single_scan(
         phase.counts,
         path,
         f"{FORMAT} version {version}",
-        axis=_axis(phase),
+        axis=axis,
         live_time_s=phase.live_time_s,
         real_time_s=phase.real_time_s,
         detector=str(phase.metadata.get("serial_number", "")),
-        notes=(*notes, *((_NO_AXIS_24,) if version == 24 else ())),
+        notes=(*notes, *axis_notes, *((_NO_AXIS_24,) if version == 24 else ())),
         metadata=phase.metadata,
     )
 
 
-def _axis(phase: Phase) -> EnergyAxis | None:
+def _axis(phase: Phase) -> Axis:
     """Axis through the channels' centres; the file gives their lower edges."""
-    low, high = _PLAUSIBLE_GAIN_EV
-    if not (low <= phase.gain_ev <= high and np.isfinite(phase.start_ev)):
-        return None
-    try:
-        return EnergyAxis(phase.gain_ev / 1000, (phase.start_ev + phase.gain_ev / 2) / 1000, phase.counts.size)
-    except CalibrationError:
-        return None
+    return axis_of_coefficients((phase.start_ev + phase.gain_ev / 2, phase.gain_ev), phase.counts.size, "ev")
 
 
 # --- version 25 ------------------------------------------------------------------------------------

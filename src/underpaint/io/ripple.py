@@ -1,34 +1,42 @@
 """Ripple cubes: a ``.rpl`` text header beside a ``.raw`` file of numbers (Lispix's format).
 
-The header has a key and a value a line, parted by a tab; ``;`` begins a comment. ``width``, ``height``, ``depth`` are
-columns, rows, channels; ``data-type`` signed, unsigned or float with ``data-length`` 1, 2, 4 or 8 bytes; ``byte-order``
-big-endian, little-endian or dont-care; ``record-by`` vector (spectrum by spectrum) or image (channel by channel);
-``offset`` bytes come before the numbers. INCA of Oxford Instruments writes ``(MLX::key : value)`` instead. Scales
-(``depth-scale``, ``depth-origin``, ``depth-units``, ...) and ``live-time`` are HyperSpy's additions, ``ev-per-chan``
-Lispix's own.
+The header has a key and a value a line, separated by a tab (some write a space or a comma); ``;`` begins a comment.
+``width``, ``height``, ``depth`` are columns, rows, channels; ``data-type`` signed, unsigned or float with
+``data-length`` 1, 2, 4 or 8 bytes; ``byte-order`` big-endian, little-endian or dont-care; ``record-by`` vector
+(spectrum by spectrum) or image (channel by channel); ``offset`` bytes come before the numbers. INCA of Oxford
+Instruments writes ``(MLX::key : value)`` instead. Scales (``depth-scale``, ``depth-origin``, ``depth-units``, ...) and
+``live-time`` are HyperSpy's additions, ``depthscaleincrement``, ``depthscaleorigin``, ``depthscaleunits`` those of
+Esprit (Bruker), ``ev-per-chan`` is Lispix's own.
 
 Source: D. Bright (NIST), manual of Lispix, "raw and rpl files"; the rosettasciio documentation for the additions.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.errors import CalibrationError, ScanError
+from underpaint.errors import ScanError
+from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, number, unit_of
 from underpaint.io._source import lazy_counts, probe
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.spectrum import Scan
 
 FORMAT = "ripple .rpl/.raw"
-_KIND = {"signed": "i", "unsigned": "u", "float": "f"}
+_KIND = {"signed": "i", "unsigned": "u", "float": "f", "real": "f"}
 _BYTE_ORDER = {"big-endian": ">", "little-endian": "<", "dont-care": "="}
 _LENGTHS = {"i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (4, 8)}
 _REQUIRED = ("width", "height", "depth", "data-length", "data-type", "record-by")
 _MAX_HEADER_BYTES = 65536
-_UNIT_KEV = {"kev": 1.0, "ev": 1e-3}
-_LARGEST_GAIN_KEV = 0.5
-"""A scale without unit is keV if it is a channel's plausible width; 1 is what writers put where they know none."""
+_DEPTH_KEYS = (
+    ("depth-scale", "depthscaleincrement"),
+    ("depth-origin", "depthscaleorigin"),
+    ("depth-units", "depthscaleunits"),
+)
+"""HyperSpy's keys for gain, zero and unit, and Esprit's."""
+_NO_UNIT = {"undefined", "<undefined>", "none", "channel", "channels", "energy"}
+_UNIT_MM = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "cm": 10.0, "nm": 1e-6}
 
 
 def is_ripple(path: Path, head: bytes) -> bool:
@@ -50,7 +58,7 @@ def read_ripple(path: Path) -> Scan:
     fields = _fields(header)
     raw = _raw_file(header, path)
     cube = RippleCube(raw, header, fields)
-    axis = _axis(fields, cube.shape[2])
+    axis, axis_notes = _axis(fields, cube.shape[2])
     return Scan(
         lazy_counts(cube, str(header)),
         axis=axis,
@@ -59,7 +67,7 @@ def read_ripple(path: Path) -> Scan:
         format=FORMAT,
         live_time_s=_live_time(fields, cube.shape),
         step_mm=_step(fields),
-        notes=() if axis is not None else ("no energy calibration in the header",),
+        notes=axis_notes,
         metadata=dict(fields),
     )
 
@@ -121,7 +129,8 @@ def _raw_file(header: Path, given: Path) -> Path:
     beside = [given] if given != header else _siblings(header, ".raw")
     if not beside:
         message = (
-            f"Cannot read {header}: the file with its numbers, {header.with_suffix('.raw').name}, is not beside it."
+            f"Cannot read {header}: the file with its numbers, {header.with_suffix('.raw').name}, is not beside it. "
+            "Put it there, or give it this name."
         )
         raise ScanError(message)
     if not any(beside[0].resolve().is_relative_to(own) for own in (header.resolve().parent, header.parent.resolve())):
@@ -143,22 +152,18 @@ def _pairs(content: bytes) -> dict[str, str]:
         plain = line.split(";", 1)[0].strip()
         if plain.startswith("(MLX::"):
             plain = plain.removeprefix("(MLX::").removesuffix(")").replace(" :", " ", 1)
-        parts = plain.split(None, 1)
-        if parts:
+        parts = re.split(r"\s*[,:=\s]\s*", plain, maxsplit=1)
+        if parts[0]:
             fields[parts[0].lower()] = parts[1].strip() if len(parts) == 2 else ""
     return fields
 
 
-def _number(text: str, key: str, header: Path) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        message = f"Cannot read {header}: {key} is {text!r}; a number is needed."
-        raise ScanError(message) from error
-
-
 def _count(fields: dict[str, str], key: str, header: Path, least: int = 1) -> int:
-    value = _number(fields[key], key, header)
+    try:
+        value = float(fields[key])
+    except ValueError as error:
+        message = f"Cannot read {header}: {key} is {fields[key]!r}; a number is needed."
+        raise ScanError(message) from error
     if not (least <= value < 2**62 and value.is_integer()):
         message = f"Cannot read {header}: {key} is {fields[key]}; it must be {least} or more, whole."
         raise ScanError(message)
@@ -187,38 +192,30 @@ def _by_vector(fields: dict[str, str], header: Path) -> bool:
     return order == "vector"
 
 
-def _axis(fields: dict[str, str], n_channel: int) -> EnergyAxis | None:
-    """Energy axis from ``depth-scale`` in keV or eV, else from ``ev-per-chan``; None where the unit is unclear."""
-    gain, zero = (_float(fields.get(key)) for key in ("depth-scale", "depth-origin"))
-    unit_kev = _UNIT_KEV.get(fields.get("depth-units", "").lower())
-    if unit_kev is None and gain is not None and "depth-units" not in fields and gain < _LARGEST_GAIN_KEV:
-        unit_kev = 1.0
-    if gain is None or unit_kev is None:
-        gain, zero, unit_kev = _float(fields.get("ev-per-chan")), 0.0, 1e-3
-    try:
-        return None if gain is None else EnergyAxis(gain * unit_kev, (zero or 0.0) * unit_kev, n_channel)
-    except CalibrationError:
-        return None
+def _axis(fields: dict[str, str], n_channel: int) -> Axis:
+    """Energy axis from a scale of the depth, else from ``ev-per-chan``."""
+    scale, origin, units = (_any_of(fields, keys) for keys in _DEPTH_KEYS)
+    gain, zero, unit = number(scale), number(origin) or 0.0, unit_of(units or "")
+    if gain is None or (units and not unit and units.lower() not in _NO_UNIT):
+        gain, zero, unit = number(fields.get("ev-per-chan")), 0.0, "ev"
+    return (None, (NO_CALIBRATION,)) if gain is None else axis_of_coefficients((zero, gain), n_channel, unit)
 
 
-def _float(text: str | None) -> float | None:
-    try:
-        return float(text or "")
-    except ValueError:
-        return None
+def _any_of(fields: dict[str, str], keys: tuple[str, ...]) -> str | None:
+    return next((fields[key] for key in keys if key in fields), None)
 
 
 def _step(fields: dict[str, str]) -> tuple[float, float] | None:
-    scale = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "cm": 10.0}
-    try:
-        return (
-            float(fields["height-scale"]) * scale[fields["height-units"].lower()],
-            float(fields["width-scale"]) * scale[fields["width-units"].lower()],
-        )
-    except (KeyError, ValueError):
-        return None
+    steps = []
+    for side in ("height", "width"):
+        scale = number(_any_of(fields, (f"{side}-scale", f"{side}scaleincrement")))
+        unit_mm = _UNIT_MM.get((_any_of(fields, (f"{side}-units", f"{side}scaleunits")) or "").lower())
+        if scale is None or unit_mm is None or scale <= 0:
+            return None
+        steps.append(scale * unit_mm)
+    return steps[0], steps[1]
 
 
 def _live_time(fields: dict[str, str], shape: tuple[int, int, int]) -> NDArray[np.float64] | None:
-    value = _float(fields.get("live-time"))
+    value = number(fields.get("live-time"))
     return np.full(shape[:2], value) if value is not None and value > 0 else None

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from underpaint.errors import ScanError
 from underpaint.io._bruker_xml import instance, parse_xml, read_spectrum_node
-from underpaint.io._single import single_scan
-from underpaint.io._source import probe
+from underpaint.io._single import content_of, spectrum_scan
 from underpaint.spectrum import Scan
 
 FORMAT = "Bruker .spx"
@@ -30,22 +29,9 @@ def read_spx(path: Path) -> Scan:
     ScanError
         The XML is broken, holds no spectrum, or its channels are not what it announces.
     """
-    size = probe(path.stat, str(path)).st_size
-    if size > _LARGEST_BYTES:
-        message = f"Cannot read {path}: {size} bytes are no single Bruker spectrum (at most {_LARGEST_BYTES})."
-        raise ScanError(message)
-    node = instance(parse_xml(probe(path.read_bytes, str(path)), str(path)), "TRTSpectrum")
+    content = content_of(path, _LARGEST_BYTES, "single Bruker spectrum")
+    node = instance(parse_xml(content, str(path)), "TRTSpectrum")
     if node is None:
         message = f"Cannot read {path}: Bruker XML without a spectrum in it. Export the spectrum as .spx again."
         raise ScanError(message)
-    spectrum = read_spectrum_node(node, str(path))
-    return single_scan(
-        spectrum.counts,
-        path,
-        FORMAT,
-        axis=spectrum.axis,
-        live_time_s=spectrum.live_time_s,
-        real_time_s=spectrum.real_time_s,
-        detector=spectrum.detector,
-        metadata={"name": spectrum.name, **spectrum.metadata},
-    )
+    return spectrum_scan(read_spectrum_node(node, str(path)), path, FORMAT)

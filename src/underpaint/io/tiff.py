@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
-from underpaint.io._energies import axis_of_values
+from underpaint.io._energies import Axis, axis_of_list, unit_of
 from underpaint.io._source import lazy_counts, own_entries, probe, told
 from underpaint.spectrum import EnergyAxis, Scan
 
@@ -127,15 +127,18 @@ def read_tiff_folder(path: Path, name: str | None = None) -> list[Scan]:
 
 def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stem: str, name: str | None) -> Scan:
     listed = _list_file(folder, stem, name, path)
-    axis = None if listed is None else _axis(listed, cube.shape[2], path)
-    note = "no energy calibration: no list of energies beside the stack" if listed is None else ""
+    axis: EnergyAxis | None = None
+    notes: tuple[str, ...] = ("no energy calibration: no list of energies beside the stack",)
+    if listed is not None:
+        axis, fit = _axis(listed, cube.shape[2], path)
+        notes = (f"energies from {listed.name}", *fit)
     return Scan(
         lazy_counts(cube, str(path)),
         axis=axis,
         name=stem,
         source=str(path),
         format=FORMAT,
-        notes=(note or f"energies from {listed.name if listed else ''}",),
+        notes=notes,
     )
 
 
@@ -227,20 +230,22 @@ def _list_file(folder: Path, stem: str, name: str | None, path: Path) -> Path | 
     return given
 
 
-def _axis(listed: Path, n_channel: int, path: Path) -> EnergyAxis:
+def _axis(listed: Path, n_channel: int, path: Path) -> Axis:
     if listed.stat().st_size > _LARGEST_LIST:
         message = f"Cannot read {path}: {listed.name} is too large for a list of {n_channel} energies."
         raise ScanError(message)
     lines = probe(listed.read_bytes, str(listed)).decode("latin-1").splitlines()
     energies = [value for value in map(_last_number, lines) if value is not None]
-    axis = axis_of_values(np.array(energies), n_channel)
+    unit = next(filter(None, map(unit_of, lines[:3])), "")
+    axis, notes = axis_of_list(np.array(energies), n_channel, unit)
     if axis is None:
         message = (
             f"Cannot read {path}: {listed.name} lists {len(energies)} energies for {n_channel} channels; as many "
-            "energies as channels are needed, rising in even steps."
+            "energies as channels are needed, rising in even steps "
+            f"({'; '.join(notes)}). Correct the list, or give it another name to read the stack without it."
         )
         raise ScanError(message)
-    return axis
+    return axis, notes
 
 
 def _last_number(line: str) -> float | None:
