@@ -319,6 +319,7 @@ def test_long_rows_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     counts = np.arange(2 * 100 * 8).reshape(2, 100, 8)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["counts"] = counts
+        file["counts"].attrs["interpretation"] = "spectrum"
     scan = io.load(tmp_path / "a.h5")
     assert max(scan.counts.chunks[1]) == 10
     np.testing.assert_array_equal(scan.counts.compute(), counts)

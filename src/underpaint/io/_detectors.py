@@ -50,8 +50,11 @@ class Place:
     gathered: tuple[str, ...] = ()
 
 
-def detectors_of_one_scan(scans: Sequence[Scan], location: str | Path) -> list[Scan]:
+def detectors_of_one_scan(scans: Sequence[Scan], location: str | Path, *, faulty: bool = False) -> list[Scan]:
     """Leave out what is no detector, and say so in notes.
+
+    What was computed from other arrays is looked for where a file holds arrays of any kind (those with a
+    :class:`Place`), and not among detectors that the format itself tells.
 
     Parameters
     ----------
@@ -59,6 +62,8 @@ def detectors_of_one_scan(scans: Sequence[Scan], location: str | Path) -> list[S
         Every array of a file or folder.
     location : str or Path
         The file, for messages.
+    faulty : bool
+        Whether detectors that do not work are kept.
 
     Returns
     -------
@@ -80,7 +85,8 @@ def detectors_of_one_scan(scans: Sequence[Scan], location: str | Path) -> list[S
         _leave_out_computed(scans, places, samples, alike, reasons)
     rest = [number for number in range(len(scans)) if number not in reasons]
     _refuse_several_scans(scans, places, samples, rest, location)
-    _leave_out_faulty(samples, rest, reasons)
+    if not faulty:
+        _leave_out_faulty(samples, rest, reasons)
     kept = [scan for number, scan in enumerate(scans) if number not in reasons]
     notes = tuple(f"left out: {name_of(scans[number])}, {reason}" for number, reason in sorted(reasons.items()))
     return [_bare(scan, notes) for scan in kept]
@@ -101,7 +107,7 @@ def _bare(scan: Scan, notes: tuple[str, ...]) -> Scan:
 def _alike(scans: Sequence[Scan]) -> list[list[int]]:
     """Numbers of the scans of each shape."""
     return [
-        [number for number, scan in enumerate(scans) if scan.shape == shape]
+        [number for number, scan in enumerate(scans) if scan.shape == shape and PLACE in scan.metadata]
         for shape in dict.fromkeys(scan.shape for scan in scans)
     ]
 
@@ -120,7 +126,7 @@ def _sample(scan: Scan) -> NDArray[np.float64] | str:
         ]
     except ScanError as error:
         return str(error)
-    return _as_counts(np.nan_to_num(np.concatenate(parts)))
+    return np.nan_to_num(np.concatenate(parts))
 
 
 def _as_counts(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -133,8 +139,8 @@ def _as_counts(values: NDArray[np.float64]) -> NDArray[np.float64]:
         if levels.size == 0:
             continue
         steps = np.append(np.diff(levels), levels[0])
-        spectrum /= steps[steps > 1e-4 * levels[0]].min()
-    return np.round(counts) if (np.abs(counts - np.round(counts)) <= 0.02 + 1e-5 * counts).all() else values
+        spectrum /= steps[steps > 1e-3 * levels[0]].min()
+    return np.round(counts) if (np.abs(counts - np.round(counts)) <= 0.02).all() else values
 
 
 # --- what was computed from other arrays --------------------------------------------------------------
@@ -168,6 +174,7 @@ def _leave_out_computed(
             reasons[number] = f"no counts: {sample}"
     # Raw counts come first, so that of two arrays that are related they are kept.
     order = sorted(values, key=lambda number: (places[number].computed, *_rawness(scans[number], values[number])))
+    values = {number: _as_counts(sample) for number, sample in values.items()}
     kept: list[int] = []
     for number in order:
         twin = next((other for other in kept if _is_proportional(values[number], values[other])), None)
@@ -348,10 +355,10 @@ def _difference(
             step = np.abs(np.diff(mine)).max(initial=0.0)
             if mine.shape != its.shape or np.abs(mine - its).max(initial=0.0) > 0.5 * step:
                 return "their positions differ"
-    mine_, its_ = samples[one], samples[other]
-    if isinstance(mine_, str) or isinstance(its_, str):
+    pair = samples[one], samples[other]
+    if isinstance(pair[0], str) or isinstance(pair[1], str) or PLACE not in scans[one].metadata:
         return ""
-    return "they show different pictures" if _agreement(mine_, its_) < _LEAST_AGREEMENT else ""
+    return "they show different pictures" if _agreement(pair[0], pair[1]) < _LEAST_AGREEMENT else ""
 
 
 def _agreement(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

@@ -89,7 +89,9 @@ def load(
     everything = _read(location, shape)
     scans = _named(everything, detector, location)
     if not scans:
-        scans = _numbered(detectors_of_one_scan(everything, location), detector, location)
+        wants_one = detector is not None and detector != SUM
+        scans = detectors_of_one_scan(everything, location, faulty=wants_one)
+        scans = [_numbered(scans, str(detector), location)] if wants_one else scans
     if len(scans) == 1:
         return scans[0]
     names = ", ".join(scan.source for scan in scans)
@@ -116,11 +118,9 @@ def _named(scans: list[Scan], detector: str | None, location: str | Path) -> lis
     return [_alone(scan, scans)]
 
 
-def _numbered(scans: list[Scan], detector: str | None, location: str | Path) -> list[Scan]:
-    if detector is None or detector == SUM:
-        return scans
+def _numbered(scans: list[Scan], detector: str, location: str | Path) -> Scan:
     if detector.isdecimal() and 1 <= int(detector) <= len(scans):
-        return [_alone(scans[int(detector) - 1], scans)]
+        return _alone(scans[int(detector) - 1], scans)
     names = ", ".join(scan.detector or scan.source for scan in scans)
     n_named = sum(detector == scan.detector or detector in name_of(scan).split("/") for scan in scans)
     message = (

@@ -14,6 +14,7 @@ from underpaint.spectrum import EnergyAxis
 _UNIT_MM = {"mm": 1.0, "millimeter": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "cm": 10.0, "m": 1000.0}
 _UNIT_S = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _LARGEST_TEXT = 2**16
+_LARGEST_BEND_KEV = 0.01
 _MOST_TIMES = 64
 """Numbers a pixel, where each detector has times of its own."""
 
@@ -55,7 +56,7 @@ def axis_of_polynomial(item: Any, n_channel: int) -> EnergyAxis | None:
     """Return the axis of polynomial coefficients in keV, and not of the 0, 1, 0 of unknown ones.
 
     A curve of (zero, gain, quadratic) is read as the line that is nearest to it, if no channel lies off by more than
-    a fifth of a channel.
+    10 eV.
     """
     values = numbers(item, 8)
     if values is None or not 2 <= values.size <= 3:
@@ -68,7 +69,7 @@ def axis_of_polynomial(item: Any, n_channel: int) -> EnergyAxis | None:
     last = n_channel - 1
     off = bend * last**2 / 8
     line = gain + bend * last
-    return axis_of_line(line, zero - off, n_channel) if abs(off) <= 0.2 * abs(line) else None
+    return axis_of_line(line, zero - off, n_channel) if abs(off) <= _LARGEST_BEND_KEV else None
 
 
 def fault_of_axis(item: Any, n_channel: int) -> str:

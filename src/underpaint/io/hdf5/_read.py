@@ -7,6 +7,7 @@ from typing import Any
 from underpaint.errors import ScanError
 from underpaint.io._source import told
 from underpaint.io.hdf5._crono import is_crono, read_crono
+from underpaint.io.hdf5._hyperspy import is_hyperspy, read_hyperspy
 from underpaint.io.hdf5._links import READ_ERRORS, open_file
 from underpaint.io.hdf5._pyxrf import is_pyxrf, read_pyxrf
 from underpaint.io.hdf5._stack import read_named, read_stacks
@@ -14,6 +15,7 @@ from underpaint.io.hdf5._xrf_maps import is_xrf_maps, read_xrf_maps
 from underpaint.spectrum import Scan
 
 _LAYOUTS: tuple[tuple[Callable[[Any], bool], Callable[[Path, Any], list[Scan]]], ...] = (
+    (is_hyperspy, read_hyperspy),
     (is_crono, read_crono),
     (is_xrf_maps, read_xrf_maps),
     (is_pyxrf, read_pyxrf),
@@ -59,7 +61,7 @@ def _named(path: Path, file: Any, name: str, shape: tuple[int, int] | None) -> l
     inside = "/" + name.strip("/")
     for is_layout, read_layout in _LAYOUTS:
         known = read_layout(path, file) if is_layout(file) else []
-        chosen = [scan for scan in known if scan.source == f"{path}::{inside}"]
+        chosen = [scan for scan in known if f"{scan.source}/".startswith(f"{path}::{inside}/")]
         if chosen:
             return chosen
     return read_named(path, file, name, shape)

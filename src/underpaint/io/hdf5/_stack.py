@@ -28,7 +28,7 @@ from underpaint.errors import ScanError
 from underpaint.io._detectors import PLACE, Place
 from underpaint.io._energies import axis_of_line
 from underpaint.io._source import SAME_CHANNELS, lazy_counts
-from underpaint.io.hdf5._cube import Hdf5Cube, ListedCube
+from underpaint.io.hdf5._cube import Hdf5Cube, ListedCube, check_stored
 from underpaint.io.hdf5._facts import (
     axis_of_energies,
     axis_of_polynomial,
@@ -391,6 +391,7 @@ def _scan_name(path: Path, stack: Stack, detector: str) -> str:
 def _scans_of(path: Path, stack: Stack, content: Content, shape: tuple[int, int] | None) -> list[Scan]:
     """Read the detectors of one array, mostly one."""
     dataset, beside = stack.dataset, Beside(stack)
+    check_stored(path, dataset)
     axes = named_axes(dataset, stack.groups)
     listed = [beside.item(name) for name in (*_ENERGIES, "channels", "channel")]
     lengths = tuple({int(item.size) for item in listed if item is not None and item.ndim == 1})

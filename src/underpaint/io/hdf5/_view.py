@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
-from underpaint.io._axes import channel_dimension
+from underpaint.io._axes import ENERGY_NAME, channel_dimension
 from underpaint.io.hdf5._facts import text, units
 from underpaint.io.hdf5._links import READ_ERRORS, check_sources, follow, read_values
 
 Axis = tuple[str, Any]
 """Name of a dimension, "" where it has none, and the dataset that describes it, or None."""
 MOST_DETECTORS = 32
-_ENERGY_NAME = re.compile(r"energ|channel|^mca$|^bins?$", re.IGNORECASE)
 _DETECTOR_NAME = re.compile(r"^det|detector|element|sensor", re.IGNORECASE)
 _PIXEL_NAME = re.compile(r"^([xy]|rows?|col(umn)?s?|dim[01]|.*_[xy]|[xy]_.*|sam?[xyz].*|s[xyz]|pos.*)$", re.IGNORECASE)
 _LARGEST_LOOK = 4_000_000
@@ -86,7 +85,7 @@ def view_of(
 
 def _channel(dataset: Any, axes: Sequence[Axis], lengths: tuple[int, ...]) -> tuple[int, str]:
     named = [number for number, (_, item) in enumerate(axes) if units(item) in {"ev", "kev"}]
-    named = named or [number for number, (name, _) in enumerate(axes) if _ENERGY_NAME.search(name)]
+    named = named or [number for number, (name, _) in enumerate(axes) if ENERGY_NAME.search(name)]
     if not named:
         unnamed = [number for number, (name, _) in enumerate(axes) if not _is_pixel(name)]
         named = unnamed if len(unnamed) == 1 else []
@@ -95,11 +94,7 @@ def _channel(dataset: Any, axes: Sequence[Axis], lengths: tuple[int, ...]) -> tu
     interpretation = text(dataset.attrs.get("interpretation", dataset.parent.attrs.get("interpretation", "")))
     if interpretation in {"spectrum", "image"}:
         return (dataset.ndim - 1 if interpretation == "spectrum" else 0), ""
-
-    def plane(index: int) -> NDArray[Any]:
-        return _look(dataset, (index, *(slice(None),) * (dataset.ndim - 1)))
-
-    return channel_dimension(dataset.shape, lengths, plane)
+    return channel_dimension(dataset.shape, lengths, lambda key: _look(dataset, key))
 
 
 def _detector(
