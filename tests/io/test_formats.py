@@ -186,7 +186,7 @@ def test_hdf5_of_images(tmp_path: Path, cube: Cube) -> None:
 
 
 def test_hdf5_blocks_follow_the_stored_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cube = np.arange(20 * 3 * 8).reshape(20, 3, 8)
+    cube = np.random.default_rng(0).integers(0, 99, (20, 3, 8))
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("counts", data=cube, chunks=(4, 3, 2)).attrs["interpretation"] = "spectrum"
     monkeypatch.setattr(_source, "BLOCK_BYTES", 7 * 3 * 8 * 8)

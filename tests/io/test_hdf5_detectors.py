@@ -1,4 +1,4 @@
-"""What in a file is a detector of one scan, and what is a sum, a copy, a map or another scan, as facilities lay it out."""
+"""What in a file is a detector of one scan, and what a sum, a copy, a map or another scan, as facilities store them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -150,7 +150,10 @@ def entries(path: Path, *, marked: bool) -> Path:
     arrays: dict[str, Any] = {}
     for number in (1, 2):
         for own, counts in enumerate(detectors(2, seed=number, scale=float(number))):
-            arrays |= {f"{number}.1/measurement/det{own}/data": counts, f"{number}.1/measurement/det{own}/gain_kev": 0.04}
+            arrays |= {
+                f"{number}.1/measurement/det{own}/data": counts,
+                f"{number}.1/measurement/det{own}/gain_kev": 0.04,
+            }
     marks = {f"{number}.1": {"NX_class": "NXentry"} for number in (1, 2)} if marked else {}
     return write(path, arrays, marks)
 
@@ -270,9 +273,12 @@ def test_lists_of_spectra_in_a_measurement(tmp_path: Path) -> None:
             file[f"1.1/instrument/fx_det{number}/calibration"] = [-0.1, GAIN_KEV, 0.0]
             file[f"1.1/measurement/fx_det{number}"] = h5py.SoftLink(f"/1.1/instrument/fx_det{number}/data")
         file["1.1"].attrs["NX_class"] = "NXentry"
-        file["1.1/measurement/samy"], file["1.1/measurement/samz"] = np.tile(np.arange(8), 6), np.repeat(np.arange(6), 8)
+        file["1.1/measurement/samy"], file["1.1/measurement/samz"] = (
+            np.tile(np.arange(8), 6),
+            np.repeat(np.arange(6), 8),
+        )
     scan = io.load(tmp_path / "a.h5")
-    assert scan.shape == (6, 8, N_CHANNEL) or scan.shape == (8, 6, N_CHANNEL)
+    assert scan.shape == (6, 8, N_CHANNEL)  # rows by samz, the vertical one
     assert total(scan) == np.sum(counts)
     assert scan.axis is not None
     assert scan.axis.zero_kev == -0.1

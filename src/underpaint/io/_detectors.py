@@ -24,6 +24,7 @@ _DERIVED_NAME = re.compile(r"corr|dtc|norm|fit|process|result|background|residua
 _SUM_NAME = re.compile(r"sum|total|_all\b|average|mean", re.IGNORECASE)
 _N_BLOCKS, _BLOCK = 8, 8
 _LEAST_COUNTS = 200
+_MOST_LEVELS = 1e6
 _LARGEST_RATIO = 100.0
 _LEAST_AGREEMENT = 0.4
 
@@ -118,7 +119,7 @@ def _sample(scan: Scan) -> NDArray[np.float64] | str:
     width = min(n_column, _BLOCK)
     rows = np.unique(np.linspace(0, n_row - 1, _N_BLOCKS).round().astype(int))
     # Columns run across the scan while rows do; by steps of three so that blocks do not lie on its diagonal.
-    starts = [int(round((3 * number % _N_BLOCKS) / (_N_BLOCKS - 1) * (n_column - width))) for number in range(len(rows))]
+    starts = [round((3 * number % _N_BLOCKS) / (_N_BLOCKS - 1) * (n_column - width))) for number in range(len(rows))]
     try:
         parts = [
             np.asarray(scan.counts[int(row), start : start + width], dtype=np.float64).reshape(-1, n_channel)
@@ -133,13 +134,16 @@ def _as_counts(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the whole numbers that each pixel's values are multiples of; the values where they are of no such kind."""
     if _is_whole(values):
         return values
-    counts = values.copy()
-    for spectrum in counts:
+    steps = np.ones(len(values))
+    for number, spectrum in enumerate(values):
         levels = np.unique(spectrum[spectrum > 0])
         if levels.size == 0:
             continue
-        steps = np.append(np.diff(levels), levels[0])
-        spectrum /= steps[steps > 1e-3 * levels[0]].min()
+        gaps = np.append(np.diff(levels), levels[0])
+        steps[number] = gaps[gaps > 1e-3 * levels[0]].min()
+        if levels[-1] > _MOST_LEVELS * steps[number]:
+            return values
+    counts = values / steps[:, None]
     return np.round(counts) if (np.abs(counts - np.round(counts)) <= 0.02).all() else values
 
 
@@ -204,7 +208,9 @@ def _leave_out_computed(
             reasons[number] = "the file marks it as computed from others"
     rest = [number for number in kept if number not in reasons]
     for position, number in enumerate(rest):
-        raw = next((own for own in rest[:position] if own not in reasons and _follows(values[number], values[own])), None)
+        raw = next(
+            (own for own in rest[:position] if own not in reasons and _follows(values[number], values[own])), None
+        )
         if raw is not None:
             reasons[number] = f"computed from {name_of(scans[raw])}: corrected, fitted or without background"
 
@@ -391,7 +397,7 @@ def _leave_out_faulty(
     means = {number: float(values[number].sum(axis=1).mean()) for number in sound}
     for number in sound:
         others = [means[other] for other in sound if other != number]
-        if not others or len(sound) == 2 and means[number] >= others[0]:
+        if not others or (len(sound) == 2 and means[number] >= others[0]):
             continue
         typical = float(np.median(others))
         if means[number] * _LARGEST_RATIO < typical and typical > _LEAST_COUNTS:

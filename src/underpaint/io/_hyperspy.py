@@ -1,8 +1,8 @@
 """What HyperSpy writes beside its signals, in HDF5 (``.hspy``) and in zarr (``.zspy``) alike.
 
-Layout: ``Experiments/<title>/data``, its dimensions described by the attributes of ``axis-0``, ``axis-1`` ...: ``scale``,
-``offset``, ``size``, ``units``, ``name``, ``navigate``; times in the attributes of ``metadata/Acquisition_instrument/SEM``
-(or ``TEM``) ``/Detector/EDS``: ``live_time``, ``real_time``, s a pixel.
+Layout: ``Experiments/<title>/data``, its dimensions described by the attributes of ``axis-0``, ``axis-1`` ...:
+``scale``, ``offset``, ``size``, ``units``, ``name``, ``navigate``; times in the attributes of
+``metadata/Acquisition_instrument/SEM/Detector/EDS`` (or ``TEM``): ``live_time``, ``real_time``, s a pixel.
 
 Source: the documentation of rosettasciio, "HSpy - HyperSpy's HDF5 Specification" and "ZSpy" (2022-2026).
 """
@@ -53,8 +53,9 @@ def read_axes(axes: Sequence[Mapping[str, Any]], shape: tuple[int, ...]) -> Sign
     pixels = [number for number in range(len(shape)) if number != channel]
     line, unit_kev = axes[channel], _UNIT_KEV.get(_unit(axes[channel]))
     gain, zero = _number(line.get("scale")), _number(line.get("offset"))
-    known = unit_kev is not None and gain is not None and zero is not None
-    axis = axis_of_line(gain * unit_kev, zero * unit_kev, shape[channel]) if known else None
+    axis = None
+    if unit_kev is not None and gain is not None and zero is not None:
+        axis = axis_of_line(gain * unit_kev, zero * unit_kev, shape[channel])
     steps = [_step_mm(axes[number]) for number in pixels]
     step = (steps[0], steps[1]) if len(steps) == 2 and steps[0] and steps[1] else None
     return Signal((*pixels, channel), axis, step)

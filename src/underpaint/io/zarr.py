@@ -93,7 +93,11 @@ def read_zarr(path: Path, name: str | None = None) -> list[Scan]:
     signals = {key: own for key, own in found.items() if _signal(own) is not None}
     found = signals or {key: own for key, own in found.items() if len(own.shape) == 3}
     named = {key: own for key, own in found.items() if key.rsplit("/", 1)[-1] in {"counts", "data"}} or found
-    wanted = named if name is None else {key: own for key, own in found.items() if f"{key}/".startswith(f"{name.strip('/')}/")}
+    wanted = (
+        named
+        if name is None
+        else {key: own for key, own in found.items() if f"{key}/".startswith(f"{name.strip('/')}/")}
+    )
     if not wanted:
         holds = ", ".join(f"{key} {own.shape}" for key, own in found.items()) or "none"
         message = (

@@ -17,6 +17,7 @@ _LARGEST_CHUNK = 128 * 2**20
 _FILTER_NAMES = {307: "bzip2", 32000: "lzf", 32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32015: "zstd"}
 _FIRST_PLUGIN_FILTER = 256
 
+
 class Hdf5Cube:
     """Rows, columns and channels of a dataset; opened anew for each block, so that no handle outlives a read.
 

@@ -68,8 +68,13 @@ def axis_of_polynomial(item: Any, n_channel: int) -> EnergyAxis | None:
     # Of the parabola over 0 ... last the nearest line lies off by at most bend * last**2 / 8.
     last = n_channel - 1
     off = bend * last**2 / 8
-    line = gain + bend * last
-    return axis_of_line(line, zero - off, n_channel) if abs(off) <= _LARGEST_BEND_KEV else None
+    return axis_of_line(gain + bend * last, zero - off, n_channel) if abs(off) <= _LARGEST_BEND_KEV else None
+
+
+def bend_of_polynomial(item: Any, n_channel: int) -> float:
+    """Return how far the curve of polynomial coefficients is from the line that it is read as, keV; 0 for a line."""
+    values = numbers(item, 8)
+    return 0.0 if values is None or values.size != 3 else float(abs(values.flat[2])) * (n_channel - 1) ** 2 / 8
 
 
 def fault_of_axis(item: Any, n_channel: int) -> str:
@@ -128,9 +133,7 @@ def pixel_seconds(
     return np.where(picked > 0, picked, np.nan) * _UNIT_S.get(units(item) or unit, 1.0)
 
 
-def step_of(
-    item: Any, n_pixel: int, positions: NDArray[np.float64] | None = None
-) -> tuple[float | None, float | None]:
+def step_of(item: Any, n_pixel: int, positions: NDArray[np.float64] | None = None) -> tuple[float | None, float | None]:
     """Return the median distance between ``n_pixel`` positions: in mm where the unit is known, and as it is written."""
     if positions is None:
         positions = numbers(item, n_pixel)

@@ -57,9 +57,7 @@ def _signals(file: Any) -> dict[str, Any]:
 def _scan(path: Path, name: str, group: Any) -> Scan | None:
     dataset = follow(group, "data")
     axes = [follow(group, f"axis-{number}") for number in range(dataset.ndim)]
-    records = [
-        {key: _plain(value) for key, value in own.attrs.items()} for own in axes if isinstance(own, h5py.Group)
-    ]
+    records = [{key: _plain(value) for key, value in own.attrs.items()} for own in axes if isinstance(own, h5py.Group)]
     signal = read_axes(records, dataset.shape)
     if signal is None or dataset.dtype.kind not in "uif" or 0 in dataset.shape:
         return None

@@ -32,6 +32,7 @@ from underpaint.io.hdf5._cube import Hdf5Cube, ListedCube, check_stored
 from underpaint.io.hdf5._facts import (
     axis_of_energies,
     axis_of_polynomial,
+    bend_of_polynomial,
     both,
     fault_of_axis,
     fault_of_times,
@@ -146,7 +147,9 @@ def read_named(path: Path, file: Any, name: str, shape: tuple[int, int] | None) 
     stack = stack or Stack("/" + name.strip("/"), item)
     signals = [own for own in _parents(file, name) if _is_same(_signal(own), item)]
     stack = replace(stack, dataset=item, groups=[*signals, *stack.groups])
-    return [replace(scan, name=_scan_name(path, stack, scan.detector)) for scan in _scans(path, [stack], content, shape)]
+    return [
+        replace(scan, name=_scan_name(path, stack, scan.detector)) for scan in _scans(path, [stack], content, shape)
+    ]
 
 
 def _parents(file: Any, name: str) -> Iterator[Any]:
@@ -186,9 +189,7 @@ def _links(file: Any) -> list[str]:
 
 
 def _is_counts(item: Any) -> bool:
-    return (
-        isinstance(item, h5py.Dataset) and 2 <= item.ndim <= 4 and item.dtype.kind in "uif" and 0 not in item.shape
-    )
+    return isinstance(item, h5py.Dataset) and 2 <= item.ndim <= 4 and item.dtype.kind in "uif" and 0 not in item.shape
 
 
 def _is_same(first: Any, second: Any) -> bool:
@@ -420,7 +421,7 @@ def _scan(
     step, index = None, None
     cube: Hdf5Cube | ListedCube
     if len(view.order) == 3:
-        cube = Hdf5Cube(path, dataset, view.order, place)  # type: ignore[arg-type]
+        cube = Hdf5Cube(path, dataset, view.order, place)
         if axes:
             row, column = (axes[number][1] for number in view.order[:2])
             step = both(step_of(row, cube.shape[0])[0], step_of(column, cube.shape[1])[0])
@@ -493,7 +494,9 @@ def _grid(
     if grid is not None and shape in {None, grid[2].shape}:
         rows, columns, index = grid
         step = both(_grid_step(rows, index[:, 0]), _grid_step(columns, index[0]))
-        note = f"{n_spectrum} spectra are put on {index.shape[0]} x {index.shape[1]} pixels by {rows.name}, {columns.name}"
+        note = (
+            f"{n_spectrum} spectra are put on {index.shape[0]} x {index.shape[1]} pixels by {rows.name}, {columns.name}"
+        )
         return index, step, [note]
     n_row, n_column = shape or (1, n_spectrum)
     if n_row * n_column != n_spectrum:
@@ -528,9 +531,11 @@ def _named_energies(energies: Axis) -> Any:
 
 
 def _axis_notes(beside: Beside, energies: Axis, axis: EnergyAxis | None, n_channel: int) -> tuple[str, ...]:
-    """Say that the file has no axis, or why the one that it has cannot be used."""
+    """Say that the file has no axis, why the one that it has cannot be used, or that it is curved."""
     if axis is not None:
-        return ()
+        bend = beside.value(bend_of_polynomial, beside.item("calibration"), n_channel) or 0.0
+        bent = f"the file's energy axis is curved, and read as the nearest line, {1000 * bend:.1f} eV off at most"
+        return (bent,) if bend > 0 and beside.item("gain_kev") is None else ()
     gain = beside.value(numbers, beside.item("gain_kev"), 1)
     places = (beside.item("calibration"), _named_energies(energies), beside.item(*_ENERGIES))
     faults = [fault for item in places if (fault := beside.value(fault_of_axis, item, n_channel))]

@@ -207,7 +207,7 @@ def _look(dataset: Any, key: Any) -> NDArray[Any]:
     """Read a part of the counts, to tell their dimensions."""
     check_sources(dataset)
     try:
-        return np.nan_to_num(np.asarray(dataset[key]))
+        return np.asarray(np.nan_to_num(dataset[key]))
     except READ_ERRORS as error:
         message = f"Cannot read {dataset.file.filename}::{dataset.name}: it is damaged ({error}). Copy the file again."
         raise ScanError(message) from error
@@ -237,8 +237,8 @@ def grids(positions: Sequence[Any], n_spectrum: int) -> list[tuple[Any, Any, NDA
         if n_one * n_other != n_spectrum or np.unique(places * n_other + others).size != n_spectrum:
             continue
         changes = [np.count_nonzero(np.diff(own)) for own in (places, others)]
-        upright = _is_row(one.name), _is_row(other.name)
-        first_is_rows = upright[0] if upright[0] != upright[1] else changes[0] <= changes[1]
+        directions = _direction(one.name), _direction(other.name)
+        first_is_rows = directions[0] > directions[1] or (directions[0] == directions[1] and changes[0] <= changes[1])
         (rows, at_row), (columns, at_column) = (
             ((one, places), (other, others)) if first_is_rows else ((other, others), (one, places))
         )
@@ -253,8 +253,10 @@ def _is_pixel(name: str) -> bool:
     return _PIXEL_NAME.match(name.rsplit("/", 1)[-1]) is not None
 
 
-def _is_row(name: str) -> bool:
-    return "y" in name.rsplit("/", 1)[-1].lower()
+def _direction(name: str) -> str:
+    """Return the last or first letter of a name if it is x, y or z, else ""; rows follow the later one of two."""
+    last = name.rsplit("/", 1)[-1].lower()
+    return next((letter for letter in (last[-1], last[0]) if letter in "xyz"), "")
 
 
 def _places(values: NDArray[np.float64]) -> NDArray[np.int64] | None:
