@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from underpaint.errors import OutputError, ScanError
+from underpaint.io._detectors import detectors_of_one_scan, name_of
 from underpaint.io._source import SAME_CHANNELS, probe
 from underpaint.io._unknown import what_it_is
 from underpaint.io.bcf import is_bcf, read_bcf
@@ -83,7 +84,12 @@ def load(
     ...
     underpaint.errors.ScanError: Cannot read nowhere.npz: there is no such file or folder. Check the path.
     """
-    scans = _chosen(load_all(location, shape=shape), detector, location)
+    everything = _read(location, shape)
+    scans = _named(everything, detector, location)
+    if not scans:
+        wants_one = detector is not None and detector != SUM
+        scans = detectors_of_one_scan(everything, location, faulty=wants_one)
+        scans = [_numbered(scans, str(detector), location)] if wants_one else scans
     if len(scans) == 1:
         return scans[0]
     names = ", ".join(scan.source for scan in scans)
@@ -101,23 +107,33 @@ def load(
     return sum_scans(scans)
 
 
-def _chosen(scans: list[Scan], detector: str | None, location: str | Path) -> list[Scan]:
-    if detector is None or detector == SUM:
-        return scans
-    found = [own for own in scans if detector == own.detector or detector in own.source.rpartition("::")[2].split("/")]
-    if not found and detector.isdecimal() and 1 <= int(detector) <= len(scans):
-        found = [scans[int(detector) - 1]]
-    names = ", ".join(own.detector or own.source for own in scans)
-    if len(found) != 1:
-        message = (
-            f"Cannot read detector {detector!r} of {location}: {len(found) or 'none'} of the {len(scans)} is called "
-            f"so. Give a name or a number from 1 to {len(scans)}: {names}."
-        )
-        raise ScanError(message)
+def _named(scans: list[Scan], detector: str | None, location: str | Path) -> list[Scan]:
+    """Return the array that is called so, be it a detector or not; none where none or several are."""
+    named = [own for own in scans if detector == own.detector or detector in name_of(own).split("/")]
+    if detector is None or detector == SUM or len(named) != 1:
+        return []
+    (scan,) = detectors_of_one_scan(named, location)
+    return [_alone(scan, scans)]
+
+
+def _numbered(scans: list[Scan], detector: str, location: str | Path) -> Scan:
+    if detector.isdecimal() and 1 <= int(detector) <= len(scans):
+        return _alone(scans[int(detector) - 1], scans)
+    names = ", ".join(scan.detector or scan.source for scan in scans)
+    n_named = sum(detector == scan.detector or detector in name_of(scan).split("/") for scan in scans)
+    message = (
+        f"Cannot read detector {detector!r} of {location}: {n_named or 'none'} of the {len(scans)} is called "
+        f"so. Give a name or a number from 1 to {len(scans)}: {names}."
+    )
+    raise ScanError(message)
+
+
+def _alone(scan: Scan, scans: list[Scan]) -> Scan:
     if len(scans) == 1:
-        return found
-    said = f"detector {found[0].detector or found[0].source} alone, of {len(scans)} in the file ({names})"
-    return [replace(found[0], notes=(*found[0].notes, said))]
+        return scan
+    names = ", ".join(own.detector or own.source for own in scans)
+    note = f"detector {scan.detector or scan.source} alone, of {len(scans)} in the file ({names})"
+    return replace(scan, notes=(*scan.notes, note))
 
 
 def _on_grid(scan: Scan, shape: tuple[int, int] | None, location: str | Path) -> Scan:
@@ -159,6 +175,11 @@ def load_all(location: str | Path | Sequence[str | Path], *, shape: tuple[int, i
     """
     if not isinstance(location, str | Path):
         return [scan for own in location for scan in load_all(own, shape=shape)]
+    return detectors_of_one_scan(_read(location, shape), location)
+
+
+def _read(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read every array of a file or folder that can be counts."""
     path, name = split_location(location)
     if path.is_dir():
         return [_on_grid(scan, shape, location) for scan in _read_folder(path, name, shape)]

@@ -12,10 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
+from underpaint.io._axes import channel_dimension
+from underpaint.io._detectors import PLACE, Place
+from underpaint.io._energies import axis_of_values
 from underpaint.io._source import lazy_counts, probe, told
 from underpaint.spectrum import EnergyAxis, Scan
 
 FORMAT = "numpy .npz"
+_ENERGIES = ("energy", "energies", "energy_kev")
 _DAMAGE = (zipfile.BadZipFile, ValueError, TypeError, EOFError, KeyError, RuntimeError, OverflowError, MemoryError)
 _DAMAGE_OF_PIECES = (zlib.error, lzma.LZMAError)
 """What zipfile, its unpackers and numpy raise on damaged archives; what the system says, ``probe`` words."""
@@ -28,9 +32,11 @@ memory, and counts, those of a scan that is nearly empty, too, pack less. zlib p
 class NpzCube:
     """One array of an archive, read once when first needed (a compressed member cannot be read in parts)."""
 
-    def __init__(self, path: Path, member: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.path, self.member, self.dtype = path, member, dtype
-        self.shape = (shape[0], shape[1], shape[2])
+    def __init__(
+        self, path: Path, member: str, shape: tuple[int, ...], dtype: np.dtype[Any], order: tuple[int, ...] = (0, 1, 2)
+    ) -> None:
+        self.path, self.member, self.dtype, self.order = path, member, dtype, order
+        self.shape = (shape[order[0]], shape[order[1]], shape[order[2]])
         self._counts: NDArray[Any] | None = None
         self._lock = Lock()
 
@@ -38,7 +44,7 @@ class NpzCube:
         """Read the member if it was not yet, and cut the rectangle out."""
         with self._lock:
             if self._counts is None:
-                self._counts = _read_member(self.path, self.member)
+                self._counts = np.transpose(_read_member(self.path, self.member), self.order)
         return self._counts[rows, columns]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -53,8 +59,8 @@ class NpzCube:
 def read_npz(path: Path, name: str | None = None) -> list[Scan]:
     """Read the cubes of a ``.npz`` file, or the one called ``name``.
 
-    Optional arrays beside them: ``gain_kev``, ``zero_kev`` (keV), ``live_time_s`` ((row, column) or scalar),
-    ``step_mm`` (two numbers, or one for both).
+    Optional arrays beside them: ``gain_kev``, ``zero_kev`` (keV), or ``energy`` (channel); ``live_time_s`` ((row,
+    column) or scalar), ``step_mm`` (two numbers, or one for both).
 
     Raises
     ------
@@ -80,20 +86,29 @@ def read_npz(path: Path, name: str | None = None) -> list[Scan]:
 
 
 def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]], name: str) -> Scan:
-    shape, dtype = shapes[member]
+    stored, dtype = shapes[member]
     source = f"{path}::{member}"
-    optional = ("gain_kev", "zero_kev", "live_time_s", "step_mm")
+    optional = ("gain_kev", "zero_kev", "live_time_s", "step_mm", *_ENERGIES)
     small = {own: _numbers(path, own) for own in optional if own in shapes}
+    energies = next((small[own].ravel() for own in _ENERGIES if own in small), None)
+    lengths = () if energies is None else (energies.size,)
+    channel, guess = channel_dimension(stored, lengths, lambda key: _read_member(path, member)[key])
+    order = (*(number for number in range(3) if number != channel), channel)
+    cube = NpzCube(path, member, stored, dtype, order)
+    axis = _axis(small, cube.shape[2])
+    if axis is None and energies is not None:
+        axis = axis_of_values(energies.astype(np.float64), cube.shape[2])
     return Scan(
-        lazy_counts(NpzCube(path, member, shape, dtype), source),
-        axis=_axis(small, shape[2]),
+        lazy_counts(cube, source),
+        axis=axis,
         name=name,
         source=source,
         format=FORMAT,
-        live_time_s=_live_time(small.get("live_time_s"), shape[:2], source),
+        live_time_s=_live_time(small.get("live_time_s"), cube.shape[:2], source),
         step_mm=_step(small.get("step_mm")),
         detector=member.removeprefix("det_") if member.startswith("det_") else "",
-        notes=() if "gain_kev" in small else ("no energy calibration in the file",),
+        notes=(*((guess,) if guess else ()), *(() if axis is not None else ("no energy calibration in the file",))),
+        metadata={PLACE: Place()},
     )
 
 

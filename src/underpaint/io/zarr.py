@@ -23,7 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import CalibrationError, MissingExtraError, ScanError
+from underpaint.io._axes import ENERGY_NAME, channel_dimension
 from underpaint.io._blosc import fault_of_blosc
+from underpaint.io._detectors import PLACE, Place
+from underpaint.io._energies import axis_of_values
+from underpaint.io._hyperspy import EXPERIMENTS, TIMES, Signal, read_axes, seconds
 from underpaint.io._source import lazy_counts, leads_out, probe
 from underpaint.spectrum import EnergyAxis, Scan
 
@@ -34,6 +38,7 @@ _CODECS = {
     *("bytes", "transpose", "crc32c", "sharding_indexed", "blosc", "zstd", "gzip", "zlib", "lz4", "lzma", "bz2"),
     *("shuffle", "bitshuffle", "delta", "crc32", "adler32", "fletcher32", "default"),
 }
+_ENERGIES = ("energy", "energies")
 _LARGEST_METADATA = 4 * 2**20
 _LARGEST_CHUNK = 2**30
 _ALWAYS_HELD = 64 * 2**20
@@ -84,9 +89,15 @@ def read_zarr(path: Path, name: str | None = None) -> list[Scan]:
     """
     zarr_library()
     _refuse_links(path)
-    found = {own.name: own for own in _nodes(path) if len(own.shape) == 3 and own.dtype.kind in "uif"}
+    found = {own.name: own for own in _nodes(path) if len(own.shape) in {2, 3} and own.dtype.kind in "uif"}
+    signals = {key: own for key, own in found.items() if _signal(own) is not None}
+    found = signals or {key: own for key, own in found.items() if len(own.shape) == 3}
     named = {key: own for key, own in found.items() if key.rsplit("/", 1)[-1] in {"counts", "data"}} or found
-    wanted = named if name is None else {key: own for key, own in found.items() if key == name.strip("/")}
+    wanted = (
+        named
+        if name is None
+        else {key: own for key, own in found.items() if f"{key}/".startswith(f"{name.strip('/')}/")}
+    )
     if not wanted:
         holds = ", ".join(f"{key} {own.shape}" for key, own in found.items()) or "none"
         message = (
@@ -109,18 +120,24 @@ class Node:
     attributes: dict[str, Any]
     blosc: bool = False
     """Whether the chunks' files are Blosc buffers."""
+    dimensions: tuple[str, ...] = ()
+    """Names of the dimensions, where the store has them."""
 
 
 class ZarrCube:
     """One array; opened anew for each block, so that any process can read it."""
 
-    def __init__(self, node: Node) -> None:
-        self.node, self.dtype = node, node.dtype
-        self.shape = (node.shape[0], node.shape[1], node.shape[2])
+    def __init__(self, node: Node, order: tuple[int, ...]) -> None:
+        self.node, self.dtype, self.order = node, node.dtype, order
+        n_row, n_column, n_channel = (1, *(node.shape[number] for number in order))[-3:]
+        self.shape = (n_row, n_column, n_channel)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read a rectangle of pixels."""
-        return _values(self.node, (rows, columns))
+        """Read a rectangle of pixels; a list of spectra is one row."""
+        parts = dict(zip(self.order, (rows, columns) if len(self.order) == 3 else (columns,), strict=False))
+        values = _values(self.node, tuple(parts.get(number, slice(None)) for number in range(len(self.order))))
+        values = np.transpose(values, self.order)
+        return np.ascontiguousarray(values if len(self.order) == 3 else values[None][rows])
 
 
 def _values(node: Node, key: Any = ()) -> NDArray[Any]:
@@ -212,7 +229,9 @@ def _node(path: Path, folder: Path, record: dict[str, Any]) -> Node:
     own_attributes = _json(folder / ".zattrs") if (folder / ".zattrs").is_file() else record.get("attributes")
     attributes = own_attributes if isinstance(own_attributes, dict) else {}
     name = "/".join(folder.relative_to(path).parts)
-    return Node(name, folder, shape, dtype, chunks, attributes, _is_blosc(record))
+    names = record.get("dimension_names") or attributes.get("_ARRAY_DIMENSIONS") or ()
+    dimensions = tuple(str(own) for own in names) if isinstance(names, list) and len(names) == len(shape) else ()
+    return Node(name, folder, shape, dtype, chunks, attributes, _is_blosc(record), dimensions)
 
 
 def _is_blosc(record: dict[str, Any]) -> bool:
@@ -283,24 +302,75 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _scan(path: Path, node: Node, *, alone: bool) -> Scan:
     _refuse_missing_chunks(node)
-    cube, facts = ZarrCube(node), node.attributes
-    axis = _axis(facts, cube.shape[2])
+    signal, facts = _signal(node), node.attributes
+    order, guess = ((*signal.order,), "") if signal is not None else _order(node)
+    cube = ZarrCube(node, order)
+    axis = signal.axis if signal is not None else _axis(node, cube.shape[2])
     notes, metadata = facts.get("notes"), facts.get("metadata")
-    own = () if axis is not None else ("no energy calibration in the store",)
+    silent = () if axis is not None else ("no energy calibration in the store",)
+    times = _hyperspy_times(node) if signal is not None else {}
+    live, real = (
+        np.full(cube.shape[:2], times[name]) if name in times else _beside(node, f"{name}_s", cube.shape[:2])
+        for name in ("live_time", "real_time")
+    )
+    entry = {PLACE: Place("/" + node.name.rpartition("/")[0] if signal is not None else "")}
+    present = _beside(node, "present", cube.shape[:2])
+    multiple = max(1, min(node.chunks[order[0]], node.shape[order[0]])) if len(order) == 3 else 1
     return Scan(
-        lazy_counts(cube, f"{path}::{node.name}", max(1, min(node.chunks[0], node.shape[0]))),
+        lazy_counts(cube, f"{path}::{node.name}", multiple),
         axis=axis,
         name=path.stem if alone else f"{path.stem}_{node.name.replace('/', '_')}",
         source=f"{path}::{node.name}",
         format=FORMAT,
-        live_time_s=_beside(node, "live_time_s"),
-        real_time_s=_beside(node, "real_time_s"),
-        step_mm=_pair(facts.get("step_mm")),
+        live_time_s=live,
+        real_time_s=real,
+        step_mm=_pair(facts.get("step_mm")) if signal is None else signal.step_mm,
         detector=str(facts.get("detector", "")),
-        present=None if (present := _beside(node, "present")) is None else present.astype(bool),
-        notes=(*(map(str, notes) if isinstance(notes, list) else ()), *own),
-        metadata=metadata if isinstance(metadata, dict) else {},
+        present=None if present is None else present.astype(bool),
+        notes=(*(map(str, notes) if isinstance(notes, list) else ()), *((guess,) if guess else ()), *silent),
+        metadata={**(metadata if isinstance(metadata, dict) else {}), **entry},
     )
+
+
+def _order(node: Node) -> tuple[tuple[int, ...], str]:
+    """Dimensions of rows, columns and channels, and a note where they were guessed."""
+    named = [number for number, name in enumerate(node.dimensions) if ENERGY_NAME.search(name)]
+    if len(named) == 1:
+        channel, note = named[0], ""
+    else:
+        lengths = tuple(own.shape[0] for own in _siblings(node, _ENERGIES) if len(own.shape) == 1)
+        channel, note = channel_dimension(node.shape, lengths, lambda key: _values(node, key))
+    return (*(number for number in range(len(node.shape)) if number != channel), channel), note
+
+
+# --- HyperSpy's .zspy --------------------------------------------------------------------------------
+
+
+def _signal(node: Node) -> Signal | None:
+    """Return what the attributes of HyperSpy's axes say of an array; None where there are none."""
+    parts = node.name.split("/")
+    if len(parts) != 3 or (parts[0], parts[2]) != (EXPERIMENTS, "data"):
+        return None
+    folder = node.folder.parent
+    return read_axes([_attributes(folder / f"axis-{number}") for number in range(len(node.shape))], node.shape)
+
+
+def _hyperspy_times(node: Node) -> dict[str, float]:
+    for place in TIMES:
+        record = _attributes(node.folder.parent / place)
+        times = {name: seconds(record.get(name)) for name in ("live_time", "real_time")}
+        if any(times.values()):
+            return {name: value for name, value in times.items() if value is not None}
+    return {}
+
+
+def _attributes(folder: Path) -> dict[str, Any]:
+    """Return the attributes of a group; none where there is no such group."""
+    if (folder / ".zattrs").is_file():
+        return _json(folder / ".zattrs")
+    record = _json(folder / "zarr.json") if (folder / "zarr.json").is_file() else {}
+    attributes = record.get("attributes")
+    return attributes if isinstance(attributes, dict) else {}
 
 
 def _refuse_missing_chunks(node: Node) -> None:
@@ -314,11 +384,17 @@ def _refuse_missing_chunks(node: Node) -> None:
         raise ScanError(message)
 
 
-def _axis(facts: dict[str, Any], n_channel: int) -> EnergyAxis | None:
+def _axis(node: Node, n_channel: int) -> EnergyAxis | None:
+    facts = node.attributes
     try:
         return EnergyAxis(float(facts["gain_kev"]), float(facts.get("zero_kev", 0.0)), n_channel)
     except (KeyError, TypeError, ValueError, CalibrationError):
+        pass
+    energies = next((own for own in _siblings(node, _ENERGIES) if own.shape == (n_channel,)), None)
+    if energies is None:
         return None
+    unit = str(energies.attributes.get("units", "")).lower()
+    return axis_of_values(np.asarray(_values(energies), dtype=np.float64), n_channel, unit)
 
 
 def _pair(step: Any) -> tuple[float, float] | None:
@@ -327,12 +403,14 @@ def _pair(step: Any) -> tuple[float, float] | None:
     return float(step[0]), float(step[1])
 
 
-def _beside(node: Node, name: str) -> NDArray[np.float64] | None:
-    folder = node.folder.parent / name
-    mark = next((own for own in ("zarr.json", ".zarray") if (folder / own).is_file()), None)
-    if mark is None or not node.name:
-        return None
-    beside = _node(folder.parent, folder, _json(folder / mark))
-    if beside.shape != node.shape[:2]:
-        return None
-    return np.asarray(_values(beside), dtype=np.float64)
+def _beside(node: Node, name: str, shape: tuple[int, int]) -> NDArray[np.float64] | None:
+    beside = next((own for own in _siblings(node, (name,)) if own.shape == shape), None)
+    return None if beside is None else np.asarray(_values(beside), dtype=np.float64)
+
+
+def _siblings(node: Node, names: tuple[str, ...]) -> Iterator[Node]:
+    """Arrays of some names in the group of an array."""
+    for folder in (node.folder.parent / name for name in names):
+        mark = next((own for own in ("zarr.json", ".zarray") if (folder / own).is_file()), None)
+        if mark is not None and node.name and _json(folder / mark).get("node_type", "array") == "array":
+            yield _node(folder.parent, folder, _json(folder / mark))

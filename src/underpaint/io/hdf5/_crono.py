@@ -23,17 +23,19 @@ from underpaint.errors import ScanError
 from underpaint.io._source import lazy_counts
 from underpaint.io.hdf5._cube import ListedCube
 from underpaint.io.hdf5._facts import axis_of_energies, numbers, units
+from underpaint.io.hdf5._links import follow, read_values
 from underpaint.spectrum import Scan
 
 FORMAT = "HDF5 (XGLab CRONO)"
 SPECTRA = "/XRF/Spectra"
+ENERGIES = "/XRF/EnergyVector"
 SELECTED = "/XRF/SpectraSelectedIndex"
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 
 def is_crono(file: Any) -> bool:
     """Whether an HDF5 file has the groups of a CRONO scan."""
-    return isinstance(file.get("XRF"), h5py.Group) and "Spectra" in file["XRF"] and "EnergyVector" in file["XRF"]
+    return isinstance(follow(file, SPECTRA), h5py.Dataset) and follow(file, ENERGIES) is not None
 
 
 def read_crono(path: Path, file: Any) -> list[Scan]:
@@ -44,8 +46,8 @@ def read_crono(path: Path, file: Any) -> list[Scan]:
     ScanError
         Spectra or selection are missing or contradict each other.
     """
-    spectra = file[SPECTRA]
-    if not isinstance(spectra, h5py.Dataset) or spectra.ndim != 2 or spectra.dtype.kind not in "uif":
+    spectra = follow(file, SPECTRA)
+    if spectra.ndim != 2 or spectra.dtype.kind not in "uif":
         message = (
             f"Cannot read {path}: it is a CRONO scan, but {SPECTRA} is {spectra}, not (spectrum, channel) numbers."
         )
@@ -53,7 +55,7 @@ def read_crono(path: Path, file: Any) -> list[Scan]:
     index = _index(path, file, spectra.shape[0])
     cube = ListedCube(path, spectra, index)
     source = f"{path}::{SPECTRA}"
-    axis = axis_of_energies(file["XRF/EnergyVector"], cube.shape[2])
+    axis = axis_of_energies(follow(file, ENERGIES), cube.shape[2])
     present = index >= 0
     return [
         Scan(
@@ -62,8 +64,8 @@ def read_crono(path: Path, file: Any) -> list[Scan]:
             name=path.stem,
             source=source,
             format=FORMAT,
-            live_time_s=_times(file.get("XRF/LiveTimes"), index, spectra.shape[0]),
-            real_time_s=_times(file.get("XRF/RealTimes"), index, spectra.shape[0]),
+            live_time_s=_times(follow(file, "XRF/LiveTimes"), index, spectra.shape[0]),
+            real_time_s=_times(follow(file, "XRF/RealTimes"), index, spectra.shape[0]),
             present=None if present.all() else present,
             notes=(*_notes(file, index, spectra.shape[0], calibrated=axis is not None), *cube.notes),
         )
@@ -72,7 +74,7 @@ def read_crono(path: Path, file: Any) -> list[Scan]:
 
 def _index(path: Path, file: Any, n_spectra: int) -> NDArray[np.int64]:
     """(row, column) number of the spectrum of each pixel, -1 where there is none."""
-    item = file.get(SELECTED)
+    item = follow(file, SELECTED)
     if not isinstance(item, h5py.Dataset) or item.ndim not in {2, 3} or item.dtype.kind not in "iu" or item.size == 0:
         message = (
             f"Cannot read {path}: it is a CRONO scan, but {SELECTED} (row, column, 1), which puts its {n_spectra} "
@@ -83,7 +85,8 @@ def _index(path: Path, file: Any, n_spectra: int) -> NDArray[np.int64]:
     if n_pixel > 64 * max(n_spectra, 1):
         message = f"Cannot read {path}: {SELECTED} has {n_pixel} pixels for {n_spectra} spectra, which cannot be."
         raise ScanError(message)
-    index = np.asarray(item[()] if item.ndim == 2 else item[:, :, 0], dtype=np.int64)
+    values = read_values(item)
+    index = np.asarray(values if item.ndim == 2 else values[:, :, 0], dtype=np.int64)
     if index.max() >= n_spectra or index.max() < 0:
         message = f"Cannot read {path}: {SELECTED} points at spectrum {index.max()}; the file holds {n_spectra}."
         raise ScanError(message)
@@ -104,7 +107,8 @@ def _notes(file: Any, index: NDArray[np.int64], n_spectra: int, *, calibrated: b
     notes = [f"{used} of {n_spectra} spectra stand for the {index.size} pixels, as the scanner selected them"]
     if not calibrated:
         notes.append("no energy calibration in the file")
-    silent = [own for own in ("LiveTimes", "RealTimes") if own in file["XRF"] and not units(file["XRF"][own])]
+    times = {name: follow(file, f"XRF/{name}") for name in ("LiveTimes", "RealTimes")}
+    silent = [name for name, item in times.items() if item is not None and not units(item)]
     if silent:
         notes.append(f"{' and '.join(silent)} are in the file without a unit and not used")
     notes.append("motor positions are in steps of unknown length: the distance between pixels is unknown")

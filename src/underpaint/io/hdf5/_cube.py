@@ -1,5 +1,6 @@
 """Datasets of an HDF5 file as cubes; what cannot be read is refused before memory is taken."""
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,15 @@ from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
 from underpaint.io._source import told
+from underpaint.io.hdf5._links import LARGEST_RATIO, READ_ERRORS, check_sources, file_of, read_part
 
 _LARGEST_CHUNK = 128 * 2**20
-_LARGEST_RATIO = 10_000
 _FILTER_NAMES = {307: "bzip2", 32000: "lzf", 32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32015: "zstd"}
 _FIRST_PLUGIN_FILTER = 256
-READ_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, OverflowError)
-"""What h5py raises on damaged files."""
 
 
 class Hdf5Cube:
-    """One 3-D dataset of a file; opened anew for each block, so that no handle outlives a read.
+    """Rows, columns and channels of a dataset; opened anew for each block, so that no handle outlives a read.
 
     Any process can read it, and the file can be replaced in between on every system.
 
@@ -32,6 +31,8 @@ class Hdf5Cube:
         Its counts.
     order : (int, int, int)
         Which of its dimensions are rows, columns and channels.
+    detector : (int, int) or None
+        The dimension of the detectors, and which of them is read; None where there is no such dimension.
 
     Attributes
     ----------
@@ -39,29 +40,52 @@ class Hdf5Cube:
         Whether parts of the counts were never written.
     """
 
-    def __init__(self, path: Path, dataset: Any, order: tuple[int, int, int] = (0, 1, 2)) -> None:
+    def __init__(
+        self,
+        path: Path,
+        dataset: Any,
+        order: tuple[int, int, int] = (0, 1, 2),
+        detector: tuple[int, int] | None = None,
+    ) -> None:
         check_stored(path, dataset)
-        self.path, self.name, self.order = _own_file(path, dataset), dataset.name, order
+        self.path, self.name, self.order, self.detector = file_of(dataset), dataset.name, order, detector
         self.dtype: np.dtype[Any] = dataset.dtype
-        n_row, n_column, n_channel = (int(dataset.shape[own]) for own in order)
+        n_row, n_column, n_channel = (int(dataset.shape[number]) for number in order)
         self.shape = (n_row, n_column, n_channel)
         self.notes = _unwritten(dataset)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Read a rectangle of pixels."""
-        key = [slice(None)] * 3
-        key[self.order[0]], key[self.order[1]] = rows, columns
-        return np.ascontiguousarray(np.transpose(_read(self.path, self.name, tuple(key)), self.order))
+        parts: dict[int, slice | int] = {self.order[0]: rows, self.order[1]: columns, self.order[2]: slice(None)}
+        return _read(self.path, self.name, parts, self.order, self.detector)
 
 
 class ListedCube:
-    """Spectra in a list, (spectrum, channel), put on a grid by their place in it; -1 where a pixel has none."""
+    """Spectra in a list, put on a grid by their place in it; -1 where a pixel has none.
 
-    def __init__(self, path: Path, dataset: Any, index: NDArray[np.int64]) -> None:
+    Parameters
+    ----------
+    path, dataset, detector
+        As for :class:`Hdf5Cube`.
+    index : (n_row, n_column) array
+        The place of each pixel in the list.
+    order : (int, int)
+        Which of the dataset's dimensions are spectra and channels.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        dataset: Any,
+        index: NDArray[np.int64],
+        order: tuple[int, int] = (0, 1),
+        detector: tuple[int, int] | None = None,
+    ) -> None:
         check_stored(path, dataset)
-        self.path, self.name, self.index = _own_file(path, dataset), dataset.name, index
+        self.path, self.name, self.order, self.detector = file_of(dataset), dataset.name, order, detector
         self.dtype: np.dtype[Any] = dataset.dtype
-        self.shape = (index.shape[0], index.shape[1], int(dataset.shape[1]))
+        self.index = index
+        self.shape = (index.shape[0], index.shape[1], int(dataset.shape[order[1]]))
         self.notes = _unwritten(dataset)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
@@ -73,12 +97,16 @@ class ListedCube:
             return counts
         if wanted[-1] - wanted[0] < 2 * wanted.size:
             start = int(wanted[0])
-            spectra, place = _read(self.path, self.name, slice(start, int(wanted[-1]) + 1)), index - start
+            spectra, place = self._spectra(slice(start, int(wanted[-1]) + 1)), index - start
         else:
-            spectra, place = _read(self.path, self.name, wanted), np.searchsorted(wanted, index)
+            spectra, place = self._spectra(wanted), np.searchsorted(wanted, index)
         there = index >= 0
         counts[there] = spectra[place[there]]
         return counts
+
+    def _spectra(self, places: Any) -> NDArray[Any]:
+        parts = {self.order[0]: places, self.order[1]: slice(None)}
+        return _read(self.path, self.name, parts, self.order, self.detector)
 
 
 def check_stored(path: Path, dataset: Any) -> None:
@@ -90,17 +118,16 @@ def check_stored(path: Path, dataset: Any) -> None:
         With the reason.
     """
     what = f"{path}::{dataset.name}"
-    _check_links(path, dataset, what)
+    held = check_sources(dataset)
     _check_filters(dataset, what)
     if dataset.is_virtual or dataset.external:
         return
-    held = _own_file(path, dataset).stat().st_size
     chunk = int(np.prod(dataset.chunks, dtype=np.float64)) * dataset.dtype.itemsize if dataset.chunks else 0
     promised = float(np.prod(dataset.shape, dtype=np.float64)) * dataset.dtype.itemsize
     if dataset.id.get_storage_size() == 0:
         message = f"Cannot read {what}: its header promises {dataset.shape}, but no counts were ever written to it."
         raise ScanError(message)
-    most = _LARGEST_RATIO * held if dataset.chunks else held  # only pieces can be packed
+    most = LARGEST_RATIO * held if dataset.chunks else held  # only pieces can be packed
     if promised > most or chunk > max(_LARGEST_CHUNK, 64 * held):
         message = (
             f"Cannot read {what}: it promises {dataset.shape} numbers, {promised / 1e6:.0f} MB, in pieces of "
@@ -111,7 +138,10 @@ def check_stored(path: Path, dataset: Any) -> None:
 
 def _unwritten(dataset: Any) -> tuple[str, ...]:
     """Tell of pieces that were never written, as an aborted scan leaves them: HDF5 reads zeros there."""
-    if dataset.chunks is None or dataset.is_virtual:
+    if dataset.is_virtual:
+        share = sum(source.vspace.get_select_npoints() for source in dataset.virtual_sources()) / dataset.size
+        return () if share >= 1 else (f"{1 - share:.0%} of the counts are in no source of the file and read as zero",)
+    if dataset.chunks is None:
         return ()
     wanted, there = 1, int(dataset.id.get_num_chunks())
     for size, chunk in zip(dataset.shape, dataset.chunks, strict=True):
@@ -121,29 +151,6 @@ def _unwritten(dataset: Any) -> tuple[str, ...]:
     return (
         f"{wanted - there} of {wanted} pieces of the counts were never written (an aborted scan?) and read as zero",
     )
-
-
-def _own_file(path: Path, dataset: Any) -> Path:
-    """Return the file that holds a dataset: another one where an external link led to it."""
-    found = Path(dataset.file.filename)
-    return path if found == path else found
-
-
-def _check_links(path: Path, dataset: Any, what: str) -> None:
-    """Counts may lie in other files (external links, virtual and external datasets) only beside this one."""
-    folder = path.resolve().parent
-    # The library names an opened file as it was asked for, from the working folder; links are named from the file's.
-    files = [Path(dataset.file.filename).resolve()]
-    if dataset.is_virtual:
-        files += [folder / source.file_name for source in dataset.virtual_sources() if source.file_name != "."]
-    files += [folder / name for name, *_ in dataset.external or ()]
-    for file in files:
-        if not file.resolve().is_relative_to(folder):
-            message = f"Cannot read {what}: its counts lie in {file}, outside the file's folder. Copy that file here."
-            raise ScanError(message)
-        if "%" not in file.name and not file.is_file():  # HDF5 would read zeros
-            message = f"Cannot read {what}: its counts lie in {file}, which is not there. Copy that file here."
-            raise ScanError(message)
 
 
 def _check_filters(dataset: Any, what: str) -> None:
@@ -161,10 +168,16 @@ def _check_filters(dataset: Any, what: str) -> None:
             raise ScanError(message)
 
 
-def _read(path: Path, name: str, key: Any) -> NDArray[Any]:
+def _read(
+    path: Path, name: str, parts: Mapping[int, Any], order: tuple[int, ...], detector: tuple[int, int] | None
+) -> NDArray[Any]:
+    """Read parts of a dataset's dimensions, and put these in order."""
+    whole = {**parts, **({} if detector is None else {detector[0]: slice(detector[1], detector[1] + 1)})}
     try:
-        with h5py.File(path, "r") as file:
-            return np.asarray(file[name][key])
+        values = read_part(path, name, tuple(whole[number] for number in sorted(whole)))
     except READ_ERRORS as error:
         message = f"Cannot read {path}::{name}: {told(error)}. The file is damaged or was changed; copy it again."
         raise ScanError(message) from error
+    if detector is None:
+        return np.ascontiguousarray(np.transpose(values, order))
+    return np.ascontiguousarray(np.transpose(values, (*order, detector[0]))[..., 0])

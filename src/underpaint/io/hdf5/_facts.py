@@ -1,5 +1,6 @@
 """What lies beside the counts: energy axes, times, steps; each read only where its size is right."""
 
+from collections.abc import Callable
 from typing import Any
 
 import h5py
@@ -7,11 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.io._energies import HIGHEST_KEV, axis_of_line, axis_of_values
+from underpaint.io.hdf5._links import read_values
 from underpaint.spectrum import EnergyAxis
 
 _UNIT_MM = {"mm": 1.0, "millimeter": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "cm": 10.0, "m": 1000.0}
 _UNIT_S = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _LARGEST_TEXT = 2**16
+_LARGEST_BEND_KEV = 0.01
+_MOST_TIMES = 64
+"""Numbers a pixel, where each detector has times of its own."""
 
 
 def text(value: Any) -> str:
@@ -25,7 +30,7 @@ def short_text(item: Any) -> str:
     """Return a dataset's single string; "" for anything else."""
     if not isinstance(item, h5py.Dataset) or item.size != 1 or item.dtype.itemsize > _LARGEST_TEXT:
         return ""
-    return text(item[()])
+    return text(read_values(item))
 
 
 def units(item: Any) -> str:
@@ -38,7 +43,7 @@ def numbers(item: Any, largest: int) -> NDArray[np.float64] | None:
     """Return a dataset of at most ``largest`` numbers as floats; None where it is something else."""
     if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "buif" or not 0 < item.size <= largest:
         return None
-    return np.asarray(item[()], dtype=np.float64)
+    return np.asarray(read_values(item), dtype=np.float64)
 
 
 def axis_of_energies(item: Any, n_channel: int) -> EnergyAxis | None:
@@ -48,12 +53,28 @@ def axis_of_energies(item: Any, n_channel: int) -> EnergyAxis | None:
 
 
 def axis_of_polynomial(item: Any, n_channel: int) -> EnergyAxis | None:
-    """Return the axis of polynomial coefficients in keV (zero, gain, 0), and not of the 0, 1, 0 of unknown ones."""
+    """Return the axis of polynomial coefficients in keV, and not of the 0, 1, 0 of unknown ones.
+
+    A curve of (zero, gain, quadratic) is read as the line that is nearest to it, if no channel lies off by more than
+    10 eV.
+    """
     values = numbers(item, 8)
     if values is None or not 2 <= values.size <= 3:
         return None
     zero, gain, *curved = values.ravel().tolist()
-    return None if any(curved) or [zero, gain] == [0.0, 1.0] else axis_of_line(gain, zero, n_channel)
+    if [zero, gain] == [0.0, 1.0]:
+        return None
+    bend = curved[0] if curved else 0.0
+    # Of the parabola over 0 ... last the nearest line lies off by at most bend * last**2 / 8.
+    last = n_channel - 1
+    off = bend * last**2 / 8
+    return axis_of_line(gain + bend * last, zero - off, n_channel) if abs(off) <= _LARGEST_BEND_KEV else None
+
+
+def bend_of_polynomial(item: Any, n_channel: int) -> float:
+    """Return how far the curve of polynomial coefficients is from the line that it is read as, keV; 0 for a line."""
+    values = numbers(item, 8)
+    return 0.0 if values is None or values.size != 3 else float(abs(values.flat[2])) * (n_channel - 1) ** 2 / 8
 
 
 def fault_of_axis(item: Any, n_channel: int) -> str:
@@ -62,7 +83,7 @@ def fault_of_axis(item: Any, n_channel: int) -> str:
         return ""
     if item.size > 3 and item.size != n_channel:
         return f"{item.name} holds {item.size} numbers for {n_channel} channels"
-    values = item[()].ravel().tolist()
+    values = read_values(item).ravel().tolist()
     if values[:2] == [0.0, 1.0]:
         return ""
     polynomial = ", ".join(f"{own:g}" for own in values[:3])
@@ -70,37 +91,55 @@ def fault_of_axis(item: Any, n_channel: int) -> str:
     return f"{item.name} {what}; channels must rise evenly, and end between 0 and {HIGHEST_KEV:g} keV"
 
 
-def fault_of_times(item: Any, shape: tuple[int, ...]) -> str:
+Pick = Callable[[NDArray[Any]], NDArray[Any] | None]
+"""Puts one number a pixel, or one for all, on rows and columns; None where there are not as many."""
+
+
+def fault_of_times(item: Any, pick: Pick, shape: tuple[int, int]) -> str:
     """Say which pixels' times a dataset leaves unknown; "" where it tells all."""
     if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "buif":
         return ""
     n_pixel = shape[0] * shape[1]
-    if item.size not in {1, n_pixel}:
+    values = numbers(item, _MOST_TIMES * n_pixel)
+    known = None if values is None else pick(values)
+    if known is None:
         return f"{item.name} left out: it holds {item.size} numbers for {n_pixel} pixels"
-    n_unknown = int((~(np.asarray(item[()], dtype=np.float64) > 0)).sum())
-    if n_unknown == item.size:
+    n_unknown = int((~(known > 0)).sum())
+    if n_unknown == n_pixel:
         return f"{item.name} left out: none of its times is above 0"
     return f"{item.name} unknown in {n_unknown} of {n_pixel} pixels: 0, negative or no number" if n_unknown else ""
 
 
-def pixel_seconds(item: Any, shape: tuple[int, ...], *, unit_needed: bool = False) -> NDArray[np.float64] | None:
+def pixel_seconds(
+    item: Any, shape: tuple[int, ...], pick: Pick | None = None, unit: str = "s"
+) -> NDArray[np.float64] | None:
     """Return times of the pixels, s, from as many numbers as pixels or from one; not positive ones are NaN.
 
-    A dataset without ``units`` is taken to be in seconds, or refused (``unit_needed``).
+    A dataset without ``units`` is taken to be in ``unit``.
     """
-    values = numbers(item, shape[0] * shape[1])
-    unit = units(item)
-    if values is None or values.size not in {1, shape[0] * shape[1]} or (unit_needed and unit not in _UNIT_S):
+    n_pixel = shape[0] * shape[1]
+    values = numbers(item, _MOST_TIMES * n_pixel)
+    if values is None:
         return None
-    known = np.where(values > 0, values, np.nan) * _UNIT_S.get(unit, 1.0)
-    full = np.full(shape[:2], known.flat[0]) if values.size == 1 else known.reshape(shape[:2])
-    return None if np.isnan(full).all() else full
+
+    def plain(values: NDArray[Any]) -> NDArray[Any] | None:
+        if values.size == 1:
+            return np.full(shape[:2], values.flat[0])
+        return values.reshape(shape[:2]) if values.size == n_pixel else None
+
+    picked = (pick or plain)(values)
+    if picked is None or not (picked > 0).any():
+        return None
+    return np.where(picked > 0, picked, np.nan) * _UNIT_S.get(units(item) or unit, 1.0)
 
 
-def step_of(item: Any, n_pixel: int) -> tuple[float | None, float | None]:
+def step_of(item: Any, n_pixel: int, positions: NDArray[np.float64] | None = None) -> tuple[float | None, float | None]:
     """Return the median distance between ``n_pixel`` positions: in mm where the unit is known, and as it is written."""
-    positions = numbers(item, n_pixel)
-    if positions is None or positions.size != n_pixel or n_pixel < 2:
+    if positions is None:
+        positions = numbers(item, n_pixel)
+        if positions is None or positions.size != n_pixel:
+            return None, None
+    if positions.size < 2:
         return None, None
     step = float(np.nanmedian(np.abs(np.diff(positions.ravel()))))
     unit_mm = _UNIT_MM.get(units(item))

@@ -23,6 +23,7 @@ from underpaint.errors import ScanError
 from underpaint.io._source import SAME_CHANNELS, lazy_counts
 from underpaint.io.hdf5._cube import Hdf5Cube
 from underpaint.io.hdf5._facts import axis_of_energies, numbers, text
+from underpaint.io.hdf5._links import follow, read_values
 from underpaint.spectrum import Scan
 
 FORMAT = "HDF5 (PyXRF)"
@@ -49,16 +50,16 @@ def read_pyxrf(path: Path, file: Any) -> list[Scan]:
 
 
 def _detectors(file: Any) -> list[str]:
-    top = file.get(_TOP)
+    top = follow(file, _TOP)
     if not isinstance(top, h5py.Group):
         return []
     return sorted(
-        name for name in top if name.startswith("det") and isinstance(top.get(f"{name}/counts"), h5py.Dataset)
+        name for name in top if name.startswith("det") and isinstance(follow(top, f"{name}/counts"), h5py.Dataset)
     )
 
 
 def _scan(path: Path, file: Any, name: str, *, alone: bool) -> Scan:
-    dataset = file[f"{_TOP}/{name}/counts"]
+    dataset = follow(file, f"{_TOP}/{name}/counts")
     if dataset.ndim != 3 or dataset.dtype.kind not in "uif" or 0 in dataset.shape:
         message = (
             f"Cannot read {path}: it is of PyXRF, but {dataset.name} is {dataset.shape}, not (row, column, channel)."
@@ -66,7 +67,7 @@ def _scan(path: Path, file: Any, name: str, *, alone: bool) -> Scan:
         raise ScanError(message)
     cube = Hdf5Cube(path, dataset)
     source = f"{path}::/{_TOP}/{name}/counts"
-    axis = axis_of_energies(file.get(f"{_TOP}/{name}/energy"), cube.shape[2])
+    axis = axis_of_energies(follow(file, f"{_TOP}/{name}/energy"), cube.shape[2])
     notes = () if axis is not None else ("no energy calibration in the file; PyXRF begins with 0.01 keV a channel",)
     summed = ("the counts are the sum of all detectors, as PyXRF added them",) if name == "detsum" else ()
     incident = _incident_kev(file)
@@ -83,16 +84,16 @@ def _scan(path: Path, file: Any, name: str, *, alone: bool) -> Scan:
 
 
 def _incident_kev(file: Any) -> float | None:
-    group = file.get(f"{_TOP}/scan_metadata")
+    group = follow(file, f"{_TOP}/scan_metadata")
     value = None if group is None else group.attrs.get("instrument_mono_incident_energy")
     return float(value) if isinstance(value, int | float | np.number) else None
 
 
 def _positions(file: Any, shape: tuple[int, int, int]) -> tuple[str, ...]:
-    values = numbers(file.get(f"{_TOP}/positions/pos"), 4 * shape[0] * shape[1])
+    values = numbers(follow(file, f"{_TOP}/positions/pos"), 4 * shape[0] * shape[1])
     if values is None or values.shape[1:] != shape[:2]:
         return ()
-    names = _names(file.get(f"{_TOP}/positions/name"))
+    names = _names(follow(file, f"{_TOP}/positions/name"))
     steps = {name: _step(value, name) for name, value in zip(names, values, strict=False)}
     told = ", ".join(f"{name} {step:g}" for name, step in steps.items() if step)
     return (f"distances between pixels, in a unit that the file does not state: {told}",) if told else ()
@@ -101,7 +102,7 @@ def _positions(file: Any, shape: tuple[int, int, int]) -> tuple[str, ...]:
 def _names(item: Any) -> list[str]:
     if not isinstance(item, h5py.Dataset) or item.size > _LARGEST_NAMES:
         return []
-    return [text(value) for value in np.ravel(item[()])]
+    return [text(value) for value in np.ravel(read_values(item))]
 
 
 def _step(positions: NDArray[np.float64], name: str) -> float:

@@ -4,18 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
-
 from underpaint.errors import ScanError
 from underpaint.io._source import told
 from underpaint.io.hdf5._crono import is_crono, read_crono
-from underpaint.io.hdf5._cube import READ_ERRORS
+from underpaint.io.hdf5._hyperspy import is_hyperspy, read_hyperspy
+from underpaint.io.hdf5._links import READ_ERRORS, open_file
 from underpaint.io.hdf5._pyxrf import is_pyxrf, read_pyxrf
 from underpaint.io.hdf5._stack import read_named, read_stacks
 from underpaint.io.hdf5._xrf_maps import is_xrf_maps, read_xrf_maps
 from underpaint.spectrum import Scan
 
 _LAYOUTS: tuple[tuple[Callable[[Any], bool], Callable[[Path, Any], list[Scan]]], ...] = (
+    (is_hyperspy, read_hyperspy),
     (is_crono, read_crono),
     (is_xrf_maps, read_xrf_maps),
     (is_pyxrf, read_pyxrf),
@@ -42,13 +42,13 @@ def read_hdf5(path: Path, name: str | None = None, shape: tuple[int, int] | None
         The file is damaged, holds no 3-D array of numbers, or none of that name.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with open_file(path) as file:
             if name is not None:
-                return [_named(path, file, name, shape)]
+                return _named(path, file, name, shape)
             for is_layout, read_layout in _LAYOUTS:
                 if is_layout(file):
                     return read_layout(path, file)
-            return read_stacks(path, file)
+            return read_stacks(path, file, shape)
     except ScanError:
         raise
     except READ_ERRORS as error:
@@ -56,12 +56,12 @@ def read_hdf5(path: Path, name: str | None = None, shape: tuple[int, int] | None
         raise ScanError(message) from error
 
 
-def _named(path: Path, file: Any, name: str, shape: tuple[int, int] | None) -> Scan:
-    """Read one array; where a layout knows it, with what the layout says about it."""
+def _named(path: Path, file: Any, name: str, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read one array, or those of a group; where a layout knows it, with what the layout says about it."""
     inside = "/" + name.strip("/")
     for is_layout, read_layout in _LAYOUTS:
         known = read_layout(path, file) if is_layout(file) else []
-        found = [scan for scan in known if scan.source == f"{path}::{inside}"]
-        if found:
-            return found[0]
+        chosen = [scan for scan in known if f"{scan.source}/".startswith(f"{path}::{inside}/")]
+        if chosen:
+            return chosen
     return read_named(path, file, name, shape)

@@ -14,19 +14,25 @@ Source: the NeXus manual (NXdata, https://manual.nexusformat.org/classes/base_cl
 ``src/silx/io/nxdata``, PyMca ``PyMca5/PyMcaIO/HDF5Stack1D.py`` and ``ArraySave.py``.
 """
 
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
+from underpaint.io._detectors import PLACE, Place
 from underpaint.io._energies import axis_of_line
-from underpaint.io._source import lazy_counts
-from underpaint.io.hdf5._cube import Hdf5Cube, ListedCube
+from underpaint.io._source import SAME_CHANNELS, lazy_counts
+from underpaint.io.hdf5._cube import Hdf5Cube, ListedCube, check_stored
 from underpaint.io.hdf5._facts import (
     axis_of_energies,
     axis_of_polynomial,
+    bend_of_polynomial,
     both,
     fault_of_axis,
     fault_of_times,
@@ -37,61 +43,118 @@ from underpaint.io.hdf5._facts import (
     text,
     units,
 )
+from underpaint.io.hdf5._links import file_of, follow, identity, items
+from underpaint.io.hdf5._view import Axis, View, grids, named_axes, view_of
 from underpaint.spectrum import EnergyAxis, Scan
 
 FORMAT = "HDF5"
 _COUNT_NAMES = ("counts", "data", "spectrum", "spectra", "mca")
-_LIVE_TIMES = ("live_time_s", "live_time")
-_NO_COUNTS = {"truth", "results", "plotselect"}
+_LIVE_TIMES = ("live_time_s", "live_time", "livetime")
+_REAL_TIMES = ("real_time_s", "elapsed_time", "real_time", "realtime")
+_ENERGIES = ("energy", "energies")
+_NO_COUNTS = {"truth", "results", "plotselect", "photographs"}
 _LARGEST_LISTING = 10_000
+_LEAST_CHANNELS = 64
+_ENTRY_NAME = re.compile(r"\d+\.\d+")
+_LIST_NAME = re.compile(r"mca|xrf|fluo|spectr|xmap|xspress|falcon", re.IGNORECASE)
 
 
-def read_stacks(path: Path, file: Any) -> list[Scan]:
-    """Read every stack of counts in a file.
+@dataclass
+class Stack:
+    """An array that may be counts.
+
+    Parameters
+    ----------
+    name : str
+        Its path in the file.
+    dataset : h5py.Dataset
+        The array, by its name in the file that holds it.
+    groups : list of h5py.Group
+        NXdata groups whose signal it is.
+    entry : str
+        The measurement that it belongs to.
+    """
+
+    name: str
+    dataset: Any
+    groups: list[Any] = field(default_factory=list)
+    entry: str = ""
+
+
+@dataclass
+class Content:
+    """What was met in a file, or below a group of it.
+
+    Parameters
+    ----------
+    stacks : list of Stack
+        Arrays of two to four dimensions.
+    lines : list of (str, h5py.Dataset)
+        Entry and dataset of one dimension, each of which may be positions.
+    faults : list of str
+        Why links were not followed.
+    """
+
+    stacks: list[Stack]
+    lines: list[tuple[str, Any]]
+    faults: list[str]
+
+
+def read_stacks(path: Path, top: Any, shape: tuple[int, int] | None = None) -> list[Scan]:
+    """Read every stack of counts in a file, or below a group.
 
     Raises
     ------
     ScanError
         There is no 3-D array of numbers.
     """
-    found = _stacks(file)
-    if not found:
-        there = listing(file)
+    content = _content(top)
+    stacks, notes = _counts(content.stacks)
+    if not stacks:
+        there = listing(top)
+        refused = f" Links that are not followed: {'; '.join(content.faults[:4])}" if content.faults else ""
         message = (
-            f"Cannot read {path} as a scan: it holds no 3-D array (row, column, channel) of numbers, "
-            f"{f'only {there}' if there else 'nor any other'}."
+            f"Cannot read {path if top.name == '/' else f'{path}::{top.name}'} as a scan: it holds no 3-D array (row, "
+            f"column, channel) of numbers, {f'only {there}' if there else 'nor any other'}.{refused}"
         )
         raise ScanError(message)
-    alone = len(found) == 1
-    return [_scan(path, dataset, group, path.stem if alone else None) for dataset, group in found]
+    return _scans(path, stacks, content, shape, (*notes, *content.faults))
 
 
-def read_named(path: Path, file: Any, name: str, shape: tuple[int, int] | None) -> Scan:
-    """Read the stack at a path inside the file: a dataset, an NXdata group, or a group that holds one stack.
+def read_named(path: Path, file: Any, name: str, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the stack at a path inside the file: a dataset, an NXdata group, or a group that holds stacks.
 
     Raises
     ------
     ScanError
         There is nothing, or it is no stack.
     """
-    item = file.get(name)
-    group = item if isinstance(item, h5py.Group) else None
-    if group is not None:
-        item = _signal(group)
-        inside = _stacks(group)
-        item, group = inside[0] if item is None and len(inside) == 1 else (item, group)
-    elif isinstance(item, h5py.Dataset) and isinstance(item.parent, h5py.Group):
-        group = item.parent if _is_same(_signal(item.parent), item) else None
-    if _is_list(item):
-        return _listed(path, item, shape)
-    if not _is_stack(item):
+    item = follow(file, name)
+    if isinstance(item, h5py.Group):
+        signal = _signal(item)
+        if not _is_counts(signal):
+            return read_stacks(path, item, shape)
+        item = signal
+    if not _is_counts(item):
         there = "nothing there" if item is None else f"{item}"
         message = (
             f"Cannot read {path}::{name} as a scan ({there}): a list (spectrum, channel) or "
             f"a 3-D array (row, column, channel) of numbers is needed. The file holds {listing(file) or 'no array'}."
         )
         raise ScanError(message)
-    return _scan(path, item, group)
+    content = _content(file)
+    stack = next((own for own in content.stacks if identity(own.dataset) == identity(item)), None)
+    stack = stack or Stack("/" + name.strip("/"), item)
+    signals = [own for own in _parents(file, name) if _is_same(_signal(own), item)]
+    stack = replace(stack, dataset=item, groups=[*signals, *stack.groups])
+    return [
+        replace(scan, name=_scan_name(path, stack, scan.detector)) for scan in _scans(path, [stack], content, shape)
+    ]
+
+
+def _parents(file: Any, name: str) -> Iterator[Any]:
+    group = follow(file, name)
+    yield group if isinstance(group, h5py.Group) else follow(file, name.strip("/").rpartition("/")[0])
 
 
 def listing(file: Any) -> str:
@@ -125,179 +188,376 @@ def _links(file: Any) -> list[str]:
     return found
 
 
-def _is_stack(item: Any) -> bool:
-    return isinstance(item, h5py.Dataset) and item.ndim == 3 and item.dtype.kind in "uif" and 0 not in item.shape
-
-
-def _is_list(item: Any) -> bool:
-    return isinstance(item, h5py.Dataset) and item.ndim == 2 and item.dtype.kind in "uif" and 0 not in item.shape
+def _is_counts(item: Any) -> bool:
+    return isinstance(item, h5py.Dataset) and 2 <= item.ndim <= 4 and item.dtype.kind in "uif" and 0 not in item.shape
 
 
 def _is_same(first: Any, second: Any) -> bool:
-    return first is not None and first.id == second.id
+    return first is not None and second is not None and identity(first) == identity(second)
 
 
 def _signal(group: Any) -> Any:
     """Return the counts that an NXdata group names; None where the group is something else."""
-    if text(group.attrs.get("NX_class", "")) != "NXdata":
+    if not isinstance(group, h5py.Group) or text(group.attrs.get("NX_class", "")) != "NXdata":
         return None
-    named = group.get(text(group.attrs["signal"])) if "signal" in group.attrs else None
+    named = _there(group, text(group.attrs["signal"])) if "signal" in group.attrs else None
     if isinstance(named, h5py.Dataset):
         return named
-    members = (group.get(name) for name in group)
+    members = (_there(group, name) for name in group)
     return next((own for own in members if isinstance(own, h5py.Dataset) and "signal" in own.attrs), None)
 
 
-def _stacks(top: Any) -> list[tuple[Any, Any]]:
-    """3-D arrays outside ground truth and results, with the NXdata group whose signal they are, if they are one.
+def _there(group: Any, name: str) -> Any:
+    """Return what is at a path; None where nothing is, or a link that is not followed."""
+    try:
+        return follow(group, name)
+    except ScanError:
+        return None
 
-    Those that NXdata or their name calls counts, if any are.
-    """
+
+# --- which arrays ------------------------------------------------------------------------------------
+
+
+def _content(top: Any) -> Content:
+    """Meet everything below a group once: what is linked from another file, too."""
+    content, entries = Content([], [], []), {"": _entry_above(top)}
     signals: list[tuple[Any, Any]] = []
-    plain: list[tuple[Any, Any]] = []
-
-    def keep(name: str, item: Any) -> None:
+    above = top.name.rstrip("/")
+    for path, item in items(top, content.faults):
+        name = item.name if file_of(item) == file_of(top) else above + path
         if _NO_COUNTS & set(name.split("/")):
-            return
+            continue
+        parent = path.rpartition("/")[0]
+        entry = entries.get(parent, "")
         if isinstance(item, h5py.Group):
-            signal = _signal(item)
-            if _is_stack(signal):
+            entries[path] = name if not entry and _is_entry(item, name) else entry
+            if _is_counts(signal := _signal(item)):
                 signals.append((signal, item))
-        elif _is_stack(item):
-            plain.append((item, None))
-
-    top.visititems(keep)
-    counted = [own for own in plain if own[0].name.rsplit("/", 1)[1].lower() in _COUNT_NAMES]
-    unique: list[tuple[Any, Any]] = []
-    for own in (*signals, *(counted if signals else counted or plain)):
-        if not any(_is_same(own[0], other[0]) for other in unique):
-            unique.append(own)
-    return sorted(unique, key=lambda own: str(own[0].name))
-
-
-def _axes(dataset: Any, group: Any) -> list[Any]:
-    """Return the axis dataset of each dimension, None where the group names none."""
-    if group is None:
-        return [None] * 3
-    own = dataset.attrs if "axes" in dataset.attrs else group.attrs
-    names = np.ravel(own.get("axes", []))
-    if names.size == 1:  # the older way: one text, parted by colons or commas
-        names = np.array(text(names[0]).strip("[]").replace(",", ":").split(":"))
-    found = [group.get(text(name).strip()) if text(name).strip() not in {"", "."} else None for name in names]
-    return found if len(found) == dataset.ndim else [None] * 3
+        elif _is_counts(item):
+            content.stacks.append(Stack(name, item, [], entry))
+        elif item.ndim == 1 and item.size > 1 and item.dtype.kind in "iuf":
+            content.lines.append((entry, item))
+    for stack in content.stacks:
+        # Those that name their axes come first.
+        groups = [group for signal, group in signals if _is_same(signal, stack.dataset)]
+        stack.groups = sorted(groups, key=lambda group: "axes" not in group.attrs and "axes" not in stack.dataset.attrs)
+    return content
 
 
-def _order(dataset: Any, axes: list[Any]) -> tuple[int, int, int]:
-    """Rows, columns and channels: channels are where the energies are, else first in images, else last."""
-    energies = [number for number, own in enumerate(axes) if units(own) in {"ev", "kev"}]
-    if energies:
-        channel = energies[0]
+def _is_entry(group: Any, name: str) -> bool:
+    is_numbered = name.count("/") == 1 and _ENTRY_NAME.fullmatch(name[1:]) is not None
+    return is_numbered or text(group.attrs.get("NX_class", "")) == "NXentry"
+
+
+def _entry_above(top: Any) -> str:
+    """Return the entry that a group lies in, or is."""
+    parts = top.name.strip("/").split("/")
+    for n_part in range(1, len(parts) + 1 if parts != [""] else 0):
+        name = "/" + "/".join(parts[:n_part])
+        if _is_entry(follow(top, name), name):
+            return name
+    return ""
+
+
+def _counts(stacks: list[Stack]) -> tuple[list[Stack], tuple[str, ...]]:
+    """Return those that are counts, with notes on those that are not.
+
+    Of arrays of three or four dimensions those that NXdata or their name calls counts, if any are; where there are
+    none, lists of spectra.
+    """
+    maps = [stack for stack in stacks if stack.dataset.ndim > 2]
+    signals = [stack for stack in maps if stack.groups]
+    counted = [stack for stack in maps if stack.name.rsplit("/", 1)[1].lower() in _COUNT_NAMES]
+    chosen = [stack for stack in maps if stack in signals or stack in counted] or maps
+    chosen = chosen or [stack for stack in stacks if _is_list(stack)]
+    spectra = max((stack for stack in chosen), key=lambda stack: max(stack.dataset.shape), default=None)
+    images = [stack for stack in chosen if spectra is not None and _are_images(stack.dataset, spectra.dataset)]
+    notes = tuple(f"left out: {stack.name} {stack.dataset.shape}, images and no spectra" for stack in images)
+    return sorted((stack for stack in chosen if stack not in images), key=lambda stack: stack.name), notes
+
+
+def _is_list(stack: Stack) -> bool:
+    dataset = stack.dataset
+    if dataset.ndim != 2 or dataset.shape[1] < _LEAST_CHANNELS:
+        return False
+    is_spectrum = text(dataset.attrs.get("interpretation", "")) == "spectrum"
+    listed = (_there(dataset.parent, name) for name in _ENERGIES)
+    is_calibrated = any(isinstance(item, h5py.Dataset) and item.shape == dataset.shape[1:] for item in listed)
+    return is_spectrum or is_calibrated or _LIST_NAME.search(stack.name) is not None
+
+
+def _are_images(dataset: Any, spectra: Any) -> bool:
+    """Whether an array has the rows and columns of another one, and too few numbers a pixel for a spectrum."""
+    if dataset.ndim != 3 or max(spectra.shape) < 2 * _LEAST_CHANNELS:
+        return False
+    pixels = list(spectra.shape)
+    pixels.remove(max(pixels))
+    rest = list(dataset.shape)
+    for size in pixels:
+        if size in rest:
+            rest.remove(size)
+    return dataset is not spectra and len(rest) == 1 and rest[0] < _LEAST_CHANNELS
+
+
+# --- an array and what lies beside it ------------------------------------------------------------------
+
+
+class Beside:
+    """What lies beside counts: in their group, its ``info``, as PyMca keeps it, or the NXdata group that names them.
+
+    Links that lead out of the folder are not followed, which ``faults`` says.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        name = stack.dataset.name.rsplit("/", 1)[1]
+        self._places = [(stack.dataset.parent, place) for place in ("", "info/", f"{name}_info/")]
+        self._places += [(group, "") for group in stack.groups]
+        self.faults: list[str] = []
+
+    def item(self, *names: str) -> Any:
+        """Return the first dataset of one of the names; None where there is none."""
+        for name in names:
+            for group, place in self._places:
+                try:
+                    item = follow(group, place + name)
+                except ScanError as error:
+                    self._refused(name, error)
+                    continue
+                if isinstance(item, h5py.Dataset):
+                    return item
+        return None
+
+    def value(self, read: Callable[..., Any], item: Any, *rest: Any) -> Any:
+        """Return what is read from a dataset; None where its values are not to be had."""
+        try:
+            return read(item, *rest)
+        except ScanError as error:
+            self._refused(item.name, error)
+            return None
+
+    def _refused(self, name: str, error: ScanError) -> None:
+        fault = f"{name} left out: {error}"
+        if fault not in self.faults:
+            self.faults.append(fault)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Where the pixels of a scan are in arrays of one number a pixel, and a detector.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Rows and columns.
+    stored : tuple of int
+        Sizes of the counts without their channels.
+    detector : (int, int) or None
+        The dimension of the detectors among ``stored``, and the number of this one.
+    index : (n_row, n_column) array, or None
+        For a list of spectra, the number of each pixel's.
+    """
+
+    shape: tuple[int, int]
+    stored: tuple[int, ...]
+    detector: tuple[int, int] | None = None
+    index: NDArray[np.int64] | None = None
+
+    def pick(self, values: NDArray[Any]) -> NDArray[Any] | None:
+        """Return (n_row, n_column) values; None where there are not as many as pixels."""
+        n_detector = 1 if self.detector is None else self.stored[self.detector[0]]
+        n_pixel = int(np.prod(self.stored)) // n_detector
+        if values.size == 1:
+            return np.full(self.shape, values.flat[0])
+        if self.detector is not None and values.size == n_pixel * n_detector:
+            values = np.take(values.reshape(self.stored), self.detector[1], axis=self.detector[0])
+        if values.size == n_pixel:
+            return values.ravel()[self.index] if self.index is not None else values.reshape(self.shape)
+        if self.detector is not None and values.size == n_detector:
+            return np.full(self.shape, values.ravel()[self.detector[1]])
+        return None
+
+
+def _scans(
+    path: Path, stacks: list[Stack], content: Content, shape: tuple[int, int] | None, notes: tuple[str, ...] = ()
+) -> list[Scan]:
+    scans = [scan for stack in stacks for scan in _scans_of(path, stack, content, shape)]
+    named = [scan if len(scans) > 1 else replace(scan, name=path.stem) for scan in scans]
+    return [replace(scan, notes=(*scan.notes, *notes)) for scan in named]
+
+
+def _scan_name(path: Path, stack: Stack, detector: str) -> str:
+    return f"{path.stem}{stack.name.replace('/', '_')}{f'_{detector}' if detector and stack.dataset.ndim == 4 else ''}"
+
+
+def _scans_of(path: Path, stack: Stack, content: Content, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the detectors of one array, mostly one."""
+    dataset, beside = stack.dataset, Beside(stack)
+    check_stored(path, dataset)
+    axes = named_axes(dataset, stack.groups)
+    listed = [beside.item(name) for name in (*_ENERGIES, "channels", "channel")]
+    lengths = tuple({int(item.size) for item in listed if item is not None and item.ndim == 1})
+    positions = [item for entry, item in content.lines if entry == stack.entry][:_LARGEST_LISTING]
+    view = view_of(dataset, axes, lengths, positions, shape)
+    if view.detector is None:
+        return [_scan(path, stack, view, axes, positions, shape, None)]
+    return [
+        _scan(path, stack, view, axes, positions, shape, number) for number in range(int(dataset.shape[view.detector]))
+    ]
+
+
+def _scan(
+    path: Path,
+    stack: Stack,
+    view: View,
+    axes: list[Axis],
+    positions: list[Any],
+    shape: tuple[int, int] | None,
+    detector: int | None,
+) -> Scan:
+    dataset, beside = stack.dataset, Beside(stack)
+    place = None if view.detector is None or detector is None else (view.detector, detector)
+    energies = axes[view.order[-1]] if axes else ("", None)
+    notes: list[str] = [view.note] if view.note else []
+    step, index = None, None
+    cube: Hdf5Cube | ListedCube
+    if len(view.order) == 3:
+        cube = Hdf5Cube(path, dataset, view.order, place)
+        if axes:
+            row, column = (axes[number][1] for number in view.order[:2])
+            step = both(step_of(row, cube.shape[0])[0], step_of(column, cube.shape[1])[0])
     else:
-        interpretation = text(dataset.attrs.get("interpretation", dataset.parent.attrs.get("interpretation", "")))
-        channel = 0 if interpretation == "image" else 2
-    row, column = (number for number in range(3) if number != channel)
-    return row, column, channel
-
-
-def _scan(path: Path, dataset: Any, group: Any, name: str | None = None) -> Scan:
-    axes = _axes(dataset, group)
-    order = _order(dataset, axes)
-    cube = Hdf5Cube(path, dataset, order)
-    source = f"{path}::{cube.name}"
-    n_row, n_column, n_channel = cube.shape
-    axis = _energy_axis(dataset, axes[order[2]], n_channel)
-    notes = short_text(_beside(dataset, "notes"))
-    own = _axis_notes(dataset, axes[order[2]], axis, n_channel)
-    own = () if any(word in notes for word in ("no energy calibration", "energy axis cannot be used")) else own
-    present = numbers(_beside(dataset, "present"), n_row * n_column)
-    step = numbers(_beside(dataset, "step_mm"), 2)
-    by_axes = both(step_of(axes[order[0]], n_row)[0], step_of(axes[order[1]], n_column)[0])
+        index, step, said = _grid(path, stack, view, positions, shape)
+        notes += said
+        cube = ListedCube(path, dataset, index, view.order, place)  # type: ignore[arg-type]
+    stored = tuple(int(size) for number, size in enumerate(dataset.shape) if number != view.order[-1])
+    within = None if place is None else (place[0] - (view.order[-1] < place[0]), place[1])
+    pixels = Pixels(cube.shape[:2], stored, within, index)
+    axis = _energy_axis(beside, energies, cube.shape[2])
+    stored_notes = beside.value(short_text, beside.item("notes")) or ""
+    axis_notes = _axis_notes(beside, energies, axis, cube.shape[2])
+    if any(words in stored_notes for words in ("no energy calibration", "energy axis cannot be used")):
+        axis_notes = ()
+    present = beside.value(numbers, beside.item("present"), cube.shape[0] * cube.shape[1])
+    stored_step = beside.value(numbers, beside.item("step_mm"), 2)
+    if stored_step is not None:
+        step = float(stored_step.flat[0]), float(stored_step.flat[-1])
+    live, real = (_times(beside, names, pixels) for names in (_LIVE_TIMES, _REAL_TIMES))
+    name = str(beside.value(short_text, beside.item("detector")) or "")
+    name = name if detector is None else f"{name or 'detector'} {detector + 1}"
+    source = f"{path}::{stack.name}"
+    is_row_first = not isinstance(cube, ListedCube) and dataset.chunks is not None
     return Scan(
-        lazy_counts(cube, source, 1 if dataset.chunks is None else int(dataset.chunks[order[0]])),
+        lazy_counts(cube, source, int(dataset.chunks[view.order[0]]) if is_row_first else 1),
         axis=axis,
-        name=name or f"{path.stem}{cube.name.replace('/', '_')}",
+        name=_scan_name(path, stack, name),
         source=source,
         format=FORMAT,
-        live_time_s=_times(dataset, _LIVE_TIMES, cube.shape),
-        real_time_s=_times(dataset, ("real_time_s", "elapsed_time", "real_time"), cube.shape),
-        step_mm=by_axes if step is None else (float(step.flat[0]), float(step.flat[-1])),
-        detector=short_text(_beside(dataset, "detector")),
+        live_time_s=live,
+        real_time_s=real,
+        step_mm=step,
+        detector=name,
         present=None if present is None or present.shape != cube.shape[:2] else present.astype(bool),
-        notes=(*filter(None, notes.split("\n")), *cube.notes, *own, *_time_notes(dataset, cube.shape)),
+        notes=(
+            *filter(None, stored_notes.split("\n")),
+            *notes,
+            *cube.notes,
+            *axis_notes,
+            *_time_notes(beside, pixels),
+            *beside.faults,
+        ),
+        metadata={PLACE: _place(stack, view, axes), **({} if detector is None else {SAME_CHANNELS: True})},
     )
 
 
-def _listed(path: Path, dataset: Any, shape: tuple[int, int] | None) -> Scan:
-    """Read (spectrum, channel) as a scan of the given rows and columns, else as one row."""
-    n_spectrum, n_channel = (int(size) for size in dataset.shape)
-    rows, columns = shape or (1, n_spectrum)
-    if rows * columns != n_spectrum:
+def _place(stack: Stack, view: View, axes: list[Axis]) -> Place:
+    """Tell entry and positions, and whether the array is marked as computed or gathered from others of the file."""
+    dataset = stack.dataset
+    marks = [text(own.attrs.get("type", "")) for own in (dataset, dataset.parent)]
+    classes = text(dataset.parent.attrs.get("NX_class", ""))
+    is_virtual = any(bool(own.attrs.get("virtual", False)) for own in (dataset, dataset.parent))
+    computed = is_virtual or any("virtual" in mark.lower() for mark in marks) or classes == "NXprocess"
+    places = [numbers(axes[number][1], int(dataset.shape[number])) for number in view.order[:-1]] if axes else []
+    known = len(places) == 2 and all(own is not None and own.ndim == 1 for own in places)
+    gathered: tuple[str, ...] = ()
+    if dataset.is_virtual:
+        inside = (source for source in dataset.virtual_sources() if source.file_name == ".")
+        gathered = tuple(dict.fromkeys("/" + source.dset_name.strip("/") for source in inside))
+    return Place(stack.entry, (places[0], places[1]) if known else None, computed, gathered)  # type: ignore[arg-type]
+
+
+def _grid(
+    path: Path, stack: Stack, view: View, positions: list[Any], shape: tuple[int, int] | None
+) -> tuple[NDArray[np.int64], tuple[float, float] | None, list[str]]:
+    """Put a list of spectra on the given rows and columns, else on those of its positions, else on one row."""
+    n_spectrum = int(stack.dataset.shape[view.order[0]])
+    grid = next(iter(grids(positions, n_spectrum)), None)
+    if grid is not None and shape in {None, grid[2].shape}:
+        rows, columns, index = grid
+        step = both(_grid_step(rows, index[:, 0]), _grid_step(columns, index[0]))
+        note = (
+            f"{n_spectrum} spectra are put on {index.shape[0]} x {index.shape[1]} pixels by {rows.name}, {columns.name}"
+        )
+        return index, step, [note]
+    n_row, n_column = shape or (1, n_spectrum)
+    if n_row * n_column != n_spectrum:
         message = (
-            f"Cannot read {path}::{dataset.name}: its {n_spectrum} spectra do not fill {rows} x {columns} pixels. "
+            f"Cannot read {path}::{stack.name}: its {n_spectrum} spectra do not fill {n_row} x {n_column} pixels. "
             "Give rows and columns whose product is their number."
         )
         raise ScanError(message)
-    cube = ListedCube(path, dataset, np.arange(n_spectrum).reshape(rows, columns))
-    source = f"{path}::{dataset.name}"
-    axis = _energy_axis(dataset, None, n_channel)
-    told = () if shape else ("a list of spectra, read as one row: give rows and columns (--shape) for a map",)
-    return Scan(
-        lazy_counts(cube, source),
-        axis=axis,
-        name=f"{path.stem}{dataset.name.replace('/', '_')}",
-        source=source,
-        format=FORMAT,
-        live_time_s=_times(dataset, _LIVE_TIMES, cube.shape),
-        real_time_s=_times(dataset, ("real_time_s", "elapsed_time", "real_time"), cube.shape),
-        notes=(
-            *told,
-            *cube.notes,
-            *_axis_notes(dataset, None, axis, n_channel),
-            *_time_notes(dataset, cube.shape),
-        ),
-    )
+    note = "a list of spectra, read as one row: give rows and columns (--shape) for a map"
+    return np.arange(n_spectrum).reshape(n_row, n_column), None, [] if shape else [note]
 
 
-def _beside(dataset: Any, name: str) -> Any:
-    """A dataset beside the counts or in their ``info`` group, as PyMca's stacks keep them."""
-    own_name = dataset.name.rsplit("/", 1)[1]
-    for place in ("", "info/", f"{own_name}_info/"):
-        item = dataset.parent.get(place + name)
-        if isinstance(item, h5py.Dataset):
-            return item
-    return None
+def _grid_step(item: Any, spectra: NDArray[np.int64]) -> float | None:
+    values = numbers(item, int(item.size))
+    return None if values is None else step_of(item, int(item.size), values[spectra])[0]
 
 
-def _energy_axis(dataset: Any, energies: Any, n_channel: int) -> EnergyAxis | None:
+def _energy_axis(beside: Beside, energies: Axis, n_channel: int) -> EnergyAxis | None:
     """Gain and zero, PyMca's polynomial, the energies that NXdata names, or an array ``energy``."""
-    gain, zero = numbers(_beside(dataset, "gain_kev"), 1), numbers(_beside(dataset, "zero_kev"), 1)
+    gain = beside.value(numbers, beside.item("gain_kev"), 1)
+    zero = beside.value(numbers, beside.item("zero_kev"), 1)
     if gain is not None:
         return axis_of_line(gain.flat[0], 0.0 if zero is None else zero.flat[0], n_channel)
-    found = axis_of_polynomial(_beside(dataset, "calibration"), n_channel)
-    if found is None and units(energies) in {"ev", "kev"}:
-        found = axis_of_energies(energies, n_channel)
-    return found or axis_of_energies(_beside(dataset, "energy"), n_channel)
+    polynomial: EnergyAxis | None = beside.value(axis_of_polynomial, beside.item("calibration"), n_channel)
+    named = beside.value(axis_of_energies, _named_energies(energies), n_channel)
+    return polynomial or named or beside.value(axis_of_energies, beside.item(*_ENERGIES), n_channel)
 
 
-def _axis_notes(dataset: Any, energies: Any, axis: EnergyAxis | None, n_channel: int) -> tuple[str, ...]:
-    """Say that the file has no axis, or why the one that it has cannot be used."""
+def _named_energies(energies: Axis) -> Any:
+    name, item = energies
+    return item if units(item) in {"ev", "kev"} or "energ" in name.lower() else None
+
+
+def _axis_notes(beside: Beside, energies: Axis, axis: EnergyAxis | None, n_channel: int) -> tuple[str, ...]:
+    """Say that the file has no axis, why the one that it has cannot be used, or that it is curved."""
     if axis is not None:
-        return ()
-    gain = numbers(_beside(dataset, "gain_kev"), 1)
-    named = energies if units(energies) in {"ev", "kev"} else None
-    places = (_beside(dataset, "calibration"), named, _beside(dataset, "energy"))
-    faults = [fault for item in places if (fault := fault_of_axis(item, n_channel))]
+        bend = beside.value(bend_of_polynomial, beside.item("calibration"), n_channel) or 0.0
+        bent = f"the file's energy axis is curved, and read as the nearest line, {1000 * bend:.1f} eV off at most"
+        return (bent,) if bend > 0 and beside.item("gain_kev") is None else ()
+    gain = beside.value(numbers, beside.item("gain_kev"), 1)
+    places = (beside.item("calibration"), _named_energies(energies), beside.item(*_ENERGIES))
+    faults = [fault for item in places if (fault := beside.value(fault_of_axis, item, n_channel))]
     if gain is not None:
         faults = [f"its gain_kev is {gain.flat[0]:g} keV a channel, or its zero_kev cannot be"]
     return (f"the file's energy axis cannot be used: {faults[0]}" if faults else "no energy calibration in the file",)
 
 
-def _time_notes(dataset: Any, shape: tuple[int, int, int]) -> tuple[str, ...]:
+def _time_notes(beside: Beside, pixels: Pixels) -> tuple[str, ...]:
     """Say which live times are unknown; of a file that was converted the note is there already."""
-    faults = (fault_of_times(_beside(dataset, name), shape) for name in _LIVE_TIMES)
+    faults = (beside.value(fault_of_times, beside.item(name), pixels.pick, pixels.shape) for name in _LIVE_TIMES)
     return tuple(fault for fault in faults if fault)[:1]
 
 
-def _times(dataset: Any, names: tuple[str, ...], shape: tuple[int, int, int]) -> Any:
-    found = (pixel_seconds(_beside(dataset, name), shape) for name in names)
-    return next((times for times in found if times is not None), None)
+def _times(beside: Beside, names: tuple[str, ...], pixels: Pixels) -> Any:
+    for name in names:
+        item = beside.item(name)
+        # larch counts these in microseconds, and does not say so.
+        is_larch = name in {"livetime", "realtime"} and item is not None and not units(item)
+        if is_larch and "mca detector" not in text(item.parent.attrs.get("type", "")):
+            continue
+        times = beside.value(pixel_seconds, item, pixels.shape, pixels.pick, "us" if is_larch else "s")
+        if times is not None:
+            return times
+    return None

@@ -22,6 +22,7 @@ from underpaint.errors import ScanError
 from underpaint.io._source import lazy_counts
 from underpaint.io.hdf5._cube import Hdf5Cube
 from underpaint.io.hdf5._facts import axis_of_energies, axis_of_polynomial, both, pixel_seconds, step_of
+from underpaint.io.hdf5._links import follow
 from underpaint.spectrum import EnergyAxis, Scan
 
 FORMAT = "HDF5 (XRF-Maps)"
@@ -60,8 +61,8 @@ def read_xrf_maps(path: Path, file: Any) -> list[Scan]:
             name=path.stem,
             source=source,
             format=FORMAT,
-            live_time_s=pixel_seconds(file.get("MAPS/Spectra/Elapsed_Livetime"), cube.shape),
-            real_time_s=pixel_seconds(file.get("MAPS/Spectra/Elapsed_Realtime"), cube.shape),
+            live_time_s=pixel_seconds(follow(file, "MAPS/Spectra/Elapsed_Livetime"), cube.shape),
+            real_time_s=pixel_seconds(follow(file, "MAPS/Spectra/Elapsed_Realtime"), cube.shape),
             step_mm=step,
             detector=_detector(path),
             notes=(*notes, *cube.notes, *(() if axis is not None else ("no energy calibration in the file",))),
@@ -70,7 +71,7 @@ def read_xrf_maps(path: Path, file: Any) -> list[Scan]:
 
 
 def _first(file: Any, places: tuple[str, ...]) -> Any:
-    return next((item for item in map(file.get, places) if item is not None), None)
+    return next((item for item in (follow(file, place) for place in places) if item is not None), None)
 
 
 def _axis(file: Any, n_channel: int) -> EnergyAxis | None:

@@ -1,0 +1,62 @@
+"""Which dimension of an array holds the channels, where the file does not say."""
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ENERGY_NAME = re.compile(r"energ|channel|^mca$|^bins?$", re.IGNORECASE)
+"""A dimension of such a name holds the channels."""
+_LARGEST_LOOK = 16_000_000
+_MOST_FIRST = 256
+"""Places along the first dimension that are looked at: files are mostly stored in pieces along it."""
+
+
+def channel_dimension(
+    shape: tuple[int, ...], lengths: tuple[int, ...], look: Callable[[tuple[slice, ...]], NDArray[Any]]
+) -> tuple[int, str]:
+    """Return the dimension of the channels of counts whose dimensions are in any order, and a note or "".
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the array. Of two dimensions the last are the channels.
+    lengths : tuple of int
+        Numbers of energies or channels that are listed beside the array.
+    look : callable
+        Returns the array at a slice of each dimension.
+
+    Notes
+    -----
+    The dimension of listed energies, if just one has this length, else the longest. Where the last dimension is shorter
+    than another one, the values decide between the two, if they can: counts differ much more between channels than
+    between rows or columns.
+    """
+    fitting = [number for number, size in enumerate(shape) if size in lengths]
+    if len(fitting) == 1:
+        return fitting[0], ""
+    last = len(shape) - 1
+    longest = max(range(len(shape)), key=lambda number: (shape[number], number))
+    if longest == last or len(shape) == 2 or shape[longest] == shape[last]:
+        return last, ""
+    spread = _spread(shape, (longest, last), look)
+    chosen, why = longest, "the longest one"
+    if max(spread.values()) > 1.5 * min(spread.values()):
+        chosen, why = max(spread, key=lambda number: spread[number]), "its counts differ most"
+    size = " x ".join(map(str, shape))
+    return chosen, f"of {size} numbers the dimension {chosen + 1}, of {shape[chosen]}, is read as the channels: {why}"
+
+
+def _spread(
+    shape: tuple[int, ...], numbers: tuple[int, int], look: Callable[[tuple[slice, ...]], NDArray[Any]]
+) -> dict[int, float]:
+    """Standard deviation over mean of the counts along dimensions, each summed over all others."""
+    most = {number: min(shape[number], _MOST_FIRST if number == 0 else 4096) for number in numbers}
+    rest = max(1, _LARGEST_LOOK // math.prod(most.values()))
+    key = tuple(slice(None, None, -(-size // most.get(number, rest))) for number, size in enumerate(shape))
+    values = np.nan_to_num(np.asarray(look(key), dtype=np.float64))
+    profiles = {number: values.sum(axis=tuple(own for own in range(len(shape)) if own != number)) for number in numbers}
+    return {number: float(own.std() / own.mean()) if own.mean() > 0 else 0.0 for number, own in profiles.items()}

@@ -1,0 +1,427 @@
+"""Which of the arrays of a file are the detectors of one scan.
+
+Files hold more than detectors: their sums, copies corrected for dead time, normalised, fitted or without background,
+other areas, detectors that were off or stuck. What an array is, is read from some pixels of it, since names differ from
+beamline to beamline. Counts of two detectors scatter on their own; what was computed from counts scatters with them.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from underpaint.errors import ScanError
+from underpaint.spectrum import Scan
+
+PLACE = "place"
+"""Key in a scan's metadata, up to :func:`detectors_of_one_scan`: where its array stands in the file."""
+_DERIVED_NAME = re.compile(r"corr|dtc|norm|fit|process|result|background|residual|smooth|deconv|copy", re.IGNORECASE)
+_SUM_NAME = re.compile(r"sum|total|_all\b|average|mean", re.IGNORECASE)
+_N_BLOCKS, _BLOCK = 8, 8
+_LEAST_COUNTS = 200
+_MOST_LEVELS = 1e6
+_LARGEST_RATIO = 100.0
+_LEAST_AGREEMENT = 0.4
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an array stands in its file.
+
+    Parameters
+    ----------
+    entry : str
+        The measurement that it belongs to, as a path in the file; "" where the file does not part measurements.
+    positions : tuple of (n,) arrays, or None
+        Positions along rows and columns, where the file has them.
+    computed : bool
+        Whether the file marks it as computed from other arrays.
+    gathered : tuple of str
+        Names of the arrays that it is put together from.
+    """
+
+    entry: str = ""
+    positions: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    computed: bool = False
+    gathered: tuple[str, ...] = ()
+
+
+def detectors_of_one_scan(scans: Sequence[Scan], location: str | Path, *, faulty: bool = False) -> list[Scan]:
+    """Leave out what is no detector, and say so in notes.
+
+    What was computed from other arrays is looked for where a file holds arrays of any kind (those with a
+    :class:`Place`), and not among detectors that the format itself tells.
+
+    Parameters
+    ----------
+    scans : sequence of Scan
+        Every array of a file or folder.
+    location : str or Path
+        The file, for messages.
+    faulty : bool
+        Whether detectors that do not work are kept.
+
+    Returns
+    -------
+    list of Scan
+        The detectors of one scan.
+
+    Raises
+    ------
+    ScanError
+        They are of several scans.
+    """
+    if len(scans) == 1:
+        return [_bare(scans[0], ())]
+    places: list[Place] = [scan.metadata.get(PLACE, Place()) for scan in scans]
+    samples = [_sample(scan) for scan in scans]
+    reasons: dict[int, str] = {}
+    _leave_out_pieces(scans, places, reasons)
+    for alike in _alike(scans):
+        _leave_out_computed(scans, places, samples, alike, reasons)
+    rest = [number for number in range(len(scans)) if number not in reasons]
+    _refuse_several_scans(scans, places, samples, rest, location)
+    if not faulty:
+        _leave_out_faulty(samples, rest, reasons)
+    kept = [scan for number, scan in enumerate(scans) if number not in reasons]
+    notes = tuple(f"left out: {name_of(scans[number])}, {reason}" for number, reason in sorted(reasons.items()))
+    return [_bare(scan, notes) for scan in kept]
+
+
+def name_of(scan: Scan) -> str:
+    """Return the name of an array in its file, else its source."""
+    return scan.source.rpartition("::")[2] or scan.source
+
+
+def _bare(scan: Scan, notes: tuple[str, ...]) -> Scan:
+    if PLACE not in scan.metadata and not notes:
+        return scan
+    metadata = {key: value for key, value in scan.metadata.items() if key != PLACE}
+    return replace(scan, metadata=metadata, notes=(*scan.notes, *notes))
+
+
+def _alike(scans: Sequence[Scan]) -> list[list[int]]:
+    """Numbers of the scans of each shape."""
+    return [
+        [number for number, scan in enumerate(scans) if scan.shape == shape and PLACE in scan.metadata]
+        for shape in dict.fromkeys(scan.shape for scan in scans)
+    ]
+
+
+def _sample(scan: Scan) -> NDArray[np.float64] | str:
+    """(n_pixel, n_channel) counts of pixels all over the scan, the same ones for scans of one shape; else why not."""
+    n_row, n_column, n_channel = scan.shape
+    width = min(n_column, _BLOCK)
+    rows = np.unique(np.linspace(0, n_row - 1, _N_BLOCKS).round().astype(int))
+    # Columns run across the scan while rows do; by steps of three so that blocks do not lie on its diagonal.
+    starts = [round((3 * number % _N_BLOCKS) / (_N_BLOCKS - 1) * (n_column - width))) for number in range(len(rows))]
+    try:
+        parts = [
+            np.asarray(scan.counts[int(row), start : start + width], dtype=np.float64).reshape(-1, n_channel)
+            for row, start in zip(rows, starts, strict=True)
+        ]
+    except ScanError as error:
+        return str(error)
+    return np.nan_to_num(np.concatenate(parts))
+
+
+def _as_counts(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the whole numbers that each pixel's values are multiples of; the values where they are of no such kind."""
+    if _is_whole(values):
+        return values
+    steps = np.ones(len(values))
+    for number, spectrum in enumerate(values):
+        levels = np.unique(spectrum[spectrum > 0])
+        if levels.size == 0:
+            continue
+        gaps = np.append(np.diff(levels), levels[0])
+        steps[number] = gaps[gaps > 1e-3 * levels[0]].min()
+        if levels[-1] > _MOST_LEVELS * steps[number]:
+            return values
+    counts = values / steps[:, None]
+    return np.round(counts) if (np.abs(counts - np.round(counts)) <= 0.02).all() else values
+
+
+# --- what was computed from other arrays --------------------------------------------------------------
+
+
+def _leave_out_pieces(scans: Sequence[Scan], places: Sequence[Place], reasons: dict[int, str]) -> None:
+    """Leave out arrays that another one of the file gathers."""
+    for whole, place in zip(scans, places, strict=True):
+        for number, scan in enumerate(scans):
+            if scan is not whole and name_of(scan) in place.gathered:
+                reasons[number] = f"a part of {name_of(whole)}"
+
+
+def _leave_out_computed(
+    scans: Sequence[Scan],
+    places: Sequence[Place],
+    samples: Sequence[NDArray[np.float64] | str],
+    alike: Sequence[int],
+    reasons: dict[int, str],
+) -> None:
+    """Leave out copies, sums and corrected copies of other arrays of the same shape."""
+    values: dict[int, NDArray[np.float64]] = {}
+    readable = [number for number in alike if not isinstance(samples[number], str)]
+    for number in alike:
+        sample = samples[number]
+        if number in reasons:
+            continue
+        if not isinstance(sample, str):
+            values[number] = sample
+        elif readable:
+            reasons[number] = f"no counts: {sample}"
+    # Raw counts come first, so that of two arrays that are related they are kept.
+    order = sorted(values, key=lambda number: (places[number].computed, *_rawness(scans[number], values[number])))
+    values = {number: _as_counts(sample) for number, sample in values.items()}
+    kept: list[int] = []
+    for number in order:
+        twin = next((other for other in kept if _is_proportional(values[number], values[other])), None)
+        if twin is None:
+            kept.append(number)
+        else:
+            reasons[number] = f"a copy of {name_of(scans[twin])}, or the same counts scaled"
+    for number in sorted(kept, key=lambda own: -values[own].sum()):
+        others = [
+            other
+            for other in kept
+            if other != number
+            and other not in reasons
+            and _is_whole(values[other]) >= _is_whole(values[number])
+            and _is_derived(scans[other]) <= _is_derived(scans[number])
+        ]
+        parts = _parts_of_sum(values[number], [values[other] for other in others])
+        if parts:
+            names = ", ".join(name_of(scans[others[part]]) for part in parts)
+            reasons[number] = f"the sum, or the average, of {names}"
+            continue
+        is_sum = places[number].computed or _SUM_NAME.search(name_of(scans[number])) is not None
+        inside = [other for other in others if is_sum and _contains(values[number], values[other])]
+        for other in inside:
+            reasons[other] = f"contained in the sum {name_of(scans[number])}, which has more detectors than the file"
+        if is_sum and not inside and len(others) > 1 and places[number].computed:
+            reasons[number] = "the file marks it as computed from others"
+    rest = [number for number in kept if number not in reasons]
+    for position, number in enumerate(rest):
+        raw = next(
+            (own for own in rest[:position] if own not in reasons and _follows(values[number], values[own])), None
+        )
+        if raw is not None:
+            reasons[number] = f"computed from {name_of(scans[raw])}: corrected, fitted or without background"
+
+
+def _rawness(scan: Scan, values: NDArray[np.float64]) -> tuple[bool, bool, float]:
+    """Sort key: whole numbers first, then names of raw data, then fewer counts."""
+    return not _is_whole(values), _is_derived(scan), float(values.sum())
+
+
+def _is_derived(scan: Scan) -> bool:
+    return _DERIVED_NAME.search(name_of(scan)) is not None
+
+
+def _is_proportional(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Whether each pixel's spectrum is the other's but for a factor."""
+    factor = np.divide(one.sum(axis=1), other.sum(axis=1), out=np.zeros(len(one)), where=other.sum(axis=1) > 0)
+    if np.count_nonzero(other) < _LEAST_COUNTS // 4 or not (factor > 0).any():
+        return bool(other.any() and np.array_equal(one, other))
+    return bool((np.abs(one - factor[:, None] * other) <= 1e-4 * one + 1e-6 * one.max()).all())
+
+
+def _parts_of_sum(total: NDArray[np.float64], parts: Sequence[NDArray[np.float64]]) -> list[int]:
+    """Return which parts add up to the total, each with a weight of its own; empty where it is no sum."""
+    if len(parts) < 2 or total.sum() < _LEAST_COUNTS:
+        return []
+    flat = np.stack([part.ravel() for part in parts], axis=1)
+    weights = _weights(flat, total.ravel())
+    used = [number for number, weight in enumerate(weights) if weight > 0.1 * weights.max()]
+    if len(used) < 2:
+        return []
+    if _scatter(total.ravel(), flat, weights) < 0.1:
+        return used
+    if total.shape[1] < 64 * len(parts):
+        return []
+    # Corrections differ from pixel to pixel.
+    apart = [_weights(np.stack([part[row] for part in parts], axis=1), total[row]) for row in range(len(total))]
+    left = sum(
+        _scatter(total[row], np.stack([part[row] for part in parts], axis=1), own) * total[row].sum()
+        for row, own in enumerate(apart)
+    )
+    return used if left < 0.1 * total.sum() else []
+
+
+def _weights(parts: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
+    # Through the normal equations: as few numbers as there are parts.
+    square = parts.T @ parts
+    scale = np.sqrt(np.diag(square))
+    there = scale > 0
+    weights = np.zeros(parts.shape[1])
+    if there.any():
+        near = square[np.ix_(there, there)] / np.outer(scale[there], scale[there]) + 1e-9 * np.eye(int(there.sum()))
+        root = np.linalg.cholesky(near)
+        weights[there] = nnls(root.T, np.linalg.solve(root, parts.T[there] @ total / scale[there]))[0] / scale[there]
+    return weights
+
+
+def _scatter(total: NDArray[np.float64], parts: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    """Squares of what is left over the variance that independent counts would have."""
+    left = total - parts @ weights
+    expected = total.sum() + (parts @ weights**2).sum()
+    return float((left**2).sum() / expected) if expected > 0 else 0.0
+
+
+def _contains(total: NDArray[np.float64], part: NDArray[np.float64]) -> bool:
+    return bool(np.count_nonzero(part) >= _LEAST_COUNTS and (total >= part * (1 - 1e-6)).all())
+
+
+def _follows(one: NDArray[np.float64], raw: NDArray[np.float64]) -> bool:
+    """Whether an array was computed from raw counts: it scatters from channel to channel as they do, or not at all.
+
+    The second difference of counts along the channels has six times the counts as variance. What is left of that of
+    the raw counts, when a multiple of the other array's is taken away, has at least this variance where the two are
+    detectors; hardly any where the other is a corrected copy, or one without its smooth background; and just this one
+    where it is a fit, which has no scatter of its own.
+    """
+    rough, rough_raw = (np.diff(values, 2, axis=1) for values in (one, raw))
+    enough = min(np.count_nonzero(one), np.count_nonzero(raw)) >= _LEAST_COUNTS and raw.sum() >= 5 * _LEAST_COUNTS
+    if not _is_whole(raw) or not enough or not rough.any():
+        return False
+    expected = 6 * raw.sum()
+    best = float((rough * rough_raw).sum() / (rough**2).sum())
+    if best > 0 and ((rough_raw - best * rough) ** 2).sum() < 0.3 * expected:
+        return True
+    scale = raw.sum() / one.sum()
+    is_fit = not _is_whole(one) and 0.5 < scale < 2.0
+    return bool(is_fit and ((rough_raw - scale * rough) ** 2).sum() < 1.25 * expected)
+
+
+def _is_whole(values: NDArray[np.float64]) -> bool:
+    return bool(np.array_equal(values, np.round(values)))
+
+
+# --- several scans -----------------------------------------------------------------------------------
+
+
+def _refuse_several_scans(
+    scans: Sequence[Scan],
+    places: Sequence[Place],
+    samples: Sequence[NDArray[np.float64] | str],
+    rest: Sequence[int],
+    location: str | Path,
+) -> None:
+    groups: list[list[int]] = []
+    why = ""
+    for number in rest:
+        for group in groups:
+            reason = _difference(scans, places, samples, group[0], number)
+            if not reason:
+                group.append(number)
+                break
+            why = why or reason
+        else:
+            groups.append([number])
+    if len(groups) < 2:
+        return
+    path = str(location).rpartition("::")[0] or str(location)
+    named = [_named(path, scans, places, group) for group in groups]
+    message = (
+        f"Cannot read {location} as one scan: it holds {len(groups)} scans ({why}). Give one of them: "
+        f"{'; '.join(named)}."
+    )
+    raise ScanError(message)
+
+
+def _named(path: str, scans: Sequence[Scan], places: Sequence[Place], group: Sequence[int]) -> str:
+    entry, shape = places[group[0]].entry, scans[group[0]].shape
+    size = f"({shape[0]} x {shape[1]} pixels)"
+    if entry and all(places[number].entry == entry for number in group):
+        return f"{path}::{entry} {size}"
+    return ", ".join(f"{scans[number].source} {size}" for number in group)
+
+
+def _difference(
+    scans: Sequence[Scan],
+    places: Sequence[Place],
+    samples: Sequence[NDArray[np.float64] | str],
+    one: int,
+    other: int,
+) -> str:
+    """Say why two arrays are not of one scan; "" where nothing speaks against it."""
+    first, second = places[one], places[other]
+    if scans[one].shape[:2] != scans[other].shape[:2]:
+        return "they differ in rows and columns"
+    if first.entry != second.entry:
+        return f"{first.entry} and {second.entry} are measurements of their own"
+    if first.positions is not None and second.positions is not None:
+        for mine, its in zip(first.positions, second.positions, strict=True):
+            step = np.abs(np.diff(mine)).max(initial=0.0)
+            if mine.shape != its.shape or np.abs(mine - its).max(initial=0.0) > 0.5 * step:
+                return "their positions differ"
+    pair = samples[one], samples[other]
+    if isinstance(pair[0], str) or isinstance(pair[1], str) or PLACE not in scans[one].metadata:
+        return ""
+    return "they show different pictures" if _agreement(pair[0], pair[1]) < _LEAST_AGREEMENT else ""
+
+
+def _agreement(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Correlation of two arrays over pixels and bands of energy; 1 where one has no picture beyond its scatter."""
+    pictures = []
+    for values in (one, other):
+        bands = np.add.reduceat(values, np.arange(0, values.shape[1], max(values.shape[1] // 8, 1)), axis=1)
+        mean = bands.mean(axis=0)
+        seen = mean > 25
+        apart = (bands - mean)[:, seen] / np.sqrt(mean[seen])
+        if len(values) < 16 or not seen.any() or (apart**2).mean() < 10:
+            return 1.0
+        pictures.append(np.where(seen, (bands - mean) / np.sqrt(np.maximum(mean, 1e-9)), 0.0))
+    if pictures[0].shape != pictures[1].shape:
+        return 1.0
+    product = (pictures[0] * pictures[1]).sum()
+    return float(product / np.sqrt((pictures[0] ** 2).sum() * (pictures[1] ** 2).sum()))
+
+
+# --- detectors that do not work -----------------------------------------------------------------------
+
+
+def _leave_out_faulty(
+    samples: Sequence[NDArray[np.float64] | str], rest: Sequence[int], reasons: dict[int, str]
+) -> None:
+    """Leave out detectors without counts, those that are stuck, and those whose rates are unlike all others'."""
+    values = {number: sample for number in rest if not isinstance(sample := samples[number], str)}
+    faults = {number: fault for number, sample in values.items() if (fault := _fault(sample))}
+    sound = [number for number in values if number not in faults]
+    means = {number: float(values[number].sum(axis=1).mean()) for number in sound}
+    for number in sound:
+        others = [means[other] for other in sound if other != number]
+        if not others or (len(sound) == 2 and means[number] >= others[0]):
+            continue
+        typical = float(np.median(others))
+        if means[number] * _LARGEST_RATIO < typical and typical > _LEAST_COUNTS:
+            faults[number] = f"{means[number]:.3g} counts a pixel where the others have {typical:.3g}: it saw nothing"
+        elif means[number] > _LARGEST_RATIO * typical > 0:
+            faults[number] = f"{means[number]:.3g} counts a pixel where the others have {typical:.3g}: it is saturated"
+    brightest = max((sample.sum() for sample in values.values()), default=0.0)
+    if len(faults) < len(rest) and brightest > _LEAST_COUNTS // 4:
+        reasons.update({number: f"a detector that does not work: {fault}" for number, fault in faults.items()})
+
+
+def _fault(sample: NDArray[np.float64]) -> str:
+    """Say why a detector by itself does not work; "" where it does."""
+    if not sample.any():
+        return "it has no counts"
+    if (sample == sample.flat[0]).all():
+        return f"the same number, {sample.flat[0]:g}, in all channels and pixels"
+    filled = sample[:, sample.any(axis=0)]
+    if len(sample) > 1 and filled.sum() > _LEAST_COUNTS and (filled == filled[0]).all():
+        return "the same spectrum in all pixels: it is stuck"
+    top = sample.max()
+    if top in _FULL and (sample == top).mean() > 0.01:
+        return f"{(sample == top).mean():.0%} of its channels are at {top:g}, the most that can be stored"
+    return ""
+
+
+_FULL: frozenset[Any] = frozenset(float(2**bits - 1) for bits in (7, 8, 15, 16, 31, 32, 63, 64))

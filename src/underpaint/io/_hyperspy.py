@@ -1,0 +1,80 @@
+"""What HyperSpy writes beside its signals, in HDF5 (``.hspy``) and in zarr (``.zspy``) alike.
+
+Layout: ``Experiments/<title>/data``, its dimensions described by the attributes of ``axis-0``, ``axis-1`` ...:
+``scale``, ``offset``, ``size``, ``units``, ``name``, ``navigate``; times in the attributes of
+``metadata/Acquisition_instrument/SEM/Detector/EDS`` (or ``TEM``): ``live_time``, ``real_time``, s a pixel.
+
+Source: the documentation of rosettasciio, "HSpy - HyperSpy's HDF5 Specification" and "ZSpy" (2022-2026).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from underpaint.io._energies import axis_of_line
+from underpaint.spectrum import EnergyAxis
+
+EXPERIMENTS = "Experiments"
+TIMES = tuple(f"metadata/Acquisition_instrument/{kind}/Detector/EDS" for kind in ("SEM", "TEM"))
+_UNIT_MM = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "μm": 1e-3, "nm": 1e-6, "cm": 10.0, "m": 1000.0}
+_UNIT_KEV = {"kev": 1.0, "ev": 1e-3}
+
+
+@dataclass(frozen=True)
+class Signal:
+    """How a signal's dimensions are read.
+
+    Parameters
+    ----------
+    order : tuple of int
+        Dimensions of rows, columns (where there are such) and channels.
+    axis : EnergyAxis or None
+        Energies of the channels.
+    step_mm : (float, float) or None
+        Distance of the pixels.
+    """
+
+    order: tuple[int, ...]
+    axis: EnergyAxis | None
+    step_mm: tuple[float, float] | None
+
+
+def read_axes(axes: Sequence[Mapping[str, Any]], shape: tuple[int, ...]) -> Signal | None:
+    """Return the signal that the attributes of an array's axes describe; None where there is no spectrum."""
+    if len(axes) != len(shape) or not 1 <= len(shape) <= 3:
+        return None
+    energies = [number for number, own in enumerate(axes) if _unit(own) in _UNIT_KEV]
+    signals = energies or [number for number, own in enumerate(axes) if not own.get("navigate", False)]
+    if len(signals) != 1:
+        return None
+    channel = signals[0]
+    pixels = [number for number in range(len(shape)) if number != channel]
+    line, unit_kev = axes[channel], _UNIT_KEV.get(_unit(axes[channel]))
+    gain, zero = _number(line.get("scale")), _number(line.get("offset"))
+    axis = None
+    if unit_kev is not None and gain is not None and zero is not None:
+        axis = axis_of_line(gain * unit_kev, zero * unit_kev, shape[channel])
+    steps = [_step_mm(axes[number]) for number in pixels]
+    step = (steps[0], steps[1]) if len(steps) == 2 and steps[0] and steps[1] else None
+    return Signal((*pixels, channel), axis, step)
+
+
+def _unit(axis: Mapping[str, Any]) -> str:
+    return str(axis.get("units", "")).strip().lower()
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float | np.number) and np.isfinite(value) else None
+
+
+def _step_mm(axis: Mapping[str, Any]) -> float | None:
+    scale, unit_mm = _number(axis.get("scale")), _UNIT_MM.get(_unit(axis))
+    return abs(scale) * unit_mm if scale and unit_mm else None
+
+
+def seconds(value: Any) -> float | None:
+    """Return a time in s; None where it is none."""
+    time = _number(value)
+    return time if time is not None and time > 0 else None

@@ -1,0 +1,219 @@
+"""Links of an HDF5 file, followed one step at a time and never out of the folder of the file that holds them.
+
+HDF5 itself follows a link to any file that the user may read, and ends the process where a virtual dataset refers to
+itself. So nothing in a file is looked up or read but through this module.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.errors import ScanError
+from underpaint.io._source import told
+
+READ_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, OverflowError)
+"""What h5py raises on damaged files."""
+LARGEST_RATIO = 10_000
+"""Counts are packed less than so many times."""
+_MOST_LINKS = 16
+_MOST_ITEMS = 20_000
+_MOST_SOURCES = 100_000
+Identity = tuple[int, int]
+
+
+def open_file(path: Path) -> Any:
+    """Open a file for reading, by its real place, from which HDF5 then counts relative names."""
+    return h5py.File(path.resolve(), "r")
+
+
+def file_of(item: Any) -> Path:
+    """Return the file that an object lies in: another one than was opened where an external link led to it."""
+    return Path(item.file.filename).resolve()
+
+
+def identity(item: Any) -> Identity:
+    """Return what is equal for two names of one object."""
+    info = h5py.h5o.get_info(item.id)
+    return int(info.fileno), int(info.addr)
+
+
+def follow(group: Any, path: str, _n_link: int = 0) -> Any:
+    """Return the group or dataset at a path, by its name in the file that holds it; None where nothing is there.
+
+    Raises
+    ------
+    ScanError
+        A link leads out of the folder, to no file, or in a circle.
+    """
+    item = group.file["/"] if path.startswith("/") else group
+    for part in path.split("/"):
+        if part in {"", "."}:
+            continue
+        if not isinstance(item, h5py.Group):
+            return None
+        item = _step(item, part, _n_link)
+    return item
+
+
+def items(top: Any, faults: list[str]) -> Iterator[tuple[str, Any]]:
+    """Each group and dataset below a group once, with its path from there; links that are refused go to ``faults``."""
+    visited: set[Identity] = {identity(top)}
+    waiting = [("", top)]
+    while waiting and len(visited) < _MOST_ITEMS:
+        path, group = waiting.pop(0)
+        for name in group:
+            inside = f"{path}/{name}"
+            try:
+                item = follow(group, name)
+            except ScanError as error:
+                faults.append(str(error))
+                continue
+            if not isinstance(item, h5py.Group | h5py.Dataset) or identity(item) in visited:
+                continue
+            visited.add(identity(item))
+            yield inside, item
+            if isinstance(item, h5py.Group):
+                waiting.append((inside, item))
+
+
+def read_values(item: Any) -> NDArray[Any]:
+    """Return all values of a small dataset.
+
+    Raises
+    ------
+    ScanError
+        They lie outside the folder, in a bare file, or nowhere.
+    """
+    check_sources(item)
+    if item.external:
+        message = f"Cannot read {item.file.filename}::{item.name}: its values lie in a bare file; only counts may."
+        raise ScanError(message)
+    return np.asarray(item[()])
+
+
+def read_part(path: Path, name: str, key: Any) -> NDArray[Any]:
+    """Read a part of the dataset at a path inside a file, which is opened for it."""
+    with open_file(path) as file:
+        if not follow(file, name).external:
+            return np.asarray(follow(file, name)[key])
+        # HDF5 takes names of bare files from the working folder, unless it is told another one.
+        access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+        access.set_efile_prefix(b"${ORIGIN}")
+        return np.asarray(h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access))[key])
+
+
+def check_sources(dataset: Any, _within: tuple[Identity, ...] = ()) -> float:
+    """Refuse a dataset whose values lie outside the file's folder, are not there, or refer to themselves.
+
+    Returns
+    -------
+    float
+        Bytes that the files with the values hold.
+
+    Raises
+    ------
+    ScanError
+        With the reason.
+    """
+    what = f"{dataset.file.filename}::{dataset.name}"
+    if identity(dataset) in _within:
+        message = f"Cannot read {what}: this virtual dataset refers to itself, so it has no values. Make it again."
+        raise ScanError(message)
+    if dataset.is_virtual:
+        return _check_virtual(dataset, what, (*_within, identity(dataset)))
+    files = [beside(dataset, name, what) for name, *_ in dataset.external or ()]
+    return float(sum(file.stat().st_size for file in files or [file_of(dataset)]))
+
+
+def beside(item: Any, name: str, what: str) -> Path:
+    """Return a file that an HDF5 object names, if it is a plain file in the folder of its own file, or below it.
+
+    Raises
+    ------
+    ScanError
+        It is not, or not there.
+    """
+    folder = file_of(item).parent
+    place = (folder / name).resolve()
+    if not place.is_relative_to(folder):
+        message = f"Cannot read {what}: it lies in {place}, outside the file's folder. Copy that file here."
+        raise ScanError(message)
+    if not place.is_file():  # HDF5 would put zeros in its place
+        message = f"Cannot read {what}: it lies in {place}, which is not there. Copy that file here."
+        raise ScanError(message)
+    return place
+
+
+def _step(group: Any, name: str, n_link: int) -> Any:
+    try:
+        link = group.get(name, getlink=True)
+    except TypeError:  # a link of a kind of its own
+        return None
+    if link is None or isinstance(link, h5py.HardLink):
+        return None if link is None else group[name]
+    what = f"{group.file.filename}::{group.name.rstrip('/')}/{name}"
+    if n_link >= _MOST_LINKS:
+        message = f"Cannot read {what}: this link leads in a circle. Remove it, or export the file again."
+        raise ScanError(message)
+    if isinstance(link, h5py.SoftLink):
+        return follow(group, link.path, n_link + 1)
+    place = beside(group, link.filename, what)
+    try:
+        file = open_file(place)
+    except READ_ERRORS as error:
+        message = f"Cannot read {what}: {place} does not open as HDF5 ({told(error)}). Copy that file again."
+        raise ScanError(message) from error
+    return follow(file, "/" + link.path, n_link + 1)
+
+
+def _check_virtual(dataset: Any, what: str, within: tuple[Identity, ...]) -> float:
+    sources = dataset.virtual_sources()
+    if len(sources) > _MOST_SOURCES:
+        message = f"Cannot read {what}: a virtual dataset of {len(sources)} sources; {_MOST_SOURCES} are the most."
+        raise ScanError(message)
+    held = 0.0
+    for file_name, name in dict.fromkeys((source.file_name, source.dset_name) for source in sources):
+        held += sum(_check_source(file, name, what, within) for file in _source_files(dataset, file_name, what))
+    promised = float(np.prod(dataset.shape, dtype=np.float64)) * dataset.dtype.itemsize
+    if promised > LARGEST_RATIO * held:
+        message = (
+            f"Cannot read {what}: this virtual dataset promises {dataset.shape} numbers, {promised / 1e6:.0f} MB; its "
+            f"sources hold {held / 1e6:.3f} MB, which cannot be. Make it again, or name a source itself."
+        )
+        raise ScanError(message)
+    return held
+
+
+def _check_source(file: Any, name: str, what: str, within: tuple[Identity, ...]) -> float:
+    source = follow(file, "/" + name)
+    if not isinstance(source, h5py.Dataset):
+        message = f"Cannot read {what}: its source {name} is not in {file.filename}. Copy that file again."
+        raise ScanError(message)
+    return check_sources(source, within)
+
+
+def _source_files(dataset: Any, name: str, what: str) -> list[Any]:
+    """Open the file that a virtual dataset names; for a numbered name (``%b``) all files that it can stand for."""
+    if name == ".":
+        return [dataset.file]
+    if "%" not in name.replace("%%", ""):
+        return [_opened(beside(dataset, name.replace("%%", "%"), what), what)]
+    folder = (file_of(dataset).parent / name).parent
+    pattern = Path(name).name.replace("%b", "[0-9]*")
+    places = sorted(folder.glob(pattern)) if folder.resolve().is_relative_to(file_of(dataset).parent) else []
+    if "%" in pattern or not places:
+        message = f"Cannot read {what}: no file in its folder has the name {name} with a number. Copy the files here."
+        raise ScanError(message)
+    return [_opened(beside(dataset, str(place), what), what) for place in places]
+
+
+def _opened(place: Path, what: str) -> Any:
+    try:
+        return open_file(place)
+    except READ_ERRORS as error:
+        message = f"Cannot read {what}: its source {place} does not open ({told(error)}). Copy that file again."
+        raise ScanError(message) from error
