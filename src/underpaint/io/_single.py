@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.io._source import spectrum_counts
 from underpaint.spectrum import EnergyAxis, Scan
 
 
@@ -25,7 +26,7 @@ def single_scan(
     """Return (n_channel,) counts as a scan of shape (1, 1, n_channel); times in s, None where the file has none."""
     live, real = (None if time is None else np.full((1, 1), time) for time in (live_time_s, real_time_s))
     return Scan(
-        counts[None, None, :],
+        spectrum_counts(counts, str(path)),
         axis=axis,
         name=path.stem,
         source=str(path),

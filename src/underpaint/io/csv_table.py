@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
 from underpaint.io._energies import axis_of_values
-from underpaint.io._source import check_counts, lazy_counts, probe, told
+from underpaint.io._source import lazy_counts, probe, spectrum_counts, told
 from underpaint.spectrum import EnergyAxis, Scan
 
 FORMAT = "CSV"
@@ -215,10 +215,9 @@ def _spectrum(path: Path, manner: Manner) -> Scan:
         message = f"Cannot read {path}: a spectrum has two numbers a line and two lines or more; a line has {line}."
         raise ScanError(message)
     first, counts = np.array(pairs).T
-    check_counts(counts[None, None, :], str(path))
     axis = _spectrum_axis(first, manner.headings, path)
     return Scan(
-        counts[None, None, :].copy(),
+        spectrum_counts(counts, str(path)),
         axis=axis,
         name=path.stem,
         source=str(path),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from underpaint.errors import OutputError, ScanError
+from underpaint.io._scale import with_counts
 from underpaint.io._single import single_scan
 from underpaint.io._source import SAME_CHANNELS, probe
 from underpaint.io.bcf import is_bcf, read_bcf
@@ -49,6 +50,7 @@ def load(
     detectors: Literal["sum", "separate"] = "sum",
     detector: str | None = None,
     shape: tuple[int, int] | None = None,
+    counts_scale: float | None = None,
 ) -> Scan:
     """Read a scan, lazily.
 
@@ -65,6 +67,9 @@ def load(
         adds them.
     shape : (int, int) or None
         Rows and columns, for a folder of spectra without a grid file, and for lists of spectra.
+    counts_scale : float or None
+        Stored value per count, by which all values are divided; 1 leaves them as they are. None estimates it from some
+        pixels, so that rates, normalised and rescaled stacks become counts; a note says so.
 
     Returns
     -------
@@ -85,7 +90,7 @@ def load(
     ...
     underpaint.errors.ScanError: Cannot read nowhere.npz: there is no such file or folder. Check the path.
     """
-    scans = _chosen(load_all(location, shape=shape), detector, location)
+    scans = _chosen(load_all(location, shape=shape, counts_scale=counts_scale), detector, location)
     if len(scans) == 1:
         return scans[0]
     names = ", ".join(scan.source for scan in scans)
@@ -151,8 +156,13 @@ def _sum_same_channels(scans: list[Scan]) -> Scan:
     return replace(sum_scans([scan.with_axis(stand_in) for scan in scans]), axis=axis)
 
 
-def load_all(location: str | Path | Sequence[str | Path], *, shape: tuple[int, int] | None = None) -> list[Scan]:
-    """Read every detector of a file or folder (or of several) as a scan of its own.
+def load_all(
+    location: str | Path | Sequence[str | Path],
+    *,
+    shape: tuple[int, int] | None = None,
+    counts_scale: float | None = None,
+) -> list[Scan]:
+    """Read every detector of a file or folder (or of several) as a scan of its own; arguments as of :func:`load`.
 
     Raises
     ------
@@ -160,10 +170,14 @@ def load_all(location: str | Path | Sequence[str | Path], *, shape: tuple[int, i
         As for :func:`load`.
     """
     if not isinstance(location, str | Path):
-        return [scan for own in location for scan in load_all(own, shape=shape)]
+        return [scan for own in location for scan in load_all(own, shape=shape, counts_scale=counts_scale)]
+    return [with_counts(_on_grid(scan, shape, location), counts_scale) for scan in _read_all(location, shape)]
+
+
+def _read_all(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
     path, name = split_location(location)
     if path.is_dir():
-        return [_on_grid(scan, shape, location) for scan in _read_folder(path, name, shape)]
+        return _read_folder(path, name, shape)
     head = _head(path)
     if name is not None and not _holds_names(head):
         message = (
@@ -171,10 +185,16 @@ def load_all(location: str | Path | Sequence[str | Path], *, shape: tuple[int, i
             f"{path.name} is neither. Drop ::{name}."
         )
         raise ScanError(message)
-    return [_on_grid(scan, shape, location) for scan in _reader(path, head, shape)(path, name)]
+    return _reader(path, head, shape)(path, name)
 
 
-def load_each(location: str | Path, *, detector: str | None = None, shape: tuple[int, int] | None = None) -> list[Scan]:
+def load_each(
+    location: str | Path,
+    *,
+    detector: str | None = None,
+    shape: tuple[int, int] | None = None,
+    counts_scale: float | None = None,
+) -> list[Scan]:
     """Read every detector as a scan of its own; or, where one is named (or ``"sum"``), that scan alone.
 
     Raises
@@ -182,7 +202,9 @@ def load_each(location: str | Path, *, detector: str | None = None, shape: tuple
     ScanError
         As for :func:`load`.
     """
-    return load_all(location, shape=shape) if detector is None else [load(location, detector=detector, shape=shape)]
+    if detector is None:
+        return load_all(location, shape=shape, counts_scale=counts_scale)
+    return [load(location, detector=detector, shape=shape, counts_scale=counts_scale)]
 
 
 def read_spectrum(location: str | Path) -> Spectrum:
