@@ -68,6 +68,8 @@ class Settings:
         Whether to say what cannot be excluded; None: where an instrument is given.
     elements : bool
         False: of pigments alone, without element maps and without a look for what nothing explains.
+    counts_scale : float or None
+        As for :func:`underpaint.load`.
     """
 
     model: str = "default"
@@ -79,6 +81,7 @@ class Settings:
     shape: tuple[int, int] | None = None
     detectability: bool | None = None
     elements: bool = True
+    counts_scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -212,8 +215,13 @@ def identify(
     UnderpaintError
         No axis can be found, or the model does not fit the scan.
     """
+    seen = survey(noting_mirrored_rows(scan))
     axis = on_its_energy_axis(
-        noting_mirrored_rows(scan), instrument=instrument, calibrated=calibrated, tube=asks_for_the_tube(model)
+        seen.scan,
+        instrument=instrument,
+        calibrated=calibrated,
+        total=seen.sum_spectrum(),
+        tube=asks_for_the_tube(model),
     )
     named = load_palette(palette) if isinstance(palette, str | Path) else palette
     maps = asked(axis.scan, model, named, axis.known())
@@ -360,12 +368,13 @@ def _to_folder(
         return Outcome(str(source), Path(out), skipped=True)
     step = progress or _silent
     step("Opening the scan", 0, 1)
-    scan = noting_mirrored_rows(load(source, detector=settings.detector, shape=settings.shape))
+    scan = load(source, detector=settings.detector, shape=settings.shape, counts_scale=settings.counts_scale)
+    scan = noting_mirrored_rows(scan)
     needed = _needed_bytes(scan, settings if pigments else None)
     flat["scan blocks"] = [list(own) for own in scan.counts.chunks]
     with result_folder(out, resume=resume, overwrite=overwrite, needed_bytes=needed, settings=flat) as place:
         seen = _surveyed(scan, place.blocks, step)
-        info = scan_info(scan, seen)
+        scan, info = seen.scan, scan_info(seen)
         step("Finding the energy axis", 0, 1)
         axis = on_its_energy_axis(
             scan, instrument=instrument, calibrated=settings.calibrated, total=info.sum_spectrum, tube=tube
@@ -420,7 +429,7 @@ def _write_report(folder: Path, scan: Scan) -> None:
 
 def _surveyed(scan: Scan, folder: Path, step: Progress) -> Survey:
     """Read the scan for its sum, unless an interrupted run had done it."""
-    found = load_survey(folder)
+    found = load_survey(folder, scan)
     if found is None:
         step("Reading the spectra", 0, scan.n_pixel)
         found = survey(scan, progress=lambda done, every: step("Reading the spectra", done, every))
@@ -437,13 +446,13 @@ def _work(axis: Axis, settings: Settings | None, palette: Palette | None, seen: 
     if settings is None or settings.elements:
         engine = "underpaint" if settings is None else settings.engine
         elements = prepare_fit(
-            seen.total, seen.highest, own_axis, scan.n_pixel, instrument=axis.instrument, engine=engine
+            seen.total, seen.highest, own_axis, seen.n_pixel, instrument=axis.instrument, engine=engine
         )
     if settings is None:
         return Work(own_axis, scan.step_mm, elements=elements)
     if settings.elements:
         known = known_families(None if palette is None else palette.pigments)
-        unlike = leftovers(known, seen.total, own_axis, scan.n_pixel, axis.instrument)
+        unlike = leftovers(known, seen.total, own_axis, seen.n_pixel, axis.instrument)
     from underpaint.predict import open_model
 
     return Work(

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.instrument import Instrument
-from underpaint.io import BlockStore, Survey
+from underpaint.io import BlockStore
 from underpaint.maps import DetectabilityMaps, ElementMaps, PigmentMaps, QuantityMaps, UnlikenessMap
 from underpaint.sample import Palette
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.spectrum import EnergyAxis, Scan, Survey
 from underpaint.synth.instrument_inputs import KnownInstrument
 from underpaint.synth.workers import in_order, threads_or_cluster
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Stacks = dict[str, NDArray[Any]]
 _SURVEY = "survey.npz"
+_SURVEY_ARRAYS = ("total", "highest", "pixel_counts", "tiles", "tile_pixels")
 
 
 @dataclass(frozen=True)
@@ -230,18 +231,24 @@ def _n_pixel(block: tuple[slice, slice]) -> int:
     return int((rows.stop - rows.start) * (columns.stop - columns.start))
 
 
-def load_survey(folder: Path) -> Survey | None:
-    """Return what an interrupted run had found out of the whole scan, or None."""
+def load_survey(folder: Path, scan: Scan) -> Survey | None:
+    """Return what an interrupted run had learned of the whole scan, or None."""
     path = folder / _SURVEY
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as kept:
-        return Survey(kept["total"], kept["highest"], kept["pixel_counts"])
+        arrays = {name: kept[name] for name in _SURVEY_ARRAYS}
+        present = kept.get("present")
+        notes = tuple(str(note) for note in kept["notes"])
+    return Survey(replace(scan, present=present, notes=notes), **arrays)
 
 
-def save_survey(folder: Path, found: Survey) -> None:
+def save_survey(folder: Path, seen: Survey) -> None:
     """Keep what is known of the whole scan, for a run that goes on from here."""
     from underpaint.files import whole_file
 
+    arrays = {name: getattr(seen, name) for name in _SURVEY_ARRAYS}
+    if seen.scan.present is not None:
+        arrays["present"] = seen.scan.present
     with whole_file(folder / _SURVEY) as part, part.open("wb") as stream:
-        np.savez(stream, total=found.total, highest=found.highest, pixel_counts=found.pixel_counts)
+        np.savez(stream, notes=np.asarray(seen.scan.notes, dtype=np.str_), **arrays)

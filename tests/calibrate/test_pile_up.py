@@ -1,14 +1,13 @@
 """Photons pile up within their pixel; threes are not counted as pairs."""
 
-import dask.array as da
 import numpy as np
 import pytest
 from scipy.optimize import nnls
 
-from underpaint.calibrate._pile_up import folded, pile_up_shape, tile_sums
+from underpaint.calibrate._pile_up import folded, pile_up_shape
 from underpaint.forward import pile_up
 from underpaint.instrument import Detector
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.spectrum import EnergyAxis
 
 AXIS = EnergyAxis(0.05, -0.1, 640)
 
@@ -44,12 +43,3 @@ def test_what_piles_up_lies_between_the_two_shapes(chance: float) -> None:
         for shapes in ((pairs, fewer), (pairs,))
     )
     assert both < 0.3 * alone
-
-
-def test_tiles_hold_every_pixel_once() -> None:
-    counts = np.random.default_rng(2).poisson(3.0, (37, 5, 8))
-    present = np.random.default_rng(3).random((37, 5)) > 0.3
-    sums, pixels = tile_sums(Scan(da.from_array(counts, chunks=(10, 2, 8)), present=present))
-    assert np.array_equal(sums.sum(axis=0), counts[present].sum(axis=0))
-    assert pixels.sum() == present.sum()
-    assert len(sums) == 16 * 5

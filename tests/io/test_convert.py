@@ -163,7 +163,7 @@ def test_what_a_killed_conversion_left_goes_with_the_next(tmp_path: Path, source
 
 def test_conversion_of_damaged_counts_tells_the_pixel(tmp_path: Path, cube: Cube) -> None:
     wrong = cube.astype(float)
-    wrong[2, 1, 5] = np.nan
+    wrong[2, 1, 5] = -1
     np.savez(tmp_path / "a.npz", cube=wrong)
     with pytest.raises(ScanError, match=r"row 2, column 1"):
         convert_scan(tmp_path / "a.npz", tmp_path / "done.h5")

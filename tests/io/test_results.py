@@ -388,3 +388,37 @@ def test_files_that_do_not_fit(tmp_path: Path, what: str) -> None:
     assert done.stderr == ""
     assert done.stdout.startswith("Cannot write")
     assert not (tmp_path / "out").exists()
+
+
+def test_maps_on_disk_behave_as_an_array(tmp_path: Path) -> None:
+    values = np.random.default_rng(4).random((4, 5, 3)).astype(np.float32)
+    store = io.BlockStore(tmp_path, (4, 5))
+    store.put(0, slice(0, 4), slice(0, 5), {"area": values})
+    maps = store.stack("area", 3)
+    whole = np.asarray(maps)
+    assert (whole.dtype, len(maps), maps.size) == (np.float32, 4, 60)
+    np.testing.assert_array_equal(whole, values)
+    assert maps.mean() == values.mean()
+    np.testing.assert_array_equal(maps.max(axis=(0, 1)), values.max(axis=(0, 1)))
+    np.testing.assert_array_equal(maps > 0.5, values > 0.5)
+    np.testing.assert_array_equal(1.0 - maps, 1.0 - values)
+    np.testing.assert_array_equal(maps + maps, 2 * values)
+    np.testing.assert_array_equal(np.sqrt(maps), np.sqrt(values))
+    assert np.nanmean(maps) == np.nanmean(values)
+    for key in (np.s_[1], np.s_[:, 2], np.s_[..., 1], np.s_[:, :, -1], np.s_[1:3, ::2, 1:], np.s_[0, 1, [0, 2]]):
+        np.testing.assert_array_equal(maps[key], values[key])
+    np.testing.assert_array_equal(maps[maps > 0.5], values[values > 0.5])
+    np.testing.assert_array_equal(list(maps), values)
+    with pytest.raises(IndexError):
+        maps[:, :, 3]
+    with pytest.raises(AttributeError):
+        _ = maps.no_such_thing
+
+
+def test_one_map_is_read_without_the_others(tmp_path: Path) -> None:
+    read = []
+    maps = io.StoredMaps((2, 2, 9), np.float32, lambda index: read.append(index) or np.full((2, 2), index, np.float32))
+    assert maps[:, :, 4].mean() == 4
+    assert maps[0, :, 6:8].sum() == 26
+    assert maps[:, 1:, 2:5:2].shape == (2, 1, 2)
+    assert set(read) <= {2, 4, 6, 7}

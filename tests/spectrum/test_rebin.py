@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from underpaint.errors import CalibrationError, ScanError
 from underpaint.spectrum import EnergyAxis, Scan
 from underpaint.spectrum.rebin import rebin, rebin_matrix, rebin_scan, sum_scans
-from underpaint.spectrum.scan import scan_spectra
 
 RNG = np.random.default_rng(5)
 COUNTS = RNG.integers(0, 100, (5, 4, 30)).astype(np.uint16)
@@ -85,14 +84,3 @@ def test_rebinned_scan_is_lazy_and_whole() -> None:
     assert moved.axis == coarse
     expected = COUNTS.reshape(5, 4, 15, 2).sum(axis=3)
     np.testing.assert_allclose(moved.counts.compute(), expected, rtol=1e-5)
-
-
-def test_sum_and_max_spectrum() -> None:
-    for chunks in ((2, -1, -1), (2, 3, 7)):
-        own = Scan(da.from_array(COUNTS, chunks=chunks), AXIS)
-        total, largest = scan_spectra(own)
-        np.testing.assert_array_equal(total.counts, COUNTS.sum(axis=(0, 1)))
-        np.testing.assert_array_equal(largest.counts, COUNTS.max(axis=(0, 1)))
-        np.testing.assert_array_equal(own.sum_spectrum().counts, total.counts)
-        np.testing.assert_array_equal(own.max_spectrum().counts, largest.counts)
-    assert scan_spectra(scan(COUNTS, AXIS, "a"))[0].live_time_s == 40.0

@@ -8,7 +8,6 @@ from underpaint.calibrate.calibration import (
     calibration_notes,
     contradiction,
     found_in_words,
-    sum_and_max,
     with_calibration,
 )
 from underpaint.calibrate.detectors import line_ratios
@@ -25,7 +24,6 @@ __all__ = [
     "find_drift",
     "found_in_words",
     "line_ratios",
-    "sum_and_max",
     "with_calibration",
     "without_drift",
 ]

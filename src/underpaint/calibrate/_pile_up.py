@@ -1,39 +1,19 @@
 """What two photons taken for one leave in a spectrum: the spectrum folded with itself, pixel by pixel.
 
 Photons pile up with those of their own pixel. The sum over a scan folded with itself holds pairs that never met (of
-two paints' lines, say) and too few of those that did; so a scan is folded in tiles, within which paints are alike.
+two paints' lines, say) and too few of those that did; so a scan is folded in the tiles of its survey, within
+which paints are alike.
 """
 
-from itertools import pairwise
-
-import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.spectrum.axis import EnergyAxis
 from underpaint.spectrum.background import snip
-from underpaint.spectrum.scan import Scan
 
 Array = NDArray[np.float64]
 _TYPICAL_SHARE = 0.01
 _MOST_CHANCE = 0.05
-_MOST_TILES = 16
-"""Along the rows, and along the columns."""
-
-
-def tile_sums(scan: Scan) -> tuple[Array, Array]:
-    """Return the sums over the tiles of a scan, (n_tile, n_channel), and how many pixels each has, (n_tile,)."""
-    counts, there = scan.counts, np.ones(scan.shape[:2]) if scan.present is None else np.asarray(scan.present)
-    if scan.present is not None:
-        counts = da.where(scan.present[:, :, None], counts, 0)
-    tiles = [(rows, columns) for rows in _cuts(scan.shape[0]) for columns in _cuts(scan.shape[1])]
-    sums = da.compute(*(counts[tile].sum(axis=(0, 1), dtype=np.float64) for tile in tiles))
-    return np.stack(sums), np.asarray([there[tile].sum() for tile in tiles], dtype=np.float64)
-
-
-def _cuts(size: int) -> list[slice]:
-    borders = np.linspace(0, size, min(size, _MOST_TILES) + 1).astype(int)
-    return [slice(int(low), int(high)) for low, high in pairwise(borders)]
 
 
 def folded(spectra: Array, pixels: Array | None = None) -> tuple[Array, Array]:

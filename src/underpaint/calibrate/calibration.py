@@ -3,14 +3,13 @@
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
-import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.calibrate._air import HIDDEN_UNDER, argon_counts, seen_air_cm
 from underpaint.calibrate._anode import guess_anode
 from underpaint.calibrate._peaks import Peaks, find_spectrum_peaks
-from underpaint.calibrate._pile_up import folded, tile_sums
+from underpaint.calibrate._pile_up import folded
 from underpaint.calibrate._refine import (
     GroupModel,
     LineFit,
@@ -30,7 +29,7 @@ from underpaint.calibrate._search import Hypothesis, search_axis
 from underpaint.calibrate._tube import USUAL, TubeFound, find_tube, no_anode
 from underpaint.errors import CalibrationError
 from underpaint.instrument import Instrument
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.spectrum import EnergyAxis, Scan, survey
 from underpaint.threads import one_blas_thread
 
 _LEAST_COUNTS = 3000
@@ -151,11 +150,13 @@ def calibrate(scan: Scan, *, instrument: Instrument | None = None, tube: bool = 
     ------
     CalibrationError
         The scan has too few counts or too few lines, or two axes explain the peaks equally well.
+    ScanError
+        It cannot be read, or no pixel of it holds counts.
     """
-    tiles, pixels = tile_sums(scan)
-    total = _sound(tiles.sum(axis=0), scan.name)
+    seen = survey(scan)
+    total = seen.total
     _require_counts(total, scan.name)
-    folds = folded(tiles, pixels)
+    folds = folded(seen.tiles, seen.tile_pixels)
     hint = _hint(scan, instrument)
     peaks = find_spectrum_peaks(total)
     if peaks is None or peaks.channel.size < _LEAST_PEAKS:
@@ -167,21 +168,6 @@ def calibrate(scan: Scan, *, instrument: Instrument | None = None, tube: bool = 
     with one_blas_thread():
         refined = _refined(total, folds, peaks, start, scan.name)
         return _with_tube(refined, total, folds, scan) if tube else _with_anode(refined, total, scan)
-
-
-def sum_and_max(scan: Scan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sum and maximum over all pixels, (n_channel,) each, read block by block."""
-    counts = scan.counts
-    if scan.present is not None:
-        counts = da.where(scan.present[:, :, None], counts, 0)
-    total, highest = da.compute(counts.sum(axis=(0, 1), dtype=np.float64), counts.max(axis=(0, 1)))
-    return _sound(np.asarray(total, dtype=np.float64), scan.name), np.asarray(highest, dtype=np.float64)
-
-
-def _sound(total: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-    if not np.all(np.isfinite(total)) or total.min() < 0:
-        _fail(name, "the sum spectrum has negative or undefined counts, numbers from 0 up are")
-    return total
 
 
 def _require_counts(total: NDArray[np.float64], name: str) -> None:

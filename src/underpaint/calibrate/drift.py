@@ -94,7 +94,7 @@ def find_drift(scan: Scan, found: Calibration, n_block: int = _MOST_BLOCKS) -> D
             f"{found.axis.n_channel}. Calibrate this very scan."
         )
         raise CalibrationError(message)
-    rows = np.asarray(scan.counts.sum(axis=1, dtype=np.float64).compute())
+    rows = np.asarray(scan.present_counts().sum(axis=1, dtype=np.float64).compute())
     n_block = int(np.clip(rows.sum() / _LEAST_COUNTS, 1, min(n_block, len(rows))))
     borders = np.linspace(0, len(rows), n_block + 1).astype(np.int64)
     blocks = [rows[low:high].sum(axis=0) for low, high in pairwise(borders)]

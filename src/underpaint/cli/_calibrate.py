@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from underpaint.cli._console import progress, say, show, show_json
-from underpaint.cli._scans import Json, OneScan, Overwrite, Quiet
+from underpaint.cli._scans import CountsScaleOption, Json, OneScan, Overwrite, Quiet
 
 if TYPE_CHECKING:
     from underpaint.calibrate import Calibration, Drift
@@ -63,6 +63,7 @@ def calibrate(
     without_drift: Annotated[
         Path | None, typer.Option(metavar="FILE.h5", help="Save the scan with the drift along its rows taken out.")
     ] = None,
+    counts_scale: CountsScaleOption = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -81,7 +82,7 @@ def calibrate(
     from underpaint.io import load_all
 
     base = None if instrument is None else load_instrument(instrument)
-    scans = load_all(scan)
+    scans = load_all(scan, counts_scale=counts_scale)
     targets = [[_named(path, own, scans) for path in (out, picture, without_drift)] for own in scans]
     _refuse_to_replace([path for paths in targets for path in paths if path is not None], overwrite=overwrite)
     found = []
@@ -132,11 +133,12 @@ def _drift_note(scan: "Scan", drift: "Drift") -> tuple[str, ...]:
 
 
 def _save_picture(scan: "Scan", found: "Calibration", path: Path) -> None:
-    from underpaint.calibrate import sum_and_max
     from underpaint.plot import save_png
     from underpaint.plot.calibration import calibration_figure
+    from underpaint.spectrum import survey
 
-    save_png(calibration_figure(found, *sum_and_max(scan), title=scan.name), path)
+    seen = survey(scan)
+    save_png(calibration_figure(found, seen.total, seen.highest, title=scan.name), path)
 
 
 def _tell(found: Sequence[Found], *, quiet: bool, as_json: bool) -> None:

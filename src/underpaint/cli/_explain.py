@@ -53,6 +53,8 @@ class Request:
     calibrated : bool
         False: trust the file's energy axis.
     model_error_percent : float
+    counts_scale : float or None
+        As for :func:`underpaint.load`.
     """
 
     pixel: str | None
@@ -63,6 +65,7 @@ class Request:
     ground: str
     calibrated: bool
     model_error_percent: float
+    counts_scale: float | None = None
 
 
 def explained_spot(source: str, asked: Request, progress: Callable[[str, int, int], None]) -> Explanation:
@@ -80,7 +83,7 @@ def explained_spot(source: str, asked: Request, progress: Callable[[str, int, in
     candidates = None if asked.layers is None else read_proposals(asked.layers)
     ground_film(asked.ground, 100.0)
     progress("Opening the scan", 0, 1)
-    scan = load(source)
+    scan = load(source, counts_scale=asked.counts_scale)
     shape = scan.shape[:2]
     if asked.pixel is not None:
         mask = pixel_mask(*read_pixel(asked.pixel), shape)

@@ -70,7 +70,7 @@ def facts_table(info: ScanInfo, axis: InfoAxis) -> Table:
     if axis.calibration is not None:
         table.add_row("axis found", f"{_axis(axis.scan_axis)}; {_anode(axis.calibration)}")
         table.add_row("lines", ", ".join(name.replace("_", " ") for name in axis.calibration.found))
-    for note in (*axis.notes, *info.notes):
+    for note in (*info.notes, *axis.notes):
         table.add_row("note", note)
     return table
 

@@ -8,6 +8,7 @@ import typer
 
 from underpaint.cli._console import progress, say, show_json
 from underpaint.cli._scans import (
+    CountsScaleOption,
     DetectorOption,
     InstrumentOption,
     Json,
@@ -53,6 +54,7 @@ def repair(
     instrument: InstrumentOption = None,
     detector: DetectorOption = None,
     shape: ShapeOption = None,
+    counts_scale: CountsScaleOption = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -81,9 +83,11 @@ def repair(
         raise ScanError(message)
     with progress(quiet=quiet or as_json) as step:
         step("Looking for what is to be mended", 0, 1)
-        own, steps = _repaired(load(scan, detector=detector, shape=rows_and_columns(shape)), asked, instrument)
+        read = load(scan, detector=detector, shape=rows_and_columns(shape), counts_scale=counts_scale)
+        own, steps = _repaired(read, asked, instrument)
         path, _ = split_location(scan)
         record = {"original": str(scan), "original_blake2b": fingerprint(path), "detector": detector, "shape": shape,
+                  "counts_scale": read.counts_scale,
                   "repairs": [each.as_record() for each in steps]}  # fmt: skip
         step("Writing", 0, 1)
         save_scan(own, out, settings=_with_version(record))
@@ -185,6 +189,7 @@ def mosaic(
     ] = True,
     most_pixels: Annotated[float, typer.Option(metavar="PIXELS", min=0, help="Believe no larger correction.")] = 5.0,
     detector: DetectorOption = None,
+    counts_scale: CountsScaleOption = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -209,7 +214,7 @@ def mosaic(
         for number, (name, place) in enumerate(zip(tiles, places, strict=True)):
             step("Opening the tiles", number, len(tiles))
             try:
-                scan = load(name, detector=detector)
+                scan = load(name, detector=detector, counts_scale=counts_scale)
             except (UnderpaintError, OSError, MemoryError) as error:
                 failed[name] = str(error) or type(error).__name__
                 continue

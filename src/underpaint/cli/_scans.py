@@ -44,6 +44,10 @@ DetectorOption = Annotated[
 ShapeOption = Annotated[
     str | None, typer.Option(metavar="ROWSxCOLUMNS", help="Pixels of a list of spectra without a grid, e.g. 120x80.")
 ]
+CountsScaleOption = Annotated[
+    float | None,
+    typer.Option(metavar="VALUE", help="Stored value per count, for rates and rescaled scans; estimated by default."),
+]
 
 
 READ_BYTES = 32e6
@@ -103,6 +107,7 @@ def identify(
     no_calibrate: NoCalibrate = False,
     detector: DetectorOption = None,
     shape: ShapeOption = None,
+    counts_scale: CountsScaleOption = None,
     detectability: DetectabilityOption = None,
     no_elements: Annotated[
         bool, typer.Option("--no-elements", help="Pigments alone: no element maps, no look for what nothing explains.")
@@ -127,7 +132,16 @@ def identify(
     grid = rows_and_columns(shape)
     own_engine = engine.name_for_fit
     settings = Settings(
-        model, palette, instrument, own_engine, not no_calibrate, detector, grid, detectability, not no_elements
+        model,
+        palette,
+        instrument,
+        own_engine,
+        not no_calibrate,
+        detector,
+        grid,
+        detectability,
+        not no_elements,
+        counts_scale,
     )
     run = partial(identify_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)
@@ -143,6 +157,7 @@ def elements(
     no_calibrate: NoCalibrate = False,
     detector: DetectorOption = None,
     shape: ShapeOption = None,
+    counts_scale: CountsScaleOption = None,
     scheduler: SchedulerOption = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -158,7 +173,9 @@ def elements(
     from underpaint.api import Settings, elements_to_folder
 
     grid = rows_and_columns(shape)
-    settings = Settings("none", None, instrument, engine.name_for_fit, not no_calibrate, detector, grid)
+    settings = Settings(
+        "none", None, instrument, engine.name_for_fit, not no_calibrate, detector, grid, counts_scale=counts_scale
+    )
     run = partial(elements_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)
 
@@ -168,6 +185,7 @@ def info(
     picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Save the spectra as a picture.")] = None,
     detector: DetectorOption = None,
     shape: ShapeOption = None,
+    counts_scale: CountsScaleOption = None,
     every: Annotated[bool, typer.Option("--all", help="Read every spectrum of a large scan, too.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -183,17 +201,18 @@ def info(
         underpaint info cube.npz::det_1 --picture spectrum.png
     """
     from underpaint.cli._info import facts_table, found_axis, spectrum_lines
-    from underpaint.io import scan_info, survey
+    from underpaint.io import scan_info
     from underpaint.io.load import load_each
     from underpaint.repair import noting_mirrored_rows
+    from underpaint.spectrum import survey
 
     grid = rows_and_columns(shape)
     with progress(quiet=quiet or as_json) as step:
         step("Reading the spectra", 0, 1)
         most = math.inf if every else READ_BYTES
-        scans = [noting_mirrored_rows(scan) for scan in load_each(file, detector=detector, shape=grid)]
-        facts_of = [scan_info(scan, survey(scan, most_bytes=most / len(scans))) for scan in scans]
-        found = [(own, found_axis(own)) for own in facts_of]
+        scans = load_each(file, detector=detector, shape=grid, counts_scale=counts_scale)
+        surveys = [survey(noting_mirrored_rows(scan), most_bytes=most / len(scans)) for scan in scans]
+        found = [(facts, found_axis(facts)) for facts in map(scan_info, surveys)]
     if as_json:
         facts = [own.facts() | {"calibration": axis.facts()} for own, axis in found]
         show_json(facts[0] if len(facts) == 1 else facts)
@@ -223,6 +242,7 @@ def explain(
         float, typer.Option(metavar="PERCENT", min=0, max=50, help="What the simulation may be off in a channel.")
     ] = 1.0,
     no_calibrate: NoCalibrate = False,
+    counts_scale: CountsScaleOption = None,
     out_figure: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw the spectrum, the fit and its parts.")
     ] = None,
@@ -245,7 +265,7 @@ def explain(
     from underpaint.cli._explain import Request, explained_spot, record, tables
     from underpaint.explain.words import in_words
 
-    asked = Request(pixel, region, layers, instrument, model, ground, not no_calibrate, model_error)
+    asked = Request(pixel, region, layers, instrument, model, ground, not no_calibrate, model_error, counts_scale)
     with progress(quiet=quiet or as_json) as step:
         found = explained_spot(scan, asked, step)
     if as_json:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
@@ -30,7 +29,7 @@ from underpaint.elements._selection import (
 from underpaint.errors import CoverageError, ScanError
 from underpaint.instrument import Detector, Instrument
 from underpaint.maps import ElementMaps
-from underpaint.spectrum import EnergyAxis, Scan, sound_spectra
+from underpaint.spectrum import EnergyAxis, Scan, sound_spectra, survey
 from underpaint.spectrum.background import snip
 from underpaint.synth.workers import in_order, threads_or_cluster
 
@@ -192,19 +191,19 @@ def fit_elements(
     """
     axis = scan.require_axis()
     _check_options(engine, background)
-    total, highest = _sum_and_max(scan)
+    seen = survey(scan)
     fit = prepare_fit(
-        total,
-        highest,
+        seen.total,
+        seen.highest,
         axis,
-        scan.n_pixel,
+        seen.n_pixel,
         families=families,
         instrument=instrument,
         engine=engine,
         background=background,
         non_negative=non_negative,
     )
-    return fit.maps(_fit_blocks(scan, fit, progress), scan.step_mm)
+    return fit.maps(_fit_blocks(seen.scan, fit, progress), scan.step_mm)
 
 
 def prepare_fit(
@@ -319,19 +318,6 @@ def _check_options(engine: str, background: str) -> None:
     if background not in ("fit", "snip"):
         message = f"Cannot fit elements over background {background!r}; choose 'fit' or 'snip'."
         raise ValueError(message)
-
-
-def _sum_and_max(scan: Scan) -> tuple[Array, Array]:
-    """Sum and maximum over the sound pixels, read block by block."""
-    counts = scan.counts
-    if np.issubdtype(counts.dtype, np.floating):
-        counts = da.where(da.isfinite(counts), counts, 0)
-    if not np.issubdtype(counts.dtype, np.unsignedinteger):
-        counts = da.maximum(counts, 0)
-    if scan.present is not None:
-        counts = da.where(scan.present[:, :, None], counts, 0)
-    total, highest = da.compute(counts.sum(axis=(0, 1), dtype=np.float64), counts.max(axis=(0, 1)))
-    return np.asarray(total, dtype=np.float64), np.asarray(highest, dtype=np.float64)
 
 
 def _stage(total: Array, highest: Array, axis: EnergyAxis, instrument: Instrument | None) -> _Stage:

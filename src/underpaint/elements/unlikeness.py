@@ -120,7 +120,7 @@ def score_unlikeness(
     known : sequence of str
         Families that may be there, ``Fe_K``; those that the axis cannot show are left out.
     total : (n_channel,) array
-        Sum spectrum of the scan.
+        Sum spectrum of the scan's pixels that are there, as from :func:`~underpaint.spectrum.survey`.
     instrument : Instrument, optional
         As for :func:`fit_elements`; without it the tube's scattered lines count as unlike.
     progress : callable, optional
@@ -145,7 +145,8 @@ def score_unlikeness(
     All this is a matrix product, as the element maps are.
     """
     axis = scan.require_axis()
-    own = leftovers(known, total, axis, scan.n_pixel, instrument)
+    n_pixel = scan.n_pixel if scan.present is None else int(scan.present.sum())
+    own = leftovers(known, total, axis, n_pixel, instrument)
     n_row, n_column, _ = scan.shape
     result = np.empty((n_row, n_column, 2), np.float32)
     for rows, columns in scan.blocks():

@@ -110,7 +110,7 @@ def region_spectrum(scan: Scan, mask: Mask) -> Spectrum:
         raise ScanError(message)
     rows, columns = (np.flatnonzero(there.any(axis=axis)) for axis in (1, 0))
     box = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-    inside = da.where(there[box][:, :, None], scan.counts[box], 0)
+    inside = da.where(there[box][:, :, None], scan.present_counts()[box], 0)
     total = np.asarray(inside.sum(axis=(0, 1), dtype=np.float64).compute())
     live, real = (_summed(times, there) for times in (scan.live_time_s, scan.real_time_s))
     number = int(there.sum())

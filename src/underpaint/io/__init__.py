@@ -2,7 +2,7 @@
 
 from underpaint.io.catalogue import FORMATS, Format
 from underpaint.io.convert import Converted, convert_scan, photographs_of, save_photographs
-from underpaint.io.describe import ScanInfo, Survey, describe, describe_all, scan_info, summarise_scan, survey
+from underpaint.io.describe import ScanInfo, describe, describe_all, scan_info, summarise_scan
 from underpaint.io.folder import ResultFolder, is_finished, result_folder, sweep
 from underpaint.io.hdf5 import read_settings, read_truth, save_scan
 from underpaint.io.load import load, load_all, read_spectrum, split_location
@@ -17,7 +17,7 @@ from underpaint.io.results import (
     write_tiff,
 )
 from underpaint.io.stored import BlockStore, StoredMaps
-from underpaint.spectrum.rebin import sum_scans
+from underpaint.spectrum import Survey, sum_scans, survey
 
 __all__ = [
     "FORMATS",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
-from underpaint.io._source import check_counts, lazy_counts, probe
+from underpaint.io._source import lazy_counts, probe, spectrum_counts
 from underpaint.spectrum import EnergyAxis, Scan
 from underpaint.spectrum.rebin import rebin
 
@@ -83,10 +83,9 @@ def single_scan(
     metadata: Mapping[str, Any] | None = None,
 ) -> Scan:
     """Return (n_channel,) counts as a scan of shape (1, 1, n_channel); times in s, None where the file has none."""
-    check_counts(counts[None, None, :], str(path))
     live, real = (None if time is None else np.full((1, 1), time) for time in (live_time_s, real_time_s))
     return Scan(
-        counts[None, None, :],
+        spectrum_counts(counts, str(path)),
         axis=axis,
         name=path.stem,
         source=str(path),

@@ -10,12 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
+from underpaint.spectrum import RESIDUES
 
 BLOCK_BYTES = 16 * 2**20
 """Size of a block of whole rows; small enough that a few at a time are no burden, large enough for a task."""
 
 LONGEST_ROW_BYTES = 64 * 2**20
 """A longer row is cut into blocks of columns, so that a block stays small whatever the scan's shape."""
+
+_FEW_CHANNELS, _SMALL, _FLOOR_SHARE, _FLOOR_LEAST = 0.02, 0.2, 0.2, 10
+"""Negative residues: share of the channels, and of the counts; those at the floor where a constant was subtracted."""
 
 SAME_CHANNELS = "same_channels"
 """Key in a scan's metadata: its detectors share their channels' energies and can be added without calibration."""
@@ -32,20 +36,22 @@ class Cube(Protocol):
 
 
 class CheckedCube:
-    """Array-like over a :class:`Cube`, for dask; refuses negative counts and such as are not numbers."""
+    """Array-like over a :class:`Cube`, for dask; its blocks went through :func:`checked_counts`."""
 
     ndim = 3
 
     def __init__(self, cube: Cube, source: str) -> None:
         self.cube, self.source = cube, source
         self.shape, self.dtype = cube.shape, np.dtype(cube.dtype)
+        self.residues = np.zeros(self.shape[:2], bool)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         """Read a rectangle; integers drop their axis as in numpy."""
         parts = (*key, *(slice(None),) * (3 - len(key))) if isinstance(key, tuple) else (key, slice(None), slice(None))
         rows, columns = (_as_range(part, size) for part, size in zip(parts[:2], self.shape[:2], strict=True))
         block = self.cube.read(slice(rows.start, rows.stop), slice(columns.start, columns.stop))
-        check_counts(block, self.source, (rows.start, columns.start))
+        block, residues = checked_counts(block, self.source, (rows.start, columns.start))
+        self.residues[rows.start : rows.stop, columns.start : columns.stop] |= residues
         picked = tuple(
             0 if isinstance(part, int | np.integer) else slice(None, None, span.step)
             for part, span in zip(parts[:2], (rows, columns), strict=True)
@@ -63,30 +69,116 @@ def lazy_counts(cube: Cube, source: str, row_multiple: int = 1) -> da.Array:
     row_bytes = n_column * pixel_bytes
     columns = n_column if row_bytes <= LONGEST_ROW_BYTES else max(1, BLOCK_BYTES // pixel_bytes)
     rows = max(1, BLOCK_BYTES // (row_bytes * row_multiple)) * row_multiple
+    checked, name = CheckedCube(cube, source), f"counts-{uuid4().hex}"
+    RESIDUES[name] = checked.residues
     return da.from_array(
-        CheckedCube(cube, source),
+        checked,
         chunks=(int(min(n_row, rows)), int(columns), n_channel),
-        name=f"counts-{uuid4().hex}",
+        name=name,
         asarray=False,
         fancy=False,
         meta=np.empty((0, 0, 0), dtype=cube.dtype),
     )
 
 
-def check_counts(block: NDArray[Any], source: str, origin: tuple[int, int] = (0, 0)) -> None:
-    """Raise ScanError that names the first pixel with a negative, infinite or missing count."""
+class _InMemory:
+    """A cube that is in memory already."""
+
+    def __init__(self, counts: NDArray[Any]) -> None:
+        self.counts, self.dtype = counts, counts.dtype
+        self.shape = (int(counts.shape[0]), int(counts.shape[1]), int(counts.shape[2]))
+
+    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
+        return self.counts[rows, columns]
+
+
+def spectrum_counts(counts: NDArray[Any], source: str) -> da.Array:
+    """Return (n_channel,) counts of a single spectrum as (1, 1, n_channel), checked at once.
+
+    Raises
+    ------
+    ScanError
+        It has values that are no numbers, or negative ones that are no residues.
+    """
+    lazy = lazy_counts(_InMemory(np.array(counts)[None, None, :]), source)
+    read = np.asarray(lazy.compute())
+    if read.dtype.kind == "f" and np.isnan(read).any():
+        channel = int(np.argmax(~np.isfinite(counts)))
+        message = (
+            f"Cannot use {source}: it holds {counts[channel]} counts in channel {channel}; they must be numbers. "
+            "Export the spectrum again."
+        )
+        raise ScanError(message)
+    return lazy
+
+
+def checked_counts(
+    block: NDArray[Any], source: str, origin: tuple[int, int] = (0, 0)
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Set small negative residues to zero, and pixels with a value that is no number to NaN throughout.
+
+    A zero peak or a live-time correction leaves a few small negative values, and a constant that was subtracted
+    leaves many that stop at one value; where a background was removed they scatter all over the spectrum.
+
+    Parameters
+    ----------
+    block : (n_row, n_column, n_channel) array
+        Values as stored; not changed.
+    source : str
+        For the message.
+    origin : (int, int)
+        Row and column of the block's first pixel, for the message.
+
+    Returns
+    -------
+    (array, (n_row, n_column) bool array)
+        The counts, and the pixels in which residues were set to zero.
+
+    Raises
+    ------
+    ScanError
+        A pixel's negative values are no residues.
+    """
     if block.dtype.kind == "u" or block.size == 0:
-        return
-    bad = block < 0 if block.dtype.kind == "i" else ~((block >= 0) & (block < np.inf))
-    if not bad.any():
-        return
-    row, column, channel = (int(index) for index in np.argwhere(bad)[0])
-    message = (
-        f"Cannot use {source}: pixel (row {origin[0] + row}, column {origin[1] + column}) holds "
-        f"{block[row, column, channel]} counts in channel {channel}; counts must be finite and not negative. "
-        "Export the raw counts again, without background removed."
+        return block, np.zeros(block.shape[:2], bool)
+    lowest = block.min(axis=2)
+    residues = lowest < 0
+    if block.dtype.kind == "f":
+        missing = ~(np.isfinite(lowest) & np.isfinite(block.max(axis=2)))
+        residues &= ~missing
+        if missing.any():
+            block = np.where(missing[:, :, None], block.dtype.type(np.nan), block)
+    if residues.any():
+        spectra = block[residues]
+        refused = np.flatnonzero(~_are_residues(spectra))
+        if refused.size:
+            row, column = (int(index[refused[0]]) for index in np.nonzero(residues))
+            raise ScanError(_negative(spectra[refused[0]], source, (origin[0] + row, origin[1] + column)))
+        block = block.copy()
+        block[residues] = np.maximum(spectra, 0)
+    return block, residues
+
+
+def _are_residues(spectra: NDArray[Any]) -> NDArray[np.bool_]:
+    """(n,) whether the negative values of (n, n_channel) spectra are few and small, or stop at a floor."""
+    values = spectra.astype(np.float64)
+    below = values < 0
+    number = below.sum(axis=1)
+    few = number <= _FEW_CHANNELS * values.shape[1]
+    lowest = values.min(axis=1, keepdims=True)
+    at_floor = (values <= 0.999 * lowest).sum(axis=1)
+    floor = (at_floor >= _FLOOR_SHARE * number) & (at_floor >= _FLOOR_LEAST)
+    lost, kept = -np.minimum(values, 0).sum(axis=1), np.maximum(values, 0).sum(axis=1)
+    return np.asarray((few | floor) & (lost <= _SMALL * kept))
+
+
+def _negative(spectrum: NDArray[Any], source: str, pixel: tuple[int, int]) -> str:
+    channel, number = int(np.argmax(spectrum < 0)), int((spectrum < 0).sum())
+    return (
+        f"Cannot use {source}: pixel (row {pixel[0]}, column {pixel[1]}) holds {spectrum[channel]} counts in channel "
+        f"{channel}, and negative values in {number} of {spectrum.size} channels; a few small ones are set to zero, "
+        "so many are no counts. Export the raw counts again, without background removed."
     )
-    raise ScanError(message)
 
 
 def probe(action: Callable[[], Any], source: str) -> Any:

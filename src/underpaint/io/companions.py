@@ -59,7 +59,12 @@ def find_scan(folder: Path, summary: Mapping[str, Any], given: str | None, shape
         )
         raise ScanError(message)
     grid = settings.get("shape")
-    scan = load(location, detector=settings.get("detector"), shape=tuple(grid) if grid else None)
+    scan = load(
+        location,
+        detector=settings.get("detector"),
+        shape=tuple(grid) if grid else None,
+        counts_scale=settings.get("counts_scale"),
+    )
     if scan.shape[:2] != shape:
         message = (
             f"The scan {location} has {scan.shape[0]} rows x {scan.shape[1]} columns, the maps {shape[0]} x {shape[1]}:"

@@ -61,7 +61,7 @@ def convert_scan(
     shape: tuple[int, int] | None = None,
     step: Step | None = None,
 ) -> Converted:
-    """Write every detector of a scan to another file, count by count as it was, and read it back to be sure.
+    """Write every detector of a scan to another file, value by value as it was, and read it back to be sure.
 
     Parameters
     ----------
@@ -89,6 +89,9 @@ def convert_scan(
 
     Notes
     -----
+    Values are not divided by the value per count, which reading the target estimates again. Negative residues become
+    zero, and a pixel with a value that is no number becomes NaN throughout, as they do for all readers.
+
     Several detectors are not added unless asked for: each keeps its own channels and energy axis, as
     ``/entry/measurement_<n>/counts`` (HDF5) or ``detector_<n>/counts`` (zarr).
     """
@@ -96,7 +99,7 @@ def convert_scan(
     write = _writer(place)
     refuse_existing(place)
     refuse_inside(place, source)
-    scans, photographs = load_each(source, detector=detector, shape=shape), photographs_of(source)
+    scans, photographs = load_each(source, detector=detector, shape=shape, counts_scale=1), photographs_of(source)
     tell = step or (lambda *_: None)
     with _appearing(place) as part:
         digests = write(part, scans, photographs, tell)
@@ -229,7 +232,7 @@ def _chunks(scan: Scan) -> tuple[int, int, int]:
 
 def _check(part: Path, scans: list[Scan], digests: Digests, tell: Step) -> None:
     """Read back what was written; raise OutputError where it differs from what was read."""
-    for scan, own, expected in zip(scans, load_all(part), digests, strict=True):
+    for scan, own, expected in zip(scans, load_all(part, counts_scale=1), digests, strict=True):
         found = [_digest(row) for _, block in _row_blocks(own, tell, f"reading {scan.name} back") for row in block]
         same = (own.counts.dtype.newbyteorder("="), own.axis) == (scan.counts.dtype.newbyteorder("="), scan.axis)
         if found != expected or not same or not _same_times(scan, own):

@@ -1,24 +1,14 @@
 """What is in a file: the facts that ``underpaint info`` shows."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
-from underpaint.errors import ScanError
 from underpaint.io.load import load, load_each
-from underpaint.spectrum import EnergyAxis, Scan, Spectrum
-
-Progress = Callable[[int, int], None]
-_LEAST_BLOCKS = 3
-_MOST_COUNTS = 1e12
-"""In a channel of a pixel; a detector that counts a million a second would need eleven days."""
+from underpaint.spectrum import EnergyAxis, Scan, Spectrum, Survey, survey
 
 
 @dataclass(frozen=True)
@@ -48,9 +38,11 @@ class ScanInfo:
     n_empty, n_missing : int
         Pixels with a spectrum but no counts; pixels without a spectrum.
     sum_spectrum, max_spectrum : Spectrum
-        As from :func:`~underpaint.spectrum.scan.scan_spectra`.
+        Of the pixels that are there, as from :func:`~underpaint.spectrum.survey`.
     read_share : float
         Share of the pixels that were read; the spectra are theirs, and ``pixel_counts`` of the others is NaN.
+    counts_scale : float
+        As in :class:`~underpaint.spectrum.Scan`.
     """
 
     name: str
@@ -73,6 +65,7 @@ class ScanInfo:
     sum_spectrum: Spectrum
     max_spectrum: Spectrum
     read_share: float = 1.0
+    counts_scale: float = 1.0
 
     @property
     def mean_pixel_counts(self) -> float:
@@ -100,6 +93,7 @@ class ScanInfo:
             "live_time_s": self.live_time_s,
             "real_time_s": self.real_time_s,
             "step_mm": None if self.step_mm is None else list(self.step_mm),
+            "counts_scale": self.counts_scale,
             "total_counts": self.total_counts,
             "mean_pixel_counts": self.mean_pixel_counts,
             "max_pixel_counts": self.max_pixel_counts,
@@ -111,7 +105,9 @@ class ScanInfo:
         }
 
 
-def describe(what: str | Path | Scan, *, shape: tuple[int, int] | None = None) -> ScanInfo:
+def describe(
+    what: str | Path | Scan, *, shape: tuple[int, int] | None = None, counts_scale: float | None = None
+) -> ScanInfo:
     """Read a scan once, block by block, and tell what is in it.
 
     Raises
@@ -119,8 +115,8 @@ def describe(what: str | Path | Scan, *, shape: tuple[int, int] | None = None) -
     ScanError
         As for :func:`~underpaint.io.load`; also a damaged pixel, since all are read.
     """
-    scan = what if isinstance(what, Scan) else load(what, shape=shape)
-    return scan_info(scan, survey(scan))
+    scan = what if isinstance(what, Scan) else load(what, shape=shape, counts_scale=counts_scale)
+    return scan_info(survey(scan))
 
 
 def describe_all(
@@ -128,14 +124,15 @@ def describe_all(
     *,
     detector: str | None = None,
     shape: tuple[int, int] | None = None,
+    counts_scale: float | None = None,
     most_bytes: float = np.inf,
 ) -> list[ScanInfo]:
     """Tell what is in each detector of a file or folder; or in one alone, or in their sum (``detector="sum"``).
 
     Of scans larger than ``most_bytes`` only so much is read, and said so in their notes.
     """
-    scans = load_each(location, detector=detector, shape=shape)
-    return [scan_info(scan, survey(scan, most_bytes=most_bytes / len(scans))) for scan in scans]
+    scans = load_each(location, detector=detector, shape=shape, counts_scale=counts_scale)
+    return [scan_info(survey(scan, most_bytes=most_bytes / len(scans))) for scan in scans]
 
 
 def summarise_scan(what: Scan | ScanInfo) -> dict[str, Any]:
@@ -154,84 +151,10 @@ def summarise_scan(what: Scan | ScanInfo) -> dict[str, Any]:
     return {**info.facts(), **arrays}
 
 
-@dataclass(frozen=True)
-class Survey:
-    """What one reading of a scan, or of a part of it, tells.
-
-    Parameters
-    ----------
-    total, highest : (n_channel,) arrays
-        Sum and maximum over the pixels read, counts.
-    pixel_counts : (n_row, n_column) array
-        Counts of each pixel; NaN where it was not read.
-    """
-
-    total: NDArray[np.float64]
-    highest: NDArray[np.float64]
-    pixel_counts: NDArray[np.float64]
-
-
-def survey(scan: Scan, *, progress: Progress | None = None, most_bytes: float = np.inf) -> Survey:
-    """Read a scan block by block, on all cores.
-
-    Parameters
-    ----------
-    scan : Scan
-    progress : callable, optional
-        Called with (pixels done, pixels in all).
-    most_bytes : float
-        Of a larger scan only about so much is read, in blocks spread evenly over it.
-
-    Raises
-    ------
-    ScanError
-        A block that is read is damaged.
-    """
-    blocks = list(scan.blocks())
-    wanted = max(int(len(blocks) * min(most_bytes / max(scan.counts.nbytes, 1), 1.0)), min(_LEAST_BLOCKS, len(blocks)))
-    blocks = [blocks[index] for index in np.linspace(0, len(blocks) - 1, wanted).astype(int)]
-    found = Survey(np.zeros(scan.shape[2]), np.zeros(scan.shape[2]), np.full(scan.shape[:2], np.nan))
-    highest, total, done = found.highest, found.total, 0
-    # Threads of its own rather than dask's, where a group of blocks waits for the slowest of the one before.
-    with ThreadPoolExecutor(CPU_COUNT) as threads:
-        for own, (part, largest, counts) in zip(blocks, threads.map(partial(_block_survey, scan), blocks), strict=True):
-            total += part
-            np.maximum(highest, largest, out=highest)
-            found.pixel_counts[own] = counts
-            done += counts.size
-            if progress is not None:
-                progress(done, scan.n_pixel)
-    return found
-
-
-def _block_survey(
-    scan: Scan, block: tuple[slice, slice]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    counts = np.asarray(scan.counts[block].compute(scheduler="synchronous"))
-    flat = counts.reshape(-1, counts.shape[-1])
-    highest = flat.max(axis=0)
-    if highest.size and highest.max() > _MOST_COUNTS:
-        message = (
-            f"Cannot use {scan.source or scan.name}: a channel holds {float(highest.max()):.3g} counts, up to "
-            f"{_MOST_COUNTS:.0e} are possible. Is it damaged, or were negative counts stored as numbers without a sign?"
-        )
-        raise ScanError(message)
-    # Whole numbers are added as such, which is faster and exact.
-    sums = np.uint64 if counts.dtype.kind == "u" else np.float64
-    total, pixels = flat.sum(axis=0, dtype=sums), flat.sum(axis=1, dtype=sums)
-    return (
-        total.astype(np.float64),
-        highest.astype(np.float64),
-        pixels.astype(np.float64).reshape(counts.shape[:2]),
-    )
-
-
-def scan_info(scan: Scan, found: Survey) -> ScanInfo:
+def scan_info(seen: Survey) -> ScanInfo:
     """Tell what is in a scan that was surveyed; of one that was read in part, totals are those of all, estimated."""
-    read = np.isfinite(found.pixel_counts)
-    missing = np.zeros(read.shape, dtype=bool) if scan.present is None else ~scan.present
-    share = float(read.mean())
-    live, real = (_total(own) if share == 1 else None for own in (scan.live_time_s, scan.real_time_s))
+    scan, share = seen.scan, seen.read_share
+    missing = np.zeros(scan.shape[:2], dtype=bool) if scan.present is None else ~scan.present
     return ScanInfo(
         name=scan.name,
         source=scan.source,
@@ -244,15 +167,16 @@ def scan_info(scan: Scan, found: Survey) -> ScanInfo:
         live_time_s=_median(scan.live_time_s),
         real_time_s=_median(scan.real_time_s),
         step_mm=scan.step_mm,
-        total_counts=float(found.pixel_counts[read].sum()) / share,
-        pixel_counts=found.pixel_counts,
-        n_empty=int(((found.pixel_counts == 0) & ~missing).sum()),
+        total_counts=float(np.nansum(seen.pixel_counts)) / share,
+        pixel_counts=seen.pixel_counts,
+        n_empty=int(((seen.pixel_counts == 0) & ~missing).sum()),
         n_missing=int(missing.sum()),
         notes=(*scan.notes, *_part_notes(share)),
         metadata=scan.metadata,
-        sum_spectrum=Spectrum(found.total, scan.axis, live, real, f"{scan.name} (sum)"),
-        max_spectrum=Spectrum(found.highest, scan.axis, None, None, f"{scan.name} (maximum)"),
+        sum_spectrum=seen.sum_spectrum(),
+        max_spectrum=seen.max_spectrum(),
         read_share=share,
+        counts_scale=scan.counts_scale,
     )
 
 
@@ -263,10 +187,6 @@ def _part_notes(share: float) -> tuple[str, ...]:
         f"read in part: {100 * share:.1f} % of the pixels, evenly over the scan. The spectra are theirs, counts in all "
         "are estimated, empty pixels are those met; --all reads everything.",
     )
-
-
-def _total(time_s: NDArray[np.float64] | None) -> float | None:
-    return None if time_s is None or not np.isfinite(time_s).all() else float(time_s.sum())
 
 
 def _median(time_s: NDArray[np.float64] | None) -> float | None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from underpaint.errors import OutputError, ScanError
 from underpaint.io._detectors import detectors_of_one_scan, name_of
+from underpaint.io._scale import with_counts
 from underpaint.io._source import SAME_CHANNELS, probe
 from underpaint.io._unknown import what_it_is
 from underpaint.io.bcf import is_bcf, read_bcf
@@ -48,6 +49,7 @@ def load(
     detectors: Literal["sum", "separate"] = "sum",
     detector: str | None = None,
     shape: tuple[int, int] | None = None,
+    counts_scale: float | None = None,
 ) -> Scan:
     """Read a scan, lazily.
 
@@ -64,6 +66,9 @@ def load(
         adds them.
     shape : (int, int) or None
         Rows and columns, for a folder of spectra without a grid file, and for lists of spectra.
+    counts_scale : float or None
+        Stored value per count, by which all values are divided; 1 leaves them as they are. None estimates it from some
+        pixels, so that rates, normalised and rescaled stacks become counts; a note says so.
 
     Returns
     -------
@@ -90,6 +95,7 @@ def load(
         wants_one = detector is not None and detector != SUM
         scans = detectors_of_one_scan(everything, location, faulty=wants_one)
         scans = [_numbered(scans, str(detector), location)] if wants_one else scans
+    scans = [with_counts(scan, counts_scale) for scan in scans]
     if len(scans) == 1:
         return scans[0]
     names = ", ".join(scan.source for scan in scans)
@@ -165,8 +171,13 @@ def _sum_same_channels(scans: list[Scan]) -> Scan:
     return replace(sum_scans([scan.with_axis(stand_in) for scan in scans]), axis=axis)
 
 
-def load_all(location: str | Path | Sequence[str | Path], *, shape: tuple[int, int] | None = None) -> list[Scan]:
-    """Read every detector of a file or folder (or of several) as a scan of its own.
+def load_all(
+    location: str | Path | Sequence[str | Path],
+    *,
+    shape: tuple[int, int] | None = None,
+    counts_scale: float | None = None,
+) -> list[Scan]:
+    """Read every detector of a file or folder (or of several) as a scan of its own; arguments as of :func:`load`.
 
     Raises
     ------
@@ -174,15 +185,20 @@ def load_all(location: str | Path | Sequence[str | Path], *, shape: tuple[int, i
         As for :func:`load`.
     """
     if not isinstance(location, str | Path):
-        return [scan for own in location for scan in load_all(own, shape=shape)]
-    return detectors_of_one_scan(_read(location, shape), location)
+        return [scan for part in location for scan in load_all(part, shape=shape, counts_scale=counts_scale)]
+    scans = detectors_of_one_scan(_read(location, shape), location)
+    return [with_counts(scan, counts_scale) for scan in scans]
 
 
 def _read(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read every array of a file or folder that can be counts."""
+    """Read every array of a file or folder that can be counts, folded into the given rows and columns."""
+    return [_on_grid(scan, shape, location) for scan in _read_all(location, shape)]
+
+
+def _read_all(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
     path, name = split_location(location)
     if path.is_dir():
-        return [_on_grid(scan, shape, location) for scan in _read_folder(path, name, shape)]
+        return _read_folder(path, name, shape)
     head = _head(path)
     if name is not None and not _holds_names(head):
         message = (
@@ -190,10 +206,16 @@ def _read(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
             f"files numbered spectra; {path.name} is none of them. Drop ::{name}."
         )
         raise ScanError(message)
-    return [_on_grid(scan, shape, location) for scan in _reader(path, head, shape)(path, name)]
+    return _reader(path, head, shape)(path, name)
 
 
-def load_each(location: str | Path, *, detector: str | None = None, shape: tuple[int, int] | None = None) -> list[Scan]:
+def load_each(
+    location: str | Path,
+    *,
+    detector: str | None = None,
+    shape: tuple[int, int] | None = None,
+    counts_scale: float | None = None,
+) -> list[Scan]:
     """Read every detector as a scan of its own; or, where one is named (or ``"sum"``), that scan alone.
 
     Raises
@@ -201,7 +223,9 @@ def load_each(location: str | Path, *, detector: str | None = None, shape: tuple
     ScanError
         As for :func:`load`.
     """
-    return load_all(location, shape=shape) if detector is None else [load(location, detector=detector, shape=shape)]
+    if detector is None:
+        return load_all(location, shape=shape, counts_scale=counts_scale)
+    return [load(location, detector=detector, shape=shape, counts_scale=counts_scale)]
 
 
 def read_spectrum(location: str | Path) -> Spectrum:

@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,8 +17,11 @@ JOURNAL = "finished"
 """Name of a store's file of one byte a block, 1 for those that are finished."""
 
 
-class StoredMaps:
-    """Stands for an array (n_row, n_column, n_map) of which ``maps[rows, columns, index]`` reads one map.
+class StoredMaps(np.lib.mixins.NDArrayOperatorsMixin):
+    """An array (n_row, n_column, n_map) on disk, of which ``maps[rows, columns, index]`` reads one map.
+
+    Whatever else an array does (``maps.mean()``, ``maps > 0.5``, ``np.asarray(maps)``, other slices) it does, too; that
+    reads the maps that it needs, mostly all of them.
 
     Parameters
     ----------
@@ -36,10 +39,49 @@ class StoredMaps:
         self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __getitem__(self, key: tuple[Any, Any, int]) -> NDArray[Any]:
-        """Return rows and columns of a map."""
+    def __getitem__(self, key: Any) -> Any:
+        """Return what the array would; of one map or some, without reading the others."""
+        if not isinstance(key, tuple) or len(key) != self.ndim or any(part is None or part is ... for part in key):
+            return np.asarray(self)[key]
         rows, columns, index = key
-        return cast("NDArray[Any]", self._map(int(index) % self.shape[2])[rows, columns])
+        if isinstance(index, int | np.integer):
+            if not -self.shape[2] <= index < self.shape[2]:
+                message = f"index {index} is out of bounds for {self.shape[2]} maps"
+                raise IndexError(message)
+            return self._map(int(index) % self.shape[2])[rows, columns]
+        plain = slice | int | np.integer
+        if isinstance(index, slice) and range(self.shape[2])[index] and all(isinstance(own, plain) for own in key):
+            return np.stack([self._map(own)[rows, columns] for own in range(self.shape[2])[index]], axis=-1)
+        return np.asarray(self)[key]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """Go through the rows."""
+        return iter(np.asarray(self))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Read all maps."""
+        if copy is False:
+            message = "Cannot give the maps as an array without a copy: they lie on disk."
+            raise ValueError(message)
+        whole = np.empty(self.shape, self.dtype if dtype is None else dtype)
+        for index in range(self.shape[2]):
+            whole[:, :, index] = self._map(index)
+        return whole
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **how: Any) -> Any:
+        """Do with all maps what numpy does with an array."""
+        return getattr(ufunc, method)(*(np.asarray(own) if own is self else own for own in inputs), **how)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the array's method or attribute, such as ``mean``."""
+        if name.startswith("_") or not hasattr(np.ndarray, name):
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
+            raise AttributeError(message)
+        return getattr(np.asarray(self), name)
 
     def as_array(self) -> NDArray[Any]:
         """Return itself where an array is asked for: maps of results are taken one by one."""

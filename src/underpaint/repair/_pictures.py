@@ -6,7 +6,7 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.spectrum import Scan
+from underpaint.spectrum import Scan, survey
 
 N_BAND = 12
 
@@ -23,7 +23,7 @@ def band_images(scan: Scan, n_band: int = N_BAND) -> NDArray[np.float64]:
     n_band : int
         Bands; fewer where single channels hold more than a band's share.
     """
-    total = np.asarray(scan.counts.sum(axis=(0, 1), dtype=np.float64).compute())
+    total = survey(scan).total
     borders = np.searchsorted(np.cumsum(total), np.linspace(0.0, total.sum(), n_band + 1)[1:-1], side="left")
     edges = np.unique(np.concatenate([[0], borders, [total.size]]))
     return bands_between(scan, edges)
@@ -31,6 +31,6 @@ def band_images(scan: Scan, n_band: int = N_BAND) -> NDArray[np.float64]:
 
 def bands_between(scan: Scan, edges: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return (n_edge - 1, n_row, n_column) counts between channels, and 0 where a pixel is missing."""
-    sums = [scan.counts[:, :, low:high].sum(axis=2, dtype=np.float64) for low, high in pairwise(edges)]
-    images = np.asarray(da.stack(sums).compute())
-    return images if scan.present is None else np.where(scan.present, images, 0.0)
+    counts = scan.present_counts()
+    sums = [counts[:, :, low:high].sum(axis=2, dtype=np.float64) for low, high in pairwise(edges)]
+    return np.asarray(da.stack(sums).compute())

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
 from underpaint.repair._pictures import bands_between
-from underpaint.spectrum import Scan
+from underpaint.spectrum import Scan, survey
 from underpaint.spectrum.rebin import rebin_scan
 
 Array = NDArray[np.float64]
@@ -244,7 +244,7 @@ def _on_one_axis(scans: Sequence[Scan]) -> list[Scan]:
 
 
 def _compared(scans: Sequence[Scan], stage: Array, most_pixels: float) -> tuple[Overlap, ...]:
-    total = sum(np.asarray(own.counts.sum(axis=(0, 1), dtype=np.float64).compute()) for own in scans)
+    total = sum(survey(own).total for own in scans)
     cumulated = np.cumsum(total)
     borders = np.searchsorted(cumulated, np.linspace(0.0, cumulated[-1], _N_BAND + 1)[1:-1])
     edges = np.unique(np.concatenate([[0], borders, [cumulated.size]]))

@@ -9,7 +9,7 @@ from scipy.ndimage import convolve, generic_filter
 
 from underpaint.errors import ScanError
 from underpaint.repair.record import Step
-from underpaint.spectrum import Scan
+from underpaint.spectrum import Scan, survey
 
 Array = NDArray[np.float64]
 
@@ -51,8 +51,8 @@ def find_faulty_pixels(scan: Scan) -> FaultyPixels:
     scan : Scan
         Read once.
     """
-    total = np.asarray(scan.counts.sum(axis=2, dtype=np.float64).compute())
-    dead = (total <= 0) | (~scan.present if scan.present is not None else False)
+    total = survey(scan).pixel_counts  # 0 where the pixel is missing
+    dead = total <= 0
     rate = total if scan.live_time_s is None else total / np.where(scan.live_time_s > 0, scan.live_time_s, np.nan)
     rate = np.where(dead | ~np.isfinite(rate), np.inf, rate)
     least = generic_filter(rate, np.min, footprint=_AROUND, mode="constant", cval=np.inf)

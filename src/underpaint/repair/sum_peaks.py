@@ -9,7 +9,7 @@ from scipy.special import lambertw
 
 from underpaint.errors import ScanError
 from underpaint.repair.record import Step
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.spectrum import EnergyAxis, Scan, survey
 
 _MOST_CHANCE = 0.3
 _SECONDS_PER_US = 1e-6
@@ -51,7 +51,7 @@ def without_sum_peaks(scan: Scan, pulse_pair_us: float) -> tuple[Scan, Step]:
             "time of some pixels. Convert the scan from the instrument's own files, which hold them."
         )
         raise ScanError(message)
-    pulses = np.asarray(scan.counts.sum(axis=2, dtype=np.float64).compute())
+    pulses = survey(scan).pixel_counts
     seen = pulses / np.where(scan.live_time_s > 0, scan.live_time_s, np.inf) * pulse_pair_us * _SECONDS_PER_US
     chance = seen / np.maximum(1.0 - seen, 1e-9)
     if chance.max() > _MOST_CHANCE or seen.max() >= 1.0:

@@ -1,20 +1,23 @@
 """What is recorded: energy axis, single spectra, lazy scans, background and the networks' transforms."""
 
+from underpaint.spectrum._survey import RESIDUES, Survey, survey
 from underpaint.spectrum.axis import DEFAULT_NETWORK_AXIS, XU_NETWORK_AXIS, EnergyAxis
 from underpaint.spectrum.rebin import rebin, rebin_matrix, rebin_scan, sum_scans
-from underpaint.spectrum.scan import Scan, scan_spectra, sound_spectra
+from underpaint.spectrum.scan import Scan, sound_spectra
 from underpaint.spectrum.spectrum import Spectrum
 
 __all__ = [
     "DEFAULT_NETWORK_AXIS",
+    "RESIDUES",
     "XU_NETWORK_AXIS",
     "EnergyAxis",
     "Scan",
     "Spectrum",
+    "Survey",
     "rebin",
     "rebin_matrix",
     "rebin_scan",
-    "scan_spectra",
     "sound_spectra",
     "sum_scans",
+    "survey",
 ]

@@ -1,6 +1,6 @@
 """A scan: a lazy cube of spectra, (row, column, channel)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -41,6 +41,9 @@ class Scan:
         What the reader wants the user to know (files skipped, times unknown ...).
     metadata : dict
         What else the file says, by its own names.
+    counts_scale : float
+        What was stored per count: the file's values were divided by it. Of a scan with a scale for each pixel, the
+        median.
     """
 
     counts: Any
@@ -55,6 +58,7 @@ class Scan:
     present: NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
+    counts_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.counts, da.Array):
@@ -121,64 +125,32 @@ class Scan:
         live, real = (_time(times, row, column) for times in (self.live_time_s, self.real_time_s))
         return Spectrum(counts, self.axis, live, real, f"{self.name} ({row}, {column})")
 
+    def present_counts(self) -> Any:
+        """Lazy counts with 0 where the pixel is missing, marked so or because a value is no number."""
+        counts = self.counts
+        if counts.dtype.kind == "f":
+            counts = da.where(da.isfinite(counts), counts, 0)
+        return counts if self.present is None else da.where(self.present[:, :, None], counts, 0)
+
     def sum_spectrum(self) -> Spectrum:
-        """Sum over all pixels; see :func:`scan_spectra` for both spectra in one pass."""
-        return scan_spectra(self)[0]
+        """Sum over the pixels that are there; see :func:`~underpaint.spectrum.survey` for more from one reading."""
+        total: Spectrum = _survey(self).sum_spectrum()
+        return total
 
     def max_spectrum(self) -> Spectrum:
         """Largest count of any pixel, channel by channel; it shows what the sum hides."""
-        return scan_spectra(self)[1]
+        highest: Spectrum = _survey(self).max_spectrum()
+        return highest
+
+
+def _survey(scan: Scan) -> Any:
+    from underpaint.spectrum._survey import survey  # which builds on this module
+
+    return survey(scan)
 
 
 def _time(time_s: NDArray[np.float64] | None, row: int, column: int) -> float | None:
     return None if time_s is None or np.isnan(time_s[row, column]) else float(time_s[row, column])
-
-
-def scan_spectra(scan: Scan) -> tuple[Spectrum, Spectrum]:
-    """Sum and maximum spectrum of a scan, read once, block by block.
-
-    Returns
-    -------
-    (Spectrum, Spectrum)
-        Counts summed over the pixels (with the summed times, where known for every pixel), and the
-        largest count of any pixel in each channel.
-    """
-    task, finish = spectra_task(scan)
-    return finish(task.compute())
-
-
-def spectra_task(scan: Scan) -> tuple[Any, Callable[[NDArray[np.float64]], tuple[Spectrum, Spectrum]]]:
-    """Lazy array behind :func:`scan_spectra`, and what makes the spectra of it.
-
-    For computing the two together with something else in one reading of the scan.
-    """
-    n_channel = scan.shape[2]
-    whole = scan.counts.rechunk({2: n_channel})
-    pairs = whole.map_blocks(
-        _block_spectra,
-        chunks=((1,) * whole.numblocks[0], (2,) * whole.numblocks[1], (n_channel,)),
-        dtype=np.float64,
-        meta=np.empty((0, 0, 0)),
-    )
-
-    def finish(values: NDArray[np.float64]) -> tuple[Spectrum, Spectrum]:
-        total, largest = values[:, 0::2].sum(axis=(0, 1)), values[:, 1::2].max(axis=(0, 1))
-        times = _total(scan.live_time_s), _total(scan.real_time_s)
-        return (
-            Spectrum(total, scan.axis, *times, f"{scan.name} (sum)"),
-            Spectrum(largest, scan.axis, None, None, f"{scan.name} (maximum)"),
-        )
-
-    return pairs, finish
-
-
-def _block_spectra(block: NDArray[Any]) -> NDArray[np.float64]:
-    flat = block.reshape(-1, block.shape[-1])
-    return np.stack([flat.sum(axis=0, dtype=np.float64), flat.max(axis=0).astype(np.float64)])[None]
-
-
-def _total(time_s: NDArray[np.float64] | None) -> float | None:
-    return None if time_s is None or not np.isfinite(time_s).all() else float(time_s.sum())
 
 
 def sound_spectra(counts: NDArray[Any]) -> NDArray[np.bool_]:

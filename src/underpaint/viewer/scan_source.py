@@ -93,7 +93,7 @@ class ScanSource:
         n_pixel = int(there.sum())
         rows, columns = (np.flatnonzero(there.any(axis=axis)) for axis in (1, 0))
         box = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-        highest = da.where(there[box][:, :, None], scan.counts[box], 0).max(axis=(0, 1))
+        highest = da.where(there[box][:, :, None], scan.present_counts()[box], 0).max(axis=(0, 1))
         return RegionSpectra(total / n_pixel, np.asarray(dask.compute(highest)[0], dtype=np.float64), n_pixel)
 
     def _run(self) -> None:
