@@ -22,16 +22,16 @@ from underpaint.io import (
     Survey,
     is_finished,
     load,
+    recover,
     result_folder,
     scan_info,
     summarise_scan,
     survey,
-    sweep,
     write_results,
 )
 from underpaint.io.companions import carry_over
 from underpaint.io.load import refuse_inside
-from underpaint.io.origin import DEPENDS, check_origin, file_facts, folders_of
+from underpaint.io.origin import DEPENDS, check_origin, file_facts, folders_of, refuse_change
 from underpaint.maps import OpenSet, PigmentMaps
 from underpaint.sample import Palette, load_palette
 from underpaint.spectrum import EnergyAxis, Scan, Spectrum
@@ -345,14 +345,17 @@ def _to_folder(
     instrument = None if settings.instrument is None else load_instrument(settings.instrument)
     tube = pigments and asks_for_the_tube(settings.model)
     refuse_inside(out, source)
+    facts = file_facts(source)
     depends = {
-        **file_facts(source),
+        **facts,
         "network": _digest(model_path(settings.model)) if pigments else None,
         "palette holds": palette and asdict(palette),
         "instrument is": instrument and instrument.model_dump(mode="json"),
     }
     about = {"source": str(source), "version": __version__, **asdict(settings), DEPENDS: depends}
     flat = {name: own for name, own in about.items() if name != DEPENDS} | depends
+    if resume:
+        recover(out)
     if resume and is_finished(out) and _is_left_alone(out, flat, overwrite=overwrite):
         return Outcome(str(source), Path(out), skipped=True)
     step = progress or _silent
@@ -403,6 +406,7 @@ def _to_folder(
         step("Writing the report", 0, 1)
         _write_report(place.path, axis.scan)
         outcome = _outcome(source, Path(out), axis, found)
+        refuse_change(source, facts, out)
     if aside is not None:
         outcome = replace(outcome, aside=_put_aside(Path(out) / aside.name))
     return outcome if open_set is None else replace(outcome, unexplained=_in_words(open_set))
@@ -473,7 +477,6 @@ def _with_guess(found: Found, settings: Settings) -> Found:
 
 def _is_left_alone(out: str | Path, depends: Mapping[str, Any], *, overwrite: bool) -> bool:
     """Whether finished results are those that are asked for; others may be replaced, or it is an error."""
-    sweep(Path(out))
     try:
         check_origin(out, depends)
     except UnderpaintError:
