@@ -4,6 +4,7 @@ The command line calls these; they print nothing. ``progress`` is called with (w
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -622,8 +623,15 @@ def _silent(what: str, done: int, total: int) -> None:
     del what, done, total
 
 
-def check_new_file(path: str | Path, *, overwrite: bool) -> None:
+def check_new_file(path: str | Path, *, overwrite: bool | None = None) -> None:
     """Refuse to replace a file before an hour was spent on making its contents.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file to write.
+    overwrite : bool or None
+        Whether it may be replaced; None: never, and there is no option for it.
 
     Raises
     ------
@@ -631,8 +639,9 @@ def check_new_file(path: str | Path, *, overwrite: bool) -> None:
         It exists and ``overwrite`` is false, or its folder does not exist.
     """
     target = Path(path)
-    if target.exists() and not overwrite:
-        message = f"Cannot write {target}: it exists. Give another name with --out, or --overwrite to replace it."
+    if os.path.lexists(target) and not overwrite:
+        remedy = "or move it away" if overwrite is None else "or add --overwrite to replace it"
+        message = f"Cannot write {target}: it is already there, and is not replaced. Give another name, {remedy}."
         raise OutputError(message)
     if not target.resolve().parent.is_dir():
         message = f"Cannot write {target}: the folder {target.resolve().parent} does not exist. Make it first."
