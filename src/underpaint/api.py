@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 _BYTES_PER_MAP_VALUE = 12
 _USUAL_FAMILIES = 40
+_FEW_PIXELS = 4
 
 
 @dataclass(frozen=True)
@@ -371,6 +372,7 @@ def _to_folder(
         axis = on_its_energy_axis(
             scan, instrument=instrument, calibrated=settings.calibrated, total=info.sum_spectrum, tube=tube
         )
+        axis = replace(axis, notes=(*axis.notes, *_outshone(seen)))
         work = _work(axis, settings if pigments else None, palette, seen)
         store = BlockStore(place.blocks / "maps", scan.shape[:2])
         what = "Identifying pigments" if pigments else "Fitting the elements"
@@ -428,6 +430,19 @@ def _surveyed(scan: Scan, folder: Path, step: Progress) -> Survey:
         found = survey(scan, progress=lambda done, every: step("Reading the spectra", done, every))
         save_survey(folder, found)
     return found
+
+
+def _outshone(seen: Survey) -> tuple[str, ...]:
+    """Say so where one pixel holds most counts of a scan, whose sum is then that pixel's."""
+    total, highest = float(seen.pixel_counts.sum()), float(seen.pixel_counts.max(initial=0.0))
+    if seen.pixel_counts.size < _FEW_PIXELS or highest <= 0.5 * total:
+        return ()
+    row, column = np.unravel_index(int(seen.pixel_counts.argmax()), seen.pixel_counts.shape)
+    return (
+        f"The pixel (row {row}, column {column}) holds {highest:.3g} of all {total:.3g} counts: the energy axis and the "
+        "elements were found from that pixel alone. If it is faulty, take it out with `underpaint repair --mask` and "
+        "run again.",
+    )
 
 
 def _work(axis: Axis, settings: Settings | None, palette: Palette | None, seen: Survey) -> Work:

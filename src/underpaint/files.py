@@ -17,7 +17,7 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from errno import ENAMETOOLONG, ENOENT, ENOLCK, ENOSYS, EOPNOTSUPP
@@ -313,22 +313,26 @@ def working_folders(target: Path) -> list[Path]:
     name = os.path.normcase(target.name)
     with suppress(OSError):
         beside = sorted(
-            (entry.path for entry in os.scandir(target.parent) if entry.name.startswith(PREFIX)), key=_changed
+            (entry.path for entry in os.scandir(target.parent) if _may_be_ours(entry)), key=_changed
         )
         marks = ((Path(path), read_mark(Path(path))) for path in beside)
         return [path for path, mark in marks if mark and os.path.normcase(str(mark.get("target"))) == name]
     return []
 
 
+def _may_be_ours(entry: "os.DirEntry[str]") -> bool:
+    return entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False)
+
+
 def is_working_folder(path: Path) -> bool:
     """Whether a folder is a working folder of this program: by its mark."""
-    return path.name.startswith(PREFIX) and read_mark(path) is not None
+    return path.name.startswith(PREFIX) and not path.is_symlink() and read_mark(path) is not None
 
 
 def read_mark(folder: Path) -> dict[str, Any] | None:
     """Return the mark of a working folder; None where a folder is none of ours."""
     path = folder / _MARK
-    if folder.is_symlink() or path.is_symlink() or not path.is_file():
+    if path.is_symlink() or not path.is_file():
         return None
     try:
         mark = json.loads(path.read_text("utf-8"))
@@ -408,6 +412,42 @@ def _changed(path: str) -> float:
         return os.stat(path).st_mtime
     except OSError:
         return 0.0
+
+
+def claim_folder(path: str | Path, *, known: Iterable[str] = ()) -> None:
+    """Make a folder that several calls write to, or make sure that it is one of ours: a mark inside says so.
+
+    Parameters
+    ----------
+    path : path
+        The folder; one that is empty or not there is taken.
+    known : iterable of str
+        Files of which one tells that an earlier version, which left no mark, made the folder; whoever calls checks
+        what is in it.
+
+    Raises
+    ------
+    OutputError
+        It holds other things, or cannot be made.
+    """
+    folder = Path(path)
+    check_path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if read_mark(folder) is not None:
+            return
+        if any(folder.iterdir()) and not any((folder / name).exists() for name in known):
+            message = (
+                f"Cannot write to the folder {folder}: it holds things that this program did not make, which could be "
+                "replaced. Give a new or an empty folder."
+            )
+            raise OutputError(message)
+        with whole_file(folder / _MARK) as part:
+            part.write_text(json.dumps({"program": _PROGRAM, "kind": "folder"}), "utf-8")
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise not_written(folder, error) from error
 
 
 # --- names -------------------------------------------------------------------------------------------

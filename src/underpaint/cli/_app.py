@@ -18,7 +18,7 @@ from underpaint.cli import (
     _view,
     _virtual,
 )
-from underpaint.cli._console import PlainErrors
+from underpaint.cli._console import PlainErrors, print_anything
 from underpaint.cli._outputs import careful
 
 app = typer.Typer(
@@ -87,4 +87,5 @@ def start(
 
 def main() -> None:
     """Run the command line."""
+    print_anything()
     app()

@@ -51,14 +51,17 @@ def refuse_to_replace(
     OutputError
         An output is there, has a name that cannot be, or its folder is not there.
     """
-    from underpaint.errors import OutputError
-    from underpaint.files import check_path
+    from underpaint.errors import OutputError, ScanError
+    from underpaint.files import check_path, fault_of_text, printable
 
     outputs = {name: about for name, (_, about) in declared.items() if about is not None and about.writable}
     inputs = [path for name, value in values.items() if name not in outputs for path in _paths(value)]
-    for name, about in outputs.items():
-        if values.get(name) is None:
-            continue
+    asked = {name: about for name, about in outputs.items() if values.get(name) is not None}
+    faulty = next((path for path in inputs if fault_of_text(path)), None)
+    if asked and faulty is not None:
+        message = f"Cannot use {printable(faulty)}: {fault_of_text(faulty)}, so no file could name it. Rename it."
+        raise ScanError(message)
+    for name, about in asked.items():
         path = Path(values[name])
         check_path(path)
         if about.file_okay:

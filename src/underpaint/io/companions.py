@@ -220,10 +220,21 @@ def _of_the_user(folder: Path) -> list[Path]:
 
 def _is_made(path: Path, folder: Path, names: set[str]) -> bool:
     """Whether a run has made a file of results that hold maps of some names."""
+    if path == folder / RESULTS_FILE:
+        return not is_of_others(folder)
     if path.parent == folder:
         return path.name in MADE or is_working_folder(path)
     in_maps = path.parent.parent == folder and path.parent.name in _FOLDERS
     return in_maps and path.suffix == ".tif" and _map_name(path) in names
+
+
+def is_of_others(folder: Path) -> bool:
+    """Whether the ``results.h5`` of a folder is an HDF5 file that no run has made, such as a scan of that name."""
+    try:
+        with h5py.File(folder / RESULTS_FILE, "r") as file:
+            return str(file.attrs.get("creator", "")) != "underpaint"
+    except (OSError, RuntimeError):
+        return False  # damaged, or not there
 
 
 def _map_name(path: Path) -> str:

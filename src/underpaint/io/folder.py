@@ -20,7 +20,7 @@ from underpaint.files import (
     working_folder,
     working_folders,
 )
-from underpaint.io.companions import carry_over, take_what_is_left
+from underpaint.io.companions import carry_over, is_of_others, take_what_is_left
 from underpaint.io.stored import JOURNAL, RESULTS_FILE
 
 KIND = "results"
@@ -171,6 +171,12 @@ def _check_target(target: Path, *, replace_allowed: bool) -> None:
         message = (
             f"Cannot write results to {target}: the folder exists and is not empty. "
             "Give another one with --out, or --overwrite to replace it, or --resume to go on."
+        )
+        raise OutputError(message)
+    if is_of_others(target):
+        message = (
+            f"Cannot replace {target}: the {RESULTS_FILE} in it was not made by underpaint. Nothing was touched; give "
+            "another folder with --out."
         )
         raise OutputError(message)
     if not is_finished(target):

@@ -31,6 +31,8 @@ KNOWN = (
 )
 SUM = "sum"
 """As the name of a detector: all of them, added."""
+MOST_CHANNELS = 2**17
+"""Twice what the finest analysers have; more is no spectrum, and no fit of one would end."""
 _HEAD_BYTES = 4096
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC = b"PK\x03\x04"
@@ -161,6 +163,18 @@ def load_all(location: str | Path | Sequence[str | Path], *, shape: tuple[int, i
     """
     if not isinstance(location, str | Path):
         return [scan for own in location for scan in load_all(own, shape=shape)]
+    scans = _load_all(location, shape)
+    for scan in scans:
+        if scan.shape[2] > MOST_CHANNELS:
+            message = (
+                f"Cannot use {location}: its spectra have {scan.shape[2]} channels. Detectors have at most "
+                f"{MOST_CHANNELS}. Check that it is a spectrum, and not a list of events."
+            )
+            raise ScanError(message)
+    return scans
+
+
+def _load_all(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
     path, name = split_location(location)
     if path.is_dir():
         return [_on_grid(scan, shape, location) for scan in _read_folder(path, name, shape)]
