@@ -4,6 +4,7 @@ The command line calls these; they print nothing. ``progress`` is called with (w
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,16 +23,16 @@ from underpaint.io import (
     Survey,
     is_finished,
     load,
+    recover,
     result_folder,
     scan_info,
     summarise_scan,
     survey,
-    sweep,
     write_results,
 )
 from underpaint.io.companions import carry_over
 from underpaint.io.load import refuse_inside
-from underpaint.io.origin import DEPENDS, check_origin, file_facts, folders_of
+from underpaint.io.origin import DEPENDS, check_origin, file_facts, folders_of, refuse_change
 from underpaint.maps import OpenSet, PigmentMaps
 from underpaint.repair import noting_mirrored_rows
 from underpaint.sample import Palette, load_palette
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 _BYTES_PER_MAP_VALUE = 12
 _USUAL_FAMILIES = 40
+_FEW_PIXELS = 4
 
 
 @dataclass(frozen=True)
@@ -356,14 +358,17 @@ def _to_folder(
     instrument = None if settings.instrument is None else load_instrument(settings.instrument)
     tube = pigments and asks_for_the_tube(settings.model)
     refuse_inside(out, source)
+    facts = file_facts(source)
     depends = {
-        **file_facts(source),
+        **facts,
         "network": _digest(model_path(settings.model)) if pigments else None,
         "palette holds": palette and asdict(palette),
         "instrument is": instrument and instrument.model_dump(mode="json"),
     }
     about = {"source": str(source), "version": __version__, **asdict(settings), DEPENDS: depends}
     flat = {name: own for name, own in about.items() if name != DEPENDS} | depends
+    if resume:
+        recover(out)
     if resume and is_finished(out) and _is_left_alone(out, flat, overwrite=overwrite):
         return Outcome(str(source), Path(out), skipped=True)
     step = progress or _silent
@@ -379,6 +384,7 @@ def _to_folder(
         axis = on_its_energy_axis(
             scan, instrument=instrument, calibrated=settings.calibrated, total=info.sum_spectrum, tube=tube
         )
+        axis = replace(axis, notes=(*axis.notes, *_outshone(seen)))
         work = _work(axis, settings if pigments else None, palette, seen)
         store = BlockStore(place.blocks / "maps", scan.shape[:2])
         what = "Identifying pigments" if pigments else "Fitting the elements"
@@ -415,6 +421,7 @@ def _to_folder(
         step("Writing the report", 0, 1)
         _write_report(place.path, axis.scan)
         outcome = _outcome(source, Path(out), axis, found)
+        refuse_change(source, facts, out)
     if aside is not None:
         outcome = replace(outcome, aside=_put_aside(Path(out) / aside.name))
     return outcome if open_set is None else replace(outcome, unexplained=_in_words(open_set))
@@ -435,6 +442,19 @@ def _surveyed(scan: Scan, folder: Path, step: Progress) -> Survey:
         found = survey(scan, progress=lambda done, every: step("Reading the spectra", done, every))
         save_survey(folder, found)
     return found
+
+
+def _outshone(seen: Survey) -> tuple[str, ...]:
+    """Say so where one pixel holds most counts of a scan, whose sum is then that pixel's."""
+    total, highest = float(seen.pixel_counts.sum()), float(seen.pixel_counts.max(initial=0.0))
+    if seen.pixel_counts.size < _FEW_PIXELS or highest <= 0.5 * total:
+        return ()
+    row, column = np.unravel_index(int(seen.pixel_counts.argmax()), seen.pixel_counts.shape)
+    return (
+        f"The pixel (row {row}, column {column}) holds {highest:.3g} of all {total:.3g} counts: the energy axis and the "
+        "elements were found from that pixel alone. If it is faulty, take it out with `underpaint repair --mask` and "
+        "run again.",
+    )
 
 
 def _work(axis: Axis, settings: Settings | None, palette: Palette | None, seen: Survey) -> Work:
@@ -485,7 +505,6 @@ def _with_guess(found: Found, settings: Settings) -> Found:
 
 def _is_left_alone(out: str | Path, depends: Mapping[str, Any], *, overwrite: bool) -> bool:
     """Whether finished results are those that are asked for; others may be replaced, or it is an error."""
-    sweep(Path(out))
     try:
         check_origin(out, depends)
     except UnderpaintError:
@@ -631,8 +650,15 @@ def _silent(what: str, done: int, total: int) -> None:
     del what, done, total
 
 
-def check_new_file(path: str | Path, *, overwrite: bool) -> None:
+def check_new_file(path: str | Path, *, overwrite: bool | None = None) -> None:
     """Refuse to replace a file before an hour was spent on making its contents.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file to write.
+    overwrite : bool or None
+        Whether it may be replaced; None: never, and there is no option for it.
 
     Raises
     ------
@@ -640,8 +666,9 @@ def check_new_file(path: str | Path, *, overwrite: bool) -> None:
         It exists and ``overwrite`` is false, or its folder does not exist.
     """
     target = Path(path)
-    if target.exists() and not overwrite:
-        message = f"Cannot write {target}: it exists. Give another name with --out, or --overwrite to replace it."
+    if os.path.lexists(target) and not overwrite:
+        remedy = "or move it away" if overwrite is None else "or add --overwrite to replace it"
+        message = f"Cannot write {target}: it is already there, and is not replaced. Give another name, {remedy}."
         raise OutputError(message)
     if not target.resolve().parent.is_dir():
         message = f"Cannot write {target}: the folder {target.resolve().parent} does not exist. Make it first."

@@ -1,27 +1,66 @@
-"""Files that appear whole or not at all, and places that one process at a time writes to."""
+"""Everything that is written appears whole or not at all, and nothing that this program did not make is touched.
 
+What is being written lies in a *working folder* beside its target: hidden, with a random name, created exclusively. A
+mark inside, not the name, says that it is ours and what it is for, so that a run that was killed finds it again. A
+lock inside is held by the process that writes; the system frees it when the process ends, however it ends.
+
+What holds on which system: a file or folder is renamed into its place, which is atomic on every file system that
+Python's ``os.replace`` knows. Before and after the renaming files and folders are flushed to the disk (fsync), so that
+a power cut leaves the old or the new content; Windows cannot flush folders and orders its journal itself. Windows
+refuses to rename over a file that another program holds open: that is tried for a second, then said.
+"""
+
+import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from errno import ENOENT, ENOLCK, ENOSYS, EOPNOTSUPP
+import shutil
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from errno import ENAMETOOLONG, ENOENT, ENOLCK, ENOSYS, EOPNOTSUPP
 from pathlib import Path
+from random import uniform
+from tempfile import mkdtemp
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from underpaint.errors import OutputError
 
+PREFIX = ".underpaint-"
+_MARK, _LOCK, _PROGRAM = "underpaint.json", "lock", "underpaint"
 _NO_LOCKS = (ENOLCK, ENOSYS, EOPNOTSUPP)
 """What file systems say that know no locks: some on a network."""
+_ATTEMPTS = 4
+"""How often a place is asked for: two that begin within milliseconds may both step back from it."""
+_MOST_WINDOWS_CHARACTERS = 247
+"""Longest folder on Windows where long paths are not switched on."""
+_DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
+    f"{port}{digit}" for port in ("com", "lpt") for digit in "123456789¹²³"
+}
+
+
+def is_windows() -> bool:
+    """Whether this runs on Windows."""
+    return os.name == "nt"
+
+
+# --- files that appear whole -------------------------------------------------------------------------
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside a file; what was written there takes the file's place at the end, or is removed.
+def whole_file(path: str | Path, *, replace: bool = True) -> Iterator[Path]:
+    """Give a temporary name; what was written there takes the file's place at the end, or is removed.
 
     Parameters
     ----------
     path : path
-        The file to make; one that is there is replaced.
+        The file to make.
+    replace : bool
+        Whether a file that is there is replaced; else it is an error.
 
     Raises
     ------
@@ -29,63 +68,456 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         The file cannot be written; what was there before is untouched.
     """
     target = Path(path)
-    part = target.with_name(target.name + ".part")
     try:
-        yield part
-        part.replace(target)
+        check_path(target)
+        with working_folder(target) as work:
+            for left in work.left:
+                remove_working_folder(left)
+            part = work.path / target.name
+            yield part
+            put_in_place(part, target, replace=replace)
     except OSError as error:
-        reason = error.strerror or error
-        message = f"Cannot write {target}: {reason}. Check that the folder exists, is writable and has space."
-        raise OutputError(message) from error
-    finally:
-        part.unlink(missing_ok=True)
+        if isinstance(error, OutputError):
+            raise
+        raise not_written(target, error) from error
+
+
+def not_written(target: Path, error: Exception) -> OutputError:
+    """Return the error to raise where a file or folder cannot be written."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error).split(" (", 1)[0]
+    return OutputError(f"Cannot write {target}: {reason}. Check that the folder exists, is writable and has space.")
+
+
+def put_in_place(part: Path, target: Path, *, replace: bool = True) -> None:
+    """Rename a finished file or folder to its final name, so that a power cut leaves the old or the new.
+
+    Raises
+    ------
+    OutputError
+        Something is there that may not be replaced; or, on Windows, another program holds it open.
+    OSError
+        It cannot be renamed.
+    """
+    if os.path.lexists(target):
+        if not replace:
+            message = f"Cannot write {target}: it is already there, and is not replaced. Choose another name."
+            raise OutputError(message)
+        if not (target.is_symlink() or target.is_file() or target.is_dir()):
+            message = f"Cannot write {target}: it is a device or a pipe, not a file. Give the name of a file."
+            raise OutputError(message)
+    sync(part)
+    if replace or part.is_dir():
+        _rename(part, target, os.replace if replace else os.rename)
+    else:
+        _move_to_new(part, target)
+    sync_folder(target.parent)
+    sync_folder(part.parent)
+
+
+def _move_to_new(part: Path, target: Path) -> None:
+    """Rename a file where nothing must be replaced, also by a name that appeared a moment ago."""
+    if is_windows():
+        _rename(part, target, os.rename)  # fails there where the name exists
+        return
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        _rename(part, target, os.rename)
+    else:
+        part.unlink()
+
+
+def _rename(part: Path, target: Path, rename: Callable[[Path, Path], None]) -> None:
+    """Rename; on Windows a virus scanner or an indexer may hold either name open for a moment."""
+    for attempt in range(10):
+        try:
+            rename(part, target)
+        except PermissionError as error:
+            if not is_windows():
+                raise
+            if attempt == 9:
+                message = f"Cannot write {target}: another program holds it open. Close it there and try again."
+                raise OutputError(message) from error
+            time.sleep(0.1)
+        else:
+            return
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or all of a folder, to the disk."""
+    if path.is_symlink():
+        return
+    if path.is_dir():
+        for entry in path.iterdir():
+            sync(entry)
+        sync_folder(path)
+    elif path.is_file():
+        try:
+            descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        except PermissionError:  # a file that may only be read, such as a copy of one
+            return
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Flush the names in a folder to the disk; Windows has no such call, and some file systems refuse it."""
+    if is_windows():
+        return
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder that this program made; what cannot be removed stays."""
+
+    def writable(remove: Callable[..., Any], name: str, _: object) -> None:
+        with suppress(OSError):  # Windows removes no file that may only be read
+            os.chmod(name, stat.S_IRWXU)
+            remove(name)
+
+    if sys.version_info >= (3, 12):
+        shutil.rmtree(path, onexc=writable)
+    else:
+        shutil.rmtree(path, onerror=writable)
+
+
+# --- working folders ---------------------------------------------------------------------------------
+
+
+@dataclass
+class WorkingFolder:
+    """Where something is written before it is whole.
+
+    Parameters
+    ----------
+    path : Path
+        The folder, held by this process.
+    left : list of Path
+        What runs that were killed left for the same target, held by this process, too: to go on from or to remove.
+    kept : bool
+        Whether the folder stays when it is no longer held.
+    """
+
+    path: Path
+    left: list[Path]
+    kept: bool = False
 
 
 @contextmanager
-def written_alone(path: str | Path) -> Iterator[None]:
-    """Keep every other process from writing to a place; the system frees it when this one ends, however it ends.
+def working_folder(path: str | Path, *, kind: str = "file", alone: bool = False) -> Iterator[WorkingFolder]:
+    """Make a working folder beside a target and hold it.
 
     Parameters
     ----------
     path : path
-        The file or folder, there or not; its own folder must be there. ``<path>.lock`` beside it is held meanwhile.
+        The file or folder to make; its own folder must be there.
+    kind : str
+        What is written; only what was left by the same kind is given.
+    alone : bool
+        Refuse to begin while another process, which asked for the same, writes to the target.
 
     Raises
     ------
     OutputError
         Another one writes to it just now.
     OSError
-        The folder is not there, or not writable.
+        The target's folder is not there, or not writable.
     """
     target = Path(path)
-    if not target.parent.is_dir():  # the lock would make it
+    target = target.parent.resolve() / target.name
+    if not target.parent.is_dir():
         raise FileNotFoundError(ENOENT, os.strerror(ENOENT), str(target.parent))
-    lock = FileLock(target.with_name(target.name + ".lock"), blocking=False)
+    with ExitStack() as held:
+        work = _begun(target, kind, held, alone=alone)
+        try:
+            yield work
+        finally:
+            if not work.kept:
+                remove_working_folder(work.path)
+    for folder in (work.path, *work.left):
+        if _is_spent(folder):  # Windows removes no lock that is held
+            remove_working_folder(folder)
+
+
+@contextmanager
+def written_alone(path: str | Path) -> Iterator[None]:
+    """Keep every other process from writing to a file or folder meanwhile.
+
+    Raises
+    ------
+    OutputError
+        Another one writes to it just now.
+    OSError
+        Its folder is not there, or not writable.
+    """
+    with working_folder(path, kind="turn", alone=True) as work:
+        for left in work.left:
+            remove_working_folder(left)
+        yield
+
+
+def _begun(target: Path, kind: str, held: ExitStack, *, alone: bool) -> WorkingFolder:
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            time.sleep(uniform(0.02, 0.1 * attempt))  # noqa: S311 - to step out of another one's way
+        with ExitStack() as trial:
+            folder = Path(mkdtemp(prefix=PREFIX, dir=target.parent))
+            lock = _lock(folder)
+            if lock is not None:
+                trial.callback(lock.release)
+            _write_mark(folder, target, kind, alone=alone)
+            left, busy = _others(target, folder, kind, trial)
+            if not (alone and busy):
+                held.push(trial.pop_all())
+                return WorkingFolder(folder, left)
+            remove_working_folder(folder)
+        if folder.exists():
+            remove_working_folder(folder)
+    message = (
+        f"Cannot write to {target}: another run is writing there just now. Wait for its end, stop it, or give "
+        "another place with --out."
+    )
+    raise OutputError(message)
+
+
+def _others(target: Path, own: Path, kind: str, held: ExitStack) -> tuple[list[Path], bool]:
+    """Return what was left for a target, now held, and whether another process writes to it alone."""
+    left, busy = [], False
+    for folder in working_folders(target):
+        mark = read_mark(folder)
+        if folder == own or mark is None:
+            continue
+        lock = _lock(folder)
+        if lock is None or (not lock.is_locked and _may_run(mark)):
+            busy |= bool(mark.get("alone"))
+            continue
+        if mark.get("kind") == kind:
+            held.callback(lock.release)
+            left.append(folder)
+        else:
+            lock.release()
+    return left, busy
+
+
+def working_folders(target: Path) -> list[Path]:
+    """Return the folders whose marks say that they were made to write a target, the oldest first."""
+    name = os.path.normcase(target.name)
+    with suppress(OSError):
+        beside = sorted(
+            (entry.path for entry in os.scandir(target.parent) if _may_be_ours(entry)), key=_changed
+        )
+        marks = ((Path(path), read_mark(Path(path))) for path in beside)
+        return [path for path, mark in marks if mark and os.path.normcase(str(mark.get("target"))) == name]
+    return []
+
+
+def _may_be_ours(entry: "os.DirEntry[str]") -> bool:
+    return entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False)
+
+
+def is_working_folder(path: Path) -> bool:
+    """Whether a folder is a working folder of this program: by its mark."""
+    return path.name.startswith(PREFIX) and not path.is_symlink() and read_mark(path) is not None
+
+
+def read_mark(folder: Path) -> dict[str, Any] | None:
+    """Return the mark of a working folder; None where a folder is none of ours."""
+    path = folder / _MARK
+    if path.is_symlink() or not path.is_file():
+        return None
+    try:
+        mark = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return mark if isinstance(mark, dict) and mark.get("program") == _PROGRAM else None
+
+
+def remove_working_folder(folder: Path) -> None:
+    """Remove a working folder; its mark goes last, or else a kill would leave what nobody knows."""
+    last = {_MARK, _LOCK}
+    with suppress(OSError):
+        for entry in list(folder.iterdir()):
+            if entry.name in last:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                remove_tree(entry)
+            else:
+                entry.unlink(missing_ok=True)
+        if any(entry.name not in last for entry in folder.iterdir()):
+            return
+        for name in (_LOCK, _MARK):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _is_spent(folder: Path) -> bool:
+    """Whether a working folder holds nothing but its mark and its lock."""
+    try:
+        return {entry.name for entry in folder.iterdir()} <= {_MARK, _LOCK}
+    except OSError:
+        return False
+
+
+def _write_mark(folder: Path, target: Path, kind: str, *, alone: bool) -> None:
+    facts = {"program": _PROGRAM, "target": target.name, "kind": kind, "alone": alone}
+    who = {"host": socket.gethostname(), "process": os.getpid()}
+    draft = folder / "mark"
+    draft.write_text(json.dumps(facts | who), "utf-8")
+    sync(draft)
+    draft.replace(folder / _MARK)
+
+
+def _lock(folder: Path) -> FileLock | None:
+    """Return the lock of a working folder, held where the file system knows locks; None where another one holds it."""
+    path = folder / _LOCK
+    if path.is_symlink():
+        return None
+    lock = FileLock(path, blocking=False)
     try:
         lock.acquire()
     except Timeout:
-        message = (
-            f"Cannot write to {target}: another run is writing there just now. Wait for its end, stop it, or give "
-            "another place with --out."
-        )
-        raise OutputError(message) from None
+        return None
     except NotImplementedError:
         pass  # older releases say so of a file system that knows no locks
     except OSError as error:
         if error.errno not in _NO_LOCKS:
-            raise
+            return None
+    return lock
+
+
+def _may_run(mark: dict[str, Any]) -> bool:
+    """Whether the process that made a mark may still run, where no lock tells it."""
+    if is_windows() or mark.get("host") != socket.gethostname():
+        return True
     try:
-        yield
-    finally:
-        _free(lock)
+        os.kill(int(mark["process"]), 0)
+    except (ProcessLookupError, KeyError, ValueError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
-def _free(lock: FileLock) -> None:
-    """Let go of a lock, and leave no file of it; only Windows forbids to remove it while it is held."""
-    held_name = Path(lock.lock_file)
-    if lock.is_locked and os.name != "nt":
-        held_name.unlink(missing_ok=True)
-    lock.release()
-    if os.name == "nt":
-        with suppress(OSError):
-            held_name.unlink()
+def _changed(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
+def claim_folder(path: str | Path, *, known: Iterable[str] = ()) -> None:
+    """Make a folder that several calls write to, or make sure that it is one of ours: a mark inside says so.
+
+    Parameters
+    ----------
+    path : path
+        The folder; one that is empty or not there is taken.
+    known : iterable of str
+        Files of which one tells that an earlier version, which left no mark, made the folder; whoever calls checks
+        what is in it.
+
+    Raises
+    ------
+    OutputError
+        It holds other things, or cannot be made.
+    """
+    folder = Path(path)
+    check_path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if read_mark(folder) is not None:
+            return
+        if any(folder.iterdir()) and not any((folder / name).exists() for name in known):
+            message = (
+                f"Cannot write to the folder {folder}: it holds things that this program did not make, which could be "
+                "replaced. Give a new or an empty folder."
+            )
+            raise OutputError(message)
+        with whole_file(folder / _MARK) as part:
+            part.write_text(json.dumps({"program": _PROGRAM, "kind": "folder"}), "utf-8")
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise not_written(folder, error) from error
+
+
+# --- names -------------------------------------------------------------------------------------------
+
+
+def check_path(path: str | Path) -> None:
+    """Refuse a path that cannot be written to, or told of, before any work is done.
+
+    Raises
+    ------
+    OutputError
+        Its name is not valid UTF-8, is too long, or is one that Windows keeps for itself.
+    """
+    target = Path(path)
+    fault = fault_of_text(target) or _fault_of_names(target)
+    if not fault:
+        try:
+            target.lstat()
+        except OSError as error:
+            fault = "a name in it is too long, 255 bytes are usual" if error.errno == ENAMETOOLONG else ""
+        except ValueError:
+            fault = "it holds a zero byte"
+    if fault:
+        message = f"Cannot write {printable(target)}: {fault}. Choose another name."
+        raise OutputError(message)
+
+
+def fault_of_text(path: str | Path) -> str:
+    """Say why a path cannot be written into results; "" where it can."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return "its name is not valid UTF-8"
+    return ""
+
+
+def printable(path: str | Path) -> str:
+    """Return a path with escapes for what is not valid UTF-8."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def is_reserved(name: str) -> bool:
+    """Whether Windows keeps a name for itself, or cannot hold it: ``con``, ``aux.txt``, ``end.``, ``a:b``."""
+    stem = name.partition(".")[0].rstrip(" ").casefold()
+    return stem in _DEVICES or name != name.rstrip(" .") or any(sign in '<>:"|?*' or sign < " " for sign in name)
+
+
+def _fault_of_names(target: Path) -> str:
+    if not is_windows():
+        return ""
+    whole = target.absolute()
+    reserved = [name for name in whole.parts[1:] if name not in {".", ".."} and is_reserved(name)]
+    if reserved:
+        return f"Windows cannot make a file called {reserved[0]!r}"
+    if len(str(whole)) > _MOST_WINDOWS_CHARACTERS and not _has_long_paths():
+        return (
+            f"the path has {len(str(whole))} characters, Windows allows {_MOST_WINDOWS_CHARACTERS} unless long paths "
+            "are switched on"
+        )
+    return ""
+
+
+def _has_long_paths() -> bool:
+    """Whether Windows' long paths are switched on (LongPathsEnabled in the registry)."""
+    if sys.platform != "win32":
+        return False
+    import winreg
+
+    with suppress(OSError), winreg.OpenKey(
+        winreg.HKEY_LOCAL_MACHINE, r"SYSTEM\CurrentControlSet\Control\FileSystem"
+    ) as key:
+        return bool(winreg.QueryValueEx(key, "LongPathsEnabled")[0])
+    return False

@@ -75,12 +75,51 @@ def test_what_lies_on_maps_of_another_size_is_put_aside(tmp_path: Path) -> None:
     assert own_of(folder / "earlier_4x3_2") == {name: text + " again" for name, text in OWN.items()}
 
 
-def test_what_a_kill_left_aside_comes_along(tmp_path: Path) -> None:
-    """As a kill would leave them: the old results aside, and nothing yet in their place."""
+MORE = {
+    ".git/objects/ab/cdef": "commit",
+    ".hidden": "mine",
+    "notes.part": "mine",
+    "RESULT.old/results.h5": "mine",
+    "elements/sketch.png": "mine",
+    "elements/mine.tif": "mine",
+    "pigments/notes.txt": "mine",
+    "blocks/1.txt": "mine",
+}
+
+
+def test_nothing_that_a_run_has_not_made_is_lost(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "out")
+    for name, text in MORE.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / ".git/objects/ab/cdef").chmod(0o444)
+    (folder / "link").symlink_to("/etc/hostname")
+    (folder / "elements" / "Hg_L.tif").write_text("old map")
+    for _ in range(2):
+        finished(folder)
+        assert {name: (folder / name).read_text() for name in MORE} == MORE
+        assert (folder / "link").is_symlink()
+        assert (folder / "elements" / "Hg_L.tif").read_bytes()[:2] == b"II"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_file_of_the_user_under_the_name_of_a_new_map_goes_beside(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "out")
+    (folder / "elements" / "Fe_K.tif").write_text("mine")
+    with io.result_folder(folder, overwrite=True) as place:
+        ones = np.ones((4, 3, 1), np.float32)
+        maps = ElementMaps(("Fe_K",), ones, ones)
+        io.write_results(place.path, pigments=None, elements=maps, scan_summary={}, settings={})
+    assert (folder / "earlier" / "elements" / "Fe_K.tif").read_text() == "mine"
+    assert (folder / "elements" / "Fe_K.tif").read_bytes()[:2] == b"II"
+
+
+def test_what_is_changed_at_the_last_moment_comes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = finished(tmp_path / "out")
     add_own(folder)
-    folder.replace(tmp_path / "out.old")
-    assert own_of(finished(folder)) == OWN
+    monkeypatch.setattr("underpaint.io.folder.sync", lambda path: add_own(folder, " later"))
+    finished(folder)
+    assert own_of(folder) == {name: text + " later" for name, text in OWN.items()}
 
 
 def test_results_are_not_replaced_where_the_users_own_cannot_be_copied(

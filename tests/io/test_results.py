@@ -5,6 +5,7 @@ import errno
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import tifffile
 
 from underpaint import io
 from underpaint.errors import OutputError, ScanError
+from underpaint.io import folder
 from underpaint.maps import ElementMaps, PigmentMaps
 from underpaint.spectrum import EnergyAxis, Scan
 
@@ -195,7 +197,7 @@ def interrupt(target: Path, settings: dict[str, Any]) -> None:
 def test_resume_goes_on_from_finished_blocks(tmp_path: Path) -> None:
     interrupt(tmp_path / "out", {"a": 1})
     assert not (tmp_path / "out").exists()
-    assert not (tmp_path / "out.part" / "results.h5").exists()
+    assert list(tmp_path.rglob("results.h5")) == []
     with io.result_folder(tmp_path / "out", resume=True, settings={"a": 1}) as place:
         assert store(place).finished() == {0}
         put_block(place, 1)
@@ -252,30 +254,65 @@ def test_a_left_over_part_is_thrown_away(tmp_path: Path, flags: dict[str, Any]) 
         finish(place)
 
 
-@pytest.mark.parametrize("moment", ["mark", "old away", "swapped"])
-def test_a_kill_while_results_take_their_place_loses_nothing(tmp_path: Path, moment: str) -> None:
-    """As a kill would leave the folders: no mark yet; the old results aside; the new in place, blocks still there."""
+class KilledError(BaseException):
+    """Ends a run where a kill would."""
+
+
+@pytest.mark.parametrize("n_step", range(1, 8))
+def test_a_kill_while_results_take_their_place_loses_nothing(
+    tmp_path: Path, n_step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before or after each renaming: the old results or the new, all of the user's, and blocks to go on from."""
     with io.result_folder(tmp_path / "out") as place:
         finish(place, "old")
-    part = tmp_path / "out.part"
-    if moment == "mark":
-        part.mkdir()
-        (part / ".underpaint-part.part").write_text("{")
-    else:
-        with pytest.raises(KeyboardInterrupt):
-            stop(tmp_path / "out", KeyboardInterrupt(), overwrite=True, settings={"a": 1})
-        (tmp_path / "out").replace(tmp_path / "out.old")
-    if moment == "swapped":
-        (part / "results.h5").write_text("new")
-        part.replace(tmp_path / "out")
-        io.sweep(tmp_path / "out")
-        assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["results.h5"]
-        return
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    steps, rename, remove_tree = list[int](), Path.rename, folder.remove_tree
+
+    def counted(path: Path, target: Any) -> Path:
+        kill_at(n_step, steps)
+        moved = rename(path, target)
+        kill_at(n_step, steps)
+        return moved
+
+    def removed(path: Path) -> None:
+        kill_at(n_step, steps)
+        remove_tree(path)
+        kill_at(n_step, steps)
+
+    with pytest.MonkeyPatch.context() as patch, suppress(KilledError):
+        patch.setattr(Path, "rename", counted)
+        patch.setattr(folder, "remove_tree", removed)
+        patch.setattr("underpaint.files.remove_working_folder", lambda _: None)
+        with io.result_folder(tmp_path / "out", overwrite=True, settings={"a": 1}) as place:
+            put_block(place)
+            finish(place)
+    io.recover(tmp_path / "out")
+    assert (tmp_path / "out" / "results.h5").read_text() in {"old", "new"}
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
     with io.result_folder(tmp_path / "out", resume=True, settings={"a": 1}) as place:
-        assert store(place).finished() == (set() if moment == "mark" else {0})
-        finish(place)
-    assert (tmp_path / "out" / "results.h5").read_text() == "new"
+        finish(place, "newer")
+    assert (tmp_path / "out" / "results.h5").read_text() == "newer"
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def kill_at(n_step: int, steps: list[int]) -> None:
+    steps.append(1)
+    if len(steps) == n_step:
+        raise KilledError
+
+
+def test_neighbours_of_results_are_left_alone(tmp_path: Path) -> None:
+    names = ("out.old", "out.part", "out.lock", ".out.part")
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.h5").write_text("mine")
+    for flags in ({}, {"overwrite": True}, {"resume": True}):
+        with io.result_folder(tmp_path / "out", **flags) as place:
+            put_block(place)
+            finish(place)
+    assert all((tmp_path / name / "results.h5").read_text() == "mine" for name in names)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted(["out", *names])
 
 
 def test_existing_results_are_refused_or_replaced(tmp_path: Path) -> None:
@@ -300,12 +337,7 @@ def test_a_folder_of_other_things_is_never_replaced(tmp_path: Path) -> None:
         io.result_folder(tmp_path / "home", overwrite=True),
     ):
         pass
-    (tmp_path / "out.part").mkdir()
-    (tmp_path / "out.part" / "mine.txt").write_text("mine")
-    with pytest.raises(OutputError, match="Move it away"), io.result_folder(tmp_path / "out"):
-        pass
     assert (tmp_path / "home" / "thesis.txt").exists()
-    assert (tmp_path / "out.part" / "mine.txt").exists()
 
 
 def test_empty_folder_and_file_in_the_way(tmp_path: Path) -> None:
@@ -342,7 +374,7 @@ def test_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr("underpaint.files.mkdtemp", refuse)
     with pytest.raises(OutputError, match="Permission denied"), io.result_folder(tmp_path / "out"):
         pass
 

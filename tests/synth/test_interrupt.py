@@ -28,7 +28,7 @@ def started(folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
 
 def pieces(folder: Path) -> int:
     """Return how far a job is: a finished file counts for all the pieces that it was joined from."""
-    return len(list(folder.glob("*.h5.part/*.h5"))) + 1000 * len(list(folder.glob("*.h5")))
+    return len(list(folder.glob(".underpaint-*/pieces/*.h5"))) + 1000 * len(list(folder.glob("*.h5")))
 
 
 def test_ctrl_c_ends_a_simulation_and_its_workers(tmp_path: Path) -> None:
@@ -38,7 +38,8 @@ def test_ctrl_c_ends_a_simulation_and_its_workers(tmp_path: Path) -> None:
     # a terminal sends Ctrl-C to the whole group
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=60) == 130
-    assert (tmp_path / "library.h5.part").exists()
+    assert not (tmp_path / "library.h5").exists()
+    assert pieces(tmp_path) > 0
     assert gone(process.pid)
 
 
@@ -59,7 +60,7 @@ def test_kills_at_random_moments_leave_a_library_that_is_finished_later(tmp_path
     if not (tmp_path / "library.h5").exists():
         assert started(tmp_path, "--photons", "photons.h5", "--workers", "2").wait(timeout=120) == 0
     assert kills > 0
-    assert not list(tmp_path.glob("*.part"))
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["job.toml", "library.h5", "photons.h5"]
     quiet = simulate_library(KILLED, tmp_path / "quiet.h5", workers=1)
     with h5py.File(tmp_path / "library.h5") as interrupted, h5py.File(quiet) as once:
         for name in ("expected", "recorded", "labels", "counts_needed", "source"):

@@ -78,12 +78,13 @@ def test_an_interrupted_library_is_resumed_to_the_same_file(library_file: Path, 
     simulate_library(SETTINGS, out, workers=1, progress=lambda _what, done, _total: reported.append(done))
     assert reported[0] == 4
     same_spectra(out, library_file)
-    assert not out.with_name("again.h5.part").exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["again.h5"]
 
 
 def test_a_library_begun_with_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
     def stop(what: str, done: int, total: int) -> None:
-        raise KeyboardInterrupt
+        if done:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         simulate_library(SETTINGS, tmp_path / "a.h5", workers=1, progress=stop)
@@ -97,14 +98,26 @@ def test_an_existing_library_is_not_overwritten(library_file: Path) -> None:
         simulate_library(SETTINGS, library_file, workers=1)
 
 
-def test_a_kill_between_the_last_renaming_and_the_clearing_up_leaves_a_finished_library(tmp_path: Path) -> None:
-    out = simulate_library(SETTINGS, tmp_path / "a.h5", workers=1)
-    left = tmp_path / "a.h5.part"
-    left.mkdir()
+def test_a_kill_between_the_last_renaming_and_the_clearing_up_leaves_a_finished_library(
+    tmp_path: Path,
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("underpaint.files.remove_working_folder", lambda _: None)
+        out = simulate_library(SETTINGS, tmp_path / "a.h5", workers=1)
+    assert len(list(tmp_path.iterdir())) == 2
     before = out.stat().st_mtime_ns
     assert simulate_library(SETTINGS, out, workers=1) == out
-    assert not left.exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.h5"]
     assert out.stat().st_mtime_ns == before
+
+
+def test_a_neighbour_that_looks_like_ours_is_left_alone(tmp_path: Path) -> None:
+    left = tmp_path / "a.h5.part"
+    left.mkdir()
+    (left / "000000.h5").write_text("mine")
+    (left / "job.json").write_text("{}")
+    simulate_library(SETTINGS, tmp_path / "a.h5", workers=1)
+    assert sorted(entry.name for entry in left.iterdir()) == ["000000.h5", "job.json"]
 
 
 def test_the_paper_set_has_its_axis_and_classes() -> None:

@@ -18,7 +18,8 @@ from underpaint.cli import (
     _view,
     _virtual,
 )
-from underpaint.cli._console import PlainErrors
+from underpaint.cli._console import PlainErrors, print_anything
+from underpaint.cli._outputs import careful
 
 app = typer.Typer(
     name="underpaint",
@@ -31,27 +32,27 @@ app = typer.Typer(
 
 READ, SIMULATE, TRAIN = "Read a scan", "Simulate", "Train and measure"
 
-app.command(rich_help_panel=READ)(_scans.identify)
-app.command(rich_help_panel=READ)(_scans.elements)
-app.command(rich_help_panel=READ)(_scans.info)
-app.command(rich_help_panel=READ)(_calibrate.calibrate)
-app.command(rich_help_panel=READ)(_scans.explain)
-app.command(rich_help_panel=READ)(_view.view)
-app.command(rich_help_panel=READ)(_report.report)
-app.command(hidden=True)(_view.work)
-app.command(rich_help_panel=READ)(_formats.convert)
-app.command(rich_help_panel=READ)(_repair.repair)
-app.command(rich_help_panel=READ)(_repair.mosaic)
-app.command(rich_help_panel=READ)(_formats.formats)
+app.command(rich_help_panel=READ)(careful(_scans.identify))
+app.command(rich_help_panel=READ)(careful(_scans.elements))
+app.command(rich_help_panel=READ)(careful(_scans.info))
+app.command(rich_help_panel=READ)(careful(_calibrate.calibrate))
+app.command(rich_help_panel=READ)(careful(_scans.explain))
+app.command(rich_help_panel=READ)(careful(_view.view))
+app.command(rich_help_panel=READ)(careful(_report.report))
+app.command(hidden=True)(careful(_view.work))
+app.command(rich_help_panel=READ)(careful(_formats.convert))
+app.command(rich_help_panel=READ)(careful(_repair.repair))
+app.command(rich_help_panel=READ)(careful(_repair.mosaic))
+app.command(rich_help_panel=READ)(careful(_formats.formats))
 app.add_typer(_groups.pigments, name="pigments", rich_help_panel=READ)
-app.command(rich_help_panel=READ)(_library.instruments)
-app.command(rich_help_panel=SIMULATE)(_virtual.mockup)
-app.command(rich_help_panel=SIMULATE)(_virtual.simulate)
-app.command(rich_help_panel=TRAIN)(_learn.train)
-app.command(rich_help_panel=TRAIN)(_learn.finetune)
-app.command(rich_help_panel=TRAIN)(_learn.adapt)
-app.command(rich_help_panel=TRAIN)(_evaluate.evaluate)
-app.command(rich_help_panel=TRAIN)(_learn.reproduce)
+app.command(rich_help_panel=READ)(careful(_library.instruments))
+app.command(rich_help_panel=SIMULATE)(careful(_virtual.mockup))
+app.command(rich_help_panel=SIMULATE)(careful(_virtual.simulate))
+app.command(rich_help_panel=TRAIN)(careful(_learn.train))
+app.command(rich_help_panel=TRAIN)(careful(_learn.finetune))
+app.command(rich_help_panel=TRAIN)(careful(_learn.adapt))
+app.command(rich_help_panel=TRAIN)(careful(_evaluate.evaluate))
+app.command(rich_help_panel=TRAIN)(careful(_learn.reproduce))
 
 
 def _version(asked: bool) -> None:
@@ -86,4 +87,5 @@ def start(
 
 def main() -> None:
     """Run the command line."""
+    print_anything()
     app()

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from underpaint.cli._console import progress, say, show, show_json
+from underpaint.cli._outputs import check_new_files, new_file
 from underpaint.cli._scans import CountsScaleOption, Json, OneScan, Overwrite, Quiet
 
 if TYPE_CHECKING:
@@ -53,15 +54,15 @@ class Found:
 
 def calibrate(
     scan: OneScan,
-    out: Annotated[Path, typer.Option(metavar="FILE.toml", help="Instrument file to write.")] = Path("instrument.toml"),
+    out: Annotated[Path, new_file("FILE.toml", "Instrument file to write.")] = Path("instrument.toml"),
     instrument: Annotated[
         str | None, typer.Option(metavar="PRESET|FILE", help="Supplies what a spectrum cannot tell, e.g. the window.")
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Save the sum spectrum with everything found.")
+        Path | None, new_file("FILE.png", "Save the sum spectrum with everything found.")
     ] = None,
     without_drift: Annotated[
-        Path | None, typer.Option(metavar="FILE.h5", help="Save the scan with the drift along its rows taken out.")
+        Path | None, new_file("FILE.h5", "Save the scan with the drift along its rows taken out.")
     ] = None,
     counts_scale: CountsScaleOption = None,
     overwrite: Overwrite = False,
@@ -84,7 +85,7 @@ def calibrate(
     base = None if instrument is None else load_instrument(instrument)
     scans = load_all(scan, counts_scale=counts_scale)
     targets = [[_named(path, own, scans) for path in (out, picture, without_drift)] for own in scans]
-    _refuse_to_replace([path for paths in targets for path in paths if path is not None], overwrite=overwrite)
+    check_new_files([path for paths in targets for path in paths if path is not None], overwrite=overwrite)
     found = []
     with progress(quiet=quiet or as_json) as step:
         for number, (own, (toml, image, straight)) in enumerate(zip(scans, targets, strict=True)):
@@ -99,15 +100,6 @@ def _named(path: Path | None, scan: "Scan", scans: "Sequence[Scan]") -> Path | N
         return path
     name = scan.detector or scan.source.rpartition("::")[2] or scan.name
     return path.with_stem(f"{path.stem}_{''.join(own if own.isalnum() else '_' for own in name)}")
-
-
-def _refuse_to_replace(paths: Sequence[Path], *, overwrite: bool) -> None:
-    from underpaint.errors import OutputError
-
-    for path in paths:
-        if path.exists() and not overwrite:
-            message = f"Cannot write {path}: it exists. Give another name, or --overwrite to replace it."
-            raise OutputError(message)
 
 
 def _examined(scan: "Scan", base: "Instrument | None", out: Path, picture: Path | None, straight: Path | None) -> Found:

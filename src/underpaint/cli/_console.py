@@ -1,8 +1,10 @@
 """What every command shares: consoles, progress, messages instead of tracebacks."""
 
 import errno
+import io
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -93,7 +95,16 @@ def show(renderable: Any) -> None:
 def show_json(value: Any) -> None:
     """Write JSON to standard output; NaN becomes null."""
     cleaned = json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
-    typer.echo(json.dumps(cleaned, indent=2, ensure_ascii=False))
+    plain = not str(getattr(sys.stdout, "encoding", "") or "").lower().startswith("utf")
+    text = json.dumps(cleaned, indent=2, ensure_ascii=plain)
+    typer.echo(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+def print_anything() -> None:
+    """Let the terminal show an escape for what its encoding does not have (cp1252 on Windows, or no UTF-8 at all)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

@@ -45,8 +45,11 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", help="A model by `train --instrument`: the suite notes its minutes and loss."),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")] = None,
-    overwrite: Overwrite = True,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the figures as JSON.", writable=True, dir_okay=False),
+    ] = None,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure a model on a virtual panel that no training has seen, beside the always-yes baseline.
@@ -61,11 +64,9 @@ def evaluate(
 
         underpaint evaluate --suite trust --quick --json trust.json
     """
-    from underpaint.api import check_new_file
+    del overwrite  # looked at with the outputs
     from underpaint.evaluate.suite import Inputs
 
-    if json_file is not None:
-        check_new_file(json_file, overwrite=overwrite)
     if suite is not None:
         _trust(json_file, Inputs(model, reference, tuple(scan or ()), own_model), small=small, quiet=quiet)
         return
@@ -79,13 +80,15 @@ def _panel(json_file: Path | None, model: str, panel: str, counts: float, instru
     import json
 
     from underpaint.evaluate import evaluate_panel
+    from underpaint.files import whole_file
 
     with progress(quiet=quiet) as step:
         step("Simulating the panel", 0, 1)
         own = chunk_progress(step, "Simulating the panel")
         figures = evaluate_panel(panel, model=model, counts=counts, instrument=instrument, progress=own)
     if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=2, default=str) + "\n", encoding="utf-8")
+        with whole_file(json_file) as part:
+            part.write_text(json.dumps(figures, indent=2, default=str) + "\n", encoding="utf-8")
     if not quiet:
         show(_scores_table(figures))
         for key in ("group_macro_f1", "always_yes_macro_f1"):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from underpaint.cli._console import say, show, show_json
+from underpaint.cli._outputs import new_folder
 from underpaint.cli._scans import DetectorOption, Json, OneScan, Quiet, ShapeOption, rows_and_columns
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def convert(
     scan: OneScan,
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="File ending in .h5 (HDF5), or folder in .zarr.")],
     photographs: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also save the photographs in the file (.bcf) as TIFF here.")
+        Path | None, new_folder("DIR", "Also save the photographs in the file (.bcf) as TIFF here, in a new folder.")
     ] = None,
     detector: DetectorOption = None,
     shape: ShapeOption = None,

@@ -8,7 +8,8 @@ from typer.core import TyperGroup
 
 from underpaint.cli import _library
 from underpaint.cli._console import progress, say, show, show_json
-from underpaint.cli._scans import Json, Quiet
+from underpaint.cli._outputs import careful, new_file
+from underpaint.cli._scans import Json, Overwrite, Quiet
 
 if TYPE_CHECKING:
     from underpaint.limits import Composite, Group, Separation
@@ -30,7 +31,7 @@ class LibraryByDefault(TyperGroup):
 
 
 pigments = typer.Typer(cls=LibraryByDefault, context_settings={"help_option_names": ["-h", "--help"]})
-pigments.command(LIBRARY)(_library.pigments)
+pigments.command(LIBRARY)(careful(_library.pigments))
 
 
 @pigments.callback()
@@ -48,6 +49,7 @@ def start() -> None:
 
 
 @pigments.command()
+@careful
 def groups(
     instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="Instrument that looks.")] = "elio",
     counts: Annotated[float, typer.Option(metavar="N", help="Counts of a whole spectrum.")] = 1e5,
@@ -55,7 +57,8 @@ def groups(
     ground: Annotated[str, typer.Option(metavar="NAME", help="Ground below the paint.")] = "chalk",
     start_kev: Annotated[float, typer.Option(metavar="KEV", help="Energies below are not used.")] = 2.8,
     mixtures: Annotated[bool, typer.Option(help="Look for mixtures that imitate a pigment, too.")] = True,
-    out_figure: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the counts needed by pair.")] = None,
+    out_figure: Annotated[Path | None, new_file("PNG", "Draw the counts needed by pair.")] = None,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -70,6 +73,7 @@ def groups(
 
         underpaint pigments groups --palette xu2022 --counts 1e4 --out-figure groups.png
     """
+    del overwrite  # looked at with the outputs
     from underpaint.instrument import load_instrument
     from underpaint.limits import Question, separate
     from underpaint.sample import DEFAULT_PALETTE, load_palette

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from underpaint.cli._console import progress, say, show, show_json
+from underpaint.cli._outputs import new_folder
 from underpaint.cli._scans import InstrumentOption, Json, NoCalibrate, OneScan, Quiet
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def train(
     ] = None,
     palette: PaletteOption = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the model; INSTRUMENT_PALETTE here if not given.")
+        Path | None, new_folder("DIR", "Folder of the model; INSTRUMENT_PALETTE here if not given.")
     ] = None,
     minutes: Annotated[float, typer.Option(min=0.1, help="What it may take on this machine.")] = 10.0,
     name: Annotated[str | None, typer.Option(help="Name of the model; that of the folder if not given.")] = None,
@@ -97,7 +98,7 @@ def _refuse_beside_config(config: Path, others: list[object]) -> None:
 def adapt(
     scan: OneScan,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the result; SCAN_adapted here if not given.")
+        Path | None, new_folder("DIR", "Folder of the result; SCAN_adapted here if not given.")
     ] = None,
     model: StartOption = "default",
     labels: Annotated[
@@ -152,7 +153,7 @@ def reproduce(
             help="all, table3, figure5, figure6, figure8, figure9, figure10, limits or comparison.",
         ),
     ] = "table3",
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for tables, pictures and networks.")] = Path(
+    out: Annotated[Path, new_folder("DIR", "Folder for tables, pictures and networks.")] = Path(
         "reproduced"
     ),
     small: Annotated[bool, typer.Option("--quick", help="The same path in minutes; its figures mean nothing.")] = False,
@@ -242,7 +243,7 @@ def finetune(
     ] = None,
     labels: Annotated[Path | None, typer.Option(metavar="CSV", help="What is known of them, see above.")] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the new model; NAME_finetuned here if not given.")
+        Path | None, new_folder("DIR", "Folder of the new model; NAME_finetuned here if not given.")
     ] = None,
     split: Annotated[
         SplitBy, typer.Option(help="What the test keeps apart: whole structures, or, as in the paper, single pixels.")

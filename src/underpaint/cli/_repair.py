@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from underpaint.cli._console import progress, say, show_json
+from underpaint.cli._outputs import new_file
 from underpaint.cli._scans import (
     CountsScaleOption,
     DetectorOption,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from underpaint.repair import Step
     from underpaint.spectrum import Scan
 
-OutScan = Annotated[Path, typer.Option(metavar="FILE.h5", help="Scan to write; a file that is there is not replaced.")]
+OutScan = Annotated[Path, new_file("FILE.h5", "Scan to write; a file that is there is not replaced.")]
 
 
 def repair(
@@ -90,7 +91,7 @@ def repair(
                   "counts_scale": read.counts_scale,
                   "repairs": [each.as_record() for each in steps]}  # fmt: skip
         step("Writing", 0, 1)
-        save_scan(own, out, settings=_with_version(record))
+        save_scan(own, out, settings=_with_version(record), replace=False)
     _tell(steps, record, out, quiet=quiet, as_json=as_json)
 
 
@@ -223,7 +224,7 @@ def mosaic(
         found = join_tiles([tile for _, tile in read], register=register, most_pixels=most_pixels)
         record = {"tiles": [name for name, _ in read], "failed": failed, "mosaic": found.as_record()}
         step("Writing", 0, 1)
-        save_scan(found.scan, out, settings=_with_version(record))
+        save_scan(found.scan, out, settings=_with_version(record), replace=False)
     for name, reason in failed.items():
         say_error(reason if name in reason else f"{name}: {reason}")
     if as_json:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from underpaint.cli._console import progress, say, show_json
+from underpaint.cli._outputs import new_file
 
 
 class Form(StrEnum):
@@ -25,7 +26,7 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of results.")],
     form: Annotated[Form, typer.Option("--format", help="pdf is printed by Chromium, Chrome or Edge.")] = Form.html,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File to write; by default report.html or report.pdf in DIR.")
+        Path | None, new_file("FILE", "File to write; by default report.html or report.pdf in DIR, replaced.")
     ] = None,
     subject: Annotated[
         str, typer.Option("--object", metavar="TEXT", help="The painting, as the title block names it.")
@@ -33,6 +34,7 @@ def report(
     scan: Annotated[
         str | None, typer.Option(metavar="SCAN", help="The scan, where it is not where it was when it was read.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")] = False,
 ) -> None:
@@ -46,6 +48,7 @@ def report(
 
         underpaint report painting_underpaint --format pdf
     """
+    del overwrite  # looked at with the outputs
     from underpaint.report import write_report
 
     with progress(quiet=quiet or as_json) as step:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from underpaint.cli._console import FAILED, progress, say, say_error, show, show_json
+from underpaint.cli._outputs import check_new_files, new_file, new_folder
 
 if TYPE_CHECKING:
     from underpaint.api import Outcome
@@ -31,11 +32,11 @@ Resume = Annotated[
 SchedulerOption = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="Compute on a dask cluster, e.g. tcp://host:8786.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 NoCalibrate = Annotated[bool, typer.Option("--no-calibrate", help="Trust the file's energy axis.")]
 Out = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Folder of the results; of several scans: the folder of their folders."),
+    new_folder("DIR", "Folder of the results; of several scans: the folder of their folders."),
 ]
 DetectorOption = Annotated[
     str | None,
@@ -182,11 +183,12 @@ def elements(
 
 def info(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Scan or spectrum; FILE::NAME picks an array.")],
-    picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Save the spectra as a picture.")] = None,
+    picture: Annotated[Path | None, new_file("FILE.png", "Save the spectra as a picture.")] = None,
     detector: DetectorOption = None,
     shape: ShapeOption = None,
     counts_scale: CountsScaleOption = None,
     every: Annotated[bool, typer.Option("--all", help="Read every spectrum of a large scan, too.")] = False,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -221,7 +223,7 @@ def info(
         for line in spectrum_lines(own, axis):
             say(line)
     if picture is not None:
-        for path in _save_pictures(found, picture):
+        for path in _save_pictures(found, picture, overwrite=overwrite):
             say(f"Wrote {path}", quiet=quiet or as_json)
 
 
@@ -243,9 +245,8 @@ def explain(
     ] = 1.0,
     no_calibrate: NoCalibrate = False,
     counts_scale: CountsScaleOption = None,
-    out_figure: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw the spectrum, the fit and its parts.")
-    ] = None,
+    out_figure: Annotated[Path | None, new_file("FILE.png", "Draw the spectrum, the fit and its parts.")] = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -262,6 +263,7 @@ def explain(
 
         underpaint explain painting.h5 --pixel 12,40 --layers proposals.toml
     """
+    del overwrite  # looked at with the outputs
     from underpaint.cli._explain import Request, explained_spot, record, tables
     from underpaint.explain.words import in_words
 
@@ -294,6 +296,8 @@ def _run_all(
     from underpaint.cli._pace import pace
 
     single = len(scans) == 1
+    if not single:
+        _check_summary((out or Path()) / SUMMARY)
     folders = [out or default_folder(scans[0])] if single else distinct_folders(scans, out or Path())
     with pace(quiet=quiet or as_json, unit="spectra") as step:
         run = partial(run, progress=step)
@@ -356,6 +360,23 @@ def _record(own: "Outcome") -> dict[str, Any]:
     }
 
 
+SUMMARY = "underpaint_summary.csv"
+_SUMMARY_HEAD = ("scan", "folder", "state", "why")
+
+
+def _check_summary(path: Path) -> None:
+    """Refuse to replace a table of another kind by that of many scans; one of an earlier call is replaced."""
+    from underpaint.errors import OutputError
+
+    if not path.exists():
+        return
+    with path.open("rb") as stream:
+        if stream.read(200).startswith(",".join(_SUMMARY_HEAD).encode()):
+            return
+    message = f"Cannot write {path}: it is there, and no table of many scans. Move it, or give another folder with --out."
+    raise OutputError(message)
+
+
 def _write_summary(outcomes: "list[Outcome]", base: Path) -> None:
     import csv
 
@@ -363,21 +384,22 @@ def _write_summary(outcomes: "list[Outcome]", base: Path) -> None:
 
     base.mkdir(parents=True, exist_ok=True)
     names = sorted({name for own in outcomes for name in own.groups})
-    with whole_file(base / "underpaint_summary.csv") as part, part.open("w", newline="", encoding="utf-8") as stream:
+    with whole_file(base / SUMMARY) as part, part.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["scan", "folder", "state", "why", *names])
+        writer.writerow([*_SUMMARY_HEAD, *names])
         for own in outcomes:
             state = "failed" if own.error else "left alone" if own.skipped else "done"
             shares = [f"{own.groups[name]:.6g}" if name in own.groups else "" for name in names]
             writer.writerow([own.source, own.folder or "", state, own.error, *shares])
 
 
-def _save_pictures(found: list[Any], picture: Path) -> list[Path]:
+def _save_pictures(found: list[Any], picture: Path, *, overwrite: bool) -> list[Path]:
     """Save a picture for each detector; return their files."""
     from underpaint.plot import save_png, spectrum
 
     stems = [picture.stem] if len(found) == 1 else [f"{picture.stem}_{number}" for number in range(1, len(found) + 1)]
     paths = [picture.with_stem(stem) for stem in stems]
+    check_new_files(paths, overwrite=overwrite)
     for path, (own, axis) in zip(paths, found, strict=True):
         families = () if axis.calibration is None else axis.calibration.found
         figure = spectrum(axis.scan_axis, own.sum_spectrum.counts, own.max_spectrum.counts, families, title=own.name)

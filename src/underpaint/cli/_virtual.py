@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from underpaint.cli._console import chunk_progress, progress, say, show, show_json
+from underpaint.cli._outputs import check_new_files, new_file
 from underpaint.cli._pace import pace
 from underpaint.cli._scans import Overwrite, Quiet
 
@@ -14,7 +15,7 @@ def mockup(
     recipe: Annotated[
         str, typer.Argument(metavar="[fig7|table2|CONFIG]", help="A panel of the paper, or TOML.")
     ] = "fig7",
-    out: Annotated[Path, typer.Option(metavar="FILE.h5", help="File to write.")] = Path("panel.h5"),
+    out: Annotated[Path, new_file("FILE.h5", "File to write.")] = Path("panel.h5"),
     instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="The scanner.")] = "elio",
     counts: Annotated[float, typer.Option(min=1, help="Mean counts a pixel.")] = 1e5,
     cell_pixels: Annotated[int, typer.Option(min=1, help="Side of a crossing of strips, pixels.")] = 12,
@@ -30,10 +31,9 @@ def mockup(
 
         underpaint identify panel.h5 --out result
     """
-    from underpaint.api import check_new_file
+    del overwrite  # looked at with the outputs
     from underpaint.synth import PanelSettings, make_panel, save_panel
 
-    check_new_file(out, overwrite=overwrite)
     settings = PanelSettings(recipe=recipe, instrument=instrument, counts=counts, cell_pixels=cell_pixels, seed=seed)
     with progress(quiet=quiet) as step:
         step("Simulating the panel", 0, 1)
@@ -60,7 +60,7 @@ def simulate(
         str | None, typer.Option(metavar="tcp://HOST:PORT", help="Let a dask.distributed cluster do the work.")
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show what each spectrum is made of.")] = False,
-    out_figure: Annotated[Path | None, typer.Option(metavar="FILE.png", help="With --explain: draw it.")] = None,
+    out_figure: Annotated[Path | None, new_file("FILE.png", "With --explain: draw it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --explain: print JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -116,7 +116,9 @@ def _explain(job: Any, out_figure: Path | None, *, as_json: bool, quiet: bool) -
     for name, parts in found.items():
         if not (as_json or quiet):
             show(tables(name, parts))
-    for name, path in figure_paths(out_figure, found).items() if out_figure else ():
+    paths = figure_paths(out_figure, found) if out_figure else {}
+    check_new_files(list(paths.values()), overwrite=None)
+    for name, path in paths.items():
         save_png(breakdown_figure(found[name], title=name), path)
         say(f"Wrote {path}.", quiet=quiet or as_json)
 

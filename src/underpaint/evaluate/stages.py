@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from underpaint.errors import OutputError
-from underpaint.files import whole_file
+from underpaint.files import claim_folder, whole_file
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, done, in all)."""
@@ -27,11 +26,7 @@ class Stages:
 
     def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
         self.folder, self._facts = folder, facts
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            message = f"Cannot keep the parts of the evaluation in {folder}: {error.strerror}. Choose another --json."
-            raise OutputError(message) from error
+        claim_folder(folder)
 
     def take(self, name: str, make: Callable[[], dict[str, Any]], facts: dict[str, Any] | None = None) -> Any:
         """Return a stage's figures: those that are kept, or what ``make`` returns.

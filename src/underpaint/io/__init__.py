@@ -3,7 +3,7 @@
 from underpaint.io.catalogue import FORMATS, Format
 from underpaint.io.convert import Converted, convert_scan, photographs_of, save_photographs
 from underpaint.io.describe import ScanInfo, describe, describe_all, scan_info, summarise_scan
-from underpaint.io.folder import ResultFolder, is_finished, result_folder, sweep
+from underpaint.io.folder import ResultFolder, is_finished, recover, result_folder
 from underpaint.io.hdf5 import read_settings, read_truth, save_scan
 from underpaint.io.load import load, load_all, read_spectrum, split_location
 from underpaint.io.results import (
@@ -43,6 +43,7 @@ __all__ = [
     "read_spectrum",
     "read_summary",
     "read_truth",
+    "recover",
     "result_folder",
     "save_photographs",
     "save_scan",
@@ -52,7 +53,6 @@ __all__ = [
     "summarise_scan",
     "summary_rows",
     "survey",
-    "sweep",
     "write_results",
     "write_tiff",
 ]

@@ -1,14 +1,17 @@
 """What belongs to results and is not in them: the scan that they were made of, the photograph, the regions."""
 
 import json
+import os
 import shutil
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
 
 from underpaint.errors import OutputError, ScanError
+from underpaint.files import is_working_folder
 from underpaint.io.load import load
 from underpaint.io.stored import RESULTS_FILE
 from underpaint.spectrum import Scan
@@ -20,12 +23,16 @@ REGIONS_FILE = "regions.json"
 REGIONS_FOLDER = "regions"
 """Holds a mask (PNG, white inside) for each region that was drawn."""
 SUMMARY_FILE = "summary.csv"
-MADE = (
-    *(RESULTS_FILE, SUMMARY_FILE, "report.html", "report.pdf", "unlikeness.tif"),
-    *("pigments", "elements", "quantities", "detectability"),
-)
-"""What a run makes in a folder of results; all else in it is the user's own."""
+_FOLDERS = ("pigments", "elements", "quantities", "detectability")
+MADE = (RESULTS_FILE, SUMMARY_FILE, "report.html", "report.pdf", "unlikeness.tif", *_FOLDERS)
+"""What a run makes in a folder of results, with the maps of its names in the folders; all else is the user's own."""
 _OF_THE_MAPS = (REGIONS_FILE, REGIONS_FOLDER, PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE)
+_STACKS = (
+    "entry/pigments/results/probability",
+    "entry/pigments/results/quantities",
+    "entry/elements/results/parameters",
+    "entry/detectability/results/state",
+)
 _MAPS = ("entry/pigments/results/probability", "entry/elements/results/parameters")
 
 
@@ -120,6 +127,9 @@ def _record(path: Path, remedy: str) -> dict[str, Any]:
 def carry_over(earlier: Path, new: Path) -> Path | None:
     """Copy what is the user's own from results to those that will replace them.
 
+    Everything counts as the user's but the files that a run makes: notes, hidden files, a folder under version
+    control, a picture among the maps. Links, pipes and devices are not copied; they are moved at the end.
+
     Parameters
     ----------
     earlier, new : Path
@@ -135,23 +145,124 @@ def carry_over(earlier: Path, new: Path) -> Path | None:
     OutputError
         It cannot be copied.
     """
-    own = [] if not earlier.is_dir() else [path for path in sorted(earlier.iterdir()) if _is_of_the_user(path)]
-    laid = [path for path in own if path.name in _OF_THE_MAPS]
-    shape = _map_shape(earlier)
-    fits = not laid or (shape is not None and shape == _map_shape(new))
-    place = new if fits else new / _aside(earlier, shape)
+    entries = _of_the_user(earlier)
+    shape, names = _map_shape(earlier), _map_names(new)
+    fits = not any(entry.name in _OF_THE_MAPS for entry in entries) or (shape is not None and shape == _map_shape(new))
+    aside = None if fits else _aside(earlier, shape)
     try:
-        place.mkdir(exist_ok=True)
-        for path in own:
-            _copy(path, (place if path in laid else new) / path.name)
+        for entry in entries:
+            target = new / _place_of(entry.relative_to(earlier), aside)
+            _copy(entry, _beside(target, new) if _is_made(target, new, names) else target)
     except OSError as error:
         message = f"Cannot take regions and photograph along from {earlier}: {error}. Nothing was replaced."
         raise OutputError(message) from error
-    return None if fits else place
+    return None if aside is None else new / aside
 
 
-def _is_of_the_user(path: Path) -> bool:
-    return path.name not in MADE and path.suffix != ".part" and not path.name.startswith(".")
+def take_what_is_left(old: Path, new: Path, aside: str | None) -> None:
+    """Move to new results what users have put into the old ones since :func:`carry_over`, or changed there.
+
+    Parameters
+    ----------
+    old, new : Path
+        Folders of results; the old one is about to be removed.
+    aside : str or None
+        Name of the folder for what lies on maps of another size.
+
+    Raises
+    ------
+    OSError
+        It cannot be moved; nothing is lost.
+    """
+    names = _map_names(new)
+    for entry in _of_the_user(old):
+        for file in _files_of(entry):
+            target = new / _place_of(file.relative_to(old), aside)
+            if any(_is_same_file(file, place) for place in (target, _beside(target, new))):
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if os.path.lexists(target):
+                newer = file.lstat().st_mtime_ns > target.lstat().st_mtime_ns
+                target = target if newer and not _is_made(target, new, names) else _free_name(target)
+            os.replace(file, target)
+
+
+def _files_of(entry: Path) -> Iterator[Path]:
+    """Return an entry, or all that lies in a folder at any depth, but folders."""
+    if entry.is_symlink() or not entry.is_dir():
+        yield entry
+        return
+    for below in list(entry.iterdir()):
+        yield from _files_of(below)
+
+
+def _place_of(name: Path, aside: str | None) -> Path:
+    """Return where a user's file goes: those that lie on maps of another size go aside."""
+    return Path(aside) / name if aside is not None and name.parts[0] in _OF_THE_MAPS else name
+
+
+def _beside(target: Path, folder: Path) -> Path:
+    """Return the name of a user's file among maps where a new map has taken its own."""
+    return folder / "earlier" / target.relative_to(folder)
+
+
+def _free_name(path: Path) -> Path:
+    names = (path.with_name(f"{path.stem}_earlier{number or ''}{path.suffix}") for number in range(10_000))
+    return next(name for name in names if not os.path.lexists(name))
+
+
+def _of_the_user(folder: Path) -> list[Path]:
+    """Return what a run has not made: entries of the folder, and of its folders of maps."""
+    if not folder.is_dir():
+        return []
+    names = _map_names(folder)
+    entries = []
+    for entry in sorted(folder.iterdir()):
+        inside = entry.name in _FOLDERS and entry.is_dir() and not entry.is_symlink()
+        entries += sorted(entry.iterdir()) if inside else [entry]
+    return [entry for entry in entries if not _is_made(entry, folder, names)]
+
+
+def _is_made(path: Path, folder: Path, names: set[str]) -> bool:
+    """Whether a run has made a file of results that hold maps of some names."""
+    if path == folder / RESULTS_FILE:
+        return not is_of_others(folder)
+    if path.parent == folder:
+        return path.name in MADE or is_working_folder(path)
+    in_maps = path.parent.parent == folder and path.parent.name in _FOLDERS
+    return in_maps and path.suffix == ".tif" and _map_name(path) in names
+
+
+def is_of_others(folder: Path) -> bool:
+    """Whether the ``results.h5`` of a folder is an HDF5 file that no run has made, such as a scan of that name."""
+    try:
+        with h5py.File(folder / RESULTS_FILE, "r") as file:
+            return str(file.attrs.get("creator", "")) != "underpaint"
+    except (OSError, RuntimeError):
+        return False  # damaged, or not there
+
+
+def _map_name(path: Path) -> str:
+    return path.stem.removesuffix(".low_90").removesuffix(".high_90")
+
+
+def _map_names(folder: Path) -> set[str]:
+    """Return the names of all maps in results; none where they cannot be read, so that nothing counts as made."""
+    try:
+        with h5py.File(folder / RESULTS_FILE, "r") as file:
+            return {name for path in _STACKS if path in file for name in file[path]}
+    except (OSError, KeyError, RuntimeError):
+        return set()
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    """Whether one is a file and the other its copy."""
+    try:
+        first, second = one.lstat(), other.lstat()
+    except OSError:
+        return False
+    kinds = stat.S_ISREG(first.st_mode) and stat.S_ISREG(second.st_mode)
+    return kinds and (first.st_size, first.st_mtime_ns) == (second.st_size, second.st_mtime_ns)
 
 
 def _map_shape(folder: Path) -> tuple[int, int] | None:
@@ -172,12 +283,17 @@ def _aside(earlier: Path, shape: tuple[int, int] | None) -> str:
 
 
 def _copy(path: Path, target: Path) -> None:
-    if not path.is_dir():
-        shutil.copy2(path, target)
+    """Copy a file, or a folder with its files."""
+    if path.is_symlink() or _is_same_file(path, target):
         return
-    if target.is_dir():
-        shutil.rmtree(target)
-    shutil.copytree(path, target)
+    if path.is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+        for entry in path.iterdir():
+            _copy(entry, target / entry.name)
+    elif path.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        shutil.copy2(path, target)
 
 
 def _found(told: str, folder: Path) -> str | None:

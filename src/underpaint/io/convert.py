@@ -1,7 +1,6 @@
 """Any scan to HDF5 (in the layout that PyMca reads) or zarr: chunked, compressed, lossless, checked by reading back."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,11 +13,12 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from underpaint.errors import OutputError
-from underpaint.files import written_alone
+from underpaint.errors import OutputError, UnderpaintError
+from underpaint.files import not_written, whole_file, written_alone
 from underpaint.io.bcf import Photograph, is_bcf, read_photographs
 from underpaint.io.load import load_all, load_each, refuse_inside, split_location
 from underpaint.io.new_hdf5 import new_hdf5
+from underpaint.io.origin import file_facts, refuse_change
 from underpaint.io.zarr import let_zarr_finish, zarr_library
 from underpaint.spectrum import Scan
 
@@ -99,14 +99,14 @@ def convert_scan(
     write = _writer(place)
     refuse_existing(place)
     refuse_inside(place, source)
+    facts = file_facts(source)
     scans, photographs = load_each(source, detector=detector, shape=shape, counts_scale=1), photographs_of(source)
     tell = step or (lambda *_: None)
     with _appearing(place) as part:
         digests = write(part, scans, photographs, tell)
         _check(part, scans, digests, tell)
-        size = sum(own.stat().st_size for own in (part.rglob("*") if part.is_dir() else [part]) if own.is_file())
-        refuse_existing(place)
-        part.rename(place)
+        size = sum(entry.stat().st_size for entry in (part.rglob("*") if part.is_dir() else [part]) if entry.is_file())
+        refuse_change(source, facts, place)
     return Converted(
         place,
         tuple(scan.shape for scan in scans),
@@ -179,25 +179,14 @@ def _writer(place: Path) -> Writer:
 
 @contextmanager
 def _appearing(place: Path) -> Iterator[Path]:
-    """Give a new name beside the target; what is still there at the end goes, also when interrupted.
-
-    What a kill has left goes before the next try.
-    """
-    folder = place.with_name(f".{place.name}.part")
+    """Give a new name for what is to appear at a place; nothing stays of what is interrupted or fails."""
     try:
-        with written_alone(place):
-            try:
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir()
-                yield folder / place.name
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+        with written_alone(place), whole_file(place, replace=False) as part:
+            yield part
+    except UnderpaintError:
+        raise
     except (OSError, RuntimeError) as error:
-        if isinstance(error, OutputError) or type(error).__module__.startswith("underpaint"):
-            raise
-        reason = str(error).split(" (", 1)[0]
-        message = f"Cannot write {place}: {reason}. Check that the folder exists, is writable and has space."
-        raise OutputError(message) from error
+        raise not_written(place, error) from error
 
 
 def _row_blocks(scan: Scan, tell: Step, what: str) -> Iterator[tuple[int, NDArray[Any]]]:

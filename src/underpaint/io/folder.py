@@ -3,19 +3,33 @@
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from underpaint.errors import OutputError
-from underpaint.files import whole_file, written_alone
-from underpaint.io.companions import carry_over
+from underpaint.files import (
+    WorkingFolder,
+    check_path,
+    remove_tree,
+    remove_working_folder,
+    sync,
+    sync_folder,
+    whole_file,
+    working_folder,
+    working_folders,
+)
+from underpaint.io.companions import carry_over, is_of_others, take_what_is_left
 from underpaint.io.stored import JOURNAL, RESULTS_FILE
 
-_MARK = ".underpaint-part"
-_BLOCKS = "blocks"
+KIND = "results"
+DIGESTS = ("scan files", "scan sample")
+"""Settings that are digests, of which nobody wants to read the values."""
+_SETTINGS, _BLOCKS, _NEW, _OLD, _READY = "settings.json", "blocks", "new", "old", "ready.json"
 _SPARE_BYTES = 64 * 2**20
+_LONGEST_BELOW = "detectability/" + 100 * "n"
+"""Stands for the longest name of a file in results."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,8 @@ def result_folder(
     Parameters
     ----------
     path : str or Path
-        The folder to make. What is written goes to ``<path>.part`` until the end.
+        The folder to make. What is written goes to a working folder beside it until the end
+        (:func:`underpaint.files.working_folder`).
     resume : bool
         Go on from the finished blocks of an interrupted run; without it they are thrown away.
     overwrite : bool
@@ -72,30 +87,55 @@ def result_folder(
 
     Notes
     -----
-    What is interrupted, by an error, Ctrl-C or a kill, leaves its blocks in ``<path>.part``, if there are any. Of two
-    runs at once the second is refused; ``<path>.lock`` is held meanwhile, and one that a kill left keeps nobody out.
+    What is interrupted, by an error, Ctrl-C or a kill, leaves its blocks in the working folder, if there are any; its
+    mark says which results it is for. Of two runs at once the second is refused.
     """
     target = Path(path).resolve()
-    part = _part(target)
-    with ExitStack() as held:
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(written_alone(target))
-            sweep(target)
-            _check_target(target, replace_allowed=resume or overwrite)
-            blocks = _prepare(part, settings or {}, resume=resume, afresh=overwrite)
-            place = ResultFolder(part, blocks, _earlier(target))
-            _check_space(place, needed_bytes)
-        except OSError as error:
-            raise _explained(error, target) from error
-        try:
-            yield place
-            _publish(part, target)
-        except BaseException as error:
-            _clear(part)
-            if isinstance(error, OSError) and not isinstance(error, OutputError) and error.errno is not None:
-                raise _explained(error, target) from error
+    check_path(target)
+    check_path(target / _LONGEST_BELOW)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with working_folder(target, kind=KIND, alone=True) as work:
+            try:
+                place = ResultFolder(work.path / _NEW, work.path / _BLOCKS, target)
+                for left in work.left:
+                    _finish_replacing(left, target)
+                _check_target(target, replace_allowed=resume or overwrite)
+                _prepare(work, target, settings or {}, resume=resume, afresh=overwrite)
+                place.path.mkdir()
+                _check_space(place, needed_bytes)
+                yield place
+                _publish(work.path, target)
+            except BaseException:
+                # Finished blocks stay for a run that goes on; so do results that could not take their place.
+                complete = (work.path / _READY).exists()
+                work.kept = complete or any(place.blocks.rglob(JOURNAL))
+                if not complete and place.path.exists():
+                    remove_tree(place.path)
+                raise
+    except OSError as error:
+        if isinstance(error, OutputError) or error.errno is None:
             raise
+        raise _explained(error, target) from error
+
+
+def recover(path: str | Path) -> None:
+    """Finish what a kill has stopped while results took their place, and remove what they no longer need.
+
+    Raises
+    ------
+    OutputError
+        Another run writes there just now.
+    """
+    target = Path(path).resolve()
+    if not any((folder / _READY).is_file() for folder in working_folders(target)):
+        return
+    with working_folder(target, kind=KIND, alone=True) as work:
+        for left in work.left:
+            if (left / _READY).is_file():
+                _finish_replacing(left, target)
+                if is_finished(target) and not (left / _OLD).exists():
+                    remove_working_folder(left)
 
 
 def is_finished(path: str | Path) -> bool:
@@ -105,8 +145,7 @@ def is_finished(path: str | Path) -> bool:
 
 def unfinished(path: str | Path) -> dict[str, Any]:
     """Return the settings of the run whose finished blocks wait to be gone on from; {} where there is none."""
-    mark = _part(Path(path)) / _MARK
-    return dict(json.loads(mark.read_text("utf-8"))) if mark.is_file() else {}
+    return next((known for left in working_folders(Path(path).resolve()) if (known := _settings_of(left))), {})
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -114,7 +153,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     names = (name for name in sorted({*then, *now}) if then.get(name) != now.get(name))
     return [
         f"{name} something else now"
-        if isinstance(then.get(name), dict) and isinstance(now.get(name), dict)
+        if name in DIGESTS or (isinstance(then.get(name), dict) and isinstance(now.get(name), dict))
         else f"{name} {then.get(name)!r} then, {now.get(name)!r} now"
         for name in names
     ]
@@ -134,6 +173,12 @@ def _check_target(target: Path, *, replace_allowed: bool) -> None:
             "Give another one with --out, or --overwrite to replace it, or --resume to go on."
         )
         raise OutputError(message)
+    if is_of_others(target):
+        message = (
+            f"Cannot replace {target}: the {RESULTS_FILE} in it was not made by underpaint. Nothing was touched; give "
+            "another folder with --out."
+        )
+        raise OutputError(message)
     if not is_finished(target):
         message = (
             f"Cannot replace {target}: it holds no {RESULTS_FILE}, so it is not a folder of results. "
@@ -142,118 +187,111 @@ def _check_target(target: Path, *, replace_allowed: bool) -> None:
         raise OutputError(message)
 
 
-def _prepare(part: Path, settings: Mapping[str, Any], *, resume: bool, afresh: bool) -> Path:
-    if part.exists() and not (part / _MARK).is_file() and any(own.name != _MARK + ".part" for own in part.iterdir()):
-        message = f"Cannot write to {part}: it exists and was not made by an interrupted run. Move it away."
+def _prepare(
+    work: WorkingFolder, target: Path, settings: Mapping[str, Any], *, resume: bool, afresh: bool
+) -> None:
+    """Make the folder of blocks, or take over that of an interrupted run with the same settings."""
+    now = json.loads(json.dumps(settings, default=str))
+    blocks = work.path / _BLOCKS
+    with whole_file(work.path / _SETTINGS) as part:
+        part.write_text(json.dumps(now, sort_keys=True), "utf-8")
+    begun = [left for left in work.left if resume and (left / _BLOCKS).is_dir()]
+    same = next((left for left in begun if _settings_of(left) == now), None)
+    if same is not None and not (same / _BLOCKS).is_symlink():
+        (same / _BLOCKS).rename(blocks)
+    elif begun and not afresh:
+        other = differences(_settings_of(begun[0]), now)
+        message = (
+            f"Cannot resume {target}: it was begun otherwise ({'; '.join(other)}). Call as before, or leave "
+            "out --resume to begin again."
+        )
         raise OutputError(message)
-    text = json.dumps(settings, sort_keys=True, default=str)
-    if (part / _MARK).is_file() and not (resume and _goes_on(part, text, afresh=afresh)):
-        _remove(part)
-    part.mkdir(parents=True, exist_ok=True)
-    with whole_file(part / _MARK) as mark:
-        mark.write_text(text, "utf-8")
-    blocks = part / _BLOCKS
     blocks.mkdir(exist_ok=True)
-    return blocks
+    for left in work.left:
+        if not (left / _OLD).exists():
+            remove_working_folder(left)
 
 
-def _goes_on(part: Path, text: str, *, afresh: bool) -> bool:
-    """Whether a run can be gone on with: its settings are the same; else it is an error, or begun afresh."""
-    before = (part / _MARK).read_text("utf-8")
-    if before == text or afresh:
-        return before == text
-    other = differences(json.loads(before), json.loads(text))
-    message = (
-        f"Cannot resume {part.with_suffix('')}: it was begun otherwise ({'; '.join(other)}). Call as before, or leave "
-        "out --resume to begin again."
-    )
-    raise OutputError(message)
+def _settings_of(folder: Path) -> dict[str, Any]:
+    """Return the settings that blocks were begun with; {} where there are none."""
+    try:
+        return dict(json.loads((folder / _SETTINGS).read_text("utf-8"))) if (folder / _BLOCKS).is_dir() else {}
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _check_space(place: ResultFolder, needed_bytes: int) -> None:
     # What an interrupted run has written already needs no room.
-    held = sum(4096 * (own.stat().st_size // 4096) for own in place.blocks.rglob("*") if own.is_file())
+    held = sum(4096 * (entry.stat().st_size // 4096) for entry in place.blocks.rglob("*") if entry.is_file())
     free = shutil.disk_usage(place.path).free + held
     if free >= needed_bytes:
         return
-    _clear(place.path)
     message = (
-        f"Cannot write results to {place.path.parent}: {free / 2**20:.0f} MB are free, "
+        f"Cannot write results to {place.earlier.parent}: {free / 2**20:.0f} MB are free, "
         f"{needed_bytes / 2**20:.0f} MB needed. "
         "Make room, or give a folder on another disk with --out."
     )
     raise OutputError(message)
 
 
-def _publish(part: Path, target: Path) -> None:
-    """Put the part in its place; what was there goes only once the new is there, and the blocks last of all.
+def _publish(folder: Path, target: Path) -> None:
+    """Put new results in their place; what users added to the old ones up to this moment comes along.
 
-    What users added to the old results up to this moment comes along.
-
-    So a kill at any moment leaves the old results, or the new, or blocks to go on from.
+    A kill at any moment leaves the old results, or the new, or both in the working folder, of which the next run
+    finishes what was begun; and blocks to go on from until the new results are there.
     """
-    old = _old(target)
-    carry_over(_earlier(target), part)
-    if is_finished(old):
-        shutil.rmtree(old)
+    aside = carry_over(target, folder / _NEW)
+    sync(folder / _NEW)
+    with whole_file(folder / _READY) as part:
+        part.write_text(json.dumps({"aside": None if aside is None else aside.name}), "utf-8")
+    try:
+        _swap(folder, target)
+    except OSError:
+        if not (folder / _OLD).exists():
+            (folder / _READY).unlink(missing_ok=True)
+        raise
+    _clear_old(folder, target)
+
+
+def _swap(folder: Path, target: Path) -> None:
+    new, old = folder / _NEW, folder / _OLD
     if target.exists() and any(target.iterdir()):
-        target.replace(old)
+        target.rename(old)
     elif target.exists():
         target.rmdir()
     try:
-        part.replace(target)
+        new.rename(target)
     except OSError:
         if old.exists():
-            old.replace(target)
+            old.rename(target)
         raise
-    shutil.rmtree(old, ignore_errors=True)
-    sweep(target)
+    sync_folder(target.parent)
 
 
-def _part(target: Path) -> Path:
-    return target.with_name(target.name + ".part")
+def _finish_replacing(folder: Path, target: Path) -> None:
+    """Finish what a kill has stopped while new results took the place of old ones."""
+    new, old, ready = folder / _NEW, folder / _OLD, folder / _READY
+    if not ready.is_file() or folder.is_symlink():
+        return
+    if not target.exists() and new.is_dir():
+        new.rename(target)
+    elif not target.exists() and old.is_dir():
+        old.rename(target)
+    if old.is_dir() and is_finished(target):
+        _clear_old(folder, target)
 
 
-def _old(target: Path) -> Path:
-    return target.with_name(target.name + ".old")
-
-
-def _earlier(target: Path) -> Path:
-    """Return where the results are that will be replaced; a kill at the last moment may have left them aside."""
-    return target if target.exists() else _old(target)
-
-
-def sweep(target: Path) -> None:
-    """Remove what finished results no longer need; a kill may have kept it from being done."""
-    if (target / _MARK).is_file():
-        shutil.rmtree(target / _BLOCKS, ignore_errors=True)
-        (target / _MARK).unlink(missing_ok=True)
-
-
-def _clear(part: Path) -> None:
-    """Leave nothing but blocks, and nothing at all where none is finished."""
-    if any((part / _BLOCKS).rglob(JOURNAL)):
-        _remove(part, but=(_BLOCKS, _MARK))
-    elif part.exists():
-        _remove(part)
-
-
-def _remove(part: Path, but: tuple[str, ...] = ()) -> None:
-    """Remove what an interrupted run left; its mark goes last, or else a kill would leave what nobody made."""
-    for entry in sorted(part.iterdir(), key=lambda own: own.name == _MARK):
-        if entry.name in but:
-            continue
-        if entry.is_dir():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink(missing_ok=True)
-    if not but:
-        shutil.rmtree(part, ignore_errors=True)
+def _clear_old(folder: Path, target: Path) -> None:
+    """Remove replaced results, after what is the user's in them has come along."""
+    old = folder / _OLD
+    if old.is_dir():
+        aside = json.loads((folder / _READY).read_text("utf-8"))["aside"]
+        take_what_is_left(old, target, aside)
+        sync_folder(target)
+        remove_tree(old)
 
 
 def _explained(error: OSError, target: Path) -> OutputError:
-    if isinstance(error, OutputError):
-        return error
     message = (
         f"Cannot write results to {target}: {error.strerror or error}. "
         "Check that the place exists, is writable and has space, or give another one with --out."

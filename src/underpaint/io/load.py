@@ -38,6 +38,8 @@ KNOWN = (
 )
 SUM = "sum"
 """As the name of a detector: all of them, added."""
+MOST_CHANNELS = 2**17
+"""Twice what the finest analysers have; more is no spectrum, and no fit of one would end."""
 _HEAD_BYTES = 4096
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC = b"PK\x03\x04"
@@ -192,7 +194,15 @@ def load_all(
 
 def _read(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
     """Read every array of a file or folder that can be counts, folded into the given rows and columns."""
-    return [_on_grid(scan, shape, location) for scan in _read_all(location, shape)]
+    scans = _read_all(location, shape)
+    for scan in scans:
+        if scan.shape[2] > MOST_CHANNELS:
+            message = (
+                f"Cannot use {location}: its spectra have {scan.shape[2]} channels. Detectors have at most "
+                f"{MOST_CHANNELS}. Check that it is a spectrum, and not a list of events."
+            )
+            raise ScanError(message)
+    return [_on_grid(scan, shape, location) for scan in scans]
 
 
 def _read_all(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:

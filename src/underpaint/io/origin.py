@@ -1,35 +1,130 @@
 """What results were made from: so that only those of the same scan and settings are taken for finished."""
 
 import json
-import re
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from hashlib import blake2b
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from underpaint.errors import OutputError, ScanError
-from underpaint.io.folder import differences, is_finished, unfinished
+from underpaint.files import PREFIX, fault_of_text, printable, read_mark
+from underpaint.io._scan_files import scan_files
+from underpaint.io.folder import DIGESTS, KIND, differences, is_finished, unfinished
 from underpaint.io.load import split_location
 from underpaint.io.results import read_summary
 
 DEPENDS = "depends_on"
 """Key, among the settings of results, of what they depend on besides those."""
 _SIZE, _TIME = "scan size", "scan time"
+_LISTING, _SAMPLE = DIGESTS
+_BLOCK_BYTES = 4096
+_MOST_BLOCKS, _BLOCKS_A_FILE = 1024, 64
+"""Read of a scan to know it again: so many blocks in all, at most so many of a file, so that it takes no second."""
 
 
 def file_facts(source: str | Path) -> dict[str, int | str]:
-    """Return size (bytes) and time of last change (UTC) of a scan's files.
+    """Return what tells whether a scan is still the same: of all files that it consists of.
+
+    Parameters
+    ----------
+    source : str or Path
+        A scan, as for :func:`underpaint.load`.
+
+    Returns
+    -------
+    dict
+        ``scan size`` (bytes) and ``scan time`` (last change, UTC) of what was named, file or folder; ``scan files``, a
+        digest of name, size and time of change of every file (:func:`~underpaint.io._scan_files.scan_files`); and
+        ``scan sample``, a digest of blocks of 4096 bytes spread evenly over them, 64 a file and 1024 in all.
 
     Raises
     ------
     ScanError
-        There is no such scan.
+        There is no such scan, or its name cannot be kept in results.
     """
     path, _ = split_location(source)
-    stats = [own.stat() for own in ([path] if path.is_file() else path.rglob("*")) if own.is_file()]
-    changed = datetime.fromtimestamp(max((own.st_mtime for own in stats), default=0.0), UTC)
-    return {_SIZE: sum(own.st_size for own in stats), _TIME: changed.isoformat(sep=" ")}
+    if fault := fault_of_text(source):
+        message = f"Cannot use {printable(source)}: {fault}, so results could not say what they are of. Rename it."
+        raise ScanError(message)
+    path, main = path.absolute(), []
+    files = scan_files(path)
+    listing = blake2b(digest_size=8)
+    for file, about in files:
+        if file == path or path in file.parents:
+            main.append(about)
+        entry = f"{_name_in(file, path)}\0{about.st_size}\0{about.st_mtime_ns // 1000}\n"
+        listing.update(entry.encode("utf-8", "surrogateescape"))
+    changed = datetime.fromtimestamp(max((about.st_mtime for about in main), default=0.0), UTC)
+    return {
+        _SIZE: sum(about.st_size for about in main),
+        _TIME: changed.isoformat(sep=" "),
+        _LISTING: listing.hexdigest(),
+        _SAMPLE: _sampled(files),
+    }
+
+
+def refuse_change(source: str | Path, before: Mapping[str, Any], out: str | Path) -> None:
+    """Refuse to finish what was made of a scan that has changed since.
+
+    Parameters
+    ----------
+    source : str or Path
+        The scan.
+    before : mapping
+        What :func:`file_facts` said before the scan was read.
+    out : str or Path
+        What was to be written.
+
+    Raises
+    ------
+    ScanError
+        It has changed, or is gone.
+    """
+    now = file_facts(source)
+    other = differences({name: before[name] for name in now}, now)
+    if other:
+        message = (
+            f"Cannot finish {out}: the scan {source} changed while it was read ({'; '.join(other)}). Nothing was "
+            "written. Run again when the scan is complete."
+        )
+        raise ScanError(message)
+
+
+def _name_in(file: Path, path: Path) -> str:
+    """Return a file's name as seen from its scan, which may be moved as a whole."""
+    base = path if path.is_dir() else path.parent
+    return file.relative_to(base).as_posix() if file.is_relative_to(base) else file.name
+
+
+def _sampled(files: Sequence[tuple[Path, os.stat_result]]) -> str:
+    """Return a digest of blocks spread evenly over files, and within each of them."""
+    digest = blake2b(digest_size=8)
+    step = max(1, -(-len(files) // _MOST_BLOCKS))
+    chosen = files[::step]
+    most = min(max(_MOST_BLOCKS // max(len(chosen), 1), 1), _BLOCKS_A_FILE)
+    for number, (file, about) in enumerate(chosen):
+        try:
+            with file.open("rb") as stream:
+                for offset in _offsets(about.st_size, most, number):
+                    stream.seek(offset)
+                    digest.update(stream.read(_BLOCK_BYTES))
+        except OSError as error:
+            message = f"Cannot read {file}: {error.strerror}. Check the path and that you may read it."
+            raise ScanError(message) from error
+    return digest.hexdigest()
+
+
+def _offsets(size: int, most: int, number: int) -> list[int]:
+    """Return where blocks of a file begin: all of a small one; of others the ends and between; one alone wanders."""
+    n_block = -(-size // _BLOCK_BYTES)
+    if n_block <= most:
+        return [index * _BLOCK_BYTES for index in range(n_block)]
+    if most == 1:
+        return [_BLOCK_BYTES * (number * 7919 % n_block)]
+    return [(size - _BLOCK_BYTES) * index // (most - 1) for index in range(most)]
 
 
 def origin_of(folder: str | Path) -> dict[str, Any]:
@@ -107,7 +202,8 @@ def _is_of(origin: Mapping[str, Any], source: str, facts: Mapping[str, Any]) -> 
     then = str(origin.get("source", ""))
     if Path(then).resolve() == Path(source).resolve():
         return True
-    same_files = all(name in facts and origin.get(name) == facts[name] for name in (_SIZE, _TIME))
+    known = [name for name in (_SIZE, _TIME, _LISTING, _SAMPLE) if name in origin]
+    same_files = _SIZE in known and all(origin[name] == facts.get(name) for name in known)
     return same_files and _name(then) == _name(source) and not _is_there(then)
 
 
@@ -143,7 +239,11 @@ def _names(name: Path) -> Iterator[Path]:
 
 def _numbered(name: Path) -> list[Path]:
     """Return the folders of a name, with and without a number, of finished results or of blocks to go on from."""
-    pattern = re.compile(rf"({re.escape(name.name)}(?:_\d+)?)(?:\.part)?")
-    entries = sorted(own.name for own in name.parent.iterdir()) if name.parent.is_dir() else []
-    matches = (pattern.fullmatch(own) for own in entries)
-    return [name.with_name(own) for own in dict.fromkeys(own.group(1) for own in matches if own)]
+    entries = []
+    for entry in name.parent.iterdir() if name.parent.is_dir() else ():
+        mark = read_mark(entry) if entry.name.startswith(PREFIX) else None
+        if mark is None or mark.get("kind") == KIND:
+            entries.append(entry.name if mark is None else str(mark.get("target")))
+    begins = f"{name.name}_"
+    numbered = (entry for entry in sorted(entries) if entry == name.name or entry.removeprefix(begins).isdecimal())
+    return [name.with_name(entry) for entry in dict.fromkeys(numbered)]

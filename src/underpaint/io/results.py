@@ -20,6 +20,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from underpaint.errors import OutputError, ScanError
+from underpaint.files import is_reserved
 from underpaint.io.companions import SUMMARY_FILE
 from underpaint.io.new_hdf5 import new_hdf5
 from underpaint.io.stored import RESULTS_FILE, StoredMaps
@@ -201,11 +202,11 @@ def package_versions() -> dict[str, str]:
 
 def _check_names(*maps: PigmentMaps | ElementMaps | DetectabilityMaps | None) -> None:
     for name in (name for own in maps if own is not None for name in own.names):
-        if not _SAFE_NAME.fullmatch(name) or name in _RESERVED:
+        if not _SAFE_NAME.fullmatch(name) or name in _RESERVED or is_reserved(f"{name}.tif"):
             message = (
-                f"Cannot write a map called {name!r}: names become file names, so they are "
+                f"Cannot write a map called {name!r}: names become file names on any system, so they are "
                 "made of letters, digits, "
-                f"'_', '-', '+', '.', and are not {' or '.join(_RESERVED)}."
+                f"'_', '-', '+', '.', and are not {', '.join(_RESERVED)} or what Windows keeps for itself (con, aux)."
             )
             raise OutputError(message)
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from underpaint.errors import TrainingError
+from underpaint.files import whole_file
 from underpaint.network import AutoencoderNetwork
 from underpaint.train import Library, TrainSettings
 from underpaint.train.loop import best_loss, finished, first_epoch, fit, open_folder
@@ -59,7 +60,8 @@ def pretrain_autoencoder(
     best = torch.load(settings.out / "best.ckpt", map_location="cpu", weights_only=True)
     module.cpu().load_state_dict(best["state_dict"])
     figures = {"epochs": first_epoch(last), "validation_loss": best_loss(last)}
-    (settings.out / "reconstruction.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    with whole_file(settings.out / "reconstruction.json") as part:
+        part.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return network
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from underpaint import __version__
 from underpaint.errors import TrainingError
+from underpaint.files import claim_folder
 from underpaint.evaluate.parts import random_pixels
 from underpaint.reproduce.arms import Progress, finetuned, pretrain
 from underpaint.reproduce.comparison import comparison
@@ -76,6 +77,7 @@ def keep_to_plan(plan: Plan) -> None:
     path, now = plan.out / "plan.json", json.loads(plan.model_dump_json(exclude={"out"}))
     if plan.mockups is not None:
         now["contents"] = fingerprint(the_mockups(plan))  # refuses what cannot be used before anything is written
+    claim_folder(plan.out, known=("plan.json",))
     if not path.is_file():
         write_json(now, path)
         return

@@ -23,7 +23,7 @@ from underpaint.synth.jobs import (
 from underpaint.synth.labels import materials
 from underpaint.synth.outputs import Outputs
 from underpaint.synth.photons import CHUNKS, chunk_bytes, open_photons, photons_from_bytes, photons_to_bytes
-from underpaint.synth.pieces import Pieces, was_cut_off_at_the_end
+from underpaint.synth.pieces import Pieces, pieces_of, was_cut_off_at_the_end
 from underpaint.synth.rendering import Chunk, chunk_to_bytes, render_chunk
 from underpaint.synth.transporting import transport_chunk
 from underpaint.synth.workers import Crew, crew_of, in_order
@@ -75,9 +75,8 @@ def simulate_library(
     job, target = resolved(settings), Path(out)
     if was_cut_off_at_the_end(target, _library_job(job)):
         return target
-    pieces = Pieces(target, _library_job(job), n_chunk(job))
     show = progress or silent
-    with crew_of(workers, scheduler) as crew:
+    with pieces_of(target, _library_job(job), n_chunk(job)) as pieces, crew_of(workers, scheduler) as crew:
         if photons is None:
             _work(crew, pieces, job, _direct, ((index, (job, index)) for index in pieces.missing()), "Simulating", show)
         else:
@@ -85,8 +84,8 @@ def simulate_library(
             with open_photons(photons) as file:
                 tasks = ((index, (job, index, chunk_bytes(file, index))) for index in pieces.missing())
                 _work(crew, pieces, job, _from_photons, tasks, "Rendering", show)
-    show("Writing", 0, 1)
-    pieces.join(lambda file, chunks: _write_library(file, chunks, job))
+        show("Writing", 0, 1)
+        pieces.join(lambda file, chunks: _write_library(file, chunks, job))
     return target
 
 
@@ -104,10 +103,10 @@ def transport_to(path: Path, job: LibrarySettings, crew: Crew, show: Progress) -
     if path.exists():
         open_photons_of(path, wanted).close()
         return
-    pieces = Pieces(path, wanted, n_chunk(job))
-    _work(crew, pieces, job, _photons, ((index, (job, index)) for index in pieces.missing()), "Photons", show)
-    show("Writing", 0, 1)
-    pieces.join(lambda file, chunks: write_photons_file(file, chunks, job.seed))
+    with pieces_of(path, wanted, n_chunk(job)) as pieces:
+        _work(crew, pieces, job, _photons, ((index, (job, index)) for index in pieces.missing()), "Photons", show)
+        show("Writing", 0, 1)
+        pieces.join(lambda file, chunks: write_photons_file(file, chunks, job.seed))
 
 
 def open_photons_of(path: Path, wanted: dict[str, Any]) -> h5py.File:

@@ -1,7 +1,6 @@
 """From a torch network to an ONNX file with its model card."""
 
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from underpaint.errors import OutputError, TrainingError
+from underpaint.files import put_in_place, working_folder
 from underpaint.predict.model import open_session
 from underpaint.train.module import inputs_of
 from underpaint.weights import ModelCard
@@ -64,13 +64,13 @@ def export(network: nn.Module, card: ModelCard, path: str | Path) -> Path:
     target = _target(Path(path), card.name)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
-            draft = Path(folder) / target.name
+        with working_folder(target) as work:
+            draft = work.path / target.name
             _write_onnx(network.cpu().eval(), card, draft)
             check_export(network, card, draft)
             card.write(draft.with_suffix(".json"))
-            draft.with_suffix(".json").replace(target.with_suffix(".json"))
-            draft.replace(target)
+            put_in_place(draft.with_suffix(".json"), target.with_suffix(".json"))
+            put_in_place(draft, target)
     except OSError as error:
         message = f"Cannot write the model {target}: {error}. Choose a folder that can be written and has space."
         raise OutputError(message) from error

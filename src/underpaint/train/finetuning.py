@@ -14,6 +14,7 @@ from torch import nn
 
 from underpaint import __version__
 from underpaint.errors import TrainingError
+from underpaint.files import claim_folder, whole_file
 from underpaint.network import dense_layers
 from underpaint.train.checkpoint import Trained, config_of, load_trainable
 from underpaint.train.labelled import labelled
@@ -132,6 +133,7 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
     if data.counted and "group" in start.card.kinds:
         data = only_what_shows(data)
     own = settings.model_copy(update={"kind": start.card.kind})
+    claim_folder(own.out, known=("labels.json", "dense/settings.json"))
     split = _split(data, own)
     if own.labels is not None:
         _refuse_other_labels(data, own.out)
@@ -164,7 +166,8 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
     )
     steps = {"before": given, "first": first.trained, "second": second.trained}
     report = replace(report, trained=steps[report.chosen])
-    (own.out / "report.json").write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
+    with whole_file(own.out / "report.json") as part:
+        part.write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
     return report
 
 
@@ -205,8 +208,8 @@ def _refuse_other_labels(data: Library, folder: Path) -> None:
             "Choose another folder, or delete this one."
         )
         raise TrainingError(message)
-    folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps({"sha256": digest, "n_spectra": len(data)}) + "\n", encoding="utf-8")
+    with whole_file(note) as part:
+        part.write_text(json.dumps({"sha256": digest, "n_spectra": len(data)}) + "\n", encoding="utf-8")
 
 
 def _absent(data: Library, split: Split) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from underpaint.errors import TrainingError
+from underpaint.files import claim_folder, whole_file
 from underpaint.network import build_network
 from underpaint.train.batches import Batches
 from underpaint.train.calibration import calibrated, uncalibrate
@@ -194,7 +195,8 @@ def run(
         validation=validation,
         test=test,
     )
-    (settings.out / "report.json").write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
+    with whole_file(settings.out / "report.json") as part:
+        part.write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
     return report
 
 
@@ -278,7 +280,7 @@ def first_epoch(checkpoint: Path | None) -> int:
     """Return the epoch that follows a checkpoint; 0 without one."""
     if checkpoint is None:
         return 0
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]) + 1
+    return int(_read_checkpoint(checkpoint)["epoch"]) + 1
 
 
 def best_loss(checkpoint: Path) -> float:
@@ -287,7 +289,7 @@ def best_loss(checkpoint: Path) -> float:
 
 
 def _early_stopping(checkpoint: Path) -> dict[str, Any]:
-    callbacks = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
+    callbacks = _read_checkpoint(checkpoint)["callbacks"]
     state: dict[str, Any] = next(own for name, own in callbacks.items() if name.startswith("EarlyStopping"))
     return state
 
@@ -302,13 +304,37 @@ def finished(checkpoint: Path | None, settings: TrainSettings) -> bool:
 
 def open_folder(settings: TrainSettings) -> Path:
     """Make the folder, or make sure that it holds a run of the same settings; return its last checkpoint."""
-    settings.out.mkdir(parents=True, exist_ok=True)
+    claim_folder(settings.out, known=("settings.json",))
     config = {key: value for key, value in config_of(settings).items() if key not in _MAY_CHANGE}
     note = settings.out / "settings.json"
     if note.is_file():
-        _refuse_other(json.loads(note.read_text(encoding="utf-8")), config, settings.out)
-    note.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        _refuse_other(_read_note(note), config, settings.out)
+    with whole_file(note) as part:
+        part.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for name in ("last.ckpt", "best.ckpt"):
+        if (settings.out / name).is_file():
+            _read_checkpoint(settings.out / name)  # a damaged one is found before the work, not after it
     return settings.out / "last.ckpt"
+
+
+def _read_note(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        message = f"Cannot continue the training in {path.parent}: {path.name} is damaged ({error}). Choose another folder."
+        raise TrainingError(message) from error
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        return {"epoch": int(saved["epoch"]), "callbacks": dict(saved["callbacks"])}
+    except Exception as error:  # torch passes on whatever its reader met
+        message = (
+            f"Cannot continue the training in {path.parent}: the checkpoint {path.name} is damaged "
+            f"({type(error).__name__}). Delete that file to begin this training again; what else is there stays."
+        )
+        raise TrainingError(message) from error
 
 
 def _refuse_other(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:

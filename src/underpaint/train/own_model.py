@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from underpaint.errors import TrainingError
-from underpaint.files import whole_file
+from underpaint.files import claim_folder, whole_file
 from underpaint.instrument import Instrument
 from underpaint.synth import LibrarySettings, outputs_for, simulate_library
 from underpaint.synth.instrument_inputs import instrument_inputs
@@ -358,6 +358,7 @@ def planned(
     """
     asked = None if settings.sizes is None else settings.sizes.model_dump()
     note = settings.out / PLAN
+    claim_folder(settings.out, known=(PLAN,))
     if note.is_file():
         plan = json.loads(note.read_text(encoding="utf-8"))
         _refuse_other(plan, {**request, "sizes": asked or plan["sizes"]}, settings.out)
@@ -365,7 +366,6 @@ def planned(
     show("Measuring this machine", 0, 1)
     workers = settings.workers or os.cpu_count() or 1
     sizes = settings.sizes or measured_sizes(job, start, settings.minutes, workers, settings.threads)
-    settings.out.mkdir(parents=True, exist_ok=True)
     write_json(note, {**request, "sizes": sizes.model_dump()})
     return sizes
 

@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.errors import OutputError, ScanError
+from underpaint.errors import ScanError
+from underpaint.files import not_written, whole_file
 from underpaint.io.new_hdf5 import new_hdf5
 from underpaint.spectrum import Scan
 
@@ -23,6 +24,8 @@ def save_scan(
     path: str | Path,
     truth: Mapping[str, NDArray[Any]] | None = None,
     settings: Mapping[str, Any] | None = None,
+    *,
+    replace: bool = True,
 ) -> None:
     """Write a scan (with the ground truth of a virtual panel) as HDF5, under a temporary name, then rename.
 
@@ -31,11 +34,13 @@ def save_scan(
     scan : Scan
         Written block by block to ``/entry/measurement/counts``, compressed, chunked by pixels.
     path : str or Path
-        The file to write; replaced if it exists.
+        The file to write.
     truth : mapping of str to array, or None
         Written to ``/entry/truth/<name>``.
     settings : mapping or None
         JSON-serialisable; written to ``/entry/settings`` as text.
+    replace : bool
+        Whether a file that is there is replaced; else it is an error.
 
     Raises
     ------
@@ -43,16 +48,11 @@ def save_scan(
         The file cannot be written; nothing is left behind.
     """
     target = Path(path)
-    part = target.with_name(target.name + ".part")
     try:
-        with new_hdf5(part) as (file, check):
+        with whole_file(target, replace=replace) as part, new_hdf5(part) as (file, check):
             _write_entry(file, scan, truth or {}, settings, check)
-        part.replace(target)
-    except (OSError, RuntimeError) as error:
-        message = f"Cannot write {target}: {_reason(error)}. Check that the folder exists, is writable and has space."
-        raise OutputError(message) from error
-    finally:
-        part.unlink(missing_ok=True)
+    except RuntimeError as error:  # as HDF5 puts it
+        raise not_written(target, error) from error
 
 
 def read_truth(path: str | Path) -> dict[str, NDArray[Any]]:
@@ -94,11 +94,6 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         message = f"Cannot read {path}: {error}. Check that it is an HDF5 file."
         raise ScanError(message) from error
-
-
-def _reason(error: Exception) -> str:
-    """What HDF5 says, without the addresses and handles that it puts in brackets."""
-    return str(error).split(" (", 1)[0]
 
 
 def _write_entry(

@@ -1,0 +1,103 @@
+"""Which files a scan consists of: itself, all of its folder, and what it points at."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+_MOST_OBJECTS = 20_000
+"""Groups and datasets of an HDF5 file that are looked at for what they point at."""
+
+
+def scan_files(path: Path) -> list[tuple[Path, os.stat_result]]:
+    """Return every regular file that a scan consists of, by name.
+
+    Parameters
+    ----------
+    path : Path
+        A file, or a folder: then all files in it at any depth. Beside a file: those of the same name with another
+        ending (``.rpl`` with its ``.raw``), and what an HDF5 file points at (sources of virtual datasets, external
+        links, raw data outside) in its folder or below.
+
+    Returns
+    -------
+    list of (Path, stat_result)
+        None of what lies elsewhere, and no pipe or device: those are never opened.
+    """
+    path = path.absolute()
+    if path.is_dir():
+        names = (Path(folder) / name for folder, _, files in os.walk(path) for name in files)
+        found = sorted(names, key=str)
+    else:
+        found = [path, *_beside(path)]
+        if _is_hdf5(path):
+            found += sorted(_pointed_at(path, path.parent.resolve(), {path.resolve()}), key=str)
+    about = [(file, _regular(file)) for file in dict.fromkeys(found)]
+    return [(file, facts) for file, facts in about if facts is not None]
+
+
+def _beside(path: Path) -> list[Path]:
+    """Return the other half of a scan of two files: a header and its numbers."""
+    pairs = {".rpl": (".raw",), ".raw": (".rpl",), ".hdr": (".raw", ".dat", ".img"), ".dat": (".hdr",)}
+    endings = pairs.get(path.suffix.lower(), ())
+    return [file for ending in endings for file in (path.with_suffix(ending), path.with_suffix(ending.upper()))]
+
+
+def _regular(path: Path) -> os.stat_result | None:
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts if stat.S_ISREG(facts.st_mode) else None
+
+
+def _is_hdf5(path: Path) -> bool:
+    try:
+        return _regular(path) is not None and bool(h5py.is_hdf5(path))
+    except (OSError, ValueError):
+        return False
+
+
+def _pointed_at(path: Path, folder: Path, seen: set[Path]) -> Iterator[Path]:
+    """Return the files that an HDF5 file points at, and those that they point at."""
+    try:
+        with h5py.File(path, "r") as file:
+            names = set(_outside(file))
+    except (OSError, RuntimeError, KeyError, ValueError):
+        return  # damaged: the reader will say so
+    for name in names:
+        for other in sorted(path.parent.glob(name.replace("%b", "*"))) if "%b" in name else [path.parent / name]:
+            place = other.resolve()
+            if place in seen or not place.is_relative_to(folder) or _regular(place) is None:
+                continue
+            seen.add(place)
+            yield other
+            if _is_hdf5(place):
+                yield from _pointed_at(place, folder, seen)
+
+
+def _outside(file: Any) -> Iterator[str]:
+    """Return the names of other files in an HDF5 file, as they are written there."""
+    waiting, visited = [file], set()
+    while waiting and len(visited) < _MOST_OBJECTS:
+        group = waiting.pop()
+        for name in group:
+            link = group.get(name, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                yield link.filename
+            if not isinstance(link, h5py.HardLink):
+                continue
+            item = group.get(name)
+            address = h5py.h5o.get_info(item.id).addr
+            if address in visited:
+                continue
+            visited.add(address)
+            if isinstance(item, h5py.Group):
+                waiting.append(item)
+            elif isinstance(item, h5py.Dataset):
+                if item.is_virtual:
+                    yield from (source.file_name for source in item.virtual_sources() if source.file_name != ".")
+                yield from (str(name) for name, *_ in item.external or ())
