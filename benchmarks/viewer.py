@@ -108,7 +108,7 @@ def measure_server(folder: Path, n_pixel: int) -> dict[str, Any]:
     process = psutil.Process()
     before = process.memory_info().rss
     began, began_cpu = time.perf_counter(), time.process_time()
-    with serve(folder) as server:
+    with serve(folder, scan=str(folder.with_name("scan.h5"))) as server:
         for path in ("", "viewer.js", "about", "colors.json", "map?map=0"):
             ask(server.address + path)
         open_s, open_cpu_s = time.perf_counter() - began, time.process_time() - began_cpu
@@ -150,7 +150,7 @@ def measure_browser(folder: Path, n_pixel: int, profile: Path) -> dict[str, floa
     for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking"):
         options.add_argument(flag)
     options.add_argument(f"--user-data-dir={profile}")
-    with serve(folder) as server:
+    with serve(folder, scan=str(folder.with_name("scan.h5"))) as server:
         opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
         try:
             opened.set_script_timeout(120)

@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
@@ -50,9 +51,15 @@ def main() -> None:
             shoot_report(opened, folder, asked.out)
 
 
+def ask_to_open_scan(address: str) -> None:
+    """Open the scan as a click on its button does."""
+    urllib.request.urlopen(f"{address}scan", data=b"", timeout=60).close()  # noqa: S310 - our own server
+
+
 def shoot_results(opened: Any, folder: Path, out: Path) -> None:
     """Save the views of results: in a usual window, a narrow one, a large one, and at 200 % zoom."""
     with serve(folder) as server:
+        ask_to_open_scan(server.address)
         shoot(opened, server.address, result_views(folder), out)
         for name, size in WINDOWS.items():
             with window(opened, *size):

@@ -14,8 +14,10 @@ from chromium import press, text_of, wait
 from PIL import Image
 from viewer_fakes import HOSTILE, SHAPE, element_maps, results, spectrum_of
 
-from underpaint.viewer import Server, serve, serve_start
-from underpaint.viewer.regions import read_regions
+from underpaint.errors import OutputError
+from underpaint.io.regions import Region, read_regions
+from underpaint.viewer import Server, result_site, serve, serve_start
+from underpaint.viewer.regions import regions_and_version, save_regions
 
 pytestmark = pytest.mark.browser
 
@@ -30,6 +32,7 @@ def page(chromium: Any, folder: Path) -> Iterator[tuple[Any, Server]]:
     with serve(folder) as server:
         chromium.get(server.address)
         wait(chromium, "document.body.dataset.ready === 'all'")
+        press(chromium, ".open-scan")
         wait(chromium, "window.viewer.about.scan.state === 'ready'")
         yield chromium, server
         severe = [entry["message"] for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"]
@@ -411,6 +414,8 @@ def test_nothing_hangs_over_the_edge(chromium: Any, folder: Path, width: int) ->
 def test_results_without_their_scan_say_so(chromium: Any, tmp_path: Path) -> None:
     with serve(results(tmp_path, with_scan=False)) as server:
         chromium.get(server.address)
+        wait(chromium, "document.querySelector('.open-scan')")
+        press(chromium, ".open-scan")
         wait(chromium, "document.getElementById('message').textContent.includes('--scan FILE')")
 
 
@@ -425,3 +430,52 @@ def test_the_start_page_opens_results(chromium: Any, tmp_path: Path) -> None:
         chromium.get(server.address)
         wait(chromium, "document.querySelector('#recent button')")
         assert "panel_underpaint" in text_of(chromium, "recent")
+
+
+def region_buttons(opened: Any, label: str) -> None:
+    """Press the button of the regions with a label."""
+    opened.execute_script(
+        "[...document.querySelectorAll('#regions button')].find((own) => own.textContent === arguments[0]).click()",
+        label,
+    )
+
+
+def test_a_save_over_newer_regions_is_refused_and_both_are_shown(page: tuple[Any, Server], folder: Path) -> None:
+    opened, _ = page
+    add = "return window.viewer.regionPanel.add({ corners: arguments[0] }).then(() => document.body.dataset.saved)"
+    opened.execute_script(add, [[1, 1], [1, 4], [3, 4], [3, 1]])
+    _, version = regions_and_version(folder)
+    theirs = Region("of the other tab", ((5.0, 1.0), (5.0, 4.0), (8.0, 4.0), (8.0, 1.0)))
+    save_regions(folder, [theirs], SHAPE, version)
+    opened.execute_script(add, [[1, 6], [1, 9], [3, 9], [3, 6]])
+    wait(opened, "document.getElementById('newer-regions')")
+    words = text_of(opened, "newer-regions")
+    assert "of the other tab" in words
+    assert "region 1, region 2" in words
+    assert [own.name for own in read_regions(folder)] == ["of the other tab"]
+    region_buttons(opened, "Keep both")
+    wait(opened, "!document.getElementById('newer-regions') && !window.viewer.regionPanel.unsaved")
+    assert [own.name for own in read_regions(folder)] == ["region 1", "region 2", "of the other tab"]
+    # The browser itself puts the refusal into its log.
+    assert [entry for entry in opened.get_log("browser") if "409" not in entry["message"]] == []
+
+
+def test_a_region_that_cannot_be_saved_stays_with_the_reason(
+    page: tuple[Any, Server], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, _ = page
+
+    def full(*_: object) -> None:
+        message = "Cannot write regions.json: No space left on device. Make room."
+        raise OutputError(message)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(result_site, "save_regions", full)
+        opened.execute_script("return window.viewer.regionPanel.add({ corners: [[1, 1], [1, 4], [3, 4], [3, 1]] })")
+        wait(opened, "document.getElementById('regions').textContent.includes('No space left on device')")
+    assert opened.execute_script("return window.viewer.regions.map((own) => own.name)") == ["region 1"]
+    assert read_regions(folder) == []
+    region_buttons(opened, "Save them again")
+    wait(opened, "!window.viewer.regionPanel.unsaved")
+    assert [own.name for own in read_regions(folder)] == ["region 1"]
+    assert [entry for entry in opened.get_log("browser") if "400" not in entry["message"]] == []

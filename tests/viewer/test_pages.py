@@ -57,6 +57,7 @@ def shown(chromium: Any, tmp_path: Path) -> Iterator[tuple[Any, Path]]:
     with serve(folder) as server:
         chromium.get(server.address)
         wait(chromium, "document.body.dataset.ready === 'all'")
+        press(chromium, ".open-scan")
         wait(chromium, "window.viewer.about.scan.state === 'ready'")
         yield chromium, folder
 
@@ -212,6 +213,7 @@ def test_a_real_scan_is_opened_and_its_pixel_read(chromium: Any, tmp_path: Path)
     with serve(folder) as server:
         chromium.get(server.address)
         wait(chromium, "document.body.dataset.ready === 'all'")
+        press(chromium, ".open-scan")
         wait(chromium, "window.viewer.about.scan.state === 'ready'")
         chromium.execute_script("window.viewer.choosePixel(arguments[0], arguments[1])", row, column)
         wait(chromium, f"document.body.dataset.spot === '{row},{column}' && window.viewer.spot.spectrum")

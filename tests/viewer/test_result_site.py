@@ -16,11 +16,11 @@ from viewer_fakes import HOSTILE, SHAPE, STEP_MM, element_maps, pigment_maps, re
 
 from underpaint.errors import OutputError, ScanError, UnderpaintError
 from underpaint.explain import read_region
+from underpaint.io.regions import Region
 from underpaint.maps import NO_ANSWER, STATES
 from underpaint.plot.states import COLORS
 from underpaint.viewer import exports
 from underpaint.viewer.pages import page_file
-from underpaint.viewer.regions import Region
 from underpaint.viewer.result_site import ResultSite
 from underpaint.viewer.server import Answer, Request
 from underpaint.viewer.spots import unknown
@@ -29,6 +29,7 @@ from underpaint.viewer.spots import unknown
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ResultSite]:
     own = ResultSite(results(tmp_path_factory.mktemp("viewed")))
+    own.source.open()
     yield own
     own.close()
 
@@ -198,7 +199,7 @@ def test_regions_are_saved_with_masks_that_explain_reads(tmp_path: Path) -> None
     (folder / "regions").mkdir()
     (folder / "regions" / "of_somebody.png").write_bytes(b"theirs")
     sleeve = {"name": "../the sleeve", "corners": box(1, 1, 3, 4)}
-    post(site, "regions", regions=[sleeve, sleeve])
+    version = post(site, "regions", regions=[sleeve, sleeve], version="")["version"]
     saved = told(get(site, "regions"))["regions"]
     assert [own["name"] for own in saved] == ["../the sleeve", "../the sleeve"]
     assert sorted(own.name for own in (folder / "regions").iterdir()) == [
@@ -207,7 +208,7 @@ def test_regions_are_saved_with_masks_that_explain_reads(tmp_path: Path) -> None
         "the_sleeve_2.png",
     ]
     assert read_region(folder / "regions" / "the_sleeve.png", SHAPE).sum() == 6
-    post(site, "regions", regions=[])
+    post(site, "regions", regions=[], version=version)
     assert [own.name for own in (folder / "regions").iterdir()] == ["of_somebody.png"]
     site.close()
 
@@ -219,7 +220,7 @@ def test_damaged_regions_are_told_and_kept_and_others_can_be_drawn(tmp_path: Pat
     site = ResultSite(folder)
     with pytest.raises(ScanError, match=r"regions\.json.*the damaged file is then kept"):
         get(site, "regions")
-    post(site, "regions", regions=[{"name": "sleeve", "corners": box(1, 1, 3, 4)}])
+    post(site, "regions", regions=[{"name": "sleeve", "corners": box(1, 1, 3, 4)}], version="")
     assert [own["name"] for own in told(get(site, "regions"))["regions"]] == ["sleeve"]
     assert (folder / "regions_damaged.json").read_text() == text
     site.close()
@@ -245,6 +246,7 @@ def test_a_damaged_photograph_is_told_and_kept_and_the_maps_are_shown(tmp_path: 
 
 def test_without_the_scan_the_maps_are_shown_and_why_there_is_no_spectrum(tmp_path: Path) -> None:
     site = ResultSite(results(tmp_path, with_scan=False))
+    site.source.open()
     with pytest.raises(ScanError, match="--scan FILE"):
         site.source.scan()
     found = told(get(site, "pixel", row=3, column=4))
@@ -259,6 +261,7 @@ def test_a_scan_moved_beside_the_results_is_found(tmp_path: Path) -> None:
     moved = folder.rename(tmp_path / "moved" / folder.name)
     (tmp_path / "panel.h5").rename(tmp_path / "moved" / "panel.h5")
     site = ResultSite(moved)
+    site.source.open()
     assert site.source.scan().shape[:2] == SHAPE
     site.close()
 

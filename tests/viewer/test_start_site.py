@@ -67,11 +67,12 @@ def test_a_cancelled_run_ends() -> None:
     own = run("wait")
     own.cancel()
     assert own.wait(60)["state"] == CANCELLED
+    assert own._process is not None
     assert own._process.returncode is not None
 
 
 def test_closing_the_server_cancels_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Run.__init__, "__defaults__", ((sys.executable, "-c", WORKER),))
+    monkeypatch.setattr(Run.__init__, "__defaults__", ((sys.executable, "-c", WORKER), None))
     runs = Runs()
     own = runs.start({"what": "wait", "scan": "a.h5"})
     runs.close()

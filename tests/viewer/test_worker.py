@@ -1,12 +1,16 @@
 """The commands: what opens a page, and the process that works for one."""
 
+import stat
 import sys
+import threading
 import time
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pytest
 from typer.testing import CliRunner
@@ -36,6 +40,7 @@ class FakeServer:
     """Is closed as soon as it is waited for."""
 
     address = "http://127.0.0.1:1/token/"
+    visited = threading.Event()
 
     def wait(self) -> None:
         """Wait for nothing."""
@@ -54,8 +59,15 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(underpaint.viewer, "serve", serve)
     monkeypatch.setattr(underpaint.viewer, "serve_start", serve)
-    monkeypatch.setattr(webbrowser, "open", seen.append)
+    monkeypatch.setattr(webbrowser, "open", lambda address: seen.append(redirection(address)))
     return seen
+
+
+def redirection(address: str) -> tuple[str, str, int, int]:
+    """Return the address that a browser sees, what stands in its file, and who may read that and list its folder."""
+    path = Path(url2pathname(urlsplit(address).path))
+    mode, folder_mode = (stat.S_IMODE(own.stat().st_mode) for own in (path, path.parent))
+    return address, path.read_text("utf-8"), mode, folder_mode
 
 
 def test_no_command_opens_the_start_page(opened: list[Any]) -> None:
@@ -63,7 +75,13 @@ def test_no_command_opens_the_start_page(opened: list[Any]) -> None:
     assert result.exit_code == 0
     assert "The start page is at http://127.0.0.1:1/token/" in result.output
     assert "--help" in result.output
-    assert opened == [((), {}), FakeServer.address]
+    served, (address, page, mode, folder_mode) = opened
+    assert served == ((), {})
+    assert "token" not in address
+    assert f"url={FakeServer.address}" in page
+    if sys.platform != "win32":
+        assert (mode, folder_mode) == (0o600, 0o700)
+    assert not Path(url2pathname(urlsplit(address).path)).parent.exists()
 
 
 def test_a_folder_opens_its_maps_and_no_browser_where_none_is_wanted(opened: list[Any]) -> None:
@@ -97,6 +115,7 @@ def test_the_worker_stops_where_it_is_and_clears_what_is_half_made(tmp_path: Pat
     run.cancel()
     assert run.wait(300)["state"] == CANCELLED
     assert not half_made.exists()
+    assert run._process is not None
     assert run._process.returncode == 1
 
 

@@ -378,19 +378,19 @@ def _check_summary(path: Path) -> None:
 
 
 def _write_summary(outcomes: "list[Outcome]", base: Path) -> None:
-    import csv
-
     from underpaint.files import whole_file
+    from underpaint.io.csv_text import write_csv
 
     base.mkdir(parents=True, exist_ok=True)
     names = sorted({name for own in outcomes for name in own.groups})
     with whole_file(base / SUMMARY) as part, part.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow([*_SUMMARY_HEAD, *names])
-        for own in outcomes:
-            state = "failed" if own.error else "left alone" if own.skipped else "done"
-            shares = [f"{own.groups[name]:.6g}" if name in own.groups else "" for name in names]
-            writer.writerow([own.source, own.folder or "", state, own.error, *shares])
+        write_csv(stream, [[*_SUMMARY_HEAD, *names], *(_summary_row(outcome, names) for outcome in outcomes)])
+
+
+def _summary_row(outcome: "Outcome", names: list[str]) -> list[Any]:
+    state = "failed" if outcome.error else "left alone" if outcome.skipped else "done"
+    shares = [f"{outcome.groups[name]:.6g}" if name in outcome.groups else "" for name in names]
+    return [outcome.source, outcome.folder or "", state, outcome.error, *shares]
 
 
 def _save_pictures(found: list[Any], picture: Path, *, overwrite: bool) -> list[Path]:

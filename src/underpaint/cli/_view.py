@@ -1,11 +1,16 @@
 """``view`` and the start page; ``work`` does for the pages what takes long, in a process of its own."""
 
 import _thread
+import html
 import json
+import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +25,8 @@ if TYPE_CHECKING:
     from underpaint.viewer import Server
 
 _LOCAL = "127.0.0.1"
+_PATIENCE_S = 20.0
+_REDIRECT_S = 600.0
 Progress = Callable[[str, int, int], None]
 
 PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")]
@@ -96,21 +103,76 @@ class _Cancelled(Exception):  # noqa: N818 - no error: it was asked for
 def _show(opened: "AbstractContextManager[Server]", what: str, *, no_browser: bool, hint: str = "") -> None:
     import webbrowser
 
-    with opened as server:
+    with _ended_by_signals(), opened as server:
         say(f"{what} is at {server.address}" if what.startswith("The start") else f"{what} are at {server.address}")
         say(" ".join(["Ctrl-C ends.", hint]).strip())
-        if not no_browser:
-            webbrowser.open(server.address)
         try:
-            server.wait()
+            if no_browser:
+                server.wait()
+            else:
+                with _redirect_file(server) as path:
+                    webbrowser.open(path.as_uri())
+                    server.wait()
         except KeyboardInterrupt:
             say("Closed.")
+
+
+@contextmanager
+def _redirect_file(server: "Server") -> Iterator[Path]:
+    """Give a file that leads the browser to the address, and goes once it has done so.
+
+    A command line can be read by every user of the machine, so the address, which holds the token, is not put there.
+    """
+    place = Path(tempfile.mkdtemp(prefix="underpaint_"))  # for this user alone, also on Windows
+
+    def remove() -> None:
+        shutil.rmtree(place, ignore_errors=True)
+
+    def remove_when_read() -> None:
+        if server.visited.wait(_REDIRECT_S):
+            remove()
+
+    try:
+        path = place / "open.html"
+        address = html.escape(server.address, quote=True)
+        page = (
+            f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={address}">'
+            f'<title>underpaint</title><p><a href="{address}">Open underpaint</a></p>'
+        )
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+            stream.write(page)
+        threading.Thread(target=remove_when_read, daemon=True).start()
+        yield path
+    finally:
+        remove()
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let the end of the terminal or of the session close the server as Ctrl-C does, with all that it runs."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    names = [name for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
 
 
 def _listen(cancelled: threading.Event) -> None:
     """Wait until nobody holds the other end of standard input: the page, or its server, wants no more of this."""
     sys.stdin.read()
     cancelled.set()
+    end = threading.Timer(_PATIENCE_S, os._exit, (FAILED,))  # a library may swallow or put off the interrupt below
+    end.daemon = True
+    end.start()
     # The next step may be minutes away. What is half-made is cleared on the way out, as after Ctrl-C.
     if sys.platform == "win32":
         _thread.interrupt_main()

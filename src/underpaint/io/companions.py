@@ -8,16 +8,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
-
 from underpaint.errors import OutputError, ScanError
 from underpaint.files import is_working_folder
+from underpaint.io.contained import DAMAGE, digest_contained, is_link, open_results_file, read_contained_text
 from underpaint.io.load import load
 from underpaint.io.stored import RESULTS_FILE
 from underpaint.spectrum import Scan
 
 PHOTOGRAPH_FILE = "photograph.jpg"
 PLACE_FILE = "photograph.json"
+PHOTOGRAPH_KEY = "photograph_sha256"
+"""Key, in the record of a registration, of the photograph that it belongs to."""
 REGISTERED_FILE = "photograph_registered.png"
 REGIONS_FILE = "regions.json"
 REGIONS_FOLDER = "regions"
@@ -36,8 +37,16 @@ _STACKS = (
 _MAPS = ("entry/pigments/results/probability", "entry/elements/results/parameters")
 
 
-def find_scan(folder: Path, summary: Mapping[str, Any], given: str | None, shape: tuple[int, int]) -> Scan:
-    """Open the scan that results were made of.
+def scan_path(summary: Mapping[str, Any]) -> str:
+    """Return where the scan lay that results were made of, as they say; "" where they do not."""
+    settings = summary.get("settings")
+    return str((settings.get("source") if isinstance(settings, dict) else "") or summary.get("source") or "")
+
+
+def find_scan(
+    folder: Path, summary: Mapping[str, Any], given: str | None, shape: tuple[int, int], *, asked: bool = False
+) -> Scan:
+    r"""Open the scan that results were made of.
 
     Parameters
     ----------
@@ -49,28 +58,37 @@ def find_scan(folder: Path, summary: Mapping[str, Any], given: str | None, shape
         Where the user says it is; else it is looked for where it was, and beside the results.
     shape : (n_row, n_column)
         Of the maps.
+    asked : bool
+        Whether the user asked to open the scan where the results say that it is: only then is a place on another
+        machine (``\\server\share``) looked at, since asking for it tells that machine who asks.
 
     Raises
     ------
     ScanError
         It is nowhere, cannot be read, or has other pixels.
     """
-    settings = summary.get("settings", {})
-    told = str(settings.get("source") or summary.get("source") or "")
-    location = given or _found(told, folder)
+    settings = summary.get("settings")
+    settings = settings if isinstance(settings, dict) else {}
+    told = scan_path(summary)
+    location = given or _found(told, folder, shares=asked)
     if location is None:
-        what = f"The scan {told} is not there" if told else "The results do not say which scan they are of"
+        what = (
+            f"The scan {told} is not there, or is no file or folder"
+            if told
+            else "The results do not say which scan they are of"
+        )
         message = (
             f"{what}, so no pixel's spectrum can be shown. Put it there or beside the results, or say where it is: "
             "underpaint view --scan FILE."
         )
         raise ScanError(message)
-    grid = settings.get("shape")
+    grid, detector, counts_scale = (settings.get(key) for key in ("shape", "detector", "counts_scale"))
+    grid = grid if isinstance(grid, list) and len(grid) == 2 and all(isinstance(size, int) for size in grid) else None
     scan = load(
         location,
-        detector=settings.get("detector"),
+        detector=None if detector is None else str(detector),
         shape=tuple(grid) if grid else None,
-        counts_scale=settings.get("counts_scale"),
+        counts_scale=counts_scale if isinstance(counts_scale, int | float) else None,
     )
     if scan.shape[:2] != shape:
         message = (
@@ -84,43 +102,40 @@ def find_scan(folder: Path, summary: Mapping[str, Any], given: str | None, shape
 def registration_of(folder: Path) -> dict[str, Any] | None:
     """Return how the photograph was laid over the maps (``how``, ``error_px``, ``matrix``); None where it was not.
 
+    A registration that names another photograph than the one that is there does not count.
+
     Raises
     ------
     ScanError
         The record is damaged.
     """
     path = folder / PLACE_FILE
-    if not (path.is_file() and (folder / REGISTERED_FILE).is_file()):
+    if not ((path.exists() or path.is_symlink()) and (folder / REGISTERED_FILE).exists()):
         return None
-    record = _record(path, "Lay the photograph anew in the viewer; until then the file is left as it is.")
+    try:
+        record = dict(json.loads(read_contained_text(folder, PLACE_FILE)))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        message = f"Cannot read {path}: {error}. Lay the photograph anew in the viewer; until then the file is left."
+        raise ScanError(message) from error
     off = record.get("error_px")
     if not isinstance(record.get("how"), str) or not (off is None or isinstance(off, float | int)):
         message = f"Cannot read {path}: it does not say how the photograph was laid. Lay it anew in the viewer."
         raise ScanError(message)
-    return record
+    return record if record.get(PHOTOGRAPH_KEY) in {None, photograph_digest(folder)} else None
 
 
-def region_names(folder: Path) -> dict[str, str]:
-    """Return what the user calls each region, by the file of its mask.
+def photograph_digest(folder: Path) -> str | None:
+    """Return what tells a photograph from another one (SHA-256); None where there is none.
 
     Raises
     ------
     ScanError
-        The record is damaged.
+        It cannot be read.
     """
-    path = folder / REGIONS_FILE
-    if not path.is_file():
-        return {}
-    regions = _record(path, "Mend it, or move it away.").get("regions")
-    known = [own for own in regions if isinstance(own, dict)] if isinstance(regions, list) else []
-    return {str(own["mask"]): str(own["name"]) for own in known if own.get("mask") and own.get("name")}
-
-
-def _record(path: Path, remedy: str) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text("utf-8")))
-    except (ValueError, TypeError, RecursionError) as error:
-        message = f"Cannot read {path}: {error}. {remedy}"
+        return digest_contained(folder, PHOTOGRAPH_FILE)
+    except OSError as error:
+        message = f"Cannot read {folder / PHOTOGRAPH_FILE}: {error.strerror or error}. Check that you may read it."
         raise ScanError(message) from error
 
 
@@ -268,11 +283,11 @@ def _is_same_file(one: Path, other: Path) -> bool:
 def _map_shape(folder: Path) -> tuple[int, int] | None:
     """Return rows and columns of the maps of results; None where they cannot be read."""
     try:
-        with h5py.File(folder / RESULTS_FILE, "r") as file:
+        with open_results_file(folder) as file:
             n_row, n_column = next(file[name].attrs["shape"] for name in _MAPS if name in file)
-    except (OSError, KeyError, ValueError, StopIteration):
+            return int(n_row), int(n_column)
+    except (*DAMAGE, ScanError, StopIteration):
         return None
-    return int(n_row), int(n_column)
 
 
 def _aside(earlier: Path, shape: tuple[int, int] | None) -> str:
@@ -283,23 +298,34 @@ def _aside(earlier: Path, shape: tuple[int, int] | None) -> str:
 
 
 def _copy(path: Path, target: Path) -> None:
-    """Copy a file, or a folder with its files."""
-    if path.is_symlink() or _is_same_file(path, target):
+    """Copy a file, or a folder with its files; a link stays a link, so that nothing outside is read."""
+    if _is_same_file(path, target):
         return
-    if path.is_dir():
+    if path.is_dir() and not is_link(path):
         target.mkdir(parents=True, exist_ok=True)
         for entry in path.iterdir():
             _copy(entry, target / entry.name)
-    elif path.is_file():
+    else:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
-        shutil.copy2(path, target)
+        shutil.copy2(path, target, follow_symlinks=False)
 
 
-def _found(told: str, folder: Path) -> str | None:
+def _found(told: str, folder: Path, *, shares: bool) -> str | None:
     if not told:
         return None
-    path, mark, array = (told, "", "") if Path(told).exists() else told.partition("::")
+
+    def is_data(path: Path) -> bool:
+        """Whether a path is a file or folder, which a pipe or a device, whose opening could block for ever, is not."""
+        if not shares and str(path).startswith(("\\\\", "//")):
+            return False
+        try:
+            status = path.lstat() if path.parent == folder else path.stat()  # no link out of the results is followed
+        except (OSError, ValueError):
+            return False
+        return stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
+
+    path, mark, array = (told, "", "") if is_data(Path(told)) else told.partition("::")
     names = [Path(path), *(base / Path(path).name for base in (folder.parent, folder))]
     suffix = f"{mark}{array}"
-    return next((f"{name}{suffix}" for name in names if name.exists()), None)
+    return next((f"{name}{suffix}" for name in names if is_data(name)), None)

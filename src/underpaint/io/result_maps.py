@@ -2,6 +2,8 @@
 
 import json
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
+from underpaint.io.contained import DAMAGE, open_results_file
 from underpaint.io.stored import RESULTS_FILE
 from underpaint.maps import NO_ANSWER, split_place
 
@@ -83,19 +86,16 @@ class ResultMaps:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).resolve()
         path = self.folder / RESULTS_FILE
-        if not path.is_file():
-            message = f"Cannot show {folder}: there is no {RESULTS_FILE} in it. Give a folder of results."
-            raise ScanError(message)
         self._lock = Lock()
         self._kept: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._datasets: dict[str, Any] = {}
         self._made = _made(path)
         try:
-            self._file = h5py.File(path, "r")
+            self._file = open_results_file(self.folder)
             self.entries = tuple(_entries(self._file))
             self.step_mm = _step(self._file)
             self.shape = self._common_shape()
-        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        except DAMAGE as error:
             message = f"Cannot show {path}: the file is damaged ({error}). Run the analysis again."
             raise ScanError(message) from error
 
@@ -125,7 +125,7 @@ class ResultMaps:
                 f"{self.shape[1] - 1}."
             )
             raise ScanError(message)
-        with self._lock:
+        with self._open():
             values = [self._pixel(entry.path, row, column) for entry in self.entries]
             errors = [self._pixel(entry.error_path, row, column) for entry in self.entries]
         return np.asarray(values), np.asarray(errors)
@@ -139,7 +139,7 @@ class ResultMaps:
         paths = self.entries[index].end_paths
         if len(paths) != len(_ENDS):
             return None
-        with self._lock:
+        with self._open():
             low, high = (self._pixel(path, row, column) for path in paths)
         return low, high
 
@@ -149,8 +149,21 @@ class ResultMaps:
             self._datasets.clear()
             self._file.close()
 
-    def _whole(self, path: str) -> NDArray[np.float32]:
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        """Hold the file open; a page may still ask while the viewer is being closed."""
         with self._lock:
+            if not self._file:
+                message = f"Cannot read {self.folder / RESULTS_FILE}: the viewer was closed. Open the folder again."
+                raise ScanError(message)
+            try:
+                yield
+            except (OSError, RuntimeError) as error:
+                message = f"Cannot read {self.folder / RESULTS_FILE}: {error}. Run the analysis again."
+                raise ScanError(message) from error
+
+    def _whole(self, path: str) -> NDArray[np.float32]:
+        with self._open():
             if path not in self._kept:
                 self._kept[path] = _as_float(self._dataset(path)[()])
             self._kept.move_to_end(path)

@@ -1,6 +1,5 @@
 """Results on disk: NeXus-style HDF5 in the layout of PyMca's fit results, a TIFF per map, a CSV summary."""
 
-import csv
 import json
 import math
 import platform
@@ -22,6 +21,8 @@ from numpy.typing import NDArray
 from underpaint.errors import OutputError, ScanError
 from underpaint.files import is_reserved
 from underpaint.io.companions import SUMMARY_FILE
+from underpaint.io.contained import DAMAGE, open_results_file
+from underpaint.io.csv_text import write_csv
 from underpaint.io.new_hdf5 import new_hdf5
 from underpaint.io.stored import RESULTS_FILE, StoredMaps
 from underpaint.maps import (
@@ -177,15 +178,11 @@ def read_open_set(folder: str | Path) -> OpenSet | None:
 
 
 def _read(folder: str | Path, what: Callable[[Any], Result]) -> Result:
-    path = Path(folder) / RESULTS_FILE
-    if not path.is_file():
-        message = f"Cannot read results from {folder}: there is no {RESULTS_FILE} in it. Give a folder of results."
-        raise ScanError(message)
     try:
-        with h5py.File(path, "r") as file:
+        with open_results_file(Path(folder)) as file:
             return what(file)
-    except (OSError, KeyError, RuntimeError) as error:
-        message = f"Cannot read {path}: the file is damaged ({error}). Run the analysis again."
+    except DAMAGE as error:
+        message = f"Cannot read {Path(folder) / RESULTS_FILE}: the file is damaged ({error}). Run the analysis again."
         raise ScanError(message) from error
 
 
@@ -512,10 +509,10 @@ def _cube(data: Any, names: Sequence[str], dtype: Any) -> NDArray[Any]:
 def _lazy_cube(data: Any, names: Sequence[str], dtype: Any) -> NDArray[Any]:
     """Return what reads a map when it is asked for; the file is opened anew for it."""
     n_row, n_column = (int(size) for size in data.attrs["shape"])
-    path, place = Path(data.file.filename), str(data.name)
+    folder, place = Path(data.file.filename).parent, str(data.name)
 
     def read(index: int) -> NDArray[Any]:
-        with h5py.File(path, "r") as file:
+        with open_results_file(folder) as file:
             return np.asarray(file[place][names[index]][()])
 
     return StoredMaps((n_row, n_column, len(names)), dtype, read).as_array()
@@ -591,9 +588,8 @@ def write_tiff(
 
 def _write_summary(path: Path, pigments: PigmentMaps | None, elements: ElementMaps | None) -> None:
     with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, SUMMARY_COLUMNS, restval="")
-        writer.writeheader()
-        writer.writerows(summary_rows(pigments, elements))
+        rows = summary_rows(pigments, elements)
+        write_csv(stream, [SUMMARY_COLUMNS, *([row.get(name, "") for name in SUMMARY_COLUMNS] for row in rows)])
 
 
 def summary_rows(pigments: PigmentMaps | None, elements: ElementMaps | None) -> list[dict[str, str]]:

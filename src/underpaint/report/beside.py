@@ -14,7 +14,10 @@ from PIL import Image
 
 from underpaint.errors import ScanError
 from underpaint.explain import read_region
-from underpaint.io.companions import REGIONS_FOLDER, REGISTERED_FILE, find_scan, region_names, registration_of
+from underpaint.io.companions import REGIONS_FOLDER, REGISTERED_FILE, find_scan, registration_of
+from underpaint.io.contained import has_file, open_contained
+from underpaint.io.regions import Region
+from underpaint.io.regions import read_regions as recorded_regions
 from underpaint.maps import ElementMaps, PigmentMaps
 from underpaint.report.findings import Finding
 from underpaint.report.spots import SpotSpectrum, region_spots, typical_spots
@@ -127,9 +130,13 @@ def read_regions(folder: Path, shape: tuple[int, ...], damaged: list[str]) -> di
         Gets in words which masks, or names, cannot be read.
     """
     n_row, n_column = shape
-    names: dict[str, str] = _unless_damaged(lambda: region_names(folder), {}, damaged)
+    recorded: list[Region] = _unless_damaged(lambda: recorded_regions(folder), [], damaged)
+    names = {own.mask_file: own.name for own in recorded}
     found: dict[str, NDArray[np.bool_]] = {}
     for path in sorted((folder / REGIONS_FOLDER).glob("*.png")):
+        if not has_file(folder, REGIONS_FOLDER, path.name):
+            damaged.append(f"Cannot read the region {path}: it is a link or no file, and was not followed.")
+            continue
         mask = _unless_damaged(partial(read_region, path, (n_row, n_column)), None, damaged)
         if mask is not None:
             called = names.get(path.name, path.stem.replace("_", " "))
@@ -158,9 +165,9 @@ def read_photograph(folder: Path) -> Photograph | None:
         return None
     stream = io.BytesIO()
     try:
-        with Image.open(folder / REGISTERED_FILE) as image:
+        with open_contained(folder, REGISTERED_FILE) as file, Image.open(file) as image:
             picture = image.convert("RGB")
-    except OSError as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         message = f"Cannot read {folder / REGISTERED_FILE}: {error}. Lay the photograph anew in the viewer."
         raise ScanError(message) from error
     picture.thumbnail((_MOST_SIDE, _MOST_SIDE))

@@ -1,6 +1,5 @@
 """Results as files: JSON whole, and tables for people as CSV and HTML."""
 
-import csv
 import json
 from collections.abc import Sequence
 from html import escape
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from underpaint.files import whole_file
+from underpaint.io.csv_text import write_csv
 from underpaint.reproduce.scoring import SCORES
 
 Row = Sequence[str | float | None]
@@ -33,7 +33,7 @@ def write_table(header: Sequence[str], rows: Sequence[Row], path: Path, *, title
     """Write ``path`` with the suffixes .csv and .html; values with three decimals, None as an empty cell."""
     cells = [[_cell(value) for value in row] for row in rows]
     stream = StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([header, *cells])
+    write_csv(stream, [header, *cells], line_end="\n")
     for suffix, text in ((".csv", stream.getvalue()), (".html", _page(header, cells, title, note))):
         with whole_file(path.with_suffix(suffix)) as part:
             part.write_text(text, "utf-8")

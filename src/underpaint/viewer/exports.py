@@ -1,6 +1,5 @@
 """What is seen, as files: figures at print size, numbers of spectra and maps."""
 
-import csv
 import io
 import math
 import re
@@ -13,10 +12,11 @@ from numpy.typing import NDArray
 
 from underpaint.errors import OutputError
 from underpaint.io import write_tiff
+from underpaint.io.csv_text import write_csv
+from underpaint.io.regions import parse_region
 from underpaint.io.result_maps import MapEntry
 from underpaint.limits.exclusion import LINE_SIGMA
 from underpaint.maps import NO_ANSWER, DetectabilityMaps
-from underpaint.viewer.regions import read_region_request
 from underpaint.viewer.scan_source import READY
 from underpaint.viewer.server import Answer, Request
 from underpaint.viewer.spots import spot, unknown
@@ -157,7 +157,7 @@ def _spectrum(request: Request, site: "ResultSite") -> Answer:
 def _region(request: Request, site: "ResultSite") -> Answer:
     """Send the mean spectrum of a region that the page drew, and the largest counts of any of its pixels."""
     sent = request.json()
-    region = read_region_request(sent)
+    region = parse_region(sent)
     mask = region.mask(site.maps.shape)
     spectra = site.source.region(mask)
     ending = _ending(Request("GET", (), {"format": str(sent.get("format", "csv"))}), ("csv", "png", "svg", "pdf"))
@@ -200,25 +200,27 @@ def _values(request: Request, site: "ResultSite") -> Answer:
     """Send all that the maps hold at a pixel as a table."""
     row, column = request.number("row"), request.number("column")
     values, errors = site.maps.at(row, column)
-    stream = io.StringIO()
-    writer = csv.writer(stream)
-    writer.writerow(["kind", "name", "label", "value", "standard_deviation", "unit"])
+    rows: list[list[str]] = [["kind", "name", "label", "value", "standard_deviation", "unit"]]
     for entry, value, error in zip(site.maps.entries, values, errors, strict=True):
         numbers = [_written(np.float32(own)) if np.isfinite(own) else "" for own in (value, error)]
-        writer.writerow([entry.kind, entry.name, entry.label, *numbers, entry.unit])
-    return _attached(stream.getvalue().encode(), "csv", f"values_{row}_{column}")
+        rows.append([entry.kind, entry.name, entry.label, *numbers, entry.unit])
+    return _attached(_csv_bytes(rows), "csv", f"values_{row}_{column}")
 
 
 def _csv(site: "ResultSite", columns: dict[str, Any]) -> bytes:
     n_channel = len(next(iter(columns.values())))
     energy = site.summary.get("energy_kev")
-    stream = io.StringIO()
-    writer = csv.writer(stream)
-    writer.writerow(["channel", *(["energy_kev"] if energy is not None else []), *columns])
+    rows: list[list[Any]] = [["channel", *(["energy_kev"] if energy is not None else []), *columns]]
     for channel in range(n_channel):
         at = [f"{energy[channel]:.5f}"] if energy is not None else []
-        writer.writerow([channel, *at, *(_written(np.float64(own[channel])) for own in columns.values())])
-    return stream.getvalue().encode()
+        rows.append([channel, *at, *(_written(np.float64(own[channel])) for own in columns.values())])
+    return _csv_bytes(rows)
+
+
+def _csv_bytes(rows: list[list[Any]]) -> bytes:
+    stream = io.StringIO()
+    write_csv(stream, rows)
+    return stream.getvalue().encode(errors="replace")
 
 
 def _written(value: np.floating[Any]) -> str:
@@ -283,10 +285,13 @@ def number_of(request: Request, name: str) -> float | None:
     """
     text = request.query.get(name, "")
     try:
-        return float(text) if text else None
-    except ValueError as error:
+        number = float(text) if text else None
+    except ValueError:
+        number = math.nan
+    if number is not None and not math.isfinite(number):
         message = f"Cannot answer: {name} is {text[:20]!r}; it must be a number."
-        raise OutputError(message) from error
+        raise OutputError(message)
+    return number
 
 
 def _window(request: Request, site: "ResultSite") -> Window:
@@ -296,7 +301,7 @@ def _window(request: Request, site: "ResultSite") -> Window:
     if not text:
         return slice(0, n_row), slice(0, n_column)
     parts = text.split(",")
-    if len(parts) != 4 or not all(part.isdecimal() for part in parts):
+    if len(parts) != 4 or not all(part.isdecimal() and len(part) <= 9 for part in parts):
         message = f"Cannot export the window {text[:40]!r}: give first and last row and column, counted from 0."
         raise OutputError(message)
     first_row, last_row, first_column, last_column = map(int, parts)

@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,12 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from underpaint.errors import ScanError
+from underpaint.errors import OutputError, ScanError
 from underpaint.files import whole_file
-from underpaint.io.companions import PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE, registration_of
+from underpaint.io.companions import (
+    PHOTOGRAPH_FILE,
+    PHOTOGRAPH_KEY,
+    PLACE_FILE,
+    REGISTERED_FILE,
+    photograph_digest,
+    registration_of,
+)
+from underpaint.io.contained import open_contained
 from underpaint.io.result_maps import ResultMaps
+from underpaint.viewer.one_writer import one_writer
 from underpaint.viewer.registration import DOUBTFUL_SIMILARITY, Registration, automatically, by_points, warped
-from underpaint.viewer.server import Answer, Request, json_answer
+from underpaint.viewer.server import Answer, Request, file_answer, json_answer
 
 MOST_SIDE = 6000
 """Longer side that is kept, pixels; maps are far coarser."""
@@ -23,6 +35,8 @@ MOST_PIXELS = 400_000_000
 _PREVIEW_SIDE = 1600
 _LAID_SIDE = 2400
 _MOST_MAPS = 8
+_MOST_POINTS = 1000
+_FARTHEST = 1e6
 
 
 class Photograph:
@@ -37,23 +51,19 @@ class Photograph:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    @property
-    def _file(self) -> Path:
-        return self.folder / PHOTOGRAPH_FILE
-
     def facts(self) -> dict[str, Any]:
         """Return whether there is one, its size, how it was laid, and in words what of it cannot be read."""
-        if not self._file.is_file():
+        if not os.path.lexists(self.folder / PHOTOGRAPH_FILE):
             return {"there": False, "broken": ""}
         try:
-            width, height = _size(self._file)
+            width, height = _size(self.folder, PHOTOGRAPH_FILE)
         except ScanError as error:
             return {"there": False, "broken": str(error)}
         found = {"there": True, "width": width, "height": height, "laid": None, "broken": ""}
         try:
             laid = registration_of(self.folder)
             if laid is not None:
-                _size(self.folder / REGISTERED_FILE)
+                _size(self.folder, REGISTERED_FILE)
         except ScanError as error:
             return found | {"broken": str(error)}
         return found | {"laid": laid}
@@ -68,10 +78,9 @@ class Photograph:
         elif request.method == "POST" and what == "place":
             self.lay(request.json(), maps)
         elif request.method == "GET" and what == "preview":
-            return Answer(self._preview(), "image/jpeg") if self._file.is_file() else None
+            return Answer(self._preview(), "image/jpeg")
         elif request.method == "GET" and what == "laid":
-            file = self.folder / REGISTERED_FILE
-            return Answer(file, "image/png") if file.is_file() else None
+            return file_answer(self.folder, REGISTERED_FILE)
         elif what:
             return None
         return json_answer(self.facts())
@@ -94,14 +103,29 @@ class Photograph:
             message = "Cannot use the photograph: it is no JPEG, PNG or TIFF picture that can be read."
             raise ScanError(message) from error
         picture.thumbnail((MOST_SIDE, MOST_SIDE))
-        self.remove()
-        with whole_file(self._file) as part:
-            picture.save(part, format="JPEG", quality=93)
+        with one_writer(self.folder):
+            with whole_file(self.folder / PHOTOGRAPH_FILE) as part:
+                picture.save(part, format="JPEG", quality=93)
+            self._remove(PLACE_FILE, REGISTERED_FILE)  # no longer counts: it names the picture that it is of
 
     def remove(self) -> None:
-        """Remove the photograph and its registration."""
-        for name in (PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE):
-            (self.folder / name).unlink(missing_ok=True)
+        """Remove the photograph and its registration.
+
+        Raises
+        ------
+        OutputError
+            They cannot be removed.
+        """
+        with one_writer(self.folder):
+            self._remove(PLACE_FILE, REGISTERED_FILE, PHOTOGRAPH_FILE)
+
+    def _remove(self, *names: str) -> None:
+        for name in names:
+            try:
+                (self.folder / name).unlink(missing_ok=True)  # a link goes, and what it leads to stays
+            except OSError as error:
+                message = f"Cannot remove {self.folder / name}: {error.strerror or error}. Check the folder's rights."
+                raise OutputError(message) from error
 
     def lay(self, asked: dict[str, Any], maps: ResultMaps) -> Registration:
         """Lay the photograph over the maps, by points of both or automatically, and save how.
@@ -111,16 +135,20 @@ class Photograph:
         ScanError
             There is no photograph, or the points do not do.
         """
-        if not self._file.is_file():
+        digest = photograph_digest(self.folder)
+        if digest is None:
             message = "There is no photograph to lay over the maps. Choose one first."
             raise ScanError(message)
-        pixels = _pixels(str(self._file), self._file.stat().st_mtime_ns)
+        pixels = _pixels(self.folder, digest)
         if asked.get("automatic"):
             found = automatically(_shrunk(pixels), telling_maps(maps))
             found = Registration(_enlarged(found.matrix, pixels), found.how, None, found.similarity)
         else:
             pairs = _pairs(asked.get("points"))
             found = by_points([own[:2] for own in pairs], [own[2:] for own in pairs])
+        if not np.isfinite(found.matrix).all():
+            message = "Cannot lay the photograph: its points lie on one line or on one another. Mark others."
+            raise ScanError(message)
         scale = max(1, _LAID_SIDE // max(maps.shape))
         laid = warped(pixels, found.matrix, maps.shape, scale)
         record = {
@@ -129,37 +157,50 @@ class Photograph:
             "error_px": found.error_px,
             "similarity": found.similarity,
             "doubtful": found.similarity is not None and found.similarity < DOUBTFUL_SIMILARITY,
+            PHOTOGRAPH_KEY: digest,
             "meaning": "matrix takes (column, row, 1) of the maps to (x, y, 1) of the photograph, pixels, first at 0.5",
         }
-        with whole_file(self.folder / REGISTERED_FILE) as part:
-            Image.fromarray((255 * np.clip(laid, 0, 1)).astype(np.uint8)).save(part, format="PNG")
-        with whole_file(self.folder / PLACE_FILE) as part:
-            part.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        with one_writer(self.folder):
+            if photograph_digest(self.folder) != digest:
+                message = "Another photograph was chosen meanwhile, so this one was not laid. Load the page again."
+                raise ScanError(message)
+            with whole_file(self.folder / REGISTERED_FILE) as part:
+                Image.fromarray((255 * np.clip(laid, 0, 1)).astype(np.uint8)).save(part, format="PNG")
+            with whole_file(self.folder / PLACE_FILE) as part:
+                part.write_text(json.dumps(record, indent=1), encoding="utf-8")
         return found
 
     def _preview(self) -> bytes:
-        with Image.open(self._file) as image:
+        stream = io.BytesIO()
+        with _opened(self.folder, PHOTOGRAPH_FILE) as image:
             image.thumbnail((_PREVIEW_SIDE, _PREVIEW_SIDE))
-            stream = io.BytesIO()
-            image.save(stream, format="JPEG", quality=88)
+            image.convert("RGB").save(stream, format="JPEG", quality=88)
         return stream.getvalue()
 
 
-def _size(path: Path) -> tuple[int, int]:
-    """Return width and height of a picture.
+@contextmanager
+def _opened(folder: Path, name: str) -> Iterator[Image.Image]:
+    """Open a picture of a results folder.
 
     Raises
     ------
     ScanError
-        It is none, or damaged.
+        It is none, is damaged, or is a link.
     """
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            image.verify()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        message = f"Cannot read {path}: {error}. Choose the photograph again; until then the file is left as it is."
+        with open_contained(folder, name) as file, Image.open(file) as image:
+            yield image
+    except (OSError, ValueError, SyntaxError, ScanError, Image.DecompressionBombError) as error:
+        message = (
+            f"Cannot read {folder / name}: {error}. Choose the photograph again; until then the file is left as it is."
+        )
         raise ScanError(message) from error
+
+
+def _size(folder: Path, name: str) -> tuple[int, int]:
+    with _opened(folder, name) as image:
+        width, height = image.size
+        image.verify()
     return int(width), int(height)
 
 
@@ -175,17 +216,23 @@ def telling_maps(maps: ResultMaps) -> list[NDArray[np.float32]]:
 
 def _pairs(points: Any) -> list[tuple[float, float, float, float]]:
     try:
-        return [(float(x), float(y), float(column), float(row)) for x, y, column, row in points or ()]
-    except (TypeError, ValueError) as error:
-        message = "Cannot lay the photograph: points are four numbers each, x and y, column and row."
-        raise ScanError(message) from error
+        pairs = [(float(x), float(y), float(column), float(row)) for x, y, column, row in points or ()]
+        if len(pairs) <= _MOST_POINTS and all(abs(at) <= _FARTHEST for pair in pairs for at in pair):
+            return pairs
+        reason: Exception | None = None
+    except (TypeError, ValueError, OverflowError) as error:
+        reason = error
+    message = (
+        f"Cannot lay the photograph: points are at most {_MOST_POINTS} times four numbers, x and y, column and row."
+    )
+    raise ScanError(message) from reason
 
 
 @lru_cache(maxsize=1)
-def _pixels(path: str, changed: int) -> NDArray[np.float32]:
-    del changed  # only so that another picture of the same name is read anew
-    with Image.open(path) as image:
-        return np.asarray(np.asarray(image, dtype=np.float32) / 255, dtype=np.float32)
+def _pixels(folder: Path, digest: str) -> NDArray[np.float32]:
+    del digest  # only so that another picture of the same name is read anew
+    with _opened(folder, PHOTOGRAPH_FILE) as image:
+        return np.asarray(np.asarray(image.convert("RGB"), dtype=np.float32) / 255, dtype=np.float32)
 
 
 def _shrunk(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

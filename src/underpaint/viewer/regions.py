@@ -1,12 +1,10 @@
-"""Regions that are drawn on the maps: which pixels they hold, and how they are kept with the results."""
+"""Regions that are drawn on the maps: those of a class, and how they are saved with the results."""
 
 import json
-import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,66 +14,9 @@ from scipy.ndimage import label
 from underpaint.errors import OutputError, ScanError
 from underpaint.files import whole_file
 from underpaint.io.companions import REGIONS_FILE, REGIONS_FOLDER
-
-MOST_CORNERS = 5000
-MOST_RUNS = 200_000
-MOST_NAME = 60
-
-
-@dataclass(frozen=True)
-class Region:
-    """A part of the maps.
-
-    Parameters
-    ----------
-    name : str
-    corners : tuple of (row, column)
-        Of a polygon, in pixels; the middle of the first pixel is (0.5, 0.5).
-    runs : tuple of (row, first column, last column)
-        Pixels of a region that is no polygon; it then has no corners.
-    """
-
-    name: str
-    corners: tuple[tuple[float, float], ...] = ()
-    runs: tuple[tuple[int, int, int], ...] = ()
-
-    def mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """Return the (n_row, n_column) pixels whose middles lie within.
-
-        Raises
-        ------
-        ScanError
-            It holds no pixel.
-        """
-        n_row, n_column = shape
-        if self.runs:
-            return self._filled(shape)
-        rows, columns = (np.array([own[axis] for own in self.corners]) for axis in (0, 1))
-        inside = np.zeros(shape, dtype=np.bool_)
-        first_row, last_row = max(int(rows.min()), 0), min(math.ceil(rows.max()), n_row)
-        for row in range(first_row, last_row):
-            # Where the edges cross the line through the middles of this row's pixels (even-odd rule).
-            low, high = rows, np.roll(rows, -1)
-            crossed = (low <= row + 0.5) != (high <= row + 0.5)
-            step = (row + 0.5 - low[crossed]) / (high[crossed] - low[crossed])
-            at = columns[crossed] + step * (np.roll(columns, -1)[crossed] - columns[crossed])
-            right_of = (np.arange(n_column) + 0.5)[:, None] > at[None, :]
-            inside[row] = right_of.sum(axis=1) % 2 == 1
-        if not inside.any():
-            message = f"The region {self.name!r} holds no pixel of the maps. Draw it larger, over the picture."
-            raise ScanError(message)
-        return inside
-
-    def _filled(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """Return the (n_row, n_column) pixels of the runs; those outside the maps are left out."""
-        inside = np.zeros(shape, dtype=np.bool_)
-        for row, first, last in self.runs:
-            if 0 <= row < shape[0]:
-                inside[row, max(first, 0) : last + 1] = True
-        if not inside.any():
-            message = f"The region {self.name!r} holds no pixel of the maps."
-            raise ScanError(message)
-        return inside
+from underpaint.io.contained import digest_contained, is_link
+from underpaint.io.regions import MOST_RUNS, Region, read_regions
+from underpaint.viewer.one_writer import one_writer
 
 
 def connected_region(values: NDArray[np.float32], row: int, column: int, least: float) -> Region:
@@ -110,94 +51,128 @@ def connected_region(values: NDArray[np.float32], row: int, column: int, least: 
     return Region("class", (), runs)
 
 
-def read_region_request(value: Mapping[str, Any]) -> Region:
-    """Return the region that a page sent.
+class NewerRegionsError(OutputError):
+    """Somebody else saved regions after those were read that are to be replaced."""
+
+
+def regions_and_version(folder: Path) -> tuple[list[Region], str]:
+    """Return the saved regions, and what tells this state of theirs from another one ("" where there are none).
 
     Raises
     ------
     ScanError
-        It has fewer than three corners or far too many, or one of them is no number.
+        The record is damaged, or a link.
     """
-    name = str(value.get("name", "")).strip()[:MOST_NAME] or "region"
-    try:
-        runs = tuple((int(row), int(first), int(last)) for row, first, last in value.get("runs") or ())
-        if 0 < len(runs) <= MOST_RUNS:
-            return Region(name, (), runs)
-        corners = tuple((float(row), float(column)) for row, column in value["corners"])
-    except (KeyError, TypeError, ValueError) as error:
-        message = "Cannot use the region: its corners are pairs of a row and a column."
-        raise ScanError(message) from error
-    if not 3 <= len(corners) <= MOST_CORNERS or not all(math.isfinite(at) for own in corners for at in own):
-        message = f"Cannot use the region: it has {len(corners)} corners; 3 to {MOST_CORNERS} numbers are needed."
-        raise ScanError(message)
-    return Region(name, corners)
+    for _ in range(3):
+        version = _version(folder)
+        regions = read_regions(folder)
+        if version == _version(folder):  # nobody saved in between
+            break
+    return regions, version
 
 
-def read_regions(folder: Path) -> list[Region]:
-    """Return the regions that were saved with the results.
-
-    Raises
-    ------
-    ScanError
-        The file is damaged.
-    """
-    path = folder / REGIONS_FILE
-    if not path.is_file():
-        return []
-    try:
-        return [read_region_request(own) for own in json.loads(path.read_text("utf-8"))["regions"]]
-    except (ScanError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        message = f"Cannot read {path}: {error}. New regions can be drawn; the damaged file is then kept beside them."
-        raise ScanError(message) from error
-
-
-def save_regions(folder: Path, regions: Sequence[Region], shape: tuple[int, int]) -> None:
+def save_regions(folder: Path, regions: Sequence[Region], shape: tuple[int, int], version: str) -> str:
     """Write the regions: corners in ``regions.json``, and a mask for `underpaint explain --region` of each.
 
-    A record that is damaged is kept under another name.
+    What is new is whole on the disk before anything old goes. A record that is damaged is kept under another name.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the results.
+    regions : sequence of Region
+        All that are to be there afterwards.
+    shape : (n_row, n_column)
+        Of the maps.
+    version : str
+        Of the regions that these replace, as :func:`regions_and_version` returned it.
+
+    Returns
+    -------
+    str
+        The version of what was saved.
+
+    Raises
+    ------
+    NewerRegionsError
+        The saved regions are no longer those; nothing was written.
+    ScanError
+        A region holds no pixel; nothing was written.
+    OutputError
+        The folder cannot be written.
+    """
+    masks = [own.mask(shape) for own in regions]
+    with one_writer(folder):
+        try:
+            before = read_regions(folder)
+        except ScanError:
+            before = []
+            _put_away(folder / REGIONS_FILE)
+        else:
+            if _version(folder) != version:
+                message = "The regions were changed by another page since this one read them. Nothing was replaced."
+                raise NewerRegionsError(message)
+        ours = {own.mask_file for own in before if own.mask_file}
+        place = _mask_folder(folder)
+        names = _mask_names(regions, {path.name for path in place.iterdir()} - ours)
+        for mask, name in zip(masks, names, strict=True):
+            with whole_file(place / name) as part:
+                Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(part, format="PNG")
+        record = {"regions": [_recorded(own, name) for own, name in zip(regions, names, strict=True)]}
+        with whole_file(folder / REGIONS_FILE) as part:
+            part.write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
+        for name in ours - set(names):  # of our own making; what else lies there stays
+            (place / name).unlink(missing_ok=True)
+        return _version(folder)
+
+
+def _version(folder: Path) -> str:
+    return digest_contained(folder, REGIONS_FILE) or ""
+
+
+def _recorded(region: Region, name: str) -> dict[str, object]:
+    record = asdict(replace(region, mask_file=""))
+    del record["mask_file"]
+    return record | {"mask": name}
+
+
+def _mask_folder(folder: Path) -> Path:
+    """Return the folder of the masks, made if needed.
 
     Raises
     ------
     OutputError
-        The folder cannot be written.
+        It cannot be made, or is a link.
     """
     place = folder / REGIONS_FOLDER
     try:
-        stale = mask_names(read_regions(folder))  # of our own making; what else lies there stays
-    except ScanError:
-        stale = []
-        _put_away(folder / REGIONS_FILE)
-    try:
         place.mkdir(exist_ok=True)
-        for name in stale:
-            (place / name).unlink(missing_ok=True)
+        if not is_link(place):
+            return place
+        reason = "it is a link, which is not followed; put a folder there"
     except OSError as error:
-        message = f"Cannot save regions in {place}: {error.strerror or error}. Check that the folder is writable."
-        raise OutputError(message) from error
-    masks = mask_names(regions)
-    for own, name in zip(regions, masks, strict=True):
-        with whole_file(place / name) as part:
-            Image.fromarray(np.where(own.mask(shape), 255, 0).astype(np.uint8)).save(part, format="PNG")
-    record = {"regions": [asdict(own) | {"mask": name} for own, name in zip(regions, masks, strict=True)]}
-    with whole_file(folder / REGIONS_FILE) as part:
-        part.write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
+        reason = error.strerror or str(error)
+    message = f"Cannot save regions in {place}: {reason}. Check that the folder is writable."
+    raise OutputError(message)
 
 
 def _put_away(path: Path) -> None:
-    """Rename a damaged file to a name that is free."""
+    """Rename a damaged file, or a link, to a name that is free."""
     names = (path.with_name(f"{path.stem}_damaged{number or ''}{path.suffix}") for number in range(10_000))
     try:
-        path.replace(next(own for own in names if not own.exists()))
+        path.rename(next(own for own in names if not (own.exists() or own.is_symlink())))
     except OSError as error:
         message = f"Cannot keep the damaged {path}: {error.strerror or error}. Check that the folder is writable."
         raise OutputError(message) from error
 
 
-def mask_names(regions: Sequence[Region]) -> list[str]:
-    """Return a file name for each region's mask; two of the same name get a number."""
+def _mask_names(regions: Sequence[Region], taken: set[str]) -> list[str]:
+    """Return a file name for each region's mask, different from one another and from the names that are taken."""
     names: list[str] = []
+    used = {name.casefold() for name in taken}
     for own in regions:
         stem = re.sub(r"[^A-Za-z0-9_-]+", "_", own.name).strip("_") or "region"
-        taken = sum(name == f"{stem}.png" or name.startswith(f"{stem}_") for name in names)
-        names.append(f"{stem}.png" if not taken else f"{stem}_{taken + 1}.png")
+        numbered = (f"{stem}_{number}.png" if number > 1 else f"{stem}.png" for number in range(1, 10_000))
+        names.append(next(name for name in numbered if name.casefold() not in used))
+        used.add(names[-1].casefold())
     return names

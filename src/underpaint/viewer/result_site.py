@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 
 from underpaint.errors import ScanError
 from underpaint.io import read_summary
-from underpaint.io.companions import find_scan
+from underpaint.io.companions import find_scan, scan_path
+from underpaint.io.contained import has_file
+from underpaint.io.regions import parse_region
 from underpaint.io.result_maps import ResultMaps
 from underpaint.limits.exclusion import LINE_SIGMA
 from underpaint.maps import ElementMaps, PigmentMaps
@@ -19,10 +22,10 @@ from underpaint.viewer import exports
 from underpaint.viewer.exports import number_of
 from underpaint.viewer.pages import page_file
 from underpaint.viewer.photograph import Photograph
-from underpaint.viewer.regions import connected_region, read_region_request, read_regions, save_regions
+from underpaint.viewer.regions import NewerRegionsError, connected_region, regions_and_version, save_regions
 from underpaint.viewer.runs import Run, Runs
 from underpaint.viewer.scan_source import READY, ScanSource
-from underpaint.viewer.server import Answer, Request, json_answer
+from underpaint.viewer.server import Answer, Request, file_answer, json_answer
 from underpaint.viewer.spots import spot
 
 REPORT_FILE = "report.html"
@@ -31,6 +34,7 @@ _SERVED = {".html", ".csv", ".tif", ".h5", ".pdf"}
 _REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _N_BIN = 40
 _MOST_SUBJECT = 200
+_MOST_REGIONS = 500
 
 
 class ResultSite:
@@ -41,7 +45,7 @@ class ResultSite:
     folder : str or Path
         Results of ``identify`` or ``elements``.
     scan : str or None
-        Where the scan is; None looks where it was, and beside the results.
+        Where the scan is, which is then opened; None looks where it was, and beside the results, once asked to.
     runs : Runs or None
         Runs what takes long (explaining a spot, the report); None: of its own.
 
@@ -55,13 +59,19 @@ class ResultSite:
         self.maps = ResultMaps(folder)
         self.folder = self.maps.folder
         self.summary = read_summary(self.folder)
-        self.source = ScanSource(lambda: find_scan(self.folder, self.summary, scan, self.maps.shape))
+        self.source = ScanSource(
+            lambda: find_scan(self.folder, self.summary, scan, self.maps.shape, asked=True),
+            scan or scan_path(self.summary),
+        )
+        if scan is not None:  # else whoever made the results would choose which file is opened
+            self.source.open()
         self.photograph = Photograph(self.folder)
         self._runs = runs or Runs()
         self._started: dict[str, Run] = {}
         self._routes: dict[tuple[str, str], Callable[[Request], Answer | None]] = {
             ("GET", "about"): self._about,
             ("GET", "scan"): self._scan_state,
+            ("POST", "scan"): self._open_scan,
             ("GET", "lines"): self._lines,
             ("GET", "map"): self._map,
             ("GET", "thumbnail"): self._thumbnail,
@@ -119,7 +129,7 @@ class ResultSite:
                 "anode": summary.get("settings", {}).get("calibration", {}).get("anode"),
                 "instrument": summary.get("settings", {}).get("instrument"),
                 "written": str(summary.get("written", "")),
-                "report": (self.folder / REPORT_FILE).is_file(),
+                "report": has_file(self.folder, REPORT_FILE),
                 "scan": self._state(),
                 "photograph": self.photograph.facts(),
             }
@@ -155,10 +165,14 @@ class ResultSite:
         return pigments, ElementMaps(names, np.stack(areas, axis=2), np.stack(known, axis=2), step_mm)
 
     def _state(self) -> dict[str, str]:
-        return {"state": self.source.state, "why": self.source.why}
+        return {"state": self.source.state, "why": self.source.why, "path": self.source.path}
 
     def _scan_state(self, _: Request) -> Answer:
         return json_answer(self._state())
+
+    def _open_scan(self, request: Request) -> Answer:
+        self.source.open()
+        return self._scan_state(request)
 
     @cached_property
     def _labels(self) -> dict[str, dict[str, float]]:
@@ -206,13 +220,24 @@ class ResultSite:
         return json_answer(found | {"spectrum": _listed(counts), "scan": self._state()})
 
     def _regions(self, _: Request) -> Answer:
-        return json_answer({"regions": [asdict(own) for own in read_regions(self.folder)]})
+        regions, version = regions_and_version(self.folder)
+        return json_answer({"regions": [asdict(own) for own in regions], "version": version})
 
     def _save_regions(self, request: Request) -> Answer:
-        sent = request.json().get("regions")
-        regions = [read_region_request(own) for own in sent] if isinstance(sent, list) else []
-        save_regions(self.folder, regions, self.maps.shape)
-        return json_answer({"saved": len(regions)})
+        """Save all regions of a page; those that another page saved meanwhile are sent back instead."""
+        sent = request.json()
+        listed, version = sent.get("regions"), sent.get("version")
+        if not (isinstance(listed, list) and len(listed) <= _MOST_REGIONS and isinstance(version, str)):
+            message = f"Cannot save: the page sent no list of at most {_MOST_REGIONS} regions. Load the page again."
+            raise ScanError(message)
+        regions = [parse_region(own) for own in listed]
+        try:
+            version = save_regions(self.folder, regions, self.maps.shape, version)
+        except NewerRegionsError as error:
+            newer, version = regions_and_version(self.folder)
+            told = {"error": str(error), "regions": [asdict(own) for own in newer], "version": version}
+            return json_answer(told, HTTPStatus.CONFLICT)
+        return json_answer({"saved": len(regions), "version": version})
 
     def _class(self, request: Request) -> Answer:
         """Answer with the pixels that hang together with one on a map, at or above a value."""
@@ -229,13 +254,18 @@ class ResultSite:
     def _region(self, request: Request) -> Answer:
         """Answer with a region's spectra, and the values and histograms of the maps asked for."""
         sent = request.json()
-        mask = read_region_request(sent).mask(self.maps.shape)
-        wanted = [index for index in sent.get("maps", []) if isinstance(index, int)]
+        mask = parse_region(sent).mask(self.maps.shape)
+        listed = sent.get("maps")
+        wanted = [index for index in listed if isinstance(index, int)] if isinstance(listed, list) else []
         maps = [self._region_map(index, mask) for index in wanted if 0 <= index < len(self.maps.entries)]
         found: dict[str, Any] = {"n_pixel": int(mask.sum()), "maps": maps, "mean": None, "max": None}
         if self.source.state == READY and not sent.get("no_spectrum"):
-            spectra = self.source.region(mask)
-            found |= {"mean": _listed(spectra.mean), "max": _listed(spectra.highest)}
+            try:
+                spectra = self.source.region(mask)
+            except (ScanError, OSError) as error:  # the region stands, with or without a spectrum
+                found["why"] = str(error)
+            else:
+                found |= {"mean": _listed(spectra.mean), "max": _listed(spectra.highest)}
         return json_answer(found)
 
     def _region_map(self, index: int, mask: np.ndarray[Any, np.dtype[np.bool_]]) -> dict[str, Any]:
@@ -267,7 +297,7 @@ class ResultSite:
         """Begin to explain a pixel by layers; the page asks again how far it is."""
         sent = request.json()
         row, column = sent.get("row"), sent.get("column")
-        if not (isinstance(row, int) and isinstance(column, int)):
+        if not (isinstance(row, int) and isinstance(column, int)) or isinstance(row, bool) or isinstance(column, bool):
             message = "Cannot explain: choose a pixel first."
             raise ScanError(message)
         self.maps.at(row, column)
@@ -312,11 +342,10 @@ class ResultSite:
         return exports.answer(request, self)
 
     def _file(self, request: Request) -> Answer | None:
-        file = find_file(self.folder, request.parts)
-        if file is None:
+        names = request.parts or (REPORT_FILE,)
+        if Path(names[-1]).suffix not in _SERVED:
             return None
-        is_page = file.suffix == ".html"
-        return Answer(file, "text/html; charset=utf-8" if is_page else "", policy=_REPORT_POLICY)
+        return file_answer(self.folder, *names, policy=_REPORT_POLICY)
 
     def _warm_up(self) -> None:
         # The first click would otherwise wait for the libraries of lines and pigments. Maps are not touched: they may
@@ -324,17 +353,6 @@ class ResultSite:
         from underpaint.plot import line_labels
 
         line_labels([entry.name for entry in self.maps.entries if entry.kind == "element"])
-
-
-def find_file(folder: Path, parts: tuple[str, ...]) -> Path | None:
-    """Return the file of results that a path names, or None where there is none or it may not be shown."""
-    try:
-        file = folder.joinpath(*(parts or (REPORT_FILE,))).resolve()
-        inside = file.is_relative_to(folder) and file.suffix in _SERVED
-        return file if inside and file.is_file() else None
-    except (OSError, ValueError):
-        # A name that no file can have: too long, or with a null in it.
-        return None
 
 
 def _listed(values: Any) -> list[float] | None:

@@ -13,7 +13,7 @@ from underpaint.errors import ScanError
 from underpaint.explain import region_spectrum
 from underpaint.spectrum import Scan
 
-OPENING, READY, MISSING = "opening", "ready", "missing"
+CLOSED, OPENING, READY, MISSING = "closed", "opening", "ready", "missing"
 
 
 @dataclass(frozen=True)
@@ -34,24 +34,36 @@ class RegionSpectra:
 
 
 class ScanSource:
-    """Opens a scan in a thread of its own, since a folder of a million files takes a while.
+    """Opens a scan in a thread of its own, once asked to: a folder of a million files takes a while, a server for ever.
 
     Parameters
     ----------
     open_scan : callable
         Returns the scan, or raises what is wrong.
+    path : str
+        Where the scan lies, for the user.
     """
 
-    def __init__(self, open_scan: Callable[[], Scan]) -> None:
+    def __init__(self, open_scan: Callable[[], Scan], path: str = "") -> None:
+        self.path = path
         self._open = open_scan
         self._scan: Scan | None = None
         self._why = ""
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def open(self) -> None:
+        """Begin to open the scan, unless that has begun."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, daemon=True)
+                self._thread.start()
 
     @property
     def state(self) -> str:
-        """``OPENING``, ``READY`` or ``MISSING``."""
+        """``CLOSED``, ``OPENING``, ``READY`` or ``MISSING``."""
+        if self._thread is None:
+            return CLOSED
         return READY if self._scan is not None else MISSING if self._why else OPENING
 
     @property
@@ -67,6 +79,9 @@ class ScanSource:
         ScanError
             It is not there or cannot be read.
         """
+        if self._thread is None:
+            message = "The scan is not open. Open it in the viewer first."
+            raise ScanError(message)
         self._thread.join()
         if self._scan is None:
             raise ScanError(self._why)

@@ -53,7 +53,7 @@ class StartSite:
             return page_file("start.html")
         if request.parts[0] == "open" and len(request.parts) > 1:
             number = request.parts[1]
-            known = number.isdecimal() and int(number) < len(self._opened)
+            known = number.isdecimal() and len(number) <= 9 and int(number) < len(self._opened)
             return self._opened[int(number)](request.under(2)) if known else None
         route = self._routes.get((request.method, request.parts[0]))
         return page_file(request.parts[-1]) if route is None else route(request.under(1))
@@ -98,10 +98,7 @@ class StartSite:
 
     def _kind(self, request: Request) -> Answer:
         """Answer whether a path is that of a folder, or of what may be a scan."""
-        text = request.query.get("path", "")
-        if not Path(text).is_absolute():
-            message = f"Cannot look for {text!r}: give the whole path of a folder or a file."
-            raise ScanError(message)
+        text = str(_path(request.query.get("path", "")))
         path, name = split_location(text)
         kind = "folder" if path.is_dir() and name is None else "scan"
         return json_answer({"kind": kind, "folder": str(path.parent)})
@@ -109,13 +106,16 @@ class StartSite:
     def _start(self, request: Request) -> Answer:
         """Begin a job: look into a scan, or identify its pigments."""
         sent = request.json()
-        what, scan = sent.get("what"), str(sent.get("scan", ""))
-        if what not in {"look", "identify"} or not scan:
+        what, scan = sent.get("what"), sent.get("scan")
+        if what not in ("look", "identify") or not isinstance(scan, str) or not scan or "\0" in scan:
             message = "Cannot run: choose a scan first."
             raise ScanError(message)
-        known = ("instrument", "palette", "model", "out", "overwrite", "shape", "detector")
+        known = ("instrument", "palette", "model", "out", "shape", "detector")
         job = {"what": what, "scan": scan} | {key: sent[key] for key in known if sent.get(key)}
-        return json_answer(self.runs.start(job).state())
+        if not all(isinstance(value, str) for value in job.values()):
+            message = "Cannot run: the page sent settings that are no text. Load the page again."
+            raise ScanError(message)
+        return json_answer(self.runs.start(job | {"overwrite": sent.get("overwrite") is True}).state())
 
     def _state(self, request: Request) -> Answer | None:
         run = self.runs.get(request.query.get("run", ""))
@@ -130,15 +130,29 @@ class StartSite:
 
     def _open(self, request: Request) -> Answer:
         """Open a folder of results; the answer says where its pages are."""
-        folder = Path(str(request.json().get("folder", ""))).resolve()
+        folder = _path(request.json().get("folder")).resolve()
         for number, own in enumerate(self._opened):
             # Results that were made anew since have to be read anew.
             if own.folder == folder and own.is_current():
                 return json_answer({"address": f"open/{number}/"})
-        site = ResultSite(folder, runs=self.runs)
+        site = ResultSite(folder, self.runs.scan_of(folder), self.runs)
         self._opened.append(site)
         remember(folder)
         return json_answer({"address": f"open/{len(self._opened) - 1}/"})
+
+
+def _path(text: object) -> Path:
+    """Return a path that a page sent.
+
+    Raises
+    ------
+    ScanError
+        It is no whole path.
+    """
+    if not isinstance(text, str) or "\0" in text or not Path(text).is_absolute():
+        message = f"Cannot look for {str(text)[:200]!r}: give the whole path of a folder or a file."
+        raise ScanError(message)
+    return Path(text)
 
 
 def recent() -> list[dict[str, Any]]:

@@ -1,11 +1,12 @@
 // What every page needs: asking the server, making elements, saying what went wrong, dark and light.
 
 export async function ask(path, { method = "GET", json, body } = {}) {
-  const answer = await fetch(path, { method, body: json === undefined ? body : JSON.stringify(json) });
+  const answer = await fetch(path, { method, body: json === undefined ? body : JSON.stringify(json) })
+    .catch(() => { throw new Error("The viewer does not answer: it was closed, or its machine cannot be reached."); });
   if (answer.ok) return answer;
-  let why = `The viewer does not answer (${answer.status}).`;
-  try { why = (await answer.json()).error || why; } catch { /* not in words */ }
-  throw new Error(why);
+  let facts = {};
+  try { facts = await answer.json(); } catch { /* not in words */ }
+  throw Object.assign(new Error(facts.error || `The viewer does not answer (${answer.status}).`), { status: answer.status, facts });
 }
 
 export const askJson = async (path, how) => (await ask(path, how)).json();
@@ -37,11 +38,13 @@ export const guarded = (what) => async (...given) => {
   try { return await what(...given); } catch (error) { say(error.message); return undefined; }
 };
 
+export const inProgress = (now) => now.state === "queued" || now.state === "running";
+
 // Follows what runs beside the page until it ends; told: says how far it is; wanted: false gives it up.
 export async function followed(run, told, wanted = () => true) {
   for (;;) {
     const now = await askJson(`run?run=${run}`);
-    if (now.state !== "running") return now;
+    if (!inProgress(now)) return now;
     if (!wanted()) return askJson(`run?run=${run}`, { method: "DELETE" });
     told(now);
     await new Promise((wake) => { setTimeout(wake, 500); });

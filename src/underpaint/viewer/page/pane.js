@@ -235,14 +235,18 @@ export class Pane {
       if (closed) context.closePath();
       stroke(color);
     };
-    for (const region of this.app.regions.filter((own) => !own.hidden)) {
+    const outlineOf = (region) => {
       outline(region.corners, region.color, true);
       if (region.outline) {
         const path = new Path2D();
         path.addPath(region.outline, new DOMMatrix([frame.across, 0, 0, frame.down, frame.left, frame.top]));
         stroke(region.color, path);
       }
-    }
+    };
+    for (const region of this.app.regions.filter((own) => !own.hidden)) outlineOf(region);
+    context.setLineDash([6 * sharp, 4 * sharp]);
+    for (const region of this.app.regionPanel.newerRegions()) outlineOf(region);
+    context.setLineDash([]);
     if (this.app.drawing) outline(this.app.drawing, "#ffffff", this.app.tool === "box");
     for (const [at, point] of this.app.photograph.points.entries()) {
       if (point.length < 4) continue;

@@ -40,7 +40,7 @@ export class PhotographPanel {
       const [file] = event.target.files;
       if (!file) return;
       this.status("Reading the photograph …");
-      await this.take(await askJson("photograph/picture", { method: "POST", body: file }));
+      try { await this.take(await askJson("photograph/picture", { method: "POST", body: file })); } catch (error) { this.status(error.message); throw error; }
     }) });
     const chooser = make("p", {}, make("label", { for: "photograph-file" }, this.facts.there ? "Another photograph: " : "Photograph of the painting: "), choose);
     if (!this.facts.there) {

@@ -1,15 +1,22 @@
 // Regions drawn on the maps: what they hold on average, beside one another, and kept with the results.
-import { ask, askJson, byId, guarded, make, number, percent, shortName, thousands } from "./base.js";
+import { ask, askJson, byId, guarded, make, number, percent, say, shortName, thousands } from "./base.js";
 import { saveBlob } from "./export.js";
 
 const COLORS = ["#ffd24d", "#4dc3ff", "#ff7ab8", "#8bdc65", "#c79bff", "#ff9d5c"];
 
 export class RegionPanel {
-  constructor(app) { this.app = app; this.removed = null; this.scanState = app.about.scan.state; this.fill(); }
+  constructor(app) {
+    Object.assign(this, { app, removed: null, scanState: app.about.scan.state, version: "", unsaved: "", newer: null, saving: Promise.resolve() });
+    window.addEventListener("beforeunload", (event) => { if (this.unsaved) event.preventDefault(); });
+    this.fill();
+  }
 
   async load() {
+    const read = askJson("regions");
+    this.saving = read.catch(() => {});  // nothing is saved over what was not read
     await guarded(async () => {
-      const { regions } = await askJson("regions");
+      const { regions, version } = await read;
+      this.version = version;
       for (const own of regions) this.keep(own);
       this.fill();
       this.app.draw();
@@ -17,12 +24,16 @@ export class RegionPanel {
     })();
   }
 
-  keep({ name, corners = [], runs = [] }) {
-    const used = this.app.regions.map((own) => own.color);
-    const color = COLORS.find((own) => !used.includes(own)) || COLORS[this.app.regions.length % COLORS.length];
-    const region = { name, corners, runs, color, found: null, asked: "", hidden: false, outline: runs.length ? this.outlineOf(runs) : null };
+  keep(drawn) {
+    const region = this.colored(drawn);
     this.app.regions.push(region);
     return region;
+  }
+
+  colored({ name, corners = [], runs = [] }) {
+    const used = this.app.regions.map((own) => own.color);
+    const color = COLORS.find((own) => !used.includes(own)) || COLORS[this.app.regions.length % COLORS.length];
+    return { name, corners, runs, color, found: null, asked: "", hidden: false, outline: runs.length ? this.outlineOf(runs) : null };
   }
 
   // The edge of a class, in pixels of the maps: what it encloses keeps its colours.
@@ -54,10 +65,12 @@ export class RegionPanel {
     const region = this.keep({ ...drawn, name: `region ${at}` });
     this.app.draw();
     await guarded(async () => {
-      try { await this.measure(region); } catch (error) { this.app.regions = this.app.regions.filter((own) => own !== region); this.fill(); this.app.draw(); throw error; }
+      try { await this.measure(region); } catch (error) { if (error.status !== 400) { this.save(); throw error; } this.app.regions = this.app.regions.filter((own) => own !== region); this.fill(); this.app.draw(); throw error; }
       await this.save();
     })();
   }
+
+  newerRegions() { return this.newer ? this.newer.regions : []; }
 
   maps() { return [...new Set(this.app.panes.flatMap((pane) => pane.indices().map(([index]) => index)))]; }
 
@@ -85,7 +98,51 @@ export class RegionPanel {
 
   plain({ name, corners, runs }) { return { name, corners, runs }; }
 
-  save() { return askJson("regions", { method: "POST", json: { regions: this.app.regions.map((own) => this.plain(own)) } }); }
+  // One save after the other, each over the state that the one before it left.
+  save() {
+    this.saving = this.saving.then(() => this.send());
+    return this.saving;
+  }
+
+  async send() {
+    if (this.newer) return;
+    try {
+      const { version } = await askJson("regions", { method: "POST", json: { version: this.version, regions: this.app.regions.map((own) => this.plain(own)) } });
+      Object.assign(this, { version, unsaved: "" });
+      document.body.dataset.saved = version;
+    } catch (error) {
+      this.unsaved = error.message;
+      if (error.status === 409) this.newer = { version: error.facts.version, regions: error.facts.regions.map((own) => ({ ...this.colored(own), color: "#ffffff" })) };
+      else say(error.message);
+      this.app.openTab(byId("tab-regions"));
+    }
+    this.fill();
+    this.app.draw();
+  }
+
+  // What stands between this page and the folder, and what can be done about it.
+  trouble() {
+    if (!this.unsaved) return [];
+    const act = (label, does) => make("button", { type: "button", onclick: guarded(does) }, label);
+    if (!this.newer) return [make("section", { className: "card", role: "alert" }, make("p", { className: "note" }, `Not saved. ${this.unsaved} The regions stay on this page until it is closed.`), make("p", { className: "buttons" }, act("Save them again", () => this.save())))];
+    const names = (all) => all.map((own) => own.name).join(", ") || "none";
+    const { regions, version } = this.newer;
+    const choose = (chosen) => async () => {
+      Object.assign(this, { version, newer: null });
+      this.app.regions = [];
+      for (const own of chosen) this.keep(own);
+      this.fill();
+      this.app.draw();
+      await this.save();
+      await Promise.all(this.app.regions.map((own) => this.measure(own)));
+    };
+    const here = this.app.regions;
+    const same = (own) => here.some((other) => JSON.stringify(this.plain(other)) === JSON.stringify(this.plain(own)));
+    return [make("section", { className: "card", role: "alert", id: "newer-regions" }, make("h3", {}, "Not saved: the regions were changed elsewhere"),
+      make("p", { className: "note" }, this.unsaved),
+      make("p", {}, make("b", {}, "Saved meanwhile (dashed on the maps): "), names(regions)), make("p", {}, make("b", {}, "On this page: "), names(here)),
+      make("p", { className: "buttons" }, act("Keep both", choose([...here, ...regions.filter((own) => !same(own))])), act("Keep those of this page", choose(here)), act("Take those saved meanwhile", choose(regions))))];
+  }
 
   curves() {
     return this.app.regions.filter((own) => own.found && own.found.mean && !own.hidden).flatMap((own) => [
@@ -103,7 +160,7 @@ export class RegionPanel {
     this.fill();
     this.app.draw();
     this.app.showSpectra();
-    guarded(() => this.save())();
+    this.save();
   }
 
   fill() {
@@ -111,10 +168,11 @@ export class RegionPanel {
     const place = byId("regions");
     const back = this.removed ? make("button", { type: "button", onclick: () => { const own = this.removed; this.removed = null; this.change([...this.app.regions, own]); } }, `Bring back ${this.removed.name}`) : "";
     if (!regions.length) {
-      place.replaceChildren(back, make("p", { className: "empty" }, "Choose Box or Lasso above the maps and draw, or Class and click: here stand the region's mean spectrum and histograms. Regions are saved with the results, each with a mask that others can read."));
+      place.replaceChildren(...this.trouble(), back, make("p", { className: "empty" }, "Choose Box or Lasso above the maps and draw, or Class and click: here stand the region's mean spectrum and histograms. Regions are saved with the results, each with a mask that others can read."));
       return;
     }
     place.replaceChildren(...[
+      ...this.trouble(),
       ...regions.map((own) => this.card(own)),
       back,
       ...this.comparisons(),
@@ -130,7 +188,7 @@ export class RegionPanel {
 
   card(region) {
     const { found } = region;
-    const name = make("input", { value: region.name, maxlength: "60", "aria-label": "Name of the region", onchange: (event) => { region.name = event.target.value.trim() || region.name; this.fill(); this.app.showSpectra(); guarded(() => this.save())(); } });
+    const name = make("input", { value: region.name, maxlength: "60", "aria-label": "Name of the region", onchange: (event) => { region.name = event.target.value.trim() || region.name; this.fill(); this.app.showSpectra(); this.save(); } });
     const mark = make("span", { className: "dot" });
     mark.style.background = region.color;
     const rows = (found ? found.maps : []).filter((own) => own.n).map((own) => {
@@ -141,7 +199,7 @@ export class RegionPanel {
     const seen = make("input", { type: "checkbox", checked: !region.hidden, title: "Show it on the maps and in the spectrum", "aria-label": `Show ${region.name}`, onchange: (event) => { region.hidden = !event.target.checked; this.app.draw(); this.app.showSpectra(); } });
     return make("section", { className: "card" },
       make("div", { className: "bar" }, mark, name, seen, make("button", { type: "button", title: "Remove the region", "aria-label": `Remove ${region.name}`, onclick: () => this.remove(region) }, "×")),
-      make("p", { className: "quiet" }, found ? `${thousands(found.n_pixel)} pixels${found.mean ? "" : "; no spectrum, since the scan is not there"}` : "measuring …"),
+      make("p", { className: "quiet" }, found ? `${thousands(found.n_pixel)} pixels${found.mean ? "" : `; no spectrum${found.why ? `: ${found.why}` : this.app.about.scan.state === "closed" ? ", since the scan is not open" : ", since the scan is not there"}`}` : "measuring …"),
       found && found.mean ? make("p", { className: "buttons" }, make("span", { className: "quiet" }, "its spectrum:"), ...["csv", "png", "svg"].map((format) => make("button", { type: "button", onclick: this.export(region, format) }, format.toUpperCase()))) : null,
       rows.length ? make("table", {}, make("thead", {}, make("tr", {}, make("th", {}, "map"), make("th", {}, "mean"), make("th", {}, "median"), make("th", {}, "over ½"))), make("tbody", {}, ...rows)) : null);
   }

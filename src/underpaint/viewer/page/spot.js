@@ -13,6 +13,7 @@ export function showSpot(app, found) {
   place.replaceChildren(...[
     make("h2", {}, where),
     found.scan.state === "missing" ? make("p", { className: "note" }, found.scan.why) : null,
+    found.scan.state === "closed" ? make("p", { className: "note" }, "Its spectrum is in the scan, which is not open. ", app.scanButton(found.scan.path)) : null,
     found.unlike ? make("p", { className: "note" }, `A peak near ${number(found.unlike.energy_kev)} keV (${found.unlike.sigma.toFixed(0)} σ) is of nothing that is known here. Do not trust the pigments below before it is understood.`) : null,
     inShort(app, found.groups),
     ...strong.map((own) => card(app, own)),

@@ -1,5 +1,5 @@
 // The start page: choose a scan, see what it holds, run it, watch and cancel, open results.
-import { askJson, byId, guarded, make, number, say, thousands, themed } from "./base.js";
+import { askJson, byId, guarded, inProgress, make, number, say, thousands, themed } from "./base.js";
 
 const EVERY_MS = 400;
 const TICKS_KEV = 5;
@@ -47,7 +47,7 @@ const open = guarded(async (folder) => {
 async function follow(job, told) {
   let now = await askJson("run", { method: "POST", json: job });
   running = now.run;
-  while (now.state === "running") {
+  while (inProgress(now)) {
     told(now);
     await new Promise((wake) => { setTimeout(wake, EVERY_MS); });
     now = await askJson(`run?run=${now.run}`);

@@ -448,10 +448,25 @@ class Viewer {
       const { spectrum, row, column, scan } = this.spot;
       if (spectrum) curves.push({ name: `row ${row}, column ${column}`, kind: "pixel", counts: spectrum });
       families = this.spot.elements.filter((own) => own.there).map((own) => own.name);
-      words = spectrum ? "" : scan.state === "opening" ? "The scan is still being opened …" : scan.state === "missing" ? "The scan is not there: only its sum can be shown." : "This pixel has no spectrum in the scan.";
-    } else if (about.scan.state === "missing") words = "The scan is not there: only its sum can be shown.";
-    byId("spectrum-words").textContent = words;
+      words = spectrum ? "" : scan.state === "ready" ? "This pixel has no spectrum in the scan." : this.scanWords(scan);
+    } else if (about.scan.state !== "ready" && about.scan.state !== "opening") words = this.scanWords(about.scan);
+    byId("spectrum-words").replaceChildren(...[words].flat());
     this.spectrum.show(curves, families);
+  }
+
+  scanWords({ state, path }) {
+    if (state === "opening") return "The scan is still being opened …";
+    if (state === "missing") return "The scan is not there: only its sum can be shown.";
+    return ["Only the sum is shown: the scan is not open. ", this.scanButton(path)];
+  }
+
+  // Where the scan lies, the results say: whoever made them. It is opened when a person who reads that wants it.
+  scanButton(path) {
+    return make("button", { type: "button", className: "open-scan", title: path ? `Opens ${path}` : "The results do not say where it lies", onclick: guarded(async () => {
+      this.about.scan = await askJson("scan", { method: "POST" });
+      this.showSpectra();
+      await this.followScan();
+    }) }, path ? `Open the scan ${path.split(/[\\/]/).pop()}` : "Open the scan");
   }
 
   async followScan() {
