@@ -365,7 +365,11 @@ def _difference(
     pair = samples[one], samples[other]
     if isinstance(pair[0], str) or isinstance(pair[1], str) or PLACE not in scans[one].metadata:
         return ""
-    return "they show different pictures" if _agreement(pair[0], pair[1]) < _LEAST_AGREEMENT else ""
+    return (
+        "they show different pictures"
+        if _agreement(_as_counts(pair[0]), _as_counts(pair[1])) < _LEAST_AGREEMENT
+        else ""
+    )
 
 
 def _agreement(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
