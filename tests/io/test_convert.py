@@ -1,6 +1,7 @@
 """Conversion to HDF5 and zarr: lossless, checked, never over something; zarr stores that are not to be trusted."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -311,3 +312,11 @@ def test_damaged_zarr_is_refused_or_read(
 def convert_to_zarr(tmp_path: Path, cube: Cube) -> Path:
     np.savez(tmp_path / "cube.npz", cube=cube, live_time_s=TIMES)
     return convert_scan(tmp_path / "cube.npz", tmp_path / "cube.zarr").target
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_detectors_that_are_alike_stay_detectors_when_converted(tmp_path: Path, mca_folder: Path, ending: str) -> None:
+    """A folder of spectra a detector says what they are; so does the file that they are converted to."""
+    shutil.copytree(mca_folder / "10264", mca_folder / "19511")
+    target = convert_scan(mca_folder, target_in(tmp_path, ending)).target
+    assert [scan.detector for scan in io.load_all(target)] == [scan.detector for scan in io.load_all(mca_folder)]

@@ -119,7 +119,7 @@ def _sample(scan: Scan) -> NDArray[np.float64] | str:
     width = min(n_column, _BLOCK)
     rows = np.unique(np.linspace(0, n_row - 1, _N_BLOCKS).round().astype(int))
     # Columns run across the scan while rows do; by steps of three so that blocks do not lie on its diagonal.
-    starts = [round((3 * number % _N_BLOCKS) / (_N_BLOCKS - 1) * (n_column - width))) for number in range(len(rows))]
+    starts = [round((3 * number % _N_BLOCKS) / (_N_BLOCKS - 1) * (n_column - width)) for number in range(len(rows))]
     try:
         parts = [
             np.asarray(scan.counts[int(row), start : start + width], dtype=np.float64).reshape(-1, n_channel)
@@ -178,6 +178,7 @@ def _leave_out_computed(
             reasons[number] = f"no counts: {sample}"
     # Raw counts come first, so that of two arrays that are related they are kept.
     order = sorted(values, key=lambda number: (places[number].computed, *_rawness(scans[number], values[number])))
+    whole = {number: _is_whole(sample) for number, sample in values.items()}
     values = {number: _as_counts(sample) for number, sample in values.items()}
     kept: list[int] = []
     for number in order:
@@ -192,7 +193,7 @@ def _leave_out_computed(
             for other in kept
             if other != number
             and other not in reasons
-            and _is_whole(values[other]) >= _is_whole(values[number])
+            and whole[other] >= whole[number]
             and _is_derived(scans[other]) <= _is_derived(scans[number])
         ]
         parts = _parts_of_sum(values[number], [values[other] for other in others])
@@ -238,7 +239,7 @@ def _parts_of_sum(total: NDArray[np.float64], parts: Sequence[NDArray[np.float64
         return []
     flat = np.stack([part.ravel() for part in parts], axis=1)
     weights = _weights(flat, total.ravel())
-    used = [number for number, weight in enumerate(weights) if weight > 0.1 * weights.max()]
+    used = [number for number, share in enumerate(weights * flat.sum(axis=0)) if share > 0.02 * total.sum()]
     if len(used) < 2:
         return []
     if _scatter(total.ravel(), flat, weights) < 0.1:
@@ -364,7 +365,11 @@ def _difference(
     pair = samples[one], samples[other]
     if isinstance(pair[0], str) or isinstance(pair[1], str) or PLACE not in scans[one].metadata:
         return ""
-    return "they show different pictures" if _agreement(pair[0], pair[1]) < _LEAST_AGREEMENT else ""
+    return (
+        "they show different pictures"
+        if _agreement(_as_counts(pair[0]), _as_counts(pair[1])) < _LEAST_AGREEMENT
+        else ""
+    )
 
 
 def _agreement(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

@@ -46,6 +46,12 @@ FORMATS = (
         written=True,
     ),
     Format(
+        "HyperSpy signal, in HDF5 or zarr",
+        (".hspy", ".zspy"),
+        "Experiments/*/data and axis-0 beside it",
+        "documentation of rosettasciio: HSpy and ZSpy specification (2022-2026)",
+    ),
+    Format(
         "HDF5 of XGLab CRONO",
         (".hdf5", ".h5"),
         "/XRF/Spectra and /XRF/EnergyVector inside",

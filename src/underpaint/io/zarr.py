@@ -313,7 +313,9 @@ def _scan(path: Path, node: Node, *, alone: bool) -> Scan:
         np.full(cube.shape[:2], times[name]) if name in times else _beside(node, f"{name}_s", cube.shape[:2])
         for name in ("live_time", "real_time")
     )
-    entry = {PLACE: Place("/" + node.name.rpartition("/")[0] if signal is not None else "")}
+    place = Place("/" + node.name.rpartition("/")[0] if signal is not None else "")
+    # What ``convert`` wrote are detectors alone.
+    entry = {} if "n_chunk_written" in facts else {PLACE: place}
     present = _beside(node, "present", cube.shape[:2])
     multiple = max(1, min(node.chunks[order[0]], node.shape[order[0]])) if len(order) == 3 else 1
     return Scan(

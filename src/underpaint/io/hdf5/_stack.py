@@ -465,8 +465,16 @@ def _scan(
             *_time_notes(beside, pixels),
             *beside.faults,
         ),
-        metadata={PLACE: _place(stack, view, axes), **({} if detector is None else {SAME_CHANNELS: True})},
+        metadata={
+            **({} if _is_converted(beside) else {PLACE: _place(stack, view, axes)}),
+            **({} if detector is None else {SAME_CHANNELS: True}),
+        },
     )
+
+
+def _is_converted(beside: Beside) -> bool:
+    """Whether ``underpaint convert`` wrote an array, which it does with detectors alone."""
+    return all(beside.item(name) is not None for name in ("detector", "source", "metadata"))
 
 
 def _place(stack: Stack, view: View, axes: list[Axis]) -> Place:

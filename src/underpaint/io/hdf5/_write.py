@@ -9,8 +9,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.errors import ScanError
+from underpaint.errors import OutputError, ScanError
 from underpaint.files import not_written, whole_file
+from underpaint.io.hdf5._facts import text
+from underpaint.io.hdf5._links import check_sources, follow, items, open_file, read_values
 from underpaint.io.new_hdf5 import new_hdf5
 from underpaint.spectrum import Scan
 
@@ -63,21 +65,19 @@ def read_truth(path: str | Path) -> dict[str, NDArray[Any]]:
     ScanError
         The file cannot be read.
     """
-    found: dict[str, NDArray[Any]] = {}
-
-    def keep(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            values = item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()]
-            found[name] = np.asarray(values)
-
+    truth: dict[str, NDArray[Any]] = {}
     try:
-        with h5py.File(path, "r") as file:
-            if TRUTH in file:
-                file[TRUTH].visititems(keep)
+        with open_file(Path(path)) as file:
+            top = follow(file, TRUTH)
+            for name, item in items(top, []) if isinstance(top, h5py.Group) else ():
+                if isinstance(item, h5py.Dataset):
+                    check_sources(item)
+                    values = item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()]
+                    truth[name.strip("/")] = np.asarray(values)
     except OSError as error:
         message = f"Cannot read {path}: {error}. Check that it is an HDF5 file."
         raise ScanError(message) from error
-    return found
+    return truth
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
@@ -89,8 +89,9 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         The file cannot be read.
     """
     try:
-        with h5py.File(path, "r") as file:
-            return dict(json.loads(file[SETTINGS].asstr()[()])) if SETTINGS in file else {}
+        with open_file(Path(path)) as file:
+            settings = follow(file, SETTINGS)
+            return {} if settings is None else dict(json.loads(text(read_values(settings))))
     except OSError as error:
         message = f"Cannot read {path}: {error}. Check that it is an HDF5 file."
         raise ScanError(message) from error
