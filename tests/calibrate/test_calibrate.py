@@ -8,7 +8,7 @@ import xraylib
 from numpy.typing import NDArray
 
 from underpaint.calibrate import Calibration, calibrate, calibrated_instrument, contradiction, with_calibration
-from underpaint.errors import CalibrationError
+from underpaint.errors import CalibrationError, ScanError
 from underpaint.instrument import load_instrument, save_instrument
 from underpaint.spectrum import EnergyAxis, Scan
 
@@ -146,7 +146,7 @@ def test_a_spectrum_without_lines_is_refused() -> None:
 
 
 def test_negative_counts_are_refused() -> None:
-    with pytest.raises(CalibrationError, match="negative or undefined counts"):
+    with pytest.raises(ScanError, match="NaN, infinite or negative"):
         calibrate(Scan(np.full((1, 1, 1024), -3)))
 
 

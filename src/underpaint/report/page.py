@@ -506,8 +506,8 @@ def _notes(pigments: PigmentMaps | None, elements: ElementMaps | None, summary: 
     calibration = summary.get("settings", {}).get("calibration", {}).get("notes", [])
     limits = set(_card(pigments).get("limits", []))
     own = [
-        *calibration,
         *summary.get("notes", []),
+        *calibration,
         *(elements.notes if elements else ()),
         *(pigments.notes if pigments else ()),
     ]

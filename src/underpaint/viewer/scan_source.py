@@ -92,7 +92,8 @@ class ScanSource:
         scan = self.scan()
         if scan.present is not None and not scan.present[row, column]:
             return None
-        return np.asarray(scan.counts[row, column].compute(scheduler="synchronous"), dtype=np.float64)
+        counts = np.asarray(scan.counts[row, column].compute(scheduler="synchronous"), dtype=np.float64)
+        return counts if np.isfinite(counts).all() else None
 
     def region(self, mask: NDArray[np.bool_]) -> RegionSpectra:
         """Return the spectra of a region; only the rows and columns around it are read, block by block.
