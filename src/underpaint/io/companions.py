@@ -179,7 +179,7 @@ def take_what_is_left(old: Path, new: Path, aside: str | None) -> None:
             if os.path.lexists(target):
                 newer = file.lstat().st_mtime_ns > target.lstat().st_mtime_ns
                 target = target if newer and not _is_made(target, new, names) else _free_name(target)
-            os.replace(file, target)
+            file.replace(target)
 
 
 def _files_of(entry: Path) -> Iterator[Path]:
