@@ -414,35 +414,35 @@ def _changed(path: str) -> float:
 
 
 def claim_folder(path: str | Path, *, known: Iterable[str] = ()) -> None:
-    """Make a folder that several calls write to, or make sure that it is one of ours: a mark inside says so.
+    """Make a folder that several calls write to, or make sure that it is one of ours: by a mark, or a note, inside.
 
     Parameters
     ----------
     path : path
         The folder; one that is empty or not there is taken.
     known : iterable of str
-        Files of which one tells that an earlier version, which left no mark, made the folder; whoever calls checks
-        what is in it.
+        Notes that whoever calls writes into it and checks, so that no mark is needed.
 
     Raises
     ------
     OutputError
         It holds other things, or cannot be made.
     """
-    folder = Path(path)
+    folder, names = Path(path), tuple(known)
     check_path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if read_mark(folder) is not None:
             return
-        if any(folder.iterdir()) and not any((folder / name).exists() for name in known):
+        if any(folder.iterdir()) and not any((folder / name).exists() for name in names):
             message = (
                 f"Cannot write to the folder {folder}: it holds things that this program did not make, which could be "
                 "replaced. Give a new or an empty folder."
             )
             raise OutputError(message)
-        with whole_file(folder / _MARK) as part:
-            part.write_text(json.dumps({"program": _PROGRAM, "kind": "folder"}), "utf-8")
+        if not names:
+            with whole_file(folder / _MARK) as part:
+                part.write_text(json.dumps({"program": _PROGRAM, "kind": "folder"}), "utf-8")
     except OSError as error:
         if isinstance(error, OutputError):
             raise
