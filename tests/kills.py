@@ -25,7 +25,7 @@ import numpy as np
 
 PATIENCE_S = 300.0
 KILLS_A_CASE = 3
-AXIS = (0.02, 0.0, 512)
+AXIS = (0.02, 0.0, 1024)
 RESULT = ("--out", "RESULT", "--resume", "--overwrite", "--no-calibrate", "--quiet")
 COMMANDS = {
     "elements": ("elements", "scan.h5", *RESULT),
@@ -34,14 +34,35 @@ COMMANDS = {
     "simulate": ("simulate", "job.toml", "--out", "library.h5", "--workers", "1", "--quiet"),
     "picture": ("info", "scan.h5", "--picture", "picture.png", "--overwrite", "--quiet"),
 }
-MADE = {"elements": "RESULT", "identify": "RESULT", "convert": "done.h5", "simulate": "library.h5", "picture": "picture.png"}
+MADE = {
+    "elements": "RESULT",
+    "identify": "RESULT",
+    "convert": "done.h5",
+    "simulate": "library.h5",
+    "picture": "picture.png",
+}
 JOB = 'kind = "random"\nn_stratigraphies = 12\nrenders = 1\nchunk = 2\nseed = 11\n'
 NEIGHBOURS = (
-    *("RESULT.old/results.h5", "RESULT.part/results.h5", "RESULT.lock", ".RESULT.part/a", "done.h5.part", "done.h5.lock"),
+    *(
+        "RESULT.old/results.h5",
+        "RESULT.part/results.h5",
+        "RESULT.lock",
+        ".RESULT.part/a",
+        "done.h5.part",
+        "done.h5.lock",
+    ),
     *(".done.h5.part/mine", "library.h5.part/000000.h5", "library.h5.part/job.json", "picture.png.part"),
     *(".underpaint-mine/notes.txt", "results.h5", "poetry.lock"),
 )
-ADDED = ("notes.txt", ".git/HEAD", ".git/objects/ab/cdef", "elements/sketch.png", "regions.json", "RESULT.old/x", ".hidden")
+ADDED = (
+    "notes.txt",
+    ".git/HEAD",
+    ".git/objects/ab/cdef",
+    "elements/sketch.png",
+    "regions.json",
+    "RESULT.old/x",
+    ".hidden",
+)
 
 
 @dataclass
@@ -194,12 +215,14 @@ class Child:
     def wait(self) -> int:
         """Return how it ended, as a shell says it."""
         if not select.select([self._answers], [], [], PATIENCE_S)[0]:
-            os.killpg(self.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         return int(json.loads(self._answers.readline())["code"])
 
     def kill(self, sent: int) -> bool:
         """Kill it; return whether it was still running."""
-        os.killpg(self.pid, sent)
+        with suppress(ProcessLookupError):  # it came to its end a moment ago
+            os.killpg(self.pid, sent)
         return self.wait() in {-sent, 130}
 
 
@@ -215,20 +238,21 @@ def zygote() -> Iterator[Any]:
         bufsize=1,
         env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
     )
-    assert process.stdin is not None
-    assert process.stdout is not None
+    told, answers = process.stdin, process.stdout
+    assert told is not None
+    assert answers is not None
 
     def start(folder: Path, command: tuple[str, ...]) -> Child:
-        process.stdin.write(json.dumps({"folder": str(folder), "command": command}) + "\n")
-        process.stdin.flush()
-        return Child(int(json.loads(process.stdout.readline())["pid"]), process.stdout)
+        told.write(json.dumps({"folder": str(folder), "command": command}) + "\n")
+        told.flush()
+        return Child(int(json.loads(answers.readline())["pid"]), answers)
 
     try:
         yield start
     finally:
-        process.stdin.close()
+        told.close()
         process.wait(timeout=60)
-        process.stdout.close()
+        answers.close()
 
 
 def serve() -> None:
@@ -239,19 +263,19 @@ def serve() -> None:
     import underpaint.predict
     import underpaint.report
     import underpaint.synth
-    from underpaint import blockwise
     from underpaint.cli import main
+    from underpaint.io import BlockStore
 
     del underpaint.api, underpaint.explain, underpaint.predict, underpaint.synth
     underpaint.io._source.BLOCK_BYTES = 1 << 15  # several blocks in a small scan
-    underpaint.report.write_report = lambda *_, **__: None  # its pictures take most of the time
-    put = blockwise.BlockStore.put
+    setattr(underpaint.report, "write_report", lambda *_, **__: None)  # noqa: B010 - its pictures take most of the time
+    put = BlockStore.put
 
     def slow_put(*arguments: Any) -> None:
         put(*arguments)
         time.sleep(0.02)
 
-    blockwise.BlockStore.put = slow_put  # type: ignore[method-assign]
+    setattr(BlockStore, "put", slow_put)  # noqa: B010
     for line in sys.stdin:
         job = json.loads(line)
         pid = os.fork()

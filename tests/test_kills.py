@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from kills import tally_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked on POSIX alone")

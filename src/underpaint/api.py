@@ -451,9 +451,9 @@ def _outshone(seen: Survey) -> tuple[str, ...]:
         return ()
     row, column = np.unravel_index(int(seen.pixel_counts.argmax()), seen.pixel_counts.shape)
     return (
-        f"The pixel (row {row}, column {column}) holds {highest:.3g} of all {total:.3g} counts: the energy axis and the "
-        "elements were found from that pixel alone. If it is faulty, take it out with `underpaint repair --mask` and "
-        "run again.",
+        f"The pixel (row {row}, column {column}) holds {highest:.3g} of all {total:.3g} counts: the energy axis "
+        "and the elements were found from that pixel alone. If it is faulty, take it out with `underpaint repair "
+        "--mask` and run again.",
     )
 
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from errno import ENAMETOOLONG, ENOENT, ENOLCK, ENOSYS, EOPNOTSUPP
+from importlib import import_module
 from pathlib import Path
 from random import uniform
 from tempfile import mkdtemp
@@ -111,7 +112,6 @@ def put_in_place(part: Path, target: Path, *, replace: bool = True) -> None:
     else:
         _move_to_new(part, target)
     sync_folder(target.parent)
-    sync_folder(part.parent)
 
 
 def _move_to_new(part: Path, target: Path) -> None:
@@ -181,7 +181,7 @@ def remove_tree(path: Path) -> None:
 
     def writable(remove: Callable[..., Any], name: str, _: object) -> None:
         with suppress(OSError):  # Windows removes no file that may only be read
-            os.chmod(name, stat.S_IRWXU)
+            Path(name).chmod(stat.S_IRWXU)
             remove(name)
 
     if sys.version_info >= (3, 12):
@@ -312,9 +312,7 @@ def working_folders(target: Path) -> list[Path]:
     """Return the folders whose marks say that they were made to write a target, the oldest first."""
     name = os.path.normcase(target.name)
     with suppress(OSError):
-        beside = sorted(
-            (entry.path for entry in os.scandir(target.parent) if _may_be_ours(entry)), key=_changed
-        )
+        beside = sorted((entry.path for entry in os.scandir(target.parent) if _may_be_ours(entry)), key=_changed)
         marks = ((Path(path), read_mark(Path(path))) for path in beside)
         return [path for path, mark in marks if mark and os.path.normcase(str(mark.get("target"))) == name]
     return []
@@ -372,7 +370,8 @@ def _write_mark(folder: Path, target: Path, kind: str, *, alone: bool) -> None:
     who = {"host": socket.gethostname(), "process": os.getpid()}
     draft = folder / "mark"
     draft.write_text(json.dumps(facts | who), "utf-8")
-    sync(draft)
+    if kind != "file":  # of no use once the machine has stopped
+        sync(draft)
     draft.replace(folder / _MARK)
 
 
@@ -409,41 +408,41 @@ def _may_run(mark: dict[str, Any]) -> bool:
 
 def _changed(path: str) -> float:
     try:
-        return os.stat(path).st_mtime
+        return Path(path).stat().st_mtime
     except OSError:
         return 0.0
 
 
 def claim_folder(path: str | Path, *, known: Iterable[str] = ()) -> None:
-    """Make a folder that several calls write to, or make sure that it is one of ours: a mark inside says so.
+    """Make a folder that several calls write to, or make sure that it is one of ours: by a mark, or a note, inside.
 
     Parameters
     ----------
     path : path
         The folder; one that is empty or not there is taken.
     known : iterable of str
-        Files of which one tells that an earlier version, which left no mark, made the folder; whoever calls checks
-        what is in it.
+        Notes that whoever calls writes into it and checks, so that no mark is needed.
 
     Raises
     ------
     OutputError
         It holds other things, or cannot be made.
     """
-    folder = Path(path)
+    folder, names = Path(path), tuple(known)
     check_path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if read_mark(folder) is not None:
             return
-        if any(folder.iterdir()) and not any((folder / name).exists() for name in known):
+        if any(folder.iterdir()) and not any((folder / name).exists() for name in names):
             message = (
                 f"Cannot write to the folder {folder}: it holds things that this program did not make, which could be "
                 "replaced. Give a new or an empty folder."
             )
             raise OutputError(message)
-        with whole_file(folder / _MARK) as part:
-            part.write_text(json.dumps({"program": _PROGRAM, "kind": "folder"}), "utf-8")
+        if not names:
+            with whole_file(folder / _MARK) as part:
+                part.write_text(json.dumps({"program": _PROGRAM, "kind": "folder"}), "utf-8")
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -512,12 +511,10 @@ def _fault_of_names(target: Path) -> str:
 
 def _has_long_paths() -> bool:
     """Whether Windows' long paths are switched on (LongPathsEnabled in the registry)."""
-    if sys.platform != "win32":
+    try:
+        registry: Any = import_module("winreg")
+        place = r"SYSTEM\CurrentControlSet\Control\FileSystem"
+        with registry.OpenKey(registry.HKEY_LOCAL_MACHINE, place) as key:
+            return bool(registry.QueryValueEx(key, "LongPathsEnabled")[0])
+    except (ImportError, OSError):
         return False
-    import winreg
-
-    with suppress(OSError), winreg.OpenKey(
-        winreg.HKEY_LOCAL_MACHINE, r"SYSTEM\CurrentControlSet\Control\FileSystem"
-    ) as key:
-        return bool(winreg.QueryValueEx(key, "LongPathsEnabled")[0])
-    return False

@@ -16,6 +16,7 @@ import tifffile
 
 from underpaint import io
 from underpaint.errors import OutputError, ScanError
+from underpaint.files import remove_tree
 from underpaint.io import folder
 from underpaint.maps import ElementMaps, PigmentMaps
 from underpaint.spectrum import EnergyAxis, Scan
@@ -266,7 +267,7 @@ def test_a_kill_while_results_take_their_place_loses_nothing(
     with io.result_folder(tmp_path / "out") as place:
         finish(place, "old")
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    steps, rename, remove_tree = list[int](), Path.rename, folder.remove_tree
+    steps, rename = list[int](), Path.rename
 
     def counted(path: Path, target: Any) -> Path:
         kill_at(n_step, steps)
@@ -307,7 +308,8 @@ def test_neighbours_of_results_are_left_alone(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).mkdir()
         (tmp_path / name / "results.h5").write_text("mine")
-    for flags in ({}, {"overwrite": True}, {"resume": True}):
+    choices: tuple[dict[str, Any], ...] = ({}, {"overwrite": True}, {"resume": True})
+    for flags in choices:
         with io.result_folder(tmp_path / "out", **flags) as place:
             put_block(place)
             finish(place)

@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -191,8 +192,8 @@ def test_a_scan_that_changes_meanwhile_ends_the_run(without_report: None, tmp_pa
     with pytest.raises(ScanError, match=r"Cannot finish out: the scan .* changed while it was read .*scan time"):
         elements_to_folder(scan, "out", OF_ELEMENTS, progress=touch)
     assert not Path("out").exists()
+    os.utime(scan, ns=(2, 2))
     with pytest.raises(OutputError, match="begun otherwise"):  # its blocks are of the scan as it was
-        os.utime(scan, ns=(2, 2))
         elements_to_folder(scan, "out", OF_ELEMENTS, resume=True)
     elements_to_folder(scan, "out", OF_ELEMENTS)
 
@@ -202,9 +203,9 @@ def test_a_scan_that_changes_meanwhile_ends_the_run(without_report: None, tmp_pa
     with pytest.raises(ScanError, match="changed while it was read"):
         convert_scan(scan, "new.h5", step=touch_again)
     assert not Path("new.h5").exists()
+    scan_facts = file_facts(scan)
+    scan.unlink()
     with pytest.raises(ScanError, match="no such file"):
-        scan_facts = file_facts(scan)
-        scan.unlink()
         refuse_change(scan, scan_facts, "out")
 
 
@@ -224,7 +225,8 @@ def test_a_scan_called_results_is_never_replaced(without_report: None, tmp_path:
     (tmp_path / "data").mkdir()
     scan = small_scan(tmp_path / "data" / "results.h5")
     content = scan.read_bytes()
-    for flags in ({"overwrite": True}, {"resume": True, "overwrite": True}):
+    choices: tuple[dict[str, Any], ...] = ({"overwrite": True}, {"resume": True, "overwrite": True})
+    for flags in choices:
         with pytest.raises(OutputError, match="was not made by underpaint"):
             elements_to_folder(scan, tmp_path / "data", OF_ELEMENTS, **flags)
     assert scan.read_bytes() == content

@@ -58,9 +58,7 @@ def calibrate(
     instrument: Annotated[
         str | None, typer.Option(metavar="PRESET|FILE", help="Supplies what a spectrum cannot tell, e.g. the window.")
     ] = None,
-    picture: Annotated[
-        Path | None, new_file("FILE.png", "Save the sum spectrum with everything found.")
-    ] = None,
+    picture: Annotated[Path | None, new_file("FILE.png", "Save the sum spectrum with everything found.")] = None,
     without_drift: Annotated[
         Path | None, new_file("FILE.h5", "Save the scan with the drift along its rows taken out.")
     ] = None,

@@ -36,9 +36,7 @@ def train(
         str | None, typer.Option(metavar="PRESET|FILE", help="Your scanner, as `underpaint calibrate` writes it.")
     ] = None,
     palette: PaletteOption = None,
-    out: Annotated[
-        Path | None, new_folder("DIR", "Folder of the model; INSTRUMENT_PALETTE here if not given.")
-    ] = None,
+    out: Annotated[Path | None, new_folder("DIR", "Folder of the model; INSTRUMENT_PALETTE here if not given.")] = None,
     minutes: Annotated[float, typer.Option(min=0.1, help="What it may take on this machine.")] = 10.0,
     name: Annotated[str | None, typer.Option(help="Name of the model; that of the folder if not given.")] = None,
     model: StartOption = "default",
@@ -97,9 +95,7 @@ def _refuse_beside_config(config: Path, others: list[object]) -> None:
 
 def adapt(
     scan: OneScan,
-    out: Annotated[
-        Path | None, new_folder("DIR", "Folder of the result; SCAN_adapted here if not given.")
-    ] = None,
+    out: Annotated[Path | None, new_folder("DIR", "Folder of the result; SCAN_adapted here if not given.")] = None,
     model: StartOption = "default",
     labels: Annotated[
         Path | None, typer.Option(metavar="CSV", help="What is known of some pixels; then as `underpaint finetune`.")
@@ -153,9 +149,7 @@ def reproduce(
             help="all, table3, figure5, figure6, figure8, figure9, figure10, limits or comparison.",
         ),
     ] = "table3",
-    out: Annotated[Path, new_folder("DIR", "Folder for tables, pictures and networks.")] = Path(
-        "reproduced"
-    ),
+    out: Annotated[Path, new_folder("DIR", "Folder for tables, pictures and networks.")] = Path("reproduced"),
     small: Annotated[bool, typer.Option("--quick", help="The same path in minutes; its figures mean nothing.")] = False,
     materials: Annotated[
         str, typer.Option(metavar="table2|table1", help="Which thirteen materials make the simulation set.")
@@ -242,9 +236,7 @@ def finetune(
         str | None, typer.Option(metavar="FOLDER|SCAN", help="A scan, or a folder of single spectra.")
     ] = None,
     labels: Annotated[Path | None, typer.Option(metavar="CSV", help="What is known of them, see above.")] = None,
-    out: Annotated[
-        Path | None, new_folder("DIR", "Folder of the new model; NAME_finetuned here if not given.")
-    ] = None,
+    out: Annotated[Path | None, new_folder("DIR", "Folder of the new model; NAME_finetuned here if not given.")] = None,
     split: Annotated[
         SplitBy, typer.Option(help="What the test keeps apart: whole structures, or, as in the paper, single pixels.")
     ] = SplitBy.structure,

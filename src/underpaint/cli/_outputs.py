@@ -10,12 +10,12 @@ from typer.models import ParameterInfo
 
 
 def new_file(metavar: str, help: str) -> Any:  # noqa: A002 - as typer calls it
-    """Declare an option that names a file to write; one that is there is refused, unless the command has --overwrite."""
+    """Declare an option that names a file to write; one that is there is refused, unless there is --overwrite."""
     return typer.Option(metavar=metavar, help=help, writable=True, dir_okay=False)
 
 
 def new_folder(metavar: str, help: str) -> Any:  # noqa: A002 - as typer calls it
-    """Declare an option that names a folder to write to; a file is refused, what is in the folder the command checks."""
+    """Declare an option that names a folder to write to; a file is refused, and the command checks what is in it."""
     return typer.Option(metavar=metavar, help=help, writable=True, file_okay=False)
 
 
@@ -41,9 +41,7 @@ def parameters(command: Callable[..., None]) -> dict[str, tuple[Any, ParameterIn
     return found
 
 
-def refuse_to_replace(
-    declared: Mapping[str, tuple[Any, ParameterInfo | None]], values: Mapping[str, Any]
-) -> None:
+def refuse_to_replace(declared: Mapping[str, tuple[Any, ParameterInfo | None]], values: Mapping[str, Any]) -> None:
     """Refuse outputs that would replace something; with --overwrite, those alone that would replace an input.
 
     Raises

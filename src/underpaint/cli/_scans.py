@@ -373,7 +373,7 @@ def _check_summary(path: Path) -> None:
     with path.open("rb") as stream:
         if stream.read(200).startswith(",".join(_SUMMARY_HEAD).encode()):
             return
-    message = f"Cannot write {path}: it is there, and no table of many scans. Move it, or give another folder with --out."
+    message = f"Cannot write {path}: it is there, and no table of many scans. Move it, or give another --out."
     raise OutputError(message)
 
 

@@ -81,7 +81,7 @@ def _pointed_at(path: Path, folder: Path, seen: set[Path]) -> Iterator[Path]:
 
 def _outside(file: Any) -> Iterator[str]:
     """Return the names of other files in an HDF5 file, as they are written there."""
-    waiting, visited = [file], set()
+    waiting, visited = [file], set[int]()
     while waiting and len(visited) < _MOST_OBJECTS:
         group = waiting.pop()
         for name in group:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
+
 from underpaint.errors import OutputError, ScanError
 from underpaint.files import is_working_folder
 from underpaint.io.contained import DAMAGE, digest_contained, is_link, open_results_file, read_contained_text
@@ -199,7 +201,7 @@ def take_what_is_left(old: Path, new: Path, aside: str | None) -> None:
             if os.path.lexists(target):
                 newer = file.lstat().st_mtime_ns > target.lstat().st_mtime_ns
                 target = target if newer and not _is_made(target, new, names) else _free_name(target)
-            os.replace(file, target)
+            file.replace(target)
 
 
 def _files_of(entry: Path) -> Iterator[Path]:

@@ -187,9 +187,7 @@ def _check_target(target: Path, *, replace_allowed: bool) -> None:
         raise OutputError(message)
 
 
-def _prepare(
-    work: WorkingFolder, target: Path, settings: Mapping[str, Any], *, resume: bool, afresh: bool
-) -> None:
+def _prepare(work: WorkingFolder, target: Path, settings: Mapping[str, Any], *, resume: bool, afresh: bool) -> None:
     """Make the folder of blocks, or take over that of an interrupted run with the same settings."""
     now = json.loads(json.dumps(settings, default=str))
     blocks = work.path / _BLOCKS

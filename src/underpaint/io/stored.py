@@ -1,5 +1,6 @@
 """Maps that lie on disk: filled block by block, read one at a time, so that memory does not grow with their number."""
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -137,6 +138,7 @@ class BlockStore:
             with _opened(self.folder / JOURNAL) as stream:
                 stream.seek(number)
                 stream.write(b"\1")
+                _flush(stream)
         except OSError as error:
             message = f"Cannot write {self.folder}: {error}. The disk may be full; make room, and go on with --resume."
             raise OutputError(message) from error
@@ -172,9 +174,15 @@ class BlockStore:
                     first = (index * n_row + rows.start + offset) * n_column + columns.start
                     stream.seek(first * values.itemsize)
                     stream.write(run.data)
+            _flush(stream)  # before the journal says that it is there, or else a power cut could make that untrue
 
 
 def _opened(path: Path) -> Any:
     """Open a file to be written at any place; it is made where it is not there."""
     path.touch()
     return path.open("r+b")
+
+
+def _flush(stream: Any) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())

@@ -6,8 +6,8 @@ from typing import Any
 
 from underpaint import __version__
 from underpaint.errors import TrainingError
-from underpaint.files import claim_folder
 from underpaint.evaluate.parts import random_pixels
+from underpaint.files import claim_folder
 from underpaint.reproduce.arms import Progress, finetuned, pretrain
 from underpaint.reproduce.comparison import comparison
 from underpaint.reproduce.contestants import paper_network

@@ -321,7 +321,9 @@ def _read_note(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        message = f"Cannot continue the training in {path.parent}: {path.name} is damaged ({error}). Choose another folder."
+        message = (
+            f"Cannot continue the training in {path.parent}: {path.name} is damaged ({error}). Take another folder."
+        )
         raise TrainingError(message) from error
 
 

@@ -361,7 +361,7 @@ def planned(
     claim_folder(settings.out, known=(PLAN,))
     if note.is_file():
         plan = json.loads(note.read_text(encoding="utf-8"))
-        _refuse_other(plan, {**request, "sizes": asked or plan["sizes"]}, settings.out)
+        _refuse_other(plan, {**request, "sizes": asked or plan.get("sizes")}, settings.out)
         return Sizes.model_validate(plan["sizes"])
     show("Measuring this machine", 0, 1)
     workers = settings.workers or os.cpu_count() or 1

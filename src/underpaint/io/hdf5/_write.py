@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.errors import OutputError, ScanError
+from underpaint.errors import ScanError
 from underpaint.files import not_written, whole_file
 from underpaint.io.hdf5._facts import text
 from underpaint.io.hdf5._links import check_sources, follow, items, open_file, read_values
