@@ -78,7 +78,17 @@ def find_scan(
         raise ScanError(message)
     grid, detector = settings.get("shape"), settings.get("detector")
     grid = grid if isinstance(grid, list) and len(grid) == 2 and all(isinstance(size, int) for size in grid) else None
-    scan = load(location, detector=None if detector is None else str(detector), shape=tuple(grid) if grid else None)
+    try:
+        scan = load(location, detector=None if detector is None else str(detector), shape=tuple(grid) if grid else None)
+    except ScanError as error:
+        if given is not None:
+            raise
+        # The reason may quote the file, which need not be a scan: whoever made the results chose it.
+        message = (
+            f"The file {location} that the results name cannot be read as a scan; `underpaint info` says why. Put the "
+            "right one there or beside the results, or say where it is: underpaint view --scan FILE."
+        )
+        raise ScanError(message) from error
     if scan.shape[:2] != shape:
         message = (
             f"The scan {location} has {scan.shape[0]} rows x {scan.shape[1]} columns, the maps {shape[0]} x {shape[1]}:"
