@@ -84,7 +84,7 @@ def read_file(location: str, truth: dict[str, Any]) -> Reading:
         reading.read = True
     except up.UnderpaintError as error:
         reading.refused, reading.message = True, str(error)
-    except Exception:  # noqa: BLE001 - a crash is a result here, and the other files are still to be read
+    except Exception:  # a crash is a result here, and the other files are still to be read
         reading.message = traceback.format_exc(limit=-3)
     reading.right = reading.is_right(bool(truth.get("may_refuse", False)))
     return reading
@@ -110,7 +110,9 @@ def _compare(reading: Reading, location: str, truth: dict[str, Any]) -> None:
     if "zero_kev" in truth:
         reading.zero_error_kev = axis.zero_kev - truth["zero_kev"]
     if truth.get("elements"):
-        reading.missing = _missing(up.fit_elements(calibrated.scan, instrument=calibrated.instrument), truth["elements"])
+        reading.missing = _missing(
+            up.fit_elements(calibrated.scan, instrument=calibrated.instrument), truth["elements"]
+        )
     if truth.get("absent_groups"):
         reading.false_groups = _claimed(up.identify(scan), truth["absent_groups"])
 

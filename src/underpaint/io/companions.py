@@ -86,12 +86,22 @@ def find_scan(
         raise ScanError(message)
     grid, detector, counts_scale = (settings.get(key) for key in ("shape", "detector", "counts_scale"))
     grid = grid if isinstance(grid, list) and len(grid) == 2 and all(isinstance(size, int) for size in grid) else None
-    scan = load(
-        location,
-        detector=None if detector is None else str(detector),
-        shape=tuple(grid) if grid else None,
-        counts_scale=counts_scale if isinstance(counts_scale, int | float) else None,
-    )
+    try:
+        scan = load(
+            location,
+            detector=None if detector is None else str(detector),
+            shape=tuple(grid) if grid else None,
+            counts_scale=counts_scale if isinstance(counts_scale, int | float) else None,
+        )
+    except ScanError as error:
+        if given is not None:
+            raise
+        # The reason may quote the file, which need not be a scan: whoever made the results chose it.
+        message = (
+            f"The file {location} that the results name cannot be read as a scan; `underpaint info` says why. Put the "
+            "right one there or beside the results, or say where it is: underpaint view --scan FILE."
+        )
+        raise ScanError(message) from error
     if scan.shape[:2] != shape:
         message = (
             f"The scan {location} has {scan.shape[0]} rows x {scan.shape[1]} columns, the maps {shape[0]} x {shape[1]}:"

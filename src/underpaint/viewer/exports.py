@@ -111,14 +111,18 @@ def _composite(request: Request, site: "ResultSite") -> Answer:
     chosen = request.query.get("maps", "").split(",")[:3]
     window = _window(request, site)
     parts: list[tuple[str, NDArray[np.float32], float]] = []
-    for text in chosen:
-        if text.isdecimal() and int(text) < len(site.maps.entries):
+    known = [text.isdecimal() and len(text) <= 9 and int(text) < len(site.maps.entries) for text in chosen]
+    if not any(known):
+        message = f"Cannot draw the maps {request.query.get('maps', '')[:40]!r}: give the numbers of one to three."
+        raise OutputError(message)
+    for text, is_map in zip(chosen, known, strict=True):
+        if is_map:
             entry = site.maps.entries[int(text)]
             whole = site.maps.values(int(text))
             parts.append((entry.label, whole[window], _top(entry, whole)))
         else:
             parts.append(("", np.zeros((0, 0), np.float32), 1.0))
-    first = next((int(text) for text in chosen if text.isdecimal()), None)
+    first = next((int(text) for text, is_map in zip(chosen, known, strict=True) if is_map), None)
     hatched = None if first is None else _hatched(request, first, window, site)
     figure = composite_figure(parts, step_mm=site.maps.step_mm, hatched=None if hatched is None else hatched[0])
     return _figure(figure, _ending(request, ("png", "svg", "pdf")), "composite")
@@ -145,8 +149,9 @@ def _spectrum(request: Request, site: "ResultSite") -> Answer:
     counts = site.source.pixel(row, column) if site.source.state == READY else None
     columns = {"counts": counts, "sum": site.summary.get("sum_counts"), "max": site.summary.get("max_counts")}
     ending, name = _ending(request, ("csv", "png", "svg", "pdf")), f"spectrum_{row}_{column}"
-    if ending == "csv":
-        return _attached(_csv(site, {key: own for key, own in columns.items() if own is not None}), ending, name)
+    known = {key: own for key, own in columns.items() if own is not None}
+    if ending == "csv" and known:
+        return _attached(_csv(site, known), ending, name)
     if counts is None:
         message = f"Pixel ({row}, {column}) has no spectrum to draw. {site.source.why}".strip()
         raise OutputError(message)
