@@ -20,7 +20,7 @@ HIGHEST_KEV = 250.0
 WIDEST_CHANNEL_KEV = 1.0
 """A wider channel parts no lines; without a unit it is eV."""
 CURVATURE_KEV = 0.005
-"""Energies this far from a straight line are read as one: a tenth of the 50 eV by which neighbouring lines are told."""
+"""Energies that lie off a straight line by no more are read as one; lines closer than 50 eV are not separated."""
 _NARROWEST_CHANNEL_KEV = 5e-4
 _UNIT_KEV = {"kev": 1.0, "ev": 1e-3, "mev": 1e3}
 NO_CALIBRATION = "no energy calibration in the file"
@@ -132,8 +132,8 @@ def _line(gain: float, zero: float, n_channel: int, unit: str) -> Axis:
         return None, (_refusal(gain * scale, zero * scale),)
     if not (_NARROWEST_CHANNEL_KEV <= axis.gain_kev <= WIDEST_CHANNEL_KEV and 0.0 < axis.stop_kev <= HIGHEST_KEV):
         return None, (_refusal(axis.gain_kev, axis.zero_kev, axis.stop_kev),)
-    told = not unit and by_size == "ev"
-    return axis, ((f"energies without a unit are taken as eV, by their size ({gain:g} a channel)",) if told else ())
+    guessed = not unit and by_size == "ev"
+    return axis, ((f"energies without a unit are taken as eV, by their size ({gain:g} a channel)",) if guessed else ())
 
 
 def _unit_by_size(largest: float, gain: float) -> str:
