@@ -22,6 +22,8 @@ WIDEST_CHANNEL_KEV = 1.0
 CURVATURE_KEV = 0.005
 """Energies that lie off a straight line by no more are read as one; lines closer than 50 eV are not separated."""
 _NARROWEST_CHANNEL_KEV = 5e-4
+_PLACEHOLDER = 1e-6
+"""A gain that differs from 1 by no more is 1, fitted to points."""
 _UNIT_KEV = {"kev": 1.0, "ev": 1e-3, "mev": 1e3}
 NO_CALIBRATION = "no energy calibration in the file"
 
@@ -70,7 +72,7 @@ def axis_of_coefficients(coefficients: Sequence[float], n_channel: int, unit: st
         What to note.
     """
     zero, gain, *curved = (*(float(value) for value in coefficients), 0.0, 0.0)[: max(2, len(coefficients))]
-    if gain == 0.0 or (not unit and gain == 1.0 and not any(curved)):
+    if gain == 0.0 or (not unit and abs(gain - 1.0) < _PLACEHOLDER and not any(curved)):
         return None, (NO_CALIBRATION,)
     if not np.isfinite([zero, gain, *curved]).all():
         return None, (_refusal(gain, zero),)
