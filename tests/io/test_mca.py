@@ -241,6 +241,13 @@ def test_calibration_in_ev_without_a_label(mca_folder: Path, cube: Cube) -> None
     assert any("taken as eV" in note for note in scan.notes)
 
 
+def test_calibration_points_that_are_channels(mca_folder: Path, cube: Cube) -> None:
+    damage(mca_folder, 1, mca_text(cube[0, 0], points="0 0\r\n731 731\r\n2047 2047"))
+    scan = io.load(mca_folder)
+    assert scan.axis is None
+    assert "no energy calibration in the file" in scan.notes
+
+
 def test_calibration_points_off_a_line(mca_folder: Path, cube: Cube) -> None:
     damage(mca_folder, 1, mca_text(cube[0, 0], points="0 0\r\n100 2\r\n200 4.5\r\n400 8"))
     scan = io.load(mca_folder)

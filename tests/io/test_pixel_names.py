@@ -94,9 +94,9 @@ def advice(folder: Path) -> str:
 
 def test_a_grid_file_that_the_names_contradict(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", IN_GRID["r_c"], grid=(2, 6))
-    told = advice(folder)
-    assert "rows 0 to 2 and columns 0 to 3 in the names of 12 spectra" in told
-    assert "give the shape that the names count" in told
+    message = advice(folder)
+    assert "rows 0 to 2 and columns 0 to 3 in the names of 12 spectra" in message
+    assert "give the shape that the names count" in message
     np.testing.assert_array_equal(io.load(folder, shape=(N_ROW, N_COLUMN)).counts.compute(), COUNTS)
 
 
@@ -154,15 +154,15 @@ def test_named_rows_and_columns_are_found_in_any_order(
     for row, column in np.ndindex(shape):
         parts = [f"{word}{number + first:0{digits}d}" for word, number in zip(words, (row, column), strict=True)]
         names[f"{before}{between.join(reversed(parts) if turned else parts)}.mca"] = (row + first, column + first)
-    found, odd = series_of(names)
-    (series,) = found.values()
+    by_name, odd = series_of(names)
+    (series,) = by_name.values()
     assert not odd
     assert series.in_grid
     assert {name: place for place, name in series.places.items()} == names
 
 
 def test_spots_are_no_pixels() -> None:
-    found, odd = series_of(["None_1.mca", "None_2.mca", "SPOT_1.mca", "dark.mca"])
-    assert list(found) == ["None"]
+    by_name, odd = series_of(["None_1.mca", "None_2.mca", "SPOT_1.mca", "dark.mca"])
+    assert list(by_name) == ["None"]
     assert odd == ["SPOT_1.mca", "dark.mca"]
-    assert re.match("None", found["None"].places[0, 1])
+    assert re.match("None", by_name["None"].places[0, 1])

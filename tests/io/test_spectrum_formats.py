@@ -180,6 +180,14 @@ def test_gsecars_detectors_are_those_of_one_spectrum(tmp_path: Path, end: str) -
     np.testing.assert_array_equal(io.read_spectrum(f"{path}::2").counts, COUNTS[1])
 
 
+def test_gsecars_detector_whose_energies_curve(tmp_path: Path) -> None:
+    slight, strong = (
+        write(tmp_path / name, gsecars_text(quadratic=value)) for name, value in (("a", 5e-6), ("b", 1e-4))
+    )
+    assert any("read as a straight line" in note for note in io.load(slight).notes)
+    assert all(scan.axis is None and "off a straight line" in scan.notes[1] for scan in io.load_all(strong))
+
+
 def test_one_column_is_a_spectrum(tmp_path: Path) -> None:
     scan = io.load(write(tmp_path / "a", "# a spectrum\n" + "\r\n".join(f"{count:.8E}" for count in COUNTS[0])))
     np.testing.assert_array_equal(scan.counts.compute()[0, 0], COUNTS[0])

@@ -20,8 +20,10 @@ HIGHEST_KEV = 250.0
 WIDEST_CHANNEL_KEV = 1.0
 """A wider channel parts no lines; without a unit it is eV."""
 CURVATURE_KEV = 0.005
-"""Energies this far from a straight line are read as one: a tenth of the 50 eV by which neighbouring lines are told."""
+"""Energies that lie off a straight line by no more are read as one; lines closer than 50 eV are not separated."""
 _NARROWEST_CHANNEL_KEV = 5e-4
+_PLACEHOLDER = 1e-6
+"""A gain that differs from 1 by no more is 1, fitted to points."""
 _UNIT_KEV = {"kev": 1.0, "ev": 1e-3, "mev": 1e3}
 NO_CALIBRATION = "no energy calibration in the file"
 
@@ -70,7 +72,7 @@ def axis_of_coefficients(coefficients: Sequence[float], n_channel: int, unit: st
         What to note.
     """
     zero, gain, *curved = (*(float(value) for value in coefficients), 0.0, 0.0)[: max(2, len(coefficients))]
-    if gain == 0.0 or (not unit and gain == 1.0 and not any(curved)):
+    if gain == 0.0 or (not unit and abs(gain - 1.0) < _PLACEHOLDER and not any(curved)):
         return None, (NO_CALIBRATION,)
     if not np.isfinite([zero, gain, *curved]).all():
         return None, (_refusal(gain, zero),)
@@ -132,8 +134,8 @@ def _line(gain: float, zero: float, n_channel: int, unit: str) -> Axis:
         return None, (_refusal(gain * scale, zero * scale),)
     if not (_NARROWEST_CHANNEL_KEV <= axis.gain_kev <= WIDEST_CHANNEL_KEV and 0.0 < axis.stop_kev <= HIGHEST_KEV):
         return None, (_refusal(axis.gain_kev, axis.zero_kev, axis.stop_kev),)
-    told = not unit and by_size == "ev"
-    return axis, ((f"energies without a unit are taken as eV, by their size ({gain:g} a channel)",) if told else ())
+    guessed = not unit and by_size == "ev"
+    return axis, ((f"energies without a unit are taken as eV, by their size ({gain:g} a channel)",) if guessed else ())
 
 
 def _unit_by_size(largest: float, gain: float) -> str:

@@ -68,19 +68,19 @@ def series_of(names: Iterable[str]) -> tuple[dict[str, Series], list[str]]:
 
 
 def _with_row_and_column(stems: dict[str, str]) -> tuple[dict[str, Series], dict[str, str]]:
-    found: dict[str, tuple[str, tuple[int, int]]] = {}
+    matched: dict[str, tuple[str, tuple[int, int]]] = {}
     for name, stem in stems.items():
         row, column = _ROW.search(_apart(stem)), _COLUMN.search(_apart(stem))
         if row is not None and column is not None:
             left = _COLUMN.sub("", _ROW.sub("", _apart(stem), count=1), count=1)
-            found[name] = re.sub(r"\W", "", left).strip("_"), (int(row[1]), int(column[1]))
+            matched[name] = re.sub(r"\W", "", left).strip("_"), (int(row[1]), int(column[1]))
     # A number beside row and column names the series, or runs along: then it is not needed to tell the pixels apart.
-    running = len({(re.sub(r"\d", "", left), place) for left, place in found.values()}) == len(found)
+    running = len({(re.sub(r"\d", "", left), place) for left, place in matched.values()}) == len(matched)
     groups: dict[str, dict[tuple[int, int], str]] = {}
     odd: list[str] = []
-    for name, (left, place) in found.items():
+    for name, (left, place) in matched.items():
         _put(groups, re.sub(r"\d+", "", left) if running else left, place, name, odd)
-    rest = {name: stem for name, stem in stems.items() if name not in found or name in odd}
+    rest = {name: stem for name, stem in stems.items() if name not in matched or name in odd}
     return {key: Series(places, in_grid=True, rows_named=True) for key, places in groups.items()}, rest
 
 
@@ -101,16 +101,16 @@ def _pairs(stems: dict[str, str]) -> tuple[dict[str, Series], dict[str, str]]:
         else:
             _put(groups, match["series"].rstrip(" _.-"), (int(match["row"]), int(match["column"])), name, odd)
     rest |= {name: stems[name] for name in odd}
-    found = {}
+    series = {}
     for key, places in groups.items():
         rows, columns = ({place[side] for place in places} for side in (0, 1))
         if len(columns) < len(places):
-            found[key] = Series(places, in_grid=True)
+            series[key] = Series(places, in_grid=True)
         elif len(rows) > 1:
-            found[key] = Series({(0, column): name for (_, column), name in places.items()}, in_grid=False)
+            series[key] = Series({(0, column): name for (_, column), name in places.items()}, in_grid=False)
         else:
             rest |= {name: stems[name] for name in places.values()}
-    return found, rest
+    return series, rest
 
 
 def _put(

@@ -119,8 +119,8 @@ def detector_scans(spectra: Sequence[FileSpectrum], path: Path, format_name: str
         return [spectrum_scan(spectra[0], path, format_name)]
     wanted = picked(spectra, path, name)
     return [
-        replace(spectrum_scan(own, path, format_name), source=f"{path}::{own.name}", name=f"{path.stem}_{own.name}")
-        for own in wanted
+        replace(spectrum_scan(one, path, format_name), source=f"{path}::{one.name}", name=f"{path.stem}_{one.name}")
+        for one in wanted
     ]
 
 
@@ -136,14 +136,14 @@ def list_scan(spectra: Sequence[FileSpectrum], path: Path, format_name: str, nam
     if len(wanted) == 1:
         return spectrum_scan(wanted[0], path, format_name)
     first = wanted[0]
-    moved = [own for own in wanted if (own.axis, own.counts.size) != (first.axis, first.counts.size)]
-    if moved and any(own.axis is None for own in wanted):
+    moved = [one for one in wanted if (one.axis, one.counts.size) != (first.axis, first.counts.size)]
+    if moved and any(one.axis is None for one in wanted):
         message = (
             f"Cannot read {path} as one list: its {len(wanted)} spectra differ in their channels, and not all have an "
             f"energy calibration that could align them. Pick one: {path}::1 to {path}::{len(wanted)}."
         )
         raise ScanError(message)
-    counts = np.stack([own.counts if own.axis == first.axis else _moved(own, first) for own in wanted])[None]
+    counts = np.stack([one.counts if one.axis == first.axis else _moved(one, first) for one in wanted])[None]
     notes = [f"{len(wanted)} spectra ({_shown(wanted)}), read as one row: give rows and columns (--shape)"]
     if moved:
         notes.append(
@@ -155,11 +155,11 @@ def list_scan(spectra: Sequence[FileSpectrum], path: Path, format_name: str, nam
         name=path.stem,
         source=str(path),
         format=format_name,
-        live_time_s=_row([own.live_time_s for own in wanted]),
-        real_time_s=_row([own.real_time_s for own in wanted]),
+        live_time_s=_row([one.live_time_s for one in wanted]),
+        real_time_s=_row([one.real_time_s for one in wanted]),
         detector=first.detector,
-        notes=(*notes, *dict.fromkeys(note for own in wanted for note in own.notes)),
-        metadata={**first.metadata, "names": [own.name for own in wanted]},
+        notes=(*notes, *dict.fromkeys(note for one in wanted for note in one.notes)),
+        metadata={**first.metadata, "names": [one.name for one in wanted]},
     )
 
 
@@ -167,7 +167,7 @@ def picked(spectra: Sequence[FileSpectrum], path: Path, name: str | None) -> lis
     """Return all spectra, or the one of a name, or else of a number from 1."""
     if name is None:
         return list(spectra)
-    matching = [own for own in spectra if own.name == name]
+    matching = [one for one in spectra if one.name == name]
     if not matching and name.isdecimal() and 1 <= int(name) <= len(spectra):
         matching = [spectra[int(name) - 1]]
     if len(matching) != 1:
@@ -181,7 +181,7 @@ def picked(spectra: Sequence[FileSpectrum], path: Path, name: str | None) -> lis
 
 def _shown(spectra: Sequence[FileSpectrum]) -> str:
     more = " ..." if len(spectra) > _NAMES_SHOWN else ""
-    return ", ".join(own.name for own in spectra[:_NAMES_SHOWN]) + more
+    return ", ".join(one.name for one in spectra[:_NAMES_SHOWN]) + more
 
 
 def _moved(spectrum: FileSpectrum, first: FileSpectrum) -> NDArray[Any]:

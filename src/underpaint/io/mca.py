@@ -157,24 +157,24 @@ def _mca_files(folder: Path) -> list[str]:
 
 def _pixels(folder: Path, top: Path, shape: tuple[int, int] | None) -> tuple[dict[int, str], Grid, list[str]]:
     """Files by pixel (from 1, row by row), the grid, and what to note."""
-    found, skipped = series_of(_mca_files(folder))
+    by_name, skipped = series_of(_mca_files(folder))
     notes = [f"{len(skipped)} spectra are not pixels and were skipped: {', '.join(skipped[:4])}"] if skipped else []
-    if not found:
+    if not by_name:
         message = (
             f"Cannot read {folder} as a scan: it holds no numbered .mca files (None_1.mca, None_2.mca ..., or with row "
             "and column: r0_c0.mca); dates and times are no numbers of pixels. Give the folder of the pixels' spectra, "
             "or number them in the order of the pixels."
         )
         raise ScanError(message)
-    if len(found) > 1:
-        counted = [f"{stem or '(number only)'}: {len(own.places)}" for stem, own in sorted(found.items())]
+    if len(by_name) > 1:
+        counted = [f"{stem or '(number only)'}: {len(files.places)}" for stem, files in sorted(by_name.items())]
         listed = ", ".join([*counted[:_SERIES_SHOWN], *(["..."] if len(counted) > _SERIES_SHOWN else [])])
         message = (
             f"Cannot read {folder} as one scan: its .mca files have several series of names ({listed}). "
             "Move each series to a folder of its own."
         )
         raise ScanError(message)
-    (series,) = found.values()
+    (series,) = by_name.values()
     known = Grid(*shape) if shape is not None else _find_grid(folder, top)
     if series.in_grid:
         numbered, grid, note = _in_grid(series, known, folder)
@@ -187,7 +187,7 @@ def _pixels(folder: Path, top: Path, shape: tuple[int, int] | None) -> tuple[dic
         )
         raise ScanError(message)
     first = _first_number(series.numbers, known)
-    _check_grid(known, [own - first + 1 for own in series.numbers], first, folder, explicit=shape is not None)
+    _check_grid(known, [place - first + 1 for place in series.numbers], first, folder, explicit=shape is not None)
     return {place - first + 1: name for (_, place), name in series.places.items()}, known, notes
 
 
@@ -199,8 +199,8 @@ def _first_number(numbers: list[int], grid: Grid) -> int:
 
 def _in_grid(series: Series, known: Grid | None, folder: Path) -> tuple[dict[int, str], Grid, list[str]]:
     """Files whose names have a row and a column; those that do not say which is which are turned if the grid asks."""
-    for own in (series,) if series.rows_named else (series, series.turned()):
-        rows, columns = ([place[side] for place in own.places] for side in (0, 1))
+    for candidate in (series,) if series.rows_named else (series, series.turned()):
+        rows, columns = ([place[side] for place in candidate.places] for side in (0, 1))
         row_step, first_row = _places(rows, None if known is None else known.n_row)
         column_step, first_column = _places(columns, None if known is None else known.n_column)
         n_row, n_column = (max(rows) - first_row) // row_step + 1, (max(columns) - first_column) // column_step + 1
@@ -209,10 +209,10 @@ def _in_grid(series: Series, known: Grid | None, folder: Path) -> tuple[dict[int
             continue
         numbered = {
             (row - first_row) // row_step * grid.n_column + (column - first_column) // column_step + 1: name
-            for (row, column), name in own.places.items()
+            for (row, column), name in candidate.places.items()
         }
-        taken = "first" if own is series else "second"
-        note = [] if own.rows_named else [f"the {taken} number in the files' names is taken as the row"]
+        taken = "first" if candidate is series else "second"
+        note = [] if candidate.rows_named else [f"the {taken} number in the files' names is taken as the row"]
         return numbered, grid, note
     rows, columns = ([place[side] for place in series.places] for side in (0, 1))
     spans = f"rows {min(rows)} to {max(rows)} and columns {min(columns)} to {max(columns)}"
@@ -224,9 +224,9 @@ def _in_grid(series: Series, known: Grid | None, folder: Path) -> tuple[dict[int
         )
         raise ScanError(message)
     message = (
-        f"Cannot read {folder} as a scan: {_told(known)} says {known.n_row} rows x {known.n_column} columns, but "
+        f"Cannot read {folder} as a scan: {_origin(known)} says {known.n_row} rows x {known.n_column} columns, but "
         f"there are {counted}. Correct the grid file, or give the shape that the names count (`--shape ROWSxCOLUMNS`; "
-        "Python: `load(path, shape=(rows, columns))`); if a number names the series, move each to a folder of its own."
+        "Python: `load(path, shape=(rows, columns))`); if a number names the series, move each to another folder."
     )
     raise ScanError(message)
 
@@ -241,7 +241,7 @@ def _places(numbers: list[int], n_place: int | None) -> tuple[int, int]:
     return step, first
 
 
-def _told(grid: Grid) -> str:
+def _origin(grid: Grid) -> str:
     return "the given shape" if grid.source is None else str(grid.source)
 
 
@@ -300,7 +300,7 @@ def _check_grid(grid: Grid, numbers: list[int], first: int, folder: Path, *, exp
         or 2 * missing > n_pixel
     ):
         message = (
-            f"Cannot read {folder} as a scan: {_told(grid)} says {grid.n_row} rows x {grid.n_column} "
+            f"Cannot read {folder} as a scan: {_origin(grid)} says {grid.n_row} rows x {grid.n_column} "
             f"columns = {n_pixel} pixels, but there are {len(numbers)} spectra, numbered {numbers[0] + first - 1} to "
             f"{numbers[-1] + first - 1}. Correct the grid file, or give the shape (`--shape ROWSxCOLUMNS`; Python: "
             "`load(path, shape=(rows, columns))`); a scan that stopped early is read with its planned shape if half of "

@@ -52,7 +52,7 @@ def read_rtx(path: Path, name: str | None = None) -> list[Scan]:
         raise faults[0]
     if faults:
         note = f"{len(faults)} of {len(spectra) + len(faults)} spectra are left out: {faults[0]}"
-        spectra = [replace(own, notes=(*own.notes, note)) for own in spectra]
+        spectra = [replace(one, notes=(*one.notes, note)) for one in spectra]
     if not spectra:
         message = f"Cannot read {path}: an ARTAX project without a spectrum in it. Export the spectra again."
         raise ScanError(message)
