@@ -318,3 +318,16 @@ def test_rows_longer_than_the_spectra(tmp_path: Path) -> None:
     scan = io.load(write(tmp_path / "a.h5", {"counts": raw}))
     np.testing.assert_array_equal(scan.counts.compute(), raw)
     assert any("dimension 3, of 512, is read as the channels: its counts differ most" in note for note in scan.notes)
+
+
+@pytest.mark.parametrize("shift", [0, 3])
+def test_detectors_without_energies_are_added_where_their_peaks_agree(tmp_path: Path, shift: int) -> None:
+    one, other = detectors(2)
+    path = write(tmp_path / "a.h5", {"d1/counts": one, "d2/counts": np.roll(other, shift, axis=2)})
+    if shift:
+        with pytest.raises(ScanError, match="without energy calibration they cannot be aligned"):
+            io.load(path)
+    else:
+        scan = io.load(path)
+        np.testing.assert_allclose(scan.counts.compute(), one + other)
+        assert any("added channel by channel" in note for note in scan.notes)

@@ -50,13 +50,13 @@ from underpaint.spectrum import EnergyAxis, Scan
 FORMAT = "HDF5"
 _COUNT_NAMES = ("counts", "data", "spectrum", "spectra", "mca")
 _LIVE_TIMES = ("live_time_s", "live_time", "livetime")
-_REAL_TIMES = ("real_time_s", "elapsed_time", "real_time", "realtime")
+_REAL_TIMES = ("real_time_s", "elapsed_time", "real_time", "realtime", "count_time")
 _ENERGIES = ("energy", "energies")
 _NO_COUNTS = {"truth", "results", "plotselect", "photographs"}
 _LARGEST_LISTING = 10_000
 _LEAST_CHANNELS = 64
 _ENTRY_NAME = re.compile(r"\d+\.\d+")
-_LIST_NAME = re.compile(r"mca|xrf|fluo|spectr|xmap|xspress|falcon", re.IGNORECASE)
+_LIST_NAME = re.compile(r"mca|xrf|fluo|spectr|xmap|xspress|falcon|hist|/det|/ch\d", re.IGNORECASE)
 
 
 @dataclass
