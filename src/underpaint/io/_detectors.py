@@ -144,7 +144,8 @@ def _sample(scan: Scan) -> NDArray[np.float64] | str:
 def _as_counts(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the whole numbers that each pixel's values are multiples of; the values where they are of no such kind."""
     if _is_whole(values):
-        return values
+        common = int(np.gcd.reduce(values[values > 0].astype(np.int64), initial=0))
+        return values / common if common > 1 else values
     steps = np.ones(len(values))
     for number, spectrum in enumerate(values):
         levels = np.unique(spectrum[spectrum > 0])
@@ -422,8 +423,9 @@ def _is_aligned(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
     scale = float(np.sqrt((one**2).sum() * (other**2).sum()))
     if one.size < 8 or scale == 0:
         return False
-    agreement = {shift: float((one * np.roll(other, shift)).sum()) / scale for shift in (-3, -2, -1, 0, 1, 2, 3)}
-    return agreement[0] > _LEAST_ALIGNED and abs(max(agreement, key=lambda shift: agreement[shift])) <= 1
+    shifts = range(-3, 4)
+    agreement = [float((one * np.roll(other, shift)).sum()) / scale for shift in shifts]
+    return agreement[3] > _LEAST_ALIGNED and abs(shifts[int(np.argmax(agreement))]) <= 1
 
 
 # --- detectors that do not work -----------------------------------------------------------------------
