@@ -199,7 +199,7 @@ def _leave_out_computed(
             kept.append(number)
         else:
             reasons[number] = f"a copy of {name_of(scans[twin])}, or the same counts scaled"
-    for number in sorted(kept, key=lambda own: -values[own].sum()):
+    for number in sorted(kept, key=lambda each: -values[each].sum()):
         others = [
             other
             for other in kept
@@ -225,7 +225,7 @@ def _leave_out_computed(
     rest = [number for number in kept if number not in reasons]
     for position, number in enumerate(rest):
         raw = next(
-            (own for own in rest[:position] if own not in reasons and _follows(values[number], values[own])), None
+            (each for each in rest[:position] if each not in reasons and _follows(values[number], values[each])), None
         )
         if raw is not None:
             reasons[number] = f"computed from {name_of(scans[raw])}: corrected, fitted or without background"
@@ -264,8 +264,8 @@ def _parts_of_sum(total: NDArray[np.float64], parts: Sequence[NDArray[np.float64
     # Corrections differ from pixel to pixel.
     apart = [_weights(np.stack([part[row] for part in parts], axis=1), total[row]) for row in range(len(total))]
     left = sum(
-        _scatter(total[row], np.stack([part[row] for part in parts], axis=1), own) * total[row].sum()
-        for row, own in enumerate(apart)
+        _scatter(total[row], np.stack([part[row] for part in parts], axis=1), each) * total[row].sum()
+        for row, each in enumerate(apart)
     )
     return used if left < 0.1 * total.sum() else []
 
@@ -410,12 +410,12 @@ def _share_channels(scans: Sequence[Scan], samples: Sequence[NDArray[np.float64]
     if len(scans) < 2 or any(scan.axis is not None or scan.metadata.get(SAME_CHANNELS) for scan in scans):
         return False
     spectra = [sample.sum(axis=0) for sample in samples if not isinstance(sample, str)]
-    if len(spectra) < len(scans) or len({own.size for own in spectra}) > 1 or spectra[0].size < _LEAST_PEAKED:
+    if len(spectra) < len(scans) or len({each.size for each in spectra}) > 1 or spectra[0].size < _LEAST_PEAKED:
         return False
-    peaked = [np.diff(np.convolve(np.sqrt(own), np.full(5, 0.2), "valid")) for own in spectra]
+    peaked = [np.diff(np.convolve(np.sqrt(each), np.full(5, 0.2), "valid")) for each in spectra]
     middle = int(np.searchsorted(np.cumsum(peaked[0] ** 2), 0.5 * (peaked[0] ** 2).sum()))
     return all(
-        _is_aligned(peaked[0][part], own[part]) for own in peaked[1:] for part in (slice(middle), slice(middle, None))
+        _is_aligned(peaked[0][part], each[part]) for each in peaked[1:] for part in (slice(middle), slice(middle, None))
     )
 
 
