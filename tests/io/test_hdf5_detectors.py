@@ -30,7 +30,7 @@ def expected(rows: int = 6, columns: int = 8, seed: int = 0, scale: float = 1.0)
 
 def detectors(n_detector: int, *, seed: int = 1, **picture: Any) -> list[Cube]:
     rng = np.random.default_rng(seed)
-    return [rng.poisson(expected(**picture) * (1 - 0.1 * own)).astype("u4") for own in range(n_detector)]
+    return [rng.poisson(expected(**picture) * (1 - 0.1 * each)).astype("u4") for each in range(n_detector)]
 
 
 def total(scan: Any) -> float:
@@ -41,8 +41,8 @@ def write(path: Path, arrays: dict[str, Any], marks: dict[str, dict[str, Any]] |
     with h5py.File(path, "w") as file:
         for name, values in arrays.items():
             file[name] = values
-        for name, own in (marks or {}).items():
-            file.require_group(name).attrs.update(own) if name not in file else file[name].attrs.update(own)
+        for name, each in (marks or {}).items():
+            file.require_group(name).attrs.update(each) if name not in file else file[name].attrs.update(each)
     return path
 
 
@@ -51,9 +51,9 @@ def write(path: Path, arrays: dict[str, Any], marks: dict[str, dict[str, Any]] |
 
 def larch(path: Path, counts: list[Cube]) -> Path:
     arrays: dict[str, Any] = {}
-    for number, own in enumerate(counts, start=1):
-        arrays |= {f"xrmmap/mca{number}/counts": own, f"xrmmap/mca{number}/energy": GAIN_KEV * np.arange(N_CHANNEL)}
-        arrays[f"xrmmap/mca{number}/livetime"] = np.full(own.shape[:2], 90_000)
+    for number, each in enumerate(counts, start=1):
+        arrays |= {f"xrmmap/mca{number}/counts": each, f"xrmmap/mca{number}/energy": GAIN_KEV * np.arange(N_CHANNEL)}
+        arrays[f"xrmmap/mca{number}/livetime"] = np.full(each.shape[:2], 90_000)
     arrays["xrmmap/mcasum/counts"] = np.sum(counts, axis=0).astype("f8")
     arrays["xrmmap/mcasum/energy"] = GAIN_KEV * np.arange(N_CHANNEL)
     marks = {f"xrmmap/mca{number}": {"type": "mca detector"} for number in range(1, len(counts) + 1)}
@@ -86,9 +86,9 @@ CORRECTIONS: dict[str, Callable[[Cube], Cube]] = {
 @pytest.mark.parametrize("correction", CORRECTIONS)
 def test_corrected_copies_beside_raw_counts_are_left_out(tmp_path: Path, correction: str) -> None:
     raw = detectors(2)
-    arrays = {f"entry/a{number}/data": CORRECTIONS[correction](own) for number, own in enumerate(raw)}
-    arrays |= {f"entry/raw{number}/data": own for number, own in enumerate(raw)}
-    arrays |= {f"entry/{own}{n}/gain_kev": GAIN_KEV for own in ("a", "raw") for n in range(2)}
+    arrays = {f"entry/a{number}/data": CORRECTIONS[correction](each) for number, each in enumerate(raw)}
+    arrays |= {f"entry/raw{number}/data": each for number, each in enumerate(raw)}
+    arrays |= {f"entry/{each}{n}/gain_kev": GAIN_KEV for each in ("a", "raw") for n in range(2)}
     scan = io.load(write(tmp_path / "dawn.nxs", arrays))
     assert total(scan) == np.sum(raw)
     assert sum(note.startswith("left out: ") for note in scan.notes) == 2
@@ -103,7 +103,7 @@ def test_a_fit_beside_raw_counts_is_left_out(tmp_path: Path) -> None:
 def test_a_sum_of_corrected_detectors_is_recognised(tmp_path: Path) -> None:
     raw = detectors(3)
     dead = np.random.default_rng(5).uniform(1.0, 1.2, (3, 6, 8, 1))
-    arrays: dict[str, Any] = {f"d{number}/counts": own for number, own in enumerate(raw)}
+    arrays: dict[str, Any] = {f"d{number}/counts": each for number, each in enumerate(raw)}
     arrays |= {f"d{number}/gain_kev": GAIN_KEV for number in range(3)}
     arrays["all/counts"] = np.sum(np.array(raw) * dead, axis=0)
     assert total(io.load(write(tmp_path / "a.h5", arrays))) == np.sum(raw)
@@ -113,7 +113,7 @@ def test_detectors_that_differ_are_all_added(tmp_path: Path) -> None:
     """Rates of detectors that see the same picture are no copies of each other, however they are scaled."""
     raw = detectors(3)
     for scale in (1.0, 0.1, 10.0):
-        arrays = {f"d{number}/counts": scale * own for number, own in enumerate(raw)}
+        arrays = {f"d{number}/counts": scale * each for number, each in enumerate(raw)}
         arrays |= {f"d{number}/gain_kev": GAIN_KEV for number in range(3)}
         scan = io.load(write(tmp_path / f"a{scale}.h5", arrays))
         assert total(scan) == pytest.approx(scale * np.sum(raw), rel=1e-5)
@@ -149,10 +149,10 @@ def test_maps_and_pictures_are_no_detectors(tmp_path: Path) -> None:
 def entries(path: Path, *, marked: bool) -> Path:
     arrays: dict[str, Any] = {}
     for number in (1, 2):
-        for own, counts in enumerate(detectors(2, seed=number, scale=float(number))):
+        for each, counts in enumerate(detectors(2, seed=number, scale=float(number))):
             arrays |= {
-                f"{number}.1/measurement/det{own}/data": counts,
-                f"{number}.1/measurement/det{own}/gain_kev": 0.04,
+                f"{number}.1/measurement/det{each}/data": counts,
+                f"{number}.1/measurement/det{each}/gain_kev": 0.04,
             }
     marks = {f"{number}.1": {"NX_class": "NXentry"} for number in (1, 2)} if marked else {}
     return write(path, arrays, marks)
@@ -210,8 +210,8 @@ def test_detectors_that_do_not_work_are_left_out(tmp_path: Path, fault: Callable
     counts = detectors(3)
     counts[1] = fault(counts[1])
     arrays: dict[str, Any] = {}
-    for number, own in enumerate(counts):
-        arrays |= {f"mca_{number}/data": own, f"mca_{number}/gain_kev": GAIN_KEV, f"mca_{number}/live_time": 0.5}
+    for number, each in enumerate(counts):
+        arrays |= {f"mca_{number}/data": each, f"mca_{number}/gain_kev": GAIN_KEV, f"mca_{number}/live_time": 0.5}
     scan = io.load(write(tmp_path / "a.h5", arrays))
     assert total(scan) == counts[0].sum() + counts[2].sum()
     np.testing.assert_allclose(np.asarray(scan.live_time_s), 1.0)
@@ -243,7 +243,7 @@ def test_four_dimensions_whose_detectors_nothing_tells(tmp_path: Path) -> None:
 @pytest.mark.parametrize("noise", [0.0, 0.02])
 def test_lists_of_several_detectors_are_put_on_the_grid_of_their_positions(tmp_path: Path, noise: float) -> None:
     counts, rng = detectors(4), np.random.default_rng(2)
-    arrays = {"entry/measurement/xspress3/data": np.stack([own.reshape(48, -1) for own in counts], axis=1)}
+    arrays = {"entry/measurement/xspress3/data": np.stack([each.reshape(48, -1) for each in counts], axis=1)}
     arrays["entry/measurement/pseudo/x"] = np.tile(np.arange(8.0), 6) + noise * rng.uniform(-1, 1, 48)
     arrays["entry/measurement/pseudo/y"] = np.repeat(np.arange(6.0), 8)
     arrays["entry/measurement/xspress3/live_time"] = np.arange(1.0, 193.0).reshape(48, 4)
@@ -255,7 +255,7 @@ def test_lists_of_several_detectors_are_put_on_the_grid_of_their_positions(tmp_p
 
 def test_lists_without_positions_are_refused_or_given_a_shape(tmp_path: Path) -> None:
     counts = detectors(4)
-    path = write(tmp_path / "a.h5", {"data": np.stack([own.reshape(48, -1) for own in counts], axis=1)})
+    path = write(tmp_path / "a.h5", {"data": np.stack([each.reshape(48, -1) for each in counts], axis=1)})
     with pytest.raises(ScanError, match=r"48 spectra of 4 detectors.*Give --shape 48x4 for a map, --shape 1x48"):
         io.load(path)
     assert total(io.load(path, shape=(6, 8))) == np.sum(counts)
@@ -266,8 +266,8 @@ def test_lists_of_spectra_in_a_measurement(tmp_path: Path) -> None:
     """As Bliss of the ESRF writes them: links to detectors of their own groups."""
     counts = detectors(2)
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        for number, own in enumerate(counts):
-            file[f"1.1/instrument/fx_det{number}/data"] = own.reshape(48, -1)
+        for number, each in enumerate(counts):
+            file[f"1.1/instrument/fx_det{number}/data"] = each.reshape(48, -1)
             file[f"1.1/instrument/fx_det{number}/data"].attrs["interpretation"] = "spectrum"
             file[f"1.1/instrument/fx_det{number}/live_time"] = np.full(48, 0.25)
             file[f"1.1/instrument/fx_det{number}/calibration"] = [-0.1, GAIN_KEV, 0.0]
@@ -318,3 +318,16 @@ def test_rows_longer_than_the_spectra(tmp_path: Path) -> None:
     scan = io.load(write(tmp_path / "a.h5", {"counts": raw}))
     np.testing.assert_array_equal(scan.counts.compute(), raw)
     assert any("dimension 3, of 512, is read as the channels: its counts differ most" in note for note in scan.notes)
+
+
+@pytest.mark.parametrize("shift", [0, 3])
+def test_detectors_without_energies_are_added_where_their_peaks_agree(tmp_path: Path, shift: int) -> None:
+    one, other = detectors(2)
+    path = write(tmp_path / "a.h5", {"d1/counts": one, "d2/counts": np.roll(other, shift, axis=2)})
+    if shift:
+        with pytest.raises(ScanError, match="without energy calibration they cannot be aligned"):
+            io.load(path)
+    else:
+        scan = io.load(path)
+        np.testing.assert_allclose(scan.counts.compute(), one + other)
+        assert any("added channel by channel" in note for note in scan.notes)

@@ -27,8 +27,8 @@ def axes(unit: str, order: tuple[int, ...]) -> list[dict[str, Any]]:
         "units": unit,
         "navigate": False,
     }
-    own = [{"name": "y", "size": 6, **pixel}, {"name": "x", "size": 8, **pixel, "scale": 0.25}, energy]
-    return [{"_type": "UniformDataAxis", "is_binned": False, **own[number]} for number in order]
+    described = [{"name": "y", "size": 6, **pixel}, {"name": "x", "size": 8, **pixel, "scale": 0.25}, energy]
+    return [{"_type": "UniformDataAxis", "is_binned": False, **described[number]} for number in order]
 
 
 def hspy(path: Path, unit: str = "keV", order: tuple[int, ...] = (0, 1, 2), titles: tuple[str, ...] = ("map",)) -> Path:
@@ -38,8 +38,8 @@ def hspy(path: Path, unit: str = "keV", order: tuple[int, ...] = (0, 1, 2), titl
             counts = COUNTS if title == titles[0] else COUNTS[::-1]
             group = file.create_group(f"Experiments/{title}")
             group.create_dataset("data", data=np.transpose(counts, order), chunks=True)
-            for number, own in enumerate(axes(unit, order)):
-                group.create_group(f"axis-{number}").attrs.update(own)
+            for number, each in enumerate(axes(unit, order)):
+                group.create_group(f"axis-{number}").attrs.update(each)
             group.create_group("metadata/Acquisition_instrument/TEM/Detector/EDS").attrs.update(TIMES)
             group["learning_results/factors"] = np.ones((3, 4, 128))
     return path
@@ -49,8 +49,8 @@ def zspy(path: Path, version: int) -> Path:
     zarr = pytest.importorskip("zarr", reason="zarr is not installed")
     root = zarr.create_group(path, zarr_format=version)
     root.create_array("Experiments/map/data", data=COUNTS, chunks=(2, 2, 128))
-    for number, own in enumerate(axes("eV", (0, 1, 2))):
-        root.require_group(f"Experiments/map/axis-{number}").attrs.update(own)
+    for number, each in enumerate(axes("eV", (0, 1, 2))):
+        root.require_group(f"Experiments/map/axis-{number}").attrs.update(each)
     root.require_group("Experiments/map/metadata/Acquisition_instrument/SEM/Detector/EDS").attrs.update(TIMES)
     root.create_array("Experiments/map/learning_results/factors", data=np.ones((3, 4, 128)))
     return path

@@ -58,5 +58,7 @@ def _spread(
     rest = max(1, _LARGEST_LOOK // math.prod(most.values()))
     key = tuple(slice(None, None, -(-size // most.get(number, rest))) for number, size in enumerate(shape))
     values = np.nan_to_num(np.asarray(look(key), dtype=np.float64))
-    profiles = {number: values.sum(axis=tuple(own for own in range(len(shape)) if own != number)) for number in numbers}
-    return {number: float(own.std() / own.mean()) if own.mean() > 0 else 0.0 for number, own in profiles.items()}
+    profiles = {
+        number: values.sum(axis=tuple(each for each in range(len(shape)) if each != number)) for number in numbers
+    }
+    return {number: float(each.std() / each.mean()) if each.mean() > 0 else 0.0 for number, each in profiles.items()}

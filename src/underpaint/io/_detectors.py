@@ -16,15 +16,20 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from underpaint.errors import ScanError
+from underpaint.io._source import SAME_CHANNELS
 from underpaint.spectrum import Scan
 
 PLACE = "place"
 """Key in a scan's metadata, up to :func:`detectors_of_one_scan`: where its array stands in the file."""
+SEVERAL = re.compile(r"(.+ )?detector \d+")
+"""Name of one of the detectors that an array holds."""
 _DERIVED_NAME = re.compile(r"corr|dtc|norm|fit|process|result|background|residual|smooth|deconv|copy", re.IGNORECASE)
 _SUM_NAME = re.compile(r"sum|total|_all\b|average|mean", re.IGNORECASE)
 _N_BLOCKS, _BLOCK = 8, 8
 _LEAST_COUNTS = 200
 _MOST_LEVELS = 1e6
+_LEAST_PEAKED = 64
+_LEAST_ALIGNED = 0.6
 _LARGEST_RATIO = 100.0
 _LEAST_AGREEMENT = 0.4
 
@@ -89,13 +94,19 @@ def detectors_of_one_scan(scans: Sequence[Scan], location: str | Path, *, faulty
     if not faulty:
         _leave_out_faulty(samples, rest, reasons)
     kept = [scan for number, scan in enumerate(scans) if number not in reasons]
+    if _share_channels(kept, [samples[number] for number in range(len(scans)) if number not in reasons]):
+        note = "without energy calibration: added channel by channel, since the detectors' peaks lie in the same ones"
+        kept = [
+            replace(scan, metadata={**scan.metadata, SAME_CHANNELS: True}, notes=(*scan.notes, note)) for scan in kept
+        ]
     notes = tuple(f"left out: {name_of(scans[number])}, {reason}" for number, reason in sorted(reasons.items()))
     return [_bare(scan, notes) for scan in kept]
 
 
 def name_of(scan: Scan) -> str:
-    """Return the name of an array in its file, else its source."""
-    return scan.source.rpartition("::")[2] or scan.source
+    """Return the name of an array in its file, with the detector where it holds several; else its source."""
+    name = scan.source.rpartition("::")[2] or scan.source
+    return f"{name} {scan.detector}" if SEVERAL.fullmatch(scan.detector) else name
 
 
 def _bare(scan: Scan, notes: tuple[str, ...]) -> Scan:
@@ -133,7 +144,8 @@ def _sample(scan: Scan) -> NDArray[np.float64] | str:
 def _as_counts(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the whole numbers that each pixel's values are multiples of; the values where they are of no such kind."""
     if _is_whole(values):
-        return values
+        common = int(np.gcd.reduce(values[values > 0].astype(np.int64), initial=0))
+        return values / common if common > 1 else values
     steps = np.ones(len(values))
     for number, spectrum in enumerate(values):
         levels = np.unique(spectrum[spectrum > 0])
@@ -187,7 +199,7 @@ def _leave_out_computed(
             kept.append(number)
         else:
             reasons[number] = f"a copy of {name_of(scans[twin])}, or the same counts scaled"
-    for number in sorted(kept, key=lambda own: -values[own].sum()):
+    for number in sorted(kept, key=lambda each: -values[each].sum()):
         others = [
             other
             for other in kept
@@ -203,6 +215,9 @@ def _leave_out_computed(
             continue
         is_sum = places[number].computed or _SUM_NAME.search(name_of(scans[number])) is not None
         inside = [other for other in others if is_sum and _contains(values[number], values[other])]
+        if sum(values[other].sum() for other in inside) > 0.75 * values[number].sum() and len(inside) > 1:
+            reasons[number] = f"the sum of {', '.join(name_of(scans[other]) for other in inside)}, by its name and size"
+            continue
         for other in inside:
             reasons[other] = f"contained in the sum {name_of(scans[number])}, which has more detectors than the file"
         if is_sum and not inside and len(others) > 1 and places[number].computed:
@@ -210,7 +225,7 @@ def _leave_out_computed(
     rest = [number for number in kept if number not in reasons]
     for position, number in enumerate(rest):
         raw = next(
-            (own for own in rest[:position] if own not in reasons and _follows(values[number], values[own])), None
+            (each for each in rest[:position] if each not in reasons and _follows(values[number], values[each])), None
         )
         if raw is not None:
             reasons[number] = f"computed from {name_of(scans[raw])}: corrected, fitted or without background"
@@ -244,13 +259,13 @@ def _parts_of_sum(total: NDArray[np.float64], parts: Sequence[NDArray[np.float64
         return []
     if _scatter(total.ravel(), flat, weights) < 0.1:
         return used
-    if total.shape[1] < 64 * len(parts):
+    if total.shape[1] < 16 * len(parts):
         return []
     # Corrections differ from pixel to pixel.
     apart = [_weights(np.stack([part[row] for part in parts], axis=1), total[row]) for row in range(len(total))]
     left = sum(
-        _scatter(total[row], np.stack([part[row] for part in parts], axis=1), own) * total[row].sum()
-        for row, own in enumerate(apart)
+        _scatter(total[row], np.stack([part[row] for part in parts], axis=1), each) * total[row].sum()
+        for row, each in enumerate(apart)
     )
     return used if left < 0.1 * total.sum() else []
 
@@ -285,19 +300,20 @@ def _follows(one: NDArray[np.float64], raw: NDArray[np.float64]) -> bool:
     The second difference of counts along the channels has six times the counts as variance. What is left of that of
     the raw counts, when a multiple of the other array's is taken away, has at least this variance where the two are
     detectors; hardly any where the other is a corrected copy, or one without its smooth background; and just this one
-    where it is a fit, which has no scatter of its own.
+    where it is a fit, which has no scatter of its own. Corrections may differ from pixel to pixel.
     """
-    rough, rough_raw = (np.diff(values, 2, axis=1) for values in (one, raw))
     enough = min(np.count_nonzero(one), np.count_nonzero(raw)) >= _LEAST_COUNTS and raw.sum() >= 5 * _LEAST_COUNTS
-    if not _is_whole(raw) or not enough or not rough.any():
+    if not _is_whole(raw) or not enough:
         return False
-    expected = 6 * raw.sum()
-    best = float((rough * rough_raw).sum() / (rough**2).sum())
-    if best > 0 and ((rough_raw - best * rough) ** 2).sum() < 0.3 * expected:
-        return True
+    factors = np.divide(raw.sum(axis=1), one.sum(axis=1), out=np.zeros(len(one)), where=one.sum(axis=1) > 0)
+    rough_raw = np.diff(raw, 2, axis=1)
+    for rough in (np.diff(one, 2, axis=1), np.diff(factors[:, None] * one, 2, axis=1)):
+        best = float((rough * rough_raw).sum() / max((rough**2).sum(), 1e-30))
+        if best > 0 and ((rough_raw - best * rough) ** 2).sum() < 0.3 * 6 * raw.sum():
+            return True
     scale = raw.sum() / one.sum()
     is_fit = not _is_whole(one) and 0.5 < scale < 2.0
-    return bool(is_fit and ((rough_raw - scale * rough) ** 2).sum() < 1.25 * expected)
+    return bool(is_fit and ((rough_raw - scale * np.diff(one, 2, axis=1)) ** 2).sum() < 1.25 * 6 * raw.sum())
 
 
 def _is_whole(values: NDArray[np.float64]) -> bool:
@@ -387,6 +403,29 @@ def _agreement(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
         return 1.0
     product = (pictures[0] * pictures[1]).sum()
     return float(product / np.sqrt((pictures[0] ** 2).sum() * (pictures[1] ** 2).sum()))
+
+
+def _share_channels(scans: Sequence[Scan], samples: Sequence[NDArray[np.float64] | str]) -> bool:
+    """Whether detectors without energy axes have their peaks in the same channels, at either end of the spectrum."""
+    if len(scans) < 2 or any(scan.axis is not None or scan.metadata.get(SAME_CHANNELS) for scan in scans):
+        return False
+    spectra = [sample.sum(axis=0) for sample in samples if not isinstance(sample, str)]
+    if len(spectra) < len(scans) or len({each.size for each in spectra}) > 1 or spectra[0].size < _LEAST_PEAKED:
+        return False
+    peaked = [np.diff(np.convolve(np.sqrt(each), np.full(5, 0.2), "valid")) for each in spectra]
+    middle = int(np.searchsorted(np.cumsum(peaked[0] ** 2), 0.5 * (peaked[0] ** 2).sum()))
+    return all(
+        _is_aligned(peaked[0][part], each[part]) for each in peaked[1:] for part in (slice(middle), slice(middle, None))
+    )
+
+
+def _is_aligned(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    scale = float(np.sqrt((one**2).sum() * (other**2).sum()))
+    if one.size < 8 or scale == 0:
+        return False
+    shifts = range(-3, 4)
+    agreement = [float((one * np.roll(other, shift)).sum()) / scale for shift in shifts]
+    return agreement[3] > _LEAST_ALIGNED and abs(shifts[int(np.argmax(agreement))]) <= 1
 
 
 # --- detectors that do not work -----------------------------------------------------------------------

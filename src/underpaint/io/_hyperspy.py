@@ -45,14 +45,16 @@ def read_axes(axes: Sequence[Mapping[str, Any]], shape: tuple[int, ...]) -> Sign
     """Return the signal that the attributes of an array's axes describe; None where there is no spectrum."""
     if len(axes) != len(shape) or not 1 <= len(shape) <= 3:
         return None
-    energies = [number for number, own in enumerate(axes) if _unit(own) in _UNIT_KEV]
-    signals = energies or [number for number, own in enumerate(axes) if not own.get("navigate", False)]
+    energies = [number for number, each in enumerate(axes) if _unit(each) in _UNIT_KEV]
+    signals = energies or [number for number, each in enumerate(axes) if not each.get("navigate", False)]
     if len(signals) != 1:
         return None
     channel = signals[0]
     pixels = [number for number in range(len(shape)) if number != channel]
-    line, unit_kev = axes[channel], _UNIT_KEV.get(_unit(axes[channel]))
+    line = axes[channel]
     gain, zero = _number(line.get("scale")), _number(line.get("offset"))
+    # Without a unit a scale of 1 is that of an axis that nobody has calibrated.
+    unit_kev = _UNIT_KEV.get(_unit(line), 1.0 if gain != 1.0 and _unit(line) in {"", "<undefined>"} else None)
     axis = None
     if unit_kev is not None and gain is not None and zero is not None:
         axis = axis_of_line(gain * unit_kev, zero * unit_kev, shape[channel])

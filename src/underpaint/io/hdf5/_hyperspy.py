@@ -57,7 +57,9 @@ def _signals(file: Any) -> dict[str, Any]:
 def _scan(path: Path, name: str, group: Any) -> Scan | None:
     dataset = follow(group, "data")
     axes = [follow(group, f"axis-{number}") for number in range(dataset.ndim)]
-    records = [{key: _plain(value) for key, value in own.attrs.items()} for own in axes if isinstance(own, h5py.Group)]
+    records = [
+        {key: _plain(value) for key, value in each.attrs.items()} for each in axes if isinstance(each, h5py.Group)
+    ]
     signal = read_axes(records, dataset.shape)
     if signal is None or dataset.dtype.kind not in "uif" or 0 in dataset.shape:
         return None
@@ -68,7 +70,7 @@ def _scan(path: Path, name: str, group: Any) -> Scan | None:
         cube = ListedCube(path, dataset, np.arange(dataset.shape[signal.order[0]])[None], signal.order)
     else:
         return None
-    times = next((own for place in TIMES if isinstance(own := follow(group, place), h5py.Group)), None)
+    times = next((each for place in TIMES if isinstance(each := follow(group, place), h5py.Group)), None)
     live, real = (None if times is None else seconds(times.attrs.get(key)) for key in ("live_time", "real_time"))
     source = f"{path}::/{EXPERIMENTS}/{name}/data"
     return Scan(

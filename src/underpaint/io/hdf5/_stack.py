@@ -50,13 +50,13 @@ from underpaint.spectrum import EnergyAxis, Scan
 FORMAT = "HDF5"
 _COUNT_NAMES = ("counts", "data", "spectrum", "spectra", "mca")
 _LIVE_TIMES = ("live_time_s", "live_time", "livetime")
-_REAL_TIMES = ("real_time_s", "elapsed_time", "real_time", "realtime")
+_REAL_TIMES = ("real_time_s", "elapsed_time", "real_time", "realtime", "count_time")
 _ENERGIES = ("energy", "energies")
 _NO_COUNTS = {"truth", "results", "plotselect", "photographs"}
 _LARGEST_LISTING = 10_000
 _LEAST_CHANNELS = 64
 _ENTRY_NAME = re.compile(r"\d+\.\d+")
-_LIST_NAME = re.compile(r"mca|xrf|fluo|spectr|xmap|xspress|falcon", re.IGNORECASE)
+_LIST_NAME = re.compile(r"mca|xrf|fluo|spectr|xmap|xspress|falcon|hist|/det|/ch\d", re.IGNORECASE)
 
 
 @dataclass
@@ -143,9 +143,9 @@ def read_named(path: Path, file: Any, name: str, shape: tuple[int, int] | None) 
         )
         raise ScanError(message)
     content = _content(file)
-    stack = next((own for own in content.stacks if identity(own.dataset) == identity(item)), None)
+    stack = next((each for each in content.stacks if identity(each.dataset) == identity(item)), None)
     stack = stack or Stack("/" + name.strip("/"), item)
-    signals = [own for own in _parents(file, name) if _is_same(_signal(own), item)]
+    signals = [each for each in _parents(file, name) if _is_same(_signal(each), item)]
     stack = replace(stack, dataset=item, groups=[*signals, *stack.groups])
     return [
         replace(scan, name=_scan_name(path, stack, scan.detector)) for scan in _scans(path, [stack], content, shape)
@@ -159,33 +159,33 @@ def _parents(file: Any, name: str) -> Iterator[Any]:
 
 def listing(file: Any) -> str:
     """Name the first arrays of a file, with their sizes, and its links."""
-    found: list[str] = []
+    names: list[str] = []
 
     def keep(name: str, item: Any) -> bool | None:
         if isinstance(item, h5py.Dataset):
-            found.append(f"/{name} {item.shape}")
-        return True if len(found) > _LARGEST_LISTING else None
+            names.append(f"/{name} {item.shape}")
+        return True if len(names) > _LARGEST_LISTING else None
 
     file.visititems(keep)
     links = _links(file)
     if links:
-        found.append(f"links, which are not followed ({', '.join(links[:8])})")
-    return ", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
+        names.append(f"links, which are not followed ({', '.join(links[:8])})")
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _links(file: Any) -> list[str]:
     """Name the links of a file and what they lead to."""
-    found: list[str] = []
+    names: list[str] = []
 
     def keep(name: str, link: Any) -> bool | None:
         if isinstance(link, h5py.ExternalLink):
-            found.append(f"/{name} to {link.path} in {link.filename}")
+            names.append(f"/{name} to {link.path} in {link.filename}")
         elif isinstance(link, h5py.SoftLink):
-            found.append(f"/{name} to {link.path}")
-        return True if len(found) > _LARGEST_LISTING else None
+            names.append(f"/{name} to {link.path}")
+        return True if len(names) > _LARGEST_LISTING else None
 
     file.visititems_links(keep)
-    return found
+    return names
 
 
 def _is_counts(item: Any) -> bool:
@@ -204,7 +204,7 @@ def _signal(group: Any) -> Any:
     if isinstance(named, h5py.Dataset):
         return named
     members = (_there(group, name) for name in group)
-    return next((own for own in members if isinstance(own, h5py.Dataset) and "signal" in own.attrs), None)
+    return next((each for each in members if isinstance(each, h5py.Dataset) and "signal" in each.attrs), None)
 
 
 def _there(group: Any, name: str) -> Any:
@@ -426,8 +426,8 @@ def _scan(
             row, column = (axes[number][1] for number in view.order[:2])
             step = both(step_of(row, cube.shape[0])[0], step_of(column, cube.shape[1])[0])
     else:
-        index, step, said = _grid(path, stack, view, positions, shape)
-        notes += said
+        index, step, grid_notes = _grid(path, stack, view, positions, shape)
+        notes += grid_notes
         cube = ListedCube(path, dataset, index, view.order, place)  # type: ignore[arg-type]
     stored = tuple(int(size) for number, size in enumerate(dataset.shape) if number != view.order[-1])
     within = None if place is None else (place[0] - (view.order[-1] < place[0]), place[1])
@@ -480,12 +480,12 @@ def _is_converted(beside: Beside) -> bool:
 def _place(stack: Stack, view: View, axes: list[Axis]) -> Place:
     """Tell entry and positions, and whether the array is marked as computed or gathered from others of the file."""
     dataset = stack.dataset
-    marks = [text(own.attrs.get("type", "")) for own in (dataset, dataset.parent)]
+    marks = [text(each.attrs.get("type", "")) for each in (dataset, dataset.parent)]
     classes = text(dataset.parent.attrs.get("NX_class", ""))
-    is_virtual = any(bool(own.attrs.get("virtual", False)) for own in (dataset, dataset.parent))
+    is_virtual = any(bool(each.attrs.get("virtual", False)) for each in (dataset, dataset.parent))
     computed = is_virtual or any("virtual" in mark.lower() for mark in marks) or classes == "NXprocess"
     places = [numbers(axes[number][1], int(dataset.shape[number])) for number in view.order[:-1]] if axes else []
-    known = len(places) == 2 and all(own is not None and own.ndim == 1 for own in places)
+    known = len(places) == 2 and all(each is not None and each.ndim == 1 for each in places)
     gathered: tuple[str, ...] = ()
     if dataset.is_virtual:
         inside = (source for source in dataset.virtual_sources() if source.file_name == ".")

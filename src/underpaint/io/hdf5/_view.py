@@ -115,9 +115,9 @@ def _detector(
     single = next((number for number in rest if sizes[number] == 1), None)
     if single is not None:
         others = [number for number in rest if number != single]
-        found = _detector_of_list(dataset, axes, channel, others, positions, shape)
-        return single if found is None else found
-    fitting = [number for number in rest if tuple(sizes[own] for own in rest if own != number) == shape]
+        result = _detector_of_list(dataset, axes, channel, others, positions, shape)
+        return single if result is None else result
+    fitting = [number for number in rest if tuple(sizes[each] for each in rest if each != number) == shape]
     if len(fitting) == 1:
         return fitting[0]
     few = [number for number in rest if sizes[number] <= MOST_DETECTORS]
@@ -127,7 +127,7 @@ def _detector(
     ranked = sorted(few, key=lambda number: unlike[number])
     if len(ranked) > 1 and 3.0 * max(unlike[ranked[0]], 1.0) < unlike[ranked[1]]:
         return ranked[0]
-    size = " x ".join(str(own) for own in dataset.shape)
+    size = " x ".join(str(each) for each in dataset.shape)
     message = (
         f"Cannot read {dataset.file.filename}::{dataset.name}: of its {size} numbers more than one dimension may be "
         "the detectors. Give rows and columns with --shape, as --shape "
@@ -178,12 +178,12 @@ def _unlikeness(dataset: Any, channel: int, number: int, rest: Sequence[int]) ->
     Detectors see the same picture, each with an efficiency of its own in each band of energy: their counts are a
     product of the two within their scatter. Rows or columns are not.
     """
-    pixels = [own for own in rest if own != number]
+    pixels = [each for each in rest if each != number]
     size = int(dataset.shape[channel]) * int(dataset.shape[number])
     most = max(2, int((_LARGEST_LOOK / size) ** (1 / len(pixels))))
     key: list[Any] = [slice(None)] * dataset.ndim
-    for own in pixels:
-        key[own] = slice(None, None, -(-int(dataset.shape[own]) // most))
+    for each in pixels:
+        key[each] = slice(None, None, -(-int(dataset.shape[each]) // most))
     counts = np.moveaxis(_look(dataset, tuple(key)), (number, channel), (-2, -1)).astype(np.float64)
     counts = counts.reshape(-1, *counts.shape[-2:])
     edges = np.searchsorted(np.cumsum(counts.sum(axis=(0, 1))), np.linspace(0, counts.sum(), _N_BANDS + 1)[:-1])
@@ -231,12 +231,12 @@ def grids(positions: Sequence[Any], n_spectrum: int) -> list[tuple[Any, Any, NDA
         place = _places(np.asarray(read_values(item), dtype=np.float64))
         if place is not None:
             moving.append((item, place))
-    found = []
+    result = []
     for (one, places), (other, others) in combinations(moving, 2):
         n_one, n_other = int(places.max()) + 1, int(others.max()) + 1
         if n_one * n_other != n_spectrum or np.unique(places * n_other + others).size != n_spectrum:
             continue
-        changes = [np.count_nonzero(np.diff(own)) for own in (places, others)]
+        changes = [np.count_nonzero(np.diff(each)) for each in (places, others)]
         directions = _direction(one.name), _direction(other.name)
         first_is_rows = directions[0] > directions[1] or (directions[0] == directions[1] and changes[0] <= changes[1])
         (rows, at_row), (columns, at_column) = (
@@ -244,9 +244,9 @@ def grids(positions: Sequence[Any], n_spectrum: int) -> list[tuple[Any, Any, NDA
         )
         index = np.empty((int(at_row.max()) + 1, int(at_column.max()) + 1), np.int64)
         index[at_row, at_column] = np.arange(n_spectrum)
-        found.append((rows, columns, index))
+        result.append((rows, columns, index))
     # Positions that are named so come before counters that happen to run evenly.
-    return sorted(found, key=lambda grid: -sum(bool(_is_pixel(item.name)) for item in grid[:2]))
+    return sorted(result, key=lambda grid: -sum(bool(_is_pixel(item.name)) for item in grid[:2]))
 
 
 def _is_pixel(name: str) -> bool:
