@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+from numpy.typing import NDArray
 
 from underpaint import io
 from underpaint.errors import OutputError, ScanError
@@ -430,7 +431,7 @@ def test_maps_on_disk_behave_as_an_array(tmp_path: Path) -> None:
     store.put(0, slice(0, 4), slice(0, 5), {"area": values})
     maps = store.stack("area", 3)
     whole = np.asarray(maps)
-    assert (whole.dtype, len(maps), maps.size) == (np.float32, 4, 60)
+    assert (whole.dtype.name, len(maps), maps.size) == ("float32", 4, 60)
     np.testing.assert_array_equal(whole, values)
     assert maps.mean() == values.mean()
     np.testing.assert_array_equal(maps.max(axis=(0, 1)), values.max(axis=(0, 1)))
@@ -451,7 +452,12 @@ def test_maps_on_disk_behave_as_an_array(tmp_path: Path) -> None:
 
 def test_one_map_is_read_without_the_others(tmp_path: Path) -> None:
     read = []
-    maps = io.StoredMaps((2, 2, 9), np.float32, lambda index: read.append(index) or np.full((2, 2), index, np.float32))
+
+    def one(index: int) -> NDArray[np.float32]:
+        read.append(index)
+        return np.full((2, 2), index, np.float32)
+
+    maps = io.StoredMaps((2, 2, 9), np.float32, one)
     assert maps[:, :, 4].mean() == 4
     assert maps[0, :, 6:8].sum() == 26
     assert maps[:, 1:, 2:5:2].shape == (2, 1, 2)

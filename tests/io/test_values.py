@@ -1,6 +1,7 @@
 """Values that are no counts: missing pixels, negative residues, and backgrounds that were removed."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ SHAPE = 40.0 * np.exp(-np.arange(500) / 150.0) + 300.0 * np.exp(-0.5 * ((np.aran
 TRUE = RNG.poisson(SHAPE, (6, 5, 500))
 
 
-def saved(path: Path, counts: NDArray[np.float64]) -> Path:
+def saved(path: Path, counts: NDArray[Any]) -> Path:
     np.savez(path / "a.npz", cube=counts, gain_kev=0.02, zero_kev=0.0)
     return path / "a.npz"
 

@@ -1,5 +1,7 @@
 """What one count is worth in stored values; true counts of any kind raise no alarm."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -31,7 +33,7 @@ def factors(low: float, high: float, n_pixel: int = 24) -> NDArray[np.float64]:
     return np.random.default_rng(9).uniform(low, high, n_pixel)[:, None]
 
 
-TRUE = {
+TRUE: dict[str, NDArray[Any]] = {
     "few counts": counts_of(300),
     "usual": counts_of(2e4).astype(np.uint16),
     "bright": counts_of(2e6),

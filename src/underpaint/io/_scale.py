@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
-from underpaint.spectrum import Scan
+from underpaint.spectrum import READERS, Scan
 from underpaint.spectrum.poisson import Scale, find_scale, in_own_quanta
 
 _MOST_PIXELS, _MOST_BYTES = 256, 8 * 2**20
@@ -91,13 +91,21 @@ def _some_spectra(scan: Scan) -> NDArray[Any] | None:
         top = int(place * (n_row - rows))
         part = slice(top, top + rows), slice(left, left + columns)
         try:
-            values = np.asarray(scan.counts[part].compute(scheduler="synchronous")).reshape(-1, n_channel)
+            values = np.asarray(_read(scan, part)).reshape(-1, n_channel)
         except (ScanError, OSError):
             return None
         values = values[np.isfinite(values).all(axis=1)]
         if values.any():
             return np.asarray(values)
     return None
+
+
+def _read(scan: Scan, part: tuple[slice, slice]) -> NDArray[Any]:
+    """Read a part from the file itself where that is possible: dask reads whole blocks."""
+    reader = READERS.get(scan.counts.name)
+    if reader is not None and reader.shape == scan.shape:
+        return reader[part]
+    return np.asarray(scan.counts[part].compute(scheduler="synchronous"))
 
 
 def _fractional(values: NDArray[Any]) -> bool:

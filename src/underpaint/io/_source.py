@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
-from underpaint.spectrum import RESIDUES
+from underpaint.spectrum import READERS
 
 BLOCK_BYTES = 16 * 2**20
 """Size of a block of whole rows; small enough that a few at a time are no burden, large enough for a task."""
@@ -70,7 +70,7 @@ def lazy_counts(cube: Cube, source: str, row_multiple: int = 1) -> da.Array:
     columns = n_column if row_bytes <= LONGEST_ROW_BYTES else max(1, BLOCK_BYTES // pixel_bytes)
     rows = max(1, BLOCK_BYTES // (row_bytes * row_multiple)) * row_multiple
     checked, name = CheckedCube(cube, source), f"counts-{uuid4().hex}"
-    RESIDUES[name] = checked.residues
+    READERS[name] = checked
     return da.from_array(
         checked,
         chunks=(int(min(n_row, rows)), int(columns), n_channel),

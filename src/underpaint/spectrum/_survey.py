@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -31,8 +31,26 @@ _LEAST_CLIPPED = 10
 _FLAT_CHANNELS = 3
 _TYPE_MAXIMA = tuple(2**bits - 1 for bits in (7, 8, 10, 12, 14, 15, 16, 31, 32))
 
-RESIDUES: WeakValueDictionary[str, NDArray[np.bool_]] = WeakValueDictionary()
-"""By the name of a dask array of counts: (n_row, n_column) pixels whose negative residues its reader set to zero."""
+
+class CountsReader(Protocol):
+    """Reads a file's counts for dask.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    residues : (n_row, n_column) bool array
+        Pixels in which it has set negative residues to zero so far.
+    """
+
+    shape: tuple[int, int, int]
+    residues: NDArray[np.bool_]
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        """Return a part of the counts."""
+
+
+READERS: WeakValueDictionary[str, CountsReader] = WeakValueDictionary()
+"""By the name of the dask array that reads through it."""
 
 
 @dataclass(frozen=True)
@@ -251,11 +269,11 @@ def _unusable_note(scan: Scan, usable: NDArray[np.bool_]) -> tuple[str, ...]:
 
 
 def _residue_note(scan: Scan) -> tuple[str, ...]:
-    masks = [mask for name in scan.counts.dask.layers if (mask := RESIDUES.get(name)) is not None]
-    number = max((int(mask.sum()) for mask in masks), default=0)
+    readers = [reader for name in scan.counts.dask.layers if (reader := READERS.get(name)) is not None]
+    number = max((int(reader.residues.sum()) for reader in readers), default=0)
     if not number:
         return ()
-    return (f"small negative values, in {number} of {masks[0].size} pixels, are set to zero",)
+    return (f"small negative values, in {number} of {readers[0].residues.size} pixels, are set to zero",)
 
 
 def _require_usable(scan: Scan, usable: NDArray[np.bool_], pixel_counts: Array) -> None:
