@@ -1,5 +1,9 @@
 """No command replaces what is there: asked of every option that the commands have, so that a new one cannot forget."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -167,3 +171,18 @@ def test_a_table_of_another_kind_is_not_replaced_by_that_of_many_scans() -> None
     done = CliRunner().invoke(app, ["elements", "scan.h5", "scan.h5"])
     assert "no table of many scans" in done.output
     assert Path("underpaint_summary.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_terminal_without_greek_letters_shows_escapes(encoding: str) -> None:
+    """As on Windows; what cannot be shown must not end the command."""
+    code = (
+        "from underpaint.cli._console import print_anything, say, say_error, show_json; print_anything();"
+        r"say('\u03b1 \udce9'); say_error('\u2192'); show_json({'\u03b1': '\U0001f600'})"
+    )
+    env = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    first, rest = done.stdout.decode("ascii").split("\n", 1)
+    assert first.strip() == r"\u03b1 \udce9"
+    assert json.loads(rest) == {"\u03b1": "\U0001f600"}

@@ -12,7 +12,15 @@ import pytest
 
 from underpaint import files
 from underpaint.errors import OutputError
-from underpaint.files import check_path, is_reserved, put_in_place, whole_file, working_folder, written_alone
+from underpaint.files import (
+    check_path,
+    claim_folder,
+    is_reserved,
+    put_in_place,
+    whole_file,
+    working_folder,
+    written_alone,
+)
 
 
 def test_a_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
@@ -278,3 +286,14 @@ def test_two_at_once_step_back_and_one_goes_on(tmp_path: Path) -> None:
         with working_folder(tmp_path / "a"):  # asks for no turn of its own
             assert one.path.is_dir()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_several_calls_is_not_one_of_other_things(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "report.json").write_text("mine")
+    with pytest.raises(OutputError, match="holds things that this program did not make"):
+        claim_folder(tmp_path / "mine", known=("settings.json",))
+    for _ in range(2):
+        claim_folder(tmp_path / "new" / "parts")
+        (tmp_path / "new" / "parts" / "stage.json").write_text("{}")
+    assert [entry.name for entry in (tmp_path / "mine").iterdir()] == ["report.json"]

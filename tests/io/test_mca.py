@@ -259,3 +259,9 @@ def test_calibration_in_ev(mca_folder: Path, cube: Cube) -> None:
     text = mca_text(cube[0, 0], points="2 1000\r\n6 3000").replace("LABEL - Channel", "LABEL - eV")
     damage(mca_folder, 1, text)
     assert io.load(mca_folder).require_axis().gain_kev == pytest.approx(0.5)
+
+
+def test_a_file_of_millions_of_channels_is_no_spectrum(tmp_path: Path) -> None:
+    (tmp_path / "list.mca").write_text(mca_text(np.ones(200_000, int)), "latin-1")
+    with pytest.raises(ScanError, match=r"200000 channels\. Detectors have at most 131072"):
+        io.load(tmp_path / "list.mca")

@@ -1,6 +1,7 @@
 """A tiny training run: figures, resuming, fine-tuning, export."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from toy_training_library import write_toy_library
 
-from underpaint.errors import CalibrationError, TrainingError
+from underpaint.errors import CalibrationError, OutputError, TrainingError
 from underpaint.network import XuNetwork
 from underpaint.predict import open_model
 from underpaint.spectrum import EnergyAxis
@@ -69,6 +70,26 @@ def test_resuming_continues_where_the_run_stopped(toy: Path, tmp_path: Path) -> 
         torch.testing.assert_close(resumed.trained.network.state_dict()[name], value, rtol=1e-4, atol=1e-5)
     again = train(settings(toy, tmp_path / "two", epochs=2, **plain))
     assert (again.resumed_from_epoch, again.epochs) == (2, 2)
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+def test_a_damaged_checkpoint_is_said_before_the_work(
+    trained: TrainReport, toy: Path, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(trained.checkpoint.parent, tmp_path / "run")
+    content = (tmp_path / "run" / name).read_bytes()
+    for damaged in (b"", content[: len(content) // 2], b"no checkpoint"):
+        (tmp_path / "run" / name).write_bytes(damaged)
+        with pytest.raises(TrainingError, match=rf"the checkpoint {name} is damaged .*Delete that file"):
+            train(settings(toy, tmp_path / "run", epochs=3))
+        assert (tmp_path / "run" / name).read_bytes() == damaged
+
+
+def test_a_folder_of_other_things_is_not_trained_into(toy: Path, tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text("mine")
+    with pytest.raises(OutputError, match="holds things that this program did not make"):
+        train(settings(toy, tmp_path))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.json"]
 
 
 def test_a_folder_of_another_run_is_refused(toy: Path, tmp_path: Path) -> None:
