@@ -86,7 +86,7 @@ def test_what_a_kill_left_aside_comes_along(tmp_path: Path) -> None:
 def test_results_are_not_replaced_where_the_users_own_cannot_be_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         message = "no space"
         raise OSError(message)
 
