@@ -125,7 +125,7 @@ def test_what_is_changed_at_the_last_moment_comes_along(tmp_path: Path, monkeypa
 def test_results_are_not_replaced_where_the_users_own_cannot_be_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         message = "no space"
         raise OSError(message)
 

@@ -151,7 +151,8 @@ def test_without_the_scan_the_report_says_so_and_a_named_one_is_asked_for(folder
 
 def test_a_region_is_called_in_the_report_what_its_painter_called_it(folder: Path) -> None:
     name = "<script>alert(1)</script> α-hand"
-    (folder / REGIONS_FILE).write_text(json.dumps({"regions": [{"name": name, "mask": "left_hand.png"}]}), "utf-8")
+    hand = {"name": name, "mask": "left_hand.png", "corners": [[0, 0], [0, 2], [2, 2]]}
+    (folder / REGIONS_FILE).write_text(json.dumps({"regions": [hand]}), "utf-8")
     text = write_report(folder).read_text("utf-8")
     assert name not in text
     assert f"in the region “{name}”" in html.unescape(text)
@@ -165,7 +166,7 @@ def test_a_region_is_called_in_the_report_what_its_painter_called_it(folder: Pat
         (lambda place: (place / REGISTERED_FILE).write_text("no picture"), "Lay the photograph anew"),
         (lambda place: (place / PLACE_FILE).write_text("[]"), "does not say how the photograph was laid"),
         (lambda place: (place / REGIONS_FOLDER / "left_hand.png").write_text("none"), "Cannot read the region"),
-        (lambda place: (place / REGIONS_FILE).write_text("junk"), "Mend it, or move it away"),
+        (lambda place: (place / REGIONS_FILE).write_text("junk"), "New regions can be drawn"),
     ],
 )
 def test_what_is_damaged_beside_the_results_is_named(folder: Path, damage: Callable[[Path], int], match: str) -> None:

@@ -14,6 +14,7 @@ from chromium import press, text_of, wait
 from PIL import Image
 from viewer_fakes import HOSTILE, SHAPE, element_maps, results, spectrum_of
 
+from underpaint.cli import _view
 from underpaint.errors import OutputError
 from underpaint.io.regions import Region, read_regions
 from underpaint.viewer import Server, result_site, serve, serve_start
@@ -479,3 +480,40 @@ def test_a_region_that_cannot_be_saved_stays_with_the_reason(
     wait(opened, "!window.viewer.regionPanel.unsaved")
     assert [own.name for own in read_regions(folder)] == ["region 1"]
     assert [entry for entry in opened.get_log("browser") if "400" not in entry["message"]] == []
+
+
+def test_a_private_file_leads_to_the_page_and_goes(chromium: Any, folder: Path) -> None:
+    with serve(folder) as server, _view._redirect_file(server) as path:
+        chromium.get(path.as_uri())
+        wait(chromium, "document.body.dataset.ready === 'all'")
+        assert chromium.current_url == server.address
+        for _ in range(100):
+            if not path.parent.exists():
+                break
+            time.sleep(0.05)
+        assert not path.parent.exists()
+
+
+def test_a_report_of_somebody_else_runs_nothing_and_has_no_part_in_the_page(chromium: Any, folder: Path) -> None:
+    (folder / "report.html").write_text(
+        "<title>quiet</title><p id=words>report</p><script>document.title = 'ran'</script><img src=x onerror=alert(1)>"
+    )
+    with serve(folder) as server:
+        chromium.get(f"{server.address}files/report.html")
+        assert text_of(chromium, "words") == "report"
+        assert chromium.title == "quiet"
+        assert chromium.execute_script("return window.origin") == "null"
+
+
+def test_opening_the_view_opens_no_scan_until_the_button_is_pressed(chromium: Any, folder: Path) -> None:
+    with serve(folder) as server:
+        chromium.get(server.address)
+        wait(chromium, "document.body.dataset.ready === 'all'")
+        opened = "window.viewer.about.scan.state"
+        assert chromium.execute_script(f"return {opened}") == "closed"
+        chromium.execute_script("window.viewer.choosePixel(3, 4)")
+        wait(chromium, "document.body.dataset.spot === '3,4'")
+        assert chromium.execute_script("return window.viewer.spot.spectrum") is None
+        press(chromium, "#spot .open-scan")
+        wait(chromium, f"{opened} === 'ready' && window.viewer.spot.spectrum")
+        np.testing.assert_array_equal(chromium.execute_script("return window.viewer.spot.spectrum"), spectrum_of(3, 4))

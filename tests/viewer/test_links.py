@@ -231,7 +231,7 @@ def test_a_pipe_instead_of_the_scan_blocks_nobody(folder: Path, tmp_path: Path, 
     site = ResultSite(folder)
     post(site, "scan")
     began = time.monotonic()
-    with pytest.raises(ScanError, match="is not there, or is no file or folder"):
+    with pytest.raises(ScanError, match=r"is not there.*Put the file or folder"):
         site.source.scan()
     assert time.monotonic() - began < 5
     site.close()
@@ -418,3 +418,42 @@ def test_two_runs_at_once_and_the_others_wait_for_their_turn(tmp_path: Path, mon
     runs.close()
     with pytest.raises(OutputError, match="is being closed"):
         runs.start({"what": "look", "scan": str(gate)})
+
+
+def test_an_instrument_of_the_results_that_is_no_file_is_not_opened(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    site = ResultSite(folder, str(tmp_path / "panel.h5"))
+    begun: list[dict[str, Any]] = []
+
+    def begin(job: dict[str, Any]) -> str:
+        begun.append(job)
+        return "key"
+
+    monkeypatch.setattr(site, "_begin", begin)
+    for name in (str(tmp_path / "pipe.toml"), "\\\\server\\share\\a.toml", {"a": 1}, "elio"):
+        site.summary["settings"]["instrument"] = name
+        post(site, "explain", row=3, column=4)
+    assert [job["instrument"] for job in begun] == ["elio"] * 4
+    site.close()
+
+
+def test_a_save_waits_for_another_process_that_is_saving(folder: Path) -> None:
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom underpaint.viewer.one_writer import one_writer\n"
+        "with one_writer(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(1)\n"
+        "    print('done', flush=True)\n"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "held\n"
+    site = ResultSite(folder)
+    began = time.monotonic()
+    post(site, "regions", regions=[{"name": "sleeve", "corners": box(1, 1, 3, 4)}], version="")
+    assert time.monotonic() - began > 0.5
+    assert other.stdout.readline() == "done\n"
+    other.wait()
+    other.stdout.close()
+    assert not [path for path in folder.iterdir() if path.name.endswith(".lock") or path.name.startswith(".")]
+    site.close()

@@ -74,14 +74,10 @@ def find_scan(
     told = scan_path(summary)
     location = given or _found(told, folder, shares=asked)
     if location is None:
-        what = (
-            f"The scan {told} is not there, or is no file or folder"
-            if told
-            else "The results do not say which scan they are of"
-        )
+        what = f"The scan {told} is not there" if told else "The results do not say which scan they are of"
         message = (
-            f"{what}, so no pixel's spectrum can be shown. Put it there or beside the results, or say where it is: "
-            "underpaint view --scan FILE."
+            f"{what}, so no pixel's spectrum can be shown. Put the file or folder there or beside the results, or say "
+            "where it is: underpaint view --scan FILE."
         )
         raise ScanError(message)
     grid, detector, counts_scale = (settings.get(key) for key in ("shape", "detector", "counts_scale"))

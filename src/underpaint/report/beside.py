@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from underpaint.errors import ScanError
 from underpaint.explain import read_region
@@ -168,7 +168,8 @@ def read_photograph(folder: Path) -> Photograph | None:
         with open_contained(folder, REGISTERED_FILE) as file, Image.open(file) as image:
             picture = image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        message = f"Cannot read {folder / REGISTERED_FILE}: {error}. Lay the photograph anew in the viewer."
+        reason = "it is no picture" if isinstance(error, UnidentifiedImageError) else error
+        message = f"Cannot read {folder / REGISTERED_FILE}: {reason}. Lay the photograph anew in the viewer."
         raise ScanError(message) from error
     picture.thumbnail((_MOST_SIDE, _MOST_SIDE))
     picture.save(stream, format="JPEG", quality=_QUALITY)

@@ -191,8 +191,9 @@ def _opened(folder: Path, name: str) -> Iterator[Image.Image]:
         with open_contained(folder, name) as file, Image.open(file) as image:
             yield image
     except (OSError, ValueError, SyntaxError, ScanError, Image.DecompressionBombError) as error:
+        reason = "it is no picture" if isinstance(error, UnidentifiedImageError) else error
         message = (
-            f"Cannot read {folder / name}: {error}. Choose the photograph again; until then the file is left as it is."
+            f"Cannot read {folder / name}: {reason}. Choose the photograph again; until then the file is left as it is."
         )
         raise ScanError(message) from error
 

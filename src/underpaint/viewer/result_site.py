@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from underpaint.errors import ScanError
+from underpaint.instrument import preset_names
 from underpaint.io import read_summary
 from underpaint.io.companions import find_scan, scan_path
 from underpaint.io.contained import has_file
@@ -301,7 +302,7 @@ class ResultSite:
             message = "Cannot explain: choose a pixel first."
             raise ScanError(message)
         self.maps.at(row, column)
-        instrument = sent.get("instrument") or self.summary.get("settings", {}).get("instrument") or "elio"
+        instrument = sent.get("instrument") or self._instrument() or "elio"
         job = {
             "what": "explain",
             "scan": self.source.scan().source,
@@ -309,6 +310,14 @@ class ResultSite:
             "instrument": str(instrument),
         }
         return json_answer({"run": self._begin(job), "instrument": instrument})
+
+    def _instrument(self) -> str:
+        """Return the instrument that the results name: a preset or a file; "" where it is neither."""
+        settings = self.summary.get("settings")
+        name = settings.get("instrument") if isinstance(settings, dict) else None
+        if not isinstance(name, str) or name.startswith(("\\\\", "//")):
+            return ""
+        return name if name in preset_names() or Path(name).is_file() else ""  # a pipe is no file
 
     def _report(self, request: Request) -> Answer:
         """Begin to write the report anew, with the photograph and the regions that are there by now."""

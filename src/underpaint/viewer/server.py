@@ -210,7 +210,9 @@ def file_answer(folder: Path, *names: str, policy: str = "") -> Answer | None:
         return None
     kind = guess_type(names[-1])[0] or "application/octet-stream"
     kind += "; charset=utf-8" if kind.startswith("text/") else ""
-    return Answer(file, kind, policy="; ".join([policy or "default-src 'none'", "sandbox"]))
+    # Browsers do not show a PDF that may run nothing.
+    headers = {"Content-Disposition": "attachment"} if kind == "application/pdf" else {}
+    return Answer(file, kind, headers=headers, policy="; ".join([policy or "default-src 'none'", "sandbox"]))
 
 
 def page_policy(*, framed: bool) -> str:

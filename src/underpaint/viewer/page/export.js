@@ -68,7 +68,7 @@ function report(app) {
     try {
       const { run } = await askJson("report", { method: "POST", json: { form, subject: subject.value } });
       const now = await followed(run, (own) => said.replaceChildren(progressed(own)));
-      said.replaceChildren(now.result ? make("a", { className: "button", target: "_blank", href: `files/${now.result.file}` }, `Open ${now.result.file}`) : make("p", { className: "note" }, now.error || now.step));
+      said.replaceChildren(now.result ? make("a", { className: "button", target: "_blank", href: `files/${now.result.file}` }, form === "pdf" ? `Download ${now.result.file}` : `Open ${now.result.file}`) : make("p", { className: "note" }, now.error || now.step));
       if (now.result && form === "html") app.showReport();
     } finally { for (const own of buttons) own.disabled = false; }
   });
