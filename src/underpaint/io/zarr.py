@@ -396,7 +396,8 @@ def _axis(node: Node, n_channel: int) -> EnergyAxis | None:
     if energies is None:
         return None
     unit = str(energies.attributes.get("units", "")).lower()
-    return axis_of_values(np.asarray(_values(energies), dtype=np.float64), n_channel, unit)
+    known = unit if unit in {"kev", "ev"} else ""
+    return axis_of_values(np.asarray(_values(energies), dtype=np.float64), n_channel, known)
 
 
 def _pair(step: Any) -> tuple[float, float] | None:

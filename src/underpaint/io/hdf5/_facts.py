@@ -13,6 +13,8 @@ from underpaint.spectrum import EnergyAxis
 
 _UNIT_MM = {"mm": 1.0, "millimeter": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "cm": 10.0, "m": 1000.0}
 _UNIT_S = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+ENERGY_UNITS = ("kev", "ev")
+"""Another unit, or none, leaves keV or eV to the size of the energies."""
 _LARGEST_TEXT = 2**16
 _LARGEST_BEND_KEV = 0.01
 _MOST_TIMES = 64
@@ -48,8 +50,9 @@ def numbers(item: Any, largest: int) -> NDArray[np.float64] | None:
 
 def axis_of_energies(item: Any, n_channel: int) -> EnergyAxis | None:
     """Return the even energy axis that a dataset of ``n_channel`` energies (keV or eV) lists, else None."""
-    energy = numbers(item, n_channel)
-    return None if energy is None else axis_of_values(energy.ravel(), n_channel, units(item))
+    energy, unit = numbers(item, n_channel), units(item)
+    known = unit if unit in ENERGY_UNITS else ""
+    return None if energy is None else axis_of_values(energy.ravel(), n_channel, known)
 
 
 def axis_of_polynomial(item: Any, n_channel: int) -> EnergyAxis | None:

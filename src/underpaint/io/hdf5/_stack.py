@@ -30,6 +30,7 @@ from underpaint.io._energies import axis_of_line
 from underpaint.io._source import SAME_CHANNELS, lazy_counts
 from underpaint.io.hdf5._cube import Hdf5Cube, ListedCube, check_stored
 from underpaint.io.hdf5._facts import (
+    ENERGY_UNITS,
     axis_of_energies,
     axis_of_polynomial,
     bend_of_polynomial,
@@ -535,7 +536,7 @@ def _energy_axis(beside: Beside, energies: Axis, n_channel: int) -> EnergyAxis |
 
 def _named_energies(energies: Axis) -> Any:
     name, item = energies
-    return item if units(item) in {"ev", "kev"} or "energ" in name.lower() else None
+    return item if units(item) in ENERGY_UNITS or "energ" in name.lower() else None
 
 
 def _axis_notes(beside: Beside, energies: Axis, axis: EnergyAxis | None, n_channel: int) -> tuple[str, ...]:
