@@ -32,7 +32,7 @@ from underpaint.spectrum import EnergyAxis, Scan, Spectrum
 from underpaint.spectrum.rebin import sum_scans
 
 KNOWN = (
-    "folders of Amptek .mca files, HDF5 (PyMca, NeXus, CRONO, XRF-Maps, PyXRF, virtual panels), maxrf4u .datastack, "
+    "folders of Amptek .mca files, HDF5 (PyMca, NeXus, HyperSpy, CRONO, XRF-Maps, PyXRF), maxrf4u .datastack, "
     "stacks of EDF or TIFF images, CSV, Bruker .bcf, zarr, ripple .rpl/.raw, .npz, and spectra as .mca, EMSA "
     ".msa/.txt, Bruker .spx, .rtx, .pdz or S1PXRF text, SPEC, IAEA .spe, GSECARS"
 )
