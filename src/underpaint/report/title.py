@@ -5,6 +5,11 @@ from typing import Any
 
 from underpaint.report.wording import date_text, thousands
 
+_KNOWN = {
+    "source_spectrum": lambda value: f"monochromatic beam of {value['energy_kev'][0]:g} keV",
+    "tube.anode": lambda value: f"{value} anode",
+    "tube.voltage_kv": lambda value: f"{value:g} kV",
+}
 _OBJECT_KEYS = ("object", "title", "sample", "painting", "artwork")
 
 
@@ -50,9 +55,12 @@ def machine(settings: Mapping[str, Any]) -> str:
     tube = own.get("tube", {})
     if settings.get("instrument"):
         return f"{own.get('name', '')}: {tube.get('anode', '?')} anode, {tube.get('voltage_kv', '?')} kV"
-    anode = settings.get("calibration", {}).get("anode")
-    # Nobody told the voltage, and the spectrum does not show it: what stands in the settings is an assumption.
-    return f"not given; {anode} anode seen in the scattered lines" if anode else "not given"
+    known = settings.get("calibration", {}).get("known", {})
+    # What is not among the known values is an assumption.
+    texts = [
+        text(known[path]["value"]) + f" ({known[path]['origin']})" for path, text in _KNOWN.items() if path in known
+    ]
+    return "; ".join(["not given", *texts])
 
 
 def _of_file(summary: Mapping[str, Any], keys: tuple[str, ...]) -> str:
