@@ -31,7 +31,7 @@ _MOST_ON_FLANK, _MOST_ABOVE = 0.3, 0.05
 """Level one FWHM above the elastic peak's centre, and beyond, over its height: a tube's continuum ends less steeply."""
 _MOST_ABOVE_IN_ALL, _MOST_PILE_UP = 0.35, 0.03
 """Counts above the elastic peak over those of the scatter, or over all: sums of two photons."""
-_STRONGER_TOGETHER, _ABOVE_TOGETHER = {"K": 0.08, "L": 0.3}, 0.5
+_STRONGER_TOGETHER, _ABOVE_TOGETHER = {"K": 0.08, "L": 0.3}, 0.3
 """Net counts of a family's stronger lines, and of those above, over those that its line announces, at least.
 
 A filter of the anode's metal takes more of K-alpha than of K-beta.
@@ -258,12 +258,17 @@ def _is_line(spectrum: _Spectrum, fit: _ScatterFit) -> bool:
 
 
 def _is_together(spectrum: _Spectrum, fit: _ScatterFit, shell: str, energy: Array, rate: Array) -> bool:
-    """Whether a family's stronger lines are there, and those above the peak as far as they would be seen."""
+    """Whether a family's stronger lines are there, and the strongest above the peak as far as it would be seen."""
     apart = np.abs(energy - fit.energy_kev) > 0.7 * spectrum.fwhm_kev(fit.energy_kev)
-    inside = (energy > spectrum.axis.start_kev) & (energy < spectrum.axis.stop_kev)
     own_rate = float(rate[~apart].sum())
-    for line, share in zip(energy[apart & inside], rate[apart & inside], strict=True):
-        least = _STRONGER_TOGETHER[shell] if share > own_rate else _ABOVE_TOGETHER * float(line > fit.energy_kev)
+    looked_for = apart & (energy > spectrum.axis.start_kev) & (energy < spectrum.axis.stop_kev)
+    above = looked_for & (energy > fit.energy_kev)
+    strongest_above = float(rate[above].max(initial=0.0))
+    for line, share in zip(energy[looked_for], rate[looked_for], strict=True):
+        is_stronger = share > own_rate
+        if not is_stronger and (line < fit.energy_kev or share < strongest_above):
+            continue
+        least = _STRONGER_TOGETHER[shell] if is_stronger else _ABOVE_TOGETHER
         area, deviation = spectrum.line(float(line))
         if area + 4.0 * deviation < least * fit.elastic * share / own_rate:
             return False
