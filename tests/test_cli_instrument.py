@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 import underpaint as up
@@ -20,7 +21,7 @@ AXIS = EnergyAxis(0.02, 0.0, 1024)
 FAMILIES = {("Ca", "K"): 3e3, ("Mn", "K"): 1e3, ("Fe", "K"): 6e3, ("Cu", "K"): 8e3, ("Hg", "L"): 9e3}
 
 
-def counts(beam_kev: float | None) -> np.ndarray:
+def counts(beam_kev: float | None) -> NDArray[np.uint32]:
     """Counts of 3 x 4 pixels under a beam, or over a continuum that ends beyond the axis."""
     energy, area = [], []
     for (element, shell), own in FAMILIES.items():

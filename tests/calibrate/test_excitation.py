@@ -60,11 +60,11 @@ def fluorescence(sample: str, excitation_kev: float) -> NDArray[np.float64]:
         energy, area = lines(element, excitation_kev)
         if energy.size:
             whole += gaussians(energy, amount * area * np.exp(-((1.3 / energy) ** 3)))
-    return whole / max(whole.sum(), 1e-12)
+    return np.asarray(whole / max(whole.sum(), 1e-12))
 
 
 def compton(energy_kev: NDArray[np.float64], angle_deg: float) -> NDArray[np.float64]:
-    return energy_kev / (1.0 + energy_kev / 511.0 * (1.0 - np.cos(np.radians(angle_deg))))
+    return np.asarray(energy_kev / (1.0 + energy_kev / 511.0 * (1.0 - np.cos(np.radians(angle_deg)))))
 
 
 def counted(expected: NDArray[np.float64], total: float, pile_up: float, seed: int) -> NDArray[np.float64]:
@@ -87,7 +87,7 @@ def by_tube(anode: str, voltage_kv: float, sample: str, filter_um: float, angle_
         scattered *= 0.5 * (number > 23) / scattered.sum()
     share = FLUORESCENCE[sample]
     own = fluorescence(sample, 0.7 * voltage_kv)
-    return share * own + (1.0 - share) * (continuum / continuum.sum() + scattered)
+    return np.asarray(share * own + (1.0 - share) * (continuum / continuum.sum() + scattered))
 
 
 def by_beam(energy_kev: float, sample: str, angle_deg: float) -> NDArray[np.float64]:
@@ -96,7 +96,7 @@ def by_beam(energy_kev: float, sample: str, angle_deg: float) -> NDArray[np.floa
     tail = np.exp((AXIS.energy_kev - energy_kev) / 2.0) * (AXIS.energy_kev < energy_kev) * (AXIS.energy_kev > 1.0)
     scatter = scatter / scatter.sum() + 0.02 * tail / tail.sum()
     share = FLUORESCENCE[sample]
-    return share * fluorescence(sample, energy_kev) + (1.0 - share) * scatter
+    return np.asarray(share * fluorescence(sample, energy_kev) + (1.0 - share) * scatter)
 
 
 def look(counts: NDArray[np.float64], axis: EnergyAxis = AXIS) -> float | None:

@@ -107,7 +107,7 @@ def test_header_values_are_checked() -> None:
 def test_a_beam_leaves_no_tube_beside_it() -> None:
     shown = what_is_known(scan(), found=calibration(), beam=Beam(12.5, 90.0))
     assert (shown.beam_kev, shown.origin["source_spectrum"]) == (12.5, "spectrum")
-    assert shown.known().anode is shown.known().voltage_kv is None
+    assert (shown.known().anode, shown.known().voltage_kv) == (None, None)
     of_file = what_is_known(scan(incident_energy_kev=17000.0), found=calibration(), beam=Beam(12.5))
     assert (of_file.beam_kev, of_file.origin["source_spectrum"]) == (17.0, "file")
     tube = what_is_known(scan(incident_energy_kev=17.0), given=GIVEN, beam=Beam(12.5))

@@ -266,7 +266,7 @@ def _anode(metadata: Mapping[str, Any], notes: list[str]) -> str | None:
     if float(value) not in ANODES:
         notes.append(f"The file gives an anode of atomic number {float(value):g}, which no tube has: not used.")
         return None
-    return symbol(int(value))
+    return symbol(int(float(value)))
 
 
 def _words(key: str) -> str:
