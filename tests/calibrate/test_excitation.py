@@ -109,10 +109,11 @@ def test_no_tube_is_taken_for_a_beam(anode: str) -> None:
     seen = []
     for number, sample in enumerate(SAMPLES):
         rng = np.random.default_rng((ord(anode[0]), number))
-        for voltage_kv in (float(ANODES[anode]), float(rng.choice([15.0, 20.0]))):
+        low = [float(rng.choice([15.0, 20.0]))] if number % 4 == 0 else []
+        for voltage_kv in (float(ANODES[anode]), *low):
             expected = by_tube(anode, voltage_kv, sample, float(rng.choice([0.0, 100.0, 500.0])), rng.uniform(90, 150))
             seen.append(look(counted(expected, 10 ** rng.uniform(4.5, 7), float(rng.choice([0.0, 0.01])), number)))
-    assert len(seen) == 20
+    assert len(seen) == 13
     assert set(seen) == {None}
 
 
