@@ -11,9 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 import underpaint as up
-from underpaint.api import Axis
 from underpaint.atomic import family_lines
-from underpaint.calibrate import Calibration
 from underpaint.cli import app
 from underpaint.instrument import load_instrument
 from underpaint.io import save_scan
@@ -23,7 +21,7 @@ from underpaint.network import LayersNetwork
 from underpaint.spectrum import DEFAULT_NETWORK_AXIS, EnergyAxis, Scan
 from underpaint.synth import outputs_for
 from underpaint.synth.composition import composition
-from underpaint.synth.instrument_inputs import INSTRUMENT_INPUTS, KnownInstrument
+from underpaint.synth.instrument_inputs import INSTRUMENT_INPUTS
 from underpaint.train import export
 from underpaint.weights import ModelAxis, ModelCard
 
@@ -112,39 +110,3 @@ def test_a_scan_becomes_layers(model: Path, scan_file: Path, tmp_path: Path) -> 
     assert all(
         words in report for words in ('id="layers"', "Order of pairs", "prior-driven", "1850 to 1860", "Told to")
     )
-
-
-def calibration(**changes: Any) -> Calibration:
-    fields: dict[str, Any] = {
-        "axis": EnergyAxis(0.02, 0.0, 1024), "noise_fwhm_kev": 0.08, "fano": 0.115, "residual_ev": {},
-        "uncertainty_ev": {}, "gain_uncertainty_kev": 0.0, "zero_uncertainty_kev": 0.0, "axis_uncertainty_ev": 0.0,
-        "found": (),
-    }  # fmt: skip
-    return Calibration(**fields | changes)
-
-
-def axis_of(found: Calibration | None, **metadata: Any) -> Axis:
-    scan = Scan(np.ones((1, 1, 1024)), EnergyAxis(0.02, 0.0, 1024), metadata=metadata)
-    return Axis(scan, load_instrument("elio"), found)
-
-
-def test_only_what_was_found_is_told() -> None:
-    known = axis_of(calibration(anode="Mo", scatter_angle_deg=110.0)).known()
-    assert (known.anode, known.scatter_deg) == ("Mo", 110.0)
-    assert known.voltage_kv is known.incidence_deg is known.takeoff_deg is None
-    assert known.fwhm_kev == pytest.approx(np.hypot(0.08, 2.355 * np.sqrt(0.115 * 3.85e-3 * 5.895)), rel=0.01)
-    told = dict(zip(INSTRUMENT_INPUTS, known.inputs().tolist(), strict=True))
-    assert (told["anode_Mo"], told["anode_Rh"]) == (1.0, 0.0)
-    assert np.isnan([told["voltage_kv"], told["incidence_deg"], told["takeoff_deg"]]).all()
-
-
-def test_the_file_knows_its_own_settings_better_than_the_spectrum() -> None:
-    found = calibration(anode="Pd", voltage_kv=38.2)
-    known = axis_of(found, tube_voltage_kv=40.0, anode_atomic_number=45, takeoff_angle_deg=0).known()
-    assert (known.voltage_kv, known.anode, known.takeoff_deg) == (40.0, "Rh", None)
-
-
-def test_a_given_instrument_is_told_whole() -> None:
-    known = axis_of(None).known()
-    assert None not in known.facts().values()
-    assert Axis(axis_of(None).scan).known() == KnownInstrument()

@@ -13,11 +13,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from underpaint import __version__
-from underpaint.atomic import symbol
 from underpaint.blockwise import Found, Work, asked, do_blocks, load_survey, save_survey
-from underpaint.calibrate import Calibration, calibrate, calibrated_instrument, calibration_notes, contradiction
-from underpaint.errors import CalibrationError, OutputError, UnderpaintError
-from underpaint.instrument import Instrument, load_instrument
+from underpaint.calibrate import (
+    Calibration,
+    Knowledge,
+    calibrate,
+    calibration_notes,
+    contradiction,
+    find_beam,
+    sum_and_max,
+    what_is_known,
+)
+from underpaint.errors import CalibrationError, CoverageError, InstrumentError, OutputError, UnderpaintError
+from underpaint.instrument import Instrument, SourceSpectrum, load_instrument
 from underpaint.io import (
     BlockStore,
     Survey,
@@ -37,8 +45,8 @@ from underpaint.maps import OpenSet, PigmentMaps
 from underpaint.repair import noting_mirrored_rows
 from underpaint.sample import Palette, load_palette
 from underpaint.spectrum import EnergyAxis, Scan, Spectrum
-from underpaint.synth.instrument_inputs import KnownInstrument, known_of
-from underpaint.units import MN_K_ALPHA_KEV
+from underpaint.spectrum.peaks import resolution_fwhm_kev
+from underpaint.synth.instrument_inputs import KnownInstrument
 from underpaint.weights import load_card, model_path
 
 if TYPE_CHECKING:
@@ -48,6 +56,7 @@ Progress = Callable[[str, int, int], None]
 _BYTES_PER_MAP_VALUE = 12
 _USUAL_FAMILIES = 40
 _FEW_PIXELS = 4
+_ORIGINS = {"given": "given", "file": "by the scan's file", "spectrum": "by its elastic and Compton peaks"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,10 @@ class Settings:
         False: of pigments alone, without element maps and without a look for what nothing explains.
     counts_scale : float or None
         As for :func:`underpaint.load`.
+    trust_instrument : bool
+        Use a given instrument although the scan's spectra contradict it.
+    beam_kev : float or None
+        Energy of a monochromatic beam, keV; None: as the scan's file says, or as its spectra show.
     """
 
     model: str = "default"
@@ -84,6 +97,8 @@ class Settings:
     detectability: bool | None = None
     elements: bool = True
     counts_scale: float | None = None
+    trust_instrument: bool = False
+    beam_kev: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,33 +109,38 @@ class Axis:
     ----------
     scan : Scan
         With an axis.
-    instrument : Instrument or None
-        What is known of the machine: given, or found.
+    knowledge : Knowledge or None
+        What is known of the instrument: given, else in the scan's file, else found in its lines.
     calibration : Calibration or None
         What was found; None where the axis was given.
     notes : tuple of str
         What the user should know, in words.
+    alerts : tuple of str
+        What the user must know, because results may be wrong or are withheld.
     """
 
     scan: Scan
-    instrument: Instrument | None = None
+    knowledge: Knowledge | None = None
     calibration: Calibration | None = None
     notes: tuple[str, ...] = ()
+    alerts: tuple[str, ...] = ()
+
+    @property
+    def instrument(self) -> Instrument | None:
+        """The instrument; None where neither its resolution nor what excites is known."""
+        own = self.knowledge
+        if own is None or not (own.knows_excitation or "detector.noise_fwhm_kev" in own.origin):
+            return None
+        return own.instrument
+
+    @property
+    def beam_kev(self) -> float | None:
+        """Energy of the monochromatic beam, keV; None: a tube, or not known."""
+        return None if self.knowledge is None else self.knowledge.beam_kev
 
     def known(self) -> KnownInstrument:
-        """What is known of the machine: given, else said by the scan's file, else found in the spectrum."""
-        if self.calibration is None and self.instrument is not None:
-            return known_of(self.instrument)
-        of_file, found = _known_of_file(self.scan.metadata), self.calibration
-        if found is None:
-            return of_file
-        return replace(
-            of_file,
-            anode=of_file.anode or found.anode,
-            voltage_kv=of_file.voltage_kv or found.voltage_kv,
-            scatter_deg=found.scatter_angle_deg,
-            fwhm_kev=float(found.fwhm_kev(MN_K_ALPHA_KEV)),
-        )
+        """What is known of the instrument, as a network is told it."""
+        return KnownInstrument() if self.knowledge is None else self.knowledge.known()
 
     def facts(self) -> dict[str, Any]:
         """JSON-serialisable record for the results."""
@@ -131,6 +151,7 @@ class Axis:
             "gain_kev": axis.gain_kev,
             "zero_kev": axis.zero_kev,
             "notes": list(self.notes),
+            "known": {} if self.knowledge is None else self.knowledge.facts(),
         }
         if found is not None:
             record |= {
@@ -168,6 +189,8 @@ class Outcome:
         What lies at the surface over what, the most widespread first; empty where the model knows no places.
     aside : str
         In words: where regions and photograph of replaced results are that do not fit these; "" where there are none.
+    alerts : tuple of str
+        What the user must know, because results may be wrong or are withheld.
     """
 
     source: str
@@ -179,6 +202,7 @@ class Outcome:
     unexplained: tuple[str, ...] = ()
     layers: "tuple[Arrangement, ...]" = ()
     aside: str = ""
+    alerts: tuple[str, ...] = ()
 
 
 def identify(
@@ -188,6 +212,7 @@ def identify(
     palette: str | Path | Sequence[str] | None = None,
     instrument: str | Path | Instrument | None = None,
     calibrated: bool = True,
+    trust_instrument: bool = False,
 ) -> PigmentMaps:
     """Find the pigments of a scan, on an energy axis found from its own lines.
 
@@ -205,6 +230,8 @@ def identify(
         told what the spectrum shows of it.
     calibrated : bool
         False trusts the file's axis.
+    trust_instrument : bool
+        Use the instrument although the scan's spectra contradict it.
 
     Returns
     -------
@@ -214,6 +241,10 @@ def identify(
 
     Raises
     ------
+    InstrumentError
+        The scan's spectra contradict the instrument.
+    CoverageError
+        A monochromatic beam excited the scan.
     UnderpaintError
         No axis can be found, or the model does not fit the scan.
     """
@@ -224,10 +255,13 @@ def identify(
         calibrated=calibrated,
         total=seen.sum_spectrum(),
         tube=asks_for_the_tube(model),
+        trust_instrument=trust_instrument,
     )
+    if axis.beam_kev is not None:
+        raise CoverageError(_withheld(axis, "Map its elements with underpaint.fit_elements."))
     named = load_palette(palette) if isinstance(palette, str | Path) else palette
     maps = asked(axis.scan, model, named, axis.known())
-    return replace(maps, notes=(*axis.notes, *maps.notes))
+    return replace(maps, notes=(*axis.alerts, *axis.notes, *maps.notes))
 
 
 def asks_for_the_tube(model: str | Path) -> bool:
@@ -248,40 +282,115 @@ def on_its_energy_axis(
     calibrated: bool = True,
     total: Spectrum | None = None,
     tube: bool = False,
+    trust_instrument: bool = False,
+    beam_kev: float | None = None,
 ) -> Axis:
-    """Return a scan on the axis to use: the instrument's if one is given, else found from the lines.
+    """Return a scan on the axis to use, with what is known of its instrument.
+
+    The axis is the given instrument's, where that sets one; else it is found from the lines.
 
     Parameters
     ----------
     scan : Scan
         With or without an axis.
     instrument : str, Path, Instrument or None
-        Preset, file or instrument; its gain and zero are trusted.
+        Preset, file or instrument.
     calibrated : bool
         False trusts the file's axis.
     total : Spectrum or None
         The scan's sum spectrum, if it is known already; saves reading the scan.
     tube : bool
         Look for the tube's voltage, too; some seconds more.
+    trust_instrument : bool
+        Use the instrument although the spectra contradict it; an alert says so.
+    beam_kev : float or None
+        Energy of a monochromatic beam, keV.
 
     Raises
     ------
     CalibrationError
         There is no axis and none can be found.
+    InstrumentError
+        The spectra contradict the instrument: its axis is more than 50 eV off the lines, or it has a tube and they show
+        a monochromatic beam.
     """
-    if instrument is not None:
-        return _given_instrument(scan, instrument, total)
+    given = load_instrument(instrument) if isinstance(instrument, str | Path) else instrument
+    counts = sum_and_max(scan)[0] if total is None else np.asarray(total.counts, dtype=np.float64)
+    placed, faults = _placed(scan, given, total, calibrated=calibrated, tube=tube)
+    if beam_kev is not None:
+        source = SourceSpectrum(energy_kev=(beam_kev,), weight=(1.0,))
+        given = (given or Instrument.model_validate({})).model_copy(update={"source_spectrum": source})
+    known = what_is_known(scan, given=given, found=placed.calibration)
+    if "source_spectrum" not in known.origin:
+        detector, axis = known.instrument.detector, placed.scan.require_axis()
+        beam = find_beam(counts, axis, resolution_fwhm_kev(axis.energy_kev, detector.noise_fwhm_kev, detector.fano))
+        known = what_is_known(scan, given=given, found=placed.calibration, beam=beam)
+        if beam is not None and known.beam_kev is None:
+            faults.append(f"it has a tube, and the spectra show a monochromatic beam of {beam.energy_kev:.1f} keV")
+    alerts = _contradicted(given, faults, trusted=trust_instrument)
+    return replace(placed, knowledge=known, notes=(*placed.notes, *known.notes), alerts=alerts)
+
+
+def _placed(
+    scan: Scan, given: Instrument | None, total: Spectrum | None, *, calibrated: bool, tube: bool
+) -> tuple[Axis, list[str]]:
+    """Put a scan on its axis; also return how its lines contradict the given one."""
+    single = scan if total is None else _one_pixel(scan, total)
+    if given is not None and "gain_kev" in given.detector.model_fields_set:
+        placed = _on_given_axis(scan, given)
+        try:
+            found = contradiction(placed.scan.require_axis(), calibrate(single))
+        except CalibrationError:
+            found = ""  # the lines do not tell
+        return placed, [found] if found else []
     if not calibrated:
         scan.require_axis()
-        return Axis(scan, notes=("The energy axis is the file's own; it was not checked against the lines.",))
+        return Axis(scan, notes=("The energy axis is the file's own; it was not checked against the lines.",)), []
     try:
-        found = calibrate(scan if total is None else _one_pixel(scan, total), tube=tube)
+        found_axis = calibrate(single, tube=tube)
     except CalibrationError as error:
         if scan.axis is None:
             raise
-        return Axis(scan, notes=(f"The energy axis is the file's own, unchecked. {error}",))
-    return Axis(
-        scan.with_axis(found.axis), calibrated_instrument(scan, found), found, calibration_notes(scan.axis, found)
+        return Axis(scan, notes=(f"The energy axis is the file's own, unchecked. {error}",)), []
+    notes = calibration_notes(scan.axis, found_axis)
+    return Axis(scan.with_axis(found_axis.axis), calibration=found_axis, notes=notes), []
+
+
+def _contradicted(given: Instrument | None, faults: list[str], *, trusted: bool) -> tuple[str, ...]:
+    """Refuse an instrument that the spectra contradict, or return the alert that it was used nevertheless."""
+    if given is None or not faults:
+        return ()
+    what = f"The spectra contradict the instrument {given.name!r}: {'; '.join(faults)}."
+    if not trusted:
+        message = (
+            f"{what} Leave the instrument out, name the right one, put what `underpaint calibrate` finds into its "
+            "file, or use it nevertheless with --trust-instrument (trust_instrument=True)."
+        )
+        raise InstrumentError(message)
+    return (f"{what} It was used nevertheless, as asked: what follows may be wrong.",)
+
+
+def check_instrument(axis: Axis, given: Instrument, *, trusted: bool) -> tuple[str, ...]:
+    """Hold a given instrument against the axis that was found in the lines; return alerts where it was trusted.
+
+    Raises
+    ------
+    InstrumentError
+        The lines contradict it, and it is not trusted.
+    """
+    if axis.calibration is None or "gain_kev" not in given.detector.model_fields_set:
+        return ()
+    scan_axis = EnergyAxis(given.detector.gain_kev, given.detector.zero_kev, axis.scan.shape[2])
+    fault = contradiction(scan_axis, axis.calibration)
+    return _contradicted(given, [fault] if fault else [], trusted=trusted)
+
+
+def _withheld(axis: Axis, instead: str) -> str:
+    """Say that a network does not cover a monochromatic beam, and what to do."""
+    origin = "" if axis.knowledge is None else _ORIGINS[axis.knowledge.origin["source_spectrum"]]
+    return (
+        f"Cannot identify pigments: scan {axis.scan.name!r} was excited by a monochromatic beam of "
+        f"{axis.beam_kev:.2f} keV ({origin}); the networks learned on spectra of X-ray tubes. {instead}"
     )
 
 
@@ -382,10 +491,18 @@ def _to_folder(
         scan, info = seen.scan, scan_info(seen)
         step("Finding the energy axis", 0, 1)
         axis = on_its_energy_axis(
-            scan, instrument=instrument, calibrated=settings.calibrated, total=info.sum_spectrum, tube=tube
+            scan,
+            instrument=instrument,
+            calibrated=settings.calibrated,
+            total=info.sum_spectrum,
+            tube=tube,
+            trust_instrument=settings.trust_instrument,
+            beam_kev=settings.beam_kev,
         )
         axis = replace(axis, notes=(*axis.notes, *_outshone(seen)))
-        work = _work(axis, settings if pigments else None, palette, seen)
+        if pigments and axis.beam_kev is not None:
+            axis, pigments = _without_pigments(axis, settings), False
+        work = _work(axis, settings, palette, seen, pigments=pigments)
         store = BlockStore(place.blocks / "maps", scan.shape[:2])
         what = "Identifying pigments" if pigments else "Fitting the elements"
         do_blocks(
@@ -402,7 +519,8 @@ def _to_folder(
         step("Writing the maps", 0, 1)
         summary = summarise_scan(info)
         summary["energy_kev"] = axis.scan.require_axis().energy_kev
-        about |= {"calibration": axis.facts(), "palette_pigments": None if palette is None else list(palette.pigments)}
+        about |= {"alerts": list(axis.alerts), "calibration": axis.facts()}
+        about |= {"palette_pigments": None if palette is None else list(palette.pigments)}
         if axis.instrument is not None:
             about["instrument_settings"] = axis.instrument.model_dump(mode="json")
         if found.pigments is not None and "instrument_told" in found.pigments.settings:
@@ -446,10 +564,10 @@ def _surveyed(scan: Scan, folder: Path, step: Progress) -> Survey:
 
 def _outshone(seen: Survey) -> tuple[str, ...]:
     """Say so where one pixel holds most counts of a scan, whose sum is then that pixel's."""
-    total, highest = float(seen.pixel_counts.sum()), float(seen.pixel_counts.max(initial=0.0))
+    total, highest = float(np.nansum(seen.pixel_counts)), float(np.nanmax(seen.pixel_counts, initial=0.0))
     if seen.pixel_counts.size < _FEW_PIXELS or highest <= 0.5 * total:
         return ()
-    row, column = np.unravel_index(int(seen.pixel_counts.argmax()), seen.pixel_counts.shape)
+    row, column = np.unravel_index(int(np.nanargmax(seen.pixel_counts)), seen.pixel_counts.shape)
     return (
         f"The pixel (row {row}, column {column}) holds {highest:.3g} of all {total:.3g} counts: the energy axis "
         "and the elements were found from that pixel alone. If it is faulty, take it out with `underpaint repair "
@@ -457,18 +575,31 @@ def _outshone(seen: Survey) -> tuple[str, ...]:
     )
 
 
-def _work(axis: Axis, settings: Settings | None, palette: Palette | None, seen: Survey) -> Work:
-    """Plan what is done with a block; without settings, of elements alone."""
+def _without_pigments(axis: Axis, settings: Settings) -> Axis:
+    """Withhold pigments of a scan that the networks do not cover, with an alert; its elements can be mapped.
+
+    Raises
+    ------
+    CoverageError
+        Pigments alone were asked for.
+    """
+    if not settings.elements:
+        raise CoverageError(_withheld(axis, "Map its elements: `underpaint elements`."))
+    alert = _withheld(axis, "Its elements are mapped, and no pigment is claimed.")
+    return replace(axis, alerts=(*axis.alerts, alert))
+
+
+def _work(axis: Axis, settings: Settings, palette: Palette | None, seen: Survey, *, pigments: bool) -> Work:
+    """Plan what is done with a block."""
     from underpaint.elements import known_families, leftovers, prepare_fit
 
     scan, own_axis = axis.scan, axis.scan.require_axis()
     elements = unlike = None
-    if settings is None or settings.elements:
-        engine = "underpaint" if settings is None else settings.engine
+    if settings.elements or not pigments:
         elements = prepare_fit(
-            seen.total, seen.highest, own_axis, seen.n_pixel, instrument=axis.instrument, engine=engine
+            seen.total, seen.highest, own_axis, seen.n_pixel, instrument=axis.instrument, engine=settings.engine
         )
-    if settings is None:
+    if not pigments:
         return Work(own_axis, scan.step_mm, elements=elements)
     if settings.elements:
         known = known_families(None if palette is None else palette.pigments)
@@ -519,30 +650,13 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
-def _known_of_file(metadata: Mapping[str, Any]) -> KnownInstrument:
-    """Return what a scan's file says of the machine, as far as it is a number that can be."""
-
-    def number(key: str, highest: float) -> float | None:
-        value = metadata.get(key)
-        return float(value) if isinstance(value, int | float) and 0 < value <= highest else None
-
-    anode = number("anode_atomic_number", 92)
-    return KnownInstrument(
-        anode=None if anode is None else symbol(int(anode)),
-        voltage_kv=number("tube_voltage_kv", 100),
-        incidence_deg=number("incidence_angle_deg", 90),
-        takeoff_deg=number("takeoff_angle_deg", 90),
-    )
-
-
 def _open_set(axis: Axis, found: Found, step: Progress) -> OpenSet | None:
     from underpaint.report import explain_lines
 
     if found.pigments is None or found.elements is None:
         return None
     step("Looking for what nothing explains", 0, 1)
-    anode = None if axis.instrument is None else axis.instrument.tube.anode
-    return replace(explain_lines(found.pigments, found.elements, anode=anode), unlikeness=found.unlikeness)
+    return replace(explain_lines(found.pigments, found.elements, anode=axis.known().anode), unlikeness=found.unlikeness)
 
 
 def _in_words(open_set: OpenSet) -> tuple[str, ...]:
@@ -586,26 +700,14 @@ def distinct_folders(sources: Sequence[str | Path], base: str | Path = ".") -> l
     return folders_of(sources, [default_folder(source, base) for source in sources])
 
 
-def _given_instrument(scan: Scan, instrument: str | Path | Instrument, total: Spectrum | None) -> Axis:
-    own = instrument if isinstance(instrument, Instrument) else load_instrument(instrument)
-    detector, n_channel = own.detector, scan.shape[2]
-    axis = EnergyAxis(detector.gain_kev, detector.zero_kev, n_channel)
-    notes = [f"The energy axis is that of the instrument {own.name!r}."]
+def _on_given_axis(scan: Scan, given: Instrument) -> Axis:
+    detector, n_channel = given.detector, scan.shape[2]
+    notes = [f"The energy axis is that of the instrument {given.name!r}."]
     if detector.n_channel != n_channel:
         notes.append(
             f"The scan has {n_channel} channels, the instrument {detector.n_channel}; the first ones are used."
         )
-    trusted = scan.with_axis(axis)
-    return Axis(trusted, own, None, (*notes, *([] if total is None else _contradictions(trusted, total))))
-
-
-def _contradictions(scan: Scan, total: Spectrum) -> list[str]:
-    """Say so where the lines of a scan lie elsewhere than its trusted axis has them."""
-    try:
-        said = contradiction(scan.require_axis(), calibrate(_one_pixel(scan, total)))
-    except CalibrationError:
-        return []
-    return [said] if said else []
+    return Axis(scan.with_axis(EnergyAxis(detector.gain_kev, detector.zero_kev, n_channel)), notes=tuple(notes))
 
 
 def _one_pixel(scan: Scan, total: Spectrum) -> Scan:
@@ -621,7 +723,7 @@ def _outcome(source: str | Path, folder: Path, axis: Axis, found: Found) -> Outc
     of_maps = (() if own is None else own.notes for own in (elements, pigments))
     notes = (*axis.scan.notes, *axis.notes, *(note for own in of_maps for note in own))
     layers = () if pigments is None else tuple(find_arrangements(pigments))
-    return Outcome(str(source), folder, "", tuple(dict.fromkeys(notes)), groups, layers=layers)
+    return Outcome(str(source), folder, "", tuple(dict.fromkeys(notes)), groups, layers=layers, alerts=axis.alerts)
 
 
 def _put_aside(folder: Path) -> str:

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from underpaint.errors import CalibrationError, CoverageError, ModelError
 from underpaint.predict import identify, open_model
 from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.synth.instrument_inputs import KnownInstrument
 from underpaint.weights import ModelAxis, ModelCard
 
 N_BIN = 20
@@ -58,6 +59,14 @@ def model(tmp_path: Path) -> Path:
 
 def toy_counts() -> np.ndarray:
     return np.random.default_rng(0).poisson(4.0, (5, 3, 40)) + 1
+
+
+def test_what_the_voltage_cannot_excite_is_not_answered(model: Path) -> None:
+    maps = identify(Scan(toy_counts(), AXIS), model, instrument=KnownInstrument(voltage_kv=10.0))
+    assert maps.names == ("cobalt_blue", "chrome_yellow")
+    assert "Not answered, for 10 kV do not excite their lines: mercury pigment." in maps.notes
+    all_names = identify(Scan(toy_counts(), AXIS), model, instrument=KnownInstrument(voltage_kv=40.0)).names
+    assert all_names == toy_card().names
 
 
 def test_each_bin_reaches_its_map(model: Path) -> None:

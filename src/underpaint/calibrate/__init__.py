@@ -1,12 +1,12 @@
 """Energy axis, resolution, tube and drift of a scan, found from its own lines and scatter."""
 
+from underpaint.calibrate._excitation import Beam, find_beam
+from underpaint.calibrate._knowledge import Knowledge, calibrated_instrument, contradiction, what_is_known
 from underpaint.calibrate.calibration import (
     Calibration,
     assumed_in_words,
     calibrate,
-    calibrated_instrument,
     calibration_notes,
-    contradiction,
     found_in_words,
     with_calibration,
 )
@@ -14,16 +14,20 @@ from underpaint.calibrate.detectors import line_ratios
 from underpaint.calibrate.drift import Drift, find_drift, without_drift
 
 __all__ = [
+    "Beam",
     "Calibration",
     "Drift",
+    "Knowledge",
     "assumed_in_words",
     "calibrate",
     "calibrated_instrument",
     "calibration_notes",
     "contradiction",
+    "find_beam",
     "find_drift",
     "found_in_words",
     "line_ratios",
+    "what_is_known",
     "with_calibration",
     "without_drift",
 ]

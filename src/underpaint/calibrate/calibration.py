@@ -45,7 +45,6 @@ _LEAST_LINE_SIGNIFICANCE = 10.0
 _ROUNDS = 2
 _NOTEWORTHY_EV = 20.0
 _COMPARED_AT_KEV = 6.40
-_CONTRADICTED_AT_KEV, _CONTRADICTION_EV, _CONTRADICTION_SIGMAS = (6.4, 12.0), 40.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -337,62 +336,6 @@ def _from_lines(refined: _Refined, scan: Scan) -> Calibration:
     )
 
 
-def calibrated_instrument(scan: Scan, calibration: Calibration, base: Instrument | None = None) -> Instrument:
-    """Return the instrument with what the calibration found put in; save it with ``save_instrument``.
-
-    Parameters
-    ----------
-    scan : Scan
-        The scan that was calibrated.
-    calibration : Calibration
-        What ``calibrate`` found.
-    base : Instrument, optional
-        Supplies everything that a spectrum cannot tell (voltage, window, path in air ...).
-
-    Returns
-    -------
-    Instrument
-        ``base`` with axis, resolution, and, where found, anode and scattering angle.
-    """
-    own = Instrument.model_validate({}) if base is None else base
-    detector = own.detector.model_copy(
-        update={
-            "gain_kev": calibration.axis.gain_kev,
-            "zero_kev": calibration.axis.zero_kev,
-            "n_channel": calibration.axis.n_channel,
-            "noise_fwhm_kev": calibration.noise_fwhm_kev,
-            "fano": calibration.fano,
-        }
-    )
-    tube = own.tube.model_copy(update=_known(anode=calibration.anode, voltage_kv=_rounded(calibration.voltage_kv, 1)))
-    geometry = own.geometry.model_copy(
-        update=_known(
-            scatter_angle_deg=_rounded(calibration.scatter_angle_deg, 1),
-            seen_air_cm=_rounded(calibration.seen_air_cm, 2),
-        )
-    )
-    note = (
-        f"From the lines of {scan.name}: {found_in_words(calibration)}. {'' if base else assumed_in_words(calibration)}"
-    )
-    return own.model_copy(
-        update={
-            "name": f"{scan.name}_calibrated",
-            "note": f"{own.note} {note}".strip(),
-            "detector": detector,
-            "tube": tube,
-            "geometry": geometry,
-        }
-    )
-
-
-def _known(**values: object) -> dict[str, object]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _rounded(value: float | None, digits: int) -> float | None:
-    return None if value is None else round(value, digits)
-
-
 def found_in_words(calibration: Calibration) -> str:
     """Name what was found: axis, resolution and what else the spectrum told."""
     others = {
@@ -429,21 +372,6 @@ def calibration_notes(header: EnergyAxis | None, found: Calibration) -> tuple[st
         return ()
     side = "high" if off_ev > 0 else "low"
     return (f"The file's energy axis reads {abs(off_ev):.0f} eV {side} at Fe K; the axis found in the lines is used.",)
-
-
-def contradiction(axis: EnergyAxis, found: Calibration) -> str:
-    """Say how far a trusted axis is from where the lines lie; "" where it may be right."""
-    off_ev = {}
-    for energy_kev in _CONTRADICTED_AT_KEV:
-        channel = found.axis.channel(energy_kev)
-        off_ev[energy_kev] = 1e3 * (axis.zero_kev + axis.gain_kev * channel - energy_kev)
-    if max(map(abs, off_ev.values())) < max(_CONTRADICTION_EV, _CONTRADICTION_SIGMAS * found.axis_uncertainty_ev):
-        return ""
-    off = " and ".join(f"{own:+.0f} eV at {energy_kev:g} keV" for energy_kev, own in off_ev.items())
-    return (
-        f"The lines contradict the instrument's axis, which reads {off} beside them: what follows may be wrong. Leave "
-        "the instrument out, or put what `underpaint calibrate` finds into its file."
-    )
 
 
 def with_calibration(scan: Scan, calibration: Calibration) -> Scan:

@@ -10,9 +10,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
-from underpaint.api import on_its_energy_axis
-from underpaint.calibrate import calibrated_instrument
-from underpaint.errors import SampleError, ScanError
+from underpaint.api import check_instrument, on_its_energy_axis
+from underpaint.calibrate import Beam, what_is_known
+from underpaint.cli._console import say_warning
+from underpaint.errors import CoverageError, SampleError, ScanError
 from underpaint.explain import (
     Candidate,
     Explanation,
@@ -28,11 +29,12 @@ from underpaint.explain import (
     region_spectrum,
 )
 from underpaint.explain.words import in_words, interval_text, layer_name
-from underpaint.instrument import Instrument, load_instrument
+from underpaint.instrument import load_instrument
 from underpaint.io import load
 from underpaint.sample import Paint, coating_layer, support_layer
-from underpaint.spectrum import Scan
 
+USUAL = "elio"
+"""The scanner where none is given: of it is taken what neither the scan's file nor its lines tell."""
 _EXAMPLE = (
     '[[stratigraphy]] name = "one"; layers = [{ pigments = { vermilion = 1 }, thickness_um = 30 }, '
     '{ ground = "chalk", thickness_um = 200 }]'
@@ -55,17 +57,20 @@ class Request:
     model_error_percent : float
     counts_scale : float or None
         As for :func:`underpaint.load`.
+    trust_instrument : bool
+        Use the instrument although the lines contradict its axis.
     """
 
     pixel: str | None
     region: Path | None
     layers: Path | None
-    instrument: str
+    instrument: str | None
     model: str
     ground: str
     calibrated: bool
     model_error_percent: float
     counts_scale: float | None = None
+    trust_instrument: bool = False
 
 
 def explained_spot(source: str, asked: Request, progress: Callable[[str, int, int], None]) -> Explanation:
@@ -79,7 +84,7 @@ def explained_spot(source: str, asked: Request, progress: Callable[[str, int, in
     if (asked.pixel is None) == (asked.region is None):
         message = "Cannot tell what to explain: give either --pixel ROW,COLUMN or --region FILE."
         raise ScanError(message)
-    own = load_instrument(asked.instrument)
+    given = None if asked.instrument is None else load_instrument(asked.instrument)
     candidates = None if asked.layers is None else read_proposals(asked.layers)
     ground_film(asked.ground, 100.0)
     progress("Opening the scan", 0, 1)
@@ -90,23 +95,33 @@ def explained_spot(source: str, asked: Request, progress: Callable[[str, int, in
     elif asked.region is not None:
         mask = read_region(asked.region, shape)
     progress("Finding the energy axis", 0, 1)
-    scan, own = _calibrated(scan, own, calibrated=asked.calibrated)
+    axis = on_its_energy_axis(scan, calibrated=asked.calibrated)
+    alerts = () if given is None else check_instrument(axis, given, trusted=asked.trust_instrument)
+    for alert in alerts:
+        say_warning(alert)
+    if axis.beam_kev is not None and candidates is None:
+        message = (
+            f"Cannot propose stratigraphies: scan {scan.name!r} was excited by a monochromatic beam of "
+            f"{axis.beam_kev:.2f} keV, and the networks learned on spectra of X-ray tubes. Propose them with --layers."
+        )
+        raise CoverageError(message)
+    knowledge = what_is_known(
+        scan,
+        given=given,
+        found=axis.calibration,
+        beam=None if axis.beam_kev is None else Beam(axis.beam_kev, axis.known().scatter_deg),
+        usual=load_instrument(USUAL),
+        measured_axis=True,
+    )
+    scan, own = axis.scan, knowledge.instrument
     progress("Reading the spectra", 0, 1)
     spectrum = region_spectrum(scan, mask)
     chosen = measured(spectrum, own, model_error=asked.model_error_percent / 100)
     found = None
     if candidates is None:
         progress("Asking the network", 0, 1)
-        found, candidates = propose_from_network(spectrum, asked.ground, asked.model, own)
+        found, candidates = propose_from_network(spectrum, asked.ground, asked.model, knowledge.known())
     return explain(spectrum, chosen, candidates, own, found=found, progress=progress)
-
-
-def _calibrated(scan: Scan, instrument: Instrument, *, calibrated: bool) -> tuple[Scan, Instrument]:
-    """Return the scan on its own lines' axis, and the instrument with the resolution found there."""
-    axis = on_its_energy_axis(scan, calibrated=calibrated)
-    if axis.calibration is None:
-        return axis.scan, instrument
-    return axis.scan, calibrated_instrument(scan, axis.calibration, instrument)
 
 
 def read_proposals(path: Path) -> list[Candidate]:

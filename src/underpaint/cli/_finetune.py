@@ -37,12 +37,15 @@ class UserData:
     labels: Path | None
     instrument: str | None
     calibrated: bool
+    trust_instrument: bool = False
     notes: list[str] = field(default_factory=list)
 
     def on_axis(self, scan: Scan) -> Scan:
         """Put a scan on the energy axis that `identify` would use; what there is to say about it joins the notes."""
-        axis = on_its_energy_axis(scan, instrument=self.instrument, calibrated=self.calibrated)
-        self.notes.extend(axis.notes)
+        axis = on_its_energy_axis(
+            scan, instrument=self.instrument, calibrated=self.calibrated, trust_instrument=self.trust_instrument
+        )
+        self.notes.extend((*axis.alerts, *axis.notes))
         return axis.scan
 
 

@@ -8,7 +8,7 @@ import typer
 
 from underpaint.cli._console import progress, say, show, show_json
 from underpaint.cli._outputs import new_folder
-from underpaint.cli._scans import InstrumentOption, Json, NoCalibrate, OneScan, Quiet
+from underpaint.cli._scans import InstrumentOption, Json, NoCalibrate, OneScan, Quiet, TrustInstrument
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -248,6 +248,7 @@ def finetune(
     fresh_dense: Annotated[bool, typer.Option("--fresh-dense", help="Begin with new dense layers.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split and the training.")] = 0,
     instrument: InstrumentOption = None,
+    trust_instrument: TrustInstrument = False,
     no_calibrate: NoCalibrate = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -288,7 +289,7 @@ def finetune(
     if config is not None:
         report, folder = from_config(config, model, [spectra, labels, out], progress=loud)
     else:
-        data = UserData(spectra, labels, instrument, calibrated=not no_calibrate)
+        data = UserData(spectra, labels, instrument, calibrated=not no_calibrate, trust_instrument=trust_instrument)
         chosen = {"split": split.value, "test_share": test_share, "dense_epochs": dense_epochs, "epochs": epochs}
         chosen |= {"fresh_dense": fresh_dense, "seed": seed, "progress": loud}
         report, folder = from_spectra(model, data, out, chosen, quiet=not loud)

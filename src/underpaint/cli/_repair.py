@@ -16,6 +16,7 @@ from underpaint.cli._scans import (
     OneScan,
     Quiet,
     ShapeOption,
+    TrustInstrument,
     rows_and_columns,
 )
 
@@ -53,6 +54,7 @@ def repair(
         str | None, typer.Option("--bin", metavar="ROWSxCOLUMNS", help="Add up so many pixels, e.g. 2x2.")
     ] = None,
     instrument: InstrumentOption = None,
+    trust_instrument: TrustInstrument = False,
     detector: DetectorOption = None,
     shape: ShapeOption = None,
     counts_scale: CountsScaleOption = None,
@@ -85,7 +87,7 @@ def repair(
     with progress(quiet=quiet or as_json) as step:
         step("Looking for what is to be mended", 0, 1)
         read = load(scan, detector=detector, shape=rows_and_columns(shape), counts_scale=counts_scale)
-        own, steps = _repaired(read, asked, instrument)
+        own, steps = _repaired(read, asked, instrument, trusted=trust_instrument)
         path, _ = split_location(scan)
         record = {"original": str(scan), "original_blake2b": fingerprint(path), "detector": detector, "shape": shape,
                   "counts_scale": read.counts_scale,
@@ -108,14 +110,14 @@ class _Asked:
         return any(value is not None and value is not False for value in self.values.values())
 
 
-def _repaired(scan: "Scan", asked: _Asked, instrument: str | None) -> "tuple[Scan, list[Step]]":
+def _repaired(scan: "Scan", asked: _Asked, instrument: str | None, *, trusted: bool) -> "tuple[Scan, list[Step]]":
     from underpaint import repair as room
     from underpaint.explain import read_region
 
     steps: list[Step] = []
     wanted = asked.values
     if wanted["sum_peaks"] is not None and (instrument is not None or scan.axis is None):
-        scan, step = _on_an_axis(scan, instrument)
+        scan, step = _on_an_axis(scan, instrument, trusted=trusted)
         steps.append(step)
 
     def done(result: "tuple[Scan, Step]") -> "Scan":
@@ -142,15 +144,15 @@ def _repaired(scan: "Scan", asked: _Asked, instrument: str | None) -> "tuple[Sca
     return scan, steps
 
 
-def _on_an_axis(scan: "Scan", instrument: str | None) -> "tuple[Scan, Step]":
+def _on_an_axis(scan: "Scan", instrument: str | None, *, trusted: bool) -> "tuple[Scan, Step]":
     """Put a scan on the instrument's axis, or on the one found in its lines: sum peaks lie at sums of energies."""
     from underpaint.api import on_its_energy_axis
     from underpaint.repair import Step
 
-    found = on_its_energy_axis(scan, instrument=instrument)
+    found = on_its_energy_axis(scan, instrument=instrument, trust_instrument=trusted)
     axis = found.scan.require_axis()
     facts = {"gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev, "instrument": instrument}
-    return found.scan, Step("axis", " ".join(found.notes), facts)
+    return found.scan, Step("axis", " ".join((*found.alerts, *found.notes)), facts)
 
 
 def _aligned(scan: "Scan", given: float | None) -> "tuple[Scan, Step]":

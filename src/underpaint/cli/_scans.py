@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from underpaint.cli._console import FAILED, progress, say, say_error, show, show_json
+from underpaint.cli._console import FAILED, progress, say, say_error, say_warning, show, show_json
 from underpaint.cli._outputs import check_new_files, new_file, new_folder
 
 if TYPE_CHECKING:
@@ -22,6 +22,12 @@ Scans = Annotated[list[str], typer.Argument(metavar="SCAN...", help="Folder or f
 OneScan = Annotated[str, typer.Argument(metavar="SCAN", help="Folder or file; FILE::NAME picks an array.")]
 InstrumentOption = Annotated[
     str | None, typer.Option(metavar="PRESET|FILE", help="Trust this instrument's axis, and tell the network of it.")
+]
+TrustInstrument = Annotated[
+    bool, typer.Option("--trust-instrument", help="Use the instrument although the scan's spectra contradict it.")
+]
+BeamOption = Annotated[
+    float | None, typer.Option("--beam", metavar="KEV", min=0.5, max=200, help="Energy of a monochromatic beam, keV.")
 ]
 Resume = Annotated[
     bool,
@@ -113,6 +119,8 @@ def identify(
     no_elements: Annotated[
         bool, typer.Option("--no-elements", help="Pigments alone: no element maps, no look for what nothing explains.")
     ] = False,
+    trust_instrument: TrustInstrument = False,
+    beam: BeamOption = None,
     scheduler: SchedulerOption = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -143,6 +151,8 @@ def identify(
         detectability,
         not no_elements,
         counts_scale,
+        trust_instrument,
+        beam,
     )
     run = partial(identify_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)
@@ -159,6 +169,8 @@ def elements(
     detector: DetectorOption = None,
     shape: ShapeOption = None,
     counts_scale: CountsScaleOption = None,
+    trust_instrument: TrustInstrument = False,
+    beam: BeamOption = None,
     scheduler: SchedulerOption = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -175,8 +187,9 @@ def elements(
 
     grid = rows_and_columns(shape)
     settings = Settings(
-        "none", None, instrument, engine.name_for_fit, not no_calibrate, detector, grid, counts_scale=counts_scale
-    )
+        "none", None, instrument, engine.name_for_fit, not no_calibrate, detector, grid, counts_scale=counts_scale,
+        trust_instrument=trust_instrument, beam_kev=beam,
+    )  # fmt: skip
     run = partial(elements_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)
 
@@ -237,7 +250,9 @@ def explain(
     layers: Annotated[
         Path | None, typer.Option(metavar="FILE.toml", help="Stratigraphies to compare, in place of the network's.")
     ] = None,
-    instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="The scanner.")] = "elio",
+    instrument: Annotated[
+        str | None, typer.Option(metavar="PRESET|FILE", help="The scanner; what is not known of it is as of elio.")
+    ] = None,
     model: Annotated[str, typer.Option(metavar="NAME|FILE", help="The network that proposes.")] = "default",
     ground: Annotated[str, typer.Option(help="The ground under what the network proposes.")] = "chalk",
     model_error: Annotated[
@@ -245,6 +260,7 @@ def explain(
     ] = 1.0,
     no_calibrate: NoCalibrate = False,
     counts_scale: CountsScaleOption = None,
+    trust_instrument: TrustInstrument = False,
     out_figure: Annotated[Path | None, new_file("FILE.png", "Draw the spectrum, the fit and its parts.")] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -267,7 +283,9 @@ def explain(
     from underpaint.cli._explain import Request, explained_spot, record, tables
     from underpaint.explain.words import in_words
 
-    asked = Request(pixel, region, layers, instrument, model, ground, not no_calibrate, model_error, counts_scale)
+    asked = Request(
+        pixel, region, layers, instrument, model, ground, not no_calibrate, model_error, counts_scale, trust_instrument
+    )
     with progress(quiet=quiet or as_json) as step:
         found = explained_spot(scan, asked, step)
     if as_json:
@@ -338,6 +356,8 @@ def _show_one(own: "Outcome") -> None:
         say(f"  {100 * layer.share:5.1f} % of the area: {layer.text}")
     for text in own.unexplained:
         say(f"! {text}")
+    for alert in own.alerts:
+        say_warning(alert)
     for note in own.notes[:8]:
         say(f"- {note}")
     if own.aside:
@@ -355,6 +375,7 @@ def _record(own: "Outcome") -> dict[str, Any]:
         "share_above_half": own.groups,
         "layers": [asdict(layer) | {"text": layer.text} for layer in own.layers],
         "unexplained": list(own.unexplained),
+        "alerts": list(own.alerts),
         "notes": list(own.notes),
         "aside": own.aside,
     }

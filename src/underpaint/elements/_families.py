@@ -78,21 +78,41 @@ def family_templates(
 
 
 def scatter_templates(instrument: Instrument, axis: EnergyAxis) -> list[Template]:
-    """Make the anode's K and L lines as the sample scatters them: unshifted, and the K lines with Compton shift."""
-    anode, detector = instrument.tube.anode, instrument.detector
-    excitation = instrument.tube.voltage_kv
-    unshifted = family_templates([f"{anode}_K", f"{anode}_L"], detector, axis, excitation)
-    energy, rate = family_lines(anode, "K", excitation)
+    """Make the source's lines as the sample scatters them: unshifted, and the hard ones with Compton shift.
+
+    Of a tube these are the anode's K and L lines, of an explicit spectrum its monochromatic entries ("Elastic").
+    """
+    detector, source = instrument.detector, instrument.source_spectrum
+    if source is None:
+        anode, excitation = instrument.tube.anode, instrument.tube.voltage_kv
+        unshifted = family_templates([f"{anode}_K", f"{anode}_L"], detector, axis, excitation)
+        energy, rate = family_lines(anode, "K", excitation)
+    else:
+        widths = np.zeros(len(source.energy_kev)) if source.width_kev is None else np.asarray(source.width_kev)
+        energy, rate = np.asarray(source.energy_kev)[widths == 0], np.asarray(source.weight)[widths == 0]
+        unshifted = [Template("Elastic", own) for own in _one_group(detector, axis, energy, rate)]
     if energy.size == 0:
         return unshifted
     shifted = compton_energy(energy, instrument.geometry.scattering_angle_deg)
-    inside = (shifted > axis.start_kev) & (shifted < axis.stop_kev)
-    if not inside.any():
-        return unshifted
     # The profile's width is that of light atoms (oil, chalk): about 0.8 keV FWHM at 21 keV.
-    spread = _COMPTON_SIGMA_PER_KEV * shifted[inside]
-    lines = response_matrix(detector, axis, shifted[inside], spread) * rate[inside, None]
-    return [*unshifted, Template("Compton", lines.sum(axis=0, keepdims=True) / lines.sum())]
+    spread = _COMPTON_SIGMA_PER_KEV * shifted
+    return [*unshifted, *(Template("Compton", own) for own in _one_group(detector, axis, shifted, rate, spread))]
+
+
+def _one_group(
+    detector: Detector,
+    axis: EnergyAxis,
+    energy_kev: NDArray[np.float64],
+    rate: NDArray[np.float64],
+    spread_kev: NDArray[np.float64] | float = 0.0,
+) -> list[NDArray[np.float64]]:
+    """Return lines as one group of one count, (1, n_channel); none where none is recorded."""
+    inside = (energy_kev > axis.start_kev) & (energy_kev < axis.stop_kev)
+    if not rate[inside].sum() > 0:
+        return []
+    spread = spread_kev if isinstance(spread_kev, float) else spread_kev[inside]
+    lines = response_matrix(detector, axis, energy_kev[inside], spread) * rate[inside, None]
+    return [lines.sum(axis=0, keepdims=True) / lines.sum()]
 
 
 def fwhm_channels(detector: Detector, axis: EnergyAxis) -> NDArray[np.float64]:

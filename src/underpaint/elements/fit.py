@@ -276,7 +276,7 @@ def plan_fit(
     """
     stage = _stage(total, highest, axis, instrument)
     names = _candidates(families, stage)
-    if instrument is None:
+    if instrument is None or "noise_fwhm_kev" not in instrument.detector.model_fields_set:
         stage = _with_fitted_noise(stage, names)
     chosen = names if families is not None else _chosen(stage, names, rare_pixels=True)
     if not chosen:
@@ -325,7 +325,7 @@ def _stage(total: Array, highest: Array, axis: EnergyAxis, instrument: Instrumen
     detector = own.model_copy(
         update={"gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev, "n_channel": axis.n_channel}
     )
-    excitation = _EXCITATION_KEV if instrument is None else instrument.tube.voltage_kv
+    excitation = _EXCITATION_KEV if instrument is None else instrument.highest_kev
     scatter = () if instrument is None else tuple(scatter_templates(instrument, axis))
     return _Stage(total, highest, axis, _used_channels(total, axis), detector, excitation, scatter)
 

@@ -194,7 +194,7 @@ def _shown(known: Sequence[str], axis: EnergyAxis, instrument: Instrument | None
     """Families that the axis can show and the source excites, but for the anode's own, which scatter brings."""
     machine = Instrument() if instrument is None else instrument
     anode = {template.name for template in scatter_templates(machine, axis)} if instrument is not None else set()
-    shown = family_templates(known, machine.detector, axis, machine.tube.voltage_kv)
+    shown = family_templates(known, machine.detector, axis, machine.highest_kev)
     return [template.name for template in shown if template.name not in anode]
 
 

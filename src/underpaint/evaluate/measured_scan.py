@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from underpaint.calibrate import calibrate, calibrated_instrument, with_calibration
+from underpaint.calibrate import calibrate, what_is_known, with_calibration
 from underpaint.elements import fit_elements
 from underpaint.errors import ScanError
 from underpaint.evaluate.scores import auroc, cohen_kappa
@@ -24,7 +24,6 @@ from underpaint.predict import OnnxModel, identify
 from underpaint.sample import library
 from underpaint.spectrum import Scan
 from underpaint.synth.instrument_inputs import KnownInstrument
-from underpaint.units import MN_K_ALPHA_KEV
 
 Array = NDArray[np.float64]
 PRESENCE_GROUPS = {"mercury_red": "Hg_L", "copper_green_blue": "Cu_K"}
@@ -57,17 +56,12 @@ class Identified:
 def identify_scan(source: str, model: str | OnnxModel) -> Identified:
     """Calibrate a scan from its own data, find its pigments, and fit its lines.
 
-    A network that asks for it is told what the calibration found of the instrument.
+    A network that asks for it is told what the scan's file and its lines tell of the instrument.
     """
     raw = load(source)
     calibration = calibrate(raw)
-    scan, instrument = with_calibration(raw, calibration), calibrated_instrument(raw, calibration)
-    known = KnownInstrument(
-        anode=calibration.anode,
-        voltage_kv=calibration.voltage_kv,
-        scatter_deg=calibration.scatter_angle_deg,
-        fwhm_kev=float(calibration.fwhm_kev(MN_K_ALPHA_KEV)),
-    )
+    scan, knowledge = with_calibration(raw, calibration), what_is_known(raw, found=calibration)
+    instrument, known = knowledge.instrument, knowledge.known()
     found = identify(scan, model=model, instrument=known)
     return Identified(scan, instrument, known, found, fit_elements(scan, instrument=instrument))
 

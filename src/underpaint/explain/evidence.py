@@ -218,7 +218,7 @@ def _shows(family: str, scan: Scan, instrument: Instrument) -> bool:
 def _strongest_kev(family: str, instrument: Instrument) -> float:
     """Return the energy of a family's strongest line, keV; zero where the source does not excite it."""
     symbol, shell = family.split("_")
-    energy, rate = family_lines(symbol, shell, instrument.tube.voltage_kv)
+    energy, rate = family_lines(symbol, shell, instrument.highest_kev)
     return float(energy[rate.argmax()]) if energy.size else 0.0
 
 
@@ -280,7 +280,7 @@ def unexplained(
 def _left_over(family: str, best: StratigraphyFit, measured: Measured, instrument: Instrument) -> float:
     """Return by how many standard deviations the counts under a family's strongest line exceed the fitted ones."""
     element, shell = family.split("_")
-    energy, strength = family_lines(element, shell, instrument.tube.voltage_kv)
+    energy, strength = family_lines(element, shell, instrument.highest_kev)
     if not energy.size:
         return 0.0
     middle = energy[strength.argmax()]

@@ -29,7 +29,7 @@ from underpaint.forward.breakdown import Breakdown
 from underpaint.instrument import Instrument
 from underpaint.predict import identify
 from underpaint.spectrum import Scan, Spectrum
-from underpaint.synth.instrument_inputs import known_of
+from underpaint.synth.instrument_inputs import KnownInstrument, known_of
 
 Numbers = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
@@ -119,7 +119,10 @@ class Explanation:
 
 
 def ask_network(
-    spectrum: Spectrum, ground: str, model: str | Path = "default", instrument: Instrument | None = None
+    spectrum: Spectrum,
+    ground: str,
+    model: str | Path = "default",
+    instrument: Instrument | KnownInstrument | None = None,
 ) -> Suspects:
     """Ask a trained network for the pigments of a spectrum.
 
@@ -131,8 +134,8 @@ def ask_network(
         That lies under all candidates.
     model : str or Path
         As of ``predict.identify``.
-    instrument : Instrument, optional
-        That made the spectrum; networks that ask for it are told.
+    instrument : Instrument, KnownInstrument or None
+        That made the spectrum, or what is known of it; networks that ask for it are told.
 
     Raises
     ------
@@ -142,7 +145,7 @@ def ask_network(
         As ``predict.identify``.
     """
     scan = Scan(np.asarray(spectrum.counts, dtype=np.float32)[None, None], axis=spectrum.axis, name=spectrum.name)
-    known = None if instrument is None else known_of(instrument)
+    known = known_of(instrument) if isinstance(instrument, Instrument) else instrument
     found = suspects(identify(scan, model, instrument=known), ground)
     if not found.pigments and not found.hidden:
         best = max(found.probability, key=lambda name: found.probability[name], default="")
@@ -273,7 +276,10 @@ def _sorted(fits: Sequence[StratigraphyFit]) -> list[StratigraphyFit]:
 
 
 def propose_from_network(
-    spectrum: Spectrum, ground: str, model: str | Path = "default", instrument: Instrument | None = None
+    spectrum: Spectrum,
+    ground: str,
+    model: str | Path = "default",
+    instrument: Instrument | KnownInstrument | None = None,
 ) -> tuple[Suspects, list[Candidate]]:
     """Ask the network, and return what it speaks for with the candidates; see ``ask_network`` and ``propose``."""
     found = ask_network(spectrum, ground, model, instrument)

@@ -2,6 +2,7 @@
 
 from underpaint.instrument.files import load_instrument, preset_names, read_source_spectrum, save_instrument
 from underpaint.instrument.instrument import (
+    ANODES,
     Detector,
     Filter,
     Geometry,
@@ -12,6 +13,7 @@ from underpaint.instrument.instrument import (
 )
 
 __all__ = [
+    "ANODES",
     "Detector",
     "Filter",
     "Geometry",

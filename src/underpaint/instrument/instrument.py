@@ -176,3 +176,8 @@ class Instrument(Settings):
     optic: Optic | None = None
     geometry: Geometry = Field(default_factory=Geometry)
     detector: Detector = Field(default_factory=Detector)
+
+    @property
+    def highest_kev(self) -> float:
+        """Highest energy of the exciting photons, keV: no edge above it is excited."""
+        return self.tube.voltage_kv if self.source_spectrum is None else max(self.source_spectrum.energy_kev)

@@ -117,7 +117,7 @@ def channels_for(instrument: Instrument, start_kev: float) -> Channels:
         The source ends below ``start_kev``.
     """
     detector = instrument.detector
-    stop = min(instrument.tube.voltage_kv, detector.zero_kev + detector.gain_kev * detector.n_channel)
+    stop = min(instrument.highest_kev, detector.zero_kev + detector.gain_kev * detector.n_channel)
     if not stop > start_kev + 1.0:
         message = f"Cannot compare spectra from {start_kev:g} keV on: this instrument ends at {stop:.4g} keV."
         raise SampleError(message)

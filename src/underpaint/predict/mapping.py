@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint import __version__
+from underpaint.atomic import family_lines
 from underpaint.errors import CoverageError, ModelError
 from underpaint.maps import PigmentMaps, QuantityMaps, from_scale, material_of, split_place
 from underpaint.predict.model import OnnxModel, open_model
@@ -18,6 +19,7 @@ from underpaint.synth.instrument_inputs import KnownInstrument
 from underpaint.threads import one_blas_thread
 from underpaint.weights import ModelCard, load_card, shipped
 
+_VOLTAGE_MARGIN_KV = 1.0
 _SPECTRA_AT_ONCE = 256
 """What the network is asked at once: its intermediate values then fit the processor's cache, and take 20 MB."""
 
@@ -105,8 +107,10 @@ def identify(
     axis = scan.require_axis()
     opened = model if isinstance(model, OnnxModel) else open_model(model, threads=threads)
     check_coverage(axis, opened.card)
-    kept, notes = _kept(opened.card, palette)
     known = instrument or KnownInstrument()
+    kept, notes = _kept(opened.card, palette)
+    kept, dark = _excited(opened.card, kept, known)
+    notes = (*notes, *dark)
     log_odds, probability, *quantities = _answers(scan, axis, opened, kept, known, progress).outputs
     notes = (*notes, *silent_notes(probability))
     return PigmentMaps(
@@ -188,6 +192,28 @@ def _kept(card: ModelCard, palette: PaletteLike | Sequence[str] | None) -> tuple
     kept = [index for index, name in enumerate(card.names) if name in names]
     note = f"Model {card.name!r} does not know these pigments of the palette: {', '.join(unknown)}."
     return _Kept(kept, _kept_quantities(card, names)), (note,) if unknown else ()
+
+
+def _excited(card: ModelCard, kept: _Kept, known: KnownInstrument) -> tuple[_Kept, tuple[str, ...]]:
+    """Leave out names none of whose key lines the tube's voltage excites, and name them."""
+    if known.voltage_kv is None:
+        return kept, ()
+    most = known.voltage_kv + _VOLTAGE_MARGIN_KV
+    lost = [
+        index
+        for index in kept.names
+        if card.elements[index]
+        and not any(family_lines(*family.split("_"), most)[0].size for family in card.elements[index])
+    ]
+    if not lost:
+        return kept, ()
+    names = [index for index in kept.names if index not in lost]
+    groups = [
+        index for index in lost if card.kinds[index] == "group" and split_place(card.names[index])[1] == "anywhere"
+    ]
+    labels = ", ".join(card.labels[index] for index in groups or lost)
+    note = f"Not answered, for {known.voltage_kv:g} kV do not excite their lines: {labels}."
+    return _Kept(names, _kept_quantities(card, {card.names[index] for index in names})), (note,)
 
 
 def _kept_quantities(card: ModelCard, names: set[str]) -> list[int]:

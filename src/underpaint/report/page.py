@@ -207,6 +207,7 @@ def render_report(
     template = environment.from_string((files("underpaint.report") / "page.html.jinja").read_text("utf-8"))
     return template.render(
         title=str(summary.get("name") or "scan"),
+        alerts=list(map(str, summary.get("settings", {}).get("alerts", []))),
         facts=title_facts(summary, beside.subject),
         photograph=beside.photograph,
         findings=findings,
@@ -515,7 +516,7 @@ def _notes(pigments: PigmentMaps | None, elements: ElementMaps | None, summary: 
 
 
 def _settings(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return _flat({key: value for key, value in summary.get("settings", {}).items() if key != "source"})
+    return _flat({key: value for key, value in summary.get("settings", {}).items() if key not in ("source", "alerts")})
 
 
 def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:

@@ -1,10 +1,15 @@
 """Title block: what was scanned, with what, when, and by which versions it was read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from underpaint.report.wording import date_text, thousands
 
+_KNOWN: dict[str, Callable[[Any], str]] = {
+    "source_spectrum": lambda value: f"monochromatic beam of {value['energy_kev'][0]:g} keV",
+    "tube.anode": lambda value: f"{value} anode",
+    "tube.voltage_kv": lambda value: f"{value:g} kV",
+}
 _OBJECT_KEYS = ("object", "title", "sample", "painting", "artwork")
 
 
@@ -50,9 +55,13 @@ def machine(settings: Mapping[str, Any]) -> str:
     tube = own.get("tube", {})
     if settings.get("instrument"):
         return f"{own.get('name', '')}: {tube.get('anode', '?')} anode, {tube.get('voltage_kv', '?')} kV"
-    anode = settings.get("calibration", {}).get("anode")
-    # Nobody told the voltage, and the spectrum does not show it: what stands in the settings is an assumption.
-    return f"not given; {anode} anode seen in the scattered lines" if anode else "not given"
+    calibration = settings.get("calibration", {})
+    known = calibration.get("known", {})
+    # What is not among the known values is an assumption.
+    texts = [f"{say(known[path]['value'])} ({known[path]['origin']})" for path, say in _KNOWN.items() if path in known]
+    if not known and calibration.get("anode"):  # results of earlier versions
+        texts = [f"{calibration['anode']} anode seen in the scattered lines"]
+    return "; ".join(["not given", *texts])
 
 
 def _of_file(summary: Mapping[str, Any], keys: tuple[str, ...]) -> str:

@@ -11,14 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from underpaint.calibrate import Calibration, calibrate, calibrated_instrument, with_calibration
+from underpaint.calibrate import (
+    Calibration,
+    Knowledge,
+    calibrate,
+    calibrated_instrument,
+    what_is_known,
+    with_calibration,
+)
 from underpaint.errors import TrainingError
 from underpaint.instrument import Instrument, save_instrument
 from underpaint.maps import split_place
 from underpaint.sample import load_palette
 from underpaint.spectrum import Scan, sound_spectra
 from underpaint.synth import LibrarySettings, outputs_for
-from underpaint.synth.instrument_inputs import KnownInstrument, known_of
+from underpaint.synth.instrument_inputs import KnownInstrument
 from underpaint.synth.library import silent
 from underpaint.synth.randomise import log_uniform, perturbed, random_instrument
 from underpaint.train.aligning import aligned
@@ -42,7 +49,6 @@ from underpaint.train.own_model import (
 from underpaint.train.paired import Answers, Comparison, answers_of, compare, instrument_of
 from underpaint.train.settings import TrainSettings
 from underpaint.train.split import split_by_source
-from underpaint.units import MN_K_ALPHA_KEV
 from underpaint.weights import ModelCard
 
 Way = Literal["told", "aligned", "tuned", "tuned_aligned"]
@@ -248,14 +254,10 @@ class Fit:
 
     def known(self) -> KnownInstrument:
         """Return what a network of layers may be told."""
-        own, described = self.calibration, KnownInstrument() if self.base is None else known_of(self.base)
-        return replace(
-            described,
-            anode=own.anode or described.anode,
-            voltage_kv=own.voltage_kv or described.voltage_kv,
-            scatter_deg=own.scatter_angle_deg or described.scatter_deg,
-            fwhm_kev=float(own.fwhm_kev(MN_K_ALPHA_KEV)),
-        )
+        return self._knowledge().known()
+
+    def _knowledge(self, usual: Instrument | None = None) -> Knowledge:
+        return what_is_known(self.scan, given=self.base, found=self.calibration, usual=usual, measured_axis=True)
 
     def machines(self, n: int, seed: int) -> tuple[Instrument, ...]:
         """Draw instruments that the scan may have come from."""
@@ -266,10 +268,10 @@ class Fit:
 
     def _any(self, rng: np.random.Generator) -> Instrument:
         """Return an instrument with what was found, and all else as some scanner has it."""
-        own, found = random_instrument(rng), self.calibration
+        own = random_instrument(rng)
         drawn = own.detector.model_copy(update={"tail_fraction": log_uniform(rng, *_TAIL)})
         air = own.geometry.model_copy(update={"detector_air_cm": log_uniform(rng, *_DETECTOR_AIR_CM)})
-        return calibrated_instrument(self.scan, found, own.model_copy(update={"detector": drawn, "geometry": air}))
+        return self._knowledge(own.model_copy(update={"detector": drawn, "geometry": air})).instrument
 
 
 def fit_instrument(scan: Scan, base: Instrument | None = None) -> Fit:

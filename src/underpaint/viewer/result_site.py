@@ -126,7 +126,9 @@ class ResultSite:
                 "axis": self.axis,
                 "sum": _listed(summary.get("sum_counts")),
                 "max": _listed(summary.get("max_counts")),
-                "notes": [str(note) for note in summary.get("notes", [])],
+                "notes": [
+                    str(note) for note in (*summary.get("settings", {}).get("alerts", []), *summary.get("notes", []))
+                ],
                 "anode": summary.get("settings", {}).get("calibration", {}).get("anode"),
                 "instrument": summary.get("settings", {}).get("instrument"),
                 "written": str(summary.get("written", "")),

@@ -1,0 +1,284 @@
+"""A monochromatic beam, recognised from the peak that ends the sum spectrum: elastic scatter with Compton scatter."""
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+from scipy.optimize import nnls
+from scipy.signal import fftconvolve, find_peaks
+
+from underpaint.atomic import SHELLS, compton_energy, edge_energy, family_lines, symbol
+from underpaint.spectrum import EnergyAxis
+from underpaint.spectrum.background import snip
+from underpaint.spectrum.peaks import peak_counts
+from underpaint.units import FWHM_PER_SIGMA
+
+Array = NDArray[np.float64]
+
+_RANGE_KEV = (5.0, 120.0)
+_LEAST_COUNTS = 100.0
+_MOST_CANDIDATES = 12
+_ANGLES_DEG = np.arange(50.0, 176.0, 10.0)
+_SPREADS_PER_KEV = (0.003, 0.014)
+"""Of the Compton peak by the motion of the electrons, one standard deviation per keV: next to none, or light atoms'."""
+_MODEL_ERROR = 0.05
+_LEAST_GAIN = 40.0
+"""Drop of chi squared that the Compton peak brings."""
+_LEAST_ELASTIC = 0.003
+_MOST_ON_FLANK, _MOST_ABOVE = 0.3, 0.05
+"""Level one FWHM above the elastic peak's centre, and beyond, over its height: a tube's continuum ends less steeply."""
+_MOST_ABOVE_IN_ALL, _MOST_PILE_UP = 0.35, 0.03
+"""Counts above the elastic peak over those of the scatter, or over all: sums of two photons."""
+_STRONGER_TOGETHER, _ABOVE_TOGETHER = {"K": 0.08, "L": 0.3}, 0.3
+"""Net counts of a family's stronger lines, and of those above, over those that its line announces, at least.
+
+A filter of the anode's metal takes more of K-alpha than of K-beta.
+"""
+_UNRESOLVED_FWHM = 1.2
+"""Compton shift, FWHM, up to which elastic and Compton peak are one."""
+_PILE_UP_FACTOR = 4.0
+_NEVER_THERE = (43, 61, *range(84, 90), 91)
+"""Elements that no sample and no anode holds."""
+
+
+@dataclass(frozen=True)
+class Beam:
+    """A monochromatic beam.
+
+    Parameters
+    ----------
+    energy_kev : float
+        Energy of the elastic peak, keV.
+    scatter_angle_deg : float or None
+        Angle between beam and detected photon, degree; None: the Compton peak does not tell it.
+    """
+
+    energy_kev: float
+    scatter_angle_deg: float | None = None
+
+
+@dataclass(frozen=True)
+class _Spectrum:
+    counts: Array
+    axis: EnergyAxis
+    fwhm: Array
+    net: Array
+
+    def at(self, values: Array, low_kev: float, high_kev: float) -> Array:
+        """Return the values between two energies."""
+        energy = self.axis.energy_kev
+        return values[(energy >= low_kev) & (energy < high_kev)]
+
+    def fwhm_kev(self, energy_kev: float) -> float:
+        return float(np.interp(energy_kev, self.axis.energy_kev, self.fwhm))
+
+    def line(self, energy_kev: float) -> tuple[float, float]:
+        """Net counts of a peak at an energy, and one standard deviation."""
+        half = 0.6 * self.fwhm_kev(energy_kev)
+        low, high = energy_kev - half, energy_kev + half
+        return float(self.at(self.net, low, high).sum()), float(np.sqrt(self.at(self.counts, low, high).sum() + 1.0))
+
+
+def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
+    """Return the monochromatic beam that excited a sum spectrum; None where it looks like a tube's, or does not tell.
+
+    Parameters
+    ----------
+    counts : (n_channel,) array
+        Sum spectrum, counts.
+    axis : EnergyAxis
+        Its energy axis.
+    fwhm_kev : (n_channel,) array
+        Width of a peak along the axis, keV FWHM.
+
+    Returns
+    -------
+    Beam or None
+
+    Notes
+    -----
+    The elastic peak is the highest that is no sum peak. It counts as that of a beam where a Compton peak lies below it,
+    where next to nothing lies above it, and where it is no line of an element or an anode: such a line has the others
+    of its family beside it, in proportion.
+    """
+    width = np.maximum(fwhm_kev / axis.gain_kev, 2.0)
+    net = np.maximum(counts - snip(counts, width, window_per_fwhm=2.5), 0.0)
+    spectrum = _Spectrum(counts, axis, np.asarray(fwhm_kev), net)
+    for energy_kev in _candidates(spectrum):
+        beam = _beam_at(spectrum, energy_kev)
+        if beam is not None:
+            return beam
+    return None
+
+
+def _candidates(spectrum: _Spectrum) -> Array:
+    """Energies of the peaks that hold enough counts with little above them, the highest first."""
+    energy = spectrum.axis.energy_kev
+    sigma = max(0.3 * float(np.median(spectrum.fwhm)) / spectrum.axis.gain_kev, 0.5)
+    smooth = gaussian_filter1d(spectrum.counts, sigma)
+    narrowing = min(1.0 / (2.0 * np.sqrt(np.pi) * sigma), 1.0)
+    found, _ = find_peaks(smooth, prominence=4.0 * np.sqrt(narrowing * (smooth + 1.0)))
+    above = np.cumsum(spectrum.counts[::-1])[::-1]
+    most = _MOST_PILE_UP * above[0]
+
+    def ends(peak_kev: float) -> bool:
+        """Whether little lies above a peak and what the Compton shift may put between it and the elastic one."""
+        behind = peak_kev + 0.5 * (peak_kev - _shifted(peak_kev, 175.0)) + 2.0 * spectrum.fwhm_kev(peak_kev)
+        first, last = np.searchsorted(energy, (peak_kev - 2.0, behind))
+        return bool(
+            last < above.size
+            and above[first] - above[last] > _LEAST_COUNTS
+            and above[last] < max(most, _MOST_ABOVE_IN_ALL * (above[first] - above[last]))
+        )
+
+    kept = [
+        channel for channel in found if _RANGE_KEV[0] < energy[channel] < _RANGE_KEV[1] and ends(float(energy[channel]))
+    ]
+    return energy[kept][::-1][:_MOST_CANDIDATES]
+
+
+def _shifted(energy_kev: float, angle_deg: float) -> float:
+    return float(compton_energy(np.array([energy_kev]), angle_deg)[0])
+
+
+def _beam_at(spectrum: _Spectrum, peak_kev: float) -> Beam | None:
+    """Return the beam whose scatter a peak is; None where it is something else."""
+    fit = _scatter_fit(spectrum, peak_kev)
+    if fit is None:
+        return None
+    if not _is_the_end(spectrum, fit) or _is_pile_up(spectrum, fit.energy_kev) or _is_line(spectrum, fit):
+        return None
+    return Beam(fit.energy_kev, fit.angle_deg)
+
+
+@dataclass(frozen=True)
+class _ScatterFit:
+    """Elastic and Compton peak: energy, angle, counts of the elastic peak and of both."""
+
+    energy_kev: float
+    angle_deg: float
+    elastic: float
+    both: float
+
+
+def _scatter_fit(spectrum: _Spectrum, peak_kev: float) -> _ScatterFit | None:
+    """Fit elastic and Compton peak to a peak and what lies below it; None where a single peak does as well."""
+    fwhm = spectrum.fwhm_kev(peak_kev)
+    shift = peak_kev - _shifted(peak_kev, float(_ANGLES_DEG[-1]))
+    low, high = peak_kev - shift - 2.0 * fwhm, peak_kev + shift + 3.0 * fwhm
+    counts, energy = spectrum.at(spectrum.counts, low, high), spectrum.at(spectrum.axis.energy_kev, low, high)
+    if counts.size < 8:
+        return None
+    axis = EnergyAxis(spectrum.axis.gain_kev, float(energy[0]), energy.size)
+    deviation = np.sqrt(np.maximum(counts, 1.0) + (_MODEL_ERROR * counts) ** 2)
+    ground = np.stack([np.ones(energy.size), np.linspace(1.0, 0.0, energy.size)], axis=1)
+
+    def fitted(*peaks: Array) -> tuple[float, Array]:
+        columns = np.column_stack([*peaks, ground]) / deviation[:, None]
+        scale = np.maximum(np.sqrt((columns**2).sum(axis=0)), 1e-12)
+        areas, misfit = nnls(columns / scale, counts / deviation)
+        return float(misfit**2), areas / scale
+
+    def peak(centre_kev: float, spread_kev: float = 0.0) -> Array:
+        width = np.hypot(fwhm, FWHM_PER_SIGMA * spread_kev)
+        return peak_counts(axis, np.array([centre_kev]), np.ones(1), width)
+
+    centres = np.arange(peak_kev - 0.5 * fwhm, peak_kev + 0.7 * shift + 0.5 * fwhm, 0.125 * fwhm)
+    single = min(fitted(peak(float(centre)))[0] for centre in centres)
+    best: tuple[float, _ScatterFit] | None = None
+    for centre in centres:
+        elastic = peak(float(centre))
+        for angle, spread in product(_ANGLES_DEG, _SPREADS_PER_KEV):
+            shifted = _shifted(float(centre), float(angle))
+            misfit, areas = fitted(elastic, peak(shifted, spread * shifted))
+            if best is None or misfit < best[0]:
+                own = _ScatterFit(float(centre), float(angle), float(areas[0]), float(areas[0] + areas[1]))
+                best = misfit, own
+    if best is None or best[1].both < _LEAST_COUNTS or best[1].elastic < _LEAST_ELASTIC * best[1].both:
+        return None
+    resolved = best[1].energy_kev - _shifted(best[1].energy_kev, 110.0) > _UNRESOLVED_FWHM * fwhm
+    return None if resolved and single - best[0] < _LEAST_GAIN else best[1]
+
+
+def _is_the_end(spectrum: _Spectrum, fit: _ScatterFit) -> bool:
+    """Whether the elastic peak falls as steeply as the resolution allows, and next to nothing lies above it."""
+    fwhm = spectrum.fwhm_kev(fit.energy_kev)
+    start = fit.energy_kev + 1.5 * fwhm
+    height = _level(spectrum, fit.energy_kev, 0.2 * fwhm)
+    above = float(spectrum.at(spectrum.counts, start, np.inf).sum())
+    return (
+        _level(spectrum, fit.energy_kev + 1.1 * fwhm, 0.2 * fwhm) < _MOST_ON_FLANK * height
+        and _level(spectrum, start + max(0.5, 2.5 * fwhm), max(0.5, 2.5 * fwhm)) < _MOST_ABOVE * height
+        and above < max(_MOST_ABOVE_IN_ALL * fit.both, _MOST_PILE_UP * float(spectrum.counts.sum()))
+    )
+
+
+def _level(spectrum: _Spectrum, energy_kev: float, half_kev: float) -> float:
+    """Return the mean counts per channel about an energy; infinity where the spectrum has ended."""
+    half = max(half_kev, 0.5 * spectrum.axis.gain_kev)
+    counts = spectrum.at(spectrum.counts, energy_kev - half, energy_kev + half)
+    return float(counts.mean()) if counts.size else float("inf")
+
+
+def _is_pile_up(spectrum: _Spectrum, energy_kev: float) -> bool:
+    """Whether sums of two photons explain a peak: scaled to it, they announce no more elsewhere than is there."""
+    fwhm = spectrum.fwhm_kev(energy_kev)
+    bins = np.arange(0.6 * energy_kev, max(spectrum.axis.stop_kev, energy_kev + 2.0 * fwhm), fwhm)
+    seen, sums = _binned(spectrum, bins)
+    here = np.abs(bins[:-1] + 0.5 * fwhm - energy_kev) < 2.5 * fwhm
+    if sums[here].sum() <= 0:
+        return False
+    announced = sums * (seen[here].sum() / sums[here].sum())
+    # sums of three are announced, too, but their rate is not the square of what is seen
+    return bool(np.all(announced < _PILE_UP_FACTOR * seen + 0.05 * announced.max() + 10.0))
+
+
+def _binned(spectrum: _Spectrum, bins: Array) -> tuple[Array, Array]:
+    """Return counts between energies, keV, and those of the sums of any two photons on an arbitrary scale."""
+    axis = spectrum.axis
+    sums = np.maximum(fftconvolve(spectrum.counts, spectrum.counts), 0.0)
+    energies = 2.0 * axis.zero_kev + axis.gain_kev * np.arange(sums.size)
+    seen = np.histogram(axis.energy_kev, bins, weights=spectrum.counts)[0]
+    return seen, np.histogram(energies, bins, weights=sums)[0]
+
+
+def _is_line(spectrum: _Spectrum, fit: _ScatterFit) -> bool:
+    """Whether a peak is a line of an element, whose other lines are there in proportion."""
+    near = 0.3 * spectrum.fwhm_kev(fit.energy_kev) + 0.015
+    for number in set(range(13, 93)).difference(_NEVER_THERE):
+        # a tube may excite all L shells, or the third alone
+        third = 1.01 * edge_energy(number, SHELLS.index("L3"))
+        for shell, excitation in (("K", np.inf), ("L", 2.0 * fit.energy_kev), ("L", third)):
+            energy, rate = family_lines(symbol(number), shell, min(excitation, 2.0 * fit.energy_kev))
+            if np.any(np.abs(energy - fit.energy_kev) < near) and _is_together(spectrum, fit, shell, energy, rate):
+                return True
+    return False
+
+
+def _is_together(spectrum: _Spectrum, fit: _ScatterFit, shell: str, energy: Array, rate: Array) -> bool:
+    """Whether a family's stronger lines are there, and the strongest above the peak as far as it would be seen."""
+    apart = np.abs(energy - fit.energy_kev) > 0.7 * spectrum.fwhm_kev(fit.energy_kev)
+    own_rate = float(rate[~apart].sum())
+    looked_for = apart & (energy > spectrum.axis.start_kev) & (energy < spectrum.axis.stop_kev)
+    above = looked_for & (energy > fit.energy_kev)
+    strongest_above = float(rate[above].max(initial=0.0))
+    for line, share in zip(energy[looked_for], rate[looked_for], strict=True):
+        is_stronger = share > own_rate
+        if not is_stronger and (line < fit.energy_kev or share < strongest_above):
+            continue
+        least = _STRONGER_TOGETHER[shell] if is_stronger else _ABOVE_TOGETHER
+        area, deviation = spectrum.line(float(line))
+        if area + 4.0 * deviation < least * fit.elastic * share / own_rate:
+            return False
+        if shell == "L" and share == rate.max() and not _is_peak(spectrum, float(line)):
+            return False
+    return True
+
+
+def _is_peak(spectrum: _Spectrum, energy_kev: float) -> bool:
+    """Whether a peak lies at an energy, not the flank of another."""
+    fwhm = spectrum.fwhm_kev(energy_kev)
+    here, *beside = (_level(spectrum, energy_kev + side * fwhm, 0.2 * fwhm) for side in (0.0, -0.8, 0.8))
+    return here > 0.5 * max(beside)

@@ -1,0 +1,318 @@
+"""What is known of a scan's instrument: what was given, else what the scan's file says, else what its lines tell."""
+
+import math
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from underpaint.atomic import atomic_number, symbol
+from underpaint.calibrate._excitation import Beam
+from underpaint.calibrate.calibration import Calibration, assumed_in_words, found_in_words
+from underpaint.errors import UnderpaintError
+from underpaint.instrument import ANODES, Instrument
+from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.synth.instrument_inputs import KnownInstrument, known_of
+
+Origin = Literal["given", "file", "spectrum"]
+
+_VOLTAGES_KV, _BEAM_KEV = (4.0, 200.0), (0.5, 200.0)
+_VOLTS = 1000.0
+_CONTRADICTION_EV, _CONTRADICTION_SIGMAS = 50.0, 5.0
+_LINES_NAMED = 4
+_TOGETHER = {
+    "detector.fano": {"detector.noise_fwhm_kev"},
+    "detector.zero_kev": {"detector.gain_kev"},
+    "detector.n_channel": {"detector.gain_kev"},
+    "geometry.scatter_angle_deg": {"geometry.incidence_angle_deg", "geometry.takeoff_angle_deg"},
+}
+"""What means nothing apart from another value comes from the same source as that."""
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What is known of an instrument.
+
+    Parameters
+    ----------
+    instrument : Instrument
+        Complete: what is not known is as usual. Its ``model_fields_set`` name what is known.
+    origin : mapping of str to {"given", "file", "spectrum"}
+        Where each value that is known comes from, ``tube.anode``.
+    notes : tuple of str
+        Values of the file that cannot be, in words.
+    """
+
+    instrument: Instrument
+    origin: Mapping[str, Origin] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def beam_kev(self) -> float | None:
+        """Energy of a monochromatic beam, keV; None: a tube, or another source."""
+        source = self.instrument.source_spectrum
+        return source.energy_kev[0] if source is not None and len(source.energy_kev) == 1 else None
+
+    @property
+    def knows_excitation(self) -> bool:
+        """Whether the highest energy of the exciting photons is known."""
+        return not {"tube.voltage_kv", "source_spectrum"}.isdisjoint(self.origin)
+
+    def known(self) -> KnownInstrument:
+        """Return what a network may be told: no value that is only assumed."""
+        whole, origin = known_of(self.instrument), self.origin
+        paths = {
+            "anode": ("tube.anode",),
+            "voltage_kv": ("tube.voltage_kv",),
+            "incidence_deg": ("geometry.incidence_angle_deg",),
+            "takeoff_deg": ("geometry.takeoff_angle_deg",),
+            "scatter_deg": ("geometry.scatter_angle_deg",)
+            if "geometry.scatter_angle_deg" in origin
+            else ("geometry.incidence_angle_deg", "geometry.takeoff_angle_deg"),
+            "fwhm_kev": ("detector.noise_fwhm_kev",),
+        }
+        values = {name: getattr(whole, name) for name, own in paths.items() if all(path in origin for path in own)}
+        return KnownInstrument(**values)
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """Return each known value with its origin; JSON-serialisable."""
+        record = self.instrument.model_dump(mode="json")
+        return {path: {"value": _get(record, path), "origin": own} for path, own in sorted(self.origin.items())}
+
+
+def what_is_known(
+    scan: Scan,
+    *,
+    given: Instrument | None = None,
+    found: Calibration | None = None,
+    beam: Beam | None = None,
+    usual: Instrument | None = None,
+    measured_axis: bool = False,
+) -> Knowledge:
+    """Merge what is known of an instrument: what was given, else what the scan's file says, else what its lines tell.
+
+    Parameters
+    ----------
+    scan : Scan
+        Its metadata are what the file says.
+    given : Instrument or None
+        By the user; of it only fields that were set count.
+    found : Calibration or None
+        From the scan's lines.
+    beam : Beam or None
+        A monochromatic beam that the spectrum shows.
+    usual : Instrument or None
+        What stands for all that is not known; None: the defaults of :class:`~underpaint.instrument.Instrument`.
+    measured_axis : bool
+        Axis and resolution are those of ``found``, whatever was given: for what measures them anew.
+
+    Returns
+    -------
+    Knowledge
+    """
+    of_file, notes = _of_file(scan.metadata)
+    of_given = {} if given is None else _fields(given)
+    if measured_axis and found is not None:
+        of_given = {path: value for path, value in of_given.items() if path not in _of_axis(found)}
+    values: dict[str, Any] = {}
+    origin: dict[str, Origin] = {}
+    layers: tuple[tuple[Origin, dict[str, Any]], ...] = (
+        ("spectrum", _of_spectrum(found, beam)),
+        ("file", of_file),
+        ("given", of_given),
+    )
+    for name, layer in layers:
+        if "source_spectrum" in layer or "tube.anode" in layer or "tube.voltage_kv" in layer:
+            _forget_other_source(values, origin, layer)
+        for path, value in layer.items():
+            values[path], origin[path] = value, name
+        for path, leaders in _TOGETHER.items():
+            if leaders <= layer.keys() and path not in layer:
+                values.pop(path, None)
+                origin.pop(path, None)
+    record = _nested(values) | _name_and_note(scan, given, found, measured_axis=measured_axis)
+    whole = record if usual is None else _on_top_of(usual, record)
+    return Knowledge(Instrument.model_validate(whole), origin, notes)
+
+
+def calibrated_instrument(scan: Scan, calibration: Calibration, base: Instrument | None = None) -> Instrument:
+    """Return the instrument with what the calibration found put in; save it with ``save_instrument``.
+
+    Parameters
+    ----------
+    scan : Scan
+        The scan that was calibrated.
+    calibration : Calibration
+        What ``calibrate`` found.
+    base : Instrument, optional
+        What is known beside it (voltage, window, path in air ...).
+
+    Returns
+    -------
+    Instrument
+        ``base`` with axis and resolution that were found, and, where it does not set them, with what scan's file and
+        lines tell of tube and geometry.
+    """
+    return what_is_known(scan, given=base, found=calibration, measured_axis=True).instrument
+
+
+def contradiction(axis: EnergyAxis, found: Calibration) -> str:
+    """Say where lines lie more than 50 eV from where an instrument's axis has them; "" where it may be right.
+
+    Parameters
+    ----------
+    axis : EnergyAxis
+        That of the instrument, with the scan's channels.
+    found : Calibration
+        From the lines of the scan.
+    """
+    off_ev = {}
+    for line, energy_kev in sorted(found.line_energy_kev.items(), key=lambda item: item[1]):
+        channel = found.axis.channel(energy_kev)
+        off_ev[line, energy_kev] = 1e3 * (axis.zero_kev + axis.gain_kev * channel - energy_kev)
+    least = max(_CONTRADICTION_EV, _CONTRADICTION_SIGMAS * found.axis_uncertainty_ev)
+    if not off_ev or max(map(abs, off_ev.values())) <= least:
+        return ""
+    worst = sorted(off_ev, key=lambda line: -abs(off_ev[line]))[:_LINES_NAMED]
+    off = ", ".join(f"{line} ({energy_kev:.2f} keV) {off_ev[line, energy_kev]:+.0f} eV" for line, energy_kev in worst)
+    return f"its energy axis has the lines of the scan in the wrong place ({off})"
+
+
+def _fields(given: Instrument) -> dict[str, Any]:
+    """Return the values that an instrument's description sets, by path."""
+    found: dict[str, Any] = {}
+    for name in given.model_fields_set - {"name", "note"}:
+        value = getattr(given, name)
+        if name in ("tube", "geometry", "detector"):
+            found |= {f"{name}.{own}": getattr(value, own) for own in value.model_fields_set}
+        elif value is not None:
+            found[name] = value
+    return {path: value for path, value in found.items() if value is not None}
+
+
+def _of_axis(found: Calibration) -> dict[str, Any]:
+    return {
+        "detector.gain_kev": found.axis.gain_kev,
+        "detector.zero_kev": found.axis.zero_kev,
+        "detector.n_channel": found.axis.n_channel,
+        "detector.noise_fwhm_kev": found.noise_fwhm_kev,
+        "detector.fano": found.fano,
+    }
+
+
+def _of_spectrum(found: Calibration | None, beam: Beam | None) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if found is not None:
+        values |= _of_axis(found) | {
+            "tube.anode": found.anode,
+            "tube.voltage_kv": _rounded(found.voltage_kv, 1),
+            "geometry.scatter_angle_deg": _rounded(found.scatter_angle_deg, 1),
+            "geometry.seen_air_cm": _rounded(found.seen_air_cm, 2),
+        }
+    if beam is not None:
+        values |= _of_beam(beam.energy_kev)
+        values |= {"tube.anode": None, "tube.voltage_kv": None, "geometry.scatter_angle_deg": beam.scatter_angle_deg}
+    return {path: value for path, value in values.items() if value is not None}
+
+
+def _of_beam(energy_kev: float) -> dict[str, Any]:
+    return {"source_spectrum": {"energy_kev": (round(energy_kev, 3),), "weight": (1.0,)}}
+
+
+def _of_file(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return what a scan's file says of the instrument as far as it can be, and what it says that cannot be."""
+    notes: list[str] = []
+
+    def number(key: str, low: float, high: float, unit: str) -> float | None:
+        value = metadata.get(key)
+        # nothing, or a zero in place of a value that was not entered
+        if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real) or value == 0:
+            return None
+        own = float(value)
+        if unit in ("kV", "keV") and high < own <= high * _VOLTS and own / _VOLTS >= low:
+            notes.append(f"The file gives a {_words(key)} of {own:g} {unit}: read as {own / _VOLTS:g} {unit}.")
+            return own / _VOLTS
+        if not low <= own <= high or math.isnan(own):
+            notes.append(
+                f"The file gives a {_words(key)} of {own:g} {unit}, which cannot be ({low:g} to {high:g}): not used."
+            )
+            return None
+        return own
+
+    values = {
+        "tube.anode": _anode(metadata, notes),
+        "tube.voltage_kv": number("tube_voltage_kv", *_VOLTAGES_KV, "kV"),
+        "geometry.incidence_angle_deg": number("incidence_angle_deg", 1.0, 90.0, "degree"),
+        "geometry.takeoff_angle_deg": number("takeoff_angle_deg", 1.0, 90.0, "degree"),
+    }
+    beam_kev = number("incident_energy_kev", *_BEAM_KEV, "keV")
+    if beam_kev is not None:
+        values |= _of_beam(beam_kev) | {"tube.anode": None, "tube.voltage_kv": None}
+    return {path: value for path, value in values.items() if value is not None}, tuple(notes)
+
+
+def _anode(metadata: Mapping[str, Any], notes: list[str]) -> str | None:
+    value = metadata.get("anode_atomic_number", metadata.get("anode"))
+    if isinstance(value, str) and value.strip():
+        try:
+            value = atomic_number(value.strip())
+        except (UnderpaintError, ValueError):
+            notes.append(f"The file gives the anode {value!r}, which is no element: not used.")
+            return None
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real) or value == 0:
+        return None
+    if float(value) not in ANODES:
+        notes.append(f"The file gives an anode of atomic number {float(value):g}, which no tube has: not used.")
+        return None
+    return symbol(int(float(value)))
+
+
+def _words(key: str) -> str:
+    return key.rpartition("_")[0].replace("_", " ")
+
+
+def _forget_other_source(values: dict[str, Any], origin: dict[str, Origin], layer: Mapping[str, Any]) -> None:
+    """A source that is known better than another leaves nothing of it: no tube beside a beam."""
+    replaced = ("tube.anode", "tube.voltage_kv") if "source_spectrum" in layer else ("source_spectrum",)
+    for path in replaced:
+        values.pop(path, None)
+        origin.pop(path, None)
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    record: dict[str, Any] = {}
+    for path, value in values.items():
+        part, _, name = path.rpartition(".")
+        (record.setdefault(part, {}) if part else record)[name] = value
+    return record
+
+
+def _on_top_of(usual: Instrument, record: Mapping[str, Any]) -> dict[str, Any]:
+    whole = usual.model_dump()
+    return whole | {
+        name: {**whole[name], **value} if isinstance(value, dict) and isinstance(whole[name], dict) else value
+        for name, value in record.items()
+    }
+
+
+def _name_and_note(
+    scan: Scan, given: Instrument | None, found: Calibration | None, *, measured_axis: bool
+) -> dict[str, str]:
+    name, note = (scan.name, "") if given is None else (given.name, given.note)
+    if found is not None and (given is None or measured_axis):
+        assumed = assumed_in_words(found) if given is None else ""
+        name = f"{scan.name}_calibrated"
+        note = f"{note} From the lines of {scan.name}: {found_in_words(found)}. {assumed}"
+    return {"name": name, "note": note.strip()}
+
+
+def _get(record: Mapping[str, Any], path: str) -> Any:
+    for name in path.split("."):
+        record = record[name]
+    return record
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)

@@ -1,0 +1,114 @@
+"""Instruments that the spectra contradict, and beams, through the real command line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from typer.testing import CliRunner
+
+import underpaint as up
+from underpaint.atomic import family_lines
+from underpaint.cli import app
+from underpaint.errors import CoverageError, InstrumentError
+from underpaint.instrument import Instrument, SourceSpectrum, load_instrument, save_instrument
+from underpaint.io import save_scan
+from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.spectrum.peaks import peak_counts, resolution_fwhm_kev
+
+AXIS = EnergyAxis(0.02, 0.0, 1024)
+FAMILIES = {("Ca", "K"): 3e3, ("Mn", "K"): 1e3, ("Fe", "K"): 6e3, ("Cu", "K"): 8e3, ("Hg", "L"): 9e3}
+
+
+def counts(beam_kev: float | None) -> NDArray[np.uint32]:
+    """Counts of 3 x 4 pixels under a beam, or over a continuum that ends beyond the axis."""
+    energy, area = [], []
+    for (element, shell), own in FAMILIES.items():
+        line, share = family_lines(element, shell, beam_kev or 40.0)
+        energy.append(line)
+        area.append(own * share)
+    if beam_kev is not None:
+        energy.append(np.array([beam_kev, beam_kev / (1 + beam_kev / 511)]))
+        area.append(np.array([1e4, 2e4]))
+    line = np.concatenate(energy)
+    expected = peak_counts(AXIS, line, np.concatenate(area), resolution_fwhm_kev(line, 0.08, 0.115))
+    expected += 0.3 if beam_kev is not None else 15.0 * np.exp(-AXIS.energy_kev / 12)
+    return np.random.default_rng(1).poisson(expected, (3, 4, AXIS.n_channel)).astype(np.uint32)
+
+
+@pytest.fixture(scope="module")
+def by_tube(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("scans") / "tube.h5"
+    save_scan(Scan(counts(None), AXIS, name="tube"), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def by_beam(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("scans") / "beam.h5"
+    save_scan(Scan(counts(12.5), AXIS, name="beam"), path)
+    return path
+
+
+def with_axis(path: Path, zero_kev: float) -> Path:
+    elio = load_instrument("elio")
+    detector = elio.detector.model_copy(update={"gain_kev": AXIS.gain_kev, "zero_kev": zero_kev, "n_channel": 1024})
+    save_instrument(elio.model_copy(update={"name": "other", "detector": detector}), path)
+    return path
+
+
+@pytest.mark.parametrize("command", ["identify", "elements", "explain"])
+def test_an_instrument_off_the_lines_is_refused(command: str, by_tube: Path, tmp_path: Path) -> None:
+    wrong = with_axis(tmp_path / "wrong.toml", 0.09)
+    more = ["--pixel", "1,1"] if command == "explain" else ["--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, [command, str(by_tube), "--instrument", str(wrong), *more])
+    assert done.exit_code != 0
+    assert isinstance(done.exception, InstrumentError) or "contradict the instrument 'other'" in done.output
+    words = str(done.exception) + done.output
+    assert "+90 eV" in words or "+89 eV" in words or "+91 eV" in words
+    assert "--trust-instrument" in words
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_instrument_on_the_lines_is_taken_and_a_trusted_one_stands_in_red(by_tube: Path, tmp_path: Path) -> None:
+    right, wrong = with_axis(tmp_path / "right.toml", 0.02), with_axis(tmp_path / "wrong.toml", 0.09)
+    scan = up.load(by_tube)
+    assert up.on_its_energy_axis(scan, instrument=right).alerts == ()
+    with pytest.raises(InstrumentError, match="wrong place"):
+        up.identify(scan, instrument=wrong)
+    arguments = ["elements", str(by_tube), "--instrument", str(wrong), "--trust-instrument", "--json"]
+    done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    (alert,) = json.loads(done.stdout)["alerts"]
+    assert "used nevertheless" in alert
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert page.index('class="alert"') < page.index("<main>")
+
+
+def test_a_beam_gives_elements_it_can_excite_and_no_pigment(by_beam: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["identify", str(by_beam), "--json", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    assert record["share_above_half"] == {}
+    assert "monochromatic beam of 12.5" in record["alerts"][0]
+    pigments, elements, summary = up.read_results(tmp_path / "out")
+    assert pigments is None
+    assert elements is not None
+    assert "Hg_L" in elements.names
+    assert not {"Cd_K", "Sn_K", "Pb_L", "Sr_K", "Se_K", "Br_K"} & set(elements.names)
+    known = summary["settings"]["calibration"]["known"]
+    assert known["source_spectrum"]["origin"] == "spectrum"
+    assert "monochromatic beam of 12.5" in (tmp_path / "out" / "report.html").read_text("utf-8").split("<main>")[0]
+    with pytest.raises(CoverageError, match="X-ray tubes"):
+        up.identify(up.load(by_beam))
+
+
+def test_a_beam_can_be_given_and_contradicts_a_tube(by_beam: Path, by_tube: Path) -> None:
+    scan = up.load(by_beam)
+    given = up.on_its_energy_axis(up.load(by_tube), beam_kev=17.4)
+    assert (given.beam_kev, given.known().voltage_kv) == (17.4, None)
+    source = Instrument(source_spectrum=SourceSpectrum(energy_kev=(12.6,), weight=(1.0,)))
+    assert up.on_its_energy_axis(scan, instrument=source).beam_kev == 12.6
+    with pytest.raises(InstrumentError, match=r"monochromatic beam of 12\.5 keV"):
+        up.on_its_energy_axis(scan, instrument=Instrument.model_validate({"tube": {"voltage_kv": 40.0}}))
