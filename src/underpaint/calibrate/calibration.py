@@ -1,5 +1,6 @@
 """Energy calibration of a scan from its own lines."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
@@ -45,10 +46,11 @@ _LINE_ERROR_KEV, _AGREE_SIGMAS, _LEAST_AGREEING = 0.003, 2.5, 0.65
 _MOST_GAIN_ERROR, _LEAST_NOISE_KEV = 0.0015, 0.025
 _LEAST_FAMILIES = 2
 # The lines that are searched for lie 5 to a keV: one that is right to 3 eV is met by chance once in 13 times, 3.7 bits.
-# A free search tries 100,000 axes that differ, 17 bits; few of those have widths and intensities right, too.
+# A free search tries 100,000 axes that differ, 17 bits; few of those have widths and intensities right, too. Near the
+# file's axis it tries some 500, 9 bits.
 _LINES_PER_KEV = 5.0
 _BITS_OF_A_MISS = -3.0
-_LEAST_EVIDENCE_BITS, _OVERWHELMING_BITS = 13.0, 17.0
+_BEARING_OUT_BITS, _LEAST_EVIDENCE_BITS, _OVERWHELMING_BITS = 9.0, 13.0, 17.0
 _OVERRULING_LEAD = 1.2
 # Argon's line (2.96 keV) lies on a silver tube's scattered L lines and is left out.
 _REGRESSION_RANGE_KEV = (3.2, 16.0)
@@ -265,18 +267,36 @@ def _refined_or_none(data: _Data, start: Hypothesis, prior: EnergyAxis | None) -
 
 
 def _borne_out(refined: "_Refined") -> bool:
-    """Whether most lines lie where the axis has them, and it is known well enough."""
-    response, agreeing = refined.response, refined.agreeing
-    known = np.sqrt(refined.covariance[0, 0]) < _MOST_GAIN_ERROR * response.gain_kev
-    return bool(known and agreeing.size and agreeing.mean() > _LEAST_AGREEING) and (
-        response.noise_fwhm_kev > _LEAST_NOISE_KEV
-    )
+    """Whether most lines lie where an axis near the file's has them, and it is known well enough or met by several."""
+    several = _spread_kev(refined.lines) > _LEAST_SPAN_KEV and refined.evidence_bits > _BEARING_OUT_BITS
+    return _consistent(refined) and (_gain_known(refined) or (several and _n_family(refined) >= _LEAST_FAMILIES))
 
 
 def _proven(refined: "_Refined") -> bool:
     """Whether hardly any other axis would meet these lines by chance."""
-    several = len(set(map(family_of, refined.lines))) >= _LEAST_FAMILIES
-    return several and _borne_out(refined) and refined.evidence_bits > _LEAST_EVIDENCE_BITS
+    several = _n_family(refined) >= _LEAST_FAMILIES and refined.evidence_bits > _LEAST_EVIDENCE_BITS
+    return several and _consistent(refined) and _gain_known(refined)
+
+
+def _gain_known(refined: "_Refined") -> bool:
+    error = np.sqrt(refined.covariance[0, 0])
+    return bool(error < _MOST_GAIN_ERROR * refined.response.gain_kev)
+
+
+def _consistent(refined: "_Refined") -> bool:
+    """Whether most lines lie where the axis has them, as wide as a detector makes them."""
+    agreeing = refined.agreeing
+    wide = refined.response.noise_fwhm_kev > _LEAST_NOISE_KEV
+    return bool(wide and agreeing.size and agreeing.mean() > _LEAST_AGREEING)
+
+
+def _n_family(refined: "_Refined") -> int:
+    return len(set(map(family_of, refined.lines)))
+
+
+def _spread_kev(lines: Sequence[LineFit]) -> float:
+    energies = [line.energy_kev for line in lines]
+    return max(energies, default=0.0) - min(energies, default=0.0)
 
 
 def _overwhelming(refined: "_Refined") -> bool:
@@ -370,7 +390,7 @@ def _usable(line: LineFit) -> bool:
 
 
 def _require_lines(lines: list[LineFit], name: str, prior: EnergyAxis | None) -> None:
-    span = max((line.energy_kev for line in lines), default=0) - min((line.energy_kev for line in lines), default=0)
+    span = _spread_kev(lines)
     if not lines or (prior is None and (len(lines) < _LEAST_LINES or span < _LEAST_SPAN_KEV)):
         names = ", ".join(line.name for line in lines)
         few = ("no unblended line was", "1 unblended line was")
