@@ -21,7 +21,6 @@ from underpaint.calibrate import (
     calibration_notes,
     contradiction,
     find_beam,
-    sum_and_max,
     what_is_known,
 )
 from underpaint.errors import CalibrationError, CoverageError, InstrumentError, OutputError, UnderpaintError
@@ -315,7 +314,7 @@ def on_its_energy_axis(
         a monochromatic beam.
     """
     given = load_instrument(instrument) if isinstance(instrument, str | Path) else instrument
-    counts = sum_and_max(scan)[0] if total is None else np.asarray(total.counts, dtype=np.float64)
+    counts = survey(scan).total if total is None else np.asarray(total.counts, dtype=np.float64)
     placed, faults = _placed(scan, given, total, calibrated=calibrated, tube=tube)
     if beam_kev is not None:
         source = SourceSpectrum(energy_kev=(beam_kev,), weight=(1.0,))

@@ -23,6 +23,8 @@ SHARP = ("Sr_K", "Zr_K", "Mo_K", "Rh_K", "Pd_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K")
 _RANGE_KEV = (14.8, 27.5)
 _LEAST_CHANNELS = 40
 _ANGLES_DEG = np.arange(75.0, 168.0, 3.0)
+_OUTER_ANGLES_DEG = np.append(np.arange(60.0, 75.0, 3.0), np.arange(168.0, 176.0, 3.0))
+"""Tried where the best of the usual ones is the first or the last."""
 # Spread by the motion of the electrons of light elements, one standard deviation per keV.
 _COMPTON_SIGMA_PER_KEV = 0.012
 _BACKGROUND_FWHM = 6.0
@@ -85,7 +87,7 @@ def guess_anode(counts: Array, response: Response) -> Anode | None:
 
 def _inside(own: Anode) -> bool:
     """Whether the best angle is none of the last: there, a hump of the continuum is fitted as a Compton peak."""
-    return bool(_ANGLES_DEG[0] < own.scatter_angle_deg < _ANGLES_DEG[-1])
+    return bool(_OUTER_ANGLES_DEG[0] < own.scatter_angle_deg < _OUTER_ANGLES_DEG[-1])
 
 
 def _reaches(counts: Array, response: Response, symbol: str) -> bool:
@@ -100,7 +102,13 @@ def _reaches(counts: Array, response: Response, symbol: str) -> bool:
 
 
 def _best_angle(window: "_Window", symbol: str, plain: float) -> Anode:
-    return max((_at_angle(window, symbol, float(angle), plain) for angle in _ANGLES_DEG), key=lambda own: own.gain)
+    def best_of(angles: Array) -> Anode:
+        return max((_at_angle(window, symbol, float(angle), plain) for angle in angles), key=lambda fit: fit.gain)
+
+    best = best_of(_ANGLES_DEG)
+    if best.scatter_angle_deg in (_ANGLES_DEG[0], _ANGLES_DEG[-1]):
+        best = max(best, best_of(_OUTER_ANGLES_DEG), key=lambda fit: fit.gain)
+    return best
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,10 @@ from underpaint.units import FWHM_PER_SIGMA
 
 _SMOOTHING_SIGMAS = (1.0, 2.0, 4.0, 8.0)
 _LEAST_FOR_WIDTH = 3
+_END_CHANNELS = 16
+_EDGE_FALL = 3.0
+_OVERFLOW = 10.0
+_CUT_COUNTS = 5.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,32 @@ class Peaks:
     fwhm_channels: NDArray[np.float64]
     net: NDArray[np.float64]
     deviation: NDArray[np.float64]
+
+
+def recorded_channels(counts: NDArray[np.float64]) -> slice:
+    """Return the channels that hold a spectrum: without noise at the low end, and overflow and padding at the high.
+
+    Noise is what falls from the first recorded channels; overflow, a last channel far above those before it; padding,
+    zeros behind a continuum that had not ended yet.
+
+    Parameters
+    ----------
+    counts : (n_channel,) array
+        Sum spectrum with at least one count.
+    """
+    first, last = (int(end) for end in np.flatnonzero(counts > 0)[[0, -1]])
+    smooth = gaussian_filter1d(counts, 1.0)
+    rising = np.flatnonzero(np.diff(smooth[first : last + 1]) > 0)
+    rising = rising[rising > 1]
+    bottom = first + int(rising[0]) if rising.size else first
+    start = bottom if counts[first : first + 3].max() > _EDGE_FALL * (counts[bottom] + 1.0) else first
+    before = counts[max(last - _END_CHANNELS, 0) : last]
+    stop = counts.size
+    if before.size and counts[last] > _OVERFLOW * (np.median(before) + 1.0):
+        stop, before = last, before[-_END_CHANNELS // 2 :]
+    if last + 1 < counts.size and before.size and before.mean() > _CUT_COUNTS:
+        stop = min(stop, last + 1)
+    return slice(start, stop)
 
 
 def find_spectrum_peaks(counts: NDArray[np.float64], least_significance: float = 6.0) -> Peaks | None:

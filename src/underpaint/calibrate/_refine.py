@@ -35,6 +35,10 @@ _LEAST_SIGNIFICANCE = 6.0
 _BLEND_LIMIT = 0.15
 # Tails and curved background move the strong lines of simulated detectors by about one eV, soft ones downwards.
 _SHAPE_ERROR_KEV = 0.001
+# Soft lines of real detectors stand up to 6 eV above a straight axis, which tells where an axis that somebody fitted to
+# many lines before lies nearer to the truth than one through the few lines of this spectrum.
+_REAL_SHAPE_ERROR_KEV = 0.003
+_FILE_GAIN_SPREAD, _FILE_ZERO_SPREAD_KEV = 0.001, 0.01
 _NEIGHBOUR_ERROR = 0.05
 _WIDTH_ERROR = 0.015
 _IUPAC = {("K", True): "KL3", ("K", False): "KM3", ("L", True): "L3M5", ("M", True): "M5N7"}
@@ -325,11 +329,23 @@ def _peak_and_slopes(
     return np.asarray(np.diff(np.einsum("l,kle->ek", group.share / group.strength, curves), axis=0))
 
 
-def regress_axis(lines: Sequence[LineFit], response: Response) -> tuple[Response, NDArray[np.float64]]:
+def regress_axis(
+    lines: Sequence[LineFit], response: Response, prior: EnergyAxis | None = None
+) -> tuple[Response, NDArray[np.float64]]:
     """Fit gain and zero to the measured centres; a few wrong lines do not pull.
 
     A line that is no line of that element (what is left of neighbours, say) is off by any amount; so the loss is
-    Cauchy's, under which it pulls the less the farther off it is.
+    Cauchy's, under which it pulls the less the farther off it is. A prior axis enters as two more measurements, of gain
+    and zero, under the same loss: it decides what few lines leave open, and hardly pulls where many contradict it.
+
+    Parameters
+    ----------
+    lines : sequence of LineFit
+        Lines; at least two without a prior.
+    response : Response
+        What to start from.
+    prior : EnergyAxis, optional
+        The file's axis.
 
     Returns
     -------
@@ -338,21 +354,31 @@ def regress_axis(lines: Sequence[LineFit], response: Response) -> tuple[Response
     """
     energy = np.array([line.energy_kev for line in lines])
     channel = np.array([line.channel for line in lines])
-    sigma = np.hypot([line.error_kev for line in lines], _SHAPE_ERROR_KEV)
+    error = np.array([line.error_kev for line in lines])
+    real = np.hypot(error, _REAL_SHAPE_ERROR_KEV)
+    sigma = np.hypot(error, _SHAPE_ERROR_KEV) if prior is None else real
     centre = float(np.average(channel, weights=1 / sigma**2))
+    # rows of (energy at the centre, gain), and what they measure, each over its deviation
+    design = np.stack([np.ones_like(channel), channel - centre], axis=1) / sigma[:, None]
+    target = energy / sigma
+    if prior is not None:
+        spread = _FILE_GAIN_SPREAD * prior.gain_kev
+        design = np.vstack([design, [0.0, 1.0 / spread], np.array([1.0, -centre]) / _FILE_ZERO_SPREAD_KEV])
+        target = np.append(target, [prior.gain_kev / spread, prior.zero_kev / _FILE_ZERO_SPREAD_KEV])
 
     def misfit(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray((values[0] + values[1] * (channel - centre) - energy) / sigma)
+        return np.asarray(design @ values - target)
 
     middle = response.zero_kev + response.gain_kev * centre
     fit = least_squares(misfit, [middle, response.gain_kev], loss="cauchy", x_scale=[1e-3, 1e-6])
-    own = replace(response, gain_kev=float(fit.x[1]), zero_kev=float(fit.x[0] - fit.x[1] * centre))
-    trust = 1.0 / (1.0 + misfit(fit.x) ** 2)
-    design = np.stack([np.ones_like(channel), channel - centre], axis=1) * (np.sqrt(trust) / sigma)[:, None]
-    inflate = max(1.0, float(np.sum(np.minimum(misfit(fit.x) ** 2, 9.0)) / max(len(lines) - 2, 1)))
-    inner = np.linalg.pinv(design.T @ design) * inflate
+    fitted = replace(response, gain_kev=float(fit.x[1]), zero_kev=float(fit.x[0] - fit.x[1] * centre))
+    off = misfit(fit.x) ** 2
+    trusted = design / np.sqrt(1.0 + off)[:, None]
+    trusted[: sigma.size] *= (sigma / real)[:, None]
+    inflate = max(1.0, float(np.sum(np.minimum(off, 9.0)) / max(len(target) - 2, 1)))
+    inner = np.linalg.pinv(trusted.T @ trusted) * inflate
     to_gain_zero = np.array([[0.0, 1.0], [1.0, -centre]])
-    return own, to_gain_zero @ inner @ to_gain_zero.T
+    return fitted, to_gain_zero @ inner @ to_gain_zero.T
 
 
 def resolution_errors(lines: Sequence[LineFit], response: Response) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """Search of gain and zero: which energy axis lets common elements explain the peaks that were found."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,20 +8,22 @@ from numpy.typing import NDArray
 
 from underpaint.calibrate._patterns import COMMON_FAMILIES, RARE_FAMILIES, line_groups
 from underpaint.calibrate._peaks import Peaks
+from underpaint.spectrum.axis import EnergyAxis
 from underpaint.units import EPSILON_SI_KEV, FWHM_PER_SIGMA
 
 GAIN_RANGE_KEV = (0.004, 0.062)
 _GAIN_STEP = 1.0015
 _ZERO_RANGE_KEV = 0.6
 _ZERO_STEP_KEV = 0.02
+_ZERO_PEAK_RANGE_KEV = 1.2
+_NEAR_GAIN, _NEAR_ZERO_KEV = 0.035, 0.12
 _NOISE_RANGE_KEV = (0.02, 0.25)
 _TYPICAL_FANO = 0.115
 _MATCH_PER_FWHM = 0.17
 _LUT_PER_CHANNEL = 4
 _RARE_WEIGHT = 0.55
 _ZERO_PRIOR_KEV = 0.5
-_AXIS_BONUS = 0.05
-_AXIS_BONUS_WIDTH = 0.02
+_AT_ZERO_KEV = 0.15
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,11 @@ class _Lines:
         return self.first[self.family]
 
 
-def search_axis(
-    peaks: Peaks, n_channel: int, prior: tuple[float, float] | None = None, n_best: int = 12
-) -> list[Hypothesis]:
-    """Return the best distinct hypotheses, best first.
+def search_axis(peaks: Peaks, n_channel: int, n_best: int = 12) -> list[Hypothesis]:
+    """Return the best distinct axes, best first, over all gains at which the peaks' width is that of a detector.
+
+    Where the lowest peak is the zero peak that some electronics record, it lies at 0 keV: for each gain this is tried
+    as well.
 
     Parameters
     ----------
@@ -67,21 +71,44 @@ def search_axis(
         Peaks in channels.
     n_channel : int
         Length of the spectrum.
-    prior : (float, float) or None
-        Gain and zero, keV, that the file claims: a small bonus, never a condition.
     n_best : int
         How many hypotheses to keep.
     """
+    regular = np.arange(-_ZERO_RANGE_KEV, _ZERO_RANGE_KEV + 1e-9, _ZERO_STEP_KEV)
+    lowest = float(peaks.channel.min())
+    grid = []
+    for gain in _possible_gains(peaks):
+        with_zero_peak = -float(gain) * lowest
+        possible = -_ZERO_PEAK_RANGE_KEV < with_zero_peak < -_ZERO_STEP_KEV
+        grid.append((float(gain), np.append(regular, with_zero_peak) if possible else regular))
+    return _best_of(_Lookup(peaks, n_channel), grid, n_best)
+
+
+def search_near(peaks: Peaks, n_channel: int, axis: EnergyAxis) -> Hypothesis:
+    """Return the axis that explains most among those that differ little from one, the file's.
+
+    Parameters
+    ----------
+    peaks, n_channel
+        As in ``search_axis``.
+    axis : EnergyAxis
+        The axis in whose neighbourhood to look.
+    """
+    steps = int(np.log1p(_NEAR_GAIN) / np.log(_GAIN_STEP))
+    gains = axis.gain_kev * _GAIN_STEP ** np.arange(-steps, steps + 1)
+    zeros = axis.zero_kev + np.arange(-_NEAR_ZERO_KEV, _NEAR_ZERO_KEV + 1e-9, _ZERO_STEP_KEV)
+    lookup = _Lookup(peaks, n_channel, axis.zero_kev)
+    return _best_of(lookup, [(float(gain), zeros) for gain in gains], 1)[0]
+
+
+def _best_of(lookup: "_Lookup", grid: Sequence[tuple[float, NDArray[np.float64]]], n_best: int) -> list[Hypothesis]:
     lines = _flatten(COMMON_FAMILIES + RARE_FAMILIES)
-    lookup = _Lookup(peaks, n_channel)
-    zeros = np.arange(-_ZERO_RANGE_KEV, _ZERO_RANGE_KEV + 1e-9, _ZERO_STEP_KEV)
-    gains = _possible_gains(peaks)
-    rows = [(float(gain), zeros, _scores(lookup, lines, float(gain), zeros, prior)) for gain in gains]
-    found = [Hypothesis(gain, float(zeros[k]), float(score[k])) for gain, zeros, score in rows for k in _tops(score)]
-    found.sort(key=lambda hypothesis: -hypothesis.score)
-    polished = [_polish(lookup, lines, hypothesis, prior) for hypothesis in found[: 8 * n_best]]
+    rows = [(gain, zeros, _scores(lookup, lines, gain, zeros)) for gain, zeros in grid]
+    tops = [Hypothesis(gain, float(zeros[k]), float(score[k])) for gain, zeros, score in rows for k in _tops(score)]
+    tops.sort(key=lambda hypothesis: -hypothesis.score)
+    polished = [_polish(lookup, lines, hypothesis) for hypothesis in tops[: 8 * n_best]]
     polished.sort(key=lambda hypothesis: -hypothesis.score)
-    return _distinct(polished, n_best, peaks)
+    return _distinct(polished, n_best, lookup.peaks)
 
 
 def _possible_gains(peaks: Peaks) -> NDArray[np.float64]:
@@ -115,8 +142,9 @@ def _flatten(families: tuple[str, ...]) -> _Lines:
 class _Lookup:
     """Nearest peak, closeness and net height at any fractional channel."""
 
-    def __init__(self, peaks: Peaks, n_channel: int) -> None:
+    def __init__(self, peaks: Peaks, n_channel: int, usual_zero_kev: float = 0.0) -> None:
         self.peaks = peaks
+        self.usual_zero_kev = usual_zero_kev
         self.n_channel = n_channel
         self.weight = np.log2(1 + peaks.significance / 4)
         fine = np.arange(n_channel * _LUT_PER_CHANNEL) / _LUT_PER_CHANNEL
@@ -156,33 +184,27 @@ def _evaluate(
     return support[:, lines.family] * match * enough * lines.prior, lookup.nearest[index]
 
 
-def _scores(
-    lookup: _Lookup, lines: _Lines, gain: float, zeros: NDArray[np.float64], prior: tuple[float, float] | None
-) -> NDArray[np.float64]:
+def _scores(lookup: _Lookup, lines: _Lines, gain: float, zeros: NDArray[np.float64]) -> NDArray[np.float64]:
     credit, nearest = _evaluate(lookup, lines, gain, zeros)
     explained = np.zeros((zeros.size, lookup.weight.size))
     rows = np.broadcast_to(np.arange(zeros.size)[:, None], nearest.shape)
     np.maximum.at(explained, (rows, nearest), credit)
     # Nothing is expected below 1.5 keV: thresholds and noise there look like peaks.
-    low = gain * lookup.peaks.channel[None, :] + zeros[:, None] < 1.5
-    weight = np.where(low, 0.0, lookup.weight[None, :])
-    score = (explained * weight).sum(axis=1) / np.maximum(lookup.weight.sum(), 1e-9)
-    penalty = np.exp(-0.5 * (zeros / (2 * _ZERO_PRIOR_KEV)) ** 2)
-    return np.asarray(score * penalty + _bonus(gain, zeros, prior))
-
-
-def _bonus(gain: float, zeros: NDArray[np.float64], prior: tuple[float, float] | None) -> NDArray[np.float64]:
-    if prior is None:
-        return np.zeros(zeros.size)
-    distance = ((gain / prior[0] - 1) / _AXIS_BONUS_WIDTH) ** 2 + ((zeros - prior[1]) / 0.15) ** 2
-    return np.asarray(_AXIS_BONUS * np.exp(-0.5 * distance))
+    energy = gain * lookup.peaks.channel[None, :] + zeros[:, None]
+    weight = np.where(energy < 1.5, 0.0, lookup.weight[None, :])
+    zero_peak = np.abs(energy[:, 0]) < _AT_ZERO_KEV
+    possible = lookup.weight.sum() - np.where(zero_peak, lookup.weight[0], 0.0)
+    score = (explained * weight).sum(axis=1) / np.maximum(possible, 1e-9)
+    # A zero peak says where zero is; else a large zero is unusual.
+    off = np.where(zero_peak, 0.0, zeros - lookup.usual_zero_kev)
+    return np.asarray(score * np.exp(-0.5 * (off / (2 * _ZERO_PRIOR_KEV)) ** 2))
 
 
 def _tops(score: NDArray[np.float64]) -> list[int]:
     return [int(k) for k in np.argsort(score)[-3:]]
 
 
-def _polish(lookup: _Lookup, lines: _Lines, start: Hypothesis, prior: tuple[float, float] | None) -> Hypothesis:
+def _polish(lookup: _Lookup, lines: _Lines, start: Hypothesis) -> Hypothesis:
     """Regress the axis on the peaks that the hypothesis explains; keep the better of the two."""
     best = start
     for _ in range(3):
@@ -192,9 +214,9 @@ def _polish(lookup: _Lookup, lines: _Lines, start: Hypothesis, prior: tuple[floa
             return best
         weight = np.sqrt(credit[0][use] * lookup.weight[nearest[0][use]])
         gain, zero = np.polyfit(lookup.peaks.channel[nearest[0][use]], lines.energy_kev[use], 1, w=weight)
-        if not (gain > 0 and abs(zero) < 1.5 * _ZERO_RANGE_KEV):
+        if not (gain > 0 and abs(zero - start.zero_kev) < 0.5 * _ZERO_RANGE_KEV):
             return best
-        score = float(_scores(lookup, lines, float(gain), np.array([zero]), prior)[0])
+        score = float(_scores(lookup, lines, float(gain), np.array([zero]))[0])
         if score <= best.score:
             return best
         best = Hypothesis(float(gain), float(zero), score)

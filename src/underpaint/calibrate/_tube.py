@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 USUAL = Lamp("Rh", 120.0, 40.0)
 """What stands in for what is not found."""
 _WINDOW_KEV = (15.5, 28.0)
-_FIRST_ANGLES_DEG = np.arange(80.0, 165.0, 14.0)
+_FIRST_ANGLES_DEG = np.arange(66.0, 165.0, 14.0)
 _ANY_ANGLES_DEG = (95.0, 120.0, 145.0)
 _MOST_SPREAD_KV = 1.0
 _LEAST_DROP = 25.0
@@ -25,6 +25,7 @@ _LEAST_LEAD = 12.0
 _EDGE_MARGIN_KEV = 0.6
 _AT_END_DEG = 6.0
 _MOST_ERROR_DEG = 4.0
+_SURE_SIGMAS = 20.0
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,9 @@ def find_tube(counts: Array, response: Response, folds: tuple[Array, Array] | No
     voltage = guess_voltage(data, lamp)
     lamp = replace(lamp, voltage_kv=voltage.best_kv)
     fit = _best_anode(data, lamp, voltage)
+    if fit is None and first is not None and first.significance > _SURE_SIGMAS:
+        near = replace(lamp, angle_deg=refine_angle(data, lamp)[0])
+        fit = _Fit(near, float("nan")) if _has_both_peaks(data, near) else None
     if fit is None:
         voltage = _voltage_at_any_angle(data, voltage)
     elif first is None or first.symbol != fit.lamp.anode:
@@ -139,8 +143,9 @@ def _highest(lamp: Lamp, voltage: Voltage) -> float:
 
 
 def _fitted(data: UpperPart, lamp: Lamp, window: tuple[float, float]) -> _Fit:
-    misfit = np.asarray([misfit_of(data, replace(lamp, angle_deg=float(own)), *window) for own in _FIRST_ANGLES_DEG])
-    angle, _ = lowest(_FIRST_ANGLES_DEG, misfit, data.axis.n_channel)
+    angles = np.union1d(_FIRST_ANGLES_DEG, lamp.angle_deg)
+    misfit = np.asarray([misfit_of(data, replace(lamp, angle_deg=float(own)), *window) for own in angles])
+    angle, _ = lowest(angles, misfit, data.axis.n_channel)
     own = replace(lamp, angle_deg=angle)
     return _Fit(own, min(misfit_of(data, own, *window), float(misfit.min())))
 
