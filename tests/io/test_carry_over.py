@@ -94,11 +94,13 @@ def test_nothing_that_a_run_has_not_made_is_lost(tmp_path: Path) -> None:
         (folder / name).write_text(text)
     (folder / ".git/objects/ab/cdef").chmod(0o444)
     (folder / "link").symlink_to("/etc/hostname")
+    (folder / "elements" / "Cu_K.tif").symlink_to("/etc/hostname")
     (folder / "elements" / "Hg_L.tif").write_text("old map")
     for _ in range(2):
         finished(folder)
         assert {name: (folder / name).read_text() for name in MORE} == MORE
         assert (folder / "link").is_symlink()
+        assert (folder / "elements" / "Cu_K.tif").is_symlink()
         assert (folder / "elements" / "Hg_L.tif").read_bytes()[:2] == b"II"
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 

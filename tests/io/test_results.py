@@ -462,3 +462,33 @@ def test_one_map_is_read_without_the_others(tmp_path: Path) -> None:
     assert maps[0, :, 6:8].sum() == 26
     assert maps[:, 1:, 2:5:2].shape == (2, 1, 2)
     assert set(read) <= {2, 4, 6, 7}
+
+
+def test_windows_replaces_results_and_says_what_holds_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As there: no folder with an open file in it can be renamed."""
+    monkeypatch.setattr("underpaint.files.is_windows", lambda: True)
+    rename = Path.rename
+
+    def held_open(path: Path, target: Any) -> Path:
+        if path.name == "out":
+            raise PermissionError(errno.EACCES, "Access is denied", str(path))
+        return rename(path, target)
+
+    for text in ("old", "older"):
+        with io.result_folder(tmp_path / "out", overwrite=True) as place:
+            finish(place, text)
+        (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "rename", held_open)
+        with pytest.raises(OutputError, match="Access is denied"):
+            replaced(tmp_path / "out")
+    assert (tmp_path / "out" / "results.h5").read_text() == "older"
+    replaced(tmp_path / "out")
+    assert (tmp_path / "out" / "results.h5").read_text() == "new"
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def replaced(target: Path) -> None:
+    with io.result_folder(target, overwrite=True) as place:
+        finish(place)

@@ -54,7 +54,8 @@ class Stages:
 
     def seconds(self) -> dict[str, float]:
         """Return how long each stage took when it was run."""
-        return {path.stem: self._read(path).get("seconds", 0.0) for path in sorted(self.folder.glob("*.json"))}
+        kept = {path.stem: self._read(path) for path in sorted(self.folder.glob("*.json"))}
+        return {name: record["seconds"] for name, record in kept.items() if "seconds" in record}
 
     @staticmethod
     def _read(path: Path) -> dict[str, Any]:

@@ -248,6 +248,8 @@ def _of_the_user(folder: Path) -> list[Path]:
 
 def _is_made(path: Path, folder: Path, names: set[str]) -> bool:
     """Whether a run has made a file of results that hold maps of some names."""
+    if path.is_symlink():
+        return False  # wherever it leads
     if path == folder / RESULTS_FILE:
         return not is_of_others(folder)
     if path.parent == folder:
@@ -258,6 +260,8 @@ def _is_made(path: Path, folder: Path, names: set[str]) -> bool:
 
 def is_of_others(folder: Path) -> bool:
     """Whether the ``results.h5`` of a folder is an HDF5 file that no run has made, such as a scan of that name."""
+    if not (folder / RESULTS_FILE).is_file():
+        return False  # a pipe would never answer
     try:
         with h5py.File(folder / RESULTS_FILE, "r") as file:
             return str(file.attrs.get("creator", "")) != "underpaint"
@@ -271,6 +275,8 @@ def _map_name(path: Path) -> str:
 
 def _map_names(folder: Path) -> set[str]:
     """Return the names of all maps in results; none where they cannot be read, so that nothing counts as made."""
+    if not (folder / RESULTS_FILE).is_file():
+        return set()
     try:
         with h5py.File(folder / RESULTS_FILE, "r") as file:
             return {name for path in _STACKS if path in file for name in file[path]}

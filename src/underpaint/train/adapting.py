@@ -20,6 +20,7 @@ from underpaint.calibrate import (
     with_calibration,
 )
 from underpaint.errors import TrainingError
+from underpaint.files import claim_folder
 from underpaint.instrument import Instrument, save_instrument
 from underpaint.maps import split_place
 from underpaint.sample import load_palette
@@ -38,6 +39,7 @@ from underpaint.train.loop import Progress, run
 from underpaint.train.own_model import (
     CHUNK,
     HELD_OUT_SEED,
+    PLAN,
     RENDERS,
     REPORT,
     Sizes,
@@ -210,6 +212,7 @@ def adapt(
         The network cannot be trained further, the scan holds no counts, or the folder is that of another adaptation.
     """
     show, watch = progress or silent, Stopwatch()
+    claim_folder(settings.out, known=(PLAN,))
     show("Fitting the instrument", 0, 1)
     start = load_trainable(settings.model)
     _require_known(settings.palette or (), start.card)
