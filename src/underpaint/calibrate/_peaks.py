@@ -16,7 +16,7 @@ _LEAST_FOR_WIDTH = 3
 _END_CHANNELS = 16
 _EDGE_FALL = 3.0
 _OVERFLOW = 10.0
-_CUT_COUNTS = 5.0
+_CUT_CHANNELS, _CUT_COUNTS = 4, 5.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def recorded_channels(counts: NDArray[np.float64]) -> slice:
     stop = counts.size
     if before.size and counts[last] > _OVERFLOW * (np.median(before) + 1.0):
         stop, before = last, before[-_END_CHANNELS // 2 :]
-    if last + 1 < counts.size and before.size and before.mean() > _CUT_COUNTS:
+    if last + 1 < counts.size and before.size and before[-_CUT_CHANNELS:].mean() > _CUT_COUNTS:
         stop = min(stop, last + 1)
     return slice(start, stop)
 
