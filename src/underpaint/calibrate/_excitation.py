@@ -262,11 +262,12 @@ def _is_together(spectrum: _Spectrum, fit: _ScatterFit, shell: str, energy: Arra
     apart = np.abs(energy - fit.energy_kev) > 0.7 * spectrum.fwhm_kev(fit.energy_kev)
     own_rate = float(rate[~apart].sum())
     looked_for = apart & (energy > spectrum.axis.start_kev) & (energy < spectrum.axis.stop_kev)
-    above = looked_for & (energy > fit.energy_kev)
+    # nearer ones stand on the peak's own flank
+    above = looked_for & (energy > fit.energy_kev + 1.5 * spectrum.fwhm_kev(fit.energy_kev))
     strongest_above = float(rate[above].max(initial=0.0))
-    for line, share in zip(energy[looked_for], rate[looked_for], strict=True):
+    for line, share, is_above in zip(energy[looked_for], rate[looked_for], above[looked_for], strict=True):
         is_stronger = share > own_rate
-        if not is_stronger and (line < fit.energy_kev or share < strongest_above):
+        if not is_stronger and (not is_above or share < strongest_above):
             continue
         least = _STRONGER_TOGETHER[shell] if is_stronger else _ABOVE_TOGETHER
         area, deviation = spectrum.line(float(line))
