@@ -71,7 +71,7 @@ def test_lines_too_few_to_calibrate_by_are_named_as_what_they_are_taken_for(n_li
     names = {"Hg-L3M5": 9.99, "Hg-L2M4": 11.8}
     lines: list[Any] = [SimpleNamespace(name=name, energy_kev=energy) for name, energy in names.items()]
     with pytest.raises(CalibrationError, match=said):
-        _require_lines(lines[:n_line], "gold")
+        _require_lines(lines[:n_line], "gold", None)
 
 
 def test_the_picture_tells_what_was_found_and_what_not() -> None:

@@ -199,12 +199,12 @@ def _excited(card: ModelCard, kept: _Kept, known: KnownInstrument) -> tuple[_Kep
     if known.voltage_kv is None:
         return kept, ()
     most = known.voltage_kv + _VOLTAGE_MARGIN_KV
-    lost = [
-        index
-        for index in kept.names
-        if card.elements[index]
-        and not any(family_lines(*family.split("_"), most)[0].size for family in card.elements[index])
-    ]
+
+    def excited(family: str) -> bool:
+        symbol, shell = family.split("_")
+        return family_lines(symbol, shell, most)[0].size > 0
+
+    lost = [index for index in kept.names if card.elements[index] and not any(map(excited, card.elements[index]))]
     if not lost:
         return kept, ()
     names = [index for index in kept.names if index not in lost]
