@@ -10,7 +10,8 @@ FOLDER holds the files and ``truth.toml`` (or ``--truth`` names one), with a tab
   ``lines_agree = true`` the axis that is used must be right: so in all measured files;
 - ``total_counts``; ``live_time_s``, the median over the pixels; ``shape`` (rows, columns, channels);
 - ``elements``: symbols of which a line family must stand over five deviations, in a pixel or in the sum;
-- ``absent_groups``: pigment groups that must not be claimed with a probability over one half, in any pixel;
+- ``absent_groups``: pigment groups that must not be claimed with a probability over one half, in any pixel; a network
+  that says that it does not cover the scan claims nothing;
 - ``may_refuse``: whether an error message in place of an answer is right, too (false unless stated).
 
 The JSON holds ``files`` (by name: ``read``, ``gain_rel_error``, ``zero_error_kev``, ``total_ok``, ``live_time_ok``,
@@ -33,6 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 import underpaint as up
+from underpaint.errors import CoverageError
 
 GAIN_TOLERANCE = 2e-3
 ZERO_TOLERANCE_KEV = 0.020
@@ -123,7 +125,10 @@ def _compare(reading: Reading, location: str, truth: dict[str, Any]) -> None:
             up.fit_elements(calibrated.scan, instrument=calibrated.instrument), truth["elements"]
         )
     if truth.get("absent_groups"):
-        reading.false_groups = _claimed(up.identify(scan), truth["absent_groups"])
+        try:
+            reading.false_groups = _claimed(up.identify(scan), truth["absent_groups"])
+        except CoverageError as error:  # the network claims nothing of what it does not cover
+            reading.message = str(error)
 
 
 def _close(value: float, right: float) -> bool:
