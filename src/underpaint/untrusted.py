@@ -15,6 +15,8 @@ _FEW_FAULTS = 5
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
+# tomllib takes memory as the square of the parts
+_DEEP_NAME = re.compile(rb"""(?<![\w\- \t"'.])(?:[\w\- \t"']*+\.){50}""")
 _UNSEEN_IN_NAMES = re.compile(f"[\t\n]|{_UNSEEN.pattern}")
 
 
@@ -88,6 +90,9 @@ def read_toml(path: Path, error_type: type[UnderpaintError], what: str) -> dict[
         Of the given type: the file cannot be read, is larger than 4 MiB, is not TOML, or is nested too deeply.
     """
     content = read_bounded(path, MOST_SETTINGS_BYTES, error_type)
+    if _DEEP_NAME.search(content):
+        message = f"Cannot read {what} {str(path)!r}: a name in it has more than 50 parts. Correct the file."
+        raise error_type(message)
     try:
         return tomllib.loads(content.decode("utf-8"))
     # tomllib recurses into nested values, and Python refuses whole numbers of thousands of digits

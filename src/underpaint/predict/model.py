@@ -22,7 +22,7 @@ SPECTRA_AT_ONCE = 64
 """What a network is given at once: its values in between fit the processor's cache, or take 250 MB at most."""
 _ARENA_BYTES = 320 * 2**20
 """For each core, and for two at least: all that networks of this process hold may not exceed it."""
-_TRIAL_S = 20.0
+_TRIAL_S = 10.0
 _TRIAL_COUNTS = (3.0, 0.0, 40.0, 1.0, 0.0, 9.0, 2000.0)
 _SLACK = 1e-3
 

@@ -72,9 +72,9 @@ class Training(_Part):
     """Where the weights come from."""
 
     library: _Names = ()
-    n_spectra: int = 0
-    seed: int = 0
-    epochs: int = 0
+    n_spectra: int = Field(0, ge=0, le=10**12)
+    seed: int = Field(0, ge=0, le=2**64)
+    epochs: int = Field(0, ge=0, le=10**9)
     config: dict[str, Any] = Field(default_factory=dict)
 
 
