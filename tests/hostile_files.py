@@ -97,6 +97,10 @@ def _write_model(network: Any, folder: Path) -> str:
     return "toy.onnx"
 
 
+def _make_model(make: Callable[[], Any], folder: Path) -> str:
+    return _write_model(make(), folder)
+
+
 def _shaped(*sizes: int, operator: str = "ConstantOfShape") -> Any:
     """A network that makes a tensor of a given shape, and adds its sum."""
     shape = np.array(sizes, np.int64)
@@ -232,7 +236,7 @@ def _networks() -> Iterator[Hostile]:
         "a large file": lambda: text + b"\x1a" + b"\xff\xff\xff\x3f" + b"\0" * (80 * 2**20),
     }
     for name, make in made.items():
-        yield Hostile(f"onnx: {name}", "model", lambda folder, own=make: _write_model(own(), folder))
+        yield Hostile(f"onnx: {name}", "model", partial(_make_model, make))
 
 
 def _write_card(card: Any, folder: Path) -> str:
@@ -247,6 +251,8 @@ def _cards() -> Iterator[Hostile]:
         return {"axis": {"start_kev": 1.0, "bin_kev": 0.5, "n_bin": N_BIN, **changes}}
 
     texts = ("\x1b[2J", "\x1b]0;title\x07", "a\0b", "a\rb", "a\nb", "\x9b31m", "\u202egnp.exe", "x" * 100_000, "\x7f")
+    no_names: tuple[Any, ...] = ("mercury", 7, {}, [], ["mercury"], ["mercury", "mercury"], [1, 2], [[], []])
+    no_ranges: tuple[Any, ...] = ([float("nan"), 1.0], [1.0], "x", [1, 2, 3])
     changes: list[dict[str, Any]] = [
         *({"names": [own, "lead"]} for own in texts),
         *({"labels": ["mercury pigment", own]} for own in texts[:4]),
@@ -255,9 +261,9 @@ def _cards() -> Iterator[Hostile]:
         *(axis(n_bin=own) for own in (0, -1, 10**9, 10**400, 1.5, "many", None)),
         *(axis(bin_kev=own) for own in (0.0, -1.0, float("nan"), float("inf"), 1e300, [])),
         *(axis(start_kev=own) for own in (float("nan"), 1e300, "x")),
-        *({"names": own} for own in ("mercury", 7, {}, [], ["mercury"], ["mercury", "mercury"], [1, 2], [[], []])),
+        *({"names": own} for own in no_names),
         *({"names": ["mercury.nowhere", "lead"]}, {"kinds": ["group", "king"]}, {"groups": ["a", "b"]}),
-        *({"narrowest_kev": own} for own in ([float("nan"), 1.0], [1.0], "x", [1, 2, 3])),
+        *({"narrowest_kev": own} for own in no_ranges),
         {"names": [f"n{k}" for k in range(20_000)]},
         {"unknown": 1},
         {"kind": "evil"},
@@ -309,7 +315,10 @@ def _palettes() -> Iterator[Hostile]:
         *(f"{key} = {value}\n{good}" for key in ("first", "last") for value in ("nan", "inf", "-1e9", "true", '"x"')),
         *(f"first = {value}\n{good}" for value in ("99999999999", "-99999999999", "[1600]")),
         *(f"{key} = {value}\n{good}" for key in ("name", "label", "painter") for value in ("7", "[]", '"\\u001b[2J"')),
-        *(f"pigments = {value}\n" for value in ("[]", "7", '"vermilion"', '[""]', "[7]", "[[]]", '["\\u001b]0;x\\u0007"]')),
+        *(
+            f"pigments = {value}\n"
+            for value in ("[]", "7", '"vermilion"', '[""]', "[7]", "[[]]", '["\\u001b]0;x\\u0007"]')
+        ),
         "pigments = [" + '"vermilion",' * 200_000 + "]\n",
         "pigments = ['" + "v" * 1_000_000 + "']\n",
         "pigments = ['[red]no pigment[/red]']\n",
@@ -404,7 +413,10 @@ def _linked_file(folder: Path) -> str:
 
 def _npz(head: tuple[int, ...], n_byte: int, folder: Path) -> str:
     """Zeros that were packed, with a head that says how many there are."""
-    with zipfile.ZipFile(folder / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("counts.npy", "w") as out:
+    with (
+        zipfile.ZipFile(folder / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("counts.npy", "w") as out,
+    ):
         text = f"{{'descr': '<u2', 'fortran_order': False, 'shape': {head}, }}".ljust(117) + "\n"
         out.write(b"\x93NUMPY\x01\x00v\x00" + text.encode())
         for _ in range(n_byte // 2**20):
@@ -432,7 +444,7 @@ def _scans() -> Iterator[Hostile]:
     for shape, n_byte in (((2**20, 2**20, 64), 2**20), ((-1, 4, 4), 2**20), ((1000, 1000, 2**30), 2**22)):
         yield Hostile(f"npz: {shape}", "scan", partial(_npz, shape, n_byte))
     yield Hostile("npz: packed zeros", "scan", partial(_npz, (1000, 500, 1024), 2**30), "bounded")
-    entity = f'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><x>&e;</x>'
+    entity = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><x>&e;</x>'
     for ending in ("spx", "rtx", "bcf"):
         yield Hostile(f"{ending}: a billion laughs", "scan", partial(_xml, f"a.{ending}", _laughs()))
         yield Hostile(f"{ending}: an outside entity", "scan", partial(_xml, f"a.{ending}", entity))
@@ -590,7 +602,7 @@ def judge(hostile: Hostile, answer: dict[str, str]) -> str:
         return "" if shown and ("[" not in hostile.name or "[" in text) else "accepted"
     if SECRET in text or (hostile.wanted == "refused" and outcome != "refused"):
         return "accepted"
-    return "" if outcome == "read" or text.startswith(("Cannot", "No ")) and len(text) < 4000 else "accepted"
+    return "" if outcome == "read" or (text.startswith(("Cannot", "No ")) and len(text) < 4000) else "accepted"
 
 
 def try_hostile(n: int | None = None, seed: int = 0) -> tuple[int, list[str], list[str]]:

@@ -49,7 +49,9 @@ def main() -> None:
                    stderr=subprocess.DEVNULL)  # fmt: skip
     seen, home = len(queries), folder / "home"
     home.mkdir()
-    kept = {key: os.environ[key] for key in ("PATH", "PYTHONPATH", "OMP_NUM_THREADS", "PYTHONWARNINGS") if key in os.environ}
+    kept = {
+        key: os.environ[key] for key in ("PATH", "PYTHONPATH", "OMP_NUM_THREADS", "PYTHONWARNINGS") if key in os.environ
+    }
     places = {f"XDG_{name}_HOME": str(home / name.lower()) for name in ("CACHE", "CONFIG", "DATA", "STATE")}
     env = {**kept, **places, "HOME": str(home), "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, check=False, env=env, cwd=folder, capture_output=True, text=True)
