@@ -129,6 +129,8 @@ def _fitted(levels: Array, guess: float, resolution: float) -> float | None:
 
 def _scatter(spectra: Array) -> Scale | None:
     """Return variance over mean from fourth differences; of the fainter half of the channels, which lines spare."""
+    if spectra.shape[1] < _N_GROUP * _LEAST_IN_GROUP:
+        return None
     windows = np.lib.stride_tricks.sliding_window_view(spectra, _DIFFERENCE.size, axis=1)
     squared = np.sum((windows @ _DIFFERENCE) ** 2, axis=0)
     expected = np.sum(windows @ _DIFFERENCE**2, axis=0)
