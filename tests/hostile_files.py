@@ -524,6 +524,7 @@ NAMES = (
     ":smile: [bold",
     "\x08\x08\x7fgone",
     "%s %d {x} {0}",
+    r"a $\frac{x$ b_{",
 )
 
 

@@ -141,11 +141,9 @@ class Geometry(Settings):
     scatter_angle_deg: float | None = Field(
         None, gt=0, le=180, description="angle between beam and detected photon; None: incidence + take-off"
     )
-    source_air_cm: float = Field(1.0, ge=0, le=1000, description="air between tube and sample, cm")
-    detector_air_cm: float = Field(1.0, ge=0, le=1000, description="air between sample and detector, cm")
-    seen_air_cm: float = Field(
-        0.0, ge=0, le=1000, description="beam in air that the detector sees, cm: argon lines, scatter"
-    )
+    source_air_cm: float = Field(1.0, ge=0, description="air between tube and sample, cm")
+    detector_air_cm: float = Field(1.0, ge=0, description="air between sample and detector, cm")
+    seen_air_cm: float = Field(0.0, ge=0, description="beam in air that the detector sees, cm: argon lines, scatter")
 
     @property
     def scattering_angle_deg(self) -> float:
