@@ -253,13 +253,15 @@ def _cards() -> Iterator[Hostile]:
     texts = ("\x1b[2J", "\x1b]0;title\x07", "a\0b", "a\rb", "a\nb", "\x9b31m", "\u202egnp.exe", "x" * 100_000, "\x7f")
     no_names: tuple[Any, ...] = ("mercury", 7, {}, [], ["mercury"], ["mercury", "mercury"], [1, 2], [[], []])
     no_ranges: tuple[Any, ...] = ([float("nan"), 1.0], [1.0], "x", [1, 2, 3])
+    bins: tuple[Any, ...] = (0, -1, 10**9, 10**400, 1.5, "many", None)
+    widths: tuple[Any, ...] = (0.0, -1.0, float("nan"), float("inf"), 1e300, [])
     changes: list[dict[str, Any]] = [
         *({"names": [own, "lead"]} for own in texts),
         *({"labels": ["mercury pigment", own]} for own in texts[:4]),
         *({field: texts[1]} for field in ("name", "version", "package_version")),
         *({"limits": [own]} for own in texts[:3]),
-        *(axis(n_bin=own) for own in (0, -1, 10**9, 10**400, 1.5, "many", None)),
-        *(axis(bin_kev=own) for own in (0.0, -1.0, float("nan"), float("inf"), 1e300, [])),
+        *(axis(n_bin=own) for own in bins),
+        *(axis(bin_kev=own) for own in widths),
         *(axis(start_kev=own) for own in (float("nan"), 1e300, "x")),
         *({"names": own} for own in no_names),
         *({"names": ["mercury.nowhere", "lead"]}, {"kinds": ["group", "king"]}, {"groups": ["a", "b"]}),
