@@ -5,10 +5,15 @@
 'HgS'
 """
 
+import os
 from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
+
+# From release 1.29 on, onnxruntime reports each run to its makers unless this is set when it is first imported; here,
+# so that it holds for whoever imports it first, and for all processes that are begun from this one.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 # By name, not by an import statement: the doors open when they are asked for, so that ``import underpaint`` is fast.
 _DOORS = {

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from underpaint import plot
 from underpaint.maps import STATES, DetectabilityMaps, ElementMaps, PigmentMaps
 from underpaint.plot.comparison import families_shown, lesser_area, overlay_image
-from underpaint.plot.figure import NO_ANSWER_COLOR
+from underpaint.plot.figure import NO_ANSWER_COLOR, new_figure, put_title, to_png
 from underpaint.plot.images import pixel_aspect, upper_limit
 from underpaint.spectrum import EnergyAxis
 
@@ -186,3 +186,17 @@ def test_the_same_values_give_the_same_bytes() -> None:
     assert plot.to_png(plot.pigment_row(maps(), areas(), "red")) == plot.to_png(
         plot.pigment_row(maps(), areas(), "red")
     )
+
+
+def test_a_dollar_in_a_name_begins_no_formula() -> None:
+    def drawn(name: str) -> bytes:
+        figure = new_figure(3, 2)
+        axes = figure.add_subplot()
+        axes.semilogy([1, 2, 3], [1, 100, 10_000], label=name)
+        axes.set_xticks([1, 2, 3], [name, name, name])
+        put_title(axes, name)
+        axes.legend()
+        return to_png(figure)
+
+    assert drawn(r"a $\frac{x$ b_{") != drawn(r"a b_{")
+    assert drawn("$x$") != drawn("x")

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,3 +135,23 @@ def test_linear_algebra_of_workers_runs_on_one_thread() -> None:
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_a_cluster_whose_workers_all_died_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    monkeypatch.setattr("underpaint.synth.workers.DESERTED_S", 1.0)
+    options = {"threads_per_worker": 1, "processes": True, "host": "127.0.0.1", "dashboard_address": ":0"}
+    with distributed.LocalCluster(n_workers=0, **options) as running:
+        address = running.scheduler_address
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--no-dashboard"]
+        process = subprocess.Popen([*command, "--nthreads", "1"], stderr=subprocess.DEVNULL)
+        try:
+            with crew_of(scheduler=address) as crew:
+                results = in_order(crew, time.sleep, ((index, (0.2,)) for index in range(10_000)))
+                next(results)
+                process.kill()
+                with pytest.raises(ClusterError, match=r"all workers of the cluster at tcp.* are gone.*dask worker"):
+                    list(results)
+        finally:
+            process.kill()
+            process.wait()

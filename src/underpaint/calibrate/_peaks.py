@@ -13,6 +13,7 @@ from underpaint.units import FWHM_PER_SIGMA
 
 _SMOOTHING_SIGMAS = (1.0, 2.0, 4.0, 8.0)
 _LEAST_FOR_WIDTH = 3
+_MOST_FOR_WIDTH = 1000
 _END_CHANNELS = 16
 _EDGE_FALL = 3.0
 _OVERFLOW = 10.0
@@ -124,7 +125,9 @@ def _width_law(counts: NDArray[np.float64], peaks: Peaks, typical: float) -> NDA
     good = np.isfinite(width) & (width > 0.4 * typical) & (width < 2.0 * typical) & strong
     if good.sum() < _LEAST_FOR_WIDTH:
         return np.full(counts.size, typical)
-    slope, offset, *_ = theilslopes(width[good] ** 2, peaks.channel[good])
+    # It takes all pairs: of noise in very many channels, gigabytes.
+    rank = np.argsort(-peaks.significance[good], kind="stable")[:_MOST_FOR_WIDTH]
+    slope, offset, *_ = theilslopes(width[good][rank] ** 2, peaks.channel[good][rank])
     # The law may neither fall along the channels nor vanish at the first.
     slope = max(float(slope), 0.0)
     offset = float(np.median(width[good] ** 2 - slope * peaks.channel[good]))

@@ -148,7 +148,8 @@ class _Lookup:
         self.n_channel = n_channel
         self.weight = np.log2(1 + peaks.significance / 4)
         fine = np.arange(n_channel * _LUT_PER_CHANNEL) / _LUT_PER_CHANNEL
-        self.nearest = np.abs(fine[:, None] - peaks.channel[None, :]).argmin(axis=1)
+        # The peaks are in their order: a distance from each channel to each of them would take gigabytes.
+        self.nearest = np.searchsorted((peaks.channel[1:] + peaks.channel[:-1]) / 2, fine)
         tolerance = _MATCH_PER_FWHM * np.interp(fine, np.arange(n_channel), peaks.fwhm_channels)
         self.match = np.exp(-0.5 * ((fine - peaks.channel[self.nearest]) / tolerance) ** 2)
         self.net = np.interp(fine, np.arange(n_channel), np.maximum(peaks.net, 0.0))

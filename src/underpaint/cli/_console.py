@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from underpaint.errors import UnderpaintError
+from underpaint.untrusted import plain_json, plain_text
 
 INTERRUPTED = 130
 FAILED = 1
@@ -69,27 +70,36 @@ def say_warning(message: str) -> None:
 
 
 def _say_aside(mark: str, style: str, message: str) -> None:
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    console.print(mark, style=style, end="")
-    console.print(message, markup=False, highlight=False, soft_wrap=True)
+    shown = console(stderr=True)
+    shown.print(mark, style=style, end="")
+    shown.print(message, highlight=False, soft_wrap=True)
 
 
 def say(message: str = "", *, quiet: bool = False, style: str | None = None) -> None:
     """Write a line to standard output, unless asked to be quiet."""
     if quiet:
         return
-    from rich.console import Console
-
-    Console().print(message, markup=False, highlight=False, soft_wrap=True, style=style)
+    console().print(message, highlight=False, soft_wrap=True, style=style)
 
 
 def show(renderable: Any) -> None:
     """Show a table or another rich object."""
-    from rich.console import Console
+    console().print(renderable)
 
-    Console().print(renderable)
+
+def console(*, stderr: bool = False) -> Any:
+    """Return what all is printed with: text is shown as it is, whatever it comes from.
+
+    Neither rich's markup nor names of emojis are heeded, and what a terminal would obey is shown as an escape.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    class PlainConsole(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(plain_text(text), **options | {"markup": False, "emoji": False})
+
+    return PlainConsole(stderr=stderr, markup=False, emoji=False)
 
 
 def show_json(value: Any) -> None:
@@ -97,7 +107,7 @@ def show_json(value: Any) -> None:
     cleaned = json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
     plain = not str(getattr(sys.stdout, "encoding", "") or "").lower().startswith("utf")
     text = json.dumps(cleaned, indent=2, ensure_ascii=plain)
-    typer.echo(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    typer.echo(plain_json(text))
 
 
 def print_anything() -> None:
@@ -110,16 +120,16 @@ def print_anything() -> None:
 @contextmanager
 def progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     """Show on standard error what is being done; yields a function (what, done, in all)."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as bar:
+    what_is_done = TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(), what_is_done, BarColumn(bar_width=24), TimeElapsedColumn())
+    with Progress(*columns, console=console(stderr=True), disable=quiet, transient=True) as bar:
         task = bar.add_task("Starting", total=None)
 
         def step(what: str, done: int, total: int) -> None:
             # A step of one piece tells nothing of how far it is: the bar swings.
-            bar.update(task, description=what, completed=done, total=total if total > 1 else None)
+            bar.update(task, description=plain_text(what), completed=done, total=total if total > 1 else None)
 
         yield step
 

@@ -1,6 +1,5 @@
 """``explain``: which layers could have made the spectrum of a pixel or a region."""
 
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from underpaint.explain.words import in_words, interval_text, layer_name
 from underpaint.instrument import load_instrument
 from underpaint.io import load
 from underpaint.sample import Paint, coating_layer, support_layer
+from underpaint.untrusted import read_toml
 
 USUAL = "elio"
 """The scanner where none is given: of it is taken what neither the scan's file nor its lines tell."""
@@ -135,10 +135,10 @@ def read_proposals(path: Path) -> list[Candidate]:
         Not TOML, no stratigraphy, or a layer that cannot be made.
     """
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        table = read_toml(path, SampleError, "the stratigraphies")
         proposals = table["stratigraphy"]
         found = [_candidate(entry, index) for index, entry in enumerate(proposals)]
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         message = f"Cannot read the stratigraphies {path}: {error}. The file looks like {_EXAMPLE}."
         raise SampleError(message) from error
     if not found:

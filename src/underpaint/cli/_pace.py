@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from underpaint.cli._console import console
+from underpaint.untrusted import plain_text
+
 
 @contextmanager
 def pace(*, quiet: bool, unit: str) -> Iterator[Callable[[str, int, int], None]]:
@@ -12,25 +15,26 @@ def pace(*, quiet: bool, unit: str) -> Iterator[Callable[[str, int, int], None]]
     The rate is that of the last half minute, of this call alone: what an earlier call had done counts as done, not
     as fast.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as bar:
+    with Progress(*columns, console=console(stderr=True), disable=quiet, transient=True) as bar:
         tasks: dict[str, Any] = {}
 
         def step(what: str, done: int, total: int) -> None:
             if what not in tasks:
                 for task in tasks.values():
                     bar.update(task, visible=False)
-                tasks[what] = bar.add_task(what, total=total if total > 1 else None, completed=done, rate="")
+                tasks[what] = bar.add_task(
+                    plain_text(what), total=total if total > 1 else None, completed=done, rate=""
+                )
             task = tasks[what]
             bar.update(task, completed=done)
             bar.update(task, rate=_rate(bar.tasks[bar.task_ids.index(task)].speed, unit))

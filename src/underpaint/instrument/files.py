@@ -1,7 +1,6 @@
 """Instrument files (TOML) and the presets that ship with the package."""
 
 import math
-import tomllib
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 from underpaint.errors import InstrumentError
 from underpaint.files import whole_file
 from underpaint.instrument.instrument import Instrument, SourceSpectrum
+from underpaint.untrusted import MOST_SETTINGS_BYTES, faults_in_words, read_bounded, read_toml
 
 
 def preset_names() -> tuple[str, ...]:
@@ -28,13 +28,13 @@ def load_instrument(name_or_path: str | Path) -> Instrument:
         There is no such preset or file, or a field is wrong; the message names the field.
     """
     name = str(name_or_path)
-    if name in preset_names():
-        return _parse((files("underpaint.instrument") / "presets" / f"{name}.toml").read_bytes(), name)
-    path = Path(name_or_path)
+    path = Path(str(files("underpaint.instrument") / "presets" / f"{name}.toml"))
+    if name not in preset_names():
+        path = Path(name_or_path)
     if not path.is_file():
         message = f"No instrument {name!r}: it is neither a file nor one of the presets {', '.join(preset_names())}."
         raise InstrumentError(message)
-    return _parse(path.read_bytes(), name)
+    return _parse(read_toml(path, InstrumentError, "the instrument"), name)
 
 
 def save_instrument(instrument: Instrument, path: str | Path) -> None:
@@ -61,8 +61,8 @@ def read_source_spectrum(path: str | Path) -> SourceSpectrum:
     """
     source = Path(path)
     try:
-        text = source.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bounded(source, MOST_SETTINGS_BYTES, InstrumentError).decode("utf-8")
+    except (InstrumentError, UnicodeDecodeError) as error:
         message = f"Cannot read the source spectrum {source}: {error}. Give a text file of two or three columns."
         raise InstrumentError(message) from error
     rows = [_columns(line) for line in text.splitlines() if line.strip() and not line.startswith("#")]
@@ -71,8 +71,8 @@ def read_source_spectrum(path: str | Path) -> SourceSpectrum:
     for number, row in enumerate(rows, start=1):
         if not _numbers(row) or len(row) not in {2, 3} or len(row) != len(rows[0]):
             message = (
-                f"Cannot read the source spectrum {source}: row {number} holds {' '.join(row)!r}; each needs energy in "
-                "keV, photons and, in all rows or none, the bin's width in keV."
+                f"Cannot read the source spectrum {source}: row {number} holds {' '.join(row)[:80]!r}; each needs "
+                "energy in keV, photons and, in all rows or none, the bin's width in keV."
             )
             raise InstrumentError(message)
     columns = [tuple(float(value) for value in column) for column in zip(*rows, strict=True)]
@@ -116,15 +116,9 @@ def _value(value: Any) -> str:
     return repr(value)
 
 
-def _parse(content: bytes, name: str) -> Instrument:
+def _parse(table: dict[str, Any], name: str) -> Instrument:
     try:
-        return Instrument.model_validate(tomllib.loads(content.decode("utf-8")))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        message = f"Cannot read the instrument {name!r}: not TOML ({error})."
-        raise InstrumentError(message) from error
+        return Instrument.model_validate(table)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].rstrip('.')}" for fault in error.errors()
-        )
-        message = f"Cannot use the instrument {name!r}: {faults}."
+        message = f"Cannot use the instrument {name!r}: {faults_in_words(error.errors())}."
         raise InstrumentError(message) from error

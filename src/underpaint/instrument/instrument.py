@@ -4,9 +4,10 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from underpaint.atomic import atomic_number, symbol
+from underpaint.untrusted import fault_of_name
 
 ANODES = range(22, 93)
 """Atomic numbers of anodes, titanium to uranium: softer lines do not leave a window."""
@@ -15,10 +16,27 @@ HIGHEST_KEV = 200.0
 """Kissel's photoelectric cross sections in xraylib go no farther."""
 
 
+MOST_ENTRIES = 65_536
+"""Of a table in an instrument file."""
+
+
 class Settings(BaseModel):
     """Base of all settings: frozen; unknown fields, and values that are no finite number, are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _check_size(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, str):
+            # a note may have several lines
+            text = " ".join(value.split()) if info.field_name == "note" else value
+            if fault := fault_of_name(text):
+                raise ValueError(fault)
+        elif isinstance(value, tuple) and len(value) > MOST_ENTRIES:
+            message = f"{len(value)} entries; up to {MOST_ENTRIES} are read"
+            raise ValueError(message)
+        return value
 
 
 class Filter(Settings):
@@ -26,7 +44,7 @@ class Filter(Settings):
 
     formula: str = Field(description="chemical formula of the material, e.g. 'Al' or 'C22H10N2O5'")
     density: float = Field(gt=0, le=23, description="g/cm3; osmium, the densest material, has 22.6")
-    thickness_um: float = Field(ge=0, description="thickness along the beam, um")
+    thickness_um: float = Field(ge=0, le=1e6, description="thickness along the beam, um")
 
 
 class Tube(Settings):
@@ -38,9 +56,9 @@ class Tube(Settings):
     takeoff_angle_deg: float = Field(15.0, gt=0, le=90, description="X-rays' angle to the anode's surface, degree")
     window: Filter = Field(default_factory=lambda: Filter(formula="Be", density=1.848, thickness_um=127.0))
     target_um: float | None = Field(
-        None, gt=0, description="thickness of a transmission target, um; None: a thick anode"
+        None, gt=0, le=1e6, description="thickness of a transmission target, um; None: a thick anode"
     )
-    line_factor: float = Field(1.0, gt=0, description="the anode's lines over those of Ebel 1999 and 2003")
+    line_factor: float = Field(1.0, gt=0, le=1000, description="the anode's lines over those of Ebel 1999 and 2003")
 
     @field_validator("anode")
     @classmethod
@@ -139,9 +157,9 @@ class Detector(Settings):
     """An energy-dispersive detector and its electronics."""
 
     material: str = Field("Si", description="element symbol of the crystal")
-    density: float = Field(2.33, gt=0, description="g/cm3")
-    thickness_um: float = Field(450.0, gt=0, description="um")
-    dead_layer_um: float = Field(0.05, ge=0, description="inactive crystal in front, um")
+    density: float = Field(2.33, gt=0, le=23, description="g/cm3")
+    thickness_um: float = Field(450.0, gt=0, le=1e6, description="um")
+    dead_layer_um: float = Field(0.05, ge=0, le=1e6, description="inactive crystal in front, um")
     window: Filter = Field(default_factory=lambda: Filter(formula="Be", density=1.848, thickness_um=12.5))
     noise_fwhm_kev: float = Field(0.07, ge=0, le=5, description="electronic noise, FWHM, keV")
     fano: float = Field(0.114, gt=0, lt=1, description="Fano factor")
@@ -153,8 +171,12 @@ class Detector(Settings):
     gain_kev: float = Field(0.01, ge=1e-4, le=10, description="channel width, keV")
     zero_kev: float = Field(0.0, ge=-1000, le=1000, description="energy of channel 0, keV")
     n_channel: int = Field(4096, ge=16, le=65536)
-    pulse_pair_us: float = Field(0.0, ge=0, description="photons closer than this are recorded as one, us; 0: none")
-    dead_time_us: float = Field(0.0, ge=0, description="time that a photon keeps the electronics busy, us; 0: none")
+    pulse_pair_us: float = Field(
+        0.0, ge=0, le=1e6, description="photons closer than this are recorded as one, us; 0: none"
+    )
+    dead_time_us: float = Field(
+        0.0, ge=0, le=1e6, description="time that a photon keeps the electronics busy, us; 0: none"
+    )
 
     @model_validator(mode="after")
     def _check_shares(self) -> "Detector":
@@ -172,7 +194,7 @@ class Instrument(Settings):
     note: str = Field("", description="where the figures come from")
     tube: Tube = Field(default_factory=Tube)
     source_spectrum: SourceSpectrum | None = None
-    filters: tuple[Filter, ...] = ()
+    filters: tuple[Filter, ...] = Field((), max_length=50)
     optic: Optic | None = None
     geometry: Geometry = Field(default_factory=Geometry)
     detector: Detector = Field(default_factory=Detector)

@@ -3,10 +3,13 @@
 import re
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter
 
 from underpaint.files import whole_file
 
@@ -16,9 +19,27 @@ NO_ANSWER_COLOR = "#c4c4c4"
 DPI = 100
 
 
+class _PlainFigure(Figure):
+    """Shows text as it is: matplotlib takes what stands between two dollars, in a name, too, for a formula.
+
+    Powers of ten at ticks alone are formulas.
+    """
+
+    def draw(self, renderer: Any) -> None:
+        numbers: set[Text] = set()
+        for axes in self.axes:
+            for axis in (axes.xaxis, axes.yaxis):
+                if isinstance(axis.get_major_formatter(), LogFormatter):
+                    numbers.update(axis.get_majorticklabels(), axis.get_minorticklabels())
+        for text in self.findobj(Text):
+            if isinstance(text, Text) and text not in numbers:
+                text.set_parse_math(False)
+        super().draw(renderer)
+
+
 def new_figure(width_in: float, height_in: float) -> Figure:
     """Return an empty figure with a canvas of its own; sizes in inches."""
-    figure = Figure(figsize=(width_in, height_in), dpi=DPI, facecolor="white")
+    figure = _PlainFigure(figsize=(width_in, height_in), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 

@@ -7,6 +7,8 @@ from underpaint.atomic import atomic_weight
 from underpaint.errors import FormulaError, SampleError
 
 OPENING, CLOSING, DOTS = "([", ")]", ".·*"
+MOST_CHARACTERS = 200
+_MOST_COUNT = 1e6
 
 
 def parse_formula(formula: str) -> dict[str, float]:
@@ -39,6 +41,9 @@ def parse_formula(formula: str) -> dict[str, float]:
     text = formula.strip()
     if not text:
         message = "Cannot read an empty formula; write it as 'PbCO3'."
+        raise FormulaError(message)
+    if len(text) > MOST_CHARACTERS:
+        message = f"Cannot read a formula of {len(text)} characters; up to {MOST_CHARACTERS} are allowed."
         raise FormulaError(message)
     return _Parser(text).parse()
 
@@ -131,6 +136,8 @@ class _Parser:
         value = float(self._text[self._at : end])
         if value == 0:
             self._fail("a count of zero")
+        if value > _MOST_COUNT:
+            self._fail(f"a count above {_MOST_COUNT:g}")
         self._at = end
         return value
 

@@ -12,8 +12,11 @@ from typing import Any
 
 from underpaint.errors import SampleError
 from underpaint.sample.formula import mass_fractions
+from underpaint.untrusted import fault_of_name, read_toml
 
 DEFAULT_PALETTE = "easel_15_to_20"
+MOST_PIGMENTS = 1000
+_YEARS = range(-40_000, 3001)
 PALETTE_KEYS = ("name", "label", "pigments", "first", "last", "painter", "source")
 STIFF_PASTE = 1.45
 """Oil in paint ground by hand over the oil absorption: Watin's lead white of the early 19th century sets it."""
@@ -223,19 +226,13 @@ def load_palette(name_or_path: str | Path = DEFAULT_PALETTE) -> Palette:
         There is no such palette, it is not TOML, it holds an unknown key, or it names an unknown pigment.
     """
     name = str(name_or_path)
-    if name in palette_names():
-        content = (files("underpaint.sample") / "data" / "palettes" / f"{name}.toml").read_bytes()
-    elif Path(name_or_path).is_file():
-        content = Path(name_or_path).read_bytes()
-    else:
+    path = Path(str(files("underpaint.sample") / "data" / "palettes" / f"{name}.toml"))
+    if name not in palette_names():
+        path = Path(name_or_path)
+    if not path.is_file():
         message = f"No palette {name!r}: it is neither a file nor one of {', '.join(palette_names())}."
         raise SampleError(message)
-    try:
-        table = tomllib.loads(content.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        message = f"Cannot read the palette {name!r}: not TOML ({error})."
-        raise SampleError(message) from error
-    return _palette(table, name)
+    return _palette(read_toml(path, SampleError, "the palette"), name)
 
 
 def pigment_to_binder_in_oil(pigments: Mapping[str, float], *, factor: float = STIFF_PASTE) -> float:
@@ -327,10 +324,23 @@ def _palette(table: Mapping[str, Any], name: str) -> Palette:
     if not isinstance(pigments, list) or not pigments or not all(isinstance(entry, str) for entry in pigments):
         message = f"Cannot use the palette {name!r}: it needs a list `pigments = [...]` with at least one name."
         raise SampleError(message)
+    texts = {key: table[key] for key in ("name", "label", "painter", "source") if key in table}
+    wrong = next((key for key, text in texts.items() if not isinstance(text, str)), None)
+    if wrong is not None or len(pigments) > MOST_PIGMENTS:
+        reason = f"`{wrong}` is no text" if wrong else f"{len(pigments)} pigments, up to {MOST_PIGMENTS} are allowed"
+        message = f"Cannot use the palette {name!r}: {reason}. Correct the file."
+        raise SampleError(message)
+    for text in (*pigments, *texts.values()):
+        if fault := fault_of_name(text):
+            message = f"Cannot use the palette {name!r}: {fault}. Correct the file."
+            raise SampleError(message)
     known = tuple(dict.fromkeys(library()[entry].name for entry in pigments))
     years = {key: table[key] for key in ("first", "last") if key in table}
-    if any(not isinstance(year, int) or isinstance(year, bool) for year in years.values()):
-        message = f"Cannot use the palette {name!r}: `first` and `last` are years, whole numbers; it holds {years}."
+    if any(not isinstance(year, int) or isinstance(year, bool) or year not in _YEARS for year in years.values()):
+        message = (
+            f"Cannot use the palette {name!r}: `first` and `last` are years, whole numbers from {_YEARS[0]} to "
+            f"{_YEARS[-1]}; it holds {str(years)[:200]}."
+        )
         raise SampleError(message)
     return Palette(
         str(table.get("name", Path(name).stem)),

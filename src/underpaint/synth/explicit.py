@@ -1,7 +1,6 @@
 """Spectra of stratigraphies written down by hand, as a file that every other command reads."""
 
 import json
-import tomllib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from underpaint.synth.library import (
     write_photons_file,
 )
 from underpaint.synth.photons import CHUNKS, Photons, make_photons, photons_to_bytes, read_chunk
+from underpaint.untrusted import plain_text, read_toml
 
 PLAIN = {"ground": ground_layer, "support": support_layer, "coating": coating_layer}
 
@@ -121,16 +121,13 @@ def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettin
     """
     source = Path(path)
     try:
-        table: dict[str, Any] = tomllib.loads(source.read_text("utf-8"))
+        table: dict[str, Any] = read_toml(source, SampleError, "the simulation")
         if not table:
             message = f"Cannot use the simulation {source}: it says nothing. See examples/default_library.toml."
             raise SampleError(message)
         job = ExplicitSettings(**table) if "stratigraphy" in table else LibrarySettings(**table)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        message = f"Cannot read the simulation {source}: {error}."
-        raise SampleError(message) from error
     except ValidationError as error:
-        message = f"Cannot use the simulation {source}: {'; '.join(map(_fault, _own_faults(error.errors())))}."
+        message = f"Cannot use the simulation {source}: {'; '.join(map(_fault, _own_faults(error.errors())[:5]))}."
         raise SampleError(message) from error
     if detector is None:
         return job
@@ -150,8 +147,8 @@ def _own_faults(faults: list[Any]) -> list[Any]:
 
 
 def _fault(fault: Any) -> str:
-    given, place = fault["input"], ".".join(map(str, fault["loc"]))
-    met = f" (it is {given!r})" if isinstance(given, str | int | float) else ""
+    given, place = fault["input"], plain_text(".".join(map(str, fault["loc"])))[:200]
+    met = f" (it is {ascii(given)[:80]})" if isinstance(given, str | int | float) else ""
     return f"{place}: {fault['msg']}{met}"
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from underpaint.errors import SampleError
 from underpaint.sample import Layer, Paint, Stratigraphy, ground_layer, library
+from underpaint.untrusted import read_toml
 
 
 @dataclass(frozen=True)
@@ -159,9 +160,9 @@ def load_recipe(name_or_path: str | Path) -> PanelRecipe:
         message = f"No panel recipe {name!r}: it is neither a file nor one of fig7, table2."
         raise SampleError(message)
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        table = read_toml(path, SampleError, "the panel recipe")
         return _recipe(table, list(table["tops"]), list(table["bottoms"]))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         message = (
             f"Cannot use the panel recipe {name!r}: {error}. It needs tops, bottoms, pigment_to_binder, binder, "
             "ground, top_thickness_um, bottom_thickness_um and ground_thickness_um."

@@ -3,6 +3,7 @@
 import os
 import platform
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -19,6 +20,9 @@ from underpaint.threads import one_blas_thread, one_blas_thread_for_good
 
 Result = TypeVar("Result")
 CONNECT_TIMEOUT_S = 10
+DESERTED_S = 30.0
+"""How long a cluster that had workers may be without any."""
+_LOOK_S = 2.0
 DECIDING = ("underpaint", "numpy", "scipy", "xraylib")
 """Packages whose version decides the last bit of a result."""
 
@@ -176,9 +180,11 @@ def _leave_with_parent() -> None:
 
 
 class _Cluster:
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, client: Any, scheduler: str) -> None:
+        self._client, self._scheduler = client, scheduler
         self._versions = _versions()
+        self._deserted_since: float | None = None
+        self._had_hands = False
 
     @property
     def at_once(self) -> int:
@@ -191,18 +197,55 @@ class _Cluster:
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
         # not pure: equal arguments need not be looked for; their bytes are not hashed
         future = self._client.submit(_on_cluster, self._versions, function, *arguments, pure=False)
-        return _ClusterFuture(future)
+        return _ClusterFuture(future, self)
+
+    def require_hands(self) -> None:
+        """Look whether the workers are still there.
+
+        Raises
+        ------
+        ClusterError
+            All of them have been gone for a while; a cluster that has had none yet is waited for.
+        """
+        if self.hands:
+            self._had_hands, self._deserted_since = True, None
+        elif self._had_hands and self._deserted_since is None:
+            self._deserted_since = time.monotonic()
+        elif self._deserted_since is not None and time.monotonic() - self._deserted_since > DESERTED_S:
+            message = (
+                f"Cannot go on: all workers of the cluster at {self._scheduler} are gone, and none has come for "
+                f"{DESERTED_S:g} s. Start workers with `dask worker {self._scheduler}`, with more memory if they died "
+                "for want of it; call again to go on where it stopped."
+            )
+            raise ClusterError(message)
 
 
 class _ClusterFuture:
-    def __init__(self, future: Any) -> None:
-        self._future = future
+    def __init__(self, future: Any, cluster: _Cluster) -> None:
+        self._future, self._cluster = future, cluster
 
     def result(self) -> Any:
+        from concurrent.futures import CancelledError
+
+        from distributed import TimeoutError as NotYet
+        from distributed.comm import CommClosedError
         from distributed.scheduler import KilledWorker
 
         try:
-            return self._future.result()
+            while True:
+                self._cluster.require_hands()
+                try:
+                    return self._future.result(timeout=_LOOK_S)
+                except NotYet:
+                    # also what the task itself may have raised
+                    if self._future.done():
+                        raise
+        except (CancelledError, CommClosedError) as error:
+            message = (
+                f"Cannot go on: the cluster's scheduler is gone ({str(error)[:200]}). Start it again, and call again "
+                "to go on where it stopped."
+            )
+            raise ClusterError(message) from error
         except KilledWorker as error:
             message = (
                 f"Cannot go on: one piece of work was lost with every worker that tried it ({error}). Give the workers "
@@ -232,7 +275,7 @@ def _cluster(scheduler: str) -> Iterator[Crew]:
         raise ClusterError(message) from error
     # a chunk's photons travel with its task, so that a worker's death does not take them along
     with client, dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}):
-        yield _Cluster(client)
+        yield _Cluster(client, scheduler)
 
 
 def _on_cluster(versions: dict[str, str], function: Callable[..., Result], *arguments: Any) -> Result:

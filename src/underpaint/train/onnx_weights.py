@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from underpaint.errors import TrainingError
 from underpaint.train.exporting import check_export
-from underpaint.weights import ModelCard
+from underpaint.weights import ModelCard, read_network
 
 _PREFIX = "network."
 _COUNTER = "num_batches_tracked"
@@ -50,7 +50,7 @@ def _weights(path: Path) -> dict[str, Tensor]:
     import onnx
 
     try:
-        graph = onnx.load(path).graph
+        graph = onnx.load_from_string(read_network(path)).graph
     except Exception as error:  # protobuf's own errors share no public base with Python's
         raise TrainingError(_unusable(path, f"it cannot be read ({error})")) from error
     values = {each.name: np.array(onnx.numpy_helper.to_array(each)) for each in graph.initializer}

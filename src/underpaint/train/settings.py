@@ -1,6 +1,5 @@
 """What a training run needs to know, as a TOML file or from Python."""
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
@@ -8,6 +7,7 @@ from typing import Any, Literal, Self, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from underpaint.errors import TrainingError
+from underpaint.untrusted import faults_in_words, read_toml
 from underpaint.weights import LayersKind, NetworkKind, PaperKind
 
 _PAPER: dict[str, Any] = {
@@ -207,9 +207,9 @@ def load_settings(path: str | Path) -> TrainSettings:
 def _load(path: str | Path, model: type[_Settings]) -> _Settings:
     source = Path(path)
     try:
-        settings = model.model_validate(tomllib.loads(source.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
-        message = f"Cannot read the training settings {source}: {error}"
+        settings = model.model_validate(read_toml(source, TrainingError, "the training settings"))
+    except ValidationError as error:
+        message = f"Cannot read the training settings {source}: {faults_in_words(error.errors())}."
         raise TrainingError(message) from error
     folder = source.parent
     paths: dict[str, Any] = {"library": tuple(folder / each for each in settings.library), "out": folder / settings.out}

@@ -10,6 +10,7 @@ from underpaint.weights.card import (
     PredictionSets,
     Training,
 )
+from underpaint.weights.graph import check_network, read_network
 from underpaint.weights.store import load_card, model_path, shipped
 
 __all__ = [
@@ -21,7 +22,9 @@ __all__ = [
     "PaperKind",
     "PredictionSets",
     "Training",
+    "check_network",
     "load_card",
     "model_path",
+    "read_network",
     "shipped",
 ]

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from underpaint.maps import split_place
+from underpaint.untrusted import fault_of_name
 
 PaperKind: TypeAlias = Literal["xu2022", "xu2022_root", "xu2022_unscaled", "recurrent", "autoencoder"]
 """Architectures that are trained as the paper trains its own."""
@@ -16,7 +19,28 @@ NetworkKind: TypeAlias = Literal["default"] | PaperKind | LayersKind
 """Architectures that a card can name."""
 
 
-class ModelAxis(BaseModel):
+MOST_NAMES = 10_000
+MOST_BINS = 65_536
+
+
+def _name(text: str) -> str:
+    """Refuse text that cannot be shown as it is."""
+    if fault := fault_of_name(text):
+        message = f"{fault}. Names are shown to people"
+        raise ValueError(message)
+    return text
+
+
+_Name: TypeAlias = Annotated[str, AfterValidator(_name)]
+_Names: TypeAlias = Annotated[tuple[_Name, ...], Field(max_length=MOST_NAMES)]
+_Fractions: TypeAlias = Annotated[tuple[float, ...], Field(max_length=MOST_NAMES)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelAxis(_Part):
     """The fixed energy axis of a network.
 
     Parameters
@@ -29,11 +53,9 @@ class ModelAxis(BaseModel):
         Number of bins.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    start_kev: float
-    bin_kev: float = Field(gt=0)
-    n_bin: int = Field(ge=1)
+    start_kev: float = Field(ge=-1000, le=1000)
+    bin_kev: float = Field(gt=0, le=1000)
+    n_bin: int = Field(ge=1, le=MOST_BINS)
 
     @property
     def stop_kev(self) -> float:
@@ -46,15 +68,13 @@ class ModelAxis(BaseModel):
         return self.start_kev + self.bin_kev * np.arange(self.n_bin + 1, dtype=np.float64)
 
 
-class Training(BaseModel):
+class Training(_Part):
     """Where the weights come from."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    library: tuple[str, ...] = ()
-    n_spectra: int = 0
-    seed: int = 0
-    epochs: int = 0
+    library: _Names = ()
+    n_spectra: int = Field(0, ge=0, le=10**12)
+    seed: int = Field(0, ge=0, le=2**64)
+    epochs: int = Field(0, ge=0, le=10**9)
     config: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -63,7 +83,7 @@ EVERYTHING = 1e6
 _Table: TypeAlias = tuple[tuple[tuple[float, ...], ...], ...]
 
 
-class PredictionSets(BaseModel):
+class PredictionSets(_Part):
     """Log-odds that bound sets of stated coverage: present, absent, either, and seldom neither.
 
     Parameters
@@ -79,13 +99,22 @@ class PredictionSets(BaseModel):
         Present belongs to the set from these log-odds on, absent up to those.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    names: tuple[str, ...]
+    names: _Names
     levels: tuple[float, ...]
     counts: tuple[float, ...]
     present_from: _Table
     absent_to: _Table
+
+    @model_validator(mode="after")
+    def _check_tables(self) -> Self:
+        wanted = (len(self.levels), max(len(self.counts) - 1, 0), len(self.names))
+        for field in ("present_from", "absent_to"):
+            table = getattr(self, field)
+            fits = len(table) == wanted[0] and all(len(level) == wanted[1] for level in table)
+            if not fits or any(len(row) != wanted[2] for level in table for row in level):
+                message = f"{field} needs {wanted[0]} levels of {wanted[1]} bins of {wanted[2]} names"
+                raise ValueError(message)
+        return self
 
     def undecided(
         self, name: str, log_odds: NDArray[np.floating], total_counts: NDArray[np.floating], level: float
@@ -111,7 +140,7 @@ class PredictionSets(BaseModel):
         return np.asarray((log_odds >= lowest) == (log_odds <= highest))
 
 
-class ModelCard(BaseModel):
+class ModelCard(_Part):
     """What a user and the code that runs the network need to know about it.
 
     Parameters
@@ -147,27 +176,25 @@ class ModelCard(BaseModel):
         Version of the package that made it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    version: str = "1"
+    name: _Name
+    version: _Name = "1"
     kind: NetworkKind = "default"
     axis: ModelAxis
     needs_full_axis: bool = False
     narrowest_kev: tuple[float, float] | None = None
-    names: tuple[str, ...]
+    names: _Names
     kinds: tuple[Literal["group", "member"], ...]
-    groups: tuple[tuple[str, ...], ...]
-    labels: tuple[str, ...]
-    elements: tuple[tuple[str, ...], ...]
-    instrument_inputs: tuple[str, ...] = ()
-    quantities: tuple[str, ...] = ()
-    composition: tuple[tuple[float, ...], ...] = ()
+    groups: tuple[_Names, ...]
+    labels: _Names
+    elements: tuple[_Names, ...]
+    instrument_inputs: _Names = ()
+    quantities: _Names = ()
+    composition: tuple[_Fractions, ...] = ()
     sets: PredictionSets | None = None
     training: Training = Training()
     figures: dict[str, Any] = Field(default_factory=dict)
-    limits: tuple[str, ...] = ()
-    package_version: str = ""
+    limits: _Names = ()
+    package_version: _Name = ""
 
     @model_validator(mode="after")
     def _one_entry_per_name(self) -> Self:
@@ -176,6 +203,11 @@ class ModelCard(BaseModel):
             if n_entry != len(self.names):
                 message = f"{field} has {n_entry} entries for {len(self.names)} names; one per name is needed"
                 raise ValueError(message)
+        if len(set(self.names)) != len(self.names) or not self.names:
+            message = f"names has {len(self.names)} entries, {len(set(self.names))} of them different; each needs one"
+            raise ValueError(message)
+        for name in self.names:
+            split_place(name)
         return self
 
     @property

@@ -6,7 +6,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from underpaint.errors import ModelError
+from underpaint.untrusted import faults_in_words, read_bounded
 from underpaint.weights.card import ModelCard
+
+MOST_CARD_BYTES = 16 * 2**20
 
 
 def shipped() -> tuple[str, ...]:
@@ -55,13 +58,14 @@ def load_card(name_or_path: str | Path) -> ModelCard:
     Raises
     ------
     ModelError
-        There is no such model, or its card is damaged.
+        There is no such model, or its card is damaged or larger than 16 MiB.
     """
     path = model_path(name_or_path).with_suffix(".json")
     try:
-        return ModelCard.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
-        message = f"Cannot read the model card {path}: {error}. Export the model again, or take another."
+        return ModelCard.model_validate_json(read_bounded(path, MOST_CARD_BYTES, ModelError))
+    except ValidationError as error:
+        faults = faults_in_words(error.errors())
+        message = f"Cannot read the model card {path}: {faults}. Export the model again, or take another."
         raise ModelError(message) from error
 
 
