@@ -141,3 +141,12 @@ def test_measured_metals_and_plastic_are_right_or_left_alone(name: str) -> None:
 def test_the_axis_of_a_common_scanner_is_borne_out(metal: str) -> None:
     counts, axis = msa(SHARED / "bruker_m4" / f"{metal}_50kv_50_ma_Rh_vac_D1.msa")
     assert_right(calibrated(counts, axis), axis)
+
+
+def test_channels_wider_than_are_searched_are_left_to_the_file() -> None:
+    axis = EnergyAxis(0.1, 0.0, 256)
+    counts = spectrum(axis, {"Sr_K": 1.0, "Zr_K": 0.3, "Se_K": 0.5, "Pb_L": 0.5})
+    for factor in (1.0, 0.87):
+        assert calibrated(counts, EnergyAxis(factor * axis.gain_kev, 0.0, axis.n_channel)) is None
+    with pytest.raises(CalibrationError, match="with no gain from 4 to 62 eV are its peaks as wide"):
+        calibrate(Scan(counts[None, None, :], None))

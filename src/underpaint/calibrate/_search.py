@@ -21,6 +21,7 @@ _NOISE_RANGE_KEV = (0.02, 0.25)
 _TYPICAL_FANO = 0.115
 _MATCH_PER_FWHM = 0.17
 _LUT_PER_CHANNEL = 4
+_LEAST_CREDIT = 1e-3
 _RARE_WEIGHT = 0.55
 _ZERO_PRIOR_KEV = 0.5
 _AT_ZERO_KEV = 0.15
@@ -188,8 +189,9 @@ def _evaluate(
 def _scores(lookup: _Lookup, lines: _Lines, gain: float, zeros: NDArray[np.float64]) -> NDArray[np.float64]:
     credit, nearest = _evaluate(lookup, lines, gain, zeros)
     explained = np.zeros((zeros.size, lookup.weight.size))
-    rows = np.broadcast_to(np.arange(zeros.size)[:, None], nearest.shape)
-    np.maximum.at(explained, (rows, nearest), credit)
+    # Few lines lie at a peak: most of the time went into the others.
+    row, line = np.nonzero(credit > _LEAST_CREDIT)
+    np.maximum.at(explained, (row, nearest[row, line]), credit[row, line])
     # Nothing is expected below 1.5 keV: thresholds and noise there look like peaks.
     energy = gain * lookup.peaks.channel[None, :] + zeros[:, None]
     weight = np.where(energy < 1.5, 0.0, lookup.weight[None, :])

@@ -26,7 +26,7 @@ from underpaint.calibrate._refine import (
     significant_groups,
 )
 from underpaint.calibrate._scatter import Lamp
-from underpaint.calibrate._search import Hypothesis, search_axis, search_near
+from underpaint.calibrate._search import GAIN_RANGE_KEV, Hypothesis, search_axis, search_near
 from underpaint.calibrate._tube import USUAL, TubeFound, find_tube, no_anode
 from underpaint.errors import CalibrationError
 from underpaint.instrument import Instrument
@@ -50,7 +50,10 @@ _LEAST_FAMILIES = 2
 _LINES_PER_KEV = 5.0
 _BITS_OF_A_MISS = -3.0
 _BEARING_OUT_BITS, _LEAST_EVIDENCE_BITS, _OVERWHELMING_BITS = 9.0, 13.0, 17.0
-_OVERRULING_LEAD = 1.2
+_OVERRULING_LEAD, _RIVALS = 1.2, 4
+# What a refined axis may differ from the file's and be the same, and what headers are usually off.
+_SAME_GAIN, _SAME_ZERO_KEV = 0.002, 0.02
+_USUAL_GAIN_OFF, _USUAL_ZERO_OFF_KEV = 0.006, 0.05
 # Argon's line (2.96 keV) lies on a silver tube's scattered L lines and is left out.
 _REGRESSION_RANGE_KEV = (3.2, 16.0)
 _LEAST_LINE_SIGNIFICANCE = 10.0
@@ -233,12 +236,12 @@ def _best_axis(data: _Data, prior: EnergyAxis | None) -> "_Refined":
     refined_near = _refined_or_none(data, near, prior)
     if refined_near is not None and _overwhelming(refined_near):
         return refined_near
-    other = search_axis(data.peaks, data.total.size)[0]
-    if other.score > _OVERRULING_LEAD * near.score and _disagree(other, near):
-        refined_other = _refined_or_none(data, other, None)
+    others = search_axis(data.peaks, data.total.size, _RIVALS)
+    if others and others[0].score > _OVERRULING_LEAD * near.score and _disagree(others[0], near):
+        refined_other = _refined_or_none(data, others[0], None)
         if refined_other is not None and _overwhelming(refined_other):
             return refined_other
-    if refined_near is None or not _borne_out(refined_near):
+    if refined_near is None or not _borne_out(refined_near, prior):
         _fail(data.name, "they neither bear out the file's axis nor prove another one; more lines are")
     return refined_near
 
@@ -250,10 +253,18 @@ def _refined_or_none(data: _Data, start: Hypothesis, prior: EnergyAxis | None) -
         return None
 
 
-def _borne_out(refined: "_Refined") -> bool:
-    """Whether most lines lie where an axis near the file's has them, and it is known well enough or met by several."""
-    several = _spread_kev(refined.lines) > _LEAST_SPAN_KEV and refined.evidence_bits > _BEARING_OUT_BITS
-    return _consistent(refined) and (_gain_known(refined) or (several and _n_family(refined) >= _LEAST_FAMILIES))
+def _borne_out(refined: "_Refined", prior: EnergyAxis) -> bool:
+    """Whether the lines confirm an axis near the file's: the farther it lies from that one, the more of them."""
+    if not _consistent(refined):
+        return False
+    gain_off = abs(refined.response.gain_kev / prior.gain_kev - 1.0)
+    zero_off_kev = abs(refined.response.zero_kev - prior.zero_kev)
+    if gain_off < _SAME_GAIN and zero_off_kev < _SAME_ZERO_KEV and _gain_known(refined):
+        return True
+    usual = gain_off < _USUAL_GAIN_OFF and zero_off_kev < _USUAL_ZERO_OFF_KEV
+    least_bits = _BEARING_OUT_BITS if usual else _LEAST_EVIDENCE_BITS
+    several = _spread_kev(refined.lines) > _LEAST_SPAN_KEV and _n_family(refined) >= _LEAST_FAMILIES
+    return several and refined.evidence_bits > least_bits
 
 
 def _proven(refined: "_Refined") -> bool:
@@ -293,9 +304,14 @@ def _met(refined: "_Refined") -> str:
 
 
 def _best_hypothesis(hypotheses: list[Hypothesis], name: str) -> Hypothesis:
-    if not hypotheses or hypotheses[0].score < _LEAST_SCORE:
-        score = hypotheses[0].score if hypotheses else 0.0
-        _fail(name, f"the best axis explains {score:.0%} of the peaks, {_LEAST_SCORE:.0%} are")
+    if not hypotheses:
+        low, high = (1e3 * gain for gain in GAIN_RANGE_KEV)
+        _fail(
+            name,
+            f"with no gain from {low:.0f} to {high:.0f} eV are its peaks as wide as a silicon detector's, which is",
+        )
+    if hypotheses[0].score < _LEAST_SCORE:
+        _fail(name, f"the best axis explains {hypotheses[0].score:.0%} of the peaks, {_LEAST_SCORE:.0%} are")
     best = hypotheses[0]
     rivals = [other for other in hypotheses[1:] if _disagree(best, other)]
     if rivals and best.score < _LEAST_LEAD * rivals[0].score:
