@@ -6,14 +6,13 @@ from itertools import islice, product
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
-from scipy.optimize import nnls
 from scipy.signal import find_peaks
+from scipy.special import ndtr
 
 from underpaint.atomic import SHELLS, compton_energy, edge_energy, family_lines, symbol
 from underpaint.calibrate._pile_up import MOST_CHANCE, folded, pile_up_shape
 from underpaint.spectrum import EnergyAxis
 from underpaint.spectrum.background import snip
-from underpaint.spectrum.peaks import peak_counts
 from underpaint.units import FWHM_PER_SIGMA
 
 Array = NDArray[np.float64]
@@ -39,7 +38,7 @@ A filter of the anode's metal takes more of K-alpha than of K-beta.
 """
 _UNRESOLVED_FWHM = 1.2
 """Compton shift, FWHM, up to which elastic and Compton peak are one."""
-_AT_PEAK_FWHM = 0.2
+_STEP_FWHM, _AT_PEAK_FWHM = 0.125, 0.2
 _PILE_UP_FACTOR = 4.0
 _NEVER_THERE = (43, 61, *range(84, 90), 91)
 """Elements that no sample and no anode holds."""
@@ -108,10 +107,13 @@ def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
 
     A tube must not be taken for a beam, so None also where a spectrum does not tell them apart: elastic and Compton
     peak hold less than 100 counts, or the Compton peak lowers chi squared by less than 40; the elastic peak is a
-    shoulder of a line of the sample (of a copper plate, 97 % fluorescence, at 9.0 keV); or it lies within 0.3 FWHM of a
-    line of an element whose strongest line another element has, too (at 12.67 keV, lead's L-beta, where arsenic's
-    K-alpha stands for lead's L-alpha).
+    shoulder of a line of the sample (of a copper plate, 97 % fluorescence, at 9.0 keV) or holds less than four times
+    the counts of a sum peak there (of copper, at 16.0 keV); or it lies within 0.3 FWHM of a line of an element whose
+    strongest line another element has, too (at 12.67 keV, lead's L-beta, where arsenic's K-alpha stands for lead's
+    L-alpha).
     """
+    if counts.sum() < _LEAST_COUNTS:
+        return None
     width = np.maximum(fwhm_kev / axis.gain_kev, 2.0)
     net = np.maximum(counts - snip(counts, width, window_per_fwhm=2.5), 0.0)
     pile_up = pile_up_shape(folded(counts[None]), axis)
@@ -188,45 +190,65 @@ def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
     counts, energy = spectrum.at(spectrum.counts, low, high), spectrum.at(spectrum.axis.energy_kev, low, high)
     if counts.size < 8:
         return []
-    axis = EnergyAxis(spectrum.axis.gain_kev, float(energy[0]), energy.size)
     deviation = np.sqrt(np.maximum(counts, 1.0) + (_MODEL_ERROR * counts) ** 2)
-    ground = np.stack([np.ones(energy.size), np.linspace(1.0, 0.0, energy.size)], axis=1)
+    places = np.arange(low, high, _STEP_FWHM * fwhm)
+    edges = np.append(energy, energy[-1] + spectrum.axis.gain_kev) - 0.5 * spectrum.axis.gain_kev
 
-    def fitted(*peaks: Array) -> tuple[float, Array]:
-        columns = np.column_stack([*peaks, ground]) / deviation[:, None]
-        scale = np.maximum(np.sqrt((columns**2).sum(axis=0)), 1e-12)
-        areas, misfit = nnls(columns / scale, counts / deviation)
-        return float(misfit**2), areas / scale
+    def peaks(centres: Array, spread_per_kev: float = 0.0) -> Array:
+        sigma = np.hypot(fwhm / FWHM_PER_SIGMA, spread_per_kev * centres)[:, None]
+        return np.diff(ndtr((edges - centres[:, None]) / sigma), axis=1)
 
-    def peak(centre_kev: float, spread_kev: float = 0.0) -> Array:
-        width = np.hypot(fwhm, FWHM_PER_SIGMA * spread_kev)
-        return peak_counts(axis, np.array([centre_kev]), np.ones(1), width)
+    centres = places[(places > peak_kev - 0.5 * fwhm) & (places < peak_kev + 0.7 * shift + 0.5 * fwhm)]
+    ground = np.stack([np.ones(energy.size), np.linspace(1.0, 0.0, energy.size)])
+    columns = np.concatenate([peaks(centres), ground, *(peaks(places, spread) for spread in _SPREADS_PER_KEV)])
+    columns /= deviation
+    norm = np.maximum(np.sqrt((columns**2).sum(axis=1)), 1e-12)
+    columns /= norm[:, None]
+    gram, projection = columns @ columns.T, columns @ (counts / deviation)
+    shifted = np.stack([compton_energy(centres, float(angle)) for angle in _ANGLES_DEG], axis=1)
+    place = np.clip(np.rint((shifted - low) / (places[1] - places[0])).astype(int), 0, places.size - 1)
+    first, n_centre = np.arange(centres.size), centres.size
+    elastic, compton = np.broadcast_arrays(
+        first[:, None, None], (place + n_centre + 2)[:, :, None] + places.size * np.arange(len(_SPREADS_PER_KEV))
+    )
+    whole = float(((counts / deviation) ** 2).sum())
 
-    centres = np.arange(peak_kev - 0.5 * fwhm, peak_kev + 0.7 * shift + 0.5 * fwhm, 0.125 * fwhm)
-    single = min(fitted(peak(float(centre)))[0] for centre in centres)
-    best_at: dict[float, tuple[float, _ScatterFit]] = {}
-    for centre in map(float, centres):
-        elastic = peak(centre)
-        for angle, spread in product(_ANGLES_DEG, _SPREADS_PER_KEV):
-            shifted = _shifted(centre, float(angle))
-            misfit, areas = fitted(elastic, peak(shifted, spread * shifted))
-            if centre not in best_at or misfit < best_at[centre][0]:
-                best_at[centre] = misfit, _ScatterFit(centre, float(angle), float(areas[0]), float(areas[:2].sum()))
-    best = [
-        min(fits, key=lambda fit: fit[0])
-        for fits in (
-            list(best_at.values()),
-            [fit for centre, fit in best_at.items() if abs(centre - peak_kev) < _AT_PEAK_FWHM * fwhm],
-        )
-    ]
+    def fitted(*chosen: NDArray[np.intp]) -> tuple[Array, Array]:
+        at = np.stack([*(own.ravel() for own in chosen), *(np.full(chosen[0].size, n_centre + k) for k in (0, 1))], 1)
+        misfit, areas = _non_negative(gram[at[:, :, None], at[:, None, :]], projection[at], whole)
+        return misfit, areas / norm[at]
+
+    single = float(fitted(first)[0].min())
+    misfit, areas = fitted(elastic, compton)
+    at_peak = np.abs(centres[elastic.ravel()] - peak_kev) < _AT_PEAK_FWHM * fwhm
     resolved = peak_kev - _shifted(peak_kev, 110.0) > _UNRESOLVED_FWHM * fwhm
-    return [
-        fit
-        for misfit, fit in dict.fromkeys(best)
-        if fit.both > _LEAST_COUNTS
-        and fit.elastic > _LEAST_ELASTIC * fit.both
-        and (not resolved or single - misfit > _LEAST_GAIN)
-    ]
+    fits = []
+    for best in dict.fromkeys((int(misfit.argmin()), int(np.where(at_peak, misfit, np.inf).argmin()))):
+        which, angle, _ = np.unravel_index(best, elastic.shape)
+        strength, both = float(areas[best, 0]), float(areas[best, :2].sum())
+        if both < _LEAST_COUNTS or strength < _LEAST_ELASTIC * both:
+            continue
+        if not resolved or single - misfit[best] > _LEAST_GAIN:
+            fits.append(_ScatterFit(float(centres[which]), float(_ANGLES_DEG[angle]), strength, both))
+    return fits
+
+
+def _non_negative(gram: Array, projection: Array, whole: float) -> tuple[Array, Array]:
+    """Solve many small non-negative least squares (n, k, k), (n, k) exactly, by all choices of what is zero."""
+    n_fit, n_column = projection.shape
+    misfit, areas = np.full(n_fit, whole), np.zeros((n_fit, n_column))
+    for choice in product((False, True), repeat=n_column):
+        used = np.flatnonzero(choice)
+        if not used.size:
+            continue
+        part = gram[:, used[:, None], used] + 1e-9 * np.eye(used.size)
+        values = np.linalg.solve(part, projection[:, used, None])[:, :, 0]
+        left = whole - (values * projection[:, used]).sum(axis=1)
+        better = (values >= 0.0).all(axis=1) & (left < misfit)
+        misfit[better] = left[better]
+        areas[better] = 0.0
+        areas[np.ix_(better, used)] = values[better]
+    return misfit, areas
 
 
 def _is_the_end(spectrum: _Spectrum, fit: _ScatterFit) -> bool:
