@@ -112,3 +112,18 @@ def test_a_beam_can_be_given_and_contradicts_a_tube(by_beam: Path, by_tube: Path
     assert up.on_its_energy_axis(scan, instrument=source).beam_kev == 12.6
     with pytest.raises(InstrumentError, match=r"monochromatic beam of 12\.5 keV"):
         up.on_its_energy_axis(scan, instrument=Instrument.model_validate({"tube": {"voltage_kv": 40.0}}))
+
+
+def test_the_engine_that_was_named_fits_the_elements(by_tube: Path, tmp_path: Path) -> None:
+    pytest.importorskip("PyMca5", reason="PyMca is not installed")
+    iron = {}
+    for engine in ("underpaint", "pymca"):
+        out = tmp_path / engine
+        done = CliRunner().invoke(app, ["elements", str(by_tube), "--engine", engine, "--out", str(out)])
+        assert done.exit_code == 0, done.output
+        _, elements, _ = up.read_results(out)
+        assert elements is not None
+        assert elements.settings["engine"] == engine
+        iron[engine] = elements["Fe_K"]
+    assert not np.allclose(iron["pymca"], iron["underpaint"], rtol=1e-4)
+    assert iron["pymca"].sum() == pytest.approx(12 * FAMILIES["Fe", "K"], rel=0.1)

@@ -1,18 +1,18 @@
 """A monochromatic beam, recognised from the peak that ends the sum spectrum: elastic scatter with Compton scatter."""
 
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
+from itertools import islice, product
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
-from scipy.optimize import nnls
-from scipy.signal import fftconvolve, find_peaks
+from scipy.signal import find_peaks
+from scipy.special import ndtr
 
 from underpaint.atomic import SHELLS, compton_energy, edge_energy, family_lines, symbol
+from underpaint.calibrate._pile_up import MOST_CHANCE, folded, pile_up_shape
 from underpaint.spectrum import EnergyAxis
 from underpaint.spectrum.background import snip
-from underpaint.spectrum.peaks import peak_counts
 from underpaint.units import FWHM_PER_SIGMA
 
 Array = NDArray[np.float64]
@@ -21,7 +21,7 @@ _RANGE_KEV = (5.0, 120.0)
 _LEAST_COUNTS = 100.0
 _MOST_CANDIDATES = 12
 _ANGLES_DEG = np.arange(50.0, 176.0, 10.0)
-_SPREADS_PER_KEV = (0.003, 0.014)
+_SPREADS_PER_KEV = (0.003, 0.007, 0.0105, 0.014)
 """Of the Compton peak by the motion of the electrons, one standard deviation per keV: next to none, or light atoms'."""
 _MODEL_ERROR = 0.05
 _LEAST_GAIN = 40.0
@@ -38,6 +38,7 @@ A filter of the anode's metal takes more of K-alpha than of K-beta.
 """
 _UNRESOLVED_FWHM = 1.2
 """Compton shift, FWHM, up to which elastic and Compton peak are one."""
+_STEP_FWHM, _AT_PEAK_FWHM = 0.125, 0.2
 _PILE_UP_FACTOR = 4.0
 _NEVER_THERE = (43, 61, *range(84, 90), 91)
 """Elements that no sample and no anode holds."""
@@ -65,6 +66,7 @@ class _Spectrum:
     axis: EnergyAxis
     fwhm: Array
     net: Array
+    pile_up: tuple[Array, Array]
 
     def at(self, values: Array, low_kev: float, high_kev: float) -> Array:
         """Return the values between two energies."""
@@ -102,10 +104,20 @@ def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
     The elastic peak is the highest that is no sum peak. It counts as that of a beam where a Compton peak lies below it,
     where next to nothing lies above it, and where it is no line of an element or an anode: such a line has the others
     of its family beside it, in proportion.
+
+    A tube must not be taken for a beam, so None also where a spectrum does not tell them apart: elastic and Compton
+    peak hold less than 100 counts, or the Compton peak lowers chi squared by less than 40; the elastic peak is a
+    shoulder of a line of the sample (of a copper plate, 97 % fluorescence, at 9.0 keV) or holds less than four times
+    the counts of a sum peak there (of copper, at 16.0 keV); or it lies within 0.3 FWHM of a line of an element whose
+    strongest line another element has, too (at 12.67 keV, lead's L-beta, where arsenic's K-alpha stands for lead's
+    L-alpha).
     """
+    if counts.sum() < _LEAST_COUNTS:
+        return None
     width = np.maximum(fwhm_kev / axis.gain_kev, 2.0)
     net = np.maximum(counts - snip(counts, width, window_per_fwhm=2.5), 0.0)
-    spectrum = _Spectrum(counts, axis, np.asarray(fwhm_kev), net)
+    pile_up = pile_up_shape(folded(counts[None]), axis)
+    spectrum = _Spectrum(counts, axis, np.asarray(fwhm_kev), net, pile_up)
     for energy_kev in _candidates(spectrum):
         beam = _beam_at(spectrum, energy_kev)
         if beam is not None:
@@ -113,8 +125,8 @@ def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
     return None
 
 
-def _candidates(spectrum: _Spectrum) -> Array:
-    """Energies of the peaks that hold enough counts with little above them, the highest first."""
+def _candidates(spectrum: _Spectrum) -> list[float]:
+    """Energies of the peaks with enough counts, little above them, that are no sums of two; the highest first."""
     energy = spectrum.axis.energy_kev
     sigma = max(0.3 * float(np.median(spectrum.fwhm)) / spectrum.axis.gain_kev, 0.5)
     smooth = gaussian_filter1d(spectrum.counts, sigma)
@@ -133,10 +145,9 @@ def _candidates(spectrum: _Spectrum) -> Array:
             and above[last] < max(most, _MOST_ABOVE_IN_ALL * (above[first] - above[last]))
         )
 
-    kept = [
-        channel for channel in found if _RANGE_KEV[0] < energy[channel] < _RANGE_KEV[1] and ends(float(energy[channel]))
-    ]
-    return energy[kept][::-1][:_MOST_CANDIDATES]
+    peaks = [float(peak_kev) for peak_kev in energy[found][::-1] if _RANGE_KEV[0] < peak_kev < _RANGE_KEV[1]]
+    kept = (peak_kev for peak_kev in peaks if ends(peak_kev) and not _is_pile_up(spectrum, peak_kev))
+    return list(islice(kept, _MOST_CANDIDATES))
 
 
 def _shifted(energy_kev: float, angle_deg: float) -> float:
@@ -145,12 +156,16 @@ def _shifted(energy_kev: float, angle_deg: float) -> float:
 
 def _beam_at(spectrum: _Spectrum, peak_kev: float) -> Beam | None:
     """Return the beam whose scatter a peak is; None where it is something else."""
-    fit = _scatter_fit(spectrum, peak_kev)
-    if fit is None:
-        return None
-    if not _is_the_end(spectrum, fit) or _is_pile_up(spectrum, fit.energy_kev) or _is_line(spectrum, fit):
-        return None
-    return Beam(fit.energy_kev, fit.angle_deg)
+    for fit in _scatter_fits(spectrum, peak_kev):
+        if not _is_the_end(spectrum, fit) or _is_pile_up(spectrum, fit.energy_kev) or _is_line(spectrum, fit):
+            continue
+        # K-beta with its weaker companions above looks like Compton scatter with a shoulder
+        compton = replace(fit, energy_kev=peak_kev, elastic=fit.both - fit.elastic)
+        if abs(fit.energy_kev - peak_kev) < _AT_PEAK_FWHM * spectrum.fwhm_kev(peak_kev) or not _is_line(
+            spectrum, compton
+        ):
+            return Beam(fit.energy_kev, fit.angle_deg)
+    return None
 
 
 @dataclass(frozen=True)
@@ -163,43 +178,77 @@ class _ScatterFit:
     both: float
 
 
-def _scatter_fit(spectrum: _Spectrum, peak_kev: float) -> _ScatterFit | None:
-    """Fit elastic and Compton peak to a peak and what lies below it; None where a single peak does as well."""
+def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
+    """Fit elastic and Compton peak to a peak and what lies below it; none where a single peak does as well.
+
+    The elastic peak is first sought above the peak, too, whose shoulder it may be; then at the peak alone, for strong
+    lines below draw the fit away from it.
+    """
     fwhm = spectrum.fwhm_kev(peak_kev)
     shift = peak_kev - _shifted(peak_kev, float(_ANGLES_DEG[-1]))
     low, high = peak_kev - shift - 2.0 * fwhm, peak_kev + shift + 3.0 * fwhm
     counts, energy = spectrum.at(spectrum.counts, low, high), spectrum.at(spectrum.axis.energy_kev, low, high)
     if counts.size < 8:
-        return None
-    axis = EnergyAxis(spectrum.axis.gain_kev, float(energy[0]), energy.size)
+        return []
     deviation = np.sqrt(np.maximum(counts, 1.0) + (_MODEL_ERROR * counts) ** 2)
-    ground = np.stack([np.ones(energy.size), np.linspace(1.0, 0.0, energy.size)], axis=1)
+    places = np.arange(low, high, _STEP_FWHM * fwhm)
+    edges = np.append(energy, energy[-1] + spectrum.axis.gain_kev) - 0.5 * spectrum.axis.gain_kev
 
-    def fitted(*peaks: Array) -> tuple[float, Array]:
-        columns = np.column_stack([*peaks, ground]) / deviation[:, None]
-        scale = np.maximum(np.sqrt((columns**2).sum(axis=0)), 1e-12)
-        areas, misfit = nnls(columns / scale, counts / deviation)
-        return float(misfit**2), areas / scale
+    def peaks(centres: Array, spread_per_kev: float = 0.0) -> Array:
+        sigma = np.hypot(fwhm / FWHM_PER_SIGMA, spread_per_kev * centres)[:, None]
+        return np.diff(ndtr((edges - centres[:, None]) / sigma), axis=1)
 
-    def peak(centre_kev: float, spread_kev: float = 0.0) -> Array:
-        width = np.hypot(fwhm, FWHM_PER_SIGMA * spread_kev)
-        return peak_counts(axis, np.array([centre_kev]), np.ones(1), width)
+    centres = places[(places > peak_kev - 0.5 * fwhm) & (places < peak_kev + 0.7 * shift + 0.5 * fwhm)]
+    ground = np.stack([np.ones(energy.size), np.linspace(1.0, 0.0, energy.size)])
+    columns = np.concatenate([peaks(centres), ground, *(peaks(places, spread) for spread in _SPREADS_PER_KEV)])
+    columns /= deviation
+    norm = np.maximum(np.sqrt((columns**2).sum(axis=1)), 1e-12)
+    columns /= norm[:, None]
+    gram, projection = columns @ columns.T, columns @ (counts / deviation)
+    shifted = np.stack([compton_energy(centres, float(angle)) for angle in _ANGLES_DEG], axis=1)
+    place = np.clip(np.rint((shifted - low) / (places[1] - places[0])).astype(int), 0, places.size - 1)
+    first, n_centre = np.arange(centres.size), centres.size
+    elastic, compton = np.broadcast_arrays(
+        first[:, None, None], (place + n_centre + 2)[:, :, None] + places.size * np.arange(len(_SPREADS_PER_KEV))
+    )
+    whole = float(((counts / deviation) ** 2).sum())
 
-    centres = np.arange(peak_kev - 0.5 * fwhm, peak_kev + 0.7 * shift + 0.5 * fwhm, 0.125 * fwhm)
-    single = min(fitted(peak(float(centre)))[0] for centre in centres)
-    best: tuple[float, _ScatterFit] | None = None
-    for centre in centres:
-        elastic = peak(float(centre))
-        for angle, spread in product(_ANGLES_DEG, _SPREADS_PER_KEV):
-            shifted = _shifted(float(centre), float(angle))
-            misfit, areas = fitted(elastic, peak(shifted, spread * shifted))
-            if best is None or misfit < best[0]:
-                own = _ScatterFit(float(centre), float(angle), float(areas[0]), float(areas[0] + areas[1]))
-                best = misfit, own
-    if best is None or best[1].both < _LEAST_COUNTS or best[1].elastic < _LEAST_ELASTIC * best[1].both:
-        return None
-    resolved = best[1].energy_kev - _shifted(best[1].energy_kev, 110.0) > _UNRESOLVED_FWHM * fwhm
-    return None if resolved and single - best[0] < _LEAST_GAIN else best[1]
+    def fitted(*chosen: NDArray[np.intp]) -> tuple[Array, Array]:
+        at = np.stack([*(own.ravel() for own in chosen), *(np.full(chosen[0].size, n_centre + k) for k in (0, 1))], 1)
+        misfit, areas = _non_negative(gram[at[:, :, None], at[:, None, :]], projection[at], whole)
+        return misfit, areas / norm[at]
+
+    single = float(fitted(first)[0].min())
+    misfit, areas = fitted(elastic, compton)
+    at_peak = np.abs(centres[elastic.ravel()] - peak_kev) < _AT_PEAK_FWHM * fwhm
+    resolved = peak_kev - _shifted(peak_kev, 110.0) > _UNRESOLVED_FWHM * fwhm
+    fits = []
+    for best in dict.fromkeys((int(misfit.argmin()), int(np.where(at_peak, misfit, np.inf).argmin()))):
+        which, angle, _ = np.unravel_index(best, elastic.shape)
+        strength, both = float(areas[best, 0]), float(areas[best, :2].sum())
+        if both < _LEAST_COUNTS or strength < _LEAST_ELASTIC * both:
+            continue
+        if not resolved or single - misfit[best] > _LEAST_GAIN:
+            fits.append(_ScatterFit(float(centres[which]), float(_ANGLES_DEG[angle]), strength, both))
+    return fits
+
+
+def _non_negative(gram: Array, projection: Array, whole: float) -> tuple[Array, Array]:
+    """Solve many small non-negative least squares (n, k, k), (n, k) exactly, by all choices of what is zero."""
+    n_fit, n_column = projection.shape
+    misfit, areas = np.full(n_fit, whole), np.zeros((n_fit, n_column))
+    for choice in product((False, True), repeat=n_column):
+        used = np.flatnonzero(choice)
+        if not used.size:
+            continue
+        part = gram[:, used[:, None], used] + 1e-9 * np.eye(used.size)
+        values = np.linalg.solve(part, projection[:, used, None])[:, :, 0]
+        left = whole - (values * projection[:, used]).sum(axis=1)
+        better = (values >= 0.0).all(axis=1) & (left < misfit)
+        misfit[better] = left[better]
+        areas[better] = 0.0
+        areas[np.ix_(better, used)] = values[better]
+    return misfit, areas
 
 
 def _is_the_end(spectrum: _Spectrum, fit: _ScatterFit) -> bool:
@@ -226,22 +275,17 @@ def _is_pile_up(spectrum: _Spectrum, energy_kev: float) -> bool:
     """Whether sums of two photons explain a peak: scaled to it, they announce no more elsewhere than is there."""
     fwhm = spectrum.fwhm_kev(energy_kev)
     bins = np.arange(0.6 * energy_kev, max(spectrum.axis.stop_kev, energy_kev + 2.0 * fwhm), fwhm)
-    seen, sums = _binned(spectrum, bins)
+    seen, pairs, purged = (
+        np.histogram(spectrum.axis.energy_kev, bins, weights=values)[0]
+        for values in (spectrum.counts, *spectrum.pile_up)
+    )
     here = np.abs(bins[:-1] + 0.5 * fwhm - energy_kev) < 2.5 * fwhm
-    if sums[here].sum() <= 0:
+    if pairs[here].sum() <= 0:
         return False
+    chance = seen[here].sum() / pairs[here].sum() / spectrum.counts.sum()
+    sums = np.maximum(pairs + (purged - pairs) * min(chance / MOST_CHANCE, 1.0), 1e-9 * pairs)
     announced = sums * (seen[here].sum() / sums[here].sum())
-    # sums of three are announced, too, but their rate is not the square of what is seen
     return bool(np.all(announced < _PILE_UP_FACTOR * seen + 0.05 * announced.max() + 10.0))
-
-
-def _binned(spectrum: _Spectrum, bins: Array) -> tuple[Array, Array]:
-    """Return counts between energies, keV, and those of the sums of any two photons on an arbitrary scale."""
-    axis = spectrum.axis
-    sums = np.maximum(fftconvolve(spectrum.counts, spectrum.counts), 0.0)
-    energies = 2.0 * axis.zero_kev + axis.gain_kev * np.arange(sums.size)
-    seen = np.histogram(axis.energy_kev, bins, weights=spectrum.counts)[0]
-    return seen, np.histogram(energies, bins, weights=sums)[0]
 
 
 def _is_line(spectrum: _Spectrum, fit: _ScatterFit) -> bool:

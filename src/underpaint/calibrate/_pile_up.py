@@ -13,7 +13,7 @@ from underpaint.spectrum.background import snip
 
 Array = NDArray[np.float64]
 _TYPICAL_SHARE = 0.01
-_MOST_CHANCE = 0.05
+MOST_CHANCE = 0.05
 
 
 def folded(spectra: Array, pixels: Array | None = None) -> tuple[Array, Array]:
@@ -57,7 +57,7 @@ def pile_up_shape(folds: tuple[Array, Array], axis: EnergyAxis) -> tuple[Array, 
     pairs, threes = (
         np.interp(channel - more * zero, np.arange(fold.size), fold) for more, fold in enumerate(folds, start=1)
     )
-    return np.asarray(pairs), np.asarray(pairs - 1.5 * _MOST_CHANCE * threes)
+    return np.asarray(pairs), np.asarray(pairs - 1.5 * MOST_CHANCE * threes)
 
 
 def sum_peaks(
