@@ -527,3 +527,15 @@ def test_describe(mca_folder: Path, cube: Cube) -> None:
     np.testing.assert_array_equal(info.max_spectrum.counts, there.max(axis=(0, 1)))
     assert (info.live_time_s, info.real_time_s) == (None, 3.004)
     assert info.facts()["gain_kev"] == pytest.approx(0.5)
+
+
+def test_a_table_with_energies_in_npz_is_a_list_of_spectra(tmp_path: Path) -> None:
+    counts = np.random.default_rng(3).poisson(9, (5, 200))
+    energy = 0.02 + 0.1 * np.arange(200)
+    for table in (counts, counts.T):
+        np.savez(tmp_path / "list.npz", cps=table, energy_kev=energy, names=np.array(list("abcde")))
+        scan = io.load(tmp_path / "list.npz")
+        assert scan.shape == (1, 5, 200)
+        np.testing.assert_array_equal(scan.counts.compute()[0], counts)
+        assert scan.axis is not None
+        assert (scan.axis.gain_kev, scan.axis.zero_kev) == pytest.approx((0.1, 0.02))

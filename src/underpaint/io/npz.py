@@ -35,7 +35,7 @@ class NpzCube:
     def __init__(
         self, path: Path, member: str, shape: tuple[int, ...], dtype: np.dtype[Any], order: tuple[int, ...] = (0, 1, 2)
     ) -> None:
-        self.path, self.member, self.dtype, self.order = path, member, dtype, order
+        self.path, self.member, self.dtype, self.order, self.stored = path, member, dtype, order, shape
         self.shape = (shape[order[0]], shape[order[1]], shape[order[2]])
         self._counts: NDArray[Any] | None = None
         self._lock = Lock()
@@ -44,7 +44,7 @@ class NpzCube:
         """Read the member if it was not yet, and cut the rectangle out."""
         with self._lock:
             if self._counts is None:
-                self._counts = np.transpose(_read_member(self.path, self.member), self.order)
+                self._counts = np.transpose(_read_member(self.path, self.member).reshape(self.stored), self.order)
         return self._counts[rows, columns]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class NpzCube:
 
 
 def read_npz(path: Path, name: str | None = None) -> list[Scan]:
-    """Read the cubes of a ``.npz`` file, or the one called ``name``.
+    """Read the cubes of a ``.npz`` file, or the one called ``name``; without any, a list of spectra with energies.
 
     Optional arrays beside them: ``gain_kev``, ``zero_kev`` (keV), or ``energy`` (channel); ``live_time_s`` ((row,
     column) or scalar), ``step_mm`` (two numbers, or one for both).
@@ -68,9 +68,14 @@ def read_npz(path: Path, name: str | None = None) -> list[Scan]:
         There is no 3-D array of numbers, or none of that name; the message lists what there is.
     """
     shapes = probe(lambda: _headers(path), str(path))
-    cubes = [
-        own for own, (shape, dtype) in shapes.items() if len(shape) == 3 and dtype.kind in "uif" and 0 not in shape
-    ]
+    numeric = {key: each for key, each in shapes.items() if each[1].kind in "uif" and 0 not in each[0]}
+    cubes = [key for key, (shape, _) in numeric.items() if len(shape) == 3]
+    if not cubes:
+        # A table of numbers is a list of spectra where the energies of its channels stand beside it: one row of them.
+        lengths = {math.prod(numeric[key][0]) for key in _ENERGIES if key in numeric}
+        lists = {key: each for key, each in numeric.items() if len(each[0]) == 2 and lengths & set(each[0])}
+        shapes |= {key: ((1, *shape), dtype) for key, (shape, dtype) in lists.items()}
+        cubes = list(lists)
     if name is not None and name not in shapes:
         message = f"Cannot read {path}::{name}: the file holds no array of that name, only {_listing(shapes)}."
         raise ScanError(message)
@@ -92,7 +97,7 @@ def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.d
     small = {own: _numbers(path, own) for own in optional if own in shapes}
     energies = next((small[own].ravel() for own in _ENERGIES if own in small), None)
     lengths = () if energies is None else (energies.size,)
-    channel, guess = channel_dimension(stored, lengths, lambda key: _read_member(path, member)[key])
+    channel, guess = channel_dimension(stored, lengths, lambda key: _read_member(path, member).reshape(stored)[key])
     order = (*(number for number in range(3) if number != channel), channel)
     cube = NpzCube(path, member, stored, dtype, order)
     axis = _axis(small, cube.shape[2])
