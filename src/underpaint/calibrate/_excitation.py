@@ -111,7 +111,8 @@ def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
     shoulder of a line of the sample (of a copper plate, 97 % fluorescence, at 9.0 keV) or holds less than four times
     the counts of a sum peak there (of copper, at 16.0 keV); or it lies within 0.3 FWHM of a line of an element whose
     strongest line another element has, too (at 12.67 keV, lead's L-beta, where arsenic's K-alpha stands for lead's
-    L-alpha). So 6 of 250 simulated beams of 8 to 40 keV are not recognised; of 290 simulated tubes none is taken for one.
+    L-alpha). So 6 of 250 simulated beams of 8 to 40 keV are not recognised; of 290 simulated tubes none is taken for a
+    beam.
     """
     if counts.sum() < _LEAST_COUNTS:
         return None
