@@ -8,6 +8,7 @@ import pytest
 import xraylib
 from numpy.typing import NDArray
 
+import underpaint as up
 from underpaint.calibrate import find_beam
 from underpaint.spectrum import EnergyAxis
 from underpaint.spectrum.peaks import resolution_fwhm_kev
@@ -166,6 +167,15 @@ def test_steel_at_16_kev_is_recognised() -> None:
     counts = np.array(path.read_text().partition("$DATA:")[2].partition("$")[0].split(), dtype=float)[2:]
     # gain and zero of the fit configuration beside it
     assert look(counts, EnergyAxis(0.0119282, -0.0061245, counts.size)) == pytest.approx(16.0, abs=0.1)
+
+
+def test_a_beam_of_17_kev_is_no_sum_of_photons() -> None:
+    path = DATA / "spectrum_formats" / "XRFSpectrum.mca"
+    if not path.is_file():
+        pytest.skip("shared measurements are not here")
+    counts = np.asarray(up.load(path).counts, dtype=float).ravel()
+    # the axis that its lines give; the scatter holds a tenth of all counts
+    assert look(counts, EnergyAxis(0.005029, -0.4938, counts.size)) == pytest.approx(17.4, abs=0.1)
 
 
 def test_measured_tubes_are_not_taken_for_beams() -> None:
