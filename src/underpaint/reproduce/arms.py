@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from underpaint.evaluate.parts import Part
 from underpaint.files import whole_file
+from underpaint.files import claim_folder
 from underpaint.network import AutoencoderNetwork
 from underpaint.reproduce.plan import Plan
 from underpaint.reproduce.pretraining import pretrain_autoencoder
@@ -152,6 +153,7 @@ def _reconstructing(settings: TrainSettings, simulated: Library) -> AutoencoderN
     if settings.kind != "autoencoder":
         return None
     rows = np.setdiff1d(np.arange(len(simulated)), _split(simulated, settings).test)
+    claim_folder(settings.out)  # what is written into it now is not the training's, which looks before it begins
     return pretrain_autoencoder(simulated, rows, settings.model_copy(update={"out": settings.out / "reconstruction"}))
 
 
