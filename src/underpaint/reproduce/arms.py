@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.evaluate.parts import Part
-from underpaint.files import whole_file
-from underpaint.files import claim_folder
+from underpaint.files import claim_folder, whole_file
 from underpaint.network import AutoencoderNetwork
 from underpaint.reproduce.plan import Plan
 from underpaint.reproduce.pretraining import pretrain_autoencoder
