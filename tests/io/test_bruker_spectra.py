@@ -57,7 +57,7 @@ def test_spx_with_decimal_commas(tmp_path: Path) -> None:
     [
         ("1,2,3", "spectrum of 3 channels, where 4 were announced"),
         ("1,2,x,4", "channels must hold numbers"),
-        ("1,-20000,3,4", "-20000.0 counts in channel 1"),
+        ("1,-20000,3,4", "-20000 counts in channel 1"),
         ("1,nan,3,4", "channel 1 holds nan counts"),
     ],
 )

@@ -107,7 +107,7 @@ def test_a_heading_longer_than_a_head(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0,1\n1,-2\n2,0\n", "holds -2.0 counts in channel 1"),
+        ("0,1\n1,-2\n2,0\n", "holds -2 counts in channel 1"),
         ("0,1\n1,nan\n2,0\n", "holds nan counts"),
         ("0.0,1\n0.5,2\n9.0,0\n", "neither channels nor energies"),
         ("row,column,a,b\n0,0,1,2\n0,1.5,3,4\n", "both must be whole numbers"),

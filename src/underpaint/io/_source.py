@@ -173,11 +173,14 @@ def _are_residues(spectra: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _negative(spectrum: NDArray[Any], source: str, pixel: tuple[int, int]) -> str:
-    channel, number = int(np.argmax(spectrum < 0)), int((spectrum < 0).sum())
+    values = spectrum.astype(np.float64)
+    channel, number = int(np.argmin(values)), int((values < 0).sum())
+    lost, kept = -np.minimum(values, 0).sum(), np.maximum(values, 0).sum()
     return (
-        f"Cannot use {source}: pixel (row {pixel[0]}, column {pixel[1]}) holds {spectrum[channel]} counts in channel "
-        f"{channel}, and negative values in {number} of {spectrum.size} channels; a few small ones are set to zero, "
-        "so many are no counts. Export the raw counts again, without background removed."
+        f"Cannot use {source}: pixel (row {pixel[0]}, column {pixel[1]}) holds {values[channel]:.6g} counts in channel "
+        f"{channel}; {number} of its {values.size} channels are negative, {lost:.3g} counts beside {kept:.3g} positive "
+        f"ones. Up to {_FEW_CHANNELS:.0%} of the channels with less than {_SMALL:.0%} of the counts would be set to "
+        "zero. Export the raw counts, without background removed; if a 16-bit number wrapped round, as unsigned."
     )
 
 
