@@ -70,7 +70,7 @@ def _tiff_packed(path: Path) -> None:
 
 
 def _table(path: Path) -> None:
-    np.savetxt(path, CUBE.reshape(30, 16), fmt="%d", delimiter=",")
+    np.savetxt(path, CUBE.reshape(15, 32), fmt="%d", delimiter=",")
 
 
 def _spectrum(path: Path) -> None:
