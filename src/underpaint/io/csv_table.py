@@ -169,7 +169,7 @@ def read_csv(path: Path, shape: tuple[int, int] | None = None) -> list[Scan]:
     if placed is None:
         _check_headings(path, manner, width)
         headings = manner.headings if len(manner.headings) == width else ()
-        columns = [number for number, heading in enumerate(headings) if _is_axis(heading)]
+        columns = [number for number, heading in enumerate(headings) if is_channel_or_energy(heading)]
         if width in {2, 3} or columns:
             return _spectra(path, manner, width, columns)
         if width < _FEWEST_CHANNELS:
@@ -194,7 +194,8 @@ def _placed(headings: tuple[str, ...]) -> _Places | None:
     return _Places(row, units.pop())
 
 
-def _is_axis(heading: str) -> bool:
+def is_channel_or_energy(heading: str) -> bool:
+    """Whether a heading in lower case names a column of channels or energies."""
     return bool(_ENERGY.fullmatch(heading) or _CHANNEL.fullmatch(heading))
 
 
@@ -348,18 +349,44 @@ def _spectra(path: Path, manner: Manner, width: int, columns: list[int]) -> list
     table = np.array(rows).T
     headings = manner.headings if len(manner.headings) == width else (*manner.headings[:1], *[""] * width)[:width]
     columns = columns or ([0] if width == 2 else _channel_and_energy(table, path))
+    spectra = spectra_in_columns(table, headings, columns, path)
+    if len(spectra) == 1:
+        return [spectrum_scan(spectra[0], path, FORMAT)]
+    return detector_scans(spectra, path, FORMAT, None)
+
+
+def spectra_in_columns(
+    table: NDArray[np.float64], headings: tuple[str, ...], columns: list[int], path: Path
+) -> list[FileSpectrum]:
+    """Return the spectra in a table with a line for each channel; several are those of detectors.
+
+    Parameters
+    ----------
+    table : (n_column, n_channel) array
+        Channels, energies and counts.
+    headings : tuple of str
+        Names of the columns, in lower case.
+    columns : list of int
+        The columns of channels and energies.
+    path : Path
+        The file.
+
+    Raises
+    ------
+    ScanError
+        The headings do not say which columns hold counts.
+    """
     energies = next((number for number in columns if _ENERGY.fullmatch(headings[number])), columns[-1])
     axis, notes = _spectrum_axis(table[energies], headings[energies], path)
     counted, left_out = _counts_columns(headings, columns, path)
     if left_out:
         notes = (*notes, f"columns left out: {', '.join(left_out)}")
     if len(counted) == 1:
-        return [spectrum_scan(FileSpectrum(table[counted[0]].copy(), axis, notes=notes), path, FORMAT)]
-    spectra = [
+        return [FileSpectrum(table[counted[0]].copy(), axis, notes=notes)]
+    return [
         FileSpectrum(table[number].copy(), axis, name=headings[number], detector=headings[number], notes=notes)
         for number in counted
     ]
-    return detector_scans(spectra, path, FORMAT, None)
 
 
 def _channel_and_energy(table: NDArray[np.float64], path: Path) -> list[int]:
