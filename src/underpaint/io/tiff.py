@@ -7,6 +7,7 @@ Specification:
 - The energies are a text file of one number a channel (keV; eV where a number is over 200), given as
   ``FILE.tif::ENERGIES.txt`` or lying beside the stack as ``FILE.txt``, ``FILE.csv``, ``FILE_energies.txt`` or
   ``energies.txt``. They must be even; where there are none, the scan is not calibrated.
+- Fewer than 32 images without such a list are no stack: they are maps of elements, or rows of spectra.
 
 Source: TIFF revision 6.0 (Adobe, 1992), read by tifffile (C. Gohlke, BSD).
 """
@@ -27,6 +28,7 @@ from underpaint.spectrum import EnergyAxis, Scan
 FORMAT = "TIFF stack"
 _MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _NAMES = ("{0}.txt", "{0}.csv", "{0}_energies.txt", "{0}_energy.txt", "energies.txt", "energy.txt")
+_FEWEST_CHANNELS = 32
 _LARGEST_LIST = 2**22
 _LARGEST_RATIO = 10_000
 _LARGEST_PIECE = 256 * 2**20
@@ -132,6 +134,13 @@ def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stem: str, nam
     if listed is not None:
         axis, fit = _axis(listed, cube.shape[2], path)
         notes = (f"energies from {listed.name}", *fit)
+    elif cube.shape[2] < _FEWEST_CHANNELS:
+        message = (
+            f"Cannot read {path} as a stack: it holds {cube.shape[2]} images of {cube.shape[0]} x {cube.shape[1]}, and "
+            f"spectra have {_FEWEST_CHANNELS} channels or more. Save one image for each channel, not for each row or "
+            "element; or put a list of the channels' energies beside it (energies.txt)."
+        )
+        raise ScanError(message)
     return Scan(
         lazy_counts(cube, str(path)),
         axis=axis,
