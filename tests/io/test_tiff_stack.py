@@ -85,6 +85,27 @@ def test_folder_of_images(tmp_path: Path) -> None:
         io.load(tmp_path)
 
 
+def test_folder_with_a_missing_image(tmp_path: Path, cube: Cube) -> None:
+    for number, image in enumerate(images(cube)):
+        tifffile.imwrite(tmp_path / f"map2_{number:04d}.tif", image)
+    tifffile.imwrite(tmp_path / "map2_0034.tif", np.ones((3, 4), np.uint16))
+    with pytest.raises(ScanError, match="its 33 numbered images lack 32, 33,"):
+        io.load(tmp_path)
+    (tmp_path / "map2_0034.tif").rename(tmp_path / "map2_0032.tif")
+    assert io.load(tmp_path).shape == (3, 4, 33)
+    (tmp_path / "map2_0020.tif").unlink()
+    with pytest.raises(ScanError, match="its 32 numbered images lack 20,"):
+        io.load(tmp_path)
+    np.savetxt(tmp_path / "energies.txt", 0.02 * np.arange(32))
+    assert io.load(tmp_path).axis == EnergyAxis(0.02, 0.0, 32)
+
+
+def test_folder_numbered_in_steps(tmp_path: Path, cube: Cube) -> None:
+    for number, image in enumerate(images(cube)):
+        tifffile.imwrite(tmp_path / f"{100 + 20 * number} eV.tif", image)
+    np.testing.assert_array_equal(io.load(tmp_path).counts.compute(), cube)
+
+
 def test_several_numbers_a_pixel(tmp_path: Path, cube: Cube) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, cube.astype(np.uint16), photometric="minisblack", planarconfig="contig")

@@ -7,6 +7,7 @@ Specification:
 - The energies are a text file of one number a channel (keV; eV where a number is over 200), given as
   ``FILE.tif::ENERGIES.txt`` or lying beside the stack as ``FILE.txt``, ``FILE.csv``, ``FILE_energies.txt`` or
   ``energies.txt``. They must be even; where there are none, the scan is not calibrated.
+- The numbers of a folder's files follow one another: a missing one would move all channels above it.
 - Fewer than 32 images without such a list are no stack: they are maps of elements, or rows of spectra.
 
 Source: TIFF revision 6.0 (Adobe, 1992), read by tifffile (C. Gohlke, BSD).
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
 from underpaint.io._energies import Axis, axis_of_list, unit_of
-from underpaint.io._source import lazy_counts, own_entries, probe, told
+from underpaint.io._source import lazy_counts, missing_numbers, own_entries, probe, shown_numbers, told
 from underpaint.spectrum import EnergyAxis, Scan
 
 FORMAT = "TIFF stack"
@@ -114,7 +115,7 @@ def read_tiff_folder(path: Path, name: str | None = None) -> list[Scan]:
     Raises
     ------
     ScanError
-        As for :func:`read_tiff`, or the images differ in size.
+        As for :func:`read_tiff`, or the images differ in size, or one of their numbers is missing.
     """
     files = tiff_files(path)
     kinds = [_guarded(lambda own=own: _page(own), own) for own in files]  # type: ignore[misc]
@@ -124,7 +125,16 @@ def read_tiff_folder(path: Path, name: str | None = None) -> list[Scan]:
         message = f"Cannot read {path} as a stack of TIFF images: {reason}."
         raise ScanError(message)
     cube = PagesCube([(own, 0) for own in files], *kinds[0])
-    return [_scan(cube, path, path, path.name, name)]
+    scan = _scan(cube, path, path, path.name, name)
+    missing = missing_numbers(files)
+    if missing and scan.axis is None:
+        message = (
+            f"Cannot read {path} as a stack: its {len(files)} numbered images lack {shown_numbers(missing)}, "
+            "and all channels above would move down. Copy the images again, or give a list of their energies "
+            "(energies.txt)."
+        )
+        raise ScanError(message)
+    return [scan]
 
 
 def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stem: str, name: str | None) -> Scan:
