@@ -188,6 +188,11 @@ def test_coordinates_in_either_order(tmp_path: Path, cube: Cube, first: str, sec
     assert (scan.step_mm or (0, 0)) == pytest.approx((step_mm, step_mm))
 
 
+def test_maps_of_elements_are_no_spectra(tmp_path: Path) -> None:
+    with pytest.raises(ScanError, match=r"its 2 columns of numbers \(ca, hg l\) are no channels of a spectrum"):
+        io.load(write(tmp_path / "a.csv", "row,column,Ca,Hg L\n0,0,1,2\n0,1,3,4\n"))
+
+
 def test_positions_that_are_not_even(tmp_path: Path) -> None:
     text = "y_mm,x_mm,0.1,0.2\n0,0,1,2\n0,1,1,2\n0,2.5,1,2\n0,3,1,2\n"
     with pytest.raises(ScanError, match="positions do not lie on even steps"):

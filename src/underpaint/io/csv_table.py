@@ -460,6 +460,13 @@ def _table(
         places = _grid(path, starts, np.stack(indices, axis=1))
         step_mm = (steps[0] * placed.unit_mm, steps[1] * placed.unit_mm) if min(steps) > 0 else None
     axis, axis_notes = _heading_axis(manner.headings[skip:], width - skip)
+    headings = manner.headings[skip:]
+    if axis is None and width - skip < _FEWEST_CHANNELS and not all(map(re.compile(r"\d").search, headings)):
+        message = (
+            f"Cannot read {path}: its {width - skip} columns of numbers ({', '.join(headings[:5])}) are no channels of "
+            f"a spectrum, which has {_FEWEST_CHANNELS} or more. Give the table of the spectra, not of maps."
+        )
+        raise ScanError(message)
     cube = TableCube(path, manner, places, width - skip, skip)
     one_row = () if placed or shape else ("each line is a pixel, read as one row: give rows and columns (--shape)",)
     return Scan(
