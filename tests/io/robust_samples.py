@@ -92,6 +92,7 @@ def _tiff_folder(folder: Path) -> str:
     tifffile = pytest.importorskip("tifffile")
     for channel in range(4):
         tifffile.imwrite(folder / f"c_{channel}.tif", SMALL[:, :, channel].astype(np.float32), compression="zlib")
+    np.savetxt(folder / "energies.txt", 0.02 * np.arange(4))
     return ""
 
 

@@ -88,9 +88,10 @@ def test_missing_and_repeated_pixels(tmp_path: Path, cube: Cube) -> None:
 
 def test_lines_are_pixels(tmp_path: Path, cube: Cube) -> None:
     path = tmp_path / "lines"
-    np.savetxt(path, cube.reshape(12, 8), fmt="%d")
-    np.testing.assert_array_equal(io.load(path, shape=(3, 4)).counts.compute(), cube)
-    assert io.load(path).shape == (1, 12, 8)
+    wide = np.tile(cube, 4)
+    np.savetxt(path, wide.reshape(12, 32), fmt="%d")
+    np.testing.assert_array_equal(io.load(path, shape=(3, 4)).counts.compute(), wide)
+    assert io.load(path).shape == (1, 12, 32)
     with pytest.raises(ScanError, match="12 lines do not fill 2 x 5 pixels"):
         io.load(path, shape=(2, 5))
 
@@ -102,6 +103,100 @@ def test_a_heading_longer_than_a_head(tmp_path: Path) -> None:
     np.testing.assert_array_equal(scan.counts.compute(), counts)
     assert scan.axis is not None
     assert scan.axis.gain_kev == pytest.approx(0.02)
+
+
+CHANNELS = np.arange(64)
+ENERGIES = 0.02 * CHANNELS - 0.1
+SPECTRUM = CHANNELS * 7 % 23
+
+
+def columns(heading: str, line: str) -> str:
+    """Text of a line for each channel; in ``line`` the channel ``c``, energy ``e``, counts ``n``, its comma ``k``."""
+    lines = [
+        line.format(c=channel, e=energy, n=count, k=f"{energy:.2f}".replace(".", ","))
+        for channel, energy, count in zip(CHANNELS, ENERGIES, SPECTRUM, strict=True)
+    ]
+    return "\n".join([heading, *lines] if heading else lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("heading", "line"),
+    [
+        ('"channel","counts","energy"', "{c:.7E},{n:.7E},{e:.7E}"),  # as PyMca saves it
+        ('"channel"  "counts"  "energy"', "{c:.7E}  {n:.7E}  {e:.7E}"),
+        ("", "{c:.7E}  {n:.7E}  {e:.7E}"),
+        ("", "{c},{e:.2f},{n}"),
+        ("channel;energy;counts", "{c};{k};{n}"),
+        ("counts,energy", "{n},{e:.2f}"),
+        ("energy,counts,fit", "{e:.2f},{n},0.5"),
+        ("Energy (keV),fit,Counts", "{e:.2f},0.5,{n}"),
+        ("energy,counts", '"{k}",{n}'),
+    ],
+)
+def test_columns_of_one_spectrum(tmp_path: Path, heading: str, line: str) -> None:
+    scan = io.load(write(tmp_path / "a.csv", columns(heading, line)))
+    np.testing.assert_array_equal(scan.counts.compute(), SPECTRUM[None, None])
+    axis = scan.require_axis()
+    assert [axis.gain_kev, axis.zero_kev] == pytest.approx([0.02, -0.1])
+    assert ("columns left out: fit" in scan.notes) == ("fit" in heading)
+
+
+def test_columns_of_detectors(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", columns("energy,det1,det2", "{e:.2f},{n},{c}"))
+    assert [scan.detector for scan in io.load_all(path)] == ["det1", "det2"]
+    np.testing.assert_array_equal(io.load(path).counts.compute()[0, 0], SPECTRUM + CHANNELS)
+    np.testing.assert_array_equal(io.load(path, detector="det1").counts.compute()[0, 0], SPECTRUM)
+
+
+@pytest.mark.parametrize(
+    ("heading", "line", "message"),
+    [
+        ("energy,a,fit", "{e:.2f},{n},{n}", r"2 columns stand beside the channels or energies \(a, fit\)"),
+        ("", "{e:.2f},{n},0.5", "of its three columns without known headings"),
+        ("", "{e:.2f},{n},0.5,1", "spectra have 32 channels or more"),
+        ("energy,counts", "{k},{n}", "decimal commas look like separators"),
+        ("id,row,column,a", "{c},0,{c},{n}", "its column 'row' is a coordinate"),
+        ("x,a,b", "{c},{n},{n}", "its column 'x' is a coordinate"),
+    ],
+)
+def test_columns_that_are_no_spectra(tmp_path: Path, heading: str, line: str, message: str) -> None:
+    with pytest.raises(ScanError, match=message):
+        io.load(write(tmp_path / "a.csv", columns(heading, line)))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "step"),
+    [
+        ("row", "column", 0),
+        ("Y", "X", 0),
+        ("column", "row", 0),
+        ("x", "y", 0),
+        ("y_mm", "x_mm", 0.3),
+        ("X (um)", "Y (um)", 50),
+    ],
+)
+def test_coordinates_in_either_order(tmp_path: Path, cube: Cube, first: str, second: str, step: float) -> None:
+    lines = [",".join([first, second, *[f"{0.1 + 0.5 * channel:.1f}" for channel in range(8)]])]
+    for row, column in np.ndindex(3, 4):
+        pair = (row, column) if first[0] in "rRyY" else (column, row)
+        coordinates = [f"{5 + step * index:.2f}" if step else str(index) for index in pair]
+        lines.append(",".join([*coordinates, *map(str, cube[row, column])]))
+    scan = io.load(write(tmp_path / "a.csv", "\n".join(lines)))
+    np.testing.assert_array_equal(scan.counts.compute(), cube)
+    assert scan.require_axis().gain_kev == pytest.approx(0.5)
+    step_mm = step / 1000 if "um" in first else step
+    assert (scan.step_mm or (0, 0)) == pytest.approx((step_mm, step_mm))
+
+
+def test_maps_of_elements_are_no_spectra(tmp_path: Path) -> None:
+    with pytest.raises(ScanError, match=r"its 2 columns of numbers \(ca, hg l\) are no channels of a spectrum"):
+        io.load(write(tmp_path / "a.csv", "row,column,Ca,Hg L\n0,0,1,2\n0,1,3,4\n"))
+
+
+def test_positions_that_are_not_even(tmp_path: Path) -> None:
+    text = "y_mm,x_mm,0.1,0.2\n0,0,1,2\n0,1,1,2\n0,2.5,1,2\n0,3,1,2\n"
+    with pytest.raises(ScanError, match="positions do not lie on even steps"):
+        io.load(write(tmp_path / "a.csv", text))
 
 
 @pytest.mark.parametrize(

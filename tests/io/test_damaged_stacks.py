@@ -33,7 +33,7 @@ def _crono(path: Path) -> None:
 
 def _xrf_maps(path: Path) -> None:
     with h5py.File(path, "w") as file:
-        images = np.moveaxis(CUBE, 2, 0).astype(np.float32)
+        images = np.moveaxis(np.tile(CUBE, 2), 2, 0).astype(np.float32)
         file.create_dataset("MAPS/Spectra/mca_arr", data=images, chunks=(16, 1, 1), compression="gzip")
         file["MAPS/Spectra/Energy_Calibration"] = [0.0, 0.02, 0.0]
         file["MAPS/Spectra/Elapsed_Livetime"] = np.ones((6, 5))
@@ -61,16 +61,16 @@ def _edf(path: Path) -> None:
 
 
 def _tiff(path: Path) -> None:
-    tifffile.imwrite(path, np.moveaxis(CUBE, 2, 0).astype(np.uint16), photometric="minisblack")
+    tifffile.imwrite(path, np.moveaxis(np.tile(CUBE, 2), 2, 0).astype(np.uint16), photometric="minisblack")
 
 
 def _tiff_packed(path: Path) -> None:
-    images = np.moveaxis(CUBE, 2, 0).astype(np.uint16)
+    images = np.moveaxis(np.tile(CUBE, 2), 2, 0).astype(np.uint16)
     tifffile.imwrite(path, images, photometric="minisblack", compression="zlib")
 
 
 def _table(path: Path) -> None:
-    np.savetxt(path, CUBE.reshape(30, 16), fmt="%d", delimiter=",")
+    np.savetxt(path, CUBE.reshape(15, 32), fmt="%d", delimiter=",")
 
 
 def _spectrum(path: Path) -> None:

@@ -66,6 +66,17 @@ def test_folder_of_lines_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     assert scan.notes == ("no energy calibration in the file",)
 
 
+def test_a_missing_line_is_noted(tmp_path: Path) -> None:
+    lines = np.arange(6 * 3 * 8).reshape(6, 3, 8).astype(np.int32)
+    for number in (0, 1, 2, 4, 5):
+        fabio_edf(tmp_path / f"p_{number:04d}.edf", lines[number][None])
+    scan = io.load(tmp_path)
+    assert scan.notes[-1] == "the numbered files lack 3: the rows below move up"
+    np.testing.assert_array_equal(scan.counts.compute(), lines[[0, 1, 2, 4, 5]])
+    with pytest.raises(ScanError, match="its 5 numbered files lack 3,"):
+        io.load(f"{tmp_path}::images")
+
+
 def test_images_of_channels(tmp_path: Path, cube: Cube) -> None:
     images = np.moveaxis(cube, 2, 0).astype(np.int32)
     path = fabio_edf(tmp_path / "images.edf", images)

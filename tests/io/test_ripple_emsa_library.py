@@ -81,6 +81,21 @@ def test_ripple_of_inca(tmp_path: Path, cube: Cube) -> None:
     np.testing.assert_array_equal(io.load(tmp_path / "a.rpl").counts.compute(), cube)
 
 
+def test_other_files_of_the_name_of_a_ripple_are_read_as_themselves(tmp_path: Path, cube: Cube) -> None:
+    (tmp_path / "a.rpl").write_text(INCA)
+    (tmp_path / "a.raw").write_bytes(cube.astype("<u2").tobytes())
+    counts = np.arange(64) % 7
+    for name in ("a.csv", "a.txt"):
+        (tmp_path / name).write_text("".join(f"{0.02 * channel:.2f},{count}\n" for channel, count in enumerate(counts)))
+        spectrum = io.read_spectrum(tmp_path / name)
+        np.testing.assert_array_equal(spectrum.counts, counts)
+    (tmp_path / "a.docx").write_bytes(bytes(range(256)) * 4)
+    with pytest.raises(ScanError, match="Known are"):
+        io.load(tmp_path / "a.docx")
+    for name in ("a.rpl", "a.raw"):
+        np.testing.assert_array_equal(io.load(tmp_path / name).counts.compute(), cube)
+
+
 def test_ripple_with_comments(tmp_path: Path, cube: Cube) -> None:
     lines = INCA.replace("(MLX::", "").replace(" : ", "\t").replace(")", "\t; of the map").replace("'", "")
     (tmp_path / "a.rpl").write_text(f"; by hand\n{lines}")

@@ -166,6 +166,17 @@ def test_spec_spectrum_without_a_scan(tmp_path: Path, calibration: str) -> None:
     assert_axis(io.load(write(tmp_path / "a", text)), EnergyAxis(0.02, -0.1, 64))
 
 
+def test_spec_columns_of_one_spectrum(tmp_path: Path) -> None:
+    lines = "".join(f"{channel}  {count}  {0.02 * channel - 0.1:.7g}\n" for channel, count in enumerate(COUNTS[0]))
+    head = "#F a.mca\n#D Thu Oct 10 2024\n\n#S 1 sample 3\n#D Thu Oct 10 2024\n#N 3\n#L channel  counts  energy\n"
+    for text in (head, head[head.index("#S") :]):
+        scan = io.load(write(tmp_path / "a", text + lines))
+        np.testing.assert_array_equal(scan.counts.compute()[0, 0], COUNTS[0])
+        assert_axis(scan, EnergyAxis(0.02, -0.1, 64))
+    with pytest.raises(ScanError, match="scan 1 is not of 3 numbers"):
+        io.load(write(tmp_path / "b", head + lines + "64  1"))
+
+
 @pytest.mark.parametrize("end", LINE_ENDS)
 def test_gsecars_detectors_are_those_of_one_spectrum(tmp_path: Path, end: str) -> None:
     path = write(tmp_path / "a", gsecars_text(end=end))

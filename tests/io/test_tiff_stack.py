@@ -14,6 +14,12 @@ from underpaint.spectrum import EnergyAxis
 Cube = NDArray[np.int64]
 
 
+@pytest.fixture
+def cube() -> Cube:
+    """(3, 4, 32) counts, each pixel different."""
+    return np.random.default_rng(7).integers(0, 50, (3, 4, 32))
+
+
 def images(cube: Cube, kind: str = "u2") -> NDArray[np.int64]:
     return np.ascontiguousarray(np.moveaxis(cube, 2, 0)).astype(kind)
 
@@ -40,7 +46,7 @@ def test_pages_are_channels(
 def test_energies_beside_the_stack(tmp_path: Path, cube: Cube, name: str, scale: float) -> None:
     path = tmp_path / "stack.tif"
     tifffile.imwrite(path, images(cube), photometric="minisblack")
-    lines = [f"{channel},{scale * (0.1 + 0.5 * channel):.3f}" for channel in range(8)]
+    lines = [f"{channel},{scale * (0.1 + 0.5 * channel):.3f}" for channel in range(32)]
     (tmp_path / name).write_text("channel,energy\n" + "\n".join(lines))
     scan = io.load(path)
     assert scan.axis is not None
@@ -51,8 +57,8 @@ def test_energies_beside_the_stack(tmp_path: Path, cube: Cube, name: str, scale:
 def test_energies_given(tmp_path: Path, cube: Cube) -> None:
     path = tmp_path / "stack.tif"
     tifffile.imwrite(path, images(cube), photometric="minisblack")
-    (tmp_path / "mine.csv").write_text("\n".join(str(0.5 * channel) for channel in range(8)))
-    assert io.load(f"{path}::mine.csv").axis == EnergyAxis(0.5, 0.0, 8)
+    (tmp_path / "mine.csv").write_text("\n".join(str(0.5 * channel) for channel in range(32)))
+    assert io.load(f"{path}::mine.csv").axis == EnergyAxis(0.5, 0.0, 32)
     assert io.load(path).axis is None
     with pytest.raises(ScanError, match=r"list of energies other\.txt is neither"):
         io.load(f"{path}::other.txt")
@@ -62,7 +68,7 @@ def test_energies_given(tmp_path: Path, cube: Cube) -> None:
 def test_energies_that_cannot_be(tmp_path: Path, cube: Cube, energies: list[float]) -> None:
     tifffile.imwrite(tmp_path / "stack.tif", images(cube), photometric="minisblack")
     (tmp_path / "energies.txt").write_text("\n".join(map(str, energies)))
-    with pytest.raises(ScanError, match=r"lists \d energies for 8 channels"):
+    with pytest.raises(ScanError, match=r"lists \d energies for 32 channels"):
         io.load(tmp_path / "stack.tif")
 
 
@@ -79,6 +85,27 @@ def test_folder_of_images(tmp_path: Path) -> None:
         io.load(tmp_path)
 
 
+def test_folder_with_a_missing_image(tmp_path: Path, cube: Cube) -> None:
+    for number, image in enumerate(images(cube)):
+        tifffile.imwrite(tmp_path / f"map2_{number:04d}.tif", image)
+    tifffile.imwrite(tmp_path / "map2_0034.tif", np.ones((3, 4), np.uint16))
+    with pytest.raises(ScanError, match="its 33 numbered images lack 32, 33,"):
+        io.load(tmp_path)
+    (tmp_path / "map2_0034.tif").rename(tmp_path / "map2_0032.tif")
+    assert io.load(tmp_path).shape == (3, 4, 33)
+    (tmp_path / "map2_0020.tif").unlink()
+    with pytest.raises(ScanError, match="its 32 numbered images lack 20,"):
+        io.load(tmp_path)
+    np.savetxt(tmp_path / "energies.txt", 0.02 * np.arange(32))
+    assert io.load(tmp_path).axis == EnergyAxis(0.02, 0.0, 32)
+
+
+def test_folder_numbered_in_steps(tmp_path: Path, cube: Cube) -> None:
+    for number, image in enumerate(images(cube)):
+        tifffile.imwrite(tmp_path / f"{100 + 20 * number} eV.tif", image)
+    np.testing.assert_array_equal(io.load(tmp_path).counts.compute(), cube)
+
+
 def test_several_numbers_a_pixel(tmp_path: Path, cube: Cube) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, cube.astype(np.uint16), photometric="minisblack", planarconfig="contig")
@@ -91,6 +118,18 @@ def test_photographs_are_no_stacks(tmp_path: Path) -> None:
     for name in ("photo.tif", "map.tif"):
         with pytest.raises(ScanError, match="holds one image"):
             io.load(tmp_path / name)
+
+
+def test_rows_or_maps_as_pages_are_no_stack(tmp_path: Path, cube: Cube) -> None:
+    rows = np.ascontiguousarray(np.tile(cube, 4)).astype("u2")
+    tifffile.imwrite(tmp_path / "rows.tif", rows, photometric="minisblack")
+    with pytest.raises(ScanError, match=r"3 images of 4 x 128, and spectra have 32 channels or more"):
+        io.load(tmp_path / "rows.tif")
+    (tmp_path / "maps").mkdir()
+    for element in ("Ca", "Fe", "Hg"):
+        tifffile.imwrite(tmp_path / "maps" / f"{element}.tif", cube[:, :, 0].astype("f4"))
+    with pytest.raises(ScanError, match="3 images of 3 x 4"):
+        io.load(tmp_path / "maps")
 
 
 def test_cut_off(tmp_path: Path, cube: Cube) -> None:

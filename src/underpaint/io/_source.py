@@ -1,7 +1,10 @@
 """Cubes that are read piece by piece: what a format gives, checked, as a dask array."""
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -206,6 +209,29 @@ def own_entries(folder: Path, entries: Iterable[Path]) -> list[Path]:
             message = f"Cannot read {folder}: {entry.name} in it is a link that leads elsewhere. Put the file there."
             raise ScanError(message)
     return found
+
+
+def missing_numbers(files: Sequence[Path]) -> list[int]:
+    """Return the numbers that are missing between those of files, such as 2 of ``map_0001`` and ``map_0003``.
+
+    Empty where the names differ in more than one number, or mostly count by more than 1.
+    """
+    names = [re.split(r"(\d+)", file.stem) for file in files]
+    if len({len(name) for name in names}) != 1:
+        return []
+    varying = [set(part) for part in zip(*names, strict=True) if len(set(part)) > 1]
+    if len(varying) != 1 or not all(part.isdecimal() for part in varying[0]):
+        return []
+    numbers = sorted({int(part) for part in varying[0]})
+    steps = [after - before for before, after in pairwise(numbers)]
+    if not steps or median(steps) != 1 or sum(steps) > 2 * len(numbers):
+        return []
+    return sorted(set(range(numbers[0], numbers[-1])) - set(numbers))
+
+
+def shown_numbers(numbers: Sequence[int]) -> str:
+    """Return the first numbers of a list as text for a note or message."""
+    return ", ".join(map(str, numbers[:5])) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
 
 
 def told(error: Exception) -> str:

@@ -2,18 +2,22 @@
 
 Specification:
 
-- Lines of numbers parted by commas, semicolons, tabs or spaces (with semicolons, tabs or spaces the decimal sign may
-  be a comma); a heading of one line and lines that begin with ``#`` are allowed.
+- Lines of numbers parted by commas, semicolons, tabs or spaces (with semicolons, tabs or spaces, and within quotation
+  marks, the decimal sign may be a comma); a heading of one line and lines that begin with ``#`` are allowed.
 - One spectrum: two columns, channel or energy and counts. The first is taken as energies where its heading says
   ``energy``, ``keV`` or ``eV``, or where it does not count channels one by one; in eV where the heading says so or a
   number is over 200.
+- More columns whose headings name one as energy or channel: one spectrum where another is named counts (others are
+  left out), or one for each detector (``d1``, ``det 2``). Three columns without headings: channel, counts and energy,
+  as PyMca saves them.
 - One column: the counts of a spectrum, channel by channel, as PyMca reads them; 32 lines or more.
-- Pixels: the first two columns are row and column (headings ``row``, ``column``, or ``y``, ``x``), whole numbers; then
-  the counts of each channel, whose headings may be energies. Without such headings each line is a pixel, from left
-  to right and top to bottom, in as many rows and columns as are given.
+- Pixels: the first two columns are row and column in either order (headings ``row``, ``column``, or ``y``, ``x``),
+  whole numbers, or positions where the headings name a unit of length (``y_mm``); then the counts of each channel,
+  whose headings may be energies. Without such headings each line is a pixel of 32 channels or more, from left to
+  right and top to bottom, in as many rows and columns as are given.
 
-Source: RFC 4180 (2005) for the comma-separated form; the columns are this project's own definition, since no
-standard names them.
+Source: RFC 4180 (2005) for the comma-separated form; PyMca ``PyMca5/PyMcaGui/pymca/McaWindow.py`` for its three
+columns; the others are this project's own definition, since no standard names them.
 """
 
 import re
@@ -26,7 +30,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_list, unit_of
-from underpaint.io._single import FileSpectrum, content_of, spectrum_scan
+from underpaint.io._single import FileSpectrum, content_of, detector_scans, spectrum_scan
 from underpaint.io._source import lazy_counts, probe, told
 from underpaint.spectrum import Scan
 
@@ -37,6 +41,14 @@ _PIECE = 2**16
 _LARGEST_INDEX = 1_000_000
 _LARGEST_SPECTRUM = 16 * 2**20
 _ROW, _COLUMN = {"row", "y", "line"}, {"column", "col", "x"}
+_UNIT_MM = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "cm": 10.0}
+_LENGTH = re.compile(r"([a-z]+)[\W_]*(mm|um|µm|cm)\W*")
+_ENERGY = re.compile(r"(energ[^\W\d_]*|k?ev)[\W_]*(k?ev)?[\W_]*")
+_CHANNEL = re.compile(r"channels?#?|chan|ch|kanal|canale?|bins?")
+_COUNTS = re.compile(r"counts?|cts|intensit[^\W\d_]*")
+_DETECTOR = re.compile(r"(d|det|detector|sdd|mca)[\W_]*\d+")
+_OFF_STEP = 0.25
+"""Positions lie off even steps by less than this part of a step."""
 _MOST_PIXELS_A_SPECTRUM = 64
 _NO_TEXT = set(range(9))
 _FEWEST_CHANNELS = 32
@@ -55,9 +67,11 @@ class Manner:
     def words(self, line: bytes) -> list[str]:
         """Split a line; of spaces, several are one separator."""
         text = line.decode("latin-1").strip().removeprefix("ï»¿")
-        words = text.split() if self.separator == " " else [word.strip(' "') for word in text.split(self.separator)]
+        words = text.split() if self.separator == " " else [word.strip() for word in _cells(text, self.separator)]
         if words and not words[-1]:
             words.pop()
+        if self.separator == "," and "." in text:
+            return words  # commas within quotation marks are of thousands, not decimal
         return [word.replace(",", ".") for word in words] if self.decimal_comma else words
 
     def line(self, stream: BinaryIO) -> bytes:
@@ -102,6 +116,23 @@ class TableCube:
         return counts
 
 
+def _cells(text: str, separator: str) -> list[str]:
+    """Split at separators that are not within quotation marks, which fall away."""
+    if '"' not in text:
+        return text.split(separator)
+    parts = text.split('"')
+    parts[::2] = [part.replace(separator, "\x00") for part in parts[::2]]
+    return "".join(parts).split("\x00")
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Which of the first two columns is the row; the unit of their positions in mm, None for numbers of pixels."""
+
+    row: int
+    unit_mm: float | None
+
+
 def is_csv(path: Path, head: bytes) -> bool:
     """Whether a file is lines of numbers, after a heading of at most one line."""
     if set(head) & _NO_TEXT:
@@ -132,12 +163,58 @@ def read_csv(path: Path, shape: tuple[int, int] | None = None) -> list[Scan]:
     if manner is None:
         message = f"Cannot read {path}: its lines are not two or more numbers each."
         raise ScanError(message)
-    placed = len(manner.headings) > 2 and manner.headings[0] in _ROW and manner.headings[1] in _COLUMN
-    lines = _line_starts(path, manner, placed=placed)
-    width = len(manner.words(_line(path, int(lines[0, 0]), manner)))
-    if width == 2 and not placed:
-        return [_spectrum(path, manner)]
-    return [_table(path, manner, lines, width, shape, placed=placed)]
+    placed = _placed(manner.headings)
+    starts, places = _line_starts(path, manner, placed)
+    width = len(manner.words(_line(path, int(starts[0]), manner)))
+    if placed is None:
+        _check_headings(path, manner, width)
+        headings = manner.headings if len(manner.headings) == width else ()
+        columns = [number for number, heading in enumerate(headings) if is_channel_or_energy(heading)]
+        if width in {2, 3} or columns:
+            return _spectra(path, manner, width, columns)
+        if width < _FEWEST_CHANNELS:
+            message = (
+                f"Cannot read {path}: lines of {width} numbers are no pixels of {width} channels; spectra have "
+                f"{_FEWEST_CHANNELS} channels or more. Name the columns in a heading (energy, counts)."
+            )
+            raise ScanError(message)
+    return [_table(path, manner, starts, places, width, shape, placed)]
+
+
+def _placed(headings: tuple[str, ...]) -> _Places | None:
+    """Return how the first two columns place a line's pixel; None where their headings do not."""
+    if len(headings) < 3:
+        return None
+    lengths = [_LENGTH.fullmatch(heading) for heading in headings[:2]]
+    names = [match[1] if match else heading for match, heading in zip(lengths, headings, strict=False)]
+    units = {_UNIT_MM[match[2]] if match else None for match in lengths}
+    row = next((number for number, name in enumerate(names) if name in _ROW), None)
+    if row is None or names[1 - row] not in _COLUMN or len(units) != 1:
+        return None
+    return _Places(row, units.pop())
+
+
+def is_channel_or_energy(heading: str) -> bool:
+    """Whether a heading in lower case names a column of channels or energies."""
+    return bool(_ENERGY.fullmatch(heading) or _CHANNEL.fullmatch(heading))
+
+
+def _check_headings(path: Path, manner: Manner, width: int) -> None:
+    """Refuse a heading of fewer columns than decimal commas make of its lines, or of coordinates elsewhere."""
+    n_heading = len(manner.headings)
+    if manner.separator == "," and 1 < n_heading < width <= 2 * n_heading:
+        message = (
+            f"Cannot read {path}: {n_heading} headings stand over {width} numbers a line; decimal commas look like "
+            "separators. Write decimal points, or separate the columns by semicolons."
+        )
+        raise ScanError(message)
+    misplaced = [heading for heading in manner.headings if heading in _ROW | _COLUMN]
+    if misplaced and width > 2:
+        message = (
+            f"Cannot read {path}: its column {misplaced[0]!r} is a coordinate, which must not be counted. "
+            "Head the first two columns row and column (or y and x), and let the counts follow."
+        )
+        raise ScanError(message)
 
 
 def _beginning(path: Path) -> bytes:
@@ -161,7 +238,7 @@ def _manner(head: bytes) -> Manner | None:
     if not told:
         return None
     for separator in _SEPARATORS:
-        for decimal_comma in (False, True)[: 1 if separator == "," else 2]:
+        for decimal_comma in (False, True):
             found = _headings(told, separator, decimal_comma=decimal_comma)
             if found is not None:
                 return Manner(separator, decimal_comma, found, _end(head))
@@ -225,9 +302,10 @@ def _line(path: Path, place: int, manner: Manner) -> bytes:
         return manner.line(stream)
 
 
-def _line_starts(path: Path, manner: Manner, *, placed: bool) -> NDArray[np.int64]:
-    """(line, 3) first byte, row and column of each line of numbers; rows and columns zero where not given."""
-    starts: list[tuple[int, int, int]] = []
+def _line_starts(path: Path, manner: Manner, placed: _Places | None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(line,) first byte of each line of numbers, and (line, 2) its row and column; zero where not given."""
+    starts: list[int] = []
+    places: list[tuple[float, float]] = []
     position, headed = 0, not manner.headings
     with probe(lambda: path.open("rb"), str(path)) as stream:
         while line := manner.line(stream):
@@ -240,45 +318,119 @@ def _line_starts(path: Path, manner: Manner, *, placed: bool) -> NDArray[np.int6
             if not headed:
                 headed = True
                 continue
-            row, column = _place(manner.words(line), path) if placed else (0, 0)
-            starts.append((begin, row, column))
+            starts.append(begin)
+            places.append(_place(manner.words(line), placed, path) if placed else (0.0, 0.0))
     if not starts:
         message = f"Cannot read {path}: there are no lines below the heading."
         raise ScanError(message)
-    return np.array(starts, dtype=np.int64)
+    return np.array(starts, dtype=np.int64), np.array(places, dtype=np.float64)
 
 
-def _place(words: list[str], path: Path) -> tuple[int, int]:
-    row, column = _numbers([*words[:2], *["nan"] * (2 - len(words))], path)
+def _place(words: list[str], placed: _Places, path: Path) -> tuple[float, float]:
+    pair = _numbers([*words[:2], *["nan"] * (2 - len(words))], path)
+    row, column = float(pair[placed.row]), float(pair[1 - placed.row])
+    if placed.unit_mm is not None and np.isfinite(pair).all():
+        return row, column
     if not (0 <= row < _LARGEST_INDEX and 0 <= column < _LARGEST_INDEX and row.is_integer() and column.is_integer()):
         message = f"Cannot read {path}: row {row:g}, column {column:g}; both must be whole numbers from 0."
         raise ScanError(message)
-    return int(row), int(column)
+    return row, column
 
 
-def _spectrum(path: Path, manner: Manner) -> Scan:
-    content = content_of(path, _LARGEST_SPECTRUM, "single spectrum in two columns")
+def _spectra(path: Path, manner: Manner, width: int, columns: list[int]) -> list[Scan]:
+    """Read the spectrum, or the detectors, of a table with a line for each channel."""
+    content = content_of(path, _LARGEST_SPECTRUM, "spectrum in columns")
     lines = [line for line in content.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
-    pairs = [_numbers(manner.words(line), path) for line in lines[1 if manner.headings else 0 :]]
-    odd = next((pair.size for pair in pairs if pair.size != 2), 0)
-    if odd or len(pairs) < 2:
-        message = f"Cannot read {path}: a spectrum has two numbers a line and two lines or more; a line has {odd}."
+    rows = [_numbers(manner.words(line), path) for line in lines[1 if manner.headings else 0 :]]
+    odd = next((row.size for row in rows if row.size != width), 0)
+    if odd or len(rows) < 2:
+        message = f"Cannot read {path}: a spectrum has {width} numbers a line and two lines or more; a line has {odd}."
         raise ScanError(message)
-    first, counts = np.array(pairs).T
-    axis, notes = _spectrum_axis(first, manner.headings, path)
-    return spectrum_scan(FileSpectrum(counts.copy(), axis, notes=notes), path, FORMAT)
+    table = np.array(rows).T
+    headings = manner.headings if len(manner.headings) == width else (*manner.headings[:1], *[""] * width)[:width]
+    columns = columns or ([0] if width == 2 else _channel_and_energy(table, path))
+    spectra = spectra_in_columns(table, headings, columns, path)
+    if len(spectra) == 1:
+        return [spectrum_scan(spectra[0], path, FORMAT)]
+    return detector_scans(spectra, path, FORMAT, None)
 
 
-def _spectrum_axis(first: NDArray[np.float64], headings: tuple[str, ...], path: Path) -> Axis:
-    heading = headings[0] if headings else ""
-    counting = bool((np.diff(first) == 1).all()) and first[0] in {0, 1}
-    if counting and not re.search(r"energy|\bk?ev\b", heading):
+def spectra_in_columns(
+    table: NDArray[np.float64], headings: tuple[str, ...], columns: list[int], path: Path
+) -> list[FileSpectrum]:
+    """Return the spectra in a table with a line for each channel; several are those of detectors.
+
+    Parameters
+    ----------
+    table : (n_column, n_channel) array
+        Channels, energies and counts.
+    headings : tuple of str
+        Names of the columns, in lower case.
+    columns : list of int
+        The columns of channels and energies.
+    path : Path
+        The file.
+
+    Raises
+    ------
+    ScanError
+        The headings do not say which columns hold counts.
+    """
+    energies = next((number for number in columns if _ENERGY.fullmatch(headings[number])), columns[-1])
+    axis, notes = _spectrum_axis(table[energies], headings[energies], path)
+    counted, left_out = _counts_columns(headings, columns, path)
+    if left_out:
+        notes = (*notes, f"columns left out: {', '.join(left_out)}")
+    if len(counted) == 1:
+        return [FileSpectrum(table[counted[0]].copy(), axis, notes=notes)]
+    return [
+        FileSpectrum(table[number].copy(), axis, name=headings[number], detector=headings[number], notes=notes)
+        for number in counted
+    ]
+
+
+def _channel_and_energy(table: NDArray[np.float64], path: Path) -> list[int]:
+    """Return the columns of channel and energy of three without headings; the third holds the counts."""
+    rising = [bool((np.diff(column) > 0).all()) for column in table]
+    if not (_is_counting(table[0]) and sum(rising) == 2):
+        message = (
+            f"Cannot read {path}: of its three columns without known headings the first must count the channels and "
+            f"one more rise as energies; {sum(rising)} rise. Name the columns in a heading (channel, counts, energy)."
+        )
+        raise ScanError(message)
+    return [0, rising.index(True, 1)]
+
+
+def _counts_columns(headings: tuple[str, ...], columns: list[int], path: Path) -> tuple[list[int], list[str]]:
+    """Return the columns of counts, and the headings of those that are left out."""
+    others = [number for number in range(len(headings)) if number not in columns]
+    named = [number for number in others if _COUNTS.fullmatch(headings[number])]
+    if len(others) == 1 or len(named) == 1:
+        counted = others if len(others) == 1 else named
+        return counted, [headings[number] for number in others if number not in counted]
+    if others and all(_DETECTOR.fullmatch(headings[number]) for number in others):
+        return others, []
+    names = ", ".join(headings[number] for number in others[:5])
+    message = (
+        f"Cannot read {path}: {len(others)} columns stand beside the channels or energies ({names}). Head one of them "
+        "counts, or all of them by detectors: det1, det2."
+    )
+    raise ScanError(message)
+
+
+def _is_counting(values: NDArray[np.float64]) -> bool:
+    return bool((np.diff(values) == 1).all()) and values[0] in {0, 1}
+
+
+def _spectrum_axis(first: NDArray[np.float64], heading: str, path: Path) -> Axis:
+    counting = _is_counting(first)
+    if counting and not re.search(r"energ|\bk?ev\b", heading):
         return None, (NO_CALIBRATION,)
     axis, notes = axis_of_list(first, first.size, unit_of(heading))
     straight = np.linspace(first[0], first[-1], first.size)
     if axis is None and not np.abs(first - straight).max() <= np.ptp(first) / first.size:
         message = (
-            f"Cannot read {path}: its first column is neither channels nor energies that rise in even steps "
+            f"Cannot read {path}: its column of channels is neither channels nor energies that rise in even steps "
             f"({'; '.join(notes)}). Give a spectrum of channel or energy and counts."
         )
         raise ScanError(message)
@@ -286,14 +438,35 @@ def _spectrum_axis(first: NDArray[np.float64], headings: tuple[str, ...], path: 
 
 
 def _table(
-    path: Path, manner: Manner, lines: NDArray[np.int64], width: int, shape: tuple[int, int] | None, *, placed: bool
+    path: Path,
+    manner: Manner,
+    starts: NDArray[np.int64],
+    coordinates: NDArray[np.float64],
+    width: int,
+    shape: tuple[int, int] | None,
+    placed: _Places | None,
 ) -> Scan:
     skip = 2 if placed else 0
     if width <= skip:
         message = f"Cannot read {path}: after row and column its lines hold no counts. Copy it again."
         raise ScanError(message)
-    places = _grid(path, lines) if placed else _filled(path, lines, shape)
+    step_mm = None
+    if placed is None:
+        places = _filled(path, starts, shape)
+    elif placed.unit_mm is None:
+        places = _grid(path, starts, coordinates.astype(np.int64))
+    else:
+        steps, indices = zip(*(_steps(path, values) for values in coordinates.T), strict=True)
+        places = _grid(path, starts, np.stack(indices, axis=1))
+        step_mm = (steps[0] * placed.unit_mm, steps[1] * placed.unit_mm) if min(steps) > 0 else None
     axis, axis_notes = _heading_axis(manner.headings[skip:], width - skip)
+    headings = manner.headings[skip:]
+    if axis is None and width - skip < _FEWEST_CHANNELS and not all(map(re.compile(r"\d").search, headings)):
+        message = (
+            f"Cannot read {path}: its {width - skip} columns of numbers ({', '.join(headings[:5])}) are no channels of "
+            f"a spectrum, which has {_FEWEST_CHANNELS} or more. Give the table of the spectra, not of maps."
+        )
+        raise ScanError(message)
     cube = TableCube(path, manner, places, width - skip, skip)
     one_row = () if placed or shape else ("each line is a pixel, read as one row: give rows and columns (--shape)",)
     return Scan(
@@ -302,36 +475,54 @@ def _table(
         name=path.stem,
         source=str(path),
         format=FORMAT,
+        step_mm=step_mm,
         present=None if (places >= 0).all() else places >= 0,
         notes=(*one_row, *axis_notes),
     )
 
 
-def _grid(path: Path, lines: NDArray[np.int64]) -> NDArray[np.int64]:
+def _steps(path: Path, values: NDArray[np.float64]) -> tuple[float, NDArray[np.int64]]:
+    """Return the step between positions, 0 where all are the same, and the number of each position."""
+    differences = np.diff(np.unique(values))
+    if differences.size == 0:
+        return 0.0, np.zeros(values.size, dtype=np.int64)
+    differences = differences[differences > _OFF_STEP * np.median(differences)]  # rounded positions differ slightly
+    step = float(np.median(differences))
+    numbers = (values - values.min()) / step
+    if np.abs(numbers - np.round(numbers)).max() > _OFF_STEP or numbers.max() > _LARGEST_INDEX:
+        message = (
+            f"Cannot read {path}: its positions do not lie on even steps ({step:g} mostly). Give the row and column of "
+            "each pixel."
+        )
+        raise ScanError(message)
+    return step, np.round(numbers).astype(np.int64)
+
+
+def _grid(path: Path, starts: NDArray[np.int64], coordinates: NDArray[np.int64]) -> NDArray[np.int64]:
     """Put the lines at their rows and columns; numbers may begin at 0 or 1."""
-    places, rows, columns = lines.T
+    rows, columns = coordinates.T
     rows, columns = rows - rows.min(), columns - columns.min()
     n_row, n_column = int(rows.max()) + 1, int(columns.max()) + 1
-    if n_row * n_column > _MOST_PIXELS_A_SPECTRUM * lines.shape[0]:
+    if n_row * n_column > _MOST_PIXELS_A_SPECTRUM * starts.size:
         message = (
-            f"Cannot read {path}: {lines.shape[0]} lines for {n_row} x {n_column} pixels; the rows and columns "
+            f"Cannot read {path}: {starts.size} lines for {n_row} x {n_column} pixels; the rows and columns "
             "must be numbers of pixels, not positions."
         )
         raise ScanError(message)
     grid = np.full((n_row, n_column), -1, dtype=np.int64)
-    grid[rows, columns] = places
-    if int((grid >= 0).sum()) != lines.shape[0]:
-        message = f"Cannot read {path}: {lines.shape[0]} lines are of {int((grid >= 0).sum())} pixels; some are twice."
+    grid[rows, columns] = starts
+    if int((grid >= 0).sum()) != starts.size:
+        message = f"Cannot read {path}: {starts.size} lines are of {int((grid >= 0).sum())} pixels; some are twice."
         raise ScanError(message)
     return grid
 
 
-def _filled(path: Path, lines: NDArray[np.int64], shape: tuple[int, int] | None) -> NDArray[np.int64]:
-    rows, columns = shape or (1, lines.shape[0])
-    if rows * columns != lines.shape[0]:
-        message = f"Cannot read {path}: its {lines.shape[0]} lines do not fill {rows} x {columns} pixels."
+def _filled(path: Path, starts: NDArray[np.int64], shape: tuple[int, int] | None) -> NDArray[np.int64]:
+    rows, columns = shape or (1, starts.size)
+    if rows * columns != starts.size:
+        message = f"Cannot read {path}: its {starts.size} lines do not fill {rows} x {columns} pixels."
         raise ScanError(message)
-    return lines[:, 0].reshape(rows, columns)
+    return starts.reshape(rows, columns)
 
 
 def _heading_axis(headings: tuple[str, ...], n_channel: int) -> Axis:

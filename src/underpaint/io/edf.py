@@ -7,7 +7,8 @@ Specification:
   follow, then the next frame. ``SignedLong`` and ``UnsignedLong`` have 4 bytes, or 8 where ``Size`` says so.
 - Stack of spectra, as PyMca reads it: channels along ``Dim_1``, columns along ``Dim_2``, rows along ``Dim_3``, the
   frames, or the files of a folder. Where each frame holds one spectrum (``Dim_2 = 1``), frames are columns and
-  files are rows. ``FILE::images`` or ``FOLDER::images`` reads a frame as the image of one channel instead.
+  files are rows. ``FILE::images`` or ``FOLDER::images`` reads a frame as the image of one channel instead. A missing
+  number among the files is noted, and refused where they are channels.
 - ESRF XIA: ``NAME_xia<detector>_<numbers>_<line>.edf``, one file a line and detector; ``NAME_xiast_...`` has six
   numbers a detector and pixel (detector, events, input rate, output rate, live time in ms, dead time in percent).
 - ``MCA a``, ``MCA b``, ``MCA c`` or ``McaCalib``: zero, gain, quadratic; keV, or eV by size.
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients
-from underpaint.io._source import SAME_CHANNELS, lazy_counts, own_entries, probe
+from underpaint.io._source import SAME_CHANNELS, lazy_counts, missing_numbers, own_entries, probe, shown_numbers
 from underpaint.spectrum import Scan
 
 FORMAT = "EDF"
@@ -190,6 +191,14 @@ def _scan(files: list[Path], source: Path, name: str, detector: str, how: str | 
         raise ScanError(message)
     cube = ImageCube(frames) if how == "images" else SpectraCube(_lines(lines, source))
     axis, axis_notes = _axis(first.fields, cube.shape[2])
+    missing = missing_numbers(files)
+    if missing and how == "images":
+        message = (
+            f"Cannot read {source} as images: its {len(files)} numbered files lack {shown_numbers(missing)}, "
+            "and all channels above would move down. Copy the files again."
+        )
+        raise ScanError(message)
+    gap = (f"the numbered files lack {shown_numbers(missing)}: the rows below move up",) if missing else ()
     return Scan(
         lazy_counts(cube, str(source)),
         axis=axis,
@@ -197,7 +206,7 @@ def _scan(files: list[Path], source: Path, name: str, detector: str, how: str | 
         source=f"{source}::images" if how == "images" else str(source),
         format=FORMAT,
         detector=detector,
-        notes=axis_notes,
+        notes=(*axis_notes, *gap),
         metadata={**first.fields, **({SAME_CHANNELS: True} if detector and axis is None else {})},
     )
 

@@ -40,10 +40,10 @@ _UNIT_MM = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "cm": 10.0, "nm": 1e-6}
 
 
 def is_ripple(path: Path, head: bytes) -> bool:
-    """Whether a file is a ripple header, or the numbers beside one."""
+    """Whether a file is a ripple header, or the ``.raw`` file of one; no other file of that name holds its numbers."""
     if _has_keys(head):
         return True
-    return any(_has_keys(_small(header)) for header in _siblings(path, ".rpl"))
+    return path.suffix.lower() == ".raw" and any(_has_keys(_small(header)) for header in _siblings(path, ".rpl"))
 
 
 def read_ripple(path: Path) -> Scan:

@@ -4,6 +4,7 @@ Text of lines ``#X ...``: ``#F`` opens the file, ``#S number title`` a scan. A s
 which goes on in the next where it ends with a backslash; ``#@CALIB`` has the coefficients (zero, gain, quadratic) of
 its energies, ``#@CHANN`` the number of channels, the first, the last and the step, ``#@CTIME`` the preset, live and
 real time in s. A scan whose head has several ``#@CALIB`` has as many detectors, and their spectra come in turn.
+Where PyMca saves a single spectrum, there is no ``@A``: lines of numbers stand below ``#L channel  counts  energy``.
 
 Source: Certified Scientific Software, SPEC: standard data file format; PyMca5 and silx, ``specfile``.
 """
@@ -18,6 +19,7 @@ import numpy as np
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, number, seconds
 from underpaint.io._single import FileSpectrum, content_of, list_scan
+from underpaint.io.csv_table import is_channel_or_energy, spectra_in_columns
 from underpaint.spectrum import Scan
 
 FORMAT = "SPEC"
@@ -32,6 +34,13 @@ class _Part:
     number: str
     fields: dict[str, list[str]] = field(default_factory=dict)
     spectra: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the columns of its lines, in lower case; none where they are no table of channels."""
+        labels = tuple(re.split(r"\s{2,}|\t", self.fields.get("L", [""])[0].strip().lower()))
+        return labels if "channel" in labels else ()
 
 
 def is_specfile(head: bytes) -> bool:
@@ -59,10 +68,8 @@ def read_specfile(path: Path, name: str | None = None) -> list[Scan]:
     """
     text = content_of(path, _LARGEST_BYTES, "SPEC file").decode("latin-1")
     by_detector: dict[int, list[FileSpectrum]] = {}
-    n_scan = 0
     for part in _parts(text):
-        n_scan += bool(part.spectra)
-        for detector, spectrum in _spectra(part, path):
+        for detector, spectrum in _spectra(part, path) if part.spectra else _columns(part, path):
             by_detector.setdefault(detector, []).append(spectrum)
     if not by_detector:
         message = (
@@ -95,6 +102,8 @@ def _parts(text: str) -> Iterator[_Part]:
         elif line.startswith("#"):
             key, _, value = line[1:].partition(" ")
             part.fields.setdefault(key, []).append(value.strip())
+        elif line.strip() and part.labels:
+            part.lines.append(line)
         if counts is not None and not line.rstrip().endswith("\\"):
             part.spectra.append(" ".join(counts))
             counts = None
@@ -126,6 +135,27 @@ def _spectra(part: _Part, path: Path) -> Iterator[tuple[int, FileSpectrum]]:
         live, real = (seconds(word) for word in ([*seconds_of.split(), "", "", ""])[1:3])
         fields = {key: " | ".join(values[:3]) for key, values in part.fields.items() if len(values) < 4}
         yield detector, FileSpectrum(counts, axis, live, real, label, notes=notes, metadata=fields)
+
+
+def _columns(part: _Part, path: Path) -> Iterator[tuple[int, FileSpectrum]]:
+    """Detector and spectrum of a scan that is a table with a line for each channel."""
+    labels = part.labels
+    if not labels or not part.lines:
+        return
+    try:
+        table = np.array([line.split() for line in part.lines], dtype=np.float64).T
+    except ValueError as error:
+        message = f"Cannot read {path}: a line of scan {part.number} is not of {len(labels)} numbers ({error})."
+        raise ScanError(message) from error
+    if len(table) != len(labels) or table.shape[1] < 2:
+        message = (
+            f"Cannot read {path}: scan {part.number} has {table.shape[1]} lines of {len(table)} numbers below "
+            f"{len(labels)} labels. Two lines or more of as many numbers as labels are needed; copy the file again."
+        )
+        raise ScanError(message)
+    columns = [number for number, label in enumerate(labels) if is_channel_or_energy(label)]
+    for detector, spectrum in enumerate(spectra_in_columns(table, labels, columns, path)):
+        yield detector, replace(spectrum, name=f"{part.number}.1")
 
 
 def _check_number(announced: list[str], size: int, where: str) -> None:

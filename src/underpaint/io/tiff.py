@@ -7,6 +7,8 @@ Specification:
 - The energies are a text file of one number a channel (keV; eV where a number is over 200), given as
   ``FILE.tif::ENERGIES.txt`` or lying beside the stack as ``FILE.txt``, ``FILE.csv``, ``FILE_energies.txt`` or
   ``energies.txt``. They must be even; where there are none, the scan is not calibrated.
+- The numbers of a folder's files follow one another: a missing one would move all channels above it.
+- Fewer than 32 images without such a list are no stack: they are maps of elements, or rows of spectra.
 
 Source: TIFF revision 6.0 (Adobe, 1992), read by tifffile (C. Gohlke, BSD).
 """
@@ -21,12 +23,13 @@ from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
 from underpaint.io._energies import Axis, axis_of_list, unit_of
-from underpaint.io._source import lazy_counts, own_entries, probe, told
+from underpaint.io._source import lazy_counts, missing_numbers, own_entries, probe, shown_numbers, told
 from underpaint.spectrum import EnergyAxis, Scan
 
 FORMAT = "TIFF stack"
 _MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _NAMES = ("{0}.txt", "{0}.csv", "{0}_energies.txt", "{0}_energy.txt", "energies.txt", "energy.txt")
+_FEWEST_CHANNELS = 32
 _LARGEST_LIST = 2**22
 _LARGEST_RATIO = 10_000
 _LARGEST_PIECE = 256 * 2**20
@@ -112,7 +115,7 @@ def read_tiff_folder(path: Path, name: str | None = None) -> list[Scan]:
     Raises
     ------
     ScanError
-        As for :func:`read_tiff`, or the images differ in size.
+        As for :func:`read_tiff`, or the images differ in size, or one of their numbers is missing.
     """
     files = tiff_files(path)
     kinds = [_guarded(lambda own=own: _page(own), own) for own in files]  # type: ignore[misc]
@@ -122,7 +125,16 @@ def read_tiff_folder(path: Path, name: str | None = None) -> list[Scan]:
         message = f"Cannot read {path} as a stack of TIFF images: {reason}."
         raise ScanError(message)
     cube = PagesCube([(own, 0) for own in files], *kinds[0])
-    return [_scan(cube, path, path, path.name, name)]
+    scan = _scan(cube, path, path, path.name, name)
+    missing = missing_numbers(files)
+    if missing and scan.axis is None:
+        message = (
+            f"Cannot read {path} as a stack: its {len(files)} numbered images lack {shown_numbers(missing)}, "
+            "and all channels above would move down. Copy the images again, or give a list of their energies "
+            "(energies.txt)."
+        )
+        raise ScanError(message)
+    return [scan]
 
 
 def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stem: str, name: str | None) -> Scan:
@@ -132,6 +144,13 @@ def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stem: str, nam
     if listed is not None:
         axis, fit = _axis(listed, cube.shape[2], path)
         notes = (f"energies from {listed.name}", *fit)
+    elif cube.shape[2] < _FEWEST_CHANNELS:
+        message = (
+            f"Cannot read {path} as a stack: it holds {cube.shape[2]} images of {cube.shape[0]} x {cube.shape[1]}, and "
+            f"spectra have {_FEWEST_CHANNELS} channels or more. Save one image for each channel, not for each row or "
+            "element; or put a list of the channels' energies beside it (energies.txt)."
+        )
+        raise ScanError(message)
     return Scan(
         lazy_counts(cube, str(path)),
         axis=axis,
