@@ -13,7 +13,7 @@ from underpaint.atomic import family_lines
 from underpaint.cli import app
 from underpaint.errors import CoverageError, InstrumentError
 from underpaint.instrument import Instrument, SourceSpectrum, load_instrument, save_instrument
-from underpaint.io import save_scan
+from underpaint.io import read_detectability, save_scan
 from underpaint.spectrum import EnergyAxis, Scan
 from underpaint.spectrum.peaks import peak_counts, resolution_fwhm_kev
 
@@ -84,6 +84,34 @@ def test_an_instrument_on_the_lines_is_taken_and_a_trusted_one_stands_in_red(by_
     assert "used nevertheless" in alert
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert page.index('class="alert"') < page.index("<main>")
+
+
+def with_axis_alone(path: Path) -> Path:
+    path.write_text(f'name = "axis alone"\n[detector]\ngain_kev = {AXIS.gain_kev}\nzero_kev = {AXIS.zero_kev}\n')
+    return path
+
+
+@pytest.mark.parametrize("more", [[], ["--detectability"]])
+def test_an_instrument_that_holds_an_axis_alone_gives_rough_maps(
+    more: list[str], by_tube: Path, tmp_path: Path
+) -> None:
+    given = with_axis_alone(tmp_path / "axis.toml")
+    arguments = ["identify", str(by_tube), "--instrument", str(given), "--out", str(tmp_path / "out"), *more]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, f"{done.output}{done.exception}"
+    hidden = read_detectability(tmp_path / "out")
+    assert hidden is not None
+    assert any("'axis alone' names no tube voltage" in note and "rough" in note for note in hidden.notes)
+
+
+@pytest.mark.parametrize("command", [["elements"], ["explain", "--pixel", "1,1"]])
+def test_an_instrument_that_holds_an_axis_alone_serves_the_other_commands(
+    command: list[str], by_tube: Path, tmp_path: Path
+) -> None:
+    given = with_axis_alone(tmp_path / "axis.toml")
+    more = ["--out", str(tmp_path / "out")] if command[0] == "elements" else []
+    done = CliRunner().invoke(app, [command[0], str(by_tube), *command[1:], "--instrument", str(given), *more])
+    assert done.exit_code == 0, f"{done.output}{done.exception}"
 
 
 def test_a_beam_gives_elements_it_can_excite_and_no_pigment(by_beam: Path, tmp_path: Path) -> None:

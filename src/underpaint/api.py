@@ -513,7 +513,7 @@ def _to_folder(
             progress=lambda done, every: step(what, done, every),
             waiting=lambda: step(f"Waiting for a worker of the cluster {scheduler}", 0, 1),
         )
-        found = _with_guess(work.from_store(store), settings)
+        found = _with_guess(work.from_store(store), axis, settings)
         open_set = _open_set(axis, found, step)
         step("Writing the maps", 0, 1)
         summary = summarise_scan(info)
@@ -619,17 +619,30 @@ def _work(axis: Axis, settings: Settings, palette: Palette | None, seen: Survey,
 
 def _instrument_to_hide_from(axis: Axis, settings: Settings) -> Instrument | None:
     """Return the instrument if it is to be said what cannot be excluded: where it was given, or when asked for."""
-    wanted = settings.instrument is not None if settings.detectability is None else settings.detectability
+    given = settings.instrument is not None
+    wanted = given if settings.detectability is None else settings.detectability
+    if wanted and given and axis.instrument is None and axis.knowledge is not None:
+        return axis.knowledge.instrument  # complete: the usual values stand for those that are not known
     if wanted and axis.instrument is None:
         message = "Cannot say what cannot be excluded: the instrument is not known. Name it with --instrument."
         raise CalibrationError(message)
     return axis.instrument if wanted else None
 
 
-def _with_guess(found: Found, settings: Settings) -> Found:
-    if found.detectability is None or settings.instrument is not None:
+def _with_guess(found: Found, axis: Axis, settings: Settings) -> Found:
+    """Add a note where the maps of what cannot be excluded rest on usual values of the instrument."""
+    known = axis.knowledge
+    if found.detectability is None or (
+        settings.instrument is not None and known is not None and known.knows_excitation
+    ):
         return found
     guess = "The instrument was not given: anode from the scattered lines, all else as usual. Take the map as rough."
+    if settings.instrument is not None and known is not None:
+        tube = known.instrument.tube
+        guess = (
+            f"The instrument {known.instrument.name!r} names no tube voltage and no beam: {tube.anode} at "
+            f"{tube.voltage_kv:g} kV was assumed, and all else that it leaves out is as usual. Take the map as rough."
+        )
     return replace(found, detectability=replace(found.detectability, notes=(*found.detectability.notes, guess)))
 
 
