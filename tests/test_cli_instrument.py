@@ -1,6 +1,7 @@
 """Instruments that the spectra contradict, and beams, through the real command line."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,21 @@ def test_a_beam_can_be_given_and_contradicts_a_tube(by_beam: Path, by_tube: Path
     assert up.on_its_energy_axis(scan, instrument=source).beam_kev == 12.6
     with pytest.raises(InstrumentError, match=r"monochromatic beam of 12\.5 keV"):
         up.on_its_energy_axis(scan, instrument=Instrument.model_validate({"tube": {"voltage_kv": 40.0}}))
+
+
+@pytest.mark.parametrize(
+    ("beam_kev", "remedy"),
+    [(-3.0, "leave it out"), (0.0, "leave it out"), (float("nan"), "leave it out"), (12000.0, "eV\\? Then give 12")],
+)
+def test_a_beam_that_cannot_be_is_refused(beam_kev: float, remedy: str, by_tube: Path, tmp_path: Path) -> None:
+    words = rf"beam of {beam_kev:g} keV: 0\.5 to 200 keV are allowed\. .*{remedy}"
+    with pytest.raises(InstrumentError, match=words):
+        up.on_its_energy_axis(up.load(by_tube), beam_kev=beam_kev)
+    out = tmp_path / "out"
+    done = CliRunner().invoke(app, ["elements", str(by_tube), f"--beam={beam_kev}", "--out", str(out)])
+    assert done.exit_code != 0
+    assert re.search(words, " ".join(f"{done.output} {done.exception}".split()))
+    assert not out.exists()
 
 
 def test_the_engine_that_was_named_fits_the_elements(by_tube: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from underpaint import __version__
 from underpaint.blockwise import Found, Work, asked, do_blocks, load_survey, save_survey
 from underpaint.calibrate import (
+    BEAM_RANGE_KEV,
     Calibration,
     Knowledge,
     calibrate,
@@ -310,10 +311,11 @@ def on_its_energy_axis(
     CalibrationError
         There is no axis and none can be found.
     InstrumentError
-        The spectra contradict the instrument: its axis is more than 50 eV off the lines, or it has a tube and they show
+        The beam's energy is not between 0.5 and 200 keV; or the spectra contradict the instrument: its axis is more than 50 eV off the lines, or it has a tube and they show
         a monochromatic beam.
     """
     given = load_instrument(instrument) if isinstance(instrument, str | Path) else instrument
+    _check_beam(beam_kev)
     counts = survey(scan).total if total is None else np.asarray(total.counts, dtype=np.float64)
     placed, faults = _placed(scan, given, total, calibrated=calibrated, tube=tube)
     if beam_kev is not None:
@@ -328,6 +330,17 @@ def on_its_energy_axis(
             faults.append(f"it has a tube, and the spectra show a monochromatic beam of {beam.energy_kev:.1f} keV")
     alerts = _contradicted(given, faults, trusted=trust_instrument)
     return replace(placed, knowledge=known, notes=(*placed.notes, *known.notes), alerts=alerts)
+
+
+def _check_beam(beam_kev: float | None) -> None:
+    """Refuse an energy that no monochromatic beam has."""
+    low, high = BEAM_RANGE_KEV
+    if beam_kev is not None and not low <= beam_kev <= high:
+        remedy = "Give the energy of the monochromatic beam, or leave it out if the source is a tube."
+        if low <= beam_kev / 1000 <= high:
+            remedy = f"Is it in eV? Then give {beam_kev / 1000:g}."
+        message = f"Cannot use a beam of {beam_kev:g} keV: {low:g} to {high:g} keV are allowed. {remedy}"
+        raise InstrumentError(message)
 
 
 def _placed(
@@ -464,6 +477,7 @@ def _to_folder(
     # What can be wrong with the call is found out before the scan is read.
     palette = None if settings.palette is None else load_palette(settings.palette)
     instrument = None if settings.instrument is None else load_instrument(settings.instrument)
+    _check_beam(settings.beam_kev)
     tube = pigments and asks_for_the_tube(settings.model)
     refuse_inside(out, source)
     facts = file_facts(source)

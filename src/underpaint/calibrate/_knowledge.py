@@ -18,7 +18,9 @@ from underpaint.synth.instrument_inputs import KnownInstrument, known_of
 
 Origin = Literal["given", "file", "spectrum"]
 
-_VOLTAGES_KV, _BEAM_KEV = (4.0, 200.0), (0.5, 200.0)
+BEAM_RANGE_KEV = (0.5, 200.0)
+"""Energies that a monochromatic beam may have, keV."""
+_VOLTAGES_KV = (4.0, 200.0)
 _VOLTS = 1000.0
 _CONTRADICTION_EV, _CONTRADICTION_SIGMAS = 50.0, 5.0
 _LINES_NAMED = 4
@@ -247,7 +249,7 @@ def _of_file(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
         "geometry.incidence_angle_deg": number("incidence_angle_deg", 1.0, 90.0, "degree"),
         "geometry.takeoff_angle_deg": number("takeoff_angle_deg", 1.0, 90.0, "degree"),
     }
-    beam_kev = number("incident_energy_kev", *_BEAM_KEV, "keV")
+    beam_kev = number("incident_energy_kev", *BEAM_RANGE_KEV, "keV")
     if beam_kev is not None:
         values |= _of_beam(beam_kev) | {"tube.anode": None, "tube.voltage_kv": None}
     return {path: value for path, value in values.items() if value is not None}, tuple(notes)
