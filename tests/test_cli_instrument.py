@@ -87,6 +87,31 @@ def test_an_instrument_on_the_lines_is_taken_and_a_trusted_one_stands_in_red(by_
     assert page.index('class="alert"') < page.index("<main>")
 
 
+@pytest.mark.parametrize("off_ev", [0, 30, -30])
+def test_a_given_axis_somewhat_off_the_lines_is_noted(off_ev: int, by_tube: Path, tmp_path: Path) -> None:
+    given = with_axis(tmp_path / "given.toml", off_ev / 1000)
+    axis = up.on_its_energy_axis(up.load(by_tube), instrument=given)
+    noted = [float(ev) for note in axis.notes for ev in re.findall(r"keV\) ([+-]\d+) eV", note)]
+    assert axis.alerts == ()
+    assert bool(noted) == bool(off_ev)
+    assert noted == pytest.approx([off_ev] * len(noted), abs=3)
+
+
+def test_an_axis_that_no_line_can_check_is_told(tmp_path: Path) -> None:
+    flat = np.random.default_rng(2).poisson(15.0 * np.exp(-AXIS.energy_kev / 12), (3, 4, AXIS.n_channel))
+    save_scan(Scan(flat.astype(np.uint32), AXIS, name="plastic"), tmp_path / "plastic.h5")
+    scan = up.load(tmp_path / "plastic.h5")
+    given = up.on_its_energy_axis(scan, instrument=with_axis(tmp_path / "given.toml", 0.0))
+    assert any("could not be checked against lines" in note for note in given.notes)
+    arguments = ["identify", str(tmp_path / "plastic.h5"), "--no-elements", "--json", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, f"{done.output}{done.exception}"
+    (alert,) = json.loads(done.stdout)["alerts"]
+    assert alert.startswith("The energy axis of the file could not be checked against lines, and all answers rest on")
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "could not be checked against lines" in page.split("<main>")[0]
+
+
 def with_axis_alone(path: Path) -> Path:
     path.write_text(f'name = "axis alone"\n[detector]\ngain_kev = {AXIS.gain_kev}\nzero_kev = {AXIS.zero_kev}\n')
     return path

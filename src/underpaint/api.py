@@ -21,6 +21,7 @@ from underpaint.calibrate import (
     calibrate,
     calibration_notes,
     contradiction,
+    deviation_note,
     find_beam,
     what_is_known,
 )
@@ -311,8 +312,8 @@ def on_its_energy_axis(
     CalibrationError
         There is no axis and none can be found.
     InstrumentError
-        The beam's energy is not between 0.5 and 200 keV; or the spectra contradict the instrument: its axis is more than 50 eV off the lines, or it has a tube and they show
-        a monochromatic beam.
+        The beam's energy is not between 0.5 and 200 keV; or the spectra contradict the instrument: its axis is more
+        than 50 eV off the lines, or it has a tube and they show a monochromatic beam.
     """
     given = load_instrument(instrument) if isinstance(instrument, str | Path) else instrument
     _check_beam(beam_kev)
@@ -328,7 +329,7 @@ def on_its_energy_axis(
         known = what_is_known(scan, given=given, found=placed.calibration, beam=beam)
         if beam is not None and known.beam_kev is None:
             faults.append(f"it has a tube, and the spectra show a monochromatic beam of {beam.energy_kev:.1f} keV")
-    alerts = _contradicted(given, faults, trusted=trust_instrument)
+    alerts = (*placed.alerts, *_contradicted(given, faults, trusted=trust_instrument))
     return replace(placed, knowledge=known, notes=(*placed.notes, *known.notes), alerts=alerts)
 
 
@@ -350,11 +351,15 @@ def _placed(
     single = scan if total is None else _one_pixel(scan, total)
     if given is not None and "gain_kev" in given.detector.model_fields_set:
         placed = _on_given_axis(scan, given)
+        axis = placed.scan.require_axis()
         try:
-            found = contradiction(placed.scan.require_axis(), calibrate(single))
-        except CalibrationError:
-            found = ""  # the lines do not tell
-        return placed, [found] if found else []
+            found_axis = calibrate(single)
+        except CalibrationError as error:
+            notes = (*placed.notes, f"It could not be checked against lines. {error}")
+            return replace(placed, notes=notes), []
+        fault = contradiction(axis, found_axis)
+        note = "" if fault else deviation_note(axis, found_axis)
+        return replace(placed, notes=(*placed.notes, note) if note else placed.notes), [fault] if fault else []
     if not calibrated:
         scan.require_axis()
         return Axis(scan, notes=("The energy axis is the file's own; it was not checked against the lines.",)), []
@@ -363,7 +368,8 @@ def _placed(
     except CalibrationError as error:
         if scan.axis is None:
             raise
-        return Axis(scan, notes=(f"The energy axis is the file's own, unchecked. {error}",)), []
+        alert = f"The energy axis of the file could not be checked against lines, and all answers rest on it. {error}"
+        return Axis(scan, alerts=(alert,)), []
     notes = calibration_notes(scan.axis, found_axis)
     return Axis(scan.with_axis(found_axis.axis), calibration=found_axis, notes=notes), []
 

@@ -6,6 +6,7 @@ from underpaint.calibrate._knowledge import (
     Knowledge,
     calibrated_instrument,
     contradiction,
+    deviation_note,
     what_is_known,
 )
 from underpaint.calibrate.calibration import (
@@ -30,6 +31,7 @@ __all__ = [
     "calibrated_instrument",
     "calibration_notes",
     "contradiction",
+    "deviation_note",
     "find_beam",
     "find_drift",
     "found_in_words",
