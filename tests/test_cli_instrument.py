@@ -169,6 +169,25 @@ def test_a_beam_can_be_given_and_contradicts_a_tube(by_beam: Path, by_tube: Path
 
 
 @pytest.mark.parametrize(
+    ("beam_kev", "source", "words"),
+    [
+        (6.0, "tube", r"6 keV \(given\).*cannot excite.*Fe K \(edge at 7\.11 keV\)"),
+        (10.0, "tube", r"Hg L \(edge at 12\.28 keV\)"),
+        (17.4, "beam", r"17\.4 keV \(given\).*show a monochromatic beam of 12\.5 keV"),
+        (17.4, "tube", ""),
+        (12.6, "beam", ""),
+    ],
+)
+def test_a_beam_that_the_spectra_contradict_raises_an_alert(
+    beam_kev: float, source: str, words: str, request: pytest.FixtureRequest
+) -> None:
+    path: Path = request.getfixturevalue(f"by_{source}")
+    axis = up.on_its_energy_axis(up.load(path), beam_kev=beam_kev)
+    assert axis.beam_kev == beam_kev
+    assert [bool(re.search(words, alert)) for alert in axis.alerts] == ([True] if words else [])
+
+
+@pytest.mark.parametrize(
     ("beam_kev", "remedy"),
     [(-3.0, "leave it out"), (0.0, "leave it out"), (float("nan"), "leave it out"), (12000.0, "eV\\? Then give 12")],
 )

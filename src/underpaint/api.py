@@ -16,8 +16,10 @@ from underpaint import __version__
 from underpaint.blockwise import Found, Work, asked, do_blocks, load_survey, save_survey
 from underpaint.calibrate import (
     BEAM_RANGE_KEV,
+    Beam,
     Calibration,
     Knowledge,
+    beam_contradiction,
     calibrate,
     calibration_notes,
     contradiction,
@@ -318,18 +320,21 @@ def on_its_energy_axis(
     given = load_instrument(instrument) if isinstance(instrument, str | Path) else instrument
     _check_beam(beam_kev)
     counts = survey(scan).total if total is None else np.asarray(total.counts, dtype=np.float64)
-    placed, faults = _placed(scan, given, total, calibrated=calibrated, tube=tube)
+    placed, families, faults = _placed(scan, given, total, calibrated=calibrated, tube=tube)
     if beam_kev is not None:
         source = SourceSpectrum(energy_kev=(beam_kev,), weight=(1.0,))
         given = (given or Instrument.model_validate({})).model_copy(update={"source_spectrum": source})
     known = what_is_known(scan, given=given, found=placed.calibration)
-    if "source_spectrum" not in known.origin:
-        detector, axis = known.instrument.detector, placed.scan.require_axis()
-        beam = find_beam(counts, axis, resolution_fwhm_kev(axis.energy_kev, detector.noise_fwhm_kev, detector.fano))
+    detector, axis = known.instrument.detector, placed.scan.require_axis()
+    beam = find_beam(counts, axis, resolution_fwhm_kev(axis.energy_kev, detector.noise_fwhm_kev, detector.fano))
+    beam_alerts: tuple[str, ...] = ()
+    if known.beam_kev is not None:
+        beam_alerts = _beam_alerts(known, beam, families)
+    elif "source_spectrum" not in known.origin:
         known = what_is_known(scan, given=given, found=placed.calibration, beam=beam)
         if beam is not None and known.beam_kev is None:
             faults.append(f"it has a tube, and the spectra show a monochromatic beam of {beam.energy_kev:.1f} keV")
-    alerts = (*placed.alerts, *_contradicted(given, faults, trusted=trust_instrument))
+    alerts = (*placed.alerts, *beam_alerts, *_contradicted(given, faults, trusted=trust_instrument))
     return replace(placed, knowledge=known, notes=(*placed.notes, *known.notes), alerts=alerts)
 
 
@@ -346,8 +351,8 @@ def _check_beam(beam_kev: float | None) -> None:
 
 def _placed(
     scan: Scan, given: Instrument | None, total: Spectrum | None, *, calibrated: bool, tube: bool
-) -> tuple[Axis, list[str]]:
-    """Put a scan on its axis; also return how its lines contradict the given one."""
+) -> tuple[Axis, tuple[str, ...], list[str]]:
+    """Put a scan on its axis; also return the line families found and how its lines contradict the given axis."""
     single = scan if total is None else _one_pixel(scan, total)
     if given is not None and "gain_kev" in given.detector.model_fields_set:
         placed = _on_given_axis(scan, given)
@@ -356,22 +361,36 @@ def _placed(
             found_axis = calibrate(single)
         except CalibrationError as error:
             notes = (*placed.notes, f"It could not be checked against lines. {error}")
-            return replace(placed, notes=notes), []
+            return replace(placed, notes=notes), (), []
         fault = contradiction(axis, found_axis)
         note = "" if fault else deviation_note(axis, found_axis)
-        return replace(placed, notes=(*placed.notes, note) if note else placed.notes), [fault] if fault else []
+        placed = replace(placed, notes=(*placed.notes, note) if note else placed.notes)
+        return placed, found_axis.found, [fault] if fault else []
     if not calibrated:
         scan.require_axis()
-        return Axis(scan, notes=("The energy axis is the file's own; it was not checked against the lines.",)), []
+        return Axis(scan, notes=("The energy axis is the file's own; it was not checked against the lines.",)), (), []
     try:
         found_axis = calibrate(single, tube=tube)
     except CalibrationError as error:
         if scan.axis is None:
             raise
         alert = f"The energy axis of the file could not be checked against lines, and all answers rest on it. {error}"
-        return Axis(scan, alerts=(alert,)), []
+        return Axis(scan, alerts=(alert,)), (), []
     notes = calibration_notes(scan.axis, found_axis)
-    return Axis(scan.with_axis(found_axis.axis), calibration=found_axis, notes=notes), []
+    return Axis(scan.with_axis(found_axis.axis), calibration=found_axis, notes=notes), found_axis.found, []
+
+
+def _beam_alerts(known: Knowledge, shown: Beam | None, families: tuple[str, ...]) -> tuple[str, ...]:
+    """Return an alert where the spectra contradict the beam that was given or that the file names."""
+    beam_kev = known.beam_kev
+    fault = "" if beam_kev is None else beam_contradiction(beam_kev, shown, families)
+    if not fault:
+        return ()
+    origin = _ORIGINS[known.origin["source_spectrum"]]
+    return (
+        f"The spectra contradict the monochromatic beam of {beam_kev:g} keV ({origin}): {fault}. It was used "
+        "nevertheless: what follows may be wrong. Give the right energy with --beam (beam_kev=), or none for a tube.",
+    )
 
 
 def _contradicted(given: Instrument | None, faults: list[str], *, trusted: bool) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Energy axis, resolution, tube and drift of a scan, found from its own lines and scatter."""
 
-from underpaint.calibrate._excitation import Beam, find_beam
+from underpaint.calibrate._excitation import Beam, beam_contradiction, find_beam
 from underpaint.calibrate._knowledge import (
     BEAM_RANGE_KEV,
     Knowledge,
@@ -27,6 +27,7 @@ __all__ = [
     "Drift",
     "Knowledge",
     "assumed_in_words",
+    "beam_contradiction",
     "calibrate",
     "calibrated_instrument",
     "calibration_notes",
