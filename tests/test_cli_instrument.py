@@ -202,6 +202,35 @@ def test_a_beam_that_cannot_be_is_refused(beam_kev: float, remedy: str, by_tube:
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[detector]\ngain_kv = 0.02\n", r"detector\.gain_kv: .*unknown key; did you mean gain_kev\?"),
+        ("[tube]\nfoo = 1\n", r"tube\.foo: .*known keys are anode, voltage_kv"),
+        ("detektor = 1\n", r"detektor: .*did you mean detector\?"),
+        ("[[filters]]\nformla = 'Al'\n", r"filters\.0\.formla: .*did you mean formula\?"),
+        ("[tube.window]\nthickness = 1\n", r"tube\.window\.thickness: .*did you mean thickness_um\?"),
+        ("[optic]\nenergy = 1\n", r"optic\.energy: .*did you mean energy_kev\?"),
+        (
+            "[detector]\ngain_kev = 20\n",
+            r"gain_kev: .*less than or equal to 10 \(it is 20 keV; is it in eV\? then 0\.02\)",
+        ),
+        ("[tube]\nvoltage_kv = 40000\n", r"equal to 100 \(it is 40000 kV; is it in V\? then 40\)"),
+        ("[tube]\nvoltage_kv = 101\n", r"equal to 100 \(it is 101 kV\)"),
+        ("[geometry]\ntakeoff_angle_deg = 0\n", r"greater than 0 \(it is 0 degree\)"),
+        ("[tube]\nvoltage_kv = nan\n", r"voltage_kv: Input should be a finite number\."),
+        (f"[tube]\nvoltage_kv = {'9' * 400}\n", r"voltage_kv: Input should be"),
+        ("[detector]\nn_channel = 4\n", r"equal to 16 \(it is 4\)"),
+        ("name = 'x'\n\nx = [", r"not TOML \(.*line 3"),
+        ("name = 'x'\nx = = 1\n", r"not TOML \(.*line 2"),
+    ],
+)
+def test_a_fault_in_an_instrument_file_says_what_to_do(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(text)
+    with pytest.raises(InstrumentError, match=words):
+        load_instrument(tmp_path / "x.toml")
+
+
 def test_the_engine_that_was_named_fits_the_elements(by_tube: Path, tmp_path: Path) -> None:
     pytest.importorskip("PyMca5", reason="PyMca is not installed")
     iron = {}
