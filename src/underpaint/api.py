@@ -359,9 +359,9 @@ def _placed(
         axis = placed.scan.require_axis()
         try:
             found_axis = calibrate(single)
-        except CalibrationError as error:
-            notes = (*placed.notes, f"It could not be checked against lines. {error}")
-            return replace(placed, notes=notes), (), []
+        except CalibrationError:
+            note = "It could not be checked against lines: those of the scan fit no axis with certainty."
+            return replace(placed, notes=(*placed.notes, note)), (), []
         fault = contradiction(axis, found_axis)
         note = "" if fault else deviation_note(axis, found_axis)
         placed = replace(placed, notes=(*placed.notes, note) if note else placed.notes)
