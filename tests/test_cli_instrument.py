@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import underpaint as up
 from underpaint.atomic import family_lines
+from underpaint.calibrate import beam_contradiction
 from underpaint.cli import app
 from underpaint.errors import CoverageError, InstrumentError
 from underpaint.instrument import Instrument, SourceSpectrum, load_instrument, save_instrument
@@ -185,6 +186,22 @@ def test_a_beam_that_the_spectra_contradict_raises_an_alert(
     axis = up.on_its_energy_axis(up.load(path), beam_kev=beam_kev)
     assert axis.beam_kev == beam_kev
     assert [bool(re.search(words, alert)) for alert in axis.alerts] == ([True] if words else [])
+
+
+@pytest.mark.parametrize(
+    ("beam_kev", "anode", "words"),
+    [
+        (17.4, "Rh", r"anode, Rh K at 20\.[12] keV"),
+        (20.2, "Rh", ""),
+        (17.4, None, ""),
+        (13.1, None, ""),
+        (12.0, None, r"Pb L \(edge at 13\.0[34] keV\)"),
+    ],
+)
+def test_what_contradicts_a_beam(beam_kev: float, anode: str | None, words: str) -> None:
+    fault = beam_contradiction(beam_kev, None, ("Pb_L", "Fe_K"), anode)
+    assert bool(fault) == bool(words)
+    assert re.search(words, fault)
 
 
 @pytest.mark.parametrize(

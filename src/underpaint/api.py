@@ -320,7 +320,7 @@ def on_its_energy_axis(
     given = load_instrument(instrument) if isinstance(instrument, str | Path) else instrument
     _check_beam(beam_kev)
     counts = survey(scan).total if total is None else np.asarray(total.counts, dtype=np.float64)
-    placed, families, faults = _placed(scan, given, total, calibrated=calibrated, tube=tube)
+    placed, lines, faults = _placed(scan, given, total, calibrated=calibrated, tube=tube)
     if beam_kev is not None:
         source = SourceSpectrum(energy_kev=(beam_kev,), weight=(1.0,))
         given = (given or Instrument.model_validate({})).model_copy(update={"source_spectrum": source})
@@ -329,7 +329,7 @@ def on_its_energy_axis(
     beam = find_beam(counts, axis, resolution_fwhm_kev(axis.energy_kev, detector.noise_fwhm_kev, detector.fano))
     beam_alerts: tuple[str, ...] = ()
     if known.beam_kev is not None:
-        beam_alerts = _beam_alerts(known, beam, families)
+        beam_alerts = _beam_alerts(known, beam, lines)
     elif "source_spectrum" not in known.origin:
         known = what_is_known(scan, given=given, found=placed.calibration, beam=beam)
         if beam is not None and known.beam_kev is None:
@@ -351,8 +351,8 @@ def _check_beam(beam_kev: float | None) -> None:
 
 def _placed(
     scan: Scan, given: Instrument | None, total: Spectrum | None, *, calibrated: bool, tube: bool
-) -> tuple[Axis, tuple[str, ...], list[str]]:
-    """Put a scan on its axis; also return the line families found and how its lines contradict the given axis."""
+) -> tuple[Axis, Calibration | None, list[str]]:
+    """Put a scan on its axis; also return what its lines tell and how they contradict the given axis."""
     single = scan if total is None else _one_pixel(scan, total)
     if given is not None and "gain_kev" in given.detector.model_fields_set:
         placed = _on_given_axis(scan, given)
@@ -361,29 +361,30 @@ def _placed(
             found_axis = calibrate(single)
         except CalibrationError:
             note = "It could not be checked against lines: those of the scan fit no axis with certainty."
-            return replace(placed, notes=(*placed.notes, note)), (), []
+            return replace(placed, notes=(*placed.notes, note)), None, []
         fault = contradiction(axis, found_axis)
         note = "" if fault else deviation_note(axis, found_axis)
         placed = replace(placed, notes=(*placed.notes, note) if note else placed.notes)
-        return placed, found_axis.found, [fault] if fault else []
+        return placed, found_axis, [fault] if fault else []
     if not calibrated:
         scan.require_axis()
-        return Axis(scan, notes=("The energy axis is the file's own; it was not checked against the lines.",)), (), []
+        return Axis(scan, notes=("The energy axis is the file's own; it was not checked against the lines.",)), None, []
     try:
         found_axis = calibrate(single, tube=tube)
     except CalibrationError as error:
         if scan.axis is None:
             raise
         alert = f"The energy axis of the file could not be checked against lines, and all answers rest on it. {error}"
-        return Axis(scan, alerts=(alert,)), (), []
+        return Axis(scan, alerts=(alert,)), None, []
     notes = calibration_notes(scan.axis, found_axis)
-    return Axis(scan.with_axis(found_axis.axis), calibration=found_axis, notes=notes), found_axis.found, []
+    return Axis(scan.with_axis(found_axis.axis), calibration=found_axis, notes=notes), found_axis, []
 
 
-def _beam_alerts(known: Knowledge, shown: Beam | None, families: tuple[str, ...]) -> tuple[str, ...]:
+def _beam_alerts(known: Knowledge, shown: Beam | None, lines: Calibration | None) -> tuple[str, ...]:
     """Return an alert where the spectra contradict the beam that was given or that the file names."""
     beam_kev = known.beam_kev
-    fault = "" if beam_kev is None else beam_contradiction(beam_kev, shown, families)
+    families, anode = ((), None) if lines is None else (lines.found, lines.anode)
+    fault = "" if beam_kev is None else beam_contradiction(beam_kev, shown, families, anode)
     if not fault:
         return ()
     origin = _ORIGINS[known.origin["source_spectrum"]]

@@ -130,7 +130,7 @@ def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
     return None
 
 
-def beam_contradiction(energy_kev: float, shown: Beam | None, families: Sequence[str]) -> str:
+def beam_contradiction(energy_kev: float, shown: Beam | None, families: Sequence[str], anode: str | None) -> str:
     """Say what in a spectrum contradicts a monochromatic beam of some energy; "" where nothing does.
 
     Parameters
@@ -141,9 +141,15 @@ def beam_contradiction(energy_kev: float, shown: Beam | None, families: Sequence
         What :func:`find_beam` found.
     families : sequence of str
         Line families in the spectrum, ``Pb_L``: a beam excites those whose lowest edge lies below its energy.
+    anode : str or None
+        Element of a tube's anode whose scattered K lines are in the spectrum.
     """
     if shown is not None and abs(shown.energy_kev - energy_kev) > _SAME_BEAM * energy_kev:
         return f"they show a monochromatic beam of {shown.energy_kev:.1f} keV"
+    if anode is not None:
+        line_kev = float(family_lines(anode, "K", edge_energy(atomic_number(anode), 0) + 1.0)[0].min())
+        if line_kev > (1.0 + _SAME_BEAM) * energy_kev:
+            return f"they hold the scattered lines of a tube's anode, {anode} K at {line_kev:.1f} keV"
     beyond = []
     for family in families:
         element, _, shell = family.partition("_")
