@@ -15,11 +15,15 @@ import numpy as np
 from underpaint import __version__
 from underpaint.blockwise import Found, Work, asked, do_blocks, load_survey, save_survey
 from underpaint.calibrate import (
+    BEAM_RANGE_KEV,
+    Beam,
     Calibration,
     Knowledge,
+    beam_contradiction,
     calibrate,
     calibration_notes,
     contradiction,
+    deviation_note,
     find_beam,
     what_is_known,
 )
@@ -310,49 +314,84 @@ def on_its_energy_axis(
     CalibrationError
         There is no axis and none can be found.
     InstrumentError
-        The spectra contradict the instrument: its axis is more than 50 eV off the lines, or it has a tube and they show
-        a monochromatic beam.
+        The beam's energy is not between 0.5 and 200 keV; or the spectra contradict the instrument: its axis is more
+        than 50 eV off the lines, or it has a tube and they show a monochromatic beam.
     """
     given = load_instrument(instrument) if isinstance(instrument, str | Path) else instrument
+    _check_beam(beam_kev)
     counts = survey(scan).total if total is None else np.asarray(total.counts, dtype=np.float64)
-    placed, faults = _placed(scan, given, total, calibrated=calibrated, tube=tube)
+    placed, lines, faults = _placed(scan, given, total, calibrated=calibrated, tube=tube)
     if beam_kev is not None:
         source = SourceSpectrum(energy_kev=(beam_kev,), weight=(1.0,))
         given = (given or Instrument.model_validate({})).model_copy(update={"source_spectrum": source})
     known = what_is_known(scan, given=given, found=placed.calibration)
-    if "source_spectrum" not in known.origin:
-        detector, axis = known.instrument.detector, placed.scan.require_axis()
-        beam = find_beam(counts, axis, resolution_fwhm_kev(axis.energy_kev, detector.noise_fwhm_kev, detector.fano))
+    detector, axis = known.instrument.detector, placed.scan.require_axis()
+    beam = find_beam(counts, axis, resolution_fwhm_kev(axis.energy_kev, detector.noise_fwhm_kev, detector.fano))
+    beam_alerts: tuple[str, ...] = ()
+    if known.beam_kev is not None:
+        beam_alerts = _beam_alerts(known, beam, lines)
+    elif "source_spectrum" not in known.origin:
         known = what_is_known(scan, given=given, found=placed.calibration, beam=beam)
         if beam is not None and known.beam_kev is None:
             faults.append(f"it has a tube, and the spectra show a monochromatic beam of {beam.energy_kev:.1f} keV")
-    alerts = _contradicted(given, faults, trusted=trust_instrument)
+    alerts = (*placed.alerts, *beam_alerts, *_contradicted(given, faults, trusted=trust_instrument))
     return replace(placed, knowledge=known, notes=(*placed.notes, *known.notes), alerts=alerts)
+
+
+def _check_beam(beam_kev: float | None) -> None:
+    """Refuse an energy that no monochromatic beam has."""
+    low, high = BEAM_RANGE_KEV
+    if beam_kev is not None and not low <= beam_kev <= high:
+        remedy = "Give the energy of the monochromatic beam, or leave it out if the source is a tube."
+        if low <= beam_kev / 1000 <= high:
+            remedy = f"Is it in eV? Then give {beam_kev / 1000:g}."
+        message = f"Cannot use a beam of {beam_kev:g} keV: {low:g} to {high:g} keV are allowed. {remedy}"
+        raise InstrumentError(message)
 
 
 def _placed(
     scan: Scan, given: Instrument | None, total: Spectrum | None, *, calibrated: bool, tube: bool
-) -> tuple[Axis, list[str]]:
-    """Put a scan on its axis; also return how its lines contradict the given one."""
+) -> tuple[Axis, Calibration | None, list[str]]:
+    """Put a scan on its axis; also return what its lines tell and how they contradict the given axis."""
     single = scan if total is None else _one_pixel(scan, total)
     if given is not None and "gain_kev" in given.detector.model_fields_set:
         placed = _on_given_axis(scan, given)
+        axis = placed.scan.require_axis()
         try:
-            found = contradiction(placed.scan.require_axis(), calibrate(single))
+            found_axis = calibrate(single)
         except CalibrationError:
-            found = ""  # the lines do not tell
-        return placed, [found] if found else []
+            note = "It could not be checked against lines: those of the scan fit no axis with certainty."
+            return replace(placed, notes=(*placed.notes, note)), None, []
+        fault = contradiction(axis, found_axis)
+        note = "" if fault else deviation_note(axis, found_axis)
+        placed = replace(placed, notes=(*placed.notes, note) if note else placed.notes)
+        return placed, found_axis, [fault] if fault else []
     if not calibrated:
         scan.require_axis()
-        return Axis(scan, notes=("The energy axis is the file's own; it was not checked against the lines.",)), []
+        return Axis(scan, notes=("The energy axis is the file's own; it was not checked against the lines.",)), None, []
     try:
         found_axis = calibrate(single, tube=tube)
     except CalibrationError as error:
         if scan.axis is None:
             raise
-        return Axis(scan, notes=(f"The energy axis is the file's own, unchecked. {error}",)), []
+        alert = f"The energy axis of the file could not be checked against lines, and all answers rest on it. {error}"
+        return Axis(scan, alerts=(alert,)), None, []
     notes = calibration_notes(scan.axis, found_axis)
-    return Axis(scan.with_axis(found_axis.axis), calibration=found_axis, notes=notes), []
+    return Axis(scan.with_axis(found_axis.axis), calibration=found_axis, notes=notes), found_axis, []
+
+
+def _beam_alerts(known: Knowledge, shown: Beam | None, lines: Calibration | None) -> tuple[str, ...]:
+    """Return an alert where the spectra contradict the beam that was given or that the file names."""
+    beam_kev = known.beam_kev
+    families, anode = ((), None) if lines is None else (lines.found, lines.anode)
+    fault = "" if beam_kev is None else beam_contradiction(beam_kev, shown, families, anode)
+    if not fault:
+        return ()
+    origin = _ORIGINS[known.origin["source_spectrum"]]
+    return (
+        f"The spectra contradict the monochromatic beam of {beam_kev:g} keV ({origin}): {fault}. It was used "
+        "nevertheless: what follows may be wrong. Give the right energy with --beam (beam_kev=), or none for a tube.",
+    )
 
 
 def _contradicted(given: Instrument | None, faults: list[str], *, trusted: bool) -> tuple[str, ...]:
@@ -464,6 +503,7 @@ def _to_folder(
     # What can be wrong with the call is found out before the scan is read.
     palette = None if settings.palette is None else load_palette(settings.palette)
     instrument = None if settings.instrument is None else load_instrument(settings.instrument)
+    _check_beam(settings.beam_kev)
     tube = pigments and asks_for_the_tube(settings.model)
     refuse_inside(out, source)
     facts = file_facts(source)
@@ -513,7 +553,7 @@ def _to_folder(
             progress=lambda done, every: step(what, done, every),
             waiting=lambda: step(f"Waiting for a worker of the cluster {scheduler}", 0, 1),
         )
-        found = _with_guess(work.from_store(store), settings)
+        found = _with_guess(work.from_store(store), axis, settings)
         open_set = _open_set(axis, found, step)
         step("Writing the maps", 0, 1)
         summary = summarise_scan(info)
@@ -619,17 +659,30 @@ def _work(axis: Axis, settings: Settings, palette: Palette | None, seen: Survey,
 
 def _instrument_to_hide_from(axis: Axis, settings: Settings) -> Instrument | None:
     """Return the instrument if it is to be said what cannot be excluded: where it was given, or when asked for."""
-    wanted = settings.instrument is not None if settings.detectability is None else settings.detectability
+    given = settings.instrument is not None
+    wanted = given if settings.detectability is None else settings.detectability
+    if wanted and given and axis.instrument is None and axis.knowledge is not None:
+        return axis.knowledge.instrument  # complete: the usual values stand for those that are not known
     if wanted and axis.instrument is None:
         message = "Cannot say what cannot be excluded: the instrument is not known. Name it with --instrument."
         raise CalibrationError(message)
     return axis.instrument if wanted else None
 
 
-def _with_guess(found: Found, settings: Settings) -> Found:
-    if found.detectability is None or settings.instrument is not None:
+def _with_guess(found: Found, axis: Axis, settings: Settings) -> Found:
+    """Add a note where the maps of what cannot be excluded rest on usual values of the instrument."""
+    known = axis.knowledge
+    if found.detectability is None or (
+        settings.instrument is not None and known is not None and known.knows_excitation
+    ):
         return found
     guess = "The instrument was not given: anode from the scattered lines, all else as usual. Take the map as rough."
+    if settings.instrument is not None and known is not None:
+        tube = known.instrument.tube
+        guess = (
+            f"The instrument {known.instrument.name!r} names no tube voltage and no beam: {tube.anode} at "
+            f"{tube.voltage_kv:g} kV was assumed, and all else that it leaves out is as usual. Take the map as rough."
+        )
     return replace(found, detectability=replace(found.detectability, notes=(*found.detectability.notes, guess)))
 
 

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,16 +98,25 @@ def read_toml(path: Path, error_type: type[UnderpaintError], what: str) -> dict[
         return tomllib.loads(content.decode("utf-8"))
     # tomllib recurses into nested values, and Python refuses whole numbers of thousands of digits
     except (ValueError, RecursionError) as error:
-        message = f"Cannot read {what} {str(path)!r}: not TOML ({str(error)[:200]})."
+        end = f"at the end, line {len(content.splitlines())}"
+        reason = str(error)[:200].replace("at end of document", end)
+        message = f"Cannot read {what} {str(path)!r}: not TOML ({reason})."
         raise error_type(message) from error
 
 
-def faults_in_words(faults: list[Any]) -> str:
-    """Return a line on the first faults that pydantic reports (``ValidationError.errors()``)."""
+def faults_in_words(faults: list[Any], hint: Callable[[Any], str] = lambda _: "") -> str:
+    """Return a line on the first faults that pydantic reports (``ValidationError.errors()``).
+
+    Parameters
+    ----------
+    faults : list of dict
+    hint : callable
+        Returns what to add to a fault's text.
+    """
     lines = []
     for fault in faults[:_FEW_FAULTS]:
         place = ".".join(str(part)[:40] for part in fault["loc"])
-        text = fault["msg"].removeprefix("Value error, ").rstrip(".")[:500]
+        text = fault["msg"].removeprefix("Value error, ").rstrip(".")[:500] + hint(fault)
         lines.append(f"{place}: {text}" if place else text)
     more = len(faults) - _FEW_FAULTS
     return "; ".join(lines) + (f"; and {more} more" if more > 0 else "")

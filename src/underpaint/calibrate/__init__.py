@@ -1,7 +1,14 @@
 """Energy axis, resolution, tube and drift of a scan, found from its own lines and scatter."""
 
-from underpaint.calibrate._excitation import Beam, find_beam
-from underpaint.calibrate._knowledge import Knowledge, calibrated_instrument, contradiction, what_is_known
+from underpaint.calibrate._excitation import Beam, beam_contradiction, find_beam
+from underpaint.calibrate._knowledge import (
+    BEAM_RANGE_KEV,
+    Knowledge,
+    calibrated_instrument,
+    contradiction,
+    deviation_note,
+    what_is_known,
+)
 from underpaint.calibrate.calibration import (
     Calibration,
     assumed_in_words,
@@ -14,15 +21,18 @@ from underpaint.calibrate.detectors import line_ratios
 from underpaint.calibrate.drift import Drift, find_drift, without_drift
 
 __all__ = [
+    "BEAM_RANGE_KEV",
     "Beam",
     "Calibration",
     "Drift",
     "Knowledge",
     "assumed_in_words",
+    "beam_contradiction",
     "calibrate",
     "calibrated_instrument",
     "calibration_notes",
     "contradiction",
+    "deviation_note",
     "find_beam",
     "find_drift",
     "found_in_words",

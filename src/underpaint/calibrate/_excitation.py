@@ -1,5 +1,6 @@
 """A monochromatic beam, recognised from the peak that ends the sum spectrum: elastic scatter with Compton scatter."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, product
 
@@ -9,7 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 from scipy.special import ndtr
 
-from underpaint.atomic import SHELLS, compton_energy, edge_energy, family_lines, symbol
+from underpaint.atomic import SHELLS, atomic_number, compton_energy, edge_energy, family_lines, symbol
 from underpaint.calibrate._pile_up import MOST_CHANCE, folded, pile_up_shape
 from underpaint.spectrum import EnergyAxis
 from underpaint.spectrum.background import snip
@@ -41,6 +42,8 @@ _UNRESOLVED_FWHM = 1.2
 _STEP_FWHM, _AT_PEAK_FWHM = 0.125, 0.2
 _PILE_UP_FACTOR, _MOST_CHANCE = 4.0, 0.1
 """By how much sums announced elsewhere may fail, and the largest chance that a photon meets another in its pulse."""
+_SAME_BEAM = 0.03
+"""Share by which two values of a beam's energy may differ."""
 _NEVER_THERE = (43, 61, *range(84, 90), 91)
 """Elements that no sample and no anode holds."""
 
@@ -125,6 +128,36 @@ def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
         if beam is not None:
             return beam
     return None
+
+
+def beam_contradiction(energy_kev: float, shown: Beam | None, families: Sequence[str], anode: str | None) -> str:
+    """Say what in a spectrum contradicts a monochromatic beam of some energy; "" where nothing does.
+
+    Parameters
+    ----------
+    energy_kev : float
+        Energy of the beam, keV.
+    shown : Beam or None
+        What :func:`find_beam` found.
+    families : sequence of str
+        Line families in the spectrum, ``Pb_L``: a beam excites those whose lowest edge lies below its energy.
+    anode : str or None
+        Element of a tube's anode whose scattered K lines are in the spectrum.
+    """
+    if shown is not None and abs(shown.energy_kev - energy_kev) > _SAME_BEAM * energy_kev:
+        return f"they show a monochromatic beam of {shown.energy_kev:.1f} keV"
+    if anode is not None:
+        line_kev = float(family_lines(anode, "K", edge_energy(atomic_number(anode), 0) + 1.0)[0].min())
+        if line_kev > (1.0 + _SAME_BEAM) * energy_kev:
+            return f"they hold the scattered lines of a tube's anode, {anode} K at {line_kev:.1f} keV"
+    beyond = []
+    for family in families:
+        element, _, shell = family.partition("_")
+        number = atomic_number(element)
+        edge_kev = min(edge_energy(number, index) for index, name in enumerate(SHELLS) if name.startswith(shell))
+        if edge_kev > (1.0 + _SAME_BEAM) * energy_kev:
+            beyond.append(f"{element} {shell} (edge at {edge_kev:.2f} keV)")
+    return f"they hold lines that it cannot excite, of {', '.join(beyond)}" if beyond else ""
 
 
 def _candidates(spectrum: _Spectrum) -> list[float]:

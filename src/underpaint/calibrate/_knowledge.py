@@ -18,9 +18,12 @@ from underpaint.synth.instrument_inputs import KnownInstrument, known_of
 
 Origin = Literal["given", "file", "spectrum"]
 
-_VOLTAGES_KV, _BEAM_KEV = (4.0, 200.0), (0.5, 200.0)
+BEAM_RANGE_KEV = (0.5, 200.0)
+"""Energies that a monochromatic beam may have, keV."""
+_VOLTAGES_KV = (4.0, 200.0)
 _VOLTS = 1000.0
 _CONTRADICTION_EV, _CONTRADICTION_SIGMAS = 50.0, 5.0
+_DEVIATION_EV, _DEVIATION_SIGMAS = 15.0, 3.0
 _LINES_NAMED = 4
 _TOGETHER = {
     "detector.fano": {"detector.noise_fwhm_kev"},
@@ -168,16 +171,44 @@ def contradiction(axis: EnergyAxis, found: Calibration) -> str:
     found : Calibration
         From the lines of the scan.
     """
-    off_ev = {}
-    for line, energy_kev in sorted(found.line_energy_kev.items(), key=lambda item: item[1]):
-        channel = found.axis.channel(energy_kev)
-        off_ev[line, energy_kev] = 1e3 * (axis.zero_kev + axis.gain_kev * channel - energy_kev)
+    off_ev = _deviations_ev(axis, found)
     least = max(_CONTRADICTION_EV, _CONTRADICTION_SIGMAS * found.axis_uncertainty_ev)
     if not off_ev or max(map(abs, off_ev.values())) <= least:
         return ""
+    return f"its energy axis has the lines of the scan in the wrong place ({_worst(off_ev)})"
+
+
+def deviation_note(axis: EnergyAxis, found: Calibration) -> str:
+    """Say where an instrument's axis is 15 eV or more, and significantly, off the lines; "" where it is not.
+
+    Parameters
+    ----------
+    axis : EnergyAxis
+        That of the instrument, with the scan's channels.
+    found : Calibration
+        From the lines of the scan.
+    """
+    off_ev = _deviations_ev(axis, found)
+    least = max(_DEVIATION_EV, _DEVIATION_SIGMAS * found.axis_uncertainty_ev)
+    if max(map(abs, off_ev.values()), default=0.0) < least:
+        return ""
+    return (
+        f"It is off the lines of the scan, yet by no more than is accepted ({_worst(off_ev)}); "
+        "`underpaint calibrate` finds the axis that fits them."
+    )
+
+
+def _deviations_ev(axis: EnergyAxis, found: Calibration) -> dict[tuple[str, float], float]:
+    """Return where an axis has each line that was found minus its tabulated energy, eV; by line and its energy, keV."""
+    return {
+        (line, energy_kev): 1e3 * (axis.zero_kev + axis.gain_kev * found.axis.channel(energy_kev) - energy_kev)
+        for line, energy_kev in sorted(found.line_energy_kev.items(), key=lambda item: item[1])
+    }
+
+
+def _worst(off_ev: Mapping[tuple[str, float], float]) -> str:
     worst = sorted(off_ev, key=lambda line: -abs(off_ev[line]))[:_LINES_NAMED]
-    off = ", ".join(f"{line} ({energy_kev:.2f} keV) {off_ev[line, energy_kev]:+.0f} eV" for line, energy_kev in worst)
-    return f"its energy axis has the lines of the scan in the wrong place ({off})"
+    return ", ".join(f"{line} ({energy_kev:.2f} keV) {off_ev[line, energy_kev]:+.0f} eV" for line, energy_kev in worst)
 
 
 def _fields(given: Instrument) -> dict[str, Any]:
@@ -247,7 +278,7 @@ def _of_file(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
         "geometry.incidence_angle_deg": number("incidence_angle_deg", 1.0, 90.0, "degree"),
         "geometry.takeoff_angle_deg": number("takeoff_angle_deg", 1.0, 90.0, "degree"),
     }
-    beam_kev = number("incident_energy_kev", *_BEAM_KEV, "keV")
+    beam_kev = number("incident_energy_kev", *BEAM_RANGE_KEV, "keV")
     if beam_kev is not None:
         values |= _of_beam(beam_kev) | {"tube.anode": None, "tube.voltage_kv": None}
     return {path: value for path, value in values.items() if value is not None}, tuple(notes)

@@ -97,7 +97,7 @@ def explained_spot(source: str, asked: Request, progress: Callable[[str, int, in
     progress("Finding the energy axis", 0, 1)
     axis = on_its_energy_axis(scan, calibrated=asked.calibrated)
     alerts = () if given is None else check_instrument(axis, given, trusted=asked.trust_instrument)
-    for alert in alerts:
+    for alert in (*axis.alerts, *alerts):
         say_warning(alert)
     if axis.beam_kev is not None and candidates is None:
         message = (

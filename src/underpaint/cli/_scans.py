@@ -26,9 +26,7 @@ InstrumentOption = Annotated[
 TrustInstrument = Annotated[
     bool, typer.Option("--trust-instrument", help="Use the instrument although the scan's spectra contradict it.")
 ]
-BeamOption = Annotated[
-    float | None, typer.Option("--beam", metavar="KEV", min=0.5, max=200, help="Energy of a monochromatic beam, keV.")
-]
+BeamOption = Annotated[float | None, typer.Option("--beam", metavar="KEV", help="Energy of a monochromatic beam, keV.")]
 Resume = Annotated[
     bool,
     typer.Option(

@@ -1,16 +1,22 @@
 """Instrument files (TOML) and the presets that ship with the package."""
 
 import math
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from underpaint.errors import InstrumentError
 from underpaint.files import whole_file
 from underpaint.instrument.instrument import Instrument, SourceSpectrum
 from underpaint.untrusted import MOST_SETTINGS_BYTES, faults_in_words, read_bounded, read_toml
+
+_UNITS = {"kev": "keV", "kv": "kV", "um": "um", "cm": "cm", "deg": "degree", "us": "us"}
+"""Of a setting, by the end of its name."""
+_MOST_SHOWN = 1e15
+"""No float can be made of whole numbers of hundreds of digits."""
 
 
 def preset_names() -> tuple[str, ...]:
@@ -120,5 +126,46 @@ def _parse(table: dict[str, Any], name: str) -> Instrument:
     try:
         return Instrument.model_validate(table)
     except ValidationError as error:
-        message = f"Cannot use the instrument {name!r}: {faults_in_words(error.errors())}."
+        message = f"Cannot use the instrument {name!r}: {faults_in_words(error.errors(), _hint)}."
         raise InstrumentError(message) from error
+
+
+def _settings_at(place: tuple[Any, ...]) -> type[BaseModel] | None:
+    """Return the settings that a fault's place lies in; None where they are no settings."""
+    inner: type[BaseModel] | None = Instrument
+    for part in place:
+        if isinstance(part, int):  # an entry of a tuple, whose settings were found with the tuple's name
+            continue
+        field = None if inner is None else inner.model_fields.get(part)
+        kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+        inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    return inner
+
+
+def _hint(fault: Any) -> str:
+    """Return the nearest known key for an unknown one, or the number met with its unit, in brackets; else ""."""
+    model = _settings_at(fault["loc"][:-1])
+    if model is None or not fault["loc"]:
+        return ""
+    key, value = str(fault["loc"][-1]), fault["input"]
+    if fault["type"] == "extra_forbidden":
+        near = get_close_matches(key, model.model_fields, n=1)
+        known = f"did you mean {near[0]}?" if near else f"known keys are {', '.join(model.model_fields)}"
+        return f" (unknown key; {known})"
+    if key not in model.model_fields or isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    if not abs(value) < _MOST_SHOWN:
+        return ""
+    unit = _UNITS.get(key.rpartition("_")[2], "")
+    smaller = {"keV": "eV", "kV": "V"}.get(unit)
+    is_smaller = smaller is not None and _is_allowed(value / 1000, model.model_fields[key])
+    remedy = f"; is it in {smaller}? then {value / 1000:g}" if is_smaller else ""
+    return f" (it is {value:g}{' ' if unit else ''}{unit}{remedy})"
+
+
+def _is_allowed(value: float, field: Any) -> bool:
+    try:
+        TypeAdapter(Annotated[field.annotation, *field.metadata]).validate_python(value)
+    except ValidationError:
+        return False
+    return True
