@@ -26,7 +26,8 @@ AXIS = EnergyAxis(0.02, 0.0, 1024)
 FEW_KILLS, MANY_KILLS = 3, 20
 SETTINGS = Settings(calibrated=False)
 ELEMENTS = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that started this in the background ignores it
 import dask.array as da
 import underpaint.io._source as source
 source.BLOCK_BYTES = 1 << 15
