@@ -108,7 +108,10 @@ def test_training_does_not_see_the_calibration(library: Library, tmp_path: Path)
 
 def test_a_network_without_calibration_is_refused(library: Library, tmp_path: Path) -> None:
     axis = ModelAxis(start_kev=1.0, bin_kev=0.04, n_bin=DEFAULT_NETWORK_AXIS.n_channel)
-    card = ModelCard(name="old", axis=axis, names=(), kinds=(), groups=(), labels=(), elements=())
+    card = ModelCard(
+        name="old", axis=axis, names=("vermilion",), kinds=("member",), groups=((),), labels=("vermilion",),
+        elements=((),),
+    )  # fmt: skip
     with pytest.raises(TrainingError, match="has no calibration"):
         calibrated(Trained(DefaultNetwork(axis.n_bin, 1), card), library, np.arange(4), settings_in(tmp_path))
 
