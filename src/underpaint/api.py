@@ -131,10 +131,10 @@ class Axis:
     @property
     def instrument(self) -> Instrument | None:
         """The instrument; None where neither its resolution nor what excites is known."""
-        own = self.knowledge
-        if own is None or not (own.knows_excitation or "detector.noise_fwhm_kev" in own.origin):
+        knowledge = self.knowledge
+        if knowledge is None or not (knowledge.knows_excitation or "detector.noise_fwhm_kev" in knowledge.origin):
             return None
-        return own.instrument
+        return knowledge.instrument
 
     @property
     def beam_kev(self) -> float | None:

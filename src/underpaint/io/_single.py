@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
-from underpaint.io._source import lazy_counts, probe, spectrum_counts
+from underpaint.io._source import MemoryCube, lazy_counts, probe, spectrum_counts
 from underpaint.spectrum import EnergyAxis, Scan
 from underpaint.spectrum.rebin import rebin
 
@@ -46,18 +46,6 @@ class FileSpectrum:
     detector: str = ""
     notes: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
-
-
-class _Row:
-    """The cube of a row of spectra that are in memory."""
-
-    def __init__(self, counts: NDArray[Any]) -> None:
-        self.counts, self.dtype = counts, counts.dtype
-        self.shape = (1, int(counts.shape[1]), int(counts.shape[2]))
-
-    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Return a part of the row."""
-        return self.counts[rows, columns]
 
 
 def content_of(path: Path, largest_bytes: int, what: str) -> bytes:
@@ -150,7 +138,7 @@ def list_scan(spectra: Sequence[FileSpectrum], path: Path, format_name: str, nam
             f"{len(moved)} of {len(wanted)} spectra have another energy axis and were moved to the first one's"
         )
     return Scan(
-        lazy_counts(_Row(counts), str(path)),
+        lazy_counts(MemoryCube(counts), str(path)),
         axis=first.axis,
         name=path.stem,
         source=str(path),

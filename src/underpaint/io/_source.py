@@ -84,14 +84,15 @@ def lazy_counts(cube: Cube, source: str, row_multiple: int = 1) -> da.Array:
     )
 
 
-class _InMemory:
-    """A cube that is in memory already."""
+class MemoryCube:
+    """A (row, column, channel) array that is in memory already."""
 
     def __init__(self, counts: NDArray[Any]) -> None:
         self.counts, self.dtype = counts, counts.dtype
         self.shape = (int(counts.shape[0]), int(counts.shape[1]), int(counts.shape[2]))
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """Return a rectangle of it."""
         return self.counts[rows, columns]
 
 
@@ -103,7 +104,7 @@ def spectrum_counts(counts: NDArray[Any], source: str) -> da.Array:
     ScanError
         It has values that are no numbers, or negative ones that are no residues.
     """
-    lazy = lazy_counts(_InMemory(np.array(counts)[None, None, :]), source)
+    lazy = lazy_counts(MemoryCube(np.array(counts)[None, None, :]), source)
     read = np.asarray(lazy.compute())
     if read.dtype.kind == "f" and np.isnan(read).any():
         channel = int(np.argmax(~np.isfinite(counts)))

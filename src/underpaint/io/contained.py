@@ -124,20 +124,20 @@ def open_results_file(folder: Path) -> Any:
 def _status(folder: Path, names: tuple[str, ...]) -> os.stat_result:
     """Return the status of a file in a folder, after a look at every step that leads to it."""
     path = folder
-    found = folder.stat()
+    status = folder.stat()
     for name in names:
         path = path / name
         if _is_no_name(name):
             message = f"Cannot read {name!r} in {folder}: it is not the name of a file or folder."
             raise ScanError(message)
-        found = path.lstat()
-        if _leads_elsewhere(found):
+        status = path.lstat()
+        if _leads_elsewhere(status):
             message = (
                 f"Cannot use {path}: it is a link, and links in a folder of results are not followed. "
                 "Put the file itself there."
             )
             raise ScanError(message)
-    return found
+    return status
 
 
 def _is_no_name(name: str) -> bool:

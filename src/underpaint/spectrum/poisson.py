@@ -67,18 +67,18 @@ def find_scale(values: NDArray[Any]) -> Scale | None:
     spectra = spectra[spectra.sum(axis=1) > 0]
     if (spectra > 0).sum() < _LEAST_VALUES:
         return None
-    scatter = [own for own in (_scatter(_merged(spectra, size)) for size in _MERGED) if own is not None]
-    if not scatter or any(AS_COUNTS[0] <= own.value <= AS_COUNTS[1] for own in scatter):
+    scatter = [scale for scale in (_scatter(_merged(spectra, size)) for size in _MERGED) if scale is not None]
+    if not scatter or any(AS_COUNTS[0] <= scale.value <= AS_COUNTS[1] for scale in scatter):
         return Scale(1.0) if scatter else None
     first, resolution = scatter[0], _resolution(values.dtype)
     exact = quantum(spectra, resolution)
     if exact is not None and _within(first.value / exact, _AGREES):
         return Scale(exact)
-    each = [quantum(own, resolution) for own in spectra if (own > 0).sum() >= _LEAST_IN_PIXEL]
-    known = [own for own in each if own is not None]
+    each = [quantum(spectrum, resolution) for spectrum in spectra if (spectrum > 0).sum() >= _LEAST_IN_PIXEL]
+    known = [value for value in each if value is not None]
     if len(known) > _SHARE_WITH_QUANTUM * max(len(each), 1) and _within(first.value / np.median(known), _AGREES):
         return Scale(float(np.median(known)), of_pixel=True)
-    independent = all(_within(own.value / first.value, _INDEPENDENT) for own in scatter)
+    independent = all(_within(scale.value / first.value, _INDEPENDENT) for scale in scatter)
     return first if independent and first.uncertainty < _MOST_ERROR * first.value else None
 
 
