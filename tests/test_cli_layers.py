@@ -16,8 +16,9 @@ from underpaint.cli import app
 from underpaint.instrument import load_instrument
 from underpaint.io import save_scan
 from underpaint.limits.members import OUT_OF_USE
-from underpaint.maps import ORDERS, SURFACE_UM, order_map, share_of
+from underpaint.maps import SURFACE_UM, share_of
 from underpaint.network import LayersNetwork
+from underpaint.predict.order import ORDERS, order_map
 from underpaint.spectrum import DEFAULT_NETWORK_AXIS, EnergyAxis, Scan
 from underpaint.synth import outputs_for
 from underpaint.synth.composition import composition
