@@ -239,7 +239,7 @@ def test_the_second_of_two_runs_at_once_is_refused_and_the_first_goes_on(tmp_pat
 def test_resume_with_other_settings_is_refused_and_says_which(tmp_path: Path) -> None:
     interrupt(tmp_path / "out", {"model": "default", "b": 1})
     with (
-        pytest.raises(OutputError, match=r"model 'default' then, 'xu2022' now\)"),
+        pytest.raises(OutputError, match=r"model \('default' before, 'xu2022' now\)"),
         io.result_folder(tmp_path / "out", resume=True, settings={"model": "xu2022", "b": 1}),
     ):
         pass
