@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import underpaint as up
 from underpaint.api import Settings
 from underpaint.instrument import load_instrument
+from underpaint.io import read_maps
 from underpaint.io.regions import read_regions
 from underpaint.predict import open_model
 from underpaint.reproduce.simulation import simulated_as_in_paper
@@ -45,7 +46,7 @@ def mockups() -> Mockups:
 @pytest.mark.parametrize("folder", ["default", "xu2022", "pymca"])
 @pytest.mark.parametrize("lazily", [False, True])
 def test_results_open_with_the_same_numbers(folder: str, lazily: bool) -> None:
-    pigments, elements, _ = up.read_results(OLD / folder, lazily=lazily)
+    pigments, elements, _ = read_maps(OLD / folder, lazily=lazily)
     maps = [each for each in (pigments, elements) if each is not None]
     means = {name: float(np.mean(each[name])) for each in maps for name in each.names}
     assert means == pytest.approx(json.loads((OLD / "means.json").read_text())[folder], rel=1e-5)
@@ -81,7 +82,7 @@ def test_an_interrupted_run_is_done_anew_and_stays(tmp_path: Path) -> None:
     up.identify_to_folder(
         OLD / "panel.h5", tmp_path / "interrupted", Settings(calibrated=False, elements=False), resume=True
     )
-    pigments, _, _ = up.read_results(tmp_path / "interrupted")
+    pigments, _, _ = read_maps(tmp_path / "interrupted")
     assert pigments is not None
     assert contents(tmp_path / "interrupted.part") == contents(OLD / "interrupted.part")
 

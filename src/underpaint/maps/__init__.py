@@ -23,6 +23,7 @@ from underpaint.maps.quantities import (
     share_of,
     slope,
 )
+from underpaint.maps.results import Results
 
 __all__ = [
     "ABSENT",
@@ -44,6 +45,7 @@ __all__ = [
     "PigmentMaps",
     "Place",
     "QuantityMaps",
+    "Results",
     "UnexplainedLine",
     "UnlikenessMap",
     "at_place",
