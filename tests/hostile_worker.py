@@ -54,7 +54,7 @@ def use_instrument(path: str) -> str:
 def use_results(path: str) -> str:
     """Read all of a results folder that is text."""
     folder = Path(path)
-    results = io.read_results(folder)
+    results = io.read_maps(folder)
     texts = [str(results)]
     for reader in (read_regions, registration_of, photograph_digest):
         with contextlib.suppress(UnderpaintError):

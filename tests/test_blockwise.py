@@ -18,7 +18,7 @@ import pytest
 from underpaint.api import Settings, elements_to_folder, identify_to_folder
 from underpaint.blockwise import Work, do_blocks
 from underpaint.errors import OutputError
-from underpaint.io import BlockStore, describe, describe_all, load, read_results, save_scan
+from underpaint.io import BlockStore, describe, describe_all, load, read_maps, save_scan
 from underpaint.spectrum import EnergyAxis, Scan
 
 N_BLOCK = 6
@@ -194,10 +194,10 @@ def test_another_scan_of_the_same_name_is_not_gone_on_with(
 
 def test_pigments_alone_leave_elements_out(scan_file: Path, without_report: None, tmp_path: Path) -> None:
     identify_to_folder(scan_file, tmp_path / "out", replace(SETTINGS, elements=False))
-    pigments, elements, summary = read_results(tmp_path / "out", lazily=True)
+    pigments, elements, summary = read_maps(tmp_path / "out", lazily=True)
     assert elements is None
     assert pigments is not None
-    whole, _, _ = read_results(tmp_path / "out")
+    whole, _, _ = read_maps(tmp_path / "out")
     assert whole is not None
     for name in ("lead_pigment", "iron_pigment"):
         np.testing.assert_array_equal(pigments[name], whole[name])

@@ -20,7 +20,7 @@ from underpaint.atomic import family_lines
 from underpaint.cli import app
 from underpaint.errors import ScanError, UnderpaintError
 from underpaint.instrument import load_instrument
-from underpaint.io import read_results, save_scan
+from underpaint.io import read_maps, save_scan
 from underpaint.maps import PigmentMaps
 from underpaint.sample import load_palette
 from underpaint.spectrum import EnergyAxis, Scan
@@ -111,7 +111,7 @@ def test_identify_writes_maps_and_report_and_says_what_it_found(scan_file: Path,
     out = plain(result.stdout)
     assert "axis reads 50 eV low at Fe K" in out
     assert "mercury_red 50.0 % of the surface" in out
-    pigments, elements, summary = read_results("result")
+    pigments, elements, summary = read_maps("result")
     assert pigments is not None
     assert elements is not None
     assert {"Fe_K", "Pb_L", "Hg_L"} <= set(elements.names)
@@ -171,7 +171,7 @@ def test_settings_that_are_no_text_are_told(load: Callable[[Path], object], tmp_
 def test_elements_alone(scan_file: Path) -> None:
     result = run("elements", scan_file, "--out", "only")
     assert result.exit_code == 0, result.output
-    assert read_results("only")[0] is None
+    assert read_maps("only")[0] is None
     assert '<h2 id="elements-title">' in Path("only/report.html").read_text("utf-8")
 
 
@@ -242,14 +242,14 @@ def test_calibrate_writes_an_instrument_that_identify_takes(scan_file: Path, sta
     assert run("calibrate", scan_file, "--out", "ours.toml").exit_code == 1
     used = run("identify", scan_file, "--instrument", "ours.toml", "--out", "result")
     assert used.exit_code == 0, used.output
-    calibration = read_results("result")[2]["settings"]["calibration"]
+    calibration = read_maps("result")[2]["settings"]["calibration"]
     assert calibration["source"] == "given"
     assert calibration["zero_kev"] == pytest.approx(detector["zero_kev"])
 
 
 def test_the_files_axis_is_kept_when_asked(scan_file: Path, stand_in: None) -> None:
     assert run("identify", scan_file, "--no-calibrate", "--out", "result").exit_code == 0
-    assert read_results("result")[2]["settings"]["calibration"]["zero_kev"] == 0.0
+    assert read_maps("result")[2]["settings"]["calibration"]["zero_kev"] == 0.0
 
 
 @pytest.mark.parametrize(

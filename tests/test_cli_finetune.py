@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from underpaint.cli import app
-from underpaint.io import read_results, save_scan
+from underpaint.io import read_maps, save_scan
 from underpaint.spectrum import EnergyAxis
 from underpaint.synth import Panel, PanelSettings, make_panel
 from underpaint.train import load_checkpoint
@@ -92,7 +92,7 @@ def test_a_scan_with_labels_becomes_a_model_that_identify_takes(panel_file: Path
     assert report[report["chosen"]]["test"]["macro_f1"] > report["before"]["test"]["macro_f1"]
     found = call("identify", panel_file, "--model", model, "--out", "found")
     assert found.exit_code == 0, found.output
-    maps, _, _ = read_results("found")
+    maps, _, _ = read_maps("found")
     assert maps is not None
     assert {name for name, kind in zip(card.names, card.kinds, strict=True) if kind == "group"} <= set(maps.names)
     # labelled where mercury was, calomel nowhere: even shares of the given network would hold vermilion under one half
@@ -151,7 +151,7 @@ def test_a_folder_begun_with_other_labels_is_refused(panel_file: Path, pixel_tab
     pixel_table.write_text(pixel_table.read_text("utf-8").replace("chalk", "gypsum", 1), "utf-8")
     again = call(*arguments)
     assert again.exit_code == 1
-    assert "it was begun with other spectra or labels" in words(again)
+    assert "it was begun with other settings: spectra_and_labels (changed)" in words(again)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from underpaint.calibrate import beam_contradiction
 from underpaint.cli import app
 from underpaint.errors import CoverageError, InstrumentError
 from underpaint.instrument import Instrument, SourceSpectrum, load_instrument, save_instrument
-from underpaint.io import read_detectability, save_scan
+from underpaint.io import read_detectability, read_maps, save_scan
 from underpaint.spectrum import EnergyAxis, Scan
 from underpaint.spectrum.peaks import peak_counts, resolution_fwhm_kev
 
@@ -147,7 +147,7 @@ def test_a_beam_gives_elements_it_can_excite_and_no_pigment(by_beam: Path, tmp_p
     record = json.loads(done.stdout)
     assert record["share_above_half"] == {}
     assert "monochromatic beam of 12.5" in record["alerts"][0]
-    pigments, elements, summary = up.read_results(tmp_path / "out")
+    pigments, elements, summary = read_maps(tmp_path / "out")
     assert pigments is None
     assert elements is not None
     assert "Hg_L" in elements.names
@@ -255,7 +255,7 @@ def test_the_engine_that_was_named_fits_the_elements(by_tube: Path, tmp_path: Pa
         out = tmp_path / engine
         done = CliRunner().invoke(app, ["elements", str(by_tube), "--engine", engine, "--out", str(out)])
         assert done.exit_code == 0, done.output
-        _, elements, _ = up.read_results(out)
+        _, elements, _ = read_maps(out)
         assert elements is not None
         assert elements.settings["engine"] == engine
         iron[engine] = elements["Fe_K"]

@@ -10,14 +10,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import underpaint as up
 from underpaint.atomic import family_lines
 from underpaint.cli import app
 from underpaint.instrument import load_instrument
-from underpaint.io import save_scan
+from underpaint.io import read_maps, save_scan
 from underpaint.limits.members import OUT_OF_USE
-from underpaint.maps import ORDERS, SURFACE_UM, order_map, share_of
+from underpaint.maps import SURFACE_UM, share_of
 from underpaint.network import LayersNetwork
+from underpaint.predict.order import ORDERS, order_map
 from underpaint.spectrum import DEFAULT_NETWORK_AXIS, EnergyAxis, Scan
 from underpaint.synth import outputs_for
 from underpaint.synth.composition import composition
@@ -88,7 +88,7 @@ def test_a_scan_becomes_layers(model: Path, scan_file: Path, tmp_path: Path) -> 
     record = json.loads(done.stdout)
     (layer,) = record["layers"]
     assert layer["text"] == "mercury red at the surface, about 20 µm (12 to 33); lead pigment below"
-    maps, _, summary = up.read_results(tmp_path / "out")
+    maps, _, summary = read_maps(tmp_path / "out")
     assert maps is not None
     elio = load_instrument("elio")
     assert summary["settings"]["instrument_told"] == maps.settings["instrument_told"]

@@ -15,7 +15,7 @@ import underpaint as up
 from underpaint.api import Settings, elements_to_folder, identify_to_folder
 from underpaint.cli import app
 from underpaint.errors import ScanError
-from underpaint.io import describe, load, read_results, save_scan
+from underpaint.io import describe, load, read_maps, save_scan
 from underpaint.spectrum import EnergyAxis, Scan, survey
 
 AXIS = EnergyAxis(0.02, 0.0, 2048)
@@ -74,7 +74,7 @@ def test_elements_of_a_masked_scan_from_python_and_from_the_command(
     masked: Path, counts: NDArray[np.uint16], tmp_path: Path, without_report: None
 ) -> None:
     elements_to_folder(masked, tmp_path / "out", Settings(calibrated=False))
-    maps, written = up.fit_elements(up.load(masked)), read_results(tmp_path / "out")[1]
+    maps, written = up.fit_elements(up.load(masked)), read_maps(tmp_path / "out")[1]
     assert written is not None
     same_maps(maps, written, "area")
     same_maps(maps, written, "uncertainty")
@@ -87,7 +87,7 @@ def test_pigments_of_a_masked_scan_from_python_and_from_the_command(
     masked: Path, tmp_path: Path, without_report: None
 ) -> None:
     outcome = identify_to_folder(masked, tmp_path / "out")
-    maps, (written, _, summary) = up.identify(up.load(masked)), read_results(tmp_path / "out")
+    maps, (written, _, summary) = up.identify(up.load(masked)), read_maps(tmp_path / "out")
     assert written is not None
     kept = np.asarray(maps.probability)[:, :, [maps.names.index(name) for name in written.names]]
     np.testing.assert_allclose(kept, np.asarray(written.probability), atol=1e-4)
@@ -178,12 +178,12 @@ def test_element_maps_of_rates_have_the_deviations_of_their_counts(
 ) -> None:
     path = saved(counts / 0.1)
     outcome = elements_to_folder(path, tmp_path / "out", Settings(calibrated=False))
-    maps, expected = read_results(tmp_path / "out")[1], up.fit_elements(Scan(counts, AXIS))
+    maps, expected = read_maps(tmp_path / "out")[1], up.fit_elements(Scan(counts, AXIS))
     assert maps is not None
     same_maps(maps, expected, "area")
     same_maps(maps, expected, "uncertainty")
     assert outcome.notes[0].startswith("the stored values are no counts")
-    assert read_results(tmp_path / "out")[2]["notes"][0] == outcome.notes[0]
+    assert read_maps(tmp_path / "out")[2]["notes"][0] == outcome.notes[0]
 
 
 def test_a_run_that_goes_on_remembers_what_was_missing(

@@ -29,6 +29,7 @@ NAMES = {
     "make_panel",
     "on_its_energy_axis",
     "read_results",
+    "view",
     "write_report",
 }
 DOORS = {
@@ -41,7 +42,7 @@ DOORS = {
         "Arrangement", "Finding", "explain_lines", "find_arrangements", "find_groups", "line_text", "render_report",
         "write_report",
     },
-    "underpaint.viewer": {"Server", "View", "serve", "serve_start", "show"},
+    "underpaint.viewer": {"Server", "View", "serve", "serve_start", "view"},
 }  # fmt: skip
 
 

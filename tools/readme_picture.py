@@ -31,16 +31,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/images/fig7_result.png"))
     arguments = parser.parse_args()
     truth = read_truth(arguments.panel)
-    pigments, _, _ = read_results(arguments.result)
-    if pigments is None:
-        message = f"{arguments.result} holds no pigment maps; make them with `underpaint identify`."
-        raise SystemExit(message)
+    probability = read_results(arguments.result).probability.sel(place="anywhere")
     figure = Figure(figsize=(12.0, 3.3), layout="constrained")
     panels = figure.subplots(2, len(GROUPS))
     for column, name in enumerate(GROUPS):
         painted, answered = panels[0, column], panels[1, column]
         painted.imshow(where_painted(truth, name), cmap=PAINTED, vmin=-0.5, vmax=3.5, interpolation="nearest")
-        image = answered.imshow(pigments[name], cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
+        image = answered.imshow(probability.sel(group=name), cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
         painted.set_title(library().group(name).label.split(" (")[0], fontsize=10)
         for axes, label in ((painted, "painted"), (answered, "answered")):
             bare(axes, label if column == 0 else "")

@@ -27,6 +27,7 @@ _DOORS = {
     "on_its_energy_axis": "underpaint.api",
     "fit_elements": "underpaint.elements",
     "write_report": "underpaint.report",
+    "view": "underpaint.viewer",
     "library": "underpaint.sample",
     "load_palette": "underpaint.sample",
     "load_instrument": "underpaint.instrument",

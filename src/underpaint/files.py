@@ -83,6 +83,27 @@ def whole_file(path: str | Path, *, replace: bool = True) -> Iterator[Path]:
         raise not_written(target, error) from error
 
 
+def write_json(path: str | Path, value: Any) -> None:
+    """Write what :func:`plain` keeps of a value as JSON, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    with whole_file(path) as part:
+        part.write_text(json.dumps(plain(value), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def plain(value: Any) -> Any:
+    """Return what JSON keeps of a value: tuples become lists, numpy's numbers Python's, paths text, NaN None."""
+    return json.loads(json.dumps(value, default=_as_json), parse_constant=lambda _: None)
+
+
+def _as_json(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)
+
+
 def not_written(target: Path, error: Exception) -> OutputError:
     """Return the error to raise where a file or folder cannot be written."""
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error).split(" (", 1)[0]

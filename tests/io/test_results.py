@@ -65,7 +65,7 @@ def write(place: Path, pigments: PigmentMaps | None, elements: ElementMaps | Non
 
 def test_round_trip(tmp_path: Path, pigments: PigmentMaps, elements: ElementMaps, summary: dict[str, Any]) -> None:
     write(tmp_path / "out", pigments, elements, summary)
-    read_pigments, read_elements, read_summary = io.read_results(tmp_path / "out")
+    read_pigments, read_elements, read_summary = io.read_maps(tmp_path / "out")
     assert read_pigments is not None
     assert read_elements is not None
     np.testing.assert_array_equal(read_pigments.probability, pigments.probability)
@@ -83,7 +83,7 @@ def test_round_trip(tmp_path: Path, pigments: PigmentMaps, elements: ElementMaps
 
 def test_only_one_kind_of_maps(tmp_path: Path, elements: ElementMaps, summary: dict[str, Any]) -> None:
     write(tmp_path, None, elements, summary)
-    read_pigments, read_elements, _ = io.read_results(tmp_path)
+    read_pigments, read_elements, _ = io.read_maps(tmp_path)
     assert read_pigments is None
     assert read_elements is not None
     assert not (tmp_path / "pigments").exists()
@@ -143,10 +143,10 @@ def test_names_that_are_no_file_names(tmp_path: Path, elements: ElementMaps, nam
 
 def test_read_results_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(ScanError, match=r"there is no results\.h5 in it"):
-        io.read_results(tmp_path)
+        io.read_maps(tmp_path)
     (tmp_path / "results.h5").write_bytes(b"not hdf5")
     with pytest.raises(ScanError, match="damaged"):
-        io.read_results(tmp_path)
+        io.read_maps(tmp_path)
 
 
 def finish(place: io.ResultFolder, text: str = "new") -> None:
@@ -239,7 +239,7 @@ def test_the_second_of_two_runs_at_once_is_refused_and_the_first_goes_on(tmp_pat
 def test_resume_with_other_settings_is_refused_and_says_which(tmp_path: Path) -> None:
     interrupt(tmp_path / "out", {"model": "default", "b": 1})
     with (
-        pytest.raises(OutputError, match=r"model 'default' then, 'xu2022' now\)"),
+        pytest.raises(OutputError, match=r"model \('default' before, 'xu2022' now\)"),
         io.result_folder(tmp_path / "out", resume=True, settings={"model": "xu2022", "b": 1}),
     ):
         pass

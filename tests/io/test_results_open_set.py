@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from underpaint.errors import OutputError
-from underpaint.io import read_detectability, read_open_set, read_results, write_results
+from underpaint.io import read_detectability, read_maps, read_open_set, write_results
 from underpaint.maps import CANNOT_EXCLUDE, STATES, DetectabilityMaps, OpenSet, UnexplainedLine, UnlikenessMap
 
 STATE = np.array([[[0, 1], [2, 255]]], np.uint8)
@@ -75,7 +75,7 @@ def test_results_without_either(tmp_path: Path) -> None:
     write(tmp_path)
     assert read_detectability(tmp_path) is None
     assert read_open_set(tmp_path) is None
-    assert read_results(tmp_path)[2]["name"] == "panel"
+    assert read_maps(tmp_path)[2]["name"] == "panel"
 
 
 def test_a_name_that_is_no_file_name_is_refused(tmp_path: Path) -> None:

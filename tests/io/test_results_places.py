@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_groups_are_kept_at_each_place_and_members_where_they_are_somewhere(folder: Path) -> None:
-    maps, before = io.read_results(folder)[0], placed_maps()
+    maps, before = io.read_maps(folder)[0], placed_maps()
     assert maps is not None
     assert set(before.names) - set(maps.names) == {"vermilion.below", "azurite.surface", "azurite.below"}
     for place in before.places:
@@ -32,7 +32,7 @@ def test_groups_are_kept_at_each_place_and_members_where_they_are_somewhere(fold
 
 
 def test_quantities_are_read_as_they_were(folder: Path) -> None:
-    maps, before = io.read_results(folder)[0], placed_maps()
+    maps, before = io.read_maps(folder)[0], placed_maps()
     assert maps is not None
     assert maps.quantities is not None
     assert before.quantities is not None

@@ -162,7 +162,7 @@ def test_stale_results_are_never_passed_for_finished(without_report: None, tmp_p
     content[len(content) // 2] ^= 1
     scan.write_bytes(content)
     os.utime(scan, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    with pytest.raises(OutputError, match=r"made otherwise \(scan sample something else now\)"):
+    with pytest.raises(OutputError, match=r"made otherwise \(scan sample \(changed\)\)"):
         elements_to_folder(scan, "out", OF_ELEMENTS, resume=True)
 
 
@@ -193,7 +193,7 @@ def test_a_scan_that_changes_meanwhile_ends_the_run(without_report: None, tmp_pa
         elements_to_folder(scan, "out", OF_ELEMENTS, progress=touch)
     assert not Path("out").exists()
     os.utime(scan, ns=(2, 2))
-    with pytest.raises(OutputError, match="begun otherwise"):  # its blocks are of the scan as it was
+    with pytest.raises(OutputError, match="begun with other settings"):  # its blocks are of the scan as it was
         elements_to_folder(scan, "out", OF_ELEMENTS, resume=True)
     elements_to_folder(scan, "out", OF_ELEMENTS)
 

@@ -54,7 +54,7 @@ def element_maps() -> ElementMaps:
 
 
 def summary(name: str = "fake") -> dict[str, Any]:
-    """Facts as ``read_results`` gives them."""
+    """Facts as ``read_maps`` gives them."""
     counts = 50.0 * np.exp(-AXIS_KEV / 8) + 1.0
     for energy in LINES.values():
         counts = counts + 5e3 * np.exp(-0.5 * ((AXIS_KEV - energy) / 0.065) ** 2)

@@ -94,7 +94,7 @@ def test_a_folder_of_other_things_is_not_trained_into(toy: Path, tmp_path: Path)
 
 def test_a_folder_of_another_run_is_refused(toy: Path, tmp_path: Path) -> None:
     train(settings(toy, tmp_path))
-    with pytest.raises(TrainingError, match=r"begun with other settings: learning_rate \(0.002 before, 0.01 now\)"):
+    with pytest.raises(OutputError, match=r"begun with other settings: learning_rate \(0.002 before, 0.01 now\)"):
         train(settings(toy, tmp_path, learning_rate=0.01))
 
 

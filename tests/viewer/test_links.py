@@ -16,7 +16,7 @@ from test_result_site import box, get, post, told
 from viewer_fakes import SHAPE, results
 
 from underpaint.errors import OutputError, ScanError
-from underpaint.io import contained, read_results, read_summary
+from underpaint.io import contained, read_maps, read_summary
 from underpaint.io.companions import carry_over, registration_of
 from underpaint.io.contained import has_file, open_contained
 from underpaint.io.regions import read_regions
@@ -126,7 +126,7 @@ def test_a_results_file_that_refers_to_another_is_refused_by_all(
 ) -> None:
     with h5py.File(folder / "results.h5", "a") as file:
         change(file)
-    for read in (read_results, read_summary, ResultSite, write_report):
+    for read in (read_maps, read_summary, ResultSite, write_report):
         with pytest.raises(ScanError, match=words):
             read(folder)
 
@@ -134,7 +134,7 @@ def test_a_results_file_that_refers_to_another_is_refused_by_all(
 def test_a_results_file_that_is_a_link_is_refused_by_all(folder: Path, tmp_path: Path) -> None:
     (folder / "results.h5").rename(tmp_path / "moved.h5")
     plant(folder / "results.h5", tmp_path / "moved.h5")
-    for read in (read_results, ResultSite, write_report):
+    for read in (read_maps, ResultSite, write_report):
         with pytest.raises(ScanError, match="it is a link"):
             read(folder)
 

@@ -13,9 +13,9 @@ from chromium import press, text_of, wait
 from viewer_fakes import element_maps, pigment_maps, results
 
 from underpaint.api import identify_to_folder
-from underpaint.io import load, read_results
+from underpaint.io import load, read_maps
 from underpaint.synth import PanelSettings, make_panel, save_panel
-from underpaint.viewer import serve, serve_start
+from underpaint.viewer import serve, serve_start, view
 
 pytestmark = pytest.mark.browser
 
@@ -193,7 +193,7 @@ def test_a_first_run_is_looked_into_cancelled_and_opened(chromium: Any, tmp_path
 
 
 def test_a_notebook_shows_the_viewer_in_its_page(chromium: Any) -> None:
-    shown = pigment_maps().view(elements=element_maps())
+    shown = view(pigment_maps(), elements=element_maps())
     with closing(shown), notebook(shown._repr_html_()) as address:
         chromium.get(address)
         chromium.switch_to.frame(chromium.find_element("tag name", "iframe"))
@@ -206,7 +206,7 @@ def test_a_notebook_shows_the_viewer_in_its_page(chromium: Any) -> None:
 def test_a_real_scan_is_opened_and_its_pixel_read(chromium: Any, tmp_path: Path) -> None:
     source, folder = f"{AURORA}::det_10264", tmp_path / "aurora"
     identify_to_folder(source, folder)
-    pigments, elements, _ = read_results(folder)
+    pigments, elements, _ = read_maps(folder)
     assert pigments is not None
     assert elements is not None
     row, column = (int(own) for own in np.unravel_index(np.nanargmax(elements["Hg_L"]), elements.area.shape[:2]))

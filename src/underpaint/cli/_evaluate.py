@@ -77,18 +77,16 @@ def evaluate(
 
 
 def _panel(json_file: Path | None, model: str, panel: str, counts: float, instrument: str, *, quiet: bool) -> None:
-    import json
 
     from underpaint.evaluate import evaluate_panel
-    from underpaint.files import whole_file
+    from underpaint.files import write_json
 
     with progress(quiet=quiet) as step:
         step("Simulating the panel", 0, 1)
         own = chunk_progress(step, "Simulating the panel")
         figures = evaluate_panel(panel, model=model, counts=counts, instrument=instrument, progress=own)
     if json_file is not None:
-        with whole_file(json_file) as part:
-            part.write_text(json.dumps(figures, indent=2, default=str) + "\n", encoding="utf-8")
+        write_json(json_file, figures)
     if not quiet:
         show(_scores_table(figures))
         for key in ("group_macro_f1", "always_yes_macro_f1"):

@@ -3,6 +3,7 @@
 from underpaint.elements._families import CANDIDATES
 from underpaint.elements.fit import ElementFit, FitPlan, fit_elements, plan_fit, prepare_fit
 from underpaint.elements.known import known_families
+from underpaint.elements.overlaps import deviation, feigned, overlaps
 from underpaint.elements.unlikeness import Leftovers, leftovers, score_unlikeness
 
 __all__ = [
@@ -10,9 +11,12 @@ __all__ = [
     "ElementFit",
     "FitPlan",
     "Leftovers",
+    "deviation",
+    "feigned",
     "fit_elements",
     "known_families",
     "leftovers",
+    "overlaps",
     "plan_fit",
     "prepare_fit",
     "score_unlikeness",

@@ -28,7 +28,8 @@ from underpaint.explain import (
 from underpaint.forward import emit, render
 from underpaint.instrument import Instrument
 from underpaint.limits import CLAIM
-from underpaint.maps import BELOW, ON_TOP, PLACES, TOGETHER, PigmentMaps, at_place, order_map
+from underpaint.maps import PLACES, PigmentMaps, at_place
+from underpaint.predict.order import BELOW, ON_TOP, TOGETHER, order_map
 from underpaint.sample import Paint, Stratigraphy, library
 from underpaint.spectrum import EnergyAxis, Spectrum
 
@@ -127,7 +128,7 @@ def drawn(pairs: Sequence[Pair], instrument: Instrument, counts: float, draws: i
 def network_order(answered: Answered, pairs: Sequence[Pair], draws: int) -> NDArray[np.int8] | None:
     """Return (n_pair, draws) what a network says: 1 the true order, -1 another or one mixed layer, 0 nothing.
 
-    As :func:`underpaint.maps.order_map` reads its answers. None where the network does not answer by place.
+    As :func:`underpaint.predict.order.order_map` reads its answers. None where the network does not answer by place.
     """
     groups = sorted({_group(name) for pair in pairs for name in (pair.top, pair.below)})
     names = tuple(at_place(group, place) for place in PLACES for group in groups)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from underpaint.files import claim_folder, whole_file
+from underpaint.files import claim_folder, plain, write_json
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, done, in all)."""
@@ -48,8 +48,7 @@ class Stages:
         start = time.perf_counter()
         figures = plain(make())
         record = {"facts": own, "seconds": round(time.perf_counter() - start, 1), "figures": figures}
-        with whole_file(path) as part:
-            part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_json(path, record)
         return figures
 
     def seconds(self) -> dict[str, float]:
@@ -69,16 +68,6 @@ class Stages:
         return kept
 
 
-def plain(value: Any) -> Any:
-    """Return what JSON keeps of a value: tuples become lists, NaN becomes None."""
-    return json.loads(json.dumps(value, default=_number), parse_constant=lambda _: None)
-
-
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _number(value: Any) -> Any:
-    """Return numpy's numbers as Python's, and paths as text."""
-    return value.item() if hasattr(value, "item") else str(value)

@@ -9,9 +9,9 @@ from underpaint.errors import OutputError
 from underpaint.evaluate.plan import TrustPlan
 from underpaint.evaluate.record import assembled
 from underpaint.evaluate.simulated import palette_for
-from underpaint.evaluate.stages import Progress, plain
+from underpaint.evaluate.stages import Progress
 from underpaint.evaluate.suite import Inputs, Suite
-from underpaint.files import whole_file
+from underpaint.files import plain, write_json
 
 
 def evaluate_trust(
@@ -47,8 +47,7 @@ def evaluate_trust(
     details = suite.run()
     figures = assembled(details)
     record = plain(figures | {"details": details, "about": _about(suite, complete=complete)})
-    with whole_file(path) as part:
-        part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(path, record)
     return dict(record)
 
 

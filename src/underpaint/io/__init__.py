@@ -9,6 +9,7 @@ from underpaint.io.load import load, load_all, read_spectrum, split_location
 from underpaint.io.results import (
     package_versions,
     read_detectability,
+    read_maps,
     read_open_set,
     read_results,
     read_summary,
@@ -37,6 +38,7 @@ __all__ = [
     "package_versions",
     "photographs_of",
     "read_detectability",
+    "read_maps",
     "read_open_set",
     "read_results",
     "read_settings",

@@ -10,7 +10,6 @@ from typing import Any
 
 from underpaint.errors import OutputError
 from underpaint.files import (
-    WorkingFolder,
     check_path,
     remove_tree,
     remove_working_folder,
@@ -22,11 +21,10 @@ from underpaint.files import (
 )
 from underpaint.io.companions import carry_over, is_of_others, take_what_is_left
 from underpaint.io.stored import JOURNAL, RESULTS_FILE
+from underpaint.job import settings_of, take_over
 
 KIND = "results"
-DIGESTS = ("scan files", "scan sample")
-"""Settings that are digests, of which nobody wants to read the values."""
-_SETTINGS, _BLOCKS, _NEW, _OLD, _READY = "settings.json", "blocks", "new", "old", "ready.json"
+_BLOCKS, _NEW, _OLD, _READY = "blocks", "new", "old", "ready.json"
 _SPARE_BYTES = 64 * 2**20
 _LONGEST_BELOW = "detectability/" + 100 * "n"
 """Stands for the longest name of a file in results."""
@@ -101,7 +99,10 @@ def result_folder(
                 for left in work.left:
                     _finish_replacing(left, target)
                 _check_target(target, replace_allowed=resume or overwrite)
-                _prepare(work, target, settings or {}, resume=resume, afresh=overwrite)
+                take_over(work, target, settings or {}, parts=_BLOCKS, resume=resume, afresh=overwrite)
+                for left in work.left:
+                    if not (left / _OLD).exists():
+                        remove_working_folder(left)
                 place.path.mkdir()
                 _check_space(place, needed_bytes)
                 yield place
@@ -145,18 +146,7 @@ def is_finished(path: str | Path) -> bool:
 
 def unfinished(path: str | Path) -> dict[str, Any]:
     """Return the settings of the run whose finished blocks wait to be gone on from; {} where there is none."""
-    return next((known for left in working_folders(Path(path).resolve()) if (known := _settings_of(left))), {})
-
-
-def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Say in which settings two runs differ; what a palette or an instrument holds is not spelled out."""
-    names = (name for name in sorted({*then, *now}) if then.get(name) != now.get(name))
-    return [
-        f"{name} something else now"
-        if name in DIGESTS or (isinstance(then.get(name), dict) and isinstance(now.get(name), dict))
-        else f"{name} {then.get(name)!r} then, {now.get(name)!r} now"
-        for name in names
-    ]
+    return next((known for left in working_folders(Path(path).resolve()) if (known := settings_of(left, _BLOCKS))), {})
 
 
 def _check_target(target: Path, *, replace_allowed: bool) -> None:
@@ -185,37 +175,6 @@ def _check_target(target: Path, *, replace_allowed: bool) -> None:
             "Nothing was touched; give another one with --out."
         )
         raise OutputError(message)
-
-
-def _prepare(work: WorkingFolder, target: Path, settings: Mapping[str, Any], *, resume: bool, afresh: bool) -> None:
-    """Make the folder of blocks, or take over that of an interrupted run with the same settings."""
-    now = json.loads(json.dumps(settings, default=str))
-    blocks = work.path / _BLOCKS
-    with whole_file(work.path / _SETTINGS) as part:
-        part.write_text(json.dumps(now, sort_keys=True), "utf-8")
-    begun = [left for left in work.left if resume and (left / _BLOCKS).is_dir()]
-    same = next((left for left in begun if _settings_of(left) == now), None)
-    if same is not None and not (same / _BLOCKS).is_symlink():
-        (same / _BLOCKS).rename(blocks)
-    elif begun and not afresh:
-        other = differences(_settings_of(begun[0]), now)
-        message = (
-            f"Cannot resume {target}: it was begun otherwise ({'; '.join(other)}). Call as before, or leave "
-            "out --resume to begin again."
-        )
-        raise OutputError(message)
-    blocks.mkdir(exist_ok=True)
-    for left in work.left:
-        if not (left / _OLD).exists():
-            remove_working_folder(left)
-
-
-def _settings_of(folder: Path) -> dict[str, Any]:
-    """Return the settings that blocks were begun with; {} where there are none."""
-    try:
-        return dict(json.loads((folder / _SETTINGS).read_text("utf-8"))) if (folder / _BLOCKS).is_dir() else {}
-    except (OSError, ValueError, TypeError):
-        return {}
 
 
 def _check_space(place: ResultFolder, needed_bytes: int) -> None:

@@ -12,14 +12,15 @@ from typing import Any
 from underpaint.errors import OutputError, ScanError
 from underpaint.files import PREFIX, fault_of_text, printable, read_mark
 from underpaint.io._scan_files import scan_files
-from underpaint.io.folder import DIGESTS, KIND, differences, is_finished, unfinished
+from underpaint.io.folder import KIND, is_finished, unfinished
 from underpaint.io.load import split_location
 from underpaint.io.results import read_summary
+from underpaint.job import differences
 
 DEPENDS = "depends_on"
 """Key, among the settings of results, of what they depend on besides those."""
 _SIZE, _TIME = "scan size", "scan time"
-_LISTING, _SAMPLE = DIGESTS
+_LISTING, _SAMPLE = "scan files", "scan sample"
 _BLOCK_BYTES = 4096
 _MOST_BLOCKS, _BLOCKS_A_FILE = 1024, 64
 """Read of a scan to know it again: so many blocks in all, at most so many of a file, so that it takes no second."""

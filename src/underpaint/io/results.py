@@ -34,6 +34,7 @@ from underpaint.maps import (
     OpenSet,
     PigmentMaps,
     QuantityMaps,
+    Results,
     UnexplainedLine,
     UnlikenessMap,
     at_place,
@@ -117,10 +118,30 @@ def write_results(
         raise OutputError(message) from error
 
 
-def read_results(
+def read_results(folder: str | Path) -> Results:
+    """Read what was concluded about a scan; maps are read from the file when they are computed with.
+
+    Parameters
+    ----------
+    folder : str or Path
+        As `underpaint identify` and `underpaint elements` write it.
+
+    Raises
+    ------
+    ScanError
+        The folder holds no results, or they are damaged.
+
+    Examples
+    --------
+    >>> read_results("painting_underpaint").probability.sel(group="mercury_red", place="anywhere")  # doctest: +SKIP
+    """
+    return _read(folder, partial(_read_all, cube=_lazy_cube))
+
+
+def read_maps(
     folder: str | Path, *, lazily: bool = False
 ) -> tuple[PigmentMaps | None, ElementMaps | None, dict[str, Any]]:
-    """Read what :func:`write_results` wrote.
+    """Read the maps of pigments and elements, and the summary.
 
     Parameters
     ----------
@@ -128,12 +149,6 @@ def read_results(
     lazily : bool
         Read a map only when it is asked for, and keep a few: the arrays of the maps are then
         :class:`~underpaint.io.StoredMaps`, which give one map at a time.
-
-    Returns
-    -------
-    (PigmentMaps or None, ElementMaps or None, dict)
-        The summary holds the scan's facts, and under ``settings``, ``versions`` and ``written`` how and
-        when the results were made.
 
     Raises
     ------
@@ -145,7 +160,7 @@ def read_results(
 
 
 def read_summary(folder: str | Path) -> dict[str, Any]:
-    """Read the summary alone, as :func:`read_results` returns it.
+    """Read the summary alone, as :func:`read_maps` returns it.
 
     Raises
     ------
@@ -156,7 +171,7 @@ def read_summary(folder: str | Path) -> dict[str, Any]:
 
 
 def read_detectability(folder: str | Path, *, lazily: bool = False) -> DetectabilityMaps | None:
-    """Read the maps of what cannot be excluded, ``lazily`` as by :func:`read_results`; None where there are none.
+    """Read the maps of what cannot be excluded, ``lazily`` as by :func:`read_maps`; None where there are none.
 
     Raises
     ------
@@ -478,6 +493,16 @@ def _read_open_set(file: Any) -> OpenSet | None:
     score = process["results/unlikeness/score"][()]
     energy, step = process["results/energy/energy_kev"][()], _step(process)
     return OpenSet(tuple(lines), ordinary, UnlikenessMap(score, energy, step, _loaded(process, "configuration")))
+
+
+def _read_all(file: Any, cube: Cubes) -> Results:
+    return Results(
+        _read_pigments(file, cube),
+        _read_elements(file, cube),
+        _read_detectability(file, cube),
+        _read_open_set(file),
+        _read_summary(file),
+    )
 
 
 def _read_summary(file: Any) -> dict[str, Any]:

@@ -11,18 +11,6 @@ from underpaint.maps.detectability import (
 )
 from underpaint.maps.maps import PRESENT_PROBABILITY, ElementMaps, PigmentMaps
 from underpaint.maps.open_set import UNLIKE_SIGMA, OpenSet, UnexplainedLine, UnlikenessMap
-from underpaint.maps.order import (
-    BELOW,
-    NOT_BOTH,
-    NOT_DETERMINED,
-    ON_TOP,
-    ORDERS,
-    TOGETHER,
-    LayerOrder,
-    layer_orders,
-    order_map,
-)
-from underpaint.maps.overlaps import feigned, overlaps
 from underpaint.maps.places import PLACED_PROBABILITY, PLACES, Place, at_place, split_place
 from underpaint.maps.quantities import (
     LEVEL,
@@ -35,44 +23,35 @@ from underpaint.maps.quantities import (
     share_of,
     slope,
 )
+from underpaint.maps.results import Results
 
 __all__ = [
     "ABSENT",
-    "BELOW",
     "CANNOT_EXCLUDE",
     "LEVEL",
-    "NOT_BOTH",
-    "NOT_DETERMINED",
     "NO_ANSWER",
-    "ON_TOP",
-    "ORDERS",
     "PLACED_PROBABILITY",
     "PLACES",
     "PRESENT",
     "PRESENT_PROBABILITY",
     "STATES",
     "SURFACE_UM",
-    "TOGETHER",
     "UNDECIDED",
     "UNLIKE_SIGMA",
     "DetectabilityMaps",
     "ElementMaps",
     "Estimate",
-    "LayerOrder",
     "OpenSet",
     "PigmentMaps",
     "Place",
     "QuantityMaps",
+    "Results",
     "UnexplainedLine",
     "UnlikenessMap",
     "at_place",
-    "feigned",
     "from_scale",
-    "layer_orders",
     "material_of",
     "on_scale",
-    "order_map",
-    "overlaps",
     "share_of",
     "slope",
     "split_place",

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.maps.overlaps import feigned
 from underpaint.maps.places import PLACES, Place, at_place, split_place
 from underpaint.maps.quantities import LEVEL, SURFACE_UM, Estimate, QuantityMaps, share_of
 
@@ -69,16 +67,6 @@ class PigmentMaps:
             message = f"No map is called {name!r}; there are: {', '.join(self.names)}."
             raise KeyError(message)
         return self.probability[:, :, self.names.index(name)]
-
-    def view(self, **shown: Any) -> Any:
-        """Show the maps in the browser, or in a notebook where this stands last in a cell; from this machine alone.
-
-        Parameters
-        ----------
-        **shown
-            ``elements``, ``scan`` and ``height`` of :func:`underpaint.viewer.show`.
-        """
-        return _viewer().show(self, **shown)
 
     def at(self, name: str, place: Place) -> NDArray[np.float32]:
         """Return the (n_row, n_column) probability that a pigment or group is at a place.
@@ -179,24 +167,12 @@ class ElementMaps:
     notes: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def view(self, **shown: Any) -> Any:
-        """Show the maps in the browser or a notebook; see :meth:`PigmentMaps.view`."""
-        return _viewer().show(self, **shown)
-
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         """Return the (n_row, n_column) map of a line family."""
         if name not in self.names:
             message = f"No element map is called {name!r}; there are: {', '.join(self.names)}."
             raise KeyError(message)
         return self.area[:, :, self.names.index(name)]
-
-    def deviation(self, name: str) -> NDArray[np.float64]:
-        """Return (n_row, n_column) one standard deviation, counts, with what lines beside it may feign.
-
-        ``uncertainty`` is of counting alone; see :func:`underpaint.maps.feigned` for the rest.
-        """
-        counting = self.uncertainty[:, :, self.names.index(name)].astype(np.float64)
-        return np.hypot(counting, feigned(name, self.names, lambda other: self.area[:, :, other]))
 
     def strongest(self, families: Iterable[str]) -> NDArray[np.float32]:
         """Return (n_row, n_column) by how many standard deviations the strongest of some families stands out.
@@ -214,8 +190,3 @@ class ElementMaps:
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names."""
         return iter(self.names)
-
-
-def _viewer() -> Any:
-    # By name, as it stands far above: values know nothing of pages, and only whoever asks for one opens that room.
-    return import_module("underpaint.viewer")

@@ -89,7 +89,7 @@ def look_beside(
     findings : sequence of Finding
         Each gets a typical spot.
     summary : mapping
-        As :func:`underpaint.io.read_results` returns it.
+        As :func:`underpaint.io.read_maps` returns it.
     scan : Scan, str or None
         The scan, or where it is; None: where it was, or beside the results.
     subject : str

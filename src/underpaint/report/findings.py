@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.elements import deviation
 from underpaint.errors import SampleError
 from underpaint.limits import member_shares, told_apart_text
 from underpaint.maps import PRESENT_PROBABILITY, ElementMaps, PigmentMaps
@@ -156,7 +157,7 @@ def _finding(pigments: PigmentMaps, elements: ElementMaps | None, name: str) -> 
 
 
 def _evidence(elements: ElementMaps, family: str, inside: NDArray[np.bool_], sigma: float) -> Evidence:
-    area, error = elements[family][inside], elements.deviation(family)[inside]
+    area, error = elements[family][inside], deviation(elements, family)[inside]
     known = np.isfinite(area) & np.isfinite(error)
     if not known.any():
         return Evidence(family, 0.0, 0.0)

@@ -5,19 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.maps import (
-    BELOW,
-    ON_TOP,
-    PLACED_PROBABILITY,
-    PRESENT_PROBABILITY,
-    SURFACE_UM,
-    TOGETHER,
-    LayerOrder,
-    PigmentMaps,
-    Place,
-    at_place,
-    layer_orders,
-)
+from underpaint.maps import PLACED_PROBABILITY, PRESENT_PROBABILITY, SURFACE_UM, PigmentMaps, Place, at_place
+from underpaint.predict.order import BELOW, ON_TOP, TOGETHER, LayerOrder, layer_orders
 from underpaint.report.findings import LEAST_PIXELS, LEAST_SHARE, is_present
 
 LEAST_ARRANGEMENT = 0.01

@@ -47,7 +47,7 @@ def methods_paragraph(
     pigments, elements, detectability
         As the results hold them; what is None was not done.
     summary : mapping
-        As :func:`underpaint.io.read_results` returns it.
+        As :func:`underpaint.io.read_maps` returns it.
     """
     sentences = [_scan(summary), _axis(summary)]
     if elements is not None:

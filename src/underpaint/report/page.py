@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from underpaint import __version__, plot
 from underpaint.errors import SampleError
 from underpaint.files import whole_file
-from underpaint.io import read_detectability, read_open_set, read_results
+from underpaint.io import read_detectability, read_maps, read_open_set
 from underpaint.maps import (
     ABSENT,
     CANNOT_EXCLUDE,
@@ -138,7 +138,7 @@ def write_report(
     """
     place = Path(folder)
     target = place / (PDF_FILE if form == "pdf" else REPORT_FILE) if path is None else Path(path)
-    pigments, elements, summary = read_results(place, lazily=True)
+    pigments, elements, summary = read_maps(place, lazily=True)
     findings = [] if pigments is None else find_groups(pigments, elements)
     text = render_report(
         pigments,
@@ -174,7 +174,7 @@ def render_report(
     pigments, elements : PigmentMaps, ElementMaps or None
         What was concluded; what is None is left out.
     summary : mapping
-        As :func:`underpaint.io.read_results` returns it.
+        As :func:`underpaint.io.read_maps` returns it.
     detectability : DetectabilityMaps or None
         What cannot be excluded.
     open_set : OpenSet or None

@@ -19,7 +19,7 @@ def title_facts(summary: Mapping[str, Any], subject: str = "") -> list[tuple[str
     Parameters
     ----------
     summary : mapping
-        As :func:`underpaint.io.read_results` returns it.
+        As :func:`underpaint.io.read_maps` returns it.
     subject : str
         The object, in the user's words; "" takes what the scan's file says.
     """

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.elements import deviation
 from underpaint.elements.known import (
     ACCOMPANYING,
     AIR,
@@ -101,14 +102,14 @@ def explain_lines(pigments: PigmentMaps, elements: ElementMaps, *, anode: str | 
     lines: dict[str, UnexplainedLine] = {}
     ordinary: dict[str, str] = {}
     for index, family in enumerate(elements.names):
-        area, deviation = elements.area[:, :, index], elements.deviation(family)
+        area, error = elements.area[:, :, index], deviation(elements, family)
         noise = np.maximum(elements.uncertainty[:, :, index].astype(np.float64), 1e-9)
-        known = np.isfinite(area) & np.isfinite(deviation) & np.isfinite(pigments.probability[:, :, 0])
+        known = np.isfinite(area) & np.isfinite(error) & np.isfinite(pigments.probability[:, :, 0])
         element = family.partition("_")[0]
         carriers = (name for name in names if element in carries[name])
         carried = _any((pigments[name] > PRESENT_PROBABILITY for name in carriers), known.shape)
-        own = _Line(family, known & (area > CERTAIN_SIGMA * np.maximum(deviation, 1e-9)) & ~carried, known, elements)
-        sigma = _sum_sigma(area[known], noise[known], deviation[known])
+        own = _Line(family, known & (area > CERTAIN_SIGMA * np.maximum(error, 1e-9)) & ~carried, known, elements)
+        sigma = _sum_sigma(area[known], noise[known], error[known])
         if not (_in_pixels(own) or (not carried.any() and _in_sum(own, sigma))):
             continue
         source = ordinary_source(own, anode)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.evaluate.parts import Part
-from underpaint.files import claim_folder, whole_file
+from underpaint.files import claim_folder, write_json
 from underpaint.network import AutoencoderNetwork
 from underpaint.reproduce.plan import Plan
 from underpaint.reproduce.pretraining import pretrain_autoencoder
@@ -247,8 +247,7 @@ def timed(folder: Path) -> Iterator[Clock]:
     if {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("last.ckpt"))} == before:
         return
     clock.seconds += time.perf_counter() - start
-    with whole_file(note) as part:
-        part.write_text(json.dumps({"seconds": clock.seconds}) + "\n", "utf-8")
+    write_json(note, {"seconds": clock.seconds})
 
 
 def _shown(contestant: Contestant, rows: NDArray[np.int64]) -> Library:

@@ -1,6 +1,5 @@
 """An autoencoder learns to reconstruct spectra, for which it needs no labels."""
 
-import json
 from typing import Any
 
 import lightning.pytorch as lightning
@@ -9,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from underpaint.errors import TrainingError
-from underpaint.files import whole_file
+from underpaint.files import write_json
 from underpaint.network import AutoencoderNetwork
 from underpaint.train import Library, TrainSettings
 from underpaint.train.loop import best_loss, finished, first_epoch, fit, open_folder
@@ -60,8 +59,7 @@ def pretrain_autoencoder(
     best = torch.load(settings.out / "best.ckpt", map_location="cpu", weights_only=True)
     module.cpu().load_state_dict(best["state_dict"])
     figures = {"epochs": first_epoch(last), "validation_loss": best_loss(last)}
-    with whole_file(settings.out / "reconstruction.json") as part:
-        part.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_json(settings.out / "reconstruction.json", figures)
     return network
 
 

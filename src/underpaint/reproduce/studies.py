@@ -7,7 +7,7 @@ from typing import Any
 from underpaint import __version__
 from underpaint.errors import TrainingError
 from underpaint.evaluate.parts import random_pixels
-from underpaint.files import claim_folder
+from underpaint.job import go_on_in
 from underpaint.reproduce.arms import Progress, finetuned, pretrain
 from underpaint.reproduce.comparison import comparison
 from underpaint.reproduce.contestants import paper_network
@@ -18,7 +18,6 @@ from underpaint.reproduce.plan import Plan
 from underpaint.reproduce.simulation import simulation_set
 from underpaint.reproduce.table3 import table3
 from underpaint.reproduce.tables import arm_rows, flat_rows, write_json, write_table
-from underpaint.train.settings import changed_settings
 
 VIRTUAL = "Every experimental figure is of virtual mock-ups and paintings: the paper's are not public."
 MEASURED = "Experimental figures are of the user's measured mock-ups; paintings are virtual."
@@ -74,19 +73,10 @@ def keep_to_plan(plan: Plan) -> None:
     TrainingError
         The folder belongs to another plan, or to other spectra or labels: its networks would be mixed up with these.
     """
-    path, now = plan.out / "plan.json", json.loads(plan.model_dump_json(exclude={"out"}))
+    now = plan.model_dump(mode="json", exclude={"out"})
     if plan.mockups is not None:
         now["contents"] = fingerprint(the_mockups(plan))  # refuses what cannot be used before anything is written
-    claim_folder(plan.out, known=("plan.json",))
-    if not path.is_file():
-        write_json(now, path)
-        return
-    changed = changed_settings(json.loads(path.read_text("utf-8")), now)
-    if changed:
-        message = (
-            f"Cannot go on in {plan.out}: it was begun with another plan: {changed}. Choose another folder with --out."
-        )
-        raise TrainingError(message)
+    go_on_in(plan.out, now, note="plan.json")
 
 
 def note(plan: Plan) -> str:

@@ -13,15 +13,16 @@ from underpaint.files import (
     WorkingFolder,
     check_path,
     not_written,
+    plain,
     put_in_place,
     remove_working_folder,
-    whole_file,
     working_folder,
     working_folders,
 )
+from underpaint.job import take_over
 
 KIND = "pieces"
-_JOB, _PIECES = "job.json", "pieces"
+_PIECES = "pieces"
 
 
 class Pieces:
@@ -97,42 +98,18 @@ def pieces_of(target: Path, job: dict[str, Any], total: int) -> Iterator[Pieces]
     if target.exists():
         message = f"Cannot write {target}: it exists. Delete it or choose another name."
         raise OutputError(message)
-    plain = json.loads(json.dumps(job))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with working_folder(target, kind=KIND, alone=True) as work:
-            _begin(work, plain, target)
+            take_over(work, target, job, parts=_PIECES)
+            for left in work.left:
+                remove_working_folder(left)
             work.kept = True
-            yield Pieces(target, work, plain, total)
+            yield Pieces(target, work, plain(job), total)
     except OSError as error:
         if isinstance(error, OutputError) or error.filename is None:
             raise
         raise not_written(target, error) from error
-
-
-def _begin(work: WorkingFolder, job: dict[str, Any], target: Path) -> None:
-    with whole_file(work.path / _JOB) as part:
-        part.write_text(json.dumps(job), "utf-8")
-    for left in work.left:
-        begun = _job_of(left)
-        if begun != job and any((left / _PIECES).glob("*.h5")):
-            differ = ", ".join(sorted(key for key in {**begun, **job} if begun.get(key) != job.get(key)))
-            message = (
-                f"Cannot resume {target}: it was begun with other settings ({differ}). Its pieces lie in {left}: "
-                "delete that folder or choose another name."
-            )
-            raise OutputError(message)
-        if begun == job and (left / _PIECES).is_dir() and not (work.path / _PIECES).exists():
-            (left / _PIECES).rename(work.path / _PIECES)
-        remove_working_folder(left)
-    (work.path / _PIECES).mkdir(exist_ok=True)
-
-
-def _job_of(folder: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((folder / _JOB).read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
 
 
 def is_finished(target: Path, job: dict[str, Any]) -> bool:
@@ -141,7 +118,7 @@ def is_finished(target: Path, job: dict[str, Any]) -> bool:
         return False
     try:
         with h5py.File(target, "r") as file:
-            return bool(json.loads(file.attrs.get("job", "null")) == json.loads(json.dumps(job)))
+            return bool(json.loads(file.attrs.get("job", "null")) == plain(job))
     except (OSError, ValueError):
         return False
 

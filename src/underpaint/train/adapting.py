@@ -20,7 +20,7 @@ from underpaint.calibrate import (
     with_calibration,
 )
 from underpaint.errors import TrainingError
-from underpaint.files import claim_folder
+from underpaint.files import claim_folder, write_json
 from underpaint.instrument import Instrument, save_instrument
 from underpaint.maps import split_place
 from underpaint.sample import load_palette
@@ -46,7 +46,6 @@ from underpaint.train.own_model import (
     Stopwatch,
     planned,
     simulated,
-    write_json,
 )
 from underpaint.train.paired import Answers, Comparison, answers_of, compare, instrument_of
 from underpaint.train.settings import TrainSettings

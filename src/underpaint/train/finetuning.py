@@ -1,7 +1,6 @@
 """Fine-tuning in the paper's two steps: the dense layers first, then all."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,8 @@ from torch import nn
 
 from underpaint import __version__
 from underpaint.errors import TrainingError
-from underpaint.files import claim_folder, whole_file
+from underpaint.files import claim_folder, plain, write_json
+from underpaint.job import go_on_in
 from underpaint.network import dense_layers
 from underpaint.train.checkpoint import Trained, config_of, load_trainable
 from underpaint.train.labelled import labelled
@@ -90,10 +90,7 @@ class FinetuneReport:
             "absent": list(self.absent),
             "n_hidden_labels": self.n_hidden,
             "chosen": self.chosen,
-            "before": json.loads(
-                json.dumps({"validation_loss": self.before_loss, "test": summary(self.before)}),
-                parse_constant=lambda _: None,
-            ),
+            "before": plain({"validation_loss": self.before_loss, "test": summary(self.before)}),
             "first": self.first.as_dict(),
             "second": self.second.as_dict(),
         }
@@ -166,8 +163,7 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
     )
     steps = {"before": given, "first": first.trained, "second": second.trained}
     report = replace(report, trained=steps[report.chosen])
-    with whole_file(own.out / "report.json") as part:
-        part.write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
+    write_json(own.out / "report.json", report.as_dict())
     return report
 
 
@@ -201,15 +197,12 @@ def _refuse_other_labels(data: Library, folder: Path) -> None:
     """Refuse to continue on other spectra or labels: what was a test before could be trained on now."""
     total = np.rint(data.spectra.sum(axis=1)).astype(np.int64)
     digest = hashlib.sha256(b"".join(each.tobytes() for each in (data.labels, data.source, total))).hexdigest()
-    note = folder / "labels.json"
-    if note.is_file() and json.loads(note.read_text(encoding="utf-8")).get("sha256") != digest:
-        message = (
-            f"Cannot continue the fine-tuning in {folder}: it was begun with other spectra or labels. "
-            "Choose another folder, or delete this one."
-        )
-        raise TrainingError(message)
-    with whole_file(note) as part:
-        part.write_text(json.dumps({"sha256": digest, "n_spectra": len(data)}) + "\n", encoding="utf-8")
+    go_on_in(
+        folder,
+        {"spectra_and_labels": digest, "n_spectra": len(data)},
+        note="labels.json",
+        known=("dense/settings.json",),
+    )
 
 
 def _absent(data: Library, split: Split) -> tuple[str, ...]:

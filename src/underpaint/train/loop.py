@@ -1,6 +1,5 @@
 """The training run: split, loop with checkpoints and early stopping, figures."""
 
-import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from underpaint.errors import TrainingError
-from underpaint.files import claim_folder, whole_file
+from underpaint.files import plain, write_json
+from underpaint.job import go_on_in
 from underpaint.network import build_network
 from underpaint.train.batches import Batches
 from underpaint.train.calibration import calibrated, uncalibrate
@@ -33,7 +33,7 @@ from underpaint.train.checkpoint import (
 from underpaint.train.library import Library, load_library
 from underpaint.train.metrics import NameFigures, figures_by_name, macro_mean
 from underpaint.train.module import PigmentModule, log_odds, loss_of
-from underpaint.train.settings import TrainSettings, changed_settings
+from underpaint.train.settings import TrainSettings
 from underpaint.train.split import Split, split_by_source
 from underpaint.weights import ModelCard
 
@@ -75,14 +75,15 @@ class TrainReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures for JSON; NaN becomes null."""
-        figures = {
-            "epochs": self.epochs,
-            "validation_loss": self.validation_loss,
-            "validation": summary(self.validation),
-            "test": summary(self.test),
-        }
-        cleaned: dict[str, Any] = json.loads(json.dumps(figures), parse_constant=lambda _: None)
-        return cleaned
+        figures: dict[str, Any] = plain(
+            {
+                "epochs": self.epochs,
+                "validation_loss": self.validation_loss,
+                "validation": summary(self.validation),
+                "test": summary(self.test),
+            }
+        )
+        return figures
 
 
 def train(settings: TrainSettings, library: Library | None = None, *, network: nn.Module | None = None) -> TrainReport:
@@ -195,8 +196,7 @@ def run(
         validation=validation,
         test=test,
     )
-    with whole_file(settings.out / "report.json") as part:
-        part.write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
+    write_json(settings.out / "report.json", report.as_dict())
     return report
 
 
@@ -304,27 +304,11 @@ def finished(checkpoint: Path | None, settings: TrainSettings) -> bool:
 
 def open_folder(settings: TrainSettings) -> Path:
     """Make the folder, or make sure that it holds a run of the same settings; return its last checkpoint."""
-    claim_folder(settings.out, known=("settings.json",))
-    config = {key: value for key, value in config_of(settings).items() if key not in _MAY_CHANGE}
-    note = settings.out / "settings.json"
-    if note.is_file():
-        _refuse_other(_read_note(note), config, settings.out)
-    with whole_file(note) as part:
-        part.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    go_on_in(settings.out, {key: value for key, value in config_of(settings).items() if key not in _MAY_CHANGE})
     for name in ("last.ckpt", "best.ckpt"):
         if (settings.out / name).is_file():
             _read_checkpoint(settings.out / name)  # a damaged one is found before the work, not after it
     return settings.out / "last.ckpt"
-
-
-def _read_note(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        message = (
-            f"Cannot continue the training in {path.parent}: {path.name} is damaged ({error}). Take another folder."
-        )
-        raise TrainingError(message) from error
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
@@ -337,16 +321,6 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
             f"({type(error).__name__}). Delete that file to begin this training again; what else is there stays."
         )
         raise TrainingError(message) from error
-
-
-def _refuse_other(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    changed = changed_settings(before, now)
-    if changed:
-        message = (
-            f"Cannot continue the training in {folder}: it was begun with other settings: {changed}. "
-            "Choose another folder with out = ..., or delete this one."
-        )
-        raise TrainingError(message)
 
 
 class _EpochOfBatches(Callback):

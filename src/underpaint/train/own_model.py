@@ -1,6 +1,5 @@
 """A model for one instrument and one palette, in minutes: simulate, begin with the shipped network, train, score."""
 
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -16,8 +15,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from underpaint.errors import TrainingError
-from underpaint.files import claim_folder, whole_file
+from underpaint.files import claim_folder, write_json
 from underpaint.instrument import Instrument
+from underpaint.job import go_on_in
 from underpaint.synth import LibrarySettings, outputs_for, simulate_library
 from underpaint.synth.instrument_inputs import instrument_inputs
 from underpaint.synth.jobs import resolved
@@ -357,27 +357,15 @@ def planned(
         The folder was begun with another request.
     """
     asked = None if settings.sizes is None else settings.sizes.model_dump()
-    note = settings.out / PLAN
+    if (settings.out / PLAN).is_file():
+        request = {**request, **({} if asked is None else {"sizes": asked})}
+        return Sizes.model_validate(go_on_in(settings.out, request, note=PLAN)["sizes"])
     claim_folder(settings.out, known=(PLAN,))
-    if note.is_file():
-        plan = json.loads(note.read_text(encoding="utf-8"))
-        _refuse_other(plan, {**request, "sizes": asked or plan.get("sizes")}, settings.out)
-        return Sizes.model_validate(plan["sizes"])
     show("Measuring this machine", 0, 1)
     workers = settings.workers or os.cpu_count() or 1
     sizes = settings.sizes or measured_sizes(job, start, settings.minutes, workers, settings.threads)
-    write_json(note, {**request, "sizes": sizes.model_dump()})
+    go_on_in(settings.out, {**request, "sizes": sizes.model_dump()}, note=PLAN)
     return sizes
-
-
-def _refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    differing = [name for name in now if before.get(name) != now[name]]
-    if differing:
-        message = (
-            f"Cannot go on in {folder}: it was begun with other settings ({', '.join(differing)}). "
-            "Choose another folder with --out, or delete this one."
-        )
-        raise TrainingError(message)
 
 
 def _job(settings: OwnModelSettings, card: ModelCard) -> LibrarySettings:
@@ -456,10 +444,3 @@ def _fresh_f1(
     found = answers_of(own.network, own.card.names, held_out, at_counts(settings, COUNTS[-1]), told).only(fresh)
     figures = figures_by_name(found.names, found.log_odds, found.labels, found.weight)
     return {each.name: each.f1 for each in figures if np.isfinite(each.f1)}
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON, whole or not at all; NaN becomes null."""
-    cleaned = json.loads(json.dumps(value), parse_constant=lambda _: None)
-    with whole_file(path) as part:
-        part.write_text(json.dumps(cleaned, indent=2) + "\n", encoding="utf-8")

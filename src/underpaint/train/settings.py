@@ -1,6 +1,5 @@
 """What a training run needs to know, as a TOML file or from Python."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
 
@@ -176,11 +175,6 @@ class FinetuneSettings(TrainSettings):
 
 
 _Settings = TypeVar("_Settings", bound=TrainSettings)
-
-
-def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Tell in words which of the settings differ from those that a folder was begun with; empty when none does."""
-    return ", ".join(f"{key} ({before.get(key)} before, {now[key]} now)" for key in now if before.get(key) != now[key])
 
 
 def load_finetune_settings(path: str | Path) -> FinetuneSettings:

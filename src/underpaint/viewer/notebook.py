@@ -45,7 +45,7 @@ class View:
         return f"<underpaint viewer at {self.address}>"
 
 
-def show(
+def view(
     maps: PigmentMaps | ElementMaps,
     *,
     elements: ElementMaps | None = None,

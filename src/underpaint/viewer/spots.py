@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.elements import feigned
 from underpaint.errors import SampleError
 from underpaint.io.result_maps import MapEntry, ResultMaps
 from underpaint.limits import told_apart_text
@@ -18,7 +19,6 @@ from underpaint.maps import (
     STATES,
     UNDECIDED,
     UNLIKE_SIGMA,
-    feigned,
     material_of,
     share_of,
 )
@@ -121,7 +121,7 @@ class _Valued:
 
 
 def _widen(lines: dict[str, _Valued]) -> None:
-    """Add to the errors of lines what the lines beside them may feign, as ``ElementMaps.deviation`` does."""
+    """Add to the errors of lines what their neighbors may feign, as :func:`underpaint.elements.deviation` does."""
     counts = [_known(each.value) for each in lines.values()]
     names = tuple(lines)
     for name, each in lines.items():

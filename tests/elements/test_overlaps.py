@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from underpaint.maps import ElementMaps, overlaps
+from underpaint.elements import deviation, overlaps
+from underpaint.maps import ElementMaps
 
 
 def test_lead_may_feign_arsenic_and_hardly_the_other_way_round() -> None:
@@ -18,6 +19,6 @@ def test_a_deviation_holds_counting_and_a_tenth_of_what_lies_beside() -> None:
     area = np.array([[[900.0, 20_000.0], [900.0, -50.0]]], np.float32)
     maps = ElementMaps(("As_K", "Pb_L"), area, np.full(area.shape, 100.0, np.float32))
     share = overlaps("As_K", maps.names)[0][1]
-    deviation = maps.deviation("As_K")[0]
-    assert deviation[0] == pytest.approx(np.hypot(100.0, share * 20_000.0))
-    assert deviation[1] == pytest.approx(100.0)
+    error = deviation(maps, "As_K")[0]
+    assert error[0] == pytest.approx(np.hypot(100.0, share * 20_000.0))
+    assert error[1] == pytest.approx(100.0)

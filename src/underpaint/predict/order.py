@@ -7,8 +7,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.maps.maps import PRESENT_PROBABILITY, PigmentMaps
-from underpaint.maps.places import PLACED_PROBABILITY
+from underpaint.maps import PLACED_PROBABILITY, PRESENT_PROBABILITY, PigmentMaps
 
 NOT_BOTH, ON_TOP, BELOW, TOGETHER, NOT_DETERMINED = 0, 1, 2, 3, 4
 ORDERS = {

@@ -7,18 +7,8 @@ import pytest
 from scipy.stats import lognorm
 
 from place_fakes import SHAPE, SIGMA, THIN_UM, placed_maps
-from underpaint.maps import (
-    BELOW,
-    NOT_BOTH,
-    NOT_DETERMINED,
-    ON_TOP,
-    PLACED_PROBABILITY,
-    SURFACE_UM,
-    TOGETHER,
-    PigmentMaps,
-    layer_orders,
-    order_map,
-)
+from underpaint.maps import PLACED_PROBABILITY, SURFACE_UM, PigmentMaps
+from underpaint.predict.order import BELOW, NOT_BOTH, NOT_DETERMINED, ON_TOP, TOGETHER, layer_orders, order_map
 
 
 def pair(one: tuple[float, float], other: tuple[float, float], *, anywhere: float = 0.99) -> PigmentMaps:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.atomic import family_lines
+from underpaint.maps import ElementMaps
 
 _ERROR, _NEAR_KEV, _LEAST_SHARE = 0.1, 0.15, 0.02
 """Error of another family's lines so near to this one's strongest, over their net counts; fainter ones are left out."""
@@ -41,6 +42,12 @@ def overlaps(family: str, others: tuple[str, ...]) -> tuple[tuple[int, float], .
         if other != family and near > _LEAST_SHARE:
             found.append((index, _ERROR * near))
     return tuple(found)
+
+
+def deviation(maps: ElementMaps, family: str) -> NDArray[np.float64]:
+    """Return (n_row, n_column) one standard deviation, counts, of counting and of what the lines beside may feign."""
+    counting = maps.uncertainty[:, :, maps.names.index(family)].astype(np.float64)
+    return np.hypot(counting, feigned(family, maps.names, lambda other: maps.area[:, :, other]))
 
 
 def feigned(family: str, others: tuple[str, ...], counts_of: Callable[[int], Any]) -> NDArray[np.float64]:
