@@ -27,7 +27,14 @@ from underpaint.calibrate import (
     find_beam,
     what_is_known,
 )
-from underpaint.errors import CalibrationError, CoverageError, InstrumentError, OutputError, UnderpaintError
+from underpaint.errors import (
+    CalibrationError,
+    CoverageError,
+    InstrumentError,
+    OutputError,
+    ScanError,
+    UnderpaintError,
+)
 from underpaint.instrument import Instrument, SourceSpectrum, load_instrument
 from underpaint.io import (
     BlockStore,
@@ -44,7 +51,7 @@ from underpaint.io import (
 from underpaint.io.companions import carry_over
 from underpaint.io.load import refuse_inside
 from underpaint.io.origin import DEPENDS, check_origin, file_facts, folders_of, refuse_change
-from underpaint.maps import OpenSet, PigmentMaps
+from underpaint.maps import OpenSet, PigmentMaps, split_place
 from underpaint.repair import noting_mirrored_rows
 from underpaint.sample import Palette, load_palette
 from underpaint.spectrum import EnergyAxis, Scan, Spectrum
@@ -53,6 +60,7 @@ from underpaint.synth.instrument_inputs import KnownInstrument
 from underpaint.weights import load_card, model_path
 
 if TYPE_CHECKING:
+    from underpaint.elements import LineEvidence
     from underpaint.report import Arrangement
 
 Progress = Callable[[str, int, int], None]
@@ -263,7 +271,7 @@ def identify(
     if axis.beam_kev is not None:
         raise CoverageError(_withheld(axis, "Map its elements with underpaint.fit_elements."))
     named = load_palette(palette) if isinstance(palette, str | Path) else palette
-    maps = asked(axis.scan, model, named, axis.known())
+    maps = asked(axis.scan, model, named, axis.known(), evidence=_line_evidence(axis, seen, model))
     return replace(maps, notes=(*axis.alerts, *axis.notes, *maps.notes))
 
 
@@ -654,7 +662,30 @@ def _work(axis: Axis, settings: Settings, palette: Palette | None, seen: Survey,
         elements,
         unlike,
         _instrument_to_hide_from(axis, settings),
+        _line_evidence(axis, seen, settings.model),
     )
+
+
+def _line_evidence(axis: Axis, seen: Survey, model: str | Path) -> "LineEvidence | None":
+    """Return what holds spectra against a network's claims; None where there is nothing to hold on to.
+
+    What a network learned from a user's labels stands as it is.
+    """
+    from underpaint.elements import line_evidence
+
+    card = load_card(model)
+    keys = {
+        name: families
+        for name, kind, families in zip(card.names, card.kinds, card.elements, strict=True)
+        if kind == "group" and families and split_place(name)[1] == "anywhere"
+    }
+    if not keys or "finetuned_from" in card.training.config:
+        return None
+    known = axis.knowledge is not None and axis.knowledge.knows_excitation
+    try:
+        return line_evidence(keys, seen, axis.scan.require_axis(), axis.instrument, voltage_known=known)
+    except (CoverageError, ScanError):
+        return None
 
 
 def _instrument_to_hide_from(axis: Axis, settings: Settings) -> Instrument | None:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from underpaint.calibrate._air import HIDDEN_UNDER, argon_counts, seen_air_cm
 from underpaint.calibrate._anode import guess_anode
 from underpaint.calibrate._peaks import Peaks, find_spectrum_peaks, recorded_channels
-from underpaint.calibrate._pile_up import folded
 from underpaint.calibrate._refine import (
     GroupModel,
     LineFit,
@@ -31,6 +30,7 @@ from underpaint.calibrate._tube import USUAL, TubeFound, find_tube, no_anode
 from underpaint.errors import CalibrationError
 from underpaint.instrument import Instrument
 from underpaint.spectrum import EnergyAxis, Scan, survey
+from underpaint.spectrum.pile_up import folded
 from underpaint.threads import one_blas_thread
 
 _LEAST_COUNTS = 3000

@@ -1,6 +1,7 @@
 """Scan -> element maps: net counts of each line family, by a linear fit, with their uncertainties."""
 
 from underpaint.elements._families import CANDIDATES
+from underpaint.elements.evidence import LineEvidence, line_evidence
 from underpaint.elements.fit import ElementFit, FitPlan, fit_elements, plan_fit, prepare_fit
 from underpaint.elements.known import known_families
 from underpaint.elements.unlikeness import Leftovers, leftovers, score_unlikeness
@@ -10,9 +11,11 @@ __all__ = [
     "ElementFit",
     "FitPlan",
     "Leftovers",
+    "LineEvidence",
     "fit_elements",
     "known_families",
     "leftovers",
+    "line_evidence",
     "plan_fit",
     "prepare_fit",
     "score_unlikeness",
