@@ -49,6 +49,13 @@ def test_lines_that_the_voltage_hardly_excites_are_not_missed() -> None:
     assert "antimony" not in against(spectrum(Ca_K=2e6), voltage_kv=33.0)[0]
 
 
+def test_under_a_low_voltage_cadmium_is_claimed_on_certain_lines_alone() -> None:
+    soft = {"Ca_K": 2e5, "K_K": 3e4, "background": 1e5}
+    assert "cadmium" in against(spectrum(**soft), voltage_kv=20.0)[0]
+    assert "cadmium" in against(spectrum(**soft), voltage_kv=15.0)[0]
+    assert "cadmium" not in against(spectrum(**soft, Cd_L=3e4), voltage_kv=20.0)[0]
+
+
 def test_two_photons_taken_for_one_are_no_mercury() -> None:
     detector = Detector(noise_fwhm_kev=0.09, pulse_pair_us=0.6)
     red = spectrum(background=5e5, Ca_K=2e6, Fe_K=8e5)

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from underpaint.atomic import SHELLS, atomic_number, edge_energy
 from underpaint.elements._families import CANDIDATES, Template, family_templates, scatter_templates
@@ -21,6 +23,8 @@ Single = NDArray[np.float32]
 
 SEEN_SIGMAS = 1.0
 """A line is seen from so many deviations on: what is below shows nothing."""
+CERTAIN_SIGMAS = 3.0
+"""Asked of soft lines where the hard ones are not excited."""
 BACKGROUND_ERROR = 0.1
 """Of the counts under a line: a smaller hump may be of the background's own."""
 HIDDEN_SIGMAS = 5.0
@@ -32,6 +36,8 @@ MOST_SCATTERED = 2.0
 """An anode's line so many times as strong, over the scatter under it, as where it is weakest is not scattered alone."""
 LEAST_OVERVOLTAGE = 1.2
 """Voltage over absorption edge from which missing lines tell of a missing element."""
+SOFT_OVERVOLTAGE = 0.8
+"""Voltage over the K edge up to which an element that has K and L lines must show certain L lines: at 20 kV cadmium."""
 _LEAST_SHARE_ABOVE = 1e-3
 _LEAST_PILED = 1e5
 """Counts of a spectrum from which sums of two photons can look like a line."""
@@ -52,22 +58,27 @@ class Windows:
 
     Parameters
     ----------
-    on : (n_bin, n_peak) array
-        Share of each bin that lies on a peak.
-    beside : (n_distance, n_bin, n_peak) array
-        Weights that turn counts into what is expected under the peak.
+    weights : (n_bin, (1 + n_distance) * n_peak) sparse array
+        Share of each bin that lies on a peak; then, by distance, what turns counts beside it into those under it.
+    n_peak : int
     """
 
-    on: Single
-    beside: Single
+    weights: csr_array
+    n_peak: int
+
+    @property
+    def on(self) -> csr_array:
+        """(n_bin, n_peak) share of each bin that lies on a peak."""
+        return self.weights[:, : self.n_peak]
 
     def net(self, counts: Single) -> tuple[Single, Single]:
         """Return (n, n_peak) net counts, and what lies under the peaks, of (n, n_bin) counts.
 
         Under a peak lies the least that any pair of windows has, as in peak clipping: a neighbour raises one of them.
         """
-        under = np.min([counts @ own for own in self.beside], axis=0)
-        return counts @ self.on - under, under
+        sums = np.asarray(counts @ self.weights).reshape(len(counts), -1, self.n_peak)
+        under = sums[:, 1:].min(axis=1)
+        return sums[:, 0] - under, under
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,9 @@ class LineEvidence:
     families : tuple of str
         Those that the axis can show and the source excites.
     expected : (n_family,) bool array
-        Whether a missing line speaks against the element, for the source excites it well.
+        Whether the source excites the lines so well that a missing one speaks against the element.
+    crowded : (n_group,) bool array
+        Whether a group's hard lines are far from excited: soft ones among potassium's and calcium's are left.
     merge : int
         Channels that are merged.
     axis : EnergyAxis
@@ -92,8 +105,8 @@ class LineEvidence:
         Index of each line's family.
     probes : Windows
         All over the spectrum, where sums of two photons may show.
-    areas : (n_bin, n_column) array
-        Turn counts into the areas of families (first), other families and scatter, fitted jointly.
+    areas, squares : (n_bin, n_column) and (n_bin, n_family) arrays
+        Turn counts into the areas of families (first), other families and scatter, fitted jointly; and into variances.
     errors : (n_column, n_family) array
         Variance of a family's area that another column of area one brings through its faults of shape.
     others : (n_line, n_column) array
@@ -106,12 +119,14 @@ class LineEvidence:
     keys: Mapping[str, Sequence[str]]
     families: tuple[str, ...]
     expected: NDArray[np.bool_]
+    crowded: NDArray[np.bool_]
     merge: int
     axis: EnergyAxis
     lines: Windows
     family: NDArray[np.intp]
     probes: Windows
     areas: Single
+    squares: Single
     errors: Single
     others: Single
     scattered: tuple[tuple[int, Windows, float], ...] = ()
@@ -126,10 +141,12 @@ class LineEvidence:
         for first in range(0, sound.size, _AT_ONCE):
             rows = sound[first : first + _AT_ONCE]
             merged = merge_spectra(counts[rows], self.merge, len(self.areas))
-            seen, missed = self._judged(merged)
+            seen, proven, missed = self._judged(merged)
             for column, families in enumerate(self.keys.values()):
                 of_group = [self.families.index(family) for family in families if family in self.families]
-                result[rows, column] = missed[:, of_group].any(axis=1) & ~seen[:, of_group].any(axis=1)
+                crowded = self.crowded[column]
+                enough = (proven if crowded else seen)[:, of_group].any(axis=1)
+                result[rows, column] = ~enough & (missed[:, of_group].any(axis=1) | crowded)
             for column, windows, ratio in self.scattered:
                 net, under = (own[:, 0] for own in windows.net(merged))
                 excess = net - MOST_SCATTERED * ratio * under
@@ -141,30 +158,31 @@ class LineEvidence:
         """Groups that are judged, in the order of the answers."""
         return tuple(self.keys)
 
-    def _judged(self, merged: Single) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return (n, n_family): whether a line is seen; whether one is missing that nothing hides."""
+    def _judged(self, merged: Single) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return (n, n_family): whether a line is seen; is certain; whether one is missing that nothing hides."""
         piled = self._piled_up(merged)
         single = merged - piled
         net, under = self.lines.net(single)
-        in_pairs = np.abs(self.lines.net(piled)[0])
-        gross = merged @ self.lines.on
         # the windows beside a line hold about as many counts as lie under it
-        variance = np.maximum(gross, 1.0) + np.maximum(under, 0.0)
-        variance += (BACKGROUND_ERROR * under) ** 2 + (PILE_UP_ERROR * in_pairs) ** 2
+        variance = np.maximum(net + 2.0 * under, 1.0) + (BACKGROUND_ERROR * under) ** 2
+        if piled.any():
+            in_pairs = self.lines.net(piled)[0]
+            variance += np.abs(in_pairs) + (PILE_UP_ERROR * in_pairs) ** 2
         areas = single @ self.areas
         known = np.maximum(areas, 0.0)
         hidden = known @ self.others.T > EXPLAINED_SHARE * np.maximum(net, np.sqrt(variance))
-        peak = net > SEEN_SIGMAS * np.sqrt(variance)
+        peak, certain = (net > sigmas * np.sqrt(variance) for sigmas in (SEEN_SIGMAS, CERTAIN_SIGMAS))
         n_family = len(self.families)
-        deviation = np.sqrt(np.maximum(merged @ self.areas[:, :n_family] ** 2 + known**2 @ self.errors, 1e-12))
+        deviation = np.sqrt(np.maximum(merged @ self.squares + known**2 @ self.errors, 1e-12))
         seen = areas[:, :n_family] > HIDDEN_SIGMAS * deviation
-        missed = np.zeros_like(seen)
+        proven, missed = seen.copy(), np.zeros_like(seen)
         for family in range(n_family):
-            of_family = self.family == family
-            clear = ~hidden[:, of_family]
-            seen[:, family] = np.where(clear.any(axis=1), (clear & peak[:, of_family]).any(axis=1), seen[:, family])
-            missed[:, family] = (clear & ~peak[:, of_family]).any(axis=1) & self.expected[family]
-        return seen, missed
+            own = self.family == family
+            clear = ~hidden[:, own]
+            seen[:, family] = np.where(clear.any(axis=1), (clear & peak[:, own]).any(axis=1), seen[:, family])
+            proven[:, family] |= (clear & certain[:, own]).any(axis=1)
+            missed[:, family] = (clear & ~peak[:, own]).any(axis=1) & self.expected[family]
+        return seen, proven, missed
 
     def _piled_up(self, merged: Single) -> Single:
         """Return at most as many counts of sums of two photons as the spectrum can hold, (n, n_bin)."""
@@ -246,7 +264,8 @@ def line_evidence(
     probes = [bins.start_kev + 1.0]
     while probes[-1] < bins.stop_kev - 1.0:
         probes.append(probes[-1] + 0.5 * fwhm(probes[-1]))
-    excitation = plan.excitation_kev if voltage_known else None
+    excited = partial(_is_excited, total=seen.total, axis=axis, most_kev=plan.excitation_kev if voltage_known else None)
+    reached = partial(excited, overvoltage=SOFT_OVERVOLTAGE)
     scattered = []
     for column, of_group in enumerate(keys.values()):
         own = [family for family in of_group if family in anode]
@@ -254,30 +273,34 @@ def line_evidence(
             windows = _windows(_lines(template, axis, fwhm)[:1], bins, fwhm)
             net, under = windows.net(merge_spectra(seen.tiles, merge, len(weight)))
             scattered.append((column, windows, float(np.min(np.maximum(net, 0.0) / np.maximum(under, 1.0)))))
+    areas = solver[: len(faults)].T.astype(np.float32)
     return LineEvidence(
         keys,
         judged,
-        np.asarray([_is_expected(name, seen.total, axis, excitation) for name in judged]),
+        np.asarray([excited(name, LEAST_OVERVOLTAGE) for name in judged]),
+        np.asarray(
+            [len(own) > 1 and not all(excited(name, SOFT_OVERVOLTAGE) for name in own) for own in keys.values()]
+        ),
         merge,
         bins,
         lines,
         family,
         _windows(probes, bins, fwhm),
-        solver[: len(faults)].T.astype(np.float32),
+        areas,
+        areas[:, : len(judged)] ** 2,
         errors.astype(np.float32),
         others,
         tuple(scattered),
     )
 
 
-def _is_expected(name: str, total: Array, axis: EnergyAxis, excitation_kev: float | None) -> bool:
-    """Whether the source excites a family well enough for its lines to be missed where they are not seen."""
+def _is_excited(name: str, overvoltage: float, *, total: Array, axis: EnergyAxis, most_kev: float | None) -> bool:
+    """Whether the source reaches a family's absorption edge, times a factor."""
     symbol, shell = name.split("_")
-    edge = edge_energy(atomic_number(symbol), SHELLS.index("K" if shell == "K" else f"{shell}3"))
-    if excitation_kev is not None:
-        return excitation_kev > LEAST_OVERVOLTAGE * edge
-    above = total[axis.energy_kev > LEAST_OVERVOLTAGE * edge].sum()
-    return bool(above > _LEAST_SHARE_ABOVE * total.sum())
+    needed_kev = overvoltage * edge_energy(atomic_number(symbol), SHELLS.index("K" if shell == "K" else f"{shell}3"))
+    if most_kev is not None:
+        return most_kev > needed_kev
+    return bool(total[axis.energy_kev > needed_kev].sum() > _LEAST_SHARE_ABOVE * total.sum())
 
 
 def _lines(template: Template, axis: EnergyAxis, fwhm: Any) -> list[float]:
@@ -294,21 +317,17 @@ def _lines(template: Template, axis: EnergyAxis, fwhm: Any) -> list[float]:
 def _windows(places: Sequence[float], bins: EnergyAxis, fwhm: Any) -> Windows:
     """Return the windows on peaks at some energies, keV."""
     on = np.stack([_window(place, _LINE_FWHM * fwhm(place), bins) for place in places], axis=1)
-    beside = np.stack(
-        [
-            np.stack(
-                [
-                    _window(place - distance * fwhm(place), _BESIDE_FWHM * fwhm(place), bins)
-                    + _window(place + distance * fwhm(place), _BESIDE_FWHM * fwhm(place), bins)
-                    for place in places
-                ],
-                axis=1,
-            )
-            for distance in _DISTANCES_FWHM
+    weights = [on]
+    for distance in _DISTANCES_FWHM:
+        sides = [
+            [_window(place + side * distance * fwhm(place), _BESIDE_FWHM * fwhm(place), bins) for place in places]
+            for side in (-1.0, 1.0)
         ]
-    )
-    beside *= on.sum(axis=0) / np.maximum(beside.sum(axis=1, keepdims=True), 1e-9)
-    return Windows(on.astype(np.float32), beside.astype(np.float32))
+        beside = np.sum(sides, axis=0).T
+        recorded = beside.sum(axis=0)
+        # at the ends of the spectrum nothing lies farther out
+        weights.append(np.where(recorded > 0, beside * on.sum(axis=0) / np.maximum(recorded, 1e-9), weights[-1]))
+    return Windows(csr_array(np.concatenate(weights, axis=1).astype(np.float32)), len(places))
 
 
 def _window(place_kev: float, half_kev: float, bins: EnergyAxis) -> Array:
