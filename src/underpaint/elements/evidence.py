@@ -278,9 +278,7 @@ def line_evidence(
         keys,
         judged,
         np.asarray([excited(name, LEAST_OVERVOLTAGE) for name in judged]),
-        np.asarray(
-            [len(own) > 1 and not all(excited(name, SOFT_OVERVOLTAGE) for name in own) for own in keys.values()]
-        ),
+        np.asarray([len(own) > 1 and not all(map(reached, own)) for own in keys.values()]),
         merge,
         bins,
         lines,
