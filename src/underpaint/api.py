@@ -18,6 +18,7 @@ from underpaint.calibrate import (
     BEAM_RANGE_KEV,
     Beam,
     Calibration,
+    DoubtedAxisError,
     Knowledge,
     beam_contradiction,
     calibrate,
@@ -27,7 +28,14 @@ from underpaint.calibrate import (
     find_beam,
     what_is_known,
 )
-from underpaint.errors import CalibrationError, CoverageError, InstrumentError, OutputError, UnderpaintError
+from underpaint.errors import (
+    CalibrationError,
+    CoverageError,
+    InstrumentError,
+    OutputError,
+    ScanError,
+    UnderpaintError,
+)
 from underpaint.instrument import Instrument, SourceSpectrum, load_instrument
 from underpaint.io import (
     BlockStore,
@@ -44,7 +52,7 @@ from underpaint.io import (
 from underpaint.io.companions import carry_over
 from underpaint.io.load import refuse_inside
 from underpaint.io.origin import DEPENDS, check_origin, file_facts, folders_of, refuse_change
-from underpaint.maps import OpenSet, PigmentMaps
+from underpaint.maps import OpenSet, PigmentMaps, split_place
 from underpaint.repair import noting_mirrored_rows
 from underpaint.sample import Palette, load_palette
 from underpaint.spectrum import EnergyAxis, Scan, Spectrum
@@ -53,12 +61,17 @@ from underpaint.synth.instrument_inputs import KnownInstrument
 from underpaint.weights import load_card, model_path
 
 if TYPE_CHECKING:
+    from underpaint.elements import LineEvidence
     from underpaint.report import Arrangement
 
 Progress = Callable[[str, int, int], None]
 _BYTES_PER_MAP_VALUE = 12
 _USUAL_FAMILIES = 40
 _FEW_PIXELS = 4
+_NO_ANODE = (
+    "The tube's anode is not known. Its lines, scattered by the sample, may look like a pigment's (chromium, copper). "
+    "Give it with an instrument file (tube.anode)."
+)
 _ORIGINS = {"given": "given", "file": "by the scan's file", "spectrum": "by its elastic and Compton peaks"}
 
 
@@ -120,6 +133,8 @@ class Axis:
         What the user should know, in words.
     alerts : tuple of str
         What the user must know, because results may be wrong or are withheld.
+    is_doubted : bool
+        The axis is the file's, and the scan's lines do not lie where it has any: no pigment is claimed on it.
     """
 
     scan: Scan
@@ -127,6 +142,7 @@ class Axis:
     calibration: Calibration | None = None
     notes: tuple[str, ...] = ()
     alerts: tuple[str, ...] = ()
+    is_doubted: bool = False
 
     @property
     def instrument(self) -> Instrument | None:
@@ -247,7 +263,7 @@ def identify(
     InstrumentError
         The scan's spectra contradict the instrument.
     CoverageError
-        A monochromatic beam excited the scan.
+        A monochromatic beam excited the scan, or its lines do not lie where the file's energy axis has any.
     UnderpaintError
         No axis can be found, or the model does not fit the scan.
     """
@@ -260,10 +276,10 @@ def identify(
         tube=asks_for_the_tube(model),
         trust_instrument=trust_instrument,
     )
-    if axis.beam_kev is not None:
+    if axis.beam_kev is not None or axis.is_doubted:
         raise CoverageError(_withheld(axis, "Map its elements with underpaint.fit_elements."))
     named = load_palette(palette) if isinstance(palette, str | Path) else palette
-    maps = asked(axis.scan, model, named, axis.known())
+    maps = asked(axis.scan, model, named, axis.known(), evidence=_line_evidence(axis, seen, model))
     return replace(maps, notes=(*axis.alerts, *axis.notes, *maps.notes))
 
 
@@ -335,7 +351,8 @@ def on_its_energy_axis(
         if beam is not None and known.beam_kev is None:
             faults.append(f"it has a tube, and the spectra show a monochromatic beam of {beam.energy_kev:.1f} keV")
     alerts = (*placed.alerts, *beam_alerts, *_contradicted(given, faults, trusted=trust_instrument))
-    return replace(placed, knowledge=known, notes=(*placed.notes, *known.notes), alerts=alerts)
+    unknown = (_NO_ANODE,) if tube and known.beam_kev is None and "tube.anode" not in known.origin else ()
+    return replace(placed, knowledge=known, notes=(*placed.notes, *known.notes, *unknown), alerts=alerts)
 
 
 def _check_beam(beam_kev: float | None) -> None:
@@ -375,7 +392,7 @@ def _placed(
         if scan.axis is None:
             raise
         alert = f"The energy axis of the file could not be checked against lines, and all answers rest on it. {error}"
-        return Axis(scan, alerts=(alert,)), None, []
+        return Axis(scan, alerts=(alert,), is_doubted=isinstance(error, DoubtedAxisError)), None, []
     notes = calibration_notes(scan.axis, found_axis)
     return Axis(scan.with_axis(found_axis.axis), calibration=found_axis, notes=notes), found_axis, []
 
@@ -424,7 +441,15 @@ def check_instrument(axis: Axis, given: Instrument, *, trusted: bool) -> tuple[s
 
 
 def _withheld(axis: Axis, instead: str) -> str:
-    """Say that a network does not cover a monochromatic beam, and what to do."""
+    """Say that a network does not cover a monochromatic beam or an axis that is doubted, and what to do."""
+    if axis.is_doubted:
+        energy = axis.scan.require_axis()
+        return (
+            f"Cannot identify pigments: the lines of scan {axis.scan.name!r} do not lie where the file's energy axis "
+            f"({1e3 * energy.gain_kev:.2f} eV per channel from {energy.zero_kev:.3f} keV) has lines of any element. "
+            "Give the right one with an instrument file, or trust the file's with --no-calibrate (calibrated=False). "
+            f"{instead}"
+        )
     origin = "" if axis.knowledge is None else _ORIGINS[axis.knowledge.origin["source_spectrum"]]
     return (
         f"Cannot identify pigments: scan {axis.scan.name!r} was excited by a monochromatic beam of "
@@ -539,7 +564,7 @@ def _to_folder(
             beam_kev=settings.beam_kev,
         )
         axis = replace(axis, notes=(*axis.notes, *_outshone(seen)))
-        if pigments and axis.beam_kev is not None:
+        if pigments and (axis.beam_kev is not None or axis.is_doubted):
             axis, pigments = _without_pigments(axis, settings), False
         work = _work(axis, settings, palette, seen, pigments=pigments)
         store = BlockStore(place.blocks / "maps", scan.shape[:2])
@@ -654,7 +679,30 @@ def _work(axis: Axis, settings: Settings, palette: Palette | None, seen: Survey,
         elements,
         unlike,
         _instrument_to_hide_from(axis, settings),
+        _line_evidence(axis, seen, settings.model),
     )
+
+
+def _line_evidence(axis: Axis, seen: Survey, model: str | Path) -> "LineEvidence | None":
+    """Return what holds spectra against a network's claims; None where there is nothing to hold on to.
+
+    What a network learned from a user's labels stands as it is.
+    """
+    from underpaint.elements import line_evidence
+
+    card = load_card(model)
+    keys = {
+        name: families
+        for name, kind, families in zip(card.names, card.kinds, card.elements, strict=True)
+        if kind == "group" and families and split_place(name)[1] == "anywhere"
+    }
+    if not keys or "finetuned_from" in card.training.config:
+        return None
+    known = axis.knowledge is not None and axis.knowledge.knows_excitation
+    try:
+        return line_evidence(keys, seen, axis.scan.require_axis(), axis.instrument, voltage_known=known)
+    except (CoverageError, ScanError):
+        return None
 
 
 def _instrument_to_hide_from(axis: Axis, settings: Settings) -> Instrument | None:

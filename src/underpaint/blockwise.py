@@ -24,7 +24,7 @@ from underpaint.synth.workers import in_order, threads_or_cluster
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from underpaint.elements import ElementFit, Leftovers
+    from underpaint.elements import ElementFit, Leftovers, LineEvidence
     from underpaint.predict import OnnxModel
 
 Stacks = dict[str, NDArray[Any]]
@@ -74,6 +74,8 @@ class Work:
     unlike : Leftovers or None
     instrument : Instrument or None
         Given where it is to be said what cannot be excluded.
+    evidence : LineEvidence or None
+        Holds spectra against what the network claims.
     """
 
     axis: EnergyAxis
@@ -84,6 +86,7 @@ class Work:
     elements: "ElementFit | None" = None
     unlike: "Leftovers | None" = None
     instrument: Instrument | None = None
+    evidence: "LineEvidence | None" = None
 
     def __call__(
         self, counts: NDArray[Any], present: NDArray[np.bool_] | None, pixel_counts: NDArray[np.float64]
@@ -96,7 +99,9 @@ class Work:
     ) -> Found:
         """Return it as maps."""
         scan = Scan(counts, axis=self.axis, step_mm=self.step_mm, present=present)
-        pigments = None if self.model is None else asked(scan, self.model, self.palette, self.known)
+        pigments = (
+            None if self.model is None else (asked(scan, self.model, self.palette, self.known, evidence=self.evidence))
+        )
         elements = None if self.elements is None else self.elements.maps(self.elements(counts, present), self.step_mm)
         unlike = None if self.unlike is None else self.unlike.map(self.unlike(counts, present), self.step_mm)
         hidden = None
@@ -109,10 +114,11 @@ class Work:
     def from_store(self, store: BlockStore) -> Found:
         """Return the maps of the whole scan as they lie on disk; names and settings are those of any block."""
         one = np.ones((1, 1, self.axis.n_channel), np.uint16)
-        frame = self.found(one, None, one.sum(axis=2, dtype=np.float64))
+        # of a spectrum that is none, nothing is withheld
+        frame = replace(self, evidence=None).found(one, None, one.sum(axis=2, dtype=np.float64))
         arrays = {name: store.stack(name, own.shape[2]).as_array() for name, own in frame.stacks().items()}
         return Found(
-            None if frame.pigments is None else _pigments(frame.pigments, arrays),
+            None if frame.pigments is None else _pigments(frame.pigments, arrays, self.evidence),
             None
             if frame.elements is None
             else replace(frame.elements, area=arrays["area"], uncertainty=arrays["uncertainty"]),
@@ -125,16 +131,18 @@ class Work:
         )
 
 
-def _pigments(frame: PigmentMaps, arrays: Stacks) -> PigmentMaps:
-    from underpaint.predict import silent_notes
+def _pigments(frame: PigmentMaps, arrays: Stacks, evidence: "LineEvidence | None") -> PigmentMaps:
+    from underpaint.predict import silent_notes, withheld_notes
 
-    own = frame.quantities
+    own, notes = frame.quantities, silent_notes(arrays["probability"])
+    if evidence is not None:
+        notes = (*notes, *withheld_notes(arrays["probability"], frame.names, frame.labels, evidence.groups))
     return replace(
         frame,
         probability=arrays["probability"],
         log_odds=None,
         quantities=None if own is None else QuantityMaps(own.names, arrays["value"], arrays["sigma"]),
-        notes=(*frame.notes, *silent_notes(arrays["probability"])),
+        notes=(*frame.notes, *notes),
     )
 
 
@@ -144,8 +152,9 @@ def asked(
     palette: "Palette | Sequence[str] | None",
     known: KnownInstrument,
     progress: "Callable[[int, int], None] | None" = None,
+    evidence: "LineEvidence | None" = None,
 ) -> PigmentMaps:
-    """Ask the network, and let the members of each group share it by the prior.
+    """Ask the network, hold the spectra against its claims, and let the members of each group share it by the prior.
 
     Of a network without places and without a palette the members stay as it says: its leanings, which rest on the
     pigments that it was trained with; and so do those of one that was fine-tuned: what was labelled is the prior there.
@@ -153,7 +162,7 @@ def asked(
     from underpaint.limits import circumstances_of, share_members
     from underpaint.predict import identify
 
-    found = identify(scan, model, palette, instrument=known, progress=progress)
+    found = identify(scan, model, palette, instrument=known, doubt=evidence, progress=progress)
     if _taught(found) or (palette is None and found.places == ("anywhere",)):
         return found
     return share_members(found, None if palette is None else circumstances_of(palette), overwrite=True)

@@ -5,13 +5,13 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from underpaint.calibrate._pile_up import folded, pile_up_shape
 from underpaint.calibrate._refine import Response
 from underpaint.calibrate._tube import TubeFound, find_tube
 from underpaint.forward import emit, render
 from underpaint.instrument import Detector, Geometry, Instrument, Tube
 from underpaint.sample import Paint, Stratigraphy, ground_layer, support_layer
 from underpaint.spectrum import EnergyAxis
+from underpaint.spectrum.pile_up import folded, pile_up_shape
 
 PAINTING = Stratigraphy(
     (Paint({"azurite": 0.5, "lead_white": 0.5}).layer(20.0), ground_layer("chalk", 120.0), support_layer("canvas"))

@@ -69,6 +69,28 @@ def test_what_the_voltage_cannot_excite_is_not_answered(model: Path) -> None:
     assert all_names == toy_card().names
 
 
+class _NoMercuryInEvenPixels:
+    groups = ("mercury",)
+
+    def __call__(self, counts: np.ndarray) -> np.ndarray:
+        return (counts.sum(axis=1) % 2 == 0)[:, None]
+
+
+def test_what_a_spectrum_speaks_against_is_not_claimed_nor_are_its_members(model: Path) -> None:
+    counts = toy_counts()
+    scan, doubt = Scan(counts, AXIS), _NoMercuryInEvenPixels()
+    free, held = identify(scan, model), identify(scan, model, doubt=doubt)
+    even = counts.sum(axis=2) % 2 == 0
+    for name in ("mercury", "vermilion"):
+        assert (held[name][even] == 0.5).all()
+        np.testing.assert_array_equal(held[name][~even], free[name][~even])
+    np.testing.assert_array_equal(held["cobalt_blue"], free["cobalt_blue"])
+    assert held.log_odds is not None
+    assert held.log_odds[even][:, :2].max() == 0
+    assert f"mercury pigment ({even.sum()} pixels)" in held.notes[-2]
+    assert not any("Not claimed" in note for note in free.notes)
+
+
 def test_each_bin_reaches_its_map(model: Path) -> None:
     counts = toy_counts()
     maps = identify(Scan(da.from_array(counts, chunks=(2, -1, -1)), AXIS), model)

@@ -11,6 +11,7 @@ from underpaint.calibrate._knowledge import (
 )
 from underpaint.calibrate.calibration import (
     Calibration,
+    DoubtedAxisError,
     assumed_in_words,
     calibrate,
     calibration_notes,
@@ -24,6 +25,7 @@ __all__ = [
     "BEAM_RANGE_KEV",
     "Beam",
     "Calibration",
+    "DoubtedAxisError",
     "Drift",
     "Knowledge",
     "assumed_in_words",

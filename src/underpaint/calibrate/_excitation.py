@@ -11,9 +11,9 @@ from scipy.signal import find_peaks
 from scipy.special import ndtr
 
 from underpaint.atomic import SHELLS, atomic_number, compton_energy, edge_energy, family_lines, symbol
-from underpaint.calibrate._pile_up import MOST_CHANCE, folded, pile_up_shape
 from underpaint.spectrum import EnergyAxis
 from underpaint.spectrum.background import snip
+from underpaint.spectrum.pile_up import MOST_CHANCE, folded, pile_up_shape
 from underpaint.units import FWHM_PER_SIGMA
 
 Array = NDArray[np.float64]

@@ -12,7 +12,6 @@ from scipy.optimize import nnls
 
 from underpaint.calibrate._anode import ANODES
 from underpaint.calibrate._patterns import line_groups
-from underpaint.calibrate._pile_up import folded, pile_up_shape
 from underpaint.calibrate._refine import Response
 from underpaint.forward import (
     ORDERS,
@@ -32,6 +31,7 @@ from underpaint.instrument import Detector, Geometry, Instrument, SourceSpectrum
 from underpaint.sample import Stratigraphy, ground_layer, support_layer
 from underpaint.spectrum.axis import EnergyAxis
 from underpaint.spectrum.peaks import peak_counts
+from underpaint.spectrum.pile_up import folded, pile_up_shape
 
 Array = NDArray[np.float64]
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from underpaint.calibrate._air import HIDDEN_UNDER, argon_counts, seen_air_cm
 from underpaint.calibrate._anode import guess_anode
 from underpaint.calibrate._peaks import Peaks, find_spectrum_peaks, recorded_channels
-from underpaint.calibrate._pile_up import folded
 from underpaint.calibrate._refine import (
     GroupModel,
     LineFit,
@@ -31,9 +30,10 @@ from underpaint.calibrate._tube import USUAL, TubeFound, find_tube, no_anode
 from underpaint.errors import CalibrationError
 from underpaint.instrument import Instrument
 from underpaint.spectrum import EnergyAxis, Scan, survey
+from underpaint.spectrum.pile_up import folded
 from underpaint.threads import one_blas_thread
 
-_LEAST_COUNTS = 3000
+_LEAST_COUNTS, _PLENTY_COUNTS = 3000, 1e5
 _LEAST_CHANNELS = 64
 _LEAST_PEAKS = 4
 _LEAST_LINES = 3
@@ -60,6 +60,10 @@ _LEAST_LINE_SIGNIFICANCE = 10.0
 _ROUNDS = 2
 _NOTEWORTHY_EV = 20.0
 _COMPARED_AT_KEV = 6.40
+
+
+class DoubtedAxisError(CalibrationError):
+    """The lines of a scan, with counts enough for those of any painting, do not lie where the file's axis has any."""
 
 
 @dataclass(frozen=True)
@@ -200,12 +204,12 @@ def _require_counts(total: NDArray[np.float64], name: str) -> None:
         _fail(name, f"the whole scan has {total.sum():.0f} counts, at least {_LEAST_COUNTS} are")
 
 
-def _fail(name: str, fault: str) -> NoReturn:
+def _fail(name: str, fault: str, kind: type[CalibrationError] = CalibrationError) -> NoReturn:
     message = (
         f"Cannot calibrate scan {name!r} from its lines: {fault} needed. "
         "Pass an instrument file that has gain_kev and zero_kev of the detector."
     )
-    raise CalibrationError(message)
+    raise kind(message)
 
 
 def _hint(scan: Scan, instrument: Instrument | None) -> EnergyAxis | None:
@@ -242,7 +246,8 @@ def _best_axis(data: _Data, prior: EnergyAxis | None) -> "_Refined":
         if refined_other is not None and _overwhelming(refined_other):
             return refined_other
     if refined_near is None or not _borne_out(refined_near, prior):
-        _fail(data.name, "they neither bear out the file's axis nor prove another one; more lines are")
+        kind = DoubtedAxisError if data.total.sum() > _PLENTY_COUNTS else CalibrationError
+        _fail(data.name, "they neither bear out the file's axis nor prove another one; more lines are", kind)
     return refined_near
 
 

@@ -82,7 +82,7 @@ class Leftovers:
     def score(self, counts: NDArray[Any]) -> tuple[Single, Single]:
         """Return (n,) scores and their energies, keV, of (n, n_channel) spectra; NaN for spectra that are no counts."""
         sound = sound_spectra(counts)
-        merged = self._merged(counts)
+        merged = merge_spectra(counts, self.merge, len(self.peaks))
         merged[~sound] = 0.0
         known = np.maximum(merged @ self.areas, 0.0)
         variance = merged @ self.peaks**2
@@ -93,14 +93,6 @@ class Leftovers:
         best = left.argmax(axis=1)
         score = np.where(sound, left[np.arange(len(left)), best], np.nan)
         return score.astype(np.float32), np.where(sound, self.energy_kev[best], np.nan).astype(np.float32)
-
-    def _merged(self, counts: NDArray[Any]) -> Single:
-        """Add up neighbouring channels of (n, n_channel) counts, as :func:`_merged` does; less is moved about."""
-        n_merged = len(self.peaks)
-        merged = np.zeros((len(counts), n_merged), np.float32)
-        for offset in range(self.merge):
-            merged += counts[:, offset : offset + n_merged * self.merge : self.merge]
-        return merged
 
 
 def score_unlikeness(
@@ -168,12 +160,12 @@ def leftovers(
     )
     fwhm = resolution_fwhm_kev(_REFERENCE_KEV, plan.detector.noise_fwhm_kev, plan.detector.fano)
     merge = max(int(_MERGED_FWHM * float(fwhm) / axis.gain_kev), 1)
-    weight = _merged_weight(plan.weight, merge)
+    weight = merged_weight(plan.weight, merge)
     used = (weight > 0)[:, None]
     energy = _energies(plan, axis)
-    probes = _merged(_peaks(plan, axis, energy), merge) * used
+    probes = merge_channels(_peaks(plan, axis, energy), merge) * used
     root = np.sqrt(weight)[:, None]
-    design = _merged(plan.design, merge) * used
+    design = merge_channels(plan.design, merge) * used
     solver = np.linalg.pinv(design * root, rcond=1e-10) * root.T
     beside = probes - design @ (solver @ probes)
     length = np.sum(beside**2 * weight[:, None], axis=0)
@@ -181,7 +173,7 @@ def leftovers(
     free = length > _LEAST_LEFT * np.sum(probes**2 * weight[:, None], axis=0)
     peaks = (beside * weight[:, None])[:, free] / length[free]
     n_known = len(plan.names) + len(plan.scatter)
-    faults = [_merged(fault, merge) * used for fault in _faults(plan, axis, instrument)]
+    faults = [merge_channels(fault, merge) * used for fault in column_faults(plan, axis, instrument)]
     errors = np.stack([np.sum((peaks.T @ fault) ** 2, axis=1) for fault in faults])
     windows = probes[:, free] > 0.5 * probes[:, free].max(axis=0)
     single = tuple(own.astype(np.float32) for own in (peaks, solver[:n_known].T, errors, windows))
@@ -214,7 +206,7 @@ def _peaks(plan: FitPlan, axis: EnergyAxis, energy_kev: Array) -> Array:
     return peak_columns(axis, energy_kev, np.ones(energy_kev.size), fwhm, each, energy_kev.size)
 
 
-def _faults(plan: FitPlan, axis: EnergyAxis, instrument: Instrument | None) -> list[Array]:
+def column_faults(plan: FitPlan, axis: EnergyAxis, instrument: Instrument | None) -> list[Array]:
     """Return (n_channel, n_fault) wrong counts per count of each known column."""
     families = family_templates(plan.names, plan.detector, axis, plan.excitation_kev)
     scatter = [] if instrument is None else scatter_templates(instrument, axis)
@@ -234,16 +226,24 @@ def _curvature(slope: Array, axis: EnergyAxis) -> Array:
     return np.asarray(np.gradient(slope) / axis.gain_kev)
 
 
-def _merged(columns: NDArray[Any], merge: int) -> NDArray[Any]:
+def merge_channels(columns: NDArray[Any], merge: int) -> NDArray[Any]:
     """Add up neighbouring channels of (n_channel, ...); what is left over at the end is dropped."""
     whole = len(columns) // merge
     return np.asarray(columns[: whole * merge].reshape(whole, merge, *columns.shape[1:]).sum(axis=1))
 
 
-def _merged_weight(weight: Array, merge: int) -> Array:
+def merge_spectra(counts: NDArray[Any], merge: int, n_merged: int) -> Single:
+    """Add up neighbouring channels of (n, n_channel) counts, as :func:`merge_channels` does; less is moved about."""
+    merged = np.zeros((len(counts), n_merged), np.float32)
+    for offset in range(merge):
+        merged += counts[:, offset : offset + n_merged * merge : merge]
+    return merged
+
+
+def merged_weight(weight: Array, merge: int) -> Array:
     """Inverse variance of merged channels; zero where one of them is not used."""
-    variance = _merged(1.0 / np.where(weight > 0, weight, np.inf), merge)
-    whole = _merged((weight > 0).astype(np.float64), merge) == merge
+    variance = merge_channels(1.0 / np.where(weight > 0, weight, np.inf), merge)
+    whole = merge_channels((weight > 0).astype(np.float64), merge) == merge
     return np.asarray(np.where(whole, 1.0 / np.maximum(variance, 1e-300), 0.0))
 
 

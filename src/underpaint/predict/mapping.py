@@ -20,6 +20,8 @@ from underpaint.threads import one_blas_thread
 from underpaint.weights import ModelCard, load_card, shipped
 
 _VOLTAGE_MARGIN_KV = 1.0
+UNDECIDED = 0.5
+"""Probability at most of what a spectrum speaks against."""
 _SPECTRA_AT_ONCE = 256
 """What the network is asked at once: its intermediate values then fit the processor's cache, and take 20 MB."""
 
@@ -30,6 +32,17 @@ class PaletteLike(Protocol):
     @property
     def pigments(self) -> tuple[str, ...]:
         """Library names."""
+
+
+class Doubt(Protocol):
+    """What holds spectra against answers, as ``underpaint.elements.LineEvidence`` does."""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Groups that it judges."""
+
+    def __call__(self, counts: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return (n, n_group): True where (n, n_channel) counts speak against a group."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,7 @@ def identify(
     palette: PaletteLike | Sequence[str] | None = None,
     *,
     instrument: KnownInstrument | None = None,
+    doubt: Doubt | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PigmentMaps:
@@ -83,6 +97,8 @@ def identify(
         none of them belongs. None asks for all.
     instrument : KnownInstrument or None
         What is known of the scanner, told to networks that ask for it and kept in the maps' settings; None: nothing.
+    doubt : Doubt or None
+        Where a spectrum speaks against a group, the group and its members get a probability of one half at most.
     threads : int or None
         CPU threads of the network.
     progress : callable or None
@@ -111,10 +127,13 @@ def identify(
     kept, notes = _kept(opened.card, palette)
     kept, dark = _excited(opened.card, kept, known)
     notes = (*notes, *dark)
-    log_odds, probability, *quantities = _answers(scan, axis, opened, kept, known, progress).outputs
+    log_odds, probability, *quantities = _answers(scan, axis, opened, kept, known, doubt, progress).outputs
+    named = opened.card.of_names(kept.names)
     notes = (*notes, *silent_notes(probability))
+    if doubt is not None:
+        notes = (*notes, *withheld_notes(probability, named["names"], named["labels"], doubt.groups))
     return PigmentMaps(
-        **opened.card.of_names(kept.names),
+        **named,
         probability=probability,
         log_odds=log_odds,
         step_mm=scan.step_mm,
@@ -131,6 +150,20 @@ def silent_notes(probability: NDArray[np.float32]) -> tuple[str, ...]:
     if not n_silent:
         return ()
     return (f"{n_silent} of {n_row * n_column} pixels have no answer: no spectrum, or no counts in it.",)
+
+
+def withheld_notes(
+    probability: NDArray[np.float32], names: Sequence[str], labels: Sequence[str], groups: Sequence[str]
+) -> tuple[str, ...]:
+    """Say which groups of a (n_row, n_column, n_name) array are not claimed because their lines are not seen."""
+    counted = {name: int((probability[:, :, names.index(name)] == UNDECIDED).sum()) for name in names if name in groups}
+    words = [f"{labels[names.index(name)]} ({n_pixel} pixels)" for name, n_pixel in counted.items() if n_pixel]
+    if not words:
+        return ()
+    return (
+        "Not claimed although the network does, for none of its lines is seen, or they are the tube's own: "
+        f"{', '.join(words)}.",
+    )
 
 
 def check_coverage(axis: EnergyAxis, card: ModelCard) -> None:
@@ -253,6 +286,7 @@ def _answers(
     model: OnnxModel,
     kept: _Kept,
     known: KnownInstrument,
+    doubt: Doubt | None,
     progress: Callable[[int, int], None] | None,
 ) -> _Answers:
     n_row, n_column, _ = scan.shape
@@ -260,11 +294,18 @@ def _answers(
     matrix = rebin_matrix(axis, model.card.axis.edges_kev)
     recorded = np.array([[axis.start_kev, axis.stop_kev]], dtype=np.float32)
     told = known.inputs(model.card.instrument_inputs)
+
+    def run(counts: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
+        found = _run(model, apply_rebin(counts, matrix), recorded, told)
+        if doubt is not None:
+            _withhold(found, counts, model.card, doubt)
+        return found
+
     for rows in scan.row_blocks():
         counts = np.asarray(scan.counts[rows].compute())
         present = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[rows]
         with one_blas_thread():
-            _fill(answers, rows, counts, present, lambda own: _run(model, apply_rebin(own, matrix), recorded, told))
+            _fill(answers, rows, counts, present, run)
         if progress is not None:
             progress(rows.stop, n_row)
     return answers
@@ -292,3 +333,14 @@ def _run(
     for own in answers:
         own[empty] = np.nan
     return answers
+
+
+def _withhold(answers: tuple[NDArray[np.float32], ...], counts: NDArray[Any], card: ModelCard, doubt: Doubt) -> None:
+    """Lower the answers to spectra that speak against a group, and against all that belongs to it, to undecided."""
+    log_odds, probability = answers[:2]
+    groups_of = [{split_place(name)[0] for name in own} for own in card.groups]
+    belongs = np.asarray([[group in own for own in groups_of] for group in doubt.groups])
+    claiming = (probability[:, belongs.any(axis=0)] > UNDECIDED).any(axis=1)
+    withheld = doubt(counts[claiming]) @ belongs
+    probability[claiming] = np.where(withheld, np.minimum(probability[claiming], UNDECIDED), probability[claiming])
+    log_odds[claiming] = np.where(withheld, np.minimum(log_odds[claiming], 0.0), log_odds[claiming])

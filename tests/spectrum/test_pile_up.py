@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.optimize import nnls
 
-from underpaint.calibrate._pile_up import folded, pile_up_shape
 from underpaint.forward import pile_up
 from underpaint.instrument import Detector
 from underpaint.spectrum import EnergyAxis
+from underpaint.spectrum.pile_up import folded, pile_up_shape
 
 AXIS = EnergyAxis(0.05, -0.1, 640)
 

@@ -1,0 +1,94 @@
+"""Spectra speak against a group whose lines are missing, hidden under no other's, or the tube's own."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import underpaint as up
+from underpaint.atomic import family_lines
+from underpaint.elements import line_evidence
+from underpaint.forward import pile_up
+from underpaint.instrument import Detector, Instrument, Tube
+from underpaint.spectrum import EnergyAxis, Scan, survey
+from underpaint.spectrum.peaks import peak_counts, resolution_fwhm_kev
+
+AXIS = EnergyAxis(0.02, -0.1, 2048)
+GROUPS = {"mercury": ("Hg_L",), "antimony": ("Sb_K", "Sb_L"), "cadmium": ("Cd_K", "Cd_L"), "copper": ("Cu_K",)}
+CAVES = Path(__file__).parents[3] / "shared" / "data" / "cave_paintings" / "spectra.npz"
+
+
+def spectrum(background: float = 2e6, **counts: float) -> np.ndarray:
+    """Expected counts of line families over scattered radiation."""
+    energy = AXIS.energy_kev
+    hump = np.exp(-(((energy - 14.0) / 8.0) ** 2)) * (energy > 1.0)
+    expected = background * hump / hump.sum()
+    for family, area in counts.items():
+        line_kev, rate = family_lines(*family.split("_"), 40.0)
+        width = resolution_fwhm_kev(line_kev, 0.09, 0.115)
+        expected += peak_counts(AXIS, line_kev, area * rate / rate.sum(), width)
+    return expected
+
+
+def against(*expected: np.ndarray, anode: str = "Rh", voltage_kv: float = 40.0) -> list[set[str]]:
+    """Return the groups that each spectrum of a scan speaks against."""
+    counts = np.random.default_rng(5).poisson(np.stack(expected))
+    machine = Instrument(tube=Tube(anode=anode, voltage_kv=voltage_kv), detector=Detector(noise_fwhm_kev=0.09))
+    evidence = line_evidence(GROUPS, survey(Scan(counts[None])), AXIS, machine, voltage_known=True)
+    return [{group for group, no in zip(evidence.groups, row, strict=True) if no} for row in evidence(counts)]
+
+
+def test_lines_under_anothers_do_not_excuse_those_that_are_missing() -> None:
+    rock = {"Ca_K": 2e6, "Fe_K": 5e5, "K_K": 5e4}
+    assert "antimony" in against(spectrum(**rock))[0]
+    assert "antimony" not in against(spectrum(**rock, Sb_K=2e4, Sb_L=2e4))[0]
+
+
+def test_lines_that_the_voltage_hardly_excites_are_not_missed() -> None:
+    assert "antimony" in against(spectrum(Ca_K=2e6), voltage_kv=40.0)[0]
+    assert "antimony" not in against(spectrum(Ca_K=2e6), voltage_kv=33.0)[0]
+
+
+def test_under_a_low_voltage_cadmium_is_claimed_on_certain_lines_alone() -> None:
+    soft = {"Ca_K": 2e5, "K_K": 3e4, "background": 1e5}
+    assert "cadmium" in against(spectrum(**soft), voltage_kv=20.0)[0]
+    assert "cadmium" in against(spectrum(**soft), voltage_kv=15.0)[0]
+    assert "cadmium" not in against(spectrum(**soft, Cd_L=3e4), voltage_kv=20.0)[0]
+
+
+def test_two_photons_taken_for_one_are_no_mercury() -> None:
+    detector = Detector(noise_fwhm_kev=0.09, pulse_pair_us=0.6)
+    red = spectrum(background=5e5, Ca_K=2e6, Fe_K=8e5)
+    piled = pile_up(red[None], 5e4, detector, AXIS)[0]
+    under_mercury = np.abs(AXIS.energy_kev - 10.0) < 0.15
+    assert (piled - red)[under_mercury].sum() > 5 * np.sqrt(piled[under_mercury].sum())  # a peak is there
+    assert "mercury" in against(piled)[0]
+    vermilion = pile_up(spectrum(background=5e5, Ca_K=2e6, Fe_K=8e5, Hg_L=5e4)[None], 5e4, detector, AXIS)[0]
+    assert "mercury" not in against(vermilion)[0]
+
+
+def test_a_line_of_few_counts_is_evidence() -> None:
+    faint = spectrum(background=800.0, Pb_L=150.0, Hg_L=60.0)
+    judged = against(*[faint] * 50)
+    assert sum("mercury" in groups for groups in judged) <= 2
+
+
+def test_the_anodes_own_line_is_evidence_only_where_it_exceeds_the_scatter() -> None:
+    scattered = [spectrum(background=size, Cu_K=0.02 * size, Ca_K=1e5) for size in (5e5, 1e6, 2e6)]
+    green = spectrum(background=1e6, Cu_K=2e5, Ca_K=1e5)
+    *paper, painted = against(*scattered, green, anode="Cu")
+    assert all("copper" in groups for groups in paper)
+    assert "copper" not in painted
+    # a single spectrum does not tell how much is scattered
+    assert "copper" in against(green, anode="Cu")[0]
+
+
+@pytest.mark.skipif(not CAVES.is_file(), reason="the measured spectra are not part of the repository")
+def test_cave_paintings_hold_neither_antimony_nor_mercury() -> None:
+    maps = up.identify(up.load(CAVES))
+    assert not maps.present_somewhere("antimony_pigment")
+    assert not maps.present_somewhere("mercury_red")
+    assert (maps["iron_pigment"] > 0.5).mean() > 0.8
+    assert (maps["calcium_white"] > 0.5).all()
+    assert (maps["copper_green_blue"] > 0.5).sum() == 5
+    assert any("antimony" in note for note in maps.notes if note.startswith("Not claimed"))
