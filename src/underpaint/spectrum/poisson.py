@@ -67,10 +67,10 @@ def find_scale(values: NDArray[Any]) -> Scale | None:
     spectra = spectra[spectra.sum(axis=1) > 0]
     if (spectra > 0).sum() < _LEAST_VALUES:
         return None
-    scatter = [scale for scale in (_scatter(_merged(spectra, size)) for size in _MERGED) if scale is not None]
-    if not scatter or any(AS_COUNTS[0] <= scale.value <= AS_COUNTS[1] for scale in scatter):
-        return Scale(1.0) if scatter else None
-    first, resolution = scatter[0], _resolution(values.dtype)
+    scales = [scale for scale in (scatter(_merged(spectra, size)) for size in _MERGED) if scale is not None]
+    if not scales or any(AS_COUNTS[0] <= scale.value <= AS_COUNTS[1] for scale in scales):
+        return Scale(1.0) if scales else None
+    first, resolution = scales[0], _resolution(values.dtype)
     exact = quantum(spectra, resolution)
     if exact is not None and _within(first.value / exact, _AGREES):
         return Scale(exact)
@@ -78,7 +78,7 @@ def find_scale(values: NDArray[Any]) -> Scale | None:
     known = [value for value in each if value is not None]
     if len(known) > _SHARE_WITH_QUANTUM * max(len(each), 1) and _within(first.value / np.median(known), _AGREES):
         return Scale(float(np.median(known)), of_pixel=True)
-    independent = all(_within(scale.value / first.value, _INDEPENDENT) for scale in scatter)
+    independent = all(_within(scale.value / first.value, _INDEPENDENT) for scale in scales)
     return first if independent and first.uncertainty < _MOST_ERROR * first.value else None
 
 
@@ -127,7 +127,7 @@ def _fitted(levels: Array, guess: float, resolution: float) -> float | None:
         size *= 2
 
 
-def _scatter(spectra: Array) -> Scale | None:
+def scatter(spectra: Array) -> Scale | None:
     """Return variance over mean from fourth differences; of the fainter half of the channels, which lines spare."""
     if spectra.shape[1] < _N_GROUP * _LEAST_IN_GROUP:
         return None

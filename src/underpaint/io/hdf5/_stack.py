@@ -381,7 +381,17 @@ class Pixels:
 def _scans(
     path: Path, stacks: list[Stack], content: Content, shape: tuple[int, int] | None, notes: tuple[str, ...] = ()
 ) -> list[Scan]:
-    scans = [scan for stack in stacks for scan in _scans_of(path, stack, content, shape)]
+    try:
+        scans = [scan for stack in stacks for scan in _scans_of(path, stack, content, shape)]
+    except ScanError as error:
+        entries = list(dict.fromkeys(stack.entry for stack in stacks))
+        if len(entries) == 1:
+            raise
+        message = (
+            f"Cannot read {path} as one scan: it holds {len(entries)} measurements, and not all can be read. Give one "
+            f"of them: {'; '.join(f'{path}::{entry}' for entry in entries)}. ({error})"
+        )
+        raise ScanError(message) from error
     named = [scan if len(scans) > 1 else replace(scan, name=path.stem) for scan in scans]
     return [replace(scan, notes=(*scan.notes, *notes)) for scan in named]
 
