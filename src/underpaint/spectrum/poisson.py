@@ -33,7 +33,7 @@ _OFF_WHOLE, _RESOLVED = 0.02, 0.1
 _MOST_LEVELS = 4000
 _SHARE_WITH_QUANTUM = 0.8
 _MOST_LEVELS_OF_SIZE, _LEAST_PER_LEVEL, _LEAST_IN_LEVEL = 24, 300, 60
-_LEAST_MEAN, _UNDER_DISPERSED = 0.8, 0.8
+_LEAST_MEAN, _UNDER_DISPERSED = 0.8, 0.75
 _LEAST_RISE, _LEAST_RANGE = 0.5, 3.0
 _WITH_LINES = 1.3
 _NEARBY = 4
@@ -261,9 +261,10 @@ def _under_dispersed(spectra: Array) -> Scale | None:
         )
     (first, without_rounding), (wide, _) = shares
     value = float(np.median(without_rounding))
-    if not 0 < value < _UNDER_DISPERSED or np.median(wide) > _DEPENDENT * np.median(first):
+    error = float(1.25 * without_rounding.std() / np.sqrt(first.size))
+    if not 0 < value < min(_UNDER_DISPERSED, 1 - 4 * error) or np.median(wide) > _DEPENDENT * np.median(first):
         return None
-    return Scale(value, float(1.25 * without_rounding.std() / np.sqrt(first.size)), rounding=0.0)
+    return Scale(value, error, rounding=0.0)
 
 
 def _comb(spectra: Array) -> Scale | None:
