@@ -41,7 +41,7 @@ _OF_ROUNDING, _DEPENDENT = 0.25, 1.8
 _LEAST_FITTING = 0.999
 _SMOOTHED = 3.0
 _COMBED, _N_TRIED = 200, 1001
-_COMB_FACTORS = (1.1, 40.0)
+_COMB_FACTORS, _LEAST_COMBED = (1.1, 40.0), 4
 _LEAST_LEFT_OUT, _MOST_MET = 50.0, 0.02
 
 
@@ -275,6 +275,8 @@ def _comb(spectra: Array) -> Scale | None:
     there[levels[low].astype(int)] = n_each[low]
     numbers = np.arange(_COMBED)
     low_factor, high_factor = _COMB_FACTORS
+    if len(spectra) < _LEAST_COMBED:  # a factor of few spectra may be that of their dead time
+        low_factor = AS_COUNTS[1]
     factors = np.geomspace(high_factor, low_factor, int(4 * _COMBED * np.log(high_factor / low_factor)))
     slack = numbers * 0.5 * (factors[0] / factors[1] - 1)
     refused = {0.0: np.inf, 0.5: np.inf}  # the last factor that larger levels contradict, by rounding
