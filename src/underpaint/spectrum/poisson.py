@@ -35,6 +35,7 @@ _SHARE_WITH_QUANTUM = 0.8
 _MOST_LEVELS_OF_SIZE, _LEAST_PER_LEVEL, _LEAST_IN_LEVEL = 24, 300, 60
 _LEAST_MEAN, _UNDER_DISPERSED = 0.8, 0.75
 _LEAST_RISE, _LEAST_RANGE = 0.5, 3.0
+_LEAST_LEVELS, _LEAST_BRIGHT = 4, 3.0
 _WITH_LINES = 1.3
 _NEARBY = 4
 _OF_ROUNDING, _DEPENDENT = 0.25, 1.8
@@ -121,9 +122,10 @@ def transform_of(values: NDArray[Any]) -> str:
     spectra = np.asarray(values, dtype=np.float64)
     mean, variance = _variances(spectra[spectra.sum(axis=1) > 0])
     mean, variance = mean[mean.size // 3 :], variance[mean.size // 3 :]  # the faintest are 0 or 1 count
-    if bool((spectra == np.rint(spectra)).all()):
+    whole = bool((spectra == np.rint(spectra)).all())
+    if whole:
         mean, variance = mean[variance > _OF_ROUNDING], variance[variance > _OF_ROUNDING]
-    if mean.size < 3 or not (variance > 0).all():
+    if mean.size < _LEAST_LEVELS or mean[-1] < whole * _LEAST_BRIGHT or not (variance > 0).all():
         return ""
     rise = float(theilslopes(np.log(variance), np.log(mean))[0])
     if rise < -_LEAST_RISE and mean[-1] > _LEAST_RANGE / 2 * mean[0]:
