@@ -76,7 +76,7 @@ def test_numbers_that_are_left_out_tell_a_scale_above_one(total: float, scale: f
 def test_whole_numbers_that_scatter_too_little_are_scaled_counts(kind: str, scale: float) -> None:
     found = find_scale(np.rint(scale * TRUE[kind]))
     assert found is not None
-    assert found.value == pytest.approx(scale, rel=0.15)
+    assert found.value == pytest.approx(scale, rel=0.3)
     assert found.uncertainty > 0
 
 

@@ -120,7 +120,7 @@ def transform_of(values: NDArray[Any]) -> str:
         As stored, 0 or more; without the missing pixels.
     """
     spectra = np.asarray(values, dtype=np.float64)
-    mean, variance = _variances(spectra[spectra.sum(axis=1) > 0])
+    mean, variance = _variances(spectra[spectra.sum(axis=1) > 0], without_lines=True)
     mean, variance = mean[mean.size // 3 :], variance[mean.size // 3 :]  # the faintest are 0 or 1 count
     whole = bool((spectra == np.rint(spectra)).all())
     if whole:
@@ -195,11 +195,11 @@ def scatter(spectra: Array) -> Scale | None:
     return Scale(value, float(1.25 * ratio.std() / np.sqrt(ratio.size))) if value > 0 else None
 
 
-def _variances(spectra: Array) -> tuple[Array, Array]:
+def _variances(spectra: Array, *, without_lines: bool = False) -> tuple[Array, Array]:
     """Return mean and variance of the values, by their size; of windows of five channels.
 
-    From fourth differences of each pixel; where lines add to them, from those of what is left when a multiple of a
-    neighbour of the same paint is taken away.
+    From fourth differences of each pixel, to which lines add; ``without_lines``, where they do, from those of what is
+    left when a multiple of a neighbour of the same paint is taken away.
     """
     n_level = int(np.clip(spectra.size // _LEAST_PER_LEVEL, 6, _MOST_LEVELS_OF_SIZE))
     if spectra.size == 0 or spectra.shape[1] < 2 * _DIFFERENCE.size or not spectra.any():
@@ -218,15 +218,17 @@ def _variances(spectra: Array) -> tuple[Array, Array]:
     def sums(values: Array, which: NDArray[np.bool_]) -> Array:
         return np.bincount(level[which], values[which], n_level).astype(np.float64)
 
-    n_window, total = sums(used.astype(float), used), sums(mean, used)
+    expected = windows @ _DIFFERENCE**2 / norm  # on flanks of lines less than the mean
+    n_window, total = sums(used.astype(float), used), sums(expected, used)
     enough = n_window >= _LEAST_IN_LEVEL
     ratio = sums((windows @ _DIFFERENCE) ** 2 / norm, used) / np.maximum(total, 1e-300)
-    if len(spectra) > 2:
+    if without_lines and len(spectra) > 2:
         other = _alike(spectra)
         factor = (spectra.sum(axis=1) / spectra[other].sum(axis=1))[:, None]
         apart = np.diff(spectra - factor * spectra[other], 4, axis=1) ** 2 / norm / (1 + factor**2)
         of_both = (mean + factor**2 * mean[other]) / (1 + factor**2)
         level = np.clip(np.searchsorted(edges, of_both, side="right") - 1, 0, n_level - 1)
+        of_both = (expected + factor**2 * expected[other]) / (1 + factor**2)
         by_pairs = sums(apart, used) / np.maximum(sums(of_both, used), 1e-300)
         n_pair = sums(np.ones_like(mean), used)
         ratio = np.where((n_pair >= _LEAST_IN_LEVEL) & (_WITH_LINES * by_pairs < ratio), by_pairs, ratio)
@@ -252,9 +254,9 @@ def _under_dispersed(spectra: Array) -> Scale | None:
     """Return the scale of whole numbers that are counts times less than 1, rounded, by their variance."""
     shares = []
     for size in (1, 2):
-        mean, variance = _variances(_merged(spectra, size))
+        mean, variance = _variances(_merged(spectra, size), without_lines=True)
         mean, variance = mean[mean >= _LEAST_MEAN], variance[mean >= _LEAST_MEAN]
-        if mean.size < 3:
+        if mean.size < 2 * _LEAST_LEVELS:
             return None
         # Faint values are rounded too coarsely, and lines add to bright ones.
         middle = slice(mean.size // 4, -(mean.size // 4) or None)
