@@ -18,7 +18,7 @@ from underpaint.io import save_scan
 from underpaint.spectrum import EnergyAxis, Scan
 
 CUBE = np.random.default_rng(11).integers(0, 50, (2, 6, 64))
-BRIGHT = 3 * CUBE
+BRIGHT = np.random.default_rng(12).integers(0, 150, (2, 6, 64))
 
 
 def run(*arguments: str | Path) -> Any:
@@ -43,14 +43,15 @@ def spectra_list(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("choice", "factor", "said"), [("det2", 3, "alone"), ("2", 3, "alone"), ("1", 1, "alone"), ("sum", 4, "are added")]
+    ("choice", "counts", "word"),
+    [("det2", BRIGHT, "alone"), ("2", BRIGHT, "alone"), ("1", CUBE, "alone"), ("sum", CUBE + BRIGHT, "are added")],
 )
-def test_info_of_one_detector_or_of_the_sum(two_detectors: Path, choice: str, factor: int, said: str) -> None:
+def test_info_of_one_detector_or_of_the_sum(two_detectors: Path, choice: str, counts: Any, word: str) -> None:
     done = run("info", two_detectors, "--detector", choice, "--json")
     assert done.exit_code == 0, done.output
     facts = json.loads(done.stdout)
-    assert facts["total_counts"] == factor * CUBE.sum()
-    assert any(said in note and "det1, det2" in note for note in facts["notes"])
+    assert facts["total_counts"] == counts.sum()
+    assert any(word in note and "det1, det2" in note for note in facts["notes"])
 
 
 def test_a_detector_that_is_not_there(two_detectors: Path) -> None:
@@ -59,13 +60,13 @@ def test_a_detector_that_is_not_there(two_detectors: Path) -> None:
     assert "none of the 2 is called so. Give a name or a number from 1 to 2: det1, det2." in done.output
 
 
-@pytest.mark.parametrize(("choice", "factor"), [("det2", 3), ("sum", 4)])
-def test_convert_writes_the_detector_that_was_asked_for(two_detectors: Path, choice: str, factor: int) -> None:
+@pytest.mark.parametrize(("choice", "counts"), [("det2", BRIGHT), ("sum", CUBE + BRIGHT)])
+def test_convert_writes_the_detector_that_was_asked_for(two_detectors: Path, choice: str, counts: Any) -> None:
     target = two_detectors.parent / "one.h5"
     done = run("convert", two_detectors, target, "--detector", choice)
     assert done.exit_code == 0, done.output
     (scan,) = io.load_all(target)
-    np.testing.assert_array_equal(scan.counts.compute(), factor * CUBE)
+    np.testing.assert_array_equal(scan.counts.compute(), counts)
 
 
 def test_convert_puts_a_list_of_spectra_on_its_grid(spectra_list: Path) -> None:

@@ -140,12 +140,44 @@ def test_rates_by_pixel_become_counts(saved: Callable[..., Path], counts: NDArra
 def test_a_scale_that_only_the_scatter_tells_is_said_with_its_uncertainty(
     saved: Callable[..., Path], counts: NDArray[np.uint16]
 ) -> None:
-    scan = load(saved(np.rint(7.3 * counts.astype(np.float64))))
-    assert scan.counts_scale == pytest.approx(7.3, rel=0.1)
+    moved = 7.3 * (0.6 * counts + 0.4 * np.roll(counts, 1, axis=0))
+    scan = load(saved(moved))
+    assert scan.counts_scale == pytest.approx(7.3 * (0.6**2 + 0.4**2), rel=0.1)
     assert " +- " in scan.notes[0]
     given = load(saved(np.rint(7.3 * counts.astype(np.float64))), counts_scale=7.3)
     np.testing.assert_allclose(given.counts.compute(), counts, atol=0.5 / 7.3 + 1e-3)
     assert given.notes[0] == "the stored values are divided by 7.3, the value per count that was given"
+
+
+@pytest.mark.parametrize("rounded", [np.rint, np.floor])
+def test_counts_that_were_scaled_up_and_rounded_come_back(
+    saved: Callable[..., Path], counts: NDArray[np.uint16], rounded: Callable[..., Any]
+) -> None:
+    scan = load(saved(rounded(1.7 * counts.astype(np.float64)).astype(np.uint32)))
+    np.testing.assert_array_equal(scan.counts.compute(), counts)
+    assert "counts times 1.7, rounded" in scan.notes[0]
+
+
+def test_counts_that_were_scaled_down_and_rounded_are_said(
+    saved: Callable[..., Path], counts: NDArray[np.uint16]
+) -> None:
+    for scale, rounded in ((0.3, np.rint), (0.5, np.rint), (100 / counts.max(), np.floor)):
+        scan = load(saved(rounded(scale * counts).astype(np.uint8)))
+        assert scan.counts_scale == pytest.approx(scale, rel=0.15)
+        assert "scatter less than counts do" in scan.notes[0]
+        assert "export the counts themselves" in scan.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("transform", "name"), [(np.sqrt, "square root"), (np.log1p, "logarithm"), (lambda n: np.log10(n + 1), "logarithm")]
+)
+def test_functions_of_counts_are_refused(
+    saved: Callable[..., Path], counts: NDArray[np.uint16], transform: Callable[..., Any], name: str
+) -> None:
+    path = saved(transform(counts.astype(np.float64)))
+    with pytest.raises(ScanError, match=f"as the {name} of counts does.*Export the counts"):
+        load(path)
+    assert load(path, counts_scale=1).notes == ()
 
 
 def test_counts_are_left_alone(saved: Callable[..., Path], counts: NDArray[np.uint16]) -> None:

@@ -24,10 +24,11 @@ def spectrum(background: float = 2e6, **counts: float) -> np.ndarray:
     hump = np.exp(-(((energy - 14.0) / 8.0) ** 2)) * (energy > 1.0)
     expected = background * hump / hump.sum()
     for family, area in counts.items():
-        line_kev, rate = family_lines(*family.split("_"), 40.0)
+        element, shell = family.split("_")
+        line_kev, rate = family_lines(element, shell, 40.0)
         width = resolution_fwhm_kev(line_kev, 0.09, 0.115)
         expected += peak_counts(AXIS, line_kev, area * rate / rate.sum(), width)
-    return expected
+    return np.asarray(expected)
 
 
 def against(*expected: np.ndarray, anode: str = "Rh", voltage_kv: float = 40.0) -> list[set[str]]:

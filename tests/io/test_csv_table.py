@@ -258,3 +258,19 @@ def test_tables_in_every_manner(
         assert scan.axis is None
     else:
         assert scan.require_axis().gain_kev == pytest.approx(0.02)
+
+
+def test_a_second_heading_of_units(tmp_path: Path) -> None:
+    counts = np.random.default_rng(0).poisson(9.0, 256)
+    lines = "".join(f"{20 * channel:g};{each}\n" for channel, each in enumerate(counts))
+    for units in ("eV;cps", "[eV];counts/s", "ev;-"):
+        scan = io.load(write(tmp_path / "a.csv", f"Energy;Counts\n{units}\n{lines}"))
+        np.testing.assert_array_equal(scan.counts.compute().ravel(), counts)
+        assert scan.axis is not None
+        assert scan.axis.gain_kev == pytest.approx(0.02)
+
+
+def test_text_in_utf_16_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("Energy;Counts\n0.1;2\n0.2;3\n", "utf-16")
+    with pytest.raises(ScanError, match=r"text in UTF-16\. Save it as UTF-8"):
+        io.load(tmp_path / "a.csv")

@@ -94,11 +94,16 @@ def test_a_spectrum_a_frame(tmp_path: Path, cube: Cube) -> None:
     np.testing.assert_array_equal(io.load(tmp_path).counts.compute(), cube)
 
 
+def second_of_xia(cube: Cube) -> Cube:
+    return np.random.default_rng(1).poisson(2.0 * cube).astype(np.int32)
+
+
 def xia(folder: Path, cube: Cube) -> Path:
     for number, line in enumerate(cube.astype(np.int32)):
         for detector in (0, 1):
-            fabio_edf(folder / f"art_xia{detector:02d}_0001_0000_{number:04d}.edf", ((detector + 1) * line)[None])
-        fabio_edf(folder / f"art_xiaS0_0001_0000_{number:04d}.edf", 3 * line[None])
+            counts = line if detector == 0 else second_of_xia(cube)[number]
+            fabio_edf(folder / f"art_xia{detector:02d}_0001_0000_{number:04d}.edf", counts[None])
+        fabio_edf(folder / f"art_xiaS0_0001_0000_{number:04d}.edf", (line + second_of_xia(cube)[number])[None])
         lives = [np.tile([own, 100, 10, 9, 1000 * (own + 1) + number, 10], (line.shape[0], 1)) for own in (0, 1)]
         fabio_edf(folder / f"art_xiast_0001_0000_{number:04d}.edf", np.hstack(lives).astype(np.int32)[None])
     return folder
@@ -107,20 +112,20 @@ def xia(folder: Path, cube: Cube) -> Path:
 def test_detectors_of_xia_with_their_live_times(tmp_path: Path, cube: Cube) -> None:
     folder = xia(tmp_path, cube)
     scan = io.load(folder)
-    np.testing.assert_array_equal(scan.counts.compute(), 3 * cube)
+    np.testing.assert_array_equal(scan.counts.compute(), cube + second_of_xia(cube))
     first, second = io.load_all(folder)
-    np.testing.assert_array_equal(second.counts.compute(), 2 * cube)
+    np.testing.assert_array_equal(second.counts.compute(), second_of_xia(cube))
     assert (first.detector, second.detector) == ("00", "01")
     assert second.live_time_s is not None
     np.testing.assert_allclose(second.live_time_s, np.tile([[2.0], [2.001], [2.002]], 4))
-    np.testing.assert_array_equal(io.load(folder, detector="01").counts.compute(), 2 * cube)
+    np.testing.assert_array_equal(io.load(folder, detector="01").counts.compute(), second_of_xia(cube))
 
 
 def test_statistics_of_another_size_give_no_live_times(tmp_path: Path, cube: Cube) -> None:
     folder = xia(tmp_path, cube)
     (folder / "art_xiast_0001_0000_0001.edf").write_bytes((folder / "art_xia00_0001_0000_0001.edf").read_bytes())
     scan = io.load(folder)
-    np.testing.assert_array_equal(scan.counts.compute(), 3 * cube)
+    np.testing.assert_array_equal(scan.counts.compute(), cube + second_of_xia(cube))
     assert scan.live_time_s is None
 
 

@@ -1,10 +1,14 @@
 """Energies by coefficients and lists: units by size, limits, curvature."""
 
+from pathlib import Path
+
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from underpaint.io import load
 from underpaint.io._energies import axis_of_coefficients, axis_of_list, number, unit_of
 
 CHANNELS = st.sampled_from([512, 1024, 2048, 4096])
@@ -96,3 +100,32 @@ def test_units_in_words(text: str, unit: str) -> None:
 @pytest.mark.parametrize(("text", "value"), [("0,02", 0.02), (" 1.00000E+006", 1e6), ("x", None), ("nan", None)])
 def test_numbers_in_words(text: str, value: float | None) -> None:
     assert number(text) == value
+
+
+@pytest.mark.parametrize("kind", ["energies", "polynomial", "npz", "zarr", "hspy"])
+def test_every_container_says_that_it_took_energies_for_ev(tmp_path: Path, kind: str) -> None:
+    counts = np.random.default_rng(0).poisson(3.0, (6, 8, 512)).astype("u2")
+    energy_ev = -100.0 + 20 * np.arange(512)
+    path = tmp_path / f"a.{kind if kind in {'npz', 'zarr', 'hspy'} else 'h5'}"
+    if kind == "npz":
+        np.savez(path, counts=counts, energy=energy_ev)
+    elif kind == "zarr":
+        root = pytest.importorskip("zarr", reason="zarr is not installed").create_group(path)
+        root.create_array("counts", data=counts)
+        root.create_array("energy", data=energy_ev)
+    else:
+        with h5py.File(path, "w") as file:
+            if kind == "hspy":
+                file["Experiments/map/data"] = counts
+                for number, (size, scale, zero) in enumerate(((6, 1.0, 0.0), (8, 1.0, 0.0), (512, 20.0, -100.0))):
+                    group = file.create_group(f"Experiments/map/axis-{number}")
+                    group.attrs.update({"size": size, "scale": scale, "offset": zero, "navigate": number < 2})
+            else:
+                file["entry/counts"] = counts
+                file["entry/energy" if kind == "energies" else "entry/calibration"] = (
+                    energy_ev if kind == "energies" else [-100.0, 20.0, 0.0]
+                )
+    scan = load(path)
+    assert scan.axis is not None
+    assert (scan.axis.gain_kev, scan.axis.zero_kev) == pytest.approx((0.02, -0.1))
+    assert sum("taken as eV, by their size" in note for note in scan.notes) == 1

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 
 from underpaint import io
 from underpaint.errors import ScanError
@@ -109,6 +110,70 @@ def test_a_sum_of_corrected_detectors_is_recognised(tmp_path: Path) -> None:
     assert total(io.load(write(tmp_path / "a.h5", arrays))) == np.sum(raw)
 
 
+FILTERS: dict[str, Callable[[Cube], Cube]] = {
+    "smoothed": lambda raw: uniform_filter1d(raw.astype("f4"), 5, axis=2),
+    "smoothed and rounded": lambda raw: np.round(gaussian_filter1d(raw.astype("f4"), 1.5, axis=2)).astype("u4"),
+    "moved by a channel": lambda raw: np.roll(raw, 1, axis=2),
+    "moved by 30 channels": lambda raw: np.roll(raw, 30, axis=2),
+    "moved and scaled": lambda raw: np.roll(raw, -2, axis=2) * np.linspace(1.0, 1.3, 48).reshape(6, 8, 1),
+    "interpolated": lambda raw: resampled(raw, 1.0, 0.37),
+    "on another gain": lambda raw: resampled(raw, 1.01, 0.0),
+    "two channels in one": lambda raw: raw.reshape(6, 8, -1, 2).sum(axis=3),
+}
+
+
+def resampled(raw: Cube, stretch: float, shift: float) -> Cube:
+    channel = np.arange(raw.shape[2])
+    values = [np.interp(channel * stretch + shift, channel, spectrum) for spectrum in raw.reshape(-1, raw.shape[2])]
+    return np.reshape(values, raw.shape)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+@pytest.mark.parametrize("copying", FILTERS)
+def test_smoothed_moved_and_resampled_copies_are_left_out(tmp_path: Path, copying: str, scale: float) -> None:
+    raw = detectors(2, scale=scale)
+    copy = FILTERS[copying](raw[0])
+    arrays: dict[str, Any] = {"a/counts": raw[0], "b/counts": raw[1], "c/counts": copy}
+    arrays |= {f"{each}/gain_kev": GAIN_KEV for each in "ab"} | {"c/gain_kev": GAIN_KEV * N_CHANNEL / copy.shape[2]}
+    scan = io.load(write(tmp_path / "a.h5", arrays))
+    assert total(scan) == np.sum(raw)
+    assert any("left out: /c/counts, computed from /a/counts" in note for note in scan.notes)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+@pytest.mark.parametrize("copying", FILTERS)
+def test_a_second_detector_is_added_however_it_was_treated(tmp_path: Path, copying: str, scale: float) -> None:
+    raw = detectors(2, scale=scale)
+    second = FILTERS[copying](raw[1])
+    arrays: dict[str, Any] = {"a/counts": raw[0], "c/counts": second, "a/gain_kev": GAIN_KEV}
+    arrays["c/gain_kev"] = GAIN_KEV * N_CHANNEL / second.shape[2]
+    assert len(io.load_all(write(tmp_path / "a.h5", arrays), counts_scale=1)) == 2
+
+
+@pytest.mark.parametrize("correction", ["none", "rounded"])
+def test_a_sum_of_more_detectors_than_the_file_holds_stands_for_them(tmp_path: Path, correction: str) -> None:
+    raw = detectors(4, scale=10.0)
+    whole = np.sum(raw, axis=0) if correction == "none" else np.round(1.03 * np.sum(raw, axis=0)).astype("u4")
+    arrays = {f"{name}/counts": each for name, each in zip("abz", (*raw[:2], whole), strict=True)}
+    arrays |= {f"{name}/gain_kev": GAIN_KEV for name in "abz"}
+    scan = io.load(write(tmp_path / "a.h5", arrays))
+    assert total(scan) == whole.sum()
+    assert sum("contained in the sum /z/counts" in note for note in scan.notes) == 2
+
+
+def test_detectors_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for number, counts in enumerate(detectors(2), start=1):
+        (tmp_path / f"det{number}").mkdir()
+        for pixel, spectrum in enumerate(counts.reshape(48, -1), start=1):
+            numbers = "\n".join(map(str, spectrum))
+            (tmp_path / f"det{number}" / f"s_{pixel}.mca").write_text(
+                f"<<PMCA SPECTRUM>>\nSERIAL_NUMBER - 7\n<<CALIBRATION>>\n0 0\n100 4\n<<DATA>>\n{numbers}\n<<END>>\n"
+            )
+    scans = io.load_all(tmp_path, shape=(6, 8))
+    assert [scan.detector for scan in scans] == ["7 (det1)", "7 (det2)"]
+    assert any("detectors of one name" in note for note in scans[0].notes)
+
+
 def test_detectors_that_differ_are_all_added(tmp_path: Path) -> None:
     """Rates of detectors that see the same picture are no copies of each other, however they are scaled."""
     raw = detectors(3)
@@ -166,6 +231,19 @@ def test_two_entries_are_two_scans(tmp_path: Path, marked: bool) -> None:
     with pytest.raises(ScanError, match="holds 2 scans"):
         io.load_all(path)
     assert total(io.load(f"{path}::/2.1")) == np.sum(detectors(2, seed=2, scale=2.0))
+
+
+def test_entries_come_before_the_order_of_dimensions(tmp_path: Path) -> None:
+    counts = np.random.default_rng(0).poisson(3.0, (2, 6, 8, 4, N_CHANNEL))
+    path = write(tmp_path / "two.h5", {f"{number}.1/measurement/mca": counts[number - 1] for number in (1, 2)})
+    with pytest.raises(ScanError, match=r"holds 2 measurements.*two\.h5::/1\.1; .*two\.h5::/2\.1\."):
+        io.load(path)
+
+
+def test_a_map_of_few_rows_is_no_list_of_detectors(tmp_path: Path) -> None:
+    """Rows that look alike, but for more than the scatter."""
+    counts = np.random.default_rng(0).poisson(np.tile(expected(4, 8, scale=10.0), (1, 4, 1)))
+    assert io.load(write(tmp_path / "a.h5", {"counts": counts})).shape == (4, 32, N_CHANNEL)
 
 
 def test_arrays_of_two_sizes_are_two_scans(tmp_path: Path) -> None:

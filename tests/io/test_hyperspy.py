@@ -56,6 +56,20 @@ def zspy(path: Path, version: int) -> Path:
     return path
 
 
+def test_a_single_spectrum(tmp_path: Path) -> None:
+    path = hspy(tmp_path / "a.hspy")
+    with h5py.File(path, "r+") as file:
+        group = file["Experiments/map"]
+        for name in ("data", "axis-0", "axis-1"):
+            del group[name]
+        group["data"] = COUNTS[0, 0]
+        group.move("axis-2", "axis-0")
+    scan = io.load(path)
+    np.testing.assert_array_equal(scan.counts.compute(), COUNTS[:1, :1])
+    assert scan.axis == EnergyAxis(0.02, -0.1, 128)
+    assert np.asarray(scan.live_time_s).tolist() == [[0.1]]
+
+
 def check(scan: Any) -> None:
     np.testing.assert_array_equal(scan.counts.compute(), COUNTS)
     assert scan.axis is not None

@@ -166,3 +166,24 @@ def test_spots_are_no_pixels() -> None:
     assert list(by_name) == ["None"]
     assert odd == ["SPOT_1.mca", "dark.mca"]
     assert re.match("None", by_name["None"].places[0, 1])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        lambda row, column: f"pt_x{column * 0.5:.1f}_y{row * 0.5:.1f}.mca",
+        lambda row, column: f"x{column * 0.5:.1f}_y{row * 0.25:.2f}.mca".replace(".", ",", 2),
+        lambda row, column: f"X{column - 4}_Y{row - 3}.mca",
+        lambda row, column: f"x{-2.5 + 0.5 * column:.1f} y{10 * row}.mca",
+        lambda row, column: f"Zeile{row}_Spalte{column}.mca",
+        lambda row, column: f"ligne{row}_colonne{column}.mca",
+        lambda row, column: f"line_{row}_pixel_{column}.mca",
+        lambda row, column: f"row-{row}-col-{column}.mca",
+        lambda row, column: f"s_{10 * (8 * row + column)}.mca",
+    ],
+)
+def test_positions_words_and_steps(tmp_path: Path, name: Callable[[int, int], str]) -> None:
+    counts = np.random.default_rng(0).integers(0, 50, (6, 8, 16))
+    for row, column in np.ndindex(6, 8):
+        (tmp_path / name(row, column)).write_text(mca_text(counts[row, column]), "latin-1")
+    np.testing.assert_array_equal(io.load(tmp_path, shape=(6, 8)).counts.compute(), counts)

@@ -67,6 +67,45 @@ def test_ripple_that_rosettasciio_wrote(tmp_path: Path, cube: Cube, dtype: str, 
         assert scan.step_mm == (0.5, 0.25)
 
 
+@pytest.mark.parametrize(
+    ("stored", "header", "reason"),
+    [
+        (("<u2", "vector"), ("unsigned", 2, "big-endian", "vector"), "as unsigned, little-endian .* byte-order"),
+        ((">i4", "image"), ("signed", 4, "little-endian", "image"), "as unsigned, big-endian"),
+        (("<f4", "vector"), ("unsigned", 4, "little-endian", "vector"), "as float, little-endian .* Correct data-type"),
+        (("<u4", "vector"), ("float", 4, "little-endian", "vector"), "as unsigned, little-endian"),
+        ((">f8", "vector"), ("float", 8, "little-endian", "vector"), "as float, big-endian"),
+        (("<u2", "vector"), ("unsigned", 2, "little-endian", "image"), "by vector, .* Correct record-by"),
+        (("<u2", "image"), ("unsigned", 2, "little-endian", "vector"), "by image, .* Correct record-by"),
+    ],
+)
+def test_headers_that_the_numbers_contradict(
+    tmp_path: Path, stored: tuple[str, str], header: tuple[str, int, str, str], reason: str
+) -> None:
+    channel = np.arange(512)
+    lines = np.array([[100, 220, 300], [120, 180, 380], [90, 260, 400]])
+    peaks = np.exp(-0.5 * ((channel - lines[..., None]) / 3) ** 2).sum(axis=1)
+    paint = np.random.default_rng(1).integers(0, 3, (6, 8))
+    counts = np.random.default_rng(0).poisson(2 + 300 * peaks[paint])
+    numbers = counts if stored[1] == "vector" else np.moveaxis(counts, 2, 0)
+    (tmp_path / "a.raw").write_bytes(np.ascontiguousarray(numbers).astype(stored[0]).tobytes())
+    kind, length, order, record = header
+    for name, words in (("a", (kind, length, order, record)), ("b", (*true_words(stored[0]), stored[1]))):
+        (tmp_path / f"{name}.rpl").write_text(
+            "key\tvalue\nwidth\t8\nheight\t6\ndepth\t512\noffset\t0\n"
+            "data-type\t{}\ndata-length\t{}\nbyte-order\t{}\nrecord-by\t{}\n".format(*words)
+        )
+    with pytest.raises(ScanError, match=reason):
+        io.load(tmp_path / "a.rpl")
+    (tmp_path / "a.raw").rename(tmp_path / "b.raw")
+    np.testing.assert_array_equal(io.load(tmp_path / "b.rpl").counts.compute(), counts)
+
+
+def true_words(dtype: str) -> tuple[str, int, str]:
+    kind = {"u": "unsigned", "i": "signed", "f": "float"}[dtype[1]]
+    return kind, int(dtype[2]), "big-endian" if dtype[0] == ">" else "little-endian"
+
+
 @pytest.mark.parametrize("by_vector", [True, False], ids=["vector", "image"])
 def test_ripple_in_parts(tmp_path: Path, cube: Cube, *, by_vector: bool) -> None:
     ripple = pytest.importorskip("rsciio.ripple")

@@ -152,3 +152,14 @@ def test_a_size_that_cannot_be(tmp_path: Path) -> None:
     path.write_bytes(bytes(content))
     with pytest.raises(ScanError, match="14400 MB, and holds"):
         io.load(path)
+
+
+def test_images_that_are_rows_of_spectra_are_refused(tmp_path: Path) -> None:
+    channel = np.arange(256)
+    spectrum = 2 + 200 * np.exp(-0.5 * ((channel - np.array([[80], [150]])) / 3) ** 2).sum(axis=0)
+    counts = np.random.default_rng(0).poisson(np.linspace(0.5, 2.0, 40)[:, None, None] * spectrum, (40, 48, 256))
+    tifffile.imwrite(tmp_path / "rows.tif", counts.astype("u2"), photometric="minisblack")
+    with pytest.raises(ScanError, match=r"holds 40 images of 48 x 256.*not for each row"):
+        io.load(tmp_path / "rows.tif")
+    tifffile.imwrite(tmp_path / "channels.tif", np.moveaxis(counts, 2, 0).astype("u2"), photometric="minisblack")
+    np.testing.assert_array_equal(io.load(tmp_path / "channels.tif").counts.compute(), counts)

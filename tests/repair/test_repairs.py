@@ -106,6 +106,13 @@ def test_moved_rows_are_linear_between_two_pixels() -> None:
     np.testing.assert_allclose(moved.live_time_s[1, 3:7], np.arange(13, 17) + 2.25)
 
 
+def test_rows_of_a_uniform_surface_cannot_be_compared() -> None:
+    for seed in range(4):
+        counts = np.random.default_rng(seed).poisson(np.full((24, 40, 64), 3.0))
+        with pytest.raises(ScanError, match="no structure in common, as on a uniform surface"):
+            find_row_shift(Scan(counts, EnergyAxis(0.04, 0.0, 64)))
+
+
 def test_too_few_rows_are_refused() -> None:
     with pytest.raises(ScanError, match="at least 8 of 16"):
         find_row_shift(Scan(np.ones((4, 4, 8))))

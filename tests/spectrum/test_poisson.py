@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from underpaint.spectrum import EnergyAxis, rebin
-from underpaint.spectrum.poisson import find_scale, in_own_quanta
+from underpaint.spectrum.poisson import find_scale, in_own_quanta, transform_of
 
 CHANNEL = np.arange(2048)
 CENTRES = (180, 320, 400, 525, 640, 700, 1050, 1260)
@@ -38,6 +38,10 @@ TRUE: dict[str, NDArray[Any]] = {
     "usual": counts_of(2e4).astype(np.uint16),
     "bright": counts_of(2e6),
     "floats": counts_of(2e4).astype(np.float32),
+    "very few counts": counts_of(20, 200),
+    "sum of frames": sum(counts_of(5e3, seed=seed) for seed in range(4)),
+    "corrected for dead time and rounded": np.rint(counts_of(2e4) * factors(1.0, 1.3)),
+    "clipped": np.minimum(counts_of(2e5), 255),
     "few pixels": counts_of(2e4, 3),
     "few channels": counts_of(2e4, 24, 0, 512),
     "one weak spectrum": counts_of(1e3, 1),
@@ -49,6 +53,38 @@ TRUE: dict[str, NDArray[Any]] = {
     "one of two detectors moved": counts_of(2e4, seed=1)
     + rebin(counts_of(2e4), EnergyAxis(0.01, 0, 2048), EnergyAxis(0.01, 0.003, 2048).edges_kev),
 }
+
+
+@pytest.mark.parametrize("kind", TRUE)
+def test_true_counts_are_no_function_of_counts(kind: str) -> None:
+    assert transform_of(TRUE[kind]) == ""
+
+
+@pytest.mark.parametrize("rounding", [np.rint, np.floor])
+@pytest.mark.parametrize("scale", [1.2, 1.7, 2.5, 7.3])
+@pytest.mark.parametrize("total", [2e3, 2e4])
+def test_numbers_that_are_left_out_tell_a_scale_above_one(total: float, scale: float, rounding: Any) -> None:
+    counts = counts_of(total)
+    found = find_scale(rounding(scale * counts))
+    assert found is not None
+    assert found.rounding is not None
+    np.testing.assert_array_equal(np.rint((rounding(scale * counts) + found.rounding) / found.value), counts)
+
+
+@pytest.mark.parametrize("scale", [0.7, 0.5, 0.3, 0.1])
+@pytest.mark.parametrize("kind", ["usual", "bright", "few channels"])
+def test_whole_numbers_that_scatter_too_little_are_scaled_counts(kind: str, scale: float) -> None:
+    found = find_scale(np.rint(scale * TRUE[kind]))
+    assert found is not None
+    assert found.value == pytest.approx(scale, rel=0.3)
+    assert found.uncertainty > 0
+
+
+@pytest.mark.parametrize("kind", ["usual", "bright", "few channels"])
+def test_functions_of_counts_are_recognised(kind: str) -> None:
+    values = TRUE[kind].astype(float)
+    assert transform_of(np.sqrt(values)) == transform_of(np.sqrt(values / values.max())) == "square root"
+    assert transform_of(np.log1p(values)) == "logarithm"
 
 
 @pytest.mark.parametrize("kind", TRUE)
@@ -93,14 +129,12 @@ def test_the_scatter_tells_a_scale_that_leaves_no_whole_multiples(total: float) 
         assert found.value == pytest.approx(1.05 * scale, rel=0.1)
         assert abs(found.value / scale - 1.05) < 4 * found.uncertainty / scale
         assert found.uncertainty < 0.1 * found.value
-    rounded = find_scale(np.rint(7.3 * counts_of(total)))
-    assert rounded is not None
-    assert rounded.value == pytest.approx(7.3, rel=0.1)
 
 
 def test_smoothed_and_noiseless_spectra_tell_nothing() -> None:
     smooth = np.apply_along_axis(np.convolve, 1, counts_of(2e4).astype(float), np.ones(7) / 7, "same")
     assert find_scale(smooth) is None
+    assert find_scale(3 * smooth) is None
     assert find_scale(1000 * smooth) is None
     assert find_scale(paints(2e4)) is None
     assert find_scale(np.full((24, 2048), 7.0)) is None

@@ -1,8 +1,9 @@
 """Which of the arrays of a file are the detectors of one scan.
 
-Files hold more than detectors: their sums, copies corrected for dead time, normalised, fitted or without background,
-other areas, detectors that were off or stuck. What an array is, is read from some pixels of it, since names differ from
-beamline to beamline. Counts of two detectors scatter on their own; what was computed from counts scatters with them.
+Files hold more than detectors: their sums, copies corrected for dead time, normalised, smoothed, moved along the
+channels, fitted or without background, other areas, detectors that were off or stuck. What an array is, is read from
+some pixels of it, since names differ from beamline to beamline. Counts of two detectors scatter on their own; what was
+computed from counts scatters with them.
 """
 
 import re
@@ -17,7 +18,8 @@ from scipy.optimize import nnls
 
 from underpaint.errors import ScanError
 from underpaint.io._source import SAME_CHANNELS
-from underpaint.spectrum import Scan
+from underpaint.spectrum import EnergyAxis, Scan, rebin
+from underpaint.spectrum.poisson import AS_COUNTS, scatter
 
 PLACE = "place"
 """Key in a scan's metadata, up to :func:`detectors_of_one_scan`: where its array stands in the file."""
@@ -32,6 +34,11 @@ _LEAST_PEAKED = 64
 _LEAST_ALIGNED = 0.6
 _LARGEST_RATIO = 100.0
 _LEAST_AGREEMENT = 0.4
+_N_TAP = 13
+_LARGEST_SHIFT = 128
+_SEGMENT, _LEAST_PER_WEIGHT = 64, 20
+_MOST_LEFT = 0.6
+_LEAST_SHARED = 0.5
 
 
 @dataclass(frozen=True)
@@ -58,9 +65,6 @@ class Place:
 
 def detectors_of_one_scan(scans: Sequence[Scan], location: str | Path, *, faulty: bool = False) -> list[Scan]:
     """Leave out what is no detector, and say so in notes.
-
-    What was computed from other arrays is looked for where a file holds arrays of any kind (those with a
-    :class:`Place`), and not among detectors that the format itself tells.
 
     Parameters
     ----------
@@ -89,6 +93,7 @@ def detectors_of_one_scan(scans: Sequence[Scan], location: str | Path, *, faulty
     _leave_out_pieces(scans, places, reasons)
     for alike in _alike(scans):
         _leave_out_computed(scans, places, samples, alike, reasons)
+    _leave_out_filtered(scans, places, samples, reasons)
     rest = [number for number in range(len(scans)) if number not in reasons]
     _refuse_several_scans(scans, places, samples, rest, location)
     if not faulty:
@@ -100,7 +105,24 @@ def detectors_of_one_scan(scans: Sequence[Scan], location: str | Path, *, faulty
             replace(scan, metadata={**scan.metadata, SAME_CHANNELS: True}, notes=(*scan.notes, note)) for scan in kept
         ]
     notes = tuple(f"left out: {name_of(scans[number])}, {reason}" for number, reason in sorted(reasons.items()))
-    return [_bare(scan, notes) for scan in kept]
+    return [_bare(scan, notes) for scan in _with_names_apart(kept)]
+
+
+def _with_names_apart(scans: list[Scan]) -> list[Scan]:
+    """Tell detectors of one name, as of a serial number that is there twice, apart by their place in the file."""
+    names = [scan.detector for scan in scans]
+    twice = [bool(name) and names.count(name) > 1 for name in names]
+    note = "detectors of one name: if they are one that measured twice, read them one by one (--detector)"
+    return [
+        replace(scan, detector=f"{scan.detector} ({_last_part(scan)})", notes=(*scan.notes, note)) if is_twice else scan
+        for scan, is_twice in zip(scans, twice, strict=True)
+    ]
+
+
+def _last_part(scan: Scan) -> str:
+    """Return the folder or group that holds the counts of a detector, or their name."""
+    parts = [part for part in re.split(r"[/\\]", name_of(scan)) if part]
+    return parts[-2] if len(parts) > 1 and "::" in scan.source else parts[-1]
 
 
 def name_of(scan: Scan) -> str:
@@ -119,7 +141,7 @@ def _bare(scan: Scan, notes: tuple[str, ...]) -> Scan:
 def _alike(scans: Sequence[Scan]) -> list[list[int]]:
     """Numbers of the scans of each shape."""
     return [
-        [number for number, scan in enumerate(scans) if scan.shape == shape and PLACE in scan.metadata]
+        [number for number, scan in enumerate(scans) if scan.shape == shape]
         for shape in dict.fromkeys(scan.shape for scan in scans)
     ]
 
@@ -214,7 +236,11 @@ def _leave_out_computed(
             reasons[number] = f"the sum, or the average, of {names}"
             continue
         is_sum = places[number].computed or _SUM_NAME.search(name_of(scans[number])) is not None
-        inside = [other for other in others if is_sum and _contains(values[number], values[other])]
+        inside = [
+            other
+            for other in others
+            if _contains(values[number], values[other]) and (is_sum or _is_part(values[number], values[other]))
+        ]
         if sum(values[other].sum() for other in inside) > 0.75 * values[number].sum() and len(inside) > 1:
             reasons[number] = f"the sum of {', '.join(name_of(scans[other]) for other in inside)}, by its name and size"
             continue
@@ -307,13 +333,143 @@ def _follows(one: NDArray[np.float64], raw: NDArray[np.float64]) -> bool:
         return False
     factors = np.divide(raw.sum(axis=1), one.sum(axis=1), out=np.zeros(len(one)), where=one.sum(axis=1) > 0)
     rough_raw = np.diff(raw, 2, axis=1)
+    if (rough_raw**2).sum() < 0.7 * 6 * raw.sum():
+        return False  # smoothed: no raw counts
     for rough in (np.diff(one, 2, axis=1), np.diff(factors[:, None] * one, 2, axis=1)):
         best = float((rough * rough_raw).sum() / max((rough**2).sum(), 1e-30))
         if best > 0 and ((rough_raw - best * rough) ** 2).sum() < 0.3 * 6 * raw.sum():
             return True
     scale = raw.sum() / one.sum()
-    is_fit = not _is_whole(one) and 0.5 < scale < 2.0
-    return bool(is_fit and ((rough_raw - scale * np.diff(one, 2, axis=1)) ** 2).sum() < 1.25 * 6 * raw.sum())
+    if _is_whole(one) or not 0.5 < scale < 2.0:
+        return False
+    # The scatter of a smoothed detector shows where channels are added up.
+    rest = [np.diff(_merged(raw - scale * one, size), 2, axis=1) for size in (1, 4, 8)]
+    return all((each**2).sum() < 1.25 * 6 * raw.sum() for each in rest)
+
+
+def _merged(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    whole = values.shape[1] // size * size
+    return np.asarray(values[:, :whole].reshape(len(values), -1, size).sum(axis=2))
+
+
+def _leave_out_filtered(
+    scans: Sequence[Scan],
+    places: Sequence[Place],
+    samples: Sequence[NDArray[np.float64] | str],
+    reasons: dict[int, str],
+) -> None:
+    """Leave out copies that were smoothed, moved along the channels or put on other channels."""
+    values = {
+        number: _as_counts(sample)
+        for number, sample in enumerate(samples)
+        if number not in reasons and not isinstance(sample, str) and sample.sum() >= 5 * _LEAST_COUNTS
+    }
+    values = {number: sample[:: 1 + len(values) // 8] for number, sample in values.items()}
+    order = sorted(values, key=lambda number: (places[number].computed, *_rawness(scans[number], values[number])))
+    for position, one in enumerate(order):
+        for other in order[:position]:
+            of_one_array = scans[one].source == scans[other].source
+            if scans[one].shape[:2] != scans[other].shape[:2] or of_one_array or {one, other} & set(reasons):
+                continue
+            for copy, raw in ((one, other), (other, one)):
+                grids = _on_channels(scans[raw], scans[copy], values[raw])
+                if any(_is_filtered(values[copy], counts, _noise(values[raw])) for counts in grids):
+                    reasons[copy] = (
+                        f"computed from {name_of(scans[raw])}: smoothed, moved or put on other channels, since it "
+                        "has the same noise"
+                    )
+                    break
+
+
+def _on_channels(scan: Scan, target: Scan, counts: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Counts of a scan on the channels of another one: as they are, by the files' axes, or stretched."""
+    n_channel, n_target = counts.shape[1], target.shape[2]
+    grids = [counts] if n_channel == n_target else []
+    if scan.axis is not None and target.axis is not None and scan.axis != target.axis:
+        grids.append(rebin(counts, scan.axis, target.axis.edges_kev).astype(np.float64))
+    if n_channel != n_target:
+        edges = np.linspace(-0.5, n_channel - 0.5, n_target + 1)
+        grids.append(rebin(counts, EnergyAxis(1.0, 0.0, n_channel), edges).astype(np.float64))
+    return grids
+
+
+def _noise(values: NDArray[np.float64]) -> float:
+    """Variance over mean of counts; at most 1, which is what lines leave in the estimate of values not whole."""
+    scale = scatter(values)
+    return 1.0 if scale is None else min(1.0, scale.value)
+
+
+def _is_filtered(copy: NDArray[np.float64], raw: NDArray[np.float64], noise: float) -> bool:
+    """Whether each channel is a weighted sum of the other array's channels nearby, but for much less than noise.
+
+    Whatever the weights are, and they may change along the spectrum: what is left over between two detectors has at
+    least the variance that the weights pass on from the noise of one of them.
+    """
+    length = max(_SEGMENT, _LEAST_PER_WEIGHT * 2 * _N_TAP // len(copy))
+    reach = min(_LARGEST_SHIFT, copy.shape[1] // 4) + _N_TAP // 2
+    padded = np.pad(raw, ((0, 0), (reach, reach)))
+    starts = np.arange(0, max(copy.shape[1] - length, 0) + 1, length)
+    starts = starts[np.argsort([-copy[:, start : start + length].sum() for start in starts], kind="stable")]
+    shares: list[float] = []
+    for start in starts:
+        part = copy[:, start : start + length]
+        if np.count_nonzero(part) < _LEAST_PER_WEIGHT * _N_TAP or (len(shares) > 1 and min(shares) > _MOST_LEFT):
+            break
+        near = padded[:, start : start + part.shape[1] + 2 * reach]
+        windows = np.lib.stride_tricks.sliding_window_view(near, part.shape[1], axis=1)
+        shares.append(min(_left(part, windows[:, each : each + _N_TAP], noise) for each in _shifts(part, windows)))
+    return bool(shares) and float(np.median(shares)) <= _MOST_LEFT
+
+
+def _shifts(part: NDArray[np.float64], windows: NDArray[np.float64]) -> set[int]:
+    """Return where the windows begin that fit a part best, by its scatter, and those that are not moved."""
+    middle, reach = windows.shape[1] // 2, _N_TAP // 2
+    rough = np.diff(windows, 2, axis=2)
+    size = np.sqrt(np.einsum("plc,plc->l", rough, rough))
+    likeness = np.einsum("pc,plc->l", np.diff(part, 2, axis=1), rough) / np.maximum(size, 1e-30)
+    best = int(np.argmax(likeness[reach : likeness.size - reach]))
+    return {best, middle - reach}
+
+
+def _left(part: NDArray[np.float64], windows: NDArray[np.float64], noise: float) -> float:
+    """Square of what the windows' weighted sum leaves of a part, over the variance that they pass on."""
+    terms = np.moveaxis(windows, 1, 2).reshape(-1, _N_TAP)
+    along = np.tile(np.linspace(-1, 1, part.shape[1]), len(part))[:, None]
+    weights = np.linalg.lstsq(np.hstack([terms, along * terms]), part.ravel(), rcond=1e-9)[0]
+    local = weights[:_N_TAP] + along * weights[_N_TAP:]
+    left = float(((part.ravel() - (local * terms).sum(axis=1)) ** 2).sum())
+    return left / max(noise * float((local**2 * terms).sum()), 1e-30)
+
+
+def _is_part(total: NDArray[np.float64], part: NDArray[np.float64]) -> bool:
+    """Whether an array is a part of a larger one, which is no corrected copy of it, by their noise."""
+    scales = [scatter(values) for values in (total, part)]
+    if any(scale is None or not AS_COUNTS[0] <= scale.value <= AS_COUNTS[1] for scale in scales):
+        return False
+    return _shared_noise(total, part) > _LEAST_SHARED and not _follows(total, part)
+
+
+def _shared_noise(total: NDArray[np.float64], part: NDArray[np.float64]) -> float:
+    """Return how much of the noise of an array is in a larger one: 0 of two detectors, 1 of a detector in a sum.
+
+    The variance of a difference, in which the spectra cancel, is the sum of both where they are independent. The
+    median over parts of the spectrum.
+    """
+    if min(total.sum(), part.sum()) < 5 * _LEAST_COUNTS:
+        return 0.0
+    noises = _noise(total), _noise(part)
+    shares = []
+    edges = np.searchsorted(np.cumsum(part.sum(axis=0)), np.linspace(0, part.sum(), 17)[1:-1])
+    for one, other in zip(*(np.split(each, np.unique(edges), axis=1) for each in (total, part)), strict=True):
+        if one.shape[1] < 8 or other.sum() <= 0:
+            continue
+        ratio = one.sum() / other.sum()
+        shared = ratio * noises[1] * np.convolve(other.sum(axis=0), [1, 4, 1], "valid")
+        apart = noises[0] * np.convolve(one.sum(axis=0), [1, 4, 1], "valid") + ratio * shared
+        squares = (np.diff(one - ratio * other, 2, axis=1) ** 2).sum(axis=0)
+        weights = 1 / np.maximum(apart, 1e-30)
+        shares.append(float((weights * (apart - squares)).sum() / (2 * weights * shared).sum()))
+    return float(np.median(shares)) if shares else 0.0
 
 
 def _is_whole(values: NDArray[np.float64]) -> bool:

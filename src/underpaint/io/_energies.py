@@ -92,14 +92,9 @@ def axis_of_list(energy: NDArray[np.float64], n_channel: int, unit: str = "") ->
     return _straightened(energy, unit)
 
 
-def axis_of_values(energy: NDArray[np.float64], n_channel: int, unit: str = "") -> EnergyAxis | None:
-    """Return the axis of :func:`axis_of_list` alone."""
-    return axis_of_list(energy, n_channel, unit)[0]
-
-
-def axis_of_line(gain: float, zero: float, n_channel: int, unit: str = "") -> EnergyAxis | None:
+def axis_of_line(gain: float, zero: float, n_channel: int, unit: str = "") -> Axis:
     """Return the axis of a gain and a zero that are no placeholders, in ``unit`` or by size; None where none can be."""
-    return _line(float(gain), float(zero), n_channel, unit)[0]
+    return _line(float(gain), float(zero), n_channel, unit)
 
 
 def _straightened(energy: NDArray[np.float64], unit: str) -> Axis:

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from underpaint.io._energies import axis_of_line
+from underpaint.io._energies import Axis, axis_of_line
 from underpaint.spectrum import EnergyAxis
 
 EXPERIMENTS = "Experiments"
 TIMES = tuple(f"metadata/Acquisition_instrument/{kind}/Detector/EDS" for kind in ("SEM", "TEM"))
 _UNIT_MM = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "μm": 1e-3, "nm": 1e-6, "cm": 10.0, "m": 1000.0}
-_UNIT_KEV = {"kev": 1.0, "ev": 1e-3}
+_ENERGY_UNITS = {"kev", "ev"}
 
 
 @dataclass(frozen=True)
@@ -34,18 +34,21 @@ class Signal:
         Energies of the channels.
     step_mm : (float, float) or None
         Distance of the pixels.
+    notes : tuple of str
+        What is to be noted of the energies.
     """
 
     order: tuple[int, ...]
     axis: EnergyAxis | None
     step_mm: tuple[float, float] | None
+    notes: tuple[str, ...] = ()
 
 
 def read_axes(axes: Sequence[Mapping[str, Any]], shape: tuple[int, ...]) -> Signal | None:
     """Return the signal that the attributes of an array's axes describe; None where there is no spectrum."""
     if len(axes) != len(shape) or not 1 <= len(shape) <= 3:
         return None
-    energies = [number for number, each in enumerate(axes) if _unit(each) in _UNIT_KEV]
+    energies = [number for number, each in enumerate(axes) if _unit(each) in _ENERGY_UNITS]
     signals = energies or [number for number, each in enumerate(axes) if not each.get("navigate", False)]
     if len(signals) != 1:
         return None
@@ -54,13 +57,13 @@ def read_axes(axes: Sequence[Mapping[str, Any]], shape: tuple[int, ...]) -> Sign
     line = axes[channel]
     gain, zero = _number(line.get("scale")), _number(line.get("offset"))
     # Without a unit a scale of 1 is that of an axis that nobody has calibrated.
-    unit_kev = _UNIT_KEV.get(_unit(line), 1.0 if gain != 1.0 and _unit(line) in {"", "<undefined>"} else None)
-    axis = None
-    if unit_kev is not None and gain is not None and zero is not None:
-        axis = axis_of_line(gain * unit_kev, zero * unit_kev, shape[channel])
+    unit = _unit(line) if _unit(line) in _ENERGY_UNITS else ""
+    axis: Axis = None, ()
+    if gain is not None and zero is not None and (unit or (gain != 1.0 and _unit(line) in {"", "<undefined>"})):
+        axis = axis_of_line(gain, zero, shape[channel], unit)
     steps = [_step_mm(axes[number]) for number in pixels]
     step = (steps[0], steps[1]) if len(steps) == 2 and steps[0] and steps[1] else None
-    return Signal((*pixels, channel), axis, step)
+    return Signal((*pixels, channel), axis[0], step, axis[1])
 
 
 def _unit(axis: Mapping[str, Any]) -> str:

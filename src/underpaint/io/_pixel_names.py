@@ -1,7 +1,8 @@
 """Which pixel a spectrum is, by the numbers in its file's name.
 
 - One number that runs (``None_1``, ``scan_0``, behind a date and time or not): pixels in rows, counted from 0 or 1.
-- Row and column by name, in any order: ``r000_c001``, ``row1_col2``, ``x12_y03``, ``Y003X012``, ``line3-column4``.
+- Row and column by name, in any order: ``r000_c001``, ``row1_col2``, ``x12_y03``, ``Y003X012``, ``line3-column4``,
+  ``Zeile1_Spalte2``; also positions, ``x0.5_y-1.5``.
 - Two numbers at the end, set off from the name (``scan_0001_0002``, ``12-34``): row and column.
 
 Dates and times in names count nothing.
@@ -10,14 +11,17 @@ Dates and times in names count nothing.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from math import gcd
+from typing import Any
 
 _DATE = r"(?:19|20)\d\d([-_.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])"
 _TIME = r"(?:[01]\d|2[0-3])([-_.]?)[0-5]\d\2[0-5]\d"
 _STAMP = re.compile(rf"(?<!\d){_DATE}(?:[T _-]?{_TIME})?(?!\d)")
 _CLOCK = re.compile(r"(?<!\d)(?:[01]\d|2[0-3])[-.][0-5]\d[-.][0-5]\d(?!\d)")
-_ROW = re.compile(r"(?i)(?<![a-z])(?:row|riga|line|r|y)[ _=-]?(\d+)")
-_COLUMN = re.compile(r"(?i)(?<![a-z])(?:column|colonna|col|c|x)[ _=-]?(\d+)")
+_PLACE = r"[ _=]?(-?)(\d+(?:[.,]\d+)?)"
+_ROW = re.compile(rf"(?i)(?<![a-z])(?:row|riga|line|ligne|zeile|reihe|rij|r|y){_PLACE}")
+_COLUMN = re.compile(rf"(?i)(?<![a-z])(?:column|colonna|colonne|spalte|kolom|pixel|col|c|x){_PLACE}")
 _PAIR = re.compile(r"^(?P<series>(?:.*[ _.-])?)(?P<row>\d+)[ _x,-](?P<column>\d+)$")
 _NUMBER = re.compile(r"^(?P<series>.*?)[ _.-]?(?P<number>\d+)$")
 
@@ -68,12 +72,17 @@ def series_of(names: Iterable[str]) -> tuple[dict[str, Series], list[str]]:
 
 
 def _with_row_and_column(stems: dict[str, str]) -> tuple[dict[str, Series], dict[str, str]]:
-    matched: dict[str, tuple[str, tuple[int, int]]] = {}
+    by_name: dict[str, tuple[str, re.Match[str], re.Match[str]]] = {}
     for name, stem in stems.items():
         row, column = _ROW.search(_apart(stem)), _COLUMN.search(_apart(stem))
         if row is not None and column is not None:
             left = _COLUMN.sub("", _ROW.sub("", _apart(stem), count=1), count=1)
-            matched[name] = re.sub(r"\W", "", left).strip("_"), (int(row[1]), int(column[1]))
+            by_name[name] = re.sub(r"\W", "", left).strip("_"), row, column
+    rows, columns = (_whole_places([match[side] for match in by_name.values()]) for side in (1, 2))
+    matched = {
+        name: (left, (row, column))
+        for (name, (left, *_)), row, column in zip(by_name.items(), rows, columns, strict=True)
+    }
     # A number beside row and column names the series, or runs along: then it is not needed to tell the pixels apart.
     running = len({(re.sub(r"\d", "", left), place) for left, place in matched.values()}) == len(matched)
     groups: dict[str, dict[tuple[int, int], str]] = {}
@@ -82,6 +91,17 @@ def _with_row_and_column(stems: dict[str, str]) -> tuple[dict[str, Series], dict
         _put(groups, re.sub(r"\d+", "", left) if running else left, place, name, odd)
     rest = {name: stem for name, stem in stems.items() if name not in matched or name in odd}
     return {key: Series(places, in_grid=True, rows_named=True) for key, places in groups.items()}, rest
+
+
+def _whole_places(matches: list[Any]) -> list[int]:
+    """Return rows or columns as whole numbers, in the last decimal place that any has; a hyphen of all parts words."""
+    is_sign = not all(match[1] for match in matches)
+    places = [Decimal(match[2].replace(",", ".")) for match in matches]
+    n_decimal = max((-int(place.as_tuple().exponent) for place in places), default=0)
+    return [
+        int(place.scaleb(n_decimal)) * (-1 if is_sign and match[1] else 1)
+        for place, match in zip(places, matches, strict=True)
+    ]
 
 
 def _apart(stem: str) -> str:

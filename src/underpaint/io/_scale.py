@@ -4,12 +4,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
 from underpaint.spectrum import READERS, Scan
-from underpaint.spectrum.poisson import Scale, find_scale, in_own_quanta
+from underpaint.spectrum.poisson import Scale, find_scale, in_own_quanta, transform_of
 
 _MOST_PIXELS, _MOST_BYTES = 256, 8 * 2**20
 _PLACES = (0.5, 0.25, 0.75)
@@ -29,7 +30,7 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
     Raises
     ------
     ScanError
-        The given scale is not above 0.
+        The given scale is not above 0, or the values are no multiples of counts, but a function of them.
     """
     if counts_scale is not None:
         if not (np.isfinite(counts_scale) and counts_scale > 0):
@@ -41,6 +42,13 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
         note = f"the stored values are divided by {counts_scale:g}, the value per count that was given"
         return scan if counts_scale == 1 else _divided(scan, Scale(counts_scale), note)
     values = _some_spectra(scan)
+    if values is not None and (transform := transform_of(values)):
+        message = (
+            f"Cannot take the values of {scan.source or scan.name} for counts: they scatter as the {transform} of "
+            "counts does, not more where they are larger. Export the counts themselves; --counts-scale 1 reads the "
+            "values as they are, with wrong deviations and detection limits."
+        )
+        raise ScanError(message)
     scale = None if values is None else find_scale(values)
     if scale is None:
         return scan if values is None or not _fractional(values) else replace(scan, notes=(_UNKNOWN, *scan.notes))
@@ -55,7 +63,16 @@ _UNKNOWN = (
 
 
 def _note(scale: Scale) -> str:
-    if scale.of_pixel:
+    if scale.rounding is not None and scale.uncertainty:
+        return (
+            f"the stored values are whole numbers that scatter less than counts do: counts times {scale.value:.3g} +- "
+            f"{scale.uncertainty:.1g}, rounded, by which they are divided. What was rounded off is lost, faint lines "
+            "with it: export the counts themselves. Another value per count is given with --counts-scale, 1 leaves "
+            "them as they are"
+        )
+    if scale.rounding is not None:
+        how = f"they are counts times {scale.value:.4g}, rounded, since the numbers in between are never there,"
+    elif scale.of_pixel:
         how = f"they are whole multiples of one number in each pixel, {scale.value:.4g} in the middle,"
     elif scale.uncertainty:
         how = f"they scatter as counts times {scale.value:.3g} +- {scale.uncertainty:.1g} do,"
@@ -73,6 +90,8 @@ def _divided(scan: Scan, scale: Scale, note: str) -> Scan:
     if scale.of_pixel:
         block: Any = partial(in_own_quanta, usual=scale.value)
         counts = counts.map_blocks(block, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+    elif scale.rounding is not None and not scale.uncertainty:
+        counts = da.rint((counts + scale.rounding) / scale.value).astype(np.float32)
     elif whole and scale.value <= np.iinfo(counts.dtype).max:
         counts = counts // counts.dtype.type(scale.value)
     else:

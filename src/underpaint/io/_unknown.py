@@ -32,6 +32,8 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"WDF1", "a Renishaw Raman file", "It holds no X-ray spectra."),
     (b"root\x00\x00", "a ROOT file", "Write its histograms as CSV or HDF5 (uproot)."),
     (b"MAPSPECTRA_DATA", "an EDAX map (.spd)", "Export it from TEAM or APEX as HDF5 or ripple, or with rosettasciio."),
+    (b"\xff\xfe", "text in UTF-16", "Save it as UTF-8, or as plain text, in an editor or spreadsheet."),
+    (b"\xfe\xff", "text in UTF-16", "Save it as UTF-8, or as plain text, in an editor or spreadsheet."),
     (b"{", "JSON text", _EXPORT),
     (b"<!DOCTYPE html", "a web page", "The download failed: fetch the file itself."),
     (b"<html", "a web page", "The download failed: fetch the file itself."),

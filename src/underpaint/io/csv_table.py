@@ -3,7 +3,8 @@
 Specification:
 
 - Lines of numbers parted by commas, semicolons, tabs or spaces (with semicolons, tabs or spaces, and within quotation
-  marks, the decimal sign may be a comma); a heading of one line and lines that begin with ``#`` are allowed.
+  marks, the decimal sign may be a comma); a heading of one line or two (names, units) and lines that begin with ``#``
+  are allowed.
 - One spectrum: two columns, channel or energy and counts. The first is taken as energies where its heading says
   ``energy``, ``keV`` or ``eV``, or where it does not count channels one by one; in eV where the heading says so or a
   number is over 200.
@@ -38,6 +39,7 @@ FORMAT = "CSV"
 _SEPARATORS = (";", "\t", ",", " ")
 _LONGEST_LINE = 4 * 2**20
 _PIECE = 2**16
+_MOST_HEADINGS = 2
 _LARGEST_INDEX = 1_000_000
 _LARGEST_SPECTRUM = 16 * 2**20
 _ROW, _COLUMN = {"row", "y", "line"}, {"column", "col", "x"}
@@ -57,11 +59,12 @@ _FEWEST_CHANNELS = 32
 
 @dataclass(frozen=True)
 class Manner:
-    """How a table is written: the separator, a decimal comma, the headings, what ends a line."""
+    """How a table is written: the separator, a decimal comma, the headings and their lines, what ends a line."""
 
     separator: str
     decimal_comma: bool
     headings: tuple[str, ...]
+    n_heading: int = 0
     end: bytes = b"\n"
 
     def words(self, line: bytes) -> list[str]:
@@ -134,7 +137,7 @@ class _Places:
 
 
 def is_csv(path: Path, head: bytes) -> bool:
-    """Whether a file is lines of numbers, after a heading of at most one line."""
+    """Whether a file is lines of numbers, after headings of two lines at most."""
     if set(head) & _NO_TEXT:
         return False
     begin = _beginning(path)
@@ -241,19 +244,28 @@ def _manner(head: bytes) -> Manner | None:
         for decimal_comma in (False, True):
             found = _headings(told, separator, decimal_comma=decimal_comma)
             if found is not None:
-                return Manner(separator, decimal_comma, found, _end(head))
+                headings, n_heading = found
+                return Manner(separator, decimal_comma, headings, n_heading, _end(head))
     return None
 
 
-def _headings(lines: list[bytes], separator: str, *, decimal_comma: bool) -> tuple[str, ...] | None:
-    """Return the headings (none: empty) if the lines below are equally many numbers, two or more; else None."""
+def _headings(lines: list[bytes], separator: str, *, decimal_comma: bool) -> tuple[tuple[str, ...], int] | None:
+    """Return the headings and their lines, if the lines below are equally many numbers, two or more; else None.
+
+    Of a second line of headings units of energy are joined to those of the first.
+    """
     plain = Manner(separator, decimal_comma, ())
     widths = [len(words) if _are_numbers(words) else 0 for words in map(plain.words, lines[:20])]
-    first = widths[0] if widths[0] else widths[1] if len(widths) > 1 else 0
-    if first < 2 or any(width != first for width in widths[1:]):
+    n_heading = next((number for number, width in enumerate(widths[: _MOST_HEADINGS + 1]) if width), 0)
+    first = widths[n_heading]
+    if first < 2 or any(width != first for width in widths[n_heading:]):
         return None
-    heading = [] if widths[0] else [word.strip('"').lower() for word in plain.words(lines[0])]
-    return tuple(heading)
+    rows = [[word.strip('"').lower() for word in plain.words(line)] for line in lines[:n_heading]]
+    heading = rows[0] if rows else []
+    if n_heading > 1 and len(rows[1]) == len(heading):
+        joined = (f"{name} {unit}" if unit_of(unit) else name for name, unit in zip(*rows, strict=True))
+        heading = [word.strip() for word in joined]
+    return tuple(heading), n_heading
 
 
 def _number_lines(content: bytes) -> list[bytes]:
@@ -306,7 +318,7 @@ def _line_starts(path: Path, manner: Manner, placed: _Places | None) -> tuple[ND
     """(line,) first byte of each line of numbers, and (line, 2) its row and column; zero where not given."""
     starts: list[int] = []
     places: list[tuple[float, float]] = []
-    position, headed = 0, not manner.headings
+    position, n_heading = 0, manner.n_heading
     with probe(lambda: path.open("rb"), str(path)) as stream:
         while line := manner.line(stream):
             begin, position = position, position + len(line)
@@ -315,8 +327,8 @@ def _line_starts(path: Path, manner: Manner, placed: _Places | None) -> tuple[ND
                 raise ScanError(message)
             if not line.strip() or line.lstrip().startswith(b"#"):
                 continue
-            if not headed:
-                headed = True
+            if n_heading:
+                n_heading -= 1
                 continue
             starts.append(begin)
             places.append(_place(manner.words(line), placed, path) if placed else (0.0, 0.0))
@@ -341,7 +353,7 @@ def _spectra(path: Path, manner: Manner, width: int, columns: list[int]) -> list
     """Read the spectrum, or the detectors, of a table with a line for each channel."""
     content = content_of(path, _LARGEST_SPECTRUM, "spectrum in columns")
     lines = [line for line in content.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
-    rows = [_numbers(manner.words(line), path) for line in lines[1 if manner.headings else 0 :]]
+    rows = [_numbers(manner.words(line), path) for line in lines[manner.n_heading :]]
     odd = next((row.size for row in rows if row.size != width), 0)
     if odd or len(rows) < 2:
         message = f"Cannot read {path}: a spectrum has {width} numbers a line and two lines or more; a line has {odd}."

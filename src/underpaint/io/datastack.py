@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
-from underpaint.io._energies import axis_of_values
+from underpaint.io._energies import axis_of_list
 from underpaint.io._source import lazy_counts, probe, told
 from underpaint.io.zarr import zarr_library
 from underpaint.spectrum import Scan
@@ -75,7 +75,7 @@ def read_datastack(path: Path, name: str | None = None) -> list[Scan]:
     _refuse_sizes(path, wanted, shape, chunks, dtype)
     energies = _latest(arrays, _ENERGIES)
     listed = _energies(path, energies, arrays.get(energies), shape[2])
-    axis = None if listed is None else axis_of_values(listed, shape[2], "kev")
+    axis = None if listed is None else axis_of_list(listed, shape[2], "kev")[0]
     source = f"{path}::{wanted}"
     own = "maxrf4u smooths the spectra over 7 channels: counts are not as recorded"
     smoothed = (own,) if wanted.startswith(_CUBE) else ()

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -171,7 +171,8 @@ def _pixels(folder: Path, top: Path, shape: tuple[int, int] | None) -> tuple[dic
         listed = ", ".join([*counted[:_SERIES_SHOWN], *(["..."] if len(counted) > _SERIES_SHOWN else [])])
         message = (
             f"Cannot read {folder} as one scan: its .mca files have several series of names ({listed}). "
-            "Move each series to a folder of its own."
+            "Move each series to a folder of its own; if they are one scan, name row and column (r0_c0.mca, "
+            "x0.5_y1.5.mca) or number the files in the order of the pixels (NAME_1.mca)."
         )
         raise ScanError(message)
     (series,) = by_name.values()
@@ -186,9 +187,19 @@ def _pixels(folder: Path, top: Path, shape: tuple[int, int] | None) -> tuple[dic
             "the shape (`--shape ROWSxCOLUMNS`; Python: `shape=(rows, columns)`)."
         )
         raise ScanError(message)
+    series = _without_step(series, known)
     first = _first_number(series.numbers, known)
     _check_grid(known, [place - first + 1 for place in series.numbers], first, folder, explicit=shape is not None)
     return {place - first + 1: name for (_, place), name in series.places.items()}, known, notes
+
+
+def _without_step(series: Series, grid: Grid) -> Series:
+    """Number the files of a complete series that counts in steps (0, 10, 20) one by one."""
+    step, first = steps_and_origin(series.numbers)
+    n_file = len(series.places)
+    if step == 1 or n_file != grid.n_row * grid.n_column or (series.numbers[-1] - first) // step != n_file - 1:
+        return series
+    return replace(series, places={(0, (place - first) // step): name for (_, place), name in series.places.items()})
 
 
 def _first_number(numbers: list[int], grid: Grid) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from underpaint.errors import ScanError
 from underpaint.io._axes import channel_dimension
 from underpaint.io._detectors import PLACE, Place
-from underpaint.io._energies import axis_of_values
+from underpaint.io._energies import axis_of_list
 from underpaint.io._source import lazy_counts, probe, told
 from underpaint.spectrum import EnergyAxis, Scan
 
@@ -100,9 +100,12 @@ def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.d
     channel, guess = channel_dimension(stored, lengths, lambda key: _read_member(path, member).reshape(stored)[key])
     order = (*(number for number in range(3) if number != channel), channel)
     cube = NpzCube(path, member, stored, dtype, order)
+    axis_notes: tuple[str, ...] = ()
     axis = _axis(small, cube.shape[2])
     if axis is None and energies is not None:
-        axis = axis_of_values(energies.astype(np.float64), cube.shape[2])
+        axis, axis_notes = axis_of_list(energies.astype(np.float64), cube.shape[2])
+    if axis is None:
+        axis_notes = ("no energy calibration in the file",)
     return Scan(
         lazy_counts(cube, source),
         axis=axis,
@@ -112,7 +115,7 @@ def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.d
         live_time_s=_live_time(small.get("live_time_s"), cube.shape[:2], source),
         step_mm=_step(small.get("step_mm")),
         detector=member.removeprefix("det_") if member.startswith("det_") else "",
-        notes=(*((guess,) if guess else ()), *(() if axis is not None else ("no energy calibration in the file",))),
+        notes=(*((guess,) if guess else ()), *axis_notes),
         metadata={PLACE: Place()},
     )
 

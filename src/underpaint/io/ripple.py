@@ -12,6 +12,7 @@ Source: D. Bright (NIST), manual of Lispix, "raw and rpl files"; the rosettascii
 """
 
 import re
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ _DEPTH_KEYS = (
     ("depth-units", "depthscaleunits"),
 )
 """HyperSpy's keys for gain, zero and unit, and Esprit's."""
+_N_CHECKED, _N_PIXELS, _LEAST_CHECKED = 2**20, 16, 1000
+_MUCH_LARGER, _LARGEST_LIKELY, _LARGEST_COUNT = 50.0, 1e7, 1e12
+_MUCH_ROUGHER = 5.0
 _NO_UNIT = {"undefined", "<undefined>", "none", "channel", "channels", "energy"}
 _UNIT_MM = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "cm": 10.0, "nm": 1e-6}
 
@@ -52,12 +56,15 @@ def read_ripple(path: Path) -> Scan:
     Raises
     ------
     ScanError
-        A header field is missing or wrong, the numbers are not there, or fewer than the header promises.
+        A header field is missing or wrong, the numbers are not there, fewer than the header promises, or they make no
+        sense as it describes them.
     """
     header = path if _has_keys(_small(path)) else _siblings(path, ".rpl")[0]
     fields = _fields(header)
     raw = _raw_file(header, path)
     cube = RippleCube(raw, header, fields)
+    _check_type(cube, header)
+    _check_order(cube, header)
     axis, axis_notes = _axis(fields, cube.shape[2])
     return Scan(
         lazy_counts(cube, str(header)),
@@ -106,6 +113,63 @@ class RippleCube:
             return np.array(numbers[rows, columns], dtype=self.dtype.newbyteorder("="))
         images = np.memmap(self.raw, self.dtype, "r", self.offset, (n_channel, n_row, n_column))
         return np.array(np.moveaxis(images[:, rows, columns], 0, 2), dtype=self.dtype.newbyteorder("="), order="C")
+
+
+def _check_type(cube: RippleCube, header: Path) -> None:
+    """Refuse numbers that make sense only in another byte order, or as numbers of another type."""
+    if cube.dtype.itemsize == 1:
+        return
+    values = np.fromfile(cube.raw, cube.dtype, min(_N_CHECKED, int(np.prod(cube.shape))), offset=cube.offset)
+    middle, length = _middle(values), cube.dtype.itemsize
+    types = [np.dtype(f"{order}{kind}{length}") for kind in "uf" if length in _LENGTHS[kind] for order in "<>"]
+    sizes = {_middle(values.view(each)): each for each in types}
+    likely = min((size for size in sizes if size > 0), default=0.0)
+    if 0 < likely < _LARGEST_LIKELY and middle > _MUCH_LARGER * likely:
+        message = (
+            f"Cannot read {header}: as {_words_of(cube.dtype)} the numbers in {cube.raw.name} are {middle:.3g} in the "
+            f"middle, which no counts are; as {_words_of(sizes[likely])} they would be {likely:.3g}. Correct data-type "
+            "or byte-order in the header."
+        )
+        raise ScanError(message)
+
+
+def _words_of(dtype: np.dtype[Any]) -> str:
+    """Return data type and byte order in the words of a header."""
+    word = {"i": "signed", "u": "unsigned", "f": "float"}[dtype.kind]
+    return f"{word}, {'big' if dtype.str[0] == '>' else 'little'}-endian"
+
+
+def _middle(values: NDArray[Any]) -> float:
+    """Return the median of the numbers that are not 0; infinite where some can be neither counts nor rates."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        sizes = np.abs(values[values != 0].astype(np.float64))
+    if sizes.size == 0:
+        return 0.0
+    likely = np.isfinite(sizes) & (sizes > 1 / _LARGEST_COUNT) & (sizes < _LARGEST_COUNT)
+    return float(np.median(sizes)) if likely.mean() > 0.99 else float("inf")
+
+
+def _check_order(cube: RippleCube, header: Path) -> None:
+    """Refuse a cube whose spectra are smooth only where it is read in the other order of storage."""
+    other = copy(cube)
+    other.by_vector = not cube.by_vector
+    rough, of_other = _roughness(cube), _roughness(other)
+    if rough > _MUCH_ROUGHER * of_other > 0:
+        read, right = ("vector", "image") if cube.by_vector else ("image", "vector")
+        message = (
+            f"Cannot read {header}: read by {read}, as its header says, channels differ from their neighbours "
+            f"{rough:.3g} times as much as counts do; by {right}, {of_other:.3g}. Correct record-by in the header."
+        )
+        raise ScanError(message)
+
+
+def _roughness(cube: RippleCube) -> float:
+    """Return the scatter of the roots of neighbouring channels, over that of counts; of some pixels."""
+    row = cube.shape[0] // 2
+    spectra = cube.read(slice(row, row + 1), slice(0, _N_PIXELS))[0].astype(np.float64)
+    if spectra.size < _LEAST_CHECKED or not (np.isfinite(spectra).all() and spectra.any()):
+        return 0.0
+    return float((np.diff(np.sqrt(np.abs(spectra)), 2, axis=1) ** 2).mean() / 1.5)
 
 
 def _has_keys(head: bytes) -> bool:

@@ -8,7 +8,8 @@ Specification:
   ``FILE.tif::ENERGIES.txt`` or lying beside the stack as ``FILE.txt``, ``FILE.csv``, ``FILE_energies.txt`` or
   ``energies.txt``. They must be even; where there are none, the scan is not calibrated.
 - The numbers of a folder's files follow one another: a missing one would move all channels above it.
-- Fewer than 32 images without such a list are no stack: they are maps of elements, or rows of spectra.
+- Without such a list, fewer than 32 images, or images between which counts differ less than within them, are no stack:
+  they are maps of elements, or rows of spectra.
 
 Source: TIFF revision 6.0 (Adobe, 1992), read by tifffile (C. Gohlke, BSD).
 """
@@ -30,6 +31,7 @@ FORMAT = "TIFF stack"
 _MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _NAMES = ("{0}.txt", "{0}.csv", "{0}_energies.txt", "{0}_energy.txt", "energies.txt", "energy.txt")
 _FEWEST_CHANNELS = 32
+_MUCH_MORE = 2.0
 _LARGEST_LIST = 2**22
 _LARGEST_RATIO = 10_000
 _LARGEST_PIECE = 256 * 2**20
@@ -144,11 +146,12 @@ def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stem: str, nam
     if listed is not None:
         axis, fit = _axis(listed, cube.shape[2], path)
         notes = (f"energies from {listed.name}", *fit)
-    elif cube.shape[2] < _FEWEST_CHANNELS:
+    elif cube.shape[2] < _FEWEST_CHANNELS or _are_rows(cube):
         message = (
             f"Cannot read {path} as a stack: it holds {cube.shape[2]} images of {cube.shape[0]} x {cube.shape[1]}, and "
-            f"spectra have {_FEWEST_CHANNELS} channels or more. Save one image for each channel, not for each row or "
-            "element; or put a list of the channels' energies beside it (energies.txt)."
+            f"spectra have {_FEWEST_CHANNELS} channels or more, between which counts differ most. Save one image "
+            "for each channel, not for each row or element; or put a list of the channels' energies beside it "
+            "(energies.txt)."
         )
         raise ScanError(message)
     return Scan(
@@ -159,6 +162,17 @@ def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stem: str, nam
         format=FORMAT,
         notes=notes,
     )
+
+
+def _are_rows(cube: MappedCube | PagesCube) -> bool:
+    """Whether images are rows of spectra: counts differ much more between channels than between pixels."""
+    middle = cube.shape[0] // 2
+    counts = np.abs(np.nan_to_num(cube.read(slice(middle, middle + 1), slice(0, cube.shape[1]))[0].astype(np.float64)))
+    if counts.shape[0] < _FEWEST_CHANNELS or not counts.any():
+        return False
+    along_columns, along_images = (counts.sum(axis=axis) for axis in (1, 0))
+    spreads = [each.std() / each.mean() for each in (along_columns, along_images)]
+    return bool(spreads[0] > _MUCH_MORE * spreads[1])
 
 
 def _cube(path: Path) -> MappedCube | PagesCube:

@@ -26,7 +26,7 @@ from underpaint.errors import CalibrationError, MissingExtraError, ScanError
 from underpaint.io._axes import ENERGY_NAME, channel_dimension
 from underpaint.io._blosc import fault_of_blosc
 from underpaint.io._detectors import PLACE, Place
-from underpaint.io._energies import axis_of_values
+from underpaint.io._energies import Axis, axis_of_list
 from underpaint.io._hyperspy import EXPERIMENTS, TIMES, Signal, read_axes, seconds
 from underpaint.io._source import lazy_counts, leads_out, probe
 from underpaint.spectrum import EnergyAxis, Scan
@@ -305,9 +305,9 @@ def _scan(path: Path, node: Node, *, alone: bool) -> Scan:
     signal, facts = _signal(node), node.attributes
     order, guess = ((*signal.order,), "") if signal is not None else _order(node)
     cube = ZarrCube(node, order)
-    axis = signal.axis if signal is not None else _axis(node, cube.shape[2])
+    axis, converted = (signal.axis, signal.notes) if signal is not None else _axis(node, cube.shape[2])
     notes, metadata = facts.get("notes"), facts.get("metadata")
-    silent = () if axis is not None else ("no energy calibration in the store",)
+    silent = converted if axis is not None else ("no energy calibration in the store",)
     times = _hyperspy_times(node) if signal is not None else {}
     live, real = (
         np.full(cube.shape[:2], times[name]) if name in times else _beside(node, f"{name}_s", cube.shape[:2])
@@ -386,18 +386,18 @@ def _refuse_missing_chunks(node: Node) -> None:
         raise ScanError(message)
 
 
-def _axis(node: Node, n_channel: int) -> EnergyAxis | None:
+def _axis(node: Node, n_channel: int) -> Axis:
     facts = node.attributes
     try:
-        return EnergyAxis(float(facts["gain_kev"]), float(facts.get("zero_kev", 0.0)), n_channel)
+        return EnergyAxis(float(facts["gain_kev"]), float(facts.get("zero_kev", 0.0)), n_channel), ()
     except (KeyError, TypeError, ValueError, CalibrationError):
         pass
     energies = next((own for own in _siblings(node, _ENERGIES) if own.shape == (n_channel,)), None)
     if energies is None:
-        return None
+        return None, ()
     unit = str(energies.attributes.get("units", "")).lower()
     known = unit if unit in {"kev", "ev"} else ""
-    return axis_of_values(np.asarray(_values(energies), dtype=np.float64), n_channel, known)
+    return axis_of_list(np.asarray(_values(energies), dtype=np.float64), n_channel, known)
 
 
 def _pair(step: Any) -> tuple[float, float] | None:

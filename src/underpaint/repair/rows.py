@@ -97,6 +97,13 @@ def find_row_shift(scan: Scan) -> RowShift:
             "their shift is found thereafter."
         )
         raise ScanError(message)
+    if direction is not None and direction.neighbours < _LEAST_SIGMAS * direction.error:
+        message = (
+            "Cannot look for shifted rows: they have no structure in common, as on a uniform surface (correlation of "
+            f"neighbours {direction.neighbours:.2f} ± {direction.error:.2f}; {_LEAST_SIGMAS:g} deviations are needed). "
+            "Leave out --rows, or give the shift with --row-shift."
+        )
+        raise ScanError(message)
     columns, error = 0.0, 0.0
     for _ in range(_ROUNDS):
         # the taper holds both rows fast and so pulls towards no shift, the less the less is left

@@ -5,7 +5,9 @@ that number, if they scatter as such. And counts scatter with a variance that eq
 times a scale, with the scale times their mean. The scatter is taken from the fourth differences along the channels of
 each pixel, where lines and background leave next to nothing, so that it does not matter whether neighbouring pixels
 hold other paint. Where channels are not independent (smoothed, or moved to another energy axis) the scatter grows when
-channels are added up, and says nothing of a scale.
+channels are added up, and says nothing of a scale. Whole numbers that were scaled and rounded leave out some numbers
+(a factor above 1) or scatter less than counts do (below 1). The square root or the logarithm of counts does not scatter
+more where it is larger.
 """
 
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import theilslopes
 
 Array = NDArray[np.float64]
 
@@ -29,6 +32,18 @@ _INDEPENDENT = (0.75, 1.35)
 _OFF_WHOLE, _RESOLVED = 0.02, 0.1
 _MOST_LEVELS = 4000
 _SHARE_WITH_QUANTUM = 0.8
+_MOST_LEVELS_OF_SIZE, _LEAST_PER_LEVEL, _LEAST_IN_LEVEL = 24, 300, 60
+_LEAST_MEAN, _UNDER_DISPERSED = 0.8, 0.75
+_LEAST_RISE, _LEAST_RANGE = 0.5, 3.0
+_LEAST_LEVELS, _LEAST_BRIGHT = 4, 3.0
+_WITH_LINES = 1.3
+_NEARBY = 4
+_OF_ROUNDING, _DEPENDENT = 0.25, 1.8
+_LEAST_FITTING = 0.999
+_SMOOTHED = 3.0
+_COMBED, _N_TRIED = 200, 1001
+_COMB_FACTORS, _LEAST_COMBED = (1.1, 40.0), 4
+_LEAST_LEFT_OUT, _MOST_MET = 50.0, 0.02
 
 
 @dataclass(frozen=True)
@@ -43,11 +58,15 @@ class Scale:
         One standard deviation; 0 where the scale is exact.
     of_pixel : bool
         Each pixel has a scale of its own.
+    rounding : float or None
+        For whole numbers that are scaled counts, rounded: what is added before they are divided by the scale, 0 for the
+        nearest whole number, 0.5 for the one below. None where nothing was rounded.
     """
 
     value: float
     uncertainty: float = 0.0
     of_pixel: bool = False
+    rounding: float | None = None
 
 
 def find_scale(values: NDArray[Any]) -> Scale | None:
@@ -67,19 +86,51 @@ def find_scale(values: NDArray[Any]) -> Scale | None:
     spectra = spectra[spectra.sum(axis=1) > 0]
     if (spectra > 0).sum() < _LEAST_VALUES:
         return None
-    scatter = [scale for scale in (_scatter(_merged(spectra, size)) for size in _MERGED) if scale is not None]
-    if not scatter or any(AS_COUNTS[0] <= scale.value <= AS_COUNTS[1] for scale in scatter):
-        return Scale(1.0) if scatter else None
-    first, resolution = scatter[0], _resolution(values.dtype)
+    resolution = _resolution(values.dtype)
     exact = quantum(spectra, resolution)
+    if (exact is None or exact == 1) and bool((spectra == np.rint(spectra)).all()):
+        rounded = _comb(spectra) or _under_dispersed(spectra)
+        if rounded is not None:
+            return rounded
+    scales = [scale for scale in (scatter(_merged(spectra, size)) for size in _MERGED) if scale is not None]
+    if scales and scales[0].value < AS_COUNTS[0] and scales[-1].value > _SMOOTHED * scales[0].value:
+        return None
+    if not scales or any(AS_COUNTS[0] <= scale.value <= AS_COUNTS[1] for scale in scales):
+        return Scale(1.0) if scales else None
+    first = scales[0]
     if exact is not None and _within(first.value / exact, _AGREES):
         return Scale(exact)
     each = [quantum(spectrum, resolution) for spectrum in spectra if (spectrum > 0).sum() >= _LEAST_IN_PIXEL]
     known = [value for value in each if value is not None]
     if len(known) > _SHARE_WITH_QUANTUM * max(len(each), 1) and _within(first.value / np.median(known), _AGREES):
         return Scale(float(np.median(known)), of_pixel=True)
-    independent = all(_within(scale.value / first.value, _INDEPENDENT) for scale in scatter)
+    independent = all(_within(scale.value / first.value, _INDEPENDENT) for scale in scales)
     return first if independent and first.uncertainty < _MOST_ERROR * first.value else None
+
+
+def transform_of(values: NDArray[Any]) -> str:
+    """Return which function of the counts the values are, "square root" or "logarithm"; "" where they rise with counts.
+
+    The variance of counts, also scaled, rises as their mean; that of their square root is the same everywhere, and that
+    of their logarithm falls.
+
+    Parameters
+    ----------
+    values : (n_pixel, n_channel) array
+        As stored, 0 or more; without the missing pixels.
+    """
+    spectra = np.asarray(values, dtype=np.float64)
+    mean, variance = _variances(spectra[spectra.sum(axis=1) > 0], without_lines=True)
+    mean, variance = mean[mean.size // 3 :], variance[mean.size // 3 :]  # the faintest are 0 or 1 count
+    whole = bool((spectra == np.rint(spectra)).all())
+    if whole:
+        mean, variance = mean[variance > _OF_ROUNDING], variance[variance > _OF_ROUNDING]
+    if mean.size < _LEAST_LEVELS or mean[-1] < whole * _LEAST_BRIGHT or not (variance > 0).all():
+        return ""
+    rise = float(theilslopes(np.log(variance), np.log(mean))[0])
+    if rise < -_LEAST_RISE and mean[-1] > _LEAST_RANGE / 2 * mean[0]:
+        return "logarithm"
+    return "square root" if rise < _LEAST_RISE and mean[-1] > _LEAST_RANGE * mean[0] else ""
 
 
 def in_own_quanta(block: NDArray[Any], usual: float) -> NDArray[np.float32]:
@@ -127,7 +178,7 @@ def _fitted(levels: Array, guess: float, resolution: float) -> float | None:
         size *= 2
 
 
-def _scatter(spectra: Array) -> Scale | None:
+def scatter(spectra: Array) -> Scale | None:
     """Return variance over mean from fourth differences; of the fainter half of the channels, which lines spare."""
     if spectra.shape[1] < _N_GROUP * _LEAST_IN_GROUP:
         return None
@@ -142,6 +193,129 @@ def _scatter(spectra: Array) -> Scale | None:
     ratio = np.array([squared[own].sum() / expected[own].sum() for own in groups])
     value = float(np.median(ratio))
     return Scale(value, float(1.25 * ratio.std() / np.sqrt(ratio.size))) if value > 0 else None
+
+
+def _variances(spectra: Array, *, without_lines: bool = False) -> tuple[Array, Array]:
+    """Return mean and variance of the values, by their size; of windows of five channels.
+
+    From fourth differences of each pixel, to which lines add; ``without_lines``, where they do, from those of what is
+    left when a multiple of a neighbour of the same paint is taken away.
+    """
+    n_level = int(np.clip(spectra.size // _LEAST_PER_LEVEL, 6, _MOST_LEVELS_OF_SIZE))
+    if spectra.size == 0 or spectra.shape[1] < 2 * _DIFFERENCE.size or not spectra.any():
+        return np.empty(0), np.empty(0)
+    windows = np.lib.stride_tricks.sliding_window_view(spectra, _DIFFERENCE.size, axis=1)
+    mean, norm = windows.mean(axis=2), float((_DIFFERENCE**2).sum())
+    top = spectra.max()
+    used = mean > 0
+    if np.count_nonzero(spectra == top) > len(spectra):  # clipped
+        used &= (windows < top).all(axis=2)
+    if not used.any():
+        return np.empty(0), np.empty(0)
+    edges = np.geomspace(mean[used].min(), mean[used].max(), n_level + 1)
+    level = np.clip(np.searchsorted(edges, mean, side="right") - 1, 0, n_level - 1)
+
+    def sums(values: Array, which: NDArray[np.bool_]) -> Array:
+        return np.bincount(level[which], values[which], n_level).astype(np.float64)
+
+    expected = windows @ _DIFFERENCE**2 / norm  # on flanks of lines less than the mean
+    n_window, total = sums(used.astype(float), used), sums(expected, used)
+    enough = n_window >= _LEAST_IN_LEVEL
+    ratio = sums((windows @ _DIFFERENCE) ** 2 / norm, used) / np.maximum(total, 1e-300)
+    if without_lines and len(spectra) > 2:
+        other = _alike(spectra)
+        factor = (spectra.sum(axis=1) / spectra[other].sum(axis=1))[:, None]
+        apart = np.diff(spectra - factor * spectra[other], 4, axis=1) ** 2 / norm / (1 + factor**2)
+        of_both = (mean + factor**2 * mean[other]) / (1 + factor**2)
+        level = np.clip(np.searchsorted(edges, of_both, side="right") - 1, 0, n_level - 1)
+        of_both = (expected + factor**2 * expected[other]) / (1 + factor**2)
+        by_pairs = sums(apart, used) / np.maximum(sums(of_both, used), 1e-300)
+        n_pair = sums(np.ones_like(mean), used)
+        ratio = np.where((n_pair >= _LEAST_IN_LEVEL) & (_WITH_LINES * by_pairs < ratio), by_pairs, ratio)
+    mean_of_level = (total / np.maximum(n_window, 1))[enough]
+    return mean_of_level, np.asarray(ratio[enough] * mean_of_level)
+
+
+def _alike(spectra: Array) -> NDArray[np.intp]:
+    """Return the pixel nearby whose spectrum is most like that of each pixel, in wide bands.
+
+    Their scatter is not that of fourth differences, which the choice therefore leaves as it is.
+    """
+    starts = np.arange(0, spectra.shape[1], max(spectra.shape[1] // 32, 1))
+    bands = np.add.reduceat(spectra, starts, axis=1)
+    shape = np.sqrt(bands / bands.sum(axis=1, keepdims=True))
+    steps = [step for step in range(-_NEARBY, _NEARBY + 1) if 0 < abs(step) < len(spectra)]
+    unlike = [((shape - np.roll(shape, step, axis=0)) ** 2).sum(axis=1) for step in steps]
+    best = np.array(steps)[np.argmin(unlike, axis=0)]
+    return np.asarray((np.arange(len(spectra)) - best) % len(spectra))
+
+
+def _under_dispersed(spectra: Array) -> Scale | None:
+    """Return the scale of whole numbers that are counts times less than 1, rounded, by their variance."""
+    shares = []
+    for size in (1, 2):
+        mean, variance = _variances(_merged(spectra, size), without_lines=True)
+        mean, variance = mean[mean >= _LEAST_MEAN], variance[mean >= _LEAST_MEAN]
+        if mean.size < 2 * _LEAST_LEVELS:
+            return None
+        # Faint values are rounded too coarsely, and lines add to bright ones.
+        middle = slice(mean.size // 4, -(mean.size // 4) or None)
+        shares.append(
+            (variance[middle] / mean[middle], np.maximum(variance - 1 / 12, variance / 2)[middle] / mean[middle])
+        )
+    (first, without_rounding), (wide, _) = shares
+    value = float(np.median(without_rounding))
+    error = float(1.25 * without_rounding.std() / np.sqrt(first.size))
+    if not 0 < value < min(_UNDER_DISPERSED, 1 - 4 * error) or np.median(wide) > _DEPENDENT * np.median(first):
+        return None
+    return Scale(value, error, rounding=0.0)
+
+
+def _comb(spectra: Array) -> Scale | None:
+    """Return the scale of whole numbers that are counts times more than 1, rounded: some numbers are never there."""
+    levels, n_each = np.unique(spectra[spectra > 0], return_counts=True)
+    there = np.zeros(_COMBED + 1)
+    low = levels < _COMBED
+    there[levels[low].astype(int)] = n_each[low]
+    numbers = np.arange(_COMBED)
+    low_factor, high_factor = _COMB_FACTORS
+    if len(spectra) < _LEAST_COMBED:  # a factor of few spectra may be that of their dead time
+        low_factor = AS_COUNTS[1]
+    factors = np.geomspace(high_factor, low_factor, int(4 * _COMBED * np.log(high_factor / low_factor)))
+    slack = numbers * 0.5 * (factors[0] / factors[1] - 1)
+    refused = {0.0: np.inf, 0.5: np.inf}  # the last factor that larger levels contradict, by rounding
+    for factor in factors:
+        for rounding, contradicted in refused.items():
+            if 0.98 * contradicted < factor < contradicted < np.inf:
+                continue
+            off = np.abs(numbers + rounding - factor * np.rint((numbers + rounding) / factor))
+            left_out = off > 0.5 + slack
+            left_out[0] = False
+            allowed = np.flatnonzero(~left_out)
+            above = np.searchsorted(allowed, numbers[left_out])
+            usual = np.minimum(there[allowed[above - 1]], there[np.append(allowed, _COMBED)[above]]).sum()
+            if usual > _LEAST_LEFT_OUT and there[:_COMBED][left_out].sum() < _MOST_MET * usual:
+                scale = _sharpened(levels, float(factor), rounding)
+                if scale is not None:
+                    return scale
+                refused[rounding] = float(factor)
+    return None
+
+
+def _sharpened(levels: Array, factor: float, rounding: float) -> Scale | None:
+    """Narrow a scale down by larger and larger levels; None where some are no rounded multiples of it."""
+    low, high = 0.97 * factor, 1.01 * factor
+    for largest in (_COMBED, 10 * _COMBED, 100 * _COMBED):
+        used = levels[levels < largest] + rounding
+        factors = np.linspace(low, high, _N_TRIED)
+        off = np.abs(used - factors[:, None] * np.rint(used / factors[:, None]))
+        share = (off <= 0.5 + 1e-6 + (high - low) / _N_TRIED * used / factor).mean(axis=1)
+        if share.max() < _LEAST_FITTING:
+            return None
+        # The largest ones: smaller scales leave out fewer numbers.
+        fitting = np.split(places := np.flatnonzero(share == share.max()), np.flatnonzero(np.diff(places) > 1) + 1)[-1]
+        low, high = factors[max(fitting[0] - 1, 0)], factors[min(fitting[-1] + 1, _N_TRIED - 1)]
+    return Scale(float(np.mean(factors[fitting])), rounding=rounding)
 
 
 def _merged(spectra: Array, size: int) -> Array:

@@ -55,7 +55,7 @@ def read_crono(path: Path, file: Any) -> list[Scan]:
     index = _index(path, file, spectra.shape[0])
     cube = ListedCube(path, spectra, index)
     source = f"{path}::{SPECTRA}"
-    axis = axis_of_energies(follow(file, ENERGIES), cube.shape[2])
+    axis, axis_notes = axis_of_energies(follow(file, ENERGIES), cube.shape[2])
     present = index >= 0
     return [
         Scan(
@@ -67,7 +67,11 @@ def read_crono(path: Path, file: Any) -> list[Scan]:
             live_time_s=_times(follow(file, "XRF/LiveTimes"), index, spectra.shape[0]),
             real_time_s=_times(follow(file, "XRF/RealTimes"), index, spectra.shape[0]),
             present=None if present.all() else present,
-            notes=(*_notes(file, index, spectra.shape[0], calibrated=axis is not None), *cube.notes),
+            notes=(
+                *_notes(file, index, spectra.shape[0], calibrated=axis is not None),
+                *(() if axis is None else axis_notes),
+                *cube.notes,
+            ),
         )
     ]
 

@@ -7,9 +7,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.io._energies import HIGHEST_KEV, axis_of_line, axis_of_values
+from underpaint.io._energies import HIGHEST_KEV, Axis, axis_of_line, axis_of_list
 from underpaint.io.hdf5._links import read_values
-from underpaint.spectrum import EnergyAxis
 
 _UNIT_MM = {"mm": 1.0, "millimeter": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "cm": 10.0, "m": 1000.0}
 _UNIT_S = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -48,30 +47,30 @@ def numbers(item: Any, largest: int) -> NDArray[np.float64] | None:
     return np.asarray(read_values(item), dtype=np.float64)
 
 
-def axis_of_energies(item: Any, n_channel: int) -> EnergyAxis | None:
-    """Return the even energy axis that a dataset of ``n_channel`` energies (keV or eV) lists, else None."""
+def axis_of_energies(item: Any, n_channel: int) -> Axis:
+    """Return the even energy axis that a dataset of ``n_channel`` energies (keV or eV) lists, with what to note."""
     energy, unit = numbers(item, n_channel), units(item)
     known = unit if unit in ENERGY_UNITS else ""
-    return None if energy is None else axis_of_values(energy.ravel(), n_channel, known)
+    return (None, ()) if energy is None else axis_of_list(energy.ravel(), n_channel, known)
 
 
-def axis_of_polynomial(item: Any, n_channel: int) -> EnergyAxis | None:
-    """Return the axis of polynomial coefficients in keV, and not of the 0, 1, 0 of unknown ones.
+def axis_of_polynomial(item: Any, n_channel: int) -> Axis:
+    """Return the axis of polynomial coefficients, with what to note, and not of the 0, 1, 0 of unknown ones.
 
     A curve of (zero, gain, quadratic) is read as the line that is nearest to it, if no channel lies off by more than
     10 eV.
     """
     values = numbers(item, 8)
     if values is None or not 2 <= values.size <= 3:
-        return None
+        return None, ()
     zero, gain, *curved = values.ravel().tolist()
     if [zero, gain] == [0.0, 1.0]:
-        return None
+        return None, ()
     bend = curved[0] if curved else 0.0
     # Of the parabola over 0 ... last the nearest line lies off by at most bend * last**2 / 8.
     last = n_channel - 1
     off = bend * last**2 / 8
-    return axis_of_line(gain + bend * last, zero - off, n_channel) if abs(off) <= _LARGEST_BEND_KEV else None
+    return axis_of_line(gain + bend * last, zero - off, n_channel) if abs(off) <= _LARGEST_BEND_KEV else (None, ())
 
 
 def bend_of_polynomial(item: Any, n_channel: int) -> float:

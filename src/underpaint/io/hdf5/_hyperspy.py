@@ -9,13 +9,14 @@ import numpy as np
 from underpaint.errors import ScanError
 from underpaint.io._detectors import PLACE, Place
 from underpaint.io._hyperspy import EXPERIMENTS, TIMES, read_axes, seconds
-from underpaint.io._source import lazy_counts
-from underpaint.io.hdf5._cube import Hdf5Cube, ListedCube
+from underpaint.io._source import MemoryCube, lazy_counts
+from underpaint.io.hdf5._cube import Hdf5Cube, ListedCube, check_stored
 from underpaint.io.hdf5._facts import text
-from underpaint.io.hdf5._links import follow
+from underpaint.io.hdf5._links import follow, read_values
 from underpaint.spectrum import Scan
 
 FORMAT = "HDF5 (HyperSpy)"
+_LARGEST_SPECTRUM = 2**17
 
 
 def is_hyperspy(file: Any) -> bool:
@@ -36,7 +37,7 @@ def read_hyperspy(path: Path, file: Any) -> list[Scan]:
         held = ", ".join(f"{name} {group['data'].shape}" for name, group in _signals(file).items())
         message = (
             f"Cannot read {path}: it is of HyperSpy, but none of its signals ({held}) has one dimension of energies "
-            "and one or two of pixels. Save such a signal."
+            "and two of pixels at most. Save such a signal."
         )
         raise ScanError(message)
     return scans
@@ -63,13 +64,16 @@ def _scan(path: Path, name: str, group: Any) -> Scan | None:
     signal = read_axes(records, dataset.shape)
     if signal is None or dataset.dtype.kind not in "uif" or 0 in dataset.shape:
         return None
-    cube: Hdf5Cube | ListedCube
+    cube: Hdf5Cube | ListedCube | MemoryCube
     if len(signal.order) == 3:
         cube = Hdf5Cube(path, dataset, (signal.order[0], signal.order[1], signal.order[2]))
     elif len(signal.order) == 2:
         cube = ListedCube(path, dataset, np.arange(dataset.shape[signal.order[0]])[None], signal.order)
-    else:
+    elif dataset.size > _LARGEST_SPECTRUM:
         return None
+    else:
+        check_stored(path, dataset)
+        cube = MemoryCube(read_values(dataset)[None, None])
     times = next((each for place in TIMES if isinstance(each := follow(group, place), h5py.Group)), None)
     live, real = (None if times is None else seconds(times.attrs.get(key)) for key in ("live_time", "real_time"))
     source = f"{path}::/{EXPERIMENTS}/{name}/data"
@@ -82,7 +86,10 @@ def _scan(path: Path, name: str, group: Any) -> Scan | None:
         live_time_s=None if live is None else np.full(cube.shape[:2], live),
         real_time_s=None if real is None else np.full(cube.shape[:2], real),
         step_mm=signal.step_mm,
-        notes=(*cube.notes, *(() if signal.axis is not None else ("no energy calibration in the file",))),
+        notes=(
+            *getattr(cube, "notes", ()),
+            *(signal.notes if signal.axis is not None else ("no energy calibration in the file",)),
+        ),
         metadata={PLACE: Place(f"/{EXPERIMENTS}/{name}")},
     )
 

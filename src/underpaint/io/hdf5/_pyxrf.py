@@ -67,8 +67,9 @@ def _scan(path: Path, file: Any, name: str, *, alone: bool) -> Scan:
         raise ScanError(message)
     cube = Hdf5Cube(path, dataset)
     source = f"{path}::/{_TOP}/{name}/counts"
-    axis = axis_of_energies(follow(file, f"{_TOP}/{name}/energy"), cube.shape[2])
-    notes = () if axis is not None else ("no energy calibration in the file; PyXRF begins with 0.01 keV a channel",)
+    axis, axis_notes = axis_of_energies(follow(file, f"{_TOP}/{name}/energy"), cube.shape[2])
+    if axis is None:
+        axis_notes = ("no energy calibration in the file; PyXRF begins with 0.01 keV a channel",)
     summed = ("the counts are the sum of all detectors, as PyXRF added them",) if name == "detsum" else ()
     incident = _incident_kev(file)
     return Scan(
@@ -78,7 +79,7 @@ def _scan(path: Path, file: Any, name: str, *, alone: bool) -> Scan:
         source=source,
         format=FORMAT,
         detector=name,
-        notes=(*summed, *cube.notes, *notes, *_positions(file, cube.shape)),
+        notes=(*summed, *cube.notes, *axis_notes, *_positions(file, cube.shape)),
         metadata={SAME_CHANNELS: True, **({} if incident is None else {"incident_energy_kev": incident})},
     )
 

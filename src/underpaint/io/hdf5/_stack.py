@@ -381,7 +381,17 @@ class Pixels:
 def _scans(
     path: Path, stacks: list[Stack], content: Content, shape: tuple[int, int] | None, notes: tuple[str, ...] = ()
 ) -> list[Scan]:
-    scans = [scan for stack in stacks for scan in _scans_of(path, stack, content, shape)]
+    try:
+        scans = [scan for stack in stacks for scan in _scans_of(path, stack, content, shape)]
+    except ScanError as error:
+        entries = list(dict.fromkeys(stack.entry for stack in stacks))
+        if len(entries) == 1:
+            raise
+        message = (
+            f"Cannot read {path} as one scan: it holds {len(entries)} measurements, and not all can be read. Give one "
+            f"of them: {'; '.join(f'{path}::{entry}' for entry in entries)}. ({error})"
+        )
+        raise ScanError(message) from error
     named = [scan if len(scans) > 1 else replace(scan, name=path.stem) for scan in scans]
     return [replace(scan, notes=(*scan.notes, *notes)) for scan in named]
 
@@ -433,9 +443,9 @@ def _scan(
     stored = tuple(int(size) for number, size in enumerate(dataset.shape) if number != view.order[-1])
     within = None if place is None else (place[0] - (view.order[-1] < place[0]), place[1])
     pixels = Pixels(cube.shape[:2], stored, within, index)
-    axis = _energy_axis(beside, energies, cube.shape[2])
+    axis, converted = _energy_axis(beside, energies, cube.shape[2])
     stored_notes = beside.value(short_text, beside.item("notes")) or ""
-    axis_notes = _axis_notes(beside, energies, axis, cube.shape[2])
+    axis_notes = (*converted, *_axis_notes(beside, energies, axis, cube.shape[2]))
     if any(words in stored_notes for words in ("no energy calibration", "energy axis cannot be used")):
         axis_notes = ()
     present = beside.value(numbers, beside.item("present"), cube.shape[0] * cube.shape[1])
@@ -523,15 +533,19 @@ def _grid_step(item: Any, spectra: NDArray[np.int64]) -> float | None:
     return None if values is None else step_of(item, int(item.size), values[spectra])[0]
 
 
-def _energy_axis(beside: Beside, energies: Axis, n_channel: int) -> EnergyAxis | None:
-    """Gain and zero, PyMca's polynomial, the energies that NXdata names, or an array ``energy``."""
+def _energy_axis(beside: Beside, energies: Axis, n_channel: int) -> tuple[EnergyAxis | None, tuple[str, ...]]:
+    """Gain and zero, PyMca's polynomial, the energies that NXdata names, or an array ``energy``; and what to note."""
     gain = beside.value(numbers, beside.item("gain_kev"), 1)
     zero = beside.value(numbers, beside.item("zero_kev"), 1)
     if gain is not None:
         return axis_of_line(gain.flat[0], 0.0 if zero is None else zero.flat[0], n_channel)
-    polynomial: EnergyAxis | None = beside.value(axis_of_polynomial, beside.item("calibration"), n_channel)
-    named = beside.value(axis_of_energies, _named_energies(energies), n_channel)
-    return polynomial or named or beside.value(axis_of_energies, beside.item(*_ENERGIES), n_channel)
+    places = (
+        (axis_of_polynomial, beside.item("calibration")),
+        (axis_of_energies, _named_energies(energies)),
+        (axis_of_energies, beside.item(*_ENERGIES)),
+    )
+    axes = (beside.value(read, item, n_channel) for read, item in places)
+    return next((each for each in axes if each is not None and each[0] is not None), (None, ()))
 
 
 def _named_energies(energies: Axis) -> Any:

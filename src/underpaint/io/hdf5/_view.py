@@ -158,7 +158,7 @@ def _detector_of_list(
     if by_column and not grids(by_position, n_many):
         return None
     unlike, picture = _unlikeness(dataset, channel, few, rest)
-    if unlike > max(3.0, 0.05 * picture):
+    if unlike > max(3.0, 0.05 * picture / n_few):  # the picture is of all detectors, and scatters as they do together
         return None
     if grids(by_position, n_many):
         return few

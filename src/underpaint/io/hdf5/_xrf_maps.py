@@ -19,11 +19,12 @@ from typing import Any
 import h5py
 
 from underpaint.errors import ScanError
+from underpaint.io._energies import Axis
 from underpaint.io._source import lazy_counts
 from underpaint.io.hdf5._cube import Hdf5Cube
 from underpaint.io.hdf5._facts import axis_of_energies, axis_of_polynomial, both, pixel_seconds, step_of
 from underpaint.io.hdf5._links import follow
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.spectrum import Scan
 
 FORMAT = "HDF5 (XRF-Maps)"
 _COUNTS = ("MAPS/Spectra/mca_arr", "MAPS/mca_arr")
@@ -52,7 +53,7 @@ def read_xrf_maps(path: Path, file: Any) -> list[Scan]:
         raise ScanError(message)
     cube = Hdf5Cube(path, dataset, (1, 2, 0))
     source = f"{path}::{cube.name}"
-    axis = _axis(file, cube.shape[2])
+    axis, axis_notes = _axis(file, cube.shape[2])
     step, notes = _step(file, cube.shape)
     return [
         Scan(
@@ -65,7 +66,7 @@ def read_xrf_maps(path: Path, file: Any) -> list[Scan]:
             real_time_s=pixel_seconds(follow(file, "MAPS/Spectra/Elapsed_Realtime"), cube.shape),
             step_mm=step,
             detector=_detector(path),
-            notes=(*notes, *cube.notes, *(() if axis is not None else ("no energy calibration in the file",))),
+            notes=(*notes, *cube.notes, *(axis_notes if axis is not None else ("no energy calibration in the file",))),
         )
     ]
 
@@ -74,9 +75,9 @@ def _first(file: Any, places: tuple[str, ...]) -> Any:
     return next((item for item in (follow(file, place) for place in places) if item is not None), None)
 
 
-def _axis(file: Any, n_channel: int) -> EnergyAxis | None:
+def _axis(file: Any, n_channel: int) -> Axis:
     polynomial = axis_of_polynomial(_first(file, _CALIBRATION), n_channel)
-    return polynomial or axis_of_energies(_first(file, _ENERGY), n_channel)
+    return polynomial if polynomial[0] is not None else axis_of_energies(_first(file, _ENERGY), n_channel)
 
 
 def _step(file: Any, shape: tuple[int, int, int]) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
