@@ -73,7 +73,7 @@ class _NoMercuryInEvenPixels:
     groups = ("mercury",)
 
     def __call__(self, counts: np.ndarray) -> np.ndarray:
-        return (counts.sum(axis=1) % 2 == 0)[:, None]
+        return np.asarray(counts.sum(axis=1) % 2 == 0)[:, None]
 
 
 def test_what_a_spectrum_speaks_against_is_not_claimed_nor_are_its_members(model: Path) -> None:
