@@ -17,6 +17,7 @@ from underpaint.files import (
     claim_folder,
     is_reserved,
     put_in_place,
+    remove_tree,
     whole_file,
     working_folder,
     written_alone,
@@ -142,6 +143,40 @@ def test_a_link_in_place_of_a_working_folder_or_its_mark_is_not_followed(tmp_pat
     with whole_file(tmp_path / "a.txt") as part:
         part.write_text("new")
     assert (tmp_path / "home" / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("mark", ["[" * 100_000, '{"program": "underpaint", "target": ["a.txt"]}', "x" * 10**6, "\xff"])
+def test_a_mark_that_this_program_has_not_written_stops_nobody(tmp_path: Path, mark: str) -> None:
+    folder = tmp_path / ".underpaint-abcdefgh"
+    folder.mkdir()
+    (folder / "underpaint.json").write_bytes(mark.encode("latin-1"))
+    with whole_file(tmp_path / "a.txt") as part:
+        part.write_text("new")
+    assert [entry.name for entry in folder.iterdir()] == ["underpaint.json"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="few users of Windows may make links and pipes")
+@pytest.mark.parametrize("name", ["lock", "settings.json", "anything"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_working_folder_that_holds_a_link_or_a_pipe_is_not_ours(tmp_path: Path, name: str, kind: str) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    folder = tmp_path / ".underpaint-abcdefgh"
+    folder.mkdir()
+    (folder / "underpaint.json").write_text(json.dumps({"program": "underpaint", "target": "a.txt", "kind": "file"}))
+    (folder / name).symlink_to(tmp_path / "thesis.txt") if kind == "link" else os.mkfifo(folder / name)
+    with whole_file(tmp_path / "a.txt") as part:
+        part.write_text("new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+    assert sorted(entry.name for entry in folder.iterdir()) == sorted(["underpaint.json", name])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="few users of Windows may make links")
+def test_what_a_removed_folder_links_to_keeps_its_permissions(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir(mode=0o755)
+    (tmp_path / "folder").symlink_to(tmp_path / "home")
+    remove_tree(tmp_path / "folder")
+    assert (tmp_path / "home").stat().st_mode & 0o777 == 0o755
 
 
 def test_a_file_that_appeared_meanwhile_is_not_replaced(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A folder of results that is whole or not there: written beside its place, renamed at the end."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from underpaint.errors import OutputError
 from underpaint.files import (
     WorkingFolder,
     check_path,
+    is_plain,
     remove_tree,
     remove_working_folder,
     sync,
@@ -27,6 +29,7 @@ KIND = "results"
 DIGESTS = ("scan files", "scan sample")
 """Settings that are digests, of which nobody wants to read the values."""
 _SETTINGS, _BLOCKS, _NEW, _OLD, _READY = "settings.json", "blocks", "new", "old", "ready.json"
+_ASIDE = re.compile(r"earlier(_\d+x\d+)?(_\d+)?")
 _SPARE_BYTES = 64 * 2**20
 _LONGEST_BELOW = "detectability/" + 100 * "n"
 """Stands for the longest name of a file in results."""
@@ -128,11 +131,11 @@ def recover(path: str | Path) -> None:
         Another run writes there just now.
     """
     target = Path(path).resolve()
-    if not any((folder / _READY).is_file() for folder in working_folders(target)):
+    if not any(_readiness(folder)[0] for folder in working_folders(target)):
         return
     with working_folder(target, kind=KIND, alone=True) as work:
         for left in work.left:
-            if (left / _READY).is_file():
+            if _readiness(left)[0]:
                 _finish_replacing(left, target)
                 if is_finished(target) and not (left / _OLD).exists():
                     remove_working_folder(left)
@@ -193,9 +196,9 @@ def _prepare(work: WorkingFolder, target: Path, settings: Mapping[str, Any], *, 
     blocks = work.path / _BLOCKS
     with whole_file(work.path / _SETTINGS) as part:
         part.write_text(json.dumps(now, sort_keys=True), "utf-8")
-    begun = [left for left in work.left if resume and (left / _BLOCKS).is_dir()]
+    begun = [left for left in work.left if resume and is_plain(left / _BLOCKS, deep=True)]
     same = next((left for left in begun if _settings_of(left) == now), None)
-    if same is not None and not (same / _BLOCKS).is_symlink():
+    if same is not None:
         (same / _BLOCKS).rename(blocks)
     elif begun and not afresh:
         other = differences(_settings_of(begun[0]), now)
@@ -214,8 +217,21 @@ def _settings_of(folder: Path) -> dict[str, Any]:
     """Return the settings that blocks were begun with; {} where there are none."""
     try:
         return dict(json.loads((folder / _SETTINGS).read_text("utf-8"))) if (folder / _BLOCKS).is_dir() else {}
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}
+
+
+def _readiness(folder: Path) -> tuple[bool, str | None]:
+    """Return whether new results had begun to take their place, and the name for what lies on maps of another size.
+
+    A record that this program did not write is none.
+    """
+    try:
+        aside = json.loads((folder / _READY).read_text("utf-8"))["aside"]
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return False, None
+    named = aside is None or (isinstance(aside, str) and _ASIDE.fullmatch(aside) is not None)
+    return (True, aside) if named else (False, None)
 
 
 def _check_space(place: ResultFolder, needed_bytes: int) -> None:
@@ -268,8 +284,8 @@ def _swap(folder: Path, target: Path) -> None:
 
 def _finish_replacing(folder: Path, target: Path) -> None:
     """Finish what a kill has stopped while new results took the place of old ones."""
-    new, old, ready = folder / _NEW, folder / _OLD, folder / _READY
-    if not ready.is_file() or folder.is_symlink():
+    new, old = folder / _NEW, folder / _OLD
+    if not _readiness(folder)[0]:
         return
     if not target.exists() and new.is_dir():
         new.rename(target)
@@ -283,8 +299,7 @@ def _clear_old(folder: Path, target: Path) -> None:
     """Remove replaced results, after what is the user's in them has come along."""
     old = folder / _OLD
     if old.is_dir():
-        aside = json.loads((folder / _READY).read_text("utf-8"))["aside"]
-        take_what_is_left(old, target, aside)
+        take_what_is_left(old, target, _readiness(folder)[1])
         sync_folder(target)
         remove_tree(old)
 

@@ -12,6 +12,7 @@ from underpaint.errors import OutputError
 from underpaint.files import (
     WorkingFolder,
     check_path,
+    is_plain,
     not_written,
     put_in_place,
     remove_working_folder,
@@ -122,7 +123,7 @@ def _begin(work: WorkingFolder, job: dict[str, Any], target: Path) -> None:
                 "delete that folder or choose another name."
             )
             raise OutputError(message)
-        if begun == job and (left / _PIECES).is_dir() and not (work.path / _PIECES).exists():
+        if begun == job and is_plain(left / _PIECES, deep=True) and not (work.path / _PIECES).exists():
             (left / _PIECES).rename(work.path / _PIECES)
         remove_working_folder(left)
     (work.path / _PIECES).mkdir(exist_ok=True)
@@ -131,7 +132,7 @@ def _begin(work: WorkingFolder, job: dict[str, Any], target: Path) -> None:
 def _job_of(folder: Path) -> dict[str, Any]:
     try:
         return dict(json.loads((folder / _JOB).read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}
 
 
