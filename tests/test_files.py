@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from underpaint import files
+from underpaint.api import check_new_file
 from underpaint.errors import OutputError
 from underpaint.files import (
     check_path,
@@ -332,3 +333,18 @@ def test_a_folder_of_several_calls_is_not_one_of_other_things(tmp_path: Path) ->
         claim_folder(tmp_path / "new" / "parts")
         (tmp_path / "new" / "parts" / "stage.json").write_text("{}")
     assert [entry.name for entry in (tmp_path / "mine").iterdir()] == ["report.json"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_no_place_to_write_to_found_before_the_work(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="it is a device or a pipe"):
+        check_new_file(tmp_path / "pipe", overwrite=True)
+
+
+def test_a_folder_that_may_not_be_written_to_is_found_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("underpaint.api.os.access", lambda *_: False)
+    with pytest.raises(OutputError, match=r"you may not write in the folder .*Give a place where you may"):
+        check_new_file(tmp_path / "a.txt")

@@ -492,3 +492,28 @@ def test_windows_replaces_results_and_says_what_holds_them(tmp_path: Path, monke
 def replaced(target: Path) -> None:
     with io.result_folder(target, overwrite=True) as place:
         finish(place)
+
+
+@pytest.mark.parametrize("shape", [(10**9, 10**9), (-1, 0), (4, 3), (3, 4, 1)])
+@pytest.mark.parametrize("lazily", [False, True])
+def test_maps_of_another_size_than_the_file_says_are_damaged(
+    tmp_path: Path, elements: ElementMaps, pigments: PigmentMaps, shape: tuple[int, ...], *, lazily: bool
+) -> None:
+    io.write_results(tmp_path / "out", pigments=pigments, elements=elements, scan_summary={}, settings={})
+    for place in ("pigments/results/probability", "elements/results/parameters"):
+        with h5py.File(tmp_path / "out" / "results.h5", "r+") as file:
+            before = file[f"entry/{place}"].attrs["shape"]
+            file[f"entry/{place}"].attrs["shape"] = shape
+        with pytest.raises(ScanError, match="damaged"):
+            io.read_results(tmp_path / "out", lazily=lazily)
+        with h5py.File(tmp_path / "out" / "results.h5", "r+") as file:
+            file[f"entry/{place}"].attrs["shape"] = before
+
+
+def test_pigments_and_elements_of_two_sizes_are_damaged(
+    tmp_path: Path, elements: ElementMaps, pigments: PigmentMaps
+) -> None:
+    small = ElementMaps(elements.names, elements.area[:2], elements.uncertainty[:2])
+    io.write_results(tmp_path / "out", pigments=pigments, elements=small, scan_summary={}, settings={})
+    with pytest.raises(ScanError, match="maps of 2 sizes"):
+        io.read_results(tmp_path / "out", lazily=True)

@@ -13,7 +13,7 @@ import h5py
 from underpaint.errors import OutputError, ScanError
 from underpaint.files import is_link, is_working_folder
 from underpaint.io.contained import DAMAGE, digest_contained, open_results_file, read_contained_text
-from underpaint.io.load import load
+from underpaint.io.load import load, split_location
 from underpaint.io.stored import RESULTS_FILE
 from underpaint.spectrum import Scan
 
@@ -36,13 +36,19 @@ _STACKS = (
     "entry/elements/results/parameters",
     "entry/detectability/results/state",
 )
-_MAPS = ("entry/pigments/results/probability", "entry/elements/results/parameters")
+MAP_STACKS = ("entry/pigments/results/probability", "entry/elements/results/parameters")
 
 
 def scan_path(summary: Mapping[str, Any]) -> str:
     """Return where the scan lay that results were made of, as they say; "" where they do not."""
     settings = summary.get("settings")
     return str((settings.get("source") if isinstance(settings, dict) else "") or summary.get("source") or "")
+
+
+def scan_place(folder: Path, summary: Mapping[str, Any]) -> Path | None:
+    """Return the file or folder of the scan that results were made of, on this machine; None where it is gone."""
+    location = _found(scan_path(summary), folder, shares=False)
+    return None if location is None else split_location(location)[0]
 
 
 def find_scan(
@@ -309,7 +315,7 @@ def _map_shape(folder: Path) -> tuple[int, int] | None:
     """Return rows and columns of the maps of results; None where they cannot be read."""
     try:
         with open_results_file(folder) as file:
-            n_row, n_column = next(file[name].attrs["shape"] for name in _MAPS if name in file)
+            n_row, n_column = next(file[name].attrs["shape"] for name in MAP_STACKS if name in file)
             return int(n_row), int(n_column)
     except (*DAMAGE, ScanError, StopIteration):
         return None

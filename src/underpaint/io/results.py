@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import OutputError, ScanError
 from underpaint.files import is_reserved
-from underpaint.io.companions import SUMMARY_FILE
+from underpaint.io.companions import MAP_STACKS, SUMMARY_FILE
 from underpaint.io.contained import DAMAGE, open_results_file
 from underpaint.io.csv_text import write_csv
 from underpaint.io.new_hdf5 import new_hdf5
@@ -475,6 +475,8 @@ def _read_open_set(file: Any) -> OpenSet | None:
     ordinary = tuple((family, source) for family, source in _loaded(process, "ordinary"))
     if "results" not in process:
         return OpenSet(tuple(lines), ordinary)
+    _map_shape(process["results/unlikeness"], ["score"])
+    _map_shape(process["results/energy"], ["energy_kev"])
     score = process["results/unlikeness/score"][()]
     energy, step = process["results/energy/energy_kev"][()], _step(process)
     return OpenSet(tuple(lines), ordinary, UnlikenessMap(score, energy, step, _loaded(process, "configuration")))
@@ -498,8 +500,19 @@ def _signals(data: Any) -> tuple[str, ...]:
     return (str(data.attrs["signal"]), *(str(name) for name in data.attrs["auxiliary_signals"]))
 
 
+def _map_shape(data: Any, names: Sequence[str]) -> tuple[int, int]:
+    """Return rows and columns of maps, after a look whether all have them, as all of a folder must."""
+    n_row, n_column = (int(size) for size in data.attrs["shape"])
+    first = next(data.file[path].attrs["shape"] for path in MAP_STACKS if path in data.file)
+    shapes = {(n_row, n_column), tuple(map(int, first)), *(data[name].shape for name in names)}
+    if len(shapes) > 1:
+        message = f"maps of {len(shapes)} sizes in {data.name}"
+        raise ValueError(message)
+    return n_row, n_column
+
+
 def _cube(data: Any, names: Sequence[str], dtype: Any) -> NDArray[Any]:
-    shape = tuple(int(size) for size in data.attrs["shape"])
+    shape = _map_shape(data, names)
     cube = np.empty((*shape, len(names)), dtype=dtype)
     for index, name in enumerate(names):
         cube[:, :, index] = data[name][()]
@@ -508,7 +521,7 @@ def _cube(data: Any, names: Sequence[str], dtype: Any) -> NDArray[Any]:
 
 def _lazy_cube(data: Any, names: Sequence[str], dtype: Any) -> NDArray[Any]:
     """Return what reads a map when it is asked for; the file is opened anew for it."""
-    n_row, n_column = (int(size) for size in data.attrs["shape"])
+    n_row, n_column = _map_shape(data, names)
     folder, place = Path(data.file.filename).parent, str(data.name)
 
     def read(index: int) -> NDArray[Any]:
