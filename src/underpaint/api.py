@@ -44,6 +44,7 @@ from underpaint.io import (
 from underpaint.io.companions import carry_over
 from underpaint.io.load import refuse_inside
 from underpaint.io.origin import DEPENDS, check_origin, file_facts, folders_of, refuse_change
+from underpaint.io.results import check_map_names
 from underpaint.maps import OpenSet, PigmentMaps
 from underpaint.repair import noting_mirrored_rows
 from underpaint.sample import Palette, load_palette
@@ -505,6 +506,7 @@ def _to_folder(
     instrument = None if settings.instrument is None else load_instrument(settings.instrument)
     _check_beam(settings.beam_kev)
     tube = pigments and asks_for_the_tube(settings.model)
+    check_map_names(load_card(settings.model).names if pigments else ())
     refuse_inside(out, source)
     facts = file_facts(source)
     depends = {

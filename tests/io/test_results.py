@@ -19,6 +19,7 @@ from underpaint import io
 from underpaint.errors import OutputError, ScanError
 from underpaint.files import remove_tree
 from underpaint.io import folder
+from underpaint.io.results import check_map_names
 from underpaint.maps import ElementMaps, PigmentMaps
 from underpaint.spectrum import EnergyAxis, Scan
 
@@ -517,3 +518,9 @@ def test_pigments_and_elements_of_two_sizes_are_damaged(
     io.write_results(tmp_path / "out", pigments=pigments, elements=small, scan_summary={}, settings={})
     with pytest.raises(ScanError, match="maps of 2 sizes"):
         io.read_results(tmp_path / "out", lazily=True)
+
+
+@pytest.mark.parametrize("names", [("lead", "Lead"), ("lead white",), ("n" * 101,), ("../lead",)])
+def test_maps_whose_names_are_no_files_everywhere_are_refused(names: tuple[str, ...]) -> None:
+    with pytest.raises(OutputError, match="Cannot write "):
+        check_map_names(names)

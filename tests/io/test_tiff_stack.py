@@ -1,5 +1,6 @@
 """TIFF stacks, written by tifffile."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -152,3 +153,15 @@ def test_a_size_that_cannot_be(tmp_path: Path) -> None:
     path.write_bytes(bytes(content))
     with pytest.raises(ScanError, match="14400 MB, and holds"):
         io.load(path)
+
+
+def test_what_the_library_says_of_a_damaged_file_goes_to_no_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    entries = [(256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 1, 32), (273, 4, 1, 8), (278, 4, 1, 8), (279, 4, 1, 10)]
+    body = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    circle = struct.pack("<I", 8)
+    (tmp_path / "a.tif").write_bytes(struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + body + circle)
+    with pytest.raises(ScanError):
+        io.load(tmp_path / "a.tif")
+    assert capfd.readouterr() == ("", "")

@@ -59,6 +59,7 @@ _PACKAGES = ("underpaint", "numpy", "scipy", "h5py", "dask", "xraylib", "onnxrun
 Result = TypeVar("Result")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _RESERVED = ("row", "column")
+_LONGEST_NAME = 100
 _SAMPLE = 16384
 _CHUNK_BYTES = 256 * 2**10
 Cubes = Callable[[Any, Sequence[str], Any], NDArray[Any]]
@@ -102,8 +103,8 @@ def write_results(
         A map's name is no file name, or the files cannot be written.
     """
     place = Path(folder)
-    _check_names(pigments, elements)
-    _check_names(detectability)
+    for maps in (pigments, elements, detectability):
+        check_map_names(() if maps is None else maps.names)
     try:
         place.mkdir(parents=True, exist_ok=True)
         extras = [partial(_write_detectability, maps=detectability)] if detectability is not None else []
@@ -197,13 +198,29 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def _check_names(*maps: PigmentMaps | ElementMaps | DetectabilityMaps | None) -> None:
-    for name in (name for own in maps if own is not None for name in own.names):
-        if not _SAFE_NAME.fullmatch(name) or name in _RESERVED or is_reserved(f"{name}.tif"):
+def check_map_names(names: Sequence[str]) -> None:
+    """Refuse names of maps that cannot be names of files on every system.
+
+    Raises
+    ------
+    OutputError
+        One of them, or two that differ only in capital letters, which are one file on Windows and macOS.
+    """
+    capitals: dict[str, str] = {}
+    for name in names:
+        is_safe = _SAFE_NAME.fullmatch(name) and len(name) <= _LONGEST_NAME
+        if not is_safe or name in _RESERVED or is_reserved(f"{name}.tif"):
             message = (
-                f"Cannot write a map called {name!r}: names become file names on any system, so they are "
-                "made of letters, digits, "
+                f"Cannot write a map called {name[: 2 * _LONGEST_NAME]!r}: names become file names on any system, so "
+                f"they are made of up to {_LONGEST_NAME} letters, digits, "
                 f"'_', '-', '+', '.', and are not {', '.join(_RESERVED)} or what Windows keeps for itself (con, aux)."
+            )
+            raise OutputError(message)
+        other = capitals.setdefault(name.casefold(), name)
+        if other != name:
+            message = (
+                f"Cannot write maps called {other!r} and {name!r}: they would be one file where capital letters do not "
+                "count (Windows, macOS). Rename one."
             )
             raise OutputError(message)
 
