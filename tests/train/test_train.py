@@ -25,6 +25,7 @@ from underpaint.train import (
     train,
 )
 from underpaint.train.exporting import example_inputs
+from underpaint.train.loop import read_note
 from underpaint.train.metrics import average_precision, figures_by_name, macro_mean
 from underpaint.train.module import masked_loss
 from underpaint.weights import ModelAxis, ModelCard, load_card
@@ -248,3 +249,10 @@ def test_finetune_reads_a_scan_with_a_table_of_labels(trained: TrainReport, tmp_
     )
     with pytest.raises(CalibrationError, match="no energy calibration"):
         finetune(trained.checkpoint, own)
+
+
+@pytest.mark.parametrize("content", ["", "{", "null", "[1]", "5", "[" * 100_000, "\xff"])
+def test_a_damaged_note_of_a_training_is_refused_in_words(tmp_path: Path, content: str) -> None:
+    (tmp_path / "plan.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(TrainingError, match=r"plan\.json is damaged .*Take another folder"):
+        read_note(tmp_path / "plan.json")

@@ -18,6 +18,7 @@ from underpaint.reproduce.plan import Plan
 from underpaint.reproduce.simulation import simulation_set
 from underpaint.reproduce.table3 import table3
 from underpaint.reproduce.tables import arm_rows, flat_rows, write_json, write_table
+from underpaint.train.loop import read_note
 from underpaint.train.settings import changed_settings
 
 VIRTUAL = "Every experimental figure is of virtual mock-ups and paintings: the paper's are not public."
@@ -81,7 +82,7 @@ def keep_to_plan(plan: Plan) -> None:
     if not path.is_file():
         write_json(now, path)
         return
-    changed = changed_settings(json.loads(path.read_text("utf-8")), now)
+    changed = changed_settings(read_note(path), now)
     if changed:
         message = (
             f"Cannot go on in {plan.out}: it was begun with another plan: {changed}. Choose another folder with --out."

@@ -19,7 +19,7 @@ from underpaint.network import dense_layers
 from underpaint.train.checkpoint import Trained, config_of, load_trainable
 from underpaint.train.labelled import labelled
 from underpaint.train.library import Library, load_library
-from underpaint.train.loop import TrainReport, run, score, summary, validation_loss
+from underpaint.train.loop import TrainReport, read_note, run, score, summary, validation_loss
 from underpaint.train.metrics import NameFigures
 from underpaint.train.settings import FinetuneSettings
 from underpaint.train.showing import only_what_shows
@@ -202,7 +202,7 @@ def _refuse_other_labels(data: Library, folder: Path) -> None:
     total = np.rint(data.spectra.sum(axis=1)).astype(np.int64)
     digest = hashlib.sha256(b"".join(each.tobytes() for each in (data.labels, data.source, total))).hexdigest()
     note = folder / "labels.json"
-    if note.is_file() and json.loads(note.read_text(encoding="utf-8")).get("sha256") != digest:
+    if note.is_file() and read_note(note).get("sha256") != digest:
         message = (
             f"Cannot continue the fine-tuning in {folder}: it was begun with other spectra or labels. "
             "Choose another folder, or delete this one."

@@ -308,7 +308,7 @@ def open_folder(settings: TrainSettings) -> Path:
     config = {key: value for key, value in config_of(settings).items() if key not in _MAY_CHANGE}
     note = settings.out / "settings.json"
     if note.is_file():
-        _refuse_other(_read_note(note), config, settings.out)
+        _refuse_other(read_note(note), config, settings.out)
     with whole_file(note) as part:
         part.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for name in ("last.ckpt", "best.ckpt"):
@@ -317,10 +317,17 @@ def open_folder(settings: TrainSettings) -> Path:
     return settings.out / "last.ckpt"
 
 
-def _read_note(path: Path) -> dict[str, Any]:
+def read_note(path: Path) -> dict[str, Any]:
+    """Read what a folder of a training says that it was begun with (a JSON object).
+
+    Raises
+    ------
+    TrainingError
+        It is damaged, or somebody else's.
+    """
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         message = (
             f"Cannot continue the training in {path.parent}: {path.name} is damaged ({error}). Take another folder."
         )

@@ -29,7 +29,7 @@ from underpaint.train.calibrated_rows import calibrated_rows
 from underpaint.train.checkpoint import Trained, card_for, load_trainable
 from underpaint.train.exporting import example_inputs, export
 from underpaint.train.library import Library, load_library
-from underpaint.train.loop import Progress, run
+from underpaint.train.loop import Progress, read_note, run
 from underpaint.train.metrics import figures_by_name
 from underpaint.train.module import loss_of
 from underpaint.train.paired import Comparison, answers_of, compare
@@ -360,7 +360,7 @@ def planned(
     note = settings.out / PLAN
     claim_folder(settings.out, known=(PLAN,))
     if note.is_file():
-        plan = json.loads(note.read_text(encoding="utf-8"))
+        plan = read_note(note)
         _refuse_other(plan, {**request, "sizes": asked or plan.get("sizes")}, settings.out)
         return Sizes.model_validate(plan["sizes"])
     show("Measuring this machine", 0, 1)
