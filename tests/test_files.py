@@ -17,6 +17,7 @@ from underpaint.files import (
     check_path,
     claim_folder,
     is_reserved,
+    new_files,
     put_in_place,
     remove_tree,
     whole_file,
@@ -333,6 +334,30 @@ def test_a_folder_of_several_calls_is_not_one_of_other_things(tmp_path: Path) ->
         claim_folder(tmp_path / "new" / "parts")
         (tmp_path / "new" / "parts" / "stage.json").write_text("{}")
     assert [entry.name for entry in (tmp_path / "mine").iterdir()] == ["report.json"]
+
+
+def test_a_file_that_comes_to_be_there_during_a_command_is_not_replaced(tmp_path: Path) -> None:
+    target, old = tmp_path / "a.txt", tmp_path / "old.txt"
+    old.write_text("old")
+
+    def write_late() -> None:
+        with whole_file(target) as part:
+            part.write_text("ours")
+            target.write_text("mine")
+
+    with new_files([target, old]):
+        with pytest.raises(OutputError, match="already there"):
+            write_late()
+        assert target.read_text() == "mine"
+        target.unlink()
+        for text in ("ours", "ours again"):  # what the command made itself it may write anew
+            with whole_file(target) as part:
+                part.write_text(text)
+        with whole_file(old) as part:
+            part.write_text("new")
+    assert (target.read_text(), old.read_text()) == ("ours again", "new")
+    with whole_file(target) as part:
+        part.write_text("another command")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

@@ -47,6 +47,10 @@ _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
 }
 
 
+_new: set[Path] = set()
+"""Files that are being made where none was: what is found there when they are whole is somebody else's."""
+
+
 def is_windows() -> bool:
     """Whether this runs on Windows."""
     return os.name == "nt"
@@ -102,6 +106,8 @@ def put_in_place(part: Path, target: Path, *, replace: bool = True) -> None:
     OSError
         It cannot be renamed.
     """
+    place = target.parent.resolve() / target.name
+    replace = replace and place not in _new
     if os.path.lexists(target):
         if not replace:
             message = f"Cannot write {target}: it is already there, and is not replaced. Choose another name."
@@ -114,7 +120,19 @@ def put_in_place(part: Path, target: Path, *, replace: bool = True) -> None:
         _rename(part, target, os.replace if replace else os.rename)
     else:
         _move_to_new(part, target)
+    _new.discard(place)
     sync_folder(target.parent)
+
+
+@contextmanager
+def new_files(paths: Iterable[Path]) -> Iterator[None]:
+    """Refuse meanwhile to replace files that were not there, and came to be there by somebody else's doing."""
+    names = {path.parent.resolve() / path.name for path in paths if not os.path.lexists(path)}
+    _new.update(names)
+    try:
+        yield
+    finally:
+        _new.difference_update(names)
 
 
 def _move_to_new(part: Path, target: Path) -> None:

@@ -524,3 +524,29 @@ def test_pigments_and_elements_of_two_sizes_are_damaged(
 def test_maps_whose_names_are_no_files_everywhere_are_refused(names: tuple[str, ...]) -> None:
     with pytest.raises(OutputError, match="Cannot write "):
         check_map_names(names)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_took_the_place_during_a_run_is_not_replaced(tmp_path: Path, kind: str, *, overwrite: bool) -> None:
+    target, home = tmp_path / "out", tmp_path / "home"
+    home.mkdir()
+    (home / "report.html").write_text("mine")
+
+    def run() -> None:
+        ones = {"area": np.ones((1, 1, 1), np.float32)}
+        with io.result_folder(target, overwrite=overwrite, settings={"a": 1}) as place:
+            io.BlockStore(place.blocks, (1, 1)).put(0, slice(0, 1), slice(0, 1), ones)
+            if kind == "folder":
+                home.rename(target)
+            elif kind == "file":
+                target.write_text("mine")
+            else:
+                target.symlink_to(home)
+
+    with pytest.raises(OutputError, match=r"Cannot (write|replace)"):
+        run()
+    mine = target if kind == "file" else (target if kind == "folder" else home) / "report.html"
+    assert mine.read_text() == "mine"
+    assert target.is_symlink() == (kind == "link")
+    assert len(list(tmp_path.glob(".underpaint-*/blocks/finished"))) == 1

@@ -25,8 +25,12 @@ def careful(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**values: Any) -> None:
+        from underpaint.files import new_files
+
         refuse_to_replace(declared, values)
-        command(**values)
+        outputs = (name for name, (_, about) in declared.items() if about is not None and about.writable)
+        with new_files(Path(values[name]) for name in outputs if values.get(name) is not None):
+            command(**values)
 
     return run
 

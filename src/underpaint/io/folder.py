@@ -1,6 +1,7 @@
 """A folder of results that is whole or not there: written beside its place, renamed at the end."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -108,6 +109,7 @@ def result_folder(
                 place.path.mkdir()
                 _check_space(place, needed_bytes)
                 yield place
+                _check_target(target, replace_allowed=resume or overwrite)  # it may have come to be there meanwhile
                 _publish(work.path, target)
             except BaseException:
                 # Finished blocks stay for a run that goes on; so do results that could not take their place.
@@ -163,10 +165,11 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _check_target(target: Path, *, replace_allowed: bool) -> None:
-    if not target.exists():
+    if not os.path.lexists(target):
         return
-    if not target.is_dir():
-        message = f"Cannot write results to {target}: it is a file. Give the name of a folder with --out."
+    if target.is_symlink() or not target.is_dir():
+        what = "link" if target.is_symlink() else "file"
+        message = f"Cannot write results to {target}: it is a {what}. Give the name of a folder with --out."
         raise OutputError(message)
     if not any(target.iterdir()):
         return
