@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 import underpaint as up
 from underpaint.api import Settings, elements_to_folder, identify_to_folder
 from underpaint.cli import app
-from underpaint.errors import ScanError
+from underpaint.errors import OutputError, ScanError
 from underpaint.io import describe, load, read_maps, save_scan
 from underpaint.spectrum import EnergyAxis, Scan, survey
+from underpaint.weights import model_path
 
 AXIS = EnergyAxis(0.02, 0.0, 2048)
 LINES = ((3.69, 200), (4.01, 25), (6.40, 500), (7.06, 65), (8.05, 300), (8.90, 40), (10.55, 900), (12.61, 700))
@@ -233,3 +234,12 @@ def test_a_run_that_goes_on_remembers_what_was_missing(
     np.testing.assert_array_equal(again.scan.present, seen.scan.present)
     assert again.scan.notes == seen.scan.notes
     np.testing.assert_array_equal(again.tiles, seen.tiles)
+
+
+def test_a_network_whose_names_are_no_files_is_found_before_the_work(tmp_path: Path) -> None:
+    card = json.loads(model_path("default").with_suffix(".json").read_text("utf-8"))
+    card["names"][0] = "lead white"
+    (tmp_path / "mine.json").write_text(json.dumps(card))
+    (tmp_path / "mine.onnx").write_bytes(model_path("default").read_bytes())
+    with pytest.raises(OutputError, match="Cannot write a map called 'lead white'"):
+        identify_to_folder(tmp_path / "nowhere.h5", tmp_path / "out", Settings(model=str(tmp_path / "mine.onnx")))

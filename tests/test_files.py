@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 
 from underpaint import files
+from underpaint.api import check_new_file
 from underpaint.errors import OutputError
 from underpaint.files import (
     check_path,
     claim_folder,
     is_reserved,
+    new_files,
     put_in_place,
+    remove_tree,
     whole_file,
     working_folder,
     written_alone,
@@ -142,6 +145,40 @@ def test_a_link_in_place_of_a_working_folder_or_its_mark_is_not_followed(tmp_pat
     with whole_file(tmp_path / "a.txt") as part:
         part.write_text("new")
     assert (tmp_path / "home" / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("mark", ["[" * 100_000, '{"program": "underpaint", "target": ["a.txt"]}', "x" * 10**6, "\xff"])
+def test_a_mark_that_this_program_has_not_written_stops_nobody(tmp_path: Path, mark: str) -> None:
+    folder = tmp_path / ".underpaint-abcdefgh"
+    folder.mkdir()
+    (folder / "underpaint.json").write_bytes(mark.encode("latin-1"))
+    with whole_file(tmp_path / "a.txt") as part:
+        part.write_text("new")
+    assert [entry.name for entry in folder.iterdir()] == ["underpaint.json"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="few users of Windows may make links and pipes")
+@pytest.mark.parametrize("name", ["lock", "settings.json", "anything"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_working_folder_that_holds_a_link_or_a_pipe_is_not_ours(tmp_path: Path, name: str, kind: str) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    folder = tmp_path / ".underpaint-abcdefgh"
+    folder.mkdir()
+    (folder / "underpaint.json").write_text(json.dumps({"program": "underpaint", "target": "a.txt", "kind": "file"}))
+    (folder / name).symlink_to(tmp_path / "thesis.txt") if kind == "link" else os.mkfifo(folder / name)
+    with whole_file(tmp_path / "a.txt") as part:
+        part.write_text("new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+    assert sorted(entry.name for entry in folder.iterdir()) == sorted(["underpaint.json", name])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="few users of Windows may make links")
+def test_what_a_removed_folder_links_to_keeps_its_permissions(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir(mode=0o755)
+    (tmp_path / "folder").symlink_to(tmp_path / "home")
+    remove_tree(tmp_path / "folder")
+    assert (tmp_path / "home").stat().st_mode & 0o777 == 0o755
 
 
 def test_a_file_that_appeared_meanwhile_is_not_replaced(tmp_path: Path) -> None:
@@ -297,3 +334,42 @@ def test_a_folder_of_several_calls_is_not_one_of_other_things(tmp_path: Path) ->
         claim_folder(tmp_path / "new" / "parts")
         (tmp_path / "new" / "parts" / "stage.json").write_text("{}")
     assert [entry.name for entry in (tmp_path / "mine").iterdir()] == ["report.json"]
+
+
+def test_a_file_that_comes_to_be_there_during_a_command_is_not_replaced(tmp_path: Path) -> None:
+    target, old = tmp_path / "a.txt", tmp_path / "old.txt"
+    old.write_text("old")
+
+    def write_late() -> None:
+        with whole_file(target) as part:
+            part.write_text("ours")
+            target.write_text("mine")
+
+    with new_files([target, old]):
+        with pytest.raises(OutputError, match="already there"):
+            write_late()
+        assert target.read_text() == "mine"
+        target.unlink()
+        for text in ("ours", "ours again"):  # what the command made itself it may write anew
+            with whole_file(target) as part:
+                part.write_text(text)
+        with whole_file(old) as part:
+            part.write_text("new")
+    assert (target.read_text(), old.read_text()) == ("ours again", "new")
+    with whole_file(target) as part:
+        part.write_text("another command")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_no_place_to_write_to_found_before_the_work(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="it is a device or a pipe"):
+        check_new_file(tmp_path / "pipe", overwrite=True)
+
+
+def test_a_folder_that_may_not_be_written_to_is_found_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("underpaint.api.os.access", lambda *_: False)
+    with pytest.raises(OutputError, match=r"you may not write in the folder .*Give a place where you may"):
+        check_new_file(tmp_path / "a.txt")

@@ -52,6 +52,7 @@ from underpaint.io import (
 from underpaint.io.companions import carry_over
 from underpaint.io.load import refuse_inside
 from underpaint.io.origin import DEPENDS, check_origin, file_facts, folders_of, refuse_change
+from underpaint.io.results import check_map_names
 from underpaint.maps import OpenSet, PigmentMaps, split_place
 from underpaint.repair import noting_mirrored_rows
 from underpaint.sample import Palette, load_palette
@@ -530,6 +531,7 @@ def _to_folder(
     instrument = None if settings.instrument is None else load_instrument(settings.instrument)
     _check_beam(settings.beam_kev)
     tube = pigments and asks_for_the_tube(settings.model)
+    check_map_names(load_card(settings.model).names if pigments else ())
     refuse_inside(out, source)
     facts = file_facts(source)
     depends = {
@@ -865,13 +867,20 @@ def check_new_file(path: str | Path, *, overwrite: bool | None = None) -> None:
     Raises
     ------
     OutputError
-        It exists and ``overwrite`` is false, or its folder does not exist.
+        It exists and ``overwrite`` is false, is a device or a pipe, or its folder is not there or not writable.
     """
     target = Path(path)
     if os.path.lexists(target) and not overwrite:
         remedy = "or move it away" if overwrite is None else "or add --overwrite to replace it"
         message = f"Cannot write {target}: it is already there, and is not replaced. Give another name, {remedy}."
         raise OutputError(message)
-    if not target.resolve().parent.is_dir():
-        message = f"Cannot write {target}: the folder {target.resolve().parent} does not exist. Make it first."
+    if os.path.lexists(target) and not (target.is_symlink() or target.is_file() or target.is_dir()):
+        message = f"Cannot write {target}: it is a device or a pipe, not a file. Give the name of a file."
+        raise OutputError(message)
+    folder = target.resolve().parent
+    if not folder.is_dir():
+        message = f"Cannot write {target}: the folder {folder} does not exist. Make it first."
+        raise OutputError(message)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        message = f"Cannot write {target}: you may not write in the folder {folder}. Give a place where you may."
         raise OutputError(message)

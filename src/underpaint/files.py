@@ -33,6 +33,9 @@ from underpaint.errors import OutputError
 
 PREFIX = ".underpaint-"
 _MARK, _LOCK, _PROGRAM = "underpaint.json", "lock", "underpaint"
+_MOST_MARK_BYTES = 2**16
+_REPARSE_TAGS = {0xA000000C, 0xA0000003}
+"""Symbolic links and junctions of Windows; other reparse points, such as files kept by OneDrive, are files."""
 _NO_LOCKS = (ENOLCK, ENOSYS, EOPNOTSUPP)
 """What file systems say that know no locks: some on a network."""
 _ATTEMPTS = 4
@@ -42,6 +45,10 @@ _MOST_WINDOWS_CHARACTERS = 247
 _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
     f"{port}{digit}" for port in ("com", "lpt") for digit in "123456789¹²³"
 }
+
+
+_new: set[Path] = set()
+"""Files that are being made where none was: what is found there when they are whole is somebody else's."""
 
 
 def is_windows() -> bool:
@@ -120,6 +127,8 @@ def put_in_place(part: Path, target: Path, *, replace: bool = True) -> None:
     OSError
         It cannot be renamed.
     """
+    place = target.parent.resolve() / target.name
+    replace = replace and place not in _new
     if os.path.lexists(target):
         if not replace:
             message = f"Cannot write {target}: it is already there, and is not replaced. Choose another name."
@@ -132,7 +141,19 @@ def put_in_place(part: Path, target: Path, *, replace: bool = True) -> None:
         _rename(part, target, os.replace if replace else os.rename)
     else:
         _move_to_new(part, target)
+    _new.discard(place)
     sync_folder(target.parent)
+
+
+@contextmanager
+def new_files(paths: Iterable[Path]) -> Iterator[None]:
+    """Refuse meanwhile to replace files that were not there, and came to be there by somebody else's doing."""
+    names = {path.parent.resolve() / path.name for path in paths if not os.path.lexists(path)}
+    _new.update(names)
+    try:
+        yield
+    finally:
+        _new.difference_update(names)
 
 
 def _move_to_new(part: Path, target: Path) -> None:
@@ -201,14 +222,43 @@ def remove_tree(path: Path) -> None:
     """Remove a folder that this program made; what cannot be removed stays."""
 
     def writable(remove: Callable[..., Any], name: str, _: object) -> None:
-        with suppress(OSError):  # Windows removes no file that may only be read
-            Path(name).chmod(stat.S_IRWXU)
-            remove(name)
+        with suppress(OSError):
+            if not is_link(Path(name)):  # whose target would be changed
+                Path(name).chmod(stat.S_IRWXU)  # Windows removes no file that may only be read
+                remove(name)
 
     if sys.version_info >= (3, 12):
         shutil.rmtree(path, onexc=writable)
     else:
         shutil.rmtree(path, onerror=writable)
+
+
+def is_link(path: Path) -> bool:
+    """Whether a path is a symbolic link, or a junction of Windows."""
+    return leads_elsewhere(path.lstat())
+
+
+def leads_elsewhere(status: os.stat_result) -> bool:
+    """Whether a status is that of a symbolic link, or of a junction of Windows."""
+    return stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", 0) in _REPARSE_TAGS
+
+
+def is_plain(path: Path, *, deep: bool = False) -> bool:
+    """Whether all in a folder, with ``deep`` at any depth, are files and folders: no link, pipe or device.
+
+    This program puts nothing else into its working folders, apart from what it carries over from results, so that
+    anything else there was planted by somebody who knows the mark.
+    """
+    try:
+        for entry in path.iterdir():
+            status = entry.lstat()
+            if leads_elsewhere(status) or not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+                return False
+            if deep and stat.S_ISDIR(status.st_mode) and not is_plain(entry, deep=True):
+                return False
+    except OSError:
+        return False
+    return True
 
 
 # --- working folders ---------------------------------------------------------------------------------
@@ -330,12 +380,13 @@ def _others(target: Path, own: Path, kind: str, held: ExitStack) -> tuple[list[P
 
 
 def working_folders(target: Path) -> list[Path]:
-    """Return the folders whose marks say that they were made to write a target, the oldest first."""
+    """Return the folders whose marks say that they were made to write a target, the oldest first; none with links."""
     name = os.path.normcase(target.name)
     with suppress(OSError):
         beside = sorted((entry.path for entry in os.scandir(target.parent) if _may_be_ours(entry)), key=_changed)
         marks = ((Path(path), read_mark(Path(path))) for path in beside)
-        return [path for path, mark in marks if mark and os.path.normcase(str(mark.get("target"))) == name]
+        ours = (path for path, mark in marks if mark and os.path.normcase(str(mark.get("target"))) == name)
+        return [path for path in ours if is_plain(path)]
     return []
 
 
@@ -354,8 +405,9 @@ def read_mark(folder: Path) -> dict[str, Any] | None:
     if path.is_symlink() or not path.is_file():
         return None
     try:
-        mark = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+        with path.open(encoding="utf-8") as stream:
+            mark = json.loads(stream.read(_MOST_MARK_BYTES))
+    except (OSError, ValueError, RecursionError):
         return None
     return mark if isinstance(mark, dict) and mark.get("program") == _PROGRAM else None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from underpaint.errors import OutputError
-from underpaint.files import WorkingFolder, claim_folder, plain, write_json
+from underpaint.files import WorkingFolder, claim_folder, is_link, is_plain, plain, write_json
 
 _SETTINGS = "settings.json"
 _DIGEST = re.compile("[0-9a-f]{16,}")
@@ -63,7 +63,7 @@ def go_on_in(
         return dict(plain(settings))
     try:
         before = dict(json.loads(path.read_text("utf-8")))
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         message = f"Cannot go on in {folder}: {note} in it is damaged ({error}). Choose another folder."
         raise OutputError(message) from error
     now = {name: value for name, value in plain(settings).items() if name in before}
@@ -126,9 +126,9 @@ def take_over(
 
 def settings_of(folder: Path, parts: str) -> dict[str, Any] | None:
     """Return the settings with which the parts in a working folder were begun; None where there are no parts."""
-    if folder.is_symlink() or (folder / parts).is_symlink() or not (folder / parts).is_dir():
+    if is_link(folder) or is_link(folder / parts) or not is_plain(folder / parts, deep=True):
         return None
     try:
         return dict(json.loads((folder / _SETTINGS).read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None

@@ -9,6 +9,8 @@ from typing import Any
 from underpaint.errors import UnderpaintError
 
 MOST_SETTINGS_BYTES = 4 * 2**20
+MOST_TABLE_BYTES = 64 * 2**20
+"""Of a table of labels, or of positions."""
 MOST_CHARACTERS = 2000
 _FEW_FAULTS = 5
 # Control characters (C0 but for tab and new line, DEL, C1), what turns the direction of writing, what is not seen, and

@@ -1,5 +1,7 @@
 """Pixels and regions: read, checked and summed."""
 
+import tracemalloc
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -92,3 +94,33 @@ def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
         read_region(tmp_path / "mask.npy", SHAPE)
     with pytest.raises(ScanError, match="no such file"):
         read_region(tmp_path / "other.npy", SHAPE)
+
+
+@pytest.mark.parametrize("name", ["mask.npy", "mask.png", "mask.tif"])
+def test_a_mask_of_another_size_is_refused_before_it_is_unpacked(name: str, tmp_path: Path) -> None:
+    path, side = tmp_path / name, 9500
+    if name.endswith(".npy"):
+        with path.open("wb") as stream:
+            header = {"descr": "|b1", "fortran_order": False, "shape": (side, side)}
+            np.lib.format.write_array_header_1_0(stream, header)
+            stream.truncate(stream.tell() + side**2)
+    elif name.endswith(".png"):
+        Image.new("1", (side, side)).save(path)
+    else:
+        tifffile.imwrite(path, np.zeros((side, side), np.uint8), compression="zlib")
+    tracemalloc.start()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(ScanError, match=f"the mask has {side} x {side} pixels"):
+                read_region(path, SHAPE)
+        assert tracemalloc.get_traced_memory()[1] < side**2 / 4
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", ["datetime64[s]", "complex64", "S4"])
+def test_a_mask_of_no_numbers_is_refused(kind: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "mask.npy", np.zeros(SHAPE, kind))
+    with pytest.raises(ScanError, match="no numbers"):
+        read_region(tmp_path / "mask.npy", SHAPE)

@@ -1,5 +1,9 @@
-"""Results are replaced; what users added to them stays."""
+"""Results are replaced; what users added to them stays, and nothing planted in them leads elsewhere."""
 
+import json
+import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -153,3 +157,109 @@ def test_all_that_a_run_makes_is_known(tmp_path: Path) -> None:
     )
     write_report(tmp_path)
     assert {own.name for own in tmp_path.iterdir()} <= set(MADE)
+
+
+no_links = pytest.mark.skipif(sys.platform == "win32", reason="few users of Windows may make links and pipes")
+
+
+@no_links
+def test_pipes_and_links_are_moved_to_the_new_results(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "out")
+    os.mkfifo(folder / "pipe")
+    (folder / "link").symlink_to("/etc/hostname")
+    before = sorted(path.name for path in folder.iterdir())
+    assert sorted(path.name for path in finished(folder).iterdir()) == before
+    assert (folder / "pipe").is_fifo()
+    assert (folder / "link").is_symlink()
+
+
+@no_links
+@pytest.mark.parametrize("way", ["earlier", "earlier/elements"])
+def test_a_file_of_the_user_is_not_put_beside_through_a_link(tmp_path: Path, way: str) -> None:
+    folder, home = finished(tmp_path / "out"), tmp_path / "home"
+    home.mkdir()
+    (folder / way).parent.mkdir(exist_ok=True)
+    (folder / way).symlink_to(home)
+    (folder / "elements" / "Fe_K.tif").write_text("theirs")
+    with io.result_folder(folder, overwrite=True) as place:
+        ones = np.ones((4, 3, 1), np.float32)
+        maps = ElementMaps(("Fe_K",), ones, ones)
+        io.write_results(place.path, pigments=None, elements=maps, scan_summary={}, settings={})
+    assert not any(home.rglob("*"))
+    kept = [path for path in folder.rglob("Fe_K*.tif") if path.read_bytes()[:2] != b"II"]
+    assert [path.read_text() for path in kept] == ["theirs"]
+    assert any(path.is_symlink() for path in folder.rglob("*"))
+
+
+def test_a_file_called_earlier_stands_in_nobodys_way(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "out")
+    (folder / "earlier").write_text("notes")
+    (folder / "elements" / "Fe_K.tif").write_text("mine")
+    with io.result_folder(folder, overwrite=True) as place:
+        ones = np.ones((4, 3, 1), np.float32)
+        maps = ElementMaps(("Fe_K",), ones, ones)
+        io.write_results(place.path, pigments=None, elements=maps, scan_summary={}, settings={})
+    assert (folder / "earlier").read_text() == "notes"
+    assert (folder / "earlier_2" / "elements" / "Fe_K.tif").read_text() == "mine"
+
+
+def planted(target: Path, ready: str) -> Path:
+    """Make what a run would have left that was killed while its results took their place, as somebody else may."""
+    folder = target.parent / ".underpaint-abcdefgh"
+    folder.mkdir()
+    mark = {"program": "underpaint", "target": target.name, "kind": "results", "alone": True}
+    (folder / "underpaint.json").write_text(json.dumps(mark))
+    (folder / "ready.json").write_text(ready)
+    return folder
+
+
+@no_links
+@pytest.mark.parametrize("part", ["old", "new", "blocks"])
+def test_a_planted_working_folder_with_links_moves_and_changes_nothing(tmp_path: Path, part: str) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    home.chmod(0o755)
+    (home / "thesis.txt").write_text("mine")
+    target = tmp_path / "out"
+    if part == "old":
+        finished(target)
+    planted(target, '{"aside": null}').joinpath(part).symlink_to(home)
+    io.recover(target)
+    with io.result_folder(target, resume=True) as place:
+        write_maps(place.path, (4, 3))
+    assert [path.name for path in home.iterdir()] == ["thesis.txt"]
+    assert home.stat().st_mode & 0o777 == 0o755
+    assert not target.is_symlink()
+    assert not (target / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "ready",
+    ['{"aside": "HOME"}', '{"aside": "../home"}', '{"aside": 5}', "{}", "null", "[]", "no JSON", "[" * 100_000],
+)
+def test_a_record_that_no_run_has_written_is_not_followed(tmp_path: Path, ready: str) -> None:
+    target = finished(tmp_path / "out")
+    (tmp_path / "home").mkdir()
+    folder = planted(target, ready.replace("HOME", str(tmp_path / "home")))
+    (folder / "old").mkdir()
+    (folder / "old" / "regions.json").write_text("theirs")
+    io.recover(target)
+    finished(target)
+    assert not any((tmp_path / "home").iterdir())
+    assert not (target / "regions.json").exists()
+
+
+@no_links
+def test_blocks_that_were_replaced_by_links_are_not_gone_on_from(tmp_path: Path) -> None:
+    target, home = tmp_path / "out", tmp_path / "home"
+    home.mkdir()
+    with suppress(KeyboardInterrupt), io.result_folder(target, settings={"a": 1}) as place:
+        io.BlockStore(place.blocks, (1, 1)).put(0, slice(0, 1), slice(0, 1), {"area": np.ones((1, 1, 1), np.float32)})
+        raise KeyboardInterrupt
+    (blocks,) = tmp_path.glob(".underpaint-*/blocks")
+    (blocks / "area.float32").rename(home / "area")
+    (blocks / "area.float32").symlink_to(home / "area")
+    with io.result_folder(target, resume=True, settings={"a": 1}) as place:
+        assert not any(place.blocks.iterdir())
+        write_maps(place.path, (1, 1))
+    assert np.fromfile(home / "area", np.float32).tolist() == [1.0]

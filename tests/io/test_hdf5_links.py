@@ -275,3 +275,11 @@ def test_virtual_datasets_of_numbered_files(folder: Path) -> None:
             layout[number] = h5py.VirtualSource(f"row_{number}.h5", "d", (4, 8))
         file.create_virtual_dataset("counts", layout)
     np.testing.assert_array_equal(io.load(folder / "a.h5").counts.compute(), counts)
+
+
+def test_a_scan_that_another_file_took_the_place_of_is_refused_in_words(folder: Path, cube: Cube) -> None:
+    scan = io.load(detector(folder / "scan.h5", cube))
+    with h5py.File(folder / "scan.h5", "w") as file:
+        file["other"] = 1
+    with pytest.raises(ScanError, match=r"there is no dataset .* any more.*was changed"):
+        scan.counts.compute()

@@ -3,6 +3,7 @@
 import ast
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,10 @@ from test_damaged_stacks import CUBE
 from test_edf import fabio_edf
 
 from underpaint import io
-from underpaint.errors import ScanError
+from underpaint.errors import ScanError, UnderpaintError
+from underpaint.repair import read_positions
+from underpaint.synth.photons import open_photons
+from underpaint.train.label_table import read_label_table
 
 SOURCE = Path(io.__file__).resolve().parents[1]
 UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle"}
@@ -198,3 +202,19 @@ def test_an_archive_that_unpacks_to_far_more_than_counts_do_is_refused_unread(
     monkeypatch.setattr("underpaint.io.npz._read_member", None)
     with pytest.raises(ScanError, match=r"bomb.npz::counts: it is packed \d+ times .*numpy\.savez, which does not"):
         io.load(tmp_path / "bomb.npz")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("read", [io.load, read_positions, read_label_table, open_photons])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    os.mkfifo(tmp_path / "scan.h5")
+    with pytest.raises(UnderpaintError, match="Cannot read"):
+        read(tmp_path / "scan.h5")
+
+
+@pytest.mark.parametrize("read", [read_positions, read_label_table])
+def test_a_table_without_end_is_refused(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    with (tmp_path / "table.csv").open("wb") as stream:
+        stream.truncate(2**30)
+    with pytest.raises(UnderpaintError, match="has 1073741824 bytes, up to"):
+        read(tmp_path / "table.csv")

@@ -19,6 +19,7 @@ from underpaint import io
 from underpaint.errors import OutputError, ScanError
 from underpaint.files import remove_tree
 from underpaint.io import folder
+from underpaint.io.results import check_map_names
 from underpaint.maps import ElementMaps, PigmentMaps
 from underpaint.spectrum import EnergyAxis, Scan
 
@@ -492,3 +493,60 @@ def test_windows_replaces_results_and_says_what_holds_them(tmp_path: Path, monke
 def replaced(target: Path) -> None:
     with io.result_folder(target, overwrite=True) as place:
         finish(place)
+
+
+@pytest.mark.parametrize("shape", [(10**9, 10**9), (-1, 0), (4, 3), (3, 4, 1)])
+@pytest.mark.parametrize("lazily", [False, True])
+def test_maps_of_another_size_than_the_file_says_are_damaged(
+    tmp_path: Path, elements: ElementMaps, pigments: PigmentMaps, shape: tuple[int, ...], *, lazily: bool
+) -> None:
+    io.write_results(tmp_path / "out", pigments=pigments, elements=elements, scan_summary={}, settings={})
+    for place in ("pigments/results/probability", "elements/results/parameters"):
+        with h5py.File(tmp_path / "out" / "results.h5", "r+") as file:
+            before = file[f"entry/{place}"].attrs["shape"]
+            file[f"entry/{place}"].attrs["shape"] = shape
+        with pytest.raises(ScanError, match="damaged"):
+            io.read_maps(tmp_path / "out", lazily=lazily)
+        with h5py.File(tmp_path / "out" / "results.h5", "r+") as file:
+            file[f"entry/{place}"].attrs["shape"] = before
+
+
+def test_pigments_and_elements_of_two_sizes_are_damaged(
+    tmp_path: Path, elements: ElementMaps, pigments: PigmentMaps
+) -> None:
+    small = ElementMaps(elements.names, elements.area[:2], elements.uncertainty[:2])
+    io.write_results(tmp_path / "out", pigments=pigments, elements=small, scan_summary={}, settings={})
+    with pytest.raises(ScanError, match="maps of 2 sizes"):
+        io.read_maps(tmp_path / "out", lazily=True)
+
+
+@pytest.mark.parametrize("names", [("lead", "Lead"), ("lead white",), ("n" * 101,), ("../lead",)])
+def test_maps_whose_names_are_no_files_everywhere_are_refused(names: tuple[str, ...]) -> None:
+    with pytest.raises(OutputError, match="Cannot write "):
+        check_map_names(names)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_took_the_place_during_a_run_is_not_replaced(tmp_path: Path, kind: str, *, overwrite: bool) -> None:
+    target, home = tmp_path / "out", tmp_path / "home"
+    home.mkdir()
+    (home / "report.html").write_text("mine")
+
+    def run() -> None:
+        ones = {"area": np.ones((1, 1, 1), np.float32)}
+        with io.result_folder(target, overwrite=overwrite, settings={"a": 1}) as place:
+            io.BlockStore(place.blocks, (1, 1)).put(0, slice(0, 1), slice(0, 1), ones)
+            if kind == "folder":
+                home.rename(target)
+            elif kind == "file":
+                target.write_text("mine")
+            else:
+                target.symlink_to(home)
+
+    with pytest.raises(OutputError, match=r"Cannot (write|replace)"):
+        run()
+    mine = target if kind == "file" else (target if kind == "folder" else home) / "report.html"
+    assert mine.read_text() == "mine"
+    assert target.is_symlink() == (kind == "link")
+    assert len(list(tmp_path.glob(".underpaint-*/blocks/finished"))) == 1

@@ -1,5 +1,6 @@
 """TIFF stacks, written by tifffile."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -163,3 +164,15 @@ def test_images_that_are_rows_of_spectra_are_refused(tmp_path: Path) -> None:
         io.load(tmp_path / "rows.tif")
     tifffile.imwrite(tmp_path / "channels.tif", np.moveaxis(counts, 2, 0).astype("u2"), photometric="minisblack")
     np.testing.assert_array_equal(io.load(tmp_path / "channels.tif").counts.compute(), counts)
+
+
+def test_what_the_library_says_of_a_damaged_file_goes_to_no_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    entries = [(256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 1, 32), (273, 4, 1, 8), (278, 4, 1, 8), (279, 4, 1, 10)]
+    body = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    circle = struct.pack("<I", 8)
+    (tmp_path / "a.tif").write_bytes(struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + body + circle)
+    with pytest.raises(ScanError):
+        io.load(tmp_path / "a.tif")
+    assert capfd.readouterr() == ("", "")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import report_fakes as fakes
 
-from underpaint.errors import ScanError
+from underpaint.errors import OutputError, ScanError
 from underpaint.io import write_results
 from underpaint.maps import ElementMaps, PigmentMaps
 from underpaint.report import find_groups, render_report, write_report
@@ -207,3 +207,15 @@ def test_twenty_maps_of_a_painting_stay_small_and_quick() -> None:
 @pytest.mark.parametrize(("share", "words"), [(1.0, "100 %"), (0.9991, "over 99 %"), (0.25, "25 %"), (0.0123, "1.2 %")])
 def test_shares_are_as_precise_as_they_need_to_be(share: float, words: str) -> None:
     assert percent(share) == words
+
+
+def test_a_report_does_not_take_the_place_of_the_scan_that_it_tells_of(tmp_path: Path) -> None:
+    scan, folder = tmp_path / "scan.h5", tmp_path / "results"
+    scan.write_bytes(b"counts")
+    write_results(folder, pigments=None, elements=fakes.element_maps(), scan_summary={}, settings={"source": str(scan)})
+    for target in (scan, tmp_path / "link.html"):
+        if target != scan:
+            target.hardlink_to(scan)
+        with pytest.raises(OutputError, match=r"Cannot write .*: it is part of the scan .*scan\.h5"):
+            write_report(folder, target)
+        assert target.read_bytes() == b"counts"

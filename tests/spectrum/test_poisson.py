@@ -39,7 +39,7 @@ TRUE: dict[str, NDArray[Any]] = {
     "bright": counts_of(2e6),
     "floats": counts_of(2e4).astype(np.float32),
     "very few counts": counts_of(20, 200),
-    "sum of frames": sum(counts_of(5e3, seed=seed) for seed in range(4)),
+    "sum of frames": np.sum([counts_of(5e3, seed=seed) for seed in range(4)], axis=0),
     "corrected for dead time and rounded": np.rint(counts_of(2e4) * factors(1.0, 1.3)),
     "clipped": np.minimum(counts_of(2e5), 255),
     "few pixels": counts_of(2e4, 3),

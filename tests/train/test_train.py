@@ -10,6 +10,7 @@ import torch
 from toy_training_library import write_toy_library
 
 from underpaint.errors import CalibrationError, OutputError, TrainingError
+from underpaint.job import go_on_in
 from underpaint.network import XuNetwork
 from underpaint.predict import open_model
 from underpaint.spectrum import EnergyAxis
@@ -248,3 +249,10 @@ def test_finetune_reads_a_scan_with_a_table_of_labels(trained: TrainReport, tmp_
     )
     with pytest.raises(CalibrationError, match="no energy calibration"):
         finetune(trained.checkpoint, own)
+
+
+@pytest.mark.parametrize("content", ["", "{", "null", "[1]", "5", "[" * 100_000, "\xff"])
+def test_a_damaged_note_of_a_training_is_refused_in_words(tmp_path: Path, content: str) -> None:
+    (tmp_path / "plan.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(OutputError, match=r"plan\.json in it is damaged .*Choose another folder"):
+        go_on_in(tmp_path, {}, note="plan.json")

@@ -17,7 +17,7 @@ from viewer_fakes import SHAPE, results
 
 from underpaint.errors import OutputError, ScanError
 from underpaint.io import contained, read_maps, read_summary
-from underpaint.io.companions import carry_over, registration_of
+from underpaint.io.companions import carry_over, registration_of, take_what_is_left
 from underpaint.io.contained import has_file, open_contained
 from underpaint.io.regions import read_regions
 from underpaint.report import write_report
@@ -210,6 +210,8 @@ def test_links_come_along_as_links(folder: Path, private: Path, tmp_path: Path) 
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "results.h5").write_bytes((folder / "results.h5").read_bytes())
     carry_over(folder, tmp_path / "new")
+    take_what_is_left(folder, tmp_path / "new", None)
+    assert sorted(path.name for path in (tmp_path / "new").rglob("*.html")) == ["more.html", "notes.html"]
     for name in ("notes.html", "folder/more.html"):
         assert (tmp_path / "new" / name).is_symlink()
 

@@ -158,3 +158,10 @@ def test_only_known_jobs_are_run(site: StartSite, sent: dict[str, str], monkeypa
     monkeypatch.setattr(Runs, "start", lambda *_: pytest.fail("it was run"))
     with pytest.raises(ScanError, match="choose a scan first"):
         site(Request("POST", ("run",), {}, json.dumps(sent).encode()))
+
+
+def test_a_path_that_is_no_utf8_is_refused_in_words(site: StartSite) -> None:
+    with pytest.raises(ScanError, match=r"Cannot look for '/\\ud800'"):
+        ask(site, "POST", "open", folder="/\ud800")
+    with pytest.raises(ScanError, match="no text in UTF-8"):
+        ask(site, "POST", "run", what="identify", scan="/a.h5", out="/\ud800")

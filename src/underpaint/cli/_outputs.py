@@ -25,8 +25,12 @@ def careful(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**values: Any) -> None:
+        from underpaint.files import new_files
+
         refuse_to_replace(declared, values)
-        command(**values)
+        outputs = (name for name, (_, about) in declared.items() if about is not None and about.writable)
+        with new_files(Path(values[name]) for name in outputs if values.get(name) is not None):
+            command(**values)
 
     return run
 
@@ -79,10 +83,11 @@ def check_new_files(paths: list[Path], inputs: list[Path] | None = None, *, over
     """
     from underpaint.api import check_new_file
     from underpaint.errors import OutputError
+    from underpaint.io._scan_files import belongs_to
 
     for path in paths:
         check_new_file(path, overwrite=overwrite)
-        source = next((source for source in inputs or [] if path.exists() and _belongs_to(path, source)), None)
+        source = next((source for source in inputs or [] if path.exists() and belongs_to(path, source)), None)
         if source is not None:
             message = f"Cannot write {path}: it is part of {source}, which is read. Give another name."
             raise OutputError(message)
@@ -94,13 +99,3 @@ def _paths(value: Any) -> Iterator[Path]:
         if isinstance(text, str | Path) and str(text):
             whole, part = Path(text), Path(str(text).rpartition("::")[0] or str(text))
             yield from (path for path in dict.fromkeys((whole, part)) if path.exists())
-
-
-def _belongs_to(path: Path, source: Path) -> bool:
-    """Whether a file is one that a scan consists of, or lies in a folder that is read; a report may be made anew."""
-    from underpaint.io._scan_files import scan_files
-
-    if source.is_dir():
-        is_report = path.suffix.lower() in {".html", ".pdf"}
-        return not is_report and path.resolve().is_relative_to(source.resolve())
-    return any(path.samefile(file) for file, _ in scan_files(source))

@@ -61,11 +61,11 @@ class Stages:
         if not path.is_file():
             return {}
         try:
-            kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
             # not written by this class, which writes whole files: run again
             return {}
-        return kept
+        return kept if isinstance(kept, dict) else {}
 
 
 def digest(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Which pixels are asked about: one, or a region from a mask or a list; their spectra summed."""
 
 import csv
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from underpaint.errors import ScanError
 from underpaint.spectrum import Scan, Spectrum
 
 Mask = NDArray[np.bool_]
+_MOST_COLOURS = 4
 ALLOWED = (
     "A region is a mask as large as the scan (.npy, .png, .tif; what is not zero belongs to it) or a .csv with the "
     "row and column of a pixel on each line, counted from 0."
@@ -79,12 +81,6 @@ def read_region(path: Path, shape: tuple[int, int]) -> Mask:
     except Exception as error:  # the readers of three libraries share no base of their errors
         message = f"Cannot read the region {path}: {error}. {ALLOWED}"
         raise ScanError(message) from error
-    if mask.shape != shape:
-        message = (
-            f"Cannot use the region {path}: the mask has {' x '.join(map(str, mask.shape))} pixels, "
-            f"the scan {shape[0]} rows x {shape[1]} columns. {ALLOWED}"
-        )
-        raise ScanError(message)
     if not mask.any():
         message = f"Cannot use the region {path}: no pixel belongs to it. {ALLOWED}"
         raise ScanError(message)
@@ -122,23 +118,43 @@ def _summed(times: NDArray[np.float64] | None, there: Mask) -> float | None:
     return None if times is None or not np.isfinite(times[there]).all() else float(times[there].sum())
 
 
-def _from_array(path: Path, _: tuple[int, int]) -> Mask:
-    return _as_mask(np.load(path, allow_pickle=False))
+def _from_array(path: Path, shape: tuple[int, int]) -> Mask:
+    values = np.load(path, mmap_mode="r", allow_pickle=False)
+    _check_size(values.shape, shape, path)
+    return _as_mask(values)
 
 
-def _from_tiff(path: Path, _: tuple[int, int]) -> Mask:
-    return _as_mask(tifffile.imread(path))
+def _from_tiff(path: Path, shape: tuple[int, int]) -> Mask:
+    with tifffile.TiffFile(path) as file:
+        _check_size(file.series[0].shape, shape, path)
+        return _as_mask(file.asarray())
 
 
-def _from_png(path: Path, _: tuple[int, int]) -> Mask:
+def _from_png(path: Path, shape: tuple[int, int]) -> Mask:
     from PIL import Image
 
-    with Image.open(path) as image:
-        # transparency is no colour: a mask on a transparent ground would be all of it
-        return _as_mask(np.asarray(image.convert("L")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # nothing is unpacked before its size is known
+        with Image.open(path) as image:
+            _check_size((image.height, image.width), shape, path)
+            # transparency is no colour: a mask on a transparent ground would be all of it
+            return _as_mask(np.asarray(image.convert("L")))
+
+
+def _check_size(own: tuple[int, ...], shape: tuple[int, int], path: Path) -> None:
+    """Refuse a mask of another size than the scan, before it is unpacked; colours may be a third dimension."""
+    if own[:2] != shape or len(own) > 3 or own[2:] > (_MOST_COLOURS,):
+        message = (
+            f"Cannot use the region {path}: the mask has {' x '.join(map(str, own))} pixels, "
+            f"the scan {shape[0]} rows x {shape[1]} columns. {ALLOWED}"
+        )
+        raise ScanError(message)
 
 
 def _as_mask(values: NDArray[np.generic]) -> Mask:
+    if values.dtype.kind not in "biuf":
+        message = f"it holds {values.dtype}, and no numbers"
+        raise ValueError(message)
     own = values[..., :3].any(axis=-1) if values.ndim == 3 else values
     return np.asarray(own != 0, dtype=np.bool_)
 

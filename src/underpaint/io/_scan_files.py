@@ -39,6 +39,14 @@ def scan_files(path: Path) -> list[tuple[Path, os.stat_result]]:
     return [(file, facts) for file, facts in about if facts is not None]
 
 
+def belongs_to(path: Path, source: Path) -> bool:
+    """Whether a file is one that a scan consists of, or lies in a folder that is read; a report may be made anew."""
+    if source.is_dir():
+        is_report = path.suffix.lower() in {".html", ".pdf"}
+        return not is_report and path.resolve().is_relative_to(source.resolve())
+    return path.exists() and any(path.samefile(file) for file, _ in scan_files(source))
+
+
 def _beside(path: Path) -> list[Path]:
     """Return the other half of a scan of two files: a header and its numbers."""
     pairs = {".rpl": (".raw",), ".raw": (".rpl",), ".hdr": (".raw", ".dat", ".img"), ".dat": (".hdr",)}

@@ -11,9 +11,9 @@ from typing import Any
 import h5py
 
 from underpaint.errors import OutputError, ScanError
-from underpaint.files import is_working_folder
-from underpaint.io.contained import DAMAGE, digest_contained, is_link, open_results_file, read_contained_text
-from underpaint.io.load import load
+from underpaint.files import is_link, is_working_folder
+from underpaint.io.contained import DAMAGE, digest_contained, open_results_file, read_contained_text
+from underpaint.io.load import load, split_location
 from underpaint.io.stored import RESULTS_FILE
 from underpaint.spectrum import Scan
 
@@ -36,13 +36,19 @@ _STACKS = (
     "entry/elements/results/parameters",
     "entry/detectability/results/state",
 )
-_MAPS = ("entry/pigments/results/probability", "entry/elements/results/parameters")
+MAP_STACKS = ("entry/pigments/results/probability", "entry/elements/results/parameters")
 
 
 def scan_path(summary: Mapping[str, Any]) -> str:
     """Return where the scan lay that results were made of, as they say; "" where they do not."""
     settings = summary.get("settings")
     return str((settings.get("source") if isinstance(settings, dict) else "") or summary.get("source") or "")
+
+
+def scan_place(folder: Path, summary: Mapping[str, Any]) -> Path | None:
+    """Return the file or folder of the scan that results were made of, on this machine; None where it is gone."""
+    location = _found(scan_path(summary), folder, shares=False)
+    return None if location is None else split_location(location)[0]
 
 
 def find_scan(
@@ -173,7 +179,8 @@ def carry_over(earlier: Path, new: Path) -> Path | None:
     fits = not any(entry.name in _OF_THE_MAPS for entry in entries) or (shape is not None and shape == _map_shape(new))
     aside = None if fits else _aside(earlier, shape)
     try:
-        for entry in entries:
+        # What lies in the folder itself first: among it may be a file called "earlier".
+        for entry in sorted(entries, key=lambda path: len(path.parts)):
             target = new / _place_of(entry.relative_to(earlier), aside)
             _copy(entry, _beside(target, new) if _is_made(target, new, names) else target)
     except OSError as error:
@@ -203,6 +210,7 @@ def take_what_is_left(old: Path, new: Path, aside: str | None) -> None:
             target = new / _place_of(file.relative_to(old), aside)
             if any(_is_same_file(file, place) for place in (target, _beside(target, new))):
                 continue
+            target = _beside(target, new) if _is_barred(target, new) else target
             target.parent.mkdir(parents=True, exist_ok=True)
             if os.path.lexists(target):
                 newer = file.lstat().st_mtime_ns > target.lstat().st_mtime_ns
@@ -225,8 +233,17 @@ def _place_of(name: Path, aside: str | None) -> Path:
 
 
 def _beside(target: Path, folder: Path) -> Path:
-    """Return the name of a user's file among maps where a new map has taken its own."""
-    return folder / "earlier" / target.relative_to(folder)
+    """Return the name of a user's file where a new map has taken its own, or a link stands in the way."""
+    names = ("earlier", *(f"earlier_{number}" for number in range(2, 10_000)))
+    places = (folder / name / target.relative_to(folder) for name in names)
+    return next(place for place in places if not _is_barred(place, folder))
+
+
+def _is_barred(target: Path, folder: Path) -> bool:
+    """Whether the way from a folder to a file in it leads over a link, or over a file."""
+    way = target.relative_to(folder).parts[:-1]
+    steps = (folder.joinpath(*way[: number + 1]) for number in range(len(way)))
+    return any(os.path.lexists(step) and (is_link(step) or not step.is_dir()) for step in steps)
 
 
 def _free_name(path: Path) -> Path:
@@ -298,7 +315,7 @@ def _map_shape(folder: Path) -> tuple[int, int] | None:
     """Return rows and columns of the maps of results; None where they cannot be read."""
     try:
         with open_results_file(folder) as file:
-            n_row, n_column = next(file[name].attrs["shape"] for name in _MAPS if name in file)
+            n_row, n_column = next(file[name].attrs["shape"] for name in MAP_STACKS if name in file)
             return int(n_row), int(n_column)
     except (*DAMAGE, ScanError, StopIteration):
         return None
@@ -308,21 +325,21 @@ def _aside(earlier: Path, shape: tuple[int, int] | None) -> str:
     """Return a name that is not yet taken for what lies on maps of another size."""
     name = "earlier" if shape is None else f"earlier_{shape[0]}x{shape[1]}"
     names = (name, *(f"{name}_{number}" for number in range(2, 10_000)))
-    return next(own for own in names if not (earlier / own).exists())
+    return next(own for own in names if not os.path.lexists(earlier / own))
 
 
 def _copy(path: Path, target: Path) -> None:
-    """Copy a file, or a folder with its files; a link stays a link, so that nothing outside is read."""
-    if _is_same_file(path, target):
+    """Copy a file, or a folder with its files; links, pipes and devices are left, to be moved at the end."""
+    if _is_same_file(path, target) or is_link(path):
         return
-    if path.is_dir() and not is_link(path):
+    if path.is_dir():
         target.mkdir(parents=True, exist_ok=True)
         for entry in path.iterdir():
             _copy(entry, target / entry.name)
-    else:
+    elif path.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
-        shutil.copy2(path, target, follow_symlinks=False)
+        shutil.copy2(path, target)
 
 
 def _found(told: str, folder: Path, *, shares: bool) -> str | None:

@@ -12,23 +12,17 @@ from typing import Any
 import h5py
 
 from underpaint.errors import ScanError
+from underpaint.files import leads_elsewhere
 from underpaint.io.stored import RESULTS_FILE
 
 DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, RecursionError)
 """What reading a damaged or hostile ``results.h5`` raises."""
 _WINDOWS = os.name == "nt"
-_REPARSE_TAGS = {0xA000000C, 0xA0000003}
-"""Symbolic links and junctions of Windows; other reparse points, such as files kept by OneDrive, are files."""
 _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 _MOST_PACKED = 1100
 """Deflate, the only compression of our files, makes nothing smaller than 1/1032 of its size."""
 _SMALL_BYTES = 2**20
 _examined: deque[tuple[int, int, int, int]] = deque(maxlen=16)
-
-
-def is_link(path: Path) -> bool:
-    """Whether a path is a symbolic link, or a junction of Windows."""
-    return _leads_elsewhere(path.lstat())
 
 
 def has_file(folder: Path, *names: str) -> bool:
@@ -131,7 +125,7 @@ def _status(folder: Path, names: tuple[str, ...]) -> os.stat_result:
             message = f"Cannot read {name!r} in {folder}: it is not the name of a file or folder."
             raise ScanError(message)
         status = path.lstat()
-        if _leads_elsewhere(status):
+        if leads_elsewhere(status):
             message = (
                 f"Cannot use {path}: it is a link, and links in a folder of results are not followed. "
                 "Put the file itself there."
@@ -144,10 +138,6 @@ def _is_no_name(name: str) -> bool:
     if name in {"", ".", ".."} or any(sign in name for sign in "/\0"):
         return True
     return _WINDOWS and (any(sign in name for sign in "\\:") or PureWindowsPath(name).is_reserved())
-
-
-def _leads_elsewhere(status: os.stat_result) -> bool:
-    return stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", 0) in _REPARSE_TAGS
 
 
 def _reason_against(file: Any, status: os.stat_result) -> str:

@@ -1,6 +1,8 @@
 """A folder of results that is whole or not there: written beside its place, renamed at the end."""
 
 import json
+import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ from underpaint.job import settings_of, take_over
 
 KIND = "results"
 _BLOCKS, _NEW, _OLD, _READY = "blocks", "new", "old", "ready.json"
+_ASIDE = re.compile(r"earlier(_\d+x\d+)?(_\d+)?")
 _SPARE_BYTES = 64 * 2**20
 _LONGEST_BELOW = "detectability/" + 100 * "n"
 """Stands for the longest name of a file in results."""
@@ -106,6 +109,7 @@ def result_folder(
                 place.path.mkdir()
                 _check_space(place, needed_bytes)
                 yield place
+                _check_target(target, replace_allowed=resume or overwrite)  # it may have come to be there meanwhile
                 _publish(work.path, target)
             except BaseException:
                 # Finished blocks stay for a run that goes on; so do results that could not take their place.
@@ -129,11 +133,11 @@ def recover(path: str | Path) -> None:
         Another run writes there just now.
     """
     target = Path(path).resolve()
-    if not any((folder / _READY).is_file() for folder in working_folders(target)):
+    if not any(_readiness(folder)[0] for folder in working_folders(target)):
         return
     with working_folder(target, kind=KIND, alone=True) as work:
         for left in work.left:
-            if (left / _READY).is_file():
+            if _readiness(left)[0]:
                 _finish_replacing(left, target)
                 if is_finished(target) and not (left / _OLD).exists():
                     remove_working_folder(left)
@@ -150,10 +154,11 @@ def unfinished(path: str | Path) -> dict[str, Any]:
 
 
 def _check_target(target: Path, *, replace_allowed: bool) -> None:
-    if not target.exists():
+    if not os.path.lexists(target):
         return
-    if not target.is_dir():
-        message = f"Cannot write results to {target}: it is a file. Give the name of a folder with --out."
+    if target.is_symlink() or not target.is_dir():
+        what = "link" if target.is_symlink() else "file"
+        message = f"Cannot write results to {target}: it is a {what}. Give the name of a folder with --out."
         raise OutputError(message)
     if not any(target.iterdir()):
         return
@@ -175,6 +180,19 @@ def _check_target(target: Path, *, replace_allowed: bool) -> None:
             "Nothing was touched; give another one with --out."
         )
         raise OutputError(message)
+
+
+def _readiness(folder: Path) -> tuple[bool, str | None]:
+    """Return whether new results had begun to take their place, and the name for what lies on maps of another size.
+
+    A record that this program did not write is none.
+    """
+    try:
+        aside = json.loads((folder / _READY).read_text("utf-8"))["aside"]
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return False, None
+    named = aside is None or (isinstance(aside, str) and _ASIDE.fullmatch(aside) is not None)
+    return (True, aside) if named else (False, None)
 
 
 def _check_space(place: ResultFolder, needed_bytes: int) -> None:
@@ -227,8 +245,8 @@ def _swap(folder: Path, target: Path) -> None:
 
 def _finish_replacing(folder: Path, target: Path) -> None:
     """Finish what a kill has stopped while new results took the place of old ones."""
-    new, old, ready = folder / _NEW, folder / _OLD, folder / _READY
-    if not ready.is_file() or folder.is_symlink():
+    new, old = folder / _NEW, folder / _OLD
+    if not _readiness(folder)[0]:
         return
     if not target.exists() and new.is_dir():
         new.rename(target)
@@ -242,8 +260,7 @@ def _clear_old(folder: Path, target: Path) -> None:
     """Remove replaced results, after what is the user's in them has come along."""
     old = folder / _OLD
     if old.is_dir():
-        aside = json.loads((folder / _READY).read_text("utf-8"))["aside"]
-        take_what_is_left(old, target, aside)
+        take_what_is_left(old, target, _readiness(folder)[1])
         sync_folder(target)
         remove_tree(old)
 

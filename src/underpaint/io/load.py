@@ -209,6 +209,9 @@ def _read_all(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]
     path, name = split_location(location)
     if path.is_dir():
         return _read_folder(path, name, shape)
+    if path.exists() and not path.is_file():
+        message = f"Cannot read {location}: it is a pipe or a device, not a file. Save the scan in a file first."
+        raise ScanError(message)
     head = _head(path)
     if name is not None and not _holds_names(head):
         message = (

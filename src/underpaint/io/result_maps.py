@@ -95,6 +95,8 @@ class ResultMaps:
             self.entries = tuple(_entries(self._file))
             self.step_mm = _step(self._file)
             self.shape = self._common_shape()
+        except ScanError:
+            raise
         except DAMAGE as error:
             message = f"Cannot show {path}: the file is damaged ({error}). Run the analysis again."
             raise ScanError(message) from error

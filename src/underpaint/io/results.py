@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import OutputError, ScanError
 from underpaint.files import is_reserved
-from underpaint.io.companions import SUMMARY_FILE
+from underpaint.io.companions import MAP_STACKS, SUMMARY_FILE
 from underpaint.io.contained import DAMAGE, open_results_file
 from underpaint.io.csv_text import write_csv
 from underpaint.io.new_hdf5 import new_hdf5
@@ -60,6 +60,7 @@ _PACKAGES = ("underpaint", "numpy", "scipy", "h5py", "dask", "xraylib", "onnxrun
 Result = TypeVar("Result")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _RESERVED = ("row", "column")
+_LONGEST_NAME = 100
 _SAMPLE = 16384
 _CHUNK_BYTES = 256 * 2**10
 Cubes = Callable[[Any, Sequence[str], Any], NDArray[Any]]
@@ -103,8 +104,8 @@ def write_results(
         A map's name is no file name, or the files cannot be written.
     """
     place = Path(folder)
-    _check_names(pigments, elements)
-    _check_names(detectability)
+    for maps in (pigments, elements, detectability):
+        check_map_names(() if maps is None else maps.names)
     try:
         place.mkdir(parents=True, exist_ok=True)
         extras = [partial(_write_detectability, maps=detectability)] if detectability is not None else []
@@ -212,13 +213,29 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def _check_names(*maps: PigmentMaps | ElementMaps | DetectabilityMaps | None) -> None:
-    for name in (name for own in maps if own is not None for name in own.names):
-        if not _SAFE_NAME.fullmatch(name) or name in _RESERVED or is_reserved(f"{name}.tif"):
+def check_map_names(names: Sequence[str]) -> None:
+    """Refuse names of maps that cannot be names of files on every system.
+
+    Raises
+    ------
+    OutputError
+        One of them, or two that differ only in capital letters, which are one file on Windows and macOS.
+    """
+    capitals: dict[str, str] = {}
+    for name in names:
+        is_safe = _SAFE_NAME.fullmatch(name) and len(name) <= _LONGEST_NAME
+        if not is_safe or name in _RESERVED or is_reserved(f"{name}.tif"):
             message = (
-                f"Cannot write a map called {name!r}: names become file names on any system, so they are "
-                "made of letters, digits, "
+                f"Cannot write a map called {name[: 2 * _LONGEST_NAME]!r}: names become file names on any system, so "
+                f"they are made of up to {_LONGEST_NAME} letters, digits, "
                 f"'_', '-', '+', '.', and are not {', '.join(_RESERVED)} or what Windows keeps for itself (con, aux)."
+            )
+            raise OutputError(message)
+        other = capitals.setdefault(name.casefold(), name)
+        if other != name:
+            message = (
+                f"Cannot write maps called {other!r} and {name!r}: they would be one file where capital letters do not "
+                "count (Windows, macOS). Rename one."
             )
             raise OutputError(message)
 
@@ -490,6 +507,8 @@ def _read_open_set(file: Any) -> OpenSet | None:
     ordinary = tuple((family, source) for family, source in _loaded(process, "ordinary"))
     if "results" not in process:
         return OpenSet(tuple(lines), ordinary)
+    _map_shape(process["results/unlikeness"], ["score"])
+    _map_shape(process["results/energy"], ["energy_kev"])
     score = process["results/unlikeness/score"][()]
     energy, step = process["results/energy/energy_kev"][()], _step(process)
     return OpenSet(tuple(lines), ordinary, UnlikenessMap(score, energy, step, _loaded(process, "configuration")))
@@ -523,8 +542,19 @@ def _signals(data: Any) -> tuple[str, ...]:
     return (str(data.attrs["signal"]), *(str(name) for name in data.attrs["auxiliary_signals"]))
 
 
+def _map_shape(data: Any, names: Sequence[str]) -> tuple[int, int]:
+    """Return rows and columns of maps, after a look whether all have them, as all of a folder must."""
+    n_row, n_column = (int(size) for size in data.attrs["shape"])
+    first = next(data.file[path].attrs["shape"] for path in MAP_STACKS if path in data.file)
+    shapes = {(n_row, n_column), tuple(map(int, first)), *(data[name].shape for name in names)}
+    if len(shapes) > 1:
+        message = f"maps of {len(shapes)} sizes in {data.name}"
+        raise ValueError(message)
+    return n_row, n_column
+
+
 def _cube(data: Any, names: Sequence[str], dtype: Any) -> NDArray[Any]:
-    shape = tuple(int(size) for size in data.attrs["shape"])
+    shape = _map_shape(data, names)
     cube = np.empty((*shape, len(names)), dtype=dtype)
     for index, name in enumerate(names):
         cube[:, :, index] = data[name][()]
@@ -533,7 +563,7 @@ def _cube(data: Any, names: Sequence[str], dtype: Any) -> NDArray[Any]:
 
 def _lazy_cube(data: Any, names: Sequence[str], dtype: Any) -> NDArray[Any]:
     """Return what reads a map when it is asked for; the file is opened anew for it."""
-    n_row, n_column = (int(size) for size in data.attrs["shape"])
+    n_row, n_column = _map_shape(data, names)
     folder, place = Path(data.file.filename).parent, str(data.name)
 
     def read(index: int) -> NDArray[Any]:

@@ -14,6 +14,7 @@ Specification:
 Source: TIFF revision 6.0 (Adobe, 1992), read by tifffile (C. Gohlke, BSD).
 """
 
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ from underpaint.io._source import lazy_counts, missing_numbers, own_entries, pro
 from underpaint.spectrum import EnergyAxis, Scan
 
 FORMAT = "TIFF stack"
+_SILENCE = logging.NullHandler()
 _MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _NAMES = ("{0}.txt", "{0}.csv", "{0}_energies.txt", "{0}_energy.txt", "energies.txt", "energy.txt")
 _FEWEST_CHANNELS = 32
@@ -292,6 +294,8 @@ def _last_number(line: str) -> float | None:
 def _library() -> Any:
     import tifffile
 
+    # what it has to say of a damaged file quotes the file, and would go to the terminal as it is
+    logging.getLogger("tifffile").addHandler(_SILENCE)
     return tifffile
 
 

@@ -1,6 +1,7 @@
 """Overlapping tiles joined to one scan: by the stage's positions, corrected where the images overlap."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -16,6 +17,7 @@ from underpaint.errors import ScanError
 from underpaint.repair._pictures import bands_between
 from underpaint.spectrum import Scan, survey
 from underpaint.spectrum.rebin import rebin_scan
+from underpaint.untrusted import MOST_TABLE_BYTES, read_bounded
 
 Array = NDArray[np.float64]
 
@@ -121,14 +123,14 @@ def read_positions(path: str | Path) -> dict[str, tuple[float, float]]:
     """
     found: dict[str, tuple[float, float]] = {}
     try:
-        with Path(path).open(newline="", encoding="utf-8") as stream:
-            for row in csv.DictReader(stream):
-                name, place = row["tile"].strip(), (float(row["row_mm"]), float(row["column_mm"]))
-                if name in found or not np.isfinite(place).all():
-                    message = f"Cannot use {path}: the tile {name!r} stands there twice, or lies at {place} mm."
-                    raise ScanError(message)
-                found[name] = place
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
+        text = read_bounded(Path(path), MOST_TABLE_BYTES, ScanError).decode("utf-8")
+        for row in csv.DictReader(io.StringIO(text, newline="")):
+            name, place = row["tile"].strip(), (float(row["row_mm"]), float(row["column_mm"]))
+            if name in found or not np.isfinite(place).all():
+                message = f"Cannot use {path}: the tile {name!r} stands there twice, or lies at {place} mm."
+                raise ScanError(message)
+            found[name] = place
+    except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
         if isinstance(error, ScanError):
             raise
         message = f"Cannot read positions from {path}: {error}. A CSV table tile,row_mm,column_mm is needed."

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint import __version__, plot
-from underpaint.errors import SampleError
+from underpaint.errors import OutputError, SampleError
 from underpaint.files import whole_file
-from underpaint.io import read_detectability, read_maps, read_open_set
+from underpaint.io import read_detectability, read_maps, read_open_set, split_location
+from underpaint.io._scan_files import belongs_to
+from underpaint.io.companions import scan_place
 from underpaint.maps import (
     ABSENT,
     CANNOT_EXCLUDE,
@@ -139,6 +141,9 @@ def write_report(
     place = Path(folder)
     target = place / (PDF_FILE if form == "pdf" else REPORT_FILE) if path is None else Path(path)
     pigments, elements, summary = read_maps(place, lazily=True)
+    if path is not None:
+        _refuse_to_replace(target, scan_place(place, summary))
+        _refuse_to_replace(target, split_location(scan)[0] if isinstance(scan, str) else None)
     findings = [] if pigments is None else find_groups(pigments, elements)
     text = render_report(
         pigments,
@@ -155,6 +160,13 @@ def write_report(
     with whole_file(target) as part:
         part.write_text(text, encoding="utf-8")
     return target
+
+
+def _refuse_to_replace(target: Path, scan: Path | None) -> None:
+    """Refuse to write a report over the scan that it tells of, wherever that is."""
+    if scan is not None and belongs_to(target, scan):
+        message = f"Cannot write {target}: it is part of the scan {scan}, which stays as it is. Give another name."
+        raise OutputError(message)
 
 
 def render_report(

@@ -120,6 +120,9 @@ def open_photons(path: str | Path) -> h5py.File:
         The file is missing or holds no photons.
     """
     try:
+        if not Path(path).is_file():  # a pipe would never answer
+            message = "there is no such file"
+            raise OSError(message)
         file = h5py.File(path, "r")
     except OSError as error:
         message = f"Cannot read the photons {path}: {error}. Write them with `underpaint simulate --photons`."

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import TrainingError
 from underpaint.train.library import UNKNOWN
+from underpaint.untrusted import MOST_TABLE_BYTES, read_bounded
 from underpaint.weights import ModelCard
 
 PIXEL_COLUMNS = ("row", "column", "pigments")
@@ -82,9 +83,9 @@ def read_label_table(path: Path) -> LabelTable:
         The file cannot be read, lacks a column, holds no row, or has a row that does not fit its first line.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bounded(path, MOST_TABLE_BYTES, TrainingError).decode("utf-8-sig")
         rows = list(_rows(text))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error) as error:
         message = f"Cannot read the table of labels {path}: {error}. It must be a CSV file in UTF-8."
         raise TrainingError(message) from error
     header = rows[0][1] if rows else []

@@ -12,9 +12,9 @@ from PIL import Image
 from scipy.ndimage import label
 
 from underpaint.errors import OutputError, ScanError
-from underpaint.files import whole_file
+from underpaint.files import is_link, whole_file
 from underpaint.io.companions import REGIONS_FILE, REGIONS_FOLDER
-from underpaint.io.contained import digest_contained, is_link
+from underpaint.io.contained import digest_contained
 from underpaint.io.regions import MOST_RUNS, Region, read_regions
 from underpaint.viewer.one_writer import one_writer
 

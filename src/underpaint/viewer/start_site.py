@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from underpaint.errors import OutputError, ScanError
-from underpaint.files import whole_file
+from underpaint.files import fault_of_text, whole_file
 from underpaint.instrument import load_instrument, preset_names
 from underpaint.io import FORMATS, is_finished, split_location
 from underpaint.sample import load_palette, palette_names
@@ -112,8 +112,8 @@ class StartSite:
             raise ScanError(message)
         known = ("instrument", "palette", "model", "out", "shape", "detector")
         job = {"what": what, "scan": scan} | {key: sent[key] for key in known if sent.get(key)}
-        if not all(isinstance(value, str) for value in job.values()):
-            message = "Cannot run: the page sent settings that are no text. Load the page again."
+        if not all(isinstance(value, str) and not fault_of_text(value) for value in job.values()):
+            message = "Cannot run: the page sent settings that are no text in UTF-8. Load the page again."
             raise ScanError(message)
         return json_answer(self.runs.start(job | {"overwrite": sent.get("overwrite") is True}).state())
 
@@ -149,8 +149,8 @@ def _path(text: object) -> Path:
     ScanError
         It is no whole path.
     """
-    if not isinstance(text, str) or "\0" in text or not Path(text).is_absolute():
-        message = f"Cannot look for {str(text)[:200]!r}: give the whole path of a folder or a file."
+    if not isinstance(text, str) or "\0" in text or fault_of_text(text) or not Path(text).is_absolute():
+        message = f"Cannot look for {str(text)[:200]!a}: give the whole path of a folder or a file."
         raise ScanError(message)
     return Path(text)
 

@@ -98,8 +98,13 @@ def read_values(item: Any) -> NDArray[Any]:
 def read_part(path: Path, name: str, key: Any) -> NDArray[Any]:
     """Read a part of the dataset at a path inside a file, which is opened for it."""
     with open_file(path) as file:
-        if not follow(file, name).external:
-            return np.asarray(follow(file, name)[key])
+        item = follow(file, name)
+        if not isinstance(item, h5py.Dataset):
+            message = f"there is no dataset {name} any more"
+            raise OSError(message)
+        if not item.external:
+            return np.asarray(item[key])
+        del item  # or else it would be opened with two prefixes at once
         # HDF5 takes names of bare files from the working folder, unless it is told another one.
         access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
         access.set_efile_prefix(b"${ORIGIN}")
