@@ -445,7 +445,7 @@ def _scan(
     pixels = Pixels(cube.shape[:2], stored, within, index)
     axis, converted = _energy_axis(beside, energies, cube.shape[2])
     stored_notes = beside.value(short_text, beside.item("notes")) or ""
-    axis_notes = (*converted, *_axis_notes(beside, energies, axis, cube.shape[2]))
+    axis_notes = (*(() if axis is None else converted), *_axis_notes(beside, energies, axis, cube.shape[2]))
     if any(words in stored_notes for words in ("no energy calibration", "energy axis cannot be used")):
         axis_notes = ()
     present = beside.value(numbers, beside.item("present"), cube.shape[0] * cube.shape[1])
