@@ -168,7 +168,7 @@ def test_resume_does_the_blocks_that_are_missing_alone(scan_file: Path, without_
     elements_to_folder(scan_file, tmp_path / "quiet", SETTINGS)
     stopped_after(2, scan_file, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(OutputError, match=r"engine 'underpaint' then, 'pymca' now"):
+    with pytest.raises(OutputError, match=r"engine \('underpaint' before, 'pymca' now\)"):
         elements_to_folder(scan_file, tmp_path / "out", replace(SETTINGS, engine="pymca"), resume=True)
     told: list[tuple[str, int, int]] = []
     elements_to_folder(scan_file, tmp_path / "out", SETTINGS, resume=True, progress=lambda *own: told.append(own))

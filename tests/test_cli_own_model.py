@@ -132,4 +132,4 @@ def test_labels_lead_to_fine_tuning(scan: Path) -> None:
     done = call("adapt", scan, "--labels", "none.csv")
     assert done.exit_code == 1
     assert "none.csv" in words(done)
-    assert "label" in words(done)
+    assert "none.csv: it is missing" in words(done)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from underpaint.errors import TrainingError
+from underpaint.errors import OutputError, TrainingError
 from underpaint.io import save_scan
 from underpaint.sample import library
 from underpaint.spectrum import XU_NETWORK_AXIS, Scan
@@ -288,7 +288,7 @@ def test_a_folder_keeps_to_its_labels_and_a_bad_table_leaves_no_trace(mockups: M
     keep_to_plan(own)
     keep_to_plan(own)
     table.write_text(table.read_text("utf-8").replace("prussian_blue", "zinc_white"), "utf-8")
-    with pytest.raises(TrainingError, match="contents"):
+    with pytest.raises(OutputError, match="contents"):
         keep_to_plan(own)
 
 

@@ -54,7 +54,7 @@ def test_a_table_with_a_fault_is_refused(tmp_path: Path, text: str, message: str
 
 
 def test_a_missing_table_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="Cannot read the table of labels"):
+    with pytest.raises(TrainingError, match=r"none\.csv: it is missing"):
         labelled_scan(SCAN, tmp_path / "none.csv", CARD)
 
 

@@ -134,7 +134,7 @@ def read_results(folder: str | Path) -> Results:
 
     Examples
     --------
-    >>> read_results("painting_underpaint").probability.sel(group="mercury_red", place="anywhere")  # doctest: +SKIP
+    ``read_results("painting_underpaint").probability.sel(group="mercury_red", place="anywhere")`` is one map.
     """
     return _read(folder, partial(_read_all, cube=_lazy_cube))
 
@@ -545,7 +545,7 @@ def _signals(data: Any) -> tuple[str, ...]:
 def _map_shape(data: Any, names: Sequence[str]) -> tuple[int, int]:
     """Return rows and columns of maps, after a look whether all have them, as all of a folder must."""
     n_row, n_column = (int(size) for size in data.attrs["shape"])
-    first = next(data.file[path].attrs["shape"] for path in MAP_STACKS if path in data.file)
+    first = next((data.file[path].attrs["shape"] for path in MAP_STACKS if path in data.file), data.attrs["shape"])
     shapes = {(n_row, n_column), tuple(map(int, first)), *(data[name].shape for name in names)}
     if len(shapes) > 1:
         message = f"maps of {len(shapes)} sizes in {data.name}"

@@ -43,10 +43,13 @@ class Results:
 
     Examples
     --------
-    >>> results = io.read_maps("painting_underpaint")            # doctest: +SKIP
-    >>> results.probability.sel(group="mercury_red", place="surface").plot()   # doctest: +SKIP
-    >>> float(results.area.sel(line="Fe_K").sum())                  # doctest: +SKIP
-    >>> results.to_dataset().to_netcdf("painting.nc")               # doctest: +SKIP
+    >>> area = np.ones((1, 2, 1), np.float32)
+    >>> results = Results(element_maps=ElementMaps(("Fe_K",), area, area))
+    >>> float(results.area.sel(line="Fe_K").sum())
+    2.0
+
+    Of results on disk ``up.read_results("painting_underpaint").probability.sel(group="mercury_red", place="surface")``,
+    and ``results.to_dataset().to_netcdf("painting.nc")``.
     """
 
     pigment_maps: PigmentMaps | None = None

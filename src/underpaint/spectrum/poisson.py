@@ -40,6 +40,9 @@ _WITH_LINES = 1.3
 _NEARBY = 4
 _OF_ROUNDING, _DEPENDENT = 0.25, 1.8
 _LEAST_FITTING = 0.999
+_LEAST_DISTINCT, _USUAL, _ADDS_UP = 8, 0.9, (1.2, 30.0)
+_LEAST_SHARED = 0.3
+_LEAST_SCALE, _RISES = 0.01, (0.5, 1.5)
 _SMOOTHED = 3.0
 _COMBED, _N_TRIED = 200, 1001
 _COMB_FACTORS, _LEAST_COMBED = (1.1, 40.0), 4
@@ -86,12 +89,17 @@ def find_scale(values: NDArray[Any]) -> Scale | None:
     spectra = spectra[spectra.sum(axis=1) > 0]
     if (spectra > 0).sum() < _LEAST_VALUES:
         return None
+    if not _is_measured(spectra):
+        return None
     resolution = _resolution(values.dtype)
     exact = quantum(spectra, resolution)
-    if (exact is None or exact == 1) and bool((spectra == np.rint(spectra)).all()):
+    whole = bool((spectra == np.rint(spectra)).all())
+    if (exact is None or exact == 1) and whole:
         rounded = _comb(spectra) or _under_dispersed(spectra)
         if rounded is not None:
             return rounded
+        if exact == 1:  # no multiples of anything larger
+            return Scale(1.0)
     scales = [scale for scale in (scatter(_merged(spectra, size)) for size in _MERGED) if scale is not None]
     if scales and scales[0].value < AS_COUNTS[0] and scales[-1].value > _SMOOTHED * scales[0].value:
         return None
@@ -120,7 +128,10 @@ def transform_of(values: NDArray[Any]) -> str:
         As stored, 0 or more; without the missing pixels.
     """
     spectra = np.asarray(values, dtype=np.float64)
-    mean, variance = _variances(spectra[spectra.sum(axis=1) > 0], without_lines=True)
+    spectra = spectra[spectra.sum(axis=1) > 0]
+    if not _is_measured(spectra):
+        return ""
+    mean, variance = _variances(spectra, without_lines=True)
     mean, variance = mean[mean.size // 3 :], variance[mean.size // 3 :]  # the faintest are 0 or 1 count
     whole = bool((spectra == np.rint(spectra)).all())
     if whole:
@@ -236,6 +247,28 @@ def _variances(spectra: Array, *, without_lines: bool = False) -> tuple[Array, A
     return mean_of_level, np.asarray(ratio[enough] * mean_of_level)
 
 
+def _is_measured(spectra: Array) -> bool:
+    """Whether spectra look like measured ones: noise over a shape that many of them share.
+
+    The variance of noise adds up from channel to channel, that of a curve which somebody computed explodes; and of
+    random numbers without a shape two halves have nothing in common. Neither says anything of a scale.
+    """
+    squared = [np.diff(_merged(spectra, size), 4, axis=1) ** 2 for size in (1, 2)]
+    if any(each.size == 0 for each in squared) or np.unique(spectra).size < _LEAST_DISTINCT:
+        return False
+    first, wide = (float(np.mean(each[each <= np.quantile(each, _USUAL)])) for each in squared)
+    if not (first > 0 and _within(wide / first, _ADDS_UP)):
+        return False
+    # Of one spectrum, the even and the odd channels.
+    halves = (
+        (spectra[::2], spectra[1::2])
+        if len(spectra) > 1
+        else (spectra[:, : spectra.shape[1] // 2 * 2 : 2], spectra[:, 1::2])
+    )
+    one, other = (half.sum(axis=0) for half in halves)
+    return bool(one.std() > 0 and other.std() > 0 and np.corrcoef(one, other)[0, 1] > _LEAST_SHARED)
+
+
 def _alike(spectra: Array) -> NDArray[np.intp]:
     """Return the pixel nearby whose spectrum is most like that of each pixel, in wide bands.
 
@@ -264,9 +297,16 @@ def _under_dispersed(spectra: Array) -> Scale | None:
             (variance[middle] / mean[middle], np.maximum(variance - 1 / 12, variance / 2)[middle] / mean[middle])
         )
     (first, without_rounding), (wide, _) = shares
+    if not (variance > 0).all():
+        return None
+    rise = theilslopes(np.log(np.maximum(variance - 1 / 12, variance / 2)), np.log(mean))[0]
+    if not _within(float(rise), _RISES):
+        return None
     value = float(np.median(without_rounding))
     error = float(1.25 * without_rounding.std() / np.sqrt(first.size))
-    if not 0 < value < min(_UNDER_DISPERSED, 1 - 4 * error) or np.median(wide) > _DEPENDENT * np.median(first):
+    if not _LEAST_SCALE < value < min(_UNDER_DISPERSED, 1 - 4 * error) or np.median(wide) > _DEPENDENT * np.median(
+        first
+    ):
         return None
     return Scale(value, error, rounding=0.0)
 
