@@ -26,19 +26,19 @@ from rich.console import Console
 from rich.table import Table
 
 from underpaint import __version__
+from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import CalibrationError
-from underpaint.files import whole_file
-from underpaint.forward import count, emit, render
-from underpaint.instrument import Instrument, Optic, load_instrument
-from underpaint.sample import load_palette
-from underpaint.spectrum import EnergyAxis, Scan
-from underpaint.synth import LibrarySettings
-from underpaint.synth.draw import RandomStratigraphies, StratigraphySampler
-from underpaint.synth.library import silent
-from underpaint.train.adapting import AdaptReport, AdaptSettings, adapt
-from underpaint.train.own_model import Sizes, simulated
-from underpaint.train.paired import Answers, answers_of, compare
-from underpaint.train.settings import TrainSettings
+from underpaint.lab.training.adapting import AdaptReport, AdaptSettings, adapt
+from underpaint.lab.training.own_model import Sizes, simulated
+from underpaint.lab.training.paired import Answers, answers_of, compare
+from underpaint.lab.training.settings import TrainSettings
+from underpaint.physics.forward import count, emit, render
+from underpaint.physics.instrument import Instrument, Optic, load_instrument
+from underpaint.physics.materials import load_palette
+from underpaint.runtime.files import whole_file
+from underpaint.simulate import LibrarySettings
+from underpaint.simulate.draw import RandomStratigraphies, StratigraphySampler
+from underpaint.simulate.library import silent
 
 SIDE = 10
 COUNTS = (1e4, 1e5)

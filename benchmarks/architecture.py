@@ -22,20 +22,20 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from underpaint.evaluate.speed import spectra_per_second
-from underpaint.files import whole_file
-from underpaint.maps import SURFACE_UM, split_place
-from underpaint.network import XuNetwork, build_network
-from underpaint.network.build import parameter_count
-from underpaint.predict import open_model
-from underpaint.train import Library, TrainSettings, export, load_library
-from underpaint.train.batches import Batch, Batches
-from underpaint.train.checkpoint import about, card_for, load_checkpoint, spec_for
-from underpaint.train.loop import fit
-from underpaint.train.metrics import figures_by_name
-from underpaint.train.module import PigmentModule, ask, inputs_of, loss_of
-from underpaint.train.split import Split, split_by_source
-from underpaint.weights import ModelCard
+from underpaint.data.maps import SURFACE_UM, split_place
+from underpaint.lab.evaluation.speed import spectra_per_second
+from underpaint.lab.networks import XuNetwork, build_network
+from underpaint.lab.networks.build import parameter_count
+from underpaint.lab.training import Library, TrainSettings, export, load_library
+from underpaint.lab.training.batches import Batch, Batches
+from underpaint.lab.training.checkpoint import about, card_for, load_checkpoint, spec_for
+from underpaint.lab.training.loop import fit
+from underpaint.lab.training.metrics import figures_by_name
+from underpaint.lab.training.module import PigmentModule, ask, inputs_of, loss_of
+from underpaint.lab.training.split import Split, split_by_source
+from underpaint.pigments.predict import open_model
+from underpaint.pigments.weights import ModelCard
+from underpaint.runtime.files import whole_file
 
 KINDS = ("xu2022", "default", "layers_dense", "layers", "layers_recurrent", "layers_composition")
 WHAT = {

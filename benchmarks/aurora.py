@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from underpaint import __version__
-from underpaint.evaluate.measured_scan import (
+from underpaint.lab.evaluation.measured_scan import (
     Identified,
     against_lines,
     agreement,

@@ -24,8 +24,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from underpaint.data import Spectrum
 from underpaint.errors import SampleError
-from underpaint.explain import (
+from underpaint.physics.forward import count, emit, render
+from underpaint.physics.forward.response import axis_of
+from underpaint.physics.instrument import Instrument, load_instrument
+from underpaint.physics.materials import Paint, library
+from underpaint.pigments.explain import (
     Candidate,
     Explanation,
     Interval,
@@ -37,12 +42,7 @@ from underpaint.explain import (
     paint_film,
     propose_from_network,
 )
-from underpaint.explain.proposals import BELOW_UM, GROUND_UM, TOP_UM
-from underpaint.forward import count, emit, render
-from underpaint.forward.response import axis_of
-from underpaint.instrument import Instrument, load_instrument
-from underpaint.sample import Paint, library
-from underpaint.spectrum import Spectrum
+from underpaint.pigments.explain.proposals import BELOW_UM, GROUND_UM, TOP_UM
 
 PIGMENTS = (
     "lead_white", "vermilion", "azurite", "iron_oxide_red", "chrome_oxide_green", "zinc_white", "titanium_white",

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from underpaint.atomic import AtomicTables, LineTable, atomic_number
-from underpaint.forward import Detail, emit
-from underpaint.instrument import Geometry, Instrument, SourceSpectrum
-from underpaint.sample import Layer, Stratigraphy
+from underpaint.physics.atomic import AtomicTables, LineTable, atomic_number
+from underpaint.physics.forward import Detail, emit
+from underpaint.physics.instrument import Geometry, Instrument, SourceSpectrum
+from underpaint.physics.materials import Layer, Stratigraphy
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference" / "fisx_layers.json"
 HARD_KEV = 4.0

@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from underpaint.forward import (
+from underpaint.physics.forward import (
     Detail,
     Stack,
     emit_parts,
@@ -41,11 +41,11 @@ from underpaint.forward import (
     stack_layers,
     transport,
 )
-from underpaint.instrument import Instrument, load_instrument
-from underpaint.sample import Layer, Stratigraphy, load_palette
-from underpaint.synth.draw import TRACE_ELEMENTS, RandomStratigraphies, StratigraphySampler
-from underpaint.synth.recipes import paper_grid, paper_stratigraphy
-from underpaint.synth.workers import crew_of
+from underpaint.physics.instrument import Instrument, load_instrument
+from underpaint.physics.materials import Layer, Stratigraphy, load_palette
+from underpaint.runtime.executors import crew_of
+from underpaint.simulate.draw import TRACE_ELEMENTS, RandomStratigraphies, StratigraphySampler
+from underpaint.simulate.recipes import paper_grid, paper_stratigraphy
 
 CORES = 2
 REPEATS = 3
@@ -361,7 +361,7 @@ def _n_line(sample: Stratigraphy) -> int:
 
 
 def _shines(element: str, shell: str) -> bool:
-    from underpaint.atomic import family_lines
+    from underpaint.physics.atomic import family_lines
 
     return bool(family_lines(element, shell, INSTRUMENT.tube.voltage_kv)[0].size)
 

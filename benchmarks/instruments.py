@@ -33,17 +33,17 @@ from rich.console import Console
 from rich.table import Table
 
 from underpaint import __version__
-from underpaint.atomic import atomic_number, compton_energy, edge_energy, family_lines
 from underpaint.calibrate import Calibration, calibrate
+from underpaint.data import EnergyAxis, Scan
+from underpaint.data.peaks import resolution_fwhm_kev
 from underpaint.errors import CalibrationError
-from underpaint.forward import Emission, count, emit, pile_up, render, source_spectrum
-from underpaint.instrument import Instrument, SourceSpectrum
-from underpaint.sample import Stratigraphy, load_palette
-from underpaint.spectrum import EnergyAxis, Scan
-from underpaint.spectrum.peaks import resolution_fwhm_kev
-from underpaint.synth.draw import RandomStratigraphies, StratigraphySampler
-from underpaint.synth.randomise import log_uniform, random_instrument
-from underpaint.threads import one_blas_thread_for_good
+from underpaint.physics.atomic import atomic_number, compton_energy, edge_energy, family_lines
+from underpaint.physics.forward import Emission, count, emit, pile_up, render, source_spectrum
+from underpaint.physics.instrument import Instrument, SourceSpectrum
+from underpaint.physics.materials import Stratigraphy, load_palette
+from underpaint.runtime.threads import one_blas_thread_for_good
+from underpaint.simulate.draw import RandomStratigraphies, StratigraphySampler
+from underpaint.simulate.randomise import log_uniform, random_instrument
 
 Array = NDArray[np.float64]
 SIDE = 4

@@ -33,12 +33,12 @@ from rich.table import Table
 from scipy.integrate import quad
 from scipy.optimize import least_squares
 
-from underpaint.atomic import atomic_weight, family_lines
-from underpaint.forward import Emission, emit, pile_up, render, resolution_sigma, response_matrix
-from underpaint.instrument import Detector, Geometry, Instrument, Optic, Tube
+from underpaint.data import EnergyAxis
 from underpaint.io import read_spectrum
-from underpaint.sample import Layer, Stratigraphy
-from underpaint.spectrum import EnergyAxis
+from underpaint.physics.atomic import atomic_weight, family_lines
+from underpaint.physics.forward import Emission, emit, pile_up, render, resolution_sigma, response_matrix
+from underpaint.physics.instrument import Detector, Geometry, Instrument, Optic, Tube
+from underpaint.physics.materials import Layer, Stratigraphy
 
 Array = NDArray[np.float64]
 DENSITY = {"Cu": 8.96, "Fe": 7.87, "Ti": 4.51, "Zn": 7.14}
@@ -127,8 +127,7 @@ def measure(metal: str, folder: Path) -> Measurement:
     """Read a metal's spectrum."""
     spectrum = read_spectrum(folder / f"{metal}.txt")
     if spectrum.axis is None:
-        message = f"{metal}.txt has no energy axis"
-        raise SystemExit(message)
+        raise SystemExit(f"{metal}.txt has no energy axis")
     return Measurement(metal, np.asarray(spectrum.counts, dtype=np.float64), spectrum.axis)
 
 

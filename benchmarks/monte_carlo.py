@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from underpaint.forward import ORDERS, SCATTER, Detail, Emission, efficiency, emit
-from underpaint.forward.response import escape_lines, escape_share
-from underpaint.instrument import Detector, Geometry, Instrument, SourceSpectrum
-from underpaint.sample import Layer, Stratigraphy
+from underpaint.physics.forward import ORDERS, SCATTER, Detail, Emission, efficiency, emit
+from underpaint.physics.forward.response import escape_lines, escape_share
+from underpaint.physics.instrument import Detector, Geometry, Instrument, SourceSpectrum
+from underpaint.physics.materials import Layer, Stratigraphy
 
 Array = NDArray[np.float64]
 EDGES_KEV = np.arange(3.0, 26.0)

@@ -13,17 +13,17 @@ import tempfile
 from pathlib import Path
 
 from underpaint.errors import ModelError
-from underpaint.evaluate.speed import spectra_per_second
-from underpaint.predict import open_model
-from underpaint.weights import ModelAxis, ModelCard, model_path
+from underpaint.lab.evaluation.speed import spectra_per_second
+from underpaint.pigments.predict import open_model
+from underpaint.pigments.weights import ModelAxis, ModelCard, model_path
 
 _N_NAME = 60
 
 
 def fresh_default_model(folder: Path) -> Path:
     """Export a default network with random weights."""
-    from underpaint.network import DefaultNetwork
-    from underpaint.train import export
+    from underpaint.lab.networks import DefaultNetwork
+    from underpaint.lab.training import export
 
     names = tuple(f"name_{index}" for index in range(_N_NAME))
     card = ModelCard(

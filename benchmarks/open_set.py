@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from underpaint import __version__
-from underpaint.evaluate.open_set import draw_samples, leave_each_out
-from underpaint.instrument import load_instrument
+from underpaint.lab.evaluation.open_set import draw_samples, leave_each_out
+from underpaint.physics.instrument import load_instrument
 
 
 def table(counts: str, own: dict[str, Any]) -> Table:

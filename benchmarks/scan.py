@@ -26,19 +26,19 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from underpaint.blockwise import Work
+from underpaint.data import EnergyAxis, Scan
+from underpaint.data.rebin import apply_rebin, rebin_matrix
 from underpaint.elements import fit_elements, known_families, leftovers, prepare_fit
-from underpaint.files import whole_file
-from underpaint.forward import emit, render
-from underpaint.instrument import Instrument, load_instrument
 from underpaint.io import load, save_scan, survey
-from underpaint.plot import save_png
-from underpaint.plot.figure import TEXT_SIZE, new_figure
-from underpaint.predict import open_model
-from underpaint.spectrum import EnergyAxis, Scan
-from underpaint.spectrum.rebin import apply_rebin, rebin_matrix
-from underpaint.synth import PanelSettings, make_panel
-from underpaint.synth.instrument_inputs import known_of
+from underpaint.physics.forward import emit, render
+from underpaint.physics.instrument import Instrument, load_instrument
+from underpaint.pigments.predict import open_model
+from underpaint.pipeline.blocks import Work
+from underpaint.runtime.files import whole_file
+from underpaint.simulate import PanelSettings, make_panel
+from underpaint.simulate.instrument_inputs import known_of
+from underpaint.view.plot import save_png
+from underpaint.view.plot.figure import TEXT_SIZE, new_figure
 
 N_CHANNEL, GAIN_KEV = 2048, 0.02
 COUNTS = 30_000.0
@@ -50,7 +50,7 @@ CLEAR_VARIANCE = 100.0
 TARGETS = {"identify_per_s": 10_000, "elements_ratio": 3.0, "elements_correlation": 0.99, "peak_mb": 1500}
 RUN = """
 import json, sys, time
-from underpaint.api import Settings, elements_to_folder, identify_to_folder
+from underpaint.pipeline.run import Settings, elements_to_folder, identify_to_folder
 which, source, out, options = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
 begun, stages, last = time.perf_counter(), {}, [None, 0.0]
 def step(what, done, every):
@@ -178,8 +178,7 @@ def command(which: str, scan: Path, place: Path, options: dict[str, Any]) -> dic
         _, status, used = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - begin
         if status:
-            message = f"{which} failed with {status}"
-            raise SystemExit(message)
+            raise SystemExit(f"{which} failed with {status}")
         size = sum(own.stat().st_size for own in (Path(folder) / "out").rglob("*") if own.is_file())
     told = json.loads(said)
     return {

@@ -18,7 +18,7 @@ import psutil
 
 from scan import made
 from underpaint.io import save_scan
-from underpaint.synth import PanelSettings, make_panel
+from underpaint.simulate import PanelSettings, make_panel
 
 IDENTIFY = """
 import sys, time

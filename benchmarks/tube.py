@@ -27,10 +27,10 @@ from rich.console import Console
 from rich.table import Table
 from scipy.optimize import least_squares
 
-from underpaint.forward import response_matrix, source_spectrum
-from underpaint.instrument import Detector, Geometry, Instrument, Tube
+from underpaint.data import EnergyAxis
 from underpaint.io import read_spectrum
-from underpaint.spectrum import EnergyAxis
+from underpaint.physics.forward import response_matrix, source_spectrum
+from underpaint.physics.instrument import Detector, Geometry, Instrument, Tube
 
 Array = NDArray[np.float64]
 VOLTAGE_KV = 25.0

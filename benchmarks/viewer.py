@@ -21,11 +21,11 @@ import h5py
 import numpy as np
 import psutil
 
-from underpaint.files import whole_file
+from underpaint.data.maps import ElementMaps, PigmentMaps
 from underpaint.io import write_results
-from underpaint.maps import ElementMaps, PigmentMaps
-from underpaint.sample import library
-from underpaint.viewer import serve
+from underpaint.physics.materials import library
+from underpaint.runtime.files import whole_file
+from underpaint.view.viewer import serve
 
 N_GROUP, N_MEMBER, N_ELEMENT = 20, 25, 15
 N_CHANNEL = 1024

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from underpaint.threads import one_blas_thread
+from underpaint.runtime.threads import one_blas_thread
 
 
 @pytest.fixture(scope="module", autouse=True)

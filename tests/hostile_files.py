@@ -457,8 +457,8 @@ def _scans() -> Iterator[Hostile]:
 
 
 def _results(folder: Path) -> Path:
+    from underpaint.data.maps import ElementMaps
     from underpaint.io import write_results
-    from underpaint.maps import ElementMaps
 
     (folder / "private").mkdir()
     for name in ("regions.json", "photograph.jpg", "x.h5", "photograph.json", "settings.json"):
@@ -532,8 +532,8 @@ NAMES = (
 
 def _named(name: str, folder: Path) -> str:
     """A scan of this name, whose note and metadata have the same text."""
+    from underpaint.data import EnergyAxis, Scan
     from underpaint.io import save_scan
-    from underpaint.spectrum import EnergyAxis, Scan
 
     path = folder / f"{name.replace('/', '-')}.h5"
     counts = np.random.default_rng(0).poisson(3.0, (3, 3, 64)).astype(np.uint16)

@@ -20,17 +20,17 @@ from robust_worker import read_whole, resident_bytes
 from underpaint import io
 from underpaint.cli import main as command_line
 from underpaint.cli._explain import read_proposals
+from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import UnderpaintError
-from underpaint.forward.source import source_spectrum
-from underpaint.instrument import load_instrument, read_source_spectrum
 from underpaint.io.companions import photograph_digest, registration_of
 from underpaint.io.regions import read_regions
-from underpaint.predict import identify, open_model
-from underpaint.sample import load_palette
-from underpaint.spectrum import EnergyAxis, Scan
-from underpaint.synth.explicit import load_job
-from underpaint.synth.recipes import load_recipe
-from underpaint.train.settings import load_settings
+from underpaint.lab.training.settings import load_settings
+from underpaint.physics.forward.source import source_spectrum
+from underpaint.physics.instrument import load_instrument, read_source_spectrum
+from underpaint.physics.materials import load_palette
+from underpaint.pigments.predict import identify, open_model
+from underpaint.simulate.explicit import load_job
+from underpaint.simulate.recipes import load_recipe
 
 MORE_BYTES = 2**30
 MOST_S = 30

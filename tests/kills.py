@@ -114,8 +114,7 @@ def _quiet(name: str, folder: Path, start: Any) -> tuple[str, float]:
     begin = time.monotonic()
     code = start(folder, COMMANDS[name]).wait()
     if code != 0:
-        message = f"{name} fails undisturbed with the code {code}"
-        raise RuntimeError(message)
+        raise RuntimeError(f"{name} fails undisturbed with the code {code}")
     return _digest(folder / MADE[name]), time.monotonic() - begin
 
 
@@ -152,8 +151,8 @@ def _case(
 
 
 def _inputs(folder: Path) -> None:
+    from underpaint.data import EnergyAxis, Scan
     from underpaint.io import save_scan
-    from underpaint.spectrum import EnergyAxis, Scan
 
     folder.mkdir(parents=True)
     axis = EnergyAxis(*AXIS)
@@ -170,8 +169,8 @@ def _files_of_the_user(folder: Path, *, inside: bool) -> dict[str, bytes]:
     """Write files that are nobody's but the user's, beside everything, and into earlier results; return them all."""
     names = [*NEIGHBOURS]
     if inside:
+        from underpaint.data.maps import ElementMaps
         from underpaint.io import write_results
-        from underpaint.maps import ElementMaps
 
         ones = np.ones((24, 6, 1), np.float32)
         maps = ElementMaps(("Au_L",), ones, ones)
@@ -257,18 +256,18 @@ def zygote() -> Iterator[Any]:
 
 def serve() -> None:
     """Fork a child for each line of standard input."""
-    import underpaint.api
-    import underpaint.explain
     import underpaint.io._source
-    import underpaint.predict
-    import underpaint.report
-    import underpaint.synth
+    import underpaint.pigments.explain
+    import underpaint.pigments.predict
+    import underpaint.pipeline.run
+    import underpaint.simulate
+    import underpaint.view.report
     from underpaint.cli import main
     from underpaint.io import BlockStore
 
-    del underpaint.api, underpaint.explain, underpaint.predict, underpaint.synth
+    del underpaint.pipeline.run, underpaint.pigments.explain, underpaint.pigments.predict, underpaint.simulate
     underpaint.io._source.BLOCK_BYTES = 1 << 15  # several blocks in a small scan
-    setattr(underpaint.report, "write_report", lambda *_, **__: None)  # noqa: B010 - its pictures take most of the time
+    setattr(underpaint.view.report, "write_report", lambda *_, **__: None)  # noqa: B010 - its pictures take most of the time
     put = BlockStore.put
 
     def slow_put(*arguments: Any) -> None:

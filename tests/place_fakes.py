@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from underpaint.maps import PLACES, SURFACE_UM, PigmentMaps, QuantityMaps, at_place, share_of
+from underpaint.data.maps import PLACES, SURFACE_UM, PigmentMaps, QuantityMaps, at_place, share_of
 
 SHAPE = (24, 40)
 GROUPS = ("mercury_red", "lead_pigment", "copper_green_blue")

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from underpaint.instrument import Geometry, Instrument, SourceSpectrum
-from underpaint.sample import Layer, Paint, Stratigraphy, ground_layer, support_layer
+from underpaint.physics.instrument import Geometry, Instrument, SourceSpectrum
+from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_layer, support_layer
 
 PIGMENTS = (
     "lead_white",

@@ -33,16 +33,16 @@ NAMES = {
     "write_report",
 }
 DOORS = {
-    "underpaint.plot": {
+    "underpaint.view.plot": {
         "breakdown_figure", "close_fit", "detectability_gallery", "element_gallery", "element_map", "line_labels",
         "overlay", "pigment_map", "pigment_row", "place_gallery", "save_png", "scatter", "shown_map", "siegbahn",
         "spectrum", "state_map", "thickness_map", "to_png", "unlikeness_map",
     },
-    "underpaint.report": {
+    "underpaint.view.report": {
         "Arrangement", "Finding", "explain_lines", "find_arrangements", "find_groups", "line_text", "render_report",
         "write_report",
     },
-    "underpaint.viewer": {"Server", "View", "serve", "serve_start", "view"},
+    "underpaint.view.viewer": {"Server", "View", "serve", "serve_start", "view"},
 }  # fmt: skip
 
 
@@ -67,6 +67,9 @@ def test_an_unknown_name_is_refused_with_those_that_exist() -> None:
 
 
 def test_a_room_does_not_hide_a_public_name() -> None:
-    code = "import underpaint as up, underpaint.api, underpaint.cli; print(callable(up.identify), callable(up.load))"
+    code = (
+        "import underpaint as up, underpaint.pipeline.run, underpaint.cli; "
+        "print(callable(up.identify), callable(up.load))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["True", "True"], done.stderr

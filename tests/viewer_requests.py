@@ -14,9 +14,9 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
+from underpaint.data.maps import ElementMaps
 from underpaint.io import write_results
-from underpaint.maps import ElementMaps
-from underpaint.viewer import serve_start
+from underpaint.view.viewer import serve_start
 
 SECRET = b"the-private-text-of-another-folder"
 MAP_NAME = b"Fe_K"

@@ -1,4 +1,4 @@
-"""Find the directions that stand for isotropic light in flat layers (``underpaint.forward.ordinates``).
+"""Find the directions that stand for isotropic light in flat layers (``underpaint.physics.forward.ordinates``).
 
     python tools/fit_ordinates.py
 

@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from underpaint.sample import Pigment, library, load_palette, palette_names
-from underpaint.sample.library import STIFF_PASTE, data_table
+from underpaint.physics.materials import Pigment, library, load_palette, palette_names
+from underpaint.physics.materials.library import STIFF_PASTE, data_table
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "pigments.md"
 HEAD = """# Pigments, palettes and what goes with them
 
-Printed from the tables in `src/underpaint/sample/data` by `python tools/pigments_page.py`; edit those, not this page.
+Printed from the tables in `src/underpaint/physics/materials/data` by `python tools/pigments_page.py`; edit those, not
+this page.
 `underpaint pigments list` shows the same, by element, period or palette; `underpaint pigments show NAME` shows one in
 full.
 
@@ -169,8 +170,8 @@ def oil_section() -> str:
     text = f"""
 ## How much binder
 
-`underpaint.sample.pigment_to_binder_in_oil(pigments, factor={STIFF_PASTE})` returns the grams of pigment per gram of
-oil from the oil absorption: the oil is `factor` times what the pigment takes up, so the ratio is
+`underpaint.physics.materials.pigment_to_binder_in_oil(pigments, factor={STIFF_PASTE})` returns the grams of pigment per
+gram of oil from the oil absorption: the oil is `factor` times what the pigment takes up, so the ratio is
 `100 / (factor x oil)`.
 Nothing uses it unless asked: `Paint` keeps 3 : 1 as Xu et al. 2022 do.
 

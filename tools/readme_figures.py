@@ -511,8 +511,7 @@ def paste(text: str, folder: Path) -> str:
     def replaced(block: re.Match[str]) -> str:
         name = block["name"]
         if name not in TABLES:
-            message = f"A page asks for the figures {name!r}; there are {', '.join(TABLES)}."
-            raise ValueError(message)
+            raise ValueError(f"A page asks for the figures {name!r}; there are {', '.join(TABLES)}.")
         return f"{block[1]}{TABLES[name](folder)}{block[3]}"
 
     return BLOCK.sub(replaced, text)

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from underpaint.io import read_results, read_truth
-from underpaint.sample import library
+from underpaint.physics.materials import library
 
 GROUPS = ("mercury_red", "lead_pigment", "tin_pigment", "cobalt_pigment", "iron_pigment", "copper_green_blue")
 PAINTED = ListedColormap(["#f2f2f2", "#9ecae1", "#fdae6b", "#756bb1"])

@@ -17,14 +17,14 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import zoom
 
-from underpaint.api import identify_to_folder
-from underpaint.files import whole_file
+from underpaint.data.maps import ElementMaps
 from underpaint.io import write_results
 from underpaint.io.result_maps import ResultMaps
-from underpaint.maps import ElementMaps
-from underpaint.report import write_report
-from underpaint.synth import PanelSettings, make_panel, save_panel
-from underpaint.viewer import serve, serve_start
+from underpaint.pipeline.run import identify_to_folder
+from underpaint.runtime.files import whole_file
+from underpaint.simulate import PanelSettings, make_panel, save_panel
+from underpaint.view.report import write_report
+from underpaint.view.viewer import serve, serve_start
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 _LIMIT_S = 300.0

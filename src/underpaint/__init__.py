@@ -21,22 +21,22 @@ _DOORS = {
     "load_all": "underpaint.io",
     "describe": "underpaint.io",
     "read_results": "underpaint.io",
-    "identify": "underpaint.api",
-    "identify_to_folder": "underpaint.api",
-    "elements_to_folder": "underpaint.api",
-    "on_its_energy_axis": "underpaint.api",
+    "identify": "underpaint.pipeline.run",
+    "identify_to_folder": "underpaint.pipeline.run",
+    "elements_to_folder": "underpaint.pipeline.run",
+    "on_its_energy_axis": "underpaint.pipeline.run",
     "fit_elements": "underpaint.elements",
-    "write_report": "underpaint.report",
-    "view": "underpaint.viewer",
-    "library": "underpaint.sample",
-    "load_palette": "underpaint.sample",
-    "load_instrument": "underpaint.instrument",
-    "make_panel": "underpaint.synth",
-    "Scan": "underpaint.spectrum",
-    "Spectrum": "underpaint.spectrum",
-    "EnergyAxis": "underpaint.spectrum",
-    "PigmentMaps": "underpaint.maps",
-    "ElementMaps": "underpaint.maps",
+    "write_report": "underpaint.view.report",
+    "view": "underpaint.view.viewer",
+    "library": "underpaint.physics.materials",
+    "load_palette": "underpaint.physics.materials",
+    "load_instrument": "underpaint.physics.instrument",
+    "make_panel": "underpaint.simulate",
+    "Scan": "underpaint.data",
+    "Spectrum": "underpaint.data",
+    "EnergyAxis": "underpaint.data",
+    "PigmentMaps": "underpaint.data.maps",
+    "ElementMaps": "underpaint.data.maps",
     "UnderpaintError": "underpaint.errors",
 }
 
@@ -46,8 +46,7 @@ __all__ = ["__version__", *_DOORS]  # noqa: PLE0604 - the keys are strings
 def __getattr__(name: str) -> Any:
     """Open a public door when it is first asked for (PEP 562)."""
     if name not in _DOORS:
-        message = f"module 'underpaint' has no attribute {name!r}; there are: {', '.join(sorted(_DOORS))}"
-        raise AttributeError(message)
+        raise AttributeError(f"module 'underpaint' has no attribute {name!r}; there are: {', '.join(sorted(_DOORS))}")
     value = getattr(import_module(_DOORS[name]), name)
     globals()[name] = value
     return value

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from underpaint.calibrate import calibrate
-from underpaint.forward import count, emit, render
-from underpaint.instrument import Geometry, Instrument, Tube
-from underpaint.sample import Paint, Stratigraphy, ground_layer, support_layer
-from underpaint.spectrum import Scan
+from underpaint.data import Scan
+from underpaint.physics.forward import count, emit, render
+from underpaint.physics.instrument import Geometry, Instrument, Tube
+from underpaint.physics.materials import Paint, Stratigraphy, ground_layer, support_layer
 
 PAIRS = (("vermilion", "zinc_white"), ("lead_white", "iron_oxide_red"), ("azurite", "lead_white"))
 

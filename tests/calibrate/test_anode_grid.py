@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 
 from underpaint.calibrate._anode import guess_anode
 from underpaint.calibrate._refine import Response
-from underpaint.forward import emit, render
-from underpaint.instrument import Detector, Geometry, Instrument, Tube
-from underpaint.sample import Paint, Stratigraphy, ground_layer, support_layer
+from underpaint.physics.forward import emit, render
+from underpaint.physics.instrument import Detector, Geometry, Instrument, Tube
+from underpaint.physics.materials import Paint, Stratigraphy, ground_layer, support_layer
 
 DETECTOR = Detector(gain_kev=0.02, zero_kev=0.01, n_channel=2048, noise_fwhm_kev=0.08)
 RESPONSE = Response(DETECTOR.gain_kev, DETECTOR.zero_kev, DETECTOR.noise_fwhm_kev, DETECTOR.fano)

@@ -8,9 +8,9 @@ import xraylib
 from numpy.typing import NDArray
 
 from underpaint.calibrate import Calibration, calibrate, calibrated_instrument, contradiction, with_calibration
+from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import CalibrationError, ScanError
-from underpaint.instrument import load_instrument, save_instrument
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.physics.instrument import load_instrument, save_instrument
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 AURORA = SHARED / "data" / "aurora" / "prova1.npz"

@@ -7,11 +7,11 @@ import pytest
 
 from underpaint.calibrate._refine import Response
 from underpaint.calibrate._tube import TubeFound, find_tube
-from underpaint.forward import emit, render
-from underpaint.instrument import Detector, Geometry, Instrument, Tube
-from underpaint.sample import Paint, Stratigraphy, ground_layer, support_layer
-from underpaint.spectrum import EnergyAxis
-from underpaint.spectrum.pile_up import folded, pile_up_shape
+from underpaint.data import EnergyAxis
+from underpaint.data.pile_up import folded, pile_up_shape
+from underpaint.physics.forward import emit, render
+from underpaint.physics.instrument import Detector, Geometry, Instrument, Tube
+from underpaint.physics.materials import Paint, Stratigraphy, ground_layer, support_layer
 
 PAINTING = Stratigraphy(
     (Paint({"azurite": 0.5, "lead_white": 0.5}).layer(20.0), ground_layer("chalk", 120.0), support_layer("canvas"))

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import underpaint as up
-from underpaint.atomic import family_lines
+from underpaint.data import EnergyAxis, Scan
+from underpaint.data.peaks import peak_counts, resolution_fwhm_kev
 from underpaint.errors import CoverageError
-from underpaint.spectrum import EnergyAxis, Scan
-from underpaint.spectrum.peaks import peak_counts, resolution_fwhm_kev
+from underpaint.physics.atomic import family_lines
 
 RIGHT = EnergyAxis(0.02, -0.1, 2048)
 

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from underpaint.calibrate import Calibration, calibrate, find_drift, line_ratios, without_drift
 from underpaint.calibrate._patterns import line_groups
+from underpaint.data import EnergyAxis, Scan
+from underpaint.data.peaks import peak_counts, resolution_fwhm_kev
 from underpaint.errors import CalibrationError
-from underpaint.spectrum import EnergyAxis, Scan
-from underpaint.spectrum.peaks import peak_counts, resolution_fwhm_kev
 
 AXIS = EnergyAxis(0.02, 0.01, 1024)
 FAMILIES = ("Ca_K", "Fe_K", "Cu_K", "Zn_K", "Pb_L")

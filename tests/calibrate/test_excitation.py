@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 import underpaint as up
 from underpaint.calibrate import find_beam
-from underpaint.spectrum import EnergyAxis
-from underpaint.spectrum.peaks import resolution_fwhm_kev
+from underpaint.data import EnergyAxis
+from underpaint.data.peaks import resolution_fwhm_kev
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 AXIS = EnergyAxis(0.04, -0.1, 1200)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from underpaint.calibrate import Beam, Calibration, calibrated_instrument, contradiction, what_is_known
-from underpaint.instrument import Detector, Filter, Geometry, Instrument, SourceSpectrum, Tube, load_instrument
-from underpaint.spectrum import EnergyAxis, Scan
-from underpaint.synth.instrument_inputs import INSTRUMENT_INPUTS, KnownInstrument
+from underpaint.data import EnergyAxis, Scan
+from underpaint.physics.instrument import Detector, Filter, Geometry, Instrument, SourceSpectrum, Tube, load_instrument
+from underpaint.simulate.instrument_inputs import INSTRUMENT_INPUTS, KnownInstrument
 
 GIVEN = Instrument(
     name="ours",

@@ -8,8 +8,8 @@ import pytest
 from underpaint.calibrate import calibrate
 from underpaint.calibrate._peaks import find_spectrum_peaks
 from underpaint.calibrate._search import _Lookup
+from underpaint.data import Scan
 from underpaint.errors import CalibrationError
-from underpaint.spectrum import Scan
 
 N_CHANNEL = 65_536
 MOST_MB = 250

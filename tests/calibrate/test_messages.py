@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from underpaint.calibrate import Calibration, assumed_in_words, calibrate, calibrated_instrument
+from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import CalibrationError
-from underpaint.instrument import load_instrument
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.physics.instrument import load_instrument
 
 
 def test_a_picture_is_no_scan() -> None:

@@ -11,8 +11,8 @@ from test_calibrate import PALETTES, expected_spectrum
 from underpaint.calibrate import Calibration, calibrate
 from underpaint.calibrate._peaks import recorded_channels
 from underpaint.calibrate._refine import LineFit, Response, regress_axis
+from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import CalibrationError
-from underpaint.spectrum import EnergyAxis, Scan
 
 Array = NDArray[np.float64]
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from underpaint.atomic import family_lines
 from underpaint.calibrate._angle import lowest
 from underpaint.calibrate._patterns import line_groups
 from underpaint.calibrate._refine import GroupModel, Response, measure_lines
-from underpaint.spectrum.peaks import peak_counts
+from underpaint.data.peaks import peak_counts
+from underpaint.physics.atomic import family_lines
 
 RESPONSE = Response(0.03, 0.0, 0.08, 0.115)
 

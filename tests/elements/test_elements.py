@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from underpaint.atomic import compton_energy, family_lines
 from underpaint.calibrate import calibrate, calibrated_instrument, with_calibration
+from underpaint.data import EnergyAxis, Scan
+from underpaint.data.peaks import peak_counts, resolution_fwhm_kev
 from underpaint.elements import fit_elements
 from underpaint.errors import CalibrationError, CoverageError, MissingExtraError, ScanError
-from underpaint.forward import efficiency
-from underpaint.instrument import Detector, Instrument, Tube
-from underpaint.spectrum import EnergyAxis, Scan
-from underpaint.spectrum.peaks import peak_counts, resolution_fwhm_kev
+from underpaint.physics.atomic import compton_energy, family_lines
+from underpaint.physics.forward import efficiency
+from underpaint.physics.instrument import Detector, Instrument, Tube
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 AURORA = SHARED / "data" / "aurora" / "prova1.npz"

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import underpaint as up
-from underpaint.atomic import family_lines
+from underpaint.data import EnergyAxis, Scan, survey
+from underpaint.data.peaks import peak_counts, resolution_fwhm_kev
 from underpaint.elements import line_evidence
-from underpaint.forward import pile_up
-from underpaint.instrument import Detector, Instrument, Tube
-from underpaint.spectrum import EnergyAxis, Scan, survey
-from underpaint.spectrum.peaks import peak_counts, resolution_fwhm_kev
+from underpaint.physics.atomic import family_lines
+from underpaint.physics.forward import pile_up
+from underpaint.physics.instrument import Detector, Instrument, Tube
 
 AXIS = EnergyAxis(0.02, -0.1, 2048)
 GROUPS = {"mercury": ("Hg_L",), "antimony": ("Sb_K", "Sb_L"), "cadmium": ("Cd_K", "Cd_L"), "copper": ("Cu_K",)}

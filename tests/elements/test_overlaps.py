@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from underpaint.data.maps import ElementMaps
 from underpaint.elements import deviation, overlaps
-from underpaint.maps import ElementMaps
 
 
 def test_lead_may_feign_arsenic_and_hardly_the_other_way_round() -> None:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from underpaint.data import EnergyAxis
 from underpaint.elements import _families
 from underpaint.elements._families import fwhm_channels
-from underpaint.instrument import Detector
-from underpaint.spectrum import EnergyAxis
+from underpaint.physics.instrument import Detector
 
 
 def test_width_is_the_detectors_in_channels() -> None:

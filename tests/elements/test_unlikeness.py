@@ -4,12 +4,12 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from underpaint.atomic import family_lines
+from underpaint.data import EnergyAxis, Scan
 from underpaint.elements import known_families, leftovers, score_unlikeness
-from underpaint.forward import count, emit, render
-from underpaint.instrument import Instrument, load_instrument
-from underpaint.sample import Paint, Stratigraphy, ground_layer
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.physics.atomic import family_lines
+from underpaint.physics.forward import count, emit, render
+from underpaint.physics.instrument import Instrument, load_instrument
+from underpaint.physics.materials import Paint, Stratigraphy, ground_layer
 
 PAINTS = ("lead_white", "vermilion", "azurite", "yellow_ochre", "zinc_white", "cadmium_yellow")
 COUNTS = 3e4

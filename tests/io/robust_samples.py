@@ -19,7 +19,7 @@ from test_edf import fabio_edf, pymca_edf, xia
 from test_ripple_emsa_library import signal
 
 from underpaint import io
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.data import EnergyAxis, Scan
 
 SMALL = CUBE[:3, :4]
 Maker = Callable[[Path], str]

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from underpaint import io
+from underpaint.data import EnergyAxis
 from underpaint.errors import ScanError
-from underpaint.spectrum import EnergyAxis
 
 SPX = ("bruker_m6_jetstream_file_example.spx", "bruker_nano.spx", "extracted_from_bcf.spx")
 PDZ = ("pdz24_example.pdz", "pdz25_example.pdz")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from underpaint import io
+from underpaint.data.maps import ABSENT, DetectabilityMaps, ElementMaps, OpenSet, PigmentMaps, UnlikenessMap
 from underpaint.errors import OutputError
 from underpaint.io.companions import MADE, carry_over
-from underpaint.maps import ABSENT, DetectabilityMaps, ElementMaps, OpenSet, PigmentMaps, UnlikenessMap
-from underpaint.report import write_report
+from underpaint.view.report import write_report
 
 OWN = {
     "regions.json": '{"regions": []}',
@@ -132,8 +132,7 @@ def test_results_are_not_replaced_where_the_users_own_cannot_be_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
-        message = "no space"
-        raise OSError(message)
+        raise OSError("no space")
 
     folder = finished(tmp_path / "out")
     add_own(folder)

@@ -19,12 +19,12 @@ from typer.testing import CliRunner
 
 from underpaint import io
 from underpaint.cli import app
+from underpaint.data import EnergyAxis
 from underpaint.errors import OutputError, ScanError
 from underpaint.io import convert as module
 from underpaint.io.bcf import Photograph
 from underpaint.io.catalogue import FORMATS
 from underpaint.io.convert import convert_scan
-from underpaint.spectrum import EnergyAxis
 
 Cube = NDArray[np.int64]
 ENDINGS = (".h5", ".zarr")

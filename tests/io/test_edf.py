@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from underpaint import io
+from underpaint.data import EnergyAxis
 from underpaint.errors import ScanError
-from underpaint.spectrum import EnergyAxis
 
 Cube = NDArray[np.int64]
 KINDS = ["u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]

@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from underpaint import io
+from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import OutputError, ScanError
 from underpaint.io import _source
-from underpaint.spectrum import EnergyAxis, Scan
 
 Cube = NDArray[np.int64]
 PURE = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "pure_elements"

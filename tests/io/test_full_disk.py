@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from underpaint.errors import OutputError
 from underpaint.io import convert_scan, save_scan
-from underpaint.spectrum import Scan
+from underpaint.data import Scan
 
 folder, what = Path(sys.argv[1]), sys.argv[2]
 counts = np.random.default_rng(0).integers(0, 60000, (24, 20, 512)).astype(np.uint16)

@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from underpaint import io
+from underpaint.data import EnergyAxis
 from underpaint.errors import ScanError
 from underpaint.io import _source
 from underpaint.io.hdf5 import _cube
-from underpaint.spectrum import EnergyAxis
 
 Cube = NDArray[np.int64]
 

@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from underpaint import io
+from underpaint.data import EnergyAxis
 from underpaint.errors import ScanError
-from underpaint.spectrum import EnergyAxis
 
 Cube = NDArray[np.int64]
 

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from underpaint import io
+from underpaint.data import EnergyAxis
 from underpaint.errors import ScanError
-from underpaint.spectrum import EnergyAxis
 
 COUNTS: NDArray[np.uint16] = np.random.default_rng(0).poisson(3.0, (6, 8, 128)).astype(np.uint16)
 TIMES = {"live_time": 0.1, "real_time": 0.11}

@@ -15,9 +15,9 @@ from test_edf import fabio_edf
 
 from underpaint import io
 from underpaint.errors import ScanError, UnderpaintError
+from underpaint.lab.training.label_table import read_label_table
 from underpaint.repair import read_positions
-from underpaint.synth.photons import open_photons
-from underpaint.train.label_table import read_label_table
+from underpaint.simulate.photons import open_photons
 
 SOURCE = Path(io.__file__).resolve().parents[1]
 UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle"}

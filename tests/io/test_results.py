@@ -16,12 +16,12 @@ import tifffile
 from numpy.typing import NDArray
 
 from underpaint import io
+from underpaint.data import EnergyAxis, Scan
+from underpaint.data.maps import ElementMaps, PigmentMaps
 from underpaint.errors import OutputError, ScanError
-from underpaint.files import remove_tree
 from underpaint.io import folder
 from underpaint.io.results import check_map_names
-from underpaint.maps import ElementMaps, PigmentMaps
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.runtime.files import remove_tree
 
 SETTINGS = {"seed": 3, "model": {"name": "default"}, "list": [1, 2]}
 
@@ -285,7 +285,7 @@ def test_a_kill_while_results_take_their_place_loses_nothing(
     with pytest.MonkeyPatch.context() as patch, suppress(KilledError):
         patch.setattr(Path, "rename", counted)
         patch.setattr(folder, "remove_tree", removed)
-        patch.setattr("underpaint.files.remove_working_folder", lambda _: None)
+        patch.setattr("underpaint.runtime.files.remove_working_folder", lambda _: None)
         with io.result_folder(tmp_path / "out", overwrite=True, settings={"a": 1}) as place:
             put_block(place)
             finish(place)
@@ -378,7 +378,7 @@ def test_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("underpaint.files.mkdtemp", refuse)
+    monkeypatch.setattr("underpaint.runtime.files.mkdtemp", refuse)
     with pytest.raises(OutputError, match="Permission denied"), io.result_folder(tmp_path / "out"):
         pass
 
@@ -396,7 +396,7 @@ import resource, sys
 import numpy as np
 from underpaint import io
 from underpaint.errors import OutputError
-from underpaint.maps import ElementMaps
+from underpaint.data.maps import ElementMaps
 
 image = np.random.default_rng(0).random((300, 300, 1), dtype=np.float32)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
@@ -467,7 +467,7 @@ def test_one_map_is_read_without_the_others(tmp_path: Path) -> None:
 
 def test_windows_replaces_results_and_says_what_holds_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As there: no folder with an open file in it can be renamed."""
-    monkeypatch.setattr("underpaint.files.is_windows", lambda: True)
+    monkeypatch.setattr("underpaint.runtime.files.is_windows", lambda: True)
     rename = Path.rename
 
     def held_open(path: Path, target: Any) -> Path:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from underpaint.data.maps import CANNOT_EXCLUDE, STATES, DetectabilityMaps, OpenSet, UnexplainedLine, UnlikenessMap
 from underpaint.errors import OutputError
 from underpaint.io import read_detectability, read_maps, read_open_set, write_results
-from underpaint.maps import CANNOT_EXCLUDE, STATES, DetectabilityMaps, OpenSet, UnexplainedLine, UnlikenessMap
 
 STATE = np.array([[[0, 1], [2, 255]]], np.uint8)
 MAPS = DetectabilityMaps(

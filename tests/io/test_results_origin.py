@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from underpaint.api import Outcome, Settings, distinct_folders, elements_to_folder, identify_to_folder
 from underpaint.cli._info import outcomes_table
+from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import OutputError, UnderpaintError
 from underpaint.io import read_summary, save_scan
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.pipeline.run import Outcome, Settings, distinct_folders, elements_to_folder, identify_to_folder
 
 SETTINGS = Settings(calibrated=False, elements=False)
 OF_ELEMENTS = Settings("none", calibrated=False)
@@ -21,7 +21,7 @@ OF_ELEMENTS = Settings("none", calibrated=False)
 def in_a_folder_of_scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scans of the same name in folders b and c, and no pages, which take most of the time."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("underpaint.report.write_report", lambda *_, **__: None)
+    monkeypatch.setattr("underpaint.view.report.write_report", lambda *_, **__: None)
     for seed, name in enumerate("bc"):
         make_scan(name, seed)
 
@@ -56,7 +56,7 @@ def test_a_scan_that_is_added_leaves_each_its_own_results() -> None:
 
 def test_blocks_to_go_on_from_keep_their_scan() -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("underpaint.api.write_results", stop)
+        patch.setattr("underpaint.pipeline.run.write_results", stop)
         with pytest.raises(KeyboardInterrupt):
             elements_to_folder("b/scan.h5", "many/scan_underpaint", OF_ELEMENTS)
     assert [own.name for own in distinct_folders(["c/scan.h5", "b/scan.h5"], "many")] == [

@@ -10,7 +10,7 @@ import tifffile
 
 from place_fakes import SHAPE, SIGMA, THIN_UM, placed_maps
 from underpaint import io
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.data import EnergyAxis, Scan
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from underpaint import io
+from underpaint.data import EnergyAxis
 from underpaint.errors import ScanError
-from underpaint.spectrum import EnergyAxis
 
 Cube = NDArray[np.int64]
 WRITTEN_AS = {"i1": "u1", ">i2": ">u2", "<u4": "<i4", ">u4": ">i4", "<u8": "<i8"}

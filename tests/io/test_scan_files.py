@@ -9,12 +9,12 @@ import h5py
 import numpy as np
 import pytest
 
-from underpaint.api import Settings, elements_to_folder
+from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import OutputError, ScanError
 from underpaint.io import convert_scan, origin, read_summary, save_scan
 from underpaint.io._scan_files import scan_files
 from underpaint.io.origin import file_facts, refuse_change
-from underpaint.spectrum import EnergyAxis, Scan
+from underpaint.pipeline.run import Settings, elements_to_folder
 
 KEYS = {"width": 4, "height": 3, "depth": 8, "offset": 0, "data-type": "unsigned", "data-length": 2}
 CUBE = np.arange(96, dtype="<u2").reshape(3, 4, 8)
@@ -151,7 +151,7 @@ def small_scan(path: Path) -> Path:
 
 @pytest.fixture
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("underpaint.report.write_report", lambda *_, **__: None)
+    monkeypatch.setattr("underpaint.view.report.write_report", lambda *_, **__: None)
 
 
 def test_stale_results_are_never_passed_for_finished(without_report: None, tmp_path: Path) -> None:
@@ -172,8 +172,8 @@ def test_results_of_an_earlier_version_are_gone_on_from_where_nothing_contradict
     scan = small_scan(tmp_path / "scan.h5")
     with pytest.MonkeyPatch.context() as patch:
         known = {name: value for name, value in file_facts(scan).items() if name in {"scan size", "scan time"}}
-        patch.setattr("underpaint.api.file_facts", lambda _: known)
-        patch.setattr("underpaint.api.refuse_change", lambda *_: None)
+        patch.setattr("underpaint.pipeline.run.file_facts", lambda _: known)
+        patch.setattr("underpaint.pipeline.run.refuse_change", lambda *_: None)
         elements_to_folder(scan, "out", OF_ELEMENTS)
     assert "scan sample" not in read_summary("out")["settings"]["depends_on"]
     assert elements_to_folder(scan, "out", OF_ELEMENTS, resume=True).skipped

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from spectrum_files import COUNTS, emsa_text, gsecars_text, iaea_text, rtx_text, s1pxrf_text, spec_text
 
 from underpaint import io
+from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import ScanError
 from underpaint.io._bruker_xml import parse_xml, spectrum_nodes
-from underpaint.spectrum import EnergyAxis, Scan
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 LINE_ENDS = ["\n", "\r\n", "\r"]

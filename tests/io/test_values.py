@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from underpaint import io
+from underpaint.data import survey
 from underpaint.errors import ScanError
-from underpaint.spectrum import survey
 
 CASES = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "bruker_m4"
 RNG = np.random.default_rng(8)

@@ -15,18 +15,18 @@ import pytest
 from numpy.typing import NDArray
 
 import underpaint as up
-from underpaint.api import Settings
-from underpaint.instrument import load_instrument
+from underpaint.data import XU_NETWORK_AXIS
 from underpaint.io import read_maps
 from underpaint.io.regions import read_regions
-from underpaint.predict import open_model
-from underpaint.reproduce.simulation import simulated_as_in_paper
-from underpaint.sample import load_palette
-from underpaint.spectrum import XU_NETWORK_AXIS
-from underpaint.synth.mockups import Mockups, paint_mockups
-from underpaint.synth.photons import read_photons
-from underpaint.synth.recipes import paper_grid, paper_stratigraphy
-from underpaint.weights import model_path
+from underpaint.lab.reproduction.simulation import simulated_as_in_paper
+from underpaint.physics.instrument import load_instrument
+from underpaint.physics.materials import load_palette
+from underpaint.pigments.predict import open_model
+from underpaint.pigments.weights import model_path
+from underpaint.pipeline.run import Settings
+from underpaint.simulate.mockups import Mockups, paint_mockups
+from underpaint.simulate.photons import read_photons
+from underpaint.simulate.recipes import paper_grid, paper_stratigraphy
 
 OLD = Path(__file__).parent / "0.1.0"
 XU2022_SHA256 = "a700595c155b240acd637b87ab5711e99441b421e385c68fcba7f618efd76c25"
@@ -69,7 +69,7 @@ def test_regions_open() -> None:
 
 def test_a_library_its_photons_and_a_checkpoint_open() -> None:
     pytest.importorskip("torch")
-    from underpaint.train import load_checkpoint, load_library
+    from underpaint.lab.training import load_checkpoint, load_library
 
     assert len(load_library(OLD / "library.h5")) == 4
     assert sum(len(chunk.stratigraphies) for chunk in read_photons(OLD / "photons.h5")) == 4

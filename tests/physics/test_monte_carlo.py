@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from underpaint.forward import render
-from underpaint.spectrum import EnergyAxis
+from underpaint.data import EnergyAxis
+from underpaint.physics.forward import render
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT.parent / "shared" / "reference"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from underpaint.forward import source_spectrum
-from underpaint.instrument import Geometry, Instrument, Tube
+from underpaint.physics.forward import source_spectrum
+from underpaint.physics.instrument import Geometry, Instrument, Tube
 
 spekpy = pytest.importorskip("spekpy", reason="spekpy is a cross-check of the development extra")
 Array = NDArray[np.float64]

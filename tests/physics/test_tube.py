@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from underpaint.forward import source_spectrum
-from underpaint.instrument import Geometry, Instrument, Tube
+from underpaint.physics.forward import source_spectrum
+from underpaint.physics.instrument import Geometry, Instrument, Tube
 
 REFERENCE = Path(__file__).resolve().parents[2].parent / "shared" / "reference"
 Array = NDArray[np.float64]

@@ -12,10 +12,10 @@ from scipy.ndimage import shift as shifted
 from typer.testing import CliRunner
 
 from underpaint.cli import app
+from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import ScanError
 from underpaint.io import load, read_settings, save_scan
 from underpaint.repair import find_row_direction, find_row_shift, noting_mirrored_rows, with_rows_mirrored
-from underpaint.spectrum import EnergyAxis, Scan
 
 N_CHANNEL = 48
 Counts = NDArray[np.uint16]

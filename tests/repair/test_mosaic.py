@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import ScanError
 from underpaint.repair import Tile, join_tiles, positions_of, read_positions
-from underpaint.spectrum import EnergyAxis, Scan
 
 STEP_MM = 0.5
 TRUE = {"a": (0, 0), "b": (2, 32), "c": (31, 1), "d": (30, 33)}

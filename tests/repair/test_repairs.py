@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.ndimage import shift as shifted
 
+from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import CalibrationError, ScanError
-from underpaint.forward import pile_up
-from underpaint.instrument import Detector
+from underpaint.physics.forward import pile_up
+from underpaint.physics.instrument import Detector
 from underpaint.repair import (
     RowShift,
     binned,
@@ -25,7 +26,6 @@ from underpaint.repair import (
     with_rows_aligned,
     without_sum_peaks,
 )
-from underpaint.spectrum import EnergyAxis, Scan
 
 N_CHANNEL = 64
 AXIS = EnergyAxis(0.2, 0.1, N_CHANNEL)

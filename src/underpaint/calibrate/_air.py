@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 
 from underpaint.calibrate._refine import GroupModel, Response
 from underpaint.calibrate._scatter import Lamp, simple_samples, tube_of
-from underpaint.forward import Detail, emit, render
-from underpaint.instrument import Detector
-from underpaint.spectrum.axis import EnergyAxis
+from underpaint.data.axis import EnergyAxis
+from underpaint.physics.forward import Detail, emit, render
+from underpaint.physics.instrument import Detector
 
 Array = NDArray[np.float64]
 

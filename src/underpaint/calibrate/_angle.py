@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.atomic import compton_energy
 from underpaint.calibrate._patterns import line_groups
 from underpaint.calibrate._scatter import Lamp, UpperPart, misfit_of
+from underpaint.physics.atomic import compton_energy
 
 Array = NDArray[np.float64]
 

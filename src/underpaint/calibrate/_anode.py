@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from underpaint.atomic import SHELLS, atomic_number, compton_energy, edge_energy
 from underpaint.calibrate._patterns import line_groups
 from underpaint.calibrate._refine import Response
-from underpaint.spectrum.background import snip
-from underpaint.spectrum.peaks import peak_counts
+from underpaint.data.background import snip
+from underpaint.data.peaks import peak_counts
+from underpaint.physics.atomic import SHELLS, atomic_number, compton_energy, edge_energy
 from underpaint.units import FWHM_PER_SIGMA
 
 Array = NDArray[np.float64]

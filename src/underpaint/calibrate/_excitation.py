@@ -10,10 +10,10 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 from scipy.special import ndtr
 
-from underpaint.atomic import SHELLS, atomic_number, compton_energy, edge_energy, family_lines, symbol
-from underpaint.spectrum import EnergyAxis
-from underpaint.spectrum.background import snip
-from underpaint.spectrum.pile_up import MOST_CHANCE, folded, pile_up_shape
+from underpaint.data import EnergyAxis
+from underpaint.data.background import snip
+from underpaint.data.pile_up import MOST_CHANCE, folded, pile_up_shape
+from underpaint.physics.atomic import SHELLS, atomic_number, compton_energy, edge_energy, family_lines, symbol
 from underpaint.units import FWHM_PER_SIGMA
 
 Array = NDArray[np.float64]

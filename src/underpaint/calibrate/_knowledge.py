@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from underpaint.atomic import atomic_number, symbol
 from underpaint.calibrate._excitation import Beam
 from underpaint.calibrate.calibration import Calibration, assumed_in_words, found_in_words
+from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import UnderpaintError
-from underpaint.instrument import ANODES, Instrument
-from underpaint.spectrum import EnergyAxis, Scan
-from underpaint.synth.instrument_inputs import KnownInstrument, known_of
+from underpaint.physics.atomic import atomic_number, symbol
+from underpaint.physics.instrument import ANODES, Instrument
+from underpaint.simulate.instrument_inputs import KnownInstrument, known_of
 
 Origin = Literal["given", "file", "spectrum"]
 
@@ -107,7 +107,7 @@ def what_is_known(
     beam : Beam or None
         A monochromatic beam that the spectrum shows.
     usual : Instrument or None
-        What stands for all that is not known; None: the defaults of :class:`~underpaint.instrument.Instrument`.
+        What stands for all that is not known; None: the defaults of :class:`~underpaint.physics.instrument.Instrument`.
     measured_axis : bool
         Axis and resolution are those of ``found``, whatever was given: for what measures them anew.
 

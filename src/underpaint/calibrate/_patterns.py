@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.atomic import family_lines, line_table
+from underpaint.physics.atomic import family_lines, line_table
 
 SEARCH_EXCITATION_KEV = 35.0
 _CLUSTER_WIDTH_KEV = 0.15

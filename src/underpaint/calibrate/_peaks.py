@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks, peak_widths
 from scipy.stats import theilslopes
 
-from underpaint.spectrum.background import snip
+from underpaint.data.background import snip
 from underpaint.units import FWHM_PER_SIGMA
 
 _SMOOTHING_SIGMAS = (1.0, 2.0, 4.0, 8.0)

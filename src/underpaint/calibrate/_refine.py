@@ -15,12 +15,12 @@ from underpaint.calibrate._patterns import (
     LineGroup,
     line_groups,
 )
-from underpaint.forward.response import escape_lines, escape_share
-from underpaint.instrument import Detector
-from underpaint.spectrum.axis import EnergyAxis
-from underpaint.spectrum.background import snip
-from underpaint.spectrum.peaks import peak_columns, peak_counts, resolution_fwhm_kev
-from underpaint.spectrum.pile_up import folded, sum_peaks
+from underpaint.data.axis import EnergyAxis
+from underpaint.data.background import snip
+from underpaint.data.peaks import peak_columns, peak_counts, resolution_fwhm_kev
+from underpaint.data.pile_up import folded, sum_peaks
+from underpaint.physics.forward.response import escape_lines, escape_share
+from underpaint.physics.instrument import Detector
 from underpaint.units import EPSILON_SI_KEV, FWHM_PER_SIGMA
 
 _CRYSTAL = Detector()

@@ -13,7 +13,10 @@ from scipy.optimize import nnls
 from underpaint.calibrate._anode import ANODES
 from underpaint.calibrate._patterns import line_groups
 from underpaint.calibrate._refine import Response
-from underpaint.forward import (
+from underpaint.data.axis import EnergyAxis
+from underpaint.data.peaks import peak_counts
+from underpaint.data.pile_up import folded, pile_up_shape
+from underpaint.physics.forward import (
     ORDERS,
     SCATTER,
     Detail,
@@ -26,12 +29,9 @@ from underpaint.forward import (
     stack_layers,
     transport,
 )
-from underpaint.forward.stack import cut_thick
-from underpaint.instrument import Detector, Geometry, Instrument, SourceSpectrum, Tube
-from underpaint.sample import Stratigraphy, ground_layer, support_layer
-from underpaint.spectrum.axis import EnergyAxis
-from underpaint.spectrum.peaks import peak_counts
-from underpaint.spectrum.pile_up import folded, pile_up_shape
+from underpaint.physics.forward.stack import cut_thick
+from underpaint.physics.instrument import Detector, Geometry, Instrument, SourceSpectrum, Tube
+from underpaint.physics.materials import Stratigraphy, ground_layer, support_layer
 
 Array = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from underpaint.calibrate._patterns import COMMON_FAMILIES, RARE_FAMILIES, line_groups
 from underpaint.calibrate._peaks import Peaks
-from underpaint.spectrum.axis import EnergyAxis
+from underpaint.data.axis import EnergyAxis
 from underpaint.units import EPSILON_SI_KEV, FWHM_PER_SIGMA
 
 GAIN_RANGE_KEV = (0.004, 0.062)

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.atomic import SHELLS, atomic_number, edge_energy
 from underpaint.calibrate._angle import ANGLES_DEG, line_window, lowest, refine_angle
 from underpaint.calibrate._anode import ANODES, guess_anode
 from underpaint.calibrate._refine import Response
 from underpaint.calibrate._scatter import Lamp, UpperPart, misfit_of, misfits_without, upper_part
 from underpaint.calibrate._voltage import Voltage, guess_voltage
+from underpaint.physics.atomic import SHELLS, atomic_number, edge_energy
 
 Array = NDArray[np.float64]
 

@@ -27,11 +27,11 @@ from underpaint.calibrate._refine import (
 from underpaint.calibrate._scatter import Lamp
 from underpaint.calibrate._search import GAIN_RANGE_KEV, Hypothesis, search_axis, search_near
 from underpaint.calibrate._tube import USUAL, TubeFound, find_tube, no_anode
+from underpaint.data import EnergyAxis, Scan, survey
+from underpaint.data.pile_up import folded
 from underpaint.errors import CalibrationError
-from underpaint.instrument import Instrument
-from underpaint.spectrum import EnergyAxis, Scan, survey
-from underpaint.spectrum.pile_up import folded
-from underpaint.threads import one_blas_thread
+from underpaint.physics.instrument import Instrument
+from underpaint.runtime.threads import one_blas_thread
 
 _LEAST_COUNTS, _PLENTY_COUNTS = 3000, 1e5
 _LEAST_CHANNELS = 64
@@ -192,24 +192,21 @@ def calibrate(scan: Scan, *, instrument: Instrument | None = None, tube: bool = 
 
 def _require_counts(total: NDArray[np.float64], name: str) -> None:
     if total.size < _LEAST_CHANNELS:
-        message = (
+        raise CalibrationError(
             f"Cannot calibrate scan {name!r}: it has {total.size} channels; a spectrum has at least {_LEAST_CHANNELS}. "
             "Is it a picture, or are its axes in another order than (row, column, channel)?"
         )
-        raise CalibrationError(message)
     if total.sum() == 0:
-        message = f"Cannot calibrate scan {name!r}: it holds no counts at all. Check the export."
-        raise CalibrationError(message)
+        raise CalibrationError(f"Cannot calibrate scan {name!r}: it holds no counts at all. Check the export.")
     if total.sum() < _LEAST_COUNTS:
         _fail(name, f"the whole scan has {total.sum():.0f} counts, at least {_LEAST_COUNTS} are")
 
 
 def _fail(name: str, fault: str, kind: type[CalibrationError] = CalibrationError) -> NoReturn:
-    message = (
+    raise kind(
         f"Cannot calibrate scan {name!r} from its lines: {fault} needed. "
         "Pass an instrument file that has gain_kev and zero_kev of the detector."
     )
-    raise kind(message)
 
 
 def _hint(scan: Scan, instrument: Instrument | None) -> EnergyAxis | None:

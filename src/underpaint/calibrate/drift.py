@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from underpaint.calibrate._refine import GroupModel, LineFit, Response, candidate_groups, measure_lines
 from underpaint.calibrate.calibration import Calibration
+from underpaint.data import EnergyAxis, Scan
+from underpaint.data.rebin import rebin_scan
 from underpaint.errors import CalibrationError
-from underpaint.spectrum import EnergyAxis, Scan
-from underpaint.spectrum.rebin import rebin_scan
 
 Array = NDArray[np.float64]
 
@@ -89,11 +89,10 @@ def find_drift(scan: Scan, found: Calibration, n_block: int = _MOST_BLOCKS) -> D
         The scan has another number of channels than the calibration.
     """
     if scan.shape[2] != found.axis.n_channel:
-        message = (
+        raise CalibrationError(
             f"Cannot look for drift: scan {scan.name!r} has {scan.shape[2]} channels, its calibration "
             f"{found.axis.n_channel}. Calibrate this very scan."
         )
-        raise CalibrationError(message)
     rows = np.asarray(scan.present_counts().sum(axis=1, dtype=np.float64).compute())
     n_block = int(np.clip(rows.sum() / _LEAST_COUNTS, 1, min(n_block, len(rows))))
     borders = np.linspace(0, len(rows), n_block + 1).astype(np.int64)

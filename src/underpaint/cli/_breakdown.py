@@ -11,11 +11,11 @@ from rich.console import Group
 from rich.table import Table
 
 from underpaint.errors import SampleError
-from underpaint.forward import ORDERS
-from underpaint.forward.breakdown import SCATTERED, Breakdown, breakdown
-from underpaint.plot.breakdown import ORDER_NAMES
-from underpaint.synth.explicit import ExplicitSettings, explicit_instrument
-from underpaint.synth.jobs import LibrarySettings
+from underpaint.physics.forward import ORDERS
+from underpaint.physics.forward.breakdown import SCATTERED, Breakdown, breakdown
+from underpaint.simulate.explicit import ExplicitSettings, explicit_instrument
+from underpaint.simulate.jobs import LibrarySettings
+from underpaint.view.plot.breakdown import ORDER_NAMES
 
 WEAKEST_SHOWN = 1e-4
 """Lines of a layer with less of the counts than this are shown as one sum."""
@@ -32,11 +32,10 @@ def explained(job: ExplicitSettings | LibrarySettings) -> dict[str, Breakdown]:
         The job is a training library.
     """
     if isinstance(job, LibrarySettings):
-        message = (
+        raise SampleError(
             "Cannot explain a training library: it draws its stratigraphies. Give a job with [[stratigraphy]] tables, "
             "such as examples/two_paints.toml."
         )
-        raise SampleError(message)
     instrument = explicit_instrument(job)
     names = [entry.name or f"stratigraphy {number}" for number, entry in enumerate(job.stratigraphy, start=1)]
     layered = [entry.stratigraphy() for entry in job.stratigraphy]

@@ -14,8 +14,8 @@ from underpaint.cli._scans import CountsScaleOption, Json, OneScan, Overwrite, Q
 
 if TYPE_CHECKING:
     from underpaint.calibrate import Calibration, Drift
-    from underpaint.instrument import Instrument
-    from underpaint.spectrum import Scan
+    from underpaint.data import Scan
+    from underpaint.physics.instrument import Instrument
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Found:
 
     def facts(self) -> dict[str, Any]:
         """JSON-serialisable."""
-        from underpaint.api import Axis
+        from underpaint.pipeline.run import Axis
 
         own, axis = self.calibration, Axis(self.scan.with_axis(self.calibration.axis), None, self.calibration)
         return axis.facts() | {
@@ -77,8 +77,8 @@ def calibrate(
 
         underpaint identify other.h5 --instrument ours.toml
     """
-    from underpaint.instrument import load_instrument
     from underpaint.io import load_all
+    from underpaint.physics.instrument import load_instrument
 
     base = None if instrument is None else load_instrument(instrument)
     scans = load_all(scan, counts_scale=counts_scale)
@@ -103,8 +103,8 @@ def _named(path: Path | None, scan: "Scan", scans: "Sequence[Scan]") -> Path | N
 def _examined(scan: "Scan", base: "Instrument | None", out: Path, picture: Path | None, straight: Path | None) -> Found:
     """Calibrate one detector and write its files."""
     from underpaint import calibrate as room
-    from underpaint.instrument import save_instrument
     from underpaint.io import save_scan
+    from underpaint.physics.instrument import save_instrument
 
     own = room.calibrate(scan, instrument=base, tube=True)
     drift = room.find_drift(scan, own)
@@ -123,9 +123,9 @@ def _drift_note(scan: "Scan", drift: "Drift") -> tuple[str, ...]:
 
 
 def _save_picture(scan: "Scan", found: "Calibration", path: Path) -> None:
-    from underpaint.plot import save_png
-    from underpaint.plot.calibration import calibration_figure
-    from underpaint.spectrum import survey
+    from underpaint.data import survey
+    from underpaint.view.plot import save_png
+    from underpaint.view.plot.calibration import calibration_figure
 
     seen = survey(scan)
     save_png(calibration_figure(found, seen.total, seen.highest, title=scan.name), path)
@@ -148,7 +148,7 @@ def _tell(found: Sequence[Found], *, quiet: bool, as_json: bool) -> None:
 
 def _table(found: Found) -> Table:
     """Everything found, everything missing, and how far each line lies from its tabulated energy."""
-    from underpaint.plot.calibration import words
+    from underpaint.view.plot.calibration import words
 
     own = found.calibration
     table = Table(title=f"calibration of {found.scan.name}", show_header=False, title_justify="left", box=None)

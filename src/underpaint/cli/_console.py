@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from underpaint.errors import UnderpaintError
-from underpaint.untrusted import plain_json, plain_text
+from underpaint.runtime.untrusted import plain_json, plain_text
 
 INTERRUPTED = 130
 FAILED = 1

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from underpaint.evaluate.suite import Inputs
+    from underpaint.lab.evaluation.suite import Inputs
 
 BASELINES = ("always_yes", "xu2022", "element_thresholds", "likelihood_fit")
 
@@ -65,21 +65,20 @@ def evaluate(
         underpaint evaluate --suite trust --quick --json trust.json
     """
     del overwrite  # looked at with the outputs
-    from underpaint.evaluate.suite import Inputs
+    from underpaint.lab.evaluation.suite import Inputs
 
     if suite is not None:
         _trust(json_file, Inputs(model, reference, tuple(scan or ()), own_model), small=small, quiet=quiet)
         return
     if small or reference is not None or scan or own_model is not None:
-        message = "--quick, --reference, --scan and --own-model belong to --suite trust"
-        raise typer.BadParameter(message)
+        raise typer.BadParameter("--quick, --reference, --scan and --own-model belong to --suite trust")
     _panel(json_file, model, panel, counts, instrument, quiet=quiet)
 
 
 def _panel(json_file: Path | None, model: str, panel: str, counts: float, instrument: str, *, quiet: bool) -> None:
 
-    from underpaint.evaluate import evaluate_panel
-    from underpaint.files import write_json
+    from underpaint.lab.evaluation import evaluate_panel
+    from underpaint.runtime.files import write_json
 
     with progress(quiet=quiet) as step:
         step("Simulating the panel", 0, 1)
@@ -94,15 +93,13 @@ def _panel(json_file: Path | None, model: str, panel: str, counts: float, instru
 
 
 def _trust(json_file: Path | None, inputs: "Inputs", *, small: bool, quiet: bool) -> None:
-    from underpaint.evaluate.plan import TrustPlan, quick_plan
-    from underpaint.evaluate.trust import evaluate_trust
+    from underpaint.lab.evaluation.plan import TrustPlan, quick_plan
+    from underpaint.lab.evaluation.trust import evaluate_trust
 
     if json_file is None:
-        message = "--suite trust needs --json FILE: it is long, and keeps what is finished beside it"
-        raise typer.BadParameter(message)
+        raise typer.BadParameter("--suite trust needs --json FILE: it is long, and keeps what is finished beside it")
     if len(inputs.scans) > 2:
-        message = f"--scan was given {len(inputs.scans)} times; give the two detectors of one scan"
-        raise typer.BadParameter(message)
+        raise typer.BadParameter(f"--scan was given {len(inputs.scans)} times; give the two detectors of one scan")
     plan = quick_plan() if small else TrustPlan()
     with progress(quiet=quiet) as step:
         record = evaluate_trust(json_file, inputs, plan, step)

@@ -9,11 +9,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
-from underpaint.api import check_instrument, on_its_energy_axis
 from underpaint.calibrate import Beam, what_is_known
 from underpaint.cli._console import say_warning
 from underpaint.errors import CoverageError, SampleError, ScanError
-from underpaint.explain import (
+from underpaint.io import load
+from underpaint.physics.instrument import load_instrument
+from underpaint.physics.materials import Paint, coating_layer, support_layer
+from underpaint.pigments.explain import (
     Candidate,
     Explanation,
     Film,
@@ -27,11 +29,9 @@ from underpaint.explain import (
     read_region,
     region_spectrum,
 )
-from underpaint.explain.words import in_words, interval_text, layer_name
-from underpaint.instrument import load_instrument
-from underpaint.io import load
-from underpaint.sample import Paint, coating_layer, support_layer
-from underpaint.untrusted import read_toml
+from underpaint.pigments.explain.words import in_words, interval_text, layer_name
+from underpaint.pipeline.run import check_instrument, on_its_energy_axis
+from underpaint.runtime.untrusted import read_toml
 
 USUAL = "elio"
 """The scanner where none is given: of it is taken what neither the scan's file nor its lines tell."""
@@ -82,8 +82,7 @@ def explained_spot(source: str, asked: Request, progress: Callable[[str, int, in
         The scan, the pixel or region, the proposals, the instrument or the model cannot be used.
     """
     if (asked.pixel is None) == (asked.region is None):
-        message = "Cannot tell what to explain: give either --pixel ROW,COLUMN or --region FILE."
-        raise ScanError(message)
+        raise ScanError("Cannot tell what to explain: give either --pixel ROW,COLUMN or --region FILE.")
     given = None if asked.instrument is None else load_instrument(asked.instrument)
     candidates = None if asked.layers is None else read_proposals(asked.layers)
     ground_film(asked.ground, 100.0)
@@ -100,11 +99,10 @@ def explained_spot(source: str, asked: Request, progress: Callable[[str, int, in
     for alert in (*axis.alerts, *alerts):
         say_warning(alert)
     if axis.beam_kev is not None and candidates is None:
-        message = (
+        raise CoverageError(
             f"Cannot propose stratigraphies: scan {scan.name!r} was excited by a monochromatic beam of "
             f"{axis.beam_kev:.2f} keV, and the networks learned on spectra of X-ray tubes. Propose them with --layers."
         )
-        raise CoverageError(message)
     knowledge = what_is_known(
         scan,
         given=given,
@@ -139,11 +137,9 @@ def read_proposals(path: Path) -> list[Candidate]:
         proposals = table["stratigraphy"]
         found = [_candidate(entry, index) for index, entry in enumerate(proposals)]
     except (KeyError, TypeError, AttributeError) as error:
-        message = f"Cannot read the stratigraphies {path}: {error}. The file looks like {_EXAMPLE}."
-        raise SampleError(message) from error
+        raise SampleError(f"Cannot read the stratigraphies {path}: {error}. The file looks like {_EXAMPLE}.") from error
     if not found:
-        message = f"Cannot compare: {path} holds no stratigraphy. The file looks like {_EXAMPLE}."
-        raise SampleError(message)
+        raise SampleError(f"Cannot compare: {path} holds no stratigraphy. The file looks like {_EXAMPLE}.")
     return found
 
 

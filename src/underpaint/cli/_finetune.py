@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from underpaint.api import on_its_energy_axis
 from underpaint.cli._console import progress, say, show
+from underpaint.data import Scan
 from underpaint.errors import TrainingError
-from underpaint.spectrum import Scan
-from underpaint.train import (
+from underpaint.lab.training import (
     FinetuneReport,
     FinetuneSettings,
     Library,
@@ -20,7 +19,8 @@ from underpaint.train import (
     load_finetune_settings,
     load_trainable,
 )
-from underpaint.train import finetune as run
+from underpaint.lab.training import finetune as run
+from underpaint.pipeline.run import on_its_energy_axis
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,11 +58,10 @@ def from_config(config: Path, model: str, others: Sequence[object], *, progress:
         Options that the file stands for were given as well.
     """
     if any(each is not None for each in others):
-        message = (
+        raise TrainingError(
             f"Cannot fine-tune by {config} and by --spectra, --labels or --out at once. Write library, labels and out "
             "into the file, or leave the file away."
         )
-        raise TrainingError(message)
     settings = load_finetune_settings(config).model_copy(update={"progress": progress})
     return run(model, settings), settings.out
 
@@ -78,11 +77,10 @@ def from_spectra(
         The spectra or the labels were not given.
     """
     if data.spectra is None or data.labels is None:
-        message = (
+        raise TrainingError(
             "Cannot fine-tune without spectra and labels. Give both, as in `underpaint finetune --spectra SCAN "
             "--labels CSV` (see `underpaint finetune --help` for the CSV), or a file of settings."
         )
-        raise TrainingError(message)
     with progress(quiet=quiet) as step:
         step("Opening the network", 0, 1)
         start = load_trainable(model)

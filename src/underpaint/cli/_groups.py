@@ -12,7 +12,7 @@ from underpaint.cli._outputs import careful, new_file
 from underpaint.cli._scans import Json, Overwrite, Quiet
 
 if TYPE_CHECKING:
-    from underpaint.limits import Composite, Group, Separation
+    from underpaint.pigments.limits import Composite, Group, Separation
 
 LIBRARY = "library"
 WORTH_SHOWING = 1e3
@@ -74,9 +74,9 @@ def groups(
         underpaint pigments groups --palette xu2022 --counts 1e4 --out-figure groups.png
     """
     del overwrite  # looked at with the outputs
-    from underpaint.instrument import load_instrument
-    from underpaint.limits import Question, separate
-    from underpaint.sample import DEFAULT_PALETTE, load_palette
+    from underpaint.physics.instrument import load_instrument
+    from underpaint.physics.materials import DEFAULT_PALETTE, load_palette
+    from underpaint.pigments.limits import Question, separate
 
     chosen, own = load_palette(palette or DEFAULT_PALETTE), load_instrument(instrument)
     asked = Question(ground=ground, start_kev=start_kev)
@@ -92,8 +92,8 @@ def groups(
 
 
 def _draw(found: "Separation", counts: float, path: Path) -> None:
-    from underpaint.plot import save_png
-    from underpaint.plot.groups import separation_matrix
+    from underpaint.view.plot import save_png
+    from underpaint.view.plot.groups import separation_matrix
 
     title = f"Counts at which two pigments part ({found.instrument}); frames: groups at {counts:.3g} counts"
     save_png(separation_matrix(found, counts, title=title), path)
@@ -127,7 +127,7 @@ def _record(found: "Separation", grouped: "list[Group]", counts: float, palette:
 
 
 def _group(found: "Separation", group: "Group") -> dict[str, Any]:
-    from underpaint.limits import told_apart_text, within_group_prior
+    from underpaint.pigments.limits import told_apart_text, within_group_prior
 
     pairs = [(one, other) for place, one in enumerate(group.pigments) for other in group.pigments[place + 1 :]]
     return {
@@ -157,7 +157,7 @@ def _finite(value: Any) -> Any:
 def _show(found: "Separation", grouped: "list[Group]", counts: float) -> None:
     from rich.table import Table
 
-    from underpaint.limits import MODEL_COUNTS
+    from underpaint.pigments.limits import MODEL_COUNTS
 
     table = Table(title=f"{len(grouped)} groups at {counts:.3g} counts, {found.instrument}", title_justify="left")
     for title in ("elements", "pigments", "first pair parts at", "also resembles"):

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from underpaint.atomic import line_labels
 from underpaint.calibrate import Calibration, calibrate, calibration_notes
 from underpaint.cli._terminal_plot import Frame, draw
+from underpaint.data import EnergyAxis, Scan, Spectrum
 from underpaint.errors import CalibrationError
 from underpaint.io import ScanInfo
-from underpaint.spectrum import EnergyAxis, Scan, Spectrum
+from underpaint.physics.atomic import line_labels
 
 if TYPE_CHECKING:
-    from underpaint.api import Outcome
+    from underpaint.pipeline.run import Outcome
 
 _PICTURE_ROWS = 8
 

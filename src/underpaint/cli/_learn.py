@@ -73,8 +73,8 @@ def train(
             show_own_model(made, model)
         return
     _refuse_beside_config(config, [instrument, palette, out, name])
-    from underpaint.train import export, load_settings
-    from underpaint.train import train as run
+    from underpaint.lab.training import export, load_settings
+    from underpaint.lab.training import train as run
 
     settings = load_settings(config).model_copy(update={"progress": loud})
     report = run(settings)
@@ -86,11 +86,10 @@ def _refuse_beside_config(config: Path, others: list[object]) -> None:
     from underpaint.errors import TrainingError
 
     if any(each is not None for each in others):
-        message = (
+        raise TrainingError(
             f"Cannot train by {config} and by --instrument, --palette, --out or --name at once. Leave either away; "
             "the file itself names its library and folder."
         )
-        raise TrainingError(message)
 
 
 def adapt(
@@ -185,16 +184,14 @@ def reproduce(
     """
     _require_torch()
     from underpaint.errors import TrainingError
-    from underpaint.reproduce import STUDIES, Plan, quick
-    from underpaint.reproduce import reproduce as run
-    from underpaint.reproduce.studies import note
+    from underpaint.lab.reproduction import STUDIES, Plan, quick
+    from underpaint.lab.reproduction import reproduce as run
+    from underpaint.lab.reproduction.studies import note
 
     if materials not in {"table1", "table2"}:
-        message = f"Cannot make the simulation set from {materials!r}: --materials is table2 or table1."
-        raise TrainingError(message)
+        raise TrainingError(f"Cannot make the simulation set from {materials!r}: --materials is table2 or table1.")
     if (mockups is None) != (labels is None):
-        message = "Cannot use measured mock-ups: --mockups and --labels are needed both."
-        raise TrainingError(message)
+        raise TrainingError("Cannot use measured mock-ups: --mockups and --labels are needed both.")
     update = {"materials": materials, "mockups": mockups, "labels": labels}
     plan = (quick(out) if small else Plan(out=out)).model_copy(update=update)
     with progress(quiet=quiet or as_json) as step:
@@ -283,7 +280,7 @@ def finetune(
     """
     _require_torch()
     from underpaint.cli._finetune import UserData, from_config, from_spectra, show_finetuned
-    from underpaint.train import export
+    from underpaint.lab.training import export
 
     loud = not (quiet or as_json)
     if config is not None:
@@ -323,5 +320,6 @@ def _require_torch() -> None:
 
     missing = [name for name in ("torch", "lightning", "onnx") if find_spec(name) is None]
     if missing:
-        message = f'Cannot train: {", ".join(missing)} is not installed. Run `pip install "underpaint[train]"`.'
-        raise MissingExtraError(message)
+        raise MissingExtraError(
+            f'Cannot train: {", ".join(missing)} is not installed. Run `pip install "underpaint[train]"`.'
+        )

@@ -9,7 +9,7 @@ from underpaint.cli._console import say, show, show_json
 from underpaint.cli._scans import Json
 
 if TYPE_CHECKING:
-    from underpaint.sample import Library, Palette, Pigment
+    from underpaint.physics.materials import Library, Palette, Pigment
 
 
 class Action(StrEnum):
@@ -47,7 +47,7 @@ def pigments(
         underpaint pigments palettes
     """
     from underpaint.errors import SampleError
-    from underpaint.sample import library
+    from underpaint.physics.materials import library
 
     known = library()
     if action is Action.palettes:
@@ -61,8 +61,7 @@ def pigments(
             _show_list(records)
         return
     if name is None:
-        message = "Cannot show a pigment without its name: `underpaint pigments show vermilion`."
-        raise SampleError(message)
+        raise SampleError("Cannot show a pigment without its name: `underpaint pigments show vermilion`.")
     record = _full(known, known[name])
     if as_json:
         show_json(record)
@@ -79,7 +78,7 @@ def instruments(as_json: Json = False) -> None:
 
         underpaint identify painting.h5 --instrument elio
     """
-    from underpaint.instrument import load_instrument, preset_names
+    from underpaint.physics.instrument import load_instrument, preset_names
 
     records = [_instrument(name, load_instrument(name)) for name in preset_names()]
     if as_json:
@@ -106,8 +105,8 @@ def _instrument(name: str, own: Any) -> dict[str, Any]:
 
 
 def _chosen(known: "Library", elements: list[str], period: str | None, palette: str | None) -> "list[Pigment]":
-    from underpaint.atomic import atomic_weight
-    from underpaint.sample import load_palette
+    from underpaint.physics.atomic import atomic_weight
+    from underpaint.physics.materials import load_palette
 
     for symbol in elements:
         atomic_weight(symbol)
@@ -130,15 +129,14 @@ def _years(text: str) -> tuple[int, int]:
     except ValueError:
         years = (1, 0)
     if years[0] > years[1]:
-        message = f"Cannot read the period {text!r}: give a year, or two as 1600:1700, the earlier one first."
-        raise SampleError(message)
+        raise SampleError(f"Cannot read the period {text!r}: give a year, or two as 1600:1700, the earlier one first.")
     return years
 
 
 def _list_palettes(*, as_json: bool) -> None:
     from rich.table import Table
 
-    from underpaint.sample import load_palette, palette_names
+    from underpaint.physics.materials import load_palette, palette_names
 
     records = [_palette(load_palette(name)) for name in palette_names()]
     if as_json:

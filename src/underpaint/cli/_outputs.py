@@ -25,7 +25,7 @@ def careful(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**values: Any) -> None:
-        from underpaint.files import new_files
+        from underpaint.runtime.files import new_files
 
         refuse_to_replace(declared, values)
         outputs = (name for name, (_, about) in declared.items() if about is not None and about.writable)
@@ -54,23 +54,23 @@ def refuse_to_replace(declared: Mapping[str, tuple[Any, ParameterInfo | None]], 
         An output is there, has a name that cannot be, or its folder is not there.
     """
     from underpaint.errors import OutputError, ScanError
-    from underpaint.files import check_path, fault_of_text, printable
+    from underpaint.runtime.files import check_path, fault_of_text, printable
 
     outputs = {name: about for name, (_, about) in declared.items() if about is not None and about.writable}
     inputs = [path for name, value in values.items() if name not in outputs for path in _paths(value)]
     asked = {name: about for name, about in outputs.items() if values.get(name) is not None}
     faulty = next((path for path in inputs if fault_of_text(path)), None)
     if asked and faulty is not None:
-        message = f"Cannot use {printable(faulty)}: {fault_of_text(faulty)}, so no file could name it. Rename it."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot use {printable(faulty)}: {fault_of_text(faulty)}, so no file could name it. Rename it."
+        )
     for name, about in asked.items():
         path = Path(values[name])
         check_path(path)
         if about.file_okay:
             check_new_files([path], inputs, overwrite=values.get("overwrite"))
         elif path.exists() and not path.is_dir():
-            message = f"Cannot write to {path}: it is a file. Give the name of a folder."
-            raise OutputError(message)
+            raise OutputError(f"Cannot write to {path}: it is a file. Give the name of a folder.")
 
 
 def check_new_files(paths: list[Path], inputs: list[Path] | None = None, *, overwrite: bool | None) -> None:
@@ -81,16 +81,15 @@ def check_new_files(paths: list[Path], inputs: list[Path] | None = None, *, over
     OutputError
         One of them.
     """
-    from underpaint.api import check_new_file
     from underpaint.errors import OutputError
     from underpaint.io._scan_files import belongs_to
+    from underpaint.pipeline.run import check_new_file
 
     for path in paths:
         check_new_file(path, overwrite=overwrite)
         source = next((source for source in inputs or [] if path.exists() and belongs_to(path, source)), None)
         if source is not None:
-            message = f"Cannot write {path}: it is part of {source}, which is read. Give another name."
-            raise OutputError(message)
+            raise OutputError(f"Cannot write {path}: it is part of {source}, which is read. Give another name.")
 
 
 def _paths(value: Any) -> Iterator[Path]:

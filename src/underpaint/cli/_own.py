@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from underpaint.cli._console import progress, say, show
 from underpaint.errors import TrainingError
-from underpaint.instrument import load_instrument
 from underpaint.io import load
-from underpaint.sample import load_palette
-from underpaint.train.adapting import AdaptReport, AdaptSettings, adapt
-from underpaint.train.own_model import OwnModelReport, OwnModelSettings, train_own_model
+from underpaint.lab.training.adapting import AdaptReport, AdaptSettings, adapt
+from underpaint.lab.training.own_model import OwnModelReport, OwnModelSettings, train_own_model
+from underpaint.physics.instrument import load_instrument
+from underpaint.physics.materials import load_palette
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,11 +44,10 @@ def own_model(asked: Asked, name: str | None, *, quiet: bool) -> OwnModelReport:
         One of the two was not given.
     """
     if asked.instrument is None or asked.palette is None:
-        message = (
+        raise TrainingError(
             "Cannot train: give a CONFIG file, or both --instrument and --palette for a model of your own "
             "(`underpaint calibrate` makes an instrument file, `underpaint pigments palettes` lists palettes)."
         )
-        raise TrainingError(message)
     instrument, palette = load_instrument(asked.instrument), load_palette(asked.palette)
     label = name or "_".join((Path(asked.instrument).stem, Path(asked.palette).stem))
     given = {"instrument": instrument, "palette": palette.pigments, "start": asked.model, "name": label}

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from underpaint.cli._console import console
-from underpaint.untrusted import plain_text
+from underpaint.runtime.untrusted import plain_text
 
 
 @contextmanager

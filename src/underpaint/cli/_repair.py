@@ -23,8 +23,8 @@ from underpaint.cli._scans import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from underpaint.data import Scan
     from underpaint.repair import Step
-    from underpaint.spectrum import Scan
 
 OutScan = Annotated[Path, new_file("FILE.h5", "Scan to write; a file that is there is not replaced.")]
 
@@ -82,8 +82,7 @@ def repair(
     grid = rows_and_columns(bins, "--bin", "2x2")
     asked = _Asked(crop, mask, sum_peaks, pixels, snake, rows, row_shift, live_time, grid)
     if not asked.anything:
-        message = f"Cannot repair {scan}: no repair is asked for. Name one, such as --rows or --crop."
-        raise ScanError(message)
+        raise ScanError(f"Cannot repair {scan}: no repair is asked for. Name one, such as --rows or --crop.")
     with progress(quiet=quiet or as_json) as step:
         step("Looking for what is to be mended", 0, 1)
         read = load(scan, detector=detector, shape=rows_and_columns(shape), counts_scale=counts_scale)
@@ -112,7 +111,7 @@ class _Asked:
 
 def _repaired(scan: "Scan", asked: _Asked, instrument: str | None, *, trusted: bool) -> "tuple[Scan, list[Step]]":
     from underpaint import repair as room
-    from underpaint.explain import read_region
+    from underpaint.pigments.explain import read_region
 
     steps: list[Step] = []
     wanted = asked.values
@@ -146,7 +145,7 @@ def _repaired(scan: "Scan", asked: _Asked, instrument: str | None, *, trusted: b
 
 def _on_an_axis(scan: "Scan", instrument: str | None, *, trusted: bool) -> "tuple[Scan, Step]":
     """Put a scan on the instrument's axis, or on the one found in its lines: sum peaks lie at sums of energies."""
-    from underpaint.api import on_its_energy_axis
+    from underpaint.pipeline.run import on_its_energy_axis
     from underpaint.repair import Step
 
     found = on_its_energy_axis(scan, instrument=instrument, trust_instrument=trusted)
@@ -173,8 +172,9 @@ def _ranges(text: str) -> tuple[tuple[int, int], tuple[int, int]]:
         (top, bottom), (left, right) = (part.split(":") for part in text.split(","))
         return (int(top), int(bottom)), (int(left), int(right))
     except ValueError:
-        message = f"--crop {text!r} is not ROWS,COLUMNS. Give two ranges of whole numbers, such as 10:50,0:80."
-        raise typer.BadParameter(message) from None
+        raise typer.BadParameter(
+            f"--crop {text!r} is not ROWS,COLUMNS. Give two ranges of whole numbers, such as 10:50,0:80."
+        ) from None
 
 
 def mosaic(
@@ -280,6 +280,7 @@ def _refuse_to_replace(out: Path) -> None:
     from underpaint.io.convert import HDF5_ENDINGS, refuse_existing
 
     if out.suffix.lower() not in HDF5_ENDINGS:
-        message = f"Cannot write {out}: scans are written as HDF5. Give a name that ends in {', '.join(HDF5_ENDINGS)}."
-        raise OutputError(message)
+        raise OutputError(
+            f"Cannot write {out}: scans are written as HDF5. Give a name that ends in {', '.join(HDF5_ENDINGS)}."
+        )
     refuse_existing(out)

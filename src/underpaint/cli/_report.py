@@ -49,7 +49,7 @@ def report(
         underpaint report painting_underpaint --format pdf
     """
     del overwrite  # looked at with the outputs
-    from underpaint.report import write_report
+    from underpaint.view.report import write_report
 
     with progress(quiet=quiet or as_json) as step:
         step("Writing the report", 0, 1)

@@ -14,7 +14,7 @@ from underpaint.cli._console import FAILED, progress, say, say_error, say_warnin
 from underpaint.cli._outputs import check_new_files, new_file, new_folder
 
 if TYPE_CHECKING:
-    from underpaint.api import Outcome
+    from underpaint.pipeline.run import Outcome
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
@@ -71,8 +71,9 @@ def rows_and_columns(text: str | None, option: str = "--shape", example: str = "
         return None
     parts = text.lower().replace("×", "x").split("x")
     if len(parts) != 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        message = f"{option} {text!r} is not ROWSxCOLUMNS. Give two whole numbers above 0, such as {example}."
-        raise typer.BadParameter(message)
+        raise typer.BadParameter(
+            f"{option} {text!r} is not ROWSxCOLUMNS. Give two whole numbers above 0, such as {example}."
+        )
     return int(parts[0]), int(parts[1])
 
 
@@ -134,7 +135,7 @@ def identify(
 
         underpaint identify a.h5 b.h5 --out results --palette old_master
     """
-    from underpaint.api import Settings, identify_to_folder
+    from underpaint.pipeline.run import Settings, identify_to_folder
 
     grid = rows_and_columns(shape)
     own_engine = engine.name_for_fit
@@ -181,7 +182,7 @@ def elements(
 
         underpaint elements painting.h5 --engine pymca
     """
-    from underpaint.api import Settings, elements_to_folder
+    from underpaint.pipeline.run import Settings, elements_to_folder
 
     grid = rows_and_columns(shape)
     settings = Settings(
@@ -214,10 +215,10 @@ def info(
         underpaint info cube.npz::det_1 --picture spectrum.png
     """
     from underpaint.cli._info import facts_table, found_axis, spectrum_lines
+    from underpaint.data import survey
     from underpaint.io import scan_info
     from underpaint.io.load import load_each
     from underpaint.repair import noting_mirrored_rows
-    from underpaint.spectrum import survey
 
     grid = rows_and_columns(shape)
     with progress(quiet=quiet or as_json) as step:
@@ -279,7 +280,7 @@ def explain(
     """
     del overwrite  # looked at with the outputs
     from underpaint.cli._explain import Request, explained_spot, record, tables
-    from underpaint.explain.words import in_words
+    from underpaint.pigments.explain.words import in_words
 
     asked = Request(
         pixel, region, layers, instrument, model, ground, not no_calibrate, model_error, counts_scale, trust_instrument
@@ -293,8 +294,8 @@ def explain(
         for sentence in in_words(found):
             say(f"- {sentence}")
     if out_figure is not None:
-        from underpaint.plot import save_png
-        from underpaint.plot.explanation import explanation_figure
+        from underpaint.view.plot import save_png
+        from underpaint.view.plot.explanation import explanation_figure
 
         save_png(explanation_figure(found), out_figure)
         say(f"Wrote {out_figure}.", quiet=quiet or as_json)
@@ -308,8 +309,8 @@ def _run_all(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    from underpaint.api import default_folder, distinct_folders, identify_many
     from underpaint.cli._pace import pace
+    from underpaint.pipeline.run import default_folder, distinct_folders, identify_many
 
     single = len(scans) == 1
     if not single:
@@ -392,13 +393,12 @@ def _check_summary(path: Path) -> None:
     with path.open("rb") as stream:
         if stream.read(200).startswith(",".join(_SUMMARY_HEAD).encode()):
             return
-    message = f"Cannot write {path}: it is there, and no table of many scans. Move it, or give another --out."
-    raise OutputError(message)
+    raise OutputError(f"Cannot write {path}: it is there, and no table of many scans. Move it, or give another --out.")
 
 
 def _write_summary(outcomes: "list[Outcome]", base: Path) -> None:
-    from underpaint.files import whole_file
     from underpaint.io.csv_text import write_csv
+    from underpaint.runtime.files import whole_file
 
     base.mkdir(parents=True, exist_ok=True)
     names = sorted({name for own in outcomes for name in own.groups})
@@ -414,7 +414,7 @@ def _summary_row(outcome: "Outcome", names: list[str]) -> list[Any]:
 
 def _save_pictures(found: list[Any], picture: Path, *, overwrite: bool) -> list[Path]:
     """Save a picture for each detector; return their files."""
-    from underpaint.plot import save_png, spectrum
+    from underpaint.view.plot import save_png, spectrum
 
     stems = [picture.stem] if len(found) == 1 else [f"{picture.stem}_{number}" for number in range(1, len(found) + 1)]
     paths = [picture.with_stem(stem) for stem in stems]

@@ -22,7 +22,7 @@ from underpaint.errors import OutputError, ScanError, UnderpaintError
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from underpaint.viewer import Server
+    from underpaint.view.viewer import Server
 
 _LOCAL = "127.0.0.1"
 _PATIENCE_S = 20.0
@@ -56,7 +56,7 @@ def view(
 
         underpaint view
     """
-    from underpaint.viewer import serve, serve_start
+    from underpaint.view.viewer import serve, serve_start
 
     if host != _LOCAL:
         say_warning(
@@ -71,7 +71,7 @@ def view(
 
 def start_page() -> None:
     """Open the start page; Ctrl-C ends it."""
-    from underpaint.viewer import serve_start
+    from underpaint.view.viewer import serve_start
 
     _show(serve_start(), "The start page", no_browser=False, hint="`underpaint --help` shows the commands.")
 
@@ -187,16 +187,15 @@ def _tell(**what: Any) -> None:
 
 def _look(job: dict[str, Any], step: Progress) -> dict[str, Any]:
     """Read a scan once and tell what is in it."""
-    from underpaint.api import default_folder
     from underpaint.cli._info import found_axis
     from underpaint.io import describe_all, is_finished
+    from underpaint.pipeline.run import default_folder
 
     step("Reading the spectra", 0, 1)
     scan = job["scan"]
     found = describe_all(scan, detector=job.get("detector"), shape=_grid(job))
     if not found:
-        message = f"Cannot look into {scan}: there is no scan in it."
-        raise ScanError(message)
+        raise ScanError(f"Cannot look into {scan}: there is no scan in it.")
     own = found[0]
     step("Finding the energy axis", 0, 1)
     axis = found_axis(own)
@@ -213,7 +212,7 @@ def _look(job: dict[str, Any], step: Progress) -> dict[str, Any]:
 
 
 def _identify(job: dict[str, Any], step: Progress) -> dict[str, Any]:
-    from underpaint.api import Settings, default_folder, identify_to_folder
+    from underpaint.pipeline.run import Settings, default_folder, identify_to_folder
 
     scan = job["scan"]
     settings = Settings(
@@ -246,11 +245,13 @@ def _check_room_for(out: Path, *, overwrite: bool) -> None:
     from underpaint.io import is_finished
 
     if is_finished(out) and not overwrite:
-        message = f"There are results in {out} already. Tick “replace the results that are there”, or open them."
-        raise OutputError(message)
+        raise OutputError(
+            f"There are results in {out} already. Tick “replace the results that are there”, or open them."
+        )
     if out.is_file() or (out.is_dir() and not is_finished(out) and any(out.iterdir())):
-        message = f"Cannot write results to {out}: something else is there, and was left alone. Move it or rename it."
-        raise OutputError(message)
+        raise OutputError(
+            f"Cannot write results to {out}: something else is there, and was left alone. Move it or rename it."
+        )
 
 
 def _explain(job: dict[str, Any], step: Progress) -> dict[str, Any]:
@@ -261,7 +262,7 @@ def _explain(job: dict[str, Any], step: Progress) -> dict[str, Any]:
 
 
 def _report(job: dict[str, Any], step: Progress) -> dict[str, Any]:
-    from underpaint.report import write_report
+    from underpaint.view.report import write_report
 
     step("Writing the report", 0, 1)
     path = write_report(

@@ -32,7 +32,7 @@ def mockup(
         underpaint identify panel.h5 --out result
     """
     del overwrite  # looked at with the outputs
-    from underpaint.synth import PanelSettings, make_panel, save_panel
+    from underpaint.simulate import PanelSettings, make_panel, save_panel
 
     settings = PanelSettings(recipe=recipe, instrument=instrument, counts=counts, cell_pixels=cell_pixels, seed=seed)
     with progress(quiet=quiet) as step:
@@ -88,14 +88,12 @@ def simulate(
 
         underpaint simulate examples/two_paints.toml --explain --out-figure two_paints.png
     """
-    from underpaint.synth import load_job, simulate
+    from underpaint.simulate import load_job, simulate
 
     if out is None and not explain:
-        message = "give --out FILE.h5 to write spectra, or --explain to see what they are made of"
-        raise typer.BadParameter(message)
+        raise typer.BadParameter("give --out FILE.h5 to write spectra, or --explain to see what they are made of")
     if (out_figure or as_json) and not explain:
-        message = "--out-figure and --json belong to --explain"
-        raise typer.BadParameter(message)
+        raise typer.BadParameter("--out-figure and --json belong to --explain")
     job = load_job(config, detector=detector)
     if explain:
         _explain(job, out_figure, as_json=as_json, quiet=quiet)
@@ -108,7 +106,7 @@ def simulate(
 
 def _explain(job: Any, out_figure: Path | None, *, as_json: bool, quiet: bool) -> None:
     from underpaint.cli._breakdown import explained, figure_paths, record, tables
-    from underpaint.plot import breakdown_figure, save_png
+    from underpaint.view.plot import breakdown_figure, save_png
 
     found = explained(job)
     if as_json:
@@ -124,7 +122,7 @@ def _explain(job: Any, out_figure: Path | None, *, as_json: bool, quiet: bool) -
 
 
 def _next(job: Any, out: Path) -> str:
-    from underpaint.synth import LibrarySettings
+    from underpaint.simulate import LibrarySettings
 
     trains = isinstance(job, LibrarySettings)
     return "train on it with `underpaint train`." if trains else f"next: underpaint info {out}"

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.atomic import compton_energy, family_lines
-from underpaint.forward import efficiency, response_matrix
-from underpaint.instrument import Detector, Instrument
-from underpaint.spectrum import EnergyAxis
-from underpaint.spectrum.peaks import resolution_fwhm_kev
+from underpaint.data import EnergyAxis
+from underpaint.data.peaks import resolution_fwhm_kev
+from underpaint.physics.atomic import compton_energy, family_lines
+from underpaint.physics.forward import efficiency, response_matrix
+from underpaint.physics.instrument import Detector, Instrument
 
 CANDIDATES = (
     "Al_K", "Si_K", "P_K", "S_K", "Cl_K", "Ar_K", "K_K", "Ca_K", "Ti_K", "Cr_K", "Mn_K", "Fe_K", "Co_K",

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import EnergyAxis, sound_spectra
 from underpaint.elements._families import fwhm_channels
 from underpaint.errors import MissingExtraError
-from underpaint.instrument import Detector
-from underpaint.spectrum import EnergyAxis, sound_spectra
+from underpaint.physics.instrument import Detector
 
 _SNIP_PER_FWHM = 2.0
 _UM_PER_CM = 1e4
@@ -135,11 +135,10 @@ def _engine() -> tuple[Any, str]:
         import PyMca5
         from PyMca5.PyMcaPhysics.xrf import FastXRFLinearFit
     except ImportError as error:
-        message = (
+        raise MissingExtraError(
             "Cannot fit with engine 'pymca': PyMca is not installed. "
             "Install it with `pip install underpaint[pymca]`, or use engine 'underpaint'."
-        )
-        raise MissingExtraError(message) from error
+        ) from error
     return FastXRFLinearFit.FastXRFLinearFit, str(PyMca5.version())
 
 

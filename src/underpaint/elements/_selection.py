@@ -9,8 +9,8 @@ from scipy.interpolate import BSpline
 from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import minimize_scalar, nnls
 
+from underpaint.data.background import snip
 from underpaint.elements._families import Template
-from underpaint.spectrum.background import snip
 
 Array = NDArray[np.float64]
 

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from underpaint.atomic import SHELLS, atomic_number, edge_energy
+from underpaint.data import EnergyAxis, Survey, sound_spectra
+from underpaint.data.peaks import resolution_fwhm_kev
+from underpaint.data.pile_up import MOST_CHANCE, folded, pile_up_shape
 from underpaint.elements._families import CANDIDATES, Template, family_templates, scatter_templates
 from underpaint.elements.fit import plan_fit
 from underpaint.elements.unlikeness import column_faults, merge_channels, merge_spectra, merged_weight
-from underpaint.instrument import Instrument
-from underpaint.spectrum import EnergyAxis, Survey, sound_spectra
-from underpaint.spectrum.peaks import resolution_fwhm_kev
-from underpaint.spectrum.pile_up import MOST_CHANCE, folded, pile_up_shape
+from underpaint.physics.atomic import SHELLS, atomic_number, edge_energy
+from underpaint.physics.instrument import Instrument
 
 Array = NDArray[np.float64]
 Single = NDArray[np.float32]

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from underpaint import __version__
+from underpaint.data import EnergyAxis, Scan, sound_spectra, survey
+from underpaint.data.background import snip
+from underpaint.data.maps import ElementMaps
 from underpaint.elements._families import (
     CANDIDATES,
     Template,
@@ -27,11 +30,8 @@ from underpaint.elements._selection import (
     sum_spectrum,
 )
 from underpaint.errors import CoverageError, ScanError
-from underpaint.instrument import Detector, Instrument
-from underpaint.maps import ElementMaps
-from underpaint.spectrum import EnergyAxis, Scan, sound_spectra, survey
-from underpaint.spectrum.background import snip
-from underpaint.synth.workers import in_order, threads_or_cluster
+from underpaint.physics.instrument import Detector, Instrument
+from underpaint.runtime.executors import in_order, threads_or_cluster
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
@@ -114,7 +114,7 @@ class ElementFit:
     fit : callable
         Turns (n_row, n_column, n_channel) counts into (n_row, n_column, n_name, 2) areas and deviations.
     notes, settings
-        As in :class:`~underpaint.maps.ElementMaps`.
+        As in :class:`~underpaint.data.maps.ElementMaps`.
     """
 
     names: tuple[str, ...]
@@ -227,10 +227,9 @@ def prepare_fit(
     """
     _check_options(engine, background)
     if total.sum() < _LEAST_COUNTS:
-        message = (
+        raise ScanError(
             f"Cannot fit elements: the scan has {total.sum():.0f} counts in all, at least {_LEAST_COUNTS} are needed."
         )
-        raise ScanError(message)
     plan = plan_fit(total, highest, axis, n_pixel, families=families, instrument=instrument)
     if engine == "pymca":
         own = PymcaFit.planned(
@@ -280,8 +279,9 @@ def plan_fit(
         stage = _with_fitted_noise(stage, names)
     chosen = names if families is not None else _chosen(stage, names, rare_pixels=True)
     if not chosen:
-        message = "Cannot fit elements: no line family stands out. Name the families, or check the energy axis."
-        raise CoverageError(message)
+        raise CoverageError(
+            "Cannot fit elements: no line family stands out. Name the families, or check the energy axis."
+        )
     plan = _plan(stage, chosen, n_pixel)
     if families is not None:
         return plan
@@ -313,11 +313,9 @@ def _final_templates(stage: _Stage, chosen: Sequence[str]) -> tuple[Problem, lis
 
 def _check_options(engine: str, background: str) -> None:
     if engine not in ("underpaint", "pymca"):
-        message = f"Cannot fit elements with engine {engine!r}; engines are 'underpaint' and 'pymca'."
-        raise ValueError(message)
+        raise ValueError(f"Cannot fit elements with engine {engine!r}; engines are 'underpaint' and 'pymca'.")
     if background not in ("fit", "snip"):
-        message = f"Cannot fit elements over background {background!r}; choose 'fit' or 'snip'."
-        raise ValueError(message)
+        raise ValueError(f"Cannot fit elements over background {background!r}; choose 'fit' or 'snip'.")
 
 
 def _stage(total: Array, highest: Array, axis: EnergyAxis, instrument: Instrument | None) -> _Stage:
@@ -353,12 +351,11 @@ def _candidates(families: Sequence[str] | None, stage: _Stage) -> list[str]:
     hidden = [name for name in names if name not in shown]
     if hidden or not names:
         axis = stage.axis
-        message = (
+        raise CoverageError(
             f"Cannot fit {', '.join(hidden) or 'no family'}: the strongest line is not in the recorded range "
             f"{axis.start_kev:.2f}-{axis.stop_kev:.2f} keV, or {stage.excitation_kev:.0f} keV do not excite it. "
             "Leave it out of the list; families are written like 'Fe_K' or 'Pb_L'."
         )
-        raise CoverageError(message)
     return names
 
 

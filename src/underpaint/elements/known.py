@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from underpaint.atomic import atomic_number
-from underpaint.sample import library, mix_elements
-from underpaint.sample.library import data_table
-from underpaint.sample.paint import components_of
+from underpaint.physics.atomic import atomic_number
+from underpaint.physics.materials import library, mix_elements
+from underpaint.physics.materials.library import data_table
+from underpaint.physics.materials.paint import components_of
 
 AIR = ("Ar",)
 METAL_PARTS = ("Fe", "Ni", "Cu", "Zn", "Zr", "W", "Au", "Mo", "Ag")

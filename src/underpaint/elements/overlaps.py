@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.atomic import family_lines
-from underpaint.maps import ElementMaps
+from underpaint.data.maps import ElementMaps
+from underpaint.physics.atomic import family_lines
 
 _ERROR, _NEAR_KEV, _LEAST_SHARE = 0.1, 0.15, 0.02
 """Error of another family's lines so near to this one's strongest, over their net counts; fainter ones are left out."""

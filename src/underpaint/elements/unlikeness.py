@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import EnergyAxis, Scan, sound_spectra
+from underpaint.data.maps import UnlikenessMap
+from underpaint.data.peaks import peak_columns, resolution_fwhm_kev
 from underpaint.elements._families import Template, family_templates, scatter_templates
 from underpaint.elements.fit import FitPlan, plan_fit
-from underpaint.instrument import Instrument
-from underpaint.maps import UnlikenessMap
-from underpaint.spectrum import EnergyAxis, Scan, sound_spectra
-from underpaint.spectrum.peaks import peak_columns, resolution_fwhm_kev
-from underpaint.threads import one_blas_thread
+from underpaint.physics.instrument import Instrument
+from underpaint.runtime.threads import one_blas_thread
 
 Array = NDArray[np.float64]
 Single = NDArray[np.float32]
@@ -54,7 +54,7 @@ class Leftovers:
     windows : (n_merged, n_probe) array
         One within half a FWHM of each energy.
     settings : dict
-        As in :class:`~underpaint.maps.UnlikenessMap`.
+        As in :class:`~underpaint.data.maps.UnlikenessMap`.
     """
 
     known: tuple[str, ...]
@@ -112,7 +112,7 @@ def score_unlikeness(
     known : sequence of str
         Families that may be there, ``Fe_K``; those that the axis cannot show are left out.
     total : (n_channel,) array
-        Sum spectrum of the scan's pixels that are there, as from :func:`~underpaint.spectrum.survey`.
+        Sum spectrum of the scan's pixels that are there, as from :func:`~underpaint.data.survey`.
     instrument : Instrument, optional
         As for :func:`fit_elements`; without it the tube's scattered lines count as unlike.
     progress : callable, optional

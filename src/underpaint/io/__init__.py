@@ -1,5 +1,6 @@
 """Files in and out: one file per format; scans and spectra in, results out."""
 
+from underpaint.data import Survey, sum_scans, survey
 from underpaint.io.catalogue import FORMATS, Format
 from underpaint.io.convert import Converted, convert_scan, photographs_of, save_photographs
 from underpaint.io.describe import ScanInfo, describe, describe_all, scan_info, summarise_scan
@@ -18,7 +19,6 @@ from underpaint.io.results import (
     write_tiff,
 )
 from underpaint.io.stored import BlockStore, StoredMaps
-from underpaint.spectrum import Survey, sum_scans, survey
 
 __all__ = [
     "FORMATS",

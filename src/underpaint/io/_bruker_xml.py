@@ -87,8 +87,7 @@ class _SpectrumNodes:
     def _grow(self, size: int) -> None:
         self._size += size
         if self._size > _LARGEST_SPECTRUM:
-            message = f"a spectrum of over {_LARGEST_SPECTRUM} letters"
-            raise ValueError(message)
+            raise ValueError(f"a spectrum of over {_LARGEST_SPECTRUM} letters")
 
 
 class _EntitiesError(ValueError):
@@ -122,11 +121,13 @@ def _explained(source: str) -> Iterator[None]:
     try:
         yield
     except _EntitiesError as error:
-        message = f"Cannot read {source}: its XML declares entities, which Bruker's files never do. Export it again."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {source}: its XML declares entities, which Bruker's files never do. Export it again."
+        ) from error
     except (ET.ParseError, LookupError, ValueError, OverflowError) as error:
-        message = f"Cannot read {source}: Bruker XML, but broken at {error}. Copy it from the instrument again."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {source}: Bruker XML, but broken at {error}. Copy it from the instrument again."
+        ) from error
 
 
 def parse_xml(content: bytes, source: str) -> ET.Element:
@@ -191,18 +192,17 @@ def _counts(text: str | None, promised: float | None, source: str) -> NDArray[np
     words = [word for word in (text or "").split(",") if word.strip()]
     if len(words) < 2 or (promised is not None and len(words) != promised):
         expected = "2 or more" if promised is None else f"{promised:g}"
-        message = (
+        raise ScanError(
             f"Cannot read {source}: a Bruker spectrum of {len(words)} channels, where {expected} were announced. "
             "The file is cut off or edited; copy it from the instrument again."
         )
-        raise ScanError(message)
     try:
         counts = np.array(words, dtype=np.float64)
     except ValueError as error:
-        message = f"Cannot read {source}: a Bruker spectrum, but its channels must hold numbers ({error})."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {source}: a Bruker spectrum, but its channels must hold numbers ({error})."
+        ) from error
     if not (np.abs(counts) <= _LARGEST_COUNT).all():
         channel = int(np.argmin(np.abs(counts) <= _LARGEST_COUNT))
-        message = f"Cannot read {source}: channel {channel} holds {counts[channel]} counts, more than can be."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {source}: channel {channel} holds {counts[channel]} counts, more than can be.")
     return counts

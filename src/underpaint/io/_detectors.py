@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from underpaint.data import EnergyAxis, Scan, rebin
+from underpaint.data.poisson import AS_COUNTS, scatter
 from underpaint.errors import ScanError
 from underpaint.io._source import SAME_CHANNELS
-from underpaint.spectrum import EnergyAxis, Scan, rebin
-from underpaint.spectrum.poisson import AS_COUNTS, scatter
 
 PLACE = "place"
 """Key in a scan's metadata, up to :func:`detectors_of_one_scan`: where its array stands in the file."""
@@ -501,11 +501,10 @@ def _refuse_several_scans(
         return
     path = str(location).rpartition("::")[0] or str(location)
     named = [_named(path, scans, places, group) for group in groups]
-    message = (
+    raise ScanError(
         f"Cannot read {location} as one scan: it holds {len(groups)} scans ({why}). Give one of them: "
         f"{'; '.join(named)}."
     )
-    raise ScanError(message)
 
 
 def _named(path: str, scans: Sequence[Scan], places: Sequence[Place], group: Sequence[int]) -> str:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import EnergyAxis
 from underpaint.errors import CalibrationError
-from underpaint.spectrum import EnergyAxis
 
 LARGEST_ENERGY_KEV = 200.0
 """Above it an energy without unit is taken to be in eV: no X-ray tube for paintings reaches it in keV."""

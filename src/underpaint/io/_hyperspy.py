@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from underpaint.data import EnergyAxis
 from underpaint.io._energies import Axis, axis_of_line
-from underpaint.spectrum import EnergyAxis
 
 EXPERIMENTS = "Experiments"
 TIMES = tuple(f"metadata/Acquisition_instrument/{kind}/Detector/EDS" for kind in ("SEM", "TEM"))

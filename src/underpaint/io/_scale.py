@@ -8,9 +8,9 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import READERS, Scan
+from underpaint.data.poisson import Scale, find_scale, in_own_quanta, transform_of
 from underpaint.errors import ScanError
-from underpaint.spectrum import READERS, Scan
-from underpaint.spectrum.poisson import Scale, find_scale, in_own_quanta, transform_of
 
 _MOST_PIXELS, _MOST_BYTES = 256, 8 * 2**20
 _PLACES = (0.5, 0.25, 0.75)
@@ -34,21 +34,19 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
     """
     if counts_scale is not None:
         if not (np.isfinite(counts_scale) and counts_scale > 0):
-            message = (
+            raise ScanError(
                 f"Cannot divide the values of {scan.source or scan.name} by {counts_scale:g}: the stored value per "
                 "count is a number above 0. Give that of --counts-scale, or leave it out."
             )
-            raise ScanError(message)
         note = f"the stored values are divided by {counts_scale:g}, the value per count that was given"
         return scan if counts_scale == 1 else _divided(scan, Scale(counts_scale), note)
     values = _some_spectra(scan)
     if values is not None and (transform := transform_of(values)):
-        message = (
+        raise ScanError(
             f"Cannot take the values of {scan.source or scan.name} for counts: they scatter as the {transform} of "
             "counts does, not more where they are larger. Export the counts themselves; --counts-scale 1 reads the "
             "values as they are, with wrong deviations and detection limits."
         )
-        raise ScanError(message)
     scale = None if values is None else find_scale(values)
     if scale is None:
         return scan if values is None or not _fractional(values) else replace(scan, notes=(_UNKNOWN, *scan.notes))

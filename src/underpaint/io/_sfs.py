@@ -65,16 +65,16 @@ class Container:
             self._read_head()
             self.files = dict(self._entries())
         except (BrokenContainerError, struct.error) as error:
-            message = f"Cannot read {path}: a Bruker .bcf container, but damaged: {error}. Copy it again."
-            raise ScanError(message) from error
+            raise ScanError(
+                f"Cannot read {path}: a Bruker .bcf container, but damaged: {error}. Copy it again."
+            ) from error
 
     def stored(self, name: str, offset: int, length: int) -> bytes:
         """Read bytes of a file as they are stored."""
         entry = self.files[name]
         stop = min(offset + length, entry.size)
         if not 0 <= offset <= stop:
-            message = f"bytes {offset} to {offset + length} of {name}, which has {entry.size}"
-            raise BrokenContainerError(message)
+            raise BrokenContainerError(f"bytes {offset} to {offset + length} of {name}, which has {entry.size}")
         first, last = offset // self.usable, -(-stop // self.usable)
         content = self._chunks(entry.chunks[first:last])
         return content[offset - first * self.usable : stop - first * self.usable]
@@ -101,8 +101,9 @@ class Container:
         for piece in self.blocks(name):
             held += len(piece)
             if held > at_most:
-                message = f"Cannot read {self.path}: {name} inside has over {at_most} bytes, more than it can have."
-                raise ScanError(message)
+                raise ScanError(
+                    f"Cannot read {self.path}: {name} inside has over {at_most} bytes, more than it can have."
+                )
             pieces.append(piece)
         return b"".join(pieces)
 
@@ -135,15 +136,13 @@ class Container:
         for start in range(0, self.files[name].size, step):
             content = self.stored(name, start, step)
             if len(content) < min(step, self.files[name].size - start):
-                message = f"it ends at byte {start + len(content)}"
-                raise BrokenContainerError(message)
+                raise BrokenContainerError(f"it ends at byte {start + len(content)}")
             yield Piece(start, len(content), len(content), packed=False), content
 
     def _packed_pieces(self, name: str) -> Iterator[tuple["Piece", bytes]]:
         block_bytes, _, n_block = struct.unpack("<III", self.stored(name, 4, 12))
         if block_bytes > _LARGEST_BLOCK or 16 * n_block > self.files[name].size:
-            message = f"{n_block} packed blocks of {block_bytes} bytes announced"
-            raise BrokenContainerError(message)
+            raise BrokenContainerError(f"{n_block} packed blocks of {block_bytes} bytes announced")
         place = _PACKED_START
         for _ in range(n_block):
             (size,) = struct.unpack("<I", self.stored(name, place, 4))
@@ -156,8 +155,9 @@ class Container:
         try:
             yield
         except (BrokenContainerError, struct.error, zlib.error) as error:
-            message = f"Cannot read {self.path}: {name} inside is damaged: {error}. Copy the file again."
-            raise ScanError(message) from error
+            raise ScanError(
+                f"Cannot read {self.path}: {name} inside is damaged: {error}. Copy the file again."
+            ) from error
 
     # --- the container itself -----------------------------------------------------------------------
 
@@ -167,11 +167,9 @@ class Container:
         self._tree_chunk, self._n_entry, _ = struct.unpack_from("<III", head, 0x140)
         low, high = _CHUNK_BYTES_RANGE
         if not low <= self.chunk_bytes <= high:
-            message = f"its chunks have {self.chunk_bytes} bytes ({low} to {high} can be)"
-            raise BrokenContainerError(message)
+            raise BrokenContainerError(f"its chunks have {self.chunk_bytes} bytes ({low} to {high} can be)")
         if not 0 < self._n_entry * _ENTRY_BYTES <= self.n_byte:
-            message = f"{self._n_entry} files announced, in {self.n_byte} bytes"
-            raise BrokenContainerError(message)
+            raise BrokenContainerError(f"{self._n_entry} files announced, in {self.n_byte} bytes")
         self.usable = self.chunk_bytes - _CHUNK_HEAD
 
     def _entries(self) -> Iterator[tuple[str, Entry]]:
@@ -189,18 +187,15 @@ class Container:
     def _table(self, name: str, chunk: int, size: int) -> NDArray[np.int64]:
         """Chunks of a file; each must be inside the container."""
         if size > self.n_byte:
-            message = f"{name} announces {size} bytes, the whole file has {self.n_byte}"
-            raise BrokenContainerError(message)
+            raise BrokenContainerError(f"{name} announces {size} bytes, the whole file has {self.n_byte}")
         n_chunk = -(-size // self.usable)
         content = b"".join(self._chain(chunk, -(-n_chunk // (self.usable // 4))))
         if len(content) < 4 * n_chunk:
-            message = f"the table of chunks of {name} is cut off"
-            raise BrokenContainerError(message)
+            raise BrokenContainerError(f"the table of chunks of {name} is cut off")
         chunks = np.frombuffer(content, "<u4", n_chunk).astype(np.int64)
         last = (self.n_byte - _FIRST_CHUNK - _CHUNK_HEAD) // self.chunk_bytes
         if chunks.size and chunks.max() > last:
-            message = f"{name} reaches to chunk {chunks.max()}, the last one is {last}"
-            raise BrokenContainerError(message)
+            raise BrokenContainerError(f"{name} reaches to chunk {chunks.max()}, the last one is {last}")
         return chunks
 
     def _chain(self, chunk: int, n_chunk: int) -> Iterator[bytes]:
@@ -208,8 +203,7 @@ class Container:
         for _ in range(n_chunk):
             content = self._at(_FIRST_CHUNK + chunk * self.chunk_bytes, self.chunk_bytes)
             if len(content) < _CHUNK_HEAD:
-                message = f"chunk {chunk} lies beyond its end"
-                raise BrokenContainerError(message)
+                raise BrokenContainerError(f"chunk {chunk} lies beyond its end")
             yield content[_CHUNK_HEAD:]
             (chunk,) = struct.unpack_from("<I", content)
 
@@ -227,8 +221,7 @@ class Container:
 
     def _at(self, place: int, length: int) -> bytes:
         if not 0 <= place <= self.n_byte:
-            message = f"byte {place} is asked for, the file has {self.n_byte}"
-            raise BrokenContainerError(message)
+            raise BrokenContainerError(f"byte {place} is asked for, the file has {self.n_byte}")
 
         def read() -> bytes:
             with self.path.open("rb") as stream:
@@ -243,8 +236,7 @@ def _path(index: int, names: list[str], parents: list[int]) -> str:
     parts: list[str] = []
     while index != -1:
         if not 0 <= index < len(names) or len(parts) > len(names):
-            message = f"the folders of {names[0]} have no top"
-            raise BrokenContainerError(message)
+            raise BrokenContainerError(f"the folders of {names[0]} have no top")
         parts.append(names[index])
         index = parents[index]
     return "/".join(reversed(parts))
@@ -254,6 +246,5 @@ def _unpack(content: bytes, piece: Piece) -> bytes:
     unpacker = zlib.decompressobj()
     unpacked = unpacker.decompress(content, piece.unpacked + 1)
     if len(unpacked) > piece.unpacked or not unpacker.eof:
-        message = f"the packed block at byte {piece.place} does not fit its size"
-        raise BrokenContainerError(message)
+        raise BrokenContainerError(f"the packed block at byte {piece.place} does not fit its size")
     return unpacked

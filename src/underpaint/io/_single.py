@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import EnergyAxis, Scan
+from underpaint.data.rebin import rebin
 from underpaint.errors import ScanError
 from underpaint.io._source import MemoryCube, lazy_counts, probe, spectrum_counts
-from underpaint.spectrum import EnergyAxis, Scan
-from underpaint.spectrum.rebin import rebin
 
 _NAMES_SHOWN = 5
 
@@ -52,8 +52,9 @@ def content_of(path: Path, largest_bytes: int, what: str) -> bytes:
     """Read a whole file; ScanError where it is larger than ``what`` can be."""
     size = probe(path.stat, str(path)).st_size
     if size > largest_bytes:
-        message = f"Cannot read {path}: {size} bytes are no {what} (at most {largest_bytes}). Give the right file."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {path}: {size} bytes are no {what} (at most {largest_bytes}). Give the right file."
+        )
     content: bytes = probe(path.read_bytes, str(path))
     return content
 
@@ -126,11 +127,10 @@ def list_scan(spectra: Sequence[FileSpectrum], path: Path, format_name: str, nam
     first = wanted[0]
     moved = [one for one in wanted if (one.axis, one.counts.size) != (first.axis, first.counts.size)]
     if moved and any(one.axis is None for one in wanted):
-        message = (
+        raise ScanError(
             f"Cannot read {path} as one list: its {len(wanted)} spectra differ in their channels, and not all have an "
             f"energy calibration that could align them. Pick one: {path}::1 to {path}::{len(wanted)}."
         )
-        raise ScanError(message)
     counts = np.stack([one.counts if one.axis == first.axis else _moved(one, first) for one in wanted])[None]
     notes = [f"{len(wanted)} spectra ({_shown(wanted)}), read as one row: give rows and columns (--shape)"]
     if moved:
@@ -159,11 +159,10 @@ def picked(spectra: Sequence[FileSpectrum], path: Path, name: str | None) -> lis
     if not matching and name.isdecimal() and 1 <= int(name) <= len(spectra):
         matching = [spectra[int(name) - 1]]
     if len(matching) != 1:
-        message = (
+        raise ScanError(
             f"Cannot read {path}::{name}: {len(matching) or 'none'} of its {len(spectra)} spectra is called so. Give a "
             f"number from 1 to {len(spectra)}, or a name ({_shown(spectra)})."
         )
-        raise ScanError(message)
     return matching
 
 

@@ -12,8 +12,8 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import READERS
 from underpaint.errors import ScanError
-from underpaint.spectrum import READERS
 
 BLOCK_BYTES = 16 * 2**20
 """Size of a block of whole rows; small enough that a few at a time are no burden, large enough for a task."""
@@ -108,11 +108,10 @@ def spectrum_counts(counts: NDArray[Any], source: str) -> da.Array:
     read = np.asarray(lazy.compute())
     if read.dtype.kind == "f" and np.isnan(read).any():
         channel = int(np.argmax(~np.isfinite(counts)))
-        message = (
+        raise ScanError(
             f"Cannot use {source}: it holds {counts[channel]} counts in channel {channel}; they must be numbers. "
             "Export the spectrum again."
         )
-        raise ScanError(message)
     return lazy
 
 
@@ -193,8 +192,9 @@ def probe(action: Callable[[], Any], source: str) -> Any:
     try:
         return action()
     except OSError as error:
-        message = f"Cannot read {source}: {error.strerror or error}. Check the path and that you may read it."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {source}: {error.strerror or error}. Check the path and that you may read it."
+        ) from error
 
 
 def leads_out(entry: Path, folder: Path) -> bool:
@@ -207,8 +207,9 @@ def own_entries(folder: Path, entries: Iterable[Path]) -> list[Path]:
     found = list(entries)
     for entry in found:
         if leads_out(entry, folder):
-            message = f"Cannot read {folder}: {entry.name} in it is a link that leads elsewhere. Put the file there."
-            raise ScanError(message)
+            raise ScanError(
+                f"Cannot read {folder}: {entry.name} in it is a link that leads elsewhere. Put the file there."
+            )
     return found
 
 

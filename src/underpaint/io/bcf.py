@@ -27,13 +27,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import Scan
 from underpaint.errors import MissingExtraError, ScanError
 from underpaint.io._bruker_xml import instance, leaves, parse_xml, read_spectrum_node
 from underpaint.io._energies import number
 from underpaint.io._sfs import MAGIC, Container, Piece
 from underpaint.io._single import FileSpectrum
 from underpaint.io._source import lazy_counts
-from underpaint.spectrum import Scan
 
 FORMAT = "Bruker .bcf"
 _HEADER = "EDSDatabase/HeaderData"
@@ -84,8 +84,7 @@ def read_bcf(path: Path) -> list[Scan]:
     database = _database(container)
     indices = sorted(int(own[1]) for name in container.files if (own := _MAP.match(name)))
     if not indices:
-        message = f"Cannot read {path}: a Bruker .bcf file without a map of X-ray spectra in it."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: a Bruker .bcf file without a map of X-ray spectra in it.")
     return [_scan(container, database, index, unpack, alone=len(indices) == 1) for index in indices]
 
 
@@ -118,8 +117,9 @@ class BcfCube:
         rows = _Rows(container, name)
         self.shape = (rows.n_row, rows.n_column, n_channel)
         if 4 * rows.n_column * n_channel > _LARGEST_ROW:
-            message = f"Cannot read {container.path}: one row of {rows.n_column} pixels is more than can be held."
-            raise ScanError(message)
+            raise ScanError(
+                f"Cannot read {container.path}: one row of {rows.n_column} pixels is more than can be held."
+            )
         self.starts = rows.find_all()
         self.pieces = rows.pieces
 
@@ -158,8 +158,9 @@ class _Rows:
         self._held, self._at, self._before = b"", 0, 0
         self.n_row, self.n_column = self._take(struct.Struct("<ii"), "its size")
         if self.n_row < 1 or self.n_column < 1:
-            message = f"Cannot read {self.source}: a map of {self.n_row} x {self.n_column} pixels. Copy it again."
-            raise ScanError(message)
+            raise ScanError(
+                f"Cannot read {self.source}: a map of {self.n_row} x {self.n_column} pixels. Copy it again."
+            )
         self._at = _FIRST_ROW
 
     def find_all(self) -> NDArray[np.int64]:
@@ -178,11 +179,10 @@ class _Rows:
     def _skip_pixel(self, row: int) -> None:
         column, _, _, _, packing, _, pulses, size = self._take(_PIXEL, f"row {row}")
         if column >= self.n_column or not _fits(packing, pulses, size):
-            message = (
+            raise ScanError(
                 f"Cannot read {self.source}: row {row} holds a pixel at column {column} of {self.n_column}, packed in "
                 f"way {packing} with {pulses} pulses in {size} bytes, which cannot be. Copy the file again."
             )
-            raise ScanError(message)
         self._at += size + (2 * pulses if packing > 1 else 0)
 
     def _take(self, layout: struct.Struct, where: str) -> tuple[Any, ...]:
@@ -197,8 +197,9 @@ class _Rows:
         while self._at + n_byte > len(self._held):
             piece, content = next(self._more, (None, b""))
             if piece is None:
-                message = f"Cannot read {self.source}: the map ends within {where} of {self._size()}. Copy it again."
-                raise ScanError(message)
+                raise ScanError(
+                    f"Cannot read {self.source}: the map ends within {where} of {self._size()}. Copy it again."
+                )
             self.pieces.append((piece, len(content)))
             gone = min(self._at, len(self._held))
             self._held, self._at, self._before = self._held[gone:] + content, self._at - gone, self._before + gone
@@ -230,11 +231,10 @@ def _slow_unpacker() -> Any:
     try:
         return import_module("rsciio.bruker._api").py_parse_hypermap
     except ImportError as error:
-        message = (
+        raise MissingExtraError(
             "Cannot read .bcf files: rosettasciio, which unpacks their pixels, is not installed. "
             'Run `pip install "underpaint[bruker]"`, or export the map from Esprit as ripple (.rpl/.raw).'
-        )
-        raise MissingExtraError(message) from error
+        ) from error
 
 
 # --- the header ------------------------------------------------------------------------------------
@@ -243,14 +243,16 @@ def _slow_unpacker() -> Any:
 def _database(container: Container) -> ET.Element:
     if _HEADER not in container.files:
         inside = ", ".join(sorted(container.files)[:5]) or "nothing"
-        message = f"Cannot read {container.path}: the container of a Bruker .bcf file, but it holds {inside}, no map."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {container.path}: the container of a Bruker .bcf file, but it holds {inside}, no map."
+        )
     # An XML of a small file cannot be large: a packed one could unpack to any size.
     content = container.content(_HEADER, 64 * 2**20 + 4 * container.n_byte)
     node = instance(parse_xml(content, f"{container.path}, {_HEADER}"), "TRTSpectrumDatabase")
     if node is None:
-        message = f"Cannot read {container.path}: a Bruker .bcf file whose header describes no map. Copy it again."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {container.path}: a Bruker .bcf file whose header describes no map. Copy it again."
+        )
     return node
 
 
@@ -279,8 +281,9 @@ def _scan(container: Container, database: ET.Element, index: int, unpack: Any, *
 def _sum_spectrum(database: ET.Element, index: int, path: Path) -> FileSpectrum:
     node = database.find(f"./SpectrumData{index}/ClassInstance")
     if node is None:
-        message = f"Cannot read {path}: its header lacks the sum spectrum of detector {index}, and so the channels."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {path}: its header lacks the sum spectrum of detector {index}, and so the channels."
+        )
     return read_spectrum_node(node, f"{path}, sum spectrum of detector {index}")
 
 
@@ -352,11 +355,10 @@ def _planes(image: ET.Element, path: Path) -> Iterator[Photograph]:
         plane = image.find(f"./Plane{index}")
         raw = _decoded("" if plane is None else plane.findtext("./Data") or "")
         if min(height, width) < 1 or item not in {1, 2, 3, 4} or len(raw) != height * width * item:
-            message = (
+            raise ScanError(
                 f"Cannot read the image {own_name or index} of {path}: {height} x {width} pixels of {item} bytes are "
                 f"announced, {len(raw)} bytes are there. Copy the file again."
             )
-            raise ScanError(message)
         if any(raw):
             label = "" if plane is None else plane.findtext("./Description") or plane.findtext("./Name") or ""
             yield Photograph(" ".join(filter(None, (own_name, label.strip()))), _pixels(raw, height, width, item))

@@ -10,12 +10,12 @@ from typing import Any
 
 import h5py
 
+from underpaint.data import Scan
 from underpaint.errors import OutputError, ScanError
-from underpaint.files import is_link, is_working_folder
 from underpaint.io.contained import DAMAGE, digest_contained, open_results_file, read_contained_text
 from underpaint.io.load import load, split_location
 from underpaint.io.stored import RESULTS_FILE
-from underpaint.spectrum import Scan
+from underpaint.runtime.files import is_link, is_working_folder
 
 PHOTOGRAPH_FILE = "photograph.jpg"
 PLACE_FILE = "photograph.json"
@@ -81,11 +81,10 @@ def find_scan(
     location = given or _found(told, folder, shares=asked)
     if location is None:
         what = f"The scan {told} is not there" if told else "The results do not say which scan they are of"
-        message = (
+        raise ScanError(
             f"{what}, so no pixel's spectrum can be shown. Put the file or folder there or beside the results, or say "
             "where it is: underpaint view --scan FILE."
         )
-        raise ScanError(message)
     grid, detector, counts_scale = (settings.get(key) for key in ("shape", "detector", "counts_scale"))
     grid = grid if isinstance(grid, list) and len(grid) == 2 and all(isinstance(size, int) for size in grid) else None
     try:
@@ -99,17 +98,15 @@ def find_scan(
         if given is not None:
             raise
         # The reason may quote the file, which need not be a scan: whoever made the results chose it.
-        message = (
+        raise ScanError(
             f"The file {location} that the results name cannot be read as a scan; `underpaint info` says why. Put the "
             "right one there or beside the results, or say where it is: underpaint view --scan FILE."
-        )
-        raise ScanError(message) from error
+        ) from error
     if scan.shape[:2] != shape:
-        message = (
+        raise ScanError(
             f"The scan {location} has {scan.shape[0]} rows x {scan.shape[1]} columns, the maps {shape[0]} x {shape[1]}:"
             " it is another one. Put the right one beside the results, or say where it is: underpaint view --scan FILE."
         )
-        raise ScanError(message)
     return scan
 
 
@@ -129,12 +126,12 @@ def registration_of(folder: Path) -> dict[str, Any] | None:
     try:
         record = dict(json.loads(read_contained_text(folder, PLACE_FILE)))
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        message = f"Cannot read {path}: {error}. Lay the photograph anew in the viewer; until then the file is left."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {path}: {error}. Lay the photograph anew in the viewer; until then the file is left."
+        ) from error
     off = record.get("error_px")
     if not isinstance(record.get("how"), str) or not (off is None or isinstance(off, float | int)):
-        message = f"Cannot read {path}: it does not say how the photograph was laid. Lay it anew in the viewer."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: it does not say how the photograph was laid. Lay it anew in the viewer.")
     return record if record.get(PHOTOGRAPH_KEY) in {None, photograph_digest(folder)} else None
 
 
@@ -149,8 +146,9 @@ def photograph_digest(folder: Path) -> str | None:
     try:
         return digest_contained(folder, PHOTOGRAPH_FILE)
     except OSError as error:
-        message = f"Cannot read {folder / PHOTOGRAPH_FILE}: {error.strerror or error}. Check that you may read it."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {folder / PHOTOGRAPH_FILE}: {error.strerror or error}. Check that you may read it."
+        ) from error
 
 
 def carry_over(earlier: Path, new: Path) -> Path | None:
@@ -184,8 +182,9 @@ def carry_over(earlier: Path, new: Path) -> Path | None:
             target = new / _place_of(entry.relative_to(earlier), aside)
             _copy(entry, _beside(target, new) if _is_made(target, new, names) else target)
     except OSError as error:
-        message = f"Cannot take regions and photograph along from {earlier}: {error}. Nothing was replaced."
-        raise OutputError(message) from error
+        raise OutputError(
+            f"Cannot take regions and photograph along from {earlier}: {error}. Nothing was replaced."
+        ) from error
     return None if aside is None else new / aside
 
 

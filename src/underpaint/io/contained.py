@@ -12,8 +12,8 @@ from typing import Any
 import h5py
 
 from underpaint.errors import ScanError
-from underpaint.files import leads_elsewhere
 from underpaint.io.stored import RESULTS_FILE
+from underpaint.runtime.files import leads_elsewhere
 
 DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, RecursionError)
 """What reading a damaged or hostile ``results.h5`` raises."""
@@ -53,13 +53,11 @@ def open_contained(folder: Path, *names: str) -> BufferedReader:
     before = _status(folder, names)
     path = folder.joinpath(*names)
     if not stat.S_ISREG(before.st_mode):
-        message = f"Cannot read {path}: it is no regular file. Move it out of the folder of results."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: it is no regular file. Move it out of the folder of results.")
     stream = os.fdopen(os.open(path, _FLAGS), "rb")
     if not os.path.samestat(before, os.fstat(stream.fileno())):
         stream.close()
-        message = f"Cannot read {path}: it was replaced while it was opened. Try again."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: it was replaced while it was opened. Try again.")
     return stream
 
 
@@ -99,8 +97,9 @@ def open_results_file(folder: Path) -> Any:
             file = h5py.File(path, "r")
             same = os.path.samestat(path.lstat(), opened)
     except FileNotFoundError as error:
-        message = f"Cannot read results from {folder}: there is no {RESULTS_FILE} in it. Give a folder of results."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read results from {folder}: there is no {RESULTS_FILE} in it. Give a folder of results."
+        ) from error
     try:
         reason = _reason_against(file, opened) if same else "the file was replaced while it was opened"
     except BaseException:
@@ -108,10 +107,9 @@ def open_results_file(folder: Path) -> Any:
         raise
     if reason:
         file.close()
-        message = (
+        raise ScanError(
             f"Cannot read {path}: {reason}. Results that underpaint wrote hold nothing of the kind; do not use it."
         )
-        raise ScanError(message)
     return file
 
 
@@ -122,15 +120,13 @@ def _status(folder: Path, names: tuple[str, ...]) -> os.stat_result:
     for name in names:
         path = path / name
         if _is_no_name(name):
-            message = f"Cannot read {name!r} in {folder}: it is not the name of a file or folder."
-            raise ScanError(message)
+            raise ScanError(f"Cannot read {name!r} in {folder}: it is not the name of a file or folder.")
         status = path.lstat()
         if leads_elsewhere(status):
-            message = (
+            raise ScanError(
                 f"Cannot use {path}: it is a link, and links in a folder of results are not followed. "
                 "Put the file itself there."
             )
-            raise ScanError(message)
     return status
 
 

@@ -13,14 +13,14 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from underpaint.data import Scan
 from underpaint.errors import OutputError, UnderpaintError
-from underpaint.files import not_written, whole_file, written_alone
 from underpaint.io.bcf import Photograph, is_bcf, read_photographs
 from underpaint.io.load import load_all, load_each, refuse_inside, split_location
 from underpaint.io.new_hdf5 import new_hdf5
 from underpaint.io.origin import file_facts, refuse_change
 from underpaint.io.zarr import let_zarr_finish, zarr_library
-from underpaint.spectrum import Scan
+from underpaint.runtime.files import not_written, whole_file, written_alone
 
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf", ".nxs")
 ZARR_ENDINGS = (".zarr",)
@@ -149,16 +149,18 @@ def save_photographs(photographs: list[Photograph], folder: Path) -> list[Path]:
             files.append(folder / f"{index + 1:02d} {safe[:80]}.tif")
             tifffile.imwrite(files[-1], own.pixels, photometric="rgb" if own.pixels.ndim == 3 else "minisblack")
     except OSError as error:
-        message = f"Cannot write {folder}: {error.strerror or error}. Check that its folder exists and is writable."
-        raise OutputError(message) from error
+        raise OutputError(
+            f"Cannot write {folder}: {error.strerror or error}. Check that its folder exists and is writable."
+        ) from error
     return files
 
 
 def refuse_existing(place: Path) -> None:
     """Raise OutputError where something is already there."""
     if place.exists() or place.is_symlink():
-        message = f"Cannot write {place}: it is already there, and is not replaced. Choose another name or remove it."
-        raise OutputError(message)
+        raise OutputError(
+            f"Cannot write {place}: it is already there, and is not replaced. Choose another name or remove it."
+        )
 
 
 Digests = list[list[bytes]]
@@ -173,8 +175,9 @@ def _writer(place: Path) -> Writer:
         zarr_library()
         return _write_zarr
     known = ", ".join((*HDF5_ENDINGS, *ZARR_ENDINGS))
-    message = f"Cannot write {place}: the ending {ending or '(none)'} names no format to convert to. Use {known}."
-    raise OutputError(message)
+    raise OutputError(
+        f"Cannot write {place}: the ending {ending or '(none)'} names no format to convert to. Use {known}."
+    )
 
 
 @contextmanager
@@ -225,11 +228,10 @@ def _check(part: Path, scans: list[Scan], digests: Digests, tell: Step) -> None:
         found = [_digest(row) for _, block in _row_blocks(own, tell, f"reading {scan.name} back") for row in block]
         same = (own.counts.dtype.newbyteorder("="), own.axis) == (scan.counts.dtype.newbyteorder("="), scan.axis)
         if found != expected or not same or not _same_times(scan, own):
-            message = (
+            raise OutputError(
                 f"Cannot trust {part.name}: {scan.name} does not read back as it was written. "
                 "The disk may be failing; nothing was kept."
             )
-            raise OutputError(message)
 
 
 def _same_times(one: Scan, other: Scan) -> bool:

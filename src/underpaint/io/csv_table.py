@@ -29,11 +29,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_list, unit_of
 from underpaint.io._single import FileSpectrum, content_of, detector_scans, spectrum_scan
 from underpaint.io._source import lazy_counts, probe, told
-from underpaint.spectrum import Scan
 
 FORMAT = "CSV"
 _SEPARATORS = (";", "\t", ",", " ")
@@ -114,8 +114,7 @@ class TableCube:
     def _counts(self, line: bytes) -> NDArray[np.float64]:
         counts = _numbers(self.manner.words(line)[self.skip :], self.path)
         if counts.size != self.shape[2]:
-            message = f"Cannot read {self.path}: a line has {counts.size} counts, the first {self.shape[2]}."
-            raise ScanError(message)
+            raise ScanError(f"Cannot read {self.path}: a line has {counts.size} counts, the first {self.shape[2]}.")
         return counts
 
 
@@ -164,8 +163,7 @@ def read_csv(path: Path, shape: tuple[int, int] | None = None) -> list[Scan]:
     if manner is None and _is_column(begin):
         return [_column(path)]
     if manner is None:
-        message = f"Cannot read {path}: its lines are not two or more numbers each."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: its lines are not two or more numbers each.")
     placed = _placed(manner.headings)
     starts, places = _line_starts(path, manner, placed)
     width = len(manner.words(_line(path, int(starts[0]), manner)))
@@ -176,11 +174,10 @@ def read_csv(path: Path, shape: tuple[int, int] | None = None) -> list[Scan]:
         if width in {2, 3} or columns:
             return _spectra(path, manner, width, columns)
         if width < _FEWEST_CHANNELS:
-            message = (
+            raise ScanError(
                 f"Cannot read {path}: lines of {width} numbers are no pixels of {width} channels; spectra have "
                 f"{_FEWEST_CHANNELS} channels or more. Name the columns in a heading (energy, counts)."
             )
-            raise ScanError(message)
     return [_table(path, manner, starts, places, width, shape, placed)]
 
 
@@ -206,18 +203,16 @@ def _check_headings(path: Path, manner: Manner, width: int) -> None:
     """Refuse a heading of fewer columns than decimal commas make of its lines, or of coordinates elsewhere."""
     n_heading = len(manner.headings)
     if manner.separator == "," and 1 < n_heading < width <= 2 * n_heading:
-        message = (
+        raise ScanError(
             f"Cannot read {path}: {n_heading} headings stand over {width} numbers a line; decimal commas look like "
             "separators. Write decimal points, or separate the columns by semicolons."
         )
-        raise ScanError(message)
     misplaced = [heading for heading in manner.headings if heading in _ROW | _COLUMN]
     if misplaced and width > 2:
-        message = (
+        raise ScanError(
             f"Cannot read {path}: its column {misplaced[0]!r} is a coordinate, which must not be counted. "
             "Head the first two columns row and column (or y and x), and let the counts follow."
         )
-        raise ScanError(message)
 
 
 def _beginning(path: Path) -> bytes:
@@ -285,11 +280,10 @@ def _column(path: Path) -> Scan:
     counts = _numbers([line.decode("latin-1") for line in _number_lines(content)], path)
     steps = np.diff(counts)
     if (steps > 0).all() and np.allclose(steps, steps.mean()):
-        message = (
+        raise ScanError(
             f"Cannot read {path}: its one column rises evenly from {counts[0]:g} to {counts[-1]:g}: channels or "
             "energies, no counts. Give a file with counts in the only or the second column."
         )
-        raise ScanError(message)
     return spectrum_scan(FileSpectrum(counts, None, notes=(NO_CALIBRATION,)), path, FORMAT)
 
 
@@ -304,8 +298,9 @@ def _numbers(words: list[str], path: Path) -> NDArray[np.float64]:
     try:
         return np.array([float(word) for word in words], dtype=np.float64)
     except ValueError as error:
-        message = f"Cannot read {path}: {told(error)}. The lines below the heading must be of numbers."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {path}: {told(error)}. The lines below the heading must be of numbers."
+        ) from error
 
 
 def _line(path: Path, place: int, manner: Manner) -> bytes:
@@ -323,8 +318,7 @@ def _line_starts(path: Path, manner: Manner, placed: _Places | None) -> tuple[ND
         while line := manner.line(stream):
             begin, position = position, position + len(line)
             if not line.endswith(manner.end) and len(line) >= _LONGEST_LINE:
-                message = f"Cannot read {path}: a line is longer than {_LONGEST_LINE} bytes."
-                raise ScanError(message)
+                raise ScanError(f"Cannot read {path}: a line is longer than {_LONGEST_LINE} bytes.")
             if not line.strip() or line.lstrip().startswith(b"#"):
                 continue
             if n_heading:
@@ -333,8 +327,7 @@ def _line_starts(path: Path, manner: Manner, placed: _Places | None) -> tuple[ND
             starts.append(begin)
             places.append(_place(manner.words(line), placed, path) if placed else (0.0, 0.0))
     if not starts:
-        message = f"Cannot read {path}: there are no lines below the heading."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: there are no lines below the heading.")
     return np.array(starts, dtype=np.int64), np.array(places, dtype=np.float64)
 
 
@@ -344,8 +337,7 @@ def _place(words: list[str], placed: _Places, path: Path) -> tuple[float, float]
     if placed.unit_mm is not None and np.isfinite(pair).all():
         return row, column
     if not (0 <= row < _LARGEST_INDEX and 0 <= column < _LARGEST_INDEX and row.is_integer() and column.is_integer()):
-        message = f"Cannot read {path}: row {row:g}, column {column:g}; both must be whole numbers from 0."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: row {row:g}, column {column:g}; both must be whole numbers from 0.")
     return row, column
 
 
@@ -356,8 +348,9 @@ def _spectra(path: Path, manner: Manner, width: int, columns: list[int]) -> list
     rows = [_numbers(manner.words(line), path) for line in lines[manner.n_heading :]]
     odd = next((row.size for row in rows if row.size != width), 0)
     if odd or len(rows) < 2:
-        message = f"Cannot read {path}: a spectrum has {width} numbers a line and two lines or more; a line has {odd}."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {path}: a spectrum has {width} numbers a line and two lines or more; a line has {odd}."
+        )
     table = np.array(rows).T
     headings = manner.headings if len(manner.headings) == width else (*manner.headings[:1], *[""] * width)[:width]
     columns = columns or ([0] if width == 2 else _channel_and_energy(table, path))
@@ -405,11 +398,10 @@ def _channel_and_energy(table: NDArray[np.float64], path: Path) -> list[int]:
     """Return the columns of channel and energy of three without headings; the third holds the counts."""
     rising = [bool((np.diff(column) > 0).all()) for column in table]
     if not (_is_counting(table[0]) and sum(rising) == 2):
-        message = (
+        raise ScanError(
             f"Cannot read {path}: of its three columns without known headings the first must count the channels and "
             f"one more rise as energies; {sum(rising)} rise. Name the columns in a heading (channel, counts, energy)."
         )
-        raise ScanError(message)
     return [0, rising.index(True, 1)]
 
 
@@ -423,11 +415,10 @@ def _counts_columns(headings: tuple[str, ...], columns: list[int], path: Path) -
     if others and all(_DETECTOR.fullmatch(headings[number]) for number in others):
         return others, []
     names = ", ".join(headings[number] for number in others[:5])
-    message = (
+    raise ScanError(
         f"Cannot read {path}: {len(others)} columns stand beside the channels or energies ({names}). Head one of them "
         "counts, or all of them by detectors: det1, det2."
     )
-    raise ScanError(message)
 
 
 def _is_counting(values: NDArray[np.float64]) -> bool:
@@ -441,11 +432,10 @@ def _spectrum_axis(first: NDArray[np.float64], heading: str, path: Path) -> Axis
     axis, notes = axis_of_list(first, first.size, unit_of(heading))
     straight = np.linspace(first[0], first[-1], first.size)
     if axis is None and not np.abs(first - straight).max() <= np.ptp(first) / first.size:
-        message = (
+        raise ScanError(
             f"Cannot read {path}: its column of channels is neither channels nor energies that rise in even steps "
             f"({'; '.join(notes)}). Give a spectrum of channel or energy and counts."
         )
-        raise ScanError(message)
     return axis, notes
 
 
@@ -460,8 +450,7 @@ def _table(
 ) -> Scan:
     skip = 2 if placed else 0
     if width <= skip:
-        message = f"Cannot read {path}: after row and column its lines hold no counts. Copy it again."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: after row and column its lines hold no counts. Copy it again.")
     step_mm = None
     if placed is None:
         places = _filled(path, starts, shape)
@@ -474,11 +463,10 @@ def _table(
     axis, axis_notes = _heading_axis(manner.headings[skip:], width - skip)
     headings = manner.headings[skip:]
     if axis is None and width - skip < _FEWEST_CHANNELS and not all(map(re.compile(r"\d").search, headings)):
-        message = (
+        raise ScanError(
             f"Cannot read {path}: its {width - skip} columns of numbers ({', '.join(headings[:5])}) are no channels of "
             f"a spectrum, which has {_FEWEST_CHANNELS} or more. Give the table of the spectra, not of maps."
         )
-        raise ScanError(message)
     cube = TableCube(path, manner, places, width - skip, skip)
     one_row = () if placed or shape else ("each line is a pixel, read as one row: give rows and columns (--shape)",)
     return Scan(
@@ -502,11 +490,10 @@ def _steps(path: Path, values: NDArray[np.float64]) -> tuple[float, NDArray[np.i
     step = float(np.median(differences))
     numbers = (values - values.min()) / step
     if np.abs(numbers - np.round(numbers)).max() > _OFF_STEP or numbers.max() > _LARGEST_INDEX:
-        message = (
+        raise ScanError(
             f"Cannot read {path}: its positions do not lie on even steps ({step:g} mostly). Give the row and column of "
             "each pixel."
         )
-        raise ScanError(message)
     return step, np.round(numbers).astype(np.int64)
 
 
@@ -516,24 +503,23 @@ def _grid(path: Path, starts: NDArray[np.int64], coordinates: NDArray[np.int64])
     rows, columns = rows - rows.min(), columns - columns.min()
     n_row, n_column = int(rows.max()) + 1, int(columns.max()) + 1
     if n_row * n_column > _MOST_PIXELS_A_SPECTRUM * starts.size:
-        message = (
+        raise ScanError(
             f"Cannot read {path}: {starts.size} lines for {n_row} x {n_column} pixels; the rows and columns "
             "must be numbers of pixels, not positions."
         )
-        raise ScanError(message)
     grid = np.full((n_row, n_column), -1, dtype=np.int64)
     grid[rows, columns] = starts
     if int((grid >= 0).sum()) != starts.size:
-        message = f"Cannot read {path}: {starts.size} lines are of {int((grid >= 0).sum())} pixels; some are twice."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {path}: {starts.size} lines are of {int((grid >= 0).sum())} pixels; some are twice."
+        )
     return grid
 
 
 def _filled(path: Path, starts: NDArray[np.int64], shape: tuple[int, int] | None) -> NDArray[np.int64]:
     rows, columns = shape or (1, starts.size)
     if rows * columns != starts.size:
-        message = f"Cannot read {path}: its {starts.size} lines do not fill {rows} x {columns} pixels."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: its {starts.size} lines do not fill {rows} x {columns} pixels.")
     return starts.reshape(rows, columns)
 
 

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import axis_of_list
 from underpaint.io._source import lazy_counts, probe, told
 from underpaint.io.zarr import zarr_library
-from underpaint.spectrum import Scan
 
 FORMAT = "maxrf4u .datastack"
 _CUBE, _ENERGIES = "maxrf_cube", "maxrf_energies"
@@ -70,8 +70,9 @@ def read_datastack(path: Path, name: str | None = None) -> list[Scan]:
     shape, chunks, dtype = arrays.get(wanted, ((), (), np.dtype(float)))
     if len(shape) != 3 or dtype.kind not in "uif" or 0 in shape:
         holds = ", ".join(f"{own} {found[0]}" for own, found in arrays.items()) or "no array"
-        message = f"Cannot read {path}: {name or _CUBE} (row, column, channel) is needed; the zarr store holds {holds}."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {path}: {name or _CUBE} (row, column, channel) is needed; the zarr store holds {holds}."
+        )
     _refuse_sizes(path, wanted, shape, chunks, dtype)
     energies = _latest(arrays, _ENERGIES)
     listed = _energies(path, energies, arrays.get(energies), shape[2])
@@ -109,8 +110,9 @@ def _arrays(path: Path) -> dict[str, _Array]:
     except ScanError:
         raise
     except Exception as error:  # zipfile, zlib and json raise whatever they like at damaged files
-        message = f"Cannot read {path}: the zarr store in the zip file is damaged ({told(error)}). Copy it again."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {path}: the zarr store in the zip file is damaged ({told(error)}). Copy it again."
+        ) from error
     return found
 
 
@@ -127,8 +129,9 @@ def _refuse_codecs(path: Path, name: str, record: dict[str, Any]) -> None:
     names = re.findall(r'"(?:name|id)": "([^"]*)"', text)
     strange = [own for own in names if _CODECS.fullmatch(own) is None]
     if strange:
-        message = f"Cannot read {path}::{name}: it is packed with {', '.join(strange)}, which is not opened here."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {path}::{name}: it is packed with {', '.join(strange)}, which is not opened here."
+        )
 
 
 def _refuse_sizes(path: Path, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -140,11 +143,10 @@ def _refuse_sizes(path: Path, name: str, shape: tuple[int, ...], chunks: tuple[i
     held = path.stat().st_size
     fits = len(shape) == len(chunks) and min(*shape, *chunks) > 0
     if not fits or promised > _LARGEST_RATIO * held or chunk > max(_LARGEST_CHUNK, held):
-        message = (
+        raise ScanError(
             f"Cannot read {path}::{name}: {shape} {dtype} in chunks of {chunks} from {held} bytes, which cannot be. "
             "The file is damaged; copy it again."
         )
-        raise ScanError(message)
 
 
 def _latest(arrays: dict[str, _Array], name: str) -> str:
@@ -167,5 +169,6 @@ def _values(path: Path, name: str, key: Any) -> NDArray[Any]:
         finally:
             store.close()
     except Exception as error:  # zarr and its codecs raise whatever they like at damaged data
-        message = f"Cannot read {path}::{name}: the zarr array is damaged ({told(error)}). Copy the file again."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {path}::{name}: the zarr array is damaged ({told(error)}). Copy the file again."
+        ) from error

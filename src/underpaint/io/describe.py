@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import EnergyAxis, Scan, Spectrum, Survey, survey
 from underpaint.io.load import load, load_each
-from underpaint.spectrum import EnergyAxis, Scan, Spectrum, Survey, survey
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class ScanInfo:
     Parameters
     ----------
     name, source, format, detector : str
-        As in :class:`~underpaint.spectrum.Scan`.
+        As in :class:`~underpaint.data.Scan`.
     shape : (int, int, int)
         Rows, columns, channels.
     dtype : str
@@ -38,11 +38,11 @@ class ScanInfo:
     n_empty, n_missing : int
         Pixels with a spectrum but no counts; pixels without a spectrum.
     sum_spectrum, max_spectrum : Spectrum
-        Of the pixels that are there, as from :func:`~underpaint.spectrum.survey`.
+        Of the pixels that are there, as from :func:`~underpaint.data.survey`.
     read_share : float
         Share of the pixels that were read; the spectra are theirs, and ``pixel_counts`` of the others is NaN.
     counts_scale : float
-        As in :class:`~underpaint.spectrum.Scan`.
+        As in :class:`~underpaint.data.Scan`.
     """
 
     name: str

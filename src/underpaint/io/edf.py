@@ -28,10 +28,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients
 from underpaint.io._source import SAME_CHANNELS, lazy_counts, missing_numbers, own_entries, probe, shown_numbers
-from underpaint.spectrum import Scan
 
 FORMAT = "EDF"
 _LARGEST_HEADER = 2**20
@@ -154,8 +154,9 @@ def read_edf_folder(path: Path, name: str | None = None) -> list[Scan]:
     scans = {head for head, _ in groups}
     if len(scans) != 1:
         there = ", ".join(sorted(scans)) or "none of that name"
-        message = f"Cannot read {path} as one scan: its EDF files are of {len(scans)} ({there}). Pick one by ::NAME."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {path} as one scan: its EDF files are of {len(scans)} ({there}). Pick one by ::NAME."
+        )
     alone = len(groups) == 1
     found = []
     for (head, detector), files in sorted(groups.items()):
@@ -187,17 +188,15 @@ def _scan(files: list[Path], source: Path, name: str, detector: str, how: str | 
     _check_alike(frames, source)
     first = frames[0]
     if how == "images" and (len(frames) < 2 or len(first.shape) != 2):
-        message = f"Cannot read {source} as images: two or more frames of two dimensions are needed."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {source} as images: two or more frames of two dimensions are needed.")
     cube = ImageCube(frames) if how == "images" else SpectraCube(_lines(lines, source))
     axis, axis_notes = _axis(first.fields, cube.shape[2])
     missing = missing_numbers(files)
     if missing and how == "images":
-        message = (
+        raise ScanError(
             f"Cannot read {source} as images: its {len(files)} numbered files lack {shown_numbers(missing)}, "
             "and all channels above would move down. Copy the files again."
         )
-        raise ScanError(message)
     gap = (f"the numbered files lack {shown_numbers(missing)}: the rows below move up",) if missing else ()
     return Scan(
         lazy_counts(cube, str(source)),
@@ -213,15 +212,13 @@ def _scan(files: list[Path], source: Path, name: str, detector: str, how: str | 
 
 def _check_alike(frames: list[Frame], source: Path) -> None:
     if not frames:
-        message = f"Cannot read {source}: it has no frame with numbers."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {source}: it has no frame with numbers.")
     odd = next((own for own in frames if (own.shape, own.dtype) != (frames[0].shape, frames[0].dtype)), None)
     if odd is not None:
-        message = (
+        raise ScanError(
             f"Cannot read {source}: a frame of {frames[0].path.name} is {frames[0].shape} {frames[0].dtype}, one of "
             f"{odd.path.name} is {odd.shape} {odd.dtype}; the frames of a stack must be alike."
         )
-        raise ScanError(message)
 
 
 def _lines(lines: list[list[Frame]], source: Path) -> list[list[Frame]]:
@@ -233,8 +230,7 @@ def _lines(lines: list[list[Frame]], source: Path) -> list[list[Frame]]:
         return [[own] for line in lines for own in line]
     short = [len(line) for line in lines if len(line) != len(lines[0])]
     if short:
-        message = f"Cannot read {source}: its first line has {len(lines[0])} spectra, another {short[0]}."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {source}: its first line has {len(lines[0])} spectra, another {short[0]}.")
     return lines
 
 
@@ -305,8 +301,9 @@ def _header(stream: BinaryIO, position: int, path: Path) -> tuple[dict[str, str]
         return None
     if end is None or not content.lstrip().startswith(b"{"):
         what = "has no end" if content.lstrip().startswith(b"{") else f"begins {content[:16]!r}, not with {{"
-        message = f"Cannot read {path}: it is EDF, but the header at byte {position} {what}. It is damaged or cut off."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {path}: it is EDF, but the header at byte {position} {what}. It is damaged or cut off."
+        )
     return _fields(content[: end.start()]), position + end.end()
 
 
@@ -321,13 +318,13 @@ def _frame(path: Path, begin: int, fields: dict[str, str], held: int) -> Frame |
         return None
     packed = lower.get("compression", "none").lower()
     if packed not in {"none", "nocompression", "no", ""}:
-        message = f"Cannot read {path}: its frames are packed ({packed}). Write it again without compression."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: its frames are packed ({packed}). Write it again without compression.")
     dims = [_whole(lower[key], key, path) for key in ("dim_3", "dim_2", "dim_1") if key in lower]
     kind = _DTYPES.get(lower.get("datatype", "").lower())
     if kind is None:
-        message = f"Cannot read {path}: its header at byte {begin} has the DataType {lower.get('datatype', '')!r}."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {path}: its header at byte {begin} has the DataType {lower.get('datatype', '')!r}."
+        )
     order = ">" if lower.get("byteorder", "").lower() == "highbytefirst" else "<"
     shape = tuple(dims) if len(dims) > 1 else (1, *dims)
     if "long" in lower["datatype"].lower() and _said(lower, "size") == 8 * _product(shape):
@@ -335,11 +332,10 @@ def _frame(path: Path, begin: int, fields: dict[str, str], held: int) -> Frame |
     dtype = np.dtype(order + kind)
     needed = begin + _product(shape) * dtype.itemsize
     if needed > held:
-        message = (
+        raise ScanError(
             f"Cannot read {path}: its header promises {' x '.join(map(str, shape))} numbers up to byte {needed}; "
             f"the file holds {held} bytes. It is cut off; copy it again."
         )
-        raise ScanError(message)
     return Frame(path, begin, shape, dtype, fields)
 
 
@@ -358,8 +354,7 @@ def _said(lower: dict[str, str], key: str) -> int:
 
 def _whole(value: str, key: str, path: Path) -> int:
     if not (value.isdecimal() and value.isascii() and len(value) < 16 and int(value) > 0):
-        message = f"Cannot read {path}: {key} is {value!r}; it must be a whole number, 1 or more."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: {key} is {value!r}; it must be a whole number, 1 or more.")
     return int(value)
 
 
@@ -382,8 +377,7 @@ def _numbers(frame: Frame, start: int, stop: int) -> NDArray[Any]:
 
     content: bytes = probe(read, str(frame.path))
     if len(content) != (stop - start) * line:
-        message = f"Cannot read {frame.path}: the file became shorter than its header says. Copy it again."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {frame.path}: the file became shorter than its header says. Copy it again.")
     return np.frombuffer(content, frame.dtype).reshape(stop - start, width).astype(frame.dtype.newbyteorder("="))
 
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, axis_of_list, number, seconds, unit_of
 from underpaint.io._single import FileSpectrum, content_of, spectrum_scan
-from underpaint.spectrum import Scan
 
 FORMAT = "EMSA/MAS"
 _LARGEST_BYTES = 64 * 2**20
@@ -45,8 +45,7 @@ def read_emsa(path: Path) -> Scan:
     text = "\n".join(content_of(path, _LARGEST_BYTES, "single EMSA spectrum").decode("latin-1").splitlines())
     parts = re.split(r"(?im)^[ \t]*#(?:SPECTRUM|ENDOFDATA)\b.*", text, maxsplit=2)
     if len(parts) != 3:
-        message = f"Cannot read {path}: the file is cut off (no #ENDOFDATA). Copy it from the instrument again."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: the file is cut off (no #ENDOFDATA). Copy it from the instrument again.")
     fields = _fields(parts[0])
     energy, counts = _columns(parts[1], fields, path)
     axis, notes = _axis(energy, fields, counts.size)
@@ -81,13 +80,13 @@ def _columns(body: str, fields: dict[str, str], path: Path) -> tuple[NDArray[np.
     words = [word for line in lines for word in _POINT.split(line) if word]
     odd = next((word for word in words if number(word) is None), None)
     if odd is not None:
-        message = f"Cannot read {path}: {odd[:30]!r} stands where a number should. Copy it from the instrument again."
-        raise ScanError(message)
-    message = (
+        raise ScanError(
+            f"Cannot read {path}: {odd[:30]!r} stands where a number should. Copy it from the instrument again."
+        )
+    raise ScanError(
         f"Cannot read {path}: its header promises {fields.get('NPOINTS')} channels, its {len(lines)} lines hold "
         f"{len(words)} numbers. Copy it from the instrument again."
     )
-    raise ScanError(message)
 
 
 def _numbers(lines: list[str], *, decimal_comma: bool) -> list[list[float]] | None:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from underpaint.errors import OutputError
-from underpaint.files import (
+from underpaint.io.companions import carry_over, is_of_others, take_what_is_left
+from underpaint.io.stored import JOURNAL, RESULTS_FILE
+from underpaint.runtime.files import (
     check_path,
     remove_tree,
     remove_working_folder,
@@ -21,9 +23,7 @@ from underpaint.files import (
     working_folder,
     working_folders,
 )
-from underpaint.io.companions import carry_over, is_of_others, take_what_is_left
-from underpaint.io.stored import JOURNAL, RESULTS_FILE
-from underpaint.job import settings_of, take_over
+from underpaint.runtime.job import settings_of, take_over
 
 KIND = "results"
 _BLOCKS, _NEW, _OLD, _READY = "blocks", "new", "old", "ready.json"
@@ -68,7 +68,7 @@ def result_folder(
     ----------
     path : str or Path
         The folder to make. What is written goes to a working folder beside it until the end
-        (:func:`underpaint.files.working_folder`).
+        (:func:`underpaint.runtime.files.working_folder`).
     resume : bool
         Go on from the finished blocks of an interrupted run; without it they are thrown away.
     overwrite : bool
@@ -158,28 +158,24 @@ def _check_target(target: Path, *, replace_allowed: bool) -> None:
         return
     if target.is_symlink() or not target.is_dir():
         what = "link" if target.is_symlink() else "file"
-        message = f"Cannot write results to {target}: it is a {what}. Give the name of a folder with --out."
-        raise OutputError(message)
+        raise OutputError(f"Cannot write results to {target}: it is a {what}. Give the name of a folder with --out.")
     if not any(target.iterdir()):
         return
     if not replace_allowed:
-        message = (
+        raise OutputError(
             f"Cannot write results to {target}: the folder exists and is not empty. "
             "Give another one with --out, or --overwrite to replace it, or --resume to go on."
         )
-        raise OutputError(message)
     if is_of_others(target):
-        message = (
+        raise OutputError(
             f"Cannot replace {target}: the {RESULTS_FILE} in it was not made by underpaint. Nothing was touched; give "
             "another folder with --out."
         )
-        raise OutputError(message)
     if not is_finished(target):
-        message = (
+        raise OutputError(
             f"Cannot replace {target}: it holds no {RESULTS_FILE}, so it is not a folder of results. "
             "Nothing was touched; give another one with --out."
         )
-        raise OutputError(message)
 
 
 def _readiness(folder: Path) -> tuple[bool, str | None]:
@@ -201,12 +197,11 @@ def _check_space(place: ResultFolder, needed_bytes: int) -> None:
     free = shutil.disk_usage(place.path).free + held
     if free >= needed_bytes:
         return
-    message = (
+    raise OutputError(
         f"Cannot write results to {place.earlier.parent}: {free / 2**20:.0f} MB are free, "
         f"{needed_bytes / 2**20:.0f} MB needed. "
         "Make room, or give a folder on another disk with --out."
     )
-    raise OutputError(message)
 
 
 def _publish(folder: Path, target: Path) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import axis_of_coefficients, number, seconds
 from underpaint.io._single import FileSpectrum, content_of, detector_scans
-from underpaint.spectrum import Scan
 
 FORMAT = "GSECARS multi-detector"
 _LARGEST_BYTES = 64 * 2**20
@@ -78,22 +78,21 @@ def _counts(body: str, fields: dict[str, str], path: Path) -> NDArray[np.float64
         and n_detector in range(1, _MOST_DETECTORS + 1)
         and n_channel in range(2, _MOST_CHANNELS + 1)
     ):
-        message = (
+        raise ScanError(
             f"Cannot read {path}: a GSECARS spectrum of {fields.get('CHANNELS')} channels and {fields.get('ELEMENTS')} "
             f"detectors; 2 to {_MOST_CHANNELS} and 1 to {_MOST_DETECTORS} can be. Copy it again."
         )
-        raise ScanError(message)
     try:
         values = np.array(body.split(), dtype=np.float64)
     except ValueError as error:
-        message = f"Cannot read {path}: a GSECARS spectrum, but its data must be numbers ({error}). Copy it again."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {path}: a GSECARS spectrum, but its data must be numbers ({error}). Copy it again."
+        ) from error
     if values.size != n_detector * n_channel:
-        message = (
+        raise ScanError(
             f"Cannot read {path}: a GSECARS spectrum of {n_channel:g} channels and {n_detector:g} detectors that holds "
             f"{values.size} numbers. It is cut off or edited; copy it again."
         )
-        raise ScanError(message)
     return values.reshape(int(n_channel), int(n_detector))
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, number, seconds, unit_of
 from underpaint.io._single import FileSpectrum, content_of, spectrum_scan
-from underpaint.spectrum import Scan
 
 FORMAT = "IAEA .spe"
 _LARGEST_BYTES = 64 * 2**20
@@ -47,11 +47,10 @@ def read_iaea(path: Path) -> Scan:
         odd = next((word for word, value in zip(words, values, strict=True) if value is None), None)
         fault = f"{odd[:30]!r} stands where a number should" if odd else f"{max(0, len(values) - 2)} counts"
         announced = " to ".join(words[:2])[:40] or "(none)"
-        message = (
+        raise ScanError(
             f"Cannot read {path}: an IAEA spectrum whose $DATA announces the channels {announced}, and holds {fault}. "
             "It is cut off or edited; copy it again."
         )
-        raise ScanError(message)
     counts = np.array(values[2:], dtype=np.float64)
     axis, notes = _axis(blocks, counts.size, int(values[0] or 0))
     live, real = (*(seconds(word) for word in blocks.get("MEAS_TIM", "").split()[:2]), None, None)[:2]

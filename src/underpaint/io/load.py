@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from underpaint.data import EnergyAxis, Scan, Spectrum
+from underpaint.data.rebin import sum_scans
 from underpaint.errors import OutputError, ScanError
 from underpaint.io._detectors import detectors_of_one_scan, name_of
 from underpaint.io._scale import with_counts
@@ -28,8 +30,6 @@ from underpaint.io.specfile import is_specfile, read_specfile
 from underpaint.io.spx import is_spx, read_spx
 from underpaint.io.tiff import is_tiff, read_tiff, read_tiff_folder, tiff_files
 from underpaint.io.zarr import is_zarr, read_zarr
-from underpaint.spectrum import EnergyAxis, Scan, Spectrum
-from underpaint.spectrum.rebin import sum_scans
 
 KNOWN = (
     "folders of Amptek .mca files, HDF5 (PyMca, NeXus, HyperSpy, CRONO, XRF-Maps, PyXRF), maxrf4u .datastack, "
@@ -102,16 +102,16 @@ def load(
         return scans[0]
     names = ", ".join(scan.source for scan in scans)
     if detectors == "separate":
-        message = f"Cannot read {location} as one scan: it holds {len(scans)} ({names}). Pick one by its own name."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {location} as one scan: it holds {len(scans)} ({names}). Pick one by its own name."
+        )
     if all(scan.metadata.get(SAME_CHANNELS) for scan in scans):
         return _sum_same_channels(scans)
     if any(scan.axis is None for scan in scans):
-        message = (
+        raise ScanError(
             f"Cannot add the {len(scans)} detectors of {location} ({names}): without energy calibration they cannot "
             "be aligned. Pick one by its number, --detector 1, or by its own name."
         )
-        raise ScanError(message)
     return sum_scans(scans)
 
 
@@ -129,11 +129,10 @@ def _numbered(scans: list[Scan], detector: str, location: str | Path) -> Scan:
         return _alone(scans[int(detector) - 1], scans)
     names = ", ".join(scan.detector or scan.source for scan in scans)
     n_named = sum(detector == scan.detector or detector in name_of(scan).split("/") for scan in scans)
-    message = (
+    raise ScanError(
         f"Cannot read detector {detector!r} of {location}: {n_named or 'none'} of the {len(scans)} is called "
         f"so. Give a name or a number from 1 to {len(scans)}: {names}."
     )
-    raise ScanError(message)
 
 
 def _alone(scan: Scan, scans: list[Scan]) -> Scan:
@@ -150,11 +149,10 @@ def _on_grid(scan: Scan, shape: tuple[int, int] | None, location: str | Path) ->
         return scan
     n_row, n_column, n_channel = scan.shape
     if min(shape) < 1 or 1 not in (n_row, n_column) or scan.n_pixel != shape[0] * shape[1]:
-        message = (
+        raise ScanError(
             f"Cannot read {location} as {shape[0]} rows x {shape[1]} columns = {shape[0] * shape[1]} pixels: it holds "
             f"{n_row} x {n_column} = {scan.n_pixel}. Give a shape that they fill, or none."
         )
-        raise ScanError(message)
     counts = scan.counts.reshape((*shape, n_channel))
     return replace(
         scan,
@@ -197,11 +195,10 @@ def _read(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
     scans = _read_all(location, shape)
     for scan in scans:
         if scan.shape[2] > MOST_CHANNELS:
-            message = (
+            raise ScanError(
                 f"Cannot use {location}: its spectra have {scan.shape[2]} channels. Detectors have at most "
                 f"{MOST_CHANNELS}. Check that it is a spectrum, and not a list of events."
             )
-            raise ScanError(message)
     return [_on_grid(scan, shape, location) for scan in scans]
 
 
@@ -210,15 +207,13 @@ def _read_all(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]
     if path.is_dir():
         return _read_folder(path, name, shape)
     if path.exists() and not path.is_file():
-        message = f"Cannot read {location}: it is a pipe or a device, not a file. Save the scan in a file first."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {location}: it is a pipe or a device, not a file. Save the scan in a file first.")
     head = _head(path)
     if name is not None and not _holds_names(head):
-        message = (
+        raise ScanError(
             f"Cannot read {location}: only HDF5 and .npz files hold named arrays, and .pdz, .rtx, SPEC and GSECARS "
             f"files numbered spectra; {path.name} is none of them. Drop ::{name}."
         )
-        raise ScanError(message)
     return _reader(path, head, shape)(path, name)
 
 
@@ -251,8 +246,9 @@ def read_spectrum(location: str | Path) -> Spectrum:
     """
     scan = load(location)
     if scan.n_pixel != 1:
-        message = f"Cannot read {location} as one spectrum: it is a scan of {scan.shape[0]} x {scan.shape[1]} pixels."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {location} as one spectrum: it is a scan of {scan.shape[0]} x {scan.shape[1]} pixels."
+        )
     return scan.pixel(0, 0)
 
 
@@ -265,8 +261,7 @@ def split_location(location: str | Path) -> tuple[Path, str | None]:
         before, _, after = text.rpartition("::")
         path, name = Path(before), after
     if not probe(path.exists, str(path)):
-        message = f"Cannot read {path}: there is no such file or folder. Check the path."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: there is no such file or folder. Check the path.")
     return path, name or None
 
 
@@ -282,8 +277,9 @@ def refuse_inside(target: str | Path, source: str | Path) -> None:
     """
     path, _ = split_location(source)
     if path.is_dir() and Path(target).resolve().is_relative_to(path.resolve()):
-        message = f"Cannot write {target}: it lies in the scan {path}, which stays as it is. Give a place outside it."
-        raise OutputError(message)
+        raise OutputError(
+            f"Cannot write {target}: it lies in the scan {path}, which stays as it is. Give a place outside it."
+        )
 
 
 def _read_folder(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
@@ -302,8 +298,7 @@ def _read_folder(path: Path, name: str | None, shape: tuple[int, int] | None) ->
         return read_mca_scan(path, shape)
     files = sorted(entry.name for entry in path.iterdir())
     holds = "is empty" if not files else f"holds {len(files)} entries ({', '.join(files[:5])}), but no .mca spectra"
-    message = f"Cannot read {path} as a scan: the folder {holds}. Give a file, or a folder of: {KNOWN}."
-    raise ScanError(message)
+    raise ScanError(f"Cannot read {path} as a scan: the folder {holds}. Give a file, or a folder of: {KNOWN}.")
 
 
 def _head(path: Path) -> bytes:
@@ -313,8 +308,7 @@ def _head(path: Path) -> bytes:
 
     head: bytes = probe(read, str(path))
     if not head:
-        message = f"Cannot read {path}: the file is empty. Copy it from the instrument again."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: the file is empty. Copy it from the instrument again.")
     return head
 
 
@@ -357,5 +351,4 @@ def _reader(path: Path, head: bytes, shape: tuple[int, int] | None) -> Callable[
         return lambda own, _: [read_ripple(own)]
     if is_csv(path, head):
         return lambda own, _: read_csv(own, shape)
-    message = f"Cannot read {path}: {what_it_is(head)} Known are: {KNOWN}."
-    raise ScanError(message)
+    raise ScanError(f"Cannot read {path}: {what_it_is(head)} Known are: {KNOWN}.")

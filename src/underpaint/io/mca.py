@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, number, seconds, unit_of
 from underpaint.io._pixel_names import Series, series_of, steps_and_origin
 from underpaint.io._single import FileSpectrum, spectrum_scan
 from underpaint.io._source import lazy_counts, leads_out, own_entries, probe
-from underpaint.spectrum import Scan
 
 FORMAT = "Amptek .mca"
 MAGIC = b"<<PMCA SPECTRUM>>"
@@ -112,12 +112,11 @@ class McaFolder:
         where = f"{path} (pixel row {row}, column {column})"
         counts = _parse_counts(_data_section(probe(path.read_bytes, where), where), where)
         if counts.size != self.shape[2]:
-            message = (
+            raise ScanError(
                 f"Cannot use {where}: it has {counts.size} channels, the scan's first "
                 f"spectrum {self.shape[2]}. "
                 "All spectra of a scan must have equally many; move files of other measurements elsewhere."
             )
-            raise ScanError(message)
         return counts
 
 
@@ -160,33 +159,30 @@ def _pixels(folder: Path, top: Path, shape: tuple[int, int] | None) -> tuple[dic
     by_name, skipped = series_of(_mca_files(folder))
     notes = [f"{len(skipped)} spectra are not pixels and were skipped: {', '.join(skipped[:4])}"] if skipped else []
     if not by_name:
-        message = (
+        raise ScanError(
             f"Cannot read {folder} as a scan: it holds no numbered .mca files (None_1.mca, None_2.mca ..., or with row "
             "and column: r0_c0.mca); dates and times are no numbers of pixels. Give the folder of the pixels' spectra, "
             "or number them in the order of the pixels."
         )
-        raise ScanError(message)
     if len(by_name) > 1:
         counted = [f"{stem or '(number only)'}: {len(files.places)}" for stem, files in sorted(by_name.items())]
         listed = ", ".join([*counted[:_SERIES_SHOWN], *(["..."] if len(counted) > _SERIES_SHOWN else [])])
-        message = (
+        raise ScanError(
             f"Cannot read {folder} as one scan: its .mca files have several series of names ({listed}). "
             "Move each series to a folder of its own; if they are one scan, name row and column (r0_c0.mca, "
             "x0.5_y1.5.mca) or number the files in the order of the pixels (NAME_1.mca)."
         )
-        raise ScanError(message)
     (series,) = by_name.values()
     known = Grid(*shape) if shape is not None else _find_grid(folder, top)
     if series.in_grid:
         numbered, grid, note = _in_grid(series, known, folder)
         return numbered, grid, [*notes, *note]
     if known is None:
-        message = (
+        raise ScanError(
             f"Cannot read {folder} as a scan: {len(series.places)} spectra, but no grid file ({GRID_FILE} with the "
             "lines 'righe <rows>' and 'colonne <columns>') in it or one level above. Add one, or give "
             "the shape (`--shape ROWSxCOLUMNS`; Python: `shape=(rows, columns)`)."
         )
-        raise ScanError(message)
     series = _without_step(series, known)
     first = _first_number(series.numbers, known)
     _check_grid(known, [place - first + 1 for place in series.numbers], first, folder, explicit=shape is not None)
@@ -229,17 +225,15 @@ def _in_grid(series: Series, known: Grid | None, folder: Path) -> tuple[dict[int
     spans = f"rows {min(rows)} to {max(rows)} and columns {min(columns)} to {max(columns)}"
     counted = f"{spans} in the names of {len(rows)} spectra"
     if known is None:
-        message = (
+        raise ScanError(
             f"Cannot read {folder} as a scan: {counted} leave more than half of the pixels out. If the names have no "
             "row and column, number the files in the order of the pixels (NAME_1.mca, NAME_2.mca ...)."
         )
-        raise ScanError(message)
-    message = (
+    raise ScanError(
         f"Cannot read {folder} as a scan: {_origin(known)} says {known.n_row} rows x {known.n_column} columns, but "
         f"there are {counted}. Correct the grid file, or give the shape that the names count (`--shape ROWSxCOLUMNS`; "
         "Python: `load(path, shape=(rows, columns))`); if a number names the series, move each to another folder."
     )
-    raise ScanError(message)
 
 
 def _places(numbers: list[int], n_place: int | None) -> tuple[int, int]:
@@ -292,8 +286,7 @@ def _whole(text: str, path: Path) -> int:
     except ValueError:
         value = 0.0
     if not (value >= 1 and value.is_integer()):
-        message = f"Cannot use the grid file {path}: {text!r} is not a number of rows or columns (1, 2, 3 ...)."
-        raise ScanError(message)
+        raise ScanError(f"Cannot use the grid file {path}: {text!r} is not a number of rows or columns (1, 2, 3 ...).")
     return int(value)
 
 
@@ -310,14 +303,13 @@ def _check_grid(grid: Grid, numbers: list[int], first: int, folder: Path, *, exp
         or ends_early
         or 2 * missing > n_pixel
     ):
-        message = (
+        raise ScanError(
             f"Cannot read {folder} as a scan: {_origin(grid)} says {grid.n_row} rows x {grid.n_column} "
             f"columns = {n_pixel} pixels, but there are {len(numbers)} spectra, numbered {numbers[0] + first - 1} to "
             f"{numbers[-1] + first - 1}. Correct the grid file, or give the shape (`--shape ROWSxCOLUMNS`; Python: "
             "`load(path, shape=(rows, columns))`); a scan that stopped early is read with its planned shape if half of "
             "its pixels are there."
         )
-        raise ScanError(message)
 
 
 def _presence(numbered: Mapping[int, str], grid: Grid) -> NDArray[np.bool_]:
@@ -366,13 +358,11 @@ def _time(head: bytes, label: bytes) -> float:
 def _data_section(text: bytes, where: Path | str) -> bytes:
     start, stop = text.find(_DATA), text.rfind(_END)
     if not is_mca(text[:64]) or start < 0:
-        message = f"Cannot read {where}: it is not an .mca spectrum (no {MAGIC.decode()} or no <<DATA>> in it)."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {where}: it is not an .mca spectrum (no {MAGIC.decode()} or no <<DATA>> in it).")
     if stop < start:
-        message = (
+        raise ScanError(
             f"Cannot read {where}: the file is cut off (no <<END>> after its data). Copy it from the instrument again."
         )
-        raise ScanError(message)
     return text[start + len(_DATA) : stop]
 
 
@@ -381,27 +371,24 @@ def _parse_counts(section: bytes, where: Path | str) -> NDArray[np.int64]:
     if section.translate(None, b"0123456789 \t\r\n"):
         _refuse_numbers(section, where)
     if not section.strip():
-        message = f"Cannot read {where}: its data section is empty. Copy it from the instrument again."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {where}: its data section is empty. Copy it from the instrument again.")
     counts = np.fromstring(section, dtype=np.int64, sep=" ")
     if counts.max() > _LARGEST_COUNT:  # longer numbers end as the largest that the type holds
         channel = int(counts.argmax())
-        message = (
+        raise ScanError(
             f"Cannot read {where}: channel {channel} holds {section.split()[channel].decode()[:30]} counts, more than "
             f"can be ({_LARGEST_COUNT}). The file is damaged; copy it again."
         )
-        raise ScanError(message)
     return counts
 
 
 def _refuse_numbers(section: bytes, where: Path | str) -> None:
     for channel, word in enumerate(section.split()):
         if not word.isdigit():
-            message = (
+            raise ScanError(
                 f"Cannot read {where}: channel {channel} holds {word.decode('latin-1')!r}; "
                 "counts must be whole numbers and not negative."
             )
-            raise ScanError(message)
 
 
 def _fields(text: bytes) -> dict[str, str]:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import ScanError
 from underpaint.io._axes import channel_dimension
 from underpaint.io._detectors import PLACE, Place
 from underpaint.io._energies import axis_of_list
 from underpaint.io._source import lazy_counts, probe, told
-from underpaint.spectrum import EnergyAxis, Scan
 
 FORMAT = "numpy .npz"
 _ENERGIES = ("energy", "energies", "energy_kev")
@@ -77,15 +77,13 @@ def read_npz(path: Path, name: str | None = None) -> list[Scan]:
         shapes |= {key: ((1, *shape), dtype) for key, (shape, dtype) in lists.items()}
         cubes = list(lists)
     if name is not None and name not in shapes:
-        message = f"Cannot read {path}::{name}: the file holds no array of that name, only {_listing(shapes)}."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}::{name}: the file holds no array of that name, only {_listing(shapes)}.")
     wanted = cubes if name is None else [own for own in cubes if own == name]
     if not wanted:
-        message = (
+        raise ScanError(
             f"Cannot read {path if name is None else f'{path}::{name}'} as a scan: a not empty 3-D array "
             f"(row, column, channel) of numbers is needed; the file holds {_listing(shapes)}."
         )
-        raise ScanError(message)
     names = {own: path.stem if len(cubes) == 1 else f"{path.stem}_{own}" for own in wanted}
     return [_scan(path, own, shapes, names[own]) for own in wanted]
 
@@ -130,8 +128,9 @@ def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     except (*_DAMAGE, *_DAMAGE_OF_PIECES) as error:
         if isinstance(error, ScanError):
             raise
-        message = f"Cannot read {path}: the .npz archive is damaged ({told(error)}). Write or copy it again."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {path}: the .npz archive is damaged ({told(error)}). Write or copy it again."
+        ) from error
 
 
 def _header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -141,8 +140,7 @@ def _header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.
         shape, _, dtype = read(stream)
         needed, held = math.prod(shape) * dtype.itemsize, archive.getinfo(member).file_size - stream.tell()
     if min((0, *shape)) < 0 or (needed > held and not dtype.hasobject):
-        message = f"{member} promises {shape} {dtype}, {needed} bytes, and holds {held}"
-        raise ValueError(message)
+        raise ValueError(f"{member} promises {shape} {dtype}, {needed} bytes, and holds {held}")
     _refuse_a_bomb(f"{archive.filename}::{member.removesuffix('.npy')}", archive.getinfo(member))
     return shape, dtype
 
@@ -150,12 +148,11 @@ def _header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.
 def _refuse_a_bomb(source: str, member: zipfile.ZipInfo) -> None:
     if member.file_size <= max(_ALWAYS_HELD, _LARGEST_PACKING * member.compress_size):
         return
-    message = (
+    raise ScanError(
         f"Cannot read {source}: it is packed {member.file_size / max(member.compress_size, 1):,.0f} times and would "
         f"take {member.file_size / 1e6:,.0f} MB of memory; counts are packed {_LARGEST_PACKING} times at most. If it "
         "is a scan, write it with numpy.savez, which does not pack, or as HDF5."
     )
-    raise ScanError(message)
 
 
 def _read_member(path: Path, member: str) -> NDArray[Any]:
@@ -163,15 +160,15 @@ def _read_member(path: Path, member: str) -> NDArray[Any]:
         with np.load(path, allow_pickle=False) as archive:
             return np.asarray(archive[member])
     except (*_DAMAGE, *_DAMAGE_OF_PIECES) as error:
-        message = f"Cannot read {path}::{member}: {told(error)}. Write it again with numpy.savez, plain numbers only."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {path}::{member}: {told(error)}. Write it again with numpy.savez, plain numbers only."
+        ) from error
 
 
 def _numbers(path: Path, member: str) -> NDArray[Any]:
     values = _read_member(path, member)
     if values.dtype.kind not in "uif" or values.size == 0:
-        message = f"Cannot read {path}::{member}: it holds {values.shape} {values.dtype}; a number is needed."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}::{member}: it holds {values.shape} {values.dtype}; a number is needed.")
     return values
 
 
@@ -186,11 +183,10 @@ def _live_time(values: NDArray[Any] | None, shape: tuple[int, ...], source: str)
     if values is None:
         return None
     if values.size != 1 and values.shape != shape:
-        message = (
+        raise ScanError(
             f"Cannot read {source}: live_time_s has the shape {values.shape}; one number or the scan's "
             f"rows and columns {tuple(shape)} are needed."
         )
-        raise ScanError(message)
     return np.array(np.broadcast_to(values.astype(np.float64).reshape(values.shape or ()), shape))
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from underpaint.errors import OutputError, ScanError
-from underpaint.files import PREFIX, fault_of_text, printable, read_mark
 from underpaint.io._scan_files import scan_files
 from underpaint.io.folder import KIND, is_finished, unfinished
 from underpaint.io.load import split_location
 from underpaint.io.results import read_summary
-from underpaint.job import differences
+from underpaint.runtime.files import PREFIX, fault_of_text, printable, read_mark
+from underpaint.runtime.job import differences
 
 DEPENDS = "depends_on"
 """Key, among the settings of results, of what they depend on besides those."""
@@ -48,8 +48,9 @@ def file_facts(source: str | Path) -> dict[str, int | str]:
     """
     path, _ = split_location(source)
     if fault := fault_of_text(source):
-        message = f"Cannot use {printable(source)}: {fault}, so results could not say what they are of. Rename it."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot use {printable(source)}: {fault}, so results could not say what they are of. Rename it."
+        )
     path, main = path.absolute(), []
     files = scan_files(path)
     listing = blake2b(digest_size=8)
@@ -87,11 +88,10 @@ def refuse_change(source: str | Path, before: Mapping[str, Any], out: str | Path
     now = file_facts(source)
     other = differences({name: before[name] for name in now}, now)
     if other:
-        message = (
+        raise ScanError(
             f"Cannot finish {out}: the scan {source} changed while it was read ({'; '.join(other)}). Nothing was "
             "written. Run again when the scan is complete."
         )
-        raise ScanError(message)
 
 
 def _name_in(file: Path, path: Path) -> str:
@@ -113,8 +113,9 @@ def _sampled(files: Sequence[tuple[Path, os.stat_result]]) -> str:
                     stream.seek(offset)
                     digest.update(stream.read(_BLOCK_BYTES))
         except OSError as error:
-            message = f"Cannot read {file}: {error.strerror}. Check the path and that you may read it."
-            raise ScanError(message) from error
+            raise ScanError(
+                f"Cannot read {file}: {error.strerror}. Check the path and that you may read it."
+            ) from error
     return digest.hexdigest()
 
 
@@ -166,11 +167,10 @@ def check_origin(folder: str | Path, depends: Mapping[str, Any]) -> None:
         told -= {"source"}
     other = differences({name: then[name] for name in told}, {name: now[name] for name in told})
     if other:
-        message = (
+        raise OutputError(
             f"Cannot resume {folder}: it holds finished results that were made otherwise ({'; '.join(other)}). "
             "Give another folder with --out, or --overwrite to replace them."
         )
-        raise OutputError(message)
 
 
 def folders_of(sources: Sequence[str | Path], named: Sequence[Path]) -> list[Path]:

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import Axis, axis_of_coefficients
 from underpaint.io._single import single_scan
 from underpaint.io._source import probe
-from underpaint.spectrum import Scan
 
 FORMAT = "Bruker .pdz"
 _HEADER_25 = struct.pack("<HI", 25, 14) + "pdz25".encode("utf-16-le")
@@ -68,14 +68,12 @@ def read_pdz(path: Path, name: str | None = None) -> list[Scan]:
     """
     size = probe(path.stat, str(path)).st_size
     if size > _LARGEST_BYTES:
-        message = f"Cannot read {path}: {size} bytes are no single .pdz spectrum (at most {_LARGEST_BYTES})."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: {size} bytes are no single .pdz spectrum (at most {_LARGEST_BYTES}).")
     content: bytes = probe(path.read_bytes, str(path))
     phases = _phases_25(content, path) if content.startswith(_HEADER_25) else [_phase_24(content, path)]
     names = [str(own.number) for own in phases]
     if name is not None and name not in names:
-        message = f"Cannot read {path}::{name}: the .pdz file holds the phases {', '.join(names)}."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}::{name}: the .pdz file holds the phases {', '.join(names)}.")
     wanted = phases[0 if name is None else names.index(name)]
     others = [own for own in names if own != str(wanted.number)]
     more = (f"one phase of {len(names)}; the others: ::{', ::'.join(others)}",) if others else ()
@@ -114,8 +112,7 @@ def _phases_25(content: bytes, path: Path) -> list[Phase]:
         elif kind == _SPECTRUM:
             phases.append(_phase_25(record, start, path))
     if not phases:
-        message = f"Cannot read {path}: a .pdz file of version 25 without an X-ray fluorescence spectrum in it."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: a .pdz file of version 25 without an X-ray fluorescence spectrum in it.")
     numbers = range(1, len(phases) + 1)
     return [_renumbered(own, number, instrument) for own, number in zip(phases, numbers, strict=True)]
 
@@ -138,11 +135,10 @@ def _records(content: bytes, path: Path) -> Iterator[tuple[int, int, memoryview]
     while start + 6 <= len(content):
         kind, length = struct.unpack_from("<HI", content, start)
         if start + 6 + length > len(content):
-            message = (
+            raise ScanError(
                 f"Cannot read {path}: a .pdz file of version 25; its record of type {kind} at byte {start} announces "
                 f"{length} bytes, {len(content) - start - 6} are left. The file is cut off; copy it again."
             )
-            raise ScanError(message)
         yield kind, start, whole[start + 6 : start + 6 + length]
         start += 6 + length
 
@@ -178,8 +174,7 @@ def _text(record: memoryview, place: int) -> tuple[str, int]:
 
 def _phase_25(record: memoryview, start: int, path: Path) -> Phase:
     if len(record) < _PHASE.size:
-        message = f"Cannot read {path}: the .pdz spectrum at byte {start} is cut off ({len(record)} bytes)."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: the .pdz spectrum at byte {start} is cut off ({len(record)} bytes).")
     values = _PHASE.unpack_from(record)
     n_channel, letters = values[-4], values[-1]
     first = _PHASE.size + 2 * letters + 2
@@ -235,16 +230,16 @@ def _phase_24(content: bytes, path: Path) -> Phase:
 
 def _channels(rest: memoryview, n_channel: int, dtype: str, source: str) -> NDArray[np.float64]:
     if not 2 <= n_channel <= _MOST_CHANNELS or len(rest) < 4 * n_channel:
-        message = (
+        raise ScanError(
             f"Cannot read {source}: {n_channel} channels are announced (2 to {_MOST_CHANNELS} can be), "
             f"there are bytes for {len(rest) // 4}. The file is cut off or damaged; copy it again."
         )
-        raise ScanError(message)
     counts = np.frombuffer(rest, dtype=dtype, count=n_channel).astype(np.float64)
     bad = np.flatnonzero(counts < 0)
     if bad.size:
-        message = f"Cannot read {source}: channel {bad[0]} holds {counts[bad[0]]:g} counts; they must not be negative."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {source}: channel {bad[0]} holds {counts[bad[0]]:g} counts; they must not be negative."
+        )
     return counts
 
 

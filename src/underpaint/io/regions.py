@@ -64,8 +64,7 @@ class Region:
             right_of = (np.arange(n_column) + 0.5)[:, None] > at[None, :]
             inside[row] = right_of.sum(axis=1) % 2 == 1
         if not inside.any():
-            message = f"The region {self.name!r} holds no pixel of the maps. Draw it larger, over the picture."
-            raise ScanError(message)
+            raise ScanError(f"The region {self.name!r} holds no pixel of the maps. Draw it larger, over the picture.")
         return inside
 
     def _filled(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -75,8 +74,7 @@ class Region:
             if 0 <= row < shape[0]:
                 inside[row, max(first, 0) : last + 1] = True
         if not inside.any():
-            message = f"The region {self.name!r} holds no pixel of the maps."
-            raise ScanError(message)
+            raise ScanError(f"The region {self.name!r} holds no pixel of the maps.")
         return inside
 
 
@@ -94,16 +92,15 @@ def parse_region(value: Any) -> Region:
         runs = tuple((int(row), int(first), int(last)) for row, first, last in value.get("runs") or ())
         corners = tuple((float(row), float(column)) for row, column in value.get("corners") or ())
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        message = "Cannot use the region: its corners are pairs of a row and a column."
-        raise ScanError(message) from error
+        raise ScanError("Cannot use the region: its corners are pairs of a row and a column.") from error
     if mask_file and not _MASK_NAME.fullmatch(mask_file):
-        message = f"Cannot use the region {name!r}: {mask_file[:40]!r} is no name of a mask."
-        raise ScanError(message)
+        raise ScanError(f"Cannot use the region {name!r}: {mask_file[:40]!r} is no name of a mask.")
     if 0 < len(runs) <= MOST_RUNS:
         return Region(name, (), runs, mask_file)
     if not 3 <= len(corners) <= MOST_CORNERS or not all(abs(at) <= _FARTHEST for own in corners for at in own):
-        message = f"Cannot use the region: it has {len(corners)} corners; 3 to {MOST_CORNERS} numbers are needed."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot use the region: it has {len(corners)} corners; 3 to {MOST_CORNERS} numbers are needed."
+        )
     return Region(name, corners, (), mask_file)
 
 
@@ -120,8 +117,7 @@ def read_regions(folder: Path) -> list[Region]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, LookupError, TypeError, RecursionError, ScanError) as error:
-        message = (
+        raise ScanError(
             f"Cannot read {folder / REGIONS_FILE}: {error}. New regions can be drawn in the viewer; the damaged file "
             "is then kept beside them."
-        )
-        raise ScanError(message) from error
+        ) from error

@@ -13,10 +13,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data.maps import NO_ANSWER, split_place
 from underpaint.errors import ScanError
 from underpaint.io.contained import DAMAGE, open_results_file
 from underpaint.io.stored import RESULTS_FILE
-from underpaint.maps import NO_ANSWER, split_place
 
 _KEPT_BYTES = 256 * 2**20
 _ERRORS = ("uncertainties", "deviations")
@@ -46,7 +46,7 @@ class MapEntry:
     unit : str
         "1" for none.
     material, place : str
-        The name apart, as ``underpaint.maps.split_place`` does it.
+        The name apart, as ``underpaint.data.maps.split_place`` does it.
     groups, elements : tuple of str
         As in ``PigmentMaps``.
     path, error_path : str
@@ -98,8 +98,7 @@ class ResultMaps:
         except ScanError:
             raise
         except DAMAGE as error:
-            message = f"Cannot show {path}: the file is damaged ({error}). Run the analysis again."
-            raise ScanError(message) from error
+            raise ScanError(f"Cannot show {path}: the file is damaged ({error}). Run the analysis again.") from error
 
     def values(self, index: int) -> NDArray[np.float32]:
         """Return the (n_row, n_column) map of an entry; those asked for lately are kept in memory.
@@ -122,11 +121,10 @@ class ResultMaps:
             The pixel lies outside.
         """
         if not (0 <= row < self.shape[0] and 0 <= column < self.shape[1]):
-            message = (
+            raise ScanError(
                 f"Cannot show pixel ({row}, {column}): rows are 0 to {self.shape[0] - 1}, columns 0 to "
                 f"{self.shape[1] - 1}."
             )
-            raise ScanError(message)
         with self._open():
             values = [self._pixel(entry.path, row, column) for entry in self.entries]
             errors = [self._pixel(entry.error_path, row, column) for entry in self.entries]
@@ -156,13 +154,15 @@ class ResultMaps:
         """Hold the file open; a page may still ask while the viewer is being closed."""
         with self._lock:
             if not self._file:
-                message = f"Cannot read {self.folder / RESULTS_FILE}: the viewer was closed. Open the folder again."
-                raise ScanError(message)
+                raise ScanError(
+                    f"Cannot read {self.folder / RESULTS_FILE}: the viewer was closed. Open the folder again."
+                )
             try:
                 yield
             except (OSError, RuntimeError) as error:
-                message = f"Cannot read {self.folder / RESULTS_FILE}: {error}. Run the analysis again."
-                raise ScanError(message) from error
+                raise ScanError(
+                    f"Cannot read {self.folder / RESULTS_FILE}: {error}. Run the analysis again."
+                ) from error
 
     def _whole(self, path: str) -> NDArray[np.float32]:
         with self._open():
@@ -189,8 +189,7 @@ class ResultMaps:
     def _common_shape(self) -> tuple[int, int]:
         shapes = {self._dataset(entry.path).shape for entry in self.entries}
         if len(shapes) != 1:
-            message = f"{len(self.entries)} maps of {len(shapes)} sizes"
-            raise ValueError(message)
+            raise ValueError(f"{len(self.entries)} maps of {len(shapes)} sizes")
         n_row, n_column = shapes.pop()
         return int(n_row), int(n_column)
 

@@ -18,14 +18,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from underpaint.errors import OutputError, ScanError
-from underpaint.files import is_reserved
-from underpaint.io.companions import MAP_STACKS, SUMMARY_FILE
-from underpaint.io.contained import DAMAGE, open_results_file
-from underpaint.io.csv_text import write_csv
-from underpaint.io.new_hdf5 import new_hdf5
-from underpaint.io.stored import RESULTS_FILE, StoredMaps
-from underpaint.maps import (
+from underpaint.data.maps import (
     LEVEL,
     PRESENT_PROBABILITY,
     STATES,
@@ -42,6 +35,13 @@ from underpaint.maps import (
     slope,
     split_place,
 )
+from underpaint.errors import OutputError, ScanError
+from underpaint.io.companions import MAP_STACKS, SUMMARY_FILE
+from underpaint.io.contained import DAMAGE, open_results_file
+from underpaint.io.csv_text import write_csv
+from underpaint.io.new_hdf5 import new_hdf5
+from underpaint.io.stored import RESULTS_FILE, StoredMaps
+from underpaint.runtime.files import is_reserved
 
 SUMMARY_COLUMNS = (
     "name",
@@ -94,7 +94,7 @@ def write_results(
     settings : mapping
         Configuration and seeds; JSON-serialisable.
     detectability : DetectabilityMaps or None
-        Read again by :func:`read_detectability`; the TIFFs hold the numbers of ``underpaint.maps.STATES``.
+        Read again by :func:`read_detectability`; the TIFFs hold the numbers of ``underpaint.data.maps.STATES``.
     open_set : OpenSet or None
         Read again by :func:`read_open_set`.
 
@@ -115,8 +115,9 @@ def write_results(
         _write_more_tiffs(place, detectability, open_set)
         _write_summary(place / SUMMARY_FILE, pigments, elements)
     except (OSError, RuntimeError) as error:
-        message = f"Cannot write results to {place}: {error}. Check that it is writable and that the disk is not full."
-        raise OutputError(message) from error
+        raise OutputError(
+            f"Cannot write results to {place}: {error}. Check that it is writable and that the disk is not full."
+        ) from error
 
 
 def read_results(folder: str | Path) -> Results:
@@ -198,8 +199,9 @@ def _read(folder: str | Path, what: Callable[[Any], Result]) -> Result:
         with open_results_file(Path(folder)) as file:
             return what(file)
     except DAMAGE as error:
-        message = f"Cannot read {Path(folder) / RESULTS_FILE}: the file is damaged ({error}). Run the analysis again."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {Path(folder) / RESULTS_FILE}: the file is damaged ({error}). Run the analysis again."
+        ) from error
 
 
 def package_versions() -> dict[str, str]:
@@ -225,19 +227,17 @@ def check_map_names(names: Sequence[str]) -> None:
     for name in names:
         is_safe = _SAFE_NAME.fullmatch(name) and len(name) <= _LONGEST_NAME
         if not is_safe or name in _RESERVED or is_reserved(f"{name}.tif"):
-            message = (
+            raise OutputError(
                 f"Cannot write a map called {name[: 2 * _LONGEST_NAME]!r}: names become file names on any system, so "
                 f"they are made of up to {_LONGEST_NAME} letters, digits, "
                 f"'_', '-', '+', '.', and are not {', '.join(_RESERVED)} or what Windows keeps for itself (con, aux)."
             )
-            raise OutputError(message)
         other = capitals.setdefault(name.casefold(), name)
         if other != name:
-            message = (
+            raise OutputError(
                 f"Cannot write maps called {other!r} and {name!r}: they would be one file where capital letters do not "
                 "count (Windows, macOS). Rename one."
             )
-            raise OutputError(message)
 
 
 def _write_hdf5(
@@ -548,8 +548,7 @@ def _map_shape(data: Any, names: Sequence[str]) -> tuple[int, int]:
     first = next((data.file[path].attrs["shape"] for path in MAP_STACKS if path in data.file), data.attrs["shape"])
     shapes = {(n_row, n_column), tuple(map(int, first)), *(data[name].shape for name in names)}
     if len(shapes) > 1:
-        message = f"maps of {len(shapes)} sizes in {data.name}"
-        raise ValueError(message)
+        raise ValueError(f"maps of {len(shapes)} sizes in {data.name}")
     return n_row, n_column
 
 

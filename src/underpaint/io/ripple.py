@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, number, unit_of
 from underpaint.io._source import lazy_counts, probe
-from underpaint.spectrum import Scan
 
 FORMAT = "ripple .rpl/.raw"
 _KIND = {"signed": "i", "unsigned": "u", "float": "f", "real": "f"}
@@ -85,8 +85,7 @@ class RippleCube:
     def __init__(self, raw: Path, header: Path, fields: dict[str, str]) -> None:
         missing = [key for key in _REQUIRED if key not in fields]
         if missing:
-            message = f"Cannot read {header}: the header lacks {', '.join(missing)}."
-            raise ScanError(message)
+            raise ScanError(f"Cannot read {header}: the header lacks {', '.join(missing)}.")
         width, height, depth = (_count(fields, key, header) for key in ("width", "height", "depth"))
         self.raw, self.offset = raw, _count(fields, "offset", header, least=0) if "offset" in fields else 0
         self.dtype, self.by_vector = _dtype(fields, header), _by_vector(fields, header)
@@ -98,12 +97,11 @@ class RippleCube:
         needed = self.offset + n_row * n_column * n_channel * self.dtype.itemsize
         held = probe(self.raw.stat, str(self.raw)).st_size
         if held < needed:
-            message = (
+            raise ScanError(
                 f"Cannot read {header}: {n_row} x {n_column} pixels of {n_channel} channels "
                 f"need {needed} bytes, "
                 f"{self.raw.name} holds {held}. The file is cut off or the header belongs to another one."
             )
-            raise ScanError(message)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Read a rectangle of pixels."""
@@ -125,12 +123,11 @@ def _check_type(cube: RippleCube, header: Path) -> None:
     sizes = {_middle(values.view(each)): each for each in types}
     likely = min((size for size in sizes if size > 0), default=0.0)
     if 0 < likely < _LARGEST_LIKELY and middle > _MUCH_LARGER * likely:
-        message = (
+        raise ScanError(
             f"Cannot read {header}: as {_words_of(cube.dtype)} the numbers in {cube.raw.name} are {middle:.3g} in the "
             f"middle, which no counts are; as {_words_of(sizes[likely])} they would be {likely:.3g}. Correct data-type "
             "or byte-order in the header."
         )
-        raise ScanError(message)
 
 
 def _words_of(dtype: np.dtype[Any]) -> str:
@@ -156,11 +153,10 @@ def _check_order(cube: RippleCube, header: Path) -> None:
     rough, of_other = _roughness(cube), _roughness(other)
     if rough > _MUCH_ROUGHER * of_other > 0:
         read, right = ("vector", "image") if cube.by_vector else ("image", "vector")
-        message = (
+        raise ScanError(
             f"Cannot read {header}: read by {read}, as its header says, channels differ from their neighbours "
             f"{rough:.3g} times as much as counts do; by {right}, {of_other:.3g}. Correct record-by in the header."
         )
-        raise ScanError(message)
 
 
 def _roughness(cube: RippleCube) -> float:
@@ -192,16 +188,14 @@ def _siblings(path: Path, suffix: str) -> list[Path]:
 def _raw_file(header: Path, given: Path) -> Path:
     beside = [given] if given != header else _siblings(header, ".raw")
     if not beside:
-        message = (
+        raise ScanError(
             f"Cannot read {header}: the file with its numbers, {header.with_suffix('.raw').name}, is not beside it. "
             "Put it there, or give it this name."
         )
-        raise ScanError(message)
     if not any(beside[0].resolve().is_relative_to(own) for own in (header.resolve().parent, header.parent.resolve())):
-        message = (
+        raise ScanError(
             f"Cannot read {header}: {beside[0].name} beside it is a link that leads elsewhere. Put the file there."
         )
-        raise ScanError(message)
     return beside[0]
 
 
@@ -226,11 +220,9 @@ def _count(fields: dict[str, str], key: str, header: Path, least: int = 1) -> in
     try:
         value = float(fields[key])
     except ValueError as error:
-        message = f"Cannot read {header}: {key} is {fields[key]!r}; a number is needed."
-        raise ScanError(message) from error
+        raise ScanError(f"Cannot read {header}: {key} is {fields[key]!r}; a number is needed.") from error
     if not (least <= value < 2**62 and value.is_integer()):
-        message = f"Cannot read {header}: {key} is {fields[key]}; it must be {least} or more, whole."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {header}: {key} is {fields[key]}; it must be {least} or more, whole.")
     return int(value)
 
 
@@ -238,21 +230,19 @@ def _dtype(fields: dict[str, str], header: Path) -> np.dtype[Any]:
     kind, length = _KIND.get(fields["data-type"].lower()), _count(fields, "data-length", header)
     order = _BYTE_ORDER.get(fields.get("byte-order", "dont-care").lower())
     if kind is None or order is None or length not in _LENGTHS[kind]:
-        message = (
+        raise ScanError(
             f"Cannot read {header}: numbers of data-type {fields['data-type']}, data-length "
             f"{length}, byte-order "
             f"{fields.get('byte-order')}; known are signed, unsigned (1, 2, 4, 8 bytes) and float (4, 8), "
             "big-endian, little-endian or dont-care."
         )
-        raise ScanError(message)
     return np.dtype(f"{order}{kind}{length}")
 
 
 def _by_vector(fields: dict[str, str], header: Path) -> bool:
     order = fields["record-by"].lower().strip("':) ")
     if order not in {"vector", "image"}:
-        message = f"Cannot read {header}: record-by is {order!r}; a cube is stored by vector or by image."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {header}: record-by is {order!r}; a cube is stored by vector or by image.")
     return order == "vector"
 
 

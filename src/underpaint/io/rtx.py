@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._bruker_xml import read_spectrum_node, spectrum_nodes
 from underpaint.io._single import FileSpectrum, list_scan
 from underpaint.io._source import probe
-from underpaint.spectrum import Scan
 
 FORMAT = "Bruker ARTAX .rtx"
 _LARGEST_BYTES = 512 * 2**20
@@ -36,11 +36,10 @@ def read_rtx(path: Path, name: str | None = None) -> list[Scan]:
     """
     size = probe(path.stat, str(path)).st_size
     if size > _LARGEST_BYTES:
-        message = (
+        raise ScanError(
             f"Cannot read {path}: a project of {size} bytes, {_LARGEST_BYTES} at most are read. Export its maps as "
             ".bcf or its spectra as .spx."
         )
-        raise ScanError(message)
     spectra: list[FileSpectrum] = []
     faults: list[ScanError] = []
     for number, node in enumerate(spectrum_nodes(path), 1):
@@ -54,8 +53,7 @@ def read_rtx(path: Path, name: str | None = None) -> list[Scan]:
         note = f"{len(faults)} of {len(spectra) + len(faults)} spectra are left out: {faults[0]}"
         spectra = [replace(one, notes=(*one.notes, note)) for one in spectra]
     if not spectra:
-        message = f"Cannot read {path}: an ARTAX project without a spectrum in it. Export the spectra again."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: an ARTAX project without a spectrum in it. Export the spectra again.")
     return [list_scan(spectra, path, FORMAT, name)]
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import axis_of_coefficients, number, seconds
 from underpaint.io._single import FileSpectrum, content_of, spectrum_scan
-from underpaint.spectrum import Scan
 
 FORMAT = "Bruker S1PXRF text"
 _LARGEST_BYTES = 16 * 2**20
@@ -42,11 +42,10 @@ def read_s1pxrf(path: Path) -> Scan:
     channels = [pair[0] for pair in pairs if len(pair) == 2 and pair[1] is not None]
     promised = number(fields.get("Number of Channels"))
     if len(pairs) < 2 or channels != list(range(len(pairs))) or promised not in {None, len(pairs)}:
-        message = (
+        raise ScanError(
             f"Cannot read {path}: an S1PXRF spectrum of {fields.get('Number of Channels', 'unstated')} channels whose "
             f"{len(pairs)} lines do not hold each of them. It is cut off or edited; export it again."
         )
-        raise ScanError(message)
     counts = np.array([pair[1] for pair in pairs], dtype=np.float64)
     axis, notes = axis_of_coefficients((0.0, number(fields.get("eV per channel")) or 0.0), counts.size, "ev")
     spectrum = FileSpectrum(

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, number, seconds
 from underpaint.io._single import FileSpectrum, content_of, list_scan
 from underpaint.io.csv_table import is_channel_or_energy, spectra_in_columns
-from underpaint.spectrum import Scan
 
 FORMAT = "SPEC"
 _LARGEST_BYTES = 512 * 2**20
@@ -72,11 +72,10 @@ def read_specfile(path: Path, name: str | None = None) -> list[Scan]:
         for detector, spectrum in _spectra(part, path) if part.spectra else _columns(part, path):
             by_detector.setdefault(detector, []).append(spectrum)
     if not by_detector:
-        message = (
+        raise ScanError(
             f"Cannot read {path}: a SPEC file without spectra in it (no line @A). Give the file of the detector's "
             "spectra, or export them with PyMca as HDF5."
         )
-        raise ScanError(message)
     if len(by_detector) == 1:
         return [list_scan(by_detector[0], path, FORMAT, name)]
     return [
@@ -117,18 +116,18 @@ def _spectra(part: _Part, path: Path) -> Iterator[tuple[int, FileSpectrum]]:
     calibrations, times = part.fields.get("@CALIB", []), part.fields.get("@CTIME", [])
     n_detector = len(calibrations) if len(calibrations) > 1 and len(part.spectra) % len(calibrations) == 0 else 1
     if n_detector > _MOST_DETECTORS:
-        message = (
+        raise ScanError(
             f"Cannot read {path}: scan {part.number} has {n_detector} detectors; {_MOST_DETECTORS} at most can be."
         )
-        raise ScanError(message)
     for place, text in enumerate(part.spectra):
         point, detector = divmod(place, n_detector)
         label = f"{part.number}.{point + 1}"
         try:
             counts = np.array(text.split(), dtype=np.float64)
         except ValueError as error:
-            message = f"Cannot read {path}::{label}: its spectrum must be numbers ({error}). Copy the file again."
-            raise ScanError(message) from error
+            raise ScanError(
+                f"Cannot read {path}::{label}: its spectrum must be numbers ({error}). Copy the file again."
+            ) from error
         _check_number(part.fields.get("@CHANN", []), counts.size, f"{path}::{label}")
         axis, notes = _axis(calibrations[detector : detector + 1], part.fields.get("@CHANN", []), counts.size)
         seconds_of = times[place] if len(times) == len(part.spectra) else times[0] if times and len(times) == 1 else ""
@@ -145,14 +144,14 @@ def _columns(part: _Part, path: Path) -> Iterator[tuple[int, FileSpectrum]]:
     try:
         table = np.array([line.split() for line in part.lines], dtype=np.float64).T
     except ValueError as error:
-        message = f"Cannot read {path}: a line of scan {part.number} is not of {len(labels)} numbers ({error})."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {path}: a line of scan {part.number} is not of {len(labels)} numbers ({error})."
+        ) from error
     if len(table) != len(labels) or table.shape[1] < 2:
-        message = (
+        raise ScanError(
             f"Cannot read {path}: scan {part.number} has {table.shape[1]} lines of {len(table)} numbers below "
             f"{len(labels)} labels. Two lines or more of as many numbers as labels are needed; copy the file again."
         )
-        raise ScanError(message)
     columns = [number for number, label in enumerate(labels) if is_channel_or_energy(label)]
     for detector, spectrum in enumerate(spectra_in_columns(table, labels, columns, path)):
         yield detector, replace(spectrum, name=f"{part.number}.1")
@@ -161,11 +160,10 @@ def _columns(part: _Part, path: Path) -> Iterator[tuple[int, FileSpectrum]]:
 def _check_number(announced: list[str], size: int, where: str) -> None:
     expected = number((announced[0].split() or [""])[0]) if announced else None
     if size < 2 or (expected is not None and size != expected):
-        message = (
+        raise ScanError(
             f"Cannot read {where}: a spectrum of {size} channels, where {announced[0].split()[0] if announced else 2} "
             "were announced. The file is cut off or edited; copy it again."
         )
-        raise ScanError(message)
 
 
 def _axis(calibration: list[str], announced: list[str], n_channel: int) -> Axis:

@@ -7,10 +7,10 @@ rosettasciio documentation, checked on files of an M6 Jetstream and of a Nano.
 
 from pathlib import Path
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._bruker_xml import instance, parse_xml, read_spectrum_node
 from underpaint.io._single import content_of, spectrum_scan
-from underpaint.spectrum import Scan
 
 FORMAT = "Bruker .spx"
 _LARGEST_BYTES = 64 * 2**20
@@ -32,6 +32,5 @@ def read_spx(path: Path) -> Scan:
     content = content_of(path, _LARGEST_BYTES, "single Bruker spectrum")
     node = instance(parse_xml(content, str(path)), "TRTSpectrum")
     if node is None:
-        message = f"Cannot read {path}: Bruker XML without a spectrum in it. Export the spectrum as .spx again."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: Bruker XML without a spectrum in it. Export the spectrum as .spx again.")
     return spectrum_scan(read_spectrum_node(node, str(path)), path, FORMAT)

@@ -47,8 +47,7 @@ class StoredMaps(np.lib.mixins.NDArrayOperatorsMixin):
         rows, columns, index = key
         if isinstance(index, int | np.integer):
             if not -self.shape[2] <= index < self.shape[2]:
-                message = f"index {index} is out of bounds for {self.shape[2]} maps"
-                raise IndexError(message)
+                raise IndexError(f"index {index} is out of bounds for {self.shape[2]} maps")
             return self._map(int(index) % self.shape[2])[rows, columns]
         plain = slice | int | np.integer
         if isinstance(index, slice) and range(self.shape[2])[index] and all(isinstance(own, plain) for own in key):
@@ -66,8 +65,7 @@ class StoredMaps(np.lib.mixins.NDArrayOperatorsMixin):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Read all maps."""
         if copy is False:
-            message = "Cannot give the maps as an array without a copy: they lie on disk."
-            raise ValueError(message)
+            raise ValueError("Cannot give the maps as an array without a copy: they lie on disk.")
         whole = np.empty(self.shape, self.dtype if dtype is None else dtype)
         for index in range(self.shape[2]):
             whole[:, :, index] = self._map(index)
@@ -80,8 +78,7 @@ class StoredMaps(np.lib.mixins.NDArrayOperatorsMixin):
     def __getattr__(self, name: str) -> Any:
         """Return the array's method or attribute, such as ``mean``."""
         if name.startswith("_") or not hasattr(np.ndarray, name):
-            message = f"{type(self).__name__!r} object has no attribute {name!r}"
-            raise AttributeError(message)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(np.asarray(self), name)
 
     def as_array(self) -> NDArray[Any]:
@@ -140,8 +137,9 @@ class BlockStore:
                 stream.write(b"\1")
                 _flush(stream)
         except OSError as error:
-            message = f"Cannot write {self.folder}: {error}. The disk may be full; make room, and go on with --resume."
-            raise OutputError(message) from error
+            raise OutputError(
+                f"Cannot write {self.folder}: {error}. The disk may be full; make room, and go on with --resume."
+            ) from error
 
     def stack(self, name: str, n_map: int) -> StoredMaps:
         """Return the maps of a stack, to be read one at a time.
@@ -155,8 +153,7 @@ class BlockStore:
         dtype = np.dtype(path.suffix[1:] or "uint8")
         n_pixel = self.shape[0] * self.shape[1]
         if not path.is_file() or path.stat().st_size != n_map * n_pixel * dtype.itemsize:
-            message = f"Cannot read {path}: it does not hold {n_map} maps of {self.shape} pixels. Begin again."
-            raise ScanError(message)
+            raise ScanError(f"Cannot read {path}: it does not hold {n_map} maps of {self.shape} pixels. Begin again.")
 
         def read(index: int) -> NDArray[Any]:
             values = np.fromfile(path, dtype, n_pixel, offset=index * n_pixel * dtype.itemsize)

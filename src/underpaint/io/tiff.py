@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import Axis, axis_of_list, unit_of
 from underpaint.io._source import lazy_counts, missing_numbers, own_entries, probe, shown_numbers, told
-from underpaint.spectrum import EnergyAxis, Scan
 
 FORMAT = "TIFF stack"
 _SILENCE = logging.NullHandler()
@@ -126,18 +126,16 @@ def read_tiff_folder(path: Path, name: str | None = None) -> list[Scan]:
     odd = next((own for own, kind in zip(files, kinds, strict=True) if kind != kinds[0]), None)
     if odd is not None or len(files) < 2:
         reason = f"{odd.name} differs from {files[0].name} in size or type" if odd else "two or more are needed"
-        message = f"Cannot read {path} as a stack of TIFF images: {reason}."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path} as a stack of TIFF images: {reason}.")
     cube = PagesCube([(own, 0) for own in files], *kinds[0])
     scan = _scan(cube, path, path, path.name, name)
     missing = missing_numbers(files)
     if missing and scan.axis is None:
-        message = (
+        raise ScanError(
             f"Cannot read {path} as a stack: its {len(files)} numbered images lack {shown_numbers(missing)}, "
             "and all channels above would move down. Copy the images again, or give a list of their energies "
             "(energies.txt)."
         )
-        raise ScanError(message)
     return [scan]
 
 
@@ -149,13 +147,12 @@ def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stem: str, nam
         axis, fit = _axis(listed, cube.shape[2], path)
         notes = (f"energies from {listed.name}", *fit)
     elif cube.shape[2] < _FEWEST_CHANNELS or _are_rows(cube):
-        message = (
+        raise ScanError(
             f"Cannot read {path} as a stack: it holds {cube.shape[2]} images of {cube.shape[0]} x {cube.shape[1]}, and "
             f"spectra have {_FEWEST_CHANNELS} channels or more, between which counts differ most. Save one image "
             "for each channel, not for each row or element; or put a list of the channels' energies beside it "
             "(energies.txt)."
         )
-        raise ScanError(message)
     return Scan(
         lazy_counts(cube, str(path)),
         axis=axis,
@@ -189,8 +186,9 @@ def _cube(path: Path) -> MappedCube | PagesCube:
             number for number in range(n_page) if tuple(pages[number].shape) != shape or pages[number].dtype != dtype
         ]
         if odd:
-            message = f"Cannot read {path} as a stack: image {odd[0]} is {pages[odd[0]].shape}, the first {shape}."
-            raise ScanError(message)
+            raise ScanError(
+                f"Cannot read {path} as a stack: image {odd[0]} is {pages[odd[0]].shape}, the first {shape}."
+            )
         offset = _contiguous(file, n_page, shape, dtype)
         if offset is not None:
             stored = dtype.newbyteorder(file.byteorder)
@@ -205,28 +203,28 @@ def _check(path: Path, n_page: int, shape: tuple[int, ...], dtype: np.dtype[Any]
     for own in shape:
         size, piece = size * own, piece * own
     if dtype.kind not in "uif" or len(shape) not in {2, 3} or 0 in shape:
-        message = f"Cannot read {path} as a stack: its images are {shape} {dtype}; (row, column) numbers are needed."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {path} as a stack: its images are {shape} {dtype}; (row, column) numbers are needed."
+        )
     unpacked = int(page.compression) == 1
     if size > (held if unpacked else _LARGEST_RATIO * held) or (not unpacked and piece > max(_LARGEST_PIECE, held)):
-        message = (
+        raise ScanError(
             f"Cannot read {path}: it promises {n_page} images of {shape} {dtype}, {size / 1e6:.0f} MB, "
             f"and holds {held / 1e6:.3f} MB. It is damaged or cut off; copy it again."
         )
-        raise ScanError(message)
 
 
 def _from_one_page(path: Path, page: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> MappedCube:
     """Several numbers a pixel in one page: channels are last, or planes of their own."""
     if len(shape) != 3 or shape[-1] in _PHOTOGRAPH or page.axes not in {"YXS", "SYX", "ZYX"}:
-        message = (
+        raise ScanError(
             f"Cannot read {path} as a stack: it holds one image of {shape}; a stack has an image for each channel. "
             "Give the folder of the images, or a file of several pages."
         )
-        raise ScanError(message)
     if not page.is_contiguous:
-        message = f"Cannot read {path}: several numbers a pixel, packed. Write it unpacked or as one page a channel."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {path}: several numbers a pixel, packed. Write it unpacked or as one page a channel."
+        )
     stored = dtype.newbyteorder(page.parent.byteorder)
     sizes = (shape[0], shape[1], shape[2])
     return MappedCube(path, int(page.dataoffsets[0]), sizes, stored, first=page.axes != "YXS")
@@ -249,8 +247,7 @@ def _page(path: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
         shape, dtype = tuple(int(size) for size in page.shape), np.dtype(page.dtype)
         _check(path, 1, shape, dtype, page)
         if len(shape) != 2 or len(file.pages) != 1:
-            message = f"Cannot read {path} as the image of one channel: it holds {len(file.pages)} of {shape}."
-            raise ScanError(message)
+            raise ScanError(f"Cannot read {path} as the image of one channel: it holds {len(file.pages)} of {shape}.")
         return (shape[0], shape[1]), dtype
 
 
@@ -260,26 +257,23 @@ def _list_file(folder: Path, stem: str, name: str | None, path: Path) -> Path | 
         return next(iter(own_entries(folder, (own for own in named if own.is_file()))), None)
     given = next((own for own in (folder / name, Path(name)) if own.is_file()), None)
     if given is None:
-        message = f"Cannot read {path}: the list of energies {name} is neither beside it nor a path."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: the list of energies {name} is neither beside it nor a path.")
     return given
 
 
 def _axis(listed: Path, n_channel: int, path: Path) -> Axis:
     if listed.stat().st_size > _LARGEST_LIST:
-        message = f"Cannot read {path}: {listed.name} is too large for a list of {n_channel} energies."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: {listed.name} is too large for a list of {n_channel} energies.")
     lines = probe(listed.read_bytes, str(listed)).decode("latin-1").splitlines()
     energies = [value for value in map(_last_number, lines) if value is not None]
     unit = next(filter(None, map(unit_of, lines[:3])), "")
     axis, notes = axis_of_list(np.array(energies), n_channel, unit)
     if axis is None:
-        message = (
+        raise ScanError(
             f"Cannot read {path}: {listed.name} lists {len(energies)} energies for {n_channel} channels; as many "
             "energies as channels are needed, rising in even steps "
             f"({'; '.join(notes)}). Correct the list, or give it another name to read the stack without it."
         )
-        raise ScanError(message)
     return axis, notes
 
 
@@ -305,5 +299,6 @@ def _guarded(action: Callable[[], Any], path: Path) -> Any:
     except ScanError:
         raise
     except Exception as error:  # tifffile and its codecs raise whatever they like at damaged files
-        message = f"Cannot read {path}: the TIFF file is damaged or of an unknown kind ({told(error)}). Copy it again."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {path}: the TIFF file is damaged or of an unknown kind ({told(error)}). Copy it again."
+        ) from error

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import CalibrationError, MissingExtraError, ScanError
 from underpaint.io._axes import ENERGY_NAME, channel_dimension
 from underpaint.io._blosc import fault_of_blosc
@@ -29,7 +30,6 @@ from underpaint.io._detectors import PLACE, Place
 from underpaint.io._energies import Axis, axis_of_list
 from underpaint.io._hyperspy import EXPERIMENTS, TIMES, Signal, read_axes, seconds
 from underpaint.io._source import lazy_counts, leads_out, probe
-from underpaint.spectrum import EnergyAxis, Scan
 
 FORMAT = "zarr"
 _MARKS = ("zarr.json", ".zgroup", ".zarray")
@@ -62,8 +62,9 @@ def zarr_library() -> Any:
     try:
         return import_module("zarr")
     except ImportError as error:
-        message = 'Cannot use zarr stores: zarr is not installed. Run `pip install "underpaint[zarr]"`, or use HDF5.'
-        raise MissingExtraError(message) from error
+        raise MissingExtraError(
+            'Cannot use zarr stores: zarr is not installed. Run `pip install "underpaint[zarr]"`, or use HDF5.'
+        ) from error
 
 
 def let_zarr_finish() -> None:
@@ -100,11 +101,10 @@ def read_zarr(path: Path, name: str | None = None) -> list[Scan]:
     )
     if not wanted:
         holds = ", ".join(f"{key} {own.shape}" for key, own in found.items()) or "none"
-        message = (
+        raise ScanError(
             f"Cannot read {path if name is None else f'{path}::{name}'} as a scan: a 3-D array (row, column, channel) "
             f"of numbers is needed; the zarr store holds {holds}."
         )
-        raise ScanError(message)
     return [_scan(path, own, alone=len(wanted) == 1) for own in wanted.values()]
 
 
@@ -146,11 +146,11 @@ def _values(node: Node, key: Any = ()) -> NDArray[Any]:
         array = library.open_array(_store(node), mode="r")
         values = np.asarray(array[key])
     except Exception as error:  # zarr and its codecs raise whatever they like at damaged data
-        message = f"Cannot read {node.folder}: the zarr array is damaged ({_first_line(error)}). Copy the store again."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {node.folder}: the zarr array is damaged ({_first_line(error)}). Copy the store again."
+        ) from error
     if values.dtype.kind not in "buif":
-        message = f"Cannot read {node.folder}: the zarr array holds {values.dtype}, not numbers."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {node.folder}: the zarr array holds {values.dtype}, not numbers.")
     return values
 
 
@@ -197,8 +197,7 @@ def _refuse_links(path: Path) -> None:
     for folder, folders, files in os.walk(path):
         for own in (Path(folder) / entry for entry in (*folders, *files)):
             if leads_out(own, path):
-                message = f"Cannot read {path}: {own.relative_to(path)} is a link that leads out of the store."
-                raise ScanError(message)
+                raise ScanError(f"Cannot read {path}: {own.relative_to(path)} is a link that leads out of the store.")
 
 
 def _nodes(path: Path) -> Iterator[Node]:
@@ -215,16 +214,18 @@ def _nodes(path: Path) -> Iterator[Node]:
 def _node(path: Path, folder: Path, record: dict[str, Any]) -> Node:
     strange = sorted({own for own in _codecs(record) if own.removeprefix("numcodecs.") not in _CODECS})
     if strange:
-        message = f"Cannot read {folder}: the zarr array is packed with {', '.join(strange)}, which is not opened here."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {folder}: the zarr array is packed with {', '.join(strange)}, which is not opened here."
+        )
     try:
         shape = tuple(int(own) for own in record["shape"])
         grid = record["chunks"] if "chunks" in record else record["chunk_grid"]["configuration"]["chunk_shape"]
         chunks = tuple(int(own) for own in grid)
         dtype = np.dtype(str(record.get("data_type", record.get("dtype"))))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        message = f"Cannot read {folder}: the zarr array's metadata is not whole ({error}). Copy the store again."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {folder}: the zarr array's metadata is not whole ({error}). Copy the store again."
+        ) from error
     _refuse_sizes(folder, shape, chunks, dtype)
     own_attributes = _json(folder / ".zattrs") if (folder / ".zattrs").is_file() else record.get("attributes")
     attributes = own_attributes if isinstance(own_attributes, dict) else {}
@@ -244,21 +245,18 @@ def _is_blosc(record: dict[str, Any]) -> bool:
 def _refuse_sizes(folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     sizes_fit = len(shape) == len(chunks) and all(own > 0 for own in (*shape, *chunks))
     if not sizes_fit or _product(chunks) * dtype.itemsize > _LARGEST_CHUNK:
-        message = (
+        raise ScanError(
             f"Cannot read {folder}: a zarr array of shape {shape} in chunks of {chunks}; chunks must be "
             f"of the same number of sizes and at most {_LARGEST_CHUNK} bytes."
         )
-        raise ScanError(message)
     chunk_bytes = _product(chunks) * dtype.itemsize
     if chunk_bytes > _ALWAYS_HELD and chunk_bytes > _LARGEST_PACKING * _stored_bytes(folder):
-        message = (
+        raise ScanError(
             f"Cannot read {folder}: a zarr array in chunks of {chunks} {dtype}, {chunk_bytes / 1e6:.0f} MB each, and "
             f"all its files hold {_stored_bytes(folder) / 1e6:.3f} MB. It is damaged or cut off; copy the store again."
         )
-        raise ScanError(message)
     if len(shape) == 3 and shape[1] * shape[2] * dtype.itemsize > _LARGEST_CHUNK:
-        message = f"Cannot read {folder}: one row of a zarr array of shape {shape} is more than can be held."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {folder}: one row of a zarr array of shape {shape} is more than can be held.")
 
 
 def _stored_bytes(folder: Path) -> int:
@@ -287,16 +285,15 @@ def _codecs(record: Any) -> Iterator[str]:
 
 def _json(path: Path) -> dict[str, Any]:
     if probe(path.stat, str(path)).st_size > _LARGEST_METADATA:
-        message = f"Cannot read {path}: metadata of a zarr array has at most {_LARGEST_METADATA} bytes."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: metadata of a zarr array has at most {_LARGEST_METADATA} bytes.")
     try:
         record = json.loads(probe(path.read_bytes, str(path)))
     except (ValueError, RecursionError) as error:
-        message = f"Cannot read {path}: the metadata of the zarr store is damaged ({error}). Copy the store again."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {path}: the metadata of the zarr store is damaged ({error}). Copy the store again."
+        ) from error
     if not isinstance(record, dict):
-        message = f"Cannot read {path}: the metadata of the zarr store is no record. Copy the store again."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: the metadata of the zarr store is no record. Copy the store again.")
     return record
 
 
@@ -382,8 +379,9 @@ def _refuse_missing_chunks(node: Node) -> None:
         return
     there = sum(len(files) for folder, _, files in os.walk(node.folder / "c"))
     if there < wanted:
-        message = f"Cannot read {node.folder}: {wanted} chunks were written, {there} are there. Copy the store again."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {node.folder}: {wanted} chunks were written, {there} are there. Copy the store again."
+        )
 
 
 def _axis(node: Node, n_channel: int) -> Axis:

@@ -6,7 +6,7 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.spectrum import Scan, survey
+from underpaint.data import Scan, survey
 
 N_BAND = 12
 

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal.windows import tukey
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.repair._pictures import band_images
 from underpaint.repair.record import Step
-from underpaint.spectrum import Scan
 
 Array = NDArray[np.float64]
 
@@ -205,11 +205,9 @@ def with_rows_mirrored(scan: Scan, direction: RowDirection | None = None) -> tup
         All rows certainly run the same way, or there is but one.
     """
     if scan.shape[0] < 2:
-        message = "Cannot mirror every second row: the scan has 1 row, at least 2 are needed. Leave out --snake."
-        raise ScanError(message)
+        raise ScanError("Cannot mirror every second row: the scan has 1 row, at least 2 are needed. Leave out --snake.")
     if direction is not None and direction.is_straight:
-        message = f"Cannot mirror every second row: {direction.in_words()}. Leave out --snake."
-        raise ScanError(message)
+        raise ScanError(f"Cannot mirror every second row: {direction.in_words()}. Leave out --snake.")
     counts = scan.counts.rechunk({1: -1}).map_blocks(_mirrored_block, dtype=scan.counts.dtype, meta=scan.counts._meta)  # noqa: SLF001 - dask has no public name for it
     images: dict[str, Any] = {
         name: None if getattr(scan, name) is None else _mirrored(getattr(scan, name), 0)

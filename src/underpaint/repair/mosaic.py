@@ -13,11 +13,11 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import Scan, survey
+from underpaint.data.rebin import rebin_scan
 from underpaint.errors import ScanError
 from underpaint.repair._pictures import bands_between
-from underpaint.spectrum import Scan, survey
-from underpaint.spectrum.rebin import rebin_scan
-from underpaint.untrusted import MOST_TABLE_BYTES, read_bounded
+from underpaint.runtime.untrusted import MOST_TABLE_BYTES, read_bounded
 
 Array = NDArray[np.float64]
 
@@ -127,14 +127,14 @@ def read_positions(path: str | Path) -> dict[str, tuple[float, float]]:
         for row in csv.DictReader(io.StringIO(text, newline="")):
             name, place = row["tile"].strip(), (float(row["row_mm"]), float(row["column_mm"]))
             if name in found or not np.isfinite(place).all():
-                message = f"Cannot use {path}: the tile {name!r} stands there twice, or lies at {place} mm."
-                raise ScanError(message)
+                raise ScanError(f"Cannot use {path}: the tile {name!r} stands there twice, or lies at {place} mm.")
             found[name] = place
     except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
         if isinstance(error, ScanError):
             raise
-        message = f"Cannot read positions from {path}: {error}. A CSV table tile,row_mm,column_mm is needed."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read positions from {path}: {error}. A CSV table tile,row_mm,column_mm is needed."
+        ) from error
     return found
 
 
@@ -198,12 +198,11 @@ def _refuse_far_tiles(stage: Array, sizes: NDArray[np.int64], step: tuple[float,
     filled = float(sizes.prod(axis=1).sum() / (n_row * n_column))
     if filled >= _LEAST_FILLED / len(sizes):
         return
-    message = (
+    raise ScanError(
         f"Cannot join tiles that fill {filled:.2g} of {n_row:.0f} x {n_column:.0f} pixels: by their positions they lie "
         f"up to {(stage.max(axis=0) * step).max():g} mm apart. Check that the positions and the pixel size "
         f"({step[0]:g} x {step[1]:g} mm) are in mm."
     )
-    raise ScanError(message)
 
 
 def _apart(corners: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[int, ...]:
@@ -219,19 +218,18 @@ def _about_the_mean(values: Array) -> Array:
 
 def _common_step(tiles: Sequence[Tile]) -> tuple[float, float]:
     if len(tiles) < 2:
-        message = f"Cannot join {len(tiles)} tile; give two or more."
-        raise ScanError(message)
+        raise ScanError(f"Cannot join {len(tiles)} tile; give two or more.")
     steps = [own.scan.step_mm for own in tiles]
     first = steps[0]
     if first is None or any(own is None or not np.allclose(own, first, rtol=_STEP_TOLERANCE) for own in steps):
         sizes = ", ".join(f"{own.scan.name}: {own.scan.step_mm or 'unknown'}" for own in tiles)
-        message = f"Cannot join tiles of different or unknown pixel size, mm ({sizes}). Give their size: --step-mm."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot join tiles of different or unknown pixel size, mm ({sizes}). Give their size: --step-mm."
+        )
     if not (np.isfinite(first).all() and min(first) > 0):
-        message = (
+        raise ScanError(
             f"Cannot join tiles with pixels of {first[0]:g} x {first[1]:g} mm. Give their size, above 0: --step-mm."
         )
-        raise ScanError(message)
     return first
 
 
@@ -423,7 +421,6 @@ def positions_of(names: Sequence[str], positions: Mapping[str, tuple[float, floa
         found = next((positions[key] for key in keys if key in positions), None)
         if found is None:
             known = ", ".join(positions) or "none"
-            message = f"Cannot place the tile {name}: the table knows {known}. Add a row for it."
-            raise ScanError(message)
+            raise ScanError(f"Cannot place the tile {name}: the table knows {known}. Add a row for it.")
         places.append(found)
     return places

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import convolve, generic_filter
 
+from underpaint.data import Scan, survey
 from underpaint.errors import ScanError
 from underpaint.repair.record import Step
-from underpaint.spectrum import Scan, survey
 
 Array = NDArray[np.float64]
 
@@ -76,11 +76,10 @@ def with_pixels_mended(scan: Scan, faulty: FaultyPixels) -> tuple[Scan, Step]:
     """
     wrong = faulty.any
     if wrong.sum() > _MOST_SHARE * wrong.size:
-        message = (
+        raise ScanError(
             f"Cannot mend pixels: {wrong.sum()} of {wrong.size} are dead or short; up to {_MOST_SHARE:.0%} are mended. "
             "Mask them instead, or crop."
         )
-        raise ScanError(message)
     n_sound = convolve((~wrong).astype(np.int64), _AROUND, mode="constant")
     mended = wrong & (n_sound > 0)
     counts = scan.counts.astype(np.float32) if mended.any() else scan.counts

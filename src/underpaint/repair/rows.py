@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import shift as moved_by
 from scipy.signal.windows import tukey
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.repair.mirrored import (
     LEAST_COLUMNS,
@@ -22,7 +23,6 @@ from underpaint.repair.mirrored import (
     root_images,
 )
 from underpaint.repair.record import Step
-from underpaint.spectrum import Scan
 
 Array = NDArray[np.float64]
 
@@ -84,26 +84,23 @@ def find_row_shift(scan: Scan) -> RowShift:
     """
     n_row, n_column, _ = scan.shape
     if n_row < LEAST_ROWS or n_column < LEAST_COLUMNS:
-        message = (
+        raise ScanError(
             f"Cannot look for shifted rows: the scan has {n_row} rows of {n_column} columns; at least {LEAST_ROWS} "
             f"of {LEAST_COLUMNS} are needed. Leave out --rows."
         )
-        raise ScanError(message)
     images = root_images(scan)
     direction = direction_of(images)
     if direction is not None and direction.is_mirrored:
-        message = (
+        raise ScanError(
             f"Cannot look for shifted rows: {direction.in_words()}. Add --snake, which mirrors them back; with --rows, "
             "their shift is found thereafter."
         )
-        raise ScanError(message)
     if direction is not None and direction.neighbours < _LEAST_SIGMAS * direction.error:
-        message = (
+        raise ScanError(
             "Cannot look for shifted rows: they have no structure in common, as on a uniform surface (correlation of "
             f"neighbours {direction.neighbours:.2f} ± {direction.error:.2f}; {_LEAST_SIGMAS:g} deviations are needed). "
             "Leave out --rows, or give the shift with --row-shift."
         )
-        raise ScanError(message)
     columns, error = 0.0, 0.0
     for _ in range(_ROUNDS):
         # the taper holds both rows fast and so pulls towards no shift, the less the less is left
@@ -141,8 +138,7 @@ def _refuse_doubtful(shift: RowShift, n_column: int) -> None:
 def _remaining(cross: NDArray[np.complex128], n_column: int) -> tuple[float, float]:
     """Return the shift, and one standard deviation by a jackknife over groups of rows."""
     if not np.abs(cross).sum() > 0:
-        message = "Cannot look for shifted rows: all pixels of a row are alike. Leave out --rows."
-        raise ScanError(message)
+        raise ScanError("Cannot look for shifted rows: all pixels of a row are alike. Leave out --rows.")
     whole = cross.sum(axis=0)
     groups = [cross[own::_GROUPS].sum(axis=0) for own in range(min(_GROUPS, len(cross)))]
     without = np.asarray([_highest(whole - own, n_column) for own in groups])
@@ -188,8 +184,7 @@ def with_rows_aligned(scan: Scan, shift: RowShift) -> tuple[Scan, Step]:
     """
     n_row, n_column, _ = scan.shape
     if not abs(shift.columns) < n_column - 1:
-        message = f"Cannot move rows of {n_column} columns by {shift.columns:g}. Give a smaller shift."
-        raise ScanError(message)
+        raise ScanError(f"Cannot move rows of {n_column} columns by {shift.columns:g}. Give a smaller shift.")
     taps = _TwoTaps.of(shift.columns, n_column)
     counts = scan.counts.rechunk({1: -1, 2: -1}).map_blocks(
         _moved_block, taps, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)

@@ -7,9 +7,9 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.repair.record import Step
-from underpaint.spectrum import Scan
 
 Array = NDArray[np.float64]
 
@@ -31,11 +31,10 @@ def cropped(scan: Scan, rows: tuple[int, int], columns: tuple[int, int]) -> tupl
     """
     for name, (first, stop), size in zip(("rows", "columns"), (rows, columns), scan.shape[:2], strict=True):
         if not 0 <= first < stop <= size:
-            message = (
+            raise ScanError(
                 f"Cannot crop to {name} {first}:{stop}: the scan has {name} 0 to {size - 1}. "
                 f"Give a first and, above it, a last plus one of at most {size}."
             )
-            raise ScanError(message)
     part = slice(*rows), slice(*columns)
     said = f"cropped to rows {rows[0]} to {rows[1] - 1} and columns {columns[0]} to {columns[1] - 1}"
     own = replace(scan, counts=scan.counts[part], notes=(*scan.notes, said), **_each_image(scan, lambda own: own[part]))
@@ -51,11 +50,10 @@ def masked(scan: Scan, mask: NDArray[np.bool_]) -> tuple[Scan, Step]:
         The mask has another size, or holds no pixel.
     """
     if mask.shape != scan.shape[:2] or not mask.any():
-        message = (
+        raise ScanError(
             f"Cannot mask a scan of {scan.shape[0]} x {scan.shape[1]} pixels by {int(mask.sum())} pixels of "
             f"{' x '.join(map(str, mask.shape))}. Give a mask of the scan's size that holds some."
         )
-        raise ScanError(message)
     present = mask if scan.present is None else mask & scan.present
     said = f"masked: {int(mask.sum())} of {mask.size} pixels kept"
     return replace(scan, present=present, notes=(*scan.notes, said)), Step("mask", said, {"kept": int(mask.sum())})
@@ -73,11 +71,10 @@ def binned(scan: Scan, rows: int, columns: int) -> tuple[Scan, Step]:
     """
     n_row, n_column, n_channel = scan.shape
     if not (1 <= rows <= n_row and 1 <= columns <= n_column):
-        message = (
+        raise ScanError(
             f"Cannot put {rows} x {columns} pixels together: the scan has {n_row} x {n_column}. "
             "Give two whole numbers from 1 to these."
         )
-        raise ScanError(message)
     whole = n_row // rows * rows, n_column // columns * columns
 
     def added(image: Array) -> Array:

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import lambertw
 
+from underpaint.data import EnergyAxis, Scan, survey
 from underpaint.errors import ScanError
 from underpaint.repair.record import Step
-from underpaint.spectrum import EnergyAxis, Scan, survey
 
 _MOST_CHANCE = 0.3
 _SECONDS_PER_US = 1e-6
@@ -43,23 +43,20 @@ def without_sum_peaks(scan: Scan, pulse_pair_us: float) -> tuple[Scan, Step]:
     """
     axis = scan.require_axis()
     if not (np.isfinite(pulse_pair_us) and pulse_pair_us > 0):
-        message = f"Cannot take out sum peaks: a resolving time of {pulse_pair_us:g} µs; it must be positive."
-        raise ScanError(message)
+        raise ScanError(f"Cannot take out sum peaks: a resolving time of {pulse_pair_us:g} µs; it must be positive.")
     if scan.live_time_s is None or not np.all(scan.live_time_s[_there(scan)] > 0):
-        message = (
+        raise ScanError(
             f"Cannot take out sum peaks of scan {scan.name!r}: they depend on the rate, and its file lacks the live "
             "time of some pixels. Convert the scan from the instrument's own files, which hold them."
         )
-        raise ScanError(message)
     pulses = survey(scan).pixel_counts
     seen = pulses / np.where(scan.live_time_s > 0, scan.live_time_s, np.inf) * pulse_pair_us * _SECONDS_PER_US
     chance = seen / np.maximum(1.0 - seen, 1e-9)
     if chance.max() > _MOST_CHANCE or seen.max() >= 1.0:
-        message = (
+        raise ScanError(
             f"Cannot take out sum peaks: {seen.max():.2f} photons arrive in {pulse_pair_us:g} µs in the fastest "
             f"pixel; up to {_MOST_CHANCE} can be told apart. Check the resolving time."
         )
-        raise ScanError(message)
     whole = scan.counts.rechunk({1: -1, 2: -1})
     counts = whole.map_blocks(_parted, chance, axis, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
     said = f"sum peaks taken out for {pulse_pair_us:g} µs: {chance.max():.2%} of the pulses at most held two photons"

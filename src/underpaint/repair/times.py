@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.repair.record import Step
-from underpaint.spectrum import Scan
 
 _MOST_FACTOR = 20.0
 
@@ -23,11 +23,10 @@ def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
         The scan has no live times.
     """
     if scan.live_time_s is None or not (scan.live_time_s > 0).any():
-        message = (
+        raise ScanError(
             f"Cannot make the live times of scan {scan.name!r} equal: its file has none. Leave out --live-time, or "
             "convert the scan from the instrument's own files, which hold them."
         )
-        raise ScanError(message)
     live = scan.live_time_s
     median = float(np.median(live[live > 0]))
     known = np.isfinite(live) & (live > median / _MOST_FACTOR)

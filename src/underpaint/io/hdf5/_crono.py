@@ -19,12 +19,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._source import lazy_counts
 from underpaint.io.hdf5._cube import ListedCube
 from underpaint.io.hdf5._facts import axis_of_energies, numbers, units
 from underpaint.io.hdf5._links import follow, read_values
-from underpaint.spectrum import Scan
 
 FORMAT = "HDF5 (XGLab CRONO)"
 SPECTRA = "/XRF/Spectra"
@@ -48,10 +48,9 @@ def read_crono(path: Path, file: Any) -> list[Scan]:
     """
     spectra = follow(file, SPECTRA)
     if spectra.ndim != 2 or spectra.dtype.kind not in "uif":
-        message = (
+        raise ScanError(
             f"Cannot read {path}: it is a CRONO scan, but {SPECTRA} is {spectra}, not (spectrum, channel) numbers."
         )
-        raise ScanError(message)
     index = _index(path, file, spectra.shape[0])
     cube = ListedCube(path, spectra, index)
     source = f"{path}::{SPECTRA}"
@@ -80,20 +79,19 @@ def _index(path: Path, file: Any, n_spectra: int) -> NDArray[np.int64]:
     """(row, column) number of the spectrum of each pixel, -1 where there is none."""
     item = follow(file, SELECTED)
     if not isinstance(item, h5py.Dataset) or item.ndim not in {2, 3} or item.dtype.kind not in "iu" or item.size == 0:
-        message = (
+        raise ScanError(
             f"Cannot read {path}: it is a CRONO scan, but {SELECTED} (row, column, 1), which puts its {n_spectra} "
             f"spectra on a grid, is {'missing' if item is None else item}. Export it again with the maps computed."
         )
-        raise ScanError(message)
     n_pixel = item.shape[0] * item.shape[1]
     if n_pixel > 64 * max(n_spectra, 1):
-        message = f"Cannot read {path}: {SELECTED} has {n_pixel} pixels for {n_spectra} spectra, which cannot be."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {path}: {SELECTED} has {n_pixel} pixels for {n_spectra} spectra, which cannot be."
+        )
     values = read_values(item)
     index = np.asarray(values if item.ndim == 2 else values[:, :, 0], dtype=np.int64)
     if index.max() >= n_spectra or index.max() < 0:
-        message = f"Cannot read {path}: {SELECTED} points at spectrum {index.max()}; the file holds {n_spectra}."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {path}: {SELECTED} points at spectrum {index.max()}; the file holds {n_spectra}.")
     return np.where(index >= 0, index, -1)
 
 

@@ -125,15 +125,15 @@ def check_stored(path: Path, dataset: Any) -> None:
     chunk = int(np.prod(dataset.chunks, dtype=np.float64)) * dataset.dtype.itemsize if dataset.chunks else 0
     promised = float(np.prod(dataset.shape, dtype=np.float64)) * dataset.dtype.itemsize
     if dataset.id.get_storage_size() == 0:
-        message = f"Cannot read {what}: its header promises {dataset.shape}, but no counts were ever written to it."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {what}: its header promises {dataset.shape}, but no counts were ever written to it."
+        )
     most = LARGEST_RATIO * held if dataset.chunks else held  # only pieces can be packed
     if promised > most or chunk > max(_LARGEST_CHUNK, 64 * held):
-        message = (
+        raise ScanError(
             f"Cannot read {what}: it promises {dataset.shape} numbers, {promised / 1e6:.0f} MB, in pieces of "
             f"{chunk / 1e6:.0f} MB; the file holds {held / 1e6:.3f} MB, which cannot be. It is damaged; copy it again."
         )
-        raise ScanError(message)
 
 
 def _unwritten(dataset: Any) -> tuple[str, ...]:
@@ -160,12 +160,11 @@ def _check_filters(dataset: Any, what: str) -> None:
         __import__("hdf5plugin")  # registers its filters with HDF5
     for code in codes:
         if not h5py.h5z.filter_avail(code):
-            message = (
+            raise ScanError(
                 f"Cannot read {what}: it is packed with the HDF5 filter {code} ({_FILTER_NAMES.get(code, 'unknown')}), "
                 'which is not installed. Run `pip install "underpaint[hdf5]"`, or repack the file with '
                 "`h5repack -f GZIP=1`."
             )
-            raise ScanError(message)
 
 
 def _read(
@@ -176,8 +175,9 @@ def _read(
     try:
         values = read_part(path, name, tuple(whole[number] for number in sorted(whole)))
     except READ_ERRORS as error:
-        message = f"Cannot read {path}::{name}: {told(error)}. The file is damaged or was changed; copy it again."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {path}::{name}: {told(error)}. The file is damaged or was changed; copy it again."
+        ) from error
     if detector is None:
         return np.ascontiguousarray(np.transpose(values, order))
     return np.ascontiguousarray(np.transpose(values, (*order, detector[0]))[..., 0])

@@ -6,6 +6,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._detectors import PLACE, Place
 from underpaint.io._hyperspy import EXPERIMENTS, TIMES, read_axes, seconds
@@ -13,7 +14,6 @@ from underpaint.io._source import MemoryCube, lazy_counts
 from underpaint.io.hdf5._cube import Hdf5Cube, ListedCube, check_stored
 from underpaint.io.hdf5._facts import text
 from underpaint.io.hdf5._links import follow, read_values
-from underpaint.spectrum import Scan
 
 FORMAT = "HDF5 (HyperSpy)"
 _LARGEST_SPECTRUM = 2**17
@@ -35,11 +35,10 @@ def read_hyperspy(path: Path, file: Any) -> list[Scan]:
     scans = [scan for name, group in _signals(file).items() if (scan := _scan(path, name, group)) is not None]
     if not scans:
         held = ", ".join(f"{name} {group['data'].shape}" for name, group in _signals(file).items())
-        message = (
+        raise ScanError(
             f"Cannot read {path}: it is of HyperSpy, but none of its signals ({held}) has one dimension of energies "
             "and two of pixels at most. Save such a signal."
         )
-        raise ScanError(message)
     return scans
 
 

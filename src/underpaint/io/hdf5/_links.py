@@ -90,8 +90,9 @@ def read_values(item: Any) -> NDArray[Any]:
     """
     check_sources(item)
     if item.external:
-        message = f"Cannot read {item.file.filename}::{item.name}: its values lie in a bare file; only counts may."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {item.file.filename}::{item.name}: its values lie in a bare file; only counts may."
+        )
     return np.asarray(item[()])
 
 
@@ -100,8 +101,7 @@ def read_part(path: Path, name: str, key: Any) -> NDArray[Any]:
     with open_file(path) as file:
         item = follow(file, name)
         if not isinstance(item, h5py.Dataset):
-            message = f"there is no dataset {name} any more"
-            raise OSError(message)
+            raise OSError(f"there is no dataset {name} any more")
         if not item.external:
             return np.asarray(item[key])
         del item  # or else it would be opened with two prefixes at once
@@ -126,8 +126,9 @@ def check_sources(dataset: Any, _within: tuple[Identity, ...] = ()) -> float:
     """
     what = f"{dataset.file.filename}::{dataset.name}"
     if identity(dataset) in _within:
-        message = f"Cannot read {what}: this virtual dataset refers to itself, so it has no values. Make it again."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {what}: this virtual dataset refers to itself, so it has no values. Make it again."
+        )
     if dataset.is_virtual:
         return _check_virtual(dataset, what, (*_within, identity(dataset)))
     files = [beside(dataset, name, what) for name, *_ in dataset.external or ()]
@@ -145,11 +146,9 @@ def beside(item: Any, name: str, what: str) -> Path:
     folder = file_of(item).parent
     place = (folder / name).resolve()
     if not place.is_relative_to(folder):
-        message = f"Cannot read {what}: it lies in {place}, outside the file's folder. Copy that file here."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {what}: it lies in {place}, outside the file's folder. Copy that file here.")
     if not place.is_file():  # HDF5 would put zeros in its place
-        message = f"Cannot read {what}: it lies in {place}, which is not there. Copy that file here."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {what}: it lies in {place}, which is not there. Copy that file here.")
     return place
 
 
@@ -162,42 +161,41 @@ def _step(group: Any, name: str, n_link: int) -> Any:
         return None if link is None else group[name]
     what = f"{group.file.filename}::{group.name.rstrip('/')}/{name}"
     if n_link >= _MOST_LINKS:
-        message = f"Cannot read {what}: this link leads in a circle. Remove it, or export the file again."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {what}: this link leads in a circle. Remove it, or export the file again.")
     if isinstance(link, h5py.SoftLink):
         return follow(group, link.path, n_link + 1)
     place = beside(group, link.filename, what)
     try:
         file = open_file(place)
     except READ_ERRORS as error:
-        message = f"Cannot read {what}: {place} does not open as HDF5 ({told(error)}). Copy that file again."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {what}: {place} does not open as HDF5 ({told(error)}). Copy that file again."
+        ) from error
     return follow(file, "/" + link.path, n_link + 1)
 
 
 def _check_virtual(dataset: Any, what: str, within: tuple[Identity, ...]) -> float:
     sources = dataset.virtual_sources()
     if len(sources) > _MOST_SOURCES:
-        message = f"Cannot read {what}: a virtual dataset of {len(sources)} sources; {_MOST_SOURCES} are the most."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {what}: a virtual dataset of {len(sources)} sources; {_MOST_SOURCES} are the most."
+        )
     held = 0.0
     for file_name, name in dict.fromkeys((source.file_name, source.dset_name) for source in sources):
         held += sum(_check_source(file, name, what, within) for file in _source_files(dataset, file_name, what))
     promised = float(np.prod(dataset.shape, dtype=np.float64)) * dataset.dtype.itemsize
     if promised > LARGEST_RATIO * held:
-        message = (
+        raise ScanError(
             f"Cannot read {what}: this virtual dataset promises {dataset.shape} numbers, {promised / 1e6:.0f} MB; its "
             f"sources hold {held / 1e6:.3f} MB, which cannot be. Make it again, or name a source itself."
         )
-        raise ScanError(message)
     return held
 
 
 def _check_source(file: Any, name: str, what: str, within: tuple[Identity, ...]) -> float:
     source = follow(file, "/" + name)
     if not isinstance(source, h5py.Dataset):
-        message = f"Cannot read {what}: its source {name} is not in {file.filename}. Copy that file again."
-        raise ScanError(message)
+        raise ScanError(f"Cannot read {what}: its source {name} is not in {file.filename}. Copy that file again.")
     return check_sources(source, within)
 
 
@@ -211,8 +209,9 @@ def _source_files(dataset: Any, name: str, what: str) -> list[Any]:
     pattern = Path(name).name.replace("%b", "[0-9]*")
     places = sorted(folder.glob(pattern)) if folder.resolve().is_relative_to(file_of(dataset).parent) else []
     if "%" in pattern or not places:
-        message = f"Cannot read {what}: no file in its folder has the name {name} with a number. Copy the files here."
-        raise ScanError(message)
+        raise ScanError(
+            f"Cannot read {what}: no file in its folder has the name {name} with a number. Copy the files here."
+        )
     return [_opened(beside(dataset, str(place), what), what) for place in places]
 
 
@@ -220,5 +219,6 @@ def _opened(place: Path, what: str) -> Any:
     try:
         return open_file(place)
     except READ_ERRORS as error:
-        message = f"Cannot read {what}: its source {place} does not open ({told(error)}). Copy that file again."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {what}: its source {place} does not open ({told(error)}). Copy that file again."
+        ) from error

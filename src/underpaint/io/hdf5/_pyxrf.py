@@ -19,12 +19,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._source import SAME_CHANNELS, lazy_counts
 from underpaint.io.hdf5._cube import Hdf5Cube
 from underpaint.io.hdf5._facts import axis_of_energies, numbers, text
 from underpaint.io.hdf5._links import follow, read_values
-from underpaint.spectrum import Scan
 
 FORMAT = "HDF5 (PyXRF)"
 _TOP = "xrfmap"
@@ -61,10 +61,9 @@ def _detectors(file: Any) -> list[str]:
 def _scan(path: Path, file: Any, name: str, *, alone: bool) -> Scan:
     dataset = follow(file, f"{_TOP}/{name}/counts")
     if dataset.ndim != 3 or dataset.dtype.kind not in "uif" or 0 in dataset.shape:
-        message = (
+        raise ScanError(
             f"Cannot read {path}: it is of PyXRF, but {dataset.name} is {dataset.shape}, not (row, column, channel)."
         )
-        raise ScanError(message)
     cube = Hdf5Cube(path, dataset)
     source = f"{path}::/{_TOP}/{name}/counts"
     axis, axis_notes = axis_of_energies(follow(file, f"{_TOP}/{name}/energy"), cube.shape[2])

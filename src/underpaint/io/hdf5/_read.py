@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._source import told
 from underpaint.io.hdf5._crono import is_crono, read_crono
@@ -12,7 +13,6 @@ from underpaint.io.hdf5._links import READ_ERRORS, open_file
 from underpaint.io.hdf5._pyxrf import is_pyxrf, read_pyxrf
 from underpaint.io.hdf5._stack import read_named, read_stacks
 from underpaint.io.hdf5._xrf_maps import is_xrf_maps, read_xrf_maps
-from underpaint.spectrum import Scan
 
 _LAYOUTS: tuple[tuple[Callable[[Any], bool], Callable[[Path, Any], list[Scan]]], ...] = (
     (is_hyperspy, read_hyperspy),
@@ -52,8 +52,9 @@ def read_hdf5(path: Path, name: str | None = None, shape: tuple[int, int] | None
     except ScanError:
         raise
     except READ_ERRORS as error:
-        message = f"Cannot read {path}: the HDF5 file is damaged or locked ({told(error)}). Copy it again."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {path}: the HDF5 file is damaged or locked ({told(error)}). Copy it again."
+        ) from error
 
 
 def _named(path: Path, file: Any, name: str, shape: tuple[int, int] | None) -> list[Scan]:

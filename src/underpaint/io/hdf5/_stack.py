@@ -24,6 +24,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import ScanError
 from underpaint.io._detectors import PLACE, Place
 from underpaint.io._energies import axis_of_line
@@ -46,7 +47,6 @@ from underpaint.io.hdf5._facts import (
 )
 from underpaint.io.hdf5._links import file_of, follow, identity, items
 from underpaint.io.hdf5._view import Axis, View, grids, named_axes, view_of
-from underpaint.spectrum import EnergyAxis, Scan
 
 FORMAT = "HDF5"
 _COUNT_NAMES = ("counts", "data", "spectrum", "spectra", "mca")
@@ -114,11 +114,10 @@ def read_stacks(path: Path, top: Any, shape: tuple[int, int] | None = None) -> l
     if not stacks:
         there = listing(top)
         refused = f" Links that are not followed: {'; '.join(content.faults[:4])}" if content.faults else ""
-        message = (
+        raise ScanError(
             f"Cannot read {path if top.name == '/' else f'{path}::{top.name}'} as a scan: it holds no 3-D array (row, "
             f"column, channel) of numbers, {f'only {there}' if there else 'nor any other'}.{refused}"
         )
-        raise ScanError(message)
     return _scans(path, stacks, content, shape, (*notes, *content.faults))
 
 
@@ -138,11 +137,10 @@ def read_named(path: Path, file: Any, name: str, shape: tuple[int, int] | None) 
         item = signal
     if not _is_counts(item):
         there = "nothing there" if item is None else f"{item}"
-        message = (
+        raise ScanError(
             f"Cannot read {path}::{name} as a scan ({there}): a list (spectrum, channel) or "
             f"a 3-D array (row, column, channel) of numbers is needed. The file holds {listing(file) or 'no array'}."
         )
-        raise ScanError(message)
     content = _content(file)
     stack = next((each for each in content.stacks if identity(each.dataset) == identity(item)), None)
     stack = stack or Stack("/" + name.strip("/"), item)
@@ -387,11 +385,10 @@ def _scans(
         entries = list(dict.fromkeys(stack.entry for stack in stacks))
         if len(entries) == 1:
             raise
-        message = (
+        raise ScanError(
             f"Cannot read {path} as one scan: it holds {len(entries)} measurements, and not all can be read. Give one "
             f"of them: {'; '.join(f'{path}::{entry}' for entry in entries)}. ({error})"
-        )
-        raise ScanError(message) from error
+        ) from error
     named = [scan if len(scans) > 1 else replace(scan, name=path.stem) for scan in scans]
     return [replace(scan, notes=(*scan.notes, *notes)) for scan in named]
 
@@ -519,11 +516,10 @@ def _grid(
         return index, step, [note]
     n_row, n_column = shape or (1, n_spectrum)
     if n_row * n_column != n_spectrum:
-        message = (
+        raise ScanError(
             f"Cannot read {path}::{stack.name}: its {n_spectrum} spectra do not fill {n_row} x {n_column} pixels. "
             "Give rows and columns whose product is their number."
         )
-        raise ScanError(message)
     note = "a list of spectra, read as one row: give rows and columns (--shape) for a map"
     return np.arange(n_spectrum).reshape(n_row, n_column), None, [] if shape else [note]
 

@@ -128,12 +128,11 @@ def _detector(
     if len(ranked) > 1 and 3.0 * max(unlike[ranked[0]], 1.0) < unlike[ranked[1]]:
         return ranked[0]
     size = " x ".join(str(each) for each in dataset.shape)
-    message = (
+    raise ScanError(
         f"Cannot read {dataset.file.filename}::{dataset.name}: of its {size} numbers more than one dimension may be "
         "the detectors. Give rows and columns with --shape, as --shape "
         f"{dataset.shape[rest[0]]}x{dataset.shape[rest[1]]}."
     )
-    raise ScanError(message)
 
 
 def _detector_of_list(
@@ -164,12 +163,11 @@ def _detector_of_list(
         return few
     if picture < 5.0:
         return None
-    message = (
+    raise ScanError(
         f"Cannot read {dataset.file.filename}::{dataset.name}: {n_many} x {n_few} spectra may be a map, or "
         f"{n_many} spectra of {n_few} detectors: all {n_few} show the same picture. Give --shape "
         f"{map_shape[0]}x{map_shape[1]} for a map, --shape 1x{n_many}, or its rows and columns, for detectors."
     )
-    raise ScanError(message)
 
 
 def _unlikeness(dataset: Any, channel: int, number: int, rest: Sequence[int]) -> tuple[float, float]:
@@ -209,8 +207,9 @@ def _look(dataset: Any, key: Any) -> NDArray[Any]:
     try:
         return np.asarray(np.nan_to_num(dataset[key]))
     except READ_ERRORS as error:
-        message = f"Cannot read {dataset.file.filename}::{dataset.name}: it is damaged ({error}). Copy the file again."
-        raise ScanError(message) from error
+        raise ScanError(
+            f"Cannot read {dataset.file.filename}::{dataset.name}: it is damaged ({error}). Copy the file again."
+        ) from error
 
 
 # --- positions ---------------------------------------------------------------------------------------

@@ -9,12 +9,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
-from underpaint.files import not_written, whole_file
 from underpaint.io.hdf5._facts import text
 from underpaint.io.hdf5._links import check_sources, follow, items, open_file, read_values
 from underpaint.io.new_hdf5 import new_hdf5
-from underpaint.spectrum import Scan
+from underpaint.runtime.files import not_written, whole_file
 
 TRUTH = "/entry/truth"
 SETTINGS = "/entry/settings"
@@ -75,8 +75,7 @@ def read_truth(path: str | Path) -> dict[str, NDArray[Any]]:
                     values = item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()]
                     truth[name.strip("/")] = np.asarray(values)
     except OSError as error:
-        message = f"Cannot read {path}: {error}. Check that it is an HDF5 file."
-        raise ScanError(message) from error
+        raise ScanError(f"Cannot read {path}: {error}. Check that it is an HDF5 file.") from error
     return truth
 
 
@@ -93,8 +92,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
             settings = follow(file, SETTINGS)
             return {} if settings is None else dict(json.loads(text(read_values(settings))))
     except OSError as error:
-        message = f"Cannot read {path}: {error}. Check that it is an HDF5 file."
-        raise ScanError(message) from error
+        raise ScanError(f"Cannot read {path}: {error}. Check that it is an HDF5 file.") from error
 
 
 def _write_entry(

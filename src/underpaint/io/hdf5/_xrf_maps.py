@@ -18,13 +18,13 @@ from typing import Any
 
 import h5py
 
+from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import Axis
 from underpaint.io._source import lazy_counts
 from underpaint.io.hdf5._cube import Hdf5Cube
 from underpaint.io.hdf5._facts import axis_of_energies, axis_of_polynomial, both, pixel_seconds, step_of
 from underpaint.io.hdf5._links import follow
-from underpaint.spectrum import Scan
 
 FORMAT = "HDF5 (XRF-Maps)"
 _COUNTS = ("MAPS/Spectra/mca_arr", "MAPS/mca_arr")
@@ -47,10 +47,9 @@ def read_xrf_maps(path: Path, file: Any) -> list[Scan]:
     """
     dataset = _first(file, _COUNTS)
     if dataset.ndim != 3 or dataset.dtype.kind not in "uif" or 0 in dataset.shape:
-        message = (
+        raise ScanError(
             f"Cannot read {path}: it is of XRF-Maps, but {dataset.name} is {dataset.shape}, not (channel, row, column)."
         )
-        raise ScanError(message)
     cube = Hdf5Cube(path, dataset, (1, 2, 0))
     source = f"{path}::{cube.name}"
     axis, axis_notes = _axis(file, cube.shape[2])

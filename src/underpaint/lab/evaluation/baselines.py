@@ -1,0 +1,205 @@
+"""What the network has to beat: always yes, the paper's network, element thresholds, a fit of the forward model."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.data import EnergyAxis, Scan, Spectrum
+from underpaint.elements import fit_elements
+from underpaint.errors import CoverageError, ScanError
+from underpaint.lab.evaluation.answering import Spectra, seen_by
+from underpaint.lab.evaluation.groups import macro_f1, score_names
+from underpaint.lab.evaluation.plan import TrustPlan
+from underpaint.lab.evaluation.simulated import HeldOut
+from underpaint.physics.forward import emit, render, resolution_sigma
+from underpaint.physics.instrument import Detector, Instrument, Tube
+from underpaint.physics.materials import Stratigraphy, library
+from underpaint.pigments.explain import StratigraphyFit, Suspects, fit_candidates, measured, propose
+from underpaint.pigments.explain.proposals import MOST_PIGMENTS, less_each_pigment
+from underpaint.pigments.limits import CLAIM
+from underpaint.pigments.limits.exclusion import typical_pigment
+from underpaint.simulate import RandomStratigraphies, StratigraphySampler, visibility
+from underpaint.simulate.instrument_inputs import KnownInstrument
+from underpaint.simulate.outputs import outputs_for
+from underpaint.units import FWHM_PER_SIGMA, MN_K_ALPHA_KEV
+
+Numbers = NDArray[np.float64]
+SIGMAS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 14.0, 20.0, 30.0)
+"""Thresholds that are tried."""
+GROUND = "chalk"
+"""Under all candidates of the likelihood fit."""
+
+
+def always_yes(spectra: Spectra, groups: Sequence[str]) -> NDArray[np.float32]:
+    """Return (n, n_group) ones."""
+    return np.ones((len(spectra), len(groups)), dtype=np.float32)
+
+
+def line_sigmas(spectra: Spectra, groups: Sequence[str]) -> NDArray[np.float32]:
+    """Return (n, n_group) how many standard deviations the area of a group's strongest key family has.
+
+    Areas and deviations are those of the linear fit of the line families, spectra of one instrument together, with what
+    is told of it; zero where no key family stands out. Of several key families the one that stands out most counts.
+    """
+    found = np.zeros((len(spectra), len(groups)), dtype=np.float32)
+    for rows, instrument in _instruments(spectra):
+        scan = Scan(np.asarray(spectra.counts)[rows][None], axis=spectra.axis, name="baseline")
+        try:
+            maps = fit_elements(scan, instrument=instrument)
+        except (CoverageError, ScanError):
+            continue  # next to no counts: nothing stands out
+        for column, group in enumerate(groups):
+            found[rows, column] = maps.strongest(library().group(group).key_families)[0]
+    return np.nan_to_num(found, nan=0.0)
+
+
+def choose_threshold(held: HeldOut, counts: Sequence[float], seed: int) -> float:
+    """Return the number of standard deviations with the best mean macro F1 over some counts."""
+    columns = held.columns(held.groups)
+    sigmas = [line_sigmas(held.counted(own, (seed, round(own))), held.groups) for own in counts]
+    visible = [held.visible(own)[:, columns] for own in counts]
+
+    labels = held.labels[:, columns]
+
+    def reached(threshold: float) -> float:
+        said = [(own > threshold).astype(np.float32) for own in sigmas]
+        tables = [score_names(own, labels, seen, held.groups) for own, seen in zip(said, visible, strict=True)]
+        return float(np.nanmean([macro_f1(own) for own in tables]))
+
+    return max(SIGMAS, key=reached)
+
+
+@dataclass(frozen=True)
+class FitSet:
+    """Random structures under one instrument that the fit knows, and what is in them.
+
+    Parameters
+    ----------
+    spectra : Spectra
+    instrument : Instrument
+    groups : tuple of str
+    labels : (n, n_group) uint8 array
+    visible : (n, n_group) bool array
+    """
+
+    spectra: Spectra
+    instrument: Instrument
+    groups: tuple[str, ...]
+    labels: NDArray[np.uint8]
+    visible: NDArray[np.bool_]
+
+
+def fit_set(plan: TrustPlan, palette: Sequence[str], instrument: Instrument) -> FitSet:
+    """Draw the small set of the likelihood fit, of random structures as the held-out ones are."""
+    rng = np.random.default_rng((plan.seed, 4))
+    sampler = StratigraphySampler(RandomStratigraphies(palette=tuple(palette)))
+    samples: list[Stratigraphy] = [sampler.draw(rng) for _ in range(plan.fitted_spectra)]
+    outputs = outputs_for(palette)
+    outputs = outputs.only([name for name, kind in zip(outputs.names, outputs.kinds, strict=True) if kind == "group"])
+    emission, detector = emit(samples, instrument), instrument.detector
+    expected = np.asarray(render(emission, detector), dtype=np.float64)
+    axis = EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)
+    labels, needed = visibility(samples, emission, expected, outputs, detector, axis)
+    spectra = seen_by(instrument, expected, plan.fitted_counts, rng)
+    return FitSet(spectra, instrument, outputs.names, labels, (labels == 1) & (needed <= plan.fitted_counts))
+
+
+def likelihood_fit(
+    own: FitSet, threshold: float, progress: Callable[[int, int], None]
+) -> tuple[NDArray[np.float32], float]:
+    """Fit the forward model to every spectrum and say which groups it needs.
+
+    The groups whose lines exceed the threshold are laid into candidates of one and two layers over chalk, one common
+    pigment for each group; the best by AIC is kept. A group is there where the deviance rises by 25 without it, or
+    where the ground brings it and its lines exceed the threshold.
+
+    Returns
+    -------
+    (n, n_group) array
+        One or zero.
+    float
+        Seconds a spectrum.
+    """
+    sigmas = line_sigmas(own.spectra, own.groups)
+    found = np.zeros((len(own.spectra), len(own.groups)), dtype=np.float32)
+    start = time.perf_counter()
+    for row, spectrum in enumerate(np.asarray(own.spectra.counts, dtype=np.float64)):
+        progress(row, len(found))
+        needed = _needed_groups(Spectrum(spectrum, own.spectra.axis), own, sigmas[row], threshold)
+        found[row] = [name in needed for name in own.groups]
+    return found, (time.perf_counter() - start) / max(len(found), 1)
+
+
+def _needed_groups(spectrum: Spectrum, own: FitSet, sigma: NDArray[np.float32], threshold: float) -> set[str]:
+    ground = set(library()[GROUND].groups)
+    strong = [own.groups[column] for column in np.argsort(-sigma) if sigma[column] > threshold]
+    of_ground = ground.intersection(strong)
+    painted = [name for name in strong if name not in ground][:MOST_PIGMENTS]
+    pigments = tuple(dict.fromkeys(typical_pigment(name) for name in painted))
+    if not pigments:
+        return of_ground
+    seen = measured(spectrum, own.instrument)
+    suspects = Suspects(pigments, (), {})
+    best = fit_candidates(seen, propose(suspects, GROUND), own.instrument)[0]
+    return of_ground | {group for name in _kept(best, own, seen) for group in library()[name].groups}
+
+
+def _kept(best: StratigraphyFit, own: FitSet, seen: Any) -> set[str]:
+    """Return the pigments without which the deviance rises by ``CLAIM``."""
+    names = best.candidate.pigments
+    if len(names) == 1:
+        return set(names)
+    kept: set[str] = set()
+    for fit in fit_candidates(seen, less_each_pigment(best), own.instrument):
+        if fit.deviance - best.deviance >= CLAIM:
+            kept |= names - fit.candidate.pigments
+    return kept
+
+
+def _instruments(spectra: Spectra) -> list[tuple[NDArray[np.int64], Instrument | None]]:
+    """Return rows that share an instrument, and it as far as it is told."""
+    if spectra.told is None:
+        return [(np.arange(len(spectra)), None)]
+    _, first, which = np.unique(np.nan_to_num(spectra.told, nan=-9.0), axis=0, return_index=True, return_inverse=True)
+    which = which.ravel()
+    return [(np.flatnonzero(which == index), told_instrument(spectra.told[row])) for index, row in enumerate(first)]
+
+
+def told_instrument(told: NDArray[np.float32]) -> Instrument | None:
+    """Return an instrument with what is told of it, and usual values elsewhere; None where the anode is not known.
+
+    Parameters
+    ----------
+    told : (n_input,) array
+        As of :class:`~underpaint.simulate.instrument_inputs.KnownInstrument`.
+    """
+    known = KnownInstrument.of_inputs(told)
+    if known.anode is None:
+        return None
+    usual = Instrument.model_validate({})
+    geometry = {
+        "incidence_angle_deg": known.incidence_deg or usual.geometry.incidence_angle_deg,
+        "takeoff_angle_deg": known.takeoff_deg or usual.geometry.takeoff_angle_deg,
+        "scatter_angle_deg": known.scatter_deg,
+    }
+    return usual.model_copy(
+        update={
+            "tube": Tube(anode=known.anode, voltage_kv=known.voltage_kv or usual.tube.voltage_kv),
+            "geometry": usual.geometry.model_copy(update=geometry),
+            "detector": _resolving(usual.detector, known.fwhm_kev),
+        }
+    )
+
+
+def _resolving(detector: Detector, fwhm_kev: float | None) -> Detector:
+    """Return a detector of this resolution at Mn K-alpha."""
+    if fwhm_kev is None:
+        return detector
+    crystal = detector.model_copy(update={"noise_fwhm_kev": 0.0})
+    without = float(resolution_sigma(crystal, np.asarray(MN_K_ALPHA_KEV))) * FWHM_PER_SIGMA
+    noise = float(np.sqrt(max(fwhm_kev**2 - without**2, 0.0)))
+    return detector.model_copy(update={"noise_fwhm_kev": noise})

@@ -1,0 +1,69 @@
+"""Scores of equivalence groups over the labels that can be seen, with the baselines that need no spectrum."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.lab.evaluation.scores import Scores, score
+
+SHOWN = ("f1", "sensitivity", "precision", "auprc", "accuracy", "majority_accuracy", "always_yes_f1")
+
+
+def score_names(
+    probability: NDArray[np.floating], labels: NDArray[Any], visible: NDArray[np.bool_], names: Sequence[str]
+) -> dict[str, Scores]:
+    """Score every name over its visible labels; all arrays are (n_spectrum, n_name)."""
+    return {
+        name: score(probability[:, column], labels[:, column].astype(bool), visible[:, column])
+        for column, name in enumerate(names)
+    }
+
+
+def scored(table: dict[str, Scores]) -> list[str]:
+    """Return the names that have a score: those that are there in some spectra and not in others."""
+    return [name for name, own in table.items() if own.n_positive and own.n_negative]
+
+
+def macro_f1(table: dict[str, Scores]) -> float:
+    """Return the mean F1 of the names that have one; NaN where none has."""
+    return mean([table[name].f1 for name in scored(table)])
+
+
+def summarise(
+    probability: NDArray[np.floating], labels: NDArray[Any], visible: NDArray[np.bool_], names: Sequence[str]
+) -> dict[str, Any]:
+    """Return macro F1, that of always yes, and the scores by name.
+
+    Parameters
+    ----------
+    probability, labels, visible : (n_spectrum, n_name) arrays
+        NaN ("no answer") counts as no. Present labels that are not visible count neither for nor against.
+
+    Returns
+    -------
+    dict
+        ``macro_f1``, ``always_yes_macro_f1``, ``exact`` (share of the spectra whose counted answers are all right) and
+        ``names``: by name the scores, ``prevalence`` and the number of ``n_positive``, ``n_negative``, ``n_invisible``.
+    """
+    table = score_names(probability, labels, visible, names)
+    counted = (labels == 0) | visible
+    right = (np.nan_to_num(probability, nan=0.0) > 0.5) == (labels == 1)
+    return {
+        "macro_f1": macro_f1(table),
+        "always_yes_macro_f1": mean([table[name].always_yes_f1 for name in scored(table)]),
+        "exact": float((right | ~counted).all(axis=1).mean()),
+        "names": {name: _row(own) for name, own in table.items()},
+    }
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean of some values; NaN of none."""
+    return float(np.mean(values)) if len(values) else float("nan")
+
+
+def _row(own: Scores) -> dict[str, float | int]:
+    figures = {name: getattr(own, name) for name in (*SHOWN, "n_positive", "n_negative", "n_invisible")}
+    total = own.n_positive + own.n_negative
+    return {**figures, "prevalence": own.n_positive / total if total else float("nan")}

@@ -1,0 +1,217 @@
+"""Pigment maps of a real scan against line evidence from an independent fit, and of two scans against each other.
+
+Labels of a real painting are unknown, so a network's answer is compared with evidence that is not the network's: line
+areas by PyMca's fit (Sole et al. 2007), and the same pixels as another detector saw them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from underpaint.calibrate import calibrate, what_is_known, with_calibration
+from underpaint.data import Scan
+from underpaint.data.maps import ElementMaps, PigmentMaps
+from underpaint.elements import fit_elements
+from underpaint.errors import ScanError
+from underpaint.io import load
+from underpaint.lab.evaluation.scores import auroc, cohen_kappa
+from underpaint.physics.instrument import Instrument
+from underpaint.physics.materials import library
+from underpaint.pigments.predict import OnnxModel, identify
+from underpaint.simulate.instrument_inputs import KnownInstrument
+
+Array = NDArray[np.float64]
+PRESENCE_GROUPS = {"mercury_red": "Hg_L", "copper_green_blue": "Cu_K"}
+AREA_GROUPS = {
+    "lead_pigment": "Pb_L",
+    "titanium_pigment": "Ti_K",
+    "calcium_white": "Ca_K",
+    "iron_pigment": "Fe_K",
+    "zinc_pigment": "Zn_K",
+}
+CERTAIN_SIGMAS, ABSENT_SIGMAS, LEAST_PIXELS = 10.0, 2.0, 100
+THRESHOLD, PREVALENCE = 0.5, (0.05, 0.95)
+SURE = 0.9
+"""An answer is sure where the network gives it, yes or no, so much probability."""
+LINE_SIGMAS = 3.0
+SMALLEST = 1e-12
+
+
+@dataclass(frozen=True)
+class Identified:
+    """One scan, calibrated, with what is known of its instrument, its pigments and our own line areas."""
+
+    scan: Scan
+    instrument: Instrument
+    known: KnownInstrument
+    pigments: PigmentMaps
+    elements: ElementMaps
+
+
+def identify_scan(source: str, model: str | OnnxModel) -> Identified:
+    """Calibrate a scan from its own data, find its pigments, and fit its lines.
+
+    A network that asks for it is told what the scan's file and its lines tell of the instrument.
+    """
+    raw = load(source)
+    calibration = calibrate(raw)
+    scan, knowledge = with_calibration(raw, calibration), what_is_known(raw, found=calibration)
+    instrument, known = knowledge.instrument, knowledge.known()
+    found = identify(scan, model=model, instrument=known)
+    return Identified(scan, instrument, known, found, fit_elements(scan, instrument=instrument))
+
+
+def log_odds(maps: PigmentMaps, name: str) -> Array:
+    """Log-odds of a name at each pixel, (n_pixel,)."""
+    if maps.log_odds is not None:
+        return maps.log_odds[:, :, maps.names.index(name)].ravel().astype(np.float64)
+    probability = np.clip(maps[name].ravel().astype(np.float64), SMALLEST, 1 - SMALLEST)
+    return np.asarray(np.log(probability) - np.log1p(-probability))
+
+
+def spearman(one: Array, other: Array) -> float:
+    """Rank correlation; NaN where one side is constant."""
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return float("nan")
+    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
+
+
+def presence(own: Identified, evidence: ElementMaps) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:
+    """AUROC and its baseline per group, and how many pixels each side has."""
+    found: dict[str, float] = {}
+    baseline: dict[str, float] = {}
+    pixels: dict[str, Any] = {}
+    for group, family in PRESENCE_GROUPS.items():
+        if group not in own.pigments.names or family not in evidence.names:
+            continue
+        score, area = log_odds(own.pigments, group), own.elements[family].ravel().astype(np.float64)
+        sigma = evidence[family].ravel() / evidence.uncertainty[:, :, evidence.names.index(family)].ravel()
+        sure = ((sigma > CERTAIN_SIGMAS) | (sigma < ABSENT_SIGMAS)) & np.isfinite(score) & np.isfinite(area)
+        positive = (sigma > CERTAIN_SIGMAS)[sure]
+        pixels[group] = {"present": int(positive.sum()), "absent": int((~positive).sum())}
+        if min(pixels[group].values()) < LEAST_PIXELS:
+            continue
+        found[group], baseline[group] = auroc(score[sure], positive), auroc(area[sure], positive)
+    return found, baseline, pixels
+
+
+def correlation(own: Identified, evidence: ElementMaps) -> tuple[dict[str, float], dict[str, float]]:
+    """Spearman correlation with PyMca's line area and its baseline, per group."""
+    found: dict[str, float] = {}
+    baseline: dict[str, float] = {}
+    for group, family in AREA_GROUPS.items():
+        if group not in own.pigments.names or family not in evidence.names:
+            continue
+        score, area = log_odds(own.pigments, group), evidence[family].ravel().astype(np.float64)
+        known = np.isfinite(score) & np.isfinite(area)
+        found[group] = spearman(score[known], area[known])
+        baseline[group] = spearman(own.elements[family].ravel()[known].astype(np.float64), area[known])
+    return found, baseline
+
+
+def agreement(one: PigmentMaps, other: PigmentMaps, *, sure: float | None = None) -> dict[str, float]:
+    """Cohen's kappa per group between two scans of the same pixels.
+
+    Groups that either scan finds in 5 to 95 % of the pixels.
+
+    Parameters
+    ----------
+    sure : float, optional
+        Only pixels where both scans' answers, yes or no, have at least this probability.
+
+    Raises
+    ------
+    ScanError
+        The scans differ in size.
+    """
+    if one.probability.shape[:2] != other.probability.shape[:2]:
+        raise ScanError(
+            f"Cannot compare the scans: {one.probability.shape[:2]} and {other.probability.shape[:2]} pixels. "
+            "Both must be of the same pixels."
+        )
+    result: dict[str, float] = {}
+    for name in one.select("group"):
+        known = np.isfinite(one[name]) & np.isfinite(other[name])
+        if sure is not None:
+            known &= (np.abs(one[name] - THRESHOLD) >= sure - 0.5) & (np.abs(other[name] - THRESHOLD) >= sure - 0.5)
+        if not known.any():
+            continue
+        result |= _kappa(name, one[name][known] > THRESHOLD, other[name][known] > THRESHOLD)
+    return result
+
+
+def counting_agreement(own: Identified, model: str | OnnxModel, seed: int) -> dict[str, float]:
+    """Cohen's kappa between the two halves of one detector's counts: what counting statistics leave of an agreement.
+
+    Each count goes to one half or the other by chance, so the halves are independent spectra of the same paint, by the
+    same instrument, with half of the counts (binomial thinning of a Poisson process).
+    """
+    counts = np.asarray(own.scan.counts).astype(np.int64)
+    one = np.random.default_rng(seed).binomial(counts, 0.5)
+    halves = (replace(own.scan, counts=da.from_array(half.astype(np.float32))) for half in (one, counts - one))
+    return agreement(*(identify(half, model=model, instrument=own.known) for half in halves))
+
+
+def line_agreement(one: Identified, other: Identified) -> dict[str, float]:
+    """Cohen's kappa between two scans of the same pixels, were a group there where a key line stands out.
+
+    What counting statistics leave of an agreement: by :data:`LINE_SIGMAS` standard deviations of the strongest key
+    family of a group, for groups that either scan finds so in 5 to 95 % of the pixels.
+    """
+    result: dict[str, float] = {}
+    for name in one.pigments.select("group"):
+        families = library().group(name).key_families
+        seen = [own.elements.strongest(families).ravel() > LINE_SIGMAS for own in (one, other)]
+        result |= _kappa(name, *seen)
+    return result
+
+
+def _kappa(name: str, one: NDArray[np.bool_], other: NDArray[np.bool_]) -> dict[str, float]:
+    low, high = PREVALENCE
+    return {name: cohen_kappa(one, other)} if any(low <= own.mean() <= high for own in (one, other)) else {}
+
+
+def prevalence(maps: PigmentMaps, name: str) -> float:
+    """Share of the answered pixels over the threshold."""
+    known = np.isfinite(maps[name])
+    return float((maps[name][known] > THRESHOLD).mean()) if known.any() else float("nan")
+
+
+def against_lines(own: Identified) -> dict[str, Any]:
+    """Hold a scan's pigments against PyMca's line areas.
+
+    Returns
+    -------
+    dict
+        By group: ``auroc`` of the log-odds, for each line family that PyMca sees over 10 standard deviations in at
+        least 100 pixels and under 2 in at least 100 others, and ``baseline_auroc``, that of the line area from our own
+        fit; ``spearman`` correlation of the log-odds with PyMca's line area, for elements that are nearly everywhere,
+        and ``baseline_spearman``; ``pixels`` on each side; ``prevalence``.
+
+    Raises
+    ------
+    MissingExtraError
+        PyMca is not installed.
+    """
+    evidence = fit_elements(own.scan, families=own.elements.names, instrument=own.instrument, engine="pymca")
+    found, baseline, pixels = presence(own, evidence)
+    rank, baseline_rank = correlation(own, evidence)
+    return {
+        "auroc": found,
+        "baseline_auroc": baseline,
+        "pixels": pixels,
+        "spearman": rank,
+        "baseline_spearman": baseline_rank,
+        "prevalence": {name: prevalence(own.pigments, name) for name in own.pigments.select("group")},
+    }
+
+
+def worst(parts: Sequence[dict[str, float]], choose: Callable[[list[float]], float] = min) -> dict[str, float]:
+    """Worst figure of each group over the scans."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: choose([part[name] for part in parts if name in part]) for name in names}

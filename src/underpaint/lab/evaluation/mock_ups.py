@@ -1,0 +1,185 @@
+"""The paper's 64 structures as virtual mock-ups, whose mixtures no training layer has: without and with fine-tuning."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.lab.evaluation.answering import Spectra, columns_of
+from underpaint.lab.evaluation.groups import summarise
+from underpaint.lab.evaluation.parts import Part, families, held_out
+from underpaint.lab.evaluation.plan import TrustPlan
+from underpaint.lab.evaluation.simulated import Answer
+from underpaint.lab.evaluation.stages import Progress
+from underpaint.physics.forward import emit, render
+from underpaint.physics.materials import library
+from underpaint.pigments.weights import ModelCard
+from underpaint.simulate.instrument_inputs import known_of
+from underpaint.simulate.labels import pigments_in, visibility
+from underpaint.simulate.mockups import Mockups, paint_mockups
+from underpaint.simulate.outputs import Outputs, outputs_for
+
+if TYPE_CHECKING:
+    from underpaint.lab.training import FinetuneSettings, Library, Trained
+
+AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Painted:
+    """The virtual mock-ups with their labels by group.
+
+    Parameters
+    ----------
+    mockups : Mockups
+    groups : tuple of str
+        Visible groups of the pigments in them, the ground's included.
+    labels : (n, n_group) uint8 array
+    visible : (n, n_group) bool array
+        What is there and shows at each spectrum's counts.
+    """
+
+    mockups: Mockups
+    groups: tuple[str, ...]
+    labels: NDArray[np.uint8]
+    visible: NDArray[np.bool_]
+
+    @property
+    def spectra(self) -> Spectra:
+        """Return the counts as they are put to a model."""
+        axis, n = self.mockups.axis, len(self.mockups)
+        recorded = np.tile(np.asarray([[axis.start_kev, axis.stop_kev]], dtype=np.float32), (n, 1))
+        return Spectra(self.mockups.counts, axis, recorded, np.tile(known_of(self.mockups.instrument).inputs(), (n, 1)))
+
+
+def painted(plan: TrustPlan) -> Painted:
+    """Paint the mock-ups and say what of them shows."""
+    mockups = paint_mockups(plan.mockup_spectra, plan.mockup_counts, plan.seed)
+    outputs = _outputs(mockups)
+    labels, needed = _visibility(mockups, outputs)
+    counts = mockups.counts.sum(axis=1)
+    return Painted(mockups, outputs.names, labels, (labels == 1) & (needed <= counts[:, None]))
+
+
+def without_finetuning(own: Painted, answer: Answer) -> dict[str, Any]:
+    """Return the scores of a model's groups, as :func:`~underpaint.lab.evaluation.groups.summarise` does."""
+    return summarise(answer(own.spectra), own.labels, own.visible, own.groups)
+
+
+def can_finetune(card: ModelCard) -> str:
+    """Return why a model cannot be fine-tuned here; empty where it can."""
+    missing = [name for name in ("torch", "lightning", "onnx") if find_spec(name) is None]
+    if missing:
+        return f"{', '.join(missing)} is not installed"
+    if not card.kind.startswith("layers") and card.kind != "default":
+        return f"a network of the kind {card.kind} answers no groups"
+    return ""
+
+
+def finetuned(
+    own: Painted, model: str | Path, plan: TrustPlan, folder: Path, progress: Progress
+) -> tuple[dict[str, Any], int]:
+    """Leave out each top and each family of bottoms in turn, fine-tune on a fifth of the rest, pool the answers.
+
+    Returns
+    -------
+    dict
+        As of :func:`~underpaint.lab.evaluation.groups.summarise`, over the spectra that were left out. A group that a
+        fold's training lacks is scored with the others: nothing was learned of it, nor against it.
+    int
+        Number of folds.
+
+    Raises
+    ------
+    TrainingError
+        The model's file does not give its weights back.
+    CoverageError
+        The model needs energies that the mock-ups, from 2.80 keV on, do not cover.
+    """
+    from underpaint.lab.training import answers, finetune, load_trainable
+
+    parts = held_out(families(own.mockups), plan.seed)[: plan.folds]
+    found, rows = [], []
+    for number, part in enumerate(parts):
+        progress("Fine-tuning, structures left out", number, len(parts))
+        start = load_trainable(model)
+        data, settings = _labelled(own, start), _settings(start, plan, folder / f"structure_out_{number}")
+        trained = finetune(start, settings, _shown(data, part)).trained
+        said = answers(trained, data, part.tested, settings)
+        found.append(columns_of(said, data.names, own.groups))
+        rows.append(part.tested)
+    tested = np.concatenate(rows)
+    return summarise(np.concatenate(found), own.labels[tested], own.visible[tested], own.groups), len(parts)
+
+
+def _outputs(mockups: Mockups) -> Outputs:
+    """Return the visible groups of the recipes and of the ground."""
+    there = {name for own in mockups.stratigraphies for layer in own.layers for name in layer.pigments}
+    outputs = outputs_for(sorted(library()[name].name for name in there))
+    return outputs.only([name for name, kind in zip(outputs.names, outputs.kinds, strict=True) if kind == "group"])
+
+
+def _visibility(mockups: Mockups, outputs: Outputs) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    parts = []
+    detector = mockups.instrument.detector
+    for start in range(0, len(mockups), AT_ONCE):
+        own = mockups.stratigraphies[start : start + AT_ONCE]
+        emission = emit(own, mockups.instrument, single=True)
+        expected = np.asarray(render(emission, detector, mockups.axis), dtype=np.float64)
+        parts.append(visibility(own, emission, expected, outputs, detector, mockups.axis))
+    labels, needed = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return labels, needed
+
+
+def _labelled(own: Painted, start: "Trained") -> "Library":
+    """Return the mock-ups as a library on a model's axis; what nobody has said is unknown, not absent."""
+    from underpaint.lab.training import labelled_spectra
+
+    mockups, card = own.mockups, start.card
+    present = [sorted(pigments_in(each) & set(card.names)) for each in mockups.stratigraphies]
+    counts = mockups.counts.astype(np.float32)
+    data = labelled_spectra(counts, mockups.axis, present, card, source=mockups.structure)
+    if not card.instrument_inputs:
+        return data
+    told = known_of(mockups.instrument).inputs(card.instrument_inputs)
+    return replace(
+        data,
+        instrument=np.tile(told, (len(data), 1)),
+        instrument_inputs=card.instrument_inputs,
+        quantities=np.full((len(data), len(card.quantities)), np.nan, dtype=np.float32),
+        quantity_names=card.quantities,
+    )
+
+
+def _shown(data: "Library", part: Part) -> "Library":
+    """Return the spectra that fine-tune; of names that none of them holds nothing is said."""
+    from underpaint.lab.training.library import UNKNOWN
+
+    arrays: Sequence[str] = ("spectra", "recorded", "labels", "counts_needed", "source")
+    given = [*arrays, *(name for name in ("instrument", "quantities") if getattr(data, name) is not None)]
+    shown = replace(data, **{name: getattr(data, name)[part.used] for name in given})
+    absent = ~(shown.labels == 1).any(axis=0)
+    return replace(shown, labels=np.where(absent, np.uint8(UNKNOWN), shown.labels))
+
+
+def _settings(start: "Trained", plan: TrustPlan, out: Path) -> "FinetuneSettings":
+    from underpaint.lab.training import FinetuneSettings
+
+    return FinetuneSettings(
+        library=(Path("mockups"),),
+        out=out,
+        name=start.card.name,
+        kind=start.card.kind,
+        epochs=plan.finetune_epochs,
+        dense_epochs=plan.dense_epochs,
+        split="structure",  # what is judged on the structures it has learned forgets the others
+        test_share=0.0,
+        threads=plan.threads,
+        seed=plan.seed,
+        precision="32",
+        progress=False,
+    )

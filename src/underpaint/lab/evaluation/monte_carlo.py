@@ -1,0 +1,182 @@
+"""A simulator that is not ours: layered paints by Monte Carlo, shown sample by sample."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.data import EnergyAxis
+from underpaint.errors import ScanError
+from underpaint.lab.evaluation.answering import Spectra
+from underpaint.lab.evaluation.groups import summarise
+from underpaint.lab.evaluation.simulated import Answer
+from underpaint.physics.forward import count, counts_needed
+from underpaint.physics.instrument import Detector, Geometry, Instrument, Tube
+from underpaint.physics.materials import PigmentGroup, library
+from underpaint.simulate.instrument_inputs import instrument_inputs
+
+Numbers = NDArray[np.float64]
+FILES = ("mc_panels.json", "mc_panels.npz")
+THRESHOLD = 0.5
+CHANNEL_FLOOR_KEV = 0.005
+"""Photons are put into the channel below their energy: half a channel low on average."""
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Monte Carlo spectra of known layers.
+
+    Parameters
+    ----------
+    names : tuple of str
+    expected : (n, n_channel) array
+        Noise-free counts on ``axis``.
+    axis : EnergyAxis
+    instrument : Instrument
+        As the simulator was told.
+    elements : tuple of frozenset of str
+        All elements of each sample's layers.
+    pigments : tuple of frozenset of str
+        Elements of its dry materials, the ground's included.
+    lines : tuple of list of dict
+        Counts of every line.
+    """
+
+    names: tuple[str, ...]
+    expected: Numbers
+    axis: EnergyAxis
+    instrument: Instrument
+    elements: tuple[frozenset[str], ...]
+    pigments: tuple[frozenset[str], ...]
+    lines: tuple[list[dict[str, Any]], ...]
+
+    def labels(self, groups: Sequence[str]) -> NDArray[np.uint8]:
+        """Return (n, n_group): a group is there where a material holds its element."""
+        wanted = [_group(name).element for name in groups]
+        return np.asarray([[element in own for element in wanted] for own in self.pigments], dtype=np.uint8)
+
+    def counts_needed(self, groups: Sequence[str]) -> Numbers:
+        """Return (n, n_group) counts of the whole spectrum from which a group's key lines show; infinite if never."""
+        return np.asarray([[self._needed(row, name) for name in groups] for row in range(len(self.names))])
+
+    def _needed(self, row: int, group: str) -> float:
+        families = _group(group).key_families
+        own = [line for line in self.lines[row] if f"{line['el']}_{line['line'][0]}" in families]
+        if not own:
+            return float("inf")
+        counts, energy = (np.asarray([line[key] for line in own]) for key in ("counts", "energy_keV"))
+        expected = self.expected[row : row + 1]
+        return float(counts_needed(counts[None], energy, expected, self.axis, self.instrument.detector)[0])
+
+    def drawn(self, counts: float, draws: int, seed: int) -> Spectra:
+        """Return each sample ``draws`` times in a row, counted: the sum is ``counts`` on average."""
+        rng = np.random.default_rng((seed, round(counts)))
+        scaled = self.expected * (counts / self.expected.sum(axis=1, keepdims=True))
+        recorded = np.asarray([[self.axis.start_kev, self.axis.stop_kev]], dtype=np.float32)
+        n = draws * len(self.names)
+        told = np.tile(instrument_inputs(self.instrument), (n, 1))
+        return Spectra(count(np.repeat(scaled, draws, axis=0), rng=rng), self.axis, np.tile(recorded, (n, 1)), told)
+
+
+def read_panels(folder: str | Path) -> Panels:
+    """Read ``mc_panels.json`` and ``mc_panels.npz``.
+
+    Raises
+    ------
+    ScanError
+        A file is missing or holds something else.
+    """
+    facts_path, arrays_path = (Path(folder) / name for name in FILES)
+    try:
+        facts = json.loads(facts_path.read_text("utf-8"))
+        with np.load(arrays_path, allow_pickle=False) as arrays:
+            spectra = np.asarray(arrays["conv"][:, -1], dtype=np.float64)
+        return _panels(facts, spectra)
+    except (OSError, ValueError, KeyError) as error:
+        wanted = " and ".join(FILES)
+        raise ScanError(
+            f"Cannot read the Monte Carlo panels in {folder}: {error}. Give the folder that holds {wanted}."
+        ) from error
+
+
+def _panels(facts: dict[str, Any], spectra: Numbers) -> Panels:
+    samples, tube, geometry, detector = (facts[name] for name in ("samples", "tube", "geometry", "detector"))
+    return Panels(
+        names=tuple(sample["name"] for sample in samples),
+        expected=np.maximum(spectra, 0.0),
+        axis=EnergyAxis(detector["gain_keV"], detector["zero_keV"] + CHANNEL_FLOOR_KEV, spectra.shape[1]),
+        instrument=Instrument(
+            name="Monte Carlo",
+            tube=Tube(anode=tube["anode"], voltage_kv=tube["kV"]),
+            geometry=Geometry(
+                incidence_angle_deg=geometry["take_in_deg"],
+                takeoff_angle_deg=geometry["take_off_deg"],
+                scatter_angle_deg=geometry["scattering_angle_deg"],
+                source_air_cm=0.0,
+                detector_air_cm=detector["air_path_cm"],
+            ),
+            detector=Detector(noise_fwhm_kev=detector["noise_fwhm_keV"], fano=detector["fano"]),
+        ),
+        elements=tuple(
+            frozenset(symbol for layer in sample["layers_from_surface"] for symbol in layer["elements"])
+            for sample in samples
+        ),
+        pigments=tuple(_pigment_elements(sample, facts["materials"]) for sample in samples),
+        lines=tuple(sample["lines"] for sample in samples),
+    )
+
+
+def _pigment_elements(sample: dict[str, Any], materials: dict[str, Any]) -> frozenset[str]:
+    named = (name for layer in sample["layers_from_surface"] for name in layer["components"])
+    return frozenset(symbol for name in named for symbol in materials[name]["formula"])
+
+
+def panel_scores(panels: Panels, answer: Answer, groups: Sequence[str], counts: float, draws: int, seed: int) -> Any:
+    """Ask about every sample several times and say what was found of it.
+
+    Returns
+    -------
+    dict
+        As of :func:`~.groups.summarise` over all draws; ``samples``: by name what is ``there``, what
+        of it shows (``visible``), and by group in how many of the draws it was ``found``, ``missed`` although it shows,
+        and ``claimed_without_its_element``; ``missed`` and ``claimed_without_its_element``: in how many draws of all.
+    """
+    labels = panels.labels(groups)
+    visible = (labels == 1) & (panels.counts_needed(groups) <= counts)
+    found = np.nan_to_num(answer(panels.drawn(counts, draws, seed)), nan=0.0)
+    said = (found > THRESHOLD).reshape(len(panels.names), draws, len(groups)).sum(axis=1)
+    without = np.asarray([[_group(name).element not in own for name in groups] for own in panels.elements])
+    samples = {
+        name: {
+            "there": _named(groups, labels[row] == 1),
+            "visible": _named(groups, visible[row]),
+            "found": _counts(groups, said[row]),
+            "missed": _counts(groups, np.where(visible[row], draws - said[row], 0)),
+            "claimed_without_its_element": _counts(groups, np.where(without[row], said[row], 0)),
+        }
+        for row, name in enumerate(panels.names)
+    }
+    figures = summarise(found, np.repeat(labels, draws, axis=0), np.repeat(visible, draws, axis=0), groups)
+    return {
+        **figures,
+        "samples": samples,
+        "draws": draws,
+        "missed": int(np.where(visible, draws - said, 0).sum()),
+        "claimed_without_its_element": int(np.where(without, said, 0).sum()),
+    }
+
+
+def _group(name: str) -> PigmentGroup:
+    return library().group(name)
+
+
+def _named(groups: Sequence[str], which: NDArray[np.bool_]) -> list[str]:
+    return [name for name, own in zip(groups, which, strict=True) if own]
+
+
+def _counts(groups: Sequence[str], how_often: NDArray[np.integer]) -> dict[str, int]:
+    return {name: int(own) for name, own in zip(groups, how_often, strict=True) if own}

@@ -1,0 +1,252 @@
+"""Layer order: which pairs of pigments a spectrum can tell apart at all, and what network and fit say of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from underpaint.data import EnergyAxis, Spectrum
+from underpaint.data.maps import PLACES, PigmentMaps, at_place
+from underpaint.lab.evaluation.answering import Answered, Spectra, seen_by
+from underpaint.lab.evaluation.groups import mean
+from underpaint.physics.forward import emit, render
+from underpaint.physics.instrument import Instrument
+from underpaint.physics.materials import Paint, Stratigraphy, library
+from underpaint.pigments.explain import (
+    Candidate,
+    Measured,
+    compare,
+    find_order,
+    fit_candidates,
+    goodness,
+    ground_film,
+    laid,
+    measured,
+    paint_film,
+    propose,
+    suspects,
+)
+from underpaint.pigments.limits import CLAIM
+from underpaint.pigments.predict.order import BELOW, ON_TOP, TOGETHER, order_map
+
+Numbers = NDArray[np.float64]
+TOP_UM, BELOW_UM, GROUND_UM, GROUND = 35.0, 60.0, 150.0, "chalk"
+REFERENCE_COUNTS = 1e5
+"""Counts at which the deviance is computed; without a model error it is proportional to them."""
+OVER = " over "
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One pigment over another, with what tells this order from others.
+
+    Parameters
+    ----------
+    top, below : str
+        Pigments.
+    expected : (n_channel,) array
+        Spectrum, on the instrument's channels, any scale.
+    deviance : dict of str to float
+        Of the best fit of ``swapped`` and of ``mixed``, one layer of both, at ``REFERENCE_COUNTS`` of expected counts.
+    """
+
+    top: str
+    below: str
+    expected: Numbers
+    deviance: dict[str, float]
+
+    def deviance_at(self, counts: float) -> float:
+        """Return the deviance of the better of the two rivals."""
+        return min(self.deviance.values()) * counts / REFERENCE_COUNTS
+
+    @property
+    def counts_needed(self) -> float:
+        """Counts of the whole spectrum at which the deviance is ``CLAIM``."""
+        return CLAIM * REFERENCE_COUNTS / max(min(self.deviance.values()), 1e-9)
+
+
+def rivals_of(
+    pigments: Sequence[str], instrument: Instrument, progress: Callable[[int, int], None] | None = None
+) -> dict[str, dict[str, float]]:
+    """Fit the swapped order and one mixed layer to the expected spectrum of every ordered pair.
+
+    Thicknesses, mass shares, scale and scatter of the fits are free; the model is exact (Asimov data, no model
+    error).
+
+    Returns
+    -------
+    dict
+        By "top over below" the ``deviance`` of :class:`Pair`.
+    """
+    found = {}
+    pairs = list(permutations(pigments, 2))
+    for number, (top, below) in enumerate(pairs):
+        expected = _spectrum(_laid((top,), (below,)), instrument)
+        found[OVER.join((top, below))] = _deviances(top, below, expected, instrument)
+        if progress is not None:
+            progress(number + 1, len(pairs))
+    return found
+
+
+def pairs_of(rivals: Mapping[str, Mapping[str, float]], instrument: Instrument) -> list[Pair]:
+    """Return the pairs of :func:`rivals_of` with their expected spectra."""
+    found = []
+    for name, deviance in rivals.items():
+        top, _, below = name.partition(OVER)
+        found.append(Pair(top, below, _spectrum(_laid((top,), (below,)), instrument), dict(deviance)))
+    return found
+
+
+def bound(pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
+    """Return which pairs are resolvable, and how often the likelihood ratio is right on them.
+
+    With an expected deviance D between the truth and its best rival, the likelihood ratio of a drawn spectrum is
+    normal with mean D and variance 4 D: it is right with the probability ``Phi(sqrt(D) / 2)``.
+    """
+    deviance = np.asarray([pair.deviance_at(counts) for pair in pairs])
+    resolvable = deviance >= CLAIM
+    right = norm.cdf(0.5 * np.sqrt(deviance))
+    return {
+        "resolvable_share": float(resolvable.mean()),
+        "accuracy": mean(right[resolvable].tolist()),
+        "resolvable": [_name(pair) for pair, own in zip(pairs, resolvable, strict=True) if own],
+        "not_resolvable": [_name(pair) for pair, own in zip(pairs, resolvable, strict=True) if not own],
+    }
+
+
+def drawn(pairs: Sequence[Pair], instrument: Instrument, counts: float, draws: int, seed: int) -> Spectra:
+    """Return each pair's spectrum ``draws`` times in a row, counted."""
+    rng = np.random.default_rng((seed, round(counts)))
+    expected = np.repeat(np.stack([pair.expected for pair in pairs]), draws, axis=0)
+    return seen_by(instrument, expected, counts, rng)
+
+
+def network_order(answered: Answered, pairs: Sequence[Pair], draws: int) -> NDArray[np.int8] | None:
+    """Return (n_pair, draws) what a network says: 1 the true order, -1 another or one mixed layer, 0 nothing.
+
+    As :func:`~.order_map` reads its answers. None where the network does not answer by place.
+    """
+    groups = sorted({_group(name) for pair in pairs for name in (pair.top, pair.below)})
+    names = tuple(at_place(group, place) for place in PLACES for group in groups)
+    if not set(names) <= set(answered.card.names):
+        return None
+    maps = _as_maps(answered, names, (len(pairs), draws))
+    said = np.zeros((len(pairs), draws), dtype=np.int8)
+    for row, pair in enumerate(pairs):
+        found = order_map(maps, _group(pair.top), _group(pair.below))[row]
+        said[row] = np.where(found == ON_TOP, 1, np.where((found == BELOW) | (found == TOGETHER), -1, 0))
+    return said
+
+
+def refined_order(
+    answered: Answered,
+    spectra: Spectra,
+    pairs: Sequence[Pair],
+    draws: int,
+    instrument: Instrument,
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.int8]:
+    """Return (n_pair, draws) what a fit says, as :func:`network_order` does: the way of ``underpaint explain``.
+
+    The network names the pigments, the forward model is fitted to ways to lay them over the ground, and an order is
+    given where every other way is worse by ``explain.evidence.ORDER_CLAIM``.
+
+    Parameters
+    ----------
+    answered : Answered
+        To the spectra.
+    spectra : Spectra
+        Of :func:`drawn`.
+    """
+    axis = spectra.axis
+    said = np.zeros(len(pairs) * draws, dtype=np.int8)
+    for row, counts in enumerate(np.asarray(spectra.counts, dtype=np.float64)):
+        found = suspects(_as_maps(answered.only(row), answered.card.names, (1, 1)), GROUND)
+        seen = measured(Spectrum(counts, axis), instrument)
+        pair = pairs[row // draws]
+        said[row] = _fitted_order(seen, propose(found, GROUND), instrument, _group(pair.top), _group(pair.below))
+        if progress is not None:
+            progress(row + 1, len(said))
+    return said.reshape(len(pairs), draws)
+
+
+def order_figures(said: NDArray[np.int8] | None, pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
+    """Return how often the claims of :func:`network_order` are right where the order can be told, and what else.
+
+    Returns
+    -------
+    dict
+        ``accuracy``: share of right claims over all draws of resolvable pairs (an abstention is not right);
+        ``abstained``, ``wrong`` on the same; ``abstained_on_rest``, ``wrong_on_rest``; by pair under ``pairs``.
+    """
+    resolvable = np.asarray([pair.deviance_at(counts) >= CLAIM for pair in pairs])
+    table = {_name(pair): {"counts_needed": pair.counts_needed} for pair in pairs}
+    if said is None:
+        return {"accuracy": None, "pairs": table}
+    for pair, row in zip(pairs, said, strict=True):
+        table[_name(pair)] |= {"right": float((row == 1).mean()), "wrong": float((row == -1).mean())}
+    sure, rest = said[resolvable].ravel().tolist(), said[~resolvable].ravel().tolist()
+    return {
+        "accuracy": mean([own == 1 for own in sure]),
+        "abstained": mean([own == 0 for own in sure]),
+        "wrong": mean([own == -1 for own in sure]),
+        "abstained_on_rest": mean([own == 0 for own in rest]),
+        "wrong_on_rest": mean([own == -1 for own in rest]),
+        "pairs": table,
+    }
+
+
+def _fitted_order(seen: Measured, candidates: Sequence[Candidate], instrument: Instrument, top: str, below: str) -> int:
+    """Return 1 where the first group is claimed to lie on top, -1 where another way is, 0 where nothing is."""
+    if not candidates:
+        return 0
+    fits = compare(seen, candidates, instrument)
+    if not find_order(fits, goodness(fits[0], seen).dispersion).determined:
+        return 0
+    surface, *under = [
+        {group for name in names for group in library()[name].groups} for names in laid(fits[0].candidate)
+    ]
+    is_so = top in surface and below not in surface and any(below in groups for groups in under)
+    return 1 if is_so else -1
+
+
+def _as_maps(answered: Answered, names: Sequence[str], shape: tuple[int, int]) -> PigmentMaps:
+    card = answered.card
+    probability = answered.by_name(names).reshape(*shape, len(names))
+    return PigmentMaps(probability=probability, **card.of_names([card.names.index(name) for name in names]))
+
+
+def _deviances(top: str, below: str, expected: Numbers, instrument: Instrument) -> dict[str, float]:
+    detector = instrument.detector
+    axis = EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)
+    counts = expected * (REFERENCE_COUNTS / expected.sum())
+    seen = measured(Spectrum(counts, axis), instrument, model_error=0.0)
+    rivals = {"swapped": _laid((below,), (top,)), "mixed": _laid((top, below), ())}
+    return {
+        name: float(fit_candidates(seen, [rival], instrument)[0].poisson_deviance) for name, rival in rivals.items()
+    }
+
+
+def _laid(top: Sequence[str], below: Sequence[str]) -> Candidate:
+    films = [paint_film(Paint(dict.fromkeys(top, 1.0)), TOP_UM)]
+    if below:
+        films.append(paint_film(Paint(dict.fromkeys(below, 1.0)), BELOW_UM))
+    return Candidate(OVER.join((*top, *below)), (*films, ground_film(GROUND, GROUND_UM)))
+
+
+def _spectrum(candidate: Candidate, instrument: Instrument) -> Numbers:
+    layers = tuple(film.layer for film in candidate.films)
+    spectra = render(emit([Stratigraphy(layers)], instrument), instrument.detector)
+    return np.asarray(spectra[0], dtype=np.float64)
+
+
+def _group(pigment: str) -> str:
+    return library()[pigment].groups[0]
+
+
+def _name(pair: Pair) -> str:
+    return OVER.join((pair.top, pair.below))

@@ -1,0 +1,188 @@
+"""Held-out instruments and structures: spectra that no training library holds, and what is right of the answers."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.data import DEFAULT_NETWORK_AXIS, EnergyAxis
+from underpaint.data.maps import split_place
+from underpaint.lab.evaluation.answering import Spectra
+from underpaint.lab.evaluation.groups import summarise
+from underpaint.lab.evaluation.plan import TrustPlan
+from underpaint.lab.evaluation.stages import Progress
+from underpaint.physics.forward import count
+from underpaint.physics.instrument import Detector, Filter, Geometry, Instrument, Tube
+from underpaint.physics.materials import library, load_palette
+from underpaint.pigments.weights import ModelCard
+from underpaint.simulate import LibrarySettings, simulate_library
+from underpaint.simulate.labels import materials
+
+PALETTE = "easel_15_to_20"
+"""What is painted with, where the model answers all of its pigments that X-rays show."""
+TEST, TUNING, UNSEEN = 0, 1, 2
+"""Added to the seed, so that no two sets share a draw."""
+FEW_CHUNKS = 8
+Answer = Callable[[Spectra], NDArray[np.float32]]
+"""Returns (n, n_group) probabilities, NaN for no answer."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Simulated spectra with their labels.
+
+    Parameters
+    ----------
+    expected : (n, n_channel) float32 array
+        Sums of one.
+    recorded : (n, 2) float32 array
+    labels, counts_needed : (n, n_name) arrays
+        What is there, and the counts from which it shows.
+    surface_um : (n,) float32 array
+        Thickness of the uppermost paint, um; NaN where there is none.
+    surface_share : (n, n_material) float32 array
+        Of each material in the dry pigments of the uppermost paint, by mass.
+    instrument : (n, n_input) float32 array
+    names, kinds, materials : tuple of str
+    axis : EnergyAxis
+    """
+
+    expected: NDArray[np.float32]
+    recorded: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    counts_needed: NDArray[np.float32]
+    surface_um: NDArray[np.float32]
+    surface_share: NDArray[np.float32]
+    instrument: NDArray[np.float32]
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    materials: tuple[str, ...]
+    axis: EnergyAxis = DEFAULT_NETWORK_AXIS
+
+    def __len__(self) -> int:
+        """Return the number of spectra."""
+        return len(self.expected)
+
+    @property
+    def machine(self) -> NDArray[np.int64]:
+        """(n,) number of the instrument that each was seen with."""
+        return np.asarray(np.unique(self.instrument, axis=0, return_inverse=True)[1].ravel(), dtype=np.int64)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Groups, anywhere."""
+        named = zip(self.names, self.kinds, strict=True)
+        return tuple(name for name, kind in named if kind == "group" and split_place(name)[1] == "anywhere")
+
+    def columns(self, names: tuple[str, ...]) -> list[int]:
+        """Return where names stand in ``labels``."""
+        return [self.names.index(name) for name in names]
+
+    def only(self, rows: NDArray[np.integer] | slice) -> "HeldOut":
+        """Return some of the spectra."""
+        arrays = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
+        return replace(self, **{name: getattr(self, name)[rows] for name in arrays})
+
+    def counted(self, counts: NDArray[np.floating] | float, seed: tuple[int, ...]) -> Spectra:
+        """Draw counts, (n,) or one number for all: totals within the recorded range, on average."""
+        rng = np.random.default_rng(seed)
+        totals = np.broadcast_to(np.asarray(counts, dtype=np.float64), (len(self),))
+        drawn = count(self.expected * totals[:, None], rng=rng).astype(np.float32)
+        return Spectra(drawn, self.axis, self.recorded, self.instrument)
+
+    def visible(self, counts: NDArray[np.floating] | float) -> NDArray[np.bool_]:
+        """Return (n, n_name) what is there and shows at these counts."""
+        totals = np.broadcast_to(np.asarray(counts, dtype=np.float64), (len(self),))
+        return np.asarray((self.labels == 1) & (self.counts_needed <= totals[:, None]))
+
+
+def palette_for(card: ModelCard) -> tuple[str, ...]:
+    """Return the pigments to paint with: those of easel painting, or a model's own where it answers fewer."""
+    easel = tuple(load_palette(PALETTE).pigments)
+    visible = {group.name for group in library().groups if group.visible}
+    shown = {name for name in easel if visible.intersection(library()[name].groups)}
+    known = materials([name for name, kind in zip(card.names, card.kinds, strict=True) if kind == "member"])
+    return easel if shown <= set(known) else tuple(known)
+
+
+def held_out_set(plan: TrustPlan, card: ModelCard, folder: Path, progress: Progress) -> HeldOut:
+    """Simulate structures and instruments of the training's kind with another seed, or read those that are there."""
+    return _simulated(plan, card, folder / "held_out.h5", plan.stratigraphies, TEST, None, progress)
+
+
+def tuning_set(plan: TrustPlan, card: ModelCard, folder: Path, progress: Progress) -> HeldOut:
+    """Simulate a second set, on which thresholds may be chosen."""
+    return _simulated(plan, card, folder / "tuning.h5", plan.tuning_stratigraphies, TUNING, None, progress)
+
+
+def unseen_set(plan: TrustPlan, card: ModelCard, folder: Path, name: str, progress: Progress) -> HeldOut:
+    """Simulate structures that one of the unseen instruments looks at."""
+    out = folder / f"unseen_{name}.h5"
+    seed = UNSEEN + list(unseen_instruments()).index(name)
+    return _simulated(plan, card, out, plan.unseen_stratigraphies, seed, unseen_instruments()[name], progress)
+
+
+def unseen_instruments() -> dict[str, Instrument]:
+    """Return instruments outside the ranges that training draws from, by what is outside."""
+    wide = Detector(noise_fwhm_kev=0.16)
+    flat = Geometry(incidence_angle_deg=35.0, takeoff_angle_deg=20.0)
+    tube = Tube(anode="W", voltage_kv=70.0)
+    thick = Filter(formula="Al", density=2.70, thickness_um=1500.0)
+    return {
+        "chromium_anode": Instrument(name="Cr anode, 35 kV", tube=Tube(anode="Cr", voltage_kv=35.0)),
+        "high_voltage": Instrument(name="W anode, 70 kV, 1.5 mm Al", tube=tube, filters=(thick,)),
+        "flat_angles": Instrument(name="Rh anode, 40 kV, incidence 35, take-off 20 degree", geometry=flat),
+        "poor_resolution": Instrument(name="Mo anode, 40 kV, about 205 eV", tube=Tube(anode="Mo"), detector=wide),
+    }
+
+
+def group_scores(held: HeldOut, answer: Answer, counts: float, seed: int) -> dict[str, Any]:
+    """Return the scores of a model's groups at a number of counts, as :func:`summarise` does."""
+    columns = held.columns(held.groups)
+    found = answer(held.counted(counts, (seed, round(counts))))
+    return summarise(found, held.labels[:, columns], held.visible(counts)[:, columns], held.groups)
+
+
+def _simulated(
+    plan: TrustPlan,
+    card: ModelCard,
+    out: Path,
+    n: int,
+    seed: int,
+    instrument: Instrument | None,
+    progress: Progress,
+) -> HeldOut:
+    settings = LibrarySettings(
+        n_stratigraphies=n,
+        palette=palette_for(card),
+        instrument=instrument,
+        chunk=plan.per_instrument,
+        seed=plan.seed + seed,
+        renders=1,
+        places=True,
+    )
+    if out.is_file() and not _is_of(out, settings):
+        out.unlink()
+    if not out.is_file():
+        # processes take longer to begin than a few chunks to simulate
+        workers = 1 if n <= FEW_CHUNKS * plan.per_instrument else plan.workers
+        simulate_library(settings, out, workers=workers, progress=progress)
+    return read_held_out(out)
+
+
+def _is_of(path: Path, settings: LibrarySettings) -> bool:
+    with h5py.File(path, "r") as file:
+        return LibrarySettings.model_validate_json(file.attrs["config"]) == settings
+
+
+def read_held_out(path: Path) -> HeldOut:
+    """Read a library of :func:`underpaint.simulate.simulate_library` that has labels by place."""
+    arrays = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
+    with h5py.File(path, "r") as file:
+        words: dict[str, Any] = {name: tuple(json.loads(file.attrs[name])) for name in ("names", "kinds", "materials")}
+        return HeldOut(**{name: file[name][()] for name in arrays}, **words)

@@ -1,0 +1,360 @@
+"""The stages of the suite, with what they share."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint import __version__
+from underpaint.data.maps import split_place
+from underpaint.errors import CoverageError, TrainingError
+from underpaint.lab.evaluation import baselines, calibration, measured_scan, mock_ups, monte_carlo, open_set, order
+from underpaint.lab.evaluation.answering import Spectra, ask
+from underpaint.lab.evaluation.groups import mean, summarise
+from underpaint.lab.evaluation.plan import TrustPlan
+from underpaint.lab.evaluation.record import AURORA, PAPER, macros
+from underpaint.lab.evaluation.simulated import (
+    Answer,
+    HeldOut,
+    group_scores,
+    held_out_set,
+    palette_for,
+    tuning_set,
+    unseen_instruments,
+    unseen_set,
+)
+from underpaint.lab.evaluation.speed import spectra_per_second
+from underpaint.lab.evaluation.stages import Progress, Stages, digest
+from underpaint.physics.instrument import load_instrument
+from underpaint.pigments.predict import OnnxModel, open_model
+from underpaint.pigments.weights import load_card, model_path
+
+INSTRUMENT = "elio"
+"""Of the pairs of the layer order, the open set and the likelihood fit."""
+UNSEEN_COUNTS = (1e4, 1e5)
+PAPER_BLOCK = 128
+"""The paper's network is slow: a larger block takes longer than it is measured for, and is no faster."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the suite is run on.
+
+    Parameters
+    ----------
+    model : str or Path
+        A shipped name, or an ``.onnx`` file.
+    reference : Path or None
+        Folder of the Monte Carlo panels; None leaves them out.
+    scans : tuple of str
+        A measured scan, once for each of its detectors; empty leaves it out.
+    own_model : Path or None
+        A model for one instrument and palette (``underpaint train --instrument``): what its card says of its training.
+    """
+
+    model: str | Path = "default"
+    reference: Path | None = None
+    scans: tuple[str, ...] = ()
+    own_model: Path | None = None
+
+    @property
+    def missing(self) -> list[str]:
+        """What a whole run has and this one lacks."""
+        lacks = {"monte_carlo": self.reference is None, "aurora": len(self.scans) < 2}
+        return [name for name, absent in lacks.items() if absent]
+
+
+class Suite:
+    """The stages of one run.
+
+    Parameters
+    ----------
+    folder : Path
+        Keeps what is finished.
+    inputs : Inputs
+    plan : TrustPlan
+    step : callable
+        Called with (what is being done, done, in all).
+    """
+
+    def __init__(self, folder: Path, inputs: Inputs, plan: TrustPlan, step: Progress) -> None:
+        self.inputs, self.plan, self.step = inputs, plan, step
+        self.model = open_model(inputs.model, threads=plan.threads)
+        self.digest = digest(model_path(inputs.model))
+        self.own_card = None if inputs.own_model is None else load_card(inputs.own_model)
+        facts = {"plan": plan.model_dump(mode="json", exclude={"workers", "threads"}), "version": __version__}
+        self.stages = Stages(folder, facts)
+        self.folder = self.stages.folder
+
+    def take(self, what: str, make: Callable[[], dict[str, Any]], *, of_model: bool = True, **facts: Any) -> Any:
+        """Return the figures of a stage, which depend on the model unless it is said that they do not."""
+        self.step(what.replace("_", " ").capitalize(), 0, 1)
+        return self.stages.take(what, make, facts | ({"model": self.digest} if of_model else {}))
+
+    @cached_property
+    def held(self) -> HeldOut:
+        """The held-out set."""
+        return held_out_set(self.plan, self.model.card, self.folder, self.step)
+
+    @cached_property
+    def mockups(self) -> mock_ups.Painted:
+        """The virtual mock-ups."""
+        return mock_ups.painted(self.plan)
+
+    @cached_property
+    def paper(self) -> OnnxModel:
+        """The paper's network."""
+        return open_model(PAPER, threads=self.plan.threads)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Groups that the model answers anywhere, or whose members it does."""
+        counted = {split_place(group)[0] for own in self.model.card.groups for group in own}
+        return tuple(sorted(counted))
+
+    def answer(self, groups: Sequence[str], model: OnnxModel | None = None) -> Answer:
+        """Return what asks a model, by default the one in question, about groups."""
+        return lambda spectra: ask(model or self.model, spectra).by_group(groups)
+
+    def untold(self, groups: Sequence[str]) -> Answer:
+        """Return what asks the model without a word of the instrument."""
+        return lambda spectra: ask(self.model, spectra.untold()).by_group(groups)
+
+    def rivals(self, groups: Sequence[str], threshold: float) -> dict[str, Answer]:
+        """Return the baselines that answer any spectra."""
+
+        def by_lines(spectra: Spectra) -> NDArray[np.float32]:
+            return np.asarray(baselines.line_sigmas(spectra, groups) > threshold, dtype=np.float32)
+
+        return {
+            "always_yes": lambda spectra: baselines.always_yes(spectra, groups),
+            PAPER: self.answer(groups, self.paper),
+            "element_thresholds": by_lines,
+        }
+
+    # the stages
+
+    def simulated(self) -> dict[str, Any]:
+        """Score the groups on the held-out set, and once more with nothing told of the instrument."""
+        held, plan = self.held, self.plan
+        scores = {name(own): group_scores(held, self.answer(held.groups), own, plan.seed) for own in plan.counts}
+        untold = {name(own): group_scores(held, self.untold(held.groups), own, plan.seed) for own in UNSEEN_COUNTS}
+        return {"data": "simulated", "n": len(held), "by_counts": scores, "untold": macros(untold)}
+
+    def calibrated(self) -> dict[str, Any]:
+        """Return calibration errors, coverage of sets and of intervals by decade of counts."""
+        held = self.held
+        drawn = calibration.drawn_by_decade(held, self.plan.seed)
+        answered = [ask(self.model, own.spectra) for own in drawn]
+        answers = calibration.ByDecade(held, drawn, [own.by_group(held.groups) for own in answered])
+        sets = self.model.card.sets
+        own_sets = calibration.conformal_coverage(answers)
+        return {
+            "data": "simulated",
+            **calibration.calibration_error(answers),
+            "coverage": own_sets if sets is None else calibration.stated_coverage(answers, answered, sets),
+            "sets_of": "half of the held-out instruments" if sets is None else "the model's card",
+            "coverage_calibrated_here": own_sets,
+            "intervals": {"thickness_um": calibration.thickness_intervals(held, answered)},
+        }
+
+    def unseen(self) -> dict[str, Any]:
+        """Score the groups on instruments outside the ranges of training, told of and not."""
+        figures: dict[str, Any] = {}
+        for number, machine in enumerate(unseen_instruments()):
+            self.step("Unseen instruments", number, len(unseen_instruments()))
+            held = unseen_set(self.plan, self.model.card, self.folder, machine, self.step)
+            ways = {"told": self.answer(held.groups), "untold": self.untold(held.groups)}
+            figures[machine] = {
+                way: macros({name(own): group_scores(held, answer, own, self.plan.seed) for own in UNSEEN_COUNTS})
+                for way, answer in ways.items()
+            }
+        over_all = {
+            way: {name(own): mean([row[way][name(own)] for row in figures.values()]) for own in UNSEEN_COUNTS}
+            for way in ("told", "untold")
+        }
+        about = {key: machine.name for key, machine in unseen_instruments().items()}
+        return {"data": "simulated", "instruments": about, "by_instrument": figures, "mean": over_all}
+
+    def threshold(self) -> dict[str, Any]:
+        """Choose the element thresholds on spectra of their own."""
+        held = tuning_set(self.plan, self.model.card, self.folder, self.step)
+        return {"sigmas": baselines.choose_threshold(held, UNSEEN_COUNTS, self.plan.seed), "n": len(held)}
+
+    def beside(self, threshold: float) -> dict[str, Any]:
+        """Return the baselines, and the model itself, on a part of the held-out set."""
+        held = self.held.only(slice(0, min(self.plan.baseline_spectra, len(self.held))))
+        figures: dict[str, Any] = {}
+        contestants = {"model": self.answer(held.groups), **self.rivals(held.groups, threshold)}
+        drawn = calibration.drawn_by_decade(held, self.plan.seed)
+        for number, (who, answer) in enumerate(contestants.items()):
+            self.step("Baselines", number, len(contestants))
+            found = [answer(own.spectra) for own in drawn]
+            figures[who] = {
+                "by_counts": {name(own): group_scores(held, answer, own, self.plan.seed) for own in self.plan.counts},
+                **calibration.calibration_error(calibration.ByDecade(held, drawn, found)),
+            }
+        return {"data": "simulated", "n": len(held), "by_contestant": figures}
+
+    def structures(self, threshold: float) -> dict[str, Any]:
+        """Score the groups on the mock-ups without fine-tuning, the baselines beside."""
+        own = self.mockups
+        contestants = {"model": self.answer(own.groups), **self.rivals(own.groups, threshold)}
+        figures = {who: mock_ups.without_finetuning(own, answer) for who, answer in contestants.items()}
+        return {"data": "simulated", "n": len(own.mockups), "by_contestant": figures}
+
+    def structures_finetuned(self) -> dict[str, Any]:
+        """Score the groups on mock-ups that were left out of the fine-tuning."""
+        reason = mock_ups.can_finetune(self.model.card)
+        if reason:
+            return {"left_out": reason}
+        own = self.mockups
+        out = self.folder / f"finetuned_{self.digest[:12]}"
+        try:
+            figures, folds = mock_ups.finetuned(own, self.inputs.model, self.plan, out, self.step)
+        except (CoverageError, TrainingError) as error:
+            return {"left_out": str(error)}
+        return {"data": "simulated", "folds": folds, **figures}
+
+    def panels(self, threshold: float) -> dict[str, Any]:
+        """Score the Monte Carlo panels sample by sample, the baselines beside."""
+        if self.inputs.reference is None:
+            return {"left_out": "no reference was given"}
+        plan, own = self.plan, monte_carlo.read_panels(self.inputs.reference)
+        contestants = {"model": self.answer(self.groups), **self.rivals(self.groups, threshold)}
+        figures = {
+            who: {
+                name(counts): monte_carlo.panel_scores(own, answer, self.groups, counts, plan.panel_draws, plan.seed)
+                for counts in plan.panel_counts
+            }
+            for who, answer in contestants.items()
+        }
+        return {"data": "Monte Carlo", "by_contestant": figures}
+
+    def order_bound(self) -> dict[str, Any]:
+        """Return how far other orders stay from each pair's spectrum."""
+        show = partial(self.step, "Fitting other orders")
+        return order.rivals_of(self.plan.order_pigments, load_instrument(INSTRUMENT), show)
+
+    def layer_order(self, rivals: dict[str, dict[str, float]]) -> dict[str, Any]:
+        """Hold the network's orders, and those of fits to what it names, against the bound."""
+        plan, instrument = self.plan, load_instrument(INSTRUMENT)
+        pairs = order.pairs_of(rivals, instrument)
+        table = {}
+        for counts in plan.order_counts:
+            spectra = order.drawn(pairs, instrument, counts, plan.order_draws, plan.seed)
+            said = order.network_order(ask(self.model, spectra), pairs, plan.order_draws)
+            fewer = order.drawn(pairs, instrument, counts, plan.refined_draws, plan.seed)
+            show = partial(self.step, f"Fitting orders at {name(counts)} counts")
+            fitted = order.refined_order(ask(self.model, fewer), fewer, pairs, plan.refined_draws, instrument, show)
+            table[name(counts)] = {
+                "bound": order.bound(pairs, counts),
+                "network": order.order_figures(said, pairs, counts),
+                "refined": order.order_figures(fitted, pairs, counts),
+            }
+        layers = f"{order.TOP_UM:g} um over {order.BELOW_UM:g} um over {order.GROUND_UM:g} um {order.GROUND}"
+        return {"data": "simulated", "instrument": INSTRUMENT, "layers": layers, "by_counts": table}
+
+    def elements_left_out(self) -> dict[str, Any]:
+        """Leave each element out of what the score of unlikeness knows."""
+        plan, instrument = self.plan, load_instrument(INSTRUMENT)
+        show = partial(self.step, "Simulating the open set")
+        samples = open_set.draw_samples(plan.open_set_spectra, instrument, plan.seed, progress=show)
+        table = {
+            name(own): open_set.leave_each_out(samples, own, instrument, plan.seed) for own in plan.open_set_counts
+        }
+        return {"data": "simulated", "instrument": INSTRUMENT, "n": plan.open_set_spectra, "by_counts": table}
+
+    def fitted(self, threshold: float) -> dict[str, Any]:
+        """Fit the forward model to a small set, and put the same spectra to the others."""
+        instrument = load_instrument(INSTRUMENT)
+        own = baselines.fit_set(self.plan, palette_for(self.model.card), instrument)
+        show = partial(self.step, "Fitting the forward model")
+        found, seconds = baselines.likelihood_fit(own, threshold, show)
+        contestants = {"model": self.answer(own.groups), **self.rivals(own.groups, threshold)}
+        answers = {who: answer(own.spectra) for who, answer in contestants.items()} | {"likelihood_fit": found}
+        figures = {who: summarise(each, own.labels, own.visible, own.groups) for who, each in answers.items()}
+        about = {"n": len(own.spectra), "counts": self.plan.fitted_counts, "seconds_per_spectrum": seconds}
+        return {"data": "simulated", "instrument": INSTRUMENT, **about, "by_contestant": figures}
+
+    def aurora(self, model: str | OnnxModel) -> dict[str, Any]:
+        """Hold the pigments of a measured scan against its lines, and one detector against the other."""
+        if not self.inputs.scans:
+            return {"left_out": "no scan was given"}
+        try:
+            scans = [measured_scan.identify_scan(source, model) for source in self.inputs.scans]
+        except CoverageError as error:
+            return {"left_out": str(error)}
+        named = zip(self.inputs.scans, scans, strict=True)
+        by_scan = {Path(source).name: measured_scan.against_lines(own) for source, own in named}
+        keys = [prefix + key for key in AURORA for prefix in ("", "baseline_")]
+        figures: dict[str, Any] = {key: measured_scan.worst([part[key] for part in by_scan.values()]) for key in keys}
+        if len(scans) > 1:
+            one, other = (own.pigments for own in scans[:2])
+            figures["kappa"] = measured_scan.agreement(one, other)
+            halves = [measured_scan.counting_agreement(own, model, self.plan.seed) for own in scans]
+            figures["kappa_of_halves"] = measured_scan.worst(halves, max)
+            figures["baseline_kappa"] = measured_scan.line_agreement(*scans[:2])
+            figures["kappa_where_both_are_sure"] = measured_scan.agreement(one, other, sure=measured_scan.SURE)
+        return {"data": "measured", **figures, "by_scan": by_scan}
+
+    def speed(self) -> dict[str, Any]:
+        """Count spectra a second."""
+        seconds = self.plan.speed_seconds
+        rates = {
+            "model": spectra_per_second(self.model, seconds),
+            PAPER: spectra_per_second(self.paper, seconds, block=PAPER_BLOCK),
+        }
+        return {"spectra_per_second": rates, "threads": self.plan.threads}
+
+    def own_model(self) -> dict[str, Any]:
+        """Return what a model for one instrument and palette says of itself, held-out figures beside its start's."""
+        card = self.own_card
+        if card is None:
+            return {"left_out": "no model was given"}
+        figures = card.figures.get("own_model")
+        return {"name": card.name, **figures} if figures else {"left_out": f"{card.name} was trained otherwise"}
+
+    def run(self) -> dict[str, Any]:
+        """Run every stage that is not finished yet; return the figures of all by name."""
+        palette = list(palette_for(self.model.card))
+        details = {
+            "simulated": self.take("simulated", self.simulated),
+            "calibration": self.take("calibration", self.calibrated),
+            "unseen_instrument": self.take("unseen_instruments", self.unseen),
+            "threshold": self.take("element_threshold", self.threshold, of_model=False, palette=palette),
+        }
+        sigmas = float(details["threshold"]["sigmas"])
+        reference, scans = self._reference_facts(), list(self.inputs.scans)
+        details |= {
+            "baselines": self.take("baselines", partial(self.beside, sigmas), sigmas=sigmas),
+            "structure_out": self.take("structures", partial(self.structures, sigmas), sigmas=sigmas),
+            "structure_out_finetuned": self.take("structures_finetuned", self.structures_finetuned),
+            "monte_carlo": self.take("monte_carlo", partial(self.panels, sigmas), sigmas=sigmas, reference=reference),
+        }
+        rivals = self.take("order_bound", self.order_bound, of_model=False)
+        details |= {
+            "order": self.take("layer_order", partial(self.layer_order, rivals), rivals=rivals),
+            "open_set": self.take("open_set", self.elements_left_out, of_model=False),
+            "likelihood_fit": self.take("likelihood_fit", partial(self.fitted, sigmas), sigmas=sigmas),
+            "aurora": self.take("measured_scan", partial(self.aurora, self.model), scans=scans),
+            "aurora_xu2022": self.take(
+                "measured_scan_xu2022", partial(self.aurora, PAPER), of_model=False, scans=scans
+            ),
+            "speed": self.take("speed", self.speed),
+            "own_model": self.own_model(),
+        }
+        return details
+
+    def _reference_facts(self) -> list[str]:
+        folder = self.inputs.reference
+        return [] if folder is None else [digest(folder / own) for own in monte_carlo.FILES if (folder / own).is_file()]
+
+
+def name(counts: float) -> str:
+    """Return a number of counts as the figures name it: "1e5"."""
+    return f"{counts:.0e}".replace("e+0", "e")

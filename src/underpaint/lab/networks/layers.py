@@ -1,0 +1,211 @@
+"""The network of layers: what lies at the surface and below it, how much, how thick; told about the instrument."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from underpaint.lab.networks.calibration import Calibration
+from underpaint.lab.networks.default import TOTAL_CENTRE, Features, strided_convolution
+from underpaint.lab.networks.memory import channels_last
+
+Body = Literal["attention", "dense", "recurrent"]
+Head = Literal["free", "composition"]
+N_PLACE = 3
+_WIDTH = 64
+_TOLD = 32
+_HIDDEN, _CODE = 256, 128
+_HEADS = 4
+_KEY = 48
+_LOG_SIGMA = (-4.0, 2.0)
+
+
+class LayersNetwork(nn.Module):
+    """Convolutions into 32 tokens of the spectrum, a body that lets them see each other, and answers by place.
+
+    Parameters
+    ----------
+    n_bin : int
+        Bins of the fixed axis.
+    composition : (n_material, n_element) tensor
+        What each pigment or group is made of, as the card keeps it. Only the composition head looks at its values.
+    n_instrument, n_quantity : int
+        Numbers told about the instrument; quantities answered.
+    start_kev, bin_kev : float
+        Lower border of the first bin and width of the bins, keV.
+    body : {"attention", "dense", "recurrent"}
+        What follows the convolutions: self-attention (Vaswani et al. 2017), nothing, or a bidirectional GRU.
+    head : {"free", "composition"}
+        "free" learns a row of weights for each material and place. "composition" asks for the lines of the elements
+        that a material is made of, so that one it was not trained on can be asked for.
+
+    Notes
+    -----
+    As in :class:`~underpaint.lab.networks.DefaultNetwork` a linear path from the features stands beside the deep one.
+    """
+
+    composition: Tensor
+
+    def __init__(
+        self,
+        n_bin: int,
+        composition: Tensor,
+        *,
+        n_instrument: int,
+        n_quantity: int,
+        start_kev: float = 1.0,
+        bin_kev: float = 0.04,
+        body: Body = "attention",
+        head: Head = "free",
+    ) -> None:
+        super().__init__()
+        self.n_bin, self.n_instrument = n_bin, n_instrument
+        self.register_buffer("composition", composition.float(), persistent=False)
+        self.features = Features(n_bin, start_kev, bin_kev)
+        self.told = nn.Sequential(nn.Linear(2 * n_instrument + 1, _TOLD), nn.LeakyReLU(0.1))
+        self.stem = nn.Sequential(
+            strided_convolution(3, 32, size=9, stride=4),
+            strided_convolution(32, 48, size=5, stride=4),
+            strided_convolution(48, _WIDTH, size=3, stride=2),
+        )
+        n_token = math.ceil(math.ceil(math.ceil(n_bin / 4) / 4) / 2)
+        self.body = _body(body, n_token)
+        self.code = nn.Sequential(
+            nn.Linear(_WIDTH * n_token + _TOLD, _HIDDEN),
+            nn.BatchNorm1d(_HIDDEN),
+            nn.LeakyReLU(0.1),
+            nn.Dropout(0.1),
+            nn.Linear(_HIDDEN, _CODE),
+            nn.BatchNorm1d(_CODE),
+            nn.LeakyReLU(0.1),
+        )
+        n_material, n_element = composition.shape
+        self.presence = _CompositionHead(n_element) if head == "composition" else _FreeHead(n_material)
+        self.linear = nn.Linear(3 * n_bin + 1, n_element if head == "composition" else N_PLACE * n_material)
+        self.quantity = nn.Linear(_CODE, 2 * n_quantity)
+        # materials that were not trained on share the calibration of all
+        self.calibration = Calibration(1 if head == "composition" else N_PLACE * n_material, n_quantity)
+        for weights in (self.linear.weight, self.linear.bias):
+            nn.init.zeros_(weights)
+        channels_last(self)
+
+    def forward(self, counts: Tensor, recorded: Tensor, instrument: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits, and mean and standard deviation of the quantities on their own scales.
+
+        Parameters
+        ----------
+        counts : (n, n_bin) tensor
+            Counts per bin of the fixed axis.
+        recorded : (n, 2) tensor
+            Start and stop of the recorded range, keV.
+        instrument : (n, n_instrument) tensor
+            NaN where not known.
+
+        Returns
+        -------
+        (n, 3 n_material) logits : all anywhere first, then at the surface, then below it
+        (n, n_quantity) mean, (n, n_quantity) sigma
+        """
+        # Half precision is too coarse for counts and for evidence that adds up over bins.
+        with torch.autocast(counts.device.type, enabled=False):
+            features, total = self.features(counts.float(), recorded.float())
+            evidence = self.linear(torch.cat((features.flatten(1), total), dim=1))
+            known = ~torch.isnan(instrument)
+            told = self.told(torch.cat((torch.nan_to_num(instrument.float()), known.float(), total), dim=1))
+        tokens = self.stem(features.unsqueeze(2)).squeeze(2).transpose(1, 2)
+        code = self.code(torch.cat((self.body(tokens, told).flatten(1), told), dim=1))
+        logits = self.presence(code.float(), evidence, self.composition)
+        mean, log_sigma = self.quantity(code).float().chunk(2, dim=1)
+        sigma = torch.exp(log_sigma.clamp(*_LOG_SIGMA))
+        if not self.training:
+            logits, sigma = self.calibration(logits, sigma, total + TOTAL_CENTRE)
+        return logits, mean, sigma
+
+
+class _FreeHead(nn.Module):
+    """A row of weights for each material and place; the linear path's evidence is by material and place, too."""
+
+    def __init__(self, n_material: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(_CODE, N_PLACE * n_material)
+
+    def forward(self, code: Tensor, evidence: Tensor, composition: Tensor) -> Tensor:
+        del composition
+        return torch.as_tensor(self.dense(code) + evidence)
+
+
+class _CompositionHead(nn.Module):
+    """A question by place, answered by what a material is made of; the linear path's evidence is by element."""
+
+    def __init__(self, n_element: int) -> None:
+        super().__init__()
+        self.question = nn.Linear(_CODE, N_PLACE * _KEY)
+        self.key = nn.Sequential(nn.Linear(n_element, 64), nn.LeakyReLU(0.1), nn.Linear(64, _KEY))
+        self.bias = nn.Linear(n_element, N_PLACE)
+
+    def forward(self, code: Tensor, evidence: Tensor, composition: Tensor) -> Tensor:
+        questions = self.question(code).unflatten(1, (N_PLACE, _KEY))
+        answers = questions @ self.key(composition).T / math.sqrt(_KEY) + self.bias(composition).T
+        anywhere = answers[:, :1] + (evidence @ composition.T).unsqueeze(1)
+        return torch.cat((anywhere, answers[:, 1:]), dim=1).flatten(1)
+
+
+class _Attention(nn.Module):
+    """One pre-norm block of self-attention over the tokens, their energies and the instrument known."""
+
+    def __init__(self, n_token: int) -> None:
+        super().__init__()
+        self.position = nn.Parameter(0.02 * torch.randn(n_token, _WIDTH))
+        self.told = nn.Linear(_TOLD, _WIDTH)
+        self.before, self.after = nn.LayerNorm(_WIDTH), nn.LayerNorm(_WIDTH)
+        self.mixed, self.joined = nn.Linear(_WIDTH, 3 * _WIDTH), nn.Linear(_WIDTH, _WIDTH)
+        self.each = nn.Sequential(nn.Linear(_WIDTH, 2 * _WIDTH), nn.GELU(), nn.Linear(2 * _WIDTH, _WIDTH))
+
+    def forward(self, tokens: Tensor, told: Tensor) -> Tensor:
+        tokens = tokens + self.position + self.told(told).unsqueeze(1)
+        shape = (-1, tokens.shape[1], _HEADS, _WIDTH // _HEADS)
+        query, key, value = (
+            part.reshape(shape).transpose(1, 2) for part in _each(self.mixed, self.before(tokens)).chunk(3, dim=2)
+        )
+        seen = nn.functional.scaled_dot_product_attention(query, key, value)
+        tokens = tokens + _each(self.joined, seen.transpose(1, 2).flatten(2))
+        return tokens + _each(self.each, self.after(tokens))
+
+
+def _each(layer: nn.Module, tokens: Tensor) -> Tensor:
+    """Return what a layer makes of each token; on a matrix the exporter keeps the names of the weights."""
+    answers = torch.as_tensor(layer(tokens.flatten(0, 1)))
+    return answers.reshape(-1, tokens.shape[1], answers.shape[1])
+
+
+class _Dense(nn.Module):
+    """The tokens as they are."""
+
+    def forward(self, tokens: Tensor, told: Tensor) -> Tensor:
+        del told
+        return tokens
+
+
+class _Recurrent(nn.Module):
+    """A gated recurrent unit over the tokens, from both ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent = nn.GRU(_WIDTH + _TOLD, _WIDTH // 2, batch_first=True, bidirectional=True)
+
+    def forward(self, tokens: Tensor, told: Tensor) -> Tensor:
+        told = told.unsqueeze(1).expand(-1, tokens.shape[1], -1)
+        # rounding to half precision would add up along the tokens
+        with torch.autocast(tokens.device.type, enabled=False):
+            seen, _ = self.recurrent(torch.cat((tokens.float(), told.float()), dim=2))
+        return torch.as_tensor(seen)
+
+
+def _body(kind: Body, n_token: int) -> nn.Module:
+    match kind:
+        case "attention":
+            return _Attention(n_token)
+        case "recurrent":
+            return _Recurrent()
+    return _Dense()

@@ -1,0 +1,269 @@
+"""Networks fitted and asked: the arms of Table 3, and those that show what its protocol hides."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.lab.evaluation.parts import Part
+from underpaint.lab.networks import AutoencoderNetwork
+from underpaint.lab.reproduction.plan import Plan
+from underpaint.lab.reproduction.simulation import paper_outputs
+from underpaint.lab.training import (
+    FinetuneSettings,
+    Library,
+    Trained,
+    TrainSettings,
+    answers,
+    finetune,
+    load_checkpoint,
+    train,
+)
+from underpaint.lab.training.library import UNKNOWN
+from underpaint.lab.training.pretraining import pretrain_autoencoder
+from underpaint.lab.training.split import Split, split_by_source
+from underpaint.pigments.weights import NetworkKind
+from underpaint.runtime.files import claim_folder, write_json
+
+Progress = Callable[[str, int, int], None]
+COUNTS_SCALE = 1e5
+"""Total counts that the noise-free simulated spectra are scaled to."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the networks of one arm say about spectra that they were not trained on.
+
+    Parameters
+    ----------
+    probability, label : lists of (n, n_name) arrays
+        One of each per fold, for the paper's eleven pigments.
+    learned : list of (n_name,) bool arrays
+        Whether a fold's training held the pigment at all.
+    seconds : float
+        Training, in all calls that it took.
+    epochs : int
+        Epochs of all folds together.
+    """
+
+    probability: list[NDArray[np.float32]]
+    label: list[NDArray[np.bool_]]
+    learned: list[NDArray[np.bool_]]
+    seconds: float
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A pre-trained network with the mock-ups as it sees them.
+
+    Parameters
+    ----------
+    name : str
+        What its folders are called.
+    starts : sequence of Trained or Path
+        Networks to begin with, in turn by fold.
+    mockups : Library
+        Counts on the network's axis, labelled with its names.
+    in_palette : bool
+        Before it is fine-tuned, read the network's answers knowing that only the paper's pigments were used.
+    open_minded : bool
+        Names that no spectrum of the fine-tuning holds are left as they were, not learned as absent.
+    """
+
+    name: str
+    starts: Sequence[Trained | Path]
+    mockups: Library
+    in_palette: bool = False
+    open_minded: bool = False
+
+    def start(self, fold: int) -> Trained:
+        """Return the network that a fold begins with."""
+        start = self.starts[fold % len(self.starts)]
+        return load_checkpoint(start) if isinstance(start, Path) else start
+
+    def settings(self, plan: Plan, what: str) -> FinetuneSettings:
+        """Return the paper's settings of fine-tuning, for a folder named after the network and what is done."""
+        return FinetuneSettings(
+            library=(Path("mockups"),),
+            out=plan.out / "networks" / f"{self.name}_{what}",
+            kind=self.start(0).card.kind,
+            epochs=plan.finetune_epochs,
+            dense_epochs=plan.dense_epochs,
+            patience=plan.patience,
+            precision=plan.precision,
+            split="pixel",
+            test_share=0.0,
+            seed=plan.seed,
+            progress=False,
+        )
+
+
+def pretrain(
+    plan: Plan,
+    simulated: Library,
+    progress: Progress,
+    *,
+    name: str = "simulation",
+    folds: int | None = None,
+    kind: NetworkKind = "xu2022",
+) -> tuple[list[Path], Answers]:
+    """Train a network on a simulation set, fold by fold; return checkpoints and answers to its test set.
+
+    Parameters
+    ----------
+    plan, progress : Plan, callable
+        As everywhere.
+    simulated : Library
+        A fifth of its stratigraphies is the test, whatever the fold.
+    name : str
+        Folder of the networks.
+    folds : int or None
+        Fewer folds than the plan has.
+    kind : str
+        The paper's network, or another that is trained as the paper trains its own.
+    """
+    settings = pretrain_settings(plan, name, kind)
+    test = test_rows(simulated, plan)
+    checkpoints, probability, seconds, epochs = [], [], 0.0, 0
+    n_fold = plan.folds if folds is None else min(folds, plan.folds)
+    for fold in range(n_fold):
+        progress(f"Training, {name.replace('_', ' ')}", fold, n_fold)
+        own = settings.model_copy(update={"fold": fold, "out": settings.out / f"fold_{fold}"})
+        with timed(own.out) as clock:
+            report = train(own, simulated, network=_reconstructing(own, simulated))
+        epochs += report.epochs
+        seconds += clock.seconds
+        checkpoints.append(own.out / "best.ckpt")
+        probability.append(of_paper(simulated, answers(report.trained, simulated, test, settings)))
+    label = of_paper(simulated, simulated.labels[test]) == 1
+    learned = np.ones(label.shape[1], dtype=bool)
+    return checkpoints, Answers(probability, [label] * n_fold, [learned] * n_fold, seconds, epochs)
+
+
+def _reconstructing(settings: TrainSettings, simulated: Library) -> AutoencoderNetwork | None:
+    """Return an autoencoder that has learned to reconstruct the spectra of the training; None for other kinds."""
+    if settings.kind != "autoencoder":
+        return None
+    rows = np.setdiff1d(np.arange(len(simulated)), _split(simulated, settings).test)
+    claim_folder(settings.out)  # what is written into it now is not the training's, which looks before it begins
+    return pretrain_autoencoder(simulated, rows, settings.model_copy(update={"out": settings.out / "reconstruction"}))
+
+
+def test_rows(simulated: Library, plan: Plan) -> NDArray[np.int64]:
+    """Return the rows of a simulation set that no fold is trained on."""
+    return _split(simulated, pretrain_settings(plan)).test
+
+
+def pretrain_settings(plan: Plan, name: str = "simulation", kind: NetworkKind = "xu2022") -> TrainSettings:
+    """Return the paper's settings of pre-training: Adam 1e-3, batch 64, five folds, a fifth held out as the test."""
+    return TrainSettings(
+        library=(Path("simulation"),),
+        out=plan.out / "networks" / name,
+        kind=kind,
+        epochs=plan.epochs,
+        patience=plan.patience,
+        precision=plan.precision,
+        counts_scale=COUNTS_SCALE,
+        seed=plan.seed,
+        progress=False,
+    )
+
+
+def asked(plan: Plan, contestant: Contestant) -> Answers:
+    """Return what the pre-trained networks say about every mock-up spectrum."""
+    rows = np.arange(len(contestant.mockups))
+    settings = contestant.settings(plan, "asked")
+    read = read_in_palette if contestant.in_palette else of_paper
+    found = [
+        read(contestant.mockups, answers(contestant.start(fold), contestant.mockups, rows, settings))
+        for fold in range(len(contestant.starts))
+    ]
+    label = of_paper(contestant.mockups, contestant.mockups.labels) == 1
+    n_fold = len(found)
+    return Answers(found, [label] * n_fold, [np.ones(label.shape[1], dtype=bool)] * n_fold, 0.0, 0)
+
+
+def finetuned(plan: Plan, contestant: Contestant, what: str, parts: Sequence[Part], progress: Progress) -> Answers:
+    """Fine-tune in the paper's two steps on one side of each part and answer the other."""
+    probability, label, learned, seconds, epochs = [], [], [], 0.0, 0
+    for number, part in enumerate(parts):
+        progress(f"Fine-tuning {contestant.name}, {what}", number, len(parts))
+        settings = contestant.settings(plan, f"{what}_{number}")
+        with timed(settings.out) as clock:
+            report = finetune(contestant.start(number), settings, _shown(contestant, part.used))
+        epochs += report.first.epochs + report.second.epochs
+        seconds += clock.seconds
+        mockups = contestant.mockups
+        probability.append(of_paper(mockups, answers(report.trained, mockups, part.tested, settings)))
+        label.append(of_paper(mockups, mockups.labels[part.tested]) == 1)
+        learned.append((of_paper(mockups, mockups.labels[part.used]) == 1).any(axis=0))
+    return Answers(probability, label, learned, seconds, epochs)
+
+
+def of_paper(library: Library, values: NDArray[Any]) -> NDArray[Any]:
+    """Return the columns of the paper's eleven pigments."""
+    return values[:, [library.names.index(name) for name in paper_outputs().names]]
+
+
+def read_in_palette(library: Library, probability: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the (n, 11) probabilities of the paper's pigments, knowing that no others were used.
+
+    The likeliest of a group's pigments takes the group's probability, the others as much less as they are less likely;
+    a pigment of two groups is no likelier than either.
+    """
+    outputs = paper_outputs()
+    member = of_paper(library, probability)
+    found = np.ones_like(member)
+    for name in sorted({name for own in outputs.groups for name in own}):
+        columns = [column for column, own in enumerate(outputs.groups) if name in own]
+        share = member[:, columns] / np.maximum(member[:, columns].max(axis=1, keepdims=True), 1e-9)
+        whole = probability[:, [library.names.index(name)]]
+        found[:, columns] = np.minimum(found[:, columns], whole * share)
+    return found
+
+
+@dataclass
+class Clock:
+    """Seconds of work in all calls so far."""
+
+    seconds: float
+
+
+@contextmanager
+def timed(folder: Path) -> Iterator[Clock]:
+    """Keep the seconds that training in a folder took in all its calls; what was only read again does not count."""
+    note, last = folder / "seconds.json", sorted(folder.rglob("last.ckpt"))
+    clock = Clock(json.loads(note.read_text("utf-8"))["seconds"] if note.is_file() else 0.0)
+    before = {path: path.stat().st_mtime_ns for path in last}
+    start = time.perf_counter()
+    yield clock
+    if {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("last.ckpt"))} == before:
+        return
+    clock.seconds += time.perf_counter() - start
+    write_json(note, {"seconds": clock.seconds})
+
+
+def _shown(contestant: Contestant, rows: NDArray[np.int64]) -> Library:
+    """Return the spectra that fine-tune, with their labels."""
+    names = ("spectra", "recorded", "labels", "counts_needed", "source")
+    shown = replace(contestant.mockups, **{name: getattr(contestant.mockups, name)[rows] for name in names})
+    if not contestant.open_minded:
+        return shown
+    absent = ~(shown.labels == 1).any(axis=0)
+    return replace(shown, labels=np.where(absent, np.uint8(UNKNOWN), shown.labels))
+
+
+def _split(library: Library, settings: TrainSettings) -> Split:
+    return split_by_source(
+        library.source,
+        seed=settings.seed,
+        validation_share=settings.validation_share,
+        test_share=settings.test_share,
+    )

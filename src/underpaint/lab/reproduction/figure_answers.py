@@ -1,0 +1,180 @@
+"""Networks and the element fit asked about a virtual painting, and the scores of their maps."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from underpaint.data import Scan
+from underpaint.data.maps import ElementMaps
+from underpaint.elements import fit_elements
+from underpaint.lab.evaluation import score
+from underpaint.lab.reproduction.contestants import paper_answers
+from underpaint.lab.reproduction.figure_panels import ABOVE, ABSENT, BELOW, Painting
+from underpaint.lab.reproduction.mockups import INSTRUMENT
+from underpaint.lab.reproduction.plan import Plan
+from underpaint.lab.reproduction.simulation import MIXED_FROM, paper_outputs
+from underpaint.lab.training import load_checkpoint
+from underpaint.physics.instrument import load_instrument
+from underpaint.pigments.predict import identify
+from underpaint.view.plot.comparison import lesser_area
+
+FAMILIES = ("Ca_K", "Cr_K", "Fe_K", "Co_K", "Cu_K", "Zn_K", "As_K", "Hg_L", "Pb_L", "Sn_K")
+"""One line family of each element that the figures' paints and ground hold, but for light ones."""
+BEFORE, AFTER, DEFAULT = "before fine-tuning", "after fine-tuning", "default network"
+THRESHOLD = 0.5
+
+Map = NDArray[np.float32]
+Place = NDArray[np.int64]
+_MARKS = {"above": ABOVE, "below": BELOW, "absent": ABSENT}
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Checkpoints of the paper's network, before and after its fine-tuning on the virtual mock-ups."""
+
+    before: Path
+    after: Path
+
+
+@dataclass(frozen=True)
+class Case:
+    """A painting with its scan and what is said about it; probabilities by network and name."""
+
+    painting: Painting
+    scan: Scan
+    elements: ElementMaps
+    found: Mapping[str, Mapping[str, Map]]
+
+
+def ask(
+    plan: Plan,
+    networks: Networks,
+    painting: Painting,
+    scan: Scan,
+    *,
+    members: Sequence[str] = (),
+) -> Case:
+    """Ask the paper's network before and after fine-tuning, the default network and the element fit.
+
+    Parameters
+    ----------
+    plan, networks : Plan, Networks
+        Settings and checkpoints.
+    painting, scan : Painting, Scan
+        What was painted, and its scan.
+    members : sequence of str
+        Those that the default network is asked for by name, not by elementary group.
+    """
+    found = {
+        BEFORE: paper_maps(plan, networks.before, scan),
+        AFTER: paper_maps(plan, networks.after, scan),
+        DEFAULT: default_maps(scan, members=members),
+    }
+    # the fit knows the preset alone: nobody is told how a machine departs from it
+    elements = fit_elements(scan, families=FAMILIES, instrument=load_instrument(INSTRUMENT))
+    return Case(painting, scan, elements, found)
+
+
+def paper_maps(plan: Plan, checkpoint: Path, scan: Scan) -> dict[str, Map]:
+    """Return the paper's network's probability map of each of its eleven pigments; the scan is on its channels."""
+    counts = np.asarray(scan.counts, dtype=np.float32).reshape(scan.n_pixel, -1)
+    found = paper_answers(plan, load_checkpoint(checkpoint), counts).reshape(*scan.shape[:2], -1)
+    return {name: found[:, :, column] for column, name in enumerate(paper_outputs().names)}
+
+
+def default_maps(scan: Scan, *, members: Sequence[str] = ()) -> dict[str, Map]:
+    """Return the default network's maps: of its groups, and of the paper's pigments the least of a pigment's groups.
+
+    ``members`` are asked for by their own name in place of their groups.
+    """
+    maps, outputs = identify(scan), paper_outputs()
+    asked = {
+        name: (name,) if name in members else groups for name, groups in zip(outputs.names, outputs.groups, strict=True)
+    }
+    pigments = {name: np.min([maps[each] for each in wanted], axis=0) for name, wanted in asked.items()}
+    return {**{group: maps[group] for group in maps.select("group")}, **pigments}
+
+
+def map_scores(probability: Map, place: Place, area: NDArray[np.float64]) -> dict[str, float | None]:
+    """Return the scores of one map.
+
+    Parameters
+    ----------
+    probability : (n_row, n_column) array
+        Answers; NaN counts as no.
+    place : (n_row, n_column) int array
+        Where the pigment is; in either layer counts as there, seen or not.
+    area : (n_row, n_column) array
+        Net counts of its line, or the lesser of two in units of their 99th percentiles.
+
+    Returns
+    -------
+    dict
+        ``f1``, ``always_yes_f1``, ``auroc``, ``sensitivity_above``, ``sensitivity_below``, ``false_share`` (of the
+        pixels without the pigment) and ``spearman`` of probability against area; None where undefined.
+    """
+    there = (place != ABSENT).ravel()
+    own = score(probability.ravel(), there, np.ones(there.size, dtype=bool), THRESHOLD)
+    figures = {
+        "f1": own.f1,
+        "always_yes_f1": own.always_yes_f1,
+        "auroc": own.auroc,
+        "sensitivity_above": share_over(probability, place == ABOVE),
+        "sensitivity_below": share_over(probability, place == BELOW),
+        "false_share": share_over(probability, place == ABSENT),
+        "spearman": spearman(probability, area),
+    }
+    return {name: number(value) for name, value in figures.items()}
+
+
+def spearman(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
+    """Return the rank correlation of two maps; NaN where one is constant."""
+    known = np.isfinite(first) & np.isfinite(second)
+    ranks = [rankdata(each[known]) for each in (first, second)]
+    if any(np.ptp(each) == 0 for each in ranks):
+        return float("nan")
+    return float(np.corrcoef(ranks)[0, 1])
+
+
+def figures_of(case: Case, pigment: str) -> dict[str, Any]:
+    """Return the scores of a pigment's maps, by network, and how many pixels hold it."""
+    families, place = families_of(pigment), place_of(case, pigment)
+    area = lesser_area([case.elements[family] for family in families])
+    return {
+        "families": list(families),
+        **{f"n_{name}": int((place == mark).sum()) for name, mark in _MARKS.items()},
+        "networks": {name: map_scores(maps[pigment], place, area) for name, maps in case.found.items()},
+    }
+
+
+def place_of(case: Case, pigment: str) -> Place:
+    """Return where a pigment, or what stands for it in the mock-ups, was painted."""
+    return case.painting.places((pigment, *(own for own, stands_for in MIXED_FROM.items() if stands_for == pigment)))
+
+
+def families_of(pigment: str) -> tuple[str, ...]:
+    """Return the line family that shows each of a pigment's elements, at most two."""
+    outputs = paper_outputs()
+    own = outputs.elements[outputs.names.index(pigment)]
+    return tuple(family for family in own if family in FAMILIES)[:2]
+
+
+def share_over(probability: Map, where: NDArray[np.bool_]) -> float:
+    """Return the share of some pixels whose probability exceeds one half; NaN without pixels."""
+    return float((probability[where] > THRESHOLD).mean()) if where.any() else float("nan")
+
+
+def number(value: float) -> float | None:
+    """Return a value as JSON knows it: None for what is undefined."""
+    return float(value) if np.isfinite(value) else None
+
+
+def picture(plan: Plan, name: str) -> Path:
+    """Return the path of a figure in the plan's folder, which is made where it is missing."""
+    plan.out.mkdir(parents=True, exist_ok=True)
+    return plan.out / f"{name}.png"

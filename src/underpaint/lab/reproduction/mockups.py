@@ -1,0 +1,12 @@
+"""The mock-ups of a plan: virtual ones in place of the paper's, which are not public."""
+
+from underpaint.data import XU_NETWORK_AXIS, EnergyAxis
+from underpaint.lab.reproduction.plan import Plan
+from underpaint.simulate.mockups import INSTRUMENT, Mockups, machine, paint_mockups
+
+__all__ = ["INSTRUMENT", "Mockups", "machine", "make_mockups"]
+
+
+def make_mockups(plan: Plan, axis: EnergyAxis = XU_NETWORK_AXIS) -> Mockups:
+    """Paint and measure the virtual mock-ups of a plan; everything is drawn from ``plan.mockup_seed``."""
+    return paint_mockups(plan.mockup_spectra, plan.counts, plan.mockup_seed, axis)

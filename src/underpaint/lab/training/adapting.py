@@ -1,0 +1,508 @@
+"""A network adapted to a scan without labels: the instrument is fitted, what it would see is simulated."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as lightning
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from underpaint.calibrate import (
+    Calibration,
+    Knowledge,
+    calibrate,
+    calibrated_instrument,
+    what_is_known,
+    with_calibration,
+)
+from underpaint.data import Scan, sound_spectra
+from underpaint.data.maps import split_place
+from underpaint.errors import TrainingError
+from underpaint.lab.training.aligning import aligned
+from underpaint.lab.training.batches import Batch, Batches
+from underpaint.lab.training.checkpoint import Trained, load_trainable
+from underpaint.lab.training.exporting import export
+from underpaint.lab.training.labelled import labelled_spectra
+from underpaint.lab.training.library import Library
+from underpaint.lab.training.loop import Progress, run
+from underpaint.lab.training.own_model import (
+    CHUNK,
+    HELD_OUT_SEED,
+    PLAN,
+    RENDERS,
+    REPORT,
+    Sizes,
+    Stopwatch,
+    planned,
+    simulated,
+)
+from underpaint.lab.training.paired import Answers, Comparison, answers_of, compare, instrument_of
+from underpaint.lab.training.settings import TrainSettings
+from underpaint.lab.training.split import split_by_source
+from underpaint.physics.instrument import Instrument, save_instrument
+from underpaint.physics.materials import load_palette
+from underpaint.pigments.weights import ModelCard
+from underpaint.runtime.files import claim_folder, write_json
+from underpaint.simulate import LibrarySettings, outputs_for
+from underpaint.simulate.instrument_inputs import KnownInstrument
+from underpaint.simulate.library import silent
+from underpaint.simulate.randomise import log_uniform, perturbed, random_instrument
+
+Way = Literal["told", "aligned", "tuned", "tuned_aligned"]
+"""Told the instrument; statistics aligned to the scan; fine-tuned on simulations; both of these."""
+_SCAN_SPECTRA = 2048
+_USUAL = 512
+_COUNTS = (300.0, 3e6)
+_COUNT_QUANTILES = (0.05, 0.95)
+_RATE = 5e-4
+_TAIL, _DETECTOR_AIR_CM = (1e-3, 0.2), (0.3, 25.0)
+"""Wider than the scanners in use have them: the scan may come from one that is worse."""
+
+
+class AdaptSettings(BaseModel):
+    """How a network is adapted to a scan.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the model, the fitted instrument and the report.
+    model : str
+        The network: a shipped name, an ``.onnx`` or a ``.ckpt`` file.
+    palette : tuple of str or None
+        Pigments to simulate; None: all that the network knows, and those that X-rays do not show.
+    ways : tuple of str
+        What to try.
+    minutes : float
+        What it may take; ``sizes`` follow from it by measuring this machine.
+    sizes : Sizes or None
+        Given: nothing is measured.
+    n_machine : int
+        Instruments that the scan may have come from.
+    workers, threads : int or None
+        Processes that simulate, threads that train; None: one for each core.
+    seed : int
+        Of stratigraphies, instruments, noise and order.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    out: Path
+    model: str = "default"
+    palette: tuple[str, ...] | None = None
+    ways: tuple[Way, ...] = ("told", "aligned", "tuned", "tuned_aligned")
+    minutes: float = Field(5.0, gt=0)
+    sizes: Sizes | None = None
+    n_machine: int = Field(16, ge=1)
+    workers: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1)
+    seed: int = Field(0, ge=0)
+
+
+@dataclass(frozen=True)
+class AdaptReport:
+    """What adapting did, and whether the result is taken.
+
+    Parameters
+    ----------
+    given : Trained
+        The network before.
+    candidates : mapping of str to Trained
+        The network after each way that was tried; "told" is the network as given.
+    told : KnownInstrument
+        What the candidates are told of the instrument, if they are networks of layers.
+    instrument : Instrument
+        As fitted.
+    calibration : Calibration
+        What the scan told.
+    validation : mapping of str to float
+        Loss of each on simulated spectra that chose between them; "given" is among them.
+    chosen : str
+        The way of the lowest loss.
+    comparison : Comparison
+        Macro F1 of the groups, given and chosen, on fresh simulated spectra of the fitted instrument.
+    model : Path or None
+        The adapted model; None where nothing was taken or only the telling was.
+    sizes : Sizes
+        What was simulated and trained.
+    minutes : mapping of str to float
+        What each part of this call took.
+    """
+
+    given: Trained
+    candidates: Mapping[str, Trained]
+    told: KnownInstrument
+    instrument: Instrument
+    calibration: Calibration
+    validation: Mapping[str, float]
+    chosen: str
+    comparison: Comparison
+    model: Path | None
+    sizes: Sizes
+    minutes: Mapping[str, float]
+
+    @property
+    def taken(self) -> bool:
+        """Whether the adapted network beats the given one by more than two standard errors."""
+        return self.chosen != "given" and self.comparison.is_better
+
+    def in_words(self) -> str:
+        """Say whether the result is taken, and why."""
+        own = self.comparison
+        about = (
+            f"on {own.n_spectra} fresh simulated spectra of the fitted instrument the mean F1 of {own.n_name} groups "
+            f"went from {own.before:.3f} to {own.after:.3f} (gain {own.gain:+.3f}, standard error "
+            f"{own.standard_error:.3f})"
+        )
+        if self.taken:
+            return f"Adapted ({self.chosen.replace('_', ', ')}): {about}."
+        if self.chosen == "given":
+            return "Kept the model as it is: no way of adapting lowered its loss on simulated spectra."
+        return f"Kept the model as it is: {about}; a gain must exceed two standard errors to be taken."
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures for JSON."""
+        return {
+            "taken": self.taken,
+            "in_words": self.in_words(),
+            "chosen": self.chosen,
+            "validation": dict(self.validation),
+            "comparison": self.comparison.as_dict(),
+            "model": None if self.model is None else str(self.model),
+            "told": self.told.facts(),
+            "sizes": self.sizes.model_dump(),
+            "minutes": dict(self.minutes),
+        }
+
+
+def adapt(
+    scan: Scan, settings: AdaptSettings, *, base: Instrument | None = None, progress: Progress | None = None
+) -> AdaptReport:
+    """Adapt a network to an unlabelled scan, or decline; the same call goes on where one was interrupted.
+
+    Parameters
+    ----------
+    scan : Scan
+        With or without an energy axis.
+    settings : AdaptSettings
+        Network, folder, what to try.
+    base : Instrument or None
+        What is known of the instrument beside what the scan tells. None: what the scan does not tell is drawn from
+        all that scanners have.
+    progress : callable or None
+        Called with (what is being done, done, in all).
+
+    Returns
+    -------
+    AdaptReport
+        ``settings.out`` receives the fitted instrument, ``report.json``, and the adapted model with its card where it
+        beats the given one.
+
+    Raises
+    ------
+    CalibrationError
+        The scan does not tell its energy axis.
+    CoverageError
+        It does not cover the energies that the network needs.
+    TrainingError
+        The network cannot be trained further, the scan holds no counts, or the folder is that of another adaptation.
+    """
+    show, watch = progress or silent, Stopwatch()
+    claim_folder(settings.out, known=(PLAN,))
+    show("Fitting the instrument", 0, 1)
+    start = load_trainable(settings.model)
+    _require_known(settings.palette or (), start.card)
+    fit = fit_instrument(scan, base)
+    spectra = scan_spectra(fit.scan, start.card, settings.seed)
+    watch.lap("fitting")
+    job = _job(settings, start.card, fit)
+    request = settings.model_dump(mode="json", exclude={"out", "sizes", "workers", "threads", "ways"})
+    request["instrument"] = fit.instrument.model_dump(mode="json")
+    sizes = planned(settings, request, job, start, show)
+    save_instrument(fit.instrument, settings.out / "instrument.toml")
+    libraries = _libraries(job, fit, sizes, settings, show)
+    watch.lap("simulation")
+    candidates = _candidates(start, spectra, libraries, fit, settings, sizes, show)
+    watch.lap("adapting")
+    show("Scoring", 0, 1)
+    report = _judged(start, candidates, spectra, libraries, fit, settings, sizes)
+    watch.lap("scoring")
+    return _written(replace(report, minutes=watch.minutes), settings)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a scan tells of its instrument.
+
+    Parameters
+    ----------
+    scan : Scan
+        On the axis that was found.
+    instrument : Instrument
+        With what was found put in, and usual values elsewhere.
+    calibration : Calibration
+        What was found.
+    base : Instrument or None
+        What was known beside it.
+    """
+
+    scan: Scan
+    instrument: Instrument
+    calibration: Calibration
+    base: Instrument | None
+
+    def known(self) -> KnownInstrument:
+        """Return what a network of layers may be told."""
+        return self._knowledge().known()
+
+    def _knowledge(self, usual: Instrument | None = None) -> Knowledge:
+        return what_is_known(self.scan, given=self.base, found=self.calibration, usual=usual, measured_axis=True)
+
+    def machines(self, n: int, seed: int) -> tuple[Instrument, ...]:
+        """Draw instruments that the scan may have come from."""
+        rng = np.random.default_rng((seed, 78))
+        if self.base is not None:
+            return tuple(perturbed(self.instrument, rng) for _ in range(n))
+        return tuple(self._any(rng) for _ in range(n))
+
+    def _any(self, rng: np.random.Generator) -> Instrument:
+        """Return an instrument with what was found, and all else as some scanner has it."""
+        own = random_instrument(rng)
+        drawn = own.detector.model_copy(update={"tail_fraction": log_uniform(rng, *_TAIL)})
+        air = own.geometry.model_copy(update={"detector_air_cm": log_uniform(rng, *_DETECTOR_AIR_CM)})
+        return self._knowledge(own.model_copy(update={"detector": drawn, "geometry": air})).instrument
+
+
+def fit_instrument(scan: Scan, base: Instrument | None = None) -> Fit:
+    """Find what a scan tells of its instrument: axis, resolution, and where they are recorded anode, voltage, angle.
+
+    Raises
+    ------
+    CalibrationError
+        The scan does not tell its energy axis.
+    """
+    found = calibrate(scan, instrument=base, tube=True)
+    return Fit(with_calibration(scan, found), calibrated_instrument(scan, found, base), found, base)
+
+
+def scan_spectra(scan: Scan, card: ModelCard, seed: int) -> Library:
+    """Return some of a scan's spectra on a network's axis; their labels are not known and are not to be looked at.
+
+    Raises
+    ------
+    TrainingError
+        No pixel holds counts.
+    CoverageError
+        The scan does not cover the energies that the network needs.
+    """
+    counts = np.concatenate([_sound(scan, rows) for rows in scan.row_blocks()])
+    rng = np.random.default_rng((seed, 79))
+    own = np.sort(rng.permutation(len(counts))[:_SCAN_SPECTRA])
+    library = labelled_spectra(counts[own], scan.require_axis(), [()] * own.size, card)
+    seen = library.spectra.sum(axis=1) > 0
+    if not seen.any():
+        raise TrainingError(f"Cannot adapt to scan {scan.name!r}: no pixel holds counts on the network's energies.")
+    return library.rows(seen)
+
+
+def _sound(scan: Scan, rows: slice) -> NDArray[Any]:
+    counts = np.asarray(scan.counts[rows].compute())
+    present = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[rows]
+    return np.asarray(counts[present & sound_spectra(counts)])
+
+
+@dataclass(frozen=True)
+class _Libraries:
+    """Simulated spectra: for the fitted instrument to train on and to prove on; of any instrument."""
+
+    training: Library
+    proof: Library
+    usual: Library
+
+
+def _job(settings: AdaptSettings, card: ModelCard, fit: Fit) -> LibrarySettings:
+    return LibrarySettings(
+        palette=settings.palette or _palette_of(card),
+        instrument=fit.machines(settings.n_machine, settings.seed),
+        renders=RENDERS,
+        chunk=CHUNK,
+        places=bool(card.instrument_inputs),
+        seed=settings.seed,
+    )
+
+
+def _palette_of(card: ModelCard) -> tuple[str, ...]:
+    """Return the pigments that a network knows, and usual ones that no network can know."""
+    own = [split_place(name)[0] for name, kind in zip(card.names, card.kinds, strict=True) if kind == "member"]
+    blind = [name for name in load_palette().pigments if not outputs_for([name]).names]
+    return tuple(dict.fromkeys((*own, *blind)))
+
+
+def _libraries(job: LibrarySettings, fit: Fit, sizes: Sizes, settings: AdaptSettings, show: Progress) -> _Libraries:
+    seed = settings.seed + HELD_OUT_SEED
+    fresh = {"instrument": fit.machines(settings.n_machine, seed), "seed": seed}
+    usual = {"instrument": None, "seed": seed, "renders": 1, "n_stratigraphies": min(_USUAL, sizes.n_stratigraphies)}
+    jobs = {
+        "training": job.model_copy(update={"n_stratigraphies": sizes.n_stratigraphies}),
+        "proof": job.model_copy(update={"n_stratigraphies": sizes.n_held_out, **fresh}),
+        "usual": job.model_copy(update=usual),
+    }
+    made = {name: simulated(own, settings.out / f"{name}.h5", settings.workers, show) for name, own in jobs.items()}
+    return _Libraries(**made)
+
+
+def _require_known(palette: tuple[str, ...], card: ModelCard) -> None:
+    unknown = [name for name in outputs_for(palette).names if name not in card.names]
+    if unknown:
+        raise TrainingError(
+            f"Cannot adapt {card.name!r} to a palette with {', '.join(unknown[:4])}: it does not know them. "
+            "Train a model for the palette: `underpaint train --instrument ... --palette ...`."
+        )
+
+
+def _train_settings(settings: AdaptSettings, sizes: Sizes, card: ModelCard, spectra: Library) -> TrainSettings:
+    low, high = np.clip(np.quantile(spectra.spectra.sum(axis=1), _COUNT_QUANTILES), *_COUNTS)
+    return TrainSettings(
+        library=(settings.out / "training.h5",),
+        out=settings.out / "tuning",
+        name=f"{card.name}_adapted",
+        kind=card.kind,
+        epochs=sizes.epochs,
+        batch=sizes.batch,
+        learning_rate=_RATE,
+        patience=sizes.epochs,
+        # whole counts: the folder's settings are compared when a call goes on
+        counts_min=float(np.floor(low)),
+        counts_max=float(np.ceil(high)),
+        seed=settings.seed,
+        threads=settings.threads,
+        precision="32",
+        progress=False,
+    )
+
+
+def _candidates(
+    start: Trained,
+    spectra: Library,
+    libraries: _Libraries,
+    fit: Fit,
+    settings: AdaptSettings,
+    sizes: Sizes,
+    show: Progress,
+) -> dict[str, Trained]:
+    train_settings = _train_settings(settings, sizes, start.card, spectra)
+    told = _told(start, fit)
+    of_scan = _batches(spectra, train_settings, told)
+    found: dict[str, Trained] = {}
+    if "told" in settings.ways and told is not None:
+        found["told"] = start
+    if "aligned" in settings.ways:
+        show("Aligning", 0, 1)
+        network = aligned(start.network, _batches(libraries.usual, train_settings, None), of_scan)
+        found["aligned"] = Trained(network, start.card)
+    if {"tuned", "tuned_aligned"} & set(settings.ways):
+        tuned = _tuned(start, libraries.training, train_settings, show)
+        found |= {"tuned": tuned} if "tuned" in settings.ways else {}
+    if "tuned_aligned" in settings.ways:
+        network = aligned(tuned.network, _batches(libraries.training, train_settings, told), of_scan)
+        found["tuned_aligned"] = Trained(network, tuned.card)
+    return found
+
+
+def _told(start: Trained, fit: Fit) -> NDArray[np.float32] | None:
+    return fit.known().inputs(start.card.instrument_inputs) if start.card.instrument_inputs else None
+
+
+def _batches(library: Library, settings: TrainSettings, told: NDArray[np.float32] | None) -> list[Batch]:
+    """Return a draw of some of a library's spectra, told the same of the instrument."""
+    rows = np.arange(len(library))[-_SCAN_SPECTRA:]
+    bare = replace(library, quantities=None, quantity_names=())
+    n_input = 0 if told is None else told.size
+    found = []
+    for batch in Batches(bare, rows, settings, shuffle=False):
+        width = max(n_input, batch.instrument.shape[1])
+        blank = batch._replace(instrument=batch.instrument.new_zeros((len(batch.counts), width)))
+        found.append(blank._replace(instrument=instrument_of(blank, told)))
+    return found
+
+
+def _tuned(start: Trained, library: Library, settings: TrainSettings, show: Progress) -> Trained:
+    data = _on_card(library, start.card)
+    split = split_by_source(data.source, seed=settings.seed, validation_share=0.1, test_share=0)
+    lightning.seed_everything(settings.seed, verbose=False)
+    card = start.card.model_copy(update={"name": settings.name})
+    return run(deepcopy(start.network), card, data, split, settings, progress=show).trained
+
+
+def _on_card(library: Library, card: ModelCard) -> Library:
+    """Return the library with all that a network answers; what it says nothing about is unknown."""
+    wide = replace(
+        library.with_names(card.names),
+        kinds=card.kinds,
+        groups=card.groups,
+        labels_for_people=card.labels,
+        elements=card.elements,
+    )
+    if wide.quantities is None:
+        return wide
+    quantities = np.full((len(wide), len(card.quantities)), np.nan, dtype=np.float32)
+    quantities[:, [card.quantities.index(name) for name in wide.quantity_names]] = wide.quantities
+    return replace(wide, quantities=quantities, quantity_names=card.quantities)
+
+
+def _judged(
+    start: Trained,
+    candidates: dict[str, Trained],
+    spectra: Library,
+    libraries: _Libraries,
+    fit: Fit,
+    settings: AdaptSettings,
+    sizes: Sizes,
+) -> AdaptReport:
+    train_settings = _train_settings(settings, sizes, start.card, spectra)
+    told = _told(start, fit)
+    split = split_by_source(libraries.training.source, seed=settings.seed, validation_share=0.1, test_share=0)
+    choice = libraries.training.rows(split.validation)
+    losses = {"given": answers_of(start.network, start.card.names, choice, train_settings).loss()}
+    for way, each in candidates.items():
+        losses[way] = answers_of(each.network, each.card.names, choice, train_settings, told).loss()
+    chosen = min(losses, key=lambda way: losses[way])
+    winner, its_telling = (start, None) if chosen == "given" else (candidates[chosen], told)
+    before = _of_groups(answers_of(start.network, start.card.names, libraries.proof, train_settings), start.card)
+    after = _of_groups(
+        answers_of(winner.network, winner.card.names, libraries.proof, train_settings, its_telling), start.card
+    )
+    comparison = compare(before, after, seed=settings.seed)
+    return AdaptReport(start, candidates, fit.known(), fit.instrument, fit.calibration, losses, chosen, comparison,
+                       None, sizes, {})  # fmt: skip
+
+
+def _of_groups(answers: Answers, card: ModelCard) -> Answers:
+    kinds = dict(zip(card.names, card.kinds, strict=True))
+    return answers.only([name for name in answers.names if kinds[name] == "group"])
+
+
+def _written(report: AdaptReport, settings: AdaptSettings) -> AdaptReport:
+    if report.taken and report.chosen != "told":
+        winner = report.candidates[report.chosen]
+        path = export(winner.network, _card(report, winner, settings), settings.out)
+        report = replace(report, model=path)
+    write_json(settings.out / REPORT, report.as_dict())
+    return report
+
+
+def _card(report: AdaptReport, winner: Trained, settings: AdaptSettings) -> ModelCard:
+    name = f"{report.given.card.name}_adapted"
+    limit = (
+        f"Adapted from {report.given.card.name!r} to one scan's instrument ({report.instrument.note or 'as fitted'}) "
+        "without labels. The figures of its card are of simulated spectra of that instrument."
+    )
+    figures = {key: value for key, value in report.as_dict().items() if key not in {"model", "minutes"}}
+    training = winner.card.training.model_copy(
+        update={"config": {"adapted_from": report.given.card.training.model_dump(mode="json"), "seed": settings.seed}}
+    )
+    update = {"name": name, "limits": (limit, *report.given.card.limits), "training": training}
+    return winner.card.model_copy(update={**update, "figures": {**winner.card.figures, "adapted": figures}})

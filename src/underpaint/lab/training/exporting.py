@@ -1,0 +1,168 @@
+"""From a torch network to an ONNX file with its model card."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from underpaint.errors import OutputError, TrainingError
+from underpaint.lab.training.module import inputs_of
+from underpaint.pigments.predict.model import open_session
+from underpaint.pigments.weights import ModelCard
+from underpaint.runtime.files import put_in_place, working_folder
+
+_TOLERANCE = 1e-4
+_CHECKED_SPECTRA = 33
+_OPSET = 18
+
+
+class _Answer(nn.Module):
+    """The network with both of its answers."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        found = self.network(*inputs)
+        logits, *quantities = found if isinstance(found, tuple) else (found,)
+        return logits, torch.sigmoid(logits), *quantities
+
+
+def export(network: nn.Module, card: ModelCard, path: str | Path) -> Path:
+    """Write a network as ONNX with its card beside it; both appear whole or not at all.
+
+    Parameters
+    ----------
+    network : Module
+        The trained network, of any kind of :func:`underpaint.lab.networks.build_network`.
+    card : ModelCard
+        Its card.
+    path : str or Path
+        Folder, or path ending in ``.onnx``. A folder receives ``<card.name>.onnx`` and ``<card.name>.json``.
+
+    Returns
+    -------
+    Path
+        The ONNX file. Inputs: ``counts`` (n, n_bin) float32, for the default network and one of layers ``recorded``
+        (n, 2) float32, keV, and for one of layers ``instrument`` (n, n_input). Outputs: ``log_odds`` and
+        ``probability`` (n, n_name) float32, and of one of layers ``quantity`` and ``sigma`` (n, n_quantity).
+
+    Raises
+    ------
+    TrainingError
+        The ONNX file does not answer as the torch network does, to 1e-4 in probability and 1e-4 of the log-odds.
+    OutputError
+        The files cannot be written.
+    """
+    target = _target(Path(path), card.name)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with working_folder(target) as work:
+            draft = work.path / target.name
+            _write_onnx(network.cpu().eval(), card, draft)
+            check_export(network, card, draft)
+            card.write(draft.with_suffix(".json"))
+            put_in_place(draft.with_suffix(".json"), target.with_suffix(".json"))
+            put_in_place(draft, target)
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write the model {target}: {error}. Choose a folder that can be written and has space."
+        ) from error
+    return target
+
+
+def check_export(network: nn.Module, card: ModelCard, path: Path) -> None:
+    """Hold an ONNX file against its torch network on random counts.
+
+    Raises
+    ------
+    TrainingError
+        The two differ by more than 1e-4.
+    """
+    inputs = example_inputs(network, card, _CHECKED_SPECTRA)
+    with torch.inference_mode():
+        expected = [each.numpy() for each in _Answer(network)(*inputs)]
+    answers = _run_onnx(path, inputs)
+    for name, own, other in zip(card.output_names, expected, answers, strict=True):
+        worst = float(np.max(np.abs(own - other) / np.maximum(1.0, np.abs(own))))
+        if not worst <= _TOLERANCE:
+            raise TrainingError(
+                f"Cannot export {card.name}: {name} of the ONNX file differs from torch by {worst:.2g}, "
+                f"allowed is {_TOLERANCE:g}. Try other versions of torch and onnxscript."
+            )
+
+
+def example_inputs(network: nn.Module, card: ModelCard, n_spectra: int) -> tuple[Tensor, ...]:
+    """Random counts (and recorded ranges, and instruments) in the form that the network takes."""
+    generator = torch.Generator().manual_seed(0)
+    rate = 10.0 ** (4 * torch.rand((n_spectra, card.axis.n_bin), generator=generator) - 2)
+    counts = torch.poisson(rate, generator=generator)
+    axis = card.axis
+    stop = axis.stop_kev - 0.5 * (axis.stop_kev - axis.start_kev) * torch.rand((n_spectra, 1), generator=generator)
+    recorded = torch.cat((torch.full_like(stop, axis.start_kev), stop), dim=1)
+    instrument = torch.rand((n_spectra, len(card.instrument_inputs)), generator=generator)
+    instrument[::2, 1:] = torch.nan
+    return inputs_of(network, counts, recorded, instrument)
+
+
+def _target(path: Path, name: str) -> Path:
+    return path if path.suffix == ".onnx" else path / f"{name}.onnx"
+
+
+def _write_onnx(network: nn.Module, card: ModelCard, path: Path) -> None:
+    inputs = example_inputs(network, card, 2)
+    names = ["counts", "recorded", "instrument"][: len(inputs)]
+    batch = torch.export.Dim("n_spectrum", min=1)
+    with _quiet():
+        program = torch.onnx.export(
+            _Answer(network),
+            inputs,
+            input_names=names,
+            output_names=list(card.output_names),
+            dynamic_shapes=(tuple({0: batch} for _ in names),),
+            opset_version=_OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    if program is None:
+        raise TrainingError(f"Cannot export {card.name}: torch made no ONNX program.")
+    program.save(path, external_data=False)
+    _forget_where(path)
+
+
+def _forget_where(path: Path) -> None:
+    """Take the exporter's traces out of a file: they hold the source lines and folders of the machine that made it."""
+    model = onnx.load(path)
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        del part.metadata_props[:]
+    for part in (*model.graph.input, *model.graph.output):
+        del part.metadata_props[:]
+    onnx.save(model, path)
+
+
+def _run_onnx(path: Path, inputs: tuple[Tensor, ...]) -> list[np.ndarray]:
+    session = open_session(path)
+    feed = dict(zip((each.name for each in session.get_inputs()), (each.numpy() for each in inputs), strict=True))
+    return [np.asarray(each) for each in session.run(None, feed)]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's notes on optional packages."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

@@ -1,0 +1,184 @@
+"""The table that says which pigments are known where: a CSV file of a user."""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.errors import TrainingError
+from underpaint.lab.training.library import UNKNOWN
+from underpaint.pigments.weights import ModelCard
+from underpaint.runtime.untrusted import MOST_TABLE_BYTES, read_bounded
+
+PIXEL_COLUMNS = ("row", "column", "pigments")
+FILE_COLUMNS = ("file", "pigments")
+_BETWEEN_PIGMENTS = re.compile(r"[;,+]")
+_LIKENESS = 0.5
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Rows of a table of labels.
+
+    Parameters
+    ----------
+    path : Path
+        The CSV file.
+    lines : tuple of int
+        Line of the file in which each row ends, for messages.
+    cells : tuple of mapping
+        Stripped text by column.
+    """
+
+    path: Path
+    lines: tuple[int, ...]
+    cells: tuple[Mapping[str, str], ...]
+
+    @property
+    def names_files(self) -> bool:
+        """True where each row is a file; False where it is a pixel of one scan."""
+        return "file" in self.cells[0]
+
+    def column(self, name: str) -> list[str]:
+        """Return the text of one column."""
+        return [own[name] for own in self.cells]
+
+    def present(self) -> list[list[str]]:
+        """Return the pigments of each row."""
+        return [
+            [each.strip() for each in _BETWEEN_PIGMENTS.split(text) if each.strip()] for text in self.column("pigments")
+        ]
+
+    def structures(self) -> NDArray[np.int64] | None:
+        """Return (n,) numbers, equal where the structure is; None without such a column. An empty cell stands alone."""
+        if "structure" not in self.cells[0]:
+            return None
+        named = [own["structure"] or f"line {line}" for own, line in zip(self.cells, self.lines, strict=True)]
+        return np.unique(np.array(named), return_inverse=True)[1].astype(np.int64)
+
+    def refuse_repeats(self, places: Sequence[object]) -> None:
+        """Raise a TrainingError where two rows speak of the same place."""
+        first: dict[object, int] = {}
+        for place, line in zip(places, self.lines, strict=True):
+            if place in first:
+                raise TrainingError(
+                    f"Cannot use line {line} of {self.path}: it speaks of the same spectrum as line {first[place]}. "
+                    "Keep one of them, with all its pigments."
+                )
+            first[place] = line
+
+
+def read_label_table(path: Path) -> LabelTable:
+    """Read a CSV file of labels, parted by commas or, as some spreadsheets write it, by semicolons.
+
+    Raises
+    ------
+    TrainingError
+        The file cannot be read, lacks a column, holds no row, or has a row that does not fit its first line.
+    """
+    try:
+        text = read_bounded(path, MOST_TABLE_BYTES, TrainingError).decode("utf-8-sig")
+        rows = list(_rows(text))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TrainingError(
+            f"Cannot read the table of labels {path}: {error}. It must be a CSV file in UTF-8."
+        ) from error
+    header = rows[0][1] if rows else []
+    names = tuple(name.strip().lower() for name in header)
+    _check_header(names, n_row=len(rows) - 1, path=path)
+    for line, row in rows[1:]:
+        _check_row(row, line, names, path)
+    cells = tuple(dict(zip(names, (cell.strip() for cell in row), strict=True)) for _, row in rows[1:])
+    return LabelTable(path, tuple(line for line, _ in rows[1:]), cells)
+
+
+def label_matrix(present: Sequence[Sequence[str]], card: ModelCard) -> NDArray[np.uint8]:
+    """Labels of spectra as a network answers them.
+
+    Parameters
+    ----------
+    present : sequence of n sequences of str
+        What is in each spectrum, by the model's names.
+    card : ModelCard
+        The model.
+
+    Returns
+    -------
+    (n, n_name) array
+        1 for what is named and for the groups that it counts as; 0 for the rest, except the members of a group that
+        is named without any of them: nobody has said which of them it is (:data:`~.library.UNKNOWN`).
+
+    Raises
+    ------
+    TrainingError
+        The model does not know a name; the message gives those near it.
+    """
+    unknown = sorted({name for names in present for name in names}.difference(card.names))
+    if unknown:
+        raise TrainingError(_not_known(unknown, card))
+    column = {name: index for index, name in enumerate(card.names)}
+    members = {
+        group: [column[name] for name, groups in zip(card.names, card.groups, strict=True) if group in groups]
+        for group, kind in zip(card.names, card.kinds, strict=True)
+        if kind == "group"
+    }
+    labels = np.zeros((len(present), len(card.names)), dtype=np.uint8)
+    for row, names in zip(labels, present, strict=True):
+        for name in names:
+            row[[column[name], *(column[group] for group in card.groups[column[name]] if group in column)]] = 1
+        for group in members.keys() & set(names):
+            inside = [index for index in members[group] if index != column[group]]
+            if not row[inside].any():
+                row[inside] = UNKNOWN
+    return labels
+
+
+def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row that is not empty with the line in which it ends."""
+    first = text.split("\n", 1)[0]
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=";" if ";" in first and "," not in first else ",")
+    yield from ((reader.line_num, row) for row in reader if any(cell.strip() for cell in row))
+
+
+def _check_header(names: tuple[str, ...], *, n_row: int, path: Path) -> None:
+    wanted = FILE_COLUMNS if "file" in names else PIXEL_COLUMNS
+    missing = [name for name in wanted if name not in names]
+    if missing or n_row < 1:
+        lack = f"no {', '.join(missing)}" if missing else "no row under its first line"
+        raise TrainingError(
+            f"Cannot use the table of labels {path}: it has {lack}. The first line names the columns: "
+            "row,column,pigments for pixels of a scan, file,pigments for single spectra, and structure where wanted; "
+            "pigments are parted by ';'."
+        )
+    if len(set(names)) != len(names):
+        raise TrainingError(
+            f"Cannot use the table of labels {path}: two of its columns have the same name ({', '.join(names)})."
+        )
+
+
+def _check_row(row: list[str], line: int, names: tuple[str, ...], path: Path) -> None:
+    if len(row) != len(names):
+        raise TrainingError(
+            f"Cannot use line {line} of {path}: it has {len(row)} cells, the first line {len(names)} "
+            f"({','.join(names)}). Part pigments by ';' inside one cell."
+        )
+
+
+def _not_known(unknown: Sequence[str], card: ModelCard) -> str:
+    return (
+        f"Cannot use the labels {', '.join(f'{name}{_near(name, card)}' for name in unknown)}: the model does not know "
+        f"them. Rename them, or leave out what the model {card.name!r} cannot answer; for a pigment of your own, "
+        f"simulate and train a network with it. It knows: {', '.join(card.names)}."
+    )
+
+
+def _near(name: str, card: ModelCard) -> str:
+    plain = name.lower().replace(" ", "_").replace("-", "_")
+    near = get_close_matches(plain, card.names, n=3, cutoff=_LIKENESS)
+    near += [other for other in card.names if plain in other and other not in near][: 3 - len(near)]
+    return f" (near: {', '.join(near)})" if near else ""

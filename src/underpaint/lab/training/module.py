@@ -1,0 +1,201 @@
+"""The Lightning modules: loss, optimiser and schedule."""
+
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss, smooth_l1_loss
+
+from underpaint.lab.networks import AutoencoderNetwork, Decoder, DefaultNetwork, LayersNetwork
+from underpaint.lab.training.batches import Batch
+from underpaint.lab.training.settings import TrainSettings
+
+_WARM_UP_EPOCHS = 1.0
+_LAST_SHARE_OF_RATE = 0.01
+_QUANTITY_SHARE = 0.02
+"""Weight of a quantity's mean loss beside that of a label, which is a tenth as large: presence comes first."""
+_EXCESS_SHARE = 0.005
+_EXCESS_WIDTH = 4.0
+_SURE_FROM, _SURER_BY = 2.0, 1.5
+"""Log-odds of a group that is just visible, and what e times the counts add: a fit's would grow faster and mislead."""
+
+
+class PigmentModule(lightning.LightningModule):
+    """A network with the paper's loss, labels that cannot be seen left out.
+
+    Parameters
+    ----------
+    network : Module
+        The network to train, of any kind of :func:`underpaint.lab.networks.build_network`.
+    settings : TrainSettings
+        Learning rate, decay, schedule.
+    about : dict
+        What has to lie in the checkpoint to build the network and its card again; JSON-serialisable.
+    trainable : tuple of str or None
+        Names of the layers that may change; None frees all.
+
+    References
+    ----------
+    X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, equation 2 (binary cross-entropy).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        settings: TrainSettings,
+        about: dict[str, Any],
+        *,
+        trainable: tuple[str, ...] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network, self.settings, self.about, self.trainable = network, settings, about, trainable
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad = trainable is None or name.split(".")[0] in trainable
+
+    def on_train_epoch_start(self) -> None:
+        """Hold the running means of frozen layers, which no gradient would protect."""
+        if self.trainable is None:
+            return
+        for module in self.network.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.eval()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch."""
+        del batch_idx
+        loss = loss_of(self.network, batch)
+        self.log("training_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.labels))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the loss of one batch."""
+        del batch_idx
+        loss = loss_of(self.network, batch)
+        self.log("validation_loss", loss, prog_bar=True, batch_size=len(batch.labels))
+
+    def configure_optimizers(self) -> Any:
+        """Return Adam, with the cosine schedule where it is asked for."""
+        free = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        decay = self.settings.weight_decay
+        optimizer = (
+            torch.optim.AdamW(free, self.settings.learning_rate, weight_decay=decay)
+            if decay
+            else torch.optim.Adam(free, self.settings.learning_rate)
+        )
+        if self.settings.schedule == "constant":
+            return optimizer
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._share_of_rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _share_of_rate(self, step: int) -> float:
+        n_step = max(1, int(self.trainer.estimated_stepping_batches))
+        warm_up = min(_WARM_UP_EPOCHS * n_step / self.settings.epochs, 0.3 * n_step)
+        if step < warm_up:
+            return (step + 1) / (warm_up + 1)
+        cosine = 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * min(1.0, step / n_step)))))
+        return _LAST_SHARE_OF_RATE + (1 - _LAST_SHARE_OF_RATE) * cosine
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put what the network is beside its weights."""
+        checkpoint["underpaint"] = self.about
+
+
+class ReconstructionModule(lightning.LightningModule):
+    """An encoder and a decoder with the mean squared error between the transformed spectrum and its copy.
+
+    Parameters
+    ----------
+    network : AutoencoderNetwork
+        Its transform and its encoder are used; its dense layer stays as it is.
+    n_channel : int
+        Channels of a spectrum.
+    settings : TrainSettings
+        Learning rate; seed of the epochs.
+    """
+
+    def __init__(self, network: AutoencoderNetwork, n_channel: int, settings: TrainSettings) -> None:
+        super().__init__()
+        self.encoder, self.transform, self.decoder = network.encoder, network.transform, Decoder(n_channel)
+        self.settings = settings
+
+    def loss(self, counts: Tensor) -> Tensor:
+        """Return the mean squared error of the copies of (n, n_channel) counts."""
+        values = self.transform(counts)
+        return mse_loss(self.decoder(self.encoder(values)).float(), values)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch."""
+        del batch_idx
+        loss = self.loss(batch.counts)
+        self.log("training_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.counts))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the loss of one batch."""
+        del batch_idx
+        self.log("validation_loss", self.loss(batch.counts), prog_bar=True, batch_size=len(batch.counts))
+
+    def configure_optimizers(self) -> Any:
+        """Return Adam, at the constant rate of the paper's protocol."""
+        return torch.optim.Adam(self.parameters(), self.settings.learning_rate)
+
+
+def ask(network: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
+    """Run a network of any kind: log-odds, and of a network of layers mean and deviation of its quantities."""
+    given = inputs_of(network, batch.counts, batch.recorded, batch.instrument)
+    found = network(*given)
+    return found if isinstance(found, tuple) else (found,)
+
+
+def inputs_of(network: nn.Module, counts: Tensor, recorded: Tensor, instrument: Tensor) -> tuple[Tensor, ...]:
+    """Return what a network of this kind looks at."""
+    if isinstance(network, LayersNetwork):
+        told = instrument.shape[1] == network.n_instrument
+        return counts, recorded, instrument if told else counts.new_full((len(counts), network.n_instrument), torch.nan)
+    return (counts, recorded) if isinstance(network, DefaultNetwork) else (counts,)
+
+
+def log_odds(network: nn.Module, batch: Batch) -> Tensor:
+    """Return the (n, n_name) log-odds of a network of any kind."""
+    return ask(network, batch)[0]
+
+
+def loss_of(network: nn.Module, batch: Batch) -> Tensor:
+    """Return the loss of a batch: presence, and of a network of layers its quantities, too."""
+    logits, *quantities = ask(network, batch)
+    loss = masked_loss(logits, batch.labels, batch.weight)
+    if not quantities:
+        return loss
+    mean, sigma = quantities
+    loss = loss + _QUANTITY_SHARE * quantity_loss(mean, sigma, batch.quantity)
+    return loss if batch.excess is None else loss + _EXCESS_SHARE * excess_loss(logits, batch.excess)
+
+
+def excess_loss(logits: Tensor, excess: Tensor) -> Tensor:
+    """Distance of log-odds from those that grow with the counts over the ones needed, where ``excess`` is not NaN.
+
+    Cross-entropy alone stops where the network is sure: log-odds of an element that lies everywhere then follow noise.
+    So they rise with what shows it, and a map of them is one of more and less.
+    """
+    asked = ~torch.isnan(excess)
+    if not asked.any():
+        return logits.new_zeros(())
+    wanted = _SURE_FROM + _SURER_BY * excess[asked]
+    return smooth_l1_loss(logits[asked].float(), wanted, beta=_EXCESS_WIDTH)
+
+
+def quantity_loss(mean: Tensor, sigma: Tensor, quantity: Tensor) -> Tensor:
+    """Negative log-likelihood of a normal distribution over the quantities that are not NaN."""
+    if quantity.shape != mean.shape:  # a library that knows of no quantities
+        return mean.new_zeros(())
+    asked = ~torch.isnan(quantity)
+    distance = (torch.where(asked, quantity, mean) - mean) / sigma
+    each = torch.where(asked, 0.5 * distance**2 + torch.log(sigma), torch.zeros_like(sigma))
+    return each.sum() / asked.sum().clamp_min(1)
+
+
+def masked_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Binary cross-entropy over the labels that count."""
+    total = binary_cross_entropy_with_logits(logits.float(), labels, weight=weight, reduction="sum")
+    return total / weight.sum().clamp_min(1.0)

@@ -1,0 +1,445 @@
+"""A model for one instrument and one palette, in minutes: simulate, begin with the shipped network, train, score."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import lightning.pytorch as lightning
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from underpaint.errors import TrainingError
+from underpaint.lab.training.batches import Batch, poisson
+from underpaint.lab.training.calibrated_rows import calibrated_rows
+from underpaint.lab.training.checkpoint import Trained, card_for, load_trainable
+from underpaint.lab.training.exporting import example_inputs, export
+from underpaint.lab.training.library import Library, load_library
+from underpaint.lab.training.loop import Progress, run
+from underpaint.lab.training.metrics import figures_by_name
+from underpaint.lab.training.module import loss_of
+from underpaint.lab.training.paired import Comparison, answers_of, compare
+from underpaint.lab.training.settings import TrainSettings
+from underpaint.lab.training.split import split_by_source
+from underpaint.lab.training.taking_over import TakenOver, take_over
+from underpaint.physics.instrument import Instrument
+from underpaint.pigments.weights import ModelCard
+from underpaint.runtime.files import claim_folder, write_json
+from underpaint.runtime.job import go_on_in
+from underpaint.runtime.pieces import is_finished
+from underpaint.simulate import LibrarySettings, outputs_for, simulate_library
+from underpaint.simulate.instrument_inputs import instrument_inputs
+from underpaint.simulate.jobs import resolved
+from underpaint.simulate.library import make_chunk, silent
+from underpaint.simulate.randomise import perturbed
+
+COUNTS = (1e4, 1e5)
+"""Total counts of the held-out spectra that the figures are for."""
+RENDERS = 2
+CHUNK = 64
+PLAN, REPORT = "plan.json", "report.json"
+_SHARE_OF_SIMULATION, _SHARE_OF_TRAINING = 0.5, 0.3
+_STRATIGRAPHIES, _EPOCHS = (512, 60_000), (4, 30)
+_HELD_OUT_SHARE, _HELD_OUT = 0.05, (256, 2000)
+_VALIDATION_SHARE = 0.1
+_STEPS_TIMED = 3
+_BATCH, _SMALLEST_BATCH, _STEPS_PER_EPOCH = 256, 32, 32
+HELD_OUT_SEED = 1_000_003
+"""Added to the seed for spectra that nothing is trained on."""
+
+
+class Sizes(BaseModel):
+    """How much is simulated and trained.
+
+    Parameters
+    ----------
+    n_stratigraphies, n_held_out : int
+        Stratigraphies to train on, and to score on; each is seen twice.
+    epochs : int
+        Passes over the training spectra.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    n_stratigraphies: int = Field(ge=16)
+    n_held_out: int = Field(ge=8)
+    epochs: int = Field(ge=1)
+
+    @property
+    def batch(self) -> int:
+        """Spectra per step; few spectra take smaller batches, so that an epoch has its steps."""
+        return _between((_SMALLEST_BATCH, _BATCH), RENDERS * self.n_stratigraphies / _STEPS_PER_EPOCH)
+
+
+class Request(Protocol):
+    """What settings say of folder and size."""
+
+    @property
+    def out(self) -> Path:
+        """Folder."""
+
+    @property
+    def sizes(self) -> Sizes | None:
+        """How much, where it is given."""
+
+    @property
+    def minutes(self) -> float:
+        """What it may take."""
+
+    @property
+    def workers(self) -> int | None:
+        """Processes that simulate."""
+
+    @property
+    def threads(self) -> int | None:
+        """Threads that train."""
+
+
+class OwnModelSettings(BaseModel):
+    """A model for one instrument and palette.
+
+    Parameters
+    ----------
+    instrument : Instrument
+        The scanner, as a preset or ``underpaint calibrate`` describes it.
+    palette : tuple of str
+        Pigments that may be there.
+    out : Path
+        Folder of the model.
+    name : str
+        Name of the model.
+    start : str
+        The network to begin with: a shipped name, an ``.onnx`` or a ``.ckpt`` file.
+    minutes : float
+        What simulation and training may take; ``sizes`` follow from it by measuring this machine.
+    sizes : Sizes or None
+        Given: nothing is measured.
+    n_machine : int
+        Instruments like this one, their angles, air and response off by a little, so that the model does not rest on
+        figures that nobody knows so well.
+    workers, threads : int or None
+        Processes that simulate, threads that train; None: one for each core.
+    seed : int
+        Of stratigraphies, instruments, noise and order.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    instrument: Instrument
+    palette: tuple[str, ...] = Field(min_length=1)
+    out: Path
+    name: str = "own"
+    start: str = "default"
+    minutes: float = Field(10.0, gt=0)
+    sizes: Sizes | None = None
+    n_machine: int = Field(16, ge=1)
+    workers: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1)
+    seed: int = Field(0, ge=0)
+
+
+@dataclass(frozen=True)
+class OwnModelReport:
+    """What was made, and how good it is beside the network that it began with.
+
+    Parameters
+    ----------
+    trained : Trained
+        The network with its card.
+    model : Path
+        ONNX file.
+    sizes : Sizes
+        What was simulated and trained.
+    begun : TakenOver
+        The network before training, with the names that it knew.
+    minutes : mapping of str to float
+        What each part of this call took.
+    against_start : mapping of str to Comparison
+        For groups and pigments at each level of counts ("groups at 1e+05"): the network begun with ("before"), and the
+        model, on the same held-out spectra. Only names that both answer.
+    fresh_f1 : mapping of str to float
+        F1 at the highest counts of the names that the network begun with does not know.
+    """
+
+    trained: Trained
+    model: Path
+    sizes: Sizes
+    begun: TakenOver
+    minutes: Mapping[str, float]
+    against_start: Mapping[str, Comparison]
+    fresh_f1: Mapping[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures for JSON."""
+        return {
+            "model": str(self.model),
+            "sizes": self.sizes.model_dump(),
+            "taken_over": list(self.begun.taken),
+            "fresh": list(self.begun.fresh),
+            "minutes": dict(self.minutes),
+            "against_start": {name: each.as_dict() for name, each in self.against_start.items()},
+            "fresh_f1": dict(self.fresh_f1),
+        }
+
+
+def train_own_model(settings: OwnModelSettings, progress: Progress | None = None) -> OwnModelReport:
+    """Make a model for one instrument and palette; the same call goes on where one was interrupted.
+
+    Parameters
+    ----------
+    settings : OwnModelSettings
+        Instrument, palette, folder, minutes.
+    progress : callable or None
+        Called with (what is being done, done, in all).
+
+    Returns
+    -------
+    OwnModelReport
+        The model, exported to ``settings.out``, and its figures; they are in its card, too.
+
+    Raises
+    ------
+    TrainingError
+        The folder holds a model of other settings, no pigment of the palette can be seen, or the network to begin
+        with cannot be trained further.
+    """
+    _require_visible(settings.palette)
+    show = progress or silent
+    watch = Stopwatch()
+    show("Opening the network", 0, 1)
+    start = load_trainable(settings.start)
+    request = settings.model_dump(mode="json", exclude={"out", "sizes", "workers", "threads"})
+    sizes = planned(settings, request, _job(settings, start.card), start, show)
+    watch.lap("planning")
+    library, held_out = (simulated(job, path, settings.workers, show) for job, path in _jobs(settings, sizes, start))
+    watch.lap("simulation")
+    train_settings = _train_settings(settings, sizes, start.card)
+    split = split_by_source(library.source, seed=settings.seed, validation_share=_VALIDATION_SHARE, test_share=0)
+    card = _card(library, train_settings, split.train.size, settings)
+    begun = take_over(start, card)
+    lightning.seed_everything(settings.seed, verbose=False)
+    trained = run(begun.network, card, library, split, train_settings, progress=show).trained
+    trained = calibrated_rows(trained, library, split.validation, train_settings)
+    watch.lap("training")
+    show("Scoring", 0, 1)
+    told = instrument_inputs(settings.instrument) if start.card.instrument_inputs else None
+    against_start = _against_start(start, trained, held_out, train_settings, told)
+    fresh_f1 = _fresh_f1(trained, begun.fresh, held_out, train_settings, told)
+    watch.lap("scoring")
+    report = OwnModelReport(trained, Path(), sizes, begun, watch.minutes, against_start, fresh_f1)
+    return _written(report, settings)
+
+
+def _require_visible(palette: tuple[str, ...]) -> None:
+    if not outputs_for(palette).names:
+        raise TrainingError(
+            f"Cannot train for the palette {', '.join(palette)}: X-rays show none of these pigments. "
+            "Add some that they show (`underpaint pigments list`)."
+        )
+
+
+def _written(report: OwnModelReport, settings: OwnModelSettings) -> OwnModelReport:
+    figures = {name: value for name, value in report.as_dict().items() if name != "model"}
+    card = report.trained.card
+    card = card.model_copy(update={"figures": {**card.figures, "own_model": {"start": settings.start, **figures}}})
+    path = export(report.trained.network, card, settings.out)
+    report = replace(report, trained=Trained(report.trained.network, card), model=path)
+    write_json(settings.out / REPORT, report.as_dict())
+    return report
+
+
+class Stopwatch:
+    """What the parts of a call took."""
+
+    def __init__(self) -> None:
+        self.minutes: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        """End a part."""
+        now = time.perf_counter()
+        self.minutes[part], self._last = (now - self._last) / 60.0, now
+
+
+def machines_like(instrument: Instrument, n: int, seed: int) -> tuple[Instrument, ...]:
+    """Draw instruments of one kind: angles, air, window and response off by a little."""
+    rng = np.random.default_rng((seed, 77))
+    return tuple(perturbed(instrument, rng) for _ in range(n))
+
+
+def simulated(job: LibrarySettings, path: Path, workers: int | None, show: Progress) -> Library:
+    """Simulate a library, or take the one that an earlier call has finished, into memory."""
+    if not is_finished(path, resolved(job).model_dump(mode="json")):
+        simulate_library(job, path, workers=workers, progress=show)
+    return load_library(path, half=True)
+
+
+def measured_sizes(job: LibrarySettings, start: Trained, minutes: float, workers: int, threads: int | None) -> Sizes:
+    """Choose how much to simulate and train within some minutes, by trying a little of both on this machine.
+
+    Parameters
+    ----------
+    job : LibrarySettings
+        What is to be simulated, of any size.
+    start : Trained
+        The network to train, which is not changed.
+    minutes : float
+        For all.
+    workers, threads : int or None
+        Processes that simulate, threads that train.
+    """
+    per_s, spectra_per_s = _simulation_rate(job) * workers, _training_rate(start, threads)
+    n = _between(_STRATIGRAPHIES, 60.0 * minutes * _SHARE_OF_SIMULATION * per_s)
+    epochs = _between(_EPOCHS, 60.0 * minutes * _SHARE_OF_TRAINING * spectra_per_s / (RENDERS * n))
+    return Sizes(n_stratigraphies=n, n_held_out=_between(_HELD_OUT, _HELD_OUT_SHARE * n), epochs=epochs)
+
+
+def _simulation_rate(job: LibrarySettings) -> float:
+    """Return stratigraphies simulated by one process in a second."""
+    small = job.model_copy(update={"n_stratigraphies": 2 * CHUNK, "chunk": CHUNK})
+    make_chunk(small, 0)  # tables are read once for all
+    begin = time.perf_counter()
+    make_chunk(small, 1)
+    return CHUNK / (time.perf_counter() - begin)
+
+
+def _training_rate(start: Trained, threads: int | None) -> float:
+    """Return spectra drawn, and trained on, in a second."""
+    network, batch, rng = deepcopy(start.network).train(), _any_batch(start), np.random.default_rng(0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        for step in range(1 + _STEPS_TIMED):
+            if step == 1:
+                begin = time.perf_counter()
+            noisy = batch._replace(counts=torch.from_numpy(poisson(batch.counts.numpy(), rng)))
+            loss_of(network, noisy).backward()  # type: ignore[no-untyped-call]
+        return _STEPS_TIMED * len(batch.counts) / (time.perf_counter() - begin)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _any_batch(start: Trained) -> Batch:
+    counts, recorded, *told = example_inputs(start.network, start.card, _BATCH)
+    labels = torch.zeros((_BATCH, len(start.card.names)))
+    instrument = told[0] if told else torch.zeros((_BATCH, 0))
+    quantity = torch.zeros((_BATCH, len(start.card.quantities)))
+    return Batch(counts, recorded, labels, torch.ones_like(labels), instrument, quantity)
+
+
+def _between(limits: tuple[int, int], value: float) -> int:
+    return int(min(max(round(value), limits[0]), limits[1]))
+
+
+def planned(
+    settings: Request, request: Mapping[str, Any], job: LibrarySettings, start: Trained, show: Progress
+) -> Sizes:
+    """Return the sizes of a folder: those it was begun with, those given, or those measured now.
+
+    Parameters
+    ----------
+    settings : Request
+        Folder, sizes if given, minutes.
+    request : mapping
+        What a later call must ask for, too, to go on in the folder; plain values.
+    job, start : LibrarySettings, Trained
+        What is to be simulated, and trained.
+
+    Raises
+    ------
+    TrainingError
+        The folder was begun with another request.
+    """
+    asked = None if settings.sizes is None else settings.sizes.model_dump()
+    if (settings.out / PLAN).is_file():
+        request = {**request, **({} if asked is None else {"sizes": asked})}
+        return Sizes.model_validate(go_on_in(settings.out, request, note=PLAN)["sizes"])
+    claim_folder(settings.out, known=(PLAN,))
+    show("Measuring this machine", 0, 1)
+    workers = settings.workers or os.cpu_count() or 1
+    sizes = settings.sizes or measured_sizes(job, start, settings.minutes, workers, settings.threads)
+    go_on_in(settings.out, {**request, "sizes": sizes.model_dump()}, note=PLAN)
+    return sizes
+
+
+def _job(settings: OwnModelSettings, card: ModelCard) -> LibrarySettings:
+    return LibrarySettings(
+        palette=settings.palette,
+        instrument=machines_like(settings.instrument, settings.n_machine, settings.seed),
+        renders=RENDERS,
+        chunk=CHUNK,
+        places=bool(card.instrument_inputs),
+        seed=settings.seed,
+    )
+
+
+def _jobs(settings: OwnModelSettings, sizes: Sizes, start: Trained) -> list[tuple[LibrarySettings, Path]]:
+    """Return what to train on and what to score on: other paintings, and other machines of the kind."""
+    job, seed = _job(settings, start.card), settings.seed + HELD_OUT_SEED
+    other = {"instrument": machines_like(settings.instrument, settings.n_machine, seed), "seed": seed}
+    return [
+        (job.model_copy(update={"n_stratigraphies": sizes.n_stratigraphies}), settings.out / "training.h5"),
+        (job.model_copy(update={"n_stratigraphies": sizes.n_held_out, **other}), settings.out / "held_out.h5"),
+    ]
+
+
+def _train_settings(settings: OwnModelSettings, sizes: Sizes, card: ModelCard) -> TrainSettings:
+    return TrainSettings(
+        library=(settings.out / "training.h5",),
+        out=settings.out / "training",
+        name=settings.name,
+        kind=card.kind,
+        epochs=sizes.epochs,
+        batch=sizes.batch,
+        patience=sizes.epochs,
+        seed=settings.seed,
+        threads=settings.threads,
+        precision="32",
+        progress=False,
+    )
+
+
+def _card(library: Library, train_settings: TrainSettings, n_train: int, settings: OwnModelSettings) -> ModelCard:
+    card = card_for(library, train_settings, n_train)
+    limit = (
+        f"Trained for the instrument {settings.instrument.name!r} and {len(settings.palette)} pigments alone: other "
+        "scanners and pigments outside the palette were not in its training."
+    )
+    made_with = {"instrument": settings.instrument.model_dump(mode="json"), "palette": list(settings.palette)}
+    training = card.training.model_copy(update={"config": {**card.training.config, **made_with}})
+    return card.model_copy(update={"limits": (limit, *card.limits), "training": training})
+
+
+def at_counts(settings: TrainSettings, counts: float) -> TrainSettings:
+    """Return settings under which every spectrum has so many counts."""
+    return settings.model_copy(update={"counts_min": counts, "counts_max": counts})
+
+
+def _against_start(
+    start: Trained, own: Trained, held_out: Library, settings: TrainSettings, told: NDArray[np.float32] | None
+) -> dict[str, Comparison]:
+    found = {}
+    for counts in COUNTS:
+        level = at_counts(settings, counts)
+        shared = held_out.only([name for name in held_out.names if name in start.card.names])
+        one, other = (answers_of(each.network, each.card.names, shared, level, told) for each in (start, own))
+        for what, kind in (("groups", "group"), ("pigments", "member")):
+            names = [name for name, each in zip(shared.names, shared.kinds, strict=True) if each == kind]
+            if names and (one.only(names).labels > 0.5).any():
+                found[f"{what} at {counts:.0e}"] = compare(one.only(names), other.only(names), seed=settings.seed)
+    return found
+
+
+def _fresh_f1(
+    own: Trained, fresh: Sequence[str], held_out: Library, settings: TrainSettings, told: NDArray[np.float32] | None
+) -> dict[str, float]:
+    if not fresh:
+        return {}
+    found = answers_of(own.network, own.card.names, held_out, at_counts(settings, COUNTS[-1]), told).only(fresh)
+    figures = figures_by_name(found.names, found.log_odds, found.labels, found.weight)
+    return {each.name: each.f1 for each in figures if np.isfinite(each.f1)}

@@ -1,0 +1,180 @@
+"""Two networks on the same spectra: how much better one is, and how sure that is."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from underpaint.lab.training.batches import Batch, Batches
+from underpaint.lab.training.library import Library
+from underpaint.lab.training.module import log_odds
+from underpaint.lab.training.settings import TrainSettings
+
+_RESAMPLES = 400
+_NOISE = 2.0
+"""Standard errors that a difference must exceed to be one."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Log-odds for some spectra with their truth.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Of the columns.
+    log_odds, labels, weight : (n, n_name) arrays
+        Answers, truth (0 or 1), and 1 where a label counts at the spectrum's counts.
+    source : (n,) array
+        The stratigraphy of each spectrum.
+    """
+
+    names: tuple[str, ...]
+    log_odds: NDArray[np.float32]
+    labels: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    source: NDArray[np.int64]
+
+    def only(self, names: Sequence[str]) -> "Answers":
+        """Return the columns of ``names``, in their order."""
+        own = [self.names.index(name) for name in names]
+        parts = (self.log_odds[:, own], self.labels[:, own], self.weight[:, own])
+        return Answers(tuple(names), *parts, source=self.source)
+
+    def loss(self) -> float:
+        """Return the mean binary cross-entropy over the labels that count."""
+        logits, labels, weight = (torch.from_numpy(each) for each in (self.log_odds, self.labels, self.weight))
+        total = binary_cross_entropy_with_logits(logits, labels, weight=weight, reduction="sum")
+        return float(total / weight.sum().clamp_min(1.0))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Macro F1 of two networks on the same counts.
+
+    Parameters
+    ----------
+    before, after : float
+        Mean F1 of the names that are there and seen in any spectrum, at probability 0.5.
+    gain, standard_error : float
+        After less before, and its standard deviation over resampled stratigraphies.
+    n_spectra, n_name : int
+        What the figures rest on.
+    """
+
+    before: float
+    after: float
+    gain: float
+    standard_error: float
+    n_spectra: int
+    n_name: int
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the gain exceeds two standard errors."""
+        return self.gain > _NOISE * self.standard_error
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the loss exceeds two standard errors."""
+        return -self.gain > _NOISE * self.standard_error
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures for JSON."""
+        return asdict(self)
+
+
+def answers_of(
+    network: nn.Module,
+    names: tuple[str, ...],
+    library: Library,
+    settings: TrainSettings,
+    told: NDArray[np.float32] | None = None,
+) -> Answers:
+    """Ask a network about all spectra of a library, each with one draw of counts that depends on the seed alone.
+
+    Parameters
+    ----------
+    network : Module
+        Of any kind; asked in evaluation mode.
+    names : tuple of str
+        What it answers.
+    library : Library
+        Its labels may be any of ``names``; only these come back.
+    settings : TrainSettings
+        Counts, batch and seed.
+    told : (n_input,) array or None
+        What is known of the instrument, for networks of layers; None: nothing.
+    """
+    network.eval()
+    found, labels, weight = [], [], []
+    columns = [names.index(name) for name in library.names]
+    with torch.inference_mode():
+        for batch in Batches(library, np.arange(len(library)), settings, shuffle=False):
+            found.append(log_odds(network, batch._replace(instrument=instrument_of(batch, told)))[:, columns])
+            labels.append(batch.labels)
+            weight.append(batch.weight)
+    answers, truth, counts = (torch.cat(each).float().numpy() for each in (found, labels, weight))
+    return Answers(library.names, answers, truth, counts, library.source)
+
+
+def instrument_of(batch: Batch, told: NDArray[np.float32] | None) -> Tensor:
+    """Return (n, n_input) what a batch's network is told: the same for all, or NaN."""
+    if told is None:
+        return torch.full_like(batch.instrument, torch.nan)
+    return torch.from_numpy(told).expand(len(batch.counts), -1)[:, : batch.instrument.shape[1]]
+
+
+def compare(before: Answers, after: Answers, *, seed: int = 0) -> Comparison:
+    """Compare two networks' answers about the same counts.
+
+    Parameters
+    ----------
+    before, after : Answers
+        Of the same names, spectra and counts.
+    seed : int
+        Of the resampling.
+
+    Notes
+    -----
+    Stratigraphies are resampled, not spectra: those of one stratigraphy are alike. Both networks are scored on the
+    same resamples, so what is hard for both adds no noise to the difference.
+    """
+    source, place = np.unique(before.source, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(source.size, np.full(source.size, 1.0 / source.size), _RESAMPLES).astype(np.float64)
+    drawn = np.concatenate((np.ones((1, source.size)), drawn))
+    present = ((before.labels > 0.5) & (before.weight > 0)).any(axis=0)
+    one, other = (_macro_f1(_counts(each, place, source.size)[:, :, present], drawn) for each in (before, after))
+    gain = other - one
+    return Comparison(
+        before=float(one[0]),
+        after=float(other[0]),
+        gain=float(gain[0]),
+        standard_error=float(gain[1:].std(ddof=1)),
+        n_spectra=len(before.source),
+        n_name=int(present.sum()),
+    )
+
+
+def _counts(answers: Answers, place: NDArray[np.int64], n_source: int) -> NDArray[np.float64]:
+    """Return (2, n_source, n_name): hits, and half of what was said or was there, by stratigraphy."""
+    counts = answers.weight > 0
+    said, true = (answers.log_odds > 0) & counts, (answers.labels > 0.5) & counts
+    found = np.zeros((2, n_source, len(answers.names)))
+    np.add.at(found[0], place, said & true)
+    np.add.at(found[1], place, 0.5 * (said.astype(np.float64) + true))
+    return found
+
+
+def _macro_f1(counts: NDArray[np.float64], drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (n_resample,) F1, the mean of the names that were said or are there."""
+    hits, either = drawn @ counts[0], drawn @ counts[1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        each = np.where(either > 0, hits / either, np.nan)
+    return np.asarray(np.nanmean(each, axis=1), dtype=np.float64)

@@ -1,0 +1,1 @@
+"""Atomic data, materials of paintings, instruments, and the forward model: from layers to spectra."""

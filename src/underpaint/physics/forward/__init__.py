@@ -1,0 +1,39 @@
+"""Sample and instrument -> expected spectrum; the only place where photons are counted out."""
+
+from underpaint.physics.forward.counting import count, counts_needed
+from underpaint.physics.forward.emission import ORDERS, SCATTER, Emission
+from underpaint.physics.forward.origin import Origin, depth_of_origin
+from underpaint.physics.forward.pileup import live_share, pile_up
+from underpaint.physics.forward.response import efficiency, render, resolution_sigma, response_matrix
+from underpaint.physics.forward.setting import Setting
+from underpaint.physics.forward.source import Drive, drive_of, source_spectrum, source_weights
+from underpaint.physics.forward.stack import Stack, stack_layers
+from underpaint.physics.forward.transport import Detail, emit, emit_parts, setting_for, transport
+
+__all__ = [
+    "ORDERS",
+    "SCATTER",
+    "Detail",
+    "Drive",
+    "Emission",
+    "Origin",
+    "Setting",
+    "Stack",
+    "count",
+    "counts_needed",
+    "depth_of_origin",
+    "drive_of",
+    "efficiency",
+    "emit",
+    "emit_parts",
+    "live_share",
+    "pile_up",
+    "render",
+    "resolution_sigma",
+    "response_matrix",
+    "setting_for",
+    "source_spectrum",
+    "source_weights",
+    "stack_layers",
+    "transport",
+]

@@ -1,0 +1,188 @@
+"""One spectrum taken apart: by line family, layer of origin, order and kind of scatter."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.data import EnergyAxis
+from underpaint.errors import SampleError
+from underpaint.physics.forward.emission import ORDERS, SCATTER, Emission
+from underpaint.physics.forward.response import axis_of, render
+from underpaint.physics.forward.transport import Detail, emit
+from underpaint.physics.instrument import Instrument
+from underpaint.physics.materials import Stratigraphy
+
+Numbers = NDArray[np.float64]
+Key = TypeVar("Key", bound=Hashable)
+SCATTERED = "scatter"
+"""Stands for the element and the layer of scattered tube radiation."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One addend of a spectrum.
+
+    Parameters
+    ----------
+    family : str
+        ``Pb_L``; "scatter" for scattered tube radiation.
+    layer : int or None
+        Layer of origin, 0 at the surface; None for scatter, which is not followed by layer.
+    order : str
+        A name of ``ORDERS`` or ``SCATTER``.
+    photons : float
+        That reach the detector's window, on the scale of ``counts``.
+    counts : float
+        Detected within the axis: peak, tail, shelf and escape.
+    """
+
+    family: str
+    layer: int | None
+    order: str
+    photons: float
+    counts: float
+
+    @property
+    def element(self) -> str:
+        """Symbol of the element, or "scatter"."""
+        return self.family.partition("_")[0]
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """A spectrum and its parts, which sum to it.
+
+    Parameters
+    ----------
+    axis : EnergyAxis
+    layer_names : tuple of str
+        From the surface down.
+    parts : tuple of Part
+        n_part addends.
+    spectra : (n_part, n_channel) array
+        Expected counts of each part.
+    total : (n_channel,) array
+        Expected counts of the whole, rendered on its own.
+    """
+
+    axis: EnergyAxis
+    layer_names: tuple[str, ...]
+    parts: tuple[Part, ...]
+    spectra: Numbers
+    total: Numbers
+
+    def by_element(self) -> dict[str, Numbers]:
+        """Return the (n_channel,) spectra of each element and of "scatter", the strongest first."""
+        return self._by(lambda part: part.element)
+
+    def by_family(self) -> dict[str, Numbers]:
+        """Return the (n_channel,) spectra of each line family and of "scatter", the strongest first."""
+        return self._by(lambda part: part.family)
+
+    def by_layer(self) -> dict[int | None, Numbers]:
+        """Return the (n_channel,) spectra of each layer from the surface down, that of scatter (None) last."""
+        found = self._by(lambda part: part.layer)
+        return dict(sorted(found.items(), key=lambda item: (item[0] is None, item[0] or 0)))
+
+    def by_order(self) -> dict[str, Numbers]:
+        """Return the (n_channel,) spectra of each order of fluorescence and each kind of scatter."""
+        found = self._by(lambda part: part.order)
+        return {name: found[name] for name in (*ORDERS, *SCATTER) if name in found}
+
+    def scaled(self, counts: float) -> "Breakdown":
+        """Return the same for a spectrum with ``counts`` detected counts in all.
+
+        Raises
+        ------
+        SampleError
+            ``counts`` is not positive.
+        """
+        if not counts > 0:
+            raise SampleError(f"Cannot scale a spectrum to {counts} counts; give a positive number.")
+        factor = counts / float(self.total.sum())
+        parts = tuple(replace(part, photons=part.photons * factor, counts=part.counts * factor) for part in self.parts)
+        return replace(self, parts=parts, spectra=self.spectra * factor, total=self.total * factor)
+
+    def _by(self, key: Callable[[Part], Key]) -> dict[Key, Numbers]:
+        keys = [key(part) for part in self.parts]
+        sums = {
+            own: self.spectra[[index for index, other in enumerate(keys) if other == own]].sum(axis=0)
+            for own in dict.fromkeys(keys)
+        }
+        return dict(sorted(sums.items(), key=lambda item: -float(item[1].sum())))
+
+
+def breakdown(
+    stratigraphy: Stratigraphy,
+    instrument: Instrument,
+    *,
+    counts: float | None = None,
+    axis: EnergyAxis | None = None,
+    detail: Detail | None = None,
+) -> Breakdown:
+    """Take the spectrum of a stratigraphy apart.
+
+    Parameters
+    ----------
+    stratigraphy : Stratigraphy
+    instrument : Instrument
+    counts : float, optional
+        Detected counts of the whole spectrum; by default the scale of ``Emission``.
+    axis : EnergyAxis, optional
+        By default the detector's channels.
+    detail : Detail, optional
+        Orders and accuracy of the transport.
+
+    Returns
+    -------
+    Breakdown
+        Line family by layer by order, then coherent, Compton and multiple scatter. Parts without photons are left
+        out. Pile-up is not in it: it mixes the parts.
+
+    Raises
+    ------
+    SampleError
+        As ``emit``.
+    """
+    emission = emit([stratigraphy], instrument, detail=detail)
+    parts, masked = _parts(emission)
+    axis = axis_of(instrument.detector) if axis is None else axis
+    spectra = np.asarray(render(masked, instrument.detector, axis), dtype=np.float64)
+    whole = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)[0]
+    detected = spectra.sum(axis=1)
+    counted = tuple(replace(part, counts=float(own)) for part, own in zip(parts, detected, strict=True))
+    names = tuple(layer.name or f"layer {depth}" for depth, layer in enumerate(stratigraphy.layers, start=1))
+    result = Breakdown(axis, names, counted, spectra, whole)
+    return result if counts is None else result.scaled(counts)
+
+
+def _parts(emission: Emission) -> tuple[list[Part], Emission]:
+    """Return the parts, and an emission in which each part is a sample of its own."""
+    family = np.asarray(emission.lines.family)
+    parts: list[Part] = []
+    rows: dict[str, list[Numbers]] = {name: [] for name in ("lines", *SCATTER)}
+    blank = {name: np.zeros(getattr(emission, name).shape[1]) for name in SCATTER}
+    blank["lines"] = np.zeros(len(emission.lines))
+    for order in ORDERS:
+        for layer, photons in enumerate(getattr(emission, order)[0]):
+            for name in dict.fromkeys(family[photons > 0].tolist()):
+                own = np.where(family == name, photons, 0.0)
+                parts.append(Part(name, layer, order, float(own.sum()), 0.0))
+                _append(rows, blank, "lines", own)
+    for kind in SCATTER:
+        photons = getattr(emission, kind)[0]
+        if photons.any():
+            parts.append(Part(SCATTERED, None, kind, float(photons.sum()), 0.0))
+            _append(rows, blank, kind, photons)
+    lines = np.stack(rows["lines"])[:, None, :]
+    arrays: dict[str, Any] = {order: np.zeros_like(lines) for order in ORDERS} | {ORDERS[0]: lines}
+    arrays |= {kind: np.stack(rows[kind]) for kind in SCATTER}
+    return parts, replace(emission, **arrays)
+
+
+def _append(rows: dict[str, list[Numbers]], blank: dict[str, Numbers], kind: str, photons: Numbers) -> None:
+    for name, found in rows.items():
+        found.append(photons if name == kind else blank[name])

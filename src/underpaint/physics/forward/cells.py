@@ -1,0 +1,168 @@
+"""Light between the cells of flat layers, direction by direction.
+
+Shapes: ``n`` samples, ``j`` layers, ``c`` cells (those of all layers, from the surface down), ``k`` directions,
+``m`` energies of the light.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from array_api_compat import array_namespace
+
+from underpaint.physics.forward.ordinates import COSINES, SHARES, cell_shares
+from underpaint.physics.forward.stack import Array
+
+SERIES_BELOW = 0.03
+"""Below this optical depth the share kept comes from its series, 2e-7 off, where the formula would cancel."""
+DEEPEST = 40.0
+"""Beyond this optical depth nothing is told from nothing: 4e-18 are left. Smaller numbers, and products of them, would
+be subnormal in single precision, with which processors reckon a hundred times more slowly."""
+DEEPEST_LAYER = 24.0
+"""The same for one layer, where one minus it counts and 4e-11 of one is told from nothing by no figure."""
+FAINTEST_LIGHT = 1e-30
+"""Photons that are everywhere, so that none of the sweep's products becomes subnormal."""
+SMALLEST_DEPTH = 1e-12
+"""Stands for no depth at all where one divides by it."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What light of some energies meets in the cells. Tracks are per g/cm2 of the cell and photon.
+
+    Parameters
+    ----------
+    areal : (n, c, 1) array
+        Areal density of a cell, g/cm2.
+    passed : (n, c, k, m) array
+        Transmission of a cell in a direction.
+    left : (n, c, k, m) array
+        Share of the photons born evenly in a cell, in a direction, that leave it.
+    track : (n, c, k, m) array
+        Mean track of a photon that enters the cell.
+    own : (n, c, k, m) array
+        Mean track, in their own cell, of photons born evenly in it.
+    """
+
+    areal: Array
+    passed: Array
+    left: Array
+    track: Array
+    own: Array
+
+
+def make_cells(vertical: Array, areal: Array, cells: int) -> Cells:
+    """Return the cells of stacked layers.
+
+    Parameters
+    ----------
+    vertical : (n, j, m) array
+        Optical depth of each layer straight across, at each energy.
+    areal : (n, j) array
+        g/cm2.
+    cells : int
+        Even number of cells a layer.
+    """
+    xp = array_namespace(vertical)
+    share, cosine = as_array(cell_shares(cells), vertical), as_array(COSINES, vertical)[:, None]
+    # the cells lie mirrored in their layer: half of them are computed
+    depth = vertical[:, :, None, None, :] * (share[: cells // 2, None, None] / cosine)
+    passed, mean = transmission(depth)
+    kept = xp.where(depth < SERIES_BELOW, _kept_series(depth), (1.0 - mean) / (depth + SMALLEST_DEPTH))
+    parts = (passed, mean, mean / cosine, kept / cosine)
+    return Cells(
+        xp.reshape(areal[:, :, None] * share, (areal.shape[0], -1, 1)),
+        *(_mirrored(xp, part, cells) for part in parts),
+    )
+
+
+def attenuated(depth: Array, deepest: float = DEEPEST) -> Array:
+    """Return ``exp(-depth)``, and never less than ``exp(-deepest)``."""
+    xp = array_namespace(depth)
+    return xp.exp(-xp.clip(depth, max=deepest))
+
+
+def transmission(depth: Array) -> tuple[Array, Array]:
+    """Return the transmission, and its mean over the depth ``(1 - exp(-d)) / d`` (one at zero)."""
+    xp = array_namespace(depth)
+    lost = -xp.expm1(-depth)
+    return 1.0 - lost, xp.where(depth > SMALLEST_DEPTH, lost / (depth + SMALLEST_DEPTH), 1.0)
+
+
+def isotropic_tracks(cells: Cells, born: Array) -> Array:
+    """Return the track in every cell of photons born evenly, and in all directions alike, in the cells.
+
+    Parameters
+    ----------
+    born : (n, c, m) array
+        Photons born in each cell.
+
+    Returns
+    -------
+    (n, c, m) array
+        Total track, photons times g/cm2.
+    """
+    xp = array_namespace(born)
+    share = as_array(SHARES, born)[:, None]
+    each = born[:, :, None, :] * (0.5 * share)
+    leaving = each * cells.left + FAINTEST_LIGHT
+    entering = from_above(cells, leaving) + from_below(cells, leaving)
+    return cells.areal * xp.sum(entering * cells.track + 2.0 * each * cells.own, axis=2)
+
+
+def directed_tracks(cells: Cells, down: Array, up: Array) -> tuple[Array, Array]:
+    """Return the tracks of downward and of upward photons in every cell.
+
+    Parameters
+    ----------
+    down, up : (n, c, k, m) arrays
+        Photons born in each cell in each direction.
+
+    Returns
+    -------
+    (n, c, k, m) arrays
+        Total track, photons times g/cm2.
+    """
+    areal = cells.areal[..., None]
+    going_down = from_above(cells, down * cells.left + FAINTEST_LIGHT) * cells.track + down * cells.own
+    going_up = from_below(cells, up * cells.left + FAINTEST_LIGHT) * cells.track + up * cells.own
+    return areal * going_down, areal * going_up
+
+
+def from_above(cells: Cells, leaving: Array) -> Array:
+    """Return (n, c, k, m) photons that enter each cell from above; ``leaving`` is what leaves its cell of birth."""
+    return _swept(cells.passed, leaving, range(leaving.shape[1]))
+
+
+def from_below(cells: Cells, leaving: Array) -> Array:
+    """Return (n, c, k, m) photons that enter each cell from below."""
+    return _swept(cells.passed, leaving, range(leaving.shape[1] - 1, -1, -1))
+
+
+def as_array(values: Any, like: Array) -> Array:
+    """Return values as an array of the same library, precision and device."""
+    return array_namespace(like).asarray(values, dtype=like.dtype, device=like.device)
+
+
+def per_cell(values: Array, cells: int) -> Array:
+    """Repeat what is known of layers, (n, j, ...), for their cells: (n, c, ...)."""
+    return array_namespace(values).repeat(values, cells, axis=1)
+
+
+def _swept(passed: Array, leaving: Array, path: range) -> Array:
+    entering = {}
+    flux = 0.0 * passed[:, 0]
+    for cell in path:
+        entering[cell] = flux
+        flux = flux * passed[:, cell] + leaving[:, cell]
+    return array_namespace(passed).stack([entering[cell] for cell in range(len(entering))], axis=1)
+
+
+def _mirrored(xp: Any, part: Array, cells: int) -> Array:
+    """(n, j, c / 2, ...) -> (n, j * c, ...), the second half of each layer mirroring the first."""
+    whole = xp.concat([part, xp.flip(part, axis=2)], axis=2)
+    return xp.reshape(whole, (whole.shape[0], whole.shape[1] * cells, *whole.shape[3:]))
+
+
+def _kept_series(depth: Array) -> Array:
+    """Return ``(d - 1 + exp(-d)) / d**2`` for small depths."""
+    return 0.5 - depth * (1.0 / 6.0 - depth * (1.0 / 24.0 - depth / 120.0))

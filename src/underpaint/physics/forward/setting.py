@@ -1,0 +1,263 @@
+"""What does not depend on the sample: the light that falls on it, and what atoms do with it."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import NDArray
+
+from underpaint.physics.atomic import (
+    SHELLS,
+    AtomicTables,
+    LineTable,
+    compton_energy,
+    edge_energy,
+    line_production,
+    total_scatter,
+)
+from underpaint.physics.forward.scatter_tables import (
+    Directed,
+    after_one_shift,
+    after_two_shifts,
+    air_response,
+    attenuations,
+    directed_scatter,
+    in_two_bins,
+    node_weights,
+    nodes_below,
+    shifted_grid,
+)
+from underpaint.physics.forward.source import air_transmission
+from underpaint.physics.forward.stack import Array
+from underpaint.physics.instrument import Geometry, Instrument
+
+Numbers = NDArray[np.float64]
+LOWEST_EXCITING_KEV = 2.0
+"""Softer lines excite only lines below 2 keV, which hardly leave the paint."""
+GROUPED_WITHIN = 1.04
+"""Lines whose energies differ by less than this factor may excite as one: that changes no line by 5e-5."""
+EDGES_OF = range(11, 84)
+"""Elements whose absorption edges keep lines apart: sodium to bismuth, as paint holds them."""
+ANGLE_STEP_DEG = 0.25
+"""Step of the numerical derivatives of scatter to the angles."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Source, geometry and atomic data as arrays of one library, precision and device.
+
+    ``n_node`` energies carry the scattered light; ``hat`` spreads every source energy over the two nodes beside it.
+
+    Parameters
+    ----------
+    elements : tuple of str
+    lines : LineTable
+    line_element : (n_line,) int array
+    source_kev, width_kev : (n_energy,) numpy arrays
+        keV; width of the bin, zero for lines.
+    weight : (n_energy,) array
+        Photons of the source.
+    attenuation : (n_element, n_energy) array
+        cm2/g, as all cross sections here.
+    line_attenuation : (n_element, n_line) array
+    production : (n_line, n_energy) array
+    scattered_production : (n_line, n_energy) array
+        Production by the source's photons after Compton scatter.
+    line_production : (n_line, n_line) array
+        Production of the first axis' line by the second's.
+    line_scatter : (2, n_element, n_line) array
+        Total coherent and Compton scatter of lines.
+    member : (n_line, n_exciting) array
+        One where a line acts, when it excites others, as part of a group of lines of an element.
+    exciting_element : (n_exciting,) int array
+    family : (n_line, n_family) array
+        One where a line belongs to a family (element and main shell).
+    sin_in, sin_out : () arrays
+        Sines of incidence and take-off angle.
+    hat : (n_energy, n_node) array
+    node_attenuation : (2, n_element, n_node) array
+        At the nodes, and after mean Compton scatter from them.
+    air_lines, air_source, air_grid : arrays
+        Transmission of the detector's air path.
+    grid_kev, grid_width_kev : (n_grid,) numpy arrays
+        Bins of photons that Compton scatter has shifted, keV.
+    beam_shift, beam_shift_twice : (n_energy, n_grid) arrays
+        Where the source's photons are after one and two Compton scatters in any direction.
+    beam_unshifted : (n_energy, n_grid) array
+        Where they are before.
+    line_shift : (n_line, n_grid) array
+        Where lines are after one.
+    by_air : (n_energy, n_grid) array
+        What the air that the detector sees sends back per photon of the source.
+    scatter : Directed
+    """
+
+    elements: tuple[str, ...]
+    lines: LineTable
+    line_element: Array
+    source_kev: Numbers
+    width_kev: Numbers
+    weight: Array
+    attenuation: Array
+    line_attenuation: Array
+    production: Array
+    scattered_production: Array
+    line_production: Array
+    line_scatter: Array
+    member: Array
+    exciting_element: Array
+    family: Array
+    sin_in: Array
+    sin_out: Array
+    hat: Array
+    node_attenuation: Array
+    air_lines: Array
+    air_source: Array
+    air_grid: Array
+    grid_kev: Numbers
+    grid_width_kev: Numbers
+    beam_unshifted: Array
+    beam_shift: Array
+    beam_shift_twice: Array
+    line_shift: Array
+    by_air: Array
+    scatter: Directed
+
+    def to(self, like: Array) -> "Setting":
+        """Return the setting as arrays of the library, precision and device of ``like``."""
+        moved: Setting = _converted(self, like)
+        return moved
+
+    def at_angles(self, incidence_angle_deg: Array, takeoff_angle_deg: Array, geometry: Geometry) -> "Setting":
+        """Return the setting at angles that carry derivatives (torch), exact to first order about ``geometry``.
+
+        The setting must belong to ``geometry``. Where ``scatter_angle_deg`` is stated there, it stays.
+        """
+        steps = (
+            (incidence_angle_deg, geometry.incidence_angle_deg, "incidence_angle_deg"),
+            (takeoff_angle_deg, geometry.takeoff_angle_deg, "takeoff_angle_deg"),
+        )
+        scatter = self.scatter
+        for angle, at, name in steps:
+            low, high = (
+                _converted(self._scatter_of(geometry.model_copy(update={name: at + step})), self.weight)
+                for step in (-ANGLE_STEP_DEG, ANGLE_STEP_DEG)
+            )
+            scatter = Directed(
+                *(
+                    getattr(scatter, field.name)
+                    + (angle - at) * (getattr(high, field.name) - getattr(low, field.name)) / (2.0 * ANGLE_STEP_DEG)
+                    for field in fields(Directed)
+                )
+            )
+        xp = array_namespace(self.weight)
+        radian = np.pi / 180.0
+        return replace(
+            self,
+            scatter=scatter,
+            sin_in=xp.sin(incidence_angle_deg * radian),
+            sin_out=xp.sin(takeoff_angle_deg * radian),
+        )
+
+    def _scatter_of(self, geometry: Geometry) -> Directed:
+        return directed_scatter(self.elements, self.source_kev, geometry)
+
+
+def make_setting(instrument: Instrument, tables: AtomicTables, source: tuple[Numbers, Numbers, Numbers]) -> Setting:
+    """Return the numpy setting of an instrument whose source spectrum is given.
+
+    Parameters
+    ----------
+    tables : AtomicTables
+        On the source's energies.
+    source : (energy_kev, weight, width_kev)
+        From ``source_spectrum``.
+    """
+    geometry, (energy, weight, width) = instrument.geometry, source
+    grid, grid_width = shifted_grid(float(energy.max()))
+    nodes = nodes_below(float(energy.max()))
+    shifted = compton_energy(energy, 90.0)
+    line_kev = tables.lines.energy_kev
+    edges = np.append(grid - grid_width / 2.0, grid[-1] + grid_width[-1] / 2.0)
+    air = geometry.detector_air_cm
+    member = exciting_groups(tables)
+    return Setting(
+        elements=tables.elements,
+        lines=tables.lines,
+        line_element=tables.line_element,
+        source_kev=energy,
+        width_kev=width,
+        weight=weight,
+        attenuation=tables.mass_attenuation,
+        line_attenuation=tables.line_attenuation,
+        production=tables.production,
+        scattered_production=line_production(tables.lines, tuple(float(value) for value in shifted)),
+        line_production=tables.line_production,
+        line_scatter=np.stack(total_scatter(tables.elements, line_kev)) if len(line_kev) else np.zeros((2, 0, 0)),
+        member=member,
+        exciting_element=tables.line_element[member.argmax(axis=0)],
+        family=_families(tables.lines),
+        sin_in=np.asarray(np.sin(np.radians(geometry.incidence_angle_deg))),
+        sin_out=np.asarray(np.sin(np.radians(geometry.takeoff_angle_deg))),
+        hat=node_weights(energy, nodes),
+        node_attenuation=np.stack(
+            [attenuations(tables.elements, nodes), attenuations(tables.elements, compton_energy(nodes, 90.0))]
+        ),
+        air_lines=air_transmission(air, line_kev),
+        air_source=air_transmission(air, energy),
+        air_grid=air_transmission(air, grid),
+        grid_kev=grid,
+        grid_width_kev=grid_width,
+        beam_unshifted=in_two_bins(energy, grid),
+        beam_shift=after_one_shift(energy, edges),
+        beam_shift_twice=after_two_shifts(energy, edges),
+        line_shift=after_one_shift(line_kev, edges),
+        by_air=air_response(energy, grid, geometry),
+        scatter=directed_scatter(tables.elements, energy, geometry),
+    )
+
+
+def _families(lines: LineTable) -> Numbers:
+    names = sorted(set(lines.family))
+    return np.asarray([[float(family == name) for name in names] for family in lines.family])
+
+
+def exciting_groups(tables: AtomicTables) -> Numbers:
+    """Return (n_line, n_group) ones where a line belongs to a group that excites as one.
+
+    Lines of an element within ``GROUPED_WITHIN`` of each other, with no absorption edge of any element between them,
+    meet nearly the same attenuation: what is left of the difference is of second order.
+    """
+    # edges of all elements, whether they are there or not: a spectrum must not depend on what else is in its batch
+    edges = np.asarray([edge_energy(number, shell) for number in EDGES_OF for shell in range(len(SHELLS))])
+    energy, element = tables.lines.energy_kev, tables.line_element
+    groups: list[list[int]] = []
+    for line in np.lexsort((energy, element)):
+        if energy[line] < LOWEST_EXCITING_KEV:
+            continue
+        first = groups[-1][0] if groups else line
+        like = bool(groups) and element[first] == element[line] and energy[line] < GROUPED_WITHIN * energy[first]
+        if like and not np.any((edges > energy[first]) & (edges <= energy[line])):
+            groups[-1].append(int(line))
+        else:
+            groups.append([int(line)])
+    member = np.zeros((len(energy), max(len(groups), 1)))
+    for index, group in enumerate(groups):
+        member[group, index] = 1.0
+    return member
+
+
+def _converted(value: Any, like: Array) -> Any:
+    """Return a dataclass with its arrays (but those in keV) as arrays of the library of ``like``."""
+    xp = array_namespace(like)
+    changed = {}
+    for field in fields(value):
+        entry = getattr(value, field.name)
+        if isinstance(entry, Directed):
+            changed[field.name] = _converted(entry, like)
+        elif isinstance(entry, np.ndarray) and not field.name.endswith("_kev"):
+            whole = entry.dtype.kind in "ib"
+            kind = {} if whole else {"dtype": like.dtype}
+            changed[field.name] = xp.asarray(entry, device=like.device, **kind)
+    return replace(value, **changed)

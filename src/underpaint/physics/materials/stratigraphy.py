@@ -1,0 +1,83 @@
+"""Layers and stratigraphies: what the beam goes through, from the surface down."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+
+from underpaint.errors import SampleError
+
+FRACTION_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A homogeneous layer given by its elements.
+
+    Parameters
+    ----------
+    mass_fractions : mapping of str to float
+        Mass fraction by element symbol; they sum to one within 1e-6.
+    density : float
+        g/cm3.
+    thickness_um : float
+        Thickness, um.
+    name : str
+        For people.
+    pigments : mapping of str to float
+        Mass fraction *of the layer* by pigment name (what is missing to one is binder); empty for an explicit layer.
+
+    Raises
+    ------
+    SampleError
+        A fraction is negative, the fractions do not sum to one, density or thickness is not positive.
+    """
+
+    mass_fractions: Mapping[str, float]
+    density: float
+    thickness_um: float
+    name: str = ""
+    pigments: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mass_fractions", MappingProxyType(dict(self.mass_fractions)))
+        object.__setattr__(self, "pigments", MappingProxyType(dict(self.pigments)))
+        total = float(sum(self.mass_fractions.values()))
+        label = f"layer {self.name!r}" if self.name else "the layer"
+        if any(not fraction >= 0 for fraction in self.mass_fractions.values()):
+            raise SampleError(
+                f"Cannot use {label}: a mass fraction is negative or not a number ({dict(self.mass_fractions)})."
+            )
+        if not abs(total - 1.0) <= FRACTION_TOLERANCE:
+            raise SampleError(
+                f"Cannot use {label}: its mass fractions sum to {total:.8g}; they must sum to 1 within 1e-6."
+            )
+        if not (np.isfinite(self.density) and self.density > 0):
+            raise SampleError(f"Cannot use {label}: density is {self.density} g/cm3; it must be positive.")
+        if not (np.isfinite(self.thickness_um) and self.thickness_um > 0):
+            raise SampleError(f"Cannot use {label}: thickness is {self.thickness_um} um; it must be positive.")
+
+    @property
+    def areal_density(self) -> float:
+        """Mass per area, g/cm2."""
+        return self.density * self.thickness_um * 1e-4
+
+
+@dataclass(frozen=True)
+class Stratigraphy:
+    """Layers listed from the surface down.
+
+    Raises
+    ------
+    SampleError
+        There is no layer.
+    """
+
+    layers: tuple[Layer, ...]
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        if not self.layers:
+            raise SampleError("Cannot use a stratigraphy without layers; give at least one.")

@@ -1,0 +1,267 @@
+"""Fit candidate stratigraphies to a spectrum, all side by side, by likelihood with the forward model."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.physics.instrument import Instrument
+from underpaint.physics.materials import Stratigraphy
+from underpaint.pigments.explain.candidate import Candidate
+from underpaint.pigments.explain.measured import Measured, poisson_deviance
+from underpaint.pigments.explain.model import FARTHEST, Answer, Question, answers
+
+Numbers = NDArray[np.float64]
+LARGEST_MOVE = 1.0
+"""A step changes no logarithm by more, so that the fit cannot run away."""
+SETTLED = 0.02
+"""A fit ends when the next step promises to lower the deviance by less."""
+ROUNDS = 30
+PATIENCE, HOPELESS = 8, 1000.0
+"""Rounds, and a deviance that no further round makes up."""
+DAMPING = 1e-3
+FAR_OFF = 5.0
+"""Standard deviations."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A candidate with a place to begin from, and coordinates that are not to be moved.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    place : (n_free,) array
+    levels : (5,) array or None
+        Of ``LEVELS``; None: the scale follows from the counts.
+    held : tuple of int
+        Coordinates that stay.
+    """
+
+    candidate: Candidate
+    place: Numbers
+    levels: Numbers | None = None
+    held: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class StratigraphyFit:
+    """A candidate fitted to one spectrum.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    place : (n_free,) array
+        Fitted coordinates.
+    levels : (5,) array
+        Fitted ``LEVELS``.
+    deviance : float
+        Twice the log-likelihood ratio against a model that matches every channel, with the model's error
+        (``Measured``).
+    poisson_deviance : float
+        The same without it (Baker & Cousins 1984, eq. 3).
+    n_channel, n_parameter : int
+        Merged channels, and what was free: coordinates and levels.
+    expected : (n_channel,) array
+        Fitted counts in the merged channels.
+    covariance : (n_free + 5, n_free + 5) array
+        Of coordinates and levels, from the Fisher information; large where the spectrum says nothing.
+    settled : bool
+        False where the fit was ended before it settled.
+    """
+
+    candidate: Candidate
+    place: Numbers
+    levels: Numbers
+    deviance: float
+    poisson_deviance: float
+    n_channel: int
+    n_parameter: int
+    expected: Numbers
+    covariance: Numbers
+    settled: bool
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion but for a constant of the spectrum: deviance plus twice the number of parameters."""
+        return self.deviance + 2.0 * self.n_parameter
+
+    @property
+    def whole(self) -> Numbers:
+        """(n_free + 5,) coordinates and levels."""
+        return np.concatenate([self.place, self.levels])
+
+    @property
+    def stratigraphy(self) -> Stratigraphy:
+        """With the fitted thicknesses and shares."""
+        return self.candidate.at(self.place)
+
+    @property
+    def thickness_um(self) -> Numbers:
+        """(n_layer,) fitted thicknesses, um."""
+        return self.candidate.thickness_um(self.place)
+
+
+def fit_candidates(
+    measured: Measured,
+    candidates: Sequence[Candidate],
+    instrument: Instrument,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[StratigraphyFit]:
+    """Fit every candidate and return them, best first (smallest AIC).
+
+    Parameters
+    ----------
+    measured : Measured
+        From ``measured``.
+    candidates : sequence of Candidate
+        Each is begun from its own layers.
+    instrument : Instrument
+    progress : callable, optional
+        Told (rounds done, most rounds).
+    """
+    fits = solve([Task(own, own.start) for own in candidates], measured, instrument, hopeless=True, progress=progress)
+    return sorted(fits, key=lambda fit: fit.aic)
+
+
+def solve(
+    tasks: Sequence[Task],
+    measured: Measured,
+    instrument: Instrument,
+    *,
+    rounds: int = ROUNDS,
+    hopeless: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[StratigraphyFit]:
+    """Fit every task by damped Fisher scoring within its bounds, in step, and return the fits in their order.
+
+    Parameters
+    ----------
+    rounds : int
+        At most.
+    hopeless : bool
+        Give up, after ``PATIENCE`` rounds, what lies more than ``HOPELESS`` behind the best.
+
+    Notes
+    -----
+    Levenberg and Marquardt's damping on the expected information of the likelihood of ``Measured``: each round asks
+    for one spectrum and its derivatives of every task that has not settled, in one call of the forward model.
+    """
+    runs = [_Run(task) for task in tasks]
+    for done in range(rounds):
+        worth = HOPELESS + (min(run.deviance for run in runs) if hopeless and done >= PATIENCE else np.inf)
+        active = [run for run in runs if not run.settled and run.deviance <= worth]
+        if not active:
+            break
+        found = answers([run.question for run in active], measured, instrument)
+        for run, answer in zip(active, found, strict=True):
+            run.take(answer, measured)
+        if progress is not None:
+            progress(done + 1, rounds)
+    return [run.result(measured) for run in runs]
+
+
+@dataclass
+class _Run:
+    """The state of one fit."""
+
+    task: Task
+    trial: Numbers = field(init=False)
+    best: Numbers = field(init=False)
+    answer: Answer | None = None
+    deviance: float = np.inf
+    damping: float = DAMPING
+    settled: bool = False
+
+    def __post_init__(self) -> None:
+        levels = np.zeros(FARTHEST.size) if self.task.levels is None else self.task.levels
+        self.trial = self.best = np.concatenate([self.task.place, levels])
+
+    @property
+    def question(self) -> Question:
+        count = len(self.task.place)
+        return Question(self.task.candidate, self.trial[:count], self.trial[count:])
+
+    @property
+    def bounds(self) -> tuple[Numbers, Numbers]:
+        low, high = self.task.candidate.bounds.T
+        return np.concatenate([low, -FARTHEST]), np.concatenate([high, FARTHEST])
+
+    def take(self, answer: Answer, measured: Measured) -> None:
+        """Judge what was tried, and choose what to try next."""
+        if self.answer is None and self.task.levels is None:
+            answer = self._scaled(answer, measured)
+        deviance = measured.deviance(answer.expected)
+        if deviance < self.deviance:
+            self.best, self.answer, self.deviance = self.trial, answer, deviance
+            self.damping = max(self.damping / 5.0, 1e-7)
+        else:
+            self.damping *= 8.0
+        step, promised = self._step(measured)
+        self.trial = np.clip(self.best + step, *self.bounds)
+        self.settled = promised < SETTLED or self.damping > 1e7
+
+    def _scaled(self, answer: Answer, measured: Measured) -> Answer:
+        """Give the model the counts of the spectrum to begin with."""
+        factor = measured.counts.sum() / answer.expected.sum()
+        count = len(self.task.place)
+        self.trial = self.trial.copy()
+        self.trial[count] += np.log(factor)
+        return Answer(answer.expected * factor, answer.jacobian * factor)
+
+    def _step(self, measured: Measured) -> tuple[Numbers, float]:
+        """Return the next step, and how much it promises to lower the deviance."""
+        information, gradient = self._fisher(measured, steep=True)
+        low, high = (bound - self.best for bound in self.bounds)
+        held = np.zeros(self.best.size, dtype=np.bool_)
+        held[list(self.task.held)] = True
+        damped = information + np.diag(self.damping * np.diag(information) + 1e-10)
+        step = np.zeros_like(self.best)
+        for _ in range(self.best.size):
+            # what would leave its bounds goes as far as it may, and the rest makes the best of it
+            free = np.flatnonzero(~held)
+            rest = gradient[free] - damped[np.ix_(free, np.flatnonzero(held))] @ step[held]
+            step[free] = np.linalg.solve(damped[np.ix_(free, free)], rest)
+            outside = (step < low) | (step > high)
+            if not outside.any():
+                break
+            step = np.clip(step, low, high)
+            held |= outside
+        step *= min(LARGEST_MOVE / max(float(np.abs(step).max()), 1e-12), 1.0)
+        return step, float(2.0 * gradient @ step - step @ information @ step)
+
+    def _fisher(self, measured: Measured, *, steep: bool = False) -> tuple[Numbers, Numbers]:
+        """Return the information, and half the downward slope of the deviance.
+
+        ``steep``: where many more counts were met than expected, with the curvature that is there, not the expected
+        one, which would overshoot.
+        """
+        if self.answer is None:
+            raise RuntimeError("nothing was tried yet")
+        expected, jacobian = self.answer.expected, self.answer.jacobian
+        weight = 1.0 / measured.variance(expected)
+        gradient = (jacobian * weight[:, None]).T @ (measured.counts - expected)
+        if steep:
+            weight = weight * np.where(measured.pulls(expected) > FAR_OFF, measured.counts / expected, 1.0)
+        return (jacobian * weight[:, None]).T @ jacobian, gradient
+
+    def result(self, measured: Measured) -> StratigraphyFit:
+        count = len(self.task.place)
+        information, _ = self._fisher(measured)
+        # a trace of prior (a standard deviation of a factor e**10) keeps the inverse finite
+        covariance = np.asarray(np.linalg.inv(information + 0.01 * np.eye(len(information))), dtype=np.float64)
+        expected = self.answer.expected if self.answer is not None else measured.counts
+        return StratigraphyFit(
+            self.task.candidate,
+            self.best[:count],
+            self.best[count:],
+            self.deviance,
+            poisson_deviance(measured.counts, expected),
+            len(expected),
+            len(self.best) - len(self.task.held),
+            expected,
+            covariance,
+            self.settled,
+        )

@@ -1,0 +1,46 @@
+"""What can be known: the counts at which a pigment shows, and those at which two part, from the forward model."""
+
+from underpaint.pigments.limits.composites import Composite, composite
+from underpaint.pigments.limits.detectability import counts_to_see
+from underpaint.pigments.limits.equivalence import MODEL_COUNTS, Group, Separation, separate
+from underpaint.pigments.limits.exclusion import Burial, Exclusion, counts_to_exclude, detectability_maps, judged
+from underpaint.pigments.limits.members import (
+    Circumstances,
+    Difference,
+    circumstances_of,
+    group_posterior,
+    member_shares,
+    share_group,
+    share_members,
+    told_apart_by,
+    told_apart_text,
+    within_group_prior,
+)
+from underpaint.pigments.limits.question import CLAIM, Question
+
+__all__ = [
+    "CLAIM",
+    "MODEL_COUNTS",
+    "Burial",
+    "Circumstances",
+    "Composite",
+    "Difference",
+    "Exclusion",
+    "Group",
+    "Question",
+    "Separation",
+    "circumstances_of",
+    "composite",
+    "counts_to_exclude",
+    "counts_to_see",
+    "detectability_maps",
+    "group_posterior",
+    "judged",
+    "member_shares",
+    "separate",
+    "share_group",
+    "share_members",
+    "told_apart_by",
+    "told_apart_text",
+    "within_group_prior",
+]

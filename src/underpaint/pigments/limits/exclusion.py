@@ -1,0 +1,364 @@
+"""Where a pigment may be called absent, and where it could lie under what was found without being seen."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.data import EnergyAxis
+from underpaint.data.maps import (
+    ABSENT,
+    CANNOT_EXCLUDE,
+    NO_ANSWER,
+    PRESENT,
+    PRESENT_PROBABILITY,
+    UNDECIDED,
+    DetectabilityMaps,
+    ElementMaps,
+    PigmentMaps,
+    at_place,
+    split_place,
+)
+from underpaint.errors import SampleError
+from underpaint.physics.forward import Emission, counts_needed, efficiency, emit, render
+from underpaint.physics.instrument import Instrument
+from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_layer, library, mix_elements
+from underpaint.physics.materials.paint import DEFAULT_BINDER, components_of, named_row
+from underpaint.pigments.weights import PredictionSets
+
+Numbers = NDArray[np.float64]
+TYPICAL = {
+    "lead_pigment": "lead_white",
+    "mercury_red": "vermilion",
+    "iron_pigment": "yellow_ochre",
+    "copper_green_blue": "azurite",
+    "chromium_pigment": "viridian",
+    "zinc_pigment": "zinc_white",
+    "titanium_pigment": "titanium_white",
+    "calcium_white": "chalk",
+    "cobalt_pigment": "cobalt_blue",
+    "tin_pigment": "lead_tin_yellow",
+    "arsenic_pigment": "orpiment",
+    "antimony_pigment": "naples_yellow",
+    "cadmium_pigment": "cadmium_yellow",
+    "selenium_pigment": "cadmium_red",
+    "barium_pigment": "barium_white",
+    "strontium_pigment": "strontium_yellow",
+    "manganese_pigment": "umber",
+    "bromine_lake": "geranium_lake",
+}
+"""The pigment that stands for a group; of other groups, the first of the library does."""
+LINE_SIGMA = 3.0
+SURE = 0.99
+"""Coverage of the prediction sets that must hold one answer alone."""
+MODEL_ERROR = 0.01
+"""Of what lies under a line: a forward model and a fit are no better, whatever the counts."""
+LEAST_SHARED = 0.01
+"""Mass fraction of an element in a covering pigment from which its lines hide those of a pigment below."""
+
+
+@dataclass(frozen=True)
+class Burial:
+    """How a pigment that is not named is thought to lie under what is.
+
+    Parameters
+    ----------
+    cover_um : float
+        Plain paint of one of the groups found, on top; where none was found, of oil alone.
+    hidden_um : float
+        Plain paint of the group in question, below it.
+    ground_um : float
+    ground : str
+        Name from the library.
+    pigment_to_binder : float
+        By mass, of both paints.
+
+    Raises
+    ------
+    SampleError
+        A thickness or the ratio is not positive.
+    """
+
+    cover_um: float = 50.0
+    hidden_um: float = 20.0
+    ground_um: float = 150.0
+    ground: str = "chalk"
+    pigment_to_binder: float = 3.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if isinstance(value, float | int) and not 0 < value < float("inf"):
+                raise SampleError(f"Cannot bury a pigment with {name} = {value:g}: it must be positive and finite.")
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """Counts of a whole spectrum from which a buried pigment would be seen.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Groups, or pigments.
+    typical : tuple of str
+        The pigment that stands for each.
+    elements : tuple of tuple of str
+        Symbols of each one's key elements.
+    counts : tuple of (n_name + 1, n_element) arrays
+        Of each name, by cover (in the order of ``names``, then oil alone) and key element; infinite for never.
+    burial : Burial
+        What was assumed.
+    """
+
+    names: tuple[str, ...]
+    typical: tuple[str, ...]
+    elements: tuple[tuple[str, ...], ...]
+    counts: tuple[Numbers, ...]
+    burial: Burial
+
+    def needed(self, name: str, covers: Sequence[str] = ()) -> float:
+        """Return the counts from which a name would be seen under the worst of some covers; without any, under oil."""
+        rows = [self.names.index(cover) for cover in covers] or [len(self.names)]
+        return float(self.counts[self.names.index(name)][rows].max(axis=0).min())
+
+
+def typical_pigment(name: str) -> str:
+    """Return the pigment that stands for a group; a pigment stands for itself.
+
+    Raises
+    ------
+    SampleError
+        The library knows neither a group nor a pigment of that name.
+    """
+    if name in TYPICAL:
+        return TYPICAL[name]
+    if name in library():
+        return library()[name].name
+    members = library().members(library().group(name).name)
+    if not members:
+        raise SampleError(f"Cannot bury {name}: the library holds no pigment of this group.")
+    return members[0].name
+
+
+@lru_cache(maxsize=16)
+def counts_to_exclude(
+    names: tuple[str, ...],
+    families: tuple[tuple[str, ...], ...],
+    instrument: Instrument,
+    axis: EnergyAxis,
+    burial: Burial | None = None,
+) -> Exclusion:
+    """Return the counts from which each name would be seen under each other.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Groups or pigments of the library.
+    families : tuple of tuple of str
+        Key line families of each, as in ``PigmentMaps.elements``.
+    instrument : Instrument
+    axis : EnergyAxis
+        Of the scan.
+    burial : Burial, optional
+
+    Returns
+    -------
+    Exclusion
+        A key line is seen where its counts from the hidden layer exceed ``3 sqrt(2 (B + (0.01 B)**2))``, B the other
+        counts within half a FWHM of it (Currie 1968, with the model's error); never under a pigment that holds the
+        same element.
+
+    Raises
+    ------
+    SampleError
+        The library does not know a name.
+    """
+    own = burial or Burial()
+    typical = tuple(typical_pigment(name) for name in names)
+    covers = [_paint(pigment, own.cover_um, own) for pigment in typical] + [_oil(own.cover_um)]
+    hidden = [_paint(pigment, own.hidden_um, own) for pigment in typical]
+    ground = ground_layer(own.ground, own.ground_um)
+    samples = [Stratigraphy((top, below, ground)) for top, below in product(covers, hidden)]
+    emission = emit(samples, instrument)
+    expected = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)
+    elements = tuple(tuple(dict.fromkeys(family.partition("_")[0] for family in group)) for group in families)
+    counts = []
+    for index, (key, group) in enumerate(zip(elements, families, strict=True)):
+        rows = slice(index, None, len(names))
+        # K lines may lie clear where L lines are under calcium's, and the other way round
+        needed = [
+            np.min(
+                [_needed(emission, expected, rows, family, axis, instrument) for family in _of(element, group)], axis=0
+            )
+            for element in key
+        ]
+        shared = [[_holds(cover, element) for cover in covers] for element in key]
+        counts.append(np.where(np.asarray(shared), np.inf, np.asarray(needed)).T)
+    return Exclusion(tuple(names), typical, elements, tuple(counts), own)
+
+
+def detectability_maps(
+    pigments: PigmentMaps,
+    pixel_counts: NDArray[np.integer] | NDArray[np.floating],
+    instrument: Instrument,
+    axis: EnergyAxis,
+    *,
+    elements: ElementMaps | None = None,
+    burial: Burial | None = None,
+) -> DetectabilityMaps:
+    """Say at every pixel of every group whether it is present, absent, or cannot be excluded.
+
+    Present: the network says so. Undecided: the prediction set of 99 % coverage that its card states for such counts
+    holds both answers, or none. Absent: it does not say so, a layer of the group under any one of the groups that were
+    found there would have been seen at the pixel's counts, and its line does not stand out. All else cannot be
+    excluded.
+
+    Parameters
+    ----------
+    pigments : PigmentMaps
+        What the network says. Of a model without groups, the pigments themselves are judged.
+    pixel_counts : (n_row, n_column) array
+        Counts of each whole spectrum.
+    instrument : Instrument
+        That made the scan.
+    axis : EnergyAxis
+        Of the scan.
+    elements : ElementMaps, optional
+        A group whose key line exceeds three standard deviations is not called absent.
+    burial : Burial, optional
+        How a pigment may be hidden.
+
+    Raises
+    ------
+    ValueError
+        The counts are those of another scan.
+    SampleError
+        The library does not know a name of the maps.
+    """
+    if pixel_counts.shape != pigments.probability.shape[:2]:
+        raise ValueError(
+            f"Cannot say what would be seen: {pixel_counts.shape} pixel counts for maps of "
+            f"{pigments.probability.shape[:2]} pixels. Give the counts of the same scan."
+        )
+    names = judged(pigments)
+    families = tuple(pigments.elements[pigments.names.index(name)] for name in names)
+    table = counts_to_exclude(names, families, instrument, axis, burial)
+    probability = np.stack([pigments[name] for name in names], axis=2)
+    found = probability > PRESENT_PROBABILITY
+    covers, standing = _covers(pigments, names, found), _standing(elements)
+    state = np.full(found.shape, CANNOT_EXCLUDE, np.uint8)
+    for index in range(len(names)):
+        state[:, :, index][_absent(table, index, covers, np.asarray(pixel_counts, float), standing)] = ABSENT
+    state[found] = PRESENT
+    state[_undecided(pigments, names, np.asarray(pixel_counts, float))] = UNDECIDED
+    state[~np.isfinite(probability)] = NO_ANSWER
+    labels = tuple(pigments.labels[pigments.names.index(name)] for name in names)
+    return DetectabilityMaps(names, labels, state, pigments.step_mm, (_words(table.burial),), _settings(table))
+
+
+def _undecided(pigments: PigmentMaps, names: Sequence[str], counts: Numbers) -> NDArray[np.bool_]:
+    model = pigments.settings.get("model")
+    stated = model.get("sets") if isinstance(model, dict) else None
+    log_odds = pigments.log_odds
+    if stated is None or log_odds is None:
+        return np.zeros((*counts.shape, len(names)), dtype=bool)
+    sets, columns = PredictionSets.model_validate(stated), [pigments.names.index(name) for name in names]
+    own = [sets.undecided(name, log_odds[:, :, at], counts, SURE) for name, at in zip(names, columns, strict=True)]
+    return np.stack(own, axis=2)
+
+
+def judged(pigments: PigmentMaps) -> tuple[str, ...]:
+    """Return the groups of a model, anywhere in the paint; of a model without groups, its pigments."""
+    names = pigments.select("group") or pigments.names
+    return tuple(name for name in names if split_place(name)[1] == "anywhere")
+
+
+def _covers(pigments: PigmentMaps, names: Sequence[str], found: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which names may lie on top: those at the surface where the model tells, else all that were found."""
+    at_surface = [at_place(name, "surface") for name in names]
+    if not set(at_surface) <= set(pigments.names):
+        return found
+    on_top = np.stack([pigments[name] for name in at_surface], axis=2) > PRESENT_PROBABILITY
+    return np.where(on_top.any(axis=2, keepdims=True), on_top, found)
+
+
+def _absent(
+    table: Exclusion, index: int, covers: NDArray[np.bool_], counts: Numbers, standing: Mapping[str, NDArray[np.bool_]]
+) -> NDArray[np.bool_]:
+    """Return where one key element would have been seen, and was not: that suffices."""
+    result = np.zeros(counts.shape, dtype=bool)
+    for place, element in enumerate(table.elements[index]):
+        by_cover = table.counts[index][:, place]
+        needed = np.full(counts.shape, -np.inf)
+        for cover, own in enumerate(by_cover[:-1]):
+            np.maximum(needed, own, out=needed, where=covers[:, :, cover])
+        needed = np.where(covers.any(axis=2), needed, by_cover[-1])
+        seen = counts >= needed
+        result |= seen & ~standing[element] if element in standing else seen
+    return result
+
+
+def _standing(elements: ElementMaps | None) -> dict[str, NDArray[np.bool_]]:
+    """Return by element where one of its line families stands out."""
+    result: dict[str, NDArray[np.bool_]] = {}
+    if elements is None:
+        return result
+    for index, family in enumerate(elements.names):
+        element = family.partition("_")[0]
+        above = elements.area[:, :, index] > LINE_SIGMA * np.maximum(elements.uncertainty[:, :, index], 1e-9)
+        result[element] = above | result[element] if element in result else above
+    return result
+
+
+def _needed(
+    emission: Emission,
+    expected: Numbers,
+    rows: slice,
+    family: str,
+    axis: EnergyAxis,
+    instrument: Instrument,
+) -> Numbers:
+    lines = np.asarray(emission.lines.family) == family
+    energy = np.asarray(emission.lines.energy_kev)[lines]
+    if energy.size == 0:
+        return np.full(len(expected[rows]), np.inf)
+    own = np.asarray(emission.layer_photons)[rows, 1][:, lines] * efficiency(instrument.detector, energy)
+    return counts_needed(own, energy, expected[rows], axis, instrument.detector, model_error=MODEL_ERROR)
+
+
+def _of(element: str, families: Sequence[str]) -> list[str]:
+    return [family for family in families if family.partition("_")[0] == element]
+
+
+def _holds(layer: Layer, element: str) -> bool:
+    total = sum(layer.mass_fractions.values())
+    return layer.mass_fractions.get(element, 0.0) > LEAST_SHARED * total
+
+
+def _paint(pigment: str, thickness_um: float, burial: Burial) -> Layer:
+    return Paint({pigment: 1.0}, pigment_to_binder=burial.pigment_to_binder).layer(thickness_um)
+
+
+def _oil(thickness_um: float) -> Layer:
+    row = named_row("binder", DEFAULT_BINDER)
+    return Layer(mix_elements(components_of(row)), row["density"], thickness_um, row["label"])
+
+
+def _words(burial: Burial) -> str:
+    return (
+        f"Absent means: {burial.hidden_um:g} µm of plain paint of the group, under {burial.cover_um:g} µm of plain "
+        f"paint of any one of the groups that were found, over {burial.ground_um:g} µm of {burial.ground}, would have "
+        "been seen at the pixel's counts. Less of it, or under more, may always be there."
+    )
+
+
+def _settings(table: Exclusion) -> dict[str, object]:
+    return {
+        "burial": asdict(table.burial),
+        "typical": dict(zip(table.names, table.typical, strict=True)),
+        "present_probability": PRESENT_PROBABILITY,
+        "line_sigma": LINE_SIGMA,
+        "model_error": MODEL_ERROR,
+    }

@@ -1,0 +1,344 @@
+"""Pigment maps of a scan."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint import __version__
+from underpaint.data import EnergyAxis, Scan, sound_spectra
+from underpaint.data.maps import PigmentMaps, QuantityMaps, from_scale, material_of, split_place
+from underpaint.data.rebin import apply_rebin, rebin_matrix
+from underpaint.errors import CoverageError, ModelError
+from underpaint.physics.atomic import family_lines
+from underpaint.pigments.predict.model import OnnxModel, open_model
+from underpaint.pigments.weights import ModelCard, load_card, shipped
+from underpaint.runtime.threads import one_blas_thread
+from underpaint.simulate.instrument_inputs import KnownInstrument
+
+_VOLTAGE_MARGIN_KV = 1.0
+UNDECIDED = 0.5
+"""Probability at most of what a spectrum speaks against."""
+_SPECTRA_AT_ONCE = 256
+"""What the network is asked at once: its intermediate values then fit the processor's cache, and take 20 MB."""
+
+
+class PaletteLike(Protocol):
+    """Anything that names pigments, as ``underpaint.physics.materials.Palette`` does."""
+
+    @property
+    def pigments(self) -> tuple[str, ...]:
+        """Library names."""
+
+
+class Doubt(Protocol):
+    """What holds spectra against answers, as ``underpaint.elements.LineEvidence`` does."""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Groups that it judges."""
+
+    def __call__(self, counts: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return (n, n_group): True where (n, n_channel) counts speak against a group."""
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Which columns of the answers are kept: of the names, and of the quantities."""
+
+    names: list[int]
+    quantities: list[int]
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What the network says of every pixel, (n_row, n_column, n_kept) in the order of its outputs; NaN: no answer."""
+
+    outputs: tuple[NDArray[np.float32], ...]
+    columns: tuple[list[int], ...]
+
+    @classmethod
+    def none_yet(cls, shape: tuple[int, int], card: ModelCard, kept: _Kept) -> "_Answers":
+        of_output = {"quantity": kept.quantities, "sigma": kept.quantities}
+        columns = tuple(of_output.get(name, kept.names) for name in card.output_names)
+        return cls(tuple(np.full((*shape, len(own)), np.nan, np.float32) for own in columns), columns)
+
+    def put(
+        self, rows: slice, row: NDArray[np.intp], column: NDArray[np.intp], found: Sequence[NDArray[np.float32]]
+    ) -> None:
+        """Put the answers to some spectra of a block where they belong."""
+        for output, kept, own in zip(self.outputs, self.columns, found, strict=True):
+            output[rows][row, column] = own[:, kept]
+
+
+def identify(
+    scan: Scan,
+    model: str | Path | OnnxModel = "default",
+    palette: PaletteLike | Sequence[str] | None = None,
+    *,
+    instrument: KnownInstrument | None = None,
+    doubt: Doubt | None = None,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PigmentMaps:
+    """Find the pigments of every pixel.
+
+    Parameters
+    ----------
+    scan : Scan
+        Counts with an energy axis; read block by block.
+    model : str, Path or OnnxModel
+        Name of a shipped model, path of an ``.onnx`` file, or a model that is open already.
+    palette : Palette, sequence of str, or None
+        Pigments that may be there, by name. Other pigments are left out of the answer, and so are groups to which
+        none of them belongs. None asks for all.
+    instrument : KnownInstrument or None
+        What is known of the scanner, told to networks that ask for it and kept in the maps' settings; None: nothing.
+    doubt : Doubt or None
+        Where a spectrum speaks against a group, the group and its members get a probability of one half at most.
+    threads : int or None
+        CPU threads of the network.
+    progress : callable or None
+        Called with (rows done, rows in all) after every block.
+
+    Returns
+    -------
+    PigmentMaps
+        Probabilities and log-odds, and where the network answers them thickness and the groups' shares at the surface;
+        NaN ("no answer") where a pixel is missing, holds no counts inside the network's axis, or holds a negative
+        count or one that is not a number.
+
+    Raises
+    ------
+    CalibrationError
+        The scan has no energy axis.
+    CoverageError
+        The scan does not cover the energies that the model needs.
+    ModelError
+        The model cannot be opened, or knows no pigment of the palette.
+    """
+    axis = scan.require_axis()
+    opened = model if isinstance(model, OnnxModel) else open_model(model, threads=threads)
+    check_coverage(axis, opened.card)
+    known = instrument or KnownInstrument()
+    kept, notes = _kept(opened.card, palette)
+    kept, dark = _excited(opened.card, kept, known)
+    notes = (*notes, *dark)
+    log_odds, probability, *quantities = _answers(scan, axis, opened, kept, known, doubt, progress).outputs
+    named = opened.card.of_names(kept.names)
+    notes = (*notes, *silent_notes(probability))
+    if doubt is not None:
+        notes = (*notes, *withheld_notes(probability, named["names"], named["labels"], doubt.groups))
+    return PigmentMaps(
+        **named,
+        probability=probability,
+        log_odds=log_odds,
+        step_mm=scan.step_mm,
+        notes=(*scan.notes, *notes, *opened.card.limits),
+        settings=_settings(opened, axis, palette, known),
+        quantities=_quantities(opened.card, kept.quantities, *quantities) if quantities else None,
+    )
+
+
+def silent_notes(probability: NDArray[np.float32]) -> tuple[str, ...]:
+    """Say how many pixels of a (n_row, n_column, n_name) array have no answer, if there are any."""
+    n_row, n_column, _ = probability.shape
+    n_silent = int(np.isnan(probability[:, :, 0]).sum())
+    if not n_silent:
+        return ()
+    return (f"{n_silent} of {n_row * n_column} pixels have no answer: no spectrum, or no counts in it.",)
+
+
+def withheld_notes(
+    probability: NDArray[np.float32], names: Sequence[str], labels: Sequence[str], groups: Sequence[str]
+) -> tuple[str, ...]:
+    """Say which groups of a (n_row, n_column, n_name) array are not claimed because their lines are not seen."""
+    counted = {name: int((probability[:, :, names.index(name)] == UNDECIDED).sum()) for name in names if name in groups}
+    words = [f"{labels[names.index(name)]} ({n_pixel} pixels)" for name, n_pixel in counted.items() if n_pixel]
+    if not words:
+        return ()
+    return (
+        "Not claimed although the network does, for none of its lines is seen, or they are the tube's own: "
+        f"{', '.join(words)}.",
+    )
+
+
+def check_coverage(axis: EnergyAxis, card: ModelCard) -> None:
+    """Refuse a scan that does not cover what the model needs.
+
+    Raises
+    ------
+    CoverageError
+        The message gives both ranges and names a model that covers the scan.
+    """
+    if covers(axis, card):
+        return
+    start, stop = needed_range(card)
+    raise CoverageError(
+        f"Cannot map with model {card.name!r}: it needs {start:.2f}-{stop:.2f} keV, "
+        f"the scan covers {axis.start_kev:.2f}-{axis.stop_kev:.2f} keV. {_remedy(axis, card)}"
+    )
+
+
+def covers(axis: EnergyAxis, card: ModelCard) -> bool:
+    """Whether spectra on this axis reach over all that a model needs, but for a bin at either end."""
+    start, stop = needed_range(card)
+    slack = card.axis.bin_kev
+    return axis.start_kev <= start + slack and axis.stop_kev >= stop - slack
+
+
+def needed_range(card: ModelCard) -> tuple[float, float]:
+    """Range in keV that a scan has to cover for a model."""
+    if card.needs_full_axis or card.narrowest_kev is None:
+        return card.axis.start_kev, card.axis.stop_kev
+    return card.narrowest_kev
+
+
+def _remedy(axis: EnergyAxis, card: ModelCard) -> str:
+    for name in shipped():
+        if name == card.name:
+            continue
+        start, stop = needed_range(load_card(name))
+        if axis.start_kev <= start and axis.stop_kev >= stop:
+            return f"Use model {name!r} (--model {name}), which needs {start:.2f}-{stop:.2f} keV."
+    return "Check the energy calibration with `underpaint calibrate`, or train a model for this range."
+
+
+def _kept(card: ModelCard, palette: PaletteLike | Sequence[str] | None) -> tuple[_Kept, tuple[str, ...]]:
+    """Columns of the answer that a palette leaves, and what it asks for in vain."""
+    if palette is None:
+        return _Kept(list(range(len(card.names))), _kept_quantities(card, set(card.names))), ()
+    wanted = set(palette.pigments if not isinstance(palette, Sequence) else palette)
+    known = [index for index, name in enumerate(card.names) if split_place(name)[0] in wanted]
+    unknown = sorted(wanted.difference(card.names))
+    if not known:
+        raise ModelError(
+            f"Cannot map with model {card.name!r}: it knows none of the palette's pigments "
+            f"({', '.join(unknown) or 'the palette is empty'}). It knows: {', '.join(card.names)}."
+        )
+    names = {card.names[index] for index in known} | {group for index in known for group in card.groups[index]}
+    kept = [index for index, name in enumerate(card.names) if name in names]
+    note = f"Model {card.name!r} does not know these pigments of the palette: {', '.join(unknown)}."
+    return _Kept(kept, _kept_quantities(card, names)), (note,) if unknown else ()
+
+
+def _excited(card: ModelCard, kept: _Kept, known: KnownInstrument) -> tuple[_Kept, tuple[str, ...]]:
+    """Leave out names none of whose key lines the tube's voltage excites, and name them."""
+    if known.voltage_kv is None:
+        return kept, ()
+    most = known.voltage_kv + _VOLTAGE_MARGIN_KV
+
+    def excited(family: str) -> bool:
+        symbol, shell = family.split("_")
+        return family_lines(symbol, shell, most)[0].size > 0
+
+    lost = [index for index in kept.names if card.elements[index] and not any(map(excited, card.elements[index]))]
+    if not lost:
+        return kept, ()
+    names = [index for index in kept.names if index not in lost]
+    groups = [
+        index for index in lost if card.kinds[index] == "group" and split_place(card.names[index])[1] == "anywhere"
+    ]
+    labels = ", ".join(card.labels[index] for index in groups or lost)
+    note = f"Not answered, for {known.voltage_kv:g} kV do not excite their lines: {labels}."
+    return _Kept(names, _kept_quantities(card, {card.names[index] for index in names})), (note,)
+
+
+def _kept_quantities(card: ModelCard, names: set[str]) -> list[int]:
+    """Columns of the thickness and of the groups' shares; nothing tells a member's share from another's."""
+    groups = {name for name, kind in zip(card.names, card.kinds, strict=True) if kind == "group"}
+    answered = groups & names or names
+    materials = [material_of(name) for name in card.quantities]
+    return [index for index, material in enumerate(materials) if material is None or material in answered]
+
+
+def _quantities(
+    card: ModelCard, kept: list[int], value: NDArray[np.float32], sigma: NDArray[np.float32]
+) -> QuantityMaps:
+    names = tuple(card.quantities[index] for index in kept)
+    for column, name in enumerate(names):
+        value[:, :, column] = from_scale(name, value[:, :, column])
+    return QuantityMaps(names, value, sigma)
+
+
+def _settings(
+    model: OnnxModel, axis: EnergyAxis, palette: PaletteLike | Sequence[str] | None, known: KnownInstrument
+) -> dict[str, Any]:
+    names = None if palette is None else list(palette if isinstance(palette, Sequence) else palette.pigments)
+    told = {"instrument_told": known.facts()} if model.card.instrument_inputs else {}
+    return {
+        **told,
+        "model": model.facts,
+        "palette": names,
+        "recorded_kev": [axis.start_kev, axis.stop_kev],
+        "package_version": __version__,
+    }
+
+
+def _answers(
+    scan: Scan,
+    axis: EnergyAxis,
+    model: OnnxModel,
+    kept: _Kept,
+    known: KnownInstrument,
+    doubt: Doubt | None,
+    progress: Callable[[int, int], None] | None,
+) -> _Answers:
+    n_row, n_column, _ = scan.shape
+    answers = _Answers.none_yet((n_row, n_column), model.card, kept)
+    matrix = rebin_matrix(axis, model.card.axis.edges_kev)
+    recorded = np.array([[axis.start_kev, axis.stop_kev]], dtype=np.float32)
+    told = known.inputs(model.card.instrument_inputs)
+
+    def run(counts: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
+        found = _run(model, apply_rebin(counts, matrix), recorded, told)
+        if doubt is not None:
+            _withhold(found, counts, model.card, doubt)
+        return found
+
+    for rows in scan.row_blocks():
+        counts = np.asarray(scan.counts[rows].compute())
+        present = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[rows]
+        with one_blas_thread():
+            _fill(answers, rows, counts, present, run)
+        if progress is not None:
+            progress(rows.stop, n_row)
+    return answers
+
+
+def _fill(
+    answers: _Answers,
+    rows: slice,
+    counts: NDArray[Any],
+    present: NDArray[np.bool_],
+    run: Callable[[NDArray[Any]], tuple[NDArray[np.float32], ...]],
+) -> None:
+    row, column = np.nonzero(present & sound_spectra(counts))
+    for first in range(0, row.size, _SPECTRA_AT_ONCE):
+        own = slice(first, first + _SPECTRA_AT_ONCE)
+        answers.put(rows, row[own], column[own], run(counts[row[own], column[own]]))
+
+
+def _run(
+    model: OnnxModel, counts: NDArray[np.float32], recorded: NDArray[np.float32], told: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], ...]:
+    answers = model(counts, np.repeat(recorded, len(counts), axis=0), told)
+    # Counts that lie outside the network's axis alone are no evidence.
+    empty = counts.sum(axis=1) <= 0
+    for own in answers:
+        own[empty] = np.nan
+    return answers
+
+
+def _withhold(answers: tuple[NDArray[np.float32], ...], counts: NDArray[Any], card: ModelCard, doubt: Doubt) -> None:
+    """Lower the answers to spectra that speak against a group, and against all that belongs to it, to undecided."""
+    log_odds, probability = answers[:2]
+    groups_of = [{split_place(name)[0] for name in own} for own in card.groups]
+    belongs = np.asarray([[group in own for own in groups_of] for group in doubt.groups])
+    claiming = (probability[:, belongs.any(axis=0)] > UNDECIDED).any(axis=1)
+    withheld = doubt(counts[claiming]) @ belongs
+    probability[claiming] = np.where(withheld, np.minimum(probability[claiming], UNDECIDED), probability[claiming])
+    log_odds[claiming] = np.where(withheld, np.minimum(log_odds[claiming], 0.0), log_odds[claiming])

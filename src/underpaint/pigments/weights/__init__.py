@@ -1,0 +1,30 @@
+"""Trained networks as ONNX files with their model cards; opens without torch."""
+
+from underpaint.pigments.weights.card import (
+    EVERYTHING,
+    LayersKind,
+    ModelAxis,
+    ModelCard,
+    NetworkKind,
+    PaperKind,
+    PredictionSets,
+    Training,
+)
+from underpaint.pigments.weights.graph import check_network, read_network
+from underpaint.pigments.weights.store import load_card, model_path, shipped
+
+__all__ = [
+    "EVERYTHING",
+    "LayersKind",
+    "ModelAxis",
+    "ModelCard",
+    "NetworkKind",
+    "PaperKind",
+    "PredictionSets",
+    "Training",
+    "check_network",
+    "load_card",
+    "model_path",
+    "read_network",
+    "shipped",
+]

@@ -1,0 +1,294 @@
+"""Who computes: this process, local processes, or the workers of a dask.distributed cluster; the results are equal."""
+
+import os
+import platform
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
+from multiprocessing import get_context, parent_process
+from threading import Thread
+from typing import Any, Protocol, TypeVar
+
+from underpaint.errors import ClusterError, MissingExtraError
+from underpaint.runtime.threads import one_blas_thread, one_blas_thread_for_good
+
+Result = TypeVar("Result")
+CONNECT_TIMEOUT_S = 10
+DESERTED_S = 30.0
+"""How long a cluster that had workers may be without any."""
+_LOOK_S = 2.0
+DECIDING = ("underpaint", "numpy", "scipy", "xraylib")
+"""Packages whose version decides the last bit of a result."""
+
+
+class Future(Protocol):
+    """Something that will have a result."""
+
+    def result(self) -> Any:
+        """Wait for it."""
+
+
+class Crew(Protocol):
+    """Who computes; more tasks are kept in hand than there are hands, so that none has to wait."""
+
+    @property
+    def at_once(self) -> int:
+        """How many tasks to keep in hand."""
+
+    @property
+    def hands(self) -> int:
+        """How many tasks can be worked on now: on a cluster perhaps none, as long as no worker has come."""
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
+        """Begin a task."""
+
+
+def in_order(
+    crew: Crew, function: Callable[..., Result], tasks: Iterable[tuple[int, tuple[Any, ...]]]
+) -> Iterator[tuple[int, Result]]:
+    """Yield (index, result) of tasks in their order; only as many are begun as are kept in hand.
+
+    Raises
+    ------
+    ClusterError
+        A worker process died.
+    """
+    pending: deque[tuple[int, Future]] = deque()
+    try:
+        for index, arguments in tasks:
+            pending.append((index, crew.submit(function, *arguments)))
+            if len(pending) >= crew.at_once:
+                first, future = pending.popleft()
+                yield first, future.result()
+        while pending:
+            first, future = pending.popleft()
+            yield first, future.result()
+    except BrokenProcessPool as error:
+        raise ClusterError(
+            "Cannot go on: a worker process died, perhaps for want of memory. Call again to go on where it stopped, "
+            "with fewer --workers or a smaller chunk."
+        ) from error
+
+
+@contextmanager
+def crew_of(workers: int | None = None, scheduler: str | None = None) -> Iterator[Crew]:
+    """Give a crew: a cluster's workers where a scheduler is named, else ``workers`` processes (None: one per core).
+
+    Linear algebra runs on one thread in all of them: the order of its sums, and with it the last bit, depends on
+    the number of threads.
+
+    Raises
+    ------
+    ClusterError
+        The scheduler does not answer.
+    MissingExtraError
+        dask.distributed is not installed.
+    """
+    workers = workers or os.cpu_count() or 1
+    if scheduler is not None:
+        with _cluster(scheduler) as crew:
+            yield crew
+    elif workers == 1:
+        with one_blas_thread():
+            yield _Alone()
+    else:
+        with _processes(workers) as crew:
+            yield crew
+
+
+@contextmanager
+def threads_or_cluster(scheduler: str | None = None, threads: int | None = None) -> Iterator[Crew]:
+    """Give a crew for work on what is read here: a cluster's workers, else threads of this process, one per core.
+
+    As of :func:`crew_of`, each piece of work computes on one thread.
+
+    Raises
+    ------
+    ClusterError
+        The scheduler does not answer.
+    MissingExtraError
+        dask.distributed is not installed.
+    """
+    if scheduler is not None:
+        with _cluster(scheduler) as crew:
+            yield crew
+        return
+    threads = threads or os.cpu_count() or 1
+    pool = ThreadPoolExecutor(threads)
+    try:
+        with one_blas_thread():
+            yield _Pool(pool, threads)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Done:
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def result(self) -> Any:
+        return self._value
+
+
+class _Alone:
+    at_once = 1
+    hands = 1
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
+        return _Done(function(*arguments))
+
+
+class _Pool:
+    def __init__(self, pool: ProcessPoolExecutor | ThreadPoolExecutor, workers: int) -> None:
+        self._pool = pool
+        self.at_once, self.hands = 2 * workers, workers
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
+        return self._pool.submit(function, *arguments)
+
+
+@contextmanager
+def _processes(workers: int) -> Iterator[Crew]:
+    # spawn: a fork would copy the threads' locks of BLAS and HDF5 in whatever state they are
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare_process)
+    try:
+        yield _Pool(pool, workers)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare_process() -> None:
+    one_blas_thread_for_good()
+    # Ctrl-C reaches the whole group of processes; a worker that dies of it holding the queue's lock would hang the pool
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # a parent that was killed tells nobody, and its workers would wait for ever
+    Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+class _Cluster:
+    def __init__(self, client: Any, scheduler: str) -> None:
+        self._client, self._scheduler = client, scheduler
+        self._versions = _versions()
+        self._deserted_since: float | None = None
+        self._had_hands = False
+
+    @property
+    def at_once(self) -> int:
+        return max(2 * self.hands, 2)
+
+    @property
+    def hands(self) -> int:
+        return int(sum(self._client.nthreads().values()))
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
+        # not pure: equal arguments need not be looked for; their bytes are not hashed
+        future = self._client.submit(_on_cluster, self._versions, function, *arguments, pure=False)
+        return _ClusterFuture(future, self)
+
+    def require_hands(self) -> None:
+        """Look whether the workers are still there.
+
+        Raises
+        ------
+        ClusterError
+            All of them have been gone for a while; a cluster that has had none yet is waited for.
+        """
+        if self.hands:
+            self._had_hands, self._deserted_since = True, None
+        elif self._had_hands and self._deserted_since is None:
+            self._deserted_since = time.monotonic()
+        elif self._deserted_since is not None and time.monotonic() - self._deserted_since > DESERTED_S:
+            raise ClusterError(
+                f"Cannot go on: all workers of the cluster at {self._scheduler} are gone, and none has come for "
+                f"{DESERTED_S:g} s. Start workers with `dask worker {self._scheduler}`, with more memory if they died "
+                "for want of it; call again to go on where it stopped."
+            )
+
+
+class _ClusterFuture:
+    def __init__(self, future: Any, cluster: _Cluster) -> None:
+        self._future, self._cluster = future, cluster
+
+    def result(self) -> Any:
+        from concurrent.futures import CancelledError
+
+        from distributed import TimeoutError as NotYet
+        from distributed.comm import CommClosedError
+        from distributed.scheduler import KilledWorker
+
+        try:
+            while True:
+                self._cluster.require_hands()
+                try:
+                    return self._future.result(timeout=_LOOK_S)
+                except NotYet:
+                    # also what the task itself may have raised
+                    if self._future.done():
+                        raise
+        except (CancelledError, CommClosedError) as error:
+            raise ClusterError(
+                f"Cannot go on: the cluster's scheduler is gone ({str(error)[:200]}). Start it again, and call again "
+                "to go on where it stopped."
+            ) from error
+        except KilledWorker as error:
+            raise ClusterError(
+                f"Cannot go on: one piece of work was lost with every worker that tried it ({error}). Give the workers "
+                "more memory or take a smaller chunk; call again to go on where it stopped."
+            ) from error
+
+
+@contextmanager
+def _cluster(scheduler: str) -> Iterator[Crew]:
+    try:
+        import dask
+        from distributed import Client
+        from distributed.comm import resolve_address
+    except ImportError as error:
+        raise MissingExtraError(
+            "Cannot use --scheduler: dask.distributed is missing. Run: pip install 'underpaint[cluster]'."
+        ) from error
+    try:
+        # first: a client of an address that cannot be waits long for its own end
+        resolve_address(scheduler)
+        client = Client(scheduler, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"Cannot reach a dask scheduler at {scheduler!r} ({error}). Start one with `dask scheduler`, and give the "
+            "address that it prints, as tcp://host:8786."
+        ) from error
+    # a chunk's photons travel with its task, so that a worker's death does not take them along
+    with client, dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}):
+        yield _Cluster(client, scheduler)
+
+
+def _on_cluster(versions: dict[str, str], function: Callable[..., Result], *arguments: Any) -> Result:
+    own = _versions()
+    if own != versions:
+        differ = "; ".join(
+            f"{name}: {own.get(name)} there, {versions[name]} here"
+            for name in versions
+            if own.get(name) != versions[name]
+        )
+        raise ClusterError(
+            f"Cannot compute on the worker {platform.node()}: {differ}. Install the same versions on all machines."
+        )
+    one_blas_thread_for_good()
+    return function(*arguments)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in DECIDING}

@@ -1,0 +1,589 @@
+"""Everything that is written appears whole or not at all, and nothing that this program did not make is touched.
+
+What is being written lies in a *working folder* beside its target: hidden, with a random name, created exclusively. A
+mark inside, not the name, says that it is ours and what it is for, so that a run that was killed finds it again. A
+lock inside is held by the process that writes; the system frees it when the process ends, however it ends.
+
+What holds on which system: a file or folder is renamed into its place, which is atomic on every file system that
+Python's ``os.replace`` knows. Before and after the renaming files and folders are flushed to the disk (fsync), so that
+a power cut leaves the old or the new content; Windows cannot flush folders and orders its journal itself. Windows
+refuses to rename over a file that another program holds open: that is tried for a second, then said.
+"""
+
+import json
+import os
+import shutil
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from errno import ENAMETOOLONG, ENOENT, ENOLCK, ENOSYS, EOPNOTSUPP
+from importlib import import_module
+from pathlib import Path
+from random import uniform
+from tempfile import mkdtemp
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from underpaint.errors import OutputError
+
+PREFIX = ".underpaint-"
+_MARK, _LOCK, _PROGRAM = "underpaint.json", "lock", "underpaint"
+_MOST_MARK_BYTES = 2**16
+_REPARSE_TAGS = {0xA000000C, 0xA0000003}
+"""Symbolic links and junctions of Windows; other reparse points, such as files kept by OneDrive, are files."""
+_NO_LOCKS = (ENOLCK, ENOSYS, EOPNOTSUPP)
+"""What file systems say that know no locks: some on a network."""
+_ATTEMPTS = 4
+"""How often a place is asked for: two that begin within milliseconds may both step back from it."""
+_MOST_WINDOWS_CHARACTERS = 247
+"""Longest folder on Windows where long paths are not switched on."""
+_DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
+    f"{port}{digit}" for port in ("com", "lpt") for digit in "123456789¹²³"
+}
+
+
+_new: set[Path] = set()
+"""Files that are being made where none was: what is found there when they are whole is somebody else's."""
+
+
+def is_windows() -> bool:
+    """Whether this runs on Windows."""
+    return os.name == "nt"
+
+
+# --- files that appear whole -------------------------------------------------------------------------
+
+
+@contextmanager
+def whole_file(path: str | Path, *, replace: bool = True) -> Iterator[Path]:
+    """Give a temporary name; what was written there takes the file's place at the end, or is removed.
+
+    Parameters
+    ----------
+    path : path
+        The file to make.
+    replace : bool
+        Whether a file that is there is replaced; else it is an error.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written; what was there before is untouched.
+    """
+    target = Path(path)
+    try:
+        check_path(target)
+        with working_folder(target) as work:
+            for left in work.left:
+                remove_working_folder(left)
+            part = work.path / target.name
+            yield part
+            put_in_place(part, target, replace=replace)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise not_written(target, error) from error
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write what :func:`plain` keeps of a value as JSON, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    with whole_file(path) as part:
+        part.write_text(json.dumps(plain(value), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def plain(value: Any) -> Any:
+    """Return what JSON keeps of a value: tuples become lists, numpy's numbers Python's, paths text, NaN None."""
+    return json.loads(json.dumps(value, default=_as_json), parse_constant=lambda _: None)
+
+
+def _as_json(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def not_written(target: Path, error: Exception) -> OutputError:
+    """Return the error to raise where a file or folder cannot be written."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error).split(" (", 1)[0]
+    return OutputError(f"Cannot write {target}: {reason}. Check that the folder exists, is writable and has space.")
+
+
+def put_in_place(part: Path, target: Path, *, replace: bool = True) -> None:
+    """Rename a finished file or folder to its final name, so that a power cut leaves the old or the new.
+
+    Raises
+    ------
+    OutputError
+        Something is there that may not be replaced; or, on Windows, another program holds it open.
+    OSError
+        It cannot be renamed.
+    """
+    place = target.parent.resolve() / target.name
+    replace = replace and place not in _new
+    if os.path.lexists(target):
+        if not replace:
+            raise OutputError(f"Cannot write {target}: it is already there, and is not replaced. Choose another name.")
+        if not (target.is_symlink() or target.is_file() or target.is_dir()):
+            raise OutputError(f"Cannot write {target}: it is a device or a pipe, not a file. Give the name of a file.")
+    sync(part)
+    if replace or part.is_dir():
+        _rename(part, target, os.replace if replace else os.rename)
+    else:
+        _move_to_new(part, target)
+    _new.discard(place)
+    sync_folder(target.parent)
+
+
+@contextmanager
+def new_files(paths: Iterable[Path]) -> Iterator[None]:
+    """Refuse meanwhile to replace files that were not there, and came to be there by somebody else's doing."""
+    names = {path.parent.resolve() / path.name for path in paths if not os.path.lexists(path)}
+    _new.update(names)
+    try:
+        yield
+    finally:
+        _new.difference_update(names)
+
+
+def _move_to_new(part: Path, target: Path) -> None:
+    """Rename a file where nothing must be replaced, also by a name that appeared a moment ago."""
+    if is_windows():
+        _rename(part, target, os.rename)  # fails there where the name exists
+        return
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        _rename(part, target, os.rename)
+    else:
+        part.unlink()
+
+
+def _rename(part: Path, target: Path, rename: Callable[[Path, Path], None]) -> None:
+    """Rename; on Windows a virus scanner or an indexer may hold either name open for a moment."""
+    for attempt in range(10):
+        try:
+            rename(part, target)
+        except PermissionError as error:
+            if not is_windows():
+                raise
+            if attempt == 9:
+                raise OutputError(
+                    f"Cannot write {target}: another program holds it open. Close it there and try again."
+                ) from error
+            time.sleep(0.1)
+        else:
+            return
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or all of a folder, to the disk."""
+    if path.is_symlink():
+        return
+    if path.is_dir():
+        for entry in path.iterdir():
+            sync(entry)
+        sync_folder(path)
+    elif path.is_file():
+        try:
+            descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        except PermissionError:  # a file that may only be read, such as a copy of one
+            return
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Flush the names in a folder to the disk; Windows has no such call, and some file systems refuse it."""
+    if is_windows():
+        return
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder that this program made; what cannot be removed stays."""
+
+    def writable(remove: Callable[..., Any], name: str, _: object) -> None:
+        with suppress(OSError):
+            if not is_link(Path(name)):  # whose target would be changed
+                Path(name).chmod(stat.S_IRWXU)  # Windows removes no file that may only be read
+                remove(name)
+
+    if sys.version_info >= (3, 12):
+        shutil.rmtree(path, onexc=writable)
+    else:
+        shutil.rmtree(path, onerror=writable)
+
+
+def is_link(path: Path) -> bool:
+    """Whether a path is a symbolic link, or a junction of Windows."""
+    return leads_elsewhere(path.lstat())
+
+
+def leads_elsewhere(status: os.stat_result) -> bool:
+    """Whether a status is that of a symbolic link, or of a junction of Windows."""
+    return stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", 0) in _REPARSE_TAGS
+
+
+def is_plain(path: Path, *, deep: bool = False) -> bool:
+    """Whether all in a folder, with ``deep`` at any depth, are files and folders: no link, pipe or device.
+
+    This program puts nothing else into its working folders, apart from what it carries over from results, so that
+    anything else there was planted by somebody who knows the mark.
+    """
+    try:
+        for entry in path.iterdir():
+            status = entry.lstat()
+            if leads_elsewhere(status) or not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+                return False
+            if deep and stat.S_ISDIR(status.st_mode) and not is_plain(entry, deep=True):
+                return False
+    except OSError:
+        return False
+    return True
+
+
+# --- working folders ---------------------------------------------------------------------------------
+
+
+@dataclass
+class WorkingFolder:
+    """Where something is written before it is whole.
+
+    Parameters
+    ----------
+    path : Path
+        The folder, held by this process.
+    left : list of Path
+        What runs that were killed left for the same target, held by this process, too: to go on from or to remove.
+    kept : bool
+        Whether the folder stays when it is no longer held.
+    """
+
+    path: Path
+    left: list[Path]
+    kept: bool = False
+
+
+@contextmanager
+def working_folder(path: str | Path, *, kind: str = "file", alone: bool = False) -> Iterator[WorkingFolder]:
+    """Make a working folder beside a target and hold it.
+
+    Parameters
+    ----------
+    path : path
+        The file or folder to make; its own folder must be there.
+    kind : str
+        What is written; only what was left by the same kind is given.
+    alone : bool
+        Refuse to begin while another process, which asked for the same, writes to the target.
+
+    Raises
+    ------
+    OutputError
+        Another one writes to it just now.
+    OSError
+        The target's folder is not there, or not writable.
+    """
+    target = Path(path)
+    target = target.parent.resolve() / target.name
+    if not target.parent.is_dir():
+        raise FileNotFoundError(ENOENT, os.strerror(ENOENT), str(target.parent))
+    with ExitStack() as held:
+        work = _begun(target, kind, held, alone=alone)
+        try:
+            yield work
+        finally:
+            if not work.kept:
+                remove_working_folder(work.path)
+    for folder in (work.path, *work.left):
+        if _is_spent(folder):  # Windows removes no lock that is held
+            remove_working_folder(folder)
+
+
+@contextmanager
+def written_alone(path: str | Path) -> Iterator[None]:
+    """Keep every other process from writing to a file or folder meanwhile.
+
+    Raises
+    ------
+    OutputError
+        Another one writes to it just now.
+    OSError
+        Its folder is not there, or not writable.
+    """
+    with working_folder(path, kind="turn", alone=True) as work:
+        for left in work.left:
+            remove_working_folder(left)
+        yield
+
+
+def _begun(target: Path, kind: str, held: ExitStack, *, alone: bool) -> WorkingFolder:
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            time.sleep(uniform(0.02, 0.1 * attempt))  # noqa: S311 - to step out of another one's way
+        with ExitStack() as trial:
+            folder = Path(mkdtemp(prefix=PREFIX, dir=target.parent))
+            lock = _lock(folder)
+            if lock is not None:
+                trial.callback(lock.release)
+            _write_mark(folder, target, kind, alone=alone)
+            left, busy = _others(target, folder, kind, trial)
+            if not (alone and busy):
+                held.push(trial.pop_all())
+                return WorkingFolder(folder, left)
+            remove_working_folder(folder)
+        if folder.exists():
+            remove_working_folder(folder)
+    raise OutputError(
+        f"Cannot write to {target}: another run is writing there just now. Wait for its end, stop it, or give "
+        "another place with --out."
+    )
+
+
+def _others(target: Path, own: Path, kind: str, held: ExitStack) -> tuple[list[Path], bool]:
+    """Return what was left for a target, now held, and whether another process writes to it alone."""
+    left, busy = [], False
+    for folder in working_folders(target):
+        mark = read_mark(folder)
+        if folder == own or mark is None:
+            continue
+        lock = _lock(folder)
+        if lock is None or (not lock.is_locked and _may_run(mark)):
+            busy |= bool(mark.get("alone"))
+            continue
+        if mark.get("kind") == kind:
+            held.callback(lock.release)
+            left.append(folder)
+        else:
+            lock.release()
+    return left, busy
+
+
+def working_folders(target: Path) -> list[Path]:
+    """Return the folders whose marks say that they were made to write a target, the oldest first; none with links."""
+    name = os.path.normcase(target.name)
+    with suppress(OSError):
+        beside = sorted((entry.path for entry in os.scandir(target.parent) if _may_be_ours(entry)), key=_changed)
+        marks = ((Path(path), read_mark(Path(path))) for path in beside)
+        ours = (path for path, mark in marks if mark and os.path.normcase(str(mark.get("target"))) == name)
+        return [path for path in ours if is_plain(path)]
+    return []
+
+
+def _may_be_ours(entry: "os.DirEntry[str]") -> bool:
+    return entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False)
+
+
+def is_working_folder(path: Path) -> bool:
+    """Whether a folder is a working folder of this program: by its mark."""
+    return path.name.startswith(PREFIX) and not path.is_symlink() and read_mark(path) is not None
+
+
+def read_mark(folder: Path) -> dict[str, Any] | None:
+    """Return the mark of a working folder; None where a folder is none of ours."""
+    path = folder / _MARK
+    if path.is_symlink() or not path.is_file():
+        return None
+    try:
+        with path.open(encoding="utf-8") as stream:
+            mark = json.loads(stream.read(_MOST_MARK_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return mark if isinstance(mark, dict) and mark.get("program") == _PROGRAM else None
+
+
+def remove_working_folder(folder: Path) -> None:
+    """Remove a working folder; its mark goes last, or else a kill would leave what nobody knows."""
+    last = {_MARK, _LOCK}
+    with suppress(OSError):
+        for entry in list(folder.iterdir()):
+            if entry.name in last:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                remove_tree(entry)
+            else:
+                entry.unlink(missing_ok=True)
+        if any(entry.name not in last for entry in folder.iterdir()):
+            return
+        for name in (_LOCK, _MARK):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _is_spent(folder: Path) -> bool:
+    """Whether a working folder holds nothing but its mark and its lock."""
+    try:
+        return {entry.name for entry in folder.iterdir()} <= {_MARK, _LOCK}
+    except OSError:
+        return False
+
+
+def _write_mark(folder: Path, target: Path, kind: str, *, alone: bool) -> None:
+    facts = {"program": _PROGRAM, "target": target.name, "kind": kind, "alone": alone}
+    who = {"host": socket.gethostname(), "process": os.getpid()}
+    draft = folder / "mark"
+    draft.write_text(json.dumps(facts | who), "utf-8")
+    if kind != "file":  # of no use once the machine has stopped
+        sync(draft)
+    draft.replace(folder / _MARK)
+
+
+def _lock(folder: Path) -> FileLock | None:
+    """Return the lock of a working folder, held where the file system knows locks; None where another one holds it."""
+    path = folder / _LOCK
+    if path.is_symlink():
+        return None
+    lock = FileLock(path, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        return None
+    except NotImplementedError:
+        pass  # older releases say so of a file system that knows no locks
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            return None
+    return lock
+
+
+def _may_run(mark: dict[str, Any]) -> bool:
+    """Whether the process that made a mark may still run, where no lock tells it."""
+    if is_windows() or mark.get("host") != socket.gethostname():
+        return True
+    try:
+        os.kill(int(mark["process"]), 0)
+    except (ProcessLookupError, KeyError, ValueError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _changed(path: str) -> float:
+    try:
+        return Path(path).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def claim_folder(path: str | Path, *, known: Iterable[str] = ()) -> None:
+    """Make a folder that several calls write to, or make sure that it is one of ours: by a mark, or a note, inside.
+
+    Parameters
+    ----------
+    path : path
+        The folder; one that is empty or not there is taken.
+    known : iterable of str
+        Notes that whoever calls writes into it and checks, so that no mark is needed.
+
+    Raises
+    ------
+    OutputError
+        It holds other things, or cannot be made.
+    """
+    folder, names = Path(path), tuple(known)
+    check_path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if read_mark(folder) is not None:
+            return
+        if any(folder.iterdir()) and not any((folder / name).exists() for name in names):
+            raise OutputError(
+                f"Cannot write to the folder {folder}: it holds things that this program did not make, which could be "
+                "replaced. Give a new or an empty folder."
+            )
+        if not names:
+            with whole_file(folder / _MARK) as part:
+                part.write_text(json.dumps({"program": _PROGRAM, "kind": "folder"}), "utf-8")
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise not_written(folder, error) from error
+
+
+# --- names -------------------------------------------------------------------------------------------
+
+
+def check_path(path: str | Path) -> None:
+    """Refuse a path that cannot be written to, or told of, before any work is done.
+
+    Raises
+    ------
+    OutputError
+        Its name is not valid UTF-8, is too long, or is one that Windows keeps for itself.
+    """
+    target = Path(path)
+    fault = fault_of_text(target) or _fault_of_names(target)
+    if not fault:
+        try:
+            target.lstat()
+        except OSError as error:
+            fault = "a name in it is too long, 255 bytes are usual" if error.errno == ENAMETOOLONG else ""
+        except ValueError:
+            fault = "it holds a zero byte"
+    if fault:
+        raise OutputError(f"Cannot write {printable(target)}: {fault}. Choose another name.")
+
+
+def fault_of_text(path: str | Path) -> str:
+    """Say why a path cannot be written into results; "" where it can."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return "its name is not valid UTF-8"
+    return ""
+
+
+def printable(path: str | Path) -> str:
+    """Return a path with escapes for what is not valid UTF-8."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def is_reserved(name: str) -> bool:
+    """Whether Windows keeps a name for itself, or cannot hold it: ``con``, ``aux.txt``, ``end.``, ``a:b``."""
+    stem = name.partition(".")[0].rstrip(" ").casefold()
+    return stem in _DEVICES or name != name.rstrip(" .") or any(sign in '<>:"|?*' or sign < " " for sign in name)
+
+
+def _fault_of_names(target: Path) -> str:
+    if not is_windows():
+        return ""
+    whole = target.absolute()
+    reserved = [name for name in whole.parts[1:] if name not in {".", ".."} and is_reserved(name)]
+    if reserved:
+        return f"Windows cannot make a file called {reserved[0]!r}"
+    if len(str(whole)) > _MOST_WINDOWS_CHARACTERS and not _has_long_paths():
+        return (
+            f"the path has {len(str(whole))} characters, Windows allows {_MOST_WINDOWS_CHARACTERS} unless long paths "
+            "are switched on"
+        )
+    return ""
+
+
+def _has_long_paths() -> bool:
+    """Whether Windows' long paths are switched on (LongPathsEnabled in the registry)."""
+    try:
+        registry: Any = import_module("winreg")
+        place = r"SYSTEM\CurrentControlSet\Control\FileSystem"
+        with registry.OpenKey(registry.HKEY_LOCAL_MACHINE, place) as key:
+            return bool(registry.QueryValueEx(key, "LongPathsEnabled")[0])
+    except (ImportError, OSError):
+        return False

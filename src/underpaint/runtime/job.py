@@ -1,0 +1,133 @@
+"""How a long task goes on where it stopped: its settings lie beside what it has finished, and must be the same.
+
+A task that makes one file or folder keeps its finished parts in a working folder beside it (:func:`take_over`); one
+that leaves a folder of many files keeps a note of its settings there (:func:`go_on_in`).
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from underpaint.errors import OutputError
+from underpaint.runtime.files import WorkingFolder, claim_folder, is_link, is_plain, plain, write_json
+
+_SETTINGS = "settings.json"
+_DIGEST = re.compile("[0-9a-f]{16,}")
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return in words which settings two runs do not share; nested ones and digests are not printed."""
+    names = (name for name in sorted({*before, *now}) if before.get(name) != now.get(name))
+    return [_difference(name, before.get(name), now.get(name)) for name in names]
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    if any(isinstance(value, dict) for value in (before, now)) or _DIGEST.fullmatch(str(now)):
+        return f"{name} (changed)"
+    return f"{name} ({before!r} before, {now!r} now)"
+
+
+def go_on_in(
+    folder: Path, settings: Mapping[str, Any], *, note: str = _SETTINGS, known: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Make a folder for a task with these settings, or make sure that it was begun with them.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the task's files.
+    settings : mapping
+        What the files depend on; JSON-serialisable. Of a folder that an earlier version began, settings that did not
+        exist then are not compared.
+    note : str
+        Name of the file in which they are kept.
+    known : iterable of str
+        Other files that show that the folder is one of ours.
+
+    Returns
+    -------
+    dict
+        The settings as they were first noted.
+
+    Raises
+    ------
+    OutputError
+        The folder was begun with other settings, its note is damaged, or it holds things of others.
+    """
+    path = folder / note
+    claim_folder(folder, known=(note, *known))
+    if not path.is_file():
+        write_json(path, settings)
+        return dict(plain(settings))
+    try:
+        before = dict(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise OutputError(
+            f"Cannot go on in {folder}: {note} in it is damaged ({error}). Choose another folder."
+        ) from error
+    now = {name: value for name, value in plain(settings).items() if name in before}
+    changed = differences({name: before[name] for name in now}, now)
+    if changed:
+        raise OutputError(
+            f"Cannot go on in {folder}: it was begun with other settings: {', '.join(changed)}. Choose another folder, "
+            "or delete this one."
+        )
+    return before
+
+
+def take_over(
+    work: WorkingFolder,
+    target: Path,
+    settings: Mapping[str, Any],
+    *,
+    parts: str,
+    resume: bool = True,
+    afresh: bool = False,
+) -> Path:
+    """Return the folder of finished parts: those of an interrupted run with the same settings, or none yet.
+
+    Parameters
+    ----------
+    work : WorkingFolder
+        Beside the target; what is left of interrupted runs is removed, unless replaced results wait in it.
+    target : Path
+        What is made.
+    settings : mapping
+        What the parts depend on; JSON-serialisable.
+    parts : str
+        Name of the folder of parts.
+    resume, afresh : bool
+        Whether parts are taken over; whether those of other settings are thrown away.
+
+    Raises
+    ------
+    OutputError
+        An interrupted run was begun with other settings, and ``afresh`` is false.
+    """
+    now = plain(settings)
+    write_json(work.path / _SETTINGS, now)
+    begun = {left: known for left in work.left if resume and (known := settings_of(left, parts)) is not None}
+    same = next((left for left, known in begun.items() if known == now), None)
+    if same is not None:
+        (same / parts).rename(work.path / parts)
+    elif begun and not afresh:
+        first = next(iter(begun))
+        changed = ", ".join(differences(begun[first], now))
+        raise OutputError(
+            f"Cannot resume {target}: it was begun with other settings: {changed}. Call as before, or give "
+            f"another name. What was finished lies in {first}: delete that folder to begin again."
+        )
+    (work.path / parts).mkdir(exist_ok=True)
+    return work.path / parts
+
+
+def settings_of(folder: Path, parts: str) -> dict[str, Any] | None:
+    """Return the settings with which the parts in a working folder were begun; None where there are no parts."""
+    if is_link(folder) or is_link(folder / parts) or not is_plain(folder / parts, deep=True):
+        return None
+    try:
+        return dict(json.loads((folder / _SETTINGS).read_text("utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None

@@ -1,0 +1,252 @@
+"""Spectra of stratigraphies written down by hand, as a file that every other command reads."""
+
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from underpaint.data import EnergyAxis, Scan
+from underpaint.errors import OutputError, SampleError
+from underpaint.io import save_scan
+from underpaint.physics.forward import count, emit, render
+from underpaint.physics.instrument import Detector, Instrument, load_instrument
+from underpaint.physics.materials import Layer, Paint, Stratigraphy, coating_layer, ground_layer, support_layer
+from underpaint.runtime.files import whole_file
+from underpaint.runtime.untrusted import plain_text, read_toml
+from underpaint.simulate.jobs import LibrarySettings
+from underpaint.simulate.library import (
+    Progress,
+    open_photons_of,
+    silent,
+    simulate_library,
+    write_photons_file,
+)
+from underpaint.simulate.photons import CHUNKS, Photons, make_photons, photons_to_bytes, read_chunk
+
+PLAIN = {"ground": ground_layer, "support": support_layer, "coating": coating_layer}
+
+
+class LayerSettings(BaseModel):
+    """One layer: pigments in a binder, a ground, support or coating by name, or elements by mass."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pigments: dict[str, float] | None = None
+    pigment_to_binder: float = Field(3.0, gt=0)
+    binder: str = "linseed_oil"
+    ground: str | None = None
+    support: str | None = None
+    coating: str | None = None
+    elements: dict[str, float] | None = None
+    density: float | None = Field(None, gt=0, description="g/cm3; needed with elements")
+    thickness_um: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "LayerSettings":
+        given = [name for name in ("pigments", "elements", *PLAIN) if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"a layer needs exactly one of pigments, elements, ground, support, coating; it has {given}"
+            )
+        if self.elements is not None and self.density is None:
+            raise ValueError("a layer of elements needs its density, g/cm3")
+        if self.thickness_um is None and given[0] not in {"support", "coating"}:
+            raise ValueError("a layer needs its thickness_um")
+        return self
+
+    def layer(self) -> Layer:
+        """Return the layer."""
+        if self.pigments is not None:
+            paint = Paint(self.pigments, self.pigment_to_binder, self.binder, self.density)
+            return paint.layer(self.thickness_um or 0.0)
+        if self.elements is not None:
+            return Layer(self.elements, self.density or 0.0, self.thickness_um or 0.0, "elements")
+        kind = next(name for name in PLAIN if getattr(self, name) is not None)
+        return PLAIN[kind](getattr(self, kind), self.thickness_um)  # type: ignore[arg-type]
+
+
+class StratigraphySettings(BaseModel):
+    """Layers from the surface down."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = ""
+    layer: tuple[LayerSettings, ...] = Field(min_length=1)
+
+    def stratigraphy(self) -> Stratigraphy:
+        """Return the stratigraphy."""
+        layers = []
+        for depth, entry in enumerate(self.layer, start=1):
+            try:
+                layers.append(entry.layer())
+            except SampleError as error:
+                raise SampleError(f"Stratigraphy {self.name!r}, layer {depth} from the surface: {error}") from error
+        return Stratigraphy(tuple(layers), self.name)
+
+
+class ExplicitSettings(BaseModel):
+    """Spectra of named stratigraphies."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    instrument: str | Instrument = Field("elio", description="preset, file or table")
+    detector: str | Detector | None = Field(
+        None, description="detector of this preset or file, or a table; None: the instrument's"
+    )
+    counts: float = Field(1e5, gt=0, description="expected counts in each spectrum")
+    noise: bool = Field(True, description="draw Poisson counts; false: expected counts")
+    seed: int = Field(0, ge=0)
+    stratigraphy: tuple[StratigraphySettings, ...] = Field(min_length=1)
+
+
+def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettings | LibrarySettings:
+    """Read a job for ``underpaint simulate``: named stratigraphies, or a training library.
+
+    Parameters
+    ----------
+    detector : str, optional
+        Preset or instrument file whose detector takes the place of the job's.
+
+    Raises
+    ------
+    SampleError
+        The file is missing, is not TOML, or a field is wrong; the message names it.
+    """
+    source = Path(path)
+    try:
+        table: dict[str, Any] = read_toml(source, SampleError, "the simulation")
+        if not table:
+            raise SampleError(
+                f"Cannot use the simulation {source}: it says nothing. See examples/default_library.toml."
+            )
+        job = ExplicitSettings(**table) if "stratigraphy" in table else LibrarySettings(**table)
+    except ValidationError as error:
+        raise SampleError(
+            f"Cannot use the simulation {source}: {'; '.join(map(_fault, _own_faults(error.errors())[:5]))}."
+        ) from error
+    if detector is None:
+        return job
+    return job.model_copy(update={"detector": load_instrument(detector).detector})
+
+
+def _own_faults(faults: list[Any]) -> list[Any]:
+    """Leave out what only follows from another fault: a list that lacks its faulty entries, a table that is no name."""
+    places = [fault["loc"] for fault in faults]
+
+    def follows(fault: Any) -> bool:
+        place = fault["loc"]
+        within = any(other[: len(place)] == place and other != place for other in places)
+        return within or (fault["type"] == "string_type" and isinstance(fault["input"], dict))
+
+    return [fault for fault in faults if not follows(fault)] or faults
+
+
+def _fault(fault: Any) -> str:
+    given, place = fault["input"], plain_text(".".join(map(str, fault["loc"])))[:200]
+    met = f" (it is {ascii(given)[:80]})" if isinstance(given, str | int | float) else ""
+    return f"{place}: {fault['msg']}{met}"
+
+
+def simulate(
+    job: ExplicitSettings | LibrarySettings | str | Path,
+    out: str | Path,
+    *,
+    photons: str | Path | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Run a job, or its file: named stratigraphies become a scan of one row, a training library its HDF5 file.
+
+    Parameters
+    ----------
+    photons : path, optional
+        HDF5 file that keeps the photons; if it is there, the transport is not repeated.
+    workers, scheduler, progress
+        As ``simulate_library``; named stratigraphies are few and need no workers.
+    """
+    job = load_job(job) if isinstance(job, str | Path) else job
+    if isinstance(job, LibrarySettings):
+        return simulate_library(job, out, photons=photons, workers=workers, scheduler=scheduler, progress=progress)
+    target = Path(out)
+    if target.exists():
+        raise OutputError(f"Cannot write {target}: it exists. Delete it or choose another name.")
+    (progress or silent)("Simulating", 0, 1)
+    scan, instrument = simulate_spectra(job, photons=photons)
+    settings = {"simulation": job.model_dump(mode="json"), "instrument": instrument.model_dump(mode="json")}
+    save_scan(scan, target, settings=settings)
+    return target
+
+
+def explicit_instrument(job: ExplicitSettings) -> Instrument:
+    """Return the instrument of a job, with the detector that the job names."""
+    instrument = load_instrument(job.instrument) if isinstance(job.instrument, str) else job.instrument
+    detector = load_instrument(job.detector).detector if isinstance(job.detector, str) else job.detector
+    return instrument if detector is None else instrument.model_copy(update={"detector": detector})
+
+
+def simulate_spectra(job: ExplicitSettings, *, photons: str | Path | None = None) -> tuple[Scan, Instrument]:
+    """Return a scan of one row with a pixel for each stratigraphy, and the instrument that saw it."""
+    instrument = explicit_instrument(job)
+    detector = instrument.detector
+    found = _photons(job, instrument) if photons is None else _kept_photons(job, instrument, Path(photons))
+    expected = np.asarray(render(found.emission, detector))
+    _check_seen(expected.sum(axis=1), job, detector)
+    expected *= job.counts / expected.sum(axis=1, keepdims=True)
+    counts = count(expected, rng=np.random.default_rng(job.seed)) if job.noise else expected
+    scan = Scan(
+        counts=counts[None],
+        axis=EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel),
+        name="simulated",
+        format="simulated",
+        notes=("Simulated spectra, not a measurement.",),
+        metadata={"stratigraphies": [entry.name for entry in job.stratigraphy]},
+    )
+    return scan, instrument
+
+
+def _check_seen(totals: NDArray[np.float64], job: ExplicitSettings, detector: Detector) -> None:
+    """Refuse spectra without a count: they cannot be brought to a number of counts."""
+    # less than this is the floor of the arithmetic, not light
+    blank = np.flatnonzero(~(np.isfinite(totals) & (totals > np.finfo(np.float32).tiny)))
+    if blank.size:
+        row = int(blank[0])
+        name = job.stratigraphy[row].name or f"stratigraphy {row + 1}"
+        last_kev = detector.zero_kev + detector.gain_kev * detector.n_channel
+        raise SampleError(
+            f"Cannot give {name!r} {job.counts:g} counts: no photon from it is recorded between "
+            f"{detector.zero_kev:g} and {last_kev:g} keV. Make its layers thicker, the air and the detector's window "
+            "thinner, or move the detector's channels."
+        )
+
+
+def _photons(job: ExplicitSettings, instrument: Instrument) -> Photons:
+    stratigraphies = [entry.stratigraphy() for entry in job.stratigraphy]
+    return make_photons(stratigraphies, instrument, emit(stratigraphies, instrument))
+
+
+def _kept_photons(job: ExplicitSettings, instrument: Instrument, path: Path) -> Photons:
+    """Return photons from a file, which is made if it is not there."""
+    wanted = {
+        "stratigraphy": [entry.model_dump(mode="json") for entry in job.stratigraphy],
+        "instrument": instrument.model_dump(mode="json", exclude={"detector"}),
+    }
+    if not path.exists():
+        _keep(_photons(job, instrument), path, wanted, job.seed)
+    with open_photons_of(path, wanted) as file:
+        return read_chunk(file[CHUNKS]["000000"])
+
+
+def _keep(photons: Photons, path: Path, wanted: dict[str, Any], seed: int) -> None:
+    with (
+        whole_file(path) as part,
+        h5py.File(BytesIO(photons_to_bytes(photons)), "r") as chunk,
+        h5py.File(part, "w") as file,
+    ):
+        write_photons_file(file, iter([chunk]), seed)
+        file.attrs["job"] = json.dumps(wanted)

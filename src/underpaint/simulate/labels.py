@@ -1,0 +1,137 @@
+"""Labels and the counts at which each becomes visible, from the forward model's own bookkeeping."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.data import EnergyAxis
+from underpaint.data.maps import PLACES, Place, at_place, split_place
+from underpaint.physics.forward import Emission, counts_needed, efficiency
+from underpaint.physics.instrument import Detector
+from underpaint.physics.materials import Stratigraphy, library, pigment_share
+from underpaint.simulate.outputs import Outputs, families_of, group_element, label_matrix
+
+NEVER = 1e15
+"""Counts that no scan collects."""
+
+
+def pigments_in(stratigraphy: Stratigraphy) -> set[str]:
+    """Return the names of all pigments in a stratigraphy, the ground included, for every place where they are."""
+    return {
+        at_place(name, place)
+        for place in PLACES
+        for depth in layers_at(stratigraphy, place)
+        for name in stratigraphy.layers[depth].pigments
+    }
+
+
+def layers_at(stratigraphy: Stratigraphy, place: Place) -> list[int]:
+    """Return the layers of paint or ground at a place, by their number from the top; varnish and support are none."""
+    painted = [depth for depth, layer in enumerate(stratigraphy.layers) if layer.pigments]
+    return {"anywhere": painted, "surface": painted[:1], "below": painted[1:]}[place]
+
+
+def surface_thickness_um(stratigraphies: Sequence[Stratigraphy]) -> NDArray[np.float32]:
+    """Return (n_sample,) the thickness of the uppermost layer of paint, um; NaN where there is none."""
+    top = [entry.layers[layers[0]] if (layers := layers_at(entry, "surface")) else None for entry in stratigraphies]
+    return np.asarray([np.nan if layer is None else layer.thickness_um for layer in top], dtype=np.float32)
+
+
+def surface_shares(stratigraphies: Sequence[Stratigraphy], outputs: Outputs) -> NDArray[np.float32]:
+    """Return (n_sample, n_material) what each material brings to the mass of the dry pigments at the surface.
+
+    The materials are those that ``outputs`` names without a place. A group's share is that of its members; a pigment
+    of two groups counts wholly in both.
+    """
+    column = {name: index for index, name in enumerate(materials(outputs.names))}
+    shares = np.zeros((len(stratigraphies), len(column)), dtype=np.float32)
+    for row, stratigraphy in enumerate(stratigraphies):
+        for depth in layers_at(stratigraphy, "surface"):
+            pigments = stratigraphy.layers[depth].pigments
+            total = sum(pigments.values())
+            for name, fraction in pigments.items():
+                for own in {name, *library()[name].groups} & column.keys():
+                    shares[row, column[own]] += fraction / total
+    return shares
+
+
+def materials(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the pigments and groups that names of answers speak of, without places."""
+    return tuple(dict.fromkeys(split_place(name)[0] for name in names))
+
+
+def visibility(
+    stratigraphies: Sequence[Stratigraphy],
+    emission: Emission,
+    expected: NDArray[np.floating],
+    outputs: Outputs,
+    detector: Detector,
+    axis: EnergyAxis,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Return the labels and the total counts at which each is visible.
+
+    A label is visible when the counts of its own key lines exceed ``3 sqrt(2 B)``, B the other counts under
+    them: with shares s and b of the spectrum, at ``18 b / s**2`` counts in the whole spectrum. A pigment that
+    counts as several groups is visible when all of them are. At a place only the lines from there are its own.
+
+    Parameters
+    ----------
+    expected : (n_sample, n_channel) array
+        Expected counts on ``axis``, any scale, made from ``emission`` with ``detector``.
+
+    Returns
+    -------
+    labels : (n_sample, n_name) uint8 array
+    counts : (n_sample, n_name) float32 array
+        Total counts within the recorded range; infinite where the label is absent or never visible.
+    """
+    labels = label_matrix([pigments_in(entry) for entry in stratigraphies], outputs)
+    needed = np.full(labels.shape, np.inf, dtype=np.float32)
+    line_counts = emission.layer_photons * efficiency(detector, emission.lines.energy_kev)
+    for column, name in enumerate(outputs.names):
+        rows = np.flatnonzero(labels[:, column])
+        if rows.size:
+            counts = _needed(name, rows, stratigraphies, line_counts, expected, emission, outputs, detector, axis)
+            # beyond any count rate: never
+            needed[rows, column] = np.where(counts < NEVER, counts, np.inf)
+    return labels, needed
+
+
+def _needed(
+    name: str,
+    rows: NDArray[np.intp],
+    stratigraphies: Sequence[Stratigraphy],
+    line_counts: NDArray[np.floating],
+    expected: NDArray[np.floating],
+    emission: Emission,
+    outputs: Outputs,
+    detector: Detector,
+    axis: EnergyAxis,
+) -> NDArray[np.float64]:
+    worst = np.zeros(rows.size)
+    material, place = split_place(name)
+    for group in (split_place(own)[0] for own in outputs.groups[outputs.index(name)]):
+        families = np.isin(np.asarray(emission.lines.family), families_of((group,)))
+        share = own_share(material, group, [stratigraphies[row] for row in rows], line_counts.shape[1], place)
+        own = np.einsum("nl,nlm->nm", share, line_counts[rows][:, :, families])
+        energy = emission.lines.energy_kev[families]
+        worst = np.maximum(worst, counts_needed(own, energy, expected[rows], axis, detector))
+    return worst
+
+
+def own_share(
+    name: str, group: str, stratigraphies: Sequence[Stratigraphy], n_layer: int, place: Place = "anywhere"
+) -> NDArray[np.float64]:
+    """Return (n_sample, n_layer) the share of the group's element that the named pigment or group brings at a place."""
+    element = group_element(group)
+    share = np.zeros((len(stratigraphies), n_layer))
+    for row, stratigraphy in enumerate(stratigraphies):
+        for depth in layers_at(stratigraphy, place):
+            brought = pigment_share(stratigraphy.layers[depth], element)
+            share[row, depth] = sum(part for key, part in brought.items() if _belongs(key, name, group))
+    return share
+
+
+def _belongs(pigment: str, name: str, group: str) -> bool:
+    return pigment == name or (name == group and group in library()[pigment].groups)

@@ -1,0 +1,110 @@
+"""What a network answers: equivalence groups first, then the pigments in them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.data.maps import PLACES, Place, at_place, split_place
+from underpaint.physics.materials import Pigment, library
+
+_WHERE: Mapping[Place, str] = {"anywhere": "", "surface": ", at the surface", "below": ", below the surface"}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The names a network answers, and the lines that show each.
+
+    Parameters
+    ----------
+    names, kinds, labels : tuple of str
+        Snake-case names, with the place where they speak of one (:func:`underpaint.data.maps.at_place`); "group" or
+        "member"; names for people.
+    groups : tuple of tuple of str
+        The elementary groups that each name counts as.
+    elements : tuple of tuple of str
+        The line families that show each name, strongest first.
+    """
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    labels: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
+    elements: tuple[tuple[str, ...], ...]
+
+    def index(self, name: str) -> int:
+        """Return the position of a name."""
+        return self.names.index(name)
+
+    def only(self, names: Sequence[str]) -> "Outputs":
+        """Return the outputs that are among ``names``, in this order."""
+        keep = [index for index, name in enumerate(self.names) if name in names]
+        return Outputs(
+            names=tuple(self.names[index] for index in keep),
+            kinds=tuple(self.kinds[index] for index in keep),
+            labels=tuple(self.labels[index] for index in keep),
+            groups=tuple(self.groups[index] for index in keep),
+            elements=tuple(self.elements[index] for index in keep),
+        )
+
+    def by_place(self) -> "Outputs":
+        """Return each name for every place: all anywhere first, then at the surface, then below it."""
+        return Outputs(
+            names=tuple(at_place(name, place) for place in PLACES for name in self.names),
+            kinds=self.kinds * len(PLACES),
+            labels=tuple(label + _WHERE[place] for place in PLACES for label in self.labels),
+            groups=tuple(tuple(at_place(own, place) for own in groups) for place in PLACES for groups in self.groups),
+            elements=self.elements * len(PLACES),
+        )
+
+
+def outputs_for(pigments: Sequence[str], *, with_groups: bool = True) -> Outputs:
+    """Return the outputs for a palette: its visible groups, then every pigment that has one.
+
+    Pigments without a visible group (carbon black, lakes on alumina) get no output: X-rays cannot show them.
+    """
+    members = [library()[name] for name in pigments]
+    visible = {group.name: group for group in library().groups if group.visible}
+    members = [pigment for pigment in members if any(group in visible for group in pigment.groups)]
+    used = [name for name in visible if any(name in pigment.groups for pigment in members)] if with_groups else []
+    return Outputs(
+        names=(*used, *(pigment.name for pigment in members)),
+        kinds=("group",) * len(used) + ("member",) * len(members),
+        labels=(*(visible[name].label for name in used), *(pigment.label for pigment in members)),
+        groups=(*((name,) for name in used), *(_visible_groups(pigment) for pigment in members)),
+        elements=(
+            *(tuple(visible[name].key_families) for name in used),
+            *(families_of(_visible_groups(pigment)) for pigment in members),
+        ),
+    )
+
+
+def families_of(groups: Sequence[str]) -> tuple[str, ...]:
+    """Return the line families that show the named groups."""
+    table = {group.name: group for group in library().groups}
+    return tuple(family for name in groups for family in table[name].key_families)
+
+
+def group_element(group: str) -> str:
+    """Return the element whose lines show a group."""
+    return str(next(entry.element for entry in library().groups if entry.name == group))
+
+
+def label_matrix(contents: Sequence[set[str]], outputs: Outputs) -> NDArray[np.uint8]:
+    """Return (n_sample, n_name) labels from the pigment names of each sample, those at a place with the place."""
+    labels = np.zeros((len(contents), len(outputs.names)), dtype=np.uint8)
+    for row, pigments in enumerate(contents):
+        present = pigments | {group for name in pigments for group in _groups_at_place(name)}
+        labels[row] = [name in present for name in outputs.names]
+    return labels
+
+
+def _groups_at_place(name: str) -> list[str]:
+    pigment, place = split_place(name)
+    return [at_place(group, place) for group in _visible_groups(library()[pigment])]
+
+
+def _visible_groups(pigment: Pigment) -> tuple[str, ...]:
+    visible = {group.name for group in library().groups if group.visible}
+    return tuple(group for group in pigment.groups if group in visible)

@@ -1,0 +1,203 @@
+"""The paper's recipes: paint mixtures, structures, the panel of Fig. 7 and the simulation grid."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from underpaint.errors import SampleError
+from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_layer, library
+from underpaint.runtime.untrusted import read_toml
+
+
+@dataclass(frozen=True)
+class PanelRecipe:
+    """Paint strips that cross: every top over every bottom over one ground.
+
+    Parameters
+    ----------
+    tops, bottoms : mapping of str to (mapping of str to float)
+        Mass shares of the dry pigments by pigment name; they sum to one.
+    pigment_to_binder : float
+        Mass ratio of pigment to binder.
+    top_thickness_um, bottom_thickness_um, ground_thickness_um : (float, float)
+        Ranges of thickness, um.
+    """
+
+    tops: Mapping[str, Mapping[str, float]]
+    bottoms: Mapping[str, Mapping[str, float]]
+    pigment_to_binder: float
+    binder: str
+    ground: str
+    top_thickness_um: tuple[float, float]
+    bottom_thickness_um: tuple[float, float]
+    ground_thickness_um: tuple[float, float]
+    formulas: Mapping[str, str] = field(default_factory=dict)
+
+    def top(self, name: str, thickness_um: float) -> Layer:
+        """Return a top strip as a layer."""
+        return self._paint(self.tops[name]).layer(thickness_um)
+
+    def bottom(self, name: str, thickness_um: float) -> Layer:
+        """Return a bottom strip as a layer."""
+        return self._paint(self.bottoms[name]).layer(thickness_um)
+
+    def _paint(self, shares: Mapping[str, float]) -> Paint:
+        return Paint(dict(shares), pigment_to_binder=self.pigment_to_binder, binder=self.binder, formulas=self.formulas)
+
+
+@lru_cache
+def _table() -> dict[str, Any]:
+    text = (files("underpaint.simulate") / "data" / "xu2022.toml").read_text("utf-8")
+    return tomllib.loads(text)
+
+
+def paper_mixtures() -> dict[str, dict[str, float]]:
+    """Return Table 2 of Xu et al. 2022: mass shares by pigment name for every top and bottom."""
+    table = _table()
+    return {name: _shares(mixture) for name, mixture in (table["tops"] | table["bottoms"]).items()}
+
+
+def table2_recipe() -> PanelRecipe:
+    """Return the 4 tops x 16 bottoms of Table 2 of Xu et al. 2022."""
+    table = _table()
+    return _recipe(table, list(table["tops"]), list(table["bottoms"]))
+
+
+def figure7_recipe() -> PanelRecipe:
+    """Return the panel of Fig. 7 of Xu et al. 2022: 4 tops (rows) crossing 6 bottoms (columns)."""
+    table = _table()
+    return _recipe(table, table["figure_7"]["rows"], table["figure_7"]["columns"])
+
+
+def paper_classes() -> tuple[str, ...]:
+    """Return the paper's 11 outputs as pigment names."""
+    table = _table()
+    return tuple(table["abbreviations"][code] for code in table["simulation"]["classes"])
+
+
+def paper_formulas() -> dict[str, str]:
+    """Return the paper's formulas where they are not the library's, by pigment name (Table 1 of Xu et al. 2022)."""
+    table = _table()
+    return {table["abbreviations"][code]: formula for code, formula in table["formulas"].items()}
+
+
+def paper_table3() -> dict[str, list[list[float]]]:
+    """Return Table 3 of Xu et al. 2022: accuracy, sensitivity and F1 of its three arms, by pigment name."""
+    table = _table()
+    return {table["abbreviations"][code]: rows for code, rows in table["table_3"].items()}
+
+
+def paper_grid(materials: str = "table2") -> list[tuple[str, str, float, float]]:
+    """Return the paper's simulation set as (top pigment, bottom pigment, top um, bottom um): 16,224 entries.
+
+    Parameters
+    ----------
+    materials : {"table2", "table1"}
+        The thirteen, which the paper does not name: the abbreviations under Table 2, or Table 1's twelve and the
+        substitute of emerald green.
+    """
+    table = _table()
+    simulation, names = table["simulation"], table["abbreviations"]
+    codes = simulation["materials" if materials == "table2" else "materials_of_table_1"]
+    materials_of = [names.get(code, code) for code in codes]
+    tops, bottoms = _steps(simulation["top_thickness_um"]), _steps(simulation["bottom_thickness_um"])
+    return [
+        (upper, lower, top, bottom)
+        for upper in materials_of
+        for lower in materials_of
+        for top in tops
+        for bottom in bottoms
+    ]
+
+
+def paper_stratigraphy(upper: str, lower: str, top_um: float, bottom_um: float) -> Stratigraphy:
+    """Return one pigment over another over the ground, as the paper simulated them.
+
+    ``substitute`` is the verdigris with sodium arsenite that stands for emerald green.
+    """
+    mixed = {"substitute": _shares(_table()["substitute"])}
+    return paper_layers([mixed.get(name, {name: 1.0}) for name in (upper, lower)], (top_um, bottom_um))
+
+
+def paper_layers(paints: Sequence[Mapping[str, float]], thickness_um: Sequence[float]) -> Stratigraphy:
+    """Return paints, uppermost first, over the ground of the paper's simulation set, with its binder and formulas.
+
+    Parameters
+    ----------
+    paints : sequence of mapping of str to float
+        Mass shares of the dry pigments by pigment name.
+    thickness_um : sequence of float
+        um, one for each paint.
+    """
+    table = _table()
+    ratio, binder = table["pigment_to_binder"], table["binder"]
+    layers = [
+        Paint(dict(shares), pigment_to_binder=ratio, binder=binder, formulas=paper_formulas()).layer(thickness)
+        for shares, thickness in zip(paints, thickness_um, strict=True)
+    ]
+    return Stratigraphy((*layers, ground_layer(table["ground"], table["simulation"]["ground_thickness_um"])))
+
+
+def load_recipe(name_or_path: str | Path) -> PanelRecipe:
+    """Read ``fig7``, ``table2`` or a TOML file of one's own with the same fields as the paper's.
+
+    Raises
+    ------
+    SampleError
+        The file is missing, is not TOML, lacks a field, or names an unknown pigment.
+    """
+    name = str(name_or_path)
+    if name in {"fig7", "table2"}:
+        return figure7_recipe() if name == "fig7" else table2_recipe()
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise SampleError(f"No panel recipe {name!r}: it is neither a file nor one of fig7, table2.")
+    try:
+        table = read_toml(path, SampleError, "the panel recipe")
+        return _recipe(table, list(table["tops"]), list(table["bottoms"]))
+    except (KeyError, TypeError) as error:
+        raise SampleError(
+            f"Cannot use the panel recipe {name!r}: {error}. It needs tops, bottoms, pigment_to_binder, binder, "
+            "ground, top_thickness_um, bottom_thickness_um and ground_thickness_um."
+        ) from error
+
+
+def _recipe(table: Mapping[str, Any], tops: list[str], bottoms: list[str]) -> PanelRecipe:
+    names = table.get("abbreviations", {})
+    return PanelRecipe(
+        tops={name: _shares(table["tops"][name], names) for name in tops},
+        bottoms={name: _shares(table["bottoms"][name], names) for name in bottoms},
+        pigment_to_binder=float(table["pigment_to_binder"]),
+        binder=table["binder"],
+        ground=table["ground"],
+        top_thickness_um=_pair(table["top_thickness_um"]),
+        bottom_thickness_um=_pair(table["bottom_thickness_um"]),
+        ground_thickness_um=_pair(table["ground_thickness_um"]),
+        formulas={
+            library()[names.get(code, code)].name: formula for code, formula in table.get("formulas", {}).items()
+        },
+    )
+
+
+def _shares(mixture: Mapping[str, float], names: Mapping[str, str] | None = None) -> dict[str, float]:
+    names = _table()["abbreviations"] if names is None else names
+    total = sum(mixture.values())
+    if not total > 0:
+        raise SampleError(f"Cannot mix {dict(mixture)}: the shares sum to {total}; they must be positive.")
+    return {library()[names.get(code, code)].name: share / total for code, share in mixture.items()}
+
+
+def _pair(value: Any) -> tuple[float, float]:
+    low, high = value
+    return float(low), float(high)
+
+
+def _steps(grid: Mapping[str, float]) -> list[float]:
+    count = round((grid["stop"] - grid["start"]) / grid["step"]) + 1
+    return [float(value) for value in np.linspace(grid["start"], grid["stop"], count)]

@@ -1,0 +1,87 @@
+"""Making and saving figures without pyplot's global state."""
+
+import re
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter
+
+from underpaint.runtime.files import whole_file
+
+TEXT_SIZE = 8.0
+SMALL_SIZE = 7.0
+NO_ANSWER_COLOR = "#c4c4c4"
+DPI = 100
+
+
+class _PlainFigure(Figure):
+    """Shows text as it is: matplotlib takes what stands between two dollars, in a name, too, for a formula.
+
+    Powers of ten at ticks alone are formulas.
+    """
+
+    def draw(self, renderer: Any) -> None:
+        numbers: set[Text] = set()
+        for axes in self.axes:
+            for axis in (axes.xaxis, axes.yaxis):
+                if isinstance(axis.get_major_formatter(), LogFormatter):
+                    numbers.update(axis.get_majorticklabels(), axis.get_minorticklabels())
+        for text in self.findobj(Text):
+            if isinstance(text, Text) and text not in numbers:
+                text.set_parse_math(False)
+        super().draw(renderer)
+
+
+def new_figure(width_in: float, height_in: float) -> Figure:
+    """Return an empty figure with a canvas of its own; sizes in inches."""
+    figure = _PlainFigure(figsize=(width_in, height_in), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def close_fit(figure: Figure, left_in: float, right_in: float, bottom_in: float, top_in: float) -> Figure:
+    """Set a figure's margins, inches; much faster than a layout engine."""
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(left_in / width, bottom_in / height, 1 - right_in / width, 1 - top_in / height)
+    return figure
+
+
+def put_title(axes: Axes, text: str, *, size: float = TEXT_SIZE, left: bool = False, pad: float = 6.0) -> None:
+    """Write a title ``pad`` points above an axes; finding out where ticks leave room takes as long as all else."""
+    axes.set_title(text, fontsize=size, loc="left" if left else "center", pad=pad, y=1.0)
+
+
+def short_label(label: str) -> str:
+    """Return a pigment's label without its examples, its place kept."""
+    return re.sub(r" \(.*\)", "", label)
+
+
+def quiet_axes(axes: Axes) -> None:
+    """Make the ticks of an axes small, and the frame thin."""
+    axes.tick_params(labelsize=SMALL_SIZE, width=0.6, length=2.5)
+    for spine in axes.spines.values():
+        spine.set_linewidth(0.6)
+
+
+def to_png(figure: Figure, dpi: int = DPI) -> bytes:
+    """Draw a figure as PNG, without a date inside, so that the same values give the same bytes."""
+    stream = BytesIO()
+    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": "underpaint"})
+    return stream.getvalue()
+
+
+def save_png(figure: Figure, path: str | Path, dpi: int = 150) -> None:
+    """Write a figure as PNG, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    with whole_file(path) as part:
+        part.write_bytes(to_png(figure, dpi))

@@ -1,0 +1,113 @@
+// What a pixel says: probabilities, the lines that speak for and against, what X-rays cannot tell apart.
+import { askJson, byId, followed, guarded, lineName, make, number, progressed, shortName, thousands } from "./base.js";
+
+const meter = (value) => make("meter", { min: 0, max: 1, value: value ?? 0, "aria-hidden": "true" });
+const certainty = (value) => (value === null ? "no answer" : value >= 0.995 ? "> 0.99" : value.toFixed(2));
+
+export function showSpot(app, found) {
+  const place = byId("spot");
+  const step = app.about.step_mm;
+  const where = `row ${found.row}, column ${found.column}${step ? ` · ${number(found.row * step[0])} × ${number(found.column * step[1])} mm` : ""}`;
+  const strong = found.groups.filter((own) => own.lines);
+  const rest = found.groups.filter((own) => !own.lines);
+  place.replaceChildren(...[
+    make("h2", {}, where),
+    found.scan.state === "missing" ? make("p", { className: "note" }, found.scan.why) : null,
+    found.scan.state === "closed" ? make("p", { className: "note" }, "Its spectrum is in the scan, which is not open. ", app.scanButton(found.scan.path)) : null,
+    found.unlike ? make("p", { className: "note" }, `A peak near ${number(found.unlike.energy_kev)} keV (${found.unlike.sigma.toFixed(0)} σ) is of nothing that is known here. Do not trust the pigments below before it is understood.`) : null,
+    inShort(app, found.groups),
+    ...strong.map((own) => card(app, own)),
+    strong.length ? null : make("p", { className: "empty" }, found.groups.length ? "No pigment reaches a probability of 0.1 here." : "These results hold no pigments, only elements."),
+    quantities(found.quantities),
+    elements(found.elements),
+    rest.length ? make("details", {}, make("summary", {}, `${rest.length} others, less likely`),
+      make("ul", { className: "plain" }, ...rest.map((own) => make("li", {}, `${own.label}: ${certainty(own.probability)}${own.state === "cannot be excluded" ? ", cannot be excluded" : ""}`)))) : null,
+    layers(app, found),
+  ].filter(Boolean));
+}
+
+// As underpaint.data.maps.PLACED_PROBABILITY: from it a place is stated.
+const PLACED = 0.75;
+
+// What lies over what, where the network says so: the question that most people come with.
+function inShort(app, groups) {
+  const named = (wanted) => groups.filter(wanted).map((own) => shortName(own)).join(", ");
+  const held = (where) => named((own) => (own.places[where] ?? 0) >= PLACED);
+  const said = ["surface", "below"].filter((where) => groups.some((own) => where in own.places))
+    .map((where) => make("p", {}, make("b", {}, `${app.placeWords[where]}: `), held(where) || `nothing from a probability of ${PLACED} on`));
+  if (!said.length) return null;
+  const anywhere = named((own) => own.probability >= PLACED && !Object.values(own.places).some((value) => value >= PLACED));
+  const unknown = named((own) => own.state === "cannot be excluded" || own.state === "undecided");
+  const judged = groups.some((own) => own.state);
+  return make("div", { className: "short" }, ...said,
+    anywhere ? make("p", {}, make("b", {}, "there, at a depth that stays open: "), anywhere) : null,
+    unknown ? make("p", {}, make("b", {}, "not seen, yet not excluded: "), unknown) : null,
+    judged ? null : make("p", { className: "quiet" }, "What could hide here was not worked out, since the instrument was not told: what is not named is not proven absent."));
+}
+
+// What speaks against a pigment, of the lines that were measured: one without a map speaks neither for nor against.
+function against(own) {
+  const lacking = own.lines.filter((line) => !line.there);
+  if (lacking.length) return lacking.map((line) => `${lineName(line.family)} is not above 3 σ (${thousands(line.counts)} ± ${thousands(line.error ?? 0)} counts)`).join("; ");
+  if (!own.lines.length) return "unknown, none of its lines was measured";
+  return own.unmeasured.length ? "none of its lines that were measured is missing" : "no line that it should show is missing";
+}
+
+function card(app, own) {
+  const there = own.lines.filter((line) => line.there);
+  const places = Object.entries(own.places);
+  return make("section", { className: "card" },
+    make("h3", {}, make("button", { type: "button", className: "link", title: "Show its map", onclick: () => app.showNamed(own.name) }, own.label),
+      make("span", { className: "value" }, certainty(own.probability))),
+    meter(own.probability),
+    ...places.map(([where, value]) => make("p", {}, make("button", { type: "button", className: "link plain", title: "Show its map there", onclick: () => app.showPlace(own.name, where) }, app.placeWords[where] || where), `: ${certainty(value)}`)),
+    own.share && own.share.value !== null && (own.places.surface ?? 0) > 0.5 ? make("p", { title: "Shares are estimated one by one, and a pigment of two groups counts in both: they may add up to more than 1." }, `share of the pigments at the surface: ${estimate(own.share)}`) : null,
+    own.state === "cannot be excluded" ? make("p", { className: "note" }, "It could lie hidden here: an answer of no would mean little.") : null,
+    make("p", {}, make("b", {}, "For it: "), there.length ? there.map((line) => `${lineName(line.family)} ${thousands(line.counts)} counts (${line.sigma.toFixed(0)} σ)`).join("; ") : own.lines.length ? "no line of it stands out" : "none of its lines was measured"),
+    make("p", {}, make("b", {}, "Against it: "), against(own)),
+    own.unmeasured.length ? make("p", { className: "quiet" }, `Without a map: ${own.unmeasured.map(lineName).join(", ")}.`) : null,
+    own.alike.length > 1 ? make("details", {}, make("summary", {}, `One of ${own.alike.length} pigments; X-rays do not tell apart those of the same elements`),
+      make("ul", { className: "plain" }, ...(own.members.length ? own.members.map((member) => make("li", {}, own.members.length > 1 ? `${member.label}: ${certainty(member.probability)}` : `${member.label}, the only one of them that was asked for`)) : own.alike.map((label) => make("li", {}, label)))),
+      own.left_out.length ? make("p", { className: "note" }, `Not asked for (not in the palette, or unknown to the network), yet possible: ${own.left_out.join(", ")}.`) : null,
+      own.members.length > 1 ? make("p", { className: "quiet" }, "These numbers rest on a prior, even among those of the same elements, more than on the spectrum.") : null,
+      own.apart ? make("p", {}, own.apart) : null) : null);
+}
+
+function estimate(own) {
+  if (own.low !== undefined && own.low !== null) return `${number(own.value, own.unit)} (90 %: ${number(own.low)} to ${number(own.high, own.unit)})`;
+  return `${number(own.value, own.unit)}${own.error ? ` ± ${number(own.error, own.unit)}` : ""}`;
+}
+
+function quantities(found) {
+  const known = found.filter((own) => own.value !== null);
+  if (!known.length) return null;
+  return make("section", { className: "card" }, make("h3", {}, "Quantities"), make("ul", { className: "plain" },
+    ...known.map((own) => make("li", {}, `${own.label}: ${estimate(own)}`))));
+}
+
+function elements(found) {
+  const seen = found.filter((own) => own.there);
+  if (!found.length) return null;
+  return make("section", { className: "card" }, make("h3", {}, "Elements over 3 σ"),
+    seen.length ? make("table", {}, make("tbody", {}, ...seen.map((own) => make("tr", {}, make("th", { scope: "row" }, lineName(own.name)),
+      make("td", {}, `${thousands(own.counts)} ± ${thousands(own.error ?? 0)}`), make("td", {}, `${own.sigma.toFixed(0)} σ`))))) : make("p", { className: "empty" }, "None."));
+}
+
+// The fit of layers takes seconds to minutes, and runs beside the page.
+function layers(app, found) {
+  const said = make("div");
+  const button = make("button", { type: "button", disabled: found.scan.state !== "ready" }, "Which layers could this be?");
+  button.onclick = guarded(async () => {
+    const { run, instrument } = await askJson("explain", { method: "POST", json: { row: found.row, column: found.column } });
+    const stop = make("button", { type: "button", onclick: () => askJson(`run?run=${run}`, { method: "DELETE" }) }, "Stop");
+    button.disabled = true;
+    said.replaceChildren(stop);
+    try {
+      const now = await followed(run, (own) => said.replaceChildren(make("p", { role: "status" }, progressed(own)), stop), () => said.isConnected);
+      const note = app.about.instrument ? null : make("p", { className: "note" }, `The instrument was not told: "${instrument}" is assumed.`);
+      said.replaceChildren(...[note, now.result ? make("ul", {}, ...now.result.words.map((text) => make("li", {}, text))) : make("p", { className: "note" }, now.error || now.step)].filter(Boolean));
+    } finally { button.disabled = false; }
+  });
+  return make("section", { className: "card" }, make("h3", {}, "Layers"),
+    make("p", { className: "quiet" }, "Layers of paint in every order are fitted to the spectrum; this takes a while."), button, said);
+}

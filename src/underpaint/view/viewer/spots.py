@@ -1,0 +1,196 @@
+"""What a pixel says: probabilities by place, the lines that speak for each pigment, what X-rays cannot tell apart."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.data.maps import (
+    ABSENT,
+    CANNOT_EXCLUDE,
+    PRESENT_PROBABILITY,
+    STATES,
+    UNDECIDED,
+    UNLIKE_SIGMA,
+    material_of,
+    share_of,
+)
+from underpaint.elements import feigned
+from underpaint.errors import SampleError
+from underpaint.io.result_maps import MapEntry, ResultMaps
+from underpaint.physics.materials import library
+from underpaint.pigments.limits import told_apart_text
+from underpaint.pigments.limits.exclusion import LINE_SIGMA
+
+WORTH_WORDS = 0.1
+"""Probability from which a pigment is spoken of at length."""
+MOST_LINES = 4
+
+
+def spot(maps: ResultMaps, row: int, column: int) -> dict[str, Any]:
+    """Return what the results hold at a pixel, for the page.
+
+    Returns
+    -------
+    dict
+        ``groups`` (the most probable first): probability by place, state, lines with counts and standard deviations,
+        members, and what would tell the members apart. ``elements`` and ``quantities`` with their deviations;
+        ``unlike``: a peak that nothing known explains, or None.
+
+    Raises
+    ------
+    ScanError
+        The pixel lies outside.
+    """
+    values, errors = maps.at(row, column)
+    ends = [maps.interval(index, row, column) if entry.end_paths else None for index, entry in enumerate(maps.entries)]
+    own = [_Valued(*each) for each in zip(maps.entries, values.tolist(), errors.tolist(), ends, strict=True)]
+    lines = {each.entry.name: each for each in own if each.entry.kind == "element"}
+    _widen(lines)
+    kind = "group" if any(each.entry.kind == "group" for each in own) else "member"
+    asked = [each for each in own if each.entry.kind in {"group", "member"}]
+    shown = [each for each in asked if each.entry.kind == kind and each.entry.place == "anywhere"]
+    groups = [_group(each, asked, lines, own) for each in sorted(shown, key=lambda each: -_known(each.value))]
+    return {
+        "row": row,
+        "column": column,
+        "groups": groups,
+        "elements": [
+            {"name": name, "counts": each.value, "error": each.error, "sigma": each.sigma, "there": each.there}
+            for name, each in sorted(lines.items(), key=lambda item: -_known(item[1].value))
+        ],
+        "quantities": [
+            each.told()
+            for each in own
+            if each.entry.kind == "quantity"
+            and each.entry.process == "pigments"
+            and material_of(each.entry.name) is None
+        ],
+        "unlike": _unlike(own),
+    }
+
+
+def unknown(probability: NDArray[np.float32], state: NDArray[np.float32], place: str = "anywhere") -> NDArray[np.bool_]:
+    """Return the (n_row, n_column) pixels where a pigment is not seen, and yet nothing says that it is absent.
+
+    Parameters
+    ----------
+    probability : (n_row, n_column) array
+        Of a group or pigment, at the place.
+    state : (n_row, n_column) array
+        Of its detectability: keys of ``STATES``, NaN for no answer.
+    place : str
+        Below the surface a pigment that is there may still be unseen.
+    """
+    open_states = (CANNOT_EXCLUDE, UNDECIDED)
+    possible = np.isfinite(state) & (state != ABSENT) if place == "below" else np.isin(state, open_states)
+    return np.asarray((probability < PRESENT_PROBABILITY) & possible)
+
+
+def _unlike(own: Sequence["_Valued"]) -> dict[str, float] | None:
+    """Return how strong the strongest peak is that nothing known explains, and where, if it is worth a word."""
+    found = {each.entry.name: each.value for each in own if each.entry.process == "open_set"}
+    if not found.get("score", 0.0) > UNLIKE_SIGMA:
+        return None
+    return {"sigma": found["score"], "energy_kev": found.get("energy_kev", float("nan"))}
+
+
+class _Valued:
+    """An entry with its value at a pixel."""
+
+    def __init__(self, entry: MapEntry, value: float, error: float, ends: tuple[float, float] | None) -> None:
+        self.entry, self.value, self.error, self.ends = entry, value, error, ends
+
+    def told(self) -> dict[str, Any]:
+        """Return it with its unit and whatever is known of its error, for the page."""
+        entry = self.entry
+        known = {"label": entry.label, "value": self.value, "error": self.error, "unit": entry.unit}
+        return known | ({} if self.ends is None else {"low": self.ends[0], "high": self.ends[1]})
+
+    @property
+    def sigma(self) -> float:
+        """Value over its standard deviation; 0 where that is not known."""
+        return self.value / self.error if self.error > 0 else 0.0
+
+    @property
+    def there(self) -> bool:
+        """Whether a line stands out."""
+        return self.sigma > LINE_SIGMA
+
+
+def _widen(lines: dict[str, _Valued]) -> None:
+    """Add to the errors of lines what their neighbors may feign, as :func:`underpaint.elements.deviation` does."""
+    counts = [_known(each.value) for each in lines.values()]
+    names = tuple(lines)
+    for name, each in lines.items():
+        each.error = math.hypot(each.error, float(feigned(name, names, counts.__getitem__)))
+
+
+def _group(
+    own: _Valued, asked: Sequence[_Valued], lines: dict[str, _Valued], every: Sequence[_Valued]
+) -> dict[str, Any]:
+    entry = own.entry
+    places = {each.entry.place: each.value for each in asked if each.entry.material == entry.name and each is not own}
+    state = next((each.value for each in every if each.entry.kind == "state" and each.entry.name == entry.name), None)
+    found: dict[str, Any] = {
+        "name": entry.name,
+        "label": entry.label,
+        "probability": own.value,
+        "places": places,
+        "state": STATES.get(int(state), "") if state is not None and math.isfinite(state) else "",
+    }
+    if _known(own.value) < WORTH_WORDS:
+        return found
+    share = next((each.told() for each in every if each.entry.name == share_of(entry.name)), None)
+    members = sorted(
+        (
+            each
+            for each in asked
+            if each.entry.kind == "member" and entry.name in each.entry.groups and each.entry.place == "anywhere"
+        ),
+        key=lambda each: -_known(each.value),
+    )
+    return found | {
+        "lines": [_line(family, lines[family]) for family in entry.elements if family in lines][:MOST_LINES],
+        "unmeasured": [family for family in entry.elements if family not in lines],
+        "share": share,
+        "members": [{"label": each.entry.label, "probability": each.value} for each in members],
+        "alike": alike(entry.name),
+        "left_out": left_out(entry.name, [each.entry.label for each in members]),
+        "apart": apart([each.entry.name for each in members]),
+    }
+
+
+def _line(family: str, own: _Valued) -> dict[str, Any]:
+    return {
+        "family": family,
+        "counts": own.value,
+        "error": own.error,
+        "sigma": own.sigma,
+        "there": own.there,
+    }
+
+
+def alike(group: str) -> list[str]:
+    """Return the labels of all pigments of the library that count as a group; none for an unknown one."""
+    try:
+        return [pigment.label for pigment in library().members(library().group(group).name)]
+    except SampleError:
+        return []
+
+
+def left_out(group: str, asked: Sequence[str]) -> list[str]:
+    """Return the labels of the pigments of the library that count as a group and were not asked for."""
+    return [label for label in alike(group) if asked and label not in asked]
+
+
+def apart(names: Sequence[str]) -> str:
+    """Say what would tell the two most probable members apart; "" where there are not two of the library."""
+    known = [name for name in names if name in library()]
+    return told_apart_text(known[0], known[1], by_lines=True) if len(known) > 1 else ""
+
+
+def _known(value: float) -> float:
+    return value if math.isfinite(value) else -1.0

@@ -1,0 +1,188 @@
+"""No command replaces what is there: asked of every option that the commands have, so that a new one cannot forget."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from typer.models import ArgumentInfo
+from typer.testing import CliRunner
+
+from underpaint import io
+from underpaint.cli import app
+from underpaint.cli._outputs import parameters
+from underpaint.data import EnergyAxis, Scan
+from underpaint.data.maps import ElementMaps
+
+INPUTS = {
+    *{("explain", "region"), ("explain", "layers"), ("view", "folder"), ("report", "folder"), ("repair", "mask")},
+    *{("mosaic", "positions"), ("simulate", "config"), ("train", "config"), ("finetune", "config")},
+    *{("finetune", "labels"), ("adapt", "labels"), ("evaluate", "reference"), ("evaluate", "own_model")},
+    *{("reproduce", "mockups"), ("reproduce", "labels")},
+}
+"""Paths that are read; every other one is written."""
+NEEDED = {
+    "identify": ["scan.h5"],
+    "elements": ["scan.h5"],
+    "info": ["scan.h5"],
+    "calibrate": ["scan.h5"],
+    "explain": ["scan.h5", "--pixel", "0,0"],
+    "report": ["results"],
+    "convert": ["scan.h5", "target", "new.h5"],
+    "repair": ["scan.h5", "--crop", "0:1,0:1", "out", "new.h5"],
+    "mosaic": ["scan.h5", "--positions", "stage.csv", "out", "new.h5"],
+    "simulate": ["job.toml", "--explain", "out", "new.h5"],
+    "adapt": ["scan.h5"],
+    "finetune": ["--spectra", "scan.h5", "--labels", "labels.csv"],
+    "train": ["--instrument", "elio", "--palette", "old_master"],
+    "groups": ["--palette", "xu2022"],
+}
+JOB = """
+[[stratigraphy]]
+name = "one"
+layer = [{ pigments = { vermilion = 1 }, thickness_um = 30 }]
+"""
+
+
+def commands(group: typer.Typer, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for own in group.registered_commands:
+        assert own.callback is not None
+        yield (*before, own.name or own.callback.__name__), own.callback
+    for below in group.registered_groups:
+        assert below.typer_instance is not None
+        yield from commands(below.typer_instance, (*before, str(below.name)))
+
+
+COMMANDS = dict(commands(app))
+OUTPUTS = [
+    (names, name)
+    for names, command in COMMANDS.items()
+    for name, (kind, _) in parameters(command).items()
+    if "Path" in str(kind) and (names[-1], name) not in INPUTS
+]
+REPLACING = [(names, name) for names, name in OUTPUTS if "overwrite" in parameters(COMMANDS[names])]
+
+
+@pytest.fixture(autouse=True)
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    counts = np.random.default_rng(0).poisson(3.0, (2, 3, 512)).astype(np.uint16)
+    io.save_scan(Scan(counts, axis=EnergyAxis(0.02, 0.0, 512), name="scan"), "scan.h5")
+    Path("job.toml").write_text(JOB)
+    Path("stage.csv").write_text("tile,row_mm,column_mm\nscan.h5,0,0\n")
+    Path("labels.csv").write_text("row,column,pigments\n0,0,vermilion\n")
+    ones = np.ones((2, 3, 1), np.float32)
+    io.write_results(
+        "results", pigments=None, elements=ElementMaps(("Fe_K",), ones, ones), scan_summary={}, settings={}
+    )
+
+
+def call(names: tuple[str, ...], name: str, value: str, *more: str) -> Any:
+    """Run a command with what it needs and one output."""
+    declared, needed, arguments = parameters(COMMANDS[names]), iter(NEEDED.get(names[-1], [])), list[str]()
+    for word in needed:
+        if word not in declared:
+            arguments.append(word)
+        elif word != name:
+            arguments += spelled(word, declared[word][1], next(needed))
+        else:
+            next(needed)
+    return CliRunner().invoke(app, [*names, *arguments, *spelled(name, declared[name][1], value), *more])
+
+
+def spelled(name: str, about: Any, value: str) -> list[str]:
+    words = (*(about.param_decls or ()), about.default)
+    option = next((own for own in words if str(own).startswith("--")), f"--{name.replace('_', '-')}")
+    return [value] if isinstance(about, ArgumentInfo) else [option, value]
+
+
+def contents() -> dict[str, bytes]:
+    return {str(own): own.read_bytes() for own in Path().rglob("*") if own.is_file()}
+
+
+def test_every_command_looks_at_its_outputs_first() -> None:
+    assert len(COMMANDS) > 15
+    assert [names for names, command in COMMANDS.items() if not hasattr(command, "__wrapped__")] == []
+    declared = {(names[-1], name) for names, command in COMMANDS.items() for name in parameters(command)}
+    assert declared >= INPUTS
+    assert len(OUTPUTS) > 15
+
+
+@pytest.mark.parametrize(("names", "name"), OUTPUTS, ids=lambda own: own if isinstance(own, str) else " ".join(own))
+def test_a_file_that_is_there_is_not_replaced(names: tuple[str, ...], name: str) -> None:
+    Path("mine.h5").write_text("mine")
+    before = contents()
+    done = call(names, name, "mine.h5")
+    assert done.exit_code in {1, 2}, done.output
+    assert "mine.h5" in done.output
+    assert contents() == before
+
+
+@pytest.mark.parametrize(("names", "name"), REPLACING, ids=lambda own: own if isinstance(own, str) else " ".join(own))
+def test_an_input_is_never_replaced(names: tuple[str, ...], name: str) -> None:
+    """Neither the scan nor, for a folder of results, a file in it; a hard link to the scan is the scan."""
+    source = "results/results.h5" if names[-1] == "report" else "scan.h5"
+    if not any(own in NEEDED.get(names[-1], []) for own in (source, "results")):
+        pytest.skip("reads no scan")
+    Path("link.h5").hardlink_to(source)
+    before = contents()
+    for value in (source, "link.h5") if source == "scan.h5" else (source,):
+        done = call(names, name, value, "--overwrite")
+        assert done.exit_code in {1, 2}, done.output
+        assert contents() == before
+
+
+def test_the_numbers_of_a_ripple_are_an_input_too() -> None:
+    np.arange(24, dtype="<u2").tofile("cube.raw")
+    keys = {"width": 2, "height": 3, "depth": 4, "offset": 0, "data-type": "unsigned", "data-length": 2}
+    text = "key\tvalue\n" + "".join(f"{key}\t{value}\n" for key, value in keys.items())
+    Path("cube.rpl").write_text(text + "byte-order\tlittle-endian\nrecord-by\tvector\n")
+    before = contents()
+    done = CliRunner().invoke(app, ["info", "cube.rpl", "--picture", "cube.raw", "--overwrite"])
+    assert done.exit_code == 1
+    assert "it is part of cube.rpl" in done.output
+    assert contents() == before
+
+
+@pytest.mark.parametrize("arguments", [["info", "scan.h5", "--picture", "old.png"]])
+def test_overwrite_replaces(arguments: list[str]) -> None:
+    Path("old.png").write_text("old")
+    assert CliRunner().invoke(app, arguments).exit_code == 1
+    done = CliRunner().invoke(app, [*arguments, "--overwrite"])
+    assert done.exit_code == 0, done.output
+    assert Path("old.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_report_is_made_anew_under_its_own_name_and_under_no_other() -> None:
+    for _ in range(2):
+        assert CliRunner().invoke(app, ["report", "results"]).exit_code == 0
+    assert CliRunner().invoke(app, ["report", "results", "--out", "results/report.html"]).exit_code == 1
+    assert CliRunner().invoke(app, ["report", "results", "--out", "results/report.html", "--overwrite"]).exit_code == 0
+
+
+def test_a_table_of_another_kind_is_not_replaced_by_that_of_many_scans() -> None:
+    Path("underpaint_summary.csv").write_text("mine")
+    done = CliRunner().invoke(app, ["elements", "scan.h5", "scan.h5"])
+    assert "no table of many scans" in done.output
+    assert Path("underpaint_summary.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_terminal_without_greek_letters_shows_escapes(encoding: str) -> None:
+    """As on Windows; what cannot be shown must not end the command."""
+    code = (
+        "from underpaint.cli._console import print_anything, say, say_error, show_json; print_anything();"
+        r"say('\u03b1 \udce9'); say_error('\u2192'); show_json({'\u03b1': '\U0001f600'})"
+    )
+    env = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    first, rest = done.stdout.decode("ascii").split("\n", 1)
+    assert first.strip() == r"\u03b1 \udce9"
+    assert json.loads(rest) == {"\u03b1": "\U0001f600"}

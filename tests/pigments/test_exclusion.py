@@ -1,0 +1,121 @@
+"""What may be called absent: covers hide more where they are thicker, where counts are fewer, and where lines meet."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from underpaint.data import EnergyAxis
+from underpaint.data.maps import ABSENT, CANNOT_EXCLUDE, NO_ANSWER, PRESENT, UNDECIDED, ElementMaps, PigmentMaps
+from underpaint.errors import SampleError
+from underpaint.physics.instrument import Instrument, load_instrument
+from underpaint.physics.materials import Paint, Stratigraphy, ground_layer
+from underpaint.pigments.limits import Burial, counts_to_exclude, counts_to_see, detectability_maps
+from underpaint.pigments.weights import PredictionSets
+
+NAMES = ("lead_pigment", "mercury_red", "titanium_pigment", "tin_pigment")
+FAMILIES = (("Pb_L",), ("Hg_L",), ("Ti_K",), ("Sn_K", "Sn_L"))
+
+
+@pytest.fixture(scope="module")
+def elio() -> Instrument:
+    return load_instrument("elio")
+
+
+@pytest.fixture(scope="module")
+def axis(elio: Instrument) -> EnergyAxis:
+    return EnergyAxis(elio.detector.gain_kev, elio.detector.zero_kev, elio.detector.n_channel)
+
+
+def maps_of(found: list[list[str]], names: tuple[str, ...] = NAMES) -> PigmentMaps:
+    """One row; each pixel with the names that are found there."""
+    probability = np.array([[[0.9 if name in own else 0.1 for name in names] for own in found]], np.float32)
+    families = dict(zip(NAMES, FAMILIES, strict=True))
+    return PigmentMaps(
+        names,
+        probability,
+        ("group",) * len(names),
+        tuple((name.partition(".")[0],) for name in names),
+        names,
+        tuple(families[name.partition(".")[0]] for name in names),
+    )
+
+
+def test_a_cover_of_vermilion_hides_lead_as_the_forward_model_says(elio: Instrument, axis: EnergyAxis) -> None:
+    table = counts_to_exclude(NAMES, FAMILIES, elio, axis)
+    layers = (Paint({"vermilion": 1}).layer(50.0), Paint({"lead_white": 1}).layer(20.0), ground_layer("chalk", 150.0))
+    (alone,) = counts_to_see([Stratigraphy(layers)], "lead_white", elio)
+    needed = table.needed("lead_pigment", ["mercury_red"])
+    # the model's error of 1 % asks for a little more than counting noise does
+    assert alone <= needed < 1.05 * alone
+
+
+def test_what_hides_the_most_of_what_was_found_decides(elio: Instrument, axis: EnergyAxis) -> None:
+    table = counts_to_exclude(NAMES, FAMILIES, elio, axis)
+    alone = table.needed("lead_pigment", ["titanium_pigment"])
+    assert table.needed("lead_pigment") < alone < table.needed("lead_pigment", ["titanium_pigment", "mercury_red"])
+    assert table.needed("lead_pigment", ["tin_pigment"]) == np.inf, "lead-tin yellow holds lead itself"
+
+
+def test_thicker_covers_hide_more(elio: Instrument, axis: EnergyAxis) -> None:
+    needed = [
+        counts_to_exclude(NAMES, FAMILIES, elio, axis, Burial(cover_um=thickness)).needed(
+            "lead_pigment", ["mercury_red"]
+        )
+        for thickness in (20.0, 50.0, 100.0)
+    ]
+    assert needed[0] < needed[1] < needed[2]
+
+
+def test_states_follow_counts_and_answers(elio: Instrument, axis: EnergyAxis) -> None:
+    maps = maps_of([["mercury_red"], ["mercury_red"], ["mercury_red", "lead_pigment"], []])
+    maps.probability[0, 3] = np.nan
+    own = detectability_maps(maps, np.array([[50, 1e5, 50, 1e5]]), elio, axis)
+    assert own["lead_pigment"].tolist() == [[CANNOT_EXCLUDE, ABSENT, PRESENT, NO_ANSWER]]
+    assert own["mercury_red"].tolist() == [[PRESENT, PRESENT, PRESENT, NO_ANSWER]]
+    assert (own["titanium_pigment"][0, :3] == CANNOT_EXCLUDE).all(), "titanium's lines do not pass 50 um of vermilion"
+    assert own.share("lead_pigment", CANNOT_EXCLUDE) == pytest.approx(1 / 3)
+    assert "50 µm" in own.notes[0]
+
+
+def test_an_answer_that_its_prediction_set_does_not_bear_is_undecided(elio: Instrument, axis: EnergyAxis) -> None:
+    maps = maps_of([["mercury_red"], ["mercury_red"], []])
+    log_odds = np.log(maps.probability / (1.0 - maps.probability))
+    # at few counts both answers reach from -9 to 9; at many the thresholds lie between the answers
+    sets = PredictionSets(
+        names=("mercury_red",), levels=(0.9, 0.99), counts=(1e3, 1e4, 1e6),
+        present_from=(((-9.0,), (-9.0,)), ((-9.0,), (0.1,))), absent_to=(((9.0,), (9.0,)), ((9.0,), (-0.1,))),
+    )  # fmt: skip
+    told = replace(maps, log_odds=log_odds, settings={"model": {"sets": sets.model_dump(mode="json")}})
+    own = detectability_maps(told, np.array([[50, 1e5, 1e5]]), elio, axis)
+    assert own["mercury_red"][0, :2].tolist() == [UNDECIDED, PRESENT]
+    assert own["mercury_red"][0, 2] in (ABSENT, CANNOT_EXCLUDE)
+    assert UNDECIDED not in own["lead_pigment"]  # about which the sets say nothing
+
+
+def test_a_line_that_stands_out_is_not_called_absent(elio: Instrument, axis: EnergyAxis) -> None:
+    maps = maps_of([["mercury_red"], ["mercury_red"]])
+    area = np.array([[[500.0], [5.0]]], np.float32)
+    elements = ElementMaps(("Pb_L",), area, np.full_like(area, 10.0))
+    own = detectability_maps(maps, np.full((1, 2), 1e5), elio, axis, elements=elements)
+    assert own["lead_pigment"].tolist() == [[CANNOT_EXCLUDE, ABSENT]]
+
+
+def test_a_model_that_knows_the_surface_is_asked_what_covers(elio: Instrument, axis: EnergyAxis) -> None:
+    names = (*NAMES, *(f"{name}.surface" for name in NAMES))
+    counts = np.array([[3000]])
+    found = [["mercury_red", "titanium_pigment", "titanium_pigment.surface"]]
+    below = detectability_maps(maps_of(found, names), counts, elio, axis, burial=Burial(cover_um=100.0))
+    anywhere = detectability_maps(
+        maps_of([["mercury_red", "titanium_pigment"]]), counts, elio, axis, burial=Burial(cover_um=100.0)
+    )
+    assert below.names == anywhere.names == NAMES
+    assert below["lead_pigment"].tolist() == [[ABSENT]]
+    assert anywhere["lead_pigment"].tolist() == [[CANNOT_EXCLUDE]]
+
+
+def test_what_cannot_be_judged_is_refused(elio: Instrument, axis: EnergyAxis) -> None:
+    with pytest.raises(ValueError, match="counts of the same scan"):
+        detectability_maps(maps_of([[]]), np.ones((2, 2)), elio, axis)
+    with pytest.raises(SampleError, match="cover_um = -1: it must be positive"):
+        Burial(cover_um=-1.0)

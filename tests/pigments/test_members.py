@@ -1,0 +1,154 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from underpaint.errors import SampleError
+from underpaint.physics.instrument import load_instrument
+from underpaint.physics.materials import load_palette
+from underpaint.pigments.limits import (
+    Circumstances,
+    Question,
+    group_posterior,
+    share_group,
+    told_apart_by,
+    told_apart_text,
+    within_group_prior,
+)
+from underpaint.pigments.limits._imitation import grid_imitation, parts_of
+from underpaint.pigments.limits.deviance import imitate
+from underpaint.pigments.limits.question import channels_for
+
+LEAD = ("lead_white", "red_lead", "massicot")
+GROUPS = (LEAD, ("vermilion", "calomel"))
+NAMES = tuple(name for group in GROUPS for name in group)
+
+
+def test_without_knowledge_members_are_even() -> None:
+    assert list(within_group_prior(LEAD).values()) == pytest.approx([1 / 3] * 3)
+
+
+def test_the_prior_follows_the_period() -> None:
+    prior = within_group_prior(("titanium_white", "zinc_white"), Circumstances(years=(1850, 1860)))
+    assert prior["titanium_white"] == pytest.approx(0.01 / 1.01)
+
+
+def test_the_prior_follows_the_palette() -> None:
+    prior = within_group_prior(LEAD, Circumstances(palette={"flake white": 3.0, "red_lead": 1.0}))
+    assert prior == pytest.approx({"lead_white": 0.75, "red_lead": 0.25, "massicot": 0.0})
+
+
+def test_the_prior_leaves_out_what_cannot_hold_enough() -> None:
+    prior = within_group_prior(("iron_oxide_red", "prussian_blue"), Circumstances(least_share={"Fe": 0.3}))
+    assert prior == {"iron_oxide_red": 1.0, "prussian_blue": 0.0}
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(0.0, 1e4), min_size=5, max_size=5))
+def test_inside_a_group_the_posterior_follows_the_prior_whatever_the_spectrum(deviances: list[float]) -> None:
+    known = Circumstances(years=(1920, 1930), palette={"lead_white": 2.0, "red_lead": 1.0, "vermilion": 1.0})
+    found, shared = group_posterior(dict(zip(NAMES, deviances, strict=True)), GROUPS, circumstances=known)
+    assert sum(found) == pytest.approx(1.0)
+    for probability, members in zip(found, GROUPS, strict=True):
+        prior = within_group_prior(members, known)
+        assert {name: shared[name] for name in members} == pytest.approx(share_group(probability, prior))
+
+
+@pytest.mark.parametrize("painted", ["lead_white", "red_lead"])
+def test_a_fitted_spectrum_decides_the_group_and_not_its_member(painted: str) -> None:
+    instrument, question = load_instrument("elio"), Question()
+    channels = channels_for(instrument, question.start_kev)
+    expected = parts_of([question.paint({painted: 1.0})], instrument, channels)[0]
+    noise = np.random.default_rng(5).poisson(1e4 * expected.sum(axis=0) / expected.sum()) / 1e4
+    drawn = noise[None]
+    grids = {name: grid_imitation(name, instrument, channels, question) for name in ("red_lead", "lead_white")}
+    grids["vermilion"] = grid_imitation("vermilion", instrument, channels, question)
+    deviances = {
+        name: 1e4 * imitate(drawn, grid, channels.middle_kev).deviance_per_count for name, grid in grids.items()
+    }
+    found, shared = group_posterior(deviances, (("lead_white", "red_lead"), ("vermilion",)))
+    assert found[0] > 0.999
+    assert shared["lead_white"] == shared["red_lead"]
+
+
+def test_the_spectrum_decides_between_groups() -> None:
+    found, shared = group_posterior({name: 0.0 if name in LEAD else 30.0 for name in NAMES}, GROUPS)
+    assert found[0] > 0.999999
+    assert shared["massicot"] == pytest.approx(found[0] / 3)
+
+
+def test_the_prior_of_the_groups_counts() -> None:
+    found, _ = group_posterior(dict.fromkeys(NAMES, 7.0), GROUPS, group_prior=(3.0, 1.0))
+    assert found == pytest.approx([0.75, 0.25])
+
+
+def test_lead_white_and_red_lead_would_be_told_apart_by_their_phases() -> None:
+    ways = {own.method: own for own in told_apart_by("lead_white", "red_lead")}
+    assert (ways["X-ray diffraction"].one, ways["X-ray diffraction"].other) == ("hydrocerussite", "minium")
+    assert ways["colour"].other == "orange-red"
+    assert all("unverified" in own.source for own in ways.values())
+    assert told_apart_text("lead_white", "red_lead").startswith("lead white and red lead would be told apart by colour")
+
+
+def test_soft_lines_come_from_the_formulas() -> None:
+    soft = [own for own in told_apart_by("chalk", "gypsum") if own.method == "XRF below 2.8 keV"]
+    assert [(own.one, own.other) for own in soft] == [("nothing", "S")]
+
+
+def test_a_method_that_the_table_leaves_out_for_one_pigment_is_left_out() -> None:
+    assert "zincite" in told_apart_text("zinc_white", "lithopone")
+    for one, other in (("zinc_white", "zinc_sulfide_white"), ("copper_resinate", "azurite"), ("carmine_lake", "chalk")):
+        ways = [own for own in told_apart_by(one, other) if not own.method.startswith("XRF")]
+        assert not [own for own in ways if "nothing" in (own.one, own.other)]
+    assert "X-ray diffraction" not in told_apart_text("copper_resinate", "azurite")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "seen"),
+    [
+        ("lead_white", "lead_tin_yellow", ("Pb", "Sn, Pb")),
+        ("zinc_white", "lithopone", ("Zn", "Zn, Ba")),
+        ("naples_yellow", "chrome_yellow", ("Sb, Pb", "Cr, Pb")),
+        ("chalk", "indigo", ("Ca", "nothing")),
+    ],
+)
+def test_elements_that_x_rays_show_come_first_where_they_are_asked_for(
+    one: str, other: str, seen: tuple[str, str]
+) -> None:
+    first = told_apart_by(one, other, by_lines=True)[0]
+    assert (first.method, first.one, first.other) == ("XRF", *seen)
+    assert "XRF" not in [own.method for own in told_apart_by(one, other)]
+    assert (
+        f"told apart by XRF, unless other paint there holds the same elements ({seen[0]} / {seen[1]}); "
+        in told_apart_text(one, other, by_lines=True)
+    )
+
+
+def test_pigments_of_the_same_elements_are_not_told_apart_by_their_lines() -> None:
+    assert told_apart_by("lead_white", "red_lead", by_lines=True) == told_apart_by("lead_white", "red_lead")
+
+
+def test_a_pigment_has_nothing_to_be_told_from_itself_by() -> None:
+    assert told_apart_by("azurite", "azurite") == []
+    assert "no method is known" in told_apart_text("azurite", "azurite")
+
+
+def test_every_pigment_of_the_default_palette_has_a_row_of_other_methods() -> None:
+    names = load_palette().pigments
+    without = [name for name in names if name != "vermilion" and not told_apart_by(name, "vermilion")]
+    assert without == []
+
+
+def test_impossible_circumstances_are_refused() -> None:
+    with pytest.raises(SampleError, match="leave none of them"):
+        within_group_prior(LEAD, Circumstances(palette={"vermilion": 1.0}))
+    with pytest.raises(SampleError, match="1900 to 1800"):
+        Circumstances(years=(1900, 1800))
+    with pytest.raises(SampleError, match="not negative"):
+        Circumstances(palette={"vermilion": -1.0})
+    with pytest.raises(SampleError, match="between 0 and 1"):
+        Circumstances(least_share={"Fe": 2.0})
+    with pytest.raises(SampleError, match=r"probability of 1\.5"):
+        share_group(1.5, {"vermilion": 1.0})
+    with pytest.raises(SampleError, match="2 groups with 1 prior"):
+        group_posterior(dict.fromkeys(NAMES, 0.0), GROUPS, group_prior=(1.0,))

@@ -1,0 +1,104 @@
+"""Which of two groups lies on top; places, thickness and shares as values."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import lognorm
+
+from place_fakes import SHAPE, SIGMA, THIN_UM, placed_maps
+from underpaint.data.maps import PLACED_PROBABILITY, SURFACE_UM, PigmentMaps
+from underpaint.pigments.predict.order import BELOW, NOT_BOTH, NOT_DETERMINED, ON_TOP, TOGETHER, layer_orders, order_map
+
+
+def pair(one: tuple[float, float], other: tuple[float, float], *, anywhere: float = 0.99) -> PigmentMaps:
+    """Two groups in one pixel; of each the probability at the surface, and below."""
+    names = ("a", "b", "a.surface", "b.surface", "a.below", "b.below")
+    values = np.array([[[anywhere, 0.99, one[0], other[0], one[1], other[1]]]], np.float32)
+    return PigmentMaps(names, values, ("group",) * 6, tuple((name,) for name in names), names, ((),) * 6)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "order"),
+    [
+        ((0.95, 0.1), (0.05, 0.95), ON_TOP),
+        ((0.05, 0.95), (0.95, 0.1), BELOW),
+        ((0.95, 0.9), (0.05, 0.95), ON_TOP),
+        ((0.95, 0.1), (0.95, 0.1), TOGETHER),
+        ((0.1, 0.9), (0.1, 0.9), NOT_DETERMINED),
+        ((0.9, 0.1), (0.1, 0.9), NOT_DETERMINED),
+        ((0.85, 0.1), (0.85, 0.1), NOT_DETERMINED),
+        ((0.5, 0.5), (0.5, 0.5), NOT_DETERMINED),
+    ],
+)
+def test_an_order_is_given_from_a_least_probability_of_three_quarters(
+    one: tuple[float, float], other: tuple[float, float], order: int
+) -> None:
+    assert order_map(pair(one, other), "a", "b")[0, 0] == order
+
+
+def test_the_least_probability_holds_however_the_answers_hang_together() -> None:
+    rng = np.random.default_rng(0)
+    for weights in rng.dirichlet(np.full(8, 0.3), 2000):
+        joint = weights.reshape(2, 2, 2)  # a at the surface, b below, b at the surface
+        surface, below, beside = joint[1].sum(), joint[:, 1].sum(), joint[:, :, 1].sum()
+        found = order_map(pair((surface, 0.0), (beside, below)), "a", "b")[0, 0]
+        assert found != ON_TOP or joint[1, 1, 0] > PLACED_PROBABILITY - 1e-6
+
+
+def test_a_pixel_that_does_not_hold_both_has_no_order() -> None:
+    assert order_map(pair((0.9, 0.1), (0.1, 0.9), anywhere=0.4), "a", "b")[0, 0] == NOT_BOTH
+
+
+def test_orders_are_counted_over_the_pixels_that_hold_both() -> None:
+    (own,) = layer_orders(placed_maps())
+    assert (own.one, own.other) == ("mercury_red", "lead_pigment")
+    assert own.n_pixel == (SHAPE[0] - 1) * 20
+    assert own.on_top == pytest.approx(1 - 48 / own.n_pixel)
+    assert own.not_determined == pytest.approx(48 / own.n_pixel)
+    assert own.answer == ON_TOP
+
+
+def test_without_places_there_is_no_order() -> None:
+    maps = placed_maps()
+    kept = [index for index, name in enumerate(maps.names) if "." not in name]
+    keys = ("names", "kinds", "groups", "labels", "elements")
+    fields: dict[str, Any] = {key: tuple(getattr(maps, key)[index] for index in kept) for key in keys}
+    plain = PigmentMaps(probability=maps.probability[:, :, kept], **fields)
+    assert plain.places == ("anywhere",)
+    assert layer_orders(plain) == []
+    with pytest.raises(KeyError, match="knows no places"):
+        order_map(plain, "mercury_red", "lead_pigment")
+    with pytest.raises(KeyError, match="No thickness and no shares"):
+        plain.thickness_um()
+
+
+def test_the_interval_of_a_thickness_is_that_of_its_logarithm() -> None:
+    maps = placed_maps()
+    for level in (0.5, 0.9, 0.99):
+        _, low, high = maps.thickness_um(level)
+        expected = lognorm.interval(level, SIGMA, scale=THIN_UM)
+        assert (low[0, 0], high[0, 0]) == pytest.approx(expected, rel=1e-5)
+    assert np.isnan(maps.thickness_um().value[-1]).all()
+    with pytest.raises(ValueError, match="level 90"):
+        maps.thickness_um(90)
+
+
+def test_an_interval_over_a_factor_of_ten_determines_nothing() -> None:
+    own = placed_maps().quantities
+    assert own is not None
+    determined = own.determined(SURFACE_UM)
+    assert determined[:-1, :30].all()
+    assert not determined[:, 30:].any()
+    assert not determined[-1].any()
+
+
+def test_names_select_by_kind_and_place() -> None:
+    maps = placed_maps()
+    assert maps.select("group") == ("mercury_red", "lead_pigment", "copper_green_blue")
+    assert maps.select("member", "below") == ("vermilion.below", "lead_white.below", "azurite.below")
+    np.testing.assert_array_equal(maps.at("vermilion", "surface"), maps["vermilion.surface"])
+    np.testing.assert_array_equal(maps.at("vermilion", "anywhere"), maps["vermilion"])
+    assert float(maps.surface_share("lead_pigment").value[0, 0]) == 0.5
+    with pytest.raises(KeyError, match="No map is called"):
+        maps.at("smalt", "surface")

@@ -1,0 +1,157 @@
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from underpaint.errors import ClusterError, MissingExtraError
+from underpaint.runtime.executors import crew_of, in_order
+from underpaint.simulate import LibrarySettings, simulate_library
+
+SETTINGS = LibrarySettings(n_stratigraphies=12, renders=1, chunk=2, seed=5)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two worker processes behind a scheduler on loopback."""
+    distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=":0"
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def by_one_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("one")
+    return simulate_library(SETTINGS, folder / "one.h5", photons=folder / "photons.h5", workers=1)
+
+
+def arrays(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({name: item[()]} if isinstance(item, h5py.Dataset) else {}))
+    return found
+
+
+def same_arrays(one: Path, other: Path) -> None:
+    first, second = arrays(one), arrays(other)
+    assert first.keys() == second.keys()
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, second[name], err_msg=name)
+
+
+def test_a_cluster_makes_the_same_bits_as_one_process(cluster: Any, by_one_process: Path, tmp_path: Path) -> None:
+    address = cluster.scheduler_address
+    out = simulate_library(SETTINGS, tmp_path / "a.h5", photons=tmp_path / "photons.h5", scheduler=address)
+    same_arrays(out, by_one_process)
+    same_arrays(tmp_path / "photons.h5", by_one_process.with_name("photons.h5"))
+    same_arrays(simulate_library(SETTINGS, tmp_path / "b.h5", scheduler=address), by_one_process)
+
+
+def test_work_lost_with_a_worker_is_done_again(cluster: Any, by_one_process: Path, tmp_path: Path) -> None:
+    killed: list[int] = []
+
+    def kill_one(what: str, done: int, total: int) -> None:
+        if done >= 2 and not killed:
+            process = next(iter(cluster.workers.values())).process.process
+            killed.append(process.pid)
+            process.kill()
+
+    out = simulate_library(SETTINGS, tmp_path / "a.h5", scheduler=cluster.scheduler_address, progress=kill_one)
+    assert killed
+    same_arrays(out, by_one_process)
+
+
+def test_a_worker_with_other_versions_is_refused(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = {"underpaint": "0.0.0", "numpy": np.__version__}
+    monkeypatch.setattr("underpaint.runtime.executors._versions", lambda: here)
+    with crew_of(scheduler=cluster.scheduler_address) as crew, pytest.raises(ClusterError, match=r"0\.0\.0 here"):
+        list(in_order(crew, abs, [(0, (-1,))]))
+
+
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    monkeypatch.setattr("underpaint.runtime.executors.CONNECT_TIMEOUT_S", 1)
+    with pytest.raises(ClusterError, match=r"127\.0\.0\.1:9"), crew_of(scheduler="tcp://127.0.0.1:9"):
+        pass
+
+
+def test_an_address_that_cannot_be_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that was made for one says a traceback at its end, after 40 s."""
+    pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    monkeypatch.setattr("distributed.Client", None)
+    with pytest.raises(ClusterError, match=r"'foo' \(missing port number"), crew_of(scheduler="foo"):
+        pass
+
+
+def test_without_distributed_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(MissingExtraError, match=r"underpaint\[cluster\]"), crew_of(scheduler="tcp://127.0.0.1:9"):
+        pass
+
+
+def test_no_more_tasks_are_begun_than_are_kept_in_hand() -> None:
+    begun: list[int] = []
+
+    class Later:
+        def __init__(self, value: int) -> None:
+            self.value = value
+
+        def result(self) -> int:
+            return self.value
+
+    class Crew:
+        at_once = hands = 3
+
+        def submit(self, function: Any, *arguments: Any) -> Later:
+            begun.append(arguments[0])
+            return Later(function(*arguments))
+
+    for index, result in in_order(Crew(), abs, ((n, (-n,)) for n in range(20))):
+        assert result == index
+        assert len(begun) <= index + 3
+    assert len(begun) == 20
+
+
+def test_a_dead_local_worker_is_told_in_words() -> None:
+    with crew_of(2) as crew, pytest.raises(ClusterError, match="worker process died"):
+        list(in_order(crew, os._exit, [(0, (1,))]))
+
+
+def test_linear_algebra_of_workers_runs_on_one_thread() -> None:
+    code = (
+        "from threadpoolctl import threadpool_info\n"
+        "from underpaint.runtime.threads import one_blas_thread_for_good\n"
+        "one_blas_thread_for_good()\n"
+        "import numpy, scipy.linalg\n"
+        "assert all(pool['num_threads'] == 1 for pool in threadpool_info()), threadpool_info()\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_a_cluster_whose_workers_all_died_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    monkeypatch.setattr("underpaint.runtime.executors.DESERTED_S", 1.0)
+    options = {"threads_per_worker": 1, "processes": True, "host": "127.0.0.1", "dashboard_address": ":0"}
+    with distributed.LocalCluster(n_workers=0, **options) as running:
+        address = running.scheduler_address
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--no-dashboard"]
+        process = subprocess.Popen([*command, "--nthreads", "1"], stderr=subprocess.DEVNULL)
+        try:
+            with crew_of(scheduler=address) as crew:
+                results = in_order(crew, time.sleep, ((index, (0.2,)) for index in range(10_000)))
+                next(results)
+                process.kill()
+                with pytest.raises(ClusterError, match=r"all workers of the cluster at tcp.* are gone.*dask worker"):
+                    list(results)
+        finally:
+            process.kill()
+            process.wait()
