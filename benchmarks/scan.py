@@ -32,8 +32,8 @@ from underpaint.elements import fit_elements, known_families, leftovers, prepare
 from underpaint.io import load, save_scan, survey
 from underpaint.physics.forward import emit, render
 from underpaint.physics.instrument import Instrument, load_instrument
-from underpaint.pigments.predict import open_model
-from underpaint.pipeline.blocks import Work
+from underpaint.pigments.predict import open_model, plan_answers
+from underpaint.pipeline.blocks import Plan
 from underpaint.runtime.files import whole_file
 from underpaint.simulate import PanelSettings, make_panel
 from underpaint.simulate.instrument_inputs import known_of
@@ -243,7 +243,7 @@ def parts(path: Path) -> dict[str, float]:
     recorded = np.repeat(np.array([[axis.start_kev, axis.stop_kev]], np.float32), n_pixel, axis=0)
     plan = prepare_fit(seen.total, seen.highest, axis, n_pixel, instrument=machine)
     unlike = leftovers(known_families(), seen.total, axis, n_pixel, machine)
-    pigments = Work(axis, model=model, known=known_of(machine))
+    pigments = Plan(axis, answers=plan_answers(axis, model, instrument=known_of(machine)))
     steps: dict[str, Callable[[], Any]] = {
         "reading (unpacking)": scan.counts[rows, columns].compute,
         "sum and maximum": lambda: survey(Scan(counts, axis=axis)),

@@ -88,6 +88,13 @@ def test_nothing_is_read_before_it_is_computed_with(results: Results, monkeypatc
         lazily.area.compute()
 
 
+def test_results_unpack_as_they_did_before_they_were_a_class() -> None:
+    pigments, elements, summary = up.read_results(OLD / "default", lazily=False)
+    assert pigments.probability.mean() > 0
+    assert "Pb_L" in elements.names
+    assert summary["name"] == "panel"
+
+
 def test_a_short_page_says_what_there_is(results: Results) -> None:
     page = repr(results)
     assert page.startswith("<underpaint results of panel: ")

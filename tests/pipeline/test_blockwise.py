@@ -18,7 +18,7 @@ import pytest
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import OutputError
 from underpaint.io import BlockStore, describe, describe_all, load, read_maps, save_scan
-from underpaint.pipeline.blocks import Work, do_blocks
+from underpaint.pipeline.blocks import Plan, do_blocks
 from underpaint.pipeline.run import Settings, elements_to_folder, identify_to_folder
 
 N_BLOCK = 6
@@ -133,7 +133,7 @@ def test_a_cluster_without_workers_is_told_and_waited_for(scan_file: Path, tmp_p
 
         do_blocks(
             scan,
-            cast("Work", first_channels),
+            cast("Plan", first_channels),
             BlockStore(tmp_path, scan.shape[:2]),
             np.zeros(scan.shape[:2]),
             scheduler=cluster.scheduler_address,

@@ -120,13 +120,15 @@ def write_results(
         ) from error
 
 
-def read_results(folder: str | Path) -> Results:
-    """Read what was concluded about a scan; maps are read from the file when they are computed with.
+def read_results(folder: str | Path, *, lazily: bool = True) -> Results:
+    """Read what was concluded about a scan.
 
     Parameters
     ----------
     folder : str or Path
         As `underpaint identify` and `underpaint elements` write it.
+    lazily : bool
+        Read a map from the file when it is computed with; False reads all of them now, so that the file may go.
 
     Raises
     ------
@@ -137,7 +139,7 @@ def read_results(folder: str | Path) -> Results:
     --------
     ``read_results("painting_underpaint").probability.sel(group="mercury_red", place="anywhere")`` is one map.
     """
-    return _read(folder, partial(_read_all, cube=_lazy_cube))
+    return _read(folder, partial(_read_all, cube=_lazy_cube if lazily else _cube))
 
 
 def read_maps(

@@ -6,177 +6,183 @@ thread's work; so the same blocks give the same bits, whoever works on them.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Scan, Survey
-from underpaint.data.maps import DetectabilityMaps, ElementMaps, PigmentMaps, QuantityMaps, UnlikenessMap
+from underpaint.data.maps import OpenSet, PigmentMaps, QuantityMaps, Results
 from underpaint.io import BlockStore
 from underpaint.physics.instrument import Instrument
-from underpaint.physics.materials import Palette
 from underpaint.runtime.executors import in_order, threads_or_cluster
-from underpaint.simulate.instrument_inputs import KnownInstrument
+from underpaint.runtime.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from underpaint.elements import ElementFit, Leftovers, LineEvidence
-    from underpaint.pigments.predict import OnnxModel
+    from underpaint.elements import ElementFit, Leftovers
+    from underpaint.physics.materials import Palette
+    from underpaint.pigments.predict import AnswerPlan
 
 Stacks = dict[str, NDArray[Any]]
 _SURVEY = "survey.npz"
 _SURVEY_ARRAYS = ("total", "highest", "pixel_counts", "tiles", "tile_pixels")
 
 
-@dataclass(frozen=True)
-class Found:
-    """What was found, of a block or of a scan; None: not asked for."""
+class Output(NamedTuple):
+    """Maps that a plan will make: the name of their stack, the maps' names, and their unit."""
 
-    pigments: PigmentMaps | None
-    elements: ElementMaps | None
-    unlikeness: UnlikenessMap | None
-    detectability: DetectabilityMaps | None
-
-    def stacks(self) -> Stacks:
-        """Return the numbers alone, by name, each (n_row, n_column, n_map)."""
-        stacks: Stacks = {}
-        if self.pigments is not None:
-            stacks["probability"] = self.pigments.probability
-            if self.pigments.quantities is not None:
-                stacks |= {"value": self.pigments.quantities.value, "sigma": self.pigments.quantities.sigma}
-        if self.elements is not None:
-            stacks |= {"area": self.elements.area, "uncertainty": self.elements.uncertainty}
-        if self.unlikeness is not None:
-            stacks["unlikeness"] = np.stack([self.unlikeness.score, self.unlikeness.energy_kev], axis=2)
-        if self.detectability is not None:
-            stacks["state"] = self.detectability.state
-        return stacks
+    stack: str
+    names: tuple[str, ...]
+    units: str
 
 
 @dataclass(frozen=True)
-class Work:
-    """What is to be done with any block of a scan; it travels to the workers as it is.
+class Plan:
+    """What is done with any block of a scan; what comes out is known before. It travels to the workers as it is.
 
     Parameters
     ----------
     axis : EnergyAxis
     step_mm : (float, float) or None
-    model : OnnxModel or None
-        The network to ask; None: no pigments.
+    answers : AnswerPlan or None
+        What the network answers; None: no pigments.
     palette : Palette, sequence of str, or None
-    known : KnownInstrument
-        What the network is told.
+        What is known of the pigments beforehand, by which the members of a group share its probability.
     elements : ElementFit or None
     unlike : Leftovers or None
     instrument : Instrument or None
         Given where it is to be said what cannot be excluded.
-    evidence : LineEvidence or None
-        Holds spectra against what the network claims.
     """
 
     axis: EnergyAxis
     step_mm: tuple[float, float] | None = None
-    model: "OnnxModel | None" = None
+    answers: "AnswerPlan | None" = None
     palette: "Palette | Sequence[str] | None" = None
-    known: KnownInstrument = field(default_factory=KnownInstrument)
     elements: "ElementFit | None" = None
     unlike: "Leftovers | None" = None
     instrument: Instrument | None = None
-    evidence: "LineEvidence | None" = None
 
     def __call__(
         self, counts: NDArray[Any], present: NDArray[np.bool_] | None, pixel_counts: NDArray[np.float64]
     ) -> Stacks:
-        """Return what is found of (n_row, n_column, n_channel) counts."""
-        return self.found(counts, present, pixel_counts).stacks()
+        """Return the stacks of (n_row, n_column, n_channel) counts."""
+        there = np.ones(counts.shape[:2], bool) if present is None else present
+        answers = elements = unlike = None
+        if self.answers is not None:
+            answers = self.answers.arrays((counts.shape[0], counts.shape[1]))
+            with one_blas_thread():
+                self.answers.fill(answers, counts, there)
+        if self.elements is not None:
+            elements = self.elements(counts, present)
+        if self.unlike is not None:
+            unlike = self.unlike(counts, present)
+        return _stacks(self._results(answers, elements, unlike, pixel_counts))
 
-    def found(
-        self, counts: NDArray[Any], present: NDArray[np.bool_] | None, pixel_counts: NDArray[np.float64]
-    ) -> Found:
-        """Return it as maps."""
-        scan = Scan(counts, axis=self.axis, step_mm=self.step_mm, present=present)
-        pigments = (
-            None if self.model is None else (asked(scan, self.model, self.palette, self.known, evidence=self.evidence))
-        )
-        elements = None if self.elements is None else self.elements.maps(self.elements(counts, present), self.step_mm)
-        unlike = None if self.unlike is None else self.unlike.map(self.unlike(counts, present), self.step_mm)
-        hidden = None
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """What will be made of a scan, known before any spectrum is read."""
+        empty = self._empty()
+        names: dict[str, tuple[str, ...]] = {"unlikeness": ("score", "energy_kev")}
+        units = {"area": "counts", "uncertainty": "counts"}
+        if empty.pigment_maps is not None:
+            names["probability"] = empty.pigment_maps.names
+            if empty.pigment_maps.quantities is not None:
+                names["value"] = names["sigma"] = empty.pigment_maps.quantities.names
+        if empty.element_maps is not None:
+            names["area"] = names["uncertainty"] = empty.element_maps.names
+        if empty.detectability_maps is not None:
+            names["state"] = empty.detectability_maps.names
+        return tuple(Output(stack, names[stack], units.get(stack, "1")) for stack in _stacks(empty))
+
+    def read(self, store: BlockStore) -> Results:
+        """Return the maps of the whole scan as they lie on disk."""
+        empty = self._empty()
+        arrays = {name: store.stack(name, own.shape[2]).as_array() for name, own in _stacks(empty).items()}
+        pigments, elements, states = empty.pigment_maps, empty.element_maps, empty.detectability_maps
+        if pigments is not None and self.answers is not None:
+            quantities = pigments.quantities
+            pigments = replace(
+                pigments,
+                probability=arrays["probability"],
+                log_odds=None,
+                quantities=quantities and QuantityMaps(quantities.names, arrays["value"], arrays["sigma"]),
+                notes=(*pigments.notes, *self.answers.notes_of(arrays["probability"])),
+            )
+        if elements is not None:
+            elements = replace(elements, area=arrays["area"], uncertainty=arrays["uncertainty"])
+        if states is not None:
+            states = replace(states, state=arrays["state"])
+        unlike = None if self.unlike is None else self.unlike.map(arrays["unlikeness"], self.step_mm)
+        return Results(pigments, elements, states, OpenSet(unlikeness=unlike))
+
+    def _empty(self) -> Results:
+        """Return results of no pixel, which have all names, labels, notes and settings."""
+        elements = None if self.elements is None else np.empty((0, 0, len(self.elements.names), 2), np.float32)
+        unlike = None if self.unlike is None else np.empty((0, 0, 2), np.float32)
+        answers = None if self.answers is None else self.answers.arrays((0, 0))
+        return self._results(answers, elements, unlike, np.empty((0, 0)))
+
+    def _results(
+        self,
+        answers: "dict[str, NDArray[np.float32]] | None",
+        fitted: NDArray[np.float32] | None,
+        unlike: NDArray[np.float32] | None,
+        pixel_counts: NDArray[np.float64],
+    ) -> Results:
+        elements = pigments = states = unlikeness = None
+        if self.elements is not None and fitted is not None:
+            elements = self.elements.maps(fitted, self.step_mm)
+        if self.unlike is not None and unlike is not None:
+            unlikeness = self.unlike.map(unlike, self.step_mm)
+        if self.answers is not None and answers is not None:
+            pigments = shared(self.answers.maps(answers, step_mm=self.step_mm), self.palette)
         if pigments is not None and self.instrument is not None:
             from underpaint.pigments.limits import detectability_maps
 
-            hidden = detectability_maps(pigments, pixel_counts, self.instrument, self.axis, elements=elements)
-        return Found(pigments, elements, unlike, hidden)
-
-    def from_store(self, store: BlockStore) -> Found:
-        """Return the maps of the whole scan as they lie on disk; names and settings are those of any block."""
-        one = np.ones((1, 1, self.axis.n_channel), np.uint16)
-        # of a spectrum that is none, nothing is withheld
-        frame = replace(self, evidence=None).found(one, None, one.sum(axis=2, dtype=np.float64))
-        arrays = {name: store.stack(name, own.shape[2]).as_array() for name, own in frame.stacks().items()}
-        return Found(
-            None if frame.pigments is None else _pigments(frame.pigments, arrays, self.evidence),
-            None
-            if frame.elements is None
-            else replace(frame.elements, area=arrays["area"], uncertainty=arrays["uncertainty"]),
-            None
-            if frame.unlikeness is None
-            else replace(
-                frame.unlikeness, score=arrays["unlikeness"][:, :, 0], energy_kev=arrays["unlikeness"][:, :, 1]
-            ),
-            None if frame.detectability is None else replace(frame.detectability, state=arrays["state"]),
-        )
+            states = detectability_maps(pigments, pixel_counts, self.instrument, self.axis, elements=elements)
+        return Results(pigments, elements, states, OpenSet(unlikeness=unlikeness))
 
 
-def _pigments(frame: PigmentMaps, arrays: Stacks, evidence: "LineEvidence | None") -> PigmentMaps:
-    from underpaint.pigments.predict import silent_notes, withheld_notes
+def _stacks(results: Results) -> Stacks:
+    """Return the numbers alone, by name, each (n_row, n_column, n_map)."""
+    stacks: Stacks = {}
+    pigments, elements, states = results.pigment_maps, results.element_maps, results.detectability_maps
+    if pigments is not None:
+        stacks["probability"] = pigments.probability
+        if pigments.quantities is not None:
+            stacks |= {"value": pigments.quantities.value, "sigma": pigments.quantities.sigma}
+    if elements is not None:
+        stacks |= {"area": elements.area, "uncertainty": elements.uncertainty}
+    unlike = None if results.open_set is None else results.open_set.unlikeness
+    if unlike is not None:
+        stacks["unlikeness"] = np.stack([unlike.score, unlike.energy_kev], axis=2)
+    if states is not None:
+        stacks["state"] = states.state
+    return stacks
 
-    own, notes = frame.quantities, silent_notes(arrays["probability"])
-    if evidence is not None:
-        notes = (*notes, *withheld_notes(arrays["probability"], frame.names, frame.labels, evidence.groups))
-    return replace(
-        frame,
-        probability=arrays["probability"],
-        log_odds=None,
-        quantities=None if own is None else QuantityMaps(own.names, arrays["value"], arrays["sigma"]),
-        notes=(*frame.notes, *notes),
-    )
 
-
-def asked(
-    scan: Scan,
-    model: "str | Path | OnnxModel",
-    palette: "Palette | Sequence[str] | None",
-    known: KnownInstrument,
-    progress: "Callable[[int, int], None] | None" = None,
-    evidence: "LineEvidence | None" = None,
-) -> PigmentMaps:
-    """Ask the network, hold the spectra against its claims, and let the members of each group share it by the prior.
+def shared(maps: PigmentMaps, palette: "Palette | Sequence[str] | None") -> PigmentMaps:
+    """Let the members of each group share its probability by what is known beforehand.
 
     Of a network without places and without a palette the members stay as it says: its leanings, which rest on the
     pigments that it was trained with; and so do those of one that was fine-tuned: what was labelled is the prior there.
     """
     from underpaint.pigments.limits import circumstances_of, share_members
-    from underpaint.pigments.predict import identify
 
-    found = identify(scan, model, palette, instrument=known, doubt=evidence, progress=progress)
-    if _taught(found) or (palette is None and found.places == ("anywhere",)):
-        return found
-    return share_members(found, None if palette is None else circumstances_of(palette), overwrite=True)
-
-
-def _taught(maps: PigmentMaps) -> bool:
-    """Whether the network was fine-tuned on labels."""
     model = maps.settings.get("model")
-    return isinstance(model, dict) and "finetuned_from" in model.get("training", {}).get("config", {})
+    finetuned = isinstance(model, dict) and "finetuned_from" in model.get("training", {}).get("config", {})
+    if finetuned or (palette is None and maps.places == ("anywhere",)):
+        return maps
+    return share_members(maps, None if palette is None else circumstances_of(palette), overwrite=True)
 
 
 def do_blocks(
     scan: Scan,
-    work: Work,
+    plan: Plan,
     store: BlockStore,
     pixel_counts: NDArray[np.float64],
     *,
@@ -189,7 +195,7 @@ def do_blocks(
     Parameters
     ----------
     scan : Scan
-    work : Work
+    plan : Plan
     store : BlockStore
         Of maps of the scan's rows and columns.
     pixel_counts : (n_row, n_column) array
@@ -228,7 +234,7 @@ def do_blocks(
             tell(done, scan.n_pixel)
         else:
             waiting()
-        for number, stacks in in_order(crew, work, tasks()):
+        for number, stacks in in_order(crew, plan, tasks()):
             rows, columns = blocks[number]
             store.put(number, rows, columns, stacks)
             done += _n_pixel(blocks[number])

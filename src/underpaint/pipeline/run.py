@@ -28,7 +28,7 @@ from underpaint.calibrate import (
     what_is_known,
 )
 from underpaint.data import EnergyAxis, Scan, Spectrum
-from underpaint.data.maps import OpenSet, PigmentMaps, split_place
+from underpaint.data.maps import OpenSet, PigmentMaps, Results, split_place
 from underpaint.data.peaks import resolution_fwhm_kev
 from underpaint.errors import (
     CalibrationError,
@@ -57,7 +57,7 @@ from underpaint.io.results import check_map_names
 from underpaint.physics.instrument import Instrument, SourceSpectrum, load_instrument
 from underpaint.physics.materials import Palette, load_palette
 from underpaint.pigments.weights import load_card, model_path
-from underpaint.pipeline.blocks import Found, Work, asked, do_blocks, load_survey, save_survey
+from underpaint.pipeline.blocks import Plan, do_blocks, load_survey, save_survey, shared
 from underpaint.repair import noting_mirrored_rows
 from underpaint.simulate.instrument_inputs import KnownInstrument
 
@@ -280,7 +280,10 @@ def identify(
     if axis.beam_kev is not None or axis.is_doubted:
         raise CoverageError(_withheld(axis, "Map its elements with underpaint.fit_elements."))
     named = load_palette(palette) if isinstance(palette, str | Path) else palette
-    maps = asked(axis.scan, model, named, axis.known(), evidence=_line_evidence(axis, seen, model))
+    from underpaint.pigments.predict import identify as answer
+
+    doubt = _line_evidence(axis, seen, model)
+    maps = shared(answer(axis.scan, model, named, instrument=axis.known(), doubt=doubt), named)
     return replace(maps, notes=(*axis.alerts, *axis.notes, *maps.notes))
 
 
@@ -566,19 +569,19 @@ def _to_folder(
         axis = replace(axis, notes=(*axis.notes, *_outshone(seen)))
         if pigments and (axis.beam_kev is not None or axis.is_doubted):
             axis, pigments = _without_pigments(axis, settings), False
-        work = _work(axis, settings, palette, seen, pigments=pigments)
+        plan = _plan(axis, settings, palette, seen, pigments=pigments)
         store = BlockStore(place.blocks / "maps", scan.shape[:2])
         what = "Identifying pigments" if pigments else "Fitting the elements"
         do_blocks(
             axis.scan,
-            work,
+            plan,
             store,
             seen.pixel_counts,
             scheduler=scheduler,
             progress=lambda done, every: step(what, done, every),
             waiting=lambda: step(f"Waiting for a worker of the cluster {scheduler}", 0, 1),
         )
-        found = _with_guess(work.from_store(store), axis, settings)
+        found = _with_guess(plan.read(store), axis, settings)
         open_set = _open_set(axis, found, step)
         step("Writing the maps", 0, 1)
         summary = summarise_scan(info)
@@ -587,15 +590,15 @@ def _to_folder(
         about |= {"palette_pigments": None if palette is None else list(palette.pigments)}
         if axis.instrument is not None:
             about["instrument_settings"] = axis.instrument.model_dump(mode="json")
-        if found.pigments is not None and "instrument_told" in found.pigments.settings:
-            about["instrument_told"] = found.pigments.settings["instrument_told"]
+        if found.pigment_maps is not None and "instrument_told" in found.pigment_maps.settings:
+            about["instrument_told"] = found.pigment_maps.settings["instrument_told"]
         write_results(
             place.path,
-            pigments=found.pigments,
-            elements=found.elements,
+            pigments=found.pigment_maps,
+            elements=found.element_maps,
             scan_summary=summary,
             settings=about,
-            detectability=found.detectability,
+            detectability=found.detectability_maps,
             open_set=open_set,
         )
         # Before the report, which tells of regions and photograph, too.
@@ -653,34 +656,26 @@ def _without_pigments(axis: Axis, settings: Settings) -> Axis:
     return replace(axis, alerts=(*axis.alerts, alert))
 
 
-def _work(axis: Axis, settings: Settings, palette: Palette | None, seen: Survey, *, pigments: bool) -> Work:
+def _plan(axis: Axis, settings: Settings, palette: Palette | None, seen: Survey, *, pigments: bool) -> Plan:
     """Plan what is done with a block."""
     from underpaint.elements import known_families, leftovers, prepare_fit
 
-    scan, own_axis = axis.scan, axis.scan.require_axis()
+    energies, step_mm = axis.scan.require_axis(), axis.scan.step_mm
     elements = unlike = None
     if settings.elements or not pigments:
         elements = prepare_fit(
-            seen.total, seen.highest, own_axis, seen.n_pixel, instrument=axis.instrument, engine=settings.engine
+            seen.total, seen.highest, energies, seen.n_pixel, instrument=axis.instrument, engine=settings.engine
         )
     if not pigments:
-        return Work(own_axis, scan.step_mm, elements=elements)
+        return Plan(energies, step_mm, elements=elements)
     if settings.elements:
         known = known_families(None if palette is None else palette.pigments)
-        unlike = leftovers(known, seen.total, own_axis, seen.n_pixel, axis.instrument)
-    from underpaint.pigments.predict import open_model
+        unlike = leftovers(known, seen.total, energies, seen.n_pixel, axis.instrument)
+    from underpaint.pigments.predict import plan_answers
 
-    return Work(
-        own_axis,
-        scan.step_mm,
-        open_model(settings.model, threads=1),
-        palette,
-        axis.known(),
-        elements,
-        unlike,
-        _instrument_to_hide_from(axis, settings),
-        _line_evidence(axis, seen, settings.model),
-    )
+    doubt = _line_evidence(axis, seen, settings.model)
+    answers = plan_answers(energies, settings.model, palette, instrument=axis.known(), doubt=doubt, threads=1)
+    return Plan(energies, step_mm, answers, palette, elements, unlike, _instrument_to_hide_from(axis, settings))
 
 
 def _line_evidence(axis: Axis, seen: Survey, model: str | Path) -> "LineEvidence | None":
@@ -718,10 +713,10 @@ def _instrument_to_hide_from(axis: Axis, settings: Settings) -> Instrument | Non
     return axis.instrument if wanted else None
 
 
-def _with_guess(found: Found, axis: Axis, settings: Settings) -> Found:
+def _with_guess(found: Results, axis: Axis, settings: Settings) -> Results:
     """Add a note where the maps of what cannot be excluded rest on usual values of the instrument."""
     known = axis.knowledge
-    if found.detectability is None or (
+    if found.detectability_maps is None or (
         settings.instrument is not None and known is not None and known.knows_excitation
     ):
         return found
@@ -732,7 +727,9 @@ def _with_guess(found: Found, axis: Axis, settings: Settings) -> Found:
             f"The instrument {known.instrument.name!r} names no tube voltage and no beam: {tube.anode} at "
             f"{tube.voltage_kv:g} kV was assumed, and all else that it leaves out is as usual. Take the map as rough."
         )
-    return replace(found, detectability=replace(found.detectability, notes=(*found.detectability.notes, guess)))
+    return replace(
+        found, detectability_maps=replace(found.detectability_maps, notes=(*found.detectability_maps.notes, guess))
+    )
 
 
 def _is_left_alone(out: str | Path, depends: Mapping[str, Any], *, overwrite: bool) -> bool:
@@ -751,13 +748,16 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
-def _open_set(axis: Axis, found: Found, step: Progress) -> OpenSet | None:
+def _open_set(axis: Axis, found: Results, step: Progress) -> OpenSet | None:
     from underpaint.view.report import explain_lines
 
-    if found.pigments is None or found.elements is None:
+    if found.pigment_maps is None or found.element_maps is None:
         return None
     step("Looking for what nothing explains", 0, 1)
-    return replace(explain_lines(found.pigments, found.elements, anode=axis.known().anode), unlikeness=found.unlikeness)
+    unlikeness = None if found.open_set is None else found.open_set.unlikeness
+    return replace(
+        explain_lines(found.pigment_maps, found.element_maps, anode=axis.known().anode), unlikeness=unlikeness
+    )
 
 
 def _in_words(open_set: OpenSet) -> tuple[str, ...]:
@@ -816,10 +816,10 @@ def _one_pixel(scan: Scan, total: Spectrum) -> Scan:
     return Scan(total.counts[None, None, :], axis=scan.axis, name=scan.name)
 
 
-def _outcome(source: str | Path, folder: Path, axis: Axis, found: Found) -> Outcome:
+def _outcome(source: str | Path, folder: Path, axis: Axis, found: Results) -> Outcome:
     from underpaint.view.report import find_arrangements
 
-    pigments, elements = found.pigments, found.elements
+    pigments, elements = found.pigment_maps, found.element_maps
     groups = {} if pigments is None else {name: _share(pigments, name) for name in pigments.select("group")}
     of_maps = (() if own is None else own.notes for own in (elements, pigments))
     notes = (*axis.scan.notes, *axis.notes, *(note for own in of_maps for note in own))

@@ -1,6 +1,6 @@
 """All that was concluded about a scan, as labelled arrays that are read from the file when they are computed with."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -196,6 +196,10 @@ class Results:
         if "state" in arrays:
             arrays["state"].attrs["meaning"] = "; ".join(f"{number}: {text}" for number, text in STATES.items())
         return xr.Dataset(arrays, attrs=self._origin() | {"notes": "\n".join(self.notes)})
+
+    def __iter__(self) -> "Iterator[PigmentMaps | ElementMaps | Mapping[str, Any] | None]":
+        """Give maps of pigments, maps of elements and the summary, as versions before this class returned them."""
+        return iter((self.pigment_maps, self.element_maps, self.summary))
 
     def __repr__(self) -> str:
         n_row, n_column = self.shape

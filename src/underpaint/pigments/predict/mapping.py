@@ -19,6 +19,8 @@ from underpaint.pigments.weights import ModelCard, load_card, shipped
 from underpaint.runtime.threads import one_blas_thread
 from underpaint.simulate.instrument_inputs import KnownInstrument
 
+Arrays = dict[str, NDArray[np.float32]]
+"""By name of the network's output; (n_row, n_column, n)."""
 _VOLTAGE_MARGIN_KV = 1.0
 UNDECIDED = 0.5
 """Probability at most of what a spectrum speaks against."""
@@ -54,24 +56,101 @@ class _Kept:
 
 
 @dataclass(frozen=True)
-class _Answers:
-    """What the network says of every pixel, (n_row, n_column, n_kept) in the order of its outputs; NaN: no answer."""
+class AnswerPlan:
+    """What a network will answer about spectra on an energy axis: known before any spectrum is read.
 
-    outputs: tuple[NDArray[np.float32], ...]
-    columns: tuple[list[int], ...]
+    Parameters
+    ----------
+    model : OnnxModel
+    axis : EnergyAxis
+        Of the spectra.
+    known : KnownInstrument
+        What the network is told.
+    doubt : Doubt or None
+        What spectra are held against.
+    notes : tuple of str
+        What will not be answered, and why.
+    settings : dict
+        JSON-serialisable record.
+    """
 
-    @classmethod
-    def none_yet(cls, shape: tuple[int, int], card: ModelCard, kept: _Kept) -> "_Answers":
-        of_output = {"quantity": kept.quantities, "sigma": kept.quantities}
-        columns = tuple(of_output.get(name, kept.names) for name in card.output_names)
-        return cls(tuple(np.full((*shape, len(own)), np.nan, np.float32) for own in columns), columns)
+    model: OnnxModel
+    axis: EnergyAxis
+    known: KnownInstrument
+    doubt: Doubt | None
+    notes: tuple[str, ...]
+    settings: dict[str, Any]
+    kept: _Kept
 
-    def put(
-        self, rows: slice, row: NDArray[np.intp], column: NDArray[np.intp], found: Sequence[NDArray[np.float32]]
-    ) -> None:
-        """Put the answers to some spectra of a block where they belong."""
-        for output, kept, own in zip(self.outputs, self.columns, found, strict=True):
-            output[rows][row, column] = own[:, kept]
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """Names of the quantities that are answered beside probabilities."""
+        return tuple(self.model.card.quantities[index] for index in self.kept.quantities)
+
+    def arrays(self, shape: tuple[int, int]) -> Arrays:
+        """Return the arrays to fill, by name: (n_row, n_column, n) of "no answer"."""
+        card = self.model.card
+        return {
+            name: np.full((*shape, len(columns)), np.nan, np.float32)
+            for name, columns in zip(card.output_names, self._columns(), strict=True)
+        }
+
+    def fill(self, arrays: Arrays, counts: NDArray[Any], present: NDArray[np.bool_]) -> None:
+        """Answer (n_row, n_column, n_channel) counts into arrays of these rows and columns."""
+        matrix = rebin_matrix(self.axis, self.model.card.axis.edges_kev)
+        recorded = np.array([[self.axis.start_kev, self.axis.stop_kev]], dtype=np.float32)
+        told = self.known.inputs(self.model.card.instrument_inputs)
+        row, column = np.nonzero(present & sound_spectra(counts))
+        for first in range(0, row.size, _SPECTRA_AT_ONCE):
+            at = row[first : first + _SPECTRA_AT_ONCE], column[first : first + _SPECTRA_AT_ONCE]
+            answers = _run(self.model, apply_rebin(counts[at], matrix), recorded, told)
+            if self.doubt is not None:
+                _withhold(answers, counts[at], self.model.card, self.doubt)
+            for name, columns, answer in zip(self.model.card.output_names, self._columns(), answers, strict=True):
+                arrays[name][at] = answer[:, columns]
+
+    def maps(self, arrays: Arrays, *, step_mm: tuple[float, float] | None, notes: Sequence[str] = ()) -> PigmentMaps:
+        """Return filled arrays as maps; without any pixel, what the maps will be called."""
+        log_odds, probability, *quantities = arrays.values()
+        return PigmentMaps(
+            **self.model.card.of_names(self.kept.names),
+            probability=probability,
+            log_odds=log_odds,
+            step_mm=step_mm,
+            notes=(*notes, *self.notes, *self.notes_of(probability), *self.model.card.limits),
+            settings=self.settings,
+            quantities=_quantities(self.quantities, *quantities) if quantities else None,
+        )
+
+    def notes_of(self, probability: NDArray[np.float32]) -> tuple[str, ...]:
+        """Say how many pixels of a (n_row, n_column, n_name) array have no answer, and what was withheld."""
+        notes = silent_notes(probability)
+        if self.doubt is None:
+            return notes
+        named = self.model.card.of_names(self.kept.names)
+        return (*notes, *withheld_notes(probability, named["names"], named["labels"], self.doubt.groups))
+
+    def _columns(self) -> tuple[list[int], ...]:
+        of_output = {"quantity": self.kept.quantities, "sigma": self.kept.quantities}
+        return tuple(of_output.get(name, self.kept.names) for name in self.model.card.output_names)
+
+
+def plan_answers(
+    axis: EnergyAxis,
+    model: str | Path | OnnxModel = "default",
+    palette: PaletteLike | Sequence[str] | None = None,
+    *,
+    instrument: KnownInstrument | None = None,
+    doubt: Doubt | None = None,
+    threads: int | None = None,
+) -> AnswerPlan:
+    """Plan what a network answers about spectra on an energy axis; parameters and errors as of :func:`identify`."""
+    opened = model if isinstance(model, OnnxModel) else open_model(model, threads=threads)
+    check_coverage(axis, opened.card)
+    known = instrument or KnownInstrument()
+    kept, notes = _kept(opened.card, palette)
+    kept, dark = _excited(opened.card, kept, known)
+    return AnswerPlan(opened, axis, known, doubt, (*notes, *dark), _settings(opened, axis, palette, known), kept)
 
 
 def identify(
@@ -120,27 +199,17 @@ def identify(
     ModelError
         The model cannot be opened, or knows no pigment of the palette.
     """
-    axis = scan.require_axis()
-    opened = model if isinstance(model, OnnxModel) else open_model(model, threads=threads)
-    check_coverage(axis, opened.card)
-    known = instrument or KnownInstrument()
-    kept, notes = _kept(opened.card, palette)
-    kept, dark = _excited(opened.card, kept, known)
-    notes = (*notes, *dark)
-    log_odds, probability, *quantities = _answers(scan, axis, opened, kept, known, doubt, progress).outputs
-    named = opened.card.of_names(kept.names)
-    notes = (*notes, *silent_notes(probability))
-    if doubt is not None:
-        notes = (*notes, *withheld_notes(probability, named["names"], named["labels"], doubt.groups))
-    return PigmentMaps(
-        **named,
-        probability=probability,
-        log_odds=log_odds,
-        step_mm=scan.step_mm,
-        notes=(*scan.notes, *notes, *opened.card.limits),
-        settings=_settings(opened, axis, palette, known),
-        quantities=_quantities(opened.card, kept.quantities, *quantities) if quantities else None,
-    )
+    plan = plan_answers(scan.require_axis(), model, palette, instrument=instrument, doubt=doubt, threads=threads)
+    n_row, n_column, _ = scan.shape
+    arrays = plan.arrays((n_row, n_column))
+    for rows in scan.row_blocks():
+        counts = np.asarray(scan.counts[rows].compute())
+        present = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[rows]
+        with one_blas_thread():
+            plan.fill({name: array[rows] for name, array in arrays.items()}, counts, present)
+        if progress is not None:
+            progress(rows.stop, n_row)
+    return plan.maps(arrays, step_mm=scan.step_mm, notes=scan.notes)
 
 
 def silent_notes(probability: NDArray[np.float32]) -> tuple[str, ...]:
@@ -255,10 +324,7 @@ def _kept_quantities(card: ModelCard, names: set[str]) -> list[int]:
     return [index for index, material in enumerate(materials) if material is None or material in answered]
 
 
-def _quantities(
-    card: ModelCard, kept: list[int], value: NDArray[np.float32], sigma: NDArray[np.float32]
-) -> QuantityMaps:
-    names = tuple(card.quantities[index] for index in kept)
+def _quantities(names: tuple[str, ...], value: NDArray[np.float32], sigma: NDArray[np.float32]) -> QuantityMaps:
     for column, name in enumerate(names):
         value[:, :, column] = from_scale(name, value[:, :, column])
     return QuantityMaps(names, value, sigma)
@@ -276,50 +342,6 @@ def _settings(
         "recorded_kev": [axis.start_kev, axis.stop_kev],
         "package_version": __version__,
     }
-
-
-def _answers(
-    scan: Scan,
-    axis: EnergyAxis,
-    model: OnnxModel,
-    kept: _Kept,
-    known: KnownInstrument,
-    doubt: Doubt | None,
-    progress: Callable[[int, int], None] | None,
-) -> _Answers:
-    n_row, n_column, _ = scan.shape
-    answers = _Answers.none_yet((n_row, n_column), model.card, kept)
-    matrix = rebin_matrix(axis, model.card.axis.edges_kev)
-    recorded = np.array([[axis.start_kev, axis.stop_kev]], dtype=np.float32)
-    told = known.inputs(model.card.instrument_inputs)
-
-    def run(counts: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
-        found = _run(model, apply_rebin(counts, matrix), recorded, told)
-        if doubt is not None:
-            _withhold(found, counts, model.card, doubt)
-        return found
-
-    for rows in scan.row_blocks():
-        counts = np.asarray(scan.counts[rows].compute())
-        present = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[rows]
-        with one_blas_thread():
-            _fill(answers, rows, counts, present, run)
-        if progress is not None:
-            progress(rows.stop, n_row)
-    return answers
-
-
-def _fill(
-    answers: _Answers,
-    rows: slice,
-    counts: NDArray[Any],
-    present: NDArray[np.bool_],
-    run: Callable[[NDArray[Any]], tuple[NDArray[np.float32], ...]],
-) -> None:
-    row, column = np.nonzero(present & sound_spectra(counts))
-    for first in range(0, row.size, _SPECTRA_AT_ONCE):
-        own = slice(first, first + _SPECTRA_AT_ONCE)
-        answers.put(rows, row[own], column[own], run(counts[row[own], column[own]]))
 
 
 def _run(
