@@ -11,8 +11,7 @@ from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import CalibrationError, OutputError, TrainingError
 from underpaint.lab.networks import build_network
 from underpaint.lab.training import TrainSettings, load_trainable, train
-from underpaint.lab.training.adapting import AdaptReport, AdaptSettings, Fit, _written, adapt, fit_instrument
-from underpaint.lab.training.aligning import aligned
+from underpaint.lab.training.adapting import AdaptReport, AdaptSettings, Fit, _written, adapt, aligned, fit_instrument
 from underpaint.lab.training.batches import Batch
 from underpaint.lab.training.checkpoint import Trained, spec_for
 from underpaint.lab.training.exporting import example_inputs

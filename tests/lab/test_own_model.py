@@ -13,7 +13,7 @@ from underpaint.errors import OutputError, TrainingError
 from underpaint.lab.networks import build_network
 from underpaint.lab.training import load_trainable
 from underpaint.lab.training.batches import Batches
-from underpaint.lab.training.calibrated_rows import calibrated_rows
+from underpaint.lab.training.calibration import calibrated_rows
 from underpaint.lab.training.checkpoint import Trained, spec_for
 from underpaint.lab.training.library import load_library
 from underpaint.lab.training.own_model import (
@@ -22,17 +22,17 @@ from underpaint.lab.training.own_model import (
     machines_like,
     measured_sizes,
     simulated,
+    take_over,
     train_own_model,
 )
 from underpaint.lab.training.paired import Answers, answers_of, compare
 from underpaint.lab.training.settings import TrainSettings
-from underpaint.lab.training.taking_over import take_over
 from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.predict.model import open_model
 from underpaint.pigments.weights import ModelCard
 from underpaint.simulate import LibrarySettings, outputs_for
 from underpaint.simulate.instrument_inputs import INSTRUMENT_INPUTS
-from underpaint.simulate.transporting import transport_chunk
+from underpaint.simulate.rendering import transport_chunk
 
 PALETTE = ("vermilion", "lead_white", "azurite", "chalk")
 NEWCOMER = "orpiment"

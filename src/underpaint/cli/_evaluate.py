@@ -94,7 +94,7 @@ def _panel(json_file: Path | None, model: str, panel: str, counts: float, instru
 
 def _trust(json_file: Path | None, inputs: "Inputs", *, small: bool, quiet: bool) -> None:
     from underpaint.lab.evaluation.plan import TrustPlan, quick_plan
-    from underpaint.lab.evaluation.trust import evaluate_trust
+    from underpaint.lab.evaluation.suite import evaluate_trust
 
     if json_file is None:
         raise typer.BadParameter("--suite trust needs --json FILE: it is long, and keeps what is finished beside it")

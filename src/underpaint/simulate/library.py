@@ -25,8 +25,7 @@ from underpaint.simulate.jobs import (
 from underpaint.simulate.labels import materials
 from underpaint.simulate.outputs import Outputs
 from underpaint.simulate.photons import CHUNKS, chunk_bytes, open_photons, photons_from_bytes, photons_to_bytes
-from underpaint.simulate.rendering import Chunk, chunk_to_bytes, render_chunk
-from underpaint.simulate.transporting import transport_chunk
+from underpaint.simulate.rendering import Chunk, chunk_to_bytes, render_chunk, transport_chunk
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, stratigraphies done, stratigraphies in all)."""

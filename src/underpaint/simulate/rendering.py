@@ -10,13 +10,52 @@ from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis
 from underpaint.physics.atomic import family_lines
-from underpaint.physics.forward import Emission, pile_up, render, resolution_sigma
-from underpaint.physics.instrument import Detector
+from underpaint.physics.forward import Emission, emit, pile_up, render, resolution_sigma
+from underpaint.physics.instrument import Detector, load_instrument
+from underpaint.simulate.draw import RandomStratigraphies, StratigraphySampler
 from underpaint.simulate.instrument_inputs import instrument_inputs
-from underpaint.simulate.jobs import LibrarySettings, job_axis, job_detector, job_outputs
+from underpaint.simulate.jobs import (
+    LibrarySettings,
+    chunk_size,
+    job_axis,
+    job_detector,
+    job_instrument,
+    job_outputs,
+    job_palette,
+)
 from underpaint.simulate.labels import surface_shares, surface_thickness_um, visibility
-from underpaint.simulate.photons import Photons
-from underpaint.simulate.randomise import log_uniform, random_detector
+from underpaint.simulate.photons import Photons, make_photons
+from underpaint.simulate.randomise import log_uniform, random_detector, random_instrument
+from underpaint.simulate.recipes import paper_grid, paper_stratigraphy
+
+PAPER_INSTRUMENT = "elio"
+
+
+def transport_chunk(settings: LibrarySettings, index: int) -> Photons:
+    """Return the photons of a chunk; its random numbers depend on the seed and the chunk's index alone."""
+    return _paper(settings, index) if settings.kind == "paper" else _random(settings, index)
+
+
+def _random(settings: LibrarySettings, index: int) -> Photons:
+    rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(index, 0)))
+    instrument = job_instrument(settings, index) or random_instrument(rng)
+    sampler = StratigraphySampler(
+        RandomStratigraphies(
+            palette=job_palette(settings),
+            max_paint_layers=settings.max_paint_layers,
+            max_pigments_per_layer=settings.max_pigments_per_layer,
+        )
+    )
+    stratigraphies = [sampler.draw(rng) for _ in range(chunk_size(settings, index))]
+    return make_photons(stratigraphies, instrument, emit(stratigraphies, instrument, single=True))
+
+
+def _paper(settings: LibrarySettings, index: int) -> Photons:
+    grid = paper_grid()[index * settings.chunk : (index + 1) * settings.chunk]
+    stratigraphies = [paper_stratigraphy(*entry) for entry in grid]
+    instrument = job_instrument(settings, index) or load_instrument(PAPER_INSTRUMENT)
+    return make_photons(stratigraphies, instrument, emit(stratigraphies, instrument, single=True))
+
 
 BLANK_FAMILIES = (("Ar", "K"), ("Ni", "K"), ("Cu", "K"), ("Fe", "K"), ("Zr", "K"), ("Au", "L"), ("W", "L"), ("Zn", "K"))
 BLANK_CHANCE = (0.7, 0.08, 0.08, 0.08, 0.05, 0.03, 0.03, 0.03)

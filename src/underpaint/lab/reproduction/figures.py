@@ -24,8 +24,7 @@ from underpaint.lab.reproduction.figure_answers import (
     place_of,
     share_over,
 )
-from underpaint.lab.reproduction.figure_drawings import layered_painting, single_layered_painting
-from underpaint.lab.reproduction.figure_lines import figure10
+from underpaint.lab.reproduction.figure_drawings import figure10, layered_painting, single_layered_painting
 from underpaint.lab.reproduction.figure_panels import ABOVE, ABSENT, BARE, GROUND_UM, crossed_strips, scan_painting
 from underpaint.lab.reproduction.mockups import machine
 from underpaint.lab.reproduction.plan import Plan

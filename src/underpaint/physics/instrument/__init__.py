@@ -1,6 +1,5 @@
 """What looks at the painting: tube, filters, geometry, detector; presets and instrument files."""
 
-from underpaint.physics.instrument.files import load_instrument, preset_names, read_source_spectrum, save_instrument
 from underpaint.physics.instrument.instrument import (
     ANODES,
     Detector,
@@ -10,6 +9,10 @@ from underpaint.physics.instrument.instrument import (
     Optic,
     SourceSpectrum,
     Tube,
+    load_instrument,
+    preset_names,
+    read_source_spectrum,
+    save_instrument,
 )
 
 __all__ = [
