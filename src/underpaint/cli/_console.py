@@ -5,7 +5,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from underpaint.errors import UnderpaintError
+from underpaint.runtime.progress import Progress
 from underpaint.runtime.untrusted import plain_json, plain_text
 
 INTERRUPTED = 130
@@ -118,13 +119,14 @@ def print_anything() -> None:
 
 
 @contextmanager
-def progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+def progress(*, quiet: bool) -> Iterator[Progress]:
     """Show on standard error what is being done; yields a function (what, done, in all)."""
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
 
     what_is_done = TextColumn("{task.description}", markup=False)
     columns = (SpinnerColumn(), what_is_done, BarColumn(bar_width=24), TimeElapsedColumn())
-    with Progress(*columns, console=console(stderr=True), disable=quiet, transient=True) as bar:
+    with Bars(*columns, console=console(stderr=True), disable=quiet, transient=True) as bar:
         task = bar.add_task("Starting", total=None)
 
         def step(what: str, done: int, total: int) -> None:
@@ -132,11 +134,6 @@ def progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
             bar.update(task, description=plain_text(what), completed=done, total=total if total > 1 else None)
 
         yield step
-
-
-def chunk_progress(step: Callable[[str, int, int], None], what: str) -> Callable[[int, int], None]:
-    """Adapt a (what, done, in all) function to (done, in all)."""
-    return lambda done, total: step(what, done, total)
 
 
 def _debugging(ctx: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from underpaint.cli._console import chunk_progress, progress, say, show
+from underpaint.cli._console import progress, say, show
 from underpaint.cli._scans import Overwrite, Quiet
 
 if TYPE_CHECKING:
@@ -82,8 +82,7 @@ def _panel(json_file: Path | None, model: str, panel: str, counts: float, instru
 
     with progress(quiet=quiet) as step:
         step("Simulating the panel", 0, 1)
-        own = chunk_progress(step, "Simulating the panel")
-        figures = evaluate_panel(panel, model=model, counts=counts, instrument=instrument, progress=own)
+        figures = evaluate_panel(panel, model=model, counts=counts, instrument=instrument, progress=step)
     if json_file is not None:
         write_json(json_file, figures)
     if not quiet:

@@ -20,6 +20,7 @@ import typer
 from underpaint.cli._console import FAILED, explain, progress, say, say_warning, show_json
 from underpaint.cli._outputs import new_file
 from underpaint.errors import OutputError, ScanError, UnderpaintError
+from underpaint.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -79,7 +80,6 @@ def report(
 _LOCAL = "127.0.0.1"
 _PATIENCE_S = 20.0
 _REDIRECT_S = 600.0
-Progress = Callable[[str, int, int], None]
 
 PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")]
 NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only print the address.")]

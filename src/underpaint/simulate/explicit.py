@@ -17,15 +17,10 @@ from underpaint.physics.forward import count, emit, render
 from underpaint.physics.instrument import Detector, Instrument, load_instrument
 from underpaint.physics.materials import Layer, Paint, Stratigraphy, coating_layer, ground_layer, support_layer
 from underpaint.runtime.files import whole_file
+from underpaint.runtime.progress import Progress, silent
 from underpaint.runtime.untrusted import plain_text, read_toml
 from underpaint.simulate.jobs import LibrarySettings
-from underpaint.simulate.library import (
-    Progress,
-    open_photons_of,
-    silent,
-    simulate_library,
-    write_photons_file,
-)
+from underpaint.simulate.library import open_photons_of, simulate_library, write_photons_file
 from underpaint.simulate.photons import CHUNKS, Photons, make_photons, photons_to_bytes, read_chunk
 
 PLAIN = {"ground": ground_layer, "support": support_layer, "coating": coating_layer}

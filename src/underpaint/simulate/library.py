@@ -11,6 +11,7 @@ import h5py
 from underpaint.errors import OutputError
 from underpaint.runtime.executors import Crew, crew_of, in_order
 from underpaint.runtime.pieces import Pieces, pieces_of, was_cut_off_at_the_end
+from underpaint.runtime.progress import Progress, silent
 from underpaint.simulate.instrument_inputs import INSTRUMENT_INPUTS
 from underpaint.simulate.jobs import (
     LibrarySettings,
@@ -27,8 +28,6 @@ from underpaint.simulate.outputs import Outputs
 from underpaint.simulate.photons import CHUNKS, chunk_bytes, open_photons, photons_from_bytes, photons_to_bytes
 from underpaint.simulate.rendering import Chunk, chunk_to_bytes, render_chunk, transport_chunk
 
-Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, stratigraphies done, stratigraphies in all)."""
 Tasks = Iterator[tuple[int, tuple[Any, ...]]]
 
 
@@ -231,8 +230,3 @@ def _append(file: h5py.File, chunk: h5py.File) -> None:
         start = len(dataset)
         dataset.resize(start + len(chunk[name]), axis=0)
         dataset[start:] = chunk[name][()]
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Show nothing."""
-    del what, done, total

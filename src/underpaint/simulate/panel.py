@@ -1,6 +1,5 @@
 """Virtual mock-up panels: paint strips that cross, scanned by a virtual instrument."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,11 @@ from underpaint.io import save_scan
 from underpaint.physics.forward import count, emit, render
 from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import Layer, Stratigraphy, ground_layer, library
+from underpaint.runtime.progress import Progress
 from underpaint.simulate.labels import visibility
 from underpaint.simulate.outputs import Outputs
 from underpaint.simulate.randomise import perturbed
 from underpaint.simulate.recipes import PanelRecipe, load_recipe
-
-Progress = Callable[[int, int], None]
 
 
 class PanelSettings(BaseModel):
@@ -175,7 +173,7 @@ def _expected(
             labels.append(present)
             needed.append(counts)
         if progress is not None:
-            progress(min(start + block, len(stratigraphies)), len(stratigraphies))
+            progress("Simulating the panel", min(start + block, len(stratigraphies)), len(stratigraphies))
     joined = np.concatenate(spectra)
     if outputs is None:
         return joined, None, None

@@ -1,6 +1,5 @@
 """A model's answers on a virtual panel, held against what was painted."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,8 @@ from underpaint.lab.evaluation.scores import Scores, score
 from underpaint.physics.materials import library
 from underpaint.pigments.predict import identify
 from underpaint.pigments.weights import load_card
+from underpaint.runtime.progress import Progress
 from underpaint.simulate import Outputs, PanelSettings, make_panel, outputs_for
-
-Progress = Callable[[int, int], None]
 
 
 def evaluate_panel(

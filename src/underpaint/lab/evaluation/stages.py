@@ -9,9 +9,6 @@ from typing import Any
 
 from underpaint.runtime.files import claim_folder, plain, write_json
 
-Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, done, in all)."""
-
 
 class Stages:
     """A folder of finished stages.

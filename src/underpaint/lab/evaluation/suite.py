@@ -30,11 +30,12 @@ from underpaint.lab.evaluation.simulated import (
     unseen_instruments,
     unseen_set,
 )
-from underpaint.lab.evaluation.stages import Progress, Stages, digest
+from underpaint.lab.evaluation.stages import Stages, digest
 from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.predict import OnnxModel, open_model
 from underpaint.pigments.weights import load_card, model_path
 from underpaint.runtime.files import plain, write_json
+from underpaint.runtime.progress import Progress, silent
 
 
 def spectra_per_second(model: OnnxModel, seconds: float, *, block: int = 2048) -> float:
@@ -406,7 +407,7 @@ def evaluate_trust(
     path, plan = Path(target), plan or TrustPlan()
     complete = not plan.quick and not inputs.missing
     _refuse_to_shrink(path, complete=complete)
-    suite = Suite(path.with_suffix(".parts"), inputs, plan, progress or (lambda _what, _done, _all: None))
+    suite = Suite(path.with_suffix(".parts"), inputs, plan, progress or silent)
     details = suite.run()
     figures = assembled(details)
     record = plain(figures | {"details": details, "about": _about(suite, complete=complete)})

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import XU_NETWORK_AXIS
-from underpaint.lab.reproduction.arms import Progress
 from underpaint.lab.reproduction.figure_answers import Networks, number, picture
 from underpaint.lab.reproduction.figure_panels import (
     BARE,
@@ -25,6 +24,7 @@ from underpaint.lab.reproduction.plan import Plan
 from underpaint.physics.forward import ORDERS, Emission, count, emit
 from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_layer
+from underpaint.runtime.progress import Progress
 from underpaint.simulate.recipes import figure7_recipe, paper_formulas
 from underpaint.view.plot import save_png
 from underpaint.view.plot.paper import Curves, line_ratios

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import Scan
-from underpaint.lab.reproduction.arms import Progress
 from underpaint.lab.reproduction.figure_answers import (
     AFTER,
     BEFORE,
@@ -29,6 +28,7 @@ from underpaint.lab.reproduction.figure_panels import ABOVE, ABSENT, BARE, GROUN
 from underpaint.lab.reproduction.mockups import machine
 from underpaint.lab.reproduction.plan import Plan
 from underpaint.physics.materials import library
+from underpaint.runtime.progress import Progress
 from underpaint.view.plot import save_png
 from underpaint.view.plot.paper import CaseRow, Panel, case_study, panels
 

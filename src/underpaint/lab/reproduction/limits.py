@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import XU_NETWORK_AXIS, EnergyAxis
-from underpaint.lab.reproduction.arms import Progress, asked, of_paper, pretrain, test_rows
+from underpaint.lab.reproduction.arms import asked, of_paper, pretrain, test_rows
 from underpaint.lab.reproduction.contestants import default_answers, paper_answers, paper_network
 from underpaint.lab.reproduction.figure_answers import AFTER, BEFORE, DEFAULT, THRESHOLD, Networks
 from underpaint.lab.reproduction.measured import the_mockups
@@ -29,6 +29,7 @@ from underpaint.physics.forward import count, emit, render
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer
 from underpaint.pigments.limits import counts_to_see
 from underpaint.pigments.weights import NetworkKind
+from underpaint.runtime.progress import Progress
 from underpaint.simulate.recipes import paper_mixtures
 from underpaint.view.plot import save_png
 from underpaint.view.plot.paper import Detection, detection_panels

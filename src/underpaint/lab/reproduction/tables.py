@@ -13,14 +13,7 @@ import numpy as np
 from underpaint.io.csv_text import write_csv
 from underpaint.lab.evaluation.parts import families, held_out, random_pixels, thicknesses
 from underpaint.lab.networks import parameter_count
-from underpaint.lab.reproduction.arms import (
-    Answers,
-    Contestant,
-    Progress,
-    asked,
-    finetuned,
-    pretrain,
-)
+from underpaint.lab.reproduction.arms import Answers, Contestant, asked, finetuned, pretrain
 from underpaint.lab.reproduction.contestants import default_network, paper_network
 from underpaint.lab.reproduction.measured import the_mockups
 from underpaint.lab.reproduction.mockups import Mockups
@@ -39,6 +32,7 @@ from underpaint.lab.training import Library, answers
 from underpaint.physics.materials import Stratigraphy, library
 from underpaint.pigments.weights import NetworkKind
 from underpaint.runtime.files import whole_file
+from underpaint.runtime.progress import Progress
 from underpaint.simulate import outputs_for
 from underpaint.simulate.recipes import paper_grid, paper_layers
 

@@ -29,7 +29,7 @@ from underpaint.lab.training.checkpoint import Trained, load_trainable
 from underpaint.lab.training.exporting import export
 from underpaint.lab.training.labelled import labelled_spectra
 from underpaint.lab.training.library import Library
-from underpaint.lab.training.loop import Progress, run
+from underpaint.lab.training.loop import run
 from underpaint.lab.training.module import log_odds
 from underpaint.lab.training.own_model import (
     CHUNK,
@@ -49,9 +49,9 @@ from underpaint.physics.instrument import Instrument, save_instrument
 from underpaint.physics.materials import load_palette
 from underpaint.pigments.weights import ModelCard
 from underpaint.runtime.files import claim_folder, write_json
+from underpaint.runtime.progress import Progress, silent
 from underpaint.simulate import LibrarySettings, outputs_for
 from underpaint.simulate.instrument_inputs import KnownInstrument
-from underpaint.simulate.library import silent
 from underpaint.simulate.randomise import log_uniform, perturbed, random_instrument
 
 _PARTS = ("stem", "head", "code")

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,10 +36,9 @@ from underpaint.lab.training.split import Split, split_by_source
 from underpaint.pigments.weights import ModelCard
 from underpaint.runtime.files import plain, write_json
 from underpaint.runtime.job import go_on_in
+from underpaint.runtime.progress import Progress
 
 _MAY_CHANGE = ("epochs", "patience", "precision", "calibration")
-Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, done, in all)."""
 _CALIBRATES = 400
 """Held-out stratigraphies from which a network is calibrated."""
 _MACRO = ("auprc", "accuracy", "sensitivity", "f1", "always_yes_f1")

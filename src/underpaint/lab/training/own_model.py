@@ -22,7 +22,7 @@ from underpaint.lab.training.calibration import calibrated_rows
 from underpaint.lab.training.checkpoint import Trained, card_for, load_trainable, spec_for
 from underpaint.lab.training.exporting import example_inputs, export
 from underpaint.lab.training.library import Library, load_library
-from underpaint.lab.training.loop import Progress, run
+from underpaint.lab.training.loop import run
 from underpaint.lab.training.metrics import figures_by_name
 from underpaint.lab.training.module import loss_of
 from underpaint.lab.training.paired import Comparison, answers_of, compare
@@ -33,10 +33,11 @@ from underpaint.pigments.weights import ModelCard
 from underpaint.runtime.files import claim_folder, write_json
 from underpaint.runtime.job import go_on_in
 from underpaint.runtime.pieces import is_finished
+from underpaint.runtime.progress import Progress, silent
 from underpaint.simulate import LibrarySettings, outputs_for, simulate_library
 from underpaint.simulate.instrument_inputs import instrument_inputs
 from underpaint.simulate.jobs import resolved
-from underpaint.simulate.library import make_chunk, silent
+from underpaint.simulate.library import make_chunk
 from underpaint.simulate.randomise import perturbed
 
 _MEANS_AND_DEVIATIONS = 2
