@@ -126,7 +126,7 @@ def test_adapting_is_never_worse_than_noise_or_declines(fit: Fit, tmp_path: Path
     told = report.told.inputs(card.instrument_inputs) if places and report.taken else None
     before = answers_of(report.given.network, card.names, spectra, level)
     after = answers_of(decided.network, card.names, spectra, level, told)
-    assert not compare(before, after).is_worse
+    assert not compare(after, before).is_better
     assert (report.model is not None) == (report.taken and report.chosen != "told")
     assert load_instrument(tmp_path / "instrument.toml").tube.anode == "Rh"
     with pytest.raises(OutputError, match="other settings: seed"):

@@ -26,8 +26,6 @@ ELEMENTS = (
     *("Sr", "Y", "Zr", "Mo", "Ag", "Cd", "Sn", "Sb", "Ba", "W", "Au", "Hg", "Pb", "Bi"),
 )
 """Elements of pigments whose lines a scanner may record."""
-GROUP = "group"
-"""Last column: one for a group, of which one element is all that is known."""
 
 
 def composition(materials: Sequence[str]) -> NDArray[np.float32]:

@@ -1,7 +1,5 @@
 """An autoencoder learns to reconstruct spectra, for which it needs no labels."""
 
-from typing import Any
-
 import lightning.pytorch as lightning
 import numpy as np
 import torch
@@ -13,27 +11,22 @@ from underpaint.lab.training import Library, TrainSettings
 from underpaint.lab.training.loop import best_loss, finished, first_epoch, fit, open_folder
 from underpaint.lab.training.module import ReconstructionModule
 from underpaint.lab.training.split import Split, split_by_source
-from underpaint.pigments.weights import ModelAxis
 from underpaint.runtime.files import write_json
 
 
-def pretrain_autoencoder(
-    library: Library, rows: NDArray[np.int64], settings: TrainSettings, *, n_class: int | None = None
-) -> AutoencoderNetwork:
+def pretrain_autoencoder(library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> AutoencoderNetwork:
     """Teach an autoencoder to reconstruct spectra; the same call continues a run that was interrupted.
 
     Parameters
     ----------
     library : Library
-        Spectra; their labels are not looked at, and there may be none (see :func:`unlabelled`).
+        Spectra; their labels are not looked at.
     rows : (n,) array
         Rows to learn from; leave those of a test out. ``settings.validation_share`` of their stratigraphies are kept
         for early stopping.
     settings : TrainSettings
         Of kind "autoencoder". ``settings.out`` receives ``last.ckpt``, ``best.ckpt`` and ``reconstruction.json``; it
         has to be another folder than that of the training that follows.
-    n_class : int or None
-        Pigments of the dense layer; None takes the library's names.
 
     Returns
     -------
@@ -47,7 +40,7 @@ def pretrain_autoencoder(
         The settings are of another kind, there are no pigments to answer, the rows are too few to split, or the
         folder holds a run with other settings.
     """
-    n_class = len(library.names) if n_class is None else n_class
+    n_class = len(library.names)
     _check(settings, n_class)
     lightning.seed_everything(settings.seed, verbose=False)
     network = AutoencoderNetwork(library.axis.n_bin, n_class)
@@ -63,34 +56,6 @@ def pretrain_autoencoder(
     return network
 
 
-def unlabelled(counts: NDArray[Any], axis: ModelAxis) -> Library:
-    """Return spectra without labels as a library to learn reconstruction from.
-
-    Parameters
-    ----------
-    counts : (n, n_bin) array
-        Measured counts on the network's axis.
-    axis : ModelAxis
-        The network's axis.
-    """
-    n_spectra = len(counts)
-    return Library(
-        spectra=np.asarray(counts, dtype=np.float32),
-        recorded=np.tile(np.asarray([[axis.start_kev, axis.stop_kev]], dtype=np.float32), (n_spectra, 1)),
-        labels=np.empty((n_spectra, 0), dtype=np.uint8),
-        counts_needed=np.empty((n_spectra, 0), dtype=np.float32),
-        source=np.arange(n_spectra),
-        total_counts=None,
-        axis=axis,
-        names=(),
-        kinds=(),
-        groups=(),
-        labels_for_people=(),
-        elements=(),
-        counted=True,
-    )
-
-
 def _check(settings: TrainSettings, n_class: int) -> None:
     if settings.kind != "autoencoder":
         raise TrainingError(
@@ -99,8 +64,8 @@ def _check(settings: TrainSettings, n_class: int) -> None:
         )
     if n_class < 1:
         raise TrainingError(
-            f"Cannot build the dense layer for {n_class} pigments: the library has no names. Say with n_class how many "
-            "the training that follows has."
+            f"Cannot build the dense layer for {n_class} pigments: the library has no names. Give one that has "
+            "those of the training that follows."
         )
 
 

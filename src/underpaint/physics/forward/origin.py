@@ -53,12 +53,6 @@ class Origin:
         depths = [np.interp(share, column, self.depth_um) if column[-1] > 0 else np.nan for column in self.above.T]
         return np.asarray(depths)
 
-    def of_family(self, family: str, photons: Numbers) -> Numbers:
-        """Return the (n_layer,) shares of a whole family (``Pb_L``), its lines weighted by ``photons`` (n_line,)."""
-        chosen = np.asarray(self.lines.family) == family
-        total = photons[chosen].sum()
-        return np.asarray(self.share[:, chosen] @ photons[chosen] / total) if total > 0 else np.zeros(len(self.share))
-
 
 def depth_of_origin(stratigraphy: Stratigraphy, instrument: Instrument) -> Origin:
     """Return the depth of origin of every line: all orders, absorption on the way out included.
