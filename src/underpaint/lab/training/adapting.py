@@ -10,7 +10,7 @@ import lightning.pytorch as lightning
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from underpaint.calibrate import (
@@ -32,11 +32,10 @@ from underpaint.lab.training.library import Library
 from underpaint.lab.training.loop import run
 from underpaint.lab.training.module import log_odds
 from underpaint.lab.training.own_model import (
-    CHUNK,
     HELD_OUT_SEED,
     PLAN,
-    RENDERS,
     REPORT,
+    InstrumentSettings,
     Sizes,
     Stopwatch,
     planned,
@@ -131,43 +130,23 @@ _TAIL, _DETECTOR_AIR_CM = (1e-3, 0.2), (0.3, 25.0)
 """Wider than the scanners in use have them: the scan may come from one that is worse."""
 
 
-class AdaptSettings(BaseModel):
+class AdaptSettings(InstrumentSettings):
     """How a network is adapted to a scan.
 
     Parameters
     ----------
-    out : Path
-        Folder of the model, the fitted instrument and the report.
     model : str
         The network: a shipped name, an ``.onnx`` or a ``.ckpt`` file.
     palette : tuple of str or None
         Pigments to simulate; None: all that the network knows, and those that X-rays do not show.
     ways : tuple of str
         What to try.
-    minutes : float
-        What it may take; ``sizes`` follow from it by measuring this machine.
-    sizes : Sizes or None
-        Given: nothing is measured.
-    n_machine : int
-        Instruments that the scan may have come from.
-    workers, threads : int or None
-        Processes that simulate, threads that train; None: one for each core.
-    seed : int
-        Of stratigraphies, instruments, noise and order.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    out: Path
     model: str = "default"
     palette: tuple[str, ...] | None = None
     ways: tuple[Way, ...] = ("told", "aligned", "tuned", "tuned_aligned")
     minutes: float = Field(5.0, gt=0)
-    sizes: Sizes | None = None
-    n_machine: int = Field(16, ge=1)
-    workers: int | None = Field(None, ge=1)
-    threads: int | None = Field(None, ge=1)
-    seed: int = Field(0, ge=0)
 
 
 @dataclass(frozen=True)
@@ -286,7 +265,8 @@ def adapt(
     fit = fit_instrument(scan, base)
     spectra = scan_spectra(fit.scan, start.card, settings.seed)
     watch.lap("fitting")
-    job = _job(settings, start.card, fit)
+    machines = fit.machines(settings.n_machine, settings.seed)
+    job = settings.library_job(settings.palette or _palette_of(start.card), machines, start.card)
     request = settings.model_dump(mode="json", exclude={"out", "sizes", "workers", "threads", "ways"})
     request["instrument"] = fit.instrument.model_dump(mode="json")
     sizes = planned(settings, request, job, start, show)
@@ -391,17 +371,6 @@ class _Libraries:
     usual: Library
 
 
-def _job(settings: AdaptSettings, card: ModelCard, fit: Fit) -> LibrarySettings:
-    return LibrarySettings(
-        palette=settings.palette or _palette_of(card),
-        instrument=fit.machines(settings.n_machine, settings.seed),
-        renders=RENDERS,
-        chunk=CHUNK,
-        places=bool(card.instrument_inputs),
-        seed=settings.seed,
-    )
-
-
 def _palette_of(card: ModelCard) -> tuple[str, ...]:
     """Return the pigments that a network knows, and usual ones that no network can know."""
     own = [split_place(name)[0] for name, kind in zip(card.names, card.kinds, strict=True) if kind == "member"]
@@ -433,23 +402,9 @@ def _require_known(palette: tuple[str, ...], card: ModelCard) -> None:
 
 def _train_settings(settings: AdaptSettings, sizes: Sizes, card: ModelCard, spectra: Library) -> TrainSettings:
     low, high = np.clip(np.quantile(spectra.spectra.sum(axis=1), _COUNT_QUANTILES), *_COUNTS)
-    return TrainSettings(
-        library=(settings.out / "training.h5",),
-        out=settings.out / "tuning",
-        name=f"{card.name}_adapted",
-        kind=card.kind,
-        epochs=sizes.epochs,
-        batch=sizes.batch,
-        learning_rate=_RATE,
-        patience=sizes.epochs,
-        # whole counts: the folder's settings are compared when a call goes on
-        counts_min=float(np.floor(low)),
-        counts_max=float(np.ceil(high)),
-        seed=settings.seed,
-        threads=settings.threads,
-        precision="32",
-        progress=False,
-    )
+    # whole counts: the folder's settings are compared when a call goes on
+    range_ = {"counts_min": float(np.floor(low)), "counts_max": float(np.ceil(high))}
+    return settings.training(f"{card.name}_adapted", "tuning", card, sizes, learning_rate=_RATE, **range_)
 
 
 def _candidates(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -176,45 +176,13 @@ class Sizes(BaseModel):
         return _between((_SMALLEST_BATCH, _BATCH), RENDERS * self.n_stratigraphies / _STEPS_PER_EPOCH)
 
 
-class Request(Protocol):
-    """What settings say of folder and size."""
-
-    @property
-    def out(self) -> Path:
-        """Folder."""
-
-    @property
-    def sizes(self) -> Sizes | None:
-        """How much, where it is given."""
-
-    @property
-    def minutes(self) -> float:
-        """What it may take."""
-
-    @property
-    def workers(self) -> int | None:
-        """Processes that simulate."""
-
-    @property
-    def threads(self) -> int | None:
-        """Threads that train."""
-
-
-class OwnModelSettings(BaseModel):
-    """A model for one instrument and palette.
+class InstrumentSettings(BaseModel):
+    """What any training for one instrument, on simulated spectra, has to know.
 
     Parameters
     ----------
-    instrument : Instrument
-        The scanner, as a preset or ``underpaint calibrate`` describes it.
-    palette : tuple of str
-        Pigments that may be there.
     out : Path
-        Folder of the model.
-    name : str
-        Name of the model.
-    start : str
-        The network to begin with: a shipped name, an ``.onnx`` or a ``.ckpt`` file.
+        Folder of the model and its report.
     minutes : float
         What simulation and training may take; ``sizes`` follow from it by measuring this machine.
     sizes : Sizes or None
@@ -230,17 +198,64 @@ class OwnModelSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    instrument: Instrument
-    palette: tuple[str, ...] = Field(min_length=1)
     out: Path
-    name: str = "own"
-    start: str = "default"
     minutes: float = Field(10.0, gt=0)
     sizes: Sizes | None = None
     n_machine: int = Field(16, ge=1)
     workers: int | None = Field(None, ge=1)
     threads: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0)
+
+    def library_job(
+        self, palette: tuple[str, ...], machines: tuple[Instrument, ...], card: ModelCard
+    ) -> LibrarySettings:
+        """Return what is to be simulated, but for how much."""
+        return LibrarySettings(
+            palette=palette,
+            instrument=machines,
+            renders=RENDERS,
+            chunk=CHUNK,
+            places=bool(card.instrument_inputs),
+            seed=self.seed,
+        )
+
+    def training(self, name: str, folder: str, card: ModelCard, sizes: Sizes, **more: Any) -> TrainSettings:
+        """Return how a network of a card's kind is trained on ``training.h5``, in a folder within ``out``."""
+        return TrainSettings(
+            library=(self.out / "training.h5",),
+            out=self.out / folder,
+            name=name,
+            kind=card.kind,
+            epochs=sizes.epochs,
+            batch=sizes.batch,
+            patience=sizes.epochs,
+            seed=self.seed,
+            threads=self.threads,
+            precision="32",
+            progress=False,
+            **more,
+        )
+
+
+class OwnModelSettings(InstrumentSettings):
+    """A model for one instrument and palette.
+
+    Parameters
+    ----------
+    instrument : Instrument
+        The scanner, as a preset or ``underpaint calibrate`` describes it.
+    palette : tuple of str
+        Pigments that may be there.
+    name : str
+        Name of the model.
+    start : str
+        The network to begin with: a shipped name, an ``.onnx`` or a ``.ckpt`` file.
+    """
+
+    instrument: Instrument
+    palette: tuple[str, ...] = Field(min_length=1)
+    name: str = "own"
+    start: str = "default"
 
 
 @dataclass(frozen=True)
@@ -318,7 +333,7 @@ def train_own_model(settings: OwnModelSettings, progress: Progress | None = None
     watch.lap("planning")
     library, held_out = (simulated(job, path, settings.workers, show) for job, path in _jobs(settings, sizes, start))
     watch.lap("simulation")
-    train_settings = _train_settings(settings, sizes, start.card)
+    train_settings = settings.training(settings.name, "training", start.card, sizes)
     split = split_by_source(library.source, seed=settings.seed, validation_share=_VALIDATION_SHARE, test_share=0)
     card = _card(library, train_settings, split.train.size, settings)
     begun = take_over(start, card)
@@ -437,13 +452,13 @@ def _between(limits: tuple[int, int], value: float) -> int:
 
 
 def planned(
-    settings: Request, request: Mapping[str, Any], job: LibrarySettings, start: Trained, show: Progress
+    settings: InstrumentSettings, request: Mapping[str, Any], job: LibrarySettings, start: Trained, show: Progress
 ) -> Sizes:
     """Return the sizes of a folder: those it was begun with, those given, or those measured now.
 
     Parameters
     ----------
-    settings : Request
+    settings : InstrumentSettings
         Folder, sizes if given, minutes.
     request : mapping
         What a later call must ask for, too, to go on in the folder; plain values.
@@ -468,14 +483,8 @@ def planned(
 
 
 def _job(settings: OwnModelSettings, card: ModelCard) -> LibrarySettings:
-    return LibrarySettings(
-        palette=settings.palette,
-        instrument=machines_like(settings.instrument, settings.n_machine, settings.seed),
-        renders=RENDERS,
-        chunk=CHUNK,
-        places=bool(card.instrument_inputs),
-        seed=settings.seed,
-    )
+    machines = machines_like(settings.instrument, settings.n_machine, settings.seed)
+    return settings.library_job(settings.palette, machines, card)
 
 
 def _jobs(settings: OwnModelSettings, sizes: Sizes, start: Trained) -> list[tuple[LibrarySettings, Path]]:
@@ -486,22 +495,6 @@ def _jobs(settings: OwnModelSettings, sizes: Sizes, start: Trained) -> list[tupl
         (job.model_copy(update={"n_stratigraphies": sizes.n_stratigraphies}), settings.out / "training.h5"),
         (job.model_copy(update={"n_stratigraphies": sizes.n_held_out, **other}), settings.out / "held_out.h5"),
     ]
-
-
-def _train_settings(settings: OwnModelSettings, sizes: Sizes, card: ModelCard) -> TrainSettings:
-    return TrainSettings(
-        library=(settings.out / "training.h5",),
-        out=settings.out / "training",
-        name=settings.name,
-        kind=card.kind,
-        epochs=sizes.epochs,
-        batch=sizes.batch,
-        patience=sizes.epochs,
-        seed=settings.seed,
-        threads=settings.threads,
-        precision="32",
-        progress=False,
-    )
 
 
 def _card(library: Library, train_settings: TrainSettings, n_train: int, settings: OwnModelSettings) -> ModelCard:
