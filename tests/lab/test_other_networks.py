@@ -25,8 +25,8 @@ from underpaint.lab.training import (
     train,
 )
 from underpaint.lab.training.batches import make_batch
+from underpaint.lab.training.loop import pretrain_autoencoder
 from underpaint.lab.training.metrics import macro_mean
-from underpaint.lab.training.pretraining import pretrain_autoencoder
 
 OTHERS = ("recurrent", "autoencoder")
 

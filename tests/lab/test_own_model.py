@@ -32,7 +32,7 @@ from underpaint.pigments.predict.model import open_model
 from underpaint.pigments.weights import ModelCard
 from underpaint.simulate import LibrarySettings, outputs_for
 from underpaint.simulate.instrument_inputs import INSTRUMENT_INPUTS
-from underpaint.simulate.rendering import transport_chunk
+from underpaint.simulate.library import transport_chunk
 
 PALETTE = ("vermilion", "lead_white", "azurite", "chalk")
 NEWCOMER = "orpiment"

@@ -26,7 +26,7 @@ from underpaint.lab.training import (
     train,
 )
 from underpaint.lab.training.library import UNKNOWN
-from underpaint.lab.training.pretraining import pretrain_autoencoder
+from underpaint.lab.training.loop import pretrain_autoencoder
 from underpaint.lab.training.split import Split, split_by_source
 from underpaint.pigments.weights import NetworkKind
 from underpaint.runtime.files import claim_folder, write_json
