@@ -12,10 +12,11 @@ pytest.importorskip("torch", reason="torch comes with the extra underpaint[train
 import torch
 
 from underpaint.data import XU_NETWORK_AXIS, Scan
+from underpaint.lab.evaluation.scores import spearman
 from underpaint.lab.networks import XuNetwork
 from underpaint.lab.reproduction import Plan, quick
 from underpaint.lab.reproduction.arms import pretrain_settings
-from underpaint.lab.reproduction.figure_answers import AFTER, BEFORE, DEFAULT, map_scores, paper_maps, spearman
+from underpaint.lab.reproduction.figure_answers import AFTER, BEFORE, DEFAULT, map_scores, paper_maps
 from underpaint.lab.reproduction.figure_drawings import (
     HG_RATIO,
     OVER_M,

@@ -5,9 +5,9 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
@@ -15,6 +15,9 @@ from typer.core import TyperGroup
 from underpaint.errors import UnderpaintError
 from underpaint.runtime.progress import Progress
 from underpaint.runtime.untrusted import plain_json, plain_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 INTERRUPTED = 130
 FAILED = 1
@@ -109,6 +112,16 @@ def show_json(value: Any) -> None:
     plain = not str(getattr(sys.stdout, "encoding", "") or "").lower().startswith("utf")
     text = json.dumps(cleaned, indent=2, ensure_ascii=plain)
     typer.echo(plain_json(text))
+
+
+def list_table(title: str, heads: Iterable[str]) -> "Table":
+    """Return a table under these heads, whose cells fold."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    return table
 
 
 def print_anything() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from underpaint.calibrate import Calibration, calibrate, calibration_notes
+from underpaint.cli._console import list_table
 from underpaint.data import EnergyAxis, Scan, Spectrum
 from underpaint.errors import CalibrationError
 from underpaint.io import ScanInfo
@@ -199,9 +200,7 @@ def spectrum_lines(info: ScanInfo, axis: InfoAxis) -> list[str]:
 
 def outcomes_table(outcomes: "list[Outcome]") -> Table:
     """One row per scan: where the results are; why there are none is told below, once."""
-    table = Table(title="scans", title_justify="left")
-    for title in ("scan", "state", "results"):
-        table.add_column(title, overflow="fold")
+    table = list_table("scans", ("scan", "state", "results"))
     for own in outcomes:
         state = "failed" if own.error else "left alone" if own.skipped else "done"
         table.add_row(own.source, state, "" if own.error else str(own.folder))

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from underpaint.data import EnergyAxis, Scan
+from underpaint.data import Scan
 from underpaint.errors import OutputError, SampleError
 from underpaint.io import save_scan
-from underpaint.physics.forward import count, emit, render
+from underpaint.physics.forward import axis_of, count, emit, render
 from underpaint.physics.instrument import Detector, Instrument, load_instrument
 from underpaint.physics.materials import Layer, Paint, Stratigraphy, coating_layer, ground_layer, support_layer
 from underpaint.runtime.files import whole_file
@@ -196,7 +196,7 @@ def simulate_spectra(job: ExplicitSettings, *, photons: str | Path | None = None
     counts = count(expected, rng=np.random.default_rng(job.seed)) if job.noise else expected
     scan = Scan(
         counts=counts[None],
-        axis=EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel),
+        axis=axis_of(detector),
         name="simulated",
         format="simulated",
         notes=("Simulated spectra, not a measurement.",),

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from underpaint import __version__
 from underpaint.data.maps import split_place
+from underpaint.lab.evaluation.groups import mean
 from underpaint.lab.evaluation.scores import (
     Scores,
     auroc,
@@ -108,9 +109,9 @@ def _summary(table: dict[str, Scores], outputs: Outputs) -> dict[str, Any]:
     present = {name for name, entry in table.items() if entry.n_positive + entry.n_invisible > 0}
     scored = [name for name in present if kinds[name] == "group" and table[name].n_positive and table[name].n_negative]
     return {
-        "group_macro_f1": _mean([table[name].f1 for name in scored]),
-        "always_yes_macro_f1": _mean([table[name].always_yes_f1 for name in scored]),
-        "member_macro_f1": _mean(
+        "group_macro_f1": mean([table[name].f1 for name in scored]),
+        "always_yes_macro_f1": mean([table[name].always_yes_f1 for name in scored]),
+        "member_macro_f1": mean(
             [
                 table[name].f1
                 for name in present
@@ -131,7 +132,3 @@ def _summary(table: dict[str, Scores], outputs: Outputs) -> dict[str, Any]:
 def _label(name: str) -> str:
     groups = {group.name: group.label for group in library().groups}
     return groups[name] if name in groups else library()[name].label
-
-
-def _mean(values: list[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data import EnergyAxis
 from underpaint.data.maps import PRESENT_PROBABILITY, PigmentMaps, split_place
 from underpaint.errors import SampleError
 from underpaint.physics.atomic import atomic_number
-from underpaint.physics.forward import emit, render
+from underpaint.physics.forward import axis_of, emit, render
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Palette, Pigment, Stratigraphy, library
 from underpaint.pigments.limits.question import LIGHTEST_SHOWN, shown_elements
@@ -432,7 +431,7 @@ def counts_to_see(stratigraphies: Sequence[Stratigraphy], pigment: str, instrume
     if name not in outputs.names:
         raise SampleError(f"Cannot say when {name} shows: it has no element with a visible line; no XRF scan shows it.")
     detector = instrument.detector
-    axis = EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)
+    axis = axis_of(detector)
     emission = emit(stratigraphies, instrument)
     expected = np.asarray(render(emission, detector, axis))
     _, needed = visibility(stratigraphies, emission, expected, outputs, detector, axis)
