@@ -87,7 +87,7 @@ def without_sum_peaks(scan: Scan, pulse_pair_us: float) -> tuple[Scan, Step]:
     axis = scan.require_axis()
     if not (np.isfinite(pulse_pair_us) and pulse_pair_us > 0):
         raise ScanError(f"Cannot take out sum peaks: a resolving time of {pulse_pair_us:g} µs; it must be positive.")
-    if scan.live_time_s is None or not np.all(scan.live_time_s[_there(scan)] > 0):
+    if scan.live_time_s is None or not np.all((scan.live_time_s > 0)[... if scan.present is None else scan.present]):
         raise ScanError(
             f"Cannot take out sum peaks of scan {scan.name!r}: they depend on the rate, and its file lacks the live "
             "time of some pixels. Convert the scan from the instrument's own files, which hold them."
@@ -105,10 +105,6 @@ def without_sum_peaks(scan: Scan, pulse_pair_us: float) -> tuple[Scan, Step]:
     said = f"sum peaks taken out for {pulse_pair_us:g} µs: {chance.max():.2%} of the pulses at most held two photons"
     step = Step("sum_peaks", said, {"pulse_pair_us": pulse_pair_us, "most_chance": float(chance.max())})
     return replace(scan, counts=counts, notes=(*scan.notes, said)), step
-
-
-def _there(scan: Scan) -> NDArray[np.bool_]:
-    return np.ones(scan.shape[:2], bool) if scan.present is None else scan.present
 
 
 def _parted(

@@ -123,15 +123,11 @@ def _part(key: str, rows: dict[str, tuple[str, ...]]) -> str | None:
 
 def _by_name(fresh: Tensor, old: Tensor, names: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
     """Return the fresh rows with those known by name put in their place; a name that comes twice keeps its order."""
-    filled, places = fresh.clone(), _numbered(known)
+    filled, places = fresh.clone(), {name: row for row, name in _numbered_rows(known)}
     for row, name in _numbered_rows(names):
         if name in places:
             filled[row] = old[places[name]]
     return torch.as_tensor(filled)
-
-
-def _numbered(names: tuple[str, ...]) -> dict[tuple[str, int], int]:
-    return {name: row for row, name in _numbered_rows(names)}
 
 
 def _numbered_rows(names: tuple[str, ...]) -> list[tuple[int, tuple[str, int]]]:
