@@ -14,14 +14,15 @@ RESULT := demo/result
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lock lint format types contracts docs-check figures screenshots wheels check clean
+.PHONY: help demo test lock lint format types contracts dead-code docs-check figures screenshots wheels check clean
 
 help:
 	@echo "make demo        build, scan and identify a virtual panel; says what to open"
 	@echo "make test        create the environment and pass the tests"
-	@echo "make check       lint, types, contracts and docs-check in one"
+	@echo "make check       lint, types, contracts, dead-code and docs-check in one"
 	@echo "make lint        ruff: style and format        make format     put the format right"
 	@echo "make types       mypy, strict                  make contracts  who may import whom"
+	@echo "make dead-code   what nothing uses (vulture)"
 	@echo "make docs-check  links and pasted figures      make figures    paste the figures anew"
 	@echo "make screenshots pictures of every view of the viewer, by Chromium"
 	@echo "make wheels      the plain install is wheels alone on Windows, macOS and Linux"
@@ -95,7 +96,10 @@ screenshots: $(VENV)/.installed-dev
 wheels: $(VENV)/.installed-dev
 	$(BIN)/python tools/check_wheels.py
 
-check: lint types contracts docs-check
+dead-code: $(VENV)/.installed-dev
+	$(BIN)/vulture
+
+check: lint types contracts dead-code docs-check
 
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

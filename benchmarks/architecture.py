@@ -23,9 +23,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from underpaint.data.maps import SURFACE_UM, split_place
-from underpaint.lab.evaluation.speed import spectra_per_second
-from underpaint.lab.networks import XuNetwork, build_network
-from underpaint.lab.networks.build import parameter_count
+from underpaint.lab.evaluation.suite import spectra_per_second
+from underpaint.lab.networks import XuNetwork, build_network, parameter_count
 from underpaint.lab.training import Library, TrainSettings, export, load_library
 from underpaint.lab.training.batches import Batch, Batches
 from underpaint.lab.training.checkpoint import about, card_for, load_checkpoint, spec_for

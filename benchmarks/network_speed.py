@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from underpaint.errors import ModelError
-from underpaint.lab.evaluation.speed import spectra_per_second
+from underpaint.lab.evaluation.suite import spectra_per_second
 from underpaint.pigments.predict import open_model
 from underpaint.pigments.weights import ModelAxis, ModelCard, model_path
 

@@ -16,13 +16,13 @@ from underpaint.data.maps import SURFACE_UM, share_of
 from underpaint.io import read_maps, save_scan
 from underpaint.lab.networks import LayersNetwork
 from underpaint.lab.training import export
+from underpaint.lab.training.checkpoint import composition
 from underpaint.physics.atomic import family_lines
 from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.limits.members import OUT_OF_USE
 from underpaint.pigments.predict.order import ORDERS, order_map
 from underpaint.pigments.weights import ModelAxis, ModelCard
 from underpaint.simulate import outputs_for
-from underpaint.simulate.composition import composition
 from underpaint.simulate.instrument_inputs import INSTRUMENT_INPUTS
 
 PIGMENTS = ("vermilion", "calomel", "lead_white", "red_lead", "azurite")

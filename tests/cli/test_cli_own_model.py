@@ -15,9 +15,8 @@ from underpaint.data import EnergyAxis, Scan
 from underpaint.io import save_scan
 from underpaint.lab.training import load_trainable
 from underpaint.lab.training.adapting import AdaptReport, AdaptSettings
-from underpaint.lab.training.own_model import OwnModelReport, OwnModelSettings, Sizes
+from underpaint.lab.training.own_model import OwnModelReport, OwnModelSettings, Sizes, TakenOver
 from underpaint.lab.training.paired import Comparison
-from underpaint.lab.training.taking_over import TakenOver
 from underpaint.physics.instrument import load_instrument
 from underpaint.simulate.instrument_inputs import KnownInstrument
 
@@ -54,7 +53,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[OwnModelSettings]:
             {"groups at 1e+05": LOST}, {"smalt": 0.87},
         )  # fmt: skip
 
-    monkeypatch.setattr("underpaint.cli._own.train_own_model", stand_in)
+    monkeypatch.setattr("underpaint.cli._finetune.train_own_model", stand_in)
     return seen
 
 
@@ -116,7 +115,7 @@ def test_adapting_says_what_was_decided(scan: Path, gain: float, said: str, monk
             {"given": 0.3, "tuned": 0.2}, "tuned", compared, model, SIZES, {"fitting": 0.1},
         )  # fmt: skip
 
-    monkeypatch.setattr("underpaint.cli._own.adapt", stand_in)
+    monkeypatch.setattr("underpaint.cli._finetune.adapt", stand_in)
     done = call("adapt", scan, "--out", "there", "--instrument", "elio")
     assert done.exit_code == 0, done.output
     told = words(done)

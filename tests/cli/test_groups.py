@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from underpaint.cli._app import app
+from underpaint.cli import app
 
 
 @pytest.fixture(autouse=True)

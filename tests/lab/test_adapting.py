@@ -11,8 +11,7 @@ from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import CalibrationError, OutputError, TrainingError
 from underpaint.lab.networks import build_network
 from underpaint.lab.training import TrainSettings, load_trainable, train
-from underpaint.lab.training.adapting import AdaptReport, AdaptSettings, Fit, _written, adapt, fit_instrument
-from underpaint.lab.training.aligning import aligned
+from underpaint.lab.training.adapting import AdaptReport, AdaptSettings, Fit, _written, adapt, aligned, fit_instrument
 from underpaint.lab.training.batches import Batch
 from underpaint.lab.training.checkpoint import Trained, spec_for
 from underpaint.lab.training.exporting import example_inputs
@@ -127,7 +126,7 @@ def test_adapting_is_never_worse_than_noise_or_declines(fit: Fit, tmp_path: Path
     told = report.told.inputs(card.instrument_inputs) if places and report.taken else None
     before = answers_of(report.given.network, card.names, spectra, level)
     after = answers_of(decided.network, card.names, spectra, level, told)
-    assert not compare(before, after).is_worse
+    assert not compare(after, before).is_better
     assert (report.model is not None) == (report.taken and report.chosen != "told")
     assert load_instrument(tmp_path / "instrument.toml").tube.anode == "Rh"
     with pytest.raises(OutputError, match="other settings: seed"):

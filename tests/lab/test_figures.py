@@ -12,12 +12,22 @@ pytest.importorskip("torch", reason="torch comes with the extra underpaint[train
 import torch
 
 from underpaint.data import XU_NETWORK_AXIS, Scan
+from underpaint.lab.evaluation.scores import spearman
 from underpaint.lab.networks import XuNetwork
 from underpaint.lab.reproduction import Plan, quick
 from underpaint.lab.reproduction.arms import pretrain_settings
-from underpaint.lab.reproduction.figure_answers import AFTER, BEFORE, DEFAULT, map_scores, paper_maps, spearman
-from underpaint.lab.reproduction.figure_drawings import Sheet, layered_painting, single_layered_painting
-from underpaint.lab.reproduction.figure_lines import HG_RATIO, OVER_M, PB_RATIO, covered, figure10, ratios_of
+from underpaint.lab.reproduction.figure_answers import AFTER, BEFORE, DEFAULT, map_scores, paper_maps
+from underpaint.lab.reproduction.figure_drawings import (
+    HG_RATIO,
+    OVER_M,
+    PB_RATIO,
+    Sheet,
+    covered,
+    figure10,
+    layered_painting,
+    ratios_of,
+    single_layered_painting,
+)
 from underpaint.lab.reproduction.figure_panels import ABOVE, ABSENT, BARE, BELOW, crossed_strips, scan_painting
 from underpaint.lab.reproduction.figures import FIGURE5, Networks, figure5, figure8, figure9
 from underpaint.lab.reproduction.simulation import as_library, paper_outputs

@@ -23,12 +23,12 @@ from underpaint.lab.training import (
     train,
 )
 from underpaint.lab.training.batches import Batches
+from underpaint.lab.training.checkpoint import ELEMENTS, composition
 from underpaint.lab.training.module import ask, excess_loss, quantity_loss
 from underpaint.pigments.predict import identify
 from underpaint.pigments.predict.model import open_model
 from underpaint.pigments.weights import LayersKind
 from underpaint.simulate import LibrarySettings, simulate_library
-from underpaint.simulate.composition import ELEMENTS, composition
 
 PALETTE = ("vermilion", "lead_white", "azurite", "zinc_white", "chalk")
 WITHOUT_A_WAY_BACK = ("layers_recurrent", "layers_composition")

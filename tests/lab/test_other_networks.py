@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,8 @@ from underpaint.lab.training import (
     train,
 )
 from underpaint.lab.training.batches import make_batch
+from underpaint.lab.training.loop import pretrain_autoencoder
 from underpaint.lab.training.metrics import macro_mean
-from underpaint.lab.training.pretraining import pretrain_autoencoder, unlabelled
-from underpaint.pigments.weights import ModelAxis
 
 OTHERS = ("recurrent", "autoencoder")
 
@@ -116,10 +116,7 @@ def test_the_reconstruction_gets_better_and_goes_on_where_it_stopped(toy: Librar
 
 
 def test_an_encoder_taught_without_labels_is_what_training_begins_with(toy: Library, tmp_path: Path) -> None:
-    counts = np.random.default_rng(0).poisson(1e4 * toy.spectra.astype(np.float64))
-    taught = pretrain_autoencoder(
-        unlabelled(counts, toy.axis), np.arange(200), others_settings(tmp_path / "taught"), n_class=len(toy.names)
-    )
+    taught = pretrain_autoencoder(toy, np.arange(200), others_settings(tmp_path / "taught"))
     before = {name: value.clone() for name, value in taught.state_dict().items()}
     report = train(others_settings(tmp_path / "run", epochs=1, learning_rate=1e-9), toy, network=taught)
     after = report.trained.network.state_dict()
@@ -131,8 +128,8 @@ def test_an_encoder_taught_without_labels_is_what_training_begins_with(toy: Libr
 def test_reconstruction_looks_at_no_row_that_was_not_given(toy: Library, tmp_path: Path) -> None:
     spectra = toy.spectra.astype(np.float32).copy()
     spectra[200:] = np.nan
-    changed = unlabelled(spectra, toy.axis)
-    network = pretrain_autoencoder(changed, np.arange(200), others_settings(tmp_path, epochs=1), n_class=2)
+    changed = replace(toy, spectra=spectra)
+    network = pretrain_autoencoder(changed, np.arange(200), others_settings(tmp_path, epochs=1))
     assert all(torch.isfinite(each).all() for each in network.parameters())
 
 
@@ -140,16 +137,10 @@ def test_reconstruction_refuses_another_kind_and_no_pigments(toy: Library, tmp_p
     with pytest.raises(TrainingError, match="kind 'recurrent': only \"autoencoder\" has a bottleneck"):
         pretrain_autoencoder(toy, np.arange(9), others_settings(tmp_path, kind="recurrent"))
     with pytest.raises(TrainingError, match="for 0 pigments: the library has no names"):
-        pretrain_autoencoder(unlabelled(np.ones((9, 96)), toy.axis), np.arange(9), others_settings(tmp_path))
+        pretrain_autoencoder(toy.only([]), np.arange(9), others_settings(tmp_path))
 
 
 @pytest.mark.parametrize("network", [RecurrentNetwork(96, 3), AutoencoderNetwork(96, 4), AutoencoderNetwork(200, 3)])
 def test_a_network_that_does_not_fit_is_refused(toy: Library, network: torch.nn.Module, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="ask for another AutoencoderNetwork"):
         train(others_settings(tmp_path), toy, network=network)
-
-
-def test_unlabelled_spectra_have_an_axis_and_nothing_else() -> None:
-    axis = ModelAxis(start_kev=1.0, bin_kev=0.04, n_bin=96)
-    library = unlabelled(np.ones((4, 96)), axis)
-    assert (len(library), library.names, library.counted) == (4, (), True)

@@ -13,7 +13,7 @@ from underpaint.errors import OutputError, TrainingError
 from underpaint.lab.networks import build_network
 from underpaint.lab.training import load_trainable
 from underpaint.lab.training.batches import Batches
-from underpaint.lab.training.calibrated_rows import calibrated_rows
+from underpaint.lab.training.calibration import calibrated_rows
 from underpaint.lab.training.checkpoint import Trained, spec_for
 from underpaint.lab.training.library import load_library
 from underpaint.lab.training.own_model import (
@@ -22,17 +22,17 @@ from underpaint.lab.training.own_model import (
     machines_like,
     measured_sizes,
     simulated,
+    take_over,
     train_own_model,
 )
 from underpaint.lab.training.paired import Answers, answers_of, compare
 from underpaint.lab.training.settings import TrainSettings
-from underpaint.lab.training.taking_over import take_over
 from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.predict.model import open_model
 from underpaint.pigments.weights import ModelCard
 from underpaint.simulate import LibrarySettings, outputs_for
 from underpaint.simulate.instrument_inputs import INSTRUMENT_INPUTS
-from underpaint.simulate.transporting import transport_chunk
+from underpaint.simulate.library import transport_chunk
 
 PALETTE = ("vermilion", "lead_white", "azurite", "chalk")
 NEWCOMER = "orpiment"
@@ -152,9 +152,9 @@ def test_a_difference_is_one_beyond_its_noise() -> None:
     # 100 stratigraphies, three in ten wrong: a binomial's standard deviation
     assert found.standard_error == pytest.approx(np.sqrt(0.3 * 0.7 / 100), rel=0.2)
     assert found.is_better
-    assert compare(toy_answers(right), toy_answers(flawed)).is_worse
+    assert not compare(toy_answers(right), toy_answers(flawed)).is_better
     same = compare(toy_answers(flawed), toy_answers(flawed))
-    assert (same.gain, same.is_better, same.is_worse) == (0.0, False, False)
+    assert (same.gain, same.is_better) == (0.0, False)
 
 
 def test_an_interrupted_model_goes_on_to_one_that_identify_takes(

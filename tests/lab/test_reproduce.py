@@ -18,13 +18,20 @@ pytest.importorskip("torch", reason="torch comes with the extra underpaint[train
 from underpaint.lab.evaluation.parts import families, held_out, random_pixels, thicknesses
 from underpaint.lab.reproduction import make_mockups, mockup_library, quick, read_mockups, simulation_set
 from underpaint.lab.reproduction.arms import Answers, of_paper, read_in_palette
-from underpaint.lab.reproduction.comparison import mixed_layers, thirty_names, thirty_pigments
 from underpaint.lab.reproduction.contestants import default_network, paper_network
 from underpaint.lab.reproduction.mockups import Mockups
 from underpaint.lab.reproduction.scoring import group_names, over_folds, pooled
 from underpaint.lab.reproduction.simulation import MIXED_FROM, counted, measured_background, paper_outputs
 from underpaint.lab.reproduction.studies import keep_to_plan
-from underpaint.lab.reproduction.tables import arm_rows, flat_rows, write_json, write_table
+from underpaint.lab.reproduction.tables import (
+    arm_rows,
+    flat_rows,
+    mixed_layers,
+    thirty_names,
+    thirty_pigments,
+    write_json,
+    write_table,
+)
 from underpaint.simulate.recipes import paper_formulas, paper_grid, paper_stratigraphy, paper_table3
 
 

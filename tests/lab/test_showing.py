@@ -4,8 +4,8 @@ import numpy as np
 
 from underpaint.data import EnergyAxis
 from underpaint.lab.training import labelled_spectra
+from underpaint.lab.training.finetuning import only_what_shows
 from underpaint.lab.training.library import UNKNOWN
-from underpaint.lab.training.showing import only_what_shows
 from underpaint.physics.forward import count, emit, render
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer

@@ -8,9 +8,7 @@ import pytest
 
 from underpaint.errors import OutputError
 from underpaint.lab.evaluation.plan import TrustPlan, quick_plan
-from underpaint.lab.evaluation.stages import Stages
-from underpaint.lab.evaluation.suite import Inputs, name
-from underpaint.lab.evaluation.trust import evaluate_trust
+from underpaint.lab.evaluation.suite import Inputs, Stages, evaluate_trust, name
 
 
 def test_a_stage_is_taken_up_again_as_long_as_its_facts_hold(tmp_path: Path) -> None:

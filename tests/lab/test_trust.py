@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from underpaint.cli._app import app
+from underpaint.cli import app
 from underpaint.lab.evaluation import baselines
 from underpaint.lab.evaluation import plan as plan_module
 from underpaint.lab.evaluation import suite as suite_module
 from underpaint.lab.evaluation.plan import TrustPlan
-from underpaint.lab.evaluation.suite import Inputs
-from underpaint.lab.evaluation.trust import evaluate_trust
+from underpaint.lab.evaluation.suite import Inputs, evaluate_trust
 from underpaint.lab.training import TrainSettings, export, load_library, train
 from underpaint.simulate import LibrarySettings, simulate_library
 

@@ -164,7 +164,7 @@ def test_a_scan_that_ends_too_early_is_refused_with_both_ranges(model: Path) -> 
 def test_the_refusal_names_a_model_that_would_do(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shipped").mkdir()
     write_toy_model(tmp_path / "shipped", toy_card(name="short", narrowest_kev=(1.2, 2.2)))
-    monkeypatch.setattr("underpaint.pigments.weights.store._folder", lambda: tmp_path / "shipped")
+    monkeypatch.setattr("underpaint.pigments.weights.card._folder", lambda: tmp_path / "shipped")
     scan = Scan(toy_counts()[:, :, :30], EnergyAxis(0.05, 1.025, 30))
     with pytest.raises(CoverageError, match=r"Use model 'short' \(--model short\), which needs 1\.20-2\.20 keV"):
         identify(scan, model)

@@ -11,10 +11,8 @@ from underpaint.physics.forward import Emission, emit, render
 from underpaint.physics.instrument import Detector, load_instrument, save_instrument
 from underpaint.simulate import LibrarySettings, read_photons, simulate_library
 from underpaint.simulate.jobs import resolved
-from underpaint.simulate.library import make_chunk
+from underpaint.simulate.library import make_chunk, render_chunk, transport_chunk
 from underpaint.simulate.photons import PHOTONS, photons_from_bytes, photons_to_bytes
-from underpaint.simulate.rendering import render_chunk
-from underpaint.simulate.transporting import transport_chunk
 
 SETTINGS = LibrarySettings(n_stratigraphies=10, renders=2, chunk=4, seed=3)
 DATASETS = ("expected", "recorded", "labels", "counts_needed", "source")

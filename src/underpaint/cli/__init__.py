@@ -1,5 +1,90 @@
-"""The command line: parses, shows, and calls the functions that Python users call."""
+"""The command line: parse, call, print."""
 
-from underpaint.cli._app import app, main
+from typing import Annotated
 
-__all__ = ["app", "main"]
+import typer
+
+from underpaint import __version__
+from underpaint.cli import (
+    _calibrate,
+    _evaluate,
+    _formats,
+    _groups,
+    _learn,
+    _library,
+    _repair,
+    _scans,
+    _view,
+    _virtual,
+)
+from underpaint.cli._console import PlainErrors, print_anything
+from underpaint.cli._outputs import careful
+
+app = typer.Typer(
+    name="underpaint",
+    cls=PlainErrors,
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+READ, SIMULATE, TRAIN = "Read a scan", "Simulate", "Train and measure"
+
+app.command(rich_help_panel=READ)(careful(_scans.identify))
+app.command(rich_help_panel=READ)(careful(_scans.elements))
+app.command(rich_help_panel=READ)(careful(_scans.info))
+app.command(rich_help_panel=READ)(careful(_calibrate.calibrate))
+app.command(rich_help_panel=READ)(careful(_scans.explain))
+app.command(rich_help_panel=READ)(careful(_view.view))
+app.command(rich_help_panel=READ)(careful(_view.report))
+app.command(hidden=True)(careful(_view.work))
+app.command(rich_help_panel=READ)(careful(_formats.convert))
+app.command(rich_help_panel=READ)(careful(_repair.repair))
+app.command(rich_help_panel=READ)(careful(_repair.mosaic))
+app.command(rich_help_panel=READ)(careful(_formats.formats))
+app.add_typer(_groups.pigments, name="pigments", rich_help_panel=READ)
+app.command(rich_help_panel=READ)(careful(_library.instruments))
+app.command(rich_help_panel=SIMULATE)(careful(_virtual.mockup))
+app.command(rich_help_panel=SIMULATE)(careful(_virtual.simulate))
+app.command(rich_help_panel=TRAIN)(careful(_learn.train))
+app.command(rich_help_panel=TRAIN)(careful(_learn.finetune))
+app.command(rich_help_panel=TRAIN)(careful(_learn.adapt))
+app.command(rich_help_panel=TRAIN)(careful(_evaluate.evaluate))
+app.command(rich_help_panel=TRAIN)(careful(_learn.reproduce))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"underpaint {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Find the pigments of a painting in its X-ray fluorescence scan.
+
+    Start with
+
+        underpaint info SCAN
+
+        underpaint identify SCAN
+
+    and open the report that it names. `underpaint COMMAND --help` shows an example for each command; `underpaint`
+    alone opens a page in the browser that does without commands.
+    """
+    del debug, version
+    if context.invoked_subcommand is None:
+        _view.start_page()
+
+
+def main() -> None:
+    """Run the command line."""
+    print_anything()
+    app()

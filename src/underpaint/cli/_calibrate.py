@@ -114,12 +114,9 @@ def _examined(scan: "Scan", base: "Instrument | None", out: Path, picture: Path 
     if straight is not None:
         save_scan(room.without_drift(scan, own, drift), straight)
     assumed = "" if base else room.assumed_in_words(own)
-    notes = (*room.calibration_notes(scan.axis, own), *_drift_note(scan, drift), *([assumed] if assumed else []))
+    drifts = [drift.in_words()] if scan.shape[0] > 1 else []
+    notes = (*room.calibration_notes(scan.axis, own), *drifts, *([assumed] if assumed else []))
     return Found(scan, own, drift, out, notes, tuple(path for path in (picture, straight) if path is not None))
-
-
-def _drift_note(scan: "Scan", drift: "Drift") -> tuple[str, ...]:
-    return (drift.in_words(),) if scan.shape[0] > 1 else ()
 
 
 def _save_picture(scan: "Scan", found: "Calibration", path: Path) -> None:

@@ -5,15 +5,19 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
 
 from underpaint.errors import UnderpaintError
+from underpaint.runtime.progress import Progress
 from underpaint.runtime.untrusted import plain_json, plain_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 INTERRUPTED = 130
 FAILED = 1
@@ -110,6 +114,16 @@ def show_json(value: Any) -> None:
     typer.echo(plain_json(text))
 
 
+def list_table(title: str, heads: Iterable[str]) -> "Table":
+    """Return a table under these heads, whose cells fold."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    return table
+
+
 def print_anything() -> None:
     """Let the terminal show an escape for what its encoding does not have (cp1252 on Windows, or no UTF-8 at all)."""
     for stream in (sys.stdout, sys.stderr):
@@ -118,13 +132,14 @@ def print_anything() -> None:
 
 
 @contextmanager
-def progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+def progress(*, quiet: bool) -> Iterator[Progress]:
     """Show on standard error what is being done; yields a function (what, done, in all)."""
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
 
     what_is_done = TextColumn("{task.description}", markup=False)
     columns = (SpinnerColumn(), what_is_done, BarColumn(bar_width=24), TimeElapsedColumn())
-    with Progress(*columns, console=console(stderr=True), disable=quiet, transient=True) as bar:
+    with Bars(*columns, console=console(stderr=True), disable=quiet, transient=True) as bar:
         task = bar.add_task("Starting", total=None)
 
         def step(what: str, done: int, total: int) -> None:
@@ -132,11 +147,6 @@ def progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
             bar.update(task, description=plain_text(what), completed=done, total=total if total > 1 else None)
 
         yield step
-
-
-def chunk_progress(step: Callable[[str, int, int], None], what: str) -> Callable[[int, int], None]:
-    """Adapt a (what, done, in all) function to (done, in all)."""
-    return lambda done, total: step(what, done, total)
 
 
 def _debugging(ctx: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from underpaint.cli._console import chunk_progress, progress, say, show
+from underpaint.cli._console import progress, say, show
 from underpaint.cli._scans import Overwrite, Quiet
 
 if TYPE_CHECKING:
@@ -82,8 +82,7 @@ def _panel(json_file: Path | None, model: str, panel: str, counts: float, instru
 
     with progress(quiet=quiet) as step:
         step("Simulating the panel", 0, 1)
-        own = chunk_progress(step, "Simulating the panel")
-        figures = evaluate_panel(panel, model=model, counts=counts, instrument=instrument, progress=own)
+        figures = evaluate_panel(panel, model=model, counts=counts, instrument=instrument, progress=step)
     if json_file is not None:
         write_json(json_file, figures)
     if not quiet:
@@ -94,7 +93,7 @@ def _panel(json_file: Path | None, model: str, panel: str, counts: float, instru
 
 def _trust(json_file: Path | None, inputs: "Inputs", *, small: bool, quiet: bool) -> None:
     from underpaint.lab.evaluation.plan import TrustPlan, quick_plan
-    from underpaint.lab.evaluation.trust import evaluate_trust
+    from underpaint.lab.evaluation.suite import evaluate_trust
 
     if json_file is None:
         raise typer.BadParameter("--suite trust needs --json FILE: it is long, and keeps what is finished beside it")

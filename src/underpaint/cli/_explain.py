@@ -1,6 +1,6 @@
 """``explain``: which layers could have made the spectrum of a pixel or a region."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from underpaint.pigments.explain import (
 )
 from underpaint.pigments.explain.words import in_words, interval_text, layer_name
 from underpaint.pipeline.run import check_instrument, on_its_energy_axis
+from underpaint.runtime.progress import Progress
 from underpaint.runtime.untrusted import read_toml
 
 USUAL = "elio"
@@ -73,7 +74,7 @@ class Request:
     trust_instrument: bool = False
 
 
-def explained_spot(source: str, asked: Request, progress: Callable[[str, int, int], None]) -> Explanation:
+def explained_spot(source: str, asked: Request, progress: Progress) -> Explanation:
     """Sum the spectra of a pixel or region and explain them.
 
     Raises

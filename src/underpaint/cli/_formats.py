@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from underpaint.cli._console import say, show, show_json
+from underpaint.cli._console import list_table, say, show, show_json
 from underpaint.cli._outputs import new_folder
 from underpaint.cli._scans import DetectorOption, Json, OneScan, Quiet, ShapeOption, rows_and_columns
 
@@ -30,11 +30,7 @@ def formats(as_json: Json = False) -> None:
     if as_json:
         show_json(records)
         return
-    from rich.table import Table
-
-    table = Table(title="formats", title_justify="left")
-    for title in ("format", "endings", "recognised by", "extra", "source of the specification"):
-        table.add_column(title, overflow="fold")
+    table = list_table("formats", ("format", "endings", "recognised by", "extra", "source of the specification"))
     for own in FORMATS:
         name = f"{own.name} (also written)" if own.written else own.name
         table.add_row(name, " ".join(own.endings), own.recognised_by, own.extra or "-", own.source)

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from underpaint.cli import _library
-from underpaint.cli._console import progress, say, show, show_json
+from underpaint.cli._console import list_table, progress, say, show, show_json
 from underpaint.cli._outputs import careful, new_file
 from underpaint.cli._scans import Json, Overwrite, Quiet
 
@@ -155,13 +155,10 @@ def _finite(value: Any) -> Any:
 
 
 def _show(found: "Separation", grouped: "list[Group]", counts: float) -> None:
-    from rich.table import Table
-
     from underpaint.pigments.limits import MODEL_COUNTS
 
-    table = Table(title=f"{len(grouped)} groups at {counts:.3g} counts, {found.instrument}", title_justify="left")
-    for title in ("elements", "pigments", "first pair parts at", "also resembles"):
-        table.add_column(title, overflow="fold")
+    title = f"{len(grouped)} groups at {counts:.3g} counts, {found.instrument}"
+    table = list_table(title, ("elements", "pigments", "first pair parts at", "also resembles"))
     for group in grouped:
         near = ", ".join(group.neighbours[:6]) + (
             f" and {len(group.neighbours) - 6}" if len(group.neighbours) > 6 else ""
@@ -188,11 +185,7 @@ def _first(found: "Separation", group: "Group") -> str:
 
 
 def _mixtures(composites: "list[Composite]") -> Any:
-    from rich.table import Table
-
-    table = Table(title="mixtures that pass for a pigment", title_justify="left")
-    for title in ("pigment", "mixture, per cent by mass", "part at"):
-        table.add_column(title, overflow="fold")
+    table = list_table("mixtures that pass for a pigment", ("pigment", "mixture, per cent by mass", "part at"))
     for own in composites:
         parts = " + ".join(f"{name} {100 * share:.0f}" for name, share in own.mixture.items())
         table.add_row(own.pigment, parts, f"{own.counts_needed:.1e}")

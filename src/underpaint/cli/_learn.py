@@ -64,7 +64,7 @@ def train(
     _require_torch()
     loud = not (quiet or as_json)
     if config is None:
-        from underpaint.cli._own import Asked, own_model, show_own_model
+        from underpaint.cli._finetune import Asked, own_model, show_own_model
 
         made = own_model(Asked(model, instrument, palette, out, minutes, seed), name, quiet=not loud)
         if as_json:
@@ -131,7 +131,7 @@ def adapt(
                  quiet=quiet, as_json=as_json)  # fmt: skip
         return
     _require_torch()
-    from underpaint.cli._own import Asked, adapted, show_adapted
+    from underpaint.cli._finetune import Asked, adapted, show_adapted
 
     report, folder = adapted(scan, Asked(model, instrument, palette, out, minutes, seed), quiet=quiet or as_json)
     if as_json:

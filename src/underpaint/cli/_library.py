@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from underpaint.cli._console import say, show, show_json
+from underpaint.cli._console import list_table, say, show, show_json
 from underpaint.cli._scans import Json
 
 if TYPE_CHECKING:
@@ -84,11 +84,7 @@ def instruments(as_json: Json = False) -> None:
     if as_json:
         show_json(records)
         return
-    from rich.table import Table
-
-    table = Table(title="instruments", title_justify="left")
-    for title in records[0]:
-        table.add_column(title, overflow="fold")
+    table = list_table("instruments", records[0])
     for record in records:
         table.add_row(*(str(value) for value in record.values()))
     show(table)
@@ -134,17 +130,13 @@ def _years(text: str) -> tuple[int, int]:
 
 
 def _list_palettes(*, as_json: bool) -> None:
-    from rich.table import Table
-
     from underpaint.physics.materials import load_palette, palette_names
 
     records = [_palette(load_palette(name)) for name in palette_names()]
     if as_json:
         show_json(records)
         return
-    table = Table(title=f"{len(records)} palettes", title_justify="left")
-    for title in ("name", "label", "years", "pigments"):
-        table.add_column(title, overflow="fold")
+    table = list_table(f"{len(records)} palettes", ("name", "label", "years", "pigments"))
     for record in records:
         years = "" if record["first"] is None else f"{record['first']} to {record['last']}"
         table.add_row(record["name"], record["label"], years, str(len(record["pigments"])))

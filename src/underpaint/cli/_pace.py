@@ -1,21 +1,23 @@
 """How long jobs show their pace: bar, done of all, rate and time left."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from underpaint.cli._console import console
+from underpaint.runtime.progress import Progress
 from underpaint.runtime.untrusted import plain_text
 
 
 @contextmanager
-def pace(*, quiet: bool, unit: str) -> Iterator[Callable[[str, int, int], None]]:
+def pace(*, quiet: bool, unit: str) -> Iterator[Progress]:
     """Show the pace on standard error; yields a function (what, done, in all).
 
     The rate is that of the last half minute, of this call alone: what an earlier call had done counts as done, not
     as fast.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
 
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -25,7 +27,7 @@ def pace(*, quiet: bool, unit: str) -> Iterator[Callable[[str, int, int], None]]
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console(stderr=True), disable=quiet, transient=True) as bar:
+    with Bars(*columns, console=console(stderr=True), disable=quiet, transient=True) as bar:
         tasks: dict[str, Any] = {}
 
         def step(what: str, done: int, total: int) -> None:

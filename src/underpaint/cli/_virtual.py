@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from underpaint.cli._console import chunk_progress, progress, say, show, show_json
+from underpaint.cli._console import progress, say, show, show_json
 from underpaint.cli._outputs import check_new_files, new_file
 from underpaint.cli._pace import pace
 from underpaint.cli._scans import Overwrite, Quiet
@@ -37,7 +37,7 @@ def mockup(
     settings = PanelSettings(recipe=recipe, instrument=instrument, counts=counts, cell_pixels=cell_pixels, seed=seed)
     with progress(quiet=quiet) as step:
         step("Simulating the panel", 0, 1)
-        panel = make_panel(settings, progress=chunk_progress(step, "Simulating the panel"))
+        panel = make_panel(settings, progress=step)
         step("Writing", 0, 1)
         save_panel(panel, out)
     n_row, n_column, n_channel = panel.scan.shape

@@ -6,8 +6,7 @@ from underpaint.repair.pixels import FaultyPixels, find_faulty_pixels, with_pixe
 from underpaint.repair.record import Step, fingerprint
 from underpaint.repair.rows import RowShift, find_row_shift, with_rows_aligned
 from underpaint.repair.size import binned, cropped, masked
-from underpaint.repair.sum_peaks import without_sum_peaks
-from underpaint.repair.times import with_equal_live_time
+from underpaint.repair.times import with_equal_live_time, without_sum_peaks
 
 __all__ = [
     "FaultyPixels",

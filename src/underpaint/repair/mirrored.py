@@ -37,7 +37,7 @@ class RowDirection:
         Correlation with the mean of the two neighbours at the best lag, 1 at most.
     neighbours : float
         Correlation of those two with each other, which have the same direction: what alike rows reach.
-    as_recorded_columns, mirrored_columns : float
+    mirrored_columns : float
         The lag, in pixels.
     sigmas : float
         Difference of the two correlations over its noise, the most telling row left out; positive: mirrored is better.
@@ -48,7 +48,6 @@ class RowDirection:
     as_recorded: float
     mirrored: float
     neighbours: float
-    as_recorded_columns: float
     mirrored_columns: float
     sigmas: float
     error: float
@@ -125,7 +124,7 @@ def direction_of(images: Array, rows: NDArray[np.intp] | None = None) -> RowDire
     scale = float(np.sqrt(energy[0] * energy[1]))
     if len(middle) < LEAST_ROWS // 2 - 1 or not scale > 0:
         return None
-    straight, straight_lag = _at_the_best_lag(odd, mean)
+    straight, _ = _at_the_best_lag(odd, mean)
     mirrored, mirrored_lag = _at_the_best_lag(odd[..., ::-1], mean)
     # Twice the variance of a value, in which what differs between two rows counts as noise.
     variance = ((above - below) ** 2).sum() / (images.shape[0] * len(middle) * (tukey(n_column, TAPER) ** 2).sum())
@@ -138,7 +137,6 @@ def direction_of(images: Array, rows: NDArray[np.intp] | None = None) -> RowDire
         as_recorded=float(straight.sum()) / scale,
         mirrored=float(mirrored.sum()) / scale,
         neighbours=float((above * below).sum()) / both if both > 0 else 0.0,
-        as_recorded_columns=straight_lag,
         mirrored_columns=mirrored_lag,
         sigmas=float(rest) / max(float(np.sqrt(2.0)) * error, 1e-12 * scale),
         error=error / scale,

@@ -179,7 +179,8 @@ def join_tiles(tiles: Sequence[Tile], *, register: bool = True, most_pixels: flo
     corners = _on_whole_pixels(places)
     first = np.rint(corners).astype(np.int64)
     whole = _assembled(scans, first)
-    moved = _about_the_mean(places - stage)
+    moved = places - stage
+    moved -= moved.mean(axis=0)
     return Mosaic(replace(whole, step_mm=step), corners, moved, overlaps, _apart(first, sizes))
 
 
@@ -210,10 +211,6 @@ def _apart(corners: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[int, .
     high = np.minimum((corners + sizes)[:, None], (corners + sizes)[None])
     together = ((high - low) >= _LEAST_OVERLAP).all(axis=2) & ~np.eye(len(sizes), dtype=bool)
     return tuple(np.flatnonzero(~together.any(axis=1)).tolist())
-
-
-def _about_the_mean(values: Array) -> Array:
-    return np.asarray(values - values.mean(axis=0))
 
 
 def _common_step(tiles: Sequence[Tile]) -> tuple[float, float]:

@@ -10,22 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from underpaint.data import EnergyAxis, Scan
+from underpaint.data import Scan
 from underpaint.errors import OutputError, SampleError
 from underpaint.io import save_scan
-from underpaint.physics.forward import count, emit, render
+from underpaint.physics.forward import axis_of, count, emit, render
 from underpaint.physics.instrument import Detector, Instrument, load_instrument
 from underpaint.physics.materials import Layer, Paint, Stratigraphy, coating_layer, ground_layer, support_layer
 from underpaint.runtime.files import whole_file
+from underpaint.runtime.progress import Progress, silent
 from underpaint.runtime.untrusted import plain_text, read_toml
 from underpaint.simulate.jobs import LibrarySettings
-from underpaint.simulate.library import (
-    Progress,
-    open_photons_of,
-    silent,
-    simulate_library,
-    write_photons_file,
-)
+from underpaint.simulate.library import open_photons_of, simulate_library, write_photons_file
 from underpaint.simulate.photons import CHUNKS, Photons, make_photons, photons_to_bytes, read_chunk
 
 PLAIN = {"ground": ground_layer, "support": support_layer, "coating": coating_layer}
@@ -201,7 +196,7 @@ def simulate_spectra(job: ExplicitSettings, *, photons: str | Path | None = None
     counts = count(expected, rng=np.random.default_rng(job.seed)) if job.noise else expected
     scan = Scan(
         counts=counts[None],
-        axis=EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel),
+        axis=axis_of(detector),
         name="simulated",
         format="simulated",
         notes=("Simulated spectra, not a measurement.",),

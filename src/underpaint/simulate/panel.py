@@ -1,6 +1,5 @@
 """Virtual mock-up panels: paint strips that cross, scanned by a virtual instrument."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,17 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from underpaint.data import EnergyAxis, Scan
+from underpaint.data import Scan
 from underpaint.io import save_scan
-from underpaint.physics.forward import count, emit, render
+from underpaint.physics.forward import axis_of, count, emit, render
 from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import Layer, Stratigraphy, ground_layer, library
+from underpaint.runtime.progress import Progress
 from underpaint.simulate.labels import visibility
 from underpaint.simulate.outputs import Outputs
 from underpaint.simulate.randomise import perturbed
 from underpaint.simulate.recipes import PanelRecipe, load_recipe
-
-Progress = Callable[[int, int], None]
 
 
 class PanelSettings(BaseModel):
@@ -78,7 +76,7 @@ def make_panel(
     counts = count(_scaled(expected, settings), rng=rng)
     scan = Scan(
         counts=counts.reshape(*grid.shape, -1),
-        axis=_axis(instrument),
+        axis=axis_of(instrument.detector),
         name=Path(settings.recipe).stem + "_panel",
         format="simulated",
         live_time_s=np.full(grid.shape, settings.live_time_s),
@@ -165,7 +163,7 @@ def _expected(
     block: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None, NDArray[np.float32] | None]:
     spectra, labels, needed = [], [], []
-    axis = _axis(instrument)
+    axis = axis_of(instrument.detector)
     for start in range(0, len(stratigraphies), block):
         part = stratigraphies[start : start + block]
         emission = emit(part, instrument)
@@ -175,7 +173,7 @@ def _expected(
             labels.append(present)
             needed.append(counts)
         if progress is not None:
-            progress(min(start + block, len(stratigraphies)), len(stratigraphies))
+            progress("Simulating the panel", min(start + block, len(stratigraphies)), len(stratigraphies))
     joined = np.concatenate(spectra)
     if outputs is None:
         return joined, None, None
@@ -186,11 +184,6 @@ def _scaled(expected: NDArray[np.float32], settings: PanelSettings) -> NDArray[n
     totals = expected.sum(axis=1, keepdims=True)
     scale = settings.counts / (totals if settings.equal_counts else totals.mean())
     return np.asarray(expected * scale, dtype=np.float32)
-
-
-def _axis(instrument: Instrument) -> EnergyAxis:
-    detector = instrument.detector
-    return EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)
 
 
 def _truth(recipe: PanelRecipe, grid: _Grid) -> dict[str, NDArray[np.float32]]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis
 from underpaint.data.rebin import apply_rebin, rebin_matrix
-from underpaint.physics.forward import count
+from underpaint.physics.forward import axis_of, count
 from underpaint.physics.instrument import Instrument
 from underpaint.pigments.predict import OnnxModel
 from underpaint.pigments.weights import ModelCard
@@ -149,8 +149,7 @@ def seen_by(instrument: Instrument, expected: NDArray[np.floating], counts: floa
     expected : (n, n_channel) array
         Any scale.
     """
-    detector = instrument.detector
-    axis = EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)
+    axis = axis_of(instrument.detector)
     scaled = np.asarray(expected, dtype=np.float64) * (counts / expected.sum(axis=1, keepdims=True))
     recorded = np.tile(np.asarray([axis.start_kev, axis.stop_kev], dtype=np.float32), (len(expected), 1))
     told = np.tile(instrument_inputs(instrument), (len(expected), 1))

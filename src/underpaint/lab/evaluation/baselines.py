@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data import EnergyAxis, Scan, Spectrum
+from underpaint.data import Scan, Spectrum
 from underpaint.elements import fit_elements
 from underpaint.errors import CoverageError, ScanError
 from underpaint.lab.evaluation.answering import Spectra, seen_by
 from underpaint.lab.evaluation.groups import macro_f1, score_names
 from underpaint.lab.evaluation.plan import TrustPlan
 from underpaint.lab.evaluation.simulated import HeldOut
-from underpaint.physics.forward import emit, render, resolution_sigma
+from underpaint.physics.forward import axis_of, emit, render, resolution_sigma
 from underpaint.physics.instrument import Detector, Instrument, Tube
 from underpaint.physics.materials import Stratigraphy, library
 from underpaint.pigments.explain import StratigraphyFit, Suspects, fit_candidates, measured, propose
@@ -102,7 +102,7 @@ def fit_set(plan: TrustPlan, palette: Sequence[str], instrument: Instrument) -> 
     outputs = outputs.only([name for name, kind in zip(outputs.names, outputs.kinds, strict=True) if kind == "group"])
     emission, detector = emit(samples, instrument), instrument.detector
     expected = np.asarray(render(emission, detector), dtype=np.float64)
-    axis = EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)
+    axis = axis_of(detector)
     labels, needed = visibility(samples, emission, expected, outputs, detector, axis)
     spectra = seen_by(instrument, expected, plan.fitted_counts, rng)
     return FitSet(spectra, instrument, outputs.names, labels, (labels == 1) & (needed <= plan.fitted_counts))

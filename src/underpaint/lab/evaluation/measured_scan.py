@@ -11,7 +11,6 @@ from typing import Any
 import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from underpaint.calibrate import calibrate, what_is_known, with_calibration
 from underpaint.data import Scan
@@ -19,7 +18,7 @@ from underpaint.data.maps import ElementMaps, PigmentMaps
 from underpaint.elements import fit_elements
 from underpaint.errors import ScanError
 from underpaint.io import load
-from underpaint.lab.evaluation.scores import auroc, cohen_kappa
+from underpaint.lab.evaluation.scores import auroc, cohen_kappa, spearman
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import library
 from underpaint.pigments.predict import OnnxModel, identify
@@ -72,13 +71,6 @@ def log_odds(maps: PigmentMaps, name: str) -> Array:
         return maps.log_odds[:, :, maps.names.index(name)].ravel().astype(np.float64)
     probability = np.clip(maps[name].ravel().astype(np.float64), SMALLEST, 1 - SMALLEST)
     return np.asarray(np.log(probability) - np.log1p(-probability))
-
-
-def spearman(one: Array, other: Array) -> float:
-    """Rank correlation; NaN where one side is constant."""
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
-        return float("nan")
-    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
 
 
 def presence(own: Identified, evidence: ElementMaps) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:

@@ -14,10 +14,10 @@ from underpaint.lab.evaluation.groups import summarise
 from underpaint.lab.evaluation.parts import Part, families, held_out
 from underpaint.lab.evaluation.plan import TrustPlan
 from underpaint.lab.evaluation.simulated import Answer
-from underpaint.lab.evaluation.stages import Progress
 from underpaint.physics.forward import emit, render
 from underpaint.physics.materials import library
 from underpaint.pigments.weights import ModelCard
+from underpaint.runtime.progress import Progress
 from underpaint.simulate.instrument_inputs import known_of
 from underpaint.simulate.labels import pigments_in, visibility
 from underpaint.simulate.mockups import Mockups, paint_mockups

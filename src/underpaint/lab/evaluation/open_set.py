@@ -17,7 +17,7 @@ from underpaint.data import EnergyAxis
 from underpaint.data.maps import UNLIKE_SIGMA
 from underpaint.elements import FitPlan, known_families, leftovers, plan_fit
 from underpaint.lab.evaluation.scores import auroc
-from underpaint.physics.forward import count, counts_needed, efficiency, emit, render
+from underpaint.physics.forward import axis_of, count, counts_needed, efficiency, emit, render
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import library
 from underpaint.simulate import RandomStratigraphies, StratigraphySampler
@@ -44,7 +44,7 @@ def draw_samples(
     n: int, instrument: Instrument, seed: int, *, progress: Callable[[int, int], None] | None = None
 ) -> Samples:
     """Draw paintings and simulate their spectra over a smooth background of 2 % of the counts."""
-    axis = channels_of(instrument)
+    axis = axis_of(instrument.detector)
     rng = np.random.default_rng(seed)
     visible = {group.name for group in library().groups if group.visible}
     palette = tuple(pigment.name for pigment in library() if visible & set(pigment.groups))
@@ -85,7 +85,7 @@ def leave_each_out(samples: Samples, counts: float, instrument: Instrument, seed
         freedom of the same fit; ``spectra``. ``alarms`` is the share of the spectra that are flagged when every
         element is known.
     """
-    axis = channels_of(instrument)
+    axis = axis_of(instrument.detector)
     measured = count(counts * samples.expected, rng=np.random.default_rng(seed))
     total, known = measured.sum(axis=0).astype(np.float64), known_families()
     deviation = _deviations(total, known, measured, axis, instrument)
@@ -150,9 +150,3 @@ def _auroc(score: NDArray[np.floating], present: NDArray[np.bool_], absent: NDAr
         return None
     used = present | absent
     return auroc(score[used], present[used])
-
-
-def channels_of(instrument: Instrument) -> EnergyAxis:
-    """Return the energy axis of an instrument's own channels."""
-    detector = instrument.detector
-    return EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from underpaint.data import EnergyAxis, Spectrum
+from underpaint.data import Spectrum
 from underpaint.data.maps import PLACES, PigmentMaps, at_place
 from underpaint.lab.evaluation.answering import Answered, Spectra, seen_by
 from underpaint.lab.evaluation.groups import mean
-from underpaint.physics.forward import emit, render
+from underpaint.physics.forward import axis_of, emit, render
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Paint, Stratigraphy, library
 from underpaint.pigments.explain import (
@@ -221,8 +221,7 @@ def _as_maps(answered: Answered, names: Sequence[str], shape: tuple[int, int]) -
 
 
 def _deviances(top: str, below: str, expected: Numbers, instrument: Instrument) -> dict[str, float]:
-    detector = instrument.detector
-    axis = EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)
+    axis = axis_of(instrument.detector)
     counts = expected * (REFERENCE_COUNTS / expected.sum())
     seen = measured(Spectrum(counts, axis), instrument, model_error=0.0)
     rivals = {"swapped": _laid((below,), (top,)), "mixed": _laid((top, below), ())}

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,13 @@ def cohen_kappa(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     agreed = float(np.mean(first == second))
     chance = float(first.mean() * second.mean() + (1 - first.mean()) * (1 - second.mean()))
     return float("nan") if chance == 1.0 else (agreed - chance) / (1.0 - chance)
+
+
+def spearman(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
+    """Return the rank correlation over what is finite in both; NaN where one side is constant."""
+    known = np.isfinite(first) & np.isfinite(second)
+    ranks = [rankdata(each[known]) for each in (first, second)]
+    return float("nan") if any(np.ptp(each) == 0 for each in ranks) else float(np.corrcoef(ranks)[0, 1])
 
 
 def _ratio(part: int, whole: int) -> float:

@@ -15,11 +15,11 @@ from underpaint.data.maps import split_place
 from underpaint.lab.evaluation.answering import Spectra
 from underpaint.lab.evaluation.groups import summarise
 from underpaint.lab.evaluation.plan import TrustPlan
-from underpaint.lab.evaluation.stages import Progress
 from underpaint.physics.forward import count
 from underpaint.physics.instrument import Detector, Filter, Geometry, Instrument, Tube
 from underpaint.physics.materials import library, load_palette
 from underpaint.pigments.weights import ModelCard
+from underpaint.runtime.progress import Progress
 from underpaint.simulate import LibrarySettings, simulate_library
 from underpaint.simulate.labels import materials
 

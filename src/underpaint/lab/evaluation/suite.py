@@ -1,8 +1,12 @@
 """The stages of the suite, with what they share."""
 
+import hashlib
+import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +15,12 @@ from numpy.typing import NDArray
 
 from underpaint import __version__
 from underpaint.data.maps import split_place
-from underpaint.errors import CoverageError, TrainingError
+from underpaint.errors import CoverageError, OutputError, TrainingError
 from underpaint.lab.evaluation import baselines, calibration, measured_scan, mock_ups, monte_carlo, open_set, order
 from underpaint.lab.evaluation.answering import Spectra, ask
 from underpaint.lab.evaluation.groups import mean, summarise
 from underpaint.lab.evaluation.plan import TrustPlan
-from underpaint.lab.evaluation.record import AURORA, PAPER, macros
+from underpaint.lab.evaluation.record import AURORA, PAPER, assembled, macros
 from underpaint.lab.evaluation.simulated import (
     Answer,
     HeldOut,
@@ -27,11 +31,85 @@ from underpaint.lab.evaluation.simulated import (
     unseen_instruments,
     unseen_set,
 )
-from underpaint.lab.evaluation.speed import spectra_per_second
-from underpaint.lab.evaluation.stages import Progress, Stages, digest
 from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.predict import OnnxModel, open_model
 from underpaint.pigments.weights import load_card, model_path
+from underpaint.runtime.files import claim_folder, plain, write_json
+from underpaint.runtime.progress import Progress, silent
+
+
+class Stages:
+    """A folder of finished stages.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is not there.
+    facts : dict
+        What all figures depend on: settings, model, versions. A stage that was kept with others is run again.
+    """
+
+    def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
+        self.folder, self._facts = folder, facts
+        claim_folder(folder)
+
+    def take(self, name: str, make: Callable[[], dict[str, Any]], facts: dict[str, Any] | None = None) -> Any:
+        """Return a stage's figures: those that are kept, or what ``make`` returns.
+
+        Parameters
+        ----------
+        name : str
+            Of the stage and its file.
+        make : callable
+            Computes the figures, plain values.
+        facts : dict, optional
+            What this stage depends on besides.
+        """
+        own = plain({**self._facts, **(facts or {})})
+        path = self.folder / f"{name}.json"
+        kept = self._read(path)
+        if kept.get("facts") == own:
+            return kept["figures"]
+        start = time.perf_counter()
+        figures = plain(make())
+        record = {"facts": own, "seconds": round(time.perf_counter() - start, 1), "figures": figures}
+        write_json(path, record)
+        return figures
+
+    def seconds(self) -> dict[str, float]:
+        """Return how long each stage took when it was run."""
+        kept = {path.stem: self._read(path) for path in sorted(self.folder.glob("*.json"))}
+        return {name: record["seconds"] for name, record in kept.items() if "seconds" in record}
+
+    @staticmethod
+    def _read(path: Path) -> dict[str, Any]:
+        if not path.is_file():
+            return {}
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            # not written by this class, which writes whole files: run again
+            return {}
+        return kept if isinstance(kept, dict) else {}
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def spectra_per_second(model: OnnxModel, seconds: float, *, block: int = 2048) -> float:
+    """Run a model for some seconds on blocks of spectra that are in memory already."""
+    axis = model.card.axis
+    counts = np.random.default_rng(0).poisson(20.0, (block, axis.n_bin)).astype(np.float32)
+    recorded = np.tile(np.array([[axis.start_kev, axis.stop_kev]], dtype=np.float32), (block, 1))
+    model(counts, recorded)
+    start, n_spectra = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        model(counts, recorded)
+        n_spectra += block
+    return n_spectra / (time.perf_counter() - start)
+
 
 INSTRUMENT = "elio"
 """Of the pairs of the layer order, the open set and the likelihood fit."""
@@ -358,3 +436,77 @@ class Suite:
 def name(counts: float) -> str:
     """Return a number of counts as the figures name it: "1e5"."""
     return f"{counts:.0e}".replace("e+0", "e")
+
+
+def evaluate_trust(
+    target: str | Path, inputs: Inputs, plan: TrustPlan | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Run the suite and write its record; the same call goes on where an interrupted one stopped.
+
+    Parameters
+    ----------
+    target : path
+        JSON file. Finished stages are kept beside it, in a folder of the same name that ends in ``.parts``.
+    inputs : Inputs
+    plan : TrustPlan, optional
+    progress : callable, optional
+        Called with (what is being done, done, in all).
+
+    Returns
+    -------
+    dict
+        ``group_macro_f1``, ``order_accuracy``, ``order_bound``, ``ece``, ``coverage``, ``openset_auroc``,
+        ``auroc_aurora``, ``spearman_aurora``, ``kappa_aurora``, ``per_s``, ``train_minutes``; ``baselines`` with the
+        same names; ``details``; ``about``. What was left out is None.
+
+    Raises
+    ------
+    OutputError
+        The file holds the record of a whole run, which a smaller one would replace.
+    """
+    path, plan = Path(target), plan or TrustPlan()
+    complete = not plan.quick and not inputs.missing
+    _refuse_to_shrink(path, complete=complete)
+    suite = Suite(path.with_suffix(".parts"), inputs, plan, progress or silent)
+    details = suite.run()
+    figures = assembled(details)
+    record = plain(figures | {"details": details, "about": _about(suite, complete=complete)})
+    write_json(path, record)
+    return dict(record)
+
+
+def _refuse_to_shrink(path: Path, *, complete: bool) -> None:
+    if complete or not path.is_file():
+        return
+    try:
+        whole = json.loads(path.read_text("utf-8")).get("about", {}).get("complete", False)
+    except (ValueError, AttributeError):
+        return
+    if whole:
+        raise OutputError(
+            f"Cannot write {path}: it holds the record of a whole run, and this one is quick or leaves out the Monte "
+            "Carlo panels (--reference) or the scan's two detectors (--scan, twice). Choose another --json."
+        )
+
+
+def _about(suite: Suite, *, complete: bool) -> dict[str, Any]:
+    """Return what the figures stand on."""
+    card = suite.model.card
+    packages = ("underpaint", "numpy", "scipy", "xraylib", "onnxruntime")
+    return {
+        "suite": "trust",
+        "complete": complete,
+        "quick": suite.plan.quick,
+        "left_out": suite.inputs.missing,
+        "model": {"name": card.name, "version": card.version, "kind": card.kind, "sha256": suite.digest},
+        "plan": suite.plan.model_dump(mode="json", exclude={"workers", "threads"}),
+        "palette": palette_for(card),
+        "versions": {package: version(package) for package in packages},
+        "seconds": suite.stages.seconds(),
+        "notes": [
+            "Simulated means by this package's forward model: held-out seeds, structures and instruments.",
+            "Scores count labels that show at the counts at hand; a composite pigment counts as its groups.",
+            "Monte Carlo panels are by another code (XMI-MSIM); aurora is measured and has no labels.",
+            *(["Quick sizes: the figures only show that the path works."] if suite.plan.quick else []),
+        ],
+    }

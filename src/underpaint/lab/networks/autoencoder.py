@@ -72,7 +72,7 @@ class AutoencoderNetwork(nn.Module):
     Notes
     -----
     Built alone it has fresh weights; the encoder is meant to have learned to reconstruct spectra first, see
-    :func:`underpaint.lab.training.pretraining.pretrain_autoencoder`. Xu et al. name autoencoders as future work and
+    :func:`underpaint.lab.training.loop.pretrain_autoencoder`. Xu et al. name autoencoders as future work and
     give no sizes; input, dropout and output are those of their convolutional network.
 
     References

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,12 +26,12 @@ from underpaint.lab.training import (
     train,
 )
 from underpaint.lab.training.library import UNKNOWN
-from underpaint.lab.training.pretraining import pretrain_autoencoder
+from underpaint.lab.training.loop import pretrain_autoencoder
 from underpaint.lab.training.split import Split, split_by_source
 from underpaint.pigments.weights import NetworkKind
 from underpaint.runtime.files import claim_folder, write_json
+from underpaint.runtime.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 COUNTS_SCALE = 1e5
 """Total counts that the noise-free simulated spectra are scaled to."""
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from underpaint.data import Scan
 from underpaint.data.maps import ElementMaps
 from underpaint.elements import fit_elements
 from underpaint.lab.evaluation import score
+from underpaint.lab.evaluation.scores import spearman
 from underpaint.lab.reproduction.contestants import paper_answers
 from underpaint.lab.reproduction.figure_panels import ABOVE, ABSENT, BELOW, Painting
 from underpaint.lab.reproduction.mockups import INSTRUMENT
@@ -130,15 +130,6 @@ def map_scores(probability: Map, place: Place, area: NDArray[np.float64]) -> dic
         "spearman": spearman(probability, area),
     }
     return {name: number(value) for name, value in figures.items()}
-
-
-def spearman(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
-    """Return the rank correlation of two maps; NaN where one is constant."""
-    known = np.isfinite(first) & np.isfinite(second)
-    ranks = [rankdata(each[known]) for each in (first, second)]
-    if any(np.ptp(each) == 0 for each in ranks):
-        return float("nan")
-    return float(np.corrcoef(ranks)[0, 1])
 
 
 def figures_of(case: Case, pigment: str) -> dict[str, Any]:

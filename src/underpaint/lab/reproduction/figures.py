@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import Scan
-from underpaint.lab.reproduction.arms import Progress
 from underpaint.lab.reproduction.figure_answers import (
     AFTER,
     BEFORE,
@@ -24,12 +23,12 @@ from underpaint.lab.reproduction.figure_answers import (
     place_of,
     share_over,
 )
-from underpaint.lab.reproduction.figure_drawings import layered_painting, single_layered_painting
-from underpaint.lab.reproduction.figure_lines import figure10
+from underpaint.lab.reproduction.figure_drawings import figure10, layered_painting, single_layered_painting
 from underpaint.lab.reproduction.figure_panels import ABOVE, ABSENT, BARE, GROUND_UM, crossed_strips, scan_painting
 from underpaint.lab.reproduction.mockups import machine
 from underpaint.lab.reproduction.plan import Plan
 from underpaint.physics.materials import library
+from underpaint.runtime.progress import Progress
 from underpaint.view.plot import save_png
 from underpaint.view.plot.paper import CaseRow, Panel, case_study, panels
 

@@ -8,19 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import XU_NETWORK_AXIS, EnergyAxis
-from underpaint.lab.reproduction.arms import Progress, asked, of_paper, pretrain
+from underpaint.lab.reproduction.arms import asked, of_paper, pretrain, test_rows
 from underpaint.lab.reproduction.contestants import default_answers, paper_answers, paper_network
 from underpaint.lab.reproduction.figure_answers import AFTER, BEFORE, DEFAULT, THRESHOLD, Networks
 from underpaint.lab.reproduction.measured import the_mockups
-from underpaint.lab.reproduction.mistakes import mistakes
 from underpaint.lab.reproduction.mockups import Mockups
 from underpaint.lab.reproduction.plan import Plan
 from underpaint.lab.reproduction.scoring import over_folds
 from underpaint.lab.reproduction.simulation import (
     counted,
+    grid_pigments,
     mockup_library,
     paper_outputs,
     simulated_as_in_paper,
+    simulation_set,
     study_grid,
 )
 from underpaint.lab.training import load_checkpoint, load_trainable
@@ -28,9 +29,53 @@ from underpaint.physics.forward import count, emit, render
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer
 from underpaint.pigments.limits import counts_to_see
 from underpaint.pigments.weights import NetworkKind
+from underpaint.runtime.progress import Progress
 from underpaint.simulate.recipes import paper_mixtures
 from underpaint.view.plot import save_png
 from underpaint.view.plot.paper import Detection, detection_panels
+
+
+def mistakes(plan: Plan, mockups: Mockups, progress: Progress) -> dict[str, Any]:
+    """Return, for each pigment, where it was missed and where it was seen without being there.
+
+    Returns
+    -------
+    dict
+        ``{pigment: {"missed_on_top", "missed_below", "missed_under": {cover: share}, "said_with": {other: share}}}``:
+        shares of the test spectra of all folds, answers over one half; ``said_with`` of the spectra that hold the
+        material and not the pigment. Not a number where no spectrum is of that kind.
+    """
+    simulated = simulation_set(plan, mockups)
+    _, found = pretrain(plan, simulated, progress)
+    pairs = np.asarray(grid_pigments(plan))[test_rows(simulated, plan)]
+    said = np.stack([probability > 0.5 for probability in found.probability])
+    return {
+        name: _of_one(name, said[:, :, column], found.label[0][:, column], pairs[:, 0], pairs[:, 1])
+        for column, name in enumerate(paper_outputs().names)
+    }
+
+
+def _of_one(
+    name: str,
+    said: NDArray[np.bool_],
+    there: NDArray[np.bool_],
+    upper: NDArray[np.str_],
+    lower: NDArray[np.str_],
+) -> dict[str, Any]:
+    """Return the mistakes about one pigment from (n_fold, n) answers and the (n,) materials of both layers."""
+    top, below = upper == name, there & (upper != name)
+    materials = sorted({*upper, *lower} - {name})
+    return {
+        "missed_on_top": _share(~said, top),
+        "missed_below": _share(~said, below),
+        "missed_under": {str(each): _share(~said, below & (upper == each)) for each in materials},
+        "said_with": {str(each): _share(said, ~there & ((upper == each) | (lower == each))) for each in materials},
+    }
+
+
+def _share(answers: NDArray[np.bool_], where: NDArray[np.bool_]) -> float:
+    return float(answers[:, where].mean()) if where.any() else float("nan")
+
 
 Ask = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """(n, n_channel) counts on the paper's channels in, (n, 11) probabilities out."""

@@ -24,7 +24,10 @@ def over_folds(found: Answers, arm: str = "") -> dict[str, Any]:
         ``{pigment: {accuracy, sensitivity, f1, auprc, ece, f1_spread, majority_accuracy, always_yes, paper},
         "mean": {...}, "groups": {group: {...}, "mean": {...}}}``; the paper's three only where it has the arm.
     """
-    folds = [(_with_groups(answer), _with_groups(truth)) for answer, truth in _folds(found)]
+    folds = [
+        (_with_groups(answer), _with_groups(truth))
+        for answer, truth in zip(found.probability, found.label, strict=True)
+    ]
     rows = [
         _row([_score(answer[:, column], truth[:, column]) for answer, truth in folds])
         for column in range(folds[0][0].shape[1])
@@ -50,10 +53,6 @@ def pooled(found: Answers) -> dict[str, Any]:
             row["not_learned"] = {"sensitivity": missing.sensitivity, "n_positive": missing.n_positive}
         rows.append(row)
     return _table(rows, "")
-
-
-def _folds(found: Answers) -> list[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-    return list(zip(found.probability, found.label, strict=True))
 
 
 def _with_groups(values: NDArray[Any]) -> NDArray[Any]:

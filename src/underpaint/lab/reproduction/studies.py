@@ -7,17 +7,16 @@ from typing import Any
 from underpaint import __version__
 from underpaint.errors import TrainingError
 from underpaint.lab.evaluation.parts import random_pixels
-from underpaint.lab.reproduction.arms import Progress, finetuned, pretrain
-from underpaint.lab.reproduction.comparison import comparison
+from underpaint.lab.reproduction.arms import finetuned, pretrain
 from underpaint.lab.reproduction.contestants import paper_network
 from underpaint.lab.reproduction.figures import Networks, figure5, figure6, figure8, figure9, figure10
 from underpaint.lab.reproduction.limits import limits
 from underpaint.lab.reproduction.measured import fingerprint, the_mockups
 from underpaint.lab.reproduction.plan import Plan
 from underpaint.lab.reproduction.simulation import simulation_set
-from underpaint.lab.reproduction.table3 import table3
-from underpaint.lab.reproduction.tables import arm_rows, flat_rows, write_json, write_table
+from underpaint.lab.reproduction.tables import arm_rows, comparison, flat_rows, table3, write_json, write_table
 from underpaint.runtime.job import go_on_in
+from underpaint.runtime.progress import Progress
 
 VIRTUAL = "Every experimental figure is of virtual mock-ups and paintings: the paper's are not public."
 MEASURED = "Experimental figures are of the user's measured mock-ups; paintings are virtual."

@@ -1,17 +1,40 @@
 """Results as files: JSON whole, and tables for people as CSV and HTML."""
 
 import json
+import time
 from collections.abc import Sequence
 from html import escape
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from underpaint.io.csv_text import write_csv
-from underpaint.lab.reproduction.scoring import SCORES
+from underpaint.lab.evaluation.parts import families, held_out, random_pixels, thicknesses
+from underpaint.lab.networks import parameter_count
+from underpaint.lab.reproduction.arms import Answers, Contestant, asked, finetuned, pretrain
+from underpaint.lab.reproduction.contestants import default_network, paper_network
+from underpaint.lab.reproduction.measured import the_mockups
+from underpaint.lab.reproduction.mockups import Mockups
+from underpaint.lab.reproduction.plan import Plan
+from underpaint.lab.reproduction.scoring import SCORES, over_folds, pooled
+from underpaint.lab.reproduction.simulation import (
+    MIXED_FROM,
+    counted,
+    mockup_library,
+    paper_outputs,
+    simulated_as_in_paper,
+    simulation_set,
+    study_grid,
+)
+from underpaint.lab.training import Library, answers
+from underpaint.physics.materials import Stratigraphy, library
+from underpaint.pigments.weights import NetworkKind
 from underpaint.runtime.files import whole_file
+from underpaint.runtime.progress import Progress
+from underpaint.simulate import outputs_for
+from underpaint.simulate.recipes import paper_grid, paper_layers
 
 Row = Sequence[str | float | None]
 STYLE = (
@@ -92,3 +115,186 @@ def _page(header: Sequence[str], cells: Sequence[Sequence[str]], title: str, not
 def _line(row: Sequence[str]) -> str:
     kind = " class=mean" if "mean" in row[1] else ""
     return f"<tr{kind}>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+
+
+N_SEED = 5
+"""Perturbations of the mock-ups that fine-tuning is tried on."""
+
+
+def table3(plan: Plan, progress: Progress) -> dict[str, Any]:
+    """Run the arms of Table 3 and those beside it; what was trained is found again by the next call.
+
+    Parameters
+    ----------
+    plan : Plan
+        Sizes, epochs, seeds, folder.
+    progress : callable
+        Called with what is being done, and how much of it is done.
+
+    Returns
+    -------
+    dict
+        ``{arm: figures, ..., "about": {"seeds": ..., "seconds": ..., "epochs": ...}}``, figures by pigment as
+        ``over_folds`` and ``pooled`` describe them.
+    """
+    progress("Measuring the virtual mock-ups", 0, 1)
+    mockups = the_mockups(plan)
+    progress("Simulating the paper's set", 0, 1)
+    simulated = simulation_set(plan, mockups)
+    checkpoints, simulation = pretrain(plan, simulated, progress)
+    paper, ours = paper_network(checkpoints, mockups), default_network(mockups)
+    random = random_pixels(len(mockups), plan.seed, plan.folds)
+    found = {
+        "simulation": simulation,
+        "experimental_no_finetune": asked(plan, paper),
+        "experimental_finetune": finetuned(plan, paper, "pixels", random, progress),
+        "no_finetune_default_network": asked(plan, ours),
+        "finetune_default_network": finetuned(plan, ours, "pixels", random, progress),
+    }
+    tables = {name: over_folds(each, name) for name, each in found.items()}
+    for what, groups in (("structure", families(mockups)), ("thickness", thicknesses(mockups))):
+        for contestant in (paper, ours) if groups else ():
+            name = f"{what}_out_{contestant.name}"
+            found[name] = finetuned(plan, contestant, what, held_out(groups, plan.seed), progress)
+            tables[name] = pooled(found[name])
+    by_seed = seeds(plan, paper, progress)
+    # one fold each: what noise does, and the other reading of the thirteen materials
+    for name, other in _other_sets(plan, simulated, mockups).items():
+        (checkpoint,), found[name] = pretrain(plan, other, progress, name=name, folds=1)
+        tables[name] = over_folds(found[name])
+        there = asked(plan, paper_network([checkpoint], mockups))
+        tables[name.replace("simulation", "no_finetune")] = over_folds(there)
+    about = {
+        "seeds": by_seed,
+        "seconds": {name: round(each.seconds, 1) for name, each in found.items()},
+        "epochs": {name: each.epochs for name, each in found.items()},
+    }
+    return {**tables, "about": about}
+
+
+def _other_sets(plan: Plan, simulated: Library, mockups: Mockups) -> dict[str, Library]:
+    materials: Literal["table1", "table2"] = "table1" if plan.materials == "table2" else "table2"
+    reading = simulation_set(plan.model_copy(update={"materials": materials}), mockups)
+    return {"simulation_counted": counted(simulated, plan), f"simulation_{materials}": reading}
+
+
+def seeds(plan: Plan, paper: Contestant, progress: Progress) -> dict[str, dict[str, float]]:
+    """Return mean F1 without and with fine-tuning for several perturbations of the mock-ups, on the same test spectra.
+
+    The networks stay those that were trained with the background of the first. Measured mock-ups have no seed: empty.
+    """
+    table: dict[str, dict[str, float]] = {}
+    if plan.mockups is not None:
+        return table
+    for seed in range(plan.mockup_seed, plan.mockup_seed + min(N_SEED, plan.folds)):
+        own = plan.model_copy(update={"mockup_seed": seed})
+        mockups = Contestant(paper.name, paper.starts[:1], mockup_library(the_mockups(own)))
+        (part,) = random_pixels(len(mockups.mockups), plan.seed, 1)
+        before = asked(plan, mockups)
+        tested = Answers([before.probability[0][part.tested]], [before.label[0][part.tested]], before.learned, 0.0, 0)
+        what = "pixels" if seed == plan.mockup_seed else f"pixels_seed_{seed}"
+        after = finetuned(plan, mockups, what, [part], progress)
+        no, yes = over_folds(tested)["mean"], over_folds(after)["mean"]
+        table[str(seed)] = {"no_finetune": no["f1"], "finetune": yes["f1"], "always_yes": yes["always_yes"]["f1"]}
+    return table
+
+
+MOST_IN_A_LAYER = 4
+N_PIGMENT = 30
+Samples = tuple[list[Stratigraphy], list[set[str]]]
+
+
+def comparison(plan: Plan, progress: Progress) -> dict[str, Any]:
+    """Train every kind of network on a share of the grid, one fold each, and set them side by side.
+
+    Returns
+    -------
+    dict
+        ``{model: {"parameters", "outputs", "seconds", "epochs", "spectra_per_second", "f1_simulation", "f1_mockups",
+        "f1_finetuned", "always_yes_f1"}}``: mean F1 of the paper's eleven pigments on simulated test spectra of the
+        model's own set, and on virtual mock-ups without fine-tuning and after the paper's, one random fifth. Seconds
+        are those of training, fine-tuning apart; what trained the default network is not counted here.
+    """
+    mockups = the_mockups(plan)
+    grid = simulated_as_in_paper(*study_grid(plan), mockups)
+    mixtures = simulated_as_in_paper(*mixed_layers(plan), mockups)
+    outputs = outputs_for(thirty_names(), with_groups=False)
+    thirty = simulated_as_in_paper(*thirty_pigments(plan), mockups, outputs=outputs)
+    sets: dict[str, tuple[NetworkKind, Library]] = {
+        "paper": ("xu2022", grid),
+        "recurrent": ("recurrent", grid),
+        "autoencoder": ("autoencoder", grid),
+        "paper_mixtures": ("xu2022", mixtures),
+        "paper_thirty_pigments": ("xu2022", thirty),
+    }
+    table = {}
+    for name, (kind, simulated) in sets.items():
+        checkpoints, own = pretrain(plan, simulated, progress, name=f"comparison_{name}", folds=1, kind=kind)
+        contestant = paper_network(checkpoints, mockups, name=f"comparison_{name}", of=simulated)
+        table[name] = _row(plan, contestant, mockups, own, progress)
+    table["default"] = _row(plan, default_network(mockups), mockups, None, progress)
+    return table
+
+
+def mixed_layers(plan: Plan) -> Samples:
+    """Return stratigraphies like the paper's with one to four of its pigments in each layer, at random."""
+    rng = np.random.default_rng((plan.seed, 5))
+    grid = paper_grid(plan.materials)[:: plan.grid_step * plan.study_step]
+    names = sorted({upper for upper, *_ in grid})
+    samples, contents = [], []
+    for *_, top_um, bottom_um in grid:
+        paints = [_mixture(names, rng) for _ in range(2)]
+        samples.append(paper_layers(paints, (top_um, bottom_um)))
+        contents.append({MIXED_FROM.get(name, name) for paint in paints for name in paint})
+    return samples, contents
+
+
+def thirty_names() -> tuple[str, ...]:
+    """Return the paper's eleven pigments and nineteen more of the library that X-rays show, in its order."""
+    paper = list(paper_outputs().names)
+    visible = {group.name for group in library().groups if group.visible}
+    others = [each.name for each in library() if each.name not in paper and visible.intersection(each.groups)]
+    return (*paper, *others[: N_PIGMENT - len(paper)])
+
+
+def thirty_pigments(plan: Plan) -> Samples:
+    """Return stratigraphies like the paper's, one pigment a layer, drawn from thirty."""
+    rng = np.random.default_rng((plan.seed, 6))
+    samples, contents = [], []
+    for *_, top_um, bottom_um in paper_grid(plan.materials)[:: plan.grid_step * plan.study_step]:
+        pair = [str(name) for name in rng.choice(thirty_names(), size=2)]
+        samples.append(paper_layers([{name: 1.0} for name in pair], (top_um, bottom_um)))
+        contents.append(set(pair))
+    return samples, contents
+
+
+def _mixture(names: Sequence[str], rng: np.random.Generator) -> dict[str, float]:
+    picked = rng.choice(names, size=int(rng.integers(1, MOST_IN_A_LAYER + 1)), replace=False)
+    return dict(zip(map(str, picked), rng.dirichlet(np.ones(picked.size)).tolist(), strict=True))
+
+
+def _row(
+    plan: Plan, contestant: Contestant, mockups: Mockups, own: Answers | None, progress: Progress
+) -> dict[str, Any]:
+    (part,) = random_pixels(len(mockups), plan.seed, 1)
+    after = finetuned(plan, contestant, "pixels", [part], progress)
+    return {
+        "parameters": parameter_count(contestant.start(0).network),
+        "outputs": len(contestant.mockups.names),
+        "seconds": None if own is None else round(own.seconds, 1),
+        "epochs": None if own is None else own.epochs,
+        "spectra_per_second": _speed(plan, contestant),
+        "f1_simulation": None if own is None else over_folds(own)["mean"]["f1"],
+        "f1_mockups": over_folds(asked(plan, contestant))["mean"]["f1"],
+        "f1_finetuned": over_folds(after)["mean"]["f1"],
+        "always_yes_f1": over_folds(after)["mean"]["always_yes"]["f1"],
+    }
+
+
+def _speed(plan: Plan, contestant: Contestant) -> float:
+    rows = np.arange(min(len(contestant.mockups), 1000))
+    trained, settings = contestant.start(0), contestant.settings(plan, "asked")
+    answers(trained, contestant.mockups, rows[:64], settings)
+    start = time.perf_counter()
+    answers(trained, contestant.mockups, rows, settings)
+    return round(len(rows) / (time.perf_counter() - start), 1)

@@ -1,6 +1,6 @@
 """A network adapted to a scan without labels: the instrument is fitted, what it would see is simulated."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 import lightning.pytorch as lightning
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+from torch import Tensor, nn
 
 from underpaint.calibrate import (
     Calibration,
@@ -22,19 +24,18 @@ from underpaint.calibrate import (
 from underpaint.data import Scan, sound_spectra
 from underpaint.data.maps import split_place
 from underpaint.errors import TrainingError
-from underpaint.lab.training.aligning import aligned
 from underpaint.lab.training.batches import Batch, Batches
 from underpaint.lab.training.checkpoint import Trained, load_trainable
 from underpaint.lab.training.exporting import export
 from underpaint.lab.training.labelled import labelled_spectra
 from underpaint.lab.training.library import Library
-from underpaint.lab.training.loop import Progress, run
+from underpaint.lab.training.loop import run
+from underpaint.lab.training.module import log_odds
 from underpaint.lab.training.own_model import (
-    CHUNK,
     HELD_OUT_SEED,
     PLAN,
-    RENDERS,
     REPORT,
+    InstrumentSettings,
     Sizes,
     Stopwatch,
     planned,
@@ -47,10 +48,76 @@ from underpaint.physics.instrument import Instrument, save_instrument
 from underpaint.physics.materials import load_palette
 from underpaint.pigments.weights import ModelCard
 from underpaint.runtime.files import claim_folder, write_json
+from underpaint.runtime.progress import Progress, silent
 from underpaint.simulate import LibrarySettings, outputs_for
 from underpaint.simulate.instrument_inputs import KnownInstrument
-from underpaint.simulate.library import silent
 from underpaint.simulate.randomise import log_uniform, perturbed, random_instrument
+
+_PARTS = ("stem", "head", "code")
+_SCALES = (0.5, 2.0)
+"""How far a channel may be stretched: one that some scan hardly excites says little."""
+_LEAST_DEVIATION = 1e-6
+
+
+def aligned(network: nn.Module, source: Sequence[Batch], target: Sequence[Batch]) -> nn.Module:
+    """Return a copy whose layers' channels have, on the target, the mean and deviation that they had on the source.
+
+    Parameters
+    ----------
+    network : Module
+        Default network or one of layers, folded or not; it stays as it is.
+    source : sequence of Batch
+        Spectra of the kind that it was trained on.
+    target : sequence of Batch
+        Spectra to align to; their labels are not looked at.
+
+    Notes
+    -----
+    Adaptive batch normalisation (Y. Li et al., arXiv:1603.04779), written into the weights of the layer before: the
+    shipped networks are read back without their normalisations. Layer by layer from the spectrum on, so that each is
+    aligned behind those already aligned.
+    """
+    found = deepcopy(network).eval()
+    network.eval()
+    for name, layer in found.named_modules():
+        if name.split(".")[0] in _PARTS and isinstance(layer, nn.Conv2d | nn.Linear):
+            wanted, met = _moments(network, name, source), _moments(found, name, target)
+            _restate(layer, wanted, met)
+    return found
+
+
+def _restate(layer: nn.Conv2d | nn.Linear, wanted: tuple[Tensor, Tensor], met: tuple[Tensor, Tensor]) -> None:
+    scale = (wanted[1] / met[1].clamp_min(_LEAST_DEVIATION)).clamp(*_SCALES)
+    with torch.no_grad():
+        layer.weight.mul_(scale.reshape(-1, *[1] * (layer.weight.ndim - 1)))
+        if layer.bias is not None:
+            layer.bias.copy_((layer.bias - met[0]) * scale + wanted[0])
+
+
+def _moments(network: nn.Module, name: str, batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
+    """Return (n_channel,) mean and standard deviation of what a layer gives over all spectra and places."""
+    sums: list[Tensor] = []
+    hook = network.get_submodule(name).register_forward_hook(_adder(sums))
+    try:
+        with torch.inference_mode():
+            for batch in batches:
+                log_odds(network, batch)
+    finally:
+        hook.remove()
+    number, first, second = torch.stack(sums).sum(dim=0)
+    mean = first / number
+    deviation = (second / number - mean**2).clamp_min(0.0).sqrt()
+    return mean.float().clone(), deviation.float().clone()
+
+
+def _adder(sums: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    def add(layer: nn.Module, given: tuple[Tensor, ...], answers: Tensor) -> None:
+        del layer, given
+        each = answers.double().transpose(0, 1).flatten(1)
+        sums.append(torch.stack((torch.full_like(each[:, 0], each.shape[1]), each.sum(1), (each**2).sum(1))))
+
+    return add
+
 
 Way = Literal["told", "aligned", "tuned", "tuned_aligned"]
 """Told the instrument; statistics aligned to the scan; fine-tuned on simulations; both of these."""
@@ -63,43 +130,23 @@ _TAIL, _DETECTOR_AIR_CM = (1e-3, 0.2), (0.3, 25.0)
 """Wider than the scanners in use have them: the scan may come from one that is worse."""
 
 
-class AdaptSettings(BaseModel):
+class AdaptSettings(InstrumentSettings):
     """How a network is adapted to a scan.
 
     Parameters
     ----------
-    out : Path
-        Folder of the model, the fitted instrument and the report.
     model : str
         The network: a shipped name, an ``.onnx`` or a ``.ckpt`` file.
     palette : tuple of str or None
         Pigments to simulate; None: all that the network knows, and those that X-rays do not show.
     ways : tuple of str
         What to try.
-    minutes : float
-        What it may take; ``sizes`` follow from it by measuring this machine.
-    sizes : Sizes or None
-        Given: nothing is measured.
-    n_machine : int
-        Instruments that the scan may have come from.
-    workers, threads : int or None
-        Processes that simulate, threads that train; None: one for each core.
-    seed : int
-        Of stratigraphies, instruments, noise and order.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    out: Path
     model: str = "default"
     palette: tuple[str, ...] | None = None
     ways: tuple[Way, ...] = ("told", "aligned", "tuned", "tuned_aligned")
     minutes: float = Field(5.0, gt=0)
-    sizes: Sizes | None = None
-    n_machine: int = Field(16, ge=1)
-    workers: int | None = Field(None, ge=1)
-    threads: int | None = Field(None, ge=1)
-    seed: int = Field(0, ge=0)
 
 
 @dataclass(frozen=True)
@@ -218,7 +265,8 @@ def adapt(
     fit = fit_instrument(scan, base)
     spectra = scan_spectra(fit.scan, start.card, settings.seed)
     watch.lap("fitting")
-    job = _job(settings, start.card, fit)
+    machines = fit.machines(settings.n_machine, settings.seed)
+    job = settings.library_job(settings.palette or _palette_of(start.card), machines, start.card)
     request = settings.model_dump(mode="json", exclude={"out", "sizes", "workers", "threads", "ways"})
     request["instrument"] = fit.instrument.model_dump(mode="json")
     sizes = planned(settings, request, job, start, show)
@@ -323,17 +371,6 @@ class _Libraries:
     usual: Library
 
 
-def _job(settings: AdaptSettings, card: ModelCard, fit: Fit) -> LibrarySettings:
-    return LibrarySettings(
-        palette=settings.palette or _palette_of(card),
-        instrument=fit.machines(settings.n_machine, settings.seed),
-        renders=RENDERS,
-        chunk=CHUNK,
-        places=bool(card.instrument_inputs),
-        seed=settings.seed,
-    )
-
-
 def _palette_of(card: ModelCard) -> tuple[str, ...]:
     """Return the pigments that a network knows, and usual ones that no network can know."""
     own = [split_place(name)[0] for name, kind in zip(card.names, card.kinds, strict=True) if kind == "member"]
@@ -365,23 +402,9 @@ def _require_known(palette: tuple[str, ...], card: ModelCard) -> None:
 
 def _train_settings(settings: AdaptSettings, sizes: Sizes, card: ModelCard, spectra: Library) -> TrainSettings:
     low, high = np.clip(np.quantile(spectra.spectra.sum(axis=1), _COUNT_QUANTILES), *_COUNTS)
-    return TrainSettings(
-        library=(settings.out / "training.h5",),
-        out=settings.out / "tuning",
-        name=f"{card.name}_adapted",
-        kind=card.kind,
-        epochs=sizes.epochs,
-        batch=sizes.batch,
-        learning_rate=_RATE,
-        patience=sizes.epochs,
-        # whole counts: the folder's settings are compared when a call goes on
-        counts_min=float(np.floor(low)),
-        counts_max=float(np.ceil(high)),
-        seed=settings.seed,
-        threads=settings.threads,
-        precision="32",
-        progress=False,
-    )
+    # whole counts: the folder's settings are compared when a call goes on
+    range_ = {"counts_min": float(np.floor(low)), "counts_max": float(np.ceil(high))}
+    return settings.training(f"{card.name}_adapted", "tuning", card, sizes, learning_rate=_RATE, **range_)
 
 
 def _candidates(

@@ -61,7 +61,9 @@ def export(network: nn.Module, card: ModelCard, path: str | Path) -> Path:
     OutputError
         The files cannot be written.
     """
-    target = _target(Path(path), card.name)
+    target = Path(path)
+    if target.suffix != ".onnx":
+        target /= f"{card.name}.onnx"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with working_folder(target) as work:
@@ -110,10 +112,6 @@ def example_inputs(network: nn.Module, card: ModelCard, n_spectra: int) -> tuple
     instrument = torch.rand((n_spectra, len(card.instrument_inputs)), generator=generator)
     instrument[::2, 1:] = torch.nan
     return inputs_of(network, counts, recorded, instrument)
-
-
-def _target(path: Path, name: str) -> Path:
-    return path if path.suffix == ".onnx" else path / f"{name}.onnx"
 
 
 def _write_onnx(network: nn.Module, card: ModelCard, path: Path) -> None:

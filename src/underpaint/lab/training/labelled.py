@@ -164,7 +164,9 @@ def labelled_folder(
         )
     labels = label_matrix(rows.present(), card)
     rows.refuse_repeats([Path(name) for name in rows.column("file")])
-    scans = [_single(_existing(name, line, rows, place)) for name, line in _files(rows)]
+    scans = [
+        _single(_existing(name, line, rows, place)) for name, line in zip(rows.column("file"), rows.lines, strict=True)
+    ]
     spectra = np.empty((len(scans), card.axis.n_bin), dtype=np.float32)
     recorded = np.empty((len(scans), 2), dtype=np.float32)
     for own in _of_one_axis(scans):
@@ -244,10 +246,6 @@ def _counted(library: Library, rows: LabelTable) -> Library:
             "are negative or no numbers. Take the line out, or look at the file with `underpaint info`."
         )
     return library
-
-
-def _files(rows: LabelTable) -> list[tuple[str, int]]:
-    return list(zip(rows.column("file"), rows.lines, strict=True))
 
 
 def _existing(name: str, line: int, rows: LabelTable, folder: Path) -> Path:

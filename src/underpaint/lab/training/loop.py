@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from underpaint.errors import TrainingError
-from underpaint.lab.networks import build_network
+from underpaint.lab.networks import AutoencoderNetwork, build_network
 from underpaint.lab.training.batches import Batches
 from underpaint.lab.training.calibration import calibrated, uncalibrate
 from underpaint.lab.training.checkpoint import (
@@ -30,16 +30,15 @@ from underpaint.lab.training.checkpoint import (
 )
 from underpaint.lab.training.library import Library, load_library
 from underpaint.lab.training.metrics import NameFigures, figures_by_name, macro_mean
-from underpaint.lab.training.module import PigmentModule, log_odds, loss_of
+from underpaint.lab.training.module import PigmentModule, ReconstructionModule, log_odds, loss_of
 from underpaint.lab.training.settings import TrainSettings
 from underpaint.lab.training.split import Split, split_by_source
 from underpaint.pigments.weights import ModelCard
 from underpaint.runtime.files import plain, write_json
 from underpaint.runtime.job import go_on_in
+from underpaint.runtime.progress import Progress
 
 _MAY_CHANGE = ("epochs", "patience", "precision", "calibration")
-Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, done, in all)."""
 _CALIBRATES = 400
 """Held-out stratigraphies from which a network is calibrated."""
 _MACRO = ("auprc", "accuracy", "sensitivity", "f1", "always_yes_f1")
@@ -387,3 +386,65 @@ def _quiet() -> Iterator[None]:
             yield
         finally:
             logger.setLevel(level)
+
+
+def pretrain_autoencoder(library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> AutoencoderNetwork:
+    """Teach an autoencoder to reconstruct spectra; the same call continues a run that was interrupted.
+
+    Parameters
+    ----------
+    library : Library
+        Spectra; their labels are not looked at.
+    rows : (n,) array
+        Rows to learn from; leave those of a test out. ``settings.validation_share`` of their stratigraphies are kept
+        for early stopping.
+    settings : TrainSettings
+        Of kind "autoencoder". ``settings.out`` receives ``last.ckpt``, ``best.ckpt`` and ``reconstruction.json``; it
+        has to be another folder than that of the training that follows.
+
+    Returns
+    -------
+    AutoencoderNetwork
+        The encoder of the best epoch under a fresh dense layer: what :func:`underpaint.lab.training.train` takes as
+        ``network``.
+
+    Raises
+    ------
+    TrainingError
+        The settings are of another kind, there are no pigments to answer, the rows are too few to split, or the
+        folder holds a run with other settings.
+    """
+    n_class = len(library.names)
+    _check(settings, n_class)
+    lightning.seed_everything(settings.seed, verbose=False)
+    network = AutoencoderNetwork(library.axis.n_bin, n_class)
+    module = ReconstructionModule(network, library.axis.n_bin, settings)
+    last = open_folder(settings)
+    resume = last if last.is_file() else None
+    if not finished(resume, settings):
+        fit(module, library, _split(library, rows, settings), settings, resume)
+    best = torch.load(settings.out / "best.ckpt", map_location="cpu", weights_only=True)
+    module.cpu().load_state_dict(best["state_dict"])
+    figures = {"epochs": first_epoch(last), "validation_loss": best_loss(last)}
+    write_json(settings.out / "reconstruction.json", figures)
+    return network
+
+
+def _check(settings: TrainSettings, n_class: int) -> None:
+    if settings.kind != "autoencoder":
+        raise TrainingError(
+            f'Cannot learn to reconstruct spectra with a network of kind {settings.kind!r}: only "autoencoder" has a '
+            'bottleneck. Set kind = "autoencoder".'
+        )
+    if n_class < 1:
+        raise TrainingError(
+            f"Cannot build the dense layer for {n_class} pigments: the library has no names. Give one that has "
+            "those of the training that follows."
+        )
+
+
+def _split(library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Split:
+    own = split_by_source(
+        library.source[rows], seed=settings.seed, validation_share=settings.validation_share, test_share=0.0
+    )
+    return Split(train=rows[own.train], validation=rows[own.validation], test=rows[own.test])

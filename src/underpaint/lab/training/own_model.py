@@ -6,37 +6,133 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import lightning.pytorch as lightning
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
 
 from underpaint.errors import TrainingError
+from underpaint.lab.networks import build_network, is_folded
 from underpaint.lab.training.batches import Batch, poisson
-from underpaint.lab.training.calibrated_rows import calibrated_rows
-from underpaint.lab.training.checkpoint import Trained, card_for, load_trainable
+from underpaint.lab.training.calibration import calibrated_rows
+from underpaint.lab.training.checkpoint import Trained, card_for, load_trainable, spec_for
 from underpaint.lab.training.exporting import example_inputs, export
 from underpaint.lab.training.library import Library, load_library
-from underpaint.lab.training.loop import Progress, run
+from underpaint.lab.training.loop import run
 from underpaint.lab.training.metrics import figures_by_name
 from underpaint.lab.training.module import loss_of
 from underpaint.lab.training.paired import Comparison, answers_of, compare
 from underpaint.lab.training.settings import TrainSettings
 from underpaint.lab.training.split import split_by_source
-from underpaint.lab.training.taking_over import TakenOver, take_over
 from underpaint.physics.instrument import Instrument
 from underpaint.pigments.weights import ModelCard
 from underpaint.runtime.files import claim_folder, write_json
 from underpaint.runtime.job import go_on_in
 from underpaint.runtime.pieces import is_finished
+from underpaint.runtime.progress import Progress, silent
 from underpaint.simulate import LibrarySettings, outputs_for, simulate_library
 from underpaint.simulate.instrument_inputs import instrument_inputs
 from underpaint.simulate.jobs import resolved
-from underpaint.simulate.library import make_chunk, silent
+from underpaint.simulate.library import make_chunk
 from underpaint.simulate.randomise import perturbed
+
+_MEANS_AND_DEVIATIONS = 2
+_NOT_TAKEN = "calibration."
+"""What was fitted to the other network's answers says nothing about the new ones."""
+
+
+@dataclass(frozen=True)
+class TakenOver:
+    """A network that has been given what another one knows.
+
+    Parameters
+    ----------
+    network : Module
+        Of the new card's names.
+    taken : tuple of str
+        Names whose rows of weights came from the other network.
+    fresh : tuple of str
+        Names that it did not know; their rows begin anew.
+    """
+
+    network: nn.Module
+    taken: tuple[str, ...]
+    fresh: tuple[str, ...]
+
+
+def take_over(start: Trained, card: ModelCard) -> TakenOver:
+    """Build the network of a card with the weights of a trained one; rows of the answers are taken over by name.
+
+    Parameters
+    ----------
+    start : Trained
+        The network to begin with; it stays as it is.
+    card : ModelCard
+        What the new network answers; same kind, axis and inputs.
+
+    Raises
+    ------
+    TrainingError
+        Kind, axis or inputs differ, or the network answers through what its pigments are made of and so has no rows.
+    """
+    _check(start.card, card)
+    network = build_network(replace(spec_for(card), folded=is_folded(start.network)))
+    rows, known = _rows(card), _rows(start.card)
+    old, new = start.network.state_dict(), network.state_dict()
+    for key, value in new.items():
+        if (part := _part(key, rows)) is not None:
+            new[key] = _by_name(value, old[key], rows[part], known[part])
+        elif not key.startswith(_NOT_TAKEN) and key in old and old[key].shape == value.shape:
+            new[key] = old[key].clone()
+    network.load_state_dict(new)
+    fresh = tuple(name for name in card.names if name not in start.card.names)
+    return TakenOver(network.eval(), tuple(name for name in card.names if name not in fresh), fresh)
+
+
+def _check(known: ModelCard, wanted: ModelCard) -> None:
+    differing = [
+        name for name in ("kind", "axis", "instrument_inputs") if getattr(known, name) != getattr(wanted, name)
+    ]
+    if differing:
+        raise TrainingError(
+            f"Cannot begin with {known.name!r}: its {', '.join(differing)} differ from what is to be trained. "
+            "Begin with another model, or with the shipped default."
+        )
+
+
+def _rows(card: ModelCard) -> dict[str, tuple[str, ...]]:
+    """Name the rows of those layers that have one for each answer."""
+    if card.kind == "default":
+        return {"dense": card.names, "linear": card.names}
+    if card.kind == "layers_composition":
+        return {"quantity": card.quantities * _MEANS_AND_DEVIATIONS}
+    return {
+        "presence.dense": card.names,
+        "linear": card.names,
+        "quantity": _MEANS_AND_DEVIATIONS * card.quantities,
+    }
+
+
+def _part(key: str, rows: dict[str, tuple[str, ...]]) -> str | None:
+    return next((part for part in rows if key in {f"{part}.weight", f"{part}.bias"}), None)
+
+
+def _by_name(fresh: Tensor, old: Tensor, names: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
+    """Return the fresh rows with those known by name put in their place; a name that comes twice keeps its order."""
+    filled, places = fresh.clone(), {name: row for row, name in _numbered_rows(known)}
+    for row, name in _numbered_rows(names):
+        if name in places:
+            filled[row] = old[places[name]]
+    return torch.as_tensor(filled)
+
+
+def _numbered_rows(names: tuple[str, ...]) -> list[tuple[int, tuple[str, int]]]:
+    return [(row, (name, names[:row].count(name))) for row, name in enumerate(names)]
+
 
 COUNTS = (1e4, 1e5)
 """Total counts of the held-out spectra that the figures are for."""
@@ -76,45 +172,13 @@ class Sizes(BaseModel):
         return _between((_SMALLEST_BATCH, _BATCH), RENDERS * self.n_stratigraphies / _STEPS_PER_EPOCH)
 
 
-class Request(Protocol):
-    """What settings say of folder and size."""
-
-    @property
-    def out(self) -> Path:
-        """Folder."""
-
-    @property
-    def sizes(self) -> Sizes | None:
-        """How much, where it is given."""
-
-    @property
-    def minutes(self) -> float:
-        """What it may take."""
-
-    @property
-    def workers(self) -> int | None:
-        """Processes that simulate."""
-
-    @property
-    def threads(self) -> int | None:
-        """Threads that train."""
-
-
-class OwnModelSettings(BaseModel):
-    """A model for one instrument and palette.
+class InstrumentSettings(BaseModel):
+    """What any training for one instrument, on simulated spectra, has to know.
 
     Parameters
     ----------
-    instrument : Instrument
-        The scanner, as a preset or ``underpaint calibrate`` describes it.
-    palette : tuple of str
-        Pigments that may be there.
     out : Path
-        Folder of the model.
-    name : str
-        Name of the model.
-    start : str
-        The network to begin with: a shipped name, an ``.onnx`` or a ``.ckpt`` file.
+        Folder of the model and its report.
     minutes : float
         What simulation and training may take; ``sizes`` follow from it by measuring this machine.
     sizes : Sizes or None
@@ -130,17 +194,64 @@ class OwnModelSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    instrument: Instrument
-    palette: tuple[str, ...] = Field(min_length=1)
     out: Path
-    name: str = "own"
-    start: str = "default"
     minutes: float = Field(10.0, gt=0)
     sizes: Sizes | None = None
     n_machine: int = Field(16, ge=1)
     workers: int | None = Field(None, ge=1)
     threads: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0)
+
+    def library_job(
+        self, palette: tuple[str, ...], machines: tuple[Instrument, ...], card: ModelCard
+    ) -> LibrarySettings:
+        """Return what is to be simulated, but for how much."""
+        return LibrarySettings(
+            palette=palette,
+            instrument=machines,
+            renders=RENDERS,
+            chunk=CHUNK,
+            places=bool(card.instrument_inputs),
+            seed=self.seed,
+        )
+
+    def training(self, name: str, folder: str, card: ModelCard, sizes: Sizes, **more: Any) -> TrainSettings:
+        """Return how a network of a card's kind is trained on ``training.h5``, in a folder within ``out``."""
+        return TrainSettings(
+            library=(self.out / "training.h5",),
+            out=self.out / folder,
+            name=name,
+            kind=card.kind,
+            epochs=sizes.epochs,
+            batch=sizes.batch,
+            patience=sizes.epochs,
+            seed=self.seed,
+            threads=self.threads,
+            precision="32",
+            progress=False,
+            **more,
+        )
+
+
+class OwnModelSettings(InstrumentSettings):
+    """A model for one instrument and palette.
+
+    Parameters
+    ----------
+    instrument : Instrument
+        The scanner, as a preset or ``underpaint calibrate`` describes it.
+    palette : tuple of str
+        Pigments that may be there.
+    name : str
+        Name of the model.
+    start : str
+        The network to begin with: a shipped name, an ``.onnx`` or a ``.ckpt`` file.
+    """
+
+    instrument: Instrument
+    palette: tuple[str, ...] = Field(min_length=1)
+    name: str = "own"
+    start: str = "default"
 
 
 @dataclass(frozen=True)
@@ -218,7 +329,7 @@ def train_own_model(settings: OwnModelSettings, progress: Progress | None = None
     watch.lap("planning")
     library, held_out = (simulated(job, path, settings.workers, show) for job, path in _jobs(settings, sizes, start))
     watch.lap("simulation")
-    train_settings = _train_settings(settings, sizes, start.card)
+    train_settings = settings.training(settings.name, "training", start.card, sizes)
     split = split_by_source(library.source, seed=settings.seed, validation_share=_VALIDATION_SHARE, test_share=0)
     card = _card(library, train_settings, split.train.size, settings)
     begun = take_over(start, card)
@@ -337,13 +448,13 @@ def _between(limits: tuple[int, int], value: float) -> int:
 
 
 def planned(
-    settings: Request, request: Mapping[str, Any], job: LibrarySettings, start: Trained, show: Progress
+    settings: InstrumentSettings, request: Mapping[str, Any], job: LibrarySettings, start: Trained, show: Progress
 ) -> Sizes:
     """Return the sizes of a folder: those it was begun with, those given, or those measured now.
 
     Parameters
     ----------
-    settings : Request
+    settings : InstrumentSettings
         Folder, sizes if given, minutes.
     request : mapping
         What a later call must ask for, too, to go on in the folder; plain values.
@@ -368,14 +479,8 @@ def planned(
 
 
 def _job(settings: OwnModelSettings, card: ModelCard) -> LibrarySettings:
-    return LibrarySettings(
-        palette=settings.palette,
-        instrument=machines_like(settings.instrument, settings.n_machine, settings.seed),
-        renders=RENDERS,
-        chunk=CHUNK,
-        places=bool(card.instrument_inputs),
-        seed=settings.seed,
-    )
+    machines = machines_like(settings.instrument, settings.n_machine, settings.seed)
+    return settings.library_job(settings.palette, machines, card)
 
 
 def _jobs(settings: OwnModelSettings, sizes: Sizes, start: Trained) -> list[tuple[LibrarySettings, Path]]:
@@ -386,22 +491,6 @@ def _jobs(settings: OwnModelSettings, sizes: Sizes, start: Trained) -> list[tupl
         (job.model_copy(update={"n_stratigraphies": sizes.n_stratigraphies}), settings.out / "training.h5"),
         (job.model_copy(update={"n_stratigraphies": sizes.n_held_out, **other}), settings.out / "held_out.h5"),
     ]
-
-
-def _train_settings(settings: OwnModelSettings, sizes: Sizes, card: ModelCard) -> TrainSettings:
-    return TrainSettings(
-        library=(settings.out / "training.h5",),
-        out=settings.out / "training",
-        name=settings.name,
-        kind=card.kind,
-        epochs=sizes.epochs,
-        batch=sizes.batch,
-        patience=sizes.epochs,
-        seed=settings.seed,
-        threads=settings.threads,
-        precision="32",
-        progress=False,
-    )
 
 
 def _card(library: Library, train_settings: TrainSettings, n_train: int, settings: OwnModelSettings) -> ModelCard:

@@ -79,11 +79,6 @@ class Comparison:
         """Whether the gain exceeds two standard errors."""
         return self.gain > _NOISE * self.standard_error
 
-    @property
-    def is_worse(self) -> bool:
-        """Whether the loss exceeds two standard errors."""
-        return -self.gain > _NOISE * self.standard_error
-
     def as_dict(self) -> dict[str, Any]:
         """Return the figures for JSON."""
         return asdict(self)

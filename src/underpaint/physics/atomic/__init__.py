@@ -1,8 +1,15 @@
 """What an atom does: edges, lines, yields and cross sections as plain arrays, from xraylib."""
 
 from underpaint.physics.atomic.elements import atomic_number, atomic_weight, symbol
-from underpaint.physics.atomic.lines import SHELLS, LineTable, edge_energy, family_lines, line_table
-from underpaint.physics.atomic.names import line_labels, siegbahn
+from underpaint.physics.atomic.lines import (
+    SHELLS,
+    LineTable,
+    edge_energy,
+    family_lines,
+    line_labels,
+    line_table,
+    siegbahn,
+)
 from underpaint.physics.atomic.scatter import (
     compton_energy,
     differential_scatter,

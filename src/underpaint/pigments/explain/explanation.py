@@ -1,6 +1,6 @@
 """From one spectrum to the stratigraphies that could have made it, and what speaks for and against each pigment."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +37,10 @@ from underpaint.pigments.explain.proposals import (
     suspects,
 )
 from underpaint.pigments.predict import identify
+from underpaint.runtime.progress import Progress, silent
 from underpaint.simulate.instrument_inputs import KnownInstrument, known_of
 
 Numbers = NDArray[np.float64]
-Progress = Callable[[str, int, int], None]
 REPLICAS = 200
 PURE_OF, CLIMBS = 3, 3
 """How many of the best are tried with pure pigments; how often the best may give way to a rival."""
@@ -202,7 +202,7 @@ def explain(
     """
     if not candidates:
         raise SampleError("Cannot compare stratigraphies: there is none. Propose some.")
-    step = progress or (lambda _what, _done, _all: None)
+    step = progress or silent
     fits = compare(measured, candidates, instrument, rivals=found is not None, progress=progress)
     step("Leaving pigments out", 0, 1)
     less = less_each_pigment(fits[0]) if len(fits[0].candidate.pigments) > 1 else []
@@ -251,7 +251,7 @@ def compare(
     measured, candidates, instrument, progress
         As of ``explain``.
     """
-    step = progress or (lambda _what, _done, _all: None)
+    step = progress or silent
     fits = fit_candidates(measured, candidates, instrument, progress=lambda done, most: step("Comparing", done, most))
     if not rivals:
         return fits

@@ -1,13 +1,13 @@
 """What can be known: the counts at which a pigment shows, and those at which two part, from the forward model."""
 
 from underpaint.pigments.limits.composites import Composite, composite
-from underpaint.pigments.limits.detectability import counts_to_see
 from underpaint.pigments.limits.equivalence import MODEL_COUNTS, Group, Separation, separate
 from underpaint.pigments.limits.exclusion import Burial, Exclusion, counts_to_exclude, detectability_maps, judged
 from underpaint.pigments.limits.members import (
     Circumstances,
     Difference,
     circumstances_of,
+    counts_to_see,
     group_posterior,
     member_shares,
     share_group,

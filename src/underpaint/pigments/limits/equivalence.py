@@ -1,6 +1,6 @@
 """Groups of pigments that a spectrum cannot tell apart, computed from the forward model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +15,12 @@ from underpaint.pigments.limits._imitation import grid_imitation, parts_of
 from underpaint.pigments.limits.composites import Composite, composites_of
 from underpaint.pigments.limits.deviance import imitate
 from underpaint.pigments.limits.question import Question, channels_for, shown_elements
+from underpaint.runtime.progress import Progress, silent
 
 Numbers = NDArray[np.float64]
 MODEL_COUNTS = 1e6
 """Above so many counts the errors of any simulation, about a per cent, are larger than Poisson noise."""
 FARTHEST_DECADE = 12.0
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def separate(
         raise SampleError("Cannot compare pigments: none was given. Name some, or a palette.")
     question = Question() if question is None else question
     channels = channels_for(instrument, question.start_kev)
-    step = progress or (lambda _what, _done, _all: None)
+    step = progress or silent
     expected = [parts_of([question.paint({name: 1.0})], instrument, channels)[0] for name in names]
     needed = np.empty((len(names), len(names)))
     for column, name in enumerate(names):

@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from underpaint.data.maps import PRESENT_PROBABILITY, PigmentMaps, split_place
 from underpaint.errors import SampleError
 from underpaint.physics.atomic import atomic_number
-from underpaint.physics.materials import Palette, Pigment, library
+from underpaint.physics.forward import axis_of, emit, render
+from underpaint.physics.instrument import Instrument
+from underpaint.physics.materials import Palette, Pigment, Stratigraphy, library
 from underpaint.pigments.limits.question import LIGHTEST_SHOWN, shown_elements
+from underpaint.simulate import outputs_for, visibility
 
 OUT_OF_USE = 0.01
 """Weight of a pigment outside its dates: dates are approximate, and paintings are restored."""
@@ -403,3 +406,33 @@ def _soft(pigment: Pigment) -> frozenset[str]:
 def _table() -> Mapping[str, Mapping[str, str]]:
     text = (files("underpaint.pigments.limits") / "data" / "other_methods.toml").read_text("utf-8")
     return {row["name"]: row for row in tomllib.loads(text)["pigment"]}
+
+
+def counts_to_see(stratigraphies: Sequence[Stratigraphy], pigment: str, instrument: Instrument) -> list[float]:
+    """Return the total counts at which a pigment's own lines rise over what lies under them.
+
+    The rule: the counts of its key lines exceed ``3 sqrt(2 B)``, B the other counts within one FWHM of them
+    (the detection limit of Currie 1968 with a known background, at three standard deviations).
+
+    Parameters
+    ----------
+    stratigraphies : sequence of Stratigraphy
+        Each should hold the pigment; infinity is returned where one does not.
+    pigment : str
+        Name, synonym or abbreviation from the library.
+
+    Raises
+    ------
+    SampleError
+        The pigment has no line that such an instrument sees.
+    """
+    name = library()[pigment].name
+    outputs = outputs_for([name])
+    if name not in outputs.names:
+        raise SampleError(f"Cannot say when {name} shows: it has no element with a visible line; no XRF scan shows it.")
+    detector = instrument.detector
+    axis = axis_of(detector)
+    emission = emit(stratigraphies, instrument)
+    expected = np.asarray(render(emission, detector, axis))
+    _, needed = visibility(stratigraphies, emission, expected, outputs, detector, axis)
+    return [float(value) for value in needed[:, outputs.index(name)]]

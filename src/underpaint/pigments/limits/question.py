@@ -11,7 +11,7 @@ from underpaint.errors import SampleError
 from underpaint.physics.atomic import atomic_number
 from underpaint.physics.forward import resolution_sigma
 from underpaint.physics.instrument import Instrument
-from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_layer, library
+from underpaint.physics.materials import Paint, Stratigraphy, ground_layer, library
 
 Numbers = NDArray[np.float64]
 CLAIM = 25.0
@@ -81,7 +81,7 @@ class Question:
         """Return a dry mixture as paint over the ground; ``logs`` as ``position``, which is the default."""
         thickness, ratio, ground = np.exp(self.position if logs is None else logs)
         layer = Paint(dry, pigment_to_binder=float(ratio)).layer(float(thickness))
-        return Stratigraphy((layer, _thick(ground_layer(self.ground, 100.0), float(ground))))
+        return Stratigraphy((layer, replace(ground_layer(self.ground, 100.0), thickness_um=float(ground))))
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,3 @@ def shown_elements(pigment: str) -> frozenset[str]:
     return frozenset(
         name for name, part in fractions.items() if part >= LEAST_SHOWN and atomic_number(name) >= LIGHTEST_SHOWN
     )
-
-
-def _thick(layer: Layer, thickness_um: float) -> Layer:
-    return replace(layer, thickness_um=thickness_um)

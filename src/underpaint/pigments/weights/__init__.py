@@ -9,9 +9,11 @@ from underpaint.pigments.weights.card import (
     PaperKind,
     PredictionSets,
     Training,
+    load_card,
+    model_path,
+    shipped,
 )
 from underpaint.pigments.weights.graph import check_network, read_network
-from underpaint.pigments.weights.store import load_card, model_path, shipped
 
 __all__ = [
     "EVERYTHING",

@@ -1,15 +1,17 @@
 """The model card: what a trained network answers, what it was trained on, and where it fails."""
 
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from underpaint.data.maps import split_place
-from underpaint.runtime.untrusted import fault_of_name
+from underpaint.errors import ModelError
+from underpaint.runtime.untrusted import fault_of_name, faults_in_words, read_bounded
 
 PaperKind: TypeAlias = Literal["xu2022", "xu2022_root", "xu2022_unscaled", "recurrent", "autoencoder"]
 """Architectures that are trained as the paper trains its own."""
@@ -161,7 +163,7 @@ class ModelCard(_Part):
     quantities : tuple of str
         What it answers beside presence (:mod:`underpaint.data.maps.quantities`), in the order of its outputs.
     composition : tuple of tuple of float
-        What each material is made of (:func:`underpaint.simulate.composition.composition`); empty where it is not told.
+        What each material is made of (square roots of mass fractions); empty where it is not told.
     sets : PredictionSets or None
         What makes the answers sets of stated coverage; None where no spectra were held out for it.
     training : Training
@@ -227,3 +229,67 @@ class ModelCard(_Part):
     def write(self, path: Path) -> None:
         """Write the card as JSON."""
         path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+MOST_CARD_BYTES = 16 * 2**20
+
+
+def shipped() -> tuple[str, ...]:
+    """Names of the models that come with the package."""
+    return tuple(sorted(path.stem for path in _folder().glob("*.onnx") if path.with_suffix(".json").is_file()))
+
+
+def model_path(name_or_path: str | Path) -> Path:
+    """Find the ONNX file of a model.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A shipped name ("default"), or the path of an ``.onnx`` file or of its ``.json`` card.
+
+    Returns
+    -------
+    Path
+        The ONNX file; its card lies beside it with the ending ``.json``.
+
+    Raises
+    ------
+    ModelError
+        There is no such model, or one of its two files is missing.
+    """
+    text = str(name_or_path)
+    path = _folder() / f"{text}.onnx" if text in shipped() else Path(name_or_path).with_suffix(".onnx")
+    missing = [each.name for each in (path, path.with_suffix(".json")) if not each.is_file()]
+    if missing:
+        raise ModelError(
+            f"Cannot open model {text!r}: {' and '.join(missing)} not found. Shipped models: "
+            f"{', '.join(shipped()) or 'none'}; or give the path of an .onnx file with its .json card beside it."
+        )
+    return path
+
+
+def load_card(name_or_path: str | Path) -> ModelCard:
+    """Read the card of a model.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        As for :func:`model_path`.
+
+    Raises
+    ------
+    ModelError
+        There is no such model, or its card is damaged or larger than 16 MiB.
+    """
+    path = model_path(name_or_path).with_suffix(".json")
+    try:
+        return ModelCard.model_validate_json(read_bounded(path, MOST_CARD_BYTES, ModelError))
+    except ValidationError as error:
+        faults = faults_in_words(error.errors())
+        raise ModelError(
+            f"Cannot read the model card {path}: {faults}. Export the model again, or take another."
+        ) from error
+
+
+def _folder() -> Path:
+    return Path(str(files("underpaint.pigments.weights"))) / "data"
