@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 import h5py
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from underpaint.data.maps import (
@@ -632,6 +631,8 @@ def write_tiff(
     step_mm: tuple[float, float] | None = None,
 ) -> None:
     """Write a (row, column) map as TIFF, of numbers as they are, with its pixel size where known."""
+    import tifffile
+
     path.parent.mkdir(parents=True, exist_ok=True)
     sized: dict[str, Any] = {}
     if step_mm is not None and min(step_mm) > 0:

@@ -13,11 +13,19 @@ from numpy.typing import NDArray
 from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, number, seconds, unit_of
-from underpaint.io._pixel_names import Series, series_of, steps_and_origin
 from underpaint.io._single import FileSpectrum, spectrum_scan
 from underpaint.io._source import lazy_counts, leads_out, own_entries, probe
+from underpaint.io.readers import Format
+from underpaint.io.readers._pixel_names import Series, series_of, steps_and_origin
 
-FORMAT = "Amptek .mca"
+FORMAT = Format(
+    "Amptek .mca",
+    "Amptek .mca, one spectrum or a folder of a map",
+    endings=(".mca",),
+    recognised_by="first line <<PMCA SPECTRUM>>; a folder that holds such files",
+    source="Amptek, DPPMCA software: the text files that it writes",
+    priority=40,
+)
 MAGIC = b"<<PMCA SPECTRUM>>"
 GRID_FILE = "colonneXrighe.txt"
 _DATA, _END, _CALIBRATION = b"<<DATA>>", b"<<END>>", b"<<CALIBRATION>>"
@@ -31,12 +39,40 @@ _FIELD = re.compile(rb"^([A-Z][A-Z0-9_ ]*?) - ?([^\r\n]*)", re.MULTILINE)
 _ROW_WORDS, _COLUMN_WORDS = ("righe", "rows", "row"), ("colonne", "columns", "column", "cols")
 
 
-def is_mca(head: bytes) -> bool:
+def _begins(head: bytes) -> bool:
     """Whether a file's first bytes are those of an ``.mca`` spectrum."""
     return head.lstrip(b"\xef\xbb\xbf \r\n").startswith(MAGIC)
 
 
-def read_mca(path: Path) -> Scan:
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether a file is an ``.mca`` spectrum, or a folder holds some, or a folder in it."""
+    return _begins(head) if head else bool(_spectra_folders(path))
+
+
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read one ``.mca`` file, or a folder of them, one a pixel, as :mod:`_pixel_names` tells.
+
+    Parameters
+    ----------
+    path : Path
+        The file; the spectra's folder; or the one above it that holds the grid file and one folder per detector.
+    name : str or None
+        One of these folders.
+    shape : (int, int) or None
+        Rows and columns; None reads them from the grid file (``righe`` rows, ``colonne`` columns), or from the names.
+
+    Raises
+    ------
+    ScanError
+        No spectra, no grid, or the two do not fit together.
+    """
+    if path.is_file():
+        return [_read_file(path)]
+    folder = path if name is None else path / name
+    return [_read_folder(own, folder, shape) for own in _spectra_folders(folder)]
+
+
+def _read_file(path: Path) -> Scan:
     """Read one ``.mca`` file as a scan of one pixel.
 
     Raises
@@ -49,28 +85,10 @@ def read_mca(path: Path) -> Scan:
     fields = _fields(text)
     axis, notes = _axis(text, counts.size)
     live, real = seconds(fields.get("LIVE_TIME")), seconds(fields.get("REAL_TIME"))
-    return spectrum_scan(FileSpectrum(counts, axis, live, real, notes=notes, metadata=fields), path, FORMAT)
+    return spectrum_scan(FileSpectrum(counts, axis, live, real, notes=notes, metadata=fields), path, FORMAT.name)
 
 
-def read_mca_scan(folder: Path, shape: tuple[int, int] | None = None) -> list[Scan]:
-    """Read a folder of ``.mca`` files, one a pixel, as :mod:`_pixel_names` tells; one scan per detector folder.
-
-    Parameters
-    ----------
-    folder : Path
-        The spectra's folder, or the one above it that holds the grid file and one folder per detector.
-    shape : (int, int) or None
-        Rows and columns; None reads them from the grid file (``righe`` rows, ``colonne`` columns), or from the names.
-
-    Raises
-    ------
-    ScanError
-        No spectra, no grid, or the two do not fit together.
-    """
-    return [_read_folder(own, folder, shape) for own in spectra_folders(folder)]
-
-
-def spectra_folders(folder: Path) -> list[Path]:
+def _spectra_folders(folder: Path) -> list[Path]:
     """Folders that hold ``.mca`` files: this one, or else those directly below it."""
     if _mca_files(folder):
         return [folder]
@@ -138,7 +156,7 @@ def _read_folder(folder: Path, top: Path, shape: tuple[int, int] | None) -> Scan
         axis=axis,
         name=folder.name,
         source=str(folder),
-        format=FORMAT,
+        format=FORMAT.name,
         live_time_s=live,
         real_time_s=real,
         detector=fields.get("SERIAL_NUMBER", ""),
@@ -357,7 +375,7 @@ def _time(head: bytes, label: bytes) -> float:
 
 def _data_section(text: bytes, where: Path | str) -> bytes:
     start, stop = text.find(_DATA), text.rfind(_END)
-    if not is_mca(text[:64]) or start < 0:
+    if not _begins(text[:64]) or start < 0:
         raise ScanError(f"Cannot read {where}: it is not an .mca spectrum (no {MAGIC.decode()} or no <<DATA>> in it).")
     if stop < start:
         raise ScanError(

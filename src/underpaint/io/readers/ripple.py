@@ -23,8 +23,19 @@ from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, number, unit_of
 from underpaint.io._source import lazy_counts, probe
+from underpaint.io.readers import Format
 
-FORMAT = "ripple .rpl/.raw"
+FORMAT = Format(
+    "ripple .rpl/.raw",
+    "ripple",
+    endings=(
+        ".rpl",
+        ".raw",
+    ),
+    recognised_by="a text file with width, height, depth and record-by; .raw: by the .rpl beside it",
+    source="D. Bright (NIST), manual of Lispix: raw and rpl files",
+    priority=80,
+)
 _KIND = {"signed": "i", "unsigned": "u", "float": "f", "real": "f"}
 _BYTE_ORDER = {"big-endian": ">", "little-endian": "<", "dont-care": "="}
 _LENGTHS = {"i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (4, 8)}
@@ -43,14 +54,14 @@ _NO_UNIT = {"undefined", "<undefined>", "none", "channel", "channels", "energy"}
 _UNIT_MM = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "cm": 10.0, "nm": 1e-6}
 
 
-def is_ripple(path: Path, head: bytes) -> bool:
+def sniff(path: Path, head: bytes) -> bool:
     """Whether a file is a ripple header, or the ``.raw`` file of one; no other file of that name holds its numbers."""
-    if _has_keys(head):
-        return True
+    if not head or _has_keys(head):
+        return bool(head)
     return path.suffix.lower() == ".raw" and any(_has_keys(_small(header)) for header in _siblings(path, ".rpl"))
 
 
-def read_ripple(path: Path) -> Scan:
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     """Read a ripple cube by its header or its ``.raw`` file; the numbers are memory-mapped.
 
     Raises
@@ -71,7 +82,7 @@ def read_ripple(path: Path) -> Scan:
         axis=axis,
         name=header.stem,
         source=str(header),
-        format=FORMAT,
+        format=FORMAT.name,
         live_time_s=_live_time(fields, cube.shape),
         step_mm=_step(fields),
         notes=axis_notes,

@@ -32,8 +32,16 @@ from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients
 from underpaint.io._source import SAME_CHANNELS, lazy_counts, missing_numbers, own_entries, probe, shown_numbers
+from underpaint.io.readers import Format
 
-FORMAT = "EDF"
+FORMAT = Format(
+    "EDF",
+    "EDF stack, one file or a folder",
+    endings=(".edf",),
+    recognised_by="a header in braces with DataType or Dim_1",
+    source="fabio source, edfimage.py; PyMca5 source, EdfFile, EDFStack, XiaEdf",
+    parts=True,
+)
 _LARGEST_HEADER = 2**20
 _PIECE = 4096
 _MOST_FRAMES = 1_000_000
@@ -109,48 +117,53 @@ class ImageCube:
         return block
 
 
-def is_edf(head: bytes) -> bool:
+def _begins(head: bytes) -> bool:
     """Whether a file's first bytes are those of an EDF header."""
     start = head.lstrip()
     return start.startswith(b"{") and b"=" in start and bool(re.search(rb"(?i)\b(Dim_1|DataType|EDF_\w+)\s*=", start))
 
 
-def edf_files(folder: Path) -> list[Path]:
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether a file begins with an EDF header, or a folder holds such files."""
+    return _begins(head) if head else bool(_edf_files(path))
+
+
+def _edf_files(folder: Path) -> list[Path]:
     """Return the EDF files of a folder, by content, in the order of the numbers in their names."""
     named = (own for own in folder.iterdir() if own.suffix.lower() in {".edf", ".cor"} and own.is_file())
-    found = own_entries(folder, (own for own in named if is_edf(_beginning(own))))
+    found = own_entries(folder, (own for own in named if _begins(_beginning(own))))
     return sorted(
         found, key=lambda own: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", own.stem)]
     )
 
 
-def read_edf(path: Path, name: str | None = None) -> list[Scan]:
-    """Read one EDF file as a stack; its counts are read when computed.
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read an EDF file, or those of a folder, as a stack; its counts are read when computed.
 
     Parameters
     ----------
     path : Path
-        The file.
+        The file or folder.
     name : str or None
-        ``images`` where a frame is the image of one channel.
+        ``images`` where a frame is the image of one channel; of a folder, also how the names of its files begin.
 
     Raises
     ------
     ScanError
         A header is damaged, promises more than the file holds, or frames differ.
     """
-    return [_scan([path], path, path.stem, "", name)]
+    return _read_folder(path, name) if path.is_dir() else [_scan([path], path, path.stem, "", name)]
 
 
-def read_edf_folder(path: Path, name: str | None = None) -> list[Scan]:
+def _read_folder(path: Path, name: str | None) -> list[Scan]:
     """Read the EDF files of a folder as the lines of a scan, one scan a detector where they are of XIA.
 
     Raises
     ------
     ScanError
-        As for :func:`read_edf`; or the files are of several scans: name one by the beginning of its files.
+        As for :func:`read`; or the files are of several scans: name one by the beginning of its files.
     """
-    groups, statistics = _groups(edf_files(path), None if name == "images" else name)
+    groups, statistics = _groups(_edf_files(path), None if name == "images" else name)
     scans = {head for head, _ in groups}
     if len(scans) != 1:
         there = ", ".join(sorted(scans)) or "none of that name"
@@ -203,7 +216,7 @@ def _scan(files: list[Path], source: Path, name: str, detector: str, how: str | 
         axis=axis,
         name=name,
         source=f"{source}::images" if how == "images" else str(source),
-        format=FORMAT,
+        format=FORMAT.name,
         detector=detector,
         notes=(*axis_notes, *gap),
         metadata={**first.fields, **({SAME_CHANNELS: True} if detector and axis is None else {})},

@@ -27,8 +27,19 @@ from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import Axis, axis_of_list, unit_of
 from underpaint.io._source import lazy_counts, missing_numbers, own_entries, probe, shown_numbers, told
+from underpaint.io.readers import Format
 
-FORMAT = "TIFF stack"
+FORMAT = Format(
+    "TIFF stack",
+    "TIFF stack, one file or a folder",
+    endings=(
+        ".tif",
+        ".tiff",
+    ),
+    recognised_by="TIFF or BigTIFF signature; a page a channel",
+    source="Adobe, TIFF revision 6.0 (1992)",
+    parts=True,
+)
 _SILENCE = logging.NullHandler()
 _MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _NAMES = ("{0}.txt", "{0}.csv", "{0}_energies.txt", "{0}_energy.txt", "energies.txt", "energy.txt")
@@ -82,25 +93,25 @@ class PagesCube:
         _guarded(fill, path)
 
 
-def is_tiff(head: bytes) -> bool:
-    """Whether a file's first bytes are those of TIFF or BigTIFF."""
-    return head.startswith(_MAGIC)
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether a file's first bytes are those of TIFF or BigTIFF, or a folder holds several such files."""
+    return head.startswith(_MAGIC) if head else len(_tiff_files(path)) > 1
 
 
-def tiff_files(folder: Path) -> list[Path]:
+def _tiff_files(folder: Path) -> list[Path]:
     """Return the TIFF files of a folder in the order of the numbers in their names."""
     named = (own for own in folder.iterdir() if own.suffix.lower() in {".tif", ".tiff"} and own.is_file())
     found = own_entries(folder, named)
     return sorted(found, key=lambda own: [(int(p) if p.isdecimal() else -1, p) for p in re.split(r"(\d+)", own.stem)])
 
 
-def read_tiff(path: Path, name: str | None = None) -> list[Scan]:
-    """Read a TIFF file as a stack; its counts are read when computed.
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read a TIFF file, or a folder of them, as a stack; its counts are read when computed.
 
     Parameters
     ----------
     path : Path
-        The file.
+        The file or folder.
     name : str or None
         The list of energies, beside it or with its own path.
 
@@ -109,19 +120,21 @@ def read_tiff(path: Path, name: str | None = None) -> list[Scan]:
     ScanError
         The file is damaged or no stack; the energies are missing, uneven or not as many as channels.
     """
+    if path.is_dir():
+        return _read_folder(path, name)
     cube = _guarded(lambda: _cube(path), path)
     return [_scan(cube, path, path.parent, path.stem, name)]
 
 
-def read_tiff_folder(path: Path, name: str | None = None) -> list[Scan]:
+def _read_folder(path: Path, name: str | None) -> list[Scan]:
     """Read a folder of TIFF files, one a channel.
 
     Raises
     ------
     ScanError
-        As for :func:`read_tiff`, or the images differ in size, or one of their numbers is missing.
+        As for :func:`read`, or the images differ in size, or one of their numbers is missing.
     """
-    files = tiff_files(path)
+    files = _tiff_files(path)
     kinds = [_guarded(lambda own=own: _page(own), own) for own in files]  # type: ignore[misc]
     odd = next((own for own, kind in zip(files, kinds, strict=True) if kind != kinds[0]), None)
     if odd is not None or len(files) < 2:
@@ -158,7 +171,7 @@ def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stem: str, nam
         axis=axis,
         name=stem,
         source=str(path),
-        format=FORMAT,
+        format=FORMAT.name,
         notes=notes,
     )
 

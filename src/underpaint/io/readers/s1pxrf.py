@@ -15,18 +15,25 @@ from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import axis_of_coefficients, number, seconds
 from underpaint.io._single import FileSpectrum, content_of, spectrum_scan
+from underpaint.io.readers import Format
 
-FORMAT = "Bruker S1PXRF text"
+FORMAT = Format(
+    "Bruker S1PXRF text",
+    "Bruker S1PXRF text, hand-held",
+    endings=(".csv",),
+    recognised_by="first line with S1PXRF",
+    source="unpublished; read off files of a Tracer",
+)
 _LARGEST_BYTES = 16 * 2**20
 _NO_ZERO = "the file does not say where its energy axis begins: channel 0 is taken to lie at 0 keV"
 
 
-def is_s1pxrf(head: bytes) -> bool:
+def sniff(path: Path, head: bytes) -> bool:
     """Whether a file's first bytes are those of an S1PXRF export."""
     return b"S1PXRF" in head.splitlines()[0] if head.strip() else False
 
 
-def read_s1pxrf(path: Path) -> Scan:
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     """Read an S1PXRF spectrum as a scan of one pixel.
 
     Raises
@@ -57,4 +64,4 @@ def read_s1pxrf(path: Path) -> Scan:
         notes=(*notes, *((_NO_ZERO,) if axis is not None else ())),
         metadata=fields,
     )
-    return spectrum_scan(spectrum, path, FORMAT)
+    return spectrum_scan(spectrum, path, FORMAT.name)

@@ -17,8 +17,16 @@ from underpaint.io._axes import channel_dimension
 from underpaint.io._detectors import PLACE, Place
 from underpaint.io._energies import axis_of_list
 from underpaint.io._source import lazy_counts, probe, told
+from underpaint.io.readers import ZIP_MAGIC, Format
 
-FORMAT = "numpy .npz"
+FORMAT = Format(
+    "numpy .npz",
+    "numpy archive",
+    endings=(".npz",),
+    recognised_by="zip signature with .npy members; nothing is unpickled",
+    source="numpy documentation: numpy.lib.format, versions 1.0-3.0",
+    parts=True,
+)
 _ENERGIES = ("energy", "energies", "energy_kev")
 _DAMAGE = (zipfile.BadZipFile, ValueError, TypeError, EOFError, KeyError, RuntimeError, OverflowError, MemoryError)
 _DAMAGE_OF_PIECES = (zlib.error, lzma.LZMAError)
@@ -56,7 +64,12 @@ class NpzCube:
         self.__dict__.update(state, _counts=None, _lock=Lock())
 
 
-def read_npz(path: Path, name: str | None = None) -> list[Scan]:
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether a file is a zip archive."""
+    return head.startswith(ZIP_MAGIC)
+
+
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
     """Read the cubes of a ``.npz`` file, or the one called ``name``; without any, a list of spectra with energies.
 
     Optional arrays beside them: ``gain_kev``, ``zero_kev`` (keV), or ``energy`` (channel); ``live_time_s`` ((row,
@@ -109,7 +122,7 @@ def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.d
         axis=axis,
         name=name,
         source=source,
-        format=FORMAT,
+        format=FORMAT.name,
         live_time_s=_live_time(small.get("live_time_s"), cube.shape[:2], source),
         step_mm=_step(small.get("step_mm")),
         detector=member.removeprefix("det_") if member.startswith("det_") else "",

@@ -25,19 +25,48 @@ from underpaint.io._source import lazy_counts
 from underpaint.io.hdf5._cube import Hdf5Cube
 from underpaint.io.hdf5._facts import axis_of_energies, axis_of_polynomial, both, pixel_seconds, step_of
 from underpaint.io.hdf5._links import follow
+from underpaint.io.hdf5.layouts import has_layout, read_layout
+from underpaint.io.readers import Format
 
-FORMAT = "HDF5 (XRF-Maps)"
+FORMAT = Format(
+    "HDF5 (XRF-Maps)",
+    "HDF5 of XRF-Maps (APS)",
+    endings=(
+        ".h5",
+        ".h50",
+    ),
+    recognised_by="/MAPS/Spectra/mca_arr or /MAPS/mca_arr inside",
+    source="XRF-Maps source, src/io/file/hdf5_io.cpp",
+    priority=42,
+    parts=True,
+)
 _COUNTS = ("MAPS/Spectra/mca_arr", "MAPS/mca_arr")
 _CALIBRATION = ("MAPS/Spectra/Energy_Calibration", "MAPS/energy_calib")
 _ENERGY = ("MAPS/Spectra/Energy", "MAPS/energy")
 
 
-def is_xrf_maps(file: Any) -> bool:
+def _is_layout(file: Any) -> bool:
     """Whether an HDF5 file has the group and the spectra of XRF-Maps."""
     return isinstance(_first(file, _COUNTS), h5py.Dataset)
 
 
-def read_xrf_maps(path: Path, file: Any) -> list[Scan]:
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether an HDF5 file has this layout."""
+    return has_layout(path, head, _is_layout)
+
+
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the scans of such a file, or the one at the path ``name`` inside it.
+
+    Raises
+    ------
+    ScanError
+        The file is damaged, or contradicts itself.
+    """
+    return read_layout(path, name, shape, _read_layout)
+
+
+def _read_layout(path: Path, file: Any) -> list[Scan]:
     """Read the one detector of an XRF-Maps file.
 
     Raises
@@ -60,7 +89,7 @@ def read_xrf_maps(path: Path, file: Any) -> list[Scan]:
             axis=axis,
             name=path.stem,
             source=source,
-            format=FORMAT,
+            format=FORMAT.name,
             live_time_s=pixel_seconds(follow(file, "MAPS/Spectra/Elapsed_Livetime"), cube.shape),
             real_time_s=pixel_seconds(follow(file, "MAPS/Spectra/Elapsed_Realtime"), cube.shape),
             step_mm=step,

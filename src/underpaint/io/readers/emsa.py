@@ -21,20 +21,31 @@ from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, axis_of_list, number, seconds, unit_of
 from underpaint.io._single import FileSpectrum, content_of, spectrum_scan
+from underpaint.io.readers import Format
 
-FORMAT = "EMSA/MAS"
+FORMAT = Format(
+    "EMSA/MAS",
+    "EMSA/MAS spectrum",
+    endings=(
+        ".msa",
+        ".emsa",
+        ".txt",
+    ),
+    recognised_by="first line #FORMAT with EMSA",
+    source="ISO 22029:2022; R. Egerton et al., EMSA Bulletin 21 (1991) 35",
+)
 _LARGEST_BYTES = 64 * 2**20
 _POINT, _COMMA = re.compile(r"[,;\s]+"), re.compile(r"\s*;\s*|,?\s+|,$")
 """What separates numbers where the decimal sign is a point, and where it is a comma."""
 
 
-def is_emsa(head: bytes) -> bool:
+def sniff(path: Path, head: bytes) -> bool:
     """Whether a file's first bytes are those of an EMSA/MAS file."""
     first = head.lstrip(b"\xef\xbb\xbf \r\n").splitlines()[:1]
     return bool(first) and first[0].upper().startswith(b"#FORMAT") and b"EMSA" in first[0].upper()
 
 
-def read_emsa(path: Path) -> Scan:
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     """Read one EMSA/MAS file, data type Y or XY, as a scan of one pixel.
 
     Raises
@@ -58,7 +69,7 @@ def read_emsa(path: Path) -> Scan:
         notes=notes,
         metadata=fields,
     )
-    return spectrum_scan(spectrum, path, FORMAT)
+    return spectrum_scan(spectrum, path, FORMAT.name)
 
 
 def _fields(head: str) -> dict[str, str]:

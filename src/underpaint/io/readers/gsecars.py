@@ -19,20 +19,31 @@ from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import axis_of_coefficients, number, seconds
 from underpaint.io._single import FileSpectrum, content_of, detector_scans
+from underpaint.io.readers import Format
 
-FORMAT = "GSECARS multi-detector"
+FORMAT = Format(
+    "GSECARS multi-detector",
+    "GSECARS spectrum of several detectors",
+    endings=(
+        ".mca",
+        ".xrf",
+    ),
+    recognised_by="lines VERSION: and ELEMENTS:",
+    source="names of its header; M. Rivers, EPICS MCA software",
+    parts=True,
+)
 _LARGEST_BYTES = 64 * 2**20
 _MOST_DETECTORS, _MOST_CHANNELS = 1000, 65536
 
 
-def is_gsecars(head: bytes) -> bool:
+def sniff(path: Path, head: bytes) -> bool:
     """Whether a file's first bytes are those of a GSECARS spectrum."""
     return head.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"VERSION:") and bool(
         re.search(rb"(?m)^ELEMENTS:", head.replace(b"\r", b"\n"))
     )
 
 
-def read_gsecars(path: Path, name: str | None = None) -> list[Scan]:
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
     """Read each detector as a scan of one pixel, called by its number from 1; ``name`` picks one.
 
     Raises
@@ -53,7 +64,7 @@ def read_gsecars(path: Path, name: str | None = None) -> list[Scan]:
         live, real = (seconds(_value(fields, key, place)) for key in ("LIVE_TIME", "REAL_TIME"))
         detector = str(place + 1)
         spectra.append(FileSpectrum(counts[:, place], axis, live, real, detector, detector, notes, dict(fields)))
-    return detector_scans(spectra, path, FORMAT, name)
+    return detector_scans(spectra, path, FORMAT.name, name)
 
 
 def _fields(head: str) -> dict[str, str]:

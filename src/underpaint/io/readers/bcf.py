@@ -1,6 +1,6 @@
 """Maps of Bruker's Esprit (M4 Tornado, M6 Jetstream, SEM), ``.bcf``: spectra of every pixel and the photographs.
 
-A container (:mod:`underpaint.io._sfs`) with ``EDSDatabase/HeaderData`` (XML as :mod:`underpaint.io._bruker_xml`
+A container (:mod:`._sfs`) with ``EDSDatabase/HeaderData`` (XML as :mod:`underpaint.io.readers._bruker_xml`
 describes) and one ``EDSDatabase/SpectrumData<n>`` for each detector: int32 rows and columns, and from byte 0x1A0 for
 each row the number of its pixels (uint32), then for each a head of 22 bytes (uint32 column, uint16 channels of the map
 and of the pixel, uint32, uint16 way of packing, uint16, uint16 pulses, uint32 size) and the packed spectrum. Of
@@ -29,13 +29,21 @@ from numpy.typing import NDArray
 
 from underpaint.data import Scan
 from underpaint.errors import MissingExtraError, ScanError
-from underpaint.io._bruker_xml import instance, leaves, parse_xml, read_spectrum_node
 from underpaint.io._energies import number
-from underpaint.io._sfs import MAGIC, Container, Piece
 from underpaint.io._single import FileSpectrum
 from underpaint.io._source import lazy_counts
+from underpaint.io.readers import Format
+from underpaint.io.readers._bruker_xml import instance, leaves, parse_xml, read_spectrum_node
+from underpaint.io.readers._sfs import MAGIC, Container, Piece
 
-FORMAT = "Bruker .bcf"
+FORMAT = Format(
+    "Bruker .bcf",
+    "Bruker map",
+    endings=(".bcf",),
+    recognised_by="AAMVHFSS at byte 0",
+    source="unpublished; found by P. Jokubauskas, documented in rosettasciio (2016-2026)",
+    extra="bruker",
+)
 _HEADER = "EDSDatabase/HeaderData"
 _MAP = re.compile(r"EDSDatabase/SpectrumData(\d+)$")
 _FIRST_ROW = 0x1A0
@@ -64,12 +72,12 @@ class Photograph:
     pixels: NDArray[Any]
 
 
-def is_bcf(head: bytes) -> bool:
+def sniff(path: Path, head: bytes) -> bool:
     """Whether a file's first bytes are those of the container that .bcf is."""
     return head.startswith(MAGIC)
 
 
-def read_bcf(path: Path) -> list[Scan]:
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
     """Read the maps of a .bcf file, one scan for each detector; their spectra are unpacked row by row when asked for.
 
     Raises
@@ -268,7 +276,7 @@ def _scan(container: Container, database: ET.Element, index: int, unpack: Any, *
         axis=total.axis,
         name=path.stem if alone else f"{path.stem}_{index}",
         source=source,
-        format=FORMAT,
+        format=FORMAT.name,
         live_time_s=live,
         real_time_s=real,
         step_mm=_step_mm(database),

@@ -23,9 +23,19 @@ from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import axis_of_list
 from underpaint.io._source import lazy_counts, probe, told
-from underpaint.io.zarr import zarr_library
+from underpaint.io.readers import ZIP_MAGIC, Format
+from underpaint.io.readers.zarr import zarr_library
 
-FORMAT = "maxrf4u .datastack"
+FORMAT = Format(
+    "maxrf4u .datastack",
+    "maxrf4u datastack",
+    endings=(".datastack",),
+    recognised_by="zip signature with members of a zarr store",
+    source="maxrf4u 0.1.27 source, storage.py",
+    priority=40,
+    parts=True,
+    extra="zarr",
+)
 _CUBE, _ENERGIES = "maxrf_cube", "maxrf_energies"
 _MARKS = ("zarr.json", ".zarray")
 _LARGEST_METADATA = 4 * 2**20
@@ -45,8 +55,10 @@ class DatastackCube:
         return _values(self.path, self.name, (rows, columns))
 
 
-def is_datastack(path: Path) -> bool:
+def sniff(path: Path, head: bytes) -> bool:
     """Whether a zip file holds a zarr store."""
+    if not head.startswith(ZIP_MAGIC):
+        return False
     try:
         with zipfile.ZipFile(path) as archive:
             return any(own.rsplit("/", 1)[-1] in {*_MARKS, ".zgroup"} for own in archive.namelist())
@@ -54,7 +66,7 @@ def is_datastack(path: Path) -> bool:
         return False
 
 
-def read_datastack(path: Path, name: str | None = None) -> list[Scan]:
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
     """Read the cube of a datastack; its counts are read when computed.
 
     Raises
@@ -67,26 +79,26 @@ def read_datastack(path: Path, name: str | None = None) -> list[Scan]:
     zarr_library()
     arrays = _arrays(path)
     wanted = _latest(arrays, name.strip("/") if name else _CUBE)
-    shape, chunks, dtype = arrays.get(wanted, ((), (), np.dtype(float)))
-    if len(shape) != 3 or dtype.kind not in "uif" or 0 in shape:
+    size, chunks, dtype = arrays.get(wanted, ((), (), np.dtype(float)))
+    if len(size) != 3 or dtype.kind not in "uif" or 0 in size:
         holds = ", ".join(f"{own} {found[0]}" for own, found in arrays.items()) or "no array"
         raise ScanError(
             f"Cannot read {path}: {name or _CUBE} (row, column, channel) is needed; the zarr store holds {holds}."
         )
-    _refuse_sizes(path, wanted, shape, chunks, dtype)
+    _refuse_sizes(path, wanted, size, chunks, dtype)
     energies = _latest(arrays, _ENERGIES)
-    listed = _energies(path, energies, arrays.get(energies), shape[2])
-    axis = None if listed is None else axis_of_list(listed, shape[2], "kev")[0]
+    listed = _energies(path, energies, arrays.get(energies), size[2])
+    axis = None if listed is None else axis_of_list(listed, size[2], "kev")[0]
     source = f"{path}::{wanted}"
     own = "maxrf4u smooths the spectra over 7 channels: counts are not as recorded"
     smoothed = (own,) if wanted.startswith(_CUBE) else ()
     return [
         Scan(
-            lazy_counts(DatastackCube(path, wanted, (shape[0], shape[1], shape[2]), dtype), source, max(1, chunks[0])),
+            lazy_counts(DatastackCube(path, wanted, (size[0], size[1], size[2]), dtype), source, max(1, chunks[0])),
             axis=axis,
             name=path.stem,
             source=source,
-            format=FORMAT,
+            format=FORMAT.name,
             notes=(*smoothed, *(() if axis is not None else ("no energy calibration in the file",))),
         )
     ]

@@ -14,17 +14,46 @@ from underpaint.io._source import MemoryCube, lazy_counts
 from underpaint.io.hdf5._cube import Hdf5Cube, ListedCube, check_stored
 from underpaint.io.hdf5._facts import text
 from underpaint.io.hdf5._links import follow, read_values
+from underpaint.io.hdf5.layouts import has_layout, read_layout
+from underpaint.io.readers import Format
 
-FORMAT = "HDF5 (HyperSpy)"
+FORMAT = Format(
+    "HDF5 (HyperSpy)",
+    "HyperSpy signal, in HDF5 or zarr",
+    endings=(
+        ".hspy",
+        ".zspy",
+    ),
+    recognised_by="Experiments/*/data and axis-0 beside it",
+    source="documentation of rosettasciio: HSpy and ZSpy specification (2022-2026)",
+    priority=40,
+    parts=True,
+)
 _LARGEST_SPECTRUM = 2**17
 
 
-def is_hyperspy(file: Any) -> bool:
+def _is_layout(file: Any) -> bool:
     """Whether an HDF5 file has a signal with axes as HyperSpy writes them."""
     return bool(_signals(file))
 
 
-def read_hyperspy(path: Path, file: Any) -> list[Scan]:
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether an HDF5 file has this layout."""
+    return has_layout(path, head, _is_layout)
+
+
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the scans of such a file, or the one at the path ``name`` inside it.
+
+    Raises
+    ------
+    ScanError
+        The file is damaged, or contradicts itself.
+    """
+    return read_layout(path, name, shape, _read_layout)
+
+
+def _read_layout(path: Path, file: Any) -> list[Scan]:
     """Read each signal as a scan of its own.
 
     Raises
@@ -81,7 +110,7 @@ def _scan(path: Path, name: str, group: Any) -> Scan | None:
         axis=signal.axis,
         name=path.stem,
         source=source,
-        format=FORMAT,
+        format=FORMAT.name,
         live_time_s=None if live is None else np.full(cube.shape[:2], live),
         real_time_s=None if real is None else np.full(cube.shape[:2], real),
         step_mm=signal.step_mm,

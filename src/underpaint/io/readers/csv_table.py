@@ -34,8 +34,20 @@ from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_list, unit_of
 from underpaint.io._single import FileSpectrum, content_of, detector_scans, spectrum_scan
 from underpaint.io._source import lazy_counts, probe, told
+from underpaint.io.readers import Format
 
-FORMAT = "CSV"
+FORMAT = Format(
+    "CSV",
+    "CSV, one spectrum or a table of pixels",
+    endings=(
+        ".csv",
+        ".txt",
+        ".dat",
+    ),
+    recognised_by="lines of numbers, at most one heading",
+    source="RFC 4180; the columns are this project's own",
+    priority=90,
+)
 _SEPARATORS = (";", "\t", ",", " ")
 _LONGEST_LINE = 4 * 2**20
 _PIECE = 2**16
@@ -135,15 +147,15 @@ class _Places:
     unit_mm: float | None
 
 
-def is_csv(path: Path, head: bytes) -> bool:
+def sniff(path: Path, head: bytes) -> bool:
     """Whether a file is lines of numbers, after headings of two lines at most."""
-    if set(head) & _NO_TEXT:
+    if not head or set(head) & _NO_TEXT:
         return False
     begin = _beginning(path)
     return _manner(begin) is not None or _is_column(begin)
 
 
-def read_csv(path: Path, shape: tuple[int, int] | None = None) -> list[Scan]:
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
     """Read a spectrum or a table of pixels.
 
     Parameters
@@ -284,7 +296,7 @@ def _column(path: Path) -> Scan:
             f"Cannot read {path}: its one column rises evenly from {counts[0]:g} to {counts[-1]:g}: channels or "
             "energies, no counts. Give a file with counts in the only or the second column."
         )
-    return spectrum_scan(FileSpectrum(counts, None, notes=(NO_CALIBRATION,)), path, FORMAT)
+    return spectrum_scan(FileSpectrum(counts, None, notes=(NO_CALIBRATION,)), path, FORMAT.name)
 
 
 def _are_numbers(words: list[str]) -> bool:
@@ -356,8 +368,8 @@ def _spectra(path: Path, manner: Manner, width: int, columns: list[int]) -> list
     columns = columns or ([0] if width == 2 else _channel_and_energy(table, path))
     spectra = spectra_in_columns(table, headings, columns, path)
     if len(spectra) == 1:
-        return [spectrum_scan(spectra[0], path, FORMAT)]
-    return detector_scans(spectra, path, FORMAT, None)
+        return [spectrum_scan(spectra[0], path, FORMAT.name)]
+    return detector_scans(spectra, path, FORMAT.name, None)
 
 
 def spectra_in_columns(
@@ -474,7 +486,7 @@ def _table(
         axis=axis,
         name=path.stem,
         source=str(path),
-        format=FORMAT,
+        format=FORMAT.name,
         step_mm=step_mm,
         present=None if (places >= 0).all() else places >= 0,
         notes=(*one_row, *axis_notes),

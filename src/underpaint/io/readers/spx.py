@@ -1,6 +1,6 @@
 """Single spectra of Bruker's Esprit, ``.spx``: XML text.
 
-Layout: ``TRTSpectrum/ClassInstance[@Type='TRTSpectrum']``, as :mod:`underpaint.io._bruker_xml` describes; a fitted
+Layout: ``TRTSpectrum/ClassInstance[@Type='TRTSpectrum']``, as :mod:`._bruker_xml` describes; a fitted
 background or a result further down is left alone. Source: no specification is published; the names are those of the
 rosettasciio documentation, checked on files of an M6 Jetstream and of a Nano.
 """
@@ -9,19 +9,26 @@ from pathlib import Path
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
-from underpaint.io._bruker_xml import instance, parse_xml, read_spectrum_node
 from underpaint.io._single import content_of, spectrum_scan
+from underpaint.io.readers import Format
+from underpaint.io.readers._bruker_xml import instance, parse_xml, read_spectrum_node
 
-FORMAT = "Bruker .spx"
+FORMAT = Format(
+    "Bruker .spx",
+    "Bruker spectrum, Esprit",
+    endings=(".spx",),
+    recognised_by="XML whose outer element is TRTSpectrum",
+    source="unpublished; names as in rosettasciio (2016-2026)",
+)
 _LARGEST_BYTES = 64 * 2**20
 
 
-def is_spx(head: bytes) -> bool:
+def sniff(path: Path, head: bytes) -> bool:
     """Whether a file's first bytes are those of a Bruker spectrum."""
     return b"<TRTSpectrum>" in head[:512] and b"<" in head.lstrip(b"\xef\xbb\xbf \r\n")[:1]
 
 
-def read_spx(path: Path) -> Scan:
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     """Read a Bruker spectrum as a scan of one pixel.
 
     Raises
@@ -33,4 +40,4 @@ def read_spx(path: Path) -> Scan:
     node = instance(parse_xml(content, str(path)), "TRTSpectrum")
     if node is None:
         raise ScanError(f"Cannot read {path}: Bruker XML without a spectrum in it. Export the spectrum as .spx again.")
-    return spectrum_scan(read_spectrum_node(node, str(path)), path, FORMAT)
+    return spectrum_scan(read_spectrum_node(node, str(path)), path, FORMAT.name)

@@ -20,9 +20,21 @@ from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, number, seconds
 from underpaint.io._single import FileSpectrum, content_of, list_scan
-from underpaint.io.csv_table import is_channel_or_energy, spectra_in_columns
+from underpaint.io.readers import Format
+from underpaint.io.readers.csv_table import is_channel_or_energy, spectra_in_columns
 
-FORMAT = "SPEC"
+FORMAT = Format(
+    "SPEC",
+    "SPEC file, a list of spectra",
+    endings=(
+        ".mca",
+        ".spec",
+        ".dat",
+    ),
+    recognised_by="first line #F or #S; spectra are the lines @A",
+    source="Certified Scientific Software: SPEC standard data file format; PyMca5, silx: specfile",
+    parts=True,
+)
 _LARGEST_BYTES = 512 * 2**20
 _MOST_DETECTORS = 1000
 
@@ -43,7 +55,7 @@ class _Part:
         return labels if "channel" in labels else ()
 
 
-def is_specfile(head: bytes) -> bool:
+def sniff(path: Path, head: bytes) -> bool:
     """Whether a file's first bytes are those of a SPEC file."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     return bool(re.match(rb"#F \S|#S \d+ |#S \d+\s*[\r\n]", text)) or (
@@ -51,7 +63,7 @@ def is_specfile(head: bytes) -> bool:
     )
 
 
-def read_specfile(path: Path, name: str | None = None) -> list[Scan]:
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
     """Read the spectra of a SPEC file as one row of pixels, a scan for each detector.
 
     Parameters
@@ -77,9 +89,10 @@ def read_specfile(path: Path, name: str | None = None) -> list[Scan]:
             "spectra, or export them with PyMca as HDF5."
         )
     if len(by_detector) == 1:
-        return [list_scan(by_detector[0], path, FORMAT, name)]
+        return [list_scan(by_detector[0], path, FORMAT.name, name)]
     return [
-        _named(list_scan(spectra, path, FORMAT, name), path, detector + 1) for detector, spectra in by_detector.items()
+        _named(list_scan(spectra, path, FORMAT.name, name), path, detector + 1)
+        for detector, spectra in by_detector.items()
     ]
 
 

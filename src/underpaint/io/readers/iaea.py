@@ -17,19 +17,26 @@ from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, number, seconds, unit_of
 from underpaint.io._single import FileSpectrum, content_of, spectrum_scan
+from underpaint.io.readers import Format
 
-FORMAT = "IAEA .spe"
+FORMAT = Format(
+    "IAEA .spe",
+    "IAEA spectrum, Ortec and others",
+    endings=(".spe",),
+    recognised_by="a first line $KEY:",
+    source="IAEA, SPEDAC user's manual (1994); Ortec, software file structure manual",
+)
 _LARGEST_BYTES = 64 * 2**20
 _MOST_CHANNELS = 2**20
 _LONGEST_VALUE = 200
 
 
-def is_iaea(head: bytes) -> bool:
+def sniff(path: Path, head: bytes) -> bool:
     """Whether a file's first bytes are blocks of an IAEA spectrum."""
     return bool(re.match(rb"\s*\$[A-Z_0-9]+:", head.removeprefix(b"\xef\xbb\xbf")))
 
 
-def read_iaea(path: Path) -> Scan:
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     """Read an IAEA spectrum as a scan of one pixel.
 
     Raises
@@ -55,7 +62,7 @@ def read_iaea(path: Path) -> Scan:
     axis, notes = _axis(blocks, counts.size, int(values[0] or 0))
     live, real = (*(seconds(word) for word in blocks.get("MEAS_TIM", "").split()[:2]), None, None)[:2]
     short = {key: body for key, body in blocks.items() if key != "DATA" and 0 < len(body) <= _LONGEST_VALUE}
-    return spectrum_scan(FileSpectrum(counts, axis, live, real, notes=notes, metadata=short), path, FORMAT)
+    return spectrum_scan(FileSpectrum(counts, axis, live, real, notes=notes, metadata=short), path, FORMAT.name)
 
 
 def _n_channel(values: list[float | None]) -> int | None:

@@ -25,13 +25,25 @@ from numpy.typing import NDArray
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import CalibrationError, MissingExtraError, ScanError
 from underpaint.io._axes import ENERGY_NAME, channel_dimension
-from underpaint.io._blosc import fault_of_blosc
 from underpaint.io._detectors import PLACE, Place
 from underpaint.io._energies import Axis, axis_of_list
 from underpaint.io._hyperspy import EXPERIMENTS, TIMES, Signal, read_axes, seconds
 from underpaint.io._source import lazy_counts, leads_out, probe
+from underpaint.io.readers import Format
+from underpaint.io.readers._blosc import fault_of_blosc
 
-FORMAT = "zarr"
+FORMAT = Format(
+    "zarr",
+    "zarr store, version 2 or 3",
+    endings=(".zarr",),
+    recognised_by="a folder with zarr.json, .zgroup or .zarray",
+    source="zarr-specs.readthedocs.io, core specification 2 and 3.0",
+    priority=30,
+    parts=True,
+    store=True,
+    extra="zarr",
+    written=True,
+)
 _MARKS = ("zarr.json", ".zgroup", ".zarray")
 _METADATA = {*_MARKS, ".zattrs", ".zmetadata"}
 _CODECS = {
@@ -46,9 +58,9 @@ _LARGEST_PACKING = 100
 """A chunk above ``_ALWAYS_HELD`` bytes must be stored in at least this share of its size; counts pack less."""
 
 
-def is_zarr(path: Path) -> bool:
+def sniff(path: Path, head: bytes) -> bool:
     """Whether a folder is a zarr store."""
-    return any((path / mark).is_file() for mark in _MARKS)
+    return not head and any((path / mark).is_file() for mark in _MARKS)
 
 
 def zarr_library() -> Any:
@@ -77,7 +89,7 @@ def let_zarr_finish() -> None:
     import_module("zarr.core.sync").sync(others())
 
 
-def read_zarr(path: Path, name: str | None = None) -> list[Scan]:
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
     """Read the cubes of a store, or the one called ``name``; those called ``counts`` or ``data``, if any are.
 
     Raises
@@ -320,7 +332,7 @@ def _scan(path: Path, node: Node, *, alone: bool) -> Scan:
         axis=axis,
         name=path.stem if alone else f"{path.stem}_{node.name.replace('/', '_')}",
         source=f"{path}::{node.name}",
-        format=FORMAT,
+        format=FORMAT.name,
         live_time_s=live,
         real_time_s=real,
         step_mm=_pair(facts.get("step_mm")) if signal is None else signal.step_mm,

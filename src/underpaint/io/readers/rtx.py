@@ -1,7 +1,7 @@
 """Projects of Bruker's ARTAX software, ``.rtx``: XML text with any number of spectra.
 
 Layout: ``TRTProject``, nested folders (``ClassInstance[@Type='TRTBase']``) and in them spectra
-(``ClassInstance[@Type='TRTSpectrum']``), each as :mod:`underpaint.io._bruker_xml` describes; results further down are
+(``ClassInstance[@Type='TRTSpectrum']``), each as :mod:`._bruker_xml` describes; results further down are
 left alone. Spectra are read one after the other, in the order of the file. Source: no specification is published; the
 names are those of ``.spx``, checked on a project of a Tracer.
 """
@@ -13,20 +13,28 @@ import numpy as np
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
-from underpaint.io._bruker_xml import read_spectrum_node, spectrum_nodes
 from underpaint.io._single import FileSpectrum, list_scan
 from underpaint.io._source import probe
+from underpaint.io.readers import Format
+from underpaint.io.readers._bruker_xml import read_spectrum_node, spectrum_nodes
 
-FORMAT = "Bruker ARTAX .rtx"
+FORMAT = Format(
+    "Bruker ARTAX .rtx",
+    "Bruker ARTAX project, a list of spectra",
+    endings=(".rtx",),
+    recognised_by="XML whose outer element is TRTProject",
+    source="unpublished; names as in .spx",
+    parts=True,
+)
 _LARGEST_BYTES = 512 * 2**20
 
 
-def is_rtx(head: bytes) -> bool:
+def sniff(path: Path, head: bytes) -> bool:
     """Whether a file's first bytes are those of an ARTAX project."""
     return b"<TRTProject" in head and head.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"<")
 
 
-def read_rtx(path: Path, name: str | None = None) -> list[Scan]:
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
     """Read the spectra of a project as one row of pixels; ``name``, or a number from 1, picks one.
 
     Raises
@@ -54,7 +62,7 @@ def read_rtx(path: Path, name: str | None = None) -> list[Scan]:
         spectra = [replace(one, notes=(*one.notes, note)) for one in spectra]
     if not spectra:
         raise ScanError(f"Cannot read {path}: an ARTAX project without a spectrum in it. Export the spectra again.")
-    return [list_scan(spectra, path, FORMAT, name)]
+    return [list_scan(spectra, path, FORMAT.name, name)]
 
 
 def _compact(spectrum: FileSpectrum) -> FileSpectrum:

@@ -25,8 +25,16 @@ from underpaint.errors import ScanError
 from underpaint.io._energies import Axis, axis_of_coefficients
 from underpaint.io._single import single_scan
 from underpaint.io._source import probe
+from underpaint.io.readers import Format
 
-FORMAT = "Bruker .pdz"
+FORMAT = Format(
+    "Bruker .pdz",
+    "Bruker spectrum, hand-held, version 24 or 25",
+    endings=(".pdz",),
+    recognised_by="record 25 with the text pdz25, or bytes 01 01 with a plausible gain",
+    source="B. Ducraux, pdz-tool: pdz_version_25_file_format.md (2024)",
+    parts=True,
+)
 _HEADER_25 = struct.pack("<HI", 25, 14) + "pdz25".encode("utf-16-le")
 _HEADER_24 = b"\x01\x01"
 _LARGEST_BYTES = 256 * 2**20
@@ -51,12 +59,12 @@ class Phase:
     metadata: dict[str, Any]
 
 
-def is_pdz(head: bytes) -> bool:
+def sniff(path: Path, head: bytes) -> bool:
     """Whether a file's first bytes are those of a .pdz file of version 24 or 25."""
     return head.startswith(_HEADER_25) or (head.startswith(_HEADER_24) and _plausible_24(head))
 
 
-def read_pdz(path: Path, name: str | None = None) -> list[Scan]:
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
     """Read one phase of a .pdz file as a scan of one pixel: the phase called ``name`` (its number), else the first.
 
     Phases differ in tube voltage and filter, so they are never added.
@@ -85,7 +93,7 @@ def _scan(path: Path, phase: Phase, notes: tuple[str, ...], version: int) -> Sca
     return single_scan(
         phase.counts,
         path,
-        f"{FORMAT} version {version}",
+        f"{FORMAT.name} version {version}",
         axis=axis,
         live_time_s=phase.live_time_s,
         real_time_s=phase.real_time_s,

@@ -25,18 +25,44 @@ from underpaint.io._source import SAME_CHANNELS, lazy_counts
 from underpaint.io.hdf5._cube import Hdf5Cube
 from underpaint.io.hdf5._facts import axis_of_energies, numbers, text
 from underpaint.io.hdf5._links import follow, read_values
+from underpaint.io.hdf5.layouts import has_layout, read_layout
+from underpaint.io.readers import Format
 
-FORMAT = "HDF5 (PyXRF)"
+FORMAT = Format(
+    "HDF5 (PyXRF)",
+    "HDF5 of PyXRF (NSLS-II)",
+    endings=(".h5",),
+    recognised_by="/xrfmap/det*/counts inside",
+    source="PyXRF source, pyxrf/model/load_data_from_db.py",
+    priority=43,
+    parts=True,
+)
 _TOP = "xrfmap"
 _LARGEST_NAMES = 64
 
 
-def is_pyxrf(file: Any) -> bool:
+def _is_layout(file: Any) -> bool:
     """Whether an HDF5 file has the group and the counts of PyXRF."""
     return bool(_detectors(file))
 
 
-def read_pyxrf(path: Path, file: Any) -> list[Scan]:
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether an HDF5 file has this layout."""
+    return has_layout(path, head, _is_layout)
+
+
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the scans of such a file, or the one at the path ``name`` inside it.
+
+    Raises
+    ------
+    ScanError
+        The file is damaged, or contradicts itself.
+    """
+    return read_layout(path, name, shape, _read_layout)
+
+
+def _read_layout(path: Path, file: Any) -> list[Scan]:
     """Read each detector, or their sum where only that was kept.
 
     Raises
@@ -76,7 +102,7 @@ def _scan(path: Path, file: Any, name: str, *, alone: bool) -> Scan:
         axis=axis,
         name=path.stem if alone else f"{path.stem}_{name}",
         source=source,
-        format=FORMAT,
+        format=FORMAT.name,
         detector=name,
         notes=(*summed, *cube.notes, *axis_notes, *_positions(file, cube.shape)),
         metadata={SAME_CHANNELS: True, **({} if incident is None else {"incident_energy_kev": incident})},

@@ -25,20 +25,49 @@ from underpaint.io._source import lazy_counts
 from underpaint.io.hdf5._cube import ListedCube
 from underpaint.io.hdf5._facts import axis_of_energies, numbers, units
 from underpaint.io.hdf5._links import follow, read_values
+from underpaint.io.hdf5.layouts import has_layout, read_layout
+from underpaint.io.readers import Format
 
-FORMAT = "HDF5 (XGLab CRONO)"
+FORMAT = Format(
+    "HDF5 (XGLab CRONO)",
+    "HDF5 of XGLab CRONO",
+    endings=(
+        ".hdf5",
+        ".h5",
+    ),
+    recognised_by="/XRF/Spectra and /XRF/EnergyVector inside",
+    source="unpublished; as in the sources of cronomaxrf 0.0.12",
+    priority=41,
+    parts=True,
+)
 SPECTRA = "/XRF/Spectra"
 ENERGIES = "/XRF/EnergyVector"
 SELECTED = "/XRF/SpectraSelectedIndex"
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 
-def is_crono(file: Any) -> bool:
+def _is_layout(file: Any) -> bool:
     """Whether an HDF5 file has the groups of a CRONO scan."""
     return isinstance(follow(file, SPECTRA), h5py.Dataset) and follow(file, ENERGIES) is not None
 
 
-def read_crono(path: Path, file: Any) -> list[Scan]:
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether an HDF5 file has this layout."""
+    return has_layout(path, head, _is_layout)
+
+
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the scans of such a file, or the one at the path ``name`` inside it.
+
+    Raises
+    ------
+    ScanError
+        The file is damaged, or contradicts itself.
+    """
+    return read_layout(path, name, shape, _read_layout)
+
+
+def _read_layout(path: Path, file: Any) -> list[Scan]:
     """Put the selected spectra on their grid; the others are left out, which a note says.
 
     Raises
@@ -62,7 +91,7 @@ def read_crono(path: Path, file: Any) -> list[Scan]:
             axis=axis,
             name=path.stem,
             source=source,
-            format=FORMAT,
+            format=FORMAT.name,
             live_time_s=_times(follow(file, "XRF/LiveTimes"), index, spectra.shape[0]),
             real_time_s=_times(follow(file, "XRF/RealTimes"), index, spectra.shape[0]),
             present=None if present.all() else present,
