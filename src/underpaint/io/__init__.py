@@ -3,11 +3,11 @@
 from underpaint.data import Survey, sum_scans, survey
 from underpaint.io.convert import Converted, convert_scan, photographs_of, save_photographs
 from underpaint.io.describe import ScanInfo, describe, describe_all, scan_info, summarise_scan
-from underpaint.io.folder import ResultFolder, is_finished, recover, result_folder
 from underpaint.io.hdf5 import read_settings, read_truth, save_scan
 from underpaint.io.load import load, load_all, read_spectrum, split_location
 from underpaint.io.readers import Format, formats
-from underpaint.io.results import (
+from underpaint.io.results.folder import ResultFolder, is_finished, recover, result_folder
+from underpaint.io.results.nexus import (
     package_versions,
     read_detectability,
     read_maps,
@@ -18,7 +18,7 @@ from underpaint.io.results import (
     write_results,
     write_tiff,
 )
-from underpaint.io.stored import BlockStore, StoredMaps
+from underpaint.io.results.stored import BlockStore, StoredMaps
 
 __all__ = [
     "BlockStore",

@@ -16,9 +16,9 @@ from underpaint.data import Scan
 from underpaint.errors import OutputError, UnderpaintError
 from underpaint.io.load import load_all, load_each, refuse_inside, split_location
 from underpaint.io.new_hdf5 import new_hdf5
-from underpaint.io.origin import file_facts, refuse_change
 from underpaint.io.readers.bcf import Photograph, read_photographs, sniff
 from underpaint.io.readers.zarr import let_zarr_finish, zarr_library
+from underpaint.io.results.provenance import file_facts, refuse_change
 from underpaint.runtime.files import not_written, whole_file, written_alone
 
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf", ".nxs")

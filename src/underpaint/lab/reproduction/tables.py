@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from underpaint.io.csv_text import write_csv
+from underpaint.io.results.csv_text import write_csv
 from underpaint.lab.reproduction.scoring import SCORES
 from underpaint.runtime.files import whole_file
 

@@ -35,11 +35,11 @@ from underpaint.data.maps import (
     split_place,
 )
 from underpaint.errors import OutputError, ScanError
-from underpaint.io.companions import MAP_STACKS, SUMMARY_FILE
-from underpaint.io.contained import DAMAGE, open_results_file
-from underpaint.io.csv_text import write_csv
 from underpaint.io.new_hdf5 import new_hdf5
-from underpaint.io.stored import RESULTS_FILE, StoredMaps
+from underpaint.io.results.contained import DAMAGE, open_results_file
+from underpaint.io.results.csv_text import write_csv
+from underpaint.io.results.sidecars import MAP_STACKS, SUMMARY_FILE
+from underpaint.io.results.stored import RESULTS_FILE, StoredMaps
 from underpaint.runtime.files import is_reserved
 
 SUMMARY_COLUMNS = (

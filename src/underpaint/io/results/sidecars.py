@@ -12,9 +12,9 @@ import h5py
 
 from underpaint.data import Scan
 from underpaint.errors import OutputError, ScanError
-from underpaint.io.contained import DAMAGE, digest_contained, open_results_file, read_contained_text
 from underpaint.io.load import load, split_location
-from underpaint.io.stored import RESULTS_FILE
+from underpaint.io.results.contained import DAMAGE, digest_contained, open_results_file, read_contained_text
+from underpaint.io.results.stored import RESULTS_FILE
 from underpaint.runtime.files import is_link, is_working_folder
 
 PHOTOGRAPH_FILE = "photograph.jpg"

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from underpaint.data.maps import NO_ANSWER, split_place
 from underpaint.errors import ScanError
-from underpaint.io.contained import DAMAGE, open_results_file
-from underpaint.io.stored import RESULTS_FILE
+from underpaint.io.results.contained import DAMAGE, open_results_file
+from underpaint.io.results.stored import RESULTS_FILE
 
 _KEPT_BYTES = 256 * 2**20
 _ERRORS = ("uncertainties", "deviations")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from underpaint.errors import OutputError
-from underpaint.io.companions import carry_over, is_of_others, take_what_is_left
-from underpaint.io.stored import JOURNAL, RESULTS_FILE
+from underpaint.io.results.sidecars import carry_over, is_of_others, take_what_is_left
+from underpaint.io.results.stored import JOURNAL, RESULTS_FILE
 from underpaint.runtime.files import (
     check_path,
     remove_tree,
@@ -73,7 +73,7 @@ def result_folder(
         Go on from the finished blocks of an interrupted run; without it they are thrown away.
     overwrite : bool
         Replace results that are there, and throw away finished blocks of a run with other settings. What users
-        added to them stays (:func:`~underpaint.io.companions.carry_over`).
+        added to them stays (:func:`~underpaint.io.results.sidecars.carry_over`).
     needed_bytes : int
         Space that must be free.
     settings : mapping or None

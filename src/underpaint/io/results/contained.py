@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 
 from underpaint.errors import ScanError
-from underpaint.io.stored import RESULTS_FILE
+from underpaint.io.results.stored import RESULTS_FILE
 from underpaint.runtime.files import leads_elsewhere
 
 DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, RecursionError)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
-from underpaint.io.companions import REGIONS_FILE
-from underpaint.io.contained import read_contained_text
+from underpaint.io.results.contained import read_contained_text
+from underpaint.io.results.sidecars import REGIONS_FILE
 
 MOST_CORNERS = 5000
 MOST_RUNS = 200_000

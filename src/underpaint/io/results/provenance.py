@@ -11,9 +11,9 @@ from typing import Any
 
 from underpaint.errors import OutputError, ScanError
 from underpaint.io._scan_files import scan_files
-from underpaint.io.folder import KIND, is_finished, unfinished
 from underpaint.io.load import split_location
-from underpaint.io.results import read_summary
+from underpaint.io.results.folder import KIND, is_finished, unfinished
+from underpaint.io.results.nexus import read_summary
 from underpaint.runtime.files import PREFIX, fault_of_text, printable, read_mark
 from underpaint.runtime.job import differences
 
