@@ -22,8 +22,8 @@ from underpaint.cli import main as command_line
 from underpaint.cli._explain import read_proposals
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import UnderpaintError
-from underpaint.io.companions import photograph_digest, registration_of
-from underpaint.io.regions import read_regions
+from underpaint.io.results.regions import read_regions
+from underpaint.io.results.sidecars import photograph_digest, registration_of
 from underpaint.lab.training.settings import load_settings
 from underpaint.physics.forward.source import source_spectrum
 from underpaint.physics.instrument import load_instrument, read_source_spectrum

@@ -19,7 +19,7 @@ from scipy.ndimage import zoom
 
 from underpaint.data.maps import ElementMaps
 from underpaint.io import write_results
-from underpaint.io.result_maps import ResultMaps
+from underpaint.io.results.result_maps import ResultMaps
 from underpaint.pipeline.run import identify_to_folder
 from underpaint.runtime.files import whole_file
 from underpaint.simulate import PanelSettings, make_panel, save_panel

@@ -79,7 +79,7 @@ def test_nothing_is_read_before_it_is_computed_with(results: Results, monkeypatc
     def fail(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("underpaint.io.results.open_results_file", fail)
+    monkeypatch.setattr("underpaint.io.results.nexus.open_results_file", fail)
     lazily = results.to_dataset()
     assert set(lazily) == {
         "probability", "pigment_probability", "area", "area_sigma", "thickness", "share", "state", "unlikeness",

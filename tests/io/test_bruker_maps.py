@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from underpaint import io
 from underpaint.errors import MissingExtraError, ScanError
-from underpaint.io import bcf
-from underpaint.io._sfs import Container
 from underpaint.io._single import FileSpectrum
+from underpaint.io.readers import bcf
+from underpaint.io.readers._sfs import Container
 
 SAMPLES = (
     "16x16_12bit_packed_8bit.bcf",
@@ -70,7 +70,7 @@ def test_bcf_sum_is_the_sum_spectrum_that_the_file_holds_but_for_its_last_moment
 
 
 def test_bcf_row_by_row_is_bcf_at_once() -> None:
-    cube: Any = bcf.read_bcf(sample("bcf_v2_50x50px.bcf"))[0].counts
+    cube: Any = bcf.read(sample("bcf_v2_50x50px.bcf"), None, None)[0].counts
     whole = cube.compute()
     rows = np.concatenate([cube[row : row + 1].compute() for row in range(whole.shape[0])])
     np.testing.assert_array_equal(rows, whole)

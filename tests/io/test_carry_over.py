@@ -12,7 +12,7 @@ import pytest
 from underpaint import io
 from underpaint.data.maps import ABSENT, DetectabilityMaps, ElementMaps, OpenSet, PigmentMaps, UnlikenessMap
 from underpaint.errors import OutputError
-from underpaint.io.companions import MADE, carry_over
+from underpaint.io.results.sidecars import MADE, carry_over
 from underpaint.view.report import write_report
 
 OWN = {
@@ -123,7 +123,7 @@ def test_a_file_of_the_user_under_the_name_of_a_new_map_goes_beside(tmp_path: Pa
 def test_what_is_changed_at_the_last_moment_comes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = finished(tmp_path / "out")
     add_own(folder)
-    monkeypatch.setattr("underpaint.io.folder.sync", lambda path: add_own(folder, " later"))
+    monkeypatch.setattr("underpaint.io.results.folder.sync", lambda path: add_own(folder, " later"))
     finished(folder)
     assert own_of(folder) == {name: text + " later" for name, text in OWN.items()}
 
@@ -136,7 +136,7 @@ def test_results_are_not_replaced_where_the_users_own_cannot_be_copied(
 
     folder = finished(tmp_path / "out")
     add_own(folder)
-    monkeypatch.setattr("underpaint.io.companions.shutil.copy2", full)
+    monkeypatch.setattr("underpaint.io.results.sidecars.shutil.copy2", full)
     with pytest.raises(OutputError, match=r"Cannot take regions and photograph .*no space\. Nothing was replaced"):
         finished(folder)
     assert own_of(folder) == OWN

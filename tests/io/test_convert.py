@@ -22,9 +22,9 @@ from underpaint.cli import app
 from underpaint.data import EnergyAxis
 from underpaint.errors import OutputError, ScanError
 from underpaint.io import convert as module
-from underpaint.io.bcf import Photograph
-from underpaint.io.catalogue import FORMATS
 from underpaint.io.convert import convert_scan
+from underpaint.io.readers import formats
+from underpaint.io.readers.bcf import Photograph
 
 Cube = NDArray[np.int64]
 ENDINGS = (".h5", ".zarr")
@@ -201,11 +201,11 @@ def test_formats_command_lists_all() -> None:
     table = CliRunner().invoke(app, ["formats"], env={"COLUMNS": "200"})
     records = json.loads(CliRunner().invoke(app, ["formats", "--json"]).stdout)
     assert table.exit_code == 0
-    assert len(records) == len(FORMATS) == len({own.name for own in FORMATS})
+    assert len(records) == len(formats()) == len({known.name for known in formats()})
     for own in records:
         assert own["source"]
         assert own["recognised_by"]
-    endings = {ending for own in FORMATS for ending in own.endings}
+    endings = {ending for known in formats() for ending in known.endings}
     assert {".mca", ".rpl", ".h5", ".bcf", ".spx", ".pdz", ".msa", ".npz", ".zarr"} <= endings
 
 

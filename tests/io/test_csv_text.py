@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from underpaint.io.csv_text import write_csv
+from underpaint.io.results.csv_text import write_csv
 
 
 def written(*cells: object) -> list[str]:

@@ -499,7 +499,7 @@ def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_name_in_a_file_without_names(mca_folder: Path) -> None:
-    with pytest.raises(ScanError, match=r"only HDF5 and \.npz files hold named arrays"):
+    with pytest.raises(ScanError, match=r"None_1\.mca is none of them\. Drop ::x"):
         io.load(f"{mca_folder / '10264' / 'None_1.mca'}::x")
 
 

@@ -194,12 +194,12 @@ def test_an_archive_that_unpacks_to_far_more_than_counts_do_is_refused_unread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As 8 MB of 8 GB of zeros would be; a scan of one count in a hundred channels is read."""
-    monkeypatch.setattr("underpaint.io.npz._ALWAYS_HELD", 10**5)
+    monkeypatch.setattr("underpaint.io.readers.npz._ALWAYS_HELD", 10**5)
     few = np.random.default_rng(0).poisson(0.01, (10, 40, 1024)).astype(np.uint16)
     np.savez_compressed(tmp_path / "few.npz", counts=few)
     np.savez_compressed(tmp_path / "bomb.npz", counts=np.zeros_like(few))
     np.testing.assert_array_equal(io.load(tmp_path / "few.npz").counts.compute(), few)
-    monkeypatch.setattr("underpaint.io.npz._read_member", None)
+    monkeypatch.setattr("underpaint.io.readers.npz._read_member", None)
     with pytest.raises(ScanError, match=r"bomb.npz::counts: it is packed \d+ times .*numpy\.savez, which does not"):
         io.load(tmp_path / "bomb.npz")
 

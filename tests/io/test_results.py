@@ -19,8 +19,8 @@ from underpaint import io
 from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import ElementMaps, PigmentMaps
 from underpaint.errors import OutputError, ScanError
-from underpaint.io import folder
-from underpaint.io.results import check_map_names
+from underpaint.io.results import folder
+from underpaint.io.results.nexus import check_map_names
 from underpaint.runtime.files import remove_tree
 
 SETTINGS = {"seed": 3, "model": {"name": "default"}, "list": [1, 2]}

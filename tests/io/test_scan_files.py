@@ -11,9 +11,10 @@ import pytest
 
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import OutputError, ScanError
-from underpaint.io import convert_scan, origin, read_summary, save_scan
+from underpaint.io import convert_scan, read_summary, save_scan
 from underpaint.io._scan_files import scan_files
-from underpaint.io.origin import file_facts, refuse_change
+from underpaint.io.results import provenance
+from underpaint.io.results.provenance import file_facts, refuse_change
 from underpaint.pipeline.run import Settings, elements_to_folder
 
 KEYS = {"width": 4, "height": 3, "depth": 8, "offset": 0, "data-type": "unsigned", "data-length": 2}
@@ -111,7 +112,7 @@ def test_a_large_file_and_a_folder_of_many_are_sampled(tmp_path: Path) -> None:
     path = tmp_path / "large.bin"
     path.write_bytes(bytes(20_000_000))
     stat, before = path.stat(), file_facts(path)
-    offsets = origin._offsets(20_000_000, 64, 0)
+    offsets = provenance._offsets(20_000_000, 64, 0)
     assert len(offsets) == 64
     with path.open("r+b") as stream:
         stream.seek(offsets[31] + 7)

@@ -12,7 +12,7 @@ from spectrum_files import COUNTS, emsa_text, gsecars_text, iaea_text, rtx_text,
 from underpaint import io
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import ScanError
-from underpaint.io._bruker_xml import parse_xml, spectrum_nodes
+from underpaint.io.readers._bruker_xml import parse_xml, spectrum_nodes
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 LINE_ENDS = ["\n", "\r\n", "\r"]

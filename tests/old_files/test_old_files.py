@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import underpaint as up
 from underpaint.data import XU_NETWORK_AXIS
 from underpaint.io import read_maps
-from underpaint.io.regions import read_regions
+from underpaint.io.results.regions import read_regions
 from underpaint.lab.reproduction.simulation import simulated_as_in_paper
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import load_palette

@@ -16,7 +16,7 @@ from viewer_fakes import HOSTILE, SHAPE, element_maps, results, spectrum_of
 
 from underpaint.cli import _view
 from underpaint.errors import OutputError
-from underpaint.io.regions import Region, read_regions
+from underpaint.io.results.regions import Region, read_regions
 from underpaint.view.viewer import Server, result_site, serve, serve_start
 from underpaint.view.viewer.regions import regions_and_version, save_regions
 

@@ -16,10 +16,11 @@ from test_result_site import box, get, post, told
 from viewer_fakes import SHAPE, results
 
 from underpaint.errors import OutputError, ScanError
-from underpaint.io import contained, read_maps, read_summary
-from underpaint.io.companions import carry_over, registration_of, take_what_is_left
-from underpaint.io.contained import has_file, open_contained
-from underpaint.io.regions import read_regions
+from underpaint.io import read_maps, read_summary
+from underpaint.io.results import contained
+from underpaint.io.results.contained import has_file, open_contained
+from underpaint.io.results.regions import read_regions
+from underpaint.io.results.sidecars import carry_over, registration_of, take_what_is_left
 from underpaint.view.report import write_report
 from underpaint.view.viewer.photograph import Photograph
 from underpaint.view.viewer.result_site import ResultSite
@@ -218,7 +219,7 @@ def test_links_come_along_as_links(folder: Path, private: Path, tmp_path: Path) 
 
 def test_opening_the_view_does_not_open_the_scan(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[object] = []
-    monkeypatch.setattr("underpaint.io.companions.load", lambda *given, **_: opened.append(given))
+    monkeypatch.setattr("underpaint.io.results.sidecars.load", lambda *given, **_: opened.append(given))
     site = ResultSite(folder)
     assert told(get(site, "about"))["scan"]["state"] == "closed"
     assert told(get(site, "pixel", row=3, column=4))["spectrum"] is None

@@ -12,7 +12,7 @@ from scipy.ndimage import map_coordinates
 from viewer_fakes import SHAPE, painted, results
 
 from underpaint.errors import ScanError
-from underpaint.io.companions import PHOTOGRAPH_FILE, REGISTERED_FILE
+from underpaint.io.results.sidecars import PHOTOGRAPH_FILE, REGISTERED_FILE
 from underpaint.view.viewer.registration import automatically, by_points, place, warped
 from underpaint.view.viewer.result_site import ResultSite
 from underpaint.view.viewer.server import Request

@@ -20,7 +20,7 @@ from underpaint.cli import app
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import OutputError, ScanError
 from underpaint.io import save_scan, write_results
-from underpaint.io.companions import PLACE_FILE, REGIONS_FILE, REGIONS_FOLDER, REGISTERED_FILE
+from underpaint.io.results.sidecars import PLACE_FILE, REGIONS_FILE, REGIONS_FOLDER, REGISTERED_FILE
 from underpaint.physics.materials import library
 from underpaint.view.plot.strata import Section, stratigraphy_sketch
 from underpaint.view.report import find_groups, render_report, write_report

@@ -16,7 +16,7 @@ from viewer_fakes import HOSTILE, SHAPE, STEP_MM, element_maps, pigment_maps, re
 
 from underpaint.data.maps import NO_ANSWER, STATES
 from underpaint.errors import OutputError, ScanError, UnderpaintError
-from underpaint.io.regions import Region
+from underpaint.io.results.regions import Region
 from underpaint.pigments.explain import read_region
 from underpaint.view.plot.states import COLORS
 from underpaint.view.viewer import exports

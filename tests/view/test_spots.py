@@ -4,7 +4,7 @@ from pathlib import Path
 
 from viewer_fakes import results
 
-from underpaint.io.result_maps import ResultMaps
+from underpaint.io.results.result_maps import ResultMaps
 from underpaint.physics.materials import library
 from underpaint.view.viewer.spots import left_out, spot
 

@@ -24,16 +24,16 @@ def formats(as_json: Json = False) -> None:
 
         underpaint formats --json
     """
-    from underpaint.io import FORMATS
+    from underpaint.io import formats as known_formats
 
-    records = [_record(own) for own in FORMATS]
+    records = [_record(known) for known in known_formats()]
     if as_json:
         show_json(records)
         return
     table = list_table("formats", ("format", "endings", "recognised by", "extra", "source of the specification"))
-    for own in FORMATS:
-        name = f"{own.name} (also written)" if own.written else own.name
-        table.add_row(name, " ".join(own.endings), own.recognised_by, own.extra or "-", own.source)
+    for known in known_formats():
+        title = f"{known.title} (also written)" if known.written else known.title
+        table.add_row(title, " ".join(known.endings), known.recognised_by, known.extra or "-", known.source)
     show(table)
     say('Extras are installed with `pip install "underpaint[NAME]"`. Not among them? Export as ripple or HDF5.')
 
@@ -88,12 +88,12 @@ def convert(
         say(f"{own}", quiet=quiet)
 
 
-def _record(own: "Format") -> dict[str, object]:
+def _record(known: "Format") -> dict[str, object]:
     return {
-        "name": own.name,
-        "endings": list(own.endings),
-        "recognised_by": own.recognised_by,
-        "extra": own.extra,
-        "source": own.source,
-        "written": own.written,
+        "name": known.title,
+        "endings": list(known.endings),
+        "recognised_by": known.recognised_by,
+        "extra": known.extra,
+        "source": known.source,
+        "written": known.written,
     }

@@ -397,7 +397,7 @@ def _check_summary(path: Path) -> None:
 
 
 def _write_summary(outcomes: "list[Outcome]", base: Path) -> None:
-    from underpaint.io.csv_text import write_csv
+    from underpaint.io.results.csv_text import write_csv
     from underpaint.runtime.files import whole_file
 
     base.mkdir(parents=True, exist_ok=True)

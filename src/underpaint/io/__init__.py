@@ -1,13 +1,13 @@
 """Files in and out: one file per format; scans and spectra in, results out."""
 
 from underpaint.data import Survey, sum_scans, survey
-from underpaint.io.catalogue import FORMATS, Format
 from underpaint.io.convert import Converted, convert_scan, photographs_of, save_photographs
 from underpaint.io.describe import ScanInfo, describe, describe_all, scan_info, summarise_scan
-from underpaint.io.folder import ResultFolder, is_finished, recover, result_folder
 from underpaint.io.hdf5 import read_settings, read_truth, save_scan
 from underpaint.io.load import load, load_all, read_spectrum, split_location
-from underpaint.io.results import (
+from underpaint.io.readers import Format, formats
+from underpaint.io.results.folder import ResultFolder, is_finished, recover, result_folder
+from underpaint.io.results.nexus import (
     package_versions,
     read_detectability,
     read_maps,
@@ -18,10 +18,9 @@ from underpaint.io.results import (
     write_results,
     write_tiff,
 )
-from underpaint.io.stored import BlockStore, StoredMaps
+from underpaint.io.results.stored import BlockStore, StoredMaps
 
 __all__ = [
-    "FORMATS",
     "BlockStore",
     "Converted",
     "Format",
@@ -32,6 +31,7 @@ __all__ = [
     "convert_scan",
     "describe",
     "describe_all",
+    "formats",
     "is_finished",
     "load",
     "load_all",

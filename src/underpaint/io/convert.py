@@ -10,16 +10,15 @@ from typing import Any
 
 import h5py
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from underpaint.data import Scan
 from underpaint.errors import OutputError, UnderpaintError
-from underpaint.io.bcf import Photograph, is_bcf, read_photographs
 from underpaint.io.load import load_all, load_each, refuse_inside, split_location
 from underpaint.io.new_hdf5 import new_hdf5
-from underpaint.io.origin import file_facts, refuse_change
-from underpaint.io.zarr import let_zarr_finish, zarr_library
+from underpaint.io.readers.bcf import Photograph, read_photographs, sniff
+from underpaint.io.readers.zarr import let_zarr_finish, zarr_library
+from underpaint.io.results.provenance import file_facts, refuse_change
 from underpaint.runtime.files import not_written, whole_file, written_alone
 
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf", ".nxs")
@@ -129,7 +128,7 @@ def photographs_of(source: str | Path) -> list[Photograph]:
         return []
     with path.open("rb") as stream:
         head = stream.read(64)
-    return read_photographs(path) if is_bcf(head) else []
+    return read_photographs(path) if sniff(path, head) else []
 
 
 def save_photographs(photographs: list[Photograph], folder: Path) -> list[Path]:
@@ -140,6 +139,8 @@ def save_photographs(photographs: list[Photograph], folder: Path) -> list[Path]:
     OutputError
         The folder is there, or cannot be written.
     """
+    import tifffile
+
     refuse_existing(folder)
     files = []
     try:

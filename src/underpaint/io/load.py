@@ -1,6 +1,6 @@
 """One door for every format: what a file is, is told by its content, not by its name."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -12,37 +12,13 @@ from underpaint.io._detectors import detectors_of_one_scan, name_of
 from underpaint.io._scale import with_counts
 from underpaint.io._source import SAME_CHANNELS, probe
 from underpaint.io._unknown import what_it_is
-from underpaint.io.bcf import is_bcf, read_bcf
-from underpaint.io.csv_table import is_csv, read_csv
-from underpaint.io.datastack import is_datastack, read_datastack
-from underpaint.io.edf import edf_files, is_edf, read_edf, read_edf_folder
-from underpaint.io.emsa import is_emsa, read_emsa
-from underpaint.io.gsecars import is_gsecars, read_gsecars
-from underpaint.io.hdf5 import read_hdf5
-from underpaint.io.iaea import is_iaea, read_iaea
-from underpaint.io.mca import is_mca, read_mca, read_mca_scan, spectra_folders
-from underpaint.io.npz import read_npz
-from underpaint.io.pdz import is_pdz, read_pdz
-from underpaint.io.ripple import is_ripple, read_ripple
-from underpaint.io.rtx import is_rtx, read_rtx
-from underpaint.io.s1pxrf import is_s1pxrf, read_s1pxrf
-from underpaint.io.specfile import is_specfile, read_specfile
-from underpaint.io.spx import is_spx, read_spx
-from underpaint.io.tiff import is_tiff, read_tiff, read_tiff_folder, tiff_files
-from underpaint.io.zarr import is_zarr, read_zarr
+from underpaint.io.readers import Reader, formats, reader_of
 
-KNOWN = (
-    "folders of Amptek .mca files, HDF5 (PyMca, NeXus, HyperSpy, CRONO, XRF-Maps, PyXRF), maxrf4u .datastack, "
-    "stacks of EDF or TIFF images, CSV, Bruker .bcf, zarr, ripple .rpl/.raw, .npz, and spectra as .mca, EMSA "
-    ".msa/.txt, Bruker .spx, .rtx, .pdz or S1PXRF text, SPEC, IAEA .spe, GSECARS"
-)
 SUM = "sum"
 """As the name of a detector: all of them, added."""
 MOST_CHANNELS = 2**17
 """Twice what the finest analysers have; more is no spectrum, and no fit of one would end."""
 _HEAD_BYTES = 4096
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-_ZIP_MAGIC = b"PK\x03\x04"
 
 
 def load(
@@ -205,16 +181,13 @@ def _read(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
 def _read_all(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
     path, name = split_location(location)
     if path.is_dir():
-        return _read_folder(path, name, shape)
-    if path.exists() and not path.is_file():
+        path, name, reader = _reader_of_folder(path.resolve(), name)  # so that "." has a name, and a folder above it
+    elif path.exists() and not path.is_file():
         raise ScanError(f"Cannot read {location}: it is a pipe or a device, not a file. Save the scan in a file first.")
-    head = _head(path)
-    if name is not None and not _holds_names(head):
-        raise ScanError(
-            f"Cannot read {location}: only HDF5 and .npz files hold named arrays, and .pdz, .rtx, SPEC and GSECARS "
-            f"files numbered spectra; {path.name} is none of them. Drop ::{name}."
-        )
-    return _reader(path, head, shape)(path, name)
+    else:
+        reader = _reader_of_file(path, name)
+    scans = reader.read(path, name, shape)
+    return [scans] if isinstance(scans, Scan) else scans
 
 
 def load_each(
@@ -282,23 +255,36 @@ def refuse_inside(target: str | Path, source: str | Path) -> None:
         )
 
 
-def _read_folder(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    path = path.resolve()  # so that "." has a name, and a folder above it
-    if is_zarr(path):
-        return read_zarr(path, name)
-    folders = spectra_folders(path)
-    if not folders and (name is None or not (path / name).is_dir()):
-        if edf_files(path):
-            return read_edf_folder(path, name)
-        if len(tiff_files(path)) > 1:
-            return read_tiff_folder(path, name)
-    if name is not None:
-        return read_mca_scan(path / name, shape)
-    if folders:
-        return read_mca_scan(path, shape)
-    files = sorted(entry.name for entry in path.iterdir())
-    holds = "is empty" if not files else f"holds {len(files)} entries ({', '.join(files[:5])}), but no .mca spectra"
-    raise ScanError(f"Cannot read {path} as a scan: the folder {holds}. Give a file, or a folder of: {KNOWN}.")
+def _reader_of_folder(path: Path, name: str | None) -> tuple[Path, str | None, Reader]:
+    """Return the reader of a folder, or of the one called ``name`` in it, unless both are one store."""
+    reader = reader_of(path, b"")
+    if name is not None and (path / name).is_dir() and not (reader is not None and reader.FORMAT.store):
+        path, name = path / name, None
+        reader = reader_of(path, b"")
+    if reader is None:
+        path = path if name is None else path / name
+        files = sorted(entry.name for entry in probe(lambda: list(path.iterdir()), str(path)))
+        holds = "is empty" if not files else f"holds {len(files)} entries ({', '.join(files[:5])}), but no .mca spectra"
+        raise ScanError(f"Cannot read {path} as a scan: the folder {holds}. Give a file, or a folder of: {_known()}.")
+    return path, name, reader
+
+
+def _reader_of_file(path: Path, name: str | None) -> Reader:
+    head = _head(path)
+    reader = reader_of(path, head)
+    if name is not None and (reader is None or not reader.FORMAT.parts):
+        having = ", ".join(known.name for known in formats() if known.parts)
+        raise ScanError(
+            f"Cannot read {path}::{name}: only files of some formats hold arrays or spectra with names or numbers "
+            f"({having}); {path.name} is none of them. Drop ::{name}."
+        )
+    if reader is None:
+        raise ScanError(f"Cannot read {path}: {what_it_is(head)} Known are: {_known()}.")
+    return reader
+
+
+def _known() -> str:
+    return ", ".join(known.name for known in formats())
 
 
 def _head(path: Path) -> bytes:
@@ -310,45 +296,3 @@ def _head(path: Path) -> bytes:
     if not head:
         raise ScanError(f"Cannot read {path}: the file is empty. Copy it from the instrument again.")
     return head
-
-
-def _holds_names(head: bytes) -> bool:
-    listed = (is_pdz, is_edf, is_tiff, is_rtx, is_specfile, is_gsecars)
-    return head.startswith((_HDF5_MAGIC, _ZIP_MAGIC)) or any(recognised(head) for recognised in listed)
-
-
-def _reader(path: Path, head: bytes, shape: tuple[int, int] | None) -> Callable[[Path, str | None], list[Scan]]:
-    """Pick the reader by what the file's first bytes are."""
-    if head.startswith(_HDF5_MAGIC):
-        return lambda own, name: read_hdf5(own, name, shape)
-    if is_mca(head):
-        return lambda own, _: [read_mca(own)]
-    if is_emsa(head):
-        return lambda own, _: [read_emsa(own)]
-    if head.startswith(_ZIP_MAGIC):
-        return read_datastack if is_datastack(path) else read_npz
-    if is_tiff(head):
-        return read_tiff
-    if is_edf(head):
-        return read_edf
-    if is_spx(head):
-        return lambda own, _: [read_spx(own)]
-    if is_rtx(head):
-        return read_rtx
-    if is_s1pxrf(head):
-        return lambda own, _: [read_s1pxrf(own)]
-    if is_gsecars(head):
-        return read_gsecars
-    if is_specfile(head):
-        return read_specfile
-    if is_iaea(head):
-        return lambda own, _: [read_iaea(own)]
-    if is_pdz(head):
-        return read_pdz
-    if is_bcf(head):
-        return lambda own, _: read_bcf(own)
-    if is_ripple(path, head):
-        return lambda own, _: [read_ripple(own)]
-    if is_csv(path, head):
-        return lambda own, _: read_csv(own, shape)
-    raise ScanError(f"Cannot read {path}: {what_it_is(head)} Known are: {KNOWN}.")

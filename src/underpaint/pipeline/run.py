@@ -50,10 +50,10 @@ from underpaint.io import (
     survey,
     write_results,
 )
-from underpaint.io.companions import carry_over
 from underpaint.io.load import refuse_inside
-from underpaint.io.origin import DEPENDS, check_origin, file_facts, folders_of, refuse_change
-from underpaint.io.results import check_map_names
+from underpaint.io.results.nexus import check_map_names
+from underpaint.io.results.provenance import DEPENDS, check_origin, file_facts, folders_of, refuse_change
+from underpaint.io.results.sidecars import carry_over
 from underpaint.physics.instrument import Instrument, SourceSpectrum, load_instrument
 from underpaint.physics.materials import Palette, load_palette
 from underpaint.pigments.weights import load_card, model_path

@@ -48,7 +48,7 @@ from underpaint.io.hdf5._facts import (
 from underpaint.io.hdf5._links import file_of, follow, identity, items
 from underpaint.io.hdf5._view import Axis, View, grids, named_axes, view_of
 
-FORMAT = "HDF5"
+FORMAT_NAME = "HDF5"
 _COUNT_NAMES = ("counts", "data", "spectrum", "spectra", "mca")
 _LIVE_TIMES = ("live_time_s", "live_time", "livetime")
 _REAL_TIMES = ("real_time_s", "elapsed_time", "real_time", "realtime", "count_time")
@@ -459,7 +459,7 @@ def _scan(
         axis=axis,
         name=_scan_name(path, stack, name),
         source=source,
-        format=FORMAT,
+        format=FORMAT_NAME,
         live_time_s=live,
         real_time_s=real,
         step_mm=step,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from underpaint.io.csv_text import write_csv
+from underpaint.io.results.csv_text import write_csv
 from underpaint.lab.evaluation.parts import families, held_out, random_pixels, thicknesses
 from underpaint.lab.networks import parameter_count
 from underpaint.lab.reproduction.arms import Answers, Contestant, asked, finetuned, pretrain

@@ -15,10 +15,10 @@ from PIL import Image, UnidentifiedImageError
 from underpaint.data import Scan
 from underpaint.data.maps import ElementMaps, PigmentMaps
 from underpaint.errors import ScanError
-from underpaint.io.companions import REGIONS_FOLDER, REGISTERED_FILE, find_scan, registration_of
-from underpaint.io.contained import has_file, open_contained
-from underpaint.io.regions import Region
-from underpaint.io.regions import read_regions as recorded_regions
+from underpaint.io.results.contained import has_file, open_contained
+from underpaint.io.results.regions import Region
+from underpaint.io.results.regions import read_regions as recorded_regions
+from underpaint.io.results.sidecars import REGIONS_FOLDER, REGISTERED_FILE, find_scan, registration_of
 from underpaint.pigments.explain import read_region
 from underpaint.view.report.findings import Finding
 from underpaint.view.report.spots import SpotSpectrum, region_spots, typical_spots

@@ -32,7 +32,7 @@ from underpaint.data.maps import (
 from underpaint.errors import OutputError, SampleError
 from underpaint.io import read_detectability, read_maps, read_open_set, split_location
 from underpaint.io._scan_files import belongs_to
-from underpaint.io.companions import scan_place
+from underpaint.io.results.sidecars import scan_place
 from underpaint.physics.materials import library
 from underpaint.runtime.files import whole_file
 from underpaint.view import plot

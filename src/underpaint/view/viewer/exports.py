@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from underpaint.data.maps import NO_ANSWER, DetectabilityMaps
 from underpaint.errors import OutputError
 from underpaint.io import write_tiff
-from underpaint.io.csv_text import write_csv
-from underpaint.io.regions import parse_region
-from underpaint.io.result_maps import MapEntry
+from underpaint.io.results.csv_text import write_csv
+from underpaint.io.results.regions import parse_region
+from underpaint.io.results.result_maps import MapEntry
 from underpaint.pigments.limits.exclusion import LINE_SIGMA
 from underpaint.view.viewer.scan_source import READY
 from underpaint.view.viewer.server import Answer, Request

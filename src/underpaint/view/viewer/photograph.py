@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from underpaint.errors import OutputError, ScanError
-from underpaint.io.companions import (
+from underpaint.io.results.contained import open_contained
+from underpaint.io.results.result_maps import ResultMaps
+from underpaint.io.results.sidecars import (
     PHOTOGRAPH_FILE,
     PHOTOGRAPH_KEY,
     PLACE_FILE,
@@ -22,8 +24,6 @@ from underpaint.io.companions import (
     photograph_digest,
     registration_of,
 )
-from underpaint.io.contained import open_contained
-from underpaint.io.result_maps import ResultMaps
 from underpaint.runtime.files import whole_file
 from underpaint.view.viewer.one_writer import one_writer
 from underpaint.view.viewer.registration import DOUBTFUL_SIMILARITY, Registration, automatically, by_points, warped

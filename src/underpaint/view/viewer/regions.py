@@ -12,9 +12,9 @@ from PIL import Image
 from scipy.ndimage import label
 
 from underpaint.errors import OutputError, ScanError
-from underpaint.io.companions import REGIONS_FILE, REGIONS_FOLDER
-from underpaint.io.contained import digest_contained
-from underpaint.io.regions import MOST_RUNS, Region, read_regions
+from underpaint.io.results.contained import digest_contained
+from underpaint.io.results.regions import MOST_RUNS, Region, read_regions
+from underpaint.io.results.sidecars import REGIONS_FILE, REGIONS_FOLDER
 from underpaint.runtime.files import is_link, whole_file
 from underpaint.view.viewer.one_writer import one_writer
 

@@ -13,10 +13,10 @@ import numpy as np
 from underpaint.data.maps import ElementMaps, PigmentMaps
 from underpaint.errors import ScanError
 from underpaint.io import read_summary
-from underpaint.io.companions import find_scan, scan_path
-from underpaint.io.contained import has_file
-from underpaint.io.regions import parse_region
-from underpaint.io.result_maps import ResultMaps
+from underpaint.io.results.contained import has_file
+from underpaint.io.results.regions import parse_region
+from underpaint.io.results.result_maps import ResultMaps
+from underpaint.io.results.sidecars import find_scan, scan_path
 from underpaint.physics.instrument import preset_names
 from underpaint.pigments.limits.exclusion import LINE_SIGMA
 from underpaint.view.viewer import exports

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from underpaint.errors import OutputError, UnderpaintError
-from underpaint.io.contained import open_contained
+from underpaint.io.results.contained import open_contained
 
 HOST = "127.0.0.1"
 MOST_BODY_BYTES = 256 * 2**20

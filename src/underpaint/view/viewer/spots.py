@@ -19,7 +19,7 @@ from underpaint.data.maps import (
 )
 from underpaint.elements import feigned
 from underpaint.errors import SampleError
-from underpaint.io.result_maps import MapEntry, ResultMaps
+from underpaint.io.results.result_maps import MapEntry, ResultMaps
 from underpaint.physics.materials import library
 from underpaint.pigments.limits import told_apart_text
 from underpaint.pigments.limits.exclusion import LINE_SIGMA

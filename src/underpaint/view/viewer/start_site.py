@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from underpaint.errors import OutputError, ScanError
-from underpaint.io import FORMATS, is_finished, split_location
+from underpaint.io import formats, is_finished, split_location
 from underpaint.physics.instrument import load_instrument, preset_names
 from underpaint.physics.materials import load_palette, palette_names
 from underpaint.pigments.weights import shipped
@@ -86,7 +86,7 @@ class StartSite:
             raise ScanError(f"Cannot list {text}: it is no folder of this machine. Give its whole path.")
         self.home = place  # where a page that is loaded again goes on
         _keep(place=str(place))
-        endings = {ending.lower() for known in FORMATS for ending in known.endings}
+        endings = {ending.lower() for known in formats() for ending in known.endings}
         found = []
         for own in sorted(place.iterdir(), key=lambda entry: entry.name.lower())[:MOST_ENTRIES]:
             with suppress(OSError):  # a name that this user may not look at

@@ -1,0 +1,152 @@
+"""The readers of file formats: each module here reads one format, and none of them is listed anywhere.
+
+A reader is a module (or any other object) with three attributes, see :class:`Reader`:
+
+- ``FORMAT``, a :class:`Format`;
+- ``sniff(path, head)``, whether the file or folder is of that format;
+- ``read(path, name, shape)``, its scan or scans.
+
+Those of other packages are found by their entry points of the group ``underpaint.readers``;
+``docs/how-to/extending.md`` has an example. Modules whose names begin with an underscore are no readers: they hold what
+several of them, or a long one, need.
+"""
+
+import pkgutil
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+from underpaint.data import Scan
+from underpaint.io._single import FileSpectrum, spectrum_scan
+from underpaint.io._source import Cube, lazy_counts, told
+
+__all__ = [
+    "Cube",
+    "FileSpectrum",
+    "Format",
+    "Reader",
+    "formats",
+    "lazy_counts",
+    "reader_of",
+    "readers",
+    "spectrum_scan",
+]
+
+ENTRY_POINTS = "underpaint.readers"
+ZIP_MAGIC = b"PK\x03\x04"
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format.
+
+    Parameters
+    ----------
+    name : str
+        Short name, which scans and messages give.
+    title : str
+        What it is called in the table of formats.
+    endings : tuple of str
+        Usual endings; they play no part in recognising it.
+    recognised_by : str
+        What in a file's content tells it.
+    source : str
+        Where its specification is from.
+    priority : int
+        Readers are asked in the order of these numbers; a format that is a special case of another one needs a lower
+        number, one that accepts nearly everything a higher one.
+    parts : bool
+        Whether ``FILE::NAME`` picks a part of a file: an array, or one of several spectra.
+    store : bool
+        Whether a folder is read as one container, so that the folders in it are parts, and no scans by themselves.
+    extra : str
+        Optional dependency that it needs; "" for none.
+    written : bool
+        Whether ``underpaint convert`` writes it.
+    """
+
+    name: str
+    title: str
+    endings: tuple[str, ...]
+    recognised_by: str
+    source: str
+    priority: int = 50
+    parts: bool = False
+    store: bool = False
+    extra: str = ""
+    written: bool = False
+
+
+class Reader(Protocol):
+    """What a module that reads a format has."""
+
+    FORMAT: Format
+
+    def sniff(self, path: Path, head: bytes, /) -> bool:
+        """Tell by the content whether a file, or a folder, is of this format; nothing large is read or imported.
+
+        Parameters
+        ----------
+        path : Path
+            A file or folder that exists.
+        head : bytes
+            The first 4096 bytes of a file, which is not empty; ``b""`` of a folder.
+        """
+
+    def read(self, path: Path, name: str | None, shape: tuple[int, int] | None, /) -> Scan | list[Scan]:
+        """Read a scan, or several; counts are left where they are (:func:`lazy_counts`).
+
+        Parameters
+        ----------
+        path : Path
+            What :meth:`sniff` accepted.
+        name : str or None
+            NAME of ``FILE::NAME``.
+        shape : (int, int) or None
+            Rows and columns, where the user gives them; a single row of all spectra is folded into them afterwards.
+
+        Raises
+        ------
+        ScanError
+            The file is damaged, or holds no scan.
+        """
+
+
+@cache
+def readers() -> tuple[Reader, ...]:
+    """Return the readers of this package and of others, in the order in which they are asked.
+
+    One that another package announces and that cannot be imported is left out, with a warning.
+    """
+    modules = (module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    found: list[Any] = [import_module(f"{__name__}.{module}") for module in modules]
+    return tuple(sorted([*found, *_of_other_packages()], key=lambda reader: reader.FORMAT.priority))
+
+
+def reader_of(path: Path, head: bytes) -> Reader | None:
+    """Return the first reader that recognises a file by its first bytes, or a folder (``b""``); else None."""
+    return next((reader for reader in readers() if reader.sniff(path, head)), None)
+
+
+def formats() -> tuple[Format, ...]:
+    """Return all formats that are read, by their titles."""
+    return tuple(sorted((reader.FORMAT for reader in readers()), key=lambda known: known.title.lower()))
+
+
+def _of_other_packages() -> Iterator[Any]:
+    for entry in metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            reader = entry.load()
+            _ = reader.FORMAT.priority, reader.sniff, reader.read
+        except Exception as error:
+            warnings.warn(
+                f"The reader {entry.name!r} ({entry.value}) cannot be used and is left out: {told(error)}. "
+                "It must have FORMAT, sniff and read; update or remove the package that brings it.",
+                stacklevel=2,
+            )
+        else:
+            yield reader

@@ -1,0 +1,141 @@
+"""Single spectra in the EMSA/MAS text format, ``.msa``, ``.emsa`` or ``.txt``.
+
+Lines ``#KEYWORD : value`` up to ``#SPECTRUM``, numbers up to ``#ENDOFDATA``. ``DATATYPE`` Y: counts, separated by
+commas or spaces, any number a line; XY: pairs of energy and count. Energy of channel n is ``OFFSET + n * XPERCHAN`` in
+``XUNITS`` (keV or eV; by size where the file names none); without ``OFFSET`` it is 0 in channel ``CHOFFSET``. Where an
+XY file leaves ``XPERCHAN`` out, the axis is that of its pairs. ``LIVETIME`` and ``REALTIME`` are in seconds. Decimal
+commas are read too: numbers are then separated by semicolons, spaces, or commas with a space.
+
+Source: ISO 22029:2022; R. F. Egerton et al., EMSA/MAS standard file format for spectral-data exchange, EMSA Bulletin
+21 (1991) 35.
+"""
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.data import Scan
+from underpaint.errors import ScanError
+from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, axis_of_list, number, seconds, unit_of
+from underpaint.io._single import FileSpectrum, content_of, spectrum_scan
+from underpaint.io.readers import Format
+
+FORMAT = Format(
+    "EMSA/MAS",
+    "EMSA/MAS spectrum",
+    endings=(
+        ".msa",
+        ".emsa",
+        ".txt",
+    ),
+    recognised_by="first line #FORMAT with EMSA",
+    source="ISO 22029:2022; R. Egerton et al., EMSA Bulletin 21 (1991) 35",
+)
+_LARGEST_BYTES = 64 * 2**20
+_POINT, _COMMA = re.compile(r"[,;\s]+"), re.compile(r"\s*;\s*|,?\s+|,$")
+"""What separates numbers where the decimal sign is a point, and where it is a comma."""
+
+
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether a file's first bytes are those of an EMSA/MAS file."""
+    first = head.lstrip(b"\xef\xbb\xbf \r\n").splitlines()[:1]
+    return bool(first) and first[0].upper().startswith(b"#FORMAT") and b"EMSA" in first[0].upper()
+
+
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
+    """Read one EMSA/MAS file, data type Y or XY, as a scan of one pixel.
+
+    Raises
+    ------
+    ScanError
+        The file is cut off, or its numbers do not fit its header.
+    """
+    text = "\n".join(content_of(path, _LARGEST_BYTES, "single EMSA spectrum").decode("latin-1").splitlines())
+    parts = re.split(r"(?im)^[ \t]*#(?:SPECTRUM|ENDOFDATA)\b.*", text, maxsplit=2)
+    if len(parts) != 3:
+        raise ScanError(f"Cannot read {path}: the file is cut off (no #ENDOFDATA). Copy it from the instrument again.")
+    fields = _fields(parts[0])
+    energy, counts = _columns(parts[1], fields, path)
+    axis, notes = _axis(energy, fields, counts.size)
+    spectrum = FileSpectrum(
+        counts,
+        axis,
+        seconds(fields.get("LIVETIME")),
+        seconds(fields.get("REALTIME")),
+        fields.get("TITLE", ""),
+        notes=notes,
+        metadata=fields,
+    )
+    return spectrum_scan(spectrum, path, FORMAT.name)
+
+
+def _fields(head: str) -> dict[str, str]:
+    pairs = (line.lstrip("#").partition(":") for line in head.splitlines() if line.startswith("#"))
+    return {key.split()[0].upper(): value.strip() for key, _, value in pairs if key.strip()}
+
+
+def _columns(body: str, fields: dict[str, str], path: Path) -> tuple[NDArray[np.float64] | None, NDArray[np.float64]]:
+    """Energies (of pairs) and counts, with the decimal sign that yields the promised number of channels."""
+    lines = [line.strip() for line in body.splitlines() if line.strip()]
+    paired = fields.get("DATATYPE", "Y").upper() == "XY"
+    promised = number(fields.get("NPOINTS"))
+    comma_first = any(re.search(r"\d,\d", fields.get(key, "")) for key in ("XPERCHAN", "OFFSET", "NPOINTS", "LIVETIME"))
+    readings = [_numbers(lines, decimal_comma=comma_first), _numbers(lines, decimal_comma=not comma_first)]
+    for rows in readings:
+        columns = None if rows is None else _paired(rows, promised) if paired else _plain(rows, promised)
+        if columns is not None:
+            return columns
+    words = [word for line in lines for word in _POINT.split(line) if word]
+    odd = next((word for word in words if number(word) is None), None)
+    if odd is not None:
+        raise ScanError(
+            f"Cannot read {path}: {odd[:30]!r} stands where a number should. Copy it from the instrument again."
+        )
+    raise ScanError(
+        f"Cannot read {path}: its header promises {fields.get('NPOINTS')} channels, its {len(lines)} lines hold "
+        f"{len(words)} numbers. Copy it from the instrument again."
+    )
+
+
+def _numbers(lines: list[str], *, decimal_comma: bool) -> list[list[float]] | None:
+    separator = _COMMA if decimal_comma else _POINT
+    try:
+        return [[float(word.replace(",", ".")) for word in separator.split(line) if word] for line in lines]
+    except ValueError:
+        return None
+
+
+def _plain(rows: list[list[float]], promised: float | None) -> tuple[None, NDArray[np.float64]] | None:
+    counts = np.array([value for row in rows for value in row])
+    return (None, counts) if counts.size >= 2 and promised in {None, counts.size} else None
+
+
+def _paired(rows: list[list[float]], promised: float | None) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Pairs, one or several a line; or, where there is a line for each channel, its first two numbers."""
+    if all(len(row) % 2 == 0 for row in rows):
+        pairs = [pair for row in rows for pair in zip(row[::2], row[1::2], strict=True)]
+        if _fit(pairs, promised):
+            energy, counts = np.array(pairs).T
+            return energy, counts
+    pairs = [(row[0], row[1]) for row in rows if len(row) > 1]
+    if _fit(pairs, promised):
+        energy, counts = np.array(pairs).T
+        return energy, counts
+    return None
+
+
+def _fit(pairs: list[tuple[float, float]], promised: float | None) -> bool:
+    return len(pairs) >= 2 and promised in {None, len(pairs)} and all(a[0] <= b[0] for a, b in pairwise(pairs))
+
+
+def _axis(energy: NDArray[np.float64] | None, fields: dict[str, str], n_channel: int) -> Axis:
+    unit = unit_of(fields.get("XUNITS", "")) or unit_of(fields.get("XLABEL", ""))
+    gain, offset = number(fields.get("XPERCHAN")), number(fields.get("OFFSET"))
+    if gain is None:
+        return (None, (NO_CALIBRATION,)) if energy is None else axis_of_list(energy, n_channel, unit)
+    if offset is None:
+        offset = -gain * (number(fields.get("CHOFFSET")) or 0.0)
+    return axis_of_coefficients((offset, gain), n_channel, unit)

@@ -1,0 +1,54 @@
+"""HDF5 as NeXus, PyMca and ``underpaint`` itself write it, and any other file with 3-D arrays of numbers.
+
+Layouts of single programs are readers of their own (``hdf5_*``), which are asked before this one; what is read, and how
+its channels, calibration and positions are recognised, is described in :mod:`underpaint.io.hdf5._stack`.
+"""
+
+from pathlib import Path
+
+from underpaint.data import Scan
+from underpaint.io.hdf5._stack import FORMAT_NAME, read_named, read_stacks
+from underpaint.io.hdf5.layouts import MAGIC, open_scan
+from underpaint.io.readers import Format
+
+FORMAT = Format(
+    FORMAT_NAME,
+    "HDF5: PyMca stacks, NXdata, own panels",
+    endings=(
+        ".h5",
+        ".hdf5",
+        ".nxs",
+    ),
+    recognised_by="HDF5 signature; then the 3-D arrays inside",
+    source="The HDF Group, HDF5 file format 3.0; NeXus NXdata (NIAC); PyMca5 source, HDF5Stack1D",
+    parts=True,
+    written=True,
+)
+
+
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether a file begins with the signature of HDF5."""
+    return head.startswith(MAGIC)
+
+
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the scans of an HDF5 file, one a detector, or the one at the path ``name`` inside it.
+
+    No counts are read: they are when the scans' dask arrays are computed.
+
+    Parameters
+    ----------
+    path : Path
+        The file; opened for reading only.
+    name : str or None
+        A dataset, or a group that holds one.
+    shape : (int, int) or None
+        Rows and columns, for a named list of spectra (spectrum, channel).
+
+    Raises
+    ------
+    ScanError
+        The file is damaged, holds no 3-D array of numbers, or none of that name.
+    """
+    with open_scan(path) as file:
+        return read_stacks(path, file, shape) if name is None else read_named(path, file, name, shape)

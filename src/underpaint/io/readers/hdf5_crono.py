@@ -1,0 +1,146 @@
+"""CRONO, the MA-XRF scanner of XGLab (Bruker): a list of spectra, and which of them stand for the pixels.
+
+Specification (there is no public one; this is what the open readers found):
+
+- ``/XRF/Spectra`` (spectrum, channel): all spectra, taken while the motors moved, so on no regular grid.
+- ``/XRF/SpectraSelectedIndex`` (row, column, 1 or more): the spectrum nearest to the centre of each map pixel.
+- ``/XRF/EnergyVector`` (channel): energies, keV.
+- ``/XRF/LiveTimes``, ``/XRF/RealTimes`` (spectrum): used where a ``units`` attribute says in what.
+- ``/XRF/MotorsPositions`` (spectrum, 3): motor steps, of a length that the file does not state.
+
+Source: the sources of cronomaxrf 0.0.12 (``gridify.py``, ``crono.py``) and its pages
+https://fligt.github.io/cronomaxrf/.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.data import Scan
+from underpaint.errors import ScanError
+from underpaint.io._source import lazy_counts
+from underpaint.io.hdf5._cube import ListedCube
+from underpaint.io.hdf5._facts import axis_of_energies, numbers, units
+from underpaint.io.hdf5._links import follow, read_values
+from underpaint.io.hdf5.layouts import has_layout, read_layout
+from underpaint.io.readers import Format
+
+FORMAT = Format(
+    "HDF5 (XGLab CRONO)",
+    "HDF5 of XGLab CRONO",
+    endings=(
+        ".hdf5",
+        ".h5",
+    ),
+    recognised_by="/XRF/Spectra and /XRF/EnergyVector inside",
+    source="unpublished; as in the sources of cronomaxrf 0.0.12",
+    priority=41,
+    parts=True,
+)
+SPECTRA = "/XRF/Spectra"
+ENERGIES = "/XRF/EnergyVector"
+SELECTED = "/XRF/SpectraSelectedIndex"
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+
+
+def _is_layout(file: Any) -> bool:
+    """Whether an HDF5 file has the groups of a CRONO scan."""
+    return isinstance(follow(file, SPECTRA), h5py.Dataset) and follow(file, ENERGIES) is not None
+
+
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether an HDF5 file has this layout."""
+    return has_layout(path, head, _is_layout)
+
+
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the scans of such a file, or the one at the path ``name`` inside it.
+
+    Raises
+    ------
+    ScanError
+        The file is damaged, or contradicts itself.
+    """
+    return read_layout(path, name, shape, _read_layout)
+
+
+def _read_layout(path: Path, file: Any) -> list[Scan]:
+    """Put the selected spectra on their grid; the others are left out, which a note says.
+
+    Raises
+    ------
+    ScanError
+        Spectra or selection are missing or contradict each other.
+    """
+    spectra = follow(file, SPECTRA)
+    if spectra.ndim != 2 or spectra.dtype.kind not in "uif":
+        raise ScanError(
+            f"Cannot read {path}: it is a CRONO scan, but {SPECTRA} is {spectra}, not (spectrum, channel) numbers."
+        )
+    index = _index(path, file, spectra.shape[0])
+    cube = ListedCube(path, spectra, index)
+    source = f"{path}::{SPECTRA}"
+    axis, axis_notes = axis_of_energies(follow(file, ENERGIES), cube.shape[2])
+    present = index >= 0
+    return [
+        Scan(
+            lazy_counts(cube, source),
+            axis=axis,
+            name=path.stem,
+            source=source,
+            format=FORMAT.name,
+            live_time_s=_times(follow(file, "XRF/LiveTimes"), index, spectra.shape[0]),
+            real_time_s=_times(follow(file, "XRF/RealTimes"), index, spectra.shape[0]),
+            present=None if present.all() else present,
+            notes=(
+                *_notes(file, index, spectra.shape[0], calibrated=axis is not None),
+                *(() if axis is None else axis_notes),
+                *cube.notes,
+            ),
+        )
+    ]
+
+
+def _index(path: Path, file: Any, n_spectra: int) -> NDArray[np.int64]:
+    """(row, column) number of the spectrum of each pixel, -1 where there is none."""
+    item = follow(file, SELECTED)
+    if not isinstance(item, h5py.Dataset) or item.ndim not in {2, 3} or item.dtype.kind not in "iu" or item.size == 0:
+        raise ScanError(
+            f"Cannot read {path}: it is a CRONO scan, but {SELECTED} (row, column, 1), which puts its {n_spectra} "
+            f"spectra on a grid, is {'missing' if item is None else item}. Export it again with the maps computed."
+        )
+    n_pixel = item.shape[0] * item.shape[1]
+    if n_pixel > 64 * max(n_spectra, 1):
+        raise ScanError(
+            f"Cannot read {path}: {SELECTED} has {n_pixel} pixels for {n_spectra} spectra, which cannot be."
+        )
+    values = read_values(item)
+    index = np.asarray(values if item.ndim == 2 else values[:, :, 0], dtype=np.int64)
+    if index.max() >= n_spectra or index.max() < 0:
+        raise ScanError(f"Cannot read {path}: {SELECTED} points at spectrum {index.max()}; the file holds {n_spectra}.")
+    return np.where(index >= 0, index, -1)
+
+
+def _times(item: Any, index: NDArray[np.int64], n_spectra: int) -> NDArray[np.float64] | None:
+    """Times of the selected spectra, s; None where the file does not say in which unit."""
+    values, unit = numbers(item, n_spectra), _SECONDS.get(units(item))
+    if values is None or values.size != n_spectra or unit is None:
+        return None
+    picked = np.where(index >= 0, values.ravel()[index], np.nan) * unit
+    return None if not (picked > 0).any() else np.where(picked > 0, picked, np.nan)
+
+
+def _notes(file: Any, index: NDArray[np.int64], n_spectra: int, *, calibrated: bool) -> tuple[str, ...]:
+    used = np.unique(index[index >= 0]).size
+    notes = [f"{used} of {n_spectra} spectra stand for the {index.size} pixels, as the scanner selected them"]
+    if not calibrated:
+        notes.append("no energy calibration in the file")
+    times = {name: follow(file, f"XRF/{name}") for name in ("LiveTimes", "RealTimes")}
+    silent = [name for name, item in times.items() if item is not None and not units(item)]
+    if silent:
+        notes.append(f"{' and '.join(silent)} are in the file without a unit and not used")
+    notes.append("motor positions are in steps of unknown length: the distance between pixels is unknown")
+    return tuple(notes)

@@ -1,0 +1,126 @@
+"""HyperSpy's own files: signals with their axes, by :mod:`underpaint.io._hyperspy`."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from underpaint.data import Scan
+from underpaint.errors import ScanError
+from underpaint.io._detectors import PLACE, Place
+from underpaint.io._hyperspy import EXPERIMENTS, TIMES, read_axes, seconds
+from underpaint.io._source import MemoryCube, lazy_counts
+from underpaint.io.hdf5._cube import Hdf5Cube, ListedCube, check_stored
+from underpaint.io.hdf5._facts import text
+from underpaint.io.hdf5._links import follow, read_values
+from underpaint.io.hdf5.layouts import has_layout, read_layout
+from underpaint.io.readers import Format
+
+FORMAT = Format(
+    "HDF5 (HyperSpy)",
+    "HyperSpy signal, in HDF5 or zarr",
+    endings=(
+        ".hspy",
+        ".zspy",
+    ),
+    recognised_by="Experiments/*/data and axis-0 beside it",
+    source="documentation of rosettasciio: HSpy and ZSpy specification (2022-2026)",
+    priority=40,
+    parts=True,
+)
+_LARGEST_SPECTRUM = 2**17
+
+
+def _is_layout(file: Any) -> bool:
+    """Whether an HDF5 file has a signal with axes as HyperSpy writes them."""
+    return bool(_signals(file))
+
+
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether an HDF5 file has this layout."""
+    return has_layout(path, head, _is_layout)
+
+
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the scans of such a file, or the one at the path ``name`` inside it.
+
+    Raises
+    ------
+    ScanError
+        The file is damaged, or contradicts itself.
+    """
+    return read_layout(path, name, shape, _read_layout)
+
+
+def _read_layout(path: Path, file: Any) -> list[Scan]:
+    """Read each signal as a scan of its own.
+
+    Raises
+    ------
+    ScanError
+        No signal has one dimension of channels, and two of pixels at most.
+    """
+    scans = [scan for name, group in _signals(file).items() if (scan := _scan(path, name, group)) is not None]
+    if not scans:
+        held = ", ".join(f"{name} {group['data'].shape}" for name, group in _signals(file).items())
+        raise ScanError(
+            f"Cannot read {path}: it is of HyperSpy, but none of its signals ({held}) has one dimension of energies "
+            "and two of pixels at most. Save such a signal."
+        )
+    return scans
+
+
+def _signals(file: Any) -> dict[str, Any]:
+    top = follow(file, EXPERIMENTS)
+    groups = {name: follow(top, name) for name in top} if isinstance(top, h5py.Group) else {}
+    return {
+        name: group
+        for name, group in groups.items()
+        if isinstance(group, h5py.Group)
+        and isinstance(follow(group, "data"), h5py.Dataset)
+        and isinstance(follow(group, "axis-0"), h5py.Group)
+    }
+
+
+def _scan(path: Path, name: str, group: Any) -> Scan | None:
+    dataset = follow(group, "data")
+    axes = [follow(group, f"axis-{number}") for number in range(dataset.ndim)]
+    records = [
+        {key: _plain(value) for key, value in each.attrs.items()} for each in axes if isinstance(each, h5py.Group)
+    ]
+    signal = read_axes(records, dataset.shape)
+    if signal is None or dataset.dtype.kind not in "uif" or 0 in dataset.shape:
+        return None
+    cube: Hdf5Cube | ListedCube | MemoryCube
+    if len(signal.order) == 3:
+        cube = Hdf5Cube(path, dataset, (signal.order[0], signal.order[1], signal.order[2]))
+    elif len(signal.order) == 2:
+        cube = ListedCube(path, dataset, np.arange(dataset.shape[signal.order[0]])[None], signal.order)
+    elif dataset.size > _LARGEST_SPECTRUM:
+        return None
+    else:
+        check_stored(path, dataset)
+        cube = MemoryCube(read_values(dataset)[None, None])
+    times = next((each for place in TIMES if isinstance(each := follow(group, place), h5py.Group)), None)
+    live, real = (None if times is None else seconds(times.attrs.get(key)) for key in ("live_time", "real_time"))
+    source = f"{path}::/{EXPERIMENTS}/{name}/data"
+    return Scan(
+        lazy_counts(cube, source, int(dataset.chunks[signal.order[0]]) if dataset.chunks else 1),
+        axis=signal.axis,
+        name=path.stem,
+        source=source,
+        format=FORMAT.name,
+        live_time_s=None if live is None else np.full(cube.shape[:2], live),
+        real_time_s=None if real is None else np.full(cube.shape[:2], real),
+        step_mm=signal.step_mm,
+        notes=(
+            *getattr(cube, "notes", ()),
+            *(signal.notes if signal.axis is not None else ("no energy calibration in the file",)),
+        ),
+        metadata={PLACE: Place(f"/{EXPERIMENTS}/{name}")},
+    )
+
+
+def _plain(value: Any) -> Any:
+    return text(value) if isinstance(value, bytes | str) else value

@@ -1,0 +1,136 @@
+"""PyXRF, the program of the National Synchrotron Light Source II (BNL): one cube a detector, and their sum.
+
+Specification:
+
+- ``/xrfmap/det1/counts``, ``det2`` ... (row, column, channel): one detector each, where they were kept.
+- ``/xrfmap/detsum/counts``: their sum channel by channel (the detectors are tuned to the same energies).
+- ``/xrfmap/positions/pos`` (2, row, column) with ``name`` (``x_pos``, ``y_pos``): in the motors' unit.
+- ``/xrfmap/scalers/val`` (row, column, scaler) with ``name``.
+- ``/xrfmap/scan_metadata``: attributes, as ``instrument_mono_incident_energy`` (keV).
+- The energy axis is not in the file: PyXRF keeps it in its parameter file (0.01 keV a channel unless changed).
+
+Source: NSLS-II/PyXRF, ``pyxrf/model/load_data_from_db.py`` (``write_db_to_hdf_base``) and ``docs/data_input.rst``.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.data import Scan
+from underpaint.errors import ScanError
+from underpaint.io._source import SAME_CHANNELS, lazy_counts
+from underpaint.io.hdf5._cube import Hdf5Cube
+from underpaint.io.hdf5._facts import axis_of_energies, numbers, text
+from underpaint.io.hdf5._links import follow, read_values
+from underpaint.io.hdf5.layouts import has_layout, read_layout
+from underpaint.io.readers import Format
+
+FORMAT = Format(
+    "HDF5 (PyXRF)",
+    "HDF5 of PyXRF (NSLS-II)",
+    endings=(".h5",),
+    recognised_by="/xrfmap/det*/counts inside",
+    source="PyXRF source, pyxrf/model/load_data_from_db.py",
+    priority=43,
+    parts=True,
+)
+_TOP = "xrfmap"
+_LARGEST_NAMES = 64
+
+
+def _is_layout(file: Any) -> bool:
+    """Whether an HDF5 file has the group and the counts of PyXRF."""
+    return bool(_detectors(file))
+
+
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether an HDF5 file has this layout."""
+    return has_layout(path, head, _is_layout)
+
+
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the scans of such a file, or the one at the path ``name`` inside it.
+
+    Raises
+    ------
+    ScanError
+        The file is damaged, or contradicts itself.
+    """
+    return read_layout(path, name, shape, _read_layout)
+
+
+def _read_layout(path: Path, file: Any) -> list[Scan]:
+    """Read each detector, or their sum where only that was kept.
+
+    Raises
+    ------
+    ScanError
+        The counts are not (row, column, channel) numbers.
+    """
+    found = _detectors(file)
+    own = [name for name in found if name != "detsum"] or found
+    return [_scan(path, file, name, alone=len(own) == 1) for name in own]
+
+
+def _detectors(file: Any) -> list[str]:
+    top = follow(file, _TOP)
+    if not isinstance(top, h5py.Group):
+        return []
+    return sorted(
+        name for name in top if name.startswith("det") and isinstance(follow(top, f"{name}/counts"), h5py.Dataset)
+    )
+
+
+def _scan(path: Path, file: Any, name: str, *, alone: bool) -> Scan:
+    dataset = follow(file, f"{_TOP}/{name}/counts")
+    if dataset.ndim != 3 or dataset.dtype.kind not in "uif" or 0 in dataset.shape:
+        raise ScanError(
+            f"Cannot read {path}: it is of PyXRF, but {dataset.name} is {dataset.shape}, not (row, column, channel)."
+        )
+    cube = Hdf5Cube(path, dataset)
+    source = f"{path}::/{_TOP}/{name}/counts"
+    axis, axis_notes = axis_of_energies(follow(file, f"{_TOP}/{name}/energy"), cube.shape[2])
+    if axis is None:
+        axis_notes = ("no energy calibration in the file; PyXRF begins with 0.01 keV a channel",)
+    summed = ("the counts are the sum of all detectors, as PyXRF added them",) if name == "detsum" else ()
+    incident = _incident_kev(file)
+    return Scan(
+        lazy_counts(cube, source, 1 if dataset.chunks is None else int(dataset.chunks[0])),
+        axis=axis,
+        name=path.stem if alone else f"{path.stem}_{name}",
+        source=source,
+        format=FORMAT.name,
+        detector=name,
+        notes=(*summed, *cube.notes, *axis_notes, *_positions(file, cube.shape)),
+        metadata={SAME_CHANNELS: True, **({} if incident is None else {"incident_energy_kev": incident})},
+    )
+
+
+def _incident_kev(file: Any) -> float | None:
+    group = follow(file, f"{_TOP}/scan_metadata")
+    value = None if group is None else group.attrs.get("instrument_mono_incident_energy")
+    return float(value) if isinstance(value, int | float | np.number) else None
+
+
+def _positions(file: Any, shape: tuple[int, int, int]) -> tuple[str, ...]:
+    values = numbers(follow(file, f"{_TOP}/positions/pos"), 4 * shape[0] * shape[1])
+    if values is None or values.shape[1:] != shape[:2]:
+        return ()
+    names = _names(follow(file, f"{_TOP}/positions/name"))
+    steps = {name: _step(value, name) for name, value in zip(names, values, strict=False)}
+    told = ", ".join(f"{name} {step:g}" for name, step in steps.items() if step)
+    return (f"distances between pixels, in a unit that the file does not state: {told}",) if told else ()
+
+
+def _names(item: Any) -> list[str]:
+    if not isinstance(item, h5py.Dataset) or item.size > _LARGEST_NAMES:
+        return []
+    return [text(value) for value in np.ravel(read_values(item))]
+
+
+def _step(positions: NDArray[np.float64], name: str) -> float:
+    steps = np.abs(np.diff(positions, axis=1 if name.startswith("x") else 0))
+    return float(np.nanmedian(steps)) if steps.size else 0.0

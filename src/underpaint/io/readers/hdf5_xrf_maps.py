@@ -1,0 +1,123 @@
+"""XRF-Maps, the program of the Advanced Photon Source: images of each channel, with the times of each pixel.
+
+Specification:
+
+- ``/MAPS/Spectra/mca_arr`` (version 10), before it ``/MAPS/mca_arr``: (channel, row, column) counts, float.
+- ``/MAPS/Spectra/Energy_Calibration``, before it ``/MAPS/energy_calib``: offset (keV), slope (keV), quadratic.
+- ``/MAPS/Spectra/Energy``, before it ``/MAPS/energy``: the channels' energies, keV.
+- ``/MAPS/Spectra/Elapsed_Livetime``, ``Elapsed_Realtime`` (row, column), s.
+- ``/MAPS/Scan/x_axis``, ``y_axis``, before them ``/MAPS/x_axis``, ``y_axis``: positions, in the motors' unit.
+- A file holds one detector: those of one scan are ``NAME.h50``, ``NAME.h51`` ..., their average ``NAME.h5``.
+
+Source: AdvancedPhotonSource/XRF-Maps, ``src/io/file/hdf5_io.cpp`` (``save_spectra_volume``), and for the older
+places the files' readers in mapspy and uProbeX.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from underpaint.data import Scan
+from underpaint.errors import ScanError
+from underpaint.io._energies import Axis
+from underpaint.io._source import lazy_counts
+from underpaint.io.hdf5._cube import Hdf5Cube
+from underpaint.io.hdf5._facts import axis_of_energies, axis_of_polynomial, both, pixel_seconds, step_of
+from underpaint.io.hdf5._links import follow
+from underpaint.io.hdf5.layouts import has_layout, read_layout
+from underpaint.io.readers import Format
+
+FORMAT = Format(
+    "HDF5 (XRF-Maps)",
+    "HDF5 of XRF-Maps (APS)",
+    endings=(
+        ".h5",
+        ".h50",
+    ),
+    recognised_by="/MAPS/Spectra/mca_arr or /MAPS/mca_arr inside",
+    source="XRF-Maps source, src/io/file/hdf5_io.cpp",
+    priority=42,
+    parts=True,
+)
+_COUNTS = ("MAPS/Spectra/mca_arr", "MAPS/mca_arr")
+_CALIBRATION = ("MAPS/Spectra/Energy_Calibration", "MAPS/energy_calib")
+_ENERGY = ("MAPS/Spectra/Energy", "MAPS/energy")
+
+
+def _is_layout(file: Any) -> bool:
+    """Whether an HDF5 file has the group and the spectra of XRF-Maps."""
+    return isinstance(_first(file, _COUNTS), h5py.Dataset)
+
+
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether an HDF5 file has this layout."""
+    return has_layout(path, head, _is_layout)
+
+
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the scans of such a file, or the one at the path ``name`` inside it.
+
+    Raises
+    ------
+    ScanError
+        The file is damaged, or contradicts itself.
+    """
+    return read_layout(path, name, shape, _read_layout)
+
+
+def _read_layout(path: Path, file: Any) -> list[Scan]:
+    """Read the one detector of an XRF-Maps file.
+
+    Raises
+    ------
+    ScanError
+        The spectra are not (channel, row, column) numbers.
+    """
+    dataset = _first(file, _COUNTS)
+    if dataset.ndim != 3 or dataset.dtype.kind not in "uif" or 0 in dataset.shape:
+        raise ScanError(
+            f"Cannot read {path}: it is of XRF-Maps, but {dataset.name} is {dataset.shape}, not (channel, row, column)."
+        )
+    cube = Hdf5Cube(path, dataset, (1, 2, 0))
+    source = f"{path}::{cube.name}"
+    axis, axis_notes = _axis(file, cube.shape[2])
+    step, notes = _step(file, cube.shape)
+    return [
+        Scan(
+            lazy_counts(cube, source, 1 if dataset.chunks is None else int(dataset.chunks[1])),
+            axis=axis,
+            name=path.stem,
+            source=source,
+            format=FORMAT.name,
+            live_time_s=pixel_seconds(follow(file, "MAPS/Spectra/Elapsed_Livetime"), cube.shape),
+            real_time_s=pixel_seconds(follow(file, "MAPS/Spectra/Elapsed_Realtime"), cube.shape),
+            step_mm=step,
+            detector=_detector(path),
+            notes=(*notes, *cube.notes, *(axis_notes if axis is not None else ("no energy calibration in the file",))),
+        )
+    ]
+
+
+def _first(file: Any, places: tuple[str, ...]) -> Any:
+    return next((item for item in (follow(file, place) for place in places) if item is not None), None)
+
+
+def _axis(file: Any, n_channel: int) -> Axis:
+    polynomial = axis_of_polynomial(_first(file, _CALIBRATION), n_channel)
+    return polynomial if polynomial[0] is not None else axis_of_energies(_first(file, _ENERGY), n_channel)
+
+
+def _step(file: Any, shape: tuple[int, int, int]) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
+    places = [_first(file, (f"MAPS/Scan/{own}_axis", f"MAPS/{own}_axis")) for own in "yx"]
+    (row_mm, row), (column_mm, column) = (step_of(item, n) for item, n in zip(places, shape[:2], strict=True))
+    step = both(row_mm, column_mm)
+    if step is not None or row is None or column is None:
+        return step, ()
+    return None, (f"pixels are {row:g} by {column:g} apart (rows by columns), in a unit that the file does not state",)
+
+
+def _detector(path: Path) -> str:
+    """The number that XRF-Maps puts after ``.h5``; the file without one is the average of all."""
+    number = path.suffix.lower().removeprefix(".h5")
+    return number if number.isdigit() else ""

@@ -1,0 +1,442 @@
+"""Amptek-style ``.mca`` text files (``<<PMCA SPECTRUM>>``): single spectra, and folders of them as scans."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.data import Scan
+from underpaint.errors import ScanError
+from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, number, seconds, unit_of
+from underpaint.io._single import FileSpectrum, spectrum_scan
+from underpaint.io._source import lazy_counts, leads_out, own_entries, probe
+from underpaint.io.readers import Format
+from underpaint.io.readers._pixel_names import Series, series_of, steps_and_origin
+
+FORMAT = Format(
+    "Amptek .mca",
+    "Amptek .mca, one spectrum or a folder of a map",
+    endings=(".mca",),
+    recognised_by="first line <<PMCA SPECTRUM>>; a folder that holds such files",
+    source="Amptek, DPPMCA software: the text files that it writes",
+    priority=40,
+)
+MAGIC = b"<<PMCA SPECTRUM>>"
+GRID_FILE = "colonneXrighe.txt"
+_DATA, _END, _CALIBRATION = b"<<DATA>>", b"<<END>>", b"<<CALIBRATION>>"
+_HEAD_BYTES = 2048
+_MAX_GRID_FILE_BYTES = 4096
+_LARGEST_COUNT = 2**32 - 1
+_SERIES_SHOWN = 6
+_LARGEST_SCATTER = 2.0
+"""Channels by which a calibration point may lie off the line through all: peaks are picked to about a channel."""
+_FIELD = re.compile(rb"^([A-Z][A-Z0-9_ ]*?) - ?([^\r\n]*)", re.MULTILINE)
+_ROW_WORDS, _COLUMN_WORDS = ("righe", "rows", "row"), ("colonne", "columns", "column", "cols")
+
+
+def _begins(head: bytes) -> bool:
+    """Whether a file's first bytes are those of an ``.mca`` spectrum."""
+    return head.lstrip(b"\xef\xbb\xbf \r\n").startswith(MAGIC)
+
+
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether a file is an ``.mca`` spectrum, or a folder holds some, or a folder in it."""
+    return _begins(head) if head else bool(_spectra_folders(path))
+
+
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read one ``.mca`` file, or a folder of them, one a pixel, as :mod:`_pixel_names` tells.
+
+    Parameters
+    ----------
+    path : Path
+        The file; the spectra's folder; or the one above it that holds the grid file and one folder per detector.
+    name : str or None
+        One of these folders.
+    shape : (int, int) or None
+        Rows and columns; None reads them from the grid file (``righe`` rows, ``colonne`` columns), or from the names.
+
+    Raises
+    ------
+    ScanError
+        No spectra, no grid, or the two do not fit together.
+    """
+    if path.is_file():
+        return [_read_file(path)]
+    folder = path if name is None else path / name
+    return [_read_folder(own, folder, shape) for own in _spectra_folders(folder)]
+
+
+def _read_file(path: Path) -> Scan:
+    """Read one ``.mca`` file as a scan of one pixel.
+
+    Raises
+    ------
+    ScanError
+        The file is cut off, holds no data, or something that is no count.
+    """
+    text = probe(path.read_bytes, str(path))
+    counts = _parse_counts(_data_section(text, path), path).astype(np.float64)
+    fields = _fields(text)
+    axis, notes = _axis(text, counts.size)
+    live, real = seconds(fields.get("LIVE_TIME")), seconds(fields.get("REAL_TIME"))
+    return spectrum_scan(FileSpectrum(counts, axis, live, real, notes=notes, metadata=fields), path, FORMAT.name)
+
+
+def _spectra_folders(folder: Path) -> list[Path]:
+    """Folders that hold ``.mca`` files: this one, or else those directly below it."""
+    if _mca_files(folder):
+        return [folder]
+    below = sorted(entry for entry in probe(lambda: list(folder.iterdir()), str(folder)) if entry.is_dir())
+    return own_entries(folder, (entry for entry in below if _mca_files(entry)))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows, columns and dwell time of a raster, and where they were read."""
+
+    n_row: int
+    n_column: int
+    dwell_s: float | None = None
+    source: Path | None = None
+
+
+class McaFolder:
+    """The cube of a folder of ``.mca`` files; pixels without a file are zero."""
+
+    dtype: np.dtype[Any] = np.dtype(np.uint32)
+
+    def __init__(self, folder: Path, names: Mapping[int, str], grid: Grid, n_channel: int) -> None:
+        self.folder, self.names = folder, dict(names)
+        self.shape = (grid.n_row, grid.n_column, n_channel)
+
+    def read(self, rows: slice, columns: slice) -> NDArray[np.uint32]:
+        """Read and check the files of a rectangle of pixels."""
+        row_range, column_range = range(rows.start, rows.stop), range(columns.start, columns.stop)
+        block = np.zeros((len(row_range), len(column_range), self.shape[2]), dtype=np.uint32)
+        for i, row in enumerate(row_range):
+            for j, column in enumerate(column_range):
+                name = self.names.get(row * self.shape[1] + column + 1)
+                if name is not None:
+                    block[i, j] = self._read_pixel(self.folder / name, row, column)
+        return block
+
+    def _read_pixel(self, path: Path, row: int, column: int) -> NDArray[np.int64]:
+        where = f"{path} (pixel row {row}, column {column})"
+        counts = _parse_counts(_data_section(probe(path.read_bytes, where), where), where)
+        if counts.size != self.shape[2]:
+            raise ScanError(
+                f"Cannot use {where}: it has {counts.size} channels, the scan's first "
+                f"spectrum {self.shape[2]}. "
+                "All spectra of a scan must have equally many; move files of other measurements elsewhere."
+            )
+        return counts
+
+
+def _read_folder(folder: Path, top: Path, shape: tuple[int, int] | None) -> Scan:
+    numbered, grid, notes = _pixels(folder, top, shape)
+    present = _presence(numbered, grid)
+    if not present.all():
+        notes.append(f"{int((~present).sum())} of {present.size} pixels have no file; they count as not measured")
+    first = folder / numbered[min(numbered)]
+    text = probe(first.read_bytes, str(first))
+    n_channel = _parse_counts(_data_section(text, first), first).size
+    axis, axis_note = _axis(text, n_channel)
+    live, real, time_notes = _times(folder, numbered, grid, _calibration_section(text))
+    fields = _fields(text)
+    if grid.dwell_s is not None:
+        fields["dwell_time_s"] = str(grid.dwell_s)
+    return Scan(
+        lazy_counts(McaFolder(folder, numbered, grid, n_channel), str(folder)),
+        axis=axis,
+        name=folder.name,
+        source=str(folder),
+        format=FORMAT.name,
+        live_time_s=live,
+        real_time_s=real,
+        detector=fields.get("SERIAL_NUMBER", ""),
+        present=None if present.all() else present,
+        notes=(*notes, *axis_note, *time_notes),
+        metadata=fields,
+    )
+
+
+def _mca_files(folder: Path) -> list[str]:
+    entries = probe(lambda: list(folder.iterdir()), str(folder))
+    spectra = (entry for entry in entries if entry.suffix.lower() == ".mca" and entry.name[0] != ".")
+    return sorted(entry.name for entry in own_entries(folder, spectra))
+
+
+def _pixels(folder: Path, top: Path, shape: tuple[int, int] | None) -> tuple[dict[int, str], Grid, list[str]]:
+    """Files by pixel (from 1, row by row), the grid, and what to note."""
+    by_name, skipped = series_of(_mca_files(folder))
+    notes = [f"{len(skipped)} spectra are not pixels and were skipped: {', '.join(skipped[:4])}"] if skipped else []
+    if not by_name:
+        raise ScanError(
+            f"Cannot read {folder} as a scan: it holds no numbered .mca files (None_1.mca, None_2.mca ..., or with row "
+            "and column: r0_c0.mca); dates and times are no numbers of pixels. Give the folder of the pixels' spectra, "
+            "or number them in the order of the pixels."
+        )
+    if len(by_name) > 1:
+        counted = [f"{stem or '(number only)'}: {len(files.places)}" for stem, files in sorted(by_name.items())]
+        listed = ", ".join([*counted[:_SERIES_SHOWN], *(["..."] if len(counted) > _SERIES_SHOWN else [])])
+        raise ScanError(
+            f"Cannot read {folder} as one scan: its .mca files have several series of names ({listed}). "
+            "Move each series to a folder of its own; if they are one scan, name row and column (r0_c0.mca, "
+            "x0.5_y1.5.mca) or number the files in the order of the pixels (NAME_1.mca)."
+        )
+    (series,) = by_name.values()
+    known = Grid(*shape) if shape is not None else _find_grid(folder, top)
+    if series.in_grid:
+        numbered, grid, note = _in_grid(series, known, folder)
+        return numbered, grid, [*notes, *note]
+    if known is None:
+        raise ScanError(
+            f"Cannot read {folder} as a scan: {len(series.places)} spectra, but no grid file ({GRID_FILE} with the "
+            "lines 'righe <rows>' and 'colonne <columns>') in it or one level above. Add one, or give "
+            "the shape (`--shape ROWSxCOLUMNS`; Python: `shape=(rows, columns)`)."
+        )
+    series = _without_step(series, known)
+    first = _first_number(series.numbers, known)
+    _check_grid(known, [place - first + 1 for place in series.numbers], first, folder, explicit=shape is not None)
+    return {place - first + 1: name for (_, place), name in series.places.items()}, known, notes
+
+
+def _without_step(series: Series, grid: Grid) -> Series:
+    """Number the files of a complete series that counts in steps (0, 10, 20) one by one."""
+    step, first = steps_and_origin(series.numbers)
+    n_file = len(series.places)
+    if step == 1 or n_file != grid.n_row * grid.n_column or (series.numbers[-1] - first) // step != n_file - 1:
+        return series
+    return replace(series, places={(0, (place - first) // step): name for (_, place), name in series.places.items()})
+
+
+def _first_number(numbers: list[int], grid: Grid) -> int:
+    """Return the number of the first pixel: 0 where one is called so, else 1, or the first of a complete series."""
+    complete = len(numbers) == numbers[-1] - numbers[0] + 1 == grid.n_row * grid.n_column
+    return 0 if numbers[0] == 0 else numbers[0] if complete else 1
+
+
+def _in_grid(series: Series, known: Grid | None, folder: Path) -> tuple[dict[int, str], Grid, list[str]]:
+    """Files whose names have a row and a column; those that do not say which is which are turned if the grid asks."""
+    for candidate in (series,) if series.rows_named else (series, series.turned()):
+        rows, columns = ([place[side] for place in candidate.places] for side in (0, 1))
+        row_step, first_row = _places(rows, None if known is None else known.n_row)
+        column_step, first_column = _places(columns, None if known is None else known.n_column)
+        n_row, n_column = (max(rows) - first_row) // row_step + 1, (max(columns) - first_column) // column_step + 1
+        grid = known or Grid(n_row, n_column)
+        if n_row > grid.n_row or n_column > grid.n_column or 2 * len(rows) < grid.n_row * grid.n_column:
+            continue
+        numbered = {
+            (row - first_row) // row_step * grid.n_column + (column - first_column) // column_step + 1: name
+            for (row, column), name in candidate.places.items()
+        }
+        taken = "first" if candidate is series else "second"
+        note = [] if candidate.rows_named else [f"the {taken} number in the files' names is taken as the row"]
+        return numbered, grid, note
+    rows, columns = ([place[side] for place in series.places] for side in (0, 1))
+    spans = f"rows {min(rows)} to {max(rows)} and columns {min(columns)} to {max(columns)}"
+    counted = f"{spans} in the names of {len(rows)} spectra"
+    if known is None:
+        raise ScanError(
+            f"Cannot read {folder} as a scan: {counted} leave more than half of the pixels out. If the names have no "
+            "row and column, number the files in the order of the pixels (NAME_1.mca, NAME_2.mca ...)."
+        )
+    raise ScanError(
+        f"Cannot read {folder} as a scan: {_origin(known)} says {known.n_row} rows x {known.n_column} columns, but "
+        f"there are {counted}. Correct the grid file, or give the shape that the names count (`--shape ROWSxCOLUMNS`; "
+        "Python: `load(path, shape=(rows, columns))`); if a number names the series, move each to another folder."
+    )
+
+
+def _places(numbers: list[int], n_place: int | None) -> tuple[int, int]:
+    """Step and first number of rows or columns: of a known number of them counted from 0 or 1 where they fit."""
+    step, first = steps_and_origin(numbers)
+    if n_place is not None and first <= 1 and max(numbers) - first < n_place:
+        return 1, first
+    if n_place is not None and first >= 1 and max(numbers) <= n_place:
+        return 1, 1
+    return step, first
+
+
+def _origin(grid: Grid) -> str:
+    return "the given shape" if grid.source is None else str(grid.source)
+
+
+def _find_grid(folder: Path, top: Path) -> Grid | None:
+    for place in dict.fromkeys((folder, top, folder.parent)):
+        for candidate in _grid_candidates(place):
+            grid = _parse_grid(candidate)
+            if grid is not None:
+                return grid
+    return None
+
+
+def _grid_candidates(place: Path) -> list[Path]:
+    texts = [entry for entry in probe(lambda: list(place.iterdir()), str(place)) if entry.suffix.lower() == ".txt"]
+    files = (entry for entry in texts if entry.is_file() and not leads_out(entry, place))
+    small = [entry for entry in files if entry.stat().st_size <= _MAX_GRID_FILE_BYTES]
+    return sorted(small, key=lambda entry: (entry.name != GRID_FILE, entry.name))
+
+
+def _parse_grid(path: Path) -> Grid | None:
+    """Rows and columns of a grid file; None where the text speaks of neither."""
+    words: dict[str, str] = {}
+    for line in probe(path.read_bytes, str(path)).decode("latin-1").splitlines():
+        parts = line.replace("=", " ").replace(":", " ").split()
+        if len(parts) >= 2:
+            words[parts[0].lower()] = parts[1].replace(",", ".")
+    rows = next((words[word] for word in _ROW_WORDS if word in words), None)
+    columns = next((words[word] for word in _COLUMN_WORDS if word in words), None)
+    if rows is None or columns is None:
+        return None
+    return Grid(_whole(rows, path), _whole(columns, path), seconds(words.get("dwell-time")), path)
+
+
+def _whole(text: str, path: Path) -> int:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not (value >= 1 and value.is_integer()):
+        raise ScanError(f"Cannot use the grid file {path}: {text!r} is not a number of rows or columns (1, 2, 3 ...).")
+    return int(value)
+
+
+def _check_grid(grid: Grid, numbers: list[int], first: int, folder: Path, *, explicit: bool) -> None:
+    """Refuse a grid that the numbering (moved to begin at 1) contradicts; single missing files are allowed."""
+    n_pixel = grid.n_row * grid.n_column
+    missing = n_pixel - len(numbers)
+    ends_early = not explicit and numbers[-1] < n_pixel - 1
+    if (
+        grid.n_row < 1
+        or grid.n_column < 1
+        or numbers[0] < 1
+        or numbers[-1] > n_pixel
+        or ends_early
+        or 2 * missing > n_pixel
+    ):
+        raise ScanError(
+            f"Cannot read {folder} as a scan: {_origin(grid)} says {grid.n_row} rows x {grid.n_column} "
+            f"columns = {n_pixel} pixels, but there are {len(numbers)} spectra, numbered {numbers[0] + first - 1} to "
+            f"{numbers[-1] + first - 1}. Correct the grid file, or give the shape (`--shape ROWSxCOLUMNS`; Python: "
+            "`load(path, shape=(rows, columns))`); a scan that stopped early is read with its planned shape if half of "
+            "its pixels are there."
+        )
+
+
+def _presence(numbered: Mapping[int, str], grid: Grid) -> NDArray[np.bool_]:
+    present = np.zeros(grid.n_row * grid.n_column, dtype=bool)
+    present[np.fromiter(numbered, dtype=np.int64) - 1] = True
+    return present.reshape(grid.n_row, grid.n_column)
+
+
+def _times(
+    folder: Path, numbered: Mapping[int, str], grid: Grid, calibration: bytes
+) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None, list[str]]:
+    """Live and real time of each pixel from the files' heads; a time of 0 is unknown."""
+    live, real = np.full(grid.n_row * grid.n_column, np.nan), np.full(grid.n_row * grid.n_column, np.nan)
+    other = 0
+    for pixel, name in numbered.items():
+        head = probe(partial(_head, folder / name), str(folder / name))
+        live[pixel - 1] = _time(head, b"\nLIVE_TIME - ")
+        real[pixel - 1] = _time(head, b"\nREAL_TIME - ")
+        other += _calibration_section(head) != calibration
+    notes = []
+    if np.isnan(live).all():
+        notes.append("live time is unknown (0 in the files)")
+    if other:
+        notes.append(f"{other} spectra carry another calibration than the first; the first one's is used for all")
+    shape = (grid.n_row, grid.n_column)
+    return _known(live, shape), _known(real, shape), notes
+
+
+def _known(time_s: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64] | None:
+    return None if np.isnan(time_s).all() else time_s.reshape(shape)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb", buffering=0) as stream:
+        return stream.read(_HEAD_BYTES)
+
+
+def _time(head: bytes, label: bytes) -> float:
+    start = head.find(label)
+    if start < 0:
+        return float("nan")
+    value = seconds(head[start + len(label) : head.find(b"\n", start + len(label))].decode("latin-1"))
+    return float("nan") if value is None else value
+
+
+def _data_section(text: bytes, where: Path | str) -> bytes:
+    start, stop = text.find(_DATA), text.rfind(_END)
+    if not _begins(text[:64]) or start < 0:
+        raise ScanError(f"Cannot read {where}: it is not an .mca spectrum (no {MAGIC.decode()} or no <<DATA>> in it).")
+    if stop < start:
+        raise ScanError(
+            f"Cannot read {where}: the file is cut off (no <<END>> after its data). Copy it from the instrument again."
+        )
+    return text[start + len(_DATA) : stop]
+
+
+def _parse_counts(section: bytes, where: Path | str) -> NDArray[np.int64]:
+    """Whole numbers, quickly; what is no digit is looked at one by one for a message."""
+    if section.translate(None, b"0123456789 \t\r\n"):
+        _refuse_numbers(section, where)
+    if not section.strip():
+        raise ScanError(f"Cannot read {where}: its data section is empty. Copy it from the instrument again.")
+    counts = np.fromstring(section, dtype=np.int64, sep=" ")
+    if counts.max() > _LARGEST_COUNT:  # longer numbers end as the largest that the type holds
+        channel = int(counts.argmax())
+        raise ScanError(
+            f"Cannot read {where}: channel {channel} holds {section.split()[channel].decode()[:30]} counts, more than "
+            f"can be ({_LARGEST_COUNT}). The file is damaged; copy it again."
+        )
+    return counts
+
+
+def _refuse_numbers(section: bytes, where: Path | str) -> None:
+    for channel, word in enumerate(section.split()):
+        if not word.isdigit():
+            raise ScanError(
+                f"Cannot read {where}: channel {channel} holds {word.decode('latin-1')!r}; "
+                "counts must be whole numbers and not negative."
+            )
+
+
+def _fields(text: bytes) -> dict[str, str]:
+    head = text[: max(text.find(_DATA), 0)].decode("latin-1").encode("utf-8")
+    return {key.decode(): value.decode().strip() for key, value in _FIELD.findall(head)}
+
+
+def _calibration_section(text: bytes) -> bytes:
+    start = text.find(_CALIBRATION)
+    if start < 0:
+        return b""
+    return text[start + len(_CALIBRATION) : text.find(b"<<", start + len(_CALIBRATION))]
+
+
+def _axis(text: bytes, n_channel: int) -> Axis:
+    """Straight line through the calibration points (channel, energy)."""
+    points = []
+    for line in _calibration_section(text).decode("latin-1").replace(",", ".").splitlines():
+        pair = [number(word) for word in line.split()]
+        if len(pair) == 2 and None not in pair:
+            points.append(pair)
+    channel, energy = np.array(points, dtype=np.float64).reshape(-1, 2).T
+    if np.unique(channel).size < 2:
+        return None, (NO_CALIBRATION,)
+    gain, zero = (float(value) for value in np.polyfit(channel, energy, 1))
+    off = float(np.abs(energy - zero - gain * channel).max() / abs(gain)) if gain else 0.0
+    if off > _LARGEST_SCATTER:
+        note = (
+            f"energy calibration left out: its points lie up to {off:.1f} channels off a straight line, "
+            f"{_LARGEST_SCATTER:g} at most are read; find it with `underpaint calibrate`"
+        )
+        return None, (note,)
+    return axis_of_coefficients((zero, gain), n_channel, unit_of(_fields(text).get("LABEL", "")))

@@ -1,0 +1,213 @@
+"""numpy archives (``.npz``) and single arrays (``.npy``) that hold (row, column, channel) cubes."""
+
+import lzma
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.data import EnergyAxis, Scan
+from underpaint.errors import ScanError
+from underpaint.io._axes import channel_dimension
+from underpaint.io._detectors import PLACE, Place
+from underpaint.io._energies import axis_of_list
+from underpaint.io._source import lazy_counts, probe, told
+from underpaint.io.readers import ZIP_MAGIC, Format
+
+FORMAT = Format(
+    "numpy .npz",
+    "numpy archive",
+    endings=(".npz",),
+    recognised_by="zip signature with .npy members; nothing is unpickled",
+    source="numpy documentation: numpy.lib.format, versions 1.0-3.0",
+    parts=True,
+)
+_ENERGIES = ("energy", "energies", "energy_kev")
+_DAMAGE = (zipfile.BadZipFile, ValueError, TypeError, EOFError, KeyError, RuntimeError, OverflowError, MemoryError)
+_DAMAGE_OF_PIECES = (zlib.error, lzma.LZMAError)
+"""What zipfile, its unpackers and numpy raise on damaged archives; what the system says, ``probe`` words."""
+_ALWAYS_HELD = 256 * 2**20
+_LARGEST_PACKING = 300
+"""An array above ``_ALWAYS_HELD`` bytes must be stored in at least this share of its size: it is unpacked whole into
+memory, and counts, those of a scan that is nearly empty, too, pack less. zlib packs zeros 1000 times."""
+
+
+class NpzCube:
+    """One array of an archive, read once when first needed (a compressed member cannot be read in parts)."""
+
+    def __init__(
+        self, path: Path, member: str, shape: tuple[int, ...], dtype: np.dtype[Any], order: tuple[int, ...] = (0, 1, 2)
+    ) -> None:
+        self.path, self.member, self.dtype, self.order, self.stored = path, member, dtype, order, shape
+        self.shape = (shape[order[0]], shape[order[1]], shape[order[2]])
+        self._counts: NDArray[Any] | None = None
+        self._lock = Lock()
+
+    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """Read the member if it was not yet, and cut the rectangle out."""
+        with self._lock:
+            if self._counts is None:
+                self._counts = np.transpose(_read_member(self.path, self.member).reshape(self.stored), self.order)
+        return self._counts[rows, columns]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the counts behind when sent to another process; it reads them itself."""
+        return {key: value for key, value in self.__dict__.items() if key not in {"_counts", "_lock"}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begin without counts."""
+        self.__dict__.update(state, _counts=None, _lock=Lock())
+
+
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether a file is a zip archive."""
+    return head.startswith(ZIP_MAGIC)
+
+
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the cubes of a ``.npz`` file, or the one called ``name``; without any, a list of spectra with energies.
+
+    Optional arrays beside them: ``gain_kev``, ``zero_kev`` (keV), or ``energy`` (channel); ``live_time_s`` ((row,
+    column) or scalar), ``step_mm`` (two numbers, or one for both).
+
+    Raises
+    ------
+    ScanError
+        There is no 3-D array of numbers, or none of that name; the message lists what there is.
+    """
+    shapes = probe(lambda: _headers(path), str(path))
+    numeric = {key: each for key, each in shapes.items() if each[1].kind in "uif" and 0 not in each[0]}
+    cubes = [key for key, (shape, _) in numeric.items() if len(shape) == 3]
+    if not cubes:
+        # A table of numbers is a list of spectra where the energies of its channels stand beside it: one row of them.
+        lengths = {math.prod(numeric[key][0]) for key in _ENERGIES if key in numeric}
+        lists = {key: each for key, each in numeric.items() if len(each[0]) == 2 and lengths & set(each[0])}
+        shapes |= {key: ((1, *shape), dtype) for key, (shape, dtype) in lists.items()}
+        cubes = list(lists)
+    if name is not None and name not in shapes:
+        raise ScanError(f"Cannot read {path}::{name}: the file holds no array of that name, only {_listing(shapes)}.")
+    wanted = cubes if name is None else [own for own in cubes if own == name]
+    if not wanted:
+        raise ScanError(
+            f"Cannot read {path if name is None else f'{path}::{name}'} as a scan: a not empty 3-D array "
+            f"(row, column, channel) of numbers is needed; the file holds {_listing(shapes)}."
+        )
+    names = {own: path.stem if len(cubes) == 1 else f"{path.stem}_{own}" for own in wanted}
+    return [_scan(path, own, shapes, names[own]) for own in wanted]
+
+
+def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]], name: str) -> Scan:
+    stored, dtype = shapes[member]
+    source = f"{path}::{member}"
+    optional = ("gain_kev", "zero_kev", "live_time_s", "step_mm", *_ENERGIES)
+    small = {own: _numbers(path, own) for own in optional if own in shapes}
+    energies = next((small[own].ravel() for own in _ENERGIES if own in small), None)
+    lengths = () if energies is None else (energies.size,)
+    channel, guess = channel_dimension(stored, lengths, lambda key: _read_member(path, member).reshape(stored)[key])
+    order = (*(number for number in range(3) if number != channel), channel)
+    cube = NpzCube(path, member, stored, dtype, order)
+    axis_notes: tuple[str, ...] = ()
+    axis = _axis(small, cube.shape[2])
+    if axis is None and energies is not None:
+        axis, axis_notes = axis_of_list(energies.astype(np.float64), cube.shape[2])
+    if axis is None:
+        axis_notes = ("no energy calibration in the file",)
+    return Scan(
+        lazy_counts(cube, source),
+        axis=axis,
+        name=name,
+        source=source,
+        format=FORMAT.name,
+        live_time_s=_live_time(small.get("live_time_s"), cube.shape[:2], source),
+        step_mm=_step(small.get("step_mm")),
+        detector=member.removeprefix("det_") if member.startswith("det_") else "",
+        notes=(*((guess,) if guess else ()), *axis_notes),
+        metadata={PLACE: Place()},
+    )
+
+
+def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Shape and type of each array, without reading any."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {
+                own.removesuffix(".npy"): _header(archive, own) for own in archive.namelist() if own.endswith(".npy")
+            }
+    except (*_DAMAGE, *_DAMAGE_OF_PIECES) as error:
+        if isinstance(error, ScanError):
+            raise
+        raise ScanError(
+            f"Cannot read {path}: the .npz archive is damaged ({told(error)}). Write or copy it again."
+        ) from error
+
+
+def _header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+        needed, held = math.prod(shape) * dtype.itemsize, archive.getinfo(member).file_size - stream.tell()
+    if min((0, *shape)) < 0 or (needed > held and not dtype.hasobject):
+        raise ValueError(f"{member} promises {shape} {dtype}, {needed} bytes, and holds {held}")
+    _refuse_a_bomb(f"{archive.filename}::{member.removesuffix('.npy')}", archive.getinfo(member))
+    return shape, dtype
+
+
+def _refuse_a_bomb(source: str, member: zipfile.ZipInfo) -> None:
+    if member.file_size <= max(_ALWAYS_HELD, _LARGEST_PACKING * member.compress_size):
+        return
+    raise ScanError(
+        f"Cannot read {source}: it is packed {member.file_size / max(member.compress_size, 1):,.0f} times and would "
+        f"take {member.file_size / 1e6:,.0f} MB of memory; counts are packed {_LARGEST_PACKING} times at most. If it "
+        "is a scan, write it with numpy.savez, which does not pack, or as HDF5."
+    )
+
+
+def _read_member(path: Path, member: str) -> NDArray[Any]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return np.asarray(archive[member])
+    except (*_DAMAGE, *_DAMAGE_OF_PIECES) as error:
+        raise ScanError(
+            f"Cannot read {path}::{member}: {told(error)}. Write it again with numpy.savez, plain numbers only."
+        ) from error
+
+
+def _numbers(path: Path, member: str) -> NDArray[Any]:
+    values = _read_member(path, member)
+    if values.dtype.kind not in "uif" or values.size == 0:
+        raise ScanError(f"Cannot read {path}::{member}: it holds {values.shape} {values.dtype}; a number is needed.")
+    return values
+
+
+def _axis(small: dict[str, NDArray[Any]], n_channel: int) -> EnergyAxis | None:
+    if "gain_kev" not in small:
+        return None
+    zero_kev = float(small["zero_kev"].flat[0]) if "zero_kev" in small else 0.0
+    return EnergyAxis(float(small["gain_kev"].flat[0]), zero_kev, n_channel)
+
+
+def _live_time(values: NDArray[Any] | None, shape: tuple[int, ...], source: str) -> NDArray[np.float64] | None:
+    if values is None:
+        return None
+    if values.size != 1 and values.shape != shape:
+        raise ScanError(
+            f"Cannot read {source}: live_time_s has the shape {values.shape}; one number or the scan's "
+            f"rows and columns {tuple(shape)} are needed."
+        )
+    return np.array(np.broadcast_to(values.astype(np.float64).reshape(values.shape or ()), shape))
+
+
+def _step(values: NDArray[Any] | None) -> tuple[float, float] | None:
+    if values is None or values.size not in {1, 2}:
+        return None
+    return float(values.ravel()[0]), float(values.ravel()[-1])
+
+
+def _listing(shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> str:
+    return ", ".join(f"{name} {shape} {dtype}" for name, (shape, dtype) in shapes.items()) or "no array at all"

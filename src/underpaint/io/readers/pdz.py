@@ -1,0 +1,255 @@
+r"""Single spectra of Bruker's hand-held instruments (Tracer, S1 Titan), ``.pdz``: little-endian binary.
+
+Version 25: records of a type (uint16), a length (uint32) and that many bytes. The first is type 25 (``pdz25`` in
+UTF-16, then uint32 1 for X-ray fluorescence); type 1 is the instrument, each type 3 one phase: five uint32 and seven
+float32 (times in s, tube kV and µA), three filters, temperatures, ``ev_per_channel`` and ``channel_start`` (the lower
+edge of the first channel, eV), date, the number of channels, a text, and the channels as uint32. Version 24: begins
+``01 01``; int16 number of channels at byte 6, float64 eV per channel at 50, float32 tube kV and µA at 162 and 166,
+live time in s at 354, channels as int32 from 358. It does not say where its axis begins.
+
+Source: B. Ducraux, pdz-tool, ``docs/pdz_version_25_file_format.md`` and the field table of its version 24 reader
+(MIT licence, 2024-2025), which the tests compare with.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.data import Scan
+from underpaint.errors import ScanError
+from underpaint.io._energies import Axis, axis_of_coefficients
+from underpaint.io._single import single_scan
+from underpaint.io._source import probe
+from underpaint.io.readers import Format
+
+FORMAT = Format(
+    "Bruker .pdz",
+    "Bruker spectrum, hand-held, version 24 or 25",
+    endings=(".pdz",),
+    recognised_by="record 25 with the text pdz25, or bytes 01 01 with a plausible gain",
+    source="B. Ducraux, pdz-tool: pdz_version_25_file_format.md (2024)",
+    parts=True,
+)
+_HEADER_25 = struct.pack("<HI", 25, 14) + "pdz25".encode("utf-16-le")
+_HEADER_24 = b"\x01\x01"
+_LARGEST_BYTES = 256 * 2**20
+_MOST_CHANNELS = 16384
+_INSTRUMENT, _SPECTRUM = 1, 3
+_CHANNELS_24, _GAIN_24, _TUBE_24, _LIVE_24, _DATA_24 = 6, 50, 162, 354, 358
+_PLAUSIBLE_GAIN_EV = (1.0, 500.0)
+_PHASE = struct.Struct("<5I7f6hhffifhf16sfhhhI")
+_NO_AXIS_24 = "the file does not say where its energy axis begins: channel 0 is taken to begin at 0 keV"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One exposure: its channels and what the record says of it."""
+
+    number: int
+    counts: NDArray[np.float64]
+    gain_ev: float
+    start_ev: float
+    live_time_s: float | None
+    real_time_s: float | None
+    metadata: dict[str, Any]
+
+
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether a file's first bytes are those of a .pdz file of version 24 or 25."""
+    return head.startswith(_HEADER_25) or (head.startswith(_HEADER_24) and _plausible_24(head))
+
+
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read one phase of a .pdz file as a scan of one pixel: the phase called ``name`` (its number), else the first.
+
+    Phases differ in tube voltage and filter, so they are never added.
+
+    Raises
+    ------
+    ScanError
+        A record ends before it should, the channels are not whole, or there is no phase of that name.
+    """
+    size = probe(path.stat, str(path)).st_size
+    if size > _LARGEST_BYTES:
+        raise ScanError(f"Cannot read {path}: {size} bytes are no single .pdz spectrum (at most {_LARGEST_BYTES}).")
+    content: bytes = probe(path.read_bytes, str(path))
+    phases = _phases_25(content, path) if content.startswith(_HEADER_25) else [_phase_24(content, path)]
+    names = [str(own.number) for own in phases]
+    if name is not None and name not in names:
+        raise ScanError(f"Cannot read {path}::{name}: the .pdz file holds the phases {', '.join(names)}.")
+    wanted = phases[0 if name is None else names.index(name)]
+    others = [own for own in names if own != str(wanted.number)]
+    more = (f"one phase of {len(names)}; the others: ::{', ::'.join(others)}",) if others else ()
+    return [_scan(path, wanted, more, version=25 if content.startswith(_HEADER_25) else 24)]
+
+
+def _scan(path: Path, phase: Phase, notes: tuple[str, ...], version: int) -> Scan:
+    axis, axis_notes = _axis(phase)
+    return single_scan(
+        phase.counts,
+        path,
+        f"{FORMAT.name} version {version}",
+        axis=axis,
+        live_time_s=phase.live_time_s,
+        real_time_s=phase.real_time_s,
+        detector=str(phase.metadata.get("serial_number", "")),
+        notes=(*notes, *axis_notes, *((_NO_AXIS_24,) if version == 24 else ())),
+        metadata=phase.metadata,
+    )
+
+
+def _axis(phase: Phase) -> Axis:
+    """Axis through the channels' centres; the file gives their lower edges."""
+    return axis_of_coefficients((phase.start_ev + phase.gain_ev / 2, phase.gain_ev), phase.counts.size, "ev")
+
+
+# --- version 25 ------------------------------------------------------------------------------------
+
+
+def _phases_25(content: bytes, path: Path) -> list[Phase]:
+    instrument: dict[str, Any] = {}
+    phases: list[Phase] = []
+    for kind, start, record in _records(content, path):
+        if kind == _INSTRUMENT:
+            instrument = _instrument(record)
+        elif kind == _SPECTRUM:
+            phases.append(_phase_25(record, start, path))
+    if not phases:
+        raise ScanError(f"Cannot read {path}: a .pdz file of version 25 without an X-ray fluorescence spectrum in it.")
+    numbers = range(1, len(phases) + 1)
+    return [_renumbered(own, number, instrument) for own, number in zip(phases, numbers, strict=True)]
+
+
+def _renumbered(phase: Phase, number: int, instrument: dict[str, Any]) -> Phase:
+    return Phase(
+        number,
+        phase.counts,
+        phase.gain_ev,
+        phase.start_ev,
+        phase.live_time_s,
+        phase.real_time_s,
+        {**instrument, **phase.metadata},
+    )
+
+
+def _records(content: bytes, path: Path) -> Iterator[tuple[int, int, memoryview]]:
+    """Type, place and bytes of each record; none may reach beyond the file."""
+    whole, start = memoryview(content), 0
+    while start + 6 <= len(content):
+        kind, length = struct.unpack_from("<HI", content, start)
+        if start + 6 + length > len(content):
+            raise ScanError(
+                f"Cannot read {path}: a .pdz file of version 25; its record of type {kind} at byte {start} announces "
+                f"{length} bytes, {len(content) - start - 6} are left. The file is cut off; copy it again."
+            )
+        yield kind, start, whole[start + 6 : start + 6 + length]
+        start += 6 + length
+
+
+def _instrument(record: memoryview) -> dict[str, Any]:
+    """Serial number and geometry; an instrument record that cannot be read is no reason to lose the spectrum."""
+    serial, place = _text(record, 0)
+    build, place = _text(record, place)
+    if place + 6 > len(record):
+        return {}
+    anode, takeoff, incidence, detection, window = struct.unpack_from("<4Bh", record, place)
+    return {
+        "serial_number": serial,
+        "build_number": build,
+        "anode_atomic_number": anode,
+        "anode_takeoff_angle_deg": takeoff,
+        "incidence_angle_deg": incidence,
+        "takeoff_angle_deg": detection,
+        "tube_window_be_um": window,
+    }
+
+
+def _text(record: memoryview, place: int) -> tuple[str, int]:
+    """Text behind its length in letters; what reaches beyond the record is empty, and ends it."""
+    if place + 4 > len(record):
+        return "", len(record)
+    (letters,) = struct.unpack_from("<I", record, place)
+    stop = place + 4 + 2 * letters
+    if stop > len(record):
+        return "", len(record)
+    return bytes(record[place + 4 : stop]).decode("utf-16-le", "replace").strip("\x00"), stop
+
+
+def _phase_25(record: memoryview, start: int, path: Path) -> Phase:
+    if len(record) < _PHASE.size:
+        raise ScanError(f"Cannot read {path}: the .pdz spectrum at byte {start} is cut off ({len(record)} bytes).")
+    values = _PHASE.unpack_from(record)
+    n_channel, letters = values[-4], values[-1]
+    first = _PHASE.size + 2 * letters + 2
+    counts = _channels(record[first:], n_channel, "<u4", f"{path}, spectrum at byte {start}")
+    return Phase(
+        0,
+        counts,
+        gain_ev=float(values[22]),
+        start_ev=float(values[24]),
+        live_time_s=_positive(values[9]),
+        real_time_s=_positive(values[6]),
+        metadata={
+            "tube_voltage_kv": values[10],
+            "tube_current_ua": values[11],
+            "filters": [(z, um) for z, um in zip(values[12:18:2], values[13:18:2], strict=True) if z > 0],
+            "ev_per_channel": values[22],
+            "channel_start_ev": values[24],
+        },
+    )
+
+
+# --- version 24 ------------------------------------------------------------------------------------
+
+
+def _plausible_24(head: bytes) -> bool:
+    """Whether the two bytes of version 24 are followed by a number of channels and a gain that can be."""
+    if len(head) < _TUBE_24 + 8:
+        return False
+    (n_channel,), (gain_ev,) = struct.unpack_from("<h", head, _CHANNELS_24), struct.unpack_from("<d", head, _GAIN_24)
+    low, high = _PLAUSIBLE_GAIN_EV
+    return bool(2 <= n_channel <= _MOST_CHANNELS and low <= gain_ev <= high)
+
+
+def _phase_24(content: bytes, path: Path) -> Phase:
+    (n_channel,) = struct.unpack_from("<h", content, _CHANNELS_24)
+    (gain_ev,) = struct.unpack_from("<d", content, _GAIN_24)
+    voltage_kv, current_ua = struct.unpack_from("<2f", content, _TUBE_24)
+    counts = _channels(memoryview(content)[_DATA_24:], n_channel, "<i4", f"{path} (.pdz version 24)")
+    (live_s,) = struct.unpack_from("<f", content, _LIVE_24)
+    return Phase(
+        1,
+        counts,
+        gain_ev,
+        0.0,
+        _positive(live_s),
+        None,
+        {"tube_voltage_kv": voltage_kv, "tube_current_ua": current_ua, "ev_per_channel": gain_ev},
+    )
+
+
+# --- both ------------------------------------------------------------------------------------------
+
+
+def _channels(rest: memoryview, n_channel: int, dtype: str, source: str) -> NDArray[np.float64]:
+    if not 2 <= n_channel <= _MOST_CHANNELS or len(rest) < 4 * n_channel:
+        raise ScanError(
+            f"Cannot read {source}: {n_channel} channels are announced (2 to {_MOST_CHANNELS} can be), "
+            f"there are bytes for {len(rest) // 4}. The file is cut off or damaged; copy it again."
+        )
+    counts = np.frombuffer(rest, dtype=dtype, count=n_channel).astype(np.float64)
+    bad = np.flatnonzero(counts < 0)
+    if bad.size:
+        raise ScanError(
+            f"Cannot read {source}: channel {bad[0]} holds {counts[bad[0]]:g} counts; they must not be negative."
+        )
+    return counts
+
+
+def _positive(value: float) -> float | None:
+    return float(value) if np.isfinite(value) and value > 0 else None

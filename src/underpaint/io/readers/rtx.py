@@ -1,0 +1,71 @@
+"""Projects of Bruker's ARTAX software, ``.rtx``: XML text with any number of spectra.
+
+Layout: ``TRTProject``, nested folders (``ClassInstance[@Type='TRTBase']``) and in them spectra
+(``ClassInstance[@Type='TRTSpectrum']``), each as :mod:`._bruker_xml` describes; results further down are
+left alone. Spectra are read one after the other, in the order of the file. Source: no specification is published; the
+names are those of ``.spx``, checked on a project of a Tracer.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from underpaint.data import Scan
+from underpaint.errors import ScanError
+from underpaint.io._single import FileSpectrum, list_scan
+from underpaint.io._source import probe
+from underpaint.io.readers import Format
+from underpaint.io.readers._bruker_xml import read_spectrum_node, spectrum_nodes
+
+FORMAT = Format(
+    "Bruker ARTAX .rtx",
+    "Bruker ARTAX project, a list of spectra",
+    endings=(".rtx",),
+    recognised_by="XML whose outer element is TRTProject",
+    source="unpublished; names as in .spx",
+    parts=True,
+)
+_LARGEST_BYTES = 512 * 2**20
+
+
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether a file's first bytes are those of an ARTAX project."""
+    return b"<TRTProject" in head and head.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"<")
+
+
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the spectra of a project as one row of pixels; ``name``, or a number from 1, picks one.
+
+    Raises
+    ------
+    ScanError
+        The XML is broken, or holds no spectrum whose channels are what it announces; others are left out with a note.
+    """
+    size = probe(path.stat, str(path)).st_size
+    if size > _LARGEST_BYTES:
+        raise ScanError(
+            f"Cannot read {path}: a project of {size} bytes, {_LARGEST_BYTES} at most are read. Export its maps as "
+            ".bcf or its spectra as .spx."
+        )
+    spectra: list[FileSpectrum] = []
+    faults: list[ScanError] = []
+    for number, node in enumerate(spectrum_nodes(path), 1):
+        try:
+            spectra.append(_compact(read_spectrum_node(node, f"{path}::{number}")))
+        except ScanError as error:
+            faults.append(error)
+    if not spectra and faults:
+        raise faults[0]
+    if faults:
+        note = f"{len(faults)} of {len(spectra) + len(faults)} spectra are left out: {faults[0]}"
+        spectra = [replace(one, notes=(*one.notes, note)) for one in spectra]
+    if not spectra:
+        raise ScanError(f"Cannot read {path}: an ARTAX project without a spectrum in it. Export the spectra again.")
+    return [list_scan(spectra, path, FORMAT.name, name)]
+
+
+def _compact(spectrum: FileSpectrum) -> FileSpectrum:
+    """Hold counts in half the memory where nothing is lost by it."""
+    whole = spectrum.counts.astype(np.float32)
+    return spectrum if (whole != spectrum.counts).any() else replace(spectrum, counts=whole)

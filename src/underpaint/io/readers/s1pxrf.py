@@ -1,0 +1,67 @@
+"""Single spectra that Bruker's S1PXRF (hand-held Tracer) exports as text, ``.CSV``.
+
+Lines, often ended by carriage returns alone: the first names S1PXRF, then ``key,value`` up to ``Channel#,Intensity``,
+then a channel and its counts a line, the counts in quotes. ``eV per channel`` is the gain; the energy of channel 0 is
+not stated. ``Live Time`` and ``Duration Time`` are in s, ``HV ADC`` is the tube voltage in kV.
+
+Source: Bruker publishes none; files of a Tracer (leedrake5/CloudCal-Training), whose lines fix the meaning of the keys.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from underpaint.data import Scan
+from underpaint.errors import ScanError
+from underpaint.io._energies import axis_of_coefficients, number, seconds
+from underpaint.io._single import FileSpectrum, content_of, spectrum_scan
+from underpaint.io.readers import Format
+
+FORMAT = Format(
+    "Bruker S1PXRF text",
+    "Bruker S1PXRF text, hand-held",
+    endings=(".csv",),
+    recognised_by="first line with S1PXRF",
+    source="unpublished; read off files of a Tracer",
+)
+_LARGEST_BYTES = 16 * 2**20
+_NO_ZERO = "the file does not say where its energy axis begins: channel 0 is taken to lie at 0 keV"
+
+
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether a file's first bytes are those of an S1PXRF export."""
+    return b"S1PXRF" in head.splitlines()[0] if head.strip() else False
+
+
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
+    """Read an S1PXRF spectrum as a scan of one pixel.
+
+    Raises
+    ------
+    ScanError
+        The file is cut off, or its lines do not count channels.
+    """
+    text = content_of(path, _LARGEST_BYTES, "single S1PXRF spectrum").decode("latin-1")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    start = next((place for place, line in enumerate(lines) if line.lower().startswith("channel#")), len(lines))
+    fields = {key.strip(): value.strip(' "') for key, _, value in (line.partition(",") for line in lines[1:start])}
+    pairs = [tuple(number(word.strip(' "')) for word in line.split(",", 1)) for line in lines[start + 1 :]]
+    channels = [pair[0] for pair in pairs if len(pair) == 2 and pair[1] is not None]
+    promised = number(fields.get("Number of Channels"))
+    if len(pairs) < 2 or channels != list(range(len(pairs))) or promised not in {None, len(pairs)}:
+        raise ScanError(
+            f"Cannot read {path}: an S1PXRF spectrum of {fields.get('Number of Channels', 'unstated')} channels whose "
+            f"{len(pairs)} lines do not hold each of them. It is cut off or edited; export it again."
+        )
+    counts = np.array([pair[1] for pair in pairs], dtype=np.float64)
+    axis, notes = axis_of_coefficients((0.0, number(fields.get("eV per channel")) or 0.0), counts.size, "ev")
+    spectrum = FileSpectrum(
+        counts,
+        axis,
+        seconds(fields.get("Live Time")),
+        seconds(fields.get("Duration Time")),
+        fields.get("Label", ""),
+        notes=(*notes, *((_NO_ZERO,) if axis is not None else ())),
+        metadata=fields,
+    )
+    return spectrum_scan(spectrum, path, FORMAT.name)

@@ -1,0 +1,43 @@
+"""Single spectra of Bruker's Esprit, ``.spx``: XML text.
+
+Layout: ``TRTSpectrum/ClassInstance[@Type='TRTSpectrum']``, as :mod:`._bruker_xml` describes; a fitted
+background or a result further down is left alone. Source: no specification is published; the names are those of the
+rosettasciio documentation, checked on files of an M6 Jetstream and of a Nano.
+"""
+
+from pathlib import Path
+
+from underpaint.data import Scan
+from underpaint.errors import ScanError
+from underpaint.io._single import content_of, spectrum_scan
+from underpaint.io.readers import Format
+from underpaint.io.readers._bruker_xml import instance, parse_xml, read_spectrum_node
+
+FORMAT = Format(
+    "Bruker .spx",
+    "Bruker spectrum, Esprit",
+    endings=(".spx",),
+    recognised_by="XML whose outer element is TRTSpectrum",
+    source="unpublished; names as in rosettasciio (2016-2026)",
+)
+_LARGEST_BYTES = 64 * 2**20
+
+
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether a file's first bytes are those of a Bruker spectrum."""
+    return b"<TRTSpectrum>" in head[:512] and b"<" in head.lstrip(b"\xef\xbb\xbf \r\n")[:1]
+
+
+def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
+    """Read a Bruker spectrum as a scan of one pixel.
+
+    Raises
+    ------
+    ScanError
+        The XML is broken, holds no spectrum, or its channels are not what it announces.
+    """
+    content = content_of(path, _LARGEST_BYTES, "single Bruker spectrum")
+    node = instance(parse_xml(content, str(path)), "TRTSpectrum")
+    if node is None:
+        raise ScanError(f"Cannot read {path}: Bruker XML without a spectrum in it. Export the spectrum as .spx again.")
+    return spectrum_scan(read_spectrum_node(node, str(path)), path, FORMAT.name)

@@ -1,0 +1,123 @@
+"""Regions that were drawn on the maps: which pixels they hold, and the record of them that lies with the results."""
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.errors import ScanError
+from underpaint.io.results.contained import read_contained_text
+from underpaint.io.results.sidecars import REGIONS_FILE
+
+MOST_CORNERS = 5000
+MOST_RUNS = 200_000
+MOST_NAME = 60
+_FARTHEST = 1e6
+_MASK_NAME = re.compile(r"[A-Za-z0-9_-]+\.png")
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of the maps.
+
+    Parameters
+    ----------
+    name : str
+    corners : tuple of (row, column)
+        Of a polygon, in pixels; the middle of the first pixel is (0.5, 0.5).
+    runs : tuple of (row, first column, last column)
+        Pixels of a region that is no polygon; it then has no corners.
+    mask_file : str
+        Name of the file of its mask; "" before it is saved.
+    """
+
+    name: str
+    corners: tuple[tuple[float, float], ...] = ()
+    runs: tuple[tuple[int, int, int], ...] = ()
+    mask_file: str = ""
+
+    def mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """Return the (n_row, n_column) pixels whose middles lie within.
+
+        Raises
+        ------
+        ScanError
+            It holds no pixel.
+        """
+        n_row, n_column = shape
+        if self.runs:
+            return self._filled(shape)
+        rows, columns = (np.array([own[axis] for own in self.corners]) for axis in (0, 1))
+        inside = np.zeros(shape, dtype=np.bool_)
+        first_row, last_row = max(int(rows.min()), 0), min(math.ceil(rows.max()), n_row)
+        for row in range(first_row, last_row):
+            # Where the edges cross the line through the middles of this row's pixels (even-odd rule).
+            low, high = rows, np.roll(rows, -1)
+            crossed = (low <= row + 0.5) != (high <= row + 0.5)
+            step = (row + 0.5 - low[crossed]) / (high[crossed] - low[crossed])
+            at = columns[crossed] + step * (np.roll(columns, -1)[crossed] - columns[crossed])
+            right_of = (np.arange(n_column) + 0.5)[:, None] > at[None, :]
+            inside[row] = right_of.sum(axis=1) % 2 == 1
+        if not inside.any():
+            raise ScanError(f"The region {self.name!r} holds no pixel of the maps. Draw it larger, over the picture.")
+        return inside
+
+    def _filled(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """Return the (n_row, n_column) pixels of the runs; those outside the maps are left out."""
+        inside = np.zeros(shape, dtype=np.bool_)
+        for row, first, last in self.runs:
+            if 0 <= row < shape[0]:
+                inside[row, max(first, 0) : last + 1] = True
+        if not inside.any():
+            raise ScanError(f"The region {self.name!r} holds no pixel of the maps.")
+        return inside
+
+
+def parse_region(value: Any) -> Region:
+    """Return a region from the JSON object of a page or of the record.
+
+    Raises
+    ------
+    ScanError
+        It is no object, or has fewer than three corners or far too many, or one of them is no number near the maps.
+    """
+    try:
+        name = str(value.get("name", "")).encode(errors="replace").decode().strip()[:MOST_NAME] or "region"
+        mask_file = str(value.get("mask", ""))
+        runs = tuple((int(row), int(first), int(last)) for row, first, last in value.get("runs") or ())
+        corners = tuple((float(row), float(column)) for row, column in value.get("corners") or ())
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise ScanError("Cannot use the region: its corners are pairs of a row and a column.") from error
+    if mask_file and not _MASK_NAME.fullmatch(mask_file):
+        raise ScanError(f"Cannot use the region {name!r}: {mask_file[:40]!r} is no name of a mask.")
+    if 0 < len(runs) <= MOST_RUNS:
+        return Region(name, (), runs, mask_file)
+    if not 3 <= len(corners) <= MOST_CORNERS or not all(abs(at) <= _FARTHEST for own in corners for at in own):
+        raise ScanError(
+            f"Cannot use the region: it has {len(corners)} corners; 3 to {MOST_CORNERS} numbers are needed."
+        )
+    return Region(name, corners, (), mask_file)
+
+
+def read_regions(folder: Path) -> list[Region]:
+    """Return the regions that were saved with the results.
+
+    Raises
+    ------
+    ScanError
+        The record is damaged, or a link.
+    """
+    try:
+        return [parse_region(own) for own in json.loads(read_contained_text(folder, REGIONS_FILE))["regions"]]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, ScanError) as error:
+        raise ScanError(
+            f"Cannot read {folder / REGIONS_FILE}: {error}. New regions can be drawn in the viewer; the damaged file "
+            "is then kept beside them."
+        ) from error

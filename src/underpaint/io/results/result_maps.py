@@ -1,0 +1,263 @@
+"""The maps of a folder of results, one at a time: a large result is never read whole."""
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.data.maps import NO_ANSWER, split_place
+from underpaint.errors import ScanError
+from underpaint.io.results.contained import DAMAGE, open_results_file
+from underpaint.io.results.stored import RESULTS_FILE
+
+_KEPT_BYTES = 256 * 2**20
+_ERRORS = ("uncertainties", "deviations")
+_ENDS = ("low_90", "high_90")
+_BESIDE = (*_ERRORS, "intervals")
+_AXES = ("row", "column")
+_LABELS = {
+    ("open_set", "score"): "unlike anything known (standard deviations)",
+    ("open_set", "energy_kev"): "where the peak lies that nothing known explains",
+}
+
+
+@dataclass(frozen=True)
+class MapEntry:
+    """What is known of a map before it is read.
+
+    Parameters
+    ----------
+    process : str
+        What made it: ``pigments``, ``elements``, ``detectability``, ``open_set`` ...
+    name : str
+        ``vermilion``, ``vermilion.surface``, ``Hg_L``.
+    label : str
+        For people.
+    kind : str
+        "group" or "member" of a pigment; "element"; "state" of detectability; "quantity" of all else.
+    unit : str
+        "1" for none.
+    material, place : str
+        The name apart, as ``underpaint.data.maps.split_place`` does it.
+    groups, elements : tuple of str
+        As in ``PigmentMaps``.
+    path, error_path : str
+        Of the map, and of its standard deviations ("": none), in the file.
+    end_paths : tuple of str
+        Of the ends of its 90 % interval, where there are any.
+    """
+
+    process: str
+    name: str
+    label: str
+    kind: str
+    unit: str
+    material: str
+    place: str
+    groups: tuple[str, ...]
+    elements: tuple[str, ...]
+    path: str
+    error_path: str = ""
+    end_paths: tuple[str, ...] = ()
+
+
+class ResultMaps:
+    """A folder's maps, open for reading from many threads until it is closed.
+
+    Parameters
+    ----------
+    folder : str or Path
+        As :func:`~underpaint.io.write_results` made it.
+
+    Raises
+    ------
+    ScanError
+        The folder holds no results, or they are damaged.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).resolve()
+        path = self.folder / RESULTS_FILE
+        self._lock = Lock()
+        self._kept: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._datasets: dict[str, Any] = {}
+        self._made = _made(path)
+        try:
+            self._file = open_results_file(self.folder)
+            self.entries = tuple(_entries(self._file))
+            self.step_mm = _step(self._file)
+            self.shape = self._common_shape()
+        except ScanError:
+            raise
+        except DAMAGE as error:
+            raise ScanError(f"Cannot show {path}: the file is damaged ({error}). Run the analysis again.") from error
+
+    def values(self, index: int) -> NDArray[np.float32]:
+        """Return the (n_row, n_column) map of an entry; those asked for lately are kept in memory.
+
+        A state without an answer is NaN.
+        """
+        return self._whole(self.entries[index].path)
+
+    def errors(self, index: int) -> NDArray[np.float32] | None:
+        """Return the (n_row, n_column) standard deviations of an entry, where there are any."""
+        path = self.entries[index].error_path
+        return self._whole(path) if path else None
+
+    def at(self, row: int, column: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return (n_entry,) values of a pixel and their standard deviations; NaN where there is none.
+
+        Raises
+        ------
+        ScanError
+            The pixel lies outside.
+        """
+        if not (0 <= row < self.shape[0] and 0 <= column < self.shape[1]):
+            raise ScanError(
+                f"Cannot show pixel ({row}, {column}): rows are 0 to {self.shape[0] - 1}, columns 0 to "
+                f"{self.shape[1] - 1}."
+            )
+        with self._open():
+            values = [self._pixel(entry.path, row, column) for entry in self.entries]
+            errors = [self._pixel(entry.error_path, row, column) for entry in self.entries]
+        return np.asarray(values), np.asarray(errors)
+
+    def is_current(self) -> bool:
+        """Whether the file is still the one that was opened."""
+        return _made(self.folder / RESULTS_FILE) == self._made
+
+    def interval(self, index: int, row: int, column: int) -> tuple[float, float] | None:
+        """Return the ends of the 90 % interval of an entry at a pixel, where there are any."""
+        paths = self.entries[index].end_paths
+        if len(paths) != len(_ENDS):
+            return None
+        with self._open():
+            low, high = (self._pixel(path, row, column) for path in paths)
+        return low, high
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._datasets.clear()
+            self._file.close()
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        """Hold the file open; a page may still ask while the viewer is being closed."""
+        with self._lock:
+            if not self._file:
+                raise ScanError(
+                    f"Cannot read {self.folder / RESULTS_FILE}: the viewer was closed. Open the folder again."
+                )
+            try:
+                yield
+            except (OSError, RuntimeError) as error:
+                raise ScanError(
+                    f"Cannot read {self.folder / RESULTS_FILE}: {error}. Run the analysis again."
+                ) from error
+
+    def _whole(self, path: str) -> NDArray[np.float32]:
+        with self._open():
+            if path not in self._kept:
+                self._kept[path] = _as_float(self._dataset(path)[()])
+            self._kept.move_to_end(path)
+            while len(self._kept) > 1 and sum(own.nbytes for own in self._kept.values()) > _KEPT_BYTES:
+                self._kept.popitem(last=False)
+            return self._kept[path]
+
+    def _pixel(self, path: str, row: int, column: int) -> float:
+        if not path:
+            return float("nan")
+        if path in self._kept:
+            return float(self._kept[path][row, column])
+        return float(_as_float(np.asarray(self._dataset(path)[row, column])))
+
+    def _dataset(self, path: str) -> Any:
+        # Looking a name up in the file takes as long as reading a pixel.
+        if path not in self._datasets:
+            self._datasets[path] = self._file[path]
+        return self._datasets[path]
+
+    def _common_shape(self) -> tuple[int, int]:
+        shapes = {self._dataset(entry.path).shape for entry in self.entries}
+        if len(shapes) != 1:
+            raise ValueError(f"{len(self.entries)} maps of {len(shapes)} sizes")
+        n_row, n_column = shapes.pop()
+        return int(n_row), int(n_column)
+
+
+def _made(path: Path) -> tuple[int, int]:
+    """Return what tells a file from one that took its place; zeros where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_ino
+
+
+def _entries(file: Any) -> list[MapEntry]:
+    found = []
+    for process, group in file["entry"].items():
+        if not isinstance(group, h5py.Group) or "results" not in group:
+            continue
+        for signal, data in group["results"].items():
+            if signal not in _BESIDE:
+                found += [_entry(process, data[name], group["results"], name) for name in _names(data)]
+    return found
+
+
+def _names(data: Any) -> list[str]:
+    """Return the maps of an NXdata, in their own order."""
+    first = [str(data.attrs["signal"])] if "signal" in data.attrs else []
+    ordered = [*first, *(str(name) for name in data.attrs.get("auxiliary_signals", ()))]
+    return ordered or [name for name in data if name not in _AXES]
+
+
+def _entry(process: str, dataset: Any, results: Any, name: str) -> MapEntry:
+    facts = dataset.attrs
+    error = next((own for own in _ERRORS if own in results and name in results[own]), "")
+    ends = results.get("intervals", ())
+    material, place = _placed(name) if process in {"pigments", "detectability"} else (name, "anywhere")
+    kinds = {"elements": "element", "detectability": "state"}
+    return MapEntry(
+        process=process,
+        name=name,
+        label=str(facts.get("long_name", _LABELS.get((process, name), name.replace("_", " ")))),
+        kind=str(facts.get("kind", kinds.get(process, "quantity"))),
+        unit=str(facts.get("units", "1")),
+        material=material,
+        place=place,
+        groups=tuple(json.loads(facts["groups"])) if "groups" in facts else (),
+        elements=tuple(json.loads(facts["elements"])) if "elements" in facts else (),
+        path=dataset.name,
+        error_path=results[error][name].name if error else "",
+        end_paths=tuple(ends[f"{name}.{end}"].name for end in _ENDS if f"{name}.{end}" in ends),
+    )
+
+
+def _placed(name: str) -> tuple[str, str]:
+    try:
+        return split_place(name)
+    except ValueError:
+        return name, "anywhere"
+
+
+def _step(file: Any) -> tuple[float, float] | None:
+    for group in file["entry"].values():
+        step = json.loads(group.attrs.get("step_mm", "null"))
+        if step is not None:
+            return float(step[0]), float(step[1])
+    return None
+
+
+def _as_float(values: NDArray[Any]) -> NDArray[np.float32]:
+    own = np.asarray(values, dtype=np.float32)
+    return np.where(values == NO_ANSWER, np.float32(np.nan), own) if values.dtype == np.uint8 else own
