@@ -1,9 +1,8 @@
 """What is recorded: energy axis, single spectra, lazy scans, background and the networks' transforms."""
 
-from underpaint.data._survey import READERS, Survey, survey
 from underpaint.data.axis import DEFAULT_NETWORK_AXIS, XU_NETWORK_AXIS, EnergyAxis
 from underpaint.data.rebin import rebin, rebin_matrix, rebin_scan, sum_scans
-from underpaint.data.scan import Scan, sound_spectra
+from underpaint.data.scan import READERS, Scan, Survey, sound_spectra, survey
 from underpaint.data.spectrum import Spectrum
 
 __all__ = [

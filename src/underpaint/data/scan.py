@@ -1,16 +1,33 @@
 """A scan: a lazy cube of spectra, (row, column, channel)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from itertools import pairwise
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import dask.array as da
 import numpy as np
+from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
 from underpaint.data.axis import EnergyAxis
 from underpaint.data.spectrum import Spectrum
 from underpaint.errors import CalibrationError, ScanError
+
+Array = NDArray[np.float64]
+Block = tuple[slice, slice]
+Progress = Callable[[int, int], None]
+_LEAST_BLOCKS = 3
+_MOST_COUNTS = 1e12
+"""In a channel of a pixel; a detector that counts a million a second would need eleven days."""
+_MOST_TILES = 16
+"""Along the rows, and along the columns."""
+_LEAST_CLIPPED = 10
+_FLAT_CHANNELS = 3
+_TYPE_MAXIMA = tuple(2**bits - 1 for bits in (7, 8, 10, 12, 14, 15, 16, 31, 32))
 
 
 @dataclass(frozen=True)
@@ -130,19 +147,11 @@ class Scan:
 
     def sum_spectrum(self) -> Spectrum:
         """Sum over the pixels that are there; see :func:`~underpaint.data.survey` for more from one reading."""
-        total: Spectrum = _survey(self).sum_spectrum()
-        return total
+        return survey(self).sum_spectrum()
 
     def max_spectrum(self) -> Spectrum:
         """Largest count of any pixel, channel by channel; it shows what the sum hides."""
-        highest: Spectrum = _survey(self).max_spectrum()
-        return highest
-
-
-def _survey(scan: Scan) -> Any:
-    from underpaint.data._survey import survey  # which builds on this module
-
-    return survey(scan)
+        return survey(self).max_spectrum()
 
 
 def _time(time_s: NDArray[np.float64] | None, row: int, column: int) -> float | None:
@@ -154,3 +163,265 @@ def sound_spectra(counts: NDArray[Any]) -> NDArray[np.bool_]:
     # A minimum with a NaN is NaN, and no comparison with NaN is true.
     most = counts.max(axis=-1)
     return np.asarray((counts.min(axis=-1) >= 0) & np.isfinite(most) & (most > 0))
+
+
+# --- one reading of a scan: what its pixels hold together, and what is wrong with them -----------------
+
+
+class CountsReader(Protocol):
+    """Reads a file's counts for dask.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    residues : (n_row, n_column) bool array
+        Pixels in which it has set negative residues to zero so far.
+    """
+
+    shape: tuple[int, int, int]
+    residues: NDArray[np.bool_]
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        """Return a part of the counts."""
+
+
+READERS: WeakValueDictionary[str, CountsReader] = WeakValueDictionary()
+"""By the name of the dask array that reads through it."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one reading of a scan, or of a part of it, tells.
+
+    Parameters
+    ----------
+    scan : Scan
+        The scan, with unusable pixels among the missing ones, and notes on what is wrong with the values first.
+    total, highest : (n_channel,) arrays
+        Sum and maximum over the pixels that are there and were read, counts.
+    pixel_counts : (n_row, n_column) array
+        Counts of each pixel; 0 where it is missing, NaN where it was not read.
+    tiles : (n_tile, n_channel) array
+        Sums over rectangles of pixels, up to 16 along the rows and along the columns.
+    tile_pixels : (n_tile,) array
+        Pixels in each.
+    """
+
+    scan: Scan
+    total: Array
+    highest: Array
+    pixel_counts: Array
+    tiles: Array
+    tile_pixels: Array
+
+    @property
+    def n_pixel(self) -> int:
+        """Number of pixels in the sum."""
+        return int(self.tile_pixels.sum())
+
+    @property
+    def read_share(self) -> float:
+        """Share of the pixels that were read."""
+        return float(np.isfinite(self.pixel_counts).mean())
+
+    def sum_spectrum(self) -> Spectrum:
+        """Sum over the pixels, with their summed times where these are known for every pixel."""
+        whole = self.read_share == 1
+        live, real = (self._time(own) if whole else None for own in (self.scan.live_time_s, self.scan.real_time_s))
+        return Spectrum(self.total, self.scan.axis, live, real, f"{self.scan.name} (sum)")
+
+    def max_spectrum(self) -> Spectrum:
+        """Largest count of any pixel, channel by channel; it shows what the sum hides."""
+        return Spectrum(self.highest, self.scan.axis, None, None, f"{self.scan.name} (maximum)")
+
+    def _time(self, time_s: Array | None) -> float | None:
+        if time_s is None:
+            return None
+        used = time_s if self.scan.present is None else time_s[self.scan.present]
+        return float(used.sum()) if np.isfinite(used).all() else None
+
+
+def survey(scan: Scan, *, progress: Progress | None = None, most_bytes: float = np.inf) -> Survey:
+    """Read a scan block by block, on all cores; missing pixels count nowhere.
+
+    Pixels with a value that is negative or no number are missing, which a note of the result's scan says.
+
+    Parameters
+    ----------
+    scan : Scan
+    progress : callable, optional
+        Called with (pixels done, pixels in all).
+    most_bytes : float
+        Of a larger scan only about so much is read, in blocks spread evenly over it.
+
+    Raises
+    ------
+    ScanError
+        A block that is read is damaged, a channel holds more counts than can be, or no pixel holds numbers.
+    """
+    blocks = list(scan.blocks())
+    wanted = max(int(len(blocks) * min(most_bytes / max(scan.counts.nbytes, 1), 1.0)), min(_LEAST_BLOCKS, len(blocks)))
+    blocks = [blocks[index] for index in np.linspace(0, len(blocks) - 1, wanted).astype(int)]
+    grid = _cuts(scan.shape[0]), _cuts(scan.shape[1])
+    tiles, tile_pixels = np.zeros((len(grid[0]) * len(grid[1]), scan.shape[2])), np.zeros(len(grid[0]) * len(grid[1]))
+    highest, pixel_counts = np.zeros(scan.shape[2]), np.full(scan.shape[:2], np.nan)
+    usable = np.ones(scan.shape[:2], bool) if scan.present is None else scan.present.copy()
+    wall, done = _Wall(), 0
+    # Threads of its own rather than dask's, where a group of blocks waits for the slowest of the one before.
+    with ThreadPoolExecutor(CPU_COUNT) as threads:
+        for block, part in zip(blocks, threads.map(partial(_block_survey, scan, grid), blocks), strict=True):
+            for tile, total, n_pixel in part.tiles:
+                tiles[tile] += total
+                tile_pixels[tile] += n_pixel
+            np.maximum(highest, part.highest, out=highest)
+            pixel_counts[block], usable[block] = part.pixel_counts, part.usable
+            wall = wall.joined(part.wall)
+            done += part.usable.size
+            if progress is not None:
+                progress(done, scan.n_pixel)
+    _require_usable(scan, usable, pixel_counts)
+    notes = (
+        *_clipped_note(wall, int(tile_pixels.sum()), scan.shape[2]),
+        *_unusable_note(scan, usable),
+        *_residue_note(scan),
+    )
+    present = scan.present if scan.present is None and usable.all() else usable
+    seen = replace(scan, present=present, notes=tuple(dict.fromkeys((*notes, *scan.notes))))
+    return Survey(seen, tiles.sum(axis=0), highest, pixel_counts, tiles, tile_pixels)
+
+
+@dataclass(frozen=True)
+class _Wall:
+    """How often the highest value occurs, and how often the values right below it, in the same channels."""
+
+    value: float = 0.0
+    number: int = 0
+    below: int = 0
+    n_pixel: int = 0
+    channels: frozenset[int] = frozenset()
+
+    def joined(self, other: "_Wall") -> "_Wall":
+        if self.value != other.value:
+            return max(self, other, key=lambda own: own.value)
+        return _Wall(
+            self.value,
+            self.number + other.number,
+            self.below + other.below,
+            self.n_pixel + other.n_pixel,
+            self.channels | other.channels,
+        )
+
+    def clips(self) -> bool:
+        """Whether values stop there: more of them than right below, at a number type's end or in flat tops."""
+        if self.number < _LEAST_CLIPPED or self.number <= self.below:
+            return False
+        return self.value in _TYPE_MAXIMA or self.number >= _FLAT_CHANNELS * self.n_pixel
+
+
+@dataclass(frozen=True)
+class _BlockSurvey:
+    tiles: list[tuple[int, Array, int]]
+    highest: Array
+    pixel_counts: Array
+    usable: NDArray[np.bool_]
+    wall: _Wall
+
+
+def _block_survey(scan: Scan, grid: tuple[list[slice], list[slice]], block: Block) -> _BlockSurvey:
+    counts = np.asarray(scan.counts[block].compute(scheduler="synchronous"))
+    usable = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[block].copy()
+    if counts.dtype.kind != "u":
+        # No comparison with NaN is true.
+        usable &= (counts.min(axis=2) >= 0) & (counts.max(axis=2) < np.inf)
+    if not usable.all():
+        counts = np.where(usable[:, :, None], counts, counts.dtype.type(0))
+    highest = counts.reshape(-1, counts.shape[-1]).max(axis=0)
+    if highest.size and highest.max() > _MOST_COUNTS:
+        raise ScanError(
+            f"Cannot use {scan.source or scan.name}: a channel holds {float(highest.max()):.3g} counts, up to "
+            f"{_MOST_COUNTS:.0e} are possible. Is it damaged, or were negative counts stored as numbers without a sign?"
+        )
+    # Whole numbers are added as such, which is faster and exact.
+    sums = np.uint64 if counts.dtype.kind == "u" else np.float64
+    tiles = [
+        (tile, counts[inside].sum(axis=(0, 1), dtype=sums).astype(np.float64), int(usable[inside].sum()))
+        for tile, inside in _tiles_in(grid, block)
+    ]
+    pixels = counts.sum(axis=2, dtype=sums).astype(np.float64)
+    return _BlockSurvey(tiles, highest.astype(np.float64), pixels, usable, _wall_of(counts, highest))
+
+
+def _cuts(size: int) -> list[slice]:
+    borders = np.linspace(0, size, min(size, _MOST_TILES) + 1).astype(int)
+    return [slice(int(low), int(high)) for low, high in pairwise(borders)]
+
+
+def _tiles_in(grid: tuple[list[slice], list[slice]], block: Block) -> Iterator[tuple[int, Block]]:
+    """Number of each tile that a block touches, and what of the block lies in it."""
+    for first, rows in _overlaps(grid[0], block[0]):
+        for second, columns in _overlaps(grid[1], block[1]):
+            yield first * len(grid[1]) + second, (rows, columns)
+
+
+def _overlaps(cuts: list[slice], part: slice) -> Iterator[tuple[int, slice]]:
+    for index, cut in enumerate(cuts):
+        low, high = max(cut.start, part.start), min(cut.stop, part.stop)
+        if low < high:
+            yield index, slice(low - part.start, high - part.start)
+
+
+def _wall_of(counts: NDArray[Any], highest: NDArray[Any]) -> _Wall:
+    """Look at the channels that reach the highest value; the others cannot be clipped there."""
+    top = highest.max()
+    if top <= 1:
+        return _Wall()
+    channels = np.flatnonzero(highest == top)
+    values = counts[:, :, channels]
+    at_top = values == top
+    below = (values >= top - max(2.0, float(np.sqrt(float(top))))) & ~at_top
+    touched = int(at_top.any(axis=2).sum())
+    return _Wall(float(top), int(at_top.sum()), int(below.sum()), touched, frozenset(channels.tolist()))
+
+
+def _clipped_note(wall: _Wall, n_pixel: int, n_channel: int) -> tuple[str, ...]:
+    if not wall.clips():
+        return ()
+    return (
+        f"clipped: values stop at {wall.value:g} in {_percent(wall.n_pixel, n_pixel)} of the pixels and in "
+        f"{len(wall.channels)} of {n_channel} channels. Counts are lost there; what rests on strong lines is wrong. "
+        "Export the counts again as 32-bit numbers.",
+    )
+
+
+def _unusable_note(scan: Scan, usable: NDArray[np.bool_]) -> tuple[str, ...]:
+    number = int((~usable if scan.present is None else scan.present & ~usable).sum())
+    if not number:
+        return ()
+    return (
+        f"{number} of {usable.size} pixels hold values that are no counts (NaN, infinite or negative); "
+        "they count as missing",
+    )
+
+
+def _residue_note(scan: Scan) -> tuple[str, ...]:
+    readers = [reader for name in scan.counts.dask.layers if (reader := READERS.get(name)) is not None]
+    number = max((int(reader.residues.sum()) for reader in readers), default=0)
+    if not number:
+        return ()
+    return (f"small negative values, in {number} of {readers[0].residues.size} pixels, are set to zero",)
+
+
+def _require_usable(scan: Scan, usable: NDArray[np.bool_], pixel_counts: Array) -> None:
+    there = np.isfinite(pixel_counts)
+    if scan.present is not None:
+        there &= scan.present
+    if there.any() and not usable[there].any():
+        raise ScanError(
+            f"Cannot use {scan.source or scan.name}: none of its {int(there.sum())} pixels holds counts; each has "
+            "values that are NaN, infinite or negative. Export the raw counts again."
+        )
+
+
+def _percent(part: int, whole: int) -> str:
+    share = 100 * part / max(whole, 1)
+    return f"{share:.0f} %" if share >= 1 else f"{share:.2g} %"

@@ -5,24 +5,21 @@ import math
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data.maps import NO_ANSWER, DetectabilityMaps
+from underpaint.data.maps import NO_ANSWER, DetectabilityMaps, ElementMaps, PigmentMaps
 from underpaint.errors import OutputError
 from underpaint.io import write_tiff
 from underpaint.io.results.csv_text import write_csv
 from underpaint.io.results.regions import parse_region
-from underpaint.io.results.result_maps import MapEntry
+from underpaint.io.results.result_maps import MapEntry, ResultMaps
 from underpaint.pigments.limits.exclusion import LINE_SIGMA
-from underpaint.view.viewer.scan_source import READY
+from underpaint.view.viewer.scan_source import READY, ScanSource
 from underpaint.view.viewer.server import Answer, Request
 from underpaint.view.viewer.spots import spot, unknown
-
-if TYPE_CHECKING:
-    from underpaint.view.viewer.result_site import ResultSite
 
 PRINT_DPI = 300
 _COLORS = ("inferno", "viridis", "cividis", "gray")
@@ -36,7 +33,22 @@ _KINDS = {
 Window = tuple[slice, slice]
 
 
-def answer(request: Request, site: "ResultSite") -> Answer | None:
+class Source(Protocol):
+    """What exports are made from, as the page of results has it."""
+
+    maps: ResultMaps
+    summary: dict[str, Any]
+    source: ScanSource
+
+    @property
+    def axis(self) -> dict[str, float] | None:
+        """Zero and gain of the energy axis, keV."""
+
+    def some_maps(self, index: int) -> tuple[PigmentMaps, ElementMaps | None]:
+        """Return the maps of one pigment and of its line families."""
+
+
+def answer(request: Request, site: Source) -> Answer | None:
     """Answer ``export/`` ``map``, ``composite``, ``figure5``, ``spectrum``, ``region`` or ``values``."""
     what = request.parts[0] if request.parts else ""
     makers = {
@@ -50,7 +62,7 @@ def answer(request: Request, site: "ResultSite") -> Answer | None:
     return makers[what](request, site) if what in makers else None
 
 
-def _map(request: Request, site: "ResultSite") -> Answer:
+def _map(request: Request, site: Source) -> Answer:
     """Send a map as a figure, or as a TIFF of its numbers; only the part that is seen, where one is given."""
     index = _index(request, site)
     entry = site.maps.entries[index]
@@ -83,7 +95,7 @@ def _colors(request: Request, entry: MapEntry) -> str:
     return colors
 
 
-def _hatched(request: Request, index: int, window: Window, site: "ResultSite") -> tuple[NDArray[np.bool_], str] | None:
+def _hatched(request: Request, index: int, window: Window, site: Source) -> tuple[NDArray[np.bool_], str] | None:
     """Return where a pigment that is not seen is not absent either, where the page hatches that, and in what words."""
     entry = site.maps.entries[index]
     if request.query.get("hatch") != "1" or entry.kind not in {"group", "member"}:
@@ -95,7 +107,7 @@ def _hatched(request: Request, index: int, window: Window, site: "ResultSite") -
     return unknown(site.maps.values(index), site.maps.values(state), entry.place)[window], "not seen, not excluded"
 
 
-def _state_figure(values: NDArray[np.float32], entry: MapEntry, site: "ResultSite") -> Any:
+def _state_figure(values: NDArray[np.float32], entry: MapEntry, site: Source) -> Any:
     from underpaint.view import plot
 
     state = np.where(np.isnan(values), NO_ANSWER, values).astype(np.uint8)[:, :, None]
@@ -103,7 +115,7 @@ def _state_figure(values: NDArray[np.float32], entry: MapEntry, site: "ResultSit
     return plot.state_map(maps, entry.name, title=f"{entry.label}: could it be seen?")
 
 
-def _composite(request: Request, site: "ResultSite") -> Answer:
+def _composite(request: Request, site: Source) -> Answer:
     """Send up to three maps as red, green and blue."""
     from underpaint.view.plot.composite import composite_figure
 
@@ -128,7 +140,7 @@ def _composite(request: Request, site: "ResultSite") -> Answer:
     return _figure(figure, _ending(request, ("png", "svg", "pdf")), "composite")
 
 
-def _figure5(request: Request, site: "ResultSite") -> Answer:
+def _figure5(request: Request, site: Source) -> Answer:
     """Send the row of Fig. 5 of Xu et al. 2022 for each pigment asked for: map, elements, overlay, scatter."""
     from underpaint.view import plot
 
@@ -143,7 +155,7 @@ def _figure5(request: Request, site: "ResultSite") -> Answer:
     return _figure(figure, _ending(request, ("png", "svg", "pdf")), f"{entry.name}_figure5")
 
 
-def _spectrum(request: Request, site: "ResultSite") -> Answer:
+def _spectrum(request: Request, site: Source) -> Answer:
     """Send a pixel's spectrum with the sum and maximum of the scan: numbers, or a figure."""
     row, column = request.number("row"), request.number("column")
     site.maps.at(row, column)
@@ -159,7 +171,7 @@ def _spectrum(request: Request, site: "ResultSite") -> Answer:
     return _figure(_drawn(site, counts, None, families, (f"row {row}, column {column}", "")), ending, name)
 
 
-def _region(request: Request, site: "ResultSite") -> Answer:
+def _region(request: Request, site: Source) -> Answer:
     """Send the mean spectrum of a region that the page drew, and the largest counts of any of its pixels."""
     sent = request.json()
     region = parse_region(sent)
@@ -173,7 +185,7 @@ def _region(request: Request, site: "ResultSite") -> Answer:
     return _figure(_drawn(site, spectra.mean, spectra.highest, _standing_in(site, mask), words), ending, name)
 
 
-def _standing_in(site: "ResultSite", mask: NDArray[np.bool_]) -> list[str]:
+def _standing_in(site: Source, mask: NDArray[np.bool_]) -> list[str]:
     """Return the line families that stand out in the sum of a region's pixels, the strongest first."""
     found = {}
     for index, entry in enumerate(site.maps.entries):
@@ -186,7 +198,7 @@ def _standing_in(site: "ResultSite", mask: NDArray[np.bool_]) -> list[str]:
 
 
 def _drawn(
-    site: "ResultSite",
+    site: Source,
     counts: NDArray[np.float64],
     highest: NDArray[np.float64] | None,
     families: list[str],
@@ -201,7 +213,7 @@ def _drawn(
     return plot.spectrum(axis, counts, highest, families, title=title, labels=words)
 
 
-def _values(request: Request, site: "ResultSite") -> Answer:
+def _values(request: Request, site: Source) -> Answer:
     """Send all that the maps hold at a pixel as a table."""
     row, column = request.number("row"), request.number("column")
     values, errors = site.maps.at(row, column)
@@ -212,7 +224,7 @@ def _values(request: Request, site: "ResultSite") -> Answer:
     return _attached(_csv_bytes(rows), "csv", f"values_{row}_{column}")
 
 
-def _csv(site: "ResultSite", columns: dict[str, Any]) -> bytes:
+def _csv(site: Source, columns: dict[str, Any]) -> bytes:
     n_channel = len(next(iter(columns.values())))
     energy = site.summary.get("energy_kev")
     rows: list[list[Any]] = [["channel", *(["energy_kev"] if energy is not None else []), *columns]]
@@ -233,7 +245,7 @@ def _written(value: np.floating[Any]) -> str:
     return np.format_float_positional(value, trim="-")
 
 
-def _tiff(values: NDArray[np.float32], entry: MapEntry, site: "ResultSite") -> Answer:
+def _tiff(values: NDArray[np.float32], entry: MapEntry, site: Source) -> Answer:
     with TemporaryDirectory() as place:
         path = Path(place) / "map.tif"
         write_tiff(path, values, f"{_title(entry)}; NaN: no answer", site.maps.step_mm)
@@ -264,7 +276,7 @@ def _top(entry: MapEntry, values: NDArray[np.float32]) -> float:
     return 1.0 if entry.kind in {"group", "member"} else upper_limit(values)
 
 
-def _index(request: Request, site: "ResultSite") -> int:
+def _index(request: Request, site: Source) -> int:
     index = request.number("map")
     if not 0 <= index < len(site.maps.entries):
         raise OutputError(f"There is no map {index}; there are {len(site.maps.entries)}.")
@@ -296,7 +308,7 @@ def number_of(request: Request, name: str) -> float | None:
     return number
 
 
-def _window(request: Request, site: "ResultSite") -> Window:
+def _window(request: Request, site: Source) -> Window:
     """Return the rows and columns of ``window=row,row,column,column``; all of them where it is not given."""
     text = request.query.get("window", "")
     n_row, n_column = site.maps.shape
