@@ -18,6 +18,7 @@ from underpaint.errors import OutputError, ScanError
 from underpaint.io import describe, load, read_maps, save_scan
 from underpaint.pigments.weights import model_path
 from underpaint.pipeline.run import Settings, elements_to_folder, identify_to_folder
+from underpaint.view import report
 
 AXIS = EnergyAxis(0.02, 0.0, 2048)
 LINES = ((3.69, 200), (4.01, 25), (6.40, 500), (7.06, 65), (8.05, 300), (8.90, 40), (10.55, 900), (12.61, 700))
@@ -52,7 +53,7 @@ def saved(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("underpaint.view.report.write_report", lambda *_, **__: None)
+    monkeypatch.setattr(report, "write_report", lambda *_, **__: None)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import OutputError, UnderpaintError
 from underpaint.io import read_summary, save_scan
 from underpaint.pipeline.run import Outcome, Settings, distinct_folders, elements_to_folder, identify_to_folder
+from underpaint.view import report
 
 SETTINGS = Settings(calibrated=False, elements=False)
 OF_ELEMENTS = Settings("none", calibrated=False)
@@ -21,7 +22,7 @@ OF_ELEMENTS = Settings("none", calibrated=False)
 def in_a_folder_of_scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scans of the same name in folders b and c, and no pages, which take most of the time."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("underpaint.view.report.write_report", lambda *_, **__: None)
+    monkeypatch.setattr(report, "write_report", lambda *_, **__: None)
     for seed, name in enumerate("bc"):
         make_scan(name, seed)
 

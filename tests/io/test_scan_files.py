@@ -16,6 +16,7 @@ from underpaint.io._scan_files import scan_files
 from underpaint.io.results import provenance
 from underpaint.io.results.provenance import file_facts, refuse_change
 from underpaint.pipeline.run import Settings, elements_to_folder
+from underpaint.view import report
 
 KEYS = {"width": 4, "height": 3, "depth": 8, "offset": 0, "data-type": "unsigned", "data-length": 2}
 CUBE = np.arange(96, dtype="<u2").reshape(3, 4, 8)
@@ -152,7 +153,7 @@ def small_scan(path: Path) -> Path:
 
 @pytest.fixture
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("underpaint.view.report.write_report", lambda *_, **__: None)
+    monkeypatch.setattr(report, "write_report", lambda *_, **__: None)
 
 
 def test_stale_results_are_never_passed_for_finished(without_report: None, tmp_path: Path) -> None:
