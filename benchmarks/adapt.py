@@ -36,9 +36,9 @@ from underpaint.physics.forward import count, emit, render
 from underpaint.physics.instrument import Instrument, Optic, load_instrument
 from underpaint.physics.materials import load_palette
 from underpaint.runtime.files import whole_file
+from underpaint.runtime.progress import silent
 from underpaint.simulate import LibrarySettings
 from underpaint.simulate.draw import RandomStratigraphies, StratigraphySampler
-from underpaint.simulate.library import silent
 
 SIDE = 10
 COUNTS = (1e4, 1e5)
