@@ -29,14 +29,15 @@ from underpaint.physics.forward import (
     stack_layers,
     transport,
 )
+from underpaint.physics.forward.scatter_tables import directed_scatter
 from underpaint.physics.forward.stack import cut_thick
 from underpaint.physics.instrument import Detector, Geometry, Instrument, SourceSpectrum, Tube
 from underpaint.physics.materials import Stratigraphy, ground_layer, support_layer
 
 Array = NDArray[np.float64]
 
-HIGHEST_KV = 66.0
-"""No tube is modelled above."""
+_HIGHEST_KV = (42.0, 54.0, 66.0)
+"""A tube is modelled among all those up to the next of these voltages, and none above."""
 LOWEST_KEV = 14.0
 """Below, paintings have too many lines."""
 SHARP = ("Sr_K", "Zr_K", "Nb_K", "Mo_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K", "Ba_K", "Hg_L", "Pb_L", "Bi_L")
@@ -218,24 +219,37 @@ def _scattered(lamp: Lamp, *, lines: bool) -> Emission:
 
     The cross sections at an angle are those of every tube: only what falls on the sample differs.
     """
-    setting = _setting_at(lamp.angle_deg)
+    highest_kv = _HIGHEST_KV[-1] if lines else next(own for own in _HIGHEST_KV if own >= lamp.voltage_kv)
+    setting = _setting_at(lamp.angle_deg, lines, highest_kv)
     energy, weight, width = source_spectrum(tube_of(lamp))
     ours = ((width == 0) == lines) & (energy > _SOFTEST_KEV)
-    theirs = np.flatnonzero((setting.width_kev == 0) == lines)
-    nearest = np.abs(energy[ours][:, None] - setting.source_kev[theirs]).argmin(axis=1)
+    nearest = np.abs(energy[ours][:, None] - setting.source_kev).argmin(axis=1)
     falling = np.zeros(setting.source_kev.size)
-    np.add.at(falling, theirs[nearest], weight[ours])
+    np.add.at(falling, nearest, weight[ours])
     stack = stack_layers(cut_thick(simple_samples()).stratigraphies, setting.elements)
     return transport(stack, replace(setting, weight=falling), detail=Detail(orders=1))
 
 
 @lru_cache(maxsize=8)
-def _setting_at(angle_deg: float) -> Setting:
-    """Return the setting of a source that holds the bins of any continuum and the lines of every anode."""
-    tubes = [tube_of(Lamp(own, angle_deg, HIGHEST_KV)) for own in ANODES]
+def _setting_at(angle_deg: float, lines: bool, highest_kv: float) -> Setting:
+    """Return the setting of a source that holds the lines of every anode, or the bins of any continuum, at an angle."""
+    setting, lit = _any_setting(lines, highest_kv), tube_of(Lamp(ANODES[0], angle_deg, highest_kv)).geometry
+    return replace(
+        setting,
+        scatter=directed_scatter(setting.elements, setting.source_kev, lit),
+        sin_in=np.sin(np.radians(lit.incidence_angle_deg)),
+        sin_out=np.sin(np.radians(lit.takeoff_angle_deg)),
+    )
+
+
+@lru_cache(maxsize=8)
+def _any_setting(lines: bool, highest_kv: float) -> Setting:
+    """Return the setting at some angle, for what does not depend on it; what air scatters is not used."""
+    tubes = [tube_of(Lamp(own, 120.0, highest_kv)) for own in ANODES]
     entries = {(energy, width) for own in tubes for energy, _, width in zip(*source_spectrum(own), strict=True)}
     # scatter gives no photon energy: softer ones never come into the range
-    energy, width = zip(*sorted(entry for entry in entries if entry[0] > _SOFTEST_KEV), strict=True)
+    used = sorted((energy, width) for energy, width in entries if energy > _SOFTEST_KEV and (width == 0) == lines)
+    energy, width = zip(*used, strict=True)
     source = SourceSpectrum(energy_kev=energy, weight=(1.0,) * len(energy), width_kev=width)
     geometry = tubes[0].geometry.model_copy(update={"source_air_cm": 0.0})
     lit = tubes[0].model_copy(update={"source_spectrum": source, "geometry": geometry})
