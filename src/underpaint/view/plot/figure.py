@@ -12,7 +12,7 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter
+from matplotlib.ticker import FixedFormatter, FuncFormatter
 
 from underpaint.runtime.files import whole_file
 
@@ -40,7 +40,7 @@ def _texts(artist: Artist) -> Iterator[Text]:
         yield artist
     elif isinstance(artist, Axis):
         yield artist.label
-        if isinstance(artist.get_major_formatter(), FixedFormatter):
+        if isinstance(artist.get_major_formatter(), FixedFormatter | FuncFormatter):
             yield from artist.get_majorticklabels()
     else:
         for child in artist.get_children():
