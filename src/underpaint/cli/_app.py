@@ -1,5 +1,6 @@
 """All commands in one place."""
 
+import gc
 from typing import Annotated
 
 import typer
@@ -87,5 +88,7 @@ def start(
 
 def main() -> None:
     """Run the command line."""
+    # a command is short and makes hundreds of thousands of objects that stay: looking for cycles among them is in vain
+    gc.set_threshold(50_000, 20, 100)
     print_anything()
     app()
