@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks, peak_widths
-from scipy.stats import theilslopes
 
 from underpaint.data.background import snip
+from underpaint.data.robust import theil_slope
 from underpaint.units import FWHM_PER_SIGMA
 
 _SMOOTHING_SIGMAS = (1.0, 2.0, 4.0, 8.0)
@@ -127,9 +127,9 @@ def _width_law(counts: NDArray[np.float64], peaks: Peaks, typical: float) -> NDA
         return np.full(counts.size, typical)
     # It takes all pairs: of noise in very many channels, gigabytes.
     rank = np.argsort(-peaks.significance[good], kind="stable")[:_MOST_FOR_WIDTH]
-    slope, offset, *_ = theilslopes(width[good][rank] ** 2, peaks.channel[good][rank])
+    slope = theil_slope(peaks.channel[good][rank], width[good][rank] ** 2)
     # The law may neither fall along the channels nor vanish at the first.
-    slope = max(float(slope), 0.0)
+    slope = max(slope, 0.0)
     offset = float(np.median(width[good] ** 2 - slope * peaks.channel[good]))
     squared = offset + slope * np.arange(counts.size)
     return np.asarray(np.sqrt(np.clip(squared, (0.4 * typical) ** 2, (2.5 * typical) ** 2)))

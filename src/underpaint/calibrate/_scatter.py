@@ -29,20 +29,22 @@ from underpaint.physics.forward import (
     stack_layers,
     transport,
 )
+from underpaint.physics.forward.scatter_tables import directed_scatter
 from underpaint.physics.forward.stack import cut_thick
 from underpaint.physics.instrument import Detector, Geometry, Instrument, SourceSpectrum, Tube
 from underpaint.physics.materials import Stratigraphy, ground_layer, support_layer
 
 Array = NDArray[np.float64]
 
-HIGHEST_KV = 66.0
-"""No tube is modelled above."""
+_HIGHEST_KV = (42.0, 54.0, 66.0)
+"""A tube is modelled among all those up to the next of these voltages, and none above."""
 LOWEST_KEV = 14.0
 """Below, paintings have too many lines."""
 SHARP = ("Sr_K", "Zr_K", "Nb_K", "Mo_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K", "Ba_K", "Hg_L", "Pb_L", "Bi_L")
 """Families of pigments and metals that may shine among the scatter; of L families the last lines do."""
 THICKNESSES_UM = (300.0, 1000.0)
 """Crystals between which a detector's lies."""
+_ANY_ANGLE_DEG = 120.0
 _BIN_KEV = 0.1
 _FILTER_KEV = 16.0
 """A filter lets through 1/e there."""
@@ -124,10 +126,10 @@ def misfits_without(data: UpperPart, lamp: Lamp, from_kev: float, to_kev: float)
 
 
 def _misfit(
-    data: UpperPart, lamp: Lamp, lines: Sequence[Array], sharp: Sequence[str], between_kev: tuple[float, float]
+    data: UpperPart, lamp: Lamp, lines: Sequence[Array], sharp: tuple[str, ...], between_kev: tuple[float, float]
 ) -> float:
     used = (data.axis.energy_kev > between_kev[0]) & (data.axis.energy_kev < between_kev[1])
-    fluorescence = _fluorescence(data, lamp.voltage_kv, sharp)
+    fluorescence = _fluorescence(data.axis, data.response, lamp.voltage_kv, sharp)
     columns = np.column_stack([*_continuum(data, lamp), *lines, *fluorescence, data.pile_up])
     weighted = (columns / data.deviation[:, None])[used]
     scale = np.sqrt((weighted**2).sum(axis=0))
@@ -139,11 +141,12 @@ def _misfit(
     return float(nnls(weighted[:, seen] / scale[seen], target, maxiter=100 * int(seen.sum()))[1] ** 2)
 
 
-def _fluorescence(data: UpperPart, voltage_kv: float, families: Sequence[str]) -> list[Array]:
+@lru_cache(maxsize=8)
+def _fluorescence(axis: EnergyAxis, response: Response, voltage_kv: float, families: tuple[str, ...]) -> list[Array]:
     groups = [group for family in families for group in line_groups(family, voltage_kv)]
     lines = [(np.append(own.energy_kev, own.aside_kev), np.append(own.share, own.aside_share)) for own in groups]
     return [
-        peak_counts(data.axis, energy, share / share.sum(), data.response.fwhm_kev(energy))
+        peak_counts(axis, energy, share / share.sum(), response.fwhm_kev(energy))
         for energy, share in lines
         if energy.max() > LOWEST_KEV - 1.0
     ]
@@ -218,24 +221,43 @@ def _scattered(lamp: Lamp, *, lines: bool) -> Emission:
 
     The cross sections at an angle are those of every tube: only what falls on the sample differs.
     """
-    setting = _setting_at(lamp.angle_deg)
-    energy, weight, width = source_spectrum(tube_of(lamp))
+    highest_kv = _HIGHEST_KV[-1] if lines else next(own for own in _HIGHEST_KV if own >= lamp.voltage_kv)
+    setting = _setting_at(lamp.angle_deg, lines, highest_kv)
+    energy, weight, width = _light(lamp.anode, lamp.voltage_kv)
     ours = ((width == 0) == lines) & (energy > _SOFTEST_KEV)
-    theirs = np.flatnonzero((setting.width_kev == 0) == lines)
-    nearest = np.abs(energy[ours][:, None] - setting.source_kev[theirs]).argmin(axis=1)
+    nearest = np.abs(energy[ours][:, None] - setting.source_kev).argmin(axis=1)
     falling = np.zeros(setting.source_kev.size)
-    np.add.at(falling, theirs[nearest], weight[ours])
+    np.add.at(falling, nearest, weight[ours])
     stack = stack_layers(cut_thick(simple_samples()).stratigraphies, setting.elements)
     return transport(stack, replace(setting, weight=falling), detail=Detail(orders=1))
 
 
+@lru_cache(maxsize=128)
+def _light(anode: str, voltage_kv: float) -> tuple[Array, Array, Array]:
+    """Return energies, photons and widths of a tube's spectrum."""
+    return source_spectrum(tube_of(Lamp(anode, _ANY_ANGLE_DEG, voltage_kv)))
+
+
 @lru_cache(maxsize=8)
-def _setting_at(angle_deg: float) -> Setting:
-    """Return the setting of a source that holds the bins of any continuum and the lines of every anode."""
-    tubes = [tube_of(Lamp(own, angle_deg, HIGHEST_KV)) for own in ANODES]
+def _setting_at(angle_deg: float, lines: bool, highest_kv: float) -> Setting:
+    """Return the setting of a source that holds the lines of every anode, or the bins of any continuum, at an angle."""
+    setting, lit = _any_setting(lines, highest_kv), tube_of(Lamp(ANODES[0], angle_deg, highest_kv)).geometry
+    return replace(
+        setting,
+        scatter=directed_scatter(setting.elements, setting.source_kev, lit),
+        sin_in=np.sin(np.radians(lit.incidence_angle_deg)),
+        sin_out=np.sin(np.radians(lit.takeoff_angle_deg)),
+    )
+
+
+@lru_cache(maxsize=8)
+def _any_setting(lines: bool, highest_kv: float) -> Setting:
+    """Return the setting at some angle, for what does not depend on it; what air scatters is not used."""
+    tubes = [tube_of(Lamp(own, _ANY_ANGLE_DEG, highest_kv)) for own in ANODES]
     entries = {(energy, width) for own in tubes for energy, _, width in zip(*source_spectrum(own), strict=True)}
     # scatter gives no photon energy: softer ones never come into the range
-    energy, width = zip(*sorted(entry for entry in entries if entry[0] > _SOFTEST_KEV), strict=True)
+    used = sorted((energy, width) for energy, width in entries if energy > _SOFTEST_KEV and (width == 0) == lines)
+    energy, width = zip(*used, strict=True)
     source = SourceSpectrum(energy_kev=energy, weight=(1.0,) * len(energy), width_kev=width)
     geometry = tubes[0].geometry.model_copy(update={"source_air_cm": 0.0})
     lit = tubes[0].model_copy(update={"source_spectrum": source, "geometry": geometry})

@@ -109,7 +109,7 @@ def _best_anode(data: UpperPart, lamp: Lamp, voltage: Voltage) -> _Fit | None:
     """Return the anode whose lines explain what the continuum leaves over; None where none does, or two do."""
     excited = [own for own in ANODES if edge_energy(atomic_number(own), SHELLS.index("K")) < _highest(lamp, voltage)]
     window = _WINDOW_KEV[0], min(_WINDOW_KEV[1], data.axis.stop_kev)
-    fits = sorted((_fitted(data, replace(lamp, anode=own), window) for own in excited), key=lambda own: own.misfit)
+    fits = sorted(_fitted(data, [replace(lamp, anode=own) for own in excited], window), key=lambda own: own.misfit)
     if not fits:
         return None
     best, unit = fits[0], _unit(data, fits[0].misfit, window)
@@ -142,12 +142,16 @@ def _highest(lamp: Lamp, voltage: Voltage) -> float:
     return lamp.voltage_kv - _EDGE_MARGIN_KEV if voltage.voltage_kv is not None else float("inf")
 
 
-def _fitted(data: UpperPart, lamp: Lamp, window: tuple[float, float]) -> _Fit:
-    angles = np.union1d(_FIRST_ANGLES_DEG, lamp.angle_deg)
-    misfit = np.asarray([misfit_of(data, replace(lamp, angle_deg=float(own)), *window) for own in angles])
-    angle, _ = lowest(angles, misfit, data.axis.n_channel)
-    own = replace(lamp, angle_deg=angle)
-    return _Fit(own, min(misfit_of(data, own, *window), float(misfit.min())))
+def _fitted(data: UpperPart, lamps: list[Lamp], window: tuple[float, float]) -> list[_Fit]:
+    """Return each anode's best angle; all lamps have the same first guess of it."""
+    angles = np.union1d(_FIRST_ANGLES_DEG, [lamp.angle_deg for lamp in lamps])
+    # angle by angle: all anodes share an angle's cross sections, of which few are kept
+    misfits = [[misfit_of(data, replace(lamp, angle_deg=float(own)), *window) for lamp in lamps] for own in angles]
+    fits = []
+    for lamp, misfit in zip(lamps, np.transpose(misfits), strict=True):
+        near = replace(lamp, angle_deg=lowest(angles, misfit, data.axis.n_channel)[0])
+        fits.append(_Fit(near, min(misfit_of(data, near, *window), float(misfit.min()))))
+    return fits
 
 
 def _told(data: UpperPart, fit: _Fit | None, voltage: Voltage) -> TubeFound:

@@ -1,5 +1,6 @@
 """The command line: parse, call, print."""
 
+import gc
 from typing import Annotated
 
 import typer
@@ -86,5 +87,7 @@ def start(
 
 def main() -> None:
     """Run the command line."""
+    # A command is short and makes hundreds of thousands of objects that stay: there are few cycles to look for.
+    gc.set_threshold(50_000, 20, 100)
     print_anything()
     app()

@@ -1,5 +1,15 @@
 """What is recorded: energy axis, single spectra, lazy scans, background and the networks' transforms."""
 
+import sys
+
+if not {"xarray", "dask.array"} & {*sys.modules}:
+    # dask.array would import xarray, and with it pandas (0.4 s, 80 MB), only to know its arrays when it is given one.
+    sys.modules["xarray"] = None  # type: ignore[assignment]
+    try:
+        import dask.array  # noqa: F401
+    finally:
+        del sys.modules["xarray"]
+
 from underpaint.data.axis import DEFAULT_NETWORK_AXIS, XU_NETWORK_AXIS, EnergyAxis
 from underpaint.data.rebin import rebin, rebin_matrix, rebin_scan, sum_scans
 from underpaint.data.scan import READERS, Scan, Survey, sound_spectra, survey

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import theilslopes
+
+from underpaint.data.robust import theil_slope
 
 Array = NDArray[np.float64]
 
@@ -138,7 +139,7 @@ def transform_of(values: NDArray[Any]) -> str:
         mean, variance = mean[variance > _OF_ROUNDING], variance[variance > _OF_ROUNDING]
     if mean.size < _LEAST_LEVELS or mean[-1] < whole * _LEAST_BRIGHT or not (variance > 0).all():
         return ""
-    rise = float(theilslopes(np.log(variance), np.log(mean))[0])
+    rise = theil_slope(np.log(mean), np.log(variance))
     if rise < -_LEAST_RISE and mean[-1] > _LEAST_RANGE / 2 * mean[0]:
         return "logarithm"
     return "square root" if rise < _LEAST_RISE and mean[-1] > _LEAST_RANGE * mean[0] else ""
@@ -299,8 +300,8 @@ def _under_dispersed(spectra: Array) -> Scale | None:
     (first, without_rounding), (wide, _) = shares
     if not (variance > 0).all():
         return None
-    rise = theilslopes(np.log(np.maximum(variance - 1 / 12, variance / 2)), np.log(mean))[0]
-    if not _within(float(rise), _RISES):
+    rise = theil_slope(np.log(mean), np.log(np.maximum(variance - 1 / 12, variance / 2)))
+    if not _within(rise, _RISES):
         return None
     value = float(np.median(without_rounding))
     error = float(1.25 * without_rounding.std() / np.sqrt(first.size))

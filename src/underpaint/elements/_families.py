@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,7 @@ class Template:
         return Template(self.name, self.groups * (factor * share.sum() / (factor @ share))[:, None])
 
 
+@lru_cache(maxsize=256)
 def family_template(name: str, detector: Detector, axis: EnergyAxis, excitation_kev: float) -> Template | None:
     """Make a family's template; None where its strongest line lies outside the axis or cannot be excited."""
     symbol, shell = name.split("_")

@@ -149,22 +149,28 @@ def significant(own: Problem, templates: Sequence[Template], always: int = 0, fa
     columns = np.stack([template.counts for template in templates], axis=1)
     needed = factor * np.array([_needed(template.name) for template in templates])
     kept = list(range(always))
+    weighted, target = own.weighted(columns)
+    weighted = weighted[:, : len(templates)]
+    length = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-30)
+    basis, _ = np.linalg.qr(own.weighted(columns[:, kept])[0])
+    new, rest = weighted - basis @ (basis.T @ weighted), target - basis @ (basis.T @ target)
     while len(kept) < len(templates):
-        strength = _gain(own, columns, kept) / needed
+        strength = _gain(new, rest, length, kept) / needed
         if strength.max() < 1:
             break
         kept.append(int(strength.argmax()))
+        # what is kept now explains its share of the others, too (Gram and Schmidt)
+        direction = new[:, kept[-1]] / np.linalg.norm(new[:, kept[-1]])
+        new = new - direction[:, None] * (direction @ new)
+        rest = rest - direction * (direction @ rest)
     return _without_needless(own, columns, needed, sorted(kept), always)
 
 
-def _gain(own: Problem, columns: Array, kept: Sequence[int]) -> Array:
-    """Significance of each column if it joined those kept; minus infinity for those kept, or for their mixtures."""
-    basis, target = own.weighted(columns[:, kept])
-    orthogonal, _ = np.linalg.qr(basis)
-    weighted = (columns / own.sigma[:, None])[own.used]
-    length = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-30)
-    new = weighted - orthogonal @ (orthogonal.T @ weighted)
-    rest = target - orthogonal @ (orthogonal.T @ target)
+def _gain(new: Array, rest: Array, length: Array, kept: Sequence[int]) -> Array:
+    """Significance of each column if it joined those kept; minus infinity for those kept, or for their mixtures.
+
+    ``new`` and ``rest`` are what those kept leave of the columns and of the counts, ``length`` the columns' lengths.
+    """
     new_length = np.sqrt((new**2).sum(axis=0))
     gain = np.where(new_length > 1e-3 * length, new.T @ rest / np.maximum(new_length, 1e-30), -np.inf)
     gain[list(kept)] = -np.inf

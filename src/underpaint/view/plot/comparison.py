@@ -100,10 +100,10 @@ def pigment_row(pigments: PigmentMaps, elements: ElementMaps | None, name: str) 
     step_mm, probability = pigments.step_mm, pigments[name]
     height = max(panel_height(probability.shape, step_mm), 1.25)
     figure, columns = _row_figure(len(areas), height)
-    draw_probability(figure, columns[0], probability, step_mm)
+    draw_probability(columns[0], probability, step_mm)
     put_title(columns[0], f"{short_label(pigments.labels[pigments.names.index(name)])}\nprobability", pad=3)
     for axes, area, family in zip(columns[1:], areas, families, strict=False):
-        draw_area(figure, axes, area, None, step_mm)
+        draw_area(axes, area, None, step_mm)
         put_title(axes, f"{siegbahn(family)} (counts)", pad=3)
     if areas:
         _draw_overlay(columns[-2], probability, areas, step_mm)

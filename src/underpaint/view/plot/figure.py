@@ -1,15 +1,18 @@
 """Making and saving figures without pyplot's global state."""
 
 import re
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import FixedFormatter, FuncFormatter
 
 from underpaint.runtime.files import whole_file
 
@@ -22,19 +25,26 @@ DPI = 100
 class _PlainFigure(Figure):
     """Shows text as it is: matplotlib takes what stands between two dollars, in a name, too, for a formula.
 
-    Powers of ten at ticks alone are formulas.
+    Numbers at ticks alone, as powers of ten, are formulas.
     """
 
     def draw(self, renderer: Any) -> None:
-        numbers: set[Text] = set()
-        for axes in self.axes:
-            for axis in (axes.xaxis, axes.yaxis):
-                if isinstance(axis.get_major_formatter(), LogFormatter):
-                    numbers.update(axis.get_majorticklabels(), axis.get_minorticklabels())
-        for text in self.findobj(Text):
-            if isinstance(text, Text) and text not in numbers:
-                text.set_parse_math(False)
+        for text in _texts(self):
+            text.set_parse_math(False)
         super().draw(renderer)
+
+
+def _texts(artist: Artist) -> Iterator[Text]:
+    """Find all text but numbers at ticks; whoever asks for those makes the ticks, which takes long."""
+    if isinstance(artist, Text):
+        yield artist
+    elif isinstance(artist, Axis):
+        yield artist.label
+        if isinstance(artist.get_major_formatter(), FixedFormatter | FuncFormatter):
+            yield from artist.get_majorticklabels()
+    else:
+        for child in artist.get_children():
+            yield from _texts(child)
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:

@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colorbar import make_axes, make_axes_gridspec
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -39,7 +40,7 @@ def pigment_map(probability: NDArray[np.float32], *, title: str = "", step_mm: S
         Distance between pixels along rows and columns, mm; gives the scale bar.
     """
     figure, axes = _single(probability, step_mm)
-    draw_probability(figure, axes, probability, step_mm)
+    draw_probability(axes, probability, step_mm)
     put_title(axes, title)
     return figure
 
@@ -47,7 +48,7 @@ def pigment_map(probability: NDArray[np.float32], *, title: str = "", step_mm: S
 def element_map(area: NDArray[np.float32], *, title: str = "", step_mm: Step = None) -> Figure:
     """Draw net counts of a line family, from zero to their 99th percentile; arguments as of :func:`pigment_map`."""
     figure, axes = _single(area, step_mm)
-    draw_area(figure, axes, area, step_mm)
+    draw_area(axes, area, step_mm)
     put_title(axes, title)
     return figure
 
@@ -84,7 +85,7 @@ def shown_map(
     figure, axes = _single(values, step_mm, below_in=_KEYS_IN)
     kept = values if least is None else np.where(values < least, np.float32(0.0), values)
     image = draw_image(axes, kept, _map(colors), 0.0, top, step_mm)
-    _color_bar(figure, axes, image)
+    _color_bar(axes, image)
     scale_bar(axes, values.shape, step_mm)
     if hatched is not None:
         hatch(axes, hatched[0], "white")
@@ -125,24 +126,24 @@ def element_gallery(elements: ElementMaps, names: Sequence[str], *, columns: int
     figure = new_figure(columns * PANEL_WIDTH_IN, n_row * (height + 0.3) + 0.05)
     for index, name in enumerate(names):
         axes = figure.add_subplot(n_row, columns, index + 1)
-        draw_area(figure, axes, elements[name], elements.step_mm if index == 0 else None, elements.step_mm)
+        draw_area(axes, elements[name], elements.step_mm if index == 0 else None, elements.step_mm)
         put_title(axes, f"{siegbahn(name)} (counts)", pad=3)
     close_fit(figure, 0.05, 0.45, 0.05, 0.25)
     figure.subplots_adjust(wspace=0.28, hspace=0.3 / height)
     return figure
 
 
-def draw_probability(figure: Figure, axes: Axes, probability: NDArray[np.float32], step_mm: Step) -> None:
+def draw_probability(axes: Axes, probability: NDArray[np.float32], step_mm: Step) -> None:
     """Draw a probability map with its colour bar into axes."""
     image = draw_image(axes, probability, _map(PROBABILITY_MAP), 0.0, 1.0, step_mm)
-    _color_bar(figure, axes, image)
+    _color_bar(axes, image)
     scale_bar(axes, probability.shape, step_mm)
 
 
-def draw_area(figure: Figure, axes: Axes, area: NDArray[np.float32], bar_step_mm: Step, step_mm: Step = None) -> None:
+def draw_area(axes: Axes, area: NDArray[np.float32], bar_step_mm: Step, step_mm: Step = None) -> None:
     """Draw a line-area map with its colour bar into axes; ``bar_step_mm`` None leaves the scale bar out."""
     image = draw_image(axes, area, _map(AREA_MAP), 0.0, upper_limit(area), bar_step_mm or step_mm)
-    _color_bar(figure, axes, image)
+    _color_bar(axes, image)
     scale_bar(axes, area.shape, bar_step_mm)
 
 
@@ -177,9 +178,11 @@ def extent(shape: tuple[int, ...]) -> tuple[float, float, float, float]:
 
 
 def bare(axes: Axes) -> None:
-    """Take ticks away and make the frame thin."""
+    """Take ticks and labels away and make the frame thin."""
     axes.set_xticks([])
     axes.set_yticks([])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_visible(False)  # without ticks, too, it takes as long to draw as the map
     for spine in axes.spines.values():
         spine.set_linewidth(0.5)
 
@@ -240,11 +243,19 @@ def _single(values: NDArray[np.float32], step_mm: Step, below_in: float = 0.0) -
     return figure, axes
 
 
-def _color_bar(figure: Figure, axes: Axes, image: AxesImage) -> None:
+def _color_bar(axes: Axes, image: AxesImage) -> None:
+    """Draw the colours from the least to the largest value; matplotlib's own bar takes longer than the map."""
     # Its unit stands in the title above the map: a label at its side would take the room of the next map.
-    bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.025, aspect=25)
-    bar.ax.tick_params(labelsize=SMALL_SIZE - 1, width=0.5, length=2)
-    bar.outline.set_linewidth(0.4)
+    make = make_axes if axes.get_subplotspec() is None else make_axes_gridspec
+    bar = make(axes, fraction=0.05, pad=0.025, aspect=25)[0]
+    low, high = image.get_clim()
+    steps = np.linspace(low, high, 256)[:, None]
+    bar.imshow(steps, cmap=image.cmap, aspect="auto", origin="lower", extent=(0.0, 1.0, low, high))
+    bar.xaxis.set_visible(False)
+    bar.yaxis.tick_right()
+    bar.tick_params(axis="y", labelsize=SMALL_SIZE - 1, width=0.5, length=2)
+    for spine in bar.spines.values():
+        spine.set_linewidth(0.4)
 
 
 def _map(name: str) -> Colormap:

@@ -59,6 +59,7 @@ def place_gallery(maps: PigmentMaps, names: Sequence[str]) -> Figure:
                 hatch(axes, open_places, OPEN_PLACE_COLOR)
             if row == 0:
                 put_title(axes, title, pad=3)
+        grid[row][0].yaxis.set_visible(True)
         grid[row][0].set_ylabel(_wrapped(maps, name), fontsize=SMALL_SIZE, rotation=0, ha="right", va="center")
     scale_bar(grid[0][0], maps.probability.shape[:2], maps.step_mm)
     close_fit(figure, _LEFT_IN, 0.55, _LEGEND_IN, _TOP_IN)

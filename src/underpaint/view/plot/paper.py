@@ -138,7 +138,7 @@ def panels(
         # a colour bar takes its room from the axes: a map of integers, without one, is made as narrow
         width = PANEL_IN + (0.25 if _is_real(part.values) else 0.0)
         axes = figure.add_axes((left / total, base / tall, width / total, height / tall))
-        _panel(figure, axes, part)
+        _panel(axes, part)
         put_title(axes, f"({_letter(number)}) {part.title}", pad=4, left=True)
         _strip_names(axes, row_names if column == 0 else None, column_names)
     figure.text(0.1 / total, 1 - 0.27 / tall, title, ha="left", fontsize=TEXT_SIZE + 2)
@@ -201,6 +201,7 @@ def detection_panels(parts: Sequence[Detection], title: str, *, mark: float) -> 
 def _case_row(axes: Sequence[Axes], row: CaseRow) -> None:
     _draw_place(axes[0], row.place)
     put_title(axes[0], "truth", pad=3, size=SMALL_SIZE)
+    axes[0].yaxis.set_visible(True)
     axes[0].set_ylabel(row.label, fontsize=TEXT_SIZE, labelpad=3)
     axes[1].imshow(overlay_image(np.zeros(row.place.shape, np.float32), row.areas), interpolation="nearest")
     named = zip(row.families, _BACKGROUNDS, strict=False)
@@ -235,15 +236,15 @@ def _scatter(axes: Axes, row: CaseRow, probability: NDArray[np.float32]) -> None
     quiet_axes(axes)
 
 
-def _panel(figure: Figure, axes: Axes, part: Panel) -> None:
+def _panel(axes: Axes, part: Panel) -> None:
     if not _is_real(part.values):
         _draw_place(axes, np.asarray(part.values, dtype=np.int64))
         return
     values = np.asarray(part.values, dtype=np.float32)
     if part.is_area:
-        draw_area(figure, axes, values, None)
+        draw_area(axes, values, None)
     else:
-        draw_probability(figure, axes, values, None)
+        draw_probability(axes, values, None)
 
 
 def _strip_names(axes: Axes, rows: Mapping[str, float] | None, columns: Mapping[str, float] | None) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -14,6 +15,7 @@ from underpaint.view.plot.figure import SMALL_SIZE, TEXT_SIZE, close_fit, new_fi
 SUM_COLOR, MAX_COLOR = "#1f4e79", "#d08a2e"
 _LEVELS = 4
 _LETTER_SHARE = 0.0075
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def spectrum(
@@ -84,6 +86,7 @@ def _frame(
     unit: str,
 ) -> None:
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(_power_of_ten)
     axes.minorticks_off()  # forty of them, which take as long to draw as all else
     top = max(float(total.max(initial=0.0)), 10.0)
     positive = total[total > 0] if highest is None else np.concatenate([total[total > 0], highest[highest > 0]])
@@ -99,12 +102,18 @@ def _frame(
     quiet_axes(axes)
 
 
+def _power_of_ten(value: float, _: float) -> str:
+    """Write a power of ten without a formula, whose setting takes longer than the curve."""
+    return "10" + str(round(np.log10(value))).translate(_SUPERSCRIPTS)
+
+
 def _label(axes: Axes, place: NDArray[np.float64], counts: NDArray[np.float64], labels: Mapping[str, float]) -> None:
     """Write each label above its line, on the lowest level where it does not touch another."""
     left, right = axes.get_xlim()
     bottom, top = axes.get_ylim()
     taken: list[list[tuple[float, float]]] = [[] for _ in range(_LEVELS)]
     step = np.log(top / bottom)
+    marks = []
     for text, energy in labels.items():
         if not left < energy < right:
             continue
@@ -115,5 +124,6 @@ def _label(axes: Axes, place: NDArray[np.float64], counts: NDArray[np.float64], 
         taken[level].append((energy, half))
         high = bottom * np.exp(step * (0.745 + 0.058 * level))
         peak = max(float(counts[max(int(np.searchsorted(place, energy)) - 2, 0) :][:5].max(initial=bottom)), bottom)
-        axes.plot([energy, energy], [min(peak * 1.15, high), high * 0.97], color="#888888", linewidth=0.4)
+        marks.append(((energy, min(peak * 1.15, high)), (energy, high * 0.97)))
         axes.text(energy, high, text, fontsize=SMALL_SIZE, ha="center", va="bottom", color="#222222")
+    axes.add_collection(LineCollection(marks, colors="#888888", linewidths=0.4), autolim=False)

@@ -1,6 +1,7 @@
 """The page: findings and pictures put into the template."""
 
 import base64
+import gc
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -146,15 +147,21 @@ def write_report(
         _refuse_to_replace(target, scan_place(place, summary))
         _refuse_to_replace(target, split_location(scan)[0] if isinstance(scan, str) else None)
     findings = [] if pigments is None else find_groups(pigments, elements)
-    text = render_report(
-        pigments,
-        elements,
-        summary,
-        detectability=read_detectability(place, lazily=True),
-        open_set=read_open_set(place),
-        beside=look_beside(place, pigments, elements, findings, summary, scan=scan, subject=subject),
-        findings=findings,
-    )
+    beside = look_beside(place, pigments, elements, findings, summary, scan=scan, subject=subject)
+    # Figures are full of cycles; a search for them would go through all that was imported, again and again.
+    gc.freeze()
+    try:
+        text = render_report(
+            pigments,
+            elements,
+            summary,
+            detectability=read_detectability(place, lazily=True),
+            open_set=read_open_set(place),
+            beside=beside,
+            findings=findings,
+        )
+    finally:
+        gc.unfreeze()
     if form == "pdf":
         print_pdf(text, target)
         return target
