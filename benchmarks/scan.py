@@ -28,6 +28,8 @@ from threadpoolctl import threadpool_limits
 
 from underpaint.data import EnergyAxis, Scan
 from underpaint.data.rebin import apply_rebin, rebin_matrix
+from underpaint.display.plot import save_png
+from underpaint.display.plot.figure import TEXT_SIZE, new_figure
 from underpaint.elements import fit_elements, known_families, leftovers, prepare_fit
 from underpaint.io import load, save_scan, survey
 from underpaint.physics.forward import emit, render
@@ -37,8 +39,6 @@ from underpaint.pipeline.blocks import Plan
 from underpaint.runtime.files import whole_file
 from underpaint.simulate import PanelSettings, make_panel
 from underpaint.simulate.instrument_inputs import known_of
-from underpaint.view.plot import save_png
-from underpaint.view.plot.figure import TEXT_SIZE, new_figure
 
 N_CHANNEL, GAIN_KEV = 2048, 0.02
 COUNTS = 30_000.0

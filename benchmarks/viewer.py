@@ -22,10 +22,10 @@ import numpy as np
 import psutil
 
 from underpaint.data.maps import ElementMaps, PigmentMaps
+from underpaint.display.viewer import serve
 from underpaint.io import write_results
 from underpaint.physics.materials import library
 from underpaint.runtime.files import whole_file
-from underpaint.view.viewer import serve
 
 N_GROUP, N_MEMBER, N_ELEMENT = 20, 25, 15
 N_CHANNEL = 1024

@@ -256,18 +256,18 @@ def zygote() -> Iterator[Any]:
 
 def serve() -> None:
     """Fork a child for each line of standard input."""
+    import underpaint.display.report
     import underpaint.io._source
     import underpaint.pigments.explain
     import underpaint.pigments.predict
     import underpaint.pipeline.run
     import underpaint.simulate
-    import underpaint.view.report
     from underpaint.cli import main
     from underpaint.io import BlockStore
 
     del underpaint.pipeline.run, underpaint.pigments.explain, underpaint.pigments.predict, underpaint.simulate
     underpaint.io._source.BLOCK_BYTES = 1 << 15  # several blocks in a small scan
-    setattr(underpaint.view.report, "write_report", lambda *_, **__: None)  # noqa: B010 - its pictures take most of the time
+    setattr(underpaint.display.report, "write_report", lambda *_, **__: None)  # noqa: B010 - its pictures take most of the time
     put = BlockStore.put
 
     def slow_put(*arguments: Any) -> None:

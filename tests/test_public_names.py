@@ -33,16 +33,16 @@ NAMES = {
     "write_report",
 }
 DOORS = {
-    "underpaint.view.plot": {
+    "underpaint.display.plot": {
         "breakdown_figure", "close_fit", "detectability_gallery", "element_gallery", "element_map", "line_labels",
         "overlay", "pigment_map", "pigment_row", "place_gallery", "save_png", "scatter", "shown_map", "siegbahn",
         "spectrum", "state_map", "thickness_map", "to_png", "unlikeness_map",
     },
-    "underpaint.view.report": {
+    "underpaint.display.report": {
         "Arrangement", "Finding", "explain_lines", "find_arrangements", "find_groups", "line_text", "render_report",
         "write_report",
     },
-    "underpaint.view.viewer": {"Server", "View", "serve", "serve_start", "view"},
+    "underpaint.display.viewer": {"Server", "View", "serve", "serve_start", "view"},
 }  # fmt: skip
 
 

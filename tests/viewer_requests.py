@@ -15,8 +15,8 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 
 from underpaint.data.maps import ElementMaps
+from underpaint.display.viewer import serve_start
 from underpaint.io import write_results
-from underpaint.view.viewer import serve_start
 
 SECRET = b"the-private-text-of-another-folder"
 MAP_NAME = b"Fe_K"

@@ -18,13 +18,13 @@ from PIL import Image
 from scipy.ndimage import zoom
 
 from underpaint.data.maps import ElementMaps
+from underpaint.display.report import write_report
+from underpaint.display.viewer import serve, serve_start
 from underpaint.io import write_results
 from underpaint.io.results.result_maps import ResultMaps
 from underpaint.pipeline.run import identify_to_folder
 from underpaint.runtime.files import whole_file
 from underpaint.simulate import PanelSettings, make_panel, save_panel
-from underpaint.view.report import write_report
-from underpaint.view.viewer import serve, serve_start
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 _LIMIT_S = 300.0

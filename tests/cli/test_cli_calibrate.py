@@ -14,9 +14,9 @@ from underpaint.calibrate.calibration import _require_lines
 from underpaint.cli import app
 from underpaint.data import EnergyAxis
 from underpaint.data.peaks import peak_counts
+from underpaint.display.plot.calibration import calibration_figure, words
 from underpaint.errors import CalibrationError
 from underpaint.physics.instrument import load_instrument
-from underpaint.view.plot.calibration import calibration_figure, words
 
 AXIS = EnergyAxis(0.03, 0.02, 512)
 PEAKS = {"Ca": 3.691, "CaKb": 4.013, "Fe": 6.4, "FeKb": 7.058, "Cu": 8.041, "CuKb": 8.905, "Pb": 10.55, "PbLb": 12.61}

@@ -11,9 +11,9 @@ import pytest
 
 from underpaint import io
 from underpaint.data.maps import ABSENT, DetectabilityMaps, ElementMaps, OpenSet, PigmentMaps, UnlikenessMap
+from underpaint.display.report import write_report
 from underpaint.errors import OutputError
 from underpaint.io.results.sidecars import MADE, carry_over
-from underpaint.view.report import write_report
 
 OWN = {
     "regions.json": '{"regions": []}',

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 import underpaint as up
 from underpaint.cli import app
 from underpaint.data import EnergyAxis, Scan, survey
+from underpaint.display import report
 from underpaint.errors import OutputError, ScanError
 from underpaint.io import describe, load, read_maps, save_scan
 from underpaint.pigments.weights import model_path
 from underpaint.pipeline.run import Settings, elements_to_folder, identify_to_folder
-from underpaint.view import report
 
 AXIS = EnergyAxis(0.02, 0.0, 2048)
 LINES = ((3.69, 200), (4.01, 25), (6.40, 500), (7.06, 65), (8.05, 300), (8.90, 40), (10.55, 900), (12.61, 700))

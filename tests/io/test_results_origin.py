@@ -9,10 +9,10 @@ import pytest
 
 from underpaint.cli._info import outcomes_table
 from underpaint.data import EnergyAxis, Scan
+from underpaint.display import report
 from underpaint.errors import OutputError, UnderpaintError
 from underpaint.io import read_summary, save_scan
 from underpaint.pipeline.run import Outcome, Settings, distinct_folders, elements_to_folder, identify_to_folder
-from underpaint.view import report
 
 SETTINGS = Settings(calibrated=False, elements=False)
 OF_ELEMENTS = Settings("none", calibrated=False)

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from underpaint.data import EnergyAxis, Scan
+from underpaint.display import report
 from underpaint.errors import OutputError, ScanError
 from underpaint.io import convert_scan, read_summary, save_scan
 from underpaint.io._scan_files import scan_files
 from underpaint.io.results import provenance
 from underpaint.io.results.provenance import file_facts, refuse_change
 from underpaint.pipeline.run import Settings, elements_to_folder
-from underpaint.view import report
 
 KEYS = {"width": 4, "height": 3, "depth": 8, "offset": 0, "data-type": "unsigned", "data-length": 2}
 CUBE = np.arange(96, dtype="<u2").reshape(3, 4, 8)

@@ -8,6 +8,8 @@ import pytest
 import underpaint.pigments.explain.explanation as door
 from underpaint.data import Spectrum
 from underpaint.data.maps import PigmentMaps
+from underpaint.display.plot import save_png
+from underpaint.display.plot.explanation import explanation_figure
 from underpaint.errors import SampleError
 from underpaint.physics.forward import count, emit, render
 from underpaint.physics.forward.response import axis_of
@@ -18,8 +20,6 @@ from underpaint.pigments.explain.candidate import label_of
 from underpaint.pigments.explain.evidence import Line, Order, alike
 from underpaint.pigments.explain.proposals import MOST_CANDIDATES, Suspects, laid, made_pure, rivals_of, suspects
 from underpaint.pigments.explain.words import in_words
-from underpaint.view.plot import save_png
-from underpaint.view.plot.explanation import explanation_figure
 
 INSTRUMENT = load_instrument("silver_30kv")
 AXIS = axis_of(INSTRUMENT.detector)

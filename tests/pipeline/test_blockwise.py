@@ -41,8 +41,8 @@ def slow_put(*arguments):
 blockwise.BlockStore.put = slow_put
 if "--without-report" in sys.argv:
     sys.argv.remove("--without-report")
-    import underpaint.view.report
-    underpaint.view.report.write_report = lambda *_, **__: None
+    import underpaint.display.report
+    underpaint.display.report.write_report = lambda *_, **__: None
 print("begun", flush=True)
 from underpaint.cli import main
 sys.argv = ["underpaint", *sys.argv[1:]]
@@ -71,7 +71,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make no page: its pictures take most of the time, and are tested elsewhere."""
-    monkeypatch.setattr("underpaint.view.report.write_report", lambda *_, **__: None)
+    monkeypatch.setattr("underpaint.display.report.write_report", lambda *_, **__: None)
 
 
 def arrays(folder: Path) -> dict[str, Any]:

@@ -14,8 +14,6 @@ Array = NDArray[np.float64]
 ARGON = "Ar_K"
 HIDDEN_UNDER = ("Pd", "Ag")
 """Anodes whose scattered L lines lie on argon's."""
-FACTOR = 2.5
-"""The path found is right within this factor: samples scatter so differently, and soft tube light is not known."""
 _SCATTER_KEV = (14.0, 19.0)
 
 

@@ -29,7 +29,7 @@ from underpaint.physics.forward import (
     stack_layers,
     transport,
 )
-from underpaint.physics.forward.scatter_tables import directed_scatter
+from underpaint.physics.forward.setting import directed_scatter
 from underpaint.physics.forward.stack import cut_thick
 from underpaint.physics.instrument import Detector, Geometry, Instrument, SourceSpectrum, Tube
 from underpaint.physics.materials import Stratigraphy, ground_layer, support_layer

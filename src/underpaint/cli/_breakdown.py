@@ -10,12 +10,12 @@ from rich.columns import Columns
 from rich.console import Group
 from rich.table import Table
 
+from underpaint.display.plot.breakdown import ORDER_NAMES
 from underpaint.errors import SampleError
 from underpaint.physics.forward import ORDERS
 from underpaint.physics.forward.breakdown import SCATTERED, Breakdown, breakdown
 from underpaint.simulate.explicit import ExplicitSettings, explicit_instrument
 from underpaint.simulate.jobs import LibrarySettings
-from underpaint.view.plot.breakdown import ORDER_NAMES
 
 WEAKEST_SHOWN = 1e-4
 """Lines of a layer with less of the counts than this are shown as one sum."""

@@ -121,8 +121,8 @@ def _examined(scan: "Scan", base: "Instrument | None", out: Path, picture: Path 
 
 def _save_picture(scan: "Scan", found: "Calibration", path: Path) -> None:
     from underpaint.data import survey
-    from underpaint.view.plot import save_png
-    from underpaint.view.plot.calibration import calibration_figure
+    from underpaint.display.plot import save_png
+    from underpaint.display.plot.calibration import calibration_figure
 
     seen = survey(scan)
     save_png(calibration_figure(found, seen.total, seen.highest, title=scan.name), path)
@@ -145,7 +145,7 @@ def _tell(found: Sequence[Found], *, quiet: bool, as_json: bool) -> None:
 
 def _table(found: Found) -> Table:
     """Everything found, everything missing, and how far each line lies from its tabulated energy."""
-    from underpaint.view.plot.calibration import words
+    from underpaint.display.plot.calibration import words
 
     own = found.calibration
     table = Table(title=f"calibration of {found.scan.name}", show_header=False, title_justify="left", box=None)

@@ -92,8 +92,8 @@ def groups(
 
 
 def _draw(found: "Separation", counts: float, path: Path) -> None:
-    from underpaint.view.plot import save_png
-    from underpaint.view.plot.groups import separation_matrix
+    from underpaint.display.plot import save_png
+    from underpaint.display.plot.groups import separation_matrix
 
     title = f"Counts at which two pigments part ({found.instrument}); frames: groups at {counts:.3g} counts"
     save_png(separation_matrix(found, counts, title=title), path)

@@ -294,8 +294,8 @@ def explain(
         for sentence in in_words(found):
             say(f"- {sentence}")
     if out_figure is not None:
-        from underpaint.view.plot import save_png
-        from underpaint.view.plot.explanation import explanation_figure
+        from underpaint.display.plot import save_png
+        from underpaint.display.plot.explanation import explanation_figure
 
         save_png(explanation_figure(found), out_figure)
         say(f"Wrote {out_figure}.", quiet=quiet or as_json)
@@ -414,7 +414,7 @@ def _summary_row(outcome: "Outcome", names: list[str]) -> list[Any]:
 
 def _save_pictures(found: list[Any], picture: Path, *, overwrite: bool) -> list[Path]:
     """Save a picture for each detector; return their files."""
-    from underpaint.view.plot import save_png, spectrum
+    from underpaint.display.plot import save_png, spectrum
 
     stems = [picture.stem] if len(found) == 1 else [f"{picture.stem}_{number}" for number in range(1, len(found) + 1)]
     paths = [picture.with_stem(stem) for stem in stems]

@@ -25,7 +25,7 @@ from underpaint.runtime.progress import Progress
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from underpaint.view.viewer import Server
+    from underpaint.display.viewer import Server
 
 
 class Form(StrEnum):
@@ -67,7 +67,7 @@ def report(
         underpaint report painting_underpaint --format pdf
     """
     del overwrite  # looked at with the outputs
-    from underpaint.view.report import write_report
+    from underpaint.display.report import write_report
 
     with progress(quiet=quiet or as_json) as step:
         step("Writing the report", 0, 1)
@@ -108,7 +108,7 @@ def view(
 
         underpaint view
     """
-    from underpaint.view.viewer import serve, serve_start
+    from underpaint.display.viewer import serve, serve_start
 
     if host != _LOCAL:
         say_warning(
@@ -123,7 +123,7 @@ def view(
 
 def start_page() -> None:
     """Open the start page; Ctrl-C ends it."""
-    from underpaint.view.viewer import serve_start
+    from underpaint.display.viewer import serve_start
 
     _show(serve_start(), "The start page", no_browser=False, hint="`underpaint --help` shows the commands.")
 
@@ -314,7 +314,7 @@ def _explain(job: dict[str, Any], step: Progress) -> dict[str, Any]:
 
 
 def _report(job: dict[str, Any], step: Progress) -> dict[str, Any]:
-    from underpaint.view.report import write_report
+    from underpaint.display.report import write_report
 
     step("Writing the report", 0, 1)
     path = write_report(

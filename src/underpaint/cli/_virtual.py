@@ -106,7 +106,7 @@ def simulate(
 
 def _explain(job: Any, out_figure: Path | None, *, as_json: bool, quiet: bool) -> None:
     from underpaint.cli._breakdown import explained, figure_paths, record, tables
-    from underpaint.view.plot import breakdown_figure, save_png
+    from underpaint.display.plot import breakdown_figure, save_png
 
     found = explained(job)
     if as_json:

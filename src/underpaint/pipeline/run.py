@@ -62,8 +62,8 @@ from underpaint.repair import noting_mirrored_rows
 from underpaint.simulate.instrument_inputs import KnownInstrument
 
 if TYPE_CHECKING:
+    from underpaint.display.report import Arrangement
     from underpaint.elements import LineEvidence
-    from underpaint.view.report import Arrangement
 
 Progress = Callable[[str, int, int], None]
 _BYTES_PER_MAP_VALUE = 12
@@ -614,7 +614,7 @@ def _to_folder(
 
 def _write_report(folder: Path, scan: Scan) -> None:
     # Reports draw, and what draws takes a second to be imported: `underpaint info` does without.
-    from underpaint.view.report import write_report
+    from underpaint.display.report import write_report
 
     write_report(folder, scan=scan)
 
@@ -749,7 +749,7 @@ def _digest(path: Path) -> str:
 
 
 def _open_set(axis: Axis, found: Results, step: Progress) -> OpenSet | None:
-    from underpaint.view.report import explain_lines
+    from underpaint.display.report import explain_lines
 
     if found.pigment_maps is None or found.element_maps is None:
         return None
@@ -761,7 +761,7 @@ def _open_set(axis: Axis, found: Results, step: Progress) -> OpenSet | None:
 
 
 def _in_words(open_set: OpenSet) -> tuple[str, ...]:
-    from underpaint.view.report import line_text
+    from underpaint.display.report import line_text
 
     words = [line_text(own) for own in open_set.lines]
     unlike = open_set.unlikeness
@@ -817,7 +817,7 @@ def _one_pixel(scan: Scan, total: Spectrum) -> Scan:
 
 
 def _outcome(source: str | Path, folder: Path, axis: Axis, found: Results) -> Outcome:
-    from underpaint.view.report import find_arrangements
+    from underpaint.display.report import find_arrangements
 
     pigments, elements = found.pigment_maps, found.element_maps
     groups = {} if pigments is None else {name: _share(pigments, name) for name in pigments.select("group")}

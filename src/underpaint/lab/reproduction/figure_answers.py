@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from underpaint.data import Scan
 from underpaint.data.maps import ElementMaps
+from underpaint.display.plot.comparison import lesser_area
 from underpaint.elements import fit_elements
 from underpaint.lab.evaluation import score
 from underpaint.lab.evaluation.scores import spearman
@@ -21,7 +22,6 @@ from underpaint.lab.reproduction.simulation import MIXED_FROM, paper_outputs
 from underpaint.lab.training import load_checkpoint
 from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.predict import identify
-from underpaint.view.plot.comparison import lesser_area
 
 FAMILIES = ("Ca_K", "Cr_K", "Fe_K", "Co_K", "Cu_K", "Zn_K", "As_K", "Hg_L", "Pb_L", "Sn_K")
 """One line family of each element that the figures' paints and ground hold, but for light ones."""

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import XU_NETWORK_AXIS
+from underpaint.display.plot import save_png
+from underpaint.display.plot.paper import Curves, line_ratios
 from underpaint.lab.reproduction.figure_answers import Networks, number, picture
 from underpaint.lab.reproduction.figure_panels import (
     BARE,
@@ -26,8 +28,6 @@ from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_layer
 from underpaint.runtime.progress import Progress
 from underpaint.simulate.recipes import figure7_recipe, paper_formulas
-from underpaint.view.plot import save_png
-from underpaint.view.plot.paper import Curves, line_ratios
 
 LINES_KEV = {"Hg": ((9.7, 10.1), (11.4, 12.3)), "Pb": ((10.3, 10.7), (12.1, 13.1))}
 """Where the L alpha and L beta lines lie, keV."""

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import Scan
+from underpaint.display.plot import save_png
+from underpaint.display.plot.paper import CaseRow, Panel, case_study, panels
 from underpaint.lab.reproduction.figure_answers import (
     AFTER,
     BEFORE,
@@ -29,8 +31,6 @@ from underpaint.lab.reproduction.mockups import machine
 from underpaint.lab.reproduction.plan import Plan
 from underpaint.physics.materials import library
 from underpaint.runtime.progress import Progress
-from underpaint.view.plot import save_png
-from underpaint.view.plot.paper import CaseRow, Panel, case_study, panels
 
 __all__ = ["Networks", "figure5", "figure6", "figure8", "figure9", "figure10"]
 

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import XU_NETWORK_AXIS, EnergyAxis
+from underpaint.display.plot import save_png
+from underpaint.display.plot.paper import Detection, detection_panels
 from underpaint.lab.reproduction.arms import asked, of_paper, pretrain, test_rows
 from underpaint.lab.reproduction.contestants import default_answers, paper_answers, paper_network
 from underpaint.lab.reproduction.figure_answers import AFTER, BEFORE, DEFAULT, THRESHOLD, Networks
@@ -31,8 +33,6 @@ from underpaint.pigments.limits import counts_to_see
 from underpaint.pigments.weights import NetworkKind
 from underpaint.runtime.progress import Progress
 from underpaint.simulate.recipes import paper_mixtures
-from underpaint.view.plot import save_png
-from underpaint.view.plot.paper import Detection, detection_panels
 
 
 def mistakes(plan: Plan, mockups: Mockups, progress: Progress) -> dict[str, Any]:

@@ -1,0 +1,188 @@
+"""Pigment maps beside element maps, as in Fig. 5 of Xu et al. 2022: map, elements, overlay, scatter."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from underpaint.data.maps import ElementMaps, PigmentMaps
+from underpaint.display.plot.figure import (
+    NO_ANSWER_COLOR,
+    SMALL_SIZE,
+    close_fit,
+    new_figure,
+    put_title,
+    quiet_axes,
+    short_label,
+)
+from underpaint.display.plot.images import (
+    PANEL_WIDTH_IN,
+    Step,
+    bare,
+    draw_area,
+    draw_probability,
+    panel_height,
+    pixel_aspect,
+    upper_limit,
+)
+from underpaint.physics.atomic import siegbahn
+
+MOST_POINTS = 8000
+_SCATTER_WIDTH_IN = 2.1
+_GAP_IN = 0.28
+_BACKGROUNDS = ("green", "blue")
+_TITLE_IN = 0.37
+
+
+def overlay(
+    probability: NDArray[np.float32], areas: Sequence[NDArray[np.float32]], *, title: str = "", step_mm: Step = None
+) -> Figure:
+    """Draw a pigment in red over its elements in green and blue; yellow and white is agreement.
+
+    Parameters
+    ----------
+    probability : (n_row, n_column) array
+        Red, from 0 to 1.
+    areas : sequence of (n_row, n_column) arrays
+        One or two line areas, scaled to their 99th percentile as in Xu et al. 2022, Fig. 5.
+    title : str
+        Shown above.
+    step_mm : (float, float) or None
+        Distance between pixels along rows and columns, mm.
+    """
+    figure = new_figure(2 * PANEL_WIDTH_IN, 2 * panel_height(probability.shape, step_mm) + 0.4)
+    axes = figure.add_subplot()
+    _draw_overlay(axes, probability, areas, step_mm)
+    put_title(axes, title)
+    return close_fit(figure, 0.1, 0.1, 0.1, 0.3)
+
+
+def scatter(
+    probability: NDArray[np.float32], areas: Sequence[NDArray[np.float32]], names: Sequence[str], *, title: str = ""
+) -> Figure:
+    """Draw probability against line area, a point per pixel; of two elements the lesser counts.
+
+    Parameters
+    ----------
+    probability : (n_row, n_column) array
+        NaN is left out.
+    areas : sequence of (n_row, n_column) arrays
+        One or two line areas, counts; two are each divided by their 99th percentile, and the minimum is drawn.
+    names : sequence of str
+        Their line families, for the axis.
+    title : str
+        Shown above.
+    """
+    figure = new_figure(4.2, 3.2)
+    axes = figure.add_subplot()
+    _draw_scatter(axes, probability, areas, names)
+    put_title(axes, title)
+    return close_fit(figure, 0.6, 0.15, 0.55, 0.3)
+
+
+def pigment_row(pigments: PigmentMaps, elements: ElementMaps | None, name: str) -> Figure:
+    """Draw a row of Fig. 5: pigment map, element map(s), overlay, scatter.
+
+    Parameters
+    ----------
+    pigments : PigmentMaps
+        The maps.
+    elements : ElementMaps or None
+        None, or without the pigment's lines: the pigment map stands alone.
+    name : str
+        Pigment or group.
+    """
+    families = families_shown(pigments, elements, name)
+    areas = [elements[own] for own in families] if elements is not None else []
+    step_mm, probability = pigments.step_mm, pigments[name]
+    height = max(panel_height(probability.shape, step_mm), 1.25)
+    figure, columns = _row_figure(len(areas), height)
+    draw_probability(columns[0], probability, step_mm)
+    put_title(columns[0], f"{short_label(pigments.labels[pigments.names.index(name)])}\nprobability", pad=3)
+    for axes, area, family in zip(columns[1:], areas, families, strict=False):
+        draw_area(axes, area, None, step_mm)
+        put_title(axes, f"{siegbahn(family)} (counts)", pad=3)
+    if areas:
+        _draw_overlay(columns[-2], probability, areas, step_mm)
+        put_title(columns[-2], _overlay_title(families), pad=3)
+        _draw_scatter(columns[-1], probability, areas, families)
+    return figure
+
+
+def families_shown(pigments: PigmentMaps, elements: ElementMaps | None, name: str) -> tuple[str, ...]:
+    """Return the first family of each of the pigment's elements that has a map, at most two."""
+    if elements is None:
+        return ()
+    by_element: dict[str, str] = {}
+    for family in pigments.elements[pigments.names.index(name)]:
+        if family in elements.names:
+            by_element.setdefault(family.partition("_")[0], family)
+    return tuple(by_element.values())[:2]
+
+
+def lesser_area(areas: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Return the line area of one element; of two, the lesser of both in units of their 99th percentiles."""
+    if len(areas) == 1:
+        return np.asarray(areas[0], dtype=np.float64)
+    return np.asarray(np.minimum.reduce([area / upper_limit(area) for area in areas]), dtype=np.float64)
+
+
+def overlay_image(probability: NDArray[np.float32], areas: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Return the (n_row, n_column, 3) colours of an overlay, 0 to 1; grey where there is no answer."""
+    image = np.zeros((*probability.shape, 3))
+    image[:, :, 0] = probability
+    for channel, area in enumerate(areas[:2], start=1):
+        image[:, :, channel] = area / upper_limit(area)
+    unknown = ~np.isfinite(image).all(axis=2)
+    image[unknown] = to_rgb(NO_ANSWER_COLOR)
+    return np.clip(image, 0.0, 1.0)
+
+
+def _row_figure(n_area: int, height: float) -> tuple[Figure, list[Axes]]:
+    """Axes of a row: map, element maps, overlay, scatter; widths are the same for every number of elements."""
+    n_map = n_area + 2 if n_area else 1
+    widths = [*([PANEL_WIDTH_IN] * n_map), *([_SCATTER_WIDTH_IN] if n_area else [])]
+    total = sum(widths) + _GAP_IN * len(widths) + (0.3 if n_area else 0.0)
+    whole = 0.4 + height + _TITLE_IN
+    figure = new_figure(total, whole)
+    columns, left = [], 0.08
+    for index, width in enumerate(widths):
+        is_scatter = bool(n_area) and index == len(widths) - 1
+        left += 0.3 if is_scatter else 0.0
+        box = (left / total, 0.4 / whole, (width - 0.1) / total, height / whole)
+        columns.append(figure.add_axes(box))
+        left += width + _GAP_IN
+    return figure, columns
+
+
+def _overlay_title(families: Sequence[str]) -> str:
+    return "pigment red, " + ", ".join(
+        f"{siegbahn(family)} {color}" for family, color in zip(families, _BACKGROUNDS, strict=False)
+    )
+
+
+def _draw_overlay(
+    axes: Axes, probability: NDArray[np.float32], areas: Sequence[NDArray[np.float32]], step_mm: Step
+) -> None:
+    axes.imshow(overlay_image(probability, areas), interpolation="nearest", aspect=pixel_aspect(step_mm))
+    bare(axes)
+
+
+def _draw_scatter(
+    axes: Axes, probability: NDArray[np.float32], areas: Sequence[NDArray[np.float32]], names: Sequence[str]
+) -> None:
+    area = lesser_area(areas)
+    known = np.isfinite(area) & np.isfinite(probability)
+    x, y = area[known], probability[known]
+    every = -(-max(x.size, 1) // MOST_POINTS)
+    axes.plot(x[::every], y[::every], ".", markersize=2.0, alpha=0.35, color="#7a1f3d", markeredgewidth=0)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_xlim(left=min(0.0, float(x.min(initial=0.0))))
+    unit = f"{siegbahn(names[0])} (counts)" if len(areas) == 1 else f"lesser of {' and '.join(map(siegbahn, names))}"
+    axes.set_xlabel(unit, fontsize=SMALL_SIZE)
+    axes.set_ylabel("probability", fontsize=SMALL_SIZE)
+    axes.grid(visible=True, linewidth=0.3, color="#dddddd")
+    quiet_axes(axes)

@@ -1,0 +1,262 @@
+"""Maps as images: probability, line areas; nearest-neighbour pixels, grey where there is no answer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colorbar import make_axes, make_axes_gridspec
+from matplotlib.colors import Colormap
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Patch, Rectangle
+from numpy.typing import NDArray
+
+from underpaint.data.maps import ElementMaps
+from underpaint.display.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, close_fit, new_figure, put_title
+from underpaint.physics.atomic import siegbahn
+
+Step = tuple[float, float] | None
+PROBABILITY_MAP, AREA_MAP = "inferno", "viridis"
+PANEL_WIDTH_IN = 2.35
+MOST_POINTS = 700
+"""Of a picture of a map, along a side: a panel has some 300."""
+HATCH, HATCH_WIDTH = "////", 0.5
+_KEYS_IN = 0.25
+_SCALE_BAR_MM = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+
+
+def pigment_map(probability: NDArray[np.float32], *, title: str = "", step_mm: Step = None) -> Figure:
+    """Draw a probability map from 0 to 1.
+
+    Parameters
+    ----------
+    probability : (n_row, n_column) array
+        NaN is drawn grey, "no answer".
+    title : str
+        Shown above.
+    step_mm : (float, float) or None
+        Distance between pixels along rows and columns, mm; gives the scale bar.
+    """
+    figure, axes = _single(probability, step_mm)
+    draw_probability(axes, probability, step_mm)
+    put_title(axes, title)
+    return figure
+
+
+def element_map(area: NDArray[np.float32], *, title: str = "", step_mm: Step = None) -> Figure:
+    """Draw net counts of a line family, from zero to their 99th percentile; arguments as of :func:`pigment_map`."""
+    figure, axes = _single(area, step_mm)
+    draw_area(axes, area, step_mm)
+    put_title(axes, title)
+    return figure
+
+
+def shown_map(
+    values: NDArray[np.float32],
+    top: float,
+    colors: str,
+    *,
+    title: str = "",
+    step_mm: Step = None,
+    least: float | None = None,
+    hatched: tuple[NDArray[np.bool_], str] | None = None,
+) -> Figure:
+    """Draw a map as somebody chose to see it, with a key to whatever its colours do not say.
+
+    Parameters
+    ----------
+    values : (n_row, n_column) array
+        NaN is drawn grey, "no answer".
+    top : float
+        Drawn in the last of the colours.
+    colors : str
+        Name of a matplotlib colour map.
+    title : str
+        Shown above.
+    step_mm : (float, float) or None
+        As for :func:`pigment_map`.
+    least : float or None
+        What is below is left out: drawn in the first colour.
+    hatched : ((n_row, n_column) array of bool, str) or None
+        Pixels to hatch, and what that means.
+    """
+    figure, axes = _single(values, step_mm, below_in=_KEYS_IN)
+    kept = values if least is None else np.where(values < least, np.float32(0.0), values)
+    image = draw_image(axes, kept, _map(colors), 0.0, top, step_mm)
+    _color_bar(axes, image)
+    scale_bar(axes, values.shape, step_mm)
+    if hatched is not None:
+        hatch(axes, hatched[0], "white")
+    keys = _keys(values, colors, least, hatched)
+    figure.legend(handles=keys, loc="lower center", ncols=max(len(keys), 1), frameon=False, fontsize=SMALL_SIZE)
+    put_title(axes, title)
+    return figure
+
+
+def _keys(
+    values: NDArray[np.float32], colors: str, least: float | None, hatched: tuple[NDArray[np.bool_], str] | None
+) -> list[Patch]:
+    first = _map(colors)(0.0)
+    keys = []
+    if least is not None:
+        keys.append(Patch(facecolor=first, edgecolor="#808080", linewidth=0.5, label=f"below {least:.3g}: left out"))
+    if hatched is not None and hatched[0].any():
+        keys.append(Patch(facecolor=first, edgecolor="white", hatch=HATCH, linewidth=0.5, label=hatched[1]))
+    if np.isnan(values).any():
+        keys.append(Patch(facecolor=NO_ANSWER_COLOR, edgecolor="#808080", linewidth=0.5, label="no answer"))
+    return keys
+
+
+def element_gallery(elements: ElementMaps, names: Sequence[str], *, columns: int = 4) -> Figure:
+    """Draw several element maps side by side.
+
+    Parameters
+    ----------
+    elements : ElementMaps
+        The maps.
+    names : sequence of str
+        Which of them, in order; at least one.
+    columns : int
+        Maps in a row.
+    """
+    height = panel_height(elements.area.shape[:2], elements.step_mm)
+    n_row = -(-len(names) // columns)
+    figure = new_figure(columns * PANEL_WIDTH_IN, n_row * (height + 0.3) + 0.05)
+    for index, name in enumerate(names):
+        axes = figure.add_subplot(n_row, columns, index + 1)
+        draw_area(axes, elements[name], elements.step_mm if index == 0 else None, elements.step_mm)
+        put_title(axes, f"{siegbahn(name)} (counts)", pad=3)
+    close_fit(figure, 0.05, 0.45, 0.05, 0.25)
+    figure.subplots_adjust(wspace=0.28, hspace=0.3 / height)
+    return figure
+
+
+def draw_probability(axes: Axes, probability: NDArray[np.float32], step_mm: Step) -> None:
+    """Draw a probability map with its colour bar into axes."""
+    image = draw_image(axes, probability, _map(PROBABILITY_MAP), 0.0, 1.0, step_mm)
+    _color_bar(axes, image)
+    scale_bar(axes, probability.shape, step_mm)
+
+
+def draw_area(axes: Axes, area: NDArray[np.float32], bar_step_mm: Step, step_mm: Step = None) -> None:
+    """Draw a line-area map with its colour bar into axes; ``bar_step_mm`` None leaves the scale bar out."""
+    image = draw_image(axes, area, _map(AREA_MAP), 0.0, upper_limit(area), bar_step_mm or step_mm)
+    _color_bar(axes, image)
+    scale_bar(axes, area.shape, bar_step_mm)
+
+
+def draw_image(
+    axes: Axes, values: NDArray[np.float32], colors: Colormap, low: float, high: float, step_mm: Step
+) -> AxesImage:
+    """Draw values as square (or as the step says) pixels, without ticks."""
+    masked = np.ma.masked_invalid(thinned(values))
+    image = axes.imshow(
+        masked,
+        cmap=colors,
+        vmin=low,
+        vmax=high,
+        interpolation="nearest",
+        aspect=pixel_aspect(step_mm),
+        origin="upper",
+        extent=extent(values.shape),
+    )
+    bare(axes)
+    return image
+
+
+def thinned(values: NDArray[Any]) -> NDArray[Any]:
+    """Return every second, third ... row and column of a large map: more than a picture has points to show."""
+    every = -(-max(values.shape) // MOST_POINTS)
+    return values[::every, ::every]
+
+
+def extent(shape: tuple[int, ...]) -> tuple[float, float, float, float]:
+    """Return where a map lies in its axes, in its own pixels, whether it was thinned or not."""
+    return -0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5
+
+
+def bare(axes: Axes) -> None:
+    """Take ticks and labels away and make the frame thin."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_visible(False)  # without ticks, too, it takes as long to draw as the map
+    for spine in axes.spines.values():
+        spine.set_linewidth(0.5)
+
+
+def hatch(axes: Axes, where: NDArray[np.bool_], color: str) -> None:
+    """Hatch some pixels, over what is drawn there."""
+    if where.any() and min(where.shape) > 1:
+        with mpl.rc_context({"hatch.color": color, "hatch.linewidth": HATCH_WIDTH}):
+            coarse = thinned(where).astype(float)
+            every = -(-max(where.shape) // MOST_POINTS)
+            rows, columns = (every * np.arange(size) for size in coarse.shape)
+            axes.contourf(columns, rows, coarse, levels=[0.5, 1.5], colors="none", hatches=[HATCH], zorder=3)
+
+
+def scale_bar(axes: Axes, shape: tuple[int, ...], step_mm: Step) -> None:
+    """Draw a bar of a round number of mm, about a quarter of the width, where the step is known."""
+    if step_mm is None or not step_mm[1] > 0 or shape[1] < 8:
+        return
+    width_mm = shape[1] * step_mm[1]
+    length_mm = max((own for own in _SCALE_BAR_MM if own <= 0.3 * width_mm), default=None)
+    if length_mm is None:
+        return
+    share = length_mm / width_mm
+    axes.add_patch(
+        Rectangle((0.04, 0.035), share, 0.018, transform=axes.transAxes, color="white", ec="black", linewidth=0.4)
+    )
+    axes.text(
+        0.04 + share / 2, 0.065, f"{length_mm} mm", transform=axes.transAxes, color="white", ha="center", va="bottom",
+        fontsize=SMALL_SIZE, bbox={"facecolor": "black", "alpha": 0.55, "pad": 0.8, "linewidth": 0},
+    )  # fmt: skip
+
+
+def upper_limit(area: NDArray[np.float32]) -> float:
+    """Return the 99th percentile of the counts, or one where all are zero or unknown."""
+    known = area[np.isfinite(area)]
+    limit = float(np.percentile(known, 99)) if known.size else 0.0
+    return limit if limit > 0 else max(float(known.max(initial=0.0)), 1.0)
+
+
+def pixel_aspect(step_mm: Step) -> float:
+    """Return height over width of a pixel."""
+    if step_mm is None or min(step_mm) <= 0:
+        return 1.0
+    return step_mm[0] / step_mm[1]
+
+
+def panel_height(shape: tuple[int, ...], step_mm: Step) -> float:
+    """Return the height in inches of a map that is as wide as a panel, kept within reason."""
+    ratio = shape[0] * pixel_aspect(step_mm) / shape[1]
+    return float(np.clip(0.86 * PANEL_WIDTH_IN * ratio, 0.8, 3.4))
+
+
+def _single(values: NDArray[np.float32], step_mm: Step, below_in: float = 0.0) -> tuple[Figure, Axes]:
+    height = 2.0 * panel_height(values.shape, step_mm)
+    figure = new_figure(2.0 * PANEL_WIDTH_IN + 0.6, height + 0.4 + below_in)
+    axes = figure.add_subplot()
+    close_fit(figure, 0.1, 0.7, 0.1 + below_in, 0.3)
+    return figure, axes
+
+
+def _color_bar(axes: Axes, image: AxesImage) -> None:
+    """Draw the colours from the least to the largest value; matplotlib's own bar takes longer than the map."""
+    # Its unit stands in the title above the map: a label at its side would take the room of the next map.
+    make = make_axes if axes.get_subplotspec() is None else make_axes_gridspec
+    bar = make(axes, fraction=0.05, pad=0.025, aspect=25)[0]
+    low, high = image.get_clim()
+    steps = np.linspace(low, high, 256)[:, None]
+    bar.imshow(steps, cmap=image.cmap, aspect="auto", origin="lower", extent=(0.0, 1.0, low, high))
+    bar.xaxis.set_visible(False)
+    bar.yaxis.tick_right()
+    bar.tick_params(axis="y", labelsize=SMALL_SIZE - 1, width=0.5, length=2)
+    for spine in bar.spines.values():
+        spine.set_linewidth(0.4)
+
+
+def _map(name: str) -> Colormap:
+    return mpl.colormaps[name].with_extremes(bad=NO_ANSWER_COLOR)

@@ -1,0 +1,176 @@
+"""What lies at the surface beside what is below it, and how thick the uppermost layer is."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
+from numpy.typing import NDArray
+
+from underpaint.data.maps import PLACED_PROBABILITY, PRESENT_PROBABILITY, SURFACE_UM, PigmentMaps, Place
+from underpaint.display.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, TEXT_SIZE, close_fit, new_figure, put_title
+from underpaint.display.plot.images import (
+    HATCH,
+    HATCH_WIDTH,
+    PANEL_WIDTH_IN,
+    PROBABILITY_MAP,
+    bare,
+    draw_image,
+    hatch,
+    panel_height,
+    pixel_aspect,
+    scale_bar,
+)
+
+THICKNESS_MAP = "viridis"
+THICKNESS_TICKS_UM = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+OPEN_PLACE_COLOR, UNDETERMINED_COLOR = "#7fd4ff", "#b0b0b0"
+_PLACES: tuple[tuple[Place, str], ...] = (("anywhere", "anywhere"), ("surface", "at the surface"), ("below", "below"))
+_LEFT_IN, _TOP_IN, _LEGEND_IN = 1.15, 0.3, 0.35
+
+
+def place_gallery(maps: PigmentMaps, names: Sequence[str]) -> Figure:
+    """Draw a row of a group: its probability anywhere, at the surface, and below.
+
+    Parameters
+    ----------
+    maps : PigmentMaps
+        Of a model that knows places.
+    names : sequence of str
+        Groups or pigments, in order; at least one. Hatched where one is there and neither place reaches
+        ``PLACED_PROBABILITY``.
+    """
+    height = panel_height(maps.probability.shape[:2], maps.step_mm)
+    width = _LEFT_IN + len(_PLACES) * PANEL_WIDTH_IN + 0.55
+    figure = new_figure(width, _TOP_IN + len(names) * (height + 0.06) + _LEGEND_IN)
+    grid = figure.subplots(len(names), len(_PLACES), squeeze=False)
+    for row, name in enumerate(names):
+        open_places = _unplaced(maps, name)
+        for axes, (place, title) in zip(grid[row], _PLACES, strict=True):
+            colors = mpl.colormaps[PROBABILITY_MAP].with_extremes(bad=NO_ANSWER_COLOR)
+            image = draw_image(axes, maps.at(name, place), colors, 0.0, 1.0, maps.step_mm)
+            if place != "anywhere":
+                hatch(axes, open_places, OPEN_PLACE_COLOR)
+            if row == 0:
+                put_title(axes, title, pad=3)
+        grid[row][0].yaxis.set_visible(True)
+        grid[row][0].set_ylabel(_wrapped(maps, name), fontsize=SMALL_SIZE, rotation=0, ha="right", va="center")
+    scale_bar(grid[0][0], maps.probability.shape[:2], maps.step_mm)
+    close_fit(figure, _LEFT_IN, 0.55, _LEGEND_IN, _TOP_IN)
+    figure.subplots_adjust(wspace=0.05, hspace=0.06 / height)
+    _bar(figure, grid[0][-1], image)
+    figure.legend(handles=_place_legend(), loc="lower center", ncols=2, frameon=False, fontsize=SMALL_SIZE)
+    return figure
+
+
+def thickness_map(maps: PigmentMaps, *, title: str = "") -> Figure:
+    """Draw the thickness of the uppermost layer of paint, um, beside the ends of its 90 % interval.
+
+    White and hatched where it is not determined; grey where there is no answer.
+
+    Parameters
+    ----------
+    maps : PigmentMaps
+        Of a model that answers quantities.
+    title : str
+        Shown above.
+
+    Raises
+    ------
+    KeyError
+        The model answers none.
+    """
+    estimate = maps.thickness_um()
+    own = maps.quantities
+    known = np.zeros(estimate.value.shape, bool) if own is None else own.determined(SURFACE_UM)
+    answered = np.isfinite(estimate.value)
+    height = panel_height(estimate.value.shape, maps.step_mm)
+    figure = new_figure(3 * PANEL_WIDTH_IN + 0.8, height + 0.5 + _LEGEND_IN)
+    grid = figure.subplots(1, 3, squeeze=False)[0]
+    low, high = _limits(estimate.low[known], estimate.high[known])
+    panels = zip(grid, (estimate.low, estimate.value, estimate.high), ("lower end", "median", "upper end"), strict=True)
+    for axes, values, words in panels:
+        axes.set_facecolor(NO_ANSWER_COLOR)
+        image = axes.imshow(
+            np.ma.masked_where(~known, values), cmap=mpl.colormaps[THICKNESS_MAP], norm=LogNorm(low, high),
+            interpolation="nearest", aspect=pixel_aspect(maps.step_mm), origin="upper", zorder=1,
+        )  # fmt: skip
+        _blank(axes, answered & ~known)
+        bare(axes)
+        put_title(axes, words, pad=3)
+    scale_bar(grid[0], estimate.value.shape, maps.step_mm)
+    close_fit(figure, 0.1, 0.65, 0.05 + _LEGEND_IN, 0.45)
+    figure.subplots_adjust(wspace=0.06)
+    bar = _bar(figure, grid[-1], image)
+    ticks = [um for um in THICKNESS_TICKS_UM if low <= um <= high]
+    bar.ax.yaxis.set_major_locator(FixedLocator(ticks))
+    bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g} µm"))
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    figure.suptitle(title, fontsize=TEXT_SIZE, y=1 - 0.06 / figure.get_figheight(), va="top")
+    figure.legend(handles=_thickness_legend(), loc="lower center", ncols=2, frameon=False, fontsize=SMALL_SIZE)
+    return figure
+
+
+def _unplaced(maps: PigmentMaps, name: str) -> NDArray[np.bool_]:
+    there = maps[name] > PRESENT_PROBABILITY
+    at_surface, below = (maps.at(name, place) >= PLACED_PROBABILITY for place in ("surface", "below"))
+    return np.asarray(there & ~at_surface & ~below)
+
+
+def _blank(axes: Axes, where: NDArray[np.bool_]) -> None:
+    """Leave pixels white, and hatch them."""
+    white = np.ma.masked_where(~where, np.zeros(where.shape))
+    colors = ListedColormap(["white"])
+    axes.imshow(white, cmap=colors, interpolation="nearest", aspect=axes.get_aspect(), origin="upper", zorder=2)
+    hatch(axes, where, UNDETERMINED_COLOR)
+
+
+def _limits(low: NDArray[np.float32], high: NDArray[np.float32]) -> tuple[float, float]:
+    """Return the range of the colours, um: what most of the intervals lie in."""
+    if not low.size:
+        return 1.0, 200.0
+    ends = float(np.percentile(low, 2)), float(np.percentile(high, 98))
+    return max(ends[0], 0.5), max(ends[1], 2.0 * max(ends[0], 0.5))
+
+
+def _wrapped(maps: PigmentMaps, name: str) -> str:
+    words = maps.labels[maps.names.index(name)].partition(" (")[0].split()
+    lines = [""]
+    for word in words:
+        if lines[-1] and len(lines[-1]) + len(word) > 12:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return "\n".join(lines)
+
+
+def _place_legend() -> list[Patch]:
+    return [_patch("#2a0a3a", OPEN_PLACE_COLOR, "place not determined", HATCH), _no_answer()]
+
+
+def _thickness_legend() -> list[Patch]:
+    return [_patch("white", UNDETERMINED_COLOR, "not determined", HATCH), _no_answer()]
+
+
+def _no_answer() -> Patch:
+    return _patch(NO_ANSWER_COLOR, "#808080", "no answer", None)
+
+
+def _patch(face: str, edge: str, words: str, hatching: str | None) -> Patch:
+    with mpl.rc_context({"hatch.linewidth": HATCH_WIDTH}):
+        return Patch(facecolor=face, edgecolor=edge, hatch=hatching, linewidth=0.5, label=words)
+
+
+def _bar(figure: Figure, axes: Axes, image: AxesImage) -> Colorbar:
+    """Draw a colour bar beside axes without taking room from them."""
+    box, width = axes.get_position(), figure.get_figwidth()
+    bar = figure.colorbar(image, cax=figure.add_axes((box.x1 + 0.08 / width, box.y0, 0.1 / width, box.height)))
+    bar.ax.tick_params(labelsize=SMALL_SIZE - 1, width=0.5, length=2)
+    bar.outline.set_linewidth(0.4)
+    return bar

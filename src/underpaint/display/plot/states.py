@@ -1,0 +1,139 @@
+"""Maps of what is present, absent, or cannot be excluded; and of spectra that are unlike all that is known."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from underpaint.data.maps import (
+    ABSENT,
+    CANNOT_EXCLUDE,
+    NO_ANSWER,
+    PRESENT,
+    STATES,
+    UNDECIDED,
+    DetectabilityMaps,
+    UnlikenessMap,
+)
+from underpaint.display.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, TEXT_SIZE, close_fit, new_figure, put_title
+from underpaint.display.plot.images import (
+    HATCH,
+    PANEL_WIDTH_IN,
+    bare,
+    draw_image,
+    extent,
+    hatch,
+    panel_height,
+    pixel_aspect,
+    scale_bar,
+    thinned,
+)
+
+COLORS = {
+    ABSENT: "#f7f5f0",
+    PRESENT: "#8a2f2a",
+    CANNOT_EXCLUDE: "#e6c877",
+    UNDECIDED: "#d79a8b",
+    NO_ANSWER: NO_ANSWER_COLOR,
+}
+HATCH_COLOR = "#9a7a22"
+_LEGEND_IN = 0.35
+_HIGHEST = 10.0
+
+
+def detectability_gallery(maps: DetectabilityMaps, names: Sequence[str], *, columns: int = 4) -> Figure:
+    """Draw several groups side by side.
+
+    Present is red, undecided light red, absent white, what cannot be excluded hatched, no answer grey.
+
+    Parameters
+    ----------
+    maps : DetectabilityMaps
+    names : sequence of str
+        Which of them, in order; at least one.
+    columns : int
+        Maps in a row.
+    """
+    height = panel_height(maps.state.shape[:2], maps.step_mm)
+    n_row = -(-len(names) // columns)
+    figure = new_figure(columns * PANEL_WIDTH_IN, n_row * (height + 0.3) + 0.05 + _LEGEND_IN)
+    for index, name in enumerate(names):
+        axes = figure.add_subplot(n_row, columns, index + 1)
+        _draw(axes, maps, name)
+        put_title(axes, maps.labels[maps.names.index(name)].partition(" (")[0], pad=3)
+        scale_bar(axes, maps.state.shape, maps.step_mm if index == 0 else None)
+    close_fit(figure, 0.05, 0.05, 0.05 + _LEGEND_IN, 0.25)
+    figure.subplots_adjust(wspace=0.06, hspace=0.3 / height)
+    figure.legend(handles=_legend(), loc="lower center", ncols=len(STATES), frameon=False, fontsize=TEXT_SIZE)
+    return figure
+
+
+def state_map(maps: DetectabilityMaps, name: str, *, title: str = "") -> Figure:
+    """Draw one group, colours as of :func:`detectability_gallery`.
+
+    Parameters
+    ----------
+    maps : DetectabilityMaps
+    name : str
+        Which of them.
+    title : str
+        Shown above.
+    """
+    height = 2.0 * panel_height(maps.state.shape[:2], maps.step_mm)
+    figure = new_figure(2.0 * PANEL_WIDTH_IN + 0.6, height + 0.4 + _LEGEND_IN)
+    axes = figure.add_subplot()
+    _draw(axes, maps, name)
+    put_title(axes, title)
+    scale_bar(axes, maps.state.shape, maps.step_mm)
+    figure.legend(
+        handles=_legend(), loc="lower center", ncols=len(STATES), frameon=False, fontsize=SMALL_SIZE, columnspacing=1.2
+    )
+    return close_fit(figure, 0.35, 0.35, 0.1 + _LEGEND_IN, 0.3)
+
+
+def unlikeness_map(own: UnlikenessMap, *, title: str = "") -> Figure:
+    """Draw the scores from 0 to 10 standard deviations."""
+    height = 2.0 * panel_height(own.score.shape, own.step_mm)
+    figure = new_figure(2.0 * PANEL_WIDTH_IN + 0.6, height + 0.4)
+    axes = figure.add_subplot()
+    close_fit(figure, 0.1, 0.7, 0.1, 0.3)
+    colors = mpl.colormaps["inferno"].with_extremes(bad=NO_ANSWER_COLOR)
+    image = draw_image(axes, own.score, colors, 0.0, _HIGHEST, own.step_mm)
+    figure.colorbar(image, ax=axes, fraction=0.05, pad=0.025, aspect=25, extend="max")
+    scale_bar(axes, own.score.shape, own.step_mm)
+    put_title(axes, title)
+    return figure
+
+
+def _draw(axes: Axes, maps: DetectabilityMaps, name: str) -> None:
+    codes = np.searchsorted(sorted(STATES), thinned(maps[name]))
+    colors = ListedColormap([COLORS[key] for key in sorted(STATES)])
+    aspect = pixel_aspect(maps.step_mm)
+    axes.imshow(
+        codes,
+        cmap=colors,
+        vmin=-0.5,
+        vmax=len(STATES) - 0.5,
+        interpolation="nearest",
+        aspect=aspect,
+        extent=extent(maps.state.shape),
+    )
+    hatch(axes, maps[name] == CANNOT_EXCLUDE, HATCH_COLOR)
+    bare(axes)
+
+
+def _legend() -> list[Patch]:
+    return [
+        Patch(
+            facecolor=COLORS[key],
+            edgecolor=HATCH_COLOR if key == CANNOT_EXCLUDE else "#808080",
+            hatch=HATCH if key == CANNOT_EXCLUDE else None,
+            linewidth=0.5,
+            label=words,
+        )
+        for key, words in sorted(STATES.items())
+    ]

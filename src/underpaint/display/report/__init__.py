@@ -1,0 +1,17 @@
+"""Saved results -> one self-contained page to read, print or send."""
+
+from underpaint.display.report.findings import Finding, find_groups
+from underpaint.display.report.layers import Arrangement, find_arrangements
+from underpaint.display.report.page import render_report, write_report
+from underpaint.display.report.unexplained import explain_lines, line_text
+
+__all__ = [
+    "Arrangement",
+    "Finding",
+    "explain_lines",
+    "find_arrangements",
+    "find_groups",
+    "line_text",
+    "render_report",
+    "write_report",
+]

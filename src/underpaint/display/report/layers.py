@@ -1,0 +1,226 @@
+"""What lies at the surface and what below it, in numbers and plain words; no drawing here."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.data.maps import PLACED_PROBABILITY, PRESENT_PROBABILITY, SURFACE_UM, PigmentMaps, Place, at_place
+from underpaint.display.report.findings import LEAST_PIXELS, LEAST_SHARE, is_present
+from underpaint.pigments.predict.order import BELOW, ON_TOP, TOGETHER, LayerOrder, layer_orders
+
+LEAST_ARRANGEMENT = 0.01
+"""Share of the answered pixels from which an arrangement is told."""
+MOST_ARRANGEMENTS = 12
+LEAST_DETERMINED = 0.5
+"""Share of its pixels in which the thickness has to be determined to be given for an arrangement."""
+_NOWHERE, _SURFACE, _BELOW, _BOTH, _UNPLACED = range(5)
+
+
+@dataclass(frozen=True)
+class Thickness:
+    """Medians over pixels of a thickness and of its 90 % interval, um."""
+
+    median_um: float
+    low_um: float
+    high_um: float
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Groups in the order in which many pixels hold them.
+
+    Parameters
+    ----------
+    surface, below, unplaced : tuple of str
+        Labels of the groups in the uppermost layer, under it (or in the ground), and of those whose place is open.
+        A group in both places is in both.
+    n_pixel : int
+    share : float
+        Of the answered pixels.
+    thickness : Thickness or None
+        Of the uppermost layer; None where it is not determined in most of these pixels.
+    """
+
+    surface: tuple[str, ...]
+    below: tuple[str, ...]
+    unplaced: tuple[str, ...]
+    n_pixel: int
+    share: float
+    thickness: Thickness | None
+
+    @property
+    def text(self) -> str:
+        """In words: "vermilion at the surface, about 20 µm (12 to 35), lead pigment below"."""
+        if len(self.surface) == 1 and self.surface == self.below and not self.unplaced:
+            return f"{self.surface[0]} alone; it may be the bare ground"
+        parts = [f"{_joined(self.surface)} at the surface, {thickness_text(self.thickness)}"] if self.surface else []
+        if self.below:
+            parts.append(f"{_joined(self.below)} below")
+        elif self.surface and not self.unplaced:
+            # There is always something, if only the ground: that it is not seen is no finding.
+            parts.append("below not determined")
+        parts += [f"{_joined(self.unplaced)}, place not determined"] if self.unplaced else []
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class PlaceShares:
+    """Where a group that was found lies, as shares of the answered pixels.
+
+    Parameters
+    ----------
+    name, label : str
+    surface, below : float
+        Where its probability at that place is ``PLACED_PROBABILITY`` at least; both may hold.
+    unplaced : float
+        Where it is there, and neither holds: at an open depth.
+    """
+
+    name: str
+    label: str
+    surface: float
+    below: float
+    unplaced: float
+
+
+def knows_places(maps: PigmentMaps) -> bool:
+    """Whether the maps tell the surface from what is below it."""
+    return {"surface", "below"} <= set(maps.places)
+
+
+def found_groups(maps: PigmentMaps) -> list[str]:
+    """Return the groups that are present anywhere, of a model without groups the pigments, in the maps' order."""
+    return [name for name in maps.select("group") or maps.select("member") if is_present(maps[name])]
+
+
+def place_shares(maps: PigmentMaps) -> list[PlaceShares]:
+    """Return where the groups that were found lie, the most widespread at the surface first."""
+    if not knows_places(maps):
+        return []
+    n_known = max(_n_known(maps), 1)
+    rows = []
+    for name in found_groups(maps):
+        code = _codes(maps, name)
+        counts = np.bincount(code[code != _NOWHERE], minlength=5) / n_known
+        surface, below = float(counts[_SURFACE] + counts[_BOTH]), float(counts[_BELOW] + counts[_BOTH])
+        rows.append(PlaceShares(name, _label(maps, name), surface, below, float(counts[_UNPLACED])))
+    return sorted(rows, key=lambda own: (-own.surface, -own.below))
+
+
+def find_arrangements(maps: PigmentMaps) -> list[Arrangement]:
+    """Return which groups lie how in how many pixels, the most widespread first; those under one per cent are left out.
+
+    A group is at a place where its probability there is ``PLACED_PROBABILITY`` at least. Of a model without
+    places there are none.
+    """
+    names = found_groups(maps) if knows_places(maps) else []
+    if not names:
+        return []
+    codes = np.stack([_codes(maps, name).ravel() for name in names], axis=1)
+    kinds, which, counts = _kinds(codes)
+    n_known = max(_n_known(maps), 1)
+    least = max(LEAST_ARRANGEMENT * n_known, min(LEAST_PIXELS, n_known))
+    ordered = [index for index in np.argsort(-counts, kind="stable") if kinds[index].any() and counts[index] >= least]
+    return [
+        _arrangement(maps, names, kinds[index], which.ravel() == index, n_known)
+        for index in ordered[:MOST_ARRANGEMENTS]
+    ]
+
+
+def _kinds(codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.intp], NDArray[np.intp]]:
+    """Return the different rows of a large table of small numbers, which of them each row is, and how often each is."""
+    which, first = np.zeros(len(codes), np.intp), np.zeros(1, np.intp)
+    for column in codes.T:
+        # One column after the other: sorting whole numbers takes a tenth of the time of sorting rows.
+        _, first, which = np.unique(which * (_UNPLACED + 1) + column, return_index=True, return_inverse=True)
+    return codes[first], which, np.bincount(which, minlength=len(first))
+
+
+def thickness_inside(maps: PigmentMaps, inside: NDArray[np.bool_]) -> Thickness | None:
+    """Return medians of the surface layer's thickness over some of the pixels; None where most do not determine it."""
+    if maps.quantities is None or not inside.any():
+        return None
+    known = inside & maps.quantities.determined(SURFACE_UM)
+    if known.sum() < LEAST_DETERMINED * inside.sum():
+        return None
+    return Thickness(*(float(np.median(image[known])) for image in maps.thickness_um()))
+
+
+def thickness_text(own: Thickness | None) -> str:
+    """Say a thickness for people."""
+    if own is None:
+        return "thickness not determined"
+    return f"about {_um(own.median_um)} µm ({_um(own.low_um)} to {_um(own.high_um)})"
+
+
+def order_rows(maps: PigmentMaps) -> list[LayerOrder]:
+    """Return the orders of the pairs of groups that were found and share pixels."""
+    if not (knows_places(maps) and all(has_places(maps, name) for name in maps.select("group"))):
+        return []
+    return layer_orders(maps, found_groups(maps), least_share=LEAST_SHARE)
+
+
+def order_text(maps: PigmentMaps, own: LayerOrder) -> str:
+    """Say which of a pair lies on top."""
+    one, other = _label(maps, own.one), _label(maps, own.other)
+    words = {
+        ON_TOP: f"{one} over {other}",
+        BELOW: f"{other} over {one}",
+        TOGETHER: f"{one} and {other} together at the surface",
+    }
+    return words.get(own.answer, "not determined")
+
+
+def _codes(maps: PigmentMaps, name: str) -> NDArray[np.uint8]:
+    at_surface, below = _likely_at(maps, name, "surface"), _likely_at(maps, name, "below")
+    code = (_SURFACE * at_surface + _BELOW * below).astype(np.uint8)
+    code[(code == _NOWHERE) & (maps[name] > PRESENT_PROBABILITY)] = _UNPLACED
+    return code
+
+
+def has_places(maps: PigmentMaps, name: str) -> bool:
+    """Whether the results hold where a group or pigment lies; of pigments they do so only where that is likely."""
+    return all(at_place(name, place) in maps.names for place in ("surface", "below"))
+
+
+def _likely_at(maps: PigmentMaps, name: str, place: Place) -> NDArray[np.bool_]:
+    """Return where a group is at a place; nowhere, if no map was kept, as that says that it is nowhere likely."""
+    if at_place(name, place) not in maps.names:
+        return np.zeros(maps.probability.shape[:2], dtype=np.bool_)
+    return np.asarray(maps.at(name, place) >= PLACED_PROBABILITY)
+
+
+def _arrangement(
+    maps: PigmentMaps, names: list[str], code: NDArray[np.uint8], inside: NDArray[np.bool_], n_known: int
+) -> Arrangement:
+    def those(*wanted: int) -> tuple[str, ...]:
+        return tuple(_label(maps, name) for name, own in zip(names, code, strict=True) if own in wanted)
+
+    n_pixel = int(inside.sum())
+    return Arrangement(
+        surface=those(_SURFACE, _BOTH),
+        below=those(_BELOW, _BOTH),
+        unplaced=those(_UNPLACED),
+        n_pixel=n_pixel,
+        share=n_pixel / n_known,
+        thickness=thickness_inside(maps, inside.reshape(maps.probability.shape[:2])),
+    )
+
+
+def _n_known(maps: PigmentMaps) -> int:
+    return int(np.isfinite(maps.probability[:, :, 0]).sum())
+
+
+def _label(maps: PigmentMaps, name: str) -> str:
+    """Label without the examples that it gives in brackets."""
+    return maps.labels[maps.names.index(name)].partition(" (")[0]
+
+
+def _joined(labels: tuple[str, ...]) -> str:
+    return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
+
+
+def _um(value: float) -> str:
+    """Two figures are more than a network knows."""
+    return f"{float(f'{value:.2g}'):g}"

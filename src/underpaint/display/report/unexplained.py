@@ -1,0 +1,259 @@
+"""Lines that are there although nothing that was found carries them, with the ordinary ones set apart."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.data.maps import PRESENT_PROBABILITY, ElementMaps, OpenSet, PigmentMaps, UnexplainedLine, split_place
+from underpaint.display.plot import siegbahn
+from underpaint.display.report.findings import CERTAIN_SIGMA, LEAST_PIXELS, LEAST_SHARE
+from underpaint.elements import deviation
+from underpaint.elements.known import (
+    ACCOMPANYING,
+    AIR,
+    METAL_PARTS,
+    MINERALS_OF_GROUNDS,
+    drier_elements,
+    elements_of,
+)
+from underpaint.errors import SampleError
+from underpaint.physics.materials import library
+
+LEAST_OF_STRONGEST = 0.01
+"""Net counts over the strongest family's from which a line in the sum of all pixels is more than a fault of the fit."""
+BLANK_SHARE = 0.01
+"""Net counts of a metal part over those of all lines, at most."""
+EVEN_SPREAD = 0.3
+"""Excess over the scan's median, beside three deviations, up to which a line counts as the instrument's own."""
+DRIER_SHARE = 0.03
+"""Net counts of a drier's metal over the strongest family's, at most."""
+SCATTERED_ONLY = ("Mo_K", "Rh_K", "Rh_L", "Pd_K", "Pd_L")
+_MOST_CARRIERS = 4
+_LEAST_CARRIED = 0.01
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A family with what is needed to judge it: where it stands alone, and what it is compared with."""
+
+    family: str
+    orphan: Mask
+    known: Mask
+    elements: ElementMaps
+
+    @property
+    def element(self) -> str:
+        return self.family.partition("_")[0]
+
+    def median(self, family: str) -> float:
+        """Median net counts of a family where this one stands alone, or over the scan where it does so nowhere."""
+        where = self.orphan if self.orphan.any() else self.known
+        return float(np.median(self.elements[family][where])) if where.any() else 0.0
+
+
+def explain_lines(pigments: PigmentMaps, elements: ElementMaps, *, anode: str | None = None) -> OpenSet:
+    """Name the lines above five standard deviations that nothing that was found carries.
+
+    Parameters
+    ----------
+    pigments : PigmentMaps
+        What was found, and what was asked for.
+    elements : ElementMaps
+        Of the same pixels.
+    anode : str, optional
+        Symbol of the tube's anode, if it is known.
+
+    Returns
+    -------
+    OpenSet
+        ``lines``: unexplained families, one an element. ``ordinary``: families without a pigment that have an ordinary
+        source, by rules that this module's constants state.
+
+    Raises
+    ------
+    ValueError
+        The maps are not of the same pixels.
+
+    Notes
+    -----
+    A line stands alone in a pixel where its net counts exceed five standard deviations and no group or pigment with a
+    probability over one half carries its element: as key element, as accessory, or in a member of the group with no
+    group of its own. It is reported where it does so in 0.1 % of the pixels and in three at least; or where nothing
+    that was found anywhere carries it and the sum over all pixels exceeds five standard deviations and one per
+    cent of the strongest family. Ordinary are: argon of the air; lines of the anode; metal parts of the instrument,
+    where the line is even over the scan and faint; minerals of grounds and supports; impurities, where the element that
+    they come with is there and far stronger; metals of driers, where they are faint.
+    """
+    if pigments.probability.shape[:2] != elements.area.shape[:2]:
+        raise ValueError(
+            f"Cannot look for unexplained lines: pigment maps of {pigments.probability.shape[:2]} pixels, element maps "
+            f"of {elements.area.shape[:2]}. Give both of the same scan."
+        )
+    names = tuple(name for name in pigments.names if split_place(name)[1] == "anywhere")
+    carries = {name: carried_elements(pigments, name) for name in names}
+    lines: dict[str, UnexplainedLine] = {}
+    ordinary: dict[str, str] = {}
+    for index, family in enumerate(elements.names):
+        area, error = elements.area[:, :, index], deviation(elements, family)
+        noise = np.maximum(elements.uncertainty[:, :, index].astype(np.float64), 1e-9)
+        known = np.isfinite(area) & np.isfinite(error) & np.isfinite(pigments.probability[:, :, 0])
+        element = family.partition("_")[0]
+        carriers = (name for name in names if element in carries[name])
+        carried = _any((pigments[name] > PRESENT_PROBABILITY for name in carriers), known.shape)
+        own = _Line(family, known & (area > CERTAIN_SIGMA * np.maximum(error, 1e-9)) & ~carried, known, elements)
+        sigma = _sum_sigma(area[known], noise[known], error[known])
+        if not (_in_pixels(own) or (not carried.any() and _in_sum(own, sigma))):
+            continue
+        source = ordinary_source(own, anode)
+        if source:
+            ordinary[family] = source
+        else:
+            line = _line(own, sigma, pigments, carries)
+            lines[element] = max(lines.get(element, line), line, key=lambda one: (one.n_pixel, one.sum_sigma))
+    ordered = sorted(lines.values(), key=lambda one: (-one.n_pixel, -one.sum_sigma))
+    return OpenSet(tuple(ordered), tuple(ordinary.items()))
+
+
+def carried_elements(pigments: PigmentMaps, name: str) -> frozenset[str]:
+    """Return the elements that a group or pigment of the maps explains.
+
+    A group explains its key elements, the accessories of its members, and their elements that have no group: what has
+    one must be found itself.
+    """
+    keys = {family.partition("_")[0] for family in pigments.elements[pigments.names.index(name)]}
+    if name in library():
+        return frozenset(keys | _own_elements(name))
+    with_group = {group.element for group in library().groups if group.visible}
+    for member in _members(pigments, name):
+        keys |= {own for own in _own_elements(member) if own not in with_group} | set(library()[member].accessory)
+    return frozenset(keys)
+
+
+def ordinary_source(line: _Line, anode: str | None) -> str:
+    """Return where an element without a pigment ordinarily comes from; "" where there is no such source."""
+    element, family = line.element, line.family
+    if element in AIR:
+        return "air"
+    if element == anode or family in line.elements.settings.get("scatter", ()):
+        return "the tube's own lines, scattered"
+    if anode is None and family in SCATTERED_ONLY:
+        return "perhaps the tube's own lines, scattered; name the instrument to tell"
+    if element in METAL_PARTS and _is_even_and_faint(line):
+        return "metal parts of the instrument: even over the scan, and faint"
+    if element in MINERALS_OF_GROUNDS:
+        return "ground, support or dirt"
+    host = _host(line)
+    if host:
+        return f"an impurity of what holds {host}"
+    if element in drier_elements() and line.median(family) <= DRIER_SHARE * _strongest(line):
+        return "a drier, or an impurity"
+    return ""
+
+
+def line_text(line: UnexplainedLine) -> str:
+    """Say in words that a line is not explained."""
+    name = siegbahn(line.family)
+    would = f" {', '.join(line.carriers)} would." if line.carriers else " Nothing in the library does."
+    if line.n_pixel:
+        there = f"{name} is there (above {CERTAIN_SIGMA:g}σ in {_percent(line.share)} of the pixels)"
+    else:
+        there = f"{name} is there in the sum of all pixels ({line.sum_sigma:.0f}σ)"
+    if line.carried == "not in the palette":
+        return f"{there} and no pigment of this palette carries it.{would}"
+    return f"{there} where no pigment that was found carries it.{would}"
+
+
+def _in_pixels(line: _Line) -> bool:
+    count, whole = int(line.orphan.sum()), int(line.known.sum())
+    return count >= min(LEAST_PIXELS, max(whole, 1)) and count >= LEAST_SHARE * whole
+
+
+def _in_sum(line: _Line, sigma: float) -> bool:
+    sums = {name: float(line.elements[name][line.known].sum(dtype=np.float64)) for name in line.elements.names}
+    return sigma > CERTAIN_SIGMA and sums[line.family] >= LEAST_OF_STRONGEST * max(sums.values())
+
+
+def _sum_sigma(area: NDArray[np.float32], noise: NDArray[np.float64], deviation: NDArray[np.float64]) -> float:
+    # noise averages out over the pixels, a wrong ratio of lines does not
+    beside = np.sqrt(np.maximum(deviation**2 - noise**2, 0.0))
+    spread = float(np.hypot(np.sqrt(np.sum(noise**2)), np.sum(beside)))
+    return float(area.sum(dtype=np.float64)) / spread if spread > 0 else 0.0
+
+
+def _line(own: _Line, sigma: float, pigments: PigmentMaps, carries: Mapping[str, frozenset[str]]) -> UnexplainedLine:
+    carriers, carried = _carriers(own.element, pigments, carries)
+    share = float(own.orphan.sum()) / max(int(own.known.sum()), 1)
+    n_pixel = int(own.orphan.sum()) if _in_pixels(own) else 0
+    return UnexplainedLine(own.family, n_pixel, share, own.median(own.family), sigma, carried, carriers)
+
+
+def _carriers(
+    element: str, pigments: PigmentMaps, carries: Mapping[str, frozenset[str]]
+) -> tuple[tuple[str, ...], Literal["not found there", "not in the palette"]]:
+    groups = [name for name in carries if element in carries[name]]
+    members = [name for name in groups if pigments.kinds[pigments.names.index(name)] == "member"]
+    if groups:
+        labels = [pigments.labels[pigments.names.index(name)] for name in members or groups]
+        return tuple(labels[:_MOST_CARRIERS]), "not found there"
+    of_library = [own.label for own in library() if own.mass_fractions.get(element, 0.0) >= _LEAST_CARRIED]
+    return tuple(of_library[:_MOST_CARRIERS]), "not in the palette"
+
+
+def _own_elements(name: str) -> set[str]:
+    pigment = library()[name]
+    return {own for own in elements_of([name]) if pigment.mass_fractions.get(own, 1.0) >= _LEAST_CARRIED}
+
+
+def _members(pigments: PigmentMaps, group: str) -> list[str]:
+    """Members that were asked for; of a model that names groups alone, those of the library."""
+    named = [
+        name
+        for name, groups, kind in zip(pigments.names, pigments.groups, pigments.kinds, strict=True)
+        if kind == "member" and group in groups and name in library()
+    ]
+    if named:
+        return named
+    try:
+        library().group(group)
+    except SampleError:
+        return []
+    return [own.name for own in library().members(group)]
+
+
+def _is_even_and_faint(line: _Line) -> bool:
+    index = line.elements.names.index(line.family)
+    area = line.elements.area[:, :, index][line.known]
+    noise = float(np.median(line.elements.uncertainty[:, :, index][line.known]))
+    middle = float(np.median(area))
+    whole = sum(max(float(np.median(line.elements[name][line.known])), 0.0) for name in line.elements.names)
+    where_alone = line.median(line.family)
+    return where_alone <= BLANK_SHARE * whole and where_alone <= (1.0 + EVEN_SPREAD) * max(middle, 0.0) + 3.0 * noise
+
+
+def _host(line: _Line) -> str:
+    """Return the element that this one comes with, where it is there and the ratio of net counts is an impurity's."""
+    for host, ratio in ACCOMPANYING.get(line.element, {}).items():
+        families = [name for name in line.elements.names if name.partition("_")[0] == host]
+        if families and line.median(line.family) <= ratio * max(line.median(name) for name in families):
+            return host
+    return ""
+
+
+def _strongest(line: _Line) -> float:
+    return max(line.median(name) for name in line.elements.names)
+
+
+def _any(masks: Iterable[Mask], shape: tuple[int, ...]) -> Mask:
+    result = np.zeros(shape, dtype=bool)
+    for own in masks:
+        result |= own
+    return result
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"

@@ -1,0 +1,177 @@
+"""Numbers and findings in plain words."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from underpaint.display import plot
+from underpaint.display.report.findings import LEAST_SHARE, Finding
+from underpaint.display.report.layers import PlaceShares
+
+LIST_LIMIT = 12
+CERTAIN, LIKELY, POSSIBLE, DOUBTFUL = "certain", "likely", "possible", "doubtful"
+CERTAIN_PROBABILITY, LIKELY_PROBABILITY = 0.9, 0.75
+CERTAIN_LINES, LIKELY_LINES = 0.9, 0.5
+"""Mean probability where a group is found, and the share of these pixels in which its strongest line stands out."""
+MEANINGS = {
+    CERTAIN: f"mean probability of {CERTAIN_PROBABILITY:g} at least where it was found, and a line of it above 3σ in "
+    f"{100 * CERTAIN_LINES:.0f} % of these pixels at least",
+    LIKELY: f"{LIKELY_PROBABILITY:g} and {100 * LIKELY_LINES:.0f} % at least",
+    POSSIBLE: "less than that",
+    DOUBTFUL: "no line of it stands out in half of the pixels: look at the element map before you believe it",
+}
+_SPREADS = ((0.9, "almost everywhere"), (0.5, "on most of the surface"), (0.05, "in places"), (0.0, "in a few spots"))
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
+_MOST_NAMED = 3
+AS_LIKELY = 0.01
+"""Relative difference of two shares below which neither pigment is called likelier."""
+_IN_REGION = 0.5
+
+
+@dataclass(frozen=True)
+class KeyFinding:
+    """A finding as the report's first page tells it.
+
+    Parameters
+    ----------
+    what : str
+        "Mercury red".
+    members : str
+        "vermilion or calomel"; "" of a single pigment.
+    where : str
+        "in places (25 % of the area)".
+    depth : str
+        "at the surface in 20 %, below it in 8 %"; "" of a model that knows no places.
+    certainty : str
+        Of the group anywhere in the paint, neither of the pigment nor of the depth: a key of :data:`MEANINGS`.
+    finding : Finding
+    """
+
+    what: str
+    members: str
+    where: str
+    depth: str
+    certainty: str
+    finding: Finding
+
+
+def key_finding(own: Finding, places: Sequence[PlaceShares], regions: Mapping[str, float]) -> KeyFinding:
+    """Say a finding in words.
+
+    Parameters
+    ----------
+    own : Finding
+    places : sequence of PlaceShares
+        Of all groups; empty where the model knows no places.
+    regions : mapping of str to float
+        Share of each region that was drawn in which the group was found.
+    """
+    what = capitalised(before_bracket(own.label))
+    return KeyFinding(what, may_be(own), _where(own, regions), _depth(own, places), certainty(own), own)
+
+
+def certainty(own: Finding) -> str:
+    """Say how sure it is that the group (or pigment) is there."""
+    if own.doubtful:
+        return DOUBTFUL
+    if not own.fitted:
+        return LIKELY if own.mean_inside >= LIKELY_PROBABILITY else POSSIBLE
+    lines = max(line.share for line in own.evidence)
+    if own.mean_inside >= CERTAIN_PROBABILITY and lines >= CERTAIN_LINES:
+        return CERTAIN
+    return LIKELY if own.mean_inside >= LIKELY_PROBABILITY and lines >= LIKELY_LINES else POSSIBLE
+
+
+def may_be(own: Finding) -> str:
+    """Name the likeliest pigments of a group; "" of what is a single pigment.
+
+    "lead white, red lead or another"; where neither is likelier than a third, "for example lead white or red lead". Of
+    a palette it is said how many it leaves out, as the group may be one of them, too.
+    """
+    named = _likeliest(own)
+    if not (own.by_palette and own.left_out):
+        return named
+    count = len(own.left_out)
+    return f"{named}; the palette leaves out {count} {'other' if count == 1 else 'others'} of the group"
+
+
+def _likeliest(own: Finding) -> str:
+    ranked = own.shares or tuple((other.label, other.share) for other in own.leanings)
+    names = [label for label, _ in ranked] or list(own.members)
+    if len(names) > _MOST_NAMED:
+        return _first_named(names, [share for _, share in ranked] or [0.0] * len(names))
+    return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def _first_named(names: Sequence[str], shares: Sequence[float]) -> str:
+    """Name the first one or two of many, if they stand out; else two as examples."""
+    if not math.isclose(shares[1], shares[2], rel_tol=AS_LIKELY):
+        return f"{names[0]}, {names[1]} or another"
+    if not math.isclose(shares[0], shares[2], rel_tol=AS_LIKELY):
+        return f"{names[0]} or another"
+    return f"for example {names[0]} or {names[1]}"
+
+
+def _where(own: Finding, regions: Mapping[str, float]) -> str:
+    spread = next(words for least, words in _SPREADS if own.share >= least)
+    parts = [f"{spread} ({percent(own.share)} of the area)"]
+    named = [f"“{name}” ({percent(share)})" for name, share in regions.items() if share >= _IN_REGION]
+    parts.append(f"in the {'region' if len(named) == 1 else 'regions'} {', '.join(named)}" if named else "")
+    return "; ".join(part for part in parts if part)
+
+
+def _depth(own: Finding, places: Sequence[PlaceShares]) -> str:
+    place = next((each for each in places if each.name == own.name), None)
+    if place is None:
+        return ""
+    known = ((place.surface, "at the surface"), (place.below, "below it"), (place.unplaced, "at an open depth"))
+    return ", ".join(f"{words} in {percent(share)}" for share, words in known if share >= LEAST_SHARE)
+
+
+def percent(share: float) -> str:
+    """Write a share as a percentage that is as precise as it needs to be."""
+    if share > 0.995 and share < 1:
+        return "over 99 %"
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
+
+
+def thousands(value: float) -> str:
+    """Write a number with narrow spaces between its thousands."""
+    return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def date_text(text: str) -> str:
+    """Write a date for people, "21 November 2026, 23:08 UTC"; what is no date of ISO 8601 stays as it is."""
+    try:
+        own = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    day = f"{own.day} {_MONTHS[own.month - 1]} {own.year}"
+    if len(text) <= len("2026-11-21"):
+        return day
+    return f"{day}, {own:%H:%M} {own.tzname() or ''}".strip()
+
+
+def line_name(family: str) -> str:
+    """Write ``Hg_L`` as "Hg L"."""
+    return plot.siegbahn(family)
+
+
+def listed(names: Sequence[str], limit: int = LIST_LIMIT) -> str:
+    """Write names in a row, and of very many only how many more there are."""
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def capitalised(sentence: str) -> str:
+    """Begin a sentence with a capital and leave the rest of it as it is."""
+    return sentence[:1].upper() + sentence[1:]
+
+
+def before_bracket(label: str) -> str:
+    """Leave out the examples that a group's label gives in brackets."""
+    return label.partition(" (")[0]

@@ -1,0 +1,85 @@
+// The maps' numbers, fetched when they are first shown, and how numbers become colours.
+import { ask } from "./base.js";
+
+const tables = {};
+export async function loadColors() {
+  for (const [name, text] of Object.entries(await (await ask("colors.json")).json())) {
+    const table = new Uint32Array(text.length / 6);
+    for (let n = 0; n < table.length; n += 1) {
+      const value = parseInt(text.slice(6 * n, 6 * n + 6), 16);
+      table[n] = 0xff000000 | ((value & 0xff) << 16) | (value & 0xff00) | (value >> 16);
+    }
+    tables[name] = table;
+  }
+}
+
+// By their numbers, as underpaint.data.maps.STATES; each has a colour of its own.
+export const STATES = ["absent", "present", "cannot be excluded", "undecided"];
+const [ABSENT, , CANNOT_EXCLUDE, UNDECIDED] = STATES.keys();
+// As underpaint.display.viewer.spots.unknown: not seen, and yet nothing says that it is absent.
+export const unknownAt = (probability, state, place) => probability < 0.5 && (place === "below" ? state === state && state !== ABSENT : state === CANNOT_EXCLUDE || state === UNDECIDED);
+
+export const NO_ANSWER = 0xffc4c4c4;
+export const tableOf = (name) => tables[name];
+
+const fetched = new Map();
+const MOST = 24;
+export async function valuesOf(index) {
+  if (!fetched.has(index)) {
+    fetched.set(index, ask(`map?map=${index}`).then((answer) => answer.arrayBuffer()).then((buffer) => new Float32Array(buffer)));
+    if (fetched.size > MOST) fetched.delete(fetched.keys().next().value);
+  }
+  try { return await fetched.get(index); } catch (error) { fetched.delete(index); throw error; }
+}
+
+const tops = new Map();
+// Full colour: 1 of a probability, the 99th percentile of counts, the largest state.
+export function topOf(entry, index, values) {
+  if (entry.kind === "group" || entry.kind === "member") return 1;
+  if (entry.kind === "state") return STATES.length - 1;
+  if (!tops.has(index)) {
+    const step = Math.max(1, Math.floor(values.length / 100000));
+    const known = [];
+    for (let at = 0; at < values.length; at += step) if (Number.isFinite(values[at])) known.push(values[at]);
+    known.sort((a, b) => a - b);
+    const top = known.length ? known[Math.floor(0.99 * (known.length - 1))] : 1;
+    tops.set(index, top > 0 ? top : Math.max(known[known.length - 1] || 0, 1));
+  }
+  return tops.get(index);
+}
+
+export const usualColors = (entry) => (entry.kind === "group" || entry.kind === "member" ? "inferno" : entry.kind === "state" ? "states" : "viridis");
+
+export function paint(pixels, values, table, top, threshold = 0) {
+  const last = table.length - 1;
+  const scale = last / top;
+  for (let at = 0; at < values.length; at += 1) {
+    const value = values[at];
+    pixels[at] = value !== value ? NO_ANSWER : table[value < threshold ? 0 : Math.max(0, Math.min(last, (value * scale) | 0))];
+  }
+}
+
+export function paintComposite(pixels, parts) {
+  for (let at = 0; at < pixels.length; at += 1) {
+    let color = 0xff000000;
+    for (let channel = 0; channel < 3; channel += 1) {
+      const part = parts[channel];
+      if (!part) continue;
+      const value = part.values[at];
+      if (value !== value) { color = NO_ANSWER; break; }
+      color |= Math.max(0, Math.min(255, ((255 * value) / part.top) | 0)) << (8 * channel);
+    }
+    pixels[at] = color;
+  }
+}
+
+export function pictureOf(width, height, fill) {
+  const canvas = document.createElement("canvas");
+  canvas.width = width;
+  canvas.height = height;
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(width, height);
+  fill(new Uint32Array(image.data.buffer));
+  context.putImageData(image, 0, 0);
+  return canvas;
+}

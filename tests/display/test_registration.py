@@ -1,0 +1,145 @@
+"""A photograph finds its place over the maps: by points exactly, by itself under one pixel."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import map_coordinates
+from viewer_fakes import SHAPE, painted, results
+
+from underpaint.display.viewer.registration import automatically, by_points, place, warped
+from underpaint.display.viewer.result_site import ResultSite
+from underpaint.display.viewer.server import Request
+from underpaint.errors import ScanError
+from underpaint.io.results.sidecars import PHOTOGRAPH_FILE, REGISTERED_FILE
+
+pytest.importorskip("skimage", reason="scikit-image, of the extra [view], is not installed")
+
+CORNERS = np.array([[0.0, 0.0], [60.0, 0.0], [0.0, 40.0], [60.0, 40.0], [30.0, 20.0]])
+
+
+def known_matrix() -> NDArray[np.float64]:
+    """A turn of 4 degrees, eight pixels of the photograph for one of the maps, and a little perspective."""
+    turn = np.deg2rad(4.0)
+    return np.array(
+        [[8 * np.cos(turn), -8 * np.sin(turn), 70.0], [8 * np.sin(turn), 8 * np.cos(turn), 40.0], [2e-4, 1e-4, 1.0]]
+    )
+
+
+def photographed(image: NDArray[np.float64], matrix: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Render a picture as a camera at a matrix would see it, on a grey wall."""
+    rows, columns = np.indices(size) + 0.5
+    back = place(np.linalg.inv(matrix), np.column_stack([columns.ravel(), rows.ravel()]))
+    at = np.array([back[:, 1] - 0.5, back[:, 0] - 0.5])
+    layers = [map_coordinates(image[:, :, channel], at, order=1, cval=0.4) for channel in range(3)]
+    return np.stack(layers, axis=1).reshape(*size, 3).astype(np.float32)
+
+
+@pytest.mark.parametrize("n_point", [4, 5])
+def test_points_give_the_transform_that_moved_them(n_point: int) -> None:
+    matrix = known_matrix()
+    found = by_points(place(matrix, CORNERS[:n_point]).tolist(), CORNERS[:n_point].tolist())
+    np.testing.assert_allclose(place(found.matrix, CORNERS), place(matrix, CORNERS), atol=1e-6)
+    assert found.error_px == (None if n_point == 4 else pytest.approx(0.0, abs=1e-6))
+
+
+def test_two_points_allow_for_shift_turn_and_scale() -> None:
+    matrix = known_matrix()
+    matrix[2, :2] = 0.0
+    found = by_points(place(matrix, CORNERS[:2]).tolist(), CORNERS[:2].tolist())
+    np.testing.assert_allclose(found.matrix, matrix, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("here", "match"),
+    [([], "at least 2"), ([(1, 1)], "at least 2"), ([(0, 0), (1, 1), (2, 2)], "line"), ([(3, 3), (3, 3)], "line")],
+)
+def test_points_that_do_not_tell_are_refused(here: list[tuple[float, float]], match: str) -> None:
+    with pytest.raises(ScanError, match=match):
+        by_points([(8 * x, 8 * y) for x, y in here], here)
+
+
+def test_a_photograph_finds_its_place_by_itself_under_a_pixel() -> None:
+    image, maps = painted((40, 60), np.random.default_rng(3))
+    matrix = known_matrix()
+    found = automatically(photographed(image, matrix, (440, 620)), maps)
+    off = np.linalg.norm(place(found.matrix, CORNERS) - place(matrix, CORNERS), axis=1) / 8
+    assert off.max() < 1.0
+    assert found.similarity is not None
+    assert found.similarity > 0.3
+
+
+def test_a_panel_of_stripes_does_not_lie_a_stripe_off() -> None:
+    """Seven colours over one another in columns and rows, as on panels that are made for trials."""
+    rng = np.random.default_rng(1)
+    down, across = (np.repeat(rng.uniform(0, 1, (n, 3)), 5, axis=0) for n in (8, 12))
+    image = np.where(np.arange(40)[:, None, None] // 5 % 2 == 0, down[:, None], across[None])
+    maps = [np.asarray(image[:, :, channel] ** 2, np.float32) for channel in range(3)]
+    matrix = known_matrix()
+    found = automatically(photographed(image, matrix, (440, 620)), maps)
+    off = np.linalg.norm(place(found.matrix, CORNERS) - place(matrix, CORNERS), axis=1) / 8
+    assert off.max() < 1.0
+
+
+@pytest.mark.parametrize(
+    "photograph", [np.full((90, 120, 3), 0.5), np.random.default_rng(0).uniform(0, 1, (90, 120, 3))]
+)
+def test_a_photograph_of_something_else_is_not_laid(photograph: NDArray[np.float64]) -> None:
+    _, maps = painted((40, 60), np.random.default_rng(3))
+    with pytest.raises(ScanError, match="shares nothing"):
+        automatically(photograph.astype(np.float32), maps)
+
+
+def test_maps_without_structure_are_refused() -> None:
+    with pytest.raises(ScanError, match="nothing to compare"):
+        automatically(np.zeros((50, 50, 3), np.float32), [np.ones((20, 30), np.float32)])
+
+
+def test_the_warped_photograph_is_the_painting_again() -> None:
+    image, _ = painted((40, 60), np.random.default_rng(3))
+    matrix = known_matrix()
+    again = warped(photographed(image, matrix, (440, 620)), matrix, (40, 60), 2)
+    assert again.shape == (80, 120, 3)
+    inside = again[1::2, 1::2][4:-4, 4:-4]
+    assert np.median(np.abs(inside - image[4:-4, 4:-4])) < 0.02
+
+
+def jpeg(size: tuple[int, int]) -> bytes:
+    stream = io.BytesIO()
+    rng = np.random.default_rng(1)
+    Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(stream, format="JPEG")
+    return stream.getvalue()
+
+
+def test_a_photograph_is_kept_laid_and_removed(tmp_path: Path) -> None:
+    folder = results(tmp_path)
+    site = ResultSite(folder)
+    site(Request("POST", ("photograph", "picture"), {}, jpeg((120, 200))))
+    assert (folder / PHOTOGRAPH_FILE).is_file()
+    points = [[0, 0, 0, 0], [200, 0, SHAPE[1], 0], [0, 120, 0, SHAPE[0]], [200, 120, SHAPE[1], SHAPE[0]]]
+    answer = site(Request("POST", ("photograph", "place"), {}, json.dumps({"points": points}).encode()))
+    assert answer is not None
+    assert isinstance(answer.body, bytes)
+    laid = json.loads(answer.body)["laid"]
+    np.testing.assert_allclose(laid["matrix"], np.diag([10.0, 10.0, 1.0]), atol=1e-6)
+    with Image.open(folder / REGISTERED_FILE) as image:
+        assert image.width % SHAPE[1] == 0
+    site(Request("DELETE", ("photograph",)))
+    assert not list(folder.glob("photograph*"))
+    site.close()
+
+
+@pytest.mark.parametrize("body", [b"", b"no picture", b"<svg onload='alert(1)'/>"])
+def test_what_is_no_picture_is_refused_and_nothing_is_kept(tmp_path: Path, body: bytes) -> None:
+    folder = results(tmp_path)
+    site = ResultSite(folder)
+    with pytest.raises(ScanError, match="no JPEG, PNG or TIFF"):
+        site(Request("POST", ("photograph", "picture"), {}, body))
+    with pytest.raises(ScanError, match="no photograph to lay"):
+        site(Request("POST", ("photograph", "place"), {}, b'{"automatic": true}'))
+    assert not list(folder.glob("photograph*"))
+    site.close()

@@ -1,0 +1,221 @@
+"""The page: every section there, nothing from outside, names from files escaped, findings as in the maps."""
+
+import re
+import time
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import report_fakes as fakes
+
+from underpaint.data.maps import ElementMaps, PigmentMaps
+from underpaint.display.report import find_groups, render_report, write_report
+from underpaint.display.report.wording import percent
+from underpaint.errors import OutputError, ScanError
+from underpaint.io import write_results
+
+SECTIONS = ("findings", "spectrum", "pigments", "elements", "table", "unknown", "methods", "settings")
+LARGEST_BYTES = 8e6
+LONGEST_S = 15.0
+
+
+class Page(HTMLParser):
+    """Collects what a page is made of."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta", "img", "br", "link"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def all(self, name: str) -> list[dict[str, str | None]]:
+        return [own for tag, own in self.tags if tag == name]
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return render_report(fakes.pigment_maps(), fakes.element_maps(), fakes.summary())
+
+
+@pytest.fixture(scope="module")
+def page(text: str) -> Page:
+    return Page(text)
+
+
+def test_page_is_well_formed_and_has_every_section(page: Page) -> None:
+    assert page.open == []
+    assert [own["id"] for own in page.all("section")] == list(SECTIONS)
+
+
+def test_links_lead_to_places_of_the_page(page: Page) -> None:
+    places = {own["id"] for _, own in page.tags if "id" in own}
+    links = [own["href"] for own in page.all("a")]
+    assert len(links) >= len(SECTIONS)
+    assert {str(link).removeprefix("#") for link in links} <= places
+
+
+def test_nothing_comes_from_outside_and_nothing_runs(text: str, page: Page) -> None:
+    assert re.findall(r"(?:https?:)?//[a-z]", re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", text)) == []
+    assert page.all("script") == page.all("link") == page.all("iframe") == []
+    assert all(str(own["src"]).startswith("data:image/png;base64,") for own in page.all("img"))
+    assert "@import" not in text
+    assert not re.search(r"url\(", text)
+
+
+def test_every_picture_has_words(page: Page) -> None:
+    pictures = page.all("img")
+    # Spectrum, two groups, two members, the gallery.
+    assert len(pictures) == 6
+    assert all(len(str(own["alt"])) > 20 for own in pictures)
+
+
+@pytest.mark.parametrize("nasty", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}"])
+def test_names_from_files_are_escaped(nasty: str) -> None:
+    labels = {"mercury_red": nasty, "vermilion": nasty}
+    facts = fakes.summary(nasty) | {"notes": [nasty], "detector": nasty, "metadata": {"date": nasty}}
+    facts["settings"]["palette"] = nasty
+    own = Page(render_report(fakes.pigment_maps(labels), fakes.element_maps(), facts))
+    assert own.all("script") == []
+    assert not any("onerror" in attributes for _, attributes in own.tags)
+    assert "49" not in {str(attributes.get("alt")) for _, attributes in own.tags}
+
+
+def test_findings_say_what_the_maps_hold() -> None:
+    lead, mercury = find_groups(fakes.pigment_maps(), fakes.element_maps())
+    assert (lead.name, mercury.name) == ("lead_pigment", "mercury_red")
+    assert lead.share == 1.0
+    assert mercury.share == pytest.approx(0.25)
+    assert mercury.evidence[0].family == "Hg_L"
+    assert mercury.evidence[0].share > 0.99
+    assert mercury.evidence[0].median_counts == pytest.approx(900, rel=0.1)
+    assert {"vermilion", "calomel"} <= set(mercury.members)
+    assert [own.name for own in mercury.leanings] == ["vermilion"]
+    assert not mercury.doubtful
+
+
+def test_without_element_maps_nothing_is_called_certain_or_doubtful() -> None:
+    page = render_report(fakes.pigment_maps(), None, fakes.summary())
+    assert 'class="tag">likely<' in page
+    assert 'class="tag">certain<' not in page
+    assert 'class="tag">doubtful<' not in page
+    assert "not looked for" in page
+
+
+def test_a_pigment_without_its_line_is_called_doubtful() -> None:
+    elements = fakes.element_maps()
+    area = elements.area.copy()
+    area[:, :, elements.names.index("Hg_L")] = 0.0
+    mercury = find_groups(fakes.pigment_maps(), replace(elements, area=area))[1]
+    assert mercury.doubtful
+    assert "doubtful" in render_report(fakes.pigment_maps(), replace(elements, area=area), fakes.summary())
+
+
+def test_words_of_the_page(text: str) -> None:
+    for words in (
+        "2 of 3 pigment groups were found",
+        "Members of a group that hold the same elements cannot be told apart by XRF",
+        "reads 65 eV low at Fe K",
+        "Looked for and not found: copper green blue",
+        "Knows no lakes.",
+        "40 of 960 pixels have no answer",
+        "10.1039/d2ja00246a",
+    ):
+        assert words in text.replace("&#39;", "'")
+
+
+def test_a_voltage_that_nobody_gave_is_not_shown() -> None:
+    facts = fakes.summary()
+    facts["settings"] |= {"instrument_settings": {"name": "found", "tube": {"anode": "Ag", "voltage_kv": 40.0}}}
+    facts["settings"]["calibration"]["anode"] = "Ag"
+    title_block = render_report(None, None, facts).split("<main>")[0]
+    assert "not given; Ag anode seen in the scattered lines" in title_block
+    assert "40" not in title_block.split("<dt>Instrument</dt>")[1].split("</dd>")[0]
+
+
+def test_the_date_of_a_clock_never_set_is_not_shown() -> None:
+    facts = fakes.summary()
+    shown = [
+        "<dt>Date of the scan</dt>" in render_report(None, None, facts | {"metadata": {"START_TIME": date}})
+        for date in ("01/01/1970 23:59:59", "05/03/2024 10:00:00")
+    ]
+    assert shown == [False, True]
+
+
+def test_elements_alone_make_a_page_too() -> None:
+    own = Page(render_report(None, fakes.element_maps(), fakes.summary()))
+    assert "pigments" not in {section["id"] for section in own.all("section")}
+
+
+def test_a_scan_without_any_answer_makes_a_page_that_says_so() -> None:
+    pigments = fakes.pigment_maps()
+    silent = replace(pigments, probability=np.full_like(pigments.probability, np.nan))
+    assert "No pigment group reached" in render_report(silent, None, {"name": "empty"})
+
+
+def test_a_model_without_groups_shows_its_members() -> None:
+    pigments = fakes.pigment_maps()
+    members = replace(pigments, kinds=("member",) * 5)
+    assert "mercury red" in render_report(members, fakes.element_maps(), fakes.summary())
+
+
+def test_report_of_a_folder_is_written_beside_its_results(tmp_path: Path) -> None:
+    facts = fakes.summary()
+    write_results(
+        tmp_path,
+        pigments=fakes.pigment_maps(),
+        elements=fakes.element_maps(),
+        scan_summary={k: v for k, v in facts.items() if k not in {"settings", "versions", "written"}},
+        settings=facts["settings"],
+    )
+    path = write_report(tmp_path)
+    assert path == tmp_path / "report.html"
+    assert Page(path.read_text("utf-8")).open == []
+    assert list(tmp_path.glob("*.part")) == []
+
+
+def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ScanError, match=r"no results\.h5"):
+        write_report(tmp_path)
+
+
+def test_twenty_maps_of_a_painting_stay_small_and_quick() -> None:
+    rng, shape, n_map = np.random.default_rng(2), (60, 120), 20
+    names = tuple(f"pigment_{n}" for n in range(n_map))
+    probability = rng.random((*shape, n_map), dtype=np.float32)
+    kinds = ("group",) * 10 + ("member",) * 10
+    groups = tuple((names[n % 10],) for n in range(n_map))
+    families = ("Fe_K", "Cu_K", "Zn_K", "Pb_L", "Hg_L")
+    pigments = PigmentMaps(names, probability, kinds, groups, names, (("Pb_L", "Fe_K"),) * n_map, (1.0, 1.0))
+    area = rng.uniform(0, 1e3, (*shape, len(families))).astype(np.float32)
+    begin = time.process_time()
+    text = render_report(pigments, ElementMaps(families, area, np.ones_like(area)), fakes.summary())
+    assert time.process_time() - begin < LONGEST_S
+    assert len(text) < LARGEST_BYTES
+    assert text.count("<img ") == n_map + 2
+
+
+@pytest.mark.parametrize(("share", "words"), [(1.0, "100 %"), (0.9991, "over 99 %"), (0.25, "25 %"), (0.0123, "1.2 %")])
+def test_shares_are_as_precise_as_they_need_to_be(share: float, words: str) -> None:
+    assert percent(share) == words
+
+
+def test_a_report_does_not_take_the_place_of_the_scan_that_it_tells_of(tmp_path: Path) -> None:
+    scan, folder = tmp_path / "scan.h5", tmp_path / "results"
+    scan.write_bytes(b"counts")
+    write_results(folder, pigments=None, elements=fakes.element_maps(), scan_summary={}, settings={"source": str(scan)})
+    for target in (scan, tmp_path / "link.html"):
+        if target != scan:
+            target.hardlink_to(scan)
+        with pytest.raises(OutputError, match=r"Cannot write .*: it is part of the scan .*scan\.h5"):
+            write_report(folder, target)
+        assert target.read_bytes() == b"counts"

@@ -1,0 +1,401 @@
+"""A result's answers: maps, pixels, regions, exports, each held against numbers that are known."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from viewer_fakes import HOSTILE, SHAPE, STEP_MM, element_maps, pigment_maps, results, spectrum_of
+
+from underpaint.data.maps import NO_ANSWER, STATES
+from underpaint.display.plot.states import COLORS
+from underpaint.display.viewer import exports
+from underpaint.display.viewer.pages import page_file
+from underpaint.display.viewer.result_site import ResultSite
+from underpaint.display.viewer.server import Answer, Request
+from underpaint.display.viewer.spots import unknown
+from underpaint.errors import OutputError, ScanError, UnderpaintError
+from underpaint.io.results.regions import Region
+from underpaint.pigments.explain import read_region
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ResultSite]:
+    own = ResultSite(results(tmp_path_factory.mktemp("viewed")))
+    own.source.open()
+    yield own
+    own.close()
+
+
+def get(site: ResultSite, *parts: str, **query: object) -> Answer:
+    answer = site(Request("GET", parts, {key: str(value) for key, value in query.items()}))
+    assert answer is not None
+    return answer
+
+
+def post(site: ResultSite, *parts: str, **sent: object) -> Any:
+    answer = site(Request("POST", parts, {}, json.dumps(sent).encode()))
+    assert answer is not None
+    return told(answer)
+
+
+def told(answer: Answer) -> Any:
+    assert isinstance(answer.body, bytes)
+    return json.loads(answer.body)
+
+
+def index(site: ResultSite, name: str, kind: str = "") -> int:
+    return next(
+        n
+        for n, own in enumerate(site.maps.entries)
+        if own.name == name and (own.kind == kind if kind else own.kind != "state")
+    )
+
+
+def test_the_page_is_told_what_there_is(site: ResultSite) -> None:
+    about = told(get(site, "about"))
+    assert about["shape"] == list(SHAPE)
+    assert about["step_mm"] == list(STEP_MM)
+    assert about["axis"] == pytest.approx({"zero_kev": 0.0, "gain_kev": 0.02})
+    kinds = {own["name"]: own["kind"] for own in about["maps"] if own["kind"] != "state"}
+    assert kinds["mercury_red"] == "group"
+    assert kinds["vermilion"] == "member"
+    assert kinds["Pb_L"] == "element"
+    placed = next(own for own in about["maps"] if own["name"] == "mercury_red.below")
+    assert (placed["material"], placed["place"]) == ("mercury_red", "below")
+    assert about["sum"][500] == sum(100 * row + column for row in range(SHAPE[0]) for column in range(SHAPE[1]))
+
+
+def test_uncertainties_are_no_maps_to_choose(site: ResultSite) -> None:
+    assert sum(own.name == "Hg_L" for own in site.maps.entries) == 1
+
+
+def test_a_map_is_sent_as_its_numbers(site: ResultSite) -> None:
+    answer = get(site, "map", map=index(site, "mercury_red", "group"))
+    assert isinstance(answer.body, bytes)
+    values = np.frombuffer(answer.body, "<f4").reshape(SHAPE)
+    np.testing.assert_array_equal(values, pigment_maps()["mercury_red"])
+
+
+def test_a_thumbnail_is_small_and_says_its_size(site: ResultSite) -> None:
+    body = get(site, "thumbnail", map=index(site, "Pb_L"), size=16).body
+    assert isinstance(body, bytes)
+    n_row, n_column = np.frombuffer(body[:8], "<i4")
+    values = np.frombuffer(body[8:], "<f4").reshape(n_row, n_column)
+    np.testing.assert_array_equal(values, element_maps()["Pb_L"][::2, ::2])
+
+
+def test_a_pixel_is_its_spectrum_and_all_maps_values(site: ResultSite) -> None:
+    site.source.scan()
+    found = told(get(site, "pixel", row=3, column=4))
+    np.testing.assert_array_equal(found["spectrum"], spectrum_of(3, 4))
+    first = found["groups"][0]
+    assert first["label"] == HOSTILE
+    assert first["probability"] == pytest.approx(0.97)
+    assert first["places"] == pytest.approx({"surface": 0.95, "below": 0.02})
+    assert first["lines"][0] == pytest.approx(
+        {"family": "Hg_L", "counts": 400.0, "error": 10.0, "sigma": 40.0, "there": True}
+    )
+    assert "vermilion" in first["alike"]
+    assert [own["label"] for own in first["members"]] == ["vermilion"]
+    lead = next(own for own in found["elements"] if own["name"] == "Pb_L")
+    assert lead["counts"] == pytest.approx(1000 - 50 * 3)
+
+
+def test_where_a_pigment_could_hide_that_is_said(site: ResultSite) -> None:
+    found = told(get(site, "pixel", row=3, column=15))
+    mercury = next(own for own in found["groups"] if own["name"] == "mercury_red")
+    assert mercury["state"] == "cannot be excluded"
+    assert mercury["probability"] < 0.1
+
+
+def test_no_answer_is_null(site: ResultSite) -> None:
+    found = told(get(site, "pixel", row=SHAPE[0] - 1, column=2))
+    assert found["groups"][0]["probability"] is None
+
+
+@pytest.mark.parametrize(("row", "column"), [(-1, 0), (SHAPE[0], 0), (0, SHAPE[1])])
+def test_a_pixel_outside_is_refused(site: ResultSite, row: int, column: int) -> None:
+    with pytest.raises(ScanError, match="rows are 0 to 11, columns 0 to 19"):
+        get(site, "pixel", row=row, column=column)
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.5", "1" * 12, "--1"])
+def test_what_is_no_number_is_refused(site: ResultSite, text: str) -> None:
+    with pytest.raises(UnderpaintError, match="must be a whole number"):
+        get(site, "map", map=text)
+
+
+def test_a_map_that_is_not_there_is_refused(site: ResultSite) -> None:
+    with pytest.raises(ScanError, match="There is no map 99"):
+        get(site, "map", map=99)
+
+
+def box(top: float, left: float, bottom: float, right: float) -> list[tuple[float, float]]:
+    return [(top, left), (top, right), (bottom, right), (bottom, left)]
+
+
+def test_a_region_holds_the_pixels_whose_middles_lie_within() -> None:
+    mask = Region("box", tuple(box(1.4, 2.6, 4.6, 5.4))).mask(SHAPE)
+    rows, columns = np.nonzero(mask)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (1, 4, 3, 4)
+    assert mask.sum() == 8
+
+
+def test_a_lasso_that_is_not_convex_leaves_its_notch_out() -> None:
+    corners = ((0.0, 0.0), (0.0, 9.0), (9.0, 9.0), (9.0, 6.0), (3.0, 6.0), (3.0, 3.0), (9.0, 3.0), (9.0, 0.0))
+    mask = Region("u", corners).mask(SHAPE)
+    assert not mask[5, 4]
+    assert mask[5, 1]
+    assert mask[5, 7]
+    assert mask.sum() == 81 - 18
+
+
+def test_a_regions_spectra_and_histograms_are_those_of_its_pixels(site: ResultSite) -> None:
+    site.source.scan()
+    found = post(site, "region", corners=box(2, 8, 4, 12), maps=[index(site, "Hg_L"), index(site, "mercury_red")])
+    assert found["n_pixel"] == 8
+    pixels = [100 * row + column for row in (2, 3) for column in range(8, 12)]
+    assert found["mean"][500] == pytest.approx(np.mean(pixels))
+    assert found["max"][500] == max(pixels)
+    mercury, probability = found["maps"]
+    assert mercury["mean"] == pytest.approx((400 + 5) / 2)
+    assert sum(mercury["histogram"]) == 8
+    assert probability["above_half"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("corners", "match"),
+    [
+        ([[0, 0], [1, 1]], "2 corners"),
+        ("none", "pairs of a row and a column"),
+        ([[0, 0], [0, float("nan")], [1, 1]], "numbers are needed"),
+        (box(-9, -9, -5, -5), "holds no pixel"),
+    ],
+)
+def test_a_region_that_is_none_is_refused(site: ResultSite, corners: Any, match: str) -> None:
+    with pytest.raises(ScanError, match=match):
+        post(site, "region", corners=corners)
+
+
+def test_a_class_is_all_that_hangs_together_over_a_value(site: ResultSite) -> None:
+    found = told(get(site, "class", map=index(site, "mercury_red"), row=3, column=4))
+    assert Region("class", (), tuple(map(tuple, found["runs"]))).mask(SHAPE).sum() == (SHAPE[0] - 1) * SHAPE[1] // 2
+    assert post(site, "region", runs=found["runs"], maps=[], no_spectrum=True)["n_pixel"] == 110
+    with pytest.raises(ScanError, match="no class at"):
+        get(site, "class", map=index(site, "mercury_red"), row=3, column=15)
+
+
+def test_regions_are_saved_with_masks_that_explain_reads(tmp_path: Path) -> None:
+    folder = results(tmp_path)
+    site = ResultSite(folder)
+    (folder / "regions").mkdir()
+    (folder / "regions" / "of_somebody.png").write_bytes(b"theirs")
+    sleeve = {"name": "../the sleeve", "corners": box(1, 1, 3, 4)}
+    version = post(site, "regions", regions=[sleeve, sleeve], version="")["version"]
+    saved = told(get(site, "regions"))["regions"]
+    assert [own["name"] for own in saved] == ["../the sleeve", "../the sleeve"]
+    assert sorted(own.name for own in (folder / "regions").iterdir()) == [
+        "of_somebody.png",
+        "the_sleeve.png",
+        "the_sleeve_2.png",
+    ]
+    assert read_region(folder / "regions" / "the_sleeve.png", SHAPE).sum() == 6
+    post(site, "regions", regions=[], version=version)
+    assert [own.name for own in (folder / "regions").iterdir()] == ["of_somebody.png"]
+    site.close()
+
+
+@pytest.mark.parametrize("text", ["junk", "[]", '{"regions": [1]}', '{"regions": [{"corners": [[1, 2]]}]}'])
+def test_damaged_regions_are_told_and_kept_and_others_can_be_drawn(tmp_path: Path, text: str) -> None:
+    folder = results(tmp_path)
+    (folder / "regions.json").write_text(text)
+    site = ResultSite(folder)
+    with pytest.raises(ScanError, match=r"regions\.json.*the damaged file is then kept"):
+        get(site, "regions")
+    post(site, "regions", regions=[{"name": "sleeve", "corners": box(1, 1, 3, 4)}], version="")
+    assert [own["name"] for own in told(get(site, "regions"))["regions"]] == ["sleeve"]
+    assert (folder / "regions_damaged.json").read_text() == text
+    site.close()
+
+
+@pytest.mark.parametrize("name", ["photograph.jpg", "photograph.json", "photograph_registered.png"])
+def test_a_damaged_photograph_is_told_and_kept_and_the_maps_are_shown(tmp_path: Path, name: str) -> None:
+    folder = results(tmp_path)
+    Image.new("RGB", (40, 24)).save(folder / "photograph.jpg")
+    Image.new("RGB", (40, 24)).save(folder / "photograph_registered.png")
+    (folder / "photograph.json").write_text('{"how": "points", "error_px": 0.4}')
+    whole = ResultSite(folder)
+    assert told(get(whole, "about"))["photograph"]["laid"]["how"] == "points"
+    (folder / name).write_text("junk")
+    about = told(get(whole, "about"))
+    assert len(about["maps"]) > 0
+    assert name in about["photograph"]["broken"]
+    assert about["photograph"].get("laid") is None
+    assert about["photograph"]["there"] == (name != "photograph.jpg")
+    assert (folder / name).read_text() == "junk"
+    whole.close()
+
+
+def test_without_the_scan_the_maps_are_shown_and_why_there_is_no_spectrum(tmp_path: Path) -> None:
+    site = ResultSite(results(tmp_path, with_scan=False))
+    site.source.open()
+    with pytest.raises(ScanError, match="--scan FILE"):
+        site.source.scan()
+    found = told(get(site, "pixel", row=3, column=4))
+    assert found["spectrum"] is None
+    assert "--scan FILE" in found["scan"]["why"]
+    site.close()
+
+
+def test_a_scan_moved_beside_the_results_is_found(tmp_path: Path) -> None:
+    folder = results(tmp_path)
+    (tmp_path / "moved").mkdir()
+    moved = folder.rename(tmp_path / "moved" / folder.name)
+    (tmp_path / "panel.h5").rename(tmp_path / "moved" / "panel.h5")
+    site = ResultSite(moved)
+    site.source.open()
+    assert site.source.scan().shape[:2] == SHAPE
+    site.close()
+
+
+def test_damaged_results_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "results.h5").write_bytes(b"no hdf5")
+    with pytest.raises(ScanError, match="damaged"):
+        ResultSite(tmp_path)
+
+
+def exported(site: ResultSite, *parts: str, **query: object) -> bytes:
+    answer = get(site, "export", *parts, **query)
+    assert "attachment" in answer.headers["Content-Disposition"]
+    assert isinstance(answer.body, bytes)
+    return answer.body
+
+
+def test_a_map_is_exported_as_its_numbers_where_it_is_seen(site: ResultSite) -> None:
+    body = exported(site, "map", map=index(site, "Pb_L"), format="tif", window="2,5,3,9")
+    np.testing.assert_array_equal(tifffile.imread(io.BytesIO(body)), element_maps()["Pb_L"][2:6, 3:10])
+
+
+def test_figures_are_made_at_print_size(site: ResultSite) -> None:
+    body = exported(site, "map", map=index(site, "mercury_red"), format="png", threshold="0.5")
+    with Image.open(io.BytesIO(body)) as image:
+        assert image.width > 1200
+    assert exported(site, "figure5", map=index(site, "mercury_red"), format="svg").lstrip().startswith(b"<?xml")
+    layers = f"{index(site, 'mercury_red')},,{index(site, 'Pb_L')}"
+    assert exported(site, "composite", maps=layers, format="pdf").startswith(b"%PDF")
+
+
+def words_of(body: bytes) -> str:
+    """Return the texts of an SVG figure, which draws them as glyphs and keeps them as comments."""
+    return " ".join(re.findall(r"<!-- (.*?) -->", body.decode()))
+
+
+def test_an_exported_map_says_its_threshold_and_what_is_hatched(site: ResultSite) -> None:
+    facts = {"map": index(site, "mercury_red"), "format": "svg"}
+    seen = words_of(exported(site, "map", **facts, threshold="0.5", hatch="1"))
+    assert "below 0.5: left out" in seen
+    assert "not seen, not excluded" in seen
+    assert "excluded" not in words_of(exported(site, "map", **facts))
+    assert exported(site, "map", **facts, colors="gray") != exported(site, "map", **facts)
+    state = words_of(exported(site, "map", map=index(site, "mercury_red", "state"), format="svg"))
+    assert "could it be seen?" in state
+    assert "cannot be excluded" in state
+
+
+def test_the_numbers_of_a_map_are_exported_whole_whatever_its_threshold(site: ResultSite) -> None:
+    body = exported(site, "map", map=index(site, "mercury_red"), format="tif", threshold="0.5")
+    np.testing.assert_array_equal(tifffile.imread(io.BytesIO(body)), pigment_maps()["mercury_red"])
+
+
+def test_a_pixels_figure_labels_only_lines_that_stand_out_there(site: ResultSite) -> None:
+    site.source.scan()
+    left = words_of(exported(site, "spectrum", row=3, column=4, format="svg"))
+    right = words_of(exported(site, "spectrum", row=3, column=15, format="svg"))
+    assert "Hg" in left
+    assert "Hg" not in right
+    assert "Pb" in right
+
+
+def test_what_is_not_seen_is_unknown_unless_it_is_absent() -> None:
+    state = np.array([[0, 1, 2, 3, np.nan]], np.float32)
+    dark = np.full_like(state, 0.1)
+    assert unknown(dark, state).tolist() == [[False, False, True, True, False]]
+    assert unknown(dark, state, "below").tolist() == [[False, True, True, True, False]]
+    assert not unknown(np.full_like(state, 0.9), state, "below").any()
+
+
+def test_a_regions_spectrum_is_exported_as_numbers_and_as_a_figure(site: ResultSite) -> None:
+    site.source.scan()
+
+    def sent(form: str) -> bytes:
+        body = json.dumps({"name": "the sleeve", "corners": box(2, 8, 4, 12), "format": form}).encode()
+        answer = site(Request("POST", ("export", "region"), {}, body))
+        assert answer is not None
+        assert 'filename="spectrum_the_sleeve' in answer.headers["Content-Disposition"]
+        assert isinstance(answer.body, bytes)
+        return answer.body
+
+    rows = list(csv.DictReader(io.StringIO(sent("csv").decode())))
+    pixels = [100 * row + column for row in (2, 3) for column in range(8, 12)]
+    assert float(rows[500]["mean"]) == pytest.approx(np.mean(pixels))
+    assert float(rows[500]["max"]) == max(pixels)
+    words = words_of(sent("svg"))
+    assert "the sleeve: mean of 8 pixels" in words
+    assert "Hg" in words
+    with pytest.raises(OutputError, match="choose csv, png, svg, pdf"):
+        sent("exe")
+
+
+def test_exported_counts_keep_all_their_digits() -> None:
+    assert exports._written(np.float64(1114721234.0)) == "1114721234"
+    assert exports._written(np.float32(0.97)) == "0.97"
+    assert exports._written(np.float64(1e-7)) == "0.0000001"
+
+
+def test_the_page_draws_states_in_the_colours_of_the_figures() -> None:
+    answer = page_file("colors.json")
+    assert answer is not None
+    assert told(answer)["states"] == "".join(
+        COLORS[key].removeprefix("#") for key in sorted(STATES) if key != NO_ANSWER
+    )
+
+
+def test_a_hostile_name_stays_text_in_svg(site: ResultSite) -> None:
+    body = exported(site, "map", map=index(site, "mercury_red"), format="svg")
+    assert b"<img" not in body
+
+
+def test_a_spectrum_is_exported_with_its_energies(site: ResultSite) -> None:
+    site.source.scan()
+    rows = list(csv.DictReader(io.StringIO(exported(site, "spectrum", row=3, column=4, format="csv").decode())))
+    assert float(rows[500]["energy_kev"]) == pytest.approx(10.0)
+    assert float(rows[500]["counts"]) == 304
+    assert float(rows[500]["max"]) == 100 * 11 + 19
+    values = list(csv.DictReader(io.StringIO(exported(site, "values", row=3, column=4).decode())))
+    mercury = next(own for own in values if own["name"] == "Hg_L")
+    assert (mercury["value"], mercury["standard_deviation"], mercury["unit"]) == ("400", "10", "counts")
+
+
+@pytest.mark.parametrize(
+    ("what", "query", "match"),
+    [
+        ("map", {"format": "exe"}, "choose png, svg, pdf, tif"),
+        ("map", {"window": "5,2,0,1"}, "rows are 0 to 11"),
+        ("map", {"window": "a,b"}, "first and last row"),
+        ("map", {"threshold": "x"}, "must be a number"),
+        ("map", {"colors": "jet"}, "choose inferno, viridis, cividis, gray"),
+        ("figure5", {"name": "Pb_L"}, "choose a pigment or a group"),
+    ],
+)
+def test_exports_that_cannot_be_are_refused(site: ResultSite, what: str, query: dict[str, str], match: str) -> None:
+    name = query.pop("name", "mercury_red")
+    with pytest.raises(OutputError, match=match):
+        get(site, "export", what, map=index(site, name), **query)

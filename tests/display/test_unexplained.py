@@ -1,0 +1,138 @@
+"""Lines without a carrier are named; ordinary sources and faults of the fit beside strong lines are not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import report_fakes as fakes
+
+from underpaint.data.maps import (
+    CANNOT_EXCLUDE,
+    PRESENT,
+    DetectabilityMaps,
+    ElementMaps,
+    OpenSet,
+    PigmentMaps,
+    UnlikenessMap,
+)
+from underpaint.display.report import explain_lines, line_text, render_report
+
+SHAPE = (10, 20)
+
+
+def pigments(found: tuple[str, ...] = ("lead_pigment",)) -> PigmentMaps:
+    """Lead, chromium and mercury were asked for, by group and member."""
+    rows = {
+        "lead_pigment": ("group", ("lead_pigment",), ("Pb_L",)),
+        "chromium_pigment": ("group", ("chromium_pigment",), ("Cr_K",)),
+        "mercury_red": ("group", ("mercury_red",), ("Hg_L",)),
+        "lead_white": ("member", ("lead_pigment",), ("Pb_L",)),
+        "viridian": ("member", ("chromium_pigment",), ("Cr_K",)),
+        "vermilion": ("member", ("mercury_red",), ("Hg_L",)),
+    }
+    probability = np.full((*SHAPE, len(rows)), 0.02, np.float32)
+    for index, name in enumerate(rows):
+        probability[:, :, index] = 0.95 if name in found else 0.02
+    kinds, groups, families = zip(*rows.values(), strict=True)
+    return PigmentMaps(tuple(rows), probability, kinds, groups, tuple(rows), families)
+
+
+def elements(**areas: float | np.ndarray) -> ElementMaps:
+    """Line families with a standard deviation of 10 counts."""
+    cube = np.stack([np.broadcast_to(np.asarray(own, np.float32), SHAPE) for own in areas.values()], axis=2)
+    return ElementMaps(tuple(areas), cube.copy(), np.full_like(cube, 10.0))
+
+
+def half(counts: float) -> np.ndarray:
+    area = np.zeros(SHAPE, np.float32)
+    area[:, :10] = counts
+    return area
+
+
+def test_an_element_that_no_pigment_of_the_palette_carries_is_named() -> None:
+    (line,) = explain_lines(pigments(), elements(Pb_L=5000, Ti_K=half(800))).lines
+    assert (line.family, line.carried, line.n_pixel, line.share) == ("Ti_K", "not in the palette", 100, 0.5)
+    assert "titanium white" in line.carriers
+    text = line_text(line)
+    assert text.startswith("Ti K is there (above 5σ in 50 % of the pixels) and no pigment of this palette carries it.")
+
+
+def test_an_element_whose_pigment_was_not_found_there_is_named() -> None:
+    maps = pigments(("lead_pigment", "chromium_pigment"))
+    maps.probability[:, :5, 1] = 0.1
+    (line,) = explain_lines(maps, elements(Pb_L=5000, Cr_K=half(800))).lines
+    assert (line.family, line.carried, line.n_pixel) == ("Cr_K", "not found there", 50)
+    assert line.carriers == ("viridian",)
+    assert "where no pigment that was found carries it. viridian would." in line_text(line)
+
+
+def test_what_was_found_explains_its_lines() -> None:
+    maps = pigments(("lead_pigment", "chromium_pigment", "mercury_red"))
+    own = explain_lines(maps, elements(Pb_L=5000, Cr_K=800, Hg_L=3000, Hg_M=400))
+    assert own == OpenSet()
+
+
+def test_a_line_in_the_sum_alone_is_named() -> None:
+    (line,) = explain_lines(pigments(), elements(Pb_L=400, Co_K=20)).lines
+    assert (line.family, line.n_pixel) == ("Co_K", 0)
+    assert line.sum_sigma == pytest.approx(20 * 200 / (10 * np.sqrt(200)))
+    assert "in the sum of all pixels (28σ)" in line_text(line)
+
+
+@pytest.mark.parametrize(
+    ("family", "counts", "source"),
+    [
+        ("Ar_K", 300, "air"),
+        ("Ag_K", half(300), "the tube's own lines, scattered"),
+        ("Ni_K", 70, "metal parts of the instrument"),
+        ("Ca_K", half(2000), "ground, support or dirt"),
+        ("Co_K", half(90), "a drier"),
+    ],
+)
+def test_ordinary_sources_are_set_apart(family: str, counts: float | np.ndarray, source: str) -> None:
+    own = explain_lines(pigments(), elements(Pb_L=9000, **{family: counts}), anode="Ag")
+    assert own.lines == ()
+    ((found, words),) = own.ordinary
+    assert found == family
+    assert words.startswith(source)
+
+
+def test_sources_are_ordinary_only_while_faint_and_even() -> None:
+    found = explain_lines(pigments(), elements(Pb_L=9000, Ni_K=half(2000), Co_K=half(2000)), anode="Ag")
+    assert {line.family for line in found.lines} == {"Ni_K", "Co_K"}
+
+
+def test_arsenic_beside_much_lead_is_no_arsenic() -> None:
+    beside = explain_lines(pigments(), elements(Pb_L=9000, As_K=half(900)))
+    alone = explain_lines(pigments(), elements(Pb_L=900, As_K=half(900)))
+    assert [line.family for line in beside.lines] == []
+    assert [line.family for line in alone.lines] == ["As_K"]
+
+
+def test_maps_of_two_scans_are_refused() -> None:
+    with pytest.raises(ValueError, match="Give both of the same scan"):
+        explain_lines(fakes.pigment_maps(), elements(Pb_L=1))
+
+
+def test_the_page_names_lines_and_draws_what_cannot_be_excluded() -> None:
+    maps, areas = fakes.pigment_maps(), fakes.element_maps()
+    area = areas.area.copy()
+    area[:, :10, areas.names.index("Cu_K")] += 4000
+    score = np.ones(fakes.SHAPE, np.float32)
+    score[:3, :5] = 8.0
+    open_set = replace(
+        explain_lines(maps, replace(areas, area=area)), unlikeness=UnlikenessMap(score, np.full_like(score, 4.51))
+    )
+    state = np.full((*fakes.SHAPE, 2), CANNOT_EXCLUDE, np.uint8)
+    state[:, :10, 1] = PRESENT
+    hidden = DetectabilityMaps(("copper", "lead"), ("copper", "lead"), state, notes=("Absent means seen.",))
+    text = render_report(maps, areas, fakes.summary(), detectability=hidden, open_set=open_set)
+    assert "Cu K is there (above 5σ in 25 % of the pixels)" in text
+    assert "Ca K (ground, support or dirt)" in text
+    assert "15 pixels (1.6 %) hold a peak beyond 5 standard deviations" in text
+    assert "near 4.5 keV" in text
+    assert '<section id="hidden"' in text
+    assert "Absent means seen." in text
+    plain = render_report(maps, areas, fakes.summary(), open_set=OpenSet())
+    assert '<section id="hidden"' not in plain
+    assert 'id="unexplained"' not in plain

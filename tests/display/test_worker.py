@@ -1,0 +1,139 @@
+"""The commands: what opens a page, and the process that works for one."""
+
+import stat
+import sys
+import threading
+import time
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import pytest
+from typer.testing import CliRunner
+from viewer_fakes import SHAPE, results, scan
+
+import underpaint.display.viewer
+from underpaint.cli import app
+from underpaint.display.viewer.runs import CANCELLED, DONE, FAILED, RUNNING, Run
+
+WAITING = """
+import sys, time
+from pathlib import Path
+from underpaint.cli import _view, app
+def wait(job, step):
+    step("Waiting", 0, 1)
+    try:
+        time.sleep(600)
+    finally:
+        Path(job["scan"]).unlink()
+_view._JOBS["wait"] = wait
+sys.argv = ["underpaint", "work"]
+app()
+"""
+
+
+class FakeServer:
+    """Is closed as soon as it is waited for."""
+
+    address = "http://127.0.0.1:1/token/"
+    visited = threading.Event()
+
+    def wait(self) -> None:
+        """Wait for nothing."""
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What was served and what the browser was sent to."""
+    seen: list[Any] = []
+
+    @contextmanager
+    def serve(*given: object, **named: object) -> Iterator[FakeServer]:
+        seen.append((given, named))
+        yield FakeServer()
+
+    monkeypatch.setattr(underpaint.display.viewer, "serve", serve)
+    monkeypatch.setattr(underpaint.display.viewer, "serve_start", serve)
+    monkeypatch.setattr(webbrowser, "open", lambda address: seen.append(redirection(address)))
+    return seen
+
+
+def redirection(address: str) -> tuple[str, str, int, int]:
+    """Return the address that a browser sees, what stands in its file, and who may read that and list its folder."""
+    path = Path(url2pathname(urlsplit(address).path))
+    mode, folder_mode = (stat.S_IMODE(own.stat().st_mode) for own in (path, path.parent))
+    return address, path.read_text("utf-8"), mode, folder_mode
+
+
+def test_no_command_opens_the_start_page(opened: list[Any]) -> None:
+    result = CliRunner().invoke(app, [])
+    assert result.exit_code == 0
+    assert "The start page is at http://127.0.0.1:1/token/" in result.output
+    assert "--help" in result.output
+    served, (address, page, mode, folder_mode) = opened
+    assert served == ((), {})
+    assert "token" not in address
+    assert f"url={FakeServer.address}" in page
+    if sys.platform != "win32":
+        assert (mode, folder_mode) == (0o600, 0o700)
+    assert not Path(url2pathname(urlsplit(address).path)).parent.exists()
+
+
+def test_a_folder_opens_its_maps_and_no_browser_where_none_is_wanted(opened: list[Any]) -> None:
+    result = CliRunner().invoke(app, ["view", "results", "--no-browser", "--scan", "a.h5"])
+    assert result.exit_code == 0
+    assert opened == [((Path("results"),), {"port": 0, "host": "127.0.0.1", "scan": "a.h5"})]
+
+
+def test_another_host_is_warned_of(opened: list[Any]) -> None:
+    result = CliRunner().invoke(app, ["view", "results", "--host", "0.0.0.0", "--no-browser"])  # noqa: S104 - warned of
+    assert "Warning: Listening on 0.0.0.0: whoever on the network learns the address" in result.output
+    assert "Error" not in result.output
+    assert opened[0][1]["host"] == "0.0.0.0"  # noqa: S104
+
+
+def test_the_worker_tells_what_a_scan_holds(tmp_path: Path) -> None:
+    scan(tmp_path / "panel.h5")
+    state = Run({"what": "look", "scan": str(tmp_path / "panel.h5")}).wait(300)
+    assert state["state"] == DONE, state
+    assert state["result"]["shape"][:2] == list(SHAPE)
+    assert state["result"]["out"] == str(tmp_path / "panel_underpaint")
+    assert not state["result"]["finished"]
+
+
+def test_the_worker_stops_where_it_is_and_clears_what_is_half_made(tmp_path: Path) -> None:
+    half_made = tmp_path / "half_made"
+    half_made.touch()
+    run = Run({"what": "wait", "scan": str(half_made)}, (sys.executable, "-c", WAITING))
+    while run.state()["step"] != "Waiting" and run.state()["state"] == RUNNING:
+        time.sleep(0.02)
+    run.cancel()
+    assert run.wait(300)["state"] == CANCELLED
+    assert not half_made.exists()
+    assert run._process is not None
+    assert run._process.returncode == 1
+
+
+def test_the_worker_writes_the_report(tmp_path: Path) -> None:
+    folder = results(tmp_path)
+    state = Run({"what": "report", "folder": str(folder), "form": "html", "subject": "Portrait"}).wait(300)
+    assert state["state"] == DONE, state
+    assert state["result"] == {"file": "report.html"}
+    assert "Portrait" in (folder / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["results.h5", "thesis.txt"])
+def test_what_is_there_already_is_refused_in_the_words_of_the_page(tmp_path: Path, name: str) -> None:
+    (tmp_path / "panel.h5").touch()
+    (tmp_path / "panel_underpaint").mkdir()
+    (tmp_path / "panel_underpaint" / name).write_text("mine")
+    state = Run({"what": "identify", "scan": str(tmp_path / "panel.h5")}).wait(120)
+    assert state["state"] == FAILED
+    assert ("Tick “replace the results" if name == "results.h5" else "Move it or rename it") in state["error"]
+    assert "--" not in state["error"]
+    assert (tmp_path / "panel_underpaint" / name).read_text() == "mine"
