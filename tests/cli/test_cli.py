@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 import underpaint.pigments.predict
@@ -65,18 +66,26 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
 
 
-def answers(scan: Scan, *_: Any, **__: Any) -> PigmentMaps:
-    """Mercury red in the left half, in place of a trained network."""
-    probability = np.full((*scan.shape[:2], 1), 0.01, np.float32)
-    probability[:, :3] = 0.99
-    return PigmentMaps(
-        ("mercury_red",), probability, ("group",), (("mercury_red",),), ("mercury red",), (("Hg_L",),), scan.step_mm
-    )
+class StandIn:
+    """Mercury red in the left half, in place of a trained network's answers."""
+
+    def arrays(self, shape: tuple[int, int]) -> dict[str, NDArray[np.float32]]:
+        return {"log_odds": np.zeros((*shape, 1), np.float32), "probability": np.full((*shape, 1), 0.01, np.float32)}
+
+    def fill(self, arrays: dict[str, NDArray[np.float32]], *_: Any) -> None:
+        arrays["probability"][:, :3] = 0.99
+
+    def maps(self, arrays: dict[str, NDArray[np.float32]], *, step_mm: tuple[float, float] | None) -> PigmentMaps:
+        named = ("mercury_red",), arrays["probability"], ("group",), (("mercury_red",),), ("mercury red",), (("Hg_L",),)
+        return PigmentMaps(*named, step_mm)
+
+    def notes_of(self, _: NDArray[np.float32]) -> tuple[str, ...]:
+        return ()
 
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(underpaint.pigments.predict, "identify", answers)
+    monkeypatch.setattr(underpaint.pigments.predict, "plan_answers", lambda *_, **__: StandIn())
 
 
 def plain(text: str) -> str:
@@ -296,7 +305,7 @@ def test_interruptions_leave_no_results_behind(
     def fail(*_: Any, **__: Any) -> None:
         raise fault
 
-    monkeypatch.setattr("underpaint.pigments.predict.identify", fail)
+    monkeypatch.setattr("underpaint.pigments.predict.plan_answers", fail)
     result = run("identify", scan_file, "--out", "result")
     assert result.exit_code == code
     assert words in plain(result.stderr)
