@@ -4,14 +4,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import numpy as np
 import pytest
 
 from underpaint.errors import ClusterError, MissingExtraError
-from underpaint.runtime.executors import crew_of, in_order
+from underpaint.runtime.executors import _ClusterFuture, crew_of, in_order
 from underpaint.simulate import LibrarySettings, simulate_library
 
 SETTINGS = LibrarySettings(n_stratigraphies=12, renders=1, chunk=2, seed=5)
@@ -155,3 +155,22 @@ def test_a_cluster_whose_workers_all_died_is_said(monkeypatch: pytest.MonkeyPatc
         finally:
             process.kill()
             process.wait()
+
+
+def test_a_result_that_comes_as_the_wait_for_it_ends_is_taken() -> None:
+    distributed = pytest.importorskip("distributed")
+
+    class Late:
+        def result(self, timeout: float | None = None) -> str:
+            if timeout is not None:
+                raise distributed.TimeoutError("timed out")
+            return "result"
+
+        def done(self) -> bool:
+            return True
+
+    class Cluster:
+        def require_hands(self) -> None:
+            pass
+
+    assert _ClusterFuture(Late(), cast("Any", Cluster())).result() == "result"

@@ -235,9 +235,9 @@ class _ClusterFuture:
                 try:
                     return self._future.result(timeout=_LOOK_S)
                 except NotYet:
-                    # also what the task itself may have raised
+                    # It ended between the two, or this is an error of the task itself, which is raised again.
                     if self._future.done():
-                        raise
+                        return self._future.result()
         except (CancelledError, CommClosedError) as error:
             raise ClusterError(
                 f"Cannot go on: the cluster's scheduler is gone ({str(error)[:200]}). Start it again, and call again "
