@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,34 +29,46 @@ def open_scan(path: Path) -> Iterator[Any]:
         ) from error
 
 
-def has_layout(path: Path, head: bytes, is_layout: Callable[[Any], bool]) -> bool:
-    """Whether a file is HDF5, and ``is_layout`` recognises it when it is open.
+@dataclass(frozen=True)
+class Layout:
+    """How the files of one program are recognised and read; its methods are those of a reader.
 
-    Raises
-    ------
-    ScanError
-        It is HDF5, but damaged.
+    Parameters
+    ----------
+    is_layout : callable
+        Whether an open file has the layout.
+    read_scans : callable
+        Returns all scans of a path and its open file.
     """
-    if not head.startswith(MAGIC):
-        return False
-    with open_scan(path) as file:
-        return is_layout(file)
 
+    is_layout: Callable[[Any], bool]
+    read_scans: Callable[[Path, Any], list[Scan]]
 
-def read_layout(
-    path: Path, name: str | None, shape: tuple[int, int] | None, read: Callable[[Path, Any], list[Scan]]
-) -> list[Scan]:
-    """Read all scans of a layout, or those at ``name``; what the layout does not know is read as any other array.
+    def sniff(self, path: Path, head: bytes) -> bool:
+        """Whether a file is HDF5, and has the layout.
 
-    Raises
-    ------
-    ScanError
-        As ``read`` does; the file is damaged; nothing is at ``name``, or no counts.
-    """
-    with open_scan(path) as file:
-        scans = read(path, file)
-        if name is None:
-            return scans
-        inside = "/" + name.strip("/")
-        chosen = [scan for scan in scans if f"{scan.source}/".startswith(f"{path}::{inside}/")]
-        return chosen or read_named(path, file, name, shape)
+        Raises
+        ------
+        ScanError
+            It is HDF5, but damaged.
+        """
+        if not head.startswith(MAGIC):
+            return False
+        with open_scan(path) as file:
+            return self.is_layout(file)
+
+    def read(self, path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+        """Read all scans, or those at the path ``name`` inside; what the layout does not know is read as any array.
+
+        Raises
+        ------
+        ScanError
+            The file is damaged, or contradicts itself; nothing is at ``name``, or no counts.
+        """
+        with open_scan(path) as file:
+            scans = self.read_scans(path, file)
+            if name is None:
+                return scans
+            inside = "/" + name.strip("/")
+            chosen = [scan for scan in scans if f"{scan.source}/".startswith(f"{path}::{inside}/")]
+            return chosen or read_named(path, file, name, shape)

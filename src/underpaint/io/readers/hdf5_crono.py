@@ -25,7 +25,7 @@ from underpaint.io._source import lazy_counts
 from underpaint.io.hdf5._cube import ListedCube
 from underpaint.io.hdf5._facts import axis_of_energies, numbers, units
 from underpaint.io.hdf5._links import follow, read_values
-from underpaint.io.hdf5.layouts import has_layout, read_layout
+from underpaint.io.hdf5.layouts import Layout
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -51,23 +51,7 @@ def _is_layout(file: Any) -> bool:
     return isinstance(follow(file, SPECTRA), h5py.Dataset) and follow(file, ENERGIES) is not None
 
 
-def sniff(path: Path, head: bytes) -> bool:
-    """Whether an HDF5 file has this layout."""
-    return has_layout(path, head, _is_layout)
-
-
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the scans of such a file, or the one at the path ``name`` inside it.
-
-    Raises
-    ------
-    ScanError
-        The file is damaged, or contradicts itself.
-    """
-    return read_layout(path, name, shape, _read_layout)
-
-
-def _read_layout(path: Path, file: Any) -> list[Scan]:
+def _read_scans(path: Path, file: Any) -> list[Scan]:
     """Put the selected spectra on their grid; the others are left out, which a note says.
 
     Raises
@@ -144,3 +128,7 @@ def _notes(file: Any, index: NDArray[np.int64], n_spectra: int, *, calibrated: b
         notes.append(f"{' and '.join(silent)} are in the file without a unit and not used")
     notes.append("motor positions are in steps of unknown length: the distance between pixels is unknown")
     return tuple(notes)
+
+
+LAYOUT = Layout(_is_layout, _read_scans)
+sniff, read = LAYOUT.sniff, LAYOUT.read

@@ -14,7 +14,7 @@ from underpaint.io._source import MemoryCube, lazy_counts
 from underpaint.io.hdf5._cube import Hdf5Cube, ListedCube, check_stored
 from underpaint.io.hdf5._facts import text
 from underpaint.io.hdf5._links import follow, read_values
-from underpaint.io.hdf5.layouts import has_layout, read_layout
+from underpaint.io.hdf5.layouts import Layout
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -37,23 +37,7 @@ def _is_layout(file: Any) -> bool:
     return bool(_signals(file))
 
 
-def sniff(path: Path, head: bytes) -> bool:
-    """Whether an HDF5 file has this layout."""
-    return has_layout(path, head, _is_layout)
-
-
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the scans of such a file, or the one at the path ``name`` inside it.
-
-    Raises
-    ------
-    ScanError
-        The file is damaged, or contradicts itself.
-    """
-    return read_layout(path, name, shape, _read_layout)
-
-
-def _read_layout(path: Path, file: Any) -> list[Scan]:
+def _read_scans(path: Path, file: Any) -> list[Scan]:
     """Read each signal as a scan of its own.
 
     Raises
@@ -124,3 +108,7 @@ def _scan(path: Path, name: str, group: Any) -> Scan | None:
 
 def _plain(value: Any) -> Any:
     return text(value) if isinstance(value, bytes | str) else value
+
+
+LAYOUT = Layout(_is_layout, _read_scans)
+sniff, read = LAYOUT.sniff, LAYOUT.read

@@ -25,7 +25,7 @@ from underpaint.io._source import SAME_CHANNELS, lazy_counts
 from underpaint.io.hdf5._cube import Hdf5Cube
 from underpaint.io.hdf5._facts import axis_of_energies, numbers, text
 from underpaint.io.hdf5._links import follow, read_values
-from underpaint.io.hdf5.layouts import has_layout, read_layout
+from underpaint.io.hdf5.layouts import Layout
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -46,23 +46,7 @@ def _is_layout(file: Any) -> bool:
     return bool(_detectors(file))
 
 
-def sniff(path: Path, head: bytes) -> bool:
-    """Whether an HDF5 file has this layout."""
-    return has_layout(path, head, _is_layout)
-
-
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the scans of such a file, or the one at the path ``name`` inside it.
-
-    Raises
-    ------
-    ScanError
-        The file is damaged, or contradicts itself.
-    """
-    return read_layout(path, name, shape, _read_layout)
-
-
-def _read_layout(path: Path, file: Any) -> list[Scan]:
+def _read_scans(path: Path, file: Any) -> list[Scan]:
     """Read each detector, or their sum where only that was kept.
 
     Raises
@@ -134,3 +118,7 @@ def _names(item: Any) -> list[str]:
 def _step(positions: NDArray[np.float64], name: str) -> float:
     steps = np.abs(np.diff(positions, axis=1 if name.startswith("x") else 0))
     return float(np.nanmedian(steps)) if steps.size else 0.0
+
+
+LAYOUT = Layout(_is_layout, _read_scans)
+sniff, read = LAYOUT.sniff, LAYOUT.read

@@ -25,7 +25,7 @@ from underpaint.io._source import lazy_counts
 from underpaint.io.hdf5._cube import Hdf5Cube
 from underpaint.io.hdf5._facts import axis_of_energies, axis_of_polynomial, both, pixel_seconds, step_of
 from underpaint.io.hdf5._links import follow
-from underpaint.io.hdf5.layouts import has_layout, read_layout
+from underpaint.io.hdf5.layouts import Layout
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -50,23 +50,7 @@ def _is_layout(file: Any) -> bool:
     return isinstance(_first(file, _COUNTS), h5py.Dataset)
 
 
-def sniff(path: Path, head: bytes) -> bool:
-    """Whether an HDF5 file has this layout."""
-    return has_layout(path, head, _is_layout)
-
-
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the scans of such a file, or the one at the path ``name`` inside it.
-
-    Raises
-    ------
-    ScanError
-        The file is damaged, or contradicts itself.
-    """
-    return read_layout(path, name, shape, _read_layout)
-
-
-def _read_layout(path: Path, file: Any) -> list[Scan]:
+def _read_scans(path: Path, file: Any) -> list[Scan]:
     """Read the one detector of an XRF-Maps file.
 
     Raises
@@ -121,3 +105,7 @@ def _detector(path: Path) -> str:
     """The number that XRF-Maps puts after ``.h5``; the file without one is the average of all."""
     number = path.suffix.lower().removeprefix(".h5")
     return number if number.isdigit() else ""
+
+
+LAYOUT = Layout(_is_layout, _read_scans)
+sniff, read = LAYOUT.sniff, LAYOUT.read
