@@ -20,11 +20,11 @@ from underpaint.io.readers.bcf import Photograph, read_photographs, sniff
 from underpaint.io.readers.zarr import let_zarr_finish, zarr_library
 from underpaint.io.results.provenance import file_facts, refuse_change
 from underpaint.runtime.files import not_written, whole_file, written_alone
+from underpaint.runtime.progress import Progress
 
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf", ".nxs")
 ZARR_ENDINGS = (".zarr",)
 _CHUNK_BYTES = 2**20
-Step = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def convert_scan(
     *,
     detector: str | None = None,
     shape: tuple[int, int] | None = None,
-    step: Step | None = None,
+    step: Progress | None = None,
 ) -> Converted:
     """Write every detector of a scan to another file, value by value as it was, and read it back to be sure.
 
@@ -165,7 +165,7 @@ def refuse_existing(place: Path) -> None:
 
 
 Digests = list[list[bytes]]
-Writer = Callable[[Path, list[Scan], list[Photograph], Step], Digests]
+Writer = Callable[[Path, list[Scan], list[Photograph], Progress], Digests]
 
 
 def _writer(place: Path) -> Writer:
@@ -193,7 +193,7 @@ def _appearing(place: Path) -> Iterator[Path]:
         raise not_written(place, error) from error
 
 
-def _row_blocks(scan: Scan, tell: Step, what: str) -> Iterator[tuple[int, NDArray[Any]]]:
+def _row_blocks(scan: Scan, tell: Progress, what: str) -> Iterator[tuple[int, NDArray[Any]]]:
     """First row and counts of each block of whole rows."""
     whole, start = scan.counts.rechunk({1: -1, 2: -1}), 0
     for size in whole.chunks[0]:
@@ -204,7 +204,7 @@ def _row_blocks(scan: Scan, tell: Step, what: str) -> Iterator[tuple[int, NDArra
     tell(what, start, scan.shape[0])
 
 
-def _fill(dataset: Any, scan: Scan, tell: Step) -> list[bytes]:
+def _fill(dataset: Any, scan: Scan, tell: Progress) -> list[bytes]:
     """Write the counts; return a fingerprint of each row."""
     digests = []
     for start, block in _row_blocks(scan, tell, f"writing {scan.name}"):
@@ -223,7 +223,7 @@ def _chunks(scan: Scan) -> tuple[int, int, int]:
     return 1, columns, n_channel
 
 
-def _check(part: Path, scans: list[Scan], digests: Digests, tell: Step) -> None:
+def _check(part: Path, scans: list[Scan], digests: Digests, tell: Progress) -> None:
     """Read back what was written; raise OutputError where it differs from what was read."""
     for scan, own, expected in zip(scans, load_all(part, counts_scale=1), digests, strict=True):
         found = [_digest(row) for _, block in _row_blocks(own, tell, f"reading {scan.name} back") for row in block]
@@ -253,7 +253,7 @@ def _facts(scan: Scan) -> dict[str, NDArray[Any]]:
 # --- HDF5 ------------------------------------------------------------------------------------------
 
 
-def _write_hdf5(part: Path, scans: list[Scan], photographs: list[Photograph], tell: Step) -> Digests:
+def _write_hdf5(part: Path, scans: list[Scan], photographs: list[Photograph], tell: Progress) -> Digests:
     with new_hdf5(part) as (file, check):
 
         def told(what: str, done: int, total: int) -> None:
@@ -273,7 +273,7 @@ def _write_hdf5(part: Path, scans: list[Scan], photographs: list[Photograph], te
     return digests
 
 
-def _write_group(group: Any, scan: Scan, tell: Step) -> list[bytes]:
+def _write_group(group: Any, scan: Scan, tell: Progress) -> list[bytes]:
     """One detector as NXdata, with the names under which PyMca and ``load`` look for calibration and times."""
     group.attrs.update({"NX_class": "NXdata", "signal": "counts", "axes": ["row", "column", "channels"]})
     dataset = group.create_dataset(
@@ -310,7 +310,7 @@ def _write_group(group: Any, scan: Scan, tell: Step) -> list[bytes]:
 # --- zarr ------------------------------------------------------------------------------------------
 
 
-def _write_zarr(part: Path, scans: list[Scan], photographs: list[Photograph], tell: Step) -> Digests:
+def _write_zarr(part: Path, scans: list[Scan], photographs: list[Photograph], tell: Progress) -> Digests:
     library = zarr_library()
     root = library.create_group(part)
     groups = [root] if len(scans) == 1 else [root.create_group(f"detector_{own:02d}") for own in range(len(scans))]
@@ -324,7 +324,7 @@ def _write_zarr(part: Path, scans: list[Scan], photographs: list[Photograph], te
     return digests
 
 
-def _write_array(group: Any, scan: Scan, tell: Step) -> list[bytes]:
+def _write_array(group: Any, scan: Scan, tell: Progress) -> list[bytes]:
     library, chunks = zarr_library(), _chunks(scan)
     array = group.create_array(
         "counts",

@@ -3,7 +3,6 @@
 The command line calls these; they print nothing. ``progress`` is called with (what is being done, done, in all).
 """
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -59,13 +58,14 @@ from underpaint.physics.materials import Palette, load_palette
 from underpaint.pigments.weights import load_card, model_path
 from underpaint.pipeline.blocks import Plan, do_blocks, load_survey, save_survey, shared
 from underpaint.repair import noting_mirrored_rows
+from underpaint.runtime.files import sha256_of
+from underpaint.runtime.progress import Progress, silent
 from underpaint.simulate.instrument_inputs import KnownInstrument
 
 if TYPE_CHECKING:
     from underpaint.display.report import Arrangement
     from underpaint.elements import LineEvidence
 
-Progress = Callable[[str, int, int], None]
 _BYTES_PER_MAP_VALUE = 12
 _USUAL_FAMILIES = 40
 _FEW_PIXELS = 4
@@ -537,7 +537,7 @@ def _to_folder(
     facts = file_facts(source)
     depends = {
         **facts,
-        "network": _digest(model_path(settings.model)) if pigments else None,
+        "network": sha256_of(model_path(settings.model))[:16] if pigments else None,
         "palette holds": palette and asdict(palette),
         "instrument is": instrument and instrument.model_dump(mode="json"),
     }
@@ -547,7 +547,7 @@ def _to_folder(
         recover(out)
     if resume and is_finished(out) and _is_left_alone(out, flat, overwrite=overwrite):
         return Outcome(str(source), Path(out), skipped=True)
-    step = progress or _silent
+    step = progress or silent
     step("Opening the scan", 0, 1)
     scan = load(source, detector=settings.detector, shape=settings.shape, counts_scale=settings.counts_scale)
     scan = noting_mirrored_rows(scan)
@@ -743,11 +743,6 @@ def _is_left_alone(out: str | Path, depends: Mapping[str, Any], *, overwrite: bo
     return True
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
-
-
 def _open_set(axis: Axis, found: Results, step: Progress) -> OpenSet | None:
     from underpaint.display.report import explain_lines
 
@@ -846,11 +841,6 @@ def _needed_bytes(scan: Scan, settings: Settings | None) -> int:
         card = load_card(settings.model)
         n_map += len(card.names) + 2 * len(card.quantities)
     return scan.n_pixel * n_map * _BYTES_PER_MAP_VALUE + 32 * 2**20
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    """Show nothing."""
-    del what, done, total
 
 
 def check_new_file(path: str | Path, *, overwrite: bool | None = None) -> None:

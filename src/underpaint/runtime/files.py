@@ -10,6 +10,7 @@ a power cut leaves the old or the new content; Windows cannot flush folders and 
 refuses to rename over a file that another program holds open: that is tried for a second, then said.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -109,6 +110,12 @@ def plain(value: Any) -> Any:
 
 def _as_json(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else str(value)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def not_written(target: Path, error: Exception) -> OutputError:

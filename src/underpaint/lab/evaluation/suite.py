@@ -1,6 +1,5 @@
 """The stages of the suite, with what they share."""
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -34,7 +33,7 @@ from underpaint.lab.evaluation.simulated import (
 from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.predict import OnnxModel, open_model
 from underpaint.pigments.weights import load_card, model_path
-from underpaint.runtime.files import claim_folder, plain, write_json
+from underpaint.runtime.files import claim_folder, plain, sha256_of, write_json
 from underpaint.runtime.progress import Progress, silent
 
 
@@ -91,11 +90,6 @@ class Stages:
             # not written by this class, which writes whole files: run again
             return {}
         return kept if isinstance(kept, dict) else {}
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def spectra_per_second(model: OnnxModel, seconds: float, *, block: int = 2048) -> float:
@@ -162,7 +156,7 @@ class Suite:
     def __init__(self, folder: Path, inputs: Inputs, plan: TrustPlan, step: Progress) -> None:
         self.inputs, self.plan, self.step = inputs, plan, step
         self.model = open_model(inputs.model, threads=plan.threads)
-        self.digest = digest(model_path(inputs.model))
+        self.digest = sha256_of(model_path(inputs.model))
         self.own_card = None if inputs.own_model is None else load_card(inputs.own_model)
         facts = {"plan": plan.model_dump(mode="json", exclude={"workers", "threads"}), "version": __version__}
         self.stages = Stages(folder, facts)
@@ -430,7 +424,9 @@ class Suite:
 
     def _reference_facts(self) -> list[str]:
         folder = self.inputs.reference
-        return [] if folder is None else [digest(folder / own) for own in monte_carlo.FILES if (folder / own).is_file()]
+        return (
+            [] if folder is None else [sha256_of(folder / own) for own in monte_carlo.FILES if (folder / own).is_file()]
+        )
 
 
 def name(counts: float) -> str:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from underpaint import __version__
 from underpaint.data import EnergyAxis, Scan, sound_spectra
@@ -97,13 +99,12 @@ class AnswerPlan:
 
     def fill(self, arrays: Arrays, counts: NDArray[Any], present: NDArray[np.bool_]) -> None:
         """Answer (n_row, n_column, n_channel) counts into arrays of these rows and columns."""
-        matrix = rebin_matrix(self.axis, self.model.card.axis.edges_kev)
         recorded = np.array([[self.axis.start_kev, self.axis.stop_kev]], dtype=np.float32)
         told = self.known.inputs(self.model.card.instrument_inputs)
         row, column = np.nonzero(present & sound_spectra(counts))
         for first in range(0, row.size, _SPECTRA_AT_ONCE):
             at = row[first : first + _SPECTRA_AT_ONCE], column[first : first + _SPECTRA_AT_ONCE]
-            answers = _run(self.model, apply_rebin(counts[at], matrix), recorded, told)
+            answers = _run(self.model, apply_rebin(counts[at], self._matrix), recorded, told)
             if self.doubt is not None:
                 _withhold(answers, counts[at], self.model.card, self.doubt)
             for name, columns, answer in zip(self.model.card.output_names, self._columns(), answers, strict=True):
@@ -129,6 +130,10 @@ class AnswerPlan:
             return notes
         named = self.model.card.of_names(self.kept.names)
         return (*notes, *withheld_notes(probability, named["names"], named["labels"], self.doubt.groups))
+
+    @cached_property
+    def _matrix(self) -> csr_array:
+        return rebin_matrix(self.axis, self.model.card.axis.edges_kev)
 
     def _columns(self) -> tuple[list[int], ...]:
         of_output = {"quantity": self.kept.quantities, "sigma": self.kept.quantities}
