@@ -79,7 +79,7 @@ def _heights(counts: NDArray[np.float64], n_dot: int, n_level: int) -> tuple[NDA
 
 def _braille(heights: NDArray[np.int64], n_row: int) -> list[str]:
     level = 4 * n_row - np.arange(4 * n_row)[:, None]
-    # A line two dots thick, so that the flanks of a peak hang together.
+    # A line two dots thick, so that the flanks of a peak look connected.
     dots = (level <= heights[None, :]) & (level > heights[None, :] - np.maximum(_drop(heights), 1)[None, :])
     cells = dots.reshape(n_row, 4, -1, 2)
     codes = _BLANK + (cells * _BITS[None, :, None, :]).sum(axis=(1, 3))

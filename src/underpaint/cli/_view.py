@@ -50,7 +50,7 @@ def report(
         str, typer.Option("--object", metavar="TEXT", help="The painting, as the title block names it.")
     ] = "",
     scan: Annotated[
-        str | None, typer.Option(metavar="SCAN", help="The scan, where it is not where it was when it was read.")
+        str | None, typer.Option(metavar="SCAN", help="The scan, if it was moved since it was analysed.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
@@ -90,7 +90,7 @@ def view(
         Path | None, typer.Argument(metavar="[DIR]", help="Folder of results; without it the start page opens.")
     ] = None,
     scan: Annotated[
-        str | None, typer.Option(metavar="SCAN", help="The scan, where it is not where it was when it was read.")
+        str | None, typer.Option(metavar="SCAN", help="The scan, if it was moved since it was analysed.")
     ] = None,
     port: PortOption = 0,
     host: Annotated[

@@ -4,7 +4,7 @@ from underpaint.elements._families import CANDIDATES
 from underpaint.elements.evidence import LineEvidence, line_evidence
 from underpaint.elements.fit import ElementFit, FitPlan, fit_elements, plan_fit, prepare_fit
 from underpaint.elements.known import known_families
-from underpaint.elements.overlaps import deviation, feigned, overlaps
+from underpaint.elements.overlaps import deviation, interference_sigma, overlaps
 from underpaint.elements.unlikeness import Leftovers, leftovers, score_unlikeness
 
 __all__ = [
@@ -14,8 +14,8 @@ __all__ = [
     "Leftovers",
     "LineEvidence",
     "deviation",
-    "feigned",
     "fit_elements",
+    "interference_sigma",
     "known_families",
     "leftovers",
     "line_evidence",

@@ -148,7 +148,7 @@ class LineEvidence:
                 enough = (proven if crowded else seen)[:, of_group].any(axis=1)
                 result[rows, column] = ~enough & (missed[:, of_group].any(axis=1) | crowded)
             for column, windows, ratio in self.scattered:
-                net, under = (own[:, 0] for own in windows.net(merged))
+                net, under = (part[:, 0] for part in windows.net(merged))
                 excess = net - MOST_SCATTERED * ratio * under
                 result[rows, column] = excess < HIDDEN_SIGMAS * np.sqrt(np.maximum(net + 2.0 * under, 1.0))
         return result
@@ -177,11 +177,11 @@ class LineEvidence:
         seen = areas[:, :n_family] > HIDDEN_SIGMAS * deviation
         proven, missed = seen.copy(), np.zeros_like(seen)
         for family in range(n_family):
-            own = self.family == family
-            clear = ~hidden[:, own]
-            seen[:, family] = np.where(clear.any(axis=1), (clear & peak[:, own]).any(axis=1), seen[:, family])
-            proven[:, family] |= (clear & certain[:, own]).any(axis=1)
-            missed[:, family] = (clear & ~peak[:, own]).any(axis=1) & self.expected[family]
+            of_family = self.family == family
+            clear = ~hidden[:, of_family]
+            seen[:, family] = np.where(clear.any(axis=1), (clear & peak[:, of_family]).any(axis=1), seen[:, family])
+            proven[:, family] |= (clear & certain[:, of_family]).any(axis=1)
+            missed[:, family] = (clear & ~peak[:, of_family]).any(axis=1) & self.expected[family]
         return seen, proven, missed
 
     def _piled_up(self, merged: Single) -> Single:
@@ -193,7 +193,7 @@ class LineEvidence:
                 None
             ]
             pairs = self.probes.net(shape)[0][0]
-            net, under = (own[0] for own in self.probes.net(merged[row : row + 1]))
+            net, under = (part[0] for part in self.probes.net(merged[row : row + 1]))
             deviation = np.sqrt(np.maximum(net + 2.0 * under, 1.0) + (BACKGROUND_ERROR * under) ** 2)
             beside = np.maximum(np.append(pairs[1:], 0.0), np.append(0.0, pairs[:-1]))
             strong = (pairs > _LEAST_PAIRS * pairs.max()) & (pairs > beside)
@@ -234,9 +234,9 @@ def line_evidence(
     """
     machine = Instrument() if instrument is None else instrument
     families = tuple(dict.fromkeys(family for of_group in keys.values() for family in of_group))
-    anode = set() if instrument is None else {own.name for own in scatter_templates(instrument, axis)}
+    anode = set() if instrument is None else {template.name for template in scatter_templates(instrument, axis)}
     every = family_templates((*families, *CANDIDATES), machine.detector, axis, machine.highest_kev)
-    names = list(dict.fromkeys(own.name for own in every if own.name not in anode))
+    names = list(dict.fromkeys(template.name for template in every if template.name not in anode))
     plan = plan_fit(seen.total, seen.highest, axis, seen.n_pixel, families=names, instrument=instrument)
     judged = tuple(name for name in plan.names if name in families)
 
@@ -254,13 +254,13 @@ def line_evidence(
     errors = np.stack([np.sum((solver[: len(judged)] @ fault) ** 2, axis=1) for fault in faults])
     errors[np.arange(len(judged)), np.arange(len(judged))] = 0.0
     templates = family_templates(judged, plan.detector, axis, plan.excitation_kev)
-    places = [(index, place) for index, own in enumerate(templates) for place in _lines(own, axis, fwhm)]
+    places = [(index, place) for index, template in enumerate(templates) for place in _lines(template, axis, fwhm)]
     family = np.asarray([index for index, _ in places], np.intp)
     lines = _windows([place for _, place in places], bins, fwhm)
     others = lines.on.T @ design[:, : len(faults)].astype(np.float32)
     elements = [name.partition("_")[0] for name in (*plan.names, *plan.scatter)]
     for row, index in enumerate(family):
-        others[row, [column for column, own in enumerate(elements) if own == elements[index]]] = 0.0
+        others[row, [column for column, element in enumerate(elements) if element == elements[index]]] = 0.0
     probes = [bins.start_kev + 1.0]
     while probes[-1] < bins.stop_kev - 1.0:
         probes.append(probes[-1] + 0.5 * fwhm(probes[-1]))
@@ -268,8 +268,8 @@ def line_evidence(
     reached = partial(excited, overvoltage=SOFT_OVERVOLTAGE)
     scattered = []
     for column, of_group in enumerate(keys.values()):
-        own = [family for family in of_group if family in anode]
-        for template in family_templates(own, plan.detector, axis, plan.excitation_kev):
+        of_anode = [name for name in of_group if name in anode]
+        for template in family_templates(of_anode, plan.detector, axis, plan.excitation_kev):
             windows = _windows(_lines(template, axis, fwhm)[:1], bins, fwhm)
             net, under = windows.net(merge_spectra(seen.tiles, merge, len(weight)))
             scattered.append((column, windows, float(np.min(np.maximum(net, 0.0) / np.maximum(under, 1.0)))))
@@ -278,7 +278,7 @@ def line_evidence(
         keys,
         judged,
         np.asarray([excited(name, LEAST_OVERVOLTAGE) for name in judged]),
-        np.asarray([len(own) > 1 and not all(map(reached, own)) for own in keys.values()]),
+        np.asarray([len(of_group) > 1 and not all(map(reached, of_group)) for of_group in keys.values()]),
         merge,
         bins,
         lines,

@@ -1,4 +1,4 @@
-"""Which line families lie under one another's strongest line, and what they may feign there."""
+"""Which line families lie under one another's strongest line, and how they interfere there."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -16,7 +16,7 @@ _ERROR, _NEAR_KEV, _LEAST_SHARE = 0.1, 0.15, 0.02
 
 @lru_cache(maxsize=1024)
 def overlaps(family: str, others: tuple[str, ...]) -> tuple[tuple[int, float], ...]:
-    """Return which of some line families may feign one, and how many of its counts by one of theirs.
+    """Return which of some line families interfere with one, and by how many of its counts for one of theirs.
 
     A tenth of the counts that they have under its strongest line: layers above change the ratios of their lines, and
     the fit, which takes one ratio for the whole scan, then finds arsenic beside lead, or bromine beside mercury.
@@ -45,13 +45,13 @@ def overlaps(family: str, others: tuple[str, ...]) -> tuple[tuple[int, float], .
 
 
 def deviation(maps: ElementMaps, family: str) -> NDArray[np.float64]:
-    """Return (n_row, n_column) one standard deviation, counts, of counting and of what the lines beside may feign."""
+    """Return (n_row, n_column) one standard deviation, counts: of counting, and of interference by others."""
     counting = maps.uncertainty[:, :, maps.names.index(family)].astype(np.float64)
-    return np.hypot(counting, feigned(family, maps.names, lambda other: maps.area[:, :, other]))
+    return np.hypot(counting, interference_sigma(family, maps.names, lambda other: maps.area[:, :, other]))
 
 
-def feigned(family: str, others: tuple[str, ...], counts_of: Callable[[int], Any]) -> NDArray[np.float64]:
-    """Return one standard deviation of a family's counts for what the lines beside it may feign.
+def interference_sigma(family: str, others: tuple[str, ...], counts_of: Callable[[int], Any]) -> NDArray[np.float64]:
+    """Return one standard deviation of a family's counts for interference by neighbouring lines.
 
     Parameters
     ----------

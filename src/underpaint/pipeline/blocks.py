@@ -101,7 +101,7 @@ class Plan:
     def read(self, store: BlockStore) -> Results:
         """Return the maps of the whole scan as they lie on disk."""
         empty = self._empty()
-        arrays = {name: store.stack(name, own.shape[2]).as_array() for name, own in _stacks(empty).items()}
+        arrays = {name: store.stack(name, stack.shape[2]).as_array() for name, stack in _stacks(empty).items()}
         pigments, elements, states = empty.pigment_maps, empty.element_maps, empty.detectability_maps
         if pigments is not None and self.answers is not None:
             quantities = pigments.quantities

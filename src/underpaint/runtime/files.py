@@ -518,8 +518,7 @@ def claim_folder(path: str | Path, *, known: Iterable[str] = ()) -> None:
                 "replaced. Give a new or an empty folder."
             )
         if not names:
-            with whole_file(folder / _MARK) as part:
-                part.write_text(json.dumps({"program": _PROGRAM, "kind": "folder"}), "utf-8")
+            write_json(folder / _MARK, {"program": _PROGRAM, "kind": "folder"})
     except OSError as error:
         if isinstance(error, OutputError):
             raise

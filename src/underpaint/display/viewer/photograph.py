@@ -1,7 +1,6 @@
 """The photograph of the painting: kept with the results, and laid over the maps."""
 
 import io
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from underpaint.io.results.sidecars import (
     photograph_digest,
     registration_of,
 )
-from underpaint.runtime.files import whole_file
+from underpaint.runtime.files import whole_file, write_json
 
 MOST_SIDE = 6000
 """Longer side that is kept, pixels; maps are far coarser."""
@@ -168,8 +167,7 @@ class Photograph:
                 )
             with whole_file(self.folder / REGISTERED_FILE) as part:
                 Image.fromarray((255 * np.clip(laid, 0, 1)).astype(np.uint8)).save(part, format="PNG")
-            with whole_file(self.folder / PLACE_FILE) as part:
-                part.write_text(json.dumps(record, indent=1), encoding="utf-8")
+            write_json(self.folder / PLACE_FILE, record)
         return found
 
     def _preview(self) -> bytes:

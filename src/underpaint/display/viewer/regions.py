@@ -1,6 +1,5 @@
 """Regions that are drawn on the maps: those of a class, and how they are saved with the results."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -16,11 +15,11 @@ from underpaint.errors import OutputError, ScanError
 from underpaint.io.results.contained import digest_contained
 from underpaint.io.results.regions import MOST_RUNS, Region, read_regions
 from underpaint.io.results.sidecars import REGIONS_FILE, REGIONS_FOLDER
-from underpaint.runtime.files import is_link, whole_file
+from underpaint.runtime.files import is_link, whole_file, write_json
 
 
 def connected_region(values: NDArray[np.float32], row: int, column: int, least: float) -> Region:
-    """Return the pixels that hang together with one, all of them at or above a value.
+    """Return the pixels that are connected to one, all of them at or above a value.
 
     Parameters
     ----------
@@ -120,8 +119,7 @@ def save_regions(folder: Path, regions: Sequence[Region], shape: tuple[int, int]
             with whole_file(place / name) as part:
                 Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(part, format="PNG")
         record = {"regions": [_recorded(own, name) for own, name in zip(regions, names, strict=True)]}
-        with whole_file(folder / REGIONS_FILE) as part:
-            part.write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
+        write_json(folder / REGIONS_FILE, record)
         for name in ours - set(names):  # of our own making; what else lies there stays
             (place / name).unlink(missing_ok=True)
         return _version(folder)

@@ -243,7 +243,7 @@ class ResultSite:
         return json_answer({"saved": len(regions), "version": version})
 
     def _class(self, request: Request) -> Answer:
-        """Answer with the pixels that hang together with one on a map, at or above a value."""
+        """Answer with the pixels that are connected to one on a map, at or above a value."""
         least = number_of(request, "least")
         values = self.maps.values(self._index(request))
         return json_answer(

@@ -17,7 +17,7 @@ from underpaint.data.maps import (
     material_of,
     share_of,
 )
-from underpaint.elements import feigned
+from underpaint.elements import interference_sigma
 from underpaint.errors import SampleError
 from underpaint.io.results.result_maps import MapEntry, ResultMaps
 from underpaint.physics.materials import library
@@ -121,11 +121,11 @@ class _Valued:
 
 
 def _widen(lines: dict[str, _Valued]) -> None:
-    """Add to the errors of lines what their neighbors may feign, as :func:`underpaint.elements.deviation` does."""
+    """Add to the errors of lines the interference of their neighbours, as ``elements.deviation`` does."""
     counts = [_known(each.value) for each in lines.values()]
     names = tuple(lines)
     for name, each in lines.items():
-        each.error = math.hypot(each.error, float(feigned(name, names, counts.__getitem__)))
+        each.error = math.hypot(each.error, float(interference_sigma(name, names, counts.__getitem__)))
 
 
 def _group(

@@ -16,7 +16,7 @@ from underpaint.io import formats, is_finished, split_location
 from underpaint.physics.instrument import load_instrument, preset_names
 from underpaint.physics.materials import load_palette, palette_names
 from underpaint.pigments.weights import shipped
-from underpaint.runtime.files import fault_of_text, whole_file
+from underpaint.runtime.files import fault_of_text, write_json
 
 MOST_RECENT = 12
 MOST_ENTRIES = 2000
@@ -185,8 +185,7 @@ def _keep(**facts: Any) -> None:
     with suppress(OSError, OutputError):  # whoever has no home to write to has no list
         path = _state_file()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as part:
-            part.write_text(json.dumps(_kept() | facts), encoding="utf-8")
+        write_json(path, _kept() | facts)
 
 
 def _state_file() -> Path:

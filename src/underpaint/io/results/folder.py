@@ -19,9 +19,9 @@ from underpaint.runtime.files import (
     remove_working_folder,
     sync,
     sync_folder,
-    whole_file,
     working_folder,
     working_folders,
+    write_json,
 )
 from underpaint.runtime.job import settings_of, take_over
 
@@ -212,8 +212,7 @@ def _publish(folder: Path, target: Path) -> None:
     """
     aside = carry_over(target, folder / _NEW)
     sync(folder / _NEW)
-    with whole_file(folder / _READY) as part:
-        part.write_text(json.dumps({"aside": None if aside is None else aside.name}), "utf-8")
+    write_json(folder / _READY, {"aside": None if aside is None else aside.name})
     try:
         _swap(folder, target)
     except OSError:
