@@ -203,7 +203,7 @@ def beside_pymca(path: Path) -> dict[str, Any]:
     own = Scan(da.from_array(counts, chunks=(max(2048 // counts.shape[1], 1), -1, -1)), axis=scan.axis)
     machine = _machine()
     axis, seen = own.require_axis(), survey(own)
-    plan = partial(prepare_fit, seen.total, seen.highest, axis, own.n_pixel, instrument=machine)
+    plan = partial(prepare_fit, seen, axis, instrument=machine)
     same = plan().names
     # Families are given to both; ours still finds sums, ratios and weights, PyMca's configuration is ready.
     fast, ours = timed(lambda: fit_elements(own, families=same, instrument=machine))
@@ -241,7 +241,7 @@ def parts(path: Path) -> dict[str, float]:
     matrix = rebin_matrix(axis, model.card.axis.edges_kev)
     rebinned = apply_rebin(counts.reshape(-1, N_CHANNEL), matrix)
     recorded = np.repeat(np.array([[axis.start_kev, axis.stop_kev]], np.float32), n_pixel, axis=0)
-    plan = prepare_fit(seen.total, seen.highest, axis, n_pixel, instrument=machine)
+    plan = prepare_fit(seen, axis, instrument=machine)
     unlike = leftovers(known_families(), seen.total, axis, n_pixel, machine)
     pigments = Plan(axis, answers=plan_answers(axis, model, instrument=known_of(machine)))
     steps: dict[str, Callable[[], Any]] = {

@@ -15,7 +15,7 @@ SCAN: Scan = make_panel(PanelSettings(recipe="fig7", cell_pixels=1, counts=1e4, 
 def test_outputs_are_declared_and_kept() -> None:
     axis: EnergyAxis = SCAN.require_axis()
     elio, seen = load_instrument("elio"), survey(SCAN)
-    elements = prepare_fit(seen.total, seen.highest, axis, seen.n_pixel, instrument=elio)
+    elements = prepare_fit(seen, axis, instrument=elio)
     answers = plan_answers(axis, open_model("default", threads=1))
     plan = Plan(axis, answers=answers, elements=elements, instrument=elio)
     declared = {output.stack: output for output in plan.outputs}

@@ -23,6 +23,7 @@ Progress = Callable[[int, int], None]
 _LEAST_BLOCKS = 3
 _MOST_COUNTS = 1e12
 """In a channel of a pixel; a detector that counts a million a second would need eleven days."""
+_MOST_SAMPLED = 4096
 _MOST_TILES = 16
 """Along the rows, and along the columns."""
 _LEAST_CLIPPED = 10
@@ -205,6 +206,8 @@ class Survey:
         Sums over rectangles of pixels, up to 16 along the rows and along the columns.
     tile_pixels : (n_tile,) array
         Pixels in each.
+    sample : (n, n_channel) array
+        Spectra of some of the pixels that are there, spread at random, counts.
     """
 
     scan: Scan
@@ -213,6 +216,7 @@ class Survey:
     pixel_counts: Array
     tiles: Array
     tile_pixels: Array
+    sample: NDArray[Any]
 
     @property
     def n_pixel(self) -> int:
@@ -266,16 +270,19 @@ def survey(scan: Scan, *, progress: Progress | None = None, most_bytes: float = 
     tiles, tile_pixels = np.zeros((len(grid[0]) * len(grid[1]), scan.shape[2])), np.zeros(len(grid[0]) * len(grid[1]))
     highest, pixel_counts = np.zeros(scan.shape[2]), np.full(scan.shape[:2], np.nan)
     usable = np.ones(scan.shape[:2], bool) if scan.present is None else scan.present.copy()
-    wall, done = _Wall(), 0
+    wall, done, sample = _Wall(), 0, []
+    picked = np.zeros(scan.shape[:2], bool)
+    picked.flat[np.random.default_rng(0).permutation(np.flatnonzero(usable))[:_MOST_SAMPLED]] = True
     # Threads of its own rather than dask's, where a group of blocks waits for the slowest of the one before.
     with ThreadPoolExecutor(CPU_COUNT) as threads:
-        for block, part in zip(blocks, threads.map(partial(_block_survey, scan, grid), blocks), strict=True):
+        for block, part in zip(blocks, threads.map(partial(_block_survey, scan, grid, picked), blocks), strict=True):
             for tile, total, n_pixel in part.tiles:
                 tiles[tile] += total
                 tile_pixels[tile] += n_pixel
             np.maximum(highest, part.highest, out=highest)
             pixel_counts[block], usable[block] = part.pixel_counts, part.usable
             wall = wall.joined(part.wall)
+            sample.append(part.sample)
             done += part.usable.size
             if progress is not None:
                 progress(done, scan.n_pixel)
@@ -287,7 +294,10 @@ def survey(scan: Scan, *, progress: Progress | None = None, most_bytes: float = 
     )
     present = scan.present if scan.present is None and usable.all() else usable
     seen = replace(scan, present=present, notes=tuple(dict.fromkeys((*notes, *scan.notes))))
-    return Survey(seen, tiles.sum(axis=0), highest, pixel_counts, tiles, tile_pixels)
+    spectra, total = np.concatenate(sample), tiles.sum(axis=0)
+    if not len(spectra):
+        spectra = total[None] / tile_pixels.sum()
+    return Survey(seen, total, highest, pixel_counts, tiles, tile_pixels, spectra)
 
 
 @dataclass(frozen=True)
@@ -325,9 +335,12 @@ class _BlockSurvey:
     pixel_counts: Array
     usable: NDArray[np.bool_]
     wall: _Wall
+    sample: NDArray[Any]
 
 
-def _block_survey(scan: Scan, grid: tuple[list[slice], list[slice]], block: Block) -> _BlockSurvey:
+def _block_survey(
+    scan: Scan, grid: tuple[list[slice], list[slice]], picked: NDArray[np.bool_], block: Block
+) -> _BlockSurvey:
     counts = np.asarray(scan.counts[block].compute(scheduler="synchronous"))
     usable = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[block].copy()
     if counts.dtype.kind != "u":
@@ -348,7 +361,8 @@ def _block_survey(scan: Scan, grid: tuple[list[slice], list[slice]], block: Bloc
         for tile, inside in _tiles_in(grid, block)
     ]
     pixels = counts.sum(axis=2, dtype=sums).astype(np.float64)
-    return _BlockSurvey(tiles, highest.astype(np.float64), pixels, usable, _wall_of(counts, highest))
+    sample = counts[picked[block] & usable]
+    return _BlockSurvey(tiles, highest.astype(np.float64), pixels, usable, _wall_of(counts, highest), sample)
 
 
 def _cuts(size: int) -> list[slice]:

@@ -2,9 +2,9 @@
 
 from underpaint.elements._families import CANDIDATES
 from underpaint.elements.evidence import LineEvidence, line_evidence
-from underpaint.elements.fit import ElementFit, FitPlan, fit_elements, plan_fit, prepare_fit
+from underpaint.elements.fit import ElementFit, fit_elements, prepare_fit
+from underpaint.elements.fixed_fit import FitPlan, plan_fit
 from underpaint.elements.known import known_families
-from underpaint.elements.overlaps import deviation, interference_sigma, overlaps
 from underpaint.elements.unlikeness import Leftovers, leftovers, score_unlikeness
 
 __all__ = [
@@ -13,13 +13,10 @@ __all__ = [
     "FitPlan",
     "Leftovers",
     "LineEvidence",
-    "deviation",
     "fit_elements",
-    "interference_sigma",
     "known_families",
     "leftovers",
     "line_evidence",
-    "overlaps",
     "plan_fit",
     "prepare_fit",
     "score_unlikeness",

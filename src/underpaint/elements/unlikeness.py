@@ -11,7 +11,7 @@ from underpaint.data import EnergyAxis, Scan, sound_spectra
 from underpaint.data.maps import UnlikenessMap
 from underpaint.data.peaks import peak_columns, resolution_fwhm_kev
 from underpaint.elements._families import Template, family_templates, scatter_templates
-from underpaint.elements.fit import FitPlan, plan_fit
+from underpaint.elements.fixed_fit import FitPlan, plan_fit
 from underpaint.physics.instrument import Instrument
 from underpaint.runtime.threads import one_blas_thread
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Stacks = dict[str, NDArray[Any]]
 _SURVEY = "survey.npz"
-_SURVEY_ARRAYS = ("total", "highest", "pixel_counts", "tiles", "tile_pixels")
+_SURVEY_ARRAYS = ("total", "highest", "pixel_counts", "tiles", "tile_pixels", "sample")
 
 
 class Output(NamedTuple):

@@ -663,9 +663,7 @@ def _plan(axis: Axis, settings: Settings, palette: Palette | None, seen: Survey,
     energies, step_mm = axis.scan.require_axis(), axis.scan.step_mm
     elements = unlike = None
     if settings.elements or not pigments:
-        elements = prepare_fit(
-            seen.total, seen.highest, energies, seen.n_pixel, instrument=axis.instrument, engine=settings.engine
-        )
+        elements = prepare_fit(seen, energies, instrument=axis.instrument, engine=settings.engine)
     if not pigments:
         return Plan(energies, step_mm, elements=elements)
     if settings.elements:

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data.maps import PRESENT_PROBABILITY, ElementMaps, PigmentMaps
-from underpaint.elements import deviation
 from underpaint.errors import SampleError
 from underpaint.physics.materials import library
 from underpaint.pigments.limits import member_shares, told_apart_text
@@ -157,7 +156,7 @@ def _finding(pigments: PigmentMaps, elements: ElementMaps | None, name: str) -> 
 
 
 def _evidence(elements: ElementMaps, family: str, inside: NDArray[np.bool_], sigma: float) -> Evidence:
-    area, error = elements[family][inside], deviation(elements, family)[inside]
+    area, error = elements[family][inside], elements.uncertainty[inside, elements.names.index(family)]
     known = np.isfinite(area) & np.isfinite(error)
     if not known.any():
         return Evidence(family, 0.0, 0.0)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from underpaint.data.maps import PRESENT_PROBABILITY, ElementMaps, OpenSet, PigmentMaps, UnexplainedLine, split_place
 from underpaint.display.plot import siegbahn
 from underpaint.display.report.findings import CERTAIN_SIGMA, LEAST_PIXELS, LEAST_SHARE
-from underpaint.elements import deviation
 from underpaint.elements.known import (
     ACCOMPANYING,
     AIR,
@@ -31,6 +30,10 @@ EVEN_SPREAD = 0.3
 DRIER_SHARE = 0.03
 """Net counts of a drier's metal over the strongest family's, at most."""
 SCATTERED_ONLY = ("Mo_K", "Rh_K", "Rh_L", "Pd_K", "Pd_L")
+_MEDIAN_DIFFERENCE = 0.6745 * 2**0.5
+"""Median difference of two Gaussian numbers over their standard deviation."""
+_NOISE_MARGIN = 1.2
+"""The noise is measured on few pixels: so much more than measured may still be noise."""
 _MOST_CARRIERS = 4
 _LEAST_CARRIED = 0.01
 
@@ -99,14 +102,13 @@ def explain_lines(pigments: PigmentMaps, elements: ElementMaps, *, anode: str | 
     lines: dict[str, UnexplainedLine] = {}
     ordinary: dict[str, str] = {}
     for index, family in enumerate(elements.names):
-        area, error = elements.area[:, :, index], deviation(elements, family)
-        noise = np.maximum(elements.uncertainty[:, :, index].astype(np.float64), 1e-9)
+        area, error = (maps[:, :, index].astype(np.float64) for maps in (elements.area, elements.uncertainty))
         known = np.isfinite(area) & np.isfinite(error) & np.isfinite(pigments.probability[:, :, 0])
         element = family.partition("_")[0]
         carriers = (name for name in names if element in carries[name])
         carried = _any((pigments[name] > PRESENT_PROBABILITY for name in carriers), known.shape)
         own = _Line(family, known & (area > CERTAIN_SIGMA * np.maximum(error, 1e-9)) & ~carried, known, elements)
-        sigma = _sum_sigma(area[known], noise[known], error[known])
+        sigma = _sum_sigma(area, error)
         if not (_in_pixels(own) or (not carried.any() and _in_sum(own, sigma))):
             continue
         source = ordinary_source(own, anode)
@@ -178,11 +180,15 @@ def _in_sum(line: _Line, sigma: float) -> bool:
     return sigma > CERTAIN_SIGMA and sums[line.family] >= LEAST_OF_STRONGEST * max(sums.values())
 
 
-def _sum_sigma(area: NDArray[np.float32], noise: NDArray[np.float64], deviation: NDArray[np.float64]) -> float:
-    # noise averages out over the pixels, a wrong ratio of lines does not
-    beside = np.sqrt(np.maximum(deviation**2 - noise**2, 0.0))
-    spread = float(np.hypot(np.sqrt(np.sum(noise**2)), np.sum(beside)))
-    return float(area.sum(dtype=np.float64)) / spread if spread > 0 else 0.0
+def _sum_sigma(area: NDArray[np.float64], error: NDArray[np.float64]) -> float:
+    """Deviations by which the sum over all pixels stands above zero."""
+    # noise, which neighbours differ by, averages out over the pixels; a wrong ratio of lines does not
+    steps = np.abs(np.diff(area, axis=1))
+    noise = np.nanmedian(steps) / _MEDIAN_DIFFERENCE if np.isfinite(steps).any() else 0.0
+    noise = np.minimum(error, _NOISE_MARGIN * noise)
+    beside = np.sqrt(error**2 - noise**2)
+    spread = float(np.hypot(np.sqrt(np.nansum(noise**2)), np.nansum(beside)))
+    return float(np.nansum(area)) / spread if spread > 0 else 0.0
 
 
 def _line(own: _Line, sigma: float, pigments: PigmentMaps, carries: Mapping[str, frozenset[str]]) -> UnexplainedLine:
