@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,18 @@ from underpaint.data.maps import ElementMaps
 from underpaint.elements._families import CANDIDATES
 from underpaint.elements._pymca import PymcaFit
 from underpaint.elements.fixed_fit import (
-    FitPlan,
     FixedFit,
-    Stage,
     candidates_of,
     chosen_families,
     plan_fit,
+    resolution_known,
     stage_of,
     with_resolution,
 )
 from underpaint.elements.line_ratios import USUAL_INSTRUMENTS
-from underpaint.elements.variable_fit import VariableFit
+from underpaint.elements.variable_fit import VariableFit, fitted_noise
 from underpaint.errors import CoverageError, ScanError
-from underpaint.physics.instrument import Instrument
+from underpaint.physics.instrument import Detector, Instrument
 from underpaint.runtime.executors import in_order, threads_or_cluster
 
 Progress = Callable[[int, int], None]
@@ -169,7 +169,9 @@ def prepare_fit(
             axis, plan.names, plan.detector, plan.excitation_kev, plan.channels, plan.scatter, seen.total / seen.n_pixel
         )
         return ElementFit(plan.names, fit, (), fit.settings)
-    return ElementFit(plan.names, FixedFit(plan), notes, _settings("fixed", plan, plan.names, axis))
+    return ElementFit(
+        plan.names, FixedFit(plan), notes, _settings("fixed", plan.detector, plan.scatter, plan.names, axis)
+    )
 
 
 def _prepare_variable(
@@ -190,15 +192,18 @@ def _prepare_variable(
     split = {name[:-1] for name in named if name[-1].isdigit()}
     shells = [f"{name}{number}" for name in sorted(split) for number in range(1, 6)]
     fitted = dict.fromkeys((*(name for name in CANDIDATES if name not in anode | split), *shells, *named))
-    fit = VariableFit(
-        seen.sample,
-        axis,
-        stage.detector,
-        stage.used,
-        [name for name in fitted if name not in drop],
-        USUAL_INSTRUMENTS if instrument is None else (instrument,),
-        np.stack([template.counts for template in stage.scatter]) if stage.scatter else np.zeros((0, axis.n_channel)),
+    make = partial(
+        VariableFit,
+        axis=axis,
+        used=stage.used,
+        families=[name for name in fitted if name not in drop],
+        instruments=USUAL_INSTRUMENTS if instrument is None else (instrument,),
+        anode=np.reshape([one.counts for one in stage.scatter], (-1, axis.n_channel)),
     )
+    detector = stage.detector
+    if not resolution_known(instrument):
+        detector = detector.model_copy(update={"noise_fwhm_kev": fitted_noise(seen.total, detector, make)})
+    fit = make(seen.sample, detector)
     names = named
     if families is None:
         whole = len(seen.sample) == seen.n_pixel
@@ -208,7 +213,10 @@ def _prepare_variable(
         raise CoverageError(
             "Cannot fit elements: no line family stands out. Name the families, or check the energy axis."
         )
-    settings = {**_settings("underpaint", stage, names, axis), "fitted": list(fit.names)}
+    settings: dict[str, Any] = {
+        **_settings("underpaint", detector, stage.scatter, names, axis),
+        "fitted": list(fit.names),
+    }
     return ElementFit(tuple(names), fit, _anode_notes(names, known=instrument is not None), settings)
 
 
@@ -237,14 +245,16 @@ def _anode_notes(names: Sequence[str], *, known: bool) -> tuple[str, ...]:
     return (f"{', '.join(anodes)} may be the tube's own lines scattered by the paint; name the anode to tell.",)
 
 
-def _settings(engine: str, stage: FitPlan | Stage, names: Sequence[str], axis: EnergyAxis) -> dict[str, Any]:
+def _settings(
+    engine: str, detector: Detector, scatter: Sequence[Any], names: Sequence[str], axis: EnergyAxis
+) -> dict[str, Any]:
     return {
         "engine": engine,
         "version": __version__,
         "gain_kev": axis.gain_kev,
         "zero_kev": axis.zero_kev,
-        "noise_fwhm_kev": stage.detector.noise_fwhm_kev,
-        "fano": stage.detector.fano,
+        "noise_fwhm_kev": detector.noise_fwhm_kev,
+        "fano": detector.fano,
         "families": list(names),
-        "scatter": [name if isinstance(name, str) else name.name for name in stage.scatter],
+        "scatter": [getattr(one, "name", one) for one in scatter],
     }

@@ -212,9 +212,14 @@ def candidates_of(families: Sequence[str] | None, stage: Stage) -> list[str]:
     return names
 
 
+def resolution_known(instrument: Instrument | None) -> bool:
+    """Whether somebody, or a calibration, has said how sharp the detector is."""
+    return instrument is not None and "noise_fwhm_kev" in instrument.detector.model_fields_set
+
+
 def with_resolution(stage: Stage, names: Sequence[str], instrument: Instrument | None) -> Stage:
     """Fit the electronic noise, unless it is known, on the families that the sum shows at the default noise."""
-    if instrument is not None and "noise_fwhm_kev" in instrument.detector.model_fields_set:
+    if resolution_known(instrument):
         return stage
     chosen = chosen_families(stage, names, rare_pixels=False)
     if not chosen:

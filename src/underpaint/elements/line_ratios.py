@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis
@@ -266,9 +267,8 @@ class LineRatios:
         mean = weight @ self._scatter[use] + 1e-12
         root = np.sqrt(mean)
         off = np.sqrt(weight)[:, None] * (self._scatter[use] / root - root)
-        _, size, vector = np.linalg.svd(off, full_matrices=False)
-        changes = (vector * size[:, None])[:_N_SCATTER_CHANGES]
-        return np.asarray(mean[None]), np.asarray(changes * root)
+        _, vector = scipy.linalg.eigh(off @ off.T, subset_by_index=(len(off) - _N_SCATTER_CHANGES, len(off) - 1))
+        return np.asarray(mean[None]), np.asarray(vector.T @ off * root)
 
 
 def _joined_lines(simulated: Sequence[LineCounts], family: str) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ least squares (Aitken 1935) with a covariance from the forward model.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 from scipy.ndimage import gaussian_filter1d
-from scipy.optimize import nnls
+from scipy.optimize import minimize_scalar, nnls
 
 from underpaint.data import EnergyAxis
 from underpaint.data.pile_up import folded, pile_up_shape
@@ -39,7 +39,7 @@ COUNTS_ERROR = 0.005
 """Model error over the counts of a bin."""
 SLOPE_ERROR = 0.02
 """Model error over slope times FWHM: faults of the axis and of the resolution."""
-AREA_ERROR = 0.01
+AREA_ERROR = 0.005
 """Relative error of an area: atomic data, response."""
 SHOWN_SIGMAS = 5.0
 """Deviations from which the sum of a class of pixels shows a family."""
@@ -157,13 +157,14 @@ class ClassSolver:
                 ]
             )
             slope = SLOPE_ERROR * bins.fwhm * np.abs(np.gradient(model / bins.width))
+            usual = (COUNTS_ERROR * model) ** 2 + slope**2
             # where the model does not describe the class, the misfit tells its error
-            excess = gaussian_filter1d(residual**2 - variance / n, _MISFIT_FWHM * BINS_PER_FWHM)
-            error = (COUNTS_ERROR * model) ** 2 + slope**2 + np.maximum(excess, 0.0)
+            seen = gaussian_filter1d(residual**2 - variance / n, _MISFIT_FWHM * BINS_PER_FWHM)
+            error = np.maximum(usual, seen)
             free = np.concatenate([shapes.templates, others, shapes.scatter])
             self.solution = solve(mean, free, changes, variance + error)
             residual = mean - self.solution.model
-            self.misfit = float(np.mean(residual**2 / (variance / n + error)))
+            self.misfit = float(np.mean(residual**2 / (variance / n + usual)))
             area = np.maximum(self.solution.coefficients[:n_family], 0.0)
             model = np.maximum(self.solution.model, 0.0)
             variance = np.maximum(model, least)
@@ -191,9 +192,9 @@ class VariableFit:
     ----------
     sample : (n, n_channel) array
         Spectra of the scan from which the classes are made, counts.
-    axis : EnergyAxis
     detector : Detector
         Resolution and crystal.
+    axis : EnergyAxis
     used : (n_channel,) bool array
         Channels used.
     families : sequence of str
@@ -208,8 +209,8 @@ class VariableFit:
     def __init__(
         self,
         sample: NDArray[Any],
-        axis: EnergyAxis,
         detector: Detector,
+        axis: EnergyAxis,
         used: NDArray[np.bool_],
         families: Sequence[str],
         instruments: Sequence[Instrument],
@@ -231,30 +232,33 @@ class VariableFit:
             columns = np.concatenate([others, piled_up[None]])
             return ClassSolver(ratios, self.bins, counts[members].mean(0, np.float64), len(members), start, columns)
 
-        self.first = solver(np.arange(len(counts)), area)
-        points = self._points(self.first(counts)[0], counts)
-        with warnings.catch_warnings():
+        with one_blas_thread(), warnings.catch_warnings(), ThreadPoolExecutor(CPU_COUNT) as threads:
             warnings.simplefilter("ignore", UserWarning)  # a class may stay empty
-            centres, label = kmeans2(points, min(n_classes, len(points)), minit="++", rng=np.random.default_rng(_SEED))
-        members = [np.flatnonzero(label == index) for index in np.unique(label)]
-        self.centres = centres[np.unique(label)].astype(np.float32)
-        starts = [
-            np.maximum(self.first(counts[of_class])[0].mean(axis=0, dtype=np.float64), 0.0) for of_class in members
-        ]
-        with one_blas_thread(), ThreadPoolExecutor(CPU_COUNT) as threads:
+            self.first = solver(np.arange(len(counts)), area)
+            areas = self.first(counts)[0]
+            points = self._points(areas, counts)
+            rng = np.random.default_rng(_SEED)
+            centres, label = kmeans2(points, min(n_classes, len(points)), minit="++", rng=rng)
+            members = [np.flatnonzero(label == index) for index in np.unique(label)]
+            self.centres = centres[np.unique(label)].astype(np.float32)
+            starts = [np.maximum(areas[one].mean(axis=0, dtype=np.float64), 0.0) for one in members]
             self.classes = list(threads.map(solver, members, starts))
         self.weights = np.asarray([len(of_class) for of_class in members])
 
     def __call__(self, counts: NDArray[Any]) -> tuple[Single, Single]:
         """Return (n, n_family) areas and deviations of (n, n_channel) counts."""
         binned = self.bins(counts, np.float32)
-        points = self._points(binned @ self.first.gain, binned)
-        label = np.argmin((self.centres**2).sum(axis=1) - 2.0 * points @ self.centres.T, axis=1)
+        label = self.class_of(binned)
         area, sigma = np.empty((2, len(binned), len(self.names)), np.float32)
         for index in np.unique(label):
             of_class = label == index
             area[of_class], sigma[of_class] = self.classes[index](binned[of_class])
         return area, sigma
+
+    def class_of(self, counts: Single) -> NDArray[np.intp]:
+        """Return (n,) the index of the class that each of (n, n_bin) counts is nearest to."""
+        points = self._points(counts @ self.first.gain, counts)
+        return np.asarray(np.argmin((self.centres**2).sum(axis=1) - 2.0 * points @ self.centres.T, axis=1))
 
     def shown(self) -> list[str]:
         """Return the families that the summed spectrum of some class shows."""
@@ -269,6 +273,27 @@ class VariableFit:
         """Return where pixels lie for the classes: roots of shares, whose noise is even, and their counts."""
         total = np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
         return np.concatenate([np.sqrt(np.maximum(area, 0.0) / total), 0.1 * np.log(total)], axis=1)
+
+
+def fitted_noise(total: Array, detector: Detector, make: Callable[[Array, Detector], VariableFit]) -> float:
+    """Return the electronic noise, keV FWHM, at which the sum spectrum is fitted best.
+
+    Parameters
+    ----------
+    total : (n_channel,) array
+        Sum spectrum, counts.
+    detector : Detector
+        Its noise is where to begin.
+    make : callable
+        Plans the fit of (n, n_channel) spectra for a detector.
+    """
+
+    def misfit(noise: float) -> float:
+        return make(total[None], detector.model_copy(update={"noise_fwhm_kev": noise})).first.misfit
+
+    start = detector.noise_fwhm_kev
+    best = minimize_scalar(misfit, bounds=(0.6 * start, 1.3 * start), method="bounded", options={"maxiter": 8})
+    return float(best.x)
 
 
 def _free_columns(ratios: LineRatios, bins: Bins, mean: Array, anode: Array) -> tuple[Array, Array]:
