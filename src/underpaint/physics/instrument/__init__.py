@@ -26,6 +26,8 @@ from underpaint.runtime.files import whole_file
 from underpaint.runtime.untrusted import MOST_SETTINGS_BYTES, fault_of_name, faults_in_words, read_bounded, read_toml
 
 __all__ = [
+    "AIR",
+    "AIR_DENSITY",
     "ANODES",
     "Detector",
     "Filter",
@@ -41,6 +43,10 @@ __all__ = [
 ]
 
 
+AIR = {"N": 0.7553, "O": 0.2318, "Ar": 0.0129}
+"""Dry air by mass (CRC Handbook)."""
+AIR_DENSITY = 0.001205
+"""g/cm3 at 20 degrees Celsius and 1013 hPa."""
 ANODES = range(22, 93)
 """Atomic numbers of anodes, titanium to uranium: softer lines do not leave a window."""
 
@@ -187,6 +193,7 @@ class Detector(Settings):
     thickness_um: float = Field(450.0, gt=0, le=1e6, description="um")
     dead_layer_um: float = Field(0.05, ge=0, le=1e6, description="inactive crystal in front, um")
     window: Filter = Field(default_factory=lambda: Filter(formula="Be", density=1.848, thickness_um=12.5))
+    filters: tuple[Filter, ...] = Field((), max_length=50, description="sheets between sample and window")
     noise_fwhm_kev: float = Field(0.07, ge=0, le=5, description="electronic noise, FWHM, keV")
     fano: float = Field(0.114, gt=0, lt=1, description="Fano factor")
     shelf_fraction: float = Field(0.002, ge=0, lt=1, description="area of the flat shelf over that of the peak")
@@ -245,7 +252,9 @@ def preset_names() -> tuple[str, ...]:
 
 
 def load_instrument(name_or_path: str | Path) -> Instrument:
-    """Read a preset by name, or an instrument file by path.
+    """Read a preset by name, or by path an instrument file or a PyMca configuration (``.cfg``).
+
+    Of a configuration this is what :func:`~underpaint.physics.instrument.pymca.read_pymca` calls the instrument.
 
     Raises
     ------
@@ -260,11 +269,22 @@ def load_instrument(name_or_path: str | Path) -> Instrument:
         raise InstrumentError(
             f"No instrument {name!r}: it is neither a file nor one of the presets {', '.join(preset_names())}."
         )
-    return _parse(read_toml(path, InstrumentError, "the instrument"), name)
+    from underpaint.physics.instrument.pymca import is_pymca, read_pymca
+
+    if is_pymca(path):
+        return read_pymca(path).instrument
+    return instrument_from(read_toml(path, InstrumentError, "the instrument"), name)
 
 
-def save_instrument(instrument: Instrument, path: str | Path) -> None:
+def save_instrument(instrument: Instrument, path: str | Path, *, only_known: bool = False) -> None:
     """Write an instrument file (TOML), whole or not at all.
+
+    Parameters
+    ----------
+    instrument : Instrument
+    path : str or Path
+    only_known : bool
+        Leave out settings that nobody set, so that they do not count as known when the file is read.
 
     Raises
     ------
@@ -272,7 +292,8 @@ def save_instrument(instrument: Instrument, path: str | Path) -> None:
         The file cannot be written.
     """
     with whole_file(path) as part:
-        part.write_text(to_toml(instrument.model_dump(mode="json", exclude_none=True)), "utf-8")
+        record = instrument.model_dump(mode="json", exclude_none=True, exclude_unset=only_known)
+        part.write_text(to_toml(record), "utf-8")
 
 
 def read_source_spectrum(path: str | Path) -> SourceSpectrum:
@@ -341,7 +362,14 @@ def _value(value: Any) -> str:
     return repr(value)
 
 
-def _parse(table: dict[str, Any], name: str) -> Instrument:
+def instrument_from(table: dict[str, Any], name: str) -> Instrument:
+    """Return the instrument that nested tables of settings describe.
+
+    Raises
+    ------
+    InstrumentError
+        A setting is unknown or wrong; the message names it.
+    """
     try:
         return Instrument.model_validate(table)
     except ValidationError as error:
