@@ -192,8 +192,8 @@ def _write_instrument(
     detector = instrument.detector
     if "gain_kev" not in detector.model_fields_set:
         raise InstrumentError(
-            f"Cannot write {out}: {instrument.name!r} sets no energy axis, and PyMca needs one. Put detector.gain_kev and "
-            "detector.zero_kev into its file; `underpaint calibrate` finds them from a scan."
+            f"Cannot write {out}: {instrument.name!r} sets no energy axis, and PyMca needs one. Put detector.gain_kev "
+            "and detector.zero_kev into its file; `underpaint calibrate` finds them from a scan."
         )
     axis = EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)
     lost = [entry for entry in configuration.untranslated if entry.entry != "attenuators.Matrix"]

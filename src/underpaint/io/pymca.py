@@ -261,14 +261,15 @@ def _detector(detector: Detector, axis: EnergyAxis) -> dict[str, object]:
 
 def _tails(detector: Detector) -> tuple[int, dict[str, object]]:
     """Return hypermetflag and the tails that are set, whose ratios are to the Gaussian."""
-    gaussian = 1 - detector.tail_fraction - detector.long_tail_fraction
+    tails = (("st", "tail", SHORT_TAIL), ("lt", "long_tail", LONG_TAIL))
+    known = [tail for tail in tails if f"{tail[1]}_fraction" in detector.model_fields_set]
+    gaussian = 1 - sum(getattr(detector, f"{name}_fraction") for _, name, _ in known)
     flag, shape = 1, dict[str, object]()
-    for short, name, bit in (("st", "tail", SHORT_TAIL), ("lt", "long_tail", LONG_TAIL)):
-        if f"{name}_fraction" in detector.model_fields_set:
-            flag += bit
-            shape[f"{short}_arearatio"] = getattr(detector, f"{name}_fraction") / gaussian
-            shape[f"{short}_sloperatio"] = getattr(detector, f"{name}_width_kev")
-            shape |= {f"fixed{short}_arearatio": 1, f"fixed{short}_sloperatio": 1}
+    for short, name, bit in known:
+        flag += bit
+        shape[f"{short}_arearatio"] = getattr(detector, f"{name}_fraction") / gaussian
+        shape[f"{short}_sloperatio"] = getattr(detector, f"{name}_width_kev")
+        shape |= {f"fixed{short}_arearatio": 1, f"fixed{short}_sloperatio": 1}
     return flag, shape
 
 

@@ -256,6 +256,8 @@ class _Reader:
         for short, (name, bit) in names.items():
             if flag & bit:
                 ratio[short] = self._take_number("peakshape", f"{short}_arearatio") or 0.0
+                if ratio[short] < 0:
+                    self._fail(f"peakshape.{short}_arearatio is {ratio[short]:g}", "It must be 0 or more; correct it")
                 width = self._take_number("peakshape", f"{short}_sloperatio", "keV")
                 if width is not None:
                     self.detector[f"{name}_width_kev"] = width
@@ -385,9 +387,9 @@ class _Reader:
         flags = [*column["energyflag"]] + ["1"] * len(column["energy"])
         scatters = [*column["energyscatter"]] + ["0"] * len(column["energy"])
         rows = sorted(
-            (self._number(energy, "fit.energy", "keV"), self._number(weight, "fit.energyweight"), scatter != "0")
+            (self._number(energy, "fit.energy", "keV"), self._number(weight, "fit.energyweight"), _is_on(scatter))
             for energy, weight, flag, scatter in zip(column["energy"], weights, flags, scatters, strict=False)
-            if energy not in ("None", "-") and flag != "0"
+            if energy not in ("None", "-") and _is_on(flag)
         )
         if not rows:
             return {}
@@ -469,7 +471,7 @@ class _Reader:
     def _list_the_rest(self) -> None:
         for section, options in self.sections.items():
             kind = section.partition(".")[0]
-            if kind == "userattenuators" and options.get("use", "0") == "0":
+            if kind == "userattenuators" and not _is_on(options.get("use", "0")):
                 continue
             for option, value in options.items():
                 self._leave_out(f"{section}.{option}", value, _REASONS.get(kind, _OTHER))
@@ -537,7 +539,12 @@ def formula_of(fractions: Mapping[str, float]) -> str:
 
 
 def _um(thickness_cm: float) -> float:
-    return round(thickness_cm * UM_PER_CM, 9)
+    # 0.0035 cm are 35 um, and not 35.00000000000001
+    return float(f"{thickness_cm * UM_PER_CM:.12g}")
+
+
+def _is_on(flag: str) -> bool:
+    return flag.strip() not in ("", "0", "0.0", "None", "False")
 
 
 def _is_element(name: str) -> bool:
