@@ -444,6 +444,29 @@ def test_the_real_pair_agrees() -> None:
     assert max(fitted.names, key=lambda name: float(fitted[name][0, 0])) == "Fe_K"
 
 
+@real
+def test_pymca_fits_the_same_areas_with_what_was_written(tmp_path: Path) -> None:
+    theory = pytest.importorskip("PyMca5.PyMcaPhysics.xrf.ClassMcaTheory", reason="PyMca is not installed")
+    counts = np.asarray(up.load(SHARED / "Steel.spe").counts, dtype=np.float64)[0, 0]
+    first = read_pymca(SHARED / "Steel.cfg")
+    write_pymca(first.instrument, first.axis(2048), first.families, tmp_path / "steel.cfg", first.matrix)
+    areas = []
+    for path in (SHARED / "Steel.cfg", tmp_path / "steel.cfg"):
+        fit = theory.McaTheory(str(path))
+        configuration = fit.getConfiguration()
+        # what has no counterpart, and the fixed ratios of Fe K-alpha and K-beta
+        configuration["fit"].update(linearfitflag=1, stripalgorithm=1, snipwidth=30, sumflag=0, hypermetflag=1)
+        configuration["fit"].update(xmin=200, xmax=1432)
+        configuration["peaks"]["Fe"] = ["K"]
+        fit.setConfiguration(configuration)
+        fit.setData(np.arange(2048), counts)
+        fit.estimate()
+        _, result = fit.startfit(digest=1)
+        areas.append({name: result[name]["fitarea"] for name in result["groups"]})
+    assert areas[0]["Fe K"] > 3e6
+    assert areas[1] == pytest.approx(areas[0], rel=2e-3)
+
+
 def run(*arguments: object) -> Any:
     return CliRunner().invoke(app, list(map(str, arguments)))
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from underpaint.data import EnergyAxis
 from underpaint.errors import CalibrationError, FormulaError, InstrumentError, SampleError
 from underpaint.physics.atomic import atomic_number, atomic_weight, family_lines
-from underpaint.physics.instrument import AIR, AIR_DENSITY, HIGHEST_KEV, Instrument, instrument_from
+from underpaint.physics.instrument.models import AIR, AIR_DENSITY, HIGHEST_KEV, Instrument, instrument_from
 from underpaint.physics.materials import Layer, mass_fractions
 from underpaint.runtime.untrusted import MOST_SETTINGS_BYTES, plain_text, read_bounded
 
@@ -139,6 +139,11 @@ def read_pymca(path: str | Path) -> PymcaConfiguration:
     return _Reader(Path(path)).configuration()
 
 
+class _CaseSensitive(ConfigParser):
+    def optionxform(self, optionstr: str) -> str:
+        return optionstr
+
+
 class _Reader:
     """One file; entries are removed as they are translated, what is left has no counterpart."""
 
@@ -182,8 +187,7 @@ class _Reader:
         if b"\0" in content:
             self._fail("it is a binary file", "PyMca's configurations are text. Save it from PyMca as .cfg")
         # PyMca writes % twice, for the interpolation of its own parser, which no entry uses
-        parser = ConfigParser(interpolation=None)
-        parser.optionxform = str  # type: ignore[assignment, method-assign]
+        parser = _CaseSensitive(interpolation=None)
         try:
             text = content.decode("utf-8")
         except UnicodeDecodeError:
