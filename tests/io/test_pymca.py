@@ -400,6 +400,18 @@ def test_the_energies_that_pymca_computes_for_a_tube_are_the_tube(voltage: float
         assert lines_kev == {float(value) for value, mark in zip(energy, scatter, strict=True) if mark}
 
 
+def test_of_pymcas_default_configuration_only_the_detector_is_known() -> None:
+    data = pytest.importorskip("PyMca5.PyMcaDataDir", reason="PyMca is not installed")
+    configuration = read_pymca(Path(data.PYMCA_DATA_DIR) / "McaTheory.cfg")
+    instrument = configuration.instrument
+    assert instrument.filters == ()
+    assert not {"tube", "source_spectrum", "filters"} & instrument.model_fields_set
+    assert not instrument.geometry.model_fields_set
+    stated = {"gain_kev", "zero_kev", "noise_fwhm_kev", "fano", "material"}
+    assert instrument.detector.model_fields_set == stated
+    assert (configuration.families, configuration.matrix) == ((), ())
+
+
 def test_sheets_before_the_window_absorb() -> None:
     energy = np.array([2.0, 5.0, 12.0])
     sheet = Filter(formula="C22H10N2O5", density=1.42, thickness_um=25.0)
@@ -438,6 +450,7 @@ def test_the_real_pair_agrees() -> None:
     assert abs(peak_kev - 6.399) < 0.02
     placed = up.on_its_energy_axis(scan, instrument=SHARED / "Steel.cfg")
     assert placed.beam_kev == 16.0
+    assert not any("channels, the instrument" in note for note in placed.notes)
     fitted = up.fit_elements(placed.scan, instrument=configuration.instrument)
     # of SRM 1155: 18.4 % Cr, 1.6 % Mn, 64.3 % Fe, 12.4 % Ni, 0.18 % Cu; V is 0.05 %
     assert {"Cr_K", "Mn_K", "Fe_K", "Ni_K", "Cu_K"} <= set(fitted.names) & set(configuration.families)
