@@ -205,6 +205,7 @@ def test_a_fault_says_what_it_is_and_what_to_do(old: str, new: str, words: str, 
             "attenuators.Detector",
             "silicon is taken in its place",
         ),
+        ("detele = Si", "detele = CdTe", "detector.detele", "silicon is taken in its place"),
         ("70.0, 40.0", "90.0, -90.0", "attenuators.Matrix (angles)", "two sides of the sample"),
         ("Matrix = 1", "Matrix = 0", "attenuators.Matrix (angles)", "switched off"),
         ("hypermetflag = 3", "fitfunction = 1", "fit.fitfunction", "pseudo-Voigt"),
@@ -305,7 +306,7 @@ def instruments(draw: st.DrawFn) -> Instrument:
             "target_um": draw(st.none() | number(1.0, 3.0)),
         }
     else:
-        energies = draw(st.lists(number(5.0, 60.0), min_size=1, max_size=4, unique=True).map(sorted))
+        energies = draw(st.lists(number(5.0, 60.0), min_size=1, max_size=25, unique=True).map(sorted))
         table["source_spectrum"] = {"energy_kev": energies, "weight": [draw(number(0.1, 10.0)) for _ in energies]}
     return Instrument.model_validate(table)
 

@@ -219,8 +219,9 @@ def _energies(instrument: Instrument) -> dict[str, object]:
     geometry = instrument.geometry.model_copy(update={"source_air_cm": 0.0})
     energy, weight, width = source_spectrum(instrument.model_copy(update={"filters": (), "geometry": geometry}))
     weight = weight / weight.sum()
-    line = width == 0
-    scattered = line & (weight >= _SCATTERED_SHARE * weight[line].max(initial=0.0))
+    scattered = width == 0
+    if _has_tube(instrument):
+        scattered &= weight >= _SCATTERED_SHARE * weight[scattered].max(initial=0.0)
     return {
         "energy": energy.tolist(),
         "energyweight": weight.tolist(),

@@ -34,6 +34,7 @@ _VOLTAGE_WITHIN_KV = 1.0
 _AIR_WITHIN = 0.02
 _MOST_NESTED = 10
 
+_CRYSTAL = "crystals of one element alone are modelled; silicon is taken in its place"
 _SAMPLE = "the sample is no part of an instrument; in Python it is the configuration's matrix"
 _REASONS = {
     "fit": "how PyMca strips background, limits channels and converges: the fit here chooses these from the scan",
@@ -168,18 +169,11 @@ class _Reader:
         self._read_attenuators()
         source = self._source()
         families = self._families()
-        table: dict[str, Any] = {
-            "name": self.path.stem,
-            "note": f"From the PyMca configuration {self.path.name}.",
-            **source,
-            "geometry": self.geometry,
-            "detector": self.detector,
-        }
-        if self.filters:
-            table["filters"] = self.filters
         if self.detector_filters:
             self.detector["filters"] = self.detector_filters
-        instrument = instrument_from(table, str(self.path))
+        parts = {"filters": self.filters, "geometry": self.geometry, "detector": self.detector} | source
+        table = {"name": self.path.stem, "note": f"From the PyMca configuration {self.path.name}."}
+        instrument = instrument_from(table | {name: part for name, part in parts.items() if part}, str(self.path))
         self._list_the_rest()
         return PymcaConfiguration(instrument, families, self.matrix, tuple(self.left_out))
 
@@ -244,8 +238,10 @@ class _Reader:
             remedy = f"is it in eV? then {gain / 1000:g}" if gain > 0 else "correct it"
             self._fail(f"detector.gain is {gain:g} keV", f"0 to {_WIDEST_CHANNEL_KEV} keV a channel are read; {remedy}")
         crystal = self._take("detector", "detele")
-        if crystal:
+        if crystal and _is_element(crystal):
             self.detector["material"] = crystal
+        elif crystal:
+            self._leave_out("detector.detele", crystal, _CRYSTAL)
 
     def _read_peak_shape(self) -> None:
         flag = int(self._take_number("fit", "hypermetflag") or 0)
@@ -325,8 +321,7 @@ class _Reader:
     def _read_crystal(self, entry: str, material: str, density: float, thickness_cm: float) -> None:
         elements = [*self._fractions(material)]
         if len(elements) > 1:
-            reason = "crystals of one element alone are modelled; silicon is taken in its place"
-            self._leave_out(entry, f"{material}, {density:g}, {thickness_cm:g}", reason)
+            self._leave_out(entry, f"{material}, {density:g}, {thickness_cm:g}", _CRYSTAL)
             self.detector.pop("material", None)
             return
         self.detector |= {"material": elements[0], "density": density, "thickness_um": _um(thickness_cm)}
@@ -407,7 +402,7 @@ class _Reader:
             return {"tube": tube}
         energies = [row[0] for row in rows]
         source: dict[str, Any] = {"energy_kev": energies, "weight": [row[1] for row in rows]}
-        if len(rows) >= _CONTINUUM_ENTRIES:
+        if len(rows) >= _CONTINUUM_ENTRIES and not all(row[2] for row in rows):
             # PyMca marks lines by their scatter; the rest of a long table is a continuum, whose bins may not overlap
             gaps = [high - low for low, high in pairwise(energies)]
             narrow = [min(pair) for pair in zip([gaps[0], *gaps], [*gaps, gaps[-1]], strict=True)]
