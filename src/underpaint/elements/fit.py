@@ -206,8 +206,10 @@ def _prepare_variable(
     fit = make(seen.sample, detector)
     names = named
     if families is None:
-        whole = len(seen.sample) == seen.n_pixel
-        rare = () if whole else chosen_families(stage, candidates_of(None, stage), rare_pixels=True)
+        # what only a few pixels show: among the sample, and among those that were not sampled
+        rare = fit.shown_by_pixels(seen.sample)
+        if len(seen.sample) < seen.n_pixel:
+            rare = [*rare, *chosen_families(stage, candidates_of(None, stage), rare_pixels=True)]
         names = [name for name in fit.names if name in {*fit.shown(), *rare, *add}]
     if not names:
         raise CoverageError(

@@ -43,6 +43,8 @@ AREA_ERROR = 0.005
 """Relative error of an area: atomic data, response."""
 SHOWN_SIGMAS = 5.0
 """Deviations from which the sum of a class of pixels shows a family."""
+PIXEL_SIGMAS = 10.0
+"""Deviations from which one pixel of thousands shows it."""
 SHOWN_SHARE = 2e-4
 """Share of the counts from which it is shown: faults of the response and traces in the instrument are smaller."""
 N_CLASSES = 32
@@ -170,17 +172,18 @@ class ClassSolver:
             variance = np.maximum(model, least)
         gain = self.solution.gain[:n_family]
         interference = np.stack([((gain @ change.T) ** 2).sum(axis=1) for change in shapes.changes])
+        self.interference_if_absent = (interference * (1.0 - np.eye(n_family))).astype(np.float32)
         interference[np.diag_indices(n_family)] += AREA_ERROR**2
         flat = (gain**2 @ error) / max(n_counts, 1e-9) ** 2 + ((gain @ shapes.scatter_changes.T) ** 2).sum(axis=1)
         self.gain, self.squared = (np.ascontiguousarray(one.T, np.float32) for one in (gain, gain**2))
         self.interference, self.flat = interference.astype(np.float32), flat.astype(np.float32)
 
-    def __call__(self, counts: Single) -> tuple[Single, Single]:
-        """Return (n, n_family) areas and deviations of (n, n_bin) counts."""
+    def __call__(self, counts: Single, *, if_absent: bool = False) -> tuple[Single, Single]:
+        """Return (n, n_family) areas and deviations, or those if the family were absent, of (n, n_bin) counts."""
         area = counts @ self.gain
         total = counts.sum(axis=1, keepdims=True)
         variance = counts @ self.squared
-        variance += np.maximum(area, 0.0) ** 2 @ self.interference
+        variance += np.maximum(area, 0.0) ** 2 @ (self.interference_if_absent if if_absent else self.interference)
         variance += total**2 * self.flat
         return area, np.sqrt(variance, out=variance)
 
@@ -245,14 +248,18 @@ class VariableFit:
             self.classes = list(threads.map(solver, members, starts))
         self.weights = np.asarray([len(of_class) for of_class in members])
 
-    def __call__(self, counts: NDArray[Any]) -> tuple[Single, Single]:
-        """Return (n, n_family) areas and deviations of (n, n_channel) counts."""
+    def __call__(self, counts: NDArray[Any], *, if_absent: bool = False) -> tuple[Single, Single]:
+        """Return (n, n_family) areas and deviations of (n, n_channel) counts.
+
+        ``if_absent`` gives the deviations that the areas of absent families would have, from which limits of detection
+        follow: without the error of a family's own ratios, which grows with its area.
+        """
         binned = self.bins(counts, np.float32)
         label = self.class_of(binned)
         area, sigma = np.empty((2, len(binned), len(self.names)), np.float32)
         for index in np.unique(label):
             of_class = label == index
-            area[of_class], sigma[of_class] = self.classes[index](binned[of_class])
+            area[of_class], sigma[of_class] = self.classes[index](binned[of_class], if_absent=if_absent)
         return area, sigma
 
     def class_of(self, counts: Single) -> NDArray[np.intp]:
@@ -264,8 +271,15 @@ class VariableFit:
         """Return the families that the summed spectrum of some class shows."""
         visible = np.zeros(len(self.names), bool)
         for one, size in zip(self.classes, self.weights, strict=True):
-            area, sigma = one(one.mean[None] * size)
+            area, sigma = one(one.mean[None] * size, if_absent=True)
             visible |= ((area > SHOWN_SIGMAS * sigma) & (area > SHOWN_SHARE * size * one.mean.sum()))[0]
+        return [name for name, there in zip(self.names, visible, strict=True) if there]
+
+    def shown_by_pixels(self, sample: NDArray[Any]) -> list[str]:
+        """Return the families that one of (n, n_channel) spectra shows beyond doubt."""
+        area, sigma = self(sample, if_absent=True)
+        share = area / np.maximum(self.bins(sample, np.float32).sum(axis=1, keepdims=True), 1.0)
+        visible = ((area > PIXEL_SIGMAS * sigma) & (share > SHOWN_SHARE)).any(axis=0)
         return [name for name, there in zip(self.names, visible, strict=True) if there]
 
     @staticmethod
