@@ -153,7 +153,7 @@ def told_sigma(truth: Truth, fit: ElementFit, counts: float) -> dict[str, Array]
     sigma = np.zeros((len(truth.names), len(engine.names)))
     for row, index in enumerate(engine.class_of(binned)):
         one = engine.classes[index]
-        free = one.solution.columns[: len(one.solution.gain)].copy()
+        free = one.solution.columns[: one.n_free].copy()
         for column, name in enumerate(engine.names):
             if name in truth.lines[row]:
                 energy, share = truth.lines[row][name]

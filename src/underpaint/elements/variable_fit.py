@@ -50,6 +50,8 @@ SHOWN_SHARE = 2e-4
 N_CLASSES = 32
 BINS_PER_FWHM = 3.0
 _N_ROUNDS = 3
+_LEAST_LEARNED = 0.02
+"""Of its prior's variance that a spectrum must take away for a hidden family to be measured beside held ones."""
 _MISFIT_FWHM = 2.0
 _SEED = 0
 
@@ -99,13 +101,16 @@ class Solution:
     ----------
     coefficients : (n_column,) array
         Of the free columns, then of the changes.
-    gain : (n_free, n_bin) array
-        Free coefficients are ``gain @ counts``.
+    gain : (n_column, n_bin) array
+        Coefficients are ``gain @ counts``.
+    variance : (n_column,) array
+        Of the coefficients.
     columns : (n_column, n_bin) array
     """
 
     coefficients: Array
     gain: Array
+    variance: Array
     columns: Array
 
     @property
@@ -123,8 +128,9 @@ def solve(spectrum: Array, free: Array, changes: Array, variance: Array) -> Solu
     weighted = scaled / variance
     normal = weighted @ scaled.T
     normal[np.diag_indices_from(normal)] += np.where(np.arange(len(normal)) < len(free), 1e-9, 1.0)
-    gain = np.linalg.solve(normal, weighted) / scale[:, None]
-    return Solution(gain @ spectrum, gain[: len(free)], columns)
+    inverse = np.linalg.inv(normal)
+    gain = inverse @ weighted / scale[:, None]
+    return Solution(gain @ spectrum, gain, np.diag(inverse) / scale**2, columns)
 
 
 class ClassSolver:
@@ -170,13 +176,38 @@ class ClassSolver:
             area = np.maximum(self.solution.coefficients[:n_family], 0.0)
             model = np.maximum(self.solution.model, 0.0)
             variance = np.maximum(model, least)
-        gain = self.solution.gain[:n_family]
+        self.n_free = len(free)
+        none = np.zeros((0, len(bins)))
+        self._set(self.solution.gain[:n_family], error, none)
+        # a family that all pixels of the class together do not show is held near zero beside the others
+        summed, sigma = (values[0].astype(np.float64) for values in self(self.mean[None] * n, if_absent=True))
+        hidden = summed < SHOWN_SIGMAS * sigma
+        most = (0.5 * np.maximum(summed, 0.0) + sigma) / n
+        unseen = shapes.templates[hidden] * most[hidden, None]
+        free = np.concatenate([shapes.templates[~hidden], others, shapes.scatter])
+        held = solve(mean, free, np.concatenate([unseen, changes]), variance + error)
+        gain = self.solution.gain[:n_family].copy()
+        gain[~hidden] = held.gain[: (~hidden).sum()]
+        # a hidden family is itself measured free of its prior, beside the others that are held
+        of_hidden = slice(len(free), len(free) + int(hidden.sum()))
+        learned = 1.0 - held.variance[of_hidden]
+        known = learned > _LEAST_LEARNED
+        rows = np.flatnonzero(hidden)[known]
+        gain[rows] = held.gain[of_hidden][known] * (most[rows] / learned[known])[:, None]
+        self._set(gain, error, unseen, hidden)
+
+    def _set(self, gain: Array, error: Array, unseen: Array, hidden: NDArray[np.bool_] | None = None) -> None:
+        """Keep what turns counts into areas and deviations; hidden families are an error of the others."""
+        shapes, n_counts, same = self.shapes, max(float(self.mean.sum()), 1e-9), np.eye(len(gain))
         interference = np.stack([((gain @ change.T) ** 2).sum(axis=1) for change in shapes.changes])
-        self.interference_if_absent = (interference * (1.0 - np.eye(n_family))).astype(np.float32)
-        interference[np.diag_indices(n_family)] += AREA_ERROR**2
-        flat = (gain**2 @ error) / max(n_counts, 1e-9) ** 2 + ((gain @ shapes.scatter_changes.T) ** 2).sum(axis=1)
+        self.interference_if_absent = (interference * (1.0 - same)).astype(np.float32)
+        self.interference = (interference + AREA_ERROR**2 * same).astype(np.float32)
+        by_unseen = (gain @ unseen.T) ** 2
+        if hidden is not None:
+            by_unseen[hidden] *= 1.0 - np.eye(len(unseen))
+        flat = (gain**2 @ error + by_unseen.sum(axis=1)) / n_counts**2 + ((gain @ shapes.scatter_changes.T) ** 2).sum(1)
         self.gain, self.squared = (np.ascontiguousarray(one.T, np.float32) for one in (gain, gain**2))
-        self.interference, self.flat = interference.astype(np.float32), flat.astype(np.float32)
+        self.flat = flat.astype(np.float32)
 
     def __call__(self, counts: Single, *, if_absent: bool = False) -> tuple[Single, Single]:
         """Return (n, n_family) areas and deviations, or those if the family were absent, of (n, n_bin) counts."""
