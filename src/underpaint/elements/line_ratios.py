@@ -31,7 +31,7 @@ RATE_ERROR = {"K": 0.015, "L": 0.04, "M": 0.12}
 _LEAST_SHARE = 0.003
 """Share of all line counts from which a stratigraphy tells a family's ratios."""
 _LEAST_STRATIGRAPHIES, _FALLBACK_STRATIGRAPHIES = 30, 40
-_N_CHANGES, _N_SCATTER_CHANGES = 5, 19
+_N_CHANGES, _N_SCATTER_CHANGES = 5, 8
 _EXTRA_FRACTION = (3e-4, 0.1)
 """Mass fractions of elements that paint rarely has, added so that their ratios are known, too."""
 _SEED = 1
