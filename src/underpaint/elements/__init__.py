@@ -5,7 +5,7 @@ from underpaint.elements.evidence import LineEvidence, line_evidence
 from underpaint.elements.fit import ElementFit, FitPlan, fit_elements, plan_fit, prepare_fit
 from underpaint.elements.known import known_families
 from underpaint.elements.overlaps import deviation, interference_sigma, overlaps
-from underpaint.elements.unlikeness import Leftovers, leftovers, score_unlikeness
+from underpaint.elements.unlikeness import Leftovers, leftovers
 
 __all__ = [
     "CANDIDATES",
@@ -22,5 +22,4 @@ __all__ = [
     "overlaps",
     "plan_fit",
     "prepare_fit",
-    "score_unlikeness",
 ]

@@ -1,17 +1,17 @@
 """Element maps: one weighted linear fit of line families for all pixels."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from underpaint import __version__
+from underpaint._version import __version__
 from underpaint.data import EnergyAxis, Scan, sound_spectra, survey
 from underpaint.data.background import snip
-from underpaint.data.maps import ElementMaps
+from underpaint.data.maps import Results
 from underpaint.elements._families import (
     CANDIDATES,
     Template,
@@ -31,7 +31,7 @@ from underpaint.elements._selection import (
 )
 from underpaint.errors import CoverageError, ScanError
 from underpaint.physics.instrument import Detector, Instrument
-from underpaint.runtime.executors import in_order, threads_or_cluster
+from underpaint.runtime.blocks import over_blocks
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
@@ -114,7 +114,7 @@ class ElementFit:
     fit : callable
         Turns (n_row, n_column, n_channel) counts into (n_row, n_column, n_name, 2) areas and deviations.
     notes, settings
-        As in :class:`~underpaint.data.maps.ElementMaps`.
+        As :meth:`~underpaint.data.maps.Results.of_lines` takes them.
     """
 
     names: tuple[str, ...]
@@ -129,10 +129,10 @@ class ElementFit:
             result[~present] = np.nan
         return result
 
-    def maps(self, result: NDArray[np.float32], step_mm: tuple[float, float] | None) -> ElementMaps:
-        """Return what was fitted as maps."""
-        own = self.notes, self.settings
-        return ElementMaps(self.names, result[..., 0], result[..., 1], step_mm, *own)
+    def results(self, values: NDArray[np.float32], step_mm: tuple[float, float] | None) -> Results:
+        """Return (n_row, n_column, n_name, 2) areas and deviations as results."""
+        facts: dict[str, Any] = {"step_mm": step_mm, "notes": self.notes, "settings": self.settings}
+        return Results.of_lines(self.names, values[..., 0], values[..., 1], **facts)
 
 
 def fit_elements(
@@ -144,7 +144,7 @@ def fit_elements(
     background: str = "fit",
     non_negative: bool = False,
     progress: Progress | None = None,
-) -> ElementMaps:
+) -> Results:
     """Fit the net counts of line families in every pixel of a scan.
 
     Parameters
@@ -168,9 +168,10 @@ def fit_elements(
 
     Returns
     -------
-    ElementMaps
-        Net counts of each family over all its lines, and one standard deviation by propagation of the pixel's
-        Poisson counts. NaN where a pixel is missing, empty, or has counts that are no numbers.
+    Results
+        ``area`` and ``area_sigma``: net counts of each family over all its lines, and one standard deviation by
+        propagation of the pixel's Poisson counts. NaN where a pixel is missing, empty, or has counts that are no
+        numbers.
 
     Raises
     ------
@@ -188,6 +189,15 @@ def fit_elements(
     With one set of weights, from the mean spectrum, the fit is one matrix product for all pixels:
     ``area = P counts`` and ``variance = P**2 counts``. The areas are unbiased for every pixel; only where a pixel
     differs much from the mean are they a little noisier than with its own weights.
+
+    Examples
+    --------
+    >>> import underpaint as up
+    >>> results = up.fit_elements(up.load("panel.h5"), families=["Ca_K", "Hg_L", "Pb_L"])
+    >>> results.lines
+    ('Ca_K', 'Hg_L', 'Pb_L')
+    >>> results.area.sel(line="Hg_L").shape
+    (7, 7)
     """
     axis = scan.require_axis()
     _check_options(engine, background)
@@ -203,7 +213,9 @@ def fit_elements(
         background=background,
         non_negative=non_negative,
     )
-    return fit.maps(_fit_blocks(seen.scan, fit, progress), scan.step_mm)
+    results = fit.results(_fit_blocks(seen.scan, fit, progress), scan.step_mm)
+    facts = {"name": scan.name, "notes": list(seen.scan.notes), "settings": {"source": scan.source}}
+    return replace(results, summary=facts)
 
 
 def prepare_fit(
@@ -446,18 +458,10 @@ def _non_negative(areas: Array, normal: Array, n_bounded: int) -> Array:
 def _fit_blocks(scan: Scan, fit: ElementFit, progress: Progress | None) -> NDArray[np.float32]:
     n_row, n_column, _ = scan.shape
     result = np.empty((n_row, n_column, len(fit.names), 2), dtype=np.float32)
-    blocks = list(scan.blocks())
-
-    def tasks() -> Iterator[tuple[int, tuple[Any, ...]]]:
-        for number, own in enumerate(blocks):
-            present = None if scan.present is None else scan.present[own]
-            yield number, (np.asarray(scan.counts[own].compute()), present)
-
-    with threads_or_cluster() as crew:
-        for number, own in in_order(crew, fit, tasks()):
-            result[blocks[number]] = own
-            if progress is not None:
-                progress(blocks[number][0].stop, n_row)
+    for _, block, values in over_blocks(scan, fit):
+        result[block] = values
+        if progress is not None:
+            progress(block[0].stop, n_row)
     return result
 
 

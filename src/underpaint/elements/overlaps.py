@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data.maps import ElementMaps
+from underpaint.data.maps import Results
 from underpaint.physics.atomic import family_lines
 
 _ERROR, _NEAR_KEV, _LEAST_SHARE = 0.1, 0.15, 0.02
@@ -44,10 +44,11 @@ def overlaps(family: str, others: tuple[str, ...]) -> tuple[tuple[int, float], .
     return tuple(found)
 
 
-def deviation(maps: ElementMaps, family: str) -> NDArray[np.float64]:
+def deviation(results: Results, family: str) -> NDArray[np.float64]:
     """Return (n_row, n_column) one standard deviation, counts: of counting, and of interference by others."""
-    counting = maps.uncertainty[:, :, maps.names.index(family)].astype(np.float64)
-    return np.hypot(counting, interference_sigma(family, maps.names, lambda other: maps.area[:, :, other]))
+    counting = results.map("area_sigma", family).astype(np.float64)
+    lines = results.lines
+    return np.hypot(counting, interference_sigma(family, lines, lambda other: results[lines[other]]))
 
 
 def interference_sigma(family: str, others: tuple[str, ...], counts_of: Callable[[int], Any]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data.maps import NO_ANSWER, DetectabilityMaps, ElementMaps, PigmentMaps
+from underpaint.data.maps import NO_ANSWER, Results
 from underpaint.display.viewer.scan_source import READY, ScanSource
 from underpaint.display.viewer.server import Answer, Request
 from underpaint.display.viewer.spots import spot, unknown
@@ -44,7 +44,7 @@ class Source(Protocol):
     def axis(self) -> dict[str, float] | None:
         """Zero and gain of the energy axis, keV."""
 
-    def some_maps(self, index: int) -> tuple[PigmentMaps, ElementMaps | None]:
+    def some_maps(self, index: int) -> Results:
         """Return the maps of one pigment and of its line families."""
 
 
@@ -111,8 +111,8 @@ def _state_figure(values: NDArray[np.float32], entry: MapEntry, site: Source) ->
     from underpaint.display import plot
 
     state = np.where(np.isnan(values), NO_ANSWER, values).astype(np.uint8)[:, :, None]
-    maps = DetectabilityMaps((entry.name,), (entry.label,), state, site.maps.step_mm)
-    return plot.state_map(maps, entry.name, title=f"{entry.label}: could it be seen?")
+    results = Results.of_states((entry.name,), (entry.label,), state, step_mm=site.maps.step_mm)
+    return plot.state_map(results, entry.name, title=f"{entry.label}: could it be seen?")
 
 
 def _composite(request: Request, site: Source) -> Answer:
@@ -150,8 +150,7 @@ def _figure5(request: Request, site: Source) -> Answer:
         raise OutputError(
             f"Cannot draw {entry.label} as in Fig. 5: choose a pigment or a group, not a map of {entry.kind}s."
         )
-    pigments, elements = site.some_maps(index)
-    figure = plot.pigment_row(pigments, elements, entry.name)
+    figure = plot.pigment_row(site.some_maps(index), entry.material, entry.place)
     return _figure(figure, _ending(request, ("png", "svg", "pdf")), f"{entry.name}_figure5")
 
 
