@@ -182,15 +182,20 @@ def elements(
 
         underpaint elements painting.h5 --engine pymca
     """
-    from underpaint.pipeline.plan import NO_MODEL, Settings
-    from underpaint.pipeline.run import identify_to_folder
+    from underpaint.pipeline.plan import Settings
+    from underpaint.pipeline.run import elements_to_folder
 
-    grid = rows_and_columns(shape)
     settings = Settings(
-        NO_MODEL, None, instrument, engine.name_for_fit, not no_calibrate, detector, grid, counts_scale=counts_scale,
-        trust_instrument=trust_instrument, beam_kev=beam,
-    )  # fmt: skip
-    run = partial(identify_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
+        instrument=instrument,
+        engine=engine.name_for_fit,
+        calibrated=not no_calibrate,
+        detector=detector,
+        shape=rows_and_columns(shape),
+        counts_scale=counts_scale,
+        trust_instrument=trust_instrument,
+        beam_kev=beam,
+    )
+    run = partial(elements_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)
 
 

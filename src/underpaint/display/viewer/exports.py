@@ -15,7 +15,7 @@ from underpaint.display.viewer.scan_source import READY, ScanSource
 from underpaint.display.viewer.server import Answer, Request
 from underpaint.display.viewer.spots import spot, unknown
 from underpaint.errors import OutputError
-from underpaint.io import write_tiff
+from underpaint.io import read_results, write_tiff
 from underpaint.io.results.csv_text import write_csv
 from underpaint.io.results.regions import parse_region
 from underpaint.io.results.result_maps import MapEntry, ResultMaps
@@ -43,9 +43,6 @@ class Source(Protocol):
     @property
     def axis(self) -> dict[str, float] | None:
         """Zero and gain of the energy axis, keV."""
-
-    def some_maps(self, index: int) -> Results:
-        """Return the maps of one pigment and of its line families."""
 
 
 def answer(request: Request, site: Source) -> Answer | None:
@@ -150,7 +147,7 @@ def _figure5(request: Request, site: Source) -> Answer:
         raise OutputError(
             f"Cannot draw {entry.label} as in Fig. 5: choose a pigment or a group, not a map of {entry.kind}s."
         )
-    figure = plot.pigment_row(site.some_maps(index), entry.material, entry.place)
+    figure = plot.pigment_row(read_results(site.maps.folder), entry.material, entry.place)
     return _figure(figure, _ending(request, ("png", "svg", "pdf")), f"{entry.name}_figure5")
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from underpaint.data.maps import PLACE_WORDS, Material, Results, Stack
 from underpaint.display.viewer import exports
 from underpaint.display.viewer.exports import number_of
 from underpaint.display.viewer.pages import page_file
@@ -145,23 +144,6 @@ class ResultSite:
         if energy is None or len(energy) < 2:
             return None
         return {"zero_kev": float(energy[0]), "gain_kev": float(energy[-1] - energy[0]) / (len(energy) - 1)}
-
-    def some_maps(self, index: int) -> Results:
-        """Return the maps of one pigment and of its line families, as the plots take them."""
-        entry, step_mm = self.maps.entries[index], self.maps.step_mm
-        key = (entry.material, entry.place)
-        label = entry.label.removesuffix(PLACE_WORDS[entry.place])
-        material = Material(entry.kind, label, entry.groups, entry.elements)
-        stacks = {"probability": Stack((key,), self.maps.values(index)[:, :, None])}
-        results = Results(stacks, {entry.material: material}, step_mm)
-        shown = [n for n, own in enumerate(self.maps.entries) if own.kind == "element" and own.name in entry.elements]
-        if not shown:
-            return results
-        areas = [self.maps.values(number) for number in shown]
-        errors = [self.maps.errors(number) for number in shown]
-        known = [np.full_like(area, np.nan) if own is None else own for area, own in zip(areas, errors, strict=True)]
-        names = [self.maps.entries[number].name for number in shown]
-        return results | Results.of_lines(names, np.stack(areas, axis=2), np.stack(known, axis=2), step_mm=step_mm)
 
     def _state(self) -> dict[str, str]:
         return {"state": self.source.state, "why": self.source.why, "path": self.source.path}
