@@ -94,8 +94,8 @@ def test_a_scan_becomes_layers(model: Path, scan_file: Path, tmp_path: Path) -> 
     assert maps.summary["settings"]["instrument_told"] == told
     assert told["anode"] == elio.tube.anode
     assert told["voltage_kv"] == elio.tube.voltage_kv
-    np.testing.assert_allclose(maps.thickness_um().value[:3], THICKNESS_UM, rtol=1e-3)
-    assert np.isnan(maps.thickness_um().value[3, 4])
+    np.testing.assert_allclose(maps.estimate(SURFACE_UM).value[:3], THICKNESS_UM, rtol=1e-3)
+    assert np.isnan(maps.estimate(SURFACE_UM).value[3, 4])
     assert np.isnan(maps["lead_pigment"][3, 4])
     # calomel was out of use by then
     np.testing.assert_allclose(maps["vermilion"][:3], maps["mercury_red"][:3] / (1 + OUT_OF_USE), rtol=1e-5)

@@ -12,6 +12,7 @@ import tifffile
 from place_fakes import SHAPE, SIGMA, THIN_UM, placed_maps
 from underpaint import io
 from underpaint.data import EnergyAxis, Scan
+from underpaint.data.maps import SURFACE_UM
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_quantities_are_read_as_they_were(folder: Path) -> None:
     for quantity in ("quantity", "quantity_sigma"):
         assert maps.stacks[quantity].keys == before.stacks[quantity].keys
         np.testing.assert_allclose(maps.stacks[quantity].values, before.stacks[quantity].values, rtol=1e-5)
-    for own, other in zip(maps.thickness_um(), before.thickness_um(), strict=True):
+    for own, other in zip(maps.estimate(SURFACE_UM), before.estimate(SURFACE_UM), strict=True):
         np.testing.assert_allclose(own, other, rtol=1e-5)
 
 

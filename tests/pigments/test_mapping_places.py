@@ -79,10 +79,10 @@ def toy_scan() -> Scan:
 def test_the_instrument_is_told_by_name_and_what_is_not_known_is_not(model: Path) -> None:
     known = KnownInstrument(anode="Rh", voltage_kv=40.0)
     maps = identify(toy_scan(), model, instrument=known)
-    assert maps.thickness_um().value[0, 0] == pytest.approx(np.exp(40.0 / 50.0), rel=1e-5)
+    assert maps.estimate(SURFACE_UM).value[0, 0] == pytest.approx(np.exp(40.0 / 50.0), rel=1e-5)
     assert maps.settings_of("pigments")["instrument_told"] == known.facts()
     untold = identify(toy_scan(), model)
-    assert untold.thickness_um().value[0, 0] == pytest.approx(np.exp(-1.0), rel=1e-5)
+    assert untold.estimate(SURFACE_UM).value[0, 0] == pytest.approx(np.exp(-1.0), rel=1e-5)
     assert set(untold.settings_of("pigments")["instrument_told"].values()) == {None}
 
 

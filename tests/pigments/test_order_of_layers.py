@@ -70,18 +70,18 @@ def test_without_places_there_is_no_order() -> None:
     with pytest.raises(KeyError, match="knows no places"):
         order_map(plain, "mercury_red", "lead_pigment")
     with pytest.raises(ScanError, match="hold no quantities"):
-        plain.thickness_um()
+        plain.estimate(SURFACE_UM)
 
 
 def test_the_interval_of_a_thickness_is_that_of_its_logarithm() -> None:
     maps = placed_maps()
     for level in (0.5, 0.9, 0.99):
-        _, low, high = maps.thickness_um(level)
+        _, low, high = maps.estimate(SURFACE_UM, level)
         expected = lognorm.interval(level, SIGMA, scale=THIN_UM)
         assert (low[0, 0], high[0, 0]) == pytest.approx(expected, rel=1e-5)
-    assert np.isnan(maps.thickness_um().value[-1]).all()
+    assert np.isnan(maps.estimate(SURFACE_UM).value[-1]).all()
     with pytest.raises(ValueError, match="level 90"):
-        maps.thickness_um(90)
+        maps.estimate(SURFACE_UM, 90)
 
 
 def test_an_interval_over_a_factor_of_ten_determines_nothing() -> None:
@@ -97,6 +97,6 @@ def test_one_map_is_taken_by_name_and_place() -> None:
     assert maps.pigments == ("vermilion", "lead_white", "azurite")
     np.testing.assert_array_equal(maps.pigment_at("vermilion", "surface"), maps["vermilion", "surface"])
     np.testing.assert_array_equal(maps["vermilion", "anywhere"], maps["vermilion"])
-    assert float(maps.surface_share("lead_pigment").value[0, 0]) == 0.5
+    assert float(maps.share.sel(group="lead_pigment", quantile=0.5)[0, 0]) == 0.5
     with pytest.raises(KeyError, match="No map is called"):
         maps["smalt", "surface"]

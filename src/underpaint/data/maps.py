@@ -232,7 +232,7 @@ class UnexplainedLine(NamedTuple):
     carriers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stack:
     """Maps of one quantity, and what each is of.
 
@@ -260,7 +260,7 @@ class Stack:
         return {key: index for index, key in enumerate(self.keys)}
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Results:
     """What was concluded about a scan.
 
@@ -535,30 +535,14 @@ class Results:
         """Whether any pixel's probability exceeds one half."""
         return bool((self[name, place] > PRESENT_PROBABILITY).any())
 
-    def thickness_um(self, level: float = LEVEL) -> Estimate:
-        """Return maps of median and interval of the thickness of the uppermost layer of paint, um.
-
-        Raises
-        ------
-        ScanError
-            The model answers no quantities.
-        """
-        return self.estimate(SURFACE_UM, level)
-
-    def surface_share(self, group: str, level: float = LEVEL) -> Estimate:
-        """Return maps of median and interval of a group's share of the mass of the dry pigments at the surface.
-
-        It means something only where the group is at the surface.
-
-        Raises
-        ------
-        ScanError
-            The model answers no quantities.
-        """
-        return self.estimate(share_of(group), level)
-
     def estimate(self, quantity: str, level: float = LEVEL) -> Estimate:
-        """Return maps of median and interval of a quantity: :data:`~.SURFACE_UM`, or :func:`~.share_of` a group."""
+        """Return maps of median and interval of a quantity: :data:`SURFACE_UM`, or :func:`share_of` a group.
+
+        Raises
+        ------
+        ScanError
+            The model answers no quantities.
+        """
         return estimate(quantity, self.map("quantity", quantity), self.map("quantity_sigma", quantity), level)
 
     def is_determined(self, quantity: str) -> NDArray[np.bool_]:
@@ -664,6 +648,10 @@ class Results:
         """Return the label of a pigment or group for people."""
         return self.materials[name].label + PLACE_WORDS[place]
 
+    def short_label(self, name: str) -> str:
+        """Return the label without the examples that it gives in brackets."""
+        return self.label(name).partition(" (")[0]
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user has to know, in words; alerts first."""
@@ -725,11 +713,15 @@ class Results:
         stack = self._stack(quantity)
         _, units = DIMENSIONS[quantity]
         named = [name for name in ("group", "pigment", "line", "place") if name in coordinates]
+        if keys == []:
+            raise ScanError(f"These results hold no {named[0]}s: the model {self.model_name!r} answers none.")
         return self._labelled_array(_stacked(stack, keys), named, coordinates, units, long_name)
 
     def _intervals(
         self, groups: Sequence[str], coordinates: Mapping[str, Any], units: str, long_name: str
     ) -> "xr.DataArray":
+        if not groups and coordinates:
+            raise ScanError(f"These results hold no shares: the model {self.model_name!r} answers none.")
         self._stack("quantity")
         quantile = {"quantile": [0.5 - 0.5 * LEVEL, 0.5, 0.5 + 0.5 * LEVEL]}
 
@@ -786,7 +778,7 @@ def _stacked(stack: Stack, keys: Any) -> Any:
     if isinstance(keys, list):
         in_memory = isinstance(stack.values, np.ndarray)
         parts = [_stacked(stack, key) for key in keys]
-        return np.stack(parts) if in_memory and parts else _nested(parts)
+        return np.stack(parts) if in_memory else _nested(parts)
     shape = (int(stack.values.shape[0]), int(stack.values.shape[1]))
     if keys not in stack:
         return np.full(shape, np.nan, np.float32)

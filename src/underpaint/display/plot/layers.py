@@ -86,7 +86,7 @@ def thickness_map(results: Results, *, title: str = "") -> Figure:
     ScanError
         The model answers none.
     """
-    estimate = results.thickness_um()
+    estimate = results.estimate(SURFACE_UM)
     known = results.is_determined(SURFACE_UM)
     answered = np.isfinite(estimate.value)
     height = panel_height(estimate.value.shape, results.step_mm)
@@ -140,7 +140,7 @@ def _limits(low: NDArray[np.float32], high: NDArray[np.float32]) -> tuple[float,
 
 
 def _wrapped(results: Results, name: str) -> str:
-    words = results.label(name).partition(" (")[0].split()
+    words = results.short_label(name).split()
     lines = [""]
     for word in words:
         if lines[-1] and len(lines[-1]) + len(word) > 12:

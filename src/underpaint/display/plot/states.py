@@ -63,7 +63,7 @@ def detectability_gallery(results: Results, names: Sequence[str], *, columns: in
     for index, name in enumerate(names):
         axes = figure.add_subplot(n_row, columns, index + 1)
         _draw(axes, results, name)
-        put_title(axes, results.label(name).partition(" (")[0], pad=3)
+        put_title(axes, results.short_label(name), pad=3)
         scale_bar(axes, results.shape, results.step_mm if index == 0 else None)
     close_fit(figure, 0.05, 0.05, 0.05 + _LEGEND_IN, 0.25)
     figure.subplots_adjust(wspace=0.06, hspace=0.3 / height)

@@ -98,13 +98,13 @@ def place_shares(results: Results) -> list[PlaceShares]:
     """Return where the groups that were found lie, the most widespread at the surface first."""
     if not knows_places(results):
         return []
-    n_known = max(_n_known(results), 1)
+    n_known = max(int(results.answered.sum()), 1)
     rows = []
     for name in found_groups(results):
         code = _codes(results, name)
         counts = np.bincount(code[code != _NOWHERE], minlength=5) / n_known
         surface, below = float(counts[_SURFACE] + counts[_BOTH]), float(counts[_BELOW] + counts[_BOTH])
-        rows.append(PlaceShares(name, _label(results, name), surface, below, float(counts[_UNPLACED])))
+        rows.append(PlaceShares(name, results.short_label(name), surface, below, float(counts[_UNPLACED])))
     return sorted(rows, key=lambda own: (-own.surface, -own.below))
 
 
@@ -119,7 +119,7 @@ def find_arrangements(results: Results) -> list[Arrangement]:
         return []
     codes = np.stack([_codes(results, name).ravel() for name in names], axis=1)
     kinds, which, counts = _kinds(codes)
-    n_known = max(_n_known(results), 1)
+    n_known = max(int(results.answered.sum()), 1)
     least = max(LEAST_ARRANGEMENT * n_known, min(LEAST_PIXELS, n_known))
     ordered = [index for index in np.argsort(-counts, kind="stable") if kinds[index].any() and counts[index] >= least]
     return [
@@ -144,7 +144,7 @@ def thickness_inside(results: Results, inside: NDArray[np.bool_]) -> Thickness |
     known = inside & results.is_determined(SURFACE_UM)
     if known.sum() < LEAST_DETERMINED * inside.sum():
         return None
-    return Thickness(*(float(np.median(image[known])) for image in results.thickness_um()))
+    return Thickness(*(float(np.median(image[known])) for image in results.estimate(SURFACE_UM)))
 
 
 def thickness_text(own: Thickness | None) -> str:
@@ -163,7 +163,7 @@ def order_rows(results: Results) -> list[LayerOrder]:
 
 def order_text(results: Results, own: LayerOrder) -> str:
     """Say which of a pair lies on top."""
-    one, other = _label(results, own.one), _label(results, own.other)
+    one, other = results.short_label(own.one), results.short_label(own.other)
     words = {
         ON_TOP: f"{one} over {other}",
         BELOW: f"{other} over {one}",
@@ -195,7 +195,7 @@ def _arrangement(
     results: Results, names: list[str], code: NDArray[np.uint8], inside: NDArray[np.bool_], n_known: int
 ) -> Arrangement:
     def those(*wanted: int) -> tuple[str, ...]:
-        return tuple(_label(results, name) for name, own in zip(names, code, strict=True) if own in wanted)
+        return tuple(results.short_label(name) for name, own in zip(names, code, strict=True) if own in wanted)
 
     n_pixel = int(inside.sum())
     return Arrangement(
@@ -206,15 +206,6 @@ def _arrangement(
         share=n_pixel / n_known,
         thickness=thickness_inside(results, inside.reshape(results.shape)),
     )
-
-
-def _n_known(results: Results) -> int:
-    return int(results.answered.sum())
-
-
-def _label(results: Results, name: str) -> str:
-    """Label without the examples that it gives in brackets."""
-    return results.label(name).partition(" (")[0]
 
 
 def _joined(labels: tuple[str, ...]) -> str:

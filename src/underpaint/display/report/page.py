@@ -379,7 +379,7 @@ def _layers(results: Results, places: list[PlaceShares]) -> dict[str, Any] | Non
         "rest": max(1.0 - sum(own.share for own in told), 0.0) if places else 0.0,
         "orders": [
             {
-                "pair": " and ".join(_plain_label(results, name) for name in (own.one, own.other)),
+                "pair": " and ".join(results.short_label(name) for name in (own.one, own.other)),
                 "order": own,
                 "answer": order_text(results, own),
             }
@@ -402,7 +402,7 @@ def _sketch(results: Results, told: list[Arrangement]) -> Picture | None:
     """Draw the most widespread arrangements as sections."""
     if not told:
         return None
-    colors = {_plain_label(results, name): _color(name) for name in found_groups(results)}
+    colors = {results.short_label(name): _color(name) for name in found_groups(results)}
 
     def held(labels: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
         return tuple((label, colors.get(label, _NO_COLOR)) for label in labels)
@@ -436,10 +436,6 @@ def _thickness(results: Results) -> Picture | None:
     return _picture(plot.thickness_map(results, title=title), f"Maps of the {title}; hatched where not determined.")
 
 
-def _plain_label(results: Results, name: str) -> str:
-    return before_bracket(results.label(name))
-
-
 def _prior(results: Results) -> str:
     """Say what the prior inside the groups rests on; empty where none was stated."""
     own = results.settings_of("pigments").get("member_prior")
@@ -459,7 +455,7 @@ def _judged(results: Results) -> list[str]:
 def _unseen(results: Results) -> list[tuple[str, float]]:
     """Return the groups that were not found and could lie unseen under what was, and in how much of the area."""
     names = [name for name in _judged(results) if results.holds(name) and not is_present(results[name])]
-    found = [(_plain_label(results, name), results.state_share(name, CANNOT_EXCLUDE)) for name in names]
+    found = [(results.short_label(name), results.state_share(name, CANNOT_EXCLUDE)) for name in names]
     return sorted(((label, share) for label, share in found if share >= LEAST_ARRANGEMENT), key=lambda each: -each[1])
 
 
@@ -497,7 +493,7 @@ def _thicker_than(results: Results, thickness_um: float) -> float:
     if "quantity" not in results.stacks:
         return 0.0
     known = results.answered
-    thick = results.is_determined(SURFACE_UM) & (results.thickness_um()[0] > thickness_um)
+    thick = results.is_determined(SURFACE_UM) & (results.map("quantity", SURFACE_UM) > thickness_um)
     return float((thick & known).sum() / max(known.sum(), 1))
 
 
