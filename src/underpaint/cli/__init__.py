@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from underpaint import __version__
+from underpaint._version import __version__
 from underpaint.cli import (
     _calibrate,
     _evaluate,

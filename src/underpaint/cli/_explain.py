@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
-from underpaint.calibrate import Beam, what_is_known
+from underpaint.calibrate import Beam, check_instrument, resolve_energy_axis, what_is_known
 from underpaint.cli._console import say_warning
 from underpaint.errors import CoverageError, SampleError, ScanError
 from underpaint.io import load
@@ -30,7 +30,6 @@ from underpaint.pigments.explain import (
     region_spectrum,
 )
 from underpaint.pigments.explain.words import in_words, interval_text, layer_name
-from underpaint.pipeline.run import check_instrument, on_its_energy_axis
 from underpaint.runtime.progress import Progress
 from underpaint.runtime.untrusted import read_toml
 
@@ -95,7 +94,7 @@ def explained_spot(source: str, asked: Request, progress: Progress) -> Explanati
     elif asked.region is not None:
         mask = read_region(asked.region, shape)
     progress("Finding the energy axis", 0, 1)
-    axis = on_its_energy_axis(scan, calibrated=asked.calibrated)
+    axis = resolve_energy_axis(scan, calibrated=asked.calibrated)
     alerts = () if given is None else check_instrument(axis, given, trusted=asked.trust_instrument)
     for alert in (*axis.alerts, *alerts):
         say_warning(alert)

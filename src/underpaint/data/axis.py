@@ -20,6 +20,12 @@ class EnergyAxis:
         Energy of the centre of channel 0, keV.
     n_channel : int
         Number of channels.
+
+    Examples
+    --------
+    >>> import underpaint as up
+    >>> float(up.EnergyAxis(0.02, 0.0, 2048).energy_kev[320])
+    6.4
     """
 
     gain_kev: float

@@ -31,7 +31,7 @@ _FLAT_CHANNELS = 3
 _TYPE_MAXIMA = tuple(2**bits - 1 for bits in (7, 8, 10, 12, 14, 15, 16, 31, 32))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scan:
     """A scan as lazy counts with what its file says about it.
 
@@ -62,6 +62,13 @@ class Scan:
     counts_scale : float
         What was stored per count: the file's values were divided by it. Of a scan with a scale for each pixel, the
         median.
+
+    Examples
+    --------
+    >>> import underpaint as up
+    >>> up.Scan(np.ones((2, 3, 64)), up.EnergyAxis(0.5, 0.0, 64), name="small")
+    <underpaint scan small: 2 rows x 3 columns x 64 channels>
+      axis        500.000 eV per channel from 0.000 keV
     """
 
     counts: Any
@@ -92,6 +99,15 @@ class Scan:
                 f"Cannot make a scan: the cube has {self.counts.shape[2]} channels, "
                 f"its energy axis {self.axis.n_channel}."
             )
+
+    def __repr__(self) -> str:
+        n_row, n_column, n_channel = self.shape
+        axis = self.axis
+        known = "none" if axis is None else f"{1e3 * axis.gain_kev:.3f} eV per channel from {axis.zero_kev:.3f} keV"
+        facts = {"file": self.source, "format": self.format, "detector": self.detector, "axis": known}
+        lines = [f"<underpaint scan {self.name}: {n_row} rows x {n_column} columns x {n_channel} channels>"]
+        lines += [f"  {name:11s} {text}" for name, text in facts.items() if text]
+        return "\n".join([*lines, *(f"  note        {note}" for note in self.notes)])
 
     @property
     def shape(self) -> tuple[int, int, int]:

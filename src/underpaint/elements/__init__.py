@@ -5,7 +5,7 @@ from underpaint.elements.evidence import LineEvidence, line_evidence
 from underpaint.elements.fit import ElementFit, fit_elements, prepare_fit
 from underpaint.elements.fixed_fit import FitPlan, plan_fit
 from underpaint.elements.known import known_families
-from underpaint.elements.unlikeness import Leftovers, leftovers, score_unlikeness
+from underpaint.elements.unlikeness import Leftovers, leftovers
 
 __all__ = [
     "CANDIDATES",
@@ -19,5 +19,4 @@ __all__ = [
     "line_evidence",
     "plan_fit",
     "prepare_fit",
-    "score_unlikeness",
 ]

@@ -1,16 +1,16 @@
 """Element maps: net counts of line families in every pixel, with deviations that know what interferes."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint import __version__
+from underpaint._version import __version__
 from underpaint.data import EnergyAxis, Scan, Survey, sound_spectra, survey
-from underpaint.data.maps import ElementMaps
+from underpaint.data.maps import Results
 from underpaint.elements._families import CANDIDATES
 from underpaint.elements._pymca import PymcaFit
 from underpaint.elements.fixed_fit import (
@@ -26,7 +26,7 @@ from underpaint.elements.line_ratios import USUAL_INSTRUMENTS
 from underpaint.elements.variable_fit import VariableFit, fitted_noise
 from underpaint.errors import CoverageError, ScanError
 from underpaint.physics.instrument import Detector, Instrument
-from underpaint.runtime.executors import in_order, threads_or_cluster
+from underpaint.runtime.blocks import over_blocks
 
 Progress = Callable[[int, int], None]
 
@@ -46,7 +46,7 @@ class ElementFit:
     engine : VariableFit, FixedFit or PymcaFit
         Turns (n, n_channel) counts into (n, n_family) areas and deviations of its own families.
     notes, settings
-        As in :class:`~underpaint.data.maps.ElementMaps`.
+        As :meth:`~underpaint.data.maps.Results.of_lines` takes them.
     """
 
     names: tuple[str, ...]
@@ -66,9 +66,10 @@ class ElementFit:
             result[sound, :, index] = values[:, rows]
         return result.reshape(*counts.shape[:2], len(self.names), 2)
 
-    def maps(self, result: NDArray[np.float32], step_mm: tuple[float, float] | None) -> ElementMaps:
-        """Return what was fitted as maps."""
-        return ElementMaps(self.names, result[..., 0], result[..., 1], step_mm, self.notes, self.settings)
+    def results(self, values: NDArray[np.float32], step_mm: tuple[float, float] | None) -> Results:
+        """Return (n_row, n_column, n_name, 2) areas and deviations as results."""
+        facts: dict[str, Any] = {"step_mm": step_mm, "notes": self.notes, "settings": self.settings}
+        return Results.of_lines(self.names, values[..., 0], values[..., 1], **facts)
 
 
 def fit_elements(
@@ -80,7 +81,7 @@ def fit_elements(
     instrument: Instrument | None = None,
     engine: str = "underpaint",
     progress: Progress | None = None,
-) -> ElementMaps:
+) -> Results:
     """Fit the net counts of line families in every pixel of a scan.
 
     Parameters
@@ -106,10 +107,11 @@ def fit_elements(
 
     Returns
     -------
-    ElementMaps
-        Net counts of each family over all its lines, and one standard deviation: counting, interference of other
-        families through the ratios of their lines, background and model. NaN where a pixel is missing, or has counts
-        that are no numbers. Areas may be negative: their mean over pixels without an element is zero.
+    Results
+        ``area`` and ``area_sigma``: net counts of each family over all its lines, and one standard deviation: counting,
+        interference of other families through the ratios of their lines, background and model. NaN where a pixel is
+        missing, or has counts that are no numbers. Areas may be negative: their mean over pixels without an element is
+        zero.
 
     Raises
     ------
@@ -124,12 +126,19 @@ def fit_elements(
 
     Examples
     --------
-    >>> maps = fit_elements(scan, add=["As_K"], drop=["Br_K"])  # doctest: +SKIP
+    >>> import underpaint as up
+    >>> results = up.fit_elements(up.load("panel.h5"), families=["Ca_K", "Hg_L", "Pb_L"])
+    >>> results.lines
+    ('Ca_K', 'Hg_L', 'Pb_L')
+    >>> results.area.sel(line="Hg_L").shape
+    (7, 7)
     """
     axis = scan.require_axis()
     seen = survey(scan)
     fit = prepare_fit(seen, axis, families=families, add=add, drop=drop, instrument=instrument, engine=engine)
-    return fit.maps(_fit_blocks(seen.scan, fit, progress), scan.step_mm)
+    results = fit.results(_fit_blocks(seen.scan, fit, progress), scan.step_mm)
+    facts = {"name": scan.name, "notes": list(seen.scan.notes), "settings": {"source": scan.source}}
+    return replace(results, summary=facts)
 
 
 def prepare_fit(
@@ -225,18 +234,10 @@ def _prepare_variable(
 def _fit_blocks(scan: Scan, fit: ElementFit, progress: Progress | None) -> NDArray[np.float32]:
     n_row, n_column, _ = scan.shape
     result = np.empty((n_row, n_column, len(fit.names), 2), dtype=np.float32)
-    blocks = list(scan.blocks())
-
-    def tasks() -> Iterator[tuple[int, tuple[Any, ...]]]:
-        for number, block in enumerate(blocks):
-            present = None if scan.present is None else scan.present[block]
-            yield number, (np.asarray(scan.counts[block].compute()), present)
-
-    with threads_or_cluster() as crew:
-        for number, fitted in in_order(crew, fit, tasks()):
-            result[blocks[number]] = fitted
-            if progress is not None:
-                progress(blocks[number][0].stop, n_row)
+    for _, block, values in over_blocks(scan, fit):
+        result[block] = values
+        if progress is not None:
+            progress(block[0].stop, n_row)
     return result
 
 

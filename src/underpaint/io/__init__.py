@@ -9,9 +9,6 @@ from underpaint.io.readers import Format, formats
 from underpaint.io.results.folder import ResultFolder, is_finished, recover, result_folder
 from underpaint.io.results.nexus import (
     package_versions,
-    read_detectability,
-    read_maps,
-    read_open_set,
     read_results,
     read_summary,
     summary_rows,
@@ -37,9 +34,6 @@ __all__ = [
     "load_all",
     "package_versions",
     "photographs_of",
-    "read_detectability",
-    "read_maps",
-    "read_open_set",
     "read_results",
     "read_settings",
     "read_spectrum",

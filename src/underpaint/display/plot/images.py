@@ -13,7 +13,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
-from underpaint.data.maps import ElementMaps
+from underpaint.data.maps import Results
 from underpaint.display.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, close_fit, new_figure, put_title
 from underpaint.physics.atomic import siegbahn
 
@@ -109,24 +109,24 @@ def _keys(
     return keys
 
 
-def element_gallery(elements: ElementMaps, names: Sequence[str], *, columns: int = 4) -> Figure:
+def element_gallery(results: Results, names: Sequence[str], *, columns: int = 4) -> Figure:
     """Draw several element maps side by side.
 
     Parameters
     ----------
-    elements : ElementMaps
+    results : Results
         The maps.
     names : sequence of str
         Which of them, in order; at least one.
     columns : int
         Maps in a row.
     """
-    height = panel_height(elements.area.shape[:2], elements.step_mm)
+    height = panel_height(results.shape, results.step_mm)
     n_row = -(-len(names) // columns)
     figure = new_figure(columns * PANEL_WIDTH_IN, n_row * (height + 0.3) + 0.05)
     for index, name in enumerate(names):
         axes = figure.add_subplot(n_row, columns, index + 1)
-        draw_area(axes, elements[name], elements.step_mm if index == 0 else None, elements.step_mm)
+        draw_area(axes, results[name], results.step_mm if index == 0 else None, results.step_mm)
         put_title(axes, f"{siegbahn(name)} (counts)", pad=3)
     close_fit(figure, 0.05, 0.45, 0.05, 0.25)
     figure.subplots_adjust(wspace=0.28, hspace=0.3 / height)

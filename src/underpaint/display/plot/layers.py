@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from underpaint.data.maps import PLACED_PROBABILITY, PRESENT_PROBABILITY, SURFACE_UM, PigmentMaps, Place
+from underpaint.data.maps import PLACED_PROBABILITY, PRESENT_PROBABILITY, SURFACE_UM, Place, Results
 from underpaint.display.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, TEXT_SIZE, close_fit, new_figure, put_title
 from underpaint.display.plot.images import (
     HATCH,
@@ -35,33 +35,33 @@ _PLACES: tuple[tuple[Place, str], ...] = (("anywhere", "anywhere"), ("surface", 
 _LEFT_IN, _TOP_IN, _LEGEND_IN = 1.15, 0.3, 0.35
 
 
-def place_gallery(maps: PigmentMaps, names: Sequence[str]) -> Figure:
+def place_gallery(results: Results, names: Sequence[str]) -> Figure:
     """Draw a row of a group: its probability anywhere, at the surface, and below.
 
     Parameters
     ----------
-    maps : PigmentMaps
+    results : Results
         Of a model that knows places.
     names : sequence of str
         Groups or pigments, in order; at least one. Hatched where one is there and neither place reaches
         ``PLACED_PROBABILITY``.
     """
-    height = panel_height(maps.probability.shape[:2], maps.step_mm)
+    height = panel_height(results.shape, results.step_mm)
     width = _LEFT_IN + len(_PLACES) * PANEL_WIDTH_IN + 0.55
     figure = new_figure(width, _TOP_IN + len(names) * (height + 0.06) + _LEGEND_IN)
     grid = figure.subplots(len(names), len(_PLACES), squeeze=False)
     for row, name in enumerate(names):
-        open_places = _unplaced(maps, name)
+        open_places = _unplaced(results, name)
         for axes, (place, title) in zip(grid[row], _PLACES, strict=True):
             colors = mpl.colormaps[PROBABILITY_MAP].with_extremes(bad=NO_ANSWER_COLOR)
-            image = draw_image(axes, maps.at(name, place), colors, 0.0, 1.0, maps.step_mm)
+            image = draw_image(axes, results[name, place], colors, 0.0, 1.0, results.step_mm)
             if place != "anywhere":
                 hatch(axes, open_places, OPEN_PLACE_COLOR)
             if row == 0:
                 put_title(axes, title, pad=3)
         grid[row][0].yaxis.set_visible(True)
-        grid[row][0].set_ylabel(_wrapped(maps, name), fontsize=SMALL_SIZE, rotation=0, ha="right", va="center")
-    scale_bar(grid[0][0], maps.probability.shape[:2], maps.step_mm)
+        grid[row][0].set_ylabel(_wrapped(results, name), fontsize=SMALL_SIZE, rotation=0, ha="right", va="center")
+    scale_bar(grid[0][0], results.shape, results.step_mm)
     close_fit(figure, _LEFT_IN, 0.55, _LEGEND_IN, _TOP_IN)
     figure.subplots_adjust(wspace=0.05, hspace=0.06 / height)
     _bar(figure, grid[0][-1], image)
@@ -69,28 +69,27 @@ def place_gallery(maps: PigmentMaps, names: Sequence[str]) -> Figure:
     return figure
 
 
-def thickness_map(maps: PigmentMaps, *, title: str = "") -> Figure:
+def thickness_map(results: Results, *, title: str = "") -> Figure:
     """Draw the thickness of the uppermost layer of paint, um, beside the ends of its 90 % interval.
 
     White and hatched where it is not determined; grey where there is no answer.
 
     Parameters
     ----------
-    maps : PigmentMaps
+    results : Results
         Of a model that answers quantities.
     title : str
         Shown above.
 
     Raises
     ------
-    KeyError
+    ScanError
         The model answers none.
     """
-    estimate = maps.thickness_um()
-    own = maps.quantities
-    known = np.zeros(estimate.value.shape, bool) if own is None else own.determined(SURFACE_UM)
+    estimate = results.estimate(SURFACE_UM)
+    known = results.is_determined(SURFACE_UM)
     answered = np.isfinite(estimate.value)
-    height = panel_height(estimate.value.shape, maps.step_mm)
+    height = panel_height(estimate.value.shape, results.step_mm)
     figure = new_figure(3 * PANEL_WIDTH_IN + 0.8, height + 0.5 + _LEGEND_IN)
     grid = figure.subplots(1, 3, squeeze=False)[0]
     low, high = _limits(estimate.low[known], estimate.high[known])
@@ -99,12 +98,12 @@ def thickness_map(maps: PigmentMaps, *, title: str = "") -> Figure:
         axes.set_facecolor(NO_ANSWER_COLOR)
         image = axes.imshow(
             np.ma.masked_where(~known, values), cmap=mpl.colormaps[THICKNESS_MAP], norm=LogNorm(low, high),
-            interpolation="nearest", aspect=pixel_aspect(maps.step_mm), origin="upper", zorder=1,
+            interpolation="nearest", aspect=pixel_aspect(results.step_mm), origin="upper", zorder=1,
         )  # fmt: skip
         _blank(axes, answered & ~known)
         bare(axes)
         put_title(axes, words, pad=3)
-    scale_bar(grid[0], estimate.value.shape, maps.step_mm)
+    scale_bar(grid[0], estimate.value.shape, results.step_mm)
     close_fit(figure, 0.1, 0.65, 0.05 + _LEGEND_IN, 0.45)
     figure.subplots_adjust(wspace=0.06)
     bar = _bar(figure, grid[-1], image)
@@ -118,9 +117,9 @@ def thickness_map(maps: PigmentMaps, *, title: str = "") -> Figure:
     return figure
 
 
-def _unplaced(maps: PigmentMaps, name: str) -> NDArray[np.bool_]:
-    there = maps[name] > PRESENT_PROBABILITY
-    at_surface, below = (maps.at(name, place) >= PLACED_PROBABILITY for place in ("surface", "below"))
+def _unplaced(results: Results, name: str) -> NDArray[np.bool_]:
+    there = results[name] > PRESENT_PROBABILITY
+    at_surface, below = (results[name, place] >= PLACED_PROBABILITY for place in ("surface", "below"))
     return np.asarray(there & ~at_surface & ~below)
 
 
@@ -140,8 +139,8 @@ def _limits(low: NDArray[np.float32], high: NDArray[np.float32]) -> tuple[float,
     return max(ends[0], 0.5), max(ends[1], 2.0 * max(ends[0], 0.5))
 
 
-def _wrapped(maps: PigmentMaps, name: str) -> str:
-    words = maps.labels[maps.names.index(name)].partition(" (")[0].split()
+def _wrapped(results: Results, name: str) -> str:
+    words = results.short_label(name).split()
     lines = [""]
     for word in words:
         if lines[-1] and len(lines[-1]) + len(word) > 12:

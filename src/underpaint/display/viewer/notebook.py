@@ -1,13 +1,14 @@
-"""The viewer within a notebook: the maps are written to a folder of their own, and shown from it."""
+"""The viewer within a notebook: results are written to a folder of their own, and shown from it."""
 
 import atexit
 import html
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from underpaint.data import Scan
-from underpaint.data.maps import ElementMaps, PigmentMaps
+from underpaint.data.maps import Results
 from underpaint.display.viewer.server import Server
 from underpaint.io import summarise_scan, write_results
 
@@ -45,20 +46,13 @@ class View:
         return f"<underpaint viewer at {self.address}>"
 
 
-def view(
-    maps: PigmentMaps | ElementMaps,
-    *,
-    elements: ElementMaps | None = None,
-    scan: Scan | None = None,
-    height: int = 760,
-) -> View:
-    """Show maps in the browser or in a notebook, from this machine alone.
+def view(results: Results, *, scan: Scan | None = None, height: int = 760) -> View:
+    """Show results in the browser or in a notebook, from this machine alone.
 
     Parameters
     ----------
-    maps : PigmentMaps or ElementMaps
-    elements : ElementMaps or None
-        Shown beside pigment maps.
+    results : Results
+        As ``up.identify`` or ``up.fit_elements`` gives them; ``pigments | elements`` shows both.
     scan : Scan or None
         Gives the spectra of pixels; its file is read again by pixel.
     height : int
@@ -68,16 +62,23 @@ def view(
     -------
     View
         Shown where it stands last in a cell; ``address`` opens anywhere on this machine, ``close`` ends it.
+
+    Examples
+    --------
+    >>> import underpaint as up
+    >>> shown = up.view(up.read_results("panel_underpaint"))
+    >>> shown.address.startswith("http://127.0.0.1:")
+    True
+    >>> shown.close()
     """
     from underpaint.display.viewer.viewing import serve
 
     stack = ExitStack()
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="underpaint_"))) / "maps"
-    pigments = maps if isinstance(maps, PigmentMaps) else None
-    lines = maps if isinstance(maps, ElementMaps) else elements
-    facts = {"name": "maps"} if scan is None else summarise_scan(scan)
-    settings = {"source": "" if scan is None else scan.source}
-    write_results(folder, pigments=pigments, elements=lines, scan_summary=facts, settings=settings)
+    if scan is not None and "sum_counts" not in results.summary:
+        settings = {**results.summary.get("settings", {}), "source": scan.source}
+        results = replace(results, summary={**results.summary, **summarise_scan(scan), "settings": settings})
+    write_results(folder, results)
     location = scan.source if scan is not None and scan.source else None
     server = stack.enter_context(serve(folder, scan=location, framed=True))
     atexit.register(stack.close)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint import __version__
+from underpaint._version import __version__
 from underpaint.data.maps import split_place
 from underpaint.errors import CoverageError, OutputError, TrainingError
 from underpaint.lab.evaluation import baselines, calibration, measured_scan, mock_ups, monte_carlo, open_set, order
@@ -366,7 +366,7 @@ class Suite:
         keys = [prefix + key for key in AURORA for prefix in ("", "baseline_")]
         figures: dict[str, Any] = {key: measured_scan.worst([part[key] for part in by_scan.values()]) for key in keys}
         if len(scans) > 1:
-            one, other = (own.pigments for own in scans[:2])
+            one, other = (own.results for own in scans[:2])
             figures["kappa"] = measured_scan.agreement(one, other)
             halves = [measured_scan.counting_agreement(own, model, self.plan.seed) for own in scans]
             figures["kappa_of_halves"] = measured_scan.worst(halves, max)

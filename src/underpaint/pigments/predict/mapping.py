@@ -1,4 +1,4 @@
-"""Pigment maps of a scan."""
+"""Answers of a network to the spectra of a scan."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from underpaint import __version__
+from underpaint._version import __version__
 from underpaint.data import EnergyAxis, Scan, sound_spectra
-from underpaint.data.maps import PigmentMaps, QuantityMaps, from_scale, material_of, split_place
+from underpaint.data.maps import Results, from_scale, material_of, split_place
 from underpaint.data.rebin import apply_rebin, rebin_matrix
 from underpaint.errors import CoverageError, ModelError
 from underpaint.physics.atomic import family_lines
 from underpaint.pigments.predict.model import OnnxModel, open_model
 from underpaint.pigments.weights import ModelCard, load_card, shipped
-from underpaint.runtime.threads import one_blas_thread
+from underpaint.runtime.blocks import over_blocks
 from underpaint.simulate.instrument_inputs import KnownInstrument
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -97,11 +97,13 @@ class AnswerPlan:
             for name, columns in zip(card.output_names, self._columns(), strict=True)
         }
 
-    def fill(self, arrays: Arrays, counts: NDArray[Any], present: NDArray[np.bool_]) -> None:
-        """Answer (n_row, n_column, n_channel) counts into arrays of these rows and columns."""
+    def __call__(self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None) -> Arrays:
+        """Return the answers to (n_row, n_column, n_channel) counts, by the names of :meth:`arrays`."""
+        arrays = self.arrays((counts.shape[0], counts.shape[1]))
+        usable = sound_spectra(counts) if present is None else present & sound_spectra(counts)
         recorded = np.array([[self.axis.start_kev, self.axis.stop_kev]], dtype=np.float32)
         told = self.known.inputs(self.model.card.instrument_inputs)
-        row, column = np.nonzero(present & sound_spectra(counts))
+        row, column = np.nonzero(usable)
         for first in range(0, row.size, _SPECTRA_AT_ONCE):
             at = row[first : first + _SPECTRA_AT_ONCE], column[first : first + _SPECTRA_AT_ONCE]
             answers = _run(self.model, apply_rebin(counts[at], self._matrix), recorded, told)
@@ -109,11 +111,12 @@ class AnswerPlan:
                 _withhold(answers, counts[at], self.model.card, self.doubt)
             for name, columns, answer in zip(self.model.card.output_names, self._columns(), answers, strict=True):
                 arrays[name][at] = answer[:, columns]
+        return arrays
 
-    def maps(self, arrays: Arrays, *, step_mm: tuple[float, float] | None, notes: Sequence[str] = ()) -> PigmentMaps:
-        """Return filled arrays as maps; without any pixel, what the maps will be called."""
+    def results(self, arrays: Arrays, *, step_mm: tuple[float, float] | None, notes: Sequence[str] = ()) -> Results:
+        """Return filled arrays as results; without any pixel, what they will hold."""
         log_odds, probability, *quantities = arrays.values()
-        return PigmentMaps(
+        return Results.of_pigments(
             **self.model.card.of_names(self.kept.names),
             probability=probability,
             log_odds=log_odds,
@@ -167,7 +170,7 @@ def identify(
     doubt: Doubt | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> PigmentMaps:
+) -> Results:
     """Find the pigments of every pixel.
 
     Parameters
@@ -180,7 +183,7 @@ def identify(
         Pigments that may be there, by name. Other pigments are left out of the answer, and so are groups to which
         none of them belongs. None asks for all.
     instrument : KnownInstrument or None
-        What is known of the scanner, told to networks that ask for it and kept in the maps' settings; None: nothing.
+        What is known of the scanner, told to networks that ask for it and kept in the results' settings; None: nothing.
     doubt : Doubt or None
         Where a spectrum speaks against a group, the group and its members get a probability of one half at most.
     threads : int or None
@@ -190,7 +193,7 @@ def identify(
 
     Returns
     -------
-    PigmentMaps
+    Results
         Probabilities and log-odds, and where the network answers them thickness and the groups' shares at the surface;
         NaN ("no answer") where a pixel is missing, holds no counts inside the network's axis, or holds a negative
         count or one that is not a number.
@@ -207,14 +210,12 @@ def identify(
     plan = plan_answers(scan.require_axis(), model, palette, instrument=instrument, doubt=doubt, threads=threads)
     n_row, n_column, _ = scan.shape
     arrays = plan.arrays((n_row, n_column))
-    for rows in scan.row_blocks():
-        counts = np.asarray(scan.counts[rows].compute())
-        present = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[rows]
-        with one_blas_thread():
-            plan.fill({name: array[rows] for name, array in arrays.items()}, counts, present)
+    for _, block, answers in over_blocks(scan, plan, threads=1):
+        for name, array in arrays.items():
+            array[block] = answers[name]
         if progress is not None:
-            progress(rows.stop, n_row)
-    return plan.maps(arrays, step_mm=scan.step_mm, notes=scan.notes)
+            progress(block[0].stop, n_row)
+    return plan.results(arrays, step_mm=scan.step_mm, notes=scan.notes)
 
 
 def silent_notes(probability: NDArray[np.float32]) -> tuple[str, ...]:
@@ -329,10 +330,12 @@ def _kept_quantities(card: ModelCard, names: set[str]) -> list[int]:
     return [index for index, material in enumerate(materials) if material is None or material in answered]
 
 
-def _quantities(names: tuple[str, ...], value: NDArray[np.float32], sigma: NDArray[np.float32]) -> QuantityMaps:
+def _quantities(
+    names: tuple[str, ...], value: NDArray[np.float32], sigma: NDArray[np.float32]
+) -> tuple[tuple[str, ...], NDArray[np.float32], NDArray[np.float32]]:
     for column, name in enumerate(names):
         value[:, :, column] = from_scale(name, value[:, :, column])
-    return QuantityMaps(names, value, sigma)
+    return names, value, sigma
 
 
 def _settings(
