@@ -89,10 +89,8 @@ class BlockWork:
         stacks = {
             name: Stack(stack.keys, store.stack(name, len(stack.keys))) for name, stack in declared.stacks.items()
         }
-        notes = dict(declared.process_notes)
-        if self.answers is not None:
-            notes["pigments"] += self.answers.notes_of(stacks["probability"].values)
-        return replace(declared, stacks=stacks, process_notes=notes)
+        results = replace(declared, stacks=stacks)
+        return results if self.answers is None else self.answers.noted(results)
 
     def _declared(self) -> Results:
         """Return results of no pixel, which have all names, labels, notes and settings."""
