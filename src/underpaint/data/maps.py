@@ -640,10 +640,15 @@ class Results:
         return tuple(name for (name,) in self.stacks["area"].keys) if self.has_elements else ()
 
     @property
+    def model_card(self) -> Mapping[str, Any]:
+        """Facts of the model by the names of its card; empty where there is none."""
+        model = self.settings_of("pigments").get("model", {})
+        return model if isinstance(model, Mapping) else {"name": str(model)}
+
+    @property
     def model_name(self) -> str:
         """Name of the model as its card says it; "" where it is not known."""
-        model = self.settings_of("pigments").get("model", "")
-        return str(model.get("name", "")) if isinstance(model, Mapping) else str(model)
+        return str(self.model_card.get("name", ""))
 
     def settings_of(self, process: str) -> Mapping[str, Any]:
         """Return the configuration of "pigments", "elements", "detectability" or "open_set"; empty without it."""

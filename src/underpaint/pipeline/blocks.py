@@ -131,8 +131,7 @@ def shared(results: Results, palette: "Palette | Sequence[str] | None") -> Resul
     """
     from underpaint.pigments.limits import circumstances_of, share_members
 
-    model = results.settings_of("pigments").get("model")
-    finetuned = isinstance(model, dict) and "finetuned_from" in model.get("training", {}).get("config", {})
+    finetuned = "finetuned_from" in results.model_card.get("training", {}).get("config", {})
     if finetuned or (palette is None and results.places == ("anywhere",)):
         return results
     return share_members(results, None if palette is None else circumstances_of(palette), overwrite=True)
