@@ -86,7 +86,7 @@ def test_what_a_spectrum_speaks_against_is_not_claimed_nor_are_its_members(model
         np.testing.assert_array_equal(held[name][~even], free[name][~even])
     np.testing.assert_array_equal(held["cobalt_blue"], free["cobalt_blue"])
     assert held.stacks["log_odds"].values[even][:, :2].max() == 0
-    assert f"mercury pigment ({even.sum()} pixels)" in held.notes[-2]
+    assert f"mercury pigment ({even.sum()} pixels)" in held.notes[-1]
     assert not any("Not claimed" in note for note in free.notes)
 
 

@@ -1,5 +1,7 @@
 """What a run will make is known before any block is worked on, and is what it makes; Python and a folder agree."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +63,16 @@ def test_memory_and_folder_hold_the_same(
     assert repr(written) == repr(results)
 
 
+def test_blocks_are_worked_on_without_xarray(panel: Path) -> None:
+    code = (
+        f"import sys, underpaint as up; planned = up.plan(up.load({str(panel)!r}), up.Settings(calibrated=False)); "
+        "results = planned.run(); print('xarray' in sys.modules, repr(results)[:20], 'xarray' in sys.modules); "
+        "results.area; print('xarray' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split("\n")[:2] == ["False <underpaint results  False", "True"], done.stderr
+
+
 def test_a_plan_for_elements_asks_no_network(panel: Path) -> None:
     outputs = plan(up.load(panel), replace(SETTINGS, model="none")).outputs
     assert [output.quantity for output in outputs] == ["area", "area_sigma"]
@@ -72,3 +84,7 @@ def test_a_scan_in_memory_is_planned_alike() -> None:
     assert found.groups == ("lead_pigment", "mercury_red")
     assert found.pigments == ("lead_white", "vermilion")
     assert float(found.probability.sel(group="mercury_red", place="surface").max()) > 0.5
+    both = found | up.fit_elements(scan)
+    assert float(both.area.sel(line="Hg_L").max()) > 100
+    assert both.summary["settings"]["calibration"] == found.summary["settings"]["calibration"]
+    assert set(both.to_dataset()) >= {"probability", "pigment_probability", "area", "thickness"}

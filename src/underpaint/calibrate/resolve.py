@@ -70,24 +70,24 @@ class CalibratedScan:
     def facts(self) -> dict[str, Any]:
         """JSON-serialisable record for the results."""
         axis = self.scan.require_axis()
-        found = self.calibration
+        calibration = self.calibration
         record: dict[str, Any] = {
-            "source": "given" if found is None else "found in the scan's lines",
+            "source": "given" if calibration is None else "found in the scan's lines",
             "gain_kev": axis.gain_kev,
             "zero_kev": axis.zero_kev,
             "notes": list(self.notes),
             "known": {} if self.knowledge is None else self.knowledge.facts(),
         }
-        if found is not None:
+        if calibration is not None:
             record |= {
-                "noise_fwhm_kev": found.noise_fwhm_kev,
-                "fano": found.fano,
-                "residual_ev": found.residual_ev,
-                "axis_uncertainty_ev": found.axis_uncertainty_ev,
-                "found": list(found.found),
-                "missing": list(found.missing),
-                "anode": found.anode,
-                "scatter_angle_deg": found.scatter_angle_deg,
+                "noise_fwhm_kev": calibration.noise_fwhm_kev,
+                "fano": calibration.fano,
+                "residual_ev": calibration.residual_ev,
+                "axis_uncertainty_ev": calibration.axis_uncertainty_ev,
+                "found": list(calibration.found),
+                "missing": list(calibration.missing),
+                "anode": calibration.anode,
+                "scatter_angle_deg": calibration.scatter_angle_deg,
             }
         return record
 
@@ -182,11 +182,8 @@ def _placed(
         return placed, found_axis, [fault] if fault else []
     if not calibrated:
         scan.require_axis()
-        return (
-            CalibratedScan(scan, notes=("The energy axis is the file's own; it was not checked against the lines.",)),
-            None,
-            [],
-        )
+        note = "The energy axis is the file's own; it was not checked against the lines."
+        return CalibratedScan(scan, notes=(note,)), None, []
     try:
         found_axis = calibrate(single, tube=tube)
     except CalibrationError as error:

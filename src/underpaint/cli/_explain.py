@@ -1,7 +1,7 @@
 """``explain``: which layers could have made the spectrum of a pixel or a region."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -233,29 +233,14 @@ def record(found: Explanation) -> dict[str, Any]:
             }
             for own in found.intervals
         ],
-        "goodness": {
-            "deviance": found.goodness.deviance,
-            "poisson_deviance": found.goodness.poisson_deviance,
-            "usual": found.goodness.usual,
-            "spread": found.goodness.spread,
-            "fits": found.goodness.fits,
-        },
+        "goodness": asdict(found.goodness) | {"fits": found.goodness.fits},
         "pigments": [
             {
                 "pigment": own.pigment,
                 "layers": [layer + 1 for layer in own.layers],
                 "delta_deviance": own.difference,
                 "needed": own.needed,
-                "lines": [
-                    {
-                        "family": line.family,
-                        "measured": line.measured,
-                        "uncertainty": line.uncertainty,
-                        "expected": line.expected,
-                        "missing": line.missing,
-                    }
-                    for line in own.lines
-                ],
+                "lines": [asdict(line) | {"missing": line.missing} for line in own.lines],
                 "would_fit_as_well": list(own.as_well),
                 "in_its_place": dict(own.alike),
             }

@@ -386,20 +386,21 @@ def record(scan: str, results: "Results | None" = None, *, error: str | None = N
     from underpaint.data.maps import Results, share_present
     from underpaint.display.report import find_arrangements, unexplained_text
 
-    results = results or Results()
-    folder = results.summary.get("folder")
+    summary = {} if results is None else results.summary
+    folder, skipped = summary.get("folder"), summary.get("skipped", False)
+    results = Results() if results is None or skipped else results  # what was left alone is not read again
     return {
         "source": scan,
         "folder": folder,
         "report": None if folder is None else str(Path(folder) / "report.html"),
         "error": error,
-        "skipped": results.summary.get("skipped", False),
+        "skipped": skipped,
         "share_above_half": {name: share_present(results[name]) for name in results.groups},
         "layers": [asdict(layer) | {"text": layer.text} for layer in find_arrangements(results)],
         "unexplained": unexplained_text(results),
         "alerts": list(results.alerts),
         "notes": [note for note in results.notes if note not in results.alerts],
-        "aside": results.summary.get("aside", ""),
+        "aside": summary.get("aside", ""),
     }
 
 

@@ -255,6 +255,11 @@ class Stack:
         """Return the (n_row, n_column) map of a key."""
         return np.asarray(self.values[:, :, self._columns[key]])
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether the numbers are in memory, not in a file."""
+        return isinstance(self.values, np.ndarray)
+
     @cached_property
     def _columns(self) -> dict[Key, int]:
         return {key: index for index, key in enumerate(self.keys)}
@@ -409,7 +414,7 @@ class Results:
             {**self.process_settings, **other.process_settings},
             other.unexplained if self.unexplained is None else self.unexplained,
             self.ordinary or other.ordinary,
-            {**self.summary, **other.summary},
+            {**other.summary, **self.summary},
         )
 
     # --- labelled arrays ------------------------------------------------------------------------------------
@@ -635,10 +640,15 @@ class Results:
         return tuple(name for (name,) in self.stacks["area"].keys) if self.has_elements else ()
 
     @property
+    def model_card(self) -> Mapping[str, Any]:
+        """Facts of the model by the names of its card; empty where there is none."""
+        model = self.settings_of("pigments").get("model", {})
+        return model if isinstance(model, Mapping) else {"name": str(model)}
+
+    @property
     def model_name(self) -> str:
         """Name of the model as its card says it; "" where it is not known."""
-        model = self.settings_of("pigments").get("model", "")
-        return str(model.get("name", "")) if isinstance(model, Mapping) else str(model)
+        return str(self.model_card.get("name", ""))
 
     def settings_of(self, process: str) -> Mapping[str, Any]:
         """Return the configuration of "pigments", "elements", "detectability" or "open_set"; empty without it."""
@@ -693,7 +703,7 @@ class Results:
         return "\n".join(lines)
 
     def _names(self, kind: str) -> tuple[str, ...]:
-        return tuple(name for name, own in self.materials.items() if own.kind == kind and self.holds(name))
+        return tuple(name for name, each in self.materials.items() if each.kind == kind and self.holds(name))
 
     def _stack(self, quantity: str) -> Stack:
         if quantity in self.stacks:
@@ -715,25 +725,25 @@ class Results:
         named = [name for name in ("group", "pigment", "line", "place") if name in coordinates]
         if keys == []:
             raise ScanError(f"These results hold no {named[0]}s: the model {self.model_name!r} answers none.")
-        return self._labelled_array(_stacked(stack, keys), named, coordinates, units, long_name)
+        return self._labelled_array(
+            _nested(_maps_of(stack, keys), in_memory=stack.in_memory), named, coordinates, units, long_name
+        )
 
     def _intervals(
         self, groups: Sequence[str], coordinates: Mapping[str, Any], units: str, long_name: str
     ) -> "xr.DataArray":
         if not groups and coordinates:
             raise ScanError(f"These results hold no shares: the model {self.model_name!r} answers none.")
-        self._stack("quantity")
+        in_memory = self._stack("quantity").in_memory
         quantile = {"quantile": [0.5 - 0.5 * LEVEL, 0.5, 0.5 + 0.5 * LEVEL]}
 
         def ends(quantity: str) -> list[Any]:
-            return [
-                _delayed(self.shape, np.float32, partial(self._end, quantity, end)) for end in ("low", "value", "high")
-            ]
+            read = [partial(self._end, quantity, end) for end in ("low", "value", "high")]
+            return [each() if in_memory else _delayed(self.shape, np.float32, each) for each in read]
 
-        values = [ends(share_of(name)) for name in groups] if coordinates else ends(SURFACE_UM)
-        return self._labelled_array(
-            _nested(values), [*coordinates, "quantile"], {**coordinates, **quantile}, units, long_name
-        )
+        parts = [ends(share_of(name)) for name in groups] if coordinates else ends(SURFACE_UM)
+        values, named = _nested(parts, in_memory=in_memory), [*coordinates, "quantile"]
+        return self._labelled_array(values, named, {**coordinates, **quantile}, units, long_name)
 
     def _end(self, quantity: str, end: str) -> NDArray[np.float32]:
         return np.asarray(getattr(self.estimate(quantity), end), np.float32)
@@ -773,24 +783,23 @@ def share_present(probability: NDArray[np.float32]) -> float:
     return float((known > PRESENT_PROBABILITY).mean()) if known.size else 0.0
 
 
-def _stacked(stack: Stack, keys: Any) -> Any:
-    """Return the maps of keys, nested in lists, as one array: of numbers in memory, else lazily; NaN without a map."""
+def _maps_of(stack: Stack, keys: Any) -> Any:
+    """Return the maps of keys, nested in lists as these are: numbers in memory, else lazily; NaN without a map."""
     if isinstance(keys, list):
-        in_memory = isinstance(stack.values, np.ndarray)
-        parts = [_stacked(stack, key) for key in keys]
-        return np.stack(parts) if in_memory else _nested(parts)
+        return [_maps_of(stack, key) for key in keys]
     shape = (int(stack.values.shape[0]), int(stack.values.shape[1]))
     if keys not in stack:
         return np.full(shape, np.nan, np.float32)
-    if isinstance(stack.values, np.ndarray):
-        return stack[keys]
-    return _delayed(shape, stack.values.dtype, partial(stack.__getitem__, keys))
+    return stack[keys] if stack.in_memory else _delayed(shape, stack.values.dtype, partial(stack.__getitem__, keys))
 
 
-def _nested(parts: Any) -> Any:
+def _nested(parts: Any, *, in_memory: bool) -> Any:
+    """Return arrays that are nested in lists as one array."""
     import dask.array as da
 
-    return da.stack([_nested(each) for each in parts]) if isinstance(parts, list) else parts
+    if not isinstance(parts, list):
+        return parts
+    return (np if in_memory else da).stack([_nested(each, in_memory=in_memory) for each in parts])
 
 
 def _delayed(shape: tuple[int, int], dtype: Any, read: Callable[[], Any]) -> Any:

@@ -41,8 +41,8 @@ SLOPE_ERROR = 0.02
 """Model error over slope times FWHM: faults of the axis and of the resolution."""
 AREA_ERROR = 0.005
 """Relative error of an area: atomic data, response."""
-SHOWN_SIGMAS = 5.0
-"""Deviations from which the sum of a class of pixels shows a family."""
+SHOWN_SIGMAS = 8.0
+"""Deviations from which the sum of a class shows a family: its pixels were chosen by areas that are noisy."""
 PIXEL_SIGMAS = 10.0
 """Deviations from which one pixel of thousands shows it."""
 SHOWN_SHARE = 2e-4

@@ -89,10 +89,8 @@ class BlockWork:
         stacks = {
             name: Stack(stack.keys, store.stack(name, len(stack.keys))) for name, stack in declared.stacks.items()
         }
-        notes = dict(declared.process_notes)
-        if self.answers is not None:
-            notes["pigments"] += self.answers.notes_of(stacks["probability"].values)
-        return replace(declared, stacks=stacks, process_notes=notes)
+        results = replace(declared, stacks=stacks)
+        return results if self.answers is None else self.answers.noted(results)
 
     def _declared(self) -> Results:
         """Return results of no pixel, which have all names, labels, notes and settings."""
@@ -133,8 +131,7 @@ def shared(results: Results, palette: "Palette | Sequence[str] | None") -> Resul
     """
     from underpaint.pigments.limits import circumstances_of, share_members
 
-    model = results.settings_of("pigments").get("model")
-    finetuned = isinstance(model, dict) and "finetuned_from" in model.get("training", {}).get("config", {})
+    finetuned = "finetuned_from" in results.model_card.get("training", {}).get("config", {})
     if finetuned or (palette is None and results.places == ("anywhere",)):
         return results
     return share_members(results, None if palette is None else circumstances_of(palette), overwrite=True)

@@ -101,7 +101,7 @@ class Plan:
     scan : CalibratedScan
         On the energy axis to use.
     survey : Survey
-        What one reading of the scan told.
+        The result of one reading of the scan.
     settings : Settings
     work : BlockWork
         What is done with each block.
@@ -166,9 +166,8 @@ class Plan:
         settings["palette_pigments"] = None if named is None else list(named)
         if calibrated.instrument is not None:
             settings["instrument_settings"] = calibrated.instrument.model_dump(mode="json")
-        told = None if self.work.answers is None else self.work.answers.settings.get("instrument_told")
-        if told is not None:
-            settings["instrument_told"] = told
+        if self.work.answers is not None and "instrument_told" in self.work.answers.settings:
+            settings["instrument_told"] = self.work.answers.settings["instrument_told"]
         energy = {"energy_kev": calibrated.scan.require_axis().energy_kev}
         return summarise_scan(scan_info(self.survey)) | energy | {"settings": settings}
 
@@ -206,7 +205,7 @@ def plan(
         As from :func:`underpaint.load`.
     settings : Settings or None
     surveyed : Survey or None
-        What one reading of the scan told, if it is known already; saves reading it.
+        The result of one reading of the scan, if it is known already; saves reading it.
     progress : callable or None
         Called with (what is being done, done, in all).
 
@@ -234,7 +233,7 @@ def plan(
     if isinstance(palette, str | Path):
         palette = load_palette(palette)
     if surveyed is None:
-        surveyed = read_survey(noting_mirrored_rows(scan), step)
+        surveyed = read_survey(scan, step)
     step("Finding the energy axis", 0, 1)
     calibrated = resolve_energy_axis(
         surveyed.scan,
@@ -260,7 +259,7 @@ def plan(
 def read_survey(scan: Scan, step: Progress) -> Survey:
     """Read a scan once for all that concerns it as a whole."""
     step("Reading the spectra", 0, scan.n_pixel)
-    return survey(scan, progress=lambda done, every: step("Reading the spectra", done, every))
+    return survey(noting_mirrored_rows(scan), progress=lambda done, every: step("Reading the spectra", done, every))
 
 
 def identify(

@@ -24,7 +24,6 @@ from underpaint.physics.materials import Palette, load_palette
 from underpaint.pigments.weights import load_card, model_path
 from underpaint.pipeline.blocks import load_survey, save_survey
 from underpaint.pipeline.plan import NO_MODEL, Settings, plan, read_survey
-from underpaint.repair import noting_mirrored_rows
 from underpaint.runtime.files import sha256_of
 from underpaint.runtime.progress import Progress, silent
 
@@ -109,9 +108,7 @@ def identify_to_folder(
         return _of_run(out, skipped=True)
     step = progress or silent
     step("Opening the scan", 0, 1)
-    opened = noting_mirrored_rows(
-        load(scan, detector=settings.detector, shape=settings.shape, counts_scale=settings.counts_scale)
-    )
+    opened = load(scan, detector=settings.detector, shape=settings.shape, counts_scale=settings.counts_scale)
     needed = _needed_bytes(opened, settings)
     flat["scan blocks"] = [list(sizes) for sizes in opened.counts.chunks]
     with result_folder(out, resume=resume, overwrite=overwrite, needed_bytes=needed, settings=flat) as place:

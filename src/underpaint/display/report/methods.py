@@ -66,7 +66,7 @@ def supposed_burial(results: Results) -> str:
 
 def data_versions(results: Results) -> list[tuple[str, str]]:
     """Return what the results rest on beside the program: model, tables of pigments, tables of atoms."""
-    card = _card(results)
+    card = results.model_card
     model = " ".join(str(card[key]) for key in ("name", "version") if card.get(key))
     spectra = card.get("training", {}).get("n_spectra")
     trained = f", trained on {thousands(spectra)} simulated spectra" if isinstance(spectra, int) else ""
@@ -127,7 +127,7 @@ def _asked(results: Results) -> list[str]:
     n_group = len(results.groups)
     asked = f"{n_group} elementary equivalence groups" if n_group else f"{len(results.pigments)} pigments"
     where = " anywhere in the paint, in its uppermost layer and below it" if knows_places(results) else ""
-    card = _card(results)
+    card = results.model_card
     name = f" ({card['name']}, version {card.get('version', '?')})" if card.get("name") else ""
     sentences = [
         f"A neural network{name}, trained on simulated spectra of layered paint, gave for each pixel the "
@@ -141,8 +141,3 @@ def _asked(results: Results) -> list[str]:
             "the spectrum."
         )
     return sentences
-
-
-def _card(results: Results) -> Mapping[str, Any]:
-    card = results.settings_of("pigments").get("model", {})
-    return card if isinstance(card, Mapping) else {"name": str(card)}

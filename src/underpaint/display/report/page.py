@@ -526,9 +526,7 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
 
 def _card(results: Results) -> dict[str, Any]:
     """Model card as far as a reader needs it."""
-    card = results.settings_of("pigments").get("model", {})
-    if not isinstance(card, Mapping):
-        return {"name": str(card), "figures": [], "limits": [], "training": []}
+    card = results.model_card
     return {
         "name": " ".join(str(card.get(key, "")) for key in ("name", "version")).strip(),
         "figures": _flat({part: _plain(own) for part, own in dict(card.get("figures", {})).items()})[:LIST_LIMIT],

@@ -1,6 +1,6 @@
 """Lines that are there although nothing that was found carries them, with the ordinary ones set apart."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 from underpaint.data.maps import PRESENT_PROBABILITY, Results, UnexplainedLine
 from underpaint.display.plot import siegbahn
 from underpaint.display.report.findings import CERTAIN_SIGMA, LEAST_PIXELS, LEAST_SHARE
+<<<<<<< HEAD
+=======
+from underpaint.display.report.wording import percent
+from underpaint.elements import deviation
+>>>>>>> w-results
 from underpaint.elements.known import (
     ACCOMPANYING,
     AIR,
@@ -100,7 +105,9 @@ def explain_lines(results: Results, *, anode: str | None = None) -> Results:
         known = np.isfinite(area) & np.isfinite(error) & answered
         element = family.partition("_")[0]
         carriers = (name for name in names if element in carries[name])
-        carried = _any((results[name] > PRESENT_PROBABILITY for name in carriers), known.shape)
+        carried = np.zeros(known.shape, dtype=bool)
+        for name in carriers:
+            carried |= results[name] > PRESENT_PROBABILITY
         own = _Line(family, known & (area > CERTAIN_SIGMA * np.maximum(error, 1e-9)) & ~carried, known, results)
         sigma = _sum_sigma(area, error)
         if not (_in_pixels(own) or (not carried.any() and _in_sum(own, sigma))):
@@ -156,7 +163,7 @@ def line_text(line: UnexplainedLine) -> str:
     name = siegbahn(line.family)
     would = f" {', '.join(line.carriers)} would." if line.carriers else " Nothing in the library does."
     if line.n_pixel:
-        there = f"{name} is there (above {CERTAIN_SIGMA:g}σ in {_percent(line.share)} of the pixels)"
+        there = f"{name} is there (above {CERTAIN_SIGMA:g}σ in {percent(line.share)} of the pixels)"
     else:
         there = f"{name} is there in the sum of all pixels ({line.sum_sigma:.0f}σ)"
     if line.carried == "not in the palette":
@@ -250,14 +257,3 @@ def _host(line: _Line) -> str:
 
 def _strongest(line: _Line) -> float:
     return max(line.median(name) for name in line.results.lines)
-
-
-def _any(masks: Iterable[Mask], shape: tuple[int, ...]) -> Mask:
-    result = np.zeros(shape, dtype=bool)
-    for own in masks:
-        result |= own
-    return result
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"

@@ -264,8 +264,7 @@ def detectability_maps(
 
 
 def _undecided(results: Results, names: Sequence[str], counts: Numbers) -> NDArray[np.bool_]:
-    model = results.settings_of("pigments").get("model")
-    stated = model.get("sets") if isinstance(model, dict) else None
+    stated = results.model_card.get("sets")
     if stated is None or "log_odds" not in results.stacks:
         return np.zeros((*counts.shape, len(names)), dtype=bool)
     sets = PredictionSets.model_validate(stated)

@@ -1,7 +1,7 @@
 """Answers of a network to the spectra of a scan."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from underpaint.data.maps import Results, from_scale, material_of, split_place
 from underpaint.data.rebin import apply_rebin, rebin_matrix
 from underpaint.errors import CoverageError, ModelError
 from underpaint.physics.atomic import family_lines
+from underpaint.physics.materials import Palette
 from underpaint.pigments.predict.model import OnnxModel, open_model
 from underpaint.pigments.weights import ModelCard, load_card, shipped
 from underpaint.runtime.blocks import over_blocks
@@ -28,14 +29,6 @@ UNDECIDED = 0.5
 """Probability at most of what a spectrum speaks against."""
 _SPECTRA_AT_ONCE = 256
 """What the network is asked at once: its intermediate values then fit the processor's cache, and take 20 MB."""
-
-
-class PaletteLike(Protocol):
-    """Anything that names pigments, as ``underpaint.physics.materials.Palette`` does."""
-
-    @property
-    def pigments(self) -> tuple[str, ...]:
-        """Library names."""
 
 
 class Doubt(Protocol):
@@ -113,7 +106,7 @@ class AnswerPlan:
                 arrays[name][at] = answer[:, columns]
         return arrays
 
-    def results(self, arrays: Arrays, *, step_mm: tuple[float, float] | None, notes: Sequence[str] = ()) -> Results:
+    def results(self, arrays: Arrays, *, step_mm: tuple[float, float] | None) -> Results:
         """Return filled arrays as results; without any pixel, what they will hold."""
         log_odds, probability, *quantities = arrays.values()
         return Results.of_pigments(
@@ -121,18 +114,26 @@ class AnswerPlan:
             probability=probability,
             log_odds=log_odds,
             step_mm=step_mm,
-            notes=(*notes, *self.notes, *self.notes_of(probability), *self.model.card.limits),
+            notes=(*self.notes, *self.model.card.limits),
             settings=self.settings,
             quantities=_quantities(self.quantities, *quantities) if quantities else None,
         )
 
-    def notes_of(self, probability: NDArray[np.float32]) -> tuple[str, ...]:
-        """Say how many pixels of a (n_row, n_column, n_name) array have no answer, and what was withheld."""
-        notes = silent_notes(probability)
-        if self.doubt is None:
-            return notes
-        named = self.model.card.of_names(self.kept.names)
-        return (*notes, *withheld_notes(probability, named["names"], named["labels"], self.doubt.groups))
+    def noted(self, results: Results) -> Results:
+        """Return results with a note of how many pixels have no answer, and one of what was withheld."""
+        n_row, n_column = results.shape
+        n_silent, notes = int((~results.answered).sum()), list(results.process_notes["pigments"])
+        if n_silent:
+            notes.append(f"{n_silent} of {n_row * n_column} pixels have no answer: no spectrum, or no counts in it.")
+        groups = () if self.doubt is None else (name for name in self.doubt.groups if results.holds(name))
+        counted = {name: int((results[name] == UNDECIDED).sum()) for name in groups}
+        words = [f"{results.label(name)} ({n_pixel} pixels)" for name, n_pixel in counted.items() if n_pixel]
+        if words:
+            notes.append(
+                "Not claimed although the network does, for none of its lines is seen, or they are the tube's own: "
+                f"{', '.join(words)}."
+            )
+        return replace(results, process_notes={**results.process_notes, "pigments": tuple(notes)})
 
     @cached_property
     def _matrix(self) -> csr_array:
@@ -146,7 +147,7 @@ class AnswerPlan:
 def plan_answers(
     axis: EnergyAxis,
     model: str | Path | OnnxModel = "default",
-    palette: PaletteLike | Sequence[str] | None = None,
+    palette: Palette | Sequence[str] | None = None,
     *,
     instrument: KnownInstrument | None = None,
     doubt: Doubt | None = None,
@@ -164,7 +165,7 @@ def plan_answers(
 def identify(
     scan: Scan,
     model: str | Path | OnnxModel = "default",
-    palette: PaletteLike | Sequence[str] | None = None,
+    palette: Palette | Sequence[str] | None = None,
     *,
     instrument: KnownInstrument | None = None,
     doubt: Doubt | None = None,
@@ -215,30 +216,8 @@ def identify(
             array[block] = answers[name]
         if progress is not None:
             progress(block[0].stop, n_row)
-    return plan.results(arrays, step_mm=scan.step_mm, notes=scan.notes)
-
-
-def silent_notes(probability: NDArray[np.float32]) -> tuple[str, ...]:
-    """Say how many pixels of a (n_row, n_column, n_name) array have no answer, if there are any."""
-    n_row, n_column, _ = probability.shape
-    n_silent = int(np.isnan(probability[:, :, 0]).sum())
-    if not n_silent:
-        return ()
-    return (f"{n_silent} of {n_row * n_column} pixels have no answer: no spectrum, or no counts in it.",)
-
-
-def withheld_notes(
-    probability: NDArray[np.float32], names: Sequence[str], labels: Sequence[str], groups: Sequence[str]
-) -> tuple[str, ...]:
-    """Say which groups of a (n_row, n_column, n_name) array are not claimed because their lines are not seen."""
-    counted = {name: int((probability[:, :, names.index(name)] == UNDECIDED).sum()) for name in names if name in groups}
-    words = [f"{labels[names.index(name)]} ({n_pixel} pixels)" for name, n_pixel in counted.items() if n_pixel]
-    if not words:
-        return ()
-    return (
-        "Not claimed although the network does, for none of its lines is seen, or they are the tube's own: "
-        f"{', '.join(words)}.",
-    )
+    facts = {"name": scan.name, "notes": list(scan.notes), "settings": {"source": scan.source}}
+    return replace(plan.noted(plan.results(arrays, step_mm=scan.step_mm)), summary=facts)
 
 
 def check_coverage(axis: EnergyAxis, card: ModelCard) -> None:
@@ -282,11 +261,11 @@ def _remedy(axis: EnergyAxis, card: ModelCard) -> str:
     return "Check the energy calibration with `underpaint calibrate`, or train a model for this range."
 
 
-def _kept(card: ModelCard, palette: PaletteLike | Sequence[str] | None) -> tuple[_Kept, tuple[str, ...]]:
+def _kept(card: ModelCard, palette: Palette | Sequence[str] | None) -> tuple[_Kept, tuple[str, ...]]:
     """Columns of the answer that a palette leaves, and what it asks for in vain."""
     if palette is None:
         return _Kept(list(range(len(card.names))), _kept_quantities(card, set(card.names))), ()
-    wanted = set(palette.pigments if not isinstance(palette, Sequence) else palette)
+    wanted = set(palette.pigments if isinstance(palette, Palette) else palette)
     known = [index for index, name in enumerate(card.names) if split_place(name)[0] in wanted]
     unknown = sorted(wanted.difference(card.names))
     if not known:
@@ -339,9 +318,9 @@ def _quantities(
 
 
 def _settings(
-    model: OnnxModel, axis: EnergyAxis, palette: PaletteLike | Sequence[str] | None, known: KnownInstrument
+    model: OnnxModel, axis: EnergyAxis, palette: Palette | Sequence[str] | None, known: KnownInstrument
 ) -> dict[str, Any]:
-    names = None if palette is None else list(palette if isinstance(palette, Sequence) else palette.pigments)
+    names = None if palette is None else list(palette.pigments if isinstance(palette, Palette) else palette)
     told = {"instrument_told": known.facts()} if model.card.instrument_inputs else {}
     return {
         **told,
