@@ -10,11 +10,7 @@ from numpy.typing import NDArray
 from underpaint.data.maps import PRESENT_PROBABILITY, Results, UnexplainedLine
 from underpaint.display.plot import siegbahn
 from underpaint.display.report.findings import CERTAIN_SIGMA, LEAST_PIXELS, LEAST_SHARE
-<<<<<<< HEAD
-=======
 from underpaint.display.report.wording import percent
-from underpaint.elements import deviation
->>>>>>> w-results
 from underpaint.elements.known import (
     ACCOMPANYING,
     AIR,
