@@ -9,6 +9,7 @@ from underpaint._version import __version__
 from underpaint.cli import (
     _calibrate,
     _evaluate,
+    _fit,
     _formats,
     _groups,
     _learn,
@@ -33,7 +34,8 @@ app = typer.Typer(
 READ, SIMULATE, TRAIN = "Read a scan", "Simulate", "Train and measure"
 
 app.command(rich_help_panel=READ)(careful(_scans.identify))
-app.command(rich_help_panel=READ)(careful(_scans.elements))
+app.command("elements", rich_help_panel=READ)(careful(_scans.map_elements))
+app.command(rich_help_panel=READ)(careful(_fit.fit))
 app.command(rich_help_panel=READ)(careful(_scans.info))
 app.command(rich_help_panel=READ)(careful(_calibrate.calibrate))
 app.command(rich_help_panel=READ)(careful(_scans.explain))

@@ -23,10 +23,8 @@ from underpaint.pigments.explain import (
     ground_film,
     measured,
     paint_film,
-    pixel_mask,
     propose_from_network,
-    read_pixel,
-    read_region,
+    read_spot,
     region_spectrum,
 )
 from underpaint.pigments.explain.words import in_words, interval_text, layer_name
@@ -88,11 +86,7 @@ def explained_spot(source: str, asked: Request, progress: Progress) -> Explanati
     ground_film(asked.ground, 100.0)
     progress("Opening the scan", 0, 1)
     scan = load(source, counts_scale=asked.counts_scale)
-    shape = scan.shape[:2]
-    if asked.pixel is not None:
-        mask = pixel_mask(*read_pixel(asked.pixel), shape)
-    elif asked.region is not None:
-        mask = read_region(asked.region, shape)
+    mask = read_spot(asked.pixel, asked.region, scan.shape[:2])
     progress("Finding the energy axis", 0, 1)
     axis = resolve_energy_axis(scan, calibrated=asked.calibrated)
     alerts = () if given is None else check_instrument(axis, given, trusted=asked.trust_instrument)

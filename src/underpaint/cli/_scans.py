@@ -6,7 +6,7 @@ from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -94,15 +94,49 @@ class Engine(StrEnum):
     """What fits the elements."""
 
     underpaint = "underpaint"
+    fixed = "fixed"
     pymca = "pymca"
 
-    @property
-    def name_for_fit(self) -> Literal["underpaint", "pymca"]:
-        """Its name as the fit knows it."""
-        return "pymca" if self is Engine.pymca else "underpaint"
+
+EngineOption = Annotated[
+    Engine,
+    typer.Option(
+        help="What fits the elements: line ratios as the forward model says, fixed ones, or PyMca (needs that extra)."
+    ),
+]
+ElementsOption = Annotated[
+    str | None, typer.Option(metavar="Fe,Pb,...", help="Only these elements; by default those that the scan shows.")
+]
+LinesOption = Annotated[
+    str | None, typer.Option(metavar="Pb_L3,...", help="Only these line families, or lines of one shell.")
+]
+AddOption = Annotated[str | None, typer.Option(metavar="As,...", help="These elements or lines, too.")]
+DropOption = Annotated[str | None, typer.Option(metavar="Br,...", help="These are known to be absent.")]
 
 
-EngineOption = Annotated[Engine, typer.Option(help="What fits the elements; pymca needs the extra of that name.")]
+def named_lines(*lists: str | None) -> tuple[str, ...] | None:
+    """Return the elements and line families of comma-separated lists; None where none is given.
+
+    Raises
+    ------
+    typer.BadParameter
+        One is neither an element nor a line family.
+    """
+    from underpaint.physics.atomic import SHELLS, atomic_number
+
+    given = [part.strip() for text in lists if text is not None for part in text.split(",") if part.strip()]
+    for name in given:
+        symbol, _, shell = name.partition("_")
+        try:
+            atomic_number(symbol)
+        except ValueError as error:
+            raise typer.BadParameter(f"{name!r} names no element: {error}") from error
+        if shell not in {"", "L", "M", *SHELLS}:
+            raise typer.BadParameter(
+                f"{name!r} names no lines: {shell!r} is no shell. Write an element, Pb, a family, Pb_L, or one of its "
+                "shells, Pb_L3."
+            )
+    return tuple(given) if any(text is not None for text in lists) else None
 
 
 def identify(
@@ -114,6 +148,8 @@ def identify(
     resume: Resume = False,
     overwrite: Overwrite = False,
     engine: EngineOption = Engine.underpaint,
+    add: AddOption = None,
+    drop: DropOption = None,
     no_calibrate: NoCalibrate = False,
     detector: DetectorOption = None,
     shape: ShapeOption = None,
@@ -147,7 +183,7 @@ def identify(
         model,
         palette,
         instrument,
-        engine.name_for_fit,
+        engine.value,
         not no_calibrate,
         detector,
         grid,
@@ -156,13 +192,19 @@ def identify(
         counts_scale,
         trust_instrument,
         beam,
+        add=named_lines(add) or (),
+        drop=named_lines(drop) or (),
     )
     run = partial(identify_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)
 
 
-def elements(
+def map_elements(
     scan: Scans,
+    elements: ElementsOption = None,
+    lines: LinesOption = None,
+    add: AddOption = None,
+    drop: DropOption = None,
     engine: EngineOption = Engine.underpaint,
     out: Out = None,
     instrument: InstrumentOption = None,
@@ -184,6 +226,8 @@ def elements(
 
         underpaint elements painting.h5 --out painting_elements
 
+        underpaint elements painting.h5 --elements Fe,Hg,Pb --add As
+
         underpaint elements painting.h5 --engine pymca
     """
     from underpaint.pipeline.plan import Settings
@@ -191,13 +235,16 @@ def elements(
 
     settings = Settings(
         instrument=instrument,
-        engine=engine.name_for_fit,
+        engine=engine.value,
         calibrated=not no_calibrate,
         detector=detector,
         shape=rows_and_columns(shape),
         counts_scale=counts_scale,
         trust_instrument=trust_instrument,
         beam_kev=beam,
+        families=named_lines(elements, lines),
+        add=named_lines(add) or (),
+        drop=named_lines(drop) or (),
     )
     run = partial(elements_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from underpaint._version import __version__
 from underpaint.data import EnergyAxis, Scan, Survey, sound_spectra, survey
 from underpaint.data.maps import Results
-from underpaint.elements._families import CANDIDATES
+from underpaint.elements._families import CANDIDATES, family_templates
 from underpaint.elements._pymca import PymcaFit
 from underpaint.elements.fixed_fit import (
     FixedFit,
+    Stage,
     candidates_of,
     chosen_families,
     plan_fit,
@@ -22,12 +23,14 @@ from underpaint.elements.fixed_fit import (
     stage_of,
     with_resolution,
 )
+from underpaint.elements.known import families_of_element
 from underpaint.elements.line_ratios import USUAL_INSTRUMENTS
 from underpaint.elements.variable_fit import VariableFit, fitted_noise
 from underpaint.errors import CoverageError, ScanError
 from underpaint.physics.instrument import Detector, Instrument
 from underpaint.runtime.blocks import over_blocks
 
+Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 ENGINES = ("underpaint", "fixed", "pymca")
@@ -89,8 +92,8 @@ def fit_elements(
     scan : Scan
         Counts with an energy axis (see ``underpaint.calibrate``).
     families : sequence of str, optional
-        Maps to return: ``("Fe_K", "Pb_L")``, or ``"Pb_L3"`` for the lines of one shell. By default all families that
-        the scan shows. The fit holds all others, too, so that a deviation knows what may interfere.
+        Maps to return: families ``"Fe_K"``, the lines of one shell ``"Pb_L3"``, or elements ``"Fe"``. By default all
+        families that the scan shows. The fit holds all others, too, so that a deviation knows what may interfere.
     add : sequence of str
         Families to return besides.
     drop : sequence of str
@@ -167,10 +170,12 @@ def prepare_fit(
         )
     if engine == "underpaint":
         return _prepare_variable(seen, axis, families, add, drop, instrument)
-    named = None if families is None else [*families, *add]
+    stage = stage_of(seen.total, seen.highest, axis, instrument)
+    added, left_out = _families_of(add, stage), {one for name in drop for one in _parts(name)}
+    named = None if families is None else [*_families_of(families, stage), *added]
     plan = plan_fit(seen.total, seen.highest, axis, seen.n_pixel, families=named, instrument=instrument)
     if drop or (add and families is None):
-        kept = [name for name in dict.fromkeys((*plan.names, *add)) if name not in drop]
+        kept = [name for name in dict.fromkeys((*plan.names, *added)) if name not in left_out]
         plan = plan_fit(seen.total, seen.highest, axis, seen.n_pixel, families=kept, instrument=instrument)
     notes = _anode_notes(plan.names, known=bool(plan.scatter))
     if engine == "pymca":
@@ -191,8 +196,62 @@ def _prepare_variable(
     drop: Sequence[str],
     instrument: Instrument | None,
 ) -> ElementFit:
-    stage = stage_of(seen.total, seen.highest, axis, instrument)
-    named = list(dict.fromkeys((*(families or ()), *add)))
+    chosen = choose(seen.total, seen.highest, axis, families, add, drop, instrument)
+    fit = chosen.make(seen.sample, chosen.stage.detector)
+    names = chosen.names
+    if families is None:
+        # what only a few pixels show: among the sample, and among those that were not sampled
+        rare = fit.shown_by_pixels(seen.sample)
+        if len(seen.sample) < seen.n_pixel:
+            rare += chosen_families(chosen.stage, candidates_of(None, chosen.stage), rare_pixels=True)
+        names = [name for name in fit.names if name in {*fit.shown(), *rare, *names} and name not in drop]
+    if not names:
+        raise CoverageError(
+            "Cannot fit elements: no line family stands out. Name the families, or check the energy axis."
+        )
+    detector, scatter = chosen.stage.detector, chosen.stage.scatter
+    settings = _settings("underpaint", detector, scatter, names, axis) | {"fitted": list(fit.names)}
+    return ElementFit(tuple(names), fit, _anode_notes(names, known=instrument is not None), settings)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Families to fit and to return, and what plans the fit.
+
+    Parameters
+    ----------
+    names : list of str
+        Families that were named.
+    stage : Stage
+        Spectra, channels used, and the detector at the resolution to use.
+    make : callable
+        Plans the fit of (n, n_channel) spectra for a detector.
+    """
+
+    names: list[str]
+    stage: Stage
+    make: Callable[..., VariableFit]
+
+
+def choose(
+    total: Array,
+    highest: Array,
+    axis: EnergyAxis,
+    families: Sequence[str] | None,
+    add: Sequence[str],
+    drop: Sequence[str],
+    instrument: Instrument | None,
+) -> Choice:
+    """Choose what is fitted, from the sum and maximum spectra; all else as for :func:`fit_elements`.
+
+    Raises
+    ------
+    CoverageError
+        A family that was named lies outside the recorded range.
+    """
+    stage = stage_of(total, highest, axis, instrument)
+    named = _families_of([*(families or ()), *add], stage)
+    left_out = {one for name in drop for one in _parts(name)}
     if named:
         candidates_of(named, stage)
     stage = with_resolution(stage, candidates_of(None, stage), instrument)
@@ -205,30 +264,31 @@ def _prepare_variable(
         VariableFit,
         axis=axis,
         used=stage.used,
-        families=[name for name in fitted if name not in drop],
+        families=[name for name in fitted if name not in left_out],
         instruments=USUAL_INSTRUMENTS if instrument is None else (instrument,),
         anode=np.reshape([one.counts for one in stage.scatter], (-1, axis.n_channel)),
     )
-    detector = stage.detector
     if not resolution_known(instrument):
-        detector = detector.model_copy(update={"noise_fwhm_kev": fitted_noise(seen.total, detector, make)})
-    fit = make(seen.sample, detector)
-    names = named
-    if families is None:
-        # what only a few pixels show: among the sample, and among those that were not sampled
-        rare = fit.shown_by_pixels(seen.sample)
-        if len(seen.sample) < seen.n_pixel:
-            rare = [*rare, *chosen_families(stage, candidates_of(None, stage), rare_pixels=True)]
-        names = [name for name in fit.names if name in {*fit.shown(), *rare, *add}]
-    if not names:
-        raise CoverageError(
-            "Cannot fit elements: no line family stands out. Name the families, or check the energy axis."
-        )
-    settings: dict[str, Any] = {
-        **_settings("underpaint", detector, stage.scatter, names, axis),
-        "fitted": list(fit.names),
-    }
-    return ElementFit(tuple(names), fit, _anode_notes(names, known=instrument is not None), settings)
+        noise = fitted_noise(total, stage.detector, make)
+        stage = replace(stage, detector=stage.detector.model_copy(update={"noise_fwhm_kev": noise}))
+    return Choice([name for name in dict.fromkeys(named) if name not in left_out], stage, make)
+
+
+def _families_of(names: Sequence[str], stage: Stage) -> list[str]:
+    """Return families as they are, and of elements all those that the axis can show."""
+    families: list[str] = []
+    for name in names:
+        shown = [name]
+        if "_" not in name:
+            templates = family_templates(_parts(name), stage.detector, stage.axis, stage.excitation_kev)
+            shown = [template.name for template in templates] or [f"{name}_K"]
+        families += shown
+    return families
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Return the families of an element; a family is its own."""
+    return (name,) if "_" in name else families_of_element(name)
 
 
 def _fit_blocks(scan: Scan, fit: ElementFit, progress: Progress | None) -> NDArray[np.float32]:

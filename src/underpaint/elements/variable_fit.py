@@ -80,10 +80,9 @@ class Bins:
             starts.append(following)
         self.start = np.asarray(starts)
         self.width = np.diff(np.append(self.start, self.stop)).astype(np.float64)
-        self.fwhm, self.energy_kev = (
-            fwhm[self.start],
-            axis.energy_kev[self.start] + 0.5 * (self.width - 1) * axis.gain_kev,
-        )
+        self.fwhm = fwhm[self.start]
+        self.per_fwhm = float(np.median(self.fwhm / self.width))
+        self.energy_kev = axis.energy_kev[self.start] + 0.5 * (self.width - 1.0) * axis.gain_kev
 
     def __len__(self) -> int:
         return self.start.size
@@ -167,7 +166,7 @@ class ClassSolver:
             slope = SLOPE_ERROR * bins.fwhm * np.abs(np.gradient(model / bins.width))
             usual = (COUNTS_ERROR * model) ** 2 + slope**2
             # where the model does not describe the class, the misfit tells its error
-            seen = gaussian_filter1d(residual**2 - variance / n, _MISFIT_FWHM * BINS_PER_FWHM)
+            seen = gaussian_filter1d(residual**2 - variance / n, _MISFIT_FWHM * bins.per_fwhm)
             error = np.maximum(usual, seen)
             free = np.concatenate([shapes.templates, others, shapes.scatter])
             self.solution = solve(mean, free, changes, variance + error)
@@ -176,7 +175,7 @@ class ClassSolver:
             area = np.maximum(self.solution.coefficients[:n_family], 0.0)
             model = np.maximum(self.solution.model, 0.0)
             variance = np.maximum(model, least)
-        self.n_free = len(free)
+        self.n_free, self.noise = len(free), variance / n + usual
         none = np.zeros((0, len(bins)))
         self._set(self.solution.gain[:n_family], error, none)
         # a family that all pixels of the class together do not show is held near zero beside the others
@@ -195,6 +194,15 @@ class ClassSolver:
         rows = np.flatnonzero(hidden)[known]
         gain[rows] = held.gain[of_hidden][known] * (most[rows] / learned[known])[:, None]
         self._set(gain, error, unseen, hidden)
+
+    def parts(self) -> Array:
+        """Return (n, n_bin) what each family, with its changes, and each other free column makes of the model."""
+        parts = self.solution.coefficients[: self.n_free, None] * self.solution.columns[: self.n_free]
+        owner = np.concatenate([np.full(len(one), index) for index, one in enumerate(self.shapes.changes)])
+        changes = self.solution.coefficients[self.n_free :, None] * self.solution.columns[self.n_free :]
+        np.add.at(parts, owner, changes[: owner.size])
+        parts[-1] += changes[owner.size :].sum(axis=0)
+        return np.asarray(parts)
 
     def _set(self, gain: Array, error: Array, unseen: Array, hidden: NDArray[np.bool_] | None = None) -> None:
         """Keep what turns counts into areas and deviations; hidden families are an error of the others."""
@@ -238,6 +246,8 @@ class VariableFit:
     anode : (n, n_channel) array
         Lines of the source as the sample scatters them.
     n_classes : int
+    per_fwhm : float
+        Bins for one peak width; infinity makes a bin of every channel.
     """
 
     def __init__(
@@ -250,8 +260,9 @@ class VariableFit:
         instruments: Sequence[Instrument],
         anode: Array,
         n_classes: int = N_CLASSES,
+        per_fwhm: float = BINS_PER_FWHM,
     ) -> None:
-        self.bins = Bins(axis, detector, used)
+        self.bins = Bins(axis, detector, used, per_fwhm)
         simulated = [simulate_line_counts(one, N_STRATIGRAPHIES // len(instruments)) for one in instruments]
         ratios = LineRatios(simulated, detector, axis, self.bins, families, max(one.highest_kev for one in instruments))
         self.names = ratios.names
@@ -357,5 +368,5 @@ def _free_columns(ratios: LineRatios, bins: Bins, mean: Array, anode: Array) -> 
 
 def _background(counts: Array, bins: Bins) -> Array:
     """Return the background's (n_spline, n_bin) columns."""
-    width = np.full(len(bins), BINS_PER_FWHM)
+    width = np.full(len(bins), bins.per_fwhm)
     return background_columns(counts / bins.width, width, bins.energy_kev, np.ones(len(bins), bool)).T * bins.width

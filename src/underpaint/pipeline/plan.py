@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Settings:
         Palette by name or TOML file, or the names of pigments; None asks for all.
     instrument : str, Path, Instrument or None
         Preset, file or instrument; its axis is trusted.
-    engine : {"underpaint", "pymca"}
+    engine : {"underpaint", "fixed", "pymca"}
         What fits the elements.
     calibrated : bool
         False: trust the file's energy axis.
@@ -55,6 +55,9 @@ class Settings:
         Use a given instrument although the scan's spectra contradict it.
     beam_kev : float or None
         Energy of a monochromatic beam, keV; None: as the scan's file says, or as its spectra show.
+    families, add, drop : sequence of str
+        Elements or line families to map, to map besides, and known to be absent, as for
+        :func:`underpaint.fit_elements`.
 
     Examples
     --------
@@ -66,7 +69,7 @@ class Settings:
     model: str | Path = "default"
     palette: str | Path | Palette | Sequence[str] | None = None
     instrument: str | Path | Instrument | None = None
-    engine: Literal["underpaint", "pymca"] = "underpaint"
+    engine: str = "underpaint"
     calibrated: bool = True
     detector: str | None = None
     shape: tuple[int, int] | None = None
@@ -75,6 +78,9 @@ class Settings:
     counts_scale: float | None = None
     trust_instrument: bool = False
     beam_kev: float | None = None
+    families: tuple[str, ...] | None = None
+    add: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
 
     @property
     def pigments(self) -> bool:
@@ -354,7 +360,15 @@ def _work(
     axis, step_mm, n_pixel = scan.require_axis(), scan.step_mm, surveyed.n_pixel
     elements = unlike = None
     if settings.elements or not pigments:
-        elements = prepare_fit(surveyed, axis, instrument=calibrated.instrument, engine=settings.engine)
+        elements = prepare_fit(
+            surveyed,
+            axis,
+            families=settings.families,
+            add=settings.add,
+            drop=settings.drop,
+            instrument=calibrated.instrument,
+            engine=settings.engine,
+        )
     if not pigments:
         return BlockWork(axis, step_mm, palette=palette, elements=elements)
     if settings.elements:
