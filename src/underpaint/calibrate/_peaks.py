@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
-from scipy.signal import find_peaks, peak_widths
 
 from underpaint.data.background import snip
 from underpaint.data.robust import theil_slope
@@ -81,17 +80,53 @@ def find_spectrum_peaks(counts: NDArray[np.float64], least_significance: float =
     return _peaks_at_width(counts, _width_law(counts, first, typical), least_significance)
 
 
+def prominent_maxima(
+    values: NDArray[np.float64], least_prominence: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return the local maxima that stand out, and their prominences, as :func:`scipy.signal.find_peaks` defines them.
+
+    Importing that takes longer than the calibration of a scan.
+
+    Parameters
+    ----------
+    values, least_prominence : (n_channel,) arrays
+    """
+    middle = values[1:-1]
+    tops = np.flatnonzero((middle > values[:-2]) & (middle >= values[2:])) + 1
+    bases = np.array([_base(values, top) for top in tops])
+    prominence = values[tops] - bases.reshape(tops.shape)
+    kept = prominence >= least_prominence[tops]
+    return tops[kept], prominence[kept]
+
+
+def _base(values: NDArray[np.float64], top: int) -> float:
+    """Higher one of the lowest values on both sides, as far as nothing is higher than the top."""
+    higher = np.flatnonzero(values > values[top])
+    side = np.searchsorted(higher, top)
+    first, last = np.concatenate([[-1], higher, [values.size]])[[side, side + 1]]
+    return float(max(values[first + 1 : top].min(), values[top + 1 : last].min()))
+
+
+def _width(values: NDArray[np.float64], top: int, level: float) -> float:
+    """Distance in channels between the two places where a maximum falls below a level."""
+    falls = (values[:top] <= level)[::-1], values[top + 1 :] <= level
+    left, right = top - 1 - int(np.argmax(falls[0])), top + 1 + int(np.argmax(falls[1]))
+    before = (level - values[left]) / (values[left + 1] - values[left])
+    return right - left - before - (level - values[right]) / (values[right - 1] - values[right])
+
+
 def _typical_fwhm(counts: NDArray[np.float64]) -> float | None:
     """Width of most prominent peaks at the finest smoothing that still shows some."""
     best: float | None = None
     for sigma in _SMOOTHING_SIGMAS:
         smooth = gaussian_filter1d(counts, sigma)
         noise = np.sqrt(np.maximum(smooth, 1.0) / (2 * np.sqrt(np.pi) * sigma))
-        found, facts = find_peaks(smooth, prominence=5 * noise)
-        strong = found[facts["prominences"] > 0.3 * smooth[found]]
-        if strong.size < _LEAST_FOR_WIDTH:
+        tops, prominence = prominent_maxima(smooth, 5 * noise)
+        strong = prominence > 0.3 * smooth[tops]
+        if strong.sum() < _LEAST_FOR_WIDTH:
             continue
-        widths = peak_widths(smooth, strong, rel_height=0.5)[0]
+        level = smooth[tops] - 0.5 * prominence
+        widths = [_width(smooth, top, half) for top, half in zip(tops[strong], level[strong], strict=True)]
         squared = np.quantile(widths, 0.4) ** 2 - (FWHM_PER_SIGMA * sigma) ** 2
         best = float(np.sqrt(max(squared, 4.0)))
         if best > FWHM_PER_SIGMA * sigma * 0.8:
@@ -105,9 +140,10 @@ def _peaks_at_width(counts: NDArray[np.float64], fwhm: NDArray[np.float64], leas
     net = gaussian_filter1d(above, sigma)
     narrowing = 1 / (2 * np.sqrt(np.pi) * sigma)
     deviation = np.sqrt(np.maximum(gaussian_filter1d(counts, 2 * sigma), 1.0) * min(narrowing, 1.0))
-    found, _ = find_peaks(net, height=least_significance * deviation, prominence=0.5 * least_significance * deviation)
-    centre = np.array([_vertex(net, int(channel)) for channel in found])
-    return Peaks(centre, net[found], net[found] / deviation[found], fwhm, net, deviation)
+    tops, _ = prominent_maxima(net, 0.5 * least_significance * deviation)
+    tops = tops[net[tops] >= least_significance * deviation[tops]]
+    centre = np.array([_vertex(net, int(channel)) for channel in tops])
+    return Peaks(centre, net[tops], net[tops] / deviation[tops], fwhm, net, deviation)
 
 
 def _vertex(net: NDArray[np.float64], top: int) -> float:

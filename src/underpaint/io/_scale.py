@@ -8,8 +8,8 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data import READERS, Scan
-from underpaint.data.poisson import Scale, find_scale, in_own_quanta, transform_of
+from underpaint.data import Scan
+from underpaint.data.poisson import Sample, Scale, in_own_quanta
 from underpaint.errors import ScanError
 
 _MOST_PIXELS, _MOST_BYTES = 256, 8 * 2**20
@@ -41,13 +41,14 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
         note = f"the stored values are divided by {counts_scale:g}, the value per count that was given"
         return scan if counts_scale == 1 else _divided(scan, Scale(counts_scale), note)
     values = _some_spectra(scan)
-    if values is not None and (transform := transform_of(values)):
+    sample = None if values is None else Sample(values)
+    if sample is not None and (transform := sample.transform()):
         raise ScanError(
             f"Cannot take the values of {scan.source or scan.name} for counts: they scatter as the {transform} of "
             "counts does, not more where they are larger. Export the counts themselves; --counts-scale 1 reads the "
             "values as they are, with wrong deviations and detection limits."
         )
-    scale = None if values is None else find_scale(values)
+    scale = None if sample is None else sample.scale()
     if scale is None:
         return scan if values is None or not _fractional(values) else replace(scan, notes=(_UNKNOWN, *scan.notes))
     return scan if scale.value == 1 else _divided(scan, scale, _note(scale))
@@ -108,21 +109,13 @@ def _some_spectra(scan: Scan) -> NDArray[Any] | None:
         top = int(place * (n_row - rows))
         part = slice(top, top + rows), slice(left, left + columns)
         try:
-            values = np.asarray(_read(scan, part)).reshape(-1, n_channel)
+            values = scan.read(*part).reshape(-1, n_channel)
         except (ScanError, OSError):
             return None
         values = values[np.isfinite(values).all(axis=1)]
         if values.any():
             return np.asarray(values)
     return None
-
-
-def _read(scan: Scan, part: tuple[slice, slice]) -> NDArray[Any]:
-    """Read a part from the file itself where that is possible: dask reads whole blocks."""
-    reader = READERS.get(scan.counts.name)
-    if reader is not None and reader.shape == scan.shape:
-        return reader[part]
-    return np.asarray(scan.counts[part].compute(scheduler="synchronous"))
 
 
 def _fractional(values: NDArray[Any]) -> bool:
