@@ -93,7 +93,7 @@ def prominent_maxima(
     """
     middle = values[1:-1]
     tops = np.flatnonzero((middle > values[:-2]) & (middle >= values[2:])) + 1
-    bases = np.array([_base(values, top) for top in tops])
+    bases = np.array([_base(values, top) for top in tops.tolist()])
     prominence = values[tops] - bases.reshape(tops.shape)
     kept = prominence >= least_prominence[tops]
     return tops[kept], prominence[kept]
@@ -112,7 +112,8 @@ def _width(values: NDArray[np.float64], top: int, level: float) -> float:
     falls = (values[:top] <= level)[::-1], values[top + 1 :] <= level
     left, right = top - 1 - int(np.argmax(falls[0])), top + 1 + int(np.argmax(falls[1]))
     before = (level - values[left]) / (values[left + 1] - values[left])
-    return right - left - before - (level - values[right]) / (values[right - 1] - values[right])
+    after = (level - values[right]) / (values[right - 1] - values[right])
+    return float(right - left - before - after)
 
 
 def _typical_fwhm(counts: NDArray[np.float64]) -> float | None:

@@ -332,7 +332,9 @@ def _comb(spectra: Array, levels: Array) -> Scale | None:
         above = np.minimum.accumulate(np.where(left_out, _COMBED, numbers)[:, ::-1], axis=1)[:, ::-1]
         nearest = np.minimum(there[below], np.append(there, 0)[above])
         usual, met = (left_out * nearest).sum(axis=1), left_out @ there
-        suspects += [(index, rounding) for index in np.flatnonzero((usual > _LEAST_LEFT_OUT) & (met < _MOST_MET * usual))]
+        suspects += [
+            (index, rounding) for index in np.flatnonzero((usual > _LEAST_LEFT_OUT) & (met < _MOST_MET * usual))
+        ]
     refused = {0.0: np.inf, 0.5: np.inf}  # the last factor that larger levels contradict, by rounding
     for index, rounding in sorted(suspects):
         factor = float(factors[index])

@@ -133,7 +133,10 @@ class Scan:
                 start += n_column
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read the counts of a rectangle of pixels; from the file itself where it can be, since dask reads whole blocks."""
+        """Read the counts of a rectangle of pixels.
+
+        From the file itself where that is possible, since dask reads whole blocks.
+        """
         reader = READERS.get(self.counts.name)
         if reader is not None and reader.shape == self.shape:
             return reader[rows, columns]
