@@ -16,9 +16,9 @@ from underpaint.calibrate.calibration import (
     calibrate,
     calibration_notes,
     found_in_words,
+    line_ratios,
     with_calibration,
 )
-from underpaint.calibrate.detectors import line_ratios
 from underpaint.calibrate.drift import Drift, find_drift, without_drift
 
 __all__ = [

@@ -5,8 +5,8 @@ from underpaint.simulate.explicit import ExplicitSettings, load_job, simulate, s
 from underpaint.simulate.jobs import LibrarySettings
 from underpaint.simulate.labels import visibility
 from underpaint.simulate.library import simulate_library
+from underpaint.simulate.mockups import Panel, PanelSettings, make_panel, save_panel
 from underpaint.simulate.outputs import Outputs, outputs_for
-from underpaint.simulate.panel import Panel, PanelSettings, make_panel, save_panel
 from underpaint.simulate.photons import Photons, read_photons
 from underpaint.simulate.recipes import PanelRecipe, load_recipe, paper_classes, paper_mixtures
 

@@ -10,20 +10,18 @@ from underpaint.physics.atomic.lines import (
     line_table,
     siegbahn,
 )
-from underpaint.physics.atomic.scatter import (
-    compton_energy,
-    differential_scatter,
-    profile_integrals,
-    profile_mixture,
-    scattering_momentum,
-    total_scatter,
-)
 from underpaint.physics.atomic.tables import (
     AtomicTables,
     atomic_tables,
     compound_attenuation,
+    compton_energy,
+    differential_scatter,
     line_production,
     mass_attenuation,
+    profile_integrals,
+    profile_mixture,
+    scattering_momentum,
+    total_scatter,
 )
 
 __all__ = [
