@@ -28,7 +28,7 @@ SUM = "sum"
 """As the name of a detector: all of them, added."""
 MOST_CHANNELS = 2**17
 """Twice what the finest analysers have; more is no spectrum, and no fit of one would end."""
-_HEAD_BYTES = 4096
+HEAD_BYTES = 4096
 
 
 def load(
@@ -300,7 +300,7 @@ def _known() -> str:
 def _head(path: Path) -> bytes:
     def read() -> bytes:
         with path.open("rb") as stream:
-            return stream.read(_HEAD_BYTES)
+            return stream.read(HEAD_BYTES)
 
     head: bytes = probe(read, str(path))
     if not head:

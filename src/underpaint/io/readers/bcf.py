@@ -44,7 +44,7 @@ from underpaint.errors import MissingExtraError, ScanError
 from underpaint.io._energies import number
 from underpaint.io._single import FileSpectrum
 from underpaint.io._source import lazy_counts, probe
-from underpaint.io.readers import Format
+from underpaint.io.readers import Format, Photograph
 from underpaint.io.readers._bruker_xml import instance, leaves, parse_xml, read_spectrum_node
 
 MAGIC = b"AAMVHFSS"
@@ -291,22 +291,6 @@ _MARGIN = bytes(65536)
 """Behind the last row, so that a run that announces more than its pixel has is read within the block."""
 _LARGEST_ROW = 2**30
 _NO_PHOTOGRAPH = {"Counter", "PixelTimes"}
-
-
-@dataclass(frozen=True)
-class Photograph:
-    """An image in a file beside its spectra: the mosaic, the camera's, a detector's.
-
-    Parameters
-    ----------
-    name : str
-        As the file calls it.
-    pixels : (n_row, n_column) or (n_row, n_column, 3) array
-        Unsigned integers as stored; three colours are red, green, blue.
-    """
-
-    name: str
-    pixels: NDArray[Any]
 
 
 def sniff(path: Path, head: bytes) -> bool:
