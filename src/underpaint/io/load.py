@@ -21,7 +21,7 @@ from underpaint.data.poisson import Sample, Scale, in_own_quanta
 from underpaint.data.rebin import sum_scans
 from underpaint.errors import OutputError, ScanError
 from underpaint.io._detectors import detectors_of_one_scan, name_of
-from underpaint.io._source import SAME_CHANNELS, probe
+from underpaint.io._source import SAME_CHANNELS, first_bytes, probe
 from underpaint.io.readers import Reader, formats, reader_of
 
 SUM = "sum"
@@ -298,11 +298,7 @@ def _known() -> str:
 
 
 def _head(path: Path) -> bytes:
-    def read() -> bytes:
-        with path.open("rb") as stream:
-            return stream.read(HEAD_BYTES)
-
-    head: bytes = probe(read, str(path))
+    head = first_bytes(path, HEAD_BYTES)
     if not head:
         raise ScanError(f"Cannot read {path}: the file is empty. Copy it from the instrument again.")
     return head

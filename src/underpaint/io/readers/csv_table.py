@@ -41,7 +41,7 @@ from underpaint.io._single import (
     spectra_in_columns,
     spectrum_scan,
 )
-from underpaint.io._source import lazy_counts, probe, told
+from underpaint.io._source import first_bytes, lazy_counts, probe, told
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -228,12 +228,7 @@ def _check_headings(path: Path, manner: Manner, width: int) -> None:
 
 def _beginning(path: Path) -> bytes:
     """Return whole lines from a file's beginning."""
-
-    def read() -> bytes:
-        with path.open("rb") as stream:
-            return stream.read(_LONGEST_LINE)
-
-    found: bytes = probe(read, str(path))
+    found = first_bytes(path, _LONGEST_LINE)
     return found if len(found) < _LONGEST_LINE else found.rpartition(_end(found))[0]
 
 

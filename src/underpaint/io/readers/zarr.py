@@ -14,6 +14,7 @@ process, so the header is checked first. Source: c-blosc 1.21, README_CHUNK_FORM
 
 import asyncio
 import json
+import math
 import os
 import struct
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ from underpaint.io._axes import ENERGY_NAME, channel_dimension
 from underpaint.io._detectors import PLACE, Place
 from underpaint.io._energies import Axis, axis_of_list
 from underpaint.io._hyperspy import EXPERIMENTS, TIMES, Signal, read_axes, seconds
-from underpaint.io._source import lazy_counts, leads_out, probe
+from underpaint.io._source import lazy_counts, leads_out, probe, told
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -162,7 +163,7 @@ def _values(node: Node, key: Any = ()) -> NDArray[Any]:
         values = np.asarray(array[key])
     except Exception as error:  # zarr and its codecs raise whatever they like at damaged data
         raise ScanError(
-            f"Cannot read {node.folder}: the zarr array is damaged ({_first_line(error)}). Copy the store again."
+            f"Cannot read {node.folder}: the zarr array is damaged ({told(error)}). Copy the store again."
         ) from error
     if values.dtype.kind not in "buif":
         raise ScanError(f"Cannot read {node.folder}: the zarr array holds {values.dtype}, not numbers.")
@@ -172,7 +173,7 @@ def _values(node: Node, key: Any = ()) -> NDArray[Any]:
 def _store(node: Node) -> Any:
     if not node.blosc:
         return zarr_library().storage.LocalStore(node.folder, read_only=True)
-    return _checking_store()(node.folder, _product(node.chunks) * node.dtype.itemsize)
+    return _checking_store()(node.folder, math.prod(node.chunks) * node.dtype.itemsize)
 
 
 @lru_cache(maxsize=1)
@@ -202,10 +203,6 @@ def _checking_store() -> Any:
             return buffer
 
     return BloscStore
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _refuse_links(path: Path) -> None:
@@ -259,12 +256,12 @@ def _is_blosc(record: dict[str, Any]) -> bool:
 
 def _refuse_sizes(folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     sizes_fit = len(shape) == len(chunks) and all(own > 0 for own in (*shape, *chunks))
-    if not sizes_fit or _product(chunks) * dtype.itemsize > _LARGEST_CHUNK:
+    if not sizes_fit or math.prod(chunks) * dtype.itemsize > _LARGEST_CHUNK:
         raise ScanError(
             f"Cannot read {folder}: a zarr array of shape {shape} in chunks of {chunks}; chunks must be "
             f"of the same number of sizes and at most {_LARGEST_CHUNK} bytes."
         )
-    chunk_bytes = _product(chunks) * dtype.itemsize
+    chunk_bytes = math.prod(chunks) * dtype.itemsize
     if chunk_bytes > _ALWAYS_HELD and chunk_bytes > _LARGEST_PACKING * _stored_bytes(folder):
         raise ScanError(
             f"Cannot read {folder}: a zarr array in chunks of {chunks} {dtype}, {chunk_bytes / 1e6:.0f} MB each, and "
@@ -276,13 +273,6 @@ def _refuse_sizes(folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...],
 
 def _stored_bytes(folder: Path) -> int:
     return sum((Path(here) / own).stat().st_size for here, _, files in os.walk(folder) for own in files)
-
-
-def _product(numbers: tuple[int, ...]) -> int:
-    total = 1
-    for own in numbers:
-        total *= own
-    return total
 
 
 def _codecs(record: Any) -> Iterator[str]:
