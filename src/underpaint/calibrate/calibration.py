@@ -8,7 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.calibrate._anode import guess_anode
-from underpaint.calibrate._peaks import Peaks, find_spectrum_peaks, recorded_channels
+from underpaint.calibrate._peaks import (
+    GAIN_RANGE_KEV,
+    Hypothesis,
+    Peaks,
+    find_spectrum_peaks,
+    recorded_channels,
+    search_axis,
+    search_near,
+)
 from underpaint.calibrate._refine import (
     GroupModel,
     LineFit,
@@ -24,7 +32,6 @@ from underpaint.calibrate._refine import (
     significant_groups,
 )
 from underpaint.calibrate._scatter import Lamp, simple_samples, tube_of
-from underpaint.calibrate._search import GAIN_RANGE_KEV, Hypothesis, search_axis, search_near
 from underpaint.calibrate._tube import USUAL, TubeFound, find_tube, no_anode
 from underpaint.data import EnergyAxis, Scan, survey
 from underpaint.data.pile_up import folded

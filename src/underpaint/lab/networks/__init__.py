@@ -10,8 +10,7 @@ from torch import nn
 from underpaint.lab.networks.calibration import Calibration
 from underpaint.lab.networks.default import DefaultNetwork
 from underpaint.lab.networks.layers import Body, LayersNetwork
-from underpaint.lab.networks.outlook import AutoencoderNetwork, Decoder, RecurrentNetwork
-from underpaint.lab.networks.xu2022 import LogLogRoot, Root, XuNetwork
+from underpaint.lab.networks.xu2022 import AutoencoderNetwork, Decoder, LogLogRoot, RecurrentNetwork, Root, XuNetwork
 from underpaint.pigments.weights import NetworkKind
 
 __all__ = [
