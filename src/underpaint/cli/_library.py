@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from underpaint.cli._console import list_table, progress, say, show, show_json
+from underpaint.cli._console import list_table, progress, say, show, show_json, two_columns
 from underpaint.cli._outputs import careful, new_file
 from underpaint.cli._scans import Json, Overwrite, Quiet
 
@@ -214,12 +214,8 @@ def _show_list(records: list[dict[str, Any]]) -> None:
 
 
 def _show_record(record: dict[str, Any]) -> None:
-    from rich.table import Table
-
     units = {"density": " g/cm3", "oil_absorption": " g oil per 100 g"}
-    table = Table(title=record["label"], title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    table = two_columns(record["label"])
     for key, value in record.items():
         text = _text(value)
         if text:
