@@ -295,10 +295,10 @@ def atomic_tables(elements: Sequence[str], energy_kev: Array) -> AtomicTables:
         raise SampleError(
             f"Cannot simulate {', '.join(beyond)}: the tables of cross sections end at U (element {HEAVIEST})."
         )
-    energies = tuple(float(value) for value in energy_kev)
+    energies = _key(energy_kev)
     names = tuple(sorted(set(elements), key=atomic_number))
     lines = line_table(names, max(energies))
-    at_lines = tuple(float(value) for value in lines.energy_kev)
+    at_lines = _key(lines.energy_kev)
     order = {atomic_number(name): index for index, name in enumerate(names)}
     return AtomicTables(
         names,
@@ -314,7 +314,7 @@ def atomic_tables(elements: Sequence[str], energy_kev: Array) -> AtomicTables:
 
 def mass_attenuation(element: str, energy_kev: Array) -> Array:
     """Return the total mass attenuation of an element, cm2/g (xraylib: ``CS_Total_Kissel``, plain below Al)."""
-    return _attenuation(atomic_number(element), tuple(float(value) for value in energy_kev))
+    return _attenuation(atomic_number(element), _key(energy_kev))
 
 
 def compound_attenuation(mass_fractions: dict[str, float], energy_kev: Array) -> Array:
@@ -330,6 +330,10 @@ def line_production(lines: LineTable, energies: tuple[float, ...]) -> Array:
         for number, shell, rate in zip(lines.atomic_number, lines.shell, lines.rate, strict=True)
     ]
     return np.stack(rows) if rows else np.zeros((0, len(energies)))
+
+
+def _key(values: Sequence[float] | Array) -> tuple[float, ...]:
+    return tuple(np.asarray(values, dtype=np.float64).tolist())
 
 
 @lru_cache(maxsize=4096)
@@ -394,15 +398,15 @@ def differential_scatter(
     (n_element, n_energy, n_angle) arrays
         cm2/g/sr.
     """
-    energies = tuple(float(value) for value in energy_kev)
-    angles = tuple(float(value) for value in angle_deg)
+    energies = _key(energy_kev)
+    angles = _key(angle_deg)
     pairs = [_differential(atomic_number(name), energies, angles) for name in elements]
     return np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
 
 
 def total_scatter(elements: Sequence[str], energy_kev: Sequence[float] | Array) -> tuple[Array, Array]:
     """Return total coherent and Compton cross sections, (n_element, n_energy), cm2/g."""
-    energies = tuple(float(value) for value in energy_kev)
+    energies = _key(energy_kev)
     pairs = [_total(atomic_number(name), energies) for name in elements]
     return np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
 
