@@ -15,7 +15,6 @@ from underpaint.calibrate.calibration import (
     assumed_in_words,
     calibrate,
     calibration_notes,
-    found_in_words,
     line_ratios,
     with_calibration,
 )
@@ -37,7 +36,6 @@ __all__ = [
     "deviation_note",
     "find_beam",
     "find_drift",
-    "found_in_words",
     "line_ratios",
     "what_is_known",
     "with_calibration",

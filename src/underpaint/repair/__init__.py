@@ -1,9 +1,8 @@
 """Repairs of a scan before it is read: rows, pixels, times, sum peaks, size; and tiles joined to one mosaic."""
 
-from underpaint.repair.mirrored import RowDirection, find_row_direction, noting_mirrored_rows, with_rows_mirrored
-from underpaint.repair.mosaic import Mosaic, Overlap, Tile, join_tiles, positions_of, read_positions
+from underpaint.repair.mirrored import find_row_direction, noting_mirrored_rows, with_rows_mirrored
+from underpaint.repair.mosaic import Tile, join_tiles, positions_of, read_positions
 from underpaint.repair.pixels import (
-    FaultyPixels,
     binned,
     cropped,
     find_faulty_pixels,
@@ -16,10 +15,6 @@ from underpaint.repair.record import Step, fingerprint
 from underpaint.repair.rows import RowShift, find_row_shift, with_rows_aligned
 
 __all__ = [
-    "FaultyPixels",
-    "Mosaic",
-    "Overlap",
-    "RowDirection",
     "RowShift",
     "Step",
     "Tile",

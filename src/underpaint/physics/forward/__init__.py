@@ -1,6 +1,6 @@
 """Sample and instrument -> expected spectrum; the only place where photons are counted out."""
 
-from underpaint.physics.forward.breakdown import Origin, depth_of_origin
+from underpaint.physics.forward.breakdown import depth_of_origin
 from underpaint.physics.forward.emission import ORDERS, SCATTER, Emission
 from underpaint.physics.forward.response import (
     axis_of,
@@ -24,7 +24,6 @@ __all__ = [
     "Detail",
     "Drive",
     "Emission",
-    "Origin",
     "Setting",
     "Stack",
     "axis_of",
