@@ -1,5 +1,7 @@
 """Commands that show what ships: pigments, which of them no spectrum tells apart, and instruments."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,8 +12,11 @@ from typer.core import TyperGroup
 from underpaint.cli._console import list_table, progress, say, show, show_json, two_columns
 from underpaint.cli._outputs import careful, new_file
 from underpaint.cli._scans import Json, Overwrite, Quiet
+from underpaint.errors import InstrumentError
 
 if TYPE_CHECKING:
+    from underpaint.physics.instrument import Instrument
+    from underpaint.physics.instrument.pymca import PymcaConfiguration, Untranslated
     from underpaint.physics.materials import Library, Palette, Pigment
     from underpaint.pigments.limits import Composite, Group, Separation
 
@@ -73,15 +78,67 @@ def pigments(
         _show_record(record)
 
 
-def instruments(as_json: Json = False) -> None:
-    """List the instruments that ship; the settings of one are in its file.
+class InstrumentAction(StrEnum):
+    """What to do with instruments."""
 
-    **Example**
+    list = "list"
+    show = "show"
+    convert = "convert"
+
+
+def instruments(
+    action: Annotated[
+        InstrumentAction,
+        typer.Argument(metavar="[list|show|convert]", help="Those that ship, one in full, or one as another file."),
+    ] = InstrumentAction.list,
+    name: Annotated[str | None, typer.Argument(metavar="PRESET|FILE", help="Instrument file, or PyMca's .cfg.")] = None,
+    out: Annotated[
+        Path | None, new_file("FILE", "convert: .cfg for PyMca's fit configuration, else an instrument file (TOML).")
+    ] = None,
+    families: Annotated[
+        str | None, typer.Option(metavar="Fe_K,Pb_L3,...", help="convert to .cfg: families that PyMca is to fit.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the instruments that ship; show one; turn a PyMca configuration into an instrument file and back.
+
+    What one side holds and the other cannot is listed with the reason. Wherever an instrument file is taken, a
+    PyMca configuration (.cfg) is taken, too.
+
+    **Examples**
 
         underpaint instruments
 
-        underpaint identify painting.h5 --instrument elio
+        underpaint instruments show lab.cfg
+
+        underpaint instruments convert lab.cfg --out lab.toml
+
+        underpaint instruments convert lab.toml --out lab.cfg --families Ca_K,Fe_K,Hg_L,Pb_L
+
+        underpaint identify painting.h5 --instrument lab.cfg
     """
+    if action is InstrumentAction.list:
+        _list_instruments(as_json=as_json)
+        return
+    if name is None:
+        raise InstrumentError(f"Cannot {action.value} an instrument: none is named. Give a preset or a file.")
+    configuration = _configuration(name)
+    if action is InstrumentAction.show:
+        _show_instrument(configuration, as_json=as_json)
+        return
+    if out is None:
+        raise InstrumentError(f"Cannot convert {name}: no file to write is named. Give it with --out, as lab.toml.")
+    wanted = configuration.families if families is None else tuple(part.strip() for part in families.split(","))
+    lost = _write_instrument(configuration, wanted, out)
+    if as_json:
+        show_json({"out": str(out), "families": wanted, "not_translated": [asdict(entry) for entry in lost]})
+        return
+    _say_families(wanted)
+    _say_untranslated(lost)
+    say(f"Wrote {out}")
+
+
+def _list_instruments(*, as_json: bool) -> None:
     from underpaint.physics.instrument import load_instrument, preset_names
 
     records = [_instrument(name, load_instrument(name)) for name in preset_names()]
@@ -93,6 +150,72 @@ def instruments(as_json: Json = False) -> None:
         table.add_row(*(str(value) for value in record.values()))
     show(table)
     say("Write your own with `underpaint calibrate SCAN --out mine.toml`.")
+
+
+def _configuration(name: str) -> "PymcaConfiguration":
+    """Return an instrument with all that its file says beside it."""
+    from underpaint.physics.instrument import load_instrument
+    from underpaint.physics.instrument.pymca import PymcaConfiguration, is_pymca, read_pymca
+
+    if Path(name).is_file() and is_pymca(Path(name)):
+        return read_pymca(name)
+    return PymcaConfiguration(load_instrument(name), (), (), ())
+
+
+def _known(instrument: "Instrument") -> dict[str, Any]:
+    return instrument.model_dump(mode="json", exclude_none=True, exclude_unset=True)
+
+
+def _show_instrument(configuration: "PymcaConfiguration", *, as_json: bool) -> None:
+    from underpaint.physics.instrument import to_toml
+
+    record = _known(configuration.instrument)
+    if as_json:
+        left_out = [asdict(entry) for entry in configuration.untranslated]
+        show_json({"instrument": record, "families": configuration.families, "not_translated": left_out})
+        return
+    say(to_toml(record))
+    _say_families(configuration.families)
+    _say_untranslated(configuration.untranslated)
+
+
+def _write_instrument(
+    configuration: "PymcaConfiguration", families: Sequence[str], out: Path
+) -> tuple["Untranslated", ...]:
+    """Write the file that the ending calls for; return what it does not hold."""
+    from underpaint.data import EnergyAxis
+    from underpaint.io.pymca import write_pymca
+    from underpaint.physics.instrument import save_instrument
+
+    instrument = configuration.instrument
+    if out.suffix.lower() != ".cfg":
+        save_instrument(instrument, out, only_known=True)
+        return configuration.untranslated
+    detector = instrument.detector
+    if "gain_kev" not in detector.model_fields_set:
+        raise InstrumentError(
+            f"Cannot write {out}: {instrument.name!r} sets no energy axis, and PyMca needs one. Put detector.gain_kev "
+            "and detector.zero_kev into its file; `underpaint calibrate` finds them from a scan."
+        )
+    axis = EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)
+    lost = [entry for entry in configuration.untranslated if entry.entry != "attenuators.Matrix"]
+    return (*lost, *write_pymca(instrument, axis, families, out, configuration.matrix))
+
+
+def _say_families(families: Sequence[str]) -> None:
+    if families:
+        say(f"Families to fit: {','.join(families)}")
+
+
+def _say_untranslated(entries: "Sequence[Untranslated]") -> None:
+    """Name the entries without a counterpart, a line for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for entry in entries:
+        by_reason.setdefault(entry.reason, []).append(f"{entry.entry} = {entry.value[:60]}")
+    if by_reason:
+        say("Without a counterpart:")
+    for reason, names in by_reason.items():
+        say(f"- {reason}: {'; '.join(names)}")
 
 
 def _instrument(name: str, own: Any) -> dict[str, Any]:

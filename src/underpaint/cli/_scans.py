@@ -22,7 +22,11 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard outpu
 Scans = Annotated[list[str], typer.Argument(metavar="SCAN...", help="Folder or file; FILE::NAME picks an array.")]
 OneScan = Annotated[str, typer.Argument(metavar="SCAN", help="Folder or file; FILE::NAME picks an array.")]
 InstrumentOption = Annotated[
-    str | None, typer.Option(metavar="PRESET|FILE", help="Trust this instrument's axis, and tell the network of it.")
+    str | None,
+    typer.Option(
+        metavar="PRESET|FILE",
+        help="Trust this instrument's axis, and tell the network of it; an instrument file or PyMca's .cfg.",
+    ),
 ]
 TrustInstrument = Annotated[
     bool, typer.Option("--trust-instrument", help="Use the instrument although the scan's spectra contradict it.")

@@ -484,5 +484,6 @@ def _kinds(head: bytes) -> list[tuple[str, str]]:
     if match:
         kinds.append((f"XML of another kind (<{match[1].decode('latin-1')[:40]}>)", _EXPORT))
     if stripped.startswith((b"#F ", b"[attenuators]")) or b"\n[fit]" in stripped.replace(b"\r", b"\n"):
-        kinds.append(("a configuration of PyMca's fit", "Give the spectrum or the stack that it belongs to."))
+        remedy = "Give the spectrum or the stack that it belongs to, and this file with --instrument."
+        kinds.append(("a configuration of PyMca's fit", remedy))
     return kinds

@@ -799,7 +799,7 @@ def distinct_folders(sources: Sequence[str | Path], base: str | Path = ".") -> l
 def _on_given_axis(scan: Scan, given: Instrument) -> Axis:
     detector, n_channel = given.detector, scan.shape[2]
     notes = [f"The energy axis is that of the instrument {given.name!r}."]
-    if detector.n_channel != n_channel:
+    if "n_channel" in detector.model_fields_set and detector.n_channel != n_channel:
         notes.append(
             f"The scan has {n_channel} channels, the instrument {detector.n_channel}; the first ones are used."
         )

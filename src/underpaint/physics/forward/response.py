@@ -143,7 +143,7 @@ def pair_energy(detector: Detector) -> float:
 
 
 def efficiency(detector: Detector, energy_kev: Numbers) -> Numbers:
-    """Return the share of photons that interact in the crystal behind window and dead layer.
+    """Return the share of photons that interact in the crystal behind filters, window and dead layer.
 
     Parameters
     ----------
@@ -152,7 +152,9 @@ def efficiency(detector: Detector, energy_kev: Numbers) -> Numbers:
     """
     crystal = mass_attenuation(detector.material, energy_kev) * detector.density * CM_PER_UM
     absorbed = -np.expm1(-crystal * detector.thickness_um) * np.exp(-crystal * detector.dead_layer_um)
-    return np.asarray(absorbed * filter_transmission(detector.window, energy_kev))
+    for sheet in (*detector.filters, detector.window):
+        absorbed = absorbed * filter_transmission(sheet, energy_kev)
+    return np.asarray(absorbed)
 
 
 def escape_share(detector: Detector, energy_kev: Numbers) -> Numbers:

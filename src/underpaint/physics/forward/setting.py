@@ -24,9 +24,9 @@ from underpaint.physics.atomic import (
     total_scatter,
 )
 from underpaint.physics.forward.ordinates import COSINES, SHARES
-from underpaint.physics.forward.source import AIR, AIR_DENSITY, air_transmission
+from underpaint.physics.forward.source import air_transmission
 from underpaint.physics.forward.stack import Array
-from underpaint.physics.instrument import Geometry, Instrument
+from underpaint.physics.instrument import AIR, AIR_DENSITY, Geometry, Instrument
 from underpaint.units import ELECTRON_REST_KEV
 
 Numbers = NDArray[np.float64]

@@ -20,17 +20,13 @@ from underpaint.physics.atomic import (
     mass_attenuation,
 )
 from underpaint.physics.forward.cells import as_array
-from underpaint.physics.instrument import Filter, Instrument, SourceSpectrum, Tube
+from underpaint.physics.instrument import AIR, AIR_DENSITY, Filter, Instrument, SourceSpectrum, Tube
 from underpaint.physics.materials import mass_fractions
 from underpaint.units import CM_PER_UM
 
 Numbers = NDArray[np.float64]
 Array = Any
 
-AIR = {"N": 0.7553, "O": 0.2318, "Ar": 0.0129}
-"""Dry air by mass (CRC Handbook)."""
-AIR_DENSITY = 0.001205
-"""g/cm3 at 20 degrees Celsius and 1013 hPa."""
 LOWEST_KEV = 1.5
 """Softer tube photons neither leave the window nor excite a line that is recorded."""
 FINE_STEP_KEV, COARSE_STEP_KEV, COARSE_FROM_KEV = 0.1, 0.2, 16.0

@@ -1,0 +1,303 @@
+"""PyMca fit configurations (``.cfg``): an instrument, the families to fit and the sample written for PyMca."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from underpaint.data import EnergyAxis
+from underpaint.errors import InstrumentError, SampleError
+from underpaint.physics.atomic import atomic_number
+from underpaint.physics.forward import source_spectrum
+from underpaint.physics.instrument import AIR, AIR_DENSITY, Detector, Filter, Instrument, Tube
+from underpaint.physics.instrument.pymca import (
+    LONG_TAIL,
+    SHELLS,
+    SHORT_TAIL,
+    UM_PER_CM,
+    PymcaConfiguration,
+    Untranslated,
+    read_pymca,
+)
+from underpaint.physics.materials import Layer, mass_fractions
+from underpaint.runtime.files import whole_file
+
+__all__ = ["PymcaConfiguration", "Untranslated", "read_pymca", "write_pymca"]
+
+Sections = dict[str, dict[str, object]]
+
+_NAMES_OF_SHEETS = ("absorber", "kapton", "contact", "Filter 6", "Filter 7")
+_MOST_BEAM_FILTERS = 10
+"""PyMca knows a filter of the beam by its name with one digit."""
+_SCATTERED_SHARE = 0.1
+"""Lines of the anode above this share of the strongest get peaks of scatter."""
+_NO_MATRIX: list[object] = ["C1", 1.0, 1e-6]
+"""PyMca uses angles, beam filters and several energies only with a matrix: so thin that it absorbs nothing."""
+_PLAIN_FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*)+")
+_USUAL_FIT: dict[str, object] = {
+    "linearfitflag": 0, "fitweight": 1, "fitfunction": 0, "continuum": 0, "stripflag": 1, "stripalgorithm": 1,
+    "snipwidth": 30, "stripfilterwidth": 1, "stripwidth": 1, "stripiterations": 20000, "stripconstant": 1.0,
+    "escapeflag": 1, "sumflag": 0, "scatterflag": 1, "use_limit": 1, "maxiter": 10, "deltachi": 0.001,
+    "linpolorder": 5, "exppolorder": 6,
+}  # fmt: skip
+_USUAL_PEAK_SHAPE: dict[str, object] = {
+    "st_arearatio": 0.05, "st_sloperatio": 0.5, "lt_arearatio": 0.02, "lt_sloperatio": 10.0,
+    "step_heightratio": 0.0001, "eta_factor": 0.02, "fixedst_arearatio": 0, "fixedst_sloperatio": 0,
+    "fixedlt_arearatio": 0, "fixedlt_sloperatio": 0, "fixedstep_heightratio": 0, "fixedeta_factor": 0,
+    "deltast_arearatio": 0.03, "deltast_sloperatio": 0.49, "deltalt_arearatio": 0.015, "deltalt_sloperatio": 7.0,
+    "deltastep_heightratio": 5e-05, "deltaeta_factor": 0.02,
+}  # fmt: skip
+_USUAL_CONCENTRATIONS: dict[str, object] = {
+    "distance": 10.0, "area": 0.3, "flux": 1e10, "time": 1.0, "useattenuators": 1, "usematrix": 0,
+    "usemultilayersecondary": 0, "reference": "Auto",
+}  # fmt: skip
+_IN_WEIGHTS = "it is in the weights of the energies alone"
+_NO_COUNTERPART = {
+    "tube.line_factor": _IN_WEIGHTS,
+    "optic": _IN_WEIGHTS,
+    "source_spectrum.width_kev": "PyMca takes every energy as a line",
+    "geometry.seen_air_cm": "PyMca does not model the scatter of air in view",
+    "detector.shelf_fraction": "PyMca's step has a constant height, not a constant area",
+    "detector.pulse_pair_us": "PyMca's sum peaks do not follow from the rate",
+    "detector.dead_time_us": "PyMca does not model dead time",
+}
+
+
+def write_pymca(
+    instrument: Instrument,
+    axis: EnergyAxis,
+    families: Sequence[str],
+    path: str | Path,
+    matrix: Sequence[Layer] = (),
+) -> tuple[Untranslated, ...]:
+    """Write a fit configuration that PyMca reads, whole or not at all.
+
+    Parameters
+    ----------
+    instrument : Instrument
+        What it sets is written, what it leaves unset stays switched off. A tube becomes PyMca's tube and the table of
+        energies that leaves its window.
+    axis : EnergyAxis
+        Calibration; its channels above 1 keV are those of the fit.
+    families : sequence of str
+        To be fitted: ``Fe_K``, ``Pb_L``, of a single subshell ``W_L3``.
+    path : str or Path
+    matrix : sequence of Layer
+        Layers of the sample, from the surface. None: a film that absorbs nothing, so that PyMca's ratios of lines are
+        those of a thin sample.
+
+    Returns
+    -------
+    tuple of Untranslated
+        Settings of the instrument that a configuration cannot hold.
+
+    Raises
+    ------
+    InstrumentError
+        A family is not one, or there are more filters than PyMca can take.
+    OutputError
+        The file cannot be written.
+    """
+    materials: Sections = {}
+    named = [(layer.name or f"Layer{number}", layer) for number, layer in enumerate(matrix)]
+    for name, layer in named:
+        if not _is_formula(name):
+            materials[name] = _material(layer.mass_fractions, name)
+    rows = [_sheet(name, layer.density, layer.thickness_um) for name, layer in named]
+    hypermetflag, tails = _tails(instrument.detector)
+    sections: Sections = {
+        "attenuators": _attenuators(instrument, rows, materials),
+        "multilayer": {f"Layer{n}": [1, *row] for n, row in enumerate(rows)} if len(rows) > 1 else {},
+        "peaks": _peaks(families),
+        "fit": {**_USUAL_FIT, "hypermetflag": hypermetflag, **_energies(instrument), **_channels(axis)},
+        "tube": _tube(instrument.tube) if _has_tube(instrument) else {},
+        "detector": _detector(instrument.detector, axis),
+        "peakshape": {**_USUAL_PEAK_SHAPE, **tails},
+        "concentrations": _USUAL_CONCENTRATIONS,
+        "materials": {},
+    }
+    with whole_file(path) as part:
+        part.write_text(_text(sections, materials), "utf-8")
+    return _without_counterpart(instrument)
+
+
+def _has_tube(instrument: Instrument) -> bool:
+    return instrument.source_spectrum is None and "tube" in instrument.model_fields_set
+
+
+def _has_source(instrument: Instrument) -> bool:
+    return instrument.source_spectrum is not None or _has_tube(instrument)
+
+
+def _attenuators(instrument: Instrument, matrix: Sequence[list[object]], materials: Sections) -> dict[str, object]:
+    geometry, detector = instrument.geometry, instrument.detector
+    paths, parts = geometry.model_fields_set, detector.model_fields_set
+    air: list[object] = ["Air", AIR_DENSITY]
+    if {"source_air_cm", "detector_air_cm"} & paths:
+        materials["Air"] = _material(AIR, "dry air")
+    before = [_named(sheet, materials) for sheet in instrument.filters]
+    if "source_air_cm" in paths:
+        before.append([*air, geometry.source_air_cm])
+    if len(before) > _MOST_BEAM_FILTERS:
+        raise InstrumentError(
+            f"Cannot write {instrument.name!r} for PyMca: it has {len(before)} filters with the air before the sample, "
+            f"PyMca knows {_MOST_BEAM_FILTERS}. Join sheets of one material."
+        )
+    rows: dict[str, object] = {f"BeamFilter{number}": [1, *sheet, 1.0] for number, sheet in enumerate(before)}
+    names = [*_NAMES_OF_SHEETS, *(f"Filter {number}" for number in range(8, 8 + len(detector.filters)))]
+    for name, sheet in zip(names, detector.filters, strict=False):
+        rows[name] = [1, *_named(sheet, materials), 1.0]
+    if "detector_air_cm" in paths:
+        rows["atmosphere"] = [1, *air, geometry.detector_air_cm, 1.0]
+    if "window" in parts:
+        rows["window"] = [1, *_named(detector.window, materials), 1.0]
+    crystal = f"{detector.material}1"
+    if "dead_layer_um" in parts:
+        rows["deadlayer"] = [1, *_sheet(crystal, detector.density, detector.dead_layer_um), 1.0]
+    in_use = int(bool({"density", "thickness_um"} & parts))
+    rows["Detector"] = [in_use, *_sheet(crystal, detector.density, detector.thickness_um), 1.0]
+    angles = [geometry.incidence_angle_deg, geometry.takeoff_angle_deg]
+    scatter = [int(geometry.scatter_angle_deg is not None), geometry.scattering_angle_deg]
+    sample = [*matrix, _NO_MATRIX][0] if len(matrix) < 2 else ["MULTILAYER", 0.0, 0.0]
+    rows["Matrix"] = [int(_has_source(instrument)), *sample, *angles, *scatter]
+    return rows
+
+
+def _sheet(material: str, density: float, thickness_um: float) -> list[object]:
+    return [material, density, thickness_um / UM_PER_CM]
+
+
+def _named(sheet: Filter, materials: Sections) -> list[object]:
+    """Return a sheet; what PyMca cannot read as a formula becomes a material of that name."""
+    if not _is_formula(sheet.formula):
+        materials[sheet.formula] = _material(mass_fractions(sheet.formula), sheet.formula)
+    return _sheet(sheet.formula, sheet.density, sheet.thickness_um)
+
+
+def _is_formula(name: str) -> bool:
+    """Whether PyMca reads it as a formula: elements with whole numbers, without brackets."""
+    if not _PLAIN_FORMULA.fullmatch(name):
+        return False
+    try:
+        return bool(mass_fractions(name))
+    except SampleError:
+        return False
+
+
+def _material(fractions: Mapping[str, float], comment: str) -> dict[str, object]:
+    return {
+        "Comment": comment,
+        "Density": 1.0,
+        "Thickness": 1.0,
+        "CompoundList": [f"{name}1" for name in fractions],
+        "CompoundFraction": list(fractions.values()),
+    }
+
+
+def _peaks(families: Sequence[str]) -> dict[str, object]:
+    peaks: dict[str, list[str]] = {}
+    for family in families:
+        element, _, shell = family.partition("_")
+        try:
+            known = shell in SHELLS and atomic_number(element) > 0
+        except SampleError:
+            known = False
+        if not known:
+            raise InstrumentError(
+                f"Cannot write the family {family!r} for PyMca: an element and one of the shells {', '.join(SHELLS)} "
+                "are needed. Write it like Fe_K or Pb_L3."
+            )
+        peaks.setdefault(element, []).append(shell)
+    return dict(peaks)
+
+
+def _energies(instrument: Instrument) -> dict[str, object]:
+    """Return what enters the filters: an explicit spectrum, or what leaves the tube's window."""
+    if not _has_source(instrument):
+        return {"energy": None}
+    geometry = instrument.geometry.model_copy(update={"source_air_cm": 0.0})
+    energy, weight, width = source_spectrum(instrument.model_copy(update={"filters": (), "geometry": geometry}))
+    weight = weight / weight.sum()
+    scattered = width == 0
+    if _has_tube(instrument):
+        scattered &= weight >= _SCATTERED_SHARE * weight[scattered].max(initial=0.0)
+    return {
+        "energy": energy.tolist(),
+        "energyweight": weight.tolist(),
+        "energyflag": [1] * energy.size,
+        "energyscatter": scattered.astype(int).tolist(),
+    }
+
+
+def _channels(axis: EnergyAxis) -> dict[str, object]:
+    first = int(np.clip(np.ceil(axis.channel(1.0)), 0, axis.n_channel - 1))
+    return {"xmin": first, "xmax": axis.n_channel - 1}
+
+
+def _tube(tube: Tube) -> dict[str, object]:
+    target = {} if tube.target_um is None else {"anodethickness": tube.target_um / UM_PER_CM}
+    return {
+        "anode": tube.anode,
+        "voltage": tube.voltage_kv,
+        "alphae": tube.electron_angle_deg,
+        "alphax": tube.takeoff_angle_deg,
+        "window": tube.window.formula,
+        "windowdensity": tube.window.density,
+        "windowthickness": tube.window.thickness_um / UM_PER_CM,
+        "transmission": int(tube.target_um is not None),
+        **target,
+        "filter1": "He",
+        "filter1density": 0.000118,
+        "filter1thickness": 0.0,
+    }
+
+
+def _detector(detector: Detector, axis: EnergyAxis) -> dict[str, object]:
+    fitted = {"zero": axis.zero_kev, "gain": axis.gain_kev, "noise": detector.noise_fwhm_kev, "fano": detector.fano}
+    limits = {"deltazero": 0.1, "deltagain": 0.001, "deltanoise": 0.05, "deltafano": 0.114, "deltasum": 1e-08}
+    free = {f"fixed{name}": 0 for name in fitted}
+    return {"detele": detector.material, **fitted, **free, "sum": 1e-08, "fixedsum": 1, **limits, "nthreshold": 4}
+
+
+def _tails(detector: Detector) -> tuple[int, dict[str, object]]:
+    """Return hypermetflag and the tails that are set, whose ratios are to the Gaussian."""
+    tails = (("st", "tail", SHORT_TAIL), ("lt", "long_tail", LONG_TAIL))
+    known = [tail for tail in tails if f"{tail[1]}_fraction" in detector.model_fields_set]
+    gaussian = 1 - sum(getattr(detector, f"{name}_fraction") for _, name, _ in known)
+    flag, shape = 1, dict[str, object]()
+    for short, name, bit in known:
+        flag += bit
+        shape[f"{short}_arearatio"] = getattr(detector, f"{name}_fraction") / gaussian
+        shape[f"{short}_sloperatio"] = getattr(detector, f"{name}_width_kev")
+        shape |= {f"fixed{short}_arearatio": 1, f"fixed{short}_sloperatio": 1}
+    return flag, shape
+
+
+def _without_counterpart(instrument: Instrument) -> tuple[Untranslated, ...]:
+    """List the settings that are set, and that a configuration cannot hold."""
+    record = instrument.model_dump(exclude_unset=True, exclude_none=True)
+    lost = []
+    for entry, reason in _NO_COUNTERPART.items():
+        section, _, name = entry.partition(".")
+        values = record.get(section, {})
+        if section in record and (not name or name in values):
+            lost.append(Untranslated(entry, str(values[name] if name else values), reason))
+    if not _has_source(instrument) and {"incidence_angle_deg", "takeoff_angle_deg"} & record.get("geometry", {}).keys():
+        lost.append(Untranslated("geometry", str(record["geometry"]), "PyMca uses angles with known energies alone"))
+    return tuple(lost)
+
+
+def _text(sections: Sections, materials: Sections) -> str:
+    named = {f"materials.{name.replace('.', '_|_')}": values for name, values in materials.items()}
+    lines = []
+    for section, values in (sections | named).items():
+        lines += [f"[{section}]", *(f"{name} = {_value(value)}" for name, value in values.items()), ""]
+    return "\n".join(lines)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        # PyMca takes a list of one without its comma as a value
+        return ", ".join(map(str, value)) + ("," if len(value) == 1 else "")
+    return str(value).replace("%", "%%")

@@ -1,0 +1,553 @@
+"""PyMca fit configurations (``.cfg``) read as an instrument, the families to fit and the sample's matrix."""
+
+import re
+from collections.abc import Mapping, Sequence
+from configparser import ConfigParser
+from configparser import Error as ParserError
+from dataclasses import dataclass
+from itertools import pairwise
+from math import isfinite
+from pathlib import Path
+from typing import Any, NoReturn
+
+from underpaint.data import EnergyAxis
+from underpaint.errors import CalibrationError, FormulaError, InstrumentError, SampleError
+from underpaint.physics.atomic import atomic_number, atomic_weight, family_lines
+from underpaint.physics.instrument.models import AIR, AIR_DENSITY, HIGHEST_KEV, Instrument, instrument_from
+from underpaint.physics.materials import Layer, mass_fractions
+from underpaint.runtime.untrusted import MOST_SETTINGS_BYTES, plain_text, read_bounded
+
+__all__ = ["PymcaConfiguration", "Untranslated", "is_pymca", "read_pymca"]
+
+UM_PER_CM = 1e4
+SHORT_TAIL, LONG_TAIL, STEP = 2, 4, 8
+"""Bits of ``hypermetflag`` beside the Gaussian."""
+SHELLS = ("K", "L", "L1", "L2", "L3", "M", "M1", "M2", "M3", "M4", "M5")
+
+_SECTION = re.compile(rb"^\[(attenuators|peaks|fit|peakshape|concentrations|multilayer)\]\s*$", re.MULTILINE)
+_SECTIONS = ("attenuators", "peaks", "fit", "detector")
+_WIDEST_CHANNEL_KEV = 0.5
+_CONTINUUM_ENTRIES = 20
+"""An energy table this long describes a continuum."""
+_LINE_WITHIN_KEV = 0.05
+_VOLTAGE_WITHIN_KV = 1.0
+_AIR_WITHIN = 0.02
+_MOST_NESTED = 10
+
+_CRYSTAL = "crystals of one element alone are modelled; silicon is taken in its place"
+_SAMPLE = "the sample is no part of an instrument; in Python it is the configuration's matrix"
+_REASONS = {
+    "fit": "how PyMca strips background, limits channels and converges: the fit here chooses these from the scan",
+    "detector": "limits of PyMca's fit, its sum peaks and escape: escape is always modelled here, pile-up by the rate",
+    "peakshape": "limits of PyMca's fit, and shapes that its hypermetflag does not use",
+    "concentrations": "flux, time and solid angle of a quantification: an instrument does not describe the exposure",
+    "multilayer": _SAMPLE,
+    "userattenuators": "a table of transmission before the detector; sheets of a material are modelled there",
+    "tube": "PyMca's tube calculator; the energies in [fit] were not made by it, so it is not the source",
+    "xrfmc": "settings of a Monte Carlo program",
+    "fisx": "results of a correction that PyMca stores",
+}
+_TUBE_DETAIL = "a setting of PyMca's tube calculator alone"
+_OTHER = "an option of PyMca that nothing here corresponds to"
+
+
+@dataclass(frozen=True)
+class Untranslated:
+    """An entry that has no counterpart.
+
+    Parameters
+    ----------
+    entry : str
+        ``fit.snipwidth``, or ``detector.dead_time_us``.
+    value : str
+        As it is written.
+    reason : str
+        Why it was left out.
+    """
+
+    entry: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PymcaConfiguration:
+    """What a PyMca fit configuration says, in the terms of this package.
+
+    Parameters
+    ----------
+    instrument : Instrument
+        Only what the configuration states is set; all else is as usual and not in ``model_fields_set``.
+    families : tuple of str
+        To be fitted: ``Fe_K``, of a single subshell ``W_L3``.
+    matrix : tuple of Layer
+        Layers of the sample, from the surface; empty where PyMca uses none.
+    untranslated : tuple of Untranslated
+        Entries without a counterpart.
+    """
+
+    instrument: Instrument
+    families: tuple[str, ...]
+    matrix: tuple[Layer, ...]
+    untranslated: tuple[Untranslated, ...]
+
+    def axis(self, n_channel: int) -> EnergyAxis:
+        """Return the energy axis; the number of channels is the spectrum's, a configuration does not hold it.
+
+        Raises
+        ------
+        CalibrationError
+            The configuration has no calibration.
+        """
+        detector = self.instrument.detector
+        if not {"gain_kev", "zero_kev"} <= detector.model_fields_set:
+            raise CalibrationError(
+                f"Cannot make an energy axis from {self.instrument.name!r}: its [detector] holds no gain and zero "
+                "(keV). Add them, or calibrate a scan."
+            )
+        return EnergyAxis(detector.gain_kev, detector.zero_kev, n_channel)
+
+
+def is_pymca(path: Path) -> bool:
+    """Whether a file is a PyMca configuration: by its ending ``.cfg``, or by PyMca's sections."""
+    return path.suffix.lower() == ".cfg" or bool(
+        _SECTION.search(read_bounded(path, MOST_SETTINGS_BYTES, InstrumentError))
+    )
+
+
+def read_pymca(path: str | Path) -> PymcaConfiguration:
+    """Read a PyMca fit configuration.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file that PyMca saved (``.cfg``). Energies in it are in keV, thicknesses in cm, densities in g/cm3.
+
+    Returns
+    -------
+    PymcaConfiguration
+
+    Raises
+    ------
+    InstrumentError
+        It cannot be read, is no configuration of PyMca, a material is not defined, a layer of the matrix is missing, or
+        a value is out of range.
+
+    References
+    ----------
+    V. A. Sole et al., Spectrochim. Acta B 62 (2007) 63-68 (PyMca).
+    """
+    return _Reader(Path(path)).configuration()
+
+
+class _CaseSensitive(ConfigParser):
+    def optionxform(self, optionstr: str) -> str:
+        return optionstr
+
+
+class _Reader:
+    """One file; entries are removed as they are translated, what is left has no counterpart."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.sections = self._parsed(read_bounded(path, MOST_SETTINGS_BYTES, InstrumentError))
+        self.materials = {
+            name.partition(".")[2].replace("_|_", "."): self.sections.pop(name)
+            for name in [*self.sections]
+            if name == "materials" or name.startswith("materials.")
+        }
+        self.left_out: list[Untranslated] = []
+        self.detector: dict[str, Any] = {}
+        self.geometry: dict[str, Any] = {}
+        self.filters: list[dict[str, Any]] = []
+        self.detector_filters: list[dict[str, Any]] = []
+        self.matrix: tuple[Layer, ...] = ()
+
+    def configuration(self) -> PymcaConfiguration:
+        self._read_detector()
+        self._read_peak_shape()
+        self._read_attenuators()
+        source = self._source()
+        families = self._families()
+        if self.detector_filters:
+            self.detector["filters"] = self.detector_filters
+        parts = {"filters": self.filters, "geometry": self.geometry, "detector": self.detector} | source
+        table = {"name": self.path.stem, "note": f"From the PyMca configuration {self.path.name}."}
+        instrument = instrument_from(table | {name: part for name, part in parts.items() if part}, str(self.path))
+        self._list_the_rest()
+        return PymcaConfiguration(instrument, families, self.matrix, tuple(self.left_out))
+
+    def _parsed(self, content: bytes) -> dict[str, dict[str, str]]:
+        if b"\0" in content:
+            self._fail("it is a binary file", "PyMca's configurations are text. Save it from PyMca as .cfg")
+        # PyMca writes % twice, for the interpolation of its own parser, which no entry uses
+        parser = _CaseSensitive(interpolation=None)
+        try:
+            text = content.decode("utf-8")
+        except UnicodeDecodeError:
+            text = content.decode("latin-1")
+        try:
+            parser.read_string(text.removeprefix("\ufeff"))
+        except ParserError as error:
+            reason = plain_text(" ".join(str(error).split()))[:200]
+            self._fail(f"it is not written as [section] and name = value ({reason})", "Save it anew from PyMca")
+        sections = {
+            name: {key: value.replace("%%", "%") for key, value in parser[name].items()} for name in parser.sections()
+        }
+        if not any(name in sections for name in _SECTIONS):
+            there = ", ".join(f"[{plain_text(name)[:30]}]" for name in [*sections][:5]) or "none"
+            self._fail(
+                f"of the sections [{'], ['.join(_SECTIONS)}] it has none (sections met: {there})",
+                "Give a fit configuration that PyMca saved; an instrument file of this program ends in .toml",
+            )
+        return sections
+
+    def _fail(self, fault: str, remedy: str) -> NoReturn:
+        raise InstrumentError(f"Cannot read the PyMca configuration {str(self.path)!r}: {fault}. {remedy}.")
+
+    def _take(self, section: str, option: str) -> str | None:
+        return self.sections.get(section, {}).pop(option, None)
+
+    def _number(self, text: str, place: str, unit: str = "") -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not isfinite(value):
+            self._fail(
+                f"{place} is {plain_text(text)[:40]!r}",
+                f"It must be a number{f' in {unit}' if unit else ''}; correct it",
+            )
+        return value
+
+    def _take_number(self, section: str, option: str, unit: str = "") -> float | None:
+        text = self._take(section, option)
+        return None if text is None else self._number(text, f"{section}.{option}", unit)
+
+    def _leave_out(self, entry: str, value: object, reason: str) -> None:
+        self.left_out.append(Untranslated(entry, " ".join(str(value).split()), reason))
+
+    def _read_detector(self) -> None:
+        names = {"gain": "gain_kev", "zero": "zero_kev", "noise": "noise_fwhm_kev", "fano": "fano"}
+        for option, name in names.items():
+            value = self._take_number("detector", option, "" if option == "fano" else "keV")
+            if value is not None:
+                self.detector[name] = value
+        gain = self.detector.get("gain_kev", _WIDEST_CHANNEL_KEV)
+        if not 0 < gain <= _WIDEST_CHANNEL_KEV:
+            remedy = f"is it in eV? then {gain / 1000:g}" if gain > 0 else "correct it"
+            self._fail(f"detector.gain is {gain:g} keV", f"0 to {_WIDEST_CHANNEL_KEV} keV a channel are read; {remedy}")
+        crystal = self._take("detector", "detele")
+        if crystal and _is_element(crystal):
+            self.detector["material"] = crystal
+        elif crystal:
+            self._leave_out("detector.detele", crystal, _CRYSTAL)
+
+    def _read_peak_shape(self) -> None:
+        flag = int(self._take_number("fit", "hypermetflag") or 0)
+        function = self._take_number("fit", "fitfunction")
+        if function:
+            self._leave_out(
+                "fit.fitfunction", f"{function:g}", "pseudo-Voigt peaks; Gaussians with tails are fitted here"
+            )
+            return
+        ratio = {"st": 0.0, "lt": 0.0}
+        names = {"st": ("tail", SHORT_TAIL), "lt": ("long_tail", LONG_TAIL)}
+        for short, (name, bit) in names.items():
+            if flag & bit:
+                ratio[short] = self._take_number("peakshape", f"{short}_arearatio") or 0.0
+                if ratio[short] < 0:
+                    self._fail(f"peakshape.{short}_arearatio is {ratio[short]:g}", "It must be 0 or more; correct it")
+                width = self._take_number("peakshape", f"{short}_sloperatio", "keV")
+                if width is not None:
+                    self.detector[f"{name}_width_kev"] = width
+        for short, (name, bit) in names.items():
+            if flag & bit:
+                # PyMca's ratio is to the Gaussian, the fraction here is of the whole peak
+                self.detector[f"{name}_fraction"] = ratio[short] / (1 + ratio["st"] + ratio["lt"])
+        if flag & STEP:
+            height = self._take("peakshape", "step_heightratio")
+            reason = "a step of constant height; the shelf here has a constant area (detector.shelf_fraction)"
+            self._leave_out("peakshape.step_heightratio", height, reason)
+
+    def _read_attenuators(self) -> None:
+        for name, text in self.sections.pop("attenuators", {}).items():
+            entry, parts = f"attenuators.{name}", [part.strip() for part in text.split(",")]
+            in_use = bool(self._number(parts[0], f"the flag of {entry}"))
+            if name.upper() == "MATRIX":
+                self._read_matrix(entry, parts, in_use=in_use)
+            elif in_use:
+                self._read_sheet(entry, name, parts)
+
+    def _read_sheet(self, entry: str, name: str, parts: Sequence[str]) -> None:
+        material, density, thickness_cm = self._sheet(entry, parts)
+        cover = self._number(parts[4], f"the covered share of {entry}") if len(parts) > 4 else 1.0
+        if abs(cover - 1) > 1e-10:
+            self._leave_out(entry, ", ".join(parts), "it covers a part of the beam; sheets here cover all of it")
+            return
+        beam_side = re.fullmatch(r"BEAMFILTER\d", name.upper()) is not None
+        if name.upper() == "DETECTOR":
+            self._read_crystal(entry, material, density, thickness_cm)
+        elif self._is_air(material):
+            near = abs(density / AIR_DENSITY - 1) < _AIR_WITHIN
+            path = thickness_cm if near else thickness_cm * density / AIR_DENSITY
+            key = "source_air_cm" if beam_side else "detector_air_cm"
+            self.geometry[key] = self.geometry.get(key, 0.0) + path
+        else:
+            sheet = {"formula": self._formula(material), "density": density, "thickness_um": _um(thickness_cm)}
+            if beam_side:
+                self.filters.append(sheet)
+            elif name.lower() == "window":
+                self.detector["window"] = sheet
+            elif name.lower() == "deadlayer" and [*self._fractions(material)] == [self.detector.get("material", "Si")]:
+                self.detector["dead_layer_um"] = _um(thickness_cm)
+            else:
+                self.detector_filters.append(sheet)
+
+    def _sheet(self, entry: str, parts: Sequence[str]) -> tuple[str, float, float]:
+        """Material, density and thickness in cm of an attenuator or a layer."""
+        if len(parts) < 4:
+            self._fail(
+                f"{entry} has {len(parts)} values ({plain_text(', '.join(parts))[:60]})",
+                "Four are needed: in use (0 or 1), material, density in g/cm3, thickness in cm. Correct it",
+            )
+        self._fractions(parts[1], entry)
+        return (
+            parts[1],
+            self._number(parts[2], f"the density of {entry}", "g/cm3"),
+            self._number(parts[3], f"the thickness of {entry}", "cm"),
+        )
+
+    def _read_crystal(self, entry: str, material: str, density: float, thickness_cm: float) -> None:
+        elements = [*self._fractions(material)]
+        if len(elements) > 1:
+            self._leave_out(entry, f"{material}, {density:g}, {thickness_cm:g}", _CRYSTAL)
+            self.detector.pop("material", None)
+            return
+        self.detector |= {"material": elements[0], "density": density, "thickness_um": _um(thickness_cm)}
+
+    def _read_matrix(self, entry: str, parts: Sequence[str], *, in_use: bool) -> None:
+        layers = self.sections.get("multilayer", {})
+        switched_on: dict[str, Sequence[str]] = {}
+        for name in [*layers]:
+            values = [part.strip() for part in layers[name].split(",")]
+            if not self._number(values[0], f"the flag of multilayer.{name}"):
+                del layers[name]
+            elif in_use and len(parts) > 1 and parts[1].upper() == "MULTILAYER":
+                switched_on[name] = values
+                del layers[name]
+        if not in_use:
+            angles = ", ".join(parts[4:6])
+            reason = "the matrix is switched off, and PyMca uses its angles (degree) with it alone"
+            self._leave_out(f"{entry} (angles)", angles, reason)
+            return
+        if len(parts) < 6:
+            self._fail(
+                f"{entry} has {len(parts)} values ({plain_text(', '.join(parts))[:60]})",
+                "Six are needed: in use, material, density in g/cm3, thickness in cm, angles of beam and detector to "
+                "the surface in degree. Correct it",
+            )
+        self._read_angles(entry, parts)
+        if parts[1].upper() != "MULTILAYER":
+            switched_on = {"Matrix": parts}
+        elif not switched_on:
+            self._fail(
+                f"{entry} is a MULTILAYER and no layer in [multilayer] is in use",
+                "At least one must have the flag 1. Switch the layers on, or the matrix off",
+            )
+        self.matrix = tuple(self._layer(name, values) for name, values in sorted(switched_on.items()))
+        names = "; ".join(f"{layer.name} {layer.thickness_um:g} um" for layer in self.matrix)
+        self._leave_out(entry, names, _SAMPLE)
+
+    def _layer(self, name: str, values: Sequence[str]) -> Layer:
+        material, density, thickness_cm = self._sheet(f"multilayer.{name}" if name != "Matrix" else "Matrix", values)
+        try:
+            return Layer(self._fractions(material), density, _um(thickness_cm), name=material)
+        except SampleError as error:
+            raise InstrumentError(f"Cannot read the PyMca configuration {str(self.path)!r}: {error}") from error
+
+    def _read_angles(self, entry: str, parts: Sequence[str]) -> None:
+        incidence, takeoff = (self._number(text, f"an angle of {entry}", "degree") for text in parts[4:6])
+        if min(incidence, takeoff) < 0:
+            reason = "a negative angle: source and detector on two sides of the sample, which is not modelled"
+            self._leave_out(f"{entry} (angles)", f"{incidence:g}, {takeoff:g}", reason)
+            return
+        self.geometry |= {"incidence_angle_deg": incidence, "takeoff_angle_deg": takeoff}
+        if len(parts) > 7 and self._number(parts[6], f"the scattering flag of {entry}"):
+            self.geometry["scatter_angle_deg"] = self._number(parts[7], f"the scattering angle of {entry}", "degree")
+
+    def _source(self) -> dict[str, Any]:
+        """Tube or explicit spectrum; nothing where no energy is in use."""
+        text = {
+            name: self._take("fit", name) or "" for name in ("energy", "energyweight", "energyflag", "energyscatter")
+        }
+        column = {name: [part for part in re.split(r"[\[\],\s]+", value) if part] for name, value in text.items()}
+        weights = [*column["energyweight"]] + ["1"] * len(column["energy"])
+        flags = [*column["energyflag"]] + ["1"] * len(column["energy"])
+        scatters = [*column["energyscatter"]] + ["0"] * len(column["energy"])
+        rows = sorted(
+            (self._number(energy, "fit.energy", "keV"), self._number(weight, "fit.energyweight"), _is_on(scatter))
+            for energy, weight, flag, scatter in zip(column["energy"], weights, flags, scatters, strict=False)
+            if energy not in ("None", "-") and _is_on(flag)
+        )
+        if not rows:
+            return {}
+        if rows[-1][0] > HIGHEST_KEV:
+            self._fail(
+                f"fit.energy holds {rows[-1][0]:g} keV",
+                f"Up to {HIGHEST_KEV:g} keV are read; is it in eV? then {rows[-1][0] / 1000:g}",
+            )
+        tube = self._tube(rows)
+        if tube is not None:
+            return {"tube": tube}
+        energies = [row[0] for row in rows]
+        source: dict[str, Any] = {"energy_kev": energies, "weight": [row[1] for row in rows]}
+        if len(rows) >= _CONTINUUM_ENTRIES and not all(row[2] for row in rows):
+            # PyMca marks lines by their scatter; the rest of a long table is a continuum, whose bins may not overlap
+            gaps = [high - low for low, high in pairwise(energies)]
+            narrow = [min(pair) for pair in zip([gaps[0], *gaps], [*gaps, gaps[-1]], strict=True)]
+            source["width_kev"] = [0.0 if row[2] else gap for row, gap in zip(rows, narrow, strict=True)]
+        return {"source_spectrum": source}
+
+    def _tube(self, rows: Sequence[tuple[float, float, bool]]) -> dict[str, Any] | None:
+        """Return the tube, if the energies are those that PyMca computes for it: lines, and a continuum to its end."""
+        tube = self.sections.get("tube", {})
+        anode, voltage = tube.get("anode", ""), self._number(tube.get("voltage", "0"), "tube.voltage", "kV")
+        marked = [energy for energy, _, scattered in rows if scattered]
+        if len(rows) < _CONTINUUM_ENTRIES or not voltage - _VOLTAGE_WITHIN_KV < rows[-1][0] <= voltage:
+            return None
+        if not any(self._is_line_of(anode, voltage, energy) for energy in marked):
+            return None
+        reading: dict[str, Any] = {"anode": self._take("tube", "anode"), "voltage_kv": voltage}
+        del tube["voltage"]
+        angles = {"alphae": "electron_angle_deg", "alphax": "takeoff_angle_deg"}
+        for option, name in angles.items():
+            value = self._take_number("tube", option, "degree")
+            if value is not None:
+                reading[name] = value
+        for option in ("window", "filter1"):
+            sheet = self._tube_sheet(option)
+            if sheet is not None and option == "window":
+                reading["window"] = sheet
+            elif sheet is not None and sheet["thickness_um"] > 0:
+                self.filters.append(sheet)
+        if self._take_number("tube", "transmission"):
+            reading["target_um"] = _um(self._take_number("tube", "anodethickness", "cm") or 0.0)
+        for option in [*tube]:
+            self._leave_out(f"tube.{option}", tube.pop(option), _TUBE_DETAIL)
+        return reading
+
+    def _tube_sheet(self, option: str) -> dict[str, Any] | None:
+        material = self._take("tube", option)
+        density = self._take_number("tube", f"{option}density", "g/cm3")
+        thickness = self._take_number("tube", f"{option}thickness", "cm")
+        if not material or density is None or thickness is None:
+            return None
+        return {"formula": self._formula(material), "density": density, "thickness_um": _um(thickness)}
+
+    def _is_line_of(self, anode: str, voltage_kv: float, energy_kev: float) -> bool:
+        if not _is_element(anode):
+            return False
+        for shell in ("K", "L"):
+            energy, rate = family_lines(anode, shell, voltage_kv)
+            if energy.size and abs(energy[rate.argmax()] - energy_kev) < _LINE_WITHIN_KEV:
+                return True
+        return False
+
+    def _families(self) -> tuple[str, ...]:
+        families = []
+        for element, text in self.sections.pop("peaks", {}).items():
+            for shell in re.split(r"[,\s]+", text.strip().strip(",")):
+                if not _is_element(element) or shell.rstrip("ab") not in SHELLS:
+                    self._leave_out(f"peaks.{element}", shell, "no element, or no shell whose lines are tabulated")
+                    continue
+                if shell != shell.rstrip("ab"):
+                    reason = f"K-alpha and K-beta are one family here, {element}_K"
+                    self._leave_out(f"peaks.{element}", shell, reason)
+                families.append(f"{element}_{shell.rstrip('ab')}")
+        return tuple(sorted(dict.fromkeys(families), key=lambda name: (atomic_number(name.split("_")[0]), name)))
+
+    def _list_the_rest(self) -> None:
+        for section, options in self.sections.items():
+            kind = section.partition(".")[0]
+            if kind == "userattenuators" and not _is_on(options.get("use", "0")):
+                continue
+            for option, value in options.items():
+                self._leave_out(f"{section}.{option}", value, _REASONS.get(kind, _OTHER))
+
+    def _is_air(self, material: str) -> bool:
+        shares = self._fractions(material)
+        return all(abs(shares.get(name, 0.0) - AIR[name]) < _AIR_WITHIN for name in ("N", "O"))
+
+    def _formula(self, material: str) -> str:
+        """Return a formula that this package reads: the name if it is one and true, else the atoms among a hundred."""
+        fractions = self._fractions(material)
+        try:
+            named = mass_fractions(material)
+        except (FormulaError, SampleError):
+            return formula_of(fractions)
+        same = named.keys() == fractions.keys() and all(abs(named[key] - fractions[key]) < 1e-6 for key in named)
+        return material if same else formula_of(fractions)
+
+    def _fractions(self, material: str, entry: str = "", depth: int = 0) -> dict[str, float]:
+        """Mass fraction of each element of a material or a formula."""
+        known = self.materials.get(material)
+        if known is None:
+            return self._fractions_of_formula(material, entry)
+        place = f"materials.{material}"
+        if depth > _MOST_NESTED:
+            self._fail(f"{place} is made of itself", "Correct its CompoundList")
+        compounds = [part.strip() for part in known.get("CompoundList", "").split(",") if part.strip()]
+        shares = [
+            self._number(part, f"{place} CompoundFraction")
+            for part in known.get("CompoundFraction", "").split(",")
+            if part.strip()
+        ]
+        if len(compounds) != len(shares) or not sum(shares) > 0 or min(shares) < 0:
+            self._fail(
+                f"{place} has {len(compounds)} compounds and {len(shares)} mass fractions",
+                "As many of both are needed, none negative. Correct it",
+            )
+        total: dict[str, float] = {}
+        for compound, share in zip(compounds, shares, strict=True):
+            for name, fraction in self._fractions(compound, entry or place, depth + 1).items():
+                total[name] = total.get(name, 0.0) + fraction * share / sum(shares)
+        return total
+
+    def _fractions_of_formula(self, material: str, entry: str) -> dict[str, float]:
+        if material.lower() == "air":
+            return {name: share / sum(AIR.values()) for name, share in AIR.items()}
+        try:
+            return mass_fractions(material)
+        except (FormulaError, SampleError):
+            return self._fail(
+                f"{entry or 'a sheet'} is made of {plain_text(material)[:40]!r}, which is no formula and no material "
+                "of the file",
+                "Formulas such as Al1 and names with a section [materials.NAME] are read; add the section, or give "
+                f"the formula, or switch {entry or 'the sheet'} off (flag 0)",
+            )
+
+
+def formula_of(fractions: Mapping[str, float]) -> str:
+    """Return a formula of a hundred atoms with these mass fractions."""
+    atoms = {name: share / atomic_weight(name) for name, share in fractions.items()}
+    total = sum(atoms.values())
+    counts = {name: f"{100 * count / total:.5f}".rstrip("0").rstrip(".") for name, count in atoms.items()}
+    text = "".join(f"{name}{count}" for name, count in counts.items() if float(count) > 0)
+    return f"({text})"
+
+
+def _um(thickness_cm: float) -> float:
+    # 0.0035 cm are 35 um, and not 35.00000000000001
+    return float(f"{thickness_cm * UM_PER_CM:.12g}")
+
+
+def _is_on(flag: str) -> bool:
+    return flag.strip() not in ("", "0", "0.0", "None", "False")
+
+
+def _is_element(name: str) -> bool:
+    try:
+        return atomic_number(name) > 0
+    except SampleError:
+        return False
