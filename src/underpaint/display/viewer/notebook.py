@@ -76,7 +76,7 @@ def view(results: Results, *, scan: Scan | None = None, height: int = 760) -> Vi
     stack = ExitStack()
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="underpaint_"))) / "maps"
     if scan is not None and "sum_counts" not in results.summary:
-        settings = {**results.summary.get("settings", {}), "source": scan.source}
+        settings = {**results.settings, "source": scan.source}
         results = replace(results, summary={**results.summary, **summarise_scan(scan), "settings": settings})
     write_results(folder, results)
     location = scan.source if scan is not None and scan.source else None
