@@ -28,7 +28,7 @@ from underpaint.data.maps import (
 )
 from underpaint.display import plot
 from underpaint.display.plot.images import panel_height
-from underpaint.display.plot.strata import MOST_SECTIONS, Section, stratigraphy_sketch
+from underpaint.display.plot.layers import MOST_SECTIONS, Section, stratigraphy_sketch
 from underpaint.display.report.beside import Beside, look_beside
 from underpaint.display.report.findings import (
     LAYER_LIMIT,

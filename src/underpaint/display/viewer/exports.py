@@ -116,7 +116,7 @@ def _state_figure(values: NDArray[np.float32], entry: MapEntry, site: Source) ->
 
 def _composite(request: Request, site: Source) -> Answer:
     """Send up to three maps as red, green and blue."""
-    from underpaint.display.plot.composite import composite_figure
+    from underpaint.display.plot.images import composite_figure
 
     chosen = request.query.get("maps", "").split(",")[:3]
     window = _window(request, site)
