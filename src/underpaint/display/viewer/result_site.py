@@ -123,7 +123,7 @@ class ResultSite:
                     {key: value for key, value in asdict(entry).items() if key not in {"path", "error_path"}}
                     for entry in self.maps.entries
                 ],
-                "axis": self.axis and asdict(self.axis),
+                "axis": self.axis and {"zero_kev": self.axis.zero_kev, "gain_kev": self.axis.gain_kev},
                 "sum": _listed(summary.get("sum_counts")),
                 "max": _listed(summary.get("max_counts")),
                 "notes": [
