@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from underpaint.calibrate import calibrate
-from underpaint.calibrate._peaks import find_spectrum_peaks
-from underpaint.calibrate._search import _Lookup
+from underpaint.calibrate._peaks import _Lookup, find_spectrum_peaks
 from underpaint.data import Scan
 from underpaint.errors import CalibrationError
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from underpaint.calibrate._angle import lowest
 from underpaint.calibrate._patterns import line_groups
 from underpaint.calibrate._refine import GroupModel, Response, measure_lines
+from underpaint.calibrate._tube import lowest
 from underpaint.data.peaks import peak_counts
 from underpaint.physics.atomic import family_lines
 

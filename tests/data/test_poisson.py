@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, rebin
-from underpaint.data.poisson import find_scale, in_own_quanta, transform_of
+from underpaint.data.poisson import Sample, in_own_quanta
 
 CHANNEL = np.arange(2048)
 CENTRES = (180, 320, 400, 525, 640, 700, 1050, 1260)
@@ -57,7 +57,7 @@ TRUE: dict[str, NDArray[Any]] = {
 
 @pytest.mark.parametrize("kind", TRUE)
 def test_true_counts_are_no_function_of_counts(kind: str) -> None:
-    assert transform_of(TRUE[kind]) == ""
+    assert Sample(TRUE[kind]).transform() == ""
 
 
 @pytest.mark.parametrize("rounding", [np.rint, np.floor])
@@ -65,7 +65,7 @@ def test_true_counts_are_no_function_of_counts(kind: str) -> None:
 @pytest.mark.parametrize("total", [2e3, 2e4])
 def test_numbers_that_are_left_out_tell_a_scale_above_one(total: float, scale: float, rounding: Any) -> None:
     counts = counts_of(total)
-    found = find_scale(rounding(scale * counts))
+    found = Sample(rounding(scale * counts)).scale()
     assert found is not None
     assert found.rounding is not None
     np.testing.assert_array_equal(np.rint((rounding(scale * counts) + found.rounding) / found.value), counts)
@@ -74,7 +74,7 @@ def test_numbers_that_are_left_out_tell_a_scale_above_one(total: float, scale: f
 @pytest.mark.parametrize("scale", [0.7, 0.5, 0.3, 0.1])
 @pytest.mark.parametrize("kind", ["usual", "bright", "few channels"])
 def test_whole_numbers_that_scatter_too_little_are_scaled_counts(kind: str, scale: float) -> None:
-    found = find_scale(np.rint(scale * TRUE[kind]))
+    found = Sample(np.rint(scale * TRUE[kind])).scale()
     assert found is not None
     assert found.value == pytest.approx(scale, rel=0.3)
     assert found.uncertainty > 0
@@ -83,13 +83,13 @@ def test_whole_numbers_that_scatter_too_little_are_scaled_counts(kind: str, scal
 @pytest.mark.parametrize("kind", ["usual", "bright", "few channels"])
 def test_functions_of_counts_are_recognised(kind: str) -> None:
     values = TRUE[kind].astype(float)
-    assert transform_of(np.sqrt(values)) == transform_of(np.sqrt(values / values.max())) == "square root"
-    assert transform_of(np.log1p(values)) == "logarithm"
+    assert Sample(np.sqrt(values)).transform() == Sample(np.sqrt(values / values.max())).transform() == "square root"
+    assert Sample(np.log1p(values)).transform() == "logarithm"
 
 
 @pytest.mark.parametrize("kind", TRUE)
 def test_true_counts_raise_no_alarm(kind: str) -> None:
-    scale = find_scale(TRUE[kind])
+    scale = Sample(TRUE[kind]).scale()
     assert scale is None or scale.value == 1.0
     assert scale is not None or kind in {"very few counts", "few pixels"}  # whose shape is not sure
 
@@ -106,22 +106,22 @@ def test_true_counts_raise_no_alarm(kind: str) -> None:
     ids=["random integers", "random floats", "random bytes", "rising", "computed and rounded"],
 )
 def test_what_nobody_measured_is_left_as_it_is(values: NDArray[Any]) -> None:
-    scale = find_scale(values)
+    scale = Sample(values).scale()
     assert scale is None or scale.value == 1.0
-    assert transform_of(values) == ""
+    assert Sample(values).transform() == ""
 
 
 @pytest.mark.parametrize("scale", [10.0, 2.0, 2000.0, 0.25, 1 / 30, 1e-9])
 @pytest.mark.parametrize("kind", ["few counts", "usual", "bright", "few channels", "one weak spectrum", "one spectrum"])
 def test_whole_multiples_of_one_number_tell_it_exactly(kind: str, scale: float) -> None:
-    found = find_scale(TRUE[kind] * scale)
+    found = Sample(TRUE[kind] * scale).scale()
     assert found is not None
     assert (found.uncertainty, found.of_pixel) == (0.0, False)
     assert found.value == pytest.approx(scale, rel=1e-9)
 
 
 def test_copies_that_were_added_are_whole_multiples() -> None:
-    found = find_scale(2 * counts_of(2e4).astype(np.uint32))
+    found = Sample(2 * counts_of(2e4).astype(np.uint32)).scale()
     assert found is not None
     assert (found.value, found.uncertainty) == (2.0, 0.0)
 
@@ -130,7 +130,7 @@ def test_copies_that_were_added_are_whole_multiples() -> None:
 def test_what_was_divided_pixel_by_pixel_is_found_for_each(kind: str) -> None:
     live_s = factors(0.05, 0.2)
     rates = (TRUE[kind] / live_s).astype(np.float32)
-    found = find_scale(rates)
+    found = Sample(rates).scale()
     assert found is not None
     assert found.of_pixel
     assert found.value == pytest.approx(float(np.median(1 / live_s)), rel=1e-6)
@@ -141,7 +141,7 @@ def test_what_was_divided_pixel_by_pixel_is_found_for_each(kind: str) -> None:
 def test_the_scatter_tells_a_scale_that_leaves_no_whole_multiples(total: float) -> None:
     corrected = counts_of(total) * factors(1.0, 1.1) + 1.05 * counts_of(total, seed=1)
     for scale in (1e-6, 0.1, 37.0):
-        found = find_scale(scale * corrected)
+        found = Sample(scale * corrected).scale()
         assert found is not None
         assert found.value == pytest.approx(1.05 * scale, rel=0.1)
         assert abs(found.value / scale - 1.05) < 4 * found.uncertainty / scale
@@ -150,9 +150,9 @@ def test_the_scatter_tells_a_scale_that_leaves_no_whole_multiples(total: float) 
 
 def test_smoothed_and_noiseless_spectra_tell_nothing() -> None:
     smooth = np.apply_along_axis(np.convolve, 1, counts_of(2e4).astype(float), np.ones(7) / 7, "same")
-    assert find_scale(smooth) is None
-    assert find_scale(3 * smooth) is None
-    assert find_scale(1000 * smooth) is None
-    assert find_scale(paints(2e4)) is None
-    assert find_scale(np.full((24, 2048), 7.0)) is None
-    assert find_scale(counts_of(2e4)[:, :20]) is None
+    assert Sample(smooth).scale() is None
+    assert Sample(3 * smooth).scale() is None
+    assert Sample(1000 * smooth).scale() is None
+    assert Sample(paints(2e4)).scale() is None
+    assert Sample(np.full((24, 2048), 7.0)).scale() is None
+    assert Sample(counts_of(2e4)[:, :20]).scale() is None

@@ -16,7 +16,7 @@ from underpaint import io
 from underpaint.errors import MissingExtraError, ScanError
 from underpaint.io._single import FileSpectrum
 from underpaint.io.readers import bcf
-from underpaint.io.readers._sfs import Container
+from underpaint.io.readers.bcf import Container
 
 SAMPLES = (
     "16x16_12bit_packed_8bit.bcf",

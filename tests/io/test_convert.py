@@ -23,8 +23,7 @@ from underpaint.data import EnergyAxis
 from underpaint.errors import OutputError, ScanError
 from underpaint.io import convert as module
 from underpaint.io.convert import convert_scan
-from underpaint.io.readers import formats
-from underpaint.io.readers.bcf import Photograph
+from underpaint.io.readers import Photograph, formats
 
 Cube = NDArray[np.int64]
 ENDINGS = (".h5", ".zarr")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from underpaint import io
 from underpaint.errors import ScanError
-from underpaint.io.readers._pixel_names import series_of
+from underpaint.io.readers.mca import series_of
 
 Namer = Callable[[int, int], str]
 N_ROW, N_COLUMN = 3, 4

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
 from underpaint.io import load
-from underpaint.io.readers._blosc import fault_of_blosc
+from underpaint.io.readers.zarr import fault_of_blosc
 
 CUBE = np.random.default_rng(3).poisson(3.0, (3, 4, 256)).astype(np.uint16)
 

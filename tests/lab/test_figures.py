@@ -17,19 +17,23 @@ from underpaint.lab.networks import XuNetwork
 from underpaint.lab.reproduction import Plan, quick
 from underpaint.lab.reproduction.arms import pretrain_settings
 from underpaint.lab.reproduction.figure_answers import AFTER, BEFORE, DEFAULT, map_scores, paper_maps
-from underpaint.lab.reproduction.figure_drawings import (
+from underpaint.lab.reproduction.figure_panels import ABOVE, ABSENT, BARE, BELOW, crossed_strips, scan_painting
+from underpaint.lab.reproduction.figures import (
+    FIGURE5,
     HG_RATIO,
     OVER_M,
     PB_RATIO,
+    Networks,
     Sheet,
     covered,
+    figure5,
+    figure8,
+    figure9,
     figure10,
     layered_painting,
     ratios_of,
     single_layered_painting,
 )
-from underpaint.lab.reproduction.figure_panels import ABOVE, ABSENT, BARE, BELOW, crossed_strips, scan_painting
-from underpaint.lab.reproduction.figures import FIGURE5, Networks, figure5, figure8, figure9
 from underpaint.lab.reproduction.simulation import as_library, paper_outputs
 from underpaint.lab.training.checkpoint import about, card_for
 

@@ -15,10 +15,9 @@ from underpaint.calibrate.calibration import (
     assumed_in_words,
     calibrate,
     calibration_notes,
-    found_in_words,
+    line_ratios,
     with_calibration,
 )
-from underpaint.calibrate.detectors import line_ratios
 from underpaint.calibrate.drift import Drift, find_drift, without_drift
 from underpaint.calibrate.resolve import ORIGINS, CalibratedScan, check_beam, check_instrument, resolve_energy_axis
 
@@ -42,7 +41,6 @@ __all__ = [
     "deviation_note",
     "find_beam",
     "find_drift",
-    "found_in_words",
     "line_ratios",
     "resolve_energy_axis",
     "what_is_known",

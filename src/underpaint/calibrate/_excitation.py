@@ -7,9 +7,9 @@ from itertools import islice, product
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
-from scipy.signal import find_peaks
 from scipy.special import ndtr
 
+from underpaint.calibrate._peaks import prominent_maxima
 from underpaint.data import EnergyAxis
 from underpaint.data.background import snip
 from underpaint.data.pile_up import MOST_CHANCE, folded, pile_up_shape
@@ -166,7 +166,7 @@ def _candidates(spectrum: _Spectrum) -> list[float]:
     sigma = max(0.3 * float(np.median(spectrum.fwhm)) / spectrum.axis.gain_kev, 0.5)
     smooth = gaussian_filter1d(spectrum.counts, sigma)
     narrowing = min(1.0 / (2.0 * np.sqrt(np.pi) * sigma), 1.0)
-    found, _ = find_peaks(smooth, prominence=4.0 * np.sqrt(narrowing * (smooth + 1.0)))
+    tops, _ = prominent_maxima(smooth, 4.0 * np.sqrt(narrowing * (smooth + 1.0)))
     above = np.cumsum(spectrum.counts[::-1])[::-1]
     most = _MOST_PILE_UP * above[0]
 
@@ -180,7 +180,7 @@ def _candidates(spectrum: _Spectrum) -> list[float]:
             and above[last] < max(most, _MOST_ABOVE_IN_ALL * (above[first] - above[last]))
         )
 
-    peaks = [float(peak_kev) for peak_kev in energy[found][::-1] if _RANGE_KEV[0] < peak_kev < _RANGE_KEV[1]]
+    peaks = [float(peak_kev) for peak_kev in energy[tops][::-1] if _RANGE_KEV[0] < peak_kev < _RANGE_KEV[1]]
     kept = (peak_kev for peak_kev in peaks if ends(peak_kev) and not _is_pile_up(spectrum, peak_kev))
     return list(islice(kept, _MOST_CANDIDATES))
 

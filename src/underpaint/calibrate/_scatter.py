@@ -187,6 +187,7 @@ def _kept_lines(lamp: Lamp, noise_fwhm_kev: float, fano: float, axis: EnergyAxis
     return tuple(row for part in _rendered(lamp, detector, axis, lines=True) for row in part if part.any())
 
 
+@lru_cache(maxsize=8)
 def _crystals(detector: Detector, axis: EnergyAxis) -> list[Array]:
     """Return the efficiency of thin and thick crystals, and of one behind a filter, over the usual one's."""
     usual = efficiency(detector, axis.energy_kev)

@@ -1,18 +1,150 @@
-"""Anode, voltage and scattering angle together, from what the sample scatters back above the pigments' lines."""
+"""Anode, voltage and scattering angle together, from what the sample scatters back above the pigments' lines.
+
+The voltage is where the scattered continuum ends (Duane & Hunt 1915), pile-up above it considered. The end is faint:
+the continuum falls to nothing there, and what Compton scatter sends back ends keV below. So the spectrum above the
+pigments' lines is fitted with what simple samples scatter under a tube of each voltage, and the voltage that fits best
+is taken.
+"""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.calibrate._angle import ANGLES_DEG, line_window, lowest, refine_angle
 from underpaint.calibrate._anode import ANODES, guess_anode
+from underpaint.calibrate._patterns import line_groups
 from underpaint.calibrate._refine import Response
-from underpaint.calibrate._scatter import Lamp, UpperPart, misfit_of, misfits_without, upper_part
-from underpaint.calibrate._voltage import Voltage, guess_voltage
-from underpaint.physics.atomic import SHELLS, atomic_number, edge_energy
+from underpaint.calibrate._scatter import LOWEST_KEV, Lamp, UpperPart, misfit_of, misfits_without, upper_part
+from underpaint.physics.atomic import SHELLS, atomic_number, compton_energy, edge_energy
 
 Array = NDArray[np.float64]
+
+ANGLES_DEG = (60.0, 175.0)
+_MARGIN_KEV = 0.7
+_ALIKE_SIGMAS = 2.0
+_SPANS_DEG = ((18.0, 6.0), (6.0, 2.0))
+"""Reach on either side and step of the two rounds."""
+
+
+def refine_angle(data: UpperPart, lamp: Lamp) -> tuple[float, float]:
+    """Return the angle that fits best near a guess, and its deviation, degree.
+
+    Parameters
+    ----------
+    data : UpperPart
+        The spectrum.
+    lamp : Lamp
+        Anode, voltage and a first guess of the angle.
+    """
+    angle, error = lamp.angle_deg, float("nan")
+    for reach, step in _SPANS_DEG:
+        # whole degrees: their cross sections are then shared between scans
+        middle = round(angle)
+        angles = np.clip(np.arange(middle - reach, middle + reach + 1e-6, step), *ANGLES_DEG)
+        angles = np.unique(angles)
+        window = line_window(lamp.anode)
+        misfit = np.asarray([misfit_of(data, replace(lamp, angle_deg=float(own)), *window) for own in angles])
+        n_bin = int((window[1] - window[0]) / data.axis.gain_kev)
+        angle, error = lowest(angles, misfit, n_bin)
+    return angle, error
+
+
+def line_window(anode: str) -> tuple[float, float]:
+    """Energies between which an anode's K lines and their Compton peaks lie, keV."""
+    energy = np.concatenate([group.energy_kev for group in line_groups(f"{anode}_K")])
+    lowest_kev = float(compton_energy(energy, ANGLES_DEG[1]).min())
+    return lowest_kev - _MARGIN_KEV, float(energy.max()) + _MARGIN_KEV
+
+
+def lowest(values: Array, misfit: Array, n_bin: int) -> tuple[float, float]:
+    """Return where the parabola through the lowest points is lowest, and its deviation.
+
+    It goes through all points that fit about as well as the best, and one more on either side: where the bottom is
+    flat, three points alone would say little of how wide it is.
+
+    Parameters
+    ----------
+    values, misfit : (n_value,) arrays
+        Rising values and chi squared of each.
+    n_bin : int
+        Number of data; a misfit above it makes the deviation larger.
+    """
+    best = int(np.argmin(misfit))
+    unit = max(float(misfit[best]) / max(n_bin, 1), 1.0)
+    like = np.flatnonzero(misfit < misfit[best] + _ALIKE_SIGMAS**2 * unit)
+    near = slice(max(min(int(like[0]) - 1, misfit.size - 3), 0), max(int(like[-1]) + 2, 3))
+    curvature, slope, _ = np.polyfit(values[near] - values[best], misfit[near], 2)
+    if curvature <= 0:
+        return float(values[best]), float("inf")
+    vertex = float(np.clip(values[best] - slope / (2.0 * curvature), values[near][0], values[near][-1]))
+    return vertex, float(np.sqrt(unit / curvature))
+
+
+LOWEST_KV, HIGHEST_KV = 16.0, 60.0
+"""Tubes of scanners run between these."""
+_REACH_KEV = 10.0
+_COARSE_KV, _FINE_KV, _SPAN_KV = 2.0, 0.5, 3.0
+_MARGIN_KV = 0.7
+_LEAST_RISE = 25.0
+_MOST_ERROR_KV = 0.5
+_MODEL_ERROR_KV = 0.15
+"""What simple samples under a modelled tube are wrong by, beside counting."""
+
+
+@dataclass(frozen=True)
+class Voltage:
+    """A tube voltage, or what is known of it.
+
+    Parameters
+    ----------
+    voltage_kv : float or None
+        kV; None where the end of the continuum was not recorded.
+    error_kv : float
+        One standard deviation, kV.
+    reason : str
+        Why it is unknown; empty where it is known.
+    best_kv : float
+        The voltage whose continuum fits best, known or not: another's would leave more of the continuum to be
+        explained by lines.
+    """
+
+    voltage_kv: float | None
+    best_kv: float
+    error_kv: float = float("nan")
+    reason: str = ""
+
+
+def guess_voltage(data: UpperPart, lamp: Lamp) -> Voltage:
+    """Return the voltage whose scattered continuum fits best, and unknown where its end is not seen.
+
+    Parameters
+    ----------
+    data : UpperPart
+        The spectrum.
+    lamp : Lamp
+        Anode and angle, or usual ones; its voltage does not matter.
+    """
+    coarse = np.arange(LOWEST_KV, min(data.axis.stop_kev + 2 * _SPAN_KV, HIGHEST_KV) + 1e-6, _COARSE_KV)
+    start = float(coarse[np.argmin(_misfits(data, lamp, coarse, LOWEST_KEV))])
+    fine = np.arange(max(start - _SPAN_KV, LOWEST_KV), start + _SPAN_KV + 1e-6, _FINE_KV)
+    return _judged(fine, _misfits(data, lamp, fine, max(start - _REACH_KEV, LOWEST_KEV)), data)
+
+
+def _misfits(data: UpperPart, lamp: Lamp, voltages_kv: Array, from_kev: float) -> Array:
+    return np.asarray([misfit_of(data, replace(lamp, voltage_kv=float(kv)), from_kev) for kv in voltages_kv])
+
+
+def _judged(fine: Array, misfit: Array, data: UpperPart) -> Voltage:
+    best = int(np.argmin(misfit))
+    voltage, error = lowest(fine, misfit, int((data.axis.energy_kev > fine[best] - _REACH_KEV).sum()))
+    stop = data.axis.stop_kev
+    beyond = fine > stop - _MARGIN_KV
+    if voltage > stop - _MARGIN_KV or (beyond.any() and misfit[beyond].min() - misfit[best] < _LEAST_RISE):
+        return Voltage(None, voltage, reason=f"the continuum goes on to the last channel at {stop:.1f} keV")
+    if not error < _MOST_ERROR_KV:
+        return Voltage(None, voltage, reason=f"too few counts near its end (about {voltage:.0f} kV)")
+    return Voltage(voltage, voltage, float(np.hypot(error, _MODEL_ERROR_KV)))
+
 
 USUAL = Lamp("Rh", 120.0, 40.0)
 """What stands in for what is not found."""

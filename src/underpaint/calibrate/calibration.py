@@ -7,9 +7,16 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.calibrate._air import HIDDEN_UNDER, argon_counts, seen_air_cm
 from underpaint.calibrate._anode import guess_anode
-from underpaint.calibrate._peaks import Peaks, find_spectrum_peaks, recorded_channels
+from underpaint.calibrate._peaks import (
+    GAIN_RANGE_KEV,
+    Hypothesis,
+    Peaks,
+    find_spectrum_peaks,
+    recorded_channels,
+    search_axis,
+    search_near,
+)
 from underpaint.calibrate._refine import (
     GroupModel,
     LineFit,
@@ -24,14 +31,62 @@ from underpaint.calibrate._refine import (
     resolution_errors,
     significant_groups,
 )
-from underpaint.calibrate._scatter import Lamp
-from underpaint.calibrate._search import GAIN_RANGE_KEV, Hypothesis, search_axis, search_near
+from underpaint.calibrate._scatter import Lamp, simple_samples, tube_of
 from underpaint.calibrate._tube import USUAL, TubeFound, find_tube, no_anode
 from underpaint.data import EnergyAxis, Scan, survey
 from underpaint.data.pile_up import folded
 from underpaint.errors import CalibrationError
-from underpaint.physics.instrument import Instrument
+from underpaint.physics.forward import Detail, emit, render
+from underpaint.physics.instrument import Detector, Instrument
 from underpaint.runtime.threads import one_blas_thread
+
+Array = NDArray[np.float64]
+
+ARGON = "Ar_K"
+HIDDEN_UNDER = ("Pd", "Ag")
+"""Anodes whose scattered L lines lie on argon's."""
+_SCATTER_KEV = (14.0, 19.0)
+
+
+def argon_counts(model: GroupModel, response: Response) -> float:
+    """Return the counts of argon's K lines, zero where they are not among the significant ones."""
+    areas = model.areas(model.design(response))
+    return float(sum(area for group, area in zip(model.groups, areas[:-1], strict=True) if group.family == ARGON))
+
+
+def seen_air_cm(argon: float, counts: Array, response: Response, lamp: Lamp) -> float:
+    """Return the path in air, cm, that gives as much argon beside as much scatter from 14 to 19 keV.
+
+    Parameters
+    ----------
+    argon : float
+        Counts of argon's K lines.
+    counts : (n_channel,) array
+        Sum spectrum.
+    response : Response
+        Its axis and resolution.
+    lamp : Lamp
+        The tube found.
+    """
+    axis = EnergyAxis(0.05, 0.0, int(_SCATTER_KEV[1] / 0.05) + 2)
+    tube = tube_of(lamp)
+    lit = tube.model_copy(update={"geometry": tube.geometry.model_copy(update={"seen_air_cm": 1.0})})
+    detector = Detector(noise_fwhm_kev=response.noise_fwhm_kev, fano=response.fano)
+    dark, seen = (
+        np.asarray(render(emit(simple_samples(), own, detail=Detail(orders=1)), detector, axis)) for own in (tube, lit)
+    )
+    air = seen - dark
+    low = axis.energy_kev < 4.0
+    # what lies under the line is scatter of the air itself
+    per_cm = air[:, low].sum(axis=1) / _between(dark, axis)
+    measured = argon / _between(counts[None, :], response.axis(counts.size))[0]
+    return float(measured / np.exp(np.log(per_cm).mean()))
+
+
+def _between(counts: Array, axis: EnergyAxis) -> Array:
+    inside = (axis.energy_kev > _SCATTER_KEV[0]) & (axis.energy_kev < _SCATTER_KEV[1])
+    return np.asarray(counts[:, inside].sum(axis=1))
+
 
 _LEAST_COUNTS, _PLENTY_COUNTS = 3000, 1e5
 _LEAST_CHANNELS = 64
@@ -503,3 +558,25 @@ def calibration_notes(header: EnergyAxis | None, found: Calibration) -> tuple[st
 def with_calibration(scan: Scan, calibration: Calibration) -> Scan:
     """Return the same scan on the calibrated axis."""
     return replace(scan, axis=calibration.axis)
+
+
+def line_ratios(found: Sequence[Calibration]) -> dict[str, tuple[float, ...]]:
+    """Return the counts of each line that all detectors show over the first one's, softest lines first.
+
+    Ratios that fall towards soft lines tell of more air, a thicker window or a collimator before a detector; their
+    common size tells of its solid angle.
+
+    Parameters
+    ----------
+    found : sequence of Calibration
+        One per detector.
+
+    Returns
+    -------
+    dict of str to tuple of float
+        By line (``Ca-KL3``), one number per detector, 1 for the first.
+    """
+    first = found[0].line_counts
+    common = [name for name in first if all(own.line_counts.get(name, 0.0) > 0 for own in found) and first[name] > 0]
+    common.sort(key=lambda name: found[0].line_energy_kev[name])
+    return {name: tuple(float(own.line_counts[name] / first[name]) for own in found) for name in common}

@@ -6,18 +6,7 @@ from typing import Annotated
 import typer
 
 from underpaint._version import __version__
-from underpaint.cli import (
-    _calibrate,
-    _evaluate,
-    _formats,
-    _groups,
-    _learn,
-    _library,
-    _repair,
-    _scans,
-    _view,
-    _virtual,
-)
+from underpaint.cli import _calibrate, _evaluate, _learn, _library, _repair, _scans, _view, _virtual
 from underpaint.cli._console import PlainErrors, print_anything
 from underpaint.cli._outputs import careful
 
@@ -40,11 +29,11 @@ app.command(rich_help_panel=READ)(careful(_scans.explain))
 app.command(rich_help_panel=READ)(careful(_view.view))
 app.command(rich_help_panel=READ)(careful(_view.report))
 app.command(hidden=True)(careful(_view.work))
-app.command(rich_help_panel=READ)(careful(_formats.convert))
+app.command(rich_help_panel=READ)(careful(_scans.convert))
 app.command(rich_help_panel=READ)(careful(_repair.repair))
 app.command(rich_help_panel=READ)(careful(_repair.mosaic))
-app.command(rich_help_panel=READ)(careful(_formats.formats))
-app.add_typer(_groups.pigments, name="pigments", rich_help_panel=READ)
+app.command(rich_help_panel=READ)(careful(_scans.formats))
+app.add_typer(_library.pigment_commands, name="pigments", rich_help_panel=READ)
 app.command(rich_help_panel=READ)(careful(_library.instruments))
 app.command(rich_help_panel=SIMULATE)(careful(_virtual.mockup))
 app.command(rich_help_panel=SIMULATE)(careful(_virtual.simulate))

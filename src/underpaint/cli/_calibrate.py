@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from underpaint.cli._console import progress, say, show, show_json
+from underpaint.cli._console import list_table, progress, say, show, show_json, two_columns
 from underpaint.cli._outputs import check_new_files, new_file
 from underpaint.cli._scans import CountsScaleOption, Json, OneScan, Overwrite, Quiet
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from underpaint.calibrate import Calibration, Drift
     from underpaint.data import Scan
     from underpaint.physics.instrument import Instrument
@@ -143,14 +144,12 @@ def _tell(found: Sequence[Found], *, quiet: bool, as_json: bool) -> None:
         show(_ratios(found))
 
 
-def _table(found: Found) -> Table:
+def _table(found: Found) -> "Table":
     """Everything found, everything missing, and how far each line lies from its tabulated energy."""
     from underpaint.display.plot.calibration import words
 
     own = found.calibration
-    table = Table(title=f"calibration of {found.scan.name}", show_header=False, title_justify="left", box=None)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    table = two_columns(f"calibration of {found.scan.name}")
     for text in words(own):
         table.add_row("found", text)
     for text in own.missing:
@@ -161,12 +160,12 @@ def _table(found: Found) -> Table:
     return table
 
 
-def _ratios(found: Sequence[Found]) -> Table:
+def _ratios(found: Sequence[Found]) -> "Table":
     """Counts of each line in every detector over the first: soft lines show air, window and collimator."""
     from underpaint.calibrate import line_ratios
 
     names = [own.scan.detector or own.scan.name for own in found]
-    table = Table("line", *names, title=f"counts over those of {names[0]}", title_justify="left")
+    table = list_table(f"counts over those of {names[0]}", ("line", *names))
     for line, ratios in line_ratios([own.calibration for own in found]).items():
         table.add_row(line, *(f"{ratio:.2f}" for ratio in ratios))
     return table

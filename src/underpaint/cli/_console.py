@@ -124,6 +124,16 @@ def list_table(title: str, heads: Iterable[str]) -> "Table":
     return table
 
 
+def two_columns(title: str) -> "Table":
+    """Return a table of two columns, names in bold and what is known, whose cells fold."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
 def print_anything() -> None:
     """Let the terminal show an escape for what its encoding does not have (cp1252 on Windows, or no UTF-8 at all)."""
     for stream in (sys.stdout, sys.stderr):

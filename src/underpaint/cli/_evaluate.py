@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from underpaint.cli._console import progress, say, show
+from underpaint.cli._console import list_table, progress, say, show
 from underpaint.cli._scans import Overwrite, Quiet
 
 if TYPE_CHECKING:
@@ -114,11 +114,10 @@ def _trust(json_file: Path | None, inputs: "Inputs", *, small: bool, quiet: bool
 
 def _f1_table(record: dict[str, Any]) -> "Table":
     """Return macro F1 of the groups by set and counts, the baselines beside."""
-    from rich.table import Table
-
     baselines = record["baselines"]
     title = "Group macro F1" + (" (quick: figures mean little)" if record["about"]["quick"] else "")
-    table = Table("set", "counts", "model", *(name.replace("_", " ") for name in BASELINES), title=title)
+    heads = ("set", "counts", "model", *(name.replace("_", " ") for name in BASELINES))
+    table = list_table(title, heads)
     for name, counts, value in _f1_rows(record):
         key = "simulated" if name.startswith("  ") else name
         others = (_baseline(baselines, who, key, counts) if name != "simulated" else None for who in BASELINES)
@@ -150,12 +149,10 @@ def _baseline(baselines: dict[str, Any], who: str, key: str, counts: str) -> flo
 
 def _group_table(record: dict[str, Any]) -> "Table":
     """Return what is known of each group: scores, calibration, coverage."""
-    from rich.table import Table
-
     details = record["details"]
     counts, scores = list(details["simulated"]["by_counts"].items())[-2]
     columns = ("F1", "always yes", "prevalence", "n", "ECE", "coverage 90 %", "set size", "coverage 99 %", "set size")
-    table = Table("group", *columns, title=f"Held-out simulation, scores at {counts} counts, sets over all decades")
+    table = list_table(f"Held-out simulation, scores at {counts} counts, sets over all decades", ("group", *columns))
     for group, own in scores["names"].items():
         cells = [own["f1"], own["always_yes_f1"], own["prevalence"], own["n_positive"], record["ece"].get(group)]
         for level in record["coverage"].values():
@@ -166,10 +163,8 @@ def _group_table(record: dict[str, Any]) -> "Table":
 
 def _order_table(record: dict[str, Any]) -> "Table":
     """Return layer order against its bound."""
-    from rich.table import Table
-
     columns = ("resolvable", "bound", "right", "abstained", "abstained on the rest", "wrong on the rest")
-    table = Table("counts", "answer of", *columns, title="Layer order, pairs of pigments")
+    table = list_table("Layer order, pairs of pigments", ("counts", "answer of", *columns))
     for counts, own in record["details"]["order"]["by_counts"].items():
         bound = own["bound"]
         for who, title in (("network", "network"), ("refined", "network and fit")):
@@ -180,9 +175,7 @@ def _order_table(record: dict[str, Any]) -> "Table":
 
 def _scan_table(record: dict[str, Any]) -> "Table":
     """Return the measured scan's figures."""
-    from rich.table import Table
-
-    table = Table("figure", "group", "model", "line area", "xu2022", title="Measured scan, the worse of its detectors")
+    table = list_table("Measured scan, the worse of its detectors", ("figure", "group", "model", "line area", "xu2022"))
     aurora, paper = record["details"]["aurora"], record["details"]["aurora_xu2022"]
     for key in ("auroc", "spearman", "kappa", "kappa_where_both_are_sure"):
         for group, value in (aurora.get(key) or {}).items():
@@ -203,15 +196,9 @@ def _say_rest(record: dict[str, Any]) -> None:
 
 
 def _scores_table(figures: dict[str, Any]) -> "Table":
-    from rich.table import Table
-
     keys = ("f1", "always_yes_f1", "sensitivity", "precision", "n_positive", "n_negative", "n_invisible")
-    table = Table(
-        title=f"{figures.get('panel', 'panel')}, {figures.get('n_spectra', '?')} spectra", title_justify="left"
-    )
-    table.add_column("name")
-    for key in keys:
-        table.add_column(key.replace("_", " "), justify="right")
+    title = f"{figures.get('panel', 'panel')}, {figures.get('n_spectra', '?')} spectra"
+    table = list_table(title, ("name", *(key.replace("_", " ") for key in keys)))
     for name, own in {**figures["groups"], **figures.get("members", {})}.items():
         table.add_row(name, *(_number(own.get(key)) for key in keys))
     return table

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from underpaint.calibrate import resolve_energy_axis
-from underpaint.cli._console import progress, say, show
+from underpaint.cli._console import list_table, progress, say, show
 from underpaint.data import Scan
 from underpaint.errors import TrainingError
 from underpaint.io import load
@@ -102,27 +102,11 @@ def show_own_model(report: OwnModelReport, start: str) -> None:
 
 
 def _against_start(report: OwnModelReport, start: str) -> "Table":
-    from rich.table import Table
-
-    found = Table(
-        "held-out spectra",
-        "names",
-        start,
-        "this model",
-        "gain",
-        "standard error",
-        title="Mean F1",
-        title_justify="left",
-    )
+    heads = ("held-out spectra", "names", start, "this model", "gain", "standard error")
+    found = list_table("Mean F1", heads)
     for what, own in report.against_start.items():
-        found.add_row(
-            what,
-            str(own.n_name),
-            f"{own.before:.3f}",
-            f"{own.after:.3f}",
-            f"{own.gain:+.3f}",
-            f"{own.standard_error:.3f}",
-        )
+        figures = f"{own.before:.3f}", f"{own.after:.3f}", f"{own.gain:+.3f}", f"{own.standard_error:.3f}"
+        found.add_row(what, str(own.n_name), *figures)
     return found
 
 
@@ -141,9 +125,7 @@ def show_adapted(report: AdaptReport, out: Path) -> None:
 
 
 def _ways(report: AdaptReport) -> "Table":
-    from rich.table import Table
-
-    found = Table("way", "loss", title="Loss on simulated spectra of the fitted instrument", title_justify="left")
+    found = list_table("Loss on simulated spectra of the fitted instrument", ("way", "loss"))
     for way, loss in report.validation.items():
         best = " (lowest)" if way == report.chosen else ""
         found.add_row(f"{way.replace('_', ', ')}{best}", f"{loss:.4f}")
@@ -262,9 +244,7 @@ def show_finetuned(report: FinetuneReport, exported: Path) -> None:
 
 
 def _layers(figures: dict[str, Any]) -> "Table":
-    from rich.table import Table
-
-    table = Table("layer", "weights", "begins", "first step", "second step", title="Layers", title_justify="left")
+    table = list_table("Layers", ("layer", "weights", "begins", "first step", "second step"))
     for name, n_weight in figures["weights"].items():
         begins = "re-initialised" if name in figures["reinitialised"] else "loaded"
         first = "frozen" if name in figures["frozen_in_first_step"] else "trained"
@@ -273,12 +253,10 @@ def _layers(figures: dict[str, Any]) -> "Table":
 
 
 def _steps(figures: dict[str, Any]) -> "Table":
-    from rich.table import Table
-
     n_spectra = figures["n_spectra"]
     where = "test" if n_spectra["test"] else "validation"
     title = f"Means over the names in {n_spectra[where]} {where} spectra ({n_spectra['training']} trained)"
-    table = Table("network", "epochs", "validation loss", "F1", "always yes", title=title, title_justify="left")
+    table = list_table(title, ("network", "epochs", "validation loss", "F1", "always yes"))
     if n_spectra["test"]:
         loss = figures["before"]["validation_loss"]
         chosen = " (kept)" if figures["chosen"] == "before" else ""

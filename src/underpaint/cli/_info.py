@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from underpaint.calibrate import Calibration, calibrate, calibration_notes
-from underpaint.cli._console import list_table
+from underpaint.cli._console import list_table, two_columns
 from underpaint.data import EnergyAxis, Scan, Spectrum
 from underpaint.errors import CalibrationError
 from underpaint.io import ScanInfo
@@ -151,7 +151,7 @@ def found_axis(info: ScanInfo) -> InfoAxis:
 def facts_table(info: ScanInfo, axis: InfoAxis) -> Table:
     """Facts of a scan as two columns."""
     n_row, n_column, n_channel = info.shape
-    table = _two_columns(info.name)
+    table = two_columns(info.name)
     table.add_row("file", info.source)
     table.add_row("format", info.format)
     sizes = f"{_of(n_row, 'row')} x {_of(n_column, 'column')}, {_of(n_channel, 'channel')}"
@@ -205,13 +205,6 @@ def scans_table(records: list[dict[str, Any]]) -> Table:
 
 def _of(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _two_columns(title: str) -> Table:
-    table = Table(title=title, show_header=False, title_justify="left", box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    return table
 
 
 def _axis(axis: EnergyAxis | None) -> str:

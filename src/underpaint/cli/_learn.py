@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from underpaint.cli._console import progress, say, show, show_json
+from underpaint.cli._console import list_table, progress, say, show, show_json
 from underpaint.cli._outputs import new_folder
 from underpaint.cli._scans import InstrumentOption, Json, NoCalibrate, OneScan, Quiet, TrustInstrument
 
@@ -207,10 +207,8 @@ def reproduce(
 
 
 def _table3(result: dict[str, Any]) -> "Table":
-    from rich.table import Table
-
     columns = ("arm", "accuracy", "sensitivity", "F1", "paper's F1", "always yes F1", "groups' F1")
-    table = Table(*columns, title="means of eleven pigments")
+    table = list_table("means of eleven pigments", columns)
     for arm, figures in result.items():
         if arm == "about":
             continue

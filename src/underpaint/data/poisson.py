@@ -11,6 +11,7 @@ more where it is larger.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -73,76 +74,75 @@ class Scale:
     rounding: float | None = None
 
 
-def find_scale(values: NDArray[Any]) -> Scale | None:
-    """Estimate what one count is worth from the values of some pixels.
-
-    Parameters
-    ----------
-    values : (n_pixel, n_channel) array
-        As stored, 0 or more; without the missing pixels.
-
-    Returns
-    -------
-    Scale or None
-        None where the values do not tell: too few, smoothed, or without noise.
-    """
-    spectra = np.asarray(values, dtype=np.float64)
-    spectra = spectra[spectra.sum(axis=1) > 0]
-    if (spectra > 0).sum() < _LEAST_VALUES:
-        return None
-    if not _is_measured(spectra):
-        return None
-    resolution = _resolution(values.dtype)
-    exact = quantum(spectra, resolution)
-    whole = bool((spectra == np.rint(spectra)).all())
-    if (exact is None or exact == 1) and whole:
-        rounded = _comb(spectra) or _under_dispersed(spectra)
-        if rounded is not None:
-            return rounded
-        if exact == 1:  # no multiples of anything larger
-            return Scale(1.0)
-    scales = [scale for scale in (scatter(_merged(spectra, size)) for size in _MERGED) if scale is not None]
-    if scales and scales[0].value < AS_COUNTS[0] and scales[-1].value > _SMOOTHED * scales[0].value:
-        return None
-    if not scales or any(AS_COUNTS[0] <= scale.value <= AS_COUNTS[1] for scale in scales):
-        return Scale(1.0) if scales else None
-    first = scales[0]
-    if exact is not None and _within(first.value / exact, _AGREES):
-        return Scale(exact)
-    each = [quantum(spectrum, resolution) for spectrum in spectra if (spectrum > 0).sum() >= _LEAST_IN_PIXEL]
-    known = [value for value in each if value is not None]
-    if len(known) > _SHARE_WITH_QUANTUM * max(len(each), 1) and _within(first.value / np.median(known), _AGREES):
-        return Scale(float(np.median(known)), of_pixel=True)
-    independent = all(_within(scale.value / first.value, _INDEPENDENT) for scale in scales)
-    return first if independent and first.uncertainty < _MOST_ERROR * first.value else None
-
-
-def transform_of(values: NDArray[Any]) -> str:
-    """Return which function of the counts the values are, "square root" or "logarithm"; "" where they rise with counts.
-
-    The variance of counts, also scaled, rises as their mean; that of their square root is the same everywhere, and that
-    of their logarithm falls.
+class Sample:
+    """Values of some pixels, which tell whether they are counts.
 
     Parameters
     ----------
     values : (n_pixel, n_channel) array
         As stored, 0 or more; without the missing pixels.
     """
-    spectra = np.asarray(values, dtype=np.float64)
-    spectra = spectra[spectra.sum(axis=1) > 0]
-    if not _is_measured(spectra):
-        return ""
-    mean, variance = _variances(spectra, without_lines=True)
-    mean, variance = mean[mean.size // 3 :], variance[mean.size // 3 :]  # the faintest are 0 or 1 count
-    whole = bool((spectra == np.rint(spectra)).all())
-    if whole:
-        mean, variance = mean[variance > _OF_ROUNDING], variance[variance > _OF_ROUNDING]
-    if mean.size < _LEAST_LEVELS or mean[-1] < whole * _LEAST_BRIGHT or not (variance > 0).all():
-        return ""
-    rise = theil_slope(np.log(mean), np.log(variance))
-    if rise < -_LEAST_RISE and mean[-1] > _LEAST_RANGE / 2 * mean[0]:
-        return "logarithm"
-    return "square root" if rise < _LEAST_RISE and mean[-1] > _LEAST_RANGE * mean[0] else ""
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        spectra = np.asarray(values, dtype=np.float64)
+        self._spectra = spectra[spectra.sum(axis=1) > 0]
+        self._levels = np.unique(self._spectra)
+        self._whole = bool((self._levels == np.rint(self._levels)).all())
+        self._resolution = _resolution(values.dtype)
+
+    @cached_property
+    def _is_measured(self) -> bool:
+        return self._levels.size >= _LEAST_DISTINCT and _looks_measured(self._spectra)
+
+    @cached_property
+    def _variances(self) -> tuple[Array, Array]:
+        return _variances(self._spectra, without_lines=True)
+
+    def scale(self) -> Scale | None:
+        """Estimate what one count is worth; None where the values do not tell: too few, smoothed, or without noise."""
+        spectra = self._spectra
+        if (spectra > 0).sum() < _LEAST_VALUES or not self._is_measured:
+            return None
+        exact = quantum(self._levels, self._resolution)
+        if (exact is None or exact == 1) and self._whole:
+            rounded = _comb(spectra, self._levels) or _under_dispersed(spectra, *self._variances)
+            if rounded is not None:
+                return rounded
+            if exact == 1:  # no multiples of anything larger
+                return Scale(1.0)
+        scales = [scale for scale in (scatter(_merged(spectra, size)) for size in _MERGED) if scale is not None]
+        if scales and scales[0].value < AS_COUNTS[0] and scales[-1].value > _SMOOTHED * scales[0].value:
+            return None
+        if not scales or any(AS_COUNTS[0] <= scale.value <= AS_COUNTS[1] for scale in scales):
+            return Scale(1.0) if scales else None
+        first = scales[0]
+        if exact is not None and _within(first.value / exact, _AGREES):
+            return Scale(exact)
+        each = [quantum(spectrum, self._resolution) for spectrum in spectra if (spectrum > 0).sum() >= _LEAST_IN_PIXEL]
+        known = [value for value in each if value is not None]
+        if len(known) > _SHARE_WITH_QUANTUM * max(len(each), 1) and _within(first.value / np.median(known), _AGREES):
+            return Scale(float(np.median(known)), of_pixel=True)
+        independent = all(_within(scale.value / first.value, _INDEPENDENT) for scale in scales)
+        return first if independent and first.uncertainty < _MOST_ERROR * first.value else None
+
+    def transform(self) -> str:
+        """Return the function of the counts, "square root" or "logarithm"; "" where the values rise with the counts.
+
+        The variance of counts, also scaled, rises as their mean; that of their square root is the same everywhere, and
+        that of their logarithm falls.
+        """
+        if not self._is_measured:
+            return ""
+        mean, variance = self._variances
+        mean, variance = mean[mean.size // 3 :], variance[mean.size // 3 :]  # the faintest are 0 or 1 count
+        if self._whole:
+            mean, variance = mean[variance > _OF_ROUNDING], variance[variance > _OF_ROUNDING]
+        if mean.size < _LEAST_LEVELS or mean[-1] < self._whole * _LEAST_BRIGHT or not (variance > 0).all():
+            return ""
+        rise = theil_slope(np.log(mean), np.log(variance))
+        if rise < -_LEAST_RISE and mean[-1] > _LEAST_RANGE / 2 * mean[0]:
+            return "logarithm"
+        return "square root" if rise < _LEAST_RISE and mean[-1] > _LEAST_RANGE * mean[0] else ""
 
 
 def in_own_quanta(block: NDArray[Any], usual: float) -> NDArray[np.float32]:
@@ -194,9 +194,8 @@ def scatter(spectra: Array) -> Scale | None:
     """Return variance over mean from fourth differences; of the fainter half of the channels, which lines spare."""
     if spectra.shape[1] < _N_GROUP * _LEAST_IN_GROUP:
         return None
-    windows = np.lib.stride_tricks.sliding_window_view(spectra, _DIFFERENCE.size, axis=1)
-    squared = np.sum((windows @ _DIFFERENCE) ** 2, axis=0)
-    expected = np.sum(windows @ _DIFFERENCE**2, axis=0)
+    squared = np.sum(np.diff(spectra, 4, axis=1) ** 2, axis=0)
+    expected = _windowed(spectra.sum(axis=0), _DIFFERENCE**2)
     order = np.argsort(expected, kind="stable")
     order = order[expected[order] > 0]
     if order.size < _N_GROUP * _LEAST_IN_GROUP:
@@ -216,46 +215,51 @@ def _variances(spectra: Array, *, without_lines: bool = False) -> tuple[Array, A
     n_level = int(np.clip(spectra.size // _LEAST_PER_LEVEL, 6, _MOST_LEVELS_OF_SIZE))
     if spectra.size == 0 or spectra.shape[1] < 2 * _DIFFERENCE.size or not spectra.any():
         return np.empty(0), np.empty(0)
-    windows = np.lib.stride_tricks.sliding_window_view(spectra, _DIFFERENCE.size, axis=1)
-    mean, norm = windows.mean(axis=2), float((_DIFFERENCE**2).sum())
+    mean, norm = _windowed(spectra, np.ones(_DIFFERENCE.size)) / _DIFFERENCE.size, float((_DIFFERENCE**2).sum())
     top = spectra.max()
     used = mean > 0
     if np.count_nonzero(spectra == top) > len(spectra):  # clipped
-        used &= (windows < top).all(axis=2)
+        used &= np.lib.stride_tricks.sliding_window_view(spectra, _DIFFERENCE.size, axis=1).max(axis=2) < top
     if not used.any():
         return np.empty(0), np.empty(0)
     edges = np.geomspace(mean[used].min(), mean[used].max(), n_level + 1)
-    level = np.clip(np.searchsorted(edges, mean, side="right") - 1, 0, n_level - 1)
+    level = np.clip(np.searchsorted(edges, mean[used], side="right") - 1, 0, n_level - 1)
 
-    def sums(values: Array, which: NDArray[np.bool_]) -> Array:
-        return np.bincount(level[which], values[which], n_level).astype(np.float64)
+    def sums(values: Array) -> Array:
+        return np.bincount(level, values[used], n_level).astype(np.float64)
 
-    expected = windows @ _DIFFERENCE**2 / norm  # on flanks of lines less than the mean
-    n_window, total = sums(used.astype(float), used), sums(expected, used)
+    expected = _windowed(spectra, _DIFFERENCE**2 / norm)  # on flanks of lines less than the mean
+    n_window, total = np.bincount(level, minlength=n_level), sums(expected)
     enough = n_window >= _LEAST_IN_LEVEL
-    ratio = sums((windows @ _DIFFERENCE) ** 2 / norm, used) / np.maximum(total, 1e-300)
+    ratio = sums(np.diff(spectra, 4, axis=1) ** 2 / norm) / np.maximum(total, 1e-300)
     if without_lines and len(spectra) > 2:
         other = _alike(spectra)
         factor = (spectra.sum(axis=1) / spectra[other].sum(axis=1))[:, None]
         apart = np.diff(spectra - factor * spectra[other], 4, axis=1) ** 2 / norm / (1 + factor**2)
         of_both = (mean + factor**2 * mean[other]) / (1 + factor**2)
-        level = np.clip(np.searchsorted(edges, of_both, side="right") - 1, 0, n_level - 1)
+        level = np.clip(np.searchsorted(edges, of_both[used], side="right") - 1, 0, n_level - 1)
         of_both = (expected + factor**2 * expected[other]) / (1 + factor**2)
-        by_pairs = sums(apart, used) / np.maximum(sums(of_both, used), 1e-300)
-        n_pair = sums(np.ones_like(mean), used)
+        by_pairs = sums(apart) / np.maximum(sums(of_both), 1e-300)
+        n_pair = np.bincount(level, minlength=n_level)
         ratio = np.where((n_pair >= _LEAST_IN_LEVEL) & (_WITH_LINES * by_pairs < ratio), by_pairs, ratio)
     mean_of_level = (total / np.maximum(n_window, 1))[enough]
     return mean_of_level, np.asarray(ratio[enough] * mean_of_level)
 
 
-def _is_measured(spectra: Array) -> bool:
+def _windowed(spectra: Array, weights: Array) -> Array:
+    """Sum windows of neighbouring channels with symmetric weights, along the last axis."""
+    kept = spectra.shape[-1] - weights.size + 1
+    return np.asarray(sum(weight * spectra[..., first : first + kept] for first, weight in enumerate(weights)))
+
+
+def _looks_measured(spectra: Array) -> bool:
     """Whether spectra look like measured ones: noise over a shape that many of them share.
 
     The variance of noise adds up from channel to channel, that of a curve which somebody computed explodes; and of
     random numbers without a shape two halves have nothing in common. Neither says anything of a scale.
     """
     squared = [np.diff(_merged(spectra, size), 4, axis=1) ** 2 for size in (1, 2)]
-    if any(each.size == 0 for each in squared) or np.unique(spectra).size < _LEAST_DISTINCT:
+    if any(each.size == 0 for each in squared):
         return False
     first, wide = (float(np.mean(each[each <= np.quantile(each, _USUAL)])) for each in squared)
     if not (first > 0 and _within(wide / first, _ADDS_UP)):
@@ -284,62 +288,61 @@ def _alike(spectra: Array) -> NDArray[np.intp]:
     return np.asarray((np.arange(len(spectra)) - best) % len(spectra))
 
 
-def _under_dispersed(spectra: Array) -> Scale | None:
+def _under_dispersed(spectra: Array, mean: Array, variance: Array) -> Scale | None:
     """Return the scale of whole numbers that are counts times less than 1, rounded, by their variance."""
-    shares = []
-    for size in (1, 2):
-        mean, variance = _variances(_merged(spectra, size), without_lines=True)
-        mean, variance = mean[mean >= _LEAST_MEAN], variance[mean >= _LEAST_MEAN]
-        if mean.size < 2 * _LEAST_LEVELS:
-            return None
-        # Faint values are rounded too coarsely, and lines add to bright ones.
-        middle = slice(mean.size // 4, -(mean.size // 4) or None)
-        shares.append(
-            (variance[middle] / mean[middle], np.maximum(variance - 1 / 12, variance / 2)[middle] / mean[middle])
-        )
-    (first, without_rounding), (wide, _) = shares
-    if not (variance > 0).all():
+    mean, variance = mean[mean >= _LEAST_MEAN], variance[mean >= _LEAST_MEAN]
+    if mean.size < 2 * _LEAST_LEVELS:
         return None
-    rise = theil_slope(np.log(mean), np.log(np.maximum(variance - 1 / 12, variance / 2)))
-    if not _within(rise, _RISES):
+    # Faint values are rounded too coarsely, and lines add to bright ones.
+    middle = slice(mean.size // 4, -(mean.size // 4) or None)
+    ratio = _without_rounding(variance)[middle] / mean[middle]
+    value, error = float(np.median(ratio)), float(1.25 * ratio.std() / np.sqrt(ratio.size))
+    if not _LEAST_SCALE < value < min(_UNDER_DISPERSED, 1 - 4 * error):
         return None
-    value = float(np.median(without_rounding))
-    error = float(1.25 * without_rounding.std() / np.sqrt(first.size))
-    if not _LEAST_SCALE < value < min(_UNDER_DISPERSED, 1 - 4 * error) or np.median(wide) > _DEPENDENT * np.median(
-        first
-    ):
+    wide_mean, wide = _variances(_merged(spectra, 2), without_lines=True)
+    wide_mean, wide = wide_mean[wide_mean >= _LEAST_MEAN], wide[wide_mean >= _LEAST_MEAN]
+    if wide_mean.size < 2 * _LEAST_LEVELS or not (wide > 0).all():
         return None
-    return Scale(value, error, rounding=0.0)
+    rise = theil_slope(np.log(wide_mean), np.log(_without_rounding(wide)))
+    wide_middle = slice(wide_mean.size // 4, -(wide_mean.size // 4) or None)
+    independent = np.median((wide / wide_mean)[wide_middle]) <= _DEPENDENT * np.median((variance / mean)[middle])
+    return Scale(value, error, rounding=0.0) if independent and _within(rise, _RISES) else None
 
 
-def _comb(spectra: Array) -> Scale | None:
+def _without_rounding(variance: Array) -> Array:
+    return np.asarray(np.maximum(variance - 1 / 12, variance / 2))
+
+
+def _comb(spectra: Array, levels: Array) -> Scale | None:
     """Return the scale of whole numbers that are counts times more than 1, rounded: some numbers are never there."""
-    levels, n_each = np.unique(spectra[spectra > 0], return_counts=True)
-    there = np.zeros(_COMBED + 1)
-    low = levels < _COMBED
-    there[levels[low].astype(int)] = n_each[low]
+    there = np.bincount(spectra[(spectra > 0) & (spectra < _COMBED)].astype(int), minlength=_COMBED)
     numbers = np.arange(_COMBED)
     low_factor, high_factor = _COMB_FACTORS
     if len(spectra) < _LEAST_COMBED:  # a factor of few spectra may be that of their dead time
         low_factor = AS_COUNTS[1]
     factors = np.geomspace(high_factor, low_factor, int(4 * _COMBED * np.log(high_factor / low_factor)))
     slack = numbers * 0.5 * (factors[0] / factors[1] - 1)
+    suspects = []  # by factor, the largest first, then by rounding
+    for rounding in (0.0, 0.5):
+        off = np.abs(numbers + rounding - factors[:, None] * np.rint((numbers + rounding) / factors[:, None]))
+        left_out = off > 0.5 + slack
+        left_out[:, 0] = False
+        # The lesser of the nearest numbers below and above that can be there.
+        below = np.maximum.accumulate(np.where(left_out, 0, numbers), axis=1)
+        above = np.minimum.accumulate(np.where(left_out, _COMBED, numbers)[:, ::-1], axis=1)[:, ::-1]
+        nearest = np.minimum(there[below], np.append(there, 0)[above])
+        usual, met = (left_out * nearest).sum(axis=1), left_out @ there
+        suspects += [
+            (index, rounding) for index in np.flatnonzero((usual > _LEAST_LEFT_OUT) & (met < _MOST_MET * usual))
+        ]
     refused = {0.0: np.inf, 0.5: np.inf}  # the last factor that larger levels contradict, by rounding
-    for factor in factors:
-        for rounding, contradicted in refused.items():
-            if 0.98 * contradicted < factor < contradicted < np.inf:
-                continue
-            off = np.abs(numbers + rounding - factor * np.rint((numbers + rounding) / factor))
-            left_out = off > 0.5 + slack
-            left_out[0] = False
-            allowed = np.flatnonzero(~left_out)
-            above = np.searchsorted(allowed, numbers[left_out])
-            usual = np.minimum(there[allowed[above - 1]], there[np.append(allowed, _COMBED)[above]]).sum()
-            if usual > _LEAST_LEFT_OUT and there[:_COMBED][left_out].sum() < _MOST_MET * usual:
-                scale = _sharpened(levels, float(factor), rounding)
-                if scale is not None:
-                    return scale
-                refused[rounding] = float(factor)
+    for index, rounding in sorted(suspects):
+        factor = float(factors[index])
+        if not 0.98 * refused[rounding] < factor < refused[rounding] < np.inf:
+            scale = _sharpened(levels[levels > 0], factor, rounding)
+            if scale is not None:
+                return scale
+            refused[rounding] = factor
     return None
 
 

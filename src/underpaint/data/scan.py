@@ -148,6 +148,16 @@ class Scan:
                 yield rows, slice(start, start + n_column)
                 start += n_column
 
+    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """Read the counts of a rectangle of pixels.
+
+        From the file itself where that is possible, since dask reads whole blocks.
+        """
+        reader = READERS.get(self.counts.name)
+        if reader is not None and reader.shape == self.shape:
+            return reader[rows, columns]
+        return np.asarray(self.counts[rows, columns].compute(scheduler="synchronous"))
+
     def pixel(self, row: int, column: int) -> Spectrum:
         """Read one pixel's spectrum."""
         counts = np.asarray(self.counts[row, column], dtype=np.float64)
@@ -344,7 +354,7 @@ class _BlockSurvey:
 
 
 def _block_survey(scan: Scan, grid: tuple[list[slice], list[slice]], block: Block) -> _BlockSurvey:
-    counts = np.asarray(scan.counts[block].compute(scheduler="synchronous"))
+    counts = scan.read(*block)
     usable = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[block].copy()
     if counts.dtype.kind != "u":
         # No comparison with NaN is true.

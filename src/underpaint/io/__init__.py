@@ -1,17 +1,15 @@
 """Files in and out: one file per format; scans and spectra in, results out."""
 
-from underpaint.data import Survey, sum_scans, survey
-from underpaint.io.convert import Converted, convert_scan, photographs_of, save_photographs
+from underpaint.data import Survey, survey
+from underpaint.io.convert import convert_scan, photographs_of, save_photographs
 from underpaint.io.describe import ScanInfo, describe, describe_all, scan_info, summarise_scan
 from underpaint.io.hdf5 import read_settings, read_truth, save_scan
 from underpaint.io.load import load, load_all, read_spectrum, split_location
 from underpaint.io.readers import Format, formats
 from underpaint.io.results.folder import ResultFolder, is_finished, recover, result_folder
 from underpaint.io.results.nexus import (
-    package_versions,
     read_results,
     read_summary,
-    summary_rows,
     write_results,
     write_tiff,
 )
@@ -19,7 +17,6 @@ from underpaint.io.results.stored import BlockStore, StoredMaps
 
 __all__ = [
     "BlockStore",
-    "Converted",
     "Format",
     "ResultFolder",
     "ScanInfo",
@@ -32,7 +29,6 @@ __all__ = [
     "is_finished",
     "load",
     "load_all",
-    "package_versions",
     "photographs_of",
     "read_results",
     "read_settings",
@@ -45,9 +41,7 @@ __all__ = [
     "save_scan",
     "scan_info",
     "split_location",
-    "sum_scans",
     "summarise_scan",
-    "summary_rows",
     "survey",
     "write_results",
     "write_tiff",

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from underpaint.data import EnergyAxis, Scan, rebin
 from underpaint.data.poisson import AS_COUNTS, scatter
@@ -297,6 +296,8 @@ def _parts_of_sum(total: NDArray[np.float64], parts: Sequence[NDArray[np.float64
 
 
 def _weights(parts: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.optimize import nnls  # its import takes a tenth of a second, and few files hold several detectors
+
     # Through the normal equations: as few numbers as there are parts.
     square = parts.T @ parts
     scale = np.sqrt(np.diag(square))

@@ -1,5 +1,6 @@
 """Spectra that a file holds without a grid: one, as a scan of one pixel; several, as one row of pixels."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,9 +12,14 @@ from numpy.typing import NDArray
 from underpaint.data import EnergyAxis, Scan
 from underpaint.data.rebin import rebin
 from underpaint.errors import ScanError
+from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_list, unit_of
 from underpaint.io._source import MemoryCube, lazy_counts, probe, spectrum_counts
 
 _NAMES_SHOWN = 5
+_ENERGY = re.compile(r"(energ[^\W\d_]*|k?ev)[\W_]*(k?ev)?[\W_]*")
+_CHANNEL = re.compile(r"channels?#?|chan|ch|kanal|canale?|bins?")
+_COUNTS = re.compile(r"counts?|cts|intensit[^\W\d_]*")
+_DETECTOR = re.compile(r"(d|det|detector|sdd|mca)[\W_]*\d+")
 
 
 @dataclass(frozen=True)
@@ -180,3 +186,77 @@ def _moved(spectrum: FileSpectrum, first: FileSpectrum) -> NDArray[Any]:
 def _row(times: list[float | None]) -> NDArray[np.float64] | None:
     known = np.array([[np.nan if time is None else time for time in times]])
     return None if np.isnan(known).all() else known
+
+
+def is_channel_or_energy(heading: str) -> bool:
+    """Whether a heading in lower case names a column of channels or energies."""
+    return bool(_ENERGY.fullmatch(heading) or _CHANNEL.fullmatch(heading))
+
+
+def spectra_in_columns(
+    table: NDArray[np.float64], headings: tuple[str, ...], columns: list[int], path: Path
+) -> list[FileSpectrum]:
+    """Return the spectra in a table with a line for each channel; several are those of detectors.
+
+    Parameters
+    ----------
+    table : (n_column, n_channel) array
+        Channels, energies and counts.
+    headings : tuple of str
+        Names of the columns, in lower case.
+    columns : list of int
+        The columns of channels and energies.
+    path : Path
+        The file.
+
+    Raises
+    ------
+    ScanError
+        The headings do not say which columns hold counts.
+    """
+    energies = next((number for number in columns if _ENERGY.fullmatch(headings[number])), columns[-1])
+    axis, notes = _spectrum_axis(table[energies], headings[energies], path)
+    counted, left_out = _counts_columns(headings, columns, path)
+    if left_out:
+        notes = (*notes, f"columns left out: {', '.join(left_out)}")
+    if len(counted) == 1:
+        return [FileSpectrum(table[counted[0]].copy(), axis, notes=notes)]
+    return [
+        FileSpectrum(table[number].copy(), axis, name=headings[number], detector=headings[number], notes=notes)
+        for number in counted
+    ]
+
+
+def _counts_columns(headings: tuple[str, ...], columns: list[int], path: Path) -> tuple[list[int], list[str]]:
+    """Return the columns of counts, and the headings of those that are left out."""
+    others = [number for number in range(len(headings)) if number not in columns]
+    named = [number for number in others if _COUNTS.fullmatch(headings[number])]
+    if len(others) == 1 or len(named) == 1:
+        counted = others if len(others) == 1 else named
+        return counted, [headings[number] for number in others if number not in counted]
+    if others and all(_DETECTOR.fullmatch(headings[number]) for number in others):
+        return others, []
+    names = ", ".join(headings[number] for number in others[:5])
+    raise ScanError(
+        f"Cannot read {path}: {len(others)} columns stand beside the channels or energies ({names}). Head one of them "
+        "counts, or all of them by detectors: det1, det2."
+    )
+
+
+def is_counting(values: NDArray[np.float64]) -> bool:
+    """Whether numbers count on by one, from 0 or 1."""
+    return bool((np.diff(values) == 1).all()) and values[0] in {0, 1}
+
+
+def _spectrum_axis(first: NDArray[np.float64], heading: str, path: Path) -> Axis:
+    counting = is_counting(first)
+    if counting and not re.search(r"energ|\bk?ev\b", heading):
+        return None, (NO_CALIBRATION,)
+    axis, notes = axis_of_list(first, first.size, unit_of(heading))
+    straight = np.linspace(first[0], first[-1], first.size)
+    if axis is None and not np.abs(first - straight).max() <= np.ptp(first) / first.size:
+        raise ScanError(
+            f"Cannot read {path}: its column of channels is neither channels nor energies that rise in even steps "
+            f"({'; '.join(notes)}). Give a spectrum of channel or energy and counts."
+        )
+    return axis, notes

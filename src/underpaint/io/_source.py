@@ -236,6 +236,22 @@ def shown_numbers(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers[:5])) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
 
 
+def numbers_in_name(path: Path) -> list[tuple[int, str]]:
+    """Return what sorts files by the numbers in their names: scan_9 before scan_10."""
+    return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", path.stem)]
+
+
+def first_bytes(path: Path, most: int) -> bytes:
+    """Read the beginning of a file; what the system says against it becomes a clear error, see :func:`probe`."""
+
+    def read() -> bytes:
+        with path.open("rb") as stream:
+            return stream.read(most)
+
+    content: bytes = probe(read, str(path))
+    return content
+
+
 def told(error: Exception) -> str:
     """Return the first line of what a library says, cut short: damaged files can make it repeat their content."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

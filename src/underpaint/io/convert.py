@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from underpaint.data import Scan
 from underpaint.errors import OutputError, UnderpaintError
-from underpaint.io.load import load_all, load_each, refuse_inside, split_location
+from underpaint.io.load import HEAD_BYTES, load_all, load_each, refuse_inside, split_location
 from underpaint.io.new_hdf5 import new_hdf5
-from underpaint.io.readers.bcf import Photograph, read_photographs, sniff
+from underpaint.io.readers import Photograph, reader_of
 from underpaint.io.readers.zarr import let_zarr_finish, zarr_library
 from underpaint.io.results.provenance import file_facts, refuse_change
 from underpaint.runtime.files import not_written, whole_file, written_alone
@@ -127,8 +127,9 @@ def photographs_of(source: str | Path) -> list[Photograph]:
     if not path.is_file():
         return []
     with path.open("rb") as stream:
-        head = stream.read(64)
-    return read_photographs(path) if sniff(path, head) else []
+        reader = reader_of(path, stream.read(HEAD_BYTES))
+    read: Callable[[Path], list[Photograph]] | None = getattr(reader, "read_photographs", None)
+    return [] if read is None else read(path)
 
 
 def save_photographs(photographs: list[Photograph], folder: Path) -> list[Path]:

@@ -1,24 +1,34 @@
-"""One door for every format: what a file is, is told by its content, not by its name."""
+"""One door for every format: what a file is, is told by its content, not by its name.
 
+Rates, normalised and rescaled stacks are divided by what one count is worth. Of a file that is not read, the error says
+what it is, as far as its first bytes tell, and what to do with it.
+"""
+
+import re
+import struct
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Scan, Spectrum
+from underpaint.data.poisson import Sample, Scale, in_own_quanta
 from underpaint.data.rebin import sum_scans
 from underpaint.errors import OutputError, ScanError
 from underpaint.io._detectors import detectors_of_one_scan, name_of
-from underpaint.io._scale import with_counts
-from underpaint.io._source import SAME_CHANNELS, probe
-from underpaint.io._unknown import what_it_is
+from underpaint.io._source import SAME_CHANNELS, first_bytes, probe
 from underpaint.io.readers import Reader, formats, reader_of
 
 SUM = "sum"
 """As the name of a detector: all of them, added."""
 MOST_CHANNELS = 2**17
 """Twice what the finest analysers have; more is no spectrum, and no fit of one would end."""
-_HEAD_BYTES = 4096
+HEAD_BYTES = 4096
 
 
 def load(
@@ -290,11 +300,192 @@ def _known() -> str:
 
 
 def _head(path: Path) -> bytes:
-    def read() -> bytes:
-        with path.open("rb") as stream:
-            return stream.read(_HEAD_BYTES)
-
-    head: bytes = probe(read, str(path))
+    head = first_bytes(path, HEAD_BYTES)
     if not head:
         raise ScanError(f"Cannot read {path}: the file is empty. Copy it from the instrument again.")
     return head
+
+
+_MOST_PIXELS, _MOST_BYTES = 256, 8 * 2**20
+_PLACES = (0.5, 0.25, 0.75)
+"""Of the pixels that are looked at, as shares of the rows; the next where one does not tell."""
+
+
+def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
+    """Return the scan with its stored values divided by what one count is worth, and a note that says so.
+
+    Parameters
+    ----------
+    scan : Scan
+        As read.
+    counts_scale : float or None
+        Stored value per count; 1: they are counts. None: it is estimated from some of the pixels.
+
+    Raises
+    ------
+    ScanError
+        The given scale is not above 0, or the values are no multiples of counts, but a function of them.
+    """
+    if counts_scale is not None:
+        if not (np.isfinite(counts_scale) and counts_scale > 0):
+            raise ScanError(
+                f"Cannot divide the values of {scan.source or scan.name} by {counts_scale:g}: the stored value per "
+                "count is a number above 0. Give that of --counts-scale, or leave it out."
+            )
+        note = f"the stored values are divided by {counts_scale:g}, the value per count that was given"
+        return scan if counts_scale == 1 else _divided(scan, Scale(counts_scale), note)
+    values = _some_spectra(scan)
+    sample = None if values is None else Sample(values)
+    if sample is not None and (transform := sample.transform()):
+        raise ScanError(
+            f"Cannot take the values of {scan.source or scan.name} for counts: they scatter as the {transform} of "
+            "counts does, not more where they are larger. Export the counts themselves; --counts-scale 1 reads the "
+            "values as they are, with wrong deviations and detection limits."
+        )
+    scale = None if sample is None else sample.scale()
+    if scale is None:
+        return scan if values is None or not _fractional(values) else replace(scan, notes=(_UNKNOWN, *scan.notes))
+    return scan if scale.value == 1 else _divided(scan, scale, _note(scale))
+
+
+_UNKNOWN = (
+    "the values are no whole numbers, and it cannot be told whether they are counts: they are taken as such. If they "
+    "are rates, normalised, smoothed or rescaled, deviations and detection limits are wrong; give the stored value per "
+    "count with --counts-scale"
+)
+
+
+def _note(scale: Scale) -> str:
+    if scale.rounding is not None and scale.uncertainty:
+        return (
+            f"the stored values are whole numbers that scatter less than counts do: counts times {scale.value:.3g} +- "
+            f"{scale.uncertainty:.1g}, rounded, by which they are divided. What was rounded off is lost, faint lines "
+            "with it: export the counts themselves. Another value per count is given with --counts-scale, 1 leaves "
+            "them as they are"
+        )
+    if scale.rounding is not None:
+        how = f"they are counts times {scale.value:.4g}, rounded, since the numbers in between are never there,"
+    elif scale.of_pixel:
+        how = f"they are whole multiples of one number in each pixel, {scale.value:.4g} in the middle,"
+    elif scale.uncertainty:
+        how = f"they scatter as counts times {scale.value:.3g} +- {scale.uncertainty:.1g} do,"
+    else:
+        how = f"they are whole multiples of {scale.value:.6g}"
+    return (
+        f"the stored values are no counts (rates, normalised, added twice or rescaled): {how} and are divided by it. "
+        "Another value per count is given with --counts-scale, 1 leaves them as they are"
+    )
+
+
+def _divided(scan: Scan, scale: Scale, note: str) -> Scan:
+    counts = scan.counts
+    whole = counts.dtype.kind in "iu" and not scale.uncertainty and float(scale.value).is_integer()
+    if scale.of_pixel:
+        block: Any = partial(in_own_quanta, usual=scale.value)
+        counts = counts.map_blocks(block, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+    elif scale.rounding is not None and not scale.uncertainty:
+        counts = da.rint((counts + scale.rounding) / scale.value).astype(np.float32)
+    elif whole and scale.value <= np.iinfo(counts.dtype).max:
+        counts = counts // counts.dtype.type(scale.value)
+    else:
+        counts = (counts / scale.value).astype(np.float32)
+    return replace(scan, counts=counts, counts_scale=scale.value, notes=(note, *scan.notes))
+
+
+def _some_spectra(scan: Scan) -> NDArray[Any] | None:
+    """Return values of up to 256 neighbouring pixels; None where they cannot be read, which reading them all says."""
+    n_row, n_column, n_channel = scan.shape
+    most = int(np.clip(_MOST_BYTES // (8 * n_channel), 16, _MOST_PIXELS))
+    columns = min(n_column, most)
+    rows = min(n_row, max(1, most // columns))
+    left = (n_column - columns) // 2
+    for place in _PLACES:
+        top = int(place * (n_row - rows))
+        part = slice(top, top + rows), slice(left, left + columns)
+        try:
+            values = scan.read(*part).reshape(-1, n_channel)
+        except (ScanError, OSError):
+            return None
+        values = values[np.isfinite(values).all(axis=1)]
+        if values.any():
+            return np.asarray(values)
+    return None
+
+
+def _fractional(values: NDArray[Any]) -> bool:
+    return values.dtype.kind == "f" and bool((values != np.rint(values)).any())
+
+
+_ARCHIVES = {
+    b"\xfd7zXZ\x00": "xz",
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"Rar!": "rar",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
+_NUMPY = "Put it into an .npz file with its energies: numpy.savez(name, counts=..., gain_kev=..., zero_kev=...)."
+_PICTURE = "A scan is a spectrum for each pixel: export the spectra from the scanner's program, not its pictures."
+_TABLE = "Save the sheet with the counts as CSV."
+_EXPORT = "Export the spectra from the program that wrote it as HDF5, ripple, EMSA (.msa) or CSV."
+_SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
+    (b"\x93NUMPY", "a single numpy array (.npy)", _NUMPY),
+    (b"\x80\x04\x95", "a Python pickle, which could run code", _NUMPY),
+    (b"MATLAB 5.0", "a MATLAB file", "Save it in MATLAB with -v7.3, which is HDF5, or write the counts as HDF5."),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a file of Microsoft Office or of a program that stores like it", _TABLE),
+    (b"%PDF", "a PDF document", "Give the scan that it reports on."),
+    (b"\x89PNG", "a PNG picture", _PICTURE),
+    (b"\xff\xd8\xff", "a JPEG picture", _PICTURE),
+    (b"GIF8", "a GIF picture", _PICTURE),
+    (b"ENVI", "the header of an ENVI cube", "Convert it to HDF5 or ripple (Spectral Python: spectral.open_image)."),
+    (b"SIMPLE  =", "a FITS file", "Write its cube as HDF5 (astropy.io.fits)."),
+    (b"CDF\x01", "a netCDF 3 file", "Write it as netCDF 4, which is HDF5 (nccopy -k nc4)."),
+    (b"CDF\x02", "a netCDF 3 file", "Write it as netCDF 4, which is HDF5 (nccopy -k nc4)."),
+    (b"TDSm", "a LabVIEW TDMS file", "Export it as HDF5 or CSV (npTDMS)."),
+    (b"WDF1", "a Renishaw Raman file", "It holds no X-ray spectra."),
+    (b"root\x00\x00", "a ROOT file", "Write its histograms as CSV or HDF5 (uproot)."),
+    (b"MAPSPECTRA_DATA", "an EDAX map (.spd)", "Export it from TEAM or APEX as HDF5 or ripple, or with rosettasciio."),
+    (b"\xff\xfe", "text in UTF-16", "Save it as UTF-8, or as plain text, in an editor or spreadsheet."),
+    (b"\xfe\xff", "text in UTF-16", "Save it as UTF-8, or as plain text, in an editor or spreadsheet."),
+    (b"{", "JSON text", _EXPORT),
+    (b"<!DOCTYPE html", "a web page", "The download failed: fetch the file itself."),
+    (b"<html", "a web page", "The download failed: fetch the file itself."),
+    (b"version https://git-lfs", "the pointer of a file in Git LFS", "Fetch the file itself: git lfs pull."),
+)
+_CNF_FIRST_SECTION, _CNF_KINDS = 112, range(0x12000, 0x12020)
+_CNF = "a Canberra or Genie spectrum (CNF)", "Export it from Genie 2000 as .spe (IAEA), or as text of one count a line."
+_OFFICE_ZIP = (b"[Content_Types].xml", b"xl/", b"mimetypeapplication/vnd.oasis")
+_SHOWN = 24
+
+
+def what_it_is(head: bytes) -> str:
+    """Say what a file seems to be by its first bytes, and what to do; sentences that go on from "Cannot read FILE:"."""
+    archive = next((kind for magic, kind in _ARCHIVES.items() if head.startswith(magic)), None)
+    if archive is None and head[257:262] == b"ustar":
+        archive = "tar"
+    if archive is not None:
+        return f"it is a packed archive ({archive}). Unpack it and give the folder."
+    for kind, advice in _kinds(head):
+        return f"it is {kind}. {advice}"
+    text = not set(head) & set(range(9))
+    begins = repr(head[:_SHOWN].decode("utf-8", "replace").strip()) if text else head[:8].hex(" ")
+    return f"it is {'text' if text else 'binary data'} that begins {begins}, no format known here. {_EXPORT}"
+
+
+def _kinds(head: bytes) -> list[tuple[str, str]]:
+    stripped = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    kinds = [(kind, advice) for magic, kind, advice in _SIGNATURES if stripped.startswith(magic)]
+    if head.startswith(b"PK\x03\x04") and any(name in head for name in _OFFICE_ZIP):
+        kinds.append(("a spreadsheet or document", _TABLE))
+    if len(head) >= _CNF_FIRST_SECTION + 4:
+        (section,) = struct.unpack_from("<I", head, _CNF_FIRST_SECTION)
+        kinds += [_CNF] if section in _CNF_KINDS else []
+    if head.startswith(b"\xff\xff") and b"\x00" in head[:32] and re.search(rb"[0-3]\d[A-Za-z]{3}\d\d", head[:32]):
+        kinds.append(("an Ortec spectrum (CHN)", "Export it from Maestro as .spe (ASCII)."))
+    match = re.match(rb"<\?xml[^>]*>\s*(?:<!--.*?-->\s*)*<([A-Za-z_][\w:.-]*)", stripped, re.DOTALL)
+    if match:
+        kinds.append((f"XML of another kind (<{match[1].decode('latin-1')[:40]}>)", _EXPORT))
+    if stripped.startswith((b"#F ", b"[attenuators]")) or b"\n[fit]" in stripped.replace(b"\r", b"\n"):
+        remedy = "Give the spectrum or the stack that it belongs to, and this file with --instrument."
+        kinds.append(("a configuration of PyMca's fit", remedy))
+    return kinds

@@ -1,18 +1,20 @@
 """Repairs of a scan before it is read: rows, pixels, times, sum peaks, size; and tiles joined to one mosaic."""
 
-from underpaint.repair.mirrored import RowDirection, find_row_direction, noting_mirrored_rows, with_rows_mirrored
-from underpaint.repair.mosaic import Mosaic, Overlap, Tile, join_tiles, positions_of, read_positions
-from underpaint.repair.pixels import FaultyPixels, find_faulty_pixels, with_pixels_mended
+from underpaint.repair.mirrored import find_row_direction, noting_mirrored_rows, with_rows_mirrored
+from underpaint.repair.mosaic import Tile, join_tiles, positions_of, read_positions
+from underpaint.repair.pixels import (
+    binned,
+    cropped,
+    find_faulty_pixels,
+    masked,
+    with_equal_live_time,
+    with_pixels_mended,
+    without_sum_peaks,
+)
 from underpaint.repair.record import Step, fingerprint
 from underpaint.repair.rows import RowShift, find_row_shift, with_rows_aligned
-from underpaint.repair.size import binned, cropped, masked
-from underpaint.repair.times import with_equal_live_time, without_sum_peaks
 
 __all__ = [
-    "FaultyPixels",
-    "Mosaic",
-    "Overlap",
-    "RowDirection",
     "RowShift",
     "Step",
     "Tile",

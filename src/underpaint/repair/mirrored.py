@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal.windows import tukey
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
-from underpaint.repair._pictures import band_images
+from underpaint.repair._pictures import band_edges, band_images, band_sums, cosine_taper
 from underpaint.repair.record import Step
 
 Array = NDArray[np.float64]
@@ -18,13 +17,12 @@ LEAST_ROWS, LEAST_COLUMNS = 8, 16
 """Fewer are not compared."""
 MOST_COLUMNS = 6.0
 """No stage lags by more."""
-TAPER = 0.3
 _STEP_COLUMNS = 0.1
 _LEAST_SIGMAS = 5.0
 _LEAST_GAIN = 0.15
 _LEAST_LIKENESS = 0.7
 _SAMPLE_BYTES = 32e6
-_N_RUN = 8
+_N_RUN, _LEAST_SAMPLED_COLUMNS = 8, 400
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,11 @@ def find_row_direction(scan: Scan) -> RowDirection | None:
 
 def root_images(scan: Scan) -> Array:
     """(n_band, n_row, n_column) square roots of counts, whose noise is the same everywhere; 0 where none are."""
-    return np.asarray(np.sqrt(np.maximum(np.nan_to_num(band_images(scan)), 0.0)))
+    return _roots(band_images(scan))
+
+
+def _roots(images: Array) -> Array:
+    return np.asarray(np.sqrt(np.maximum(np.nan_to_num(images), 0.0)))
 
 
 def direction_of(images: Array, rows: NDArray[np.intp] | None = None) -> RowDirection | None:
@@ -117,7 +119,7 @@ def direction_of(images: Array, rows: NDArray[np.intp] | None = None) -> RowDire
     numbers = np.arange(images.shape[1]) if rows is None else rows
     middle = np.flatnonzero((numbers[1:-1] % 2 == 1) & (numbers[2:] - numbers[:-2] == 2)) + 1
     n_column = images.shape[2]
-    tapered = (images - images.mean(axis=2, keepdims=True)) * tukey(n_column, TAPER)
+    tapered = (images - images.mean(axis=2, keepdims=True)) * cosine_taper(n_column)
     above, odd, below = (tapered[:, middle + step] for step in (-1, 0, 1))
     mean = 0.5 * (above + below)
     energy = float((odd**2).sum()), float((mean**2).sum())
@@ -127,7 +129,7 @@ def direction_of(images: Array, rows: NDArray[np.intp] | None = None) -> RowDire
     straight, _ = _at_the_best_lag(odd, mean)
     mirrored, mirrored_lag = _at_the_best_lag(odd[..., ::-1], mean)
     # Twice the variance of a value, in which what differs between two rows counts as noise.
-    variance = ((above - below) ** 2).sum() / (images.shape[0] * len(middle) * (tukey(n_column, TAPER) ** 2).sum())
+    variance = ((above - below) ** 2).sum() / (images.shape[0] * len(middle) * (cosine_taper(n_column) ** 2).sum())
     error = float(np.sqrt(0.5 * variance * (energy[1] + 0.5 * energy[0])))
     difference = mirrored - straight
     total = float(difference.sum())
@@ -161,28 +163,36 @@ def _at_the_best_lag(rows: Array, mean: Array) -> tuple[Array, float]:
 def noting_mirrored_rows(scan: Scan) -> Scan:
     """Return the scan with a note that names the remedy where every second row is mirrored; else as it is.
 
-    Of a large scan only a part is looked at, runs of rows spread over it: 32 MB.
+    Of a large scan only a part is looked at, runs of rows spread over it: 32 MB, or 400 columns.
     """
     n_row, n_column, _ = scan.shape
     if n_row < LEAST_ROWS or n_column < LEAST_COLUMNS:
         return scan
-    rows = _sampled_rows(n_row, scan.counts.nbytes / n_row)
-    counts = np.asarray(scan.counts[rows].compute())
-    part = replace(scan, counts=counts, present=None if scan.present is None else scan.present[rows])
-    direction = direction_of(root_images(part), rows)
+    runs, columns = _sampled_part(scan)
+    rows = np.concatenate([np.arange(run.start, run.stop) for run in runs])
+    parts = [np.nan_to_num(scan.read(run, columns), posinf=0.0) for run in runs]
+    edges = band_edges(np.sum([part.sum(axis=(0, 1), dtype=np.float64) for part in parts], axis=0))
+    images = np.concatenate([band_sums(part, edges) for part in parts])
+    if scan.present is not None:
+        images[~scan.present[rows, columns]] = 0.0
+    direction = direction_of(_roots(np.moveaxis(images, 2, 0)), rows)
     if direction is None or not direction.is_mirrored:
         return scan
     note = f"Beware: {direction.in_words()}. Mirror them back: underpaint repair SCAN --out FILE.h5 --snake."
     return replace(scan, notes=(*scan.notes, note))
 
 
-def _sampled_rows(n_row: int, row_bytes: float) -> NDArray[np.intp]:
-    """All rows, or runs of rows spread evenly."""
-    length = max(int(_SAMPLE_BYTES / row_bytes / _N_RUN), 5)
+def _sampled_part(scan: Scan) -> tuple[list[slice], slice]:
+    """Return all rows, or runs of rows spread evenly, and of very long rows the columns in the middle."""
+    n_row, n_column, _ = scan.shape
+    pixel_bytes = scan.counts.nbytes / scan.n_pixel
+    length = max(int(_SAMPLE_BYTES / (n_column * pixel_bytes) / _N_RUN), 5)
     if length * _N_RUN >= n_row:
-        return np.arange(n_row)
-    starts = np.linspace(0, n_row - length, _N_RUN).astype(np.intp)
-    return np.unique(starts[:, None] + np.arange(length))
+        return [slice(0, n_row)], slice(0, n_column)
+    starts = np.linspace(0, n_row - length, _N_RUN).astype(int).tolist()
+    left_out = n_column - max(int(_SAMPLE_BYTES / (_N_RUN * length * pixel_bytes)), _LEAST_SAMPLED_COLUMNS)
+    margin = max(left_out // 2, 0)  # the same on both sides, so that a mirrored row covers itself
+    return [slice(start, start + length) for start in starts], slice(margin, n_column - margin)
 
 
 def with_rows_mirrored(scan: Scan, direction: RowDirection | None = None) -> tuple[Scan, Step]:

@@ -1,13 +1,19 @@
-"""Dead and short pixels: found beside their neighbours, replaced by the mean of those that are sound."""
+"""Dead and short pixels: found beside their neighbours, replaced by the mean of those that are sound.
+
+A scan is cut and masked, its pixels are put together, and its counts are made what they would be had every pixel been
+measured for the same live time.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Any
 
+import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import convolve, generic_filter
+from scipy.special import lambertw
 
-from underpaint.data import Scan, survey
+from underpaint.data import EnergyAxis, Scan, survey
 from underpaint.errors import ScanError
 from underpaint.repair.record import Step
 
@@ -131,3 +137,211 @@ def _mended_times(time_s: Array | None, mended: NDArray[np.bool_], sound: NDArra
     total = convolve(np.where(known, time_s, 0.0), _AROUND, mode="constant")
     number = convolve(known.astype(np.int64), _AROUND, mode="constant")
     return np.where(mended, np.where(number > 0, total / np.maximum(number, 1), np.nan), time_s)
+
+
+_MOST_FACTOR = 20.0
+
+
+def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
+    """Return the scan with each pixel's counts times the median live time over its own, and what was done.
+
+    Pixels of unknown live time, and those measured for less than a twentieth of the median, stay as they are and are
+    marked as missing. Counts are no longer whole numbers: their noise is that of the counts recorded.
+
+    Raises
+    ------
+    ScanError
+        The scan has no live times.
+    """
+    if scan.live_time_s is None or not (scan.live_time_s > 0).any():
+        raise ScanError(
+            f"Cannot make the live times of scan {scan.name!r} equal: its file has none. Leave out --live-time, or "
+            "convert the scan from the instrument's own files, which hold them."
+        )
+    live = scan.live_time_s
+    median = float(np.median(live[live > 0]))
+    known = np.isfinite(live) & (live > median / _MOST_FACTOR)
+    factor = np.where(known, median / np.where(known, live, 1.0), 1.0).astype(np.float32)
+    counts = scan.counts.astype(np.float32) * factor[:, :, None]
+    present = known if scan.present is None else known & scan.present
+    used = factor[known]
+    said = f"counts times {used.min():.3f} to {used.max():.3f}, as for {median:.4g} s of live time in every pixel"
+    if not known.all():
+        said += f"; {int((~known).sum())} of {known.size} pixels of unknown or very short live time are now missing"
+    step = Step("live_time", said, {"live_time_s": median, "unknown": np.argwhere(~known).tolist()})
+    return (
+        replace(
+            scan,
+            counts=counts,
+            live_time_s=np.where(known, median, live),
+            real_time_s=None if scan.real_time_s is None else scan.real_time_s * factor,
+            present=None if present.all() else present,
+            notes=(*scan.notes, said),
+        ),
+        step,
+    )
+
+
+_MOST_CHANCE = 0.3
+_SECONDS_PER_US = 1e-6
+
+
+def without_sum_peaks(scan: Scan, pulse_pair_us: float) -> tuple[Scan, Step]:
+    """Return the scan as it would be had no two photons been taken for one, and what was done.
+
+    Parameters
+    ----------
+    scan : Scan
+        With energy axis and live times.
+    pulse_pair_us : float
+        Time within which two photons count as one, microseconds; the electronics' manual gives it.
+
+    Raises
+    ------
+    ScanError
+        The resolving time is not positive; live times are missing; a pixel's rate times the resolving time is over
+        0.3, where the model does not hold.
+    CalibrationError
+        The scan has no energy axis.
+
+    Notes
+    -----
+    A pulse holds one photon and those that follow within the resolving time, Poisson in number; with x the rate times
+    that time and q, p the spectra of a pulse and of a photon as Fourier transforms, ``q = p exp(x (p - 1))``, so
+    ``p = W(x q exp(x)) / x`` with Lambert's W; of n pulses come ``n (1 + x)`` photons, so sums count as the photons
+    that they were. Sums beyond the last channel were not recorded and cannot be given back. The rate of photons is
+    ``n (1 + x)`` over the live time, which gives x from the pulses.
+    """
+    axis = scan.require_axis()
+    if not (np.isfinite(pulse_pair_us) and pulse_pair_us > 0):
+        raise ScanError(f"Cannot take out sum peaks: a resolving time of {pulse_pair_us:g} µs; it must be positive.")
+    if scan.live_time_s is None or not np.all((scan.live_time_s > 0)[... if scan.present is None else scan.present]):
+        raise ScanError(
+            f"Cannot take out sum peaks of scan {scan.name!r}: they depend on the rate, and its file lacks the live "
+            "time of some pixels. Convert the scan from the instrument's own files, which hold them."
+        )
+    pulses = survey(scan).pixel_counts
+    seen = pulses / np.where(scan.live_time_s > 0, scan.live_time_s, np.inf) * pulse_pair_us * _SECONDS_PER_US
+    chance = seen / np.maximum(1.0 - seen, 1e-9)
+    if chance.max() > _MOST_CHANCE or seen.max() >= 1.0:
+        raise ScanError(
+            f"Cannot take out sum peaks: {seen.max():.2f} photons arrive in {pulse_pair_us:g} µs in the fastest "
+            f"pixel; up to {_MOST_CHANCE} can be told apart. Check the resolving time."
+        )
+    whole = scan.counts.rechunk({1: -1, 2: -1})
+    counts = whole.map_blocks(_parted, chance, axis, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+    said = f"sum peaks taken out for {pulse_pair_us:g} µs: {chance.max():.2%} of the pulses at most held two photons"
+    step = Step("sum_peaks", said, {"pulse_pair_us": pulse_pair_us, "most_chance": float(chance.max())})
+    return replace(scan, counts=counts, notes=(*scan.notes, said)), step
+
+
+def _parted(
+    block: NDArray[Any], chance: NDArray[np.float64], axis: EnergyAxis, block_info: Any = None
+) -> NDArray[np.float32]:
+    first = block_info[0]["array-location"][0][0] if block_info else 0
+    x = chance[first : first + len(block)][:, :, None]
+    pulses = block.sum(axis=2, keepdims=True, dtype=np.float64)
+    length = 1 << int(np.ceil(np.log2(3 * axis.n_channel)))
+    frequency = np.arange(length // 2 + 1) / length
+    # energies add up, channel numbers do not: the axis' zero shifts a sum
+    phase = np.exp(-2j * np.pi * frequency * axis.zero_kev / axis.gain_kev)
+    pulse = np.fft.rfft(block / np.maximum(pulses, 1.0), n=length, axis=2) * phase
+    small = np.maximum(x, 1e-12)
+    single = lambertw(small * pulse * np.exp(small)) / small
+    photons = np.fft.irfft(single / phase, n=length, axis=2)[:, :, : axis.n_channel]
+    return np.asarray(np.maximum(photons, 0.0) * pulses * (1.0 + x), dtype=np.float32)
+
+
+def cropped(scan: Scan, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[Scan, Step]:
+    """Return some rows and columns of a scan, and what was done.
+
+    Parameters
+    ----------
+    scan : Scan
+        The scan.
+    rows, columns : (int, int)
+        First, and the one after the last; counted from 0.
+
+    Raises
+    ------
+    ScanError
+        They hold no pixel, or lie outside the scan.
+    """
+    for name, (first, stop), size in zip(("rows", "columns"), (rows, columns), scan.shape[:2], strict=True):
+        if not 0 <= first < stop <= size:
+            raise ScanError(
+                f"Cannot crop to {name} {first}:{stop}: the scan has {name} 0 to {size - 1}. "
+                f"Give a first and, above it, a last plus one of at most {size}."
+            )
+    part = slice(*rows), slice(*columns)
+    said = f"cropped to rows {rows[0]} to {rows[1] - 1} and columns {columns[0]} to {columns[1] - 1}"
+    own = replace(scan, counts=scan.counts[part], notes=(*scan.notes, said), **_each_image(scan, lambda own: own[part]))
+    return own, Step("crop", said, {"rows": list(rows), "columns": list(columns), "shape": list(scan.shape)})
+
+
+def masked(scan: Scan, mask: NDArray[np.bool_]) -> tuple[Scan, Step]:
+    """Return the scan with the pixels outside a mask marked as missing, and what was done; no count is changed.
+
+    Raises
+    ------
+    ScanError
+        The mask has another size, or holds no pixel.
+    """
+    if mask.shape != scan.shape[:2] or not mask.any():
+        raise ScanError(
+            f"Cannot mask a scan of {scan.shape[0]} x {scan.shape[1]} pixels by {int(mask.sum())} pixels of "
+            f"{' x '.join(map(str, mask.shape))}. Give a mask of the scan's size that holds some."
+        )
+    present = mask if scan.present is None else mask & scan.present
+    said = f"masked: {int(mask.sum())} of {mask.size} pixels kept"
+    return replace(scan, present=present, notes=(*scan.notes, said)), Step("mask", said, {"kept": int(mask.sum())})
+
+
+def binned(scan: Scan, rows: int, columns: int) -> tuple[Scan, Step]:
+    """Return the scan with blocks of pixels added up, counts and times, and what was done.
+
+    A pixel of the result is missing where one of its block is; rows and columns that fill no whole block are left out.
+
+    Raises
+    ------
+    ScanError
+        A block has no pixel, or more than the scan.
+    """
+    n_row, n_column, n_channel = scan.shape
+    if not (1 <= rows <= n_row and 1 <= columns <= n_column):
+        raise ScanError(
+            f"Cannot put {rows} x {columns} pixels together: the scan has {n_row} x {n_column}. "
+            "Give two whole numbers from 1 to these."
+        )
+    whole = n_row // rows * rows, n_column // columns * columns
+
+    def added(image: Array) -> Array:
+        blocks = image[: whole[0], : whole[1]].reshape(whole[0] // rows, rows, whole[1] // columns, columns)
+        return np.asarray(blocks.sum(axis=(1, 3)))
+
+    n_block = np.add.reduceat(np.ones(whole[0], int), np.arange(0, whole[0], max(rows * (16 // rows or 1), 1)))
+    counts = scan.counts[: whole[0], : whole[1]].rechunk({0: tuple(n_block.tolist()), 1: -1, 2: n_channel})
+    total = da.coarsen(np.sum, counts, {0: rows, 1: columns}, dtype=_wide(scan.counts.dtype))
+    present = None if scan.present is None else added((~scan.present).astype(np.float64)) == 0
+    times: dict[str, Any] = {
+        name: None if getattr(scan, name) is None else added(getattr(scan, name)) for name in _TIMES
+    }
+    step = None if scan.step_mm is None else (scan.step_mm[0] * rows, scan.step_mm[1] * columns)
+    said = f"{rows} x {columns} pixels added to one"
+    if whole != (n_row, n_column):
+        said += f"; {n_row - whole[0]} rows and {n_column - whole[1]} columns left over"
+    own = replace(scan, counts=total, present=present, step_mm=step, notes=(*scan.notes, said), **times)
+    return own, Step("bin", said, {"rows": rows, "columns": columns, "shape": list(scan.shape)})
+
+
+_TIMES = ("live_time_s", "real_time_s")
+
+
+def _each_image(scan: Scan, change: Any) -> dict[str, Any]:
+    names = (*_TIMES, "present")
+    return {name: None if getattr(scan, name) is None else change(getattr(scan, name)) for name in names}
+
+
+def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return a type that holds sums of such counts."""
+    return np.dtype(np.uint32) if dtype.kind == "u" and dtype.itemsize < 4 else dtype

@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import shift as moved_by
-from scipy.signal.windows import tukey
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
+from underpaint.repair._pictures import cosine_taper
 from underpaint.repair.mirrored import (
     LEAST_COLUMNS,
     LEAST_ROWS,
     MOST_COLUMNS,
-    TAPER,
     RowDirection,
     direction_of,
     root_images,
@@ -148,7 +147,7 @@ def _remaining(cross: NDArray[np.complex128], n_column: int) -> tuple[float, flo
 
 def _cross_spectra(images: Array) -> NDArray[np.complex128]:
     """(n_odd, n_frequency) cross-spectra of odd rows and the mean of their neighbours, summed over bands."""
-    tapered = (images - images.mean(axis=2, keepdims=True)) * tukey(images.shape[2], TAPER)
+    tapered = (images - images.mean(axis=2, keepdims=True)) * cosine_taper(images.shape[2])
     spectra = np.fft.rfft(tapered, axis=2)
     odd = spectra[:, 1:-1:2]
     mean = 0.5 * (spectra[:, 0:-2:2] + spectra[:, 2::2])[:, : odd.shape[1]]

@@ -26,11 +26,12 @@ from importlib import import_module
 from pathlib import Path
 from random import uniform
 from tempfile import mkdtemp
-from typing import Any
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Any
 
 from underpaint.errors import OutputError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 PREFIX = ".underpaint-"
 _MARK, _LOCK, _PROGRAM = "underpaint.json", "lock", "underpaint"
@@ -453,8 +454,10 @@ def _write_mark(folder: Path, target: Path, kind: str, *, alone: bool) -> None:
     draft.replace(folder / _MARK)
 
 
-def _lock(folder: Path) -> FileLock | None:
+def _lock(folder: Path) -> "FileLock | None":
     """Return the lock of a working folder, held where the file system knows locks; None where another one holds it."""
+    from filelock import FileLock, Timeout  # brings asyncio, a twentieth of a second that reading does not need
+
     path = folder / _LOCK
     if path.is_symlink():
         return None

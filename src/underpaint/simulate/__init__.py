@@ -1,23 +1,20 @@
 """Distributions of stratigraphies -> labelled spectra; mock-up recipes -> virtual panels."""
 
 from underpaint.simulate.draw import RandomStratigraphies, StratigraphySampler
-from underpaint.simulate.explicit import ExplicitSettings, load_job, simulate, simulate_spectra
+from underpaint.simulate.explicit import load_job, simulate
 from underpaint.simulate.jobs import LibrarySettings
 from underpaint.simulate.labels import visibility
 from underpaint.simulate.library import simulate_library
+from underpaint.simulate.mockups import Panel, PanelSettings, make_panel, save_panel
 from underpaint.simulate.outputs import Outputs, outputs_for
-from underpaint.simulate.panel import Panel, PanelSettings, make_panel, save_panel
-from underpaint.simulate.photons import Photons, read_photons
-from underpaint.simulate.recipes import PanelRecipe, load_recipe, paper_classes, paper_mixtures
+from underpaint.simulate.photons import read_photons
+from underpaint.simulate.recipes import load_recipe, paper_classes, paper_mixtures
 
 __all__ = [
-    "ExplicitSettings",
     "LibrarySettings",
     "Outputs",
     "Panel",
-    "PanelRecipe",
     "PanelSettings",
-    "Photons",
     "RandomStratigraphies",
     "StratigraphySampler",
     "load_job",
@@ -30,6 +27,5 @@ __all__ = [
     "save_panel",
     "simulate",
     "simulate_library",
-    "simulate_spectra",
     "visibility",
 ]

@@ -29,7 +29,7 @@ from underpaint.errors import ScanError
 from underpaint.io._detectors import PLACE, Place
 from underpaint.io._energies import axis_of_line
 from underpaint.io._source import SAME_CHANNELS, lazy_counts
-from underpaint.io.hdf5._cube import Hdf5Cube, ListedCube, check_stored
+from underpaint.io.hdf5._cube import Axis, Hdf5Cube, ListedCube, View, check_stored, grids, named_axes, view_of
 from underpaint.io.hdf5._facts import (
     ENERGY_UNITS,
     axis_of_energies,
@@ -46,7 +46,6 @@ from underpaint.io.hdf5._facts import (
     units,
 )
 from underpaint.io.hdf5._links import file_of, follow, identity, items
-from underpaint.io.hdf5._view import Axis, View, grids, named_axes, view_of
 
 FORMAT_NAME = "HDF5"
 _COUNT_NAMES = ("counts", "data", "spectrum", "spectra", "mca")

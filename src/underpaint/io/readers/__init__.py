@@ -1,10 +1,11 @@
 """The readers of file formats: each module here reads one format, and none of them is listed anywhere.
 
-A reader is a module (or any other object) with three attributes, see :class:`Reader`:
+A reader is a module (or any other object) with these attributes, see :class:`Reader`:
 
 - ``FORMAT``, a :class:`Format`;
 - ``sniff(path, head)``, whether the file or folder is of that format;
-- ``read(path, name, shape)``, its scan or scans.
+- ``read(path, name, shape)``, its scan or scans;
+- where files hold photographs, ``read_photographs(path)``, a list of :class:`Photograph`.
 
 Those of other packages are found by their entry points of the group ``underpaint.readers``;
 ``docs/how-to/extending.md`` has an example. Modules whose names begin with an underscore are no readers: they hold what
@@ -20,6 +21,8 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Protocol
 
+from numpy.typing import NDArray
+
 from underpaint.data import Scan
 from underpaint.io._single import FileSpectrum, spectrum_scan
 from underpaint.io._source import Cube, lazy_counts, told
@@ -28,6 +31,7 @@ __all__ = [
     "Cube",
     "FileSpectrum",
     "Format",
+    "Photograph",
     "Reader",
     "formats",
     "lazy_counts",
@@ -79,6 +83,22 @@ class Format:
     store: bool = False
     extra: str = ""
     written: bool = False
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """An image in a file beside its spectra: the mosaic, the camera's, a detector's.
+
+    Parameters
+    ----------
+    name : str
+        As the file calls it.
+    pixels : (n_row, n_column) or (n_row, n_column, 3) array
+        Unsigned integers as stored; three colours are red, green, blue.
+    """
+
+    name: str
+    pixels: NDArray[Any]
 
 
 class Reader(Protocol):

@@ -32,8 +32,16 @@ from numpy.typing import NDArray
 from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_list, unit_of
-from underpaint.io._single import FileSpectrum, content_of, detector_scans, spectrum_scan
-from underpaint.io._source import lazy_counts, probe, told
+from underpaint.io._single import (
+    FileSpectrum,
+    content_of,
+    detector_scans,
+    is_channel_or_energy,
+    is_counting,
+    spectra_in_columns,
+    spectrum_scan,
+)
+from underpaint.io._source import first_bytes, lazy_counts, probe, told
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -57,10 +65,6 @@ _LARGEST_SPECTRUM = 16 * 2**20
 _ROW, _COLUMN = {"row", "y", "line"}, {"column", "col", "x"}
 _UNIT_MM = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "cm": 10.0}
 _LENGTH = re.compile(r"([a-z]+)[\W_]*(mm|um|µm|cm)\W*")
-_ENERGY = re.compile(r"(energ[^\W\d_]*|k?ev)[\W_]*(k?ev)?[\W_]*")
-_CHANNEL = re.compile(r"channels?#?|chan|ch|kanal|canale?|bins?")
-_COUNTS = re.compile(r"counts?|cts|intensit[^\W\d_]*")
-_DETECTOR = re.compile(r"(d|det|detector|sdd|mca)[\W_]*\d+")
 _OFF_STEP = 0.25
 """Positions lie off even steps by less than this part of a step."""
 _MOST_PIXELS_A_SPECTRUM = 64
@@ -206,11 +210,6 @@ def _placed(headings: tuple[str, ...]) -> _Places | None:
     return _Places(row, units.pop())
 
 
-def is_channel_or_energy(heading: str) -> bool:
-    """Whether a heading in lower case names a column of channels or energies."""
-    return bool(_ENERGY.fullmatch(heading) or _CHANNEL.fullmatch(heading))
-
-
 def _check_headings(path: Path, manner: Manner, width: int) -> None:
     """Refuse a heading of fewer columns than decimal commas make of its lines, or of coordinates elsewhere."""
     n_heading = len(manner.headings)
@@ -229,12 +228,7 @@ def _check_headings(path: Path, manner: Manner, width: int) -> None:
 
 def _beginning(path: Path) -> bytes:
     """Return whole lines from a file's beginning."""
-
-    def read() -> bytes:
-        with path.open("rb") as stream:
-            return stream.read(_LONGEST_LINE)
-
-    found: bytes = probe(read, str(path))
+    found = first_bytes(path, _LONGEST_LINE)
     return found if len(found) < _LONGEST_LINE else found.rpartition(_end(found))[0]
 
 
@@ -372,83 +366,15 @@ def _spectra(path: Path, manner: Manner, width: int, columns: list[int]) -> list
     return detector_scans(spectra, path, FORMAT.name, None)
 
 
-def spectra_in_columns(
-    table: NDArray[np.float64], headings: tuple[str, ...], columns: list[int], path: Path
-) -> list[FileSpectrum]:
-    """Return the spectra in a table with a line for each channel; several are those of detectors.
-
-    Parameters
-    ----------
-    table : (n_column, n_channel) array
-        Channels, energies and counts.
-    headings : tuple of str
-        Names of the columns, in lower case.
-    columns : list of int
-        The columns of channels and energies.
-    path : Path
-        The file.
-
-    Raises
-    ------
-    ScanError
-        The headings do not say which columns hold counts.
-    """
-    energies = next((number for number in columns if _ENERGY.fullmatch(headings[number])), columns[-1])
-    axis, notes = _spectrum_axis(table[energies], headings[energies], path)
-    counted, left_out = _counts_columns(headings, columns, path)
-    if left_out:
-        notes = (*notes, f"columns left out: {', '.join(left_out)}")
-    if len(counted) == 1:
-        return [FileSpectrum(table[counted[0]].copy(), axis, notes=notes)]
-    return [
-        FileSpectrum(table[number].copy(), axis, name=headings[number], detector=headings[number], notes=notes)
-        for number in counted
-    ]
-
-
 def _channel_and_energy(table: NDArray[np.float64], path: Path) -> list[int]:
     """Return the columns of channel and energy of three without headings; the third holds the counts."""
     rising = [bool((np.diff(column) > 0).all()) for column in table]
-    if not (_is_counting(table[0]) and sum(rising) == 2):
+    if not (is_counting(table[0]) and sum(rising) == 2):
         raise ScanError(
             f"Cannot read {path}: of its three columns without known headings the first must count the channels and "
             f"one more rise as energies; {sum(rising)} rise. Name the columns in a heading (channel, counts, energy)."
         )
     return [0, rising.index(True, 1)]
-
-
-def _counts_columns(headings: tuple[str, ...], columns: list[int], path: Path) -> tuple[list[int], list[str]]:
-    """Return the columns of counts, and the headings of those that are left out."""
-    others = [number for number in range(len(headings)) if number not in columns]
-    named = [number for number in others if _COUNTS.fullmatch(headings[number])]
-    if len(others) == 1 or len(named) == 1:
-        counted = others if len(others) == 1 else named
-        return counted, [headings[number] for number in others if number not in counted]
-    if others and all(_DETECTOR.fullmatch(headings[number]) for number in others):
-        return others, []
-    names = ", ".join(headings[number] for number in others[:5])
-    raise ScanError(
-        f"Cannot read {path}: {len(others)} columns stand beside the channels or energies ({names}). Head one of them "
-        "counts, or all of them by detectors: det1, det2."
-    )
-
-
-def _is_counting(values: NDArray[np.float64]) -> bool:
-    return bool((np.diff(values) == 1).all()) and values[0] in {0, 1}
-
-
-def _spectrum_axis(first: NDArray[np.float64], heading: str, path: Path) -> Axis:
-    counting = _is_counting(first)
-    if counting and not re.search(r"energ|\bk?ev\b", heading):
-        return None, (NO_CALIBRATION,)
-    axis, notes = axis_of_list(first, first.size, unit_of(heading))
-    straight = np.linspace(first[0], first[-1], first.size)
-    if axis is None and not np.abs(first - straight).max() <= np.ptp(first) / first.size:
-        raise ScanError(
-            f"Cannot read {path}: its column of channels is neither channels nor energies that rise in even steps "
-            f"({'; '.join(notes)}). Give a spectrum of channel or energy and counts."
-        )
-    return axis, notes
 
 
 def _table(

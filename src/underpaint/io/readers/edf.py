@@ -19,6 +19,7 @@ Source: fabio ``fabio/edfimage.py`` (MIT), PyMca ``PyMca5/PyMcaIO/EdfFile.py``, 
 ``PyMca5/PyMcaCore/XiaEdf.py``. fabio itself is not used: it fills frames that are cut off with zeros.
 """
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,16 @@ from numpy.typing import NDArray
 from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients
-from underpaint.io._source import SAME_CHANNELS, lazy_counts, missing_numbers, own_entries, probe, shown_numbers
+from underpaint.io._source import (
+    SAME_CHANNELS,
+    first_bytes,
+    lazy_counts,
+    missing_numbers,
+    numbers_in_name,
+    own_entries,
+    probe,
+    shown_numbers,
+)
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -131,10 +141,8 @@ def sniff(path: Path, head: bytes) -> bool:
 def _edf_files(folder: Path) -> list[Path]:
     """Return the EDF files of a folder, by content, in the order of the numbers in their names."""
     named = (own for own in folder.iterdir() if own.suffix.lower() in {".edf", ".cor"} and own.is_file())
-    found = own_entries(folder, (own for own in named if _begins(_beginning(own))))
-    return sorted(
-        found, key=lambda own: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", own.stem)]
-    )
+    found = own_entries(folder, (own for own in named if _begins(first_bytes(own, _PIECE))))
+    return sorted(found, key=numbers_in_name)
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
@@ -272,15 +280,6 @@ def _with_live_time(scan: Scan, files: list[Path], detector: str) -> Scan:
     return replace(scan, live_time_s=np.where(seconds > 0, seconds, np.nan)) if (seconds > 0).any() else scan
 
 
-def _beginning(path: Path) -> bytes:
-    def read() -> bytes:
-        with path.open("rb") as stream:
-            return stream.read(_PIECE)
-
-    found: bytes = probe(read, str(path))
-    return found
-
-
 def _frames(path: Path) -> Iterator[Frame]:
     """Find the frames of a file by their headers; numbers are not read."""
     held = probe(path.stat, str(path)).st_size
@@ -340,10 +339,10 @@ def _frame(path: Path, begin: int, fields: dict[str, str], held: int) -> Frame |
         )
     order = ">" if lower.get("byteorder", "").lower() == "highbytefirst" else "<"
     shape = tuple(dims) if len(dims) > 1 else (1, *dims)
-    if "long" in lower["datatype"].lower() and _said(lower, "size") == 8 * _product(shape):
+    if "long" in lower["datatype"].lower() and _said(lower, "size") == 8 * math.prod(shape):
         kind = kind[0] + "8"  # long numbers of 8 bytes, which only the size tells
     dtype = np.dtype(order + kind)
-    needed = begin + _product(shape) * dtype.itemsize
+    needed = begin + math.prod(shape) * dtype.itemsize
     if needed > held:
         raise ScanError(
             f"Cannot read {path}: its header promises {' x '.join(map(str, shape))} numbers up to byte {needed}; "
@@ -355,7 +354,7 @@ def _frame(path: Path, begin: int, fields: dict[str, str], held: int) -> Frame |
 def _size(fields: dict[str, str], frame: Frame) -> int:
     """Bytes to the next header: those of the numbers, or more where the header says so."""
     lower = {key.lower(): value for key, value in fields.items()}
-    own = _product(frame.shape) * frame.dtype.itemsize
+    own = math.prod(frame.shape) * frame.dtype.itemsize
     return max(own, _said(lower, "edf_binarysize"), _said(lower, "size"))
 
 
@@ -369,13 +368,6 @@ def _whole(value: str, key: str, path: Path) -> int:
     if not (value.isdecimal() and value.isascii() and len(value) < 16 and int(value) > 0):
         raise ScanError(f"Cannot read {path}: {key} is {value!r}; it must be a whole number, 1 or more.")
     return int(value)
-
-
-def _product(numbers: tuple[int, ...]) -> int:
-    total = 1
-    for own in numbers:
-        total *= own
-    return total
 
 
 def _numbers(frame: Frame, start: int, stop: int) -> NDArray[Any]:

@@ -19,9 +19,8 @@ import numpy as np
 from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, number, seconds
-from underpaint.io._single import FileSpectrum, content_of, list_scan
+from underpaint.io._single import FileSpectrum, content_of, is_channel_or_energy, list_scan, spectra_in_columns
 from underpaint.io.readers import Format
-from underpaint.io.readers.csv_table import is_channel_or_energy, spectra_in_columns
 
 FORMAT = Format(
     "SPEC",

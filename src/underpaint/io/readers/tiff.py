@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import Axis, axis_of_list, unit_of
-from underpaint.io._source import lazy_counts, missing_numbers, own_entries, probe, shown_numbers, told
+from underpaint.io._source import lazy_counts, missing_numbers, numbers_in_name, own_entries, probe, shown_numbers, told
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -102,7 +102,7 @@ def _tiff_files(folder: Path) -> list[Path]:
     """Return the TIFF files of a folder in the order of the numbers in their names."""
     named = (own for own in folder.iterdir() if own.suffix.lower() in {".tif", ".tiff"} and own.is_file())
     found = own_entries(folder, named)
-    return sorted(found, key=lambda own: [(int(p) if p.isdecimal() else -1, p) for p in re.split(r"(\d+)", own.stem)])
+    return sorted(found, key=numbers_in_name)
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:

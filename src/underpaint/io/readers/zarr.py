@@ -7,11 +7,16 @@ it ``live_time_s``, ``real_time_s`` and ``present`` where known. Source: zarr co
 
 A store can name codecs that run code (pickle), and hold links that lead elsewhere: both are refused before it is
 opened. Chunks packed with Blosc are checked before they are unpacked, since damaged ones end the process.
+
+Blosc trusts the sizes in a buffer's header, also where they point behind the end of the buffer: a damaged one ends the
+process, so the header is checked first. Source: c-blosc 1.21, README_CHUNK_FORMAT.rst.
 """
 
 import asyncio
 import json
+import math
 import os
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,9 +33,8 @@ from underpaint.io._axes import ENERGY_NAME, channel_dimension
 from underpaint.io._detectors import PLACE, Place
 from underpaint.io._energies import Axis, axis_of_list
 from underpaint.io._hyperspy import EXPERIMENTS, TIMES, Signal, read_axes, seconds
-from underpaint.io._source import lazy_counts, leads_out, probe
+from underpaint.io._source import lazy_counts, leads_out, probe, told
 from underpaint.io.readers import Format
-from underpaint.io.readers._blosc import fault_of_blosc
 
 FORMAT = Format(
     "zarr",
@@ -159,7 +163,7 @@ def _values(node: Node, key: Any = ()) -> NDArray[Any]:
         values = np.asarray(array[key])
     except Exception as error:  # zarr and its codecs raise whatever they like at damaged data
         raise ScanError(
-            f"Cannot read {node.folder}: the zarr array is damaged ({_first_line(error)}). Copy the store again."
+            f"Cannot read {node.folder}: the zarr array is damaged ({told(error)}). Copy the store again."
         ) from error
     if values.dtype.kind not in "buif":
         raise ScanError(f"Cannot read {node.folder}: the zarr array holds {values.dtype}, not numbers.")
@@ -169,7 +173,7 @@ def _values(node: Node, key: Any = ()) -> NDArray[Any]:
 def _store(node: Node) -> Any:
     if not node.blosc:
         return zarr_library().storage.LocalStore(node.folder, read_only=True)
-    return _checking_store()(node.folder, _product(node.chunks) * node.dtype.itemsize)
+    return _checking_store()(node.folder, math.prod(node.chunks) * node.dtype.itemsize)
 
 
 @lru_cache(maxsize=1)
@@ -199,10 +203,6 @@ def _checking_store() -> Any:
             return buffer
 
     return BloscStore
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _refuse_links(path: Path) -> None:
@@ -256,12 +256,12 @@ def _is_blosc(record: dict[str, Any]) -> bool:
 
 def _refuse_sizes(folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     sizes_fit = len(shape) == len(chunks) and all(own > 0 for own in (*shape, *chunks))
-    if not sizes_fit or _product(chunks) * dtype.itemsize > _LARGEST_CHUNK:
+    if not sizes_fit or math.prod(chunks) * dtype.itemsize > _LARGEST_CHUNK:
         raise ScanError(
             f"Cannot read {folder}: a zarr array of shape {shape} in chunks of {chunks}; chunks must be "
             f"of the same number of sizes and at most {_LARGEST_CHUNK} bytes."
         )
-    chunk_bytes = _product(chunks) * dtype.itemsize
+    chunk_bytes = math.prod(chunks) * dtype.itemsize
     if chunk_bytes > _ALWAYS_HELD and chunk_bytes > _LARGEST_PACKING * _stored_bytes(folder):
         raise ScanError(
             f"Cannot read {folder}: a zarr array in chunks of {chunks} {dtype}, {chunk_bytes / 1e6:.0f} MB each, and "
@@ -273,13 +273,6 @@ def _refuse_sizes(folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...],
 
 def _stored_bytes(folder: Path) -> int:
     return sum((Path(here) / own).stat().st_size for here, _, files in os.walk(folder) for own in files)
-
-
-def _product(numbers: tuple[int, ...]) -> int:
-    total = 1
-    for own in numbers:
-        total *= own
-    return total
 
 
 def _codecs(record: Any) -> Iterator[str]:
@@ -427,3 +420,67 @@ def _siblings(node: Node, names: tuple[str, ...]) -> Iterator[Node]:
         mark = next((own for own in ("zarr.json", ".zarray") if (folder / own).is_file()), None)
         if mark is not None and node.name and _json(folder / mark).get("node_type", "array") == "array":
             yield _node(folder.parent, folder, _json(folder / mark))
+
+
+HEADER_BYTES = 16
+_LARGEST_SPLIT_TYPE, _SMALLEST_SPLIT_BYTES = 16, 128
+_COPIED, _WHOLE = 0x02, 0x10
+_SIZE = struct.Struct("<i")
+
+
+def fault_of_blosc(packed: bytes, unpacked_bytes: int) -> str:
+    """Say what contradicts itself in a Blosc buffer; empty where it can be unpacked.
+
+    Parameters
+    ----------
+    packed : bytes
+        The whole buffer.
+    unpacked_bytes : int
+        What it must hold.
+    """
+    if len(packed) < HEADER_BYTES:
+        return f"a Blosc chunk of {len(packed)} bytes, the header alone has {HEADER_BYTES}"
+    flags, type_bytes = packed[2], packed[3]
+    n_byte, block_bytes, packed_bytes = struct.unpack_from("<3I", packed, 4)
+    if packed_bytes != len(packed):
+        return f"a Blosc chunk of {len(packed)} bytes says that it has {packed_bytes}"
+    if n_byte != unpacked_bytes:
+        return f"a Blosc chunk says that it holds {n_byte} bytes, the array's chunks have {unpacked_bytes}"
+    if type_bytes == 0 or not 0 < block_bytes <= max(n_byte, 1):
+        return f"a Blosc chunk has items of {type_bytes} and blocks of {block_bytes} bytes"
+    if flags & _COPIED:
+        whole = packed_bytes == n_byte + HEADER_BYTES
+        return "" if whole else f"a Blosc chunk that is not packed has {packed_bytes} bytes for {n_byte}"
+    sound = _blocks_fit(packed, n_byte, block_bytes, type_bytes, split=not flags & _WHOLE)
+    return "" if sound else "the blocks of a Blosc chunk lie outside of it"
+
+
+def _blocks_fit(packed: bytes, n_byte: int, block_bytes: int, type_bytes: int, *, split: bool) -> bool:
+    """Whether each block, and each piece that it is split into, lies inside the buffer."""
+    n_block = -(-n_byte // block_bytes)
+    behind_starts = HEADER_BYTES + _SIZE.size * n_block
+    if behind_starts > len(packed):
+        return False
+    starts = np.frombuffer(packed, "<i4", n_block, HEADER_BYTES)
+    for index, start in enumerate(starts.tolist()):
+        own = min(block_bytes, n_byte - index * block_bytes)
+        pieces = type_bytes if split and own == block_bytes and _is_split(block_bytes, type_bytes) else 1
+        if start < behind_starts or not _pieces_fit(packed, start, pieces, own // pieces):
+            return False
+    return True
+
+
+def _is_split(block_bytes: int, type_bytes: int) -> bool:
+    return type_bytes <= _LARGEST_SPLIT_TYPE and block_bytes // type_bytes >= _SMALLEST_SPLIT_BYTES
+
+
+def _pieces_fit(packed: bytes, start: int, pieces: int, unpacked_bytes: int) -> bool:
+    place = start
+    for _ in range(pieces):
+        if place + _SIZE.size > len(packed):
+            return False
+        size = _SIZE.unpack_from(packed, place)[0]
+        place += _SIZE.size + size
+        if not 0 < size <= unpacked_bytes or place > len(packed):
+            return False
+    return True

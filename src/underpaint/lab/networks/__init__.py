@@ -7,12 +7,10 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from underpaint.lab.networks.autoencoder import AutoencoderNetwork, Decoder
 from underpaint.lab.networks.calibration import Calibration
 from underpaint.lab.networks.default import DefaultNetwork
 from underpaint.lab.networks.layers import Body, LayersNetwork
-from underpaint.lab.networks.recurrent import RecurrentNetwork
-from underpaint.lab.networks.xu2022 import LogLogRoot, Root, XuNetwork
+from underpaint.lab.networks.xu2022 import AutoencoderNetwork, Decoder, LogLogRoot, RecurrentNetwork, Root, XuNetwork
 from underpaint.pigments.weights import NetworkKind
 
 __all__ = [

@@ -4,17 +4,15 @@ from underpaint.lab.training.calibration import calibrated
 from underpaint.lab.training.checkpoint import Trained, load_checkpoint, load_trainable
 from underpaint.lab.training.exporting import export
 from underpaint.lab.training.finetuning import FinetuneReport, finetune
-from underpaint.lab.training.labelled import labelled, labelled_folder, labelled_scan, labelled_spectra
+from underpaint.lab.training.labelled import labelled, labelled_scan, labelled_spectra
 from underpaint.lab.training.library import Library, load_library
 from underpaint.lab.training.loop import TrainReport, answers, cross_validate, train
-from underpaint.lab.training.metrics import NameFigures
 from underpaint.lab.training.settings import FinetuneSettings, TrainSettings, load_finetune_settings, load_settings
 
 __all__ = [
     "FinetuneReport",
     "FinetuneSettings",
     "Library",
-    "NameFigures",
     "TrainReport",
     "TrainSettings",
     "Trained",
@@ -24,7 +22,6 @@ __all__ = [
     "export",
     "finetune",
     "labelled",
-    "labelled_folder",
     "labelled_scan",
     "labelled_spectra",
     "load_checkpoint",

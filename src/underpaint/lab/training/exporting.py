@@ -1,9 +1,6 @@
 """From a torch network to an ONNX file with its model card."""
 
 import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from underpaint.errors import OutputError, TrainingError
-from underpaint.lab.training.module import inputs_of
+from underpaint.lab.training.module import inputs_of, quiet
 from underpaint.pigments.predict.model import open_session
 from underpaint.pigments.weights import ModelCard
 from underpaint.runtime.files import put_in_place, working_folder
@@ -118,7 +115,7 @@ def _write_onnx(network: nn.Module, card: ModelCard, path: Path) -> None:
     inputs = example_inputs(network, card, 2)
     names = ["counts", "recorded", "instrument"][: len(inputs)]
     batch = torch.export.Dim("n_spectrum", min=1)
-    with _quiet():
+    with quiet("torch.onnx", logging.ERROR, ""):  # notes on optional packages
         program = torch.onnx.export(
             _Answer(network),
             inputs,
@@ -150,17 +147,3 @@ def _run_onnx(path: Path, inputs: tuple[Tensor, ...]) -> list[np.ndarray]:
     session = open_session(path)
     feed = dict(zip((each.name for each in session.get_inputs()), (each.numpy() for each in inputs), strict=True))
     return [np.asarray(each) for each in session.run(None, feed)]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter's notes on optional packages."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            logger.setLevel(level)

@@ -1,7 +1,6 @@
 """The training run: split, loop with checkpoints and early stopping, figures."""
 
 import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,7 +29,7 @@ from underpaint.lab.training.checkpoint import (
 )
 from underpaint.lab.training.library import Library, load_library
 from underpaint.lab.training.metrics import NameFigures, figures_by_name, macro_mean
-from underpaint.lab.training.module import PigmentModule, ReconstructionModule, log_odds, loss_of
+from underpaint.lab.training.module import PigmentModule, ReconstructionModule, log_odds, loss_of, quiet
 from underpaint.lab.training.settings import TrainSettings
 from underpaint.lab.training.split import Split, split_by_source
 from underpaint.pigments.weights import ModelCard
@@ -218,7 +217,9 @@ def fit(
     progress: Progress | None = None,
 ) -> None:
     """Run the Lightning loop, from ``resume`` where given; the module has ``settings`` and logs "validation_loss"."""
-    with _threads(settings.threads), _quiet():
+    # Lightning advises on workers and devices: the batches come from memory by intent.
+    advice = (".*does not have many workers.*", ".*exists and is not empty.*", ".*isinstance.treespec.*")
+    with _threads(settings.threads), quiet("lightning.pytorch", logging.WARNING, *advice):
         trainer = _trainer(settings, progress)
         try:
             trainer.fit(
@@ -371,21 +372,6 @@ def _threads(n_thread: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Lightning's advice on workers and devices: the batches come from memory by intent."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        for text in (".*does not have many workers.*", ".*exists and is not empty.*", ".*isinstance.treespec.*"):
-            warnings.filterwarnings("ignore", message=text)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
 
 
 def pretrain_autoencoder(library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> AutoencoderNetwork:

@@ -1,5 +1,9 @@
 """The Lightning modules: loss, optimiser and schedule."""
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as lightning
@@ -199,3 +203,18 @@ def masked_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     """Binary cross-entropy over the labels that count."""
     total = binary_cross_entropy_with_logits(logits.float(), labels, weight=weight, reduction="sum")
     return total / weight.sum().clamp_min(1.0)
+
+
+@contextmanager
+def quiet(name: str, level: int, *messages: str) -> Iterator[None]:
+    """Keep a logger to what is as grave as ``level``, and warnings that begin with these expressions to themselves."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(level)
+    with warnings.catch_warnings():
+        for message in messages:
+            warnings.filterwarnings("ignore", message=message)
+        try:
+            yield
+        finally:
+            logger.setLevel(before)

@@ -3,27 +3,23 @@
 from underpaint.physics.atomic.elements import atomic_number, atomic_weight, symbol
 from underpaint.physics.atomic.lines import (
     SHELLS,
+    AtomicTables,
     LineTable,
+    atomic_tables,
+    compound_attenuation,
+    compton_energy,
+    differential_scatter,
     edge_energy,
     family_lines,
     line_labels,
+    line_production,
     line_table,
-    siegbahn,
-)
-from underpaint.physics.atomic.scatter import (
-    compton_energy,
-    differential_scatter,
+    mass_attenuation,
     profile_integrals,
     profile_mixture,
     scattering_momentum,
+    siegbahn,
     total_scatter,
-)
-from underpaint.physics.atomic.tables import (
-    AtomicTables,
-    atomic_tables,
-    compound_attenuation,
-    line_production,
-    mass_attenuation,
 )
 
 __all__ = [

@@ -1,9 +1,18 @@
 """Sample and instrument -> expected spectrum; the only place where photons are counted out."""
 
-from underpaint.physics.forward.breakdown import Origin, depth_of_origin
-from underpaint.physics.forward.counting import count, counts_needed, live_share, pile_up
+from underpaint.physics.forward.breakdown import depth_of_origin
 from underpaint.physics.forward.emission import ORDERS, SCATTER, Emission
-from underpaint.physics.forward.response import axis_of, efficiency, render, resolution_sigma, response_matrix
+from underpaint.physics.forward.response import (
+    axis_of,
+    count,
+    counts_needed,
+    efficiency,
+    live_share,
+    pile_up,
+    render,
+    resolution_sigma,
+    response_matrix,
+)
 from underpaint.physics.forward.setting import Setting
 from underpaint.physics.forward.source import Drive, drive_of, source_spectrum, source_weights
 from underpaint.physics.forward.stack import Stack, stack_layers
@@ -15,7 +24,6 @@ __all__ = [
     "Detail",
     "Drive",
     "Emission",
-    "Origin",
     "Setting",
     "Stack",
     "axis_of",

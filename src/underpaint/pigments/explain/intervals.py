@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 from underpaint.physics.instrument import Instrument
 from underpaint.pigments.explain.candidate import Candidate, shares_at
@@ -164,7 +164,7 @@ def intervals(
     degree of freedom (Wilks 1938): 2.71 at 90 %. Unlike errors from the curvature they know that a layer may be
     opaque: then there is no upper end, and ``high`` is None. All ends are sought side by side.
     """
-    target = float(chi2.ppf(level, 1)) * dispersion
+    target = 2.0 * float(gammaincinv(0.5, level)) * dispersion
     for _ in range(RESTARTS):
         variants = _variants(fit, measured, instrument)
         sides = [_Side(own, index, toward, target) for own, index in _targets(variants, fit) for toward in (-1.0, 1.0)]
