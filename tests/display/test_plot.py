@@ -136,7 +136,7 @@ def test_a_state_map_has_a_colour_for_each_state() -> None:
 
 
 def test_a_composite_tells_a_pigments_places_apart() -> None:
-    from underpaint.display.plot.composite import composite_figure
+    from underpaint.display.plot.images import composite_figure
 
     parts = [(f"azurite (copper, blue), {place}", np.ones((3, 4), np.float32), 1.0) for place in ("above", "below")]
     words = [own.get_text() for own in composite_figure(parts).texts]

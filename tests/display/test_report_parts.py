@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from result_parts import joined
 from underpaint.cli import app
 from underpaint.data import EnergyAxis, Scan
-from underpaint.display.plot.strata import Section, stratigraphy_sketch
+from underpaint.display.plot.layers import Section, stratigraphy_sketch
 from underpaint.display.report import find_groups, render_report, write_report
 from underpaint.display.report.findings import Evidence, Finding
 from underpaint.display.report.layers import PlaceShares

@@ -42,6 +42,14 @@ class EnergyAxis:
         if self.n_channel < 2:
             raise CalibrationError(f"Cannot make an energy axis of {self.n_channel} channels; at least 2 are needed.")
 
+    @classmethod
+    def through(cls, energy_kev: NDArray[np.float64] | None) -> "EnergyAxis | None":
+        """Return the axis of evenly spaced channels with these energies, keV; None of fewer than two."""
+        if energy_kev is None or len(energy_kev) < 2:
+            return None
+        gain = float(energy_kev[-1] - energy_kev[0]) / (len(energy_kev) - 1)
+        return cls(gain, float(energy_kev[0]), len(energy_kev))
+
     @property
     def energy_kev(self) -> NDArray[np.float64]:
         """(n_channel,) energies of the channels' centres, keV."""

@@ -663,17 +663,26 @@ class Results:
         return self.label(name).partition(" (")[0]
 
     @property
+    def settings(self) -> Mapping[str, Any]:
+        """How the results were made; empty where that is not known."""
+        return self.summary.get("settings") or {}
+
+    @property
+    def calibration(self) -> Mapping[str, Any]:
+        """How the energy axis was come by; empty where that is not known."""
+        return self.settings.get("calibration") or {}
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What the user has to know, in words; alerts first."""
-        settings = self.summary.get("settings", {})
-        of_scan = (*self.summary.get("notes", ()), *settings.get("calibration", {}).get("notes", ()))
+        of_scan = (*self.summary.get("notes", ()), *self.calibration.get("notes", ()))
         of_maps = (note for notes in self.process_notes.values() for note in notes)
         return tuple(dict.fromkeys((*self.alerts, *of_scan, *of_maps)))
 
     @property
     def alerts(self) -> tuple[str, ...]:
         """What the user must know, because results may be wrong or are withheld."""
-        return tuple(self.summary.get("settings", {}).get("alerts", ()))
+        return tuple(self.settings.get("alerts", ()))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -765,7 +774,7 @@ class Results:
 
     def _origin(self) -> dict[str, str]:
         origin = {
-            "source": self.summary.get("settings", {}).get("source", ""),
+            "source": self.settings.get("source", ""),
             "model": self.model_name,
             "underpaint": self.summary.get("versions", {}).get("underpaint", ""),
             "written": self.summary.get("written", ""),

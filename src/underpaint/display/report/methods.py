@@ -43,7 +43,7 @@ def methods_paragraph(results: Results) -> str:
         As :func:`underpaint.io.read_results` returns them.
     """
     summary = results.summary
-    sentences = [_scan(summary), _axis(summary)]
+    sentences = [_scan(summary), _axis(results.calibration)]
     if results.has_elements:
         sentences.append(_fitted(results))
     if results.has_pigments:
@@ -102,8 +102,7 @@ def _scan(summary: Mapping[str, Any]) -> str:
     return f"The X-ray fluorescence scan{size}{pitch}{known}{counts} was read by underpaint {made_by(summary)}."
 
 
-def _axis(summary: Mapping[str, Any]) -> str:
-    own = summary.get("settings", {}).get("calibration", {})
+def _axis(own: Mapping[str, Any]) -> str:
     if not own:
         return ""
     if own.get("source") == "given":
@@ -114,11 +113,7 @@ def _axis(summary: Mapping[str, Any]) -> str:
 
 
 def _fitted(results: Results) -> str:
-    engine = str(
-        results.settings_of("elements").get("engine")
-        or results.summary.get("settings", {}).get("engine")
-        or "underpaint"
-    )
+    engine = str(results.settings_of("elements").get("engine") or results.settings.get("engine") or "underpaint")
     how = _ENGINES.get(engine, engine)
     return f"Net counts of {len(results.lines)} line families and their standard deviations come from {how}."
 

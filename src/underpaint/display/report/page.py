@@ -28,7 +28,7 @@ from underpaint.data.maps import (
 )
 from underpaint.display import plot
 from underpaint.display.plot.images import panel_height
-from underpaint.display.plot.strata import MOST_SECTIONS, Section, stratigraphy_sketch
+from underpaint.display.plot.layers import MOST_SECTIONS, Section, stratigraphy_sketch
 from underpaint.display.report.beside import Beside, look_beside
 from underpaint.display.report.findings import (
     LAYER_LIMIT,
@@ -195,8 +195,7 @@ def render_report(results: Results, *, beside: Beside | None = None, findings: l
     if findings is None:
         findings = find_groups(results)
     if results.unexplained is None and results.has_pigments:
-        anode = summary.get("settings", {}).get("calibration", {}).get("anode")
-        results = explain_lines(results, anode=anode)
+        results = explain_lines(results, anode=results.calibration.get("anode"))
     places, strong = place_shares(results), element_evidence(results)
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -215,7 +214,7 @@ def render_report(results: Results, *, beside: Beside | None = None, findings: l
     template = environment.from_string((files("underpaint.display.report") / "page.html.jinja").read_text("utf-8"))
     return template.render(
         title=str(summary.get("name") or "scan"),
-        alerts=list(map(str, summary.get("settings", {}).get("alerts", []))),
+        alerts=results.alerts,
         facts=title_facts(summary, beside.subject),
         photograph=beside.photograph,
         findings=findings,
@@ -226,7 +225,7 @@ def render_report(results: Results, *, beside: Beside | None = None, findings: l
         absent=absent_names(results),
         has_pigments=results.has_pigments,
         has_elements=results.has_elements,
-        spectrum=_spectrum(summary, strong),
+        spectrum=_spectrum(results, strong),
         spots=[_spot(own, summary) for own in beside.spots],
         without_spots=beside.without_spots,
         table=pigment_table(findings),
@@ -240,8 +239,8 @@ def render_report(results: Results, *, beside: Beside | None = None, findings: l
         prior=_prior(results),
         hidden=_hidden(results),
         unseen=_unseen(results),
-        notes=[*beside.damaged, *_notes(results, summary)],
-        settings=_settings(summary),
+        notes=[*beside.damaged, *_notes(results)],
+        settings=_flat({key: own for key, own in results.settings.items() if key not in ("source", "alerts")}),
         card=_card(results),
         low_counts=_low_counts(summary),
         layer_limit=LAYER_LIMIT,
@@ -269,7 +268,7 @@ def _region_shares(probability: NDArray[np.float32], beside: Beside) -> dict[str
 
 def _spot(own: SpotSpectrum, summary: Mapping[str, Any]) -> Picture:
     """Draw a spot's spectrum over the mean of all pixels, scaled to as many."""
-    axis, total, shape = _axis(summary), summary.get("sum_counts"), summary.get("shape")
+    axis, total, shape = EnergyAxis.through(summary.get("energy_kev")), summary.get("sum_counts"), summary.get("shape")
     mean = None
     if total is not None and shape and len(total) == own.counts.size:
         mean = np.asarray(total, float) * own.n_pixel / (shape[0] * shape[1])
@@ -280,24 +279,16 @@ def _spot(own: SpotSpectrum, summary: Mapping[str, Any]) -> Picture:
     return _picture(figure, f"Spectrum of {own.title}; lines above three standard deviations: {named}.")
 
 
-def _spectrum(summary: Mapping[str, Any], strong: list[Evidence]) -> Picture | None:
+def _spectrum(results: Results, strong: list[Evidence]) -> Picture | None:
+    summary, calibration = results.summary, results.calibration
     total = summary.get("sum_counts")
     if total is None:
         return None
-    found = summary.get("settings", {}).get("calibration", {}).get("found", [])
-    families = list(dict.fromkeys([*(own.family for own in strong), *found]))
-    anode = summary.get("settings", {}).get("calibration", {}).get("anode")
-    figure = plot.spectrum(_axis(summary), np.asarray(total, float), summary.get("max_counts"), families, anode=anode)
+    families = list(dict.fromkeys([*(own.family for own in strong), *calibration.get("found", [])]))
+    axis, anode = EnergyAxis.through(summary.get("energy_kev")), calibration.get("anode")
+    figure = plot.spectrum(axis, np.asarray(total, float), summary.get("max_counts"), families, anode=anode)
     named = listed([line_name(own) for own in families], 30) or "no line"
     return _picture(figure, f"Sum and maximum spectrum on a logarithmic axis; labelled lines: {named}.")
-
-
-def _axis(summary: Mapping[str, Any]) -> EnergyAxis | None:
-    energy = summary.get("energy_kev")
-    if energy is None or len(energy) < 2:
-        return None
-    gain = float(energy[-1] - energy[0]) / (len(energy) - 1)
-    return EnergyAxis(gain, float(energy[0]), len(energy))
 
 
 def _rows(results: Results, findings: list[Finding]) -> list[dict[str, Any]]:
@@ -497,20 +488,10 @@ def _thicker_than(results: Results, thickness_um: float) -> float:
     return float((thick & known).sum() / max(known.sum(), 1))
 
 
-def _notes(results: Results, summary: Mapping[str, Any]) -> list[str]:
-    calibration = summary.get("settings", {}).get("calibration", {}).get("notes", [])
-    limits = set(_card(results).get("limits", []))
-    own = [
-        *summary.get("notes", []),
-        *calibration,
-        *results.process_notes.get("elements", ()),
-        *results.process_notes.get("pigments", ()),
-    ]
-    return [note for note in dict.fromkeys(map(str, own)) if note not in limits]
-
-
-def _settings(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return _flat({key: value for key, value in summary.get("settings", {}).items() if key not in ("source", "alerts")})
+def _notes(results: Results) -> list[str]:
+    """Return the notes that stand nowhere else in the report."""
+    elsewhere = {*_card(results)["limits"], *results.alerts, *results.process_notes.get("detectability", ())}
+    return [note for note in results.notes if note not in elsewhere]
 
 
 def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 import io
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data import EnergyAxis
 from underpaint.data.maps import NO_ANSWER, Results
 from underpaint.display.viewer.scan_source import READY, ScanSource
 from underpaint.display.viewer.server import Answer, Request
@@ -41,8 +43,8 @@ class Source(Protocol):
     source: ScanSource
 
     @property
-    def axis(self) -> dict[str, float] | None:
-        """Zero and gain of the energy axis, keV."""
+    def axis(self) -> EnergyAxis | None:
+        """The energy axis."""
 
 
 def answer(request: Request, site: Source) -> Answer | None:
@@ -114,7 +116,7 @@ def _state_figure(values: NDArray[np.float32], entry: MapEntry, site: Source) ->
 
 def _composite(request: Request, site: Source) -> Answer:
     """Send up to three maps as red, green and blue."""
-    from underpaint.display.plot.composite import composite_figure
+    from underpaint.display.plot.images import composite_figure
 
     chosen = request.query.get("maps", "").split(",")[:3]
     window = _window(request, site)
@@ -200,11 +202,9 @@ def _drawn(
     families: list[str],
     words: tuple[str, str],
 ) -> Any:
-    from underpaint.data import EnergyAxis
     from underpaint.display import plot
 
-    step = site.axis
-    axis = EnergyAxis(step["gain_kev"], step["zero_kev"], counts.size) if step else None
+    axis = site.axis and replace(site.axis, n_channel=counts.size)
     title = str(site.summary.get("name", "scan"))
     return plot.spectrum(axis, counts, highest, families, title=title, labels=words)
 

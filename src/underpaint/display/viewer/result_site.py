@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from underpaint.data import EnergyAxis
 from underpaint.display.viewer import exports
 from underpaint.display.viewer.exports import number_of
 from underpaint.display.viewer.pages import page_file
@@ -122,7 +123,7 @@ class ResultSite:
                     {key: value for key, value in asdict(entry).items() if key not in {"path", "error_path"}}
                     for entry in self.maps.entries
                 ],
-                "axis": self.axis,
+                "axis": self.axis and {"zero_kev": self.axis.zero_kev, "gain_kev": self.axis.gain_kev},
                 "sum": _listed(summary.get("sum_counts")),
                 "max": _listed(summary.get("max_counts")),
                 "notes": [
@@ -138,12 +139,9 @@ class ResultSite:
         )
 
     @cached_property
-    def axis(self) -> dict[str, float] | None:
-        """Zero and gain of the energy axis, keV; None where the results tell none."""
-        energy = self.summary.get("energy_kev")
-        if energy is None or len(energy) < 2:
-            return None
-        return {"zero_kev": float(energy[0]), "gain_kev": float(energy[-1] - energy[0]) / (len(energy) - 1)}
+    def axis(self) -> EnergyAxis | None:
+        """The energy axis; None where the results tell none."""
+        return EnergyAxis.through(self.summary.get("energy_kev"))
 
     def _state(self) -> dict[str, str]:
         return {"state": self.source.state, "why": self.source.why, "path": self.source.path}

@@ -196,7 +196,7 @@ def _write_hdf5(path: Path, results: Results) -> None:
         entry = _group(file, "entry", "NXentry")
         entry["title"] = str(facts.get("name", "scan"))
         entry["end_time"] = datetime.now(UTC).isoformat(timespec="seconds")
-        _json(entry, "settings", results.summary.get("settings", {}))
+        _json(entry, "settings", results.settings)
         _json(entry, "versions", package_versions())
         if results.has_pigments:
             _write_pigments(entry, results)
