@@ -32,8 +32,12 @@ from monte_carlo import Panels
 from underpaint.data import EnergyAxis, Scan, survey
 from underpaint.elements import ElementFit, prepare_fit
 from underpaint.elements.variable_fit import VariableFit, solve
-from underpaint.physics.forward import efficiency, response_matrix
+from underpaint.lab.evaluation.simulated import unseen_instruments
+from underpaint.physics.forward import efficiency, emit, render, response_matrix
+from underpaint.physics.forward.response import axis_of
 from underpaint.physics.instrument import Instrument
+from underpaint.physics.materials import load_palette
+from underpaint.simulate import RandomStratigraphies, StratigraphySampler
 
 Array = NDArray[np.float64]
 ENGINES = ("underpaint", "found", "fixed", "pymca")
@@ -47,6 +51,8 @@ FEWEST_SAMPLES = 5
 OVERLAP_KEV = 0.15
 TIMED_SPECTRA = 8192
 BOOTSTRAPS = 200
+SIMULATED, SIMULATED_SEED, SIMULATED_COUNTS = 150, 4000, (1e4, 1e5)
+INTERVAL_SIGMAS = 1.645
 
 
 def main() -> None:
@@ -64,6 +70,8 @@ def main() -> None:
         show(figures, counts)
     result["spectra_per_s"] = speeds(truth, arguments.seed)
     Console().print(result["spectra_per_s"])
+    result["simulated"] = {name: coverage(one, arguments.seed) for name, one in unseen_instruments().items()}
+    Console().print(result["simulated"])
     arguments.json.write_text(json.dumps(result, indent=1), "utf-8")
 
 
@@ -263,6 +271,37 @@ def speeds(truth: Truth, seed: int) -> dict[str, Any]:
     result["families"] = len(names)
     result["ratio_to_pymca"] = round(result["underpaint"] / result["pymca"], 2)
     result["ratio_to_pymca_planned"] = round(result["underpaint_planned"] / result["pymca_planned"], 2)
+    return result
+
+
+def coverage(instrument: Instrument, seed: int) -> dict[str, Any]:
+    """How often 90 % intervals hold the counts of random stratigraphies of our own forward model (simulated).
+
+    Of families whose true counts are over five stated deviations, and of all others that are there.
+    """
+    sampler = StratigraphySampler(RandomStratigraphies(palette=load_palette().pigments))
+    rng = np.random.default_rng(SIMULATED_SEED + seed)
+    emission = emit([sampler.draw(rng) for _ in range(SIMULATED)], instrument, single=True)
+    axis, lines = axis_of(instrument.detector), emission.lines
+    expected = np.asarray(render(emission, instrument.detector, axis), np.float64)
+    detected = np.asarray(emission.line_photons, np.float64) * efficiency(instrument.detector, lines.energy_kev)
+    result: dict[str, Any] = {}
+    for counts in SIMULATED_COUNTS:
+        scale = counts / expected.sum(axis=1, keepdims=True)
+        drawn = rng.poisson(scale * expected).astype(np.uint32)[None]
+        seen = survey(Scan(da.from_array(drawn, chunks=(1, -1, -1)), axis))
+        fit = prepare_fit(seen, axis, instrument=instrument)
+        engine: Any = fit.engine
+        area, sigma = engine(drawn[0])
+        of_family = [np.asarray([name == one for one in lines.family]) for name in engine.names]
+        true = np.stack([scale[:, 0] * detected[:, columns].sum(axis=1) for columns in of_family], axis=1)
+        held = np.abs(area - true) < INTERVAL_SIGMAS * sigma
+        clear = true > FALSE_SIGMAS * sigma
+        result[f"{counts:.0e}".replace("+0", "")] = {
+            "clear": float(held[clear].mean()),
+            "n_clear": int(clear.sum()),
+            "faint": float(held[(true > 0) & ~clear].mean()),
+        }
     return result
 
 
