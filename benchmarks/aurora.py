@@ -90,7 +90,7 @@ def summary(runs: Sequence[Run], model: str) -> dict[str, Any]:
     result: dict[str, Any] = {key: worst([part[key] for part in scans.values()]) for key in keys}
     result["kappa_of_halves"] = worst([counting_agreement(own.identified, model, SEED) for own in runs], max)
     one, other = runs[0].identified, runs[-1].identified
-    result["kappa"] = agreement(one.pigments, other.pigments) if len(runs) > 1 else {}
+    result["kappa"] = agreement(one.results, other.results) if len(runs) > 1 else {}
     result["baseline_kappa"] = line_agreement(one, other) if len(runs) > 1 else {}
     result["seconds"] = max(own.seconds for own in runs)
     result["peak_mb"] = max(own.peak_mb for own in runs)

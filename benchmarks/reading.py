@@ -34,7 +34,10 @@ from rich.console import Console
 from rich.table import Table
 
 import underpaint as up
+from underpaint.calibrate import resolve_energy_axis
+from underpaint.data.maps import Results
 from underpaint.errors import CoverageError
+from underpaint.io import describe
 
 GAIN_TOLERANCE = 2e-3
 ZERO_TOLERANCE_KEV = 0.020
@@ -96,7 +99,7 @@ def read_file(location: str, truth: dict[str, Any]) -> Reading:
 
 def _compare(reading: Reading, location: str, truth: dict[str, Any]) -> None:
     scan = up.load(location)
-    info = up.describe(scan)
+    info = describe(scan)
     reading.message = "; ".join(info.notes)
     if "shape" in truth:
         reading.shape_ok = list(scan.shape) == list(truth["shape"])
@@ -106,7 +109,7 @@ def _compare(reading: Reading, location: str, truth: dict[str, Any]) -> None:
         reading.live_time_ok = info.live_time_s is not None and _close(info.live_time_s, truth["live_time_s"])
     if not {"gain_kev", "zero_kev", "elements", "absent_groups"} & truth.keys():
         return
-    calibrated = up.on_its_energy_axis(scan)
+    calibrated = resolve_energy_axis(scan)
     axis = calibrated.scan.require_axis()
     reading.message = "; ".join((*info.notes, *calibrated.notes))
     as_read = None if truth.get("lines_agree", False) else scan.axis
@@ -135,22 +138,22 @@ def _close(value: float, right: float) -> bool:
     return abs(value - right) <= TOTAL_TOLERANCE * abs(right)
 
 
-def _missing(maps: up.ElementMaps, symbols: list[str]) -> list[str]:
+def _missing(results: Results, symbols: list[str]) -> list[str]:
     """Return the elements of which no line family stands out, in any pixel or in the sum of all."""
-    area, sigma = np.asarray(maps.area, np.float64), np.asarray(maps.uncertainty, np.float64)
-    total = np.nansum(area, axis=(0, 1)) / np.sqrt(np.maximum(np.nansum(sigma**2, axis=(0, 1)), 1e-30))
-    highest = np.nanmax(area / np.maximum(sigma, 1e-30), axis=(0, 1), initial=0.0)
+    area, sigma = np.asarray(results.area, np.float64), np.asarray(results.area_sigma, np.float64)
+    total = np.nansum(area, axis=(1, 2)) / np.sqrt(np.maximum(np.nansum(sigma**2, axis=(1, 2)), 1e-30))
+    highest = np.nanmax(area / np.maximum(sigma, 1e-30), axis=(1, 2), initial=0.0)
     seen = {
         name.partition("_")[0]
-        for name, whole, pixel in zip(maps.names, total, highest, strict=True)
+        for name, whole, pixel in zip(results.lines, total, highest, strict=True)
         if max(whole, pixel) > LEAST_SIGMAS
     }
     return [symbol for symbol in symbols if symbol not in seen]
 
 
-def _claimed(maps: up.PigmentMaps, groups: list[str]) -> list[str]:
-    known = [group for group in groups if group in maps.names]
-    return [group for group in known if np.nanmax(np.asarray(maps[group]), initial=0.0) > 0.5]
+def _claimed(results: Results, groups: list[str]) -> list[str]:
+    known = [group for group in groups if results.holds(group)]
+    return [group for group in known if np.nanmax(results[group], initial=0.0) > 0.5]
 
 
 def read_folder(folder: Path, truth_file: Path, only: str = "", console: Console | None = None) -> dict[str, Any]:

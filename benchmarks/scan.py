@@ -35,7 +35,7 @@ from underpaint.io import load, save_scan, survey
 from underpaint.physics.forward import emit, render
 from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.pigments.predict import open_model, plan_answers
-from underpaint.pipeline.blocks import Plan
+from underpaint.pipeline.blocks import BlockWork
 from underpaint.runtime.files import whole_file
 from underpaint.simulate import PanelSettings, make_panel
 from underpaint.simulate.instrument_inputs import known_of
@@ -50,7 +50,8 @@ CLEAR_VARIANCE = 100.0
 TARGETS = {"identify_per_s": 10_000, "elements_ratio": 3.0, "elements_correlation": 0.99, "peak_mb": 1500}
 RUN = """
 import json, sys, time
-from underpaint.pipeline.run import Settings, elements_to_folder, identify_to_folder
+from underpaint.pipeline.plan import Settings
+from underpaint.pipeline.run import elements_to_folder, identify_to_folder
 which, source, out, options = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
 begun, stages, last = time.perf_counter(), {}, [None, 0.0]
 def step(what, done, every):
@@ -203,17 +204,17 @@ def beside_pymca(path: Path) -> dict[str, Any]:
     own = Scan(da.from_array(counts, chunks=(max(2048 // counts.shape[1], 1), -1, -1)), axis=scan.axis)
     machine = _machine()
     axis, seen = own.require_axis(), survey(own)
-    plan = partial(prepare_fit, seen.total, seen.highest, axis, own.n_pixel, instrument=machine)
+    plan = partial(prepare_fit, seen, axis, instrument=machine)
     same = plan().names
     # Families are given to both; ours still finds sums, ratios and weights, PyMca's configuration is ready.
     fast, ours = timed(lambda: fit_elements(own, families=same, instrument=machine))
     fit = plan(families=same, engine="pymca")
     slow, result = timed(lambda: fit(counts))
-    theirs = fit.maps(result, None)
+    theirs = fit.results(result, None)
     correlation, clear = {}, []
-    for index, name in enumerate(same):
+    for name in same:
         correlation[name] = round(float(np.corrcoef(ours[name].ravel(), theirs[name].ravel())[0, 1]), 4)
-        if ours[name].var() > CLEAR_VARIANCE * np.mean(ours.uncertainty[:, :, index] ** 2):
+        if ours[name].var() > CLEAR_VARIANCE * np.mean(ours.map("area_sigma", name) ** 2):
             clear.append(name)
     n_pixel = own.n_pixel
     return {
@@ -241,9 +242,9 @@ def parts(path: Path) -> dict[str, float]:
     matrix = rebin_matrix(axis, model.card.axis.edges_kev)
     rebinned = apply_rebin(counts.reshape(-1, N_CHANNEL), matrix)
     recorded = np.repeat(np.array([[axis.start_kev, axis.stop_kev]], np.float32), n_pixel, axis=0)
-    plan = prepare_fit(seen.total, seen.highest, axis, n_pixel, instrument=machine)
+    plan = prepare_fit(seen, axis, instrument=machine)
     unlike = leftovers(known_families(), seen.total, axis, n_pixel, machine)
-    pigments = Plan(axis, answers=plan_answers(axis, model, instrument=known_of(machine)))
+    pigments = BlockWork(axis, answers=plan_answers(axis, model, instrument=known_of(machine)))
     steps: dict[str, Callable[[], Any]] = {
         "reading (unpacking)": scan.counts[rows, columns].compute,
         "sum and maximum": lambda: survey(Scan(counts, axis=axis)),

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import h5py
 import numpy as np
 import psutil
 
-from underpaint.data.maps import ElementMaps, PigmentMaps
+from underpaint.data.maps import Results
 from underpaint.display.viewer import serve
 from underpaint.io import write_results
 from underpaint.physics.materials import library
@@ -87,7 +88,7 @@ def make_result(folder: Path, scan: Path, n_pixel: int) -> Path:
     families = ("Ca_K", "Cr_K", "Mn_K", "Fe_K", "Co_K", "Cu_K", "Zn_K", "Hg_L", "Pb_L", "Sn_L", "Ti_K", "K_K", "Ba_L",
                 "Sr_K", "As_K")[:N_ELEMENT]  # fmt: skip
     area = rng.poisson(40 + 400 * probability[:, :, : len(families)]).astype(np.float32)
-    pigments = PigmentMaps(
+    pigments = Results.of_pigments(
         names=tuple(names),
         probability=probability,
         kinds=("group",) * len(groups) + ("member",) * len(members),
@@ -96,10 +97,11 @@ def make_result(folder: Path, scan: Path, n_pixel: int) -> Path:
         elements=tuple((families[index % len(families)],) for index in range(len(names))),
         step_mm=(0.5, 0.5),
     )
-    elements = ElementMaps(families, area, np.sqrt(area + 20), (0.5, 0.5))
+    elements = Results.of_lines(families, area, np.sqrt(area + 20), step_mm=(0.5, 0.5))
     spectra = {"sum_counts": np.full(N_CHANNEL, 1e6), "max_counts": np.full(N_CHANNEL, 20.0)}
     summary: dict[str, Any] = {"name": "large", "energy_kev": 0.04 * np.arange(N_CHANNEL), **spectra}
-    write_results(folder, pigments=pigments, elements=elements, scan_summary=summary, settings={"source": str(scan)})
+    summary["settings"] = {"source": str(scan)}
+    write_results(folder, replace(pigments | elements, summary=summary))
     return folder
 
 

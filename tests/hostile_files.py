@@ -457,7 +457,7 @@ def _scans() -> Iterator[Hostile]:
 
 
 def _results(folder: Path) -> Path:
-    from underpaint.data.maps import ElementMaps
+    from underpaint.data.maps import Results
     from underpaint.io import write_results
 
     (folder / "private").mkdir()
@@ -465,7 +465,7 @@ def _results(folder: Path) -> Path:
         (folder / "private" / name).write_text(SECRET)
     ones = np.ones((4, 5, 1), np.float32)
     made = folder / "results"
-    write_results(made, pigments=None, elements=ElementMaps(("Fe_K",), ones, ones), scan_summary={}, settings={})
+    write_results(made, Results.of_lines(("Fe_K",), ones, ones))
     return made
 
 

@@ -42,7 +42,7 @@ def use_model(path: str) -> str:
     start, stop = model.card.axis.start_kev, model.card.axis.stop_kev
     axis = EnergyAxis((stop - start) / 64, start, 66)
     maps = identify(Scan(np.random.default_rng(0).poisson(5.0, (3, 3, 66)) + 1, axis=axis), model)
-    return str(maps.settings["model"]["name"])
+    return maps.model_name
 
 
 def use_instrument(path: str) -> str:
@@ -54,7 +54,7 @@ def use_instrument(path: str) -> str:
 def use_results(path: str) -> str:
     """Read all of a results folder that is text."""
     folder = Path(path)
-    results = io.read_maps(folder)
+    results = io.read_results(folder, lazily=False)
     texts = [str(results)]
     for reader in (read_regions, registration_of, photograph_digest):
         with contextlib.suppress(UnderpaintError):

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -169,12 +169,12 @@ def _files_of_the_user(folder: Path, *, inside: bool) -> dict[str, bytes]:
     """Write files that are nobody's but the user's, beside everything, and into earlier results; return them all."""
     names = [*NEIGHBOURS]
     if inside:
-        from underpaint.data.maps import ElementMaps
+        from underpaint.data.maps import Results
         from underpaint.io import write_results
 
         ones = np.ones((24, 6, 1), np.float32)
-        maps = ElementMaps(("Au_L",), ones, ones)
-        write_results(folder / "RESULT", pigments=None, elements=maps, scan_summary={}, settings={"source": "another"})
+        maps = replace(Results.of_lines(("Au_L",), ones, ones), summary={"settings": {"source": "another"}})
+        write_results(folder / "RESULT", maps)
         names += [f"RESULT/{name}" for name in ADDED]
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

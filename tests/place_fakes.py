@@ -1,8 +1,9 @@
 """Answers by place as a network of layers gives them, with a truth that can be seen in them."""
 
 import numpy as np
+from numpy.typing import NDArray
 
-from underpaint.data.maps import PLACES, SURFACE_UM, PigmentMaps, QuantityMaps, at_place, share_of
+from underpaint.data.maps import PLACES, SURFACE_UM, Results, at_place, share_of
 
 SHAPE = (24, 40)
 GROUPS = ("mercury_red", "lead_pigment", "copper_green_blue")
@@ -12,7 +13,7 @@ FAMILIES = {"mercury_red": "Hg_L", "lead_pigment": "Pb_L", "copper_green_blue": 
 THIN_UM, SIGMA = 20.0, 0.3
 
 
-def placed_maps(settings: dict[str, object] | None = None) -> PigmentMaps:
+def placed_maps(settings: dict[str, object] | None = None) -> Results:
     """Vermilion, 20 um, over lead white in the left half; lead white alone in the right; a corner undecided.
 
     The last row has no answer; the thickness is not determined in the right quarter; copper is nowhere.
@@ -30,7 +31,7 @@ def placed_maps(settings: dict[str, object] | None = None) -> PigmentMaps:
     probability[-1] = np.nan
     belongs = {**{group: (group,) for group in GROUPS}, **MEMBERS}
     spoken = [(material, place) for place in PLACES for material in materials]
-    return PigmentMaps(
+    return Results.of_pigments(
         names=names,
         probability=probability,
         kinds=tuple("group" if material in GROUPS else "member" for material, _ in spoken),
@@ -43,11 +44,11 @@ def placed_maps(settings: dict[str, object] | None = None) -> PigmentMaps:
     )
 
 
-def _quantities() -> QuantityMaps:
+def _quantities() -> tuple[tuple[str, ...], NDArray[np.float32], NDArray[np.float32]]:
     names = (SURFACE_UM, *(share_of(group) for group in GROUPS))
     value, sigma = np.full((*SHAPE, 4), 0.5, np.float32), np.full((*SHAPE, 4), 0.2, np.float32)
     value[:, :20, 0], sigma[:, :, 0] = THIN_UM, SIGMA
     value[:, 20:, 0] = 80.0 + np.arange(20)
     sigma[:, 30:, 0] = 1.2
     value[-1] = sigma[-1] = np.nan
-    return QuantityMaps(names, value, sigma)
+    return names, value, sigma

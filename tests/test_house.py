@@ -6,6 +6,7 @@ import importlib
 import json
 import pkgutil
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import underpaint
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "underpaint"
+OLD_FILES = ROOT / "tests" / "old_files" / "0.1.0"
 PACKAGES = sorted(module.name for module in pkgutil.iter_modules(underpaint.__path__) if module.ispkg)
 WITH_EXAMPLES = sorted(
     ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
@@ -71,6 +73,8 @@ def test_the_packages_are_these() -> None:
 @pytest.mark.parametrize("module", WITH_EXAMPLES)
 def test_examples_in_docstrings_are_true(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    shutil.copy(OLD_FILES / "panel.h5", tmp_path)
+    shutil.copytree(OLD_FILES / "default", tmp_path / "panel_underpaint")
     result = doctest.testmod(importlib.import_module(module.removesuffix(".__init__")))
     assert result.attempted > 0
     assert result.failed == 0

@@ -14,7 +14,8 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
-from underpaint.data.maps import ElementMaps
+from result_parts import joined
+from underpaint.data.maps import Results
 from underpaint.display.viewer import serve_start
 from underpaint.io import write_results
 
@@ -187,9 +188,9 @@ def _served(place: Path) -> Iterator[tuple[str, list[Path]]]:
         path.write_bytes(SECRET)
     folder = place / "results"
     area = np.ones((4, 5, 2), np.float32)
-    maps = ElementMaps((MAP_NAME.decode(), "Pb_L"), area, area)
+    maps = Results.of_lines((MAP_NAME.decode(), "Pb_L"), area, area)
     settings = {"source": str(private / "secret.html")}
-    write_results(folder, pigments=None, elements=maps, scan_summary={"name": "panel"}, settings=settings)
+    write_results(folder, joined(maps, summary={"name": "panel"}, **settings))
     (folder / "report.html").write_text("<p>report</p>")
     with suppress(
         OSError, NotImplementedError, AttributeError

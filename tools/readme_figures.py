@@ -116,6 +116,24 @@ def physics_table(folder: Path) -> str:
     return table(("Held against", "What", "Measured"), rows)
 
 
+def elements_table(folder: Path) -> str:
+    """Areas of line families on Monte Carlo paints, by engine: error, deviation, and false claims."""
+    figures = read_figures(folder, "element_truth")
+    rows = []
+    for counts in ("1e4", "1e5", "1e6"):
+        engines = _named(figures, counts)
+        for name in ("As_K", "Hg_L", "Pb_L", "Zn_K", "Fe_K", "Sn_L", "S_K"):
+            cells = []
+            for engine in ("underpaint", "found", "fixed", "pymca"):
+                one = _named(_named(engines, engine), name)
+                cells.append(
+                    f"{number(100 * one['median_rel'], 1)} %; {number(one['rms_z_present'], 2)}" if one.get("n") else NO_FIGURE
+                )
+                cells[-1] += f"; {number(100 * one['false_share'], 2)} %" if "false_share" in one else f"; {NO_FIGURE}"
+            rows.append((counts, name.replace("_", " "), *cells))
+    return table(("Counts", "Family", "underpaint", "the same, instrument not told", "fixed ratios", "PyMca"), rows)
+
+
 def _named(figures: Figures, key: str) -> Figures:
     """Dictionary under the key; empty when absent."""
     found = figures.get(key)
@@ -497,6 +515,7 @@ TABLES: Mapping[str, Callable[[Path], str]] = {
     "reproduce_comparison": comparison_table,
     "summary": summary_table,
     "physics": physics_table,
+    "elements": elements_table,
     "aurora": aurora_table,
     "instruments": instruments_table,
     "table2": panel_table,

@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import zoom
 
-from underpaint.data.maps import ElementMaps
+from underpaint.data.maps import Results
 from underpaint.display.report import write_report
 from underpaint.display.viewer import serve, serve_start
 from underpaint.io import write_results
@@ -78,8 +79,9 @@ def shoot_poor_results(opened: Any, place: Path, folder: Path, out: Path) -> Non
             run(page, "document.getElementById('search').dispatchEvent(new Event('input'));")
 
         shoot(opened, server.address, {"viewer_no_such_map": unknown}, out)
-    empty = ElementMaps(("Fe_K",), np.full((40, 60, 1), np.nan, np.float32), np.full((40, 60, 1), np.nan, np.float32))
-    write_results(place / "empty", pigments=None, elements=empty, scan_summary={"name": "empty"}, settings={})
+    nothing = np.full((40, 60, 1), np.nan, np.float32)
+    empty = replace(Results.of_lines(("Fe_K",), nothing, nothing), summary={"name": "empty"})
+    write_results(place / "empty", empty)
     with serve(place / "empty") as server:
         shoot(opened, server.address, {"viewer_empty": lambda page: run(page, "viewer.choosePixel(20, 30)")}, out)
 

@@ -6,50 +6,98 @@
 """
 
 import os
-from importlib import import_module
-from typing import Any
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from underpaint._version import __version__
+
+if TYPE_CHECKING:
+    from underpaint.data import EnergyAxis, Scan
+    from underpaint.data.maps import Results
+    from underpaint.display.report import write_report
+    from underpaint.display.viewer import view
+    from underpaint.elements import fit_elements
+    from underpaint.errors import UnderpaintError
+    from underpaint.io import load, read_results
+    from underpaint.physics.materials import library
+    from underpaint.pipeline.plan import Settings, identify, plan
+    from underpaint.pipeline.run import identify_to_folder
+    from underpaint.simulate import make_panel
 
 # From release 1.29 on, onnxruntime reports each run to its makers unless this is set when it is first imported; here,
 # so that it holds for whoever imports it first, and for all processes that are begun from this one.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-# By name, not by an import statement: the doors open when they are asked for, so that ``import underpaint`` is fast.
-_DOORS = {
-    "load": "underpaint.io",
-    "load_all": "underpaint.io",
-    "describe": "underpaint.io",
-    "read_results": "underpaint.io",
-    "identify": "underpaint.pipeline.run",
-    "identify_to_folder": "underpaint.pipeline.run",
-    "elements_to_folder": "underpaint.pipeline.run",
-    "on_its_energy_axis": "underpaint.pipeline.run",
-    "fit_elements": "underpaint.elements",
-    "write_report": "underpaint.display.report",
-    "view": "underpaint.display.viewer",
-    "library": "underpaint.physics.materials",
-    "load_palette": "underpaint.physics.materials",
-    "load_instrument": "underpaint.physics.instrument",
-    "make_panel": "underpaint.simulate",
-    "Scan": "underpaint.data",
-    "Spectrum": "underpaint.data",
-    "EnergyAxis": "underpaint.data",
-    "PigmentMaps": "underpaint.data.maps",
-    "ElementMaps": "underpaint.data.maps",
-    "UnderpaintError": "underpaint.errors",
-}
+__all__ = [
+    "EnergyAxis",
+    "Results",
+    "Scan",
+    "Settings",
+    "UnderpaintError",
+    "__version__",
+    "fit_elements",
+    "identify",
+    "identify_to_folder",
+    "library",
+    "load",
+    "make_panel",
+    "plan",
+    "read_results",
+    "view",
+    "write_report",
+]
 
-__all__ = ["__version__", *_DOORS]  # noqa: PLE0604 - the keys are strings
+
+_MOVED = {
+    "ElementMaps": "Results",
+    "PigmentMaps": "Results",
+    "Spectrum": "Spectrum",
+    "describe": "describe",
+    "elements_to_folder": "elements_to_folder",
+    "load_all": "load_all",
+    "load_instrument": "load_instrument",
+    "load_palette": "load_palette",
+    "on_its_energy_axis": "resolve_energy_axis",
+}
+"""What was public in 0.1 and is reached through its package, by the name there; it goes with 0.3."""
 
 
 def __getattr__(name: str) -> Any:
-    """Open a public door when it is first asked for (PEP 562)."""
-    if name not in _DOORS:
-        raise AttributeError(f"module 'underpaint' has no attribute {name!r}; there are: {', '.join(sorted(_DOORS))}")
-    value = getattr(import_module(_DOORS[name]), name)
-    globals()[name] = value
-    return value
+    """Import a public name when it is first used (PEP 562), so that ``import underpaint`` is fast."""
+    now = _MOVED.get(name, name)
+    if name not in __all__ and name not in _MOVED:
+        raise AttributeError(f"module 'underpaint' has no attribute {name!r}; there are: {', '.join(__all__)}")
+    home = next(home for home in _homes() if now in getattr(home, "__all__", vars(home)))
+    if name in _MOVED:
+        where = f"{home.__name__}.{now}"
+        warnings.warn(f"underpaint.{name} is now {where}, and goes with 0.3", DeprecationWarning, stacklevel=2)
+    return globals().setdefault(now, getattr(home, now)) if now in __all__ else getattr(home, now)
+
+
+def _homes() -> Iterator[Any]:
+    """Import the packages that hold public names one after the other, those that others need first."""
+    from underpaint import data, errors
+
+    yield from (errors, data)
+    from underpaint.data import maps
+
+    yield maps
+    from underpaint.physics import instrument, materials
+
+    yield from (instrument, materials)
+    from underpaint import io
+
+    yield io
+    from underpaint import calibrate, elements, simulate
+
+    yield from (simulate, elements, calibrate)
+    from underpaint.pipeline import plan, run
+
+    yield from (plan, run)
+    from underpaint.display import report, viewer
+
+    yield from (report, viewer)
 
 
 def __dir__() -> list[str]:

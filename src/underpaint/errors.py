@@ -2,7 +2,17 @@
 
 
 class UnderpaintError(Exception):
-    """Base of all errors that the command line prints as a plain message, without a traceback."""
+    """Base of all errors that the command line prints as a plain message, without a traceback.
+
+    Examples
+    --------
+    >>> import underpaint as up
+    >>> try:
+    ...     up.load("nowhere.h5")
+    ... except up.UnderpaintError as error:
+    ...     print(error)
+    Cannot read nowhere.h5: there is no such file or folder. Check the path.
+    """
 
 
 class FormulaError(UnderpaintError, ValueError):

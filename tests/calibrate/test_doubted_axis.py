@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import underpaint as up
+from underpaint.calibrate import resolve_energy_axis
 from underpaint.data import EnergyAxis, Scan
 from underpaint.data.peaks import peak_counts, resolution_fwhm_kev
 from underpaint.errors import CoverageError
@@ -26,12 +27,12 @@ def metal(symbol: str, axis: EnergyAxis) -> Scan:
 @pytest.mark.parametrize(("symbol", "factor"), [("Fe", 1.015), ("Cu", 2.0)])
 def test_no_pigment_is_claimed_on_an_axis_that_the_lines_contradict(symbol: str, factor: float) -> None:
     scan = metal(symbol, EnergyAxis(0.02 * factor, -0.1, 2048))
-    axis = up.on_its_energy_axis(scan)
+    axis = resolve_energy_axis(scan)
     assert axis.is_doubted
     assert "could not be checked" in axis.alerts[0]
     with pytest.raises(CoverageError, match="do not lie where the file's energy axis"):
         up.identify(scan)
-    assert up.identify(scan, calibrated=False).names  # as told
+    assert up.identify(scan, calibrated=False).groups  # as told
 
 
 def test_a_pure_metal_on_the_right_axis_is_answered_and_the_anode_asked_for() -> None:
@@ -43,6 +44,6 @@ def test_a_pure_metal_on_the_right_axis_is_answered_and_the_anode_asked_for() ->
 def test_too_few_counts_are_no_contradiction() -> None:
     scan = metal("Fe", EnergyAxis(0.0203, -0.1, 2048))
     few = Scan(np.random.default_rng(2).binomial(np.asarray(scan.counts), 0.01), scan.axis)
-    axis = up.on_its_energy_axis(few)
+    axis = resolve_energy_axis(few)
     assert not axis.is_doubted
     assert axis.alerts

@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 import underpaint.pigments.predict
 from underpaint.cli import app
 from underpaint.data import EnergyAxis, Scan
-from underpaint.data.maps import PigmentMaps
+from underpaint.data.maps import Results
 from underpaint.errors import ScanError, UnderpaintError
-from underpaint.io import read_maps, save_scan
+from underpaint.io import read_results, save_scan
 from underpaint.physics.atomic import family_lines
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import load_palette
@@ -72,15 +72,26 @@ class StandIn:
     def arrays(self, shape: tuple[int, int]) -> dict[str, NDArray[np.float32]]:
         return {"log_odds": np.zeros((*shape, 1), np.float32), "probability": np.full((*shape, 1), 0.01, np.float32)}
 
-    def fill(self, arrays: dict[str, NDArray[np.float32]], *_: Any) -> None:
+    settings: dict[str, Any] = {}  # noqa: RUF012 - as of a plan
+
+    def __call__(self, counts: NDArray[Any], _: Any) -> dict[str, NDArray[np.float32]]:
+        arrays = self.arrays((counts.shape[0], counts.shape[1]))
         arrays["probability"][:, :3] = 0.99
+        return arrays
 
-    def maps(self, arrays: dict[str, NDArray[np.float32]], *, step_mm: tuple[float, float] | None) -> PigmentMaps:
-        named = ("mercury_red",), arrays["probability"], ("group",), (("mercury_red",),), ("mercury red",), (("Hg_L",),)
-        return PigmentMaps(*named, step_mm)
+    def results(self, arrays: dict[str, NDArray[np.float32]], *, step_mm: tuple[float, float] | None) -> Results:
+        return Results.of_pigments(
+            ("mercury_red",),
+            arrays["probability"],
+            kinds=("group",),
+            groups=(("mercury_red",),),
+            labels=("mercury red",),
+            elements=(("Hg_L",),),
+            step_mm=step_mm,
+        )
 
-    def notes_of(self, _: NDArray[np.float32]) -> tuple[str, ...]:
-        return ()
+    def noted(self, results: Results) -> Results:
+        return results
 
 
 @pytest.fixture
@@ -120,10 +131,10 @@ def test_identify_writes_maps_and_report_and_says_what_it_found(scan_file: Path,
     out = plain(result.stdout)
     assert "axis reads 50 eV low at Fe K" in out
     assert "mercury_red 50.0 % of the surface" in out
-    pigments, elements, summary = read_maps("result")
-    assert pigments is not None
-    assert elements is not None
-    assert {"Fe_K", "Pb_L", "Hg_L"} <= set(elements.names)
+    results = read_results("result")
+    summary = results.summary
+    assert results.groups == ("mercury_red",)
+    assert {"Fe_K", "Pb_L", "Hg_L"} <= set(results.lines)
     assert summary["settings"]["calibration"]["source"] == "found in the scan's lines"
     assert summary["settings"]["version"]
     assert summary["energy_kev"][0] == pytest.approx(0.05, abs=0.01)
@@ -180,7 +191,7 @@ def test_settings_that_are_no_text_are_told(load: Callable[[Path], object], tmp_
 def test_elements_alone(scan_file: Path) -> None:
     result = run("elements", scan_file, "--out", "only")
     assert result.exit_code == 0, result.output
-    assert read_maps("only")[0] is None
+    assert not read_results("only").has_pigments
     assert '<h2 id="elements-title">' in Path("only/report.html").read_text("utf-8")
 
 
@@ -251,14 +262,14 @@ def test_calibrate_writes_an_instrument_that_identify_takes(scan_file: Path, sta
     assert run("calibrate", scan_file, "--out", "ours.toml").exit_code == 1
     used = run("identify", scan_file, "--instrument", "ours.toml", "--out", "result")
     assert used.exit_code == 0, used.output
-    calibration = read_maps("result")[2]["settings"]["calibration"]
+    calibration = read_results("result").summary["settings"]["calibration"]
     assert calibration["source"] == "given"
     assert calibration["zero_kev"] == pytest.approx(detector["zero_kev"])
 
 
 def test_the_files_axis_is_kept_when_asked(scan_file: Path, stand_in: None) -> None:
     assert run("identify", scan_file, "--no-calibrate", "--out", "result").exit_code == 0
-    assert read_maps("result")[2]["settings"]["calibration"]["zero_kev"] == 0.0
+    assert read_results("result").summary["settings"]["calibration"]["zero_kev"] == 0.0
 
 
 @pytest.mark.parametrize(

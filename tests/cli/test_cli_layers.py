@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from underpaint.cli import app
 from underpaint.data import DEFAULT_NETWORK_AXIS, EnergyAxis, Scan
 from underpaint.data.maps import SURFACE_UM, share_of
-from underpaint.io import read_maps, save_scan
+from underpaint.io import read_results, save_scan
 from underpaint.lab.networks import LayersNetwork
 from underpaint.lab.training import export
 from underpaint.lab.training.checkpoint import composition
@@ -88,19 +88,19 @@ def test_a_scan_becomes_layers(model: Path, scan_file: Path, tmp_path: Path) -> 
     record = json.loads(done.stdout)
     (layer,) = record["layers"]
     assert layer["text"] == "mercury red at the surface, about 20 µm (12 to 33); lead pigment below"
-    maps, _, summary = read_maps(tmp_path / "out")
-    assert maps is not None
+    maps = read_results(tmp_path / "out", lazily=False)
+    told = maps.settings_of("pigments")["instrument_told"]
     elio = load_instrument("elio")
-    assert summary["settings"]["instrument_told"] == maps.settings["instrument_told"]
-    assert maps.settings["instrument_told"]["anode"] == elio.tube.anode
-    assert maps.settings["instrument_told"]["voltage_kv"] == elio.tube.voltage_kv
-    np.testing.assert_allclose(maps.thickness_um().value[:3], THICKNESS_UM, rtol=1e-3)
-    assert np.isnan(maps.thickness_um().value[3, 4])
+    assert maps.summary["settings"]["instrument_told"] == told
+    assert told["anode"] == elio.tube.anode
+    assert told["voltage_kv"] == elio.tube.voltage_kv
+    np.testing.assert_allclose(maps.estimate(SURFACE_UM).value[:3], THICKNESS_UM, rtol=1e-3)
+    assert np.isnan(maps.estimate(SURFACE_UM).value[3, 4])
     assert np.isnan(maps["lead_pigment"][3, 4])
     # calomel was out of use by then
     np.testing.assert_allclose(maps["vermilion"][:3], maps["mercury_red"][:3] / (1 + OUT_OF_USE), rtol=1e-5)
-    np.testing.assert_allclose(maps.at("lead_white", "below")[:3], maps.at("lead_pigment", "below")[:3], rtol=1e-5)
-    assert "azurite" not in maps.names
+    np.testing.assert_allclose(maps["lead_white", "below"][:3], maps["lead_pigment", "below"][:3], rtol=1e-5)
+    assert "azurite" not in maps.pigments
     assert ORDERS[int(order_map(maps, "mercury_red", "lead_pigment")[0, 0])] == "the first on top"
     assert (tmp_path / "out" / "pigments" / "lead_pigment.below.tif").is_file()
     assert not (tmp_path / "out" / "pigments" / "mercury_red.below.tif").exists()

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import underpaint.pigments.explain.explanation as door
 from underpaint.cli import app
 from underpaint.data import Scan
-from underpaint.data.maps import PigmentMaps
+from underpaint.data.maps import Results
 from underpaint.io import save_scan
 from underpaint.physics.forward import count, emit, render
 from underpaint.physics.forward.response import axis_of
@@ -58,7 +58,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> None:
     names, kinds = ("mercury_red", "copper_green_blue", "vermilion", "azurite"), ("group", "group", "member", "member")
     groups = (("mercury_red",), ("copper_green_blue",), ("mercury_red",), ("copper_green_blue",))
     values = np.asarray([[[0.99, 0.9, 0.8, 0.7]]], np.float32)
-    own = PigmentMaps(names, values, kinds, groups, names, ((),) * 4)
+    own = Results.of_pigments(names, values, kinds=kinds, groups=groups, labels=names, elements=((),) * 4)
     monkeypatch.setattr(door, "identify", lambda *_, **__: own)
 
 

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from underpaint.cli import app
 from underpaint.data import EnergyAxis
-from underpaint.io import read_maps, save_scan
+from underpaint.data.maps import at_place
+from underpaint.io import read_results, save_scan
 from underpaint.lab.training import load_checkpoint
 from underpaint.pigments.weights import load_card
 from underpaint.simulate import Panel, PanelSettings, make_panel
@@ -92,9 +93,10 @@ def test_a_scan_with_labels_becomes_a_model_that_identify_takes(panel_file: Path
     assert report[report["chosen"]]["test"]["macro_f1"] > report["before"]["test"]["macro_f1"]
     found = call("identify", panel_file, "--model", model, "--out", "found")
     assert found.exit_code == 0, found.output
-    maps, _, _ = read_maps("found")
-    assert maps is not None
-    assert {name for name, kind in zip(card.names, card.kinds, strict=True) if kind == "group"} <= set(maps.names)
+    maps = read_results("found")
+    assert {name for name, kind in zip(card.names, card.kinds, strict=True) if kind == "group"} <= {
+        at_place(*key) for key in maps.placed
+    }
     # labelled where mercury was, calomel nowhere: even shares of the given network would hold vermilion under one half
     mercury = maps["mercury_red"] > 0.9
     assert mercury.mean() > 0.3

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 import underpaint as up
-from underpaint.calibrate import beam_contradiction
+from underpaint.calibrate import beam_contradiction, resolve_energy_axis
 from underpaint.cli import app
 from underpaint.data import EnergyAxis, Scan
 from underpaint.data.peaks import peak_counts, resolution_fwhm_kev
 from underpaint.errors import CoverageError, InstrumentError
-from underpaint.io import read_detectability, read_maps, save_scan
+from underpaint.io import read_results, save_scan
 from underpaint.physics.atomic import family_lines
 from underpaint.physics.instrument import Instrument, SourceSpectrum, load_instrument, save_instrument
 
@@ -76,7 +76,7 @@ def test_an_instrument_off_the_lines_is_refused(command: str, by_tube: Path, tmp
 def test_an_instrument_on_the_lines_is_taken_and_a_trusted_one_stands_in_red(by_tube: Path, tmp_path: Path) -> None:
     right, wrong = with_axis(tmp_path / "right.toml", 0.02), with_axis(tmp_path / "wrong.toml", 0.09)
     scan = up.load(by_tube)
-    assert up.on_its_energy_axis(scan, instrument=right).alerts == ()
+    assert resolve_energy_axis(scan, instrument=right).alerts == ()
     with pytest.raises(InstrumentError, match="wrong place"):
         up.identify(scan, instrument=wrong)
     arguments = ["elements", str(by_tube), "--instrument", str(wrong), "--trust-instrument", "--json"]
@@ -91,7 +91,7 @@ def test_an_instrument_on_the_lines_is_taken_and_a_trusted_one_stands_in_red(by_
 @pytest.mark.parametrize("off_ev", [0, 30, -30])
 def test_a_given_axis_somewhat_off_the_lines_is_noted(off_ev: int, by_tube: Path, tmp_path: Path) -> None:
     given = with_axis(tmp_path / "given.toml", off_ev / 1000)
-    axis = up.on_its_energy_axis(up.load(by_tube), instrument=given)
+    axis = resolve_energy_axis(up.load(by_tube), instrument=given)
     noted = [float(ev) for note in axis.notes for ev in re.findall(r"keV\) ([+-]\d+) eV", note)]
     assert axis.alerts == ()
     assert bool(noted) == bool(off_ev)
@@ -102,7 +102,7 @@ def test_an_axis_that_no_line_can_check_is_told(tmp_path: Path) -> None:
     flat = np.random.default_rng(2).poisson(15.0 * np.exp(-AXIS.energy_kev / 12), (3, 4, AXIS.n_channel))
     save_scan(Scan(flat.astype(np.uint32), AXIS, name="plastic"), tmp_path / "plastic.h5")
     scan = up.load(tmp_path / "plastic.h5")
-    given = up.on_its_energy_axis(scan, instrument=with_axis(tmp_path / "given.toml", 0.0))
+    given = resolve_energy_axis(scan, instrument=with_axis(tmp_path / "given.toml", 0.0))
     assert any("could not be checked against lines" in note for note in given.notes)
     arguments = ["identify", str(tmp_path / "plastic.h5"), "--no-elements", "--json", "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, arguments)
@@ -126,9 +126,8 @@ def test_an_instrument_that_holds_an_axis_alone_gives_rough_maps(
     arguments = ["identify", str(by_tube), "--instrument", str(given), "--out", str(tmp_path / "out"), *more]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, f"{done.output}{done.exception}"
-    hidden = read_detectability(tmp_path / "out")
-    assert hidden is not None
-    assert any("'axis alone' names no tube voltage" in note and "rough" in note for note in hidden.notes)
+    notes = read_results(tmp_path / "out").process_notes["detectability"]
+    assert any("'axis alone' names no tube voltage" in note and "rough" in note for note in notes)
 
 
 @pytest.mark.parametrize("command", [["elements"], ["explain", "--pixel", "1,1"]])
@@ -147,12 +146,11 @@ def test_a_beam_gives_elements_it_can_excite_and_no_pigment(by_beam: Path, tmp_p
     record = json.loads(done.stdout)
     assert record["share_above_half"] == {}
     assert "monochromatic beam of 12.5" in record["alerts"][0]
-    pigments, elements, summary = read_maps(tmp_path / "out")
-    assert pigments is None
-    assert elements is not None
-    assert "Hg_L" in elements.names
-    assert not {"Cd_K", "Sn_K", "Pb_L", "Sr_K", "Se_K", "Br_K"} & set(elements.names)
-    known = summary["settings"]["calibration"]["known"]
+    results = read_results(tmp_path / "out")
+    assert not results.has_pigments
+    assert "Hg_L" in results.lines
+    assert not {"Cd_K", "Sn_K", "Pb_L", "Sr_K", "Se_K", "Br_K"} & set(results.lines)
+    known = results.summary["settings"]["calibration"]["known"]
     assert known["source_spectrum"]["origin"] == "spectrum"
     assert "monochromatic beam of 12.5" in (tmp_path / "out" / "report.html").read_text("utf-8").split("<main>")[0]
     with pytest.raises(CoverageError, match="X-ray tubes"):
@@ -161,12 +159,12 @@ def test_a_beam_gives_elements_it_can_excite_and_no_pigment(by_beam: Path, tmp_p
 
 def test_a_beam_can_be_given_and_contradicts_a_tube(by_beam: Path, by_tube: Path) -> None:
     scan = up.load(by_beam)
-    given = up.on_its_energy_axis(up.load(by_tube), beam_kev=17.4)
+    given = resolve_energy_axis(up.load(by_tube), beam_kev=17.4)
     assert (given.beam_kev, given.known().voltage_kv) == (17.4, None)
     source = Instrument(source_spectrum=SourceSpectrum(energy_kev=(12.6,), weight=(1.0,)))
-    assert up.on_its_energy_axis(scan, instrument=source).beam_kev == 12.6
+    assert resolve_energy_axis(scan, instrument=source).beam_kev == 12.6
     with pytest.raises(InstrumentError, match=r"monochromatic beam of 12\.5 keV"):
-        up.on_its_energy_axis(scan, instrument=Instrument.model_validate({"tube": {"voltage_kv": 40.0}}))
+        resolve_energy_axis(scan, instrument=Instrument.model_validate({"tube": {"voltage_kv": 40.0}}))
 
 
 @pytest.mark.parametrize(
@@ -183,7 +181,7 @@ def test_a_beam_that_the_spectra_contradict_raises_an_alert(
     beam_kev: float, source: str, words: str, request: pytest.FixtureRequest
 ) -> None:
     path: Path = request.getfixturevalue(f"by_{source}")
-    axis = up.on_its_energy_axis(up.load(path), beam_kev=beam_kev)
+    axis = resolve_energy_axis(up.load(path), beam_kev=beam_kev)
     assert axis.beam_kev == beam_kev
     assert [bool(re.search(words, alert)) for alert in axis.alerts] == ([True] if words else [])
 
@@ -211,7 +209,7 @@ def test_what_contradicts_a_beam(beam_kev: float, anode: str | None, words: str)
 def test_a_beam_that_cannot_be_is_refused(beam_kev: float, remedy: str, by_tube: Path, tmp_path: Path) -> None:
     words = rf"beam of {beam_kev:g} keV: 0\.5 to 200 keV are allowed\. .*{remedy}"
     with pytest.raises(InstrumentError, match=words):
-        up.on_its_energy_axis(up.load(by_tube), beam_kev=beam_kev)
+        resolve_energy_axis(up.load(by_tube), beam_kev=beam_kev)
     out = tmp_path / "out"
     done = CliRunner().invoke(app, ["elements", str(by_tube), f"--beam={beam_kev}", "--out", str(out)])
     assert done.exit_code != 0
@@ -255,9 +253,8 @@ def test_the_engine_that_was_named_fits_the_elements(by_tube: Path, tmp_path: Pa
         out = tmp_path / engine
         done = CliRunner().invoke(app, ["elements", str(by_tube), "--engine", engine, "--out", str(out)])
         assert done.exit_code == 0, done.output
-        _, elements, _ = read_maps(out)
-        assert elements is not None
-        assert elements.settings["engine"] == engine
-        iron[engine] = elements["Fe_K"]
+        results = read_results(out)
+        assert results.settings_of("elements")["engine"] == engine
+        iron[engine] = results["Fe_K"]
     assert not np.allclose(iron["pymca"], iron["underpaint"], rtol=1e-4)
     assert iron["pymca"].sum() == pytest.approx(12 * FAMILIES["Fe", "K"], rel=0.1)

@@ -18,7 +18,7 @@ from underpaint import io
 from underpaint.cli import app
 from underpaint.cli._outputs import parameters
 from underpaint.data import EnergyAxis, Scan
-from underpaint.data.maps import ElementMaps
+from underpaint.data.maps import Results
 
 INPUTS = {
     *{("explain", "region"), ("explain", "layers"), ("view", "folder"), ("report", "folder"), ("repair", "mask")},
@@ -78,9 +78,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("stage.csv").write_text("tile,row_mm,column_mm\nscan.h5,0,0\n")
     Path("labels.csv").write_text("row,column,pigments\n0,0,vermilion\n")
     ones = np.ones((2, 3, 1), np.float32)
-    io.write_results(
-        "results", pigments=None, elements=ElementMaps(("Fe_K",), ones, ones), scan_summary={}, settings={}
-    )
+    io.write_results("results", Results.of_lines(("Fe_K",), ones, ones))
 
 
 def call(names: tuple[str, ...], name: str, value: str, *more: str) -> Any:

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from underpaint.data.maps import ElementMaps, PigmentMaps
+from result_parts import joined
+from underpaint.data.maps import Results
 
 SHAPE = (24, 40)
 AXIS_KEV = 0.02 * np.arange(1500)
@@ -12,7 +13,7 @@ LINES = {"Ca_K": 3.69, "Fe_K": 6.40, "Cu_K": 8.05, "Hg_L": 9.99, "Pb_L": 10.55}
 NOTE = "The file's energy axis reads 65 eV low at Fe K; the axis found in the lines is used."
 
 
-def pigment_maps(labels: dict[str, str] | None = None) -> PigmentMaps:
+def pigment_maps(labels: dict[str, str] | None = None) -> Results:
     """Mercury red in the left quarter, lead everywhere, copper nowhere; the last row has no answer."""
     names = ("mercury_red", "lead_pigment", "copper_green_blue", "vermilion", "chrome_yellow")
     probability = np.full((*SHAPE, len(names)), 0.02, dtype=np.float32)
@@ -22,7 +23,7 @@ def pigment_maps(labels: dict[str, str] | None = None) -> PigmentMaps:
     probability[:, 30:, 4] = 0.7
     probability[-1] = np.nan
     own = labels or {}
-    return PigmentMaps(
+    return Results.of_pigments(
         names=names,
         probability=probability,
         kinds=("group", "group", "group", "member", "member"),
@@ -41,7 +42,7 @@ def pigment_maps(labels: dict[str, str] | None = None) -> PigmentMaps:
     )
 
 
-def element_maps() -> ElementMaps:
+def element_maps() -> Results:
     """Mercury in the left quarter, lead and calcium everywhere, iron in a stripe, copper at noise."""
     rng = np.random.default_rng(5)
     names = tuple(LINES)
@@ -50,11 +51,11 @@ def element_maps() -> ElementMaps:
     area[:, :, names.index("Pb_L")] += 4000 + rng.normal(0, 500, SHAPE)
     area[:, :10, names.index("Hg_L")] += 900 + rng.normal(0, 100, (SHAPE[0], 10))
     area[8:12, :, names.index("Fe_K")] += 200
-    return ElementMaps(names, area.astype(np.float32), np.sqrt(area + 20).astype(np.float32), (1.0, 1.0))
+    return Results.of_lines(names, area.astype(np.float32), np.sqrt(area + 20).astype(np.float32), step_mm=(1.0, 1.0))
 
 
 def summary(name: str = "fake") -> dict[str, Any]:
-    """Facts as ``read_maps`` gives them."""
+    """Facts as results hold them."""
     counts = 50.0 * np.exp(-AXIS_KEV / 8) + 1.0
     for energy in LINES.values():
         counts = counts + 5e3 * np.exp(-0.5 * ((AXIS_KEV - energy) / 0.065) ** 2)
@@ -82,3 +83,8 @@ def summary(name: str = "fake") -> dict[str, Any]:
         "versions": {"underpaint": "0.1.0", "numpy": "2.0"},
         "written": "2026-01-02T03:04:05+00:00",
     }
+
+
+def results(name: str = "fake", labels: dict[str, str] | None = None) -> Results:
+    """Return pigments, elements and facts together."""
+    return joined(pigment_maps(labels), element_maps(), summary=summary(name))

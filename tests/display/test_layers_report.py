@@ -9,7 +9,8 @@ import pytest
 import report_fakes as fakes
 
 from place_fakes import SHAPE, SIGMA, THIN_UM, placed_maps
-from underpaint.data.maps import ABSENT, CANNOT_EXCLUDE, DetectabilityMaps, PigmentMaps
+from result_parts import changed, configured, joined
+from underpaint.data.maps import ABSENT, CANNOT_EXCLUDE, SURFACE_UM, Results
 from underpaint.display.report import find_arrangements, find_groups, render_report
 from underpaint.display.report.layers import order_rows, order_text, place_shares, thickness_text
 from underpaint.display.report.pigment_table import pigment_table
@@ -20,7 +21,7 @@ from underpaint.pigments.limits import Circumstances, share_members
 
 def page(**changes: Any) -> str:
     maps = share_members(placed_maps(), Circumstances(years=(1600, 1700)))
-    return render_report(replace(maps, **changes), None, {})
+    return render_report(changed(maps, **changes))
 
 
 def test_a_conservator_reads_what_is_at_the_surface_how_thick_and_what_is_below() -> None:
@@ -33,8 +34,7 @@ def test_a_conservator_reads_what_is_at_the_surface_how_thick_and_what_is_below(
 
 def test_a_thickness_that_most_pixels_do_not_determine_is_not_given() -> None:
     maps = placed_maps()
-    assert maps.quantities is not None
-    maps.quantities.sigma[:, 22:, 0] = 1.2
+    maps.map("quantity_sigma", SURFACE_UM)[:, 22:] = 1.2
     right = next(own for own in find_arrangements(maps) if own.surface == ("lead pigment",))
     assert right.thickness is None
     assert thickness_text(right.thickness) == "thickness not determined"
@@ -49,19 +49,19 @@ def test_shares_by_place_add_up() -> None:
 
 def test_a_place_is_stated_from_three_quarters_on_and_open_below() -> None:
     maps = placed_maps()
-    maps.at("mercury_red", "surface")[:, :5] = 0.7
-    maps.at("lead_pigment", "below")[:, :20] = 0.7
+    maps["mercury_red", "surface"][:, :5] = 0.7
+    maps["lead_pigment", "below"][:, :20] = 0.7
     shares = {own.name: own for own in place_shares(maps)}
     assert (shares["mercury_red"].surface, shares["mercury_red"].unplaced) == pytest.approx((15 / 40, 5 / 40))
     assert (shares["lead_pigment"].below, shares["lead_pigment"].unplaced) == pytest.approx((0.0, 0.5))
-    text = " ".join(render_report(maps, None, {}).split())
+    text = " ".join(render_report(maps).split())
     assert "Where it probably lies: at the surface in 38 %, at an open depth in 12 %.</span>" in text
     assert "not of where it lies: a place is stated from a probability of 0.75 on" in text
 
 
 def test_one_group_alone_in_both_places_may_be_the_bare_ground() -> None:
     maps = placed_maps()
-    maps.at("lead_pigment", "below")[:-1, 20:] = 0.95
+    maps["lead_pigment", "below"][:-1, 20:] = 0.95
     texts = [own.text for own in find_arrangements(maps)]
     assert "lead pigment alone; it may be the bare ground" in texts
     assert any(own.startswith("vermilion or calomel at the surface") for own in texts)
@@ -69,29 +69,29 @@ def test_one_group_alone_in_both_places_may_be_the_bare_ground() -> None:
 
 def test_what_was_not_seen_below_is_not_determined() -> None:
     maps = placed_maps()
-    maps.at("lead_pigment", "below")[:, :20] = 0.05
+    maps["lead_pigment", "below"][:, :20] = 0.05
     maps["lead_pigment"][:, :20] = 0.3
     own = next(own for own in find_arrangements(maps) if own.surface == ("vermilion or calomel",))
     assert own.below == ()
     assert own.text.endswith("; below not determined")
-    text = " ".join(render_report(maps, None, {}).split())
+    text = " ".join(render_report(maps).split())
     assert re.search(r"<td>vermilion or calomel</td><td>about [^<]*</td><td>not determined</td><td>–</td>", text)
     assert "Not found is not absent" in text
 
 
-def detectable(maps: PigmentMaps, cover_um: float) -> DetectabilityMaps:
+def detectable(maps: Results, cover_um: float) -> Results:
     """Copper could hide under the left half; of it, and of the others, all else is said."""
     names = ("lead_pigment", "mercury_red", "copper_green_blue")
     state = np.full((*SHAPE, 3), ABSENT, np.uint8)
     state[:, :20, 2] = CANNOT_EXCLUDE
     burial = {"cover_um": cover_um, "hidden_um": 20.0}
-    return DetectabilityMaps(names, names, state, settings={"burial": burial})
+    return Results.of_states(names, names, state, settings={"burial": burial})
 
 
 @pytest.mark.parametrize(("cover_um", "thicker"), [(THIN_UM / 2, True), (1000.0, False)])
 def test_absent_is_said_only_of_what_was_supposed(cover_um: float, *, thicker: bool) -> None:
     maps = placed_maps()
-    text = " ".join(render_report(maps, None, {}, detectability=detectable(maps, cover_um)).split())
+    text = " ".join(render_report(maps | detectable(maps, cover_um)).split())
     assert f"it was not found, and 20 µm of it under {cover_um:g} µm of paint would have been seen; less of it" in text
     assert "not found, and would have been seen" not in text
     assert f"tell whether 20 µm of it under {cover_um:g} µm of paint would have been seen." in text
@@ -127,7 +127,7 @@ def test_many_maps_are_drawn_in_several_pictures(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("underpaint.display.report.page._HALF_PAGE_IN", 0.1)
     monkeypatch.setattr("underpaint.display.report.page.MOST_IN_PICTURE", 2)
     maps = placed_maps()
-    text = render_report(maps, fakes.element_maps(), {}, detectability=detectable(maps, 50.0))
+    text = render_report(maps | fakes.element_maps() | detectable(maps, 50.0))
     assert text.count('alt="Probability anywhere') == 2
     assert text.count('alt="Element maps, net counts') == 2
     assert text.count('alt="Maps of where each group is present') == 1  # only copper is not absent all over
@@ -136,18 +136,20 @@ def test_many_maps_are_drawn_in_several_pictures(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("present", [True, False])
 def test_what_stays_together_on_a_page_is_closed(*, present: bool) -> None:
     """An unclosed block would keep all that follows on one page."""
-    maps = placed_maps() if present else replace(placed_maps(), probability=0 * placed_maps().probability)
+    maps = placed_maps()
+    if not present:
+        maps.stacks["probability"].values[:] = 0.0
     hidden = detectable(maps, 50.0)
-    nothing_hidden = replace(hidden, state=0 * hidden.state)
-    for elements, own in ((None, None), (fakes.element_maps(), hidden), (None, nothing_hidden)):
-        text = render_report(maps, elements, fakes.summary(), detectability=own)
+    nothing_hidden = changed(hidden, state=0 * hidden.stacks["state"].values)
+    for parts in ((), (fakes.element_maps(), hidden), (nothing_hidden,)):
+        text = render_report(joined(maps, *parts, summary=fakes.summary()))
         sections = re.findall(r"<section.*?</section>", text, re.DOTALL)
         assert len(sections) >= 5
         assert all(part.count("<div") == part.count("</div>") for part in sections)
 
 
 def test_a_model_without_places_has_no_section_of_layers() -> None:
-    text = render_report(fakes.pigment_maps(), None, {})
+    text = render_report(fakes.pigment_maps())
     assert 'id="layers"' not in text
     assert "somewhere in the stack" in text
     assert "would be told apart by" in text
@@ -155,22 +157,22 @@ def test_a_model_without_places_has_no_section_of_layers() -> None:
 
 
 def test_without_quantities_only_the_places_are_told() -> None:
-    text = page(quantities=None)
+    text = page(quantity=None)
     assert "Thickness of the uppermost layer" not in text
     assert "vermilion or calomel at the surface, thickness not determined; lead pigment below" in text
 
 
 def test_nothing_found_is_said() -> None:
-    text = page(probability=np.full_like(placed_maps().probability, 0.01))
+    text = page(probability=np.full_like(placed_maps().stacks["probability"].values, 0.01))
     assert "No group was found whose place could be told" in text
 
 
 def test_a_group_shared_by_the_prior_has_no_leanings_and_says_what_would_tell_its_members_apart() -> None:
     maps = fakes.pigment_maps()
-    assert find_groups(maps, None)[0].leanings
+    assert find_groups(maps)[0].leanings
     lead = {"red_lead": 0.25, "lead_white": 0.75}
-    shared = replace(maps, settings={"member_prior": {"groups": {"lead_pigment": lead}}})
-    found = {own.name: own for own in find_groups(shared, None)}
+    shared = configured(maps, {"member_prior": {"groups": {"lead_pigment": lead}}})
+    found = {own.name: own for own in find_groups(shared)}
     assert found["lead_pigment"].leanings == ()
     assert found["lead_pigment"].shares == (("lead white", 0.75), ("red lead", 0.25))
     assert found["lead_pigment"].told_apart.startswith("lead white and red lead would be told apart by colour")
@@ -180,7 +182,7 @@ def test_a_group_shared_by_the_prior_has_no_leanings_and_says_what_would_tell_it
 def test_what_was_not_asked_for_is_said_beside_what_was(palette: list[str]) -> None:
     maps = placed_maps()
     prior = {"groups": {"lead_pigment": {"lead_white": 1.0}}, "palette": palette, "years": None}
-    own = next(o for o in find_groups(replace(maps, settings={"member_prior": prior}), None) if "lead" in o.name)
+    own = next(o for o in find_groups(configured(maps, {"member_prior": prior})) if "lead" in o.name)
     assert "red lead" in own.left_out
     assert "lead white" not in own.left_out
     n_other = len(library().members("lead_pigment")) - 1
@@ -197,29 +199,32 @@ def test_what_was_not_asked_for_is_said_beside_what_was(palette: list[str]) -> N
 
 def test_pigments_that_nothing_tells_apart_have_no_numbers() -> None:
     even = {"member_prior": {"groups": {"lead_pigment": {"red_lead": 0.5, "lead_white": 0.5}}}}
-    own = next(o for o in find_groups(replace(fakes.pigment_maps(), settings=even), None) if "lead" in o.name)
+    own = next(o for o in find_groups(configured(fakes.pigment_maps(), even)) if "lead" in o.name)
     rows = {row.label: row.weight for row in pigment_table([own])[0].rows}
     assert rows["red lead"] == rows["lead white"] == "as likely as the others"
 
 
-def shared_lead(tin: float) -> PigmentMaps:
+def shared_lead(tin: float) -> Results:
     """Lead everywhere, tin as likely as is asked, and five pigments of lead to share it."""
     names = ("lead_white", "lead_tin_yellow", "massicot", "red_lead", "cerussite")
     groups = ("lead_pigment", "tin_pigment")
     probability = np.full((4, 5, 7), 0.5, np.float32)
     probability[:, :, 0], probability[:, :, 1] = 0.9, tin
-    maps = PigmentMaps(
-        (*groups, *names), probability, ("group",) * 2 + ("member",) * 5,
-        (*((name,) for name in groups), *(library()[name].groups for name in names)),
-        (*groups, *(library()[name].label for name in names)), (("Pb_L",), ("Sn_K",), *[("Pb_L",)] * 5),
-    )  # fmt: skip
+    maps = Results.of_pigments(
+        (*groups, *names),
+        probability,
+        kinds=("group",) * 2 + ("member",) * 5,
+        groups=(*((name,) for name in groups), *(library()[name].groups for name in names)),
+        labels=(*groups, *(library()[name].label for name in names)),
+        elements=(("Pb_L",), ("Sn_K",), *[("Pb_L",)] * 5),
+    )
     return share_members(maps)
 
 
 def test_a_pigment_whose_other_element_is_not_found_has_next_to_no_share_of_its_group() -> None:
     for tin, share in ((0.02, 0.02 / 4.02), (0.98, 0.98 / 4.98)):
         maps = shared_lead(tin)
-        own = next(found for found in find_groups(maps, None) if found.name == "lead_pigment")
+        own = next(found for found in find_groups(maps) if found.name == "lead_pigment")
         assert dict(own.shares)["lead-tin yellow"] == pytest.approx(share, rel=1e-4)
         assert dict(own.shares)["lead white"] == pytest.approx(maps["lead_white"].mean() / 0.9, rel=1e-4)
         rows = {row.label: row.weight for row in pigment_table([own])[0].rows}
@@ -227,7 +232,7 @@ def test_a_pigment_whose_other_element_is_not_found_has_next_to_no_share_of_its_
 
 
 def test_pigments_of_which_none_is_likelier_are_named_as_examples() -> None:
-    own = next(found for found in find_groups(shared_lead(0.02), None) if found.name == "lead_pigment")
+    own = next(found for found in find_groups(shared_lead(0.02)) if found.name == "lead_pigment")
     assert may_be(own) == "for example lead white or massicot"
     first, *others = own.shares
     assert may_be(replace(own, shares=((first[0], 0.6), *others))) == "lead white or another"
@@ -238,7 +243,7 @@ def test_pigments_of_which_none_is_likelier_are_named_as_examples() -> None:
 
 
 def test_only_pigments_of_the_same_elements_are_said_to_be_inseparable() -> None:
-    text = " ".join(render_report(shared_lead(0.02), None, {}).split())
+    text = " ".join(render_report(shared_lead(0.02)).split())
     assert "Members of a group that hold the same elements cannot be told apart by XRF." in text
     assert "lead-tin yellow is lead and tin" in text
     assert "The spectrum does not enter" not in text
@@ -246,5 +251,5 @@ def test_only_pigments_of_the_same_elements_are_said_to_be_inseparable() -> None
 
 def test_what_the_network_was_told_stands_in_the_report() -> None:
     told = {"settings": {"instrument_told": {"anode": "Rh", "voltage_kv": 40.0, "scatter_deg": None}}}
-    assert "Rh anode, 40.0 kV" in render_report(None, None, told)
-    assert "nothing: neither given nor found" in render_report(None, None, {"settings": {"instrument_told": {}}})
+    assert "Rh anode, 40.0 kV" in render_report(Results(summary=told))
+    assert "nothing: neither given nor found" in render_report(Results(summary={"settings": {"instrument_told": {}}}))

@@ -20,7 +20,7 @@ from underpaint.display.viewer.photograph import Photograph
 from underpaint.display.viewer.result_site import ResultSite
 from underpaint.display.viewer.server import Answer, file_answer
 from underpaint.errors import OutputError, ScanError
-from underpaint.io import read_maps, read_summary
+from underpaint.io import read_results, read_summary
 from underpaint.io.results import contained
 from underpaint.io.results.contained import has_file, open_contained
 from underpaint.io.results.regions import read_regions
@@ -127,7 +127,7 @@ def test_a_results_file_that_refers_to_another_is_refused_by_all(
 ) -> None:
     with h5py.File(folder / "results.h5", "a") as file:
         change(file)
-    for read in (read_maps, read_summary, ResultSite, write_report):
+    for read in (read_results, read_summary, ResultSite, write_report):
         with pytest.raises(ScanError, match=words):
             read(folder)
 
@@ -135,7 +135,7 @@ def test_a_results_file_that_refers_to_another_is_refused_by_all(
 def test_a_results_file_that_is_a_link_is_refused_by_all(folder: Path, tmp_path: Path) -> None:
     (folder / "results.h5").rename(tmp_path / "moved.h5")
     plant(folder / "results.h5", tmp_path / "moved.h5")
-    for read in (read_maps, ResultSite, write_report):
+    for read in (read_results, ResultSite, write_report):
         with pytest.raises(ScanError, match="it is a link"):
             read(folder)
 

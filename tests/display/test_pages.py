@@ -13,7 +13,7 @@ from chromium import press, text_of, wait
 from viewer_fakes import element_maps, pigment_maps, results
 
 from underpaint.display.viewer import serve, serve_start, view
-from underpaint.io import load, read_maps
+from underpaint.io import load, read_results
 from underpaint.pipeline.run import identify_to_folder
 from underpaint.simulate import PanelSettings, make_panel, save_panel
 
@@ -193,7 +193,7 @@ def test_a_first_run_is_looked_into_cancelled_and_opened(chromium: Any, tmp_path
 
 
 def test_a_notebook_shows_the_viewer_in_its_page(chromium: Any) -> None:
-    shown = view(pigment_maps(), elements=element_maps())
+    shown = view(pigment_maps() | element_maps())
     with closing(shown), notebook(shown._repr_html_()) as address:
         chromium.get(address)
         chromium.switch_to.frame(chromium.find_element("tag name", "iframe"))
@@ -206,10 +206,8 @@ def test_a_notebook_shows_the_viewer_in_its_page(chromium: Any) -> None:
 def test_a_real_scan_is_opened_and_its_pixel_read(chromium: Any, tmp_path: Path) -> None:
     source, folder = f"{AURORA}::det_10264", tmp_path / "aurora"
     identify_to_folder(source, folder)
-    pigments, elements, _ = read_maps(folder)
-    assert pigments is not None
-    assert elements is not None
-    row, column = (int(own) for own in np.unravel_index(np.nanargmax(elements["Hg_L"]), elements.area.shape[:2]))
+    results = read_results(folder, lazily=False)
+    row, column = (int(own) for own in np.unravel_index(np.nanargmax(results["Hg_L"]), results.shape))
     with serve(folder) as server:
         chromium.get(server.address)
         wait(chromium, "document.body.dataset.ready === 'all'")
@@ -222,7 +220,7 @@ def test_a_real_scan_is_opened_and_its_pixel_read(chromium: Any, tmp_path: Path)
         groups = {
             own["name"]: own["probability"] for own in chromium.execute_script("return window.viewer.spot.groups")
         }
-        assert groups["mercury_red"] == pytest.approx(float(pigments["mercury_red"][row, column]), abs=1e-6)
+        assert groups["mercury_red"] == pytest.approx(float(results["mercury_red"][row, column]), abs=1e-6)
         assert "Hg L" in text_of(chromium, "spot")
 
 

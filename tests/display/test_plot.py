@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis
-from underpaint.data.maps import STATES, DetectabilityMaps, ElementMaps, PigmentMaps
+from underpaint.data.maps import STATES, Results
 from underpaint.display import plot
 from underpaint.display.plot.comparison import families_shown, lesser_area, overlay_image
 from underpaint.display.plot.figure import NO_ANSWER_COLOR, new_figure, put_title, to_png
@@ -16,16 +16,19 @@ PNG = b"\x89PNG\r\n\x1a\n"
 SHAPE = (6, 10)
 
 
-def maps(elements: tuple[str, ...] = ("Hg_L",)) -> PigmentMaps:
+def maps(elements: tuple[str, ...] = ("Hg_L",)) -> Results:
     probability = np.zeros((*SHAPE, 1), np.float32)
     probability[:, :5] = 1.0
     probability[0, 0] = np.nan
-    return PigmentMaps(("red",), probability, ("group",), (("red",),), ("red",), (elements,), (1.0, 1.0))
+    kinds, groups = ("group",), (("red",),)
+    return Results.of_pigments(
+        ("red",), probability, kinds=kinds, groups=groups, labels=("red",), elements=(elements,), step_mm=(1.0, 1.0)
+    )
 
 
-def areas(names: tuple[str, ...] = ("Hg_L", "Hg_M", "Pb_L", "Fe_K")) -> ElementMaps:
+def areas(names: tuple[str, ...] = ("Hg_L", "Hg_M", "Pb_L", "Fe_K")) -> Results:
     values = np.random.default_rng(1).uniform(0, 100, (*SHAPE, len(names))).astype(np.float32)
-    return ElementMaps(names, values, np.ones_like(values), (1.0, 1.0))
+    return Results.of_lines(names, values, np.ones_like(values), step_mm=(1.0, 1.0))
 
 
 def test_strongest_lines_are_labelled_at_their_energies() -> None:
@@ -81,7 +84,7 @@ def test_overlay_is_scaled_to_the_99th_percentile() -> None:
 
 
 def test_row_has_map_elements_overlay_and_scatter() -> None:
-    figure = plot.pigment_row(maps(("Hg_L", "Hg_M", "Pb_L")), areas(), "red")
+    figure = plot.pigment_row(maps(("Hg_L", "Hg_M", "Pb_L")) | areas(), "red")
     titles = [axes.get_title() for axes in figure.axes]
     shown = [
         "red\nprobability",
@@ -94,20 +97,20 @@ def test_row_has_map_elements_overlay_and_scatter() -> None:
 
 
 def test_row_without_element_maps_is_the_pigment_map_alone() -> None:
-    figure = plot.pigment_row(maps(), None, "red")
+    figure = plot.pigment_row(maps(), "red")
     assert [axes.get_title() for axes in figure.axes if axes.get_title()] == ["red\nprobability"]
 
 
 def test_row_names_its_pigment_and_its_place() -> None:
-    own = PigmentMaps(
-        names=("a.below",),
-        probability=np.zeros((3, 4, 1), np.float32),
-        kinds=("group",),
-        groups=((),),
-        labels=("azurite (copper, blue), below the surface",),
-        elements=((),),
+    own = Results.of_pigments(
+        names=("a", "a.below"),
+        probability=np.zeros((3, 4, 2), np.float32),
+        kinds=("group",) * 2,
+        groups=(("a",),) * 2,
+        labels=("azurite (copper, blue)",) * 2,
+        elements=((),) * 2,
     )
-    assert plot.pigment_row(own, None, "a.below").axes[0].get_title() == "azurite, below the surface\nprobability"
+    assert plot.pigment_row(own, "a", "below").axes[0].get_title() == "azurite, below the surface\nprobability"
 
 
 def test_a_shown_map_says_what_its_colours_do_not() -> None:
@@ -126,14 +129,14 @@ def test_a_shown_map_says_what_its_colours_do_not() -> None:
 
 
 def test_a_state_map_has_a_colour_for_each_state() -> None:
-    maps = DetectabilityMaps(("red",), ("red",), np.array([[0, 1], [2, 255]], np.uint8)[:, :, None])
+    maps = Results.of_states(("red",), ("red",), np.array([[0, 1], [2, 255]], np.uint8)[:, :, None])
     figure = plot.state_map(maps, "red", title="red: could it be seen?")
     assert figure.axes[0].get_title() == "red: could it be seen?"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(STATES.values())
 
 
 def test_a_composite_tells_a_pigments_places_apart() -> None:
-    from underpaint.display.plot.composite import composite_figure
+    from underpaint.display.plot.images import composite_figure
 
     parts = [(f"azurite (copper, blue), {place}", np.ones((3, 4), np.float32), 1.0) for place in ("above", "below")]
     words = [own.get_text() for own in composite_figure(parts).texts]
@@ -141,8 +144,8 @@ def test_a_composite_tells_a_pigments_places_apart() -> None:
 
 
 def test_each_element_is_shown_once() -> None:
-    assert families_shown(maps(("Hg_M", "Hg_L")), areas(), "red") == ("Hg_M",)
-    assert families_shown(maps(("Cr_K",)), areas(), "red") == ()
+    assert families_shown(maps(("Hg_M", "Hg_L")) | areas(), "red") == ("Hg_M",)
+    assert families_shown(maps(("Cr_K",)) | areas(), "red") == ()
 
 
 def test_of_two_elements_the_lesser_counts() -> None:
@@ -183,8 +186,8 @@ def test_pixels_that_are_not_square_are_drawn_as_they_are() -> None:
 
 
 def test_the_same_values_give_the_same_bytes() -> None:
-    assert plot.to_png(plot.pigment_row(maps(), areas(), "red")) == plot.to_png(
-        plot.pigment_row(maps(), areas(), "red")
+    assert plot.to_png(plot.pigment_row(maps() | areas(), "red")) == plot.to_png(
+        plot.pigment_row(maps() | areas(), "red")
     )
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import report_fakes as fakes
 
-from underpaint.data.maps import ElementMaps, PigmentMaps
+from result_parts import changed, joined
+from underpaint.data.maps import Results
 from underpaint.display.report import find_groups, render_report, write_report
 from underpaint.display.report.wording import percent
 from underpaint.errors import OutputError, ScanError
@@ -44,7 +45,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def text() -> str:
-    return render_report(fakes.pigment_maps(), fakes.element_maps(), fakes.summary())
+    return render_report(fakes.results())
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +85,14 @@ def test_names_from_files_are_escaped(nasty: str) -> None:
     labels = {"mercury_red": nasty, "vermilion": nasty}
     facts = fakes.summary(nasty) | {"notes": [nasty], "detector": nasty, "metadata": {"date": nasty}}
     facts["settings"]["palette"] = nasty
-    own = Page(render_report(fakes.pigment_maps(labels), fakes.element_maps(), facts))
+    own = Page(render_report(replace(fakes.results(labels=labels), summary=facts)))
     assert own.all("script") == []
     assert not any("onerror" in attributes for _, attributes in own.tags)
     assert "49" not in {str(attributes.get("alt")) for _, attributes in own.tags}
 
 
 def test_findings_say_what_the_maps_hold() -> None:
-    lead, mercury = find_groups(fakes.pigment_maps(), fakes.element_maps())
+    lead, mercury = find_groups(fakes.results())
     assert (lead.name, mercury.name) == ("lead_pigment", "mercury_red")
     assert lead.share == 1.0
     assert mercury.share == pytest.approx(0.25)
@@ -104,7 +105,7 @@ def test_findings_say_what_the_maps_hold() -> None:
 
 
 def test_without_element_maps_nothing_is_called_certain_or_doubtful() -> None:
-    page = render_report(fakes.pigment_maps(), None, fakes.summary())
+    page = render_report(joined(fakes.pigment_maps(), summary=fakes.summary()))
     assert 'class="tag">likely<' in page
     assert 'class="tag">certain<' not in page
     assert 'class="tag">doubtful<' not in page
@@ -112,12 +113,11 @@ def test_without_element_maps_nothing_is_called_certain_or_doubtful() -> None:
 
 
 def test_a_pigment_without_its_line_is_called_doubtful() -> None:
-    elements = fakes.element_maps()
-    area = elements.area.copy()
-    area[:, :, elements.names.index("Hg_L")] = 0.0
-    mercury = find_groups(fakes.pigment_maps(), replace(elements, area=area))[1]
+    results = fakes.results()
+    results["Hg_L"][:] = 0.0
+    mercury = find_groups(results)[1]
     assert mercury.doubtful
-    assert "doubtful" in render_report(fakes.pigment_maps(), replace(elements, area=area), fakes.summary())
+    assert "doubtful" in render_report(results)
 
 
 def test_words_of_the_page(text: str) -> None:
@@ -137,7 +137,7 @@ def test_a_voltage_that_nobody_gave_is_not_shown() -> None:
     facts = fakes.summary()
     facts["settings"] |= {"instrument_settings": {"name": "found", "tube": {"anode": "Ag", "voltage_kv": 40.0}}}
     facts["settings"]["calibration"]["anode"] = "Ag"
-    title_block = render_report(None, None, facts).split("<main>")[0]
+    title_block = render_report(Results(summary=facts)).split("<main>")[0]
     assert "not given; Ag anode seen in the scattered lines" in title_block
     assert "40" not in title_block.split("<dt>Instrument</dt>")[1].split("</dd>")[0]
 
@@ -145,38 +145,31 @@ def test_a_voltage_that_nobody_gave_is_not_shown() -> None:
 def test_the_date_of_a_clock_never_set_is_not_shown() -> None:
     facts = fakes.summary()
     shown = [
-        "<dt>Date of the scan</dt>" in render_report(None, None, facts | {"metadata": {"START_TIME": date}})
+        "<dt>Date of the scan</dt>" in render_report(Results(summary=facts | {"metadata": {"START_TIME": date}}))
         for date in ("01/01/1970 23:59:59", "05/03/2024 10:00:00")
     ]
     assert shown == [False, True]
 
 
 def test_elements_alone_make_a_page_too() -> None:
-    own = Page(render_report(None, fakes.element_maps(), fakes.summary()))
+    own = Page(render_report(joined(fakes.element_maps(), summary=fakes.summary())))
     assert "pigments" not in {section["id"] for section in own.all("section")}
 
 
 def test_a_scan_without_any_answer_makes_a_page_that_says_so() -> None:
     pigments = fakes.pigment_maps()
-    silent = replace(pigments, probability=np.full_like(pigments.probability, np.nan))
-    assert "No pigment group reached" in render_report(silent, None, {"name": "empty"})
+    silent = changed(pigments, probability=np.full_like(pigments.stacks["probability"].values, np.nan))
+    assert "No pigment group reached" in render_report(joined(silent, summary={"name": "empty"}))
 
 
 def test_a_model_without_groups_shows_its_members() -> None:
-    pigments = fakes.pigment_maps()
-    members = replace(pigments, kinds=("member",) * 5)
-    assert "mercury red" in render_report(members, fakes.element_maps(), fakes.summary())
+    results = fakes.results()
+    members = {name: own._replace(kind="member") for name, own in results.materials.items()}
+    assert "mercury red" in render_report(replace(results, materials=members))
 
 
 def test_report_of_a_folder_is_written_beside_its_results(tmp_path: Path) -> None:
-    facts = fakes.summary()
-    write_results(
-        tmp_path,
-        pigments=fakes.pigment_maps(),
-        elements=fakes.element_maps(),
-        scan_summary={k: v for k, v in facts.items() if k not in {"settings", "versions", "written"}},
-        settings=facts["settings"],
-    )
+    write_results(tmp_path, fakes.results())
     path = write_report(tmp_path)
     assert path == tmp_path / "report.html"
     assert Page(path.read_text("utf-8")).open == []
@@ -195,10 +188,15 @@ def test_twenty_maps_of_a_painting_stay_small_and_quick() -> None:
     kinds = ("group",) * 10 + ("member",) * 10
     groups = tuple((names[n % 10],) for n in range(n_map))
     families = ("Fe_K", "Cu_K", "Zn_K", "Pb_L", "Hg_L")
-    pigments = PigmentMaps(names, probability, kinds, groups, names, (("Pb_L", "Fe_K"),) * n_map, (1.0, 1.0))
+    elements = (("Pb_L", "Fe_K"),) * n_map
+    pigments = Results.of_pigments(
+        names, probability, kinds=kinds, groups=groups, labels=names, elements=elements, step_mm=(1.0, 1.0)
+    )
     area = rng.uniform(0, 1e3, (*shape, len(families))).astype(np.float32)
     begin = time.process_time()
-    text = render_report(pigments, ElementMaps(families, area, np.ones_like(area)), fakes.summary())
+    text = render_report(
+        joined(pigments, Results.of_lines(families, area, np.ones_like(area)), summary=fakes.summary())
+    )
     assert time.process_time() - begin < LONGEST_S
     assert len(text) < LARGEST_BYTES
     assert text.count("<img ") == n_map + 2
@@ -212,7 +210,7 @@ def test_shares_are_as_precise_as_they_need_to_be(share: float, words: str) -> N
 def test_a_report_does_not_take_the_place_of_the_scan_that_it_tells_of(tmp_path: Path) -> None:
     scan, folder = tmp_path / "scan.h5", tmp_path / "results"
     scan.write_bytes(b"counts")
-    write_results(folder, pigments=None, elements=fakes.element_maps(), scan_summary={}, settings={"source": str(scan)})
+    write_results(folder, joined(fakes.element_maps(), source=str(scan)))
     for target in (scan, tmp_path / "link.html"):
         if target != scan:
             target.hardlink_to(scan)

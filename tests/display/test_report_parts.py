@@ -16,9 +16,10 @@ import report_fakes as fakes
 from PIL import Image
 from typer.testing import CliRunner
 
+from result_parts import joined
 from underpaint.cli import app
 from underpaint.data import EnergyAxis, Scan
-from underpaint.display.plot.strata import Section, stratigraphy_sketch
+from underpaint.display.plot.layers import Section, stratigraphy_sketch
 from underpaint.display.report import find_groups, render_report, write_report
 from underpaint.display.report.findings import Evidence, Finding
 from underpaint.display.report.layers import PlaceShares
@@ -50,16 +51,11 @@ def scan() -> Scan:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Results with their scan, a region and a photograph."""
-    facts = fakes.summary()
+    results = fakes.results()
     place = tmp_path / "fake_underpaint"
     save_scan(scan(), tmp_path / "fake.h5")
-    write_results(
-        place,
-        pigments=fakes.pigment_maps(),
-        elements=fakes.element_maps(),
-        scan_summary={k: v for k, v in facts.items() if k not in {"settings", "versions", "written"}},
-        settings=facts["settings"] | {"source": str(tmp_path / "fake.h5")},
-    )
+    settings = results.summary["settings"] | {"source": str(tmp_path / "fake.h5")}
+    write_results(place, replace(results, summary={**results.summary, "settings": settings}))
     (place / REGIONS_FOLDER).mkdir()
     mask = np.zeros(fakes.SHAPE, np.uint8)
     mask[2:6, 1:8] = 255
@@ -102,22 +98,22 @@ def test_a_date_is_written_for_people(text: str, words: str) -> None:
 
 
 def test_the_typical_pixel_is_sure_and_shows_the_median() -> None:
-    pigments, elements = fakes.pigment_maps(), fakes.element_maps()
-    mercury = find_groups(pigments, elements)[1]
-    at = typical_pixel(pigments, elements, mercury)
+    results = fakes.results()
+    mercury = find_groups(results)[1]
+    at = typical_pixel(results, mercury)
     assert at is not None
-    inside = pigments["mercury_red"] > 0.5
+    inside = results["mercury_red"] > 0.5
     assert inside[at]
-    assert abs(elements["Hg_L"][at] - np.median(elements["Hg_L"][inside])) < 5
-    nowhere = replace(pigments, probability=np.zeros_like(pigments.probability))
-    assert typical_pixel(nowhere, elements, mercury) is None
+    assert abs(results["Hg_L"][at] - np.median(results["Hg_L"][inside])) < 5
+    results["mercury_red"][:] = 0.0
+    assert typical_pixel(results, mercury) is None
 
 
 def test_a_spots_spectrum_is_that_of_its_pixels_and_names_its_lines() -> None:
-    pigments, elements = fakes.pigment_maps(), fakes.element_maps()
-    mercury = find_groups(pigments, elements)[1]
-    own = typical_spots(pigments, elements, [mercury], scan())[0]
-    at = typical_pixel(pigments, elements, mercury)
+    results = fakes.results()
+    mercury = find_groups(results)[1]
+    own = typical_spots(results, [mercury], scan())[0]
+    at = typical_pixel(results, mercury)
     assert at is not None
     around = [
         (row, column)
@@ -177,7 +173,7 @@ def test_what_is_damaged_beside_the_results_is_named(folder: Path, damage: Calla
 
 
 def test_the_table_tells_formula_and_period_of_each_pigment() -> None:
-    groups = pigment_table(find_groups(fakes.pigment_maps(), fakes.element_maps()))
+    groups = pigment_table(find_groups(fakes.results()))
     lead, mercury = groups
     vermilion = next(row for row in mercury.rows if row.label == "vermilion")
     assert vermilion.formula == library()["vermilion"].formula
@@ -189,8 +185,8 @@ def test_the_table_tells_formula_and_period_of_each_pigment() -> None:
 
 
 def test_the_methods_say_what_was_done_and_by_which_versions() -> None:
-    pigments, elements, facts = fakes.pigment_maps(), fakes.element_maps(), fakes.summary()
-    said = methods_paragraph(pigments, elements, facts)
+    results = fakes.results()
+    said = methods_paragraph(results)
     for words in (
         "24 × 40 pixels",
         "1\u202f250 counts",
@@ -199,9 +195,9 @@ def test_the_methods_say_what_was_done_and_by_which_versions() -> None:
         "5 line",
     ):
         assert words in said
-    assert "neural network" not in methods_paragraph(None, elements, facts)
-    assert dict(data_versions(pigments, facts))["Model"] == "default 1"
-    assert library_hash()[:12] in dict(data_versions(pigments, facts))["Pigment library"]
+    assert "neural network" not in methods_paragraph(joined(fakes.element_maps(), summary=fakes.summary()))
+    assert dict(data_versions(results))["Model"] == "default 1"
+    assert library_hash()[:12] in dict(data_versions(results))["Pigment library"]
 
 
 def test_the_citation_is_that_of_the_citation_file() -> None:
@@ -211,7 +207,7 @@ def test_the_citation_is_that_of_the_citation_file() -> None:
     told = dict(re.findall(r"^    (title|journal|volume|start|end|doi): (.+)$", known, flags=re.MULTILINE))
     assert len(told) == 6
     assert [part for part in told.values() if part not in PAPER] == []
-    assert PAPER in render_report(None, fakes.element_maps(), fakes.summary())
+    assert PAPER in render_report(joined(fakes.element_maps(), summary=fakes.summary()))
 
 
 def test_a_sketch_has_a_section_for_each_arrangement() -> None:

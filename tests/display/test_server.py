@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 import underpaint.display.viewer.server
-from underpaint.data.maps import ElementMaps
+from underpaint.data.maps import Results
 from underpaint.display.viewer import Server, serve
 from underpaint.display.viewer.result_site import ResultSite
 from underpaint.display.viewer.server import Request, file_answer
@@ -29,8 +30,8 @@ def folder(tmp_path: Path) -> Path:
     """Results, with a file beside them and one outside."""
     (tmp_path / "outside.html").write_text("private")
     place = tmp_path / "results"
-    maps = ElementMaps(("Fe_K",), np.ones((2, 3, 1), np.float32), np.ones((2, 3, 1), np.float32))
-    write_results(place, pigments=None, elements=maps, scan_summary={"name": "panel"}, settings={})
+    maps = Results.of_lines(("Fe_K",), np.ones((2, 3, 1), np.float32), np.ones((2, 3, 1), np.float32))
+    write_results(place, replace(maps, summary={"name": "panel"}))
     (place / "pigments").mkdir()
     (place / "report.html").write_bytes(PAGE)
     (place / "pigments" / "vermilion.tif").write_bytes(b"II*\0")

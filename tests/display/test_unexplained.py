@@ -1,26 +1,18 @@
 """Lines without a carrier are named; ordinary sources and faults of the fit beside strong lines are not."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import report_fakes as fakes
 
-from underpaint.data.maps import (
-    CANNOT_EXCLUDE,
-    PRESENT,
-    DetectabilityMaps,
-    ElementMaps,
-    OpenSet,
-    PigmentMaps,
-    UnlikenessMap,
-)
+from result_parts import joined
+from underpaint.data.maps import CANNOT_EXCLUDE, PRESENT, Results
 from underpaint.display.report import explain_lines, line_text, render_report
+from underpaint.errors import ScanError
 
 SHAPE = (10, 20)
 
 
-def pigments(found: tuple[str, ...] = ("lead_pigment",)) -> PigmentMaps:
+def pigments(found: tuple[str, ...] = ("lead_pigment",)) -> Results:
     """Lead, chromium and mercury were asked for, by group and member."""
     rows = {
         "lead_pigment": ("group", ("lead_pigment",), ("Pb_L",)),
@@ -34,13 +26,15 @@ def pigments(found: tuple[str, ...] = ("lead_pigment",)) -> PigmentMaps:
     for index, name in enumerate(rows):
         probability[:, :, index] = 0.95 if name in found else 0.02
     kinds, groups, families = zip(*rows.values(), strict=True)
-    return PigmentMaps(tuple(rows), probability, kinds, groups, tuple(rows), families)
+    return Results.of_pigments(
+        tuple(rows), probability, kinds=kinds, groups=groups, labels=tuple(rows), elements=families
+    )
 
 
-def elements(**areas: float | np.ndarray) -> ElementMaps:
+def elements(**areas: float | np.ndarray) -> Results:
     """Line families with a standard deviation of 10 counts."""
     cube = np.stack([np.broadcast_to(np.asarray(own, np.float32), SHAPE) for own in areas.values()], axis=2)
-    return ElementMaps(tuple(areas), cube.copy(), np.full_like(cube, 10.0))
+    return Results.of_lines(tuple(areas), cube.copy(), np.full_like(cube, 10.0))
 
 
 def half(counts: float) -> np.ndarray:
@@ -50,7 +44,7 @@ def half(counts: float) -> np.ndarray:
 
 
 def test_an_element_that_no_pigment_of_the_palette_carries_is_named() -> None:
-    (line,) = explain_lines(pigments(), elements(Pb_L=5000, Ti_K=half(800))).lines
+    (line,) = explain_lines(pigments() | elements(Pb_L=5000, Ti_K=half(800))).unexplained or ()
     assert (line.family, line.carried, line.n_pixel, line.share) == ("Ti_K", "not in the palette", 100, 0.5)
     assert "titanium white" in line.carriers
     text = line_text(line)
@@ -59,8 +53,8 @@ def test_an_element_that_no_pigment_of_the_palette_carries_is_named() -> None:
 
 def test_an_element_whose_pigment_was_not_found_there_is_named() -> None:
     maps = pigments(("lead_pigment", "chromium_pigment"))
-    maps.probability[:, :5, 1] = 0.1
-    (line,) = explain_lines(maps, elements(Pb_L=5000, Cr_K=half(800))).lines
+    maps["chromium_pigment"][:, :5] = 0.1
+    (line,) = explain_lines(maps | elements(Pb_L=5000, Cr_K=half(800))).unexplained or ()
     assert (line.family, line.carried, line.n_pixel) == ("Cr_K", "not found there", 50)
     assert line.carriers == ("viridian",)
     assert "where no pigment that was found carries it. viridian would." in line_text(line)
@@ -68,15 +62,17 @@ def test_an_element_whose_pigment_was_not_found_there_is_named() -> None:
 
 def test_what_was_found_explains_its_lines() -> None:
     maps = pigments(("lead_pigment", "chromium_pigment", "mercury_red"))
-    own = explain_lines(maps, elements(Pb_L=5000, Cr_K=800, Hg_L=3000, Hg_M=400))
-    assert own == OpenSet()
+    own = explain_lines(maps | elements(Pb_L=5000, Cr_K=800, Hg_L=3000, Hg_M=400))
+    assert (own.unexplained, own.ordinary) == ((), ())
 
 
 def test_a_line_in_the_sum_alone_is_named() -> None:
-    (line,) = explain_lines(pigments(), elements(Pb_L=400, Co_K=20)).lines
+    noise = np.random.default_rng(0).normal(0.0, 10.0, SHAPE)
+    (line,) = explain_lines(pigments() | elements(Pb_L=400, Co_K=20 + noise)).unexplained or ()
     assert (line.family, line.n_pixel) == ("Co_K", 0)
-    assert line.sum_sigma == pytest.approx(20 * 200 / (10 * np.sqrt(200)))
-    assert "in the sum of all pixels (28σ)" in line_text(line)
+    # the noise is measured on the map: of 200 pixels, to a tenth
+    assert line.sum_sigma == pytest.approx((20 + noise.mean()) * 200 / (10 * np.sqrt(200)), rel=0.25)
+    assert "in the sum of all pixels" in line_text(line)
 
 
 @pytest.mark.parametrize(
@@ -90,49 +86,47 @@ def test_a_line_in_the_sum_alone_is_named() -> None:
     ],
 )
 def test_ordinary_sources_are_set_apart(family: str, counts: float | np.ndarray, source: str) -> None:
-    own = explain_lines(pigments(), elements(Pb_L=9000, **{family: counts}), anode="Ag")
-    assert own.lines == ()
+    own = explain_lines(pigments() | elements(Pb_L=9000, **{family: counts}), anode="Ag")
+    assert own.unexplained == ()
     ((found, words),) = own.ordinary
     assert found == family
     assert words.startswith(source)
 
 
 def test_sources_are_ordinary_only_while_faint_and_even() -> None:
-    found = explain_lines(pigments(), elements(Pb_L=9000, Ni_K=half(2000), Co_K=half(2000)), anode="Ag")
-    assert {line.family for line in found.lines} == {"Ni_K", "Co_K"}
+    found = explain_lines(pigments() | elements(Pb_L=9000, Ni_K=half(2000), Co_K=half(2000)), anode="Ag")
+    assert {line.family for line in found.unexplained or ()} == {"Ni_K", "Co_K"}
 
 
-def test_arsenic_beside_much_lead_is_no_arsenic() -> None:
-    beside = explain_lines(pigments(), elements(Pb_L=9000, As_K=half(900)))
-    alone = explain_lines(pigments(), elements(Pb_L=900, As_K=half(900)))
-    assert [line.family for line in beside.lines] == []
-    assert [line.family for line in alone.lines] == ["As_K"]
+def test_what_interferes_is_no_line_in_the_sum_either() -> None:
+    """A deviation that is the same in all pixels, of lead's line ratios, does not average out."""
+    areas = elements(Pb_L=9000, As_K=np.full(SHAPE, 300.0))
+    areas.stacks["area_sigma"].values[:, :, 1] = 200.0
+    assert not explain_lines(pigments() | areas).unexplained
 
 
 def test_maps_of_two_scans_are_refused() -> None:
-    with pytest.raises(ValueError, match="Give both of the same scan"):
-        explain_lines(fakes.pigment_maps(), elements(Pb_L=1))
+    with pytest.raises(ScanError, match="Give both of the same scan"):
+        fakes.pigment_maps() | elements(Pb_L=1)
 
 
 def test_the_page_names_lines_and_draws_what_cannot_be_excluded() -> None:
     maps, areas = fakes.pigment_maps(), fakes.element_maps()
-    area = areas.area.copy()
-    area[:, :10, areas.names.index("Cu_K")] += 4000
-    score = np.ones(fakes.SHAPE, np.float32)
+    areas["Cu_K"][:, :10] += 4000
+    score = np.ones((*fakes.SHAPE, 1), np.float32)
     score[:3, :5] = 8.0
-    open_set = replace(
-        explain_lines(maps, replace(areas, area=area)), unlikeness=UnlikenessMap(score, np.full_like(score, 4.51))
-    )
+    unlike = Results.of_unlikeness(score, np.full_like(score, 4.51))
     state = np.full((*fakes.SHAPE, 2), CANNOT_EXCLUDE, np.uint8)
     state[:, :10, 1] = PRESENT
-    hidden = DetectabilityMaps(("copper", "lead"), ("copper", "lead"), state, notes=("Absent means seen.",))
-    text = render_report(maps, areas, fakes.summary(), detectability=hidden, open_set=open_set)
+    hidden = Results.of_states(("copper", "lead"), ("copper", "lead"), state, notes=("Absent means seen.",))
+    facts = fakes.summary()
+    text = render_report(joined(maps, areas, unlike, hidden, summary=facts))
     assert "Cu K is there (above 5σ in 25 % of the pixels)" in text
     assert "Ca K (ground, support or dirt)" in text
     assert "15 pixels (1.6 %) hold a peak beyond 5 standard deviations" in text
     assert "near 4.5 keV" in text
     assert '<section id="hidden"' in text
     assert "Absent means seen." in text
-    plain = render_report(maps, areas, fakes.summary(), open_set=OpenSet())
+    plain = render_report(joined(maps, areas, Results(unexplained=()), summary=facts))
     assert '<section id="hidden"' not in plain
     assert 'id="unexplained"' not in plain

@@ -1,13 +1,13 @@
 """A small panel with its scan and results, each number of which is known."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from result_parts import joined
 from underpaint.data import EnergyAxis, Scan
-from underpaint.data.maps import CANNOT_EXCLUDE, DetectabilityMaps, ElementMaps, PigmentMaps
+from underpaint.data.maps import CANNOT_EXCLUDE, Results
 from underpaint.io import save_scan, summarise_scan, write_results
 
 SHAPE = (12, 20)
@@ -26,7 +26,7 @@ def scan(path: Path) -> Scan:
     return own
 
 
-def pigment_maps(shape: tuple[int, int] = SHAPE) -> PigmentMaps:
+def pigment_maps(shape: tuple[int, int] = SHAPE) -> Results:
     """Mercury in the left half, at the surface in its upper half; lead everywhere but in the last row."""
     names = ("mercury_red", "lead_pigment", "mercury_red.surface", "mercury_red.below", "vermilion", "lead_white")
     probability = np.full((*shape, len(names)), 0.02, dtype=np.float32)
@@ -37,55 +37,42 @@ def pigment_maps(shape: tuple[int, int] = SHAPE) -> PigmentMaps:
     probability[:, :half, 4] = 0.8
     probability[:, :, [1, 5]] = 0.9
     probability[-1] = np.nan
-    return PigmentMaps(
+    return Results.of_pigments(
         names=names,
         probability=probability,
         kinds=("group", "group", "group", "group", "member", "member"),
-        groups=(("mercury_red",), ("lead_pigment",), (), (), ("mercury_red",), ("lead_pigment",)),
-        labels=(
-            HOSTILE,
-            "lead pigment",
-            "mercury red, at the surface",
-            "mercury red, below the surface",
-            "vermilion",
-            "lead white",
-        ),
+        groups=(("mercury_red",), ("lead_pigment",), *(("mercury_red",),) * 3, ("lead_pigment",)),
+        labels=(HOSTILE, "lead pigment", HOSTILE, HOSTILE, "vermilion", "lead white"),
         elements=(("Hg_L",), ("Pb_L",), ("Hg_L",), ("Hg_L",), ("Hg_L",), ("Pb_L",)),
         step_mm=STEP_MM,
         settings={"model": {"name": "fake"}},
     )
 
 
-def element_maps(shape: tuple[int, int] = SHAPE) -> ElementMaps:
+def element_maps(shape: tuple[int, int] = SHAPE) -> Results:
     """Mercury 400 counts in the left half and 5 in the right one; lead falls by rows; sigma 10 and 20."""
     area = np.zeros((*shape, 2), dtype=np.float32)
     area[:, :, 0] = 5.0
     area[:, : shape[1] // 2, 0] = 400.0
     area[:, :, 1] = (1000.0 - 50.0 * np.arange(shape[0]))[:, None]
     error = np.broadcast_to(np.array([10.0, 20.0], dtype=np.float32), area.shape)
-    return ElementMaps(("Hg_L", "Pb_L"), area, np.array(error), STEP_MM)
+    return Results.of_lines(("Hg_L", "Pb_L"), area, np.array(error), step_mm=STEP_MM)
 
 
-def detectability(shape: tuple[int, int] = SHAPE) -> DetectabilityMaps:
+def detectability(shape: tuple[int, int] = SHAPE) -> Results:
     """Mercury could lie hidden in the right half."""
     state = np.ones((*shape, 1), dtype=np.uint8)
     state[:, shape[1] // 2 :] = CANNOT_EXCLUDE
-    return DetectabilityMaps(("mercury_red",), ("mercury red",), state, STEP_MM)
+    return Results.of_states(("mercury_red",), ("mercury red",), state, step_mm=STEP_MM)
 
 
 def results(place: Path, *, with_scan: bool = True) -> Path:
     """Write the scan and its results, and return their folder."""
     own = scan(place / "panel.h5")
     folder = place / "panel_underpaint"
-    facts: dict[str, Any] = summarise_scan(own)
-    write_results(
-        folder,
-        pigments=pigment_maps(),
-        elements=element_maps(),
-        detectability=detectability(),
-        scan_summary=facts,
-        settings={"source": str(place / "panel.h5"), "calibration": {"anode": "Rh"}},
-    )
+    settings = {"source": str(place / "panel.h5"), "calibration": {"anode": "Rh"}}
+    parts = (pigment_maps(), element_maps(), detectability())
+    write_results(folder, joined(*parts, summary=summarise_scan(own), **settings))
     (folder / "report.html").write_text("<p>report</p>", encoding="utf-8")
     if not with_scan:
         (place / "panel.h5").unlink()

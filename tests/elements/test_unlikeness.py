@@ -1,15 +1,19 @@
 """A spectrum with an element that was not told of stands out; what is known, missing or no counts does not."""
 
+from collections.abc import Sequence
+
 import dask.array as da
 import numpy as np
 import pytest
 
 from underpaint.data import EnergyAxis, Scan
-from underpaint.elements import known_families, leftovers, score_unlikeness
+from underpaint.data.maps import Results
+from underpaint.elements import known_families, leftovers
 from underpaint.physics.atomic import family_lines
 from underpaint.physics.forward import count, emit, render
 from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer
+from underpaint.runtime.blocks import over_blocks
 
 PAINTS = ("lead_white", "vermilion", "azurite", "yellow_ochre", "zinc_white", "cadmium_yellow")
 COUNTS = 3e4
@@ -40,20 +44,27 @@ def total_of(scan: Scan) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
     return np.asarray(scan.counts.sum(axis=(0, 1)).compute(), dtype=np.float64)
 
 
+def scored(scan: Scan, known: Sequence[str], instrument: Instrument) -> Results:
+    n_pixel = 0 if scan.present is None else int(scan.present.sum())
+    work = leftovers(known, total_of(scan), scan.require_axis(), n_pixel, instrument)
+    parts = [values for _, _, values in over_blocks(scan, work)]
+    return work.results(np.concatenate(parts), scan.step_mm)
+
+
 def test_an_element_that_no_pigment_of_the_palette_carries_stands_out(scan: Scan, elio: Instrument) -> None:
-    found = score_unlikeness(scan, known_families(PAINTS[:-1]), total_of(scan), instrument=elio)
-    assert found.flagged[-1].all()
-    assert not found.flagged[:-1].any()
+    found = scored(scan, known_families(PAINTS[:-1]), elio)
+    assert found.unlike[-1].all()
+    assert not found.unlike[:-1].any()
     lines = np.concatenate([family_lines("Cd", shell, 40.0)[0] for shell in ("K", "L")])
-    assert np.abs(found.energy_kev[-1][:, None] - lines).min(axis=1).max() < 0.15
-    assert found.share == pytest.approx(20 / 118)
+    assert np.abs(found.map("peak_kev")[-1][:, None] - lines).min(axis=1).max() < 0.15
+    assert found.unlike_share == pytest.approx(20 / 118)
 
 
 def test_what_the_library_holds_is_not_unlike(scan: Scan, elio: Instrument) -> None:
-    found = score_unlikeness(scan, known_families(), total_of(scan), instrument=elio)
-    assert not found.flagged.any()
-    assert np.isnan(found.score[0, :2]).all()
-    assert np.isfinite(found.score).sum() == found.score.size - 2
+    found = scored(scan, known_families(), elio)
+    assert not found.unlike.any()
+    assert np.isnan(found.map("unlikeness")[0, :2]).all()
+    assert np.isfinite(found.map("unlikeness")).sum() == np.prod(found.shape) - 2
 
 
 def test_scores_do_not_depend_on_blocks(scan: Scan, elio: Instrument) -> None:

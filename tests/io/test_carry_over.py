@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from underpaint import io
-from underpaint.data.maps import ABSENT, DetectabilityMaps, ElementMaps, OpenSet, PigmentMaps, UnlikenessMap
+from underpaint.data.maps import ABSENT, Results
 from underpaint.display.report import write_report
 from underpaint.errors import OutputError
 from underpaint.io.results.sidecars import MADE, carry_over
@@ -25,8 +25,8 @@ OWN = {
 
 
 def write_maps(folder: Path, shape: tuple[int, int]) -> None:
-    maps = ElementMaps(("Hg_L",), np.zeros((*shape, 1), np.float32), np.ones((*shape, 1), np.float32))
-    io.write_results(folder, pigments=None, elements=maps, scan_summary={}, settings={})
+    maps = Results.of_lines(("Hg_L",), np.zeros((*shape, 1), np.float32), np.ones((*shape, 1), np.float32))
+    io.write_results(folder, maps)
 
 
 def finished(target: Path, shape: tuple[int, int] = (4, 3)) -> Path:
@@ -114,8 +114,8 @@ def test_a_file_of_the_user_under_the_name_of_a_new_map_goes_beside(tmp_path: Pa
     (folder / "elements" / "Fe_K.tif").write_text("mine")
     with io.result_folder(folder, overwrite=True) as place:
         ones = np.ones((4, 3, 1), np.float32)
-        maps = ElementMaps(("Fe_K",), ones, ones)
-        io.write_results(place.path, pigments=None, elements=maps, scan_summary={}, settings={})
+        maps = Results.of_lines(("Fe_K",), ones, ones)
+        io.write_results(place.path, maps)
     assert (folder / "earlier" / "elements" / "Fe_K.tif").read_text() == "mine"
     assert (folder / "elements" / "Fe_K.tif").read_bytes()[:2] == b"II"
 
@@ -145,15 +145,13 @@ def test_results_are_not_replaced_where_the_users_own_cannot_be_copied(
 def test_all_that_a_run_makes_is_known(tmp_path: Path) -> None:
     """Else it would be taken for the user's own, and the old one would replace the new."""
     shape, ones = (4, 3), np.ones((4, 3, 1), np.float32)
-    io.write_results(
-        tmp_path,
-        pigments=PigmentMaps(("red",), ones, ("member",), ((),), ("red",), (("Hg_L",),)),
-        elements=ElementMaps(("Hg_L",), ones, ones),
-        detectability=DetectabilityMaps(("red",), ("red",), np.full((*shape, 1), ABSENT, np.uint8)),
-        open_set=OpenSet((), (), UnlikenessMap(ones[:, :, 0], ones[:, :, 0])),
-        scan_summary={},
-        settings={},
+    results = (
+        Results.of_pigments(("red",), ones, kinds=("member",), groups=((),), labels=("red",), elements=(("Hg_L",),))
+        | Results.of_lines(("Hg_L",), ones, ones)
+        | Results.of_states(("red",), ("red",), np.full((*shape, 1), ABSENT, np.uint8))
+        | Results.of_unlikeness(ones, ones)
     )
+    io.write_results(tmp_path, results)
     write_report(tmp_path)
     assert {own.name for own in tmp_path.iterdir()} <= set(MADE)
 
@@ -182,8 +180,8 @@ def test_a_file_of_the_user_is_not_put_beside_through_a_link(tmp_path: Path, way
     (folder / "elements" / "Fe_K.tif").write_text("theirs")
     with io.result_folder(folder, overwrite=True) as place:
         ones = np.ones((4, 3, 1), np.float32)
-        maps = ElementMaps(("Fe_K",), ones, ones)
-        io.write_results(place.path, pigments=None, elements=maps, scan_summary={}, settings={})
+        maps = Results.of_lines(("Fe_K",), ones, ones)
+        io.write_results(place.path, maps)
     assert not any(home.rglob("*"))
     kept = [path for path in folder.rglob("Fe_K*.tif") if path.read_bytes()[:2] != b"II"]
     assert [path.read_text() for path in kept] == ["theirs"]
@@ -196,8 +194,8 @@ def test_a_file_called_earlier_stands_in_nobodys_way(tmp_path: Path) -> None:
     (folder / "elements" / "Fe_K.tif").write_text("mine")
     with io.result_folder(folder, overwrite=True) as place:
         ones = np.ones((4, 3, 1), np.float32)
-        maps = ElementMaps(("Fe_K",), ones, ones)
-        io.write_results(place.path, pigments=None, elements=maps, scan_summary={}, settings={})
+        maps = Results.of_lines(("Fe_K",), ones, ones)
+        io.write_results(place.path, maps)
     assert (folder / "earlier").read_text() == "notes"
     assert (folder / "earlier_2" / "elements" / "Fe_K.tif").read_text() == "mine"
 

@@ -14,11 +14,14 @@ from typer.testing import CliRunner
 import underpaint as up
 from underpaint.cli import app
 from underpaint.data import EnergyAxis, Scan, survey
+from underpaint.data.maps import Results
 from underpaint.display import report
+from underpaint.display.report import unexplained_text
 from underpaint.errors import OutputError, ScanError
-from underpaint.io import describe, load, read_maps, save_scan
+from underpaint.io import describe, load, read_results, save_scan
 from underpaint.pigments.weights import model_path
-from underpaint.pipeline.run import Settings, elements_to_folder, identify_to_folder
+from underpaint.pipeline.plan import Settings
+from underpaint.pipeline.run import elements_to_folder, identify_to_folder
 
 AXIS = EnergyAxis(0.02, 0.0, 2048)
 LINES = ((3.69, 200), (4.01, 25), (6.40, 500), (7.06, 65), (8.05, 300), (8.90, 40), (10.55, 900), (12.61, 700))
@@ -67,35 +70,32 @@ def masked(tmp_path: Path, counts: NDArray[np.uint16]) -> Path:
     return tmp_path / "masked.h5"
 
 
-def same_maps(one: Any, other: Any, name: str) -> None:
-    assert one.names == other.names
-    np.testing.assert_allclose(np.asarray(getattr(one, name)), np.asarray(getattr(other, name)), rtol=1e-5, atol=1e-5)
+def same_maps(one: Results, other: Results) -> None:
+    assert one.lines == other.lines
+    np.testing.assert_allclose(one.area, other.area, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(one.area_sigma, other.area_sigma, rtol=1e-5, atol=1e-5)
 
 
 def test_elements_of_a_masked_scan_from_python_and_from_the_command(
     masked: Path, counts: NDArray[np.uint16], tmp_path: Path, without_report: None
 ) -> None:
     elements_to_folder(masked, tmp_path / "out", Settings(calibrated=False))
-    maps, written = up.fit_elements(up.load(masked)), read_maps(tmp_path / "out")[1]
-    assert written is not None
-    same_maps(maps, written, "area")
-    same_maps(maps, written, "uncertainty")
-    assert np.isnan(maps.area[:, 6:]).all()
-    assert "Zn_K" not in maps.names
-    assert maps.names == up.fit_elements(Scan(counts, AXIS)).names
+    maps, written = up.fit_elements(up.load(masked)), read_results(tmp_path / "out")
+    same_maps(maps, written)
+    assert np.isnan(maps.area[..., 6:]).all()
+    assert "Zn_K" not in maps.lines
+    assert maps.lines == up.fit_elements(Scan(counts, AXIS)).lines
 
 
 def test_pigments_of_a_masked_scan_from_python_and_from_the_command(
     masked: Path, tmp_path: Path, without_report: None
 ) -> None:
-    outcome = identify_to_folder(masked, tmp_path / "out")
-    maps, (written, _, summary) = up.identify(up.load(masked)), read_maps(tmp_path / "out")
-    assert written is not None
-    kept = np.asarray(maps.probability)[:, :, [maps.names.index(name) for name in written.names]]
-    np.testing.assert_allclose(kept, np.asarray(written.probability), atol=1e-4)
-    assert np.isnan(kept[:, 6:]).all()
-    assert "Zn_K" not in summary["settings"]["calibration"]["found"]
-    assert not any("Zn" in text or "zinc" in text for text in outcome.unexplained)
+    written, maps = identify_to_folder(masked, tmp_path / "out"), up.identify(up.load(masked))
+    np.testing.assert_allclose(maps.probability, written.probability, atol=1e-4)
+    np.testing.assert_allclose(maps.pigment_probability, written.pigment_probability, atol=1e-4)
+    assert np.isnan(maps.probability[..., 6:]).all()
+    assert "Zn_K" not in written.summary["settings"]["calibration"]["found"]
+    assert not any("Zn" in text or "zinc" in text for text in unexplained_text(written))
 
 
 def test_a_masked_frame_is_in_no_fact(masked: Path, counts: NDArray[np.uint16]) -> None:
@@ -211,13 +211,10 @@ def test_element_maps_of_rates_have_the_deviations_of_their_counts(
     saved: Callable[..., Path], counts: NDArray[np.uint16], tmp_path: Path, without_report: None
 ) -> None:
     path = saved(counts / 0.1)
-    outcome = elements_to_folder(path, tmp_path / "out", Settings(calibrated=False))
-    maps, expected = read_maps(tmp_path / "out")[1], up.fit_elements(Scan(counts, AXIS))
-    assert maps is not None
-    same_maps(maps, expected, "area")
-    same_maps(maps, expected, "uncertainty")
-    assert outcome.notes[0].startswith("the stored values are no counts")
-    assert read_maps(tmp_path / "out")[2]["notes"][0] == outcome.notes[0]
+    written = elements_to_folder(path, tmp_path / "out", Settings(calibrated=False))
+    same_maps(written, up.fit_elements(Scan(counts, AXIS)))
+    assert written.notes[0].startswith("the stored values are no counts")
+    assert read_results(tmp_path / "out").notes == written.notes
 
 
 def test_a_run_that_goes_on_remembers_what_was_missing(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import underpaint as up
+from underpaint.calibrate import resolve_energy_axis
 from underpaint.cli import app
 from underpaint.data import EnergyAxis
 from underpaint.errors import CalibrationError, InstrumentError
@@ -449,13 +450,13 @@ def test_the_real_pair_agrees() -> None:
     near = np.abs(axis.energy_kev - 6.4) < 0.2
     peak_kev = (axis.energy_kev * counts)[near].sum() / counts[near].sum()
     assert abs(peak_kev - 6.399) < 0.02
-    placed = up.on_its_energy_axis(scan, instrument=SHARED / "Steel.cfg")
+    placed = resolve_energy_axis(scan, instrument=SHARED / "Steel.cfg")
     assert placed.beam_kev == 16.0
     assert not any("channels, the instrument" in note for note in placed.notes)
     fitted = up.fit_elements(placed.scan, instrument=configuration.instrument)
     # of SRM 1155: 18.4 % Cr, 1.6 % Mn, 64.3 % Fe, 12.4 % Ni, 0.18 % Cu; V is 0.05 %
-    assert {"Cr_K", "Mn_K", "Fe_K", "Ni_K", "Cu_K"} <= set(fitted.names) & set(configuration.families)
-    assert max(fitted.names, key=lambda name: float(fitted[name][0, 0])) == "Fe_K"
+    assert {"Cr_K", "Mn_K", "Fe_K", "Ni_K", "Cu_K"} <= set(fitted.lines) & set(configuration.families)
+    assert max(fitted.lines, key=lambda name: float(fitted[name][0, 0])) == "Fe_K"
 
 
 @real

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from underpaint.cli._info import outcomes_table
+from underpaint.cli._info import scans_table
+from underpaint.cli._scans import record
 from underpaint.data import EnergyAxis, Scan
+from underpaint.data.maps import Results
 from underpaint.display import report
 from underpaint.errors import OutputError, UnderpaintError
 from underpaint.io import read_summary, save_scan
-from underpaint.pipeline.run import Outcome, Settings, distinct_folders, elements_to_folder, identify_to_folder
+from underpaint.pipeline.plan import Settings
+from underpaint.pipeline.run import distinct_folders, elements_to_folder, identify_to_folder
 
 SETTINGS = Settings(calibrated=False, elements=False)
 OF_ELEMENTS = Settings("none", calibrated=False)
@@ -77,16 +80,18 @@ def test_scans_and_results_that_were_moved_are_known_again(monkeypatch: pytest.M
         Path(name).rename(f"below/{name}")
     folders = distinct_folders(["below/c/scan.h5", "below/b/scan.h5"], "many")
     assert [own.name for own in folders] == ["scan_underpaint_2", "scan_underpaint"]
-    assert elements_to_folder("below/c/scan.h5", folders[0], OF_ELEMENTS, resume=True).skipped
+    assert elements_to_folder("below/c/scan.h5", folders[0], OF_ELEMENTS, resume=True).summary["skipped"]
     monkeypatch.chdir("below")
-    assert elements_to_folder("c/scan.h5", "../many/scan_underpaint_2", OF_ELEMENTS, resume=True).skipped
+    assert elements_to_folder("c/scan.h5", "../many/scan_underpaint_2", OF_ELEMENTS, resume=True).summary["skipped"]
 
 
 def test_finished_results_are_left_alone_where_they_are_those_asked_for_alone() -> None:
     identify_to_folder("b/scan.h5", "out", SETTINGS)
     before = Path("out/results.h5").stat().st_mtime_ns
-    assert identify_to_folder("b/scan.h5", "out", SETTINGS, resume=True).skipped
-    assert identify_to_folder(Path("b/scan.h5").resolve(), "out", SETTINGS, resume=True, overwrite=True).skipped
+    assert identify_to_folder("b/scan.h5", "out", SETTINGS, resume=True).summary["skipped"]
+    assert identify_to_folder(Path("b/scan.h5").resolve(), "out", SETTINGS, resume=True, overwrite=True).summary[
+        "skipped"
+    ]
     with pytest.raises(OutputError, match=r"palette \(None before, 'baroque' now\)"):
         identify_to_folder("b/scan.h5", "out", replace(SETTINGS, palette="baroque"), resume=True)
     with pytest.raises(OutputError, match=r"scan time \('20.* now\); source \('b/scan.h5' before, 'c/scan.h5' now"):
@@ -108,8 +113,10 @@ def test_a_palette_of_the_same_name_that_holds_something_else_is_told() -> None:
 
 
 def test_the_table_of_scans_tells_those_of_the_same_name_apart() -> None:
-    table = outcomes_table([Outcome("b/scan.h5", Path("one")), Outcome("c/scan.h5", Path("two"))])
+    done = Results(summary={"folder": "one", "skipped": False})
+    table = scans_table([record("b/scan.h5", done), record("c/scan.h5", error="no such file")])
     assert list(table.columns[0].cells) == ["b/scan.h5", "c/scan.h5"]
+    assert list(table.columns[1].cells) == ["done", "failed"]
 
 
 def test_damaged_results_are_not_taken_for_finished() -> None:

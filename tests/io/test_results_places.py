@@ -1,6 +1,7 @@
 """Places, thickness and shares on disk: what is kept, and that it is read as it was."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -11,35 +12,32 @@ import tifffile
 from place_fakes import SHAPE, SIGMA, THIN_UM, placed_maps
 from underpaint import io
 from underpaint.data import EnergyAxis, Scan
+from underpaint.data.maps import SURFACE_UM
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     summary = io.summarise_scan(Scan(np.ones((*SHAPE, 8)), EnergyAxis(0.5, 0.1, 8)))
-    io.write_results(tmp_path, pigments=placed_maps(), elements=None, scan_summary=summary, settings={})
+    io.write_results(tmp_path, replace(placed_maps(), summary=summary))
     return tmp_path
 
 
 def test_groups_are_kept_at_each_place_and_members_where_they_are_somewhere(folder: Path) -> None:
-    maps, before = io.read_maps(folder)[0], placed_maps()
-    assert maps is not None
-    assert set(before.names) - set(maps.names) == {"vermilion.below", "azurite.surface", "azurite.below"}
-    for place in before.places:
-        assert maps.select("group", place) == before.select("group", place)
-    np.testing.assert_array_equal(maps.at("lead_white", "below"), before.at("lead_white", "below"))
+    maps, before = io.read_results(folder, lazily=False), placed_maps()
+    left_out = {*before.stacks["probability"].keys} - {*maps.stacks["probability"].keys}
+    assert left_out == {("vermilion", "below"), ("azurite", "surface"), ("azurite", "below")}
+    np.testing.assert_array_equal(maps.probability, before.probability)
+    np.testing.assert_array_equal(maps["lead_white", "below"], before["lead_white", "below"])
     with pytest.raises(KeyError, match="No map of azurite at place 'surface' was kept"):
-        maps.at("azurite", "surface")
+        maps["azurite", "surface"]
 
 
 def test_quantities_are_read_as_they_were(folder: Path) -> None:
-    maps, before = io.read_maps(folder)[0], placed_maps()
-    assert maps is not None
-    assert maps.quantities is not None
-    assert before.quantities is not None
-    assert maps.quantities.names == before.quantities.names
-    np.testing.assert_array_equal(maps.quantities.value, before.quantities.value)
-    np.testing.assert_allclose(maps.quantities.sigma, before.quantities.sigma, rtol=1e-5)
-    for own, other in zip(maps.thickness_um(), before.thickness_um(), strict=True):
+    maps, before = io.read_results(folder, lazily=False), placed_maps()
+    for quantity in ("quantity", "quantity_sigma"):
+        assert maps.stacks[quantity].keys == before.stacks[quantity].keys
+        np.testing.assert_allclose(maps.stacks[quantity].values, before.stacks[quantity].values, rtol=1e-5)
+    for own, other in zip(maps.estimate(SURFACE_UM), before.estimate(SURFACE_UM), strict=True):
         np.testing.assert_allclose(own, other, rtol=1e-5)
 
 

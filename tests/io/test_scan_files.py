@@ -16,7 +16,8 @@ from underpaint.io import convert_scan, read_summary, save_scan
 from underpaint.io._scan_files import scan_files
 from underpaint.io.results import provenance
 from underpaint.io.results.provenance import file_facts, refuse_change
-from underpaint.pipeline.run import Settings, elements_to_folder
+from underpaint.pipeline.plan import Settings
+from underpaint.pipeline.run import elements_to_folder
 
 KEYS = {"width": 4, "height": 3, "depth": 8, "offset": 0, "data-type": "unsigned", "data-length": 2}
 CUBE = np.arange(96, dtype="<u2").reshape(3, 4, 8)
@@ -159,7 +160,7 @@ def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_stale_results_are_never_passed_for_finished(without_report: None, tmp_path: Path) -> None:
     scan = small_scan(tmp_path / "scan.h5")
     elements_to_folder(scan, "out", OF_ELEMENTS)
-    assert elements_to_folder(scan, "out", OF_ELEMENTS, resume=True).skipped
+    assert elements_to_folder(scan, "out", OF_ELEMENTS, resume=True).summary["skipped"]
     stat, content = scan.stat(), bytearray(scan.read_bytes())
     content[len(content) // 2] ^= 1
     scan.write_bytes(content)
@@ -178,7 +179,7 @@ def test_results_of_an_earlier_version_are_gone_on_from_where_nothing_contradict
         patch.setattr("underpaint.pipeline.run.refuse_change", lambda *_: None)
         elements_to_folder(scan, "out", OF_ELEMENTS)
     assert "scan sample" not in read_summary("out")["settings"]["depends_on"]
-    assert elements_to_folder(scan, "out", OF_ELEMENTS, resume=True).skipped
+    assert elements_to_folder(scan, "out", OF_ELEMENTS, resume=True).summary["skipped"]
     os.utime(scan, ns=(1, 1))
     with pytest.raises(OutputError, match="scan time"):
         elements_to_folder(scan, "out", OF_ELEMENTS, resume=True)

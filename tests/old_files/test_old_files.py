@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 import underpaint as up
 from underpaint.data import XU_NETWORK_AXIS
-from underpaint.io import read_maps
+from underpaint.data.maps import at_place
+from underpaint.io import read_results
 from underpaint.io.results.regions import read_regions
 from underpaint.lab.reproduction.simulation import simulated_as_in_paper
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import load_palette
 from underpaint.pigments.predict import open_model
 from underpaint.pigments.weights import model_path
-from underpaint.pipeline.run import Settings
+from underpaint.pipeline.plan import Settings
 from underpaint.simulate.mockups import Mockups, paint_mockups
 from underpaint.simulate.photons import read_photons
 from underpaint.simulate.recipes import paper_grid, paper_stratigraphy
@@ -46,9 +47,9 @@ def mockups() -> Mockups:
 @pytest.mark.parametrize("folder", ["default", "xu2022", "pymca"])
 @pytest.mark.parametrize("lazily", [False, True])
 def test_results_open_with_the_same_numbers(folder: str, lazily: bool) -> None:
-    pigments, elements, _ = read_maps(OLD / folder, lazily=lazily)
-    maps = [each for each in (pigments, elements) if each is not None]
-    means = {name: float(np.mean(each[name])) for each in maps for name in each.names}
+    results = read_results(OLD / folder, lazily=lazily)
+    means = {at_place(*key): float(np.mean(results[key])) for key in results.placed}
+    means |= {name: float(np.mean(results[name])) for name in results.lines}
     assert means == pytest.approx(json.loads((OLD / "means.json").read_text())[folder], rel=1e-5)
 
 
@@ -82,8 +83,7 @@ def test_an_interrupted_run_is_done_anew_and_stays(tmp_path: Path) -> None:
     up.identify_to_folder(
         OLD / "panel.h5", tmp_path / "interrupted", Settings(calibrated=False, elements=False), resume=True
     )
-    pigments, _, _ = read_maps(tmp_path / "interrupted")
-    assert pigments is not None
+    assert read_results(tmp_path / "interrupted").has_pigments
     assert contents(tmp_path / "interrupted.part") == contents(OLD / "interrupted.part")
 
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from result_parts import configured
 from underpaint.data import EnergyAxis
-from underpaint.data.maps import ABSENT, CANNOT_EXCLUDE, NO_ANSWER, PRESENT, UNDECIDED, ElementMaps, PigmentMaps
+from underpaint.data.maps import ABSENT, CANNOT_EXCLUDE, NO_ANSWER, PRESENT, UNDECIDED, Results, Stack
 from underpaint.errors import SampleError
 from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer
@@ -27,17 +28,17 @@ def axis(elio: Instrument) -> EnergyAxis:
     return EnergyAxis(elio.detector.gain_kev, elio.detector.zero_kev, elio.detector.n_channel)
 
 
-def maps_of(found: list[list[str]], names: tuple[str, ...] = NAMES) -> PigmentMaps:
+def maps_of(found: list[list[str]], names: tuple[str, ...] = NAMES) -> Results:
     """One row; each pixel with the names that are found there."""
     probability = np.array([[[0.9 if name in own else 0.1 for name in names] for own in found]], np.float32)
     families = dict(zip(NAMES, FAMILIES, strict=True))
-    return PigmentMaps(
+    return Results.of_pigments(
         names,
         probability,
-        ("group",) * len(names),
-        tuple((name.partition(".")[0],) for name in names),
-        names,
-        tuple(families[name.partition(".")[0]] for name in names),
+        kinds=("group",) * len(names),
+        groups=tuple((name.partition(".")[0],) for name in names),
+        labels=names,
+        elements=tuple(families[name.partition(".")[0]] for name in names),
     )
 
 
@@ -69,36 +70,40 @@ def test_thicker_covers_hide_more(elio: Instrument, axis: EnergyAxis) -> None:
 
 def test_states_follow_counts_and_answers(elio: Instrument, axis: EnergyAxis) -> None:
     maps = maps_of([["mercury_red"], ["mercury_red"], ["mercury_red", "lead_pigment"], []])
-    maps.probability[0, 3] = np.nan
+    maps.stacks["probability"].values[0, 3] = np.nan
     own = detectability_maps(maps, np.array([[50, 1e5, 50, 1e5]]), elio, axis)
-    assert own["lead_pigment"].tolist() == [[CANNOT_EXCLUDE, ABSENT, PRESENT, NO_ANSWER]]
-    assert own["mercury_red"].tolist() == [[PRESENT, PRESENT, PRESENT, NO_ANSWER]]
-    assert (own["titanium_pigment"][0, :3] == CANNOT_EXCLUDE).all(), "titanium's lines do not pass 50 um of vermilion"
-    assert own.share("lead_pigment", CANNOT_EXCLUDE) == pytest.approx(1 / 3)
+    assert own.map("state", "lead_pigment").tolist() == [[CANNOT_EXCLUDE, ABSENT, PRESENT, NO_ANSWER]]
+    assert own.map("state", "mercury_red").tolist() == [[PRESENT, PRESENT, PRESENT, NO_ANSWER]]
+    assert (own.map("state", "titanium_pigment")[0, :3] == CANNOT_EXCLUDE).all(), (
+        "titanium's lines do not pass 50 um of vermilion"
+    )
+    assert own.state_share("lead_pigment", CANNOT_EXCLUDE) == pytest.approx(1 / 3)
     assert "50 µm" in own.notes[0]
 
 
 def test_an_answer_that_its_prediction_set_does_not_bear_is_undecided(elio: Instrument, axis: EnergyAxis) -> None:
     maps = maps_of([["mercury_red"], ["mercury_red"], []])
-    log_odds = np.log(maps.probability / (1.0 - maps.probability))
+    probability = maps.stacks["probability"]
+    log_odds = Stack(probability.keys, np.log(probability.values / (1.0 - probability.values)))
     # at few counts both answers reach from -9 to 9; at many the thresholds lie between the answers
     sets = PredictionSets(
         names=("mercury_red",), levels=(0.9, 0.99), counts=(1e3, 1e4, 1e6),
         present_from=(((-9.0,), (-9.0,)), ((-9.0,), (0.1,))), absent_to=(((9.0,), (9.0,)), ((9.0,), (-0.1,))),
     )  # fmt: skip
-    told = replace(maps, log_odds=log_odds, settings={"model": {"sets": sets.model_dump(mode="json")}})
+    told = configured(maps, {"model": {"sets": sets.model_dump(mode="json")}})
+    told = replace(told, stacks={**told.stacks, "log_odds": log_odds})
     own = detectability_maps(told, np.array([[50, 1e5, 1e5]]), elio, axis)
-    assert own["mercury_red"][0, :2].tolist() == [UNDECIDED, PRESENT]
-    assert own["mercury_red"][0, 2] in (ABSENT, CANNOT_EXCLUDE)
-    assert UNDECIDED not in own["lead_pigment"]  # about which the sets say nothing
+    assert own.map("state", "mercury_red")[0, :2].tolist() == [UNDECIDED, PRESENT]
+    assert own.map("state", "mercury_red")[0, 2] in (ABSENT, CANNOT_EXCLUDE)
+    assert UNDECIDED not in own.map("state", "lead_pigment")  # about which the sets say nothing
 
 
 def test_a_line_that_stands_out_is_not_called_absent(elio: Instrument, axis: EnergyAxis) -> None:
     maps = maps_of([["mercury_red"], ["mercury_red"]])
     area = np.array([[[500.0], [5.0]]], np.float32)
-    elements = ElementMaps(("Pb_L",), area, np.full_like(area, 10.0))
-    own = detectability_maps(maps, np.full((1, 2), 1e5), elio, axis, elements=elements)
-    assert own["lead_pigment"].tolist() == [[CANNOT_EXCLUDE, ABSENT]]
+    elements = Results.of_lines(("Pb_L",), area, np.full_like(area, 10.0))
+    own = detectability_maps(maps | elements, np.full((1, 2), 1e5), elio, axis)
+    assert own.map("state", "lead_pigment").tolist() == [[CANNOT_EXCLUDE, ABSENT]]
 
 
 def test_a_model_that_knows_the_surface_is_asked_what_covers(elio: Instrument, axis: EnergyAxis) -> None:
@@ -109,9 +114,9 @@ def test_a_model_that_knows_the_surface_is_asked_what_covers(elio: Instrument, a
     anywhere = detectability_maps(
         maps_of([["mercury_red", "titanium_pigment"]]), counts, elio, axis, burial=Burial(cover_um=100.0)
     )
-    assert below.names == anywhere.names == NAMES
-    assert below["lead_pigment"].tolist() == [[ABSENT]]
-    assert anywhere["lead_pigment"].tolist() == [[CANNOT_EXCLUDE]]
+    assert tuple(below.materials) == tuple(anywhere.materials) == NAMES
+    assert below.map("state", "lead_pigment").tolist() == [[ABSENT]]
+    assert anywhere.map("state", "lead_pigment").tolist() == [[CANNOT_EXCLUDE]]
 
 
 def test_what_cannot_be_judged_is_refused(elio: Instrument, axis: EnergyAxis) -> None:

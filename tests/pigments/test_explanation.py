@@ -7,7 +7,7 @@ import pytest
 
 import underpaint.pigments.explain.explanation as door
 from underpaint.data import Spectrum
-from underpaint.data.maps import PigmentMaps
+from underpaint.data.maps import Results
 from underpaint.display.plot import save_png
 from underpaint.display.plot.explanation import explanation_figure
 from underpaint.errors import SampleError
@@ -25,14 +25,14 @@ INSTRUMENT = load_instrument("silver_30kv")
 AXIS = axis_of(INSTRUMENT.detector)
 
 
-def answered(**probability: float) -> PigmentMaps:
+def answered(**probability: float) -> Results:
     """The answer of a network at one pixel, groups and members by name."""
     groups = {own.name for own in library().groups}
     names = sorted(probability, key=lambda name: name not in groups)
     kinds = tuple("group" if name in groups else "member" for name in names)
     belongs = tuple((name,) if name in groups else library()[name].groups for name in names)
     values = np.asarray([probability[name] for name in names], np.float32)[None, None]
-    return PigmentMaps(tuple(names), values, kinds, belongs, tuple(names), ((),) * len(names))
+    return Results.of_pigments(names, values, kinds=kinds, groups=belongs, labels=names, elements=((),) * len(names))
 
 
 def stack(*paints: tuple[tuple[str, ...], float]) -> Candidate:

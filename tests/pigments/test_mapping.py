@@ -63,10 +63,10 @@ def toy_counts() -> np.ndarray:
 
 def test_what_the_voltage_cannot_excite_is_not_answered(model: Path) -> None:
     maps = identify(Scan(toy_counts(), AXIS), model, instrument=KnownInstrument(voltage_kv=10.0))
-    assert maps.names == ("cobalt_blue", "chrome_yellow")
+    assert tuple(maps.materials) == ("cobalt_blue", "chrome_yellow")
     assert "Not answered, for 10 kV do not excite their lines: mercury pigment." in maps.notes
-    all_names = identify(Scan(toy_counts(), AXIS), model, instrument=KnownInstrument(voltage_kv=40.0)).names
-    assert all_names == toy_card().names
+    all_of_them = identify(Scan(toy_counts(), AXIS), model, instrument=KnownInstrument(voltage_kv=40.0))
+    assert tuple(all_of_them.materials) == toy_card().names
 
 
 class _NoMercuryInEvenPixels:
@@ -85,9 +85,8 @@ def test_what_a_spectrum_speaks_against_is_not_claimed_nor_are_its_members(model
         assert (held[name][even] == 0.5).all()
         np.testing.assert_array_equal(held[name][~even], free[name][~even])
     np.testing.assert_array_equal(held["cobalt_blue"], free["cobalt_blue"])
-    assert held.log_odds is not None
-    assert held.log_odds[even][:, :2].max() == 0
-    assert f"mercury pigment ({even.sum()} pixels)" in held.notes[-2]
+    assert held.stacks["log_odds"].values[even][:, :2].max() == 0
+    assert f"mercury pigment ({even.sum()} pixels)" in held.notes[-1]
     assert not any("Not claimed" in note for note in free.notes)
 
 
@@ -95,12 +94,12 @@ def test_each_bin_reaches_its_map(model: Path) -> None:
     counts = toy_counts()
     maps = identify(Scan(da.from_array(counts, chunks=(2, -1, -1)), AXIS), model)
     rebinned = counts.reshape(5, 3, N_BIN, 2).sum(axis=3)
-    assert maps.log_odds is not None
-    np.testing.assert_allclose(maps.log_odds, rebinned[:, :, LINES], rtol=1e-5)
-    np.testing.assert_allclose(maps.probability, 1 / (1 + np.exp(-rebinned[:, :, LINES])), atol=1e-5)
-    assert maps.names == ("mercury", "vermilion", "cobalt_blue", "chrome_yellow")
+    log_odds, probability = maps.stacks["log_odds"].values, maps.stacks["probability"].values
+    np.testing.assert_allclose(log_odds, rebinned[:, :, LINES], rtol=1e-5)
+    np.testing.assert_allclose(probability, 1 / (1 + np.exp(-rebinned[:, :, LINES])), atol=1e-5)
+    assert tuple(maps.materials) == ("mercury", "vermilion", "cobalt_blue", "chrome_yellow")
     assert maps["vermilion"].dtype == np.float32
-    assert maps.settings["recorded_kev"] == pytest.approx([1.0, 3.0])
+    assert maps.settings_of("pigments")["recorded_kev"] == pytest.approx([1.0, 3.0])
     assert "A toy." in maps.notes
 
 
@@ -108,16 +107,16 @@ def test_log_odds_tell_sure_answers_apart(model: Path) -> None:
     counts = np.full((1, 2, 40), 50)
     counts[0, 1] = 100
     maps = identify(Scan(counts, AXIS), model)
-    assert maps.log_odds is not None
-    assert maps.probability[0, 0, 0] == maps.probability[0, 1, 0] == 1.0
-    assert maps.log_odds[0, 1, 0] > maps.log_odds[0, 0, 0]
+    assert maps["mercury"].tolist() == [[1.0, 1.0]]
+    log_odds = maps.map("log_odds", "mercury", "anywhere")
+    assert log_odds[0, 1] > log_odds[0, 0]
 
 
 def test_blocks_do_not_change_the_answer(model: Path) -> None:
     counts = toy_counts()
     whole = identify(Scan(da.from_array(counts, chunks=(5, 3, 40)), AXIS), model)
     split = identify(Scan(da.from_array(counts, chunks=(1, 2, 40)), AXIS), open_model(model, threads=1))
-    np.testing.assert_array_equal(whole.probability, split.probability)
+    np.testing.assert_array_equal(whole.stacks["probability"].values, split.stacks["probability"].values)
 
 
 def test_pixels_without_evidence_have_no_answer(model: Path) -> None:
@@ -128,7 +127,7 @@ def test_pixels_without_evidence_have_no_answer(model: Path) -> None:
     present = np.ones((5, 3), dtype=bool)
     present[4, 2] = False
     maps = identify(Scan(counts, AXIS, present=present), model)
-    silent = np.isnan(maps.probability)
+    silent = np.isnan(maps.stacks["probability"].values)
     assert np.argwhere(silent.all(axis=2)).tolist() == [[0, 0], [0, 1], [0, 2], [4, 2]]
     assert silent.any(axis=2).sum() == 4
     assert any(note.startswith("4 of 15 pixels have no answer") for note in maps.notes)
@@ -139,15 +138,14 @@ def test_counts_outside_the_axis_alone_are_no_evidence(model: Path) -> None:
     counts[:, :, 55] = 9
     counts[0, 1, 3] = 9
     maps = identify(Scan(counts, EnergyAxis(0.05, 1.025, 60)), model)
-    assert np.isnan(maps.probability[0, 0]).all()
-    assert np.isfinite(maps.probability[0, 1]).all()
+    assert maps.answered.tolist() == [[False, True]]
 
 
 def test_a_palette_keeps_its_pigments_and_their_groups(model: Path) -> None:
     maps = identify(Scan(toy_counts(), AXIS), model, ("vermilion", "smalt"))
-    assert maps.names == ("mercury", "vermilion")
-    assert maps.probability.shape == (5, 3, 2)
-    assert maps.groups == (("mercury",), ("mercury",))
+    assert (maps.groups, maps.pigments) == (("mercury",), ("vermilion",))
+    assert maps.shape == (5, 3)
+    assert maps.materials["vermilion"].groups == ("mercury",)
     assert any("does not know these pigments of the palette: smalt" in note for note in maps.notes)
 
 
@@ -168,7 +166,7 @@ def test_the_refusal_names_a_model_that_would_do(model: Path, tmp_path: Path, mo
     scan = Scan(toy_counts()[:, :, :30], EnergyAxis(0.05, 1.025, 30))
     with pytest.raises(CoverageError, match=r"Use model 'short' \(--model short\), which needs 1\.20-2\.20 keV"):
         identify(scan, model)
-    assert identify(scan, "short").probability.shape == (5, 3, 4)
+    assert len(identify(scan, "short").placed) == 4
 
 
 def test_a_scan_without_energies_is_refused(model: Path) -> None:

@@ -79,11 +79,11 @@ def toy_scan() -> Scan:
 def test_the_instrument_is_told_by_name_and_what_is_not_known_is_not(model: Path) -> None:
     known = KnownInstrument(anode="Rh", voltage_kv=40.0)
     maps = identify(toy_scan(), model, instrument=known)
-    assert maps.thickness_um().value[0, 0] == pytest.approx(np.exp(40.0 / 50.0), rel=1e-5)
-    assert maps.settings["instrument_told"] == known.facts()
+    assert maps.estimate(SURFACE_UM).value[0, 0] == pytest.approx(np.exp(40.0 / 50.0), rel=1e-5)
+    assert maps.settings_of("pigments")["instrument_told"] == known.facts()
     untold = identify(toy_scan(), model)
-    assert untold.thickness_um().value[0, 0] == pytest.approx(np.exp(-1.0), rel=1e-5)
-    assert set(untold.settings["instrument_told"].values()) == {None}
+    assert untold.estimate(SURFACE_UM).value[0, 0] == pytest.approx(np.exp(-1.0), rel=1e-5)
+    assert set(untold.settings_of("pigments")["instrument_told"].values()) == {None}
 
 
 def test_places_and_quantities_are_those_of_the_network(model: Path) -> None:
@@ -93,15 +93,16 @@ def test_places_and_quantities_are_those_of_the_network(model: Path) -> None:
     index = NAMES.index("lead.below")
     expected = 1 / (1 + np.exp(-counts[:, :, index].astype(float)))
     expected[1, 2] = np.nan
-    np.testing.assert_allclose(maps.at("lead", "below"), expected, rtol=1e-5)
-    assert maps.quantities is not None
-    assert maps.quantities.names == (SURFACE_UM, "share.mercury", "share.lead")
-    assert np.isnan(maps.quantities.value[1, 2]).all()
-    assert maps.quantities.value[0, 0, 1] == pytest.approx(1 / (1 + np.e), rel=1e-5)
+    np.testing.assert_allclose(maps["lead", "below"], expected, rtol=1e-5)
+    quantities = maps.stacks["quantity"]
+    assert quantities.keys == ((SURFACE_UM,), ("share.mercury",), ("share.lead",))
+    assert np.isnan(quantities.values[1, 2]).all()
+    assert quantities.values[0, 0, 1] == pytest.approx(1 / (1 + np.e), rel=1e-5)
 
 
 def test_a_palette_keeps_its_pigments_at_every_place(model: Path) -> None:
     maps = identify(toy_scan(), model, ("vermilion",))
-    assert maps.names == tuple(at_place(name, place) for place in PLACES for name in ("mercury", "vermilion"))
-    assert maps.quantities is not None
-    assert maps.quantities.names == (SURFACE_UM, "share.mercury")
+    assert maps.stacks["probability"].keys == tuple(
+        (name, place) for place in PLACES for name in ("mercury", "vermilion")
+    )
+    assert maps.stacks["quantity"].keys == ((SURFACE_UM,), ("share.mercury",))

@@ -1,21 +1,21 @@
 """Which of two groups lies on top; places, thickness and shares as values."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from scipy.stats import lognorm
 
 from place_fakes import SHAPE, SIGMA, THIN_UM, placed_maps
-from underpaint.data.maps import PLACED_PROBABILITY, SURFACE_UM, PigmentMaps
+from underpaint.data.maps import PLACED_PROBABILITY, SURFACE_UM, Results, Stack
+from underpaint.errors import ScanError
 from underpaint.pigments.predict.order import BELOW, NOT_BOTH, NOT_DETERMINED, ON_TOP, TOGETHER, layer_orders, order_map
 
 
-def pair(one: tuple[float, float], other: tuple[float, float], *, anywhere: float = 0.99) -> PigmentMaps:
+def pair(one: tuple[float, float], other: tuple[float, float], *, anywhere: float = 0.99) -> Results:
     """Two groups in one pixel; of each the probability at the surface, and below."""
     names = ("a", "b", "a.surface", "b.surface", "a.below", "b.below")
     values = np.array([[[anywhere, 0.99, one[0], other[0], one[1], other[1]]]], np.float32)
-    return PigmentMaps(names, values, ("group",) * 6, tuple((name,) for name in names), names, ((),) * 6)
+    groups = tuple((name,) for name in names)
+    return Results.of_pigments(names, values, kinds=("group",) * 6, groups=groups, labels=names, elements=((),) * 6)
 
 
 @pytest.mark.parametrize(
@@ -61,44 +61,42 @@ def test_orders_are_counted_over_the_pixels_that_hold_both() -> None:
 
 def test_without_places_there_is_no_order() -> None:
     maps = placed_maps()
-    kept = [index for index, name in enumerate(maps.names) if "." not in name]
-    keys = ("names", "kinds", "groups", "labels", "elements")
-    fields: dict[str, Any] = {key: tuple(getattr(maps, key)[index] for index in kept) for key in keys}
-    plain = PigmentMaps(probability=maps.probability[:, :, kept], **fields)
+    probability = maps.stacks["probability"]
+    kept = [index for index, (_, place) in enumerate(probability.keys) if place == "anywhere"]
+    keys = tuple(probability.keys[index] for index in kept)
+    plain = Results({"probability": Stack(keys, probability.values[:, :, kept])}, maps.materials)
     assert plain.places == ("anywhere",)
     assert layer_orders(plain) == []
     with pytest.raises(KeyError, match="knows no places"):
         order_map(plain, "mercury_red", "lead_pigment")
-    with pytest.raises(KeyError, match="No thickness and no shares"):
-        plain.thickness_um()
+    with pytest.raises(ScanError, match="hold no quantities"):
+        plain.estimate(SURFACE_UM)
 
 
 def test_the_interval_of_a_thickness_is_that_of_its_logarithm() -> None:
     maps = placed_maps()
     for level in (0.5, 0.9, 0.99):
-        _, low, high = maps.thickness_um(level)
+        _, low, high = maps.estimate(SURFACE_UM, level)
         expected = lognorm.interval(level, SIGMA, scale=THIN_UM)
         assert (low[0, 0], high[0, 0]) == pytest.approx(expected, rel=1e-5)
-    assert np.isnan(maps.thickness_um().value[-1]).all()
+    assert np.isnan(maps.estimate(SURFACE_UM).value[-1]).all()
     with pytest.raises(ValueError, match="level 90"):
-        maps.thickness_um(90)
+        maps.estimate(SURFACE_UM, 90)
 
 
 def test_an_interval_over_a_factor_of_ten_determines_nothing() -> None:
-    own = placed_maps().quantities
-    assert own is not None
-    determined = own.determined(SURFACE_UM)
+    determined = placed_maps().is_determined(SURFACE_UM)
     assert determined[:-1, :30].all()
     assert not determined[:, 30:].any()
     assert not determined[-1].any()
 
 
-def test_names_select_by_kind_and_place() -> None:
+def test_one_map_is_taken_by_name_and_place() -> None:
     maps = placed_maps()
-    assert maps.select("group") == ("mercury_red", "lead_pigment", "copper_green_blue")
-    assert maps.select("member", "below") == ("vermilion.below", "lead_white.below", "azurite.below")
-    np.testing.assert_array_equal(maps.at("vermilion", "surface"), maps["vermilion.surface"])
-    np.testing.assert_array_equal(maps.at("vermilion", "anywhere"), maps["vermilion"])
-    assert float(maps.surface_share("lead_pigment").value[0, 0]) == 0.5
+    assert maps.groups == ("mercury_red", "lead_pigment", "copper_green_blue")
+    assert maps.pigments == ("vermilion", "lead_white", "azurite")
+    np.testing.assert_array_equal(maps.pigment_at("vermilion", "surface"), maps["vermilion", "surface"])
+    np.testing.assert_array_equal(maps["vermilion", "anywhere"], maps["vermilion"])
+    assert float(maps.share.sel(group="lead_pigment", quantile=0.5)[0, 0]) == 0.5
     with pytest.raises(KeyError, match="No map is called"):
-        maps.at("smalt", "surface")
+        maps["smalt", "surface"]

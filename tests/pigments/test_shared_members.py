@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from underpaint.data.maps import PLACES, PigmentMaps, at_place
+from underpaint.data.maps import PLACES, Results
 from underpaint.errors import SampleError
 from underpaint.physics.materials import load_palette
 from underpaint.pigments.limits import Circumstances, circumstances_of, member_shares, share_members, within_group_prior
@@ -15,15 +16,27 @@ WEIGHTS = {"lead_white": 6.0, "red_lead": 3.0, "massicot": 1.0, "chrome_yellow":
 PRIOR = Circumstances(palette=WEIGHTS | {"chrome_oxide_green": 4.0, "vermilion": 1.0})
 
 
-def answered(seed: int, *, by_place: bool = False) -> PigmentMaps:
+def answered(seed: int, *, by_place: bool = False) -> Results:
     """Random answers of a network, members and groups independent of each other."""
     outputs = outputs_for(PIGMENTS).by_place() if by_place else outputs_for(PIGMENTS)
     log_odds = np.random.default_rng(seed).normal(0, 3, (5, 7, len(outputs.names))).astype(np.float32)
     probability = np.asarray(1 / (1 + np.exp(-log_odds)), dtype=np.float32)
     probability[2, 3] = log_odds[2, 3] = np.nan
-    return PigmentMaps(
-        outputs.names, probability, outputs.kinds, outputs.groups, outputs.labels, outputs.elements, log_odds=log_odds
+    return Results.of_pigments(
+        outputs.names,
+        probability,
+        kinds=outputs.kinds,
+        groups=outputs.groups,
+        labels=outputs.labels,
+        elements=outputs.elements,
+        log_odds=log_odds,
     )
+
+
+def shared(results: Results) -> NDArray[np.float32]:
+    """Return the probabilities after the members have shared those of their groups."""
+    values: NDArray[np.float32] = share_members(results, PRIOR).stacks["probability"].values
+    return values
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -38,28 +51,28 @@ def test_inside_a_group_the_posterior_follows_the_prior_and_never_the_spectrum(s
 
 def test_what_the_network_says_of_members_does_not_enter() -> None:
     one, other = answered(0), answered(1)
-    groups = [index for index, kind in enumerate(one.kinds) if kind == "group"]
-    other.probability[:, :, groups] = one.probability[:, :, groups]
-    np.testing.assert_array_equal(share_members(one, PRIOR).probability, share_members(other, PRIOR).probability)
+    for name in one.groups:
+        other[name][:] = one[name]
+    np.testing.assert_array_equal(shared(one), shared(other))
 
 
 def test_a_group_of_one_pigment_is_that_pigment_and_groups_stay() -> None:
     before = answered(2, by_place=True)
     after = share_members(before, PRIOR)
     for place in PLACES:
-        np.testing.assert_allclose(after.at("vermilion", place), before.at("mercury_red", place), rtol=1e-6)
-        np.testing.assert_array_equal(after.at("lead_pigment", place), before.at("lead_pigment", place))
+        np.testing.assert_allclose(after["vermilion", place], before["mercury_red", place], rtol=1e-6)
+        np.testing.assert_array_equal(after["lead_pigment", place], before["lead_pigment", place])
     assert np.isnan(after["vermilion"][2, 3])
 
 
 def test_a_pigment_of_two_groups_needs_both() -> None:
     maps = answered(0)
     for name, value in (("lead_pigment", 0.9), ("chromium_pigment", 0.0)):
-        maps.probability[:, :, maps.names.index(name)] = value
+        maps[name][:] = value
     without = share_members(maps, PRIOR)
     assert np.nanmax(without["chrome_yellow"]) == 0.0
     np.testing.assert_allclose(sum(without[name][0, 0] for name in LEAD), 0.9, rtol=1e-5)
-    maps.probability[:, :, maps.names.index("chromium_pigment")] = 1.0
+    maps["chromium_pigment"][:] = 1.0
     both = share_members(maps, PRIOR)
     np.testing.assert_allclose(both["chrome_yellow"][0, 0], 0.9 * 2 / 12, rtol=1e-5)
     np.testing.assert_allclose(both["lead_white"][0, 0], 0.9 * 6 / 12, rtol=1e-5)
@@ -68,7 +81,7 @@ def test_a_pigment_of_two_groups_needs_both() -> None:
 def test_mean_shares_of_a_group_follow_the_other_groups_that_a_member_needs() -> None:
     maps = answered(0)
     for name, value in (("lead_pigment", 0.9), ("chromium_pigment", 0.3)):
-        maps.probability[:, :, maps.names.index(name)] = value
+        maps[name][:] = value
     shares = member_shares(share_members(maps, PRIOR), "lead_pigment")
     assert sum(shares.values()) == pytest.approx(1.0)
     assert shares["chrome_yellow"] == pytest.approx(2 * 0.3 / 10.6, rel=1e-5)
@@ -78,31 +91,32 @@ def test_mean_shares_of_a_group_follow_the_other_groups_that_a_member_needs() ->
 
 def test_a_group_that_is_nowhere_is_shared_by_the_prior_alone() -> None:
     maps = answered(0)
-    maps.probability[:, :, maps.names.index("lead_pigment")] = 0.1
+    maps["lead_pigment"][:] = 0.1
     found = share_members(maps, PRIOR)
-    assert member_shares(found, "lead_pigment") == found.settings["member_prior"]["groups"]["lead_pigment"]
+    assert (
+        member_shares(found, "lead_pigment") == found.settings_of("pigments")["member_prior"]["groups"]["lead_pigment"]
+    )
 
 
 def test_log_odds_are_those_of_the_shared_probability() -> None:
     found = share_members(answered(3), PRIOR)
-    assert found.log_odds is not None
-    index = found.names.index("red_lead")
-    np.testing.assert_allclose(1 / (1 + np.exp(-found.log_odds[:, :, index])), found["red_lead"], atol=1e-6)
+    log_odds = found.map("log_odds", "red_lead", "anywhere")
+    np.testing.assert_allclose(1 / (1 + np.exp(-log_odds)), found["red_lead"], atol=1e-6)
 
 
 def test_arrays_are_written_over_only_where_that_is_allowed() -> None:
     maps = answered(0)
-    before = maps.probability.copy()
-    kept = share_members(maps, PRIOR)
-    np.testing.assert_array_equal(maps.probability, before)
-    np.testing.assert_array_equal(share_members(maps, PRIOR, overwrite=True).probability, kept.probability)
-    np.testing.assert_array_equal(maps.probability, kept.probability)
+    values = maps.stacks["probability"].values
+    before = values.copy()
+    kept = shared(maps)
+    np.testing.assert_array_equal(values, before)
+    share_members(maps, PRIOR, overwrite=True)
+    np.testing.assert_array_equal(values, kept)
 
 
 def test_the_prior_is_kept_with_the_maps() -> None:
-    stated = share_members(answered(0), Circumstances(years=(1600, 1700), palette=PRIOR.palette)).settings[
-        "member_prior"
-    ]
+    found = share_members(answered(0), Circumstances(years=(1600, 1700), palette=PRIOR.palette))
+    stated = found.settings_of("pigments")["member_prior"]
     assert stated["years"] == [1600, 1700]
     assert stated["groups"]["mercury_red"] == {"vermilion": 1.0}
     assert sum(stated["groups"]["lead_pigment"].values()) == pytest.approx(1.0)
@@ -110,10 +124,14 @@ def test_the_prior_is_kept_with_the_maps() -> None:
 
 
 def test_names_that_the_library_does_not_know_stay() -> None:
-    maps = PigmentMaps(
-        ("our_group", "our_red"), np.full((1, 1, 2), 0.4, np.float32), ("group", "member"),
-        (("our_group",), ("our_group",)), ("ours", "our red"), ((), ()),
-    )  # fmt: skip
+    maps = Results.of_pigments(
+        ("our_group", "our_red"),
+        np.full((1, 1, 2), 0.4, np.float32),
+        kinds=("group", "member"),
+        groups=(("our_group",), ("our_group",)),
+        labels=("ours", "our red"),
+        elements=((), ()),
+    )
     assert share_members(maps)["our_red"][0, 0] == np.float32(0.4)
 
 
@@ -131,10 +149,10 @@ def test_a_palette_says_its_years_and_weighs_evenly() -> None:
     assert circumstances_of(load_palette()).palette.keys() >= {"vermilion", "lead_white"}
 
 
-def test_places_have_names_of_their_own() -> None:
+def test_places_are_no_part_of_a_name() -> None:
     maps = answered(0, by_place=True)
     assert maps.places == PLACES
-    assert at_place("vermilion", "surface") in maps.select("member", "surface")
-    assert all("." not in name for name in maps.select("member") + maps.select("group"))
+    assert maps.holds("vermilion", "surface")
+    assert all("." not in name for name in (*maps.pigments, *maps.groups))
     with pytest.raises(KeyError, match="knows no places"):
-        answered(0).at("vermilion", "surface")
+        answered(0)["vermilion", "surface"]

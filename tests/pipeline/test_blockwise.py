@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import h5py
 import numpy as np
@@ -17,9 +17,10 @@ import pytest
 
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import OutputError
-from underpaint.io import BlockStore, describe, describe_all, load, read_maps, save_scan
-from underpaint.pipeline.blocks import Plan, do_blocks
-from underpaint.pipeline.run import Settings, elements_to_folder, identify_to_folder
+from underpaint.io import BlockStore, describe, describe_all, load, read_results, save_scan
+from underpaint.pipeline.blocks import process_blocks
+from underpaint.pipeline.plan import Settings
+from underpaint.pipeline.run import elements_to_folder, identify_to_folder
 
 N_BLOCK = 6
 AXIS = EnergyAxis(0.02, 0.0, 1024)
@@ -31,14 +32,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that started
 import dask.array as da
 import underpaint.io._source as source
 source.BLOCK_BYTES = 1 << 15
-import underpaint.pipeline.run as api
-from underpaint.pipeline import blocks as blockwise
-put = blockwise.BlockStore.put
+from underpaint.io import BlockStore
+put = BlockStore.put
 def slow_put(*arguments):
     put(*arguments)
     print("block", flush=True)
     time.sleep(0.03)
-blockwise.BlockStore.put = slow_put
+BlockStore.put = slow_put
 if "--without-report" in sys.argv:
     sys.argv.remove("--without-report")
     import underpaint.display.report
@@ -131,9 +131,9 @@ def test_a_cluster_without_workers_is_told_and_waited_for(scan_file: Path, tmp_p
             told.append("waiting")
             cluster.scale(1)
 
-        do_blocks(
+        process_blocks(
             scan,
-            cast("Plan", first_channels),
+            first_channels,
             BlockStore(tmp_path, scan.shape[:2]),
             np.zeros(scan.shape[:2]),
             scheduler=cluster.scheduler_address,
@@ -194,16 +194,12 @@ def test_another_scan_of_the_same_name_is_not_gone_on_with(
 
 def test_pigments_alone_leave_elements_out(scan_file: Path, without_report: None, tmp_path: Path) -> None:
     identify_to_folder(scan_file, tmp_path / "out", replace(SETTINGS, elements=False))
-    pigments, elements, summary = read_maps(tmp_path / "out", lazily=True)
-    assert elements is None
-    assert pigments is not None
-    whole, _, _ = read_maps(tmp_path / "out")
-    assert whole is not None
+    lazily, whole = read_results(tmp_path / "out"), read_results(tmp_path / "out", lazily=False)
+    assert not lazily.has_elements
     for name in ("lead_pigment", "iron_pigment"):
-        np.testing.assert_array_equal(pigments[name], whole[name])
-    np.testing.assert_array_equal(pigments.thickness_um().value, whole.thickness_um().value)
-    np.testing.assert_allclose(pigments.thickness_um().low, whole.thickness_um().low, rtol=1e-5)
-    assert summary["settings"]["elements"] is False
+        np.testing.assert_array_equal(lazily[name], whole[name])
+    np.testing.assert_allclose(lazily.thickness, whole.thickness, rtol=1e-5)
+    assert lazily.summary["settings"]["elements"] is False
 
 
 def test_a_large_scan_is_described_from_a_part(scan_file: Path) -> None:

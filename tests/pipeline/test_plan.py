@@ -1,29 +1,90 @@
-"""What a run will make is known before any spectrum is read, and is what it makes."""
+"""What a run will make is known before any block is worked on, and is what it makes; Python and a folder agree."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 
-from underpaint.data import EnergyAxis, Scan, survey
-from underpaint.elements import prepare_fit
-from underpaint.physics.instrument import load_instrument
-from underpaint.pigments.predict import open_model, plan_answers
-from underpaint.pipeline.blocks import Plan
-from underpaint.simulate import PanelSettings, make_panel
+import underpaint as up
+from underpaint.data import Scan
+from underpaint.data.maps import Results
+from underpaint.pipeline.plan import Plan, Settings, plan
+from underpaint.pipeline.run import identify_to_folder
+from underpaint.simulate import PanelSettings, make_panel, save_panel
 
-SCAN: Scan = make_panel(PanelSettings(recipe="fig7", cell_pixels=1, counts=1e4, perturb=False)).scan
+SETTINGS = Settings(instrument="elio")
 
 
-def test_outputs_are_declared_and_kept() -> None:
-    axis: EnergyAxis = SCAN.require_axis()
-    elio, seen = load_instrument("elio"), survey(SCAN)
-    elements = prepare_fit(seen.total, seen.highest, axis, seen.n_pixel, instrument=elio)
-    answers = plan_answers(axis, open_model("default", threads=1))
-    plan = Plan(axis, answers=answers, elements=elements, instrument=elio)
-    declared = {output.stack: output for output in plan.outputs}
-    assert set(declared) == {"probability", "value", "sigma", "area", "uncertainty", "state"}
-    assert declared["area"].units == "counts"
-    assert "mercury_red.surface" in declared["probability"].names
-    counts = np.asarray(SCAN.counts[:1, :2].compute())
-    made = plan(counts, None, counts.sum(axis=2, dtype=float))
-    assert {name: stack.shape[2] for name, stack in made.items()} == {
-        name: len(output.names) for name, output in declared.items()
+@pytest.fixture(scope="module")
+def panel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("panel") / "panel.h5"
+    save_panel(make_panel(PanelSettings(recipe="fig7", cell_pixels=1, counts=1e4, perturb=False)), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def planned(panel: Path) -> Plan:
+    return plan(up.load(panel), SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def results(planned: Plan) -> Results:
+    return planned.run()
+
+
+def test_outputs_are_declared_and_kept(planned: Plan, results: Results) -> None:
+    declared = {output.quantity: output for output in planned.outputs}
+    assert set(declared) == {
+        "probability", "quantity", "quantity_sigma", "area", "area_sigma", "state", "unlikeness", "peak_kev",
+    }  # fmt: skip
+    assert (declared["area"].dimensions, declared["area"].units) == (("line",), "counts")
+    assert declared["probability"].dimensions == ("material", "place")
+    assert ("mercury_red", "surface") in declared["probability"].keys
+    assert {name: stack.keys for name, stack in results.stacks.items()} == {
+        name: output.keys for name, output in declared.items()
     }
+    assert all(stack.values.shape == (*results.shape, len(stack.keys)) for stack in results.stacks.values())
+
+
+def test_memory_and_folder_hold_the_same(
+    panel: Path, results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("underpaint.display.report.write_report", lambda *_, **__: None)
+    written = identify_to_folder(panel, tmp_path / "out", SETTINGS)
+    assert set(written.to_dataset()) == set(results.to_dataset())
+    for name in ("probability", "area", "area_sigma", "state", "unlikeness"):
+        np.testing.assert_array_equal(getattr(written, name), getattr(results, name))
+    np.testing.assert_allclose(written.thickness, results.thickness, rtol=1e-4)
+    assert written.notes == results.notes
+    assert written.unexplained == results.unexplained
+    assert repr(written) == repr(results)
+
+
+def test_blocks_are_worked_on_without_xarray(panel: Path) -> None:
+    code = (
+        f"import sys, underpaint as up; planned = up.plan(up.load({str(panel)!r}), up.Settings(calibrated=False)); "
+        "results = planned.run(); print('xarray' in sys.modules, repr(results)[:20], 'xarray' in sys.modules); "
+        "results.area; print('xarray' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split("\n")[:2] == ["False <underpaint results  False", "True"], done.stderr
+
+
+def test_a_plan_for_elements_asks_no_network(panel: Path) -> None:
+    outputs = plan(up.load(panel), replace(SETTINGS, model="none")).outputs
+    assert [output.quantity for output in outputs] == ["area", "area_sigma"]
+
+
+def test_a_scan_in_memory_is_planned_alike() -> None:
+    scan: Scan = make_panel(PanelSettings(recipe="fig7", cell_pixels=1, counts=1e4, perturb=False)).scan
+    found = up.identify(scan, palette=["vermilion", "lead_white"])
+    assert found.groups == ("lead_pigment", "mercury_red")
+    assert found.pigments == ("lead_white", "vermilion")
+    assert float(found.probability.sel(group="mercury_red", place="surface").max()) > 0.5
+    both = found | up.fit_elements(scan)
+    assert float(both.area.sel(line="Hg_L").max()) > 100
+    assert both.summary["settings"]["calibration"] == found.summary["settings"]["calibration"]
+    assert set(both.to_dataset()) >= {"probability", "pigment_probability", "area", "thickness"}

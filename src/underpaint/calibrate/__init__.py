@@ -19,10 +19,13 @@ from underpaint.calibrate.calibration import (
     with_calibration,
 )
 from underpaint.calibrate.drift import Drift, find_drift, without_drift
+from underpaint.calibrate.resolve import ORIGINS, CalibratedScan, check_beam, check_instrument, resolve_energy_axis
 
 __all__ = [
     "BEAM_RANGE_KEV",
+    "ORIGINS",
     "Beam",
+    "CalibratedScan",
     "Calibration",
     "DoubtedAxisError",
     "Drift",
@@ -32,11 +35,14 @@ __all__ = [
     "calibrate",
     "calibrated_instrument",
     "calibration_notes",
+    "check_beam",
+    "check_instrument",
     "contradiction",
     "deviation_note",
     "find_beam",
     "find_drift",
     "line_ratios",
+    "resolve_energy_axis",
     "what_is_known",
     "with_calibration",
     "without_drift",

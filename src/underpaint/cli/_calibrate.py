@@ -32,9 +32,9 @@ class Found:
 
     def facts(self) -> dict[str, Any]:
         """JSON-serialisable."""
-        from underpaint.pipeline.run import Axis
+        from underpaint.calibrate import CalibratedScan
 
-        own, axis = self.calibration, Axis(self.scan.with_axis(self.calibration.axis), None, self.calibration)
+        own, axis = self.calibration, CalibratedScan(self.scan.with_axis(self.calibration.axis), None, self.calibration)
         return axis.facts() | {
             "detector": self.scan.detector or self.scan.name,
             "gain_uncertainty_kev": own.gain_uncertainty_kev,

@@ -1,7 +1,7 @@
 """``explain``: which layers could have made the spectrum of a pixel or a region."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
-from underpaint.calibrate import Beam, what_is_known
+from underpaint.calibrate import Beam, check_instrument, resolve_energy_axis, what_is_known
 from underpaint.cli._console import say_warning
 from underpaint.errors import CoverageError, SampleError, ScanError
 from underpaint.io import load
@@ -23,14 +23,11 @@ from underpaint.pigments.explain import (
     ground_film,
     measured,
     paint_film,
-    pixel_mask,
     propose_from_network,
-    read_pixel,
-    read_region,
+    read_spot,
     region_spectrum,
 )
 from underpaint.pigments.explain.words import in_words, interval_text, layer_name
-from underpaint.pipeline.run import check_instrument, on_its_energy_axis
 from underpaint.runtime.progress import Progress
 from underpaint.runtime.untrusted import read_toml
 
@@ -89,13 +86,9 @@ def explained_spot(source: str, asked: Request, progress: Progress) -> Explanati
     ground_film(asked.ground, 100.0)
     progress("Opening the scan", 0, 1)
     scan = load(source, counts_scale=asked.counts_scale)
-    shape = scan.shape[:2]
-    if asked.pixel is not None:
-        mask = pixel_mask(*read_pixel(asked.pixel), shape)
-    elif asked.region is not None:
-        mask = read_region(asked.region, shape)
+    mask = read_spot(asked.pixel, asked.region, scan.shape[:2])
     progress("Finding the energy axis", 0, 1)
-    axis = on_its_energy_axis(scan, calibrated=asked.calibrated)
+    axis = resolve_energy_axis(scan, calibrated=asked.calibrated)
     alerts = () if given is None else check_instrument(axis, given, trusted=asked.trust_instrument)
     for alert in (*axis.alerts, *alerts):
         say_warning(alert)
@@ -234,29 +227,14 @@ def record(found: Explanation) -> dict[str, Any]:
             }
             for own in found.intervals
         ],
-        "goodness": {
-            "deviance": found.goodness.deviance,
-            "poisson_deviance": found.goodness.poisson_deviance,
-            "usual": found.goodness.usual,
-            "spread": found.goodness.spread,
-            "fits": found.goodness.fits,
-        },
+        "goodness": asdict(found.goodness) | {"fits": found.goodness.fits},
         "pigments": [
             {
                 "pigment": own.pigment,
                 "layers": [layer + 1 for layer in own.layers],
                 "delta_deviance": own.difference,
                 "needed": own.needed,
-                "lines": [
-                    {
-                        "family": line.family,
-                        "measured": line.measured,
-                        "uncertainty": line.uncertainty,
-                        "expected": line.expected,
-                        "missing": line.missing,
-                    }
-                    for line in own.lines
-                ],
+                "lines": [asdict(line) | {"missing": line.missing} for line in own.lines],
                 "would_fit_as_well": list(own.as_well),
                 "in_its_place": dict(own.alike),
             }

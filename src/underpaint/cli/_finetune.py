@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from underpaint.calibrate import resolve_energy_axis
 from underpaint.cli._console import list_table, progress, say, show
 from underpaint.data import Scan
 from underpaint.errors import TrainingError
@@ -25,7 +26,6 @@ from underpaint.lab.training.adapting import AdaptReport, AdaptSettings, adapt
 from underpaint.lab.training.own_model import OwnModelReport, OwnModelSettings, train_own_model
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import load_palette
-from underpaint.pipeline.run import on_its_energy_axis
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -154,7 +154,7 @@ class UserData:
 
     def on_axis(self, scan: Scan) -> Scan:
         """Put a scan on the energy axis that `identify` would use; what there is to say about it joins the notes."""
-        axis = on_its_energy_axis(
+        axis = resolve_energy_axis(
             scan, instrument=self.instrument, calibrated=self.calibrated, trust_instrument=self.trust_instrument
         )
         self.notes.extend((*axis.alerts, *axis.notes))

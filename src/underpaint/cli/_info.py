@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,6 @@ from underpaint.data import EnergyAxis, Scan, Spectrum
 from underpaint.errors import CalibrationError
 from underpaint.io import ScanInfo
 from underpaint.physics.atomic import line_labels
-
-if TYPE_CHECKING:
-    from underpaint.pipeline.run import Outcome
-
 
 _BLANK = 0x2800
 # Bits of a braille character by (row, column) of its 4 x 2 dots.
@@ -198,12 +194,12 @@ def spectrum_lines(info: ScanInfo, axis: InfoAxis) -> list[str]:
     ]
 
 
-def outcomes_table(outcomes: "list[Outcome]") -> Table:
+def scans_table(records: list[dict[str, Any]]) -> Table:
     """One row per scan: where the results are; why there are none is told below, once."""
     table = list_table("scans", ("scan", "state", "results"))
-    for own in outcomes:
-        state = "failed" if own.error else "left alone" if own.skipped else "done"
-        table.add_row(own.source, state, "" if own.error else str(own.folder))
+    for each in records:
+        state = "failed" if each["error"] else "left alone" if each["skipped"] else "done"
+        table.add_row(each["source"], state, each["folder"] or "")
     return table
 
 

@@ -444,7 +444,7 @@ def _draw(found: "Separation", counts: float, path: Path) -> None:
 def _record(found: "Separation", grouped: "list[Group]", counts: float, palette: str) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from underpaint import __version__
+    from underpaint._version import __version__
 
     return {
         "version": __version__,

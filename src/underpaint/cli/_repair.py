@@ -145,10 +145,10 @@ def _repaired(scan: "Scan", asked: _Asked, instrument: str | None, *, trusted: b
 
 def _on_an_axis(scan: "Scan", instrument: str | None, *, trusted: bool) -> "tuple[Scan, Step]":
     """Put a scan on the instrument's axis, or on the one found in its lines: sum peaks lie at sums of energies."""
-    from underpaint.pipeline.run import on_its_energy_axis
+    from underpaint.calibrate import resolve_energy_axis
     from underpaint.repair import Step
 
-    found = on_its_energy_axis(scan, instrument=instrument, trust_instrument=trusted)
+    found = resolve_energy_axis(scan, instrument=instrument, trust_instrument=trusted)
     axis = found.scan.require_axis()
     facts = {"gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev, "instrument": instrument}
     return found.scan, Step("axis", " ".join((*found.alerts, *found.notes)), facts)
@@ -270,7 +270,7 @@ def _tell(steps: "Sequence[Step]", record: dict[str, Any], out: Path, *, quiet: 
 
 
 def _with_version(record: dict[str, Any]) -> dict[str, Any]:
-    from underpaint import __version__
+    from underpaint._version import __version__
 
     return record | {"version": __version__}
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,8 +14,8 @@ from underpaint.cli._console import FAILED, list_table, progress, say, say_error
 from underpaint.cli._outputs import check_new_files, new_file, new_folder
 
 if TYPE_CHECKING:
+    from underpaint.data.maps import Results
     from underpaint.io import Format
-    from underpaint.pipeline.run import Outcome
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
@@ -95,15 +95,49 @@ class Engine(StrEnum):
     """What fits the elements."""
 
     underpaint = "underpaint"
+    fixed = "fixed"
     pymca = "pymca"
 
-    @property
-    def name_for_fit(self) -> Literal["underpaint", "pymca"]:
-        """Its name as the fit knows it."""
-        return "pymca" if self is Engine.pymca else "underpaint"
+
+EngineOption = Annotated[
+    Engine,
+    typer.Option(
+        help="What fits the elements: line ratios as the forward model says, fixed ones, or PyMca (needs that extra)."
+    ),
+]
+ElementsOption = Annotated[
+    str | None, typer.Option(metavar="Fe,Pb,...", help="Only these elements; by default those that the scan shows.")
+]
+LinesOption = Annotated[
+    str | None, typer.Option(metavar="Pb_L3,...", help="Only these line families, or lines of one shell.")
+]
+AddOption = Annotated[str | None, typer.Option(metavar="As,...", help="These elements or lines, too.")]
+DropOption = Annotated[str | None, typer.Option(metavar="Br,...", help="These are known to be absent.")]
 
 
-EngineOption = Annotated[Engine, typer.Option(help="What fits the elements; pymca needs the extra of that name.")]
+def named_lines(*lists: str | None) -> tuple[str, ...] | None:
+    """Return the elements and line families of comma-separated lists; None where none is given.
+
+    Raises
+    ------
+    typer.BadParameter
+        One is neither an element nor a line family.
+    """
+    from underpaint.physics.atomic import SHELLS, atomic_number
+
+    given = [part.strip() for text in lists if text is not None for part in text.split(",") if part.strip()]
+    for name in given:
+        symbol, _, shell = name.partition("_")
+        try:
+            atomic_number(symbol)
+        except ValueError as error:
+            raise typer.BadParameter(f"{name!r} names no element: {error}") from error
+        if shell not in {"", "L", "M", *SHELLS}:
+            raise typer.BadParameter(
+                f"{name!r} names no lines: {shell!r} is no shell. Write an element, Pb, a family, Pb_L, or one of its "
+                "shells, Pb_L3."
+            )
+    return tuple(given) if any(text is not None for text in lists) else None
 
 
 def identify(
@@ -115,6 +149,8 @@ def identify(
     resume: Resume = False,
     overwrite: Overwrite = False,
     engine: EngineOption = Engine.underpaint,
+    add: AddOption = None,
+    drop: DropOption = None,
     no_calibrate: NoCalibrate = False,
     detector: DetectorOption = None,
     shape: ShapeOption = None,
@@ -140,15 +176,15 @@ def identify(
 
         underpaint identify a.h5 b.h5 --out results --palette old_master
     """
-    from underpaint.pipeline.run import Settings, identify_to_folder
+    from underpaint.pipeline.plan import Settings
+    from underpaint.pipeline.run import identify_to_folder
 
     grid = rows_and_columns(shape)
-    own_engine = engine.name_for_fit
     settings = Settings(
         model,
         palette,
         instrument,
-        own_engine,
+        engine.value,
         not no_calibrate,
         detector,
         grid,
@@ -157,13 +193,19 @@ def identify(
         counts_scale,
         trust_instrument,
         beam,
+        add=named_lines(add) or (),
+        drop=named_lines(drop) or (),
     )
     run = partial(identify_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)
 
 
-def elements(
+def map_elements(
     scan: Scans,
+    elements: ElementsOption = None,
+    lines: LinesOption = None,
+    add: AddOption = None,
+    drop: DropOption = None,
     engine: EngineOption = Engine.underpaint,
     out: Out = None,
     instrument: InstrumentOption = None,
@@ -185,15 +227,26 @@ def elements(
 
         underpaint elements painting.h5 --out painting_elements
 
+        underpaint elements painting.h5 --elements Fe,Hg,Pb --add As
+
         underpaint elements painting.h5 --engine pymca
     """
-    from underpaint.pipeline.run import Settings, elements_to_folder
+    from underpaint.pipeline.plan import Settings
+    from underpaint.pipeline.run import elements_to_folder
 
-    grid = rows_and_columns(shape)
     settings = Settings(
-        "none", None, instrument, engine.name_for_fit, not no_calibrate, detector, grid, counts_scale=counts_scale,
-        trust_instrument=trust_instrument, beam_kev=beam,
-    )  # fmt: skip
+        instrument=instrument,
+        engine=engine.value,
+        calibrated=not no_calibrate,
+        detector=detector,
+        shape=rows_and_columns(shape),
+        counts_scale=counts_scale,
+        trust_instrument=trust_instrument,
+        beam_kev=beam,
+        families=named_lines(elements, lines),
+        add=named_lines(add) or (),
+        drop=named_lines(drop) or (),
+    )
     run = partial(elements_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)
 
@@ -309,79 +362,93 @@ def explain(
 def _run_all(
     scans: list[str],
     out: Path | None,
-    run: Callable[..., "Outcome"],
+    run: Callable[..., "Results"],
     *,
     quiet: bool,
     as_json: bool,
 ) -> None:
     from underpaint.cli._pace import pace
-    from underpaint.pipeline.run import default_folder, distinct_folders, identify_many
+    from underpaint.errors import UnderpaintError
+    from underpaint.pipeline.run import default_folder, distinct_folders
 
     single = len(scans) == 1
     if not single:
         _check_summary((out or Path()) / SUMMARY)
     folders = [out or default_folder(scans[0])] if single else distinct_folders(scans, out or Path())
+    records: list[dict[str, Any]] = []
     with pace(quiet=quiet or as_json, unit="spectra") as step:
-        run = partial(run, progress=step)
-        outcomes = [run(scans[0], folders[0])] if single else identify_many(scans, folders, run)
+        for scan, folder in zip(scans, folders, strict=True):
+            try:
+                records.append(record(scan, run(scan, folder, progress=step)))
+            except (UnderpaintError, OSError, MemoryError) as error:
+                if single:
+                    raise
+                # One that fails does not keep the others from their results.
+                records.append(record(scan, error=str(error) or type(error).__name__))
     if not single:
-        _write_summary(outcomes, out or Path())
-    _show_outcomes(outcomes, quiet=quiet, as_json=as_json)
-    if any(own.error for own in outcomes):
+        _write_summary(records, out or Path())
+    _show_records(records, quiet=quiet, as_json=as_json)
+    if any(each["error"] for each in records):
         raise typer.Exit(FAILED)
 
 
-def _show_outcomes(outcomes: "list[Outcome]", *, quiet: bool, as_json: bool) -> None:
-    from underpaint.cli._info import outcomes_table
+def _show_records(records: list[dict[str, Any]], *, quiet: bool, as_json: bool) -> None:
+    from underpaint.cli._info import scans_table
 
     if as_json:
-        records = [_record(own) for own in outcomes]
         show_json(records[0] if len(records) == 1 else records)
-    elif not quiet and len(outcomes) > 1:
-        show(outcomes_table(outcomes))
-    elif not quiet:
-        _show_one(outcomes[0])
-    for own in outcomes if not as_json else ():
-        if own.error:
-            say_error(own.error if str(own.source) in own.error else f"{own.source}: {own.error}")
-    failed = sum(bool(own.error) for own in outcomes)
-    if failed and len(outcomes) > 1 and not as_json:
-        say(f"{failed} of {len(outcomes)} scans failed; the others are done.", quiet=quiet)
-
-
-def _show_one(own: "Outcome") -> None:
-    if own.skipped:
-        say(f"{own.folder} holds finished results; left alone. --overwrite does it again.")
         return
-    present = sorted(((share, name) for name, share in own.groups.items() if share >= 0.001), reverse=True)
-    for share, name in present:
-        say(f"  {name:<24} {100 * share:5.1f} % of the surface")
-    for layer in own.layers[:6]:
-        say(f"  {100 * layer.share:5.1f} % of the area: {layer.text}")
-    for text in own.unexplained:
+    if not quiet and len(records) > 1:
+        show(scans_table(records))
+    elif not quiet:
+        _show_one(records[0])
+    failures = [each for each in records if each["error"]]
+    for each in failures:
+        say_error(each["error"] if each["source"] in each["error"] else f"{each['source']}: {each['error']}")
+    if failures and len(records) > 1:
+        say(f"{len(failures)} of {len(records)} scans failed; the others are done.", quiet=quiet)
+
+
+def _show_one(known: dict[str, Any]) -> None:
+    if known["skipped"]:
+        say(f"{known['folder']} holds finished results; left alone. --overwrite does it again.")
+        return
+    for name, share in sorted(known["share_above_half"].items(), key=lambda item: item[::-1], reverse=True):
+        if share >= 0.001:
+            say(f"  {name:<24} {100 * share:5.1f} % of the surface")
+    for layer in known["layers"][:6]:
+        say(f"  {100 * layer['share']:5.1f} % of the area: {layer['text']}")
+    for text in known["unexplained"]:
         say(f"! {text}")
-    for alert in own.alerts:
+    for alert in known["alerts"]:
         say_warning(alert)
-    for note in own.notes[:8]:
+    for note in known["notes"][:8]:
         say(f"- {note}")
-    if own.aside:
-        say(f"! {own.aside}")
-    say(f"Report: {Path(own.folder or '.') / 'report.html'}")
+    if known["aside"]:
+        say(f"! {known['aside']}")
+    say(f"Report: {known['report']}")
 
 
-def _record(own: "Outcome") -> dict[str, Any]:
+def record(scan: str, results: "Results | None" = None, *, error: str | None = None) -> dict[str, Any]:
+    """Return what became of a scan, JSON-serialisable; of one that failed, why."""
+    from underpaint.data.maps import Results, share_present
+    from underpaint.display.report import find_arrangements, unexplained_text
+
+    summary = {} if results is None else results.summary
+    folder, skipped = summary.get("folder"), summary.get("skipped", False)
+    results = Results() if results is None or skipped else results  # what was left alone is not read again
     return {
-        "source": own.source,
-        "folder": None if own.folder is None else str(own.folder),
-        "report": None if own.folder is None else str(own.folder / "report.html"),
-        "error": own.error or None,
-        "skipped": own.skipped,
-        "share_above_half": own.groups,
-        "layers": [asdict(layer) | {"text": layer.text} for layer in own.layers],
-        "unexplained": list(own.unexplained),
-        "alerts": list(own.alerts),
-        "notes": list(own.notes),
-        "aside": own.aside,
+        "source": scan,
+        "folder": folder,
+        "report": None if folder is None else str(Path(folder) / "report.html"),
+        "error": error,
+        "skipped": skipped,
+        "share_above_half": {name: share_present(results[name]) for name in results.groups},
+        "layers": [asdict(layer) | {"text": layer.text} for layer in find_arrangements(results)],
+        "unexplained": unexplained_text(results),
+        "alerts": list(results.alerts),
+        "notes": [note for note in results.notes if note not in results.alerts],
+        "aside": summary.get("aside", ""),
     }
 
 
@@ -401,20 +468,20 @@ def _check_summary(path: Path) -> None:
     raise OutputError(f"Cannot write {path}: it is there, and no table of many scans. Move it, or give another --out.")
 
 
-def _write_summary(outcomes: "list[Outcome]", base: Path) -> None:
+def _write_summary(records: list[dict[str, Any]], base: Path) -> None:
     from underpaint.io.results.csv_text import write_csv
     from underpaint.runtime.files import whole_file
 
     base.mkdir(parents=True, exist_ok=True)
-    names = sorted({name for own in outcomes for name in own.groups})
+    names = sorted({name for each in records for name in each["share_above_half"]})
     with whole_file(base / SUMMARY) as part, part.open("w", newline="", encoding="utf-8") as stream:
-        write_csv(stream, [[*_SUMMARY_HEAD, *names], *(_summary_row(outcome, names) for outcome in outcomes)])
+        write_csv(stream, [[*_SUMMARY_HEAD, *names], *(_summary_row(each, names) for each in records)])
 
 
-def _summary_row(outcome: "Outcome", names: list[str]) -> list[Any]:
-    state = "failed" if outcome.error else "left alone" if outcome.skipped else "done"
-    shares = [f"{outcome.groups[name]:.6g}" if name in outcome.groups else "" for name in names]
-    return [outcome.source, outcome.folder or "", state, outcome.error, *shares]
+def _summary_row(known: dict[str, Any], names: list[str]) -> list[Any]:
+    state = "failed" if known["error"] else "left alone" if known["skipped"] else "done"
+    shares = [f"{known['share_above_half'][name]:.6g}" if name in known["share_above_half"] else "" for name in names]
+    return [known["source"], known["folder"] or "", state, known["error"] or "", *shares]
 
 
 def _save_pictures(found: list[Any], picture: Path, *, overwrite: bool) -> list[Path]:

@@ -264,7 +264,9 @@ def _look(job: dict[str, Any], step: Progress) -> dict[str, Any]:
 
 
 def _identify(job: dict[str, Any], step: Progress) -> dict[str, Any]:
-    from underpaint.pipeline.run import Settings, default_folder, identify_to_folder
+    from underpaint.cli._scans import record
+    from underpaint.pipeline.plan import Settings
+    from underpaint.pipeline.run import default_folder, identify_to_folder
 
     scan = job["scan"]
     settings = Settings(
@@ -276,14 +278,9 @@ def _identify(job: dict[str, Any], step: Progress) -> dict[str, Any]:
     )
     out = Path(job.get("out") or default_folder(scan, Path(scan).resolve().parent))
     _check_room_for(out, overwrite=bool(job.get("overwrite")))
-    outcome = identify_to_folder(scan, out, settings, overwrite=bool(job.get("overwrite")), progress=step)
-    return {
-        "folder": str(outcome.folder),
-        "groups": outcome.groups,
-        "notes": list(outcome.notes),
-        "aside": outcome.aside,
-        "unexplained": list(outcome.unexplained),
-    }
+    results = identify_to_folder(scan, out, settings, overwrite=bool(job.get("overwrite")), progress=step)
+    known = record(scan, results)
+    return {name: known[name] for name in ("folder", "notes", "aside", "unexplained")}
 
 
 def _check_room_for(out: Path, *, overwrite: bool) -> None:

@@ -20,6 +20,12 @@ class EnergyAxis:
         Energy of the centre of channel 0, keV.
     n_channel : int
         Number of channels.
+
+    Examples
+    --------
+    >>> import underpaint as up
+    >>> float(up.EnergyAxis(0.02, 0.0, 2048).energy_kev[320])
+    6.4
     """
 
     gain_kev: float
@@ -35,6 +41,14 @@ class EnergyAxis:
             raise CalibrationError(f"Cannot make an energy axis: zero is {self.zero_kev} keV; it must be finite.")
         if self.n_channel < 2:
             raise CalibrationError(f"Cannot make an energy axis of {self.n_channel} channels; at least 2 are needed.")
+
+    @classmethod
+    def through(cls, energy_kev: NDArray[np.float64] | None) -> "EnergyAxis | None":
+        """Return the axis of evenly spaced channels with these energies, keV; None of fewer than two."""
+        if energy_kev is None or len(energy_kev) < 2:
+            return None
+        gain = float(energy_kev[-1] - energy_kev[0]) / (len(energy_kev) - 1)
+        return cls(gain, float(energy_kev[0]), len(energy_kev))
 
     @property
     def energy_kev(self) -> NDArray[np.float64]:

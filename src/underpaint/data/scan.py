@@ -23,6 +23,7 @@ Progress = Callable[[int, int], None]
 _LEAST_BLOCKS = 3
 _MOST_COUNTS = 1e12
 """In a channel of a pixel; a detector that counts a million a second would need eleven days."""
+_MOST_SAMPLED = 4096
 _MOST_TILES = 16
 """Along the rows, and along the columns."""
 _LEAST_CLIPPED = 10
@@ -30,7 +31,7 @@ _FLAT_CHANNELS = 3
 _TYPE_MAXIMA = tuple(2**bits - 1 for bits in (7, 8, 10, 12, 14, 15, 16, 31, 32))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scan:
     """A scan as lazy counts with what its file says about it.
 
@@ -61,6 +62,13 @@ class Scan:
     counts_scale : float
         What was stored per count: the file's values were divided by it. Of a scan with a scale for each pixel, the
         median.
+
+    Examples
+    --------
+    >>> import underpaint as up
+    >>> up.Scan(np.ones((2, 3, 64)), up.EnergyAxis(0.5, 0.0, 64), name="small")
+    <underpaint scan small: 2 rows x 3 columns x 64 channels>
+      axis        500.000 eV per channel from 0.000 keV
     """
 
     counts: Any
@@ -91,6 +99,15 @@ class Scan:
                 f"Cannot make a scan: the cube has {self.counts.shape[2]} channels, "
                 f"its energy axis {self.axis.n_channel}."
             )
+
+    def __repr__(self) -> str:
+        n_row, n_column, n_channel = self.shape
+        axis = self.axis
+        known = "none" if axis is None else f"{1e3 * axis.gain_kev:.3f} eV per channel from {axis.zero_kev:.3f} keV"
+        facts = {"file": self.source, "format": self.format, "detector": self.detector, "axis": known}
+        lines = [f"<underpaint scan {self.name}: {n_row} rows x {n_column} columns x {n_channel} channels>"]
+        lines += [f"  {name:11s} {text}" for name, text in facts.items() if text]
+        return "\n".join([*lines, *(f"  note        {note}" for note in self.notes)])
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -215,6 +232,8 @@ class Survey:
         Sums over rectangles of pixels, up to 16 along the rows and along the columns.
     tile_pixels : (n_tile,) array
         Pixels in each.
+    sample : (n, n_channel) array
+        Spectra of some of the pixels that are there, spread at random, counts.
     """
 
     scan: Scan
@@ -223,6 +242,7 @@ class Survey:
     pixel_counts: Array
     tiles: Array
     tile_pixels: Array
+    sample: NDArray[Any]
 
     @property
     def n_pixel(self) -> int:
@@ -276,16 +296,19 @@ def survey(scan: Scan, *, progress: Progress | None = None, most_bytes: float = 
     tiles, tile_pixels = np.zeros((len(grid[0]) * len(grid[1]), scan.shape[2])), np.zeros(len(grid[0]) * len(grid[1]))
     highest, pixel_counts = np.zeros(scan.shape[2]), np.full(scan.shape[:2], np.nan)
     usable = np.ones(scan.shape[:2], bool) if scan.present is None else scan.present.copy()
-    wall, done = _Wall(), 0
+    wall, done, sample = _Wall(), 0, []
+    picked = np.zeros(scan.shape[:2], bool)
+    picked.flat[np.random.default_rng(0).permutation(np.flatnonzero(usable))[:_MOST_SAMPLED]] = True
     # Threads of its own rather than dask's, where a group of blocks waits for the slowest of the one before.
     with ThreadPoolExecutor(CPU_COUNT) as threads:
-        for block, part in zip(blocks, threads.map(partial(_block_survey, scan, grid), blocks), strict=True):
+        for block, part in zip(blocks, threads.map(partial(_block_survey, scan, grid, picked), blocks), strict=True):
             for tile, total, n_pixel in part.tiles:
                 tiles[tile] += total
                 tile_pixels[tile] += n_pixel
             np.maximum(highest, part.highest, out=highest)
             pixel_counts[block], usable[block] = part.pixel_counts, part.usable
             wall = wall.joined(part.wall)
+            sample.append(part.sample)
             done += part.usable.size
             if progress is not None:
                 progress(done, scan.n_pixel)
@@ -297,7 +320,10 @@ def survey(scan: Scan, *, progress: Progress | None = None, most_bytes: float = 
     )
     present = scan.present if scan.present is None and usable.all() else usable
     seen = replace(scan, present=present, notes=tuple(dict.fromkeys((*notes, *scan.notes))))
-    return Survey(seen, tiles.sum(axis=0), highest, pixel_counts, tiles, tile_pixels)
+    spectra, total = np.concatenate(sample), tiles.sum(axis=0)
+    if not len(spectra):
+        spectra = total[None] / tile_pixels.sum()
+    return Survey(seen, total, highest, pixel_counts, tiles, tile_pixels, spectra)
 
 
 @dataclass(frozen=True)
@@ -335,9 +361,12 @@ class _BlockSurvey:
     pixel_counts: Array
     usable: NDArray[np.bool_]
     wall: _Wall
+    sample: NDArray[Any]
 
 
-def _block_survey(scan: Scan, grid: tuple[list[slice], list[slice]], block: Block) -> _BlockSurvey:
+def _block_survey(
+    scan: Scan, grid: tuple[list[slice], list[slice]], picked: NDArray[np.bool_], block: Block
+) -> _BlockSurvey:
     counts = scan.read(*block)
     usable = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[block].copy()
     if counts.dtype.kind != "u":
@@ -358,7 +387,8 @@ def _block_survey(scan: Scan, grid: tuple[list[slice], list[slice]], block: Bloc
         for tile, inside in _tiles_in(grid, block)
     ]
     pixels = counts.sum(axis=2, dtype=sums).astype(np.float64)
-    return _BlockSurvey(tiles, highest.astype(np.float64), pixels, usable, _wall_of(counts, highest))
+    sample = counts[picked[block] & usable]
+    return _BlockSurvey(tiles, highest.astype(np.float64), pixels, usable, _wall_of(counts, highest), sample)
 
 
 def _cuts(size: int) -> list[slice]:

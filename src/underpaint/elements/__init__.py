@@ -2,25 +2,25 @@
 
 from underpaint.elements._families import CANDIDATES
 from underpaint.elements.evidence import LineEvidence, line_evidence
-from underpaint.elements.fit import ElementFit, FitPlan, fit_elements, plan_fit, prepare_fit
+from underpaint.elements.fit import ElementFit, fit_elements, prepare_fit
+from underpaint.elements.fixed_fit import FitPlan, plan_fit
 from underpaint.elements.known import known_families
-from underpaint.elements.overlaps import deviation, interference_sigma, overlaps
-from underpaint.elements.unlikeness import Leftovers, leftovers, score_unlikeness
+from underpaint.elements.spectrum_fit import Family, SpectrumFit, fit_spectrum
+from underpaint.elements.unlikeness import Leftovers, leftovers
 
 __all__ = [
     "CANDIDATES",
     "ElementFit",
+    "Family",
     "FitPlan",
     "Leftovers",
     "LineEvidence",
-    "deviation",
+    "SpectrumFit",
     "fit_elements",
-    "interference_sigma",
+    "fit_spectrum",
     "known_families",
     "leftovers",
     "line_evidence",
-    "overlaps",
     "plan_fit",
     "prepare_fit",
-    "score_unlikeness",
 ]

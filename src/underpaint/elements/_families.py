@@ -14,14 +14,19 @@ from underpaint.physics.forward import efficiency, response_matrix
 from underpaint.physics.instrument import Detector, Instrument
 
 CANDIDATES = (
-    "Al_K", "Si_K", "P_K", "S_K", "Cl_K", "Ar_K", "K_K", "Ca_K", "Ti_K", "Cr_K", "Mn_K", "Fe_K", "Co_K",
-    "Ni_K", "Cu_K", "Zn_K", "As_K", "Se_K", "Br_K", "Rb_K", "Sr_K", "Zr_K", "Mo_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K",
-    "Cd_L", "Sn_L", "Sb_L", "Ba_L", "W_L", "Au_L", "Hg_L", "Pb_L", "Hg_M", "Pb_M",
+    "Al_K", "Si_K", "P_K", "S_K", "Cl_K", "Ar_K", "K_K", "Ca_K", "Ti_K", "V_K", "Cr_K", "Mn_K", "Fe_K", "Co_K",
+    "Ni_K", "Cu_K", "Zn_K", "Ga_K", "Ge_K", "As_K", "Se_K", "Br_K", "Rb_K", "Sr_K", "Y_K", "Zr_K", "Nb_K", "Mo_K",
+    "Ag_K", "Cd_K", "Sn_K", "Sb_K", "Cd_L", "Sn_L", "Sb_L", "Ba_L", "W_L", "Au_L", "Hg_L", "Pb_L", "Bi_L", "Th_L",
+    "U_L", "Hg_M", "Pb_M",
 )  # fmt: skip
-"""Families that paints, grounds, metal leaf, restorations and air show between 1.4 and 30 keV.
+"""Families that paints, grounds, metal leaf, restorations and air show between 1.4 and 30 keV."""
+FIXED_CANDIDATES = tuple(
+    name for name in CANDIDATES if name not in ("V_K", "Ga_K", "Ge_K", "Y_K", "Nb_K", "Bi_L", "Th_L", "U_L")
+)
+"""Those among which a fit with fixed line ratios may choose.
 
 Vanadium hides under titanium's K-beta and bismuth on the flank of lead's L-alpha, where a fault of one per cent in the
-strong line looks like them: they are fitted only when asked for.
+strong line looks like them.
 """
 
 _GROUP_GAP_KEV = 0.15

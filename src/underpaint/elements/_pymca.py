@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data import EnergyAxis, sound_spectra
+from underpaint.data import EnergyAxis
 from underpaint.elements._families import fwhm_channels
 from underpaint.errors import MissingExtraError
 from underpaint.physics.instrument import Detector
@@ -35,7 +35,7 @@ class PymcaFit:
         mean: NDArray[np.float64],
         settings: dict[str, Any],
     ) -> None:
-        self.families, self.configuration, self.mean, self.settings = tuple(families), configuration, mean, settings
+        self.names, self.configuration, self.mean, self.settings = tuple(families), configuration, mean, settings
 
     @classmethod
     def planned(
@@ -86,15 +86,13 @@ class PymcaFit:
         }
         return cls(families, configuration, mean, settings)
 
-    def __call__(self, block: NDArray[Any]) -> NDArray[np.float32]:
-        """(row, column, channel) counts -> (row, column, name, 2) areas and deviations."""
-        sound = sound_spectra(block)
-        counts = np.where(sound[:, :, None], block, 0).astype(np.float32)
+    def __call__(self, counts: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return (n, n_family) areas and deviations of (n, n_channel) counts."""
         with _ONE_AT_A_TIME:
-            found = _fit_block(_engine()[0], self.configuration, counts, self.mean, self.families)
-        result = np.stack(found, axis=-1)
-        result[~sound] = np.nan
-        return result
+            area, sigma = _fit_block(
+                _engine()[0], self.configuration, counts[None].astype(np.float32), self.mean, self.names
+            )
+        return area[0], sigma[0]
 
 
 def pymca_configuration(

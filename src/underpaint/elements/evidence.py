@@ -12,8 +12,8 @@ from scipy.sparse import csr_array
 from underpaint.data import EnergyAxis, Survey, sound_spectra
 from underpaint.data.peaks import resolution_fwhm_kev
 from underpaint.data.pile_up import MOST_CHANCE, folded, pile_up_shape
-from underpaint.elements._families import CANDIDATES, Template, family_templates, scatter_templates
-from underpaint.elements.fit import plan_fit
+from underpaint.elements._families import FIXED_CANDIDATES, Template, family_templates, scatter_templates
+from underpaint.elements.fixed_fit import plan_fit
 from underpaint.elements.unlikeness import column_faults, merge_channels, merge_spectra, merged_weight
 from underpaint.physics.atomic import SHELLS, atomic_number, edge_energy
 from underpaint.physics.instrument import Instrument
@@ -235,7 +235,7 @@ def line_evidence(
     machine = Instrument() if instrument is None else instrument
     families = tuple(dict.fromkeys(family for of_group in keys.values() for family in of_group))
     anode = set() if instrument is None else {template.name for template in scatter_templates(instrument, axis)}
-    every = family_templates((*families, *CANDIDATES), machine.detector, axis, machine.highest_kev)
+    every = family_templates((*families, *FIXED_CANDIDATES), machine.detector, axis, machine.highest_kev)
     names = list(dict.fromkeys(template.name for template in every if template.name not in anode))
     plan = plan_fit(seen.total, seen.highest, axis, seen.n_pixel, families=names, instrument=instrument)
     judged = tuple(name for name in plan.names if name in families)

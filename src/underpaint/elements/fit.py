@@ -1,106 +1,41 @@
-"""Element maps: one weighted linear fit of line families for all pixels."""
+"""Element maps: net counts of line families in every pixel, with deviations that know what interferes."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
-from underpaint import __version__
-from underpaint.data import EnergyAxis, Scan, sound_spectra, survey
-from underpaint.data.background import snip
-from underpaint.data.maps import ElementMaps
-from underpaint.elements._families import (
-    CANDIDATES,
-    Template,
-    family_templates,
-    fwhm_channels,
-    scatter_templates,
-)
+from underpaint._version import __version__
+from underpaint.data import EnergyAxis, Scan, Survey, sound_spectra, survey
+from underpaint.data.maps import Results
+from underpaint.elements._families import CANDIDATES, family_templates
 from underpaint.elements._pymca import PymcaFit
-from underpaint.elements._selection import (
-    Problem,
-    Recorded,
-    fit_noise,
-    max_spectrum,
-    refine_ratios,
-    significant,
-    sum_spectrum,
+from underpaint.elements.fixed_fit import (
+    FixedFit,
+    Stage,
+    candidates_of,
+    chosen_families,
+    plan_fit,
+    resolution_known,
+    stage_of,
+    with_resolution,
 )
+from underpaint.elements.known import families_of_element
+from underpaint.elements.line_ratios import USUAL_INSTRUMENTS
+from underpaint.elements.variable_fit import VariableFit, fitted_noise
 from underpaint.errors import CoverageError, ScanError
 from underpaint.physics.instrument import Detector, Instrument
-from underpaint.runtime.executors import in_order, threads_or_cluster
+from underpaint.runtime.blocks import over_blocks
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
-_LOWEST_KEV = 1.2
-_EXCITATION_KEV = 40.0
-_SWEEPS = 80
+ENGINES = ("underpaint", "fixed", "pymca")
 _LEAST_COUNTS = 100
 _ANODES = ("Mo_K", "Rh_K", "Pd_K", "Ag_K")
-
-
-@dataclass(frozen=True)
-class FitPlan:
-    """The linear fit, ready to be applied to any number of pixels.
-
-    Parameters
-    ----------
-    names : tuple of str
-        Families, ``Fe_K``.
-    design : (n_channel, n_column) array
-        Templates, then scatter, then background; zero in channels that are not used.
-    weight : (n_channel,) array
-        Inverse variance, from the mean spectrum; zero in channels that are not used.
-    detector : Detector
-        Resolution and crystal in use.
-    excitation_kev : float
-        Highest photon energy, keV.
-    scatter : tuple of str
-        Scatter peaks that are fitted along.
-    """
-
-    names: tuple[str, ...]
-    design: Array
-    weight: Array
-    detector: Detector
-    excitation_kev: float
-    scatter: tuple[str, ...] = ()
-
-    @property
-    def channels(self) -> tuple[int, int]:
-        """First and last channel of the fit."""
-        used = np.flatnonzero(self.weight > 0)
-        return int(used[0]), int(used[-1])
-
-    def solver(self, n_column: int | None = None) -> Array:
-        """(n_column, n_channel) matrix that turns counts into the areas of the first columns of the design."""
-        root = np.sqrt(self.weight)[:, None]
-        return np.asarray(np.linalg.pinv(self.design[:, :n_column] * root, rcond=1e-10) * root.T)
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """What the choice of families works with."""
-
-    total: Array
-    highest: Array
-    axis: EnergyAxis
-    used: NDArray[np.bool_]
-    detector: Detector
-    excitation_kev: float
-    scatter: tuple[Template, ...]
-
-    def sum_spectrum(self) -> Recorded:
-        """Sum spectrum for fitting at the resolution assumed."""
-        return sum_spectrum(self.total, fwhm_channels(self.detector, self.axis), self.axis.energy_kev, self.used)
-
-    def max_spectrum(self) -> Recorded:
-        """Maximum spectrum for fitting at the resolution assumed."""
-        return max_spectrum(self.highest, fwhm_channels(self.detector, self.axis), self.axis.energy_kev, self.used)
 
 
 @dataclass(frozen=True)
@@ -110,41 +45,46 @@ class ElementFit:
     Parameters
     ----------
     names : tuple of str
-        Families, ``Fe_K``.
-    fit : callable
-        Turns (n_row, n_column, n_channel) counts into (n_row, n_column, n_name, 2) areas and deviations.
+        Families that are returned, ``Fe_K``.
+    engine : VariableFit, FixedFit or PymcaFit
+        Turns (n, n_channel) counts into (n, n_family) areas and deviations of its own families.
     notes, settings
-        As in :class:`~underpaint.data.maps.ElementMaps`.
+        As :meth:`~underpaint.data.maps.Results.of_lines` takes them.
     """
 
     names: tuple[str, ...]
-    fit: Callable[[NDArray[Any]], NDArray[np.float32]]
+    engine: VariableFit | FixedFit | PymcaFit
     notes: tuple[str, ...]
     settings: dict[str, Any]
 
     def __call__(self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
         """Return (n_row, n_column, n_name, 2) areas and deviations; NaN where there is no spectrum, or no sound one."""
-        result = self.fit(counts)
+        flat = np.asarray(counts).reshape(-1, counts.shape[-1])
+        sound = sound_spectra(flat)
         if present is not None:
-            result[~present] = np.nan
-        return result
+            sound &= present.ravel()
+        result = np.full((len(flat), len(self.names), 2), np.nan, np.float32)
+        rows = [self.engine.names.index(name) for name in self.names]
+        for index, values in enumerate(self.engine(flat if sound.all() else flat[sound])):
+            result[sound, :, index] = values[:, rows]
+        return result.reshape(*counts.shape[:2], len(self.names), 2)
 
-    def maps(self, result: NDArray[np.float32], step_mm: tuple[float, float] | None) -> ElementMaps:
-        """Return what was fitted as maps."""
-        own = self.notes, self.settings
-        return ElementMaps(self.names, result[..., 0], result[..., 1], step_mm, *own)
+    def results(self, values: NDArray[np.float32], step_mm: tuple[float, float] | None) -> Results:
+        """Return (n_row, n_column, n_name, 2) areas and deviations as results."""
+        facts: dict[str, Any] = {"step_mm": step_mm, "notes": self.notes, "settings": self.settings}
+        return Results.of_lines(self.names, values[..., 0], values[..., 1], **facts)
 
 
 def fit_elements(
     scan: Scan,
     *,
     families: Sequence[str] | None = None,
+    add: Sequence[str] = (),
+    drop: Sequence[str] = (),
     instrument: Instrument | None = None,
     engine: str = "underpaint",
-    background: str = "fit",
-    non_negative: bool = False,
     progress: Progress | None = None,
-) -> ElementMaps:
+) -> Results:
     """Fit the net counts of line families in every pixel of a scan.
 
     Parameters
@@ -152,25 +92,29 @@ def fit_elements(
     scan : Scan
         Counts with an energy axis (see ``underpaint.calibrate``).
     families : sequence of str, optional
-        ``("Fe_K", "Pb_L")``; by default those that the sum or the maximum spectrum shows significantly.
+        Maps to return: families ``"Fe_K"``, the lines of one shell ``"Pb_L3"``, or elements ``"Fe"``. By default all
+        families that the scan shows. The fit holds all others, too, so that a deviation knows what may interfere.
+    add : sequence of str
+        Families to return besides.
+    drop : sequence of str
+        Families that are known to be absent: they are left out of the fit.
     instrument : Instrument, optional
-        Supplies resolution, efficiency, and, from its anode and scattering angle, the scatter peaks.
-        Without it a common detector is assumed, its noise is fitted, and scatter is left to the background.
-    engine : {"underpaint", "pymca"}
-        "pymca" runs PyMca's ``FastXRFLinearFit`` on the same families.
-    background : {"fit", "snip"}
-        "fit" takes the sum spectrum's clipped background times splines as part of the linear fit: areas have no
-        bias at few counts. "snip" clips each pixel's spectrum by itself.
-    non_negative : bool
-        Hold areas at zero or above. Areas of absent elements are then no longer centred on zero.
+        Source, geometry and detector. Without it the usual instruments share the word, the resolution is fitted, and
+        scatter of the anode's lines is left to the background.
+    engine : {"underpaint", "fixed", "pymca"}
+        "underpaint" lets line ratios vary as the forward model says they do. "fixed" holds one ratio for the whole
+        scan: faster to plan, and wrong where paint absorbs. "pymca" runs PyMca's ``FastXRFLinearFit``. The last two
+        fit what they return and no more.
     progress : callable, optional
         Called with (rows done, rows in all).
 
     Returns
     -------
-    ElementMaps
-        Net counts of each family over all its lines, and one standard deviation by propagation of the pixel's
-        Poisson counts. NaN where a pixel is missing, empty, or has counts that are no numbers.
+    Results
+        ``area`` and ``area_sigma``: net counts of each family over all its lines, and one standard deviation: counting,
+        interference of other families through the ratios of their lines, background and model. NaN where a pixel is
+        missing, or has counts that are no numbers. Areas may be negative: their mean over pixels without an element is
+        zero.
 
     Raises
     ------
@@ -179,303 +123,201 @@ def fit_elements(
     ScanError
         The scan has next to no counts.
     CoverageError
-        No family stands out, or one that was asked for lies outside the recorded range.
+        No family stands out, or one that was named lies outside the recorded range.
     MissingExtraError
         ``engine="pymca"`` and PyMca is not installed.
 
-    Notes
-    -----
-    With one set of weights, from the mean spectrum, the fit is one matrix product for all pixels:
-    ``area = P counts`` and ``variance = P**2 counts``. The areas are unbiased for every pixel; only where a pixel
-    differs much from the mean are they a little noisier than with its own weights.
+    Examples
+    --------
+    >>> import underpaint as up
+    >>> results = up.fit_elements(up.load("panel.h5"), families=["Ca_K", "Hg_L", "Pb_L"])
+    >>> results.lines
+    ('Ca_K', 'Hg_L', 'Pb_L')
+    >>> results.area.sel(line="Hg_L").shape
+    (7, 7)
     """
     axis = scan.require_axis()
-    _check_options(engine, background)
     seen = survey(scan)
-    fit = prepare_fit(
-        seen.total,
-        seen.highest,
-        axis,
-        seen.n_pixel,
-        families=families,
-        instrument=instrument,
-        engine=engine,
-        background=background,
-        non_negative=non_negative,
-    )
-    return fit.maps(_fit_blocks(seen.scan, fit, progress), scan.step_mm)
+    fit = prepare_fit(seen, axis, families=families, add=add, drop=drop, instrument=instrument, engine=engine)
+    results = fit.results(_fit_blocks(seen.scan, fit, progress), scan.step_mm)
+    facts = {"name": scan.name, "notes": list(seen.scan.notes), "settings": {"source": scan.source}}
+    return replace(results, summary=facts)
 
 
 def prepare_fit(
-    total: Array,
-    highest: Array,
+    seen: Survey,
     axis: EnergyAxis,
-    n_pixel: int,
     *,
     families: Sequence[str] | None = None,
+    add: Sequence[str] = (),
+    drop: Sequence[str] = (),
     instrument: Instrument | None = None,
     engine: str = "underpaint",
-    background: str = "fit",
-    non_negative: bool = False,
 ) -> ElementFit:
-    """Plan a fit from the sum and maximum spectra of ``n_pixel`` pixels; all else as for :func:`fit_elements`.
+    """Plan a fit from the survey of a scan; all else as for :func:`fit_elements`.
 
     Raises
     ------
     ScanError, CoverageError, MissingExtraError
         As there.
     """
-    _check_options(engine, background)
-    if total.sum() < _LEAST_COUNTS:
+    if engine not in ENGINES:
+        raise ValueError(f"Cannot fit elements with engine {engine!r}; engines are {', '.join(map(repr, ENGINES))}.")
+    if seen.total.sum() < _LEAST_COUNTS:
         raise ScanError(
-            f"Cannot fit elements: the scan has {total.sum():.0f} counts in all, at least {_LEAST_COUNTS} are needed."
+            f"Cannot fit elements: the scan has {seen.total.sum():.0f} counts in all, at least {_LEAST_COUNTS} are "
+            "needed."
         )
-    plan = plan_fit(total, highest, axis, n_pixel, families=families, instrument=instrument)
+    if engine == "underpaint":
+        return _prepare_variable(seen, axis, families, add, drop, instrument)
+    stage = stage_of(seen.total, seen.highest, axis, instrument)
+    added, left_out = _families_of(add, stage), {one for name in drop for one in _parts(name)}
+    named = None if families is None else [*_families_of(families, stage), *added]
+    plan = plan_fit(seen.total, seen.highest, axis, seen.n_pixel, families=named, instrument=instrument)
+    if drop or (add and families is None):
+        kept = [name for name in dict.fromkeys((*plan.names, *added)) if name not in left_out]
+        plan = plan_fit(seen.total, seen.highest, axis, seen.n_pixel, families=kept, instrument=instrument)
+    notes = _anode_notes(plan.names, known=bool(plan.scatter))
     if engine == "pymca":
-        own = PymcaFit.planned(
-            axis, plan.names, plan.detector, plan.excitation_kev, plan.channels, plan.scatter, total / n_pixel
+        fit = PymcaFit.planned(
+            axis, plan.names, plan.detector, plan.excitation_kev, plan.channels, plan.scatter, seen.total / seen.n_pixel
         )
-        return ElementFit(plan.names, own, (), own.settings)
-    fwhm = fwhm_channels(plan.detector, axis) if background == "snip" else None
-    settings = {**_settings(plan, axis), "background": background, "non_negative": non_negative}
-    return ElementFit(plan.names, _PixelFit(plan, fwhm, non_negative=non_negative), _notes(plan), settings)
+        return ElementFit(plan.names, fit, (), fit.settings)
+    return ElementFit(
+        plan.names, FixedFit(plan), notes, _settings("fixed", plan.detector, plan.scatter, plan.names, axis)
+    )
 
 
-def plan_fit(
-    total: Array,
-    highest: Array,
+def _prepare_variable(
+    seen: Survey,
     axis: EnergyAxis,
-    n_pixel: int,
-    *,
-    families: Sequence[str] | None = None,
-    instrument: Instrument | None = None,
-) -> FitPlan:
-    """Choose families, resolution, line ratios, background and weights from the sum and maximum spectra.
+    families: Sequence[str] | None,
+    add: Sequence[str],
+    drop: Sequence[str],
+    instrument: Instrument | None,
+) -> ElementFit:
+    chosen = choose(seen.total, seen.highest, axis, families, add, drop, instrument)
+    fit = chosen.make(seen.sample, chosen.stage.detector)
+    names = chosen.names
+    if families is None:
+        # what only a few pixels show: among the sample, and among those that were not sampled
+        rare = fit.shown_by_pixels(seen.sample)
+        if len(seen.sample) < seen.n_pixel:
+            rare += chosen_families(chosen.stage, candidates_of(None, chosen.stage), rare_pixels=True)
+        names = [name for name in fit.names if name in {*fit.shown(), *rare, *names} and name not in drop]
+    if not names:
+        raise CoverageError(
+            "Cannot fit elements: no line family stands out. Name the families, or check the energy axis."
+        )
+    detector, scatter = chosen.stage.detector, chosen.stage.scatter
+    settings = _settings("underpaint", detector, scatter, names, axis) | {"fitted": list(fit.names)}
+    return ElementFit(tuple(names), fit, _anode_notes(names, known=instrument is not None), settings)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Families to fit and to return, and what plans the fit.
 
     Parameters
     ----------
-    total, highest : (n_channel,) arrays
-        Sum and maximum over the pixels, counts.
-    axis : EnergyAxis
-        Energy axis.
-    n_pixel : int
-        Number of pixels in the sum.
-    families, instrument
-        As in :func:`fit_elements`.
+    names : list of str
+        Families that were named.
+    stage : Stage
+        Spectra, channels used, and the detector at the resolution to use.
+    make : callable
+        Plans the fit of (n, n_channel) spectra for a detector.
+    """
 
-    Returns
-    -------
-    FitPlan
-        Ready for every pixel.
+    names: list[str]
+    stage: Stage
+    make: Callable[..., VariableFit]
+
+
+def choose(
+    total: Array,
+    highest: Array,
+    axis: EnergyAxis,
+    families: Sequence[str] | None,
+    add: Sequence[str],
+    drop: Sequence[str],
+    instrument: Instrument | None,
+) -> Choice:
+    """Choose what is fitted, from the sum and maximum spectra; all else as for :func:`fit_elements`.
 
     Raises
     ------
     CoverageError
-        No family stands out, or one that was asked for lies outside the recorded range.
+        A family that was named lies outside the recorded range.
     """
-    stage = _stage(total, highest, axis, instrument)
-    names = _candidates(families, stage)
-    if instrument is None or "noise_fwhm_kev" not in instrument.detector.model_fields_set:
-        stage = _with_fitted_noise(stage, names)
-    chosen = names if families is not None else _chosen(stage, names, rare_pixels=True)
-    if not chosen:
-        raise CoverageError(
-            "Cannot fit elements: no line family stands out. Name the families, or check the energy axis."
-        )
-    plan = _plan(stage, chosen, n_pixel)
-    if families is not None:
-        return plan
-    # What the pixels' weights turn negative over the whole scan was a fault of a strong neighbour's shape.
-    whole = plan.solver() @ total
-    kept = [name for name, area in zip(plan.names, whole, strict=False) if area > 0]
-    return plan if len(kept) in (0, len(plan.names)) else _plan(stage, kept, n_pixel)
-
-
-def _plan(stage: _Stage, chosen: Sequence[str], n_pixel: int) -> FitPlan:
-    own, templates = _final_templates(stage, chosen)
-    columns = [*(template.counts for template in templates), *own.background.T]
-    return FitPlan(
-        names=tuple(chosen),
-        design=np.stack(columns, axis=1) * stage.used[:, None],
-        weight=_weight(stage.total / n_pixel, stage.used),
-        detector=stage.detector,
-        excitation_kev=stage.excitation_kev,
-        scatter=tuple(template.name for template in stage.scatter),
+    stage = stage_of(total, highest, axis, instrument)
+    named = _families_of([*(families or ()), *add], stage)
+    left_out = {one for name in drop for one in _parts(name)}
+    if named:
+        candidates_of(named, stage)
+    stage = with_resolution(stage, candidates_of(None, stage), instrument)
+    anode = {template.name for template in stage.scatter}
+    # a family whose shells are named one by one is fitted shell by shell
+    split = {name[:-1] for name in named if name[-1].isdigit()}
+    shells = [f"{name}{number}" for name in sorted(split) for number in range(1, 6)]
+    fitted = dict.fromkeys((*(name for name in CANDIDATES if name not in anode | split), *shells, *named))
+    make = partial(
+        VariableFit,
+        axis=axis,
+        used=stage.used,
+        families=[name for name in fitted if name not in left_out],
+        instruments=USUAL_INSTRUMENTS if instrument is None else (instrument,),
+        anode=np.reshape([one.counts for one in stage.scatter], (-1, axis.n_channel)),
     )
+    if not resolution_known(instrument):
+        noise = fitted_noise(total, stage.detector, make)
+        stage = replace(stage, detector=stage.detector.model_copy(update={"noise_fwhm_kev": noise}))
+    return Choice([name for name in dict.fromkeys(named) if name not in left_out], stage, make)
 
 
-def _final_templates(stage: _Stage, chosen: Sequence[str]) -> tuple[Problem, list[Template]]:
-    """Chosen families, then scatter, with ratios adapted to the sum spectrum."""
-    n_scatter = len(stage.scatter)
-    own, adapted = stage.sum_spectrum().cleaned([*stage.scatter, *_build(stage, chosen)], n_scatter)
-    return own, refine_ratios(own, [*adapted[n_scatter:], *adapted[:n_scatter]])
+def _families_of(names: Sequence[str], stage: Stage) -> list[str]:
+    """Return families as they are, and of elements all those that the axis can show."""
+    families: list[str] = []
+    for name in names:
+        shown = [name]
+        if "_" not in name:
+            templates = family_templates(_parts(name), stage.detector, stage.axis, stage.excitation_kev)
+            shown = [template.name for template in templates] or [f"{name}_K"]
+        families += shown
+    return families
 
 
-def _check_options(engine: str, background: str) -> None:
-    if engine not in ("underpaint", "pymca"):
-        raise ValueError(f"Cannot fit elements with engine {engine!r}; engines are 'underpaint' and 'pymca'.")
-    if background not in ("fit", "snip"):
-        raise ValueError(f"Cannot fit elements over background {background!r}; choose 'fit' or 'snip'.")
-
-
-def _stage(total: Array, highest: Array, axis: EnergyAxis, instrument: Instrument | None) -> _Stage:
-    own = Detector.model_validate({}) if instrument is None else instrument.detector
-    detector = own.model_copy(
-        update={"gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev, "n_channel": axis.n_channel}
-    )
-    excitation = _EXCITATION_KEV if instrument is None else instrument.highest_kev
-    scatter = () if instrument is None else tuple(scatter_templates(instrument, axis))
-    return _Stage(total, highest, axis, _used_channels(total, axis), detector, excitation, scatter)
-
-
-def _used_channels(total: Array, axis: EnergyAxis) -> NDArray[np.bool_]:
-    """Channels above the electronic threshold and 1.2 keV, up to the last one with counts."""
-    occupied = np.flatnonzero(total > 0)
-    index = np.arange(total.size)
-    margin = int(np.ceil(0.15 / axis.gain_kev)) if occupied[0] > 0 else 0
-    inside = (index >= occupied[0] + margin) & (index <= occupied[-1])
-    return np.asarray(inside & (axis.energy_kev > _LOWEST_KEV))
-
-
-def _build(stage: _Stage, names: Sequence[str]) -> list[Template]:
-    return family_templates(names, stage.detector, stage.axis, stage.excitation_kev)
-
-
-def _candidates(families: Sequence[str] | None, stage: _Stage) -> list[str]:
-    """Families asked for, or all that the axis can show and that are not the anode's."""
-    if families is None:
-        anode = {template.name for template in stage.scatter}
-        return [template.name for template in _build(stage, [name for name in CANDIDATES if name not in anode])]
-    names = list(dict.fromkeys(families))
-    shown = {template.name for template in _build(stage, names)}
-    hidden = [name for name in names if name not in shown]
-    if hidden or not names:
-        axis = stage.axis
-        raise CoverageError(
-            f"Cannot fit {', '.join(hidden) or 'no family'}: the strongest line is not in the recorded range "
-            f"{axis.start_kev:.2f}-{axis.stop_kev:.2f} keV, or {stage.excitation_kev:.0f} keV do not excite it. "
-            "Leave it out of the list; families are written like 'Fe_K' or 'Pb_L'."
-        )
-    return names
-
-
-def _with_fitted_noise(stage: _Stage, names: Sequence[str]) -> _Stage:
-    """Fit the electronic noise on the families that the sum spectrum shows at the default noise."""
-    chosen = _chosen(stage, names, rare_pixels=False)
-    if not chosen:
-        return stage
-    own, _ = stage.sum_spectrum().cleaned(_build(stage, chosen))
-    noise = fit_noise(own, lambda value: _build(_with_noise(stage, value), chosen))
-    return _with_noise(stage, noise)
-
-
-def _with_noise(stage: _Stage, noise_fwhm_kev: float) -> _Stage:
-    detector = stage.detector.model_copy(update={"noise_fwhm_kev": noise_fwhm_kev})
-    return _Stage(stage.total, stage.highest, stage.axis, stage.used, detector, stage.excitation_kev, stage.scatter)
-
-
-def _chosen(stage: _Stage, names: Sequence[str], *, rare_pixels: bool) -> list[str]:
-    """Families that the sum spectrum shows, and those of a few pixels that the maximum spectrum shows."""
-    everything = [*stage.scatter, *_build(stage, names)]
-    n_scatter = len(stage.scatter)
-    spectra = [stage.sum_spectrum(), stage.max_spectrum()] if rare_pixels else [stage.sum_spectrum()]
-    kept: set[int] = set()
-    for spectrum in spectra:
-        own, adapted = spectrum.cleaned(everything, n_scatter)
-        kept.update(significant(own, adapted, n_scatter))
-    return [template.name for index, template in enumerate(everything) if index in kept and index >= n_scatter]
-
-
-def _weight(mean: Array, used: NDArray[np.bool_]) -> Array:
-    """Inverse Poisson variance of the mean spectrum, smoothed: an empty channel has no infinite weight."""
-    smooth = gaussian_filter1d(mean, 1.0)
-    return np.asarray(used / np.maximum(smooth, 1e-3 * float(smooth[used].max()) + 1e-12))
-
-
-class _PixelFit:
-    """The plan applied to a block of spectra."""
-
-    def __init__(self, plan: FitPlan, fwhm: Array | None, *, non_negative: bool) -> None:
-        self.fwhm = fwhm
-        self.n_name = len(plan.names)
-        self.n_free = self.n_name + len(plan.scatter)
-        # A background that was clipped off before needs no columns.
-        design = plan.design if fwhm is None else plan.design[:, : self.n_free]
-        first, last = plan.channels
-        self.channels = slice(first, last + 1)
-        solver = plan.solver(design.shape[1])[:, self.channels].T
-        self.solver = np.ascontiguousarray(solver if non_negative else solver[:, : self.n_name], np.float32)
-        self.squared = np.ascontiguousarray(solver[:, : self.n_name] ** 2, np.float32)
-        self.normal = design.T @ (design * plan.weight[:, None]) if non_negative else None
-
-    def __call__(self, block: NDArray[Any]) -> NDArray[np.float32]:
-        """(row, column, channel) counts -> (row, column, name, 2) areas and deviations."""
-        flat = np.asarray(block).reshape(-1, block.shape[-1])
-        sound = sound_spectra(flat)
-        # Rounding to 24 bits is far below a count's own noise, and half the work.
-        used = flat[:, self.channels].astype(np.float32)
-        used[~sound] = 0.0
-        areas = (used if self.fwhm is None else self._net(flat, sound, self.fwhm)) @ self.solver
-        if self.normal is not None:
-            areas = _non_negative(areas.astype(np.float64), self.normal, self.n_free)
-        result = np.empty((len(flat), self.n_name, 2), np.float32)
-        result[..., 0] = areas[:, : self.n_name]
-        np.sqrt(used @ self.squared, out=result[..., 1])
-        result[~sound] = np.nan
-        return result.reshape(*block.shape[:2], self.n_name, 2)
-
-    def _net(self, flat: NDArray[Any], sound: NDArray[np.bool_], fwhm: Array) -> NDArray[np.float32]:
-        spectra = flat.astype(np.float64)
-        spectra[~sound] = 0.0
-        net = spectra - snip(spectra, fwhm, low_statistics=True)
-        return np.asarray(net[:, self.channels], np.float32)
-
-
-def _non_negative(areas: Array, normal: Array, n_bounded: int) -> Array:
-    """Coordinate descent on the normal equations, all spectra at once; the background stays free."""
-    right = areas @ normal
-    solution = areas.copy()
-    solution[:, :n_bounded] = np.maximum(solution[:, :n_bounded], 0.0)
-    for _ in range(_SWEEPS):
-        for column in range(solution.shape[1]):
-            moved = solution[:, column] + (right[:, column] - solution @ normal[:, column]) / normal[column, column]
-            solution[:, column] = np.maximum(moved, 0.0) if column < n_bounded else moved
-    return solution
+def _parts(name: str) -> tuple[str, ...]:
+    """Return the families of an element; a family is its own."""
+    return (name,) if "_" in name else families_of_element(name)
 
 
 def _fit_blocks(scan: Scan, fit: ElementFit, progress: Progress | None) -> NDArray[np.float32]:
     n_row, n_column, _ = scan.shape
     result = np.empty((n_row, n_column, len(fit.names), 2), dtype=np.float32)
-    blocks = list(scan.blocks())
-
-    def tasks() -> Iterator[tuple[int, tuple[Any, ...]]]:
-        for number, own in enumerate(blocks):
-            present = None if scan.present is None else scan.present[own]
-            yield number, (np.asarray(scan.counts[own].compute()), present)
-
-    with threads_or_cluster() as crew:
-        for number, own in in_order(crew, fit, tasks()):
-            result[blocks[number]] = own
-            if progress is not None:
-                progress(blocks[number][0].stop, n_row)
+    for _, block, values in over_blocks(scan, fit):
+        result[block] = values
+        if progress is not None:
+            progress(block[0].stop, n_row)
     return result
 
 
-def _notes(plan: FitPlan) -> tuple[str, ...]:
-    anodes = [name for name in plan.names if name in _ANODES]
-    if plan.scatter or not anodes:
+def _anode_notes(names: Sequence[str], *, known: bool) -> tuple[str, ...]:
+    anodes = [name for name in names if name in _ANODES]
+    if known or not anodes:
         return ()
     return (f"{', '.join(anodes)} may be the tube's own lines scattered by the paint; name the anode to tell.",)
 
 
-def _settings(plan: FitPlan, axis: EnergyAxis) -> dict[str, Any]:
+def _settings(
+    engine: str, detector: Detector, scatter: Sequence[Any], names: Sequence[str], axis: EnergyAxis
+) -> dict[str, Any]:
     return {
-        "engine": "underpaint",
+        "engine": engine,
         "version": __version__,
         "gain_kev": axis.gain_kev,
         "zero_kev": axis.zero_kev,
-        "noise_fwhm_kev": plan.detector.noise_fwhm_kev,
-        "fano": plan.detector.fano,
-        "families": list(plan.names),
-        "scatter": list(plan.scatter),
+        "noise_fwhm_kev": detector.noise_fwhm_kev,
+        "fano": detector.fano,
+        "families": list(names),
+        "scatter": [getattr(one, "name", one) for one in scatter],
     }

@@ -1,23 +1,21 @@
 """How unlike each spectrum is to all that known elements can make: the strongest peak that they leave over."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data import EnergyAxis, Scan, sound_spectra
-from underpaint.data.maps import UnlikenessMap
+from underpaint.data import EnergyAxis, sound_spectra
+from underpaint.data.maps import Results
 from underpaint.data.peaks import peak_columns, resolution_fwhm_kev
 from underpaint.elements._families import Template, family_templates, scatter_templates
-from underpaint.elements.fit import FitPlan, plan_fit
+from underpaint.elements.fixed_fit import FitPlan, plan_fit
 from underpaint.physics.instrument import Instrument
-from underpaint.runtime.threads import one_blas_thread
 
 Array = NDArray[np.float64]
 Single = NDArray[np.float32]
-Progress = Callable[[int, int], None]
 
 K_RATIO_ERROR, L_RATIO_ERROR = 0.15, 0.3
 """Of the share of each group of lines in its family: what paint above and the source's spectrum do to it."""
@@ -54,7 +52,7 @@ class Leftovers:
     windows : (n_merged, n_probe) array
         One within half a FWHM of each energy.
     settings : dict
-        As in :class:`~underpaint.data.maps.UnlikenessMap`.
+        Known families, errors of the model, axis; JSON-serialisable.
     """
 
     known: tuple[str, ...]
@@ -75,9 +73,9 @@ class Leftovers:
             result[~present] = np.nan
         return result
 
-    def map(self, result: Single, step_mm: tuple[float, float] | None) -> UnlikenessMap:
-        """Return what was found as a map."""
-        return UnlikenessMap(result[:, :, 0], result[:, :, 1], step_mm, self.settings)
+    def results(self, values: Single, step_mm: tuple[float, float] | None) -> Results:
+        """Return (n_row, n_column, 2) scores and energies as results."""
+        return Results.of_unlikeness(values[..., :1], values[..., 1:], step_mm=step_mm, settings=self.settings)
 
     def score(self, counts: NDArray[Any]) -> tuple[Single, Single]:
         """Return (n,) scores and their energies, keV, of (n, n_channel) spectra; NaN for spectra that are no counts."""
@@ -95,37 +93,25 @@ class Leftovers:
         return score.astype(np.float32), np.where(sound, self.energy_kev[best], np.nan).astype(np.float32)
 
 
-def score_unlikeness(
-    scan: Scan,
-    known: Sequence[str],
-    total: NDArray[Any],
-    *,
-    instrument: Instrument | None = None,
-    progress: Progress | None = None,
-) -> UnlikenessMap:
-    """Score every pixel by the strongest peak that known line families, scatter and background leave over.
+def leftovers(
+    known: Sequence[str], total: NDArray[Any], axis: EnergyAxis, n_pixel: int, instrument: Instrument | None = None
+) -> Leftovers:
+    """Prepare scoring spectra by the strongest peak that known line families, scatter and background leave over.
 
     Parameters
     ----------
-    scan : Scan
-        Counts with an energy axis.
     known : sequence of str
         Families that may be there, ``Fe_K``; those that the axis cannot show are left out.
     total : (n_channel,) array
         Sum spectrum of the scan's pixels that are there, as from :func:`~underpaint.data.survey`.
+    axis : EnergyAxis
+    n_pixel : int
+        Spectra in the sum.
     instrument : Instrument, optional
         As for :func:`fit_elements`; without it the tube's scattered lines count as unlike.
-    progress : callable, optional
-        Called with (rows done, rows in all).
-
-    Returns
-    -------
-    UnlikenessMap
 
     Raises
     ------
-    CalibrationError
-        The scan has no energy axis.
     CoverageError
         None of the families lies in the recorded range.
 
@@ -136,24 +122,6 @@ def score_unlikeness(
     background that is not smooth would feign: the known areas times ``errors``, and 2 % of the counts there.
     All this is a matrix product, as the element maps are.
     """
-    axis = scan.require_axis()
-    n_pixel = scan.n_pixel if scan.present is None else int(scan.present.sum())
-    own = leftovers(known, total, axis, n_pixel, instrument)
-    n_row, n_column, _ = scan.shape
-    result = np.empty((n_row, n_column, 2), np.float32)
-    for rows, columns in scan.blocks():
-        present = None if scan.present is None else scan.present[rows, columns]
-        with one_blas_thread():
-            result[rows, columns] = own(np.asarray(scan.counts[rows, columns].compute()), present)
-        if progress is not None:
-            progress(rows.stop, n_row)
-    return own.map(result, scan.step_mm)
-
-
-def leftovers(
-    known: Sequence[str], total: NDArray[Any], axis: EnergyAxis, n_pixel: int, instrument: Instrument | None = None
-) -> Leftovers:
-    """Prepare the fit from the sum spectrum of ``n_pixel`` spectra; arguments as of :func:`score_unlikeness`."""
     counts = np.asarray(total, dtype=np.float64)
     plan = plan_fit(
         counts, counts, axis, n_pixel, families=_shown(known, axis, instrument) or known, instrument=instrument

@@ -8,9 +8,6 @@ from underpaint.io.load import load, load_all, read_spectrum, split_location
 from underpaint.io.readers import Format, formats
 from underpaint.io.results.folder import ResultFolder, is_finished, recover, result_folder
 from underpaint.io.results.nexus import (
-    read_detectability,
-    read_maps,
-    read_open_set,
     read_results,
     read_summary,
     write_results,
@@ -33,9 +30,6 @@ __all__ = [
     "load",
     "load_all",
     "photographs_of",
-    "read_detectability",
-    "read_maps",
-    "read_open_set",
     "read_results",
     "read_settings",
     "read_spectrum",

@@ -136,7 +136,7 @@ def describe_all(
 
 
 def summarise_scan(what: Scan | ScanInfo) -> dict[str, Any]:
-    """Facts of a scan with its sum and maximum spectrum, as :func:`~underpaint.io.write_results` wants them.
+    """Facts of a scan with its sum and maximum spectrum, as :attr:`~underpaint.data.maps.Results.summary` holds them.
 
     Returns
     -------

@@ -71,8 +71,10 @@ def load(
 
     Examples
     --------
-    >>> import underpaint.io as io
-    >>> io.load("nowhere.npz")
+    >>> import underpaint as up
+    >>> up.load("panel.h5").shape
+    (7, 7, 4096)
+    >>> up.load("nowhere.npz")
     Traceback (most recent call last):
     ...
     underpaint.errors.ScanError: Cannot read nowhere.npz: there is no such file or folder. Check the path.

@@ -211,7 +211,16 @@ class Panel:
 def make_panel(
     settings: PanelSettings, *, outputs: Outputs | None = None, progress: Progress | None = None, block: int = 512
 ) -> Panel:
-    """Paint and scan a virtual panel; every draw comes from ``settings.seed``."""
+    """Paint and scan a virtual panel; every draw comes from ``settings.seed``.
+
+    Examples
+    --------
+    >>> import underpaint as up
+    >>> from underpaint.simulate import PanelSettings
+    >>> panel = up.make_panel(PanelSettings(recipe="fig7", cell_pixels=1, gap_pixels=0))
+    >>> panel.scan.shape[:2] == panel.truth["top_thickness_um"].shape
+    True
+    """
     recipe = load_recipe(settings.recipe)
     rng = np.random.default_rng(settings.seed)
     instrument = load_instrument(settings.instrument)

@@ -1,15 +1,13 @@
 """What a network answers: equivalence groups first, then the pigments in them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data.maps import PLACES, Place, at_place, split_place
+from underpaint.data.maps import PLACE_WORDS, PLACES, at_place, split_place
 from underpaint.physics.materials import Pigment, library
-
-_WHERE: Mapping[Place, str] = {"anywhere": "", "surface": ", at the surface", "below": ", below the surface"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Outputs:
         return Outputs(
             names=tuple(at_place(name, place) for place in PLACES for name in self.names),
             kinds=self.kinds * len(PLACES),
-            labels=tuple(label + _WHERE[place] for place in PLACES for label in self.labels),
+            labels=tuple(label + PLACE_WORDS[place] for place in PLACES for label in self.labels),
             groups=tuple(tuple(at_place(own, place) for own in groups) for place in PLACES for groups in self.groups),
             elements=self.elements * len(PLACES),
         )

@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from underpaint.data.maps import ElementMaps, PigmentMaps
+from underpaint.data.maps import Place, Results
 from underpaint.display.plot.figure import (
     NO_ANSWER_COLOR,
     SMALL_SIZE,
@@ -83,25 +83,24 @@ def scatter(
     return close_fit(figure, 0.6, 0.15, 0.55, 0.3)
 
 
-def pigment_row(pigments: PigmentMaps, elements: ElementMaps | None, name: str) -> Figure:
+def pigment_row(results: Results, name: str, place: Place = "anywhere") -> Figure:
     """Draw a row of Fig. 5: pigment map, element map(s), overlay, scatter.
 
     Parameters
     ----------
-    pigments : PigmentMaps
-        The maps.
-    elements : ElementMaps or None
-        None, or without the pigment's lines: the pigment map stands alone.
+    results : Results
+        Without the pigment's lines the pigment map stands alone.
     name : str
         Pigment or group.
+    place : {"anywhere", "surface", "below"}
     """
-    families = families_shown(pigments, elements, name)
-    areas = [elements[own] for own in families] if elements is not None else []
-    step_mm, probability = pigments.step_mm, pigments[name]
+    families = families_shown(results, name)
+    areas = [results[family] for family in families]
+    step_mm, probability = results.step_mm, results[name, place]
     height = max(panel_height(probability.shape, step_mm), 1.25)
     figure, columns = _row_figure(len(areas), height)
     draw_probability(columns[0], probability, step_mm)
-    put_title(columns[0], f"{short_label(pigments.labels[pigments.names.index(name)])}\nprobability", pad=3)
+    put_title(columns[0], f"{short_label(results.label(name, place))}\nprobability", pad=3)
     for axes, area, family in zip(columns[1:], areas, families, strict=False):
         draw_area(axes, area, None, step_mm)
         put_title(axes, f"{siegbahn(family)} (counts)", pad=3)
@@ -112,13 +111,11 @@ def pigment_row(pigments: PigmentMaps, elements: ElementMaps | None, name: str) 
     return figure
 
 
-def families_shown(pigments: PigmentMaps, elements: ElementMaps | None, name: str) -> tuple[str, ...]:
+def families_shown(results: Results, name: str) -> tuple[str, ...]:
     """Return the first family of each of the pigment's elements that has a map, at most two."""
-    if elements is None:
-        return ()
     by_element: dict[str, str] = {}
-    for family in pigments.elements[pigments.names.index(name)]:
-        if family in elements.names:
+    for family in results.materials[name].elements:
+        if family in results.lines:
             by_element.setdefault(family.partition("_")[0], family)
     return tuple(by_element.values())[:2]
 

@@ -7,14 +7,22 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colorbar import make_axes, make_axes_gridspec
-from matplotlib.colors import Colormap
+from matplotlib.colors import Colormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
-from underpaint.data.maps import ElementMaps
-from underpaint.display.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, close_fit, new_figure, put_title
+from underpaint.data.maps import Results
+from underpaint.display.plot.figure import (
+    NO_ANSWER_COLOR,
+    SMALL_SIZE,
+    TEXT_SIZE,
+    close_fit,
+    new_figure,
+    put_title,
+    short_label,
+)
 from underpaint.physics.atomic import siegbahn
 
 Step = tuple[float, float] | None
@@ -25,6 +33,8 @@ MOST_POINTS = 700
 HATCH, HATCH_WIDTH = "////", 0.5
 _KEYS_IN = 0.25
 _SCALE_BAR_MM = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+CHANNELS = ("red", "green", "blue")
+_WRITTEN = ("#c23b22", "#2e8b3d", "#2a5db0")
 
 
 def pigment_map(probability: NDArray[np.float32], *, title: str = "", step_mm: Step = None) -> Figure:
@@ -109,24 +119,24 @@ def _keys(
     return keys
 
 
-def element_gallery(elements: ElementMaps, names: Sequence[str], *, columns: int = 4) -> Figure:
+def element_gallery(results: Results, names: Sequence[str], *, columns: int = 4) -> Figure:
     """Draw several element maps side by side.
 
     Parameters
     ----------
-    elements : ElementMaps
+    results : Results
         The maps.
     names : sequence of str
         Which of them, in order; at least one.
     columns : int
         Maps in a row.
     """
-    height = panel_height(elements.area.shape[:2], elements.step_mm)
+    height = panel_height(results.shape, results.step_mm)
     n_row = -(-len(names) // columns)
     figure = new_figure(columns * PANEL_WIDTH_IN, n_row * (height + 0.3) + 0.05)
     for index, name in enumerate(names):
         axes = figure.add_subplot(n_row, columns, index + 1)
-        draw_area(axes, elements[name], elements.step_mm if index == 0 else None, elements.step_mm)
+        draw_area(axes, results[name], results.step_mm if index == 0 else None, results.step_mm)
         put_title(axes, f"{siegbahn(name)} (counts)", pad=3)
     close_fit(figure, 0.05, 0.45, 0.05, 0.25)
     figure.subplots_adjust(wspace=0.28, hspace=0.3 / height)
@@ -260,3 +270,50 @@ def _color_bar(axes: Axes, image: AxesImage) -> None:
 
 def _map(name: str) -> Colormap:
     return mpl.colormaps[name].with_extremes(bad=NO_ANSWER_COLOR)
+
+
+def composite_figure(
+    parts: Sequence[tuple[str, NDArray[np.float32], float]],
+    *,
+    step_mm: Step = None,
+    hatched: NDArray[np.bool_] | None = None,
+) -> Figure:
+    """Draw maps as red, green and blue.
+
+    Parameters
+    ----------
+    parts : sequence of (label, (n_row, n_column) array, top)
+        At most three; the top is drawn at full colour. An empty array leaves its colour out. NaN is drawn grey.
+    step_mm : (float, float) or None
+        Distance between pixels along rows and columns, mm.
+    hatched : (n_row, n_column) array of bool or None
+        Where the first of them would not be seen.
+
+    Raises
+    ------
+    ValueError
+        There is no map, or more than three.
+    """
+    used = [(label, values, top, n) for n, (label, values, top) in enumerate(parts) if values.size]
+    if not 0 < len(used) <= len(CHANNELS):
+        raise ValueError(f"Cannot lay {len(used)} maps over one another; one to three can be.")
+    shape = used[0][1].shape
+    image = np.zeros((*shape, 3))
+    for _, values, top, channel in used:
+        image[:, :, channel] = values / top
+    image[~np.isfinite(image).all(axis=2)] = to_rgb(NO_ANSWER_COLOR)
+    height = 2.0 * panel_height(shape, step_mm)
+    figure = new_figure(2.0 * PANEL_WIDTH_IN, height + 0.45)
+    axes = figure.add_subplot()
+    axes.imshow(np.clip(image, 0.0, 1.0), interpolation="nearest", aspect=pixel_aspect(step_mm))
+    bare(axes)
+    scale_bar(axes, shape, step_mm)
+    if hatched is not None:
+        hatch(axes, hatched, "white")
+    close_fit(figure, 0.1, 0.1, 0.1, 0.35)
+    for line, (label, _, _, channel) in enumerate(used):
+        figure.text(
+            0.02 + 0.325 * line, 1 - 0.2 / (height + 0.45), f"{CHANNELS[channel]}: {short_label(label)}",
+            color=_WRITTEN[channel], fontsize=TEXT_SIZE, ha="left",
+        )  # fmt: skip
+    return figure

@@ -1,19 +1,20 @@
 """What lies at the surface beside what is below it, and how thick the uppermost layer is."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
-from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.colors import ListedColormap, LogNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from underpaint.data.maps import PLACED_PROBABILITY, PRESENT_PROBABILITY, SURFACE_UM, PigmentMaps, Place
+from underpaint.data.maps import PLACED_PROBABILITY, PRESENT_PROBABILITY, SURFACE_UM, Place, Results
 from underpaint.display.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, TEXT_SIZE, close_fit, new_figure, put_title
 from underpaint.display.plot.images import (
     HATCH,
@@ -33,35 +34,40 @@ THICKNESS_TICKS_UM = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 OPEN_PLACE_COLOR, UNDETERMINED_COLOR = "#7fd4ff", "#b0b0b0"
 _PLACES: tuple[tuple[Place, str], ...] = (("anywhere", "anywhere"), ("surface", "at the surface"), ("below", "below"))
 _LEFT_IN, _TOP_IN, _LEGEND_IN = 1.15, 0.3, 0.35
+COLUMN_IN, HEIGHT_IN = 1.6, 2.5
+MOST_SECTIONS = 6
+_UNKNOWN_COLOR = "#d9d6cf"
+_SURFACE, _BELOW, _UNPLACED = (0.66, 1.0), (0.2, 0.66), (0.0, 0.2)
+"""Heights of the layers, as shares of the sketch: it is not to scale."""
 
 
-def place_gallery(maps: PigmentMaps, names: Sequence[str]) -> Figure:
+def place_gallery(results: Results, names: Sequence[str]) -> Figure:
     """Draw a row of a group: its probability anywhere, at the surface, and below.
 
     Parameters
     ----------
-    maps : PigmentMaps
+    results : Results
         Of a model that knows places.
     names : sequence of str
         Groups or pigments, in order; at least one. Hatched where one is there and neither place reaches
         ``PLACED_PROBABILITY``.
     """
-    height = panel_height(maps.probability.shape[:2], maps.step_mm)
+    height = panel_height(results.shape, results.step_mm)
     width = _LEFT_IN + len(_PLACES) * PANEL_WIDTH_IN + 0.55
     figure = new_figure(width, _TOP_IN + len(names) * (height + 0.06) + _LEGEND_IN)
     grid = figure.subplots(len(names), len(_PLACES), squeeze=False)
     for row, name in enumerate(names):
-        open_places = _unplaced(maps, name)
+        open_places = _unplaced(results, name)
         for axes, (place, title) in zip(grid[row], _PLACES, strict=True):
             colors = mpl.colormaps[PROBABILITY_MAP].with_extremes(bad=NO_ANSWER_COLOR)
-            image = draw_image(axes, maps.at(name, place), colors, 0.0, 1.0, maps.step_mm)
+            image = draw_image(axes, results[name, place], colors, 0.0, 1.0, results.step_mm)
             if place != "anywhere":
                 hatch(axes, open_places, OPEN_PLACE_COLOR)
             if row == 0:
                 put_title(axes, title, pad=3)
         grid[row][0].yaxis.set_visible(True)
-        grid[row][0].set_ylabel(_wrapped(maps, name), fontsize=SMALL_SIZE, rotation=0, ha="right", va="center")
-    scale_bar(grid[0][0], maps.probability.shape[:2], maps.step_mm)
+        grid[row][0].set_ylabel(_wrapped(results, name), fontsize=SMALL_SIZE, rotation=0, ha="right", va="center")
+    scale_bar(grid[0][0], results.shape, results.step_mm)
     close_fit(figure, _LEFT_IN, 0.55, _LEGEND_IN, _TOP_IN)
     figure.subplots_adjust(wspace=0.05, hspace=0.06 / height)
     _bar(figure, grid[0][-1], image)
@@ -69,28 +75,27 @@ def place_gallery(maps: PigmentMaps, names: Sequence[str]) -> Figure:
     return figure
 
 
-def thickness_map(maps: PigmentMaps, *, title: str = "") -> Figure:
+def thickness_map(results: Results, *, title: str = "") -> Figure:
     """Draw the thickness of the uppermost layer of paint, um, beside the ends of its 90 % interval.
 
     White and hatched where it is not determined; grey where there is no answer.
 
     Parameters
     ----------
-    maps : PigmentMaps
+    results : Results
         Of a model that answers quantities.
     title : str
         Shown above.
 
     Raises
     ------
-    KeyError
+    ScanError
         The model answers none.
     """
-    estimate = maps.thickness_um()
-    own = maps.quantities
-    known = np.zeros(estimate.value.shape, bool) if own is None else own.determined(SURFACE_UM)
+    estimate = results.estimate(SURFACE_UM)
+    known = results.is_determined(SURFACE_UM)
     answered = np.isfinite(estimate.value)
-    height = panel_height(estimate.value.shape, maps.step_mm)
+    height = panel_height(estimate.value.shape, results.step_mm)
     figure = new_figure(3 * PANEL_WIDTH_IN + 0.8, height + 0.5 + _LEGEND_IN)
     grid = figure.subplots(1, 3, squeeze=False)[0]
     low, high = _limits(estimate.low[known], estimate.high[known])
@@ -99,12 +104,12 @@ def thickness_map(maps: PigmentMaps, *, title: str = "") -> Figure:
         axes.set_facecolor(NO_ANSWER_COLOR)
         image = axes.imshow(
             np.ma.masked_where(~known, values), cmap=mpl.colormaps[THICKNESS_MAP], norm=LogNorm(low, high),
-            interpolation="nearest", aspect=pixel_aspect(maps.step_mm), origin="upper", zorder=1,
+            interpolation="nearest", aspect=pixel_aspect(results.step_mm), origin="upper", zorder=1,
         )  # fmt: skip
         _blank(axes, answered & ~known)
         bare(axes)
         put_title(axes, words, pad=3)
-    scale_bar(grid[0], estimate.value.shape, maps.step_mm)
+    scale_bar(grid[0], estimate.value.shape, results.step_mm)
     close_fit(figure, 0.1, 0.65, 0.05 + _LEGEND_IN, 0.45)
     figure.subplots_adjust(wspace=0.06)
     bar = _bar(figure, grid[-1], image)
@@ -118,9 +123,9 @@ def thickness_map(maps: PigmentMaps, *, title: str = "") -> Figure:
     return figure
 
 
-def _unplaced(maps: PigmentMaps, name: str) -> NDArray[np.bool_]:
-    there = maps[name] > PRESENT_PROBABILITY
-    at_surface, below = (maps.at(name, place) >= PLACED_PROBABILITY for place in ("surface", "below"))
+def _unplaced(results: Results, name: str) -> NDArray[np.bool_]:
+    there = results[name] > PRESENT_PROBABILITY
+    at_surface, below = (results[name, place] >= PLACED_PROBABILITY for place in ("surface", "below"))
     return np.asarray(there & ~at_surface & ~below)
 
 
@@ -140,8 +145,8 @@ def _limits(low: NDArray[np.float32], high: NDArray[np.float32]) -> tuple[float,
     return max(ends[0], 0.5), max(ends[1], 2.0 * max(ends[0], 0.5))
 
 
-def _wrapped(maps: PigmentMaps, name: str) -> str:
-    words = maps.labels[maps.names.index(name)].partition(" (")[0].split()
+def _wrapped(results: Results, name: str) -> str:
+    words = results.short_label(name).split()
     lines = [""]
     for word in words:
         if lines[-1] and len(lines[-1]) + len(word) > 12:
@@ -174,3 +179,72 @@ def _bar(figure: Figure, axes: Axes, image: AxesImage) -> Colorbar:
     bar.ax.tick_params(labelsize=SMALL_SIZE - 1, width=0.5, length=2)
     bar.outline.set_linewidth(0.4)
     return bar
+
+
+@dataclass(frozen=True)
+class Section:
+    """What is drawn of an arrangement of layers.
+
+    Parameters
+    ----------
+    title, thickness : str
+        Written above, and in the uppermost layer.
+    surface, below, unplaced : tuple of (str, str)
+        Label and colour of what is in the uppermost layer, under it, and of what is there at a place that is open.
+    """
+
+    title: str
+    thickness: str
+    surface: tuple[tuple[str, str], ...]
+    below: tuple[tuple[str, str], ...]
+    unplaced: tuple[tuple[str, str], ...]
+
+
+def stratigraphy_sketch(sections: Sequence[Section]) -> Figure:
+    """Draw sections side by side, not to scale.
+
+    Parameters
+    ----------
+    sections : sequence of Section
+        At least one; those after the sixth are left out.
+    """
+    shown = sections[:MOST_SECTIONS]
+    figure = new_figure(len(shown) * COLUMN_IN + 0.1, HEIGHT_IN)
+    for axes, own in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        axes.set_axis_off()
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0 if any(each.unplaced for each in shown) else _BELOW[0], 1)
+        put_title(axes, own.title, pad=4)
+        _layer(axes, _SURFACE, own.surface, own.thickness if own.surface else "", "nothing certain")
+        _layer(axes, _BELOW, own.below, "", "nothing seen below")
+        if own.unplaced:
+            _layer(axes, _UNPLACED, own.unplaced, "place not determined", "")
+    close_fit(figure, 0.05, 0.05, 0.05, 0.3)
+    figure.subplots_adjust(wspace=0.08)
+    return figure
+
+
+def _layer(
+    axes: Axes, ends: tuple[float, float], held: Sequence[tuple[str, str]], thickness: str, nothing: str
+) -> None:
+    """Draw a layer as stripes of what it holds, with the names over them."""
+    bottom, top = ends
+    for index, (_, color) in enumerate(held or (("", _UNKNOWN_COLOR),)):
+        width = 1 / max(len(held), 1)
+        axes.add_patch(Rectangle((index * width, bottom), width, top - bottom, facecolor=color, linewidth=0))
+    style = "-" if held else ":"
+    axes.add_patch(
+        Rectangle((0, bottom), 1, top - bottom, linestyle=style, facecolor="none", edgecolor="#333333", linewidth=0.8)
+    )
+    words = "\n".join([*(label for label, _ in held), *([thickness] if thickness else [])]) or nothing
+    dark = bool(held) and max(_lightness(color) for _, color in held) < 0.5
+    box = {"facecolor": "#000000" if dark else "#ffffff", "alpha": 0.7, "linewidth": 0, "pad": 1.0}
+    axes.text(
+        0.5, 0.5 * (bottom + top), words, fontsize=SMALL_SIZE, ha="center", va="center", linespacing=1.15,
+        color="white" if dark else "#111111", bbox=box if held else None,
+    )  # fmt: skip
+
+
+def _lightness(color: str) -> float:
+    red, green, blue = to_rgb(color)
+    return 0.3 * red + 0.6 * green + 0.1 * blue

@@ -68,6 +68,13 @@ def spectrum(
     return close_fit(figure, 0.75, 0.15, 0.5, 0.3)
 
 
+def label_families(
+    axes: Axes, energy_kev: NDArray[np.float64], counts: NDArray[np.float64], families: Iterable[str]
+) -> None:
+    """Label lines of families above a spectrum, the most important first: labels without room are left out."""
+    _label(axes, energy_kev, counts, line_labels(families, min(max(float(energy_kev[-1]), 10.0), 60.0)))
+
+
 def _scattered(anode: str | None) -> Mapping[str, float]:
     if anode is None:
         return {}

@@ -16,8 +16,7 @@ from underpaint.data.maps import (
     PRESENT,
     STATES,
     UNDECIDED,
-    DetectabilityMaps,
-    UnlikenessMap,
+    Results,
 )
 from underpaint.display.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, TEXT_SIZE, close_fit, new_figure, put_title
 from underpaint.display.plot.images import (
@@ -45,74 +44,74 @@ _LEGEND_IN = 0.35
 _HIGHEST = 10.0
 
 
-def detectability_gallery(maps: DetectabilityMaps, names: Sequence[str], *, columns: int = 4) -> Figure:
+def detectability_gallery(results: Results, names: Sequence[str], *, columns: int = 4) -> Figure:
     """Draw several groups side by side.
 
     Present is red, undecided light red, absent white, what cannot be excluded hatched, no answer grey.
 
     Parameters
     ----------
-    maps : DetectabilityMaps
+    results : Results
     names : sequence of str
         Which of them, in order; at least one.
     columns : int
         Maps in a row.
     """
-    height = panel_height(maps.state.shape[:2], maps.step_mm)
+    height = panel_height(results.shape, results.step_mm)
     n_row = -(-len(names) // columns)
     figure = new_figure(columns * PANEL_WIDTH_IN, n_row * (height + 0.3) + 0.05 + _LEGEND_IN)
     for index, name in enumerate(names):
         axes = figure.add_subplot(n_row, columns, index + 1)
-        _draw(axes, maps, name)
-        put_title(axes, maps.labels[maps.names.index(name)].partition(" (")[0], pad=3)
-        scale_bar(axes, maps.state.shape, maps.step_mm if index == 0 else None)
+        _draw(axes, results, name)
+        put_title(axes, results.short_label(name), pad=3)
+        scale_bar(axes, results.shape, results.step_mm if index == 0 else None)
     close_fit(figure, 0.05, 0.05, 0.05 + _LEGEND_IN, 0.25)
     figure.subplots_adjust(wspace=0.06, hspace=0.3 / height)
     figure.legend(handles=_legend(), loc="lower center", ncols=len(STATES), frameon=False, fontsize=TEXT_SIZE)
     return figure
 
 
-def state_map(maps: DetectabilityMaps, name: str, *, title: str = "") -> Figure:
+def state_map(results: Results, name: str, *, title: str = "") -> Figure:
     """Draw one group, colours as of :func:`detectability_gallery`.
 
     Parameters
     ----------
-    maps : DetectabilityMaps
+    results : Results
     name : str
         Which of them.
     title : str
         Shown above.
     """
-    height = 2.0 * panel_height(maps.state.shape[:2], maps.step_mm)
+    height = 2.0 * panel_height(results.shape, results.step_mm)
     figure = new_figure(2.0 * PANEL_WIDTH_IN + 0.6, height + 0.4 + _LEGEND_IN)
     axes = figure.add_subplot()
-    _draw(axes, maps, name)
+    _draw(axes, results, name)
     put_title(axes, title)
-    scale_bar(axes, maps.state.shape, maps.step_mm)
+    scale_bar(axes, results.shape, results.step_mm)
     figure.legend(
         handles=_legend(), loc="lower center", ncols=len(STATES), frameon=False, fontsize=SMALL_SIZE, columnspacing=1.2
     )
     return close_fit(figure, 0.35, 0.35, 0.1 + _LEGEND_IN, 0.3)
 
 
-def unlikeness_map(own: UnlikenessMap, *, title: str = "") -> Figure:
+def unlikeness_map(results: Results, *, title: str = "") -> Figure:
     """Draw the scores from 0 to 10 standard deviations."""
-    height = 2.0 * panel_height(own.score.shape, own.step_mm)
+    height = 2.0 * panel_height(results.shape, results.step_mm)
     figure = new_figure(2.0 * PANEL_WIDTH_IN + 0.6, height + 0.4)
     axes = figure.add_subplot()
     close_fit(figure, 0.1, 0.7, 0.1, 0.3)
     colors = mpl.colormaps["inferno"].with_extremes(bad=NO_ANSWER_COLOR)
-    image = draw_image(axes, own.score, colors, 0.0, _HIGHEST, own.step_mm)
+    image = draw_image(axes, results.map("unlikeness"), colors, 0.0, _HIGHEST, results.step_mm)
     figure.colorbar(image, ax=axes, fraction=0.05, pad=0.025, aspect=25, extend="max")
-    scale_bar(axes, own.score.shape, own.step_mm)
+    scale_bar(axes, results.shape, results.step_mm)
     put_title(axes, title)
     return figure
 
 
-def _draw(axes: Axes, maps: DetectabilityMaps, name: str) -> None:
-    codes = np.searchsorted(sorted(STATES), thinned(maps[name]))
+def _draw(axes: Axes, results: Results, name: str) -> None:
+    codes = np.searchsorted(sorted(STATES), thinned(results.map("state", name)))
     colors = ListedColormap([COLORS[key] for key in sorted(STATES)])
-    aspect = pixel_aspect(maps.step_mm)
+    aspect = pixel_aspect(results.step_mm)
     axes.imshow(
         codes,
         cmap=colors,
@@ -120,9 +119,9 @@ def _draw(axes: Axes, maps: DetectabilityMaps, name: str) -> None:
         vmax=len(STATES) - 0.5,
         interpolation="nearest",
         aspect=aspect,
-        extent=extent(maps.state.shape),
+        extent=extent(results.shape),
     )
-    hatch(axes, maps[name] == CANNOT_EXCLUDE, HATCH_COLOR)
+    hatch(axes, results.map("state", name) == CANNOT_EXCLUDE, HATCH_COLOR)
     bare(axes)
 
 

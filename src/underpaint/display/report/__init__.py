@@ -3,7 +3,7 @@
 from underpaint.display.report.findings import Finding, find_groups
 from underpaint.display.report.layers import Arrangement, find_arrangements
 from underpaint.display.report.page import render_report, write_report
-from underpaint.display.report.unexplained import explain_lines, line_text
+from underpaint.display.report.unexplained import explain_lines, line_text, unexplained_text
 
 __all__ = [
     "Arrangement",
@@ -13,5 +13,6 @@ __all__ = [
     "find_groups",
     "line_text",
     "render_report",
+    "unexplained_text",
     "write_report",
 ]

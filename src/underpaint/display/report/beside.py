@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from underpaint.data import Scan
-from underpaint.data.maps import ElementMaps, PigmentMaps
+from underpaint.data.maps import Results
 from underpaint.display.report.findings import Finding
 from underpaint.display.report.spots import SpotSpectrum, region_spots, typical_spots
 from underpaint.errors import ScanError
@@ -72,10 +72,8 @@ class Beside:
 
 def look_beside(
     folder: Path,
-    pigments: PigmentMaps | None,
-    elements: ElementMaps | None,
+    results: Results,
     findings: Sequence[Finding],
-    summary: Mapping[str, Any],
     *,
     scan: Scan | str | None = None,
     subject: str = "",
@@ -85,11 +83,9 @@ def look_beside(
     Parameters
     ----------
     folder : Path
-    pigments, elements : PigmentMaps, ElementMaps or None
+    results : Results
     findings : sequence of Finding
         Each gets a typical spot.
-    summary : mapping
-        As :func:`underpaint.io.read_maps` returns it.
     scan : Scan, str or None
         The scan, or where it is; None: where it was, or beside the results.
     subject : str
@@ -100,8 +96,7 @@ def look_beside(
     ScanError
         The scan that was named cannot be read or is another.
     """
-    maps = pigments.probability if pigments is not None else None if elements is None else elements.area
-    shape = (0, 0) if maps is None else maps.shape[:2]
+    shape, summary = results.shape, results.summary
     damaged: list[str] = []
     regions = read_regions(folder, shape, damaged)
     photograph = _unless_damaged(lambda: read_photograph(folder), None, damaged)
@@ -109,8 +104,8 @@ def look_beside(
     why = ""
     try:
         own = scan if isinstance(scan, Scan) else find_scan(folder, summary, scan, shape)
-        spots = region_spots(regions, elements, own)
-        spots += [] if pigments is None else typical_spots(pigments, elements, findings, own)
+        spots = region_spots(regions, results, own)
+        spots += typical_spots(results, findings, own)
     except ScanError as error:
         if scan is not None:
             raise

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data.maps import PRESENT_PROBABILITY, ElementMaps, PigmentMaps
-from underpaint.elements import deviation
+from underpaint.data.maps import PRESENT_PROBABILITY, Results
 from underpaint.errors import SampleError
 from underpaint.physics.materials import library
 from underpaint.pigments.limits import member_shares, told_apart_text
@@ -50,7 +49,7 @@ class Finding:
     Parameters
     ----------
     name, label : str
-        As in the maps.
+        As in the results.
     share : float
         Share of the answered pixels with a probability over one half.
     mean_inside : float
@@ -66,7 +65,7 @@ class Finding:
     told_apart : str
         Of a group of several members: what would tell the first two apart.
     fitted : bool
-        Whether there are element maps at all.
+        Whether lines were fitted at all.
     left_out : tuple of str
         Those of ``members`` that were not asked for.
     by_palette : bool
@@ -92,13 +91,12 @@ class Finding:
         return self.fitted and max((own.share for own in self.evidence), default=0.0) < 0.5
 
 
-def find_groups(pigments: PigmentMaps, elements: ElementMaps | None) -> list[Finding]:
+def find_groups(results: Results) -> list[Finding]:
     """Return the groups that are present, the most widespread first and the doubtful last, each with its members.
 
     A model without groups gives its members instead.
     """
-    kind = "group" if pigments.select("group") else "member"
-    found = [_finding(pigments, elements, name) for name in pigments.select(kind) if is_present(pigments[name])]
+    found = [_finding(results, name) for name in results.targets if is_present(results[name])]
     return sorted(found, key=lambda own: (own.doubtful, -own.share))
 
 
@@ -109,16 +107,15 @@ def is_present(probability: NDArray[np.float32]) -> bool:
     return n_inside >= min(LEAST_PIXELS, n_known) and n_inside / n_known >= LEAST_SHARE
 
 
-def absent_names(pigments: PigmentMaps) -> list[str]:
+def absent_names(results: Results) -> list[str]:
     """Labels of the groups (or members) that were asked for and not found."""
-    kind = "group" if pigments.select("group") else "member"
-    return [_label(pigments, name) for name in pigments.select(kind) if not is_present(pigments[name])]
+    return [results.label(name) for name in results.targets if not is_present(results[name])]
 
 
-def element_evidence(elements: ElementMaps) -> list[Evidence]:
+def element_evidence(results: Results) -> list[Evidence]:
     """Line families above five standard deviations in at least one pixel of a hundred; the most certain first."""
-    everywhere = np.ones(elements.area.shape[:2], dtype=bool)
-    found = [_evidence(elements, family, everywhere, CERTAIN_SIGMA) for family in elements.names]
+    everywhere = np.ones(results.shape, dtype=bool)
+    found = [_evidence(results, family, everywhere, CERTAIN_SIGMA) for family in results.lines]
     return sorted(
         (own for own in found if own.share >= LEAST_LINE_SHARE), key=lambda own: (-own.share, -own.median_counts)
     )
@@ -129,35 +126,34 @@ def low_count_share(pixel_counts: NDArray[np.float64]) -> float:
     return float((pixel_counts < FEW_COUNTS).mean()) if pixel_counts.size else 0.0
 
 
-def _finding(pigments: PigmentMaps, elements: ElementMaps | None, name: str) -> Finding:
-    probability = pigments[name]
+def _finding(results: Results, name: str) -> Finding:
+    probability = results[name]
     inside = probability > PRESENT_PROBABILITY
     n_known = max(int(np.isfinite(probability).sum()), 1)
-    families = pigments.elements[pigments.names.index(name)]
-    known = [family for family in families if elements is not None and family in elements.names]
-    evidence = [_evidence(elements, family, inside, LINE_SIGMA) for family in known if elements is not None]
-    is_group = pigments.kinds[pigments.names.index(name)] == "group"
-    shares = _shares(pigments, name) if is_group else []
-    members = _members(pigments, name) if is_group else ()
-    asked = _asked(pigments, name) | {library()[member].label for member, _ in shares}
+    families = results.materials[name].elements
+    evidence = [_evidence(results, family, inside, LINE_SIGMA) for family in families if family in results.lines]
+    is_group = results.materials[name].kind == "group"
+    shares = _shares(results, name) if is_group else []
+    members = _members(results, name) if is_group else ()
+    asked = _asked(results, name) | {library()[member].label for member, _ in shares}
     return Finding(
         name,
-        _label(pigments, name),
+        results.label(name),
         float(inside.sum()) / n_known,
         float(probability[inside].mean()) if inside.any() else 0.0,
         tuple(sorted(evidence, key=lambda own: -own.share)),
         members,
-        _leanings(pigments, elements, name) if is_group else (),
+        _leanings(results, name) if is_group else (),
         tuple((library()[member].label, share) for member, share in shares),
         _told_apart(name, [member for member, _ in shares]) if is_group else "",
-        elements is not None,
+        results.has_elements,
         tuple(label for label in members if asked and label not in asked),
-        bool(pigments.settings.get("member_prior", {}).get("palette")),
+        bool(results.settings_of("pigments").get("member_prior", {}).get("palette")),
     )
 
 
-def _evidence(elements: ElementMaps, family: str, inside: NDArray[np.bool_], sigma: float) -> Evidence:
-    area, error = elements[family][inside], deviation(elements, family)[inside]
+def _evidence(results: Results, family: str, inside: NDArray[np.bool_], sigma: float) -> Evidence:
+    area, error = results[family][inside], results.map("area_sigma", family)[inside]
     known = np.isfinite(area) & np.isfinite(error)
     if not known.any():
         return Evidence(family, 0.0, 0.0)
@@ -165,21 +161,17 @@ def _evidence(elements: ElementMaps, family: str, inside: NDArray[np.bool_], sig
     return Evidence(family, float(above.mean()), float(np.median(area[known])))
 
 
-def _leanings(pigments: PigmentMaps, elements: ElementMaps | None, group: str) -> tuple[Finding, ...]:
-    if member_shares(pigments, group):
+def _leanings(results: Results, group: str) -> tuple[Finding, ...]:
+    if member_shares(results, group):
         return ()
-    names = [
-        name
-        for name, kind, groups in zip(pigments.names, pigments.kinds, pigments.groups, strict=True)
-        if kind == "member" and group in groups and is_present(pigments[name])
-    ]
-    found = [_finding(pigments, elements, name) for name in names]
+    names = [name for name in results.pigments if group in results.materials[name].groups and is_present(results[name])]
+    found = [_finding(results, name) for name in names]
     return tuple(sorted(found, key=lambda own: -own.share))
 
 
-def _shares(pigments: PigmentMaps, group: str) -> list[tuple[str, float]]:
+def _shares(results: Results, group: str) -> list[tuple[str, float]]:
     """Return the members' shares of the group, the largest first; empty where no prior was stated."""
-    shares = member_shares(pigments, group)
+    shares = member_shares(results, group)
     place = {pigment.name: index for index, pigment in enumerate(library())}
     return sorted(shares.items(), key=lambda own: (-own[1], place[own[0]]))
 
@@ -193,24 +185,17 @@ def _told_apart(group: str, names: list[str]) -> str:
     return told_apart_text(*names[:2], by_lines=True) if len(names) > 1 else ""
 
 
-def _members(pigments: PigmentMaps, group: str) -> tuple[str, ...]:
+def _members(results: Results, group: str) -> tuple[str, ...]:
     """Pigments of the library that count as the group; of a group of the user's own, those of the model."""
     known = library()
     try:
         known.group(group)
     except SampleError:
-        members = [
-            n for n, groups in zip(pigments.names, pigments.groups, strict=True) if group in groups and n != group
-        ]
-        return tuple(_label(pigments, name) for name in members)
+        return tuple(own.label for name, own in results.materials.items() if group in own.groups and name != group)
     return tuple(pigment.label for pigment in known.members(group))
 
 
-def _asked(pigments: PigmentMaps, group: str) -> frozenset[str]:
+def _asked(results: Results, group: str) -> frozenset[str]:
     """Return the labels of the members of a group that have a probability of their own."""
-    rows = zip(pigments.labels, pigments.kinds, pigments.groups, strict=True)
-    return frozenset(label for label, kind, groups in rows if kind == "member" and group in groups)
-
-
-def _label(pigments: PigmentMaps, name: str) -> str:
-    return pigments.labels[pigments.names.index(name)]
+    members = (results.materials[name] for name in results.pigments)
+    return frozenset(member.label for member in members if group in member.groups)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data.maps import PLACED_PROBABILITY, PRESENT_PROBABILITY, SURFACE_UM, PigmentMaps, Place, at_place
+from underpaint.data.maps import PLACED_PROBABILITY, PRESENT_PROBABILITY, SURFACE_UM, Place, Results
 from underpaint.display.report.findings import LEAST_PIXELS, LEAST_SHARE, is_present
 from underpaint.pigments.predict.order import BELOW, ON_TOP, TOGETHER, LayerOrder, layer_orders
 
@@ -84,46 +84,46 @@ class PlaceShares:
     unplaced: float
 
 
-def knows_places(maps: PigmentMaps) -> bool:
-    """Whether the maps tell the surface from what is below it."""
-    return {"surface", "below"} <= set(maps.places)
+def knows_places(results: Results) -> bool:
+    """Whether the results tell the surface from what is below it."""
+    return {"surface", "below"} <= set(results.places)
 
 
-def found_groups(maps: PigmentMaps) -> list[str]:
-    """Return the groups that are present anywhere, of a model without groups the pigments, in the maps' order."""
-    return [name for name in maps.select("group") or maps.select("member") if is_present(maps[name])]
+def found_groups(results: Results) -> list[str]:
+    """Return the groups that are present anywhere, of a model without groups the pigments, in the model's order."""
+    return [name for name in results.targets if is_present(results[name])]
 
 
-def place_shares(maps: PigmentMaps) -> list[PlaceShares]:
+def place_shares(results: Results) -> list[PlaceShares]:
     """Return where the groups that were found lie, the most widespread at the surface first."""
-    if not knows_places(maps):
+    if not knows_places(results):
         return []
-    n_known = max(_n_known(maps), 1)
+    n_known = max(int(results.answered.sum()), 1)
     rows = []
-    for name in found_groups(maps):
-        code = _codes(maps, name)
+    for name in found_groups(results):
+        code = _codes(results, name)
         counts = np.bincount(code[code != _NOWHERE], minlength=5) / n_known
         surface, below = float(counts[_SURFACE] + counts[_BOTH]), float(counts[_BELOW] + counts[_BOTH])
-        rows.append(PlaceShares(name, _label(maps, name), surface, below, float(counts[_UNPLACED])))
+        rows.append(PlaceShares(name, results.short_label(name), surface, below, float(counts[_UNPLACED])))
     return sorted(rows, key=lambda own: (-own.surface, -own.below))
 
 
-def find_arrangements(maps: PigmentMaps) -> list[Arrangement]:
+def find_arrangements(results: Results) -> list[Arrangement]:
     """Return which groups lie how in how many pixels, the most widespread first; those under one per cent are left out.
 
     A group is at a place where its probability there is ``PLACED_PROBABILITY`` at least. Of a model without
     places there are none.
     """
-    names = found_groups(maps) if knows_places(maps) else []
+    names = found_groups(results) if knows_places(results) else []
     if not names:
         return []
-    codes = np.stack([_codes(maps, name).ravel() for name in names], axis=1)
+    codes = np.stack([_codes(results, name).ravel() for name in names], axis=1)
     kinds, which, counts = _kinds(codes)
-    n_known = max(_n_known(maps), 1)
+    n_known = max(int(results.answered.sum()), 1)
     least = max(LEAST_ARRANGEMENT * n_known, min(LEAST_PIXELS, n_known))
     ordered = [index for index in np.argsort(-counts, kind="stable") if kinds[index].any() and counts[index] >= least]
     return [
-        _arrangement(maps, names, kinds[index], which.ravel() == index, n_known)
+        _arrangement(results, names, kinds[index], which.ravel() == index, n_known)
         for index in ordered[:MOST_ARRANGEMENTS]
     ]
 
@@ -137,14 +137,14 @@ def _kinds(codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.intp
     return codes[first], which, np.bincount(which, minlength=len(first))
 
 
-def thickness_inside(maps: PigmentMaps, inside: NDArray[np.bool_]) -> Thickness | None:
+def thickness_inside(results: Results, inside: NDArray[np.bool_]) -> Thickness | None:
     """Return medians of the surface layer's thickness over some of the pixels; None where most do not determine it."""
-    if maps.quantities is None or not inside.any():
+    if "quantity" not in results.stacks or not inside.any():
         return None
-    known = inside & maps.quantities.determined(SURFACE_UM)
+    known = inside & results.is_determined(SURFACE_UM)
     if known.sum() < LEAST_DETERMINED * inside.sum():
         return None
-    return Thickness(*(float(np.median(image[known])) for image in maps.thickness_um()))
+    return Thickness(*(float(np.median(image[known])) for image in results.estimate(SURFACE_UM)))
 
 
 def thickness_text(own: Thickness | None) -> str:
@@ -154,16 +154,16 @@ def thickness_text(own: Thickness | None) -> str:
     return f"about {_um(own.median_um)} µm ({_um(own.low_um)} to {_um(own.high_um)})"
 
 
-def order_rows(maps: PigmentMaps) -> list[LayerOrder]:
+def order_rows(results: Results) -> list[LayerOrder]:
     """Return the orders of the pairs of groups that were found and share pixels."""
-    if not (knows_places(maps) and all(has_places(maps, name) for name in maps.select("group"))):
+    if not (knows_places(results) and all(has_places(results, name) for name in results.groups)):
         return []
-    return layer_orders(maps, found_groups(maps), least_share=LEAST_SHARE)
+    return layer_orders(results, found_groups(results), least_share=LEAST_SHARE)
 
 
-def order_text(maps: PigmentMaps, own: LayerOrder) -> str:
+def order_text(results: Results, own: LayerOrder) -> str:
     """Say which of a pair lies on top."""
-    one, other = _label(maps, own.one), _label(maps, own.other)
+    one, other = results.short_label(own.one), results.short_label(own.other)
     words = {
         ON_TOP: f"{one} over {other}",
         BELOW: f"{other} over {one}",
@@ -172,30 +172,30 @@ def order_text(maps: PigmentMaps, own: LayerOrder) -> str:
     return words.get(own.answer, "not determined")
 
 
-def _codes(maps: PigmentMaps, name: str) -> NDArray[np.uint8]:
-    at_surface, below = _likely_at(maps, name, "surface"), _likely_at(maps, name, "below")
+def _codes(results: Results, name: str) -> NDArray[np.uint8]:
+    at_surface, below = _likely_at(results, name, "surface"), _likely_at(results, name, "below")
     code = (_SURFACE * at_surface + _BELOW * below).astype(np.uint8)
-    code[(code == _NOWHERE) & (maps[name] > PRESENT_PROBABILITY)] = _UNPLACED
+    code[(code == _NOWHERE) & (results[name] > PRESENT_PROBABILITY)] = _UNPLACED
     return code
 
 
-def has_places(maps: PigmentMaps, name: str) -> bool:
+def has_places(results: Results, name: str) -> bool:
     """Whether the results hold where a group or pigment lies; of pigments they do so only where that is likely."""
-    return all(at_place(name, place) in maps.names for place in ("surface", "below"))
+    return results.holds(name, "surface") and results.holds(name, "below")
 
 
-def _likely_at(maps: PigmentMaps, name: str, place: Place) -> NDArray[np.bool_]:
+def _likely_at(results: Results, name: str, place: Place) -> NDArray[np.bool_]:
     """Return where a group is at a place; nowhere, if no map was kept, as that says that it is nowhere likely."""
-    if at_place(name, place) not in maps.names:
-        return np.zeros(maps.probability.shape[:2], dtype=np.bool_)
-    return np.asarray(maps.at(name, place) >= PLACED_PROBABILITY)
+    if not results.holds(name, place):
+        return np.zeros(results.shape, dtype=np.bool_)
+    return np.asarray(results[name, place] >= PLACED_PROBABILITY)
 
 
 def _arrangement(
-    maps: PigmentMaps, names: list[str], code: NDArray[np.uint8], inside: NDArray[np.bool_], n_known: int
+    results: Results, names: list[str], code: NDArray[np.uint8], inside: NDArray[np.bool_], n_known: int
 ) -> Arrangement:
     def those(*wanted: int) -> tuple[str, ...]:
-        return tuple(_label(maps, name) for name, own in zip(names, code, strict=True) if own in wanted)
+        return tuple(results.short_label(name) for name, own in zip(names, code, strict=True) if own in wanted)
 
     n_pixel = int(inside.sum())
     return Arrangement(
@@ -204,17 +204,8 @@ def _arrangement(
         unplaced=those(_UNPLACED),
         n_pixel=n_pixel,
         share=n_pixel / n_known,
-        thickness=thickness_inside(maps, inside.reshape(maps.probability.shape[:2])),
+        thickness=thickness_inside(results, inside.reshape(results.shape)),
     )
-
-
-def _n_known(maps: PigmentMaps) -> int:
-    return int(np.isfinite(maps.probability[:, :, 0]).sum())
-
-
-def _label(maps: PigmentMaps, name: str) -> str:
-    """Label without the examples that it gives in brackets."""
-    return maps.labels[maps.names.index(name)].partition(" (")[0]
 
 
 def _joined(labels: tuple[str, ...]) -> str:

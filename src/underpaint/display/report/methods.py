@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-from underpaint import __version__
-from underpaint.data.maps import PRESENT_PROBABILITY, DetectabilityMaps, ElementMaps, PigmentMaps
+from underpaint._version import __version__
+from underpaint.data.maps import PRESENT_PROBABILITY, Results
 from underpaint.display.report.layers import knows_places
 from underpaint.display.report.title import machine
 from underpaint.display.report.wording import CERTAIN, MEANINGS, thousands
@@ -34,49 +34,43 @@ def made_by(summary: Mapping[str, Any]) -> str:
     return str(summary.get("versions", {}).get("underpaint", __version__))
 
 
-def methods_paragraph(
-    pigments: PigmentMaps | None,
-    elements: ElementMaps | None,
-    summary: Mapping[str, Any],
-    detectability: DetectabilityMaps | None = None,
-) -> str:
+def methods_paragraph(results: Results) -> str:
     """Say how the maps were made, as a paper's methods section would.
 
     Parameters
     ----------
-    pigments, elements, detectability
-        As the results hold them; what is None was not done.
-    summary : mapping
-        As :func:`underpaint.io.read_maps` returns it.
+    results : Results
+        As :func:`underpaint.io.read_results` returns them.
     """
-    sentences = [_scan(summary), _axis(summary)]
-    if elements is not None:
-        sentences.append(_fitted(elements, summary))
-    if pigments is not None:
-        sentences += _asked(pigments)
-    if detectability is not None:
+    summary = results.summary
+    sentences = [_scan(summary), _axis(results.calibration)]
+    if results.has_elements:
+        sentences.append(_fitted(results))
+    if results.has_pigments:
+        sentences += _asked(results)
+    if "state" in results.stacks:
         sentences.append(
             "Where a group was not found, simulated spectra of the same counts with and without it tell whether "
-            f"{supposed_burial(detectability) or 'it'} would have been seen."
+            f"{supposed_burial(results) or 'it'} would have been seen."
         )
     return " ".join(own for own in sentences if own)
 
 
-def supposed_burial(detectability: DetectabilityMaps) -> str:
-    """Say what absence is said of: "20 µm of it under 50 µm of paint"; "" where the maps do not tell."""
-    burial = detectability.settings.get("burial", {})
+def supposed_burial(results: Results) -> str:
+    """Say what absence is said of: "20 µm of it under 50 µm of paint"; "" where the results do not tell."""
+    burial = results.settings_of("detectability").get("burial", {})
     if not {"cover_um", "hidden_um"} <= set(burial):
         return ""
     return f"{burial['hidden_um']:g} µm of it under {burial['cover_um']:g} µm of paint"
 
 
-def data_versions(pigments: PigmentMaps | None, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+def data_versions(results: Results) -> list[tuple[str, str]]:
     """Return what the results rest on beside the program: model, tables of pigments, tables of atoms."""
-    card = _card(pigments)
+    card = results.model_card
     model = " ".join(str(card[key]) for key in ("name", "version") if card.get(key))
     spectra = card.get("training", {}).get("n_spectra")
     trained = f", trained on {thousands(spectra)} simulated spectra" if isinstance(spectra, int) else ""
-    xraylib = summary.get("versions", {}).get("xraylib")
+    xraylib = results.summary.get("versions", {}).get("xraylib")
     rows = [
         ("Model", f"{model}{trained}" if model else ""),
         (
@@ -108,8 +102,7 @@ def _scan(summary: Mapping[str, Any]) -> str:
     return f"The X-ray fluorescence scan{size}{pitch}{known}{counts} was read by underpaint {made_by(summary)}."
 
 
-def _axis(summary: Mapping[str, Any]) -> str:
-    own = summary.get("settings", {}).get("calibration", {})
+def _axis(own: Mapping[str, Any]) -> str:
     if not own:
         return ""
     if own.get("source") == "given":
@@ -119,17 +112,17 @@ def _axis(summary: Mapping[str, Any]) -> str:
     return f"The energy axis was found from the scan's own lines{off}."
 
 
-def _fitted(elements: ElementMaps, summary: Mapping[str, Any]) -> str:
-    engine = str(elements.settings.get("engine") or summary.get("settings", {}).get("engine") or "underpaint")
+def _fitted(results: Results) -> str:
+    engine = str(results.settings_of("elements").get("engine") or results.settings.get("engine") or "underpaint")
     how = _ENGINES.get(engine, engine)
-    return f"Net counts of {len(elements.names)} line families and their standard deviations come from {how}."
+    return f"Net counts of {len(results.lines)} line families and their standard deviations come from {how}."
 
 
-def _asked(pigments: PigmentMaps) -> list[str]:
-    n_group = len(pigments.select("group"))
-    asked = f"{n_group} elementary equivalence groups" if n_group else f"{len(pigments.select('member'))} pigments"
-    where = " anywhere in the paint, in its uppermost layer and below it" if knows_places(pigments) else ""
-    card = _card(pigments)
+def _asked(results: Results) -> list[str]:
+    n_group = len(results.groups)
+    asked = f"{n_group} elementary equivalence groups" if n_group else f"{len(results.pigments)} pigments"
+    where = " anywhere in the paint, in its uppermost layer and below it" if knows_places(results) else ""
+    card = results.model_card
     name = f" ({card['name']}, version {card.get('version', '?')})" if card.get("name") else ""
     sentences = [
         f"A neural network{name}, trained on simulated spectra of layered paint, gave for each pixel the "
@@ -143,8 +136,3 @@ def _asked(pigments: PigmentMaps) -> list[str]:
             "the spectrum."
         )
     return sentences
-
-
-def _card(pigments: PigmentMaps | None) -> Mapping[str, Any]:
-    card = {} if pigments is None else pigments.settings.get("model", {})
-    return card if isinstance(card, Mapping) else {"name": str(card)}

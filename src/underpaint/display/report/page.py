@@ -13,7 +13,7 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint import __version__
+from underpaint._version import __version__
 from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import (
     ABSENT,
@@ -24,15 +24,11 @@ from underpaint.data.maps import (
     SURFACE_UM,
     UNDECIDED,
     UNLIKE_SIGMA,
-    DetectabilityMaps,
-    ElementMaps,
-    OpenSet,
-    PigmentMaps,
-    UnlikenessMap,
+    Results,
 )
 from underpaint.display import plot
 from underpaint.display.plot.images import panel_height
-from underpaint.display.plot.strata import MOST_SECTIONS, Section, stratigraphy_sketch
+from underpaint.display.plot.layers import MOST_SECTIONS, Section, stratigraphy_sketch
 from underpaint.display.report.beside import Beside, look_beside
 from underpaint.display.report.findings import (
     LAYER_LIMIT,
@@ -83,7 +79,7 @@ from underpaint.display.report.wording import (
     thousands,
 )
 from underpaint.errors import OutputError, SampleError
-from underpaint.io import read_detectability, read_maps, read_open_set, split_location
+from underpaint.io import read_results, split_location
 from underpaint.io._scan_files import belongs_to
 from underpaint.io.results.sidecars import scan_place
 from underpaint.physics.materials import library
@@ -146,27 +142,25 @@ def write_report(
         The folder holds no results, or the scan that was named cannot be read or is another.
     OutputError
         The file cannot be written, or no browser prints it.
+
+    Examples
+    --------
+    >>> import underpaint as up
+    >>> up.write_report("panel_underpaint", "panel.html", subject="A test panel").name
+    'panel.html'
     """
     place = Path(folder)
     target = place / (PDF_FILE if form == "pdf" else REPORT_FILE) if path is None else Path(path)
-    pigments, elements, summary = read_maps(place, lazily=True)
+    results = read_results(place)
     if path is not None:
-        _refuse_to_replace(target, scan_place(place, summary))
+        _refuse_to_replace(target, scan_place(place, results.summary))
         _refuse_to_replace(target, split_location(scan)[0] if isinstance(scan, str) else None)
-    findings = [] if pigments is None else find_groups(pigments, elements)
-    beside = look_beside(place, pigments, elements, findings, summary, scan=scan, subject=subject)
+    findings = find_groups(results)
+    beside = look_beside(place, results, findings, scan=scan, subject=subject)
     # Figures are full of cycles; a search for them would go through all that was imported, again and again.
     gc.freeze()
     try:
-        text = render_report(
-            pigments,
-            elements,
-            summary,
-            detectability=read_detectability(place, lazily=True),
-            open_set=read_open_set(place),
-            beside=beside,
-            findings=findings,
-        )
+        text = render_report(results, beside=beside, findings=findings)
     finally:
         gc.unfreeze()
     if form == "pdf":
@@ -185,39 +179,24 @@ def _refuse_to_replace(target: Path, scan: Path | None) -> None:
         )
 
 
-def render_report(
-    pigments: PigmentMaps | None,
-    elements: ElementMaps | None,
-    summary: Mapping[str, Any],
-    *,
-    detectability: DetectabilityMaps | None = None,
-    open_set: OpenSet | None = None,
-    beside: Beside | None = None,
-    findings: list[Finding] | None = None,
-) -> str:
+def render_report(results: Results, *, beside: Beside | None = None, findings: list[Finding] | None = None) -> str:
     """Return the report as one HTML page.
 
     Parameters
     ----------
-    pigments, elements : PigmentMaps, ElementMaps or None
-        What was concluded; what is None is left out.
-    summary : mapping
-        As :func:`underpaint.io.read_maps` returns it.
-    detectability : DetectabilityMaps or None
-        What cannot be excluded.
-    open_set : OpenSet or None
-        What nothing explains; None: its lines are looked for in the maps.
+    results : Results
+        What was concluded; what was not is left out. Where unexplained lines were not looked for, they are now.
     beside : Beside or None
         The photograph, regions, and spectra of spots.
     findings : list of Finding or None
         Those of the maps, if they are known already; None: they are looked for.
     """
-    beside = beside or Beside()
+    beside, summary = beside or Beside(), results.summary
     if findings is None:
-        findings = [] if pigments is None else find_groups(pigments, elements)
-    places = [] if pigments is None else place_shares(pigments)
-    strong = [] if elements is None else element_evidence(elements)
-    open_set = open_set or _open_set(pigments, elements, summary)
+        findings = find_groups(results)
+    if results.unexplained is None and results.has_pigments:
+        results = explain_lines(results, anode=results.calibration.get("anode"))
+    places, strong = place_shares(results), element_evidence(results)
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -235,38 +214,38 @@ def render_report(
     template = environment.from_string((files("underpaint.display.report") / "page.html.jinja").read_text("utf-8"))
     return template.render(
         title=str(summary.get("name") or "scan"),
-        alerts=list(map(str, summary.get("settings", {}).get("alerts", []))),
+        alerts=results.alerts,
         facts=title_facts(summary, beside.subject),
         photograph=beside.photograph,
         findings=findings,
-        key_findings=_key_findings(pigments, findings, places, beside),
+        key_findings=_key_findings(results, findings, places, beside),
         meanings=MEANINGS,
         placed=f"{PLACED_PROBABILITY:g}",
-        n_group=0 if pigments is None else len(pigments.select("group")) or len(pigments.names),
-        absent=[] if pigments is None else absent_names(pigments),
-        has_pigments=pigments is not None,
-        has_elements=elements is not None,
-        spectrum=_spectrum(summary, strong),
+        n_group=len(results.targets),
+        absent=absent_names(results),
+        has_pigments=results.has_pigments,
+        has_elements=results.has_elements,
+        spectrum=_spectrum(results, strong),
         spots=[_spot(own, summary) for own in beside.spots],
         without_spots=beside.without_spots,
         table=pigment_table(findings),
-        rows=_rows(pigments, elements, findings),
-        gallery=_gallery(elements, strong),
-        faint=_faint(elements, strong),
-        unexplained=[line_text(own) for own in open_set.lines],
-        ordinary=open_set.ordinary,
-        unlike=_unlike(open_set.unlikeness),
-        layers=_layers(pigments, places),
-        prior=_prior(pigments),
-        hidden=_hidden(detectability, pigments),
-        unseen=_unseen(pigments, detectability),
-        notes=[*beside.damaged, *_notes(pigments, elements, summary)],
-        settings=_settings(summary),
-        card=_card(pigments),
+        rows=_rows(results, findings),
+        gallery=_gallery(results, strong),
+        faint=_faint(results, strong),
+        unexplained=[line_text(line) for line in results.unexplained or ()],
+        ordinary=results.ordinary,
+        unlike=_unlike(results),
+        layers=_layers(results, places),
+        prior=_prior(results),
+        hidden=_hidden(results),
+        unseen=_unseen(results),
+        notes=[*beside.damaged, *_notes(results)],
+        settings=_flat({key: own for key, own in results.settings.items() if key not in ("source", "alerts")}),
+        card=_card(results),
         low_counts=_low_counts(summary),
         layer_limit=LAYER_LIMIT,
-        methods=methods_paragraph(pigments, elements, summary, detectability),
-        data=data_versions(pigments, summary),
+        methods=methods_paragraph(results),
+        data=data_versions(results),
         citation=citation(made_by(summary)),
         paper=PAPER,
         version=__version__,
@@ -274,12 +253,10 @@ def render_report(
 
 
 def _key_findings(
-    pigments: PigmentMaps | None, findings: list[Finding], places: list[PlaceShares], beside: Beside
+    results: Results, findings: list[Finding], places: list[PlaceShares], beside: Beside
 ) -> list[KeyFinding]:
     """Say each finding in words, with the regions that hold it."""
-    if pigments is None:
-        return []
-    return [key_finding(own, places, _region_shares(pigments[own.name], beside)) for own in findings]
+    return [key_finding(own, places, _region_shares(results[own.name], beside)) for own in findings]
 
 
 def _region_shares(probability: NDArray[np.float32], beside: Beside) -> dict[str, float]:
@@ -291,7 +268,7 @@ def _region_shares(probability: NDArray[np.float32], beside: Beside) -> dict[str
 
 def _spot(own: SpotSpectrum, summary: Mapping[str, Any]) -> Picture:
     """Draw a spot's spectrum over the mean of all pixels, scaled to as many."""
-    axis, total, shape = _axis(summary), summary.get("sum_counts"), summary.get("shape")
+    axis, total, shape = EnergyAxis.through(summary.get("energy_kev")), summary.get("sum_counts"), summary.get("shape")
     mean = None
     if total is not None and shape and len(total) == own.counts.size:
         mean = np.asarray(total, float) * own.n_pixel / (shape[0] * shape[1])
@@ -302,30 +279,20 @@ def _spot(own: SpotSpectrum, summary: Mapping[str, Any]) -> Picture:
     return _picture(figure, f"Spectrum of {own.title}; lines above three standard deviations: {named}.")
 
 
-def _spectrum(summary: Mapping[str, Any], strong: list[Evidence]) -> Picture | None:
+def _spectrum(results: Results, strong: list[Evidence]) -> Picture | None:
+    summary, calibration = results.summary, results.calibration
     total = summary.get("sum_counts")
     if total is None:
         return None
-    found = summary.get("settings", {}).get("calibration", {}).get("found", [])
-    families = list(dict.fromkeys([*(own.family for own in strong), *found]))
-    anode = summary.get("settings", {}).get("calibration", {}).get("anode")
-    figure = plot.spectrum(_axis(summary), np.asarray(total, float), summary.get("max_counts"), families, anode=anode)
+    families = list(dict.fromkeys([*(own.family for own in strong), *calibration.get("found", [])]))
+    axis, anode = EnergyAxis.through(summary.get("energy_kev")), calibration.get("anode")
+    figure = plot.spectrum(axis, np.asarray(total, float), summary.get("max_counts"), families, anode=anode)
     named = listed([line_name(own) for own in families], 30) or "no line"
     return _picture(figure, f"Sum and maximum spectrum on a logarithmic axis; labelled lines: {named}.")
 
 
-def _axis(summary: Mapping[str, Any]) -> EnergyAxis | None:
-    energy = summary.get("energy_kev")
-    if energy is None or len(energy) < 2:
-        return None
-    gain = float(energy[-1] - energy[0]) / (len(energy) - 1)
-    return EnergyAxis(gain, float(energy[0]), len(energy))
-
-
-def _rows(pigments: PigmentMaps | None, elements: ElementMaps | None, findings: list[Finding]) -> list[dict[str, Any]]:
+def _rows(results: Results, findings: list[Finding]) -> list[dict[str, Any]]:
     """One row of pictures per group found, and below it one per member."""
-    if pigments is None:
-        return []
     drawn: set[str] = set()
     rows = []
     for own in findings:
@@ -334,27 +301,25 @@ def _rows(pigments: PigmentMaps | None, elements: ElementMaps | None, findings: 
             # A composite pigment belongs to two groups, and is drawn once.
             if member.name not in drawn and len(drawn) < MOST_MEMBER_ROWS:
                 drawn.add(member.name)
-                members.append(_row(pigments, elements, member))
-        rows.append(_row(pigments, elements, own) | {"members": members})
+                members.append(_row(results, member))
+        rows.append(_row(results, own) | {"members": members})
     return rows
 
 
-def _row(pigments: PigmentMaps, elements: ElementMaps | None, own: Finding) -> dict[str, Any]:
+def _row(results: Results, own: Finding) -> dict[str, Any]:
     lines = listed([line_name(evidence.family) for evidence in own.evidence]) or "no element"
     words = (
         f"{own.label}: probability map, {lines} map, overlay, and scatter of probability against line area. "
         f"Probability is over one half on {percent(own.share)} of the surface."
     )
-    return {"finding": own, "picture": _picture(plot.pigment_row(pigments, elements, own.name), words)}
+    return {"finding": own, "picture": _picture(plot.pigment_row(results, own.name), words)}
 
 
-def _gallery(elements: ElementMaps | None, strong: list[Evidence]) -> list[Picture]:
-    if elements is None:
-        return []
+def _gallery(results: Results, strong: list[Evidence]) -> list[Picture]:
     pictures = []
     for names in _parts([own.family for own in strong][:MOST_ELEMENTS], MOST_IN_PICTURE):
         words = "Element maps, net counts: " + ", ".join(line_name(name) for name in names) + "."
-        pictures.append(_picture(plot.element_gallery(elements, names), words))
+        pictures.append(_picture(plot.element_gallery(results, names), words))
     return pictures
 
 
@@ -362,34 +327,26 @@ def _parts(names: list[str], most: int) -> list[list[str]]:
     return [names[first : first + most] for first in range(0, len(names), most)]
 
 
-def _faint(elements: ElementMaps | None, strong: list[Evidence]) -> list[str]:
-    if elements is None:
-        return []
+def _faint(results: Results, strong: list[Evidence]) -> list[str]:
     shown = {own.family for own in strong[:MOST_ELEMENTS]}
-    return [line_name(name) for name in elements.names if name not in shown]
+    return [line_name(name) for name in results.lines if name not in shown]
 
 
-def _open_set(pigments: PigmentMaps | None, elements: ElementMaps | None, summary: Mapping[str, Any]) -> OpenSet:
-    if pigments is None or elements is None:
-        return OpenSet()
-    return explain_lines(pigments, elements, anode=summary.get("settings", {}).get("calibration", {}).get("anode"))
-
-
-def _unlike(own: UnlikenessMap | None) -> dict[str, Any] | None:
+def _unlike(results: Results) -> dict[str, Any] | None:
     """Share of the spectra that are unlike all that is known, where their peaks lie, and a map if there are any."""
-    if own is None:
+    if "unlikeness" not in results.stacks:
         return None
-    n_flagged = int(own.flagged.sum())
-    energies = own.energy_kev[own.flagged]
+    n_flagged = int(results.unlike.sum())
+    energies = results.map("peak_kev")[results.unlike]
     words = f"Map of the strongest peak that nothing known explains, in standard deviations; {n_flagged} pixels over 5."
     title = "peak that nothing known explains (standard deviations)"
     return {
         "n": n_flagged,
-        "remarkable": own.is_remarkable,
-        "share": own.share,
+        "remarkable": results.is_unlike,
+        "share": results.unlike_share,
         "sigma": UNLIKE_SIGMA,
         "energies": _common_energies(energies),
-        "picture": _picture(plot.unlikeness_map(own, title=title), words) if own.is_remarkable else None,
+        "picture": _picture(plot.unlikeness_map(results, title=title), words) if results.is_unlike else None,
     }
 
 
@@ -400,43 +357,43 @@ def _common_energies(energy_kev: NDArray[np.float32]) -> list[str]:
     return [f"{values[index]:.1f} keV" for index in order]
 
 
-def _layers(pigments: PigmentMaps | None, places: list[PlaceShares]) -> dict[str, Any] | None:
+def _layers(results: Results, places: list[PlaceShares]) -> dict[str, Any] | None:
     """What lies at the surface and what below; None for a model that knows no places."""
-    if pigments is None or not knows_places(pigments):
+    if not knows_places(results):
         return None
-    shown = [own.name for own in places if has_places(pigments, own.name)][:MOST_PLACE_ROWS]
+    shown = [own.name for own in places if has_places(results, own.name)][:MOST_PLACE_ROWS]
     words = "Probability anywhere, at the surface and below it, of groups that were found."
-    told = find_arrangements(pigments)
+    told = find_arrangements(results)
     return {
         "places": places,
         "arrangements": told,
         "rest": max(1.0 - sum(own.share for own in told), 0.0) if places else 0.0,
         "orders": [
             {
-                "pair": " and ".join(_plain_label(pigments, name) for name in (own.one, own.other)),
+                "pair": " and ".join(results.short_label(name) for name in (own.one, own.other)),
                 "order": own,
-                "answer": order_text(pigments, own),
+                "answer": order_text(results, own),
             }
-            for own in order_rows(pigments)[:MOST_ORDERS]
+            for own in order_rows(results)[:MOST_ORDERS]
         ],
         "pictures": [
-            _picture(plot.place_gallery(pigments, part), words) for part in _parts(shown, _rows_of_places(pigments))
+            _picture(plot.place_gallery(results, part), words) for part in _parts(shown, _rows_of_places(results))
         ],
-        "thickness": _thickness(pigments),
-        "sketch": _sketch(pigments, told),
+        "thickness": _thickness(results),
+        "sketch": _sketch(results, told),
     }
 
 
-def _rows_of_places(pigments: PigmentMaps) -> int:
+def _rows_of_places(results: Results) -> int:
     """Return how many groups' rows fill half a printed page: of more in a picture all would be too small to read."""
-    return max(int(_HALF_PAGE_IN / panel_height(pigments.probability.shape[:2], pigments.step_mm)), 1)
+    return max(int(_HALF_PAGE_IN / panel_height(results.shape, results.step_mm)), 1)
 
 
-def _sketch(pigments: PigmentMaps, told: list[Arrangement]) -> Picture | None:
+def _sketch(results: Results, told: list[Arrangement]) -> Picture | None:
     """Draw the most widespread arrangements as sections."""
     if not told:
         return None
-    colors = {_plain_label(pigments, name): _color(name) for name in found_groups(pigments)}
+    colors = {results.short_label(name): _color(name) for name in found_groups(results)}
 
     def held(labels: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
         return tuple((label, colors.get(label, _NO_COLOR)) for label in labels)
@@ -463,20 +420,16 @@ def _color(name: str) -> str:
         return _NO_COLOR
 
 
-def _thickness(pigments: PigmentMaps) -> Picture | None:
-    if pigments.quantities is None:
+def _thickness(results: Results) -> Picture | None:
+    if "quantity" not in results.stacks:
         return None
     title = "thickness of the uppermost layer of paint (µm) and its 90 % interval"
-    return _picture(plot.thickness_map(pigments, title=title), f"Maps of the {title}; hatched where not determined.")
+    return _picture(plot.thickness_map(results, title=title), f"Maps of the {title}; hatched where not determined.")
 
 
-def _plain_label(pigments: PigmentMaps, name: str) -> str:
-    return before_bracket(pigments.labels[pigments.names.index(name)])
-
-
-def _prior(pigments: PigmentMaps | None) -> str:
+def _prior(results: Results) -> str:
     """Say what the prior inside the groups rests on; empty where none was stated."""
-    own = {} if pigments is None else pigments.settings.get("member_prior")
+    own = results.settings_of("pigments").get("member_prior")
     if not own:
         return ""
     years = "" if own["years"] is None else f", in use in {own['years'][0]} to {own['years'][1]} or else hardly likely"
@@ -485,66 +438,60 @@ def _prior(pigments: PigmentMaps | None) -> str:
     return f"even weights for all pigments that the model knows{years}; a palette (--palette) states a better one"
 
 
-def _unseen(pigments: PigmentMaps | None, own: DetectabilityMaps | None) -> list[tuple[str, float]]:
+def _judged(results: Results) -> list[str]:
+    """Return the groups of which it is known what an answer of no is worth."""
+    return [name for (name,) in results.stacks["state"].keys] if "state" in results.stacks else []
+
+
+def _unseen(results: Results) -> list[tuple[str, float]]:
     """Return the groups that were not found and could lie unseen under what was, and in how much of the area."""
-    if pigments is None or own is None:
-        return []
-    names = [name for name in own.names if name in pigments.names and not is_present(pigments[name])]
-    found = [(_plain_label(pigments, name), own.share(name, CANNOT_EXCLUDE)) for name in names]
+    names = [name for name in _judged(results) if results.holds(name) and not is_present(results[name])]
+    found = [(results.short_label(name), results.state_share(name, CANNOT_EXCLUDE)) for name in names]
     return sorted(((label, share) for label, share in found if share >= LEAST_ARRANGEMENT), key=lambda each: -each[1])
 
 
-def _hidden(own: DetectabilityMaps | None, pigments: PigmentMaps | None) -> dict[str, Any] | None:
+def _hidden(results: Results) -> dict[str, Any] | None:
     """Table and maps of what is present, absent, undecided, or cannot be excluded."""
-    if own is None:
+    names = _judged(results)
+    if not names:
         return None
-    cover_um = own.settings.get("burial", {}).get("cover_um", math.inf)
+    cover_um = results.settings_of("detectability").get("burial", {}).get("cover_um", math.inf)
     rows: list[dict[str, Any]] = [
         {
-            "label": label,
-            "present": own.share(name, PRESENT),
-            "absent": own.share(name, ABSENT),
-            "hidden": own.share(name, CANNOT_EXCLUDE),
-            "undecided": own.share(name, UNDECIDED),
+            "label": results.label(name),
+            "present": results.state_share(name, PRESENT),
+            "absent": results.state_share(name, ABSENT),
+            "hidden": results.state_share(name, CANNOT_EXCLUDE),
+            "undecided": results.state_share(name, UNDECIDED),
         }
-        for name, label in zip(own.names, own.labels, strict=True)
+        for name in names
     ]
-    drawn = [name for name in own.names if own.share(name, ABSENT) < 1][:MOST_ELEMENTS]
+    drawn = [name for name in names if results.state_share(name, ABSENT) < 1][:MOST_ELEMENTS]
     words = "Maps of where each group is present, absent, undecided, or cannot be excluded."
     parts = _parts(drawn, MOST_IN_PICTURE)
     return {
         "rows": sorted(rows, key=lambda row: -row["hidden"]),
-        "pictures": [_picture(plot.detectability_gallery(own, part), words) for part in parts],
-        "notes": own.notes,
-        "supposed": supposed_burial(own) or "as much of it as was supposed",
+        "pictures": [_picture(plot.detectability_gallery(results, part), words) for part in parts],
+        "notes": results.process_notes.get("detectability", ()),
+        "supposed": supposed_burial(results) or "as much of it as was supposed",
         "cover_um": cover_um,
-        "deeper": _thicker_than(pigments, cover_um),
+        "deeper": _thicker_than(results, cover_um),
     }
 
 
-def _thicker_than(pigments: PigmentMaps | None, thickness_um: float) -> float:
+def _thicker_than(results: Results, thickness_um: float) -> float:
     """Return the share of the area whose uppermost layer is, by its median, thicker; 0 where that is not known."""
-    if pigments is None or pigments.quantities is None:
+    if "quantity" not in results.stacks:
         return 0.0
-    known = np.isfinite(pigments.probability[:, :, 0])
-    thick = pigments.quantities.determined(SURFACE_UM) & (pigments.thickness_um()[0] > thickness_um)
+    known = results.answered
+    thick = results.is_determined(SURFACE_UM) & (results.map("quantity", SURFACE_UM) > thickness_um)
     return float((thick & known).sum() / max(known.sum(), 1))
 
 
-def _notes(pigments: PigmentMaps | None, elements: ElementMaps | None, summary: Mapping[str, Any]) -> list[str]:
-    calibration = summary.get("settings", {}).get("calibration", {}).get("notes", [])
-    limits = set(_card(pigments).get("limits", []))
-    own = [
-        *summary.get("notes", []),
-        *calibration,
-        *(elements.notes if elements else ()),
-        *(pigments.notes if pigments else ()),
-    ]
-    return [note for note in dict.fromkeys(map(str, own)) if note not in limits]
-
-
-def _settings(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return _flat({key: value for key, value in summary.get("settings", {}).items() if key not in ("source", "alerts")})
+def _notes(results: Results) -> list[str]:
+    """Return the notes that stand nowhere else in the report."""
+    elsewhere = {*_card(results)["limits"], *results.alerts, *results.process_notes.get("detectability", ())}
+    return [note for note in results.notes if note not in elsewhere]
 
 
 def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
@@ -558,11 +505,9 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
     return [(name, f"{value:.6g}" if isinstance(value, float) else str(value))]
 
 
-def _card(pigments: PigmentMaps | None) -> dict[str, Any]:
+def _card(results: Results) -> dict[str, Any]:
     """Model card as far as a reader needs it."""
-    card = {} if pigments is None else pigments.settings.get("model", {})
-    if not isinstance(card, Mapping):
-        return {"name": str(card), "figures": [], "limits": [], "training": []}
+    card = results.model_card
     return {
         "name": " ".join(str(card.get(key, "")) for key in ("name", "version")).strip(),
         "figures": _flat({part: _plain(own) for part, own in dict(card.get("figures", {})).items()})[:LIST_LIMIT],

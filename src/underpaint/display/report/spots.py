@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import Scan
-from underpaint.data.maps import PRESENT_PROBABILITY, ElementMaps, PigmentMaps
+from underpaint.data.maps import PRESENT_PROBABILITY, Results
 from underpaint.display.report.findings import LINE_SIGMA, Finding
 from underpaint.errors import ScanError
 from underpaint.pigments.explain import region_spectrum
@@ -41,17 +41,17 @@ class SpotSpectrum:
     families: tuple[str, ...]
 
 
-def typical_pixel(pigments: PigmentMaps, elements: ElementMaps | None, own: Finding) -> tuple[int, int] | None:
+def typical_pixel(results: Results, own: Finding) -> tuple[int, int] | None:
     """Return row and column where a pigment shows as it mostly does; None where it is nowhere.
 
     Of the surer half of its pixels the one whose strongest line, or else whose probability, is nearest to the median.
     """
-    probability = pigments[own.name]
+    probability = results[own.name]
     inside = probability > PRESENT_PROBABILITY
     if not inside.any():
         return None
     sure = inside & (probability >= np.median(probability[inside]))
-    shown = probability if elements is None or not own.evidence else elements[own.evidence[0].family]
+    shown = probability if not own.evidence else results[own.evidence[0].family]
     distance = np.where(sure & np.isfinite(shown), np.abs(shown - np.nanmedian(shown[sure])), np.inf)
     if not np.isfinite(distance).any():
         return None
@@ -59,9 +59,7 @@ def typical_pixel(pigments: PigmentMaps, elements: ElementMaps | None, own: Find
     return int(row), int(column)
 
 
-def typical_spots(
-    pigments: PigmentMaps, elements: ElementMaps | None, findings: Sequence[Finding], scan: Scan
-) -> list[SpotSpectrum]:
+def typical_spots(results: Results, findings: Sequence[Finding], scan: Scan) -> list[SpotSpectrum]:
     """Return a spectrum for each finding; the pixels around a spot that hold the same pigment are added.
 
     Raises
@@ -71,44 +69,43 @@ def typical_spots(
     """
     found = []
     for own in findings[:MOST_SPOTS]:
-        at = typical_pixel(pigments, elements, own)
+        at = typical_pixel(results, own)
         if at is None:
             continue
-        mask = np.zeros(pigments.probability.shape[:2], dtype=bool)
+        mask = np.zeros(results.shape, dtype=bool)
         mask[tuple(slice(max(here - _AROUND, 0), here + _AROUND + 1) for here in at)] = True
-        mask &= pigments[own.name] > PRESENT_PROBABILITY
+        mask &= results[own.name] > PRESENT_PROBABILITY
         n_pixel = int(mask.sum())
         where = (
             f"row {at[0]}, column {at[1]}" if n_pixel == 1 else f"{n_pixel} pixels around row {at[0]}, column {at[1]}"
         )
         title = f"{own.label.partition(' (')[0]}, a typical spot: {where}"
-        found += _summed(title, mask, elements, scan)
+        found += _summed(title, mask, results, scan)
     return found
 
 
-def region_spots(regions: Mapping[str, Mask], elements: ElementMaps | None, scan: Scan) -> list[SpotSpectrum]:
+def region_spots(regions: Mapping[str, Mask], results: Results, scan: Scan) -> list[SpotSpectrum]:
     """Return the spectrum of each region that was drawn; one without any spectrum is left out."""
     found = []
     for name, mask in list(regions.items())[:MOST_REGIONS]:
-        found += _summed(f"{name}, a region that was drawn: {int(mask.sum())} pixels", mask, elements, scan)
+        found += _summed(f"{name}, a region that was drawn: {int(mask.sum())} pixels", mask, results, scan)
     return found
 
 
-def _summed(title: str, mask: Mask, elements: ElementMaps | None, scan: Scan) -> list[SpotSpectrum]:
+def _summed(title: str, mask: Mask, results: Results, scan: Scan) -> list[SpotSpectrum]:
     there = mask if scan.present is None else mask & scan.present
     if not there.any():
         return []
     counts = region_spectrum(scan, there).counts
-    return [SpotSpectrum(title, counts, int(there.sum()), _families(elements, there))]
+    return [SpotSpectrum(title, counts, int(there.sum()), _families(results, there))]
 
 
-def _families(elements: ElementMaps | None, mask: Mask) -> tuple[str, ...]:
-    if elements is None:
+def _families(results: Results, mask: Mask) -> tuple[str, ...]:
+    if not results.has_elements:
         return ()
-    if elements.area.shape[:2] != mask.shape:
-        raise ScanError(f"Cannot show spots: maps of {elements.area.shape[:2]} pixels, regions of {mask.shape}.")
-    maps = range(len(elements.names))
-    area = np.array([np.nansum(elements.area[:, :, index][mask], dtype=np.float64) for index in maps])
-    errors = (elements.uncertainty[:, :, index][mask].astype(np.float64) for index in maps)
+    if results.shape != mask.shape:
+        raise ScanError(f"Cannot show spots: maps of {results.shape} pixels, regions of {mask.shape}.")
+    area = np.array([np.nansum(results[name][mask], dtype=np.float64) for name in results.lines])
+    errors = (results.map("area_sigma", name)[mask].astype(np.float64) for name in results.lines)
     noise = np.array([np.sqrt(np.nansum(own**2)) for own in errors])
-    return tuple(elements.names[index] for index in np.argsort(-area) if area[index] > LINE_SIGMA * noise[index])
+    return tuple(results.lines[index] for index in np.argsort(-area) if area[index] > LINE_SIGMA * noise[index])

@@ -19,7 +19,7 @@ def title_facts(summary: Mapping[str, Any], subject: str = "") -> list[tuple[str
     Parameters
     ----------
     summary : mapping
-        As :func:`underpaint.io.read_maps` returns it.
+        As of :class:`underpaint.data.maps.Results`.
     subject : str
         The object, in the user's words; "" takes what the scan's file says.
     """

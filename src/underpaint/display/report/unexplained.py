@@ -1,16 +1,16 @@
 """Lines that are there although nothing that was found carries them, with the ordinary ones set apart."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data.maps import PRESENT_PROBABILITY, ElementMaps, OpenSet, PigmentMaps, UnexplainedLine, split_place
+from underpaint.data.maps import PRESENT_PROBABILITY, Results, UnexplainedLine
 from underpaint.display.plot import siegbahn
 from underpaint.display.report.findings import CERTAIN_SIGMA, LEAST_PIXELS, LEAST_SHARE
-from underpaint.elements import deviation
+from underpaint.display.report.wording import percent
 from underpaint.elements.known import (
     ACCOMPANYING,
     AIR,
@@ -31,6 +31,10 @@ EVEN_SPREAD = 0.3
 DRIER_SHARE = 0.03
 """Net counts of a drier's metal over the strongest family's, at most."""
 SCATTERED_ONLY = ("Mo_K", "Rh_K", "Rh_L", "Pd_K", "Pd_L")
+_MEDIAN_DIFFERENCE = 0.6745 * 2**0.5
+"""Median difference of two Gaussian numbers over their standard deviation."""
+_NOISE_MARGIN = 1.2
+"""The noise is measured on few pixels: so much more than measured may still be noise."""
 _MOST_CARRIERS = 4
 _LEAST_CARRIED = 0.01
 
@@ -44,7 +48,7 @@ class _Line:
     family: str
     orphan: Mask
     known: Mask
-    elements: ElementMaps
+    results: Results
 
     @property
     def element(self) -> str:
@@ -53,31 +57,29 @@ class _Line:
     def median(self, family: str) -> float:
         """Median net counts of a family where this one stands alone, or over the scan where it does so nowhere."""
         where = self.orphan if self.orphan.any() else self.known
-        return float(np.median(self.elements[family][where])) if where.any() else 0.0
+        return float(np.median(self.results[family][where])) if where.any() else 0.0
 
 
-def explain_lines(pigments: PigmentMaps, elements: ElementMaps, *, anode: str | None = None) -> OpenSet:
+def explain_lines(results: Results, *, anode: str | None = None) -> Results:
     """Name the lines above five standard deviations that nothing that was found carries.
 
     Parameters
     ----------
-    pigments : PigmentMaps
-        What was found, and what was asked for.
-    elements : ElementMaps
-        Of the same pixels.
+    results : Results
+        Pigments and line families.
     anode : str, optional
         Symbol of the tube's anode, if it is known.
 
     Returns
     -------
-    OpenSet
-        ``lines``: unexplained families, one an element. ``ordinary``: families without a pigment that have an ordinary
-        source, by rules that this module's constants state.
+    Results
+        The same with ``unexplained``: families, one an element; and ``ordinary``: families without a pigment that have
+        an ordinary source, by rules that this module's constants state.
 
     Raises
     ------
-    ValueError
-        The maps are not of the same pixels.
+    ScanError
+        No pigments were identified.
 
     Notes
     -----
@@ -89,47 +91,44 @@ def explain_lines(pigments: PigmentMaps, elements: ElementMaps, *, anode: str | 
     where the line is even over the scan and faint; minerals of grounds and supports; impurities, where the element that
     they come with is there and far stronger; metals of driers, where they are faint.
     """
-    if pigments.probability.shape[:2] != elements.area.shape[:2]:
-        raise ValueError(
-            f"Cannot look for unexplained lines: pigment maps of {pigments.probability.shape[:2]} pixels, element maps "
-            f"of {elements.area.shape[:2]}. Give both of the same scan."
-        )
-    names = tuple(name for name in pigments.names if split_place(name)[1] == "anywhere")
-    carries = {name: carried_elements(pigments, name) for name in names}
+    answered = results.answered
+    names = (*results.groups, *results.pigments)
+    carries = {name: carried_elements(results, name) for name in names}
     lines: dict[str, UnexplainedLine] = {}
     ordinary: dict[str, str] = {}
-    for index, family in enumerate(elements.names):
-        area, error = elements.area[:, :, index], deviation(elements, family)
-        noise = np.maximum(elements.uncertainty[:, :, index].astype(np.float64), 1e-9)
-        known = np.isfinite(area) & np.isfinite(error) & np.isfinite(pigments.probability[:, :, 0])
+    for family in results.lines:
+        area, error = (results.map(name, family).astype(np.float64) for name in ("area", "area_sigma"))
+        known = np.isfinite(area) & np.isfinite(error) & answered
         element = family.partition("_")[0]
         carriers = (name for name in names if element in carries[name])
-        carried = _any((pigments[name] > PRESENT_PROBABILITY for name in carriers), known.shape)
-        own = _Line(family, known & (area > CERTAIN_SIGMA * np.maximum(error, 1e-9)) & ~carried, known, elements)
-        sigma = _sum_sigma(area[known], noise[known], error[known])
+        carried = np.zeros(known.shape, dtype=bool)
+        for name in carriers:
+            carried |= results[name] > PRESENT_PROBABILITY
+        own = _Line(family, known & (area > CERTAIN_SIGMA * np.maximum(error, 1e-9)) & ~carried, known, results)
+        sigma = _sum_sigma(area, error)
         if not (_in_pixels(own) or (not carried.any() and _in_sum(own, sigma))):
             continue
         source = ordinary_source(own, anode)
         if source:
             ordinary[family] = source
         else:
-            line = _line(own, sigma, pigments, carries)
+            line = _line(own, sigma, results, carries)
             lines[element] = max(lines.get(element, line), line, key=lambda one: (one.n_pixel, one.sum_sigma))
     ordered = sorted(lines.values(), key=lambda one: (-one.n_pixel, -one.sum_sigma))
-    return OpenSet(tuple(ordered), tuple(ordinary.items()))
+    return replace(results, unexplained=tuple(ordered), ordinary=tuple(ordinary.items()))
 
 
-def carried_elements(pigments: PigmentMaps, name: str) -> frozenset[str]:
-    """Return the elements that a group or pigment of the maps explains.
+def carried_elements(results: Results, name: str) -> frozenset[str]:
+    """Return the elements that a group or pigment of the results explains.
 
     A group explains its key elements, the accessories of its members, and their elements that have no group: what has
     one must be found itself.
     """
-    keys = {family.partition("_")[0] for family in pigments.elements[pigments.names.index(name)]}
+    keys = {family.partition("_")[0] for family in results.materials[name].elements}
     if name in library():
         return frozenset(keys | _own_elements(name))
     with_group = {group.element for group in library().groups if group.visible}
-    for member in _members(pigments, name):
+    for member in _members(results, name):
         keys |= {own for own in _own_elements(member) if own not in with_group} | set(library()[member].accessory)
     return frozenset(keys)
 
@@ -139,7 +138,7 @@ def ordinary_source(line: _Line, anode: str | None) -> str:
     element, family = line.element, line.family
     if element in AIR:
         return "air"
-    if element == anode or family in line.elements.settings.get("scatter", ()):
+    if element == anode or family in line.results.settings_of("elements").get("scatter", ()):
         return "the tube's own lines, scattered"
     if anode is None and family in SCATTERED_ONLY:
         return "perhaps the tube's own lines, scattered; name the instrument to tell"
@@ -160,12 +159,21 @@ def line_text(line: UnexplainedLine) -> str:
     name = siegbahn(line.family)
     would = f" {', '.join(line.carriers)} would." if line.carriers else " Nothing in the library does."
     if line.n_pixel:
-        there = f"{name} is there (above {CERTAIN_SIGMA:g}σ in {_percent(line.share)} of the pixels)"
+        there = f"{name} is there (above {CERTAIN_SIGMA:g}σ in {percent(line.share)} of the pixels)"
     else:
         there = f"{name} is there in the sum of all pixels ({line.sum_sigma:.0f}σ)"
     if line.carried == "not in the palette":
         return f"{there} and no pigment of this palette carries it.{would}"
     return f"{there} where no pigment that was found carries it.{would}"
+
+
+def unexplained_text(results: Results) -> list[str]:
+    """Say in words what nothing explains: lines, and spectra that hold a peak of none that is known."""
+    words = [line_text(line) for line in results.unexplained or ()]
+    if results.is_unlike:
+        n_pixel = int(results.unlike.sum())
+        words.append(f"{n_pixel} spectra hold a peak that nothing known explains: see unlikeness.tif and the report.")
+    return words
 
 
 def _in_pixels(line: _Line) -> bool:
@@ -174,31 +182,35 @@ def _in_pixels(line: _Line) -> bool:
 
 
 def _in_sum(line: _Line, sigma: float) -> bool:
-    sums = {name: float(line.elements[name][line.known].sum(dtype=np.float64)) for name in line.elements.names}
+    sums = {name: float(line.results[name][line.known].sum(dtype=np.float64)) for name in line.results.lines}
     return sigma > CERTAIN_SIGMA and sums[line.family] >= LEAST_OF_STRONGEST * max(sums.values())
 
 
-def _sum_sigma(area: NDArray[np.float32], noise: NDArray[np.float64], deviation: NDArray[np.float64]) -> float:
-    # noise averages out over the pixels, a wrong ratio of lines does not
-    beside = np.sqrt(np.maximum(deviation**2 - noise**2, 0.0))
-    spread = float(np.hypot(np.sqrt(np.sum(noise**2)), np.sum(beside)))
-    return float(area.sum(dtype=np.float64)) / spread if spread > 0 else 0.0
+def _sum_sigma(area: NDArray[np.float64], error: NDArray[np.float64]) -> float:
+    """Deviations by which the sum over all pixels stands above zero."""
+    # noise, which neighbours differ by, averages out over the pixels; a wrong ratio of lines does not
+    steps = np.abs(np.diff(area, axis=1))
+    noise = np.nanmedian(steps) / _MEDIAN_DIFFERENCE if np.isfinite(steps).any() else 0.0
+    noise = np.minimum(error, _NOISE_MARGIN * noise)
+    beside = np.sqrt(error**2 - noise**2)
+    spread = float(np.hypot(np.sqrt(np.nansum(noise**2)), np.nansum(beside)))
+    return float(np.nansum(area)) / spread if spread > 0 else 0.0
 
 
-def _line(own: _Line, sigma: float, pigments: PigmentMaps, carries: Mapping[str, frozenset[str]]) -> UnexplainedLine:
-    carriers, carried = _carriers(own.element, pigments, carries)
+def _line(own: _Line, sigma: float, results: Results, carries: Mapping[str, frozenset[str]]) -> UnexplainedLine:
+    carriers, carried = _carriers(own.element, results, carries)
     share = float(own.orphan.sum()) / max(int(own.known.sum()), 1)
     n_pixel = int(own.orphan.sum()) if _in_pixels(own) else 0
     return UnexplainedLine(own.family, n_pixel, share, own.median(own.family), sigma, carried, carriers)
 
 
 def _carriers(
-    element: str, pigments: PigmentMaps, carries: Mapping[str, frozenset[str]]
+    element: str, results: Results, carries: Mapping[str, frozenset[str]]
 ) -> tuple[tuple[str, ...], Literal["not found there", "not in the palette"]]:
     groups = [name for name in carries if element in carries[name]]
-    members = [name for name in groups if pigments.kinds[pigments.names.index(name)] == "member"]
+    members = [name for name in groups if results.materials[name].kind == "member"]
     if groups:
-        labels = [pigments.labels[pigments.names.index(name)] for name in members or groups]
+        labels = [results.label(name) for name in members or groups]
         return tuple(labels[:_MOST_CARRIERS]), "not found there"
     of_library = [own.label for own in library() if own.mass_fractions.get(element, 0.0) >= _LEAST_CARRIED]
     return tuple(of_library[:_MOST_CARRIERS]), "not in the palette"
@@ -209,13 +221,9 @@ def _own_elements(name: str) -> set[str]:
     return {own for own in elements_of([name]) if pigment.mass_fractions.get(own, 1.0) >= _LEAST_CARRIED}
 
 
-def _members(pigments: PigmentMaps, group: str) -> list[str]:
+def _members(results: Results, group: str) -> list[str]:
     """Members that were asked for; of a model that names groups alone, those of the library."""
-    named = [
-        name
-        for name, groups, kind in zip(pigments.names, pigments.groups, pigments.kinds, strict=True)
-        if kind == "member" and group in groups and name in library()
-    ]
+    named = [name for name in results.pigments if group in results.materials[name].groups and name in library()]
     if named:
         return named
     try:
@@ -226,11 +234,10 @@ def _members(pigments: PigmentMaps, group: str) -> list[str]:
 
 
 def _is_even_and_faint(line: _Line) -> bool:
-    index = line.elements.names.index(line.family)
-    area = line.elements.area[:, :, index][line.known]
-    noise = float(np.median(line.elements.uncertainty[:, :, index][line.known]))
+    area = line.results[line.family][line.known]
+    noise = float(np.median(line.results.map("area_sigma", line.family)[line.known]))
     middle = float(np.median(area))
-    whole = sum(max(float(np.median(line.elements[name][line.known])), 0.0) for name in line.elements.names)
+    whole = sum(max(float(np.median(line.results[name][line.known])), 0.0) for name in line.results.lines)
     where_alone = line.median(line.family)
     return where_alone <= BLANK_SHARE * whole and where_alone <= (1.0 + EVEN_SPREAD) * max(middle, 0.0) + 3.0 * noise
 
@@ -238,22 +245,11 @@ def _is_even_and_faint(line: _Line) -> bool:
 def _host(line: _Line) -> str:
     """Return the element that this one comes with, where it is there and the ratio of net counts is an impurity's."""
     for host, ratio in ACCOMPANYING.get(line.element, {}).items():
-        families = [name for name in line.elements.names if name.partition("_")[0] == host]
+        families = [name for name in line.results.lines if name.partition("_")[0] == host]
         if families and line.median(line.family) <= ratio * max(line.median(name) for name in families):
             return host
     return ""
 
 
 def _strongest(line: _Line) -> float:
-    return max(line.median(name) for name in line.elements.names)
-
-
-def _any(masks: Iterable[Mask], shape: tuple[int, ...]) -> Mask:
-    result = np.zeros(shape, dtype=bool)
-    for own in masks:
-        result |= own
-    return result
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
+    return max(line.median(name) for name in line.results.lines)

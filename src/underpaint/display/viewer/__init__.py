@@ -1,7 +1,6 @@
 """Results in the browser, served to this machine alone: maps, pixels, regions, the photograph."""
 
-from underpaint.display.viewer.notebook import View, view
 from underpaint.display.viewer.server import Server
-from underpaint.display.viewer.viewing import serve, serve_start
+from underpaint.display.viewer.viewing import View, serve, serve_start, view
 
 __all__ = ["Server", "View", "serve", "serve_start", "view"]

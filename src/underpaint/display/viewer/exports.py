@@ -3,6 +3,7 @@
 import io
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
@@ -10,12 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data.maps import NO_ANSWER, DetectabilityMaps, ElementMaps, PigmentMaps
+from underpaint.data import EnergyAxis
+from underpaint.data.maps import NO_ANSWER, Results
 from underpaint.display.viewer.scan_source import READY, ScanSource
 from underpaint.display.viewer.server import Answer, Request
 from underpaint.display.viewer.spots import spot, unknown
 from underpaint.errors import OutputError
-from underpaint.io import write_tiff
+from underpaint.io import read_results, write_tiff
 from underpaint.io.results.csv_text import write_csv
 from underpaint.io.results.regions import parse_region
 from underpaint.io.results.result_maps import MapEntry, ResultMaps
@@ -41,11 +43,8 @@ class Source(Protocol):
     source: ScanSource
 
     @property
-    def axis(self) -> dict[str, float] | None:
-        """Zero and gain of the energy axis, keV."""
-
-    def some_maps(self, index: int) -> tuple[PigmentMaps, ElementMaps | None]:
-        """Return the maps of one pigment and of its line families."""
+    def axis(self) -> EnergyAxis | None:
+        """The energy axis."""
 
 
 def answer(request: Request, site: Source) -> Answer | None:
@@ -111,13 +110,13 @@ def _state_figure(values: NDArray[np.float32], entry: MapEntry, site: Source) ->
     from underpaint.display import plot
 
     state = np.where(np.isnan(values), NO_ANSWER, values).astype(np.uint8)[:, :, None]
-    maps = DetectabilityMaps((entry.name,), (entry.label,), state, site.maps.step_mm)
-    return plot.state_map(maps, entry.name, title=f"{entry.label}: could it be seen?")
+    results = Results.of_states((entry.name,), (entry.label,), state, step_mm=site.maps.step_mm)
+    return plot.state_map(results, entry.name, title=f"{entry.label}: could it be seen?")
 
 
 def _composite(request: Request, site: Source) -> Answer:
     """Send up to three maps as red, green and blue."""
-    from underpaint.display.plot.composite import composite_figure
+    from underpaint.display.plot.images import composite_figure
 
     chosen = request.query.get("maps", "").split(",")[:3]
     window = _window(request, site)
@@ -150,8 +149,7 @@ def _figure5(request: Request, site: Source) -> Answer:
         raise OutputError(
             f"Cannot draw {entry.label} as in Fig. 5: choose a pigment or a group, not a map of {entry.kind}s."
         )
-    pigments, elements = site.some_maps(index)
-    figure = plot.pigment_row(pigments, elements, entry.name)
+    figure = plot.pigment_row(read_results(site.maps.folder), entry.material, entry.place)
     return _figure(figure, _ending(request, ("png", "svg", "pdf")), f"{entry.name}_figure5")
 
 
@@ -204,11 +202,9 @@ def _drawn(
     families: list[str],
     words: tuple[str, str],
 ) -> Any:
-    from underpaint.data import EnergyAxis
     from underpaint.display import plot
 
-    step = site.axis
-    axis = EnergyAxis(step["gain_kev"], step["zero_kev"], counts.size) if step else None
+    axis = site.axis and replace(site.axis, n_channel=counts.size)
     title = str(site.summary.get("name", "scan"))
     return plot.spectrum(axis, counts, highest, families, title=title, labels=words)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from underpaint.data.maps import ElementMaps, PigmentMaps
+from underpaint.data import EnergyAxis
 from underpaint.display.viewer import exports
 from underpaint.display.viewer.exports import number_of
 from underpaint.display.viewer.pages import page_file
@@ -123,7 +123,7 @@ class ResultSite:
                     {key: value for key, value in asdict(entry).items() if key not in {"path", "error_path"}}
                     for entry in self.maps.entries
                 ],
-                "axis": self.axis,
+                "axis": self.axis and {"zero_kev": self.axis.zero_kev, "gain_kev": self.axis.gain_kev},
                 "sum": _listed(summary.get("sum_counts")),
                 "max": _listed(summary.get("max_counts")),
                 "notes": [
@@ -139,33 +139,9 @@ class ResultSite:
         )
 
     @cached_property
-    def axis(self) -> dict[str, float] | None:
-        """Zero and gain of the energy axis, keV; None where the results tell none."""
-        energy = self.summary.get("energy_kev")
-        if energy is None or len(energy) < 2:
-            return None
-        return {"zero_kev": float(energy[0]), "gain_kev": float(energy[-1] - energy[0]) / (len(energy) - 1)}
-
-    def some_maps(self, index: int) -> tuple[PigmentMaps, ElementMaps | None]:
-        """Return the maps of one pigment and of its line families, as the plots take them."""
-        entry, step_mm = self.maps.entries[index], self.maps.step_mm
-        pigments = PigmentMaps(
-            names=(entry.name,),
-            probability=self.maps.values(index)[:, :, None],
-            kinds=(entry.kind,),
-            groups=(entry.groups,),
-            labels=(entry.label,),
-            elements=(entry.elements,),
-            step_mm=step_mm,
-        )
-        found = [n for n, own in enumerate(self.maps.entries) if own.kind == "element" and own.name in entry.elements]
-        if not found:
-            return pigments, None
-        areas = [self.maps.values(number) for number in found]
-        errors = [self.maps.errors(number) for number in found]
-        known = [np.full_like(area, np.nan) if own is None else own for area, own in zip(areas, errors, strict=True)]
-        names = tuple(self.maps.entries[number].name for number in found)
-        return pigments, ElementMaps(names, np.stack(areas, axis=2), np.stack(known, axis=2), step_mm)
+    def axis(self) -> EnergyAxis | None:
+        """The energy axis; None where the results tell none."""
+        return EnergyAxis.through(self.summary.get("energy_kev"))
 
     def _state(self) -> dict[str, str]:
         return {"state": self.source.state, "why": self.source.why, "path": self.source.path}

@@ -17,7 +17,6 @@ from underpaint.data.maps import (
     material_of,
     share_of,
 )
-from underpaint.elements import interference_sigma
 from underpaint.errors import SampleError
 from underpaint.io.results.result_maps import MapEntry, ResultMaps
 from underpaint.physics.materials import library
@@ -48,7 +47,6 @@ def spot(maps: ResultMaps, row: int, column: int) -> dict[str, Any]:
     ends = [maps.interval(index, row, column) if entry.end_paths else None for index, entry in enumerate(maps.entries)]
     own = [_Valued(*each) for each in zip(maps.entries, values.tolist(), errors.tolist(), ends, strict=True)]
     lines = {each.entry.name: each for each in own if each.entry.kind == "element"}
-    _widen(lines)
     kind = "group" if any(each.entry.kind == "group" for each in own) else "member"
     asked = [each for each in own if each.entry.kind in {"group", "member"}]
     shown = [each for each in asked if each.entry.kind == kind and each.entry.place == "anywhere"]
@@ -118,14 +116,6 @@ class _Valued:
     def there(self) -> bool:
         """Whether a line stands out."""
         return self.sigma > LINE_SIGMA
-
-
-def _widen(lines: dict[str, _Valued]) -> None:
-    """Add to the errors of lines the interference of their neighbours, as ``elements.deviation`` does."""
-    counts = [_known(each.value) for each in lines.values()]
-    names = tuple(lines)
-    for name, each in lines.items():
-        each.error = math.hypot(each.error, float(interference_sigma(name, names, counts.__getitem__)))
 
 
 def _group(

@@ -5,11 +5,12 @@ import math
 import platform
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import reduce
 from importlib.metadata import PackageNotFoundError, version
+from operator import or_
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,21 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data.maps import (
+    DIMENSIONS,
     LEVEL,
     PRESENT_PROBABILITY,
     STATES,
-    DetectabilityMaps,
-    ElementMaps,
-    OpenSet,
-    PigmentMaps,
-    QuantityMaps,
+    Place,
     Results,
     UnexplainedLine,
-    UnlikenessMap,
     at_place,
     material_of,
     slope,
-    split_place,
 )
 from underpaint.errors import OutputError, ScanError
 from underpaint.io.new_hdf5 import new_hdf5
@@ -59,23 +55,16 @@ _PACKAGES = ("underpaint", "numpy", "scipy", "h5py", "dask", "xraylib", "onnxrun
 Result = TypeVar("Result")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _RESERVED = ("row", "column")
+_OF_RUN = ("settings", "versions", "written")
+"""What of a summary is told of the run, not of the scan."""
 _LONGEST_NAME = 100
 _SAMPLE = 16384
 _CHUNK_BYTES = 256 * 2**10
-Cubes = Callable[[Any, Sequence[str], Any], NDArray[Any]]
+Cubes = Callable[[Any, Sequence[str], Any], Any]
 
 
-def write_results(
-    folder: str | Path,
-    *,
-    pigments: PigmentMaps | None,
-    elements: ElementMaps | None,
-    scan_summary: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    detectability: DetectabilityMaps | None = None,
-    open_set: OpenSet | None = None,
-) -> None:
-    """Write maps to a folder: ``results.h5``, ``summary.csv``, and a TIFF per map.
+def write_results(folder: str | Path, results: Results) -> None:
+    """Write results to a folder: ``results.h5``, ``summary.csv``, and a TIFF per map.
 
     Of a model that knows places ``results.h5`` holds all names anywhere, the groups at each place, and the members at a
     place where they exceed one half somewhere; there are TIFFs of what exceeds one half somewhere, and of thickness and
@@ -85,17 +74,9 @@ def write_results(
     ----------
     folder : str or Path
         The folder, made if needed; write into :func:`result_folder`'s to have it whole or not at all.
-    pigments, elements : PigmentMaps, ElementMaps or None
-        What was concluded; None leaves it out.
-    scan_summary : mapping
-        Facts of the scan (:func:`summarise_scan`); arrays become datasets, the rest must be
-        JSON-serialisable.
-    settings : mapping
-        Configuration and seeds; JSON-serialisable.
-    detectability : DetectabilityMaps or None
-        Read again by :func:`read_detectability`; the TIFFs hold the numbers of ``underpaint.data.maps.STATES``.
-    open_set : OpenSet or None
-        Read again by :func:`read_open_set`.
+    results : Results
+        What was concluded. Of ``summary``, facts of the scan as of :func:`summarise_scan` and ``settings``, arrays
+        become datasets, and the rest must be JSON-serialisable.
 
     Raises
     ------
@@ -103,16 +84,14 @@ def write_results(
         A map's name is no file name, or the files cannot be written.
     """
     place = Path(folder)
-    for maps in (pigments, elements, detectability):
-        check_map_names(() if maps is None else maps.names)
+    states = results.stacks["state"].keys if "state" in results.stacks else ()
+    for names in ([at_place(*key) for key in results.placed], results.lines, [name for (name,) in states]):
+        check_map_names(names)
     try:
         place.mkdir(parents=True, exist_ok=True)
-        extras = [partial(_write_detectability, maps=detectability)] if detectability is not None else []
-        extras += [partial(_write_open_set, own=open_set)] if open_set is not None else []
-        _write_hdf5(place / RESULTS_FILE, pigments, elements, scan_summary, settings, extras)
-        _write_tiffs(place, pigments, elements)
-        _write_more_tiffs(place, detectability, open_set)
-        _write_summary(place / SUMMARY_FILE, pigments, elements)
+        _write_hdf5(place / RESULTS_FILE, results)
+        _write_tiffs(place, results)
+        _write_summary(place / SUMMARY_FILE, results)
     except (OSError, RuntimeError) as error:
         raise OutputError(
             f"Cannot write results to {place}: {error}. Check that it is writable and that the disk is not full."
@@ -136,34 +115,25 @@ def read_results(folder: str | Path, *, lazily: bool = True) -> Results:
 
     Examples
     --------
-    ``read_results("painting_underpaint").probability.sel(group="mercury_red", place="anywhere")`` is one map.
-    """
-    return _read(folder, partial(_read_all, cube=_lazy_cube if lazily else _cube))
-
-
-def read_maps(
-    folder: str | Path, *, lazily: bool = False
-) -> tuple[PigmentMaps | None, ElementMaps | None, dict[str, Any]]:
-    """Read the maps of pigments and elements, and the summary.
-
-    Parameters
-    ----------
-    folder : str or Path
-    lazily : bool
-        Read a map only when it is asked for, and keep a few: the arrays of the maps are then
-        :class:`~underpaint.io.StoredMaps`, which give one map at a time.
-
-    Raises
-    ------
-    ScanError
-        The folder holds no results, or they are damaged.
+    >>> import underpaint as up
+    >>> results = up.read_results("panel_underpaint")
+    >>> results.probability.sel(group="mercury_red", place="surface").dims
+    ('row', 'column')
+    >>> bool(results.area.sel(line="Hg_L").max() > 100)
+    True
     """
     cube = _lazy_cube if lazily else _cube
-    return _read(folder, lambda file: (_read_pigments(file, cube), _read_elements(file, cube), _read_summary(file)))
+    parts = (_read_pigments, _read_elements, _read_states, _read_open_set)
+
+    def read(file: Any) -> Results:
+        results = reduce(or_, (part(file, cube) for part in parts), Results())
+        return replace(results, summary=_read_summary(file))
+
+    return _read(folder, read)
 
 
 def read_summary(folder: str | Path) -> dict[str, Any]:
-    """Read the summary alone, as :func:`read_maps` returns it.
+    """Read the facts of the scan and the settings alone, as :attr:`Results.summary` holds them.
 
     Raises
     ------
@@ -171,28 +141,6 @@ def read_summary(folder: str | Path) -> dict[str, Any]:
         The folder holds no results, or they are damaged.
     """
     return _read(folder, _read_summary)
-
-
-def read_detectability(folder: str | Path, *, lazily: bool = False) -> DetectabilityMaps | None:
-    """Read the maps of what cannot be excluded, ``lazily`` as by :func:`read_maps`; None where there are none.
-
-    Raises
-    ------
-    ScanError
-        The folder holds no results, or they are damaged.
-    """
-    return _read(folder, partial(_read_detectability, cube=_lazy_cube if lazily else _cube))
-
-
-def read_open_set(folder: str | Path) -> OpenSet | None:
-    """Read the unexplained lines and the map of unlikeness; None where the results hold none.
-
-    Raises
-    ------
-    ScanError
-        The folder holds no results, or they are damaged.
-    """
-    return _read(folder, _read_open_set)
 
 
 def _read(folder: str | Path, what: Callable[[Any], Result]) -> Result:
@@ -241,155 +189,134 @@ def check_map_names(names: Sequence[str]) -> None:
             )
 
 
-def _write_hdf5(
-    path: Path,
-    pigments: PigmentMaps | None,
-    elements: ElementMaps | None,
-    scan_summary: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    extras: Sequence[Callable[[Any], None]] = (),
-) -> None:
+def _write_hdf5(path: Path, results: Results) -> None:
+    facts = {key: value for key, value in results.summary.items() if key not in _OF_RUN}
     with new_hdf5(path) as (file, _):
         file.attrs.update({"NX_class": "NXroot", "creator": "underpaint", "default": "entry"})
         entry = _group(file, "entry", "NXentry")
-        entry["title"] = str(scan_summary.get("name", "scan"))
+        entry["title"] = str(facts.get("name", "scan"))
         entry["end_time"] = datetime.now(UTC).isoformat(timespec="seconds")
-        _json(entry, "settings", settings)
+        _json(entry, "settings", results.settings)
         _json(entry, "versions", package_versions())
-        if pigments is not None:
-            _write_pigments(entry, pigments)
-        if elements is not None:
-            _write_elements(entry, elements)
-        for write in extras:
-            write(entry)
-        default = "pigments" if pigments is not None else "elements" if elements is not None else "scan"
-        entry.attrs["default"] = default
-        _write_scan(entry, scan_summary)
+        if results.has_pigments:
+            _write_pigments(entry, results)
+        if results.has_elements:
+            collection = _process(entry, "elements", results, "parameters")
+            _write_stack(collection, "parameters", results, "area")
+            _write_stack(collection, "uncertainties", results, "area_sigma")
+        if "state" in results.stacks:
+            data = _write_stack(_process(entry, "detectability", results, "state"), "state", results, "state")
+            data.attrs["meaning"] = json.dumps(STATES)
+            for (name,) in results.stacks["state"].keys:
+                data[name].attrs["long_name"] = results.label(name)
+        if results.unexplained is not None or "unlikeness" in results.stacks:
+            _write_open_set(entry, results)
+        entry.attrs["default"] = "pigments" if results.has_pigments else "elements" if results.has_elements else "scan"
+        _write_scan(entry, facts)
 
 
-def _write_pigments(entry: Any, maps: PigmentMaps) -> None:
-    results = _process(entry, "pigments", maps, "probability")
-    kept = [name for name in maps.names if _is_kept(maps, name)]
-    data = _maps(results, "probability", kept, _images(kept, maps), "1", maps.step_mm, maps.probability.shape[:2])
-    for name, kind, groups, label, elements in zip(
-        maps.names, maps.kinds, maps.groups, maps.labels, maps.elements, strict=True
-    ):
-        if name in kept:
-            data[name].attrs.update({"long_name": label, "kind": kind})
-            data[name].attrs["groups"] = json.dumps(groups)
-            data[name].attrs["elements"] = json.dumps(elements)
-    if maps.quantities is not None:
-        _write_quantities(results, maps, maps.quantities)
+def _write_pigments(entry: Any, results: Results) -> None:
+    collection = _process(entry, "pigments", results, "probability")
+    kept = [key for key in results.placed if _is_kept(results, *key)]
+    images = (results[key] for key in kept)
+    data = _maps(collection, "probability", [at_place(*key) for key in kept], images, "1", results)
+    for name, place in kept:
+        material, attributes = results.materials[name], data[at_place(name, place)].attrs
+        attributes.update({"long_name": results.label(name, place), "kind": material.kind})
+        attributes["groups"] = json.dumps([at_place(group, place) for group in material.groups])
+        attributes["elements"] = json.dumps(material.elements)
+    if "quantity" in results.stacks:
+        _write_quantities(collection, results)
 
 
-def _is_kept(maps: PigmentMaps, name: str) -> bool:
+def _is_kept(results: Results, name: str, place: Place) -> bool:
     """Whether ``results.h5`` holds a map: of members at a place only those that are somewhere likely to be there."""
-    at_a_place = split_place(name)[1] != "anywhere"
-    is_member = maps.kinds[maps.names.index(name)] == "member"
-    return not (at_a_place and is_member) or maps.present_somewhere(name)
+    is_sparse = place != "anywhere" and results.materials[name].kind == "member"
+    return not is_sparse or results.present_somewhere(name, place)
 
 
-def _write_quantities(results: Any, maps: PigmentMaps, own: QuantityMaps) -> None:
+def _quantities(results: Results) -> list[str]:
+    return [name for (name,) in results.stacks["quantity"].keys] if "quantity" in results.stacks else []
+
+
+def _write_quantities(collection: Any, results: Results) -> None:
     """Write medians, deviations to first order, and the ends of the 90 % interval."""
-    shape, step_mm = own.value.shape[:2], maps.step_mm
-    data = _maps(results, "quantities", own.names, _images(own.names, own), "1", step_mm, shape)
-    deviations = [own.deviation(name) for name in own.names]
-    errors = _maps(results, "deviations", own.names, deviations, "1", step_mm, shape)
-    ends = {f"{name}.{end}": name for name in own.names for end in ("low_90", "high_90")}
-    images = (image for name in own.names for image in own.estimate(name)[1:])
-    intervals = _maps(results, "intervals", list(ends), images, "1", step_mm, shape)
-    for name in own.names:
+    names = _quantities(results)
+    data = _write_stack(collection, "quantities", results, "quantity")
+    deviations = (results.map("quantity_sigma", name) * slope(name, results.map("quantity", name)) for name in names)
+    errors = _maps(collection, "deviations", names, deviations, "1", results)
+    ends = {f"{name}.{end}": name for name in names for end in ("low_90", "high_90")}
+    images = (image for name in names for image in results.estimate(name)[1:])
+    intervals = _maps(collection, "intervals", list(ends), images, "1", results)
+    for name in names:
         shown = [data[name], errors[name], *(intervals[end] for end in ends if ends[end] == name)]
         for dataset in shown:
-            dataset.attrs.update({"units": _unit(name), "kind": "quantity", "long_name": _quantity_label(maps, name)})
+            dataset.attrs.update(
+                {"units": _unit(name), "kind": "quantity", "long_name": _quantity_label(results, name)}
+            )
 
 
 def _unit(quantity: str) -> str:
     return "um" if material_of(quantity) is None else "1"
 
 
-def _quantity_label(maps: PigmentMaps, quantity: str) -> str:
+def _quantity_label(results: Results, quantity: str) -> str:
     material = material_of(quantity)
     if material is None:
         return "thickness of the surface layer"
-    label = maps.labels[maps.names.index(material)] if material in maps.names else material
+    label = results.label(material) if material in results.materials else material
     return f"share of the pigments at the surface: {label}"
 
 
-def _images(names: Sequence[str], maps: PigmentMaps | QuantityMaps) -> Iterator[NDArray[np.float32]]:
-    return (maps[name] for name in names)
+def _write_stack(parent: Any, name: str, results: Results, quantity: str) -> Any:
+    """Write the maps of a quantity with one dimension, under their names."""
+    stack, (_, units) = results.stacks[quantity], DIMENSIONS[quantity]
+    return _maps(parent, name, [key for (key,) in stack.keys], (stack[key] for key in stack.keys), units, results)
 
 
-def _layers(cube: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Return the maps of a cube one after the other."""
-    return (cube[:, :, index] for index in range(cube.shape[2]))
-
-
-def _write_elements(entry: Any, maps: ElementMaps) -> None:
-    results = _process(entry, "elements", maps, "parameters")
-    shape = maps.area.shape[:2]
-    _maps(results, "parameters", maps.names, _layers(maps.area), "counts", maps.step_mm, shape)
-    _maps(results, "uncertainties", maps.names, _layers(maps.uncertainty), "counts", maps.step_mm, shape)
-
-
-def _write_detectability(entry: Any, maps: DetectabilityMaps) -> None:
-    results = _process(entry, "detectability", maps, "state")
-    data = _maps(results, "state", maps.names, _layers(maps.state), "1", maps.step_mm, maps.state.shape[:2])
-    data.attrs["meaning"] = json.dumps(STATES)
-    for name, label in zip(maps.names, maps.labels, strict=True):
-        data[name].attrs["long_name"] = label
-
-
-def _write_open_set(entry: Any, own: OpenSet) -> None:
+def _write_open_set(entry: Any, results: Results) -> None:
     process = _group(entry, "open_set", "NXprocess")
     process["program"], process["version"] = "underpaint", package_versions().get("underpaint", "")
-    _json(process, "lines", [asdict(line) for line in own.lines])
-    _json(process, "ordinary", own.ordinary)
-    if own.unlikeness is None:
+    _json(process, "lines", [line._asdict() for line in results.unexplained or ()])
+    _json(process, "ordinary", results.ordinary)
+    if "unlikeness" not in results.stacks:
         return
     process.attrs["default"] = "results/unlikeness"
-    process.attrs["step_mm"] = json.dumps(own.unlikeness.step_mm)
-    _json(process, "configuration", own.unlikeness.settings)
-    results = _group(process, "results", "NXcollection")
-    score, energy, step_mm = own.unlikeness.score, own.unlikeness.energy_kev, own.unlikeness.step_mm
-    _maps(results, "unlikeness", ("score",), [score], "1", step_mm, score.shape)
-    _maps(results, "energy", ("energy_kev",), [energy], "keV", step_mm, score.shape)
+    process.attrs["step_mm"] = json.dumps(results.step_mm)
+    _json(process, "configuration", results.settings_of("open_set"))
+    collection = _group(process, "results", "NXcollection")
+    _maps(collection, "unlikeness", ("score",), [results.map("unlikeness")], "1", results)
+    _maps(collection, "energy", ("energy_kev",), [results.map("peak_kev")], "keV", results)
 
 
-def _process(entry: Any, name: str, maps: PigmentMaps | ElementMaps | DetectabilityMaps, default: str) -> Any:
+def _process(entry: Any, name: str, results: Results, default: str) -> Any:
     """Make an NXprocess with its configuration, and return its NXcollection ``results``."""
     process = _group(entry, name, "NXprocess")
     process["program"], process["version"] = "underpaint", package_versions().get("underpaint", "")
     process.attrs["default"] = f"results/{default}"
-    _json(process, "configuration", maps.settings)
-    _json(process, "notes", list(maps.notes))
-    process.attrs["step_mm"] = json.dumps(maps.step_mm)
+    _json(process, "configuration", results.settings_of(name))
+    _json(process, "notes", list(results.process_notes.get(name, ())))
+    process.attrs["step_mm"] = json.dumps(results.step_mm)
     return _group(process, "results", "NXcollection")
 
 
 def _maps(
-    parent: Any,
-    name: str,
-    names: Sequence[str],
-    images: Iterable[NDArray[Any]],
-    units: str,
-    step_mm: tuple[float, float] | None,
-    shape: tuple[int, ...],
+    parent: Any, name: str, names: Sequence[str], images: Iterable[NDArray[Any]], units: str, results: Results
 ) -> Any:
     data = _group(parent, name, "NXdata")
     data.attrs["axes"] = ["row", "column"]
     if names:
         data.attrs["signal"] = names[0]
         data.attrs["auxiliary_signals"] = np.array(names[1:], dtype=h5py.string_dtype())
-    for own, image in zip(names, images, strict=True):
+    for title, image in zip(names, images, strict=True):
         values = np.ascontiguousarray(image)
-        dataset = data.create_dataset(own, data=values, **_packing(values))
+        dataset = data.create_dataset(title, data=values, **_packing(values))
         dataset.attrs.update({"units": units, "interpretation": "image"})
     for axis, label in enumerate(_RESERVED):
-        step = step_mm[axis] if step_mm else 1.0
-        data[label] = step * np.arange(shape[axis], dtype=np.float64)
-        data[label].attrs["units"] = "mm" if step_mm else "pixel"
-    data.attrs["shape"] = shape
+        step = results.step_mm[axis] if results.step_mm else 1.0
+        data[label] = step * np.arange(results.shape[axis], dtype=np.float64)
+        data[label].attrs["units"] = "mm" if results.step_mm else "pixel"
+    data.attrs["shape"] = results.shape
     return data
 
 
@@ -434,95 +361,76 @@ def _loaded(parent: Any, name: str) -> Any:
     return json.loads(parent[name].asstr()[()])
 
 
-def _read_pigments(file: Any, cube: Cubes) -> PigmentMaps | None:
+def _read_pigments(file: Any, cube: Cubes) -> Results:
     if "entry/pigments" not in file:
-        return None
+        return Results()
     process = file["entry/pigments"]
     data = process["results/probability"]
     names = _signals(data)
     attributes = [data[name].attrs for name in names]
-    return PigmentMaps(
-        names=names,
-        probability=cube(data, names, np.float32),
-        kinds=tuple(str(own["kind"]) for own in attributes),
-        groups=tuple(tuple(json.loads(own["groups"])) for own in attributes),
-        labels=tuple(str(own["long_name"]) for own in attributes),
-        elements=tuple(tuple(json.loads(own["elements"])) for own in attributes),
-        step_mm=_step(process),
-        notes=tuple(_loaded(process, "notes")),
-        settings=_loaded(process, "configuration"),
+    return Results.of_pigments(
+        names,
+        cube(data, names, np.float32),
+        kinds=[str(each["kind"]) for each in attributes],
+        groups=[tuple(json.loads(each["groups"])) for each in attributes],
+        labels=[str(each["long_name"]) for each in attributes],
+        elements=[tuple(json.loads(each["elements"])) for each in attributes],
         quantities=_read_quantities(process["results"], cube),
+        **_record(process),
     )
 
 
-def _read_quantities(results: Any, cube: Cubes) -> QuantityMaps | None:
+def _record(process: Any) -> dict[str, Any]:
+    notes = tuple(_loaded(process, "notes"))
+    return {"step_mm": _step(process), "notes": notes, "settings": _loaded(process, "configuration")}
+
+
+def _read_quantities(results: Any, cube: Cubes) -> tuple[Sequence[str], Any, Any] | None:
     if "quantities" not in results:
         return None
     names = _signals(results["quantities"])
-    value, deviation = (cube(results[own], names, np.float32) for own in ("quantities", "deviations"))
+    value, deviation = (cube(results[each], names, np.float32) for each in ("quantities", "deviations"))
 
     def sigma(index: int) -> NDArray[np.float32]:
         return np.asarray(deviation[:, :, index] / slope(names[index], value[:, :, index]))
 
     if cube is _cube:
-        return QuantityMaps(names, value, np.stack([sigma(index) for index in range(len(names))], axis=2))
-    return QuantityMaps(names, value, StoredMaps(value.shape, np.float32, sigma).as_array())
+        return names, value, np.stack([sigma(index) for index in range(len(names))], axis=2)
+    return names, value, StoredMaps(value.shape, np.float32, sigma)
 
 
-def _read_elements(file: Any, cube: Cubes) -> ElementMaps | None:
+def _read_elements(file: Any, cube: Cubes) -> Results:
     if "entry/elements" not in file:
-        return None
+        return Results()
     process = file["entry/elements"]
     names = _signals(process["results/parameters"])
-    return ElementMaps(
-        names=names,
-        area=cube(process["results/parameters"], names, np.float32),
-        uncertainty=cube(process["results/uncertainties"], names, np.float32),
-        step_mm=_step(process),
-        notes=tuple(_loaded(process, "notes")),
-        settings=_loaded(process, "configuration"),
-    )
+    area, sigma = (cube(process[f"results/{each}"], names, np.float32) for each in ("parameters", "uncertainties"))
+    return Results.of_lines(names, area, sigma, **_record(process))
 
 
-def _read_detectability(file: Any, cube: Cubes) -> DetectabilityMaps | None:
+def _read_states(file: Any, cube: Cubes) -> Results:
     if "entry/detectability" not in file:
-        return None
+        return Results()
     process = file["entry/detectability"]
     data = process["results/state"]
     names = _signals(data)
-    return DetectabilityMaps(
-        names=names,
-        labels=tuple(str(data[name].attrs["long_name"]) for name in names),
-        state=cube(data, names, np.uint8),
-        step_mm=_step(process),
-        notes=tuple(_loaded(process, "notes")),
-        settings=_loaded(process, "configuration"),
-    )
+    labels = [str(data[name].attrs["long_name"]) for name in names]
+    return Results.of_states(names, labels, cube(data, names, np.uint8), **_record(process))
 
 
-def _read_open_set(file: Any) -> OpenSet | None:
+def _read_open_set(file: Any, cube: Cubes) -> Results:
     if "entry/open_set" not in file:
-        return None
+        return Results()
     process = file["entry/open_set"]
-    lines = [UnexplainedLine(**line | {"carriers": tuple(line["carriers"])}) for line in _loaded(process, "lines")]
+    lines = tuple(UnexplainedLine(**line | {"carriers": tuple(line["carriers"])}) for line in _loaded(process, "lines"))
     ordinary = tuple((family, source) for family, source in _loaded(process, "ordinary"))
+    results = Results(unexplained=lines, ordinary=ordinary)
     if "results" not in process:
-        return OpenSet(tuple(lines), ordinary)
-    _map_shape(process["results/unlikeness"], ["score"])
-    _map_shape(process["results/energy"], ["energy_kev"])
-    score = process["results/unlikeness/score"][()]
-    energy, step = process["results/energy/energy_kev"][()], _step(process)
-    return OpenSet(tuple(lines), ordinary, UnlikenessMap(score, energy, step, _loaded(process, "configuration")))
-
-
-def _read_all(file: Any, cube: Cubes) -> Results:
-    return Results(
-        _read_pigments(file, cube),
-        _read_elements(file, cube),
-        _read_detectability(file, cube),
-        _read_open_set(file),
-        _read_summary(file),
-    )
+        return results
+    score = cube(process["results/unlikeness"], ["score"], np.float32)
+    peak_kev = cube(process["results/energy"], ["energy_kev"], np.float32)
+    settings = _loaded(process, "configuration")
+    return results | Results.of_unlikeness(score, peak_kev, step_mm=_step(process), settings=settings)
 
 
 def _read_summary(file: Any) -> dict[str, Any]:
@@ -561,7 +469,7 @@ def _cube(data: Any, names: Sequence[str], dtype: Any) -> NDArray[Any]:
     return cube
 
 
-def _lazy_cube(data: Any, names: Sequence[str], dtype: Any) -> NDArray[Any]:
+def _lazy_cube(data: Any, names: Sequence[str], dtype: Any) -> StoredMaps:
     """Return what reads a map when it is asked for; the file is opened anew for it."""
     n_row, n_column = _map_shape(data, names)
     folder, place = Path(data.file.filename).parent, str(data.name)
@@ -570,7 +478,7 @@ def _lazy_cube(data: Any, names: Sequence[str], dtype: Any) -> NDArray[Any]:
         with open_results_file(folder) as file:
             return np.asarray(file[place][names[index]][()])
 
-    return StoredMaps((n_row, n_column, len(names)), dtype, read).as_array()
+    return StoredMaps((n_row, n_column, len(names)), dtype, read)
 
 
 def _step(process: Any) -> tuple[float, float] | None:
@@ -578,52 +486,45 @@ def _step(process: Any) -> tuple[float, float] | None:
     return None if step is None else (float(step[0]), float(step[1]))
 
 
-def _write_tiffs(place: Path, pigments: PigmentMaps | None, elements: ElementMaps | None) -> None:
-    if pigments is not None:
-        by_place = len(pigments.places) > 1
-        for name, label in zip(pigments.names, pigments.labels, strict=True):
-            if not by_place or pigments.present_somewhere(name):
-                description = f"probability of {label}; NaN: no answer"
-                write_tiff(place / "pigments" / f"{name}.tif", pigments[name], description, pigments.step_mm)
-        _write_quantity_tiffs(place / "quantities", pigments)
-    if elements is not None:
-        for name in elements.names:
-            description = f"net counts of {name.replace('_', ' ')} lines; NaN: no answer"
-            write_tiff(place / "elements" / f"{name}.tif", elements[name], description, elements.step_mm)
+def _write_tiffs(place: Path, results: Results) -> None:
+    step_mm = results.step_mm
+    by_place = len(results.places) > 1
+    for key in results.placed:
+        if not by_place or results.present_somewhere(*key):
+            description = f"probability of {results.label(*key)}; NaN: no answer"
+            write_tiff(place / "pigments" / f"{at_place(*key)}.tif", results[key], description, step_mm)
+    _write_quantity_tiffs(place / "quantities", results)
+    for name in results.lines:
+        description = f"net counts of {name.replace('_', ' ')} lines; NaN: no answer"
+        write_tiff(place / "elements" / f"{name}.tif", results[name], description, step_mm)
+    if "state" in results.stacks:
+        meaning = ", ".join(f"{key}: {words}" for key, words in STATES.items())
+        for (name,) in results.stacks["state"].keys:
+            path = place / "detectability" / f"{name}.tif"
+            write_tiff(path, results.map("state", name), f"{results.label(name)}: {meaning}", step_mm)
+    if "unlikeness" in results.stacks:
+        description = "standard deviations of the strongest peak that nothing known explains; NaN: no answer"
+        write_tiff(place / "unlikeness.tif", results.map("unlikeness"), description, step_mm)
 
 
-def _write_quantity_tiffs(place: Path, maps: PigmentMaps) -> None:
+def _write_quantity_tiffs(place: Path, results: Results) -> None:
     """Write the thickness, and the shares of what is at the surface somewhere, with the ends of their intervals."""
-    own = maps.quantities
-    for name in own or ():
-        if own is not None and _is_somewhere(maps, name):
-            what = f"{_quantity_label(maps, name)}, {_unit(name)}"
+    for name in _quantities(results):
+        if _is_somewhere(results, name):
+            what = f"{_quantity_label(results, name)}, {_unit(name)}"
             ends = ("median", "low", "high")
-            for end, image in zip(ends, own.estimate(name), strict=True):
+            for end, image in zip(ends, results.estimate(name), strict=True):
                 about = what if end == "median" else f"{what}: {end} end of the {100 * LEVEL:g} % interval"
                 file = place / f"{name}{'' if end == 'median' else f'.{end}_90'}.tif"
-                write_tiff(file, image, f"{about}; NaN: no answer", maps.step_mm)
+                write_tiff(file, image, f"{about}; NaN: no answer", results.step_mm)
 
 
-def _is_somewhere(maps: PigmentMaps, quantity: str) -> bool:
+def _is_somewhere(results: Results, quantity: str) -> bool:
     """Whether a quantity speaks of something that is at the surface anywhere; the thickness always does."""
     material = material_of(quantity)
     if material is None:
         return True
-    at_surface = at_place(material, "surface")
-    return at_surface in maps.names and maps.present_somewhere(at_surface)
-
-
-def _write_more_tiffs(place: Path, detectability: DetectabilityMaps | None, open_set: OpenSet | None) -> None:
-    if detectability is not None:
-        meaning = ", ".join(f"{key}: {words}" for key, words in STATES.items())
-        for name, label in zip(detectability.names, detectability.labels, strict=True):
-            path = place / "detectability" / f"{name}.tif"
-            write_tiff(path, detectability[name], f"{label}: {meaning}", detectability.step_mm)
-    if open_set is not None and open_set.unlikeness is not None:
-        own = open_set.unlikeness
-        description = "standard deviations of the strongest peak that nothing known explains; NaN: no answer"
-        write_tiff(place / "unlikeness.tif", own.score, description, own.step_mm)
+    return results.holds(material, "surface") and results.present_somewhere(material, "surface")
 
 
 def write_tiff(
@@ -643,64 +544,56 @@ def write_tiff(
     tifffile.imwrite(path, values, photometric="minisblack", description=description.encode(), metadata=None, **sized)
 
 
-def _write_summary(path: Path, pigments: PigmentMaps | None, elements: ElementMaps | None) -> None:
+def _write_summary(path: Path, results: Results) -> None:
     with path.open("w", newline="", encoding="utf-8") as stream:
-        rows = summary_rows(pigments, elements)
+        rows = summary_rows(results)
         write_csv(stream, [SUMMARY_COLUMNS, *([row.get(name, "") for name in SUMMARY_COLUMNS] for row in rows)])
 
 
-def summary_rows(pigments: PigmentMaps | None, elements: ElementMaps | None) -> list[dict[str, str]]:
+def summary_rows(results: Results) -> list[dict[str, str]]:
     """One row per map: shares and means over the pixels that have an answer."""
-    rows = []
-    if pigments is not None:
-        rows += [
-            _pigment_row(pigments[name], name, kind, label)
-            for name, kind, label in zip(pigments.names, pigments.kinds, pigments.labels, strict=True)
-            if split_place(name)[1] == "anywhere" or pigments.present_somewhere(name)
-        ]
-        rows += [_quantity_row(pigments, name) for name in pigments.quantities or () if _is_somewhere(pigments, name)]
-    if elements is not None:
-        rows += [_element_row(elements, index, name) for index, name in enumerate(elements.names)]
-    return rows
+    rows = [
+        _pigment_row(results, *key) for key in results.placed if key[1] == "anywhere" or results.present_somewhere(*key)
+    ]
+    rows += [_quantity_row(results, name) for name in _quantities(results) if _is_somewhere(results, name)]
+    return rows + [_element_row(results, name) for name in results.lines]
 
 
-def _pigment_row(image: NDArray[np.float32], name: str, kind: str, label: str) -> dict[str, str]:
+def _pigment_row(results: Results, name: str, place: Place) -> dict[str, str]:
+    image = results[name, place]
     known = image[np.isfinite(image)].astype(np.float64)
     return {
-        "name": name,
-        "kind": kind,
-        "label": label,
+        "name": at_place(name, place),
+        "kind": results.materials[name].kind,
+        "label": results.label(name, place),
         "share_above_half": _number((known > 0.5).mean() if known.size else math.nan),
         "mean_probability": _number(known.mean() if known.size else math.nan),
         "max_probability": _number(known.max() if known.size else math.nan),
     }
 
 
-def _quantity_row(maps: PigmentMaps, name: str) -> dict[str, str]:
+def _quantity_row(results: Results, name: str) -> dict[str, str]:
     """Medians over the pixels where a quantity is determined; of a share, where the group is at the surface."""
-    own, material = maps.quantities, material_of(name)
-    if own is None:
-        return {}
-    value, low, high = own.estimate(name)
-    here = own.determined(name)
+    value, low, high = results.estimate(name)
+    here, material = results.is_determined(name), material_of(name)
     if material is not None:
-        here &= maps.at(material, "surface") > PRESENT_PROBABILITY
+        here &= results[material, "surface"] > PRESENT_PROBABILITY
     ends = {"median_value": value, "median_low": low, "median_high": high}
     return {
         "name": name,
         "kind": "quantity",
-        "label": f"{_quantity_label(maps, name)} ({_unit(name)})",
+        "label": f"{_quantity_label(results, name)} ({_unit(name)})",
     } | {key: _number(float(np.median(image[here])) if here.any() else math.nan) for key, image in ends.items()}
 
 
-def _element_row(maps: ElementMaps, index: int, name: str) -> dict[str, str]:
-    area, uncertainty = maps.area[:, :, index], maps.uncertainty[:, :, index]
-    known = uncertainty[np.isfinite(uncertainty)]
+def _element_row(results: Results, name: str) -> dict[str, str]:
+    sigma = results.map("area_sigma", name)
+    known = sigma[np.isfinite(sigma)]
     return {
         "name": name,
         "kind": "element",
         "label": name.replace("_", " "),
-        "total_counts": _number(float(np.nansum(area, dtype=np.float64))),
+        "total_counts": _number(float(np.nansum(results[name], dtype=np.float64))),
         "median_uncertainty_counts": _number(float(np.median(known)) if known.size else math.nan),
     }
 

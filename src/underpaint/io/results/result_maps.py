@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data.maps import NO_ANSWER, split_place
+from underpaint.data.maps import NO_ANSWER, Place, split_place
 from underpaint.errors import ScanError
 from underpaint.io.results.contained import DAMAGE, open_results_file
 from underpaint.io.results.stored import RESULTS_FILE
@@ -48,7 +48,7 @@ class MapEntry:
     material, place : str
         The name apart, as ``underpaint.data.maps.split_place`` does it.
     groups, elements : tuple of str
-        As in ``PigmentMaps``.
+        As in :class:`~underpaint.data.maps.Material`.
     path, error_path : str
         Of the map, and of its standard deviations ("": none), in the file.
     end_paths : tuple of str
@@ -61,7 +61,7 @@ class MapEntry:
     kind: str
     unit: str
     material: str
-    place: str
+    place: Place
     groups: tuple[str, ...]
     elements: tuple[str, ...]
     path: str
@@ -243,7 +243,7 @@ def _entry(process: str, dataset: Any, results: Any, name: str) -> MapEntry:
     )
 
 
-def _placed(name: str) -> tuple[str, str]:
+def _placed(name: str) -> tuple[str, Place]:
     try:
         return split_place(name)
     except ValueError:

@@ -61,7 +61,7 @@ def find_scan(
     folder : Path
         Of the results.
     summary : mapping
-        As :func:`underpaint.io.read_maps` returns it.
+        As of :class:`underpaint.data.maps.Results`.
     given : str or None
         Where the user says it is; else it is looked for where it was, and beside the results.
     shape : (n_row, n_column)

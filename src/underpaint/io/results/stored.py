@@ -3,9 +3,9 @@
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,8 @@ JOURNAL = "finished"
 """Name of a store's file of one byte a block, 1 for those that are finished."""
 
 
-class StoredMaps(np.lib.mixins.NDArrayOperatorsMixin):
+class StoredMaps:
     """An array (n_row, n_column, n_map) on disk, of which ``maps[rows, columns, index]`` reads one map.
-
-    Whatever else an array does (``maps.mean()``, ``maps > 0.5``, ``np.asarray(maps)``, other slices) it does, too; that
-    reads the maps that it needs, mostly all of them.
 
     Parameters
     ----------
@@ -32,58 +29,16 @@ class StoredMaps(np.lib.mixins.NDArrayOperatorsMixin):
         Returns the (n_row, n_column) map of an index. The ones read last are kept, 24 MB of them.
     """
 
-    ndim = 3
-
     def __init__(self, shape: tuple[int, int, int], dtype: Any, read: Callable[[int], NDArray[Any]]) -> None:
         self.shape, self.dtype = shape, np.dtype(dtype)
         self._read = read
         self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __getitem__(self, key: Any) -> Any:
-        """Return what the array would; of one map or some, without reading the others."""
-        if not isinstance(key, tuple) or len(key) != self.ndim or any(part is None or part is ... for part in key):
-            return np.asarray(self)[key]
+    def __getitem__(self, key: tuple[slice, slice, int]) -> NDArray[Any]:
+        """Return a map, or a part of it, without reading the others."""
         rows, columns, index = key
-        if isinstance(index, int | np.integer):
-            if not -self.shape[2] <= index < self.shape[2]:
-                raise IndexError(f"index {index} is out of bounds for {self.shape[2]} maps")
-            return self._map(int(index) % self.shape[2])[rows, columns]
-        plain = slice | int | np.integer
-        if isinstance(index, slice) and range(self.shape[2])[index] and all(isinstance(own, plain) for own in key):
-            return np.stack([self._map(own)[rows, columns] for own in range(self.shape[2])[index]], axis=-1)
-        return np.asarray(self)[key]
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return self.shape[0]
-
-    def __iter__(self) -> Iterator[NDArray[Any]]:
-        """Go through the rows."""
-        return iter(np.asarray(self))
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """Read all maps."""
-        if copy is False:
-            raise ValueError("Cannot give the maps as an array without a copy: they lie on disk.")
-        whole = np.empty(self.shape, self.dtype if dtype is None else dtype)
-        for index in range(self.shape[2]):
-            whole[:, :, index] = self._map(index)
-        return whole
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **how: Any) -> Any:
-        """Do with all maps what numpy does with an array."""
-        return getattr(ufunc, method)(*(np.asarray(own) if own is self else own for own in inputs), **how)
-
-    def __getattr__(self, name: str) -> Any:
-        """Return the array's method or attribute, such as ``mean``."""
-        if name.startswith("_") or not hasattr(np.ndarray, name):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(np.asarray(self), name)
-
-    def as_array(self) -> NDArray[Any]:
-        """Return itself where an array is asked for: maps of results are taken one by one."""
-        return cast("NDArray[Any]", self)
+        return np.asarray(self._map(index)[rows, columns])
 
     def _map(self, index: int) -> NDArray[Any]:
         with self._lock:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint import __version__
+from underpaint._version import __version__
 from underpaint.data.maps import split_place
 from underpaint.lab.evaluation.groups import mean
 from underpaint.lab.evaluation.scores import (
@@ -67,12 +67,11 @@ def evaluate_panel(
         seed=seed,
     )
     painted = make_panel(settings, outputs=outputs, progress=progress)
-    maps = identify(painted.scan, model=model)
+    results = identify(painted.scan, model=model)
     if painted.labels is None or painted.counts_needed is None:
         raise RuntimeError("the panel was made without labels")
-    answers = maps.probability.reshape(-1, len(maps.names))
-    columns = [maps.names.index(name) for name in outputs.names]
-    table = score_all(answers[:, columns], painted.labels, painted.counts_needed <= counts, outputs)
+    answers = np.stack([results[name].ravel() for name in outputs.names], axis=1)
+    table = score_all(answers, painted.labels, painted.counts_needed <= counts, outputs)
     return _summary(table, outputs) | {
         "panel": panel,
         "data": "simulated",

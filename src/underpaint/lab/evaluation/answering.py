@@ -62,7 +62,7 @@ class Answered:
     log_odds, probability : (n, n_name) float32 arrays
         NaN for no answer.
     quantity, sigma : (n, n_quantity) float32 arrays or None
-        On the scales of :mod:`underpaint.data.maps.quantities`; None where the model has no quantities.
+        On the scales of :mod:`underpaint.data.maps`; None where the model has no quantities.
     """
 
     card: ModelCard

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from underpaint.calibrate import calibrate, what_is_known, with_calibration
 from underpaint.data import Scan
-from underpaint.data.maps import ElementMaps, PigmentMaps
+from underpaint.data.maps import Results, share_present
 from underpaint.elements import fit_elements
 from underpaint.errors import ScanError
 from underpaint.io import load
@@ -48,8 +48,7 @@ class Identified:
     scan: Scan
     instrument: Instrument
     known: KnownInstrument
-    pigments: PigmentMaps
-    elements: ElementMaps
+    results: Results
 
 
 def identify_scan(source: str, model: str | OnnxModel) -> Identified:
@@ -61,28 +60,28 @@ def identify_scan(source: str, model: str | OnnxModel) -> Identified:
     calibration = calibrate(raw)
     scan, knowledge = with_calibration(raw, calibration), what_is_known(raw, found=calibration)
     instrument, known = knowledge.instrument, knowledge.known()
-    found = identify(scan, model=model, instrument=known)
-    return Identified(scan, instrument, known, found, fit_elements(scan, instrument=instrument))
+    results = identify(scan, model=model, instrument=known) | fit_elements(scan, instrument=instrument)
+    return Identified(scan, instrument, known, results)
 
 
-def log_odds(maps: PigmentMaps, name: str) -> Array:
+def log_odds(results: Results, name: str) -> Array:
     """Log-odds of a name at each pixel, (n_pixel,)."""
-    if maps.log_odds is not None:
-        return maps.log_odds[:, :, maps.names.index(name)].ravel().astype(np.float64)
-    probability = np.clip(maps[name].ravel().astype(np.float64), SMALLEST, 1 - SMALLEST)
+    if "log_odds" in results.stacks:
+        return results.map("log_odds", name, "anywhere").ravel().astype(np.float64)
+    probability = np.clip(results[name].ravel().astype(np.float64), SMALLEST, 1 - SMALLEST)
     return np.asarray(np.log(probability) - np.log1p(-probability))
 
 
-def presence(own: Identified, evidence: ElementMaps) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:
+def presence(own: Identified, evidence: Results) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:
     """AUROC and its baseline per group, and how many pixels each side has."""
     found: dict[str, float] = {}
     baseline: dict[str, float] = {}
     pixels: dict[str, Any] = {}
     for group, family in PRESENCE_GROUPS.items():
-        if group not in own.pigments.names or family not in evidence.names:
+        if not own.results.holds(group) or family not in evidence.lines:
             continue
-        score, area = log_odds(own.pigments, group), own.elements[family].ravel().astype(np.float64)
-        sigma = evidence[family].ravel() / evidence.uncertainty[:, :, evidence.names.index(family)].ravel()
+        score, area = log_odds(own.results, group), own.results[family].ravel().astype(np.float64)
+        sigma = evidence[family].ravel() / evidence.map("area_sigma", family).ravel()
         sure = ((sigma > CERTAIN_SIGMAS) | (sigma < ABSENT_SIGMAS)) & np.isfinite(score) & np.isfinite(area)
         positive = (sigma > CERTAIN_SIGMAS)[sure]
         pixels[group] = {"present": int(positive.sum()), "absent": int((~positive).sum())}
@@ -92,21 +91,21 @@ def presence(own: Identified, evidence: ElementMaps) -> tuple[dict[str, float], 
     return found, baseline, pixels
 
 
-def correlation(own: Identified, evidence: ElementMaps) -> tuple[dict[str, float], dict[str, float]]:
+def correlation(own: Identified, evidence: Results) -> tuple[dict[str, float], dict[str, float]]:
     """Spearman correlation with PyMca's line area and its baseline, per group."""
     found: dict[str, float] = {}
     baseline: dict[str, float] = {}
     for group, family in AREA_GROUPS.items():
-        if group not in own.pigments.names or family not in evidence.names:
+        if not own.results.holds(group) or family not in evidence.lines:
             continue
-        score, area = log_odds(own.pigments, group), evidence[family].ravel().astype(np.float64)
+        score, area = log_odds(own.results, group), evidence[family].ravel().astype(np.float64)
         known = np.isfinite(score) & np.isfinite(area)
         found[group] = spearman(score[known], area[known])
-        baseline[group] = spearman(own.elements[family].ravel()[known].astype(np.float64), area[known])
+        baseline[group] = spearman(own.results[family].ravel()[known].astype(np.float64), area[known])
     return found, baseline
 
 
-def agreement(one: PigmentMaps, other: PigmentMaps, *, sure: float | None = None) -> dict[str, float]:
+def agreement(one: Results, other: Results, *, sure: float | None = None) -> dict[str, float]:
     """Cohen's kappa per group between two scans of the same pixels.
 
     Groups that either scan finds in 5 to 95 % of the pixels.
@@ -121,13 +120,12 @@ def agreement(one: PigmentMaps, other: PigmentMaps, *, sure: float | None = None
     ScanError
         The scans differ in size.
     """
-    if one.probability.shape[:2] != other.probability.shape[:2]:
+    if one.shape != other.shape:
         raise ScanError(
-            f"Cannot compare the scans: {one.probability.shape[:2]} and {other.probability.shape[:2]} pixels. "
-            "Both must be of the same pixels."
+            f"Cannot compare the scans: {one.shape} and {other.shape} pixels. Both must be of the same pixels."
         )
     result: dict[str, float] = {}
-    for name in one.select("group"):
+    for name in one.groups:
         known = np.isfinite(one[name]) & np.isfinite(other[name])
         if sure is not None:
             known &= (np.abs(one[name] - THRESHOLD) >= sure - 0.5) & (np.abs(other[name] - THRESHOLD) >= sure - 0.5)
@@ -156,9 +154,9 @@ def line_agreement(one: Identified, other: Identified) -> dict[str, float]:
     family of a group, for groups that either scan finds so in 5 to 95 % of the pixels.
     """
     result: dict[str, float] = {}
-    for name in one.pigments.select("group"):
+    for name in one.results.groups:
         families = library().group(name).key_families
-        seen = [own.elements.strongest(families).ravel() > LINE_SIGMAS for own in (one, other)]
+        seen = [own.results.strongest(families).ravel() > LINE_SIGMAS for own in (one, other)]
         result |= _kappa(name, *seen)
     return result
 
@@ -166,12 +164,6 @@ def line_agreement(one: Identified, other: Identified) -> dict[str, float]:
 def _kappa(name: str, one: NDArray[np.bool_], other: NDArray[np.bool_]) -> dict[str, float]:
     low, high = PREVALENCE
     return {name: cohen_kappa(one, other)} if any(low <= own.mean() <= high for own in (one, other)) else {}
-
-
-def prevalence(maps: PigmentMaps, name: str) -> float:
-    """Share of the answered pixels over the threshold."""
-    known = np.isfinite(maps[name])
-    return float((maps[name][known] > THRESHOLD).mean()) if known.any() else float("nan")
 
 
 def against_lines(own: Identified) -> dict[str, Any]:
@@ -190,7 +182,7 @@ def against_lines(own: Identified) -> dict[str, Any]:
     MissingExtraError
         PyMca is not installed.
     """
-    evidence = fit_elements(own.scan, families=own.elements.names, instrument=own.instrument, engine="pymca")
+    evidence = fit_elements(own.scan, families=own.results.lines, instrument=own.instrument, engine="pymca")
     found, baseline, pixels = presence(own, evidence)
     rank, baseline_rank = correlation(own, evidence)
     return {
@@ -199,7 +191,7 @@ def against_lines(own: Identified) -> dict[str, Any]:
         "pixels": pixels,
         "spearman": rank,
         "baseline_spearman": baseline_rank,
-        "prevalence": {name: prevalence(own.pigments, name) for name in own.pigments.select("group")},
+        "prevalence": {name: share_present(own.results[name]) for name in own.results.groups},
     }
 
 

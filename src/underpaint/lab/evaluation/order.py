@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from underpaint.data import Spectrum
-from underpaint.data.maps import PLACES, PigmentMaps, at_place
+from underpaint.data.maps import PLACES, Results, at_place
 from underpaint.lab.evaluation.answering import Answered, Spectra, seen_by
 from underpaint.lab.evaluation.groups import mean
 from underpaint.physics.forward import axis_of, emit, render
@@ -214,10 +214,10 @@ def _fitted_order(seen: Measured, candidates: Sequence[Candidate], instrument: I
     return 1 if is_so else -1
 
 
-def _as_maps(answered: Answered, names: Sequence[str], shape: tuple[int, int]) -> PigmentMaps:
+def _as_maps(answered: Answered, names: Sequence[str], shape: tuple[int, int]) -> Results:
     card = answered.card
     probability = answered.by_name(names).reshape(*shape, len(names))
-    return PigmentMaps(probability=probability, **card.of_names([card.names.index(name) for name in names]))
+    return Results.of_pigments(probability=probability, **card.of_names([card.names.index(name) for name in names]))
 
 
 def _deviances(top: str, below: str, expected: Numbers, instrument: Instrument) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import Scan
-from underpaint.data.maps import ElementMaps
+from underpaint.data.maps import Results
 from underpaint.display.plot.comparison import lesser_area
 from underpaint.elements import fit_elements
 from underpaint.lab.evaluation import score
@@ -47,7 +47,7 @@ class Case:
 
     painting: Painting
     scan: Scan
-    elements: ElementMaps
+    elements: Results
     found: Mapping[str, Mapping[str, Map]]
 
 
@@ -97,7 +97,7 @@ def default_maps(scan: Scan, *, members: Sequence[str] = ()) -> dict[str, Map]:
         name: (name,) if name in members else groups for name, groups in zip(outputs.names, outputs.groups, strict=True)
     }
     pigments = {name: np.min([maps[each] for each in wanted], axis=0) for name, wanted in asked.items()}
-    return {**{group: maps[group] for group in maps.select("group")}, **pigments}
+    return {**{group: maps[group] for group in maps.groups}, **pigments}
 
 
 def map_scores(probability: Map, place: Place, area: NDArray[np.float64]) -> dict[str, float | None]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from underpaint import __version__
+from underpaint._version import __version__
 from underpaint.errors import TrainingError
 from underpaint.lab.evaluation.parts import random_pixels
 from underpaint.lab.reproduction.arms import finetuned, pretrain

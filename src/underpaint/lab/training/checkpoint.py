@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from underpaint import __version__
+from underpaint._version import __version__
 from underpaint.errors import TrainingError
 from underpaint.lab.networks import NetworkSpec, build_network, is_folded
 from underpaint.lab.training.exporting import check_export

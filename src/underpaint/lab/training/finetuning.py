@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from underpaint import __version__
+from underpaint._version import __version__
 from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import split_place
 from underpaint.elements import fit_elements

@@ -49,7 +49,7 @@ class Library:
     instrument : (n, n_input) float32 array, or None
         What is known of the instrument (:mod:`underpaint.simulate.instrument_inputs`), NaN where it is not.
     quantities : (n, n_quantity) float32 array, or None
-        Thickness and shares of the uppermost paint on their scales (:mod:`underpaint.data.maps.quantities`), NaN where
+        Thickness and shares of the uppermost paint on their scales (:mod:`underpaint.data.maps`), NaN where
         there is nothing to answer.
     instrument_inputs, quantity_names : tuple of str
         What their columns are.

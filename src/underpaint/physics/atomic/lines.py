@@ -120,13 +120,15 @@ def family_lines(
     Parameters
     ----------
     element, shell : str
-        "Pb", "L".
+        "Pb", "L"; or one shell of the family, "L3".
     excitation_kev : float
         Tube voltage or highest photon energy, keV.
     """
     number = atomic_number(element)
     rows = [
-        row for row in _lines(number) if row[1] == f"{element}_{shell}" and edge_energy(number, row[2]) < excitation_kev
+        row
+        for row in _lines(number)
+        if SHELLS[row[2]].startswith(shell) and edge_energy(number, row[2]) < excitation_kev
     ]
     if not rows:
         return np.zeros(0), np.zeros(0)

@@ -203,7 +203,14 @@ class Library:
 
 @lru_cache(maxsize=1)
 def library() -> Library:
-    """Return the library that ships with the package (see ``sample/data/README.md`` for its sources)."""
+    """Return the library that ships with the package (see ``sample/data/README.md`` for its sources).
+
+    Examples
+    --------
+    >>> import underpaint as up
+    >>> up.library()["vermilion"].groups
+    ('mercury_red',)
+    """
     pigments = [_pigment(row) for row in data_table("pigments")["pigment"]]
     groups = [
         PigmentGroup(**{**row, "key_families": tuple(row["key_families"])}) for row in data_table("groups")["group"]

@@ -14,7 +14,7 @@ from underpaint.pigments.explain.fit import StratigraphyFit, fit_candidates
 from underpaint.pigments.explain.intervals import Interval, intervals
 from underpaint.pigments.explain.measured import Measured, measured
 from underpaint.pigments.explain.proposals import Suspects, laid, propose, suspects
-from underpaint.pigments.explain.region import pixel_mask, read_pixel, read_region, region_spectrum
+from underpaint.pigments.explain.region import pixel_mask, read_pixel, read_region, read_spot, region_spectrum
 
 __all__ = [
     "Candidate",
@@ -43,6 +43,7 @@ __all__ = [
     "propose_from_network",
     "read_pixel",
     "read_region",
+    "read_spot",
     "region_spectrum",
     "suspects",
 ]

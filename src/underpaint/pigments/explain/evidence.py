@@ -194,15 +194,14 @@ def measured_lines(
     """
     scan = Scan(np.asarray(spectrum.counts)[None, None], axis=spectrum.axis, name=spectrum.name)
     try:
-        there = fit_elements(scan, instrument=instrument).names
+        there = fit_elements(scan, instrument=instrument).lines
     except CoverageError:
         there = ()
     shown = [name for name in wanted if name not in there and _shows(name, scan, instrument)]
     found = fit_elements(scan, instrument=instrument, families=[*there, *shown])
-    pairs = zip(found.area[0, 0].tolist(), found.uncertainty[0, 0].tolist(), strict=True)
     kept = {
-        name: pair
-        for name, pair in zip(found.names, pairs, strict=True)
+        name: (float(found[name][0, 0]), float(found.map("area_sigma", name)[0, 0]))
+        for name in found.lines
         if _strongest_kev(name, instrument) > start_kev
     }
     return kept, tuple(name for name in there if name in kept)

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from underpaint.data.maps import PigmentMaps
+from underpaint.data.maps import Results
 from underpaint.physics.materials import Paint, ground_layer, library
 from underpaint.pigments.explain.candidate import (
     PAINT_UM,
@@ -55,7 +55,7 @@ class Suspects:
     notes: tuple[str, ...] = ()
 
 
-def suspects(found: PigmentMaps, ground: str, *, present: float = PRESENT, hidden: float = HIDDEN) -> Suspects:
+def suspects(found: Results, ground: str, *, present: float = PRESENT, hidden: float = HIDDEN) -> Suspects:
     """Return the pigments that a network's answer speaks for.
 
     Of every group that is present, its likeliest member whose other groups are present, too. Groups that the ground
@@ -63,15 +63,15 @@ def suspects(found: PigmentMaps, ground: str, *, present: float = PRESENT, hidde
 
     Parameters
     ----------
-    found : PigmentMaps
+    found : Results
         Of a single spectrum: (1, 1) pixels.
     ground : str
         Name of the ground that lies under all candidates.
     present, hidden : float
         Least probability of a group to be taken, or to be tried below the paint.
     """
-    probability = {name: float(found[name][0, 0]) for name in found.names}
-    groups = {name: probability[name] for name in found.select("group") if np.isfinite(probability[name])}
+    probability = {name: float(found[name][0, 0]) for name in (*found.groups, *found.pigments)}
+    groups = {name: probability[name] for name in found.groups if np.isfinite(probability[name])}
     below = _ground_groups(ground)
     ranked = sorted(groups, key=lambda name: -groups[name])
     sure = [name for name in ranked if groups[name] >= present]
@@ -194,7 +194,7 @@ def _tops(names: Sequence[str]) -> list[tuple[str, ...]]:
     return [top for size in sizes for top in combinations(names, size)]
 
 
-def _members(groups: Sequence[str], allowed: set[str], found: PigmentMaps, probability: dict[str, float]) -> list[str]:
+def _members(groups: Sequence[str], allowed: set[str], found: Results, probability: dict[str, float]) -> list[str]:
     """Return a member of each group; each once.
 
     The likeliest one: but one that counts as several groups only where it is likely itself, and for one of them, the
@@ -209,13 +209,13 @@ def _members(groups: Sequence[str], allowed: set[str], found: PigmentMaps, proba
     return list(dict.fromkeys(chosen[group] for group in groups if group in chosen))
 
 
-def _options(group: str, allowed: set[str], found: PigmentMaps, probability: dict[str, float]) -> tuple[str, ...]:
+def _options(group: str, allowed: set[str], found: Results, probability: dict[str, float]) -> tuple[str, ...]:
     """Return the likeliest member of a group and the likeliest of this group alone; empty where there is none."""
 
     def score(name: str) -> float:
         return probability.get(name, 0.0)
 
-    known = [name for name in found.select("member") if name in library() and group in library()[name].groups]
+    known = [name for name in found.pigments if name in library() and group in library()[name].groups]
     # a network of groups alone leaves the choice to the library's order, which puts the commonest first
     known = known or [pigment.name for pigment in library().members(group)]
     own = [name for name in known if set(library()[name].groups) <= allowed]

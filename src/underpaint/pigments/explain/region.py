@@ -84,6 +84,21 @@ def read_region(path: Path, shape: tuple[int, int]) -> Mask:
     return mask
 
 
+def read_spot(pixel: str | None, region: Path | None, shape: tuple[int, int]) -> Mask:
+    """Return the (n_row, n_column) mask of a pixel "12,40" or of a region's file.
+
+    Raises
+    ------
+    ScanError
+        None or both are given, or the one given cannot be used.
+    """
+    if pixel is not None and region is None:
+        return pixel_mask(*read_pixel(pixel), shape)
+    if region is not None and pixel is None:
+        return read_region(region, shape)
+    raise ScanError("Cannot tell which spectra to sum: give either --pixel ROW,COLUMN or --region FILE.")
+
+
 def region_spectrum(scan: Scan, mask: Mask) -> Spectrum:
     """Return the sum of a region's spectra; only the rows and columns around it are read.
 

@@ -2,7 +2,7 @@
 
 from underpaint.pigments.limits.composites import Composite, composite
 from underpaint.pigments.limits.equivalence import MODEL_COUNTS, Group, Separation, separate
-from underpaint.pigments.limits.exclusion import Burial, Exclusion, counts_to_exclude, detectability_maps, judged
+from underpaint.pigments.limits.exclusion import Burial, Exclusion, counts_to_exclude, detectability_maps
 from underpaint.pigments.limits.members import (
     Circumstances,
     Difference,
@@ -35,7 +35,6 @@ __all__ = [
     "counts_to_see",
     "detectability_maps",
     "group_posterior",
-    "judged",
     "member_shares",
     "separate",
     "share_group",

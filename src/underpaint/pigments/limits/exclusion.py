@@ -16,11 +16,7 @@ from underpaint.data.maps import (
     PRESENT,
     PRESENT_PROBABILITY,
     UNDECIDED,
-    DetectabilityMaps,
-    ElementMaps,
-    PigmentMaps,
-    at_place,
-    split_place,
+    Results,
 )
 from underpaint.errors import SampleError
 from underpaint.physics.forward import Emission, counts_needed, efficiency, emit, render
@@ -157,7 +153,7 @@ def counts_to_exclude(
     names : tuple of str
         Groups or pigments of the library.
     families : tuple of tuple of str
-        Key line families of each, as in ``PigmentMaps.elements``.
+        Key line families of each, as in ``Material.elements``.
     instrument : Instrument
     axis : EnergyAxis
         Of the scan.
@@ -200,14 +196,13 @@ def counts_to_exclude(
 
 
 def detectability_maps(
-    pigments: PigmentMaps,
+    results: Results,
     pixel_counts: NDArray[np.integer] | NDArray[np.floating],
     instrument: Instrument,
     axis: EnergyAxis,
     *,
-    elements: ElementMaps | None = None,
     burial: Burial | None = None,
-) -> DetectabilityMaps:
+) -> Results:
     """Say at every pixel of every group whether it is present, absent, or cannot be excluded.
 
     Present: the network says so. Undecided: the prediction set of 99 % coverage that its card states for such counts
@@ -217,70 +212,71 @@ def detectability_maps(
 
     Parameters
     ----------
-    pigments : PigmentMaps
-        What the network says. Of a model without groups, the pigments themselves are judged.
+    results : Results
+        What the network says; of a model without groups, the pigments themselves are judged. Where lines were fitted,
+        a group whose key line exceeds three standard deviations is not called absent.
     pixel_counts : (n_row, n_column) array
         Counts of each whole spectrum.
     instrument : Instrument
         That made the scan.
     axis : EnergyAxis
         Of the scan.
-    elements : ElementMaps, optional
-        A group whose key line exceeds three standard deviations is not called absent.
     burial : Burial, optional
         How a pigment may be hidden.
+
+    Returns
+    -------
+    Results
+        The states alone.
 
     Raises
     ------
     ValueError
         The counts are those of another scan.
     SampleError
-        The library does not know a name of the maps.
+        The library does not know a name of the results.
     """
-    if pixel_counts.shape != pigments.probability.shape[:2]:
+    if pixel_counts.shape != results.shape:
         raise ValueError(
             f"Cannot say what would be seen: {pixel_counts.shape} pixel counts for maps of "
-            f"{pigments.probability.shape[:2]} pixels. Give the counts of the same scan."
+            f"{results.shape} pixels. Give the counts of the same scan."
         )
-    names = judged(pigments)
-    families = tuple(pigments.elements[pigments.names.index(name)] for name in names)
+    names = results.targets
+    families = tuple(results.materials[name].elements for name in names)
     table = counts_to_exclude(names, families, instrument, axis, burial)
-    probability = np.stack([pigments[name] for name in names], axis=2)
+    probability = np.stack([results[name] for name in names], axis=2)
     found = probability > PRESENT_PROBABILITY
-    covers, standing = _covers(pigments, names, found), _standing(elements)
+    covers, standing = _covers(results, names, found), _standing(results)
     state = np.full(found.shape, CANNOT_EXCLUDE, np.uint8)
     for index in range(len(names)):
         state[:, :, index][_absent(table, index, covers, np.asarray(pixel_counts, float), standing)] = ABSENT
     state[found] = PRESENT
-    state[_undecided(pigments, names, np.asarray(pixel_counts, float))] = UNDECIDED
+    state[_undecided(results, names, np.asarray(pixel_counts, float))] = UNDECIDED
     state[~np.isfinite(probability)] = NO_ANSWER
-    labels = tuple(pigments.labels[pigments.names.index(name)] for name in names)
-    return DetectabilityMaps(names, labels, state, pigments.step_mm, (_words(table.burial),), _settings(table))
+    return Results.of_states(
+        names,
+        [results.label(name) for name in names],
+        state,
+        step_mm=results.step_mm,
+        notes=(_words(table.burial),),
+        settings=_settings(table),
+    )
 
 
-def _undecided(pigments: PigmentMaps, names: Sequence[str], counts: Numbers) -> NDArray[np.bool_]:
-    model = pigments.settings.get("model")
-    stated = model.get("sets") if isinstance(model, dict) else None
-    log_odds = pigments.log_odds
-    if stated is None or log_odds is None:
+def _undecided(results: Results, names: Sequence[str], counts: Numbers) -> NDArray[np.bool_]:
+    stated = results.model_card.get("sets")
+    if stated is None or "log_odds" not in results.stacks:
         return np.zeros((*counts.shape, len(names)), dtype=bool)
-    sets, columns = PredictionSets.model_validate(stated), [pigments.names.index(name) for name in names]
-    own = [sets.undecided(name, log_odds[:, :, at], counts, SURE) for name, at in zip(names, columns, strict=True)]
-    return np.stack(own, axis=2)
+    sets = PredictionSets.model_validate(stated)
+    undecided = [sets.undecided(name, results.map("log_odds", name, "anywhere"), counts, SURE) for name in names]
+    return np.stack(undecided, axis=2)
 
 
-def judged(pigments: PigmentMaps) -> tuple[str, ...]:
-    """Return the groups of a model, anywhere in the paint; of a model without groups, its pigments."""
-    names = pigments.select("group") or pigments.names
-    return tuple(name for name in names if split_place(name)[1] == "anywhere")
-
-
-def _covers(pigments: PigmentMaps, names: Sequence[str], found: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _covers(results: Results, names: Sequence[str], found: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which names may lie on top: those at the surface where the model tells, else all that were found."""
-    at_surface = [at_place(name, "surface") for name in names]
-    if not set(at_surface) <= set(pigments.names):
+    if not all(results.holds(name, "surface") for name in names):
         return found
-    on_top = np.stack([pigments[name] for name in at_surface], axis=2) > PRESENT_PROBABILITY
+    on_top = np.stack([results[name, "surface"] for name in names], axis=2) > PRESENT_PROBABILITY
     return np.where(on_top.any(axis=2, keepdims=True), on_top, found)
 
 
@@ -300,16 +296,14 @@ def _absent(
     return result
 
 
-def _standing(elements: ElementMaps | None) -> dict[str, NDArray[np.bool_]]:
+def _standing(results: Results) -> dict[str, NDArray[np.bool_]]:
     """Return by element where one of its line families stands out."""
-    result: dict[str, NDArray[np.bool_]] = {}
-    if elements is None:
-        return result
-    for index, family in enumerate(elements.names):
+    standing: dict[str, NDArray[np.bool_]] = {}
+    for family in results.lines:
         element = family.partition("_")[0]
-        above = elements.area[:, :, index] > LINE_SIGMA * np.maximum(elements.uncertainty[:, :, index], 1e-9)
-        result[element] = above | result[element] if element in result else above
-    return result
+        above = results[family] > LINE_SIGMA * np.maximum(results.map("area_sigma", family), 1e-9)
+        standing[element] = above | standing[element] if element in standing else above
+    return standing
 
 
 def _needed(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data.maps import PRESENT_PROBABILITY, PigmentMaps, split_place
+from underpaint.data.maps import PRESENT_PROBABILITY, Place, Results, Stack
 from underpaint.errors import SampleError
 from underpaint.physics.atomic import atomic_number
 from underpaint.physics.forward import axis_of, emit, render
@@ -138,26 +138,24 @@ def share_group(probability: float, prior: Mapping[str, float]) -> dict[str, flo
     return {name: probability * weight for name, weight in prior.items()}
 
 
-def share_members(
-    maps: PigmentMaps, circumstances: Circumstances | None = None, *, overwrite: bool = False
-) -> PigmentMaps:
-    """Return maps in which the members of each group share its probability by the prior, at every place.
+def share_members(results: Results, circumstances: Circumstances | None = None, *, overwrite: bool = False) -> Results:
+    """Return results in which the members of each group share its probability by the prior, at every place.
 
     Parameters
     ----------
-    maps : PigmentMaps
-        What a network says. Its groups stay as they are; members without a group of their own among the maps, and those
+    results : Results
+        What a network says. Its groups stay as they are; members without a group of their own among them, and those
         that the library does not know, too.
     circumstances : Circumstances, optional
         Even weights where nothing is known.
     overwrite : bool
-        Put the answer into the arrays of ``maps``, which saves as much memory again.
+        Put the answer into the arrays of ``results``, which saves as much memory again.
 
     Returns
     -------
-    PigmentMaps
-        ``settings["member_prior"]`` says what was known, and each group's prior; of a model without groups or members
-        the maps as they are.
+    Results
+        ``settings_of("pigments")["member_prior"]`` says what was known, and each group's prior; of a model without
+        groups or members the results as they are.
 
     Raises
     ------
@@ -171,32 +169,51 @@ def share_members(
     of several groups the least holds. So the spectrum enters by the probabilities of the groups alone, and members of
     the same groups keep the ratio that the prior gives them, whatever the network says of them.
     """
-    known, members = Circumstances() if circumstances is None else circumstances, _shareable(maps)
+    known, members = Circumstances() if circumstances is None else circumstances, _shareable(results)
     if not members:
-        return maps
-    weight = {name: _weight(library()[split_place(name)[0]], known) for name in members}
-    settings = maps.settings | {"member_prior": _stated(members, known)}
-    probability = maps.probability if overwrite else maps.probability.copy()
-    log_odds = maps.log_odds if overwrite or maps.log_odds is None else maps.log_odds.copy()
+        return results
+    weight = {name: _weight(library()[name], known) for name in members}
+    settings = {**results.settings_of("pigments"), "member_prior": _stated(members, known)}
+    stacks = {name: results.stacks[name] for name in ("probability", "log_odds") if name in results.stacks}
+    if not overwrite:
+        stacks = {name: Stack(stack.keys, stack.values.copy()) for name, stack in stacks.items()}
+    for place in results.places:
+        held = {
+            name: groups
+            for name, groups in members.items()
+            if all(results.holds(each, place) for each in (name, *groups))
+        }
+        _share_at(place, held, weight, stacks)
+    return replace(
+        results,
+        stacks={**results.stacks, **stacks},
+        process_settings={**results.process_settings, "pigments": settings},
+    )
+
+
+def _share_at(
+    place: Place, members: Mapping[str, tuple[str, ...]], weight: Mapping[str, float], stacks: Mapping[str, Stack]
+) -> None:
+    """Put the members' probabilities, and log-odds, at a place into their arrays."""
+    probability = stacks["probability"].values
+    column = {name: index for index, (name, where) in enumerate(stacks["probability"].keys) if where == place}
     at_once = max(PIXELS_AT_ONCE // max(probability.shape[1], 1), 1)
-    column = {name: index for index, name in enumerate(maps.names)}
     for first in range(0, len(probability), at_once):
         rows = slice(first, first + at_once)
         groups = {name: probability[rows, :, column[name]] for own in members.values() for name in own}
         for name, own in _shared(members, weight, groups).items():
             probability[rows, :, column[name]] = own
-            if log_odds is not None:
+            if "log_odds" in stacks:
                 certain = np.clip(own, LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY)
-                log_odds[rows, :, column[name]] = np.log(certain / (1.0 - certain))
-    return replace(maps, probability=probability, log_odds=log_odds, settings=settings)
+                stacks["log_odds"].values[rows, :, column[name]] = np.log(certain / (1.0 - certain))
 
 
-def member_shares(maps: PigmentMaps, group: str) -> dict[str, float]:
+def member_shares(results: Results, group: str) -> dict[str, float]:
     """Return what each member has of a group where the group is present: the mean of ``w q / sum(w q)``.
 
     Parameters
     ----------
-    maps : PigmentMaps
+    results : Results
         As :func:`share_members` returns them; w is the prior that they state, q as explained there.
     group : str
 
@@ -206,13 +223,14 @@ def member_shares(maps: PigmentMaps, group: str) -> dict[str, float]:
         Of all members that the prior speaks of; they sum to one. Weighed by the group's own probability; the prior
         itself where the group is nowhere present; empty where no prior was stated.
     """
-    weight = maps.settings.get("member_prior", {}).get("groups", {}).get(group, {})
-    inside = maps[group] > PRESENT_PROBABILITY
+    weight = results.settings_of("pigments").get("member_prior", {}).get("groups", {}).get(group, {})
+    inside = results[group] > PRESENT_PROBABILITY
     if not weight or not inside.any():
         return dict(weight)
-    known = dict(zip(maps.names, maps.groups, strict=True))
-    members = {name: tuple(own for own in known.get(name, library()[name].groups) if own in known) for name in weight}
-    groups = {own: maps[own][inside] for own in {group, *(each for own in members.values() for each in own)}}
+    known = results.materials
+    counted = {name: known[name].groups if name in known else library()[name].groups for name in weight}
+    members = {name: tuple(each for each in groups if each in known) for name, groups in counted.items()}
+    groups = {own: results[own][inside] for own in {group, *(each for own in members.values() for each in own)}}
     total = sum((_weighed(members[name], weight[name], group, groups) for name in weight), start=np.float32(1e-30))
     present = groups[group].astype(np.float64)
     return {
@@ -244,13 +262,13 @@ def _shared(
     return {name: np.min(held(name, own), axis=0) for name, own in members.items()}
 
 
-def _shareable(maps: PigmentMaps) -> dict[str, tuple[str, ...]]:
-    """Return the members that the library knows, with their groups, all of which have maps."""
-    rows = zip(maps.names, maps.kinds, maps.groups, strict=True)
+def _shareable(results: Results) -> dict[str, tuple[str, ...]]:
+    """Return the members that the library knows, with their groups, all of which were answered."""
+    groups_of = {name: results.materials[name].groups for name in results.pigments}
     return {
         name: groups
-        for name, kind, groups in rows
-        if kind == "member" and groups and set(groups) <= set(maps.names) and split_place(name)[0] in library()
+        for name, groups in groups_of.items()
+        if groups and all(map(results.holds, groups)) and name in library()
     }
 
 
@@ -258,7 +276,7 @@ def _stated(members: Mapping[str, tuple[str, ...]], known: Circumstances) -> dic
     """Return what was known and the prior of every group, JSON-serialisable."""
     of_group: dict[str, list[str]] = {}
     for name, groups in members.items():
-        for group in groups if split_place(name)[1] == "anywhere" else ():
+        for group in groups:
             of_group.setdefault(group, []).append(name)
     return {
         "years": None if known.years is None else list(known.years),

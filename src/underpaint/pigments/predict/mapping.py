@@ -1,7 +1,7 @@
-"""Pigment maps of a scan."""
+"""Answers of a network to the spectra of a scan."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from underpaint import __version__
+from underpaint._version import __version__
 from underpaint.data import EnergyAxis, Scan, sound_spectra
-from underpaint.data.maps import PigmentMaps, QuantityMaps, from_scale, material_of, split_place
+from underpaint.data.maps import Results, from_scale, material_of, split_place
 from underpaint.data.rebin import apply_rebin, rebin_matrix
 from underpaint.errors import CoverageError, ModelError
 from underpaint.physics.atomic import family_lines
+from underpaint.physics.materials import Palette
 from underpaint.pigments.predict.model import OnnxModel, open_model
 from underpaint.pigments.weights import ModelCard, load_card, shipped
-from underpaint.runtime.threads import one_blas_thread
+from underpaint.runtime.blocks import over_blocks
 from underpaint.simulate.instrument_inputs import KnownInstrument
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -28,14 +29,6 @@ UNDECIDED = 0.5
 """Probability at most of what a spectrum speaks against."""
 _SPECTRA_AT_ONCE = 256
 """What the network is asked at once: its intermediate values then fit the processor's cache, and take 20 MB."""
-
-
-class PaletteLike(Protocol):
-    """Anything that names pigments, as ``underpaint.physics.materials.Palette`` does."""
-
-    @property
-    def pigments(self) -> tuple[str, ...]:
-        """Library names."""
 
 
 class Doubt(Protocol):
@@ -97,11 +90,13 @@ class AnswerPlan:
             for name, columns in zip(card.output_names, self._columns(), strict=True)
         }
 
-    def fill(self, arrays: Arrays, counts: NDArray[Any], present: NDArray[np.bool_]) -> None:
-        """Answer (n_row, n_column, n_channel) counts into arrays of these rows and columns."""
+    def __call__(self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None) -> Arrays:
+        """Return the answers to (n_row, n_column, n_channel) counts, by the names of :meth:`arrays`."""
+        arrays = self.arrays((counts.shape[0], counts.shape[1]))
+        usable = sound_spectra(counts) if present is None else present & sound_spectra(counts)
         recorded = np.array([[self.axis.start_kev, self.axis.stop_kev]], dtype=np.float32)
         told = self.known.inputs(self.model.card.instrument_inputs)
-        row, column = np.nonzero(present & sound_spectra(counts))
+        row, column = np.nonzero(usable)
         for first in range(0, row.size, _SPECTRA_AT_ONCE):
             at = row[first : first + _SPECTRA_AT_ONCE], column[first : first + _SPECTRA_AT_ONCE]
             answers = _run(self.model, apply_rebin(counts[at], self._matrix), recorded, told)
@@ -109,27 +104,36 @@ class AnswerPlan:
                 _withhold(answers, counts[at], self.model.card, self.doubt)
             for name, columns, answer in zip(self.model.card.output_names, self._columns(), answers, strict=True):
                 arrays[name][at] = answer[:, columns]
+        return arrays
 
-    def maps(self, arrays: Arrays, *, step_mm: tuple[float, float] | None, notes: Sequence[str] = ()) -> PigmentMaps:
-        """Return filled arrays as maps; without any pixel, what the maps will be called."""
+    def results(self, arrays: Arrays, *, step_mm: tuple[float, float] | None) -> Results:
+        """Return filled arrays as results; without any pixel, what they will hold."""
         log_odds, probability, *quantities = arrays.values()
-        return PigmentMaps(
+        return Results.of_pigments(
             **self.model.card.of_names(self.kept.names),
             probability=probability,
             log_odds=log_odds,
             step_mm=step_mm,
-            notes=(*notes, *self.notes, *self.notes_of(probability), *self.model.card.limits),
+            notes=(*self.notes, *self.model.card.limits),
             settings=self.settings,
             quantities=_quantities(self.quantities, *quantities) if quantities else None,
         )
 
-    def notes_of(self, probability: NDArray[np.float32]) -> tuple[str, ...]:
-        """Say how many pixels of a (n_row, n_column, n_name) array have no answer, and what was withheld."""
-        notes = silent_notes(probability)
-        if self.doubt is None:
-            return notes
-        named = self.model.card.of_names(self.kept.names)
-        return (*notes, *withheld_notes(probability, named["names"], named["labels"], self.doubt.groups))
+    def noted(self, results: Results) -> Results:
+        """Return results with a note of how many pixels have no answer, and one of what was withheld."""
+        n_row, n_column = results.shape
+        n_silent, notes = int((~results.answered).sum()), list(results.process_notes["pigments"])
+        if n_silent:
+            notes.append(f"{n_silent} of {n_row * n_column} pixels have no answer: no spectrum, or no counts in it.")
+        groups = () if self.doubt is None else (name for name in self.doubt.groups if results.holds(name))
+        counted = {name: int((results[name] == UNDECIDED).sum()) for name in groups}
+        words = [f"{results.label(name)} ({n_pixel} pixels)" for name, n_pixel in counted.items() if n_pixel]
+        if words:
+            notes.append(
+                "Not claimed although the network does, for none of its lines is seen, or they are the tube's own: "
+                f"{', '.join(words)}."
+            )
+        return replace(results, process_notes={**results.process_notes, "pigments": tuple(notes)})
 
     @cached_property
     def _matrix(self) -> csr_array:
@@ -143,7 +147,7 @@ class AnswerPlan:
 def plan_answers(
     axis: EnergyAxis,
     model: str | Path | OnnxModel = "default",
-    palette: PaletteLike | Sequence[str] | None = None,
+    palette: Palette | Sequence[str] | None = None,
     *,
     instrument: KnownInstrument | None = None,
     doubt: Doubt | None = None,
@@ -161,13 +165,13 @@ def plan_answers(
 def identify(
     scan: Scan,
     model: str | Path | OnnxModel = "default",
-    palette: PaletteLike | Sequence[str] | None = None,
+    palette: Palette | Sequence[str] | None = None,
     *,
     instrument: KnownInstrument | None = None,
     doubt: Doubt | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> PigmentMaps:
+) -> Results:
     """Find the pigments of every pixel.
 
     Parameters
@@ -180,7 +184,7 @@ def identify(
         Pigments that may be there, by name. Other pigments are left out of the answer, and so are groups to which
         none of them belongs. None asks for all.
     instrument : KnownInstrument or None
-        What is known of the scanner, told to networks that ask for it and kept in the maps' settings; None: nothing.
+        What is known of the scanner, told to networks that ask for it and kept in the results' settings; None: nothing.
     doubt : Doubt or None
         Where a spectrum speaks against a group, the group and its members get a probability of one half at most.
     threads : int or None
@@ -190,7 +194,7 @@ def identify(
 
     Returns
     -------
-    PigmentMaps
+    Results
         Probabilities and log-odds, and where the network answers them thickness and the groups' shares at the surface;
         NaN ("no answer") where a pixel is missing, holds no counts inside the network's axis, or holds a negative
         count or one that is not a number.
@@ -207,37 +211,13 @@ def identify(
     plan = plan_answers(scan.require_axis(), model, palette, instrument=instrument, doubt=doubt, threads=threads)
     n_row, n_column, _ = scan.shape
     arrays = plan.arrays((n_row, n_column))
-    for rows in scan.row_blocks():
-        counts = np.asarray(scan.counts[rows].compute())
-        present = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[rows]
-        with one_blas_thread():
-            plan.fill({name: array[rows] for name, array in arrays.items()}, counts, present)
+    for _, block, answers in over_blocks(scan, plan, threads=1):
+        for name, array in arrays.items():
+            array[block] = answers[name]
         if progress is not None:
-            progress(rows.stop, n_row)
-    return plan.maps(arrays, step_mm=scan.step_mm, notes=scan.notes)
-
-
-def silent_notes(probability: NDArray[np.float32]) -> tuple[str, ...]:
-    """Say how many pixels of a (n_row, n_column, n_name) array have no answer, if there are any."""
-    n_row, n_column, _ = probability.shape
-    n_silent = int(np.isnan(probability[:, :, 0]).sum())
-    if not n_silent:
-        return ()
-    return (f"{n_silent} of {n_row * n_column} pixels have no answer: no spectrum, or no counts in it.",)
-
-
-def withheld_notes(
-    probability: NDArray[np.float32], names: Sequence[str], labels: Sequence[str], groups: Sequence[str]
-) -> tuple[str, ...]:
-    """Say which groups of a (n_row, n_column, n_name) array are not claimed because their lines are not seen."""
-    counted = {name: int((probability[:, :, names.index(name)] == UNDECIDED).sum()) for name in names if name in groups}
-    words = [f"{labels[names.index(name)]} ({n_pixel} pixels)" for name, n_pixel in counted.items() if n_pixel]
-    if not words:
-        return ()
-    return (
-        "Not claimed although the network does, for none of its lines is seen, or they are the tube's own: "
-        f"{', '.join(words)}.",
-    )
+            progress(block[0].stop, n_row)
+    facts = {"name": scan.name, "notes": list(scan.notes), "settings": {"source": scan.source}}
+    return replace(plan.noted(plan.results(arrays, step_mm=scan.step_mm)), summary=facts)
 
 
 def check_coverage(axis: EnergyAxis, card: ModelCard) -> None:
@@ -281,11 +261,11 @@ def _remedy(axis: EnergyAxis, card: ModelCard) -> str:
     return "Check the energy calibration with `underpaint calibrate`, or train a model for this range."
 
 
-def _kept(card: ModelCard, palette: PaletteLike | Sequence[str] | None) -> tuple[_Kept, tuple[str, ...]]:
+def _kept(card: ModelCard, palette: Palette | Sequence[str] | None) -> tuple[_Kept, tuple[str, ...]]:
     """Columns of the answer that a palette leaves, and what it asks for in vain."""
     if palette is None:
         return _Kept(list(range(len(card.names))), _kept_quantities(card, set(card.names))), ()
-    wanted = set(palette.pigments if not isinstance(palette, Sequence) else palette)
+    wanted = set(palette.pigments if isinstance(palette, Palette) else palette)
     known = [index for index, name in enumerate(card.names) if split_place(name)[0] in wanted]
     unknown = sorted(wanted.difference(card.names))
     if not known:
@@ -329,16 +309,18 @@ def _kept_quantities(card: ModelCard, names: set[str]) -> list[int]:
     return [index for index, material in enumerate(materials) if material is None or material in answered]
 
 
-def _quantities(names: tuple[str, ...], value: NDArray[np.float32], sigma: NDArray[np.float32]) -> QuantityMaps:
+def _quantities(
+    names: tuple[str, ...], value: NDArray[np.float32], sigma: NDArray[np.float32]
+) -> tuple[tuple[str, ...], NDArray[np.float32], NDArray[np.float32]]:
     for column, name in enumerate(names):
         value[:, :, column] = from_scale(name, value[:, :, column])
-    return QuantityMaps(names, value, sigma)
+    return names, value, sigma
 
 
 def _settings(
-    model: OnnxModel, axis: EnergyAxis, palette: PaletteLike | Sequence[str] | None, known: KnownInstrument
+    model: OnnxModel, axis: EnergyAxis, palette: Palette | Sequence[str] | None, known: KnownInstrument
 ) -> dict[str, Any]:
-    names = None if palette is None else list(palette if isinstance(palette, Sequence) else palette.pigments)
+    names = None if palette is None else list(palette.pigments if isinstance(palette, Palette) else palette)
     told = {"instrument_told": known.facts()} if model.card.instrument_inputs else {}
     return {
         **told,

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data.maps import PLACED_PROBABILITY, PRESENT_PROBABILITY, PigmentMaps
+from underpaint.data.maps import PLACED_PROBABILITY, PRESENT_PROBABILITY, Results
 
 NOT_BOTH, ON_TOP, BELOW, TOGETHER, NOT_DETERMINED = 0, 1, 2, 3, 4
 ORDERS = {
@@ -56,12 +56,12 @@ class LayerOrder:
         return best if shares[best] > LEAST_MAJORITY else NOT_DETERMINED
 
 
-def order_map(maps: PigmentMaps, one: str, other: str) -> NDArray[np.uint8]:
+def order_map(results: Results, one: str, other: str) -> NDArray[np.uint8]:
     """Return (n_row, n_column) keys of ``ORDERS``: which of two groups lies on top, where both are present.
 
     Parameters
     ----------
-    maps : PigmentMaps
+    results : Results
         Of a model that knows places.
     one, other : str
         Groups or pigments.
@@ -78,41 +78,41 @@ def order_map(maps: PigmentMaps, one: str, other: str) -> NDArray[np.uint8]:
     at least their sum less two (Bonferroni). An order is given from a least probability of
     ``PLACED_PROBABILITY`` on; the orders exclude each other, so no two of them reach it.
     """
-    surface = [maps.at(name, "surface").astype(np.float64) for name in (one, other)]
-    below = [maps.at(name, "below").astype(np.float64) for name in (one, other)]
-    result = np.full(surface[0].shape, NOT_DETERMINED, np.uint8)
-    result[surface[0] + below[1] - surface[1] - 1.0 >= PLACED_PROBABILITY] = ON_TOP
-    result[surface[1] + below[0] - surface[0] - 1.0 >= PLACED_PROBABILITY] = BELOW
-    result[surface[0] + surface[1] - 1.0 >= PLACED_PROBABILITY] = TOGETHER
-    both = (maps[one] > PRESENT_PROBABILITY) & (maps[other] > PRESENT_PROBABILITY)
-    result[~both] = NOT_BOTH
-    return result
+    surface = [results[name, "surface"].astype(np.float64) for name in (one, other)]
+    below = [results[name, "below"].astype(np.float64) for name in (one, other)]
+    order = np.full(surface[0].shape, NOT_DETERMINED, np.uint8)
+    order[surface[0] + below[1] - surface[1] - 1.0 >= PLACED_PROBABILITY] = ON_TOP
+    order[surface[1] + below[0] - surface[0] - 1.0 >= PLACED_PROBABILITY] = BELOW
+    order[surface[0] + surface[1] - 1.0 >= PLACED_PROBABILITY] = TOGETHER
+    both = (results[one] > PRESENT_PROBABILITY) & (results[other] > PRESENT_PROBABILITY)
+    order[~both] = NOT_BOTH
+    return order
 
 
 def layer_orders(
-    maps: PigmentMaps, names: Sequence[str] | None = None, *, least_share: float = 0.001
+    results: Results, names: Sequence[str] | None = None, *, least_share: float = 0.001
 ) -> list[LayerOrder]:
     """Return how each pair of groups lies that share enough pixels, the most widespread pair first.
 
     Parameters
     ----------
-    maps : PigmentMaps
+    results : Results
         Of a model without places there are none.
     names : sequence of str or None
         Groups to pair; None: all.
     least_share : float
         Of the answered pixels, that hold both.
     """
-    if not {"surface", "below"} <= set(maps.places):
+    if not {"surface", "below"} <= set(results.places):
         return []
-    n_known = max(int(np.isfinite(maps.probability[:, :, 0]).sum()), 1)
-    paired = combinations(maps.select("group") if names is None else names, 2)
-    pairs = [_order(maps, one, other) for one, other in paired]
+    n_known = max(int(results.answered.sum()), 1)
+    paired = combinations(results.groups if names is None else names, 2)
+    pairs = [_order(results, one, other) for one, other in paired]
     return sorted((own for own in pairs if own.n_pixel > least_share * n_known), key=lambda own: -own.n_pixel)
 
 
-def _order(maps: PigmentMaps, one: str, other: str) -> LayerOrder:
-    found = order_map(maps, one, other)
+def _order(results: Results, one: str, other: str) -> LayerOrder:
+    found = order_map(results, one, other)
     n_pixel = int((found != NOT_BOTH).sum())
     shares = [float((found == key).sum()) / max(n_pixel, 1) for key in (ON_TOP, BELOW, TOGETHER)]
     return LayerOrder(one, other, n_pixel, *shares)

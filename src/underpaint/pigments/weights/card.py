@@ -157,11 +157,11 @@ class ModelCard(_Part):
         The latest start and the earliest stop of the recorded ranges in training, keV: a scan has to cover it.
         None stands for the whole axis.
     names, kinds, groups, labels, elements : tuple
-        As in ``PigmentMaps``, one entry per output.
+        As :meth:`underpaint.data.maps.Results.of_pigments` takes them, one entry per output.
     instrument_inputs : tuple of str
         What the network is told about the instrument, in the order of its input; empty where it is told nothing.
     quantities : tuple of str
-        What it answers beside presence (:mod:`underpaint.data.maps.quantities`), in the order of its outputs.
+        What it answers beside presence (:mod:`underpaint.data.maps`), in the order of its outputs.
     composition : tuple of tuple of float
         What each material is made of (square roots of mass fractions); empty where it is not told.
     sets : PredictionSets or None

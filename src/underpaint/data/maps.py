@@ -1,0 +1,824 @@
+"""What is concluded about a scan: labelled arrays, which are read from the file when they are computed with.
+
+Pigments and groups by place, thickness and shares, elements, what would not be seen, what nothing explains.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from underpaint.errors import ScanError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# --- places: files and model cards write them as a suffix, ``vermilion.surface`` ------------------------
+
+Place: TypeAlias = Literal["anywhere", "surface", "below"]
+"""In any layer; in the uppermost layer of paint; in any layer under that one, the ground among them."""
+PLACES: tuple[Place, ...] = get_args(Place)
+PLACE_WORDS: dict[Place, str] = {"anywhere": "", "surface": ", at the surface", "below": ", below the surface"}
+"""What a label gets at each place."""
+PLACED_PROBABILITY = 0.75
+"""From it a place, or an order of layers, is stated. At one half networks place paint below where there is none, and
+give orders that no spectrum can tell."""
+
+
+def at_place(name: str, place: Place) -> str:
+    """Return the name that files and cards give a pigment or group at a place; anywhere it is the plain name."""
+    return name if place == "anywhere" else f"{name}.{place}"
+
+
+def split_place(name: str) -> tuple[str, Place]:
+    """Return the pigment or group that a name of a file or card speaks of, and the place.
+
+    Raises
+    ------
+    ValueError
+        The name ends in a place that is none of :data:`PLACES`.
+    """
+    material, _, place = name.partition(".")
+    for known in PLACES:
+        if place == known or (not place and known == "anywhere"):
+            return material, known
+    raise ValueError(f"{name!r} ends in no place; there are {', '.join(PLACES)}")
+
+
+# --- quantities beside presence: their names, and the scales on which their errors are even --------------
+
+SURFACE_UM = "thickness_um.surface"
+"""Thickness of the uppermost layer of paint, um."""
+_SHARE = "share."
+_LEAST_SHARE = 0.002
+_LEAST_UM = 0.1
+LEVEL = 0.9
+"""Probability with which an interval is to hold the truth, unless another is asked for."""
+WIDEST_FACTOR = 10.0
+"""Upper over lower end of a thickness' interval beyond which it counts as not determined."""
+WIDEST_SHARE = 0.5
+"""Width of a share's interval beyond which it counts as not determined."""
+
+
+def share_of(material: str) -> str:
+    """Return the name of a material's share of the mass of the dry pigments at the surface."""
+    return f"{_SHARE}{material}"
+
+
+def material_of(quantity: str) -> str | None:
+    """Return the material whose share a quantity is; None for the thickness."""
+    return quantity.removeprefix(_SHARE) if quantity.startswith(_SHARE) else None
+
+
+def on_scale(quantity: str, value: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return values without bounds: ln(um) of a thickness, ln(s / (1 - s)) of a share; NaN stays."""
+    if material_of(quantity) is None:
+        return np.asarray(np.log(np.maximum(value, _LEAST_UM)), dtype=np.float32)
+    share = np.clip(value, _LEAST_SHARE, 1.0 - _LEAST_SHARE)
+    return np.asarray(np.log(share / (1.0 - share)), dtype=np.float32)
+
+
+def from_scale(quantity: str, value: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return what :func:`on_scale` was given."""
+    if material_of(quantity) is None:
+        return np.asarray(np.exp(value), dtype=np.float32)
+    return np.asarray(1.0 / (1.0 + np.exp(-value)), dtype=np.float32)
+
+
+def slope(quantity: str, value: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return how fast a value grows on the scale of :func:`on_scale`."""
+    if material_of(quantity) is None:
+        return np.asarray(np.maximum(value, _LEAST_UM), dtype=np.float32)
+    share = np.clip(value, _LEAST_SHARE, 1.0 - _LEAST_SHARE)
+    return np.asarray(share * (1.0 - share), dtype=np.float32)
+
+
+class Estimate(NamedTuple):
+    """Maps of a quantity: its median, and the ends of an interval; um of a thickness, 0 to 1 of a share."""
+
+    value: NDArray[np.float32]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+
+def estimate(quantity: str, value: NDArray[np.float32], sigma: NDArray[np.float32], level: float = LEVEL) -> Estimate:
+    """Return the median and the interval that holds the truth with a probability of ``level``.
+
+    Parameters
+    ----------
+    quantity : str
+        :data:`SURFACE_UM`, or :func:`share_of` a material.
+    value : (n_row, n_column) array
+        Median of what the network thinks possible: um of the thickness, 0 to 1 of a share; NaN for no answer.
+    sigma : (n_row, n_column) array
+        One standard deviation, on the scale of :func:`on_scale`: of the thickness' logarithm, of a share's log-odds.
+    level : float
+
+    Raises
+    ------
+    ValueError
+        ``level`` does not lie between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"Cannot give an interval of level {level:g}: it lies between 0 and 1; 0.9 is usual.")
+    middle, half = on_scale(quantity, value), ndtri(0.5 + 0.5 * level) * sigma
+    return Estimate(value, from_scale(quantity, middle - half), from_scale(quantity, middle + half))
+
+
+def is_determined(quantity: str, interval: Estimate) -> NDArray[np.bool_]:
+    """Return (n_row, n_column) where the 90 % interval is narrow enough to say something.
+
+    A thickness' ends lie within :data:`WIDEST_FACTOR` of each other, a share's within :data:`WIDEST_SHARE`.
+    """
+    _, low, high = interval
+    if material_of(quantity) is None:
+        return np.asarray(high <= WIDEST_FACTOR * low)
+    return np.asarray(high - low <= WIDEST_SHARE)
+
+
+# --- results --------------------------------------------------------------------------------------------
+
+Key = tuple[str, ...]
+PRESENT_PROBABILITY = 0.5
+"""Above it a pigment or group counts as there."""
+UNLIKE_SIGMA = 5.0
+"""Standard deviations above which a peak that nothing known explains makes a spectrum unlike all that is known."""
+LEAST_UNLIKE_PIXELS, LEAST_UNLIKE_SHARE = 3, 0.001
+ABSENT, PRESENT, CANNOT_EXCLUDE, UNDECIDED, NO_ANSWER = 0, 1, 2, 3, 255
+STATES = {
+    ABSENT: "absent",
+    PRESENT: "present",
+    CANNOT_EXCLUDE: "cannot be excluded",
+    UNDECIDED: "undecided",
+    NO_ANSWER: "no answer",
+}
+"""What the numbers in ``Results.state`` mean."""
+DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
+    "probability": (("material", "place"), "1"),
+    "log_odds": (("material", "place"), "1"),
+    "quantity": (("quantity",), "um or 1"),
+    "quantity_sigma": (("quantity",), "1"),
+    "area": (("line",), "counts"),
+    "area_sigma": (("line",), "counts"),
+    "state": (("group",), "1"),
+    "unlikeness": ((), "1"),
+    "peak_kev": ((), "keV"),
+}
+"""What can be concluded: of each quantity the dimensions beside row and column, and the unit."""
+_COMMANDS = {
+    "probability": ("pigments", "underpaint identify"),
+    "quantity": ("quantities", "underpaint identify with a model of layers"),
+    "area": ("elements", "underpaint elements"),
+    "state": ("states", "underpaint identify --detectability"),
+    "unlikeness": ("unlikeness", "underpaint identify"),
+}
+_LEAST_DEVIATION = 1e-6
+_MOST_LISTED = 8
+_ARRAYS = ("probability", "pigment_probability", "area", "area_sigma", "thickness", "share", "state", "unlikeness")
+
+
+class Material(NamedTuple):
+    """A pigment group, or a pigment.
+
+    Parameters
+    ----------
+    kind : {"group", "member"}
+    label : str
+        For people: "vermilion or calomel (mercury)".
+    groups : tuple of str
+        Groups it counts as (a group counts as itself; chrome yellow as lead and chromium).
+    elements : tuple of str
+        Line families that show it, strongest first (``Hg_L``).
+    """
+
+    kind: str
+    label: str
+    groups: tuple[str, ...] = ()
+    elements: tuple[str, ...] = ()
+
+
+class UnexplainedLine(NamedTuple):
+    """A line family that is there where nothing that was found carries it.
+
+    Parameters
+    ----------
+    family : str
+        ``Ti_K``.
+    n_pixel : int
+        Pixels above five standard deviations where no pigment that was found there carries the element.
+    share : float
+        These pixels over all that have an answer.
+    median_counts : float
+        Median net counts of these pixels; of the whole scan where it stands out in the sum alone.
+    sum_sigma : float
+        Standard deviations of the sum over all pixels.
+    carried : {"not found there", "not in the palette"}
+        Whether the pigments that were asked for could carry it at all.
+    carriers : tuple of str
+        Labels of pigments that would: of the palette, or of the library where the palette has none.
+    """
+
+    family: str
+    n_pixel: int
+    share: float
+    median_counts: float
+    sum_sigma: float
+    carried: Literal["not found there", "not in the palette"]
+    carriers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Maps of one quantity, and what each is of.
+
+    Parameters
+    ----------
+    keys : tuple of tuple of str
+        Of each map its coordinates along :data:`DIMENSIONS`: ``("vermilion", "surface")``, ``("Fe_K",)``.
+    values : (n_row, n_column, n_key) array
+        Or what reads one map of a file at a time.
+    """
+
+    keys: tuple[Key, ...]
+    values: Any
+
+    def __contains__(self, key: Key) -> bool:
+        """Whether there is a map of it."""
+        return key in self._columns
+
+    def __getitem__(self, key: Key) -> NDArray[Any]:
+        """Return the (n_row, n_column) map of a key."""
+        return np.asarray(self.values[:, :, self._columns[key]])
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the numbers are in memory, not in a file."""
+        return isinstance(self.values, np.ndarray)
+
+    @cached_property
+    def _columns(self) -> dict[Key, int]:
+        return {key: index for index, key in enumerate(self.keys)}
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Results:
+    """What was concluded about a scan.
+
+    Each property named in :meth:`to_dataset` is an :class:`xarray.DataArray` with dimensions among ``group``,
+    ``pigment``, ``place``, ``line``, ``quantile``, ``row`` and ``column``; units, the long name and the origin are in
+    its ``attrs``. What lies in a file is read when it is computed with. A property raises
+    :class:`~underpaint.errors.ScanError` where nothing of the kind was concluded.
+
+    ``results["vermilion"]``, ``results["vermilion", "surface"]`` and ``results["Fe_K"]`` are plain (row, column)
+    arrays: the probability of a pigment or group, and the net counts of a line family. ``a | b`` holds what both hold.
+
+    Parameters
+    ----------
+    stacks : mapping of str to Stack
+        The numbers, by the names of :data:`DIMENSIONS`.
+    materials : mapping of str to Material
+        Groups and pigments, in the order of the model.
+    step_mm : (float, float) or None
+        Distance of rows and of columns, mm.
+    process_notes, process_settings : mapping of str to tuple of str, and to dict
+        What the user has to know, and the configuration (model card, versions, seeds; JSON-serialisable), of
+        "pigments", "elements", "detectability" and "open_set".
+    unexplained : tuple of UnexplainedLine, or None
+        Lines that are there although nothing that was concluded carries them, the most widespread first; None: they
+        were not looked for.
+    ordinary : tuple of (str, str)
+        Families that no pigment that was found carries, and their ordinary source: air, tube, ground, impurity.
+    summary : mapping
+        Facts of the scan; and under ``settings``, ``versions`` and ``written`` how and when the results were made.
+
+    Examples
+    --------
+    >>> import underpaint as up
+    >>> counts = np.ones((1, 2, 1), np.float32)
+    >>> results = up.Results.of_lines(("Fe_K",), counts, counts)
+    >>> float(results.area.sel(line="Fe_K").sum())
+    2.0
+
+    Of results on disk ``up.read_results("painting_underpaint").probability.sel(group="mercury_red", place="surface")``,
+    and ``results.to_dataset().to_netcdf("painting.nc")``.
+    """
+
+    stacks: Mapping[str, Stack] = field(default_factory=dict)
+    materials: Mapping[str, Material] = field(default_factory=dict)
+    step_mm: tuple[float, float] | None = None
+    process_notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    process_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    unexplained: tuple[UnexplainedLine, ...] | None = None
+    ordinary: tuple[tuple[str, str], ...] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_pigments(
+        cls,
+        names: Sequence[str],
+        probability: Any,
+        *,
+        kinds: Sequence[str],
+        groups: Sequence[tuple[str, ...]],
+        labels: Sequence[str],
+        elements: Sequence[tuple[str, ...]],
+        log_odds: Any = None,
+        quantities: tuple[Sequence[str], Any, Any] | None = None,
+        **facts: Any,
+    ) -> "Results":
+        """Return probabilities under the names of a file or model card, which carry the place as a suffix.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Of the maps: ``vermilion``, ``vermilion.surface``; each is there without a place, too.
+        probability : (n_row, n_column, n_name) array
+            NaN means "no answer".
+        kinds, groups, labels, elements : sequences
+            Of each name, as in :class:`Material`.
+        log_odds : (n_row, n_column, n_name) array or None
+            ``ln(p / (1 - p))``; tells strong answers apart where the probability rounds to 1.
+        quantities : (names, value, sigma) or None
+            Thickness and shares of the layer at the surface: names as of :func:`share_of`, values and standard
+            deviations as of :func:`estimate`, (n_row, n_column, n_quantity).
+        **facts
+            ``step_mm``, ``notes`` and ``settings`` of the process.
+        """
+        keys = tuple(split_place(name) for name in names)
+        rows = zip(keys, kinds, labels, groups, elements, strict=True)
+        materials = {
+            name: Material(kind, label, tuple(split_place(group)[0] for group in counted), families)
+            for (name, place), kind, label, counted, families in rows
+            if place == "anywhere"
+        }
+        stacks = {"probability": Stack(keys, probability)}
+        if log_odds is not None:
+            stacks["log_odds"] = Stack(keys, log_odds)
+        if quantities is not None:
+            of = _keys(quantities[0])
+            stacks |= {"quantity": Stack(of, quantities[1]), "quantity_sigma": Stack(of, quantities[2])}
+        return cls._of("pigments", stacks, materials, **facts)
+
+    @classmethod
+    def of_lines(cls, names: Sequence[str], area: Any, sigma: Any, **facts: Any) -> "Results":
+        """Return net counts of line families and one standard deviation of counting, (n_row, n_column, n_name)."""
+        keys = _keys(names)
+        return cls._of("elements", {"area": Stack(keys, area), "area_sigma": Stack(keys, sigma)}, **facts)
+
+    @classmethod
+    def of_states(cls, names: Sequence[str], labels: Sequence[str], state: Any, **facts: Any) -> "Results":
+        """Return what an answer of no is worth: (n_row, n_column, n_name) uint8 keys of :data:`STATES`."""
+        materials = {name: Material("group", label, (name,)) for name, label in zip(names, labels, strict=True)}
+        return cls._of("detectability", {"state": Stack(_keys(names), state)}, materials, **facts)
+
+    @classmethod
+    def of_unlikeness(cls, score: Any, peak_kev: Any, **facts: Any) -> "Results":
+        """Return the strongest peak that nothing known explains: sigmas and energy, (n_row, n_column, 1)."""
+        return cls._of("open_set", {"unlikeness": Stack(((),), score), "peak_kev": Stack(((),), peak_kev)}, **facts)
+
+    @classmethod
+    def _of(
+        cls,
+        process: str,
+        stacks: Mapping[str, Stack],
+        materials: Mapping[str, Material] | None = None,
+        *,
+        step_mm: tuple[float, float] | None = None,
+        notes: tuple[str, ...] = (),
+        settings: Mapping[str, Any] | None = None,
+    ) -> "Results":
+        return cls(stacks, materials or {}, step_mm, {process: notes}, {process: settings or {}})
+
+    def __or__(self, other: "Results") -> "Results":
+        """Return what both hold; where both hold the same, numbers of the other and facts of this one.
+
+        Raises
+        ------
+        ScanError
+            Their maps are not of the same pixels.
+        """
+        if self.stacks and other.stacks and self.shape != other.shape:
+            raise ScanError(
+                f"Cannot put results of {self.shape} pixels beside those of {other.shape}. Give both of the same scan."
+            )
+        return Results(
+            {**self.stacks, **other.stacks},
+            {**other.materials, **self.materials},
+            self.step_mm or other.step_mm,
+            {**self.process_notes, **other.process_notes},
+            {**self.process_settings, **other.process_settings},
+            other.unexplained if self.unexplained is None else self.unexplained,
+            self.ordinary or other.ordinary,
+            {**other.summary, **self.summary},
+        )
+
+    # --- labelled arrays ------------------------------------------------------------------------------------
+
+    @property
+    def probability(self) -> "xr.DataArray":
+        """(group, place, row, column) probability that a pigment of the group is there; NaN: no answer."""
+        keys = [[(name, place) for place in self.places] for name in self.groups]
+        coordinates = {"place": list(self.places), **self._labelled("group", self.groups)}
+        return self._array("probability", keys, coordinates, "probability that the group is there")
+
+    @property
+    def pigment_probability(self) -> "xr.DataArray":
+        """(pigment, row, column) probability that a pigment is anywhere in the paint; NaN: no answer."""
+        keys = [(name, "anywhere") for name in self.pigments]
+        coordinates = self._labelled("pigment", self.pigments)
+        return self._array("probability", keys, coordinates, "probability that the pigment is there")
+
+    def pigment_at(self, pigment: str, place: Place) -> "xr.DataArray":
+        """Return the (row, column) probability that a pigment is at a place; maps of few pigments are kept.
+
+        Raises
+        ------
+        ScanError
+            There are no pigments.
+        KeyError
+            The model knows no places, or no map was kept because the pigment is nowhere likely there.
+        """
+        self._stack("probability")
+        self[pigment, place]
+        return self._array("probability", (pigment, place), {}, f"probability of {pigment}, {place}")
+
+    @property
+    def area(self) -> "xr.DataArray":
+        """(line, row, column) net counts of each line family; NaN: no answer."""
+        return self._simple("area", "line", "net counts of the line family")
+
+    @property
+    def area_sigma(self) -> "xr.DataArray":
+        """(line, row, column) one standard deviation of counting of :attr:`area`, counts."""
+        return self._simple("area_sigma", "line", "standard deviation of the net counts")
+
+    @property
+    def thickness(self) -> "xr.DataArray":
+        """(quantile, row, column) thickness of the uppermost layer of paint, um: median and 90 % interval."""
+        return self._intervals((), {}, "um", "thickness of the uppermost layer")
+
+    @property
+    def share(self) -> "xr.DataArray":
+        """(group, quantile, row, column) mass share among the dry pigments at the surface: median and 90 % interval."""
+        groups = [name for (quantity,) in self._stack("quantity").keys if (name := material_of(quantity)) is not None]
+        coordinates = {"group": groups}
+        return self._intervals(groups, coordinates, "1", "share of the dry pigments at the surface")
+
+    @property
+    def state(self) -> "xr.DataArray":
+        """(group, row, column) uint8: what an answer of no is worth; ``attrs["meaning"]`` names the numbers."""
+        array = self._simple("state", "group", "what an answer of no is worth")
+        array.attrs["meaning"] = {str(number): text for number, text in STATES.items()}
+        return array
+
+    @property
+    def unlikeness(self) -> "xr.DataArray":
+        """(row, column) standard deviations of the strongest peak that nothing known explains."""
+        return self._array("unlikeness", (), {}, "strongest unexplained peak")
+
+    def to_dataset(self) -> "xr.Dataset":
+        """Return all arrays as one :class:`xarray.Dataset`, lazily; ``to_netcdf`` writes it."""
+        import xarray as xr
+
+        arrays = {}
+        for name in _ARRAYS:
+            with suppress(ScanError):
+                arrays[name] = getattr(self, name)
+        labels = {"probability": "group_label", "pigment_probability": "pigment_label"}
+        for name, label in labels.items():
+            if name in arrays:
+                arrays[name] = arrays[name].rename(label=label)
+        if "state" in arrays:
+            arrays["state"].attrs["meaning"] = "; ".join(f"{number}: {text}" for number, text in STATES.items())
+        return xr.Dataset(arrays, attrs=self._origin() | {"notes": "\n".join(self.notes)})
+
+    # --- single maps, as plain arrays -----------------------------------------------------------------------
+
+    def __getitem__(self, key: str | tuple[str, Place]) -> NDArray[np.float32]:
+        """Return the (row, column) probability of a pigment or group, or net counts of a line family.
+
+        Raises
+        ------
+        KeyError
+            There is no such map: the model knows no places, or results kept none as it is nowhere likely there.
+        """
+        name, place = (key, "anywhere") if isinstance(key, str) else key
+        for quantity, full in (("probability", (name, place)), ("area", (name,))):
+            if quantity in self.stacks and full in self.stacks[quantity]:
+                return self.stacks[quantity][full]
+        if name in self.materials and place not in self.places:
+            raise KeyError(f"Cannot say where {name} lies: the model {self.model_name!r} knows no places.")
+        if name in self.materials:
+            raise KeyError(
+                f"No map of {name} at place {place!r} was kept: results hold those that exceed "
+                f"{PRESENT_PROBABILITY:g} somewhere."
+            )
+        raise KeyError(f"No map is called {name!r}; there are: {', '.join((*self.materials, *self.lines))}.")
+
+    def holds(self, name: str, place: Place = "anywhere") -> bool:
+        """Whether there is a probability of a pigment or group at a place."""
+        return self.has_pigments and (name, place) in self.stacks["probability"]
+
+    def map(self, quantity: str, *key: str) -> NDArray[Any]:
+        """Return one (row, column) map: ``results.map("area_sigma", "Fe_K")``; quantities as in :data:`DIMENSIONS`.
+
+        Raises
+        ------
+        ScanError
+            Nothing of the kind was concluded.
+        KeyError
+            There is no such map of it.
+        """
+        return self._stack(quantity)[key]
+
+    def present_somewhere(self, name: str, place: Place = "anywhere") -> bool:
+        """Whether any pixel's probability exceeds one half."""
+        return bool((self[name, place] > PRESENT_PROBABILITY).any())
+
+    def estimate(self, quantity: str, level: float = LEVEL) -> Estimate:
+        """Return maps of median and interval of a quantity: :data:`SURFACE_UM`, or :func:`share_of` a group.
+
+        Raises
+        ------
+        ScanError
+            The model answers no quantities.
+        """
+        return estimate(quantity, self.map("quantity", quantity), self.map("quantity_sigma", quantity), level)
+
+    def is_determined(self, quantity: str) -> NDArray[np.bool_]:
+        """Return (row, column) where the 90 % interval of a quantity is narrow enough to say something."""
+        return is_determined(quantity, self.estimate(quantity))
+
+    def strongest(self, families: Iterable[str]) -> NDArray[np.float32]:
+        """Return (row, column) by how many standard deviations the strongest of some families stands out.
+
+        Zero where none of them was fitted, and where there is no answer.
+        """
+        result = np.zeros(self.shape, dtype=np.float32)
+        kept = [
+            np.nan_to_num(self[name] / np.maximum(self.map("area_sigma", name), _LEAST_DEVIATION))
+            for name in families
+            if name in self.lines
+        ]
+        return np.asarray(np.maximum.reduce(kept), dtype=np.float32) if kept else result
+
+    def state_share(self, group: str, state: int) -> float:
+        """Return the share of the answered pixels in which a group has a state; 0 where there is no answer at all."""
+        states = self.map("state", group)
+        known = states != NO_ANSWER
+        return float((states[known] == state).mean()) if known.any() else 0.0
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """(row, column) where the network answered."""
+        return np.asarray(np.isfinite(self.map("probability", *self._stack("probability").keys[0])))
+
+    @property
+    def unlike(self) -> NDArray[np.bool_]:
+        """(row, column) where a peak that nothing known explains exceeds :data:`UNLIKE_SIGMA`."""
+        return np.asarray(self.map("unlikeness") > UNLIKE_SIGMA)
+
+    @property
+    def unlike_share(self) -> float:
+        """Share of the answered pixels that are :attr:`unlike`."""
+        known = np.isfinite(self.map("unlikeness"))
+        return float(self.unlike[known].mean()) if known.any() else 0.0
+
+    @property
+    def is_unlike(self) -> bool:
+        """Whether more pixels are :attr:`unlike` than chance and single faults bring: three, and one in a thousand."""
+        if "unlikeness" not in self.stacks:
+            return False
+        return int(self.unlike.sum()) >= LEAST_UNLIKE_PIXELS and self.unlike_share >= LEAST_UNLIKE_SHARE
+
+    # --- what there is --------------------------------------------------------------------------------------
+
+    @property
+    def has_pigments(self) -> bool:
+        """Whether pigments were identified."""
+        return "probability" in self.stacks
+
+    @property
+    def has_elements(self) -> bool:
+        """Whether line families were fitted."""
+        return "area" in self.stacks
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the pigment groups."""
+        return self._names("group")
+
+    @property
+    def pigments(self) -> tuple[str, ...]:
+        """Names of the pigments, the members of groups."""
+        return self._names("member")
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the groups; of a model without groups, of its pigments."""
+        return self.groups or self.pigments
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Places that the model knows: "anywhere" alone, or "surface" and "below", too."""
+        spoken = {place for _, place in self.placed}
+        return tuple(place for place in PLACES if place in spoken)
+
+    @property
+    def placed(self) -> tuple[tuple[str, Place], ...]:
+        """Name and place of each probability that there is."""
+        return cast("tuple[tuple[str, Place], ...]", self.stacks["probability"].keys) if self.has_pigments else ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Names of the line families."""
+        return tuple(name for (name,) in self.stacks["area"].keys) if self.has_elements else ()
+
+    @property
+    def model_card(self) -> Mapping[str, Any]:
+        """Facts of the model by the names of its card; empty where there is none."""
+        model = self.settings_of("pigments").get("model", {})
+        return model if isinstance(model, Mapping) else {"name": str(model)}
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model as its card says it; "" where it is not known."""
+        return str(self.model_card.get("name", ""))
+
+    def settings_of(self, process: str) -> Mapping[str, Any]:
+        """Return the configuration of "pigments", "elements", "detectability" or "open_set"; empty without it."""
+        return self.process_settings.get(process, {})
+
+    def label(self, name: str, place: Place = "anywhere") -> str:
+        """Return the label of a pigment or group for people."""
+        return self.materials[name].label + PLACE_WORDS[place]
+
+    def short_label(self, name: str) -> str:
+        """Return the label without the examples that it gives in brackets."""
+        return self.label(name).partition(" (")[0]
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """How the results were made; empty where that is not known."""
+        return self.summary.get("settings") or {}
+
+    @property
+    def calibration(self) -> Mapping[str, Any]:
+        """How the energy axis was come by; empty where that is not known."""
+        return self.settings.get("calibration") or {}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user has to know, in words; alerts first."""
+        of_scan = (*self.summary.get("notes", ()), *self.calibration.get("notes", ()))
+        of_maps = (note for notes in self.process_notes.values() for note in notes)
+        return tuple(dict.fromkeys((*self.alerts, *of_scan, *of_maps)))
+
+    @property
+    def alerts(self) -> tuple[str, ...]:
+        """What the user must know, because results may be wrong or are withheld."""
+        return tuple(self.settings.get("alerts", ()))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        for stack in self.stacks.values():
+            return int(stack.values.shape[0]), int(stack.values.shape[1])
+        return 0, 0
+
+    def __iter__(self) -> "Iterator[Results | Mapping[str, Any] | None]":
+        """Give pigments, elements and the summary, as versions before this class returned them."""
+        return iter((self if self.has_pigments else None, self if self.has_elements else None, self.summary))
+
+    def __repr__(self) -> str:
+        n_row, n_column = self.shape
+        lines = [f"<underpaint results of {self.summary.get('name', 'a scan')}: {n_row} rows x {n_column} columns>"]
+        if self.has_pigments:
+            shares = {name: share_present(self[name]) for name in self.groups}
+            seen = sorted((name for name in shares if shares[name] > 0), key=lambda name: -shares[name])
+            listed = (f"{name} {100 * shares[name]:.0f} %" for name in seen)
+            lines += [_listing("groups present", listed, "none"), _listing("pigments", self.pigments, "none")]
+            lines += [_listing("places", self.places, "none")]
+        if self.has_elements:
+            lines += [_listing("lines", self.lines, "none")]
+        if self.unexplained is not None:
+            lines += [_listing("unexplained", (line.family for line in self.unexplained), "nothing")]
+        lines += [f"  note        {note}" for note in self.notes]
+        return "\n".join(lines)
+
+    def _names(self, kind: str) -> tuple[str, ...]:
+        return tuple(name for name, each in self.materials.items() if each.kind == kind and self.holds(name))
+
+    def _stack(self, quantity: str) -> Stack:
+        if quantity in self.stacks:
+            return self.stacks[quantity]
+        what, command = _COMMANDS.get(quantity.removesuffix("_sigma"), (quantity, "underpaint identify"))
+        raise ScanError(f"These results hold no {what}: `{command}` writes them.")
+
+    def _labelled(self, dimension: str, names: Sequence[str]) -> dict[str, Any]:
+        return {dimension: list(names), "label": (dimension, [self.label(name) for name in names])}
+
+    def _simple(self, quantity: str, dimension: str, long_name: str) -> "xr.DataArray":
+        keys = list(self._stack(quantity).keys)
+        return self._array(quantity, keys, {dimension: [name for (name,) in keys]}, long_name)
+
+    def _array(self, quantity: str, keys: Any, coordinates: Mapping[str, Any], long_name: str) -> "xr.DataArray":
+        """Return the maps of keys, nested in lists along the coordinates that are dimensions."""
+        stack = self._stack(quantity)
+        _, units = DIMENSIONS[quantity]
+        named = [name for name in ("group", "pigment", "line", "place") if name in coordinates]
+        if keys == []:
+            raise ScanError(f"These results hold no {named[0]}s: the model {self.model_name!r} answers none.")
+        return self._labelled_array(
+            _nested(_maps_of(stack, keys), in_memory=stack.in_memory), named, coordinates, units, long_name
+        )
+
+    def _intervals(
+        self, groups: Sequence[str], coordinates: Mapping[str, Any], units: str, long_name: str
+    ) -> "xr.DataArray":
+        if not groups and coordinates:
+            raise ScanError(f"These results hold no shares: the model {self.model_name!r} answers none.")
+        in_memory = self._stack("quantity").in_memory
+        quantile = {"quantile": [0.5 - 0.5 * LEVEL, 0.5, 0.5 + 0.5 * LEVEL]}
+
+        def ends(quantity: str) -> list[Any]:
+            read = [partial(self._end, quantity, end) for end in ("low", "value", "high")]
+            return [each() if in_memory else _delayed(self.shape, np.float32, each) for each in read]
+
+        parts = [ends(share_of(name)) for name in groups] if coordinates else ends(SURFACE_UM)
+        values, named = _nested(parts, in_memory=in_memory), [*coordinates, "quantile"]
+        return self._labelled_array(values, named, {**coordinates, **quantile}, units, long_name)
+
+    def _end(self, quantity: str, end: str) -> NDArray[np.float32]:
+        return np.asarray(getattr(self.estimate(quantity), end), np.float32)
+
+    def _labelled_array(
+        self, values: Any, named: Sequence[str], coordinates: Mapping[str, Any], units: str, long_name: str
+    ) -> "xr.DataArray":
+        import xarray as xr
+
+        n_row, n_column = self.shape
+        along: dict[str, Any] = {"row": np.arange(n_row), "column": np.arange(n_column)}
+        if self.step_mm is not None:
+            along |= {
+                "y_mm": ("row", self.step_mm[0] * along["row"]),
+                "x_mm": ("column", self.step_mm[1] * along["column"]),
+            }
+        attributes = {"units": units, "long_name": long_name} | self._origin()
+        return xr.DataArray(values, dims=(*named, "row", "column"), coords={**coordinates, **along}, attrs=attributes)
+
+    def _origin(self) -> dict[str, str]:
+        origin = {
+            "source": self.settings.get("source", ""),
+            "model": self.model_name,
+            "underpaint": self.summary.get("versions", {}).get("underpaint", ""),
+            "written": self.summary.get("written", ""),
+        }
+        return {name: str(value) for name, value in origin.items() if value}
+
+
+def _keys(names: Sequence[str]) -> tuple[Key, ...]:
+    return tuple((name,) for name in names)
+
+
+def share_present(probability: NDArray[np.float32]) -> float:
+    """Return the share of the answered pixels whose probability exceeds one half."""
+    known = probability[np.isfinite(probability)]
+    return float((known > PRESENT_PROBABILITY).mean()) if known.size else 0.0
+
+
+def _maps_of(stack: Stack, keys: Any) -> Any:
+    """Return the maps of keys, nested in lists as these are: numbers in memory, else lazily; NaN without a map."""
+    if isinstance(keys, list):
+        return [_maps_of(stack, key) for key in keys]
+    shape = (int(stack.values.shape[0]), int(stack.values.shape[1]))
+    if keys not in stack:
+        return np.full(shape, np.nan, np.float32)
+    return stack[keys] if stack.in_memory else _delayed(shape, stack.values.dtype, partial(stack.__getitem__, keys))
+
+
+def _nested(parts: Any, *, in_memory: bool) -> Any:
+    """Return arrays that are nested in lists as one array."""
+    import dask.array as da
+
+    if not isinstance(parts, list):
+        return parts
+    return (np if in_memory else da).stack([_nested(each, in_memory=in_memory) for each in parts])
+
+
+def _delayed(shape: tuple[int, int], dtype: Any, read: Callable[[], Any]) -> Any:
+    import dask
+    import dask.array as da
+
+    return da.from_delayed(dask.delayed(read, pure=False)(), shape, dtype)
+
+
+def _listing(what: str, names: Iterable[str], none: str) -> str:
+    every = list(names)
+    rest = f", and {len(every) - _MOST_LISTED} more" if len(every) > _MOST_LISTED else ""
+    return f"  {what:11s} {', '.join(every[:_MOST_LISTED]) + rest if every else none}"

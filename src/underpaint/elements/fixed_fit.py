@@ -1,0 +1,273 @@
+"""The linear fit of line families whose ratios are fixed, from the sum and maximum spectra of a scan.
+
+It chooses families and resolution quickly. Its areas are wrong where paint absorbs: see ``variable_fit``.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+
+from underpaint.data import EnergyAxis
+from underpaint.elements._families import (
+    FIXED_CANDIDATES,
+    Template,
+    family_templates,
+    fwhm_channels,
+    scatter_templates,
+)
+from underpaint.elements._selection import (
+    Problem,
+    Recorded,
+    fit_noise,
+    max_spectrum,
+    refine_ratios,
+    significant,
+    sum_spectrum,
+)
+from underpaint.errors import CoverageError
+from underpaint.physics.instrument import Detector, Instrument
+
+Array = NDArray[np.float64]
+Progress = Callable[[int, int], None]
+
+_LOWEST_KEV = 1.2
+_EXCITATION_KEV = 40.0
+_SWEEPS = 80
+_LEAST_COUNTS = 100
+_ANODES = ("Mo_K", "Rh_K", "Pd_K", "Ag_K")
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """The linear fit, ready to be applied to any number of pixels.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Families, ``Fe_K``.
+    design : (n_channel, n_column) array
+        Templates, then scatter, then background; zero in channels that are not used.
+    weight : (n_channel,) array
+        Inverse variance, from the mean spectrum; zero in channels that are not used.
+    detector : Detector
+        Resolution and crystal in use.
+    excitation_kev : float
+        Highest photon energy, keV.
+    scatter : tuple of str
+        Scatter peaks that are fitted along.
+    """
+
+    names: tuple[str, ...]
+    design: Array
+    weight: Array
+    detector: Detector
+    excitation_kev: float
+    scatter: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """First and last channel of the fit."""
+        used = np.flatnonzero(self.weight > 0)
+        return int(used[0]), int(used[-1])
+
+    def solver(self, n_column: int | None = None) -> Array:
+        """(n_column, n_channel) matrix that turns counts into the areas of the first columns of the design."""
+        root = np.sqrt(self.weight)[:, None]
+        return np.asarray(np.linalg.pinv(self.design[:, :n_column] * root, rcond=1e-10) * root.T)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the choice of families works with."""
+
+    total: Array
+    highest: Array
+    axis: EnergyAxis
+    used: NDArray[np.bool_]
+    detector: Detector
+    excitation_kev: float
+    scatter: tuple[Template, ...]
+
+    def sum_spectrum(self) -> Recorded:
+        """Sum spectrum for fitting at the resolution assumed."""
+        return sum_spectrum(self.total, fwhm_channels(self.detector, self.axis), self.axis.energy_kev, self.used)
+
+    def max_spectrum(self) -> Recorded:
+        """Maximum spectrum for fitting at the resolution assumed."""
+        return max_spectrum(self.highest, fwhm_channels(self.detector, self.axis), self.axis.energy_kev, self.used)
+
+
+def plan_fit(
+    total: Array,
+    highest: Array,
+    axis: EnergyAxis,
+    n_pixel: int,
+    *,
+    families: Sequence[str] | None = None,
+    instrument: Instrument | None = None,
+) -> FitPlan:
+    """Choose families, resolution, line ratios, background and weights from the sum and maximum spectra.
+
+    Parameters
+    ----------
+    total, highest : (n_channel,) arrays
+        Sum and maximum over the pixels, counts.
+    axis : EnergyAxis
+        Energy axis.
+    n_pixel : int
+        Number of pixels in the sum.
+    families, instrument
+        As in :func:`fit_elements`.
+
+    Returns
+    -------
+    FitPlan
+        Ready for every pixel.
+
+    Raises
+    ------
+    CoverageError
+        No family stands out, or one that was asked for lies outside the recorded range.
+    """
+    stage = stage_of(total, highest, axis, instrument)
+    names = candidates_of(families, stage)
+    stage = with_resolution(stage, names, instrument)
+    chosen = names if families is not None else chosen_families(stage, names, rare_pixels=True)
+    if not chosen:
+        raise CoverageError(
+            "Cannot fit elements: no line family stands out. Name the families, or check the energy axis."
+        )
+    plan = _plan(stage, chosen, n_pixel)
+    if families is not None:
+        return plan
+    # What the pixels' weights turn negative over the whole scan was a fault of a strong neighbour's shape.
+    whole = plan.solver() @ total
+    kept = [name for name, area in zip(plan.names, whole, strict=False) if area > 0]
+    return plan if len(kept) in (0, len(plan.names)) else _plan(stage, kept, n_pixel)
+
+
+def _plan(stage: Stage, chosen: Sequence[str], n_pixel: int) -> FitPlan:
+    own, templates = _final_templates(stage, chosen)
+    columns = [*(template.counts for template in templates), *own.background.T]
+    return FitPlan(
+        names=tuple(chosen),
+        design=np.stack(columns, axis=1) * stage.used[:, None],
+        weight=_weight(stage.total / n_pixel, stage.used),
+        detector=stage.detector,
+        excitation_kev=stage.excitation_kev,
+        scatter=tuple(template.name for template in stage.scatter),
+    )
+
+
+def _final_templates(stage: Stage, chosen: Sequence[str]) -> tuple[Problem, list[Template]]:
+    """Chosen families, then scatter, with ratios adapted to the sum spectrum."""
+    n_scatter = len(stage.scatter)
+    own, adapted = stage.sum_spectrum().cleaned([*stage.scatter, *_build(stage, chosen)], n_scatter)
+    return own, refine_ratios(own, [*adapted[n_scatter:], *adapted[:n_scatter]])
+
+
+def stage_of(total: Array, highest: Array, axis: EnergyAxis, instrument: Instrument | None) -> Stage:
+    """Return what the choice of families works with, at the instrument's resolution or the default one."""
+    own = Detector.model_validate({}) if instrument is None else instrument.detector
+    detector = own.model_copy(
+        update={"gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev, "n_channel": axis.n_channel}
+    )
+    excitation = _EXCITATION_KEV if instrument is None else instrument.highest_kev
+    scatter = () if instrument is None else tuple(scatter_templates(instrument, axis))
+    return Stage(total, highest, axis, _used_channels(total, axis), detector, excitation, scatter)
+
+
+def _used_channels(total: Array, axis: EnergyAxis) -> NDArray[np.bool_]:
+    """Channels above the electronic threshold and 1.2 keV, up to the last one with counts."""
+    occupied = np.flatnonzero(total > 0)
+    index = np.arange(total.size)
+    margin = int(np.ceil(0.15 / axis.gain_kev)) if occupied[0] > 0 else 0
+    inside = (index >= occupied[0] + margin) & (index <= occupied[-1])
+    return np.asarray(inside & (axis.energy_kev > _LOWEST_KEV))
+
+
+def _build(stage: Stage, names: Sequence[str]) -> list[Template]:
+    return family_templates(names, stage.detector, stage.axis, stage.excitation_kev)
+
+
+def candidates_of(families: Sequence[str] | None, stage: Stage) -> list[str]:
+    """Families asked for, or all that the axis can show and that are not the anode's."""
+    if families is None:
+        anode = {template.name for template in stage.scatter}
+        return [template.name for template in _build(stage, [name for name in FIXED_CANDIDATES if name not in anode])]
+    names = list(dict.fromkeys(families))
+    shown = {template.name for template in _build(stage, names)}
+    hidden = [name for name in names if name not in shown]
+    if hidden or not names:
+        axis = stage.axis
+        raise CoverageError(
+            f"Cannot fit {', '.join(hidden) or 'no family'}: the strongest line is not in the recorded range "
+            f"{axis.start_kev:.2f}-{axis.stop_kev:.2f} keV, or {stage.excitation_kev:.0f} keV do not excite it. "
+            "Leave it out of the list; families are written like 'Fe_K' or 'Pb_L'."
+        )
+    return names
+
+
+def resolution_known(instrument: Instrument | None) -> bool:
+    """Whether somebody, or a calibration, has said how sharp the detector is."""
+    return instrument is not None and "noise_fwhm_kev" in instrument.detector.model_fields_set
+
+
+def with_resolution(stage: Stage, names: Sequence[str], instrument: Instrument | None) -> Stage:
+    """Fit the electronic noise, unless it is known, on the families that the sum shows at the default noise."""
+    if resolution_known(instrument):
+        return stage
+    chosen = chosen_families(stage, names, rare_pixels=False)
+    if not chosen:
+        return stage
+    cleaned, _ = stage.sum_spectrum().cleaned(_build(stage, chosen))
+    return _with_noise(stage, fit_noise(cleaned, lambda value: _build(_with_noise(stage, value), chosen)))
+
+
+def _with_noise(stage: Stage, noise_fwhm_kev: float) -> Stage:
+    detector = stage.detector.model_copy(update={"noise_fwhm_kev": noise_fwhm_kev})
+    return Stage(stage.total, stage.highest, stage.axis, stage.used, detector, stage.excitation_kev, stage.scatter)
+
+
+def chosen_families(stage: Stage, names: Sequence[str], *, rare_pixels: bool) -> list[str]:
+    """Families that the sum spectrum shows, and those of a few pixels that the maximum spectrum shows."""
+    everything = [*stage.scatter, *_build(stage, names)]
+    n_scatter = len(stage.scatter)
+    spectra = [stage.sum_spectrum(), stage.max_spectrum()] if rare_pixels else [stage.sum_spectrum()]
+    kept: set[int] = set()
+    for spectrum in spectra:
+        own, adapted = spectrum.cleaned(everything, n_scatter)
+        kept.update(significant(own, adapted, n_scatter))
+    return [template.name for index, template in enumerate(everything) if index in kept and index >= n_scatter]
+
+
+def _weight(mean: Array, used: NDArray[np.bool_]) -> Array:
+    """Inverse Poisson variance of the mean spectrum, smoothed: an empty channel has no infinite weight."""
+    smooth = gaussian_filter1d(mean, 1.0)
+    return np.asarray(used / np.maximum(smooth, 1e-3 * float(smooth[used].max()) + 1e-12))
+
+
+class FixedFit:
+    """The plan applied to any block of spectra: one matrix product for all pixels.
+
+    With one set of weights, from the mean spectrum, ``area = P counts`` and ``variance = P**2 counts``. The deviation
+    is of counting alone.
+    """
+
+    def __init__(self, plan: FitPlan) -> None:
+        self.names = plan.names
+        first, last = plan.channels
+        self.channels = slice(first, last + 1)
+        solver = plan.solver()[: len(plan.names), self.channels].T
+        self.solver = np.ascontiguousarray(solver, np.float32)
+        self.squared = np.ascontiguousarray(solver**2, np.float32)
+
+    def __call__(self, counts: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return (n, n_family) areas and deviations of (n, n_channel) counts."""
+        # Rounding to 24 bits is far below a count's own noise, and half the work.
+        used = counts[:, self.channels].astype(np.float32)
+        return used @ self.solver, np.sqrt(used @ self.squared)

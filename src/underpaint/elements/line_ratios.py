@@ -1,0 +1,289 @@
+"""How much the ratios of an element's lines vary: what the forward model says of random paint.
+
+A layer above, or the paint itself, absorbs soft lines more than hard ones, and other elements' lines excite some
+shells more than others. So a line family has no fixed shape. Random stratigraphies give its mean shape and the changes
+about it, and the same for the scattered tube radiation.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from underpaint.data import EnergyAxis
+from underpaint.elements._families import CANDIDATES, family_template
+from underpaint.physics.atomic import SHELLS
+from underpaint.physics.forward import efficiency, emit, response_matrix
+from underpaint.physics.instrument import Detector, Filter, Geometry, Instrument, Tube
+from underpaint.physics.materials import Layer, Stratigraphy, load_palette
+from underpaint.simulate import RandomStratigraphies, StratigraphySampler
+
+Array = NDArray[np.float64]
+
+N_STRATIGRAPHIES = 1000
+N_NEAREST = 150
+"""Stratigraphies nearest in composition that tell the ratios of a class of pixels."""
+RATE_ERROR = {"K": 0.015, "L": 0.04, "M": 0.12}
+"""Relative error of a line's share in its family by the tables of radiative rates, by shell."""
+_LEAST_SHARE = 0.003
+"""Share of all line counts from which a stratigraphy tells a family's ratios."""
+_LEAST_STRATIGRAPHIES, _FALLBACK_STRATIGRAPHIES = 30, 40
+_N_CHANGES, _N_SCATTER_CHANGES = 5, 8
+_EXTRA_FRACTION = (3e-4, 0.1)
+"""Mass fractions of elements that paint rarely has, added so that their ratios are known, too."""
+_SEED = 1
+USUAL_INSTRUMENTS = tuple(
+    Instrument(
+        name=f"{anode} {voltage_kv:.0f} kV",
+        tube=Tube.model_validate({"anode": anode, "voltage_kv": voltage_kv}),
+        filters=filters,
+        geometry=Geometry.model_validate({"incidence_angle_deg": incidence, "takeoff_angle_deg": takeoff}),
+    )
+    for anode, voltage_kv, incidence, takeoff, filters in (
+        ("Rh", 50.0, 90.0, 45.0, ()),
+        ("Rh", 40.0, 60.0, 60.0, ()),
+        ("Rh", 30.0, 90.0, 50.0, ()),
+        ("Mo", 40.0, 90.0, 45.0, ()),
+        ("Ag", 40.0, 45.0, 45.0, ()),
+        ("Rh", 50.0, 50.0, 50.0, (Filter(formula="Al", density=2.7, thickness_um=100.0),)),
+    )
+)
+"""Scanners in use; they stand for one that is not known."""
+
+
+@dataclass(frozen=True)
+class LineCounts:
+    """What random stratigraphies send into a detector.
+
+    Parameters
+    ----------
+    family : tuple of str
+        Of each line, ``Pb_L``.
+    shell : (n_line,) int array
+        Shell of the vacancy, index into ``SHELLS``.
+    energy_kev : (n_line,) array
+        keV.
+    counts : (n, n_line) array
+        Counts of each line on a common scale, detected.
+    scatter : (n, n_energy) array
+        Scattered tube radiation, lines after Compton scatter included, counts.
+    scatter_kev, scatter_spread_kev : (n_energy,) arrays
+        Energies, and the standard deviations of the bins, keV.
+    """
+
+    family: tuple[str, ...]
+    shell: NDArray[np.int64]
+    energy_kev: Array
+    counts: Array
+    scatter: Array
+    scatter_kev: Array
+    scatter_spread_kev: Array
+
+
+@lru_cache(maxsize=16)
+def simulate_line_counts(instrument: Instrument, n: int = N_STRATIGRAPHIES) -> LineCounts:
+    """Simulate random stratigraphies of the default palette, with rare elements added.
+
+    Parameters
+    ----------
+    instrument : Instrument
+        Source, filters, geometry and crystal; the channels do not matter.
+    n : int
+        Number of stratigraphies.
+    """
+    sampler = StratigraphySampler(RandomStratigraphies(palette=load_palette().pigments))
+    rng = np.random.default_rng(_SEED)
+    elements = sorted({family.partition("_")[0] for family in CANDIDATES})
+    emission = emit(
+        [_with_extra(rng, sampler.draw(rng), elements) for _ in range(n)], instrument, workers=2, single=True
+    )
+    lines, detector = emission.lines, instrument.detector
+    # argon and scatter of the air are left out: argon is a family of the fit
+    scatter = np.concatenate([emission.coherent, emission.compton + emission.multiple], axis=1)
+    scatter_kev = np.concatenate([emission.source_kev, emission.compton_kev])
+    spread = np.concatenate([emission.width_kev, emission.compton_width_kev]) / np.sqrt(12.0)
+    return LineCounts(
+        lines.family,
+        lines.shell,
+        lines.energy_kev,
+        np.asarray(emission.line_photons, np.float64) * efficiency(detector, lines.energy_kev),
+        np.asarray(scatter, np.float64) * efficiency(detector, scatter_kev),
+        scatter_kev,
+        spread,
+    )
+
+
+def _with_extra(rng: np.random.Generator, stratigraphy: Stratigraphy, elements: Sequence[str]) -> Stratigraphy:
+    """Return the stratigraphy with up to three elements more in one of its layers."""
+    index = int(rng.integers(len(stratigraphy.layers)))
+    layer = stratigraphy.layers[index]
+    added = {
+        str(element): float(np.exp(rng.uniform(*np.log(_EXTRA_FRACTION))))
+        for element in rng.choice(elements, int(rng.integers(0, 4)), replace=False)
+    }
+    rest = 1.0 - sum(added.values())
+    fractions = {element: rest * fraction for element, fraction in layer.mass_fractions.items()}
+    for element, fraction in added.items():
+        fractions[element] = fractions.get(element, 0.0) + fraction
+    changed = Layer(fractions, layer.density, layer.thickness_um, layer.name)
+    layers = (*stratigraphy.layers[:index], changed, *stratigraphy.layers[index + 1 :])
+    return Stratigraphy(layers, stratigraphy.name)
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Shapes of line families and of scatter for pixels of about one composition, in bins.
+
+    Parameters
+    ----------
+    templates : (n_family, n_bin) array
+        Mean shapes, one count each.
+    changes : tuple of (n_change, n_bin) arrays
+        One-sigma changes of each family's shape for one count.
+    scatter : (1, n_bin) array
+        Mean shape of the scattered radiation, one count.
+    scatter_changes : (n_change, n_bin) array
+        One-sigma changes of it for one count.
+    """
+
+    templates: Array
+    changes: tuple[Array, ...]
+    scatter: Array
+    scatter_changes: Array
+
+
+class LineRatios:
+    """Shapes of families and scatter in the bins of a fit, and how they vary with composition.
+
+    Parameters
+    ----------
+    simulated : sequence of LineCounts
+        Of the instrument, or of those that may be it.
+    detector : Detector
+        Response.
+    axis : EnergyAxis
+    rebin : callable
+        Turns (..., n_channel) counts into (..., n_bin).
+    families : sequence of str
+        To be fitted, ``Pb_L``, or ``Pb_L3`` for one shell; those that the axis cannot show are left out.
+    excitation_kev : float
+        Highest photon energy, keV: for families that the stratigraphies do not have.
+    """
+
+    def __init__(
+        self,
+        simulated: Sequence[LineCounts],
+        detector: Detector,
+        axis: EnergyAxis,
+        rebin: Callable[[Array], Array],
+        families: Iterable[str],
+        excitation_kev: float,
+    ) -> None:
+        self.names: tuple[str, ...] = ()
+        self._lines: list[Array] = []
+        self._shares: list[Array] = []
+        areas: list[Array] = []
+        for family in families:
+            template = family_template(family, detector, axis, excitation_kev)
+            if template is None:
+                continue
+            self.names += (family,)
+            energy, counts = _joined_lines(simulated, family)
+            area = counts.sum(axis=1)
+            if not area.any():
+                energy, counts = np.zeros(1), np.zeros((len(counts), 1))
+                self._lines.append(rebin(template.counts)[None])
+            else:
+                response = rebin(response_matrix(detector, axis, energy))
+                # a count of the area is a count seen
+                self._lines.append(response / efficiency(detector, energy)[:, None])
+            areas.append(area)
+            self._shares.append(counts / np.maximum(area, 1e-300)[:, None])
+        area = np.stack(areas, axis=1)
+        self.relative = area / np.maximum(area.sum(axis=1, keepdims=True), 1e-300)
+        rendered = [
+            one.scatter @ rebin(response_matrix(detector, axis, one.scatter_kev, one.scatter_spread_kev))
+            for one in simulated
+        ]
+        scatter = np.concatenate(rendered)
+        self._scatter = scatter / scatter.sum(axis=1, keepdims=True)
+        self._common = [self._shape(index, np.ones(len(area))) for index in range(len(self.names))]
+
+    @property
+    def common(self) -> Array:
+        """(n_family, n_bin) mean shapes over all stratigraphies."""
+        return np.stack([mean for mean, _ in self._common])
+
+    def near(self, area: Array) -> Shapes:
+        """Return the shapes for pixels with about these (n_family,) areas."""
+        area = np.maximum(area, 0.0)
+        place = np.log(area / max(float(area.sum()), 1e-9) + _LEAST_SHARE)
+        distance = ((np.log(self.relative + _LEAST_SHARE) - place) ** 2).sum(axis=1)
+        nearest = np.argpartition(distance, N_NEAREST)[:N_NEAREST]
+        weight = np.zeros(len(distance))
+        weight[nearest] = 1.001 - distance[nearest] / distance[nearest].max()
+        enough = (self.relative[nearest] > _LEAST_SHARE).sum(axis=0) >= _LEAST_STRATIGRAPHIES
+        shapes = [
+            self._shape(index, weight) if enough[index] and area[index] > 0 else self._common[index]
+            for index in range(len(self.names))
+        ]
+        return Shapes(
+            np.stack([mean for mean, _ in shapes]),
+            tuple(changes for _, changes in shapes),
+            *self._scatter_shape(weight),
+        )
+
+    def _shape(self, index: int, weight: Array) -> tuple[Array, Array]:
+        """Return (n_bin,) mean template of a family, and its (n_change, n_bin) one-sigma changes."""
+        share, lines = self._shares[index], self._lines[index]
+        if len(lines) == 1:
+            return lines[0], np.zeros((0, lines.shape[1]))
+        relative = self.relative[:, index]
+        weight = np.where(relative > _LEAST_SHARE, weight, 0.0)
+        if np.count_nonzero(weight) < _LEAST_STRATIGRAPHIES:
+            fewest = np.sort(relative)[-min(_FALLBACK_STRATIGRAPHIES, int(np.count_nonzero(relative)))]
+            weight = ((relative >= fewest) & (relative > 0)).astype(np.float64)
+        use = np.flatnonzero(weight)
+        weight = weight[use] / weight[use].sum()
+        mean = weight @ share[use]
+        off = np.sqrt(weight)[:, None] * (share[use] - mean)
+        # errors of the tables: each line's by itself, the shares still adding up to one
+        error = (np.eye(mean.size) - mean) * (RATE_ERROR[self.names[index].partition("_")[2][0]] * mean)[:, None]
+        value, vector = np.linalg.eigh(off.T @ off + error.T @ error)
+        value = np.sqrt(np.maximum(value[-_N_CHANGES:], 0.0))
+        return mean @ lines, (vector[:, -_N_CHANGES:] * value).T @ lines
+
+    def _scatter_shape(self, weight: Array) -> tuple[Array, Array]:
+        """Return (1, n_bin) mean shape of the scatter, and its (n_change, n_bin) one-sigma changes.
+
+        It holds lines after Compton scatter, too: taken from stratigraphies unlike the pixel, these would be bumps
+        beside lines that cost precision.
+        """
+        use = np.flatnonzero(weight)
+        weight = weight[use] / weight[use].sum()
+        mean = weight @ self._scatter[use] + 1e-12
+        root = np.sqrt(mean)
+        off = np.sqrt(weight)[:, None] * (self._scatter[use] / root - root)
+        _, vector = scipy.linalg.eigh(off @ off.T, subset_by_index=(len(off) - _N_SCATTER_CHANGES, len(off) - 1))
+        return np.asarray(mean[None]), np.asarray(vector.T @ off * root)
+
+
+def _joined_lines(simulated: Sequence[LineCounts], family: str) -> tuple[Array, Array]:
+    """Return (n_line,) energies, keV, and (n, n_line) counts of a family's lines in all simulations."""
+    symbol, _, shell = family.partition("_")
+    parts = []
+    for one in simulated:
+        of_family = np.asarray([name == f"{symbol}_{shell[0]}" for name in one.family])
+        if len(shell) > 1:
+            of_family &= one.shell == SHELLS.index(shell)
+        parts.append((one.energy_kev[of_family], one.counts[:, of_family]))
+    energies = np.unique(np.concatenate([energy for energy, _ in parts]))
+    joined = []
+    for energy, counts in parts:
+        spread = np.zeros((len(counts), energies.size))
+        spread[:, np.searchsorted(energies, energy)] = counts
+        joined.append(spread)
+    return energies, np.concatenate(joined)

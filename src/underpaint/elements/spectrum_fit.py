@@ -1,0 +1,162 @@
+"""One spectrum, of a pixel or a region, taken apart: fitted spectrum, families, scatter, background, residual."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.data import Spectrum
+from underpaint.elements.fit import choose
+from underpaint.errors import CalibrationError, ScanError
+from underpaint.physics.instrument import Instrument
+
+Array = NDArray[np.float64]
+LIMIT_SIGMAS = 3.0
+"""Deviations of an absent family's area up to its limit of detection (IUPAC 1978)."""
+_LEAST_COUNTS = 100
+
+
+@dataclass(frozen=True)
+class Family:
+    """A line family in a spectrum.
+
+    Parameters
+    ----------
+    area, sigma : float
+        Net counts over all its lines, and one standard deviation.
+    detection_limit : float
+        Net counts that could be told from none.
+    counts : (n_channel,) array
+        Its part of the fitted spectrum; zero outside the channels fitted.
+    """
+
+    area: float
+    sigma: float
+    detection_limit: float
+    counts: Array
+
+    @property
+    def present(self) -> bool:
+        """Whether the area stands above the limit of detection and above three of its deviations."""
+        return self.area > max(self.detection_limit, LIMIT_SIGMAS * self.sigma)
+
+
+@dataclass(frozen=True)
+class SpectrumFit:
+    """A fitted spectrum and its parts.
+
+    Parameters
+    ----------
+    name : str
+    energy_kev, counts : (n_channel,) arrays
+        The spectrum: keV; counts.
+    fitted : (n_channel,) array
+        The model; NaN outside the channels fitted.
+    families : dict of str to Family
+        By name, ``Fe_K``: all that were fitted.
+    scatter, background : (n_channel,) arrays
+        Lines of the source as the sample scatters them, and all that is smooth, sum peaks included.
+    sigma : (n_channel,) array
+        One standard deviation of the residual, counting and model error.
+    chi_square : float
+        Mean of (residual / sigma)**2 over the channels fitted: one or less where the model describes the spectrum.
+    """
+
+    name: str
+    energy_kev: Array
+    counts: Array
+    fitted: Array
+    families: dict[str, Family]
+    scatter: Array
+    background: Array
+    sigma: Array
+    chi_square: float
+
+    @property
+    def residual(self) -> Array:
+        """(n_channel,) counts less those fitted."""
+        return self.counts - self.fitted
+
+
+def fit_spectrum(
+    spectrum: Spectrum,
+    *,
+    families: Sequence[str] | None = None,
+    add: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    instrument: Instrument | None = None,
+) -> SpectrumFit:
+    """Fit one spectrum as the element maps are fitted, and return all parts of the model.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+        Counts of a pixel, or summed over a region, with an axis.
+    families : sequence of str, optional
+        Those to fit, and no others. By default all that may be there.
+    add, drop, instrument
+        As for :func:`~underpaint.elements.fit_elements`.
+
+    Raises
+    ------
+    CalibrationError
+        The spectrum has no energy axis.
+    ScanError
+        It has next to no counts.
+    CoverageError
+        A family lies outside the recorded range.
+
+    Examples
+    --------
+    >>> import underpaint as up
+    >>> from underpaint.elements import fit_spectrum
+    >>> scan = up.load("panel.h5")
+    >>> fit = fit_spectrum(scan.sum_spectrum())
+    >>> fit.families["Pb_L"].present
+    True
+    """
+    if spectrum.axis is None:
+        raise CalibrationError(
+            f"Cannot fit {spectrum.name or 'the spectrum'}: it has no energy axis. Calibrate the scan first."
+        )
+    counts = np.asarray(spectrum.counts, np.float64)
+    if counts.sum() < _LEAST_COUNTS:
+        raise ScanError(
+            f"Cannot fit {spectrum.name or 'the spectrum'}: it has {counts.sum():.0f} counts, at least "
+            f"{_LEAST_COUNTS} are needed."
+        )
+    axis = spectrum.axis
+    chosen = choose(counts, counts, axis, families, add, drop, instrument)
+    only = {} if families is None else {"families": chosen.names}
+    fit = chosen.make(counts[None], chosen.stage.detector, per_fwhm=np.inf, **only)
+    solver, channels = fit.classes[0], slice(int(fit.bins.start[0]), fit.bins.stop)
+    area, sigma = solver(counts[None, channels].astype(np.float32))
+    _, absent = solver(counts[None, channels].astype(np.float32), if_absent=True)
+
+    def spread(part: Array) -> Array:
+        whole = np.zeros(axis.n_channel)
+        whole[channels] = part
+        return whole
+
+    parts = solver.parts()
+    n_family = len(fit.names)
+    limit = LIMIT_SIGMAS * absent[0]
+    named = {
+        name: Family(float(area[0, index]), float(sigma[0, index]), float(limit[index]), spread(parts[index]))
+        for index, name in enumerate(fit.names)
+    }
+    n_anode = len(chosen.stage.scatter)
+    fitted = np.full(axis.n_channel, np.nan)
+    fitted[channels] = parts.sum(axis=0)
+    return SpectrumFit(
+        spectrum.name,
+        axis.energy_kev,
+        counts,
+        fitted,
+        named,
+        spread(parts[n_family : n_family + n_anode].sum(axis=0)),
+        spread(parts[n_family + n_anode :].sum(axis=0)),
+        spread(np.sqrt(solver.noise)),
+        solver.misfit,
+    )

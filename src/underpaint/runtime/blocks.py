@@ -1,0 +1,64 @@
+"""The one loop over the blocks of a scan: each is read here, and worked on by threads or the workers of a cluster."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.data import Scan
+from underpaint.runtime.executors import in_order, threads_or_cluster
+
+Block = tuple[slice, slice]
+
+
+def over_blocks(
+    scan: Scan,
+    work: Callable[..., Any],
+    *,
+    beside: Sequence[NDArray[Any]] = (),
+    finished: Collection[int] = (),
+    scheduler: str | None = None,
+    threads: int | None = None,
+    begun: Callable[[int], None] | None = None,
+) -> Iterator[tuple[int, Block, Any]]:
+    """Give (number, block, result) of the blocks of a scan in their order.
+
+    Parameters
+    ----------
+    scan : Scan
+    work : callable
+        Called with a block's (n_row, n_column, n_channel) counts, its (n_row, n_column) mask of spectra that are there
+        or None, and its part of each array ``beside``. A block is one thread's work, so the same blocks give the same
+        bits, whoever works on them.
+    beside : sequence of (n_row, n_column, ...) arrays
+    finished : collection of int
+        Numbers of blocks to leave out.
+    scheduler : str or None
+        Address of a dask scheduler, ``tcp://host:8786``; None: threads of this process.
+    threads : int or None
+        Of this process; None: one a core.
+    begun : callable, optional
+        Called before the first block with how many can be worked on now: 0 while a cluster has no worker yet.
+
+    Raises
+    ------
+    ClusterError, MissingExtraError
+        There is no such cluster, or it fails; or dask.distributed is not installed.
+    ScanError
+        A block cannot be read.
+    """
+    blocks = list(scan.blocks())
+
+    def tasks() -> Iterator[tuple[int, tuple[Any, ...]]]:
+        for number, block in enumerate(blocks):
+            if number not in finished:
+                present = None if scan.present is None else scan.present[block]
+                counts = np.asarray(scan.counts[block].compute(scheduler="synchronous"))
+                yield number, (counts, present, *(array[block] for array in beside))
+
+    with threads_or_cluster(scheduler, threads) as crew:
+        if begun is not None:
+            begun(crew.hands)
+        for number, result in in_order(crew, work, tasks()):
+            yield number, blocks[number], result
