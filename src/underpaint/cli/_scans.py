@@ -91,12 +91,8 @@ DetectabilityOption = Annotated[
 ]
 
 
-class Engine(StrEnum):
-    """What fits the elements."""
-
-    underpaint = "underpaint"
-    fixed = "fixed"
-    pymca = "pymca"
+Engine = StrEnum("Engine", ["underpaint", "fixed", "pymca"])
+"""What fits the elements."""
 
 
 EngineOption = Annotated[
