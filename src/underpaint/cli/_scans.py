@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,8 @@ from underpaint.cli._console import FAILED, progress, say, say_error, say_warnin
 from underpaint.cli._outputs import check_new_files, new_file, new_folder
 
 if TYPE_CHECKING:
-    from underpaint.pipeline.run import Outcome
+    from underpaint.pipeline.quantities import Request
+    from underpaint.pipeline.run import Outcome, Settings
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
@@ -98,6 +99,21 @@ class Engine(StrEnum):
         return "pymca" if self is Engine.pymca else "underpaint"
 
 
+class QuantityKind(StrEnum):
+    """What is computed from element areas."""
+
+    mass_percent = "mass_percent"
+    surface = "surface"
+    ug_cm2 = "ug_cm2"
+
+
+class Matrix(StrEnum):
+    """What elements without recorded lines are."""
+
+    paint = "paint"
+    oxides = "oxides"
+
+
 EngineOption = Annotated[Engine, typer.Option(help="What fits the elements; pymca needs the extra of that name.")]
 
 
@@ -170,6 +186,16 @@ def elements(
     counts_scale: CountsScaleOption = None,
     trust_instrument: TrustInstrument = False,
     beam: BeamOption = None,
+    quantities: Annotated[
+        QuantityKind | None,
+        typer.Option(help="Also mass per cent of one layer, of the uppermost paint, or ug/cm2 of a thin layer."),
+    ] = None,
+    matrix: Annotated[Matrix, typer.Option(help="What has no recorded lines: binder and such, or minerals.")] = (
+        Matrix.paint
+    ),
+    thickness: Annotated[
+        str | None, typer.Option(metavar="LOW-HIGH", help="Thickness of the layer, um, e.g. 20-100 or 500-inf.")
+    ] = None,
     scheduler: SchedulerOption = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -181,6 +207,8 @@ def elements(
         underpaint elements painting.h5 --out painting_elements
 
         underpaint elements painting.h5 --engine pymca
+
+        underpaint elements painting.h5 --instrument ours.toml --quantities mass_percent
     """
     from underpaint.pipeline.run import Settings, elements_to_folder
 
@@ -189,8 +217,51 @@ def elements(
         "none", None, instrument, engine.name_for_fit, not no_calibrate, detector, grid, counts_scale=counts_scale,
         trust_instrument=trust_instrument, beam_kev=beam,
     )  # fmt: skip
-    run = partial(elements_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
+    run: Callable[..., Outcome] = partial(
+        elements_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler
+    )
+    if quantities is not None:
+        from underpaint.pipeline.quantities import Request
+
+        request = Request(quantities.value, matrix.value, _thickness_range(thickness))
+        request.check(instrument)
+        run = partial(_with_quantities, run, settings, request)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)
+
+
+def _with_quantities(
+    run: "Callable[..., Outcome]",
+    settings: "Settings",
+    request: "Request",
+    source: str,
+    folder: Path,
+    **options: Any,
+) -> "Outcome":
+    """Run, and add quantities to what was written; what they rest on is among the notes."""
+    from underpaint.pipeline.quantities import add_quantities
+
+    outcome = run(source, folder, **options)
+    return replace(outcome, notes=(*add_quantities(source, folder, settings, request).notes, *outcome.notes))
+
+
+def _thickness_range(text: str | None) -> tuple[float, float] | None:
+    """Read --thickness.
+
+    Raises
+    ------
+    typer.BadParameter
+        It is not two numbers of which the second is not the smaller one.
+    """
+    if text is None:
+        return None
+    low, _, high = text.replace("\u2013", "-").partition("-")
+    try:
+        ends = float(low), float(high)
+    except ValueError:
+        ends = (0.0, 0.0)
+    if not 0 < ends[0] <= ends[1]:
+        raise typer.BadParameter(f"--thickness {text!r} is not LOW-HIGH. Give two thicknesses in um, such as 20-100.")
+    return ends
 
 
 def info(
