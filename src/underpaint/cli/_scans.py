@@ -99,21 +99,6 @@ class Engine(StrEnum):
         return "pymca" if self is Engine.pymca else "underpaint"
 
 
-class QuantityKind(StrEnum):
-    """What is computed from element areas."""
-
-    mass_percent = "mass_percent"
-    surface = "surface"
-    ug_cm2 = "ug_cm2"
-
-
-class Matrix(StrEnum):
-    """What elements without recorded lines are."""
-
-    paint = "paint"
-    oxides = "oxides"
-
-
 EngineOption = Annotated[Engine, typer.Option(help="What fits the elements; pymca needs the extra of that name.")]
 
 
@@ -187,12 +172,12 @@ def elements(
     trust_instrument: TrustInstrument = False,
     beam: BeamOption = None,
     quantities: Annotated[
-        QuantityKind | None,
+        Literal["mass_percent", "surface", "ug_cm2"] | None,
         typer.Option(help="Also mass per cent of one layer, of the uppermost paint, or ug/cm2 of a thin layer."),
     ] = None,
-    matrix: Annotated[Matrix, typer.Option(help="What has no recorded lines: binder and such, or minerals.")] = (
-        Matrix.paint
-    ),
+    matrix: Annotated[
+        Literal["paint", "oxides"], typer.Option(help="What has no recorded lines: binder and such, or minerals.")
+    ] = "paint",
     thickness: Annotated[
         str | None, typer.Option(metavar="LOW-HIGH", help="Thickness of the layer, um, e.g. 20-100 or 500-inf.")
     ] = None,
@@ -223,7 +208,7 @@ def elements(
     if quantities is not None:
         from underpaint.pipeline.quantities import Request
 
-        request = Request(quantities.value, matrix.value, _thickness_range(thickness))
+        request = Request(quantities, matrix, _thickness_range(thickness))
         request.check(instrument)
         run = partial(_with_quantities, run, settings, request)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)
