@@ -29,7 +29,7 @@ from underpaint.data.maps import ElementMaps
 from underpaint.elements import Quantities, fit_elements, quantify
 from underpaint.elements.standards import scale_from_standard
 from underpaint.elements.variable_fit import AREA_ERROR
-from underpaint.physics.forward import emit, render
+from underpaint.physics.forward import axis_of, emit, render
 from underpaint.physics.instrument import Detector, Filter, Geometry, Instrument, Tube
 from underpaint.physics.materials import Layer, Stratigraphy, mass_fractions
 
@@ -69,6 +69,7 @@ def main() -> None:
     scan, names = spectra(arguments.data)
     instrument, parameters = find_instrument(scan)
     Console().print("Instrument, fixed from here on:", parameters)
+    scan = scan.with_axis(axis_of(instrument.detector))
     maps = fit_elements(scan, families=FAMILIES, instrument=instrument)
     result = {"instrument": parameters, "families": list(maps.names)}
     result |= compare(scan, names, instrument, maps, parameters["areal_g_cm2"], arguments.data)
@@ -77,7 +78,7 @@ def main() -> None:
 
 
 def spectra(folder: Path) -> tuple[Scan, list[str]]:
-    """Return the spectra as a scan of one row, in counts, on the axis that their lines show; and their names."""
+    """Return the spectra as a scan of one row, in counts, on the file's axis; and their names."""
     with np.load(folder / "spectra_cps.npz", allow_pickle=False) as arrays:
         rates, names = arrays["cps"].astype(np.float64), [str(name) for name in arrays["names"]]
         energy = arrays["energy_kev"].astype(np.float64)
@@ -192,8 +193,6 @@ def compare(
     scan: Scan, names: list[str], instrument: Instrument, maps: ElementMaps, areal: float, folder: Path
 ) -> dict[str, Any]:
     """Quantify every shale without and with a standard; compare with the reference values, opened here."""
-    axis = EnergyAxis(instrument.detector.gain_kev, instrument.detector.zero_kev, scan.shape[2])
-    scan = scan.with_axis(axis)
     thickness = _thickness(areal)
     without = quantify(scan, instrument, maps=maps, matrix="oxides", thickness_um=thickness)
     reference = references(folder, names)
@@ -205,7 +204,7 @@ def compare(
     result: dict[str, Any] = {"without_standard": _all_figures(without, reference, maps, np.ones(len(names), bool))}
     ratios: dict[str, dict[str, float]] = {}
     for chosen in nearest:
-        standard = Scan(scan.counts[:, chosen : chosen + 1], axis, name=names[chosen])
+        standard = Scan(scan.counts[:, chosen : chosen + 1], scan.axis, name=names[chosen])
         stated = {name: 0.01 * values[chosen] for name, values in reference.items() if np.isfinite(values[chosen])}
         scale = scale_from_standard(standard, instrument, stated, areal, families=FAMILIES)
         lit = instrument.model_copy(update={"scale": scale})
