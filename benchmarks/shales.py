@@ -4,10 +4,11 @@
 
 DATA holds spectra_cps.npz (spectra of a hand-held instrument, counts per second) and values_wt_percent.csv. The values
 become counts by their step. Axis and resolution come from the lines, and what the file does not say of the
-instrument from scatter and continuum alone: voltage, the anode's lines over its continuum, a filter, the scattering
-angle, and the samples' areal mass. It is all printed, and fixed, before the composition is opened. Then every shale
-is quantified without a standard, and with one, whose composition is known, as the standard; compared are the other
-forty.
+instrument from scatter and continuum alone: voltage and take-off of the tube, the anode's lines over its continuum, a
+filter, the scattering angle, the crystal, and the samples' areal mass; values at the end of their range (``LOW``,
+``HIGH``) stand for what else the model lacks. It is all printed, and fixed, before the composition is opened. Then
+every shale is quantified without a standard, and with one, whose composition is known, as the standard; compared are
+the other forty. The standard is the one whose lines are nearest the middle of all.
 """
 
 import argparse

@@ -257,11 +257,13 @@ def test_what_cannot_be_computed_is_refused(standard: Scan) -> None:
         names, counts = options.pop("names", ("Fe_K",)), options.pop("scatter", scatter)
         return Quantifier(names, area, sigma, counts, instrument, axis, **options)
 
-    with pytest.raises(ValueError, match="'percent': there are mass_percent, surface, ug_cm2"):
+    with pytest.raises(SampleError, match="'percent': there are mass_percent, surface, ug_cm2"):
         made(kind="percent")
-    with pytest.raises(ValueError, match="matrix 'stone': there are paint, oxides"):
+    with pytest.raises(SampleError, match="matrix 'stone': there are paint, oxides"):
         made(matrix="stone")
-    with pytest.raises(ValueError, match=r"100 to 20 um thick.*Give it as \(20, 100\)"):
+    with pytest.raises(SampleError, match="Leave the thickness out"):
+        made(kind="ug_cm2", thickness_um=(20.0, 100.0))
+    with pytest.raises(SampleError, match=r"100 to 20 um thick.*Give it as \(20, 100\)"):
         made(thickness_um=(100.0, 20.0))
     with pytest.raises(InstrumentError, match=r"'ours' has no scale.*underpaint calibrate --standard"):
         made(kind="ug_cm2")

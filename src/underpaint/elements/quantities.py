@@ -26,7 +26,7 @@ from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import LEVEL, ElementMaps
 from underpaint.data.maps.quantities import WIDEST_FACTOR, WIDEST_SHARE
 from underpaint.elements.fit import fit_elements
-from underpaint.errors import CoverageError, InstrumentError, ScanError
+from underpaint.errors import CoverageError, InstrumentError, SampleError, ScanError
 from underpaint.physics.atomic import atomic_number, atomic_weight, compton_energy
 from underpaint.physics.forward import Detail, efficiency, emit, response_matrix, source_spectrum
 from underpaint.physics.instrument import Instrument, Scale
@@ -150,6 +150,8 @@ def quantify(
     ------
     InstrumentError
         Areal masses of an instrument without a scale.
+    SampleError
+        There is no such quantity or matrix, or the thickness cannot be used.
     CoverageError
         No element has a line that the model gives, or hardly any scattered tube radiation was recorded.
     ScanError
@@ -643,17 +645,22 @@ def check_request(kind: str, matrix: str, thickness_um: tuple[float, float] | No
     ------
     InstrumentError
         Areal masses of an instrument without a scale.
-    ValueError
-        There is no such quantity or matrix, or the range of thickness is none.
+    SampleError
+        There is no such quantity or matrix, or the range of thickness is none, or is not used.
     """
     if kind not in KINDS:
-        raise ValueError(f"Cannot compute quantities {kind!r}: there are {', '.join(KINDS)}.")
+        raise SampleError(f"Cannot compute quantities {kind!r}: there are {', '.join(KINDS)}.")
     if matrix not in MATRICES:
-        raise ValueError(f"Cannot compute quantities with the matrix {matrix!r}: there are {', '.join(MATRICES)}.")
+        raise SampleError(f"Cannot compute quantities with the matrix {matrix!r}: there are {', '.join(MATRICES)}.")
     if thickness_um is not None and not 0 < thickness_um[0] <= thickness_um[1]:
-        raise ValueError(
+        raise SampleError(
             f"Cannot compute quantities of a layer {thickness_um[0]:g} to {thickness_um[1]:g} um thick: the thickness "
             "is above 0, and the second number not below the first. Give it as (20, 100)."
+        )
+    if kind == "ug_cm2" and thickness_um is not None:
+        raise SampleError(
+            "Cannot use a thickness for ug/cm2: the areal mass of a thin layer follows from its lines alone. Leave the "
+            "thickness out, or ask for mass_percent."
         )
     if kind == "ug_cm2" and instrument.scale is None:
         raise InstrumentError(

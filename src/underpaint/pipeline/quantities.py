@@ -33,7 +33,7 @@ class Request:
 
         Raises
         ------
-        InstrumentError, ValueError
+        InstrumentError, SampleError
             As for :func:`~underpaint.elements.quantify`.
         """
         known = Instrument(name="not given") if instrument is None else load_instrument(instrument)
