@@ -137,7 +137,8 @@ def test_what_may_lie_beneath_is_not_claimed_at_the_surface() -> None:
     hidden = Stratigraphy((Paint({"zinc_white": 1.0}).layer(40.0), Paint({"malachite": 1.0}).layer(100.0)))
     area, sigma, scatter = areas_of([hidden], INSTRUMENT)
     one_layer, surface = (
-        Quantifier(FAMILIES, area, sigma, scatter, INSTRUMENT, AXIS, kind=kind) for kind in ("mass_percent", "surface")
+        Quantifier(FAMILIES, area, sigma, scatter, INSTRUMENT, AXIS, kind=kind, n_hypotheses=48)
+        for kind in ("mass_percent", "surface")
     )
     copper = one_layer.elements.index("Cu")
     assert one_layer(area, sigma, scatter)[0, copper, 1] > 2.0

@@ -68,6 +68,8 @@ _THICKNESS_UM = {"mass_percent": (50.0, np.inf), "surface": (5.0, 200.0)}
 _LEAST_FRACTION, _LEAST_DARK = 1e-7, 0.01
 _LEAST_EFFECTIVE = 16.0
 _STEP_FRACTION = 0.01
+_LEAST_SEEN = 0.01
+"""Share of the pixels from which an element is looked for beneath the uppermost paint by itself."""
 _LEAST_SCATTER, _MOST_SAMPLED = 100.0, 16384
 _SEED = 2
 _DETAIL = Detail(orders=2, weakest_exciting=5e-3)
@@ -352,6 +354,9 @@ class Quantifier:
                 for name, (_, error) in zip(self._names, factors, strict=True)
             ]
         )
+        detected = area[:, self._main] > DETECTED_SIGMAS * sigma[:, self._main]
+        self._seen = np.flatnonzero(detected.mean(axis=0) > min(_LEAST_SEEN, detected.mean(axis=0).max() / 2))
+        self._seen = self._seen if self._seen.size else np.arange(len(self.elements))
         self._hypotheses = self._draw(matrix, thickness_um, n_hypotheses)
         self.notes = self._notes(matrix, thickness_um)
 
@@ -427,7 +432,7 @@ class Quantifier:
         thickness = (
             low * (high / low) ** single[:, 2] if np.isfinite(high) else low / np.maximum(1.0 - single[:, 2], 1e-9)
         )
-        beneath = _drawn_beneath(apart, how_much) * (self.kind == "surface")
+        beneath = _drawn_beneath(apart, how_much, self._seen) * (self.kind == "surface")
         return _Hypotheses(
             oxidised=least + (most - least) * np.clip(1.6 * single[:, 0] - 0.3, 0.0, 1.0),
             light=shares @ [[mass_fractions(name).get(one, 0.0) for one in self._light] for name in light],
@@ -703,15 +708,15 @@ def _tempered(log_weight: Array) -> Array:
     return np.asarray(weight)
 
 
-def _drawn_beneath(apart: Array, how_much: Array) -> Array:
+def _drawn_beneath(apart: Array, how_much: Array, seen: NDArray[np.intp]) -> Array:
     """Return (n, n_element) shares of each element's counts from beneath the uppermost paint.
 
-    Of a third of the hypotheses none comes from there, of a third that of one element, of a third any.
+    Of a third of the hypotheses none comes from there, of a third that of one of the elements seen, of a third any.
     """
     n, n_element = apart.shape
     share = np.where(how_much < 0.3, how_much / 0.3, 1.0)
     third = np.arange(n) % 3
-    one = np.arange(n_element) == (np.arange(n) // 3 % n_element)[:, None]
+    one = np.arange(n_element) == seen[np.arange(n) // 3 % seen.size][:, None]
     return np.asarray(share * np.where(third[:, None] == 1, one, (third[:, None] == 2) & (apart < 0.4)))
 
 
