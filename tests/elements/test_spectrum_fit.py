@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Scan, Spectrum
 from underpaint.elements import fit_elements, fit_spectrum
@@ -17,17 +18,18 @@ INSTRUMENT = Instrument(tube=Tube(anode="Rh", voltage_kv=40.0), detector=DETECTO
 CHALK = Layer({"Ca": 0.4, "C": 0.12, "O": 0.48}, 2.0, 200.0)
 
 
-def rendered(*layers: Layer) -> np.ndarray:
+def rendered(*layers: Layer) -> NDArray[np.float64]:
     """Expected counts of layers, a million in all: by the forward model, from which the fit has its ratios, too."""
     counts = np.asarray(render(emit([Stratigraphy((*layers, CHALK))], INSTRUMENT), DETECTOR, AXIS))[0]
-    return 1e6 * counts / counts.sum()
+    return np.asarray(1e6 * counts / counts.sum())
 
 
 VERMILION_ON_LEAD = rendered(Paint({"vermilion": 1.0}).layer(20.0), Paint({"lead_white": 1.0}).layer(80.0))
 
 
 def spectrum(seed: int = 0) -> Spectrum:
-    return Spectrum(np.random.default_rng(seed).poisson(VERMILION_ON_LEAD), AXIS, name="spot")
+    counts = np.random.default_rng(seed).poisson(VERMILION_ON_LEAD).astype(np.float64)
+    return Spectrum(counts, AXIS, name="spot")
 
 
 def test_the_parts_add_up_and_describe_the_spectrum() -> None:

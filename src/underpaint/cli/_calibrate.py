@@ -1,7 +1,7 @@
 """The command ``calibrate``: what a scan's spectra tell about the instrument."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,14 +9,14 @@ import typer
 
 from underpaint.cli._console import list_table, progress, say, show, show_json, two_columns
 from underpaint.cli._outputs import check_new_files, new_file
-from underpaint.cli._scans import CountsScaleOption, Json, OneScan, Overwrite, Quiet
+from underpaint.cli._scans import CountsScaleOption, Json, Overwrite, Quiet
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from underpaint.calibrate import Calibration, Drift
     from underpaint.data import Scan
-    from underpaint.physics.instrument import Instrument
+    from underpaint.physics.instrument import Instrument, Scale
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Found:
     out: Path
     notes: tuple[str, ...]
     also: tuple[Path, ...] = ()
+    scale: "Scale | None" = None
 
     def facts(self) -> dict[str, Any]:
         """JSON-serialisable."""
@@ -48,13 +49,16 @@ class Found:
             "drift_ev": self.drift.span_ev if self.drift.shift_ev.size > 1 else None,
             "drifts": self.drift.significant,
             "notes": list(self.notes),
+            "scale": None if self.scale is None else self.scale.model_dump(mode="json"),
             "instrument": str(self.out),
             "also_written": [str(path) for path in self.also],
         }
 
 
 def calibrate(
-    scan: OneScan,
+    scan: Annotated[
+        str | None, typer.Argument(metavar="SCAN", help="Folder or file; by default the standard's spectrum.")
+    ] = None,
     out: Annotated[Path, new_file("FILE.toml", "Instrument file to write.")] = Path("instrument.toml"),
     instrument: Annotated[
         str | None, typer.Option(metavar="PRESET|FILE", help="Supplies what a spectrum cannot tell, e.g. the window.")
@@ -63,6 +67,12 @@ def calibrate(
     without_drift: Annotated[
         Path | None, new_file("FILE.h5", "Save the scan with the drift along its rows taken out.")
     ] = None,
+    standard: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Spectrum of a thick material of known composition.")
+    ] = None,
+    composition: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What the standard is made of: 'SiO2 50, CaO 10, Fe 3', mass %.")
+    ] = None,
     counts_scale: CountsScaleOption = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -70,19 +80,35 @@ def calibrate(
 ) -> None:
     """Find energy axis, resolution, tube, angle and drift of a scan from its lines; write an instrument file.
 
-    Of several detectors each gets a file, with its name added.
+    Of several detectors each gets a file, with its name added. With a standard the file holds the scale of
+    quantities, too.
 
     **Example**
 
         underpaint calibrate painting.h5 --out ours.toml --picture ours.png
 
         underpaint identify other.h5 --instrument ours.toml
+
+        underpaint calibrate --standard glass.spx --composition "SiO2 70, CaO 9, Fe2O3 0.1" --out ours.toml
     """
+    from underpaint.elements import parse_composition
+    from underpaint.errors import ScanError
     from underpaint.io import load_all
     from underpaint.physics.instrument import load_instrument
 
+    if (standard is None) != (composition is None) or (scan is None and standard is None):
+        raise typer.BadParameter(
+            "Give a SCAN, or --standard and --composition together, such as --composition 'SiO2 70, CaO 9'."
+        )
+    known = None if composition is None else parse_composition(composition)
     base = None if instrument is None else load_instrument(instrument)
-    scans = load_all(scan, counts_scale=counts_scale)
+    scans = load_all(scan or str(standard), counts_scale=counts_scale)
+    standards = [] if standard is None else load_all(standard, counts_scale=counts_scale)
+    if known is not None and len(standards) != len(scans):
+        raise ScanError(
+            f"Cannot find the scale: the scan has {len(scans)} detectors, the standard {len(standards)}; measure both "
+            "with the same."
+        )
     targets = [[_named(path, own, scans) for path in (out, picture, without_drift)] for own in scans]
     check_new_files([path for paths in targets for path in paths if path is not None], overwrite=overwrite)
     found = []
@@ -90,6 +116,8 @@ def calibrate(
         for number, (own, (toml, image, straight)) in enumerate(zip(scans, targets, strict=True)):
             step("Looking for lines", number, len(targets))
             found.append(_examined(own, base, toml or out, image, straight))
+            if known is not None:
+                found[-1] = _scaled(found[-1], standards[number], known)
     _tell(found, quiet=quiet, as_json=as_json)
 
 
@@ -118,6 +146,27 @@ def _examined(scan: "Scan", base: "Instrument | None", out: Path, picture: Path 
     drifts = [drift.in_words()] if scan.shape[0] > 1 else []
     notes = (*room.calibration_notes(scan.axis, own), *drifts, *([assumed] if assumed else []))
     return Found(scan, own, drift, out, notes, tuple(path for path in (picture, straight) if path is not None))
+
+
+def _scaled(found: Found, standard: "Scan", composition: dict[str, float]) -> Found:
+    """Put the scale that a standard shows into the instrument file that was written."""
+    from underpaint.calibrate import calibrate as calibrated
+    from underpaint.elements import scale_from_standard
+    from underpaint.physics.instrument import load_instrument, save_instrument
+
+    instrument = load_instrument(found.out)
+    scan = standard.with_axis(calibrated(standard, instrument=instrument).axis)
+    scale = scale_from_standard(scan, instrument, composition)
+    save_instrument(instrument.model_copy(update={"scale": scale}), found.out)
+    factors = ", ".join(
+        f"{name.replace('_', ' ')} {factor:.2f}" for name, factor in zip(scale.families, scale.factors, strict=True)
+    )
+    per_s = "" if scale.counts_per_s is None else f"{scale.counts_per_s:.4g} per second of live time and "
+    note = (
+        f"Scale from the standard: {per_s}{scale.counts_per_scatter:.4g} per count of scattered radiation, over those "
+        f"of the model, {scale.error:.0%}; by family {factors}."
+    )
+    return replace(found, notes=(*found.notes, note), scale=scale)
 
 
 def _save_picture(scan: "Scan", found: "Calibration", path: Path) -> None:

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +16,8 @@ from underpaint.cli._outputs import check_new_files, new_file, new_folder
 if TYPE_CHECKING:
     from underpaint.data.maps import Results
     from underpaint.io import Format
+    from underpaint.pipeline.plan import Settings
+    from underpaint.pipeline.quantities import Request
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
@@ -91,12 +93,8 @@ DetectabilityOption = Annotated[
 ]
 
 
-class Engine(StrEnum):
-    """What fits the elements."""
-
-    underpaint = "underpaint"
-    fixed = "fixed"
-    pymca = "pymca"
+Engine = StrEnum("Engine", ["underpaint", "fixed", "pymca"])
+"""What fits the elements."""
 
 
 EngineOption = Annotated[
@@ -217,6 +215,16 @@ def map_elements(
     counts_scale: CountsScaleOption = None,
     trust_instrument: TrustInstrument = False,
     beam: BeamOption = None,
+    quantities: Annotated[
+        Literal["mass_percent", "surface", "ug_cm2"] | None,
+        typer.Option(help="Also mass per cent of one layer, of the uppermost paint, or ug/cm2 of a thin layer."),
+    ] = None,
+    matrix: Annotated[
+        Literal["paint", "oxides"], typer.Option(help="What has no recorded lines: binder and such, or minerals.")
+    ] = "paint",
+    thickness: Annotated[
+        str | None, typer.Option(metavar="LOW-HIGH", help="Thickness of the layer, um, e.g. 20-100 or 500-inf.")
+    ] = None,
     scheduler: SchedulerOption = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -230,6 +238,8 @@ def map_elements(
         underpaint elements painting.h5 --elements Fe,Hg,Pb --add As
 
         underpaint elements painting.h5 --engine pymca
+
+        underpaint elements painting.h5 --instrument ours.toml --quantities mass_percent
     """
     from underpaint.pipeline.plan import Settings
     from underpaint.pipeline.run import elements_to_folder
@@ -247,8 +257,52 @@ def map_elements(
         add=named_lines(add) or (),
         drop=named_lines(drop) or (),
     )
-    run = partial(elements_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
+    run: Callable[..., Results] = partial(
+        elements_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler
+    )
+    if quantities is not None:
+        from underpaint.pipeline.quantities import Request
+
+        request = Request(quantities, matrix, _thickness_range(thickness))
+        request.check(instrument)
+        run = partial(_with_quantities, run, settings, request)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)
+
+
+def _with_quantities(
+    run: "Callable[..., Results]",
+    settings: "Settings",
+    request: "Request",
+    source: str,
+    folder: Path,
+    **options: Any,
+) -> "Results":
+    """Run, and add quantities to what was written; what they rest on is among the notes."""
+    from underpaint.pipeline.quantities import add_quantities
+
+    results = run(source, folder, **options)
+    notes = (*add_quantities(source, folder, settings, request).notes, *results.notes)
+    return replace(results, summary={**results.summary, "notes": list(notes)})
+
+
+def _thickness_range(text: str | None) -> tuple[float, float] | None:
+    """Read --thickness.
+
+    Raises
+    ------
+    typer.BadParameter
+        It is not two numbers of which the second is not the smaller one.
+    """
+    if text is None:
+        return None
+    low, _, high = text.replace("\u2013", "-").partition("-")
+    try:
+        ends = float(low), float(high)
+    except ValueError:
+        ends = (0.0, 0.0)
+    if not 0 < ends[0] <= ends[1]:
+        raise typer.BadParameter(f"--thickness {text!r} is not LOW-HIGH. Give two thicknesses in um, such as 20-100.")
+    return ends
 
 
 def info(

@@ -5,7 +5,9 @@ from underpaint.elements.evidence import LineEvidence, line_evidence
 from underpaint.elements.fit import ElementFit, fit_elements, prepare_fit
 from underpaint.elements.fixed_fit import FitPlan, plan_fit
 from underpaint.elements.known import known_families
+from underpaint.elements.quantities import Quantifier, Quantities, quantify
 from underpaint.elements.spectrum_fit import Family, SpectrumFit, fit_spectrum
+from underpaint.elements.standards import parse_composition, scale_from_standard
 from underpaint.elements.unlikeness import Leftovers, leftovers
 
 __all__ = [
@@ -15,12 +17,17 @@ __all__ = [
     "FitPlan",
     "Leftovers",
     "LineEvidence",
+    "Quantifier",
+    "Quantities",
     "SpectrumFit",
     "fit_elements",
     "fit_spectrum",
     "known_families",
     "leftovers",
     "line_evidence",
+    "parse_composition",
     "plan_fit",
     "prepare_fit",
+    "quantify",
+    "scale_from_standard",
 ]

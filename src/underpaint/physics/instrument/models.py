@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from underpaint.errors import InstrumentError
-from underpaint.physics.atomic import atomic_number, symbol
+from underpaint.physics.atomic import atomic_number, family_lines, symbol
 from underpaint.runtime.untrusted import fault_of_name, faults_in_words
 
 AIR = {"N": 0.7553, "O": 0.2318, "Ar": 0.0129}
@@ -34,6 +34,9 @@ HIGHEST_KEV = 200.0
 
 MOST_ENTRIES = 65_536
 """Of a table in an instrument file."""
+
+
+_N_NEAR = 3
 
 
 class Settings(BaseModel):
@@ -199,6 +202,54 @@ class Detector(Settings):
         return self
 
 
+class Scale(Settings):
+    """Counts over those of the forward model, from a standard of known composition."""
+
+    counts_per_s: float | None = Field(None, gt=0, description="counts a second of live time, over the model's")
+    counts_per_scatter: float | None = Field(
+        None, gt=0, description="counts of lines over those of scattered tube radiation, over the model's"
+    )
+    error: float = Field(0.05, gt=0, lt=2, description="relative, one standard deviation")
+    families: tuple[str, ...] = ()
+    factors: tuple[float, ...] = Field((), description="of each family, over the scale")
+    factor_errors: tuple[float, ...] = Field((), description="relative, one standard deviation")
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Scale":
+        if self.counts_per_s is None and self.counts_per_scatter is None:
+            raise ValueError("neither counts_per_s nor counts_per_scatter is set; one is needed")
+        if not len(self.families) == len(self.factors) == len(self.factor_errors):
+            lengths = f"families has {len(self.families)} entries, factors {len(self.factors)}"
+            raise ValueError(f"{lengths}, factor_errors {len(self.factor_errors)}; equal numbers are needed")
+        if min((*self.factors, *self.factor_errors), default=1.0) <= 0:
+            raise ValueError("factors and their errors must be positive")
+        return self
+
+    def factor(self, family: str) -> tuple[float, float]:
+        """Return a family's factor and the relative error that the standard leaves in it.
+
+        Of a family that the standard does not show it is the median of the three nearest in energy: window, air and
+        tube change it smoothly. Then the error is their spread.
+        """
+        if family in self.families:
+            index = self.families.index(family)
+            return self.factors[index], self.factor_errors[index]
+        if not self.families:
+            return 1.0, 0.0
+        distance = [abs(np.log(_line_kev(family) / _line_kev(other))) for other in self.families]
+        near = np.log([self.factors[index] for index in np.argsort(distance)[:_N_NEAR]])
+        middle = float(np.median(near))
+        return float(np.exp(middle)), float(np.median(np.abs(near - middle)) / 0.67)
+
+
+def _line_kev(family: str) -> float:
+    """Return the energy of a family's strongest line, keV."""
+    element, _, shell = family.partition("_")
+    energy, rate = family_lines(element, shell, HIGHEST_KEV)
+    return float(energy[rate.argmax()])
+
+
 class Instrument(Settings):
     """A scanner: source, filters, geometry and detector."""
 
@@ -210,6 +261,7 @@ class Instrument(Settings):
     optic: Optic | None = None
     geometry: Geometry = Field(default_factory=Geometry)
     detector: Detector = Field(default_factory=Detector)
+    scale: Scale | None = None
 
     @property
     def highest_kev(self) -> float:
