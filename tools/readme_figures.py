@@ -116,6 +116,15 @@ def physics_table(folder: Path) -> str:
     return table(("Held against", "What", "Measured"), rows)
 
 
+def _element_cell(figures: Figures) -> str:
+    """Error of the area, its deviation from the truth over the stated one, and share of false claims."""
+    present = NO_FIGURE
+    if figures.get("n"):
+        present = f"{number(100 * figures['median_rel'], 1)} %; {number(figures['rms_z_present'], 2)}"
+    absent = f"{number(100 * figures['false_share'], 2)} %" if "false_share" in figures else NO_FIGURE
+    return f"{present}; {absent}"
+
+
 def elements_table(folder: Path) -> str:
     """Areas of line families on Monte Carlo paints, by engine: error, deviation, and false claims."""
     figures = read_figures(folder, "element_truth")
@@ -123,13 +132,8 @@ def elements_table(folder: Path) -> str:
     for counts in ("1e4", "1e5", "1e6"):
         engines = _named(figures, counts)
         for name in ("As_K", "Hg_L", "Pb_L", "Zn_K", "Fe_K", "Sn_L", "S_K"):
-            cells = []
-            for engine in ("underpaint", "found", "fixed", "pymca"):
-                one = _named(_named(engines, engine), name)
-                cells.append(
-                    f"{number(100 * one['median_rel'], 1)} %; {number(one['rms_z_present'], 2)}" if one.get("n") else NO_FIGURE
-                )
-                cells[-1] += f"; {number(100 * one['false_share'], 2)} %" if "false_share" in one else f"; {NO_FIGURE}"
+            ours = (_named(_named(engines, engine), name) for engine in ("underpaint", "found", "fixed", "pymca"))
+            cells = [_element_cell(figures_of) for figures_of in ours]
             rows.append((counts, name.replace("_", " "), *cells))
     return table(("Counts", "Family", "underpaint", "the same, instrument not told", "fixed ratios", "PyMca"), rows)
 
