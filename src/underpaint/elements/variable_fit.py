@@ -283,7 +283,7 @@ class VariableFit:
             areas = self.first(counts)[0]
             points = self._points(areas, counts)
             rng = np.random.default_rng(_SEED)
-            centres, label = kmeans2(points, min(n_classes, len(points)), minit="++", rng=rng)
+            centres, label = kmeans2(points, min(n_classes, len(np.unique(points, axis=0))), minit="++", rng=rng)
             members = [np.flatnonzero(label == index) for index in np.unique(label)]
             self.centres = centres[np.unique(label)].astype(np.float32)
             starts = [np.maximum(areas[one].mean(axis=0, dtype=np.float64), 0.0) for one in members]
