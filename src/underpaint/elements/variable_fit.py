@@ -102,14 +102,14 @@ class Solution:
         Of the free columns, then of the changes.
     gain : (n_column, n_bin) array
         Coefficients are ``gain @ counts``.
-    variance : (n_column,) array
+    covariance : (n_column, n_column) array
         Of the coefficients.
     columns : (n_column, n_bin) array
     """
 
     coefficients: Array
     gain: Array
-    variance: Array
+    covariance: Array
     columns: Array
 
     @property
@@ -129,7 +129,7 @@ def solve(spectrum: Array, free: Array, changes: Array, variance: Array) -> Solu
     normal[np.diag_indices_from(normal)] += np.where(np.arange(len(normal)) < len(free), 1e-9, 1.0)
     inverse = np.linalg.inv(normal)
     gain = inverse @ weighted / scale[:, None]
-    return Solution(gain @ spectrum, gain, np.diag(inverse) / scale**2, columns)
+    return Solution(gain @ spectrum, gain, inverse / np.outer(scale, scale), columns)
 
 
 class ClassSolver:
@@ -150,7 +150,7 @@ class ClassSolver:
     """
 
     def __init__(self, ratios: LineRatios, bins: Bins, mean: Array, n: int, area: Array, others: Array) -> None:
-        self.mean = mean.astype(np.float32)
+        self.mean, self.common = mean.astype(np.float32), ratios.common
         n_family, n_counts = len(ratios.names), float(mean.sum())
         least = max(0.02 * float(mean.mean()), 0.2)
         variance = np.maximum(gaussian_filter1d(mean / bins.width, 1.0) * bins.width, least)
@@ -189,11 +189,34 @@ class ClassSolver:
         gain[~hidden] = held.gain[: (~hidden).sum()]
         # a hidden family is itself measured free of its prior, beside the others that are held
         of_hidden = slice(len(free), len(free) + int(hidden.sum()))
-        learned = 1.0 - held.variance[of_hidden]
+        learned = 1.0 - np.diag(held.covariance)[of_hidden]
         known = learned > _LEAST_LEARNED
         rows = np.flatnonzero(hidden)[known]
         gain[rows] = held.gain[of_hidden][known] * (most[rows] / learned[known])[:, None]
         self._set(gain, error, unseen, hidden)
+
+    def hardness(self, soft: NDArray[np.bool_]) -> tuple[Array, Array]:
+        """Return (n_family,) logarithms of hard over soft counts of families, over those of paint, and deviations.
+
+        Parameters
+        ----------
+        soft : (n_family, n_bin) bool array
+            Bins of each family's strongest line; all others are hard. NaN where a family has one side alone.
+        """
+        value, sigma = np.full((2, len(soft)), np.nan)
+        sizes = [len(one) for one in self.shapes.changes]
+        starts = self.n_free + np.cumsum([0, *sizes])
+        for index, (mean, start, size) in enumerate(zip(self.shapes.templates, starts, sizes, strict=False)):
+            changes = slice(start, start + size)
+            area, columns = float(self.solution.coefficients[index]), self.solution.columns[changes]
+            low, high = float(mean[soft[index]].sum()), float(mean[~soft[index]].sum())
+            if not size or min(low, high) <= 0 or area <= 0:
+                continue
+            slope = (columns[:, ~soft[index]].sum(axis=1) / high - columns[:, soft[index]].sum(axis=1) / low) / area
+            usual = float(self.common[index, ~soft[index]].sum() / self.common[index, soft[index]].sum())
+            value[index] = np.log(high / low / usual) + self.solution.coefficients[changes] @ slope
+            sigma[index] = np.sqrt(slope @ self.solution.covariance[changes, changes] @ slope)
+        return value, sigma
 
     def parts(self) -> Array:
         """Return (n, n_bin) what each family, with its changes, and each other free column makes of the model."""
