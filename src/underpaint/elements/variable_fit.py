@@ -3,7 +3,7 @@
     y = sum_f a_f (m_f + d_f) + scatter + background + noise
     S = diag(v + model error) + sum_f a_f**2 sum_k c_fk c_fk' + N**2 sum_k s_k s_k'
     P = (A' S^-1 A)^-1 A' S^-1,   area = P y
-    sigma_f**2 = P_f**2 y + sum_g Q_fg a_g**2 + e_f N**2 + (FLOOR a_f)**2,   Q_fg = sum_k (P_f c_gk)**2
+    sigma_f**2 = P_f**2 y + sum_g Q_fg a_g**2 + e_f N**2 + (AREA_ERROR a_f)**2,   Q_fg = sum_k (P_f c_gk)**2
 
 A are the free columns: mean shapes m_f, the anode's lines, splines, mean scatter, sum peaks. Their changes c_fk and s_k
 come from the stratigraphies nearest in composition to a class of pixels. P belongs to the class; each pixel's deviation
