@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Spectrum
 from underpaint.elements._families import Template, family_template
-from underpaint.elements.fit import choose
+from underpaint.elements.fit import check_names, choose
 from underpaint.errors import CalibrationError, ScanError
 from underpaint.physics.instrument import Instrument
 
@@ -124,6 +124,12 @@ def fit_spectrum(
     >>> fit.families["Pb_L"].present
     True
     """
+    check_names(families, add, drop)
+    if not isinstance(spectrum, Spectrum):
+        raise ScanError(
+            f"Cannot fit a {type(spectrum).__name__}: counts and an energy axis are needed. Give a Spectrum: "
+            "`scan.pixel(row, column)`, or `underpaint.data.Spectrum(counts, axis)`."
+        )
     if spectrum.axis is None:
         raise CalibrationError(
             f"Cannot fit {spectrum.name or 'the spectrum'}: it has no energy axis. Calibrate the scan first."

@@ -28,8 +28,8 @@ from underpaint.data import EnergyAxis
 from underpaint.data.pile_up import folded, pile_up_shape
 from underpaint.elements._families import fwhm_channels
 from underpaint.elements._selection import background_columns
-from underpaint.elements.line_ratios import N_STRATIGRAPHIES, LineRatios, simulate_line_counts
-from underpaint.physics.instrument import Detector, Instrument
+from underpaint.elements.line_ratios import LineCounts, LineRatios
+from underpaint.physics.instrument import Detector
 from underpaint.runtime.threads import one_blas_thread
 
 Array = NDArray[np.float64]
@@ -50,6 +50,7 @@ SHOWN_SHARE = 2e-4
 N_CLASSES = 32
 BINS_PER_FWHM = 3.0
 _N_ROUNDS = 3
+_LEAST_BETTER = 0.8
 _LEAST_LEARNED = 0.02
 """Of its prior's variance that a spectrum must take away for a hidden family to be measured beside held ones."""
 _MISFIT_FWHM = 2.0
@@ -264,8 +265,10 @@ class VariableFit:
         Channels used.
     families : sequence of str
         To be fitted; those that the axis cannot show are left out.
-    instruments : sequence of Instrument
-        The instrument, or those that may be it.
+    simulated : sequence of LineCounts
+        Of the instrument, or of those that may be it.
+    excitation_kev : float
+        Highest photon energy, keV.
     anode : (n, n_channel) array
         Lines of the source as the sample scatters them.
     n_classes : int
@@ -280,14 +283,14 @@ class VariableFit:
         axis: EnergyAxis,
         used: NDArray[np.bool_],
         families: Sequence[str],
-        instruments: Sequence[Instrument],
+        simulated: Sequence[LineCounts],
+        excitation_kev: float,
         anode: Array,
         n_classes: int = N_CLASSES,
         per_fwhm: float = BINS_PER_FWHM,
     ) -> None:
         self.bins = Bins(axis, detector, used, per_fwhm)
-        simulated = [simulate_line_counts(one, N_STRATIGRAPHIES // len(instruments)) for one in instruments]
-        ratios = LineRatios(simulated, detector, axis, self.bins, families, max(one.highest_kev for one in instruments))
+        ratios = LineRatios(simulated, detector, axis, self.bins, families, excitation_kev)
         self.names = ratios.names
         sample = sample[sample.any(axis=1)]
         counts = self.bins(sample, np.float32)
@@ -372,7 +375,8 @@ def fitted_noise(total: Array, detector: Detector, make: Callable[[Array, Detect
 
     start = detector.noise_fwhm_kev
     best = minimize_scalar(misfit, bounds=(0.6 * start, 1.3 * start), method="bounded", options={"maxiter": 8})
-    return float(best.x)
+    # where nothing fits well, the misfit says little about the width of the peaks
+    return float(best.x) if best.fun < _LEAST_BETTER * misfit(start) else start
 
 
 def _free_columns(ratios: LineRatios, bins: Bins, mean: Array, anode: Array) -> tuple[Array, Array]:
