@@ -21,7 +21,14 @@ from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import Results
 
 INPUTS = {
-    *{("explain", "region"), ("explain", "layers"), ("view", "folder"), ("report", "folder"), ("repair", "mask")},
+    *{
+        ("explain", "region"),
+        ("fit", "region"),
+        ("explain", "layers"),
+        ("view", "folder"),
+        ("report", "folder"),
+        ("repair", "mask"),
+    },
     *{("mosaic", "positions"), ("simulate", "config"), ("train", "config"), ("finetune", "config")},
     *{("finetune", "labels"), ("adapt", "labels"), ("evaluate", "reference"), ("evaluate", "own_model")},
     *{("reproduce", "mockups"), ("reproduce", "labels")},
@@ -33,6 +40,7 @@ NEEDED = {
     "info": ["scan.h5"],
     "calibrate": ["scan.h5"],
     "explain": ["scan.h5", "--pixel", "0,0"],
+    "fit": ["scan.h5"],
     "report": ["results"],
     "convert": ["scan.h5", "target", "new.h5"],
     "repair": ["scan.h5", "--crop", "0:1,0:1", "out", "new.h5"],

@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Scan, Spectrum
 from underpaint.elements import fit_elements, fit_spectrum
-from underpaint.elements.line_ratios import simulate_line_counts
+from underpaint.elements.line_ratios import _emission, simulate_line_counts
 from underpaint.errors import CalibrationError, CoverageError, ScanError
-from underpaint.physics.forward import emit, render
+from underpaint.physics.forward import efficiency, emit, render
 from underpaint.physics.instrument import Detector, Instrument, Tube
 from underpaint.physics.materials import Layer, Paint, Stratigraphy
 
@@ -20,7 +20,12 @@ CHALK = Layer({"Ca": 0.4, "C": 0.12, "O": 0.48}, 2.0, 200.0)
 
 def rendered(*layers: Layer) -> NDArray[np.float64]:
     """Expected counts of layers, a million in all: by the forward model, from which the fit has its ratios, too."""
-    counts = np.asarray(render(emit([Stratigraphy((*layers, CHALK))], INSTRUMENT), DETECTOR, AXIS))[0]
+    return rendered_one(Stratigraphy((*layers, CHALK)))
+
+
+def rendered_one(stratigraphy: Stratigraphy) -> NDArray[np.float64]:
+    """Expected counts of a stratigraphy."""
+    counts = np.asarray(render(emit([stratigraphy], INSTRUMENT), DETECTOR, AXIS))[0]
     return np.asarray(1e6 * counts / counts.sum())
 
 
@@ -78,6 +83,25 @@ def test_a_limit_of_detection_is_what_absent_lines_scatter_by() -> None:
     assert all(family.area < family.detection_limit for family in areas)
 
 
+def test_hardness_is_the_ratio_of_the_lines() -> None:
+    """Mercury's edge at 12.28 keV lies between lead's L-alpha and L-beta: vermilion on top takes away L-beta."""
+    bare = Stratigraphy((Paint({"lead_white": 1.0}).layer(80.0), CHALK))
+    covered = Stratigraphy((Paint({"vermilion": 1.0}).layer(20.0), *bare.layers))
+    emission = emit([bare, covered], INSTRUMENT)
+    energy, lead = emission.lines.energy_kev, np.asarray([name == "Pb_L" for name in emission.lines.family])
+    counts = np.asarray(emission.line_photons) * efficiency(DETECTOR, energy)
+    alpha = lead & (np.abs(energy - 10.5) < 0.3)
+    true = np.log(counts[:, lead & ~alpha].sum(axis=1) / counts[:, alpha].sum(axis=1))
+    spectra = [Spectrum(np.round(rendered_one(one)), AXIS) for one in (bare, covered)]
+    fits = [fit_spectrum(one, instrument=INSTRUMENT) for one in spectra]
+    (first, first_sigma), (second, second_sigma) = (
+        (fit.families["Pb_L"].hardness, fit.families["Pb_L"].hardness_sigma) for fit in fits
+    )
+    assert second < first - 3 * np.hypot(first_sigma, second_sigma)
+    # tails and escape of L-beta fall under L-alpha: a few per cent of the ratio, alike in both
+    assert second - first == pytest.approx(true[1] - true[0], abs=3 * np.hypot(first_sigma, second_sigma) + 0.03)
+
+
 def test_bad_spectra_are_refused() -> None:
     with pytest.raises(CalibrationError, match="no energy axis"):
         fit_spectrum(Spectrum(np.ones(100), None))
@@ -87,5 +111,9 @@ def test_bad_spectra_are_refused() -> None:
         fit_spectrum(spectrum(), add=["U_K"], instrument=INSTRUMENT)
 
 
-def test_ratios_are_simulated_once_an_instrument() -> None:
-    assert simulate_line_counts(INSTRUMENT) is simulate_line_counts(INSTRUMENT)
+def test_ratios_are_simulated_once_a_source() -> None:
+    other = INSTRUMENT.model_copy(update={"detector": DETECTOR.model_copy(update={"noise_fwhm_kev": 0.1})})
+    simulate_line_counts(INSTRUMENT)
+    known = _emission.cache_info().misses
+    simulate_line_counts(other)
+    assert _emission.cache_info().misses == known

@@ -56,6 +56,20 @@ def test_replaced_results_keep_regions_and_photograph(tmp_path: Path) -> None:
     assert [own.name for own in tmp_path.iterdir()] == ["out"]
 
 
+def test_quantities_of_replaced_results_go(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "out")
+    (folder / "element_quantities").mkdir()
+    for name in (
+        "element_quantities.csv",
+        "element_quantities/Pb.mass_percent.low_90.tif",
+        "element_quantities/mine.tif",
+    ):
+        (folder / name).write_text("old")
+    finished(folder)
+    assert [path.name for path in (folder / "element_quantities").iterdir()] == ["mine.tif"]
+    assert not (folder / "element_quantities.csv").exists()
+
+
 def test_a_region_drawn_while_results_are_made_anew_stays(tmp_path: Path) -> None:
     folder = finished(tmp_path / "out")
     with io.result_folder(folder, overwrite=True) as place:

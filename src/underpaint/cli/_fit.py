@@ -24,6 +24,9 @@ from underpaint.cli._scans import (
     named_lines,
 )
 
+POOR_FIT = 3.0
+"""Chi-square a channel from which faint lines may be faults of the model."""
+
 
 def fit(
     scan: OneScan,
@@ -114,6 +117,12 @@ def fit(
         if absent:
             say(f"Not detected: {', '.join(sorted(absent))}.")
         say(f"Residual: chi-square {result.chi_square:.2f} a channel (1 or less: the model describes the spectrum).")
+        if result.chi_square > POOR_FIT:
+            say_warning(
+                "The model does not describe this spectrum. Look at the residual (--out-figure) before you believe "
+                "faint lines: another axis or instrument, a metal, a pure salt, sum peaks, or elements left out may be "
+                "the cause."
+            )
     if out_figure is not None:
         from underpaint.display.plot import save_png
         from underpaint.display.plot.spectrum_fit import spectrum_fit_figure

@@ -123,7 +123,12 @@ def named_lines(*lists: str | None) -> tuple[str, ...] | None:
     """
     from underpaint.physics.atomic import SHELLS, atomic_number
 
-    given = [part.strip() for text in lists if text is not None for part in text.split(",") if part.strip()]
+    parts = [part.split() for text in lists if text is not None for part in text.split(",") if part.strip()]
+    given = ["_".join((part[0][:1].upper() + part[0][1:], *part[1:])) for part in parts]
+    if not given and any(text is not None for text in lists):
+        raise typer.BadParameter(
+            "the list is empty. Name elements or lines, such as Fe,Pb_L, or leave the option away."
+        )
     for name in given:
         symbol, _, shell = name.partition("_")
         try:

@@ -366,7 +366,7 @@ class Results:
 
     @classmethod
     def of_lines(cls, names: Sequence[str], area: Any, sigma: Any, **facts: Any) -> "Results":
-        """Return net counts of line families and one standard deviation of counting, (n_row, n_column, n_name)."""
+        """Return net counts of line families and one standard deviation of them, (n_row, n_column, n_name)."""
         keys = _keys(names)
         return cls._of("elements", {"area": Stack(keys, area), "area_sigma": Stack(keys, sigma)}, **facts)
 
@@ -454,7 +454,7 @@ class Results:
 
     @property
     def area_sigma(self) -> "xr.DataArray":
-        """(line, row, column) one standard deviation of counting of :attr:`area`, counts."""
+        """(line, row, column) one standard deviation of :attr:`area`, counts: of counting and of what interferes."""
         return self._simple("area_sigma", "line", "standard deviation of the net counts")
 
     @property

@@ -24,7 +24,7 @@ from underpaint.elements.fixed_fit import (
     with_resolution,
 )
 from underpaint.elements.known import families_of_element
-from underpaint.elements.line_ratios import USUAL_INSTRUMENTS
+from underpaint.elements.line_ratios import N_STRATIGRAPHIES, USUAL_INSTRUMENTS, simulate_line_counts
 from underpaint.elements.variable_fit import VariableFit, fitted_noise
 from underpaint.errors import CoverageError, ScanError
 from underpaint.physics.instrument import Detector, Instrument
@@ -161,6 +161,7 @@ def prepare_fit(
     ScanError, CoverageError, MissingExtraError
         As there.
     """
+    check_names(families, add, drop)
     if engine not in ENGINES:
         raise ValueError(f"Cannot fit elements with engine {engine!r}; engines are {', '.join(map(repr, ENGINES))}.")
     if seen.total.sum() < _LEAST_COUNTS:
@@ -201,10 +202,10 @@ def _prepare_variable(
     names = chosen.names
     if families is None:
         # what only a few pixels show: among the sample, and among those that were not sampled
-        rare = fit.shown_by_pixels(seen.sample)
-        if len(seen.sample) < seen.n_pixel:
-            rare += chosen_families(chosen.stage, candidates_of(None, chosen.stage), rare_pixels=True)
-        names = [name for name in fit.names if name in {*fit.shown(), *rare, *names} and name not in drop]
+        shown = {*fit.shown(), *fit.shown_by_pixels(seen.sample)}
+        if len(seen.sample) < seen.n_pixel or not shown:
+            shown |= {*chosen_families(chosen.stage, candidates_of(None, chosen.stage), rare_pixels=True)}
+        names = [name for name in fit.names if name in {*shown, *names} and name not in drop]
     if not names:
         raise CoverageError(
             "Cannot fit elements: no line family stands out. Name the families, or check the energy axis."
@@ -260,18 +261,42 @@ def choose(
     split = {name[:-1] for name in named if name[-1].isdigit()}
     shells = [f"{name}{number}" for name in sorted(split) for number in range(1, 6)]
     fitted = dict.fromkeys((*(name for name in CANDIDATES if name not in anode | split), *shells, *named))
+    instruments = USUAL_INSTRUMENTS if instrument is None else (instrument,)
+    simulated = [simulate_line_counts(one, N_STRATIGRAPHIES // len(instruments)) for one in instruments]
     make = partial(
         VariableFit,
         axis=axis,
         used=stage.used,
         families=[name for name in fitted if name not in left_out],
-        instruments=USUAL_INSTRUMENTS if instrument is None else (instrument,),
+        simulated=simulated,
+        excitation_kev=max(one.highest_kev for one in instruments),
         anode=np.reshape([one.counts for one in stage.scatter], (-1, axis.n_channel)),
     )
     if not resolution_known(instrument):
-        noise = fitted_noise(total, stage.detector, make)
+        one = [simulate_line_counts(instruments[0], N_STRATIGRAPHIES // 2)]
+        noise = fitted_noise(total, stage.detector, partial(make, simulated=one))
         stage = replace(stage, detector=stage.detector.model_copy(update={"noise_fwhm_kev": noise}))
     return Choice([name for name in dict.fromkeys(named) if name not in left_out], stage, make)
+
+
+def check_names(families: Sequence[str] | None, add: Sequence[str] = (), drop: Sequence[str] = ()) -> None:
+    """Refuse lists of families that cannot be meant.
+
+    Raises
+    ------
+    CoverageError
+        The list of families is empty, or one text; or all of them are dropped.
+    """
+    if any(isinstance(names, str) for names in (families, add, drop)):
+        raise CoverageError(
+            f"Cannot fit elements: families, add and drop are lists, {families or add or drop!r} is one text. "
+            'Give a list, ["Fe", "Pb_L"].'
+        )
+    if families is not None and not {*families, *add} - {*drop}:
+        raise CoverageError(
+            "Cannot fit elements: the list of families is empty, or all of it is dropped. Name at least one, such as "
+            "Fe or Pb_L, or leave the list away: then all that the scan shows are mapped."
+        )
 
 
 def _families_of(names: Sequence[str], stage: Stage) -> list[str]:

@@ -6,7 +6,7 @@ about it, and the same for the scattered tube radiation.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from underpaint.data import EnergyAxis
 from underpaint.elements._families import CANDIDATES, family_template
 from underpaint.physics.atomic import SHELLS
-from underpaint.physics.forward import efficiency, emit, response_matrix
+from underpaint.physics.forward import ORDERS, Emission, efficiency, emit, response_matrix
 from underpaint.physics.instrument import Detector, Filter, Geometry, Instrument, Tube
 from underpaint.physics.materials import Layer, Stratigraphy, load_palette
 from underpaint.simulate import RandomStratigraphies, StratigraphySampler
@@ -83,7 +83,6 @@ class LineCounts:
     scatter_spread_kev: Array
 
 
-@lru_cache(maxsize=16)
 def simulate_line_counts(instrument: Instrument, n: int = N_STRATIGRAPHIES) -> LineCounts:
     """Simulate random stratigraphies of the default palette, with rare elements added.
 
@@ -94,13 +93,10 @@ def simulate_line_counts(instrument: Instrument, n: int = N_STRATIGRAPHIES) -> L
     n : int
         Number of stratigraphies.
     """
-    sampler = StratigraphySampler(RandomStratigraphies(palette=load_palette().pigments))
-    rng = np.random.default_rng(_SEED)
-    elements = sorted({family.partition("_")[0] for family in CANDIDATES})
-    emission = emit(
-        [_with_extra(rng, sampler.draw(rng), elements) for _ in range(n)], instrument, workers=2, single=True
-    )
-    lines, detector = emission.lines, instrument.detector
+    detector = instrument.detector
+    same = {"name": "", "note": "", "scale": None, "detector": Detector.model_validate({})}
+    emission = _emission(instrument.model_copy(update=same), n)
+    lines = emission.lines
     # argon and scatter of the air are left out: argon is a family of the fit
     scatter = np.concatenate([emission.coherent, emission.compton + emission.multiple], axis=1)
     scatter_kev = np.concatenate([emission.source_kev, emission.compton_kev])
@@ -114,6 +110,19 @@ def simulate_line_counts(instrument: Instrument, n: int = N_STRATIGRAPHIES) -> L
         scatter_kev,
         spread,
     )
+
+
+@lru_cache(maxsize=16)
+def _emission(instrument: Instrument, n: int) -> Emission:
+    """Return what leaves the stratigraphies; it is the same for all scans with one source and geometry."""
+    sampler = StratigraphySampler(RandomStratigraphies(palette=load_palette().pigments))
+    rng = np.random.default_rng(_SEED)
+    elements = sorted({family.partition("_")[0] for family in CANDIDATES})
+    drawn = [_with_extra(rng, sampler.draw(rng), elements) for _ in range(n)]
+    emission = emit(drawn, instrument, workers=2, single=True)
+    # layers of origin do not matter here, and they are most of the memory
+    orders = {name: getattr(emission, name).sum(axis=1, keepdims=True) for name in ORDERS}
+    return replace(emission, **orders)
 
 
 def _with_extra(rng: np.random.Generator, stratigraphy: Stratigraphy, elements: Sequence[str]) -> Stratigraphy:
@@ -224,7 +233,7 @@ class LineRatios:
         distance = ((np.log(self.relative + _LEAST_SHARE) - place) ** 2).sum(axis=1)
         nearest = np.argpartition(distance, N_NEAREST)[:N_NEAREST]
         weight = np.zeros(len(distance))
-        weight[nearest] = 1.001 - distance[nearest] / distance[nearest].max()
+        weight[nearest] = 1.001 - distance[nearest] / max(float(distance[nearest].max()), 1e-12)
         enough = (self.relative[nearest] > _LEAST_SHARE).sum(axis=0) >= _LEAST_STRATIGRAPHIES
         shapes = [
             self._shape(index, weight) if enough[index] and area[index] > 0 else self._common[index]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data import Spectrum
-from underpaint.elements.fit import choose
+from underpaint.data import EnergyAxis, Spectrum
+from underpaint.elements._families import Template, family_template
+from underpaint.elements.fit import check_names, choose
 from underpaint.errors import CalibrationError, ScanError
 from underpaint.physics.instrument import Instrument
 
@@ -29,12 +30,19 @@ class Family:
         Net counts that could be told from none.
     counts : (n_channel,) array
         Its part of the fitted spectrum; zero outside the channels fitted.
+    hardness, hardness_sigma : float
+        Logarithm of the counts of its other lines over those of the strongest, less that of random paint, and one
+        standard deviation. Paint on top changes it: soft lines are absorbed more than hard ones, or less, where an
+        absorption edge lies between them (lead's L-beta under vermilion).
+        NaN where the family has but one peak.
     """
 
     area: float
     sigma: float
     detection_limit: float
     counts: Array
+    hardness: float = np.nan
+    hardness_sigma: float = np.nan
 
     @property
     def present(self) -> bool:
@@ -116,6 +124,12 @@ def fit_spectrum(
     >>> fit.families["Pb_L"].present
     True
     """
+    check_names(families, add, drop)
+    if not isinstance(spectrum, Spectrum):
+        raise ScanError(
+            f"Cannot fit a {type(spectrum).__name__}: counts and an energy axis are needed. Give a Spectrum: "
+            "`scan.pixel(row, column)`, or `underpaint.data.Spectrum(counts, axis)`."
+        )
     if spectrum.axis is None:
         raise CalibrationError(
             f"Cannot fit {spectrum.name or 'the spectrum'}: it has no energy axis. Calibrate the scan first."
@@ -141,11 +155,12 @@ def fit_spectrum(
 
     parts = solver.parts()
     n_family = len(fit.names)
-    limit = LIMIT_SIGMAS * absent[0]
-    named = {
-        name: Family(float(area[0, index]), float(sigma[0, index]), float(limit[index]), spread(parts[index]))
-        for index, name in enumerate(fit.names)
-    }
+    templates = (family_template(name, chosen.stage.detector, axis, chosen.stage.excitation_kev) for name in fit.names)
+    soft = np.stack([_strongest(one, fit.bins.energy_kev, axis) for one in templates if one is not None])
+    values = np.stack([area[0], sigma[0], LIMIT_SIGMAS * absent[0], *solver.hardness(soft)], axis=1).tolist()
+    named = {}
+    for name, part, (net, deviation, limit, hard, hard_sigma) in zip(fit.names, parts, values, strict=False):
+        named[name] = Family(net, deviation, limit, spread(part), hard, hard_sigma)
     n_anode = len(chosen.stage.scatter)
     fitted = np.full(axis.n_channel, np.nan)
     fitted[channels] = parts.sum(axis=0)
@@ -160,3 +175,12 @@ def fit_spectrum(
         spread(np.sqrt(solver.noise)),
         solver.misfit,
     )
+
+
+def _strongest(template: Template, energy_kev: Array, axis: EnergyAxis) -> NDArray[np.bool_]:
+    """Return which bins belong to a family's strongest peak: up to the middle between it and the next, (n_bin,)."""
+    peaks = np.asarray([axis.energy_kev[group.argmax()] for group in template.groups])
+    above, below = peaks[peaks > peaks[0]], peaks[peaks < peaks[0]]
+    high = 0.5 * (peaks[0] + above.min()) if above.size else np.inf
+    low = 0.5 * (peaks[0] + below.max()) if below.size else -np.inf
+    return np.asarray((energy_kev > low) & (energy_kev < high))

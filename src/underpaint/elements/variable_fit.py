@@ -3,7 +3,7 @@
     y = sum_f a_f (m_f + d_f) + scatter + background + noise
     S = diag(v + model error) + sum_f a_f**2 sum_k c_fk c_fk' + N**2 sum_k s_k s_k'
     P = (A' S^-1 A)^-1 A' S^-1,   area = P y
-    sigma_f**2 = P_f**2 y + sum_g Q_fg a_g**2 + e_f N**2 + (FLOOR a_f)**2,   Q_fg = sum_k (P_f c_gk)**2
+    sigma_f**2 = P_f**2 y + sum_g Q_fg a_g**2 + e_f N**2 + (AREA_ERROR a_f)**2,   Q_fg = sum_k (P_f c_gk)**2
 
 A are the free columns: mean shapes m_f, the anode's lines, splines, mean scatter, sum peaks. Their changes c_fk and s_k
 come from the stratigraphies nearest in composition to a class of pixels. P belongs to the class; each pixel's deviation
@@ -28,8 +28,8 @@ from underpaint.data import EnergyAxis
 from underpaint.data.pile_up import folded, pile_up_shape
 from underpaint.elements._families import fwhm_channels
 from underpaint.elements._selection import background_columns
-from underpaint.elements.line_ratios import N_STRATIGRAPHIES, LineRatios, simulate_line_counts
-from underpaint.physics.instrument import Detector, Instrument
+from underpaint.elements.line_ratios import LineCounts, LineRatios
+from underpaint.physics.instrument import Detector
 from underpaint.runtime.threads import one_blas_thread
 
 Array = NDArray[np.float64]
@@ -50,6 +50,7 @@ SHOWN_SHARE = 2e-4
 N_CLASSES = 32
 BINS_PER_FWHM = 3.0
 _N_ROUNDS = 3
+_LEAST_BETTER = 0.8
 _LEAST_LEARNED = 0.02
 """Of its prior's variance that a spectrum must take away for a hidden family to be measured beside held ones."""
 _MISFIT_FWHM = 2.0
@@ -102,14 +103,14 @@ class Solution:
         Of the free columns, then of the changes.
     gain : (n_column, n_bin) array
         Coefficients are ``gain @ counts``.
-    variance : (n_column,) array
+    covariance : (n_column, n_column) array
         Of the coefficients.
     columns : (n_column, n_bin) array
     """
 
     coefficients: Array
     gain: Array
-    variance: Array
+    covariance: Array
     columns: Array
 
     @property
@@ -129,7 +130,7 @@ def solve(spectrum: Array, free: Array, changes: Array, variance: Array) -> Solu
     normal[np.diag_indices_from(normal)] += np.where(np.arange(len(normal)) < len(free), 1e-9, 1.0)
     inverse = np.linalg.inv(normal)
     gain = inverse @ weighted / scale[:, None]
-    return Solution(gain @ spectrum, gain, np.diag(inverse) / scale**2, columns)
+    return Solution(gain @ spectrum, gain, inverse / np.outer(scale, scale), columns)
 
 
 class ClassSolver:
@@ -150,7 +151,7 @@ class ClassSolver:
     """
 
     def __init__(self, ratios: LineRatios, bins: Bins, mean: Array, n: int, area: Array, others: Array) -> None:
-        self.mean = mean.astype(np.float32)
+        self.mean, self.common = mean.astype(np.float32), ratios.common
         n_family, n_counts = len(ratios.names), float(mean.sum())
         least = max(0.02 * float(mean.mean()), 0.2)
         variance = np.maximum(gaussian_filter1d(mean / bins.width, 1.0) * bins.width, least)
@@ -189,11 +190,34 @@ class ClassSolver:
         gain[~hidden] = held.gain[: (~hidden).sum()]
         # a hidden family is itself measured free of its prior, beside the others that are held
         of_hidden = slice(len(free), len(free) + int(hidden.sum()))
-        learned = 1.0 - held.variance[of_hidden]
+        learned = 1.0 - np.diag(held.covariance)[of_hidden]
         known = learned > _LEAST_LEARNED
         rows = np.flatnonzero(hidden)[known]
         gain[rows] = held.gain[of_hidden][known] * (most[rows] / learned[known])[:, None]
         self._set(gain, error, unseen, hidden)
+
+    def hardness(self, soft: NDArray[np.bool_]) -> tuple[Array, Array]:
+        """Return (n_family,) logarithms of hard over soft counts of families, over those of paint, and deviations.
+
+        Parameters
+        ----------
+        soft : (n_family, n_bin) bool array
+            Bins of each family's strongest line; all others are hard. NaN where a family has one side alone.
+        """
+        value, sigma = np.full((2, len(soft)), np.nan)
+        sizes = [len(one) for one in self.shapes.changes]
+        starts = self.n_free + np.cumsum([0, *sizes])
+        for index, (mean, start, size) in enumerate(zip(self.shapes.templates, starts, sizes, strict=False)):
+            changes = slice(start, start + size)
+            area, columns = float(self.solution.coefficients[index]), self.solution.columns[changes]
+            low, high = float(mean[soft[index]].sum()), float(mean[~soft[index]].sum())
+            if not size or min(low, high) <= 0 or area <= 0:
+                continue
+            slope = (columns[:, ~soft[index]].sum(axis=1) / high - columns[:, soft[index]].sum(axis=1) / low) / area
+            usual = float(self.common[index, ~soft[index]].sum() / self.common[index, soft[index]].sum())
+            value[index] = np.log(high / low / usual) + self.solution.coefficients[changes] @ slope
+            sigma[index] = np.sqrt(slope @ self.solution.covariance[changes, changes] @ slope)
+        return value, sigma
 
     def parts(self) -> Array:
         """Return (n, n_bin) what each family, with its changes, and each other free column makes of the model."""
@@ -241,8 +265,10 @@ class VariableFit:
         Channels used.
     families : sequence of str
         To be fitted; those that the axis cannot show are left out.
-    instruments : sequence of Instrument
-        The instrument, or those that may be it.
+    simulated : sequence of LineCounts
+        Of the instrument, or of those that may be it.
+    excitation_kev : float
+        Highest photon energy, keV.
     anode : (n, n_channel) array
         Lines of the source as the sample scatters them.
     n_classes : int
@@ -257,14 +283,14 @@ class VariableFit:
         axis: EnergyAxis,
         used: NDArray[np.bool_],
         families: Sequence[str],
-        instruments: Sequence[Instrument],
+        simulated: Sequence[LineCounts],
+        excitation_kev: float,
         anode: Array,
         n_classes: int = N_CLASSES,
         per_fwhm: float = BINS_PER_FWHM,
     ) -> None:
         self.bins = Bins(axis, detector, used, per_fwhm)
-        simulated = [simulate_line_counts(one, N_STRATIGRAPHIES // len(instruments)) for one in instruments]
-        ratios = LineRatios(simulated, detector, axis, self.bins, families, max(one.highest_kev for one in instruments))
+        ratios = LineRatios(simulated, detector, axis, self.bins, families, excitation_kev)
         self.names = ratios.names
         sample = sample[sample.any(axis=1)]
         counts = self.bins(sample, np.float32)
@@ -349,7 +375,8 @@ def fitted_noise(total: Array, detector: Detector, make: Callable[[Array, Detect
 
     start = detector.noise_fwhm_kev
     best = minimize_scalar(misfit, bounds=(0.6 * start, 1.3 * start), method="bounded", options={"maxiter": 8})
-    return float(best.x)
+    # where nothing fits well, the misfit says little about the width of the peaks
+    return float(best.x) if best.fun < _LEAST_BETTER * misfit(start) else start
 
 
 def _free_columns(ratios: LineRatios, bins: Bins, mean: Array, anode: Array) -> tuple[Array, Array]:

@@ -104,7 +104,7 @@ class Plan:
 
     Parameters
     ----------
-    scan : CalibratedScan
+    calibrated : CalibratedScan
         On the energy axis to use.
     survey : Survey
         The result of one reading of the scan.
@@ -113,7 +113,7 @@ class Plan:
         What is done with each block.
     """
 
-    scan: CalibratedScan
+    calibrated: CalibratedScan
     survey: Survey
     settings: Settings
     work: BlockWork
@@ -142,7 +142,7 @@ class Plan:
         ScanError, ClusterError, MissingExtraError, OutputError
             A block cannot be read, there is no such cluster, or the disk is full.
         """
-        step, scan = progress or silent, self.scan.scan
+        step, scan = progress or silent, self.calibrated.scan
         store = MemoryStore(scan.shape[:2]) if store is None else store
         what = "Fitting the elements" if self.work.answers is None else "Identifying pigments"
         process_blocks(
@@ -160,11 +160,11 @@ class Plan:
         from underpaint.display.report import explain_lines
 
         step("Looking for what nothing explains", 0, 1)
-        return explain_lines(results, anode=self.scan.known().anode)
+        return explain_lines(results, anode=self.calibrated.known().anode)
 
     def _summary(self) -> dict[str, Any]:
         """Return the facts of the scan, and of the settings what was found out."""
-        calibrated = self.scan
+        calibrated = self.calibrated
         settings = self.settings.record() | {"source": calibrated.scan.source, "alerts": list(calibrated.alerts)}
         settings["calibration"] = calibrated.facts()
         palette = self.work.palette
@@ -179,7 +179,7 @@ class Plan:
 
     def _with_guess(self, results: Results) -> Results:
         """Add a note where the maps of what cannot be excluded rest on usual values of the instrument."""
-        known, given = self.scan.knowledge, self.settings.instrument is not None
+        known, given = self.calibrated.knowledge, self.settings.instrument is not None
         if "state" not in results.stacks or (given and known is not None and known.knows_excitation):
             return results
         guess = (

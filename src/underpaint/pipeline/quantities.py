@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis
 from underpaint.elements.quantities import Quantities, check_request, quantify
@@ -17,7 +18,10 @@ from underpaint.runtime.files import whole_file
 
 FOLDER = "element_quantities"
 TABLE = "element_quantities.csv"
-_COLUMNS = ("element", "unit", "determined_share", "median", "median_low_90", "median_high_90")
+_COLUMNS = (
+    "element", "unit", "determined_share", "median", "median_low_90", "median_high_90", "limit_share",
+    "median_upper_limit", "not_determined_share", "note",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def write_quantities(folder: Path, quantities: Quantities) -> None:
                 what = f"{name}, {quantities.unit}{end.replace('.', ', ')}; NaN: not determined. {notes}"
                 write_tiff(path, cube[:, :, index], what.encode("ascii", "replace").decode(), quantities.step_mm)
         with whole_file(folder / TABLE) as part, part.open("w", newline="", encoding="utf-8") as stream:
-            write_csv(stream, [_COLUMNS, *_rows(quantities), *([note] for note in quantities.notes)])
+            write_csv(stream, [_COLUMNS, *_rows(quantities)])
     except OSError as error:
         raise OutputError(
             f"Cannot write quantities to {folder}: {error}. Check that it is writable and that the disk is not full."
@@ -114,10 +118,20 @@ def write_quantities(folder: Path, quantities: Quantities) -> None:
 
 
 def _rows(quantities: Quantities) -> list[list[Any]]:
+    """Return a row an element: pixels where it is determined, where there is but an upper limit, and where neither."""
     rows: list[list[Any]] = []
     for index, name in enumerate(quantities.names):
-        values = [cube[:, :, index] for cube in (quantities.value, quantities.low, quantities.high)]
-        known = np.isfinite(values[0])
-        medians = [f"{float(np.median(one[known])):.4g}" if known.any() else "" for one in values]
-        rows.append([name, quantities.unit, f"{float(known.mean()):.4g}", *medians])
+        value, low, high = (cube[:, :, index] for cube in (quantities.value, quantities.low, quantities.high))
+        known = np.isfinite(value)
+        determined, limited = known & (low > 0), known & ~(low > 0)
+        medians = [_median(one, determined) for one in (value, low, high)]
+        shares = [f"{float(where.mean()):.4g}" for where in (determined, limited, ~known)]
+        limit = _median(high, limited)
+        rows.append(
+            [name, quantities.unit, shares[0], *medians, shares[1], limit, shares[2], " ".join(quantities.notes)]
+        )
     return rows
+
+
+def _median(values: NDArray[np.float32], where: NDArray[np.bool_]) -> str:
+    return f"{float(np.median(values[where])):.4g}" if where.any() else ""

@@ -127,7 +127,7 @@ def identify_to_folder(
         # Before the report, which tells of regions and photograph, too.
         aside = carry_over(place.earlier, place.path)
         step("Writing the report", 0, 1)
-        _write_report(place.path, planned.scan.scan)
+        _write_report(place.path, planned.calibrated.scan)
         refuse_change(scan, facts, out)
     return _of_run(out, aside="" if aside is None else _put_aside(Path(out) / aside.name))
 

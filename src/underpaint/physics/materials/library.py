@@ -1,4 +1,4 @@
-"""The pigment library and the palettes drawn from it."""
+"""The pigment library and the palettes drawn from it: a new pigment goes to ``data/pigments.toml``."""
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
