@@ -1,5 +1,6 @@
 """``fit``: the spectrum of a pixel, a region or a whole scan, taken apart into families, scatter and background."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -101,6 +102,8 @@ def fit(
                         "sigma_counts": family.sigma,
                         "detection_limit_counts": family.detection_limit,
                         "present": family.present,
+                        "hardness": _number(family.hardness),
+                        "hardness_sigma": _number(family.hardness_sigma),
                     }
                     for name, family in rows
                 },
@@ -129,3 +132,8 @@ def fit(
 
         save_png(spectrum_fit_figure(result), out_figure)
         say(f"Wrote {out_figure}.", quiet=quiet or as_json)
+
+
+def _number(value: float) -> float | None:
+    """Return a number, or None where there is none: JSON has no NaN."""
+    return value if math.isfinite(value) else None
