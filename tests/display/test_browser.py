@@ -1,6 +1,7 @@
 """The pages in Chromium: what a person clicks, and what then stands there."""
 
 import io
+import json
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -173,7 +174,8 @@ def test_depth_is_named_where_names_are_short(page: tuple[Any, Server]) -> None:
     opened.execute_script(
         "const m = document.getElementById('mode'); m.value = 'composite'; m.dispatchEvent(new Event('change'))"
     )
-    wait(opened, "document.querySelector('.legend').textContent.includes('mercury red, below the surface, to 1')")
+    short = f"{HOSTILE.split(' (', maxsplit=1)[0]}, below the surface, to 1"
+    wait(opened, f"document.querySelector('.legend').textContent.includes({json.dumps(short)})")
 
 
 def test_a_drawn_box_is_measured_and_saved(page: tuple[Any, Server], folder: Path) -> None:

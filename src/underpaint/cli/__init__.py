@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from underpaint._version import __version__
-from underpaint.cli import _calibrate, _evaluate, _fit, _learn, _library, _repair, _scans, _view, _virtual
+from underpaint.cli import _calibrate, _evaluate, _learn, _library, _repair, _scans, _view, _virtual
 from underpaint.cli._console import PlainErrors, print_anything
 from underpaint.cli._outputs import careful
 
@@ -23,7 +23,7 @@ READ, SIMULATE, TRAIN = "Read a scan", "Simulate", "Train and measure"
 
 app.command(rich_help_panel=READ)(careful(_scans.identify))
 app.command("elements", rich_help_panel=READ)(careful(_scans.map_elements))
-app.command(rich_help_panel=READ)(careful(_fit.fit))
+app.command(rich_help_panel=READ)(careful(_scans.fit))
 app.command(rich_help_panel=READ)(careful(_scans.info))
 app.command(rich_help_panel=READ)(careful(_calibrate.calibrate))
 app.command(rich_help_panel=READ)(careful(_scans.explain))

@@ -126,7 +126,7 @@ class Scan:
             raise CalibrationError(
                 f"Scan {self.name!r} has no energy calibration. "
                 "Run `underpaint calibrate` on it and pass the instrument file that it "
-                "writes with --instrument."
+                "writes with --instrument; in Python `underpaint.calibrate.resolve_energy_axis(scan).scan` has an axis."
             )
         return self.axis
 
