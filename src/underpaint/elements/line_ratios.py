@@ -115,14 +115,19 @@ def simulate_line_counts(instrument: Instrument, n: int = N_STRATIGRAPHIES) -> L
 @lru_cache(maxsize=16)
 def _emission(instrument: Instrument, n: int) -> Emission:
     """Return what leaves the stratigraphies; it is the same for all scans with one source and geometry."""
-    sampler = StratigraphySampler(RandomStratigraphies(palette=load_palette().pigments))
-    rng = np.random.default_rng(_SEED)
-    elements = sorted({family.partition("_")[0] for family in CANDIDATES})
-    drawn = [_with_extra(rng, sampler.draw(rng), elements) for _ in range(n)]
-    emission = emit(drawn, instrument, workers=2, single=True)
+    emission = emit(_stratigraphies(n), instrument, workers=2, single=True)
     # layers of origin do not matter here, and they are most of the memory
     orders = {name: getattr(emission, name).sum(axis=1, keepdims=True) for name in ORDERS}
     return replace(emission, **orders)
+
+
+@lru_cache(maxsize=4)
+def _stratigraphies(n: int) -> tuple[Stratigraphy, ...]:
+    """Draw random stratigraphies, the same for all instruments."""
+    sampler = StratigraphySampler(RandomStratigraphies(palette=load_palette().pigments))
+    rng = np.random.default_rng(_SEED)
+    elements = sorted({family.partition("_")[0] for family in CANDIDATES})
+    return tuple(_with_extra(rng, sampler.draw(rng), elements) for _ in range(n))
 
 
 def _with_extra(rng: np.random.Generator, stratigraphy: Stratigraphy, elements: Sequence[str]) -> Stratigraphy:
