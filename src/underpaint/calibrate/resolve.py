@@ -25,7 +25,7 @@ ORIGINS = {"given": "given", "file": "by the scan's file", "spectrum": "by its e
 
 @dataclass(frozen=True)
 class CalibratedScan:
-    """A scan on the energy axis to use, with how that axis was come by.
+    """A scan on the energy axis to use, and where that axis is from.
 
     Parameters
     ----------

@@ -103,6 +103,11 @@ EngineOption = Annotated[
         help="What fits the elements: line ratios as the forward model says, fixed ones, or PyMca (needs that extra)."
     ),
 ]
+PixelOption = Annotated[str | None, typer.Option(metavar="ROW,COLUMN", help="One pixel, counted from 0.")]
+RegionOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Sum these pixels: a mask (.npy, .png, .tif) or rows and columns (.csv)."),
+]
 ElementsOption = Annotated[
     str | None, typer.Option(metavar="Fe,Pb,...", help="Only these elements; by default those that the scan shows.")
 ]
@@ -316,11 +321,8 @@ POOR_FIT = 3.0
 
 def fit(
     scan: OneScan,
-    pixel: Annotated[str | None, typer.Option(metavar="ROW,COLUMN", help="One pixel, counted from 0.")] = None,
-    region: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Sum these pixels: a mask (.npy, .png, .tif) or rows and columns (.csv)."),
-    ] = None,
+    pixel: PixelOption = None,
+    region: RegionOption = None,
     elements: ElementsOption = None,
     lines: LinesOption = None,
     add: AddOption = None,
@@ -472,11 +474,8 @@ def info(
 
 def explain(
     scan: OneScan,
-    pixel: Annotated[str | None, typer.Option(metavar="ROW,COLUMN", help="One pixel, counted from 0.")] = None,
-    region: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Sum these pixels: a mask (.npy, .png, .tif) or rows and columns (.csv)."),
-    ] = None,
+    pixel: PixelOption = None,
+    region: RegionOption = None,
     layers: Annotated[
         Path | None, typer.Option(metavar="FILE.toml", help="Stratigraphies to compare, in place of the network's.")
     ] = None,

@@ -669,7 +669,7 @@ class Results:
 
     @property
     def calibration(self) -> Mapping[str, Any]:
-        """How the energy axis was come by; empty where that is not known."""
+        """Where the energy axis is from; empty where that is not known."""
         return self.settings.get("calibration") or {}
 
     @property

@@ -21,6 +21,7 @@ from underpaint.elements.fixed_fit import (
     plan_fit,
     resolution_known,
     stage_of,
+    with_noise,
     with_resolution,
 )
 from underpaint.elements.known import families_of_element
@@ -205,7 +206,7 @@ def _prepare_variable(
         shown = {*fit.shown(), *fit.shown_by_pixels(seen.sample)}
         if len(seen.sample) < seen.n_pixel or not shown:
             shown |= {*chosen_families(chosen.stage, candidates_of(None, chosen.stage), rare_pixels=True)}
-        names = [name for name in fit.names if name in {*shown, *names} and name not in drop]
+        names = [name for name in fit.names if name in {*shown, *names}]
     if not names:
         raise CoverageError(
             "Cannot fit elements: no line family stands out. Name the families, or check the energy axis."
@@ -274,8 +275,7 @@ def choose(
     )
     if not resolution_known(instrument):
         one = [simulate_line_counts(instruments[0], N_STRATIGRAPHIES // 2)]
-        noise = fitted_noise(total, stage.detector, partial(make, simulated=one))
-        stage = replace(stage, detector=stage.detector.model_copy(update={"noise_fwhm_kev": noise}))
+        stage = with_noise(stage, fitted_noise(total, stage.detector, partial(make, simulated=one)))
     return Choice([name for name in dict.fromkeys(named) if name not in left_out], stage, make)
 
 

@@ -3,8 +3,8 @@
 It chooses families and resolution quickly. Its areas are wrong where paint absorbs: see ``variable_fit``.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,13 +32,9 @@ from underpaint.errors import CoverageError
 from underpaint.physics.instrument import Detector, Instrument
 
 Array = NDArray[np.float64]
-Progress = Callable[[int, int], None]
 
 _LOWEST_KEV = 1.2
 _EXCITATION_KEV = 40.0
-_SWEEPS = 80
-_LEAST_COUNTS = 100
-_ANODES = ("Mo_K", "Rh_K", "Pd_K", "Ag_K")
 
 
 @dataclass(frozen=True)
@@ -225,12 +221,12 @@ def with_resolution(stage: Stage, names: Sequence[str], instrument: Instrument |
     if not chosen:
         return stage
     cleaned, _ = stage.sum_spectrum().cleaned(_build(stage, chosen))
-    return _with_noise(stage, fit_noise(cleaned, lambda value: _build(_with_noise(stage, value), chosen)))
+    return with_noise(stage, fit_noise(cleaned, lambda value: _build(with_noise(stage, value), chosen)))
 
 
-def _with_noise(stage: Stage, noise_fwhm_kev: float) -> Stage:
-    detector = stage.detector.model_copy(update={"noise_fwhm_kev": noise_fwhm_kev})
-    return Stage(stage.total, stage.highest, stage.axis, stage.used, detector, stage.excitation_kev, stage.scatter)
+def with_noise(stage: Stage, noise_fwhm_kev: float) -> Stage:
+    """Return the stage at another electronic noise."""
+    return replace(stage, detector=stage.detector.model_copy(update={"noise_fwhm_kev": noise_fwhm_kev}))
 
 
 def chosen_families(stage: Stage, names: Sequence[str], *, rare_pixels: bool) -> list[str]:

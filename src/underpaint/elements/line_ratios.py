@@ -225,11 +225,8 @@ class LineRatios:
         scatter = np.concatenate(rendered)
         self._scatter = scatter / scatter.sum(axis=1, keepdims=True)
         self._common = [self._shape(index, np.ones(len(area))) for index in range(len(self.names))]
-
-    @property
-    def common(self) -> Array:
+        self.common = np.stack([mean for mean, _ in self._common])
         """(n_family, n_bin) mean shapes over all stratigraphies."""
-        return np.stack([mean for mean, _ in self._common])
 
     def near(self, area: Array) -> Shapes:
         """Return the shapes for pixels with about these (n_family,) areas."""

@@ -55,6 +55,8 @@ _LEAST_LEARNED = 0.02
 """Of its prior's variance that a spectrum must take away for a hidden family to be measured beside held ones."""
 _MISFIT_FWHM = 2.0
 _SEED = 0
+_OF_THE_CLASS = ("solution", "shapes", "common", "noise")
+"""Of a solver: what tells of its class, not of pixels."""
 
 
 class Bins:
@@ -195,6 +197,10 @@ class ClassSolver:
         rows = np.flatnonzero(hidden)[known]
         gain[rows] = held.gain[of_hidden][known] * (most[rows] / learned[known])[:, None]
         self._set(gain, error, unseen, hidden)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind what describes the class, megabytes that a worker does not need to fit pixels."""
+        return {name: value for name, value in self.__dict__.items() if name not in _OF_THE_CLASS}
 
     def hardness(self, soft: NDArray[np.bool_]) -> tuple[Array, Array]:
         """Return (n_family,) logarithms of hard over soft counts of families, over those of paint, and deviations.

@@ -70,18 +70,22 @@ def spectrum(
         _curve(axes, place, max_counts, MAX_COLOR, labels[1])
     _frame(axes, place, sum_counts, max_counts, "channel" if axis is None else "energy (keV)")
     if axis is not None:
-        excitation_kev = min(max(place[-1], 10.0), 60.0)
-        _label(axes, place, sum_counts, {**line_labels(families, excitation_kev), **_scattered(anode)})
+        label_families(axes, place, sum_counts, families, anode)
     axes.legend(loc="upper right", fontsize=SMALL_SIZE, frameon=False)
     put_title(axes, title, left=True)
     return close_fit(figure, 0.75, 0.15, 0.5, 0.3)
 
 
 def label_families(
-    axes: Axes, energy_kev: NDArray[np.float64], counts: NDArray[np.float64], families: Iterable[str]
+    axes: Axes,
+    energy_kev: NDArray[np.float64],
+    counts: NDArray[np.float64],
+    families: Iterable[str],
+    anode: str | None = None,
 ) -> None:
     """Label lines of families above a spectrum, the most important first: labels without room are left out."""
-    _label(axes, energy_kev, counts, line_labels(families, min(max(float(energy_kev[-1]), 10.0), 60.0)))
+    excitation_kev = min(max(float(energy_kev[-1]), 10.0), 60.0)
+    _label(axes, energy_kev, counts, {**line_labels(families, excitation_kev), **_scattered(anode)})
 
 
 def _scattered(anode: str | None) -> Mapping[str, float]:

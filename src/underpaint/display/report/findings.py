@@ -135,7 +135,7 @@ def _finding(results: Results, name: str) -> Finding:
     is_group = results.materials[name].kind == "group"
     shares = _shares(results, name) if is_group else []
     members = _members(results, name) if is_group else ()
-    asked = _asked(results, name) | {library()[member].label for member, _ in shares}
+    asked = _requested(results, name) | {library()[member].label for member, _ in shares}
     return Finding(
         name,
         results.label(name),
@@ -195,7 +195,7 @@ def _members(results: Results, group: str) -> tuple[str, ...]:
     return tuple(pigment.label for pigment in known.members(group))
 
 
-def _asked(results: Results, group: str) -> frozenset[str]:
+def _requested(results: Results, group: str) -> frozenset[str]:
     """Return the labels of the members of a group that have a probability of their own."""
     members = (results.materials[name] for name in results.pigments)
     return frozenset(member.label for member in members if group in member.groups)

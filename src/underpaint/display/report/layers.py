@@ -89,7 +89,7 @@ def knows_places(results: Results) -> bool:
     return {"surface", "below"} <= set(results.places)
 
 
-def found_groups(results: Results) -> list[str]:
+def present_groups(results: Results) -> list[str]:
     """Return the groups that are present anywhere, of a model without groups the pigments, in the model's order."""
     return [name for name in results.targets if is_present(results[name])]
 
@@ -100,7 +100,7 @@ def place_shares(results: Results) -> list[PlaceShares]:
         return []
     n_known = max(int(results.answered.sum()), 1)
     rows = []
-    for name in found_groups(results):
+    for name in present_groups(results):
         code = _codes(results, name)
         counts = np.bincount(code[code != _NOWHERE], minlength=5) / n_known
         surface, below = float(counts[_SURFACE] + counts[_BOTH]), float(counts[_BELOW] + counts[_BOTH])
@@ -114,7 +114,7 @@ def find_arrangements(results: Results) -> list[Arrangement]:
     A group is at a place where its probability there is ``PLACED_PROBABILITY`` at least. Of a model without
     places there are none.
     """
-    names = found_groups(results) if knows_places(results) else []
+    names = present_groups(results) if knows_places(results) else []
     if not names:
         return []
     codes = np.stack([_codes(results, name).ravel() for name in names], axis=1)
@@ -158,7 +158,7 @@ def order_rows(results: Results) -> list[LayerOrder]:
     """Return the orders of the pairs of groups that were found and share pixels."""
     if not (knows_places(results) and all(has_places(results, name) for name in results.groups)):
         return []
-    return layer_orders(results, found_groups(results), least_share=LEAST_SHARE)
+    return layer_orders(results, present_groups(results), least_share=LEAST_SHARE)
 
 
 def order_text(results: Results, own: LayerOrder) -> str:

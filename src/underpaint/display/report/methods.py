@@ -20,6 +20,7 @@ PAPER = (
 """As in ``CITATION.cff``, which an installed package does not hold."""
 _ENGINES = {
     "underpaint": "a linear fit of the line groups of the program's forward model",
+    "fixed": "a linear fit of these line groups with one ratio of lines for the whole scan",
     "pymca": "PyMca's batch fit",
 }
 
@@ -47,7 +48,7 @@ def methods_paragraph(results: Results) -> str:
     if results.has_elements:
         sentences.append(_fitted(results))
     if results.has_pigments:
-        sentences += _asked(results)
+        sentences += _requested(results)
     if "state" in results.stacks:
         sentences.append(
             "Where a group was not found, simulated spectra of the same counts with and without it tell whether "
@@ -118,7 +119,7 @@ def _fitted(results: Results) -> str:
     return f"Net counts of {len(results.lines)} line families and their standard deviations come from {how}."
 
 
-def _asked(results: Results) -> list[str]:
+def _requested(results: Results) -> list[str]:
     n_group = len(results.groups)
     asked = f"{n_group} elementary equivalence groups" if n_group else f"{len(results.pigments)} pigments"
     where = " anywhere in the paint, in its uppermost layer and below it" if knows_places(results) else ""

@@ -45,12 +45,12 @@ from underpaint.display.report.layers import (
     Arrangement,
     PlaceShares,
     find_arrangements,
-    found_groups,
     has_places,
     knows_places,
     order_rows,
     order_text,
     place_shares,
+    present_groups,
     thickness_text,
 )
 from underpaint.display.report.methods import (
@@ -393,7 +393,7 @@ def _sketch(results: Results, told: list[Arrangement]) -> Picture | None:
     """Draw the most widespread arrangements as sections."""
     if not told:
         return None
-    colors = {results.short_label(name): _color(name) for name in found_groups(results)}
+    colors = {results.short_label(name): _color(name) for name in present_groups(results)}
 
     def held(labels: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
         return tuple((label, colors.get(label, _NO_COLOR)) for label in labels)
