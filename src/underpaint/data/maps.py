@@ -166,6 +166,7 @@ DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "area": (("line",), "counts"),
     "area_sigma": (("line",), "counts"),
     "state": (("group",), "1"),
+    "pool": ((), "pixels"),
     "unlikeness": ((), "1"),
     "peak_kev": ((), "keV"),
 }
@@ -175,11 +176,22 @@ _COMMANDS = {
     "quantity": ("quantities", "underpaint identify with a model of layers"),
     "area": ("elements", "underpaint elements"),
     "state": ("states", "underpaint identify --detectability"),
+    "pool": ("pools", "underpaint identify --pool auto, of a scan with few counts"),
     "unlikeness": ("unlikeness", "underpaint identify"),
 }
 _LEAST_DEVIATION = 1e-6
 _MOST_LISTED = 8
-_ARRAYS = ("probability", "pigment_probability", "area", "area_sigma", "thickness", "share", "state", "unlikeness")
+_ARRAYS = (
+    "probability",
+    "pigment_probability",
+    "area",
+    "area_sigma",
+    "thickness",
+    "share",
+    "state",
+    "pool",
+    "unlikeness",
+)
 
 
 class Material(NamedTuple):
@@ -377,6 +389,11 @@ class Results:
         return cls._of("detectability", {"state": Stack(_keys(names), state)}, materials, **facts)
 
     @classmethod
+    def of_pools(cls, n_pixel: Any, **facts: Any) -> "Results":
+        """Return how many pixels were summed for each answer, (n_row, n_column, 1)."""
+        return cls._of("pigments", {"pool": Stack(((),), n_pixel)}, **facts)
+
+    @classmethod
     def of_unlikeness(cls, score: Any, peak_kev: Any, **facts: Any) -> "Results":
         """Return the strongest peak that nothing known explains: sigmas and energy, (n_row, n_column, 1)."""
         return cls._of("open_set", {"unlikeness": Stack(((),), score), "peak_kev": Stack(((),), peak_kev)}, **facts)
@@ -475,6 +492,11 @@ class Results:
         array = self._simple("state", "group", "what an answer of no is worth")
         array.attrs["meaning"] = {str(number): text for number, text in STATES.items()}
         return array
+
+    @property
+    def pool(self) -> "xr.DataArray":
+        """(row, column) how many pixels were summed for the answer about one; NaN where there is none."""
+        return self._array("pool", (), {}, "pixels summed for an answer")
 
     @property
     def unlikeness(self) -> "xr.DataArray":

@@ -17,6 +17,7 @@ from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Palette, load_palette
 from underpaint.pigments.weights import load_card
 from underpaint.pipeline.blocks import BlockWork, MemoryStore, Output, Store, process_blocks
+from underpaint.pipeline.pooling import few_counts, plan_pooling
 from underpaint.repair import noting_mirrored_rows
 from underpaint.runtime.progress import Progress, silent
 
@@ -56,6 +57,8 @@ class Settings:
         Use a given instrument although the scan's spectra contradict it.
     beam_kev : float or None
         Energy of a monochromatic beam, keV; None: as the scan's file says, or as its spectra show.
+    pool : {"auto", "off"}
+        Whether the network is asked about the sum of a pixel and its like neighbours where pixels have few counts.
     families, add, drop : sequence of str
         Elements or line families to map, to map besides, and known to be absent, as for
         :func:`underpaint.fit_elements`.
@@ -79,6 +82,7 @@ class Settings:
     counts_scale: float | None = None
     trust_instrument: bool = False
     beam_kev: float | None = None
+    pool: str = "auto"
     families: tuple[str, ...] | None = None
     add: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
@@ -151,6 +155,7 @@ class Plan:
             self.work,
             store,
             self.survey.pixel_counts,
+            halo=self.work.halo,
             scheduler=scheduler,
             progress=lambda done, every: step(what, done, every),
             waiting=lambda: step(f"Waiting for a worker of the cluster {scheduler}", 0, 1),
@@ -387,7 +392,10 @@ def _work(
 
     answers = plan_answers(axis, settings.model, palette, instrument=calibrated.known(), threads=1)
     hiding = _instrument_to_hide_from(calibrated, settings)
-    return BlockWork(axis, step_mm, answers, palette, elements, fit, lines, unlike, hiding)
+    pooling = None
+    if fit is not None and settings.pool == "auto" and few_counts(surveyed.pixel_counts):
+        pooling = plan_pooling(fit, surveyed.sample)
+    return BlockWork(axis, step_mm, answers, palette, elements, fit, lines, unlike, pooling, hiding)
 
 
 def _line_evidence(

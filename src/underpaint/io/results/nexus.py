@@ -227,6 +227,8 @@ def _write_pigments(entry: Any, results: Results) -> None:
         attributes["elements"] = json.dumps(material.elements)
     if "quantity" in results.stacks:
         _write_quantities(collection, results)
+    if "pool" in results.stacks:
+        _maps(collection, "pool", ("pixels",), [results.map("pool")], "pixels", results)
 
 
 def _is_kept(results: Results, name: str, place: Place) -> bool:
@@ -368,7 +370,7 @@ def _read_pigments(file: Any, cube: Cubes) -> Results:
     data = process["results/probability"]
     names = _signals(data)
     attributes = [data[name].attrs for name in names]
-    return Results.of_pigments(
+    results = Results.of_pigments(
         names,
         cube(data, names, np.float32),
         kinds=[str(each["kind"]) for each in attributes],
@@ -378,6 +380,9 @@ def _read_pigments(file: Any, cube: Cubes) -> Results:
         quantities=_read_quantities(process["results"], cube),
         **_record(process),
     )
+    if "pool" not in process["results"]:
+        return results
+    return Results.of_pools(cube(process["results/pool"], ["pixels"], np.float32), step_mm=_step(process)) | results
 
 
 def _record(process: Any) -> dict[str, Any]:
@@ -502,6 +507,8 @@ def _write_tiffs(place: Path, results: Results) -> None:
         for (name,) in results.stacks["state"].keys:
             path = place / "detectability" / f"{name}.tif"
             write_tiff(path, results.map("state", name), f"{results.label(name)}: {meaning}", step_mm)
+    if "pool" in results.stacks:
+        write_tiff(place / "pool.tif", results.map("pool"), "pixels summed for an answer; NaN: no answer", step_mm)
     if "unlikeness" in results.stacks:
         description = "standard deviations of the strongest peak that nothing known explains; NaN: no answer"
         write_tiff(place / "unlikeness.tif", results.map("unlikeness"), description, step_mm)

@@ -31,7 +31,7 @@ _FOLDERS = ("pigments", "elements", "quantities", "detectability")
 _QUANTITIES = "element_quantities"
 _QUANTITY_MAP = re.compile(r"[A-Z][a-z]?\.(mass_percent|surface|ug_cm2)(\.low_90|\.high_90)?\.tif")
 MADE = (
-    RESULTS_FILE, SUMMARY_FILE, "report.html", "report.pdf", "unlikeness.tif", f"{_QUANTITIES}.csv",
+    RESULTS_FILE, SUMMARY_FILE, "report.html", "report.pdf", "pool.tif", "unlikeness.tif", f"{_QUANTITIES}.csv",
     _QUANTITIES, *_FOLDERS,
 )  # fmt: skip
 """What a run makes in a folder of results, with the maps of its names in the folders; all else is the user's own."""
