@@ -12,6 +12,10 @@ Labels of a real painting are unknown, so the network's answer is compared with 
   in 5 to 95 % of the pixels. Beside it ``baseline_kappa``, of key lines over 3 standard deviations, and
   ``kappa_of_halves``, of the network on the two halves of one scan's counts: what counting statistics leave (the better
   of the scans).
+- ``contradictions`` between lines and answers of the whole program: pixels with a line over ten standard deviations
+  whose group is not claimed (``missed``), and claims without a line over two (``unproven``).
+- ``thinned``: kappa of answers from 10 % and 3 % of the counts with those from the rest, single pixels and pooled, mean
+  over seven groups; the worse of the scans.
 - ``seconds`` and ``peak_mb`` of the whole command ``underpaint identify`` on one scan, maps and report included.
 
 With two scans the figures at the top are the worse of the two; both stand under ``scans``.
@@ -36,9 +40,11 @@ from underpaint.lab.evaluation.measured_scan import (
     Identified,
     against_lines,
     agreement,
+    contradictions,
     counting_agreement,
     identify_scan,
     line_agreement,
+    thinned,
     worst,
 )
 
@@ -84,7 +90,14 @@ def peak_mb() -> float:
 def summary(runs: Sequence[Run], model: str) -> dict[str, Any]:
     """Figures over all scans, and of each."""
     scans = {
-        own.source: {**against_lines(own.identified), "seconds": own.seconds, "peak_mb": own.peak_mb} for own in runs
+        own.source: {
+            **against_lines(own.identified),
+            "contradictions": contradictions(own.identified.scan, model),
+            "thinned": thinned(own.identified.scan, model, SEED),
+            "seconds": own.seconds,
+            "peak_mb": own.peak_mb,
+        }
+        for own in runs
     }
     keys = ("auroc", "baseline_auroc", "spearman", "baseline_spearman")
     result: dict[str, Any] = {key: worst([part[key] for part in scans.values()]) for key in keys}
@@ -92,6 +105,14 @@ def summary(runs: Sequence[Run], model: str) -> dict[str, Any]:
     one, other = runs[0].identified, runs[-1].identified
     result["kappa"] = agreement(one.results, other.results) if len(runs) > 1 else {}
     result["baseline_kappa"] = line_agreement(one, other) if len(runs) > 1 else {}
+    result["contradictions"] = {
+        kind: sum(group[kind] for part in scans.values() for group in part["contradictions"].values())
+        for kind in ("missed", "unproven")
+    }
+    result["thinned"] = {
+        share: {way: min(part["thinned"][share][way]["mean"] for part in scans.values()) for way in ways}
+        for share, ways in next(iter(scans.values()))["thinned"].items()
+    }
     result["seconds"] = max(own.seconds for own in runs)
     result["peak_mb"] = max(own.peak_mb for own in runs)
     return {**result, "scans": scans, "version": __version__}
@@ -112,10 +133,16 @@ def tables(result: dict[str, Any]) -> list[Table]:
     for group, value in result["kappa"].items():
         beside = (result[key].get(group, float("nan")) for key in ("kappa_of_halves", "baseline_kappa"))
         kappa.add_row(group, f"{value:.3f}", *(f"{own:.3f}" for own in beside))
+    lines = Table("figure", "value", title="Answers against the lines, and few counts")
+    for kind, n_pixel in result["contradictions"].items():
+        lines.add_row(f"contradictions, {kind}", str(n_pixel))
+    for share, ways in result["thinned"].items():
+        for way, value in ways.items():
+            lines.add_row(f"kappa at {share} of the counts, {way}", f"{value:.3f}")
     cost = Table("scan", "seconds", "peak MB", title="underpaint identify, report included")
     for source, part in result["scans"].items():
         cost.add_row(Path(source).name, f"{part['seconds']:.1f}", f"{part['peak_mb']:.0f}")
-    return [scores, kappa, cost] if result["kappa"] else [scores, cost]
+    return [scores, kappa, lines, cost] if result["kappa"] else [scores, lines, cost]
 
 
 def main() -> None:
