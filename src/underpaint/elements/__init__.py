@@ -5,7 +5,7 @@ from underpaint.elements.evidence import LineEvidence, line_evidence
 from underpaint.elements.fit import ElementFit, fit_elements, prepare_fit
 from underpaint.elements.fixed_fit import FitPlan, plan_fit
 from underpaint.elements.known import known_families
-from underpaint.elements.quantities import Quantifier, Quantities, quantify
+from underpaint.elements.quantities import Quantifier, QuantityRequest, quantify
 from underpaint.elements.spectrum_fit import Family, SpectrumFit, fit_spectrum
 from underpaint.elements.standards import parse_composition, scale_from_standard
 from underpaint.elements.unlikeness import Leftovers, leftovers
@@ -18,7 +18,7 @@ __all__ = [
     "Leftovers",
     "LineEvidence",
     "Quantifier",
-    "Quantities",
+    "QuantityRequest",
     "SpectrumFit",
     "fit_elements",
     "fit_spectrum",

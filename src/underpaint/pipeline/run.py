@@ -91,6 +91,8 @@ def identify_to_folder(
     instrument = settings.instrument
     instrument = load_instrument(instrument) if isinstance(instrument, str | Path) else instrument
     check_beam(settings.beam_kev)
+    if settings.quantities is not None:
+        settings.quantities.check(instrument)
     check_map_names(load_card(settings.model).names if settings.pigments else ())
     refuse_inside(out, scan)
     facts = file_facts(scan)

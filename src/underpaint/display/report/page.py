@@ -25,13 +25,16 @@ from underpaint.data.maps import (
     UNDECIDED,
     UNLIKE_SIGMA,
     Results,
+    summarise_quantity,
+    unit_of,
 )
 from underpaint.display import plot
-from underpaint.display.plot.images import panel_height
+from underpaint.display.plot.images import panel_height, shown_unit
 from underpaint.display.plot.layers import MOST_SECTIONS, Section, stratigraphy_sketch
 from underpaint.display.report.beside import Beside, look_beside
 from underpaint.display.report.findings import (
     LAYER_LIMIT,
+    LEAST_LINE_SHARE,
     Evidence,
     Finding,
     absent_names,
@@ -52,6 +55,7 @@ from underpaint.display.report.layers import (
     place_shares,
     present_groups,
     thickness_text,
+    two_figures,
 )
 from underpaint.display.report.methods import (
     PAPER,
@@ -209,6 +213,7 @@ def render_report(results: Results, *, beside: Beside | None = None, findings: l
             "before_bracket": before_bracket,
             "thickness": thickness_text,
             "capitalised": capitalised,
+            "figures": two_figures,
         }
     )
     template = environment.from_string((files("underpaint.display.report") / "page.html.jinja").read_text("utf-8"))
@@ -232,6 +237,7 @@ def render_report(results: Results, *, beside: Beside | None = None, findings: l
         rows=_rows(results, findings),
         gallery=_gallery(results, strong),
         faint=_faint(results, strong),
+        quantities=_quantities(results),
         unexplained=[line_text(line) for line in results.unexplained or ()],
         ordinary=results.ordinary,
         unlike=_unlike(results),
@@ -321,6 +327,27 @@ def _gallery(results: Results, strong: list[Evidence]) -> list[Picture]:
         words = "Element maps, net counts: " + ", ".join(line_name(name) for name in names) + "."
         pictures.append(_picture(plot.element_gallery(results, names), words))
     return pictures
+
+
+def _quantities(results: Results) -> dict[str, Any] | None:
+    """Table and maps of the elements' quantities, the most of an element first."""
+    if not results.element_quantities:
+        return None
+    summaries = {name: summarise_quantity(name, results.estimate(name)) for name in results.element_quantities}
+    most = sorted(summaries, key=lambda name: -np.nan_to_num(summaries[name].value, nan=summaries[name].limit))
+    drawn = [name for name in most if 1.0 - summaries[name].limited >= LEAST_LINE_SHARE][:MOST_ELEMENTS]
+    words = "Maps of {}, hatched where not determined: "
+    label = results.quantity_label(most[0].partition(".")[0])
+    return {
+        "label": label,
+        "rows": [(name.partition(".")[2], summaries[name]) for name in most],
+        "unit": shown_unit(unit_of(most[0])),
+        "notes": results.process_notes.get("quantities", ()),
+        "pictures": [
+            _picture(plot.quantity_gallery(results, part), words.format(label) + ", ".join(part) + ".")
+            for part in _parts(drawn, MOST_IN_PICTURE)
+        ],
+    }
 
 
 def _parts(names: list[str], most: int) -> list[list[str]]:
@@ -490,7 +517,8 @@ def _thicker_than(results: Results, thickness_um: float) -> float:
 
 def _notes(results: Results) -> list[str]:
     """Return the notes that stand nowhere else in the report."""
-    elsewhere = {*_card(results)["limits"], *results.alerts, *results.process_notes.get("detectability", ())}
+    sections = (results.process_notes.get(process, ()) for process in ("detectability", "quantities"))
+    elsewhere = {*_card(results)["limits"], *results.alerts, *(note for notes in sections for note in notes)}
     return [note for note in results.notes if note not in elsewhere]
 
 
