@@ -170,7 +170,8 @@ class QuantitySummary(NamedTuple):
     determined : float
         Share of them in which it is determined, by :func:`is_determined`.
     value, low, high : float
-        Medians over these, of the value and the ends of the 90 % interval; NaN where there are none.
+        Medians of the value and the ends of the 90 % interval over these; of an element over all pixels in which the
+        interval lies above zero. NaN where there are none.
     limited : float
         Share in which the interval begins at zero: there is an upper limit alone.
     limit : float
@@ -188,10 +189,11 @@ class QuantitySummary(NamedTuple):
 def summarise_quantity(quantity: str, interval: Estimate, where: NDArray[np.bool_] | None = None) -> QuantitySummary:
     """Return medians and shares of maps of a quantity; ``where`` leaves pixels out of all of them."""
     known = np.isfinite(interval.value) if where is None else where & np.isfinite(interval.value)
-    determined = known & is_determined(quantity, interval)
-    limited = known & ~(interval.low > 0)
+    determined, limited = known & is_determined(quantity, interval), known & ~(interval.low > 0)
+    value, low, high = (
+        _median(one[determined if element_of(quantity) is None else known & ~limited]) for one in interval
+    )
     n_known = max(int(known.sum()), 1)
-    value, low, high = (_median(one[determined]) for one in interval)
     return QuantitySummary(
         int(determined.sum()) / n_known, value, low, high, int(limited.sum()) / n_known, _median(interval.high[limited])
     )
@@ -830,8 +832,9 @@ class Results:
             lines += [_listing("places", self.places, "none")]
         if self.has_elements:
             lines += [_listing("lines", self.lines, "none")]
-        if self.element_quantities:
-            lines += [_listing("quantities", self.element_quantities, "none")]
+        for kind in (MASS_FRACTION, AREAL_MASS):
+            if kind in self.stacks:
+                lines += [_listing(kind, (name for (name,) in self.stacks[kind].keys), "none")]
         if self.unexplained is not None:
             lines += [_listing("unexplained", (line.family for line in self.unexplained), "nothing")]
         lines += [f"  note        {note}" for note in self.notes]

@@ -677,9 +677,10 @@ class Quantifier:
                 f"The scale is absolute, from a standard, per count of scattered radiation ({self.scale.error:.0%})."
             )
         low, high = thickness_um or _THICKNESS_UM.get(self.kind, (0.0, np.inf))
+        thick = f"{low:g} um thick or thicker" if np.isinf(high) else f"{low:g} to {high:g} um thick"
         assumed = {
-            "mass_percent": f"Assumed: one homogeneous layer, {low:g} to {high:g} um thick",
-            "surface": f"Assumed: an uppermost paint of {low:g} to {high:g} um, and any part of an element beneath it",
+            "mass_percent": f"Assumed: one homogeneous layer, {thick}",
+            "surface": f"Assumed: an uppermost paint, {thick}, and any part of an element beneath it",
             "ug_cm2": "Assumed: all lines come from one thin layer on a thick substrate without lines",
         }[self.kind]
         return scale, f"{assumed}; what has no lines is taken as of {matrix}."

@@ -124,8 +124,9 @@ def _fitted(results: Results) -> str:
 def _quantified(results: Results) -> str:
     label = results.quantity_label(results.element_quantities[0].partition(".")[0])
     return (
-        f"The {label}, with 90 % intervals, comes from these counts by fundamental parameters: of compositions, thicknesses "
-        "and matrices drawn at random, those weigh most for which the forward model gives all lines of the elements."
+        f"The {label}, with 90 % intervals, comes from these counts by fundamental parameters: matrix, thickness and "
+        "scale are drawn at random, and those draws weigh most with which the forward model gives all lines of the "
+        "elements."
     )
 
 

@@ -34,7 +34,6 @@ from underpaint.display.plot.layers import MOST_SECTIONS, Section, stratigraphy_
 from underpaint.display.report.beside import Beside, look_beside
 from underpaint.display.report.findings import (
     LAYER_LIMIT,
-    LEAST_LINE_SHARE,
     Evidence,
     Finding,
     absent_names,
@@ -230,6 +229,7 @@ def render_report(results: Results, *, beside: Beside | None = None, findings: l
         absent=absent_names(results),
         has_pigments=results.has_pigments,
         has_elements=results.has_elements,
+        elements=strong,
         spectrum=_spectrum(results, strong),
         spots=[_spot(own, summary) for own in beside.spots],
         without_spots=beside.without_spots,
@@ -237,7 +237,7 @@ def render_report(results: Results, *, beside: Beside | None = None, findings: l
         rows=_rows(results, findings),
         gallery=_gallery(results, strong),
         faint=_faint(results, strong),
-        quantities=_quantities(results),
+        quantities=_quantities(results, strong),
         unexplained=[line_text(line) for line in results.unexplained or ()],
         ordinary=results.ordinary,
         unlike=_unlike(results),
@@ -329,19 +329,21 @@ def _gallery(results: Results, strong: list[Evidence]) -> list[Picture]:
     return pictures
 
 
-def _quantities(results: Results) -> dict[str, Any] | None:
-    """Table and maps of the elements' quantities, the most of an element first."""
+def _quantities(results: Results, strong: list[Evidence]) -> dict[str, Any] | None:
+    """Table of the elements' quantities, and maps of the elements whose lines stand out, in the order of the lines."""
     if not results.element_quantities:
         return None
     summaries = {name: summarise_quantity(name, results.estimate(name)) for name in results.element_quantities}
-    most = sorted(summaries, key=lambda name: -np.nan_to_num(summaries[name].value, nan=summaries[name].limit))
-    drawn = [name for name in most if 1.0 - summaries[name].limited >= LEAST_LINE_SHARE][:MOST_ELEMENTS]
+    family_of = dict(zip(summaries, results.settings_of("quantities").get("families", ()), strict=False))
+    rank = {own.family: index for index, own in enumerate(strong)}
+    ordered = sorted(summaries, key=lambda name: rank.get(family_of.get(name, ""), len(rank)))
+    drawn = [name for name in ordered if family_of.get(name) in rank][:MOST_ELEMENTS]
     words = "Maps of {}, hatched where not determined: "
-    label = results.quantity_label(most[0].partition(".")[0])
+    label = results.quantity_label(ordered[0].partition(".")[0])
     return {
         "label": label,
-        "rows": [(name.partition(".")[2], summaries[name]) for name in most],
-        "unit": shown_unit(unit_of(most[0])),
+        "rows": [(name.partition(".")[2], summaries[name]) for name in ordered],
+        "unit": shown_unit(unit_of(ordered[0])),
         "notes": results.process_notes.get("quantities", ()),
         "pictures": [
             _picture(plot.quantity_gallery(results, part), words.format(label) + ", ".join(part) + ".")
