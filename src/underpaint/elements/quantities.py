@@ -65,7 +65,8 @@ LESS_DARK = 0.08
 """One standard deviation by which less binder than usual is unlikely, mass fraction."""
 WIDE = (
     "Most intervals are too wide for a value to be quoted: compare places by the maps. What lies under the layer "
-    "scatters, too; the range of its thickness (--thickness), or a standard and live times, narrow them."
+    "scatters, too, and how much there is of it is not known. A standard and live times do without scatter; under a "
+    "layer that hides all beneath it (--thickness 500-inf) it does not matter."
 )
 DETECTED_SIGMAS = 3.0
 N_CLASSES, N_HYPOTHESES = 24, 96
