@@ -109,7 +109,7 @@ def test_quantities_of_elements_come_back_with_their_intervals(tmp_path: Path, l
     rng = np.random.default_rng(4)
     low, value, high = np.sort(rng.random((3, 4, 5, 2), dtype=np.float32), axis=0)
     lines = Results.of_lines(("Fe_K", "Pb_L"), value, value)
-    settings = {"sample": "of the uppermost paint"}
+    settings = {"sample": "uppermost paint"}
     quantities = Results.of_quantities(
         "mass_fraction", ("Fe", "Pb"), value, low, high, notes=("rel",), settings=settings
     )
@@ -119,7 +119,7 @@ def test_quantities_of_elements_come_back_with_their_intervals(tmp_path: Path, l
     assert lead.dims == ("quantile", "row", "column")
     assert lead.attrs["units"] == "%"
     np.testing.assert_array_equal(lead, [part[:, :, 1] for part in (low, value, high)])
-    assert back.quantity_label("mass_fraction.Pb") == "Pb, mass fraction of the uppermost paint"
+    assert back.quantity_label("mass_fraction.Pb") == "Pb, mass fraction (uppermost paint)"
     assert back.process_notes["quantities"] == ("rel",)
     assert "mass_fraction" in back.to_dataset()
     assert "mass_fraction Fe, Pb" in " ".join(repr(back).split())

@@ -167,7 +167,7 @@ def test_quantities_of_elements_have_a_table_and_maps() -> None:
     image = np.full((*lines.shape, 2), 4.0, np.float32)
     low = np.stack([np.full(lines.shape, 2.0), np.zeros(lines.shape)], axis=2).astype(np.float32)
     low[: lines.shape[0] // 2, :, 0] = 0.2
-    settings = {"sample": "of the uppermost paint", "families": list(lines.lines[:2])}
+    settings = {"sample": "uppermost paint", "families": list(lines.lines[:2])}
     names = tuple(line.partition("_")[0] for line in lines.lines[:2])
     for kind, unit in (("mass_fraction", "%"), ("areal_mass", "µg/cm²")):
         quantities = Results.of_quantities(kind, names, image, low, 1.5 * image, notes=("relative",), settings=settings)
@@ -175,7 +175,7 @@ def test_quantities_of_elements_have_a_table_and_maps() -> None:
         rows = {row[0]: row[1:] for row in table_rows(text, "quantities")}
         assert rows[names[0]] == [unit, "4 (1.1 to 6)", "100 %", "50 %", "–"]
         assert rows[names[1]] == [unit, "–", "0.0 %", "0.0 %", "6"]
-        assert f"{kind.replace('_', ' ').capitalize()} of the uppermost paint, with 90 % intervals" in text
+        assert f"{kind.replace('_', ' ').capitalize()} (uppermost paint), with 90 % intervals" in text
         assert text.count("<li>relative</li>") == 1
         assert "hatched where not determined" in text
 

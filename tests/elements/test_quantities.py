@@ -243,11 +243,11 @@ def test_maps_are_written(scaled: Instrument, tmp_path: Path) -> None:
     with (tmp_path / "out" / "summary.csv").open(encoding="utf-8", newline="") as stream:
         rows = {row["name"]: row for row in csv.DictReader(stream)}
     assert rows["mass_fraction.Hg"]["kind"] == "mass fraction"
-    assert rows["mass_fraction.Hg"]["label"] == "Hg, mass fraction of one homogeneous layer (%)"
+    assert rows["mass_fraction.Hg"]["label"] == "Hg, mass fraction (one homogeneous layer) (%)"
     assert float(rows["mass_fraction.Hg"]["determined_share"]) == 1.0
     assert float(rows["mass_fraction.Hg"]["median_value"]) == pytest.approx(float(np.median(value)), rel=1e-3)
     report = (tmp_path / "out" / "report.html").read_text("utf-8")
-    assert "of one homogeneous layer" in report
+    assert "Mass fraction (one homogeneous layer), with 90 % intervals" in report
     assert "per second of live time" in report
 
 

@@ -773,11 +773,12 @@ class Results:
         return self.materials[name].label + PLACE_WORDS[place]
 
     def quantity_label(self, quantity: str) -> str:
-        """Return the label of a quantity for people: "Fe, mass fraction in the uppermost paint"."""
+        """Return the label of a quantity for people: "Fe, mass fraction (uppermost paint)"."""
         kind, _, element = quantity.partition(".")
         if kind in {MASS_FRACTION, AREAL_MASS}:
-            of_what = str(self.settings_of("quantities").get("sample", ""))
-            return f"{element}{', ' if element else ''}{kind.replace('_', ' ')} {of_what}".rstrip()
+            sample = self.settings_of("quantities").get("sample")
+            label = f"{element}, {kind.replace('_', ' ')}".removeprefix(", ")
+            return f"{label} ({sample})" if sample else label
         material = material_of(quantity)
         if material is None:
             return "thickness of the surface layer"

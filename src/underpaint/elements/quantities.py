@@ -34,9 +34,9 @@ from underpaint.physics.materials import Layer, Stratigraphy, mass_fractions
 Array = NDArray[np.float64]
 
 KINDS = {
-    "mass_percent": (MASS_FRACTION, "of one homogeneous layer"),
-    "surface": (MASS_FRACTION, "of the uppermost paint"),
-    "ug_cm2": (AREAL_MASS, "of a thin layer"),
+    "mass_percent": (MASS_FRACTION, "one homogeneous layer"),
+    "surface": (MASS_FRACTION, "uppermost paint"),
+    "ug_cm2": (AREAL_MASS, "thin layer"),
 }
 """What each kind of quantity is, and of what."""
 MATRICES = {
