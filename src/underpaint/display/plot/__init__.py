@@ -3,7 +3,7 @@
 from underpaint.display.plot.breakdown import breakdown_figure
 from underpaint.display.plot.comparison import overlay, pigment_row, scatter
 from underpaint.display.plot.figure import close_fit, save_png, to_png
-from underpaint.display.plot.images import element_gallery, element_map, pigment_map, quantity_gallery, shown_map
+from underpaint.display.plot.images import element_gallery, element_map, pigment_map, shown_map
 from underpaint.display.plot.layers import place_gallery, thickness_map
 from underpaint.display.plot.spectra import spectrum
 from underpaint.display.plot.states import detectability_gallery, state_map, unlikeness_map
@@ -20,7 +20,6 @@ __all__ = [
     "pigment_map",
     "pigment_row",
     "place_gallery",
-    "quantity_gallery",
     "save_png",
     "scatter",
     "shown_map",

@@ -29,7 +29,7 @@ from underpaint.data.maps import (
     unit_of,
 )
 from underpaint.display import plot
-from underpaint.display.plot.images import panel_height, shown_unit
+from underpaint.display.plot.images import panel_height, quantity_gallery, shown_unit
 from underpaint.display.plot.layers import MOST_SECTIONS, Section, stratigraphy_sketch
 from underpaint.display.report.beside import Beside, look_beside
 from underpaint.display.report.findings import (
@@ -346,7 +346,7 @@ def _quantities(results: Results, strong: list[Evidence]) -> dict[str, Any] | No
         "unit": shown_unit(unit_of(ordered[0])),
         "notes": results.process_notes.get("quantities", ()),
         "pictures": [
-            _picture(plot.quantity_gallery(results, part), words.format(label) + ", ".join(part) + ".")
+            _picture(quantity_gallery(results, part), words.format(label) + ", ".join(part) + ".")
             for part in _parts(drawn, MOST_IN_PICTURE)
         ],
     }
