@@ -63,11 +63,6 @@ Codes differ by a factor of 1.7 in the anode's lines over the continuum (``physi
 """
 LESS_DARK = 0.08
 """One standard deviation by which less binder than usual is unlikely, mass fraction."""
-WIDE = (
-    "Most intervals are too wide for a value to be quoted: compare places by the maps. What lies under the layer "
-    "scatters, too, and how much there is of it is not known. A standard and live times do without scatter; under a "
-    "layer that hides all beneath it (--thickness 500-inf) it does not matter."
-)
 DETECTED_SIGMAS = 3.0
 N_CLASSES, N_HYPOTHESES = 24, 96
 _N_ROUNDS, _N_PIXEL_ROUNDS = 7, 5
@@ -222,7 +217,7 @@ def quantify(
     seen = low > 0
     notes = model.notes
     if seen.any() and is_determined(quantity, Estimate(value, low, high))[seen].mean() < 0.5:
-        notes = (*notes, WIDE)
+        notes = (*notes, model.wide_note)
     return Results.of_quantities(
         quantity, model.elements, value, low, high, step_mm=scan.step_mm, notes=notes, settings=settings
     )
@@ -664,6 +659,19 @@ class Quantifier:
         if self.kind != "ug_cm2":
             result[..., 2] = np.clip(result[..., 2], 0.0, 100.0)
         return result
+
+    @property
+    def wide_note(self) -> str:
+        """What to say where most intervals are wide."""
+        note = "Most intervals are too wide for a value to be quoted: compare places by the maps."
+        if not self._by_time:
+            note += (
+                " What lies under the layer scatters, too, and how much there is of it is not known: a standard and "
+                "live times do without scatter."
+            )
+        if self.kind == "mass_percent":
+            note += " Under a layer that hides all beneath it (--thickness 500-inf) intervals are narrower."
+        return note
 
     def _notes(self, matrix: str, thickness_um: tuple[float, float] | None) -> tuple[str, ...]:
         if self.instrument.scale is None:

@@ -124,7 +124,7 @@ class Plan:
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """What will be made, with names, dimensions and units."""
+        """What each block gives, with names, dimensions and units; quantities of elements need all blocks."""
         return self.work.outputs
 
     def run(
