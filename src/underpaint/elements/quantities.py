@@ -567,11 +567,13 @@ class Quantifier:
         excess = np.log(np.maximum(scale[:, None] * lower / goal[:, main], 1.0))
         weight = weight - 0.5 * ((excess / 0.1) ** 2 * (area[:, main] > DETECTED_SIGMAS * sigma[:, main])).sum(axis=1)
         every = scale[:, None] * counts.sum(axis=1)
-        symbols = [self._names[index].partition("_")[0] for index in self._other]
-        for index, amounts in zip(self._other, [self.elements.index(symbol) for symbol in symbols], strict=True):
+        # what is predicted is as uncertain as the main family: of an element that is hardly there it says nothing
+        least_known = goal[:, main] - area[:, main] / self._factor[main]
+        doubt = np.maximum(sigma[:, main] / self._factor[main], least_known) / goal[:, main]
+        for index in self._other:
+            element = self.elements.index(self._names[index].partition("_")[0])
             error = _model_error(self._names[index]) * np.maximum(area[:, index], every[:, index])
-            # what is predicted is as uncertain as the main family: of one that is hardly there it says nothing
-            spread = every[:, index] * sigma[:, main[amounts]] / (goal[:, main[amounts]] * self._factor[main[amounts]])
+            spread = every[:, index] * doubt[:, element]
             off = area[:, index] / self._factor[index] - every[:, index]
             weight = weight - 0.5 * off**2 / (sigma[:, index] ** 2 + error**2 + spread**2)
         beneath = scale[:, None] * lower / goal[:, main]
