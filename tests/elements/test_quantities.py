@@ -154,10 +154,10 @@ def test_an_element_that_is_not_there_rules_no_hypothesis_out() -> None:
     area, sigma, scatter = areas_of([Stratigraphy((layer,))], INSTRUMENT, names[:4], 1e6)
     area, sigma = np.hstack([area, [[5.0, -3.0]]]), np.hstack([sigma, [[20.0, 20.0]]])
     model = Quantifier(names, area, sigma, scatter, INSTRUMENT, AXIS, n_hypotheses=48)
-    every = np.arange(48)
+    areas, sigmas, scatters, seconds = (np.repeat(one, 48, axis=0) for one in (area, sigma, scatter, np.ones(1)))
 
     def weights() -> Array:
-        return model._solve(*(np.repeat(one, 48, axis=0) for one in (area, sigma, scatter, np.ones(1))), every).weight
+        return model._solve(areas, sigmas, scatters, seconds, np.arange(48)).weight
 
     of_all = weights()
     model._other = [index for index in model._other if not names[index].startswith("Sb")]
