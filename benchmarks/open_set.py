@@ -7,8 +7,7 @@ turn is left out of the line families that the score knows, as if no pigment hel
 its own lines exceed ``5 sqrt(2 B)``, B the other counts under them; negative those without a trace of it; the rest
 is left out. ``auroc_fit`` asks of the positive that the true counts of its lines exceed five standard deviations of
 a fit that knows the element, which differs where other elements' lines lie at the same energies. ``alarms`` is the
-share of the spectra that are flagged when every element is known. ``auroc_chi_square`` is that of the other score
-that suggests itself, the chi-square per degree of freedom of the same fit.
+share of the spectra that are flagged when every element is known.
 """
 
 import argparse
@@ -27,14 +26,14 @@ from underpaint.physics.instrument import load_instrument
 def table(counts: str, own: dict[str, Any]) -> Table:
     """The figures to read."""
     result = Table(
-        "element", "AUROC", "of a fit's 5 sigma", "chi-square", "present", "flagged", "absent", "flagged",
+        "element", "AUROC", "of a fit's 5 sigma", "present", "flagged", "absent", "flagged",
         title=f"Left out in turn, {counts} counts; {own['alarms']:.1%} flagged with all known",
     )  # fmt: skip
     for name, value in sorted(own["auroc"].items(), key=lambda pair: pair[1]):
         row, fit = own["spectra"][name], own["auroc_fit"][name]
         shares = (f"{row['present_flagged']:.2f}", f"{row['absent_flagged']:.3f}")
         result.add_row(
-            name, f"{value:.3f}", "" if fit is None else f"{fit:.3f}", f"{own['auroc_chi_square'][name]:.3f}",
+            name, f"{value:.3f}", "" if fit is None else f"{fit:.3f}",
             str(row["present"]), shares[0], str(row["absent"]), shares[1],
         )  # fmt: skip
     return result

@@ -30,7 +30,7 @@ from underpaint.data import EnergyAxis, Scan
 from underpaint.data.rebin import apply_rebin, rebin_matrix
 from underpaint.display.plot import save_png
 from underpaint.display.plot.figure import TEXT_SIZE, new_figure
-from underpaint.elements import fit_elements, known_families, leftovers, prepare_fit
+from underpaint.elements import fit_elements, known_families, plan_all_families, prepare_fit, unlikeness
 from underpaint.io import load, save_scan, survey
 from underpaint.physics.forward import emit, render
 from underpaint.physics.instrument import Instrument, load_instrument
@@ -243,7 +243,8 @@ def parts(path: Path) -> dict[str, float]:
     rebinned = apply_rebin(counts.reshape(-1, N_CHANNEL), matrix)
     recorded = np.repeat(np.array([[axis.start_kev, axis.stop_kev]], np.float32), n_pixel, axis=0)
     plan = prepare_fit(seen, axis, instrument=machine)
-    unlike = leftovers(known_families(), seen.total, axis, n_pixel, machine)
+    fit = plan_all_families(seen, axis, machine)
+    unlike, flat = unlikeness(known_families(), fit, axis, machine), counts.reshape(-1, N_CHANNEL)
     pigments = BlockWork(axis, answers=plan_answers(axis, model, instrument=known_of(machine)))
     steps: dict[str, Callable[[], Any]] = {
         "reading (unpacking)": scan.counts[rows, columns].compute,
@@ -252,7 +253,7 @@ def parts(path: Path) -> dict[str, float]:
         "network": lambda: model(rebinned, recorded),
         "pigments, all": lambda: pigments(counts, None, seen.pixel_counts),
         "elements": lambda: plan(counts),
-        "unlikeness": lambda: unlike(counts),
+        "elements, and peaks of no family": lambda: unlike(fit(flat)),
     }
     with threadpool_limits(1):
         return {name: round(1e6 * min(timed(own)[0] for _ in range(3)) / n_pixel, 2) for name, own in steps.items()}

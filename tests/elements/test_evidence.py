@@ -8,7 +8,7 @@ import pytest
 import underpaint as up
 from underpaint.data import EnergyAxis, Scan, survey
 from underpaint.data.peaks import peak_counts, resolution_fwhm_kev
-from underpaint.elements import line_evidence
+from underpaint.elements import line_evidence, plan_all_families
 from underpaint.physics.atomic import family_lines
 from underpaint.physics.forward import pile_up
 from underpaint.physics.instrument import Detector, Instrument, Tube
@@ -35,8 +35,10 @@ def against(*expected: np.ndarray, anode: str = "Rh", voltage_kv: float = 40.0) 
     """Return the groups that each spectrum of a scan speaks against."""
     counts = np.random.default_rng(5).poisson(np.stack(expected))
     machine = Instrument(tube=Tube(anode=anode, voltage_kv=voltage_kv), detector=Detector(noise_fwhm_kev=0.09))
-    evidence = line_evidence(GROUPS, survey(Scan(counts[None])), AXIS, machine, voltage_known=True)
-    return [{group for group, no in zip(evidence.groups, row, strict=True) if no} for row in evidence(counts)]
+    seen = survey(Scan(counts[None]))
+    fit = plan_all_families(seen, AXIS, machine, peaks=False)
+    evidence = line_evidence(GROUPS, fit, seen, AXIS, machine, voltage_known=True)
+    return [{group for group, no in zip(evidence.groups, row, strict=True) if no} for row in evidence(fit(counts))]
 
 
 def test_lines_under_anothers_do_not_excuse_those_that_are_missing() -> None:

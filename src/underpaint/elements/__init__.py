@@ -2,32 +2,37 @@
 
 from underpaint.elements._families import CANDIDATES
 from underpaint.elements.evidence import LineEvidence, line_evidence
-from underpaint.elements.fit import ElementFit, fit_elements, prepare_fit
+from underpaint.elements.fit import ElementFit, fit_elements, plan_all_families, prepare_fit, sound_part
 from underpaint.elements.fixed_fit import FitPlan, plan_fit
 from underpaint.elements.known import known_families
 from underpaint.elements.quantities import Quantifier, QuantityRequest, quantify
 from underpaint.elements.spectrum_fit import Family, SpectrumFit, fit_spectrum
 from underpaint.elements.standards import parse_composition, scale_from_standard
-from underpaint.elements.unlikeness import Leftovers, leftovers
+from underpaint.elements.unlikeness import Unlikeness, unlikeness
+from underpaint.elements.variable_fit import Evidence, VariableFit
 
 __all__ = [
     "CANDIDATES",
     "ElementFit",
+    "Evidence",
     "Family",
     "FitPlan",
-    "Leftovers",
     "LineEvidence",
     "Quantifier",
     "QuantityRequest",
     "SpectrumFit",
+    "Unlikeness",
+    "VariableFit",
     "fit_elements",
     "fit_spectrum",
     "known_families",
-    "leftovers",
     "line_evidence",
     "parse_composition",
+    "plan_all_families",
     "plan_fit",
     "prepare_fit",
     "quantify",
     "scale_from_standard",
+    "sound_part",
+    "unlikeness",
 ]

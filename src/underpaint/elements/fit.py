@@ -26,7 +26,7 @@ from underpaint.elements.fixed_fit import (
 )
 from underpaint.elements.known import families_of_element
 from underpaint.elements.line_ratios import N_STRATIGRAPHIES, USUAL_INSTRUMENTS, simulate_line_counts
-from underpaint.elements.variable_fit import VariableFit, fitted_noise
+from underpaint.elements.variable_fit import Evidence, VariableFit, fitted_noise
 from underpaint.errors import CoverageError, ScanError
 from underpaint.physics.instrument import Detector, Instrument
 from underpaint.runtime.blocks import over_blocks
@@ -58,22 +58,33 @@ class ElementFit:
     notes: tuple[str, ...]
     settings: dict[str, Any]
 
-    def __call__(self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
-        """Return (n_row, n_column, n_name, 2) areas and deviations; NaN where there is no spectrum, or no sound one."""
-        flat = np.asarray(counts).reshape(-1, counts.shape[-1])
-        sound = sound_spectra(flat)
-        if present is not None:
-            sound &= present.ravel()
-        result = np.full((len(flat), len(self.names), 2), np.nan, np.float32)
-        rows = [self.engine.names.index(name) for name in self.names]
-        for index, values in enumerate(self.engine(flat if sound.all() else flat[sound])):
-            result[sound, :, index] = values[:, rows]
+    def __call__(
+        self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None, shown: Evidence | None = None
+    ) -> NDArray[np.float32]:
+        """Return (n_row, n_column, n_name, 2) areas and deviations; NaN where there is no spectrum, or no sound one.
+
+        ``shown`` is what the engine makes of the sound spectra, where that is known.
+        """
+        sound, spectra = sound_part(counts, present)
+        result = np.full((sound.size, len(self.names), 2), np.nan, np.float32)
+        columns = [self.engine.names.index(name) for name in self.names]
+        for index, values in enumerate((self.engine(spectra) if shown is None else shown)[:2]):
+            result[sound, :, index] = values[:, columns]
         return result.reshape(*counts.shape[:2], len(self.names), 2)
 
     def results(self, values: NDArray[np.float32], step_mm: tuple[float, float] | None) -> Results:
         """Return (n_row, n_column, n_name, 2) areas and deviations as results."""
         facts: dict[str, Any] = {"step_mm": step_mm, "notes": self.notes, "settings": self.settings}
         return Results.of_lines(self.names, values[..., 0], values[..., 1], **facts)
+
+
+def sound_part(counts: NDArray[Any], present: NDArray[np.bool_] | None) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+    """Return which of (n_row, n_column, n_channel) counts are sound spectra, (n_row * n_column,), and those."""
+    flat = np.asarray(counts).reshape(-1, counts.shape[-1])
+    sound = sound_spectra(flat)
+    if present is not None:
+        sound &= present.ravel()
+    return sound, flat if sound.all() else flat[sound]
 
 
 def fit_elements(
@@ -154,8 +165,11 @@ def prepare_fit(
     drop: Sequence[str] = (),
     instrument: Instrument | None = None,
     engine: str = "underpaint",
+    peaks: bool = False,
 ) -> ElementFit:
     """Plan a fit from the survey of a scan; all else as for :func:`fit_elements`.
+
+    ``peaks`` has the fit with variable ratios look for peaks of no family, too.
 
     Raises
     ------
@@ -165,13 +179,9 @@ def prepare_fit(
     check_names(families, add, drop)
     if engine not in ENGINES:
         raise ValueError(f"Cannot fit elements with engine {engine!r}; engines are {', '.join(map(repr, ENGINES))}.")
-    if seen.total.sum() < _LEAST_COUNTS:
-        raise ScanError(
-            f"Cannot fit elements: the scan has {seen.total.sum():.0f} counts in all, at least {_LEAST_COUNTS} are "
-            "needed."
-        )
+    _check_counts(seen)
     if engine == "underpaint":
-        return _prepare_variable(seen, axis, families, add, drop, instrument)
+        return _prepare_variable(seen, axis, families, add, drop, instrument, peaks=peaks)
     stage = stage_of(seen.total, seen.highest, axis, instrument)
     added, left_out = _families_of(add, stage), {one for name in drop for one in _parts(name)}
     named = None if families is None else [*_families_of(families, stage), *added]
@@ -190,6 +200,29 @@ def prepare_fit(
     )
 
 
+def plan_all_families(
+    seen: Survey, axis: EnergyAxis, instrument: Instrument | None = None, *, peaks: bool = True
+) -> VariableFit:
+    """Plan the fit of all families and of peaks of no family, for what it shows beside element maps.
+
+    Raises
+    ------
+    ScanError
+        The scan has next to no counts.
+    """
+    _check_counts(seen)
+    chosen = choose(seen.total, seen.highest, axis, None, (), (), instrument)
+    return chosen.make(seen.sample, chosen.stage.detector, peaks=peaks)
+
+
+def _check_counts(seen: Survey) -> None:
+    if seen.total.sum() < _LEAST_COUNTS:
+        raise ScanError(
+            f"Cannot fit elements: the scan has {seen.total.sum():.0f} counts in all, at least {_LEAST_COUNTS} are "
+            "needed."
+        )
+
+
 def _prepare_variable(
     seen: Survey,
     axis: EnergyAxis,
@@ -197,9 +230,11 @@ def _prepare_variable(
     add: Sequence[str],
     drop: Sequence[str],
     instrument: Instrument | None,
+    *,
+    peaks: bool,
 ) -> ElementFit:
     chosen = choose(seen.total, seen.highest, axis, families, add, drop, instrument)
-    fit = chosen.make(seen.sample, chosen.stage.detector)
+    fit = chosen.make(seen.sample, chosen.stage.detector, peaks=peaks)
     names = chosen.names
     if families is None:
         # what only a few pixels show: among the sample, and among those that were not sampled

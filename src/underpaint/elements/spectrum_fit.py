@@ -145,8 +145,7 @@ def fit_spectrum(
     only = {} if families is None else {"families": chosen.names}
     fit = chosen.make(counts[None], chosen.stage.detector, per_fwhm=np.inf, **only)
     solver, channels = fit.classes[0], slice(int(fit.bins.start[0]), fit.bins.stop)
-    area, sigma = solver(counts[None, channels].astype(np.float32))
-    _, absent = solver(counts[None, channels].astype(np.float32), if_absent=True)
+    shown = solver(counts[None, channels].astype(np.float32))
 
     def spread(part: Array) -> Array:
         whole = np.zeros(axis.n_channel)
@@ -157,7 +156,8 @@ def fit_spectrum(
     n_family = len(fit.names)
     templates = (family_template(name, chosen.stage.detector, axis, chosen.stage.excitation_kev) for name in fit.names)
     soft = np.stack([_strongest(one, fit.bins.energy_kev, axis) for one in templates if one is not None])
-    values = np.stack([area[0], sigma[0], LIMIT_SIGMAS * absent[0], *solver.hardness(soft)], axis=1).tolist()
+    of_families = (part[0, :n_family] for part in (shown.area, shown.sigma, LIMIT_SIGMAS * shown.sigma_if_absent))
+    values = np.stack([*of_families, *solver.hardness(soft)], axis=1).tolist()
     named = {}
     for name, part, (net, deviation, limit, hard, hard_sigma) in zip(fit.names, parts, values, strict=False):
         named[name] = Family(net, deviation, limit, spread(part), hard, hard_sigma)

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from dask.system import CPU_COUNT
@@ -25,6 +25,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import minimize_scalar, nnls
 
 from underpaint.data import EnergyAxis
+from underpaint.data.peaks import peak_columns, resolution_fwhm_kev
 from underpaint.data.pile_up import folded, pile_up_shape
 from underpaint.elements._families import fwhm_channels
 from underpaint.elements._selection import background_columns
@@ -49,6 +50,15 @@ SHOWN_SHARE = 2e-4
 """Share of the counts from which it is shown: faults of the response and traces in the instrument are smaller."""
 N_CLASSES = 32
 BINS_PER_FWHM = 3.0
+HIDDEN_RATIO = 3.0
+"""Of a family's deviation over that on the smooth part of the spectrum alone, from which others hide it."""
+_PEAK_STEP_FWHM = 0.7
+"""Between the energies at which peaks of no family are looked for: 8 % of a peak's deviations are lost between two."""
+_PEAK_MARGIN_KEV = 0.1
+_LEAST_LEFT = 0.02
+"""Of a peak's squared length that the columns of the fit must leave: what they make up together cannot be seen."""
+_SOURCE_FWHM = 0.7, 1.2, 2.2
+"""Half width of the window on a line of the source, and the ends of those beside it."""
 _N_ROUNDS = 3
 _LEAST_BETTER = 0.8
 _LEAST_LEARNED = 0.02
@@ -93,6 +103,29 @@ class Bins:
     def __call__(self, counts: NDArray[Any], dtype: Any = None) -> NDArray[Any]:
         """Return (..., n_bin) sums of (..., n_channel) counts."""
         return np.add.reduceat(counts[..., : self.stop], self.start, axis=-1, dtype=dtype)
+
+
+class Evidence(NamedTuple):
+    """What spectra show, each (n, n_column): families, then lines of the source, then peaks of no family.
+
+    Attributes
+    ----------
+    area, sigma
+        Net counts, and one standard deviation; of lines of the source over the counts beside them.
+    sigma_if_absent
+        One that the area would have if the family were absent, from which limits of detection follow: without the
+        error of its own ratios, which grows with its area.
+    under
+        Counts that lie under it.
+    hidden
+        Whether lines of other families lie there, so that far fewer counts would be seen without them.
+    """
+
+    area: Single
+    sigma: Single
+    sigma_if_absent: Single
+    under: Single
+    hidden: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -149,10 +182,24 @@ class ClassSolver:
     area : (n_family,) array
         Areas to begin with.
     others : (n_column, n_bin) array
-        Free columns beside the families: anode lines, sum peaks, background.
+        Free columns beside the families: lines of the source, background, sum peaks.
+    source : (2, n_source, n_bin) array
+        Net counts of lines of the source, and those under them.
+    peaks : (n_peak, n_bin) array
+        Shapes to look for beside all columns.
     """
 
-    def __init__(self, ratios: LineRatios, bins: Bins, mean: Array, n: int, area: Array, others: Array) -> None:
+    def __init__(
+        self,
+        ratios: LineRatios,
+        bins: Bins,
+        mean: Array,
+        n: int,
+        area: Array,
+        others: Array,
+        source: Array,
+        peaks: Array,
+    ) -> None:
         self.mean, self.common = mean.astype(np.float32), ratios.common
         n_family, n_counts = len(ratios.names), float(mean.sum())
         least = max(0.02 * float(mean.mean()), 0.2)
@@ -180,9 +227,11 @@ class ClassSolver:
             variance = np.maximum(model, least)
         self.n_free, self.noise = len(free), variance / n + usual
         none = np.zeros((0, len(bins)))
+        self.beside, self.under, self.hidden = none.T.astype(np.float32), np.zeros(1, np.float32), np.zeros(1, bool)
         self._set(self.solution.gain[:n_family], error, none)
         # a family that all pixels of the class together do not show is held near zero beside the others
-        summed, sigma = (values[0].astype(np.float64) for values in self(self.mean[None] * n, if_absent=True))
+        shown = self(self.mean[None] * n)
+        summed, sigma = (values[0].astype(np.float64) for values in (shown.area, shown.sigma_if_absent))
         hidden = summed < SHOWN_SIGMAS * sigma
         most = (0.5 * np.maximum(summed, 0.0) + sigma) / n
         unseen = shapes.templates[hidden] * most[hidden, None]
@@ -196,7 +245,15 @@ class ClassSolver:
         known = learned > _LEAST_LEARNED
         rows = np.flatnonzero(hidden)[known]
         gain[rows] = held.gain[of_hidden][known] * (most[rows] / learned[known])[:, None]
-        self._set(gain, error, unseen, hidden)
+        of_all: Array = np.concatenate([gain, source[0], _beside(self.solution, peaks, variance + error)])
+        self._set(of_all, error, unseen, hidden)
+        self.beside = np.ascontiguousarray(source[1].T, np.float32)
+        shapes_of_all = np.concatenate([shapes.templates, np.zeros_like(source[0]), peaks])
+        smooth = self.parts()[n_family:].sum(axis=0)
+        self.under = (_counts_under(shapes_of_all, variance) / n_counts).astype(np.float32)
+        clear = _counts_under(shapes_of_all, np.maximum(smooth, least))
+        absent = self(self.mean[None]).sigma_if_absent[0]
+        self.hidden = absent > HIDDEN_RATIO * np.sqrt(clear)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what describes the class, megabytes that a worker does not need to fit pixels."""
@@ -236,25 +293,56 @@ class ClassSolver:
 
     def _set(self, gain: Array, error: Array, unseen: Array, hidden: NDArray[np.bool_] | None = None) -> None:
         """Keep what turns counts into areas and deviations; hidden families are an error of the others."""
-        shapes, n_counts, same = self.shapes, max(float(self.mean.sum()), 1e-9), np.eye(len(gain))
+        shapes, n_counts = self.shapes, max(float(self.mean.sum()), 1e-9)
+        n_family = len(shapes.templates)
+        same = np.eye(n_family, len(gain))
         interference = np.stack([((gain @ change.T) ** 2).sum(axis=1) for change in shapes.changes])
-        self.interference_if_absent = (interference * (1.0 - same)).astype(np.float32)
-        self.interference = (interference + AREA_ERROR**2 * same).astype(np.float32)
+        self.by_others = (interference * (1.0 - same)).astype(np.float32)
+        self.by_itself = (np.diag(interference) + AREA_ERROR**2).astype(np.float32)
         by_unseen = (gain @ unseen.T) ** 2
         if hidden is not None:
-            by_unseen[hidden] *= 1.0 - np.eye(len(unseen))
+            by_unseen[:n_family][hidden] *= 1.0 - np.eye(len(unseen))
         flat = (gain**2 @ error + by_unseen.sum(axis=1)) / n_counts**2 + ((gain @ shapes.scatter_changes.T) ** 2).sum(1)
         self.gain, self.squared = (np.ascontiguousarray(one.T, np.float32) for one in (gain, gain**2))
         self.flat = flat.astype(np.float32)
 
-    def __call__(self, counts: Single, *, if_absent: bool = False) -> tuple[Single, Single]:
-        """Return (n, n_family) areas and deviations, or those if the family were absent, of (n, n_bin) counts."""
-        area = counts @ self.gain
-        total = counts.sum(axis=1, keepdims=True)
+    def __call__(self, counts: Single) -> Evidence:
+        """Return what (n, n_bin) counts show."""
+        area, total = counts @ self.gain, counts.sum(axis=1, keepdims=True)
         variance = counts @ self.squared
-        variance += np.maximum(area, 0.0) ** 2 @ (self.interference_if_absent if if_absent else self.interference)
         variance += total**2 * self.flat
-        return area, np.sqrt(variance, out=variance)
+        n_family, n_source = self.by_itself.size, self.beside.shape[1]
+        squares = np.maximum(area[:, :n_family], 0.0) ** 2
+        variance += squares @ self.by_others
+        sigma = variance.copy()
+        sigma[:, :n_family] += squares * self.by_itself
+        under = total * self.under
+        under[:, n_family : n_family + n_source] = counts @ self.beside
+        return Evidence(
+            area,
+            np.sqrt(sigma, out=sigma),
+            np.sqrt(variance, out=variance),
+            under,
+            np.broadcast_to(self.hidden, area.shape),
+        )
+
+
+def _counts_under(shapes: Array, variance: Array) -> Array:
+    """Return (n,) counts that lie under shapes of one count: the variance of an area that is fitted alone."""
+    length = (shapes**2 / variance).sum(axis=1)
+    return np.asarray(np.where(length > 0, 1.0 / np.where(length > 0, length, 1.0), 0.0))
+
+
+def _beside(solution: Solution, peaks: Array, variance: Array) -> Array:
+    """Return (n_peak, n_bin) what turns counts into the areas of peaks beside all columns of a solution.
+
+    Zero for a peak that the columns make up together.
+    """
+    weighted = peaks / variance
+    beside = weighted - (weighted @ solution.columns.T) @ solution.gain
+    length, whole = (beside * peaks).sum(axis=1), (weighted * peaks).sum(axis=1)
+    clear = length > _LEAST_LEFT * whole
+    return np.asarray(np.where(clear, 1.0 / np.where(clear, length, 1.0), 0.0)[:, None] * beside)
 
 
 class VariableFit:
@@ -280,6 +368,18 @@ class VariableFit:
     n_classes : int
     per_fwhm : float
         Bins for one peak width; infinity makes a bin of every channel.
+    peaks : bool
+        Whether to look for peaks of no family, too.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Families: the first columns of what the fit returns.
+    detector : Detector
+    n_source : int
+        Lines of the source, the next ones.
+    peak_kev : (n_peak,) array
+        Energies of the last ones, keV.
     """
 
     def __init__(
@@ -294,8 +394,12 @@ class VariableFit:
         anode: Array,
         n_classes: int = N_CLASSES,
         per_fwhm: float = BINS_PER_FWHM,
+        *,
+        peaks: bool = False,
     ) -> None:
         self.bins = Bins(axis, detector, used, per_fwhm)
+        self.detector, self.n_source = detector, len(anode)
+        self.peak_kev = _peak_energies(self.bins, detector) if peaks else np.empty(0)
         ratios = LineRatios(simulated, detector, axis, self.bins, families, excitation_kev)
         self.names = ratios.names
         sample = sample[sample.any(axis=1)]
@@ -303,16 +407,17 @@ class VariableFit:
         mean = counts.mean(axis=0, dtype=np.float64)
         anode = self.bins(anode)
         others, area = _free_columns(ratios, self.bins, mean, anode)
+        shapes, source = _peaks(self.peak_kev, self.bins, detector, axis), _source_rows(anode, self.bins)
 
-        def solver(members: NDArray[np.intp], start: Array) -> ClassSolver:
+        def solver(members: NDArray[np.intp], start: Array, peaks: Array = shapes) -> ClassSolver:
             piled_up = self.bins(pile_up_shape(folded(sample[members].mean(axis=0, dtype=np.float64)[None]), axis)[0])
-            columns = np.concatenate([others, piled_up[None]])
-            return ClassSolver(ratios, self.bins, counts[members].mean(0, np.float64), len(members), start, columns)
+            columns, mean = np.concatenate([others, piled_up[None]]), counts[members].mean(0, np.float64)
+            return ClassSolver(ratios, self.bins, mean, len(members), start, columns, source, peaks)
 
         with one_blas_thread(), warnings.catch_warnings(), ThreadPoolExecutor(CPU_COUNT) as threads:
             warnings.simplefilter("ignore", UserWarning)  # a class may stay empty
-            self.first = solver(np.arange(len(counts)), area)
-            areas = self.first(counts)[0]
+            self.first = solver(np.arange(len(counts)), area, shapes[:0])
+            areas = self._areas(counts)
             points = self._points(areas, counts)
             rng = np.random.default_rng(_SEED)
             centres, label = kmeans2(points, min(n_classes, len(np.unique(points, axis=0))), minit="++", rng=rng)
@@ -322,39 +427,46 @@ class VariableFit:
             self.classes = list(threads.map(solver, members, starts))
         self.weights = np.asarray([len(of_class) for of_class in members])
 
-    def __call__(self, counts: NDArray[Any], *, if_absent: bool = False) -> tuple[Single, Single]:
-        """Return (n, n_family) areas and deviations of (n, n_channel) counts.
-
-        ``if_absent`` gives the deviations that the areas of absent families would have, from which limits of detection
-        follow: without the error of a family's own ratios, which grows with its area.
-        """
+    def __call__(self, counts: NDArray[Any]) -> Evidence:
+        """Return what (n, n_channel) counts show."""
         binned = self.bins(counts, np.float32)
         label = self.class_of(binned)
-        area, sigma = np.empty((2, len(binned), len(self.names)), np.float32)
+        shape = len(binned), self.classes[0].gain.shape[1]
+        area, sigma, absent, under = np.empty((4, *shape), np.float32)
+        shown = Evidence(area, sigma, absent, under, np.empty(shape, bool))
         for index in np.unique(label):
             of_class = label == index
-            area[of_class], sigma[of_class] = self.classes[index](binned[of_class], if_absent=if_absent)
-        return area, sigma
+            for whole, part in zip(shown, self.classes[index](binned[of_class]), strict=True):
+                whole[of_class] = part
+        return shown
 
     def class_of(self, counts: Single) -> NDArray[np.intp]:
         """Return (n,) the index of the class that each of (n, n_bin) counts is nearest to."""
-        points = self._points(counts @ self.first.gain, counts)
+        points = self._points(self._areas(counts), counts)
         return np.asarray(np.argmin((self.centres**2).sum(axis=1) - 2.0 * points @ self.centres.T, axis=1))
 
     def shown(self) -> list[str]:
         """Return the families that the summed spectrum of some class shows."""
         visible = np.zeros(len(self.names), bool)
         for one, size in zip(self.classes, self.weights, strict=True):
-            area, sigma = one(one.mean[None] * size, if_absent=True)
-            visible |= ((area > SHOWN_SIGMAS * sigma) & (area > SHOWN_SHARE * size * one.mean.sum()))[0]
+            shown = one(one.mean[None] * size)
+            visible |= self._stand_out(shown, SHOWN_SIGMAS, SHOWN_SHARE * size * one.mean.sum())
         return [name for name, there in zip(self.names, visible, strict=True) if there]
 
     def shown_by_pixels(self, sample: NDArray[Any]) -> list[str]:
         """Return the families that one of (n, n_channel) spectra shows beyond doubt."""
-        area, sigma = self(sample, if_absent=True)
-        share = area / np.maximum(self.bins(sample, np.float32).sum(axis=1, keepdims=True), 1.0)
-        visible = ((area > PIXEL_SIGMAS * sigma) & (share > SHOWN_SHARE)).any(axis=0)
+        total = self.bins(sample, np.float32).sum(axis=1, keepdims=True)
+        visible = self._stand_out(self(sample), PIXEL_SIGMAS, SHOWN_SHARE * np.maximum(total, 1.0))
         return [name for name, there in zip(self.names, visible, strict=True) if there]
+
+    def _stand_out(self, shown: Evidence, sigmas: float, counts: Any) -> NDArray[np.bool_]:
+        """Return (n_family,) whether some spectrum shows a family by so many deviations, and so many counts."""
+        area, sigma = (part[:, : len(self.names)] for part in (shown.area, shown.sigma_if_absent))
+        return np.asarray(((area > sigmas * sigma) & (area > counts)).any(axis=0))
+
+    def _areas(self, counts: Single) -> Single:
+        """Return (n, n_family) areas of (n, n_bin) counts by the fit of the mean spectrum."""
+        return counts @ self.first.gain[:, : len(self.names)]
 
     @staticmethod
     def _points(area: Single, counts: Single) -> Single:
@@ -397,6 +509,34 @@ def _free_columns(ratios: LineRatios, bins: Bins, mean: Array, anode: Array) -> 
         area = nnls((design / scale[:, None]).T, mean * weight, maxiter=50 * scale.size)[0] / scale
         rest = np.maximum(mean - area[: len(peaks)] @ peaks, 0.0)
     return np.concatenate([anode, _background(rest, bins)]), area[: len(ratios.names)]
+
+
+def _source_rows(templates: Array, bins: Bins) -> Array:
+    """Return (2, n, n_bin) what turns counts into net counts of the strongest line of templates, and those under it."""
+    place = np.arange(len(bins))
+    rows = np.zeros((2, len(templates), len(bins)))
+    for index, template in enumerate(templates):
+        distance = np.abs(place - template.argmax()) / bins.per_fwhm
+        line, beside = distance < _SOURCE_FWHM[0], (distance > _SOURCE_FWHM[1]) & (distance < _SOURCE_FWHM[2])
+        rows[1, index] = beside * (bins.width[line].sum() / max(float(bins.width[beside].sum()), 1.0))
+        rows[0, index] = line - rows[1, index]
+    return rows
+
+
+def _peak_energies(bins: Bins, detector: Detector) -> Array:
+    """Return the energies at which peaks of no family are looked for, keV."""
+    energy, stop = [float(bins.energy_kev[0]) + _PEAK_MARGIN_KEV], float(bins.energy_kev[-1]) - _PEAK_MARGIN_KEV
+    while energy[-1] < stop:
+        fwhm = float(resolution_fwhm_kev(energy[-1], detector.noise_fwhm_kev, detector.fano))
+        energy.append(energy[-1] + _PEAK_STEP_FWHM * fwhm)
+    return np.asarray(energy[:-1])
+
+
+def _peaks(energy_kev: Array, bins: Bins, detector: Detector, axis: EnergyAxis) -> Array:
+    """Return (n_peak, n_bin) Gaussian peaks of one count."""
+    fwhm = resolution_fwhm_kev(energy_kev, detector.noise_fwhm_kev, detector.fano)
+    each = np.arange(energy_kev.size)
+    return np.asarray(bins(peak_columns(axis, energy_kev, np.ones(energy_kev.size), fwhm, each, energy_kev.size).T))
 
 
 def _background(counts: Array, bins: Bins) -> Array:

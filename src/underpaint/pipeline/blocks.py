@@ -19,7 +19,7 @@ from underpaint.runtime.blocks import over_blocks
 from underpaint.runtime.files import whole_file
 
 if TYPE_CHECKING:
-    from underpaint.elements import ElementFit, Leftovers
+    from underpaint.elements import ElementFit, LineEvidence, Unlikeness, VariableFit
     from underpaint.physics.materials import Palette
     from underpaint.pigments.predict import AnswerPlan
 
@@ -52,7 +52,11 @@ class BlockWork:
     palette : Palette, sequence of str, or None
         What is known of the pigments beforehand, by which the members of a group share its probability.
     elements : ElementFit or None
-    unlike : Leftovers or None
+        What is fitted for the maps of elements.
+    fit : VariableFit or None
+        Of all families: what answers are held against, and what nothing explains.
+    lines : LineEvidence or None
+    unlike : Unlikeness or None
     instrument : Instrument or None
         Given where it is to be said what cannot be excluded.
     """
@@ -62,19 +66,34 @@ class BlockWork:
     answers: "AnswerPlan | None" = None
     palette: "Palette | Sequence[str] | None" = None
     elements: "ElementFit | None" = None
-    unlike: "Leftovers | None" = None
+    fit: "VariableFit | None" = None
+    lines: "LineEvidence | None" = None
+    unlike: "Unlikeness | None" = None
     instrument: Instrument | None = None
 
     def __call__(
         self, counts: NDArray[Any], present: NDArray[np.bool_] | None, pixel_counts: NDArray[np.float64]
     ) -> Stacks:
         """Return the numbers of (n_row, n_column, n_channel) counts by quantity, each (n_row, n_column, n_map)."""
-        results = self._results(
-            None if self.answers is None else self.answers(counts, present),
-            None if self.elements is None else self.elements(counts, present),
-            None if self.unlike is None else self.unlike(counts, present),
-            pixel_counts,
-        )
+        answers = None if self.answers is None else self.answers(counts, present)
+        unlike = shown = None
+        if self.fit is not None:
+            from underpaint.elements import sound_part
+
+            sound, spectra = sound_part(counts, present)
+            shown, shape = self.fit(spectra), counts.shape[:2]
+            if self.lines is not None and self.answers is not None and answers is not None:
+                against = np.zeros((sound.size, len(self.lines.groups)), bool)
+                against[sound] = self.lines(shown)
+                self.answers.withhold(answers, self.lines.groups, against.reshape(*shape, -1))
+            if self.unlike is not None:
+                unlike = np.full((sound.size, 2), np.nan, np.float32)
+                unlike[sound] = np.stack(self.unlike(shown), axis=1)
+                unlike = unlike.reshape(*shape, 2)
+        fitted = None
+        if self.elements is not None:
+            fitted = self.elements(counts, present, shown if self.elements.engine is self.fit else None)
+        results = self._results(answers, fitted, unlike, pixel_counts)
         return {name: stack.values for name, stack in results.stacks.items() if name != _NOT_KEPT}
 
     @property
@@ -90,7 +109,8 @@ class BlockWork:
             name: Stack(stack.keys, store.stack(name, len(stack.keys))) for name, stack in declared.stacks.items()
         }
         results = replace(declared, stacks=stacks)
-        return results if self.answers is None else self.answers.noted(results)
+        judged = () if self.lines is None else self.lines.groups
+        return results if self.answers is None else self.answers.noted(results, judged)
 
     def _declared(self) -> Results:
         """Return results of no pixel, which have all names, labels, notes and settings."""

@@ -1,6 +1,7 @@
 """What will be done with a scan, and what will come out: planned before any block is worked on, then run."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from underpaint.repair import noting_mirrored_rows
 from underpaint.runtime.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from underpaint.elements import LineEvidence, QuantityRequest
+    from underpaint.elements import LineEvidence, QuantityRequest, VariableFit
 
 NO_MODEL = "none"
 """Stands for no network: elements alone."""
@@ -381,11 +382,11 @@ def _work(
     *,
     pigments: bool,
 ) -> BlockWork:
-    from underpaint.elements import known_families, leftovers, prepare_fit
+    from underpaint.elements import VariableFit, known_families, plan_all_families, prepare_fit, unlikeness
 
-    scan = calibrated.scan
-    axis, step_mm, n_pixel = scan.require_axis(), scan.step_mm, surveyed.n_pixel
-    elements = unlike = None
+    scan, instrument = calibrated.scan, calibrated.instrument
+    axis, step_mm = scan.require_axis(), scan.step_mm
+    elements = fit = lines = unlike = None
     if settings.elements or not pigments:
         elements = prepare_fit(
             surveyed,
@@ -393,24 +394,33 @@ def _work(
             families=settings.families,
             add=settings.add,
             drop=settings.drop,
-            instrument=calibrated.instrument,
+            instrument=instrument,
             engine=settings.engine,
+            peaks=pigments,
         )
     if not pigments:
         return BlockWork(axis, step_mm, palette=palette, elements=elements)
-    if settings.elements:
+    if elements is not None and isinstance(elements.engine, VariableFit):
+        fit = elements.engine
+    else:
+        with suppress(ScanError):
+            fit = plan_all_families(surveyed, axis, instrument, peaks=settings.elements)
+    if fit is not None:
+        lines = _line_evidence(calibrated, surveyed, settings.model, fit)
+    if fit is not None and settings.elements:
         known = known_families(palette.pigments if isinstance(palette, Palette) else palette)
-        unlike = leftovers(known, surveyed.total, axis, n_pixel, calibrated.instrument)
+        unlike = unlikeness(known, fit, axis, instrument)
     from underpaint.pigments.predict import plan_answers
 
-    doubt = _line_evidence(calibrated, surveyed, settings.model)
-    answers = plan_answers(axis, settings.model, palette, instrument=calibrated.known(), doubt=doubt, threads=1)
+    answers = plan_answers(axis, settings.model, palette, instrument=calibrated.known(), threads=1)
     hiding = _instrument_to_hide_from(calibrated, settings)
-    return BlockWork(axis, step_mm, answers, palette, elements, unlike, hiding)
+    return BlockWork(axis, step_mm, answers, palette, elements, fit, lines, unlike, hiding)
 
 
-def _line_evidence(calibrated: CalibratedScan, surveyed: Survey, model: str | Path) -> "LineEvidence | None":
-    """Return what holds spectra against a network's claims; None where there is nothing to hold on to.
+def _line_evidence(
+    calibrated: CalibratedScan, surveyed: Survey, model: str | Path, fit: "VariableFit"
+) -> "LineEvidence | None":
+    """Return what holds spectra against a network's claims.
 
     What a network learned from a user's labels stands as it is.
     """
@@ -425,10 +435,8 @@ def _line_evidence(calibrated: CalibratedScan, surveyed: Survey, model: str | Pa
     if not keys or "finetuned_from" in card.training.config:
         return None
     known = calibrated.knowledge is not None and calibrated.knowledge.knows_excitation
-    try:
-        return line_evidence(keys, surveyed, calibrated.scan.require_axis(), calibrated.instrument, voltage_known=known)
-    except (CoverageError, ScanError):
-        return None
+    axis = calibrated.scan.require_axis()
+    return line_evidence(keys, fit, surveyed, axis, calibrated.instrument, voltage_known=known)
 
 
 def _instrument_to_hide_from(calibrated: CalibratedScan, settings: Settings) -> Instrument | None:

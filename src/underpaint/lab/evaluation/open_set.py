@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data import EnergyAxis
+from underpaint.data import Scan, survey
 from underpaint.data.maps import UNLIKE_SIGMA
-from underpaint.elements import FitPlan, known_families, leftovers, plan_fit
+from underpaint.elements import Evidence, known_families, plan_all_families, unlikeness
 from underpaint.lab.evaluation.scores import auroc
 from underpaint.physics.forward import axis_of, count, counts_needed, efficiency, emit, render
 from underpaint.physics.instrument import Instrument
@@ -81,20 +81,21 @@ def leave_each_out(samples: Samples, counts: float, instrument: Instrument, seed
     dict
         By element: ``auroc``; ``auroc_fit``, which asks of the positive that the true counts of its lines exceed five
         standard deviations of a fit that knows the element (it differs where other elements' lines lie at the same
-        energies); ``auroc_chi_square``, that of the other score that suggests itself, the chi-square per degree of
-        freedom of the same fit; ``spectra``. ``alarms`` is the share of the spectra that are flagged when every
+        energies); ``spectra``. ``alarms`` is the share of the spectra that are flagged when every
         element is known.
     """
     axis = axis_of(instrument.detector)
     measured = count(counts * samples.expected, rng=np.random.default_rng(seed))
-    total, known = measured.sum(axis=0).astype(np.float64), known_families()
-    deviation = _deviations(total, known, measured, axis, instrument)
-    score, _ = leftovers(known, total, axis, len(measured), instrument).score(measured)
+    known = known_families()
+    fit = plan_all_families(survey(Scan(measured[None], axis)), axis, instrument)
+    parts = [fit(measured[start : start + AT_ONCE]) for start in range(0, len(measured), AT_ONCE)]
+    shown = Evidence(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    deviation = dict(zip(fit.names, shown.sigma_if_absent.T, strict=False))
+    score, _ = unlikeness(known, fit, axis, instrument)(shown)
     result: dict[str, Any] = {
         "alarms": float((score > UNLIKE_SIGMA).mean()),
         "auroc": {},
         "auroc_fit": {},
-        "auroc_chi_square": {},
         "spectra": {},
     }
     for element in sorted({family.partition("_")[0] for family in known}):
@@ -107,12 +108,7 @@ def leave_each_out(samples: Samples, counts: float, instrument: Instrument, seed
         if min(clear.sum(), absent.sum()) < LEAST:
             continue
         rest = [name for name in known if name.partition("_")[0] != element]
-        own = leftovers(rest, total, axis, len(measured), instrument)
-        score, _ = own.score(measured)
-        plain = _chi_square(
-            measured, plan_fit(total, total, axis, len(measured), families=own.known, instrument=instrument)
-        )
-        result["auroc_chi_square"][element] = _auroc(plain, clear, absent)
+        score, _ = unlikeness(rest, fit, axis, instrument)(shown)
         result["auroc"][element] = _auroc(score, clear, absent)
         result["auroc_fit"][element] = _auroc(score, np.any(fitted, axis=0), absent) if fitted else None
         result["spectra"][element] = {
@@ -124,25 +120,6 @@ def leave_each_out(samples: Samples, counts: float, instrument: Instrument, seed
     result["missed"] = [name for name, value in result["auroc"].items() if value < 0.95]
     result["missed_fit"] = [name for name, value in result["auroc_fit"].items() if value is not None and value < 0.95]
     return result
-
-
-def _deviations(
-    total: Array, known: tuple[str, ...], measured: NDArray[np.int32], axis: EnergyAxis, instrument: Instrument
-) -> dict[str, Array]:
-    """Return by family the (n,) standard deviation of its area in a fit of all known families."""
-    everything = leftovers(known, total, axis, len(measured), instrument).known
-    plan = plan_fit(total, total, axis, len(measured), families=everything, instrument=instrument)
-    variance = measured @ (plan.solver()[: len(everything)] ** 2).T
-    return dict(zip(everything, np.sqrt(variance).T, strict=True))
-
-
-def _chi_square(measured: NDArray[np.int32], plan: FitPlan) -> Array:
-    first, last = plan.channels
-    used, design = slice(first, last + 1), plan.design[first : last + 1]
-    counts = measured[:, used].astype(np.float64)
-    fitted = counts @ plan.solver()[:, used].T @ design.T
-    degrees = counts.shape[1] - design.shape[1]
-    return np.asarray(np.sum((counts - fitted) ** 2 / np.maximum(fitted, 1.0), axis=1) / degrees)
 
 
 def _auroc(score: NDArray[np.floating], present: NDArray[np.bool_], absent: NDArray[np.bool_]) -> float | None:

@@ -1,6 +1,6 @@
 """From a scan and a trained network to pigment maps, block by block."""
 
-from underpaint.pigments.predict.mapping import AnswerPlan, Doubt, identify, plan_answers
+from underpaint.pigments.predict.mapping import AnswerPlan, identify, plan_answers
 from underpaint.pigments.predict.model import OnnxModel, open_model
 
-__all__ = ["AnswerPlan", "Doubt", "OnnxModel", "identify", "open_model", "plan_answers"]
+__all__ = ["AnswerPlan", "OnnxModel", "identify", "open_model", "plan_answers"]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,17 +31,6 @@ _SPECTRA_AT_ONCE = 256
 """What the network is asked at once: its intermediate values then fit the processor's cache, and take 20 MB."""
 
 
-class Doubt(Protocol):
-    """What holds spectra against answers, as ``underpaint.elements.LineEvidence`` does."""
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """Groups that it judges."""
-
-    def __call__(self, counts: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return (n, n_group): True where (n, n_channel) counts speak against a group."""
-
-
 @dataclass(frozen=True)
 class _Kept:
     """Which columns of the answers are kept: of the names, and of the quantities."""
@@ -61,8 +50,6 @@ class AnswerPlan:
         Of the spectra.
     known : KnownInstrument
         What the network is told.
-    doubt : Doubt or None
-        What spectra are held against.
     notes : tuple of str
         What will not be answered, and why.
     settings : dict
@@ -72,7 +59,6 @@ class AnswerPlan:
     model: OnnxModel
     axis: EnergyAxis
     known: KnownInstrument
-    doubt: Doubt | None
     notes: tuple[str, ...]
     settings: dict[str, Any]
     kept: _Kept
@@ -100,11 +86,21 @@ class AnswerPlan:
         for first in range(0, row.size, _SPECTRA_AT_ONCE):
             at = row[first : first + _SPECTRA_AT_ONCE], column[first : first + _SPECTRA_AT_ONCE]
             answers = _run(self.model, apply_rebin(counts[at], self._matrix), recorded, told)
-            if self.doubt is not None:
-                _withhold(answers, counts[at], self.model.card, self.doubt)
             for name, columns, answer in zip(self.model.card.output_names, self._columns(), answers, strict=True):
                 arrays[name][at] = answer[:, columns]
         return arrays
+
+    def withhold(self, arrays: Arrays, groups: Sequence[str], against: NDArray[np.bool_]) -> None:
+        """Lower answers to undecided where (n_row, n_column, n_group) spectra speak against a group.
+
+        What belongs to the group is lowered with it.
+        """
+        card = self.model.card
+        groups_of = [{split_place(name)[0] for name in card.groups[index]} for index in self.kept.names]
+        belongs = np.asarray([[group in names for names in groups_of] for group in groups]).reshape(len(groups), -1)
+        withheld = against @ belongs
+        for values, most in zip(arrays.values(), (0.0, UNDECIDED), strict=False):
+            np.minimum(values, most, out=values, where=withheld)
 
     def results(self, arrays: Arrays, *, step_mm: tuple[float, float] | None) -> Results:
         """Return filled arrays as results; without any pixel, what they will hold."""
@@ -119,14 +115,13 @@ class AnswerPlan:
             quantities=_quantities(self.quantities, *quantities) if quantities else None,
         )
 
-    def noted(self, results: Results) -> Results:
-        """Return results with a note of how many pixels have no answer, and one of what was withheld."""
+    def noted(self, results: Results, judged: Sequence[str] = ()) -> Results:
+        """Return results with a note of how many pixels have no answer, and of what was withheld of groups judged."""
         n_row, n_column = results.shape
         n_silent, notes = int((~results.answered).sum()), list(results.process_notes["pigments"])
         if n_silent:
             notes.append(f"{n_silent} of {n_row * n_column} pixels have no answer: no spectrum, or no counts in it.")
-        groups = () if self.doubt is None else (name for name in self.doubt.groups if results.holds(name))
-        counted = {name: int((results[name] == UNDECIDED).sum()) for name in groups}
+        counted = {name: int((results[name] == UNDECIDED).sum()) for name in judged if results.holds(name)}
         words = [f"{results.label(name)} ({n_pixel} pixels)" for name, n_pixel in counted.items() if n_pixel]
         if words:
             notes.append(
@@ -150,7 +145,6 @@ def plan_answers(
     palette: Palette | Sequence[str] | None = None,
     *,
     instrument: KnownInstrument | None = None,
-    doubt: Doubt | None = None,
     threads: int | None = None,
 ) -> AnswerPlan:
     """Plan what a network answers about spectra on an energy axis; parameters and errors as of :func:`identify`."""
@@ -159,7 +153,7 @@ def plan_answers(
     known = instrument or KnownInstrument()
     kept, notes = _kept(opened.card, palette)
     kept, dark = _excited(opened.card, kept, known)
-    return AnswerPlan(opened, axis, known, doubt, (*notes, *dark), _settings(opened, axis, palette, known), kept)
+    return AnswerPlan(opened, axis, known, (*notes, *dark), _settings(opened, axis, palette, known), kept)
 
 
 def identify(
@@ -168,7 +162,6 @@ def identify(
     palette: Palette | Sequence[str] | None = None,
     *,
     instrument: KnownInstrument | None = None,
-    doubt: Doubt | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Results:
@@ -185,8 +178,6 @@ def identify(
         none of them belongs. None asks for all.
     instrument : KnownInstrument or None
         What is known of the scanner, told to networks that ask for it and kept in the results' settings; None: nothing.
-    doubt : Doubt or None
-        Where a spectrum speaks against a group, the group and its members get a probability of one half at most.
     threads : int or None
         CPU threads of the network.
     progress : callable or None
@@ -208,7 +199,7 @@ def identify(
     ModelError
         The model cannot be opened, or knows no pigment of the palette.
     """
-    plan = plan_answers(scan.require_axis(), model, palette, instrument=instrument, doubt=doubt, threads=threads)
+    plan = plan_answers(scan.require_axis(), model, palette, instrument=instrument, threads=threads)
     n_row, n_column, _ = scan.shape
     arrays = plan.arrays((n_row, n_column))
     for _, block, answers in over_blocks(scan, plan, threads=1):
@@ -340,14 +331,3 @@ def _run(
     for own in answers:
         own[empty] = np.nan
     return answers
-
-
-def _withhold(answers: tuple[NDArray[np.float32], ...], counts: NDArray[Any], card: ModelCard, doubt: Doubt) -> None:
-    """Lower the answers to spectra that speak against a group, and against all that belongs to it, to undecided."""
-    log_odds, probability = answers[:2]
-    groups_of = [{split_place(name)[0] for name in own} for own in card.groups]
-    belongs = np.asarray([[group in own for own in groups_of] for group in doubt.groups])
-    claiming = (probability[:, belongs.any(axis=0)] > UNDECIDED).any(axis=1)
-    withheld = doubt(counts[claiming]) @ belongs
-    probability[claiming] = np.where(withheld, np.minimum(probability[claiming], UNDECIDED), probability[claiming])
-    log_odds[claiming] = np.where(withheld, np.minimum(log_odds[claiming], 0.0), log_odds[claiming])
