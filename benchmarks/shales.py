@@ -27,7 +27,7 @@ from scipy.stats import spearmanr
 from underpaint.calibrate import calibrate
 from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import Results
-from underpaint.elements import Quantities, fit_elements, quantify
+from underpaint.elements import fit_elements, quantify
 from underpaint.elements.standards import scale_from_standard
 from underpaint.elements.variable_fit import AREA_ERROR
 from underpaint.physics.forward import axis_of, emit, render
@@ -156,7 +156,8 @@ def find_instrument(scan: Scan) -> tuple[Instrument, dict[str, Any]]:
         lit, thickness = instrument_of(values), _thickness(values[4])
         maps = fit_elements(whole, families=FAMILIES, instrument=lit)
         quantities = quantify(whole, lit, maps=maps, matrix="oxides", thickness_um=thickness)
-        composition = _whole(dict(zip(quantities.names, np.nan_to_num(quantities.value[0, 0]), strict=True)))
+        values_percent = quantities.mass_fraction.sel(quantile=0.5)[:, 0, 0]
+        composition = _whole(dict(zip(elements_of(quantities), values_percent.values.tolist(), strict=True)))
     parameters = dict(zip(NAMES, values.tolist(), strict=True)) | {
         "anode": found.anode,
         "gain_kev": axis.gain_kev,
@@ -219,10 +220,16 @@ def compare(
     return result | {"ratio_by_standard": ratios}
 
 
+def elements_of(quantities: Results) -> tuple[str, ...]:
+    """Return the elements that were quantified."""
+    return tuple(name for (name,) in quantities.stacks["mass_fraction"].keys)
+
+
 def _all_figures(
-    own: Quantities, reference: dict[str, Array], maps: Results, used: NDArray[np.bool_]
+    quantities: Results, reference: dict[str, Array], maps: Results, used: NDArray[np.bool_]
 ) -> dict[str, dict[str, float]]:
-    return {name: _figures(own, name, reference[name], maps, used) for name in own.names if name in reference}
+    names = [name for name in elements_of(quantities) if name in reference]
+    return {name: _figures(quantities, name, reference[name], maps, used) for name in names}
 
 
 def references(folder: Path, names: list[str]) -> dict[str, Array]:
@@ -244,13 +251,13 @@ def _number(text: str | None) -> float:
         return float("nan")
 
 
-def _figures(own: Quantities, name: str, reference: Array, maps: Results, used: NDArray[np.bool_]) -> dict[str, float]:
-    value, low, high = (
-        getattr(own, part)[0, :, own.names.index(name)].astype(np.float64) for part in ("value", "low", "high")
-    )
+def _figures(
+    quantities: Results, name: str, reference: Array, maps: Results, used: NDArray[np.bool_]
+) -> dict[str, float]:
+    value, low, high = (part[0].astype(np.float64) for part in quantities.estimate(f"mass_fraction.{name}"))
     known = used & np.isfinite(reference) & (reference > 0) & np.isfinite(value)
     # deviations that do not grow with the area are those of a blank
-    family = own.settings["families"][own.names.index(name)]
+    family = quantities.settings_of("quantities")["families"][elements_of(quantities).index(name)]
     area, sigma = (maps.map(one, family)[0].astype(np.float64) for one in ("area", "area_sigma"))
     blank = np.sqrt(np.maximum(sigma**2 - (AREA_ERROR * area) ** 2, 0.0)) * np.abs(value / area)
     limit = 3.0 * _median(blank[known])
@@ -265,7 +272,7 @@ def _figures(own: Quantities, name: str, reference: Array, maps: Results, used: 
         "rank_correlation": _rank(value[known], reference[known]),
         "rank_correlation_strong": _rank(value[strong], reference[strong]),
         "in_interval": float(inside[known].mean()) if known.any() else np.nan,
-        "undetermined": float(np.mean(~np.isfinite(value[used]))),
+        "undetermined": float(np.mean(~quantities.is_determined(f"mass_fraction.{name}")[0, used])),
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import underpaint as up
-from underpaint.data.maps import PLACES, Results
+from underpaint.data.maps import PLACES, Results, summarise_quantity
 from underpaint.errors import ScanError
 
 OLD = Path(__file__).parents[1] / "old_files" / "0.1.0"
@@ -102,3 +102,41 @@ def test_a_short_page_says_what_there_is(results: Results) -> None:
     assert "mercury_red" in page
     assert "Pb_L" in page
     assert len(page.splitlines()) < 20
+
+
+@pytest.mark.parametrize("lazily", [True, False])
+def test_quantities_of_elements_come_back_with_their_intervals(tmp_path: Path, lazily: bool) -> None:
+    rng = np.random.default_rng(4)
+    low, value, high = np.sort(rng.random((3, 4, 5, 2), dtype=np.float32), axis=0)
+    lines = Results.of_lines(("Fe_K", "Pb_L"), value, value)
+    settings = {"sample": "uppermost paint"}
+    quantities = Results.of_quantities(
+        "mass_fraction", ("Fe", "Pb"), value, low, high, notes=("rel",), settings=settings
+    )
+    up.io.write_results(tmp_path, lines | quantities)
+    back = up.read_results(tmp_path, lazily=lazily)
+    lead = back.mass_fraction.sel(element="Pb")
+    assert lead.dims == ("quantile", "row", "column")
+    assert lead.attrs["units"] == "%"
+    np.testing.assert_array_equal(lead, [part[:, :, 1] for part in (low, value, high)])
+    assert back.quantity_label("mass_fraction.Pb") == "Pb, mass fraction (uppermost paint)"
+    assert back.process_notes["quantities"] == ("rel",)
+    assert "mass_fraction" in back.to_dataset()
+    assert "mass_fraction Fe, Pb" in " ".join(repr(back).split())
+    with pytest.raises(ScanError, match="hold no areal masses: `underpaint elements --quantities ug_cm2`"):
+        _ = back.areal_mass
+    with pytest.raises(ValueError, match=r"only 0\.9 is known"):
+        back.estimate("mass_fraction.Pb", level=0.5)
+
+
+def test_an_interval_from_zero_is_an_upper_limit_and_a_wide_one_is_not_determined() -> None:
+    low, high = np.asarray([[[0.0, 1.0, 1.0, 30.0]], [[5.0, 5.0, 20.0, 90.0]]], np.float32)
+    percent, areal = (
+        Results.of_quantities(kind, ("Fe",), high[..., None], low[..., None], high[..., None])
+        for kind in ("mass_fraction", "areal_mass")
+    )
+    assert percent.is_determined("mass_fraction.Fe").tolist() == [[False, True, False, False]]
+    assert areal.is_determined("areal_mass.Fe").tolist() == [[False, True, False, True]]
+    summary = summarise_quantity("areal_mass.Fe", areal.estimate("areal_mass.Fe"))
+    assert (summary.determined, summary.limited, summary.limit) == (0.5, 0.25, 5.0)
+    assert (summary.low, summary.high) == (1.0, 20.0)

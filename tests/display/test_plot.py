@@ -55,6 +55,16 @@ def test_spectrum_shows_both_curves_in_kev_with_labels_that_do_not_touch() -> No
     assert touching == []
 
 
+def test_labels_stand_above_the_peaks_of_both_curves() -> None:
+    axis = EnergyAxis(0.02, 0.0, 1024)
+    peak = np.exp(-0.5 * ((axis.energy_kev - 6.40) / 0.07) ** 2)
+    for highest in (1e3, 1e5):
+        figure = plot.spectrum(axis, 1.0 + 1e4 * peak, 1.0 + highest * peak, ("Fe_K",))
+        (axes,) = figure.axes
+        assert axes.texts
+        assert min(text.get_position()[1] for text in axes.texts) > 1.2 * max(1e4, highest)
+
+
 def test_spectrum_without_axis_is_drawn_over_channels() -> None:
     figure = plot.spectrum(None, np.arange(64.0))
     assert figure.axes[0].get_xlabel() == "channel"

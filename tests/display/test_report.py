@@ -152,8 +152,42 @@ def test_the_date_of_a_clock_never_set_is_not_shown() -> None:
 
 
 def test_elements_alone_make_a_page_too() -> None:
-    own = Page(render_report(joined(fakes.element_maps(), summary=fakes.summary())))
-    assert "pigments" not in {section["id"] for section in own.all("section")}
+    text = render_report(joined(fakes.element_maps(), summary=fakes.summary()))
+    assert "pigments" not in {section["id"] for section in Page(text).all("section")}
+    body = re.sub(r"<style>.*?</style>|<section id=.settings.*?</section>", "", text, flags=re.S)
+    # beside the data that the program rests on, and what is cited, it speaks of elements
+    spoken = re.sub(r"<section id=.methods.*?</section>", "", body, flags=re.S).lower()
+    for word in ("pigment", "network", "probabilit", "palette"):
+        assert word not in spoken
+    assert "line families stand out" in spoken
+
+
+def test_quantities_of_elements_have_a_table_and_maps() -> None:
+    lines = fakes.element_maps()
+    image = np.full((*lines.shape, 2), 4.0, np.float32)
+    low = np.stack([np.full(lines.shape, 2.0), np.zeros(lines.shape)], axis=2).astype(np.float32)
+    low[: lines.shape[0] // 2, :, 0] = 0.2
+    settings = {"sample": "uppermost paint", "families": list(lines.lines[:2])}
+    names = tuple(line.partition("_")[0] for line in lines.lines[:2])
+    for kind, unit in (("mass_fraction", "%"), ("areal_mass", "µg/cm²")):
+        quantities = Results.of_quantities(kind, names, image, low, 1.5 * image, notes=("relative",), settings=settings)
+        text = render_report(joined(lines, quantities, summary=fakes.summary()))
+        rows = {row[0]: row[1:] for row in table_rows(text, "quantities")}
+        assert rows[names[0]] == [unit, "4 (1.1 to 6)", "100 %", "50 %", "–"]
+        assert rows[names[1]] == [unit, "–", "0.0 %", "0.0 %", "6"]
+        assert f"{kind.replace('_', ' ').capitalize()} (uppermost paint), with 90 % intervals" in text
+        assert text.count("<li>relative</li>") == 1
+        assert "hatched where not determined" in text
+
+
+def table_rows(text: str, section: str) -> list[list[str]]:
+    """Return the cells of the rows of a section's table, without tags."""
+    part = re.search(rf'<section id="{section}".*?</section>', text, flags=re.S)
+    assert part is not None
+    rows = re.findall(r"<tr>(<td.*?)</tr>", part.group(), flags=re.S)
+    return [
+        [re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row, flags=re.S)] for row in rows
+    ]
 
 
 def test_a_scan_without_any_answer_makes_a_page_that_says_so() -> None:

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
-from viewer_fakes import results
+import numpy as np
+from viewer_fakes import element_maps, results
 
+from underpaint.data.maps import Results
 from underpaint.display.viewer.spots import left_out, spot
+from underpaint.io import write_results
 from underpaint.io.results.result_maps import ResultMaps
 from underpaint.physics.materials import library
 
@@ -19,3 +22,16 @@ def test_pigments_that_were_not_asked_for_are_named_beside_those_that_were(tmp_p
     assert {*asked, *mercury["left_out"]} == set(mercury["alike"]) == every
     assert "calomel" in mercury["left_out"]
     assert left_out("mercury_red", []) == []
+
+
+def test_quantities_of_elements_are_among_the_maps_and_said_of_a_pixel(tmp_path: Path) -> None:
+    lines = element_maps()
+    image = np.full((*lines.shape, 1), 5.0, np.float32)
+    quantities = Results.of_quantities("areal_mass", ("Pb",), image, 0.5 * image, 2.0 * image)
+    write_results(tmp_path, lines | quantities)
+    maps = ResultMaps(tmp_path)
+    (entry,) = (entry for entry in maps.entries if entry.process == "quantities")
+    assert (entry.name, entry.kind, entry.unit) == ("areal_mass.Pb", "areal mass", "ug/cm2")
+    (lead,) = spot(maps, 3, 4)["quantities"]
+    maps.close()
+    assert (lead["value"], lead["low"], lead["high"]) == (5.0, 2.5, 10.0)

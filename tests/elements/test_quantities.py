@@ -17,7 +17,7 @@ from underpaint.data.maps import Results
 from underpaint.elements import Quantifier, parse_composition, quantify, scale_from_standard
 from underpaint.elements.quantities import THICK_G_CM2, predicted, scatter_window
 from underpaint.errors import CoverageError, InstrumentError, SampleError, ScanError
-from underpaint.io import save_scan
+from underpaint.io import read_results, save_scan
 from underpaint.physics.forward import axis_of, emit, render
 from underpaint.physics.instrument import (
     Detector,
@@ -142,8 +142,26 @@ def test_what_may_lie_beneath_is_not_claimed_at_the_surface() -> None:
     )
     copper = one_layer.elements.index("Cu")
     assert one_layer(area, sigma, scatter)[0, copper, 1] > 2.0
-    low = surface(area, sigma, scatter)[0, copper, 1]
-    assert np.isnan(low) or low < 1.0
+    assert surface(area, sigma, scatter)[0, copper, 1] < 1.0
+    assert "--thickness 500-inf" in one_layer.wide_note
+    assert "--thickness" not in surface.wide_note
+
+
+def test_an_element_that_is_not_there_rules_no_hypothesis_out() -> None:
+    """Its lines are noise, whose ratio says nothing of the layer."""
+    names = ("Ca_K", "Fe_K", "Pb_L", "Pb_M", "Sb_K", "Sb_L")
+    layer = Paint({"lead_white": 1.0, "chalk": 2.0}).layer(60.0)
+    area, sigma, scatter = areas_of([Stratigraphy((layer,))], INSTRUMENT, names[:4], 1e6)
+    area, sigma = np.hstack([area, [[5.0, -3.0]]]), np.hstack([sigma, [[20.0, 20.0]]])
+    model = Quantifier(names, area, sigma, scatter, INSTRUMENT, AXIS, n_hypotheses=48)
+    areas, sigmas, scatters, seconds = (np.repeat(one, 48, axis=0) for one in (area, sigma, scatter, np.ones(1)))
+
+    def weights() -> Array:
+        return model._solve(areas, sigmas, scatters, seconds, np.arange(48)).weight
+
+    of_all = weights()
+    model._other = [index for index in model._other if not names[index].startswith("Sb")]
+    assert np.all(of_all - weights() > -1.5)
 
 
 @pytest.fixture(scope="module")
@@ -200,12 +218,11 @@ def test_a_thin_layer_has_its_areal_mass(scaled: Instrument, with_times: bool) -
         live_time_s=np.full((1, 1), 200.0) if with_times else None,
     )
     result = quantify(scan, scaled, kind="ug_cm2")
-    assert result.unit == "ug/cm2"
+    assert result.areal_mass.attrs["units"] == "ug/cm2"
     for name, mass in truth.items():
-        index = result.names.index(name)
-        low, high = result.low[0, 0, index], result.high[0, 0, index]
+        low, value, high = result.areal_mass.sel(element=name).values[:, 0, 0]
         assert low <= 1e6 * mass <= high
-        assert result[name][0, 0] == pytest.approx(1e6 * mass, rel=0.12 if with_times else 0.4)
+        assert value == pytest.approx(1e6 * mass, rel=0.12 if with_times else 0.4)
         assert high / low < (2.0 if with_times else 4.0)
 
 
@@ -219,14 +236,21 @@ def test_maps_are_written(scaled: Instrument, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert any("absolute, from a standard, per second" in note for note in json.loads(done.stdout)["notes"])
-    folder = tmp_path / "out" / "element_quantities"
-    value, low, high = (tifffile.imread(folder / f"Hg.mass_percent{end}.tif") for end in ("", ".low_90", ".high_90"))
+    folder = tmp_path / "out" / "quantities"
+    value, low, high = (tifffile.imread(folder / f"mass_fraction.Hg{end}.tif") for end in ("", ".low_90", ".high_90"))
     assert value.shape == (3, 4)
     assert np.all((low <= 100.0 * paint.mass_fractions["Hg"]) & (100.0 * paint.mass_fractions["Hg"] <= high))
-    with (tmp_path / "out" / "element_quantities.csv").open(encoding="utf-8", newline="") as stream:
-        rows = {row["element"]: row for row in csv.DictReader(stream)}
-    assert rows["Hg"]["unit"] == "%"
-    assert float(rows["Hg"]["median"]) == pytest.approx(float(np.median(value)), rel=1e-3)
+    results = read_results(tmp_path / "out")
+    np.testing.assert_array_equal(results.mass_fraction.sel(element="Hg"), [low, value, high])
+    with (tmp_path / "out" / "summary.csv").open(encoding="utf-8", newline="") as stream:
+        rows = {row["name"]: row for row in csv.DictReader(stream)}
+    assert rows["mass_fraction.Hg"]["kind"] == "mass fraction"
+    assert rows["mass_fraction.Hg"]["label"] == "Hg, mass fraction (one homogeneous layer) (%)"
+    assert float(rows["mass_fraction.Hg"]["determined_share"]) == 1.0
+    assert float(rows["mass_fraction.Hg"]["median_value"]) == pytest.approx(float(np.median(value)), rel=1e-3)
+    report = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "Mass fraction (one homogeneous layer), with 90 % intervals" in report
+    assert "per second of live time" in report
 
 
 def test_a_composition_is_read() -> None:

@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Scan, Spectrum
+from underpaint.display.plot.spectra import spectrum_fit_figure
 from underpaint.elements import fit_elements, fit_spectrum
 from underpaint.elements.line_ratios import _emission, simulate_line_counts
 from underpaint.errors import CalibrationError, CoverageError, ScanError
@@ -48,6 +49,9 @@ def test_the_parts_add_up_and_describe_the_spectrum() -> None:
     assert {"Hg_L", "Pb_L"} <= {name for name, family in fit.families.items() if family.present}
     assert not fit.families["As_K"].present
     assert not fit.families["Bi_L"].present
+    labels = spectrum_fit_figure(fit).axes[0].texts
+    assert labels
+    assert min(label.get_position()[1] for label in labels) > fit.counts.max()
 
 
 def test_lead_under_vermilion_has_no_arsenic_in_the_maps() -> None:

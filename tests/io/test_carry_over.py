@@ -57,17 +57,18 @@ def test_replaced_results_keep_regions_and_photograph(tmp_path: Path) -> None:
 
 
 def test_quantities_of_replaced_results_go(tmp_path: Path) -> None:
-    folder = finished(tmp_path / "out")
-    (folder / "element_quantities").mkdir()
-    for name in (
-        "element_quantities.csv",
-        "element_quantities/Pb.mass_percent.low_90.tif",
-        "element_quantities/mine.tif",
-    ):
-        (folder / name).write_text("old")
+    folder = tmp_path / "out"
+    image = np.ones((4, 3, 1), np.float32)
+    with io.result_folder(folder) as place:
+        lines = Results.of_lines(("Pb_L",), image, image)
+        quantities = Results.of_quantities("mass_fraction", ("Pb",), image, image, image)
+        io.write_results(place.path, lines | quantities)
+    assert {path.name for path in (folder / "quantities").iterdir()} == {
+        "mass_fraction.Pb.tif", "mass_fraction.Pb.low_90.tif", "mass_fraction.Pb.high_90.tif",
+    }  # fmt: skip
+    (folder / "quantities" / "mine.tif").write_text("mine")
     finished(folder)
-    assert [path.name for path in (folder / "element_quantities").iterdir()] == ["mine.tif"]
-    assert not (folder / "element_quantities.csv").exists()
+    assert [path.name for path in (folder / "quantities").iterdir()] == ["mine.tif"]
 
 
 def test_a_region_drawn_while_results_are_made_anew_stays(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,6 @@ from underpaint.cli._outputs import check_new_files, new_file, new_folder
 if TYPE_CHECKING:
     from underpaint.data.maps import Results
     from underpaint.io import Format
-    from underpaint.pipeline.plan import Settings
-    from underpaint.pipeline.quantities import Request
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
@@ -256,6 +254,7 @@ def map_elements(
 
         underpaint elements painting.h5 --instrument ours.toml --quantities mass_percent
     """
+    from underpaint.elements import QuantityRequest
     from underpaint.pipeline.plan import Settings
     from underpaint.pipeline.run import elements_to_folder
 
@@ -271,33 +270,10 @@ def map_elements(
         families=named_lines(elements, lines),
         add=named_lines(add) or (),
         drop=named_lines(drop) or (),
+        quantities=None if quantities is None else QuantityRequest(quantities, matrix, _thickness_range(thickness)),
     )
-    run: Callable[..., Results] = partial(
-        elements_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler
-    )
-    if quantities is not None:
-        from underpaint.pipeline.quantities import Request
-
-        request = Request(quantities, matrix, _thickness_range(thickness))
-        request.check(instrument)
-        run = partial(_with_quantities, run, settings, request)
+    run = partial(elements_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)
-
-
-def _with_quantities(
-    run: "Callable[..., Results]",
-    settings: "Settings",
-    request: "Request",
-    source: str,
-    folder: Path,
-    **options: Any,
-) -> "Results":
-    """Run, and add quantities to what was written; what they rest on is among the notes."""
-    from underpaint.pipeline.quantities import add_quantities
-
-    results = run(source, folder, **options)
-    notes = (*add_quantities(source, folder, settings, request).notes, *results.notes)
-    return replace(results, summary={**results.summary, "notes": list(notes)})
 
 
 def _thickness_range(text: str | None) -> tuple[float, float] | None:

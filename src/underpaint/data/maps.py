@@ -3,6 +3,7 @@
 Pigments and groups by place, thickness and shares, elements, what would not be seen, what nothing explains.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -54,6 +55,8 @@ def split_place(name: str) -> tuple[str, Place]:
 
 SURFACE_UM = "thickness_um.surface"
 """Thickness of the uppermost layer of paint, um."""
+MASS_FRACTION, AREAL_MASS = "mass_fraction", "areal_mass"
+"""Of an element, %, and ug/cm2: ``mass_fraction.Fe``."""
 _SHARE = "share."
 _LEAST_SHARE = 0.002
 _LEAST_UM = 0.1
@@ -71,8 +74,22 @@ def share_of(material: str) -> str:
 
 
 def material_of(quantity: str) -> str | None:
-    """Return the material whose share a quantity is; None for the thickness."""
+    """Return the material whose share a quantity is; None for all others."""
     return quantity.removeprefix(_SHARE) if quantity.startswith(_SHARE) else None
+
+
+def element_of(quantity: str) -> tuple[str, str] | None:
+    """Return :data:`MASS_FRACTION` or :data:`AREAL_MASS`, and the element; None for all others."""
+    kind, _, element = quantity.partition(".")
+    return (kind, element) if kind in {MASS_FRACTION, AREAL_MASS} else None
+
+
+def unit_of(quantity: str) -> str:
+    """Return the unit of a quantity."""
+    of_element = element_of(quantity)
+    if of_element is not None:
+        return DIMENSIONS[of_element[0]][1]
+    return "um" if material_of(quantity) is None else "1"
 
 
 def on_scale(quantity: str, value: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -133,12 +150,57 @@ def estimate(quantity: str, value: NDArray[np.float32], sigma: NDArray[np.float3
 def is_determined(quantity: str, interval: Estimate) -> NDArray[np.bool_]:
     """Return (n_row, n_column) where the 90 % interval is narrow enough to say something.
 
-    A thickness' ends lie within :data:`WIDEST_FACTOR` of each other, a share's within :data:`WIDEST_SHARE`.
+    A thickness' ends lie within :data:`WIDEST_FACTOR` of each other, a share's within :data:`WIDEST_SHARE`, those of an
+    element's mass fraction within both, of its areal mass within the factor.
     """
     _, low, high = interval
-    if material_of(quantity) is None:
-        return np.asarray(high <= WIDEST_FACTOR * low)
-    return np.asarray(high - low <= WIDEST_SHARE)
+    near = (low > 0) & (high <= WIDEST_FACTOR * low)
+    if material_of(quantity) is not None:
+        return np.asarray(high - low <= WIDEST_SHARE)
+    if unit_of(quantity) == "%":
+        near &= high - low <= 100.0 * WIDEST_SHARE
+    return np.asarray(near)
+
+
+class QuantitySummary(NamedTuple):
+    """A quantity over all pixels that have an answer.
+
+    Parameters
+    ----------
+    determined : float
+        Share of them in which it is determined, by :func:`is_determined`.
+    value, low, high : float
+        Medians of the value and the ends of the 90 % interval over these; of an element over all pixels in which the
+        interval lies above zero. NaN where there are none.
+    limited : float
+        Share in which the interval begins at zero: there is an upper limit alone.
+    limit : float
+        Median of this upper limit; NaN where there is none.
+    """
+
+    determined: float
+    value: float
+    low: float
+    high: float
+    limited: float
+    limit: float
+
+
+def summarise_quantity(quantity: str, interval: Estimate, where: NDArray[np.bool_] | None = None) -> QuantitySummary:
+    """Return medians and shares of maps of a quantity; ``where`` leaves pixels out of all of them."""
+    known = np.isfinite(interval.value) if where is None else where & np.isfinite(interval.value)
+    determined, limited = known & is_determined(quantity, interval), known & ~(interval.low > 0)
+    value, low, high = (
+        _median(one[determined if element_of(quantity) is None else known & ~limited]) for one in interval
+    )
+    n_known = max(int(known.sum()), 1)
+    return QuantitySummary(
+        int(determined.sum()) / n_known, value, low, high, int(limited.sum()) / n_known, _median(interval.high[limited])
+    )
+
+
+def _median(values: NDArray[np.float32]) -> float:
+    return float(np.median(values)) if values.size else float("nan")
 
 
 # --- results --------------------------------------------------------------------------------------------
@@ -165,6 +227,8 @@ DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "quantity_sigma": (("quantity",), "1"),
     "area": (("line",), "counts"),
     "area_sigma": (("line",), "counts"),
+    **{f"{MASS_FRACTION}{end}": (("element",), "%") for end in ("", "_low", "_high")},
+    **{f"{AREAL_MASS}{end}": (("element",), "ug/cm2") for end in ("", "_low", "_high")},
     "state": (("group",), "1"),
     "pool": ((), "pixels"),
     "unlikeness": ((), "1"),
@@ -175,6 +239,8 @@ _COMMANDS = {
     "probability": ("pigments", "underpaint identify"),
     "quantity": ("quantities", "underpaint identify with a model of layers"),
     "area": ("elements", "underpaint elements"),
+    MASS_FRACTION: ("mass fractions", "underpaint elements --quantities mass_percent"),
+    AREAL_MASS: ("areal masses", "underpaint elements --quantities ug_cm2"),
     "state": ("states", "underpaint identify --detectability"),
     "pool": ("pools", "underpaint identify --pool auto, of a scan with few counts"),
     "unlikeness": ("unlikeness", "underpaint identify"),
@@ -182,16 +248,9 @@ _COMMANDS = {
 _LEAST_DEVIATION = 1e-6
 _MOST_LISTED = 8
 _ARRAYS = (
-    "probability",
-    "pigment_probability",
-    "area",
-    "area_sigma",
-    "thickness",
-    "share",
-    "state",
-    "pool",
-    "unlikeness",
-)
+    "probability", "pigment_probability", "area", "area_sigma", MASS_FRACTION, AREAL_MASS, "thickness", "share",
+    "state", "pool", "unlikeness",
+)  # fmt: skip
 
 
 class Material(NamedTuple):
@@ -282,8 +341,8 @@ class Results:
     """What was concluded about a scan.
 
     Each property named in :meth:`to_dataset` is an :class:`xarray.DataArray` with dimensions among ``group``,
-    ``pigment``, ``place``, ``line``, ``quantile``, ``row`` and ``column``; units, the long name and the origin are in
-    its ``attrs``. What lies in a file is read when it is computed with. A property raises
+    ``pigment``, ``place``, ``line``, ``element``, ``quantile``, ``row`` and ``column``; units, the long name and the
+    origin are in its ``attrs``. What lies in a file is read when it is computed with. A property raises
     :class:`~underpaint.errors.ScanError` where nothing of the kind was concluded.
 
     ``results["vermilion"]``, ``results["vermilion", "surface"]`` and ``results["Fe_K"]`` are plain (row, column)
@@ -299,7 +358,7 @@ class Results:
         Distance of rows and of columns, mm.
     process_notes, process_settings : mapping of str to tuple of str, and to dict
         What the user has to know, and the configuration (model card, versions, seeds; JSON-serialisable), of
-        "pigments", "elements", "detectability" and "open_set".
+        "pigments", "elements", "quantities", "detectability" and "open_set".
     unexplained : tuple of UnexplainedLine, or None
         Lines that are there although nothing that was concluded carries them, the most widespread first; None: they
         were not looked for.
@@ -381,6 +440,18 @@ class Results:
         """Return net counts of line families and one standard deviation of them, (n_row, n_column, n_name)."""
         keys = _keys(names)
         return cls._of("elements", {"area": Stack(keys, area), "area_sigma": Stack(keys, sigma)}, **facts)
+
+    @classmethod
+    def of_quantities(
+        cls, kind: str, elements: Sequence[str], value: Any, low: Any, high: Any, **facts: Any
+    ) -> "Results":
+        """Return :data:`MASS_FRACTION` or :data:`AREAL_MASS` of elements, (n_row, n_column, n_element), and its ends.
+
+        The ends are those of the interval that holds the truth with a probability of :data:`LEVEL`.
+        """
+        keys = _keys(elements)
+        parts = {kind: value, f"{kind}_low": low, f"{kind}_high": high}
+        return cls._of("quantities", {name: Stack(keys, values) for name, values in parts.items()}, **facts)
 
     @classmethod
     def of_states(cls, names: Sequence[str], labels: Sequence[str], state: Any, **facts: Any) -> "Results":
@@ -475,16 +546,35 @@ class Results:
         return self._simple("area_sigma", "line", "standard deviation of the net counts")
 
     @property
+    def mass_fraction(self) -> "xr.DataArray":
+        """(element, quantile, row, column) mass fraction of each element, %: value and 90 % interval."""
+        return self._of_elements(MASS_FRACTION)
+
+    @property
+    def areal_mass(self) -> "xr.DataArray":
+        """(element, quantile, row, column) areal mass of each element, ug/cm2: value and 90 % interval."""
+        return self._of_elements(AREAL_MASS)
+
+    def _of_elements(self, kind: str) -> "xr.DataArray":
+        elements = [name for (name,) in self._stack(kind).keys]
+        names = [f"{kind}.{name}" for name in elements]
+        return self._intervals(names, {"element": elements}, self.quantity_label(kind))
+
+    @property
     def thickness(self) -> "xr.DataArray":
         """(quantile, row, column) thickness of the uppermost layer of paint, um: median and 90 % interval."""
-        return self._intervals((), {}, "um", "thickness of the uppermost layer")
+        self._stack("quantity")
+        return self._intervals([SURFACE_UM], {}, self.quantity_label(SURFACE_UM))
 
     @property
     def share(self) -> "xr.DataArray":
         """(group, quantile, row, column) mass share among the dry pigments at the surface: median and 90 % interval."""
         groups = [name for (quantity,) in self._stack("quantity").keys if (name := material_of(quantity)) is not None]
-        coordinates = {"group": groups}
-        return self._intervals(groups, coordinates, "1", "share of the dry pigments at the surface")
+        if not groups:
+            raise ScanError(f"These results hold no shares: the model {self.model_name!r} answers none.")
+        return self._intervals(
+            [share_of(name) for name in groups], {"group": groups}, "share of the dry pigments at the surface"
+        )
 
     @property
     def state(self) -> "xr.DataArray":
@@ -563,13 +653,21 @@ class Results:
         return bool((self[name, place] > PRESENT_PROBABILITY).any())
 
     def estimate(self, quantity: str, level: float = LEVEL) -> Estimate:
-        """Return maps of median and interval of a quantity: :data:`SURFACE_UM`, or :func:`share_of` a group.
+        """Return maps of median and interval: of :data:`SURFACE_UM`, :func:`share_of` a group, or ``mass_fraction.Fe``.
 
         Raises
         ------
         ScanError
-            The model answers no quantities.
+            There are no such quantities.
+        ValueError
+            An element's quantity is wanted with another level than :data:`LEVEL`.
         """
+        of_element = element_of(quantity)
+        if of_element is not None:
+            if level != LEVEL:
+                raise ValueError(f"Cannot give an interval of level {level:g} of {quantity}: only {LEVEL:g} is known.")
+            kind, element = of_element
+            return Estimate(*(self.map(f"{kind}{end}", element) for end in ("", "_low", "_high")))
         return estimate(quantity, self.map("quantity", quantity), self.map("quantity_sigma", quantity), level)
 
     def is_determined(self, quantity: str) -> NDArray[np.bool_]:
@@ -631,6 +729,12 @@ class Results:
         return "area" in self.stacks
 
     @property
+    def element_quantities(self) -> tuple[str, ...]:
+        """Names of the elements' quantities, ``mass_fraction.Fe``."""
+        kinds = (kind for kind in (MASS_FRACTION, AREAL_MASS) if kind in self.stacks)
+        return tuple(f"{kind}.{element}" for kind in kinds for (element,) in self.stacks[kind].keys)
+
+    @property
     def groups(self) -> tuple[str, ...]:
         """Names of the pigment groups."""
         return self._names("group")
@@ -680,6 +784,19 @@ class Results:
         """Return the label of a pigment or group for people."""
         return self.materials[name].label + PLACE_WORDS[place]
 
+    def quantity_label(self, quantity: str) -> str:
+        """Return the label of a quantity for people: "Fe, mass fraction (uppermost paint)"."""
+        kind, _, element = quantity.partition(".")
+        if kind in {MASS_FRACTION, AREAL_MASS}:
+            sample = self.settings_of("quantities").get("sample")
+            label = f"{element}, {kind.replace('_', ' ')}".removeprefix(", ")
+            return f"{label} ({sample})" if sample else label
+        material = material_of(quantity)
+        if material is None:
+            return "thickness of the surface layer"
+        label = self.label(material) if material in self.materials else material
+        return f"share of the pigments at the surface: {label}"
+
     def short_label(self, name: str) -> str:
         """Return the label without the examples that it gives in brackets."""
         return self.label(name).partition(" (")[0]
@@ -728,6 +845,9 @@ class Results:
             lines += [_listing("places", self.places, "none")]
         if self.has_elements:
             lines += [_listing("lines", self.lines, "none")]
+        for kind in (MASS_FRACTION, AREAL_MASS):
+            if kind in self.stacks:
+                lines += [_listing(kind, (name for (name,) in self.stacks[kind].keys), "none")]
         if self.unexplained is not None:
             lines += [_listing("unexplained", (line.family for line in self.unexplained), "nothing")]
         lines += [f"  note        {note}" for note in self.notes]
@@ -739,7 +859,8 @@ class Results:
     def _stack(self, quantity: str) -> Stack:
         if quantity in self.stacks:
             return self.stacks[quantity]
-        what, command = _COMMANDS.get(quantity.removesuffix("_sigma"), (quantity, "underpaint identify"))
+        base = re.sub("_(sigma|low|high)$", "", quantity)
+        what, command = _COMMANDS.get(base, (quantity, "underpaint identify"))
         raise ScanError(f"These results hold no {what}: `{command}` writes them.")
 
     def _labelled(self, dimension: str, names: Sequence[str]) -> dict[str, Any]:
@@ -760,20 +881,17 @@ class Results:
             _nested(_maps_of(stack, keys), in_memory=stack.in_memory), named, coordinates, units, long_name
         )
 
-    def _intervals(
-        self, groups: Sequence[str], coordinates: Mapping[str, Any], units: str, long_name: str
-    ) -> "xr.DataArray":
-        if not groups and coordinates:
-            raise ScanError(f"These results hold no shares: the model {self.model_name!r} answers none.")
-        in_memory = self._stack("quantity").in_memory
+    def _intervals(self, quantities: Sequence[str], coordinates: Mapping[str, Any], long_name: str) -> "xr.DataArray":
+        in_memory = all(stack.in_memory for stack in self.stacks.values())
         quantile = {"quantile": [0.5 - 0.5 * LEVEL, 0.5, 0.5 + 0.5 * LEVEL]}
 
         def ends(quantity: str) -> list[Any]:
             read = [partial(self._end, quantity, end) for end in ("low", "value", "high")]
             return [each() if in_memory else _delayed(self.shape, np.float32, each) for each in read]
 
-        parts = [ends(share_of(name)) for name in groups] if coordinates else ends(SURFACE_UM)
+        parts = [ends(quantity) for quantity in quantities] if coordinates else ends(quantities[0])
         values, named = _nested(parts, in_memory=in_memory), [*coordinates, "quantile"]
+        units = unit_of(quantities[0])
         return self._labelled_array(values, named, {**coordinates, **quantile}, units, long_name)
 
     def _end(self, quantity: str, end: str) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from underpaint.elements.evidence import LineEvidence, line_evidence
 from underpaint.elements.fit import ElementFit, fit_elements, plan_all_families, prepare_fit, sound_part
 from underpaint.elements.fixed_fit import FitPlan, plan_fit
 from underpaint.elements.known import known_families
-from underpaint.elements.quantities import Quantifier, Quantities, quantify
+from underpaint.elements.quantities import Quantifier, QuantityRequest, quantify
 from underpaint.elements.spectrum_fit import Family, SpectrumFit, fit_spectrum
 from underpaint.elements.standards import parse_composition, scale_from_standard
 from underpaint.elements.unlikeness import Unlikeness, unlikeness
@@ -19,7 +19,7 @@ __all__ = [
     "FitPlan",
     "LineEvidence",
     "Quantifier",
-    "Quantities",
+    "QuantityRequest",
     "SpectrumFit",
     "Unlikeness",
     "VariableFit",

@@ -13,7 +13,7 @@ areas with sensitivities that change linearly with composition.
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from scipy.special import ndtri
 from scipy.stats import gamma, qmc
 
 from underpaint.data import EnergyAxis, Scan
-from underpaint.data.maps import LEVEL, WIDEST_FACTOR, WIDEST_SHARE, Results
+from underpaint.data.maps import AREAL_MASS, LEVEL, MASS_FRACTION, Estimate, Results, is_determined
 from underpaint.elements.fit import fit_elements
 from underpaint.errors import CoverageError, InstrumentError, SampleError, ScanError
 from underpaint.physics.atomic import atomic_number, atomic_weight, compton_energy
@@ -33,8 +33,12 @@ from underpaint.physics.materials import Layer, Stratigraphy, mass_fractions
 
 Array = NDArray[np.float64]
 
-KINDS = {"mass_percent": "%", "surface": "%", "ug_cm2": "ug/cm2"}
-"""Quantities and their units: of a thick homogeneous layer, of the uppermost paint, of a thin layer."""
+KINDS = {
+    "mass_percent": (MASS_FRACTION, "one homogeneous layer"),
+    "surface": (MASS_FRACTION, "uppermost paint"),
+    "ug_cm2": (AREAL_MASS, "thin layer"),
+}
+"""What each kind of quantity is, and of what."""
 MATRICES = {
     "paint": ((0.0, 1.0), {"C18H32O2": 3.0, "CO2": 0.7, "H2O": 0.3, "SiO2": 0.3}, 0.2),
     "oxides": ((1.0, 1.0), {"CO2": 1.0, "H2O": 1.0, "C": 0.3, "Na2O": 0.2, "MgO": 0.5}, 0.0),
@@ -75,44 +79,62 @@ _DETAIL = Detail(orders=2, weakest_exciting=5e-3)
 
 
 @dataclass(frozen=True)
-class Quantities:
-    """Quantities of elements at each pixel, with 90 % intervals.
+class QuantityRequest:
+    """What quantities are wanted, as for :func:`quantify`.
 
     Parameters
     ----------
-    kind : str
-        One of :data:`KINDS`.
-    names : tuple of str
-        Element symbols.
-    value, low, high : (n_row, n_column, n_name) float32 arrays
-        In the unit of the kind. NaN: no spectrum, or not determined: the interval of an element that is detected
-        spans more than a factor of 10, or is wider than 50 %.
-    step_mm : (float, float) or None
-    notes : tuple of str
-        Where the scale comes from, and what was assumed.
-    settings : dict
-        JSON-serialisable.
+    kind, matrix : str
+    thickness_um : (float, float) or None
+
+    Raises
+    ------
+    SampleError
+        There is no such quantity or matrix, or the range of thickness is none, or is not used.
     """
 
     kind: str
-    names: tuple[str, ...]
-    value: NDArray[np.float32]
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
-    step_mm: tuple[float, float] | None = None
-    notes: tuple[str, ...] = ()
-    settings: dict[str, Any] = field(default_factory=dict)
+    matrix: str = "paint"
+    thickness_um: tuple[float, float] | None = None
 
-    @property
-    def unit(self) -> str:
-        """Unit of the maps."""
-        return KINDS[self.kind]
+    def __post_init__(self) -> None:
+        """Refuse what cannot be computed."""
+        kind, matrix, thickness_um = self.kind, self.matrix, self.thickness_um
+        if kind not in KINDS:
+            raise SampleError(f"Cannot compute quantities {kind!r}: there are {', '.join(KINDS)}.")
+        if matrix not in MATRICES:
+            raise SampleError(f"Cannot compute quantities with the matrix {matrix!r}: there are {', '.join(MATRICES)}.")
+        if thickness_um is not None and not 0 < thickness_um[0] <= thickness_um[1]:
+            raise SampleError(
+                f"Cannot compute quantities of a layer {thickness_um[0]:g} to {thickness_um[1]:g} um thick: the "
+                "thickness is above 0, and the second number not below the first. Give it as (20, 100)."
+            )
+        if kind == "ug_cm2" and thickness_um is not None:
+            raise SampleError(
+                "Cannot use a thickness for ug/cm2: the areal mass of a thin layer follows from its lines alone. Leave "
+                "the thickness out, or ask for mass_percent."
+            )
 
-    def __getitem__(self, name: str) -> NDArray[np.float32]:
-        """Return the (n_row, n_column) map of an element."""
-        if name not in self.names:
-            raise KeyError(f"No quantity of {name!r}; there are: {', '.join(self.names)}.")
-        return self.value[:, :, self.names.index(name)]
+    def check(self, instrument: Instrument | None) -> None:
+        """Refuse areal masses of an instrument without a scale.
+
+        Raises
+        ------
+        InstrumentError
+            It has none; None: nothing is known of the instrument.
+        """
+        if self.kind == "ug_cm2" and (instrument is None or instrument.scale is None):
+            name = "not given" if instrument is None else instrument.name
+            raise InstrumentError(
+                f"Cannot give ug/cm2: the instrument {name!r} has no scale, without which areas are relative. Measure "
+                "a material of known composition and run `underpaint calibrate --standard FILE --composition ...`, or "
+                "ask for mass_percent."
+            )
+
+    def record(self) -> dict[str, Any]:
+        """Return it as it is kept with results, JSON-serialisable: None for no upper limit of the thickness."""
+        ends = None if self.thickness_um is None else [end if np.isfinite(end) else None for end in self.thickness_um]
+        return {"kind": self.kind, "matrix": self.matrix, "thickness_um": ends}
 
 
 def line_areas(maps: Results, quantity: str) -> Array:
@@ -128,7 +150,7 @@ def quantify(
     maps: Results | None = None,
     matrix: str = "paint",
     thickness_um: tuple[float, float] | None = None,
-) -> Quantities:
+) -> Results:
     """Map quantities of the elements of a scan, with 90 % intervals.
 
     Parameters
@@ -150,7 +172,9 @@ def quantify(
 
     Returns
     -------
-    Quantities
+    Results
+        ``mass_fraction`` (%) or ``areal_mass`` (ug/cm2) of each element, with 90 % intervals. An interval that begins
+        at zero is an upper limit; NaN: no spectrum. Notes say where the scale comes from, and what was assumed.
 
     Raises
     ------
@@ -165,7 +189,7 @@ def quantify(
 
     Examples
     --------
-    ``quantify(scan, load_instrument("ours.toml"))["Pb"]`` is the map of lead, mass per cent.
+    ``quantify(scan, load_instrument("ours.toml")).mass_fraction.sel(element="Pb", quantile=0.5)``: a map of lead, %.
     """
     maps = fit_elements(scan, instrument=instrument) if maps is None else maps
     axis = scan.require_axis()
@@ -183,9 +207,19 @@ def quantify(
         kind=kind, matrix=matrix, thickness_um=thickness_um, seconds=seconds,
     )  # fmt: skip
     cube = model(area, sigma, scatter, seconds).astype(np.float32).reshape(*scan.shape[:2], len(model.elements), 3)
-    settings = {"kind": kind, "matrix": matrix, "instrument": instrument.name, "families": list(model.families)}
-    return Quantities(
-        kind, model.elements, cube[..., 0], cube[..., 1], cube[..., 2], scan.step_mm, model.notes, settings
+    quantity, sample = KINDS[kind]
+    settings = QuantityRequest(kind, matrix, thickness_um).record() | {
+        "sample": sample,
+        "instrument": instrument.name,
+        "families": list(model.families),
+    }
+    value, low, high = np.moveaxis(cube, 3, 0)
+    seen = low > 0
+    notes = model.notes
+    if seen.any() and is_determined(quantity, Estimate(value, low, high))[seen].mean() < 0.5:
+        notes = (*notes, model.wide_note)
+    return Results.of_quantities(
+        quantity, model.elements, value, low, high, step_mm=scan.step_mm, notes=notes, settings=settings
     )
 
 
@@ -317,7 +351,7 @@ class Quantifier:
         n_classes: int = N_CLASSES,
         n_hypotheses: int = N_HYPOTHESES,
     ) -> None:
-        check_request(kind, matrix, thickness_um, instrument)
+        QuantityRequest(kind, matrix, thickness_um).check(instrument)
         self.kind, self.instrument, self.axis = kind, instrument, axis
         self.window = scatter_window(instrument, axis)
         known = instrument.source_spectrum is not None or "line_factor" in instrument.tube.model_fields_set
@@ -372,12 +406,12 @@ class Quantifier:
         present = np.unique(label)
         self._centres = centres[present]
         time = np.ones(len(area)) if not self._by_time or seconds is None else seconds[rows]
-        mean = [[np.mean(one[label == index], axis=0) for index in present] for one in (area, scatter, time)]
-        spread = [np.sqrt((sigma[label == index] ** 2).sum(axis=0)) / np.sum(label == index) for index in present]
-        self._prepare(np.stack(mean[0]), np.stack(spread), np.asarray(mean[1]), np.asarray(mean[2]))
+        # deviations do not average out: what interferes is the same in all pixels of a class
+        mean = [[np.mean(one[label == index], axis=0) for index in present] for one in (area, sigma, scatter, time)]
+        self._prepare(*(np.asarray(one) for one in mean))
 
     def __call__(self, area: Array, sigma: Array, scatter: Array, seconds: Array | None = None) -> Array:
-        """Return (n, n_element, 3) values and the ends of their 90 % intervals; NaN where not determined."""
+        """Return (n, n_element, 3) values and the ends of their 90 % intervals; NaN where there is no spectrum."""
         result = np.full((len(area), len(self.elements), 3), np.nan)
         sound = np.isfinite(area).all(axis=1) & (scatter > 0)
         if self._by_time and seconds is not None:
@@ -533,10 +567,15 @@ class Quantifier:
         excess = np.log(np.maximum(scale[:, None] * lower / goal[:, main], 1.0))
         weight = weight - 0.5 * ((excess / 0.1) ** 2 * (area[:, main] > DETECTED_SIGMAS * sigma[:, main])).sum(axis=1)
         every = scale[:, None] * counts.sum(axis=1)
+        # what is predicted is as uncertain as the main family: of an element that is hardly there it says nothing
+        least_known = goal[:, main] - area[:, main] / self._factor[main]
+        doubt = np.maximum(sigma[:, main] / self._factor[main], least_known) / goal[:, main]
         for index in self._other:
+            element = self.elements.index(self._names[index].partition("_")[0])
             error = _model_error(self._names[index]) * np.maximum(area[:, index], every[:, index])
+            spread = every[:, index] * doubt[:, element]
             off = area[:, index] / self._factor[index] - every[:, index]
-            weight = weight - 0.5 * off**2 / (sigma[:, index] ** 2 + error**2)
+            weight = weight - 0.5 * off**2 / (sigma[:, index] ** 2 + error**2 + spread**2)
         beneath = scale[:, None] * lower / goal[:, main]
         return _Solution(amount, sensitivity, beneath, scale, made.scatter, weight)
 
@@ -621,10 +660,20 @@ class Quantifier:
         result = unit * np.stack([value, np.maximum(ends[0], 0.0), ends[1]], axis=2)
         if self.kind != "ug_cm2":
             result[..., 2] = np.clip(result[..., 2], 0.0, 100.0)
-        detected = seen > DETECTED_SIGMAS * deviation
-        wide = result[..., 2] - result[..., 1] > (np.inf if self.kind == "ug_cm2" else 100.0 * WIDEST_SHARE)
-        result[(detected & (result[..., 2] > WIDEST_FACTOR * result[..., 1])) | wide] = np.nan
         return result
+
+    @property
+    def wide_note(self) -> str:
+        """What to say where most intervals are wide."""
+        note = "Most intervals are too wide for a value to be quoted: compare places by the maps."
+        if not self._by_time:
+            note += (
+                " What lies under the layer scatters, too, and how much there is of it is not known: a standard and "
+                "live times do without scatter."
+            )
+        if self.kind == "mass_percent":
+            note += " Under a layer that hides all beneath it (--thickness 500-inf) intervals are narrower."
+        return note
 
     def _notes(self, matrix: str, thickness_um: tuple[float, float] | None) -> tuple[str, ...]:
         if self.instrument.scale is None:
@@ -639,44 +688,13 @@ class Quantifier:
                 f"The scale is absolute, from a standard, per count of scattered radiation ({self.scale.error:.0%})."
             )
         low, high = thickness_um or _THICKNESS_UM.get(self.kind, (0.0, np.inf))
+        thick = f"{low:g} um thick or thicker" if np.isinf(high) else f"{low:g} to {high:g} um thick"
         assumed = {
-            "mass_percent": f"Assumed: one homogeneous layer, {low:g} to {high:g} um thick",
-            "surface": f"Assumed: an uppermost paint of {low:g} to {high:g} um, and any part of an element beneath it",
+            "mass_percent": f"Assumed: one homogeneous layer, {thick}",
+            "surface": f"Assumed: an uppermost paint, {thick}, and any part of an element beneath it",
             "ug_cm2": "Assumed: all lines come from one thin layer on a thick substrate without lines",
         }[self.kind]
         return scale, f"{assumed}; what has no lines is taken as of {matrix}."
-
-
-def check_request(kind: str, matrix: str, thickness_um: tuple[float, float] | None, instrument: Instrument) -> None:
-    """Refuse quantities that cannot be computed.
-
-    Raises
-    ------
-    InstrumentError
-        Areal masses of an instrument without a scale.
-    SampleError
-        There is no such quantity or matrix, or the range of thickness is none, or is not used.
-    """
-    if kind not in KINDS:
-        raise SampleError(f"Cannot compute quantities {kind!r}: there are {', '.join(KINDS)}.")
-    if matrix not in MATRICES:
-        raise SampleError(f"Cannot compute quantities with the matrix {matrix!r}: there are {', '.join(MATRICES)}.")
-    if thickness_um is not None and not 0 < thickness_um[0] <= thickness_um[1]:
-        raise SampleError(
-            f"Cannot compute quantities of a layer {thickness_um[0]:g} to {thickness_um[1]:g} um thick: the thickness "
-            "is above 0, and the second number not below the first. Give it as (20, 100)."
-        )
-    if kind == "ug_cm2" and thickness_um is not None:
-        raise SampleError(
-            "Cannot use a thickness for ug/cm2: the areal mass of a thin layer follows from its lines alone. Leave the "
-            "thickness out, or ask for mass_percent."
-        )
-    if kind == "ug_cm2" and instrument.scale is None:
-        raise InstrumentError(
-            f"Cannot give ug/cm2: the instrument {instrument.name!r} has no scale, without which areas are relative. "
-            "Measure a material of known composition and run `underpaint calibrate --standard FILE --composition ...`, "
-            "or ask for mass_percent."
-        )
 
 
 def _model_error(family: str) -> float:

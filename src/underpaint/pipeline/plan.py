@@ -11,7 +11,7 @@ import numpy as np
 from underpaint.calibrate import ORIGINS, CalibratedScan, resolve_energy_axis
 from underpaint.data import Scan, Survey, survey
 from underpaint.data.maps import Results, split_place
-from underpaint.errors import CalibrationError, CoverageError, ScanError
+from underpaint.errors import CalibrationError, CoverageError, InstrumentError, ScanError
 from underpaint.io import scan_info, summarise_scan
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Palette, load_palette
@@ -22,7 +22,7 @@ from underpaint.repair import noting_mirrored_rows
 from underpaint.runtime.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from underpaint.elements import LineEvidence, VariableFit
+    from underpaint.elements import LineEvidence, QuantityRequest, VariableFit
 
 NO_MODEL = "none"
 """Stands for no network: elements alone."""
@@ -62,6 +62,8 @@ class Settings:
     families, add, drop : sequence of str
         Elements or line families to map, to map besides, and known to be absent, as for
         :func:`underpaint.fit_elements`.
+    quantities : QuantityRequest or None
+        Quantities of the elements, too: mass fractions or areal masses.
 
     Examples
     --------
@@ -86,6 +88,7 @@ class Settings:
     families: tuple[str, ...] | None = None
     add: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
+    quantities: "QuantityRequest | None" = None
 
     @property
     def pigments(self) -> bool:
@@ -100,6 +103,7 @@ class Settings:
             "model": str(self.model),
             "instrument": None if named is None else str(named),
             "palette": str(palette) if isinstance(palette, str | Path) else palette and list(palette),
+            "quantities": self.quantities and self.quantities.record(),
         }
 
 
@@ -125,7 +129,7 @@ class Plan:
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """What will be made, with names, dimensions and units."""
+        """What each block gives, with names, dimensions and units; quantities of elements need all blocks."""
         return self.work.outputs
 
     def run(
@@ -161,12 +165,30 @@ class Plan:
             waiting=lambda: step(f"Waiting for a worker of the cluster {scheduler}", 0, 1),
         )
         results = self._with_guess(replace(self.work.read(store), summary=self._summary()))
+        results |= self._quantities(results, step)
         if not (results.has_pigments and results.has_elements):
             return results
         from underpaint.display.report import explain_lines
 
         step("Looking for what nothing explains", 0, 1)
         return explain_lines(results, anode=self.calibrated.known().anode)
+
+    def _quantities(self, results: Results, step: Progress) -> Results:
+        """Return the elements' quantities, computed from all of their maps; nothing where none are wanted."""
+        request, instrument = self.settings.quantities, self.calibrated.instrument
+        if request is None or instrument is None:
+            return Results()
+        from underpaint.elements import quantify
+
+        step("Computing quantities", 0, 1)
+        return quantify(
+            self.calibrated.scan,
+            instrument,
+            kind=request.kind,
+            maps=results,
+            matrix=request.matrix,
+            thickness_um=request.thickness_um,
+        )
 
     def _summary(self) -> dict[str, Any]:
         """Return the facts of the scan, and of the settings what was found out."""
@@ -256,6 +278,11 @@ def plan(
         trust_instrument=settings.trust_instrument,
         beam_kev=settings.beam_kev,
     )
+    if settings.quantities is not None and calibrated.instrument is None:
+        raise InstrumentError(
+            f"Cannot compute quantities of {scan.name!r}: nothing is known of the instrument, whose tube and geometry "
+            "the model needs. Run `underpaint calibrate` on the scan and give its file with --instrument."
+        )
     calibrated = replace(calibrated, notes=(*calibrated.notes, *_outshone(surveyed)))
     pigments = settings.pigments
     if pigments and (calibrated.beam_kev is not None or calibrated.is_doubted):

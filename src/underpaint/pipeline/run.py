@@ -91,6 +91,8 @@ def identify_to_folder(
     instrument = settings.instrument
     instrument = load_instrument(instrument) if isinstance(instrument, str | Path) else instrument
     check_beam(settings.beam_kev)
+    if settings.quantities is not None:
+        settings.quantities.check(instrument)
     check_map_names(load_card(settings.model).names if settings.pigments else ())
     refuse_inside(out, scan)
     facts = file_facts(scan)
@@ -185,7 +187,7 @@ def _put_aside(folder: Path) -> str:
 
 def _needed_bytes(scan: Scan, settings: Settings) -> int:
     # Maps once as blocks, once in HDF5 and once as TIFF, at most; of elements and quantities also their errors.
-    n_map = 2 * _USUAL_FAMILIES
+    n_map = (2 if settings.quantities is None else 5) * _USUAL_FAMILIES
     if settings.pigments:
         card = load_card(settings.model)
         n_map += len(card.names) + 2 * len(card.quantities)

@@ -13,7 +13,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
-from underpaint.data.maps import Results
+from underpaint.data.maps import Results, unit_of
 from underpaint.display.plot.figure import (
     NO_ANSWER_COLOR,
     SMALL_SIZE,
@@ -131,13 +131,33 @@ def element_gallery(results: Results, names: Sequence[str], *, columns: int = 4)
     columns : int
         Maps in a row.
     """
-    height = panel_height(results.shape, results.step_mm)
-    n_row = -(-len(names) // columns)
+    return _gallery([(f"{siegbahn(name)} (counts)", results[name]) for name in names], results.step_mm, columns)
+
+
+def quantity_gallery(results: Results, names: Sequence[str], *, columns: int = 4) -> Figure:
+    """Draw maps of quantities side by side, hatched where they are not determined; arguments as of element_gallery."""
+    maps = [
+        (f"{name.rpartition('.')[2]} ({shown_unit(unit_of(name))})", results.estimate(name).value) for name in names
+    ]
+    figure = _gallery(maps, results.step_mm, columns)
+    for axes, name in zip(figure.axes[::2], names, strict=True):
+        hatch(axes, ~results.is_determined(name), "white")
+    return figure
+
+
+def shown_unit(unit: str) -> str:
+    """Return a unit as people write it."""
+    return unit.replace("um", "µm").replace("ug/cm2", "µg/cm²")
+
+
+def _gallery(maps: Sequence[tuple[str, NDArray[np.float32]]], step_mm: Step, columns: int) -> Figure:
+    height = panel_height(maps[0][1].shape, step_mm)
+    n_row = -(-len(maps) // columns)
     figure = new_figure(columns * PANEL_WIDTH_IN, n_row * (height + 0.3) + 0.05)
-    for index, name in enumerate(names):
+    for index, (title, values) in enumerate(maps):
         axes = figure.add_subplot(n_row, columns, index + 1)
-        draw_area(axes, results[name], results.step_mm if index == 0 else None, results.step_mm)
-        put_title(axes, f"{siegbahn(name)} (counts)", pad=3)
+        draw_area(axes, values, step_mm if index == 0 else None, step_mm)
+        put_title(axes, title, pad=3)
     close_fit(figure, 0.05, 0.45, 0.05, 0.25)
     figure.subplots_adjust(wspace=0.28, hspace=0.3 / height)
     return figure

@@ -22,7 +22,8 @@ _COLORS = ("#1f4e79", "#d08a2e", "#3a7d44", "#8e44ad", "#a0522d", "#c2185b", "#0
 _MOST_FAMILIES = 14
 _MOST_SIGMAS = 6.0
 _LEAST_SHOWN = 0.3
-_LEVELS = 4
+_PEAK_SHARE, _LEVEL_SHARE, _LEVELS = 0.7, 0.058, 4
+"""Of the axes' height: what the highest peak takes, and each of the levels of labels above it."""
 _LETTER_SHARE = 0.0075
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -108,11 +109,10 @@ def _frame(
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(_power_of_ten)
     axes.minorticks_off()  # forty of them, which take as long to draw as all else
-    top = max(float(total.max(initial=0.0)), 10.0)
+    top = max(float(total.max(initial=0.0)), 0.0 if highest is None else float(np.nanmax(highest, initial=0.0)), 10.0)
     positive = total[total > 0] if highest is None else np.concatenate([total[total > 0], highest[highest > 0]])
     floor = max(float(positive.min(initial=1.0)), 0.5, top / 1e6)
-    # Room above the highest peak for the labels.
-    axes.set_ylim(floor * 0.8, top * (top / floor) ** 0.42)
+    _leave_room(axes, floor * 0.8, top)
     used = np.nonzero(total > 0)[0]
     if used.size > 1:
         axes.set_xlim(place[used[0]], place[used[-1]])
@@ -120,6 +120,11 @@ def _frame(
     axes.set_ylabel("counts in a channel", fontsize=TEXT_SIZE)
     axes.grid(visible=True, which="major", linewidth=0.3, color="#dddddd")
     quiet_axes(axes)
+
+
+def _leave_room(axes: Axes, floor: float, top: float) -> None:
+    """Set the limits of a logarithmic axis so that there is room for labels above the highest peak."""
+    axes.set_ylim(floor, top * (top / floor) ** (1.0 / _PEAK_SHARE - 1.0))
 
 
 def _power_of_ten(value: float, _: float) -> str:
@@ -142,10 +147,13 @@ def _label(axes: Axes, place: NDArray[np.float64], counts: NDArray[np.float64], 
         if level is None:
             continue
         taken[level].append((energy, half))
-        high = bottom * np.exp(step * (0.745 + 0.058 * level))
+        high = bottom * np.exp(step * (_PEAK_SHARE + 0.045 + _LEVEL_SHARE * level))
         peak = max(float(counts[max(int(np.searchsorted(place, energy)) - 2, 0) :][:5].max(initial=bottom)), bottom)
         marks.append(((energy, min(peak * 1.15, high)), (energy, high * 0.97)))
-        axes.text(energy, high, text, fontsize=SMALL_SIZE, ha="center", va="bottom", color="#222222")
+        axes.text(
+            energy, high, text, fontsize=SMALL_SIZE, ha="center", va="bottom", color="#222222",
+            bbox={"facecolor": "white", "linewidth": 0, "pad": 0.5},  # over the marks of labels further up
+        )  # fmt: skip
     axes.add_collection(LineCollection(marks, colors="#888888", linewidths=0.4), autolim=False)
 
 
@@ -178,7 +186,7 @@ def spectrum_fit_figure(fit: "SpectrumFit", *, title: str = "") -> Figure:
     upper.plot(energy, fit.fitted[used], color=_FITTED, linewidth=0.8, label="fitted")
     top = float(fit.counts[used].max())
     upper.set_yscale("log")
-    upper.set_ylim(max(_LEAST_SHOWN, 3e-6 * top), 40.0 * top)
+    _leave_room(upper, max(_LEAST_SHOWN, 3e-6 * top), top)
     upper.set_xlim(float(energy[0]), float(energy[-1]))
     upper.set_ylabel("counts per channel", fontsize=TEXT_SIZE)
     label_families(upper, fit.energy_kev, fit.counts, strongest)

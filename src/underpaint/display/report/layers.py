@@ -151,7 +151,7 @@ def thickness_text(own: Thickness | None) -> str:
     """Say a thickness for people."""
     if own is None:
         return "thickness not determined"
-    return f"about {_um(own.median_um)} µm ({_um(own.low_um)} to {_um(own.high_um)})"
+    return f"about {two_figures(own.median_um)} µm ({two_figures(own.low_um)} to {two_figures(own.high_um)})"
 
 
 def order_rows(results: Results) -> list[LayerOrder]:
@@ -212,6 +212,6 @@ def _joined(labels: tuple[str, ...]) -> str:
     return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
 
 
-def _um(value: float) -> str:
-    """Two figures are more than a network knows."""
-    return f"{float(f'{value:.2g}'):g}"
+def two_figures(value: float) -> str:
+    """Write a number with two figures, of quantities whose intervals are wide; never as a power of ten."""
+    return f"{float(f'{value:.2g}'):.10f}".rstrip("0").rstrip(".")

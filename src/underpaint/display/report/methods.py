@@ -47,6 +47,8 @@ def methods_paragraph(results: Results) -> str:
     sentences = [_scan(summary), _axis(results.calibration)]
     if results.has_elements:
         sentences.append(_fitted(results))
+    if results.element_quantities:
+        sentences.append(_quantified(results))
     if results.has_pigments:
         sentences += _requested(results)
     if "state" in results.stacks:
@@ -117,6 +119,15 @@ def _fitted(results: Results) -> str:
     engine = str(results.settings_of("elements").get("engine") or results.settings.get("engine") or "underpaint")
     how = _ENGINES.get(engine, engine)
     return f"Net counts of {len(results.lines)} line families and their standard deviations come from {how}."
+
+
+def _quantified(results: Results) -> str:
+    label = results.quantity_label(results.element_quantities[0].partition(".")[0])
+    return (
+        f"The {label}, with 90 % intervals, comes from these counts by fundamental parameters: matrix, thickness and "
+        "scale are drawn at random, and those draws weigh most with which the forward model gives all lines of the "
+        "elements."
+    )
 
 
 def _requested(results: Results) -> list[str]:

@@ -25,9 +25,11 @@ from underpaint.data.maps import (
     UNDECIDED,
     UNLIKE_SIGMA,
     Results,
+    summarise_quantity,
+    unit_of,
 )
 from underpaint.display import plot
-from underpaint.display.plot.images import panel_height
+from underpaint.display.plot.images import panel_height, quantity_gallery, shown_unit
 from underpaint.display.plot.layers import MOST_SECTIONS, Section, stratigraphy_sketch
 from underpaint.display.report.beside import Beside, look_beside
 from underpaint.display.report.findings import (
@@ -52,6 +54,7 @@ from underpaint.display.report.layers import (
     place_shares,
     present_groups,
     thickness_text,
+    two_figures,
 )
 from underpaint.display.report.methods import (
     PAPER,
@@ -209,6 +212,7 @@ def render_report(results: Results, *, beside: Beside | None = None, findings: l
             "before_bracket": before_bracket,
             "thickness": thickness_text,
             "capitalised": capitalised,
+            "figures": two_figures,
         }
     )
     template = environment.from_string((files("underpaint.display.report") / "page.html.jinja").read_text("utf-8"))
@@ -225,6 +229,7 @@ def render_report(results: Results, *, beside: Beside | None = None, findings: l
         absent=absent_names(results),
         has_pigments=results.has_pigments,
         has_elements=results.has_elements,
+        elements=strong,
         spectrum=_spectrum(results, strong),
         spots=[_spot(own, summary) for own in beside.spots],
         without_spots=beside.without_spots,
@@ -232,6 +237,7 @@ def render_report(results: Results, *, beside: Beside | None = None, findings: l
         rows=_rows(results, findings),
         gallery=_gallery(results, strong),
         faint=_faint(results, strong),
+        quantities=_quantities(results, strong),
         unexplained=[line_text(line) for line in results.unexplained or ()],
         ordinary=results.ordinary,
         unlike=_unlike(results),
@@ -321,6 +327,29 @@ def _gallery(results: Results, strong: list[Evidence]) -> list[Picture]:
         words = "Element maps, net counts: " + ", ".join(line_name(name) for name in names) + "."
         pictures.append(_picture(plot.element_gallery(results, names), words))
     return pictures
+
+
+def _quantities(results: Results, strong: list[Evidence]) -> dict[str, Any] | None:
+    """Table of the elements' quantities, and maps of the elements whose lines stand out, in the order of the lines."""
+    if not results.element_quantities:
+        return None
+    summaries = {name: summarise_quantity(name, results.estimate(name)) for name in results.element_quantities}
+    family_of = dict(zip(summaries, results.settings_of("quantities").get("families", ()), strict=False))
+    rank = {own.family: index for index, own in enumerate(strong)}
+    ordered = sorted(summaries, key=lambda name: rank.get(family_of.get(name, ""), len(rank)))
+    drawn = [name for name in ordered if family_of.get(name) in rank][:MOST_ELEMENTS]
+    words = "Maps of {}, hatched where not determined: "
+    label = results.quantity_label(ordered[0].partition(".")[0])
+    return {
+        "label": label,
+        "rows": [(name.partition(".")[2], summaries[name]) for name in ordered],
+        "unit": shown_unit(unit_of(ordered[0])),
+        "notes": results.process_notes.get("quantities", ()),
+        "pictures": [
+            _picture(quantity_gallery(results, part), words.format(label) + ", ".join(part) + ".")
+            for part in _parts(drawn, MOST_IN_PICTURE)
+        ],
+    }
 
 
 def _parts(names: list[str], most: int) -> list[list[str]]:
@@ -490,7 +519,8 @@ def _thicker_than(results: Results, thickness_um: float) -> float:
 
 def _notes(results: Results) -> list[str]:
     """Return the notes that stand nowhere else in the report."""
-    elsewhere = {*_card(results)["limits"], *results.alerts, *results.process_notes.get("detectability", ())}
+    sections = (results.process_notes.get(process, ()) for process in ("detectability", "quantities"))
+    elsewhere = {*_card(results)["limits"], *results.alerts, *(note for notes in sections for note in notes)}
     return [note for note in results.notes if note not in elsewhere]
 
 

@@ -62,9 +62,8 @@ def spot(maps: ResultMaps, row: int, column: int) -> dict[str, Any]:
         "quantities": [
             each.told()
             for each in own
-            if each.entry.kind == "quantity"
-            and each.entry.process == "pigments"
-            and material_of(each.entry.name) is None
+            if each.entry.process == "quantities"
+            or (each.entry.kind == "quantity" and each.entry.process == "pigments" and not material_of(each.entry.name))
         ],
         "unlike": _unlike(own),
     }

@@ -19,16 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data.maps import (
+    AREAL_MASS,
     DIMENSIONS,
     LEVEL,
+    MASS_FRACTION,
     PRESENT_PROBABILITY,
     STATES,
     Place,
     Results,
     UnexplainedLine,
     at_place,
+    element_of,
     material_of,
     slope,
+    summarise_quantity,
+    unit_of,
 )
 from underpaint.errors import OutputError, ScanError
 from underpaint.io.new_hdf5 import new_hdf5
@@ -50,6 +55,9 @@ SUMMARY_COLUMNS = (
     "median_value",
     "median_low",
     "median_high",
+    "determined_share",
+    "upper_limit_share",
+    "median_upper_limit",
 )
 _PACKAGES = ("underpaint", "numpy", "scipy", "h5py", "dask", "xraylib", "onnxruntime", "tifffile")
 Result = TypeVar("Result")
@@ -67,8 +75,8 @@ def write_results(folder: str | Path, results: Results) -> None:
     """Write results to a folder: ``results.h5``, ``summary.csv``, and a TIFF per map.
 
     Of a model that knows places ``results.h5`` holds all names anywhere, the groups at each place, and the members at a
-    place where they exceed one half somewhere; there are TIFFs of what exceeds one half somewhere, and of thickness and
-    shares (median, and the ends of the 90 % interval).
+    place where they exceed one half somewhere; there are TIFFs of what exceeds one half somewhere, and of thickness,
+    shares and the elements' quantities (median, and the ends of the 90 % interval).
 
     Parameters
     ----------
@@ -123,7 +131,7 @@ def read_results(folder: str | Path, *, lazily: bool = True) -> Results:
     True
     """
     cube = _lazy_cube if lazily else _cube
-    parts = (_read_pigments, _read_elements, _read_states, _read_open_set)
+    parts = (_read_pigments, _read_elements, _read_element_quantities, _read_states, _read_open_set)
 
     def read(file: Any) -> Results:
         results = reduce(or_, (part(file, cube) for part in parts), Results())
@@ -204,6 +212,8 @@ def _write_hdf5(path: Path, results: Results) -> None:
             collection = _process(entry, "elements", results, "parameters")
             _write_stack(collection, "parameters", results, "area")
             _write_stack(collection, "uncertainties", results, "area_sigma")
+        for kind in (MASS_FRACTION, AREAL_MASS):
+            _write_element_quantities(entry, results, kind)
         if "state" in results.stacks:
             data = _write_stack(_process(entry, "detectability", results, "state"), "state", results, "state")
             data.attrs["meaning"] = json.dumps(STATES)
@@ -238,36 +248,50 @@ def _is_kept(results: Results, name: str, place: Place) -> bool:
 
 
 def _quantities(results: Results) -> list[str]:
-    return [name for (name,) in results.stacks["quantity"].keys] if "quantity" in results.stacks else []
+    of_network = [name for (name,) in results.stacks["quantity"].keys] if "quantity" in results.stacks else []
+    return [*of_network, *results.element_quantities]
 
 
 def _write_quantities(collection: Any, results: Results) -> None:
     """Write medians, deviations to first order, and the ends of the 90 % interval."""
-    names = _quantities(results)
+    names = [name for (name,) in results.stacks["quantity"].keys]
     data = _write_stack(collection, "quantities", results, "quantity")
     deviations = (results.map("quantity_sigma", name) * slope(name, results.map("quantity", name)) for name in names)
     errors = _maps(collection, "deviations", names, deviations, "1", results)
-    ends = {f"{name}.{end}": name for name in names for end in ("low_90", "high_90")}
+    intervals = _write_intervals(collection, names, results)
+    _label_quantities((data, errors, intervals), names, results)
+
+
+def _write_element_quantities(entry: Any, results: Results, kind: str) -> None:
+    """Write values and the ends of the 90 % interval, which share the names of the values."""
+    names = [name for name in results.element_quantities if name.startswith(f"{kind}.")]
+    if names:
+        collection = _process(entry, "quantities", results, kind)
+        data = _maps(collection, kind, names, (results.estimate(name).value for name in names), "1", results)
+        _label_quantities((data, _write_intervals(collection, names, results)), names, results)
+
+
+_ENDS = ("low_90", "high_90")
+
+
+def _write_intervals(collection: Any, names: Sequence[str], results: Results) -> Any:
+    ends = [f"{name}.{end}" for name in names for end in _ENDS]
     images = (image for name in names for image in results.estimate(name)[1:])
-    intervals = _maps(collection, "intervals", list(ends), images, "1", results)
+    return _maps(collection, "intervals", ends, images, "1", results)
+
+
+def _label_quantities(groups: Sequence[Any], names: Sequence[str], results: Results) -> None:
     for name in names:
-        shown = [data[name], errors[name], *(intervals[end] for end in ends if ends[end] == name)]
-        for dataset in shown:
-            dataset.attrs.update(
-                {"units": _unit(name), "kind": "quantity", "long_name": _quantity_label(results, name)}
-            )
+        about = {"units": unit_of(name), "kind": _quantity_kind(name), "long_name": results.quantity_label(name)}
+        for data in groups:
+            for title in (name, *(f"{name}.{end}" for end in _ENDS)):
+                if title in data:
+                    data[title].attrs.update(about)
 
 
-def _unit(quantity: str) -> str:
-    return "um" if material_of(quantity) is None else "1"
-
-
-def _quantity_label(results: Results, quantity: str) -> str:
-    material = material_of(quantity)
-    if material is None:
-        return "thickness of the surface layer"
-    label = results.label(material) if material in results.materials else material
-    return f"share of the pigments at the surface: {label}"
+def _quantity_kind(quantity: str) -> str:
+    of_element = element_of(quantity)
+    return "quantity" if of_element is None else of_element[0].replace("_", " ")
 
 
 def _write_stack(parent: Any, name: str, results: Results, quantity: str) -> Any:
@@ -413,6 +437,19 @@ def _read_elements(file: Any, cube: Cubes) -> Results:
     return Results.of_lines(names, area, sigma, **_record(process))
 
 
+def _read_element_quantities(file: Any, cube: Cubes) -> Results:
+    if "entry/quantities" not in file:
+        return Results()
+    process = file["entry/quantities"]
+    collection = process["results"]
+    kind = next(kind for kind in (MASS_FRACTION, AREAL_MASS) if kind in collection)
+    names = _signals(collection[kind])
+    value = cube(collection[kind], names, np.float32)
+    low, high = (cube(collection["intervals"], [f"{name}.{end}" for name in names], np.float32) for end in _ENDS)
+    elements = [name.removeprefix(f"{kind}.") for name in names]
+    return Results.of_quantities(kind, elements, value, low, high, **_record(process))
+
+
 def _read_states(file: Any, cube: Cubes) -> Results:
     if "entry/detectability" not in file:
         return Results()
@@ -515,10 +552,10 @@ def _write_tiffs(place: Path, results: Results) -> None:
 
 
 def _write_quantity_tiffs(place: Path, results: Results) -> None:
-    """Write the thickness, and the shares of what is at the surface somewhere, with the ends of their intervals."""
+    """Write quantities, of shares only those of what is at the surface somewhere, with the ends of their intervals."""
     for name in _quantities(results):
         if _is_somewhere(results, name):
-            what = f"{_quantity_label(results, name)}, {_unit(name)}"
+            what = f"{results.quantity_label(name)}, {unit_of(name)}"
             ends = ("median", "low", "high")
             for end, image in zip(ends, results.estimate(name), strict=True):
                 about = what if end == "median" else f"{what}: {end} end of the {100 * LEVEL:g} % interval"
@@ -527,7 +564,7 @@ def _write_quantity_tiffs(place: Path, results: Results) -> None:
 
 
 def _is_somewhere(results: Results, quantity: str) -> bool:
-    """Whether a quantity speaks of something that is at the surface anywhere; the thickness always does."""
+    """Whether a share is of something that is at the surface anywhere; true of all other quantities."""
     material = material_of(quantity)
     if material is None:
         return True
@@ -581,16 +618,22 @@ def _pigment_row(results: Results, name: str, place: Place) -> dict[str, str]:
 
 def _quantity_row(results: Results, name: str) -> dict[str, str]:
     """Medians over the pixels where a quantity is determined; of a share, where the group is at the surface."""
-    value, low, high = results.estimate(name)
-    here, material = results.is_determined(name), material_of(name)
-    if material is not None:
-        here &= results[material, "surface"] > PRESENT_PROBABILITY
-    ends = {"median_value": value, "median_low": low, "median_high": high}
+    material = material_of(name)
+    where = None if material is None else results[material, "surface"] > PRESENT_PROBABILITY
+    known = summarise_quantity(name, results.estimate(name), where)
+    numbers = {
+        "median_value": known.value,
+        "median_low": known.low,
+        "median_high": known.high,
+        "determined_share": known.determined,
+        "upper_limit_share": known.limited,
+        "median_upper_limit": known.limit,
+    }
     return {
         "name": name,
-        "kind": "quantity",
-        "label": f"{_quantity_label(results, name)} ({_unit(name)})",
-    } | {key: _number(float(np.median(image[here])) if here.any() else math.nan) for key, image in ends.items()}
+        "kind": _quantity_kind(name),
+        "label": f"{results.quantity_label(name)} ({unit_of(name)})",
+    } | {key: _number(value) for key, value in numbers.items()}
 
 
 def _element_row(results: Results, name: str) -> dict[str, str]:

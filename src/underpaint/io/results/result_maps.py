@@ -43,7 +43,8 @@ class MapEntry:
     label : str
         For people.
     kind : str
-        "group" or "member" of a pigment; "element"; "state" of detectability; "quantity" of all else.
+        "group" or "member" of a pigment; "element"; "state" of detectability; "mass fraction", "areal mass"
+        of elements; "quantity" of all else.
     unit : str
         "1" for none.
     material, place : str

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
@@ -28,18 +27,15 @@ REGIONS_FOLDER = "regions"
 """Holds a mask (PNG, white inside) for each region that was drawn."""
 SUMMARY_FILE = "summary.csv"
 _FOLDERS = ("pigments", "elements", "quantities", "detectability")
-_QUANTITIES = "element_quantities"
-_QUANTITY_MAP = re.compile(r"[A-Z][a-z]?\.(mass_percent|surface|ug_cm2)(\.low_90|\.high_90)?\.tif")
-MADE = (
-    RESULTS_FILE, SUMMARY_FILE, "report.html", "report.pdf", "pool.tif", "unlikeness.tif", f"{_QUANTITIES}.csv",
-    _QUANTITIES, *_FOLDERS,
-)  # fmt: skip
+MADE = (RESULTS_FILE, SUMMARY_FILE, "report.html", "report.pdf", "pool.tif", "unlikeness.tif", *_FOLDERS)
 """What a run makes in a folder of results, with the maps of its names in the folders; all else is the user's own."""
 _OF_THE_MAPS = (REGIONS_FILE, REGIONS_FOLDER, PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE)
 _STACKS = (
     "entry/pigments/results/probability",
     "entry/pigments/results/quantities",
     "entry/elements/results/parameters",
+    "entry/quantities/results/mass_fraction",
+    "entry/quantities/results/areal_mass",
     "entry/detectability/results/state",
 )
 MAP_STACKS = ("entry/pigments/results/probability", "entry/elements/results/parameters")
@@ -263,7 +259,7 @@ def _of_the_user(folder: Path) -> list[Path]:
     names = _map_names(folder)
     entries = []
     for entry in sorted(folder.iterdir()):
-        inside = entry.name in (*_FOLDERS, _QUANTITIES) and entry.is_dir() and not entry.is_symlink()
+        inside = entry.name in _FOLDERS and entry.is_dir() and not entry.is_symlink()
         entries += sorted(entry.iterdir()) if inside else [entry]
     return [entry for entry in entries if not _is_made(entry, folder, names)]
 
@@ -276,8 +272,6 @@ def _is_made(path: Path, folder: Path, names: set[str]) -> bool:
         return not is_of_others(folder)
     if path.parent == folder:
         return path.name in MADE or is_working_folder(path)
-    if path.parent == folder / _QUANTITIES:
-        return _QUANTITY_MAP.fullmatch(path.name) is not None
     in_maps = path.parent.parent == folder and path.parent.name in _FOLDERS
     return in_maps and path.suffix == ".tif" and _map_name(path) in names
 

@@ -177,8 +177,9 @@ def contradictions(scan: Scan, model: str | Path) -> dict[str, dict[str, int]]:
     Returns
     -------
     dict
-        ``missed``: a family of the group over ten standard deviations, and the group not present; ``unproven``: present,
-        and none of its families over two, in the spectra that were answered. Groups without either are left out.
+        ``missed``: a family of the group over ten standard deviations, and the group not present; ``unproven``:
+        present, and none of its families over two. In the spectra that were answered. Groups without either are left
+        out.
     """
     from underpaint.pipeline.plan import Settings, plan
 

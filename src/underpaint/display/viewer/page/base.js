@@ -97,9 +97,11 @@ export const lineName = (family) => family.replace("_", " ");
 // Without its examples: "lead pigment (lead white, red lead, ...), below the surface" is "lead pigment, below the surface".
 export const shortName = ({ label }) => label.replace(/ \(.*\)/, "");
 
+export const unitText = (unit) => unit.replace("um", "µm").replace("ug/cm2", "µg/cm²");
+
 export function number(value, unit) {
   if (value === null || value === undefined || Number.isNaN(value)) return "no answer";
   if (unit === "counts") return `${thousands(value)} counts`;
   const text = Math.abs(value) >= 1000 ? thousands(value) : String(Number(value.toPrecision(3)));
-  return unit && unit !== "1" ? `${text} ${unit.replace("um", "µm")}` : text;
+  return unit && unit !== "1" ? `${text} ${unitText(unit)}` : text;
 }

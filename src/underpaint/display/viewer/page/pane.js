@@ -1,5 +1,5 @@
 // One map on the screen: drawn pixel by pixel, with scale bar, hatching, regions, photograph and lens.
-import { make, number, shortName } from "./base.js";
+import { make, number, shortName, unitText } from "./base.js";
 import { STATES, paint, paintComposite, pictureOf, tableOf, topOf, unknownAt, usualColors, valuesOf } from "./maps.js";
 
 const LENGTHS_MM = [1000, 500, 200, 100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1];
@@ -112,7 +112,7 @@ export class Pane {
     if (part.entry.kind === "state") { this.legend.replaceChildren(...STATES.map((words, at) => swatch(table[at], words)), grey); return; }
     this.low.textContent = "0";
     this.high.textContent = probability ? "1" : `${number(part.top)}${part.entry.kind === "element" ? "+" : ""}`;
-    this.unit.textContent = probability ? "probability" : part.entry.unit === "1" ? "" : part.entry.unit.replace("um", "µm");
+    this.unit.textContent = probability ? "probability" : part.entry.unit === "1" ? "" : unitText(part.entry.unit);
     const above = this.shown.threshold > 0 ? make("span", { className: "quiet" }, `from ${number(this.shown.threshold * part.top)}`) : null;
     this.legend.replaceChildren(...[this.low, this.bar, this.high, this.unit, above, grey, probability ? this.unseen(part.entry) : null, this.whose(part.entry)].filter(Boolean));
   }

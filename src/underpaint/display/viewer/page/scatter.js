@@ -1,5 +1,5 @@
 // Two maps against each other, a cell of the plot per pair of values; a box drawn in it shows its pixels on the maps.
-import { byId, guarded, make, number, shortName, thousands } from "./base.js";
+import { byId, guarded, make, number, shortName, thousands, unitText } from "./base.js";
 import { pictureOf, tableOf, topOf, valuesOf } from "./maps.js";
 
 const CELLS = 100;
@@ -18,9 +18,9 @@ export class ScatterPanel {
   }
 
   build() {
-    const kinds = [["group", "Groups"], ["member", "Pigments"], ["element", "Elements"], ["quantity", "More"]];
+    const kinds = [["group", "Groups"], ["member", "Pigments"], ["element", "Elements"], ["other", "More"]];
     const choice = (at, label) => make("label", {}, `${label} `, make("select", { onchange: (event) => { this.pair[at] = Number(event.target.value); this.own = true; guarded(() => this.draw())(); } },
-      ...kinds.map(([kind, name]) => make("optgroup", { label: name }, ...this.app.entries.filter((own) => own.kind === kind).map((own) => make("option", { value: String(own.index) }, shortName(own))))).filter((own) => own.children.length)));
+      ...kinds.map(([kind, name]) => make("optgroup", { label: name }, ...this.app.entries.filter((own) => own.kind !== "state" && this.app.kindOf(own) === kind).map((own) => make("option", { value: String(own.index) }, shortName(own))))).filter((own) => own.children.length)));
     this.across = choice(0, "Across");
     this.up = choice(1, "Up");
     this.canvas = make("canvas", { className: "scatter", width: CELLS, height: CELLS, role: "img" });
@@ -66,7 +66,7 @@ export class ScatterPanel {
     context.clearRect(0, 0, CELLS, CELLS);
     context.drawImage(picture, 0, 0);
     this.canvas.setAttribute("aria-label", `Pixels by ${left.label} and ${right.label}`);
-    const unit = (entry) => (entry.kind === "group" || entry.kind === "member" ? "probability" : entry.unit === "1" ? "no unit" : entry.unit.replace("um", "µm"));
+    const unit = (entry) => (entry.kind === "group" || entry.kind === "member" ? "probability" : entry.unit === "1" ? "no unit" : unitText(entry.unit));
     this.axis.textContent = `Across: ${unit(left)}; up: ${unit(right)}. A cell is light where many pixels are.`;
     this.ticks.forEach((own, at) => own.replaceChildren(...ticksTo(this.tops[at]).map((value) => {
       const mark = make("span", {}, number(value));

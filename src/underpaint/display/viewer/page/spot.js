@@ -74,6 +74,7 @@ function card(app, own) {
 }
 
 function estimate(own) {
+  if (own.low === 0) return `under ${number(own.high, own.unit)} (90 %)`;
   if (own.low !== undefined && own.low !== null) return `${number(own.value, own.unit)} (90 %: ${number(own.low)} to ${number(own.high, own.unit)})`;
   return `${number(own.value, own.unit)}${own.error ? ` ± ${number(own.error, own.unit)}` : ""}`;
 }
@@ -82,7 +83,7 @@ function quantities(found) {
   const known = found.filter((own) => own.value !== null);
   if (!known.length) return null;
   return make("section", { className: "card" }, make("h3", {}, "Quantities"), make("ul", { className: "plain" },
-    ...known.map((own) => make("li", {}, `${own.label}: ${estimate(own)}`))));
+    ...known.map((own) => make("li", {}, `${shortName(own)}: ${estimate(own)}`))));
 }
 
 function elements(found) {
