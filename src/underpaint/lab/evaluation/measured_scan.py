@@ -6,7 +6,6 @@ areas by PyMca's fit (Sole et al. 2007), and the same pixels as another detector
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -23,7 +22,6 @@ from underpaint.lab.evaluation.scores import auroc, cohen_kappa, spearman
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import library
 from underpaint.pigments.predict import OnnxModel, identify
-from underpaint.pipeline.pooling import Shown
 from underpaint.simulate.instrument_inputs import KnownInstrument
 
 Array = NDArray[np.float64]
@@ -160,88 +158,6 @@ def line_agreement(one: Identified, other: Identified) -> dict[str, float]:
         families = library().group(name).key_families
         seen = [own.results.strongest(families).ravel() > LINE_SIGMAS for own in (one, other)]
         result |= _kappa(name, *seen)
-    return result
-
-
-THINNED_GROUPS = (
-    "mercury_red", "iron_pigment", "copper_green_blue", "chromium_pigment", "zinc_pigment", "tin_pigment",
-    "antimony_pigment",
-)  # fmt: skip
-"""Those whose agreement is averaged: groups that are neither nowhere nor everywhere on the scan of the aurora."""
-THINNED_SHARES = (0.1, 0.03)
-
-
-def contradictions(scan: Scan, model: str | Path) -> dict[str, dict[str, int]]:
-    """Count pixels in which the answers of the whole program contradict the lines, by group.
-
-    Returns
-    -------
-    dict
-        ``missed``: a family of the group over ten standard deviations, and the group not present; ``unproven``:
-        present, and none of its families over two. In the spectra that were answered. Groups without either are left
-        out.
-    """
-    from underpaint.pipeline.plan import Settings, plan
-
-    planned = plan(scan, Settings(model, elements=False))
-    fit, results = planned.work.fit, planned.run()
-    counts = planned.calibrated.scan.counts.compute()
-    if fit is None:
-        return {}
-    shown = Shown.of_block(fit, counts, scan.present)
-    if planned.work.pooling is not None:
-        core = slice(0, scan.shape[0]), slice(0, scan.shape[1])
-        pooled, _, _ = planned.work.pooling(shown, counts, planned.survey.pixel_counts, core)
-        shown = Shown.of_block(fit, pooled, scan.present)
-    deviations = shown.spread(shown.evidence.area / np.maximum(shown.evidence.sigma_if_absent, SMALLEST))
-    result = {}
-    for group in results.groups:
-        families = [fit.names.index(name) for name in results.materials[group].elements if name in fit.names]
-        if not families:
-            continue
-        highest, present = deviations[:, :, families].max(axis=2), results[group] > THRESHOLD
-        found = {
-            "missed": int((~present & (highest > CERTAIN_SIGMAS)).sum()),
-            "unproven": int((present & (highest < ABSENT_SIGMAS)).sum()),
-        }
-        if any(found.values()):
-            result[group] = found
-    return result
-
-
-def thinned(scan: Scan, model: str | Path, seed: int) -> dict[str, dict[str, Any]]:
-    """Cohen's kappa of answers from a share of a scan's counts with those from the rest, plain and pooled.
-
-    Each count goes to one part or the other by chance (binomial thinning), so the parts are independent spectra of the
-    same paint by the same instrument. The rest is answered pixel by pixel. Both have the axis of the whole scan.
-
-    Returns
-    -------
-    dict
-        By share, ``"0.1"``, and ``plain`` or ``pooled``: kappa by group of :data:`THINNED_GROUPS`, and their ``mean``.
-        A group that neither part shows anywhere is left out.
-    """
-    from underpaint.pipeline.plan import Settings, plan
-
-    axis = calibrate(scan).axis
-    counts, rng = np.asarray(scan.counts.compute()).astype(np.int64), np.random.default_rng(seed)
-
-    def answered(part: NDArray[np.int64], pool: str) -> Results:
-        spectra = replace(scan, counts=da.from_array(part.astype(np.float32), chunks=scan.counts.chunks), axis=axis)
-        return plan(spectra, Settings(model, elements=False, calibrated=False, pool=pool)).run()
-
-    result: dict[str, dict[str, Any]] = {}
-    for share in THINNED_SHARES:
-        few = rng.binomial(counts, share)
-        rest = answered(counts - few, "off")
-        for name, pool in (("plain", "off"), ("pooled", "auto")):
-            own, kappa = answered(few, pool), {}
-            for group in THINNED_GROUPS:
-                both = own[group] > THRESHOLD, rest[group] > THRESHOLD
-                if any(part.any() for part in both):
-                    kappa[group] = cohen_kappa(both[0].ravel(), both[1].ravel())
-            values = [value for value in kappa.values() if np.isfinite(value)]
-            result.setdefault(f"{share:g}", {})[name] = {**kappa, "mean": float(np.mean(values)) if values else None}
     return result
 
 
