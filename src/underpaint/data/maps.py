@@ -168,6 +168,8 @@ DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "state": (("group",), "1"),
     "unlikeness": ((), "1"),
     "peak_kev": ((), "keV"),
+    "diffraction": (("detector",), "1"),
+    "diffraction_kev": (("detector",), "keV"),
 }
 """What can be concluded: of each quantity the dimensions beside row and column, and the unit."""
 _COMMANDS = {
@@ -176,10 +178,21 @@ _COMMANDS = {
     "area": ("elements", "underpaint elements"),
     "state": ("states", "underpaint identify --detectability"),
     "unlikeness": ("unlikeness", "underpaint identify"),
+    "diffraction": ("diffraction", "underpaint elements, of a scan with two detectors or more"),
 }
 _LEAST_DEVIATION = 1e-6
 _MOST_LISTED = 8
-_ARRAYS = ("probability", "pigment_probability", "area", "area_sigma", "thickness", "share", "state", "unlikeness")
+_ARRAYS = (
+    "probability",
+    "pigment_probability",
+    "area",
+    "area_sigma",
+    "thickness",
+    "share",
+    "state",
+    "unlikeness",
+    "diffraction",
+)
 
 
 class Material(NamedTuple):
@@ -382,6 +395,13 @@ class Results:
         return cls._of("open_set", {"unlikeness": Stack(((),), score), "peak_kev": Stack(((),), peak_kev)}, **facts)
 
     @classmethod
+    def of_diffraction(cls, names: Sequence[str], sigmas: Any, peak_kev: Any, **facts: Any) -> "Results":
+        """Return the strongest peak that one detector has alone: sigmas and energy, (n_row, n_column, n_name)."""
+        keys = _keys(names)
+        stacks = {"diffraction": Stack(keys, sigmas), "diffraction_kev": Stack(keys, peak_kev)}
+        return cls._of("diffraction", stacks, **facts)
+
+    @classmethod
     def _of(
         cls,
         process: str,
@@ -475,6 +495,11 @@ class Results:
         array = self._simple("state", "group", "what an answer of no is worth")
         array.attrs["meaning"] = {str(number): text for number, text in STATES.items()}
         return array
+
+    @property
+    def diffraction(self) -> "xr.DataArray":
+        """(detector, row, column) sigmas of the strongest peak that a detector has alone: diffraction, no element."""
+        return self._simple("diffraction", "detector", "strongest peak in one detector alone")
 
     @property
     def unlikeness(self) -> "xr.DataArray":
@@ -731,7 +756,7 @@ class Results:
         """Return the maps of keys, nested in lists along the coordinates that are dimensions."""
         stack = self._stack(quantity)
         _, units = DIMENSIONS[quantity]
-        named = [name for name in ("group", "pigment", "line", "place") if name in coordinates]
+        named = [name for name in ("group", "pigment", "line", "detector", "place") if name in coordinates]
         if keys == []:
             raise ScanError(f"These results hold no {named[0]}s: the model {self.model_name!r} answers none.")
         return self._labelled_array(

@@ -13,6 +13,7 @@ from underpaint.data import EnergyAxis, Scan, Survey, sound_spectra, survey
 from underpaint.data.maps import Results
 from underpaint.elements._families import CANDIDATES, family_templates
 from underpaint.elements._pymca import PymcaFit
+from underpaint.elements.diffraction import Diffraction, plan_diffraction
 from underpaint.elements.fixed_fit import (
     FixedFit,
     Stage,
@@ -51,12 +52,15 @@ class ElementFit:
         Turns (n, n_channel) counts into (n, n_family) areas and deviations of its own families.
     notes, settings
         As :meth:`~underpaint.data.maps.Results.of_lines` takes them.
+    diffraction : Diffraction or None
+        How the scan's detectors compare; None where there is one.
     """
 
     names: tuple[str, ...]
     engine: VariableFit | FixedFit | PymcaFit
     notes: tuple[str, ...]
     settings: dict[str, Any]
+    diffraction: Diffraction | None = None
 
     def __call__(self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
         """Return (n_row, n_column, n_name, 2) areas and deviations; NaN where there is no spectrum, or no sound one."""
@@ -70,10 +74,54 @@ class ElementFit:
             result[sound, :, index] = values[:, rows]
         return result.reshape(*counts.shape[:2], len(self.names), 2)
 
-    def results(self, values: NDArray[np.float32], step_mm: tuple[float, float] | None) -> Results:
-        """Return (n_row, n_column, n_name, 2) areas and deviations as results."""
+    def without_diffraction(
+        self, counts: NDArray[Any], present: NDArray[np.bool_] | None, detectors: Sequence[NDArray[Any]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Return areas and deviations that peaks of one detector alone do not touch, and maps of these peaks.
+
+        Parameters
+        ----------
+        counts : (n_row, n_column, n_channel) array
+        present : (n_row, n_column) bool array or None
+        detectors : sequence of (n_row, n_column, n_channel) arrays
+            Those whose sum the counts are; empty where they are not compared.
+
+        Returns
+        -------
+        fitted : (n_row, n_column, n_name, 2) array
+            Where one detector alone has a peak, areas are what the others show, and deviations are raised by what the
+            peak would have changed.
+        maps : (n_row, n_column, n_detector, 2) array or None
+            As of :class:`~underpaint.elements.diffraction.Diffraction`.
+        """
+        fitted = self(counts, present)
+        if self.diffraction is None:
+            return fitted, None
+        maps, clean, where = self.diffraction(detectors, present)
+        if where.any():
+            without = self(clean[None])[0]
+            without[:, :, 1] = np.hypot(without[:, :, 1], fitted[where][:, :, 0] - without[:, :, 0])
+            fitted[where] = without
+        return fitted, maps
+
+    def nothing(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Return what :meth:`without_diffraction` returns of no pixel."""
+        n_detector = 0 if self.diffraction is None else len(self.diffraction.detectors)
+        empty = [np.empty((0, 0, n, 2), np.float32) for n in (len(self.names), n_detector)]
+        return empty[0], empty[1] if n_detector else None
+
+    def results(
+        self,
+        values: NDArray[np.float32],
+        step_mm: tuple[float, float] | None,
+        diffraction: NDArray[np.float32] | None = None,
+    ) -> Results:
+        """Return (n_row, n_column, n_name, 2) areas and deviations as results, with maps of diffraction."""
         facts: dict[str, Any] = {"step_mm": step_mm, "notes": self.notes, "settings": self.settings}
-        return Results.of_lines(self.names, values[..., 0], values[..., 1], **facts)
+        results = Results.of_lines(self.names, values[..., 0], values[..., 1], **facts)
+        if self.diffraction is None or diffraction is None:
+            return results
+        return results | self.diffraction.results(diffraction, step_mm)
 
 
 def fit_elements(
@@ -140,9 +188,10 @@ def fit_elements(
     axis = scan.require_axis()
     seen = survey(scan)
     fit = prepare_fit(seen, axis, families=families, add=add, drop=drop, instrument=instrument, engine=engine)
-    results = fit.results(_fit_blocks(seen.scan, fit, progress), scan.step_mm)
-    facts = {"name": scan.name, "notes": list(seen.scan.notes), "settings": {"source": scan.source}}
-    return replace(results, summary=facts)
+    results = fit.results(*_fit_blocks(seen.scan, fit, progress))
+    alerts = [] if fit.diffraction is None else list(fit.diffraction.findings(results))
+    settings = {"source": scan.source, "alerts": alerts}
+    return replace(results, summary={"name": scan.name, "notes": list(seen.scan.notes), "settings": settings})
 
 
 def prepare_fit(
@@ -170,6 +219,20 @@ def prepare_fit(
             f"Cannot fit elements: the scan has {seen.total.sum():.0f} counts in all, at least {_LEAST_COUNTS} are "
             "needed."
         )
+    fit = _prepared(seen, axis, families, add, drop, instrument, engine)
+    compared = plan_diffraction(seen.scan, axis, fit.settings["noise_fwhm_kev"], fit.settings["fano"])
+    return fit if compared is None else replace(fit, diffraction=compared)
+
+
+def _prepared(
+    seen: Survey,
+    axis: EnergyAxis,
+    families: Sequence[str] | None,
+    add: Sequence[str],
+    drop: Sequence[str],
+    instrument: Instrument | None,
+    engine: str,
+) -> ElementFit:
     if engine == "underpaint":
         return _prepare_variable(seen, axis, families, add, drop, instrument)
     stage = stage_of(seen.total, seen.highest, axis, instrument)
@@ -316,14 +379,25 @@ def _parts(name: str) -> tuple[str, ...]:
     return (name,) if "_" in name else families_of_element(name)
 
 
-def _fit_blocks(scan: Scan, fit: ElementFit, progress: Progress | None) -> NDArray[np.float32]:
+def _fit_blocks(
+    scan: Scan, fit: ElementFit, progress: Progress | None
+) -> tuple[NDArray[np.float32], tuple[float, float] | None, NDArray[np.float32] | None]:
+    """Return what :meth:`ElementFit.results` takes."""
     n_row, n_column, _ = scan.shape
     result = np.empty((n_row, n_column, len(fit.names), 2), dtype=np.float32)
-    for _, block, values in over_blocks(scan, fit):
+    detectors = () if fit.diffraction is None else tuple(one.counts for one in scan.detectors)
+    maps = np.empty((n_row, n_column, len(detectors), 2), np.float32) if detectors else None
+
+    def work(counts: NDArray[Any], present: NDArray[np.bool_] | None, *parts: NDArray[Any]) -> Any:
+        return fit.without_diffraction(counts, present, parts)
+
+    for _, block, (values, peaks) in over_blocks(scan, work, beside=detectors):
         result[block] = values
+        if maps is not None:
+            maps[block] = peaks
         if progress is not None:
             progress(block[0].stop, n_row)
-    return result
+    return result, scan.step_mm, maps
 
 
 def _anode_notes(names: Sequence[str], *, known: bool) -> tuple[str, ...]:

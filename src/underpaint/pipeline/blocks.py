@@ -66,12 +66,16 @@ class BlockWork:
     instrument: Instrument | None = None
 
     def __call__(
-        self, counts: NDArray[Any], present: NDArray[np.bool_] | None, pixel_counts: NDArray[np.float64]
+        self,
+        counts: NDArray[Any],
+        present: NDArray[np.bool_] | None,
+        pixel_counts: NDArray[np.float64],
+        *detectors: NDArray[Any],
     ) -> Stacks:
         """Return the numbers of (n_row, n_column, n_channel) counts by quantity, each (n_row, n_column, n_map)."""
         results = self._results(
             None if self.answers is None else self.answers(counts, present),
-            None if self.elements is None else self.elements(counts, present),
+            None if self.elements is None else self.elements.without_diffraction(counts, present, detectors),
             None if self.unlike is None else self.unlike(counts, present),
             pixel_counts,
         )
@@ -96,7 +100,7 @@ class BlockWork:
         """Return results of no pixel, which have all names, labels, notes and settings."""
         results = self._results(
             None if self.answers is None else self.answers.arrays((0, 0)),
-            None if self.elements is None else np.empty((0, 0, len(self.elements.names), 2), np.float32),
+            None if self.elements is None else self.elements.nothing(),
             None if self.unlike is None else np.empty((0, 0, 2), np.float32),
             np.empty((0, 0)),
         )
@@ -105,13 +109,14 @@ class BlockWork:
     def _results(
         self,
         answers: dict[str, NDArray[np.float32]] | None,
-        fitted: NDArray[np.float32] | None,
+        fitted: tuple[NDArray[np.float32], NDArray[np.float32] | None] | None,
         unlike: NDArray[np.float32] | None,
         pixel_counts: NDArray[np.float64],
     ) -> Results:
         results = Results(step_mm=self.step_mm)
         if self.elements is not None and fitted is not None:
-            results |= self.elements.results(fitted, self.step_mm)
+            values, peaks = fitted
+            results |= self.elements.results(values, self.step_mm, peaks)
         if self.unlike is not None and unlike is not None:
             results |= self.unlike.results(unlike, self.step_mm)
         if self.answers is not None and answers is not None:
@@ -181,6 +186,7 @@ def process_blocks(
     store: Store,
     pixel_counts: NDArray[np.float64],
     *,
+    detectors: Sequence[Any] = (),
     scheduler: str | None = None,
     progress: Callable[[int, int], None] | None = None,
     waiting: Callable[[], None] | None = None,
@@ -196,6 +202,8 @@ def process_blocks(
         Of maps of the scan's rows and columns.
     pixel_counts : (n_row, n_column) array
         Counts of each whole spectrum.
+    detectors : sequence of (n_row, n_column, n_channel) arrays
+        Counts of each detector, where the work compares them.
     scheduler : str or None
         As of :func:`~underpaint.runtime.blocks.over_blocks`.
     progress : callable, optional
@@ -219,7 +227,8 @@ def process_blocks(
         elif progress is not None:
             progress(done, scan.n_pixel)
 
-    loop = over_blocks(scan, work, beside=(pixel_counts,), finished=finished, scheduler=scheduler, begun=begun)
+    beside = (pixel_counts, *detectors)
+    loop = over_blocks(scan, work, beside=beside, finished=finished, scheduler=scheduler, begun=begun)
     for number, (rows, columns), stacks in loop:
         store.put(number, rows, columns, stacks)
         done += _n_pixel((rows, columns))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
+import dask
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,6 +33,7 @@ def over_blocks(
         or None, and its part of each array ``beside``. A block is one thread's work, so the same blocks give the same
         bits, whoever works on them.
     beside : sequence of (n_row, n_column, ...) arrays
+        Of numpy, or of dask: what these share with the counts is read once.
     finished : collection of int
         Numbers of blocks to leave out.
     scheduler : str or None
@@ -54,8 +56,9 @@ def over_blocks(
         for number, block in enumerate(blocks):
             if number not in finished:
                 present = None if scan.present is None else scan.present[block]
-                counts = np.asarray(scan.counts[block].compute(scheduler="synchronous"))
-                yield number, (counts, present, *(array[block] for array in beside))
+                parts = (array[block] for array in beside)
+                counts, *others = dask.compute(scan.counts[block], *parts, scheduler="synchronous")
+                yield number, (np.asarray(counts), present, *others)
 
     with threads_or_cluster(scheduler, threads) as crew:
         if begun is not None:
