@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from underpaint._version import __version__
 from underpaint.data import EnergyAxis, Scan, Survey, sound_spectra, survey
 from underpaint.data.maps import Results
-from underpaint.elements._families import CANDIDATES, family_templates
+from underpaint.elements._families import CANDIDATES, Template, family_templates, scatter_templates
 from underpaint.elements._pymca import PymcaFit
 from underpaint.elements.diffraction import Diffraction, plan_diffraction
 from underpaint.elements.fixed_fit import (
@@ -37,6 +37,12 @@ Progress = Callable[[int, int], None]
 
 ENGINES = ("underpaint", "fixed", "pymca")
 _LEAST_COUNTS = 100
+_MOST_WORSE = 1.05
+"""Misfit of the sum spectrum over that by the best of the usual instruments, from which one is not it."""
+_LIKE_SCATTER = ("Nb_K", "Mo_K", "Ag_K")
+"""Families whose lines lie where anodes' lines are scattered: with them, another anode's scatter could be described."""
+_SCATTER_ANGLES_DEG = (90.0, 115.0, 140.0)
+"""Angles of Compton scatter that stand for one that is not known, between beam and detected photon."""
 _ANODES = ("Mo_K", "Rh_K", "Pd_K", "Ag_K")
 
 
@@ -148,8 +154,8 @@ def fit_elements(
     drop : sequence of str
         Families that are known to be absent: they are left out of the fit.
     instrument : Instrument, optional
-        Source, geometry and detector. Without it the usual instruments share the word, the resolution is fitted, and
-        scatter of the anode's lines is left to the background.
+        Source, geometry and detector. Without it those of the usual instruments stand for it that describe the sum
+        spectrum; where they have one anode, its scattered lines are no elements. The resolution is fitted.
     engine : {"underpaint", "fixed", "pymca"}
         "underpaint" lets line ratios vary as the forward model says they do. "fixed" holds one ratio for the whole
         scan: faster to plan, and wrong where paint absorbs. "pymca" runs PyMca's ``FastXRFLinearFit``. The last two
@@ -276,7 +282,7 @@ def _prepare_variable(
         )
     detector, scatter = chosen.stage.detector, chosen.stage.scatter
     settings = _settings("underpaint", detector, scatter, names, axis) | {"fitted": list(fit.names)}
-    return ElementFit(tuple(names), fit, _anode_notes(names, known=instrument is not None), settings)
+    return ElementFit(tuple(names), fit, _anode_notes(names, known=instrument is not None or bool(scatter)), settings)
 
 
 @dataclass(frozen=True)
@@ -320,12 +326,15 @@ def choose(
     if named:
         candidates_of(named, stage)
     stage = with_resolution(stage, candidates_of(None, stage), instrument)
+    instruments = _likely_instruments(stage) if instrument is None else (instrument,)
+    if instrument is None and len({one.tube.anode for one in instruments}) == 1:
+        # all that may be it have one anode: its lines are scatter
+        stage = replace(stage, scatter=_scatter_at_any_angle(instruments[0], stage))
     anode = {template.name for template in stage.scatter}
     # a family whose shells are named one by one is fitted shell by shell
     split = {name[:-1] for name in named if name[-1].isdigit()}
     shells = [f"{name}{number}" for name in sorted(split) for number in range(1, 6)]
     fitted = dict.fromkeys((*(name for name in CANDIDATES if name not in anode | split), *shells, *named))
-    instruments = USUAL_INSTRUMENTS if instrument is None else (instrument,)
     simulated = [simulate_line_counts(one, N_STRATIGRAPHIES // len(instruments)) for one in instruments]
     make = partial(
         VariableFit,
@@ -340,6 +349,33 @@ def choose(
         one = [simulate_line_counts(instruments[0], N_STRATIGRAPHIES // 2)]
         stage = with_noise(stage, fitted_noise(total, stage.detector, partial(make, simulated=one)))
     return Choice([name for name in dict.fromkeys(named) if name not in left_out], stage, make)
+
+
+def _likely_instruments(stage: Stage) -> tuple[Instrument, ...]:
+    """Return the usual instruments that describe the sum spectrum, the best one first.
+
+    Above all their scatter tells them: an anode's lines, and where Compton scatter shifts them.
+    """
+    misfits = []
+    families = [name for name in CANDIDATES if name not in _LIKE_SCATTER]
+    for one in USUAL_INSTRUMENTS:
+        simulated = simulate_line_counts(one, N_STRATIGRAPHIES // 5)
+        nothing = np.zeros((0, stage.axis.n_channel))
+        arguments = (stage.used, families, [simulated], one.highest_kev, nothing)
+        misfits.append(VariableFit(stage.total[None], stage.detector, stage.axis, *arguments).first.misfit)
+    order = np.argsort(misfits)
+    return tuple(USUAL_INSTRUMENTS[index] for index in order if misfits[index] <= _MOST_WORSE * misfits[order[0]])
+
+
+def _scatter_at_any_angle(instrument: Instrument, stage: Stage) -> tuple[Template, ...]:
+    """Return the anode's lines as they are scattered, their Compton peak at angles that stand for all."""
+    templates = []
+    for angle in _SCATTER_ANGLES_DEG:
+        geometry = instrument.geometry.model_copy(update={"scatter_angle_deg": angle})
+        known = instrument.model_copy(update={"detector": stage.detector, "geometry": geometry})
+        of_angle = scatter_templates(known, stage.axis)
+        templates += [one for one in of_angle if one.name == "Compton" or angle == _SCATTER_ANGLES_DEG[0]]
+    return tuple(templates)
 
 
 def check_names(families: Sequence[str] | None, add: Sequence[str] = (), drop: Sequence[str] = ()) -> None:
