@@ -233,6 +233,8 @@ DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "pool": ((), "pixels"),
     "unlikeness": ((), "1"),
     "peak_kev": ((), "keV"),
+    "diffraction": (("detector",), "1"),
+    "diffraction_kev": (("detector",), "keV"),
 }
 """What can be concluded: of each quantity the dimensions beside row and column, and the unit."""
 _COMMANDS = {
@@ -244,12 +246,13 @@ _COMMANDS = {
     "state": ("states", "underpaint identify --detectability"),
     "pool": ("pools", "underpaint identify --pool auto, of a scan with few counts"),
     "unlikeness": ("unlikeness", "underpaint identify"),
+    "diffraction": ("diffraction", "underpaint elements, of a scan with two detectors or more"),
 }
 _LEAST_DEVIATION = 1e-6
 _MOST_LISTED = 8
 _ARRAYS = (
     "probability", "pigment_probability", "area", "area_sigma", MASS_FRACTION, AREAL_MASS, "thickness", "share",
-    "state", "pool", "unlikeness",
+    "state", "pool", "unlikeness", "diffraction",
 )  # fmt: skip
 
 
@@ -470,6 +473,13 @@ class Results:
         return cls._of("open_set", {"unlikeness": Stack(((),), score), "peak_kev": Stack(((),), peak_kev)}, **facts)
 
     @classmethod
+    def of_diffraction(cls, names: Sequence[str], sigmas: Any, peak_kev: Any, **facts: Any) -> "Results":
+        """Return the strongest peak that one detector has alone: sigmas and energy, (n_row, n_column, n_name)."""
+        keys = _keys(names)
+        stacks = {"diffraction": Stack(keys, sigmas), "diffraction_kev": Stack(keys, peak_kev)}
+        return cls._of("diffraction", stacks, **facts)
+
+    @classmethod
     def _of(
         cls,
         process: str,
@@ -587,6 +597,11 @@ class Results:
     def pool(self) -> "xr.DataArray":
         """(row, column) how many pixels were summed for the answer about one; NaN where there is none."""
         return self._array("pool", (), {}, "pixels summed for an answer")
+
+    @property
+    def diffraction(self) -> "xr.DataArray":
+        """(detector, row, column) sigmas of the strongest peak that a detector has alone: diffraction, no element."""
+        return self._simple("diffraction", "detector", "strongest peak in one detector alone")
 
     @property
     def unlikeness(self) -> "xr.DataArray":
@@ -874,7 +889,7 @@ class Results:
         """Return the maps of keys, nested in lists along the coordinates that are dimensions."""
         stack = self._stack(quantity)
         _, units = DIMENSIONS[quantity]
-        named = [name for name in ("group", "pigment", "line", "place") if name in coordinates]
+        named = [name for name in ("group", "pigment", "line", "detector", "place") if name in coordinates]
         if keys == []:
             raise ScanError(f"These results hold no {named[0]}s: the model {self.model_name!r} answers none.")
         return self._labelled_array(

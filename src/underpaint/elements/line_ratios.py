@@ -51,7 +51,7 @@ USUAL_INSTRUMENTS = tuple(
         ("Rh", 50.0, 50.0, 50.0, (Filter(formula="Al", density=2.7, thickness_um=100.0),)),
     )
 )
-"""Scanners in use; they stand for one that is not known."""
+"""Scanners in use; those that describe a scan stand for one that is not known."""
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,7 @@ class BlockWork:
         present: NDArray[np.bool_] | None,
         core: tuple[slice, slice],
         pixel_counts: NDArray[np.float64],
+        *detectors: NDArray[Any],
     ) -> Stacks:
         """Return the numbers of the core of (n_row, n_column, n_channel) counts by quantity, (n_row, n_column, n_map).
 
@@ -92,7 +93,9 @@ class BlockWork:
         fitted = unlike = pool = None
         if self.elements is not None:
             same = of_core is not None and self.elements.engine is self.fit
-            fitted = self.elements(inner, mask, of_core.evidence if of_core is not None and same else None)
+            evidence = of_core.evidence if of_core is not None and same else None
+            parts = [part[core] for part in detectors]
+            fitted = self.elements.without_diffraction(inner, mask, parts, evidence)
         if self.unlike is not None and of_core is not None:
             unlike = of_core.spread(np.stack(self.unlike(of_core.evidence), axis=1))
         spectra, n_counts = inner, pixel_counts[core]
@@ -134,7 +137,7 @@ class BlockWork:
         """Return results of no pixel, which have all names, labels, notes and settings."""
         results = self._results(
             None if self.answers is None else self.answers.arrays((0, 0)),
-            None if self.elements is None else np.empty((0, 0, len(self.elements.names), 2), np.float32),
+            None if self.elements is None else self.elements.nothing(),
             None if self.unlike is None else np.empty((0, 0, 2), np.float32),
             None if self.pooling is None else np.empty((0, 0, 1), np.float32),
             np.empty((0, 0)),
@@ -144,14 +147,15 @@ class BlockWork:
     def _results(
         self,
         answers: dict[str, NDArray[np.float32]] | None,
-        fitted: NDArray[np.float32] | None,
+        fitted: tuple[NDArray[np.float32], NDArray[np.float32] | None] | None,
         unlike: NDArray[np.float32] | None,
         pool: NDArray[np.float32] | None,
         pixel_counts: NDArray[np.float64],
     ) -> Results:
         results = Results(step_mm=self.step_mm)
         if self.elements is not None and fitted is not None:
-            results |= self.elements.results(fitted, self.step_mm)
+            values, peaks = fitted
+            results |= self.elements.results(values, self.step_mm, peaks)
         if self.unlike is not None and unlike is not None:
             results |= self.unlike.results(unlike, self.step_mm)
         if self.answers is not None and answers is not None:
@@ -223,6 +227,7 @@ def process_blocks(
     store: Store,
     pixel_counts: NDArray[np.float64],
     *,
+    detectors: Sequence[Any] = (),
     halo: int | None = None,
     scheduler: str | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -239,6 +244,8 @@ def process_blocks(
         Of maps of the scan's rows and columns.
     pixel_counts : (n_row, n_column) array
         Counts of each whole spectrum.
+    detectors : sequence of (n_row, n_column, n_channel) arrays
+        Counts of each detector, where the work compares them.
     halo : int or None
         As of :func:`~underpaint.runtime.blocks.over_blocks`.
     scheduler : str or None
@@ -264,8 +271,15 @@ def process_blocks(
         elif progress is not None:
             progress(done, scan.n_pixel)
 
-    beside = (pixel_counts,)
-    loop = over_blocks(scan, work, halo=halo, beside=beside, finished=finished, scheduler=scheduler, begun=begun)
+    loop = over_blocks(
+        scan,
+        work,
+        halo=halo,
+        beside=(pixel_counts, *detectors),
+        finished=finished,
+        scheduler=scheduler,
+        begun=begun,
+    )
     for number, (rows, columns), stacks in loop:
         store.put(number, rows, columns, stacks)
         done += _n_pixel((rows, columns))

@@ -23,6 +23,7 @@ from underpaint.runtime.progress import Progress, silent
 
 if TYPE_CHECKING:
     from underpaint.elements import LineEvidence, QuantityRequest, VariableFit
+    from underpaint.elements.diffraction import Diffraction
 
 NO_MODEL = "none"
 """Stands for no network: elements alone."""
@@ -160,11 +161,13 @@ class Plan:
             store,
             self.survey.pixel_counts,
             halo=self.work.halo,
+            detectors=() if self._diffraction is None else [one.counts for one in scan.detectors],
             scheduler=scheduler,
             progress=lambda done, every: step(what, done, every),
             waiting=lambda: step(f"Waiting for a worker of the cluster {scheduler}", 0, 1),
         )
-        results = self._with_guess(replace(self.work.read(store), summary=self._summary()))
+        results = self.work.read(store)
+        results = self._with_guess(replace(results, summary=self._summary(results)))
         results |= self._quantities(results, step)
         if not (results.has_pigments and results.has_elements):
             return results
@@ -190,10 +193,15 @@ class Plan:
             thickness_um=request.thickness_um,
         )
 
-    def _summary(self) -> dict[str, Any]:
+    @property
+    def _diffraction(self) -> "Diffraction | None":
+        return None if self.work.elements is None else self.work.elements.diffraction
+
+    def _summary(self, results: Results) -> dict[str, Any]:
         """Return the facts of the scan, and of the settings what was found out."""
         calibrated = self.calibrated
-        settings = self.settings.record() | {"source": calibrated.scan.source, "alerts": list(calibrated.alerts)}
+        alerts = [*calibrated.alerts, *(() if self._diffraction is None else self._diffraction.findings(results))]
+        settings = self.settings.record() | {"source": calibrated.scan.source, "alerts": alerts}
         settings["calibration"] = calibrated.facts()
         palette = self.work.palette
         named = palette.pigments if isinstance(palette, Palette) else palette

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
+import dask
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,6 +34,7 @@ def over_blocks(
         or None, and its part of each array ``beside``. A block is one thread's work, so the same blocks give the same
         bits, whoever works on them.
     beside : sequence of (n_row, n_column, ...) arrays
+        Of numpy, or of dask: what these share with the counts is read once.
     halo : int or None
         Pixels around a block that are given with it; the work is then called with the block's (rows, columns) among
         what is given, after the mask.
@@ -59,9 +61,10 @@ def over_blocks(
             if number not in finished:
                 given, core = _with_halo(block, scan.shape, halo or 0)
                 present = None if scan.present is None else scan.present[given]
-                counts = np.asarray(scan.counts[given].compute(scheduler="synchronous"))
+                parts = (array[given] for array in beside)
+                counts, *others = dask.compute(scan.counts[given], *parts, scheduler="synchronous")
                 places = () if halo is None else (core,)
-                yield number, (counts, present, *places, *(array[given] for array in beside))
+                yield number, (np.asarray(counts), present, *places, *others)
 
     with threads_or_cluster(scheduler, threads) as crew:
         if begun is not None:

@@ -131,7 +131,9 @@ def read_results(folder: str | Path, *, lazily: bool = True) -> Results:
     True
     """
     cube = _lazy_cube if lazily else _cube
-    parts = (_read_pigments, _read_elements, _read_element_quantities, _read_states, _read_open_set)
+    parts = (
+        _read_pigments, _read_elements, _read_element_quantities, _read_states, _read_open_set, _read_diffraction,
+    )  # fmt: skip
 
     def read(file: Any) -> Results:
         results = reduce(or_, (part(file, cube) for part in parts), Results())
@@ -219,6 +221,16 @@ def _write_hdf5(path: Path, results: Results) -> None:
             data.attrs["meaning"] = json.dumps(STATES)
             for (name,) in results.stacks["state"].keys:
                 data[name].attrs["long_name"] = results.label(name)
+        if "diffraction" in results.stacks:
+            collection = _process(entry, "diffraction", results, "sigmas")
+            for name, quantity, what in (
+                ("sigmas", "diffraction", "strongest peak in {} alone (standard deviations)"),
+                ("energy_kev", "diffraction_kev", "energy of the strongest peak in {} alone"),
+            ):
+                data = _write_stack(collection, name, results, quantity)
+                detectors = results.settings_of("diffraction").get("detectors", ())
+                for (key,), detector in zip(results.stacks[quantity].keys, detectors, strict=False):
+                    data[key].attrs["long_name"] = what.format(f"detector {detector}")
         if results.unexplained is not None or "unlikeness" in results.stacks:
             _write_open_set(entry, results)
         entry.attrs["default"] = "pigments" if results.has_pigments else "elements" if results.has_elements else "scan"
@@ -458,6 +470,15 @@ def _read_states(file: Any, cube: Cubes) -> Results:
     names = _signals(data)
     labels = [str(data[name].attrs["long_name"]) for name in names]
     return Results.of_states(names, labels, cube(data, names, np.uint8), **_record(process))
+
+
+def _read_diffraction(file: Any, cube: Cubes) -> Results:
+    if "entry/diffraction" not in file:
+        return Results()
+    process = file["entry/diffraction"]
+    names = _signals(process["results/sigmas"])
+    sigmas, energy = (cube(process[f"results/{each}"], names, np.float32) for each in ("sigmas", "energy_kev"))
+    return Results.of_diffraction(names, sigmas, energy, **_record(process))
 
 
 def _read_open_set(file: Any, cube: Cubes) -> Results:
