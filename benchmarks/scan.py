@@ -246,12 +246,13 @@ def parts(path: Path) -> dict[str, float]:
     fit = plan_all_families(seen, axis, machine)
     unlike, flat = unlikeness(known_families(), fit, axis, machine), counts.reshape(-1, N_CHANNEL)
     pigments = BlockWork(axis, answers=plan_answers(axis, model, instrument=known_of(machine)))
+    whole = slice(0, counts.shape[0]), slice(0, counts.shape[1])
     steps: dict[str, Callable[[], Any]] = {
         "reading (unpacking)": scan.counts[rows, columns].compute,
         "sum and maximum": lambda: survey(Scan(counts, axis=axis)),
         "rebinning": lambda: apply_rebin(counts.reshape(-1, N_CHANNEL), matrix),
         "network": lambda: model(rebinned, recorded),
-        "pigments, all": lambda: pigments(counts, None, seen.pixel_counts),
+        "pigments, all": lambda: pigments(counts, None, whole, seen.pixel_counts),
         "elements": lambda: plan(counts),
         "elements, and peaks of no family": lambda: unlike(fit(flat)),
     }

@@ -16,3 +16,13 @@ def one_thread_beside_other_workers() -> Iterator[None]:
         return
     with one_blas_thread():
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests, and the commands that they start, keep nothing in the user's cache folder."""
+    place = tmp_path_factory.getbasetemp() / "cache"
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+            patch.setenv(variable, str(place))
+        yield

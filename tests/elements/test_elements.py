@@ -14,8 +14,10 @@ from underpaint.data.peaks import peak_counts, resolution_fwhm_kev
 from underpaint.elements import fit_elements
 from underpaint.errors import CalibrationError, CoverageError, MissingExtraError, ScanError
 from underpaint.physics.atomic import compton_energy, family_lines
-from underpaint.physics.forward import efficiency
-from underpaint.physics.instrument import Detector, Instrument, Tube
+from underpaint.physics.forward import efficiency, emit, render
+from underpaint.physics.instrument import Detector, Geometry, Instrument, Tube
+from underpaint.physics.materials import load_palette
+from underpaint.simulate import RandomStratigraphies, StratigraphySampler
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 AURORA = SHARED / "data" / "aurora" / "prova1.npz"
@@ -183,3 +185,19 @@ def test_both_engines_agree_on_a_real_scan(detector: str) -> None:
         # Line ratios and background differ between the engines, not the counts by more than a tenth.
         assert float(ours[name].sum() / theirs[name].sum()) == pytest.approx(1.0, abs=0.1), name
     assert "As_K" not in ours.lines
+
+
+@pytest.mark.parametrize("anode", ["Rh", "Mo"])
+def test_scatter_of_an_anode_that_is_not_named_is_no_element(anode: str) -> None:
+    tube = Tube.model_validate({"anode": anode, "voltage_kv": 40.0})
+    geometry = Geometry.model_validate({"incidence_angle_deg": 55.0, "takeoff_angle_deg": 50.0})
+    instrument = Instrument(name="", tube=tube, geometry=geometry, detector=INSTRUMENT.detector)
+    palette = load_palette("old_master").pigments
+    sampler, rng = StratigraphySampler(RandomStratigraphies(palette=palette)), np.random.default_rng(1)
+    emission = emit([sampler.draw(rng) for _ in range(30)], instrument, single=True)
+    expected = np.asarray(render(emission, instrument.detector, AXIS), np.float64)
+    expected *= 2e4 / expected.sum(axis=1, keepdims=True)
+    results = fit_elements(Scan(rng.poisson(expected)[:, None], AXIS))
+    assert {"Fe_K", "Pb_L"} <= set(results.lines)
+    assert "Mo_K" not in results.lines
+    assert f"{anode}_K" in results.settings_of("elements")["scatter"]

@@ -38,7 +38,8 @@ def results(planned: Plan) -> Results:
 def test_outputs_are_declared_and_kept(planned: Plan, results: Results) -> None:
     declared = {output.quantity: output for output in planned.outputs}
     assert set(declared) == {
-        "probability", "quantity", "quantity_sigma", "area", "area_sigma", "state", "unlikeness", "peak_kev",
+        "probability", "quantity", "quantity_sigma", "area", "area_sigma", "state", "pool", "unlikeness",
+        "peak_kev",
     }  # fmt: skip
     assert (declared["area"].dimensions, declared["area"].units) == (("line",), "counts")
     assert declared["probability"].dimensions == ("material", "place")

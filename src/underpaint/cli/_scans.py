@@ -165,6 +165,10 @@ def identify(
     no_elements: Annotated[
         bool, typer.Option("--no-elements", help="Pigments alone: no element maps, no look for what nothing explains.")
     ] = False,
+    pool: Annotated[
+        Literal["auto", "off"],
+        typer.Option(help="Of a scan with few counts, identify the sum of a pixel and its like neighbours."),
+    ] = "auto",
     trust_instrument: TrustInstrument = False,
     beam: BeamOption = None,
     scheduler: SchedulerOption = None,
@@ -199,6 +203,7 @@ def identify(
         counts_scale,
         trust_instrument,
         beam,
+        pool,
         add=named_lines(add) or (),
         drop=named_lines(drop) or (),
     )

@@ -230,8 +230,11 @@ DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
     **{f"{MASS_FRACTION}{end}": (("element",), "%") for end in ("", "_low", "_high")},
     **{f"{AREAL_MASS}{end}": (("element",), "ug/cm2") for end in ("", "_low", "_high")},
     "state": (("group",), "1"),
+    "pool": ((), "pixels"),
     "unlikeness": ((), "1"),
     "peak_kev": ((), "keV"),
+    "diffraction": (("detector",), "1"),
+    "diffraction_kev": (("detector",), "keV"),
 }
 """What can be concluded: of each quantity the dimensions beside row and column, and the unit."""
 _COMMANDS = {
@@ -241,13 +244,15 @@ _COMMANDS = {
     MASS_FRACTION: ("mass fractions", "underpaint elements --quantities mass_percent"),
     AREAL_MASS: ("areal masses", "underpaint elements --quantities ug_cm2"),
     "state": ("states", "underpaint identify --detectability"),
+    "pool": ("pools", "underpaint identify --pool auto, of a scan with few counts"),
     "unlikeness": ("unlikeness", "underpaint identify"),
+    "diffraction": ("diffraction", "underpaint elements, of a scan with two detectors or more"),
 }
 _LEAST_DEVIATION = 1e-6
 _MOST_LISTED = 8
 _ARRAYS = (
     "probability", "pigment_probability", "area", "area_sigma", MASS_FRACTION, AREAL_MASS, "thickness", "share",
-    "state", "unlikeness",
+    "state", "pool", "unlikeness", "diffraction",
 )  # fmt: skip
 
 
@@ -458,9 +463,21 @@ class Results:
         return cls._of("detectability", {"state": Stack(_keys(names), state)}, materials, **facts)
 
     @classmethod
+    def of_pools(cls, n_pixel: Any, **facts: Any) -> "Results":
+        """Return how many pixels were summed for each answer, (n_row, n_column, 1)."""
+        return cls._of("pigments", {"pool": Stack(((),), n_pixel)}, **facts)
+
+    @classmethod
     def of_unlikeness(cls, score: Any, peak_kev: Any, **facts: Any) -> "Results":
         """Return the strongest peak that nothing known explains: sigmas and energy, (n_row, n_column, 1)."""
         return cls._of("open_set", {"unlikeness": Stack(((),), score), "peak_kev": Stack(((),), peak_kev)}, **facts)
+
+    @classmethod
+    def of_diffraction(cls, names: Sequence[str], sigmas: Any, peak_kev: Any, **facts: Any) -> "Results":
+        """Return the strongest peak that one detector has alone: sigmas and energy, (n_row, n_column, n_name)."""
+        keys = _keys(names)
+        stacks = {"diffraction": Stack(keys, sigmas), "diffraction_kev": Stack(keys, peak_kev)}
+        return cls._of("diffraction", stacks, **facts)
 
     @classmethod
     def _of(
@@ -575,6 +592,16 @@ class Results:
         array = self._simple("state", "group", "what an answer of no is worth")
         array.attrs["meaning"] = {str(number): text for number, text in STATES.items()}
         return array
+
+    @property
+    def pool(self) -> "xr.DataArray":
+        """(row, column) how many pixels were summed for the answer about one; NaN where there is none."""
+        return self._array("pool", (), {}, "pixels summed for an answer")
+
+    @property
+    def diffraction(self) -> "xr.DataArray":
+        """(detector, row, column) sigmas of the strongest peak that a detector has alone: diffraction, no element."""
+        return self._simple("diffraction", "detector", "strongest peak in one detector alone")
 
     @property
     def unlikeness(self) -> "xr.DataArray":
@@ -862,7 +889,7 @@ class Results:
         """Return the maps of keys, nested in lists along the coordinates that are dimensions."""
         stack = self._stack(quantity)
         _, units = DIMENSIONS[quantity]
-        named = [name for name in ("group", "pigment", "line", "place") if name in coordinates]
+        named = [name for name in ("group", "pigment", "line", "detector", "place") if name in coordinates]
         if keys == []:
             raise ScanError(f"These results hold no {named[0]}s: the model {self.model_name!r} answers none.")
         return self._labelled_array(

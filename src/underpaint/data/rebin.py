@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from underpaint.data.axis import EnergyAxis
-from underpaint.data.scan import Scan
+from underpaint.data.scan import Scan, name_of_sum
 from underpaint.errors import CalibrationError, ScanError
 
 _AT_ONCE = 128
@@ -146,7 +147,8 @@ def sum_scans(scans: Sequence[Scan]) -> Scan:
         return first
     moved = [rebin_scan(scan, first.require_axis()) for scan in scans]
     names = [scan.detector or scan.name for scan in scans]
-    total: Any = sum(scan.counts.rechunk(first.counts.chunks).astype(np.float32) for scan in moved)
+    moved = [replace(scan, counts=scan.counts.rechunk(first.counts.chunks)) for scan in moved]
+    total = da.map_blocks(_total, *(scan.counts for scan in moved), dtype=np.float32, name=name_of_sum(moved))
     return replace(
         first,
         counts=total,
@@ -158,7 +160,15 @@ def sum_scans(scans: Sequence[Scan]) -> Scan:
             *dict.fromkeys(note for scan in scans for note in scan.notes),
             f"the counts of {len(scans)} detectors ({', '.join(names)}) are added on the energy axis of {names[0]}",
         ),
+        detectors=tuple(moved),
     )
+
+
+def _total(*counts: NDArray[Any]) -> NDArray[np.float32]:
+    total = counts[0].astype(np.float32)
+    for one in counts[1:]:
+        total += one
+    return total
 
 
 def _sum_times(times: list[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:

@@ -1,6 +1,6 @@
 """A scan: a lazy cube of spectra, (row, column, channel)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 import dask.array as da
 import numpy as np
+from dask.base import tokenize
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
@@ -62,6 +63,9 @@ class Scan:
     counts_scale : float
         What was stored per count: the file's values were divided by it. Of a scan with a scale for each pixel, the
         median.
+    detectors : tuple of Scan
+        Those whose sum the counts are, in the same channels. Empty where the counts were changed since, or where there
+        is one detector.
 
     Examples
     --------
@@ -84,6 +88,7 @@ class Scan:
     notes: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
     counts_scale: float = 1.0
+    detectors: tuple["Scan", ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.counts, da.Array):
@@ -99,6 +104,8 @@ class Scan:
                 f"Cannot make a scan: the cube has {self.counts.shape[2]} channels, "
                 f"its energy axis {self.axis.n_channel}."
             )
+        if self.detectors and self.counts.name != name_of_sum(self.detectors):
+            object.__setattr__(self, "detectors", ())
 
     def __repr__(self) -> str:
         n_row, n_column, n_channel = self.shape
@@ -179,6 +186,11 @@ class Scan:
     def max_spectrum(self) -> Spectrum:
         """Largest count of any pixel, channel by channel; it shows what the sum hides."""
         return survey(self).max_spectrum()
+
+
+def name_of_sum(detectors: Sequence[Scan]) -> str:
+    """Return the name of the dask array that is the sum of detectors; repaired or cropped counts have another."""
+    return f"sum-{tokenize(*(scan.counts.name for scan in detectors))}"
 
 
 def _time(time_s: NDArray[np.float64] | None, row: int, column: int) -> float | None:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from underpaint._version import __version__
 from underpaint.data import EnergyAxis, Scan, Survey, sound_spectra, survey
 from underpaint.data.maps import Results
-from underpaint.elements._families import CANDIDATES, family_templates
+from underpaint.elements._families import CANDIDATES, Template, family_templates, scatter_templates
 from underpaint.elements._pymca import PymcaFit
+from underpaint.elements.diffraction import Diffraction, plan_diffraction
 from underpaint.elements.fixed_fit import (
     FixedFit,
     Stage,
@@ -36,6 +37,12 @@ Progress = Callable[[int, int], None]
 
 ENGINES = ("underpaint", "fixed", "pymca")
 _LEAST_COUNTS = 100
+_MOST_WORSE = 1.05
+"""Misfit of the sum spectrum over that by the best of the usual instruments, from which one is not it."""
+_LIKE_SCATTER = ("Nb_K", "Mo_K", "Ag_K")
+"""Families whose lines lie where anodes' lines are scattered: with them, another anode's scatter could be described."""
+_SCATTER_ANGLES_DEG = (90.0, 115.0, 140.0)
+"""Angles of Compton scatter that stand for one that is not known, between beam and detected photon."""
 _ANODES = ("Mo_K", "Rh_K", "Pd_K", "Ag_K")
 
 
@@ -51,12 +58,15 @@ class ElementFit:
         Turns (n, n_channel) counts into (n, n_family) areas and deviations of its own families.
     notes, settings
         As :meth:`~underpaint.data.maps.Results.of_lines` takes them.
+    diffraction : Diffraction or None
+        How the scan's detectors compare; None where there is one.
     """
 
     names: tuple[str, ...]
     engine: VariableFit | FixedFit | PymcaFit
     notes: tuple[str, ...]
     settings: dict[str, Any]
+    diffraction: Diffraction | None = None
 
     def __call__(
         self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None, shown: Evidence | None = None
@@ -72,10 +82,60 @@ class ElementFit:
             result[sound, :, index] = values[:, columns]
         return result.reshape(*counts.shape[:2], len(self.names), 2)
 
-    def results(self, values: NDArray[np.float32], step_mm: tuple[float, float] | None) -> Results:
-        """Return (n_row, n_column, n_name, 2) areas and deviations as results."""
+    def without_diffraction(
+        self,
+        counts: NDArray[Any],
+        present: NDArray[np.bool_] | None,
+        detectors: Sequence[NDArray[Any]],
+        shown: Evidence | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Return areas and deviations that peaks of one detector alone do not touch, and maps of these peaks.
+
+        Parameters
+        ----------
+        counts : (n_row, n_column, n_channel) array
+        present : (n_row, n_column) bool array or None
+        detectors : sequence of (n_row, n_column, n_channel) arrays
+            Those whose sum the counts are; empty where they are not compared.
+        shown : Evidence or None
+            What the engine makes of the sound spectra, where that is known.
+
+        Returns
+        -------
+        fitted : (n_row, n_column, n_name, 2) array
+            Where one detector alone has a peak, areas are what the others show, and deviations are raised by what the
+            peak would have changed.
+        maps : (n_row, n_column, n_detector, 2) array or None
+            As of :class:`~underpaint.elements.diffraction.Diffraction`.
+        """
+        fitted = self(counts, present, shown)
+        if self.diffraction is None:
+            return fitted, None
+        maps, clean, where = self.diffraction(detectors, present)
+        if where.any():
+            without = self(clean[None])[0]
+            without[:, :, 1] = np.hypot(without[:, :, 1], fitted[where][:, :, 0] - without[:, :, 0])
+            fitted[where] = without
+        return fitted, maps
+
+    def nothing(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Return what :meth:`without_diffraction` returns of no pixel."""
+        n_detector = 0 if self.diffraction is None else len(self.diffraction.detectors)
+        empty = [np.empty((0, 0, n, 2), np.float32) for n in (len(self.names), n_detector)]
+        return empty[0], empty[1] if n_detector else None
+
+    def results(
+        self,
+        values: NDArray[np.float32],
+        step_mm: tuple[float, float] | None,
+        diffraction: NDArray[np.float32] | None = None,
+    ) -> Results:
+        """Return (n_row, n_column, n_name, 2) areas and deviations as results, with maps of diffraction."""
         facts: dict[str, Any] = {"step_mm": step_mm, "notes": self.notes, "settings": self.settings}
-        return Results.of_lines(self.names, values[..., 0], values[..., 1], **facts)
+        results = Results.of_lines(self.names, values[..., 0], values[..., 1], **facts)
+        if self.diffraction is None or diffraction is None:
+            return results
+        return results | self.diffraction.results(diffraction, step_mm)
 
 
 def sound_part(counts: NDArray[Any], present: NDArray[np.bool_] | None) -> tuple[NDArray[np.bool_], NDArray[Any]]:
@@ -111,8 +171,8 @@ def fit_elements(
     drop : sequence of str
         Families that are known to be absent: they are left out of the fit.
     instrument : Instrument, optional
-        Source, geometry and detector. Without it the usual instruments share the word, the resolution is fitted, and
-        scatter of the anode's lines is left to the background.
+        Source, geometry and detector. Without it those of the usual instruments stand for it that describe the sum
+        spectrum; where they have one anode, its scattered lines are no elements. The resolution is fitted.
     engine : {"underpaint", "fixed", "pymca"}
         "underpaint" lets line ratios vary as the forward model says they do. "fixed" holds one ratio for the whole
         scan: faster to plan, and wrong where paint absorbs. "pymca" runs PyMca's ``FastXRFLinearFit``. The last two
@@ -151,9 +211,10 @@ def fit_elements(
     axis = scan.require_axis()
     seen = survey(scan)
     fit = prepare_fit(seen, axis, families=families, add=add, drop=drop, instrument=instrument, engine=engine)
-    results = fit.results(_fit_blocks(seen.scan, fit, progress), scan.step_mm)
-    facts = {"name": scan.name, "notes": list(seen.scan.notes), "settings": {"source": scan.source}}
-    return replace(results, summary=facts)
+    results = fit.results(*_fit_blocks(seen.scan, fit, progress))
+    alerts = [] if fit.diffraction is None else list(fit.diffraction.findings(results))
+    settings = {"source": scan.source, "alerts": alerts}
+    return replace(results, summary={"name": scan.name, "notes": list(seen.scan.notes), "settings": settings})
 
 
 def prepare_fit(
@@ -180,6 +241,21 @@ def prepare_fit(
     if engine not in ENGINES:
         raise ValueError(f"Cannot fit elements with engine {engine!r}; engines are {', '.join(map(repr, ENGINES))}.")
     _check_counts(seen)
+    fit = _prepared(seen, axis, families, add, drop, instrument, engine, peaks)
+    compared = plan_diffraction(seen.scan, axis, fit.settings["noise_fwhm_kev"], fit.settings["fano"])
+    return fit if compared is None else replace(fit, diffraction=compared)
+
+
+def _prepared(
+    seen: Survey,
+    axis: EnergyAxis,
+    families: Sequence[str] | None,
+    add: Sequence[str],
+    drop: Sequence[str],
+    instrument: Instrument | None,
+    engine: str,
+    peaks: bool,
+) -> ElementFit:
     if engine == "underpaint":
         return _prepare_variable(seen, axis, families, add, drop, instrument, peaks=peaks)
     stage = stage_of(seen.total, seen.highest, axis, instrument)
@@ -248,7 +324,7 @@ def _prepare_variable(
         )
     detector, scatter = chosen.stage.detector, chosen.stage.scatter
     settings = _settings("underpaint", detector, scatter, names, axis) | {"fitted": list(fit.names)}
-    return ElementFit(tuple(names), fit, _anode_notes(names, known=instrument is not None), settings)
+    return ElementFit(tuple(names), fit, _anode_notes(names, known=instrument is not None or bool(scatter)), settings)
 
 
 @dataclass(frozen=True)
@@ -292,12 +368,15 @@ def choose(
     if named:
         candidates_of(named, stage)
     stage = with_resolution(stage, candidates_of(None, stage), instrument)
+    instruments = _likely_instruments(stage) if instrument is None else (instrument,)
+    if instrument is None and len({one.tube.anode for one in instruments}) == 1:
+        # all that may be it have one anode: its lines are scatter
+        stage = replace(stage, scatter=_scatter_at_any_angle(instruments[0], stage))
     anode = {template.name for template in stage.scatter}
     # a family whose shells are named one by one is fitted shell by shell
     split = {name[:-1] for name in named if name[-1].isdigit()}
     shells = [f"{name}{number}" for name in sorted(split) for number in range(1, 6)]
     fitted = dict.fromkeys((*(name for name in CANDIDATES if name not in anode | split), *shells, *named))
-    instruments = USUAL_INSTRUMENTS if instrument is None else (instrument,)
     simulated = [simulate_line_counts(one, N_STRATIGRAPHIES // len(instruments)) for one in instruments]
     make = partial(
         VariableFit,
@@ -312,6 +391,33 @@ def choose(
         one = [simulate_line_counts(instruments[0], N_STRATIGRAPHIES // 2)]
         stage = with_noise(stage, fitted_noise(total, stage.detector, partial(make, simulated=one)))
     return Choice([name for name in dict.fromkeys(named) if name not in left_out], stage, make)
+
+
+def _likely_instruments(stage: Stage) -> tuple[Instrument, ...]:
+    """Return the usual instruments that describe the sum spectrum, the best one first.
+
+    Above all their scatter tells them: an anode's lines, and where Compton scatter shifts them.
+    """
+    misfits = []
+    families = [name for name in CANDIDATES if name not in _LIKE_SCATTER]
+    for one in USUAL_INSTRUMENTS:
+        simulated = simulate_line_counts(one, N_STRATIGRAPHIES // 5)
+        nothing = np.zeros((0, stage.axis.n_channel))
+        arguments = (stage.used, families, [simulated], one.highest_kev, nothing)
+        misfits.append(VariableFit(stage.total[None], stage.detector, stage.axis, *arguments).first.misfit)
+    order = np.argsort(misfits)
+    return tuple(USUAL_INSTRUMENTS[index] for index in order if misfits[index] <= _MOST_WORSE * misfits[order[0]])
+
+
+def _scatter_at_any_angle(instrument: Instrument, stage: Stage) -> tuple[Template, ...]:
+    """Return the anode's lines as they are scattered, their Compton peak at angles that stand for all."""
+    templates = []
+    for angle in _SCATTER_ANGLES_DEG:
+        geometry = instrument.geometry.model_copy(update={"scatter_angle_deg": angle})
+        known = instrument.model_copy(update={"detector": stage.detector, "geometry": geometry})
+        of_angle = scatter_templates(known, stage.axis)
+        templates += [one for one in of_angle if one.name == "Compton" or angle == _SCATTER_ANGLES_DEG[0]]
+    return tuple(templates)
 
 
 def check_names(families: Sequence[str] | None, add: Sequence[str] = (), drop: Sequence[str] = ()) -> None:
@@ -351,14 +457,25 @@ def _parts(name: str) -> tuple[str, ...]:
     return (name,) if "_" in name else families_of_element(name)
 
 
-def _fit_blocks(scan: Scan, fit: ElementFit, progress: Progress | None) -> NDArray[np.float32]:
+def _fit_blocks(
+    scan: Scan, fit: ElementFit, progress: Progress | None
+) -> tuple[NDArray[np.float32], tuple[float, float] | None, NDArray[np.float32] | None]:
+    """Return what :meth:`ElementFit.results` takes."""
     n_row, n_column, _ = scan.shape
     result = np.empty((n_row, n_column, len(fit.names), 2), dtype=np.float32)
-    for _, block, values in over_blocks(scan, fit):
+    detectors = () if fit.diffraction is None else tuple(one.counts for one in scan.detectors)
+    maps = np.empty((n_row, n_column, len(detectors), 2), np.float32) if detectors else None
+
+    def work(counts: NDArray[Any], present: NDArray[np.bool_] | None, *parts: NDArray[Any]) -> Any:
+        return fit.without_diffraction(counts, present, parts)
+
+    for _, block, (values, peaks) in over_blocks(scan, work, beside=detectors):
         result[block] = values
+        if maps is not None:
+            maps[block] = peaks
         if progress is not None:
             progress(block[0].stop, n_row)
-    return result
+    return result, scan.step_mm, maps
 
 
 def _anode_notes(names: Sequence[str], *, known: bool) -> tuple[str, ...]:

@@ -8,17 +8,20 @@ about it, and the same for the scattered tube radiation.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import scipy.linalg
+import xraylib
 from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis
 from underpaint.elements._families import CANDIDATES, family_template
 from underpaint.physics.atomic import SHELLS
-from underpaint.physics.forward import ORDERS, Emission, efficiency, emit, response_matrix
+from underpaint.physics.forward import efficiency, emit, response_matrix
 from underpaint.physics.instrument import Detector, Filter, Geometry, Instrument, Tube
 from underpaint.physics.materials import Layer, Stratigraphy, load_palette
+from underpaint.runtime.cache import cached_arrays
 from underpaint.simulate import RandomStratigraphies, StratigraphySampler
 
 Array = NDArray[np.float64]
@@ -51,7 +54,7 @@ USUAL_INSTRUMENTS = tuple(
         ("Rh", 50.0, 50.0, 50.0, (Filter(formula="Al", density=2.7, thickness_um=100.0),)),
     )
 )
-"""Scanners in use; they stand for one that is not known."""
+"""Scanners in use; those that describe a scan stand for one that is not known."""
 
 
 @dataclass(frozen=True)
@@ -95,30 +98,36 @@ def simulate_line_counts(instrument: Instrument, n: int = N_STRATIGRAPHIES) -> L
     """
     detector = instrument.detector
     same = {"name": "", "note": "", "scale": None, "detector": Detector.model_validate({})}
-    emission = _emission(instrument.model_copy(update=same), n)
-    lines = emission.lines
-    # argon and scatter of the air are left out: argon is a family of the fit
-    scatter = np.concatenate([emission.coherent, emission.compton + emission.multiple], axis=1)
-    scatter_kev = np.concatenate([emission.source_kev, emission.compton_kev])
-    spread = np.concatenate([emission.width_kev, emission.compton_width_kev]) / np.sqrt(12.0)
-    return LineCounts(
-        lines.family,
-        lines.shell,
-        lines.energy_kev,
-        np.asarray(emission.line_photons, np.float64) * efficiency(detector, lines.energy_kev),
-        np.asarray(scatter, np.float64) * efficiency(detector, scatter_kev),
-        scatter_kev,
-        spread,
+    photons = _photons(instrument.model_copy(update=same), n)
+    return replace(
+        photons,
+        counts=photons.counts * efficiency(detector, photons.energy_kev),
+        scatter=photons.scatter * efficiency(detector, photons.scatter_kev),
     )
 
 
 @lru_cache(maxsize=16)
-def _emission(instrument: Instrument, n: int) -> Emission:
-    """Return what leaves the stratigraphies; it is the same for all scans with one source and geometry."""
-    emission = emit(_stratigraphies(n), instrument, workers=2, single=True)
-    # layers of origin do not matter here, and they are most of the memory
-    orders = {name: getattr(emission, name).sum(axis=1, keepdims=True) for name in ORDERS}
-    return replace(emission, **orders)
+def _photons(instrument: Instrument, n: int) -> LineCounts:
+    """Return what leaves the stratigraphies, photons; it is the same for all scans with one source and geometry."""
+
+    def make() -> dict[str, NDArray[Any]]:
+        emission = emit(_stratigraphies(n), instrument, workers=2, single=True)
+        # argon and scatter of the air are left out: argon is a family of the fit
+        return {
+            "family": np.asarray(emission.lines.family),
+            "shell": emission.lines.shell,
+            "energy_kev": emission.lines.energy_kev,
+            "counts": np.asarray(emission.line_photons, np.float32),
+            "scatter": np.concatenate(
+                [emission.coherent, emission.compton + emission.multiple], axis=1, dtype=np.float32
+            ),
+            "scatter_kev": np.concatenate([emission.source_kev, emission.compton_kev]),
+            "scatter_spread_kev": np.concatenate([emission.width_kev, emission.compton_width_kev]) / np.sqrt(12.0),
+        }
+
+    settings = {"instrument": instrument.model_dump(mode="json"), "n": n, "seed": _SEED, "xraylib": xraylib.__version__}
+    arrays = cached_arrays("line_counts", settings, ("physics", "simulate", "elements"), make)
+    return LineCounts(tuple(arrays.pop("family").tolist()), **arrays)
 
 
 @lru_cache(maxsize=4)

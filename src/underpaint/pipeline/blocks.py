@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from underpaint.data import EnergyAxis, Scan, Survey
 from underpaint.data.maps import DIMENSIONS, Results, Stack
 from underpaint.physics.instrument import Instrument
+from underpaint.pipeline.pooling import RADIUS, Pooling, Shown
 from underpaint.runtime.blocks import over_blocks
 from underpaint.runtime.files import whole_file
 
@@ -57,6 +58,8 @@ class BlockWork:
         Of all families: what answers are held against, and what nothing explains.
     lines : LineEvidence or None
     unlike : Unlikeness or None
+    pooling : Pooling or None
+        How like neighbours are summed for the network's answers; needs ``fit``.
     instrument : Instrument or None
         Given where it is to be said what cannot be excluded.
     """
@@ -69,32 +72,48 @@ class BlockWork:
     fit: "VariableFit | None" = None
     lines: "LineEvidence | None" = None
     unlike: "Unlikeness | None" = None
+    pooling: "Pooling | None" = None
     instrument: Instrument | None = None
 
     def __call__(
-        self, counts: NDArray[Any], present: NDArray[np.bool_] | None, pixel_counts: NDArray[np.float64]
+        self,
+        counts: NDArray[Any],
+        present: NDArray[np.bool_] | None,
+        core: tuple[slice, slice],
+        pixel_counts: NDArray[np.float64],
+        *detectors: NDArray[Any],
     ) -> Stacks:
-        """Return the numbers of (n_row, n_column, n_channel) counts by quantity, each (n_row, n_column, n_map)."""
-        answers = None if self.answers is None else self.answers(counts, present)
-        unlike = shown = None
-        if self.fit is not None:
-            from underpaint.elements import sound_part
+        """Return the numbers of the core of (n_row, n_column, n_channel) counts by quantity, (n_row, n_column, n_map).
 
-            sound, spectra = sound_part(counts, present)
-            shown, shape = self.fit(spectra), counts.shape[:2]
-            if self.lines is not None and self.answers is not None and answers is not None:
-                against = np.zeros((sound.size, len(self.lines.groups)), bool)
-                against[sound] = self.lines(shown)
-                self.answers.withhold(answers, self.lines.groups, against.reshape(*shape, -1))
-            if self.unlike is not None:
-                unlike = np.full((sound.size, 2), np.nan, np.float32)
-                unlike[sound] = np.stack(self.unlike(shown), axis=1)
-                unlike = unlike.reshape(*shape, 2)
-        fitted = None
+        Around the core lie :attr:`halo` pixels, which may be summed with those of the core.
+        """
+        shown = None if self.fit is None else Shown.of_block(self.fit, counts, present)
+        inner, mask = counts[core], None if present is None else present[core]
+        of_core = None if shown is None else shown.only(core)
+        fitted = unlike = pool = None
         if self.elements is not None:
-            fitted = self.elements(counts, present, shown if self.elements.engine is self.fit else None)
-        results = self._results(answers, fitted, unlike, pixel_counts)
+            same = of_core is not None and self.elements.engine is self.fit
+            evidence = of_core.evidence if of_core is not None and same else None
+            parts = [part[core] for part in detectors]
+            fitted = self.elements.without_diffraction(inner, mask, parts, evidence)
+        if self.unlike is not None and of_core is not None:
+            unlike = of_core.spread(np.stack(self.unlike(of_core.evidence), axis=1))
+        spectra, n_counts = inner, pixel_counts[core]
+        if self.pooling is not None and shown is not None:
+            spectra, n_counts, pool = self.pooling(shown, counts, pixel_counts, core)
+        answers = None if self.answers is None else self.answers(spectra, mask)
+        if self.lines is not None and self.answers is not None and answers is not None and self.fit is not None:
+            of_answers = of_core if pool is None else Shown.of_block(self.fit, spectra, mask)
+            if of_answers is not None:
+                against = of_answers.spread(self.lines(of_answers.evidence))
+                self.answers.withhold(answers, self.lines.groups, against)
+        results = self._results(answers, fitted, unlike, pool, n_counts)
         return {name: stack.values for name, stack in results.stacks.items() if name != _NOT_KEPT}
+
+    @property
+    def halo(self) -> int:
+        """Pixels around a block that are needed with it."""
+        return 0 if self.pooling is None else RADIUS
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -109,15 +128,18 @@ class BlockWork:
             name: Stack(stack.keys, store.stack(name, len(stack.keys))) for name, stack in declared.stacks.items()
         }
         results = replace(declared, stacks=stacks)
-        judged = () if self.lines is None else self.lines.groups
-        return results if self.answers is None else self.answers.noted(results, judged)
+        if self.answers is None:
+            return results
+        results = self.answers.noted(results, () if self.lines is None else self.lines.groups)
+        return results if self.pooling is None else self.pooling.noted(results)
 
     def _declared(self) -> Results:
         """Return results of no pixel, which have all names, labels, notes and settings."""
         results = self._results(
             None if self.answers is None else self.answers.arrays((0, 0)),
-            None if self.elements is None else np.empty((0, 0, len(self.elements.names), 2), np.float32),
+            None if self.elements is None else self.elements.nothing(),
             None if self.unlike is None else np.empty((0, 0, 2), np.float32),
+            None if self.pooling is None else np.empty((0, 0, 1), np.float32),
             np.empty((0, 0)),
         )
         return replace(results, stacks={name: results.stacks[name] for name in results.stacks if name != _NOT_KEPT})
@@ -125,17 +147,21 @@ class BlockWork:
     def _results(
         self,
         answers: dict[str, NDArray[np.float32]] | None,
-        fitted: NDArray[np.float32] | None,
+        fitted: tuple[NDArray[np.float32], NDArray[np.float32] | None] | None,
         unlike: NDArray[np.float32] | None,
+        pool: NDArray[np.float32] | None,
         pixel_counts: NDArray[np.float64],
     ) -> Results:
         results = Results(step_mm=self.step_mm)
         if self.elements is not None and fitted is not None:
-            results |= self.elements.results(fitted, self.step_mm)
+            values, peaks = fitted
+            results |= self.elements.results(values, self.step_mm, peaks)
         if self.unlike is not None and unlike is not None:
             results |= self.unlike.results(unlike, self.step_mm)
         if self.answers is not None and answers is not None:
             results = shared(self.answers.results(answers, step_mm=self.step_mm), self.palette) | results
+            if pool is not None:
+                results = Results.of_pools(pool, step_mm=self.step_mm) | results
             if self.instrument is not None:
                 from underpaint.pigments.limits import detectability_maps
 
@@ -201,6 +227,8 @@ def process_blocks(
     store: Store,
     pixel_counts: NDArray[np.float64],
     *,
+    detectors: Sequence[Any] = (),
+    halo: int | None = None,
     scheduler: str | None = None,
     progress: Callable[[int, int], None] | None = None,
     waiting: Callable[[], None] | None = None,
@@ -216,6 +244,10 @@ def process_blocks(
         Of maps of the scan's rows and columns.
     pixel_counts : (n_row, n_column) array
         Counts of each whole spectrum.
+    detectors : sequence of (n_row, n_column, n_channel) arrays
+        Counts of each detector, where the work compares them.
+    halo : int or None
+        As of :func:`~underpaint.runtime.blocks.over_blocks`.
     scheduler : str or None
         As of :func:`~underpaint.runtime.blocks.over_blocks`.
     progress : callable, optional
@@ -239,7 +271,15 @@ def process_blocks(
         elif progress is not None:
             progress(done, scan.n_pixel)
 
-    loop = over_blocks(scan, work, beside=(pixel_counts,), finished=finished, scheduler=scheduler, begun=begun)
+    loop = over_blocks(
+        scan,
+        work,
+        halo=halo,
+        beside=(pixel_counts, *detectors),
+        finished=finished,
+        scheduler=scheduler,
+        begun=begun,
+    )
     for number, (rows, columns), stacks in loop:
         store.put(number, rows, columns, stacks)
         done += _n_pixel((rows, columns))

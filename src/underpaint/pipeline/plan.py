@@ -17,11 +17,13 @@ from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Palette, load_palette
 from underpaint.pigments.weights import load_card
 from underpaint.pipeline.blocks import BlockWork, MemoryStore, Output, Store, process_blocks
+from underpaint.pipeline.pooling import few_counts, plan_pooling
 from underpaint.repair import noting_mirrored_rows
 from underpaint.runtime.progress import Progress, silent
 
 if TYPE_CHECKING:
     from underpaint.elements import LineEvidence, QuantityRequest, VariableFit
+    from underpaint.elements.diffraction import Diffraction
 
 NO_MODEL = "none"
 """Stands for no network: elements alone."""
@@ -56,6 +58,8 @@ class Settings:
         Use a given instrument although the scan's spectra contradict it.
     beam_kev : float or None
         Energy of a monochromatic beam, keV; None: as the scan's file says, or as its spectra show.
+    pool : {"auto", "off"}
+        Whether the network is asked about the sum of a pixel and its like neighbours where pixels have few counts.
     families, add, drop : sequence of str
         Elements or line families to map, to map besides, and known to be absent, as for
         :func:`underpaint.fit_elements`.
@@ -81,6 +85,7 @@ class Settings:
     counts_scale: float | None = None
     trust_instrument: bool = False
     beam_kev: float | None = None
+    pool: str = "auto"
     families: tuple[str, ...] | None = None
     add: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
@@ -155,11 +160,14 @@ class Plan:
             self.work,
             store,
             self.survey.pixel_counts,
+            halo=self.work.halo,
+            detectors=() if self._diffraction is None else [one.counts for one in scan.detectors],
             scheduler=scheduler,
             progress=lambda done, every: step(what, done, every),
             waiting=lambda: step(f"Waiting for a worker of the cluster {scheduler}", 0, 1),
         )
-        results = self._with_guess(replace(self.work.read(store), summary=self._summary()))
+        results = self.work.read(store)
+        results = self._with_guess(replace(results, summary=self._summary(results)))
         results |= self._quantities(results, step)
         if not (results.has_pigments and results.has_elements):
             return results
@@ -185,10 +193,15 @@ class Plan:
             thickness_um=request.thickness_um,
         )
 
-    def _summary(self) -> dict[str, Any]:
+    @property
+    def _diffraction(self) -> "Diffraction | None":
+        return None if self.work.elements is None else self.work.elements.diffraction
+
+    def _summary(self, results: Results) -> dict[str, Any]:
         """Return the facts of the scan, and of the settings what was found out."""
         calibrated = self.calibrated
-        settings = self.settings.record() | {"source": calibrated.scan.source, "alerts": list(calibrated.alerts)}
+        alerts = [*calibrated.alerts, *(() if self._diffraction is None else self._diffraction.findings(results))]
+        settings = self.settings.record() | {"source": calibrated.scan.source, "alerts": alerts}
         settings["calibration"] = calibrated.facts()
         palette = self.work.palette
         named = palette.pigments if isinstance(palette, Palette) else palette
@@ -414,7 +427,10 @@ def _work(
 
     answers = plan_answers(axis, settings.model, palette, instrument=calibrated.known(), threads=1)
     hiding = _instrument_to_hide_from(calibrated, settings)
-    return BlockWork(axis, step_mm, answers, palette, elements, fit, lines, unlike, hiding)
+    pooling = None
+    if fit is not None and settings.pool == "auto" and few_counts(surveyed.pixel_counts):
+        pooling = plan_pooling(fit, surveyed.sample)
+    return BlockWork(axis, step_mm, answers, palette, elements, fit, lines, unlike, pooling, hiding)
 
 
 def _line_evidence(

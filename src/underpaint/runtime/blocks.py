@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
+import dask
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +18,7 @@ def over_blocks(
     work: Callable[..., Any],
     *,
     beside: Sequence[NDArray[Any]] = (),
+    halo: int | None = None,
     finished: Collection[int] = (),
     scheduler: str | None = None,
     threads: int | None = None,
@@ -32,6 +34,10 @@ def over_blocks(
         or None, and its part of each array ``beside``. A block is one thread's work, so the same blocks give the same
         bits, whoever works on them.
     beside : sequence of (n_row, n_column, ...) arrays
+        Of numpy, or of dask: what these share with the counts is read once.
+    halo : int or None
+        Pixels around a block that are given with it; the work is then called with the block's (rows, columns) among
+        what is given, after the mask.
     finished : collection of int
         Numbers of blocks to leave out.
     scheduler : str or None
@@ -53,12 +59,25 @@ def over_blocks(
     def tasks() -> Iterator[tuple[int, tuple[Any, ...]]]:
         for number, block in enumerate(blocks):
             if number not in finished:
-                present = None if scan.present is None else scan.present[block]
-                counts = np.asarray(scan.counts[block].compute(scheduler="synchronous"))
-                yield number, (counts, present, *(array[block] for array in beside))
+                given, core = _with_halo(block, scan.shape, halo or 0)
+                present = None if scan.present is None else scan.present[given]
+                parts = (array[given] for array in beside)
+                counts, *others = dask.compute(scan.counts[given], *parts, scheduler="synchronous")
+                places = () if halo is None else (core,)
+                yield number, (np.asarray(counts), present, *places, *others)
 
     with threads_or_cluster(scheduler, threads) as crew:
         if begun is not None:
             begun(crew.hands)
         for number, result in in_order(crew, work, tasks()):
             yield number, blocks[number], result
+
+
+def _with_halo(block: Block, shape: Sequence[int], halo: int) -> tuple[Block, Block]:
+    """Return the block with what lies around it, and where the block is in that."""
+    given, core = [], []
+    for part, size in zip(block, shape, strict=False):
+        start = max(part.start - halo, 0)
+        given.append(slice(start, min(part.stop + halo, size)))
+        core.append(slice(part.start - start, part.stop - start))
+    return (given[0], given[1]), (core[0], core[1])

@@ -131,7 +131,9 @@ def read_results(folder: str | Path, *, lazily: bool = True) -> Results:
     True
     """
     cube = _lazy_cube if lazily else _cube
-    parts = (_read_pigments, _read_elements, _read_element_quantities, _read_states, _read_open_set)
+    parts = (
+        _read_pigments, _read_elements, _read_element_quantities, _read_states, _read_open_set, _read_diffraction,
+    )  # fmt: skip
 
     def read(file: Any) -> Results:
         results = reduce(or_, (part(file, cube) for part in parts), Results())
@@ -219,6 +221,16 @@ def _write_hdf5(path: Path, results: Results) -> None:
             data.attrs["meaning"] = json.dumps(STATES)
             for (name,) in results.stacks["state"].keys:
                 data[name].attrs["long_name"] = results.label(name)
+        if "diffraction" in results.stacks:
+            collection = _process(entry, "diffraction", results, "sigmas")
+            for name, quantity, what in (
+                ("sigmas", "diffraction", "strongest peak in {} alone (standard deviations)"),
+                ("energy_kev", "diffraction_kev", "energy of the strongest peak in {} alone"),
+            ):
+                data = _write_stack(collection, name, results, quantity)
+                detectors = results.settings_of("diffraction").get("detectors", ())
+                for (key,), detector in zip(results.stacks[quantity].keys, detectors, strict=False):
+                    data[key].attrs["long_name"] = what.format(f"detector {detector}")
         if results.unexplained is not None or "unlikeness" in results.stacks:
             _write_open_set(entry, results)
         entry.attrs["default"] = "pigments" if results.has_pigments else "elements" if results.has_elements else "scan"
@@ -237,6 +249,8 @@ def _write_pigments(entry: Any, results: Results) -> None:
         attributes["elements"] = json.dumps(material.elements)
     if "quantity" in results.stacks:
         _write_quantities(collection, results)
+    if "pool" in results.stacks:
+        _maps(collection, "pool", ("pixels",), [results.map("pool")], "pixels", results)
 
 
 def _is_kept(results: Results, name: str, place: Place) -> bool:
@@ -392,7 +406,7 @@ def _read_pigments(file: Any, cube: Cubes) -> Results:
     data = process["results/probability"]
     names = _signals(data)
     attributes = [data[name].attrs for name in names]
-    return Results.of_pigments(
+    results = Results.of_pigments(
         names,
         cube(data, names, np.float32),
         kinds=[str(each["kind"]) for each in attributes],
@@ -402,6 +416,9 @@ def _read_pigments(file: Any, cube: Cubes) -> Results:
         quantities=_read_quantities(process["results"], cube),
         **_record(process),
     )
+    if "pool" not in process["results"]:
+        return results
+    return Results.of_pools(cube(process["results/pool"], ["pixels"], np.float32), step_mm=_step(process)) | results
 
 
 def _record(process: Any) -> dict[str, Any]:
@@ -453,6 +470,15 @@ def _read_states(file: Any, cube: Cubes) -> Results:
     names = _signals(data)
     labels = [str(data[name].attrs["long_name"]) for name in names]
     return Results.of_states(names, labels, cube(data, names, np.uint8), **_record(process))
+
+
+def _read_diffraction(file: Any, cube: Cubes) -> Results:
+    if "entry/diffraction" not in file:
+        return Results()
+    process = file["entry/diffraction"]
+    names = _signals(process["results/sigmas"])
+    sigmas, energy = (cube(process[f"results/{each}"], names, np.float32) for each in ("sigmas", "energy_kev"))
+    return Results.of_diffraction(names, sigmas, energy, **_record(process))
 
 
 def _read_open_set(file: Any, cube: Cubes) -> Results:
@@ -539,6 +565,8 @@ def _write_tiffs(place: Path, results: Results) -> None:
         for (name,) in results.stacks["state"].keys:
             path = place / "detectability" / f"{name}.tif"
             write_tiff(path, results.map("state", name), f"{results.label(name)}: {meaning}", step_mm)
+    if "pool" in results.stacks:
+        write_tiff(place / "pool.tif", results.map("pool"), "pixels summed for an answer; NaN: no answer", step_mm)
     if "unlikeness" in results.stacks:
         description = "standard deviations of the strongest peak that nothing known explains; NaN: no answer"
         write_tiff(place / "unlikeness.tif", results.map("unlikeness"), description, step_mm)

@@ -24,6 +24,7 @@ _ENDS = ("low_90", "high_90")
 _BESIDE = (*_ERRORS, "intervals")
 _AXES = ("row", "column")
 _LABELS = {
+    ("pigments", "pixels"): "pixels summed for an answer",
     ("open_set", "score"): "unlike anything known (standard deviations)",
     ("open_set", "energy_kev"): "where the peak lies that nothing known explains",
 }

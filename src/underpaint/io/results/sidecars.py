@@ -27,7 +27,7 @@ REGIONS_FOLDER = "regions"
 """Holds a mask (PNG, white inside) for each region that was drawn."""
 SUMMARY_FILE = "summary.csv"
 _FOLDERS = ("pigments", "elements", "quantities", "detectability")
-MADE = (RESULTS_FILE, SUMMARY_FILE, "report.html", "report.pdf", "unlikeness.tif", *_FOLDERS)
+MADE = (RESULTS_FILE, SUMMARY_FILE, "report.html", "report.pdf", "pool.tif", "unlikeness.tif", *_FOLDERS)
 """What a run makes in a folder of results, with the maps of its names in the folders; all else is the user's own."""
 _OF_THE_MAPS = (REGIONS_FILE, REGIONS_FOLDER, PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE)
 _STACKS = (

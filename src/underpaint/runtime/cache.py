@@ -1,0 +1,90 @@
+"""Arrays that take seconds to compute and depend on few settings, kept in the user's cache folder."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+from platformdirs import user_cache_path
+
+from underpaint._version import __version__
+from underpaint.errors import OutputError
+from underpaint.runtime.files import whole_file
+
+Arrays = dict[str, NDArray[Any]]
+
+MOST_FILES = 24
+"""Files that are kept; the one that was not read for longest goes first. Each takes some MB."""
+
+
+def cached_arrays(
+    name: str, settings: Mapping[str, Any], packages: tuple[str, ...], make: Callable[[], Arrays]
+) -> Arrays:
+    """Return what ``make`` returns, from the cache folder where it was made before.
+
+    Parameters
+    ----------
+    name : str
+        Begins the file's name.
+    settings : mapping
+        What the arrays depend on, JSON-serialisable.
+    packages : tuple of str
+        Packages of underpaint whose code and data the arrays depend on: when a file of theirs changes, they are made
+        anew.
+    make : callable
+        Computes the arrays by name.
+
+    Notes
+    -----
+    The folder may be removed at any time. Where it cannot be read or written, nothing is kept.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cached_arrays("squares", {"n": 3}, (), lambda: {"square": np.arange(3) ** 2})["square"].tolist()
+    [0, 1, 4]
+    """
+    depends = json.dumps([settings, __version__, np.__version__, [_state_of(one) for one in packages]], sort_keys=True)
+    path = folder() / f"{name}-{hashlib.sha256(depends.encode()).hexdigest()[:20]}.npz"
+    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
+            arrays = {key: kept[key] for key in kept.files}
+        os.utime(path)
+        return arrays
+    arrays = make()
+    with suppress(OSError, OutputError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as part, part.open("wb") as target:
+            np.savez(target, **arrays)  # type: ignore[arg-type]
+        _remove_oldest(name)
+    return arrays
+
+
+def folder() -> Path:
+    """Return the cache folder: ``~/.cache/underpaint`` on Linux, its like on other systems."""
+    return user_cache_path("underpaint", appauthor=False)
+
+
+def _remove_oldest(name: str) -> None:
+    files = sorted(folder().glob(f"{name}-*.npz"), key=lambda path: path.stat().st_mtime)
+    for path in files[:-MOST_FILES]:
+        path.unlink(missing_ok=True)
+
+
+@cache
+def _state_of(package: str) -> str:
+    """Return a digest of the files of a package: names, sizes and times of change."""
+    root = Path(__file__).parents[1] / package
+    states = [
+        (path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.suffix != ".pyc"
+    ]
+    return hashlib.sha256(repr(states).encode()).hexdigest()
