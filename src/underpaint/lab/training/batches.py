@@ -23,6 +23,7 @@ class Batch(NamedTuple):
     ``instrument`` (n, n_input) is NaN where it is not told; ``quantity`` (n, n_quantity) is NaN where there is nothing
     to answer at these counts. Both have no columns where the library knows of none. ``excess`` (n, n_name) is, for
     groups that can be seen, the logarithm of the counts over those that suffice to see them; NaN elsewhere.
+    ``amount`` (n, n_amount) is the class of each amount, and has no columns where the library knows of none.
     """
 
     counts: Tensor
@@ -32,6 +33,7 @@ class Batch(NamedTuple):
     instrument: Tensor
     quantity: Tensor
     excess: Tensor | None = None
+    amount: Tensor | None = None
 
 
 class Batches:
@@ -97,6 +99,7 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
         _told(library, rows, rng),
         _quantities(library, rows, weight),
         _excess(library, rows, total, present & visible),
+        np.empty((rows.size, 0), dtype=np.uint8) if library.amount is None else library.amount[rows],
     )
     return Batch(*(torch.from_numpy(each) for each in arrays))
 
