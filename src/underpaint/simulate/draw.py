@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from underpaint.physics.materials import Layer, Paint, Stratigraphy, library, support_layer
-from underpaint.simulate.randomise import choose, log_uniform
+from underpaint.simulate.randomise import choose, choose_weighted, log_uniform
 from underpaint.simulate.recipes import paper_mixtures
 
 GROUNDS: tuple[tuple[float, Mapping[str, float]], ...] = (
@@ -181,8 +181,7 @@ class StratigraphySampler:
     def _layer(self, rng: np.random.Generator, shares: Mapping[str, float], thickness_um: float) -> Layer:
         ratio = log_uniform(rng, *self._settings.pigment_to_binder)
         if self._settings.gapless:
-            names, weights = zip(*BINDERS, strict=True)
-            paint = Paint(dict(shares), pigment_to_binder=ratio, binder=choose(rng, names, weights))
+            paint = Paint(dict(shares), pigment_to_binder=ratio, binder=choose_weighted(rng, BINDERS))
             return _with_bare(rng, paint.layer(thickness_um)) if self._settings.traces else paint.layer(thickness_um)
         layer = Paint(dict(shares), pigment_to_binder=ratio).layer(thickness_um)
         return _with_traces(rng, layer) if self._settings.traces else layer
@@ -239,12 +238,11 @@ def _support(rng: np.random.Generator) -> list[Layer]:
 
 def _varied_support(rng: np.random.Generator) -> list[Layer]:
     """Return a support and what lies behind it, so that scatter does not tell what lies below the paint."""
-    names, weights = zip(*VARIED_SUPPORTS, strict=True)
-    name = choose(rng, names, weights)
+    name = choose_weighted(rng, VARIED_SUPPORTS)
     layers = [] if name == "none" else [support_layer(name)]
     if name in THIN_SUPPORTS:
         ranges = {kind: extent for kind, _, extent in BACKINGS}
-        backing = choose(rng, list(ranges), [weight for _, weight, _ in BACKINGS])
+        backing = choose_weighted(rng, [(kind, weight) for kind, weight, _ in BACKINGS])
         if backing != "air":
             layers.append(support_layer(backing, log_uniform(rng, *ranges[backing])))
     return layers

@@ -122,22 +122,19 @@ def lines_needed(
     """
     photons = emission.layer_photons * efficiency(detector, emission.lines.energy_kev)
     needed = np.full((len(stratigraphies), len(names)), np.nan, dtype=np.float32)
+    of_instrument = added or {}
     layers = {place: _layers_seen(stratigraphies, photons.shape[1], place) for place in PLACES}
     for column, (group, place) in enumerate(map(split_place, names)):
         families = families_of((group,))
         chosen = np.isin(np.asarray(emission.lines.family), families)
-        counts = [np.einsum("nl,nlm->nm", layers[place], photons[:, :, chosen])]
-        energy = [emission.lines.energy_kev[chosen]]
-        for family in families if added and place == "anywhere" else ():
-            if family in added:
-                energy.append(added[family][0])
-                counts.append(added[family][1])
-        lines = np.concatenate(counts, axis=1)
+        extra = [of_instrument[family] for family in families if place == "anywhere" and family in of_instrument]
+        lines = np.concatenate(
+            [np.einsum("nl,nlm->nm", layers[place], photons[:, :, chosen]), *(counts for _, counts in extra)], axis=1
+        )
+        energy = np.concatenate([emission.lines.energy_kev[chosen], *(line_kev for line_kev, _ in extra)])
         rows = np.flatnonzero(lines.sum(axis=1) > 0)
         if rows.size:
-            found = counts_needed(
-                lines[rows], np.concatenate(energy), expected[rows], axis, detector, model_error=MODEL_ERROR
-            )
+            found = counts_needed(lines[rows], energy, expected[rows], axis, detector, model_error=MODEL_ERROR)
             needed[rows, column] = np.where(found < NEVER, found, np.inf)
     return needed
 

@@ -68,7 +68,13 @@ def random_filters(rng: np.random.Generator) -> tuple[Filter, ...]:
     return (Filter(formula=formula, density=density, thickness_um=float(rng.uniform(0.1, 1.0)) * most),)
 
 
-KINDS = (("scanner", 0.45), ("benchtop", 0.18), ("hand_held", 0.2), ("polycapillary", 0.14), ("monochromatic", 0.03))
+KINDS: tuple[tuple[str, float], ...] = (
+    ("scanner", 0.45),
+    ("benchtop", 0.18),
+    ("hand_held", 0.2),
+    ("polycapillary", 0.14),
+    ("monochromatic", 0.03),
+)
 """Kinds of instrument, with their weights: what is not a scanner differs in tube, filters, optics and paths."""
 _POLYMER = ("C10H8O4", 1.38)
 _AIR = "N7O2"
@@ -80,8 +86,7 @@ def any_instrument(rng: np.random.Generator) -> Instrument:
 
     What a kind does not set is that of :func:`random_instrument`.
     """
-    names, weights = zip(*KINDS, strict=True)
-    kind, base = choose(rng, names, weights), random_instrument(rng)
+    kind, base = choose_weighted(rng, KINDS), random_instrument(rng)
     if kind == "benchtop":
         return base.model_copy(update={"geometry": _in_chamber(rng, base.geometry)})
     if kind == "hand_held":
@@ -169,6 +174,11 @@ def choose(rng: np.random.Generator, items: Sequence[str], weights: Sequence[flo
     """Draw one item by weights that need not sum to one."""
     probability = np.asarray(weights, dtype=np.float64)
     return str(rng.choice(list(items), p=probability / probability.sum()))
+
+
+def choose_weighted(rng: np.random.Generator, items: Sequence[tuple[str, float]]) -> str:
+    """Draw one of some items that have their weights beside them."""
+    return choose(rng, [item for item, _ in items], [weight for _, weight in items])
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

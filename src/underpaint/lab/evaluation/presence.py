@@ -233,14 +233,15 @@ def amount_figures(
     columns = [card.amounts.index(name) if name in card.amounts else -1 for name in groups]
     log_odds = answers.amount.reshape(len(claimed), len(card.amounts), edges.size)[:, columns]
     reached = 1.0 / (1.0 + np.exp(-log_odds))
-    there, needed, share = (np.repeat(each, draws, axis=0) for each in (truth.there, truth.needed, truth.share))
+    hidden = np.repeat(truth.there & ~(truth.needed <= counts), draws, axis=0)
+    share = np.repeat(truth.share, draws, axis=0)
     at_pigment = reached[:, :, np.argmin(np.abs(edges - _PIGMENT_SHARE))]
     known = (np.asarray(columns) >= 0)[None, :]
     pigment = claimed & known & (at_pigment > _AMOUNT_STATED)
     trace = claimed & known & (at_pigment < 1.0 - _AMOUNT_STATED)
     under = reached < 1.0 - _AMOUNT_STATED
     limit = np.where(under.any(axis=2), edges[np.argmax(under, axis=2)], np.inf)
-    hidden = there & ~(needed <= counts) & known
+    hidden &= known
     return {
         "pigment_right": _share(share >= _PIGMENT_SHARE, pigment),
         "pigment_stated": int(pigment.sum()),

@@ -127,7 +127,7 @@ def _ask(
             counted.append(batch.weight.numpy() > 0)
             distance.append(((batch.quantity - mean) / sigma).numpy())
             n_amount = 0 if batch.amount is None or not rest else batch.amount.shape[1]
-            each = rest[0].unflatten(1, (n_amount, -1)).numpy() if n_amount else np.zeros((len(logits), 0, 1))
+            each = rest[0].reshape(len(logits), n_amount, -1).numpy() if n_amount else np.zeros((len(logits), 0, 1))
             amounts.append(each)
             held = np.zeros((len(logits), 0)) if batch.amount is None else batch.amount[:, :n_amount].numpy()
             reached.append(held[:, :, None] > np.arange(each.shape[2]))

@@ -202,7 +202,7 @@ def amount_loss(logits: Tensor, amount: Tensor) -> Tensor:
     amount : (n, n_amount) tensor
         How many edges each share reaches.
     """
-    each = logits.unflatten(1, (amount.shape[1], -1))
+    each = logits.reshape(len(logits), amount.shape[1], -1)
     reached = amount.unsqueeze(2) > torch.arange(each.shape[2], device=amount.device)
     return binary_cross_entropy_with_logits(each, reached.to(each.dtype))
 
