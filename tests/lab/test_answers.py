@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from underpaint.data import DEFAULT_NETWORK_AXIS
+from underpaint.data import DEFAULT_NETWORK_AXIS, Scan
 from underpaint.data.maps import AMOUNT_EDGES
 from underpaint.errors import TrainingError
 from underpaint.lab.evaluation.presence import Truth, presence_figures
@@ -22,7 +22,7 @@ from underpaint.lab.training.own_model import take_over
 from underpaint.physics.forward import emit, render
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy
-from underpaint.pigments.predict import open_model
+from underpaint.pigments.predict import identify, open_model
 from underpaint.simulate import LibrarySettings, simulate_library
 
 PALETTE = ("vermilion", "lead_white", "azurite", "zinc_white", "chalk")
@@ -134,6 +134,8 @@ def test_it_trains_is_calibrated_and_answers_alike_from_its_file(by_lines: Libra
     assert (card.amounts, card.amount_edges, card.families) == (by_lines.amount_names, AMOUNT_EDGES, FAMILIES)
     counts = by_lines.spectra[:3].astype(np.float32) * 1e5
     assert model(counts, by_lines.recorded[:3])[4].shape == (3, len(card.amounts) * len(AMOUNT_EDGES))
+    maps = identify(Scan(counts[None], axis=AXIS, name="three pixels"), model)
+    assert maps.probability.sizes["group"] == len(card.amounts) // 3
     again = load_trainable(tmp_path / "small.onnx")
     batch = next(iter(Batches(by_lines, np.arange(4), settings, shuffle=False)))
     with torch.inference_mode():
