@@ -94,6 +94,21 @@ def test_present_means_that_lines_show(library_file: Path, by_lines: Library) ->
     assert np.mean(by_lines.amount[by_pigment.labels[:, groups] == 1] > 0) > 0.8
 
 
+def test_what_the_counts_cannot_show_by_far_is_not_present(by_lines: Library, tmp_path: Path) -> None:
+    settings = settings_in(tmp_path).model_copy(update={"counts_min": 1e4, "counts_max": 1e4, "batch": 96})
+    batch = next(iter(Batches(by_lines, np.arange(96), settings, shuffle=False)))
+    labels, weight, needed = batch.labels.numpy(), batch.weight.numpy(), by_lines.counts_needed
+    groups = np.isin(by_lines.names, by_lines.amount_names)
+    there = (by_lines.labels == 1) & groups
+    shows, hidden = there & (needed <= 1e4), there & (needed > 2e5) & np.isfinite(needed)
+    between = there & ~shows & ~hidden
+    assert min(shows.sum(), hidden.sum(), between.sum()) > 10
+    assert (labels[shows] == 1).all()
+    assert (labels[hidden] == 0).all()
+    assert (weight[shows | hidden] == 1).all()
+    assert (weight[between] == 0).all()
+
+
 def test_lines_need_a_library_that_knows_them(tmp_path: Path) -> None:
     plain = LibrarySettings(palette=("azurite",), n_stratigraphies=2, renders=1, chunk=2)
     file = simulate_library(plain, tmp_path / "plain.h5", workers=1)

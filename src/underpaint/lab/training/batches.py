@@ -13,6 +13,8 @@ from underpaint.lab.training.library import Library
 from underpaint.lab.training.settings import TrainSettings
 
 _GAUSS_FROM_COUNTS = 30.0
+_HIDDEN_FROM = 20.0
+"""Lines that need so many times the counts at hand, under one standard deviation, do not show: present they are not."""
 _SILENT_CHANCE, _GAP_CHANCE = 0.25, 0.1
 """How often nothing is told about the instrument, and how often one thing is left out."""
 
@@ -76,7 +78,8 @@ class Batches:
 def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSettings, rng: np.random.Generator) -> Batch:
     """Draw the counts of some rows and mask the labels that these counts cannot show.
 
-    A present label that is too weak to be seen counts neither for nor against.
+    A present label that is too weak to be seen counts neither for nor against; where present means that lines show, one
+    that is far too weak counts as absent.
     """
     spectra = library.spectra[rows].astype(np.float32)
     labels = library.labels[rows]
@@ -90,6 +93,9 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
     present = labels == 1
     # The paper trains on every label, seen or not.
     visible = settings.paper_protocol or library.counts_needed[rows] <= total[:, None]
+    if library.amount_names:
+        hidden = present & _hidden(library, rows, total)
+        present, labels = present & ~hidden, np.where(hidden, 0, labels)
     weight = (labels == 0) | (present & visible)
     arrays = (
         counts,
@@ -97,11 +103,18 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
         present.astype(np.float32),
         weight.astype(np.float32),
         _told(library, rows, rng),
-        _quantities(library, rows, weight),
+        _quantities(library, rows, present & visible),
         _excess(library, rows, total, present & visible),
         np.empty((rows.size, 0), dtype=np.uint8) if library.amount is None else library.amount[rows],
     )
     return Batch(*(torch.from_numpy(each) for each in arrays))
+
+
+def _hidden(library: Library, rows: NDArray[np.int64], total: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which groups have lines that these counts cannot show by far; not those that a model's error hides."""
+    needed = library.counts_needed[rows]
+    columns = np.asarray([name in library.amount_names for name in library.names])
+    return np.asarray(columns & np.isfinite(needed) & (needed > _HIDDEN_FROM * total[:, None]))
 
 
 def _told(library: Library, rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:

@@ -173,8 +173,17 @@ def card_for(library: Library, settings: TrainSettings, n_train: int) -> ModelCa
         elements=library.elements,
         **_of_layers(library, settings),
         training=Training(library=library.origin, n_spectra=n_train, seed=settings.seed, config=config_of(settings)),
-        limits=_LIMITS["default" if settings.has_layers else settings.kind],
+        limits=(*_LIMITS["default" if settings.has_layers else settings.kind], *_limits_of_lines(settings)),
         package_version=__version__,
+    )
+
+
+def _limits_of_lines(settings: TrainSettings) -> tuple[str, ...]:
+    if settings.present == "pigment":
+        return ()
+    return (
+        "A group is present where lines of its element show, whatever brings them: paint, ground, trace, support, instrument.",
+        "How much of an element is in the paint is a posterior under the paintings of its training.",
     )
 
 
