@@ -182,7 +182,7 @@ def _limits_of_lines(settings: TrainSettings) -> tuple[str, ...]:
     if settings.present == "pigment":
         return ()
     return (
-        "A group is present where lines of its element show, whatever brings them: paint, ground, trace, support, instrument.",
+        "A group is present where lines of its element show, whatever brings them (paint, ground, trace, support).",
         "How much of an element is in the paint is a posterior under the paintings of its training.",
     )
 
