@@ -136,8 +136,8 @@ def show(record: dict[str, Any]) -> None:
     """Print the arms by counts."""
     table = Table("network", "counts", *(key.replace("_", " ") for key in _KEYS), title="Monte Carlo panels")
     for name in (*ARMS, "shipped", "line_over_5_sigma"):
-        for counts, own in record[name].items():
-            values = (own.get(key) for key in _KEYS)
+        for counts, figures in record[name].items():
+            values = (figures.get(key) for key in _KEYS)
             table.add_row(name, counts, *(f"{each:.3f}" if isinstance(each, float) else str(each) for each in values))
     Console(width=140).print(table)
 

@@ -80,7 +80,9 @@ def evaluate(
     from underpaint.lab.evaluation.suite import Inputs
 
     if more and monte_carlo is None:
-        raise typer.BadParameter(f"nothing was asked of {more[0]}; folders belong to --monte-carlo")
+        raise typer.BadParameter(
+            f"{more[0]} cannot be used: folders belong to --monte-carlo; give the first one after it"
+        )
     if monte_carlo is not None:
         _presence(json_file, model, [monte_carlo, *(more or ())], quiet=quiet)
         return

@@ -80,14 +80,15 @@ def element_shares(stratigraphies: Sequence[Stratigraphy], names: Sequence[str])
         together. Zero where there is none.
     """
     shares = np.zeros((len(stratigraphies), len(names)), dtype=np.float32)
-    asked = [(group_element(group), place) for group, place in map(split_place, names)]
+    elements = [(group_element(group), place) for group, place in map(split_place, names)]
     for row, stratigraphy in enumerate(stratigraphies):
         layers = {
             place: [stratigraphy.layers[depth].mass_fractions for depth in layers_at(stratigraphy, place)]
             for place in PLACES
         }
         shares[row] = [
-            max((fractions.get(element, 0.0) for fractions in layers[place]), default=0.0) for element, place in asked
+            max((fractions.get(element, 0.0) for fractions in layers[place]), default=0.0)
+            for element, place in elements
         ]
     return shares
 
@@ -129,13 +130,14 @@ def lines_needed(
         chosen = np.isin(np.asarray(emission.lines.family), families)
         extra = [of_instrument[family] for family in families if place == "anywhere" and family in of_instrument]
         lines = np.concatenate(
-            [np.einsum("nl,nlm->nm", layers[place], photons[:, :, chosen]), *(counts for _, counts in extra)], axis=1
+            [np.einsum("nl,nlm->nm", layers[place], photons[:, :, chosen]), *(photons_of for _, photons_of in extra)],
+            axis=1,
         )
         energy = np.concatenate([emission.lines.energy_kev[chosen], *(line_kev for line_kev, _ in extra)])
         rows = np.flatnonzero(lines.sum(axis=1) > 0)
         if rows.size:
-            found = counts_needed(lines[rows], energy, expected[rows], axis, detector, model_error=MODEL_ERROR)
-            needed[rows, column] = np.where(found < NEVER, found, np.inf)
+            counts = counts_needed(lines[rows], energy, expected[rows], axis, detector, model_error=MODEL_ERROR)
+            needed[rows, column] = np.where(counts < NEVER, counts, np.inf)
     return needed
 
 

@@ -65,7 +65,7 @@ class Panels:
     def elements_there(self, groups: Sequence[str]) -> NDArray[np.uint8]:
         """Return (n, n_group): any layer holds the group's element, whatever brings it."""
         wanted = [_group(name).element for name in groups]
-        return np.asarray([[element in own for element in wanted] for own in self.elements], dtype=np.uint8)
+        return np.asarray([[element in present for element in wanted] for present in self.elements], dtype=np.uint8)
 
     def counts_needed(self, groups: Sequence[str], model_error: float = 0.0) -> Numbers:
         """Return (n, n_group) counts of the whole spectrum from which a group's key lines show; infinite if never.
@@ -78,7 +78,7 @@ class Panels:
     def stratigraphies(self) -> tuple[Stratigraphy, ...]:
         """Return the layers of every sample; all count as paint."""
         return tuple(
-            Stratigraphy(tuple(map(_layer, own)), name) for name, own in zip(self.names, self.layers, strict=True)
+            Stratigraphy(tuple(map(_layer, layers)), name) for name, layers in zip(self.names, self.layers, strict=True)
         )
 
     def _needed(self, row: int, group: str, model_error: float) -> float:

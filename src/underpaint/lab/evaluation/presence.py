@@ -108,19 +108,19 @@ def evaluate_monte_carlo(
     show = progress or silent
     groups = tuple(group.name for group in library().groups if group.visible)
     panels = [read_panels(folder) for folder in folders]
-    truth = _joined([_truth(own, groups) for own in panels])
+    truth = _joined([_truth(each, groups) for each in panels])
     networks = {"model": _opened(model)}
     if beside is None:
         shipped = open_model("default")
         beside = {"shipped": shipped} if shipped.card != networks["model"].card else {}
-    networks |= {who: _opened(own) for who, own in beside.items()}
+    networks |= {who: _opened(network) for who, network in beside.items()}
     record: dict[str, Any] = {"about": _about(networks["model"], panels, groups, draws, seed)}
     for step, counts in enumerate(COUNTS):
         show("Monte Carlo panels", step, len(COUNTS))
-        spectra = [own.drawn(counts, draws, seed) for own in panels]
-        sigmas = np.concatenate([line_sigmas(own, groups) for own in spectra])
-        answers = {who: [ask(own, each) for each in spectra] for who, own in networks.items()}
-        claims = {who: np.concatenate([_by_group(each, groups) for each in own]) for who, own in answers.items()}
+        spectra = [each.drawn(counts, draws, seed) for each in panels]
+        sigmas = np.concatenate([line_sigmas(each, groups) for each in spectra])
+        answers = {who: [ask(network, each) for each in spectra] for who, network in networks.items()}
+        claims = {who: np.concatenate([_by_group(each, groups) for each in parts]) for who, parts in answers.items()}
         claims["line_over_5_sigma"] = sigmas > LINE_SIGMAS
         claims["always_yes"] = np.ones_like(sigmas, dtype=bool)
         for who, claimed in claims.items():
@@ -204,8 +204,8 @@ def place_figures(truth: Truth, answers: Answered, counts: float, groups: Sequen
         right = (probability > PRESENT_PROBABILITY) == there
         figures[f"{place}_right"] = _share(right, counted & stated)
         if place == "below":
-            said = (probability > PRESENT_PROBABILITY) & counted
-            figures["below_f1"] = _ratio(2 * (said & there).sum(), said.sum() + (there & counted).sum())
+            claimed = (probability > PRESENT_PROBABILITY) & counted
+            figures["below_f1"] = _ratio(2 * (claimed & there).sum(), claimed.sum() + (there & counted).sum())
         stated_of.append(stated[counted])
         asked_of.append(np.ones(counted.sum()))
         stated_where.append(stated[shows & visible & ~np.isnan(probability)])
@@ -276,10 +276,12 @@ def _truth(panels: Panels, groups: Sequence[str]) -> Truth:
     return Truth(
         there=panels.elements_there(groups) == 1,
         needed=panels.counts_needed(groups, MODEL_ERROR),
-        there_at={place: element_shares(samples, own) > 0 for place, own in names.items()},
+        there_at={place: element_shares(samples, names[place]) > 0 for place in PLACED},
         needed_at={
-            place: np.nan_to_num(lines_needed(samples, emission, expected, own, instrument.detector, axis), nan=np.inf)
-            for place, own in names.items()
+            place: np.nan_to_num(
+                lines_needed(samples, emission, expected, names[place], instrument.detector, axis), nan=np.inf
+            )
+            for place in PLACED
         },
         share=element_shares(samples, groups).astype(np.float64),
         thickness_um=np.asarray([sample.layers[0].thickness_um for sample in samples]),
@@ -316,7 +318,7 @@ def _by_group(answers: Answered, groups: Sequence[str]) -> Mask:
 def _about(model: OnnxModel, panels: Sequence[Panels], groups: Sequence[str], draws: int, seed: int) -> dict[str, Any]:
     return {
         "model": model.card.name,
-        "samples": sum(len(own.names) for own in panels),
+        "samples": sum(len(each.names) for each in panels),
         "draws": draws,
         "seed": seed,
         "groups": list(groups),
