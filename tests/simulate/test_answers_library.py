@@ -73,7 +73,9 @@ def seen(stratigraphy: Stratigraphy, names: tuple[str, ...]) -> np.ndarray:
     instrument = load_instrument("elio")
     emission = emit([stratigraphy], instrument)
     expected = np.asarray(render(emission, instrument.detector, DEFAULT_NETWORK_AXIS))
-    return lines_needed([stratigraphy], emission, expected, names, instrument.detector, DEFAULT_NETWORK_AXIS)[0]
+    needed, hidden = lines_needed([stratigraphy], emission, expected, names, instrument.detector, DEFAULT_NETWORK_AXIS)
+    assert not (hidden >= needed).any()
+    return needed[0]
 
 
 def test_lines_show_whatever_brings_them() -> None:
@@ -110,11 +112,17 @@ def test_the_library_holds_lines_and_amounts_of_every_group_and_place(tmp_path: 
         n_stratigraphies=8, renders=2, chunk=4, seed=3, palette="every_group", places=True, gapless=True, varied=True
     )
     with h5py.File(simulate_library(settings, tmp_path / "library.h5", workers=1)) as file:
-        needed, amount, expected = (file[name][()] for name in ("lines_needed", "amount", "expected"))
+        needed, hidden, amount, expected = (
+            file[name][()] for name in ("lines_needed", "lines_hidden", "amount", "expected")
+        )
         labels = file["labels"][()]
     n_group = len(library().groups)
     assert needed.shape == amount.shape == (16, 3 * n_group)
     assert np.all(np.isfinite(expected))
+    np.testing.assert_array_equal(np.isnan(hidden), np.isnan(needed))
+    assert not np.any(np.isfinite(needed) & (hidden > needed / 9))
+    # what the model's error hides for good is hidden at some counts, or at all
+    assert np.all(hidden[np.isinf(needed)] > 0)
     anywhere, surface, below = needed[:, :n_group], needed[:, n_group : 2 * n_group], needed[:, 2 * n_group :]
     # what a place brings is there anywhere
     assert not np.isnan(anywhere[~np.isnan(surface)]).any()

@@ -16,6 +16,8 @@ NEVER = 1e15
 """Counts that no scan collects."""
 MODEL_ERROR = 0.02
 """Relative error of what lies under lines, by which it is judged whether they show."""
+SHOWN_SIGMAS, HIDDEN_SIGMAS = 3.0, 0.7
+"""How far lines rise over what lies under them where they show, and up to which they do not."""
 
 
 def pigments_in(stratigraphy: Stratigraphy) -> set[str]:
@@ -101,8 +103,8 @@ def lines_needed(
     detector: Detector,
     axis: EnergyAxis,
     added: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]] | None = None,
-) -> NDArray[np.float32]:
-    """Return the total counts from which the lines of each group's element show, whatever brings them.
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return total counts from which the lines of each group's element show, whatever brings them, and up to which not.
 
     Paint, ground, trace, support and the instrument count alike; at the surface the uppermost layer of paint, below it
     every layer under that one, the support among them. What lies under the lines is known to 2 % (``MODEL_ERROR``).
@@ -118,11 +120,12 @@ def lines_needed(
 
     Returns
     -------
-    (n_sample, n_name) float32 array
-        NaN where there is no photon of these lines, infinite where they never show.
+    needed, hidden : (n_sample, n_name) float32 arrays
+        From ``needed`` counts on the lines rise by ``SHOWN_SIGMAS``, up to ``hidden`` by less than ``HIDDEN_SIGMAS``.
+        Infinite for never, and for ever; NaN where there is no photon of these lines.
     """
     photons = emission.layer_photons * efficiency(detector, emission.lines.energy_kev)
-    needed = np.full((len(stratigraphies), len(names)), np.nan, dtype=np.float32)
+    needed = np.full((2, len(stratigraphies), len(names)), np.nan, dtype=np.float32)
     of_instrument = added or {}
     layers = {place: _layers_seen(stratigraphies, photons.shape[1], place) for place in PLACES}
     for column, (group, place) in enumerate(map(split_place, names)):
@@ -135,10 +138,12 @@ def lines_needed(
         )
         energy = np.concatenate([emission.lines.energy_kev[chosen], *(line_kev for line_kev, _ in extra)])
         rows = np.flatnonzero(lines.sum(axis=1) > 0)
-        if rows.size:
-            counts = counts_needed(lines[rows], energy, expected[rows], axis, detector, model_error=MODEL_ERROR)
-            needed[rows, column] = np.where(counts < NEVER, counts, np.inf)
-    return needed
+        for level, sigmas in enumerate((SHOWN_SIGMAS, HIDDEN_SIGMAS) if rows.size else ()):
+            counts = counts_needed(
+                lines[rows], energy, expected[rows], axis, detector, model_error=MODEL_ERROR, sigmas=sigmas
+            )
+            needed[level, rows, column] = np.where(counts < NEVER, counts, np.inf)
+    return needed[0], needed[1]
 
 
 def _layers_seen(stratigraphies: Sequence[Stratigraphy], n_layer: int, place: Place) -> NDArray[np.float64]:

@@ -123,6 +123,7 @@ class Chunk:
     surface_share: NDArray[np.float32]
     instrument: NDArray[np.float32]
     lines_needed: NDArray[np.float32]
+    lines_hidden: NDArray[np.float32]
     amount: NDArray[np.float32]
 
 
@@ -134,7 +135,7 @@ class _View:
     recorded: NDArray[np.float32]
     labels: NDArray[np.uint8]
     counts_needed: NDArray[np.float32]
-    lines_needed: NDArray[np.float32]
+    lines: tuple[NDArray[np.float32], NDArray[np.float32]]
     detector: Detector
 
 
@@ -168,7 +169,8 @@ def _chunk(settings: LibrarySettings, index: int, photons: Photons, views: Seque
         surface_um=np.tile(surface_thickness_um(samples), n_view),
         surface_share=np.tile(surface_shares(samples, outputs), (n_view, 1)),
         instrument=np.concatenate(told),
-        lines_needed=np.concatenate([own.lines_needed for own in views]),
+        lines_needed=np.concatenate([view.lines[0] for view in views]),
+        lines_hidden=np.concatenate([view.lines[1] for view in views]),
         amount=np.tile(element_shares(samples, group_names(outputs.names)), (n_view, 1)),
     )
 
@@ -308,8 +310,9 @@ def simulate_library(
         HDF5 file with ``expected`` (n, n_bin) noise-free spectra that sum to one over the recorded range,
         ``recorded`` (n, 2) start and stop, keV, ``labels`` and ``counts_needed`` (n, n_name), ``source`` (n,);
         of the uppermost paint ``surface_um`` (n,) and ``surface_share`` (n, n_material), mass of the dry pigments;
-        of each group and place ``lines_needed`` (n, n_group), counts from which the element's lines show (NaN: none,
-        infinite: never), and ``amount`` (n, n_group), mass share of the element in the dry paint;
+        of each group and place ``lines_needed`` and ``lines_hidden`` (n, n_group), counts from which the element's
+        lines show (NaN: none, infinite: never) and up to which they do not, and ``amount`` (n, n_group), mass share of
+        the element in the dry paint;
         ``instrument`` (n, n_input) as :data:`underpaint.simulate.instrument_inputs.INSTRUMENT_INPUTS` names them.
     photons : path, optional
         HDF5 file that keeps the photons. If it is there, the transport is not repeated: only what a detector and
@@ -480,7 +483,7 @@ def _create_datasets(file: h5py.File, n_bin: int, outputs: Outputs) -> None:
         ("counts_needed", n_name, "f4"),
         ("surface_share", len(materials(outputs.names)), "f4"),
         ("instrument", len(INSTRUMENT_INPUTS), "f4"),
-        *((name, len(group_names(outputs.names)), "f4") for name in ("lines_needed", "amount")),
+        *((name, len(group_names(outputs.names)), "f4") for name in ("lines_needed", "lines_hidden", "amount")),
     ):
         if width == 0:  # answers without groups
             continue

@@ -279,7 +279,7 @@ def _truth(panels: Panels, groups: Sequence[str]) -> Truth:
         there_at={place: element_shares(samples, names[place]) > 0 for place in PLACED},
         needed_at={
             place: np.nan_to_num(
-                lines_needed(samples, emission, expected, names[place], instrument.detector, axis), nan=np.inf
+                lines_needed(samples, emission, expected, names[place], instrument.detector, axis)[0], nan=np.inf
             )
             for place in PLACED
         },

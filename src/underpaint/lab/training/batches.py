@@ -13,8 +13,6 @@ from underpaint.lab.training.library import Library
 from underpaint.lab.training.settings import TrainSettings
 
 _GAUSS_FROM_COUNTS = 30.0
-_HIDDEN_FROM = 20.0
-"""Lines that need so many times the counts at hand, under one standard deviation, do not show: present they are not."""
 _SILENT_CHANCE, _GAP_CHANCE = 0.25, 0.1
 """How often nothing is told about the instrument, and how often one thing is left out."""
 
@@ -79,7 +77,7 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
     """Draw the counts of some rows and mask the labels that these counts cannot show.
 
     A present label that is too weak to be seen counts neither for nor against; where present means that lines show, one
-    that is far too weak counts as absent.
+    that is far too weak is absent.
     """
     spectra = library.spectra[rows].astype(np.float32)
     labels = library.labels[rows]
@@ -93,8 +91,8 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
     present = labels == 1
     # The paper trains on every label, seen or not.
     visible = settings.paper_protocol or library.counts_needed[rows] <= total[:, None]
-    if library.amount_names:
-        hidden = present & _hidden(library, rows, total)
+    if library.hidden is not None:
+        hidden = present & (library.hidden[rows] >= total[:, None])
         present, labels = present & ~hidden, np.where(hidden, 0, labels)
     weight = (labels == 0) | (present & visible)
     arrays = (
@@ -108,13 +106,6 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
         np.empty((rows.size, 0), dtype=np.uint8) if library.amount is None else library.amount[rows],
     )
     return Batch(*(torch.from_numpy(each) for each in arrays))
-
-
-def _hidden(library: Library, rows: NDArray[np.int64], total: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return which groups have lines that these counts cannot show by far; not those that a model's error hides."""
-    needed = library.counts_needed[rows]
-    columns = np.asarray([name in library.amount_names for name in library.names])
-    return np.asarray(columns & np.isfinite(needed) & (needed > _HIDDEN_FROM * total[:, None]))
 
 
 def _told(library: Library, rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:

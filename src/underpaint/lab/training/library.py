@@ -58,6 +58,8 @@ class Library:
         Class of each element's mass share in the dry paint (:func:`underpaint.data.maps.amount_class`).
     amount_names : tuple of str
         Groups, with places, that its columns are of.
+    hidden : (n, n_name) float32 array, or None
+        Total counts up to which a present label does not show and is absent; zero where it is masked.
     """
 
     spectra: NDArray[Any]
@@ -80,6 +82,7 @@ class Library:
     quantity_names: tuple[str, ...] = ()
     amount: NDArray[np.uint8] | None = None
     amount_names: tuple[str, ...] = ()
+    hidden: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Return the number of spectra."""
@@ -97,6 +100,7 @@ class Library:
             "instrument",
             "quantities",
             "amount",
+            "hidden",
         )
         held = {field: getattr(self, field) for field in fields}
         own: dict[str, Any] = {field: None if value is None else value[rows] for field, value in held.items()}
@@ -108,6 +112,7 @@ class Library:
         fields = ("names", "kinds", "groups", "labels_for_people", "elements")
         told: dict[str, Any] = {field: tuple(getattr(self, field)[index] for index in own) for field in fields}
         told |= {"quantities": None, "quantity_names": (), "amount": None, "amount_names": ()}
+        told |= {"hidden": None if self.hidden is None else self.hidden[:, own]}
         return replace(self, labels=self.labels[:, own], counts_needed=self.counts_needed[:, own], **told)
 
     def with_names(self, names: Sequence[str]) -> "Library":
@@ -130,12 +135,15 @@ class Library:
         needed = np.full((len(self), len(names)), np.inf, dtype=np.float32)
         columns = [list(names).index(name) for name in self.names]
         labels[:, columns], needed[:, columns] = self.labels, self.counts_needed
+        hidden = None if self.hidden is None else np.zeros_like(needed)
+        if hidden is not None:
+            hidden[:, columns] = self.hidden
         known = {name: index for index, name in enumerate(self.names)}
         told: dict[str, Any] = {
             field: tuple(getattr(self, field)[known[name]] if name in known else unsaid for name in names)
             for field, unsaid in (("kinds", ""), ("groups", ()), ("labels_for_people", ""), ("elements", ()))
         }
-        return replace(self, labels=labels, counts_needed=needed, names=tuple(names), **told)
+        return replace(self, labels=labels, counts_needed=needed, hidden=hidden, names=tuple(names), **told)
 
 
 def load_library(paths: Path | Sequence[Path], *, half: bool = False, lines: bool = False) -> Library:
@@ -201,16 +209,17 @@ def _library(file: Any, path: Path, *, half: bool) -> Library:
 
 def _by_lines(library: Library, file: Any, path: Path) -> Library:
     """Return a library whose groups are present where lines of their elements show, with the elements' amounts."""
-    _require(file, path, ("lines_needed", "amount"))
+    _require(file, path, ("lines_needed", "lines_hidden", "amount"))
     names = group_names(library.names)
     columns = [library.names.index(name) for name in names]
     needed = file["lines_needed"][()]
     labels, counts = library.labels.copy(), library.counts_needed.copy()
     labels[:, columns] = ~np.isnan(needed)
     counts[:, columns] = np.nan_to_num(needed, nan=np.inf, posinf=np.inf)
-    return replace(
-        library, labels=labels, counts_needed=counts, amount=amount_class(file["amount"][()]), amount_names=names
-    )
+    hidden = np.zeros_like(counts)
+    hidden[:, columns] = np.nan_to_num(file["lines_hidden"][()], nan=0.0, posinf=np.inf)
+    amount = amount_class(file["amount"][()])
+    return replace(library, labels=labels, counts_needed=counts, hidden=hidden, amount=amount, amount_names=names)
 
 
 def _about_layers(file: Any, names: tuple[str, ...], labels: NDArray[np.uint8]) -> dict[str, Any]:
@@ -306,6 +315,7 @@ def _join(libraries: list[Library]) -> Library:
         instrument=_join_if_all([library.instrument for library in libraries]),
         quantities=_join_if_all([library.quantities for library in libraries]),
         amount=_join_if_all([library.amount for library in libraries]),
+        hidden=_join_if_all([library.hidden for library in libraries]),
         origin=origin,
     )
 
