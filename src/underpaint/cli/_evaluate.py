@@ -120,13 +120,18 @@ def _presence(json_file: Path | None, model: str, folders: list[Path], *, quiet:
         write_json(json_file, record)
     if quiet:
         return
-    keys = ("exact_sets", "macro_f1", "present_missed", "present_missed_over_10_sigma", "false_claims")
-    place_keys = ("surface_right", "below_right", "below_f1", "not_determined")
-    columns = (*keys, *place_keys)
-    table = list_table("Monte Carlo panels", ("of", "counts", *(key.replace("_", " ") for key in columns)))
+    heads = {
+        "exact_sets": "exact sets",
+        "macro_f1": "F1",
+        "present_missed": "missed",
+        "present_missed_over_10_sigma": "over 10 sigma",
+        "false_claims": "false",
+        "below_f1": "F1 below",
+    }
+    table = list_table("Monte Carlo panels", ("of", "counts", *heads.values()))
     for who, by_counts in record.items():
         for counts, figures in by_counts.items() if who != "about" else ():
-            table.add_row(who.replace("_", " "), counts, *(_number(figures.get(key)) for key in columns))
+            table.add_row(who.replace("_", " "), counts, *(_number(figures.get(key)) for key in heads))
     show(table)
 
 
