@@ -18,7 +18,7 @@ from underpaint.lab.training.batches import Batches
 from underpaint.lab.training.calibration import calibrated
 from underpaint.lab.training.checkpoint import FAMILIES, Trained, card_for, spec_for
 from underpaint.lab.training.module import amount_loss, ask
-from underpaint.lab.training.own_model import take_over
+from underpaint.lab.training.own_model import OwnModelSettings, Sizes, take_over, train_own_model
 from underpaint.physics.forward import emit, render
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy
@@ -175,6 +175,18 @@ def test_amounts_are_taken_over_by_name(by_lines: Library, tmp_path: Path) -> No
     torch.testing.assert_close(
         begun.network.state_dict()["amount.weight"], start.network.state_dict()["amount.weight"][rows]
     )
+
+
+def test_a_model_of_ones_own_begins_with_such_a_network(by_lines: Library, tmp_path: Path) -> None:
+    start = untrained(by_lines, tmp_path)
+    path = export(start.network, start.card, tmp_path)
+    settings = OwnModelSettings(
+        out=tmp_path / "own", instrument=load_instrument("elio"), palette=PALETTE[:3], start=str(path),
+        sizes=Sizes(n_stratigraphies=32, n_held_out=8, epochs=1), n_machine=1, workers=1, threads=1,
+    )  # fmt: skip
+    card = train_own_model(settings).trained.card
+    assert card.amounts == tuple(name for name in card.names if name in by_lines.amount_names)
+    assert card.training.config["present"] == "lines"
 
 
 def test_presence_is_scored_by_what_shows() -> None:
