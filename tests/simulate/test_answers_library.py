@@ -75,7 +75,7 @@ def seen(stratigraphy: Stratigraphy, names: tuple[str, ...]) -> np.ndarray:
     expected = np.asarray(render(emission, instrument.detector, DEFAULT_NETWORK_AXIS))
     needed, hidden = lines_needed([stratigraphy], emission, expected, names, instrument.detector, DEFAULT_NETWORK_AXIS)
     assert not (hidden >= needed).any()
-    return needed[0]
+    return np.asarray(needed[0])
 
 
 def test_lines_show_whatever_brings_them() -> None:
