@@ -115,6 +115,15 @@ def slope(quantity: str, value: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.asarray(share * (1.0 - share), dtype=np.float32)
 
 
+AMOUNT_EDGES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
+"""Mass shares of an element in dry paint that bound the classes of an amount."""
+
+
+def amount_class(share: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Return how many of :data:`AMOUNT_EDGES` a mass share reaches, 0 to 10."""
+    return np.searchsorted(AMOUNT_EDGES, share, side="right").astype(np.uint8)
+
+
 class Estimate(NamedTuple):
     """Maps of a quantity: its median, and the ends of an interval; um of a thickness, 0 to 1 of a share."""
 
