@@ -13,6 +13,7 @@ import report_fakes as fakes
 from result_parts import changed, joined
 from underpaint.data.maps import Results
 from underpaint.display.report import find_groups, render_report, write_report
+from underpaint.display.report.findings import element_evidence
 from underpaint.display.report.wording import percent
 from underpaint.errors import OutputError, ScanError
 from underpaint.io import write_results
@@ -102,6 +103,13 @@ def test_findings_say_what_the_maps_hold() -> None:
     assert {"vermilion", "calomel"} <= set(mercury.members)
     assert [own.name for own in mercury.leanings] == ["vermilion"]
     assert not mercury.doubtful
+
+
+def test_the_counts_of_a_line_are_those_where_it_stands_out() -> None:
+    area = np.zeros((10, 10, 1), np.float32)
+    area[:2, :, 0] = 5000.0
+    found = element_evidence(Results.of_lines(("Fe_K",), area, np.ones_like(area)))
+    assert [(own.family, own.share, own.median_counts) for own in found] == [("Fe_K", pytest.approx(0.2), 5000.0)]
 
 
 def test_without_element_maps_nothing_is_called_certain_or_doubtful() -> None:
