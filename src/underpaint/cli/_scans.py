@@ -1,7 +1,8 @@
 """Commands that read a scan: identify, elements, fit, info, explain."""
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
@@ -127,7 +128,8 @@ def named_lines(*lists: str | None) -> tuple[str, ...] | None:
     from underpaint.physics.atomic import SHELLS, atomic_number
 
     parts = [part.split() for text in lists if text is not None for part in text.split(",") if part.strip()]
-    given = ["_".join((part[0][:1].upper() + part[0][1:], *part[1:])) for part in parts]
+    written = [re.split("_", "_".join(part), maxsplit=1) for part in parts]
+    given = ["_".join((name[:1].upper() + name[1:], *(shell.upper() for shell in rest))) for name, *rest in written]
     if not given and any(text is not None for text in lists):
         raise typer.BadParameter(
             "the list is empty. Name elements or lines, such as Fe,Pb_L, or leave the option away."
@@ -144,6 +146,21 @@ def named_lines(*lists: str | None) -> tuple[str, ...] | None:
                 "shells, Pb_L3."
             )
     return tuple(given) if any(text is not None for text in lists) else None
+
+
+def refuse_both(asked: Iterable[str], drop: Iterable[str]) -> None:
+    """Refuse lines that are to be fitted and to be left out.
+
+    Raises
+    ------
+    typer.BadParameter
+        A name stands in both lists.
+    """
+    both = sorted(set(asked) & set(drop))
+    if both:
+        raise typer.BadParameter(
+            f"{', '.join(both)}: asked for and left out with --drop in one call. Take it out of one of the lists."
+        )
 
 
 def identify(
@@ -207,6 +224,7 @@ def identify(
         add=named_lines(add) or (),
         drop=named_lines(drop) or (),
     )
+    refuse_both(settings.add, settings.drop)
     run = partial(identify_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)
 
@@ -258,6 +276,11 @@ def map_elements(
     from underpaint.pipeline.plan import Settings
     from underpaint.pipeline.run import elements_to_folder
 
+    if quantities is None and (thickness is not None or matrix != "paint"):
+        raise typer.BadParameter(
+            "--thickness and --matrix say what quantities rest on, and none are asked for. Add --quantities "
+            "mass_percent, surface or ug_cm2."
+        )
     settings = Settings(
         instrument=instrument,
         engine=engine.value,
@@ -272,6 +295,7 @@ def map_elements(
         drop=named_lines(drop) or (),
         quantities=None if quantities is None else QuantityRequest(quantities, matrix, _thickness_range(thickness)),
     )
+    refuse_both((*(settings.families or ()), *settings.add), settings.drop)
     run = partial(elements_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)
 
@@ -338,6 +362,9 @@ def fit(
     from underpaint.io import load
     from underpaint.pigments.explain import read_spot, region_spectrum
 
+    # before the scan is read, which may take minutes
+    families, added, dropped = named_lines(elements, lines), named_lines(add) or (), named_lines(drop) or ()
+    refuse_both((*(families or ()), *added), dropped)
     with progress(quiet=quiet or as_json) as step:
         step("Opening the scan", 0, 1)
         raw = load(scan, detector=detector, counts_scale=counts_scale)
@@ -351,9 +378,9 @@ def fit(
         step("Fitting", 0, 1)
         result = fit_spectrum(
             spectrum,
-            families=named_lines(elements, lines),
-            add=named_lines(add) or (),
-            drop=named_lines(drop) or (),
+            families=families,
+            add=added,
+            drop=dropped,
             instrument=calibrated.instrument,
         )
     for alert in calibrated.alerts:

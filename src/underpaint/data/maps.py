@@ -246,16 +246,16 @@ DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "diffraction_kev": (("detector",), "keV"),
 }
 """What can be concluded: of each quantity the dimensions beside row and column, and the unit."""
-_COMMANDS = {
+_COMMANDS: dict[str, tuple[str, ...]] = {
     "probability": ("pigments", "underpaint identify"),
-    "quantity": ("quantities", "underpaint identify with a model of layers"),
+    "quantity": ("quantities", "underpaint identify", "with a model of layers"),
     "area": ("elements", "underpaint elements"),
     MASS_FRACTION: ("mass fractions", "underpaint elements --quantities mass_percent"),
     AREAL_MASS: ("areal masses", "underpaint elements --quantities ug_cm2"),
     "state": ("states", "underpaint identify --detectability"),
-    "pool": ("pools", "underpaint identify --pool auto, of a scan with few counts"),
+    "pool": ("pools", "underpaint identify --pool auto", "of a scan with few counts"),
     "unlikeness": ("unlikeness", "underpaint identify"),
-    "diffraction": ("diffraction", "underpaint elements, of a scan with two detectors or more"),
+    "diffraction": ("diffraction", "underpaint elements", "of a scan with two detectors or more"),
 }
 _LEAST_DEVIATION = 1e-6
 _MOST_LISTED = 8
@@ -610,7 +610,7 @@ class Results:
     @property
     def diffraction(self) -> "xr.DataArray":
         """(detector, row, column) sigmas of the strongest peak that a detector has alone: diffraction, no element."""
-        return self._simple("diffraction", "detector", "strongest peak in one detector alone")
+        return self._simple("diffraction", "detector", "strongest peak in one detector alone, in standard deviations")
 
     @property
     def unlikeness(self) -> "xr.DataArray":
@@ -691,6 +691,9 @@ class Results:
             if level != LEVEL:
                 raise ValueError(f"Cannot give an interval of level {level:g} of {quantity}: only {LEVEL:g} is known.")
             kind, element = of_element
+            if (element,) not in self._stack(kind):
+                known = ", ".join(name for (name,) in self._stack(kind).keys)
+                raise ScanError(f"These results hold no {quantity}: there are quantities of {known}.")
             return Estimate(*(self.map(f"{kind}{end}", element) for end in ("", "_low", "_high")))
         return estimate(quantity, self.map("quantity", quantity), self.map("quantity_sigma", quantity), level)
 
@@ -884,8 +887,8 @@ class Results:
         if quantity in self.stacks:
             return self.stacks[quantity]
         base = re.sub("_(sigma|low|high)$", "", quantity)
-        what, command = _COMMANDS.get(base, (quantity, "underpaint identify"))
-        raise ScanError(f"These results hold no {what}: `{command}` writes them.")
+        what, command, *how = _COMMANDS.get(base, (quantity, "underpaint identify"))
+        raise ScanError(f"These results hold no {what}: {' '.join((f'`{command}`', *how))} writes them.")
 
     def _labelled(self, dimension: str, names: Sequence[str]) -> dict[str, Any]:
         return {dimension: list(names), "label": (dimension, [self.label(name) for name in names])}
