@@ -947,6 +947,13 @@ def share_present(probability: NDArray[np.float32]) -> float:
     return float((known > PRESENT_PROBABILITY).mean()) if known.size else 0.0
 
 
+def cohen_kappa(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Return Cohen's kappa of two yes-or-no answers on the same pixels (Cohen 1960)."""
+    agreed = float(np.mean(first == second))
+    chance = float(first.mean() * second.mean() + (1 - first.mean()) * (1 - second.mean()))
+    return float("nan") if chance == 1.0 else (agreed - chance) / (1.0 - chance)
+
+
 def _maps_of(stack: Stack, keys: Any) -> Any:
     """Return the maps of keys, nested in lists as these are: numbers in memory, else lazily; NaN without a map."""
     if isinstance(keys, list):
