@@ -334,6 +334,9 @@ def _gallery(results: Results, strong: list[Evidence]) -> list[Picture]:
     for names in _parts([own.family for own in strong][:MOST_ELEMENTS], MOST_IN_PICTURE):
         words = "Element maps, net counts: " + ", ".join(line_name(name) for name in names) + "."
         pictures.append(picture(plot.element_gallery(results, names), words))
+    if results.scatter_peaks:
+        words = f"Maps of scatter, counts: {', '.join(results.scatter_peaks)}."
+        pictures.append(picture(plot.element_gallery(results, results.scatter_peaks), words))
     return pictures
 
 
