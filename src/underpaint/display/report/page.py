@@ -336,7 +336,8 @@ def _gallery(results: Results, strong: list[Evidence]) -> list[Picture]:
         pictures.append(picture(plot.element_gallery(results, names), words))
     if results.scatter_peaks:
         words = f"Maps of scatter, counts: {', '.join(results.scatter_peaks)}."
-        pictures.append(picture(plot.element_gallery(results, results.scatter_peaks), words))
+        gallery = plot.element_gallery(results, results.scatter_peaks, columns=len(results.scatter_peaks))
+        pictures.append(picture(gallery, words))
     return pictures
 
 
