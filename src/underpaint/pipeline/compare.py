@@ -234,14 +234,11 @@ def compare(a: Results, b: Results) -> Comparison:
 
 def _names(a: Results, b: Results) -> tuple[str, str]:
     """Return the shortest names that tell two results apart."""
-    for key in ("detector", "name"):
-        pair = tuple(str(one.summary.get(key) or "") for one in (a, b))
-        if all(pair) and pair[0] != pair[1]:
-            return f"{key} {pair[0]}" if key == "detector" else pair[
-                0
-            ], f"{key} {pair[1]}" if key == "detector" else pair[1]
-    pair = tuple(str(one.summary.get("folder") or one.settings.get("source") or "") for one in (a, b))
-    return (pair[0], pair[1]) if all(pair) and pair[0] != pair[1] else ("the first", "the second")
+    for key, prefix in (("detector", "detector "), ("name", ""), ("folder", ""), ("source", "")):
+        first, second = (str(one.summary.get(key) or "") for one in (a, b))
+        if first and second and first != second:
+            return prefix + first, prefix + second
+    return "the first", "the second"
 
 
 # --- pigment groups --------------------------------------------------------------------------------------
