@@ -242,6 +242,8 @@ DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "pool": ((), "pixels"),
     "unlikeness": ((), "1"),
     "peak_kev": ((), "keV"),
+    "scatter": (("peak",), "counts"),
+    "scatter_sigma": (("peak",), "counts"),
     "diffraction": (("detector",), "1"),
     "diffraction_kev": (("detector",), "keV"),
 }
@@ -255,13 +257,14 @@ _COMMANDS: dict[str, tuple[str, ...]] = {
     "state": ("states", "underpaint identify --detectability"),
     "pool": ("pools", "underpaint identify --pool auto", "of a scan with few counts"),
     "unlikeness": ("unlikeness", "underpaint identify"),
+    "scatter": ("scatter", "underpaint elements", "of a scan whose anode or beam is known"),
     "diffraction": ("diffraction", "underpaint elements", "of a scan with two detectors or more"),
 }
 _LEAST_DEVIATION = 1e-6
 _MOST_LISTED = 8
 _ARRAYS = (
     "probability", "pigment_probability", "area", "area_sigma", MASS_FRACTION, AREAL_MASS, "thickness", "share",
-    "state", "pool", "unlikeness", "diffraction",
+    "state", "pool", "unlikeness", "scatter", "diffraction",
 )  # fmt: skip
 
 
@@ -482,6 +485,12 @@ class Results:
         return cls._of("open_set", {"unlikeness": Stack(((),), score), "peak_kev": Stack(((),), peak_kev)}, **facts)
 
     @classmethod
+    def of_scatter(cls, names: Sequence[str], counts: Any, sigma: Any, **facts: Any) -> "Results":
+        """Return counts of scatter ("Compton", "Rayleigh") and one standard deviation, (n_row, n_column, n_name)."""
+        keys = _keys(names)
+        return cls._of("scatter", {"scatter": Stack(keys, counts), "scatter_sigma": Stack(keys, sigma)}, **facts)
+
+    @classmethod
     def of_diffraction(cls, names: Sequence[str], sigmas: Any, peak_kev: Any, **facts: Any) -> "Results":
         """Return the strongest peak that one detector has alone: sigmas and energy, (n_row, n_column, n_name)."""
         keys = _keys(names)
@@ -608,6 +617,11 @@ class Results:
         return self._array("pool", (), {}, "pixels summed for an answer")
 
     @property
+    def scatter(self) -> "xr.DataArray":
+        """(peak, row, column) counts of the source's line, unshifted (Rayleigh) and with Compton shift; no element."""
+        return self._simple("scatter", "peak", "counts of the source's scattered line")
+
+    @property
     def diffraction(self) -> "xr.DataArray":
         """(detector, row, column) sigmas of the strongest peak that a detector has alone: diffraction, no element."""
         return self._simple("diffraction", "detector", "strongest peak in one detector alone, in standard deviations")
@@ -636,7 +650,7 @@ class Results:
     # --- single maps, as plain arrays -----------------------------------------------------------------------
 
     def __getitem__(self, key: str | tuple[str, Place]) -> NDArray[np.float32]:
-        """Return the (row, column) probability of a pigment or group, or net counts of a line family.
+        """Return the (row, column) probability of a pigment or group, or net counts of a line family or of scatter.
 
         Raises
         ------
@@ -644,7 +658,7 @@ class Results:
             There is no such map: the model knows no places, or results kept none as it is nowhere likely there.
         """
         name, place = (key, "anywhere") if isinstance(key, str) else key
-        for quantity, full in (("probability", (name, place)), ("area", (name,))):
+        for quantity, full in (("probability", (name, place)), ("area", (name,)), ("scatter", (name,))):
             if quantity in self.stacks and full in self.stacks[quantity]:
                 return self.stacks[quantity][full]
         if name in self.materials and place not in self.places:
@@ -793,6 +807,11 @@ class Results:
         return tuple(name for (name,) in self.stacks["area"].keys) if self.has_elements else ()
 
     @property
+    def scatter_peaks(self) -> tuple[str, ...]:
+        """Names of the scattered lines of the source, "Compton" and "Rayleigh"; they are no elements."""
+        return tuple(name for (name,) in self.stacks["scatter"].keys) if "scatter" in self.stacks else ()
+
+    @property
     def model_card(self) -> Mapping[str, Any]:
         """Facts of the model by the names of its card; empty where there is none."""
         model = self.settings_of("pigments").get("model", {})
@@ -901,7 +920,7 @@ class Results:
         """Return the maps of keys, nested in lists along the coordinates that are dimensions."""
         stack = self._stack(quantity)
         _, units = DIMENSIONS[quantity]
-        named = [name for name in ("group", "pigment", "line", "detector", "place") if name in coordinates]
+        named = [name for name in ("group", "pigment", "line", "peak", "detector", "place") if name in coordinates]
         if keys == []:
             raise ScanError(f"These results hold no {named[0]}s: the model {self.model_name!r} answers none.")
         return self._labelled_array(
@@ -957,6 +976,13 @@ def share_present(probability: NDArray[np.float32]) -> float:
     """Return the share of the answered pixels whose probability exceeds one half."""
     known = probability[np.isfinite(probability)]
     return float((known > PRESENT_PROBABILITY).mean()) if known.size else 0.0
+
+
+def cohen_kappa(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Return Cohen's kappa of two yes-or-no answers on the same pixels (Cohen 1960)."""
+    agreed = float(np.mean(first == second))
+    chance = float(first.mean() * second.mean() + (1 - first.mean()) * (1 - second.mean()))
+    return float("nan") if chance == 1.0 else (agreed - chance) / (1.0 - chance)
 
 
 def _maps_of(stack: Stack, keys: Any) -> Any:
