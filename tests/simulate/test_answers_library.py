@@ -135,3 +135,13 @@ def test_the_library_holds_lines_and_amounts_of_every_group_and_place(tmp_path: 
 
 def test_amounts_of_answers_name_groups_alone() -> None:
     assert group_names(("mercury_red", "vermilion", "mercury_red.below")) == ("mercury_red", "mercury_red.below")
+
+
+def test_what_a_seed_draws_without_the_new_settings_stays() -> None:
+    sampler = StratigraphySampler(RandomStratigraphies(palette=load_palette("easel_15_to_20").pigments))
+    rng = np.random.default_rng(1)
+    thickness = [[layer.thickness_um for layer in sampler.draw(rng).layers] for _ in range(3)]
+    # of version 0.1.0: order and number of the draws are part of every training library and of the element fit
+    expected = [[80.564, 87.753, 56.211, 500.0], [10.138, 111.253, 150.0], [85.149, 7.39, 12.942, 228.883, 500.0]]
+    assert [len(one) for one in thickness] == [len(one) for one in expected]
+    np.testing.assert_allclose(np.concatenate(thickness), np.concatenate(expected), atol=1e-3)

@@ -120,8 +120,9 @@ class StratigraphySampler:
         paints = [self._paint_layer(rng) for _ in range(n_layer)]
         if settings.gapless:
             paints = self._with_leaf(rng, paints)
+        ground = self._ground(rng)
         support = _varied_support(rng) if settings.varied_supports else _support(rng)
-        return Stratigraphy((*paints, self._ground(rng), *support))
+        return Stratigraphy((*paints, ground, *support))
 
     def _with_leaf(self, rng: np.random.Generator, paints: list[Layer]) -> list[Layer]:
         """Return the layers with a metal leaf on or under one of them, now and then."""
