@@ -41,7 +41,7 @@ from rich.table import Table
 from underpaint import __version__
 from underpaint.calibrate import calibrate
 from underpaint.data import Scan
-from underpaint.data.maps import Results
+from underpaint.data.maps import Results, cohen_kappa
 from underpaint.lab.evaluation.measured_scan import (
     ABSENT_SIGMAS,
     CERTAIN_SIGMAS,
@@ -54,7 +54,6 @@ from underpaint.lab.evaluation.measured_scan import (
     line_agreement,
     worst,
 )
-from underpaint.lab.evaluation.scores import cohen_kappa
 from underpaint.pipeline.plan import Settings, plan
 from underpaint.pipeline.pooling import Shown
 

@@ -292,7 +292,8 @@ def coverage(instrument: Instrument, seed: int) -> dict[str, Any]:
         seen = survey(Scan(da.from_array(drawn, chunks=(1, -1, -1)), axis))
         fit = prepare_fit(seen, axis, instrument=instrument)
         engine: Any = fit.engine
-        area, sigma = engine(drawn[0])
+        shown = engine(drawn[0])
+        area, sigma = shown.area[:, : len(engine.names)], shown.sigma[:, : len(engine.names)]
         of_family = [np.asarray([name == one for one in lines.family]) for name in engine.names]
         true = np.stack([scale[:, 0] * detected[:, columns].sum(axis=1) for columns in of_family], axis=1)
         held = np.abs(area - true) < INTERVAL_SIGMAS * sigma

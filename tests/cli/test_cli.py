@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import underpaint.pigments.predict
 from underpaint.cli import app
+from underpaint.cli._scans import named_lines
 from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import Results
 from underpaint.errors import ScanError, UnderpaintError
@@ -196,6 +197,17 @@ def test_elements_alone(scan_file: Path) -> None:
     assert result.exit_code == 0, result.output
     assert not read_results("only").has_pigments
     assert '<h2 id="elements-title">' in Path("only/report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("command", ["elements", "fit", "identify"])
+def test_lines_asked_for_and_left_out_are_refused(command: str) -> None:
+    result = run(command, "none.h5", "--add", "as,Pb", "--drop", "As")
+    assert result.exit_code == 2
+    assert "As: asked for and left out with --drop in one call" in " ".join(result.output.split())
+
+
+def test_names_of_lines_may_be_in_small_letters() -> None:
+    assert named_lines("fe", "pb_l3,hg l") == ("Fe", "Pb_L3", "Hg_L")
 
 
 def test_quiet_says_nothing(scan_file: Path) -> None:

@@ -125,6 +125,10 @@ def test_quantities_of_elements_come_back_with_their_intervals(tmp_path: Path, l
     assert "mass_fraction Fe, Pb" in " ".join(repr(back).split())
     with pytest.raises(ScanError, match="hold no areal masses: `underpaint elements --quantities ug_cm2`"):
         _ = back.areal_mass
+    with pytest.raises(ScanError, match=r"`underpaint identify --pool auto` of a scan with few counts writes them"):
+        _ = back.pool
+    with pytest.raises(ScanError, match=r"hold no mass_fraction\.Zr: there are quantities of Fe, Pb"):
+        back.is_determined("mass_fraction.Zr")
     with pytest.raises(ValueError, match=r"only 0\.9 is known"):
         back.estimate("mass_fraction.Pb", level=0.5)
 

@@ -13,7 +13,8 @@ import report_fakes as fakes
 from result_parts import changed, joined
 from underpaint.data.maps import Results
 from underpaint.display.report import find_groups, render_report, write_report
-from underpaint.display.report.wording import percent
+from underpaint.display.report.findings import element_evidence
+from underpaint.display.report.wording import key_finding, percent
 from underpaint.errors import OutputError, ScanError
 from underpaint.io import write_results
 
@@ -102,6 +103,20 @@ def test_findings_say_what_the_maps_hold() -> None:
     assert {"vermilion", "calomel"} <= set(mercury.members)
     assert [own.name for own in mercury.leanings] == ["vermilion"]
     assert not mercury.doubtful
+
+
+def test_the_counts_of_a_line_are_those_where_it_stands_out() -> None:
+    area = np.zeros((10, 10, 1), np.float32)
+    area[:2, :, 0] = 5000.0
+    (iron,) = element_evidence(Results.of_lines(("Fe_K",), area, np.ones_like(area)))
+    assert (iron.family, iron.median_counts) == ("Fe_K", 5000.0)
+    assert iron.share == pytest.approx(0.2)
+
+
+def test_how_far_a_group_spreads_says_nothing_of_its_depth() -> None:
+    lead, _ = find_groups(fakes.results())
+    for share in (1.0, 0.6, 0.1, 0.01):
+        assert "surface" not in key_finding(replace(lead, share=share), (), {}).where
 
 
 def test_without_element_maps_nothing_is_called_certain_or_doubtful() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -263,7 +264,8 @@ def test_a_composition_is_read() -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "0 % in all: it is above 0 and at most 100"),
+        ("", "names nothing of which there is any"),
+        ("Fe 0", "names nothing of which there is any"),
         ("SiO2 60, CaO 50", "110 % in all"),
         ("SiO2", "at 'SiO2': each entry is a formula and its mass per cent. Write it as 'SiO2 50"),
         ("Xx2 5", "at 'Xx2 5': Cannot read the formula"),
@@ -318,6 +320,8 @@ def test_the_command_line_refuses_before_it_reads(tmp_path: Path) -> None:
 
     assert "has no scale" in said("elements", "none.h5", "--quantities", "ug_cm2")
     assert "is not LOW-HIGH" in said("elements", "none.h5", "--quantities", "surface", "--thickness", "9")
+    assert "none are asked for. Add --quantities" in said("elements", "none.h5", "--thickness", "20-100")
+    assert "none are asked for. Add --quantities" in said("elements", "none.h5", "--matrix", "oxides")
     assert "--standard and --composition together" in said("calibrate", "--standard", "none.spx")
     assert "110 % in all" in said("calibrate", "--standard", "none.spx", "--composition", "SiO2 60, CaO 50")
 
@@ -333,6 +337,26 @@ def test_calibrate_writes_the_scale(standard: Scan, tmp_path: Path) -> None:
     assert scale is not None
     assert json.loads(done.stdout)["scale"]["counts_per_scatter"] == pytest.approx(scale.counts_per_scatter)
     assert scale.counts_per_scatter == pytest.approx(1.0, abs=0.15)
+    assert not any("fractions of one" in note for note in json.loads(done.stdout)["notes"])
+
+
+def test_a_standard_without_its_lines_leaves_no_instrument_file(standard: Scan, tmp_path: Path) -> None:
+    save_scan(standard, tmp_path / "glass.h5")
+    (tmp_path / "scaled.toml").write_text("before")
+    command = ["calibrate", "--standard", str(tmp_path / "glass.h5"), "--composition", "U 50", "--overwrite"]
+    done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "scaled.toml")])
+    assert done.exit_code != 0
+    assert "no line of U stands" in " ".join(done.output.split())
+    assert (tmp_path / "scaled.toml").read_text() == "before"
+
+
+def test_a_composition_in_fractions_of_one_is_noticed(standard: Scan, tmp_path: Path) -> None:
+    save_scan(standard, tmp_path / "glass.h5")
+    fractions = re.sub(r"[0-9.]+(?=,|$)", lambda own: f"{float(own.group()) / 100:.5f}", GLASS)
+    command = ["calibrate", "--standard", str(tmp_path / "glass.h5"), "--composition", fractions, "--json"]
+    done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "scaled.toml")])
+    assert done.exit_code == 0, done.output
+    assert any("fractions of one were meant" in note for note in json.loads(done.stdout)["notes"])
 
 
 def test_grounds_do_not_stop_a_thick_paint() -> None:

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from underpaint.lab.evaluation import auroc, average_precision, cohen_kappa, expected_calibration_error, score
+from underpaint.data.maps import cohen_kappa
+from underpaint.lab.evaluation import auroc, average_precision, expected_calibration_error, score
 
 
 def test_scores_of_a_small_case_by_hand() -> None:

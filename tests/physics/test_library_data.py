@@ -108,6 +108,7 @@ CELLS = {
 OUT_OF_PERIOD = {
     "turner": ["azurite"],  # stands for blue verditer, made long after the mineral had run out
     "easel_15_to_20": ["egyptian_blue"],  # was lost by then, but the default network answers it
+    "every_group": ["egyptian_blue"],
 }
 LIGHTER = {
     "naples_yellow": "Artists' Pigments measured fired pigment, porous and seldom the pure pyrochlore",

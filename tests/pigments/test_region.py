@@ -76,6 +76,8 @@ def test_a_pixel_is_two_numbers_inside_the_scan() -> None:
         ("region.csv", "1.5,2.5\n1,2\n", r"line 1 is '1\.5,2\.5', not the row"),
         ("region.csv", "1,2\n3\n", r"line 2 is '3', not the row"),
         ("region.csv", "1,2\n1.5,2\n", r"line 2 is '1\.5,2', not the row"),
+        ("region.csv", "column,row\n1,2\n", r"its columns are 'column,row', and would be taken for row and column"),
+        ("region.csv", "x,y\n1,2\n", r"Put the row first"),
         ("region.csv", "", "no pixel belongs to it"),
         ("region.npy", "not an array", "Cannot read the region"),
         ("region.png", "not a picture", "Cannot read the region"),
@@ -86,6 +88,11 @@ def test_a_region_that_cannot_be_used_is_refused(name: str, text: str, words: st
     path.write_text(text)
     with pytest.raises(ScanError, match=words):
         read_region(path, SHAPE)
+
+
+def test_nan_of_a_mask_lies_outside(tmp_path: Path) -> None:
+    np.save(tmp_path / "mask.npy", np.where(MASK, 1.0, np.nan))
+    np.testing.assert_array_equal(read_region(tmp_path / "mask.npy", SHAPE), MASK)
 
 
 def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:

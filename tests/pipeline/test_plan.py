@@ -38,8 +38,8 @@ def results(planned: Plan) -> Results:
 def test_outputs_are_declared_and_kept(planned: Plan, results: Results) -> None:
     declared = {output.quantity: output for output in planned.outputs}
     assert set(declared) == {
-        "probability", "quantity", "quantity_sigma", "area", "area_sigma", "state", "pool", "unlikeness",
-        "peak_kev",
+        "probability", "quantity", "quantity_sigma", "area", "area_sigma", "scatter", "scatter_sigma", "state",
+        "pool", "unlikeness", "peak_kev",
     }  # fmt: skip
     assert (declared["area"].dimensions, declared["area"].units) == (("line",), "counts")
     assert declared["probability"].dimensions == ("material", "place")
@@ -76,7 +76,7 @@ def test_blocks_are_worked_on_without_xarray(panel: Path) -> None:
 
 def test_a_plan_for_elements_asks_no_network(panel: Path) -> None:
     outputs = plan(up.load(panel), replace(SETTINGS, model="none")).outputs
-    assert [output.quantity for output in outputs] == ["area", "area_sigma"]
+    assert [output.quantity for output in outputs] == ["area", "area_sigma", "scatter", "scatter_sigma"]
 
 
 def test_a_scan_in_memory_is_planned_alike() -> None:

@@ -122,6 +122,7 @@ def test_the_paper_set_has_its_axis_and_classes() -> None:
     chunk = make_chunk(LibrarySettings(kind="paper", chunk=4), 0)
     assert chunk.expected.shape == (4, 3815)
     assert chunk.labels.shape == (4, 11)
+    assert chunk.lines_needed.shape == chunk.lines_hidden.shape == (4, 0)  # it has no groups
 
 
 def test_photons_from_a_file_render_to_the_same_bits(library_file: Path, photons_file: Path, tmp_path: Path) -> None:

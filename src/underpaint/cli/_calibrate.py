@@ -1,7 +1,7 @@
 """The command ``calibrate``: what a scan's spectra tell about the instrument."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from underpaint.calibrate import Calibration, Drift
     from underpaint.data import Scan
     from underpaint.physics.instrument import Instrument, Scale
+
+LEAST_TOTAL = 1.05
+"""Mass per cent in all up to which a composition may be one in fractions."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +118,8 @@ def calibrate(
     with progress(quiet=quiet or as_json) as step:
         for number, (own, (toml, image, straight)) in enumerate(zip(scans, targets, strict=True)):
             step("Looking for lines", number, len(targets))
-            found.append(_examined(own, base, toml or out, image, straight))
-            if known is not None:
-                found[-1] = _scaled(found[-1], standards[number], known)
+            standard_of = None if known is None else (standards[number], known)
+            found.append(_examined(own, base, toml or out, (image, straight), standard_of))
     _tell(found, quiet=quiet, as_json=as_json)
 
 
@@ -129,15 +131,24 @@ def _named(path: Path | None, scan: "Scan", scans: "Sequence[Scan]") -> Path | N
     return path.with_stem(f"{path.stem}_{''.join(own if own.isalnum() else '_' for own in name)}")
 
 
-def _examined(scan: "Scan", base: "Instrument | None", out: Path, picture: Path | None, straight: Path | None) -> Found:
-    """Calibrate one detector and write its files."""
+def _examined(
+    scan: "Scan",
+    base: "Instrument | None",
+    out: Path,
+    more: tuple[Path | None, Path | None],
+    standard: tuple["Scan", dict[str, float]] | None,
+) -> Found:
+    """Calibrate one detector and write its files; nothing is written where the standard gives no scale."""
     from underpaint import calibrate as room
     from underpaint.io import save_scan
     from underpaint.physics.instrument import save_instrument
 
     own = room.calibrate(scan, instrument=base, tube=True)
     drift = room.find_drift(scan, own)
-    save_instrument(room.calibrated_instrument(scan, own, base), out)
+    instrument = room.calibrated_instrument(scan, own, base)
+    scale = None if standard is None else _scale(instrument, *standard)
+    save_instrument(instrument.model_copy(update={"scale": scale}) if scale is not None else instrument, out)
+    picture, straight = more
     if picture is not None:
         _save_picture(scan, own, picture)
     if straight is not None:
@@ -145,28 +156,38 @@ def _examined(scan: "Scan", base: "Instrument | None", out: Path, picture: Path 
     assumed = "" if base else room.assumed_in_words(own)
     drifts = [drift.in_words()] if scan.shape[0] > 1 else []
     notes = (*room.calibration_notes(scan.axis, own), *drifts, *([assumed] if assumed else []))
-    return Found(scan, own, drift, out, notes, tuple(path for path in (picture, straight) if path is not None))
+    if scale is not None and standard is not None:
+        notes = (*notes, *_scale_notes(scale, standard[1]))
+    written = tuple(path for path in (picture, straight) if path is not None)
+    return Found(scan, own, drift, out, notes, written, scale)
 
 
-def _scaled(found: Found, standard: "Scan", composition: dict[str, float]) -> Found:
-    """Put the scale that a standard shows into the instrument file that was written."""
+def _scale(instrument: "Instrument", standard: "Scan", composition: dict[str, float]) -> "Scale":
+    """Return the scale that a standard shows."""
     from underpaint.calibrate import calibrate as calibrated
     from underpaint.elements import scale_from_standard
-    from underpaint.physics.instrument import load_instrument, save_instrument
 
-    instrument = load_instrument(found.out)
     scan = standard.with_axis(calibrated(standard, instrument=instrument).axis)
-    scale = scale_from_standard(scan, instrument, composition)
-    save_instrument(instrument.model_copy(update={"scale": scale}), found.out)
+    return scale_from_standard(scan, instrument, composition)
+
+
+def _scale_notes(scale: "Scale", composition: dict[str, float]) -> list[str]:
+    """Say the scale, and whether the composition looks like fractions of one."""
     factors = ", ".join(
         f"{name.replace('_', ' ')} {factor:.2f}" for name, factor in zip(scale.families, scale.factors, strict=True)
     )
-    per_s = "" if scale.counts_per_s is None else f"{scale.counts_per_s:.4g} per second of live time and "
-    note = (
-        f"Scale from the standard: {per_s}{scale.counts_per_scatter:.4g} per count of scattered radiation, over those "
-        f"of the model, {scale.error:.0%}; by family {factors}."
-    )
-    return replace(found, notes=(*found.notes, note), scale=scale)
+    per_s = "" if scale.counts_per_s is None else f"{scale.counts_per_s:.4g} for a second of live time and "
+    notes = [
+        f"Scale from the standard, counts measured over those of the model: {per_s}{scale.counts_per_scatter:.4g} for "
+        f"a count of scattered radiation, good to {scale.error:.0%}; times a factor by family: {factors}."
+    ]
+    total = 100.0 * sum(composition.values())
+    if total <= LEAST_TOTAL:
+        notes.append(
+            f"The composition adds up to {total:.2g} % only. It is read as mass per cent: where fractions of one were "
+            "meant, the scale is wrong by a factor of a hundred; write 'Fe 70', not 'Fe 0.7'."
+        )
+    return notes
 
 
 def _save_picture(scan: "Scan", found: "Calibration", path: Path) -> None:

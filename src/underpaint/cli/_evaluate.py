@@ -30,6 +30,16 @@ def evaluate(
     model: Annotated[str, typer.Option(metavar="NAME|FILE", help="default, xu2022, or an .onnx file.")] = "default",
     counts: Annotated[float, typer.Option(min=1, help="Counts a spectrum (panel).")] = 1e5,
     instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="The scanner (panel).")] = "elio",
+    monte_carlo: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR [DIR ...]",
+            help="In place of a panel: presence, place and amount on Monte Carlo panels (mc_panels.json and .npz).",
+        ),
+    ] = None,
+    more: Annotated[
+        list[Path] | None, typer.Argument(metavar="[DIR ...]", help="Further folders of Monte Carlo panels.")
+    ] = None,
     suite: Annotated[
         SuiteName | None, typer.Option(help="In place of a panel: everything that says how far answers can be trusted.")
     ] = None,
@@ -62,11 +72,20 @@ def evaluate(
 
         underpaint evaluate --panel table2 --json table2.json
 
+        underpaint evaluate --monte-carlo reference reference/more --json presence.json
+
         underpaint evaluate --suite trust --quick --json trust.json
     """
     del overwrite  # looked at with the outputs
     from underpaint.lab.evaluation.suite import Inputs
 
+    if more and monte_carlo is None:
+        raise typer.BadParameter(
+            f"{more[0]} cannot be used: folders belong to --monte-carlo; give the first one after it"
+        )
+    if monte_carlo is not None:
+        _presence(json_file, model, [monte_carlo, *(more or ())], quiet=quiet)
+        return
     if suite is not None:
         _trust(json_file, Inputs(model, reference, tuple(scan or ()), own_model), small=small, quiet=quiet)
         return
@@ -89,6 +108,31 @@ def _panel(json_file: Path | None, model: str, panel: str, counts: float, instru
         show(_scores_table(figures))
         for key in ("group_macro_f1", "always_yes_macro_f1"):
             say(f"{key.replace('_', ' ')}: {figures[key]:.3f}")
+
+
+def _presence(json_file: Path | None, model: str, folders: list[Path], *, quiet: bool) -> None:
+    from underpaint.lab.evaluation.presence import evaluate_monte_carlo
+    from underpaint.runtime.files import write_json
+
+    with progress(quiet=quiet) as step:
+        record = evaluate_monte_carlo(folders, model, progress=step)
+    if json_file is not None:
+        write_json(json_file, record)
+    if quiet:
+        return
+    heads = {
+        "exact_sets": "exact sets",
+        "macro_f1": "F1",
+        "present_missed": "missed",
+        "present_missed_over_10_sigma": "over 10 sigma",
+        "false_claims": "false",
+        "below_f1": "F1 below",
+    }
+    table = list_table("Monte Carlo panels", ("of", "counts", *heads.values()))
+    for who, by_counts in record.items():
+        for counts, figures in by_counts.items() if who != "about" else ():
+            table.add_row(who.replace("_", " "), counts, *(_number(figures.get(key)) for key in heads))
+    show(table)
 
 
 def _trust(json_file: Path | None, inputs: "Inputs", *, small: bool, quiet: bool) -> None:

@@ -1,11 +1,13 @@
 """Commands that read a scan: identify, elements, fit, info, explain."""
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -16,6 +18,7 @@ from underpaint.cli._outputs import check_new_files, new_file, new_folder
 if TYPE_CHECKING:
     from underpaint.data.maps import Results
     from underpaint.io import Format
+    from underpaint.pipeline.compare import Comparison
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
@@ -127,7 +130,8 @@ def named_lines(*lists: str | None) -> tuple[str, ...] | None:
     from underpaint.physics.atomic import SHELLS, atomic_number
 
     parts = [part.split() for text in lists if text is not None for part in text.split(",") if part.strip()]
-    given = ["_".join((part[0][:1].upper() + part[0][1:], *part[1:])) for part in parts]
+    written = [re.split("_", "_".join(part), maxsplit=1) for part in parts]
+    given = ["_".join((name[:1].upper() + name[1:], *(shell.upper() for shell in rest))) for name, *rest in written]
     if not given and any(text is not None for text in lists):
         raise typer.BadParameter(
             "the list is empty. Name elements or lines, such as Fe,Pb_L, or leave the option away."
@@ -144,6 +148,21 @@ def named_lines(*lists: str | None) -> tuple[str, ...] | None:
                 "shells, Pb_L3."
             )
     return tuple(given) if any(text is not None for text in lists) else None
+
+
+def refuse_both(asked: Iterable[str], drop: Iterable[str]) -> None:
+    """Refuse lines that are to be fitted and to be left out.
+
+    Raises
+    ------
+    typer.BadParameter
+        A name stands in both lists.
+    """
+    both = sorted(set(asked) & set(drop))
+    if both:
+        raise typer.BadParameter(
+            f"{', '.join(both)}: asked for and left out with --drop in one call. Take it out of one of the lists."
+        )
 
 
 def identify(
@@ -207,6 +226,7 @@ def identify(
         add=named_lines(add) or (),
         drop=named_lines(drop) or (),
     )
+    refuse_both(settings.add, settings.drop)
     run = partial(identify_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)
 
@@ -258,6 +278,11 @@ def map_elements(
     from underpaint.pipeline.plan import Settings
     from underpaint.pipeline.run import elements_to_folder
 
+    if quantities is None and (thickness is not None or matrix != "paint"):
+        raise typer.BadParameter(
+            "--thickness and --matrix say what quantities rest on, and none are asked for. Add --quantities "
+            "mass_percent, surface or ug_cm2."
+        )
     settings = Settings(
         instrument=instrument,
         engine=engine.value,
@@ -272,6 +297,7 @@ def map_elements(
         drop=named_lines(drop) or (),
         quantities=None if quantities is None else QuantityRequest(quantities, matrix, _thickness_range(thickness)),
     )
+    refuse_both((*(settings.families or ()), *settings.add), settings.drop)
     run = partial(elements_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
     _run_all(scan, out, run, quiet=quiet, as_json=as_json)
 
@@ -338,6 +364,9 @@ def fit(
     from underpaint.io import load
     from underpaint.pigments.explain import read_spot, region_spectrum
 
+    # before the scan is read, which may take minutes
+    families, added, dropped = named_lines(elements, lines), named_lines(add) or (), named_lines(drop) or ()
+    refuse_both((*(families or ()), *added), dropped)
     with progress(quiet=quiet or as_json) as step:
         step("Opening the scan", 0, 1)
         raw = load(scan, detector=detector, counts_scale=counts_scale)
@@ -351,9 +380,9 @@ def fit(
         step("Fitting", 0, 1)
         result = fit_spectrum(
             spectrum,
-            families=named_lines(elements, lines),
-            add=named_lines(add) or (),
-            drop=named_lines(drop) or (),
+            families=families,
+            add=added,
+            drop=dropped,
             instrument=calibrated.instrument,
         )
     for alert in calibrated.alerts:
@@ -512,6 +541,75 @@ def explain(
         say(f"Wrote {out_figure}.", quiet=quiet or as_json)
 
 
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="Folder of results.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Folder of results of the same pixels.")],
+    out: Annotated[Path | None, new_folder("DIR", "Write a page with maps, JSON and CSV to this folder.")] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Compare the results of two detectors, or of two scans of one painting: where they agree and where not.
+
+    A and B are folders that identify or elements wrote, of the same pixels. Contradictions come first: groups that one
+    claims by a clear line and the other does not, places that exclude each other, lines of one alone.
+
+    **Examples**
+
+        underpaint compare det_1_underpaint det_2_underpaint
+
+        underpaint compare det_1_underpaint det_2_underpaint --out comparison
+    """
+    from underpaint.io import read_results
+    from underpaint.pipeline.compare import check_folder, write_comparison
+    from underpaint.pipeline.compare import compare as compared
+
+    if out is not None:
+        check_folder(out, overwrite=overwrite)
+    with progress(quiet=quiet or as_json) as step:
+        step("Comparing", 0, 1)
+        results = [read_results(folder) for folder in (a, b)]
+        comparison = compared(*results)
+        page = None if out is None else write_comparison(comparison, out, overwrite=overwrite)
+    if as_json:
+        show_json(comparison.record() | {"page": None if page is None else str(page)})
+        return
+    if not quiet:
+        _show_comparison(comparison)
+    say(f"Page: {page}" if page else "--out DIR writes a page with maps, JSON and CSV.", quiet=quiet)
+
+
+_MOST_CONTRADICTIONS, _LEAST_SHARE = 12, 0.001
+_MOST_NAMED, _MOST_PAIRS = 2, 3
+
+
+def _show_comparison(comparison: "Comparison") -> None:
+    first, second = comparison.names
+    groups = [one for one in comparison.groups if max(one.present) >= _LEAST_SHARE]
+    if groups:
+        table = list_table("pigment groups", ("group", "place", first, second, "kappa"))
+        for one in groups:
+            shares = (f"{100 * share:.1f} %" for share in one.present)
+            table.add_row(one.group, one.place, *shares, _rounded(one.kappa))
+        show(table)
+    if comparison.lines:
+        table = list_table("lines", ("line", f"{second} over {first}", "rms z", "pixels over 5 sigma"))
+        for line in comparison.lines:
+            table.add_row(line.family, _rounded(line.ratio), _rounded(line.rms_z), f"{line.n_different:,}")
+        show(table)
+    for contradiction in comparison.contradictions[:_MOST_CONTRADICTIONS]:
+        say(f"! {contradiction.text}")
+    n_more = len(comparison.contradictions) - _MOST_CONTRADICTIONS
+    if n_more > 0:
+        say(f"! {n_more} more contradictions in fewer pixels.")
+    if not comparison.contradictions:
+        say("No contradictions.")
+
+
+def _rounded(value: float) -> str:
+    return f"{value:.3g}" if math.isfinite(value) else "-"
+
+
 def _run_all(
     scans: list[str],
     out: Path | None,
@@ -541,8 +639,30 @@ def _run_all(
     if not single:
         _write_summary(records, out or Path())
     _show_records(records, quiet=quiet, as_json=as_json)
+    if not (quiet or as_json):
+        _say_contradictions(records)
     if any(each["error"] for each in records):
         raise typer.Exit(FAILED)
+
+
+def _say_contradictions(records: list[dict[str, Any]]) -> None:
+    """Name the worst contradictions between arrays of one file, which its detectors recorded of the same pixels."""
+    from itertools import combinations, islice
+
+    from underpaint.io import read_results, split_location
+    from underpaint.pipeline.compare import compare as compared
+
+    done = [(split_location(each["source"]), each["folder"]) for each in records if not each["error"]]
+    pairs = ((a, b) for (one, a), (other, b) in combinations(done, 2) if one[0] == other[0] and one[1] != other[1])
+    for a, b in islice(pairs, _MOST_PAIRS):
+        results = [read_results(folder) for folder in (a, b)]
+        if results[0].shape != results[1].shape:
+            continue
+        contradictions = compared(*results).contradictions
+        for one in contradictions[:_MOST_NAMED]:
+            say_warning(one.text)
+        number = f"{len(contradictions) or 'No'} contradiction{'s' * (len(contradictions) != 1)}"
+        say(f"{number} between {Path(a).name} and {Path(b).name}. All: underpaint compare {quote(a)} {quote(b)}")
 
 
 def _show_records(records: list[dict[str, Any]], *, quiet: bool, as_json: bool) -> None:
@@ -567,7 +687,7 @@ def _show_one(known: dict[str, Any]) -> None:
         say(f"{known['folder']} holds finished results; left alone. --overwrite does it again.")
         return
     for name, share in sorted(known["share_above_half"].items(), key=lambda item: item[::-1], reverse=True):
-        if share >= 0.001:
+        if share >= _LEAST_SHARE:
             say(f"  {name:<24} {100 * share:5.1f} % of the surface")
     for layer in known["layers"][:6]:
         say(f"  {100 * layer['share']:5.1f} % of the area: {layer['text']}")

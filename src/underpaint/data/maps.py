@@ -115,6 +115,15 @@ def slope(quantity: str, value: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.asarray(share * (1.0 - share), dtype=np.float32)
 
 
+AMOUNT_EDGES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
+"""Mass shares of an element in dry paint that bound the classes of an amount."""
+
+
+def amount_class(share: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Return how many of :data:`AMOUNT_EDGES` a mass share reaches, 0 to 10."""
+    return np.searchsorted(AMOUNT_EDGES, share, side="right").astype(np.uint8)
+
+
 class Estimate(NamedTuple):
     """Maps of a quantity: its median, and the ends of an interval; um of a thickness, 0 to 1 of a share."""
 
@@ -233,26 +242,29 @@ DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "pool": ((), "pixels"),
     "unlikeness": ((), "1"),
     "peak_kev": ((), "keV"),
+    "scatter": (("peak",), "counts"),
+    "scatter_sigma": (("peak",), "counts"),
     "diffraction": (("detector",), "1"),
     "diffraction_kev": (("detector",), "keV"),
 }
 """What can be concluded: of each quantity the dimensions beside row and column, and the unit."""
-_COMMANDS = {
+_COMMANDS: dict[str, tuple[str, ...]] = {
     "probability": ("pigments", "underpaint identify"),
-    "quantity": ("quantities", "underpaint identify with a model of layers"),
+    "quantity": ("quantities", "underpaint identify", "with a model of layers"),
     "area": ("elements", "underpaint elements"),
     MASS_FRACTION: ("mass fractions", "underpaint elements --quantities mass_percent"),
     AREAL_MASS: ("areal masses", "underpaint elements --quantities ug_cm2"),
     "state": ("states", "underpaint identify --detectability"),
-    "pool": ("pools", "underpaint identify --pool auto, of a scan with few counts"),
+    "pool": ("pools", "underpaint identify --pool auto", "of a scan with few counts"),
     "unlikeness": ("unlikeness", "underpaint identify"),
-    "diffraction": ("diffraction", "underpaint elements, of a scan with two detectors or more"),
+    "scatter": ("scatter", "underpaint elements", "of a scan whose anode or beam is known"),
+    "diffraction": ("diffraction", "underpaint elements", "of a scan with two detectors or more"),
 }
 _LEAST_DEVIATION = 1e-6
 _MOST_LISTED = 8
 _ARRAYS = (
     "probability", "pigment_probability", "area", "area_sigma", MASS_FRACTION, AREAL_MASS, "thickness", "share",
-    "state", "pool", "unlikeness", "diffraction",
+    "state", "pool", "unlikeness", "scatter", "diffraction",
 )  # fmt: skip
 
 
@@ -473,6 +485,12 @@ class Results:
         return cls._of("open_set", {"unlikeness": Stack(((),), score), "peak_kev": Stack(((),), peak_kev)}, **facts)
 
     @classmethod
+    def of_scatter(cls, names: Sequence[str], counts: Any, sigma: Any, **facts: Any) -> "Results":
+        """Return counts of scatter ("Compton", "Rayleigh") and one standard deviation, (n_row, n_column, n_name)."""
+        keys = _keys(names)
+        return cls._of("scatter", {"scatter": Stack(keys, counts), "scatter_sigma": Stack(keys, sigma)}, **facts)
+
+    @classmethod
     def of_diffraction(cls, names: Sequence[str], sigmas: Any, peak_kev: Any, **facts: Any) -> "Results":
         """Return the strongest peak that one detector has alone: sigmas and energy, (n_row, n_column, n_name)."""
         keys = _keys(names)
@@ -599,9 +617,14 @@ class Results:
         return self._array("pool", (), {}, "pixels summed for an answer")
 
     @property
+    def scatter(self) -> "xr.DataArray":
+        """(peak, row, column) counts of the source's line, unshifted (Rayleigh) and with Compton shift; no element."""
+        return self._simple("scatter", "peak", "counts of the source's scattered line")
+
+    @property
     def diffraction(self) -> "xr.DataArray":
         """(detector, row, column) sigmas of the strongest peak that a detector has alone: diffraction, no element."""
-        return self._simple("diffraction", "detector", "strongest peak in one detector alone")
+        return self._simple("diffraction", "detector", "strongest peak in one detector alone, in standard deviations")
 
     @property
     def unlikeness(self) -> "xr.DataArray":
@@ -627,7 +650,7 @@ class Results:
     # --- single maps, as plain arrays -----------------------------------------------------------------------
 
     def __getitem__(self, key: str | tuple[str, Place]) -> NDArray[np.float32]:
-        """Return the (row, column) probability of a pigment or group, or net counts of a line family.
+        """Return the (row, column) probability of a pigment or group, or net counts of a line family or of scatter.
 
         Raises
         ------
@@ -635,7 +658,7 @@ class Results:
             There is no such map: the model knows no places, or results kept none as it is nowhere likely there.
         """
         name, place = (key, "anywhere") if isinstance(key, str) else key
-        for quantity, full in (("probability", (name, place)), ("area", (name,))):
+        for quantity, full in (("probability", (name, place)), ("area", (name,)), ("scatter", (name,))):
             if quantity in self.stacks and full in self.stacks[quantity]:
                 return self.stacks[quantity][full]
         if name in self.materials and place not in self.places:
@@ -682,6 +705,9 @@ class Results:
             if level != LEVEL:
                 raise ValueError(f"Cannot give an interval of level {level:g} of {quantity}: only {LEVEL:g} is known.")
             kind, element = of_element
+            if (element,) not in self._stack(kind):
+                known = ", ".join(name for (name,) in self._stack(kind).keys)
+                raise ScanError(f"These results hold no {quantity}: there are quantities of {known}.")
             return Estimate(*(self.map(f"{kind}{end}", element) for end in ("", "_low", "_high")))
         return estimate(quantity, self.map("quantity", quantity), self.map("quantity_sigma", quantity), level)
 
@@ -781,6 +807,11 @@ class Results:
         return tuple(name for (name,) in self.stacks["area"].keys) if self.has_elements else ()
 
     @property
+    def scatter_peaks(self) -> tuple[str, ...]:
+        """Names of the scattered lines of the source, "Compton" and "Rayleigh"; they are no elements."""
+        return tuple(name for (name,) in self.stacks["scatter"].keys) if "scatter" in self.stacks else ()
+
+    @property
     def model_card(self) -> Mapping[str, Any]:
         """Facts of the model by the names of its card; empty where there is none."""
         model = self.settings_of("pigments").get("model", {})
@@ -875,8 +906,8 @@ class Results:
         if quantity in self.stacks:
             return self.stacks[quantity]
         base = re.sub("_(sigma|low|high)$", "", quantity)
-        what, command = _COMMANDS.get(base, (quantity, "underpaint identify"))
-        raise ScanError(f"These results hold no {what}: `{command}` writes them.")
+        what, command, *how = _COMMANDS.get(base, (quantity, "underpaint identify"))
+        raise ScanError(f"These results hold no {what}: {' '.join((f'`{command}`', *how))} writes them.")
 
     def _labelled(self, dimension: str, names: Sequence[str]) -> dict[str, Any]:
         return {dimension: list(names), "label": (dimension, [self.label(name) for name in names])}
@@ -889,7 +920,7 @@ class Results:
         """Return the maps of keys, nested in lists along the coordinates that are dimensions."""
         stack = self._stack(quantity)
         _, units = DIMENSIONS[quantity]
-        named = [name for name in ("group", "pigment", "line", "detector", "place") if name in coordinates]
+        named = [name for name in ("group", "pigment", "line", "peak", "detector", "place") if name in coordinates]
         if keys == []:
             raise ScanError(f"These results hold no {named[0]}s: the model {self.model_name!r} answers none.")
         return self._labelled_array(
@@ -945,6 +976,13 @@ def share_present(probability: NDArray[np.float32]) -> float:
     """Return the share of the answered pixels whose probability exceeds one half."""
     known = probability[np.isfinite(probability)]
     return float((known > PRESENT_PROBABILITY).mean()) if known.size else 0.0
+
+
+def cohen_kappa(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Return Cohen's kappa of two yes-or-no answers on the same pixels (Cohen 1960)."""
+    agreed = float(np.mean(first == second))
+    chance = float(first.mean() * second.mean() + (1 - first.mean()) * (1 - second.mean()))
+    return float("nan") if chance == 1.0 else (agreed - chance) / (1.0 - chance)
 
 
 def _maps_of(stack: Stack, keys: Any) -> Any:

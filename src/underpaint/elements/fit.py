@@ -27,6 +27,7 @@ from underpaint.elements.fixed_fit import (
 )
 from underpaint.elements.known import families_of_element
 from underpaint.elements.line_ratios import N_STRATIGRAPHIES, USUAL_INSTRUMENTS, simulate_line_counts
+from underpaint.elements.scatter import ScatterPeaks, plan_scatter
 from underpaint.elements.variable_fit import Evidence, VariableFit, fitted_noise
 from underpaint.errors import CoverageError, ScanError
 from underpaint.physics.instrument import Detector, Instrument
@@ -60,6 +61,8 @@ class ElementFit:
         As :meth:`~underpaint.data.maps.Results.of_lines` takes them.
     diffraction : Diffraction or None
         How the scan's detectors compare; None where there is one.
+    scatter : ScatterPeaks or None
+        Takes the source's scattered lines out of spectra; None where they are not known.
     """
 
     names: tuple[str, ...]
@@ -67,20 +70,28 @@ class ElementFit:
     notes: tuple[str, ...]
     settings: dict[str, Any]
     diffraction: Diffraction | None = None
+    scatter: ScatterPeaks | None = None
+
+    @property
+    def n_map(self) -> int:
+        """Number of maps: of families, then of scatter."""
+        return len(self.names) + (0 if self.scatter is None else len(self.scatter.names))
 
     def __call__(
         self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None, shown: Evidence | None = None
     ) -> NDArray[np.float32]:
-        """Return (n_row, n_column, n_name, 2) areas and deviations; NaN where there is no spectrum, or no sound one.
+        """Return (n_row, n_column, n_map, 2) areas and deviations; NaN where there is no spectrum, or no sound one.
 
         ``shown`` is what the engine makes of the sound spectra, where that is known.
         """
         sound, spectra = sound_part(counts, present)
-        result = np.full((sound.size, len(self.names), 2), np.nan, np.float32)
+        result = np.full((sound.size, self.n_map, 2), np.nan, np.float32)
         columns = [self.engine.names.index(name) for name in self.names]
         for index, values in enumerate((self.engine(spectra) if shown is None else shown)[:2]):
-            result[sound, :, index] = values[:, columns]
-        return result.reshape(*counts.shape[:2], len(self.names), 2)
+            result[sound, : len(columns), index] = values[:, columns]
+        if self.scatter is not None:
+            result[sound, len(columns) :] = self.scatter(spectra)
+        return result.reshape(*counts.shape[:2], self.n_map, 2)
 
     def without_diffraction(
         self,
@@ -102,7 +113,7 @@ class ElementFit:
 
         Returns
         -------
-        fitted : (n_row, n_column, n_name, 2) array
+        fitted : (n_row, n_column, n_map, 2) array
             Where one detector alone has a peak, areas are what the others show, and deviations are raised by what the
             peak would have changed.
         maps : (n_row, n_column, n_detector, 2) array or None
@@ -121,7 +132,7 @@ class ElementFit:
     def nothing(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Return what :meth:`without_diffraction` returns of no pixel."""
         n_detector = 0 if self.diffraction is None else len(self.diffraction.detectors)
-        empty = [np.empty((0, 0, n, 2), np.float32) for n in (len(self.names), n_detector)]
+        empty = [np.empty((0, 0, n, 2), np.float32) for n in (self.n_map, n_detector)]
         return empty[0], empty[1] if n_detector else None
 
     def results(
@@ -130,9 +141,12 @@ class ElementFit:
         step_mm: tuple[float, float] | None,
         diffraction: NDArray[np.float32] | None = None,
     ) -> Results:
-        """Return (n_row, n_column, n_name, 2) areas and deviations as results, with maps of diffraction."""
+        """Return (n_row, n_column, n_map, 2) areas and deviations as results, with maps of scatter and diffraction."""
         facts: dict[str, Any] = {"step_mm": step_mm, "notes": self.notes, "settings": self.settings}
-        results = Results.of_lines(self.names, values[..., 0], values[..., 1], **facts)
+        n_name = len(self.names)
+        results = Results.of_lines(self.names, values[..., :n_name, 0], values[..., :n_name, 1], **facts)
+        if self.scatter is not None:
+            results |= self.scatter.results(values[..., n_name:, :], step_mm)
         if self.diffraction is None or diffraction is None:
             return results
         return results | self.diffraction.results(diffraction, step_mm)
@@ -186,7 +200,7 @@ def fit_elements(
         ``area`` and ``area_sigma``: net counts of each family over all its lines, and one standard deviation: counting,
         interference of other families through the ratios of their lines, background and model. NaN where a pixel is
         missing, or has counts that are no numbers. Areas may be negative: their mean over pixels without an element is
-        zero.
+        zero. Where the source's lines are known, also ``scatter``: counts of its Compton and Rayleigh peaks.
 
     Raises
     ------
@@ -243,7 +257,7 @@ def prepare_fit(
     _check_counts(seen)
     fit = _prepared(seen, axis, families, add, drop, instrument, engine, peaks)
     compared = plan_diffraction(seen.scan, axis, fit.settings["noise_fwhm_kev"], fit.settings["fano"])
-    return fit if compared is None else replace(fit, diffraction=compared)
+    return replace(fit, diffraction=compared)
 
 
 def _prepared(
@@ -266,14 +280,14 @@ def _prepared(
         kept = [name for name in dict.fromkeys((*plan.names, *added)) if name not in left_out]
         plan = plan_fit(seen.total, seen.highest, axis, seen.n_pixel, families=kept, instrument=instrument)
     notes = _anode_notes(plan.names, known=bool(plan.scatter))
+    scatter = plan_scatter(seen.total, axis, stage.used, stage.scatter)
     if engine == "pymca":
         fit = PymcaFit.planned(
             axis, plan.names, plan.detector, plan.excitation_kev, plan.channels, plan.scatter, seen.total / seen.n_pixel
         )
-        return ElementFit(plan.names, fit, (), fit.settings)
-    return ElementFit(
-        plan.names, FixedFit(plan), notes, _settings("fixed", plan.detector, plan.scatter, plan.names, axis)
-    )
+        return ElementFit(plan.names, fit, (), fit.settings, scatter=scatter)
+    settings = _settings("fixed", plan.detector, plan.scatter, plan.names, axis)
+    return ElementFit(plan.names, FixedFit(plan), notes, settings, scatter=scatter)
 
 
 def plan_all_families(
@@ -322,9 +336,10 @@ def _prepare_variable(
         raise CoverageError(
             "Cannot fit elements: no line family stands out. Name the families, or check the energy axis."
         )
-    detector, scatter = chosen.stage.detector, chosen.stage.scatter
-    settings = _settings("underpaint", detector, scatter, names, axis) | {"fitted": list(fit.names)}
-    return ElementFit(tuple(names), fit, _anode_notes(names, known=instrument is not None or bool(scatter)), settings)
+    stage, known = chosen.stage, instrument is not None or bool(chosen.stage.scatter)
+    settings = _settings("underpaint", stage.detector, stage.scatter, names, axis) | {"fitted": list(fit.names)}
+    scatter = plan_scatter(seen.total, axis, stage.used, stage.scatter)
+    return ElementFit(tuple(names), fit, _anode_notes(names, known=known), settings, scatter=scatter)
 
 
 @dataclass(frozen=True)
@@ -462,7 +477,7 @@ def _fit_blocks(
 ) -> tuple[NDArray[np.float32], tuple[float, float] | None, NDArray[np.float32] | None]:
     """Return what :meth:`ElementFit.results` takes."""
     n_row, n_column, _ = scan.shape
-    result = np.empty((n_row, n_column, len(fit.names), 2), dtype=np.float32)
+    result = np.empty((n_row, n_column, fit.n_map, 2), dtype=np.float32)
     detectors = () if fit.diffraction is None else tuple(one.counts for one in scan.detectors)
     maps = np.empty((n_row, n_column, len(detectors), 2), np.float32) if detectors else None
 

@@ -73,9 +73,14 @@ def parse_composition(text: str) -> dict[str, float]:
         total += percent
         for name, part in parts.items():
             fractions[name] = fractions.get(name, 0.0) + 0.01 * percent * part
-    if not 0 < total <= 100.5:
+    if not total:
         raise SampleError(
-            f"Cannot use a composition of {total:g} % in all: it is above 0 and at most 100 mass per cent. "
+            f"Cannot use the composition {text!r}: it names nothing of which there is any. Write it as "
+            "'SiO2 50, CaO 10, Fe 3'."
+        )
+    if total > 100.5:
+        raise SampleError(
+            f"Cannot use a composition of {total:g} % in all: it may be 100 mass per cent at most. "
             "Give oxides or elements, not both."
         )
     return {name: fraction / max(total / 100.0, 1.0) for name, fraction in fractions.items()}

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from underpaint.physics.materials import Layer, Paint, Stratigraphy, library, support_layer
-from underpaint.simulate.randomise import choose, log_uniform
+from underpaint.simulate.randomise import choose, choose_weighted, log_uniform
 from underpaint.simulate.recipes import paper_mixtures
 
 GROUNDS: tuple[tuple[float, Mapping[str, float]], ...] = (
@@ -45,6 +45,43 @@ TRACE_ELEMENTS = (
 
 SUPPORTS = ("canvas", "canvas", "wood", "paper")
 
+LEAST_SHARE = 1e-5
+"""Mass share from which minor pigments and bare elements are drawn, where there is no gap."""
+MOST_MINOR, MOST_BARE = 0.1, 0.03
+"""Largest mass share of a minor pigment in the dry mixture, and of a bare element in a layer."""
+BINDERS = (
+    ("linseed_oil", 0.6),
+    ("egg_yolk", 0.1),
+    ("acrylic", 0.1),
+    ("casein", 0.07),
+    ("gum_arabic", 0.07),
+    ("lime", 0.06),
+)
+LEAVES = ("gold_leaf", "silver_leaf", "part_gold")
+LEAF_CHANCE, LEAF_UM = 0.05, (0.1, 2.0)
+VARIED_SUPPORTS = (
+    ("canvas", 0.45),
+    ("wood", 0.15),
+    ("paper", 0.1),
+    ("cardboard", 0.05),
+    ("parchment", 0.07),
+    ("wall", 0.05),
+    ("gypsum_wall", 0.03),
+    ("copper_plate", 0.03),
+    ("aluminium_plate", 0.02),
+    ("none", 0.05),
+)
+THIN_SUPPORTS = ("canvas", "paper", "parchment", "none")
+BACKINGS: tuple[tuple[str, float, tuple[float, float]], ...] = (
+    ("air", 0.4, (0.0, 0.0)),
+    ("wood", 0.25, (3e3, 3e4)),
+    ("cardboard", 0.12, (300.0, 4e3)),
+    ("aluminium_plate", 0.1, (300.0, 3e3)),
+    ("iron_plate", 0.05, (300.0, 2e3)),
+    ("gypsum_wall", 0.08, (3e3, 1e4)),
+)
+"""What lies behind a thin support: weight, and range of the thickness, um."""
+
 
 class RandomStratigraphies(BaseModel):
     """How random stratigraphies are drawn."""
@@ -61,6 +98,11 @@ class RandomStratigraphies(BaseModel):
     exclude_paper_mixtures: bool = Field(
         True, description="refuse paints with the pigment set of a Table 2 mixture within 15 wt% of it"
     )
+    gapless: bool = Field(
+        False,
+        description="minor pigments and bare elements from 10 ppm on, without a gap between trace and pigment",
+    )
+    varied_supports: bool = Field(False, description="all kinds of support, and random backing behind thin ones")
 
 
 class StratigraphySampler:
@@ -76,13 +118,27 @@ class StratigraphySampler:
         settings = self._settings
         n_layer = int(rng.integers(1, settings.max_paint_layers + 1))
         paints = [self._paint_layer(rng) for _ in range(n_layer)]
-        layers = [*paints, self._ground(rng), *_support(rng)]
-        return Stratigraphy(tuple(layers))
+        if settings.gapless:
+            paints = self._with_leaf(rng, paints)
+        ground = self._ground(rng)
+        support = _varied_support(rng) if settings.varied_supports else _support(rng)
+        return Stratigraphy((*paints, ground, *support))
+
+    def _with_leaf(self, rng: np.random.Generator, paints: list[Layer]) -> list[Layer]:
+        """Return the layers with a metal leaf on or under one of them, now and then."""
+        leaves = [name for name in LEAVES if name in self._settings.palette]
+        if not leaves or rng.random() > LEAF_CHANCE:
+            return paints
+        metal = Paint({leaves[int(rng.integers(len(leaves)))]: 1.0}, pigment_to_binder=float("inf"))
+        at = int(rng.integers(len(paints) + 1))
+        return [*paints[:at], metal.layer(log_uniform(rng, *LEAF_UM)), *paints[at:]]
 
     def _paint_layer(self, rng: np.random.Generator) -> Layer:
         while True:
             shares = self._shares(rng)
-            if not any(too_close(shares, mixture) for mixture in self._held_out):
+            if self._settings.gapless:
+                shares = self._with_minor(rng, shares)
+            if not any(self._is_held_out(shares, mixture) for mixture in self._held_out):
                 return self._layer(rng, shares, log_uniform(rng, *self._settings.thickness_um))
 
     def _shares(self, rng: np.random.Generator) -> dict[str, float]:
@@ -98,6 +154,22 @@ class StratigraphySampler:
         weights = rng.dirichlet(np.full(len(picked), 0.8)) * 0.98 + 0.02 / len(picked)
         return {name: float(weight) for name, weight in zip(picked, weights, strict=True)}
 
+    def _with_minor(self, rng: np.random.Generator, shares: Mapping[str, float]) -> dict[str, float]:
+        """Return the shares with up to two further pigments, from 10 ppm on."""
+        names, mixed = list(self._by_group), dict(shares)
+        for _ in range(int(rng.integers(0, 3))):
+            members = self._by_group[names[int(rng.integers(len(names)))]]
+            name, share = members[int(rng.integers(len(members)))], log_uniform(rng, LEAST_SHARE, MOST_MINOR)
+            mixed.setdefault(name, share)
+        total = sum(mixed.values())
+        return {name: share / total for name, share in mixed.items()}
+
+    def _is_held_out(self, shares: Mapping[str, float], mixture: Mapping[str, float]) -> bool:
+        if not self._settings.gapless:
+            return too_close(shares, mixture)
+        # a held-out mixture stays one under a minor pigment more
+        return set(mixture) <= set(shares) and too_close(shares, {name: mixture.get(name, 0.0) for name in shares})
+
     def _ground(self, rng: np.random.Generator) -> Layer:
         known = [(weight, dict(dry)) for weight, dry in GROUNDS if all(name in library() for name in dry)]
         picked = int(choose(rng, [str(index) for index in range(len(known))], [weight for weight, _ in known]))
@@ -109,6 +181,9 @@ class StratigraphySampler:
 
     def _layer(self, rng: np.random.Generator, shares: Mapping[str, float], thickness_um: float) -> Layer:
         ratio = log_uniform(rng, *self._settings.pigment_to_binder)
+        if self._settings.gapless:
+            paint = Paint(dict(shares), pigment_to_binder=ratio, binder=choose_weighted(rng, BINDERS))
+            return _with_bare(rng, paint.layer(thickness_um)) if self._settings.traces else paint.layer(thickness_um)
         layer = Paint(dict(shares), pigment_to_binder=ratio).layer(thickness_um)
         return _with_traces(rng, layer) if self._settings.traces else layer
 
@@ -130,12 +205,27 @@ def _with_traces(rng: np.random.Generator, layer: Layer) -> Layer:
     count = int(rng.integers(0, 4))
     if count == 0:
         return layer
-    traces = {
-        str(element): log_uniform(rng, 3e-5, 1e-2) for element in rng.choice(TRACE_ELEMENTS, size=count, replace=False)
-    }
-    scale = 1.0 - sum(traces.values())
+    return _with_elements(
+        layer,
+        {
+            str(element): log_uniform(rng, 3e-5, 1e-2)
+            for element in rng.choice(TRACE_ELEMENTS, size=count, replace=False)
+        },
+    )
+
+
+def _with_bare(rng: np.random.Generator, layer: Layer) -> Layer:
+    """Return a layer with up to three elements without their pigment: impurities, driers, companions, dirt."""
+    bare = sorted({*TRACE_ELEMENTS, *(group.element for group in library().groups)})
+    picked = rng.choice(bare, size=int(rng.integers(0, 4)), replace=False)
+    return _with_elements(layer, {str(element): log_uniform(rng, LEAST_SHARE, MOST_BARE) for element in picked})
+
+
+def _with_elements(layer: Layer, added: Mapping[str, float]) -> Layer:
+    """Return a layer in which some mass is that of elements alone."""
+    scale = 1.0 - sum(added.values())
     fractions = {element: fraction * scale for element, fraction in layer.mass_fractions.items()}
-    for element, fraction in traces.items():
+    for element, fraction in added.items():
         fractions[element] = fractions.get(element, 0.0) + fraction
     pigments = {name: fraction * scale for name, fraction in layer.pigments.items()}
     return Layer(fractions, layer.density, layer.thickness_um, layer.name, pigments)
@@ -145,3 +235,15 @@ def _support(rng: np.random.Generator) -> list[Layer]:
     if rng.random() < 0.1:
         return []
     return [support_layer(SUPPORTS[int(rng.integers(len(SUPPORTS)))])]
+
+
+def _varied_support(rng: np.random.Generator) -> list[Layer]:
+    """Return a support and what lies behind it, so that scatter does not tell what lies below the paint."""
+    name = choose_weighted(rng, VARIED_SUPPORTS)
+    layers = [] if name == "none" else [support_layer(name)]
+    if name in THIN_SUPPORTS:
+        ranges = {kind: extent for kind, _, extent in BACKINGS}
+        backing = choose_weighted(rng, [(kind, weight) for kind, weight, _ in BACKINGS])
+        if backing != "air":
+            layers.append(support_layer(backing, log_uniform(rng, *ranges[backing])))
+    return layers

@@ -21,6 +21,8 @@ TRANSPORT = (
     "max_pigments_per_layer",
     "chunk",
     "seed",
+    "gapless",
+    "varied",
 )
 """The settings on which the photons depend; the others matter only when these are rendered."""
 
@@ -42,6 +44,12 @@ class LibrarySettings(BaseModel):
     max_pigments_per_layer: int = Field(4, ge=1, le=8)
     chunk: int = Field(128, ge=1, description="stratigraphies per chunk; each chunk has one tube and geometry")
     seed: int = Field(0, ge=0, description="of stratigraphies and instruments")
+    gapless: bool = Field(
+        False, description="minor pigments and bare elements from 10 ppm on, without a gap between trace and pigment"
+    )
+    varied: bool = Field(
+        False, description="all kinds of instrument, support and backing, detector paths, strong pile-up (random)"
+    )
 
     renders: int = Field(3, ge=1, le=32, description="detectors and energy axes that each is seen with (random)")
     detector: str | Detector | None = Field(

@@ -1,6 +1,6 @@
 """Labels and the counts at which each becomes visible, from the forward model's own bookkeeping."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,10 @@ from underpaint.simulate.outputs import Outputs, families_of, group_element, lab
 
 NEVER = 1e15
 """Counts that no scan collects."""
+MODEL_ERROR = 0.02
+"""Relative error of what lies under lines, by which it is judged whether they show."""
+SHOWN_SIGMAS, HIDDEN_SIGMAS = 3.0, 0.7
+"""How far lines rise over what lies under them where they show, and up to which they do not."""
 
 
 def pigments_in(stratigraphy: Stratigraphy) -> set[str]:
@@ -54,6 +58,100 @@ def surface_shares(stratigraphies: Sequence[Stratigraphy], outputs: Outputs) -> 
                 for own in {name, *library()[name].groups} & column.keys():
                     shares[row, column[own]] += fraction / total
     return shares
+
+
+def group_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return those names, places included, that are groups."""
+    groups = {group.name for group in library().groups}
+    return tuple(name for name in names if split_place(name)[0] in groups)
+
+
+def element_shares(stratigraphies: Sequence[Stratigraphy], names: Sequence[str]) -> NDArray[np.float32]:
+    """Return (n_sample, n_name) the mass share of each group's element in the dry paint at a place.
+
+    Parameters
+    ----------
+    stratigraphies : sequence of Stratigraphy
+    names : sequence of str
+        Groups, with places.
+
+    Returns
+    -------
+    (n_sample, n_name) array
+        The largest of the layers at the place, ground included, support and varnish not; pigment, companion and trace
+        together. Zero where there is none.
+    """
+    shares = np.zeros((len(stratigraphies), len(names)), dtype=np.float32)
+    elements = [(group_element(group), place) for group, place in map(split_place, names)]
+    for row, stratigraphy in enumerate(stratigraphies):
+        layers = {
+            place: [stratigraphy.layers[depth].mass_fractions for depth in layers_at(stratigraphy, place)]
+            for place in PLACES
+        }
+        shares[row] = [
+            max((fractions.get(element, 0.0) for fractions in layers[place]), default=0.0)
+            for element, place in elements
+        ]
+    return shares
+
+
+def lines_needed(
+    stratigraphies: Sequence[Stratigraphy],
+    emission: Emission,
+    expected: NDArray[np.floating],
+    names: Sequence[str],
+    detector: Detector,
+    axis: EnergyAxis,
+    added: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]] | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return total counts from which the lines of each group's element show, whatever brings them, and up to which not.
+
+    Paint, ground, trace, support and the instrument count alike; at the surface the uppermost layer of paint, below it
+    every layer under that one, the support among them. What lies under the lines is known to 2 % (``MODEL_ERROR``).
+
+    Parameters
+    ----------
+    expected : (n_sample, n_channel) array
+        Expected counts on ``axis``, any scale, made from ``emission`` with ``detector``.
+    names : sequence of str
+        Groups, with places.
+    added : mapping of str to ((n_line,) array, (n_sample, n_line) array), optional
+        By family, energies (keV) and counts of lines that the instrument itself brings.
+
+    Returns
+    -------
+    needed, hidden : (n_sample, n_name) float32 arrays
+        From ``needed`` counts on the lines rise by ``SHOWN_SIGMAS``, up to ``hidden`` by less than ``HIDDEN_SIGMAS``.
+        Infinite for never, and for ever; NaN where there is no photon of these lines.
+    """
+    photons = emission.layer_photons * efficiency(detector, emission.lines.energy_kev)
+    needed = np.full((2, len(stratigraphies), len(names)), np.nan, dtype=np.float32)
+    of_instrument = added or {}
+    layers = {place: _layers_seen(stratigraphies, photons.shape[1], place) for place in PLACES}
+    for column, (group, place) in enumerate(map(split_place, names)):
+        families = families_of((group,))
+        chosen = np.isin(np.asarray(emission.lines.family), families)
+        extra = [of_instrument[family] for family in families if place == "anywhere" and family in of_instrument]
+        lines = np.concatenate(
+            [np.einsum("nl,nlm->nm", layers[place], photons[:, :, chosen]), *(photons_of for _, photons_of in extra)],
+            axis=1,
+        )
+        energy = np.concatenate([emission.lines.energy_kev[chosen], *(line_kev for line_kev, _ in extra)])
+        rows = np.flatnonzero(lines.sum(axis=1) > 0)
+        for level, sigmas in enumerate((SHOWN_SIGMAS, HIDDEN_SIGMAS) if rows.size else ()):
+            counts = counts_needed(
+                lines[rows], energy, expected[rows], axis, detector, model_error=MODEL_ERROR, sigmas=sigmas
+            )
+            needed[level, rows, column] = np.where(counts < NEVER, counts, np.inf)
+    return needed[0], needed[1]
+
+
+def _layers_seen(stratigraphies: Sequence[Stratigraphy], n_layer: int, place: Place) -> NDArray[np.float64]:
+    """Return (n_sample, n_layer) which layers are at a place, supports included."""
+    depth = np.arange(n_layer)
+    top = np.asarray([next(iter(layers_at(entry, "surface")), n_layer) for entry in stratigraphies])[:, None]
+    seen = {"anywhere": depth >= 0, "surface": depth == top, "below": depth > top}[place]
+    return np.broadcast_to(seen, (len(stratigraphies), n_layer)).astype(np.float64)
 
 
 def materials(names: Sequence[str]) -> tuple[str, ...]:

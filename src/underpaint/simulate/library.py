@@ -35,7 +35,15 @@ from underpaint.simulate.jobs import (
     resolved,
     transport_settings,
 )
-from underpaint.simulate.labels import materials, surface_shares, surface_thickness_um, visibility
+from underpaint.simulate.labels import (
+    element_shares,
+    group_names,
+    lines_needed,
+    materials,
+    surface_shares,
+    surface_thickness_um,
+    visibility,
+)
 from underpaint.simulate.outputs import Outputs
 from underpaint.simulate.photons import (
     CHUNKS,
@@ -46,7 +54,13 @@ from underpaint.simulate.photons import (
     photons_from_bytes,
     photons_to_bytes,
 )
-from underpaint.simulate.randomise import log_uniform, random_detector, random_instrument
+from underpaint.simulate.randomise import (
+    any_detector,
+    any_instrument,
+    log_uniform,
+    random_detector,
+    random_instrument,
+)
 from underpaint.simulate.recipes import paper_grid, paper_stratigraphy
 
 PAPER_INSTRUMENT = "elio"
@@ -59,12 +73,15 @@ def transport_chunk(settings: LibrarySettings, index: int) -> Photons:
 
 def _random(settings: LibrarySettings, index: int) -> Photons:
     rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(index, 0)))
-    instrument = job_instrument(settings, index) or random_instrument(rng)
+    drawn = any_instrument if settings.varied else random_instrument
+    instrument = job_instrument(settings, index) or drawn(rng)
     sampler = StratigraphySampler(
         RandomStratigraphies(
             palette=job_palette(settings),
             max_paint_layers=settings.max_paint_layers,
             max_pigments_per_layer=settings.max_pigments_per_layer,
+            gapless=settings.gapless,
+            varied_supports=settings.varied,
         )
     )
     stratigraphies = [sampler.draw(rng) for _ in range(chunk_size(settings, index))]
@@ -81,6 +98,10 @@ def _paper(settings: LibrarySettings, index: int) -> Photons:
 BLANK_FAMILIES = (("Ar", "K"), ("Ni", "K"), ("Cu", "K"), ("Fe", "K"), ("Zr", "K"), ("Au", "L"), ("W", "L"), ("Zn", "K"))
 BLANK_CHANCE = (0.7, 0.08, 0.08, 0.08, 0.05, 0.03, 0.03, 0.03)
 PILE_UP_CHANCE = 0.5
+PILE_UP, PILE_UP_VARIED = (1e-4, 0.03), (1e-4, 0.15)
+"""Share of the photons that meet another."""
+SCATTER, SCATTER_VARIED = (0.6, 2.5), (0.4, 4.0)
+"""Scatter over that of the forward model."""
 PULSE_PAIR_US = 0.5
 """A usual fast channel; what counts is its product with the rate, which is drawn."""
 
@@ -101,6 +122,9 @@ class Chunk:
     surface_um: NDArray[np.float32]
     surface_share: NDArray[np.float32]
     instrument: NDArray[np.float32]
+    lines_needed: NDArray[np.float32]
+    lines_hidden: NDArray[np.float32]
+    amount: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -111,6 +135,7 @@ class _View:
     recorded: NDArray[np.float32]
     labels: NDArray[np.uint8]
     counts_needed: NDArray[np.float32]
+    lines: tuple[NDArray[np.float32], NDArray[np.float32]]
     detector: Detector
 
 
@@ -144,6 +169,9 @@ def _chunk(settings: LibrarySettings, index: int, photons: Photons, views: Seque
         surface_um=np.tile(surface_thickness_um(samples), n_view),
         surface_share=np.tile(surface_shares(samples, outputs), (n_view, 1)),
         instrument=np.concatenate(told),
+        lines_needed=np.concatenate([view.lines[0] for view in views]),
+        lines_hidden=np.concatenate([view.lines[1] for view in views]),
+        amount=np.tile(element_shares(samples, group_names(outputs.names)), (n_view, 1)),
     )
 
 
@@ -151,51 +179,61 @@ def _as_it_is(settings: LibrarySettings, photons: Photons) -> _View:
     axis, detector = job_axis(settings), job_detector(settings) or photons.instrument.detector
     full = np.asarray(render(photons.emission, detector, axis), dtype=np.float64)
     labels, needed = visibility(photons.stratigraphies, photons.emission, full, job_outputs(settings), detector, axis)
+    groups = group_names(job_outputs(settings).names)
+    lines = lines_needed(photons.stratigraphies, photons.emission, full, groups, detector, axis)
     full /= full.sum(axis=1, keepdims=True)
     recorded = np.tile(np.asarray([axis.start_kev, axis.stop_kev], dtype=np.float32), (len(full), 1))
-    return _View(full.astype(np.float32), recorded, labels, needed, detector)
+    return _View(full.astype(np.float32), recorded, labels, needed, lines, detector)
 
 
 def _varied(rng: np.random.Generator, settings: LibrarySettings, photons: Photons) -> _View:
     """Return the spectra under one draw of everything that may vary."""
     axis, outputs = job_axis(settings), job_outputs(settings)
     detector = _detector(rng, settings, photons)
-    emission = _scatter_jitter(rng, photons.emission)
-    recorded = _random_range(rng, photons.instrument.tube.voltage_kv)
+    emission = _scatter_jitter(rng, photons.emission, SCATTER_VARIED if settings.varied else SCATTER)
+    recorded = _random_range(rng, photons.instrument.highest_kev)
     seen = _miscalibrated(rng, axis, settings)
     expected = np.asarray(render(emission, detector, seen), dtype=np.float64)
-    expected = expected + _blank(rng, expected.sum(axis=1), seen, detector)
-    expected = _piled_up(rng, expected, detector, seen)
+    added, added_lines = _blank(rng, expected.sum(axis=1), seen, detector)
+    expected = _piled_up(rng, expected + added, detector, seen, PILE_UP_VARIED if settings.varied else PILE_UP)
     centre = axis.energy_kev
     expected[:, (centre < recorded[0]) | (centre > recorded[1])] = 0.0
     labels, needed = visibility(photons.stratigraphies, emission, expected, outputs, detector, seen)
+    groups = group_names(outputs.names)
+    lines = lines_needed(photons.stratigraphies, emission, expected, groups, detector, seen, added_lines)
     expected /= expected.sum(axis=1, keepdims=True)
     ranges = np.tile(np.asarray(recorded, dtype=np.float32), (len(expected), 1))
-    return _View(expected.astype(np.float32), ranges, labels, needed, detector)
+    return _View(expected.astype(np.float32), ranges, labels, needed, lines, detector)
 
 
 def _detector(rng: np.random.Generator, settings: LibrarySettings, photons: Photons) -> Detector:
     given = job_detector(settings)
     if given is not None:
         return given
-    return random_detector(rng) if settings.instrument is None else photons.instrument.detector
+    if settings.instrument is not None:
+        return photons.instrument.detector
+    return any_detector(rng) if settings.varied else random_detector(rng)
 
 
-def _scatter_jitter(rng: np.random.Generator, emission: Emission) -> Emission:
+def _scatter_jitter(rng: np.random.Generator, emission: Emission, most: tuple[float, float]) -> Emission:
     """Scale both kinds of scatter: rough surfaces, air and collimators change them by tens of per cent."""
-    common = log_uniform(rng, 0.6, 2.5)
+    common = log_uniform(rng, *most)
     coherent, compton = common * rng.lognormal(0.0, 0.3), common * rng.lognormal(0.0, 0.3)
     shifted = {name: getattr(emission, name) * compton for name in ("compton", "multiple")}
     return replace(emission, coherent=emission.coherent * coherent, **shifted)
 
 
 def _piled_up(
-    rng: np.random.Generator, expected: NDArray[np.float64], detector: Detector, axis: EnergyAxis
+    rng: np.random.Generator,
+    expected: NDArray[np.float64],
+    detector: Detector,
+    axis: EnergyAxis,
+    share: tuple[float, float],
 ) -> NDArray[np.float64]:
-    """Return spectra with pile-up in half of the cases: 0.01 to 3 % of the photons meet another."""
+    """Return spectra with pile-up in half of the cases: some share of the photons meets another."""
     if rng.random() > PILE_UP_CHANCE:
         return expected
-    rate = log_uniform(rng, 1e-4, 0.03) * 1e6 / PULSE_PAIR_US
+    rate = log_uniform(rng, *share) * 1e6 / PULSE_PAIR_US
     slow = detector.model_copy(update={"pulse_pair_us": PULSE_PAIR_US})
     return np.asarray(pile_up(expected, rate, slow, axis))
 
@@ -215,20 +253,30 @@ def _random_range(rng: np.random.Generator, voltage_kv: float) -> tuple[float, f
 
 def _blank(
     rng: np.random.Generator, totals: NDArray[np.float64], axis: EnergyAxis, detector: Detector
-) -> NDArray[np.float64]:
-    """Add what the instrument itself brings: argon of the air, lines of its metal parts, a smooth background."""
+) -> tuple[NDArray[np.float64], dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]]:
+    """Return what the instrument itself brings: argon of the air, lines of its metal parts, a smooth background.
+
+    Returns
+    -------
+    (n_sample, n_channel) array
+    dict of str to ((n_line,) array, (n_sample, n_line) array)
+        By family, energies (keV) and counts of the lines.
+    """
     energy = axis.energy_kev
     shape = np.zeros(axis.n_channel)
+    families = {}
     for (symbol, shell), chance in zip(BLANK_FAMILIES, BLANK_CHANCE, strict=True):
         if rng.random() < chance:
             level = 10.0 ** rng.uniform(-4.5, -2.5)
-            for line, ratio in zip(*family_lines(symbol, shell, 40.0), strict=True):
+            lines, ratios = family_lines(symbol, shell, 40.0)
+            families[f"{symbol}_{shell}"] = (lines, level * ratios)
+            for line, ratio in zip(lines, ratios, strict=True):
                 sigma = resolution_sigma(detector, np.asarray(line))
                 peak = np.exp(-0.5 * ((energy - line) / sigma) ** 2) * axis.gain_kev / (sigma * np.sqrt(2 * np.pi))
                 shape += level * ratio * peak
-    return np.asarray(
-        totals[:, None] * (shape * rng.lognormal(0, 0.3, size=(len(totals), 1)) + _smooth(rng, len(totals), energy))
-    )
+    scale = totals[:, None] * rng.lognormal(0, 0.3, size=(len(totals), 1))
+    added = np.asarray(shape * scale + totals[:, None] * _smooth(rng, len(totals), energy))
+    return added, {family: (lines, scale * levels) for family, (lines, levels) in families.items()}
 
 
 def _smooth(rng: np.random.Generator, count_: int, energy: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -262,6 +310,9 @@ def simulate_library(
         HDF5 file with ``expected`` (n, n_bin) noise-free spectra that sum to one over the recorded range,
         ``recorded`` (n, 2) start and stop, keV, ``labels`` and ``counts_needed`` (n, n_name), ``source`` (n,);
         of the uppermost paint ``surface_um`` (n,) and ``surface_share`` (n, n_material), mass of the dry pigments;
+        of each group and place ``lines_needed`` and ``lines_hidden`` (n, n_group), counts from which the element's
+        lines show (NaN: none, infinite: never) and up to which they do not, and ``amount`` (n, n_group), mass share of
+        the element in the dry paint;
         ``instrument`` (n, n_input) as :data:`underpaint.simulate.instrument_inputs.INSTRUMENT_INPUTS` names them.
     photons : path, optional
         HDF5 file that keeps the photons. If it is there, the transport is not repeated: only what a detector and
@@ -328,7 +379,8 @@ def open_photons_of(path: Path, wanted: dict[str, Any]) -> h5py.File:
         They are those of another job.
     """
     file, wanted = open_photons(path), json.loads(json.dumps(wanted))
-    held = json.loads(file.attrs["job"])
+    # a file that was written before a setting came was made with its default
+    held = LibrarySettings().model_dump(mode="json") | json.loads(file.attrs["job"])
     differ = [name for name in wanted if held.get(name) != wanted[name]]
     if not differ:
         return file
@@ -431,7 +483,10 @@ def _create_datasets(file: h5py.File, n_bin: int, outputs: Outputs) -> None:
         ("counts_needed", n_name, "f4"),
         ("surface_share", len(materials(outputs.names)), "f4"),
         ("instrument", len(INSTRUMENT_INPUTS), "f4"),
+        *((name, len(group_names(outputs.names)), "f4") for name in ("lines_needed", "lines_hidden", "amount")),
     ):
+        if width == 0:  # answers without groups
+            continue
         file.create_dataset(name, (0, width), kind, maxshape=(None, width), chunks=(256, width))
     for name, kind in (("source", "i4"), ("surface_um", "f4")):
         file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=(4096,))

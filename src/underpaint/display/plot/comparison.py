@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -23,6 +23,7 @@ from underpaint.display.plot.images import (
     Step,
     bare,
     draw_area,
+    draw_image,
     draw_probability,
     panel_height,
     pixel_aspect,
@@ -35,6 +36,7 @@ _SCATTER_WIDTH_IN = 2.1
 _GAP_IN = 0.28
 _BACKGROUNDS = ("green", "blue")
 _TITLE_IN = 0.37
+_CONTRADICTION_COLORS = ("#efece5", "#b3261e")
 
 
 def overlay(
@@ -81,6 +83,46 @@ def scatter(
     _draw_scatter(axes, probability, areas, names)
     put_title(axes, title)
     return close_fit(figure, 0.6, 0.15, 0.55, 0.3)
+
+
+def contradiction_maps(
+    maps: Sequence[NDArray[np.float32]],
+    where: NDArray[np.bool_],
+    titles: Sequence[str],
+    *,
+    of_counts: bool,
+    step_mm: Step = None,
+) -> Figure:
+    """Draw two maps of the same pixels, and beside them the pixels in which they contradict each other.
+
+    Parameters
+    ----------
+    maps : sequence of two (n_row, n_column) arrays
+        Probabilities or counts; NaN is drawn grey.
+    where : (n_row, n_column) bool array
+        Drawn in red.
+    titles : sequence of two str
+        Of the maps.
+    of_counts : bool
+        Whether the maps are of counts.
+    step_mm : (float, float) or None
+        Distance between pixels along rows and columns, mm.
+    """
+    height = panel_height(where.shape, step_mm)
+    figure = new_figure(3 * PANEL_WIDTH_IN, height + _TITLE_IN + 0.1)
+    for index, (values, title) in enumerate(zip(maps, titles, strict=True)):
+        axes = figure.add_subplot(1, 3, index + 1)
+        if of_counts:
+            draw_area(axes, values, step_mm if index == 0 else None, step_mm)
+        else:
+            draw_probability(axes, values, step_mm)
+        put_title(axes, title, pad=3)
+    axes = figure.add_subplot(1, 3, 3)
+    draw_image(axes, where.astype(np.float32), ListedColormap(_CONTRADICTION_COLORS), 0.0, 1.0, step_mm)
+    put_title(axes, "pixels that contradict (red)", pad=3)
+    close_fit(figure, 0.05, 0.1, 0.05, _TITLE_IN)
+    figure.subplots_adjust(wspace=0.28)
+    return figure
 
 
 def pigment_row(results: Results, name: str, place: Place = "anywhere") -> Figure:

@@ -113,9 +113,17 @@ def absent_names(results: Results) -> list[str]:
 
 
 def element_evidence(results: Results) -> list[Evidence]:
-    """Line families above five standard deviations in at least one pixel of a hundred; the most certain first."""
-    everywhere = np.ones(results.shape, dtype=bool)
-    found = [_evidence(results, family, everywhere, CERTAIN_SIGMA) for family in results.lines]
+    """Line families above five standard deviations in at least one pixel of a hundred; the most certain first.
+
+    Their median is of the pixels in which they stand out: over all pixels it would be noise where a paint is rare.
+    """
+    found = []
+    for family in results.lines:
+        area, error = results[family], results.map("area_sigma", family)
+        known = np.isfinite(area) & np.isfinite(error)
+        certain = known & (area > CERTAIN_SIGMA * np.maximum(error, 1e-9))
+        median = float(np.median(area[certain])) if certain.any() else 0.0
+        found.append(Evidence(family, float(certain.sum() / max(int(known.sum()), 1)), median))
     return sorted(
         (own for own in found if own.share >= LEAST_LINE_SHARE), key=lambda own: (-own.share, -own.median_counts)
     )
@@ -131,7 +139,7 @@ def _finding(results: Results, name: str) -> Finding:
     inside = probability > PRESENT_PROBABILITY
     n_known = max(int(np.isfinite(probability).sum()), 1)
     families = results.materials[name].elements
-    evidence = [_evidence(results, family, inside, LINE_SIGMA) for family in families if family in results.lines]
+    evidence = [_evidence(results, family, inside) for family in families if family in results.lines]
     is_group = results.materials[name].kind == "group"
     shares = _shares(results, name) if is_group else []
     members = _members(results, name) if is_group else ()
@@ -152,12 +160,12 @@ def _finding(results: Results, name: str) -> Finding:
     )
 
 
-def _evidence(results: Results, family: str, inside: NDArray[np.bool_], sigma: float) -> Evidence:
+def _evidence(results: Results, family: str, inside: NDArray[np.bool_]) -> Evidence:
     area, error = results[family][inside], results.map("area_sigma", family)[inside]
     known = np.isfinite(area) & np.isfinite(error)
     if not known.any():
         return Evidence(family, 0.0, 0.0)
-    above = area[known] > sigma * np.maximum(error[known], 1e-9)
+    above = area[known] > LINE_SIGMA * np.maximum(error[known], 1e-9)
     return Evidence(family, float(above.mean()), float(np.median(area[known])))
 
 

@@ -200,23 +200,8 @@ def render_report(results: Results, *, beside: Beside | None = None, findings: l
     if results.unexplained is None and results.has_pigments:
         results = explain_lines(results, anode=results.calibration.get("anode"))
     places, strong = place_shares(results), element_evidence(results)
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters.update(
-        {
-            "percent": percent,
-            "lines": line_name,
-            "listed": listed,
-            "thousands": thousands,
-            "before_bracket": before_bracket,
-            "thickness": thickness_text,
-            "capitalised": capitalised,
-            "figures": two_figures,
-        }
-    )
-    template = environment.from_string((files("underpaint.display.report") / "page.html.jinja").read_text("utf-8"))
-    return template.render(
+    return render(
+        "page.html.jinja",
         title=str(summary.get("name") or "scan"),
         alerts=results.alerts,
         facts=title_facts(summary, beside.subject),
@@ -254,8 +239,31 @@ def render_report(results: Results, *, beside: Beside | None = None, findings: l
         data=data_versions(results),
         citation=citation(made_by(summary)),
         paper=PAPER,
-        version=__version__,
     )
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a page of this folder's templates with values put in; text in them is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: (files("underpaint.display.report") / name).read_text("utf-8")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(
+        {
+            "percent": percent,
+            "lines": line_name,
+            "listed": listed,
+            "thousands": thousands,
+            "before_bracket": before_bracket,
+            "thickness": thickness_text,
+            "capitalised": capitalised,
+            "figures": two_figures,
+        }
+    )
+    return environment.get_template(template).render(version=__version__, **values)
 
 
 def _key_findings(
@@ -282,7 +290,7 @@ def _spot(own: SpotSpectrum, summary: Mapping[str, Any]) -> Picture:
     labels = ("here", "as many average pixels")
     figure = plot.spectrum(usable, own.counts, mean, own.families, title=own.title, labels=labels, height_in=3.0)
     named = listed([line_name(family) for family in own.families], 20) or "no line"
-    return _picture(figure, f"Spectrum of {own.title}; lines above three standard deviations: {named}.")
+    return picture(figure, f"Spectrum of {own.title}; lines above three standard deviations: {named}.")
 
 
 def _spectrum(results: Results, strong: list[Evidence]) -> Picture | None:
@@ -294,7 +302,7 @@ def _spectrum(results: Results, strong: list[Evidence]) -> Picture | None:
     axis, anode = EnergyAxis.through(summary.get("energy_kev")), calibration.get("anode")
     figure = plot.spectrum(axis, np.asarray(total, float), summary.get("max_counts"), families, anode=anode)
     named = listed([line_name(own) for own in families], 30) or "no line"
-    return _picture(figure, f"Sum and maximum spectrum on a logarithmic axis; labelled lines: {named}.")
+    return picture(figure, f"Sum and maximum spectrum on a logarithmic axis; labelled lines: {named}.")
 
 
 def _rows(results: Results, findings: list[Finding]) -> list[dict[str, Any]]:
@@ -318,14 +326,18 @@ def _row(results: Results, own: Finding) -> dict[str, Any]:
         f"{own.label}: probability map, {lines} map, overlay, and scatter of probability against line area. "
         f"Probability is over one half on {percent(own.share)} of the surface."
     )
-    return {"finding": own, "picture": _picture(plot.pigment_row(results, own.name), words)}
+    return {"finding": own, "picture": picture(plot.pigment_row(results, own.name), words)}
 
 
 def _gallery(results: Results, strong: list[Evidence]) -> list[Picture]:
     pictures = []
     for names in _parts([own.family for own in strong][:MOST_ELEMENTS], MOST_IN_PICTURE):
         words = "Element maps, net counts: " + ", ".join(line_name(name) for name in names) + "."
-        pictures.append(_picture(plot.element_gallery(results, names), words))
+        pictures.append(picture(plot.element_gallery(results, names), words))
+    if results.scatter_peaks:
+        words = f"Maps of scatter, counts: {', '.join(results.scatter_peaks)}."
+        gallery = plot.element_gallery(results, results.scatter_peaks, columns=len(results.scatter_peaks))
+        pictures.append(picture(gallery, words))
     return pictures
 
 
@@ -346,7 +358,7 @@ def _quantities(results: Results, strong: list[Evidence]) -> dict[str, Any] | No
         "unit": shown_unit(unit_of(ordered[0])),
         "notes": results.process_notes.get("quantities", ()),
         "pictures": [
-            _picture(quantity_gallery(results, part), words.format(label) + ", ".join(part) + ".")
+            picture(quantity_gallery(results, part), words.format(label) + ", ".join(part) + ".")
             for part in _parts(drawn, MOST_IN_PICTURE)
         ],
     }
@@ -375,7 +387,7 @@ def _unlike(results: Results) -> dict[str, Any] | None:
         "share": results.unlike_share,
         "sigma": UNLIKE_SIGMA,
         "energies": _common_energies(energies),
-        "picture": _picture(plot.unlikeness_map(results, title=title), words) if results.is_unlike else None,
+        "picture": picture(plot.unlikeness_map(results, title=title), words) if results.is_unlike else None,
     }
 
 
@@ -406,7 +418,7 @@ def _layers(results: Results, places: list[PlaceShares]) -> dict[str, Any] | Non
             for own in order_rows(results)[:MOST_ORDERS]
         ],
         "pictures": [
-            _picture(plot.place_gallery(results, part), words) for part in _parts(shown, _rows_of_places(results))
+            picture(plot.place_gallery(results, part), words) for part in _parts(shown, _rows_of_places(results))
         ],
         "thickness": _thickness(results),
         "sketch": _sketch(results, told),
@@ -438,7 +450,7 @@ def _sketch(results: Results, told: list[Arrangement]) -> Picture | None:
         for own in told[:MOST_SECTIONS]
     ]
     words = "Sketch of layers, not to scale: " + "; ".join(f"{percent(own.share)}, {own.text}" for own in told) + "."
-    return _picture(stratigraphy_sketch(sections), words)
+    return picture(stratigraphy_sketch(sections), words)
 
 
 def _color(name: str) -> str:
@@ -453,7 +465,7 @@ def _thickness(results: Results) -> Picture | None:
     if "quantity" not in results.stacks:
         return None
     title = "thickness of the uppermost layer of paint (µm) and its 90 % interval"
-    return _picture(plot.thickness_map(results, title=title), f"Maps of the {title}; hatched where not determined.")
+    return picture(plot.thickness_map(results, title=title), f"Maps of the {title}; hatched where not determined.")
 
 
 def _prior(results: Results) -> str:
@@ -500,7 +512,7 @@ def _hidden(results: Results) -> dict[str, Any] | None:
     parts = _parts(drawn, MOST_IN_PICTURE)
     return {
         "rows": sorted(rows, key=lambda row: -row["hidden"]),
-        "pictures": [_picture(plot.detectability_gallery(results, part), words) for part in parts],
+        "pictures": [picture(plot.detectability_gallery(results, part), words) for part in parts],
         "notes": results.process_notes.get("detectability", ()),
         "supposed": supposed_burial(results) or "as much of it as was supposed",
         "cover_um": cover_um,
@@ -558,6 +570,7 @@ def _low_counts(summary: Mapping[str, Any]) -> float:
     return 0.0 if counts is None else low_count_share(np.asarray(counts, float))
 
 
-def _picture(figure: Any, words: str) -> Picture:
+def picture(figure: Any, words: str) -> Picture:
+    """Return a figure as a picture to embed."""
     encoded = base64.b64encode(plot.to_png(figure, _DPI)).decode("ascii")
     return Picture(f"data:image/png;base64,{encoded}", words)

@@ -21,7 +21,7 @@ MEANINGS = {
     POSSIBLE: "less than that",
     DOUBTFUL: "no line of it stands out in half of the pixels: look at the element map before you believe it",
 }
-_SPREADS = ((0.9, "almost everywhere"), (0.5, "on most of the surface"), (0.05, "in places"), (0.0, "in a few spots"))
+_SPREADS = ((0.9, "almost everywhere"), (0.5, "over most of the scan"), (0.05, "in places"), (0.0, "in a few spots"))
 _MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),

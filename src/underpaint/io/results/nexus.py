@@ -132,7 +132,8 @@ def read_results(folder: str | Path, *, lazily: bool = True) -> Results:
     """
     cube = _lazy_cube if lazily else _cube
     parts = (
-        _read_pigments, _read_elements, _read_element_quantities, _read_states, _read_open_set, _read_diffraction,
+        _read_pigments, _read_elements, _read_element_quantities, _read_states, _read_open_set, _read_scatter,
+        _read_diffraction,
     )  # fmt: skip
 
     def read(file: Any) -> Results:
@@ -214,6 +215,12 @@ def _write_hdf5(path: Path, results: Results) -> None:
             collection = _process(entry, "elements", results, "parameters")
             _write_stack(collection, "parameters", results, "area")
             _write_stack(collection, "uncertainties", results, "area_sigma")
+        if results.scatter_peaks:
+            collection = _process(entry, "scatter", results, "counts")
+            data = _write_stack(collection, "counts", results, "scatter")
+            _write_stack(collection, "uncertainties", results, "scatter_sigma")
+            for name in results.scatter_peaks:
+                data[name].attrs["long_name"] = f"{name} scatter"
         for kind in (MASS_FRACTION, AREAL_MASS):
             _write_element_quantities(entry, results, kind)
         if "state" in results.stacks:
@@ -472,6 +479,15 @@ def _read_states(file: Any, cube: Cubes) -> Results:
     return Results.of_states(names, labels, cube(data, names, np.uint8), **_record(process))
 
 
+def _read_scatter(file: Any, cube: Cubes) -> Results:
+    if "entry/scatter" not in file:
+        return Results()
+    process = file["entry/scatter"]
+    names = _signals(process["results/counts"])
+    counts, sigma = (cube(process[f"results/{each}"], names, np.float32) for each in ("counts", "uncertainties"))
+    return Results.of_scatter(names, counts, sigma, **_record(process))
+
+
 def _read_diffraction(file: Any, cube: Cubes) -> Results:
     if "entry/diffraction" not in file:
         return Results()
@@ -560,6 +576,9 @@ def _write_tiffs(place: Path, results: Results) -> None:
     for name in results.lines:
         description = f"net counts of {name.replace('_', ' ')} lines; NaN: no answer"
         write_tiff(place / "elements" / f"{name}.tif", results[name], description, step_mm)
+    for name in results.scatter_peaks:
+        description = f"counts of {name} scatter; NaN: no answer"
+        write_tiff(place / "scatter" / f"{name}.tif", results[name], description, step_mm)
     if "state" in results.stacks:
         meaning = ", ".join(f"{key}: {words}" for key, words in STATES.items())
         for (name,) in results.stacks["state"].keys:
@@ -621,7 +640,8 @@ def summary_rows(results: Results) -> list[dict[str, str]]:
         _pigment_row(results, *key) for key in results.placed if key[1] == "anywhere" or results.present_somewhere(*key)
     ]
     rows += [_quantity_row(results, name) for name in _quantities(results) if _is_somewhere(results, name)]
-    return rows + [_element_row(results, name) for name in results.lines]
+    rows += [_counts_row(results, name, "element", "area_sigma") for name in results.lines]
+    return rows + [_counts_row(results, name, "scatter", "scatter_sigma") for name in results.scatter_peaks]
 
 
 def _pigment_row(results: Results, name: str, place: Place) -> dict[str, str]:
@@ -657,12 +677,12 @@ def _quantity_row(results: Results, name: str) -> dict[str, str]:
     } | {key: _number(value) for key, value in numbers.items()}
 
 
-def _element_row(results: Results, name: str) -> dict[str, str]:
-    sigma = results.map("area_sigma", name)
+def _counts_row(results: Results, name: str, kind: str, deviation: str) -> dict[str, str]:
+    sigma = results.map(deviation, name)
     known = sigma[np.isfinite(sigma)]
     return {
         "name": name,
-        "kind": "element",
+        "kind": kind,
         "label": name.replace("_", " "),
         "total_counts": _number(float(np.nansum(results[name], dtype=np.float64))),
         "median_uncertainty_counts": _number(float(np.median(known)) if known.size else math.nan),

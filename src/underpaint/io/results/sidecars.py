@@ -26,7 +26,7 @@ REGIONS_FILE = "regions.json"
 REGIONS_FOLDER = "regions"
 """Holds a mask (PNG, white inside) for each region that was drawn."""
 SUMMARY_FILE = "summary.csv"
-_FOLDERS = ("pigments", "elements", "quantities", "detectability")
+_FOLDERS = ("pigments", "elements", "scatter", "quantities", "detectability")
 MADE = (RESULTS_FILE, SUMMARY_FILE, "report.html", "report.pdf", "pool.tif", "unlikeness.tif", *_FOLDERS)
 """What a run makes in a folder of results, with the maps of its names in the folders; all else is the user's own."""
 _OF_THE_MAPS = (REGIONS_FILE, REGIONS_FOLDER, PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE)
@@ -34,6 +34,7 @@ _STACKS = (
     "entry/pigments/results/probability",
     "entry/pigments/results/quantities",
     "entry/elements/results/parameters",
+    "entry/scatter/results/counts",
     "entry/quantities/results/mass_fraction",
     "entry/quantities/results/areal_mass",
     "entry/detectability/results/state",

@@ -12,7 +12,6 @@ from underpaint.lab.evaluation.scores import (
     Scores,
     auroc,
     average_precision,
-    cohen_kappa,
     expected_calibration_error,
     score,
 )
@@ -26,7 +25,6 @@ __all__ = [
     "Scores",
     "auroc",
     "average_precision",
-    "cohen_kappa",
     "evaluate_panel",
     "expected_calibration_error",
     "score",

@@ -63,6 +63,8 @@ class Answered:
         NaN for no answer.
     quantity, sigma : (n, n_quantity) float32 arrays or None
         On the scales of :mod:`underpaint.data.maps`; None where the model has no quantities.
+    amount : (n, n_amount n_edge) float32 array or None
+        Log-odds that a mass share reaches each edge; None where the model answers no amounts.
     """
 
     card: ModelCard
@@ -70,6 +72,7 @@ class Answered:
     probability: NDArray[np.float32]
     quantity: NDArray[np.float32] | None = None
     sigma: NDArray[np.float32] | None = None
+    amount: NDArray[np.float32] | None = None
 
     def only(self, row: int) -> "Answered":
         """Return what was said of one spectrum."""
@@ -119,7 +122,7 @@ def ask(model: OnnxModel, spectra: Spectra) -> Answered:
     found = [np.concatenate(each)[back] for each in zip(*parts, strict=True)]
     for own in found:
         own[counts.sum(axis=1) <= 0] = np.nan
-    return Answered(model.card, *found)
+    return Answered(model.card, **dict(zip(model.card.output_names, found, strict=True)))
 
 
 def _by_instrument(spectra: Spectra, card: ModelCard) -> list[tuple[NDArray[np.int64], NDArray[np.float32] | None]]:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from underpaint.calibrate import calibrate, what_is_known, with_calibration
 from underpaint.data import Scan
-from underpaint.data.maps import Results, share_present
+from underpaint.data.maps import Results, cohen_kappa, share_present
 from underpaint.elements import fit_elements
 from underpaint.errors import ScanError
 from underpaint.io import load
-from underpaint.lab.evaluation.scores import auroc, cohen_kappa, spearman
+from underpaint.lab.evaluation.scores import auroc, spearman
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import library
 from underpaint.pigments.predict import OnnxModel, identify

@@ -16,7 +16,7 @@ from underpaint.lab.evaluation.groups import summarise
 from underpaint.lab.evaluation.simulated import Answer
 from underpaint.physics.forward import count, counts_needed
 from underpaint.physics.instrument import Detector, Geometry, Instrument, Tube
-from underpaint.physics.materials import PigmentGroup, library
+from underpaint.physics.materials import Layer, PigmentGroup, Stratigraphy, library
 from underpaint.simulate.instrument_inputs import instrument_inputs
 
 Numbers = NDArray[np.float64]
@@ -44,6 +44,8 @@ class Panels:
         Elements of its dry materials, the ground's included.
     lines : tuple of list of dict
         Counts of every line.
+    layers : tuple of list of dict
+        Layers from the surface: ``elements`` by mass, ``density`` (g/cm3), ``thickness_um``.
     """
 
     names: tuple[str, ...]
@@ -53,24 +55,41 @@ class Panels:
     elements: tuple[frozenset[str], ...]
     pigments: tuple[frozenset[str], ...]
     lines: tuple[list[dict[str, Any]], ...]
+    layers: tuple[list[dict[str, Any]], ...] = ()
 
     def labels(self, groups: Sequence[str]) -> NDArray[np.uint8]:
         """Return (n, n_group): a group is there where a material holds its element."""
         wanted = [_group(name).element for name in groups]
         return np.asarray([[element in own for element in wanted] for own in self.pigments], dtype=np.uint8)
 
-    def counts_needed(self, groups: Sequence[str]) -> Numbers:
-        """Return (n, n_group) counts of the whole spectrum from which a group's key lines show; infinite if never."""
-        return np.asarray([[self._needed(row, name) for name in groups] for row in range(len(self.names))])
+    def elements_there(self, groups: Sequence[str]) -> NDArray[np.uint8]:
+        """Return (n, n_group): any layer holds the group's element, whatever brings it."""
+        wanted = [_group(name).element for name in groups]
+        return np.asarray([[element in present for element in wanted] for present in self.elements], dtype=np.uint8)
 
-    def _needed(self, row: int, group: str) -> float:
+    def counts_needed(self, groups: Sequence[str], model_error: float = 0.0) -> Numbers:
+        """Return (n, n_group) counts of the whole spectrum from which a group's key lines show; infinite if never.
+
+        ``model_error`` is the relative error of what lies under them.
+        """
+        rows = range(len(self.names))
+        return np.asarray([[self._needed(row, name, model_error) for name in groups] for row in rows])
+
+    def stratigraphies(self) -> tuple[Stratigraphy, ...]:
+        """Return the layers of every sample; all count as paint."""
+        return tuple(
+            Stratigraphy(tuple(map(_layer, layers)), name) for name, layers in zip(self.names, self.layers, strict=True)
+        )
+
+    def _needed(self, row: int, group: str, model_error: float) -> float:
         families = _group(group).key_families
         own = [line for line in self.lines[row] if f"{line['el']}_{line['line'][0]}" in families]
         if not own:
             return float("inf")
         counts, energy = (np.asarray([line[key] for line in own]) for key in ("counts", "energy_keV"))
         expected = self.expected[row : row + 1]
-        return float(counts_needed(counts[None], energy, expected, self.axis, self.instrument.detector)[0])
+        detector = self.instrument.detector
+        return float(counts_needed(counts[None], energy, expected, self.axis, detector, model_error=model_error)[0])
 
     def drawn(self, counts: float, draws: int, seed: int) -> Spectra:
         """Return each sample ``draws`` times in a row, counted: the sum is ``counts`` on average."""
@@ -127,7 +146,15 @@ def _panels(facts: dict[str, Any], spectra: Numbers) -> Panels:
         ),
         pigments=tuple(_pigment_elements(sample, facts["materials"]) for sample in samples),
         lines=tuple(sample["lines"] for sample in samples),
+        layers=tuple(sample["layers_from_surface"] for sample in samples),
     )
+
+
+def _layer(facts: dict[str, Any]) -> Layer:
+    """Return a layer of paint; its mass fractions are rounded in the file, its materials are none of the library."""
+    total = sum(facts["elements"].values())
+    fractions = {element: fraction / total for element, fraction in facts["elements"].items()}
+    return Layer(fractions, facts["density"], facts["thickness_um"], pigments=facts["components"])
 
 
 def _pigment_elements(sample: dict[str, Any], materials: dict[str, Any]) -> frozenset[str]:

@@ -103,13 +103,6 @@ def expected_calibration_error(probability: NDArray[np.floating], truth: NDArray
     return float(sum(gaps))
 
 
-def cohen_kappa(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """Return Cohen's kappa of two yes-or-no answers on the same pixels (Cohen 1960)."""
-    agreed = float(np.mean(first == second))
-    chance = float(first.mean() * second.mean() + (1 - first.mean()) * (1 - second.mean()))
-    return float("nan") if chance == 1.0 else (agreed - chance) / (1.0 - chance)
-
-
 def spearman(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
     """Return the rank correlation over what is finite in both; NaN where one side is constant."""
     known = np.isfinite(first) & np.isfinite(second)

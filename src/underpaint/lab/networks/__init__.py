@@ -50,6 +50,10 @@ class NetworkSpec:
         activation stay as they are.
     n_instrument, n_quantity : int
         Numbers told about the instrument, and quantities answered, by a network of layers.
+    n_amount, n_edge : int
+        Amounts answered by a network of layers, and mass shares that bound their classes.
+    families : tuple of str
+        Line families whose areas it is given.
     composition : tuple of n_output / 3 tuples of float
         What the materials of a network of layers are made of.
     """
@@ -62,6 +66,9 @@ class NetworkSpec:
     folded: bool = False
     n_instrument: int = 0
     n_quantity: int = 0
+    n_amount: int = 0
+    n_edge: int = 0
+    families: tuple[str, ...] = ()
     composition: tuple[tuple[float, ...], ...] = ()
 
 
@@ -91,18 +98,21 @@ def _build(spec: NetworkSpec) -> Network:
             return RecurrentNetwork(spec.n_bin, spec.n_output)
         case "autoencoder":
             return AutoencoderNetwork(spec.n_bin, spec.n_output)
-        case "layers" | "layers_dense" | "layers_recurrent" | "layers_composition":
+        case "layers" | "layers_dense" | "layers_recurrent" | "layers_composition" | "layers_evidence":
             return _layers(spec)
     return DefaultNetwork(spec.n_bin, spec.n_output, spec.start_kev, spec.bin_kev)
 
 
 def _layers(spec: NetworkSpec) -> LayersNetwork:
-    bodies: dict[str, Body] = {"layers_dense": "dense", "layers_recurrent": "recurrent"}
+    bodies: dict[str, Body] = {"layers_dense": "dense", "layers_recurrent": "recurrent", "layers_evidence": "dense"}
     return LayersNetwork(
         spec.n_bin,
         torch.tensor(spec.composition),
         n_instrument=spec.n_instrument,
         n_quantity=spec.n_quantity,
+        n_amount=spec.n_amount,
+        n_edge=spec.n_edge,
+        families=spec.families,
         start_kev=spec.start_kev,
         bin_kev=spec.bin_kev,
         body=bodies.get(spec.kind, "attention"),
@@ -123,7 +133,7 @@ def _foldable(network: nn.Module) -> list[tuple[nn.Sequential, str]]:
 
 def dense_layers(network: nn.Module) -> tuple[str, ...]:
     """Names of the fully connected layers that fine-tuning trains first."""
-    return tuple(name for name in ("dense", "linear", "presence", "quantity") if hasattr(network, name))
+    return tuple(name for name in ("dense", "linear", "presence", "quantity", "amount") if hasattr(network, name))
 
 
 def parameter_count(network: nn.Module) -> int:

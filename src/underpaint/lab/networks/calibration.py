@@ -12,8 +12,8 @@ class Calibration(nn.Module):
 
     Parameters
     ----------
-    n_output, n_quantity : int
-        Log-odds and quantities of the network; one log-odds stands for all.
+    n_output, n_quantity, n_amount : int
+        Log-odds, quantities and amounts of the network; one log-odds stands for all.
 
     Notes
     -----
@@ -27,19 +27,41 @@ class Calibration(nn.Module):
     scale: Tensor
     shift: Tensor
     widen: Tensor
+    amount_scale: Tensor
+    amount_shift: Tensor
 
-    def __init__(self, n_output: int, n_quantity: int) -> None:
+    def __init__(self, n_output: int, n_quantity: int, n_amount: int = 0) -> None:
         super().__init__()
         n_level = len(LOG10_COUNTS)
         self.register_buffer("log10_counts", torch.tensor(LOG10_COUNTS), persistent=False)
         self.register_buffer("scale", torch.ones(n_level, n_output))
         self.register_buffer("shift", torch.zeros(n_level, n_output))
         self.register_buffer("widen", torch.ones(n_level, n_quantity))
+        if n_amount:
+            self.register_buffer("amount_scale", torch.ones(n_level, n_amount))
+            self.register_buffer("amount_shift", torch.zeros(n_level, n_amount))
 
     def reset(self) -> None:
         """Change nothing again."""
-        for values, fresh in ((self.scale, 1.0), (self.shift, 0.0), (self.widen, 1.0)):
-            values.fill_(fresh)
+        for name, values in self.named_buffers():
+            if name != "log10_counts":
+                values.fill_(0.0 if name.endswith("shift") else 1.0)
+
+    def amount(self, logits: Tensor, log10_counts: Tensor) -> Tensor:
+        """Return calibrated (n, n_amount, n_edge) log-odds; one scale and shift keep the edges in order.
+
+        Parameters
+        ----------
+        logits : (n, n_amount, n_edge) tensor
+        log10_counts : (n, 1) tensor
+            Total counts within the recorded range.
+        """
+        near = self._near(log10_counts)
+        return logits * (near @ self.amount_scale).unsqueeze(2) + (near @ self.amount_shift).unsqueeze(2)
+
+    def _near(self, log10_counts: Tensor) -> Tensor:
+        first, last = LOG10_COUNTS[0], LOG10_COUNTS[-1]
+        return (1.0 - torch.abs(log10_counts.clamp(first, last) - self.log10_counts)).clamp_min(0.0)
 
     def forward(self, logits: Tensor, sigma: Tensor, log10_counts: Tensor) -> tuple[Tensor, Tensor]:
         """Return calibrated log-odds and deviations.
@@ -51,6 +73,5 @@ class Calibration(nn.Module):
         log10_counts : (n, 1) tensor
             Total counts within the recorded range.
         """
-        first, last = LOG10_COUNTS[0], LOG10_COUNTS[-1]
-        near = (1.0 - torch.abs(log10_counts.clamp(first, last) - self.log10_counts)).clamp_min(0.0)
+        near = self._near(log10_counts)
         return logits * (near @ self.scale) + near @ self.shift, sigma * (near @ self.widen)

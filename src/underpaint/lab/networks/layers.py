@@ -1,6 +1,7 @@
 """The network of layers: what lies at the surface and below it, how much, how thick; told about the instrument."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from underpaint.lab.networks.calibration import Calibration
 from underpaint.lab.networks.default import TOTAL_CENTRE, Features, strided_convolution
+from underpaint.lab.networks.evidence import Evidence
 from underpaint.lab.networks.memory import channels_last
 
 Body = Literal["attention", "dense", "recurrent"]
@@ -32,6 +34,10 @@ class LayersNetwork(nn.Module):
         What each pigment or group is made of, as the card keeps it. Only the composition head looks at its values.
     n_instrument, n_quantity : int
         Numbers told about the instrument; quantities answered.
+    n_amount, n_edge : int
+        Amounts answered, and mass shares that bound their classes.
+    families : sequence of str
+        Line families whose areas by a linear fit are looked at beside the spectrum; empty for none.
     start_kev, bin_kev : float
         Lower border of the first bin and width of the bins, keV.
     body : {"attention", "dense", "recurrent"}
@@ -54,6 +60,9 @@ class LayersNetwork(nn.Module):
         *,
         n_instrument: int,
         n_quantity: int,
+        n_amount: int = 0,
+        n_edge: int = 0,
+        families: Sequence[str] = (),
         start_kev: float = 1.0,
         bin_kev: float = 0.04,
         body: Body = "attention",
@@ -63,6 +72,8 @@ class LayersNetwork(nn.Module):
         self.n_bin, self.n_instrument = n_bin, n_instrument
         self.register_buffer("composition", composition.float(), persistent=False)
         self.features = Features(n_bin, start_kev, bin_kev)
+        self.evidence = Evidence(families, n_bin, start_kev, bin_kev) if families else None
+        n_area = 0 if self.evidence is None else self.evidence.n_feature
         self.told = nn.Sequential(nn.Linear(2 * n_instrument + 1, _TOLD), nn.LeakyReLU(0.1))
         self.stem = nn.Sequential(
             strided_convolution(3, 32, size=9, stride=4),
@@ -72,7 +83,7 @@ class LayersNetwork(nn.Module):
         n_token = math.ceil(math.ceil(math.ceil(n_bin / 4) / 4) / 2)
         self.body = _body(body, n_token)
         self.code = nn.Sequential(
-            nn.Linear(_WIDTH * n_token + _TOLD, _HIDDEN),
+            nn.Linear(_WIDTH * n_token + _TOLD + n_area, _HIDDEN),
             nn.BatchNorm1d(_HIDDEN),
             nn.LeakyReLU(0.1),
             nn.Dropout(0.1),
@@ -82,16 +93,19 @@ class LayersNetwork(nn.Module):
         )
         n_material, n_element = composition.shape
         self.presence = _CompositionHead(n_element) if head == "composition" else _FreeHead(n_material)
-        self.linear = nn.Linear(3 * n_bin + 1, n_element if head == "composition" else N_PLACE * n_material)
+        self.linear = nn.Linear(3 * n_bin + 1 + n_area, n_element if head == "composition" else N_PLACE * n_material)
         self.quantity = nn.Linear(_CODE, 2 * n_quantity)
+        self.n_edge = n_edge
+        if n_amount:
+            self.amount = nn.Linear(_CODE + n_area, n_amount * n_edge)
         # materials that were not trained on share the calibration of all
-        self.calibration = Calibration(1 if head == "composition" else N_PLACE * n_material, n_quantity)
+        self.calibration = Calibration(1 if head == "composition" else N_PLACE * n_material, n_quantity, n_amount)
         for weights in (self.linear.weight, self.linear.bias):
             nn.init.zeros_(weights)
         channels_last(self)
 
-    def forward(self, counts: Tensor, recorded: Tensor, instrument: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits, and mean and standard deviation of the quantities on their own scales.
+    def forward(self, counts: Tensor, recorded: Tensor, instrument: Tensor) -> tuple[Tensor, ...]:
+        """Return logits, mean and standard deviation of the quantities on their own scales, and logits of amounts.
 
         Parameters
         ----------
@@ -106,21 +120,35 @@ class LayersNetwork(nn.Module):
         -------
         (n, 3 n_material) logits : all anywhere first, then at the surface, then below it
         (n, n_quantity) mean, (n, n_quantity) sigma
+        (n, n_amount n_edge) logits : that a mass share reaches each edge; none where no amounts are answered
         """
         # Half precision is too coarse for counts and for evidence that adds up over bins.
         with torch.autocast(counts.device.type, enabled=False):
             features, total = self.features(counts.float(), recorded.float())
-            evidence = self.linear(torch.cat((features.flatten(1), total), dim=1))
+            inside = counts.float().clamp_min(0.0) * features[:, 2]
+            areas = () if self.evidence is None else (self.evidence(inside),)
+            evidence = self.linear(torch.cat((features.flatten(1), total, *areas), dim=1))
             known = ~torch.isnan(instrument)
             told = self.told(torch.cat((torch.nan_to_num(instrument.float()), known.float(), total), dim=1))
         tokens = self.stem(features.unsqueeze(2)).squeeze(2).transpose(1, 2)
-        code = self.code(torch.cat((self.body(tokens, told).flatten(1), told), dim=1))
+        code = self.code(torch.cat((self.body(tokens, told).flatten(1), told, *areas), dim=1))
         logits = self.presence(code.float(), evidence, self.composition)
         mean, log_sigma = self.quantity(code).float().chunk(2, dim=1)
         sigma = torch.exp(log_sigma.clamp(*_LOG_SIGMA))
         if not self.training:
             logits, sigma = self.calibration(logits, sigma, total + TOTAL_CENTRE)
-        return logits, mean, sigma
+        if not self.n_edge:
+            return logits, mean, sigma
+        return logits, mean, sigma, self._amounts(torch.cat((code.float(), *areas), dim=1), total + TOTAL_CENTRE)
+
+    def _amounts(self, code: Tensor, log10_counts: Tensor) -> Tensor:
+        """Return log-odds that fall from edge to edge: the first, less what each further one takes."""
+        free = self.amount(code).float().unflatten(1, (-1, self.n_edge))
+        steps = torch.cat((free[:, :, :1], -nn.functional.softplus(free[:, :, 1:])), dim=2)
+        logits = torch.cumsum(steps, dim=2)
+        if not self.training:
+            logits = self.calibration.amount(logits, log10_counts)
+        return logits.flatten(1)
 
 
 class _FreeHead(nn.Module):

@@ -23,6 +23,7 @@ class Batch(NamedTuple):
     ``instrument`` (n, n_input) is NaN where it is not told; ``quantity`` (n, n_quantity) is NaN where there is nothing
     to answer at these counts. Both have no columns where the library knows of none. ``excess`` (n, n_name) is, for
     groups that can be seen, the logarithm of the counts over those that suffice to see them; NaN elsewhere.
+    ``amount`` (n, n_amount) is the class of each amount, and has no columns where the library knows of none.
     """
 
     counts: Tensor
@@ -32,6 +33,7 @@ class Batch(NamedTuple):
     instrument: Tensor
     quantity: Tensor
     excess: Tensor | None = None
+    amount: Tensor | None = None
 
 
 class Batches:
@@ -74,7 +76,8 @@ class Batches:
 def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSettings, rng: np.random.Generator) -> Batch:
     """Draw the counts of some rows and mask the labels that these counts cannot show.
 
-    A present label that is too weak to be seen counts neither for nor against.
+    A present label that is too weak to be seen counts neither for nor against; where present means that lines show, one
+    that is far too weak is absent.
     """
     spectra = library.spectra[rows].astype(np.float32)
     labels = library.labels[rows]
@@ -88,6 +91,9 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
     present = labels == 1
     # The paper trains on every label, seen or not.
     visible = settings.paper_protocol or library.counts_needed[rows] <= total[:, None]
+    if library.hidden is not None:
+        hidden = present & (library.hidden[rows] >= total[:, None])
+        present, labels = present & ~hidden, np.where(hidden, 0, labels)
     weight = (labels == 0) | (present & visible)
     arrays = (
         counts,
@@ -95,8 +101,9 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
         present.astype(np.float32),
         weight.astype(np.float32),
         _told(library, rows, rng),
-        _quantities(library, rows, weight),
+        _quantities(library, rows, present & visible),
         _excess(library, rows, total, present & visible),
+        np.empty((rows.size, 0), dtype=np.uint8) if library.amount is None else library.amount[rows],
     )
     return Batch(*(torch.from_numpy(each) for each in arrays))
 

@@ -37,12 +37,17 @@ _PRIOR = 4.0
 
 @dataclass(frozen=True)
 class _Answers:
-    """What a network says of some spectra, and what is true; arrays (n, n_name) and (n, n_quantity)."""
+    """What a network says of some spectra, and what is true; arrays (n, n_name) and (n, n_quantity).
+
+    ``amounts`` (n, n_amount, n_edge) are log-odds that a share reaches each edge, ``reached`` whether it does.
+    """
 
     log_odds: NDArray[np.float64]
     labels: NDArray[np.bool_]
     counted: NDArray[np.bool_]
     distance: NDArray[np.float64]
+    amounts: NDArray[np.float64]
+    reached: NDArray[np.bool_]
 
 
 def calibrated(trained: Trained, library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Trained:
@@ -73,8 +78,9 @@ def calibrated(trained: Trained, library: Library, rows: NDArray[np.int64], sett
     Notes
     -----
     Probabilities: Platt scaling by name (J. Platt, Advances in Large Margin Classifiers, 1999), at 1e3, 1e4, 1e5 and
-    1e6 counts. Deviations: scaled so that 90 % intervals cover 90 %. Sets: Mondrian conformal prediction (V. Vovk et
-    al., Algorithmic Learning in a Random World, 2005, chapter 4), by name, by decade of counts and by the truth.
+    1e6 counts; amounts: the same, one for all edges. Deviations: scaled so that 90 % intervals cover 90 %. Sets:
+    Mondrian conformal prediction (V. Vovk et al., Algorithmic Learning in a Random World, 2005, chapter 4), by name,
+    by decade of counts and by the truth.
     """
     calibration = getattr(trained.network, "calibration", None)
     if not isinstance(calibration, Calibration):
@@ -112,19 +118,26 @@ def _ask(
 ) -> _Answers:
     """Ask about one draw of each row, with counts log-uniform between two numbers."""
     at_counts = settings.model_copy(update={"counts_min": low, "counts_max": high})
-    log_odds, labels, counted, distance = [], [], [], []
+    log_odds, labels, counted, distance, amounts, reached = [], [], [], [], [], []
     with torch.inference_mode():
         for batch in Batches(library, rows, at_counts, shuffle=False):
-            logits, mean, sigma = ask(network.eval(), batch)
+            logits, mean, sigma, *rest = ask(network.eval(), batch)
             log_odds.append(logits.numpy())
             labels.append(batch.labels.numpy() > 0)
             counted.append(batch.weight.numpy() > 0)
             distance.append(((batch.quantity - mean) / sigma).numpy())
+            n_amount = 0 if batch.amount is None or not rest else batch.amount.shape[1]
+            each = rest[0].reshape(len(logits), n_amount, -1).numpy() if n_amount else np.zeros((len(logits), 0, 1))
+            amounts.append(each)
+            held = np.zeros((len(logits), 0)) if batch.amount is None else batch.amount[:, :n_amount].numpy()
+            reached.append(held[:, :, None] > np.arange(each.shape[2]))
     return _Answers(
         log_odds=np.concatenate(log_odds).astype(np.float64),
         labels=np.concatenate(labels),
         counted=np.concatenate(counted),
         distance=np.concatenate(distance).astype(np.float64),
+        amounts=np.concatenate(amounts).astype(np.float64),
+        reached=np.concatenate(reached),
     )
 
 
@@ -137,6 +150,9 @@ def _fit_level(calibration: Calibration, level: int, answers: _Answers) -> None:
         known = distance[~np.isnan(distance)]
         if known.size >= _LEAST_DISTANCES:
             calibration.widen[level, quantity] = float(np.quantile(known, _INTERVAL)) / _Z_OF_INTERVAL
+    for amount in range(answers.amounts.shape[1]):
+        scale, shift = platt(answers.amounts[:, amount].ravel(), answers.reached[:, amount].ravel())
+        calibration.amount_scale[level, amount], calibration.amount_shift[level, amount] = scale, shift
 
 
 def platt(log_odds: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from underpaint._version import __version__
+from underpaint.data.maps import AMOUNT_EDGES
 from underpaint.errors import TrainingError
 from underpaint.lab.networks import NetworkSpec, build_network, is_folded
 from underpaint.lab.training.exporting import check_export
@@ -26,6 +27,12 @@ ELEMENTS = (
     *("Sr", "Y", "Zr", "Mo", "Ag", "Cd", "Sn", "Sb", "Ba", "W", "Au", "Hg", "Pb", "Bi"),
 )
 """Elements of pigments whose lines a scanner may record."""
+FAMILIES = (
+    *(f"{element}_K" for element in ELEMENTS[: ELEMENTS.index("Ba") + 1]),
+    *("Ar_K", "Rh_K", "Pd_K", "Rb_K", "Ga_K"),
+    *("Ag_L", "Cd_L", "Sn_L", "Sb_L", "Ba_L", "W_L", "Au_L", "Hg_L", "Pb_L", "Bi_L", "Tl_L", "Pb_M", "Hg_M", "Rh_L"),
+)
+"""Line families whose areas a network is given."""
 
 
 def composition(materials: Sequence[str]) -> NDArray[np.float32]:
@@ -166,8 +173,17 @@ def card_for(library: Library, settings: TrainSettings, n_train: int) -> ModelCa
         elements=library.elements,
         **_of_layers(library, settings),
         training=Training(library=library.origin, n_spectra=n_train, seed=settings.seed, config=config_of(settings)),
-        limits=_LIMITS["default" if settings.has_layers else settings.kind],
+        limits=(*_LIMITS["default" if settings.has_layers else settings.kind], *_limits_of_lines(settings)),
         package_version=__version__,
+    )
+
+
+def _limits_of_lines(settings: TrainSettings) -> tuple[str, ...]:
+    if settings.present == "pigment":
+        return ()
+    return (
+        "A group is present where lines of its element show, whatever brings them (paint, ground, trace, support).",
+        "How much of an element is in the paint is a posterior under the paintings of its training.",
     )
 
 
@@ -183,6 +199,9 @@ def _of_layers(library: Library, settings: TrainSettings) -> dict[str, Any]:
         "instrument_inputs": library.instrument_inputs,
         "quantities": library.quantity_names,
         "composition": tuple(map(tuple, composition(materials(library.names)).tolist())),
+        "amounts": library.amount_names,
+        "amount_edges": AMOUNT_EDGES if library.amount_names else (),
+        "families": FAMILIES if settings.kind == "layers_evidence" else (),
     }
 
 
@@ -214,6 +233,9 @@ def spec_for(card: ModelCard, *, folded: bool = False) -> NetworkSpec:
         folded=folded,
         n_instrument=len(card.instrument_inputs),
         n_quantity=len(card.quantities),
+        n_amount=len(card.amounts),
+        n_edge=len(card.amount_edges),
+        families=card.families,
         composition=card.composition,
     )
 

@@ -49,7 +49,8 @@ def export(network: nn.Module, card: ModelCard, path: str | Path) -> Path:
     Path
         The ONNX file. Inputs: ``counts`` (n, n_bin) float32, for the default network and one of layers ``recorded``
         (n, 2) float32, keV, and for one of layers ``instrument`` (n, n_input). Outputs: ``log_odds`` and
-        ``probability`` (n, n_name) float32, and of one of layers ``quantity`` and ``sigma`` (n, n_quantity).
+        ``probability`` (n, n_name) float32, of one of layers ``quantity`` and ``sigma`` (n, n_quantity), and of one
+        that answers amounts ``amount`` (n, n_amount n_edge), log-odds that a mass share reaches each edge.
 
     Raises
     ------

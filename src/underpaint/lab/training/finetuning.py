@@ -216,7 +216,7 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
 
 def _read(settings: FinetuneSettings, card: ModelCard) -> Library:
     if settings.labels is None:
-        return load_library(settings.library)
+        return load_library(settings.library, lines=settings.present == "lines")
     return labelled(settings.library[0], settings.labels, card)
 
 

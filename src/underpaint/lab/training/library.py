@@ -10,9 +10,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data.maps import SURFACE_UM, at_place, on_scale, share_of
+from underpaint.data.maps import SURFACE_UM, amount_class, at_place, on_scale, share_of
 from underpaint.errors import TrainingError
 from underpaint.pigments.weights import ModelAxis
+from underpaint.simulate.labels import group_names
 
 _NEEDED = ("recorded", "labels", "source")
 _ROWS_AT_ONCE = 8192
@@ -53,6 +54,12 @@ class Library:
         there is nothing to answer.
     instrument_inputs, quantity_names : tuple of str
         What their columns are.
+    amount : (n, n_amount) uint8 array, or None
+        Class of each element's mass share in the dry paint (:func:`underpaint.data.maps.amount_class`).
+    amount_names : tuple of str
+        Groups, with places, that its columns are of.
+    hidden : (n, n_name) float32 array, or None
+        Total counts up to which a present label does not show and is absent; zero where it is masked.
     """
 
     spectra: NDArray[Any]
@@ -73,6 +80,9 @@ class Library:
     quantities: NDArray[np.float32] | None = None
     instrument_inputs: tuple[str, ...] = ()
     quantity_names: tuple[str, ...] = ()
+    amount: NDArray[np.uint8] | None = None
+    amount_names: tuple[str, ...] = ()
+    hidden: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Return the number of spectra."""
@@ -89,17 +99,20 @@ class Library:
             "total_counts",
             "instrument",
             "quantities",
+            "amount",
+            "hidden",
         )
         held = {field: getattr(self, field) for field in fields}
         own: dict[str, Any] = {field: None if value is None else value[rows] for field, value in held.items()}
         return replace(self, **own)
 
     def only(self, names: Sequence[str]) -> "Library":
-        """Return the library with these of its names alone, in this order, and without quantities."""
+        """Return the library with these of its names alone, in this order, and without quantities and amounts."""
         own = [self.names.index(name) for name in names]
         fields = ("names", "kinds", "groups", "labels_for_people", "elements")
         told: dict[str, Any] = {field: tuple(getattr(self, field)[index] for index in own) for field in fields}
-        told |= {"quantities": None, "quantity_names": ()}
+        told |= {"quantities": None, "quantity_names": (), "amount": None, "amount_names": ()}
+        told |= {"hidden": None if self.hidden is None else self.hidden[:, own]}
         return replace(self, labels=self.labels[:, own], counts_needed=self.counts_needed[:, own], **told)
 
     def with_names(self, names: Sequence[str]) -> "Library":
@@ -122,15 +135,18 @@ class Library:
         needed = np.full((len(self), len(names)), np.inf, dtype=np.float32)
         columns = [list(names).index(name) for name in self.names]
         labels[:, columns], needed[:, columns] = self.labels, self.counts_needed
+        hidden = None if self.hidden is None else np.zeros_like(needed)
+        if hidden is not None:
+            hidden[:, columns] = self.hidden
         known = {name: index for index, name in enumerate(self.names)}
         told: dict[str, Any] = {
             field: tuple(getattr(self, field)[known[name]] if name in known else unsaid for name in names)
             for field, unsaid in (("kinds", ""), ("groups", ()), ("labels_for_people", ""), ("elements", ()))
         }
-        return replace(self, labels=labels, counts_needed=needed, names=tuple(names), **told)
+        return replace(self, labels=labels, counts_needed=needed, hidden=hidden, names=tuple(names), **told)
 
 
-def load_library(paths: Path | Sequence[Path], *, half: bool = False) -> Library:
+def load_library(paths: Path | Sequence[Path], *, half: bool = False, lines: bool = False) -> Library:
     """Read one or more library files into memory.
 
     Parameters
@@ -142,6 +158,8 @@ def load_library(paths: Path | Sequence[Path], *, half: bool = False) -> Library
     half : bool
         Keep expected spectra in 16 bits, scaled so that small bins survive: half the memory, rounded by 0.05 %.
         Their sum is then the number of bins, not 1.
+    lines : bool
+        Take a group as present where the lines of its element show, whatever brings them, and read its amounts.
 
     Raises
     ------
@@ -149,14 +167,15 @@ def load_library(paths: Path | Sequence[Path], *, half: bool = False) -> Library
         A file is missing, lacks a part, contradicts itself, or differs from the first in axis or names.
     """
     files = [paths] if isinstance(paths, str | Path) else list(paths)
-    libraries = [_read(Path(path), half=half) for path in files]
+    libraries = [_read(Path(path), half=half, lines=lines) for path in files]
     return libraries[0] if len(libraries) == 1 else _join(libraries)
 
 
-def _read(path: Path, *, half: bool) -> Library:
+def _read(path: Path, *, half: bool, lines: bool) -> Library:
     try:
         with h5py.File(path, "r") as file:
-            return _check(_library(file, path, half=half), path)
+            library = _library(file, path, half=half)
+            return _check(_by_lines(library, file, path) if lines else library, path)
     except OSError as error:
         raise TrainingError(
             f"Cannot read the training library {path}: {error}. Write one with `underpaint simulate`."
@@ -186,6 +205,21 @@ def _library(file: Any, path: Path, *, half: bool) -> Library:
         origin=(path.name,),
         **_about_layers(file, names, labels),
     )
+
+
+def _by_lines(library: Library, file: Any, path: Path) -> Library:
+    """Return a library whose groups are present where lines of their elements show, with the elements' amounts."""
+    _require(file, path, ("lines_needed", "lines_hidden", "amount"))
+    names = group_names(library.names)
+    columns = [library.names.index(name) for name in names]
+    needed = file["lines_needed"][()]
+    labels, counts = library.labels.copy(), library.counts_needed.copy()
+    labels[:, columns] = ~np.isnan(needed)
+    counts[:, columns] = np.nan_to_num(needed, nan=np.inf, posinf=np.inf)
+    hidden = np.zeros_like(counts)
+    hidden[:, columns] = np.nan_to_num(file["lines_hidden"][()], nan=0.0, posinf=np.inf)
+    amount = amount_class(file["amount"][()])
+    return replace(library, labels=labels, counts_needed=counts, hidden=hidden, amount=amount, amount_names=names)
 
 
 def _about_layers(file: Any, names: tuple[str, ...], labels: NDArray[np.uint8]) -> dict[str, Any]:
@@ -280,10 +314,12 @@ def _join(libraries: list[Library]) -> Library:
         total_counts=_join_if_all([library.total_counts for library in libraries]),
         instrument=_join_if_all([library.instrument for library in libraries]),
         quantities=_join_if_all([library.quantities for library in libraries]),
+        amount=_join_if_all([library.amount for library in libraries]),
+        hidden=_join_if_all([library.hidden for library in libraries]),
         origin=origin,
     )
 
 
-def _join_if_all(arrays: list[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+def _join_if_all(arrays: list[NDArray[Any] | None]) -> NDArray[Any] | None:
     given = [each for each in arrays if each is not None]
     return np.concatenate(given) if len(given) == len(arrays) else None

@@ -107,7 +107,7 @@ def train(settings: TrainSettings, library: Library | None = None, *, network: n
     TrainingError
         The library cannot be used, ``network`` does not fit it, or ``settings.out`` holds a run with other settings.
     """
-    data = load_library(settings.library, half=not settings.paper_protocol) if library is None else library
+    data = _libraries(settings) if library is None else library
     split = split_by_source(
         data.source,
         seed=settings.seed,
@@ -120,6 +120,10 @@ def train(settings: TrainSettings, library: Library | None = None, *, network: n
     fresh = build_network(spec_for(card))
     begin = load_checkpoint(settings.start).network if network is None and settings.start else network
     return run(fresh if begin is None else _like(fresh, begin), card, data, split, settings)
+
+
+def _libraries(settings: TrainSettings) -> Library:
+    return load_library(settings.library, half=not settings.paper_protocol, lines=settings.present == "lines")
 
 
 def _like(fresh: nn.Module, network: nn.Module) -> nn.Module:
@@ -149,7 +153,7 @@ def cross_validate(settings: TrainSettings, library: Library | None = None) -> t
     ----------
     X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, section 2.4 (five folds).
     """
-    data = load_library(settings.library, half=not settings.paper_protocol) if library is None else library
+    data = _libraries(settings) if library is None else library
     return tuple(
         train(settings.model_copy(update={"fold": fold, "out": settings.out / f"fold_{fold}"}), data)
         for fold in range(settings.n_fold)
@@ -200,7 +204,7 @@ def run(
 def _calibrated(best: Trained, data: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Trained:
     """Calibrate a network of layers; a few structures, or measured spectra of one count level, tell too little."""
     if settings.has_layers and settings.calibration is not None:
-        held = load_library(settings.calibration, half=True)
+        held = load_library(settings.calibration, half=True, lines=settings.present == "lines")
         return calibrated(best, held, np.arange(len(held)), settings)
     if not settings.has_layers or data.counted or np.unique(data.source[rows]).size < _CALIBRATES:
         return replace(best, card=best.card.model_copy(update={"sets": None}))

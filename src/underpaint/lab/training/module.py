@@ -19,6 +19,8 @@ _WARM_UP_EPOCHS = 1.0
 _LAST_SHARE_OF_RATE = 0.01
 _QUANTITY_SHARE = 0.02
 """Weight of a quantity's mean loss beside that of a label, which is a tenth as large: presence comes first."""
+_AMOUNT_SHARE = 0.1
+"""Weight of the mean loss of an amount's edge beside that of a label."""
 _EXCESS_SHARE = 0.005
 _EXCESS_WIDTH = 4.0
 _SURE_FROM, _SURER_BY = 2.0, 1.5
@@ -146,7 +148,7 @@ class ReconstructionModule(lightning.LightningModule):
 
 
 def ask(network: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
-    """Run a network of any kind: log-odds, and of a network of layers mean and deviation of its quantities."""
+    """Run a network of any kind: log-odds, and of one of layers mean and deviation of its quantities, and amounts."""
     given = inputs_of(network, batch.counts, batch.recorded, batch.instrument)
     found = network(*given)
     return found if isinstance(found, tuple) else (found,)
@@ -166,13 +168,15 @@ def log_odds(network: nn.Module, batch: Batch) -> Tensor:
 
 
 def loss_of(network: nn.Module, batch: Batch) -> Tensor:
-    """Return the loss of a batch: presence, and of a network of layers its quantities, too."""
+    """Return the loss of a batch: presence, and of a network of layers its quantities and amounts, too."""
     logits, *quantities = ask(network, batch)
     loss = masked_loss(logits, batch.labels, batch.weight)
     if not quantities:
         return loss
-    mean, sigma = quantities
+    mean, sigma, *amounts = quantities
     loss = loss + _QUANTITY_SHARE * quantity_loss(mean, sigma, batch.quantity)
+    if amounts and batch.amount is not None and batch.amount.shape[1]:
+        loss = loss + _AMOUNT_SHARE * amount_loss(amounts[0], batch.amount)
     return loss if batch.excess is None else loss + _EXCESS_SHARE * excess_loss(logits, batch.excess)
 
 
@@ -187,6 +191,20 @@ def excess_loss(logits: Tensor, excess: Tensor) -> Tensor:
         return logits.new_zeros(())
     wanted = _SURE_FROM + _SURER_BY * excess[asked]
     return smooth_l1_loss(logits[asked].float(), wanted, beta=_EXCESS_WIDTH)
+
+
+def amount_loss(logits: Tensor, amount: Tensor) -> Tensor:
+    """Binary cross-entropy of every edge: whether the share reaches it, seen or not.
+
+    Parameters
+    ----------
+    logits : (n, n_amount n_edge) tensor
+    amount : (n, n_amount) tensor
+        How many edges each share reaches.
+    """
+    each = logits.reshape(len(logits), amount.shape[1], -1)
+    reached = amount.unsqueeze(2) > torch.arange(each.shape[2], device=amount.device)
+    return binary_cross_entropy_with_logits(each, reached.to(each.dtype))
 
 
 def quantity_loss(mean: Tensor, sigma: Tensor, quantity: Tensor) -> Tensor:

@@ -95,7 +95,9 @@ def take_over(start: Trained, card: ModelCard) -> TakenOver:
 
 def _check(known: ModelCard, wanted: ModelCard) -> None:
     differing = [
-        name for name in ("kind", "axis", "instrument_inputs") if getattr(known, name) != getattr(wanted, name)
+        name
+        for name in ("kind", "axis", "instrument_inputs", "families", "amount_edges")
+        if getattr(known, name) != getattr(wanted, name)
     ]
     if differing:
         raise TrainingError(
@@ -114,6 +116,7 @@ def _rows(card: ModelCard) -> dict[str, tuple[str, ...]]:
         "presence.dense": card.names,
         "linear": card.names,
         "quantity": _MEANS_AND_DEVIATIONS * card.quantities,
+        "amount": tuple(name for name in card.amounts for _ in card.amount_edges),
     }
 
 
@@ -212,6 +215,8 @@ class InstrumentSettings(BaseModel):
             renders=RENDERS,
             chunk=CHUNK,
             places=bool(card.instrument_inputs),
+            gapless=bool(card.amounts),
+            varied=bool(card.amounts),
             seed=self.seed,
         )
 
@@ -222,6 +227,7 @@ class InstrumentSettings(BaseModel):
             out=self.out / folder,
             name=name,
             kind=card.kind,
+            present="lines" if card.amounts else "pigment",
             epochs=sizes.epochs,
             batch=sizes.batch,
             patience=sizes.epochs,
@@ -384,10 +390,13 @@ def machines_like(instrument: Instrument, n: int, seed: int) -> tuple[Instrument
 
 
 def simulated(job: LibrarySettings, path: Path, workers: int | None, show: Progress) -> Library:
-    """Simulate a library, or take the one that an earlier call has finished, into memory."""
+    """Simulate a library, or take the one that an earlier call has finished, into memory.
+
+    A gapless one is for networks that answer amounts: groups are present where lines show.
+    """
     if not is_finished(path, resolved(job).model_dump(mode="json")):
         simulate_library(job, path, workers=workers, progress=show)
-    return load_library(path, half=True)
+    return load_library(path, half=True, lines=job.gapless)
 
 
 def measured_sizes(job: LibrarySettings, start: Trained, minutes: float, workers: int, threads: int | None) -> Sizes:

@@ -39,6 +39,9 @@ class TrainSettings(BaseModel):
         Network. "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent" and "autoencoder" follow the paper's protocol:
         the defaults change to its own (Adam 1e-3, batch 64, 150 epochs, 1:4 test split), the spectra have no noise and
         every label counts. "layers" and what begins with it needs a library with places.
+    present : {"pigment", "lines"}
+        What makes a group present: a pigment of it, or lines of its element that show, whatever brings them. With
+        "lines" the network also answers how much of the element is in the paint; it needs a library with places.
     start : Path or None
         Checkpoint to begin with, of the same kind, axis and names; None begins with random weights. It must not have
         learned from ``library``, or validation and test mean nothing.
@@ -82,6 +85,7 @@ class TrainSettings(BaseModel):
     out: Path
     name: str = "default"
     kind: NetworkKind = "default"
+    present: Literal["pigment", "lines"] = "pigment"
     start: Path | None = None
     calibration: Path | None = None
     epochs: int = Field(40, ge=1)

@@ -392,13 +392,14 @@ def counts_needed(
     detector: Detector,
     *,
     model_error: float = 0.0,
+    sigmas: float = 3.0,
 ) -> Numbers:
     """Return the total counts at which lines rise over what lies under them.
 
     The rule is ``S > 3 sqrt(2 B)``: with shares s and b of the whole spectrum, at ``18 b / s**2`` counts; and
     never below nine counts of the lines themselves, where no background is left to compare with. Where what lies
     under them is known to a relative error e only, ``S > 3 sqrt(2 (B + (e B)**2))``: at
-    ``18 b / (s**2 - 18 (e b)**2)`` counts, or never.
+    ``18 b / (s**2 - 18 (e b)**2)`` counts, or never. ``sigmas`` stands for the three.
 
     Parameters
     ----------
@@ -410,6 +411,8 @@ def counts_needed(
         Whole spectra on ``axis``.
     model_error : float
         Relative error of what lies under the lines.
+    sigmas : float
+        How far the lines have to rise.
 
     Returns
     -------
@@ -423,8 +426,9 @@ def counts_needed(
     signal = np.sum(own * covered, axis=1) / total
     under = np.maximum(np.sum(np.where(recorded, expected, 0.0), axis=1) / total - signal, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        above = signal**2 - 18.0 * (model_error * under) ** 2
-        needed = np.maximum(18.0 * under / above, 9.0 / signal)
+        rise = 2.0 * sigmas**2
+        above = signal**2 - rise * (model_error * under) ** 2
+        needed = np.maximum(rise * under / above, sigmas**2 / signal)
     return np.asarray(np.where((signal > 0) & (above > 0), needed, np.inf))
 
 

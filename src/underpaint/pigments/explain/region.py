@@ -165,7 +165,8 @@ def _as_mask(values: NDArray[np.generic]) -> Mask:
     if values.dtype.kind not in "biuf":
         raise ValueError(f"it holds {values.dtype}, and no numbers")
     own = values[..., :3].any(axis=-1) if values.ndim == 3 else values
-    return np.asarray(own != 0, dtype=np.bool_)
+    # NaN marks what lies outside, as in the maps that are written
+    return np.asarray((own != 0) & ~np.isnan(own), dtype=np.bool_)
 
 
 def _from_list(path: Path, shape: tuple[int, int]) -> Mask:
@@ -173,6 +174,12 @@ def _from_list(path: Path, shape: tuple[int, int]) -> Mask:
         reader = csv.reader(stream)
         lines = [(reader.line_num, line) for line in reader if any(cell.strip() for cell in line)]
     if lines and not any(cell.strip().lstrip("-")[:1].isdigit() for cell in lines[0][1][:2]):
+        heads = [cell.strip().lower() for cell in lines[0][1][:2]]
+        if heads[0].startswith(("col", "x")) or (heads[1:2] and heads[1].startswith("row")):
+            raise ScanError(
+                f"Cannot use the region {path}: its columns are {','.join(heads)!r}, and would be taken for row and "
+                f"column. Put the row first. {ALLOWED}"
+            )
         lines = lines[1:]
     mask = np.zeros(shape, dtype=np.bool_)
     if lines:

@@ -104,11 +104,11 @@ class AnswerPlan:
 
     def results(self, arrays: Arrays, *, step_mm: tuple[float, float] | None) -> Results:
         """Return filled arrays as results; without any pixel, what they will hold."""
-        log_odds, probability, *quantities = arrays.values()
+        quantities = [arrays[name] for name in ("quantity", "sigma") if name in arrays]
         return Results.of_pigments(
             **self.model.card.of_names(self.kept.names),
-            probability=probability,
-            log_odds=log_odds,
+            probability=arrays["probability"],
+            log_odds=arrays["log_odds"],
             step_mm=step_mm,
             notes=(*self.notes, *self.model.card.limits),
             settings=self.settings,
@@ -135,7 +135,11 @@ class AnswerPlan:
         return rebin_matrix(self.axis, self.model.card.axis.edges_kev)
 
     def _columns(self) -> tuple[list[int], ...]:
-        of_output = {"quantity": self.kept.quantities, "sigma": self.kept.quantities}
+        of_output: dict[str, list[int]] = {
+            "quantity": self.kept.quantities,
+            "sigma": self.kept.quantities,
+            "amount": [],
+        }
         return tuple(of_output.get(name, self.kept.names) for name in self.model.card.output_names)
 
 

@@ -60,7 +60,10 @@ class OnnxModel:
         recorded_kev: NDArray[np.float32],
         instrument: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float32], ...]:
-        """Return (n, n_name) log-odds and probabilities, then (n, n_quantity) means and deviations where it has any.
+        """Return the outputs that the card names, each (n, :meth:`~.ModelCard.output_width`).
+
+        Log-odds and probabilities; means and deviations of quantities where it has any; log-odds of amounts where it
+        has any.
 
         Parameters
         ----------
@@ -175,7 +178,7 @@ def _run(
         ) from error
     n_spectrum = len(feed["counts"])
     for name, values in zip(card.output_names, answers, strict=True):
-        wanted = (n_spectrum, len(card.quantities if name in {"quantity", "sigma"} else card.names))
+        wanted = (n_spectrum, card.output_width(name))
         if not isinstance(values, np.ndarray) or values.dtype != np.float32 or values.shape != wanted:
             answered = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
             raise ModelError(
@@ -252,7 +255,7 @@ def _check(session: Any, card: ModelCard, path: Path) -> Any:
         for each_side in (session.get_inputs(), session.get_outputs())
     )
     fits = inputs.get("counts") == card.axis.n_bin and outputs.get("log_odds") == len(card.names)
-    fits &= outputs.get("quantity", 0) == len(card.quantities)
+    fits &= all(outputs.get(name, 0) == card.output_width(name) for name in ("quantity", "amount"))
     fits &= inputs.get("instrument", 0) == len(card.instrument_inputs)
     if not fits or "probability" not in outputs or inputs.keys() - {"counts", "recorded", "instrument"}:
         raise ModelError(

@@ -15,7 +15,7 @@ from underpaint.runtime.untrusted import fault_of_name, faults_in_words, read_bo
 
 PaperKind: TypeAlias = Literal["xu2022", "xu2022_root", "xu2022_unscaled", "recurrent", "autoencoder"]
 """Architectures that are trained as the paper trains its own."""
-LayersKind: TypeAlias = Literal["layers", "layers_dense", "layers_recurrent", "layers_composition"]
+LayersKind: TypeAlias = Literal["layers", "layers_dense", "layers_recurrent", "layers_composition", "layers_evidence"]
 """Architectures that answer by place, with quantities, and are told about the instrument."""
 NetworkKind: TypeAlias = Literal["default"] | PaperKind | LayersKind
 """Architectures that a card can name."""
@@ -164,6 +164,13 @@ class ModelCard(_Part):
         What it answers beside presence (:mod:`underpaint.data.maps`), in the order of its outputs.
     composition : tuple of tuple of float
         What each material is made of (square roots of mass fractions); empty where it is not told.
+    amounts : tuple of str
+        Groups, with places, whose element's mass share in the dry paint is answered; where there are any, a group is
+        present where the lines of its element show, whatever brings them, and not where a pigment does.
+    amount_edges : tuple of float
+        Mass shares; the network answers the log-odds that a share reaches each of them.
+    families : tuple of str
+        Line families whose areas by a linear fit the network is given, computed within it.
     sets : PredictionSets or None
         What makes the answers sets of stated coverage; None where no spectra were held out for it.
     training : Training
@@ -190,6 +197,9 @@ class ModelCard(_Part):
     instrument_inputs: _Names = ()
     quantities: _Names = ()
     composition: tuple[_Fractions, ...] = ()
+    amounts: _Names = ()
+    amount_edges: _Fractions = ()
+    families: _Names = ()
     sets: PredictionSets | None = None
     training: Training = Training()
     figures: dict[str, Any] = Field(default_factory=dict)
@@ -206,14 +216,26 @@ class ModelCard(_Part):
             raise ValueError(
                 f"names has {len(self.names)} entries, {len(set(self.names))} of them different; each needs one"
             )
-        for name in self.names:
+        for name in (*self.names, *self.amounts):
             split_place(name)
+        if bool(self.amounts) != bool(self.amount_edges) or list(self.amount_edges) != sorted(set(self.amount_edges)):
+            raise ValueError(
+                f"amount_edges has {len(self.amount_edges)} entries for {len(self.amounts)} amounts; they must rise, "
+                "and there are some where there are amounts"
+            )
         return self
 
     @property
     def output_names(self) -> tuple[str, ...]:
         """Names of the ONNX file's outputs, in their order."""
-        return ("log_odds", "probability", *(("quantity", "sigma") if self.quantities else ()))
+        quantities = ("quantity", "sigma") if self.quantities else ()
+        return ("log_odds", "probability", *quantities, *(("amount",) if self.amounts else ()))
+
+    def output_width(self, output: str) -> int:
+        """Return how many numbers an output of the ONNX file has for each spectrum."""
+        if output == "amount":
+            return len(self.amounts) * len(self.amount_edges)
+        return len(self.quantities if output in {"quantity", "sigma"} else self.names)
 
     def of_names(self, kept: Sequence[int]) -> dict[str, Any]:
         """Return what the card says of some of its names, by field, as maps of them want it.
