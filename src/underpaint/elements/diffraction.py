@@ -259,25 +259,13 @@ class Diffraction:
         best = int(sigmas[rows, columns].argmax())
         middle = float(energy[best])
         n_pixel = "1 pixel" if len(rows) == 1 else f"{len(rows)} pixels"
-        family = self._mistaken_for(middle)
+        family = _family_at(middle, float(np.interp(middle, self.energy_kev, self.fwhm_kev)))
         return (
             f"diffraction, no element: detector {name} alone has a sharp peak at {middle:.2f} keV in {n_pixel} "
             f"(clearest at row {rows[best]}, column {columns[best]}: {sigmas[rows[best], columns[best]]:.0f} sigma)"
             + (f"; it would have been taken for {family}" if family else "")
             + ". Areas there are those that the other detectors show, and their sigmas are raised by the difference."
         )
-
-    def _mistaken_for(self, energy_kev: float) -> str:
-        """Return the family whose strong line lies nearest, within half a FWHM; "" for none."""
-        best, nearest = "", 0.5 * float(np.interp(energy_kev, self.energy_kev, self.fwhm_kev))
-        for family in CANDIDATES:
-            symbol, _, shell = family.partition("_")
-            lines, rate = family_lines(symbol, shell, 60.0)
-            strong = lines[rate > 0.3 * rate.max(initial=0.0)]
-            away = float(np.abs(strong - energy_kev).min(initial=np.inf))
-            if away < nearest:
-                best, nearest = family, away
-        return best.replace("_", " ")
 
 
 def plan_diffraction(scan: Scan, axis: EnergyAxis, noise_fwhm_kev: float, fano: float) -> Diffraction | None:
@@ -319,7 +307,7 @@ def plan_diffraction(scan: Scan, axis: EnergyAxis, noise_fwhm_kev: float, fano: 
         rest = np.sum(samples, axis=0) - sample
         one = _comparison(sample, rest, total, others, grid, energy, width)
         comparisons.append(one)
-        notes += _whole_scan(name, one, total, others, energy)
+        notes += _whole_scan(name, one, total, others, energy, width)
         number = maximum_filter1d((one.sigmas(sample, rest) > threshold).sum(axis=0), 5)
         paint = number > max(MOST_PIXELS * len(sample), FEWEST_PIXELS)
         comparisons[-1] = replace(one, scale=np.where(paint, np.inf, one.scale))
@@ -573,6 +561,19 @@ def _spread(grid: EnergyAxis, shift: Array, variance: Array) -> Array:
     return np.asarray(np.diff(ndtr(away / np.sqrt(np.maximum(variance, 1e-9))[:, None]), axis=1))
 
 
+def _family_at(energy_kev: float, fwhm_kev: float) -> str:
+    """Return the family whose strong line lies nearest, within half a FWHM; "" for none."""
+    best, nearest = "", 0.5 * fwhm_kev
+    for family in CANDIDATES:
+        symbol, _, shell = family.partition("_")
+        lines, rate = family_lines(symbol, shell, 60.0)
+        strong = lines[rate > 0.3 * rate.max(initial=0.0)]
+        away = float(np.abs(strong - energy_kev).min(initial=np.inf))
+        if away < nearest:
+            best, nearest = family, away
+    return best.replace("_", " ")
+
+
 def _paint_note(name: str, energies: Array) -> list[str]:
     if not energies.size:
         return []
@@ -583,7 +584,7 @@ def _paint_note(name: str, energies: Array) -> list[str]:
     ]
 
 
-def _whole_scan(name: str, one: Comparison, total: Array, others: Array, energy: Array) -> list[str]:
+def _whole_scan(name: str, one: Comparison, total: Array, others: Array, energy: Array, fwhm_kev: Array) -> list[str]:
     """Say which peaks a detector shows more than the others in the whole scan."""
     excess, variance, peak, _ = (part[0] for part in one.measured(total[None], others[None]))
     deviation = np.hypot(RATIO_ERROR * _highest(peak[None])[0], np.sqrt(variance))
@@ -592,10 +593,11 @@ def _whole_scan(name: str, one: Comparison, total: Array, others: Array, energy:
     top &= (excess > LEAST_PROMINENCE * (total @ one.window)) & (shown > INSTRUMENT_RATIO * peak)
     notes = []
     for probe in np.flatnonzero(top):
+        family = _family_at(float(energy[probe]), float(fwhm_kev[probe]))
         times = "a peak" if peak[probe] < 0.1 * shown[probe] else f"{shown[probe] / peak[probe]:.1f} times the peak"
         notes.append(
             f"differs between the detectors in the whole scan: detector {name} has {times} at {energy[probe]:.2f} keV "
-            "that the others lead to expect: the instrument (a part that fluoresces, scatter at another angle), not "
-            "the sample."
+            f"{f'({family}) ' if family else ''}that the others lead to expect: the instrument (a part that "
+            "fluoresces, scatter at another angle), not the sample."
         )
     return notes
