@@ -20,6 +20,7 @@ def test_from_a_scan_to_maps(tmp_path: Path) -> None:
     assert surface.max() > 0.9
 
     settings = up.Settings(model="none", calibrated=False)
-    assert [output.quantity for output in up.plan(scan, settings).outputs] == ["area", "area_sigma", "scatter", "scatter_sigma"]
+    quantities = [output.quantity for output in up.plan(scan, settings).outputs]
+    assert quantities == ["area", "area_sigma", "scatter", "scatter_sigma"]
     up.identify_to_folder(tmp_path / "panel.h5", tmp_path / "result", settings)
     assert "Hg_L" in up.read_results(tmp_path / "result").lines
