@@ -1,11 +1,18 @@
 """For all tests."""
 
 import os
+import signal
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from underpaint.runtime.threads import one_blas_thread
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell that starts the suite in the background has it ignore Ctrl-C, and so would the commands that are tested
+    with suppress(ValueError):  # not of a thread
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module", autouse=True)
