@@ -161,12 +161,12 @@ def contradictions(scan: Scan, model: str | Path) -> dict[str, dict[str, int]]:
         if not families:
             continue
         highest, present = deviations[:, :, families].max(axis=2), results[group] > THRESHOLD
-        found = {
+        n_pixel = {
             "missed": int((~present & (highest > CERTAIN_SIGMAS)).sum()),
             "unproven": int((present & (highest < ABSENT_SIGMAS)).sum()),
         }
-        if any(found.values()):
-            result[group] = found
+        if any(n_pixel.values()):
+            result[group] = n_pixel
     return result
 
 

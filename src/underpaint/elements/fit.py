@@ -255,12 +255,15 @@ def prepare_fit(
     if engine not in ENGINES:
         raise ValueError(f"Cannot fit elements with engine {engine!r}; engines are {', '.join(map(repr, ENGINES))}.")
     _check_counts(seen)
-    fit = _prepared(seen, axis, families, add, drop, instrument, engine, peaks)
+    if engine == "underpaint":
+        fit = _prepare_variable(seen, axis, families, add, drop, instrument, peaks=peaks)
+    else:
+        fit = _prepare_fixed(seen, axis, families, add, drop, instrument, engine)
     compared = plan_diffraction(seen.scan, axis, fit.settings["noise_fwhm_kev"], fit.settings["fano"])
     return replace(fit, diffraction=compared)
 
 
-def _prepared(
+def _prepare_fixed(
     seen: Survey,
     axis: EnergyAxis,
     families: Sequence[str] | None,
@@ -268,10 +271,7 @@ def _prepared(
     drop: Sequence[str],
     instrument: Instrument | None,
     engine: str,
-    peaks: bool,
 ) -> ElementFit:
-    if engine == "underpaint":
-        return _prepare_variable(seen, axis, families, add, drop, instrument, peaks=peaks)
     stage = stage_of(seen.total, seen.highest, axis, instrument)
     added, left_out = _families_of(add, stage), {one for name in drop for one in _parts(name)}
     named = None if families is None else [*_families_of(families, stage), *added]

@@ -70,8 +70,8 @@ def unlikeness(
 
     Notes
     -----
-    The score is area over standard deviation in the fit of all families, which knows what others may feign: of
-    families that no known element has, and of Gaussian peaks beside all columns of the fit. Peaks that lie on lines of
+    The score is area over standard deviation in the fit of all families, so interference is part of the deviation.
+    Scored are families that no known element has, and Gaussian peaks beside all columns of the fit. Peaks on lines of
     a known family that is not fitted are left out.
     """
     detector = fit.detector

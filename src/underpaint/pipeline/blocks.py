@@ -92,10 +92,8 @@ class BlockWork:
         of_core = None if shown is None else shown.only(core)
         fitted = unlike = pool = None
         if self.elements is not None:
-            same = of_core is not None and self.elements.engine is self.fit
-            evidence = of_core.evidence if of_core is not None and same else None
-            parts = [part[core] for part in detectors]
-            fitted = self.elements.without_diffraction(inner, mask, parts, evidence)
+            evidence = None if of_core is None or self.elements.engine is not self.fit else of_core.evidence
+            fitted = self.elements.without_diffraction(inner, mask, [part[core] for part in detectors], evidence)
         if self.unlike is not None and of_core is not None:
             unlike = of_core.spread(np.stack(self.unlike(of_core.evidence), axis=1))
         spectra, n_counts = inner, pixel_counts[core]

@@ -217,7 +217,7 @@ def compare(a: Results, b: Results) -> Comparison:
     names, both = _names(a, b), (a, b)
     groups = [name for name in a.targets if b.holds(name)] if pigments else []
     lines = {name: _compared_line(a, b, name) for name in a.lines if name in b.lines} if elements else {}
-    found = [
+    contradictions = [
         *(one for name in groups for one in _claims(names, both, name)),
         *(one for name in groups for one in _places(names, both, name)),
         *(_lines_alone(names, both, lines) if elements else ()),
@@ -228,7 +228,7 @@ def compare(a: Results, b: Results) -> Comparison:
         both,
         tuple(one for one in agreements if one is not None),
         tuple(one for one, _ in lines.values()),
-        tuple(sorted((one for one in found if one.n_pixel), key=lambda one: -one.n_pixel)),
+        tuple(sorted((one for one in contradictions if one.n_pixel), key=lambda one: -one.n_pixel)),
     )
 
 
@@ -363,8 +363,8 @@ def _lines_alone(
             certain = both[one].strongest([family]) > CERTAIN_SIGMAS
             if family not in lines:
                 # families that the user chose say nothing about others
-                asked = both[other].settings
-                if not asked.get("families") and family not in (asked.get("drop") or ()):
+                settings = both[other].settings
+                if not settings.get("families") and family not in (settings.get("drop") or ()):
                     yield _alone(names, both, family, certain, one, "the fit does not show it at all")
                 continue
             agreement, z = lines[family]

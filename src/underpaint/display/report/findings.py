@@ -117,15 +117,15 @@ def element_evidence(results: Results) -> list[Evidence]:
 
     Their median is of the pixels in which they stand out: over all pixels it would be noise where a paint is rare.
     """
-    found = []
+    lines = []
     for family in results.lines:
         area, error = results[family], results.map("area_sigma", family)
         known = np.isfinite(area) & np.isfinite(error)
         certain = known & (area > CERTAIN_SIGMA * np.maximum(error, 1e-9))
         median = float(np.median(area[certain])) if certain.any() else 0.0
-        found.append(Evidence(family, float(certain.sum() / max(int(known.sum()), 1)), median))
+        lines.append(Evidence(family, float(certain.sum() / max(int(known.sum()), 1)), median))
     return sorted(
-        (own for own in found if own.share >= LEAST_LINE_SHARE), key=lambda own: (-own.share, -own.median_counts)
+        (one for one in lines if one.share >= LEAST_LINE_SHARE), key=lambda one: (-one.share, -one.median_counts)
     )
 
 
@@ -143,7 +143,7 @@ def _finding(results: Results, name: str) -> Finding:
     is_group = results.materials[name].kind == "group"
     shares = _shares(results, name) if is_group else []
     members = _members(results, name) if is_group else ()
-    asked = _requested(results, name) | {library()[member].label for member, _ in shares}
+    requested = _requested(results, name) | {library()[member].label for member, _ in shares}
     return Finding(
         name,
         results.label(name),
@@ -155,7 +155,7 @@ def _finding(results: Results, name: str) -> Finding:
         tuple((library()[member].label, share) for member, share in shares),
         _told_apart(name, [member for member, _ in shares]) if is_group else "",
         results.has_elements,
-        tuple(label for label in members if asked and label not in asked),
+        tuple(label for label in members if requested and label not in requested),
         bool(results.settings_of("pigments").get("member_prior", {}).get("palette")),
     )
 

@@ -447,13 +447,17 @@ def _read_quantities(results: Any, cube: Cubes) -> tuple[Sequence[str], Any, Any
     return names, value, StoredMaps(value.shape, np.float32, sigma)
 
 
-def _read_elements(file: Any, cube: Cubes) -> Results:
-    if "entry/elements" not in file:
+def _read_pair(file: Any, cube: Cubes, name: str, pair: tuple[str, str], make: Callable[..., Results]) -> Results:
+    """Return what a process has in two stacks of maps of the same names; nothing where the file has no such process."""
+    if f"entry/{name}" not in file:
         return Results()
-    process = file["entry/elements"]
-    names = _signals(process["results/parameters"])
-    area, sigma = (cube(process[f"results/{each}"], names, np.float32) for each in ("parameters", "uncertainties"))
-    return Results.of_lines(names, area, sigma, **_record(process))
+    process = file[f"entry/{name}"]
+    names = _signals(process[f"results/{pair[0]}"])
+    return make(names, *(cube(process[f"results/{each}"], names, np.float32) for each in pair), **_record(process))
+
+
+def _read_elements(file: Any, cube: Cubes) -> Results:
+    return _read_pair(file, cube, "elements", ("parameters", "uncertainties"), Results.of_lines)
 
 
 def _read_element_quantities(file: Any, cube: Cubes) -> Results:
@@ -480,21 +484,11 @@ def _read_states(file: Any, cube: Cubes) -> Results:
 
 
 def _read_scatter(file: Any, cube: Cubes) -> Results:
-    if "entry/scatter" not in file:
-        return Results()
-    process = file["entry/scatter"]
-    names = _signals(process["results/counts"])
-    counts, sigma = (cube(process[f"results/{each}"], names, np.float32) for each in ("counts", "uncertainties"))
-    return Results.of_scatter(names, counts, sigma, **_record(process))
+    return _read_pair(file, cube, "scatter", ("counts", "uncertainties"), Results.of_scatter)
 
 
 def _read_diffraction(file: Any, cube: Cubes) -> Results:
-    if "entry/diffraction" not in file:
-        return Results()
-    process = file["entry/diffraction"]
-    names = _signals(process["results/sigmas"])
-    sigmas, energy = (cube(process[f"results/{each}"], names, np.float32) for each in ("sigmas", "energy_kev"))
-    return Results.of_diffraction(names, sigmas, energy, **_record(process))
+    return _read_pair(file, cube, "diffraction", ("sigmas", "energy_kev"), Results.of_diffraction)
 
 
 def _read_open_set(file: Any, cube: Cubes) -> Results:
