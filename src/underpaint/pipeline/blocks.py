@@ -160,10 +160,9 @@ class BlockWork:
             results = shared(self.answers.results(answers, step_mm=self.step_mm), self.palette) | results
             if pool is not None:
                 results = Results.of_pools(pool, step_mm=self.step_mm) | results
-            if self.instrument is not None:
-                from underpaint.pigments.limits import detectability_maps
+            from underpaint.pigments.limits import answer_states
 
-                results |= detectability_maps(results, pixel_counts, self.instrument, self.axis)
+            results |= answer_states(results, pixel_counts, self.instrument, self.axis)
         return results
 
 

@@ -70,6 +70,8 @@ class Finding:
         Those of ``members`` that were not asked for.
     by_palette : bool
         Whether a palette left them out; else the network does not know them.
+    answers : str
+        Of a group: how its answers are spread over the pixels, as :meth:`Results.answer_summary` words it.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Finding:
     fitted: bool = True
     left_out: tuple[str, ...] = ()
     by_palette: bool = False
+    answers: str = ""
 
     @property
     def doubtful(self) -> bool:
@@ -157,6 +160,7 @@ def _finding(results: Results, name: str) -> Finding:
         results.has_elements,
         tuple(label for label in members if requested and label not in requested),
         bool(results.settings_of("pigments").get("member_prior", {}).get("palette")),
+        results.answer_summary(name),
     )
 
 

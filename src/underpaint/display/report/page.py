@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 from underpaint._version import __version__
 from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import (
-    ABSENT,
+    AMOUNT,
     CANNOT_EXCLUDE,
+    NOT_DETECTED,
+    PIGMENT,
     PLACED_PROBABILITY,
     PRESENT,
     PRESENT_PROBABILITY,
+    STATES,
     SURFACE_UM,
-    UNDECIDED,
+    TRACE,
     UNLIKE_SIGMA,
     Results,
     summarise_quantity,
@@ -228,7 +231,7 @@ def render_report(results: Results, *, beside: Beside | None = None, findings: l
         unlike=_unlike(results),
         layers=_layers(results, places),
         prior=_prior(results),
-        hidden=_hidden(results),
+        answers=_answers(results),
         unseen=_unseen(results),
         notes=[*beside.damaged, *_notes(results)],
         settings=_flat({key: own for key, own in results.settings.items() if key not in ("source", "alerts")}),
@@ -486,38 +489,54 @@ def _judged(results: Results) -> list[str]:
 
 def _unseen(results: Results) -> list[tuple[str, float]]:
     """Return the groups that were not found and could lie unseen under what was, and in how much of the area."""
-    names = [name for name in _judged(results) if results.holds(name) and not is_present(results[name])]
-    found = [(results.short_label(name), results.state_share(name, CANNOT_EXCLUDE)) for name in names]
+    judged = _judged(results) if results.knows_hiding else []
+    names = [name for name in judged if results.holds(name) and not is_present(results[name])]
+    found = [(results.short_label(name), results.state_shares(name)[CANNOT_EXCLUDE]) for name in names]
     return sorted(((label, share) for label, share in found if share >= LEAST_ARRANGEMENT), key=lambda each: -each[1])
 
 
-def _hidden(results: Results) -> dict[str, Any] | None:
-    """Table and maps of what is present, absent, undecided, or cannot be excluded."""
+_STATE_COLUMNS = (PIGMENT, PRESENT, TRACE, NOT_DETECTED, CANNOT_EXCLUDE)
+
+
+def _answers(results: Results) -> dict[str, Any] | None:
+    """Table and maps of the answer about each group."""
     names = _judged(results)
     if not names:
         return None
     cover_um = results.settings_of("detectability").get("burial", {}).get("cover_um", math.inf)
-    rows: list[dict[str, Any]] = [
+    shares = {name: results.state_shares(name) for name in names}
+    rows = [
         {
             "label": results.label(name),
-            "present": results.state_share(name, PRESENT),
-            "absent": results.state_share(name, ABSENT),
-            "hidden": results.state_share(name, CANNOT_EXCLUDE),
-            "undecided": results.state_share(name, UNDECIDED),
+            "shares": [shares[name][state] for state in _STATE_COLUMNS],
+            "limit": _limit(results, name),
+            "threshold": results.settings_of("amounts").get("pigment_share", {}).get(name),
         }
-        for name in names
+        for name in sorted(names, key=lambda name: shares[name][NOT_DETECTED])
     ]
-    drawn = [name for name in names if results.state_share(name, ABSENT) < 1][:MOST_ELEMENTS]
-    words = "Maps of where each group is present, absent, undecided, or cannot be excluded."
+    worth_maps = results.knows_hiding or bool(results.amounts)
+    drawn = [name for name in names if worth_maps and shares[name][NOT_DETECTED] < 1][:MOST_ELEMENTS]
+    words = "Maps of the answer about each group: pigment, present, trace, not detected, cannot be excluded."
     parts = _parts(drawn, MOST_IN_PICTURE)
     return {
-        "rows": sorted(rows, key=lambda row: -row["hidden"]),
+        "states": [STATES[state] for state in _STATE_COLUMNS],
+        "rows": rows,
+        "hiding": results.knows_hiding,
+        "amounts": bool(results.amounts),
         "pictures": [picture(plot.detectability_gallery(results, part), words) for part in parts],
         "notes": results.process_notes.get("detectability", ()),
         "supposed": supposed_burial(results) or "as much of it as was supposed",
         "cover_um": cover_um,
         "deeper": _thicker_than(results, cover_um),
     }
+
+
+def _limit(results: Results, name: str) -> float | None:
+    """Return the median of the upper limits, %, where a group is not detected; None where that is not known."""
+    if f"{AMOUNT}.{name}" not in results.amounts:
+        return None
+    limits = results.estimate(f"{AMOUNT}.{name}").high[results.map("state", name) == NOT_DETECTED]
+    return float(np.median(limits)) if limits.size else None
 
 
 def _thicker_than(results: Results, thickness_um: float) -> float:
