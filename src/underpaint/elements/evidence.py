@@ -1,4 +1,4 @@
-"""Whether a spectrum shows lines of a group of pigments, by the fit of all families together."""
+"""Whether spectra show lines of groups of pigments, by the fit of all families together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Survey
-from underpaint.elements._families import scatter_templates
+from underpaint.elements._families import ANODES, scatter_templates
 from underpaint.elements.variable_fit import Evidence, VariableFit
 from underpaint.physics.atomic import SHELLS, atomic_number, edge_energy
 from underpaint.physics.instrument import Instrument
@@ -19,6 +19,8 @@ SEEN_SIGMAS = 2.0
 """A family is seen from so many deviations on: what is below shows nothing. At 1e3 counts 3 % of right claims fall."""
 CERTAIN_SIGMAS = 3.0
 """Asked of a family that others hide, of soft lines where hard ones are not excited, and of the anode's."""
+PROVEN_SIGMAS = 10.0
+"""A family over so many deviations proves its element present; what other families may bring is in the deviation."""
 BACKGROUND_ERROR = 0.05
 """Of the counts under a family: a smaller hump may be of the background's shape."""
 MOST_SCATTERED = 2.0
@@ -34,14 +36,14 @@ _LEAST_SHARE_ABOVE = 1e-3
 
 @dataclass(frozen=True)
 class LineEvidence:
-    """What tells whether spectra speak against groups of pigments.
+    """What tells whether spectra speak against groups of pigments, or prove that their elements are present.
 
     Parameters
     ----------
     groups : tuple of str
         Groups that are judged.
     columns : tuple of (n,) int arrays
-        Of each group, its families among the columns of the fit.
+        Of each group, its families among the columns of the fit, hard ones first.
     expected : tuple of (n,) bool arrays
         Whether the source excites those so well that missing lines speak against the element.
     crowded : (n_group,) bool array
@@ -49,21 +51,23 @@ class LineEvidence:
     scattered : tuple of (int, int, float)
         Groups whose line is the anode's: their index, the line's column, and how many counts of it are scattered for
         each that lies under it. Both are scattered alike by whatever is there.
+    of_anode : (n_group,) bool array
+        Whether the group's element is the anode's, or may be where the anode is not known: its lines prove nothing.
     """
 
     groups: tuple[str, ...]
     columns: tuple[NDArray[np.intp], ...]
     expected: tuple[NDArray[np.bool_], ...]
     crowded: NDArray[np.bool_]
-    scattered: tuple[tuple[int, int, float], ...] = ()
+    scattered: tuple[tuple[int, int, float], ...]
+    of_anode: NDArray[np.bool_]
 
     def __call__(self, shown: Evidence) -> NDArray[np.bool_]:
         """Return (n, n_group): True where a spectrum speaks against a group.
 
         None of its families is seen and one is missing; or its line is the anode's own, scattered.
         """
-        sigma = np.hypot(shown.sigma_if_absent, BACKGROUND_ERROR * shown.under)
-        deviations = shown.area / np.maximum(sigma, LEAST_SIGMA)
+        deviations = _deviations(shown, shown.under)
         seen = deviations > np.where(shown.hidden, CERTAIN_SIGMAS, SEEN_SIGMAS)
         result = np.zeros((len(deviations), len(self.groups)), bool)
         for group, (columns, expected) in enumerate(zip(self.columns, self.expected, strict=True)):
@@ -78,6 +82,22 @@ class LineEvidence:
             result[:, group] = excess < CERTAIN_SIGMAS * np.sqrt(np.maximum(counts, 1.0))
         return result
 
+    def proves(self, shown: Evidence) -> NDArray[np.bool_]:
+        """Return (n, n_group): True where a spectrum shows lines of a group beyond doubt, whatever brings them.
+
+        A family stands over ten deviations, and no harder family of the element is missing: soft lines may stay in the
+        paint, hard ones leave it.
+        """
+        # a strong family is not its own background
+        deviations = _deviations(shown, np.maximum(shown.under - shown.area, 0.0))
+        result = np.zeros((len(deviations), len(self.groups)), bool)
+        for group, (columns, expected) in enumerate(zip(self.columns, self.expected, strict=True)):
+            if columns.size and not self.of_anode[group]:
+                missing = expected & ~shown.hidden[:, columns] & (deviations[:, columns] < SEEN_SIGMAS)
+                harder_missing = np.logical_or.accumulate(missing, axis=1)
+                result[:, group] = ((deviations[:, columns] > PROVEN_SIGMAS) & ~harder_missing).any(axis=1)
+        return result
+
 
 def line_evidence(
     keys: Mapping[str, Sequence[str]],
@@ -88,7 +108,7 @@ def line_evidence(
     *,
     voltage_known: bool = False,
 ) -> LineEvidence:
-    """Prepare what tells whether spectra speak against groups.
+    """Prepare what tells whether spectra speak against groups, or prove them.
 
     Parameters
     ----------
@@ -109,11 +129,12 @@ def line_evidence(
     source = [] if instrument is None else [template.name for template in scatter_templates(instrument, axis)]
     most_kev = instrument.highest_kev if instrument is not None and voltage_known else None
     excited = partial(_is_excited, total=seen.total, axis=axis, most_kev=most_kev)
+    anodes = ANODES if instrument is None and not fit.n_source else ()
     groups: dict[str, list[str]] = {}
-    scattered = []
+    scattered, of_anode = [], []
     for group, families in keys.items():
         of_source = [name for name in families if name in source]
-        fitted = [name for name in families if name in fit.names]
+        fitted = sorted((name for name in families if name in fit.names), key=lambda name: name.split("_")[1])
         if not (fitted or of_source):
             continue
         for name in of_source:
@@ -122,6 +143,7 @@ def line_evidence(
             ratio = np.maximum(tiles.area[:, line], 0.0) / np.maximum(tiles.under[:, line], 1.0)
             scattered.append((len(groups), line, float(ratio.min())))
         groups[group] = fitted
+        of_anode.append(bool(of_source) or any(name.split("_")[0] in anodes for name in families))
     names = list(fit.names)
     return LineEvidence(
         tuple(groups),
@@ -136,7 +158,14 @@ def line_evidence(
             ]
         ),
         tuple(scattered),
+        np.asarray(of_anode, bool),
     )
+
+
+def _deviations(shown: Evidence, under: NDArray[np.floating]) -> Array:
+    """Return the areas over the deviations that they would have if the families were absent, over so many counts."""
+    sigma = np.hypot(shown.sigma_if_absent, BACKGROUND_ERROR * under)
+    return np.asarray(shown.area / np.maximum(sigma, LEAST_SIGMA))
 
 
 def _is_excited(name: str, overvoltage: float, *, total: Array, axis: EnergyAxis, most_kev: float | None) -> bool:
