@@ -26,8 +26,14 @@ from underpaint.simulate.instrument_inputs import KnownInstrument
 Arrays = dict[str, NDArray[Any]]
 """By name of the network's output, (n_row, n_column, n); amounts by their points, as :class:`Amounts` returns them."""
 _VOLTAGE_MARGIN_KV = 1.0
-WITHHELD_PROBABILITY, SHOWN_PROBABILITY = 0.5, 0.99
-"""Probability at most of what a spectrum speaks against, and at least of what it shows."""
+WITHHELD_PROBABILITY, PROVEN_PROBABILITY = 0.5, 0.99
+"""Probability at most of what a spectrum speaks against, and at least of what it proves."""
+_CORRECTED = {
+    np.float32(WITHHELD_PROBABILITY): (
+        "Not claimed although the network does, for none of its lines is seen, or they are the tube's own"
+    ),
+    np.float32(PROVEN_PROBABILITY): "Present by its lines, over ten deviations, although the network does not claim it",
+}
 _SPECTRA_AT_ONCE = 256
 """What the network is asked at once: its intermediate values then fit the processor's cache, and take 20 MB."""
 
@@ -107,15 +113,15 @@ class AnswerPlan:
         for name, most in (("log_odds", 0.0), ("probability", WITHHELD_PROBABILITY)):
             np.minimum(arrays[name], most, out=arrays[name], where=withheld)
 
-    def raise_shown(self, arrays: Arrays, groups: Sequence[str], shown: NDArray[np.bool_]) -> None:
-        """Raise answers about groups where (n_row, n_column, n_group) spectra show lines of them for certain."""
+    def confirm(self, arrays: Arrays, groups: Sequence[str], proven: NDArray[np.bool_]) -> None:
+        """Raise answers about groups, anywhere, whose lines (n_row, n_column, n_group) spectra show beyond doubt."""
         names = [self.model.card.names[index] for index in self.kept.names]
         known = [index for index, group in enumerate(groups) if group in names]
         columns = [names.index(groups[index]) for index in known]
-        log_odds = float(np.log(SHOWN_PROBABILITY / (1.0 - SHOWN_PROBABILITY)))
-        for name, least in (("log_odds", log_odds), ("probability", SHOWN_PROBABILITY)):
+        log_odds = float(np.log(PROVEN_PROBABILITY / (1.0 - PROVEN_PROBABILITY)))
+        for name, least in (("log_odds", log_odds), ("probability", PROVEN_PROBABILITY)):
             values = arrays[name][..., columns]
-            arrays[name][..., columns] = np.where(shown[..., known] & (values < least), np.float32(least), values)
+            arrays[name][..., columns] = np.where(proven[..., known] & (values < least), np.float32(least), values)
 
     def results(self, arrays: Arrays, *, step_mm: tuple[float, float] | None) -> Results:
         """Return filled arrays as results; without any pixel, what they will hold."""
@@ -143,13 +149,11 @@ class AnswerPlan:
         n_silent, notes = int((~results.answered).sum()), list(results.process_notes["pigments"])
         if n_silent:
             notes.append(f"{n_silent} of {n_row * n_column} pixels have no answer: no spectrum, or no counts in it.")
-        counted = {name: int((results[name] == WITHHELD_PROBABILITY).sum()) for name in judged if results.holds(name)}
-        words = [f"{results.label(name)} ({n_pixel} pixels)" for name, n_pixel in counted.items() if n_pixel]
-        if words:
-            notes.append(
-                "Not claimed although the network does, for none of its lines is seen, or they are the tube's own: "
-                f"{', '.join(words)}."
-            )
+        for probability, why in _CORRECTED.items():
+            number = {name: int((results[name] == probability).sum()) for name in judged if results.holds(name)}
+            words = [f"{results.short_label(name)} ({n_pixel} pixels)" for name, n_pixel in number.items() if n_pixel]
+            if words:
+                notes.append(f"{why}: {', '.join(words)}.")
         return replace(results, process_notes={**results.process_notes, "pigments": tuple(notes)})
 
     @cached_property
