@@ -18,6 +18,7 @@ from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import (
     AMOUNT,
     CANNOT_EXCLUDE,
+    LEAST_LIMIT_PERCENT,
     NOT_DETECTED,
     PIGMENT,
     PLACED_PROBABILITY,
@@ -536,7 +537,8 @@ def _limit(results: Results, name: str) -> float | None:
     if f"{AMOUNT}.{name}" not in results.amounts:
         return None
     limits = results.estimate(f"{AMOUNT}.{name}").high[results.map("state", name) == NOT_DETECTED]
-    return float(np.median(limits)) if limits.size else None
+    median = float(np.median(limits)) if limits.size else math.inf
+    return median if median < LEAST_LIMIT_PERCENT else None
 
 
 def _thicker_than(results: Results, thickness_um: float) -> float:
