@@ -113,6 +113,13 @@ def test_a_strong_line_proves_its_element_and_no_other() -> None:
     assert proven(spectrum(background=2e5, Ca_K=1e5, Cu_K=200.0))[0] == set()  # seen, and not beyond doubt
 
 
+def test_an_area_adds_to_the_odds_as_far_as_it_tells() -> None:
+    evidence, shown = judged(spectrum(background=2e5, Ca_K=1e5, Cu_K=2e4, Sb_L=2e4))
+    ratio = dict(zip(evidence.groups, evidence.log_likelihood_ratio(shown)[0], strict=True))
+    assert ratio["copper"] == 3.0
+    assert all(-6.0 < ratio[group] < 0.0 for group in ("mercury", "cadmium", "antimony"))  # its hard line is missing
+
+
 def test_soft_lines_prove_nothing_where_the_hard_ones_are_missing() -> None:
     assert "antimony" in proven(spectrum(background=2e5, Sb_K=2e4, Sb_L=2e4))[0]
     assert "antimony" not in proven(spectrum(background=2e5, Sb_L=2e4))[0]

@@ -23,6 +23,10 @@ PROVEN_SIGMAS = 10.0
 """A family over so many deviations proves its element present; what other families may bring is in the deviation."""
 BACKGROUND_ERROR = 0.05
 """Of the counts under a family: a smaller hump may be of the background's shape."""
+AREAS_SIGMAS = (1.0, 1e3)
+"""Areas that lines which show may have, deviations: any in between is as likely on a logarithmic scale."""
+MOST_FOR = 3.0
+"""Log-odds at most that an area adds to a network's answer, which knows it, too."""
 MOST_SCATTERED = 2.0
 """An anode's line so many times as strong, over the scatter under it, as where it is weakest is not scattered alone."""
 LEAST_OVERVOLTAGE = 1.2
@@ -32,6 +36,8 @@ SOFT_OVERVOLTAGE = 0.8
 LEAST_SIGMA = 1e-3
 """Counts: least deviation by which an area is divided."""
 _LEAST_SHARE_ABOVE = 1e-3
+_DEVIATIONS = (-3.0, 12.0)
+"""Range outside which a deviation says no more."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +94,46 @@ class LineEvidence:
         A family stands over ten deviations, and no harder family of the element is missing: soft lines may stay in the
         paint, hard ones leave it.
         """
-        # a strong family is not its own background
-        deviations = _deviations(shown, np.maximum(shown.under - shown.area, 0.0))
+        deviations, missing = self._clear(shown)
         result = np.zeros((len(deviations), len(self.groups)), bool)
+        for group, columns in enumerate(self.columns):
+            harder_missing = np.logical_or.accumulate(missing[group], axis=1)
+            proven = (deviations[:, columns] > PROVEN_SIGMAS) & ~harder_missing
+            result[:, group] = proven.any(axis=1) & ~self.of_anode[group]
+        return result
+
+    def log_likelihood_ratio(self, shown: Evidence) -> Array:
+        """Return (n, n_group) how much an area adds to the log-odds that lines of a group show.
+
+        Of the family that shows most, and no more than that of a harder family that is missing. Zero where the source
+        does not excite the lines, or brings them itself.
+
+        Notes
+        -----
+        ``log p(area | shows) / p(area | absent)`` with normal errors; areas that show are as likely on any logarithmic
+        scale within :data:`AREAS_SIGMAS`: -3.2 where the area is zero, 0.1 at two deviations. At most
+        :data:`MOST_FOR`.
+        """
+        deviations, missing = self._clear(shown)
+        result = np.zeros((len(deviations), len(self.groups)))
         for group, (columns, expected) in enumerate(zip(self.columns, self.expected, strict=True)):
             if columns.size and not self.of_anode[group]:
-                missing = expected & ~shown.hidden[:, columns] & (deviations[:, columns] < SEEN_SIGMAS)
-                harder_missing = np.logical_or.accumulate(missing, axis=1)
-                result[:, group] = ((deviations[:, columns] > PROVEN_SIGMAS) & ~harder_missing).any(axis=1)
+                ratio = _log_ratio(deviations[:, columns])
+                most = np.minimum.accumulate(np.where(missing[group], ratio, np.inf), axis=1)
+                result[:, group] = np.clip(
+                    np.minimum(ratio, most).max(axis=1), None if expected.any() else 0.0, MOST_FOR
+                )
         return result
+
+    def _clear(self, shown: Evidence) -> tuple[Array, list[NDArray[np.bool_]]]:
+        """Return the families' deviations, and of each group (n, n_family) whether a family is missing."""
+        # a strong family is not its own background
+        deviations = _deviations(shown, np.maximum(shown.under - shown.area, 0.0))
+        missing = [
+            expected & ~shown.hidden[:, columns] & (deviations[:, columns] < SEEN_SIGMAS)
+            for columns, expected in zip(self.columns, self.expected, strict=True)
+        ]
+        return deviations, missing
 
 
 def line_evidence(
@@ -166,6 +203,14 @@ def _deviations(shown: Evidence, under: NDArray[np.floating]) -> Array:
     """Return the areas over the deviations that they would have if the families were absent, over so many counts."""
     sigma = np.hypot(shown.sigma_if_absent, BACKGROUND_ERROR * under)
     return np.asarray(shown.area / np.maximum(sigma, LEAST_SIGMA))
+
+
+def _log_ratio(deviations: Array) -> Array:
+    """Return the logarithm of how much likelier deviations are for lines that show than for absent ones."""
+    grid = np.linspace(*_DEVIATIONS, 301)
+    areas = np.geomspace(*AREAS_SIGMAS, 400)
+    ratio = np.log(np.exp(grid[:, None] * areas - 0.5 * areas**2).mean(axis=1))
+    return np.asarray(np.interp(deviations, grid, ratio))
 
 
 def _is_excited(name: str, overvoltage: float, *, total: Array, axis: EnergyAxis, most_kev: float | None) -> bool:
