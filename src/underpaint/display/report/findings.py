@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data.maps import PRESENT_PROBABILITY, Results
+from underpaint.data.maps import PIGMENT, PRESENT_PROBABILITY, Results
 from underpaint.errors import SampleError
 from underpaint.physics.materials import library
 from underpaint.pigments.limits import member_shares, told_apart_text
@@ -97,10 +97,16 @@ class Finding:
 def find_groups(results: Results) -> list[Finding]:
     """Return the groups that are present, the most widespread first and the doubtful last, each with its members.
 
-    A model without groups gives its members instead.
+    Where amounts are known, those that a pigment brings come before traces. A model without groups gives its members
+    instead.
     """
-    found = [_finding(results, name) for name in results.targets if is_present(results[name])]
-    return sorted(found, key=lambda own: (own.doubtful, -own.share))
+    present = [_finding(results, name) for name in results.targets if is_present(results[name])]
+    return sorted(present, key=lambda each: (each.doubtful, -_pigment_share(results, each.name), -each.share))
+
+
+def _pigment_share(results: Results, name: str) -> float:
+    """Return the share of the pixels in which a group is a pigment; 0 where amounts are not known."""
+    return results.state_shares(name)[PIGMENT] if "state" in results.stacks else 0.0
 
 
 def is_present(probability: NDArray[np.float32]) -> bool:
