@@ -302,7 +302,6 @@ _COMMANDS: dict[str, tuple[str, ...]] = {
 }
 _LEAST_DEVIATION = 1e-6
 _MOST_LISTED = 8
-_LEAST_PERCENT = 0.1
 _ARRAYS = (
     "probability", "pigment_probability", "area", "area_sigma", MASS_FRACTION, AREAL_MASS, "thickness", "share",
     AMOUNT, "amount_reached", "state", "pool", "unlikeness", "scatter", "diffraction",
@@ -825,7 +824,7 @@ class Results:
             return ""
         shares = self.state_shares(group)
         known = ((STATES[state], 100 * shares[state]) for state in (PIGMENT, PRESENT, TRACE))
-        return ", ".join(f"{words} in {share:.2g} %" for words, share in known if share >= _LEAST_PERCENT)
+        return ", ".join(f"{words} in {share:.{0 if share >= 10 else 1}f} %" for words, share in known if share >= 0.1)
 
     @property
     def knows_hiding(self) -> bool:

@@ -1,5 +1,6 @@
 """What the maps say, in numbers and plain words; no drawing here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,7 +107,8 @@ def find_groups(results: Results) -> list[Finding]:
 
 def _pigment_share(results: Results, name: str) -> float:
     """Return the share of the pixels in which a group is a pigment; 0 where amounts are not known."""
-    return results.state_shares(name)[PIGMENT] if "state" in results.stacks else 0.0
+    known = "state" in results.stacks and (name,) in results.stacks["state"]
+    return results.state_shares(name)[PIGMENT] if known else 0.0
 
 
 def is_present(probability: NDArray[np.float32]) -> bool:
@@ -136,6 +138,27 @@ def element_evidence(results: Results) -> list[Evidence]:
     return sorted(
         (one for one in lines if one.share >= LEAST_LINE_SHARE), key=lambda one: (-one.share, -one.median_counts)
     )
+
+
+def telling_lines(results: Results, families: Sequence[str], most: int = 3) -> list[str]:
+    """Return the families whose maps vary most over their noise, and are least alike, the first the most telling.
+
+    Each next one has the largest variation times one less its largest absolute correlation with those before.
+    """
+    maps = {name: np.nan_to_num(results[name]).ravel() for name in families}
+    noise = {name: float(np.nanmedian(results.map("area_sigma", name))) for name in families}
+    variation = {name: float(maps[name].std()) / max(noise[name], 1e-9) for name in families}
+    chosen: list[str] = []
+    while len(chosen) < min(most, len(families)):
+        rest = [name for name in families if name not in chosen]
+        alike = {name: max((_correlation(maps[name], maps[one]) for one in chosen), default=0.0) for name in rest}
+        chosen.append(max(rest, key=lambda name: variation[name] * (1.0 - alike[name])))
+    return chosen
+
+
+def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    spread = float(one.std() * other.std())
+    return abs(float(((one - one.mean()) * (other - other.mean())).mean())) / spread if spread > 0 else 1.0
 
 
 def low_count_share(pixel_counts: NDArray[np.float64]) -> float:
