@@ -142,8 +142,8 @@ def write_report(
     subject : str
         The object, in the user's words.
     full : bool
-        With a row of pictures for each group, maps of places and thickness, spectra of spots, the table of pigments
-        and all settings; else what a verdict rests on.
+        With a row of pictures for each group, maps of places and thickness, spectra of typical spots, the table of
+        pigments and all settings; else what a verdict rests on, with the spectra of regions that were drawn.
 
     Returns
     -------
@@ -235,8 +235,8 @@ def render_report(
         has_elements=results.has_elements,
         elements=strong,
         spectrum=_spectrum(results, strong),
-        spots=[_spot(own, summary) for own in beside.spots] if full else [],
-        without_spots=beside.without_spots if full else "",
+        spots=[_spot(own, summary) for own in beside.spots],
+        without_spots=beside.without_spots if full or beside.regions else "",
         table=pigment_table(findings) if full else [],
         rows=_rows(results, findings) if full else [],
         gallery=_gallery(results, drawn),
