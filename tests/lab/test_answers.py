@@ -222,8 +222,10 @@ def test_labels_of_presence_alone_leave_amounts_as_they_were(
     monkeypatch.setattr(finetuning, "only_what_shows", lambda data: data)  # the fit takes most of a minute
     card = card_for(by_lines, settings_in(tmp_path), len(by_lines))
     start = Trained(build_network(replace(spec_for(card), folded=True)).eval(), card)
+    head = start.network.get_submodule("amount")
+    assert isinstance(head, torch.nn.Linear)
     with torch.no_grad():
-        start.network.get_submodule("amount").weight.mul_(20.0)  # as that of a trained one, it looks at the code
+        head.weight.mul_(20.0)  # as that of a trained one, it looks at the code
     labels = np.full_like(by_lines.labels, UNKNOWN)
     column = by_lines.names.index("mercury_red")
     labels[:, column] = by_lines.labels[:, column]
