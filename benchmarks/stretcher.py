@@ -80,7 +80,7 @@ def main() -> None:
     for model, by_counts in figures.items():
         for counts, own in by_counts.items():
             values = [f"{own['left'][paint]:.2f} {value:+.3f}" for paint, value in own["difference"].items()]
-            table.add_row(Path(model).stem, counts, *values, f"{own['highest']:.3f}")
+            table.add_row(model, counts, *values, f"{own['highest']:.3f}")
     Console(width=150).print(table)
     if arguments.json is not None:
         record = {"instrument": arguments.instrument, "draws": DRAWS, "by_model": figures}
