@@ -54,8 +54,9 @@ class Library:
         there is nothing to answer.
     instrument_inputs, quantity_names : tuple of str
         What their columns are.
-    amount : (n, n_amount) uint8 array, or None
-        Class of each element's mass share in the dry paint (:func:`underpaint.data.maps.amount_class`).
+    amount : (n, n_amount) uint8 or (n, n_amount, n_edge) float32 array, or None
+        Class of each element's mass share in the dry paint (:func:`underpaint.data.maps.amount_class`), or the
+        probability that it reaches each edge.
     amount_names : tuple of str
         Groups, with places, that its columns are of.
     hidden : (n, n_name) float32 array, or None
@@ -80,7 +81,7 @@ class Library:
     quantities: NDArray[np.float32] | None = None
     instrument_inputs: tuple[str, ...] = ()
     quantity_names: tuple[str, ...] = ()
-    amount: NDArray[np.uint8] | None = None
+    amount: NDArray[np.uint8] | NDArray[np.float32] | None = None
     amount_names: tuple[str, ...] = ()
     hidden: NDArray[np.float32] | None = None
 
