@@ -19,6 +19,7 @@ Labels of a real painting are unknown, so the network's answer is compared with 
 - ``place_determined``: share of a group's pixels in which it is stated whether it lies at the surface, and whether
   below; ``place_contradictions``: of pixels where both scans state it, those where one has it at the surface only and
   the other below only. By group, and the mean.
+- ``amounts_agree``: share of a group's pixels in which the 90 % intervals of both scans' amounts overlap.
 - ``kappa_under_halves``: how far ``kappa`` lies under ``kappa_of_halves``, by group; the largest is ``highest``.
 - ``thinned``: kappa of answers from 10 % and 3 % of the counts with those from the rest, single pixels and pooled, mean
   over seven groups; the worse of the scans.
@@ -55,6 +56,7 @@ from underpaint.lab.evaluation.measured_scan import (
     Identified,
     against_lines,
     agreement,
+    amounts_agree,
     below_against_scatter,
     counting_agreement,
     identify_scan,
@@ -144,6 +146,7 @@ def summary(runs: Sequence[Run], model: str) -> dict[str, Any]:
     result["below_against_scatter"] = max(against, key=abs, default=None)
     result["place_determined"] = worst([part["place_determined"] for part in scans.values()])
     result["place_contradictions"] = place_contradictions(one.results, other.results) if len(runs) > 1 else {}
+    result["amounts_agree"] = amounts_agree(one.results, other.results) if len(runs) > 1 else {}
     under = {name: result["kappa_of_halves"][name] - value for name, value in result["kappa"].items()}
     result["kappa_under_halves"] = under | ({"highest": max(under.values())} if under else {})
     result["seconds"] = max(own.seconds for own in runs)
@@ -242,7 +245,9 @@ def tables(result: dict[str, Any]) -> list[Table]:
     for share, ways in result["thinned"].items():
         for way, value in ways.items():
             lines.add_row(f"kappa at {share} of the counts, {way}", f"{value:.3f}")
-    for key in ("below_against_scatter", "place_determined", "place_contradictions", "kappa_under_halves"):
+    for key in (
+        "below_against_scatter", "place_determined", "place_contradictions", "amounts_agree", "kappa_under_halves",
+    ):  # fmt: skip
         figure = result[key]
         figure = figure.get("mean", figure.get("highest")) if isinstance(figure, dict) else figure
         lines.add_row(key.replace("_", " "), "" if figure is None else f"{figure:.3f}")

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from underpaint.data.maps import Results
-from underpaint.lab.evaluation.measured_scan import below_against_scatter, place_contradictions, place_determined
+from underpaint.lab.evaluation.measured_scan import (
+    amounts_agree,
+    below_against_scatter,
+    place_contradictions,
+    place_determined,
+)
 
 SHAPE = (40, 50)
 PLACES = ("lead_pigment", "lead_pigment.surface", "lead_pigment.below")
@@ -47,3 +52,16 @@ def test_places_that_contradict_are_counted_among_those_that_are_stated() -> Non
     assert place_determined(other)["mean"] == 1.0
     assert place_contradictions(one, other) == {"lead_pigment": 1.0, "mean": 1.0}
     assert place_contradictions(other, other) == {"lead_pigment": 0.0, "mean": 0.0}
+
+
+def test_amounts_agree_where_their_intervals_overlap() -> None:
+    here = places(np.full(SHAPE, 0.9), np.full(SHAPE, 0.9))
+    value = np.full((*SHAPE, 1), 2.0, np.float32)
+    higher = np.where(np.arange(SHAPE[1])[None, :, None] < 5, 10.0, 3.0).astype(np.float32) * np.ones_like(value)
+    one, other = (
+        here | Results.of_amounts(("lead_pigment",), each, 0.6 * each, 1.5 * each, np.ones_like(each))
+        for each in (value, higher)
+    )
+    share = 1.0 - 5 / SHAPE[1]
+    assert amounts_agree(one, other) == {"lead_pigment": pytest.approx(share), "mean": pytest.approx(share)}
+    assert amounts_agree(here, here) == {}

@@ -208,6 +208,25 @@ def place_contradictions(one: Results, other: Results) -> dict[str, float]:
     return dict(sorted(result.items())) | ({"mean": float(np.mean(list(result.values())))} if result else {})
 
 
+def amounts_agree(one: Results, other: Results) -> dict[str, float]:
+    """Share of the pixels in which the 90 % intervals of two scans' amounts overlap.
+
+    Of the pixels where both have the group; by group, of those with at least :data:`LEAST_PIXELS` such pixels, and
+    their ``mean``. Empty for networks that answer no amounts.
+    """
+    result = {}
+    for group in one.groups:
+        name = f"amount.{group}"
+        if name not in one.amounts or name not in other.amounts:
+            continue
+        both = (one[group] > THRESHOLD) & (other[group] > THRESHOLD)
+        first, second = one.estimate(name), other.estimate(name)
+        overlap = (first.low <= second.high) & (second.low <= first.high)
+        if both.sum() >= LEAST_PIXELS:
+            result[group] = float(overlap[both].mean())
+    return result | ({"mean": float(np.mean(list(result.values())))} if result else {})
+
+
 def _with_places(own: Results) -> list[str]:
     return [group for group in own.groups if own.holds(group, "surface") and own.holds(group, "below")]
 
