@@ -35,8 +35,8 @@ from underpaint.lab.training.settings import TrainSettings
 from underpaint.physics.forward import count, emit, render
 from underpaint.physics.instrument import Instrument, Optic, load_instrument
 from underpaint.physics.materials import load_palette
-from underpaint.runtime.files import whole_file
-from underpaint.runtime.progress import silent
+from underpaint.runtime.files import atomic_write
+from underpaint.runtime.progress import no_progress
 from underpaint.simulate import LibrarySettings
 from underpaint.simulate.draw import RandomStratigraphies, StratigraphySampler
 
@@ -95,7 +95,7 @@ def measure(name: str, seed: int, model: str, sizes: Sizes, n_true: int) -> dict
             instrument=instrument, n_stratigraphies=n_true, renders=1, chunk=64, seed=TRUE_SEED + seed,
             places=bool(report.given.card.instrument_inputs),
         )  # fmt: skip
-        truth = simulated(job, Path(folder, "true.h5"), 1, silent)
+        truth = simulated(job, Path(folder, "true.h5"), 1, no_progress)
     scored = _scores(report, truth, seed)
     return {
         "instrument": name,
@@ -193,7 +193,7 @@ def main() -> None:
         cases.append(measure(name, seed, given.model, sizes, given.true))
         Console().print(cases[-1])
         if given.json is not None:
-            with whole_file(given.json) as part:
+            with atomic_write(given.json) as part:
                 result = {**asked, "summary": summary(cases), "cases": cases}
                 part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     Console().print(table(summary(cases)))

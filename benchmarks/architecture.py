@@ -34,7 +34,7 @@ from underpaint.lab.training.module import PigmentModule, ask, inputs_of, loss_o
 from underpaint.lab.training.split import Split, split_by_source
 from underpaint.pigments.predict import open_model
 from underpaint.pigments.weights import ModelCard
-from underpaint.runtime.files import whole_file
+from underpaint.runtime.files import atomic_write
 
 KINDS = ("xu2022", "default", "layers_dense", "layers", "layers_recurrent", "layers_composition")
 WHAT = {
@@ -213,7 +213,7 @@ def main() -> None:
 def keep(path: Path | None, about: dict[str, Any], networks: dict[str, dict[str, Any]]) -> None:
     """Write what is finished."""
     if path is not None:
-        with whole_file(path) as part:
+        with atomic_write(path) as part:
             part.write_text(json.dumps({**about, "networks": networks}, indent=2) + "\n", encoding="utf-8")
 
 

@@ -43,7 +43,7 @@ from underpaint.physics.forward import (
 )
 from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import Layer, Stratigraphy, load_palette
-from underpaint.runtime.executors import crew_of
+from underpaint.runtime.executors import make_executor
 from underpaint.simulate.draw import TRACE_ELEMENTS, RandomStratigraphies, StratigraphySampler
 from underpaint.simulate.recipes import paper_grid, paper_stratigraphy
 
@@ -129,7 +129,7 @@ def one_core(count: int) -> dict[str, float]:
 
 def in_processes(count: int, *, paper: bool = True) -> dict[str, float]:
     """Return what two processes reach together: spectra per second, and the seconds of the paper's set."""
-    with crew_of(CORES) as pool:
+    with make_executor(CORES) as pool:
         rates = {}
         for name, single in (
             (("spectra_per_s_double", False), ("spectra_per_s", True)) if paper else (("spectra_per_s", True),)

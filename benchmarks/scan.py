@@ -36,9 +36,9 @@ from underpaint.physics.forward import emit, render
 from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.pigments.predict import open_model, plan_answers
 from underpaint.pipeline.blocks import BlockWork
-from underpaint.runtime.files import whole_file
+from underpaint.runtime.files import atomic_write
 from underpaint.simulate import PanelSettings, make_panel
-from underpaint.simulate.instrument_inputs import known_of
+from underpaint.simulate.instrument_inputs import conditions_of
 
 N_CHANNEL, GAIN_KEV = 2048, 0.02
 COUNTS = 30_000.0
@@ -84,7 +84,7 @@ def main() -> None:
         place.mkdir(parents=True, exist_ok=True)
         for found in measured(place, asked.pixels, asked.growth):
             if asked.json is not None:
-                with whole_file(asked.json) as part:
+                with atomic_write(asked.json) as part:
                     part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))
     if asked.picture is not None:
@@ -245,7 +245,7 @@ def parts(path: Path) -> dict[str, float]:
     plan = prepare_fit(seen, axis, instrument=machine)
     fit = plan_all_families(seen, axis, machine)
     unlike, flat = unlikeness(known_families(), fit, axis, machine), counts.reshape(-1, N_CHANNEL)
-    pigments = BlockWork(axis, answers=plan_answers(axis, model, instrument=known_of(machine)))
+    pigments = BlockWork(axis, answers=plan_answers(axis, model, instrument=conditions_of(machine)))
     whole = slice(0, counts.shape[0]), slice(0, counts.shape[1])
     steps: dict[str, Callable[[], Any]] = {
         "reading (unpacking)": scan.counts[rows, columns].compute,

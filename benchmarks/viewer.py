@@ -26,7 +26,7 @@ from underpaint.data.maps import Results
 from underpaint.display.viewer import serve
 from underpaint.io import write_results
 from underpaint.physics.materials import library
-from underpaint.runtime.files import whole_file
+from underpaint.runtime.files import atomic_write
 
 N_GROUP, N_MEMBER, N_ELEMENT = 20, 25, 15
 N_CHANNEL = 1024
@@ -57,7 +57,7 @@ def main() -> None:
             found["browser"] = measure_browser(folder, asked.pixels, Path(place) / "profile")
     print(json.dumps(found, indent=1))
     if asked.json is not None:
-        with whole_file(asked.json) as part:
+        with atomic_write(asked.json) as part:
             part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 

@@ -24,7 +24,7 @@ from underpaint.display.viewer import serve, serve_start
 from underpaint.io import write_results
 from underpaint.io.results.result_maps import ResultMaps
 from underpaint.pipeline.run import identify_to_folder
-from underpaint.runtime.files import whole_file
+from underpaint.runtime.files import atomic_write
 from underpaint.simulate import PanelSettings, make_panel, save_panel
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
@@ -286,7 +286,7 @@ def shoot(opened: Any, address: str, views: Views, out: Path) -> None:
 def save(opened: Any, path: Path) -> None:
     """Save what is seen, once it stands still."""
     time.sleep(1.0)
-    with Image.open(io.BytesIO(opened.get_screenshot_as_png())) as image, whole_file(path) as part:
+    with Image.open(io.BytesIO(opened.get_screenshot_as_png())) as image, atomic_write(path) as part:
         image.convert("RGB").save(part, format="PNG", optimize=True)
     print(f"Wrote {path}", flush=True)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from underpaint.calibrate._refine import Response
-from underpaint.calibrate._tube import TubeFound, find_tube
+from underpaint.calibrate._tube import TubeEstimate, find_tube
 from underpaint.data import EnergyAxis
 from underpaint.data.pile_up import folded, pile_up_shape
 from underpaint.physics.forward import emit, render
@@ -19,7 +19,7 @@ PAINTING = Stratigraphy(
 
 
 @lru_cache
-def found(anode: str, voltage_kv: float, n_channel: int) -> TubeFound:
+def found(anode: str, voltage_kv: float, n_channel: int) -> TubeEstimate:
     detector = Detector(gain_kev=0.02, zero_kev=0.01, n_channel=n_channel, noise_fwhm_kev=0.08)
     geometry = Geometry(incidence_angle_deg=70.0, takeoff_angle_deg=45.0)
     instrument = Instrument(tube=Tube(anode=anode, voltage_kv=voltage_kv), geometry=geometry, detector=detector)

@@ -13,7 +13,7 @@ from underpaint import io
 from underpaint.data.maps import ABSENT, Results
 from underpaint.display.report import write_report
 from underpaint.errors import OutputError
-from underpaint.io.results.sidecars import MADE, carry_over
+from underpaint.io.results.sidecars import MADE, copy_sidecars
 
 OWN = {
     "regions.json": '{"regions": []}',
@@ -75,7 +75,7 @@ def test_a_region_drawn_while_results_are_made_anew_stays(tmp_path: Path) -> Non
     folder = finished(tmp_path / "out")
     with io.result_folder(folder, overwrite=True) as place:
         write_maps(place.path, (4, 3))
-        assert carry_over(place.earlier, place.path) is None
+        assert copy_sidecars(place.earlier, place.path) is None
         add_own(folder)
     assert own_of(folder) == OWN
 

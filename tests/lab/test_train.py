@@ -28,7 +28,7 @@ from underpaint.lab.training.metrics import average_precision, figures_by_name, 
 from underpaint.lab.training.module import masked_loss
 from underpaint.pigments.predict import open_model
 from underpaint.pigments.weights import ModelAxis, ModelCard, load_card
-from underpaint.runtime.job import go_on_in
+from underpaint.runtime.job import resume_folder
 
 
 def settings(library: Path, out: Path, **changes: object) -> TrainSettings:
@@ -255,4 +255,4 @@ def test_finetune_reads_a_scan_with_a_table_of_labels(trained: TrainReport, tmp_
 def test_a_damaged_note_of_a_training_is_refused_in_words(tmp_path: Path, content: str) -> None:
     (tmp_path / "plan.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(OutputError, match=r"plan\.json in it is damaged .*Choose another folder"):
-        go_on_in(tmp_path, {}, note="plan.json")
+        resume_folder(tmp_path, {}, note="plan.json")

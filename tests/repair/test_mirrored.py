@@ -99,7 +99,7 @@ def test_a_symmetric_picture_cannot_tell() -> None:
         assert not found.is_straight
         assert "too symmetric to tell" in find_row_shift(Scan(counts)).in_words()
         _, step = with_rows_mirrored(Scan(counts), found)
-        assert "too symmetric to tell" in step.said
+        assert "too symmetric to tell" in step.description
 
 
 def test_a_symmetric_picture_off_the_middle_is_mirrored_or_shifted() -> None:
@@ -140,7 +140,7 @@ def test_counts_times_and_gaps_are_mirrored_back(rows_in_a_block: int) -> None:
     np.testing.assert_array_equal(back.counts.compute(), counts)
     for name, truth in (("live_time_s", live), ("real_time_s", real), ("present", present)):
         np.testing.assert_array_equal(getattr(back, name), truth)
-    assert "first row's direction is kept" in step.said
+    assert "first row's direction is kept" in step.description
 
 
 def test_of_mirrored_even_rows_the_first_keeps_its_direction() -> None:

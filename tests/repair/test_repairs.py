@@ -227,7 +227,7 @@ def test_crop_mask_and_bins() -> None:
     np.testing.assert_array_equal(added.counts.compute(), wanted)
     assert added.step_mm == (1.0, 0.75)
     np.testing.assert_array_equal(added.present, mask[:6].reshape(3, 2, 3, 3).all(axis=(1, 3)))
-    assert "1 rows and 0 columns left over" in step.said
+    assert "1 rows and 0 columns left over" in step.description
     with pytest.raises(ScanError, match="rows 0 to 6"):
         cropped(scan, (3, 9), (0, 2))
     with pytest.raises(ScanError, match="Give a mask of the scan's size"):

@@ -80,14 +80,18 @@ def guess_anode(counts: Array, response: Response) -> Anode | None:
     plain = window.fit(window.columns)[1]
     excited = [symbol for symbol in ANODES if f"{symbol}_K" in window.names and _reaches(counts, response, symbol)]
     best = [_best_angle(window, symbol, plain) for symbol in excited]
-    seen = [own for own in best if own.significance > _LEAST_SIGNIFICANCE and own.gain > _LEAST_GAIN and _inside(own)]
+    candidates = [
+        anode
+        for anode in best
+        if anode.significance > _LEAST_SIGNIFICANCE and anode.gain > _LEAST_GAIN and _inside(anode)
+    ]
     # Compton lines of two anodes may coincide, at two angles: the Rayleigh peak then tells them apart.
-    return max(seen, key=lambda own: min(own.gain, own.rayleigh**2), default=None)
+    return max(candidates, key=lambda anode: min(anode.gain, anode.rayleigh**2), default=None)
 
 
-def _inside(own: Anode) -> bool:
+def _inside(anode: Anode) -> bool:
     """Whether the best angle is none of the last: there, a hump of the continuum is fitted as a Compton peak."""
-    return bool(_OUTER_ANGLES_DEG[0] < own.scatter_angle_deg < _OUTER_ANGLES_DEG[-1])
+    return bool(_OUTER_ANGLES_DEG[0] < anode.scatter_angle_deg < _OUTER_ANGLES_DEG[-1])
 
 
 def _reaches(counts: Array, response: Response, symbol: str) -> bool:

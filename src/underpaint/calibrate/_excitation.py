@@ -181,8 +181,8 @@ def _candidates(spectrum: _Spectrum) -> list[float]:
         )
 
     peaks = [float(peak_kev) for peak_kev in energy[tops][::-1] if _RANGE_KEV[0] < peak_kev < _RANGE_KEV[1]]
-    kept = (peak_kev for peak_kev in peaks if ends(peak_kev) and not _is_pile_up(spectrum, peak_kev))
-    return list(islice(kept, _MOST_CANDIDATES))
+    ends_kev = (peak_kev for peak_kev in peaks if ends(peak_kev) and not _is_pile_up(spectrum, peak_kev))
+    return list(islice(ends_kev, _MOST_CANDIDATES))
 
 
 def _shifted(energy_kev: float, angle_deg: float) -> float:
@@ -195,7 +195,7 @@ def _beam_at(spectrum: _Spectrum, peak_kev: float) -> Beam | None:
         if not _is_the_end(spectrum, fit) or _is_pile_up(spectrum, fit.energy_kev) or _is_line(spectrum, fit):
             continue
         # K-beta with its weaker companions above looks like Compton scatter with a shoulder
-        compton = replace(fit, energy_kev=peak_kev, elastic=fit.both - fit.elastic)
+        compton = replace(fit, energy_kev=peak_kev, elastic=fit.total - fit.elastic)
         if abs(fit.energy_kev - peak_kev) < _AT_PEAK_FWHM * spectrum.fwhm_kev(peak_kev) or not _is_line(
             spectrum, compton
         ):
@@ -210,7 +210,7 @@ class _ScatterFit:
     energy_kev: float
     angle_deg: float
     elastic: float
-    both: float
+    total: float
 
 
 def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
@@ -246,11 +246,11 @@ def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
     elastic, compton = np.broadcast_arrays(
         first[:, None, None], (place + n_centre + 2)[:, :, None] + places.size * np.arange(len(_SPREADS_PER_KEV))
     )
-    whole = float(((counts / deviation) ** 2).sum())
+    total_square = float(((counts / deviation) ** 2).sum())
 
     def fitted(*chosen: NDArray[np.intp]) -> tuple[Array, Array]:
-        at = np.stack([*(own.ravel() for own in chosen), *(np.full(chosen[0].size, n_centre + k) for k in (0, 1))], 1)
-        misfit, areas = _non_negative(gram[at[:, :, None], at[:, None, :]], projection[at], whole)
+        at = np.stack([*(part.ravel() for part in chosen), *(np.full(chosen[0].size, n_centre + k) for k in (0, 1))], 1)
+        misfit, areas = _non_negative(gram[at[:, :, None], at[:, None, :]], projection[at], total_square)
         return misfit, areas / norm[at]
 
     single = float(fitted(first)[0].min())
@@ -260,25 +260,25 @@ def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
     fits = []
     for best in dict.fromkeys((int(misfit.argmin()), int(np.where(at_peak, misfit, np.inf).argmin()))):
         which, angle, _ = np.unravel_index(best, elastic.shape)
-        strength, both = float(areas[best, 0]), float(areas[best, :2].sum())
-        if both < _LEAST_COUNTS or strength < _LEAST_ELASTIC * both:
+        strength, combined = float(areas[best, 0]), float(areas[best, :2].sum())
+        if combined < _LEAST_COUNTS or strength < _LEAST_ELASTIC * combined:
             continue
         if not resolved or single - misfit[best] > _LEAST_GAIN:
-            fits.append(_ScatterFit(float(centres[which]), float(_ANGLES_DEG[angle]), strength, both))
+            fits.append(_ScatterFit(float(centres[which]), float(_ANGLES_DEG[angle]), strength, combined))
     return fits
 
 
-def _non_negative(gram: Array, projection: Array, whole: float) -> tuple[Array, Array]:
+def _non_negative(gram: Array, projection: Array, total_square: float) -> tuple[Array, Array]:
     """Solve many small non-negative least squares (n, k, k), (n, k) exactly, by all choices of what is zero."""
     n_fit, n_column = projection.shape
-    misfit, areas = np.full(n_fit, whole), np.zeros((n_fit, n_column))
+    misfit, areas = np.full(n_fit, total_square), np.zeros((n_fit, n_column))
     for choice in product((False, True), repeat=n_column):
         used = np.flatnonzero(choice)
         if not used.size:
             continue
         part = gram[:, used[:, None], used] + 1e-9 * np.eye(used.size)
         values = np.linalg.solve(part, projection[:, used, None])[:, :, 0]
-        left = whole - (values * projection[:, used]).sum(axis=1)
+        left = total_square - (values * projection[:, used]).sum(axis=1)
         better = (values >= 0.0).all(axis=1) & (left < misfit)
         misfit[better] = left[better]
         areas[better] = 0.0
@@ -295,7 +295,7 @@ def _is_the_end(spectrum: _Spectrum, fit: _ScatterFit) -> bool:
     return (
         _level(spectrum, fit.energy_kev + 1.1 * fwhm, 0.2 * fwhm) < _MOST_ON_FLANK * height
         and _level(spectrum, start + max(0.5, 2.5 * fwhm), max(0.5, 2.5 * fwhm)) < _MOST_ABOVE * height
-        and above < max(_MOST_ABOVE_IN_ALL * fit.both, _MOST_PILE_UP * float(spectrum.counts.sum()))
+        and above < max(_MOST_ABOVE_IN_ALL * fit.total, _MOST_PILE_UP * float(spectrum.counts.sum()))
     )
 
 
@@ -310,19 +310,19 @@ def _is_pile_up(spectrum: _Spectrum, energy_kev: float) -> bool:
     """Whether sums of two photons explain a peak: scaled to it, they announce no more elsewhere than is there."""
     fwhm = spectrum.fwhm_kev(energy_kev)
     bins = np.arange(0.6 * energy_kev, max(spectrum.axis.stop_kev, energy_kev + 2.0 * fwhm), fwhm)
-    seen, pairs, purged = (
+    observed, pairs, purged = (
         np.histogram(spectrum.axis.energy_kev, bins, weights=values)[0]
         for values in (spectrum.counts, *spectrum.pile_up)
     )
-    here = np.abs(bins[:-1] + 0.5 * fwhm - energy_kev) < 2.5 * fwhm
-    if pairs[here].sum() <= 0:
+    window = np.abs(bins[:-1] + 0.5 * fwhm - energy_kev) < 2.5 * fwhm
+    if pairs[window].sum() <= 0:
         return False
-    chance = seen[here].sum() / pairs[here].sum() / spectrum.counts.sum()
+    chance = observed[window].sum() / pairs[window].sum() / spectrum.counts.sum()
     if chance > _MOST_CHANCE:
         return False
     sums = np.maximum(pairs + (purged - pairs) * min(chance / MOST_CHANCE, 1.0), 1e-9 * pairs)
-    announced = sums * (seen[here].sum() / sums[here].sum())
-    return bool(np.all(announced < _PILE_UP_FACTOR * seen + 0.05 * announced.max() + 10.0))
+    expected = sums * (observed[window].sum() / sums[window].sum())
+    return bool(np.all(expected < _PILE_UP_FACTOR * observed + 0.05 * expected.max() + 10.0))
 
 
 def _is_line(spectrum: _Spectrum, fit: _ScatterFit) -> bool:
@@ -340,9 +340,9 @@ def _is_line(spectrum: _Spectrum, fit: _ScatterFit) -> bool:
 
 def _is_together(spectrum: _Spectrum, fit: _ScatterFit, shell: str, energy: Array, rate: Array) -> bool:
     """Whether a family's stronger lines are there, and the strongest above the peak as far as it would be seen."""
-    apart = np.abs(energy - fit.energy_kev) > 0.7 * spectrum.fwhm_kev(fit.energy_kev)
-    own_rate = float(rate[~apart].sum())
-    looked_for = apart & (energy > spectrum.axis.start_kev) & (energy < spectrum.axis.stop_kev)
+    separate = np.abs(energy - fit.energy_kev) > 0.7 * spectrum.fwhm_kev(fit.energy_kev)
+    own_rate = float(rate[~separate].sum())
+    looked_for = separate & (energy > spectrum.axis.start_kev) & (energy < spectrum.axis.stop_kev)
     # nearer ones stand on the peak's own flank
     above = looked_for & (energy > fit.energy_kev + 1.5 * spectrum.fwhm_kev(fit.energy_kev))
     strongest_above = float(rate[above].max(initial=0.0))
@@ -362,5 +362,5 @@ def _is_together(spectrum: _Spectrum, fit: _ScatterFit, shell: str, energy: Arra
 def _is_peak(spectrum: _Spectrum, energy_kev: float) -> bool:
     """Whether a peak lies at an energy, not the flank of another."""
     fwhm = spectrum.fwhm_kev(energy_kev)
-    here, *beside = (_level(spectrum, energy_kev + side * fwhm, 0.2 * fwhm) for side in (0.0, -0.8, 0.8))
-    return here > 0.5 * max(beside)
+    level, *flanks = (_level(spectrum, energy_kev + side * fwhm, 0.2 * fwhm) for side in (0.0, -0.8, 0.8))
+    return level > 0.5 * max(flanks)

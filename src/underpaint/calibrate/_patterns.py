@@ -40,7 +40,7 @@ class LineGroup:
         True for the strongest group of its family.
     common : bool
         True for elements that paintings usually show.
-    aside_kev, aside_share : (n_aside,) arrays
+    satellite_kev, satellite_share : (n_aside,) arrays
         Lines too weak for a group of their own that fill the same hole as some of this one: lead's L1-O2,3 (15.77 keV),
         0.3 % of its family, would else be taken for zirconium.
     """
@@ -50,8 +50,8 @@ class LineGroup:
     share: NDArray[np.float64]
     leading: bool
     common: bool
-    aside_kev: NDArray[np.float64]
-    aside_share: NDArray[np.float64]
+    satellite_kev: NDArray[np.float64]
+    satellite_share: NDArray[np.float64]
 
     @property
     def strength(self) -> float:
@@ -95,11 +95,18 @@ def _hosts(symbol: str, energy: NDArray[np.float64], strong: list[NDArray[np.int
     table = line_table([symbol])
     shell = table.shell[np.abs(energy[:, None] - table.energy_kev).argmin(axis=1)]
     hosts = np.full(energy.size, -1)
-    for line in set(range(energy.size)) - {int(own) for part in strong for own in part}:
-        apart = [
-            min((abs(energy[own] / energy[line] - 1.0) for own in part if shell[own] == shell[line]), default=np.inf)
+    for line in set(range(energy.size)) - {int(line_index) for part in strong for line_index in part}:
+        separate = [
+            min(
+                (
+                    abs(energy[line_index] / energy[line] - 1.0)
+                    for line_index in part
+                    if shell[line_index] == shell[line]
+                ),
+                default=np.inf,
+            )
             for part in strong
         ]
-        if min(apart, default=np.inf) < _BESIDE:
-            hosts[line] = int(np.argmin(apart))
+        if min(separate, default=np.inf) < _BESIDE:
+            hosts[line] = int(np.argmin(separate))
     return hosts

@@ -98,8 +98,8 @@ def prominent_maxima(
     tops = np.flatnonzero((middle > values[:-2]) & (middle >= values[2:])) + 1
     bases = np.array([_base(values, top) for top in tops.tolist()])
     prominence = values[tops] - bases.reshape(tops.shape)
-    kept = prominence >= least_prominence[tops]
-    return tops[kept], prominence[kept]
+    is_prominent = prominence >= least_prominence[tops]
+    return tops[is_prominent], prominence[is_prominent]
 
 
 def _base(values: NDArray[np.float64], top: int) -> float:
@@ -303,10 +303,10 @@ def _possible_gains(peaks: Peaks) -> NDArray[np.float64]:
 
 
 def _flatten(families: tuple[str, ...]) -> _Lines:
-    split = [own for own in map(line_groups, families) if own]
-    groups = [group for own in split for group in own]
-    size = [len(own) for own in split]
-    strongest = np.repeat([own[0].strength for own in split], size)
+    split = [entry for entry in map(line_groups, families) if entry]
+    groups = [group for entry in split for group in entry]
+    size = [len(entry) for entry in split]
+    strongest = np.repeat([entry[0].strength for entry in split], size)
     return _Lines(
         np.array([group.centre_kev for group in groups]),
         np.array([group.strength for group in groups]) / strongest,
@@ -358,8 +358,8 @@ def _evaluate(
     matched = np.add.reduceat(root * match, lines.first, axis=1)
     support = np.minimum.reduceat(present, lines.first, axis=1) * inside[:, lines.first]
     support *= np.divide(matched, total, out=np.zeros_like(total), where=total > 0)
-    enough = np.minimum(1.0, 2.5 * expected / np.maximum(net, 1e-9))
-    return support[:, lines.family] * match * enough * lines.prior, lookup.nearest[index]
+    weight_of_counts = np.minimum(1.0, 2.5 * expected / np.maximum(net, 1e-9))
+    return support[:, lines.family] * match * weight_of_counts * lines.prior, lookup.nearest[index]
 
 
 def _scores(lookup: _Lookup, lines: _Lines, gain: float, zeros: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -406,14 +406,15 @@ def _distinct(hypotheses: list[Hypothesis], n_best: int, peaks: Peaks) -> list[H
     """Drop hypotheses that differ from a better one by less than a third of a peak's width everywhere."""
     ends = np.array([peaks.channel.min(), peaks.channel.max()])
     width = float(np.median(peaks.fwhm_channels))
-    kept: list[Hypothesis] = []
+    distinct: list[Hypothesis] = []
     for candidate in hypotheses:
         shifts = [
-            np.abs((candidate.gain_kev - own.gain_kev) * ends + candidate.zero_kev - own.zero_kev) / own.gain_kev
-            for own in kept
+            np.abs((candidate.gain_kev - selected.gain_kev) * ends + candidate.zero_kev - selected.zero_kev)
+            / selected.gain_kev
+            for selected in distinct
         ]
         if all(shift.max() > 0.33 * width for shift in shifts):
-            kept.append(candidate)
-        if len(kept) == n_best:
+            distinct.append(candidate)
+        if len(distinct) == n_best:
             break
-    return kept
+    return distinct

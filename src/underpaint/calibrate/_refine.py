@@ -150,7 +150,7 @@ class GroupModel:
         target = ((self.counts - self.background) / self.sigma)[self.used]
         return np.asarray(nnls(weighted / scale, target, maxiter=20 * scale.size)[0] / scale)
 
-    def aside(self, response: Response, areas: NDArray[np.float64]) -> NDArray[np.float64]:
+    def satellites(self, response: Response, areas: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n_channel,) counts of the lines that are too weak for a group, by the areas of the groups they go with.
 
         They are kept out of the fit, which their ratios would bend more than they mend; but under another element's
@@ -159,8 +159,8 @@ class GroupModel:
         axis = response.axis(self.counts.size)
         total = np.zeros(self.counts.size)
         for group, area in zip(self.groups, areas[:-1], strict=True):
-            width = response.fwhm_kev(group.aside_kev)
-            total += area * peak_counts(axis, group.aside_kev, group.aside_share / group.strength, width)
+            width = response.fwhm_kev(group.satellite_kev)
+            total += area * peak_counts(axis, group.satellite_kev, group.satellite_share / group.strength, width)
         return total
 
     def residual(self, design: NDArray[np.float64], areas: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -191,12 +191,12 @@ def significant_groups(model: GroupModel, response: Response) -> list[LineGroup]
     """Keep the families whose strongest group is significantly there, with all their groups."""
     design = model.design(response)
     areas = model.areas(design)
-    found = {
+    areas_of = {
         group.family
         for group, column, area in zip(model.groups, design.T[:-1], areas[:-1], strict=True)
         if group.leading and area > _LEAST_SIGNIFICANCE * _area_error(model, column)
     }
-    return [group for group in model.groups if group.family in found]
+    return [group for group in model.groups if group.family in areas_of]
 
 
 def _area_error(model: GroupModel, column: NDArray[np.float64]) -> float:
@@ -218,9 +218,9 @@ def fit_response(model: GroupModel, start: Response, *, axis_free: bool = True) 
         return Response(float(gain), float(pinned + 1e-2 * values[1]), float(values[2]), float(values[3]))
 
     def misfit(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        own = response(values)
-        design = model.design(own)
-        return np.append(model.residual(design, model.areas(design)), (own.fano - _FANO) / _FANO_SPREAD)
+        columns = response(values)
+        design = model.design(columns)
+        return np.append(model.residual(design, model.areas(design)), (columns.fano - _FANO) / _FANO_SPREAD)
 
     reach = 20.0 if axis_free else 1e-6
     first = [0.0, 0.0, np.clip(start.noise_fwhm_kev, 0.03, 0.28), np.clip(start.fano, 0.085, 0.155)]
@@ -243,7 +243,7 @@ def measure_lines(model: GroupModel, response: Response) -> list[LineFit]:
     """Measure the centre of each line group that has a peak of its own, with the other groups subtracted."""
     design = model.design(response)
     areas = model.areas(design)
-    whole = design @ areas + model.aside(response, areas)
+    modelled = design @ areas + model.satellites(response, areas)
     rank: dict[str, int] = {}
     lines = []
     for number, group in enumerate(model.groups):
@@ -251,8 +251,8 @@ def measure_lines(model: GroupModel, response: Response) -> list[LineFit]:
         name = _IUPAC.get((group.family[-1], rank[group.family] == 0))
         if name is None or rank[group.family] > 1 or areas[number] <= 0:
             continue
-        others = whole - design[:, number] * areas[number]
-        fit = _measure(model, response, group, others, f"{group.family[:-2]}-{name}")
+        other_lines = modelled - design[:, number] * areas[number]
+        fit = _measure(model, response, group, other_lines, f"{group.family[:-2]}-{name}")
         if fit is not None:
             lines.append(fit)
     return lines
@@ -275,7 +275,7 @@ def family_of(line: LineFit) -> str:
 
 
 def _measure(
-    model: GroupModel, response: Response, group: LineGroup, others: NDArray[np.float64], name: str
+    model: GroupModel, response: Response, group: LineGroup, other_lines: NDArray[np.float64], name: str
 ) -> LineFit | None:
     """Fit area, shift, width and a straight background in a window of one FWHM on either side."""
     axis = response.axis(model.counts.size)
@@ -284,7 +284,7 @@ def _measure(
     if window.sum() < 6:
         return None
     x = axis.energy_kev[window] - group.centre_kev
-    y = (model.counts - model.background - others)[window]
+    y = (model.counts - model.background - other_lines)[window]
     sigma = np.sqrt(np.maximum(model.counts[window], 1.0))
     edges = np.append(axis.energy_kev[window], axis.energy_kev[window][-1] + axis.gain_kev) - 0.5 * axis.gain_kev
     height = max(float(y.max()), 1.0)
@@ -304,12 +304,12 @@ def _measure(
     fit = least_squares(misfit, [1.0, 0.0, 1.0, 0.0, 0.0], jac=slopes, bounds=(low, high), max_nfev=60)
     inverse = np.linalg.pinv(fit.jac)
     variance = np.maximum((inverse**2).sum(axis=1), 1e-12)
-    pulled = float(inverse[1] @ (_NEIGHBOUR_ERROR * others[window] / sigma))
+    pulled = float(inverse[1] @ (_NEIGHBOUR_ERROR * other_lines[window] / sigma))
     inflate = max(1.0, float(np.sqrt(2 * fit.cost / max(window.sum() - 5, 1))))
     area, offset = fit.x[0] * scale, float(fit.x[1])
     area_error = float(np.sqrt(variance[0])) * scale
     core = np.abs(x) < 0.6 * fwhm
-    foreign = float(np.clip(others[window][core], 0, None).sum() / max(np.clip(y[core], 0, None).sum(), 1.0))
+    foreign = float(np.clip(other_lines[window][core], 0, None).sum() / max(np.clip(y[core], 0, None).sum(), 1.0))
     blended = foreign > _BLEND_LIMIT or abs(offset) > 0.55 * fwhm
     energy = group.centre_kev
     return LineFit(
@@ -402,7 +402,7 @@ def guess_noise(fwhm_channels: NDArray[np.float64], gain_kev: float, zero_kev: f
     """Electronic noise, keV FWHM, from the width law of the peaks at half the spectrum's strong lines."""
     energy = zero_kev + gain_kev * np.arange(fwhm_channels.size)
     inside = (energy > 3) & (energy < 13)
-    where = inside if inside.any() else np.ones(energy.size, dtype=bool)
+    mask = inside if inside.any() else np.ones(energy.size, dtype=bool)
     expected = resolution_fwhm_kev(np.asarray(energy, dtype=np.float64), 0.0, _FANO)
-    squared = float(np.median((fwhm_channels[where] * gain_kev) ** 2 - expected[where] ** 2))
+    squared = float(np.median((fwhm_channels[mask] * gain_kev) ** 2 - expected[mask] ** 2))
     return float(np.clip(np.sqrt(max(squared, 0.0)), 0.04, 0.25))

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from underpaint.calibrate._anode import ANODES, guess_anode
 from underpaint.calibrate._patterns import line_groups
 from underpaint.calibrate._refine import Response
-from underpaint.calibrate._scatter import LOWEST_KEV, Lamp, UpperPart, misfit_of, misfits_without, upper_part
+from underpaint.calibrate._scatter import (
+    LOWEST_KEV,
+    ScatterReference,
+    UpperPart,
+    misfit_of,
+    misfits_without,
+    upper_part,
+)
 from underpaint.physics.atomic import SHELLS, atomic_number, compton_energy, edge_energy
 
 Array = NDArray[np.float64]
@@ -26,24 +33,26 @@ _SPANS_DEG = ((18.0, 6.0), (6.0, 2.0))
 """Reach on either side and step of the two rounds."""
 
 
-def refine_angle(data: UpperPart, lamp: Lamp) -> tuple[float, float]:
+def refine_angle(data: UpperPart, reference: ScatterReference) -> tuple[float, float]:
     """Return the angle that fits best near a guess, and its deviation, degree.
 
     Parameters
     ----------
     data : UpperPart
         The spectrum.
-    lamp : Lamp
+    reference : ScatterReference
         Anode, voltage and a first guess of the angle.
     """
-    angle, error = lamp.angle_deg, float("nan")
+    angle, error = reference.angle_deg, float("nan")
     for reach, step in _SPANS_DEG:
         # whole degrees: their cross sections are then shared between scans
         middle = round(angle)
         angles = np.clip(np.arange(middle - reach, middle + reach + 1e-6, step), *ANGLES_DEG)
         angles = np.unique(angles)
-        window = line_window(lamp.anode)
-        misfit = np.asarray([misfit_of(data, replace(lamp, angle_deg=float(own)), *window) for own in angles])
+        window = line_window(reference.anode)
+        misfit = np.asarray(
+            [misfit_of(data, replace(reference, angle_deg=float(candidate_deg)), *window) for candidate_deg in angles]
+        )
         n_bin = int((window[1] - window[0]) / data.axis.gain_kev)
         angle, error = lowest(angles, misfit, n_bin)
     return angle, error
@@ -114,27 +123,27 @@ class Voltage:
     reason: str = ""
 
 
-def guess_voltage(data: UpperPart, lamp: Lamp) -> Voltage:
+def guess_voltage(data: UpperPart, reference: ScatterReference) -> Voltage:
     """Return the voltage whose scattered continuum fits best, and unknown where its end is not seen.
 
     Parameters
     ----------
     data : UpperPart
         The spectrum.
-    lamp : Lamp
+    reference : ScatterReference
         Anode and angle, or usual ones; its voltage does not matter.
     """
     coarse = np.arange(LOWEST_KV, min(data.axis.stop_kev + 2 * _SPAN_KV, HIGHEST_KV) + 1e-6, _COARSE_KV)
-    start = float(coarse[np.argmin(_misfits(data, lamp, coarse, LOWEST_KEV))])
+    start = float(coarse[np.argmin(_misfits(data, reference, coarse, LOWEST_KEV))])
     fine = np.arange(max(start - _SPAN_KV, LOWEST_KV), start + _SPAN_KV + 1e-6, _FINE_KV)
-    return _judged(fine, _misfits(data, lamp, fine, max(start - _REACH_KEV, LOWEST_KEV)), data)
+    return _evaluate_voltage(fine, _misfits(data, reference, fine, max(start - _REACH_KEV, LOWEST_KEV)), data)
 
 
-def _misfits(data: UpperPart, lamp: Lamp, voltages_kv: Array, from_kev: float) -> Array:
-    return np.asarray([misfit_of(data, replace(lamp, voltage_kv=float(kv)), from_kev) for kv in voltages_kv])
+def _misfits(data: UpperPart, reference: ScatterReference, voltages_kv: Array, from_kev: float) -> Array:
+    return np.asarray([misfit_of(data, replace(reference, voltage_kv=float(kv)), from_kev) for kv in voltages_kv])
 
 
-def _judged(fine: Array, misfit: Array, data: UpperPart) -> Voltage:
+def _evaluate_voltage(fine: Array, misfit: Array, data: UpperPart) -> Voltage:
     best = int(np.argmin(misfit))
     voltage, error = lowest(fine, misfit, int((data.axis.energy_kev > fine[best] - _REACH_KEV).sum()))
     stop = data.axis.stop_kev
@@ -146,7 +155,7 @@ def _judged(fine: Array, misfit: Array, data: UpperPart) -> Voltage:
     return Voltage(voltage, voltage, float(np.hypot(error, _MODEL_ERROR_KV)))
 
 
-USUAL = Lamp("Rh", 120.0, 40.0)
+USUAL = ScatterReference("Rh", 120.0, 40.0)
 """What stands in for what is not found."""
 _WINDOW_KEV = (15.5, 28.0)
 _FIRST_ANGLES_DEG = np.arange(66.0, 165.0, 14.0)
@@ -161,7 +170,7 @@ _SURE_SIGMAS = 20.0
 
 
 @dataclass(frozen=True)
-class TubeFound:
+class TubeEstimate:
     """What the scattered light says of the tube; None where it says nothing, and then why.
 
     Parameters
@@ -188,11 +197,11 @@ class TubeFound:
 class _Fit:
     """An anode's lines at their best angle, and chi squared."""
 
-    lamp: Lamp
+    lamp: ScatterReference
     misfit: float
 
 
-def find_tube(counts: Array, response: Response, folds: tuple[Array, Array] | None = None) -> TubeFound:
+def find_tube(counts: Array, response: Response, folds: tuple[Array, Array] | None = None) -> TubeEstimate:
     """Return what a sum spectrum tells about the tube.
 
     Parameters
@@ -207,61 +216,67 @@ def find_tube(counts: Array, response: Response, folds: tuple[Array, Array] | No
     data = upper_part(counts, response, folds)
     if data is None:
         early = f"the spectrum ends at {response.axis(counts.size).stop_kev:.1f} keV, below the scattered K lines"
-        return TubeFound(missing=(f"anode: {early}", f"voltage: {early}", "scattering angle: no anode"))
+        return TubeEstimate(missing=(f"anode: {early}", f"voltage: {early}", "scattering angle: no anode"))
     first = guess_anode(counts, response)
-    lamp = USUAL if first is None else Lamp(first.symbol, first.scatter_angle_deg, USUAL.voltage_kv)
-    voltage = guess_voltage(data, lamp)
-    lamp = replace(lamp, voltage_kv=voltage.best_kv)
-    fit = _best_anode(data, lamp, voltage)
+    reference = USUAL if first is None else ScatterReference(first.symbol, first.scatter_angle_deg, USUAL.voltage_kv)
+    voltage = guess_voltage(data, reference)
+    reference = replace(reference, voltage_kv=voltage.best_kv)
+    fit = _best_anode(data, reference, voltage)
     if fit is None and first is not None and first.significance > _SURE_SIGMAS:
-        near = replace(lamp, angle_deg=refine_angle(data, lamp)[0])
+        near = replace(reference, angle_deg=refine_angle(data, reference)[0])
         fit = _Fit(near, float("nan")) if _has_both_peaks(data, near) else None
     if fit is None:
         voltage = _voltage_at_any_angle(data, voltage)
     elif first is None or first.symbol != fit.lamp.anode:
         voltage = guess_voltage(data, fit.lamp)
-    return _told(data, fit, voltage)
+    return _make_estimate(data, fit, voltage)
 
 
 def _voltage_at_any_angle(data: UpperPart, voltage: Voltage) -> Voltage:
     """Return a voltage that does not depend on the angle, which is unknown without an anode."""
     if voltage.voltage_kv is None:
         return voltage
-    others = [guess_voltage(data, replace(USUAL, angle_deg=angle)) for angle in _ANY_ANGLES_DEG]
-    known = [own.voltage_kv for own in others if own.voltage_kv is not None]
-    if len(known) < len(others) or max(known) - min(known) > _MOST_SPREAD_KV:
+    estimates = [guess_voltage(data, replace(USUAL, angle_deg=angle)) for angle in _ANY_ANGLES_DEG]
+    voltages = [estimate.voltage_kv for estimate in estimates if estimate.voltage_kv is not None]
+    if len(voltages) < len(estimates) or max(voltages) - min(voltages) > _MOST_SPREAD_KV:
         reason = f"its end depends on the scattering angle (about {voltage.voltage_kv:.0f} kV)"
         return Voltage(None, voltage.best_kv, reason=reason)
-    spread = 0.5 * (max(known) - min(known))
-    middle = float(np.median(known))
-    return Voltage(middle, middle, float(np.hypot(max(own.error_kv for own in others), spread)))
+    spread = 0.5 * (max(voltages) - min(voltages))
+    middle = float(np.median(voltages))
+    return Voltage(middle, middle, float(np.hypot(max(estimate.error_kv for estimate in estimates), spread)))
 
 
-def _best_anode(data: UpperPart, lamp: Lamp, voltage: Voltage) -> _Fit | None:
+def _best_anode(data: UpperPart, reference: ScatterReference, voltage: Voltage) -> _Fit | None:
     """Return the anode whose lines explain what the continuum leaves over; None where none does, or two do."""
-    excited = [own for own in ANODES if edge_energy(atomic_number(own), SHELLS.index("K")) < _highest(lamp, voltage)]
+    excited = [
+        anode for anode in ANODES if edge_energy(atomic_number(anode), SHELLS.index("K")) < _highest(reference, voltage)
+    ]
     window = _WINDOW_KEV[0], min(_WINDOW_KEV[1], data.axis.stop_kev)
-    fits = sorted(_fitted(data, [replace(lamp, anode=own) for own in excited], window), key=lambda own: own.misfit)
+    fits = sorted(
+        _fitted(data, [replace(reference, anode=anode) for anode in excited], window), key=lambda anode: anode.misfit
+    )
     if not fits:
         return None
     best, unit = fits[0], _unit(data, fits[0].misfit, window)
     # the peaks are weighed where they fit best: on the coarse angles a faint one would look fainter
-    near = [replace(own.lamp, angle_deg=refine_angle(data, own.lamp)[0]) for own in fits if _rivals(own, best, unit)]
+    near = [
+        replace(anode.lamp, angle_deg=refine_angle(data, anode.lamp)[0]) for anode in fits if _rivals(anode, best, unit)
+    ]
     if not _has_both_peaks(data, near[0]):
         return None
     # one whose peaks are not both there is no rival: its Compton peak alone may lie where this one's does
-    return None if any(_has_both_peaks(data, own) for own in near[1:]) else _Fit(near[0], best.misfit)
+    return None if any(_has_both_peaks(data, anode) for anode in near[1:]) else _Fit(near[0], best.misfit)
 
 
-def _rivals(own: _Fit, best: _Fit, unit: float) -> bool:
-    return own.misfit - best.misfit < _LEAST_LEAD * unit
+def _rivals(fit: _Fit, best: _Fit, unit: float) -> bool:
+    return fit.misfit - best.misfit < _LEAST_LEAD * unit
 
 
-def _has_both_peaks(data: UpperPart, lamp: Lamp) -> bool:
+def _has_both_peaks(data: UpperPart, reference: ScatterReference) -> bool:
     """Whether the spectrum needs Rayleigh and Compton lines: either alone may be fluorescence, or a hump."""
-    window = line_window(lamp.anode)
-    misfit = misfit_of(data, lamp, *window)
-    return min(misfits_without(data, lamp, *window)) - misfit > _LEAST_DROP * _unit(data, misfit, window)
+    window = line_window(reference.anode)
+    misfit = misfit_of(data, reference, *window)
+    return min(misfits_without(data, reference, *window)) - misfit > _LEAST_DROP * _unit(data, misfit, window)
 
 
 def _unit(data: UpperPart, misfit: float, window: tuple[float, float]) -> float:
@@ -269,37 +284,40 @@ def _unit(data: UpperPart, misfit: float, window: tuple[float, float]) -> float:
     return max(misfit / max((window[1] - window[0]) / data.axis.gain_kev, 1.0), 1.0)
 
 
-def _highest(lamp: Lamp, voltage: Voltage) -> float:
+def _highest(reference: ScatterReference, voltage: Voltage) -> float:
     """Return the highest edge that the tube may excite; half a kilovolt above it, lines are too weak to count."""
-    return lamp.voltage_kv - _EDGE_MARGIN_KEV if voltage.voltage_kv is not None else float("inf")
+    return reference.voltage_kv - _EDGE_MARGIN_KEV if voltage.voltage_kv is not None else float("inf")
 
 
-def _fitted(data: UpperPart, lamps: list[Lamp], window: tuple[float, float]) -> list[_Fit]:
+def _fitted(data: UpperPart, lamps: list[ScatterReference], window: tuple[float, float]) -> list[_Fit]:
     """Return each anode's best angle; all lamps have the same first guess of it."""
-    angles = np.union1d(_FIRST_ANGLES_DEG, [lamp.angle_deg for lamp in lamps])
+    angles = np.union1d(_FIRST_ANGLES_DEG, [reference.angle_deg for reference in lamps])
     # angle by angle: all anodes share an angle's cross sections, of which few are kept
-    misfits = [[misfit_of(data, replace(lamp, angle_deg=float(own)), *window) for lamp in lamps] for own in angles]
+    misfits = [
+        [misfit_of(data, replace(reference, angle_deg=float(candidate_deg)), *window) for reference in lamps]
+        for candidate_deg in angles
+    ]
     fits = []
-    for lamp, misfit in zip(lamps, np.transpose(misfits), strict=True):
-        near = replace(lamp, angle_deg=lowest(angles, misfit, data.axis.n_channel)[0])
+    for reference, misfit in zip(lamps, np.transpose(misfits), strict=True):
+        near = replace(reference, angle_deg=lowest(angles, misfit, data.axis.n_channel)[0])
         fits.append(_Fit(near, min(misfit_of(data, near, *window), float(misfit.min()))))
     return fits
 
 
-def _told(data: UpperPart, fit: _Fit | None, voltage: Voltage) -> TubeFound:
+def _make_estimate(data: UpperPart, fit: _Fit | None, voltage: Voltage) -> TubeEstimate:
     missing = () if voltage.voltage_kv is not None else (f"voltage: {voltage.reason}",)
-    found = TubeFound(voltage_kv=voltage.voltage_kv, missing=missing)
+    estimate = TubeEstimate(voltage_kv=voltage.voltage_kv, missing=missing)
     if voltage.voltage_kv is not None:
-        found = replace(found, voltage_error_kv=voltage.error_kv)
+        estimate = replace(estimate, voltage_error_kv=voltage.error_kv)
     if fit is None:
-        return replace(found, missing=(no_anode(data.axis.stop_kev), *missing, "scattering angle: no anode"))
+        return replace(estimate, missing=(no_anode(data.axis.stop_kev), *missing, "scattering angle: no anode"))
     angle, error = refine_angle(data, replace(fit.lamp, voltage_kv=voltage.best_kv))
     if not ANGLES_DEG[0] + _AT_END_DEG < angle < ANGLES_DEG[1] - _AT_END_DEG:
-        return replace(found, missing=(no_anode(data.axis.stop_kev), *missing, "scattering angle: no anode"))
-    found = replace(found, anode=fit.lamp.anode)
+        return replace(estimate, missing=(no_anode(data.axis.stop_kev), *missing, "scattering angle: no anode"))
+    estimate = replace(estimate, anode=fit.lamp.anode)
     if not error < _MOST_ERROR_DEG:
-        return replace(found, missing=(*missing, f"scattering angle: the Compton peak is too faint ({angle:.0f}?)"))
-    return replace(found, angle_deg=angle, angle_error_deg=error)
+        return replace(estimate, missing=(*missing, f"scattering angle: the Compton peak is too faint ({angle:.0f}?)"))
+    return replace(estimate, angle_deg=angle, angle_error_deg=error)
 
 
 def no_anode(stop_kev: float) -> str:

@@ -31,8 +31,8 @@ from underpaint.calibrate._refine import (
     resolution_errors,
     significant_groups,
 )
-from underpaint.calibrate._scatter import Lamp, simple_samples, tube_of
-from underpaint.calibrate._tube import USUAL, TubeFound, find_tube, no_anode
+from underpaint.calibrate._scatter import ScatterReference, simple_samples, tube_of
+from underpaint.calibrate._tube import USUAL, TubeEstimate, find_tube, no_anode
 from underpaint.data import EnergyAxis, Scan, survey
 from underpaint.data.pile_up import folded
 from underpaint.errors import CalibrationError
@@ -54,7 +54,7 @@ def argon_counts(model: GroupModel, response: Response) -> float:
     return float(sum(area for group, area in zip(model.groups, areas[:-1], strict=True) if group.family == ARGON))
 
 
-def seen_air_cm(argon: float, counts: Array, response: Response, lamp: Lamp) -> float:
+def seen_air_cm(argon: float, counts: Array, response: Response, reference: ScatterReference) -> float:
     """Return the path in air, cm, that gives as much argon beside as much scatter from 14 to 19 keV.
 
     Parameters
@@ -65,17 +65,18 @@ def seen_air_cm(argon: float, counts: Array, response: Response, lamp: Lamp) -> 
         Sum spectrum.
     response : Response
         Its axis and resolution.
-    lamp : Lamp
+    reference : ScatterReference
         The tube found.
     """
     axis = EnergyAxis(0.05, 0.0, int(_SCATTER_KEV[1] / 0.05) + 2)
-    tube = tube_of(lamp)
-    lit = tube.model_copy(update={"geometry": tube.geometry.model_copy(update={"seen_air_cm": 1.0})})
+    tube = tube_of(reference)
+    with_air = tube.model_copy(update={"geometry": tube.geometry.model_copy(update={"seen_air_cm": 1.0})})
     detector = Detector(noise_fwhm_kev=response.noise_fwhm_kev, fano=response.fano)
-    dark, seen = (
-        np.asarray(render(emit(simple_samples(), own, detail=Detail(orders=1)), detector, axis)) for own in (tube, lit)
+    dark, bright = (
+        np.asarray(render(emit(simple_samples(), instrument, detail=Detail(orders=1)), detector, axis))
+        for instrument in (tube, with_air)
     )
-    air = seen - dark
+    air = bright - dark
     low = axis.energy_kev < 4.0
     # what lies under the line is scatter of the air itself
     per_cm = air[:, low].sum(axis=1) / _between(dark, axis)
@@ -141,7 +142,7 @@ class Calibration:
         One standard deviation, keV; they are correlated.
     axis_uncertainty_ev : float
         Largest standard deviation of the axis between 3 and 15 keV (or its end), eV.
-    found : tuple of str
+    families : tuple of str
         Line families that the axis rests on (``Fe_K``), most significant first.
     missing : tuple of str
         What could not be found, in words.
@@ -171,7 +172,7 @@ class Calibration:
     gain_uncertainty_kev: float
     zero_uncertainty_kev: float
     axis_uncertainty_ev: float
-    found: tuple[str, ...]
+    families: tuple[str, ...]
     missing: tuple[str, ...] = ()
     anode: str | None = None
     scatter_angle_deg: float | None = None
@@ -227,11 +228,11 @@ def calibrate(scan: Scan, *, instrument: Instrument | None = None, tube: bool = 
     ScanError
         It cannot be read, or no pixel of it holds counts.
     """
-    seen = survey(scan)
-    total = seen.total
+    summary = survey(scan)
+    total = summary.total
     _require_counts(total, scan.name)
     recorded = recorded_channels(total)
-    tiles, total = seen.tiles[:, : recorded.stop].copy(), total[: recorded.stop].copy()
+    tiles, total = summary.tiles[:, : recorded.stop].copy(), total[: recorded.stop].copy()
     tiles[:, : recorded.start], total[: recorded.start] = 0.0, 0.0
     peaks = find_spectrum_peaks(total)
     if peaks is None or peaks.channel.size < _LEAST_PEAKS:
@@ -239,7 +240,7 @@ def calibrate(scan: Scan, *, instrument: Instrument | None = None, tube: bool = 
             scan.name,
             f"only {0 if peaks is None else peaks.channel.size} peaks stand out, at least {_LEAST_PEAKS} are",
         )
-    data = _Data(total, tiles, seen.tile_pixels, peaks, scan.name)
+    data = _Data(total, tiles, summary.tile_pixels, peaks, scan.name)
     with one_blas_thread():
         refined = _best_axis(data, _hint(scan, instrument))
         return _with_tube(refined, scan) if tube else _with_anode(refined, scan)
@@ -286,15 +287,15 @@ def _best_axis(data: _Data, prior: EnergyAxis | None) -> "_Refined":
     if prior is None:
         refined = _refined(data, _best_hypothesis(search_axis(data.peaks, data.total.size), data.name), None)
         if not _proven(refined):
-            _fail(data.name, f"{_met(refined)}, which other axes might explain, too; more lines are")
+            _fail(data.name, f"{_describe_lines(refined)}, which other axes might explain, too; more lines are")
         return refined
     near = search_near(data.peaks, data.total.size, prior)
     refined_near = _refined_or_none(data, near, prior)
     if refined_near is not None and _overwhelming(refined_near):
         return refined_near
-    others = search_axis(data.peaks, data.total.size, _RIVALS)
-    if others and others[0].score > _OVERRULING_LEAD * near.score and _disagree(others[0], near):
-        refined_other = _refined_or_none(data, others[0], None)
+    hypotheses = search_axis(data.peaks, data.total.size, _RIVALS)
+    if hypotheses and hypotheses[0].score > _OVERRULING_LEAD * near.score and _disagree(hypotheses[0], near):
+        refined_other = _refined_or_none(data, hypotheses[0], None)
         if refined_other is not None and _overwhelming(refined_other):
             return refined_other
     if refined_near is None or not _borne_out(refined_near, prior):
@@ -355,7 +356,7 @@ def _overwhelming(refined: "_Refined") -> bool:
     return _proven(refined) and refined.evidence_bits > _OVERWHELMING_BITS
 
 
-def _met(refined: "_Refined") -> str:
+def _describe_lines(refined: "_Refined") -> str:
     names = ", ".join(line.name for line in refined.lines)
     return f"gain {1e3 * refined.response.gain_kev:.2f} eV rests on {names}"
 
@@ -370,7 +371,7 @@ def _best_hypothesis(hypotheses: list[Hypothesis], name: str) -> Hypothesis:
     if hypotheses[0].score < _LEAST_SCORE:
         _fail(name, f"the best axis explains {hypotheses[0].score:.0%} of the peaks, {_LEAST_SCORE:.0%} are")
     best = hypotheses[0]
-    rivals = [other for other in hypotheses[1:] if _disagree(best, other)]
+    rivals = [second for second in hypotheses[1:] if _disagree(best, second)]
     if rivals and best.score < _LEAST_LEAD * rivals[0].score:
         _fail(
             name,
@@ -380,10 +381,10 @@ def _best_hypothesis(hypotheses: list[Hypothesis], name: str) -> Hypothesis:
     return best
 
 
-def _disagree(one: Hypothesis, other: Hypothesis) -> bool:
+def _disagree(first: Hypothesis, second: Hypothesis) -> bool:
     at_kev = 8.0
-    channel = (at_kev - one.zero_kev) / one.gain_kev
-    return abs(other.zero_kev + other.gain_kev * channel - at_kev) > 0.08
+    channel = (at_kev - first.zero_kev) / first.gain_kev
+    return abs(second.zero_kev + second.gain_kev * channel - at_kev) > 0.08
 
 
 @dataclass(frozen=True)
@@ -451,23 +452,23 @@ def _require_lines(lines: list[LineFit], name: str, prior: EnergyAxis | None) ->
     if not lines or (prior is None and (len(lines) < _LEAST_LINES or span < _LEAST_SPAN_KEV)):
         names = ", ".join(line.name for line in lines)
         few = ("no unblended line was", "1 unblended line was")
-        met = few[len(lines)] if len(lines) < 2 else f"{len(lines)} unblended lines over {span:.1f} keV were"
-        taken = f", taken for {names}" if names else ""
-        _fail(name, f"{met} found{taken}; three over 2 keV are")
+        count_text = few[len(lines)] if len(lines) < 2 else f"{len(lines)} unblended lines over {span:.1f} keV were"
+        assignment = f", taken for {names}" if names else ""
+        _fail(name, f"{count_text} found{assignment}; three over 2 keV are")
 
 
 def _with_anode(refined: _Refined, scan: Scan) -> Calibration:
-    found = _from_lines(refined, scan)
+    calibration = _from_lines(refined, scan)
     anode = guess_anode(refined.model.counts, refined.response)
     if anode is None:
-        return replace(found, missing=(no_anode(found.axis.stop_kev),))
-    return replace(found, anode=anode.symbol, scatter_angle_deg=anode.scatter_angle_deg)
+        return replace(calibration, missing=(no_anode(calibration.axis.stop_kev),))
+    return replace(calibration, anode=anode.symbol, scatter_angle_deg=anode.scatter_angle_deg)
 
 
 def _with_tube(refined: _Refined, scan: Scan) -> Calibration:
     total = refined.model.counts
     tube = find_tube(total, refined.response, refined.folds)
-    found = replace(
+    calibration = replace(
         _from_lines(refined, scan),
         anode=tube.anode,
         scatter_angle_deg=tube.angle_deg,
@@ -477,18 +478,20 @@ def _with_tube(refined: _Refined, scan: Scan) -> Calibration:
         missing=tube.missing,
     )
     path, reason = _air(refined, total, tube)
-    return replace(found, seen_air_cm=path, missing=(*found.missing, *reason))
+    return replace(calibration, seen_air_cm=path, missing=(*calibration.missing, *reason))
 
 
-def _air(refined: _Refined, total: NDArray[np.float64], tube: TubeFound) -> tuple[float | None, tuple[str, ...]]:
+def _air(refined: _Refined, total: NDArray[np.float64], tube: TubeEstimate) -> tuple[float | None, tuple[str, ...]]:
     """Return the path in air, cm, or why it is unknown."""
     if tube.anode in HIDDEN_UNDER:
         return None, (f"air path: argon's line lies under the scattered L lines of the {tube.anode} anode",)
     argon = argon_counts(refined.model, refined.response)
     if argon == 0:
         return None, ("air path: no argon line stands out",)
-    lamp = Lamp(tube.anode or USUAL.anode, tube.angle_deg or USUAL.angle_deg, tube.voltage_kv or USUAL.voltage_kv)
-    return seen_air_cm(argon, total, refined.response, lamp), ()
+    reference = ScatterReference(
+        tube.anode or USUAL.anode, tube.angle_deg or USUAL.angle_deg, tube.voltage_kv or USUAL.voltage_kv
+    )
+    return seen_air_cm(argon, total, refined.response, reference), ()
 
 
 def _from_lines(refined: _Refined, scan: Scan) -> Calibration:
@@ -507,7 +510,7 @@ def _from_lines(refined: _Refined, scan: Scan) -> Calibration:
         gain_uncertainty_kev=float(np.sqrt(covariance[0, 0])),
         zero_uncertainty_kev=float(np.sqrt(covariance[1, 1])),
         axis_uncertainty_ev=float(1e3 * spread.max()),
-        found=tuple(dict.fromkeys(family_of(line) for line in ranked)),
+        families=tuple(dict.fromkeys(family_of(line) for line in ranked)),
         score=refined.score,
         previous_axis=scan.axis,
         noise_uncertainty_kev=noise_error,
@@ -517,37 +520,37 @@ def _from_lines(refined: _Refined, scan: Scan) -> Calibration:
     )
 
 
-def found_in_words(calibration: Calibration) -> str:
+def describe_estimates(calibration: Calibration) -> str:
     """Name what was found: axis, resolution and what else the spectrum told."""
-    others = {
+    other_families = {
         "anode": calibration.anode,
         "voltage": calibration.voltage_kv,
         "scattering angle": calibration.scatter_angle_deg,
         "path in air that the detector sees": calibration.seen_air_cm,
     }
-    names = ["axis", "resolution", *(name for name, value in others.items() if value is not None)]
+    names = ["axis", "resolution", *(name for name, value in other_families.items() if value is not None)]
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def assumed_in_words(calibration: Calibration) -> str:
+def describe_assumptions(calibration: Calibration) -> str:
     """Name what stands in an instrument without a base as it is usual, for want of better; "" if nothing does."""
-    own = Instrument.model_validate({})
+    defaults = Instrument.model_validate({})
     values = {
-        f"anode {own.tube.anode}": calibration.anode,
-        f"{own.tube.voltage_kv:g} kV": calibration.voltage_kv,
-        f"scattering through {own.geometry.scattering_angle_deg:.0f}°": calibration.scatter_angle_deg,
-        f"{own.geometry.seen_air_cm:g} cm of air seen": calibration.seen_air_cm,
+        f"anode {defaults.tube.anode}": calibration.anode,
+        f"{defaults.tube.voltage_kv:g} kV": calibration.voltage_kv,
+        f"scattering through {defaults.geometry.scattering_angle_deg:.0f}°": calibration.scatter_angle_deg,
+        f"{defaults.geometry.seen_air_cm:g} cm of air seen": calibration.seen_air_cm,
     }
-    assumed = [name for name, found in values.items() if found is None]
+    assumed = [name for name, value in values.items() if value is None]
     return f"Assumed, not found: {', '.join(assumed)}; correct what you know better." if assumed else ""
 
 
-def calibration_notes(header: EnergyAxis | None, found: Calibration) -> tuple[str, ...]:
+def calibration_notes(header: EnergyAxis | None, calibration: Calibration) -> tuple[str, ...]:
     """Say how far the file's axis is from the one found, where that matters."""
     if header is None:
-        families = ", ".join(name.replace("_", " ") for name in found.found[:6]) or "no line"
+        families = ", ".join(name.replace("_", " ") for name in calibration.families[:6]) or "no line"
         return (f"The file has no energy axis that can be used; it was found from {families}.",)
-    channel = found.axis.channel(_COMPARED_AT_KEV)
+    channel = calibration.axis.channel(_COMPARED_AT_KEV)
     off_ev = 1e3 * (header.zero_kev + header.gain_kev * channel - _COMPARED_AT_KEV)
     if abs(off_ev) < _NOTEWORTHY_EV:
         return ()
@@ -560,7 +563,7 @@ def with_calibration(scan: Scan, calibration: Calibration) -> Scan:
     return replace(scan, axis=calibration.axis)
 
 
-def line_ratios(found: Sequence[Calibration]) -> dict[str, tuple[float, ...]]:
+def line_ratios(calibrations: Sequence[Calibration]) -> dict[str, tuple[float, ...]]:
     """Return the counts of each line that all detectors show over the first one's, softest lines first.
 
     Ratios that fall towards soft lines tell of more air, a thicker window or a collimator before a detector; their
@@ -568,7 +571,7 @@ def line_ratios(found: Sequence[Calibration]) -> dict[str, tuple[float, ...]]:
 
     Parameters
     ----------
-    found : sequence of Calibration
+    calibrations : sequence of Calibration
         One per detector.
 
     Returns
@@ -576,7 +579,14 @@ def line_ratios(found: Sequence[Calibration]) -> dict[str, tuple[float, ...]]:
     dict of str to tuple of float
         By line (``Ca-KL3``), one number per detector, 1 for the first.
     """
-    first = found[0].line_counts
-    common = [name for name in first if all(own.line_counts.get(name, 0.0) > 0 for own in found) and first[name] > 0]
-    common.sort(key=lambda name: found[0].line_energy_kev[name])
-    return {name: tuple(float(own.line_counts[name] / first[name]) for own in found) for name in common}
+    first = calibrations[0].line_counts
+    common = [
+        name
+        for name in first
+        if all(calibration.line_counts.get(name, 0.0) > 0 for calibration in calibrations) and first[name] > 0
+    ]
+    common.sort(key=lambda name: calibrations[0].line_energy_kev[name])
+    return {
+        name: tuple(float(calibration.line_counts[name] / first[name]) for calibration in calibrations)
+        for name in common
+    }

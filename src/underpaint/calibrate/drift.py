@@ -48,37 +48,37 @@ class Drift:
     @property
     def span_ev(self) -> float:
         """Largest difference between two blocks at 6.4 keV, eV."""
-        known = self.shift_ev[np.isfinite(self.shift_ev)]
-        return float(np.ptp(known)) if known.size else float("nan")
+        finite = self.shift_ev[np.isfinite(self.shift_ev)]
+        return float(np.ptp(finite)) if finite.size else float("nan")
 
     @property
     def significant(self) -> bool:
         """Whether the blocks differ by more than 2 eV and by more than their deviations allow."""
-        known = np.isfinite(self.shift_ev)
-        if known.sum() < 2:
+        finite = np.isfinite(self.shift_ev)
+        if finite.sum() < 2:
             return False
-        sigmas = self.span_ev / float(np.sqrt(2.0) * np.median(self.error_ev[known]))
+        sigmas = self.span_ev / float(np.sqrt(2.0) * np.median(self.error_ev[finite]))
         return bool(self.span_ev > _LEAST_DRIFT_EV and sigmas > _LEAST_SIGMAS)
 
     def in_words(self) -> str:
         """Say what was found."""
-        known = np.isfinite(self.shift_ev)
-        if known.sum() < 2:
+        finite = np.isfinite(self.shift_ev)
+        if finite.sum() < 2:
             return "drift: unknown, too few rows have lines enough"
-        error = float(np.median(self.error_ev[known]))
+        error = float(np.median(self.error_ev[finite]))
         state = "drifts" if self.significant else "is steady"
         ends = f"{np.nanmin(self.shift_ev):+.1f} to {np.nanmax(self.shift_ev):+.1f} eV"
         return f"the axis {state} along the rows: {ends} at {COMPARED_AT_KEV} keV, each good to {error:.1f} eV"
 
 
-def find_drift(scan: Scan, found: Calibration, n_block: int = _MOST_BLOCKS) -> Drift:
+def find_drift(scan: Scan, calibration: Calibration, n_block: int = _MOST_BLOCKS) -> Drift:
     """Measure the lines of blocks of rows against those of the whole scan.
 
     Parameters
     ----------
     scan : Scan
         The scan that was calibrated.
-    found : Calibration
+    calibration : Calibration
         Its calibration.
     n_block : int
         Blocks at most; fewer where rows hold few counts.
@@ -88,32 +88,36 @@ def find_drift(scan: Scan, found: Calibration, n_block: int = _MOST_BLOCKS) -> D
     CalibrationError
         The scan has another number of channels than the calibration.
     """
-    if scan.shape[2] != found.axis.n_channel:
+    if scan.shape[2] != calibration.axis.n_channel:
         raise CalibrationError(
             f"Cannot look for drift: scan {scan.name!r} has {scan.shape[2]} channels, its calibration "
-            f"{found.axis.n_channel}. Calibrate this very scan."
+            f"{calibration.axis.n_channel}. Calibrate this very scan."
         )
     rows = np.asarray(scan.present_counts().sum(axis=1, dtype=np.float64).compute())
     n_block = int(np.clip(rows.sum() / _LEAST_COUNTS, 1, min(n_block, len(rows))))
     borders = np.linspace(0, len(rows), n_block + 1).astype(np.int64)
     blocks = [rows[low:high].sum(axis=0) for low, high in pairwise(borders)]
-    response = Response(found.axis.gain_kev, found.axis.zero_kev, found.noise_fwhm_kev, found.fano)
-    shifts = np.asarray([_shift(counts, response, found) for counts in blocks])
+    response = Response(
+        calibration.axis.gain_kev, calibration.axis.zero_kev, calibration.noise_fwhm_kev, calibration.fano
+    )
+    shifts = np.asarray([_shift(counts, response, calibration) for counts in blocks])
     return Drift(borders[:-1], borders[1:], shifts[:, 0], shifts[:, 1], shifts[:, 2])
 
 
-def _shift(counts: Array, response: Response, found: Calibration) -> tuple[float, float, float]:
+def _shift(counts: Array, response: Response, calibration: Calibration) -> tuple[float, float, float]:
     """Return shift at 6.4 keV and its deviation, eV, and stretch of one block."""
     if counts.sum() == 0:
         return float("nan"), float("nan"), 0.0
-    groups = [group for group in candidate_groups(response, counts) if group.family in found.found]
-    lines = [line for line in measure_lines(GroupModel(counts, groups, response), response) if _compared(line, found)]
+    groups = [group for group in candidate_groups(response, counts) if group.family in calibration.families]
+    lines = [
+        line for line in measure_lines(GroupModel(counts, groups, response), response) if _compared(line, calibration)
+    ]
     if len(lines) < _LEAST_LINES:
         return float("nan"), float("nan"), 0.0
     energy = np.asarray([line.energy_kev for line in lines])
-    own = np.asarray([found.residual_ev[line.name] for line in lines])
+    residuals = np.asarray([calibration.residual_ev[line.name] for line in lines])
     # What a line is off in the whole scan is its shape's fault as far as that may be, else the drift of its own rows.
-    off = np.asarray([1e3 * line.offset_kev for line in lines]) - np.clip(own, -_SHAPE_EV, _SHAPE_EV)
+    off = np.asarray([1e3 * line.offset_kev for line in lines]) - np.clip(residuals, -_SHAPE_EV, _SHAPE_EV)
     error = np.hypot([1e3 * line.error_kev for line in lines], _FLOOR_EV)
     design = np.stack([np.ones_like(energy), 1e3 * (energy - COMPARED_AT_KEV)], axis=1) / error[:, None]
     covariance = np.linalg.pinv(design.T @ design)
@@ -122,22 +126,24 @@ def _shift(counts: Array, response: Response, found: Calibration) -> tuple[float
     return float(shift), float(np.sqrt(covariance[0, 0] * inflate)), float(stretch)
 
 
-def _compared(line: LineFit, found: Calibration) -> bool:
-    return line.name in found.residual_ev and not line.blended and line.significance > _LEAST_SIGNIFICANCE
+def _compared(line: LineFit, calibration: Calibration) -> bool:
+    return line.name in calibration.residual_ev and not line.blended and line.significance > _LEAST_SIGNIFICANCE
 
 
-def without_drift(scan: Scan, found: Calibration, drift: Drift) -> Scan:
+def without_drift(scan: Scan, calibration: Calibration, drift: Drift) -> Scan:
     """Return the scan on the calibrated axis, each block of rows moved back; blocks of unknown shift are left.
 
     Counts are moved from channel to channel, so they are no longer whole numbers; none is lost inside the range.
     """
     parts = [
-        rebin_scan(Scan(scan.counts[low:high], axis=_axis_of_block(found.axis, shift, stretch)), found.axis).counts
+        rebin_scan(
+            Scan(scan.counts[low:high], axis=_axis_of_block(calibration.axis, shift, stretch)), calibration.axis
+        ).counts
         for low, high, shift, stretch in zip(drift.start, drift.stop, drift.shift_ev, drift.stretch, strict=True)
     ]
     note = f"drift of up to {drift.span_ev:.1f} eV along the rows taken out"
-    whole = da.concatenate([part.astype(np.float32) for part in parts], axis=0)
-    return replace(scan, counts=whole, axis=found.axis, notes=(*scan.notes, note))
+    counts = da.concatenate([part.astype(np.float32) for part in parts], axis=0)
+    return replace(scan, counts=counts, axis=calibration.axis, notes=(*scan.notes, note))
 
 
 def _axis_of_block(axis: EnergyAxis, shift_ev: float, stretch: float) -> EnergyAxis:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from underpaint.calibrate._excitation import Beam, beam_contradiction, find_beam
-from underpaint.calibrate._knowledge import BEAM_RANGE_KEV, Knowledge, contradiction, deviation_note, what_is_known
+from underpaint.calibrate._knowledge import BEAM_RANGE_KEV, Knowledge, contradiction, deviation_note, merge_knowledge
 from underpaint.calibrate.calibration import Calibration, DoubtedAxisError, calibrate, calibration_notes
 from underpaint.data import EnergyAxis, Scan, Spectrum, survey
 from underpaint.data.peaks import resolution_fwhm_kev
 from underpaint.errors import CalibrationError, InstrumentError
 from underpaint.physics.instrument import Instrument, SourceSpectrum, load_instrument
-from underpaint.simulate.instrument_inputs import KnownInstrument
+from underpaint.simulate.instrument_inputs import InstrumentConditions
 
 _NO_ANODE = (
     "The tube's anode is not known. Its lines, scattered by the sample, may look like a pigment's (chromium, copper). "
@@ -63,9 +63,9 @@ class CalibratedScan:
         """Energy of the monochromatic beam, keV; None: a tube, or not known."""
         return None if self.knowledge is None else self.knowledge.beam_kev
 
-    def known(self) -> KnownInstrument:
+    def known(self) -> InstrumentConditions:
         """What is known of the instrument, as networks take it."""
-        return KnownInstrument() if self.knowledge is None else self.knowledge.known()
+        return InstrumentConditions() if self.knowledge is None else self.knowledge.known()
 
     def facts(self) -> dict[str, Any]:
         """JSON-serialisable record for the results."""
@@ -84,7 +84,7 @@ class CalibratedScan:
                 "fano": calibration.fano,
                 "residual_ev": calibration.residual_ev,
                 "axis_uncertainty_ev": calibration.axis_uncertainty_ev,
-                "found": list(calibration.found),
+                "found": list(calibration.families),
                 "missing": list(calibration.missing),
                 "anode": calibration.anode,
                 "scatter_angle_deg": calibration.scatter_angle_deg,
@@ -131,26 +131,28 @@ def resolve_energy_axis(
         The beam's energy is not between 0.5 and 200 keV; or the spectra contradict the instrument: its axis is more
         than 50 eV off the lines, or it has a tube and they show a monochromatic beam.
     """
-    given = load_instrument(instrument) if isinstance(instrument, str | Path) else instrument
+    user_instrument = load_instrument(instrument) if isinstance(instrument, str | Path) else instrument
     check_beam(beam_kev)
     counts = survey(scan).total if total is None else np.asarray(total.counts, dtype=np.float64)
-    placed, lines, faults = _placed(scan, given, total, calibrated=calibrated, tube=tube)
+    placed, lines, faults = _placed(scan, user_instrument, total, calibrated=calibrated, tube=tube)
     if beam_kev is not None:
         source = SourceSpectrum(energy_kev=(beam_kev,), weight=(1.0,))
-        given = (given or Instrument.model_validate({})).model_copy(update={"source_spectrum": source})
-    known = what_is_known(scan, given=given, found=placed.calibration)
-    detector, axis = known.instrument.detector, placed.scan.require_axis()
+        user_instrument = (user_instrument or Instrument.model_validate({})).model_copy(
+            update={"source_spectrum": source}
+        )
+    knowledge = merge_knowledge(scan, user_instrument=user_instrument, calibration=placed.calibration)
+    detector, axis = knowledge.instrument.detector, placed.scan.require_axis()
     beam = find_beam(counts, axis, resolution_fwhm_kev(axis.energy_kev, detector.noise_fwhm_kev, detector.fano))
     beam_alerts: tuple[str, ...] = ()
-    if known.beam_kev is not None:
-        beam_alerts = _beam_alerts(known, beam, lines)
-    elif "source_spectrum" not in known.origin:
-        known = what_is_known(scan, given=given, found=placed.calibration, beam=beam)
-        if beam is not None and known.beam_kev is None:
+    if knowledge.beam_kev is not None:
+        beam_alerts = _beam_alerts(knowledge, beam, lines)
+    elif "source_spectrum" not in knowledge.origin:
+        knowledge = merge_knowledge(scan, user_instrument=user_instrument, calibration=placed.calibration, beam=beam)
+        if beam is not None and knowledge.beam_kev is None:
             faults.append(f"it has a tube, and the spectra show a monochromatic beam of {beam.energy_kev:.1f} keV")
-    alerts = (*placed.alerts, *beam_alerts, *_contradicted(given, faults, trusted=trust_instrument))
-    unknown = (_NO_ANODE,) if tube and known.beam_kev is None and "tube.anode" not in known.origin else ()
-    return replace(placed, knowledge=known, notes=(*placed.notes, *known.notes, *unknown), alerts=alerts)
+    alerts = (*placed.alerts, *beam_alerts, *_contradicted(user_instrument, faults, trusted=trust_instrument))
+    unknown = (_NO_ANODE,) if tube and knowledge.beam_kev is None and "tube.anode" not in knowledge.origin else ()
+    return replace(placed, knowledge=knowledge, notes=(*placed.notes, *knowledge.notes, *unknown), alerts=alerts)
 
 
 def check_beam(beam_kev: float | None) -> None:
@@ -164,12 +166,12 @@ def check_beam(beam_kev: float | None) -> None:
 
 
 def _placed(
-    scan: Scan, given: Instrument | None, total: Spectrum | None, *, calibrated: bool, tube: bool
+    scan: Scan, user_instrument: Instrument | None, total: Spectrum | None, *, calibrated: bool, tube: bool
 ) -> tuple[CalibratedScan, Calibration | None, list[str]]:
     """Put a scan on its axis; also return what its lines tell and how they contradict the given axis."""
     single = scan if total is None else _one_pixel(scan, total)
-    if given is not None and "gain_kev" in given.detector.model_fields_set:
-        placed = _on_given_axis(scan, given)
+    if user_instrument is not None and "gain_kev" in user_instrument.detector.model_fields_set:
+        placed = _on_given_axis(scan, user_instrument)
         axis = placed.scan.require_axis()
         try:
             found_axis = calibrate(single)
@@ -195,34 +197,35 @@ def _placed(
     return CalibratedScan(scan.with_axis(found_axis.axis), calibration=found_axis, notes=notes), found_axis, []
 
 
-def _beam_alerts(known: Knowledge, shown: Beam | None, lines: Calibration | None) -> tuple[str, ...]:
+def _beam_alerts(knowledge: Knowledge, shown: Beam | None, lines: Calibration | None) -> tuple[str, ...]:
     """Return an alert where the spectra contradict the beam that was given or that the file names."""
-    beam_kev = known.beam_kev
-    families, anode = ((), None) if lines is None else (lines.found, lines.anode)
+    beam_kev = knowledge.beam_kev
+    families, anode = ((), None) if lines is None else (lines.families, lines.anode)
     fault = "" if beam_kev is None else beam_contradiction(beam_kev, shown, families, anode)
     if not fault:
         return ()
-    origin = ORIGINS[known.origin["source_spectrum"]]
+    origin = ORIGINS[knowledge.origin["source_spectrum"]]
     return (
         f"The spectra contradict the monochromatic beam of {beam_kev:g} keV ({origin}): {fault}. It was used "
         "nevertheless: what follows may be wrong. Give the right energy with --beam (beam_kev=), or none for a tube.",
     )
 
 
-def _contradicted(given: Instrument | None, faults: list[str], *, trusted: bool) -> tuple[str, ...]:
+def _contradicted(user_instrument: Instrument | None, faults: list[str], *, trusted: bool) -> tuple[str, ...]:
     """Refuse an instrument that the spectra contradict, or return the alert that it was used nevertheless."""
-    if given is None or not faults:
+    if user_instrument is None or not faults:
         return ()
-    what = f"The spectra contradict the instrument {given.name!r}: {'; '.join(faults)}."
+    contradiction_text = f"The spectra contradict the instrument {user_instrument.name!r}: {'; '.join(faults)}."
     if not trusted:
         raise InstrumentError(
-            f"{what} Leave the instrument out, name the right one, put what `underpaint calibrate` finds into its "
-            "file, or use it nevertheless with --trust-instrument (trust_instrument=True)."
+            f"{contradiction_text} Leave the instrument out, name the right one, put the values of "
+            "`underpaint calibrate` into its file, or use it nevertheless with --trust-instrument "
+            "(trust_instrument=True)."
         )
-    return (f"{what} It was used nevertheless, as asked: what follows may be wrong.",)
+    return (f"{contradiction_text} It was used nevertheless, as asked: what follows may be wrong.",)
 
 
-def check_instrument(axis: CalibratedScan, given: Instrument, *, trusted: bool) -> tuple[str, ...]:
+def check_instrument(axis: CalibratedScan, instrument: Instrument, *, trusted: bool) -> tuple[str, ...]:
     """Hold a given instrument against the axis that was found in the lines; return alerts where it was trusted.
 
     Raises
@@ -230,16 +233,16 @@ def check_instrument(axis: CalibratedScan, given: Instrument, *, trusted: bool) 
     InstrumentError
         The lines contradict it, and it is not trusted.
     """
-    if axis.calibration is None or "gain_kev" not in given.detector.model_fields_set:
+    if axis.calibration is None or "gain_kev" not in instrument.detector.model_fields_set:
         return ()
-    scan_axis = EnergyAxis(given.detector.gain_kev, given.detector.zero_kev, axis.scan.shape[2])
+    scan_axis = EnergyAxis(instrument.detector.gain_kev, instrument.detector.zero_kev, axis.scan.shape[2])
     fault = contradiction(scan_axis, axis.calibration)
-    return _contradicted(given, [fault] if fault else [], trusted=trusted)
+    return _contradicted(instrument, [fault] if fault else [], trusted=trusted)
 
 
-def _on_given_axis(scan: Scan, given: Instrument) -> CalibratedScan:
-    detector, n_channel = given.detector, scan.shape[2]
-    notes = [f"The energy axis is that of the instrument {given.name!r}."]
+def _on_given_axis(scan: Scan, instrument: Instrument) -> CalibratedScan:
+    detector, n_channel = instrument.detector, scan.shape[2]
+    notes = [f"The energy axis is that of the instrument {instrument.name!r}."]
     if "n_channel" in detector.model_fields_set and detector.n_channel != n_channel:
         notes.append(
             f"The scan has {n_channel} channels, the instrument {detector.n_channel}; the first ones are used."

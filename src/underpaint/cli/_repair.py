@@ -163,7 +163,7 @@ def _aligned(scan: "Scan", given: float | None) -> "tuple[Scan, Step]":
         facts = {"shift_columns": 0.0, "found_columns": shift.columns, "error_columns": shift.error_columns}
         return scan, room.Step("rows", f"{shift.in_words()}: left as they are", facts)
     moved, step = room.with_rows_aligned(scan, shift)
-    return moved, step if given is not None else replace(step, said=f"{shift.in_words()}; {step.said}")
+    return moved, step if given is not None else replace(step, description=f"{shift.in_words()}; {step.description}")
 
 
 def _ranges(text: str) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -265,7 +265,7 @@ def _tell(steps: "Sequence[Step]", record: dict[str, Any], out: Path, *, quiet: 
         show_json(record | {"out": str(out)})
         return
     for own in steps:
-        say(f"- {own.said}", quiet=quiet)
+        say(f"- {own.description}", quiet=quiet)
     say(f"Wrote {out}; {record['original']} is unchanged.", quiet=quiet)
 
 

@@ -743,11 +743,11 @@ def _check_summary(path: Path) -> None:
 
 def _write_summary(records: list[dict[str, Any]], base: Path) -> None:
     from underpaint.io.results.csv_text import write_csv
-    from underpaint.runtime.files import whole_file
+    from underpaint.runtime.files import atomic_write
 
     base.mkdir(parents=True, exist_ok=True)
     names = sorted({name for each in records for name in each["share_above_half"]})
-    with whole_file(base / SUMMARY) as part, part.open("w", newline="", encoding="utf-8") as stream:
+    with atomic_write(base / SUMMARY) as part, part.open("w", newline="", encoding="utf-8") as stream:
         write_csv(stream, [[*_SUMMARY_HEAD, *names], *(_summary_row(each, names) for each in records)])
 
 
@@ -765,7 +765,7 @@ def _save_pictures(found: list[Any], picture: Path, *, overwrite: bool) -> list[
     paths = [picture.with_stem(stem) for stem in stems]
     check_new_files(paths, overwrite=overwrite)
     for path, (own, axis) in zip(paths, found, strict=True):
-        families = () if axis.calibration is None else axis.calibration.found
+        families = () if axis.calibration is None else axis.calibration.families
         figure = spectrum(axis.scan_axis, own.sum_spectrum.counts, own.max_spectrum.counts, families, title=own.name)
         save_png(figure, path)
     return paths

@@ -31,7 +31,7 @@ from underpaint.elements.scatter import ScatterPeaks, plan_scatter
 from underpaint.elements.variable_fit import Evidence, VariableFit, fitted_noise
 from underpaint.errors import CoverageError, ScanError
 from underpaint.physics.instrument import Detector, Instrument
-from underpaint.runtime.blocks import over_blocks
+from underpaint.runtime.blocks import map_blocks
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
@@ -484,7 +484,7 @@ def _fit_blocks(
     def work(counts: NDArray[Any], present: NDArray[np.bool_] | None, *parts: NDArray[Any]) -> Any:
         return fit.without_diffraction(counts, present, parts)
 
-    for _, block, (values, peaks) in over_blocks(scan, work, beside=detectors):
+    for _, block, (values, peaks) in map_blocks(scan, work, arrays=detectors):
         result[block] = values
         if maps is not None:
             maps[block] = peaks

@@ -19,7 +19,7 @@ from underpaint.io.new_hdf5 import new_hdf5
 from underpaint.io.readers import Photograph, reader_of
 from underpaint.io.readers.zarr import let_zarr_finish, zarr_library
 from underpaint.io.results.provenance import file_facts, refuse_change
-from underpaint.runtime.files import not_written, whole_file, written_alone
+from underpaint.runtime.files import atomic_write, exclusive_lock, write_error
 from underpaint.runtime.progress import Progress
 
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf", ".nxs")
@@ -186,12 +186,12 @@ def _writer(place: Path) -> Writer:
 def _appearing(place: Path) -> Iterator[Path]:
     """Give a new name for what is to appear at a place; nothing stays of what is interrupted or fails."""
     try:
-        with written_alone(place), whole_file(place, replace=False) as part:
+        with exclusive_lock(place), atomic_write(place, replace=False) as part:
             yield part
     except UnderpaintError:
         raise
     except (OSError, RuntimeError) as error:
-        raise not_written(place, error) from error
+        raise write_error(place, error) from error
 
 
 def _row_blocks(scan: Scan, tell: Progress, what: str) -> Iterator[tuple[int, NDArray[Any]]]:

@@ -21,7 +21,7 @@ from underpaint.physics.instrument.pymca import (
     read_pymca,
 )
 from underpaint.physics.materials import Layer, mass_fractions
-from underpaint.runtime.files import whole_file
+from underpaint.runtime.files import atomic_write
 
 __all__ = ["PymcaConfiguration", "Untranslated", "read_pymca", "write_pymca"]
 
@@ -117,7 +117,7 @@ def write_pymca(
         "concentrations": _USUAL_CONCENTRATIONS,
         "materials": {},
     }
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text(_text(sections, materials), "utf-8")
     return _without_counterpart(instrument)
 

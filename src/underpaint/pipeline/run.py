@@ -18,14 +18,14 @@ from underpaint.io import BlockStore, is_finished, load, read_results, recover, 
 from underpaint.io.load import refuse_inside
 from underpaint.io.results.nexus import check_map_names
 from underpaint.io.results.provenance import DEPENDS, check_origin, file_facts, folders_of, refuse_change
-from underpaint.io.results.sidecars import carry_over
+from underpaint.io.results.sidecars import copy_sidecars
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import Palette, load_palette
 from underpaint.pigments.weights import load_card, model_path
 from underpaint.pipeline.blocks import load_survey, save_survey
 from underpaint.pipeline.plan import NO_MODEL, Settings, plan, read_survey
 from underpaint.runtime.files import sha256_of
-from underpaint.runtime.progress import Progress, silent
+from underpaint.runtime.progress import Progress, no_progress
 
 _BYTES_PER_MAP_VALUE = 12
 _USUAL_FAMILIES = 40
@@ -108,7 +108,7 @@ def identify_to_folder(
         recover(out)
     if resume and is_finished(out) and _is_left_alone(out, flat, overwrite=overwrite):
         return _of_run(out, skipped=True)
-    step = progress or silent
+    step = progress or no_progress
     step("Opening the scan", 0, 1)
     opened = load(scan, detector=settings.detector, shape=settings.shape, counts_scale=settings.counts_scale)
     needed = _needed_bytes(opened, settings)
@@ -127,7 +127,7 @@ def identify_to_folder(
         kept = {**results.summary["settings"], **about, DEPENDS: depends}
         write_results(place.path, replace(results, summary={**results.summary, "settings": kept}))
         # Before the report, which tells of regions and photograph, too.
-        aside = carry_over(place.earlier, place.path)
+        aside = copy_sidecars(place.earlier, place.path)
         step("Writing the report", 0, 1)
         _write_report(place.path, planned.calibrated.scan)
         refuse_change(scan, facts, out)

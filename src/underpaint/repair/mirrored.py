@@ -134,11 +134,11 @@ def direction_of(images: Array, rows: NDArray[np.intp] | None = None) -> RowDire
     difference = mirrored - straight
     total = float(difference.sum())
     rest = np.sign(total) * max(float((np.sign(total) * (total - difference)).min()), 0.0)
-    both = float(np.sqrt((above**2).sum() * (below**2).sum()))
+    norm = float(np.sqrt((above**2).sum() * (below**2).sum()))
     return RowDirection(
         as_recorded=float(straight.sum()) / scale,
         mirrored=float(mirrored.sum()) / scale,
-        neighbours=float((above * below).sum()) / both if both > 0 else 0.0,
+        neighbours=float((above * below).sum()) / norm if norm > 0 else 0.0,
         mirrored_columns=mirrored_lag,
         sigmas=float(rest) / max(float(np.sqrt(2.0)) * error, 1e-12 * scale),
         error=error / scale,
@@ -190,8 +190,8 @@ def _sampled_part(scan: Scan) -> tuple[list[slice], slice]:
     if length * _N_RUN >= n_row:
         return [slice(0, n_row)], slice(0, n_column)
     starts = np.linspace(0, n_row - length, _N_RUN).astype(int).tolist()
-    left_out = n_column - max(int(_SAMPLE_BYTES / (_N_RUN * length * pixel_bytes)), _LEAST_SAMPLED_COLUMNS)
-    margin = max(left_out // 2, 0)  # the same on both sides, so that a mirrored row covers itself
+    n_skipped = n_column - max(int(_SAMPLE_BYTES / (_N_RUN * length * pixel_bytes)), _LEAST_SAMPLED_COLUMNS)
+    margin = max(n_skipped // 2, 0)  # the same on both sides, so that a mirrored row covers itself
     return [slice(start, start + length) for start in starts], slice(margin, n_column - margin)
 
 
@@ -221,12 +221,12 @@ def with_rows_mirrored(scan: Scan, direction: RowDirection | None = None) -> tup
         name: None if getattr(scan, name) is None else _mirrored(getattr(scan, name), 0)
         for name in ("live_time_s", "real_time_s", "present")
     }
-    done = "odd rows mirrored; the first row's direction is kept, since the picture does not show which is right"
+    note = "odd rows mirrored; the first row's direction is kept, since the picture does not show which is right"
     facts: dict[str, Any] = {"mirrored": "odd rows"}
     if direction is not None:
-        done = f"{direction.in_words()}: {done}"
+        note = f"{direction.in_words()}: {note}"
         facts |= {"correlation_mirrored": direction.mirrored, "correlation_as_recorded": direction.as_recorded}
-    return replace(scan, counts=counts, notes=(*scan.notes, done), **images), Step("snake", done, facts)
+    return replace(scan, counts=counts, notes=(*scan.notes, note), **images), Step("snake", note, facts)
 
 
 def _mirrored(image: NDArray[Any], first: int) -> NDArray[Any]:

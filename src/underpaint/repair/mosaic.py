@@ -103,7 +103,7 @@ class Mosaic:
         return {
             "corner_pixels": self.corner_pixels.round(3).tolist(),
             "corrected_pixels": self.corrected_pixels.round(3).tolist(),
-            "overlaps": [vars(own) for own in self.overlaps],
+            "overlaps": [vars(overlap) for overlap in self.overlaps],
             "apart": list(self.apart),
         }
 
@@ -121,21 +121,21 @@ def read_positions(path: str | Path) -> dict[str, tuple[float, float]]:
     ScanError
         The file cannot be read, a column is missing, a position is no number, or a tile stands there twice.
     """
-    found: dict[str, tuple[float, float]] = {}
+    positions: dict[str, tuple[float, float]] = {}
     try:
         text = read_bounded(Path(path), MOST_TABLE_BYTES, ScanError).decode("utf-8")
         for row in csv.DictReader(io.StringIO(text, newline="")):
             name, place = row["tile"].strip(), (float(row["row_mm"]), float(row["column_mm"]))
-            if name in found or not np.isfinite(place).all():
+            if name in positions or not np.isfinite(place).all():
                 raise ScanError(f"Cannot use {path}: the tile {name!r} stands there twice, or lies at {place} mm.")
-            found[name] = place
+            positions[name] = place
     except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
         if isinstance(error, ScanError):
             raise
         raise ScanError(
             f"Cannot read positions from {path}: {error}. A CSV table tile,row_mm,column_mm is needed."
         ) from error
-    return found
+    return positions
 
 
 def join_tiles(tiles: Sequence[Tile], *, register: bool = True, most_pixels: float = 5.0) -> Mosaic:
@@ -169,19 +169,19 @@ def join_tiles(tiles: Sequence[Tile], *, register: bool = True, most_pixels: flo
     correlation, which needs both images tapered to their borders, pulls narrow overlaps towards no shift.
     """
     step = _common_step(tiles)
-    scans = _on_one_axis([own.scan for own in tiles])
-    stage = np.array([[own.row_mm / step[0], own.column_mm / step[1]] for own in tiles])
+    scans = _on_one_axis([tile.scan for tile in tiles])
+    stage = np.array([[tile.row_mm / step[0], tile.column_mm / step[1]] for tile in tiles])
     stage -= stage.min(axis=0)
-    sizes = np.array([own.shape[:2] for own in scans])
+    sizes = np.array([tile.shape[:2] for tile in scans])
     _refuse_far_tiles(stage, sizes, step)
     overlaps = _compared(scans, stage, most_pixels) if register else ()
     places = _reconciled(stage, overlaps)
     corners = _on_whole_pixels(places)
     first = np.rint(corners).astype(np.int64)
-    whole = _assembled(scans, first)
+    mosaic_scan = _assembled(scans, first)
     moved = places - stage
     moved -= moved.mean(axis=0)
-    return Mosaic(replace(whole, step_mm=step), corners, moved, overlaps, _apart(first, sizes))
+    return Mosaic(replace(mosaic_scan, step_mm=step), corners, moved, overlaps, _isolated_tiles(first, sizes))
 
 
 def _on_whole_pixels(places: Array) -> Array:
@@ -206,20 +206,20 @@ def _refuse_far_tiles(stage: Array, sizes: NDArray[np.int64], step: tuple[float,
     )
 
 
-def _apart(corners: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[int, ...]:
+def _isolated_tiles(corners: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[int, ...]:
     low = np.maximum(corners[:, None], corners[None])
     high = np.minimum((corners + sizes)[:, None], (corners + sizes)[None])
-    together = ((high - low) >= _LEAST_OVERLAP).all(axis=2) & ~np.eye(len(sizes), dtype=bool)
-    return tuple(np.flatnonzero(~together.any(axis=1)).tolist())
+    overlapping = ((high - low) >= _LEAST_OVERLAP).all(axis=2) & ~np.eye(len(sizes), dtype=bool)
+    return tuple(np.flatnonzero(~overlapping.any(axis=1)).tolist())
 
 
 def _common_step(tiles: Sequence[Tile]) -> tuple[float, float]:
     if len(tiles) < 2:
         raise ScanError(f"Cannot join {len(tiles)} tile; give two or more.")
-    steps = [own.scan.step_mm for own in tiles]
+    steps = [tile.scan.step_mm for tile in tiles]
     first = steps[0]
-    if first is None or any(own is None or not np.allclose(own, first, rtol=_STEP_TOLERANCE) for own in steps):
-        sizes = ", ".join(f"{own.scan.name}: {own.scan.step_mm or 'unknown'}" for own in tiles)
+    if first is None or any(tile is None or not np.allclose(tile, first, rtol=_STEP_TOLERANCE) for tile in steps):
+        sizes = ", ".join(f"{tile.scan.name}: {tile.scan.step_mm or 'unknown'}" for tile in tiles)
         raise ScanError(
             f"Cannot join tiles of different or unknown pixel size, mm ({sizes}). Give their size: --step-mm."
         )
@@ -232,26 +232,26 @@ def _common_step(tiles: Sequence[Tile]) -> tuple[float, float]:
 
 def _on_one_axis(scans: Sequence[Scan]) -> list[Scan]:
     first = scans[0]
-    if all(own.shape[2] == first.shape[2] and own.axis == first.axis for own in scans):
+    if all(scan.shape[2] == first.shape[2] and scan.axis == first.axis for scan in scans):
         return list(scans)
-    return [rebin_scan(own, first.require_axis()) for own in scans]
+    return [rebin_scan(scan, first.require_axis()) for scan in scans]
 
 
 # --- where the tiles lie ---------------------------------------------------------------------------
 
 
 def _compared(scans: Sequence[Scan], stage: Array, most_pixels: float) -> tuple[Overlap, ...]:
-    total = sum(survey(own).total for own in scans)
+    total = sum(survey(scan).total for scan in scans)
     cumulated = np.cumsum(total)
     borders = np.searchsorted(cumulated, np.linspace(0.0, cumulated[-1], _N_BAND + 1)[1:-1])
     edges = np.unique(np.concatenate([[0], borders, [cumulated.size]]))
-    images = [np.sqrt(bands_between(own, edges)) for own in scans]
-    found = []
+    images = [np.sqrt(bands_between(scan, edges)) for scan in scans]
+    overlaps = []
     for first, second in combinations(range(len(scans)), 2):
-        own = _overlap(images, stage, (first, second), most_pixels)
-        if own is not None:
-            found.append(own)
-    return tuple(found)
+        scan = _overlap(images, stage, (first, second), most_pixels)
+        if scan is not None:
+            overlaps.append(scan)
+    return tuple(overlaps)
 
 
 def _overlap(images: Sequence[Array], stage: Array, pair: tuple[int, int], most_pixels: float) -> Overlap | None:
@@ -279,10 +279,10 @@ def _overlap(images: Sequence[Array], stage: Array, pair: tuple[int, int], most_
     return Overlap(first, second, (float(off[0]), float(off[1])), max(highest, -1.0), used=used)
 
 
-def _likeness_at(first: Array, second: Array, apart: NDArray[np.int64]) -> float:
+def _likeness_at(first: Array, second: Array, offset: NDArray[np.int64]) -> float:
     """Return how alike two images are where they overlap, -2 where they hardly do."""
-    here, there = _common_part(first, second, apart)
-    return _likeness(here, there) if min(here.shape[1:]) >= _LEAST_OVERLAP // 2 else -2.0
+    first_part, second_part = _common_part(first, second, offset)
+    return _likeness(first_part, second_part) if min(first_part.shape[1:]) >= _LEAST_OVERLAP // 2 else -2.0
 
 
 def _vertex(values: Array, best: np.intp) -> float:
@@ -294,18 +294,18 @@ def _vertex(values: Array, best: np.intp) -> float:
     return float(0.5 * (left - right) / curvature) if curvature < 0 else 0.0
 
 
-def _common_part(first: Array, second: Array, apart: NDArray[np.int64]) -> tuple[Array, Array]:
+def _common_part(first: Array, second: Array, offset: NDArray[np.int64]) -> tuple[Array, Array]:
     """Return what two images show both, the second lying so many rows and columns farther; perhaps nothing."""
-    low = np.maximum(apart, 0)
-    high = np.minimum(first.shape[1:], apart + np.asarray(second.shape[1:]))
+    low = np.maximum(offset, 0)
+    high = np.minimum(first.shape[1:], offset + np.asarray(second.shape[1:]))
     high = np.maximum(high, low)
-    here = first[:, low[0] : high[0], low[1] : high[1]]
-    there = second[:, low[0] - apart[0] : high[0] - apart[0], low[1] - apart[1] : high[1] - apart[1]]
-    return here, there
+    first_part = first[:, low[0] : high[0], low[1] : high[1]]
+    second_part = second[:, low[0] - offset[0] : high[0] - offset[0], low[1] - offset[1] : high[1] - offset[1]]
+    return first_part, second_part
 
 
 def _likeness(first: Array, second: Array) -> float:
-    pair = [own - own.mean(axis=(1, 2), keepdims=True) for own in (first, second)]
+    pair = [image - image.mean(axis=(1, 2), keepdims=True) for image in (first, second)]
     scale = float(np.sqrt((pair[0] ** 2).sum() * (pair[1] ** 2).sum()))
     return float((pair[0] * pair[1]).sum()) / scale if scale > 0 else 0.0
 
@@ -315,12 +315,12 @@ def _reconciled(stage: Array, overlaps: Sequence[Overlap]) -> Array:
     n_tile = len(stage)
     rows = [np.eye(n_tile) / _STAGE_SD_PIXELS]
     goals = [np.zeros((n_tile, 2))]
-    for own in overlaps:
-        if own.used:
+    for overlap in overlaps:
+        if overlap.used:
             row = np.zeros((1, n_tile))
-            row[0, own.second], row[0, own.first] = 1.0, -1.0
+            row[0, overlap.second], row[0, overlap.first] = 1.0, -1.0
             rows.append(row / _REGISTERED_SD_PIXELS)
-            goals.append(np.asarray(own.shift_pixels)[None] / _REGISTERED_SD_PIXELS)
+            goals.append(np.asarray(overlap.shift_pixels)[None] / _REGISTERED_SD_PIXELS)
     corrections = np.linalg.lstsq(np.concatenate(rows), np.concatenate(goals), rcond=None)[0]
     return np.asarray(stage + corrections)
 
@@ -329,7 +329,7 @@ def _reconciled(stage: Array, overlaps: Sequence[Overlap]) -> Array:
 
 
 def _assembled(scans: Sequence[Scan], corners: NDArray[np.int64]) -> Scan:
-    n_row, n_column = (int((corners[:, side] + [own.shape[side] for own in scans]).max()) for side in (0, 1))
+    n_row, n_column = (int((corners[:, side] + [scan.shape[side] for scan in scans]).max()) for side in (0, 1))
     owner = _owners(scans, corners, (n_row, n_column))
     counts = da.concatenate([_rows(scans, corners, owner, first) for first in range(0, n_row, _ROWS)], axis=0)
     images: dict[str, Any] = {name: _image(scans, corners, owner, name) for name in ("live_time_s", "real_time_s")}
@@ -338,11 +338,11 @@ def _assembled(scans: Sequence[Scan], corners: NDArray[np.int64]) -> Scan:
         counts,
         axis=scans[0].axis,
         name=f"{scans[0].name}_mosaic",
-        source=" + ".join(own.source or own.name for own in scans),
+        source=" + ".join(scan.source or scan.name for scan in scans),
         format=scans[0].format,
         detector=scans[0].detector,
         present=None if covered.all() else covered,
-        notes=(*dict.fromkeys(note for own in scans for note in own.notes), f"{len(scans)} tiles joined"),
+        notes=(*dict.fromkeys(note for scan in scans for note in scan.notes), f"{len(scans)} tiles joined"),
         **images,
     )
 
@@ -353,11 +353,11 @@ def _owners(scans: Sequence[Scan], corners: NDArray[np.int64], shape: tuple[int,
     for index, (scan, (top, left)) in enumerate(zip(scans, corners, strict=True)):
         n_row, n_column, _ = scan.shape
         part = slice(top, top + n_row), slice(left, left + n_column)
-        own = np.minimum.outer(_depth(n_row), _depth(n_column))
-        own = own if scan.present is None else np.where(scan.present, own, 0.0)
-        deeper = own > depth[part]
+        tile_depth = np.minimum.outer(_depth(n_row), _depth(n_column))
+        tile_depth = tile_depth if scan.present is None else np.where(scan.present, tile_depth, 0.0)
+        deeper = tile_depth > depth[part]
         owner[part] = np.where(deeper, index, owner[part])
-        depth[part] = np.where(deeper, own, depth[part])
+        depth[part] = np.where(deeper, tile_depth, depth[part])
     return owner
 
 
@@ -366,16 +366,16 @@ def _depth(size: int) -> Array:
 
 
 def _rows(scans: Sequence[Scan], corners: NDArray[np.int64], owner: NDArray[np.int64], first: int) -> da.Array:
-    own = owner[first : first + _ROWS]
+    owners = owner[first : first + _ROWS]
     dtype = np.result_type(*(scan.counts.dtype for scan in scans))
-    shape = (*own.shape, scans[0].shape[2])
+    shape = (*owners.shape, scans[0].shape[2])
     pieces = []
-    for index in np.unique(own[own >= 0]).tolist():
+    for index in np.unique(owners[owners >= 0]).tolist():
         low = max(first - int(corners[index, 0]), 0)
-        high = min(first + len(own) - int(corners[index, 0]), scans[index].shape[0])
+        high = min(first + len(owners) - int(corners[index, 0]), scans[index].shape[0])
         place = (int(corners[index, 0]) + low - first, int(corners[index, 1]))
         pieces.append((index, place, scans[index].counts[low:high].rechunk(-1)))
-    block = dask.delayed(_filled)(own, shape, dtype, [index for index, _, _ in pieces], [at for _, at, _ in pieces],
+    block = dask.delayed(_filled)(owners, shape, dtype, [index for index, _, _ in pieces], [at for _, at, _ in pieces],
                                   [counts for _, _, counts in pieces])  # fmt: skip
     return da.from_delayed(block, shape, dtype)
 
@@ -394,13 +394,13 @@ def _filled(
 
 def _image(scans: Sequence[Scan], corners: NDArray[np.int64], owner: NDArray[np.int64], name: str) -> Array | None:
     """Return an image put together; None where a tile has none."""
-    known = [getattr(own, name) for own in scans]
-    if any(own is None for own in known):
+    images = [getattr(scan, name) for scan in scans]
+    if any(scan is None for scan in images):
         return None
     image = np.full(owner.shape, np.nan)
-    for index, ((top, left), own) in enumerate(zip(corners, known, strict=True)):
-        part = slice(top, top + own.shape[0]), slice(left, left + own.shape[1])
-        image[part] = np.where(owner[part] == index, own, image[part])
+    for index, ((top, left), scan) in enumerate(zip(corners, images, strict=True)):
+        part = slice(top, top + scan.shape[0]), slice(left, left + scan.shape[1])
+        image[part] = np.where(owner[part] == index, scan, image[part])
     return image
 
 
@@ -415,9 +415,9 @@ def positions_of(names: Sequence[str], positions: Mapping[str, tuple[float, floa
     places = []
     for name in names:
         keys = (name, Path(name).name, Path(name).stem)
-        found = next((positions[key] for key in keys if key in positions), None)
-        if found is None:
-            known = ", ".join(positions) or "none"
-            raise ScanError(f"Cannot place the tile {name}: the table knows {known}. Add a row for it.")
-        places.append(found)
+        position = next((positions[key] for key in keys if key in positions), None)
+        if position is None:
+            names_known = ", ".join(positions) or "none"
+            raise ScanError(f"Cannot place the tile {name}: the table knows {names_known}. Add a row for it.")
+        places.append(position)
     return places

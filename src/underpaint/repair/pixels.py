@@ -100,12 +100,12 @@ def with_pixels_mended(scan: Scan, faulty: FaultyPixels) -> tuple[Scan, Step]:
     }
     present = None if scan.present is None else scan.present | mended
     kinds = (("dead", faulty.dead & mended), ("short", faulty.short & mended), ("left", wrong & ~mended))
-    facts = {name: np.argwhere(own).tolist() for name, own in kinds}
-    said = f"{len(facts['dead'])} dead and {len(facts['short'])} short pixels replaced by the mean of their neighbours"
+    facts = {name: np.argwhere(mask_of_kind).tolist() for name, mask_of_kind in kinds}
+    note = f"{len(facts['dead'])} dead and {len(facts['short'])} short pixels replaced by the mean of their neighbours"
     if facts["left"]:
-        said += f"; {len(facts['left'])} have no sound neighbour and are left"
-    notes = (*scan.notes, said) if wrong.any() else scan.notes
-    return replace(scan, counts=counts, present=present, notes=notes, **times), Step("pixels", said, facts)
+        note += f"; {len(facts['left'])} have no sound neighbour and are left"
+    notes = (*scan.notes, note) if wrong.any() else scan.notes
+    return replace(scan, counts=counts, present=present, notes=notes, **times), Step("pixels", note, facts)
 
 
 def _starts(counts: Any) -> tuple[int, ...]:
@@ -121,21 +121,21 @@ def _mended_block(
     first = starts[index]
     above = 1 if index > 0 else 0
     below = 1 if index < len(starts) - 1 else 0
-    own = block[above : len(block) - below].copy()
-    for row, column in np.argwhere(mended[first : first + len(own)]):
+    part = block[above : len(block) - below].copy()
+    for row, column in np.argwhere(mended[first : first + len(part)]):
         rows = slice(max(row + above - 1, 0), row + above + 2)
         columns = slice(max(column - 1, 0), column + 2)
         sound = ~wrong[first - above :][rows, columns]
-        own[row, column] = block[rows, columns][sound].mean(axis=0)
-    return own
+        part[row, column] = block[rows, columns][sound].mean(axis=0)
+    return part
 
 
 def _mended_times(time_s: Array | None, mended: NDArray[np.bool_], sound: NDArray[np.bool_]) -> Array | None:
     if time_s is None:
         return None
-    known = sound & np.isfinite(time_s)
-    total = convolve(np.where(known, time_s, 0.0), _AROUND, mode="constant")
-    number = convolve(known.astype(np.int64), _AROUND, mode="constant")
+    usable = sound & np.isfinite(time_s)
+    total = convolve(np.where(usable, time_s, 0.0), _AROUND, mode="constant")
+    number = convolve(usable.astype(np.int64), _AROUND, mode="constant")
     return np.where(mended, np.where(number > 0, total / np.maximum(number, 1), np.nan), time_s)
 
 
@@ -160,23 +160,23 @@ def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
         )
     live = scan.live_time_s
     median = float(np.median(live[live > 0]))
-    known = np.isfinite(live) & (live > median / _MOST_FACTOR)
-    factor = np.where(known, median / np.where(known, live, 1.0), 1.0).astype(np.float32)
+    usable = np.isfinite(live) & (live > median / _MOST_FACTOR)
+    factor = np.where(usable, median / np.where(usable, live, 1.0), 1.0).astype(np.float32)
     counts = scan.counts.astype(np.float32) * factor[:, :, None]
-    present = known if scan.present is None else known & scan.present
-    used = factor[known]
-    said = f"counts times {used.min():.3f} to {used.max():.3f}, as for {median:.4g} s of live time in every pixel"
-    if not known.all():
-        said += f"; {int((~known).sum())} of {known.size} pixels of unknown or very short live time are now missing"
-    step = Step("live_time", said, {"live_time_s": median, "unknown": np.argwhere(~known).tolist()})
+    present = usable if scan.present is None else usable & scan.present
+    used = factor[usable]
+    note = f"counts times {used.min():.3f} to {used.max():.3f}, as for {median:.4g} s of live time in every pixel"
+    if not usable.all():
+        note += f"; {int((~usable).sum())} of {usable.size} pixels of unknown or very short live time are now missing"
+    step = Step("live_time", note, {"live_time_s": median, "unknown": np.argwhere(~usable).tolist()})
     return (
         replace(
             scan,
             counts=counts,
-            live_time_s=np.where(known, median, live),
+            live_time_s=np.where(usable, median, live),
             real_time_s=None if scan.real_time_s is None else scan.real_time_s * factor,
             present=None if present.all() else present,
-            notes=(*scan.notes, said),
+            notes=(*scan.notes, note),
         ),
         step,
     )
@@ -221,18 +221,20 @@ def without_sum_peaks(scan: Scan, pulse_pair_us: float) -> tuple[Scan, Step]:
             "time of some pixels. Convert the scan from the instrument's own files, which hold them."
         )
     pulses = survey(scan).pixel_counts
-    seen = pulses / np.where(scan.live_time_s > 0, scan.live_time_s, np.inf) * pulse_pair_us * _SECONDS_PER_US
-    chance = seen / np.maximum(1.0 - seen, 1e-9)
-    if chance.max() > _MOST_CHANCE or seen.max() >= 1.0:
+    pulses_per_window = (
+        pulses / np.where(scan.live_time_s > 0, scan.live_time_s, np.inf) * pulse_pair_us * _SECONDS_PER_US
+    )
+    chance = pulses_per_window / np.maximum(1.0 - pulses_per_window, 1e-9)
+    if chance.max() > _MOST_CHANCE or pulses_per_window.max() >= 1.0:
         raise ScanError(
-            f"Cannot take out sum peaks: {seen.max():.2f} photons arrive in {pulse_pair_us:g} µs in the fastest "
-            f"pixel; up to {_MOST_CHANCE} can be told apart. Check the resolving time."
+            f"Cannot take out sum peaks: {pulses_per_window.max():.2f} photons arrive in {pulse_pair_us:g} µs in the "
+            f"fastest pixel; up to {_MOST_CHANCE} can be told apart. Check the resolving time."
         )
-    whole = scan.counts.rechunk({1: -1, 2: -1})
-    counts = whole.map_blocks(_parted, chance, axis, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
-    said = f"sum peaks taken out for {pulse_pair_us:g} µs: {chance.max():.2%} of the pulses at most held two photons"
-    step = Step("sum_peaks", said, {"pulse_pair_us": pulse_pair_us, "most_chance": float(chance.max())})
-    return replace(scan, counts=counts, notes=(*scan.notes, said)), step
+    spectra = scan.counts.rechunk({1: -1, 2: -1})
+    counts = spectra.map_blocks(_parted, chance, axis, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+    note = f"sum peaks taken out for {pulse_pair_us:g} µs: {chance.max():.2%} of the pulses at most held two photons"
+    step = Step("sum_peaks", note, {"pulse_pair_us": pulse_pair_us, "most_chance": float(chance.max())})
+    return replace(scan, counts=counts, notes=(*scan.notes, note)), step
 
 
 def _parted(
@@ -274,9 +276,11 @@ def cropped(scan: Scan, rows: tuple[int, int], columns: tuple[int, int]) -> tupl
                 f"Give a first and, above it, a last plus one of at most {size}."
             )
     part = slice(*rows), slice(*columns)
-    said = f"cropped to rows {rows[0]} to {rows[1] - 1} and columns {columns[0]} to {columns[1] - 1}"
-    own = replace(scan, counts=scan.counts[part], notes=(*scan.notes, said), **_each_image(scan, lambda own: own[part]))
-    return own, Step("crop", said, {"rows": list(rows), "columns": list(columns), "shape": list(scan.shape)})
+    note = f"cropped to rows {rows[0]} to {rows[1] - 1} and columns {columns[0]} to {columns[1] - 1}"
+    repaired = replace(
+        scan, counts=scan.counts[part], notes=(*scan.notes, note), **_each_image(scan, lambda repaired: repaired[part])
+    )
+    return repaired, Step("crop", note, {"rows": list(rows), "columns": list(columns), "shape": list(scan.shape)})
 
 
 def masked(scan: Scan, mask: NDArray[np.bool_]) -> tuple[Scan, Step]:
@@ -293,8 +297,8 @@ def masked(scan: Scan, mask: NDArray[np.bool_]) -> tuple[Scan, Step]:
             f"{' x '.join(map(str, mask.shape))}. Give a mask of the scan's size that holds some."
         )
     present = mask if scan.present is None else mask & scan.present
-    said = f"masked: {int(mask.sum())} of {mask.size} pixels kept"
-    return replace(scan, present=present, notes=(*scan.notes, said)), Step("mask", said, {"kept": int(mask.sum())})
+    note = f"masked: {int(mask.sum())} of {mask.size} pixels kept"
+    return replace(scan, present=present, notes=(*scan.notes, note)), Step("mask", note, {"kept": int(mask.sum())})
 
 
 def binned(scan: Scan, rows: int, columns: int) -> tuple[Scan, Step]:
@@ -313,25 +317,25 @@ def binned(scan: Scan, rows: int, columns: int) -> tuple[Scan, Step]:
             f"Cannot put {rows} x {columns} pixels together: the scan has {n_row} x {n_column}. "
             "Give two whole numbers from 1 to these."
         )
-    whole = n_row // rows * rows, n_column // columns * columns
+    n_used = n_row // rows * rows, n_column // columns * columns
 
     def added(image: Array) -> Array:
-        blocks = image[: whole[0], : whole[1]].reshape(whole[0] // rows, rows, whole[1] // columns, columns)
+        blocks = image[: n_used[0], : n_used[1]].reshape(n_used[0] // rows, rows, n_used[1] // columns, columns)
         return np.asarray(blocks.sum(axis=(1, 3)))
 
-    n_block = np.add.reduceat(np.ones(whole[0], int), np.arange(0, whole[0], max(rows * (16 // rows or 1), 1)))
-    counts = scan.counts[: whole[0], : whole[1]].rechunk({0: tuple(n_block.tolist()), 1: -1, 2: n_channel})
+    n_block = np.add.reduceat(np.ones(n_used[0], int), np.arange(0, n_used[0], max(rows * (16 // rows or 1), 1)))
+    counts = scan.counts[: n_used[0], : n_used[1]].rechunk({0: tuple(n_block.tolist()), 1: -1, 2: n_channel})
     total = da.coarsen(np.sum, counts, {0: rows, 1: columns}, dtype=_wide(scan.counts.dtype))
     present = None if scan.present is None else added((~scan.present).astype(np.float64)) == 0
     times: dict[str, Any] = {
         name: None if getattr(scan, name) is None else added(getattr(scan, name)) for name in _TIMES
     }
     step = None if scan.step_mm is None else (scan.step_mm[0] * rows, scan.step_mm[1] * columns)
-    said = f"{rows} x {columns} pixels added to one"
-    if whole != (n_row, n_column):
-        said += f"; {n_row - whole[0]} rows and {n_column - whole[1]} columns left over"
-    own = replace(scan, counts=total, present=present, step_mm=step, notes=(*scan.notes, said), **times)
-    return own, Step("bin", said, {"rows": rows, "columns": columns, "shape": list(scan.shape)})
+    note = f"{rows} x {columns} pixels added to one"
+    if n_used != (n_row, n_column):
+        note += f"; {n_row - n_used[0]} rows and {n_column - n_used[1]} columns left over"
+    repaired = replace(scan, counts=total, present=present, step_mm=step, notes=(*scan.notes, note), **times)
+    return repaired, Step("bin", note, {"rows": rows, "columns": columns, "shape": list(scan.shape)})
 
 
 _TIMES = ("live_time_s", "real_time_s")

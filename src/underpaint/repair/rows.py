@@ -138,11 +138,11 @@ def _remaining(cross: NDArray[np.complex128], n_column: int) -> tuple[float, flo
     """Return the shift, and one standard deviation by a jackknife over groups of rows."""
     if not np.abs(cross).sum() > 0:
         raise ScanError("Cannot look for shifted rows: all pixels of a row are alike. Leave out --rows.")
-    whole = cross.sum(axis=0)
-    groups = [cross[own::_GROUPS].sum(axis=0) for own in range(min(_GROUPS, len(cross)))]
-    without = np.asarray([_highest(whole - own, n_column) for own in groups])
+    total = cross.sum(axis=0)
+    groups = [cross[group::_GROUPS].sum(axis=0) for group in range(min(_GROUPS, len(cross)))]
+    without = np.asarray([_highest(total - group, n_column) for group in groups])
     spread = float(np.sqrt((len(groups) - 1) * np.mean((without - without.mean()) ** 2)))
-    return _highest(whole, n_column), spread
+    return _highest(total, n_column), spread
 
 
 def _cross_spectra(images: Array) -> NDArray[np.complex128]:
@@ -195,7 +195,7 @@ def with_rows_aligned(scan: Scan, shift: RowShift) -> tuple[Scan, Step]:
     step = Step("rows", f"odd rows moved by {-shift.columns:+.2f} columns",
                 {"shift_columns": shift.columns, "error_columns": shift.error_columns})  # fmt: skip
     present = _present(scan, taps, odd)
-    return replace(scan, counts=counts, present=present, notes=(*scan.notes, step.said), **times), step
+    return replace(scan, counts=counts, present=present, notes=(*scan.notes, step.description), **times), step
 
 
 @dataclass(frozen=True)
@@ -219,9 +219,9 @@ class _TwoTaps:
 
     @classmethod
     def of(cls, shift: float, n_column: int) -> "_TwoTaps":
-        whole = int(np.floor(shift))
-        near = np.arange(n_column) + whole
-        far, part = near + 1, shift - whole
+        n_whole = int(np.floor(shift))
+        near = np.arange(n_column) + n_whole
+        far, part = near + 1, shift - n_whole
         shares = np.stack([(1.0 - part) * _inside(near, n_column), part * _inside(far, n_column)])
         covered = shares.sum(axis=0)
         shares = np.where(covered >= 0.5, shares / np.maximum(covered, 0.5), 0.0)
@@ -256,5 +256,5 @@ def _moved_times(time_s: Array | None, taps: _TwoTaps, odd: NDArray[np.bool_]) -
 def _present(scan: Scan, taps: _TwoTaps, odd: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     recorded = np.ones(scan.shape[:2], bool) if scan.present is None else scan.present
     # a pixel is there where all that covers it is
-    there = np.where(odd[:, None], taps(recorded.astype(np.float64)) > 1.0 - 1e-9, recorded)
-    return None if there.all() else there
+    mask = np.where(odd[:, None], taps(recorded.astype(np.float64)) > 1.0 - 1e-9, recorded)
+    return None if mask.all() else mask

@@ -16,7 +16,7 @@ from platformdirs import user_cache_path
 
 from underpaint._version import __version__
 from underpaint.errors import OutputError
-from underpaint.runtime.files import whole_file
+from underpaint.runtime.files import atomic_write
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -51,17 +51,19 @@ def cached_arrays(
     >>> cached_arrays("squares", {"n": 3}, (), lambda: {"square": np.arange(3) ** 2})["square"].tolist()
     [0, 1, 4]
     """
-    depends = json.dumps([settings, __version__, np.__version__, [_state_of(one) for one in packages]], sort_keys=True)
+    depends = json.dumps(
+        [settings, __version__, np.__version__, [_state_of(package) for package in packages]], sort_keys=True
+    )
     path = folder() / f"{name}-{hashlib.sha256(depends.encode()).hexdigest()[:20]}.npz"
     with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
-            arrays = {key: kept[key] for key in kept.files}
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
         os.utime(path)
         return arrays
     arrays = make()
     with suppress(OSError, OutputError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as part, part.open("wb") as target:
+        with atomic_write(path) as part, part.open("wb") as target:
             np.savez(target, **arrays)  # type: ignore[arg-type]
         _remove_oldest(name)
     return arrays

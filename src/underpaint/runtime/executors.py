@@ -34,23 +34,23 @@ class Future(Protocol):
         """Wait for it."""
 
 
-class Crew(Protocol):
+class Executor(Protocol):
     """Who computes; more tasks are kept in hand than there are hands, so that none has to wait."""
 
     @property
-    def at_once(self) -> int:
+    def max_pending(self) -> int:
         """How many tasks to keep in hand."""
 
     @property
-    def hands(self) -> int:
+    def n_workers(self) -> int:
         """How many tasks can be worked on now: on a cluster perhaps none, as long as no worker has come."""
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
         """Begin a task."""
 
 
-def in_order(
-    crew: Crew, function: Callable[..., Result], tasks: Iterable[tuple[int, tuple[Any, ...]]]
+def ordered_results(
+    executor: Executor, function: Callable[..., Result], tasks: Iterable[tuple[int, tuple[Any, ...]]]
 ) -> Iterator[tuple[int, Result]]:
     """Yield (index, result) of tasks in their order; only as many are begun as are kept in hand.
 
@@ -62,8 +62,8 @@ def in_order(
     pending: deque[tuple[int, Future]] = deque()
     try:
         for index, arguments in tasks:
-            pending.append((index, crew.submit(function, *arguments)))
-            if len(pending) >= crew.at_once:
+            pending.append((index, executor.submit(function, *arguments)))
+            if len(pending) >= executor.max_pending:
                 first, future = pending.popleft()
                 yield first, future.result()
         while pending:
@@ -77,7 +77,7 @@ def in_order(
 
 
 @contextmanager
-def crew_of(workers: int | None = None, scheduler: str | None = None) -> Iterator[Crew]:
+def make_executor(workers: int | None = None, scheduler: str | None = None) -> Iterator[Executor]:
     """Give a crew: a cluster's workers where a scheduler is named, else ``workers`` processes (None: one per core).
 
     Linear algebra runs on one thread in all of them: the order of its sums, and with it the last bit, depends on
@@ -92,21 +92,21 @@ def crew_of(workers: int | None = None, scheduler: str | None = None) -> Iterato
     """
     workers = workers or os.cpu_count() or 1
     if scheduler is not None:
-        with _cluster(scheduler) as crew:
-            yield crew
+        with _cluster(scheduler) as executor:
+            yield executor
     elif workers == 1:
         with one_blas_thread():
-            yield _Alone()
+            yield _InProcess()
     else:
-        with _processes(workers) as crew:
-            yield crew
+        with _processes(workers) as executor:
+            yield executor
 
 
 @contextmanager
-def threads_or_cluster(scheduler: str | None = None, threads: int | None = None) -> Iterator[Crew]:
+def threads_or_cluster(scheduler: str | None = None, threads: int | None = None) -> Iterator[Executor]:
     """Give a crew for work on what is read here: a cluster's workers, else threads of this process, one per core.
 
-    As of :func:`crew_of`, each piece of work computes on one thread.
+    As of :func:`make_executor`, each piece of work computes on one thread.
 
     Raises
     ------
@@ -116,8 +116,8 @@ def threads_or_cluster(scheduler: str | None = None, threads: int | None = None)
         dask.distributed is not installed.
     """
     if scheduler is not None:
-        with _cluster(scheduler) as crew:
-            yield crew
+        with _cluster(scheduler) as executor:
+            yield executor
         return
     threads = threads or os.cpu_count() or 1
     pool = ThreadPoolExecutor(threads)
@@ -128,7 +128,7 @@ def threads_or_cluster(scheduler: str | None = None, threads: int | None = None)
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-class _Done:
+class _Completed:
     def __init__(self, value: Any) -> None:
         self._value = value
 
@@ -136,25 +136,25 @@ class _Done:
         return self._value
 
 
-class _Alone:
-    at_once = 1
-    hands = 1
+class _InProcess:
+    max_pending = 1
+    n_workers = 1
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
-        return _Done(function(*arguments))
+        return _Completed(function(*arguments))
 
 
 class _Pool:
     def __init__(self, pool: ProcessPoolExecutor | ThreadPoolExecutor, workers: int) -> None:
         self._pool = pool
-        self.at_once, self.hands = 2 * workers, workers
+        self.max_pending, self.n_workers = 2 * workers, workers
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
         return self._pool.submit(function, *arguments)
 
 
 @contextmanager
-def _processes(workers: int) -> Iterator[Crew]:
+def _processes(workers: int) -> Iterator[Executor]:
     # spawn: a fork would copy the threads' locks of BLAS and HDF5 in whatever state they are
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare_process)
     try:
@@ -183,14 +183,14 @@ class _Cluster:
         self._client, self._scheduler = client, scheduler
         self._versions = _versions()
         self._deserted_since: float | None = None
-        self._had_hands = False
+        self._had_workers = False
 
     @property
-    def at_once(self) -> int:
-        return max(2 * self.hands, 2)
+    def max_pending(self) -> int:
+        return max(2 * self.n_workers, 2)
 
     @property
-    def hands(self) -> int:
+    def n_workers(self) -> int:
         return int(sum(self._client.nthreads().values()))
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
@@ -198,7 +198,7 @@ class _Cluster:
         future = self._client.submit(_on_cluster, self._versions, function, *arguments, pure=False)
         return _ClusterFuture(future, self)
 
-    def require_hands(self) -> None:
+    def require_workers(self) -> None:
         """Look whether the workers are still there.
 
         Raises
@@ -206,9 +206,9 @@ class _Cluster:
         ClusterError
             All of them have been gone for a while; a cluster that has had none yet is waited for.
         """
-        if self.hands:
-            self._had_hands, self._deserted_since = True, None
-        elif self._had_hands and self._deserted_since is None:
+        if self.n_workers:
+            self._had_workers, self._deserted_since = True, None
+        elif self._had_workers and self._deserted_since is None:
             self._deserted_since = time.monotonic()
         elif self._deserted_since is not None and time.monotonic() - self._deserted_since > DESERTED_S:
             raise ClusterError(
@@ -231,7 +231,7 @@ class _ClusterFuture:
 
         try:
             while True:
-                self._cluster.require_hands()
+                self._cluster.require_workers()
                 try:
                     return self._future.result(timeout=_LOOK_S)
                 except NotYet:
@@ -251,7 +251,7 @@ class _ClusterFuture:
 
 
 @contextmanager
-def _cluster(scheduler: str) -> Iterator[Crew]:
+def _cluster(scheduler: str) -> Iterator[Executor]:
     try:
         import dask
         from distributed import Client
@@ -275,12 +275,12 @@ def _cluster(scheduler: str) -> Iterator[Crew]:
 
 
 def _on_cluster(versions: dict[str, str], function: Callable[..., Result], *arguments: Any) -> Result:
-    own = _versions()
-    if own != versions:
+    versions_here = _versions()
+    if versions_here != versions:
         differ = "; ".join(
-            f"{name}: {own.get(name)} there, {versions[name]} here"
+            f"{name}: {versions_here.get(name)} there, {versions[name]} here"
             for name in versions
-            if own.get(name) != versions[name]
+            if versions_here.get(name) != versions[name]
         )
         raise ClusterError(
             f"Cannot compute on the worker {platform.node()}: {differ}. Install the same versions on all machines."

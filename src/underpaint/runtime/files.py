@@ -62,7 +62,7 @@ def is_windows() -> bool:
 
 
 @contextmanager
-def whole_file(path: str | Path, *, replace: bool = True) -> Iterator[Path]:
+def atomic_write(path: str | Path, *, replace: bool = True) -> Iterator[Path]:
     """Give a temporary name; what was written there takes the file's place at the end, or is removed.
 
     Parameters
@@ -81,15 +81,15 @@ def whole_file(path: str | Path, *, replace: bool = True) -> Iterator[Path]:
     try:
         check_path(target)
         with working_folder(target) as work:
-            for left in work.left:
+            for left in work.abandoned:
                 remove_working_folder(left)
             part = work.path / target.name
             yield part
-            put_in_place(part, target, replace=replace)
+            publish(part, target, replace=replace)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        raise not_written(target, error) from error
+        raise write_error(target, error) from error
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -100,7 +100,7 @@ def write_json(path: str | Path, value: Any) -> None:
     OutputError
         The file cannot be written.
     """
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text(json.dumps(plain(value), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -119,13 +119,13 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def not_written(target: Path, error: Exception) -> OutputError:
+def write_error(target: Path, error: Exception) -> OutputError:
     """Return the error to raise where a file or folder cannot be written."""
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error).split(" (", 1)[0]
     return OutputError(f"Cannot write {target}: {reason}. Check that the folder exists, is writable and has space.")
 
 
-def put_in_place(part: Path, target: Path, *, replace: bool = True) -> None:
+def publish(part: Path, target: Path, *, replace: bool = True) -> None:
     """Rename a finished file or folder to its final name, so that a power cut leaves the old or the new.
 
     Raises
@@ -242,10 +242,10 @@ def remove_tree(path: Path) -> None:
 
 def is_link(path: Path) -> bool:
     """Whether a path is a symbolic link, or a junction of Windows."""
-    return leads_elsewhere(path.lstat())
+    return is_link_status(path.lstat())
 
 
-def leads_elsewhere(status: os.stat_result) -> bool:
+def is_link_status(status: os.stat_result) -> bool:
     """Whether a status is that of a symbolic link, or of a junction of Windows."""
     return stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", 0) in _REPARSE_TAGS
 
@@ -259,7 +259,7 @@ def is_plain(path: Path, *, deep: bool = False) -> bool:
     try:
         for entry in path.iterdir():
             status = entry.lstat()
-            if leads_elsewhere(status) or not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            if is_link_status(status) or not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
                 return False
             if deep and stat.S_ISDIR(status.st_mode) and not is_plain(entry, deep=True):
                 return False
@@ -279,19 +279,19 @@ class WorkingFolder:
     ----------
     path : Path
         The folder, held by this process.
-    left : list of Path
+    abandoned : list of Path
         What runs that were killed left for the same target, held by this process, too: to go on from or to remove.
-    kept : bool
+    keep : bool
         Whether the folder stays when it is no longer held.
     """
 
     path: Path
-    left: list[Path]
-    kept: bool = False
+    abandoned: list[Path]
+    keep: bool = False
 
 
 @contextmanager
-def working_folder(path: str | Path, *, kind: str = "file", alone: bool = False) -> Iterator[WorkingFolder]:
+def working_folder(path: str | Path, *, kind: str = "file", exclusive: bool = False) -> Iterator[WorkingFolder]:
     """Make a working folder beside a target and hold it.
 
     Parameters
@@ -300,7 +300,7 @@ def working_folder(path: str | Path, *, kind: str = "file", alone: bool = False)
         The file or folder to make; its own folder must be there.
     kind : str
         What is written; only what was left by the same kind is given.
-    alone : bool
+    exclusive : bool
         Refuse to begin while another process, which asked for the same, writes to the target.
 
     Raises
@@ -314,20 +314,20 @@ def working_folder(path: str | Path, *, kind: str = "file", alone: bool = False)
     target = target.parent.resolve() / target.name
     if not target.parent.is_dir():
         raise FileNotFoundError(ENOENT, os.strerror(ENOENT), str(target.parent))
-    with ExitStack() as held:
-        work = _begun(target, kind, held, alone=alone)
+    with ExitStack() as locks:
+        work = _start(target, kind, locks, exclusive=exclusive)
         try:
             yield work
         finally:
-            if not work.kept:
+            if not work.keep:
                 remove_working_folder(work.path)
-    for folder in (work.path, *work.left):
+    for folder in (work.path, *work.abandoned):
         if _is_spent(folder):  # Windows removes no lock that is held
             remove_working_folder(folder)
 
 
 @contextmanager
-def written_alone(path: str | Path) -> Iterator[None]:
+def exclusive_lock(path: str | Path) -> Iterator[None]:
     """Keep every other process from writing to a file or folder meanwhile.
 
     Raises
@@ -337,13 +337,13 @@ def written_alone(path: str | Path) -> Iterator[None]:
     OSError
         Its folder is not there, or not writable.
     """
-    with working_folder(path, kind="turn", alone=True) as work:
-        for left in work.left:
+    with working_folder(path, kind="turn", exclusive=True) as work:
+        for left in work.abandoned:
             remove_working_folder(left)
         yield
 
 
-def _begun(target: Path, kind: str, held: ExitStack, *, alone: bool) -> WorkingFolder:
+def _start(target: Path, kind: str, locks: ExitStack, *, exclusive: bool) -> WorkingFolder:
     for attempt in range(_ATTEMPTS):
         if attempt:
             time.sleep(uniform(0.02, 0.1 * attempt))  # noqa: S311 - to step out of another one's way
@@ -352,10 +352,10 @@ def _begun(target: Path, kind: str, held: ExitStack, *, alone: bool) -> WorkingF
             lock = _lock(folder)
             if lock is not None:
                 trial.callback(lock.release)
-            _write_mark(folder, target, kind, alone=alone)
-            left, busy = _others(target, folder, kind, trial)
-            if not (alone and busy):
-                held.push(trial.pop_all())
+            _write_mark(folder, target, kind, exclusive=exclusive)
+            left, busy = _abandoned_folders(target, folder, kind, trial)
+            if not (exclusive and busy):
+                locks.push(trial.pop_all())
                 return WorkingFolder(folder, left)
             remove_working_folder(folder)
         if folder.exists():
@@ -366,19 +366,19 @@ def _begun(target: Path, kind: str, held: ExitStack, *, alone: bool) -> WorkingF
     )
 
 
-def _others(target: Path, own: Path, kind: str, held: ExitStack) -> tuple[list[Path], bool]:
+def _abandoned_folders(target: Path, folder_own: Path, kind: str, locks: ExitStack) -> tuple[list[Path], bool]:
     """Return what was left for a target, now held, and whether another process writes to it alone."""
     left, busy = [], False
     for folder in working_folders(target):
         mark = read_mark(folder)
-        if folder == own or mark is None:
+        if folder == folder_own or mark is None:
             continue
         lock = _lock(folder)
         if lock is None or (not lock.is_locked and _may_run(mark)):
             busy |= bool(mark.get("alone"))
             continue
         if mark.get("kind") == kind:
-            held.callback(lock.release)
+            locks.callback(lock.release)
             left.append(folder)
         else:
             lock.release()
@@ -389,8 +389,8 @@ def working_folders(target: Path) -> list[Path]:
     """Return the folders whose marks say that they were made to write a target, the oldest first; none with links."""
     name = os.path.normcase(target.name)
     with suppress(OSError):
-        beside = sorted((entry.path for entry in os.scandir(target.parent) if _may_be_ours(entry)), key=_changed)
-        marks = ((Path(path), read_mark(Path(path))) for path in beside)
+        folders = sorted((entry.path for entry in os.scandir(target.parent) if _may_be_ours(entry)), key=_changed)
+        marks = ((Path(path), read_mark(Path(path))) for path in folders)
         ours = (path for path, mark in marks if mark and os.path.normcase(str(mark.get("target"))) == name)
         return [path for path in ours if is_plain(path)]
     return []
@@ -444,11 +444,11 @@ def _is_spent(folder: Path) -> bool:
         return False
 
 
-def _write_mark(folder: Path, target: Path, kind: str, *, alone: bool) -> None:
-    facts = {"program": _PROGRAM, "target": target.name, "kind": kind, "alone": alone}
-    who = {"host": socket.gethostname(), "process": os.getpid()}
+def _write_mark(folder: Path, target: Path, kind: str, *, exclusive: bool) -> None:
+    facts = {"program": _PROGRAM, "target": target.name, "kind": kind, "alone": exclusive}
+    process = {"host": socket.gethostname(), "process": os.getpid()}
     draft = folder / "mark"
-    draft.write_text(json.dumps(facts | who), "utf-8")
+    draft.write_text(json.dumps(facts | process), "utf-8")
     if kind != "file":  # of no use once the machine has stopped
         sync(draft)
     draft.replace(folder / _MARK)
@@ -494,14 +494,14 @@ def _changed(path: str) -> float:
         return 0.0
 
 
-def claim_folder(path: str | Path, *, known: Iterable[str] = ()) -> None:
+def claim_folder(path: str | Path, *, notes: Iterable[str] = ()) -> None:
     """Make a folder that several calls write to, or make sure that it is one of ours: by a mark, or a note, inside.
 
     Parameters
     ----------
     path : path
         The folder; one that is empty or not there is taken.
-    known : iterable of str
+    notes : iterable of str
         Notes that whoever calls writes into it and checks, so that no mark is needed.
 
     Raises
@@ -509,7 +509,7 @@ def claim_folder(path: str | Path, *, known: Iterable[str] = ()) -> None:
     OutputError
         It holds other things, or cannot be made.
     """
-    folder, names = Path(path), tuple(known)
+    folder, names = Path(path), tuple(notes)
     check_path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -525,7 +525,7 @@ def claim_folder(path: str | Path, *, known: Iterable[str] = ()) -> None:
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        raise not_written(folder, error) from error
+        raise write_error(folder, error) from error
 
 
 # --- names -------------------------------------------------------------------------------------------
@@ -575,14 +575,14 @@ def is_reserved(name: str) -> bool:
 def _fault_of_names(target: Path) -> str:
     if not is_windows():
         return ""
-    whole = target.absolute()
-    reserved = [name for name in whole.parts[1:] if name not in {".", ".."} and is_reserved(name)]
+    absolute = target.absolute()
+    reserved = [name for name in absolute.parts[1:] if name not in {".", ".."} and is_reserved(name)]
     if reserved:
         return f"Windows cannot make a file called {reserved[0]!r}"
-    if len(str(whole)) > _MOST_WINDOWS_CHARACTERS and not _has_long_paths():
+    if len(str(absolute)) > _MOST_WINDOWS_CHARACTERS and not _has_long_paths():
         return (
-            f"the path has {len(str(whole))} characters, Windows allows {_MOST_WINDOWS_CHARACTERS} unless long paths "
-            "are switched on"
+            f"the path has {len(str(absolute))} characters, Windows allows {_MOST_WINDOWS_CHARACTERS} unless long "
+            "paths are switched on"
         )
     return ""
 

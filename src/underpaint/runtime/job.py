@@ -1,7 +1,7 @@
 """How a long task goes on where it stopped: its settings lie beside what it has finished, and must be the same.
 
-A task that makes one file or folder keeps its finished parts in a working folder beside it (:func:`take_over`); one
-that leaves a folder of many files keeps a note of its settings there (:func:`go_on_in`).
+A task that makes one file or folder keeps its finished parts in a working folder beside it (:func:`resume_parts`); one
+that leaves a folder of many files keeps a note of its settings there (:func:`resume_folder`).
 """
 
 import json
@@ -17,20 +17,20 @@ _SETTINGS = "settings.json"
 _DIGEST = re.compile("[0-9a-f]{16,}")
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(earlier: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """Return in words which settings two runs do not share; nested ones and digests are not printed."""
-    names = (name for name in sorted({*before, *now}) if before.get(name) != now.get(name))
-    return [_difference(name, before.get(name), now.get(name)) for name in names]
+    names = (name for name in sorted({*earlier, *current}) if earlier.get(name) != current.get(name))
+    return [_difference(name, earlier.get(name), current.get(name)) for name in names]
 
 
-def _difference(name: str, before: Any, now: Any) -> str:
-    if any(isinstance(value, dict) for value in (before, now)) or _DIGEST.fullmatch(str(now)):
+def _difference(name: str, earlier: Any, current: Any) -> str:
+    if any(isinstance(value, dict) for value in (earlier, current)) or _DIGEST.fullmatch(str(current)):
         return f"{name} (changed)"
-    return f"{name} ({before!r} before, {now!r} now)"
+    return f"{name} ({earlier!r} before, {current!r} now)"
 
 
-def go_on_in(
-    folder: Path, settings: Mapping[str, Any], *, note: str = _SETTINGS, known: Iterable[str] = ()
+def resume_folder(
+    folder: Path, settings: Mapping[str, Any], *, note: str = _SETTINGS, markers: Iterable[str] = ()
 ) -> dict[str, Any]:
     """Make a folder for a task with these settings, or make sure that it was begun with them.
 
@@ -43,7 +43,7 @@ def go_on_in(
         exist then are not compared.
     note : str
         Name of the file in which they are kept.
-    known : iterable of str
+    markers : iterable of str
         Other files that show that the folder is one of ours.
 
     Returns
@@ -57,27 +57,27 @@ def go_on_in(
         The folder was begun with other settings, its note is damaged, or it holds things of others.
     """
     path = folder / note
-    claim_folder(folder, known=(note, *known))
+    claim_folder(folder, notes=(note, *markers))
     if not path.is_file():
         write_json(path, settings)
         return dict(plain(settings))
     try:
-        before = dict(json.loads(path.read_text("utf-8")))
+        earlier = dict(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise OutputError(
             f"Cannot go on in {folder}: {note} in it is damaged ({error}). Choose another folder."
         ) from error
-    now = {name: value for name, value in plain(settings).items() if name in before}
-    changed = differences({name: before[name] for name in now}, now)
+    current = {name: value for name, value in plain(settings).items() if name in earlier}
+    changed = differences({name: earlier[name] for name in current}, current)
     if changed:
         raise OutputError(
             f"Cannot go on in {folder}: it was begun with other settings: {', '.join(changed)}. Choose another folder, "
             "or delete this one."
         )
-    return before
+    return earlier
 
 
-def take_over(
+def resume_parts(
     work: WorkingFolder,
     target: Path,
     settings: Mapping[str, Any],
@@ -106,15 +106,17 @@ def take_over(
     OutputError
         An interrupted run was begun with other settings, and ``afresh`` is false.
     """
-    now = plain(settings)
-    write_json(work.path / _SETTINGS, now)
-    begun = {left: known for left in work.left if resume and (known := settings_of(left, parts)) is not None}
-    same = next((left for left, known in begun.items() if known == now), None)
+    current = plain(settings)
+    write_json(work.path / _SETTINGS, current)
+    interrupted = {
+        left: earlier for left in work.abandoned if resume and (earlier := settings_of(left, parts)) is not None
+    }
+    same = next((left for left, earlier in interrupted.items() if earlier == current), None)
     if same is not None:
         (same / parts).rename(work.path / parts)
-    elif begun and not afresh:
-        first = next(iter(begun))
-        changed = ", ".join(differences(begun[first], now))
+    elif interrupted and not afresh:
+        first = next(iter(interrupted))
+        changed = ", ".join(differences(interrupted[first], current))
         raise OutputError(
             f"Cannot resume {target}: it was begun with other settings: {changed}. Call as before, or give "
             f"another name. What was finished lies in {first}: delete that folder to begin again."

@@ -12,14 +12,14 @@ from underpaint.errors import OutputError
 from underpaint.runtime.files import (
     WorkingFolder,
     check_path,
-    not_written,
     plain,
-    put_in_place,
+    publish,
     remove_working_folder,
     working_folder,
     working_folders,
+    write_error,
 )
-from underpaint.runtime.job import take_over
+from underpaint.runtime.job import resume_parts
 
 KIND = "pieces"
 _PIECES = "pieces"
@@ -56,7 +56,7 @@ class Pieces:
         """Keep a piece, the bytes of an HDF5 file."""
         draft = self._work.path / f"{index:06d}.tmp"
         draft.write_bytes(data)
-        put_in_place(draft, self._path(index))
+        publish(draft, self._path(index))
 
     def join(self, write: Callable[[h5py.File, Iterator[h5py.File]], None]) -> None:
         """Make the file from its pieces, in their order; they are not needed any more."""
@@ -64,8 +64,8 @@ class Pieces:
         with h5py.File(joined, "w") as file:
             write(file, self._open_all())
             file.attrs["job"] = json.dumps(self._job)
-        put_in_place(joined, self.target, replace=False)
-        self._work.kept = False
+        publish(joined, self.target, replace=False)
+        self._work.keep = False
 
     def _path(self, index: int) -> Path:
         return self._folder / f"{index:06d}.h5"
@@ -77,7 +77,7 @@ class Pieces:
 
 
 @contextmanager
-def pieces_of(target: Path, job: dict[str, Any], total: int) -> Iterator[Pieces]:
+def open_chunk_store(target: Path, job: dict[str, Any], total: int) -> Iterator[Pieces]:
     """Open the pieces of a file, those that an interrupted call has left or none; they stay until they are joined.
 
     Parameters
@@ -99,16 +99,16 @@ def pieces_of(target: Path, job: dict[str, Any], total: int) -> Iterator[Pieces]
         raise OutputError(f"Cannot write {target}: it exists. Delete it or choose another name.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with working_folder(target, kind=KIND, alone=True) as work:
-            take_over(work, target, job, parts=_PIECES)
-            for left in work.left:
+        with working_folder(target, kind=KIND, exclusive=True) as work:
+            resume_parts(work, target, job, parts=_PIECES)
+            for left in work.abandoned:
                 remove_working_folder(left)
-            work.kept = True
+            work.keep = True
             yield Pieces(target, work, plain(job), total)
     except OSError as error:
         if isinstance(error, OutputError) or error.filename is None:
             raise
-        raise not_written(target, error) from error
+        raise write_error(target, error) from error
 
 
 def is_finished(target: Path, job: dict[str, Any]) -> bool:
@@ -122,11 +122,11 @@ def is_finished(target: Path, job: dict[str, Any]) -> bool:
         return False
 
 
-def was_cut_off_at_the_end(target: Path, job: dict[str, Any]) -> bool:
+def finalize_interrupted(target: Path, job: dict[str, Any]) -> bool:
     """Tell whether a file was finished by this job but its pieces were not removed; remove them."""
     if not (working_folders(target) and is_finished(target, job)):
         return False
-    with working_folder(target, kind=KIND, alone=True) as work:
-        for left in work.left:
+    with working_folder(target, kind=KIND, exclusive=True) as work:
+        for left in work.abandoned:
             remove_working_folder(left)
-        return bool(work.left)
+        return bool(work.abandoned)

@@ -7,5 +7,5 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with (what is being done, done, in all)."""
 
 
-def silent(what: str, done: int, total: int) -> None:
+def no_progress(task: str, completed: int, total: int) -> None:
     """Show nothing."""

@@ -31,12 +31,12 @@ def plain_text(text: object) -> str:
     >>> print(plain_text("a\x1b[2Jb"))
     a\x1b[2Jb
     """
-    return _UNSEEN.sub(lambda found: _escape(found.group()), str(text))
+    return _UNSEEN.sub(lambda match: _escape(match.group()), str(text))
 
 
 def plain_json(text: str) -> str:
     """Return JSON as :func:`plain_text` does, and still JSON of the same values."""
-    return _UNSEEN.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+    return _UNSEEN.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def fault_of_name(text: str) -> str:
@@ -73,7 +73,7 @@ def read_bounded(path: Path, most_bytes: int, error_type: type[UnderpaintError])
     return content
 
 
-def read_toml(path: Path, error_type: type[UnderpaintError], what: str) -> dict[str, Any]:
+def read_toml(path: Path, error_type: type[UnderpaintError], content_type: str) -> dict[str, Any]:
     """Read settings (TOML) of somebody else's.
 
     Parameters
@@ -81,7 +81,7 @@ def read_toml(path: Path, error_type: type[UnderpaintError], what: str) -> dict[
     path : Path
     error_type : type of UnderpaintError
         What is raised.
-    what : str
+    content_type : str
         What the file is, for the message.
 
     Raises
@@ -91,17 +91,19 @@ def read_toml(path: Path, error_type: type[UnderpaintError], what: str) -> dict[
     """
     content = read_bounded(path, MOST_SETTINGS_BYTES, error_type)
     if _DEEP_NAME.search(content):
-        raise error_type(f"Cannot read {what} {str(path)!r}: a name in it has more than 50 parts. Correct the file.")
+        raise error_type(
+            f"Cannot read {content_type} {str(path)!r}: a name in it has more than 50 parts. Correct the file."
+        )
     try:
         return tomllib.loads(content.decode("utf-8"))
     # tomllib recurses into nested values, and Python refuses whole numbers of thousands of digits
     except (ValueError, RecursionError) as error:
         end = f"at the end, line {len(content.splitlines())}"
         reason = str(error)[:200].replace("at end of document", end)
-        raise error_type(f"Cannot read {what} {str(path)!r}: not TOML ({reason}).") from error
+        raise error_type(f"Cannot read {content_type} {str(path)!r}: not TOML ({reason}).") from error
 
 
-def faults_in_words(faults: list[Any], hint: Callable[[Any], str] = lambda _: "") -> str:
+def describe_faults(faults: list[Any], hint: Callable[[Any], str] = lambda _: "") -> str:
     """Return a line on the first faults that pydantic reports (``ValidationError.errors()``).
 
     Parameters

@@ -171,9 +171,9 @@ class StratigraphySampler:
         return set(mixture) <= set(shares) and too_close(shares, {name: mixture.get(name, 0.0) for name in shares})
 
     def _ground(self, rng: np.random.Generator) -> Layer:
-        known = [(weight, dict(dry)) for weight, dry in GROUNDS if all(name in library() for name in dry)]
-        picked = int(choose(rng, [str(index) for index in range(len(known))], [weight for weight, _ in known]))
-        dry = known[picked][1]
+        grounds = [(weight, dict(dry)) for weight, dry in GROUNDS if all(name in library() for name in dry)]
+        picked = int(choose(rng, [str(index) for index in range(len(grounds))], [weight for weight, _ in grounds]))
+        dry = grounds[picked][1]
         scattered = {name: share * float(rng.lognormal(0, 0.3)) for name, share in dry.items()}
         total = sum(scattered.values())
         shares = {name: share / total for name, share in scattered.items()}

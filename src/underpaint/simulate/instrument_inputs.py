@@ -19,7 +19,7 @@ _SCALES = dict(zip(QUANTITIES, (50.0, 90.0, 90.0, 180.0, 0.15), strict=True))
 
 
 @dataclass(frozen=True)
-class KnownInstrument:
+class InstrumentConditions:
     """What is known of an instrument; None: not known.
 
     Parameters
@@ -55,18 +55,20 @@ class KnownInstrument:
         return np.asarray([numbers[name] for name in names], dtype=np.float32)
 
     @classmethod
-    def of_inputs(cls, inputs: NDArray[np.floating], names: Sequence[str] = INSTRUMENT_INPUTS) -> "KnownInstrument":
+    def from_inputs(
+        cls, inputs: NDArray[np.floating], names: Sequence[str] = INSTRUMENT_INPUTS
+    ) -> "InstrumentConditions":
         """Return what ``inputs``, (n_input,), was made of; an anode that is none of :data:`ANODES` is not known."""
-        given = {name: float(value) for name, value in zip(names, inputs, strict=True) if np.isfinite(value)}
-        anode = next((each for each in ANODES if given.get(f"anode_{each}", 0.0) > 0.5), None)
-        return cls(anode, **{name: given[name] * scale for name, scale in _SCALES.items() if name in given})
+        values = {name: float(value) for name, value in zip(names, inputs, strict=True) if np.isfinite(value)}
+        anode = next((each for each in ANODES if values.get(f"anode_{each}", 0.0) > 0.5), None)
+        return cls(anode, **{name: values[name] * scale for name, scale in _SCALES.items() if name in values})
 
     def facts(self) -> dict[str, str | float | None]:
         """Return what is known, by name; None where it is not. JSON-serialisable."""
         return asdict(self)
 
 
-def known_of(instrument: Instrument, detector: Detector | None = None) -> KnownInstrument:
+def conditions_of(instrument: Instrument, detector: Detector | None = None) -> InstrumentConditions:
     """Return all that an instrument's description says.
 
     Parameters
@@ -79,7 +81,7 @@ def known_of(instrument: Instrument, detector: Detector | None = None) -> KnownI
     geometry, tube = instrument.geometry, instrument.tube
     has_tube = instrument.source_spectrum is None
     sigma = float(resolution_sigma(detector or instrument.detector, np.asarray(MN_K_ALPHA_KEV)))
-    return KnownInstrument(
+    return InstrumentConditions(
         anode=tube.anode if has_tube else None,
         voltage_kv=tube.voltage_kv if has_tube else None,
         incidence_deg=geometry.incidence_angle_deg,
@@ -95,11 +97,11 @@ def instrument_inputs(instrument: Instrument, detector: Detector | None = None) 
     Parameters
     ----------
     instrument, detector : Instrument, Detector or None
-        As of :func:`known_of`.
+        As of :func:`conditions_of`.
 
     Returns
     -------
     (n_input,) float32 array
         NaN where not known.
     """
-    return known_of(instrument, detector).inputs()
+    return conditions_of(instrument, detector).inputs()

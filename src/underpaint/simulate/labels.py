@@ -55,8 +55,8 @@ def surface_shares(stratigraphies: Sequence[Stratigraphy], outputs: Outputs) -> 
             pigments = stratigraphy.layers[depth].pigments
             total = sum(pigments.values())
             for name, fraction in pigments.items():
-                for own in {name, *library()[name].groups} & column.keys():
-                    shares[row, column[own]] += fraction / total
+                for label in {name, *library()[name].groups} & column.keys():
+                    shares[row, column[label]] += fraction / total
     return shares
 
 
@@ -150,8 +150,8 @@ def _layers_seen(stratigraphies: Sequence[Stratigraphy], n_layer: int, place: Pl
     """Return (n_sample, n_layer) which layers are at a place, supports included."""
     depth = np.arange(n_layer)
     top = np.asarray([next(iter(layers_at(entry, "surface")), n_layer) for entry in stratigraphies])[:, None]
-    seen = {"anywhere": depth >= 0, "surface": depth == top, "below": depth > top}[place]
-    return np.broadcast_to(seen, (len(stratigraphies), n_layer)).astype(np.float64)
+    selected = {"anywhere": depth >= 0, "surface": depth == top, "below": depth > top}[place]
+    return np.broadcast_to(selected, (len(stratigraphies), n_layer)).astype(np.float64)
 
 
 def materials(names: Sequence[str]) -> tuple[str, ...]:
@@ -209,16 +209,16 @@ def _needed(
 ) -> NDArray[np.float64]:
     worst = np.zeros(rows.size)
     material, place = split_place(name)
-    for group in (split_place(own)[0] for own in outputs.groups[outputs.index(name)]):
+    for group in (split_place(label)[0] for label in outputs.groups[outputs.index(name)]):
         families = np.isin(np.asarray(emission.lines.family), families_of((group,)))
-        share = own_share(material, group, [stratigraphies[row] for row in rows], line_counts.shape[1], place)
-        own = np.einsum("nl,nlm->nm", share, line_counts[rows][:, :, families])
+        share = element_share(material, group, [stratigraphies[row] for row in rows], line_counts.shape[1], place)
+        label = np.einsum("nl,nlm->nm", share, line_counts[rows][:, :, families])
         energy = emission.lines.energy_kev[families]
-        worst = np.maximum(worst, counts_needed(own, energy, expected[rows], axis, detector))
+        worst = np.maximum(worst, counts_needed(label, energy, expected[rows], axis, detector))
     return worst
 
 
-def own_share(
+def element_share(
     name: str, group: str, stratigraphies: Sequence[Stratigraphy], n_layer: int, place: Place = "anywhere"
 ) -> NDArray[np.float64]:
     """Return (n_sample, n_layer) the share of the group's element that the named pigment or group brings at a place."""
@@ -226,8 +226,8 @@ def own_share(
     share = np.zeros((len(stratigraphies), n_layer))
     for row, stratigraphy in enumerate(stratigraphies):
         for depth in layers_at(stratigraphy, place):
-            brought = pigment_share(stratigraphy.layers[depth], element)
-            share[row, depth] = sum(part for key, part in brought.items() if _belongs(key, name, group))
+            by_pigment = pigment_share(stratigraphy.layers[depth], element)
+            share[row, depth] = sum(part for key, part in by_pigment.items() if _belongs(key, name, group))
     return share
 
 

@@ -160,8 +160,8 @@ def _measure(
         emission = emit(stratigraphies[start : start + AT_ONCE], instrument, single=True)
         # the calibration drifts from part to part, as it does in the course of a day
         gain, zero = 1.0 + rng.normal(0.0, GAIN_DRIFT), rng.normal(0.0, ZERO_DRIFT_KEV)
-        seen = EnergyAxis(axis.gain_kev * gain, axis.zero_kev * gain + zero, axis.n_channel)
-        parts.append(np.asarray(render(emission, instrument.detector, seen), dtype=np.float64))
+        assumed_axis = EnergyAxis(axis.gain_kev * gain, axis.zero_kev * gain + zero, axis.n_channel)
+        parts.append(np.asarray(render(emission, instrument.detector, assumed_axis), dtype=np.float64))
     expected = np.concatenate(parts)
     return count(expected * counts / expected.sum(axis=1).mean(), rng=rng)
 

@@ -52,7 +52,9 @@ class Outputs:
             names=tuple(at_place(name, place) for place in PLACES for name in self.names),
             kinds=self.kinds * len(PLACES),
             labels=tuple(label + PLACE_WORDS[place] for place in PLACES for label in self.labels),
-            groups=tuple(tuple(at_place(own, place) for own in groups) for place in PLACES for groups in self.groups),
+            groups=tuple(
+                tuple(at_place(group, place) for group in groups) for place in PLACES for groups in self.groups
+            ),
             elements=self.elements * len(PLACES),
         )
 

@@ -15,7 +15,7 @@ from underpaint.errors import OutputError, ScanError
 from underpaint.io.results.contained import digest_contained
 from underpaint.io.results.regions import MOST_RUNS, Region, read_regions
 from underpaint.io.results.sidecars import REGIONS_FILE, REGIONS_FOLDER
-from underpaint.runtime.files import is_link, whole_file, write_json
+from underpaint.runtime.files import atomic_write, is_link, write_json
 
 
 def connected_region(values: NDArray[np.float32], row: int, column: int, least: float) -> Region:
@@ -116,7 +116,7 @@ def save_regions(folder: Path, regions: Sequence[Region], shape: tuple[int, int]
         place = _mask_folder(folder)
         names = _mask_names(regions, {path.name for path in place.iterdir()} - ours)
         for mask, name in zip(masks, names, strict=True):
-            with whole_file(place / name) as part:
+            with atomic_write(place / name) as part:
                 Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(part, format="PNG")
         record = {"regions": [_recorded(own, name) for own, name in zip(regions, names, strict=True)]}
         write_json(folder / REGIONS_FILE, record)

@@ -17,7 +17,7 @@ from underpaint.errors import ScanError
 from underpaint.io._energies import HIGHEST_KEV, Axis, axis_of_line, axis_of_list
 from underpaint.io.hdf5._links import check_sources, follow, items, open_file, read_values
 from underpaint.io.new_hdf5 import new_hdf5
-from underpaint.runtime.files import not_written, whole_file
+from underpaint.runtime.files import atomic_write, write_error
 
 _UNIT_MM = {"mm": 1.0, "millimeter": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "cm": 10.0, "m": 1000.0}
 _UNIT_S = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -197,10 +197,10 @@ def save_scan(
     """
     target = Path(path)
     try:
-        with whole_file(target, replace=replace) as part, new_hdf5(part) as (file, check):
+        with atomic_write(target, replace=replace) as part, new_hdf5(part) as (file, check):
             _write_entry(file, scan, truth or {}, settings, check)
     except RuntimeError as error:  # as HDF5 puts it
-        raise not_written(target, error) from error
+        raise write_error(target, error) from error
 
 
 def read_truth(path: str | Path) -> dict[str, NDArray[Any]]:

@@ -123,9 +123,9 @@ def _notes(file: Any, index: NDArray[np.int64], n_spectra: int, *, calibrated: b
     if not calibrated:
         notes.append("no energy calibration in the file")
     times = {name: follow(file, f"XRF/{name}") for name in ("LiveTimes", "RealTimes")}
-    silent = [name for name, item in times.items() if item is not None and not units(item)]
-    if silent:
-        notes.append(f"{' and '.join(silent)} are in the file without a unit and not used")
+    without_unit = [name for name, item in times.items() if item is not None and not units(item)]
+    if without_unit:
+        notes.append(f"{' and '.join(without_unit)} are in the file without a unit and not used")
     notes.append("motor positions are in steps of unknown length: the distance between pixels is unknown")
     return tuple(notes)
 

@@ -309,7 +309,7 @@ def _scan(path: Path, node: Node, *, alone: bool) -> Scan:
     cube = ZarrCube(node, order)
     axis, converted = (signal.axis, signal.notes) if signal is not None else _axis(node, cube.shape[2])
     notes, metadata = facts.get("notes"), facts.get("metadata")
-    silent = converted if axis is not None else ("no energy calibration in the store",)
+    calibration_notes = converted if axis is not None else ("no energy calibration in the store",)
     times = _hyperspy_times(node) if signal is not None else {}
     live, real = (
         np.full(cube.shape[:2], times[name]) if name in times else _beside(node, f"{name}_s", cube.shape[:2])
@@ -331,7 +331,7 @@ def _scan(path: Path, node: Node, *, alone: bool) -> Scan:
         step_mm=_pair(facts.get("step_mm")) if signal is None else signal.step_mm,
         detector=str(facts.get("detector", "")),
         present=None if present is None else present.astype(bool),
-        notes=(*(map(str, notes) if isinstance(notes, list) else ()), *((guess,) if guess else ()), *silent),
+        notes=(*(map(str, notes) if isinstance(notes, list) else ()), *((guess,) if guess else ()), *calibration_notes),
         metadata={**(metadata if isinstance(metadata, dict) else {}), **entry},
     )
 

@@ -13,7 +13,7 @@ import h5py
 
 from underpaint.errors import ScanError
 from underpaint.io.results.stored import RESULTS_FILE
-from underpaint.runtime.files import leads_elsewhere
+from underpaint.runtime.files import is_link_status
 
 DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, RecursionError)
 """What reading a damaged or hostile ``results.h5`` raises."""
@@ -122,7 +122,7 @@ def _status(folder: Path, names: tuple[str, ...]) -> os.stat_result:
         if _is_no_name(name):
             raise ScanError(f"Cannot read {name!r} in {folder}: it is not the name of a file or folder.")
         status = path.lstat()
-        if leads_elsewhere(status):
+        if is_link_status(status):
             raise ScanError(
                 f"Cannot use {path}: it is a link, and links in a folder of results are not followed. "
                 "Put the file itself there."

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from underpaint.errors import OutputError
-from underpaint.io.results.sidecars import carry_over, is_of_others, take_what_is_left
+from underpaint.io.results.sidecars import copy_sidecars, is_of_others, take_what_is_left
 from underpaint.io.results.stored import JOURNAL, RESULTS_FILE
 from underpaint.runtime.files import (
     check_path,
@@ -23,7 +23,7 @@ from underpaint.runtime.files import (
     working_folders,
     write_json,
 )
-from underpaint.runtime.job import settings_of, take_over
+from underpaint.runtime.job import resume_parts, settings_of
 
 KIND = "results"
 _BLOCKS, _NEW, _OLD, _READY = "blocks", "new", "old", "ready.json"
@@ -73,7 +73,7 @@ def result_folder(
         Go on from the finished blocks of an interrupted run; without it they are thrown away.
     overwrite : bool
         Replace results that are there, and throw away finished blocks of a run with other settings. What users
-        added to them stays (:func:`~underpaint.io.results.sidecars.carry_over`).
+        added to them stays (:func:`~underpaint.io.results.sidecars.copy_sidecars`).
     needed_bytes : int
         Space that must be free.
     settings : mapping or None
@@ -96,14 +96,14 @@ def result_folder(
     check_path(target / _LONGEST_BELOW)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with working_folder(target, kind=KIND, alone=True) as work:
+        with working_folder(target, kind=KIND, exclusive=True) as work:
             try:
                 place = ResultFolder(work.path / _NEW, work.path / _BLOCKS, target)
-                for left in work.left:
+                for left in work.abandoned:
                     _finish_replacing(left, target)
                 _check_target(target, replace_allowed=resume or overwrite)
-                take_over(work, target, settings or {}, parts=_BLOCKS, resume=resume, afresh=overwrite)
-                for left in work.left:
+                resume_parts(work, target, settings or {}, parts=_BLOCKS, resume=resume, afresh=overwrite)
+                for left in work.abandoned:
                     if not (left / _OLD).exists():
                         remove_working_folder(left)
                 place.path.mkdir()
@@ -114,7 +114,7 @@ def result_folder(
             except BaseException:
                 # Finished blocks stay for a run that goes on; so do results that could not take their place.
                 complete = (work.path / _READY).exists()
-                work.kept = complete or any(place.blocks.rglob(JOURNAL))
+                work.keep = complete or any(place.blocks.rglob(JOURNAL))
                 if not complete and place.path.exists():
                     remove_tree(place.path)
                 raise
@@ -135,8 +135,8 @@ def recover(path: str | Path) -> None:
     target = Path(path).resolve()
     if not any(_readiness(folder)[0] for folder in working_folders(target)):
         return
-    with working_folder(target, kind=KIND, alone=True) as work:
-        for left in work.left:
+    with working_folder(target, kind=KIND, exclusive=True) as work:
+        for left in work.abandoned:
             if _readiness(left)[0]:
                 _finish_replacing(left, target)
                 if is_finished(target) and not (left / _OLD).exists():
@@ -210,7 +210,7 @@ def _publish(folder: Path, target: Path) -> None:
     A kill at any moment leaves the old results, or the new, or both in the working folder, of which the next run
     finishes what was begun; and blocks to go on from until the new results are there.
     """
-    aside = carry_over(target, folder / _NEW)
+    aside = copy_sidecars(target, folder / _NEW)
     sync(folder / _NEW)
     write_json(folder / _READY, {"aside": None if aside is None else aside.name})
     try:

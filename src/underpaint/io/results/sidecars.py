@@ -154,7 +154,7 @@ def photograph_digest(folder: Path) -> str | None:
         ) from error
 
 
-def carry_over(earlier: Path, new: Path) -> Path | None:
+def copy_sidecars(earlier: Path, new: Path) -> Path | None:
     """Copy what is the user's own from results to those that will replace them.
 
     Everything counts as the user's but the files that a run makes: notes, hidden files, a folder under version
@@ -192,7 +192,7 @@ def carry_over(earlier: Path, new: Path) -> Path | None:
 
 
 def take_what_is_left(old: Path, new: Path, aside: str | None) -> None:
-    """Move to new results what users have put into the old ones since :func:`carry_over`, or changed there.
+    """Move to new results what users have put into the old ones since :func:`copy_sidecars`, or changed there.
 
     Parameters
     ----------

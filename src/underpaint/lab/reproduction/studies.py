@@ -15,7 +15,7 @@ from underpaint.lab.reproduction.measured import fingerprint, the_mockups
 from underpaint.lab.reproduction.plan import Plan
 from underpaint.lab.reproduction.simulation import simulation_set
 from underpaint.lab.reproduction.tables import arm_rows, comparison, flat_rows, table3, write_json, write_table
-from underpaint.runtime.job import go_on_in
+from underpaint.runtime.job import resume_folder
 from underpaint.runtime.progress import Progress
 
 VIRTUAL = "Every experimental figure is of virtual mock-ups and paintings: the paper's are not public."
@@ -74,7 +74,7 @@ def keep_to_plan(plan: Plan) -> None:
     now = plan.model_dump(mode="json", exclude={"out"})
     if plan.mockups is not None:
         now["contents"] = fingerprint(the_mockups(plan))  # refuses what cannot be used before anything is written
-    go_on_in(plan.out, now, note="plan.json")
+    resume_folder(plan.out, now, note="plan.json")
 
 
 def note(plan: Plan) -> str:

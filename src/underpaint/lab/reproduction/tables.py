@@ -31,7 +31,7 @@ from underpaint.lab.reproduction.simulation import (
 from underpaint.lab.training import Library, answers
 from underpaint.physics.materials import Stratigraphy, library
 from underpaint.pigments.weights import NetworkKind
-from underpaint.runtime.files import whole_file
+from underpaint.runtime.files import atomic_write
 from underpaint.runtime.progress import Progress
 from underpaint.simulate import outputs_for
 from underpaint.simulate.recipes import paper_grid, paper_layers
@@ -48,7 +48,7 @@ PAPER_SCORES = ("accuracy", "sensitivity", "f1")
 def write_json(result: dict[str, Any], path: Path) -> None:
     """Write a result, None for what is undefined; it appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text(json.dumps(_known(result), indent=1, allow_nan=False) + "\n", "utf-8")
 
 
@@ -58,7 +58,7 @@ def write_table(header: Sequence[str], rows: Sequence[Row], path: Path, *, title
     stream = StringIO()
     write_csv(stream, [header, *cells], line_end="\n")
     for suffix, text in ((".csv", stream.getvalue()), (".html", _page(header, cells, title, note))):
-        with whole_file(path.with_suffix(suffix)) as part:
+        with atomic_write(path.with_suffix(suffix)) as part:
             part.write_text(text, "utf-8")
 
 

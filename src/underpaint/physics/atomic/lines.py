@@ -216,12 +216,12 @@ def line_labels(families: Iterable[str], excitation_kev: float = 40.0) -> Mappin
     second: dict[str, float] = {}
     for family in families:
         element, _, shell = family.partition("_")
-        found = _strongest(element, shell, excitation_kev)
-        if not found or shell not in _GREEK:
+        line = _strongest(element, shell, excitation_kev)
+        if not line or shell not in _GREEK:
             continue
-        first[f"{element} {_GREEK[shell]}"] = found[0]
-        if len(found) > 1 and shell in _SECOND:
-            second[f"{element} {_SECOND[shell]}"] = found[1]
+        first[f"{element} {_GREEK[shell]}"] = line[0]
+        if len(line) > 1 and shell in _SECOND:
+            second[f"{element} {_SECOND[shell]}"] = line[1]
     return {**first, **second}
 
 
@@ -237,8 +237,8 @@ def _strongest(element: str, shell: str, excitation_kev: float) -> list[float]:
     above = (energy > energy[top] + _APART_KEV) & (share > _SECOND_SHARE * share[top])
     if not above.any():
         return [float(energy[top])]
-    other = int(np.argmax(np.where(above, share, 0.0)))
-    return [float(energy[top]), float(energy[other])]
+    strongest = int(np.argmax(np.where(above, share, 0.0)))
+    return [float(energy[top]), float(energy[strongest])]
 
 
 Array = NDArray[np.float64]

@@ -85,13 +85,13 @@ class Breakdown:
 
     def by_layer(self) -> dict[int | None, Numbers]:
         """Return the (n_channel,) spectra of each layer from the surface down, that of scatter (None) last."""
-        found = self._by(lambda part: part.layer)
-        return dict(sorted(found.items(), key=lambda item: (item[0] is None, item[0] or 0)))
+        spectra = self._by(lambda part: part.layer)
+        return dict(sorted(spectra.items(), key=lambda item: (item[0] is None, item[0] or 0)))
 
     def by_order(self) -> dict[str, Numbers]:
         """Return the (n_channel,) spectra of each order of fluorescence and each kind of scatter."""
-        found = self._by(lambda part: part.order)
-        return {name: found[name] for name in (*ORDERS, *SCATTER) if name in found}
+        spectra = self._by(lambda part: part.order)
+        return {name: spectra[name] for name in (*ORDERS, *SCATTER) if name in spectra}
 
     def scaled(self, counts: float) -> "Breakdown":
         """Return the same for a spectrum with ``counts`` detected counts in all.
@@ -110,7 +110,7 @@ class Breakdown:
     def _by(self, key: Callable[[Part], Key]) -> dict[Key, Numbers]:
         keys = [key(part) for part in self.parts]
         sums = {
-            own: self.spectra[[index for index, other in enumerate(keys) if other == own]].sum(axis=0)
+            own: self.spectra[[index for index, entry in enumerate(keys) if entry == own]].sum(axis=0)
             for own in dict.fromkeys(keys)
         }
         return dict(sorted(sums.items(), key=lambda item: -float(item[1].sum())))
@@ -152,11 +152,11 @@ def breakdown(
     parts, masked = _parts(emission)
     axis = axis_of(instrument.detector) if axis is None else axis
     spectra = np.asarray(render(masked, instrument.detector, axis), dtype=np.float64)
-    whole = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)[0]
+    spectrum = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)[0]
     detected = spectra.sum(axis=1)
-    counted = tuple(replace(part, counts=float(own)) for part, own in zip(parts, detected, strict=True))
+    counted = tuple(replace(part, counts=float(share)) for part, share in zip(parts, detected, strict=True))
     names = tuple(layer.name or f"layer {depth}" for depth, layer in enumerate(stratigraphy.layers, start=1))
-    result = Breakdown(axis, names, counted, spectra, whole)
+    result = Breakdown(axis, names, counted, spectra, spectrum)
     return result if counts is None else result.scaled(counts)
 
 
@@ -170,9 +170,9 @@ def _parts(emission: Emission) -> tuple[list[Part], Emission]:
     for order in ORDERS:
         for layer, photons in enumerate(getattr(emission, order)[0]):
             for name in dict.fromkeys(family[photons > 0].tolist()):
-                own = np.where(family == name, photons, 0.0)
-                parts.append(Part(name, layer, order, float(own.sum()), 0.0))
-                _append(rows, blank, "lines", own)
+                contribution = np.where(family == name, photons, 0.0)
+                parts.append(Part(name, layer, order, float(contribution.sum()), 0.0))
+                _append(rows, blank, "lines", contribution)
     for kind in SCATTER:
         photons = getattr(emission, kind)[0]
         if photons.any():
@@ -185,8 +185,8 @@ def _parts(emission: Emission) -> tuple[list[Part], Emission]:
 
 
 def _append(rows: dict[str, list[Numbers]], blank: dict[str, Numbers], kind: str, photons: Numbers) -> None:
-    for name, found in rows.items():
-        found.append(photons if name == kind else blank[name])
+    for name, spectrum in rows.items():
+        spectrum.append(photons if name == kind else blank[name])
 
 
 SLICES = 24

@@ -33,21 +33,21 @@ class Cells:
     ----------
     areal : (n, c, 1) array
         Areal density of a cell, g/cm2.
-    passed : (n, c, k, m) array
+    transmission : (n, c, k, m) array
         Transmission of a cell in a direction.
-    left : (n, c, k, m) array
+    escape : (n, c, k, m) array
         Share of the photons born evenly in a cell, in a direction, that leave it.
     track : (n, c, k, m) array
         Mean track of a photon that enters the cell.
-    own : (n, c, k, m) array
+    inner_track : (n, c, k, m) array
         Mean track, in their own cell, of photons born evenly in it.
     """
 
     areal: Array
-    passed: Array
-    left: Array
+    transmission: Array
+    escape: Array
     track: Array
-    own: Array
+    inner_track: Array
 
 
 def make_cells(vertical: Array, areal: Array, cells: int) -> Cells:
@@ -67,8 +67,8 @@ def make_cells(vertical: Array, areal: Array, cells: int) -> Cells:
     # the cells lie mirrored in their layer: half of them are computed
     depth = vertical[:, :, None, None, :] * (share[: cells // 2, None, None] / cosine)
     passed, mean = transmission(depth)
-    kept = xp.where(depth < SERIES_BELOW, _kept_series(depth), (1.0 - mean) / (depth + SMALLEST_DEPTH))
-    parts = (passed, mean, mean / cosine, kept / cosine)
+    transmitted = xp.where(depth < SERIES_BELOW, _kept_series(depth), (1.0 - mean) / (depth + SMALLEST_DEPTH))
+    parts = (passed, mean, mean / cosine, transmitted / cosine)
     return Cells(
         xp.reshape(areal[:, :, None] * share, (areal.shape[0], -1, 1)),
         *(_mirrored(xp, part, cells) for part in parts),
@@ -88,12 +88,12 @@ def transmission(depth: Array) -> tuple[Array, Array]:
     return 1.0 - lost, xp.where(depth > SMALLEST_DEPTH, lost / (depth + SMALLEST_DEPTH), 1.0)
 
 
-def isotropic_tracks(cells: Cells, born: Array) -> Array:
+def isotropic_tracks(cells: Cells, production: Array) -> Array:
     """Return the track in every cell of photons born evenly, and in all directions alike, in the cells.
 
     Parameters
     ----------
-    born : (n, c, m) array
+    production : (n, c, m) array
         Photons born in each cell.
 
     Returns
@@ -101,12 +101,12 @@ def isotropic_tracks(cells: Cells, born: Array) -> Array:
     (n, c, m) array
         Total track, photons times g/cm2.
     """
-    xp = array_namespace(born)
-    share = as_array(SHARES, born)[:, None]
-    each = born[:, :, None, :] * (0.5 * share)
-    leaving = each * cells.left + FAINTEST_LIGHT
+    xp = array_namespace(production)
+    share = as_array(SHARES, production)[:, None]
+    each = production[:, :, None, :] * (0.5 * share)
+    leaving = each * cells.escape + FAINTEST_LIGHT
     entering = from_above(cells, leaving) + from_below(cells, leaving)
-    return cells.areal * xp.sum(entering * cells.track + 2.0 * each * cells.own, axis=2)
+    return cells.areal * xp.sum(entering * cells.track + 2.0 * each * cells.inner_track, axis=2)
 
 
 def directed_tracks(cells: Cells, down: Array, up: Array) -> tuple[Array, Array]:
@@ -123,19 +123,19 @@ def directed_tracks(cells: Cells, down: Array, up: Array) -> tuple[Array, Array]
         Total track, photons times g/cm2.
     """
     areal = cells.areal[..., None]
-    going_down = from_above(cells, down * cells.left + FAINTEST_LIGHT) * cells.track + down * cells.own
-    going_up = from_below(cells, up * cells.left + FAINTEST_LIGHT) * cells.track + up * cells.own
+    going_down = from_above(cells, down * cells.escape + FAINTEST_LIGHT) * cells.track + down * cells.inner_track
+    going_up = from_below(cells, up * cells.escape + FAINTEST_LIGHT) * cells.track + up * cells.inner_track
     return areal * going_down, areal * going_up
 
 
 def from_above(cells: Cells, leaving: Array) -> Array:
     """Return (n, c, k, m) photons that enter each cell from above; ``leaving`` is what leaves its cell of birth."""
-    return _swept(cells.passed, leaving, range(leaving.shape[1]))
+    return _swept(cells.transmission, leaving, range(leaving.shape[1]))
 
 
 def from_below(cells: Cells, leaving: Array) -> Array:
     """Return (n, c, k, m) photons that enter each cell from below."""
-    return _swept(cells.passed, leaving, range(leaving.shape[1] - 1, -1, -1))
+    return _swept(cells.transmission, leaving, range(leaving.shape[1] - 1, -1, -1))
 
 
 def as_array(values: Any, like: Array) -> Array:
@@ -159,8 +159,8 @@ def _swept(passed: Array, leaving: Array, path: range) -> Array:
 
 def _mirrored(xp: Any, part: Array, cells: int) -> Array:
     """(n, j, c / 2, ...) -> (n, j * c, ...), the second half of each layer mirroring the first."""
-    whole = xp.concat([part, xp.flip(part, axis=2)], axis=2)
-    return xp.reshape(whole, (whole.shape[0], whole.shape[1] * cells, *whole.shape[3:]))
+    full = xp.concat([part, xp.flip(part, axis=2)], axis=2)
+    return xp.reshape(full, (full.shape[0], full.shape[1] * cells, *full.shape[3:]))
 
 
 def _kept_series(depth: Array) -> Array:

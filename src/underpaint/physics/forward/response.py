@@ -385,7 +385,7 @@ def count(expected: NDArray[np.floating], *, rng: np.random.Generator) -> NDArra
 
 
 def counts_needed(
-    own: Numbers,
+    line_counts: Numbers,
     energy_kev: Numbers,
     expected: NDArray[np.floating],
     axis: EnergyAxis,
@@ -403,7 +403,7 @@ def counts_needed(
 
     Parameters
     ----------
-    own : (n_sample, n_line) array
+    line_counts : (n_sample, n_line) array
         Detected counts of the lines in question, on the scale of ``expected``.
     energy_kev : (n_line,) array
         keV.
@@ -420,10 +420,10 @@ def counts_needed(
         Infinite where the lines are absent, outside the recorded range, or within the model's error.
     """
     total = expected.sum(axis=1)
-    window = key_window(own, energy_kev, expected.shape[1], axis, detector)
+    window = key_window(line_counts, energy_kev, expected.shape[1], axis, detector)
     recorded = (expected > 0) & window
     covered = _covered(energy_kev, expected, axis)
-    signal = np.sum(own * covered, axis=1) / total
+    signal = np.sum(line_counts * covered, axis=1) / total
     under = np.maximum(np.sum(np.where(recorded, expected, 0.0), axis=1) / total - signal, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         rise = 2.0 * sigmas**2
@@ -433,17 +433,17 @@ def counts_needed(
 
 
 def key_window(
-    own: Numbers, energy_kev: Numbers, n_channel: int, axis: EnergyAxis, detector: Detector
+    line_counts: Numbers, energy_kev: Numbers, n_channel: int, axis: EnergyAxis, detector: Detector
 ) -> NDArray[np.bool_]:
     """Return (n_sample, n_channel) channels within half a FWHM on either side of each sample's stronger lines."""
     half = 0.5 * FWHM_PER_SIGMA * resolution_sigma(detector, energy_kev)
     low = np.searchsorted(axis.edges_kev[1:], energy_kev - half)
     high = np.searchsorted(axis.edges_kev[:-1], energy_kev + half)
-    strongest = own.max(axis=1, keepdims=True) if own.shape[1] else np.zeros((len(own), 1))
+    strongest = line_counts.max(axis=1, keepdims=True) if line_counts.shape[1] else np.zeros((len(line_counts), 1))
     channels = np.arange(n_channel)
     inside = (channels >= low[:, None]) & (channels < high[:, None])
     # weak satellites would widen the window and bring background but hardly any signal
-    return np.asarray((own > 0.1 * strongest).astype(np.float32) @ inside.astype(np.float32) > 0)
+    return np.asarray((line_counts > 0.1 * strongest).astype(np.float32) @ inside.astype(np.float32) > 0)
 
 
 def _covered(energy_kev: Numbers, expected: NDArray[np.floating], axis: EnergyAxis) -> NDArray[np.bool_]:

@@ -404,7 +404,7 @@ def _converted(value: Any, like: Array) -> Any:
         if isinstance(entry, Directed):
             changed[field.name] = _converted(entry, like)
         elif isinstance(entry, np.ndarray) and not field.name.endswith("_kev"):
-            whole = entry.dtype.kind in "ib"
-            kind = {} if whole else {"dtype": like.dtype}
+            is_integer = entry.dtype.kind in "ib"
+            kind = {} if is_integer else {"dtype": like.dtype}
             changed[field.name] = xp.asarray(entry, device=like.device, **kind)
     return replace(value, **changed)

@@ -168,10 +168,10 @@ def _tube_grid(tube: Tube) -> tuple[Numbers, Numbers, NDArray[np.int64]]:
     energy, width = _continuum_grid(tube.voltage_kv)
     lines = line_table([tube.anode])
     excited = np.asarray([_edge(tube.anode, line) < tube.voltage_kv for line in range(len(lines))])
-    kept = np.flatnonzero(excited & (lines.energy_kev > LOWEST_KEV) & (lines.shell < SHELLS.index("M1")))
-    energies = np.concatenate([energy, lines.energy_kev[kept]])
-    widths = np.concatenate([width, np.zeros(kept.size)])
-    index = np.concatenate([np.full(energy.size, -1), kept])
+    lines_used = np.flatnonzero(excited & (lines.energy_kev > LOWEST_KEV) & (lines.shell < SHELLS.index("M1")))
+    energies = np.concatenate([energy, lines.energy_kev[lines_used]])
+    widths = np.concatenate([width, np.zeros(lines_used.size)])
+    index = np.concatenate([np.full(energy.size, -1), lines_used])
     order = np.argsort(energies, kind="stable")
     energies, widths, index = energies[order], widths[order], index[order]
     instrument = Instrument(tube=tube)
@@ -232,9 +232,9 @@ def _escape(tube: Tube, energy: Numbers, over: Array, drive: Drive, like: Array)
         return _mean_transmission(2.0 * attenuation * depth * sine_in / sine_out)
     # of a foil, X-rays leave on the far side; electrons that pass through it make fewer of them
     deep, foil = 2.0 * depth * sine_in, xraylib.ElementDensity(number) * tube.target_um * CM_PER_UM
-    lit = xp.clip(deep, max=foil)
-    beyond = xp.exp(-attenuation * (foil - lit) / sine_out)
-    return beyond * _mean_transmission(attenuation * lit / sine_out) * lit / deep
+    depth_um = xp.clip(deep, max=foil)
+    beyond = xp.exp(-attenuation * (foil - depth_um) / sine_out)
+    return beyond * _mean_transmission(attenuation * depth_um / sine_out) * depth_um / deep
 
 
 def _mean_transmission(optical: Array) -> Array:

@@ -64,12 +64,12 @@ class Cut:
     Parameters
     ----------
     stratigraphies : list of Stratigraphy
-    whole : (n_sample, n_layer, n_part) array or None
+    layer_of_part : (n_sample, n_layer, n_part) array or None
         One where a part belongs to a layer; None where nothing was cut.
     """
 
     stratigraphies: list[Stratigraphy]
-    whole: NDArray[np.float64] | None
+    layer_of_part: NDArray[np.float64] | None
 
 
 def cut_thick(stratigraphies: Sequence[Stratigraphy]) -> Cut:
@@ -78,22 +78,22 @@ def cut_thick(stratigraphies: Sequence[Stratigraphy]) -> Cut:
     if all(len(pieces) == 1 for entry in parts for pieces in entry):
         return Cut(list(stratigraphies), None)
     shape = (len(parts), max(map(len, parts)), max(sum(map(len, entry)) for entry in parts))
-    whole = np.zeros(shape)
+    layer_of_part = np.zeros(shape)
     for row, entry in enumerate(parts):
         start = 0
         for level, pieces in enumerate(entry):
-            whole[row, level, start : start + len(pieces)] = 1.0
+            layer_of_part[row, level, start : start + len(pieces)] = 1.0
             start += len(pieces)
     cut = [
-        Stratigraphy(tuple(piece for pieces in entry for piece in pieces), whole_one.name)
-        for entry, whole_one in zip(parts, stratigraphies, strict=True)
+        Stratigraphy(tuple(piece for pieces in entry for piece in pieces), source.name)
+        for entry, source in zip(parts, stratigraphies, strict=True)
     ]
-    return Cut(cut, whole)
+    return Cut(cut, layer_of_part)
 
 
-def joined(photons: Array, whole: NDArray[np.float64]) -> Array:
+def joined(photons: Array, layer_of_part: NDArray[np.float64]) -> Array:
     """Return (n, n_layer, n_line) photons of layers from those of their parts, (n, n_part, n_line)."""
-    return np.matmul(whole.astype(photons.dtype), photons)
+    return np.matmul(layer_of_part.astype(photons.dtype), photons)
 
 
 def _parts(layer: Layer) -> list[Layer]:

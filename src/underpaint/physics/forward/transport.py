@@ -20,23 +20,23 @@ from underpaint.physics.forward.emission import ORDERS, Emission
 from underpaint.physics.forward.fluorescence import (
     SMALLEST,
     Batch,
+    ExcitedCells,
     Exciting,
     Light,
-    LitCells,
     among_all,
     beam_depths,
     coarsened,
     entering_cells,
     escape_from_cells,
-    exciting_again,
     leaving,
     make_batch,
+    make_excited_cells,
     make_exciting,
-    make_light,
-    make_lit_cells,
+    make_primary_excitation,
     per_layer,
     pick,
     primary,
+    secondary_excitation,
     spread,
 )
 from underpaint.physics.forward.setting import Setting, make_setting
@@ -129,9 +129,9 @@ def emit(
         stack = replace(stack, fractions=stack.fractions.astype(np.float32), areal=stack.areal.astype(np.float32))
         setting = setting.to(stack.areal)
     emission = transport(stack, setting, detail=detail, workers=workers)
-    if cut.whole is None:
+    if cut.layer_of_part is None:
         return emission
-    return replace(emission, **{name: joined(getattr(emission, name), cut.whole) for name in ORDERS})
+    return replace(emission, **{name: joined(getattr(emission, name), cut.layer_of_part) for name in ORDERS})
 
 
 def emit_parts(
@@ -216,7 +216,7 @@ def transport(
     # like stacks share a step, so that little of it is padding
     order = xp.argsort(_size(stack), stable=True)
     steps = [order[start : start + step] for start in range(0, len(stack), step)]
-    run = partial(_run, light=make_light(setting), detail=detail or Detail())
+    run = partial(_run, light=make_primary_excitation(setting), detail=detail or Detail())
     parts = [stack.part(rows) for rows in steps]
     if workers > 1:
         with one_blas_thread(), ThreadPoolExecutor(workers) as pool:
@@ -284,13 +284,13 @@ def _run(stack: Stack, light: Light, detail: Detail) -> tuple[Array, ...]:
     multiple = xp.zeros_like(compton)
     if detail.orders > 1 or detail.scatter:
         exciting = make_exciting(batch, detail.weakest_exciting)
-        fine = make_lit_cells(batch, exciting, detail.cells)
+        fine = make_excited_cells(batch, exciting, detail.cells)
         coarse = coarsened(batch, exciting, fine)
-        tracks = isotropic_tracks(coarse.cells, coarse.born)
+        tracks = isotropic_tracks(coarse.cells, coarse.production)
         if detail.orders > 1:
             by_cells = (
                 _orders(batch, exciting, coarse, tracks, detail.orders),
-                _orders(batch, exciting, fine, isotropic_tracks(fine.cells, fine.born), detail.orders),
+                _orders(batch, exciting, fine, isotropic_tracks(fine.cells, fine.production), detail.orders),
             )
             second, third = (spread(batch, _extrapolated(*pair)) for pair in zip(*by_cells, strict=True))
         if detail.scatter:
@@ -302,13 +302,13 @@ def _run(stack: Stack, light: Light, detail: Detail) -> tuple[Array, ...]:
     return first, second, third, by_scatter, rescattered, coherent, compton, multiple
 
 
-def _orders(batch: Batch, exciting: Exciting, lit: LitCells, tracks: Array, orders: int) -> tuple[Array, Array]:
+def _orders(batch: Batch, exciting: Exciting, lit: ExcitedCells, tracks: Array, orders: int) -> tuple[Array, Array]:
     """Return (n, j, p) secondary and tertiary photons from the tracks (n, c, m) of the primary ones."""
     excited = tracks @ exciting.pairs
     secondary = leaving(batch, lit, excited)
     if orders < 3:
         return secondary, array_namespace(secondary).zeros_like(secondary)
-    again = isotropic_tracks(lit.cells, exciting_again(batch, exciting, lit, excited)) @ exciting.pairs
+    again = isotropic_tracks(lit.cells, secondary_excitation(batch, exciting, lit, excited)) @ exciting.pairs
     return secondary, leaving(batch, lit, again)
 
 
@@ -358,8 +358,8 @@ def _once(batch: Batch, attenuation_out: Array, cross_sections: Array) -> list[A
     setting, stack = batch.setting, batch.stack
     depth_out, above_out = beam_depths(stack, attenuation_out, setting.sin_out)
     _, mean = transmission(batch.depth_in + depth_out)
-    seen = batch.above_in * above_out * mean * (stack.areal / setting.sin_in)[:, :, None]
-    return [setting.weight * xp.sum(seen * (stack.fractions @ table), axis=1) for table in cross_sections]
+    path = batch.above_in * above_out * mean * (stack.areal / setting.sin_in)[:, :, None]
+    return [setting.weight * xp.sum(path * (stack.fractions @ table), axis=1) for table in cross_sections]
 
 
 def scattered_light(batch: Batch, count: int) -> Scattered:
@@ -370,7 +370,7 @@ def scattered_light(batch: Batch, count: int) -> Scattered:
     out = [per_cell(_by_layer(fractions, table), count) for table in setting.scatter.out]
     entering = entering_cells(*beam_depths(batch.stack, setting.node_attenuation[COHERENT], setting.sin_in), count)
     escape = [_escape(batch, table, count) for table in setting.node_attenuation]
-    tracks, born = [], 0.0
+    tracks, production = [], 0.0
     by_shifts = [0.0, 0.0, 0.0]
     for kind in (COHERENT, COMPTON):
         cells = make_cells(_across(batch, setting.node_attenuation[kind]), batch.stack.areal, count)
@@ -378,13 +378,13 @@ def scattered_light(batch: Batch, count: int) -> Scattered:
         strength = per_cell(into[kind], count)
         down, up = directed_tracks(cells, strength[:, :, 0] * lit, strength[:, :, 1] * lit)
         tracks.append(xp.sum(down + up, axis=2))
-        born = born + xp.sum(xp.sum(strength, axis=(2, 3)) * lit[:, :, 0], axis=1)
+        production = production + xp.sum(xp.sum(strength, axis=(2, 3)) * lit[:, :, 0], axis=1)
         for again in (COHERENT, COMPTON):
             towards = xp.sum(down * out[again][:, :, 0] + up * out[again][:, :, 1], axis=2)
             by_shifts[kind + again] = by_shifts[kind + again] + xp.sum(towards * escape[max(kind, again)], axis=1)
     total = per_cell(xp.sum(into[COHERENT] + into[COMPTON], axis=(2, 3)), count)
     again = xp.sum((tracks[COHERENT] + tracks[COMPTON]) * total, axis=1)
-    return Scattered((tracks[0], tracks[1]), by_shifts, xp.clip(again / (born + SMALLEST), 0.0, LARGEST_RATIO))
+    return Scattered((tracks[0], tracks[1]), by_shifts, xp.clip(again / (production + SMALLEST), 0.0, LARGEST_RATIO))
 
 
 def excited_by_scatter(batch: Batch, light: Scattered) -> Array:
@@ -410,7 +410,7 @@ def multiple_scatter(batch: Batch, light: Scattered) -> Array:
 
 
 def scattered_lines(
-    batch: Batch, exciting: Exciting, lit: LitCells, tracks: Array, first: Array
+    batch: Batch, exciting: Exciting, lit: ExcitedCells, tracks: Array, first: Array
 ) -> tuple[Array, Array]:
     """Return what the primary photons of the lines do by scatter, taken as isotropic.
 

@@ -22,7 +22,7 @@ from underpaint.physics.instrument.models import (
     Tube,
     instrument_from,
 )
-from underpaint.runtime.files import whole_file
+from underpaint.runtime.files import atomic_write
 from underpaint.runtime.untrusted import MOST_SETTINGS_BYTES, read_bounded, read_toml
 
 __all__ = [
@@ -90,7 +90,7 @@ def save_instrument(instrument: Instrument, path: str | Path, *, only_known: boo
     OutputError
         The file cannot be written.
     """
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         record = instrument.model_dump(mode="json", exclude_none=True, exclude_unset=only_known)
         part.write_text(to_toml(record), "utf-8")
 

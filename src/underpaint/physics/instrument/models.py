@@ -19,7 +19,7 @@ from pydantic import (
 
 from underpaint.errors import InstrumentError
 from underpaint.physics.atomic import atomic_number, family_lines, symbol
-from underpaint.runtime.untrusted import fault_of_name, faults_in_words
+from underpaint.runtime.untrusted import describe_faults, fault_of_name
 
 AIR = {"N": 0.7553, "O": 0.2318, "Ar": 0.0129}
 """Dry air by mass (CRC Handbook)."""
@@ -194,10 +194,10 @@ class Detector(Settings):
 
     @model_validator(mode="after")
     def _check_shares(self) -> "Detector":
-        taken = self.shelf_fraction + self.tail_fraction + self.long_tail_fraction
-        if not taken < 1:
+        total = self.shelf_fraction + self.tail_fraction + self.long_tail_fraction
+        if not total < 1:
             raise ValueError(
-                f"shelf_fraction, tail_fraction and long_tail_fraction sum to {taken:g}: it must be less than 1"
+                f"shelf_fraction, tail_fraction and long_tail_fraction sum to {total:g}: it must be less than 1"
             )
         return self
 
@@ -237,7 +237,7 @@ class Scale(Settings):
             return self.factors[index], self.factor_errors[index]
         if not self.families:
             return 1.0, 0.0
-        distance = [abs(np.log(_line_kev(family) / _line_kev(other))) for other in self.families]
+        distance = [abs(np.log(_line_kev(family) / _line_kev(reference))) for reference in self.families]
         near = np.log([self.factors[index] for index in np.argsort(distance)[:_N_NEAR]])
         middle = float(np.median(near))
         return float(np.exp(middle)), float(np.median(np.abs(near - middle)) / 0.67)
@@ -287,7 +287,7 @@ def instrument_from(table: dict[str, Any], name: str) -> Instrument:
         return Instrument.model_validate(table)
     except ValidationError as error:
         raise InstrumentError(
-            f"Cannot use the instrument {name!r}: {faults_in_words(error.errors(), _hint)}."
+            f"Cannot use the instrument {name!r}: {describe_faults(error.errors(), _hint)}."
         ) from error
 
 
@@ -311,8 +311,8 @@ def _hint(fault: Any) -> str:
     key, value = str(fault["loc"][-1]), fault["input"]
     if fault["type"] == "extra_forbidden":
         near = get_close_matches(key, model.model_fields, n=1)
-        known = f"did you mean {near[0]}?" if near else f"known keys are {', '.join(model.model_fields)}"
-        return f" (unknown key; {known})"
+        suggestion = f"did you mean {near[0]}?" if near else f"known keys are {', '.join(model.model_fields)}"
+        return f" (unknown key; {suggestion})"
     if key not in model.model_fields or isinstance(value, bool) or not isinstance(value, int | float):
         return ""
     if not abs(value) < _MOST_SHOWN:

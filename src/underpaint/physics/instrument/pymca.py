@@ -48,7 +48,7 @@ _REASONS = {
     "fisx": "results of a correction that PyMca stores",
 }
 _TUBE_DETAIL = "a setting of PyMca's tube calculator alone"
-_OTHER = "an option of PyMca that nothing here corresponds to"
+_NO_COUNTERPART = "an option of PyMca that nothing here corresponds to"
 
 
 @dataclass(frozen=True)
@@ -195,9 +195,9 @@ class _Reader:
             name: {key: value.replace("%%", "%") for key, value in parser[name].items()} for name in parser.sections()
         }
         if not any(name in sections for name in _SECTIONS):
-            there = ", ".join(f"[{plain_text(name)[:30]}]" for name in [*sections][:5]) or "none"
+            section_names = ", ".join(f"[{plain_text(name)[:30]}]" for name in [*sections][:5]) or "none"
             self._fail(
-                f"of the sections [{'], ['.join(_SECTIONS)}] it has none (sections met: {there})",
+                f"of the sections [{'], ['.join(_SECTIONS)}] it has none (sections met: {section_names})",
                 "Give a fit configuration that PyMca saved; an instrument file of this program ends in .toml",
             )
         return sections
@@ -473,7 +473,7 @@ class _Reader:
             if kind == "userattenuators" and not _is_on(options.get("use", "0")):
                 continue
             for option, value in options.items():
-                self._leave_out(f"{section}.{option}", value, _REASONS.get(kind, _OTHER))
+                self._leave_out(f"{section}.{option}", value, _REASONS.get(kind, _NO_COUNTERPART))
 
     def _is_air(self, material: str) -> bool:
         shares = self._fractions(material)

@@ -152,7 +152,7 @@ class Library:
         for pigment in pigments:
             for alias in (pigment.name, pigment.label, pigment.abbreviation, *pigment.synonyms):
                 if alias:
-                    self._names.setdefault(_folded(alias), pigment.name)
+                    self._names.setdefault(_normalise_name(alias), pigment.name)
 
     def __getitem__(self, name: str) -> Pigment:
         """Return a pigment.
@@ -162,16 +162,16 @@ class Library:
         SampleError
             There is none of that name; the message offers the nearest.
         """
-        key = self._names.get(_folded(name))
+        key = self._names.get(_normalise_name(name))
         if key is None:
-            near = get_close_matches(_folded(name), list(self._names), n=3, cutoff=0.5)
+            near = get_close_matches(_normalise_name(name), list(self._names), n=3, cutoff=0.5)
             hint = f" Did you mean {', '.join(sorted({self._names[entry] for entry in near}))}?" if near else ""
             raise SampleError(f"No pigment is called {name!r}.{hint} `underpaint pigments list` shows all {len(self)}.")
         return self._pigments[key]
 
     def __contains__(self, name: object) -> bool:
         """Tell whether a name, synonym or abbreviation is known."""
-        return isinstance(name, str) and _folded(name) in self._names
+        return isinstance(name, str) and _normalise_name(name) in self._names
 
     def __iter__(self) -> Iterator[Pigment]:
         """Iterate over the pigments in the order of the tables."""
@@ -299,8 +299,8 @@ def mix_elements(components: Mapping[str, float]) -> dict[str, float]:
     for formula, share in components.items():
         for element, fraction in mass_fractions(formula).items():
             total[element] = total.get(element, 0.0) + share * fraction
-    whole = sum(total.values())
-    return {element: fraction / whole for element, fraction in total.items()}
+    total_mass = sum(total.values())
+    return {element: fraction / total_mass for element, fraction in total.items()}
 
 
 @lru_cache
@@ -337,7 +337,7 @@ def _palette(table: Mapping[str, Any], name: str) -> Palette:
     for text in (*pigments, *texts.values()):
         if fault := fault_of_name(text):
             raise SampleError(f"Cannot use the palette {name!r}: {fault}. Correct the file.")
-    known = tuple(dict.fromkeys(library()[entry].name for entry in pigments))
+    names = tuple(dict.fromkeys(library()[entry].name for entry in pigments))
     years = {key: table[key] for key in ("first", "last") if key in table}
     if any(not isinstance(year, int) or isinstance(year, bool) or year not in _YEARS for year in years.values()):
         raise SampleError(
@@ -346,7 +346,7 @@ def _palette(table: Mapping[str, Any], name: str) -> Palette:
         )
     return Palette(
         str(table.get("name", Path(name).stem)),
-        known,
+        names,
         label=str(table.get("label", "")),
         first=years.get("first"),
         last=years.get("last"),
@@ -355,5 +355,5 @@ def _palette(table: Mapping[str, Any], name: str) -> Palette:
     )
 
 
-def _folded(name: str) -> str:
+def _normalise_name(name: str) -> str:
     return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())

@@ -19,8 +19,8 @@ from underpaint.physics.atomic import family_lines
 from underpaint.physics.materials import Palette
 from underpaint.pigments.predict.model import OnnxModel, open_model
 from underpaint.pigments.weights import ModelCard, load_card, shipped
-from underpaint.runtime.blocks import over_blocks
-from underpaint.simulate.instrument_inputs import KnownInstrument
+from underpaint.runtime.blocks import map_blocks
+from underpaint.simulate.instrument_inputs import InstrumentConditions
 
 Arrays = dict[str, NDArray[np.float32]]
 """By name of the network's output; (n_row, n_column, n)."""
@@ -48,7 +48,7 @@ class AnswerPlan:
     model : OnnxModel
     axis : EnergyAxis
         Of the spectra.
-    known : KnownInstrument
+    known : InstrumentConditions
         What the network is told.
     notes : tuple of str
         What will not be answered, and why.
@@ -58,7 +58,7 @@ class AnswerPlan:
 
     model: OnnxModel
     axis: EnergyAxis
-    known: KnownInstrument
+    known: InstrumentConditions
     notes: tuple[str, ...]
     settings: dict[str, Any]
     kept: _Kept
@@ -148,13 +148,13 @@ def plan_answers(
     model: str | Path | OnnxModel = "default",
     palette: Palette | Sequence[str] | None = None,
     *,
-    instrument: KnownInstrument | None = None,
+    instrument: InstrumentConditions | None = None,
     threads: int | None = None,
 ) -> AnswerPlan:
     """Plan what a network answers about spectra on an energy axis; parameters and errors as of :func:`identify`."""
     opened = model if isinstance(model, OnnxModel) else open_model(model, threads=threads)
     check_coverage(axis, opened.card)
-    known = instrument or KnownInstrument()
+    known = instrument or InstrumentConditions()
     kept, notes = _kept(opened.card, palette)
     kept, dark = _excited(opened.card, kept, known)
     return AnswerPlan(opened, axis, known, (*notes, *dark), _settings(opened, axis, palette, known), kept)
@@ -165,7 +165,7 @@ def identify(
     model: str | Path | OnnxModel = "default",
     palette: Palette | Sequence[str] | None = None,
     *,
-    instrument: KnownInstrument | None = None,
+    instrument: InstrumentConditions | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Results:
@@ -180,7 +180,7 @@ def identify(
     palette : Palette, sequence of str, or None
         Pigments that may be there, by name. Other pigments are left out of the answer, and so are groups to which
         none of them belongs. None asks for all.
-    instrument : KnownInstrument or None
+    instrument : InstrumentConditions or None
         What is known of the scanner, told to networks that ask for it and kept in the results' settings; None: nothing.
     threads : int or None
         CPU threads of the network.
@@ -206,7 +206,7 @@ def identify(
     plan = plan_answers(scan.require_axis(), model, palette, instrument=instrument, threads=threads)
     n_row, n_column, _ = scan.shape
     arrays = plan.arrays((n_row, n_column))
-    for _, block, answers in over_blocks(scan, plan, threads=1):
+    for _, block, answers in map_blocks(scan, plan, threads=1):
         for name, array in arrays.items():
             array[block] = answers[name]
         if progress is not None:
@@ -274,7 +274,7 @@ def _kept(card: ModelCard, palette: Palette | Sequence[str] | None) -> tuple[_Ke
     return _Kept(kept, _kept_quantities(card, names)), (note,) if unknown else ()
 
 
-def _excited(card: ModelCard, kept: _Kept, known: KnownInstrument) -> tuple[_Kept, tuple[str, ...]]:
+def _excited(card: ModelCard, kept: _Kept, known: InstrumentConditions) -> tuple[_Kept, tuple[str, ...]]:
     """Leave out names none of whose key lines the tube's voltage excites, and name them."""
     if known.voltage_kv is None:
         return kept, ()
@@ -313,7 +313,7 @@ def _quantities(
 
 
 def _settings(
-    model: OnnxModel, axis: EnergyAxis, palette: Palette | Sequence[str] | None, known: KnownInstrument
+    model: OnnxModel, axis: EnergyAxis, palette: Palette | Sequence[str] | None, known: InstrumentConditions
 ) -> dict[str, Any]:
     names = None if palette is None else list(palette.pigments if isinstance(palette, Palette) else palette)
     told = {"instrument_told": known.facts()} if model.card.instrument_inputs else {}
