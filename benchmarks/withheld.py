@@ -41,9 +41,9 @@ def withheld(panels: Panels, model: OnnxModel, counts: float, draws: int, seed: 
     claimed = np.stack([results[name][0] for name in keys], axis=1) > PRESENT_PROBABILITY
     shows = np.repeat(panels.counts_needed(groups) < counts, draws, axis=0)
     carried = np.repeat(panels.labels(groups), draws, axis=0) > 0
-    seen = survey(Scan(spectra[None], panels.axis))
-    fit = plan_all_families(seen, panels.axis, panels.instrument, peaks=False)
-    evidence = line_evidence(keys, fit, seen, panels.axis, panels.instrument, voltage_known=True)
+    summary = survey(Scan(spectra[None], panels.axis))
+    fit = plan_all_families(summary, panels.axis, panels.instrument, peaks=False)
+    evidence = line_evidence(keys, fit, summary, panels.axis, panels.instrument, voltage_known=True)
     against = np.zeros_like(claimed)
     against[:, [list(keys).index(name) for name in evidence.groups]] = evidence(fit(spectra))
     kinds = {"right": carried & shows, "false": ~carried, "unseen": carried & ~shows}

@@ -8,7 +8,7 @@ import pytest
 from underpaint.calibrate._refine import Response
 from underpaint.calibrate._tube import TubeEstimate, find_tube
 from underpaint.data import EnergyAxis
-from underpaint.data.pile_up import folded, pile_up_shape
+from underpaint.data.pile_up import pile_up_shape, self_convolution
 from underpaint.physics.forward import emit, render
 from underpaint.physics.instrument import Detector, Geometry, Instrument, Tube
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer, support_layer
@@ -57,7 +57,7 @@ def test_two_photons_at_once_add_their_energies() -> None:
     axis = EnergyAxis(0.02, -0.1, 1024)
     counts = np.zeros(1024)
     counts[[round(axis.channel(4.0)), round(axis.channel(6.4))]] = 100.0
-    shape = pile_up_shape(folded(counts[None, :]), axis)[0]
+    shape = pile_up_shape(self_convolution(counts[None, :]), axis)[0]
     assert axis.energy_kev[np.argmax(shape)] == pytest.approx(10.4, abs=0.02)
 
 

@@ -88,14 +88,14 @@ def test_a_damaged_checkpoint_is_said_before_the_work(
 
 def test_a_folder_of_other_things_is_not_trained_into(toy: Path, tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text("mine")
-    with pytest.raises(OutputError, match="holds things that this program did not make"):
+    with pytest.raises(OutputError, match="contains files that this program did not make"):
         train(settings(toy, tmp_path))
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.json"]
 
 
 def test_a_folder_of_another_run_is_refused(toy: Path, tmp_path: Path) -> None:
     train(settings(toy, tmp_path))
-    with pytest.raises(OutputError, match=r"begun with other settings: learning_rate \(0.002 before, 0.01 now\)"):
+    with pytest.raises(OutputError, match=r"started with other settings: learning_rate \(0.002 before, 0.01 now\)"):
         train(settings(toy, tmp_path, learning_rate=0.01))
 
 

@@ -97,9 +97,9 @@ def test_a_symmetric_picture_cannot_tell() -> None:
         assert found.looks_symmetric
         assert not found.is_mirrored
         assert not found.is_straight
-        assert "too symmetric to tell" in find_row_shift(Scan(counts)).in_words()
+        assert "too symmetric to decide" in find_row_shift(Scan(counts)).in_words()
         _, step = with_rows_mirrored(Scan(counts), found)
-        assert "too symmetric to tell" in step.description
+        assert "too symmetric to decide" in step.description
 
 
 def test_a_symmetric_picture_off_the_middle_is_mirrored_or_shifted() -> None:

@@ -116,7 +116,7 @@ def test_rows_of_a_uniform_surface_cannot_be_compared() -> None:
 def test_too_few_rows_are_refused() -> None:
     with pytest.raises(ScanError, match="at least 8 of 16"):
         find_row_shift(Scan(np.ones((4, 4, 8))))
-    with pytest.raises(ScanError, match="pixels of a row are alike"):
+    with pytest.raises(ScanError, match="pixels of a row are equal"):
         find_row_shift(Scan(np.ones((10, 20, 8))))
 
 

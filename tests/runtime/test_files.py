@@ -330,7 +330,7 @@ def test_two_at_once_step_back_and_one_goes_on(tmp_path: Path) -> None:
 def test_a_folder_of_several_calls_is_not_one_of_other_things(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "report.json").write_text("mine")
-    with pytest.raises(OutputError, match="holds things that this program did not make"):
+    with pytest.raises(OutputError, match="contains files that this program did not make"):
         claim_folder(tmp_path / "mine", notes=("settings.json",))
     for _ in range(2):
         claim_folder(tmp_path / "new" / "parts")
@@ -348,7 +348,7 @@ def test_a_file_that_comes_to_be_there_during_a_command_is_not_replaced(tmp_path
             target.write_text("mine")
 
     with new_files([target, old]):
-        with pytest.raises(OutputError, match="already there"):
+        with pytest.raises(OutputError, match="already exists"):
             write_late()
         assert target.read_text() == "mine"
         target.unlink()

@@ -1,4 +1,4 @@
-"""Energy axis, resolution, tube and drift of a scan, found from its own lines and scatter."""
+"""Energy axis, resolution, tube and drift of a scan from its lines and scatter."""
 
 from underpaint.calibrate._excitation import Beam, beam_contradiction, find_beam
 from underpaint.calibrate._knowledge import (

@@ -1,4 +1,4 @@
-"""What is known of a scan's instrument: what was given, else what the scan's file says, else what its lines tell."""
+"""Knowledge of a scan's instrument: user, else the scan's file, else its lines."""
 
 import math
 import numbers
@@ -31,21 +31,21 @@ _TOGETHER = {
     "detector.n_channel": {"detector.gain_kev"},
     "geometry.scatter_angle_deg": {"geometry.incidence_angle_deg", "geometry.takeoff_angle_deg"},
 }
-"""What means nothing apart from another value comes from the same source as that."""
+"""Values that are only meaningful together come from the same source."""
 
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What is known of an instrument.
+    """Known values of an instrument.
 
     Parameters
     ----------
     instrument : Instrument
-        Complete: what is not known is as usual. Its ``model_fields_set`` name what is known.
+        Complete, with usual values for the unknown ones. Its ``model_fields_set`` are the known values.
     origin : mapping of str to {"given", "file", "spectrum"}
-        Where each value that is known comes from, ``tube.anode``.
+        Origin of each known value, by name (``tube.anode``).
     notes : tuple of str
-        Values of the file that cannot be, in words.
+        Texts on impossible values of the file.
     """
 
     instrument: Instrument
@@ -64,7 +64,7 @@ class Knowledge:
         return not {"tube.voltage_kv", "source_spectrum"}.isdisjoint(self.origin)
 
     def known(self) -> InstrumentConditions:
-        """Return what a network may be told: no value that is only assumed."""
+        """Return the known values as input of networks, without assumed ones."""
         conditions, origin = conditions_of(self.instrument), self.origin
         paths = {
             "anode": ("tube.anode",),
@@ -96,22 +96,22 @@ def merge_knowledge(
     usual: Instrument | None = None,
     measured_axis: bool = False,
 ) -> Knowledge:
-    """Merge what is known of an instrument: what was given, else what the scan's file says, else what its lines tell.
+    """Merge the knowledge of an instrument: from the user, else from the scan's file, else from its lines.
 
     Parameters
     ----------
     scan : Scan
-        Its metadata are what the file says.
+        Its metadata are the values of the file.
     user_instrument : Instrument or None
-        By the user; of it only fields that were set count.
+        The user's instrument; only fields that were set count.
     calibration : Calibration or None
         From the scan's lines.
     beam : Beam or None
-        A monochromatic beam that the spectrum shows.
+        A monochromatic beam detected in the spectrum.
     usual : Instrument or None
-        What stands for all that is not known; None: the defaults of :class:`~underpaint.physics.instrument.Instrument`.
+        Values for all that is unknown; None: the defaults of :class:`~underpaint.physics.instrument.Instrument`.
     measured_axis : bool
-        Axis and resolution are those of ``calibration``, whatever was given: for what measures them anew.
+        Use axis and resolution of ``calibration`` even if the user gave others.
 
     Returns
     -------
@@ -143,28 +143,28 @@ def merge_knowledge(
 
 
 def calibrated_instrument(scan: Scan, calibration: Calibration, base: Instrument | None = None) -> Instrument:
-    """Return the instrument with what the calibration found put in; save it with ``save_instrument``.
+    """Return the instrument with the results of the calibration; save it with ``save_instrument``.
 
     Parameters
     ----------
     scan : Scan
         The scan that was calibrated.
     calibration : Calibration
-        What ``calibrate`` found.
+        Result of ``calibrate``.
     base : Instrument, optional
-        What is known beside it (voltage, window, path in air ...).
+        Other known values (voltage, window, path in air ...).
 
     Returns
     -------
     Instrument
-        ``base`` with axis and resolution that were found, and, where it does not set them, with what scan's file and
-        lines tell of tube and geometry.
+        ``base`` with the calibrated axis and resolution, and with the tube and geometry of the scan's file and lines
+        where it does not set them.
     """
     return merge_knowledge(scan, user_instrument=base, calibration=calibration, measured_axis=True).instrument
 
 
 def contradiction(axis: EnergyAxis, calibration: Calibration) -> str:
-    """Say where lines lie more than 50 eV from where an instrument's axis has them; "" where it may be right.
+    """Return the lines that are more than 50 eV off an instrument's axis, as text; "" if it may be correct.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def contradiction(axis: EnergyAxis, calibration: Calibration) -> str:
 
 
 def deviation_note(axis: EnergyAxis, calibration: Calibration) -> str:
-    """Say where an instrument's axis is 15 eV or more, and significantly, off the lines; "" where it is not.
+    """Return where an instrument's axis is significantly, by 15 eV or more, off the lines, as text; "" if nowhere.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def deviation_note(axis: EnergyAxis, calibration: Calibration) -> str:
 
 
 def _deviations_ev(axis: EnergyAxis, calibration: Calibration) -> dict[tuple[str, float], float]:
-    """Return where an axis has each line that was found minus its tabulated energy, eV; by line and its energy, keV."""
+    """Return the deviation of an axis at each line, eV, by line and its tabulated energy, keV."""
     return {
         (line, energy_kev): 1e3 * (axis.zero_kev + axis.gain_kev * calibration.axis.channel(energy_kev) - energy_kev)
         for line, energy_kev in sorted(calibration.line_energy_kev.items(), key=lambda item: item[1])
@@ -255,12 +255,12 @@ def _of_beam(energy_kev: float) -> dict[str, Any]:
 
 
 def _of_file(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return what a scan's file says of the instrument as far as it can be, and what it says that cannot be."""
+    """Return the possible values of a scan's file, and texts on impossible ones."""
     notes: list[str] = []
 
     def number(key: str, low: float, high: float, unit: str) -> float | None:
         value = metadata.get(key)
-        # nothing, or a zero in place of a value that was not entered
+        # nothing, or zero for a value that was not entered
         if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real) or value == 0:
             return None
         number_value = float(value)
@@ -294,12 +294,12 @@ def _anode(metadata: Mapping[str, Any], notes: list[str]) -> str | None:
         try:
             value = atomic_number(value.strip())
         except (UnderpaintError, ValueError):
-            notes.append(f"The file gives the anode {value!r}, which is no element: not used.")
+            notes.append(f"The file gives the anode {value!r}, which is not an element: not used.")
             return None
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real) or value == 0:
         return None
     if float(value) not in ANODES:
-        notes.append(f"The file gives an anode of atomic number {float(value):g}, which no tube has: not used.")
+        notes.append(f"The file gives an anode of atomic number {float(value):g}, which no tube has; not used.")
         return None
     return symbol(int(float(value)))
 
@@ -309,7 +309,7 @@ def _words(key: str) -> str:
 
 
 def _forget_other_source(values: dict[str, Any], origin: dict[str, Origin], layer: Mapping[str, Any]) -> None:
-    """A source that is known better than another leaves nothing of it: no tube beside a beam."""
+    """A better known source replaces another completely: no tube next to a beam."""
     replaced = ("tube.anode", "tube.voltage_kv") if "source_spectrum" in layer else ("source_spectrum",)
     for path in replaced:
         values.pop(path, None)

@@ -18,7 +18,7 @@ from underpaint.calibrate._patterns import (
 from underpaint.data.axis import EnergyAxis
 from underpaint.data.background import snip
 from underpaint.data.peaks import peak_columns, peak_counts, resolution_fwhm_kev
-from underpaint.data.pile_up import folded, sum_peaks
+from underpaint.data.pile_up import self_convolution, sum_peaks
 from underpaint.physics.forward.response import escape_lines, escape_share
 from underpaint.physics.instrument import Detector
 from underpaint.units import EPSILON_SI_KEV, FWHM_PER_SIGMA
@@ -31,12 +31,12 @@ _FANO = 0.115
 _FANO_SPREAD = 0.008
 _NOISE_RANGE_KEV = (0.02, 0.30)
 _FANO_RANGE = (0.08, 0.16)
-_LEAST_SIGNIFICANCE = 6.0
+_MIN_SIGNIFICANCE = 6.0
 _BLEND_LIMIT = 0.15
 # Tails and curved background move the strong lines of simulated detectors by about one eV, soft ones downwards.
 _SHAPE_ERROR_KEV = 0.001
-# Soft lines of real detectors stand up to 6 eV above a straight axis, which tells where an axis that somebody fitted to
-# many lines before lies nearer to the truth than one through the few lines of this spectrum.
+# Soft lines of real detectors are up to 6 eV above a linear axis. With this, an earlier axis fitted to many lines may
+# be more accurate than one through the few lines of this spectrum.
 _REAL_SHAPE_ERROR_KEV = 0.003
 _FILE_GAIN_SPREAD, _FILE_ZERO_SPREAD_KEV = 0.001, 0.01
 _NEIGHBOUR_ERROR = 0.05
@@ -72,7 +72,7 @@ class Response:
 
 @dataclass(frozen=True)
 class LineFit:
-    """One line group measured alone.
+    """One line group, measured individually.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class LineFit:
     area, significance : float
         Counts, and counts over their deviation.
     blended : bool
-        True where other lines give more than 15 % of the counts under the peak.
+        True if other lines contribute more than 15 % of the counts under the peak.
     fwhm_error : float
         One standard deviation of the peak's width over that width.
     leading : bool
@@ -108,8 +108,8 @@ class LineFit:
 class GroupModel:
     """The spectrum as background plus line groups (their escape peaks with them) and sum peaks, with free areas.
 
-    Sum peaks lie among the lines from 10 to 17 keV and escape peaks beside those of calcium to iron: left out, either
-    would move the lines that they overlap.
+    Sum peaks overlap lines from 10 to 17 keV and escape peaks those of calcium to iron; without them, the overlapped
+    lines would be displaced.
     """
 
     def __init__(
@@ -129,11 +129,15 @@ class GroupModel:
         self._share = np.concatenate([share for _, share in patterns] or [np.zeros(0)])
         self._group = np.repeat(np.arange(len(patterns)), [energy.size for energy, _ in patterns])
         self.sum_peaks = sum_peaks(
-            folded(counts[None, :]) if folds is None else folds, float(counts.sum()), axis, fwhm, _BACKGROUND_FWHM
+            self_convolution(counts[None, :]) if folds is None else folds,
+            float(counts.sum()),
+            axis,
+            fwhm,
+            _BACKGROUND_FWHM,
         )
         self.sigma = np.sqrt(np.maximum(counts, 1.0) + (_MODEL_ERROR * counts) ** 2)
         self.used = (axis.energy_kev > _FIT_RANGE_KEV[0]) & (axis.energy_kev < _FIT_RANGE_KEV[1])
-        # The electronic threshold is no peak: nothing below the first recorded channels is fitted.
+        # The electronic threshold is not a peak: channels below the first recorded ones are not fitted.
         self.used &= np.arange(counts.size) > np.flatnonzero(counts > 0)[0] + int(2 * np.median(fwhm))
 
     def design(self, response: Response) -> NDArray[np.float64]:
@@ -153,8 +157,8 @@ class GroupModel:
     def satellites(self, response: Response, areas: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n_channel,) counts of the lines that are too weak for a group, by the areas of the groups they go with.
 
-        They are kept out of the fit, which their ratios would bend more than they mend; but under another element's
-        weak line they may be half of the peak.
+        They are excluded from the fit, which their uncertain ratios would bias; but they can make up half of a weak
+        line of another element.
         """
         axis = response.axis(self.counts.size)
         total = np.zeros(self.counts.size)
@@ -179,7 +183,7 @@ def _with_escape(group: LineGroup) -> tuple[NDArray[np.float64], NDArray[np.floa
 
 
 def candidate_groups(response: Response, counts: NDArray[np.float64]) -> list[LineGroup]:
-    """Line groups of all candidate families that the spectrum can hold."""
+    """Line groups of all candidate families of the spectrum."""
     axis = response.axis(counts.size)
     stop = min(axis.stop_kev, _FIT_RANGE_KEV[1])
     families = [line_groups(family) for family in COMMON_FAMILIES + RARE_FAMILIES + SCATTERED_L_FAMILIES]
@@ -188,19 +192,19 @@ def candidate_groups(response: Response, counts: NDArray[np.float64]) -> list[Li
 
 
 def significant_groups(model: GroupModel, response: Response) -> list[LineGroup]:
-    """Keep the families whose strongest group is significantly there, with all their groups."""
+    """Return the families whose strongest group is significant, with all their groups."""
     design = model.design(response)
     areas = model.areas(design)
     areas_of = {
         group.family
         for group, column, area in zip(model.groups, design.T[:-1], areas[:-1], strict=True)
-        if group.leading and area > _LEAST_SIGNIFICANCE * _area_error(model, column)
+        if group.leading and area > _MIN_SIGNIFICANCE * _area_error(model, column)
     }
     return [group for group in model.groups if group.family in areas_of]
 
 
 def _area_error(model: GroupModel, column: NDArray[np.float64]) -> float:
-    """Deviation of a group's area, model error included, as if its neighbours were known."""
+    """Deviation of a group's area with the model error, for known neighbours."""
     information = float(np.sum((column / model.sigma)[model.used] ** 2))
     return float(1 / np.sqrt(max(information, 1e-30)))
 
@@ -208,7 +212,7 @@ def _area_error(model: GroupModel, column: NDArray[np.float64]) -> float:
 def fit_response(model: GroupModel, start: Response, *, axis_free: bool = True) -> Response:
     """Refine gain, zero, noise and Fano factor together; the areas are solved inside each step.
 
-    The Fano factor is held near 0.115 by a prior: a few lines cannot tell it from the noise.
+    A prior keeps the Fano factor near 0.115: few lines cannot separate it from the noise.
     """
     centre_kev = 8.0
 
@@ -240,7 +244,7 @@ def fit_response(model: GroupModel, start: Response, *, axis_free: bool = True) 
 
 
 def measure_lines(model: GroupModel, response: Response) -> list[LineFit]:
-    """Measure the centre of each line group that has a peak of its own, with the other groups subtracted."""
+    """Measure the centre of each line group with a separate peak, after subtraction of the other groups."""
     design = model.design(response)
     areas = model.areas(design)
     modelled = design @ areas + model.satellites(response, areas)
@@ -259,10 +263,10 @@ def measure_lines(model: GroupModel, response: Response) -> list[LineFit]:
 
 
 def proven_lines(lines: Sequence[LineFit]) -> list[LineFit]:
-    """Leave out weaker lines of families whose leading line is not among them.
+    """Exclude weaker lines of families whose leading line is not among them.
 
-    A family whose leading line hides under another's is not proven: what is taken for its weaker line (bromine's
-    KM3, where mercury hides KL3) may be what is left of that line's neighbours, and lie anywhere.
+    A family whose leading line is overlapped is not proven: its presumed weaker line (bromine's KM3, where mercury
+    overlaps KL3) may be the residual of neighbouring lines at any energy.
     """
     leading = {family_of(line) for line in lines if line.leading}
     return [line for line in lines if family_of(line) in leading]
@@ -334,16 +338,16 @@ def regress_axis(
 ) -> tuple[Response, NDArray[np.float64]]:
     """Fit gain and zero to the measured centres; a few wrong lines do not pull.
 
-    A line that is no line of that element (what is left of neighbours, say) is off by any amount; so the loss is
-    Cauchy's, under which it pulls the less the farther off it is. A prior axis enters as two more measurements, of gain
-    and zero, under the same loss: it decides what few lines leave open, and hardly pulls where many contradict it.
+    A misassigned line (a residual of neighbours, for example) can be off by any amount. The loss is therefore Cauchy's,
+    under which distant outliers have little weight. A prior axis enters as two more measurements, of gain and zero,
+    under the same loss: it decides where few lines leave the axis open, and has little weight where many contradict it.
 
     Parameters
     ----------
     lines : sequence of LineFit
         Lines; at least two without a prior.
     response : Response
-        What to start from.
+        Starting values.
     prior : EnergyAxis, optional
         The file's axis.
 
@@ -358,7 +362,7 @@ def regress_axis(
     real = np.hypot(error, _REAL_SHAPE_ERROR_KEV)
     sigma = np.hypot(error, _SHAPE_ERROR_KEV) if prior is None else real
     centre = float(np.average(channel, weights=1 / sigma**2))
-    # rows of (energy at the centre, gain), and what they measure, each over its deviation
+    # rows of (energy at the centre, gain) and the measured values, each over its deviation
     design = np.stack([np.ones_like(channel), channel - centre], axis=1) / sigma[:, None]
     target = energy / sigma
     if prior is not None:

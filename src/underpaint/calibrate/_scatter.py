@@ -1,4 +1,4 @@
-"""What a tube's light, scattered by simple samples, looks like above the pigments' lines, and how well it fits."""
+"""Scatter of a tube's radiation by simple samples above the pigments' lines, and its misfit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from underpaint.calibrate._patterns import line_groups
 from underpaint.calibrate._refine import Response
 from underpaint.data.axis import EnergyAxis
 from underpaint.data.peaks import peak_counts
-from underpaint.data.pile_up import folded, pile_up_shape
+from underpaint.data.pile_up import pile_up_shape, self_convolution
 from underpaint.physics.forward import (
     ORDERS,
     SCATTER,
@@ -39,18 +39,18 @@ Array = NDArray[np.float64]
 _HIGHEST_KV = (42.0, 54.0, 66.0)
 """A tube is modelled among all those up to the next of these voltages, and none above."""
 LOWEST_KEV = 14.0
-"""Below, paintings have too many lines."""
+"""Paintings have too many lines below this energy."""
 SHARP = ("Sr_K", "Zr_K", "Nb_K", "Mo_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K", "Ba_K", "Hg_L", "Pb_L", "Bi_L")
 """Families of pigments and metals that may shine among the scatter; of L families the last lines do."""
 THICKNESSES_UM = (300.0, 1000.0)
-"""Crystals between which a detector's lies."""
+"""Range of crystal thicknesses of detectors."""
 _ANY_ANGLE_DEG = 120.0
 _BIN_KEV = 0.1
 _FILTER_KEV = 16.0
 """A filter lets through 1/e there."""
 _SOFTEST_KEV = LOWEST_KEV - 2.0
 _MODEL_ERROR = 0.015
-_LEAST_BINS, _LEAST_RANGE_KEV = 25, 4.0
+_MIN_BINS, _MIN_RANGE_KEV = 25, 4.0
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ class UpperPart:
     counts, deviation : (n_bin,) arrays
         Counts, and one standard deviation, model error included.
     pile_up : (n_bin, 2) array
-        Shapes between which what piles up there lies.
+        Limiting shapes of pile-up.
     response : Response
-        Axis and resolution of the whole spectrum.
+        Axis and resolution of the full spectrum.
     """
 
     axis: EnergyAxis
@@ -94,15 +94,15 @@ class ScatterReference:
 
 
 def upper_part(counts: Array, response: Response, folds: tuple[Array, Array] | None = None) -> UpperPart | None:
-    """Return the part of a sum spectrum above ``LOWEST_KEV``, None where too little of it was recorded."""
+    """Return the part of a sum spectrum above ``LOWEST_KEV``; None if too little of it was recorded."""
     axis = response.axis(counts.size)
     group = max(round(_BIN_KEV / axis.gain_kev), 1)
     first = max(int(np.ceil(axis.channel(LOWEST_KEV - 1.0))), 0)
     n_bin = (counts.size - first) // group
-    if n_bin < _LEAST_BINS or axis.stop_kev < LOWEST_KEV + _LEAST_RANGE_KEV:
+    if n_bin < _MIN_BINS or axis.stop_kev < LOWEST_KEV + _MIN_RANGE_KEV:
         return None
     upper = slice(first, first + n_bin * group)
-    piling = pile_up_shape(folded(counts[None, :]) if folds is None else folds, axis)
+    piling = pile_up_shape(self_convolution(counts[None, :]) if folds is None else folds, axis)
     counts_upper, *piled = (part[upper].reshape(n_bin, group).sum(axis=1) for part in (counts, *piling))
     gain = axis.gain_kev * group
     zero = axis.energy_kev[first] + 0.5 * (group - 1) * axis.gain_kev
@@ -112,7 +112,7 @@ def upper_part(counts: Array, response: Response, folds: tuple[Array, Array] | N
 
 
 def misfit_of(data: UpperPart, reference: ScatterReference, from_kev: float, to_kev: float = np.inf) -> float:
-    """Return chi squared of the best mixture of what simple samples scatter, lines and pile-up, in a range."""
+    """Return chi squared of the best mixture of scatter of simple samples, lines and pile-up, in a range."""
     return _misfit(data, reference, _lines(data, reference), SHARP, (from_kev, to_kev))
 
 
@@ -178,12 +178,12 @@ def simple_samples() -> tuple[Stratigraphy, ...]:
 
 
 def _continuum(data: UpperPart, reference: ScatterReference) -> tuple[Array, ...]:
-    """Return scattered continuum, coherent and shifted apart, for each sample and crystal."""
+    """Return the scattered continuum, coherent and Compton separately, for each sample and crystal."""
     return _kept_continuum(reference, data.response.noise_fwhm_kev, data.response.fano, data.axis)
 
 
 def _lines(data: UpperPart, reference: ScatterReference) -> tuple[Array, ...]:
-    """Return the tube's lines, coherent and shifted apart, for each sample."""
+    """Return the tube's lines, coherent and Compton separately, for each sample."""
     return _kept_lines(reference, data.response.noise_fwhm_kev, data.response.fano, data.axis)
 
 
@@ -205,19 +205,19 @@ def _kept_lines(reference: ScatterReference, noise_fwhm_kev: float, fano: float,
 
 @lru_cache(maxsize=8)
 def _crystals(detector: Detector, axis: EnergyAxis) -> list[Array]:
-    """Return the efficiency of thin and thick crystals, and of one behind a filter, over the usual one's."""
+    """Return the efficiency of thin and thick crystals, and of one behind a filter, relative to the usual one."""
     usual = efficiency(detector, axis.energy_kev)
     efficiencies = [
         efficiency(detector.model_copy(update={"thickness_um": thickness_um}), axis.energy_kev)
         for thickness_um in THICKNESSES_UM
     ]
-    # whatever stands in the way, before the sample, in it or behind it, absorbs about as the cube of the wavelength
+    # absorbers before, in or behind the sample absorb about with the cube of the wavelength
     filtered = efficiencies[-1] * np.exp(-((_FILTER_KEV / np.maximum(axis.energy_kev, 1.0)) ** 3))
-    return [thickness_um / np.maximum(usual, 1e-12) for thickness_um in (*efficiencies, filtered)]
+    return [values / np.maximum(usual, 1e-12) for values in (*efficiencies, filtered)]
 
 
 def tube_of(reference: ScatterReference) -> Instrument:
-    """Return an unfiltered tube that looks at the sample under a scattering angle."""
+    """Return an unfiltered tube with a scattering angle."""
     half = min(0.5 * reference.angle_deg, 90.0)
     geometry = Geometry(incidence_angle_deg=half, takeoff_angle_deg=half, scatter_angle_deg=reference.angle_deg)
     return Instrument(tube=Tube(anode=reference.anode, voltage_kv=reference.voltage_kv), geometry=geometry)
@@ -237,9 +237,9 @@ def _rendered(reference: ScatterReference, detector: Detector, axis: EnergyAxis,
 
 
 def _scattered(reference: ScatterReference, *, lines: bool) -> Emission:
-    """Return what the simple samples scatter of a tube's lines, or of its continuum.
+    """Return the scatter of a tube's lines, or of its continuum, by the simple samples.
 
-    The cross sections at an angle are those of every tube: only what falls on the sample differs.
+    The cross sections at an angle are the same for all tubes; only the incident spectrum differs.
     """
     highest_kv = (
         _HIGHEST_KV[-1] if lines else next(limit_kv for limit_kv in _HIGHEST_KV if limit_kv >= reference.voltage_kv)
@@ -262,7 +262,7 @@ def _light(anode: str, voltage_kv: float) -> tuple[Array, Array, Array]:
 
 @lru_cache(maxsize=8)
 def _setting_at(angle_deg: float, lines: bool, highest_kv: float) -> Setting:
-    """Return the setting of a source that holds the lines of every anode, or the bins of any continuum, at an angle."""
+    """Return the setting of a source with the lines of every anode, or the bins of any continuum, at an angle."""
     setting, geometry = (
         _any_setting(lines, highest_kv),
         tube_of(ScatterReference(ANODES[0], angle_deg, highest_kv)).geometry,
@@ -277,15 +277,15 @@ def _setting_at(angle_deg: float, lines: bool, highest_kv: float) -> Setting:
 
 @lru_cache(maxsize=8)
 def _any_setting(lines: bool, highest_kv: float) -> Setting:
-    """Return the setting at some angle, for what does not depend on it; what air scatters is not used."""
+    """Return the setting at an arbitrary angle, for values that do not depend on it; scatter from air is not used."""
     tubes = [tube_of(ScatterReference(anode, _ANY_ANGLE_DEG, highest_kv)) for anode in ANODES]
-    entries = {(energy, width) for anode in tubes for energy, _, width in zip(*source_spectrum(anode), strict=True)}
-    # scatter gives no photon energy: softer ones never come into the range
+    entries = {(energy, width) for tube in tubes for energy, _, width in zip(*source_spectrum(tube), strict=True)}
+    # photons gain no energy by scatter: softer ones never enter the range
     used = sorted((energy, width) for energy, width in entries if energy > _SOFTEST_KEV and (width == 0) == lines)
     energy, width = zip(*used, strict=True)
     source = SourceSpectrum(energy_kev=energy, weight=(1.0,) * len(energy), width_kev=width)
     geometry = tubes[0].geometry.model_copy(update={"source_air_cm": 0.0})
     instrument = tubes[0].model_copy(update={"source_spectrum": source, "geometry": geometry})
     return setting_for(
-        instrument, {name for anode in simple_samples() for layer in anode.layers for name in layer.mass_fractions}
+        instrument, {name for sample in simple_samples() for layer in sample.layers for name in layer.mass_fractions}
     )

@@ -1,4 +1,4 @@
-"""Energy calibration of a scan from its own lines."""
+"""Energy calibration of a scan from its lines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -34,7 +34,7 @@ from underpaint.calibrate._refine import (
 from underpaint.calibrate._scatter import ScatterReference, simple_samples, tube_of
 from underpaint.calibrate._tube import USUAL, TubeEstimate, find_tube, no_anode
 from underpaint.data import EnergyAxis, Scan, survey
-from underpaint.data.pile_up import folded
+from underpaint.data.pile_up import self_convolution
 from underpaint.errors import CalibrationError
 from underpaint.physics.forward import Detail, emit, render
 from underpaint.physics.instrument import Detector, Instrument
@@ -44,18 +44,18 @@ Array = NDArray[np.float64]
 
 ARGON = "Ar_K"
 HIDDEN_UNDER = ("Pd", "Ag")
-"""Anodes whose scattered L lines lie on argon's."""
+"""Anodes whose scattered L lines overlap argon's."""
 _SCATTER_KEV = (14.0, 19.0)
 
 
 def argon_counts(model: GroupModel, response: Response) -> float:
-    """Return the counts of argon's K lines, zero where they are not among the significant ones."""
+    """Return the counts of argon's K lines; zero if not significant."""
     areas = model.areas(model.design(response))
     return float(sum(area for group, area in zip(model.groups, areas[:-1], strict=True) if group.family == ARGON))
 
 
 def seen_air_cm(argon: float, counts: Array, response: Response, reference: ScatterReference) -> float:
-    """Return the path in air, cm, that gives as much argon beside as much scatter from 14 to 19 keV.
+    """Return the path in air, cm, for the measured ratio of argon to scatter from 14 to 19 keV.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def seen_air_cm(argon: float, counts: Array, response: Response, reference: Scat
     response : Response
         Its axis and resolution.
     reference : ScatterReference
-        The tube found.
+        Tube and scattering angle.
     """
     axis = EnergyAxis(0.05, 0.0, int(_SCATTER_KEV[1] / 0.05) + 2)
     tube = tube_of(reference)
@@ -78,7 +78,7 @@ def seen_air_cm(argon: float, counts: Array, response: Response, reference: Scat
     )
     air = bright - dark
     low = axis.energy_kev < 4.0
-    # what lies under the line is scatter of the air itself
+    # the background under the line is scatter from the air
     per_cm = air[:, low].sum(axis=1) / _between(dark, axis)
     measured = argon / _between(counts[None, :], response.axis(counts.size))[0]
     return float(measured / np.exp(np.log(per_cm).mean()))
@@ -89,47 +89,47 @@ def _between(counts: Array, axis: EnergyAxis) -> Array:
     return np.asarray(counts[:, inside].sum(axis=1))
 
 
-_LEAST_COUNTS, _PLENTY_COUNTS = 3000, 1e5
-_LEAST_CHANNELS = 64
-_LEAST_PEAKS = 4
-_LEAST_LINES = 3
-_LEAST_SPAN_KEV = 2.0
-_LEAST_SCORE = 0.12
-_LEAST_LEAD = 1.08
+_MIN_COUNTS, _PLENTY_COUNTS = 3000, 1e5
+_MIN_CHANNELS = 64
+_MIN_PEAKS = 4
+_MIN_LINES = 3
+_MIN_SPAN_KEV = 2.0
+_MIN_SCORE = 0.12
+_MIN_LEAD = 1.08
 _SOFTEST_PHOTON_KEV = 0.4
-_LINE_ERROR_KEV, _AGREE_SIGMAS, _LEAST_AGREEING = 0.003, 2.5, 0.65
-_MOST_GAIN_ERROR, _LEAST_NOISE_KEV = 0.0015, 0.025
-_LEAST_FAMILIES = 2
-# The lines that are searched for lie 5 to a keV: one that is right to 3 eV is met by chance once in 13 times, 3.7 bits.
-# A free search tries 100,000 axes that differ, 17 bits; few of those have widths and intensities right, too. Near the
-# file's axis it tries some 500, 9 bits.
+_LINE_ERROR_KEV, _AGREE_SIGMAS, _MIN_AGREEING = 0.003, 2.5, 0.65
+_MAX_GAIN_ERROR, _MIN_NOISE_KEV = 0.0015, 0.025
+_MIN_FAMILIES = 2
+# There are 5 candidate lines per keV, so an agreement within 3 eV occurs by chance once in 13 times: 3.7 bits. A free
+# search tries 100,000 different axes, 17 bits, few of which also have correct widths and intensities. Near the file's
+# axis, about 500 are tried, 9 bits.
 _LINES_PER_KEV = 5.0
 _BITS_OF_A_MISS = -3.0
-_BEARING_OUT_BITS, _LEAST_EVIDENCE_BITS, _OVERWHELMING_BITS = 9.0, 13.0, 17.0
+_BEARING_OUT_BITS, _MIN_EVIDENCE_BITS, _OVERWHELMING_BITS = 9.0, 13.0, 17.0
 _OVERRULING_LEAD, _RIVALS = 1.2, 4
-# What a refined axis may differ from the file's and be the same, and what headers are usually off.
+# Difference up to which a refined axis is the file's, and the usual error of headers.
 _SAME_GAIN, _SAME_ZERO_KEV = 0.002, 0.02
 _USUAL_GAIN_OFF, _USUAL_ZERO_OFF_KEV = 0.006, 0.05
-# Argon's line (2.96 keV) lies on a silver tube's scattered L lines and is left out.
+# Argon's line (2.96 keV) overlaps the scattered L lines of a silver tube and is excluded.
 _REGRESSION_RANGE_KEV = (3.2, 16.0)
-_LEAST_LINE_SIGNIFICANCE = 10.0
+_MIN_LINE_SIGNIFICANCE = 10.0
 _ROUNDS = 2
 _NOTEWORTHY_EV = 20.0
 _COMPARED_AT_KEV = 6.40
 
 
 class DoubtedAxisError(CalibrationError):
-    """The lines of a scan, with counts enough for those of any painting, do not lie where the file's axis has any."""
+    """The lines of a scan with sufficient counts do not fit the file's axis."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Energy axis and resolution found from the lines of a scan.
+    """Energy axis and resolution from the lines of a scan.
 
     Parameters
     ----------
     axis : EnergyAxis
-        The axis found.
+        The calibrated axis.
     noise_fwhm_kev : float
         Electronic noise, FWHM, keV.
     fano : float
@@ -155,11 +155,11 @@ class Calibration:
     noise_uncertainty_kev, fano_uncertainty : float
         One standard deviation; they are correlated.
     voltage_kv, voltage_uncertainty_kv : float or None
-        Tube voltage from the end of the continuum, and one standard deviation, kV; only ``tube=True`` looks for it.
+        Tube voltage from the end of the continuum, and one standard deviation, kV; only with ``tube=True``.
     scatter_angle_uncertainty_deg : float or None
         One standard deviation, degree.
     seen_air_cm : float or None
-        Path in air that the detector sees, cm, from argon's line; right within a factor of 2.5.
+        Path in air in the detector's view, cm, from argon's line; accurate within a factor of 2.5.
     line_counts, line_energy_kev : dict
         For each unblended line: counts, and tabulated energy, keV.
     """
@@ -199,34 +199,33 @@ class Calibration:
 
 
 def calibrate(scan: Scan, *, instrument: Instrument | None = None, tube: bool = False) -> Calibration:
-    """Find energy axis, resolution and anode of a scan from its lines, without being told any element.
+    """Find energy axis, resolution and anode of a scan from its lines, without prior knowledge of elements.
 
-    The sum spectrum's peaks are matched to the line patterns of the elements that paintings hold, near the
-    file's axis (or the instrument's), which is refined by least squares where the lines bear it out. Over all
-    gains at which the peaks are as wide as a silicon detector makes them an axis is searched where there is
-    none, or where the file's explains so little that many lines may prove another.
+    Peaks of the sum spectrum are matched to the line patterns of elements in paintings near the file's (or the
+    instrument's) axis, which is refined by least squares if the lines confirm it. Without an axis, or if the file's
+    explains so little that many lines may prove another, all gains are searched at which the peaks have the width of a
+    silicon detector's.
 
     Parameters
     ----------
     scan : Scan
         The scan; its axis may be None.
     instrument : Instrument, optional
-        Its channel width and zero stand in where the file has no axis.
+        Its channel width and zero are used if the file has no axis.
     tube : bool
-        Look for voltage and air path, too, and hold anode and angle against what the forward model scatters; some
-        seconds more.
+        Also estimate voltage and air path, and compare anode and angle with the scatter of the forward model; takes
+        some seconds more.
 
     Returns
     -------
     Calibration
-        Axis, resolution, residuals per line, anode; with ``tube`` what else the spectrum tells.
+        Axis, resolution, residuals per line, anode; with ``tube`` also voltage and air path.
 
     Raises
     ------
     CalibrationError
-        The scan has too few counts, or its lines neither bear out the file's axis nor prove one.
-    ScanError
-        It cannot be read, or no pixel of it holds counts.
+        The scan has too few counts, or its lines neither confirm the file's axis nor prove another. ScanError The scan
+        cannot be read, or has no counts.
     """
     summary = survey(scan)
     total = summary.total
@@ -235,10 +234,10 @@ def calibrate(scan: Scan, *, instrument: Instrument | None = None, tube: bool = 
     tiles, total = summary.tiles[:, : recorded.stop].copy(), total[: recorded.stop].copy()
     tiles[:, : recorded.start], total[: recorded.start] = 0.0, 0.0
     peaks = find_spectrum_peaks(total)
-    if peaks is None or peaks.channel.size < _LEAST_PEAKS:
+    if peaks is None or peaks.channel.size < _MIN_PEAKS:
         _fail(
             scan.name,
-            f"only {0 if peaks is None else peaks.channel.size} peaks stand out, at least {_LEAST_PEAKS} are",
+            f"only {0 if peaks is None else peaks.channel.size} peaks are detected, at least {_MIN_PEAKS} are",
         )
     data = _Data(total, tiles, summary.tile_pixels, peaks, scan.name)
     with one_blas_thread():
@@ -247,15 +246,15 @@ def calibrate(scan: Scan, *, instrument: Instrument | None = None, tube: bool = 
 
 
 def _require_counts(total: NDArray[np.float64], name: str) -> None:
-    if total.size < _LEAST_CHANNELS:
+    if total.size < _MIN_CHANNELS:
         raise CalibrationError(
-            f"Cannot calibrate scan {name!r}: it has {total.size} channels; a spectrum has at least {_LEAST_CHANNELS}. "
+            f"Cannot calibrate scan {name!r}: it has {total.size} channels; a spectrum has at least {_MIN_CHANNELS}. "
             "Is it a picture, or are its axes in another order than (row, column, channel)?"
         )
     if total.sum() == 0:
-        raise CalibrationError(f"Cannot calibrate scan {name!r}: it holds no counts at all. Check the export.")
-    if total.sum() < _LEAST_COUNTS:
-        _fail(name, f"the whole scan has {total.sum():.0f} counts, at least {_LEAST_COUNTS} are")
+        raise CalibrationError(f"Cannot calibrate scan {name!r}: it has no counts. Check the export.")
+    if total.sum() < _MIN_COUNTS:
+        _fail(name, f"the scan has {total.sum():.0f} counts, at least {_MIN_COUNTS} are")
 
 
 def _fail(name: str, fault: str, kind: type[CalibrationError] = CalibrationError) -> NoReturn:
@@ -300,7 +299,7 @@ def _best_axis(data: _Data, prior: EnergyAxis | None) -> "_Refined":
             return refined_other
     if refined_near is None or not _borne_out(refined_near, prior):
         kind = DoubtedAxisError if data.total.sum() > _PLENTY_COUNTS else CalibrationError
-        _fail(data.name, "they neither bear out the file's axis nor prove another one; more lines are", kind)
+        _fail(data.name, "they neither confirm the file's axis nor prove another one; more lines are", kind)
     return refined_near
 
 
@@ -312,7 +311,7 @@ def _refined_or_none(data: _Data, start: Hypothesis, prior: EnergyAxis | None) -
 
 
 def _borne_out(refined: "_Refined", prior: EnergyAxis) -> bool:
-    """Whether the lines confirm an axis near the file's: the farther it lies from that one, the more of them."""
+    """Whether the lines confirm an axis near the file's; the farther off, the more lines are required."""
     if not _consistent(refined):
         return False
     gain_off = abs(refined.response.gain_kev / prior.gain_kev - 1.0)
@@ -320,27 +319,27 @@ def _borne_out(refined: "_Refined", prior: EnergyAxis) -> bool:
     if gain_off < _SAME_GAIN and zero_off_kev < _SAME_ZERO_KEV and _gain_known(refined):
         return True
     usual = gain_off < _USUAL_GAIN_OFF and zero_off_kev < _USUAL_ZERO_OFF_KEV
-    least_bits = _BEARING_OUT_BITS if usual else _LEAST_EVIDENCE_BITS
-    several = _spread_kev(refined.lines) > _LEAST_SPAN_KEV and _n_family(refined) >= _LEAST_FAMILIES
-    return several and refined.evidence_bits > least_bits
+    min_bits = _BEARING_OUT_BITS if usual else _MIN_EVIDENCE_BITS
+    several = _spread_kev(refined.lines) > _MIN_SPAN_KEV and _n_family(refined) >= _MIN_FAMILIES
+    return several and refined.evidence_bits > min_bits
 
 
 def _proven(refined: "_Refined") -> bool:
-    """Whether hardly any other axis would meet these lines by chance."""
-    several = _n_family(refined) >= _LEAST_FAMILIES and refined.evidence_bits > _LEAST_EVIDENCE_BITS
+    """Whether hardly any other axis would fit these lines by chance."""
+    several = _n_family(refined) >= _MIN_FAMILIES and refined.evidence_bits > _MIN_EVIDENCE_BITS
     return several and _consistent(refined) and _gain_known(refined)
 
 
 def _gain_known(refined: "_Refined") -> bool:
     error = np.sqrt(refined.covariance[0, 0])
-    return bool(error < _MOST_GAIN_ERROR * refined.response.gain_kev)
+    return bool(error < _MAX_GAIN_ERROR * refined.response.gain_kev)
 
 
 def _consistent(refined: "_Refined") -> bool:
-    """Whether most lines lie where the axis has them, as wide as a detector makes them."""
+    """Whether most lines fit the axis, with the width of a detector."""
     agreeing = refined.agreeing
-    wide = refined.response.noise_fwhm_kev > _LEAST_NOISE_KEV
-    return bool(wide and agreeing.size and agreeing.mean() > _LEAST_AGREEING)
+    wide = refined.response.noise_fwhm_kev > _MIN_NOISE_KEV
+    return bool(wide and agreeing.size and agreeing.mean() > _MIN_AGREEING)
 
 
 def _n_family(refined: "_Refined") -> int:
@@ -368,11 +367,11 @@ def _best_hypothesis(hypotheses: list[Hypothesis], name: str) -> Hypothesis:
             name,
             f"with no gain from {low:.0f} to {high:.0f} eV are its peaks as wide as a silicon detector's, which is",
         )
-    if hypotheses[0].score < _LEAST_SCORE:
-        _fail(name, f"the best axis explains {hypotheses[0].score:.0%} of the peaks, {_LEAST_SCORE:.0%} are")
+    if hypotheses[0].score < _MIN_SCORE:
+        _fail(name, f"the best axis explains {hypotheses[0].score:.0%} of the peaks, {_MIN_SCORE:.0%} are")
     best = hypotheses[0]
     rivals = [second for second in hypotheses[1:] if _disagree(best, second)]
-    if rivals and best.score < _LEAST_LEAD * rivals[0].score:
+    if rivals and best.score < _MIN_LEAD * rivals[0].score:
         _fail(
             name,
             f"gains of {1e3 * best.gain_kev:.2f} and {1e3 * rivals[0].gain_kev:.2f} eV "
@@ -400,17 +399,17 @@ class _Refined:
 
     @property
     def deviations(self) -> NDArray[np.float64]:
-        """(n_line,) deviations of the lines' centres, keV, what real detectors are off a straight axis included."""
+        """(n_line,) deviations of the lines' centres, keV, including the non-linearity of real detectors."""
         return np.hypot([line.error_kev for line in self.lines], _LINE_ERROR_KEV)
 
     @property
     def agreeing(self) -> NDArray[np.bool_]:
-        """(n_line,) whether a line lies where the axis has it."""
+        """(n_line,) whether a line fits the axis."""
         return np.abs([line.offset_kev for line in self.lines]) < _AGREE_SIGMAS * self.deviations
 
     @property
     def evidence_bits(self) -> float:
-        """How unlikely it is that a wrong axis meets these lines: minus the logarithm (base 2) of that chance."""
+        """Evidence for the axis: minus the logarithm (base 2) of the probability that a wrong axis fits these lines."""
         chance = np.minimum(2.0 * _AGREE_SIGMAS * self.deviations * _LINES_PER_KEV, 1.0)
         return float(np.where(self.agreeing, -np.log2(chance), _BITS_OF_A_MISS).sum())
 
@@ -420,9 +419,9 @@ def _refined(data: _Data, start: Hypothesis, prior: EnergyAxis | None) -> _Refin
     response = Response(start.gain_kev, start.zero_kev, noise, 0.115)
     covariance = np.full((2, 2), np.nan)
     lines: list[LineFit] = []
-    # A zero peak and noise are no photons: they neither pile up nor have lines.
+    # A zero peak and noise are not photons: they neither pile up nor have lines.
     photons = response.axis(data.total.size).energy_kev > _SOFTEST_PHOTON_KEV
-    total, folds = np.where(photons, data.total, 0.0), folded(np.where(photons, data.tiles, 0.0), data.pixels)
+    total, folds = np.where(photons, data.total, 0.0), self_convolution(np.where(photons, data.tiles, 0.0), data.pixels)
     if not total.any():
         _fail(data.name, "no line is significant, three are")
     for _ in range(_ROUNDS):
@@ -444,12 +443,12 @@ def _usable_lines(model: GroupModel, response: Response) -> list[LineFit]:
 
 def _usable(line: LineFit) -> bool:
     low, high = _REGRESSION_RANGE_KEV
-    return not line.blended and line.significance > _LEAST_LINE_SIGNIFICANCE and low < line.energy_kev < high
+    return not line.blended and line.significance > _MIN_LINE_SIGNIFICANCE and low < line.energy_kev < high
 
 
 def _require_lines(lines: list[LineFit], name: str, prior: EnergyAxis | None) -> None:
     span = _spread_kev(lines)
-    if not lines or (prior is None and (len(lines) < _LEAST_LINES or span < _LEAST_SPAN_KEV)):
+    if not lines or (prior is None and (len(lines) < _MIN_LINES or span < _MIN_SPAN_KEV)):
         names = ", ".join(line.name for line in lines)
         few = ("no unblended line was", "1 unblended line was")
         count_text = few[len(lines)] if len(lines) < 2 else f"{len(lines)} unblended lines over {span:.1f} keV were"
@@ -484,10 +483,10 @@ def _with_tube(refined: _Refined, scan: Scan) -> Calibration:
 def _air(refined: _Refined, total: NDArray[np.float64], tube: TubeEstimate) -> tuple[float | None, tuple[str, ...]]:
     """Return the path in air, cm, or why it is unknown."""
     if tube.anode in HIDDEN_UNDER:
-        return None, (f"air path: argon's line lies under the scattered L lines of the {tube.anode} anode",)
+        return None, (f"air path: argon's line is overlapped by the scattered L lines of the {tube.anode} anode",)
     argon = argon_counts(refined.model, refined.response)
     if argon == 0:
-        return None, ("air path: no argon line stands out",)
+        return None, ("air path: no argon line detected",)
     reference = ScatterReference(
         tube.anode or USUAL.anode, tube.angle_deg or USUAL.angle_deg, tube.voltage_kv or USUAL.voltage_kv
     )
@@ -521,19 +520,19 @@ def _from_lines(refined: _Refined, scan: Scan) -> Calibration:
 
 
 def describe_estimates(calibration: Calibration) -> str:
-    """Name what was found: axis, resolution and what else the spectrum told."""
+    """Describe the results: axis, resolution and other values from the spectrum."""
     other_families = {
         "anode": calibration.anode,
         "voltage": calibration.voltage_kv,
         "scattering angle": calibration.scatter_angle_deg,
-        "path in air that the detector sees": calibration.seen_air_cm,
+        "path in air in the detector's view": calibration.seen_air_cm,
     }
     names = ["axis", "resolution", *(name for name, value in other_families.items() if value is not None)]
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def describe_assumptions(calibration: Calibration) -> str:
-    """Name what stands in an instrument without a base as it is usual, for want of better; "" if nothing does."""
+    """Name the assumed values of an instrument without a base; "" if there are none."""
     defaults = Instrument.model_validate({})
     values = {
         f"anode {defaults.tube.anode}": calibration.anode,
@@ -542,14 +541,14 @@ def describe_assumptions(calibration: Calibration) -> str:
         f"{defaults.geometry.seen_air_cm:g} cm of air seen": calibration.seen_air_cm,
     }
     assumed = [name for name, value in values.items() if value is None]
-    return f"Assumed, not found: {', '.join(assumed)}; correct what you know better." if assumed else ""
+    return f"Assumed, not measured: {', '.join(assumed)}; correct values that you know better." if assumed else ""
 
 
 def calibration_notes(header: EnergyAxis | None, calibration: Calibration) -> tuple[str, ...]:
-    """Say how far the file's axis is from the one found, where that matters."""
+    """Describe the difference of the file's axis from the calibrated one, where relevant."""
     if header is None:
         families = ", ".join(name.replace("_", " ") for name in calibration.families[:6]) or "no line"
-        return (f"The file has no energy axis that can be used; it was found from {families}.",)
+        return (f"The file has no usable energy axis; the axis was found from {families}.",)
     channel = calibration.axis.channel(_COMPARED_AT_KEV)
     off_ev = 1e3 * (header.zero_kev + header.gain_kev * channel - _COMPARED_AT_KEV)
     if abs(off_ev) < _NOTEWORTHY_EV:
@@ -564,10 +563,10 @@ def with_calibration(scan: Scan, calibration: Calibration) -> Scan:
 
 
 def line_ratios(calibrations: Sequence[Calibration]) -> dict[str, tuple[float, ...]]:
-    """Return the counts of each line that all detectors show over the first one's, softest lines first.
+    """Return the counts of each line common to all detectors relative to the first detector, softest lines first.
 
-    Ratios that fall towards soft lines tell of more air, a thicker window or a collimator before a detector; their
-    common size tells of its solid angle.
+    Ratios that decrease towards soft lines indicate more air, a thicker window or a collimator; their common value
+    indicates the solid angle.
 
     Parameters
     ----------

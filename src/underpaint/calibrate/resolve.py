@@ -1,4 +1,4 @@
-"""The energy axis to use for a scan: the given instrument's, else that of its own lines; and what contradicts it."""
+"""Energy axis of a scan: the user's instrument, else the scan's lines; and contradictions."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,27 +20,27 @@ _NO_ANODE = (
     "Give it with an instrument file (tube.anode)."
 )
 ORIGINS = {"given": "given", "file": "by the scan's file", "spectrum": "by its elastic and Compton peaks"}
-"""Where what is known of the source comes from, in words."""
+"""Texts on the origin of the source's values."""
 
 
 @dataclass(frozen=True)
 class CalibratedScan:
-    """A scan on the energy axis to use, and where that axis is from.
+    """A scan on its energy axis, and the origin of the axis.
 
     Parameters
     ----------
     scan : Scan
         With an axis.
     knowledge : Knowledge or None
-        What is known of the instrument: given, else in the scan's file, else found in its lines.
+        Knowledge of the instrument: user, else the scan's file, else its lines.
     calibration : Calibration or None
-        What was found; None where the axis was given.
+        The calibration; None if the axis was given.
     notes : tuple of str
-        What the user should know, in words.
+        Notes for the user.
     alerts : tuple of str
-        What the user must know, because results may be wrong or are withheld.
+        Warnings that results may be wrong or are withheld.
     is_doubted : bool
-        The axis is the file's, and the scan's lines do not lie where it has any: no pigment is claimed on it.
+        The axis is the file's and contradicts the scan's lines: no pigment is reported.
     """
 
     scan: Scan
@@ -52,7 +52,7 @@ class CalibratedScan:
 
     @property
     def instrument(self) -> Instrument | None:
-        """The instrument; None where neither its resolution nor what excites is known."""
+        """The instrument; None if neither its resolution nor its excitation is known."""
         knowledge = self.knowledge
         if knowledge is None or not (knowledge.knows_excitation or "detector.noise_fwhm_kev" in knowledge.origin):
             return None
@@ -64,7 +64,7 @@ class CalibratedScan:
         return None if self.knowledge is None else self.knowledge.beam_kev
 
     def known(self) -> InstrumentConditions:
-        """What is known of the instrument, as networks take it."""
+        """Known values of the instrument as input of networks."""
         return InstrumentConditions() if self.knowledge is None else self.knowledge.known()
 
     def facts(self) -> dict[str, Any]:
@@ -102,9 +102,9 @@ def resolve_energy_axis(
     trust_instrument: bool = False,
     beam_kev: float | None = None,
 ) -> CalibratedScan:
-    """Return a scan on the axis to use, with what is known of its instrument.
+    """Return a scan on its energy axis, with the knowledge of its instrument.
 
-    The axis is the given instrument's, where that sets one; else it is found from the lines.
+    The axis is the user instrument's if it sets one; else it is calibrated from the lines.
 
     Parameters
     ----------
@@ -115,18 +115,18 @@ def resolve_energy_axis(
     calibrated : bool
         False trusts the file's axis.
     total : Spectrum or None
-        The scan's sum spectrum, if it is known already; saves reading the scan.
+        The scan's sum spectrum, if already computed; saves reading the scan.
     tube : bool
-        Look for the tube's voltage, too; some seconds more.
+        Also estimate the tube's voltage; takes some seconds more.
     trust_instrument : bool
-        Use the instrument although the spectra contradict it; an alert says so.
+        Use the instrument although the spectra contradict it, with an alert.
     beam_kev : float or None
         Energy of a monochromatic beam, keV.
 
     Raises
     ------
     CalibrationError
-        There is no axis and none can be found.
+        There is no axis and the calibration fails.
     InstrumentError
         The beam's energy is not between 0.5 and 200 keV; or the spectra contradict the instrument: its axis is more
         than 50 eV off the lines, or it has a tube and they show a monochromatic beam.
@@ -168,7 +168,7 @@ def check_beam(beam_kev: float | None) -> None:
 def _placed(
     scan: Scan, user_instrument: Instrument | None, total: Spectrum | None, *, calibrated: bool, tube: bool
 ) -> tuple[CalibratedScan, Calibration | None, list[str]]:
-    """Put a scan on its axis; also return what its lines tell and how they contradict the given axis."""
+    """Return a scan on its axis, its calibration, and contradictions of the given axis."""
     single = scan if total is None else _one_pixel(scan, total)
     if user_instrument is not None and "gain_kev" in user_instrument.detector.model_fields_set:
         placed = _on_given_axis(scan, user_instrument)
@@ -184,7 +184,7 @@ def _placed(
         return placed, found_axis, [fault] if fault else []
     if not calibrated:
         scan.require_axis()
-        note = "The energy axis is the file's own; it was not checked against the lines."
+        note = "The energy axis is the file's; it was not checked against the lines."
         return CalibratedScan(scan, notes=(note,)), None, []
     try:
         found_axis = calibrate(single, tube=tube)
@@ -198,7 +198,7 @@ def _placed(
 
 
 def _beam_alerts(knowledge: Knowledge, shown: Beam | None, lines: Calibration | None) -> tuple[str, ...]:
-    """Return an alert where the spectra contradict the beam that was given or that the file names."""
+    """Return an alert if the spectra contradict the beam of the user or the file."""
     beam_kev = knowledge.beam_kev
     families, anode = ((), None) if lines is None else (lines.families, lines.anode)
     fault = "" if beam_kev is None else beam_contradiction(beam_kev, shown, families, anode)
@@ -207,7 +207,7 @@ def _beam_alerts(knowledge: Knowledge, shown: Beam | None, lines: Calibration | 
     origin = ORIGINS[knowledge.origin["source_spectrum"]]
     return (
         f"The spectra contradict the monochromatic beam of {beam_kev:g} keV ({origin}): {fault}. It was used "
-        "nevertheless: what follows may be wrong. Give the right energy with --beam (beam_kev=), or none for a tube.",
+        "nevertheless: results may be wrong. Give the right energy with --beam (beam_kev=), or none for a tube.",
     )
 
 
@@ -222,16 +222,16 @@ def _contradicted(user_instrument: Instrument | None, faults: list[str], *, trus
             "`underpaint calibrate` into its file, or use it nevertheless with --trust-instrument "
             "(trust_instrument=True)."
         )
-    return (f"{contradiction_text} It was used nevertheless, as asked: what follows may be wrong.",)
+    return (f"{contradiction_text} It was used on request: results may be wrong.",)
 
 
 def check_instrument(axis: CalibratedScan, instrument: Instrument, *, trusted: bool) -> tuple[str, ...]:
-    """Hold a given instrument against the axis that was found in the lines; return alerts where it was trusted.
+    """Compare a user's instrument with the axis of the lines; return alerts if it is trusted.
 
     Raises
     ------
     InstrumentError
-        The lines contradict it, and it is not trusted.
+        The lines contradict it and it is not trusted.
     """
     if axis.calibration is None or "gain_kev" not in instrument.detector.model_fields_set:
         return ()
@@ -253,5 +253,5 @@ def _on_given_axis(scan: Scan, instrument: Instrument) -> CalibratedScan:
 
 
 def _one_pixel(scan: Scan, total: Spectrum) -> Scan:
-    """Make a scan of the sum alone, which is all that the calibration looks at."""
+    """Make a scan of the sum spectrum alone, which is all that the calibration uses."""
     return Scan(total.counts[None, None, :], axis=scan.axis, name=scan.name)

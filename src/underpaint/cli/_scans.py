@@ -468,7 +468,7 @@ def info(
         step("Reading the spectra", 0, 1)
         most = math.inf if every else READ_BYTES
         scans = load_each(file, detector=detector, shape=grid, counts_scale=counts_scale)
-        surveys = [survey(noting_mirrored_rows(scan), most_bytes=most / len(scans)) for scan in scans]
+        surveys = [survey(noting_mirrored_rows(scan), max_bytes=most / len(scans)) for scan in scans]
         found = [(facts, found_axis(facts)) for facts in map(scan_info, surveys)]
     if as_json:
         facts = [own.facts() | {"calibration": axis.facts()} for own, axis in found]

@@ -1,9 +1,9 @@
-"""What is recorded: energy axis, single spectra, lazy scans, background and the networks' transforms."""
+"""Data model: energy axis, single spectra, lazy scans, background and the networks' transforms."""
 
 import sys
 
 if not {"xarray", "dask.array"} & {*sys.modules}:
-    # dask.array would import xarray, and with it pandas (0.4 s, 80 MB), only to know its arrays when it is given one.
+    # dask.array would import xarray and pandas (0.4 s, 80 MB) only to recognise their arrays.
     sys.modules["xarray"] = None  # type: ignore[assignment]
     try:
         import dask.array  # noqa: F401

@@ -135,7 +135,7 @@ class BlockWork:
         """Return results of no pixel, which have all names, labels, notes and settings."""
         results = self._results(
             None if self.answers is None else self.answers.arrays((0, 0)),
-            None if self.elements is None else self.elements.nothing(),
+            None if self.elements is None else self.elements.empty_maps(),
             None if self.unlike is None else np.empty((0, 0, 2), np.float32),
             None if self.pooling is None else np.empty((0, 0, 1), np.float32),
             np.empty((0, 0)),

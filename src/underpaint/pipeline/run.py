@@ -15,9 +15,9 @@ from underpaint.data import Scan
 from underpaint.data.maps import Results
 from underpaint.errors import OutputError, UnderpaintError
 from underpaint.io import BlockStore, is_finished, load, read_results, recover, result_folder, write_results
-from underpaint.io.load import refuse_inside
+from underpaint.io.load import refuse_output_in_scan
 from underpaint.io.results.nexus import check_map_names
-from underpaint.io.results.provenance import DEPENDS, check_origin, file_facts, folders_of, refuse_change
+from underpaint.io.results.provenance import DEPENDS, check_provenance, file_facts, refuse_change, result_folders
 from underpaint.io.results.sidecars import copy_sidecars
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import Palette, load_palette
@@ -94,7 +94,7 @@ def identify_to_folder(
     if settings.quantities is not None:
         settings.quantities.check(instrument)
     check_map_names(load_card(settings.model).names if settings.pigments else ())
-    refuse_inside(out, scan)
+    refuse_output_in_scan(out, scan)
     facts = file_facts(scan)
     depends = {
         **facts,
@@ -155,7 +155,7 @@ def _write_report(folder: Path, scan: Scan) -> None:
 def _is_left_alone(out: str | Path, depends: Mapping[str, Any], *, overwrite: bool) -> bool:
     """Whether finished results are those that are asked for; others may be replaced, or it is an error."""
     try:
-        check_origin(out, depends)
+        check_provenance(out, depends)
     except UnderpaintError:
         if overwrite:
             return False
@@ -175,7 +175,7 @@ def default_folder(scan: str | Path, base: str | Path = ".") -> Path:
 
 def distinct_folders(scans: Sequence[str | Path], base: str | Path = ".") -> list[Path]:
     """Return a results folder for each scan: that of its earlier results, or one of its name, numbered if need be."""
-    return folders_of(scans, [default_folder(scan, base) for scan in scans])
+    return result_folders(scans, [default_folder(scan, base) for scan in scans])
 
 
 def _put_aside(folder: Path) -> str:

@@ -17,26 +17,26 @@ from underpaint.data import Scan, survey
 from underpaint.data.rebin import rebin_scan
 from underpaint.errors import ScanError
 from underpaint.repair._pictures import bands_between
-from underpaint.runtime.untrusted import MOST_TABLE_BYTES, read_bounded
+from underpaint.runtime.untrusted import MAX_TABLE_BYTES, read_bounded
 
 Array = NDArray[np.float64]
 
-_LEAST_OVERLAP = 8
+_MIN_OVERLAP = 8
 """Rows and columns below which an overlap is not compared."""
 _N_BAND = 8
 _STAGE_SD_PIXELS = 2.0
-"""What the stage is trusted to, against a registration's ``_REGISTERED_SD_PIXELS``."""
+"""Standard deviation of the stage's positions, compared with ``_REGISTERED_SD_PIXELS`` of a registration."""
 _REGISTERED_SD_PIXELS = 0.1
-_LEAST_LIKENESS = 0.3
+_MIN_LIKENESS = 0.3
 _ROWS = 16
-_LEAST_FILLED = 0.25
-"""Of what tiles in one chain fill of their mosaic at least, one over their number."""
+_MIN_FILLED = 0.25
+"""Minimum share of the mosaic that its tiles fill, relative to a chain of tiles."""
 _STEP_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A scan, and where the stage had its first pixel.
+    """A scan, and the stage's position at its first pixel.
 
     Parameters
     ----------
@@ -53,18 +53,18 @@ class Tile:
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two tiles see together.
+    """Overlap of two tiles.
 
     Parameters
     ----------
     first, second : int
         Their places in the sequence of tiles.
     shift_pixels : (float, float)
-        By how many rows and columns the second lies farther down and right than the stage says.
+        Rows and columns by which the second tile is farther down and right than the stage's positions.
     likeness : float
         Correlation of the two images once shifted, -1 to 1.
     used : bool
-        Whether it corrected the positions: alike enough, and not off by more than the largest correction.
+        Whether it corrected the positions: sufficient correlation, and a shift within the largest correction.
     """
 
     first: int
@@ -85,18 +85,18 @@ class Mosaic:
     corner_pixels : (n_tile, 2) array
         Row and column of each tile's first pixel in the mosaic, not rounded.
     corrected_pixels : (n_tile, 2) array
-        By how much that is off from what the stage says.
+        Correction of the stage's positions.
     overlaps : tuple of Overlap
         Every pair that was compared.
-    apart : tuple of int
-        Tiles that share too few rows or columns with any other for being compared.
+    isolated : tuple of int
+        Tiles that share too few rows or columns with any other to be compared.
     """
 
     scan: Scan
     corner_pixels: Array
     corrected_pixels: Array
     overlaps: tuple[Overlap, ...]
-    apart: tuple[int, ...] = ()
+    isolated: tuple[int, ...] = ()
 
     def as_record(self) -> dict[str, Any]:
         """JSON-serialisable."""
@@ -104,7 +104,7 @@ class Mosaic:
             "corner_pixels": self.corner_pixels.round(3).tolist(),
             "corrected_pixels": self.corrected_pixels.round(3).tolist(),
             "overlaps": [vars(overlap) for overlap in self.overlaps],
-            "apart": list(self.apart),
+            "apart": list(self.isolated),
         }
 
 
@@ -119,15 +119,15 @@ def read_positions(path: str | Path) -> dict[str, tuple[float, float]]:
     Raises
     ------
     ScanError
-        The file cannot be read, a column is missing, a position is no number, or a tile stands there twice.
+        The file cannot be read, a column is missing, a position is not a number, or a tile is listed twice.
     """
     positions: dict[str, tuple[float, float]] = {}
     try:
-        text = read_bounded(Path(path), MOST_TABLE_BYTES, ScanError).decode("utf-8")
+        text = read_bounded(Path(path), MAX_TABLE_BYTES, ScanError).decode("utf-8")
         for row in csv.DictReader(io.StringIO(text, newline="")):
             name, place = row["tile"].strip(), (float(row["row_mm"]), float(row["column_mm"]))
             if name in positions or not np.isfinite(place).all():
-                raise ScanError(f"Cannot use {path}: the tile {name!r} stands there twice, or lies at {place} mm.")
+                raise ScanError(f"Cannot use {path}: the tile {name!r} is listed twice, or is at {place} mm.")
             positions[name] = place
     except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
         if isinstance(error, ScanError):
@@ -138,7 +138,7 @@ def read_positions(path: str | Path) -> dict[str, tuple[float, float]]:
     return positions
 
 
-def join_tiles(tiles: Sequence[Tile], *, register: bool = True, most_pixels: float = 5.0) -> Mosaic:
+def join_tiles(tiles: Sequence[Tile], *, register: bool = True, max_pixels: float = 5.0) -> Mosaic:
     """Join overlapping scans to one.
 
     Parameters
@@ -146,35 +146,35 @@ def join_tiles(tiles: Sequence[Tile], *, register: bool = True, most_pixels: flo
     tiles : sequence of Tile
         Two or more, of one pixel size and with equal channels (on another energy axis: moved to the first one's).
     register : bool
-        Correct the positions where tiles overlap by at least 8 rows and columns: by the shift at which what both see
-        correlates best. The pairs' shifts are reconciled by least squares, the stage's positions as a weak prior.
-    most_pixels : float
-        A pair that would correct more than this is not believed.
+        Correct the positions of tiles that overlap by at least 8 rows and columns, by the shift of best correlation.
+        The shifts of pairs are reconciled by least squares, with the stage's positions as a weak prior.
+    max_pixels : float
+        Pairs with a larger correction are ignored.
 
     Returns
     -------
     Mosaic
-        Its scan is lazy. A pixel that several tiles cover is taken whole from the tile in which it lies farthest from
-        the edge, at the nearest pixel: no count is changed or added twice.
+        Its scan is lazy. A pixel in several tiles is taken from the tile in which it is farthest from the edge, at the
+        nearest pixel: counts are neither changed nor added.
 
     Raises
     ------
     ScanError
-        There are fewer than two tiles, their pixels differ or have no known size, they lie far from each other, or
-        nothing can be compared because their channels differ and they have no energy axes.
+        There are fewer than two tiles, their pixel sizes differ or are unknown, they are far apart, or their channels
+        differ and they have no energy axes.
 
     Notes
     -----
-    For each shift the correlation is taken over the pixels that then overlap, of images in bands of energy. Phase
-    correlation, which needs both images tapered to their borders, pulls narrow overlaps towards no shift.
+    For each shift the correlation is computed over the overlapping pixels of images in energy bands. Phase correlation,
+    which requires tapered images, is biased towards no shift for narrow overlaps.
     """
     step = _common_step(tiles)
     scans = _on_one_axis([tile.scan for tile in tiles])
     stage = np.array([[tile.row_mm / step[0], tile.column_mm / step[1]] for tile in tiles])
     stage -= stage.min(axis=0)
-    sizes = np.array([tile.shape[:2] for tile in scans])
+    sizes = np.array([scan.shape[:2] for scan in scans])
     _refuse_far_tiles(stage, sizes, step)
-    overlaps = _compared(scans, stage, most_pixels) if register else ()
+    overlaps = _compared(scans, stage, max_pixels) if register else ()
     places = _reconciled(stage, overlaps)
     corners = _on_whole_pixels(places)
     first = np.rint(corners).astype(np.int64)
@@ -185,9 +185,9 @@ def join_tiles(tiles: Sequence[Tile], *, register: bool = True, most_pixels: flo
 
 
 def _on_whole_pixels(places: Array) -> Array:
-    """Return places moved together, so that rounding them changes what lies between them as little as it can.
+    """Return positions with a common offset that minimises the effect of rounding on their distances.
 
-    The first row and column are 0. Rounded one by one, tiles that lie 0.0 rows from each other, at 0.5, may part.
+    The first row and column are 0. Without the offset, tiles 0.0 rows apart at 0.5 could be rounded differently.
     """
     turns = np.exp(2j * np.pi * places).mean(axis=0)
     moved = places - np.angle(turns) / (2.0 * np.pi)
@@ -197,7 +197,7 @@ def _on_whole_pixels(places: Array) -> Array:
 def _refuse_far_tiles(stage: Array, sizes: NDArray[np.int64], step: tuple[float, float]) -> None:
     n_row, n_column = np.ceil((stage + sizes).max(axis=0))
     filled = float(sizes.prod(axis=1).sum() / (n_row * n_column))
-    if filled >= _LEAST_FILLED / len(sizes):
+    if filled >= _MIN_FILLED / len(sizes):
         return
     raise ScanError(
         f"Cannot join tiles that fill {filled:.2g} of {n_row:.0f} x {n_column:.0f} pixels: by their positions they lie "
@@ -209,7 +209,7 @@ def _refuse_far_tiles(stage: Array, sizes: NDArray[np.int64], step: tuple[float,
 def _isolated_tiles(corners: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[int, ...]:
     low = np.maximum(corners[:, None], corners[None])
     high = np.minimum((corners + sizes)[:, None], (corners + sizes)[None])
-    overlapping = ((high - low) >= _LEAST_OVERLAP).all(axis=2) & ~np.eye(len(sizes), dtype=bool)
+    overlapping = ((high - low) >= _MIN_OVERLAP).all(axis=2) & ~np.eye(len(sizes), dtype=bool)
     return tuple(np.flatnonzero(~overlapping.any(axis=1)).tolist())
 
 
@@ -218,7 +218,7 @@ def _common_step(tiles: Sequence[Tile]) -> tuple[float, float]:
         raise ScanError(f"Cannot join {len(tiles)} tile; give two or more.")
     steps = [tile.scan.step_mm for tile in tiles]
     first = steps[0]
-    if first is None or any(tile is None or not np.allclose(tile, first, rtol=_STEP_TOLERANCE) for tile in steps):
+    if first is None or any(step is None or not np.allclose(step, first, rtol=_STEP_TOLERANCE) for step in steps):
         sizes = ", ".join(f"{tile.scan.name}: {tile.scan.step_mm or 'unknown'}" for tile in tiles)
         raise ScanError(
             f"Cannot join tiles of different or unknown pixel size, mm ({sizes}). Give their size: --step-mm."
@@ -237,10 +237,10 @@ def _on_one_axis(scans: Sequence[Scan]) -> list[Scan]:
     return [rebin_scan(scan, first.require_axis()) for scan in scans]
 
 
-# --- where the tiles lie ---------------------------------------------------------------------------
+# --- positions of the tiles ------------------------------------------------------------------------
 
 
-def _compared(scans: Sequence[Scan], stage: Array, most_pixels: float) -> tuple[Overlap, ...]:
+def _compared(scans: Sequence[Scan], stage: Array, max_pixels: float) -> tuple[Overlap, ...]:
     total = sum(survey(scan).total for scan in scans)
     cumulated = np.cumsum(total)
     borders = np.searchsorted(cumulated, np.linspace(0.0, cumulated[-1], _N_BAND + 1)[1:-1])
@@ -248,20 +248,20 @@ def _compared(scans: Sequence[Scan], stage: Array, most_pixels: float) -> tuple[
     images = [np.sqrt(bands_between(scan, edges)) for scan in scans]
     overlaps = []
     for first, second in combinations(range(len(scans)), 2):
-        scan = _overlap(images, stage, (first, second), most_pixels)
-        if scan is not None:
-            overlaps.append(scan)
+        overlap = _overlap(images, stage, (first, second), max_pixels)
+        if overlap is not None:
+            overlaps.append(overlap)
     return tuple(overlaps)
 
 
-def _overlap(images: Sequence[Array], stage: Array, pair: tuple[int, int], most_pixels: float) -> Overlap | None:
-    """Return how the second of two tiles lies against the first; None where they overlap too little."""
+def _overlap(images: Sequence[Array], stage: Array, pair: tuple[int, int], max_pixels: float) -> Overlap | None:
+    """Return the shift of the second of two tiles relative to the first; None for a small overlap."""
     first, second = pair
     stage_apart = stage[second] - stage[first]
     nearest = np.rint(stage_apart).astype(np.int64)
-    if min(_common_part(images[first], images[second], nearest)[0].shape[1:]) < _LEAST_OVERLAP:
+    if min(_common_part(images[first], images[second], nearest)[0].shape[1:]) < _MIN_OVERLAP:
         return None
-    reach = int(np.ceil(most_pixels)) + 1
+    reach = int(np.ceil(max_pixels)) + 1
     steps = np.arange(-reach, reach + 1)
     likeness = np.asarray(
         [
@@ -275,14 +275,14 @@ def _overlap(images: Sequence[Array], stage: Array, pair: tuple[int, int], most_
     ]
     off = nearest + shift - stage_apart
     highest = float(likeness[best])
-    used = bool(highest > _LEAST_LIKENESS and np.abs(off).max() <= most_pixels)
+    used = bool(highest > _MIN_LIKENESS and np.abs(off).max() <= max_pixels)
     return Overlap(first, second, (float(off[0]), float(off[1])), max(highest, -1.0), used=used)
 
 
 def _likeness_at(first: Array, second: Array, offset: NDArray[np.int64]) -> float:
-    """Return how alike two images are where they overlap, -2 where they hardly do."""
+    """Return the correlation of two images where they overlap; -2 for a small overlap."""
     first_part, second_part = _common_part(first, second, offset)
-    return _likeness(first_part, second_part) if min(first_part.shape[1:]) >= _LEAST_OVERLAP // 2 else -2.0
+    return _likeness(first_part, second_part) if min(first_part.shape[1:]) >= _MIN_OVERLAP // 2 else -2.0
 
 
 def _vertex(values: Array, best: np.intp) -> float:
@@ -295,7 +295,7 @@ def _vertex(values: Array, best: np.intp) -> float:
 
 
 def _common_part(first: Array, second: Array, offset: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Return what two images show both, the second lying so many rows and columns farther; perhaps nothing."""
+    """Return the common parts of two images at an offset in rows and columns; possibly empty."""
     low = np.maximum(offset, 0)
     high = np.minimum(first.shape[1:], offset + np.asarray(second.shape[1:]))
     high = np.maximum(high, low)
@@ -348,7 +348,7 @@ def _assembled(scans: Sequence[Scan], corners: NDArray[np.int64]) -> Scan:
 
 
 def _owners(scans: Sequence[Scan], corners: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int64]:
-    """(n_row, n_column) the tile that gives each pixel: the one in which it lies deepest; -1 where there is none."""
+    """(n_row, n_column) tile of each pixel: the one in which it is farthest from the edge; -1 for none."""
     owner, depth = np.full(shape, -1), np.zeros(shape)
     for index, (scan, (top, left)) in enumerate(zip(scans, corners, strict=True)):
         n_row, n_column, _ = scan.shape
@@ -393,19 +393,19 @@ def _filled(
 
 
 def _image(scans: Sequence[Scan], corners: NDArray[np.int64], owner: NDArray[np.int64], name: str) -> Array | None:
-    """Return an image put together; None where a tile has none."""
+    """Return the joined image; None if a tile has none."""
     images = [getattr(scan, name) for scan in scans]
-    if any(scan is None for scan in images):
+    if any(image is None for image in images):
         return None
-    image = np.full(owner.shape, np.nan)
-    for index, ((top, left), scan) in enumerate(zip(corners, images, strict=True)):
-        part = slice(top, top + scan.shape[0]), slice(left, left + scan.shape[1])
-        image[part] = np.where(owner[part] == index, scan, image[part])
-    return image
+    joined = np.full(owner.shape, np.nan)
+    for index, ((top, left), image) in enumerate(zip(corners, images, strict=True)):
+        part = slice(top, top + image.shape[0]), slice(left, left + image.shape[1])
+        joined[part] = np.where(owner[part] == index, image, joined[part])
+    return joined
 
 
 def positions_of(names: Sequence[str], positions: Mapping[str, tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the position of each tile, known by its path or by its file's name.
+    """Return the position of each tile by its path or file name.
 
     Raises
     ------

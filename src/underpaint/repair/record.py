@@ -1,4 +1,4 @@
-"""What was done to a scan, so that it can be judged, repeated and undone."""
+"""Record of repairs of a scan, so that they can be reviewed, repeated and undone."""
 
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -17,7 +17,7 @@ class Step:
     name : str
         ``rows``, ``pixels`` ...
     description : str
-        What was found and done, in words.
+        Description of the findings and changes.
     facts : dict
         All numbers that repeating the step needs; JSON-serialisable.
     """

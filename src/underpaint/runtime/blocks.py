@@ -1,4 +1,4 @@
-"""The one loop over the blocks of a scan: each is read here, and worked on by threads or the workers of a cluster."""
+"""The loop over the blocks of a scan: this process reads each block; threads or a cluster process it."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
@@ -24,33 +24,33 @@ def map_blocks(
     threads: int | None = None,
     on_start: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[int, Block, Any]]:
-    """Give (number, block, result) of the blocks of a scan in their order.
+    """Yield (number, block, result) of the blocks of a scan in their order.
 
     Parameters
     ----------
     scan : Scan
     work : callable
-        Called with a block's (n_row, n_column, n_channel) counts, its (n_row, n_column) mask of spectra that are there
-        or None, and its part of each array ``arrays``. A block is one thread's work, so the same blocks give the same
-        bits, whoever works on them.
+        Called with a block's (n_row, n_column, n_channel) counts, its (n_row, n_column) mask of present spectra or
+        None, and its part of each of ``arrays``. One thread processes a block, so the same blocks give the same bits
+        with every executor.
     arrays : sequence of (n_row, n_column, ...) arrays
-        Of numpy, or of dask: what these share with the counts is read once.
+        NumPy or dask arrays; data that they share with the counts are read once.
     halo : int or None
-        Pixels around a block that are given with it; the work is then called with the block's (rows, columns) among
-        what is given, after the mask.
+        Width of the margin around a block, pixels; ``work`` then gets the block's (rows, columns) within the padded
+        array after the mask.
     finished : collection of int
-        Numbers of blocks to leave out.
+        Numbers of blocks to skip.
     scheduler : str or None
         Address of a dask scheduler, ``tcp://host:8786``; None: threads of this process.
     threads : int or None
-        Of this process; None: one a core.
+        Threads of this process; None: one per core.
     on_start : callable, optional
-        Called before the first block with how many can be worked on now: 0 while a cluster has no worker yet.
+        Called before the first block with the number of workers; 0 while a cluster has none yet.
 
     Raises
     ------
     ClusterError, MissingExtraError
-        There is no such cluster, or it fails; or dask.distributed is not installed.
+        The cluster cannot be reached or fails; or dask.distributed is not installed.
     ScanError
         A block cannot be read.
     """
@@ -74,7 +74,7 @@ def map_blocks(
 
 
 def _with_halo(block: Block, shape: Sequence[int], halo: int) -> tuple[Block, Block]:
-    """Return the block with what lies around it, and where the block is in that."""
+    """Return the padded block, and the place of the block within it."""
     halo_block, core = [], []
     for part, size in zip(block, shape, strict=False):
         start = max(part.start - halo, 0)

@@ -1,4 +1,4 @@
-"""Long jobs in pieces: each is a finished file or not there, so that a job can be killed at any moment and goes on."""
+"""Long jobs in chunks, each a complete file or absent, so that a job can be killed at any time and resumed."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -25,22 +25,22 @@ KIND = "pieces"
 _PIECES = "pieces"
 
 
-class Pieces:
-    """Pieces of a file that is being made, in a working folder beside it.
+class ChunkStore:
+    """Chunks of a file that is being made, in a working folder next to it.
 
-    A piece is written under a temporary name and renamed; so is the file, once all pieces are joined. Nothing that
-    bears its final name was ever written to.
+    A chunk is written under a temporary name and renamed, as is the file once all chunks are joined. A file with its
+    final name is always complete.
 
     Parameters
     ----------
     target : Path
         The file to make.
     work : WorkingFolder
-        Where the pieces lie.
+        Folder of the chunks.
     job : dict
-        What makes the file, as plain values.
+        Settings of the file, as plain values.
     total : int
-        Number of pieces.
+        Number of chunks.
     """
 
     def __init__(self, target: Path, work: WorkingFolder, job: dict[str, Any], total: int) -> None:
@@ -49,17 +49,17 @@ class Pieces:
         self._folder = work.path / _PIECES
 
     def missing(self) -> list[int]:
-        """Return the indices of the pieces that are still to be made."""
+        """Return the indices of the chunks that are not done."""
         return [index for index in range(self._total) if not self._path(index).exists()]
 
     def save(self, index: int, data: bytes) -> None:
-        """Keep a piece, the bytes of an HDF5 file."""
+        """Store a chunk, the bytes of an HDF5 file."""
         draft = self._work.path / f"{index:06d}.tmp"
         draft.write_bytes(data)
         publish(draft, self._path(index))
 
     def join(self, write: Callable[[h5py.File, Iterator[h5py.File]], None]) -> None:
-        """Make the file from its pieces, in their order; they are not needed any more."""
+        """Write the file from its chunks, in their order, and mark the chunks for removal."""
         joined = self._work.path / "joined.tmp"
         with h5py.File(joined, "w") as file:
             write(file, self._open_all())
@@ -77,22 +77,22 @@ class Pieces:
 
 
 @contextmanager
-def open_chunk_store(target: Path, job: dict[str, Any], total: int) -> Iterator[Pieces]:
-    """Open the pieces of a file, those that an interrupted call has left or none; they stay until they are joined.
+def open_chunk_store(target: Path, job: dict[str, Any], total: int) -> Iterator[ChunkStore]:
+    """Open the chunk store of a file, with the chunks of an interrupted call if any; they are kept until joined.
 
     Parameters
     ----------
     target : Path
         The file to make.
     job : dict
-        What makes the file, as plain values; a call with another job is refused.
+        Settings of the file, as plain values; a call with other settings is refused.
     total : int
-        Number of pieces.
+        Number of chunks.
 
     Raises
     ------
     OutputError
-        The file exists, was begun with another job, is being made just now, or cannot be written.
+        The file exists, was started with other settings, is being written by another process, or cannot be written.
     """
     check_path(target)
     if target.exists():
@@ -104,7 +104,7 @@ def open_chunk_store(target: Path, job: dict[str, Any], total: int) -> Iterator[
             for left in work.abandoned:
                 remove_working_folder(left)
             work.keep = True
-            yield Pieces(target, work, plain(job), total)
+            yield ChunkStore(target, work, plain(job), total)
     except OSError as error:
         if isinstance(error, OutputError) or error.filename is None:
             raise
@@ -112,7 +112,7 @@ def open_chunk_store(target: Path, job: dict[str, Any], total: int) -> Iterator[
 
 
 def is_finished(target: Path, job: dict[str, Any]) -> bool:
-    """Tell whether a file is there, whole, and made by this job."""
+    """Return whether a file exists, is complete and was made with these settings."""
     if not target.is_file():
         return False
     try:
@@ -123,7 +123,7 @@ def is_finished(target: Path, job: dict[str, Any]) -> bool:
 
 
 def finalize_interrupted(target: Path, job: dict[str, Any]) -> bool:
-    """Tell whether a file was finished by this job but its pieces were not removed; remove them."""
+    """Return whether a file is finished but its chunks were not removed yet; remove them."""
     if not (working_folders(target) and is_finished(target, job)):
         return False
     with working_folder(target, kind=KIND, exclusive=True) as work:

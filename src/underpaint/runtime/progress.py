@@ -1,11 +1,11 @@
-"""How far a long task is."""
+"""Progress of a long task."""
 
 from collections.abc import Callable
 from typing import TypeAlias
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called with (what is being done, done, in all)."""
+"""Called with (task, completed, total)."""
 
 
 def no_progress(task: str, completed: int, total: int) -> None:
-    """Show nothing."""
+    """Ignore progress."""

@@ -1,4 +1,4 @@
-"""Spectra of stratigraphies written down by hand, as a file that every other command reads."""
+"""Spectra of explicit stratigraphies, as a file that every other command reads."""
 
 import json
 from io import BytesIO
@@ -105,7 +105,7 @@ def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettin
     Parameters
     ----------
     detector : str, optional
-        Preset or instrument file whose detector takes the place of the job's.
+        Preset or instrument file whose detector replaces the job's.
 
     Raises
     ------
@@ -116,21 +116,19 @@ def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettin
     try:
         table: dict[str, Any] = read_toml(source, SampleError, "the simulation")
         if not table:
-            raise SampleError(
-                f"Cannot use the simulation {source}: it says nothing. See examples/default_library.toml."
-            )
+            raise SampleError(f"Cannot use the simulation {source}: it is empty. See examples/default_library.toml.")
         job = ExplicitSettings(**table) if "stratigraphy" in table else LibrarySettings(**table)
     except ValidationError as error:
         raise SampleError(
-            f"Cannot use the simulation {source}: {'; '.join(map(_fault, _own_faults(error.errors())[:5]))}."
+            f"Cannot use the simulation {source}: {'; '.join(map(_fault, _innermost_faults(error.errors())[:5]))}."
         ) from error
     if detector is None:
         return job
     return job.model_copy(update={"detector": load_instrument(detector).detector})
 
 
-def _own_faults(faults: list[Any]) -> list[Any]:
-    """Leave out what only follows from another fault: a list that lacks its faulty entries, a table that is no name."""
+def _innermost_faults(faults: list[Any]) -> list[Any]:
+    """Omit consequences of other faults: a list without its faulty entries, a table in place of a name."""
     places = [fault["loc"] for fault in faults]
 
     def follows(fault: Any) -> bool:
@@ -161,9 +159,7 @@ def simulate(
     Parameters
     ----------
     photons : path, optional
-        HDF5 file that keeps the photons; if it is there, the transport is not repeated.
-    workers, scheduler, progress
-        As ``simulate_library``; named stratigraphies are few and need no workers.
+        HDF5 file of the photons; if it exists, the transport is not repeated.
     """
     job = load_job(job) if isinstance(job, str | Path) else job
     if isinstance(job, LibrarySettings):
@@ -206,7 +202,7 @@ def simulate_spectra(job: ExplicitSettings, *, photons: str | Path | None = None
 
 
 def _check_seen(totals: NDArray[np.float64], job: ExplicitSettings, detector: Detector) -> None:
-    """Refuse spectra without a count: they cannot be brought to a number of counts."""
+    """Refuse spectra without counts, which cannot be scaled."""
     # less than this is the floor of the arithmetic, not light
     blank = np.flatnonzero(~(np.isfinite(totals) & (totals > np.finfo(np.float32).tiny)))
     if blank.size:

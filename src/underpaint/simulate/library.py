@@ -18,7 +18,7 @@ from underpaint.physics.atomic import family_lines
 from underpaint.physics.forward import Emission, emit, pile_up, render, resolution_sigma
 from underpaint.physics.instrument import Detector, load_instrument
 from underpaint.runtime.executors import Executor, make_executor, ordered_results
-from underpaint.runtime.pieces import Pieces, finalize_interrupted, open_chunk_store
+from underpaint.runtime.pieces import ChunkStore, finalize_interrupted, open_chunk_store
 from underpaint.runtime.progress import Progress, no_progress
 from underpaint.simulate.draw import RandomStratigraphies, StratigraphySampler
 from underpaint.simulate.instrument_inputs import INSTRUMENT_INPUTS, instrument_inputs
@@ -67,7 +67,7 @@ PAPER_INSTRUMENT = "elio"
 
 
 def transport_chunk(settings: LibrarySettings, index: int) -> Photons:
-    """Return the photons of a chunk; its random numbers depend on the seed and the chunk's index alone."""
+    """Return the photons of a chunk; its random numbers depend only on the seed and the chunk's index."""
     return _paper(settings, index) if settings.kind == "paper" else _random(settings, index)
 
 
@@ -99,19 +99,19 @@ BLANK_FAMILIES = (("Ar", "K"), ("Ni", "K"), ("Cu", "K"), ("Fe", "K"), ("Zr", "K"
 BLANK_CHANCE = (0.7, 0.08, 0.08, 0.08, 0.05, 0.03, 0.03, 0.03)
 PILE_UP_CHANCE = 0.5
 PILE_UP, PILE_UP_VARIED = (1e-4, 0.03), (1e-4, 0.15)
-"""Share of the photons that meet another."""
+"""Pile-up probability."""
 SCATTER, SCATTER_VARIED = (0.6, 2.5), (0.4, 4.0)
 """Scatter over that of the forward model."""
 PULSE_PAIR_US = 0.5
-"""A usual fast channel; what counts is its product with the rate, which is drawn."""
+"""A usual fast channel; only its product with the rate, which is random, matters."""
 
 
 @dataclass(frozen=True)
 class Chunk:
     """Labelled spectra of one chunk; the arrays' first axis is the spectrum.
 
-    Beside what :func:`~.simulate_library` describes: thickness (um) and shares by mass of the pigments
-    of the uppermost paint, and what a network may be told of the instrument.
+    In addition to :func:`~.simulate_library`: thickness (um) and mass fractions of the pigments of the uppermost paint,
+    and the instrument conditions for networks.
     """
 
     expected: NDArray[np.float32]
@@ -129,7 +129,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class _View:
-    """The stratigraphies of a chunk as one detector sees them; arrays as in a chunk."""
+    """The stratigraphies of a chunk measured by one detector; arrays as in a chunk."""
 
     expected: NDArray[np.float32]
     recorded: NDArray[np.float32]
@@ -149,7 +149,7 @@ def chunk_to_bytes(chunk: Chunk) -> bytes:
 
 
 def render_chunk(settings: LibrarySettings, index: int, photons: Photons) -> Chunk:
-    """Return the spectra of a chunk; its random numbers depend on the seed of rendering and the index alone."""
+    """Return the spectra of a chunk; its random numbers depend only on the seed of rendering and the index."""
     if settings.kind == "paper":
         return _chunk(settings, index, photons, [_as_it_is(settings, photons)])
     seed = settings.seed if settings.render_seed is None else settings.render_seed
@@ -232,7 +232,7 @@ def _piled_up(
     axis: EnergyAxis,
     share: tuple[float, float],
 ) -> NDArray[np.float64]:
-    """Return spectra with pile-up in half of the cases: some share of the photons meets another."""
+    """Return spectra, half of them with pile-up of a random probability."""
     if rng.random() > PILE_UP_CHANCE:
         return expected
     rate = log_uniform(rng, *share) * 1e6 / PULSE_PAIR_US
@@ -256,7 +256,7 @@ def _random_range(rng: np.random.Generator, voltage_kv: float) -> tuple[float, f
 def _blank(
     rng: np.random.Generator, totals: NDArray[np.float64], axis: EnergyAxis, detector: Detector
 ) -> tuple[NDArray[np.float64], dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]]:
-    """Return what the instrument itself brings: argon of the air, lines of its metal parts, a smooth background.
+    """Return the instrument's contribution: argon in air, lines of its metal parts, a smooth background.
 
     Returns
     -------
@@ -302,12 +302,12 @@ def simulate_library(
     scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Simulate a training library; a call that was interrupted, or killed, is taken up again by the next one.
+    """Simulate a training library; the next call resumes one that was interrupted or killed.
 
     Parameters
     ----------
     settings : LibrarySettings
-        What to draw.
+        Settings of the library.
     out : path
         HDF5 file with ``expected`` (n, n_bin) noise-free spectra that sum to one over the recorded range,
         ``recorded`` (n, 2) start and stop, keV, ``labels`` and ``counts_needed`` (n, n_name), ``source`` (n,);
@@ -317,23 +317,23 @@ def simulate_library(
         the element in the dry paint;
         ``instrument`` (n, n_input) as :data:`underpaint.simulate.instrument_inputs.INSTRUMENT_INPUTS` names them.
     photons : path, optional
-        HDF5 file that keeps the photons. If it is there, the transport is not repeated: only what a detector and
-        its electronics make of the photons is computed.
+        HDF5 file of the photons. If it exists, the transport is not repeated; only detector and electronics are
+        simulated.
     workers : int, optional
         Processes; None: one per core.
     scheduler : str, optional
-        Address of a dask.distributed scheduler, whose workers then do the work.
+        Address of a dask.distributed scheduler, whose workers are used.
     progress : callable, optional
 
     Raises
     ------
     OutputError
-        The file exists, was begun with other settings, or the photons are those of another job.
+        The file exists, was started with other settings, or the photons are those of another job.
 
     Notes
     -----
-    The result depends on neither workers nor scheduler, to the last bit, on processors of one kind (linear algebra
-    takes other instructions, and so rounds otherwise, on others).
+    On processors of one kind the result is bit-identical for any workers or scheduler (other processors round
+    differently in linear algebra).
     """
     job, target = resolved(settings), Path(out)
     if finalize_interrupted(target, _library_job(job)):
@@ -364,12 +364,12 @@ def simulate_library(
 
 
 def transport_to(path: Path, job: LibrarySettings, executor: Executor, show: Progress) -> None:
-    """Make a file of photons, unless it is there.
+    """Make a file of photons, unless it exists.
 
     Raises
     ------
     OutputError
-        It holds the photons of another job.
+        It contains the photons of another job.
     """
     request = transport_settings(job)
     if finalize_interrupted(path, request):
@@ -384,7 +384,7 @@ def transport_to(path: Path, job: LibrarySettings, executor: Executor, show: Pro
 
 
 def open_photons_of(path: Path, request: dict[str, Any]) -> h5py.File:
-    """Open a file of photons, if they are those of the job that is wanted.
+    """Open a file of photons, if they are those of the requested job.
 
     Raises
     ------
@@ -392,7 +392,7 @@ def open_photons_of(path: Path, request: dict[str, Any]) -> h5py.File:
         They are those of another job.
     """
     file, request = open_photons(path), json.loads(json.dumps(request))
-    # a file that was written before a setting came was made with its default
+    # a file written before a setting existed was made with its default
     stored = LibrarySettings().model_dump(mode="json") | json.loads(file.attrs["job"])
     differ = [name for name in request if stored.get(name) != request[name]]
     if not differ:
@@ -419,12 +419,12 @@ def write_photons_file(file: h5py.File, chunks: Iterator[h5py.File], seed: int) 
 
 
 def make_chunk(settings: LibrarySettings, index: int) -> Chunk:
-    """Simulate one chunk; it depends on the seeds and the chunk's index alone."""
+    """Simulate one chunk; it depends only on the seeds and the chunk's index."""
     return render_chunk(settings, index, transport_chunk(settings, index))
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what made a file."""
+    """Return the versions of the software that makes a file."""
     return {name: version(name) for name in ("underpaint", "numpy", "scipy", "xraylib", "h5py")}
 
 
@@ -442,7 +442,7 @@ def _from_photons(settings: LibrarySettings, index: int, data: bytes) -> bytes:
 
 def _work(
     executor: Executor,
-    pieces: Pieces,
+    pieces: ChunkStore,
     job: LibrarySettings,
     function: Callable[..., bytes],
     tasks: Tasks,

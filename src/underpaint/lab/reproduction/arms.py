@@ -60,7 +60,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Contestant:
+class EvaluatedModel:
     """A pre-trained network with the mock-ups as it sees them.
 
     Parameters
@@ -88,11 +88,11 @@ class Contestant:
         start = self.starts[fold % len(self.starts)]
         return load_checkpoint(start) if isinstance(start, Path) else start
 
-    def settings(self, plan: Plan, what: str) -> FinetuneSettings:
+    def settings(self, plan: Plan, label_of_run: str) -> FinetuneSettings:
         """Return the paper's settings of fine-tuning, for a folder named after the network and what is done."""
         return FinetuneSettings(
             library=(Path("mockups"),),
-            out=plan.out / "networks" / f"{self.name}_{what}",
+            out=plan.out / "networks" / f"{self.name}_{label_of_run}",
             kind=self.start(0).card.kind,
             epochs=plan.finetune_epochs,
             dense_epochs=plan.dense_epochs,
@@ -135,12 +135,12 @@ def pretrain(
     n_fold = plan.folds if folds is None else min(folds, plan.folds)
     for fold in range(n_fold):
         progress(f"Training, {name.replace('_', ' ')}", fold, n_fold)
-        own = settings.model_copy(update={"fold": fold, "out": settings.out / f"fold_{fold}"})
-        with timed(own.out) as clock:
-            report = train(own, simulated, network=_reconstructing(own, simulated))
+        fold_settings = settings.model_copy(update={"fold": fold, "out": settings.out / f"fold_{fold}"})
+        with timed(fold_settings.out) as clock:
+            report = train(fold_settings, simulated, network=_reconstructing(fold_settings, simulated))
         epochs += report.epochs
         seconds += clock.seconds
-        checkpoints.append(own.out / "best.ckpt")
+        checkpoints.append(fold_settings.out / "best.ckpt")
         probability.append(of_paper(simulated, answers(report.trained, simulated, test, settings)))
     label = of_paper(simulated, simulated.labels[test]) == 1
     learned = np.ones(label.shape[1], dtype=bool)
@@ -176,26 +176,28 @@ def pretrain_settings(plan: Plan, name: str = "simulation", kind: NetworkKind = 
     )
 
 
-def asked(plan: Plan, contestant: Contestant) -> Answers:
+def predict_mockups(plan: Plan, contestant: EvaluatedModel) -> Answers:
     """Return what the pre-trained networks say about every mock-up spectrum."""
     rows = np.arange(len(contestant.mockups))
     settings = contestant.settings(plan, "asked")
     read = read_in_palette if contestant.in_palette else of_paper
-    found = [
+    predictions = [
         read(contestant.mockups, answers(contestant.start(fold), contestant.mockups, rows, settings))
         for fold in range(len(contestant.starts))
     ]
     label = of_paper(contestant.mockups, contestant.mockups.labels) == 1
-    n_fold = len(found)
-    return Answers(found, [label] * n_fold, [np.ones(label.shape[1], dtype=bool)] * n_fold, 0.0, 0)
+    n_fold = len(predictions)
+    return Answers(predictions, [label] * n_fold, [np.ones(label.shape[1], dtype=bool)] * n_fold, 0.0, 0)
 
 
-def finetuned(plan: Plan, contestant: Contestant, what: str, parts: Sequence[Part], progress: Progress) -> Answers:
+def finetuned(
+    plan: Plan, contestant: EvaluatedModel, label_of_run: str, parts: Sequence[Part], progress: Progress
+) -> Answers:
     """Fine-tune in the paper's two steps on one side of each part and answer the other."""
     probability, label, learned, seconds, epochs = [], [], [], 0.0, 0
     for number, part in enumerate(parts):
-        progress(f"Fine-tuning {contestant.name}, {what}", number, len(parts))
-        settings = contestant.settings(plan, f"{what}_{number}")
+        progress(f"Fine-tuning {contestant.name}, {label_of_run}", number, len(parts))
+        settings = contestant.settings(plan, f"{label_of_run}_{number}")
         with timed(settings.out) as clock:
             report = finetune(contestant.start(number), settings, _shown(contestant, part.used))
         epochs += report.first.epochs + report.second.epochs
@@ -220,13 +222,13 @@ def read_in_palette(library: Library, probability: NDArray[np.float32]) -> NDArr
     """
     outputs = paper_outputs()
     member = of_paper(library, probability)
-    found = np.ones_like(member)
-    for name in sorted({name for own in outputs.groups for name in own}):
-        columns = [column for column, own in enumerate(outputs.groups) if name in own]
+    probability_in_palette = np.ones_like(member)
+    for name in sorted({name for group in outputs.groups for name in group}):
+        columns = [column for column, group in enumerate(outputs.groups) if name in group]
         share = member[:, columns] / np.maximum(member[:, columns].max(axis=1, keepdims=True), 1e-9)
-        whole = probability[:, [library.names.index(name)]]
-        found[:, columns] = np.minimum(found[:, columns], whole * share)
-    return found
+        group_probability = probability[:, [library.names.index(name)]]
+        probability_in_palette[:, columns] = np.minimum(probability_in_palette[:, columns], group_probability * share)
+    return probability_in_palette
 
 
 @dataclass
@@ -250,7 +252,7 @@ def timed(folder: Path) -> Iterator[Clock]:
     write_json(note, {"seconds": clock.seconds})
 
 
-def _shown(contestant: Contestant, rows: NDArray[np.int64]) -> Library:
+def _shown(contestant: EvaluatedModel, rows: NDArray[np.int64]) -> Library:
     """Return the spectra that fine-tune, with their labels."""
     names = ("spectra", "recorded", "labels", "counts_needed", "source")
     shown = replace(contestant.mockups, **{name: getattr(contestant.mockups, name)[rows] for name in names})

@@ -48,7 +48,7 @@ class Case:
     painting: Painting
     scan: Scan
     elements: Results
-    found: Mapping[str, Mapping[str, Map]]
+    maps: Mapping[str, Mapping[str, Map]]
 
 
 def ask(
@@ -70,21 +70,21 @@ def ask(
     members : sequence of str
         Those that the default network is asked for by name, not by elementary group.
     """
-    found = {
+    maps = {
         BEFORE: paper_maps(plan, networks.before, scan),
         AFTER: paper_maps(plan, networks.after, scan),
         DEFAULT: default_maps(scan, members=members),
     }
     # the fit knows the preset alone: nobody is told how a machine departs from it
     elements = fit_elements(scan, families=FAMILIES, instrument=load_instrument(INSTRUMENT))
-    return Case(painting, scan, elements, found)
+    return Case(painting, scan, elements, maps)
 
 
 def paper_maps(plan: Plan, checkpoint: Path, scan: Scan) -> dict[str, Map]:
     """Return the paper's network's probability map of each of its eleven pigments; the scan is on its channels."""
     counts = np.asarray(scan.counts, dtype=np.float32).reshape(scan.n_pixel, -1)
-    found = paper_answers(plan, load_checkpoint(checkpoint), counts).reshape(*scan.shape[:2], -1)
-    return {name: found[:, :, column] for column, name in enumerate(paper_outputs().names)}
+    probabilities = paper_answers(plan, load_checkpoint(checkpoint), counts).reshape(*scan.shape[:2], -1)
+    return {name: probabilities[:, :, column] for column, name in enumerate(paper_outputs().names)}
 
 
 def default_maps(scan: Scan, *, members: Sequence[str] = ()) -> dict[str, Map]:
@@ -93,10 +93,10 @@ def default_maps(scan: Scan, *, members: Sequence[str] = ()) -> dict[str, Map]:
     ``members`` are asked for by their own name in place of their groups.
     """
     maps, outputs = identify(scan), paper_outputs()
-    asked = {
+    labels_of = {
         name: (name,) if name in members else groups for name, groups in zip(outputs.names, outputs.groups, strict=True)
     }
-    pigments = {name: np.min([maps[each] for each in wanted], axis=0) for name, wanted in asked.items()}
+    pigments = {name: np.min([maps[each] for each in labels], axis=0) for name, labels in labels_of.items()}
     return {**{group: maps[group] for group in maps.groups}, **pigments}
 
 
@@ -118,12 +118,12 @@ def map_scores(probability: Map, place: Place, area: NDArray[np.float64]) -> dic
         ``f1``, ``always_yes_f1``, ``auroc``, ``sensitivity_above``, ``sensitivity_below``, ``false_share`` (of the
         pixels without the pigment) and ``spearman`` of probability against area; None where undefined.
     """
-    there = (place != ABSENT).ravel()
-    own = score(probability.ravel(), there, np.ones(there.size, dtype=bool), THRESHOLD)
+    truth = (place != ABSENT).ravel()
+    scores = score(probability.ravel(), truth, np.ones(truth.size, dtype=bool), THRESHOLD)
     figures = {
-        "f1": own.f1,
-        "always_yes_f1": own.always_yes_f1,
-        "auroc": own.auroc,
+        "f1": scores.f1,
+        "always_yes_f1": scores.always_yes_f1,
+        "auroc": scores.auroc,
         "sensitivity_above": share_over(probability, place == ABOVE),
         "sensitivity_below": share_over(probability, place == BELOW),
         "false_share": share_over(probability, place == ABSENT),
@@ -139,25 +139,27 @@ def figures_of(case: Case, pigment: str) -> dict[str, Any]:
     return {
         "families": list(families),
         **{f"n_{name}": int((place == mark).sum()) for name, mark in _MARKS.items()},
-        "networks": {name: map_scores(maps[pigment], place, area) for name, maps in case.found.items()},
+        "networks": {name: map_scores(maps[pigment], place, area) for name, maps in case.maps.items()},
     }
 
 
 def place_of(case: Case, pigment: str) -> Place:
     """Return where a pigment, or what stands for it in the mock-ups, was painted."""
-    return case.painting.places((pigment, *(own for own, stands_for in MIXED_FROM.items() if stands_for == pigment)))
+    return case.painting.places(
+        (pigment, *(mixture for mixture, stands_for in MIXED_FROM.items() if stands_for == pigment))
+    )
 
 
 def families_of(pigment: str) -> tuple[str, ...]:
     """Return the line family that shows each of a pigment's elements, at most two."""
     outputs = paper_outputs()
-    own = outputs.elements[outputs.names.index(pigment)]
-    return tuple(family for family in own if family in FAMILIES)[:2]
+    families = outputs.elements[outputs.names.index(pigment)]
+    return tuple(family for family in families if family in FAMILIES)[:2]
 
 
-def share_over(probability: Map, where: NDArray[np.bool_]) -> float:
+def share_over(probability: Map, mask: NDArray[np.bool_]) -> float:
     """Return the share of some pixels whose probability exceeds one half; NaN without pixels."""
-    return float((probability[where] > THRESHOLD).mean()) if where.any() else float("nan")
+    return float((probability[mask] > THRESHOLD).mean()) if mask.any() else float("nan")
 
 
 def number(value: float) -> float | None:

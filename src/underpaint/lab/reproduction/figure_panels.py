@@ -57,9 +57,9 @@ class Painting:
     def places(self, pigments: Sequence[str]) -> NDArray[np.int64]:
         """Return (n_row, n_column) where any of these pigments lies: ``ABSENT``, ``BELOW`` or ``ABOVE``."""
         place = np.full(self.top.shape, ABSENT)
-        for paints, where, mark in ((self.lowers, self.lower, BELOW), (self.tops, self.top, ABOVE)):
+        for paints, mask, mark in ((self.lowers, self.lower, BELOW), (self.tops, self.top, ABOVE)):
             holding = [name for name, shares in paints.items() if set(pigments) & set(shares)]
-            place[np.isin(where, holding)] = mark
+            place[np.isin(mask, holding)] = mark
         return place
 
     def _stratigraphy(self, top: str, top_um: float, lower: str, lower_um: float) -> Stratigraphy:

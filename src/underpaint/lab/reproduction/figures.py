@@ -110,7 +110,7 @@ def figure8(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
         Panel("truth of vermilion", place_of(case, "vermilion")),
         Panel("thickness of the top (µm)", case.painting.top_um, is_area=True),
         Panel("Hg L (counts)", case.elements["Hg_L"], is_area=True),
-        *(Panel(f"probability, {name}", maps["vermilion"]) for name, maps in case.found.items()),
+        *(Panel(f"probability, {name}", maps["vermilion"]) for name, maps in case.maps.items()),
     ]
     title = "The virtual panel of Fig. 7: vermilion; % of the dry bottom paint"
     figure = panels(parts, title, columns=3, **_strip_places(case, "vermilion"))
@@ -139,19 +139,19 @@ def figure9(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     parts = [
         Panel("truth", np.where(blue, 1, np.where(red, 2, 0))),
         Panel("Fe K (counts)", case.elements["Fe_K"], is_area=True),
-        Panel(f"any iron pigment, {DEFAULT}", case.found[DEFAULT][IRON]),
+        Panel(f"any iron pigment, {DEFAULT}", case.maps[DEFAULT][IRON]),
     ]
     for name in pigments:
-        parts += [Panel(f"{_label(name)}, {network}", maps[name]) for network, maps in case.found.items()]
+        parts += [Panel(f"{_label(name)}, {network}", maps[name]) for network, maps in case.maps.items()]
     title = "The virtual panel of Fig. 7: Prussian blue and iron oxide, of which iron alone is seen"
     key = ("truth: neither", *map(_label, pigments))
     save_png(panels(parts, title, columns=3, key=key, **_strip_places(case, None)), picture(plan, "figure9"))
     result: dict[str, Any] = {name: figures_of(case, name) for name in pigments}
-    for name, other in (pigments, pigments[::-1]):
-        for network, maps in case.found.items():
-            result[name]["networks"][network]["false_on"] = _false_on(case, maps[name], other)
+    for name, second in (pigments, pigments[::-1]):
+        for network, maps in case.maps.items():
+            result[name]["networks"][network]["false_on"] = _false_on(case, maps[name], second)
     either = np.where(blue | red, ABOVE, ABSENT)
-    iron = map_scores(case.found[DEFAULT][IRON], either, case.elements["Fe_K"].astype(np.float64))
+    iron = map_scores(case.maps[DEFAULT][IRON], either, case.elements["Fe_K"].astype(np.float64))
     return {**result, IRON: {"networks": {DEFAULT: iron}}, "about": _about(plan, case)}
 
 
@@ -170,7 +170,7 @@ def _case_row(case: Case, pigment: str, networks: Sequence[str]) -> CaseRow:
         families=families,
         areas=tuple(case.elements[family] for family in families),
         place=place_of(case, pigment),
-        probability={network: case.found[network][pigment] for network in networks},
+        probability={network: case.maps[network][pigment] for network in networks},
     )
 
 
@@ -199,49 +199,51 @@ def _by_column(case: Case, pigment: str) -> dict[str, dict[str, Any]]:
     """Return mean probabilities by bottom, where no other layer brings the pigment."""
     painting, result = case.painting, {}
     for name in (*painting.lowers, BARE):
-        own = painting.lower == name
+        column_mask = painting.lower == name
         result[name] = {
             "share": float(painting.lowers[name].get(pigment, 0.0)) if name != BARE else 0.0,
             "networks": {
                 network: {
-                    f"under {WITHOUT_VERMILION}": _mean(maps[pigment], own & (painting.top == WITHOUT_VERMILION)),
-                    "without a top": _mean(maps[pigment], own & (painting.top == BARE)),
+                    f"under {WITHOUT_VERMILION}": _mean(
+                        maps[pigment], column_mask & (painting.top == WITHOUT_VERMILION)
+                    ),
+                    "without a top": _mean(maps[pigment], column_mask & (painting.top == BARE)),
                 }
-                for network, maps in case.found.items()
+                for network, maps in case.maps.items()
             },
         }
     return result
 
 
-def _false_on(case: Case, probability: Map, other: str) -> dict[str, float | None]:
+def _false_on(case: Case, probability: Map, absent_pigment: str) -> dict[str, float | None]:
     painting = case.painting
     uncovered, ground = painting.top == BARE, painting.lower == BARE
-    where = {
+    mask = {
         "bare_ground": uncovered & ground,
         "bottom_without_top": uncovered & ~ground,
-        "strip_of_the_other": case.painting.places((other,)) != 0,
+        "strip_of_the_other": case.painting.places((absent_pigment,)) != 0,
     }
-    return {name: number(share_over(probability, pixels)) for name, pixels in where.items()}
+    return {name: number(share_over(probability, pixels)) for name, pixels in mask.items()}
 
 
 def _about(plan: Plan, case: Case) -> dict[str, Any]:
-    laid = case.painting.top_um[case.painting.top != BARE]
+    thickness = case.painting.top_um[case.painting.top != BARE]
     return {
         "virtual": True,
         "pixels": list(case.scan.shape[:2]),
         "mean_counts": float(np.asarray(case.scan.counts.sum(axis=2)).mean()),
-        "thickness_above_um": [float(laid.min()), float(laid.max())],
+        "thickness_above_um": [float(thickness.min()), float(thickness.max())],
         "ground_um": GROUND_UM,
         "seed": plan.mockup_seed,
     }
 
 
-def _mean(probability: Map, where: NDArray[np.bool_]) -> float | None:
-    return number(probability[where].mean()) if where.any() else None
+def _mean(probability: Map, mask: NDArray[np.bool_]) -> float | None:
+    return number(probability[mask].mean()) if mask.any() else None
 
 
-def _middle(where: NDArray[np.bool_]) -> float:
-    return float(np.flatnonzero(where).mean())
+def _middle(mask: NDArray[np.bool_]) -> float:
+    return float(np.flatnonzero(mask).mean())
 
 
 def _label(pigment: str) -> str:
@@ -266,7 +268,7 @@ LINES_KEV = {"Hg": ((9.7, 10.1), (11.4, 12.3)), "Pb": ((10.3, 10.7), (12.1, 13.1
 PB_RATIO, HG_RATIO = "Pb L beta/alpha", "Hg L alpha/beta"
 HG_ENHANCED = "Hg L alpha, share excited by fluorescence"
 MIXTURE, MIXTURE_UM = "Bottom 1B", 125.0
-COVER, CONTROL, LARGEST_COVER_UM, N_COVER, N_COVER_QUICK = "vermilion", "zinc_white", 200.0, 41, 9
+COVER, CONTROL, MAX_COVER_UM, N_COVER, N_COVER_QUICK = "vermilion", "zinc_white", 200.0, 41, 9
 OVER_M, CONTROL_OVER_M, OVER_CHALK = "vermilion over M", "zinc white over M", "vermilion over chalk"
 SHOWN_COVER_UM = 30.0
 SHOWN_KEV = (9.2, 13.4)
@@ -288,7 +290,7 @@ def figure10(plan: Plan, networks: Networks, progress: Progress) -> dict[str, An
     del networks
     progress("Figure 10: vermilion over lead", 0, 1)
     instrument = load_instrument(INSTRUMENT)
-    thickness = np.linspace(0.0, LARGEST_COVER_UM, N_COVER if plan.grid_step == 1 else N_COVER_QUICK)
+    thickness = np.linspace(0.0, MAX_COVER_UM, N_COVER if plan.grid_step == 1 else N_COVER_QUICK)
     stacks = {
         OVER_M: [covered(COVER, each) for each in thickness],
         CONTROL_OVER_M: [covered(CONTROL, each) for each in thickness],
@@ -303,8 +305,8 @@ def figure10(plan: Plan, networks: Networks, progress: Progress) -> dict[str, An
     figure = line_ratios(spectra, curves, "Vermilion over a paint with lead, M: from the forward model (virtual)")
     save_png(figure, picture(plan, "figure10"))
     listed = {
-        name: {ratio: [number(value) for value in values] for ratio, values in own.items()}
-        for name, own in ratios.items()
+        name: {ratio: [number(value) for value in values] for ratio, values in by_case.items()}
+        for name, by_case in ratios.items()
     }
     return {
         "thickness_um": thickness.tolist(),
@@ -313,9 +315,9 @@ def figure10(plan: Plan, networks: Networks, progress: Progress) -> dict[str, An
     }
 
 
-def _growing(ratio: str, found: Mapping[str, Ratios], thickness: NDArray[np.float64], *, logarithmic: bool) -> Curves:
+def _growing(ratio: str, ratios: Mapping[str, Ratios], thickness: NDArray[np.float64], *, logarithmic: bool) -> Curves:
     symbols = ratio.replace("alpha", "α").replace("beta", "β")
-    curves = {name: (thickness, own[ratio]) for name, own in found.items()}
+    curves = {name: (thickness, ratios_of_case[ratio]) for name, ratios_of_case in ratios.items()}
     return Curves(
         f"{symbols} under a growing cover", "thickness of the cover (µm)", "ratio of photons", curves, {}, logarithmic
     )
@@ -347,14 +349,14 @@ def _photons(
 ) -> NDArray[np.float64]:
     """Return the (n,) photons of an element's L lines inside a window, from all layers."""
     energy = emission.lines.energy_kev
-    own = np.asarray([family == f"{element}_L" for family in emission.lines.family])
-    inside = own & (energy > window_kev[0]) & (energy < window_kev[1])
+    in_family = np.asarray([family == f"{element}_L" for family in emission.lines.family])
+    inside = in_family & (energy > window_kev[0]) & (energy < window_kev[1])
     photons = np.sum([getattr(emission, order) for order in orders], axis=0)
     return np.asarray(photons[:, :, inside].sum(axis=(1, 2)), dtype=np.float64)
 
 
-def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0))
+def _ratio(part: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.divide(part, total, out=np.full(part.shape, np.nan), where=total > 0))
 
 
 def _bare_and_covered(instrument: Instrument, plan: Plan) -> Curves:
@@ -423,8 +425,8 @@ class Sheet:
         """Return the pixels inside an ellipse; points are (across, down)."""
         cosine, sine = np.cos(np.radians(tilt_deg)), np.sin(np.radians(tilt_deg))
         right, low = self.across - centre[0], self.down - centre[1]
-        along, beside = cosine * right + sine * low, cosine * low - sine * right
-        return np.asarray((along / radii[0]) ** 2 + (beside / radii[1]) ** 2 <= 1.0)
+        along, across = cosine * right + sine * low, cosine * low - sine * right
+        return np.asarray((along / radii[0]) ** 2 + (across / radii[1]) ** 2 <= 1.0)
 
     def polygon(self, *corners: Point) -> Mask:
         """Return the pixels inside a polygon (even-odd rule)."""

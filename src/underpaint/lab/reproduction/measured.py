@@ -19,7 +19,7 @@ FEWEST = 50
 """Spectra below which a fifth is too few to fine-tune on."""
 
 
-def the_mockups(plan: Plan, axis: EnergyAxis = XU_NETWORK_AXIS) -> Mockups:
+def get_mockups(plan: Plan, axis: EnergyAxis = XU_NETWORK_AXIS) -> Mockups:
     """Return the plan's measured mock-ups, or the virtual ones where it names none."""
     if plan.mockups is None or plan.labels is None:
         return make_mockups(plan, axis)

@@ -1,4 +1,4 @@
-"""One spectrum taken apart: by line family, layer of origin, order and kind of scatter."""
+"""Contributions to a spectrum by line family, layer of origin, order and kind of scatter."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from underpaint.physics.materials import Stratigraphy
 Numbers = NDArray[np.float64]
 Key = TypeVar("Key", bound=Hashable)
 SCATTERED = "scatter"
-"""Stands for the element and the layer of scattered tube radiation."""
+"""Element and layer of scattered tube radiation."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Breakdown:
     spectra : (n_part, n_channel) array
         Expected counts of each part.
     total : (n_channel,) array
-        Expected counts of the whole, rendered on its own.
+        Expected counts of the full spectrum, rendered separately.
     """
 
     axis: EnergyAxis
@@ -110,8 +110,8 @@ class Breakdown:
     def _by(self, key: Callable[[Part], Key]) -> dict[Key, Numbers]:
         keys = [key(part) for part in self.parts]
         sums = {
-            own: self.spectra[[index for index, entry in enumerate(keys) if entry == own]].sum(axis=0)
-            for own in dict.fromkeys(keys)
+            label: self.spectra[[index for index, entry in enumerate(keys) if entry == label]].sum(axis=0)
+            for label in dict.fromkeys(keys)
         }
         return dict(sorted(sums.items(), key=lambda item: -float(item[1].sum())))
 
@@ -124,14 +124,14 @@ def breakdown(
     axis: EnergyAxis | None = None,
     detail: Detail | None = None,
 ) -> Breakdown:
-    """Take the spectrum of a stratigraphy apart.
+    """Compute the contributions to the spectrum of a stratigraphy.
 
     Parameters
     ----------
     stratigraphy : Stratigraphy
     instrument : Instrument
     counts : float, optional
-        Detected counts of the whole spectrum; by default the scale of ``Emission``.
+        Total detected counts; by default on the scale of ``Emission``.
     axis : EnergyAxis, optional
         By default the detector's channels.
     detail : Detail, optional
@@ -140,8 +140,8 @@ def breakdown(
     Returns
     -------
     Breakdown
-        Line family by layer by order, then coherent, Compton and multiple scatter. Parts without photons are left
-        out. Pile-up is not in it: it mixes the parts.
+        Line families by layer and order, then coherent, Compton and multiple scatter. Contributions without photons are
+        omitted. Pile-up is not included, since it mixes the contributions.
 
     Raises
     ------
@@ -161,7 +161,7 @@ def breakdown(
 
 
 def _parts(emission: Emission) -> tuple[list[Part], Emission]:
-    """Return the parts, and an emission in which each part is a sample of its own."""
+    """Return the contributions, and an emission with one sample for each of them."""
     family = np.asarray(emission.lines.family)
     parts: list[Part] = []
     rows: dict[str, list[Numbers]] = {name: [] for name in ("lines", *SCATTER)}
@@ -190,7 +190,7 @@ def _append(rows: dict[str, list[Numbers]], blank: dict[str, Numbers], kind: str
 
 
 SLICES = 24
-"""Slices a layer between whose faces the origin is interpolated."""
+"""Number of slices per layer; the depth of origin is interpolated between their faces."""
 
 
 @dataclass(frozen=True)
@@ -202,8 +202,8 @@ class Origin:
     lines : LineTable
         n_line lines.
     share : (n_layer, n_line) array
-        Share of a line's photons that each layer sends, from the surface down; columns sum to one, or are zero where
-        the line is not there.
+        Share of a line's photons that each layer emits, from the surface down; columns sum to one, or to zero for an
+        absent line.
     depth_um : (n_face,) array
         Depths, um, of the faces of thin slices; zero first.
     above : (n_face, n_line) array
@@ -216,7 +216,7 @@ class Origin:
     above: Numbers
 
     def information_depth_um(self, share: float = 0.95) -> Numbers:
-        """Return the (n_line,) depths, um, above which a share of each line's photons comes from; NaN without any.
+        """Return the (n_line,) depths, um, above which a share of each line's photons originates; NaN for absent lines.
 
         Raises
         ------
@@ -234,8 +234,8 @@ class Origin:
 def depth_of_origin(stratigraphy: Stratigraphy, instrument: Instrument) -> Origin:
     """Return the depth of origin of every line: all orders, absorption on the way out included.
 
-    Each layer is cut into slices, which changes nothing for the primary and little for the enhancement; what a slice
-    sends is what comes from its depth.
+    Each layer is cut into slices, which leaves the primary fluorescence unchanged and the enhancement nearly so. The
+    emission of a slice is that of its depth.
 
     Raises
     ------

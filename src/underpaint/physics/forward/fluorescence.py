@@ -25,11 +25,11 @@ from underpaint.physics.forward.stack import Array, Stack
 ROWS = 192
 """Rows of the primary that are computed at once: their (rows x energies) arrays stay in the processor's cache."""
 FAINTEST = 2e-2
-"""Lines as bright as this share of a sample's brightest are followed, as if nothing were absorbed."""
+"""Lines are followed above this share of a sample's strongest line, before absorption."""
 SMALLEST = 1e-30
-"""Stands for nothing at all where one divides by it."""
+"""Smallest value, to avoid division by zero."""
 SHARPNESS = 4.0
-"""The strongest of many gains is found as this power mean: within the fourth root of their number."""
+"""Exponent of the power mean that approximates the maximum gain, within the fourth root of their number."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class Light:
     excited : (n_line, n_group) array
         Production of a line by a group, cm2/g.
     of_group : (n_group,) array
-        Production of a group by the whole beam.
+        Production of a group by the full beam.
     gain : (n_line, n_group) array
-        The same as a share of the line's production by the whole beam, times the group's production by it, to the
-        power of ``SHARPNESS``, scaled.
+        The same relative to the line's production by the full beam, times the group's production, to the power
+        ``SHARPNESS``, scaled.
     scale : () array
         Scale of ``gain`` before the power.
     by_nodes : (2, n_node, n_line) array
@@ -213,7 +213,7 @@ class ExcitedCells:
     cells : Cells
         For the exciting groups.
     production : (n, c, m) array
-        Primary photons born in each cell.
+        Primary photons emitted in each cell.
     escape : (n, c, p) array
         Mean transmission from a cell to the surface, along the way to the detector.
     """
@@ -235,7 +235,7 @@ def make_exciting(batch: Batch, weakest: float) -> Exciting:
 
 
 def make_excited_cells(batch: Batch, exciting: Exciting, count: int) -> ExcitedCells:
-    """Return so many cells a layer, lit by the beam."""
+    """Return cells, ``count`` per layer, excited by the beam."""
     xp = array_namespace(batch.depth_in)
     stack, setting, light = batch.stack, batch.setting, batch.light
     cells = make_cells(group_depths(batch, exciting), stack.areal, count)
@@ -279,7 +279,7 @@ def group_depths(batch: Batch, exciting: Exciting) -> Array:
 def entering_cells(depth: Array, above: Array, cells: int) -> Array:
     """Return (n, c, e) mean transmission from the surface to each cell, averaged over the cell.
 
-    ``depth`` and ``above`` (n, j, e) are the layers' own optical depth and the transmission down to them.
+    ``depth`` and ``above`` (n, j, e) are the optical depth of the layers and the transmission down to them.
     """
     xp = array_namespace(depth)
     share = as_array(cell_shares(cells), depth)
@@ -299,14 +299,14 @@ def escape_from_cells(depth: Array, cells: int) -> Array:
 
 
 def secondary_excitation(batch: Batch, exciting: Exciting, excited_cells: ExcitedCells, excited: Array) -> Array:
-    """Return (n, c, m) photons of the exciting groups among what was excited."""
+    """Return (n, c, m) photons of the exciting groups among the excited lines."""
     xp = array_namespace(excited)
     member = xp.astype(exciting.share > 0, excited.dtype)
     return (excited * per_cell(batch.concentration, excited_cells.count)) @ member
 
 
 def leaving(batch: Batch, excited_cells: ExcitedCells, excited: Array) -> Array:
-    """Return (n, j, p) photons, of those excited in the cells, that leave towards the detector."""
+    """Return the (n, j, p) photons excited in the cells that leave towards the detector."""
     return per_layer(excited * excited_cells.escape, excited_cells.count) * batch.concentration
 
 
@@ -317,7 +317,7 @@ def per_layer(values: Array, count: int) -> Array:
 
 
 def spread(batch: Batch, photons: Array) -> Array:
-    """Put (n, j, p) photons of the sample's lines in their places among all lines, (n, j, n_line)."""
+    """Scatter (n, j, p) photons of a sample's lines into the array of all lines, (n, j, n_line)."""
     xp = array_namespace(photons)
     sample, level, position = xp.nonzero(batch.concentration > 0)
     result = xp.zeros_like(batch.vertical)
@@ -326,7 +326,7 @@ def spread(batch: Batch, photons: Array) -> Array:
 
 
 def among_all(batch: Batch, values: Array) -> Array:
-    """Put (n, p) values of the sample's lines in their places among all lines, (n, n_line)."""
+    """Scatter (n, p) values of a sample's lines into the array of all lines, (n, n_line)."""
     xp = array_namespace(values)
     result = xp.zeros_like(batch.vertical[:, 0])
     sample, position = xp.nonzero(xp.any(batch.concentration > 0, axis=1))
@@ -335,10 +335,10 @@ def among_all(batch: Batch, values: Array) -> Array:
 
 
 def _strongest(batch: Batch, weakest: float) -> tuple[Array, Array]:
-    """Return (n, m) groups that excite, and one where they are followed.
+    """Return the (n, m) exciting groups, and one for each that is followed.
 
-    The measure is the share that a group, as if nothing were absorbed, would add to the primary excitation of the
-    line that gains most from it: a hard line may be weak and yet the only one to excite an element.
+    The criterion is the largest relative gain, before absorption, that a group can add to the primary excitation of any
+    line: a hard line may be weak and still be the only one that excites an element.
     """
     xp = array_namespace(batch.depth_in)
     light, stack = batch.light, batch.stack
@@ -359,7 +359,7 @@ def _strongest(batch: Batch, weakest: float) -> tuple[Array, Array]:
 
 
 def _present_lines(stack: Stack, setting: Setting) -> tuple[Array, Array]:
-    """Return (n, p) lines of each sample, padded, and one where they are none of the padding."""
+    """Return the (n, p) lines of each sample, padded, and one for each that is not padding."""
     xp = array_namespace(stack.areal)
     elements = xp.max(stack.fractions * stack.areal[:, :, None], axis=1) > 0
     excitable = xp.any(setting.production > 0, axis=1)

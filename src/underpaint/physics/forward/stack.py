@@ -34,7 +34,7 @@ class Stack:
     Raises
     ------
     SampleError
-        The shapes do not belong together.
+        The shapes do not match.
     """
 
     fractions: Array
@@ -45,7 +45,7 @@ class Stack:
         if tuple(self.fractions.shape) != (*self.areal.shape, len(self.elements)) or self.areal.ndim != 2:
             raise SampleError(
                 f"Cannot stack layers: areal densities of shape {tuple(self.areal.shape)} and mass fractions of shape "
-                f"{tuple(self.fractions.shape)} do not belong to {len(self.elements)} elements; give (n_sample, "
+                f"{tuple(self.fractions.shape)} do not match {len(self.elements)} elements; give (n_sample, "
                 "n_layer) and (n_sample, n_layer, n_element)."
             )
 
@@ -59,13 +59,13 @@ class Stack:
 
 @dataclass(frozen=True)
 class Cut:
-    """Stratigraphies whose thick layers are cut, and where their parts came from.
+    """Stratigraphies whose thick layers are cut, and the layer of each part.
 
     Parameters
     ----------
     stratigraphies : list of Stratigraphy
     layer_of_part : (n_sample, n_layer, n_part) array or None
-        One where a part belongs to a layer; None where nothing was cut.
+        One where a part belongs to a layer; None without cuts.
     """
 
     stratigraphies: list[Stratigraphy]
@@ -73,7 +73,7 @@ class Cut:
 
 
 def cut_thick(stratigraphies: Sequence[Stratigraphy]) -> Cut:
-    """Cut layers that are opaque many times over: all that leaves them comes from the top, where the cells must be."""
+    """Cut very opaque layers: their emission comes from the top, where the cells must be."""
     parts = [[_parts(layer) for layer in entry.layers] for entry in stratigraphies]
     if all(len(pieces) == 1 for entry in parts for pieces in entry):
         return Cut(list(stratigraphies), None)
@@ -113,7 +113,7 @@ def stack_layers(stratigraphies: Sequence[Stratigraphy], elements: Sequence[str]
     Raises
     ------
     SampleError
-        The batch is empty, or a layer holds an element that is not among ``elements``.
+        The batch is empty, or a layer contains an element that is not among ``elements``.
     """
     if not stratigraphies:
         raise SampleError("Cannot simulate an empty batch; give at least one stratigraphy.")

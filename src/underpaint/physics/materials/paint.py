@@ -28,7 +28,7 @@ class Paint:
     density : float, optional
         g/cm3; by default from volume additivity: one over the sum of mass share over density.
     formulas : mapping of str to str
-        Chemical formulas in place of the library's, by pigment: another hydrate, a paper's own.
+        Chemical formulas that replace the library's, by pigment: another hydrate, a formula of a publication.
     driers : mapping of str to float
         g metal per g binder by drier of the library, such as ``{"lead_drier": 0.005}``; none by default.
 
@@ -130,7 +130,7 @@ def coating_layer(name: str, thickness_um: float | None = None) -> Layer:
 def pigment_share(layer: Layer, element: str) -> dict[str, float]:
     """Return the share of an element's mass in a layer that each pigment brings.
 
-    What is missing to one comes from elsewhere (impurities, driers); empty where the layer lacks the element.
+    The remainder to one is from other sources (impurities, driers); empty if the layer lacks the element.
     """
     total = layer.mass_fractions.get(element, 0.0)
     if total <= 0:
