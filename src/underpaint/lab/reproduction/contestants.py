@@ -1,4 +1,4 @@
-"""The networks that are held against each other, each with the mock-ups on its own axis."""
+"""The networks to compare, each with the mock-ups on its energy axis."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ def paper_network(
     Parameters
     ----------
     of : Library or None
-        The simulation set where it has other names than the paper's; those that no mock-up holds are absent there.
+        The simulation set where it has other names than the paper's; those in no mock-up are absent there.
     """
     measured = mockup_library(mockups)
     if of is not None and of.names != measured.names:
@@ -35,14 +35,14 @@ def paper_network(
 
 
 def paper_answers(plan: Plan, trained: Trained, counts: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what a network of the paper says, (n, 11) probabilities, of (n, 3815) counts on its channels."""
+    """Return (n, 11) probabilities of a network of the paper for (n, 3815) counts on its channels."""
     empty = np.zeros((len(counts), len(paper_outputs().names)), dtype=np.uint8)
     library = as_library(counts, empty, counted=True)
     return answers(trained, library, np.arange(len(counts)), pretrain_settings(plan))
 
 
 def default_answers(plan: Plan, trained: Trained, counts: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what the default network says, asked for the paper's pigments; arrays as ``paper_answers``."""
+    """Return the probabilities of the default network for the paper's pigments; arrays as in ``paper_answers``."""
     library = labelled_spectra(counts, XU_NETWORK_AXIS, [()] * len(counts), trained.card)
     probabilities = answers(trained, library, np.arange(len(counts)), pretrain_settings(plan, kind="default"))
     return read_in_palette(library, probabilities)

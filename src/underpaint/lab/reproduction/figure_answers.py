@@ -1,4 +1,4 @@
-"""Networks and the element fit asked about a virtual painting, and the scores of their maps."""
+"""Maps of a virtual painting by networks and the element fit, and their scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.predict import identify
 
 FAMILIES = ("Ca_K", "Cr_K", "Fe_K", "Co_K", "Cu_K", "Zn_K", "As_K", "Hg_L", "Pb_L", "Sn_K")
-"""One line family of each element that the figures' paints and ground hold, but for light ones."""
+"""One line family of each element of the figures' paints and ground, except light ones."""
 BEFORE, AFTER, DEFAULT = "before fine-tuning", "after fine-tuning", "default network"
 THRESHOLD = 0.5
 
@@ -43,7 +43,7 @@ class Networks:
 
 @dataclass(frozen=True)
 class Case:
-    """A painting with its scan and what is said about it; probabilities by network and name."""
+    """A painting with its scan and its probability maps by network and name."""
 
     painting: Painting
     scan: Scan
@@ -66,16 +66,16 @@ def ask(
     plan, networks : Plan, Networks
         Settings and checkpoints.
     painting, scan : Painting, Scan
-        What was painted, and its scan.
+        The painting and its scan.
     members : sequence of str
-        Those that the default network is asked for by name, not by elementary group.
+        Pigments for which the default network is evaluated by name, not by elementary group.
     """
     maps = {
         BEFORE: paper_maps(plan, networks.before, scan),
         AFTER: paper_maps(plan, networks.after, scan),
         DEFAULT: default_maps(scan, members=members),
     }
-    # the fit knows the preset alone: nobody is told how a machine departs from it
+    # the fit uses the preset: deviations of the instrument from it are unknown
     elements = fit_elements(scan, families=FAMILIES, instrument=load_instrument(INSTRUMENT))
     return Case(painting, scan, elements, maps)
 
@@ -90,7 +90,7 @@ def paper_maps(plan: Plan, checkpoint: Path, scan: Scan) -> dict[str, Map]:
 def default_maps(scan: Scan, *, members: Sequence[str] = ()) -> dict[str, Map]:
     """Return the default network's maps: of its groups, and of the paper's pigments the least of a pigment's groups.
 
-    ``members`` are asked for by their own name in place of their groups.
+    ``members`` are evaluated by name in place of their groups.
     """
     maps, outputs = identify(scan), paper_outputs()
     labels_of = {
@@ -106,9 +106,9 @@ def map_scores(probability: Map, place: Place, area: NDArray[np.float64]) -> dic
     Parameters
     ----------
     probability : (n_row, n_column) array
-        Answers; NaN counts as no.
+        Probabilities; NaN counts as absent.
     place : (n_row, n_column) int array
-        Where the pigment is; in either layer counts as there, seen or not.
+        Place of the pigment; either layer counts as present, detectable or not.
     area : (n_row, n_column) array
         Net counts of its line, or the lesser of two in units of their 99th percentiles.
 
@@ -133,7 +133,7 @@ def map_scores(probability: Map, place: Place, area: NDArray[np.float64]) -> dic
 
 
 def figures_of(case: Case, pigment: str) -> dict[str, Any]:
-    """Return the scores of a pigment's maps, by network, and how many pixels hold it."""
+    """Return the scores of a pigment's maps, by network, and the number of its pixels."""
     families, place = families_of(pigment), place_of(case, pigment)
     area = lesser_area([case.elements[family] for family in families])
     return {
@@ -144,7 +144,7 @@ def figures_of(case: Case, pigment: str) -> dict[str, Any]:
 
 
 def place_of(case: Case, pigment: str) -> Place:
-    """Return where a pigment, or what stands for it in the mock-ups, was painted."""
+    """Return where a pigment, or its substitute in the mock-ups, was painted."""
     return case.painting.places(
         (pigment, *(mixture for mixture, stands_for in MIXED_FROM.items() if stands_for == pigment))
     )
@@ -163,11 +163,11 @@ def share_over(probability: Map, mask: NDArray[np.bool_]) -> float:
 
 
 def number(value: float) -> float | None:
-    """Return a value as JSON knows it: None for what is undefined."""
+    """Return a value for JSON: None if undefined."""
     return float(value) if np.isfinite(value) else None
 
 
 def picture(plan: Plan, name: str) -> Path:
-    """Return the path of a figure in the plan's folder, which is made where it is missing."""
+    """Return the path of a figure in the plan's folder, which is made if missing."""
     plan.out.mkdir(parents=True, exist_ok=True)
     return plan.out / f"{name}.png"

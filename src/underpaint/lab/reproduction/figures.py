@@ -64,7 +64,7 @@ IRON = "iron_pigment"
 
 
 def figure5(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Map a layered virtual painting, after "Poemes barbares"; a hidden portrait lies under what is seen.
+    """Map a layered virtual painting, after "Poemes barbares"; with a hidden portrait under the visible painting.
 
     Returns
     -------
@@ -101,8 +101,8 @@ def figure8(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     Returns
     -------
     dict
-        As figure 5 for vermilion; and ``by_column``: for each bottom strip, and the ground between them, its share of
-        vermilion and the mean probabilities under the one top that has none, and where no top lies.
+        As for figure 5, for vermilion; and ``by_column``: for each bottom strip, and the ground between them, its share
+        of vermilion and the mean probabilities under the one top that has none, and where no top lies.
     """
     progress("Figure 8: scanning the panel", 0, 1)
     case = _panel_case(plan, networks)
@@ -123,14 +123,14 @@ def figure8(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
 
 
 def figure9(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Map Prussian blue and iron oxide on the virtual panel of Fig. 7, and show where they are seen in vain.
+    """Map Prussian blue and iron oxide on the virtual panel of Fig. 7, with their false positives.
 
     Returns
     -------
     dict
-        As figure 5 for both pigments, and by network ``false_on``: the share of pixels over one half on bare ground,
-        on bottoms without a top (no iron in either), and on the strip of the other pigment. ``iron_pigment`` is what
-        the default network answers in place of both: either.
+        As for figure 5, for both pigments, and by network ``false_on``: the share of pixels over one half on bare
+        ground, on bottoms without a top (no iron in either), and on the strip of the other pigment. ``iron_pigment`` is
+        the default network's output for either of both.
     """
     pigments = ("prussian_blue", "iron_oxide_red")
     progress("Figure 9: scanning the panel", 0, 1)
@@ -196,7 +196,7 @@ def _strip_places(case: Case, pigment: str | None) -> dict[str, Any]:
 
 
 def _by_column(case: Case, pigment: str) -> dict[str, dict[str, Any]]:
-    """Return mean probabilities by bottom, where no other layer brings the pigment."""
+    """Return mean probabilities by bottom, where no other layer contains the pigment."""
     painting, result = case.painting, {}
     for name in (*painting.lowers, BARE):
         column_mask = painting.lower == name
@@ -264,7 +264,7 @@ def _rng(plan: Plan, figure: int) -> np.random.Generator:
 
 
 LINES_KEV = {"Hg": ((9.7, 10.1), (11.4, 12.3)), "Pb": ((10.3, 10.7), (12.1, 13.1))}
-"""Where the L alpha and L beta lines lie, keV."""
+"""Energies of the L alpha and L beta lines, keV."""
 PB_RATIO, HG_RATIO = "Pb L beta/alpha", "Hg L alpha/beta"
 HG_ENHANCED = "Hg L alpha, share excited by fluorescence"
 MIXTURE, MIXTURE_UM = "Bottom 1B", 125.0
@@ -278,7 +278,7 @@ Ratios = dict[str, NDArray[np.float64]]
 
 
 def figure10(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Lay vermilion over a paint with lead and mercury, and follow the ratios of their L lines; no network is asked.
+    """Cover a paint with lead and mercury by vermilion, and compute the ratios of their L lines; without a network.
 
     Returns
     -------
@@ -324,7 +324,7 @@ def _growing(ratio: str, ratios: Mapping[str, Ratios], thickness: NDArray[np.flo
 
 
 def ratios_of(stratigraphies: Sequence[Stratigraphy], instrument: Instrument) -> Ratios:
-    """Return the (n,) ratios of photons at the detector's window; NaN where the element does not shine."""
+    """Return the (n,) ratios of photons at the detector's window; NaN without photons of the element."""
     emission = emit(stratigraphies, instrument)
     alpha, beta = ({name: _photons(emission, name, windows[which]) for name, windows in LINES_KEV.items()}
                    for which in (0, 1))  # fmt: skip
@@ -337,7 +337,7 @@ def ratios_of(stratigraphies: Sequence[Stratigraphy], instrument: Instrument) ->
 
 
 def covered(cover: str, thickness_um: float, *, mixture: bool = True) -> Stratigraphy:
-    """Return a cover over the mixture with lead (or over the ground at once); thickness 0 leaves it out."""
+    """Return a cover over the mixture with lead (or over the ground at once); thickness 0 omits it."""
     layers: list[Layer] = [Paint({cover: 1.0}).layer(float(thickness_um))] if thickness_um > 0 else []
     if mixture:
         layers.append(figure7_recipe().bottom(MIXTURE, MIXTURE_UM))
@@ -360,7 +360,7 @@ def _ratio(part: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.
 
 
 def _bare_and_covered(instrument: Instrument, plan: Plan) -> Curves:
-    """Return M alone and under vermilion, both counted for the same time."""
+    """Return M alone and under vermilion, for equal measuring time."""
     expected = expected_spectra([covered(COVER, 0.0), covered(COVER, SHOWN_COVER_UM)], instrument)
     counts = count(expected * plan.counts / expected[0].sum(), rng=np.random.default_rng((plan.mockup_seed, 10)))
     energy = XU_NETWORK_AXIS.energy_kev

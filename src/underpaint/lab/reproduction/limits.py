@@ -1,4 +1,4 @@
-"""What the paper's networks cannot see: too little pigment, too few counts, bare ground; and what its choices cost."""
+"""Limits of the paper's networks: too little pigment, too few counts, bare ground; and the effect of its choices."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -36,7 +36,7 @@ from underpaint.simulate.recipes import paper_mixtures
 
 
 def mistakes(plan: Plan, mockups: Mockups, progress: Progress) -> dict[str, Any]:
-    """Return, for each pigment, where it was missed and where it was seen without being there.
+    """Return the false negatives and false positives of each pigment.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def detection_limit(plan: Plan, mockups: Mockups, asks: dict[str, Ask]) -> dict[
 
 
 def false_positives(plan: Plan, mockups: Mockups, asks: dict[str, Ask]) -> dict[str, Any]:
-    """Return the share of answers over one half where the pigment is not, by counts of the whole spectrum.
+    """Return the share of false positives by total counts.
 
     Returns
     -------
@@ -162,7 +162,7 @@ def false_positives(plan: Plan, mockups: Mockups, asks: dict[str, Ask]) -> dict[
     measured = mockups.counts[rows] / mockups.counts[rows].sum(axis=1, keepdims=True)
     cases = {
         "bare_ground": (np.repeat(ground, n_draw, axis=0), np.zeros((n_draw, labels.shape[1]), dtype=bool)),
-        # counts thinned from measured ones: the noise of few counts, whatever is left of that of many
+        # counts thinned from measured ones: the noise of few counts, plus the remaining noise of many
         "mockups": (measured, labels[rows]),
     }
     result: dict[str, Any] = {}
@@ -175,7 +175,7 @@ def false_positives(plan: Plan, mockups: Mockups, asks: dict[str, Ask]) -> dict[
 
 
 def ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Return what the paper's choices change: networks trained on a share of its grid, one fold each.
+    """Return the effect of the paper's choices: networks trained on a share of its grid, one fold each.
 
     Returns
     -------
@@ -234,7 +234,7 @@ def _expected(samples: Sequence[Stratigraphy], mockups: Mockups) -> NDArray[np.f
 
 
 def _visible(needed: Sequence[float], counts: float) -> float | None:
-    """Return the mass fraction in per cent from which so many counts show vermilion; None where none of them does."""
+    """Return the mass fraction in per cent from which vermilion is detected at these counts; None if never."""
     falling = np.log(np.asarray(needed))[::-1]
     if falling[0] > np.log(counts):
         return None

@@ -8,5 +8,5 @@ __all__ = ["INSTRUMENT", "Mockups", "machine", "make_mockups"]
 
 
 def make_mockups(plan: Plan, axis: EnergyAxis = XU_NETWORK_AXIS) -> Mockups:
-    """Paint and measure the virtual mock-ups of a plan; everything is drawn from ``plan.mockup_seed``."""
+    """Paint and measure the virtual mock-ups of a plan; all random values follow from ``plan.mockup_seed``."""
     return paint_mockups(plan.mockup_spectra, plan.counts, plan.mockup_seed, axis)

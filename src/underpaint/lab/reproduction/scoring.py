@@ -1,4 +1,4 @@
-"""Scores of an arm: by pigment and by elementary group, over folds or pooled, beside the paper's and the baselines."""
+"""Scores of an arm: by pigment and by elementary group, over folds or pooled, with the paper's and the baselines."""
 
 from typing import Any
 
@@ -16,13 +16,13 @@ SCORES = ("accuracy", "sensitivity", "f1", "auprc", "ece")
 
 
 def over_folds(answers: Answers, arm: str = "") -> dict[str, Any]:
-    """Return the figures of an arm whose folds all know every pigment: mean and spread over the folds.
+    """Return the figures of an arm whose folds include every pigment: mean and spread over the folds.
 
     Returns
     -------
     dict
         ``{pigment: {accuracy, sensitivity, f1, auprc, ece, f1_spread, majority_accuracy, always_yes, paper},
-        "mean": {...}, "groups": {group: {...}, "mean": {...}}}``; the paper's three only where it has the arm.
+        "mean": {...}, "groups": {group: {...}, "mean": {...}}}``; the paper's three only if it has the arm.
     """
     folds = [
         (_with_groups(answer), _with_groups(truth))
@@ -36,9 +36,9 @@ def over_folds(answers: Answers, arm: str = "") -> dict[str, Any]:
 
 
 def pooled(answers: Answers) -> dict[str, Any]:
-    """Return the figures of an arm that holds something out in turn: its folds pooled, then one score a name.
+    """Return the figures of an arm with held-out parts: its folds pooled, then one score per output.
 
-    A name counts in the folds whose training held it; what it scores in the others stands under ``not_learned``.
+    An output counts in the folds whose training included it; its scores in the others are under ``not_learned``.
     """
     answer, truth = (_with_groups(np.concatenate(each)) for each in (answers.probability, answers.label))
     learned = _with_groups(
@@ -58,14 +58,14 @@ def pooled(answers: Answers) -> dict[str, Any]:
 
 
 def _with_groups(values: NDArray[Any]) -> NDArray[Any]:
-    """Return (n, n_pigment + n_group): a group's answer is that of its most probable pigment, its truth that of any."""
+    """Return (n, n_pigment + n_group) values: for a group, those of its most probable pigment, or the truth of any."""
     group_labels = paper_outputs().groups
     members = [[column for column, groups in enumerate(group_labels) if name in groups] for name in group_names()]
     return np.concatenate([values, *(values[:, columns].max(axis=1, keepdims=True) for columns in members)], axis=1)
 
 
 def group_names() -> tuple[str, ...]:
-    """Return the elementary groups of the paper's pigments: what the spectrum can tell."""
+    """Return the elementary groups of the paper's pigments, which a spectrum can distinguish."""
     outputs = outputs_for(paper_classes())
     return tuple(name for name, kind in zip(outputs.names, outputs.kinds, strict=True) if kind == "group")
 
@@ -104,6 +104,6 @@ def _mean(figures: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _average(values: list[float]) -> float:
-    """Return the mean of what is defined; NaN where nothing is."""
+    """Return the mean of defined values; NaN without any."""
     finite = [value for value in values if not np.isnan(value)]
     return float(np.mean(finite)) if finite else float("nan")

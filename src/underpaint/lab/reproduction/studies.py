@@ -1,4 +1,4 @@
-"""What can be run again, by name; each study writes its files and is found finished by the next call."""
+"""Studies by name; each writes its files, and the next call reuses finished ones."""
 
 import json
 from collections.abc import Callable
@@ -64,26 +64,26 @@ def reproduce(study: str, plan: Plan, progress: Progress) -> dict[str, Any]:
 
 
 def keep_to_plan(plan: Plan) -> None:
-    """Write the plan into its folder, or make sure that what is there was begun with the same.
+    """Write the plan into its folder, or check that the folder was started with the same plan.
 
     Raises
     ------
     TrainingError
-        The folder belongs to another plan, or to other spectra or labels: its networks would be mixed up with these.
+        The folder belongs to another plan, or to other spectra or labels: its networks would be confused with these.
     """
     current = plan.model_dump(mode="json", exclude={"out"})
     if plan.mockups is not None:
-        current["contents"] = fingerprint(get_mockups(plan))  # refuses what cannot be used before anything is written
+        current["contents"] = fingerprint(get_mockups(plan))  # refuses invalid input before anything is written
     resume_folder(plan.out, current, note="plan.json")
 
 
 def note(plan: Plan) -> str:
-    """Return what every table says about its mock-ups."""
+    """Return the note on mock-ups for all tables."""
     return VIRTUAL if plan.mockups is None else MEASURED
 
 
 def trained_networks(plan: Plan, progress: Progress) -> Networks:
-    """Return the paper's network of the first fold before and after fine-tuning, trained where it is missing."""
+    """Return the paper's network of the first fold before and after fine-tuning, trained if missing."""
     before, after = (plan.out / "networks" / name for name in ("simulation/fold_0", "paper_network_pixels_0"))
     networks = Networks(before=before / "best.ckpt", after=after / "all" / "best.ckpt")
     # reports are written when a training has ended

@@ -1,4 +1,4 @@
-"""Results as files: JSON whole, and tables for people as CSV and HTML."""
+"""Results as files: complete JSON, and tables as CSV and HTML."""
 
 import json
 import time
@@ -46,7 +46,7 @@ PAPER_SCORES = ("accuracy", "sensitivity", "f1")
 
 
 def write_json(result: dict[str, Any], path: Path) -> None:
-    """Write a result, None for what is undefined; it appears whole or not at all."""
+    """Write a result atomically, None for undefined values."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as part:
         part.write_text(json.dumps(_none_for_nan(result), indent=1, allow_nan=False) + "\n", "utf-8")
@@ -86,7 +86,7 @@ def flat_rows(table: dict[str, dict[str, Any]], first: str) -> tuple[list[str], 
 
 
 def _none_for_nan(value: Any) -> Any:
-    """Return a value with None for what is undefined, which JSON has no other word for; long decimals cut."""
+    """Return a value for JSON: None if undefined, with rounded decimals."""
     if isinstance(value, dict):
         return {str(key): _none_for_nan(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -122,14 +122,14 @@ N_SEED = 5
 
 
 def table3(plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Run the arms of Table 3 and those beside it; what was trained is found again by the next call.
+    """Run the arms of Table 3 and the additional ones; the next call reuses trained networks.
 
     Parameters
     ----------
     plan : Plan
         Sizes, epochs, seeds, folder.
     progress : callable
-        Called with what is being done, and how much of it is done.
+        Called with (task, completed, total).
 
     Returns
     -------
@@ -158,7 +158,7 @@ def table3(plan: Plan, progress: Progress) -> dict[str, Any]:
             contestants[name] = finetuned(plan, contestant, division, held_out(groups, plan.seed), progress)
             tables[name] = pooled(contestants[name])
     by_seed = seeds(plan, paper, progress)
-    # one fold each: what noise does, and the other reading of the thirteen materials
+    # one fold each: the effect of noise, and the other interpretation of the thirteen materials
     for name, training_set in _other_sets(plan, simulated, mockups).items():
         (checkpoint,), contestants[name] = pretrain(plan, training_set, progress, name=name, folds=1)
         tables[name] = over_folds(contestants[name])
@@ -205,7 +205,7 @@ Samples = tuple[list[Stratigraphy], list[set[str]]]
 
 
 def comparison(plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Train every kind of network on a share of the grid, one fold each, and set them side by side.
+    """Train every kind of network on a share of the grid, one fold each, and compare them.
 
     Returns
     -------
@@ -252,7 +252,7 @@ def mixed_layers(plan: Plan) -> Samples:
 
 
 def thirty_names() -> tuple[str, ...]:
-    """Return the paper's eleven pigments and nineteen more of the library that X-rays show, in its order."""
+    """Return the paper's eleven pigments and nineteen more detectable ones of the library, in its order."""
     paper = list(paper_outputs().names)
     visible = {group.name for group in library().groups if group.visible}
     other_names = [each.name for each in library() if each.name not in paper and visible.intersection(each.groups)]
@@ -260,7 +260,7 @@ def thirty_names() -> tuple[str, ...]:
 
 
 def thirty_pigments(plan: Plan) -> Samples:
-    """Return stratigraphies like the paper's, one pigment a layer, drawn from thirty."""
+    """Return stratigraphies like the paper's, one pigment per layer, from thirty pigments."""
     rng = np.random.default_rng((plan.seed, 6))
     samples, contents = [], []
     for *_, top_um, bottom_um in paper_grid(plan.materials)[:: plan.grid_step * plan.study_step]:
