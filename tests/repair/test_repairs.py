@@ -58,7 +58,7 @@ def test_shifted_rows_are_found_within_their_error(columns: float) -> None:
 def test_straight_rows_are_left_alone() -> None:
     found = find_row_shift(Scan(np.random.default_rng(0).poisson(painting(2, 40, 60)).astype(np.uint16)))
     assert not found.significant
-    assert "do not lie off: " in found.in_words()
+    assert "do not lie off: " in found.describe()
 
 
 def test_aligned_rows_are_nearer_to_the_truth_and_lose_no_count() -> None:

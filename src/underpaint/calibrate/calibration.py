@@ -297,7 +297,7 @@ def _best_axis(data: _Data, prior: EnergyAxis | None) -> "_Refined":
         refined_other = _refined_or_none(data, hypotheses[0], None)
         if refined_other is not None and _overwhelming(refined_other):
             return refined_other
-    if refined_near is None or not _borne_out(refined_near, prior):
+    if refined_near is None or not _is_confirmed(refined_near, prior):
         kind = DoubtedAxisError if data.total.sum() > _PLENTY_COUNTS else CalibrationError
         _fail(data.name, "they neither confirm the file's axis nor prove another one; more lines are", kind)
     return refined_near
@@ -310,7 +310,7 @@ def _refined_or_none(data: _Data, start: Hypothesis, prior: EnergyAxis | None) -
         return None
 
 
-def _borne_out(refined: "_Refined", prior: EnergyAxis) -> bool:
+def _is_confirmed(refined: "_Refined", prior: EnergyAxis) -> bool:
     """Whether the lines confirm an axis near the file's; the farther off, the more lines are required."""
     if not _consistent(refined):
         return False

@@ -61,7 +61,7 @@ class Drift:
         sigmas = self.span_ev / float(np.sqrt(2.0) * np.median(self.error_ev[finite]))
         return bool(self.span_ev > _MIN_DRIFT_EV and sigmas > _MIN_SIGMAS)
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """Describe the drift."""
         finite = np.isfinite(self.shift_ev)
         if finite.sum() < 2:

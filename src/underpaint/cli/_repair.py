@@ -161,9 +161,9 @@ def _aligned(scan: "Scan", given: float | None) -> "tuple[Scan, Step]":
     shift = room.find_row_shift(scan) if given is None else room.RowShift(given, 0.0)
     if given is None and not shift.significant:
         facts = {"shift_columns": 0.0, "found_columns": shift.columns, "error_columns": shift.error_columns}
-        return scan, room.Step("rows", f"{shift.in_words()}: left as they are", facts)
+        return scan, room.Step("rows", f"{shift.describe()}: left as they are", facts)
     moved, step = room.with_rows_aligned(scan, shift)
-    return moved, step if given is not None else replace(step, description=f"{shift.in_words()}; {step.description}")
+    return moved, step if given is not None else replace(step, description=f"{shift.describe()}; {step.description}")
 
 
 def _ranges(text: str) -> tuple[tuple[int, int], tuple[int, int]]:

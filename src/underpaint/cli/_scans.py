@@ -461,14 +461,14 @@ def info(
     from underpaint.data import survey
     from underpaint.io import scan_info
     from underpaint.io.load import load_each
-    from underpaint.repair import noting_mirrored_rows
+    from underpaint.repair import note_mirrored_rows
 
     grid = rows_and_columns(shape)
     with progress(quiet=quiet or as_json) as step:
         step("Reading the spectra", 0, 1)
         most = math.inf if every else READ_BYTES
         scans = load_each(file, detector=detector, shape=grid, counts_scale=counts_scale)
-        surveys = [survey(noting_mirrored_rows(scan), max_bytes=most / len(scans)) for scan in scans]
+        surveys = [survey(note_mirrored_rows(scan), max_bytes=most / len(scans)) for scan in scans]
         found = [(facts, found_axis(facts)) for facts in map(scan_info, surveys)]
     if as_json:
         facts = [own.facts() | {"calibration": axis.facts()} for own, axis in found]

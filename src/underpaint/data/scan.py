@@ -197,7 +197,7 @@ def _time(time_s: NDArray[np.float64] | None, row: int, column: int) -> float | 
     return None if time_s is None or np.isnan(time_s[row, column]) else float(time_s[row, column])
 
 
-def sound_spectra(counts: NDArray[Any]) -> NDArray[np.bool_]:
+def valid_spectra(counts: NDArray[Any]) -> NDArray[np.bool_]:
     """(...) True where a spectrum of (..., n_channel) has counts, none of them negative or not a number."""
     # A minimum with a NaN is NaN, and no comparison with NaN is true.
     most = counts.max(axis=-1)

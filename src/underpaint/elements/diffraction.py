@@ -18,7 +18,7 @@ from scipy.ndimage import maximum_filter1d
 from scipy.special import ndtr
 from scipy.stats import norm
 
-from underpaint.data import EnergyAxis, Scan, sound_spectra
+from underpaint.data import EnergyAxis, Scan, valid_spectra
 from underpaint.data.maps import Results
 from underpaint.data.peaks import resolution_fwhm_kev
 from underpaint.elements._families import CANDIDATES
@@ -195,10 +195,10 @@ class Diffraction:
         shape = detectors[0].shape[:2]
         flat = [array.reshape(-1, array.shape[-1]) for array in detectors]
         maps = np.full((len(flat[0]), len(flat), 2), np.nan, np.float32)
-        sound = np.logical_and.reduce([sound_spectra(array) for array in flat])
+        valid = np.logical_and.reduce([valid_spectra(array) for array in flat])
         if present is not None:
-            sound &= present.ravel()
-        merged = [_merged(array[sound], self.merge, len(self.comparisons[0].share)) for array in flat]
+            valid &= present.ravel()
+        merged = [_merged(array[valid], self.merge, len(self.comparisons[0].share)) for array in flat]
         total = np.sum(merged, axis=0)
         every = [
             comparison.sigmas(single, total - single)
@@ -206,8 +206,8 @@ class Diffraction:
         ]
         for number, sigmas in enumerate(every):
             best = sigmas.argmax(axis=1)
-            maps[sound, number, 0] = sigmas[np.arange(len(best)), best]
-            maps[sound, number, 1] = self.energy_kev[best]
+            maps[valid, number, 0] = sigmas[np.arange(len(best)), best]
+            maps[valid, number, 1] = self.energy_kev[best]
         candidates = np.nan_to_num(maps[:, :, 0]).max(axis=1) > self.threshold
         parts = [array[candidates].astype(np.float32) for array in flat]
         summed = np.sum(parts, axis=0)
@@ -218,7 +218,7 @@ class Diffraction:
             share = np.pad(share, (0, max(summed.shape[1] - share.size, 0)), mode="edge")[: summed.shape[1]]
             expected = rest * share
             expected *= comparison.relative(single.sum(axis=1), expected.sum(axis=1))
-            replaced = self._windows(sigmas[candidates[sound]] > MIN_SIGMAS, summed.shape[1])
+            replaced = self._windows(sigmas[candidates[valid]] > MIN_SIGMAS, summed.shape[1])
             clean += np.where(replaced, expected - single, 0.0)
         return maps.reshape(*shape, len(flat), 2), clean, candidates.reshape(shape)
 
@@ -341,10 +341,10 @@ def _sampled(scan: Scan, merge: int, n_merged: int) -> tuple[list[Single], list[
         block = blocks[index]
         parts = dask.compute(*(detector.counts[block] for detector in scan.detectors), scheduler="synchronous")
         flat = [np.asarray(part).reshape(-1, part.shape[-1]) for part in parts]
-        sound = np.logical_and.reduce([sound_spectra(spectra) for spectra in flat])
+        valid = np.logical_and.reduce([valid_spectra(spectra) for spectra in flat])
         if scan.present is not None:
-            sound &= scan.present[block].ravel()
-        rows = np.flatnonzero(sound)
+            valid &= scan.present[block].ravel()
+        rows = np.flatnonzero(valid)
         picked = rng.permutation(len(rows))[: -(-_SAMPLE_PIXELS // n_sampled)]
         for number, spectra in enumerate(flat):
             merged = _merged(spectra[rows], merge, n_merged)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint._version import __version__
-from underpaint.data import EnergyAxis, Scan, Survey, sound_spectra, survey
+from underpaint.data import EnergyAxis, Scan, Survey, survey, valid_spectra
 from underpaint.data.maps import Results
 from underpaint.elements._families import CANDIDATES, Template, family_templates, scatter_templates
 from underpaint.elements._pymca import PymcaFit
@@ -84,13 +84,13 @@ class ElementFit:
 
         ``shown`` is the engine's result for the valid spectra, if already computed.
         """
-        sound, spectra = sound_part(counts, present)
-        result = np.full((sound.size, self.n_map, 2), np.nan, np.float32)
+        valid, spectra = valid_part(counts, present)
+        result = np.full((valid.size, self.n_map, 2), np.nan, np.float32)
         columns = [self.engine.names.index(name) for name in self.names]
         for index, values in enumerate((self.engine(spectra) if shown is None else shown)[:2]):
-            result[sound, : len(columns), index] = values[:, columns]
+            result[valid, : len(columns), index] = values[:, columns]
         if self.scatter is not None:
-            result[sound, len(columns) :] = self.scatter(spectra)
+            result[valid, len(columns) :] = self.scatter(spectra)
         return result.reshape(*counts.shape[:2], self.n_map, 2)
 
     def without_diffraction(
@@ -152,13 +152,13 @@ class ElementFit:
         return results | self.diffraction.results(diffraction, step_mm)
 
 
-def sound_part(counts: NDArray[Any], present: NDArray[np.bool_] | None) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+def valid_part(counts: NDArray[Any], present: NDArray[np.bool_] | None) -> tuple[NDArray[np.bool_], NDArray[Any]]:
     """Return a mask of valid spectra, (n_row * n_column,), and these spectra."""
     flat = np.asarray(counts).reshape(-1, counts.shape[-1])
-    sound = sound_spectra(flat)
+    valid = valid_spectra(flat)
     if present is not None:
-        sound &= present.ravel()
-    return sound, flat if sound.all() else flat[sound]
+        valid &= present.ravel()
+    return valid, flat if valid.all() else flat[valid]
 
 
 def fit_elements(

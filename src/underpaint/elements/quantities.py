@@ -367,15 +367,15 @@ class Quantifier:
                 "scan has no live times. Measure the standard again with `underpaint calibrate --standard`."
             )
         self._names = tuple(names)
-        sound = np.isfinite(area).all(axis=1) & (scatter > 0)
+        valid = np.isfinite(area).all(axis=1) & (scatter > 0)
         if self._by_time and seconds is not None:
-            sound &= seconds > 0
-        if scatter[sound].sum() < _MIN_SCATTER:
+            valid &= seconds > 0
+        if scatter[valid].sum() < _MIN_SCATTER:
             raise CoverageError(
-                f"Cannot compute quantities: {scatter[sound].sum():.0f} counts of scattered tube radiation were "
+                f"Cannot compute quantities: {scatter[valid].sum():.0f} counts of scattered tube radiation were "
                 f"recorded, at least {_MIN_SCATTER:.0f} are needed to determine the dark matrix. Check the energy axis."
             )
-        rows = np.flatnonzero(sound)
+        rows = np.flatnonzero(valid)
         rows = rows[np.sort(np.random.default_rng(_SEED).permutation(len(rows))[:_MAX_SAMPLED])]
         area, sigma, scatter = area[rows], sigma[rows], scatter[rows]
         self.elements, self._main, self._other = self._chosen(sigma.mean(axis=0))
@@ -418,12 +418,12 @@ class Quantifier:
     def __call__(self, area: Array, sigma: Array, scatter: Array, seconds: Array | None = None) -> Array:
         """Return (n, n_element, 3) values and the ends of their 90 % intervals; NaN without a spectrum."""
         result = np.full((len(area), len(self.elements), 3), np.nan)
-        sound = np.isfinite(area).all(axis=1) & (scatter > 0)
+        valid = np.isfinite(area).all(axis=1) & (scatter > 0)
         if self._by_time and seconds is not None:
-            sound &= seconds > 0
-        points = _points(area[sound], scatter[sound])
+            valid &= seconds > 0
+        points = _points(area[valid], scatter[valid])
         label = np.argmin((self._centres**2).sum(axis=1) - 2.0 * points @ self._centres.T, axis=1)
-        rows = np.flatnonzero(sound)
+        rows = np.flatnonzero(valid)
         for index in np.unique(label):
             of_class = rows[label == index]
             time = np.ones(len(of_class)) if not self._by_time or seconds is None else seconds[of_class]

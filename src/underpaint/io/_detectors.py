@@ -599,11 +599,11 @@ def _leave_out_faulty(
     """Exclude detectors without counts, faulty ones, and those whose rates differ from all others."""
     values = {number: sample for number in rest if not isinstance(sample := samples[number], str)}
     faults = {number: fault for number, sample in values.items() if (fault := _fault(sample))}
-    sound = [number for number in values if number not in faults]
-    means = {number: float(values[number].sum(axis=1).mean()) for number in sound}
-    for number in sound:
-        other_means = [means[second] for second in sound if second != number]
-        if not other_means or (len(sound) == 2 and means[number] >= other_means[0]):
+    working = [number for number in values if number not in faults]
+    means = {number: float(values[number].sum(axis=1).mean()) for number in working}
+    for number in working:
+        other_means = [means[second] for second in working if second != number]
+        if not other_means or (len(working) == 2 and means[number] >= other_means[0]):
             continue
         typical = float(np.median(other_means))
         if means[number] * _MAX_RATIO < typical and typical > _MIN_COUNTS:

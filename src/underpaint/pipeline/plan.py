@@ -18,7 +18,7 @@ from underpaint.physics.materials import Palette, load_palette
 from underpaint.pigments.weights import load_card
 from underpaint.pipeline.blocks import BlockWork, MemoryStore, Output, Store, process_blocks
 from underpaint.pipeline.pooling import few_counts, plan_pooling
-from underpaint.repair import noting_mirrored_rows
+from underpaint.repair import note_mirrored_rows
 from underpaint.runtime.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -306,7 +306,7 @@ def plan(
 def read_survey(scan: Scan, step: Progress) -> Survey:
     """Read a scan once for all that concerns it as a whole."""
     step("Reading the spectra", 0, scan.n_pixel)
-    return survey(noting_mirrored_rows(scan), progress=lambda done, every: step("Reading the spectra", done, every))
+    return survey(note_mirrored_rows(scan), progress=lambda done, every: step("Reading the spectra", done, every))
 
 
 def identify(

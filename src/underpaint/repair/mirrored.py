@@ -72,7 +72,7 @@ class RowDirection:
         least = max(_MIN_SIGMAS * self.error, _MIN_LIKENESS * self.neighbours)
         return not self.is_mirrored and not self.is_straight and fits > least
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """Describe it in a sentence without a full stop."""
         figures = f"correlation with their neighbours {self.mirrored:.2f} mirrored, {self.as_recorded:.2f} as recorded"
         if self.is_mirrored:
@@ -161,7 +161,7 @@ def _at_the_best_lag(rows: Array, mean: Array) -> tuple[Array, float]:
     return np.asarray(products[best]), float(lags[best])
 
 
-def noting_mirrored_rows(scan: Scan) -> Scan:
+def note_mirrored_rows(scan: Scan) -> Scan:
     """Return the scan with a note on the remedy if every second row is mirrored; else unchanged.
 
     Of a large scan only a part is looked at, runs of rows spread over it: 32 MB, or 400 columns.
@@ -179,7 +179,7 @@ def noting_mirrored_rows(scan: Scan) -> Scan:
     direction = direction_of(_roots(np.moveaxis(images, 2, 0)), rows)
     if direction is None or not direction.is_mirrored:
         return scan
-    note = f"Beware: {direction.in_words()}. Mirror them back: underpaint repair SCAN --out FILE.h5 --snake."
+    note = f"Beware: {direction.describe()}. Mirror them back: underpaint repair SCAN --out FILE.h5 --snake."
     return replace(scan, notes=(*scan.notes, note))
 
 
@@ -216,7 +216,7 @@ def with_rows_mirrored(scan: Scan, direction: RowDirection | None = None) -> tup
     if scan.shape[0] < 2:
         raise ScanError("Cannot mirror every second row: the scan has 1 row, at least 2 are needed. Leave out --snake.")
     if direction is not None and direction.is_straight:
-        raise ScanError(f"Cannot mirror every second row: {direction.in_words()}. Leave out --snake.")
+        raise ScanError(f"Cannot mirror every second row: {direction.describe()}. Leave out --snake.")
     counts = scan.counts.rechunk({1: -1}).map_blocks(_mirrored_block, dtype=scan.counts.dtype, meta=scan.counts._meta)  # noqa: SLF001 - dask has no public name for it
     images: dict[str, Any] = {
         name: None if getattr(scan, name) is None else _mirrored(getattr(scan, name), 0)
@@ -225,7 +225,7 @@ def with_rows_mirrored(scan: Scan, direction: RowDirection | None = None) -> tup
     note = "odd rows mirrored; the first row's direction is kept, since the picture does not determine it"
     facts: dict[str, Any] = {"mirrored": "odd rows"}
     if direction is not None:
-        note = f"{direction.in_words()}: {note}"
+        note = f"{direction.describe()}: {note}"
         facts |= {"correlation_mirrored": direction.mirrored, "correlation_as_recorded": direction.as_recorded}
     return replace(scan, counts=counts, notes=(*scan.notes, note), **images), Step("snake", note, facts)
 

@@ -124,15 +124,15 @@ def _mended_block(
     for row, column in np.argwhere(mended[first : first + len(part)]):
         rows = slice(max(row + above - 1, 0), row + above + 2)
         columns = slice(max(column - 1, 0), column + 2)
-        sound = ~wrong[first - above :][rows, columns]
-        part[row, column] = block[rows, columns][sound].mean(axis=0)
+        valid = ~wrong[first - above :][rows, columns]
+        part[row, column] = block[rows, columns][valid].mean(axis=0)
     return part
 
 
-def _mended_times(time_s: Array | None, mended: NDArray[np.bool_], sound: NDArray[np.bool_]) -> Array | None:
+def _mended_times(time_s: Array | None, mended: NDArray[np.bool_], valid: NDArray[np.bool_]) -> Array | None:
     if time_s is None:
         return None
-    usable = sound & np.isfinite(time_s)
+    usable = valid & np.isfinite(time_s)
     total = convolve(np.where(usable, time_s, 0.0), _AROUND, mode="constant")
     number = convolve(usable.astype(np.int64), _AROUND, mode="constant")
     return np.where(mended, np.where(number > 0, total / np.maximum(number, 1), np.nan), time_s)

@@ -55,12 +55,12 @@ class RowShift:
         """Whether it is more than a tenth of a pixel and four deviations."""
         return abs(self.columns) > max(_MIN_SHIFT, _MIN_SIGMAS * self.error_columns)
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """Describe the shift."""
         state = "lie off by" if self.significant else "do not lie off:"
         words = f"odd rows {state} {self.columns:+.2f} ± {self.error_columns:.2f} columns against even ones"
         if self.direction is not None and self.direction.looks_symmetric:
-            words += f"; {self.direction.in_words()}"
+            words += f"; {self.direction.describe()}"
         return words
 
 
@@ -92,7 +92,7 @@ def find_row_shift(scan: Scan) -> RowShift:
     direction = direction_of(images)
     if direction is not None and direction.is_mirrored:
         raise ScanError(
-            f"Cannot find the shift of rows: {direction.in_words()}. Add --snake, which mirrors them back; with "
+            f"Cannot find the shift of rows: {direction.describe()}. Add --snake, which mirrors them back; with "
             "--rows, their shift is found thereafter."
         )
     if direction is not None and direction.neighbours < _MIN_SIGMAS * direction.error:
@@ -127,7 +127,7 @@ def _refuse_doubtful(shift: RowShift, n_column: int) -> None:
         abs(direction.mirrored_columns) < abs(shift.columns) - _MIN_DIFFERENCE
     ):  # fmt: skip
         message = (
-            f"Cannot measure the shift of odd rows: {direction.in_words()}, or moved by {shift.columns:+.2f} columns. "
+            f"Cannot measure the shift of odd rows: {direction.describe()}, or moved by {shift.columns:+.2f} columns. "
             f"Add --snake if the scanner records the way back, else give --row-shift {shift.columns:.2f}."
         )
     else:

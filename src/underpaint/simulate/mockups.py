@@ -90,7 +90,7 @@ def paint_mockups(n_spectra: int, counts: float, seed: int, axis: EnergyAxis = X
     the full forward model: scatter, all orders, noise.
     """
     rng = np.random.default_rng(seed)
-    instrument = machine(rng)
+    instrument = perturbed_instrument(rng)
     recipe = load_recipe("table2")
     pairs = [(top, bottom) for top in recipe.tops for bottom in recipe.bottoms]
     sizes = [len(part) for part in np.array_split(np.arange(n_spectra), len(pairs))]
@@ -109,7 +109,7 @@ def paint_mockups(n_spectra: int, counts: float, seed: int, axis: EnergyAxis = X
     )
 
 
-def machine(rng: np.random.Generator) -> Instrument:
+def perturbed_instrument(rng: np.random.Generator) -> Instrument:
     """Return a realistic ELIO; measured tubes have lines up to 1.7 times as strong as Ebel's."""
     elio = perturbed(load_instrument(INSTRUMENT), rng)
     tube = elio.tube

@@ -453,8 +453,8 @@ def fault_of_blosc(packed: bytes, unpacked_bytes: int) -> str:
     if flags & _COPIED:
         is_whole = packed_bytes == n_byte + HEADER_BYTES
         return "" if is_whole else f"a Blosc chunk that is not packed has {packed_bytes} bytes for {n_byte}"
-    sound = _blocks_fit(packed, n_byte, block_bytes, type_bytes, split=not flags & _UNSPLIT)
-    return "" if sound else "the blocks of a Blosc chunk are outside of it"
+    is_valid = _blocks_fit(packed, n_byte, block_bytes, type_bytes, split=not flags & _UNSPLIT)
+    return "" if is_valid else "the blocks of a Blosc chunk are outside of it"
 
 
 def _blocks_fit(packed: bytes, n_byte: int, block_bytes: int, type_bytes: int, *, split: bool) -> bool:

@@ -21,7 +21,7 @@ from underpaint.calibrate import (
     merge_knowledge,
     with_calibration,
 )
-from underpaint.data import Scan, sound_spectra
+from underpaint.data import Scan, valid_spectra
 from underpaint.data.maps import split_place
 from underpaint.errors import TrainingError
 from underpaint.lab.training.batches import Batch, Batches
@@ -361,7 +361,7 @@ def scan_spectra(scan: Scan, card: ModelCard, seed: int) -> Library:
 def _sound(scan: Scan, rows: slice) -> NDArray[Any]:
     counts = np.asarray(scan.counts[rows].compute())
     present = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[rows]
-    return np.asarray(counts[present & sound_spectra(counts)])
+    return np.asarray(counts[present & valid_spectra(counts)])
 
 
 @dataclass(frozen=True)

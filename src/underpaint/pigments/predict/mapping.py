@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from underpaint._version import __version__
-from underpaint.data import EnergyAxis, Scan, sound_spectra
+from underpaint.data import EnergyAxis, Scan, valid_spectra
 from underpaint.data.maps import Results, from_scale, material_of, split_place
 from underpaint.data.rebin import apply_rebin, rebin_matrix
 from underpaint.errors import CoverageError, ModelError
@@ -79,7 +79,7 @@ class AnswerPlan:
     def __call__(self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None) -> Arrays:
         """Return the answers to (n_row, n_column, n_channel) counts, by the names of :meth:`arrays`."""
         arrays = self.arrays((counts.shape[0], counts.shape[1]))
-        usable = sound_spectra(counts) if present is None else present & sound_spectra(counts)
+        usable = valid_spectra(counts) if present is None else present & valid_spectra(counts)
         recorded = np.array([[self.axis.start_kev, self.axis.stop_kev]], dtype=np.float32)
         told = self.known.inputs(self.model.card.instrument_inputs)
         row, column = np.nonzero(usable)
