@@ -20,7 +20,7 @@ help:
 	@echo "make demo        build, scan and identify a virtual panel; says what to open"
 	@echo "make test        create the environment and pass the tests"
 	@echo "make check       lint, types, contracts, dead-code and docs-check in one"
-	@echo "make lint        ruff: style and format        make format     put the format right"
+	@echo "make lint        ruff and the vocabulary        make format     put the format right"
 	@echo "make types       mypy, strict                  make contracts  who may import whom"
 	@echo "make dead-code   what nothing uses (vulture)"
 	@echo "make docs-check  links and pasted figures      make figures    paste the figures anew"
@@ -70,6 +70,7 @@ lock: $(VENV)/.installed-plain
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/python tools/wording.py
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix

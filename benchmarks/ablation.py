@@ -93,17 +93,17 @@ def trained(name: str, arm: Arm, runs: Path, seconds: float) -> dict[str, Any]:
     per_s = spectra_per_s(library, settings)
     # the last share of a pass is taken off the library
     epochs = int(np.ceil(seconds * per_s / len(library)))
-    kept = library.source < seconds * per_s / epochs / len(library) * STRATIGRAPHIES
+    selected = library.source < seconds * per_s / epochs / len(library) * STRATIGRAPHIES
     settings = settings.model_copy(update={"epochs": epochs, "patience": epochs})
     begin = time.process_time()
-    report = train(settings, library.rows(np.flatnonzero(kept)))
+    report = train(settings, library.rows(np.flatnonzero(selected)))
     export(report.trained.network, report.trained.card, folder)
     spent = {
         **arm._asdict(),
         "processor_s": time.process_time() - begin,
         "spectra_per_s": per_s,
         "epochs": epochs,
-        "spectra": epochs * int(kept.sum()),
+        "spectra": epochs * int(selected.sum()),
         "validation_loss": report.validation_loss,
     }
     note.write_text(json.dumps(spent), "utf-8")

@@ -35,8 +35,8 @@ from underpaint.lab.training.settings import TrainSettings
 from underpaint.physics.forward import count, emit, render
 from underpaint.physics.instrument import Instrument, Optic, load_instrument
 from underpaint.physics.materials import load_palette
-from underpaint.runtime.files import whole_file
-from underpaint.runtime.progress import silent
+from underpaint.runtime.files import atomic_write
+from underpaint.runtime.progress import no_progress
 from underpaint.simulate import LibrarySettings
 from underpaint.simulate.draw import RandomStratigraphies, StratigraphySampler
 
@@ -75,10 +75,10 @@ def virtual_scan(instrument: Instrument, seed: int, side: int = SIDE) -> Scan:
     rng = np.random.default_rng((seed, 5))
     sampler = StratigraphySampler(RandomStratigraphies(palette=load_palette().pigments))
     expected = np.asarray(render(emit([sampler.draw(rng) for _ in range(side**2)], instrument), instrument.detector))
-    wanted = np.exp(rng.uniform(np.log(COUNTS[0]), np.log(COUNTS[1]), (side**2, 1)))
-    counts = count(expected * (wanted / expected.sum(axis=1, keepdims=True)), rng=rng)
-    own = instrument.detector
-    axis = EnergyAxis(own.gain_kev, own.zero_kev, own.n_channel)
+    target_counts = np.exp(rng.uniform(np.log(COUNTS[0]), np.log(COUNTS[1]), (side**2, 1)))
+    counts = count(expected * (target_counts / expected.sum(axis=1, keepdims=True)), rng=rng)
+    detector = instrument.detector
+    axis = EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)
     return Scan(counts.reshape(side, side, -1), axis=axis, name=instrument.name)
 
 
@@ -95,7 +95,7 @@ def measure(name: str, seed: int, model: str, sizes: Sizes, n_true: int) -> dict
             instrument=instrument, n_stratigraphies=n_true, renders=1, chunk=64, seed=TRUE_SEED + seed,
             places=bool(report.given.card.instrument_inputs),
         )  # fmt: skip
-        truth = simulated(job, Path(folder, "true.h5"), 1, silent)
+        truth = simulated(job, Path(folder, "true.h5"), 1, no_progress)
     scored = _scores(report, truth, seed)
     return {
         "instrument": name,
@@ -116,52 +116,52 @@ def _scores(report: AdaptReport, truth: Any, seed: int) -> dict[str, dict[str, A
     level = TrainSettings(library=(Path("true.h5"),), out=Path(), kind=card.kind, counts_min=COUNTS[0],
                           counts_max=COUNTS[1], seed=seed)  # fmt: skip
     groups = [name for name, kind in zip(card.names, card.kinds, strict=True) if kind == "group"]
-    told = report.told.inputs(card.instrument_inputs) if card.instrument_inputs else None
+    instrument_inputs = report.told.inputs(card.instrument_inputs) if card.instrument_inputs else None
 
     def ask(way: str) -> Answers:
         network = report.given.network if way == "given" else report.candidates[way].network
-        found = answers_of(network, card.names, truth, level, None if way == "given" else told)
-        return found.only([name for name in truth.names if name in groups])
+        answers = answers_of(network, card.names, truth, level, None if way == "given" else instrument_inputs)
+        return answers.only([name for name in truth.names if name in groups])
 
-    given = ask("given")
-    return {way: compare(given, ask(way), seed=seed).as_dict() for way in ("given", *report.candidates)}
+    baseline = ask("given")
+    return {way: compare(baseline, ask(way), seed=seed).as_dict() for way in ("given", *report.candidates)}
 
 
 def summary(cases: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return for each way the mean gain, by instrument and outside the training's range, and how often it was worse."""
-    done = [case for case in cases if "ways" in case]
-    names = list(dict.fromkeys(way for case in done for way in case["ways"]))
-    found: dict[str, Any] = {}
+    completed = [case for case in cases if "ways" in case]
+    names = list(dict.fromkeys(way for case in completed for way in case["ways"]))
+    result: dict[str, Any] = {}
     for way in names:
-        own = [(case["instrument"], case["ways"][way]) for case in done if way in case["ways"]]
-        outside = [each["gain"] for name, each in own if name != "inside"]
-        found[way] = {
+        entries = [(case["instrument"], case["ways"][way]) for case in completed if way in case["ways"]]
+        outside = [each["gain"] for name, each in entries if name != "inside"]
+        result[way] = {
             "mean_gain_outside": float(np.mean(outside)) if outside else None,
-            "worst_gain": min(each["gain"] for _, each in own),
-            "worse_by_two_standard_errors": sum(each["gain"] < -2 * each["standard_error"] for _, each in own),
-            "better_by_two_standard_errors": sum(each["gain"] > 2 * each["standard_error"] for _, each in own),
-            "cases": len(own),
+            "worst_gain": min(each["gain"] for _, each in entries),
+            "worse_by_two_standard_errors": sum(each["gain"] < -2 * each["standard_error"] for _, each in entries),
+            "better_by_two_standard_errors": sum(each["gain"] > 2 * each["standard_error"] for _, each in entries),
+            "cases": len(entries),
             "by_instrument": {
-                name: float(np.mean([each["after"] for other, each in own if other == name]))
-                for name in dict.fromkeys(name for name, _ in own)
+                name: float(np.mean([each["after"] for name_of_case, each in entries if name_of_case == name]))
+                for name in dict.fromkeys(name for name, _ in entries)
             },
         }
-    return found
+    return result
 
 
-def cases_done(path: Path | None, asked: dict[str, Any]) -> list[dict[str, Any]]:
+def cases_done(path: Path | None, request: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the cases that an earlier call of the same sizes has written."""
     if path is None or not path.is_file():
         return []
-    held = json.loads(path.read_text(encoding="utf-8"))
-    return list(held["cases"]) if all(held.get(name) == value for name, value in asked.items()) else []
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return list(stored["cases"]) if all(stored.get(name) == value for name, value in request.items()) else []
 
 
-def table(found: dict[str, Any]) -> Table:
+def table(result: dict[str, Any]) -> Table:
     """Return the mean F1 of each way by instrument."""
-    columns = list(found["given"]["by_instrument"])
+    columns = list(result["given"]["by_instrument"])
     shown = Table("way", *columns, "mean gain outside", "worse", "better", title="macro F1 of the groups")
-    for way, each in found.items():
+    for way, each in result.items():
         gain = each["mean_gain_outside"]
         shown.add_row(
             way, *(f"{each['by_instrument'][name]:.3f}" for name in columns), "" if gain is None else f"{gain:+.4f}",
@@ -181,20 +181,20 @@ def main() -> None:
     parser.add_argument("--true", type=int, default=384, help="stratigraphies to score on")
     parser.add_argument("--model", default="default")
     parser.add_argument("--only", nargs="*", choices=list(instruments()))
-    given = parser.parse_args()
-    sizes = Sizes(n_stratigraphies=given.size, n_held_out=max(64, given.size // 4), epochs=given.epochs)
-    asked = {"model": given.model, "sizes": sizes.model_dump(), "n_true": given.true, "counts": list(COUNTS),
+    options = parser.parse_args()
+    sizes = Sizes(n_stratigraphies=options.size, n_held_out=max(64, options.size // 4), epochs=options.epochs)
+    request = {"model": options.model, "sizes": sizes.model_dump(), "n_true": options.true, "counts": list(COUNTS),
              "scan": f"{SIDE} x {SIDE}", "version": __version__}  # fmt: skip
-    cases = cases_done(given.json, asked)
-    done = {(case["instrument"], case["seed"]) for case in cases}
-    for seed, name in ((seed, name) for seed in range(given.seeds) for name in given.only or instruments()):
-        if (name, seed) in done:
+    cases = cases_done(options.json, request)
+    completed = {(case["instrument"], case["seed"]) for case in cases}
+    for seed, name in ((seed, name) for seed in range(options.seeds) for name in options.only or instruments()):
+        if (name, seed) in completed:
             continue
-        cases.append(measure(name, seed, given.model, sizes, given.true))
+        cases.append(measure(name, seed, options.model, sizes, options.true))
         Console().print(cases[-1])
-        if given.json is not None:
-            with whole_file(given.json) as part:
-                result = {**asked, "summary": summary(cases), "cases": cases}
+        if options.json is not None:
+            with atomic_write(options.json) as part:
+                result = {**request, "summary": summary(cases), "cases": cases}
                 part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     Console().print(table(summary(cases)))
 

@@ -34,10 +34,10 @@ from underpaint.lab.training.module import PigmentModule, ask, inputs_of, loss_o
 from underpaint.lab.training.split import Split, split_by_source
 from underpaint.pigments.predict import open_model
 from underpaint.pigments.weights import ModelCard
-from underpaint.runtime.files import whole_file
+from underpaint.runtime.files import atomic_write
 
 KINDS = ("xu2022", "default", "layers_dense", "layers", "layers_recurrent", "layers_composition")
-WHAT = {
+TASKS = {
     "xu2022": "the paper's network",
     "default": "convolutions, dense layers, linear path",
     "layers_dense": "the same, by place, told the instrument",
@@ -152,21 +152,25 @@ def _presence(data: Library, batches: list[Batch], logits: list[torch.Tensor]) -
     )
     figures = figures_by_name(data.names, *(each.float().numpy() for each in table))
     kinds = dict(zip(data.names, data.kinds, strict=True))
-    found: dict[str, float] = {}
+    scores: dict[str, float] = {}
     for place in ("anywhere", "surface", "below"):
-        own = [each for each in figures if split_place(each.name)[1] == place]
-        groups = [each.f1 for each in own if kinds[each.name] == "group"]
-        members = [each.auprc for each in own if kinds[each.name] == "member"]
-        found[f"group_f1_{place}"] = round(float(np.nanmean(groups)), 4)
-        found[f"member_auprc_{place}"] = round(float(np.nanmean(members)), 4)
-    return found
+        figures_of_place = [each for each in figures if split_place(each.name)[1] == place]
+        groups = [each.f1 for each in figures_of_place if kinds[each.name] == "group"]
+        members = [each.auprc for each in figures_of_place if kinds[each.name] == "member"]
+        scores[f"group_f1_{place}"] = round(float(np.nanmean(groups)), 4)
+        scores[f"member_auprc_{place}"] = round(float(np.nanmean(members)), 4)
+    return scores
 
 
 def _thickness(data: Library, batches: list[Batch], answers: list[tuple[torch.Tensor, ...]]) -> dict[str, float]:
     column = data.quantity_names.index(SURFACE_UM)
     truth, mean, sigma = (
         torch.cat(each)[:, column].numpy()
-        for each in ([batch.quantity for batch in batches], [one[1] for one in answers], [one[2] for one in answers])
+        for each in (
+            [batch.quantity for batch in batches],
+            [answer[1] for answer in answers],
+            [answer[2] for answer in answers],
+        )
     )
     off = np.abs(mean - truth)
     return {
@@ -191,29 +195,29 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     data = load_library(arguments.library, half=True)
-    whole = split_by_source(data.source, seed=arguments.seed, validation_share=0.02, test_share=0.05)
-    chosen = np.random.default_rng(arguments.seed).permutation(whole.train)[: arguments.spectra]
-    split = Split(np.sort(chosen), whole.validation, np.random.default_rng(1).permutation(whole.test))
+    full_split = split_by_source(data.source, seed=arguments.seed, validation_share=0.02, test_share=0.05)
+    chosen = np.random.default_rng(arguments.seed).permutation(full_split.train)[: arguments.spectra]
+    split = Split(np.sort(chosen), full_split.validation, np.random.default_rng(1).permutation(full_split.test))
     about = {
         "library": arguments.library.name, "seed": arguments.seed, "processor_minutes_each": arguments.minutes,
         "spectra": int(split.train.size), "test_spectra": min(_TEST_SPECTRA, split.test.size),
     }  # fmt: skip
     networks = finished(arguments.json, about)
-    for kind in (own for own in arguments.kinds if own not in networks):
+    for kind in (kind_requested for kind_requested in arguments.kinds if kind_requested not in networks):
         with tempfile.TemporaryDirectory() as folder:
-            networks[kind] = {"what": WHAT[kind], **trained(kind, data, split, arguments, Path(folder))}
+            networks[kind] = {"what": TASKS[kind], **trained(kind, data, split, arguments, Path(folder))}
         print(json.dumps({kind: networks[kind]}), flush=True)
         keep(arguments.json, about, networks)
-    for kind, own in networks.items():  # one after the other, so that they meet the same machine
-        own["spectra_per_s"] = round(speed(kind, data, arguments))
-        print(f"{kind}: {own['spectra_per_s']:,} spectra/s", flush=True)
+    for kind, kind_requested in networks.items():  # one after the other, so that they meet the same machine
+        kind_requested["spectra_per_s"] = round(speed(kind, data, arguments))
+        print(f"{kind}: {kind_requested['spectra_per_s']:,} spectra/s", flush=True)
     keep(arguments.json, about, networks)
 
 
 def keep(path: Path | None, about: dict[str, Any], networks: dict[str, dict[str, Any]]) -> None:
     """Write what is finished."""
     if path is not None:
-        with whole_file(path) as part:
+        with atomic_write(path) as part:
             part.write_text(json.dumps({**about, "networks": networks}, indent=2) + "\n", encoding="utf-8")
 
 
@@ -221,9 +225,9 @@ def finished(path: Path | None, about: dict[str, Any]) -> dict[str, dict[str, An
     """Return the networks of an interrupted run on the same spectra."""
     if path is None or not path.is_file():
         return {}
-    found = json.loads(path.read_text("utf-8"))
-    networks: dict[str, dict[str, Any]] = found.pop("networks")
-    return networks if found == about else {}
+    stored = json.loads(path.read_text("utf-8"))
+    networks: dict[str, dict[str, Any]] = stored.pop("networks")
+    return networks if stored == about else {}
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from underpaint.data.maps import Results
 from underpaint.elements import fit_elements
 
 SIGMAS = 5.0
-FEWEST_PIXELS = 100
+MIN_PIXELS = 100
 FAMILIES = ("Ca_K", "Fe_K", "Cu_K", "Zn_K", "Hg_L", "Pb_L")
 
 
@@ -42,7 +42,7 @@ def main() -> None:
         fits.append({name: fit_elements(scan, instrument=instrument, engine=name) for name in ("underpaint", "fixed")})
         total = float(scan.present_counts().sum().compute())
         result[source] = {"claimed": claimed(fits[-1]["underpaint"], total)}
-        if scan.n_pixel > FEWEST_PIXELS:
+        if scan.n_pixel > MIN_PIXELS:
             result[source]["noise_ratio"] = noise_ratio(**fits[-1])
         Console().print(source, result[source])
     if len(fits) > 1 and fits[0]["fixed"].shape == fits[1]["fixed"].shape and fits[0]["fixed"].shape != (1, 1):
@@ -72,14 +72,14 @@ def _neighbours(area: np.ndarray) -> float:
     return float(np.nanmedian(np.abs(np.diff(area, axis=1))))
 
 
-def difference_z(one: Results, other: Results) -> dict[str, float]:
+def difference_z(first: Results, second: Results) -> dict[str, float]:
     """Return by family the rms of the difference of two maps, after one scale, over its stated deviation."""
     result = {}
     for name in FAMILIES:
-        if name in one.lines and name in other.lines:
-            scale = float(np.nansum(other[name]) / np.nansum(one[name]))
-            sigma = np.hypot(other.map("area_sigma", name), scale * one.map("area_sigma", name))
-            result[name] = float(np.sqrt(np.nanmean(((other[name] - scale * one[name]) / sigma) ** 2)))
+        if name in first.lines and name in second.lines:
+            scale = float(np.nansum(second[name]) / np.nansum(first[name]))
+            sigma = np.hypot(second.map("area_sigma", name), scale * first.map("area_sigma", name))
+            result[name] = float(np.sqrt(np.nanmean(((second[name] - scale * first[name]) / sigma) ** 2)))
     return result
 
 

@@ -46,8 +46,8 @@ AXIS = EnergyAxis(0.01, 0.005, 4096)
 SN_K_SCALE = 0.934
 """Tin's K lines in the spectra over the counts that the reference states for them, measured on the spectra."""
 AREA_DRAWS, FALSE_DRAWS = 20, 500
-PRESENT_SIGMAS, TOLD_SIGMAS, POWER_SIGMAS, FALSE_SIGMAS = 20.0, 10.0, 8.0, 5.0
-FEWEST_SAMPLES = 5
+PRESENT_SIGMAS, IDEAL_SIGMAS, POWER_SIGMAS, FALSE_SIGMAS = 20.0, 10.0, 8.0, 5.0
+MIN_SAMPLES = 5
 OVERLAP_KEV = 0.15
 TIMED_SPECTRA = 8192
 BOOTSTRAPS = 200
@@ -70,7 +70,9 @@ def main() -> None:
         show(figures, counts)
     result["spectra_per_s"] = speeds(truth, arguments.seed)
     Console().print(result["spectra_per_s"])
-    result["simulated"] = {name: coverage(one, arguments.seed) for name, one in unseen_instruments().items()}
+    result["simulated"] = {
+        name: coverage(instrument, arguments.seed) for name, instrument in unseen_instruments().items()
+    }
     Console().print(result["simulated"])
     arguments.json.write_text(json.dumps(result, indent=1), "utf-8")
 
@@ -125,65 +127,65 @@ class Truth:
 
 
 def _lines_of(rows: list[dict[str, Any]], total: float) -> dict[str, tuple[Array, Array]]:
-    found: dict[str, list[tuple[float, float]]] = {}
+    lines: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         family = f"{row['el']}_{row['line'][0]}"
         scale = SN_K_SCALE if family == "Sn_K" else 1.0
-        found.setdefault(family, []).append((row["energy_keV"], scale * row["counts"] / total))
-    return {name: (np.asarray(pairs)[:, 0], np.asarray(pairs)[:, 1]) for name, pairs in found.items()}
+        lines.setdefault(family, []).append((row["energy_keV"], scale * row["counts"] / total))
+    return {name: (np.asarray(pairs)[:, 0], np.asarray(pairs)[:, 1]) for name, pairs in lines.items()}
 
 
 def at_counts(truth: Truth, counts: float, seed: int) -> dict[str, Any]:
     """Return the figures of all engines at one number of counts."""
     scan = truth.scan(counts, FALSE_DRAWS, seed)
-    seen = survey(scan)
+    summary = survey(scan)
     result: dict[str, Any] = {}
-    told: dict[str, Array] = {}
+    ideal_sigma: dict[str, Array] = {}
     for engine in ENGINES:
-        known = None if engine == "found" else truth.instrument
+        instrument = None if engine == "found" else truth.instrument
         name = "underpaint" if engine == "found" else engine
-        fit = prepare_fit(seen, AXIS, instrument=known, engine=name)
+        fit = prepare_fit(summary, AXIS, instrument=instrument, engine=name)
         if isinstance(fit.engine, VariableFit):
             # all families of the fit are judged, not only those that the scan shows
-            fit = prepare_fit(seen, AXIS, instrument=known, families=fit.engine.names)
+            fit = prepare_fit(summary, AXIS, instrument=instrument, families=fit.engine.names)
         if engine == "underpaint":
-            told = told_sigma(truth, fit, counts)
+            ideal_sigma = ideal_sigma_of(truth, fit, counts)
         fitted = np.concatenate([fit(np.asarray(scan.counts[row : row + 1])) for row in range(len(truth.names))])
-        result[engine] = _by_family(truth, fit.names, fitted, counts, told)
+        result[engine] = _by_family(truth, fit.names, fitted, counts, ideal_sigma)
     return result
 
 
-def told_sigma(truth: Truth, fit: ElementFit, counts: float) -> dict[str, Array]:
+def ideal_sigma_of(truth: Truth, fit: ElementFit, counts: float) -> dict[str, Array]:
     """Return by family the (n_sample,) counting deviations of a fit that knows each sample's true line ratios."""
     engine: Any = fit.engine
     detector = truth.instrument.detector
     binned = engine.bins(counts * truth.spectra, np.float32)
     sigma = np.zeros((len(truth.names), len(engine.names)))
     for row, index in enumerate(engine.class_of(binned)):
-        one = engine.classes[index]
-        free = one.solution.columns[: one.n_free].copy()
+        class_solver = engine.classes[index]
+        free = class_solver.solution.columns[: class_solver.n_free].copy()
         for column, name in enumerate(engine.names):
             if name in truth.lines[row]:
                 energy, share = truth.lines[row][name]
                 response = engine.bins(response_matrix(detector, AXIS, energy)) / efficiency(detector, energy)[:, None]
                 free[column] = share / share.sum() @ response
         variance = np.maximum(binned[row].astype(np.float64), 0.2)
-        gain = solve(binned[row], free, one.shapes.scatter_changes * counts, variance).gain
+        gain = solve(binned[row], free, class_solver.shapes.scatter_changes * counts, variance).gain
         sigma[row] = np.sqrt(gain[: len(engine.names)] ** 2 @ variance)
     return {name: sigma[:, column] for column, name in enumerate(engine.names)}
 
 
 def _by_family(
-    truth: Truth, names: tuple[str, ...], fitted: NDArray[np.float32], counts: float, told: dict[str, Array]
+    truth: Truth, names: tuple[str, ...], fitted: NDArray[np.float32], counts: float, ideal_sigma: dict[str, Array]
 ) -> dict[str, Any]:
     true = counts * truth.areas(names)
     return {
-        name: _family(truth, name, true[:, column], fitted[:, :, column].astype(np.float64), told.get(name))
+        name: _family(truth, name, true[:, column], fitted[:, :, column].astype(np.float64), ideal_sigma.get(name))
         for column, name in enumerate(names)
     }
 
 
-def _family(truth: Truth, name: str, true: Array, fitted: Array, told: Array | None) -> dict[str, Any]:
+def _family(truth: Truth, name: str, true: Array, fitted: Array, ideal_sigma: Array | None) -> dict[str, Any]:
     """Figures of a family from (n_sample, n_draw, 2) areas and deviations."""
     area, sigma = fitted[..., 0], fitted[..., 1]
     z = (area - true[:, None]) / np.maximum(sigma, 1e-9)
@@ -208,15 +210,15 @@ def _family(truth: Truth, name: str, true: Array, fitted: Array, told: Array | N
             "false_share": float((z[absent] > FALSE_SIGMAS).mean()),
             "false_share_spread": _spread(z[absent] > FALSE_SIGMAS, np.mean),
         }
-    if told is not None:
-        clear = (true > TOLD_SIGMAS * told) & ~truth.piled_up
-        able = (true > POWER_SIGMAS * told) & ~truth.piled_up
+    if ideal_sigma is not None:
+        clear = (true > IDEAL_SIGMAS * ideal_sigma) & ~truth.piled_up
+        able = (true > POWER_SIGMAS * ideal_sigma) & ~truth.piled_up
         over = np.asarray([_overlapped(name, of) for of in truth.lines])
         if clear.any():
             result |= {
                 "n_told": int(clear.sum()),
                 "rms_z_told": _rms(z[clear, few]),
-                "sigma_ratio": float(np.median(stated[clear] / told[clear])),
+                "sigma_ratio": float(np.median(stated[clear] / ideal_sigma[clear])),
             }
         for key, rows in (("power", able & ~over), ("power_overlapped", able & over)):
             if rows.any():
@@ -232,8 +234,8 @@ def _overlapped(name: str, lines: dict[str, tuple[Array, Array]]) -> bool:
     energy, share = lines[name]
     strongest = energy[share.argmax()]
     return any(
-        float(other[1][np.abs(other[0] - strongest) < OVERLAP_KEV].sum()) > float(share.max())
-        for family, other in lines.items()
+        float(lines_of_other[1][np.abs(lines_of_other[0] - strongest) < OVERLAP_KEV].sum()) > float(share.max())
+        for family, lines_of_other in lines.items()
         if family != name
     )
 
@@ -255,19 +257,21 @@ def speeds(truth: Truth, seed: int) -> dict[str, Any]:
         -1, AXIS.n_channel
     )
     scan = Scan(da.from_array(spectra[None, :TIMED_SPECTRA], chunks=(1, 1024, -1)), AXIS)
-    seen = survey(scan)
+    summary = survey(scan)
     instrument = truth.instrument
-    names = prepare_fit(seen, AXIS, instrument=instrument).names  # the stratigraphies are simulated once an instrument
+    names = prepare_fit(
+        summary, AXIS, instrument=instrument
+    ).names  # the stratigraphies are simulated once an instrument
     result: dict[str, Any] = {}
     for engine in ("underpaint", "fixed", "pymca"):
-        begun = time.perf_counter()
-        fit = prepare_fit(seen, AXIS, families=names, instrument=instrument, engine=engine)
+        started = time.perf_counter()
+        fit = prepare_fit(summary, AXIS, families=names, instrument=instrument, engine=engine)
         planned = time.perf_counter()
         for first in range(0, TIMED_SPECTRA, 1024):
             fit(spectra[None, first : first + 1024])
-        done = time.perf_counter()
-        result[engine] = round(TIMED_SPECTRA / (done - begun))
-        result[f"{engine}_planned"] = round(TIMED_SPECTRA / (done - planned))
+        ended = time.perf_counter()
+        result[engine] = round(TIMED_SPECTRA / (ended - started))
+        result[f"{engine}_planned"] = round(TIMED_SPECTRA / (ended - planned))
     result["families"] = len(names)
     result["ratio_to_pymca"] = round(result["underpaint"] / result["pymca"], 2)
     result["ratio_to_pymca_planned"] = round(result["underpaint_planned"] / result["pymca_planned"], 2)
@@ -289,19 +293,19 @@ def coverage(instrument: Instrument, seed: int) -> dict[str, Any]:
     for counts in SIMULATED_COUNTS:
         scale = counts / expected.sum(axis=1, keepdims=True)
         drawn = rng.poisson(scale * expected).astype(np.uint32)[None]
-        seen = survey(Scan(da.from_array(drawn, chunks=(1, -1, -1)), axis))
-        fit = prepare_fit(seen, axis, instrument=instrument)
+        summary = survey(Scan(da.from_array(drawn, chunks=(1, -1, -1)), axis))
+        fit = prepare_fit(summary, axis, instrument=instrument)
         engine: Any = fit.engine
         shown = engine(drawn[0])
         area, sigma = shown.area[:, : len(engine.names)], shown.sigma[:, : len(engine.names)]
-        of_family = [np.asarray([name == one for one in lines.family]) for name in engine.names]
+        of_family = [np.asarray([name == family for family in lines.family]) for name in engine.names]
         true = np.stack([scale[:, 0] * detected[:, columns].sum(axis=1) for columns in of_family], axis=1)
-        held = np.abs(area - true) < INTERVAL_SIGMAS * sigma
+        covered = np.abs(area - true) < INTERVAL_SIGMAS * sigma
         clear = true > FALSE_SIGMAS * sigma
         result[f"{counts:.0e}".replace("+0", "")] = {
-            "clear": float(held[clear].mean()),
+            "clear": float(covered[clear].mean()),
             "n_clear": int(clear.sum()),
-            "faint": float(held[(true > 0) & ~clear].mean()),
+            "faint": float(covered[(true > 0) & ~clear].mean()),
         }
     return result
 
@@ -312,19 +316,19 @@ def show(figures: dict[str, Any], counts: float) -> None:
     for engine, families in figures.items():
         columns = "family", "n", "median %", "max %", "rms z", "rms z absent", "false %", "power", "sigma ratio"
         table = Table(*columns, title=f"{engine}, {counts:.0e} counts")
-        for name, own in families.items():
-            if own["n"] < FEWEST_SAMPLES and own.get("false_share", 0.0) == 0 and own.get("power", 1.0) == 1:
+        for name, entry in families.items():
+            if entry["n"] < MIN_SAMPLES and entry.get("false_share", 0.0) == 0 and entry.get("power", 1.0) == 1:
                 continue
             cells = (
-                _percent(own.get("median_rel")),
-                _percent(own.get("max_rel")),
-                _number(own.get("rms_z_present")),
-                _number(own.get("rms_z_absent")),
-                _percent(own.get("false_share")),
-                _number(own.get("power")),
-                _number(own.get("sigma_ratio")),
+                _percent(entry.get("median_rel")),
+                _percent(entry.get("max_rel")),
+                _number(entry.get("rms_z_present")),
+                _number(entry.get("rms_z_absent")),
+                _percent(entry.get("false_share")),
+                _number(entry.get("power")),
+                _number(entry.get("sigma_ratio")),
             )
-            table.add_row(name, str(own["n"]), *cells)
+            table.add_row(name, str(entry["n"]), *cells)
         console.print(table)
 
 

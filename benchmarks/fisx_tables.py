@@ -41,7 +41,7 @@ def main() -> None:
     reference = json.loads(arguments.reference.read_text("utf-8"))
     rows = [row for name, case in reference["cases"].items() for row in compare(name, case, reference["beam"])]
     result = summary(rows) | {"lines": rows}
-    show(rows, result, everything=arguments.all_lines)
+    show(rows, result, all_rows=arguments.all_lines)
     arguments.json.write_text(json.dumps(result, indent=1), "utf-8")
 
 
@@ -128,11 +128,11 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def show(rows: list[dict[str, Any]], result: dict[str, Any], *, everything: bool) -> None:
+def show(rows: list[dict[str, Any]], result: dict[str, Any], *, all_rows: bool) -> None:
     """Print the lines, the worst first, and the summary."""
     table = Table("case", "line", "keV", "primary", "secondary/primary", "secondary", "of the line", "xraylib family")
     ranked = sorted(rows, key=lambda row: -abs(row["secondary_rel_of_line"]))
-    for row in ranked if everything else ranked[:20]:
+    for row in ranked if all_rows else ranked[:20]:
         secondary = row["secondary_rel"]
         table.add_row(
             row["case"],

@@ -43,7 +43,7 @@ from underpaint.physics.forward import (
 )
 from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import Layer, Stratigraphy, load_palette
-from underpaint.runtime.executors import crew_of
+from underpaint.runtime.executors import make_executor
 from underpaint.simulate.draw import TRACE_ELEMENTS, RandomStratigraphies, StratigraphySampler
 from underpaint.simulate.recipes import paper_grid, paper_stratigraphy
 
@@ -110,10 +110,10 @@ def draw(count: int) -> list[Stratigraphy]:
 
 def simulate(samples: Sequence[Stratigraphy], detail: Detail, *, single: bool, rendered: bool) -> int:
     """Compute samples, part by part as everywhere in the package; the arrays are not kept."""
-    done = 0
+    n_done = 0
     for emission in emit_parts(samples, INSTRUMENT, part=PART, detail=detail, single=single):
-        done += len(render(emission, INSTRUMENT.detector) if rendered else emission.coherent)
-    return done
+        n_done += len(render(emission, INSTRUMENT.detector) if rendered else emission.coherent)
+    return n_done
 
 
 def one_core(count: int) -> dict[str, float]:
@@ -129,7 +129,7 @@ def one_core(count: int) -> dict[str, float]:
 
 def in_processes(count: int, *, paper: bool = True) -> dict[str, float]:
     """Return what two processes reach together: spectra per second, and the seconds of the paper's set."""
-    with crew_of(CORES) as pool:
+    with make_executor(CORES) as pool:
         rates = {}
         for name, single in (
             (("spectra_per_s_double", False), ("spectra_per_s", True)) if paper else (("spectra_per_s", True),)
@@ -138,10 +138,10 @@ def in_processes(count: int, *, paper: bool = True) -> dict[str, float]:
             for _ in range(REPEATS + 1):
                 start = time.perf_counter()
                 jobs = [pool.submit(_share, count, part, single) for part in range(CORES)]
-                done = sum(job.result() for job in jobs)
+                n_done = sum(job.result() for job in jobs)
                 seconds.append(time.perf_counter() - start)
             # the first round draws the samples and fills the caches
-            rates[name] = done / min(seconds[1:])
+            rates[name] = n_done / min(seconds[1:])
         if paper:
             start = time.perf_counter()
             jobs = [pool.submit(_paper_share, part) for part in range(CORES)]
@@ -159,10 +159,10 @@ def threads_ratio(count: int) -> dict[str, Any]:
     for number in range(ROUNDS):
         # each is first in turn, so that a load that grows or falls favours neither
         for name in list(environments)[:: 1 - 2 * (number % 2)]:
-            done = subprocess.run(command, env=environments[name], check=True, capture_output=True, text=True)
-            rates[name].append(float(done.stdout))
+            completed = subprocess.run(command, env=environments[name], check=True, capture_output=True, text=True)
+            rates[name].append(float(completed.stdout))
     pairs = zip(rates["as_installed"], rates["hand_set"], strict=True)
-    return {"threads_ratio": statistics.median(free / held for free, held in pairs), "threads_runs": rates}
+    return {"threads_ratio": statistics.median(free / limited for free, limited in pairs), "threads_runs": rates}
 
 
 def scaling(count: int) -> dict[str, dict[str, float]]:
@@ -192,11 +192,11 @@ def picture(growth: dict[str, dict[str, float]]) -> Figure:
         "ms_by_layers": ("layers", "ms a spectrum"),
         "ms_by_lines": ("lines", "ms a spectrum"),
     }
-    for axes, (name, (below, beside)) in zip(figure.subplots(1, 3), titles.items(), strict=True):
+    for axes, (name, (below, right)) in zip(figure.subplots(1, 3), titles.items(), strict=True):
         x = np.asarray([float(key) for key in growth[name]])
         y = np.asarray(list(growth[name].values()))
         axes.plot(x, y, "o-", color="#0072b2")
-        axes.set(xlabel=below, ylabel=beside, xlim=(0, 1.05 * x.max()), ylim=(0, 1.15 * y.max()))
+        axes.set(xlabel=below, ylabel=right, xlim=(0, 1.05 * x.max()), ylim=(0, 1.15 * y.max()))
     return figure
 
 
@@ -255,9 +255,9 @@ def traffic(samples: Sequence[Stratigraphy]) -> dict[str, float]:
     stack = stack_layers(samples, setting.elements)
     fractions, areal = (torch.asarray(array, dtype=torch.float32) for array in (stack.fractions, stack.areal))
     single = Stack(fractions, areal, stack.elements)
-    there = setting.to(single.areal)
+    moved_setting = setting.to(single.areal)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, with_flops=True) as profiler:
-        transport(single, there, step=len(samples))
+        transport(single, moved_setting, step=len(samples))
     events = [event for event in profiler.key_averages() if event.key != "[memory]"]
     written = sum(max(event.self_cpu_memory_usage, 0) for event in events)
     return {
@@ -281,11 +281,11 @@ def on_cuda(count: int) -> dict[str, float]:
             torch.asarray(stack.areal[rows], dtype=torch.float32, device="cuda"),
             stack.elements,
         )
-        there = setting.to(moved.areal)
+        moved_setting = setting.to(moved.areal)
         for _ in range(REPEATS):
             torch.cuda.synchronize()
             start = time.perf_counter()
-            transport(moved, there, step=size)
+            transport(moved, moved_setting, step=size)
             torch.cuda.synchronize()
             rates[str(size)] = size / (time.perf_counter() - start)
     return rates
@@ -333,10 +333,10 @@ def _share(count: int, part: int, single: bool) -> int:
 def _paper_share(part: int) -> int:
     instrument = load_instrument("elio")
     samples = [paper_stratigraphy(*entry) for entry in paper_grid()[part::CORES]]
-    done = 0
+    n_done = 0
     for emission in emit_parts(samples, instrument, part=4 * PART, single=True):
-        done += len(render(emission, instrument.detector))
-    return done
+        n_done += len(render(emission, instrument.detector))
+    return n_done
 
 
 def _memory(count: int) -> float:

@@ -55,7 +55,7 @@ SEEN_AIR_CM = (0.05, 5.0)
 PILE_UP = (1e-4, 2e-2)
 """Rate times pulse-pair resolution."""
 CLEAR_KEV = 15.0
-LEAST_SIGMAS, LEAST_SHARE = 10.0, 0.1
+MIN_SIGMAS, MIN_SHARE = 10.0, 0.1
 END_KEV, END_COUNTS = 2.0, 100.0
 PROCESSES = 2
 QUICK = 20
@@ -127,7 +127,7 @@ def virtual_scan(seed: int) -> Virtual:
 
 
 def _draw_instrument(rng: np.random.Generator) -> Instrument:
-    own = random_instrument(rng)
+    drawn = random_instrument(rng)
     n_channel = int(rng.choice(CHANNELS))
     axis = {
         "n_channel": n_channel,
@@ -135,8 +135,8 @@ def _draw_instrument(rng: np.random.Generator) -> Instrument:
         "zero_kev": float(rng.uniform(-ZERO_KEV, ZERO_KEV)),
     }
     air = {"seen_air_cm": log_uniform(rng, *SEEN_AIR_CM)}
-    parts = {"detector": own.detector.model_copy(update=axis), "geometry": own.geometry.model_copy(update=air)}
-    return own.model_copy(update=parts)
+    parts = {"detector": drawn.detector.model_copy(update=axis), "geometry": drawn.geometry.model_copy(update=air)}
+    return drawn.model_copy(update=parts)
 
 
 def axis_of(instrument: Instrument) -> EnergyAxis:
@@ -172,8 +172,8 @@ def _scattered_lines(paintings: Sequence[Stratigraphy], instrument: Instrument) 
     line = width == 0
     source = SourceSpectrum(energy_kev=tuple(energy[line]), weight=tuple(weight[line]))
     geometry = instrument.geometry.model_copy(update={"source_air_cm": 0.0})
-    lamp = instrument.model_copy(update={"source_spectrum": source, "filters": (), "geometry": geometry})
-    emission = emit(paintings, lamp)
+    source_instrument = instrument.model_copy(update={"source_spectrum": source, "filters": (), "geometry": geometry})
+    emission = emit(paintings, source_instrument)
     only = _only(emission, 0.0 * np.asarray(emission.coherent), np.asarray(emission.compton))
     return np.asarray(np.asarray(render(only, instrument.detector), dtype=np.float64).sum(0))
 
@@ -191,7 +191,7 @@ def _stands_out(energy_kev: float, peak: Array, *, instrument: Instrument, total
         return False
     window = np.abs(axis.energy_kev - energy_kev) < 0.5 * _fwhm_kev(instrument, energy_kev)
     signal, under = scale * peak[window].sum(), scale * (total - peak)[window].sum()
-    return bool(signal > LEAST_SIGMAS * np.sqrt(signal + under) and signal > LEAST_SHARE * under)
+    return bool(signal > MIN_SIGMAS * np.sqrt(signal + under) and signal > MIN_SHARE * under)
 
 
 def _end_recorded(instrument: Instrument, emission: Emission, scale: float) -> bool:
@@ -209,104 +209,104 @@ def _fwhm_kev(instrument: Instrument, energy_kev: float) -> float:
     return float(resolution_fwhm_kev(energy_kev, instrument.detector.noise_fwhm_kev, instrument.detector.fano))
 
 
-def judge(seed: int) -> Verdict:
+def evaluate(seed: int) -> Verdict:
     """Calibrate one scan and hold the answer against the truth."""
-    own = virtual_scan(seed)
-    instrument = own.instrument
+    virtual = virtual_scan(seed)
+    instrument = virtual.instrument
     verdict = Verdict(
         seed=seed,
         anode=instrument.tube.anode,
         voltage_kv=instrument.tube.voltage_kv,
         angle_deg=instrument.geometry.scattering_angle_deg,
         fwhm_ev=1e3 * _fwhm_kev(instrument, 5.9),
-        total_counts=float(own.counts.sum(dtype=np.float64)),
-        anode_recorded=own.anode_recorded,
-        end_recorded=own.end_recorded,
+        total_counts=float(virtual.counts.sum(dtype=np.float64)),
+        anode_recorded=virtual.anode_recorded,
+        end_recorded=virtual.end_recorded,
     )
     start = time.perf_counter()
     try:
-        found = calibrate(Scan(own.counts, name=f"virtual {seed}"), tube=True)
+        calibration = calibrate(Scan(virtual.counts, name=f"virtual {seed}"), tube=True)
     except CalibrationError as error:
         return replace(verdict, error=str(error), seconds=time.perf_counter() - start)
-    return _compared(verdict, found, instrument, time.perf_counter() - start)
+    return _compared(verdict, calibration, instrument, time.perf_counter() - start)
 
 
-def _compared(verdict: Verdict, found: Calibration, instrument: Instrument, seconds: float) -> Verdict:
+def _compared(verdict: Verdict, calibration: Calibration, instrument: Instrument, seconds: float) -> Verdict:
     true = axis_of(instrument)
     return replace(
         verdict,
-        found_anode=found.anode,
-        found_voltage_kv=found.voltage_kv,
-        voltage_error_kv=found.voltage_uncertainty_kv,
-        found_angle_deg=found.scatter_angle_deg,
-        gain_off=found.axis.gain_kev / true.gain_kev - 1.0,
-        zero_off_ev=1e3 * (found.axis.zero_kev - true.zero_kev),
-        fwhm_off=float(found.fwhm_kev(5.9)) / (1e-3 * verdict.fwhm_ev) - 1.0,
+        found_anode=calibration.anode,
+        found_voltage_kv=calibration.voltage_kv,
+        voltage_error_kv=calibration.voltage_uncertainty_kv,
+        found_angle_deg=calibration.scatter_angle_deg,
+        gain_off=calibration.axis.gain_kev / true.gain_kev - 1.0,
+        zero_off_ev=1e3 * (calibration.axis.zero_kev - true.zero_kev),
+        fwhm_off=float(calibration.fwhm_kev(5.9)) / (1e-3 * verdict.fwhm_ev) - 1.0,
         seconds=seconds,
     )
 
 
 def summary(verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """Return each figure, and every failure with its reasons."""
-    known = [own for own in verdicts if own.anode_recorded]
-    ended = [own for own in known if own.end_recorded]
-    claimed = [own for own in verdicts if own.found_voltage_kv is not None]
-    off = {own.seed: reasons for own in verdicts if (reasons := faults(own))}
+    recorded = [verdict for verdict in verdicts if verdict.anode_recorded]
+    ended = [verdict for verdict in recorded if verdict.end_recorded]
+    claimed = [verdict for verdict in verdicts if verdict.found_voltage_kv is not None]
+    off = {verdict.seed: reasons for verdict in verdicts if (reasons := faults(verdict))}
     return {
         "instruments": len(verdicts),
-        "not_calibrated": sum(bool(own.error) for own in verdicts),
-        "anode_recorded": len(known),
-        "anode_percent": _percent(own.found_anode == own.anode for own in known),
-        "anode_unknown_though_recorded": sum(own.found_anode is None for own in known),
+        "not_calibrated": sum(bool(verdict.error) for verdict in verdicts),
+        "anode_recorded": len(recorded),
+        "anode_percent": _percent(verdict.found_anode == verdict.anode for verdict in recorded),
+        "anode_unknown_though_recorded": sum(verdict.found_anode is None for verdict in recorded),
         "anode_right_though_not_recorded": sum(
-            own.found_anode == own.anode for own in verdicts if not own.anode_recorded
+            verdict.found_anode == verdict.anode for verdict in verdicts if not verdict.anode_recorded
         ),
-        "anode_wrong": sum(own.found_anode not in {None, own.anode} for own in verdicts),
+        "anode_wrong": sum(verdict.found_anode not in {None, verdict.anode} for verdict in verdicts),
         "voltage_recorded": len(ended),
-        "voltage_percent": _percent(_near(own.voltage_off_kv, 0.0, KILOVOLT) for own in ended),
-        "voltage_unknown_though_recorded": sum(own.found_voltage_kv is None for own in ended),
+        "voltage_percent": _percent(_near(verdict.voltage_off_kv, 0.0, KILOVOLT) for verdict in ended),
+        "voltage_unknown_though_recorded": sum(verdict.found_voltage_kv is None for verdict in ended),
         "voltage_claimed": len(claimed),
-        "voltage_wrong": sum(_wrong_voltage(own) for own in verdicts),
-        "voltage_off_median_kv": _median([own.voltage_off_kv for own in claimed]),
+        "voltage_wrong": sum(_wrong_voltage(verdict) for verdict in verdicts),
+        "voltage_off_median_kv": _median([verdict.voltage_off_kv for verdict in claimed]),
         "voltage_within_two_deviations_percent": _percent(
-            _near(own.voltage_off_kv, 0.0, 2.0 * (own.voltage_error_kv or 0.0)) for own in claimed
+            _near(verdict.voltage_off_kv, 0.0, 2.0 * (verdict.voltage_error_kv or 0.0)) for verdict in claimed
         ),
-        "gain_percent": _percent(_near(own.gain_off, 0.0, GAIN_SHARE) for own in verdicts),
-        "zero_percent": _percent(_near(own.zero_off_ev, 0.0, ZERO_EV) for own in verdicts),
-        "angle_percent": _percent(_near(own.found_angle_deg, own.angle_deg, ANGLE_DEG) for own in known),
-        "angle_wrong": sum(_wrong_angle(own) for own in verdicts),
-        "gain_off_median_percent": 100.0 * _median([own.gain_off for own in verdicts]),
-        "zero_off_median_ev": _median([own.zero_off_ev for own in verdicts]),
-        "width_off_median_percent": 100.0 * _median([own.fwhm_off for own in verdicts]),
-        "seconds_median": _median([own.seconds for own in verdicts]),
-        "failures": [asdict(own) | {"faults": off[own.seed]} for own in verdicts if own.seed in off],
+        "gain_percent": _percent(_near(verdict.gain_off, 0.0, GAIN_SHARE) for verdict in verdicts),
+        "zero_percent": _percent(_near(verdict.zero_off_ev, 0.0, ZERO_EV) for verdict in verdicts),
+        "angle_percent": _percent(_near(verdict.found_angle_deg, verdict.angle_deg, ANGLE_DEG) for verdict in recorded),
+        "angle_wrong": sum(_wrong_angle(verdict) for verdict in verdicts),
+        "gain_off_median_percent": 100.0 * _median([verdict.gain_off for verdict in verdicts]),
+        "zero_off_median_ev": _median([verdict.zero_off_ev for verdict in verdicts]),
+        "width_off_median_percent": 100.0 * _median([verdict.fwhm_off for verdict in verdicts]),
+        "seconds_median": _median([verdict.seconds for verdict in verdicts]),
+        "failures": [asdict(verdict) | {"faults": off[verdict.seed]} for verdict in verdicts if verdict.seed in off],
         "version": __version__,
     }
 
 
-def faults(own: Verdict) -> list[str]:
+def faults(verdict: Verdict) -> list[str]:
     """Say what is wrong with an answer, or missing from it though it was recorded."""
-    if own.error:
+    if verdict.error:
         return ["no calibration"]
-    missed_anode = own.anode_recorded and own.found_anode != own.anode
-    missed_end = own.anode_recorded and own.end_recorded and own.found_voltage_kv is None
-    missed_angle = own.anode_recorded and own.found_angle_deg is None
+    missed_anode = verdict.anode_recorded and verdict.found_anode != verdict.anode
+    missed_end = verdict.anode_recorded and verdict.end_recorded and verdict.found_voltage_kv is None
+    missed_angle = verdict.anode_recorded and verdict.found_angle_deg is None
     checks = {
-        "anode": missed_anode or own.found_anode not in {None, own.anode},
-        "voltage": missed_end or _wrong_voltage(own),
-        "angle": missed_angle or _wrong_angle(own),
-        "gain": not _near(own.gain_off, 0.0, GAIN_SHARE),
-        "zero": not _near(own.zero_off_ev, 0.0, ZERO_EV),
+        "anode": missed_anode or verdict.found_anode not in {None, verdict.anode},
+        "voltage": missed_end or _wrong_voltage(verdict),
+        "angle": missed_angle or _wrong_angle(verdict),
+        "gain": not _near(verdict.gain_off, 0.0, GAIN_SHARE),
+        "zero": not _near(verdict.zero_off_ev, 0.0, ZERO_EV),
     }
     return [name for name, off in checks.items() if off]
 
 
-def _wrong_voltage(own: Verdict) -> bool:
-    return own.voltage_off_kv is not None and not _near(own.voltage_off_kv, 0.0, KILOVOLT)
+def _wrong_voltage(verdict: Verdict) -> bool:
+    return verdict.voltage_off_kv is not None and not _near(verdict.voltage_off_kv, 0.0, KILOVOLT)
 
 
-def _wrong_angle(own: Verdict) -> bool:
-    return own.found_angle_deg is not None and not _near(own.found_angle_deg, own.angle_deg, ANGLE_DEG)
+def _wrong_angle(verdict: Verdict) -> bool:
+    return verdict.found_angle_deg is not None and not _near(verdict.found_angle_deg, verdict.angle_deg, ANGLE_DEG)
 
 
 def _near(value: float | None, truth: float, within: float) -> bool:
@@ -314,13 +314,13 @@ def _near(value: float | None, truth: float, within: float) -> bool:
 
 
 def _percent(rights: Any) -> float:
-    own = list(rights)
-    return 100.0 * sum(own) / len(own) if own else float("nan")
+    values = list(rights)
+    return 100.0 * sum(values) / len(values) if values else float("nan")
 
 
 def _median(values: Sequence[float | None]) -> float:
-    known = [abs(value) for value in values if value is not None]
-    return float(np.median(known)) if known else float("nan")
+    finite = [abs(value) for value in values if value is not None]
+    return float(np.median(finite)) if finite else float("nan")
 
 
 def tables(result: dict[str, Any]) -> list[Table]:
@@ -336,16 +336,16 @@ def tables(result: dict[str, Any]) -> list[Table]:
 
 def _failures_table(failures: Sequence[dict[str, Any]]) -> Table:
     table = Table("seed", "faults", "anode", "kV", "angle", "gain off, %", "zero off, eV", title="failures")
-    for own in failures:
-        off = ["-" if own[name] is None else f"{factor * own[name]:+.3f}" for name, factor in
+    for verdict in failures:
+        off = ["-" if verdict[name] is None else f"{factor * verdict[name]:+.3f}" for name, factor in
                (("gain_off", 100.0), ("zero_off_ev", 1.0))]  # fmt: skip
         pairs = (
-            (f"{own['anode']}{'' if own['anode_recorded'] else ' (hidden)'}", own["found_anode"]),
-            (f"{own['voltage_kv']:g}{'' if own['end_recorded'] else ' (hidden)'}", own["found_voltage_kv"]),
-            (f"{own['angle_deg']:.0f}", own["found_angle_deg"]),
+            (f"{verdict['anode']}{'' if verdict['anode_recorded'] else ' (hidden)'}", verdict["found_anode"]),
+            (f"{verdict['voltage_kv']:g}{'' if verdict['end_recorded'] else ' (hidden)'}", verdict["found_voltage_kv"]),
+            (f"{verdict['angle_deg']:.0f}", verdict["found_angle_deg"]),
         )
-        said = [f"{true} -> {answer if not isinstance(answer, float) else round(answer, 1)}" for true, answer in pairs]
-        table.add_row(str(own["seed"]), own["error"][:60] or ", ".join(own["faults"]), *said, *off)
+        texts = [f"{true} -> {answer if not isinstance(answer, float) else round(answer, 1)}" for true, answer in pairs]
+        table.add_row(str(verdict["seed"]), verdict["error"][:60] or ", ".join(verdict["faults"]), *texts, *off)
     return table
 
 
@@ -359,7 +359,7 @@ def main() -> None:
     options = parser.parse_args()
     seeds = range(options.seed, options.seed + (QUICK if options.quick else options.n))
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"), initializer=one_blas_thread_for_good) as pool:
-        verdicts = list(pool.map(judge, seeds))
+        verdicts = list(pool.map(evaluate, seeds))
     result = summary(verdicts)
     for table in tables(result):
         Console(width=140).print(table)

@@ -142,8 +142,10 @@ def fit(measurement: Measurement) -> Array:
         # three per cent beside counting noise, so that the highest peak does not decide alone
         return (counts - model) / np.sqrt(model + (0.03 * model) ** 2 + 1.0)
 
-    found = least_squares(residuals, start, bounds=(low, high), loss="soft_l1", diff_step=1e-3, ftol=1e-3, max_nfev=40)
-    return np.asarray(np.exp(found.x))
+    solution = least_squares(
+        residuals, start, bounds=(low, high), loss="soft_l1", diff_step=1e-3, ftol=1e-3, max_nfev=40
+    )
+    return np.asarray(np.exp(solution.x))
 
 
 def predict(measurement: Measurement, unknowns: Array) -> Array:
@@ -204,8 +206,8 @@ def crystalline(emission: Emission, metal: str, scatter_deg: float) -> tuple[Emi
     density = np.interp(peak_kev, emission.source_kev[bins], continuum, left=0.0, right=0.0)
     share = np.exp(-2.0 * shaking * place**2) * 2.0 * np.pi**2 / wave**2 * strength
     photons = density * share / (4.0 * np.pi * per_kev)
-    seen = photons > 0
-    return replace(emission, coherent=emission.coherent * diffuse), peak_kev[seen], photons[seen]
+    nonzero = photons > 0
+    return replace(emission, coherent=emission.coherent * diffuse), peak_kev[nonzero], photons[nonzero]
 
 
 @lru_cache
@@ -222,9 +224,9 @@ def reflections(metal: str) -> tuple[Array, Array]:
     atoms = np.asarray(ATOMS[STRUCTURE[metal]])
     strength = np.abs(np.exp(2j * np.pi * indices @ atoms.T).sum(axis=1)) ** 2 / (len(atoms) * volume)
     # farther out the indices do not reach every reflection
-    whole = (inverse_square > 0) & (inverse_square < (HIGHEST_INDEX / max([edge, *height])) ** 2) & (strength > 1e-9)
-    place, group = np.unique(np.round(np.sqrt(inverse_square[whole]) / 2.0, 6), return_inverse=True)
-    return np.asarray(place), np.bincount(group, strength[whole]).astype(np.float64)
+    selected = (inverse_square > 0) & (inverse_square < (HIGHEST_INDEX / max([edge, *height])) ** 2) & (strength > 1e-9)
+    place, group = np.unique(np.round(np.sqrt(inverse_square[selected]) / 2.0, 6), return_inverse=True)
+    return np.asarray(place), np.bincount(group, strength[selected]).astype(np.float64)
 
 
 def thermal_factor(metal: str) -> float:
@@ -270,7 +272,7 @@ def escape_peak(measurement: Measurement, spectrum: Array, unknowns: Array) -> f
     sine = np.sin(np.radians((INCIDENCE_DEG + value["takeoff_deg"]) / 2.0))
     bragg = reflections(measurement.metal)[0] * KEV_ANGSTROM / sine
     bragg = bragg[np.abs(bragg - at) < ESCAPE_WINDOW_KEV]
-    # what cannot be told apart is one peak
+    # unresolved reflections are one peak
     groups = np.split(bragg, np.flatnonzero(np.diff(bragg) > 0.04) + 1) if bragg.size else []
     centres = np.asarray([at, *(group.mean() for group in groups)])
     spread = BRAGG_WIDTH * centres * (np.arange(centres.size) > 0)
@@ -280,8 +282,8 @@ def escape_peak(measurement: Measurement, spectrum: Array, unknowns: Array) -> f
     peaks = np.exp(-0.5 * ((energy[inside, None] - centres) / sigma) ** 2) * gain / (sigma * np.sqrt(2.0 * np.pi))
     columns = np.column_stack([peaks, np.ones(inside.sum()), energy[inside] - at])
     weight = 1.0 / np.sqrt(measurement.counts[inside] + 1.0)
-    found = np.linalg.lstsq(columns * weight[:, None], spectrum[inside] * weight, rcond=None)[0]
-    return float(found[0])
+    coefficients = np.linalg.lstsq(columns * weight[:, None], spectrum[inside] * weight, rcond=None)[0]
+    return float(coefficients[0])
 
 
 def net(axis: EnergyAxis, spectrum: Array, centre_kev: float, half_kev: float) -> float:
@@ -301,13 +303,13 @@ def picture(measurement: Measurement, model: Array) -> Figure:
     upper.semilogy(energy, np.maximum(counts, 0.5), color="#999999", lw=0.8, label="measured")
     upper.semilogy(energy, np.maximum(model, 0.5), color="#0072b2", lw=1.1, label="model")
     upper.set(ylabel="counts per channel", xlim=(2.0, HIGH_KEV), ylim=(0.8, 2.0 * counts.max()))
-    how = "fitted" if measurement.metal == "Cu" else "predicted, scale alone fitted"
-    upper.set_title(f"{measurement.metal}, thick; {how}")
+    model_text = "fitted" if measurement.metal == "Cu" else "predicted, scale alone fitted"
+    upper.set_title(f"{measurement.metal}, thick; {model_text}")
     alpha, beta = k_lines(measurement.metal)
     marks = {"K-beta": beta, "escape": alpha - ESCAPE_KEV, "2 K-alpha": 2 * alpha, "K-alpha + K-beta": alpha + beta}
     for name, place in marks.items():
-        where = (place, 1.2 * counts.max())
-        upper.annotate(name, where, rotation=90, fontsize=7, ha="center", va="top", color="#555555")
+        position = (place, 1.2 * counts.max())
+        upper.annotate(name, position, rotation=90, fontsize=7, ha="center", va="top", color="#555555")
     upper.legend(loc="upper right")
     smooth = np.convolve(counts - model, np.ones(5), "same") / np.sqrt(np.convolve(model, np.ones(5), "same") + 1.0)
     lower.plot(energy, smooth, color="#d55e00", lw=0.8)

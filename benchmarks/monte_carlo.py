@@ -31,7 +31,7 @@ from underpaint.physics.materials import Layer, Stratigraphy
 
 Array = NDArray[np.float64]
 EDGES_KEV = np.arange(3.0, 26.0)
-FEWEST_COUNTS = 5000.0
+MIN_COUNTS = 5000.0
 LINE_ERROR = 0.004
 """Monte Carlo error of line families, as stated with the reference."""
 STEP_KEV = 0.1
@@ -191,12 +191,12 @@ def show(result: dict[str, Any]) -> None:
 
 
 def _sample(panels: Panels, index: int) -> dict[str, Any]:
-    families = panels.families(index, FEWEST_COUNTS)
+    families = panels.families(index, MIN_COUNTS)
     theirs, ours, of_lines = panels.background(index)
     fit = LINE_ERROR * of_lines < 0.1 * theirs
     deviation = ours / theirs - 1.0
     return {
-        "lines_rel": {family: panels.scale * mine / other - 1.0 for family, (other, mine) in families.items()},
+        "lines_rel": {family: panels.scale * mine / reference - 1.0 for family, (reference, mine) in families.items()},
         "background_ratio": (1.0 + deviation).tolist(),
         "background_counts": theirs.tolist(),
         "compared": fit.tolist(),

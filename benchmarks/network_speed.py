@@ -46,10 +46,10 @@ def measure(name: str, threads: int, seconds: float) -> dict[str, object]:
         except ModelError:
             path = fresh_default_model(Path(folder))
         model = open_model(path, threads=threads)
-        own = model.card.name
+        model_name = model.card.name
         return {
-            f"{own}_spectra_per_s": round(spectra_per_second(model, seconds)),
-            f"{own}_file_mb": round(path.stat().st_size / 1e6, 2),
+            f"{model_name}_spectra_per_s": round(spectra_per_second(model, seconds)),
+            f"{model_name}_file_mb": round(path.stat().st_size / 1e6, 2),
         }
 
 

@@ -23,14 +23,14 @@ from underpaint.lab.evaluation.open_set import draw_samples, leave_each_out
 from underpaint.physics.instrument import load_instrument
 
 
-def table(counts: str, own: dict[str, Any]) -> Table:
+def table(counts: str, figures: dict[str, Any]) -> Table:
     """The figures to read."""
     result = Table(
         "element", "AUROC", "of a fit's 5 sigma", "present", "flagged", "absent", "flagged",
-        title=f"Left out in turn, {counts} counts; {own['alarms']:.1%} flagged with all known",
+        title=f"Left out in turn, {counts} counts; {figures['alarms']:.1%} flagged with all known",
     )  # fmt: skip
-    for name, value in sorted(own["auroc"].items(), key=lambda pair: pair[1]):
-        row, fit = own["spectra"][name], own["auroc_fit"][name]
+    for name, value in sorted(figures["auroc"].items(), key=lambda pair: pair[1]):
+        row, fit = figures["spectra"][name], figures["auroc_fit"][name]
         shares = (f"{row['present_flagged']:.2f}", f"{row['absent_flagged']:.3f}")
         result.add_row(
             name, f"{value:.3f}", "" if fit is None else f"{fit:.3f}",
@@ -50,9 +50,9 @@ def main() -> None:
     options = parser.parse_args()
     instrument = load_instrument(options.instrument)
     samples = draw_samples(options.spectra, instrument, options.seed)
-    by_counts = {f"{own:g}": leave_each_out(samples, own, instrument, options.seed) for own in options.counts}
-    for counts, own in by_counts.items():
-        Console().print(table(counts, own))
+    by_counts = {f"{level:g}": leave_each_out(samples, level, instrument, options.seed) for level in options.counts}
+    for counts, level in by_counts.items():
+        Console().print(table(counts, level))
     if options.json is not None:
         about = {
             "version": __version__,

@@ -42,7 +42,7 @@ from underpaint.io import describe
 GAIN_TOLERANCE = 2e-3
 ZERO_TOLERANCE_KEV = 0.020
 TOTAL_TOLERANCE = 1e-3
-LEAST_SIGMAS = 5.0
+MIN_SIGMAS = 5.0
 
 
 @dataclass
@@ -115,8 +115,11 @@ def _compare(reading: Reading, location: str, truth: dict[str, Any]) -> None:
     as_read = None if truth.get("lines_agree", False) else scan.axis
     axes = [axis] if as_read is None else [axis, as_read]
     errors = [
-        (one.gain_kev / truth.get("gain_kev", one.gain_kev) - 1.0, one.zero_kev - truth.get("zero_kev", one.zero_kev))
-        for one in axes
+        (
+            axis_read.gain_kev / truth.get("gain_kev", axis_read.gain_kev) - 1.0,
+            axis_read.zero_kev - truth.get("zero_kev", axis_read.zero_kev),
+        )
+        for axis_read in axes
     ]
     gain_error, zero_error = min(
         errors, key=lambda pair: max(abs(pair[0]) / GAIN_TOLERANCE, abs(pair[1]) / ZERO_TOLERANCE_KEV)
@@ -143,17 +146,17 @@ def _missing(results: Results, symbols: list[str]) -> list[str]:
     area, sigma = np.asarray(results.area, np.float64), np.asarray(results.area_sigma, np.float64)
     total = np.nansum(area, axis=(1, 2)) / np.sqrt(np.maximum(np.nansum(sigma**2, axis=(1, 2)), 1e-30))
     highest = np.nanmax(area / np.maximum(sigma, 1e-30), axis=(1, 2), initial=0.0)
-    seen = {
+    visible = {
         name.partition("_")[0]
-        for name, whole, pixel in zip(results.lines, total, highest, strict=True)
-        if max(whole, pixel) > LEAST_SIGMAS
+        for name, counts, pixel in zip(results.lines, total, highest, strict=True)
+        if max(counts, pixel) > MIN_SIGMAS
     }
-    return [symbol for symbol in symbols if symbol not in seen]
+    return [symbol for symbol in symbols if symbol not in visible]
 
 
 def _claimed(results: Results, groups: list[str]) -> list[str]:
-    known = [group for group in groups if results.holds(group)]
-    return [group for group in known if np.nanmax(results[group], initial=0.0) > 0.5]
+    groups_known = [group for group in groups if results.holds(group)]
+    return [group for group in groups_known if np.nanmax(results[group], initial=0.0) > 0.5]
 
 
 def read_folder(folder: Path, truth_file: Path, only: str = "", console: Console | None = None) -> dict[str, Any]:

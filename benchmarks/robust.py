@@ -23,8 +23,8 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "io"), str(TESTS.parent / "src")]
-MOST_MORE_MB = 1024.0
-MOST_S = 30.0
+MAX_MORE_MB = 1024.0
+MAX_S = 30.0
 
 
 @dataclass
@@ -64,42 +64,44 @@ def mutate(n: int, seed: int) -> tuple[int, list[str]]:
             except pytest.skip.Exception:
                 continue
             files = {
-                str(own.relative_to(folder)): own.read_bytes() for own in sorted(folder.rglob("*")) if own.is_file()
+                str(entry.relative_to(folder)): entry.read_bytes()
+                for entry in sorted(folder.rglob("*"))
+                if entry.is_file()
             }
             wholes.append((name, Whole(files, target)))
 
-        def attempt(name: str, whole: Whole, data: st.DataObject) -> None:
+        def attempt(name: str, original: Whole, data: st.DataObject) -> None:
             nonlocal n_read
-            if len(whole.files) > 1:
-                files = damaged_folder(data, whole.files)
+            if len(original.files) > 1:
+                files = damaged_folder(data, original.files)
             else:
-                files = {file: damaged(data, content) for file, content in whole.files.items()}
+                files = {file: damaged(data, content) for file, content in original.files.items()}
             n_read += 1
             try:
-                answer = reader.read(whole.write(Path(place) / "scan", files))
+                answer = reader.read(original.write(Path(place) / "scan", files))
             except pytest.fail.Exception as failed:
                 crashes.append(f"{name}: {failed}")
                 return
             if answer["outcome"] not in {"read", "refused"}:
                 crashes.append(f"{name}: {answer['text'][-800:]}")
-            elif answer["more_mb"] > MOST_MORE_MB or answer["seconds"] > MOST_S:
+            elif answer["more_mb"] > MAX_MORE_MB or answer["seconds"] > MAX_S:
                 crashes.append(f"{name}: {answer['more_mb']:.0f} MB, {answer['seconds']:.0f} s")
 
-        def examples(name: str, whole: Whole, number: int) -> None:
+        def examples(name: str, original: Whole, number: int) -> None:
             @seeded(seed + n_read)
             @settings(max_examples=number, deadline=None, database=None, suppress_health_check=list(HealthCheck))
             @given(data=st.data())
             def each(data: st.DataObject) -> None:
-                attempt(name, whole, data)
+                attempt(name, original, data)
 
             each()
 
         # the first scan sets the worker's bound on memory, and has to be whole
         reader.read(wholes[0][1].write(Path(place) / "scan", wholes[0][1].files))
         while n_read < n:
-            for name, whole in wholes:
+            for name, original in wholes:
                 if n_read < n:
-                    examples(name, whole, min(-(-n // len(wholes)), n - n_read))
+                    examples(name, original, min(-(-n // len(wholes)), n - n_read))
     reader.end()
     return n_read, crashes
 
@@ -114,28 +116,28 @@ def attack(kills: int, mutations: int, hostile: int, requests: int, seed: int) -
         tally = tally_of(kills, seed)
         counts.kills, counts.lost = tally.kills, len(tally.faults)
         counts.faults += tally.faults
-        _tell(f"{counts.kills} kills, {counts.lost} lost")
+        _print_line(f"{counts.kills} kills, {counts.lost} lost")
     if mutations:
         counts.mutations, crashed = mutate(mutations, seed)
         counts.crashes += len(crashed)
         counts.faults += crashed
-        _tell(f"{counts.mutations} mutations, {len(crashed)} crashes")
+        _print_line(f"{counts.mutations} mutations, {len(crashed)} crashes")
     if hostile:
         from hostile_files import try_hostile
 
         counts.hostile, accepted, crashed = try_hostile(hostile, seed)
         counts.accepted, counts.crashes = len(accepted), counts.crashes + len(crashed)
         counts.faults += accepted + crashed
-        _tell(f"{counts.hostile} hostile files, {counts.accepted} accepted, {len(crashed)} crashes")
+        _print_line(f"{counts.hostile} hostile files, {counts.accepted} accepted, {len(crashed)} crashes")
     if requests:
         counts.requests, leaks = leaks_of(requests, seed)
         counts.leaks = len(leaks)
         counts.faults += leaks
-        _tell(f"{counts.requests} requests, {counts.leaks} leaks")
+        _print_line(f"{counts.requests} requests, {counts.leaks} leaks")
     return counts
 
 
-def _tell(line: str) -> None:
+def _print_line(line: str) -> None:
     print(line, flush=True)
 
 
@@ -145,12 +147,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, number in (("kills", 100), ("mutations", 5000), ("hostile", 400), ("requests", 1000), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=number, metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE")
-    given = parser.parse_args(arguments)
-    counts = attack(given.kills, given.mutations, given.hostile, given.requests, given.seed)
+    options = parser.parse_args(arguments)
+    counts = attack(options.kills, options.mutations, options.hostile, options.requests, options.seed)
     for fault in counts.faults:
-        _tell(ascii(fault))
-    if given.json is not None:
-        given.json.write_text(json.dumps(asdict(counts), indent=2) + "\n", encoding="utf-8")
+        _print_line(ascii(fault))
+    if options.json is not None:
+        options.json.write_text(json.dumps(asdict(counts), indent=2) + "\n", encoding="utf-8")
     return int(any((counts.lost, counts.crashes, counts.accepted, counts.leaks)))
 
 

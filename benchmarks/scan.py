@@ -36,9 +36,9 @@ from underpaint.physics.forward import emit, render
 from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.pigments.predict import open_model, plan_answers
 from underpaint.pipeline.blocks import BlockWork
-from underpaint.runtime.files import whole_file
+from underpaint.runtime.files import atomic_write
 from underpaint.simulate import PanelSettings, make_panel
-from underpaint.simulate.instrument_inputs import known_of
+from underpaint.simulate.instrument_inputs import conditions_of
 
 N_CHANNEL, GAIN_KEV = 2048, 0.02
 COUNTS = 30_000.0
@@ -78,23 +78,23 @@ def main() -> None:
     )
     parser.add_argument("--picture", type=Path, help="draw time against pixels")
     parser.add_argument("--keep", type=Path, help="folder in which the scans stay, or are found")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        place = asked.keep or Path(temporary)
+        place = options.keep or Path(temporary)
         place.mkdir(parents=True, exist_ok=True)
-        for found in measured(place, asked.pixels, asked.growth):
-            if asked.json is not None:
-                with whole_file(asked.json) as part:
-                    part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(found, indent=1))
-    if asked.picture is not None:
-        save_png(picture(found["scaling"]), asked.picture)
+        for figures in measured(place, options.pixels, options.growth):
+            if options.json is not None:
+                with atomic_write(options.json) as part:
+                    part.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(figures, indent=1))
+    if options.picture is not None:
+        save_png(picture(figures["scaling"]), options.picture)
 
 
 def measured(place: Path, side: int, growth: list[int]) -> Iterator[dict[str, Any]]:
     """Yield what is known, after each step more of it."""
-    scan = made(place, side)
-    found: dict[str, Any] = {
+    scan = make_scan(place, side)
+    figures: dict[str, Any] = {
         "pixels": [side, side],
         "channels": N_CHANNEL,
         "counts_a_pixel": COUNTS,
@@ -104,41 +104,47 @@ def measured(place: Path, side: int, growth: list[int]) -> Iterator[dict[str, An
         "targets": TARGETS,
         "load_average_before": psutil.getloadavg()[0],
     }
-    with other_work() as others:
-        alone = command("identify", scan, place, {"elements": False})
+    with other_work() as load_times:
+        without_elements = command("identify", scan, place, {"elements": False})
     # Of the processor's time alone, were both cores always busy: what stays the same beside other work.
-    by_processor = round(side * side * CORES / alone["processor_seconds"])
-    found |= {"identify_per_s": per_s(side, alone), "identify_per_s_by_processor_time": by_processor}
-    found |= {"identify": alone, "peak_mb": alone["peak_mb"], "cores_taken_by_other_work": others["mean"]}
-    yield found
-    times = {side * side: alone}
-    for other in growth:
-        times[other * other] = command("identify", made(place, other), place, {"elements": False})
-    found["scaling"] = {
-        str(n_pixel): {
-            "seconds": own["seconds"],
-            "processor_seconds": own["processor_seconds"],
-            "of_blocks_s": own["stages_s"]["Identifying pigments"],
-        }
-        for n_pixel, own in sorted(times.items())
+    by_processor = round(side * side * CORES / without_elements["processor_seconds"])
+    figures |= {"identify_per_s": per_s(side, without_elements), "identify_per_s_by_processor_time": by_processor}
+    figures |= {
+        "identify": without_elements,
+        "peak_mb": without_elements["peak_mb"],
+        "cores_taken_by_other_work": load_times["mean"],
     }
-    yield found
-    found |= beside_pymca(scan)
-    yield found
-    found["microseconds_a_spectrum_on_one_thread"] = parts(scan)
-    found |= {"info_s": info_seconds(scan), "help_s": help_seconds()}
-    yield found
+    yield figures
+    times = {side * side: without_elements}
+    for n_pixel_other in growth:
+        times[n_pixel_other * n_pixel_other] = command(
+            "identify", make_scan(place, n_pixel_other), place, {"elements": False}
+        )
+    figures["scaling"] = {
+        str(n_pixel): {
+            "seconds": seconds["seconds"],
+            "processor_seconds": seconds["processor_seconds"],
+            "of_blocks_s": seconds["stages_s"]["Identifying pigments"],
+        }
+        for n_pixel, seconds in sorted(times.items())
+    }
+    yield figures
+    figures |= compare_pymca(scan)
+    yield figures
+    figures["microseconds_a_spectrum_on_one_thread"] = parts(scan)
+    figures |= {"info_s": info_seconds(scan), "help_s": help_seconds()}
+    yield figures
     for name, which, options in (
         ("elements_command", "elements", {"model": "none"}),
         ("identify_with_elements", "identify", {}),
     ):
         run = command(which, scan, place, options)
-        found |= {f"{name}_per_s": per_s(side, run), name: run, "peak_mb": max(found["peak_mb"], run["peak_mb"])}
-        found["load_average_after"] = psutil.getloadavg()[0]
-        yield found
+        figures |= {f"{name}_per_s": per_s(side, run), name: run, "peak_mb": max(figures["peak_mb"], run["peak_mb"])}
+        figures["load_average_after"] = psutil.getloadavg()[0]
+        yield figures
 
 
-def made(place: Path, side: int) -> Path:
+def make_scan(place: Path, side: int) -> Path:
     """Simulate a scan of ``side`` x ``side`` pixels, unless it is there: strips of paint, and noise of each pixel."""
     path = place / f"scan_{side}.h5"
     if path.is_file():
@@ -174,20 +180,20 @@ def command(which: str, scan: Path, place: Path, options: dict[str, Any]) -> dic
         arguments = [sys.executable, "-c", RUN, which, str(scan), str(Path(folder) / "out"), json.dumps(options)]
         begin = time.perf_counter()
         process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
-        said = process.stdout.read() if process.stdout is not None else ""
+        output = process.stdout.read() if process.stdout is not None else ""
         # its own mark of most memory: that of wait4 begins with what this process holds
         _, status, used = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - begin
         if status:
             raise SystemExit(f"{which} failed with {status}")
-        size = sum(own.stat().st_size for own in (Path(folder) / "out").rglob("*") if own.is_file())
-    told = json.loads(said)
+        size = sum(file.stat().st_size for file in (Path(folder) / "out").rglob("*") if file.is_file())
+    report = json.loads(output)
     return {
         "seconds": round(seconds, 2),
         "processor_seconds": round(used.ru_utime + used.ru_stime, 2),
-        "peak_mb": round(told["peak_mb"]),
+        "peak_mb": round(report["peak_mb"]),
         "results_mb": round(size / 2**20),
-        "stages_s": {name: round(own, 2) for name, own in told["stages_s"].items()},
+        "stages_s": {name: round(file, 2) for name, file in report["stages_s"].items()},
     }
 
 
@@ -196,18 +202,18 @@ def per_s(side: int, run: dict[str, Any]) -> int:
     return round(side * side / float(run["seconds"]))
 
 
-def beside_pymca(path: Path) -> dict[str, Any]:
+def compare_pymca(path: Path) -> dict[str, Any]:
     """Return spectra a second of both engines on one array in memory, and how their maps correlate."""
     scan = load(path)
     n_row = max(IN_MEMORY_PIXELS // scan.shape[1], 1)
     counts = scan.counts[:: max(scan.shape[0] // n_row, 1)][:n_row].compute()
-    own = Scan(da.from_array(counts, chunks=(max(2048 // counts.shape[1], 1), -1, -1)), axis=scan.axis)
+    scan_in_memory = Scan(da.from_array(counts, chunks=(max(2048 // counts.shape[1], 1), -1, -1)), axis=scan.axis)
     machine = _machine()
-    axis, seen = own.require_axis(), survey(own)
-    plan = partial(prepare_fit, seen, axis, instrument=machine)
+    axis, summary = scan_in_memory.require_axis(), survey(scan_in_memory)
+    plan = partial(prepare_fit, summary, axis, instrument=machine)
     same = plan().names
     # Families are given to both; ours still finds sums, ratios and weights, PyMca's configuration is ready.
-    fast, ours = timed(lambda: fit_elements(own, families=same, instrument=machine))
+    fast, ours = timed(lambda: fit_elements(scan_in_memory, families=same, instrument=machine))
     fit = plan(families=same, engine="pymca")
     slow, result = timed(lambda: fit(counts))
     theirs = fit.results(result, None)
@@ -216,7 +222,7 @@ def beside_pymca(path: Path) -> dict[str, Any]:
         correlation[name] = round(float(np.corrcoef(ours[name].ravel(), theirs[name].ravel())[0, 1]), 4)
         if ours[name].var() > CLEAR_VARIANCE * np.mean(ours.map("area_sigma", name) ** 2):
             clear.append(name)
-    n_pixel = own.n_pixel
+    n_pixel = scan_in_memory.n_pixel
     return {
         "in_memory_pixels": n_pixel,
         "elements_per_s": round(n_pixel / fast),
@@ -236,28 +242,28 @@ def parts(path: Path) -> dict[str, float]:
     axis = scan.require_axis()
     rows, columns = next(scan.blocks())
     counts = scan.counts[rows, columns].compute()
-    seen, machine = survey(Scan(counts, axis=axis)), _machine()
+    summary, machine = survey(Scan(counts, axis=axis)), _machine()
     n_pixel = counts.shape[0] * counts.shape[1]
     model = open_model("default", threads=1)
     matrix = rebin_matrix(axis, model.card.axis.edges_kev)
     rebinned = apply_rebin(counts.reshape(-1, N_CHANNEL), matrix)
     recorded = np.repeat(np.array([[axis.start_kev, axis.stop_kev]], np.float32), n_pixel, axis=0)
-    plan = prepare_fit(seen, axis, instrument=machine)
-    fit = plan_all_families(seen, axis, machine)
+    plan = prepare_fit(summary, axis, instrument=machine)
+    fit = plan_all_families(summary, axis, machine)
     unlike, flat = unlikeness(known_families(), fit, axis, machine), counts.reshape(-1, N_CHANNEL)
-    pigments = BlockWork(axis, answers=plan_answers(axis, model, instrument=known_of(machine)))
-    whole = slice(0, counts.shape[0]), slice(0, counts.shape[1])
+    pigments = BlockWork(axis, answers=plan_answers(axis, model, instrument=conditions_of(machine)))
+    full_block = slice(0, counts.shape[0]), slice(0, counts.shape[1])
     steps: dict[str, Callable[[], Any]] = {
         "reading (unpacking)": scan.counts[rows, columns].compute,
         "sum and maximum": lambda: survey(Scan(counts, axis=axis)),
         "rebinning": lambda: apply_rebin(counts.reshape(-1, N_CHANNEL), matrix),
         "network": lambda: model(rebinned, recorded),
-        "pigments, all": lambda: pigments(counts, None, whole, seen.pixel_counts),
+        "pigments, all": lambda: pigments(counts, None, full_block, summary.pixel_counts),
         "elements": lambda: plan(counts),
         "elements, and peaks of no family": lambda: unlike(fit(flat)),
     }
     with threadpool_limits(1):
-        return {name: round(1e6 * min(timed(own)[0] for _ in range(3)) / n_pixel, 2) for name, own in steps.items()}
+        return {name: round(1e6 * min(timed(step)[0] for _ in range(3)) / n_pixel, 2) for name, step in steps.items()}
 
 
 def info_seconds(path: Path) -> float:
@@ -284,12 +290,12 @@ def timed(action: Callable[[], Any]) -> tuple[float, Any]:
 @contextmanager
 def other_work() -> Iterator[dict[str, float]]:
     """Tell how many cores other processes took meanwhile; filled in at the end."""
-    found: dict[str, float] = {}
+    times: dict[str, float] = {}
     begin, before = time.perf_counter(), _busy()
-    own_before = _own()
-    yield found
+    cpu_before = _cpu_seconds()
+    yield times
     seconds = time.perf_counter() - begin
-    found["mean"] = round(max(_busy() - before - (_own() - own_before), 0.0) / seconds, 2)
+    times["mean"] = round(max(_busy() - before - (_cpu_seconds() - cpu_before), 0.0) / seconds, 2)
 
 
 def _busy() -> float:
@@ -297,21 +303,21 @@ def _busy() -> float:
     return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
 
 
-def _own() -> float:
+def _cpu_seconds() -> float:
     times = psutil.Process().cpu_times()
     return float(times.user + times.system + times.children_user + times.children_system)
 
 
 def picture(scaling: dict[str, dict[str, float]]) -> Figure:
     """Draw time against pixels, by the clock and by the processor, and what a pixel takes."""
-    pixels = np.array([float(own) for own in scaling])
+    pixels = np.array([float(n_pixel) for n_pixel in scaling])
     figure = new_figure(7.2, 3.0)
     left, right = figure.subplots(1, 2)
     for key, words, color in (
         ("seconds", "clock, start to end", "#0072b2"),
         ("processor_seconds", "processor (both cores)", "#d55e00"),
     ):
-        seconds = np.array([own[key] for own in scaling.values()])
+        seconds = np.array([n_pixel[key] for n_pixel in scaling.values()])
         left.loglog(pixels, seconds, "o-", color=color, label=words)
         right.loglog(pixels, 1e6 * seconds / pixels, "o-", color=color, label=words)
     left.loglog(pixels, seconds[-1] * pixels / pixels[-1], "--", color="#808080", label="in proportion")

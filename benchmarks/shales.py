@@ -35,7 +35,7 @@ from underpaint.physics.instrument import Detector, Filter, Geometry, Instrument
 from underpaint.physics.materials import Layer, Stratigraphy, mass_fractions
 
 Array = NDArray[np.float64]
-JUDGED = ("K", "Ca", "Ti", "Mn", "Fe", "Zn", "Rb", "Sr", "Zr")
+COMPARED_ELEMENTS = ("K", "Ca", "Ti", "Mn", "Fe", "Zn", "Rb", "Sr", "Zr")
 DETECTION_LIMITS = 10.0
 """A value counts from so many detection limits (three standard deviations of the blank) on."""
 FAMILIES = (
@@ -94,29 +94,29 @@ def step_of(values: Array) -> float:
     levels = np.unique(values[values > 0])[:60]
     differences = np.diff(levels)
     differences = differences[differences > 0.2 * np.median(differences)]
-    near = [np.abs(differences / one - 1.0) < 0.02 for one in differences]
+    near = [np.abs(differences / candidate - 1.0) < 0.02 for candidate in differences]
     step = float(np.median(differences[max(near, key=np.sum)]))
     # the more counts, the better they tell the step, as long as it is known to a part of one
     for highest in (30.0, 100.0, 300.0, 1000.0):
         used = (values > 0.5 * step) & (values < highest * step)
-        whole = np.rint(values[used] / step)
-        step = float((values[used] @ whole) / (whole @ whole))
+        multiples = np.rint(values[used] / step)
+        step = float((values[used] @ multiples) / (multiples @ multiples))
     return step
 
 
 def find_instrument(scan: Scan) -> tuple[Instrument, dict[str, Any]]:
     """Return the instrument that scatter and continuum of the sum spectrum tell, and its parameters."""
-    found = calibrate(scan, tube=True)
+    calibration = calibrate(scan, tube=True)
     total = np.asarray(scan.counts.sum(axis=(0, 1)).compute(), np.float64)
-    axis = found.axis
+    axis = calibration.axis
 
     def instrument_of(values: Array) -> Instrument:
         voltage, line_factor, aluminium, angle, _, detector_um, takeoff = (float(value) for value in values)
-        air = found.seen_air_cm or 0.0
+        air = calibration.seen_air_cm or 0.0
         return Instrument(
             name="shales",
             tube=Tube(
-                anode=found.anode or "Rh", voltage_kv=voltage, line_factor=line_factor, takeoff_angle_deg=takeoff
+                anode=calibration.anode or "Rh", voltage_kv=voltage, line_factor=line_factor, takeoff_angle_deg=takeoff
             ),
             filters=(Filter(formula="Al", density=2.7, thickness_um=aluminium),),
             geometry=Geometry(
@@ -124,8 +124,8 @@ def find_instrument(scan: Scan) -> tuple[Instrument, dict[str, Any]]:
             ),
             detector=Detector(
                 thickness_um=detector_um,
-                noise_fwhm_kev=found.noise_fwhm_kev,
-                fano=found.fano,
+                noise_fwhm_kev=calibration.noise_fwhm_kev,
+                fano=calibration.fano,
                 gain_kev=axis.gain_kev,
                 zero_kev=axis.zero_kev,
                 n_channel=axis.n_channel,
@@ -137,34 +137,38 @@ def find_instrument(scan: Scan) -> tuple[Instrument, dict[str, Any]]:
     for low, high in CONTINUUM_KEV:
         inside |= (axis.energy_kev > low) & (axis.energy_kev < high)
     used = np.logical_and.reduceat(inside, start)
-    seen = np.add.reduceat(total, start)[used]
-    weight = 1.0 / np.sqrt(seen + (MODEL_ERROR * seen) ** 2)
+    detected = np.add.reduceat(total, start)[used]
+    weight = 1.0 / np.sqrt(detected + (MODEL_ERROR * detected) ** 2)
     composition = _elements(FIRST_GUESS)
     values = np.asarray(START)
     for _ in range(2):
 
         def residual(values: Array, composition: dict[str, float] = composition) -> Array:
             sample = Stratigraphy((Layer(composition, 1.0, 1e4 * float(values[4])),))
-            lit = instrument_of(values)
-            model = np.add.reduceat(np.asarray(render(emit([sample], lit), lit.detector, axis))[0], start)[used]
-            scale = (model * seen * weight**2).sum() / (model**2 * weight**2).sum()
-            return np.asarray((seen - scale * model) * weight)
+            instrument = instrument_of(values)
+            model = np.add.reduceat(
+                np.asarray(render(emit([sample], instrument), instrument.detector, axis))[0], start
+            )[used]
+            scale = (model * detected * weight**2).sum() / (model**2 * weight**2).sum()
+            return np.asarray((detected - scale * model) * weight)
 
         fit = least_squares(residual, values, bounds=(LOW, HIGH), x_scale=SCALES, diff_step=0.01)
         values = fit.x
-        whole = Scan(total[None, None], axis)
-        lit, thickness = instrument_of(values), _thickness(values[4])
-        maps = fit_elements(whole, families=FAMILIES, instrument=lit)
-        quantities = quantify(whole, lit, maps=maps, matrix="oxides", thickness_um=thickness)
+        sum_scan = Scan(total[None, None], axis)
+        instrument, thickness = instrument_of(values), _thickness(values[4])
+        maps = fit_elements(sum_scan, families=FAMILIES, instrument=instrument)
+        quantities = quantify(sum_scan, instrument, maps=maps, matrix="oxides", thickness_um=thickness)
         values_percent = quantities.mass_fraction.sel(quantile=0.5)[:, 0, 0]
-        composition = _whole(dict(zip(elements_of(quantities), values_percent.values.tolist(), strict=True)))
+        composition = _complete_composition(
+            dict(zip(elements_of(quantities), values_percent.values.tolist(), strict=True))
+        )
     parameters = dict(zip(NAMES, values.tolist(), strict=True)) | {
-        "anode": found.anode,
+        "anode": calibration.anode,
         "gain_kev": axis.gain_kev,
         "zero_kev": axis.zero_kev,
-        "noise_fwhm_kev": found.noise_fwhm_kev,
-        "fano": found.fano,
-        "air_cm": found.seen_air_cm,
+        "noise_fwhm_kev": calibration.noise_fwhm_kev,
+        "fano": calibration.fano,
+        "air_cm": calibration.seen_air_cm,
         "chi_squared": float(2.0 * fit.cost / used.sum()),
     }
     return instrument_of(values), parameters
@@ -180,15 +184,15 @@ def _elements(compounds: dict[str, float]) -> dict[str, float]:
     for compound, share in compounds.items():
         for name, part in mass_fractions(compound).items():
             fractions[name] = fractions.get(name, 0.0) + share * part
-    whole = sum(fractions.values())
-    return {name: part / whole for name, part in fractions.items()}
+    total = sum(fractions.values())
+    return {name: part / total for name, part in fractions.items()}
 
 
-def _whole(percent: dict[str, float]) -> dict[str, float]:
+def _complete_composition(percent: dict[str, float]) -> dict[str, float]:
     """Return mass fractions of elements in per cent, the rest being oxygen and a little of carbon and water."""
-    kept = {name: max(float(value), 0.0) for name, value in percent.items()}
-    rest = max(100.0 - sum(kept.values()), 1.0)
-    return _elements(kept | {"O2": 0.8 * rest, "CO2": 0.1 * rest, "H2O": 0.1 * rest})
+    elements = {name: max(float(value), 0.0) for name, value in percent.items()}
+    rest = max(100.0 - sum(elements.values()), 1.0)
+    return _elements(elements | {"O2": 0.8 * rest, "CO2": 0.1 * rest, "H2O": 0.1 * rest})
 
 
 def compare(
@@ -199,20 +203,20 @@ def compare(
     without = quantify(scan, instrument, maps=maps, matrix="oxides", thickness_um=thickness)
     reference = references(folder, names)
     # the standard is that whose lines are nearest the middle of all, of those whose judged elements are known
-    known = np.isfinite([reference[name] for name in JUDGED]).all(axis=0)
-    lines = np.log(np.maximum([maps[f"{name}_K"][0] for name in JUDGED], 1.0))
+    is_complete = np.isfinite([reference[name] for name in COMPARED_ELEMENTS]).all(axis=0)
+    lines = np.log(np.maximum([maps[f"{name}_K"][0] for name in COMPARED_ELEMENTS], 1.0))
     distance = np.abs(lines - np.median(lines, axis=1, keepdims=True)).sum(axis=0)
-    nearest = np.argsort(np.where(known, distance, np.inf))[:N_STANDARDS]
+    nearest = np.argsort(np.where(is_complete, distance, np.inf))[:N_STANDARDS]
     result: dict[str, Any] = {"without_standard": _all_figures(without, reference, maps, np.ones(len(names), bool))}
     ratios: dict[str, dict[str, float]] = {}
     for chosen in nearest:
         standard = Scan(scan.counts[:, chosen : chosen + 1], scan.axis, name=names[chosen])
         stated = {name: 0.01 * values[chosen] for name, values in reference.items() if np.isfinite(values[chosen])}
         scale = scale_from_standard(standard, instrument, stated, areal, families=FAMILIES)
-        lit = instrument.model_copy(update={"scale": scale})
-        by_standard = quantify(scan, lit, maps=maps, matrix="oxides", thickness_um=thickness)
+        scaled_instrument = instrument.model_copy(update={"scale": scale})
+        by_standard = quantify(scan, scaled_instrument, maps=maps, matrix="oxides", thickness_um=thickness)
         figures = _all_figures(by_standard, reference, maps, np.arange(len(names)) != chosen)
-        ratios[names[chosen]] = {name: figures[name]["median_ratio"] for name in JUDGED}
+        ratios[names[chosen]] = {name: figures[name]["median_ratio"] for name in COMPARED_ELEMENTS}
         if chosen == nearest[0]:
             factors = dict(zip(scale.families, scale.factors, strict=True))
             result |= {"standard": names[chosen], "scale_error": scale.error, "factors": factors}
@@ -255,23 +259,23 @@ def _figures(
     quantities: Results, name: str, reference: Array, maps: Results, used: NDArray[np.bool_]
 ) -> dict[str, float]:
     value, low, high = (part[0].astype(np.float64) for part in quantities.estimate(f"mass_fraction.{name}"))
-    known = used & np.isfinite(reference) & (reference > 0) & np.isfinite(value)
+    used_known = used & np.isfinite(reference) & (reference > 0) & np.isfinite(value)
     # deviations that do not grow with the area are those of a blank
     family = quantities.settings_of("quantities")["families"][elements_of(quantities).index(name)]
-    area, sigma = (maps.map(one, family)[0].astype(np.float64) for one in ("area", "area_sigma"))
+    area, sigma = (maps.map(quantity, family)[0].astype(np.float64) for quantity in ("area", "area_sigma"))
     blank = np.sqrt(np.maximum(sigma**2 - (AREA_ERROR * area) ** 2, 0.0)) * np.abs(value / area)
-    limit = 3.0 * _median(blank[known])
-    strong = known & (reference > DETECTION_LIMITS * limit)
+    limit = 3.0 * _median(blank[used_known])
+    strong = used_known & (reference > DETECTION_LIMITS * limit)
     inside = (low <= reference) & (reference <= high)
     return {
-        "n": int(known.sum()),
+        "n": int(used_known.sum()),
         "n_strong": int(strong.sum()),
         "detection_limit": limit,
         "median_ratio_strong": _median(value[strong] / reference[strong]),
-        "median_ratio": _median(value[known] / reference[known]),
-        "rank_correlation": _rank(value[known], reference[known]),
+        "median_ratio": _median(value[used_known] / reference[used_known]),
+        "rank_correlation": _rank(value[used_known], reference[used_known]),
         "rank_correlation_strong": _rank(value[strong], reference[strong]),
-        "in_interval": float(inside[known].mean()) if known.any() else np.nan,
+        "in_interval": float(inside[used_known].mean()) if used_known.any() else np.nan,
         "undetermined": float(np.mean(~quantities.is_determined(f"mass_fraction.{name}")[0, used])),
     }
 
@@ -289,25 +293,25 @@ def show(result: dict[str, Any]) -> None:
     for kind in ("without_standard", "with_standard"):
         columns = ("median_ratio_strong", "median_ratio", "rank_correlation", "rank_correlation_strong", "in_interval")
         table = Table("element", "n", "n_strong", *columns, title=kind)
-        for name, own in result[kind].items():
-            label = f"[bold]{name}[/]" if name in JUDGED else name
-            table.add_row(label, str(own["n"]), str(own["n_strong"]), *(f"{own[key]:.3f}" for key in columns))
+        for name, entry in result[kind].items():
+            label = f"[bold]{name}[/]" if name in COMPARED_ELEMENTS else name
+            table.add_row(label, str(entry["n"]), str(entry["n_strong"]), *(f"{entry[key]:.3f}" for key in columns))
         Console().print(table)
-    for name in JUDGED:
-        own = result["with_standard"][name]
-        kind = "strong" if own["n_strong"] else "all, none is ten detection limits strong"
-        ratio = own["median_ratio_strong"] if own["n_strong"] else own["median_ratio"]
+    for name in COMPARED_ELEMENTS:
+        entry = result["with_standard"][name]
+        kind = "strong" if entry["n_strong"] else "all, none is ten detection limits strong"
+        ratio = entry["median_ratio_strong"] if entry["n_strong"] else entry["median_ratio"]
         if not 0.9 <= ratio <= 1.1:
             Console().print(f"missed: ratio of {name} {ratio:.3f} ({kind}), 0.9 to 1.1 is the aim")
-        if not own["rank_correlation"] >= 0.95:
-            Console().print(f"missed: rank correlation of {name} {own['rank_correlation']:.3f}, 0.95 is the aim")
-    table = Table("standard", *JUDGED, title="median ratio, all")
-    for standard, own in result["ratio_by_standard"].items():
-        table.add_row(standard, *(f"{own[name]:.2f}" for name in JUDGED))
+        if not entry["rank_correlation"] >= 0.95:
+            Console().print(f"missed: rank correlation of {name} {entry['rank_correlation']:.3f}, 0.95 is the aim")
+    table = Table("standard", *COMPARED_ELEMENTS, title="median ratio, all")
+    for standard, entry in result["ratio_by_standard"].items():
+        table.add_row(standard, *(f"{entry[name]:.2f}" for name in COMPARED_ELEMENTS))
     Console().print(table)
     Console().print(
         f"factors of the standard {result['standard']}:",
-        {name: round(own, 3) for name, own in result["factors"].items()},
+        {name: round(entry, 3) for name, entry in result["factors"].items()},
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from scan import command, help_seconds, info_seconds, made, timed
+from scan import command, help_seconds, info_seconds, make_scan, timed
 from underpaint.io import save_scan
 from underpaint.simulate import PanelSettings, make_panel
 
@@ -41,7 +41,7 @@ def main() -> None:
 
 def measure(place: Path, temporary: Path) -> dict[str, Any]:
     """Return seconds of each command, the shares of `identify`, and what else the machine did."""
-    panel, large = place / "panel.h5", made(place, 1000)
+    panel, large = place / "panel.h5", make_scan(place, 1000)
     if not panel.is_file():
         save_scan(make_panel(PanelSettings()).scan, panel)
     before = psutil.getloadavg()[0]

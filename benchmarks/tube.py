@@ -84,12 +84,12 @@ class Comparison:
     def figures(self) -> dict[str, Any]:
         """Return what was fitted, and what was compared."""
         energy = self.axis.energy_kev
-        beside = self.fitted.copy()
+        mask = self.fitted.copy()
         for low, high in LINES_KEV.values():
-            beside &= (energy < low - BESIDE_KEV) | (energy > high + BESIDE_KEV)
+            mask &= (energy < low - BESIDE_KEV) | (energy > high + BESIDE_KEV)
         per_kev = {}
         for low in range(int(LOW_KEV), int(HIGH_KEV)):
-            inside = beside & (energy > low) & (energy < low + 1)
+            inside = mask & (energy > low) & (energy < low + 1)
             if inside.sum() > 20:
                 per_kev[f"{low}-{low + 1}"] = float(self.model[inside].sum() / self.counts[inside].sum())
         measured, modelled = (self._areas(spectrum) for spectrum in (self.counts, self.model))
@@ -120,7 +120,7 @@ class Comparison:
             "continuum_max_rel": continuum,
             "line_ratios": ratios,
             "line_ratios_rel": lines,
-            "judged": {"continuum": judged(continuum)} | {name: judged(value) for name, value in lines.items()},
+            "judged": {"continuum": rating(continuum)} | {name: rating(value) for name, value in lines.items()},
         }
 
     def picture(self) -> Figure:
@@ -184,7 +184,7 @@ def calibrated(counts: Array) -> EnergyAxis:
     return EnergyAxis(gain, 9.705 - gain * places[0], counts.size)
 
 
-def judged(deviation: float) -> str:
+def rating(deviation: float) -> str:
     """Say in a word how far a model is off."""
     size = abs(deviation)
     return "good" if size < GOOD else "fair" if size < FAIR else "poor"
@@ -195,17 +195,17 @@ def show(result: dict[str, Any]) -> None:
     titles = ("spectrum", "anode", "fitted", "air", "lines", "misfit", "L-beta", "L-gamma", "L-alpha", "continuum")
     table = Table(*titles, title="Au, 25 kV: model over measured, less one")
     for name, entry in result.items():
-        for kind, found in (("foil", entry), *((rival, entry[rival]) for rival in RIVALS)):
-            shape = f"{found['target_um']:.2f} um" if "target_um" in found else f"{found['takeoff_deg']:.0f} deg"
+        for kind, figures in (("foil", entry), *((rival, entry[rival]) for rival in RIVALS)):
+            shape = f"{figures['target_um']:.2f} um" if "target_um" in figures else f"{figures['takeoff_deg']:.0f} deg"
             table.add_row(
                 name.split("uA_")[-1].removesuffix("_unfilt1") if kind == "foil" else "",
                 kind,
                 shape,
-                f"{found['air_cm']:.1f} cm",
-                f"x {found['line_factor']:.2f}",
-                f"{found['misfit']:.2f}",
-                *(f"{100 * value:+.0f} % {judged(value)}" for value in found["line_ratios_rel"].values()),
-                f"within {100 * found['continuum_max_rel']:.0f} % {found['judged']['continuum']}",
+                f"{figures['air_cm']:.1f} cm",
+                f"x {figures['line_factor']:.2f}",
+                f"{figures['misfit']:.2f}",
+                *(f"{100 * value:+.0f} % {rating(value)}" for value in figures["line_ratios_rel"].values()),
+                f"within {100 * figures['continuum_max_rel']:.0f} % {figures['judged']['continuum']}",
             )
     console = Console(width=150)
     console.print(table)

@@ -26,7 +26,7 @@ from underpaint.data.maps import Results
 from underpaint.display.viewer import serve
 from underpaint.io import write_results
 from underpaint.physics.materials import library
-from underpaint.runtime.files import whole_file
+from underpaint.runtime.files import atomic_write
 
 N_GROUP, N_MEMBER, N_ELEMENT = 20, 25, 15
 N_CHANNEL = 1024
@@ -40,25 +40,25 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to write")
     parser.add_argument("--pixels", type=int, default=1000, help="rows and columns")
     parser.add_argument("--browser", action="store_true", help="drive Chromium, too")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        make_scan(Path(place) / "scan.h5", asked.pixels)
-        folder = make_result(Path(place) / "result", Path(place) / "scan.h5", asked.pixels)
-        found = {
-            "pixels": [asked.pixels, asked.pixels],
+        make_scan(Path(place) / "scan.h5", options.pixels)
+        folder = make_result(Path(place) / "result", Path(place) / "scan.h5", options.pixels)
+        figures = {
+            "pixels": [options.pixels, options.pixels],
             "maps": N_GROUP + N_MEMBER + N_ELEMENT,
             "channels": N_CHANNEL,
             "result_mb": round((folder / "results.h5").stat().st_size / 2**20),
             "limits": {"open_s": OPEN_LIMIT_S, "click_ms": CLICK_LIMIT_MS},
             "load_average": psutil.getloadavg()[0],
-            **measure_server(folder, asked.pixels),
+            **measure_server(folder, options.pixels),
         }
-        if asked.browser:
-            found["browser"] = measure_browser(folder, asked.pixels, Path(place) / "profile")
-    print(json.dumps(found, indent=1))
-    if asked.json is not None:
-        with whole_file(asked.json) as part:
-            part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        if options.browser:
+            figures["browser"] = measure_browser(folder, options.pixels, Path(place) / "profile")
+    print(json.dumps(figures, indent=1))
+    if options.json is not None:
+        with atomic_write(options.json) as part:
+            part.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def make_scan(path: Path, n_pixel: int) -> None:
@@ -79,7 +79,10 @@ def make_result(folder: Path, scan: Path, n_pixel: int) -> Path:
     """Write maps of smooth shapes and noise, as a large painting has them."""
     rng = np.random.default_rng(6)
     rows, columns = np.indices((n_pixel, n_pixel), dtype=np.float32) / n_pixel
-    groups, members = [own.name for own in library().groups][:N_GROUP], [own.name for own in library()][:N_MEMBER]
+    groups, members = (
+        [entry.name for entry in library().groups][:N_GROUP],
+        [entry.name for entry in library()][:N_MEMBER],
+    )
     names = [*groups, *members]
     probability = np.empty((n_pixel, n_pixel, len(names)), np.float32)
     for index in range(len(names)):
@@ -121,10 +124,10 @@ def measure_server(folder: Path, n_pixel: int) -> dict[str, Any]:
         clicks, clicks_cpu = [], []
         for row, column in rng.integers(0, n_pixel, (N_CLICK, 2)):
             at, at_cpu = time.perf_counter(), time.process_time()
-            found = json.loads(ask(f"{server.address}pixel?row={row}&column={column}"))
+            answer = json.loads(ask(f"{server.address}pixel?row={row}&column={column}"))
             clicks.append(1e3 * (time.perf_counter() - at))
             clicks_cpu.append(1e3 * (time.process_time() - at_cpu))
-            if found["spectrum"] is None:
+            if answer["spectrum"] is None:
                 sys.exit("The scan was not read.")
         maps = []
         for index in range(0, N_GROUP + N_MEMBER + N_ELEMENT, 6):

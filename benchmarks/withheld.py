@@ -20,7 +20,7 @@ from underpaint.data.maps import PRESENT_PROBABILITY, split_place
 from underpaint.elements import line_evidence, plan_all_families
 from underpaint.lab.evaluation.monte_carlo import Panels, read_panels
 from underpaint.pigments.predict import OnnxModel, open_model, plan_answers
-from underpaint.simulate.instrument_inputs import known_of
+from underpaint.simulate.instrument_inputs import conditions_of
 
 COUNTS = (1e3, 1e4, 1e5, 1e6)
 KINDS = ("right", "false", "unseen")
@@ -36,14 +36,14 @@ def withheld(panels: Panels, model: OnnxModel, counts: float, draws: int, seed: 
     }
     groups = [split_place(name)[0] for name in keys]
     spectra = np.asarray(panels.drawn(counts, draws, seed).counts)
-    answers = plan_answers(panels.axis, model, instrument=known_of(panels.instrument))
+    answers = plan_answers(panels.axis, model, instrument=conditions_of(panels.instrument))
     results = answers.results(answers(spectra[None]), step_mm=None)
     claimed = np.stack([results[name][0] for name in keys], axis=1) > PRESENT_PROBABILITY
     shows = np.repeat(panels.counts_needed(groups) < counts, draws, axis=0)
     carried = np.repeat(panels.labels(groups), draws, axis=0) > 0
-    seen = survey(Scan(spectra[None], panels.axis))
-    fit = plan_all_families(seen, panels.axis, panels.instrument, peaks=False)
-    evidence = line_evidence(keys, fit, seen, panels.axis, panels.instrument, voltage_known=True)
+    summary = survey(Scan(spectra[None], panels.axis))
+    fit = plan_all_families(summary, panels.axis, panels.instrument, peaks=False)
+    evidence = line_evidence(keys, fit, summary, panels.axis, panels.instrument, voltage_known=True)
     against = np.zeros_like(claimed)
     against[:, [list(keys).index(name) for name in evidence.groups]] = evidence(fit(spectra))
     kinds = {"right": carried & shows, "false": ~carried, "unseen": carried & ~shows}

@@ -34,7 +34,7 @@ COMMANDS = {
     "simulate": ("simulate", "job.toml", "--out", "library.h5", "--workers", "1", "--quiet"),
     "picture": ("info", "scan.h5", "--picture", "picture.png", "--overwrite", "--quiet"),
 }
-MADE = {
+GENERATED_NAMES = {
     "elements": "RESULT",
     "identify": "RESULT",
     "convert": "done.h5",
@@ -115,7 +115,7 @@ def _quiet(name: str, folder: Path, start: Any) -> tuple[str, float]:
     code = start(folder, COMMANDS[name]).wait()
     if code != 0:
         raise RuntimeError(f"{name} fails undisturbed with the code {code}")
-    return _digest(folder / MADE[name]), time.monotonic() - begin
+    return _digest(folder / GENERATED_NAMES[name]), time.monotonic() - begin
 
 
 def _case(
@@ -133,7 +133,7 @@ def _case(
         tally.faults += [f"{name}: {key} is nowhere after a kill" for key, text in mine.items() if text not in held]
         if tally.kills >= n:
             break
-    made = folder / MADE[name]
+    made = folder / GENERATED_NAMES[name]
     if name != "convert" or not made.exists():
         code = start(folder, COMMANDS[name]).wait()
         if code != 0 and not (name == "simulate" and made.exists()):

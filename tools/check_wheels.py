@@ -77,16 +77,16 @@ def resolve(requirements: list[str], platform: Platform, python_version: str) ->
         command += ["--only-binary=:all:", "--implementation", "cp", "--python-version", python_version]
         command += [part for tag in platform.tags for part in ("--platform", tag)]
         command += ["--target", str(Path(folder) / "nothing"), "--report", str(report), *requirements]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise LookupError("\n".join(line for line in done.stderr.splitlines() if line.startswith("ERROR")))
+        completed = subprocess.run(command, capture_output=True, text=True, check=False)
+        if completed.returncode:
+            raise LookupError("\n".join(line for line in completed.stderr.splitlines() if line.startswith("ERROR")))
         return list(json.loads(report.read_text(encoding="utf-8"))["install"])
 
 
 def metadata(package: dict[str, object]) -> dict[str, object]:
     """Metadata part of one package of pip's report."""
-    found = package["metadata"]
-    return found if isinstance(found, dict) else {}
+    metadata_read = package["metadata"]
+    return metadata_read if isinstance(metadata_read, dict) else {}
 
 
 def needed_only_there(packages: list[dict[str, object]], platform: Platform) -> list[str]:

@@ -13,7 +13,7 @@ from scipy.special import expn
 
 COUNT = 6
 DEPTH = np.logspace(np.log10(5e-4), np.log10(30.0), 400)
-KEPT = 1.0 - (1.0 - 2.0 * expn(3, DEPTH)) / (2.0 * DEPTH)
+TRANSMITTED = 1.0 - (1.0 - 2.0 * expn(3, DEPTH)) / (2.0 * DEPTH)
 Array = NDArray[np.float64]
 
 
@@ -22,8 +22,8 @@ def main() -> None:
     point, weight = np.polynomial.legendre.leggauss(COUNT)
     root = (point + 1.0) / 2.0
     start = np.concatenate([np.log(-3.0 * np.log(root)), np.log(1.5 * weight * root**2)])
-    found = least_squares(errors, start, x_scale="jac", max_nfev=5000)
-    cosine, share = unpack(found.x)
+    solution = least_squares(errors, start, x_scale="jac", max_nfev=5000)
+    cosine, share = unpack(solution.x)
     print("cosines", np.array2string(cosine, separator=", ", precision=10))
     print("shares ", np.array2string(share, separator=", ", precision=10))
     report("fitted", cosine, share)
@@ -32,8 +32,8 @@ def main() -> None:
 
 def report(name: str, cosine: Array, share: Array) -> None:
     """Print how well directions stand for all; thin means an optical depth under 0.01."""
-    transmission, kept = averages(cosine, share)
-    error = np.abs(kept / KEPT - 1.0)
+    transmission, transmitted = averages(cosine, share)
+    error = np.abs(transmitted / TRANSMITTED - 1.0)
     print(f"{name}: transmission within {np.abs(transmission - expn(2, DEPTH)).max():.5f}")
     print(f"{name}: kept within {error.max():.5f} of itself, {error[DEPTH > 0.01].max():.5f} but for thin layers")
 
@@ -52,9 +52,9 @@ def averages(cosine: Array, share: Array) -> tuple[Array, Array]:
 
 def errors(values: Array) -> Array:
     """Return what is to be made small."""
-    transmission, kept = averages(*unpack(values))
+    transmission, transmitted = averages(*unpack(values))
     exact = expn(2, DEPTH)
-    return np.concatenate([(transmission - exact) / (exact + 0.05), kept / KEPT - 1.0])
+    return np.concatenate([(transmission - exact) / (exact + 0.05), transmitted / TRANSMITTED - 1.0])
 
 
 if __name__ == "__main__":

@@ -55,8 +55,8 @@ def table(header: Row, rows: Sequence[Row]) -> str:
 
 def figures(pigment: Pigment) -> list[str]:
     """Return the sources of the figures of a pigment."""
-    own = [pigment.formula_source, pigment.density_source, pigment.oil_absorption_source, pigment.loading_source]
-    return [source for source in own if source]
+    sources = [pigment.formula_source, pigment.density_source, pigment.oil_absorption_source, pigment.loading_source]
+    return [source for source in sources if source]
 
 
 def pigment_row(pigment: Pigment, sources: Sources) -> Row:

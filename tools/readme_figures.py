@@ -140,8 +140,8 @@ def elements_table(folder: Path) -> str:
 
 def _named(figures: Figures, key: str) -> Figures:
     """Dictionary under the key; empty when absent."""
-    found = figures.get(key)
-    return found if isinstance(found, dict) else {}
+    entry = figures.get(key)
+    return entry if isinstance(entry, dict) else {}
 
 
 def _in_words(name: str) -> str:
@@ -226,8 +226,13 @@ def arms_table(folder: Path) -> str:
         mean = arm["mean"]
         paper = mean.get("paper", [None] * 3)
         ours = [number(mean[key]) for key in ("accuracy", "sensitivity", "f1")]
-        others = (number(paper[0]), number(paper[2]), number(mean["always_yes"]["f1"]), number(mean["ece"]))
-        rows.append((_in_words(name), *ours, *others))
+        paper_and_baselines = (
+            number(paper[0]),
+            number(paper[2]),
+            number(mean["always_yes"]["f1"]),
+            number(mean["ece"]),
+        )
+        rows.append((_in_words(name), *ours, *paper_and_baselines))
     header = (
         "Arm",
         "Accuracy",
@@ -246,7 +251,7 @@ def pigments_table(folder: Path) -> str:
     arms = {name: arm for name, arm in arms_of(folder).items() if "paper" in arm["mean"]}
     header = (
         "Pigment",
-        *(f"{_in_words(name)}{own}" for name in arms for own in (", ours", ", paper")),
+        *(f"{_in_words(name)}{suffix}" for name in arms for suffix in (", ours", ", paper")),
         "Always yes, mock-ups",
     )
     if not arms:
@@ -305,9 +310,9 @@ def false_table(folder: Path) -> str:
     """Return the share of false answers by counts and network."""
     cases = _named(reproduced(folder, "limits"), "false_positives")
     rows = [
-        (_in_words(case), f"{float(counts):,.0f}", *(number(found[network]["share"]) for network in found))
+        (_in_words(case), f"{float(counts):,.0f}", *(number(values[network]["share"]) for network in values))
         for case, by_counts in cases.items()
-        for counts, found in by_counts.items()
+        for counts, values in by_counts.items()
     ]
     header = ("Spectra", "Counts", "Before fine-tuning", "After", "Default network")
     return table(header, rows or [(NOT_MEASURED, *[""] * 4)])
@@ -350,24 +355,28 @@ def comparison_table(folder: Path) -> str:
 
 def instruments_table(folder: Path) -> str:
     """Return how well scans of random instruments are calibrated, with the wrong claims apart."""
-    found = read_figures(folder, "instruments")
+    figures = read_figures(folder, "instruments")
     rows = (
         [
-            ("anode right, where its lines are recorded", number(found["anode_percent"], 1), str(found["anode_wrong"])),
+            (
+                "anode right, where its lines are recorded",
+                number(figures["anode_percent"], 1),
+                str(figures["anode_wrong"]),
+            ),
             (
                 "voltage within 1 kV, where anode and end of the continuum are recorded",
-                number(found["voltage_percent"], 1),
-                str(found["voltage_wrong"]),
+                number(figures["voltage_percent"], 1),
+                str(figures["voltage_wrong"]),
             ),
             (
                 "angle within 5 degrees, where the peaks are recorded",
-                number(found["angle_percent"], 1),
-                str(found["angle_wrong"]),
+                number(figures["angle_percent"], 1),
+                str(figures["angle_wrong"]),
             ),
-            ("gain within 0.05 %", number(found["gain_percent"], 1), ""),
-            ("zero within 5 eV", number(found["zero_percent"], 1), ""),
+            ("gain within 0.05 %", number(figures["gain_percent"], 1), ""),
+            ("zero within 5 eV", number(figures["zero_percent"], 1), ""),
         ]
-        if found
+        if figures
         else [(NOT_MEASURED, "", "")]
     )
     return table(("Figure", "Per cent of the scans (99 asked)", "Wrong claims"), rows)
@@ -379,38 +388,41 @@ def _at(figures: Any, keys: Sequence[str]) -> Any:
 
 def trust_table(folder: Path) -> str:
     """Return the trust suite's figures beside what was asked and what the baselines reach."""
-    found = read_figures(folder.parent / "evaluation", "trust")
-    if not found:
+    figures = read_figures(folder.parent / "evaluation", "trust")
+    if not figures:
         return table(("Figure", "Asked", "Measured"), [(NOT_MEASURED, "", "")])
-    scores, others, details = found["group_macro_f1"], found["baselines"], found["details"]
-    widths = [own["coverage"] for own in details["calibration"]["intervals"]["thickness_um"].values()]
-    covered = [each for level in found["coverage"].values() for group in level.values() for each in group.values()]
-    open_set = [value for value in found["openset_auroc"].values() if value is not None]
-    held, seen = sum(bool(each["holds"]) for each in covered), sum(value >= OPEN_SET_AUROC for value in open_set)
+    scores, baselines, details = figures["group_macro_f1"], figures["baselines"], figures["details"]
+    widths = [interval["coverage"] for interval in details["calibration"]["intervals"]["thickness_um"].values()]
+    covered = [each for level in figures["coverage"].values() for group in level.values() for each in group.values()]
+    open_set = [value for value in figures["openset_auroc"].values() if value is not None]
+    n_held, n_seen = sum(bool(each["holds"]) for each in covered), sum(value >= OPEN_SET_AUROC for value in open_set)
 
-    def beside(*keys: str) -> tuple[str, ...]:
+    def with_baselines(*keys: str) -> tuple[str, ...]:
         return tuple(
-            number(_at(others[name]["group_macro_f1"], keys)) for name in ("element_thresholds", "xu2022", "always_yes")
+            number(_at(baselines[name]["group_macro_f1"], keys))
+            for name in ("element_thresholds", "xu2022", "always_yes")
         )
 
     none = ("", "", "")
     fitted, orders = details["likelihood_fit"]["by_contestant"], details["order"]["by_counts"]
-    worst = [number(max(own["ece"].values())) for own in (found, others["xu2022"], others["always_yes"])]
+    worst = [
+        number(max(interval["ece"].values())) for interval in (figures, baselines["xu2022"], baselines["always_yes"])
+    ]
     rows = [
         (
             "simulated, 1e4 counts, macro F1 over groups",
             "0.90",
             number(scores["simulated"]["1e4"]),
-            *beside("simulated", "1e4"),
+            *with_baselines("simulated", "1e4"),
         ),
-        ("simulated, 1e5 counts", "0.95", number(scores["simulated"]["1e5"]), *beside("simulated", "1e5")),
+        ("simulated, 1e5 counts", "0.95", number(scores["simulated"]["1e5"]), *with_baselines("simulated", "1e5")),
         ("other kinds of instruments, 1e5", "0.03 less", number(scores["unseen_instrument"]["told"]["1e5"]), *none),
         *(
             (
                 f"Monte Carlo panels (XMI-MSIM), {counts}",
                 "1",
                 number(scores["monte_carlo"][counts]),
-                *beside("monte_carlo", counts),
+                *with_baselines("monte_carlo", counts),
             )
             for counts in ("1e4", "1e5")
         ),
@@ -418,28 +430,28 @@ def trust_table(folder: Path) -> str:
             f"a few simulated spectra, 1e5; a likelihood fit reaches {number(fitted['likelihood_fit']['macro_f1'])}",
             "",
             number(fitted["model"]["macro_f1"]),
-            *beside("fitted"),
+            *with_baselines("fitted"),
         ),
         (
             "virtual mock-ups of Xu et al., not fine-tuned",
             "0.880",
             number(scores["structure_out"]),
-            *beside("structure_out"),
+            *with_baselines("structure_out"),
         ),
         ("the same, structures left out, fine-tuned", "0.95", number(scores["structure_out_finetuned"]), *none),
         ("expected calibration error, worst group", "0.02", worst[0], "", *worst[1:]),
-        ("sets of 90 and 99 % that hold what they state", "all", f"{held} of {len(covered)}", *none),
+        ("sets of 90 and 99 % that hold what they state", "all", f"{n_held} of {len(covered)}", *none),
         ("90 % intervals of thickness, by decade", "0.88-0.92", f"{number(min(widths))}-{number(max(widths))}", *none),
         *(
             (
-                f"layer order, of the pairs that can be told, {counts}, {how}",
-                asked,
-                number(found[key][counts]),
+                f"layer order, of the pairs that can be told, {counts}, {text}",
+                target,
+                number(figures[key][counts]),
                 *none,
             )
             for counts in ("1e4", "1e5")
-            for asked in (number(found["order_bound"][counts] - 0.05),)
-            for key, how in (
+            for target in (number(figures["order_bound"][counts] - 0.05),)
+            for key, text in (
                 ("order_accuracy", "network and fit (`explain`)"),
                 ("order_accuracy_network", "network alone"),
             )
@@ -448,41 +460,41 @@ def trust_table(folder: Path) -> str:
             (
                 f"wrong orders where none can be told, {counts}, network and fit; network alone",
                 "0",
-                "; ".join(number(orders[counts][who]["wrong_on_rest"]) for who in ("refined", "network")),
+                "; ".join(number(orders[counts][method]["wrong_on_rest"]) for method in ("refined", "network")),
                 *none,
             )
             for counts in ("1e4", "1e5")
         ),
-        ("open set, elements with AUROC of 0.95", "all", f"{seen} of {len(open_set)}", *none),
-        *_own_model_rows(found, none),
+        ("open set, elements with AUROC of 0.95", "all", f"{n_seen} of {len(open_set)}", *none),
+        *_custom_model_rows(figures, none),
         (
             "spectra per second, two threads",
             "10,000",
-            number(found["per_s"], 0),
+            number(figures["per_s"], 0),
             "",
-            number(others["xu2022"]["per_s"], 0),
+            number(baselines["xu2022"]["per_s"], 0),
             "",
         ),
     ]
     return table(("Figure", "Asked", "Network", "Element thresholds", "Xu et al.", "Always yes"), rows)
 
 
-def _own_model_rows(found: Any, none: tuple[str, ...]) -> list[tuple[str, ...]]:
+def _custom_model_rows(figures: Any, none: tuple[str, ...]) -> list[tuple[str, ...]]:
     """Return what a model for one instrument and palette took, and what it reached beside the default network."""
-    own = found["details"].get("own_model", {})
-    if "against_start" not in own:
+    details = figures["details"].get("own_model", {})
+    if "against_start" not in details:
         return []
-    reached = own["against_start"]["groups at 1e+05"]
-    beside = f"{number(reached['before'])} by the default"
+    reached = details["against_start"]["groups at 1e+05"]
+    before = f"{number(reached['before'])} by the default"
     return [
-        ("a model for one instrument and palette, minutes", "10", number(found["train_minutes"], 1), *none),
-        ("its mean F1 over groups and places, 1e5", beside, number(reached["after"]), *none),
+        ("a model for one instrument and palette, minutes", "10", number(figures["train_minutes"], 1), *none),
+        ("its mean F1 over groups and places, 1e5", before, number(reached["after"]), *none),
     ]
 
 
 def architecture_table(folder: Path) -> str:
     """Return what each architecture reached with the same spectra and processor time."""
-    found = read_figures(folder, "architecture")
+    figures = read_figures(folder, "architecture")
     header = (
         "Network",
         "Parameters",
@@ -495,14 +507,14 @@ def architecture_table(folder: Path) -> str:
     )
     rows = [
         (
-            own["what"],
-            number(own["parameters"], 0),
-            number(own["million_multiply_adds"], 2),
-            number(own["spectra_per_s"], 0),
-            number(own["spectra_seen"], 0),
-            *(number(own["1e+05"][f"group_f1_{place}"]) for place in ("anywhere", "surface", "below")),
+            entry["what"],
+            number(entry["parameters"], 0),
+            number(entry["million_multiply_adds"], 2),
+            number(entry["spectra_per_s"], 0),
+            number(entry["spectra_seen"], 0),
+            *(number(entry["1e+05"][f"group_f1_{place}"]) for place in ("anywhere", "surface", "below")),
         )
-        for own in _named(found, "networks").values()
+        for entry in _named(figures, "networks").values()
     ]
     return table(header, rows or [(NOT_MEASURED, *[""] * (len(header) - 1))])
 

@@ -24,7 +24,7 @@ from underpaint.display.viewer import serve, serve_start
 from underpaint.io import write_results
 from underpaint.io.results.result_maps import ResultMaps
 from underpaint.pipeline.run import identify_to_folder
-from underpaint.runtime.files import whole_file
+from underpaint.runtime.files import atomic_write
 from underpaint.simulate import PanelSettings, make_panel, save_panel
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
@@ -40,16 +40,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=IMAGES, help="folder of the pictures")
     parser.add_argument("--result", type=Path, help="results to show, in place of a new panel's")
-    asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="underpaint_") as place:
         os.environ["UNDERPAINT_STATE"] = str(Path(place) / "state")  # what is opened here is no result of the user's
-        folder = copied(asked.result or make_result(Path(place)), Path(place) / "panel_underpaint_shown")
+        folder = copied(arguments.result or make_result(Path(place)), Path(place) / "panel_underpaint_shown")
         with chromium(Path(place) / "profile") as opened:
-            shoot_results(opened, folder, asked.out)
-            shoot_poor_results(opened, Path(place), folder, asked.out)
-            shoot_start(opened, Path(place) / "start", asked.out)
-            shoot_report(opened, folder, asked.out)
+            shoot_results(opened, folder, arguments.out)
+            shoot_poor_results(opened, Path(place), folder, arguments.out)
+            shoot_start(opened, Path(place) / "start", arguments.out)
+            shoot_report(opened, folder, arguments.out)
 
 
 def ask_to_open_scan(address: str) -> None:
@@ -79,8 +79,8 @@ def shoot_poor_results(opened: Any, place: Path, folder: Path, out: Path) -> Non
             run(page, "document.getElementById('search').dispatchEvent(new Event('input'));")
 
         shoot(opened, server.address, {"viewer_no_such_map": unknown}, out)
-    nothing = np.full((40, 60, 1), np.nan, np.float32)
-    empty = replace(Results.of_lines(("Fe_K",), nothing, nothing), summary={"name": "empty"})
+    missing = np.full((40, 60, 1), np.nan, np.float32)
+    empty = replace(Results.of_lines(("Fe_K",), missing, missing), summary={"name": "empty"})
     write_results(place / "empty", empty)
     with serve(place / "empty") as server:
         shoot(opened, server.address, {"viewer_empty": lambda page: run(page, "viewer.choosePixel(20, 30)")}, out)
@@ -240,8 +240,8 @@ def photograph(folder: Path) -> Path:
     image = np.full((*maps.shape, 3), 225.0)
     for index, entry in enumerate(maps.entries):
         if entry.kind == "group" and entry.name in colors:
-            there = np.nan_to_num(maps.values(index)) > 0.5
-            image[there] = 0.35 * image[there] + 0.65 * np.array(colors[entry.name])
+            is_present = np.nan_to_num(maps.values(index)) > 0.5
+            image[is_present] = 0.35 * image[is_present] + 0.65 * np.array(colors[entry.name])
     maps.close()
     large = zoom(image, (8, 8, 1), order=0).clip(0, 255).astype(np.uint8)
     painted = Image.fromarray(large).rotate(3, expand=True, fillcolor=(120, 116, 110))
@@ -257,11 +257,11 @@ def chromium(profile: Path) -> Iterator[Any]:
     """Start Chromium with a new profile."""
     from selenium import webdriver
 
-    found, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if found is None or driver is None:
+    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if browser is None or driver is None:
         sys.exit("Chromium and its driver are needed: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
-    options.binary_location = found
+    options.binary_location = browser
     for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking"):
         options.add_argument(flag)
     options.add_argument("--window-size=1440,1000")
@@ -286,7 +286,7 @@ def shoot(opened: Any, address: str, views: Views, out: Path) -> None:
 def save(opened: Any, path: Path) -> None:
     """Save what is seen, once it stands still."""
     time.sleep(1.0)
-    with Image.open(io.BytesIO(opened.get_screenshot_as_png())) as image, whole_file(path) as part:
+    with Image.open(io.BytesIO(opened.get_screenshot_as_png())) as image, atomic_write(path) as part:
         image.convert("RGB").save(part, format="PNG", optimize=True)
     print(f"Wrote {path}", flush=True)
 

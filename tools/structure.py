@@ -1,4 +1,4 @@
-"""Measure the structure of the package: how much code there is, and how it hangs together.
+"""Measure the structure of the package: how much code there is, and how its parts depend on each other.
 
     python tools/structure.py --json FILE
 
@@ -72,7 +72,9 @@ def circles(graph: grimp.ImportGraph) -> list[list[str]]:
     """Return the sets of modules that import each other."""
     names = sorted(graph.modules)
     number = {name: index for index, name in enumerate(names)}
-    pairs = [(number[name], number[other]) for name in names for other in graph.find_modules_directly_imported_by(name)]
+    pairs = [
+        (number[name], number[imported]) for name in names for imported in graph.find_modules_directly_imported_by(name)
+    ]
     rows, columns = np.array(pairs).T
     matrix = csr_array((np.ones(len(pairs)), (rows, columns)), shape=(len(names), len(names)))
     _, label = connected_components(matrix, connection="strong")

@@ -70,8 +70,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'underpaint' has no attribute {name!r}; there are: {', '.join(__all__)}")
     home = next(home for home in _homes() if now in getattr(home, "__all__", vars(home)))
     if name in _MOVED:
-        where = f"{home.__name__}.{now}"
-        warnings.warn(f"underpaint.{name} is now {where}, and goes with 0.3", DeprecationWarning, stacklevel=2)
+        target = f"{home.__name__}.{now}"
+        warnings.warn(f"underpaint.{name} is now {target}, and goes with 0.3", DeprecationWarning, stacklevel=2)
     return globals().setdefault(now, getattr(home, now)) if now in __all__ else getattr(home, now)
 
 

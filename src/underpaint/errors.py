@@ -1,4 +1,4 @@
-"""The errors that a user can mend; each message says what failed, the value met, what is allowed, what to do."""
+"""Errors that a user can correct; each message states what failed, the value, what is allowed and what to do."""
 
 
 class UnderpaintError(Exception):
@@ -16,11 +16,11 @@ class UnderpaintError(Exception):
 
 
 class FormulaError(UnderpaintError, ValueError):
-    """A chemical formula cannot be read; the message points at the place of the fault."""
+    """A chemical formula cannot be read; the message shows the position of the fault."""
 
 
 class SampleError(UnderpaintError, ValueError):
-    """A pigment, paint, layer, palette or stratigraphy is not physical or not known."""
+    """A pigment, paint, layer, palette or stratigraphy is not physical or unknown."""
 
 
 class InstrumentError(UnderpaintError, ValueError):
@@ -40,7 +40,7 @@ class CoverageError(UnderpaintError, ValueError):
 
 
 class OutputError(UnderpaintError, OSError):
-    """Results cannot be written where they were asked for."""
+    """Results cannot be written to the requested place."""
 
 
 class MissingExtraError(UnderpaintError, ImportError):
@@ -48,7 +48,7 @@ class MissingExtraError(UnderpaintError, ImportError):
 
 
 class ModelError(UnderpaintError, ValueError):
-    """A trained model or its card is missing, damaged, or does not fit what is asked of it."""
+    """A trained model or its card is missing, damaged or unsuitable."""
 
 
 class TrainingError(UnderpaintError, ValueError):

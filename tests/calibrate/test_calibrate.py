@@ -197,7 +197,7 @@ def test_both_detectors_of_a_real_scan(detector: str, gain_kev: float, zero_kev:
     assert axis_error_ev(found.axis, EnergyAxis(gain_kev, zero_kev, 1024)) < 10
     assert float(found.fwhm_kev(6.404)) == pytest.approx(fwhm_kev, rel=0.03)
     assert found.anode == "Ag"
-    assert {"Ca_K", "Ti_K", "Fe_K", "Cu_K", "Pb_L", "Hg_L"} <= set(found.found)
+    assert {"Ca_K", "Ti_K", "Fe_K", "Cu_K", "Pb_L", "Hg_L"} <= set(found.families)
 
 
 @pytest.mark.skipif(not AURORA.is_file(), reason="the aurora scan is not beside the repository")

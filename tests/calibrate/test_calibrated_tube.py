@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from underpaint.calibrate._refine import Response
-from underpaint.calibrate._tube import TubeFound, find_tube
+from underpaint.calibrate._tube import TubeEstimate, find_tube
 from underpaint.data import EnergyAxis
-from underpaint.data.pile_up import folded, pile_up_shape
+from underpaint.data.pile_up import pile_up_shape, self_convolution
 from underpaint.physics.forward import emit, render
 from underpaint.physics.instrument import Detector, Geometry, Instrument, Tube
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer, support_layer
@@ -19,7 +19,7 @@ PAINTING = Stratigraphy(
 
 
 @lru_cache
-def found(anode: str, voltage_kv: float, n_channel: int) -> TubeFound:
+def found(anode: str, voltage_kv: float, n_channel: int) -> TubeEstimate:
     detector = Detector(gain_kev=0.02, zero_kev=0.01, n_channel=n_channel, noise_fwhm_kev=0.08)
     geometry = Geometry(incidence_angle_deg=70.0, takeoff_angle_deg=45.0)
     instrument = Instrument(tube=Tube(anode=anode, voltage_kv=voltage_kv), geometry=geometry, detector=detector)
@@ -57,7 +57,7 @@ def test_two_photons_at_once_add_their_energies() -> None:
     axis = EnergyAxis(0.02, -0.1, 1024)
     counts = np.zeros(1024)
     counts[[round(axis.channel(4.0)), round(axis.channel(6.4))]] = 100.0
-    shape = pile_up_shape(folded(counts[None, :]), axis)[0]
+    shape = pile_up_shape(self_convolution(counts[None, :]), axis)[0]
     assert axis.energy_kev[np.argmax(shape)] == pytest.approx(10.4, abs=0.02)
 
 

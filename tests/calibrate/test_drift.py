@@ -38,7 +38,7 @@ def test_a_drift_is_found_and_taken_out() -> None:
     drift = find_drift(moving, KNOWN, n_block=4)
     assert drift.significant
     assert drift.span_ev == pytest.approx(12.0 * 6 / 7, abs=1.5)
-    assert "drifts along the rows" in drift.in_words()
+    assert "drifts along the rows" in drift.describe()
     straight = without_drift(moving, KNOWN, drift)
     assert straight.axis == AXIS
     assert np.asarray(straight.counts.sum()) == pytest.approx(float(moving.counts.sum()), rel=1e-4)
@@ -63,7 +63,7 @@ def test_a_drift_is_found_where_each_paint_lies_in_its_own_rows() -> None:
 def test_a_steady_scan_does_not_drift() -> None:
     drift = find_drift(scan(0.0), KNOWN, n_block=4)
     assert not drift.significant
-    assert "is steady" in drift.in_words()
+    assert "is steady" in drift.describe()
 
 
 def test_a_scan_of_other_channels_is_refused() -> None:

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from underpaint.calibrate import Beam, Calibration, calibrated_instrument, contradiction, what_is_known
+from underpaint.calibrate import Beam, Calibration, calibrated_instrument, contradiction, merge_knowledge
 from underpaint.data import EnergyAxis, Scan
 from underpaint.physics.instrument import Detector, Filter, Geometry, Instrument, SourceSpectrum, Tube, load_instrument
-from underpaint.simulate.instrument_inputs import INSTRUMENT_INPUTS, KnownInstrument
+from underpaint.simulate.instrument_inputs import INSTRUMENT_INPUTS, InstrumentConditions
 
 GIVEN = Instrument(
     name="ours",
@@ -29,7 +29,7 @@ def calibration(**changes: Any) -> Calibration:
     fields: dict[str, Any] = {
         "axis": EnergyAxis(0.02, 0.0, 1024), "noise_fwhm_kev": 0.08, "fano": 0.115, "residual_ev": {},
         "uncertainty_ev": {}, "gain_uncertainty_kev": 0.0, "zero_uncertainty_kev": 0.0, "axis_uncertainty_ev": 0.0,
-        "found": (), "anode": "Pd", "voltage_kv": 38.2, "scatter_angle_deg": 120.0, "seen_air_cm": 1.5,
+        "families": (), "anode": "Pd", "voltage_kv": 38.2, "scatter_angle_deg": 120.0, "seen_air_cm": 1.5,
     }  # fmt: skip
     return Calibration(**fields | changes)
 
@@ -54,66 +54,68 @@ def scan(**metadata: Any) -> Scan:
     ],
 )
 def test_given_then_file_then_spectrum(path: str, given: object, file: object, spectrum: object) -> None:
-    of_given = what_is_known(scan(**METADATA), given=GIVEN, found=calibration()).facts()
+    of_given = merge_knowledge(scan(**METADATA), user_instrument=GIVEN, calibration=calibration()).facts()
     assert of_given[path] == {"value": given, "origin": "given"}
-    of_file = what_is_known(scan(**METADATA), found=calibration()).facts()
+    of_file = merge_knowledge(scan(**METADATA), calibration=calibration()).facts()
     if file is not None:
         assert of_file[path] == {"value": file, "origin": "file"}
     elif not path.startswith("geometry.scatter"):
         assert of_file[path] == {"value": spectrum, "origin": "spectrum"}
-    of_lines = what_is_known(scan(), found=calibration()).facts()
+    of_lines = merge_knowledge(scan(), calibration=calibration()).facts()
     assert of_lines.get(path) == (None if spectrum is None else {"value": spectrum, "origin": "spectrum"})
-    assert what_is_known(scan()).facts() == {}
+    assert merge_knowledge(scan()).facts() == {}
 
 
 def test_filters_are_those_given_and_angles_that_imply_the_scattering_angle_decide_it() -> None:
-    assert what_is_known(scan(), given=GIVEN, found=calibration()).instrument.filters == GIVEN.filters
-    assert what_is_known(scan(**METADATA), found=calibration()).known().scatter_deg == 52 + 55
+    assert merge_knowledge(scan(), user_instrument=GIVEN, calibration=calibration()).instrument.filters == GIVEN.filters
+    assert merge_knowledge(scan(**METADATA), calibration=calibration()).known().scatter_deg == 52 + 55
 
 
 def test_only_what_is_known_is_told() -> None:
-    known = what_is_known(scan(), found=calibration(anode="Mo", voltage_kv=None, scatter_angle_deg=110.0)).known()
+    known = merge_knowledge(
+        scan(), calibration=calibration(anode="Mo", voltage_kv=None, scatter_angle_deg=110.0)
+    ).known()
     assert (known.anode, known.scatter_deg) == ("Mo", 110.0)
     assert known.voltage_kv is known.incidence_deg is known.takeoff_deg is None
     assert known.fwhm_kev == pytest.approx(np.hypot(0.08, 2.355 * np.sqrt(0.115 * 3.85e-3 * 5.895)), rel=0.01)
     told = dict(zip(INSTRUMENT_INPUTS, known.inputs().tolist(), strict=True))
     assert (told["anode_Mo"], told["anode_Rh"]) == (1.0, 0.0)
     assert np.isnan([told["voltage_kv"], told["incidence_deg"], told["takeoff_deg"]]).all()
-    assert what_is_known(scan()).known() == KnownInstrument()
+    assert merge_knowledge(scan()).known() == InstrumentConditions()
 
 
 def test_a_preset_is_told_whole_and_a_file_that_sets_little_only_that() -> None:
-    assert None not in what_is_known(scan(), given=load_instrument("elio")).known().facts().values()
+    assert None not in merge_knowledge(scan(), user_instrument=load_instrument("elio")).known().facts().values()
     little = Instrument.model_validate({"tube": {"voltage_kv": 15.0}})
-    assert what_is_known(scan(), given=little).known() == KnownInstrument(voltage_kv=15.0)
+    assert merge_knowledge(scan(), user_instrument=little).known() == InstrumentConditions(voltage_kv=15.0)
 
 
 def test_header_values_are_checked() -> None:
-    volts = what_is_known(scan(tube_voltage_kv=50000.0))
+    volts = merge_knowledge(scan(tube_voltage_kv=50000.0))
     assert volts.known().voltage_kv == 50.0
     assert "read as 50 kV" in volts.notes[0]
     for metadata in (
         {"tube_voltage_kv": 1.2}, {"tube_voltage_kv": -40}, {"tube_voltage_kv": float("nan")},
         {"anode_atomic_number": 6}, {"anode": "Qq"}, {"takeoff_angle_deg": 270.0},
     ):  # fmt: skip
-        known = what_is_known(scan(**metadata))
+        known = merge_knowledge(scan(**metadata))
         assert known.facts() == {}
         assert "not used" in known.notes[0]
     for empty in ({"takeoff_angle_deg": 0}, {"tube_voltage_kv": 0.0}, {"tube_voltage_kv": True}, {"anode": ""}):
-        assert (what_is_known(scan(**empty)).facts(), what_is_known(scan(**empty)).notes) == ({}, ())
-    assert what_is_known(scan(anode="Rh")).known().anode == "Rh"
+        assert (merge_knowledge(scan(**empty)).facts(), merge_knowledge(scan(**empty)).notes) == ({}, ())
+    assert merge_knowledge(scan(anode="Rh")).known().anode == "Rh"
 
 
 def test_a_beam_leaves_no_tube_beside_it() -> None:
-    shown = what_is_known(scan(), found=calibration(), beam=Beam(12.5, 90.0))
+    shown = merge_knowledge(scan(), calibration=calibration(), beam=Beam(12.5, 90.0))
     assert (shown.beam_kev, shown.origin["source_spectrum"]) == (12.5, "spectrum")
     assert (shown.known().anode, shown.known().voltage_kv) == (None, None)
-    of_file = what_is_known(scan(incident_energy_kev=17000.0), found=calibration(), beam=Beam(12.5))
+    of_file = merge_knowledge(scan(incident_energy_kev=17000.0), calibration=calibration(), beam=Beam(12.5))
     assert (of_file.beam_kev, of_file.origin["source_spectrum"]) == (17.0, "file")
-    tube = what_is_known(scan(incident_energy_kev=17.0), given=GIVEN, beam=Beam(12.5))
+    tube = merge_knowledge(scan(incident_energy_kev=17.0), user_instrument=GIVEN, beam=Beam(12.5))
     assert (tube.beam_kev, tube.known().voltage_kv) == (None, 45.0)
     beam = Instrument(source_spectrum=SourceSpectrum(energy_kev=(21.2,), weight=(1.0,)))
-    given = what_is_known(scan(tube_voltage_kv=40), given=beam)
+    given = merge_knowledge(scan(tube_voltage_kv=40), user_instrument=beam)
     assert (given.beam_kev, given.instrument.highest_kev, given.known().voltage_kv) == (21.2, 21.2, None)
 
 
@@ -121,7 +123,7 @@ def test_what_measures_the_axis_anew_keeps_the_rest_that_was_given() -> None:
     own = calibrated_instrument(scan(**METADATA), calibration(), GIVEN)
     assert (own.detector.gain_kev, own.detector.noise_fwhm_kev) == (0.02, 0.08)
     assert (own.tube.anode, own.tube.voltage_kv, own.geometry.scatter_angle_deg) == ("Mo", 45.0, 95.0)
-    usual = what_is_known(scan(), found=calibration(anode=None), usual=GIVEN)
+    usual = merge_knowledge(scan(), calibration=calibration(anode=None), usual=GIVEN)
     assert usual.instrument.tube.anode == "Mo"
     assert "tube.anode" not in usual.origin
 

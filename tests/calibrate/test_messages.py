@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from underpaint.calibrate import Calibration, assumed_in_words, calibrate, calibrated_instrument
+from underpaint.calibrate import Calibration, calibrate, calibrated_instrument, describe_assumptions
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import CalibrationError
 from underpaint.physics.instrument import load_instrument
@@ -13,14 +13,14 @@ def test_a_picture_is_no_scan() -> None:
 
 
 def test_a_scan_without_counts_is_called_empty() -> None:
-    with pytest.raises(CalibrationError, match="no counts at all"):
+    with pytest.raises(CalibrationError, match="no counts"):
         calibrate(Scan(np.zeros((2, 2, 128)), name="dark"))
 
 
 def test_what_stands_in_an_instrument_as_it_is_usual_is_said() -> None:
     axis = EnergyAxis(0.02, 0.0, 1024)
     found = Calibration(axis, 0.08, 0.115, {}, {}, 0.0, 0.0, 0.0, ("Fe_K",), anode="Ag", scatter_angle_deg=120.0)
-    assert assumed_in_words(found).startswith("Assumed, not found: 40 kV, 0 cm of air seen")
+    assert describe_assumptions(found).startswith("Assumed, not measured: 40 kV, 0 cm of air seen")
     scan = Scan(np.ones((1, 1, 1024)), axis)
-    assert "Assumed, not found" in calibrated_instrument(scan, found).note
+    assert "Assumed, not measured" in calibrated_instrument(scan, found).note
     assert "Assumed" not in calibrated_instrument(scan, found, load_instrument("elio")).note

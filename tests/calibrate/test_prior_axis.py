@@ -63,7 +63,7 @@ def test_few_lines_neither_replace_the_axis_nor_make_one(areas: dict[str, float]
 
 def test_what_no_line_bears_out_is_left_to_the_file() -> None:
     axis = EnergyAxis(0.01, -0.4, 2048)
-    with pytest.raises(CalibrationError, match="neither bear out the file's axis nor prove another one"):
+    with pytest.raises(CalibrationError, match="neither confirm the file's axis nor prove another one"):
         calibrate(Scan(spectrum(axis, {"Fe_K": 1.0})[None, None, :], EnergyAxis(0.0125, -0.4, 2048)))
 
 

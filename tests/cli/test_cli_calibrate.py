@@ -76,7 +76,7 @@ def test_lines_too_few_to_calibrate_by_are_named_as_what_they_are_taken_for(n_li
 
 def test_the_picture_tells_what_was_found_and_what_not() -> None:
     found = Calibration(
-        AXIS, 0.08, 0.115, {}, {}, 1e-6, 1e-3, 1.0, ("Fe_K",), ("air path: no argon line stands out",), "Rh", 120.0,
+        AXIS, 0.08, 0.115, {}, {}, 1e-6, 1e-3, 1.0, ("Fe_K",), ("air path: no argon line detected",), "Rh", 120.0,
         voltage_kv=14.0, voltage_uncertainty_kv=0.2,
     )  # fmt: skip
     figure = calibration_figure(found, pixels(3).sum((0, 1)).astype(float))

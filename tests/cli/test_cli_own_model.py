@@ -18,7 +18,7 @@ from underpaint.lab.training.adapting import AdaptReport, AdaptSettings
 from underpaint.lab.training.own_model import OwnModelReport, OwnModelSettings, Sizes, TakenOver
 from underpaint.lab.training.paired import Comparison
 from underpaint.physics.instrument import load_instrument
-from underpaint.simulate.instrument_inputs import KnownInstrument
+from underpaint.simulate.instrument_inputs import InstrumentConditions
 
 SIZES = Sizes(n_stratigraphies=600, n_held_out=300, epochs=7)
 LOST = Comparison(0.95, 0.94, -0.01, 0.004, 600, 11)
@@ -111,7 +111,7 @@ def test_adapting_says_what_was_decided(scan: Path, gain: float, said: str, monk
         compared = Comparison(0.8, 0.8 + gain, gain, 0.01, 100, 6)
         model = settings.out / "default_adapted.onnx" if gain > 0.02 else None
         return AdaptReport(
-            start, {"tuned": start}, KnownInstrument(), base.model_copy(update={"note": "From the lines"}), found,
+            start, {"tuned": start}, InstrumentConditions(), base.model_copy(update={"note": "From the lines"}), found,
             {"given": 0.3, "tuned": 0.2}, "tuned", compared, model, SIZES, {"fitting": 0.1},
         )  # fmt: skip
 

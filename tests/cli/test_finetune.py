@@ -153,7 +153,7 @@ def test_a_folder_begun_with_other_labels_is_refused(panel_file: Path, pixel_tab
     pixel_table.write_text(pixel_table.read_text("utf-8").replace("chalk", "gypsum", 1), "utf-8")
     again = call(*arguments)
     assert again.exit_code == 1
-    assert "it was begun with other settings: spectra_and_labels (changed)" in words(again)
+    assert "it was started with other settings: spectra_and_labels (changed)" in words(again)
 
 
 @pytest.mark.parametrize(

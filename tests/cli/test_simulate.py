@@ -82,7 +82,7 @@ def test_a_palette_without_lines_is_refused(tmp_path: Path, palette: str) -> Non
     (tmp_path / "job.toml").write_text(f"palette = {palette}\nn_stratigraphies = 2\n")
     result = simulate(tmp_path / "job.toml", "--out", tmp_path / "out.h5", "--quiet")
     assert result.exit_code == 1
-    assert "none of its pigments has a line" in said(result)
+    assert "none of its pigments has a detectable line" in said(result)
 
 
 @pytest.mark.parametrize("angle", ["incidence_angle_deg = -10", "takeoff_angle_deg = 95", "scatter_angle_deg = 181"])

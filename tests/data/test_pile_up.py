@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import nnls
 
 from underpaint.data import EnergyAxis
-from underpaint.data.pile_up import folded, pile_up_shape
+from underpaint.data.pile_up import pile_up_shape, self_convolution
 from underpaint.physics.forward import pile_up
 from underpaint.physics.instrument import Detector
 
@@ -23,8 +23,8 @@ def at(spectrum: np.ndarray, energy_kev: float) -> float:
 
 def test_lines_of_two_pixels_do_not_add_up() -> None:
     iron, lead = line(6.4), line(10.55)
-    apart, _ = pile_up_shape(folded(np.stack([iron, lead])), AXIS)
-    together, _ = pile_up_shape(folded((iron + lead)[None, :]), AXIS)
+    apart, _ = pile_up_shape(self_convolution(np.stack([iron, lead])), AXIS)
+    together, _ = pile_up_shape(self_convolution((iron + lead)[None, :]), AXIS)
     assert at(apart, 6.4 + 10.55) < 1e-9 * at(apart, 12.8)
     assert at(together, 6.4 + 10.55) > at(together, 12.8)
 
@@ -35,7 +35,7 @@ def test_what_piles_up_lies_between_the_two_shapes(chance: float) -> None:
     detector = Detector(pulse_pair_us=1.0)
     rate = 1e6 * chance * single.sum(axis=1) / single.sum(axis=1).mean()
     recorded = np.asarray(pile_up(single, rate, detector, AXIS))
-    pairs, fewer = pile_up_shape(folded(recorded), AXIS)
+    pairs, fewer = pile_up_shape(self_convolution(recorded), AXIS)
     above = AXIS.energy_kev > 10.0
     both, alone = (
         nnls(np.stack(shapes, axis=1)[above], recorded.sum(axis=0)[above])[1]

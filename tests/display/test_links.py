@@ -24,7 +24,7 @@ from underpaint.io import read_results, read_summary
 from underpaint.io.results import contained
 from underpaint.io.results.contained import has_file, open_contained
 from underpaint.io.results.regions import read_regions
-from underpaint.io.results.sidecars import carry_over, registration_of, take_what_is_left
+from underpaint.io.results.sidecars import copy_sidecars, move_remaining, registration_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="few users of Windows may make links")
 PRIVATE = b"private"
@@ -119,7 +119,7 @@ def larger_than_the_file(file: Any) -> None:
         (external, "is a link to another file"),
         (virtual, "takes its values from another file"),
         (stored_outside, "takes its values from another file"),
-        (larger_than_the_file, "more than the file can hold"),
+        (larger_than_the_file, "more than the file can contain"),
     ],
 )
 def test_a_results_file_that_refers_to_another_is_refused_by_all(
@@ -210,8 +210,8 @@ def test_links_come_along_as_links(folder: Path, private: Path, tmp_path: Path) 
     plant(folder / "folder" / "more.html", private)
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "results.h5").write_bytes((folder / "results.h5").read_bytes())
-    carry_over(folder, tmp_path / "new")
-    take_what_is_left(folder, tmp_path / "new", None)
+    copy_sidecars(folder, tmp_path / "new")
+    move_remaining(folder, tmp_path / "new", None)
     assert sorted(path.name for path in (tmp_path / "new").rglob("*.html")) == ["more.html", "notes.html"]
     for name in ("notes.html", "folder/more.html"):
         assert (tmp_path / "new" / name).is_symlink()

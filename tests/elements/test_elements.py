@@ -130,8 +130,8 @@ def test_pixels_without_an_answer_are_nan() -> None:
     present = np.ones((4, 4), dtype=bool)
     present[3, 3] = False
     maps = fit_elements(Scan(counts, AXIS, present=present), instrument=INSTRUMENT)
-    silent = np.isnan(maps["Pb_L"])
-    assert [tuple(place) for place in np.argwhere(silent)] == [(0, 0), (1, 1), (2, 2), (3, 3)]
+    is_missing = np.isnan(maps["Pb_L"])
+    assert [tuple(place) for place in np.argwhere(is_missing)] == [(0, 0), (1, 1), (2, 2), (3, 3)]
 
 
 def test_progress_is_told() -> None:

@@ -178,7 +178,7 @@ def test_container_whose_folders_go_round(tmp_path: Path) -> None:
         (0x1A4 + 18, struct.pack("<I", 2**31), "which cannot be|ends within row"),
         (0, struct.pack("<i", 2**30), "ends within row|which cannot be"),
         (0, struct.pack("<i", -1), "a map of -1 x 100"),
-        (4, struct.pack("<i", 2**30), "more than can be held"),
+        (4, struct.pack("<i", 2**30), "does not fit into memory"),
     ],
 )
 def test_packed_pixels_that_cannot_be(tmp_path: Path, offset: int, content: bytes, message: str) -> None:

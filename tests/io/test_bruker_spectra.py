@@ -114,7 +114,7 @@ def test_pdz_with_two_phases_shows_one_and_names_the_other(tmp_path: Path) -> No
     assert io.load(path).metadata["tube_voltage_kv"] == 40.0
     assert any("one phase of 2; the others: ::2" in note for note in io.load(path).notes)
     assert io.load(f"{path}::2").metadata["tube_voltage_kv"] == 15.0
-    with pytest.raises(ScanError, match="holds the phases 1, 2"):
+    with pytest.raises(ScanError, match="has the phases 1, 2"):
         io.load(f"{path}::3")
 
 

@@ -13,7 +13,7 @@ from underpaint import io
 from underpaint.data.maps import NOT_DETECTED, Results
 from underpaint.display.report import write_report
 from underpaint.errors import OutputError
-from underpaint.io.results.sidecars import MADE, carry_over
+from underpaint.io.results.sidecars import GENERATED_NAMES, copy_sidecars
 
 OWN = {
     "regions.json": '{"regions": []}',
@@ -75,7 +75,7 @@ def test_a_region_drawn_while_results_are_made_anew_stays(tmp_path: Path) -> Non
     folder = finished(tmp_path / "out")
     with io.result_folder(folder, overwrite=True) as place:
         write_maps(place.path, (4, 3))
-        assert carry_over(place.earlier, place.path) is None
+        assert copy_sidecars(place.earlier, place.path) is None
         add_own(folder)
     assert own_of(folder) == OWN
 
@@ -168,7 +168,7 @@ def test_all_that_a_run_makes_is_known(tmp_path: Path) -> None:
     )
     io.write_results(tmp_path, results)
     write_report(tmp_path)
-    assert {own.name for own in tmp_path.iterdir()} <= set(MADE)
+    assert {own.name for own in tmp_path.iterdir()} <= set(GENERATED_NAMES)
 
 
 no_links = pytest.mark.skipif(sys.platform == "win32", reason="few users of Windows may make links and pipes")

@@ -253,9 +253,9 @@ def test_zarr_with_a_chunk_missing(tmp_path: Path, cube: Cube) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"shape": [3, 2**40, 8]}, "more than can be held"),
+        ({"shape": [3, 2**40, 8]}, "does not fit into memory"),
         ({"shape": [3, 4]}, "of the same number of sizes"),
-        ({"shape": "many"}, "metadata is not whole"),
+        ({"shape": "many"}, "metadata is incomplete"),
         ({"data_type": "object"}, "needed; the zarr store holds none"),
         ({"chunk_grid": {"configuration": {"chunk_shape": [2**20, 2**20, 8]}}}, "at most 1073741824 bytes"),
         (

@@ -109,10 +109,10 @@ def test_a_masked_frame_is_in_no_fact(masked: Path, counts: NDArray[np.uint16]) 
 @pytest.mark.parametrize(
     ("change", "scale", "words"),
     [
-        (lambda own: own / 0.1, 10.0, "whole multiples of 10 and are divided by it"),
-        (lambda own: own.astype(np.uint32) * 2000, 2000.0, "whole multiples of 2000 and"),
-        (lambda own: own * 2, 2.0, "whole multiples of 2 and"),
-        (lambda own: own * 1e-6, 1e-6, "whole multiples of 1e-06 and"),
+        (lambda own: own / 0.1, 10.0, "integer multiples of 10 and are divided by it"),
+        (lambda own: own.astype(np.uint32) * 2000, 2000.0, "integer multiples of 2000 and"),
+        (lambda own: own * 2, 2.0, "integer multiples of 2 and"),
+        (lambda own: own * 1e-6, 1e-6, "integer multiples of 1e-06 and"),
     ],
     ids=["rates", "rescaled", "added twice", "normalised"],
 )
@@ -135,7 +135,7 @@ def test_rates_by_pixel_become_counts(saved: Callable[..., Path], counts: NDArra
     live_s = np.random.default_rng(5).uniform(0.05, 0.2, (16, 6, 1))
     scan = load(saved((counts / live_s).astype(np.float32)))
     np.testing.assert_array_equal(scan.counts.compute(), counts)
-    assert scan.notes[0].startswith("the stored values are no counts")
+    assert scan.notes[0].startswith("the stored values are not counts")
     assert "in each pixel" in scan.notes[0]
 
 
@@ -166,7 +166,7 @@ def test_counts_that_were_scaled_down_and_rounded_are_said(
     for scale, rounded in ((0.3, np.rint), (0.5, np.rint), (100 / counts.max(), np.floor)):
         scan = load(saved(rounded(scale * counts).astype(np.uint8)))
         assert scan.counts_scale == pytest.approx(scale, rel=0.15)
-        assert "scatter less than counts do" in scan.notes[0]
+        assert "with less noise than counts" in scan.notes[0]
         assert "export the counts themselves" in scan.notes[0]
 
 
@@ -195,7 +195,7 @@ def test_values_that_do_not_tell_are_said_to(saved: Callable[..., Path]) -> None
     smooth = np.ones((4, 4, 1)) * 5.5 * np.exp(-AXIS.energy_kev / 10)
     scan = load(saved(smooth))
     np.testing.assert_array_equal(scan.counts.compute(), smooth)
-    assert "it cannot be told whether they are counts" in scan.notes[0]
+    assert "it is unknown whether they are counts" in scan.notes[0]
     assert "--counts-scale" in scan.notes[0]
 
 
@@ -213,7 +213,7 @@ def test_element_maps_of_rates_have_the_deviations_of_their_counts(
     path = saved(counts / 0.1)
     written = elements_to_folder(path, tmp_path / "out", Settings(calibrated=False))
     same_maps(written, up.fit_elements(Scan(counts, AXIS)))
-    assert written.notes[0].startswith("the stored values are no counts")
+    assert written.notes[0].startswith("the stored values are not counts")
     assert read_results(tmp_path / "out").notes == written.notes
 
 

@@ -151,7 +151,7 @@ def test_columns_of_detectors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("heading", "line", "message"),
     [
-        ("energy,a,fit", "{e:.2f},{n},{n}", r"2 columns stand beside the channels or energies \(a, fit\)"),
+        ("energy,a,fit", "{e:.2f},{n},{n}", r"2 columns are next to the channels or energies \(a, fit\)"),
         ("", "{e:.2f},{n},0.5", "of its three columns without known headings"),
         ("", "{e:.2f},{n},0.5,1", "spectra have 32 channels or more"),
         ("energy,counts", "{k},{n}", "decimal commas look like separators"),
@@ -195,7 +195,7 @@ def test_maps_of_elements_are_no_spectra(tmp_path: Path) -> None:
 
 def test_positions_that_are_not_even(tmp_path: Path) -> None:
     text = "y_mm,x_mm,0.1,0.2\n0,0,1,2\n0,1,1,2\n0,2.5,1,2\n0,3,1,2\n"
-    with pytest.raises(ScanError, match="positions do not lie on even steps"):
+    with pytest.raises(ScanError, match="positions are not regular"):
         io.load(write(tmp_path / "a.csv", text))
 
 
@@ -205,7 +205,7 @@ def test_positions_that_are_not_even(tmp_path: Path) -> None:
         ("0,1\n1,-2\n2,0\n", "holds -2 counts in channel 1"),
         ("0,1\n1,nan\n2,0\n", "holds nan counts"),
         ("0.0,1\n0.5,2\n9.0,0\n", "neither channels nor energies"),
-        ("row,column,a,b\n0,0,1,2\n0,1.5,3,4\n", "both must be whole numbers"),
+        ("row,column,a,b\n0,0,1,2\n0,1.5,3,4\n", "both must be integers"),
         ("row,column,a,b\n0,0,1,2\n0,900000,3,4\n", "must be numbers of pixels, not positions"),
     ],
 )
@@ -229,7 +229,7 @@ def test_other_texts_are_no_tables(tmp_path: Path, text: str) -> None:
 
 def test_places_without_counts(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("row,column,0.02 keV\n0,0\n0,1\n1,0\n1,1\n")
-    with pytest.raises(ScanError, match="after row and column its lines hold no counts"):
+    with pytest.raises(ScanError, match="after row and column its lines have no counts"):
         io.load(tmp_path / "a.csv")
 
 

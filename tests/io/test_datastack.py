@@ -48,7 +48,7 @@ def test_without_calibration_and_by_name(tmp_path: Path, cube: NDArray[np.int64]
     path = datastack(tmp_path / "a.datastack", cube, mine=2 * cube)
     assert io.load(path).axis is None
     np.testing.assert_array_equal(io.load(f"{path}::mine").counts.compute(), 2 * cube)
-    with pytest.raises(ScanError, match=r"other \(row, column, channel\) is needed; the zarr store holds"):
+    with pytest.raises(ScanError, match=r"other \(row, column, channel\) is needed; the zarr store contains"):
         io.load(f"{path}::other")
 
 

@@ -179,7 +179,7 @@ def test_compressed_frames_are_refused(tmp_path: Path, cube: Cube) -> None:
     [
         ({"MCA a": "-100", "MCA b": "80", "MCA c": "0"}, 0.08, "taken as eV"),
         ({"McaCalib": "[-0.1, 0.08, 0.0]"}, 0.08, ""),
-        ({"MCA a": "0", "MCA b": "0.08", "MCA c": "1e-3"}, None, "off a straight line"),
+        ({"MCA a": "0", "MCA b": "0.08", "MCA c": "1e-3"}, None, "off a linear axis"),
         ({"MCA a": "0", "MCA b": "1", "MCA c": "0"}, None, "no energy calibration"),
     ],
 )

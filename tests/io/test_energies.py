@@ -51,7 +51,7 @@ def test_units(coefficients: tuple[float, ...], unit: str, gain_kev: float) -> N
 def test_an_axis_that_cannot_be_is_left_out_with_a_note(coefficients: tuple[float, ...], unit: str) -> None:
     axis, notes = axis_of_coefficients(coefficients, 512, unit)
     assert axis is None
-    assert "energy calibration left out" in notes[0]
+    assert "energy calibration ignored" in notes[0]
     assert "underpaint calibrate" in notes[0]
 
 

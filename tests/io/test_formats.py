@@ -53,7 +53,7 @@ def test_npz_named_array(tmp_path: Path, cube: Cube) -> None:
         io.load(path)
     with pytest.raises(ScanError, match=r"no array of that name, only det_1 \(3, 4, 8\) int64, det_2"):
         io.load(f"{path}::det_3")
-    with pytest.raises(ScanError, match="a not empty 3-D array"):
+    with pytest.raises(ScanError, match="a non-empty 3-D array"):
         io.load(f"{path}::note")
     assert [scan.name for scan in io.load_all(path)] == ["two_det_1", "two_det_2"]
 

@@ -205,7 +205,7 @@ def test_maps_and_pictures_are_no_detectors(tmp_path: Path) -> None:
     arrays = {"entry/counts": raw, "entry/gain_kev": GAIN_KEV, "roi/data": maps, "images/data": np.moveaxis(maps, 2, 0)}
     scan = io.load(write(tmp_path / "a.h5", arrays))
     assert total(scan) == raw.sum()
-    assert sum("images and no spectra" in note for note in scan.notes) == 2
+    assert sum("images, not spectra" in note for note in scan.notes) == 2
 
 
 # --- several scans -----------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def test_a_dataset_that_gathers_others_of_the_file_stands_for_them(tmp_path: Pat
         (lambda raw: 0 * raw, "no counts"),
         (lambda raw: np.full_like(raw, 65535), "the same number, 65535"),
         (lambda raw: np.broadcast_to(raw[:1, :1], raw.shape), "the same spectrum in all pixels"),
-        (lambda raw: (np.random.default_rng(0).random(raw.shape) < 0.001).astype("u4"), "it saw nothing"),
+        (lambda raw: (np.random.default_rng(0).random(raw.shape) < 0.001).astype("u4"), "it was off or blocked"),
         (lambda raw: np.where(np.arange(N_CHANNEL) < 100, 65535, raw), "are at 65535"),
     ],
 )

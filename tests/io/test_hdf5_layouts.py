@@ -153,7 +153,7 @@ def test_crono(tmp_path: Path, cube: Cube) -> None:
     np.testing.assert_array_equal(scan.counts.compute(), cube)
     assert scan.axis == EnergyAxis(0.5, 0.1, 8)
     assert (scan.format, scan.live_time_s, scan.present) == ("HDF5 (XGLab CRONO)", None, None)
-    assert scan.notes[0].startswith("12 of 26 spectra stand for the 12 pixels")
+    assert scan.notes[0].startswith("12 of 26 spectra are used for the 12 pixels")
     assert any("without a unit" in note for note in scan.notes)
     np.testing.assert_array_equal(scan.counts[1:3, 1:2].compute(), cube[1:3, 1:2])
 
@@ -292,7 +292,7 @@ def test_opening_reads_a_few_spectra_at_most(tmp_path: Path, monkeypatch: pytest
     assert sum(own.shape[0] * own.shape[1] for own in read) <= 3 * 256
     assert scan.counts.nbytes == 4_000_000_000
     assert scan.counts.chunks[0][0] * 4_000_000 <= _source.BLOCK_BYTES
-    assert "999 of 1000 pieces of the counts were never written (an aborted scan?) and read as zero" in scan.notes
+    assert "999 of 1000 chunks of the counts were never written (an aborted scan?) and read as zero" in scan.notes
 
 
 def test_sizes_that_cannot_be(tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_unpacked_counts_must_fit_into_the_file(tmp_path: Path, cube: Cube) -> N
 
 
 def test_long_rows_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_source, "LONGEST_ROW_BYTES", 1000)
+    monkeypatch.setattr(_source, "MAX_ROW_BYTES", 1000)
     monkeypatch.setattr(_source, "BLOCK_BYTES", 640)
     counts = np.arange(2 * 100 * 8).reshape(2, 100, 8)
     with h5py.File(tmp_path / "a.h5", "w") as file:
@@ -356,7 +356,7 @@ def test_counts_in_other_files(tmp_path: Path, cube: Cube, monkeypatch: pytest.M
     with pytest.raises(ScanError, match="outside the file's folder"):
         io.load("scans/master1.h5::/linked")
     (inside / "raw.h5").unlink()
-    with pytest.raises(ScanError, match=r"raw\.h5, which is not there"):
+    with pytest.raises(ScanError, match=r"raw\.h5, which does not exist"):
         io.load(f"{inside / 'master0.h5'}::/virtual")
 
 

@@ -107,7 +107,7 @@ def other_file(path: Path, cube: Cube) -> Path:
     return path
 
 
-@pytest.mark.parametrize("way", ["relative", "absolute", "symbolic link", "bare file", "virtual"])
+@pytest.mark.parametrize("way", ["relative", "absolute", "symbolic link", "external raw file", "virtual"])
 @pytest.mark.parametrize("fact", ["notes", "live_time", "calibration", "detector"])
 def test_no_fact_is_read_from_another_folder(folder: Path, cube: Cube, way: str, fact: str) -> None:
     outside = other_file(folder.parent / "elsewhere" / "secret.h5", cube)
@@ -118,7 +118,7 @@ def test_no_fact_is_read_from_another_folder(folder: Path, cube: Cube, way: str,
     shape, dtype = {"live_time": ((3, 4), "f8"), "calibration": ((3,), "f8")}.get(fact, ((1,), "S8"))
     with h5py.File(folder / "a.h5", "w") as file:
         file["counts"] = cube
-        if way == "bare file":
+        if way == "external raw file":
             (folder.parent / "elsewhere" / "bytes").write_bytes(np.full(12, 7.0).tobytes())
             file.create_dataset(fact, shape, dtype, external=[("../elsewhere/bytes", 0, h5py.h5f.UNLIMITED)])
         elif way == "virtual":
@@ -174,7 +174,7 @@ def test_a_link_to_a_pipe_does_not_block(folder: Path) -> None:
     os.mkfifo(folder / "pipe.h5")
     with h5py.File(folder / "a.h5", "w") as file:
         file["counts"] = h5py.ExternalLink("pipe.h5", "/data")
-    with pytest.raises(ScanError, match="which is not there"):
+    with pytest.raises(ScanError, match="which does not exist"):
         io.load(folder / "a.h5")
 
 
@@ -249,7 +249,7 @@ def test_a_virtual_dataset_larger_than_its_sources(folder: Path) -> None:
         layout = h5py.VirtualLayout((1000, 1000, 960), "i8")
         layout[:2, :2, :8] = h5py.VirtualSource(".", "small", (2, 2, 8))
         file.create_virtual_dataset("counts", layout)
-    with pytest.raises(ScanError, match=r"promises \(1000, 1000, 960\) numbers, 7680 MB; its sources hold"):
+    with pytest.raises(ScanError, match=r"promises \(1000, 1000, 960\) numbers, 7680 MB; its sources contain"):
         io.load(folder / "a.h5")
 
 

@@ -102,7 +102,7 @@ def test_a_grid_file_that_the_names_contradict(tmp_path: Path) -> None:
 
 def test_names_of_date_and_time_alone_are_no_grid(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", lambda row, column: f"2024-10-07_11-0{row}-0{column}", grid=(N_ROW, N_COLUMN))
-    assert "dates and times are no numbers of pixels" in advice(folder)
+    assert "dates and times are not pixel numbers" in advice(folder)
     for place, path in enumerate(sorted(folder.glob("*.mca"))):
         path.rename(folder / f"p_{place}.mca")  # what it says
     np.testing.assert_array_equal(io.load(folder).counts.compute(), COUNTS)
@@ -117,7 +117,7 @@ def test_detectors_in_the_names_are_several_series(tmp_path: Path) -> None:
 
 def test_several_series_in_a_folder(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", lambda row, column: f"map{row // 2}_{4 * (row % 2) + column}", grid=(2, 4))
-    assert "Move each series to a folder of its own" in advice(folder)
+    assert "Move each series to a separate folder" in advice(folder)
     (folder / "one").mkdir()
     for path in folder.glob("map0_*.mca"):
         path.rename(folder / "one" / path.name)

@@ -192,7 +192,7 @@ def test_ripple_whose_numbers_are_a_link(tmp_path: Path, cube: Cube) -> None:
     (here / "a.rpl").write_text(INCA)
     (elsewhere / "a.raw").write_bytes(cube.astype("<u2").tobytes())
     (here / "a.raw").symlink_to(elsewhere / "a.raw")
-    with pytest.raises(ScanError, match="a link that leads elsewhere"):
+    with pytest.raises(ScanError, match="a link to another place"):
         io.load(here / "a.rpl")
     (elsewhere / "a.rpl").write_text(INCA)
     (here / "a.rpl").unlink()

@@ -196,7 +196,7 @@ def test_a_scan_that_changes_meanwhile_ends_the_run(without_report: None, tmp_pa
         elements_to_folder(scan, "out", OF_ELEMENTS, progress=touch)
     assert not Path("out").exists()
     os.utime(scan, ns=(2, 2))
-    with pytest.raises(OutputError, match="begun with other settings"):  # its blocks are of the scan as it was
+    with pytest.raises(OutputError, match="started with other settings"):  # its blocks are of the scan as it was
         elements_to_folder(scan, "out", OF_ELEMENTS, resume=True)
     elements_to_folder(scan, "out", OF_ELEMENTS)
 

@@ -87,7 +87,7 @@ def test_a_faulty_spectrum_of_a_project_does_not_cost_the_others(tmp_path: Path)
     path = write(tmp_path / "a.rtx", rtx_text().replace("<ChannelCount>64", "<ChannelCount>65", 1))
     scan = io.load(path)
     np.testing.assert_array_equal(scan.counts.compute(), COUNTS[None, 1:])
-    assert any("1 of 4 spectra are left out" in note and "::1: a Bruker spectrum" in note for note in scan.notes)
+    assert any("1 of 4 spectra are skipped" in note and "::1: a Bruker spectrum" in note for note in scan.notes)
 
 
 @pytest.mark.parametrize("text", [rtx_text(), "<TRTSpectrum><ClassInstance/></TRTSpectrum>"])
@@ -111,7 +111,7 @@ def test_s1pxrf(tmp_path: Path, end: str) -> None:
     assert scan.axis == EnergyAxis(0.0205, 0.0, 64)
     assert (scan.pixel(0, 0).live_time_s, scan.pixel(0, 0).real_time_s) == (57.25, 60.5)
     assert scan.metadata["HV ADC"] == "40.000000"
-    assert any("does not say where its energy axis begins" in note for note in scan.notes)
+    assert any("does not state the zero of its energy axis" in note for note in scan.notes)
 
 
 @pytest.mark.parametrize("end", LINE_ENDS)
@@ -195,15 +195,15 @@ def test_gsecars_detector_whose_energies_curve(tmp_path: Path) -> None:
     slight, strong = (
         write(tmp_path / name, gsecars_text(quadratic=value)) for name, value in (("a", 5e-6), ("b", 1e-4))
     )
-    assert any("read as a straight line" in note for note in io.load(slight).notes)
-    assert all(scan.axis is None and "off a straight line" in scan.notes[1] for scan in io.load_all(strong))
+    assert any("read as a linear axis" in note for note in io.load(slight).notes)
+    assert all(scan.axis is None and "off a linear axis" in scan.notes[1] for scan in io.load_all(strong))
 
 
 def test_one_column_is_a_spectrum(tmp_path: Path) -> None:
     scan = io.load(write(tmp_path / "a", "# a spectrum\n" + "\r\n".join(f"{count:.8E}" for count in COUNTS[0])))
     np.testing.assert_array_equal(scan.counts.compute()[0, 0], COUNTS[0])
     assert scan.axis is None
-    with pytest.raises(ScanError, match="one column rises evenly from 0 to"):
+    with pytest.raises(ScanError, match="only column increases regularly from 0 to"):
         io.load(write(tmp_path / "b", "\n".join(f"{0.02 * channel}" for channel in range(64))))
 
 
@@ -212,7 +212,7 @@ def test_one_column_is_a_spectrum(tmp_path: Path) -> None:
     [
         (s1pxrf_text()[:-40], "S1PXRF spectrum of 64 channels whose"),
         (s1pxrf_text().replace("\r5,", "\r7,"), "do not hold each of them"),
-        (iaea_text()[:-200], "announces the channels 0 to 63, and holds"),
+        (iaea_text()[:-200], "declares the channels 0 to 63, and holds"),
         (iaea_text().replace("0 63\n", "0 63\nx "), "'x' stands where a number should"),
         (spec_text()[:-30], "a spectrum of .* channels, where 64 were announced"),
         ("#F a\n#S 1 scan\n#L a  b\n1 2\n", "SPEC file without spectra in it"),
@@ -226,7 +226,7 @@ def test_what_is_cut_off_or_edited(tmp_path: Path, text: str, message: str) -> N
 
 
 def test_no_such_spectrum_of_a_list(tmp_path: Path) -> None:
-    with pytest.raises(ScanError, match=r"none of its 4 spectra is called so. Give a number from 1 to 4"):
+    with pytest.raises(ScanError, match=r"none of its 4 spectra has this name. Give a number from 1 to 4"):
         io.load(f"{write(tmp_path / 'a', spec_text())}::9")
 
 

@@ -117,7 +117,7 @@ def test_photographs_are_no_stacks(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "photo.tif", np.zeros((5, 6, 3), np.uint8), photometric="rgb")
     tifffile.imwrite(tmp_path / "map.tif", np.zeros((5, 6), np.float32))
     for name in ("photo.tif", "map.tif"):
-        with pytest.raises(ScanError, match="holds one image"):
+        with pytest.raises(ScanError, match="has one image"):
             io.load(tmp_path / name)
 
 

@@ -110,9 +110,9 @@ def test_training_does_not_see_the_calibration(library: Library, tmp_path: Path)
     calibration_of(trained).shift.fill_(5.0)
     for part in network.modules():
         part.train(part is network)  # dropout and normalisation as they are when it answers
-    silent = network(counts, recorded, told)[0]
+    uncalibrated = network(counts, recorded, told)[0]
     shifted = network.eval()(counts, recorded, told)[0]
-    torch.testing.assert_close(shifted, silent + 5.0)
+    torch.testing.assert_close(shifted, uncalibrated + 5.0)
 
 
 def test_a_network_without_calibration_is_refused(library: Library, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from underpaint.lab.reproduction.simulation import as_library, paper_outputs
 from underpaint.lab.training.checkpoint import about, card_for
 
 
-def silent(*_: object) -> None:
+def no_progress(*_: object) -> None:
     """Report no progress."""
 
 
@@ -144,7 +144,7 @@ def test_maps_of_the_papers_network_keep_the_pixels(plan: Plan, networks: Networ
 
 
 def test_figure5_writes_two_pictures_and_their_numbers(plan: Plan, networks: Networks) -> None:
-    found = figure5(plan, networks, silent)
+    found = figure5(plan, networks, no_progress)
     for name in ("figure5", "figure5_default"):
         assert (plan.out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert set(found) == {*FIGURE5, "about"}
@@ -159,7 +159,7 @@ def test_figure5_writes_two_pictures_and_their_numbers(plan: Plan, networks: Net
 
 
 def test_figures_of_the_panel_tell_columns_and_false_alarms(plan: Plan, networks: Networks) -> None:
-    vermilion, iron = figure8(plan, networks, silent), figure9(plan, networks, silent)
+    vermilion, iron = figure8(plan, networks, no_progress), figure9(plan, networks, no_progress)
     assert {path.name for path in plan.out.iterdir()} >= {"figure8.png", "figure9.png"}
     column = vermilion["by_column"]["Bottom 2B"]
     assert column["share"] == pytest.approx(0.006)
@@ -175,7 +175,7 @@ def test_figures_of_the_panel_tell_columns_and_false_alarms(plan: Plan, networks
 
 def test_vermilion_swallows_the_beta_line_of_lead(plan: Plan, networks: Networks) -> None:
     """Pb L beta lies over the L3 edge of mercury, Pb L alpha under it (Xu et al. 2022, Fig. 10)."""
-    found = figure10(plan, networks, silent)
+    found = figure10(plan, networks, no_progress)
     assert (plan.out / "figure10.png").is_file()
     lead = found[OVER_M][PB_RATIO]
     assert np.all(np.diff(lead) < 0)

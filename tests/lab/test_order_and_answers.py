@@ -26,7 +26,7 @@ from underpaint.lab.evaluation.order import (
 from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.predict import open_model
 from underpaint.pigments.weights import ModelAxis, ModelCard
-from underpaint.simulate.instrument_inputs import KnownInstrument, known_of
+from underpaint.simulate.instrument_inputs import InstrumentConditions, conditions_of
 
 TOP, BELOW = "mercury_red", "lead_pigment"
 PAIRS = [
@@ -108,7 +108,7 @@ def test_answers_come_back_in_the_order_of_the_spectra() -> None:
     counts = rng.poisson(5.0, (6, 1000)) * (1 + np.arange(6))[:, None]
     counts[3] = 0
     recorded = np.tile(np.asarray([[1.0, 41.0]], np.float32), (6, 1))
-    told = np.stack([KnownInstrument(anode=anode).inputs() for anode in ("Rh", "Mo", "Rh", "W", "Mo", "Ag")])
+    told = np.stack([InstrumentConditions(anode=anode).inputs() for anode in ("Rh", "Mo", "Rh", "W", "Mo", "Ag")])
     found = ask(model, Spectra(counts, DEFAULT_NETWORK_AXIS, recorded, told)).probability
     alone = ask(model, Spectra(counts[4:5], DEFAULT_NETWORK_AXIS, recorded[4:5], told[4:5])).probability
     np.testing.assert_allclose(found[4], alone[0], atol=1e-5)
@@ -117,12 +117,12 @@ def test_answers_come_back_in_the_order_of_the_spectra() -> None:
 
 
 def test_what_is_told_of_an_instrument_can_be_read_back() -> None:
-    known = known_of(load_instrument("elio"))
-    back = KnownInstrument.of_inputs(known.inputs())
+    known = conditions_of(load_instrument("elio"))
+    back = InstrumentConditions.from_inputs(known.inputs())
     assert back.anode == known.anode
     for name, value in known.facts().items():
         assert name == "anode" or back.facts()[name] == pytest.approx(value, rel=1e-6)
-    assert KnownInstrument.of_inputs(KnownInstrument().inputs()) == KnownInstrument()
+    assert InstrumentConditions.from_inputs(InstrumentConditions().inputs()) == InstrumentConditions()
 
 
 def test_macro_figures_leave_out_what_is_everywhere_and_what_cannot_be_seen() -> None:

@@ -28,7 +28,7 @@ from underpaint.lab.training.metrics import average_precision, figures_by_name, 
 from underpaint.lab.training.module import masked_loss
 from underpaint.pigments.predict import open_model
 from underpaint.pigments.weights import ModelAxis, ModelCard, load_card
-from underpaint.runtime.job import go_on_in
+from underpaint.runtime.job import resume_folder
 
 
 def settings(library: Path, out: Path, **changes: object) -> TrainSettings:
@@ -88,14 +88,14 @@ def test_a_damaged_checkpoint_is_said_before_the_work(
 
 def test_a_folder_of_other_things_is_not_trained_into(toy: Path, tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text("mine")
-    with pytest.raises(OutputError, match="holds things that this program did not make"):
+    with pytest.raises(OutputError, match="contains files that this program did not make"):
         train(settings(toy, tmp_path))
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.json"]
 
 
 def test_a_folder_of_another_run_is_refused(toy: Path, tmp_path: Path) -> None:
     train(settings(toy, tmp_path))
-    with pytest.raises(OutputError, match=r"begun with other settings: learning_rate \(0.002 before, 0.01 now\)"):
+    with pytest.raises(OutputError, match=r"started with other settings: learning_rate \(0.002 before, 0.01 now\)"):
         train(settings(toy, tmp_path, learning_rate=0.01))
 
 
@@ -255,4 +255,4 @@ def test_finetune_reads_a_scan_with_a_table_of_labels(trained: TrainReport, tmp_
 def test_a_damaged_note_of_a_training_is_refused_in_words(tmp_path: Path, content: str) -> None:
     (tmp_path / "plan.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(OutputError, match=r"plan\.json in it is damaged .*Choose another folder"):
-        go_on_in(tmp_path, {}, note="plan.json")
+        resume_folder(tmp_path, {}, note="plan.json")

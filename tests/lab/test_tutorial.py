@@ -82,7 +82,7 @@ def test_a_folder_keeps_to_its_plan(folder: Path) -> None:
     command = [sys.executable, "-m", "underpaint", "reproduce", "figure10", "--out", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode != 0
-    assert "begun with other settings" in " ".join(done.stderr.split())
+    assert "started with other settings" in " ".join(done.stderr.split())
 
 
 def test_an_unknown_study_is_named(tmp_path: Path) -> None:

@@ -281,8 +281,8 @@ def test_stiffest_paste_is_the_achievable_loading() -> None:
 @pytest.mark.parametrize(
     ("pigments", "factor", "reason"),
     [
-        ({"gold_leaf": 1.0}, 1.45, "holds no oil absorption"),
-        ({"VM": 1.0}, 0.5, "below 1 it holds air"),
+        ({"gold_leaf": 1.0}, 1.45, "has no oil absorption"),
+        ({"VM": 1.0}, 0.5, "below 1 it encloses air"),
         ({"VM": 0.0}, 1.45, "must not all be zero"),
         ({"VM": -1.0, "ZW": 2.0}, 1.45, "must not be negative"),
     ],

@@ -217,7 +217,7 @@ def test_broken_tables_are_refused(tmp_path: Path, text: str) -> None:
     ("fields", "words"),
     [
         ({"anode": "Xx"}, "No element has the symbol 'Xx'"),
-        ({"anode": "He"}, "take one from Ti to U"),
+        ({"anode": "He"}, "use one from Ti to U"),
         ({"voltage_kv": 4.9}, "greater than or equal to 5"),
         ({"voltage_kv": 101.0}, "less than or equal to 100"),
         ({"voltage_kv": float("nan")}, "finite"),

@@ -184,5 +184,5 @@ def test_a_stack_that_does_not_fit_the_setting_is_refused(stack: Stack, setting:
         transport(tensors(stack, torch.float32), setting.to(torch.ones(1, dtype=torch.float64)))
     with pytest.raises(SampleError, match="0 samples"):
         transport(stack.part(slice(0, 0)), setting)
-    with pytest.raises(SampleError, match="do not belong"):
+    with pytest.raises(SampleError, match="do not match"):
         Stack(stack.fractions, stack.areal, stack.elements[1:])

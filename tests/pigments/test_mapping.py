@@ -12,7 +12,7 @@ from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import CalibrationError, CoverageError, ModelError
 from underpaint.pigments.predict import identify, open_model, plan_answers
 from underpaint.pigments.weights import ModelAxis, ModelCard
-from underpaint.simulate.instrument_inputs import KnownInstrument
+from underpaint.simulate.instrument_inputs import InstrumentConditions
 
 N_BIN = 20
 LINES = np.array([2, 2, 9, 15])
@@ -62,10 +62,10 @@ def toy_counts() -> np.ndarray:
 
 
 def test_what_the_voltage_cannot_excite_is_not_answered(model: Path) -> None:
-    maps = identify(Scan(toy_counts(), AXIS), model, instrument=KnownInstrument(voltage_kv=10.0))
+    maps = identify(Scan(toy_counts(), AXIS), model, instrument=InstrumentConditions(voltage_kv=10.0))
     assert tuple(maps.materials) == ("cobalt_blue", "chrome_yellow")
     assert "Not answered, for 10 kV do not excite their lines: mercury pigment." in maps.notes
-    all_of_them = identify(Scan(toy_counts(), AXIS), model, instrument=KnownInstrument(voltage_kv=40.0))
+    all_of_them = identify(Scan(toy_counts(), AXIS), model, instrument=InstrumentConditions(voltage_kv=40.0))
     assert tuple(all_of_them.materials) == toy_card().names
 
 

@@ -11,7 +11,7 @@ from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import PLACES, SURFACE_UM, at_place, share_of
 from underpaint.pigments.predict import identify
 from underpaint.pigments.weights import ModelAxis, ModelCard
-from underpaint.simulate.instrument_inputs import KnownInstrument
+from underpaint.simulate.instrument_inputs import InstrumentConditions
 
 AXIS = EnergyAxis(gain_kev=0.1, zero_kev=1.05, n_channel=20)
 MATERIALS = {"mercury": "group", "lead": "group", "vermilion": "member", "lead_white": "member"}
@@ -77,7 +77,7 @@ def toy_scan() -> Scan:
 
 
 def test_the_instrument_is_told_by_name_and_what_is_not_known_is_not(model: Path) -> None:
-    known = KnownInstrument(anode="Rh", voltage_kv=40.0)
+    known = InstrumentConditions(anode="Rh", voltage_kv=40.0)
     maps = identify(toy_scan(), model, instrument=known)
     assert maps.estimate(SURFACE_UM).value[0, 0] == pytest.approx(np.exp(40.0 / 50.0), rel=1e-5)
     assert maps.settings_of("pigments")["instrument_told"] == known.facts()

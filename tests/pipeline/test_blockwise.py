@@ -204,7 +204,7 @@ def test_pigments_alone_leave_elements_out(scan_file: Path, without_report: None
 
 def test_a_large_scan_is_described_from_a_part(scan_file: Path) -> None:
     whole = describe(scan_file)
-    (part,) = describe_all(scan_file, most_bytes=whole.size_bytes / 3)
+    (part,) = describe_all(scan_file, max_bytes=whole.size_bytes / 3)
     assert 0.2 < part.read_share < 0.8
     assert whole.read_share == 1
     assert part.total_counts == pytest.approx(whole.total_counts, rel=0.05)

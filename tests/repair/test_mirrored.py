@@ -15,7 +15,7 @@ from underpaint.cli import app
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import ScanError
 from underpaint.io import load, read_settings, save_scan
-from underpaint.repair import find_row_direction, find_row_shift, noting_mirrored_rows, with_rows_mirrored
+from underpaint.repair import find_row_direction, find_row_shift, note_mirrored_rows, with_rows_mirrored
 
 N_CHANNEL = 48
 Counts = NDArray[np.uint16]
@@ -97,9 +97,9 @@ def test_a_symmetric_picture_cannot_tell() -> None:
         assert found.looks_symmetric
         assert not found.is_mirrored
         assert not found.is_straight
-        assert "too symmetric to tell" in find_row_shift(Scan(counts)).in_words()
+        assert "too symmetric to decide" in find_row_shift(Scan(counts)).describe()
         _, step = with_rows_mirrored(Scan(counts), found)
-        assert "too symmetric to tell" in step.said
+        assert "too symmetric to decide" in step.description
 
 
 def test_a_symmetric_picture_off_the_middle_is_mirrored_or_shifted() -> None:
@@ -116,14 +116,14 @@ def test_noise_has_no_direction(shape: tuple[int, int]) -> None:
         found = find_row_direction(Scan(counts.astype(np.uint16)))
         assert found is not None
         assert not any((found.is_mirrored, found.is_straight, found.looks_symmetric))
-        assert "too little structure" in found.in_words()
+        assert "too little structure" in found.describe()
 
 
 def test_small_and_flat_scans_have_no_direction() -> None:
     assert find_row_direction(Scan(np.ones((4, 40, 8)))) is None
     assert find_row_direction(Scan(np.ones((12, 40, 8)))) is None
     small = Scan(drawn(picture(7, 1, 40)))
-    assert noting_mirrored_rows(small) is small
+    assert note_mirrored_rows(small) is small
     with pytest.raises(ScanError, match="1 row, at least 2"):
         with_rows_mirrored(small)
 
@@ -140,7 +140,7 @@ def test_counts_times_and_gaps_are_mirrored_back(rows_in_a_block: int) -> None:
     np.testing.assert_array_equal(back.counts.compute(), counts)
     for name, truth in (("live_time_s", live), ("real_time_s", real), ("present", present)):
         np.testing.assert_array_equal(getattr(back, name), truth)
-    assert "first row's direction is kept" in step.said
+    assert "first row's direction is kept" in step.description
 
 
 def test_of_mirrored_even_rows_the_first_keeps_its_direction() -> None:
@@ -161,8 +161,8 @@ def test_straight_rows_are_not_mirrored() -> None:
 def test_the_warning_of_a_large_scan_rests_on_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = drawn(picture(11, 160, 30))
     monkeypatch.setattr("underpaint.repair.mirrored._SAMPLE_BYTES", counts.nbytes / 3)
-    assert "--snake" in noting_mirrored_rows(Scan(mirrored(counts))).notes[-1]
-    assert noting_mirrored_rows(Scan(counts)).notes == ()
+    assert "--snake" in note_mirrored_rows(Scan(mirrored(counts))).notes[-1]
+    assert note_mirrored_rows(Scan(counts)).notes == ()
 
 
 @pytest.fixture

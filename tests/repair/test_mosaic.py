@@ -74,7 +74,7 @@ def test_the_stage_is_trusted_where_asked_and_where_nothing_is_alike() -> None:
 
 def test_a_correction_that_is_too_large_is_not_believed() -> None:
     made, _ = tiles({"b": (2.4, -1.3)})
-    found = join_tiles(made[:2], most_pixels=1.0)
+    found = join_tiles(made[:2], max_pixels=1.0)
     assert not found.overlaps[0].used
 
 
@@ -86,12 +86,12 @@ def test_two_halves_of_a_scan_join_without_a_step_wherever_the_stage_has_them(of
     found = join_tiles([Tile(left, 0.0, 0.0), Tile(right, off[0], 35.0 + off[1])])
     np.testing.assert_array_equal(found.scan.counts.compute(), counts)
     np.testing.assert_allclose(found.corner_pixels, [[0, 0], [0, 35]], atol=0.3)
-    assert found.apart == ()
+    assert found.isolated == ()
 
 
 def test_tiles_that_share_nothing_are_told_and_those_far_away_refused() -> None:
     made, _ = tiles({"b": (0.0, 20.0)})
-    assert join_tiles(made[:2]).apart == (0, 1)
+    assert join_tiles(made[:2]).isolated == (0, 1)
     away = [made[0], replace(made[1], column_mm=20_000.0)]
     with pytest.raises(ScanError, match=r"up to 19983 mm apart. Check that .*0.5 x 0.5 mm"):
         join_tiles(away)

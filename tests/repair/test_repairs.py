@@ -58,7 +58,7 @@ def test_shifted_rows_are_found_within_their_error(columns: float) -> None:
 def test_straight_rows_are_left_alone() -> None:
     found = find_row_shift(Scan(np.random.default_rng(0).poisson(painting(2, 40, 60)).astype(np.uint16)))
     assert not found.significant
-    assert "do not lie off: " in found.in_words()
+    assert "do not lie off: " in found.describe()
 
 
 def test_aligned_rows_are_nearer_to_the_truth_and_lose_no_count() -> None:
@@ -116,7 +116,7 @@ def test_rows_of_a_uniform_surface_cannot_be_compared() -> None:
 def test_too_few_rows_are_refused() -> None:
     with pytest.raises(ScanError, match="at least 8 of 16"):
         find_row_shift(Scan(np.ones((4, 4, 8))))
-    with pytest.raises(ScanError, match="pixels of a row are alike"):
+    with pytest.raises(ScanError, match="pixels of a row are equal"):
         find_row_shift(Scan(np.ones((10, 20, 8))))
 
 
@@ -227,7 +227,7 @@ def test_crop_mask_and_bins() -> None:
     np.testing.assert_array_equal(added.counts.compute(), wanted)
     assert added.step_mm == (1.0, 0.75)
     np.testing.assert_array_equal(added.present, mask[:6].reshape(3, 2, 3, 3).all(axis=(1, 3)))
-    assert "1 rows and 0 columns left over" in step.said
+    assert "1 rows and 0 columns left over" in step.description
     with pytest.raises(ScanError, match="rows 0 to 6"):
         cropped(scan, (3, 9), (0, 2))
     with pytest.raises(ScanError, match="Give a mask of the scan's size"):

@@ -53,9 +53,9 @@ def test_without_a_folder_nothing_is_kept(place: Path, make: Callable[[], cache.
 
 
 def test_the_oldest_go(place: Path, make: Callable[[], cache.Arrays]) -> None:
-    for n in range(cache.MOST_FILES + 3):
+    for n in range(cache.MAX_FILES + 3):
         cache.cached_arrays("a", {"n": n}, (), make)
     (place / "users_own.npz").write_bytes(b"")
     cache.cached_arrays("a", {"n": -1}, (), make)
-    assert len(list(place.glob("a-*.npz"))) == cache.MOST_FILES
+    assert len(list(place.glob("a-*.npz"))) == cache.MAX_FILES
     assert (place / "users_own.npz").exists()

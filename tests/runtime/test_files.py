@@ -14,22 +14,22 @@ from underpaint.errors import OutputError
 from underpaint.pipeline.run import check_new_file
 from underpaint.runtime import files
 from underpaint.runtime.files import (
+    atomic_write,
     check_path,
     claim_folder,
+    exclusive_lock,
     is_reserved,
     new_files,
-    put_in_place,
+    publish,
     remove_tree,
-    whole_file,
     working_folder,
-    written_alone,
 )
 
 
 def test_a_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with whole_file(target) as part:
+    with atomic_write(target) as part:
         part.write_text("new")
         assert target.read_text() == "old"
     assert target.read_text() == "new"
@@ -41,7 +41,7 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target.write_text("old")
 
     def broken() -> None:
-        with whole_file(target) as part:
+        with atomic_write(target) as part:
             part.write_text("ne")
             raise ValueError("half way")
 
@@ -53,7 +53,7 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:
     def write() -> None:
-        with whole_file(tmp_path / "no" / "a.txt") as part:
+        with atomic_write(tmp_path / "no" / "a.txt") as part:
             part.write_text("x")
 
     with pytest.raises(OutputError, match=r"Cannot write .*Check that the folder exists"):
@@ -62,8 +62,8 @@ def test_a_missing_folder_is_told(tmp_path: Path) -> None:
 
 HOLD = """
 import sys, time
-from underpaint.runtime.files import written_alone
-with written_alone(sys.argv[1]):
+from underpaint.runtime.files import exclusive_lock
+with exclusive_lock(sys.argv[1]):
     print(1, flush=True)
     time.sleep(60)
 """
@@ -75,10 +75,10 @@ def test_a_place_is_written_by_one_process_and_free_when_it_dies(tmp_path: Path)
         assert holder.stdout is not None
         holder.stdout.readline()
         with pytest.raises(OutputError, match=r"results: another run is writing there just now"):
-            written_alone(target).__enter__()
+            exclusive_lock(target).__enter__()
         holder.kill()
     assert len(list(tmp_path.iterdir())) == 1
-    with written_alone(target):
+    with exclusive_lock(target):
         assert len(list(tmp_path.iterdir())) == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -91,12 +91,12 @@ def test_a_file_system_without_locks_is_written_to(
         raise error
 
     monkeypatch.setattr("filelock.FileLock.acquire", refused)
-    with written_alone(tmp_path / "results"):
+    with exclusive_lock(tmp_path / "results"):
         assert not list(tmp_path.glob("results"))
         with pytest.raises(OutputError, match="another run"):  # by the number of the process
-            written_alone(tmp_path / "results").__enter__()
+            exclusive_lock(tmp_path / "results").__enter__()
     monkeypatch.undo()
-    with written_alone(tmp_path / "results"):
+    with exclusive_lock(tmp_path / "results"):
         pass
 
 
@@ -109,7 +109,7 @@ def test_neighbours_of_any_name_are_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / ".underpaint-12345678"
     folder.mkdir()
     (folder / "underpaint.json").write_text(json.dumps({"target": "a.txt"}))  # says nothing of this program
-    with whole_file(tmp_path / "a.txt") as part, written_alone(tmp_path / "a.txt"):
+    with atomic_write(tmp_path / "a.txt") as part, exclusive_lock(tmp_path / "a.txt"):
         part.write_text("new")
     assert all((tmp_path / name).read_text() == "mine" for name in NEIGHBOURS)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([*NEIGHBOURS, folder.name, "a.txt"])
@@ -117,8 +117,8 @@ def test_neighbours_of_any_name_are_left_alone(tmp_path: Path) -> None:
 
 KILLED = """
 import os, sys
-from underpaint.runtime.files import whole_file
-with whole_file(sys.argv[1]) as part:
+from underpaint.runtime.files import atomic_write
+with atomic_write(sys.argv[1]) as part:
     part.write_text("half")
     os._exit(9)
 """
@@ -128,7 +128,7 @@ def test_what_a_kill_left_goes_with_the_next_of_the_same_name_alone(tmp_path: Pa
     for name in ("a.txt", "b.txt"):
         subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / name)], check=False)
     assert len(list(tmp_path.glob(".underpaint-*"))) == 2
-    with whole_file(tmp_path / "a.txt") as part:
+    with atomic_write(tmp_path / "a.txt") as part:
         part.write_text("whole")
     (left,) = tmp_path.glob(".underpaint-*")
     assert (left / "b.txt").read_text() == "half"
@@ -141,7 +141,7 @@ def test_a_link_in_place_of_a_working_folder_or_its_mark_is_not_followed(tmp_pat
     )
     (tmp_path / "home" / "thesis.txt").write_text("mine")
     (tmp_path / ".underpaint-abcdefgh").symlink_to(tmp_path / "home")
-    with whole_file(tmp_path / "a.txt") as part:
+    with atomic_write(tmp_path / "a.txt") as part:
         part.write_text("new")
     assert (tmp_path / "home" / "thesis.txt").read_text() == "mine"
 
@@ -151,7 +151,7 @@ def test_a_mark_that_this_program_has_not_written_stops_nobody(tmp_path: Path, m
     folder = tmp_path / ".underpaint-abcdefgh"
     folder.mkdir()
     (folder / "underpaint.json").write_bytes(mark.encode("latin-1"))
-    with whole_file(tmp_path / "a.txt") as part:
+    with atomic_write(tmp_path / "a.txt") as part:
         part.write_text("new")
     assert [entry.name for entry in folder.iterdir()] == ["underpaint.json"]
 
@@ -165,7 +165,7 @@ def test_a_working_folder_that_holds_a_link_or_a_pipe_is_not_ours(tmp_path: Path
     folder.mkdir()
     (folder / "underpaint.json").write_text(json.dumps({"program": "underpaint", "target": "a.txt", "kind": "file"}))
     (folder / name).symlink_to(tmp_path / "thesis.txt") if kind == "link" else os.mkfifo(folder / name)
-    with whole_file(tmp_path / "a.txt") as part:
+    with atomic_write(tmp_path / "a.txt") as part:
         part.write_text("new")
     assert (tmp_path / "a.txt").read_text() == "new"
     assert (tmp_path / "thesis.txt").read_text() == "mine"
@@ -182,7 +182,7 @@ def test_what_a_removed_folder_links_to_keeps_its_permissions(tmp_path: Path) ->
 
 def test_a_file_that_appeared_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     def write() -> None:
-        with whole_file(tmp_path / "a.txt", replace=False) as part:
+        with atomic_write(tmp_path / "a.txt", replace=False) as part:
             part.write_text("new")
             (tmp_path / "a.txt").write_text("mine")
 
@@ -190,7 +190,7 @@ def test_a_file_that_appeared_meanwhile_is_not_replaced(tmp_path: Path) -> None:
         write()
     assert (tmp_path / "a.txt").read_text() == "mine"
     (tmp_path / "a.txt").unlink()
-    with whole_file(tmp_path / "a.txt", replace=False) as part:
+    with atomic_write(tmp_path / "a.txt", replace=False) as part:
         part.write_text("new")
     assert (tmp_path / "a.txt").read_text() == "new"
     assert len(list(tmp_path.iterdir())) == 1
@@ -199,7 +199,7 @@ def test_a_file_that_appeared_meanwhile_is_not_replaced(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX's")
 def test_a_device_or_pipe_is_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OutputError, match="a device or a pipe"), whole_file(tmp_path / "pipe") as part:
+    with pytest.raises(OutputError, match="a device or a pipe"), atomic_write(tmp_path / "pipe") as part:
         part.write_text("x")
     assert (tmp_path / "pipe").is_fifo()
 
@@ -226,7 +226,7 @@ def test_files_and_folders_are_flushed_before_and_after_they_take_their_place(
     part = tmp_path / "part"
     (part / "below").mkdir(parents=True)
     (part / "below" / "a.txt").write_text("x")
-    put_in_place(part, tmp_path / "whole")
+    publish(part, tmp_path / "whole")
     if Path("/proc/self/fd").is_dir():
         place = flushed.index("> whole")
         assert flushed[:place] == ["a.txt", "below", "part"]
@@ -259,7 +259,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_windows_writes_whole_files_and_leaves_nothing(windows: None, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "a.txt")], check=False)
     for text in ("old", "new"):
-        with whole_file(tmp_path / "a.txt") as part:
+        with atomic_write(tmp_path / "a.txt") as part:
             part.write_text(text)
     assert (tmp_path / "a.txt").read_text() == "new"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
@@ -280,13 +280,13 @@ def test_windows_waits_for_whoever_holds_a_file_open(
     (tmp_path / "part").write_text("new")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", held)
-        put_in_place(tmp_path / "part", tmp_path / "a.txt")
+        publish(tmp_path / "part", tmp_path / "a.txt")
     assert (tmp_path / "a.txt").read_text() == "new"
     (tmp_path / "part").write_text("newer")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Access is denied")))
         with pytest.raises(OutputError, match="another program holds it open"):
-            put_in_place(tmp_path / "part", tmp_path / "a.txt")
+            publish(tmp_path / "part", tmp_path / "a.txt")
     assert (tmp_path / "a.txt").read_text() == "new"
 
 
@@ -303,7 +303,7 @@ def test_usual_names_are_not_reserved(name: str) -> None:
 
 
 def test_a_path_too_long_is_said_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(OutputError, match="too long"), whole_file(tmp_path / ("n" * 300)):
+    with pytest.raises(OutputError, match="too long"), atomic_write(tmp_path / ("n" * 300)):
         pytest.fail("the work was begun")
     monkeypatch.setattr(files, "is_windows", lambda: True)
     with pytest.raises(OutputError, match=r"has \d+ characters, Windows allows 247"):
@@ -316,8 +316,11 @@ def test_a_name_that_is_not_utf8_is_said_before_the_work(tmp_path: Path) -> None
 
 
 def test_two_at_once_step_back_and_one_goes_on(tmp_path: Path) -> None:
-    with working_folder(tmp_path / "a", alone=True) as one, working_folder(tmp_path / "b", alone=True):
-        with pytest.raises(OutputError, match="another run"), working_folder(tmp_path / "a", kind="other", alone=True):
+    with working_folder(tmp_path / "a", exclusive=True) as one, working_folder(tmp_path / "b", exclusive=True):
+        with (
+            pytest.raises(OutputError, match="another run"),
+            working_folder(tmp_path / "a", kind="other", exclusive=True),
+        ):
             pass
         with working_folder(tmp_path / "a"):  # asks for no turn of its own
             assert one.path.is_dir()
@@ -327,8 +330,8 @@ def test_two_at_once_step_back_and_one_goes_on(tmp_path: Path) -> None:
 def test_a_folder_of_several_calls_is_not_one_of_other_things(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "report.json").write_text("mine")
-    with pytest.raises(OutputError, match="holds things that this program did not make"):
-        claim_folder(tmp_path / "mine", known=("settings.json",))
+    with pytest.raises(OutputError, match="contains files that this program did not make"):
+        claim_folder(tmp_path / "mine", notes=("settings.json",))
     for _ in range(2):
         claim_folder(tmp_path / "new" / "parts")
         (tmp_path / "new" / "parts" / "stage.json").write_text("{}")
@@ -340,22 +343,22 @@ def test_a_file_that_comes_to_be_there_during_a_command_is_not_replaced(tmp_path
     old.write_text("old")
 
     def write_late() -> None:
-        with whole_file(target) as part:
+        with atomic_write(target) as part:
             part.write_text("ours")
             target.write_text("mine")
 
     with new_files([target, old]):
-        with pytest.raises(OutputError, match="already there"):
+        with pytest.raises(OutputError, match="already exists"):
             write_late()
         assert target.read_text() == "mine"
         target.unlink()
         for text in ("ours", "ours again"):  # what the command made itself it may write anew
-            with whole_file(target) as part:
+            with atomic_write(target) as part:
                 part.write_text(text)
-        with whole_file(old) as part:
+        with atomic_write(old) as part:
             part.write_text("new")
     assert (target.read_text(), old.read_text()) == ("ours again", "new")
-    with whole_file(target) as part:
+    with atomic_write(target) as part:
         part.write_text("another command")
 
 

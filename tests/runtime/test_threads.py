@@ -7,7 +7,7 @@ import pytest
 import scipy.linalg  # noqa: F401 - its BLAS is one of those that are limited
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from underpaint.runtime.executors import crew_of, threads_or_cluster
+from underpaint.runtime.executors import make_executor, threads_or_cluster
 from underpaint.runtime.threads import one_blas_thread
 
 
@@ -66,8 +66,8 @@ def test_of_two_threads_the_last_one_restores() -> None:
 def test_workers_have_one_each() -> None:
     with threads_or_cluster(threads=2) as crew:
         assert crew.submit(blas_threads).result() == {1}
-    with crew_of(1) as crew:
+    with make_executor(1) as crew:
         assert crew.submit(blas_threads).result() == {1}
     assert blas_threads() == {2}
-    with crew_of(2) as crew:
+    with make_executor(2) as crew:
         assert crew.submit(blas_threads).result() == {1}

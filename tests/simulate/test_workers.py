@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from underpaint.errors import ClusterError, MissingExtraError
-from underpaint.runtime.executors import _ClusterFuture, crew_of, in_order
+from underpaint.runtime.executors import _ClusterFuture, make_executor, ordered_results
 from underpaint.simulate import LibrarySettings, simulate_library
 
 SETTINGS = LibrarySettings(n_stratigraphies=12, renders=1, chunk=2, seed=5)
@@ -72,14 +72,14 @@ def test_work_lost_with_a_worker_is_done_again(cluster: Any, by_one_process: Pat
 def test_a_worker_with_other_versions_is_refused(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     here = {"underpaint": "0.0.0", "numpy": np.__version__}
     monkeypatch.setattr("underpaint.runtime.executors._versions", lambda: here)
-    with crew_of(scheduler=cluster.scheduler_address) as crew, pytest.raises(ClusterError, match=r"0\.0\.0 here"):
-        list(in_order(crew, abs, [(0, (-1,))]))
+    with make_executor(scheduler=cluster.scheduler_address) as crew, pytest.raises(ClusterError, match=r"0\.0\.0 here"):
+        list(ordered_results(crew, abs, [(0, (-1,))]))
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed", reason="dask.distributed is not installed")
     monkeypatch.setattr("underpaint.runtime.executors.CONNECT_TIMEOUT_S", 1)
-    with pytest.raises(ClusterError, match=r"127\.0\.0\.1:9"), crew_of(scheduler="tcp://127.0.0.1:9"):
+    with pytest.raises(ClusterError, match=r"127\.0\.0\.1:9"), make_executor(scheduler="tcp://127.0.0.1:9"):
         pass
 
 
@@ -87,13 +87,13 @@ def test_an_address_that_cannot_be_is_told_at_once(monkeypatch: pytest.MonkeyPat
     """A client that was made for one says a traceback at its end, after 40 s."""
     pytest.importorskip("distributed", reason="dask.distributed is not installed")
     monkeypatch.setattr("distributed.Client", None)
-    with pytest.raises(ClusterError, match=r"'foo' \(missing port number"), crew_of(scheduler="foo"):
+    with pytest.raises(ClusterError, match=r"'foo' \(missing port number"), make_executor(scheduler="foo"):
         pass
 
 
 def test_without_distributed_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(MissingExtraError, match=r"underpaint\[cluster\]"), crew_of(scheduler="tcp://127.0.0.1:9"):
+    with pytest.raises(MissingExtraError, match=r"underpaint\[cluster\]"), make_executor(scheduler="tcp://127.0.0.1:9"):
         pass
 
 
@@ -107,22 +107,22 @@ def test_no_more_tasks_are_begun_than_are_kept_in_hand() -> None:
         def result(self) -> int:
             return self.value
 
-    class Crew:
-        at_once = hands = 3
+    class Executor:
+        max_pending = n_workers = 3
 
         def submit(self, function: Any, *arguments: Any) -> Later:
             begun.append(arguments[0])
             return Later(function(*arguments))
 
-    for index, result in in_order(Crew(), abs, ((n, (-n,)) for n in range(20))):
+    for index, result in ordered_results(Executor(), abs, ((n, (-n,)) for n in range(20))):
         assert result == index
         assert len(begun) <= index + 3
     assert len(begun) == 20
 
 
 def test_a_dead_local_worker_is_told_in_words() -> None:
-    with crew_of(2) as crew, pytest.raises(ClusterError, match="worker process died"):
-        list(in_order(crew, os._exit, [(0, (1,))]))
+    with make_executor(2) as crew, pytest.raises(ClusterError, match="worker process died"):
+        list(ordered_results(crew, os._exit, [(0, (1,))]))
 
 
 def test_linear_algebra_of_workers_runs_on_one_thread() -> None:
@@ -146,8 +146,8 @@ def test_a_cluster_whose_workers_all_died_is_said(monkeypatch: pytest.MonkeyPatc
         command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--no-dashboard"]
         process = subprocess.Popen([*command, "--nthreads", "1"], stderr=subprocess.DEVNULL)
         try:
-            with crew_of(scheduler=address) as crew:
-                results = in_order(crew, time.sleep, ((index, (0.2,)) for index in range(10_000)))
+            with make_executor(scheduler=address) as crew:
+                results = ordered_results(crew, time.sleep, ((index, (0.2,)) for index in range(10_000)))
                 next(results)
                 process.kill()
                 with pytest.raises(ClusterError, match=r"all workers of the cluster at tcp.* are gone.*dask worker"):
@@ -170,7 +170,7 @@ def test_a_result_that_comes_as_the_wait_for_it_ends_is_taken() -> None:
             return True
 
     class Cluster:
-        def require_hands(self) -> None:
+        def require_workers(self) -> None:
             pass
 
     assert _ClusterFuture(Late(), cast("Any", Cluster())).result() == "result"

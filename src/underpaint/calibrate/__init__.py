@@ -1,4 +1,4 @@
-"""Energy axis, resolution, tube and drift of a scan, found from its own lines and scatter."""
+"""Energy axis, resolution, tube and drift of a scan from its lines and scatter."""
 
 from underpaint.calibrate._excitation import Beam, beam_contradiction, find_beam
 from underpaint.calibrate._knowledge import (
@@ -7,14 +7,14 @@ from underpaint.calibrate._knowledge import (
     calibrated_instrument,
     contradiction,
     deviation_note,
-    what_is_known,
+    merge_knowledge,
 )
 from underpaint.calibrate.calibration import (
     Calibration,
     DoubtedAxisError,
-    assumed_in_words,
     calibrate,
     calibration_notes,
+    describe_assumptions,
     line_ratios,
     with_calibration,
 )
@@ -30,7 +30,6 @@ __all__ = [
     "DoubtedAxisError",
     "Drift",
     "Knowledge",
-    "assumed_in_words",
     "beam_contradiction",
     "calibrate",
     "calibrated_instrument",
@@ -38,12 +37,13 @@ __all__ = [
     "check_beam",
     "check_instrument",
     "contradiction",
+    "describe_assumptions",
     "deviation_note",
     "find_beam",
     "find_drift",
     "line_ratios",
+    "merge_knowledge",
     "resolve_energy_axis",
-    "what_is_known",
     "with_calibration",
     "without_drift",
 ]

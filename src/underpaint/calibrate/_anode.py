@@ -16,24 +16,24 @@ from underpaint.units import FWHM_PER_SIGMA
 Array = NDArray[np.float64]
 
 ANODES = ("Mo", "Rh", "Pd", "Ag")
-"""Anodes whose scattered K lines lie clear of the pigments' lines; L lines of others (W, Au) and the K lines of
-Cr and Cu lie among them, and their Compton shift is about the width of a peak."""
+"""Anodes whose scattered K lines do not overlap the lines of pigments; L lines of others (W, Au) and the K lines of Cr
+and Cu do, with a Compton shift of about the width of a peak."""
 SHARP = ("Sr_K", "Zr_K", "Mo_K", "Rh_K", "Pd_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K")
-"""Families, fluorescence or Rayleigh scatter, whose lines may lie in the range."""
+"""Families with lines in the range, by fluorescence or Rayleigh scatter."""
 _RANGE_KEV = (14.8, 27.5)
-_LEAST_CHANNELS = 40
+_MIN_CHANNELS = 40
 _ANGLES_DEG = np.arange(75.0, 168.0, 3.0)
 _OUTER_ANGLES_DEG = np.append(np.arange(60.0, 75.0, 3.0), np.arange(168.0, 176.0, 3.0))
-"""Tried where the best of the usual ones is the first or the last."""
+"""Angles tried if the best of the usual ones is the first or the last."""
 # Spread by the motion of the electrons of light elements, one standard deviation per keV.
 _COMPTON_SIGMA_PER_KEV = 0.012
 _BACKGROUND_FWHM = 6.0
 _HUMPS_KEV = np.linspace(*_RANGE_KEV, 6)
 _HUMP_SIGMA_KEV = 1.7
 _MODEL_ERROR = 0.03
-_LEAST_SIGNIFICANCE = 6.0
-_LEAST_GAIN = 25.0
-_LEAST_ABOVE_EDGE = 0.05
+_MIN_SIGNIFICANCE = 6.0
+_MIN_GAIN = 25.0
+_MIN_ABOVE_EDGE = 0.05
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Anode:
     significance : float
         The weaker of the Rayleigh and the Compton peak over its deviation.
     gain : float
-        Drop of the squared misfit (chi squared) that the Compton peaks bring over sharp lines alone.
+        Decrease of chi squared by the Compton peaks, relative to sharp lines alone.
     rayleigh : float
         Rayleigh peak over its deviation.
     """
@@ -62,10 +62,10 @@ class Anode:
 
 
 def guess_anode(counts: Array, response: Response) -> Anode | None:
-    """Return the anode whose scattered K lines fit best, None where no pair of Rayleigh and Compton peaks is seen.
+    """Return the anode whose scattered K lines fit best; None without a pair of Rayleigh and Compton peaks.
 
-    Fits the range of the scattered lines with sharp lines and background, then with each anode's Compton lines
-    at each scattering angle in addition: sharp lines alone could be fluorescence.
+    The range of the scattered lines is fitted with sharp lines and background, then also with each anode's Compton
+    lines at each scattering angle, since sharp lines alone could be fluorescence.
 
     Parameters
     ----------
@@ -80,25 +80,27 @@ def guess_anode(counts: Array, response: Response) -> Anode | None:
     plain = window.fit(window.columns)[1]
     excited = [symbol for symbol in ANODES if f"{symbol}_K" in window.names and _reaches(counts, response, symbol)]
     best = [_best_angle(window, symbol, plain) for symbol in excited]
-    seen = [own for own in best if own.significance > _LEAST_SIGNIFICANCE and own.gain > _LEAST_GAIN and _inside(own)]
-    # Compton lines of two anodes may coincide, at two angles: the Rayleigh peak then tells them apart.
-    return max(seen, key=lambda own: min(own.gain, own.rayleigh**2), default=None)
+    candidates = [
+        anode for anode in best if anode.significance > _MIN_SIGNIFICANCE and anode.gain > _MIN_GAIN and _inside(anode)
+    ]
+    # Compton lines of two anodes may coincide, at two angles: the Rayleigh peak then distinguishes them.
+    return max(candidates, key=lambda anode: min(anode.gain, anode.rayleigh**2), default=None)
 
 
-def _inside(own: Anode) -> bool:
+def _inside(anode: Anode) -> bool:
     """Whether the best angle is none of the last: there, a hump of the continuum is fitted as a Compton peak."""
-    return bool(_OUTER_ANGLES_DEG[0] < own.scatter_angle_deg < _OUTER_ANGLES_DEG[-1])
+    return bool(_OUTER_ANGLES_DEG[0] < anode.scatter_angle_deg < _OUTER_ANGLES_DEG[-1])
 
 
 def _reaches(counts: Array, response: Response, symbol: str) -> bool:
-    """Whether the tube's continuum goes on above the anode's K edge, without which there are no K lines."""
+    """Whether the tube's continuum extends above the anode's K edge, as K lines require."""
     edge = edge_energy(atomic_number(symbol), SHELLS.index("K"))
     energy = response.axis(counts.size).energy_kev
     if energy[-1] < edge + 1.0:
         return True
     above = float(counts[(energy > edge + 0.3) & (energy < edge + 1.0)].mean())
     below = float(counts[(energy > edge - 0.4) & (energy < edge - 0.2)].mean())
-    return above > _LEAST_ABOVE_EDGE * below
+    return above > _MIN_ABOVE_EDGE * below
 
 
 def _best_angle(window: "_Window", symbol: str, plain: float) -> Anode:
@@ -113,7 +115,7 @@ def _best_angle(window: "_Window", symbol: str, plain: float) -> Anode:
 
 @dataclass(frozen=True)
 class _Window:
-    """The part of a spectrum that may hold scattered lines; all weighted by the deviation of its channels.
+    """The part of a spectrum with scattered lines, weighted by the deviation of its channels.
 
     Parameters
     ----------
@@ -122,9 +124,9 @@ class _Window:
     deviation, target : (n_used,) arrays
         One standard deviation, counts, and the net counts over it.
     names : tuple of str
-        Family whose strongest lines a column holds; empty for other columns.
+        Family of the strongest lines in a column; empty for other columns.
     columns : (n_used, n_column) array
-        Sharp lines, and wide humps that mend the clipped background.
+        Sharp lines, and wide humps that correct the clipped background.
     """
 
     response: Response
@@ -150,7 +152,7 @@ class _Window:
 def _window(counts: Array, response: Response) -> _Window | None:
     axis = response.axis(counts.size)
     used = (axis.energy_kev > _RANGE_KEV[0]) & (axis.energy_kev < _RANGE_KEV[1])
-    if used.sum() < _LEAST_CHANNELS:
+    if used.sum() < _MIN_CHANNELS:
         return None
     energy = axis.energy_kev[used]
     background = snip(counts, response.fwhm_kev(axis.energy_kev) / axis.gain_kev, window_per_fwhm=_BACKGROUND_FWHM)

@@ -12,40 +12,40 @@ from scipy.special import ndtr
 from underpaint.calibrate._peaks import prominent_maxima
 from underpaint.data import EnergyAxis
 from underpaint.data.background import snip
-from underpaint.data.pile_up import MOST_CHANCE, folded, pile_up_shape
+from underpaint.data.pile_up import MAX_CHANCE, pile_up_shape, self_convolution
 from underpaint.physics.atomic import SHELLS, atomic_number, compton_energy, edge_energy, family_lines, symbol
 from underpaint.units import FWHM_PER_SIGMA
 
 Array = NDArray[np.float64]
 
 _RANGE_KEV = (5.0, 120.0)
-_LEAST_COUNTS = 100.0
-_MOST_CANDIDATES = 12
+_MIN_COUNTS = 100.0
+_MAX_CANDIDATES = 12
 _ANGLES_DEG = np.arange(50.0, 176.0, 10.0)
 _SPREADS_PER_KEV = (0.003, 0.007, 0.0105, 0.014)
 """Of the Compton peak by the motion of the electrons, one standard deviation per keV: next to none, or light atoms'."""
 _MODEL_ERROR = 0.05
-_LEAST_GAIN = 40.0
+_MIN_GAIN = 40.0
 """Drop of chi squared that the Compton peak brings."""
-_LEAST_ELASTIC = 0.003
-_MOST_ON_FLANK, _MOST_ABOVE = 0.3, 0.05
+_MIN_ELASTIC = 0.003
+_MAX_ON_FLANK, _MAX_ABOVE = 0.3, 0.05
 """Level one FWHM above the elastic peak's centre, and beyond, over its height: a tube's continuum ends less steeply."""
-_MOST_ABOVE_IN_ALL, _MOST_PILE_UP = 0.35, 0.03
+_MAX_ABOVE_IN_ALL, _MAX_PILE_UP = 0.35, 0.03
 """Counts above the elastic peak over those of the scatter, or over all: sums of two photons."""
 _STRONGER_TOGETHER, _ABOVE_TOGETHER = {"K": 0.08, "L": 0.3}, 0.3
 """Net counts of a family's stronger lines, and of those above, over those that its line announces, at least.
 
-A filter of the anode's metal takes more of K-alpha than of K-beta.
+A filter of the anode's metal absorbs more of K-alpha than of K-beta.
 """
 _UNRESOLVED_FWHM = 1.2
 """Compton shift, FWHM, up to which elastic and Compton peak are one."""
 _STEP_FWHM, _AT_PEAK_FWHM = 0.125, 0.2
-_PILE_UP_FACTOR, _MOST_CHANCE = 4.0, 0.1
-"""By how much sums announced elsewhere may fail, and the largest chance that a photon meets another in its pulse."""
+_PILE_UP_FACTOR, _MAX_CHANCE = 4.0, 0.1
+"""Tolerance for sum peaks expected elsewhere, and the largest pile-up probability."""
 _SAME_BEAM = 0.03
 """Share by which two values of a beam's energy may differ."""
 _NEVER_THERE = (43, 61, *range(84, 90), 91)
-"""Elements that no sample and no anode holds."""
+"""Elements that occur in no sample and no anode."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Beam:
     energy_kev : float
         Energy of the elastic peak, keV.
     scatter_angle_deg : float or None
-        Angle between beam and detected photon, degree; None: the Compton peak does not tell it.
+        Scattering angle, degree; None if the Compton peak does not determine it.
     """
 
     energy_kev: float
@@ -88,7 +88,7 @@ class _Spectrum:
 
 
 def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
-    """Return the monochromatic beam that excited a sum spectrum; None where it looks like a tube's, or does not tell.
+    """Return the monochromatic beam that excited a sum spectrum; None for a tube, or if undetermined.
 
     Parameters
     ----------
@@ -105,23 +105,23 @@ def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
 
     Notes
     -----
-    The elastic peak is the highest that is no sum peak. It counts as that of a beam where a Compton peak lies below it,
-    where next to nothing lies above it, and where it is no line of an element or an anode: such a line has the others
-    of its family beside it, in proportion.
+    The elastic peak is the highest one that is not a sum peak. It is that of a beam if there is a Compton peak below
+    and almost nothing above, and if it is not a line of an element or an anode, which would come with the other lines
+    of its family in proportion.
 
-    A tube must not be taken for a beam, so None also where a spectrum does not tell them apart: elastic and Compton
-    peak hold less than 100 counts, or the Compton peak lowers chi squared by less than 40; the elastic peak is a
-    shoulder of a line of the sample (of a copper plate, 97 % fluorescence, at 9.0 keV) or holds less than four times
-    the counts of a sum peak there (of copper, at 16.0 keV); or it lies within 0.3 FWHM of a line of an element whose
-    strongest line another element has, too (at 12.67 keV, lead's L-beta, where arsenic's K-alpha stands for lead's
-    L-alpha). So 6 of 250 simulated beams of 8 to 40 keV are not recognised; of 290 simulated tubes none is taken for a
-    beam.
+    A tube must not be mistaken for a beam, so None is also returned where the spectrum does not distinguish them: the
+    elastic and Compton peaks have less than 100 counts, or the Compton peak lowers chi squared by less than 40; the
+    elastic peak is a shoulder of a line of the sample (of a copper plate, 97 % fluorescence, at 9.0 keV) or has less
+    than four times the counts of a sum peak there (of copper, at 16.0 keV); or it is within 0.3 FWHM of a line of an
+    element whose strongest line coincides with that of another (at 12.67 keV, lead's L-beta, where arsenic's K-alpha
+    coincides with lead's L-alpha). So 6 of 250 simulated beams of 8 to 40 keV are not recognised; of 290 simulated
+    tubes none is taken for a beam.
     """
-    if counts.sum() < _LEAST_COUNTS:
+    if counts.sum() < _MIN_COUNTS:
         return None
     width = np.maximum(fwhm_kev / axis.gain_kev, 2.0)
     net = np.maximum(counts - snip(counts, width, window_per_fwhm=2.5), 0.0)
-    pile_up = pile_up_shape(folded(counts[None]), axis)
+    pile_up = pile_up_shape(self_convolution(counts[None]), axis)
     spectrum = _Spectrum(counts, axis, np.asarray(fwhm_kev), net, pile_up)
     for energy_kev in _candidates(spectrum):
         beam = _beam_at(spectrum, energy_kev)
@@ -131,16 +131,16 @@ def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
 
 
 def beam_contradiction(energy_kev: float, shown: Beam | None, families: Sequence[str], anode: str | None) -> str:
-    """Say what in a spectrum contradicts a monochromatic beam of some energy; "" where nothing does.
+    """Return what in a spectrum contradicts a monochromatic beam of some energy; "" if nothing.
 
     Parameters
     ----------
     energy_kev : float
         Energy of the beam, keV.
     shown : Beam or None
-        What :func:`find_beam` found.
+        Result of :func:`find_beam`.
     families : sequence of str
-        Line families in the spectrum, ``Pb_L``: a beam excites those whose lowest edge lies below its energy.
+        Line families in the spectrum, ``Pb_L``: a beam excites those whose lowest edge is below its energy.
     anode : str or None
         Element of a tube's anode whose scattered K lines are in the spectrum.
     """
@@ -149,7 +149,7 @@ def beam_contradiction(energy_kev: float, shown: Beam | None, families: Sequence
     if anode is not None:
         line_kev = float(family_lines(anode, "K", edge_energy(atomic_number(anode), 0) + 1.0)[0].min())
         if line_kev > (1.0 + _SAME_BEAM) * energy_kev:
-            return f"they hold the scattered lines of a tube's anode, {anode} K at {line_kev:.1f} keV"
+            return f"they contain the scattered lines of a tube's anode, {anode} K at {line_kev:.1f} keV"
     beyond = []
     for family in families:
         element, _, shell = family.partition("_")
@@ -157,7 +157,7 @@ def beam_contradiction(energy_kev: float, shown: Beam | None, families: Sequence
         edge_kev = min(edge_energy(number, index) for index, name in enumerate(SHELLS) if name.startswith(shell))
         if edge_kev > (1.0 + _SAME_BEAM) * energy_kev:
             beyond.append(f"{element} {shell} (edge at {edge_kev:.2f} keV)")
-    return f"they hold lines that it cannot excite, of {', '.join(beyond)}" if beyond else ""
+    return f"they contain lines that it cannot excite, of {', '.join(beyond)}" if beyond else ""
 
 
 def _candidates(spectrum: _Spectrum) -> list[float]:
@@ -168,21 +168,21 @@ def _candidates(spectrum: _Spectrum) -> list[float]:
     narrowing = min(1.0 / (2.0 * np.sqrt(np.pi) * sigma), 1.0)
     tops, _ = prominent_maxima(smooth, 4.0 * np.sqrt(narrowing * (smooth + 1.0)))
     above = np.cumsum(spectrum.counts[::-1])[::-1]
-    most = _MOST_PILE_UP * above[0]
+    most = _MAX_PILE_UP * above[0]
 
     def ends(peak_kev: float) -> bool:
-        """Whether little lies above a peak and what the Compton shift may put between it and the elastic one."""
+        """Whether there are few counts above a peak and the range of its Compton shift."""
         behind = peak_kev + 0.5 * (peak_kev - _shifted(peak_kev, 175.0)) + 2.0 * spectrum.fwhm_kev(peak_kev)
         first, last = np.searchsorted(energy, (peak_kev - 2.0, behind))
         return bool(
             last < above.size
-            and above[first] - above[last] > _LEAST_COUNTS
-            and above[last] < max(most, _MOST_ABOVE_IN_ALL * (above[first] - above[last]))
+            and above[first] - above[last] > _MIN_COUNTS
+            and above[last] < max(most, _MAX_ABOVE_IN_ALL * (above[first] - above[last]))
         )
 
     peaks = [float(peak_kev) for peak_kev in energy[tops][::-1] if _RANGE_KEV[0] < peak_kev < _RANGE_KEV[1]]
-    kept = (peak_kev for peak_kev in peaks if ends(peak_kev) and not _is_pile_up(spectrum, peak_kev))
-    return list(islice(kept, _MOST_CANDIDATES))
+    ends_kev = (peak_kev for peak_kev in peaks if ends(peak_kev) and not _is_pile_up(spectrum, peak_kev))
+    return list(islice(ends_kev, _MAX_CANDIDATES))
 
 
 def _shifted(energy_kev: float, angle_deg: float) -> float:
@@ -190,12 +190,12 @@ def _shifted(energy_kev: float, angle_deg: float) -> float:
 
 
 def _beam_at(spectrum: _Spectrum, peak_kev: float) -> Beam | None:
-    """Return the beam whose scatter a peak is; None where it is something else."""
+    """Return the beam whose scatter makes a peak; None for other peaks."""
     for fit in _scatter_fits(spectrum, peak_kev):
         if not _is_the_end(spectrum, fit) or _is_pile_up(spectrum, fit.energy_kev) or _is_line(spectrum, fit):
             continue
-        # K-beta with its weaker companions above looks like Compton scatter with a shoulder
-        compton = replace(fit, energy_kev=peak_kev, elastic=fit.both - fit.elastic)
+        # K-beta with the weaker lines above it resembles Compton scatter with a shoulder
+        compton = replace(fit, energy_kev=peak_kev, elastic=fit.total - fit.elastic)
         if abs(fit.energy_kev - peak_kev) < _AT_PEAK_FWHM * spectrum.fwhm_kev(peak_kev) or not _is_line(
             spectrum, compton
         ):
@@ -210,14 +210,14 @@ class _ScatterFit:
     energy_kev: float
     angle_deg: float
     elastic: float
-    both: float
+    total: float
 
 
 def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
-    """Fit elastic and Compton peak to a peak and what lies below it; none where a single peak does as well.
+    """Fit an elastic and a Compton peak; none where a single peak fits as well.
 
-    The elastic peak is first sought above the peak, too, whose shoulder it may be; then at the peak alone, for strong
-    lines below draw the fit away from it.
+    The elastic peak is first sought also above the peak, as its shoulder; then only at the peak, since strong lines
+    below bias the fit.
     """
     fwhm = spectrum.fwhm_kev(peak_kev)
     shift = peak_kev - _shifted(peak_kev, float(_ANGLES_DEG[-1]))
@@ -246,11 +246,11 @@ def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
     elastic, compton = np.broadcast_arrays(
         first[:, None, None], (place + n_centre + 2)[:, :, None] + places.size * np.arange(len(_SPREADS_PER_KEV))
     )
-    whole = float(((counts / deviation) ** 2).sum())
+    total_square = float(((counts / deviation) ** 2).sum())
 
     def fitted(*chosen: NDArray[np.intp]) -> tuple[Array, Array]:
-        at = np.stack([*(own.ravel() for own in chosen), *(np.full(chosen[0].size, n_centre + k) for k in (0, 1))], 1)
-        misfit, areas = _non_negative(gram[at[:, :, None], at[:, None, :]], projection[at], whole)
+        at = np.stack([*(part.ravel() for part in chosen), *(np.full(chosen[0].size, n_centre + k) for k in (0, 1))], 1)
+        misfit, areas = _non_negative(gram[at[:, :, None], at[:, None, :]], projection[at], total_square)
         return misfit, areas / norm[at]
 
     single = float(fitted(first)[0].min())
@@ -260,25 +260,25 @@ def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
     fits = []
     for best in dict.fromkeys((int(misfit.argmin()), int(np.where(at_peak, misfit, np.inf).argmin()))):
         which, angle, _ = np.unravel_index(best, elastic.shape)
-        strength, both = float(areas[best, 0]), float(areas[best, :2].sum())
-        if both < _LEAST_COUNTS or strength < _LEAST_ELASTIC * both:
+        strength, combined = float(areas[best, 0]), float(areas[best, :2].sum())
+        if combined < _MIN_COUNTS or strength < _MIN_ELASTIC * combined:
             continue
-        if not resolved or single - misfit[best] > _LEAST_GAIN:
-            fits.append(_ScatterFit(float(centres[which]), float(_ANGLES_DEG[angle]), strength, both))
+        if not resolved or single - misfit[best] > _MIN_GAIN:
+            fits.append(_ScatterFit(float(centres[which]), float(_ANGLES_DEG[angle]), strength, combined))
     return fits
 
 
-def _non_negative(gram: Array, projection: Array, whole: float) -> tuple[Array, Array]:
-    """Solve many small non-negative least squares (n, k, k), (n, k) exactly, by all choices of what is zero."""
+def _non_negative(gram: Array, projection: Array, total_square: float) -> tuple[Array, Array]:
+    """Solve many small non-negative least squares (n, k, k), (n, k) exactly, by enumerating all sets of zeros."""
     n_fit, n_column = projection.shape
-    misfit, areas = np.full(n_fit, whole), np.zeros((n_fit, n_column))
+    misfit, areas = np.full(n_fit, total_square), np.zeros((n_fit, n_column))
     for choice in product((False, True), repeat=n_column):
         used = np.flatnonzero(choice)
         if not used.size:
             continue
         part = gram[:, used[:, None], used] + 1e-9 * np.eye(used.size)
         values = np.linalg.solve(part, projection[:, used, None])[:, :, 0]
-        left = whole - (values * projection[:, used]).sum(axis=1)
+        left = total_square - (values * projection[:, used]).sum(axis=1)
         better = (values >= 0.0).all(axis=1) & (left < misfit)
         misfit[better] = left[better]
         areas[better] = 0.0
@@ -287,49 +287,49 @@ def _non_negative(gram: Array, projection: Array, whole: float) -> tuple[Array, 
 
 
 def _is_the_end(spectrum: _Spectrum, fit: _ScatterFit) -> bool:
-    """Whether the elastic peak falls as steeply as the resolution allows, and next to nothing lies above it."""
+    """Whether the elastic peak falls as steeply as the resolution allows, with almost nothing above it."""
     fwhm = spectrum.fwhm_kev(fit.energy_kev)
     start = fit.energy_kev + 1.5 * fwhm
     height = _level(spectrum, fit.energy_kev, 0.2 * fwhm)
     above = float(spectrum.at(spectrum.counts, start, np.inf).sum())
     return (
-        _level(spectrum, fit.energy_kev + 1.1 * fwhm, 0.2 * fwhm) < _MOST_ON_FLANK * height
-        and _level(spectrum, start + max(0.5, 2.5 * fwhm), max(0.5, 2.5 * fwhm)) < _MOST_ABOVE * height
-        and above < max(_MOST_ABOVE_IN_ALL * fit.both, _MOST_PILE_UP * float(spectrum.counts.sum()))
+        _level(spectrum, fit.energy_kev + 1.1 * fwhm, 0.2 * fwhm) < _MAX_ON_FLANK * height
+        and _level(spectrum, start + max(0.5, 2.5 * fwhm), max(0.5, 2.5 * fwhm)) < _MAX_ABOVE * height
+        and above < max(_MAX_ABOVE_IN_ALL * fit.total, _MAX_PILE_UP * float(spectrum.counts.sum()))
     )
 
 
 def _level(spectrum: _Spectrum, energy_kev: float, half_kev: float) -> float:
-    """Return the mean counts per channel about an energy; infinity where the spectrum has ended."""
+    """Return the mean counts per channel around an energy; infinity beyond the end of the spectrum."""
     half = max(half_kev, 0.5 * spectrum.axis.gain_kev)
     counts = spectrum.at(spectrum.counts, energy_kev - half, energy_kev + half)
     return float(counts.mean()) if counts.size else float("inf")
 
 
 def _is_pile_up(spectrum: _Spectrum, energy_kev: float) -> bool:
-    """Whether sums of two photons explain a peak: scaled to it, they announce no more elsewhere than is there."""
+    """Whether pile-up explains a peak: scaled to it, the other sum peaks do not exceed the spectrum."""
     fwhm = spectrum.fwhm_kev(energy_kev)
     bins = np.arange(0.6 * energy_kev, max(spectrum.axis.stop_kev, energy_kev + 2.0 * fwhm), fwhm)
-    seen, pairs, purged = (
+    observed, pairs, purged = (
         np.histogram(spectrum.axis.energy_kev, bins, weights=values)[0]
         for values in (spectrum.counts, *spectrum.pile_up)
     )
-    here = np.abs(bins[:-1] + 0.5 * fwhm - energy_kev) < 2.5 * fwhm
-    if pairs[here].sum() <= 0:
+    window = np.abs(bins[:-1] + 0.5 * fwhm - energy_kev) < 2.5 * fwhm
+    if pairs[window].sum() <= 0:
         return False
-    chance = seen[here].sum() / pairs[here].sum() / spectrum.counts.sum()
-    if chance > _MOST_CHANCE:
+    chance = observed[window].sum() / pairs[window].sum() / spectrum.counts.sum()
+    if chance > _MAX_CHANCE:
         return False
-    sums = np.maximum(pairs + (purged - pairs) * min(chance / MOST_CHANCE, 1.0), 1e-9 * pairs)
-    announced = sums * (seen[here].sum() / sums[here].sum())
-    return bool(np.all(announced < _PILE_UP_FACTOR * seen + 0.05 * announced.max() + 10.0))
+    sums = np.maximum(pairs + (purged - pairs) * min(chance / MAX_CHANCE, 1.0), 1e-9 * pairs)
+    expected = sums * (observed[window].sum() / sums[window].sum())
+    return bool(np.all(expected < _PILE_UP_FACTOR * observed + 0.05 * expected.max() + 10.0))
 
 
 def _is_line(spectrum: _Spectrum, fit: _ScatterFit) -> bool:
-    """Whether a peak is a line of an element, whose other lines are there in proportion."""
+    """Whether a peak is a line of an element whose other lines are present in proportion."""
     near = 0.3 * spectrum.fwhm_kev(fit.energy_kev) + 0.015
     for number in set(range(13, 93)).difference(_NEVER_THERE):
-        # a tube may excite all L shells, or the third alone
+        # a tube may excite all L shells, or only the third
         third = 1.01 * edge_energy(number, SHELLS.index("L3"))
         for shell, excitation in (("K", np.inf), ("L", 2.0 * fit.energy_kev), ("L", third)):
             energy, rate = family_lines(symbol(number), shell, min(excitation, 2.0 * fit.energy_kev))
@@ -339,20 +339,20 @@ def _is_line(spectrum: _Spectrum, fit: _ScatterFit) -> bool:
 
 
 def _is_together(spectrum: _Spectrum, fit: _ScatterFit, shell: str, energy: Array, rate: Array) -> bool:
-    """Whether a family's stronger lines are there, and the strongest above the peak as far as it would be seen."""
-    apart = np.abs(energy - fit.energy_kev) > 0.7 * spectrum.fwhm_kev(fit.energy_kev)
-    own_rate = float(rate[~apart].sum())
-    looked_for = apart & (energy > spectrum.axis.start_kev) & (energy < spectrum.axis.stop_kev)
-    # nearer ones stand on the peak's own flank
+    """Whether a family's stronger lines are present, and the strongest one above the peak where detectable."""
+    separate = np.abs(energy - fit.energy_kev) > 0.7 * spectrum.fwhm_kev(fit.energy_kev)
+    rate_of_element = float(rate[~separate].sum())
+    looked_for = separate & (energy > spectrum.axis.start_kev) & (energy < spectrum.axis.stop_kev)
+    # nearer ones are on the flank of the peak
     above = looked_for & (energy > fit.energy_kev + 1.5 * spectrum.fwhm_kev(fit.energy_kev))
     strongest_above = float(rate[above].max(initial=0.0))
     for line, share, is_above in zip(energy[looked_for], rate[looked_for], above[looked_for], strict=True):
-        is_stronger = share > own_rate
+        is_stronger = share > rate_of_element
         if not is_stronger and (not is_above or share < strongest_above):
             continue
         least = _STRONGER_TOGETHER[shell] if is_stronger else _ABOVE_TOGETHER
         area, deviation = spectrum.line(float(line))
-        if area + 4.0 * deviation < least * fit.elastic * share / own_rate:
+        if area + 4.0 * deviation < least * fit.elastic * share / rate_of_element:
             return False
         if shell == "L" and share == rate.max() and not _is_peak(spectrum, float(line)):
             return False
@@ -360,7 +360,7 @@ def _is_together(spectrum: _Spectrum, fit: _ScatterFit, shell: str, energy: Arra
 
 
 def _is_peak(spectrum: _Spectrum, energy_kev: float) -> bool:
-    """Whether a peak lies at an energy, not the flank of another."""
+    """Whether there is a peak at an energy, not the flank of another."""
     fwhm = spectrum.fwhm_kev(energy_kev)
-    here, *beside = (_level(spectrum, energy_kev + side * fwhm, 0.2 * fwhm) for side in (0.0, -0.8, 0.8))
-    return here > 0.5 * max(beside)
+    level, *flanks = (_level(spectrum, energy_kev + side * fwhm, 0.2 * fwhm) for side in (0.0, -0.8, 0.8))
+    return level > 0.5 * max(flanks)

@@ -1,4 +1,4 @@
-"""What is known of a scan's instrument: what was given, else what the scan's file says, else what its lines tell."""
+"""Knowledge of a scan's instrument: user, else the scan's file, else its lines."""
 
 import math
 import numbers
@@ -9,12 +9,12 @@ from typing import Any, Literal
 import numpy as np
 
 from underpaint.calibrate._excitation import Beam
-from underpaint.calibrate.calibration import Calibration, assumed_in_words, found_in_words
+from underpaint.calibrate.calibration import Calibration, describe_assumptions, describe_estimates
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import UnderpaintError
 from underpaint.physics.atomic import atomic_number, symbol
 from underpaint.physics.instrument import ANODES, Instrument
-from underpaint.simulate.instrument_inputs import KnownInstrument, known_of
+from underpaint.simulate.instrument_inputs import InstrumentConditions, conditions_of
 
 Origin = Literal["given", "file", "spectrum"]
 
@@ -31,21 +31,21 @@ _TOGETHER = {
     "detector.n_channel": {"detector.gain_kev"},
     "geometry.scatter_angle_deg": {"geometry.incidence_angle_deg", "geometry.takeoff_angle_deg"},
 }
-"""What means nothing apart from another value comes from the same source as that."""
+"""Values that are only meaningful together come from the same source."""
 
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What is known of an instrument.
+    """Known values of an instrument.
 
     Parameters
     ----------
     instrument : Instrument
-        Complete: what is not known is as usual. Its ``model_fields_set`` name what is known.
+        Complete, with usual values for the unknown ones. Its ``model_fields_set`` are the known values.
     origin : mapping of str to {"given", "file", "spectrum"}
-        Where each value that is known comes from, ``tube.anode``.
+        Origin of each known value, by name (``tube.anode``).
     notes : tuple of str
-        Values of the file that cannot be, in words.
+        Texts on impossible values of the file.
     """
 
     instrument: Instrument
@@ -63,9 +63,9 @@ class Knowledge:
         """Whether the highest energy of the exciting photons is known."""
         return not {"tube.voltage_kv", "source_spectrum"}.isdisjoint(self.origin)
 
-    def known(self) -> KnownInstrument:
-        """Return what a network may be told: no value that is only assumed."""
-        whole, origin = known_of(self.instrument), self.origin
+    def known(self) -> InstrumentConditions:
+        """Return the known values as input of networks, without assumed ones."""
+        conditions, origin = conditions_of(self.instrument), self.origin
         paths = {
             "anode": ("tube.anode",),
             "voltage_kv": ("tube.voltage_kv",),
@@ -76,53 +76,55 @@ class Knowledge:
             else ("geometry.incidence_angle_deg", "geometry.takeoff_angle_deg"),
             "fwhm_kev": ("detector.noise_fwhm_kev",),
         }
-        values = {name: getattr(whole, name) for name, own in paths.items() if all(path in origin for path in own)}
-        return KnownInstrument(**values)
+        values = {
+            name: getattr(conditions, name) for name, names in paths.items() if all(path in origin for path in names)
+        }
+        return InstrumentConditions(**values)
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """Return each known value with its origin; JSON-serialisable."""
         record = self.instrument.model_dump(mode="json")
-        return {path: {"value": _get(record, path), "origin": own} for path, own in sorted(self.origin.items())}
+        return {path: {"value": _get(record, path), "origin": origin} for path, origin in sorted(self.origin.items())}
 
 
-def what_is_known(
+def merge_knowledge(
     scan: Scan,
     *,
-    given: Instrument | None = None,
-    found: Calibration | None = None,
+    user_instrument: Instrument | None = None,
+    calibration: Calibration | None = None,
     beam: Beam | None = None,
     usual: Instrument | None = None,
     measured_axis: bool = False,
 ) -> Knowledge:
-    """Merge what is known of an instrument: what was given, else what the scan's file says, else what its lines tell.
+    """Merge the knowledge of an instrument: from the user, else from the scan's file, else from its lines.
 
     Parameters
     ----------
     scan : Scan
-        Its metadata are what the file says.
-    given : Instrument or None
-        By the user; of it only fields that were set count.
-    found : Calibration or None
+        Its metadata are the values of the file.
+    user_instrument : Instrument or None
+        The user's instrument; only fields that were set count.
+    calibration : Calibration or None
         From the scan's lines.
     beam : Beam or None
-        A monochromatic beam that the spectrum shows.
+        A monochromatic beam detected in the spectrum.
     usual : Instrument or None
-        What stands for all that is not known; None: the defaults of :class:`~underpaint.physics.instrument.Instrument`.
+        Values for all that is unknown; None: the defaults of :class:`~underpaint.physics.instrument.Instrument`.
     measured_axis : bool
-        Axis and resolution are those of ``found``, whatever was given: for what measures them anew.
+        Use axis and resolution of ``calibration`` even if the user gave others.
 
     Returns
     -------
     Knowledge
     """
     of_file, notes = _of_file(scan.metadata)
-    of_given = {} if given is None else _fields(given)
-    if measured_axis and found is not None:
-        of_given = {path: value for path, value in of_given.items() if path not in _of_axis(found)}
+    of_given = {} if user_instrument is None else _fields(user_instrument)
+    if measured_axis and calibration is not None:
+        of_given = {path: value for path, value in of_given.items() if path not in _of_axis(calibration)}
     values: dict[str, Any] = {}
     origin: dict[str, Origin] = {}
     layers: tuple[tuple[Origin, dict[str, Any]], ...] = (
-        ("spectrum", _of_spectrum(found, beam)),
+        ("spectrum", _of_spectrum(calibration, beam)),
         ("file", of_file),
         ("given", of_given),
     )
@@ -135,61 +137,61 @@ def what_is_known(
             if leaders <= layer.keys() and path not in layer:
                 values.pop(path, None)
                 origin.pop(path, None)
-    record = _nested(values) | _name_and_note(scan, given, found, measured_axis=measured_axis)
-    whole = record if usual is None else _on_top_of(usual, record)
-    return Knowledge(Instrument.model_validate(whole), origin, notes)
+    record = _nested(values) | _name_and_note(scan, user_instrument, calibration, measured_axis=measured_axis)
+    merged = record if usual is None else _on_top_of(usual, record)
+    return Knowledge(Instrument.model_validate(merged), origin, notes)
 
 
 def calibrated_instrument(scan: Scan, calibration: Calibration, base: Instrument | None = None) -> Instrument:
-    """Return the instrument with what the calibration found put in; save it with ``save_instrument``.
+    """Return the instrument with the results of the calibration; save it with ``save_instrument``.
 
     Parameters
     ----------
     scan : Scan
         The scan that was calibrated.
     calibration : Calibration
-        What ``calibrate`` found.
+        Result of ``calibrate``.
     base : Instrument, optional
-        What is known beside it (voltage, window, path in air ...).
+        Other known values (voltage, window, path in air ...).
 
     Returns
     -------
     Instrument
-        ``base`` with axis and resolution that were found, and, where it does not set them, with what scan's file and
-        lines tell of tube and geometry.
+        ``base`` with the calibrated axis and resolution, and with the tube and geometry of the scan's file and lines
+        where it does not set them.
     """
-    return what_is_known(scan, given=base, found=calibration, measured_axis=True).instrument
+    return merge_knowledge(scan, user_instrument=base, calibration=calibration, measured_axis=True).instrument
 
 
-def contradiction(axis: EnergyAxis, found: Calibration) -> str:
-    """Say where lines lie more than 50 eV from where an instrument's axis has them; "" where it may be right.
+def contradiction(axis: EnergyAxis, calibration: Calibration) -> str:
+    """Return the lines that are more than 50 eV off an instrument's axis, as text; "" if it may be correct.
 
     Parameters
     ----------
     axis : EnergyAxis
         That of the instrument, with the scan's channels.
-    found : Calibration
+    calibration : Calibration
         From the lines of the scan.
     """
-    off_ev = _deviations_ev(axis, found)
-    least = max(_CONTRADICTION_EV, _CONTRADICTION_SIGMAS * found.axis_uncertainty_ev)
+    off_ev = _deviations_ev(axis, calibration)
+    least = max(_CONTRADICTION_EV, _CONTRADICTION_SIGMAS * calibration.axis_uncertainty_ev)
     if not off_ev or max(map(abs, off_ev.values())) <= least:
         return ""
     return f"its energy axis has the lines of the scan in the wrong place ({_worst(off_ev)})"
 
 
-def deviation_note(axis: EnergyAxis, found: Calibration) -> str:
-    """Say where an instrument's axis is 15 eV or more, and significantly, off the lines; "" where it is not.
+def deviation_note(axis: EnergyAxis, calibration: Calibration) -> str:
+    """Return where an instrument's axis is significantly, by 15 eV or more, off the lines, as text; "" if nowhere.
 
     Parameters
     ----------
     axis : EnergyAxis
         That of the instrument, with the scan's channels.
-    found : Calibration
+    calibration : Calibration
         From the lines of the scan.
     """
-    off_ev = _deviations_ev(axis, found)
-    least = max(_DEVIATION_EV, _DEVIATION_SIGMAS * found.axis_uncertainty_ev)
+    off_ev = _deviations_ev(axis, calibration)
+    least = max(_DEVIATION_EV, _DEVIATION_SIGMAS * calibration.axis_uncertainty_ev)
     if max(map(abs, off_ev.values()), default=0.0) < least:
         return ""
     return (
@@ -198,11 +200,11 @@ def deviation_note(axis: EnergyAxis, found: Calibration) -> str:
     )
 
 
-def _deviations_ev(axis: EnergyAxis, found: Calibration) -> dict[tuple[str, float], float]:
-    """Return where an axis has each line that was found minus its tabulated energy, eV; by line and its energy, keV."""
+def _deviations_ev(axis: EnergyAxis, calibration: Calibration) -> dict[tuple[str, float], float]:
+    """Return the deviation of an axis at each line, eV, by line and its tabulated energy, keV."""
     return {
-        (line, energy_kev): 1e3 * (axis.zero_kev + axis.gain_kev * found.axis.channel(energy_kev) - energy_kev)
-        for line, energy_kev in sorted(found.line_energy_kev.items(), key=lambda item: item[1])
+        (line, energy_kev): 1e3 * (axis.zero_kev + axis.gain_kev * calibration.axis.channel(energy_kev) - energy_kev)
+        for line, energy_kev in sorted(calibration.line_energy_kev.items(), key=lambda item: item[1])
     }
 
 
@@ -211,36 +213,36 @@ def _worst(off_ev: Mapping[tuple[str, float], float]) -> str:
     return ", ".join(f"{line} ({energy_kev:.2f} keV) {off_ev[line, energy_kev]:+.0f} eV" for line, energy_kev in worst)
 
 
-def _fields(given: Instrument) -> dict[str, Any]:
+def _fields(instrument: Instrument) -> dict[str, Any]:
     """Return the values that an instrument's description sets, by path."""
-    found: dict[str, Any] = {}
-    for name in given.model_fields_set - {"name", "note"}:
-        value = getattr(given, name)
+    fields: dict[str, Any] = {}
+    for name in instrument.model_fields_set - {"name", "note"}:
+        value = getattr(instrument, name)
         if name in ("tube", "geometry", "detector"):
-            found |= {f"{name}.{own}": getattr(value, own) for own in value.model_fields_set}
+            fields |= {f"{name}.{key}": getattr(value, key) for key in value.model_fields_set}
         elif value is not None:
-            found[name] = value
-    return {path: value for path, value in found.items() if value is not None}
+            fields[name] = value
+    return {path: value for path, value in fields.items() if value is not None}
 
 
-def _of_axis(found: Calibration) -> dict[str, Any]:
+def _of_axis(calibration: Calibration) -> dict[str, Any]:
     return {
-        "detector.gain_kev": found.axis.gain_kev,
-        "detector.zero_kev": found.axis.zero_kev,
-        "detector.n_channel": found.axis.n_channel,
-        "detector.noise_fwhm_kev": found.noise_fwhm_kev,
-        "detector.fano": found.fano,
+        "detector.gain_kev": calibration.axis.gain_kev,
+        "detector.zero_kev": calibration.axis.zero_kev,
+        "detector.n_channel": calibration.axis.n_channel,
+        "detector.noise_fwhm_kev": calibration.noise_fwhm_kev,
+        "detector.fano": calibration.fano,
     }
 
 
-def _of_spectrum(found: Calibration | None, beam: Beam | None) -> dict[str, Any]:
+def _of_spectrum(calibration: Calibration | None, beam: Beam | None) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    if found is not None:
-        values |= _of_axis(found) | {
-            "tube.anode": found.anode,
-            "tube.voltage_kv": _rounded(found.voltage_kv, 1),
-            "geometry.scatter_angle_deg": _rounded(found.scatter_angle_deg, 1),
-            "geometry.seen_air_cm": _rounded(found.seen_air_cm, 2),
+    if calibration is not None:
+        values |= _of_axis(calibration) | {
+            "tube.anode": calibration.anode,
+            "tube.voltage_kv": _rounded(calibration.voltage_kv, 1),
+            "geometry.scatter_angle_deg": _rounded(calibration.scatter_angle_deg, 1),
+            "geometry.seen_air_cm": _rounded(calibration.seen_air_cm, 2),
         }
     if beam is not None:
         values |= _of_beam(beam.energy_kev)
@@ -253,24 +255,26 @@ def _of_beam(energy_kev: float) -> dict[str, Any]:
 
 
 def _of_file(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return what a scan's file says of the instrument as far as it can be, and what it says that cannot be."""
+    """Return the possible values of a scan's file, and texts on impossible ones."""
     notes: list[str] = []
 
     def number(key: str, low: float, high: float, unit: str) -> float | None:
         value = metadata.get(key)
-        # nothing, or a zero in place of a value that was not entered
+        # nothing, or zero for a value that was not entered
         if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real) or value == 0:
             return None
-        own = float(value)
-        if unit in ("kV", "keV") and high < own <= high * _VOLTS and own / _VOLTS >= low:
-            notes.append(f"The file gives a {_words(key)} of {own:g} {unit}: read as {own / _VOLTS:g} {unit}.")
-            return own / _VOLTS
-        if not low <= own <= high or math.isnan(own):
+        number_value = float(value)
+        if unit in ("kV", "keV") and high < number_value <= high * _VOLTS and number_value / _VOLTS >= low:
             notes.append(
-                f"The file gives a {_words(key)} of {own:g} {unit}, which cannot be ({low:g} to {high:g}): not used."
+                f"The file gives a {_words(key)} of {number_value:g} {unit}: read as {number_value / _VOLTS:g} {unit}."
+            )
+            return number_value / _VOLTS
+        if not low <= number_value <= high or math.isnan(number_value):
+            notes.append(
+                f"The file gives a {_words(key)} of {number_value:g} {unit}, outside {low:g} to {high:g}: not used."
             )
             return None
-        return own
+        return number_value
 
     values = {
         "tube.anode": _anode(metadata, notes),
@@ -290,12 +294,12 @@ def _anode(metadata: Mapping[str, Any], notes: list[str]) -> str | None:
         try:
             value = atomic_number(value.strip())
         except (UnderpaintError, ValueError):
-            notes.append(f"The file gives the anode {value!r}, which is no element: not used.")
+            notes.append(f"The file gives the anode {value!r}, which is not an element: not used.")
             return None
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real) or value == 0:
         return None
     if float(value) not in ANODES:
-        notes.append(f"The file gives an anode of atomic number {float(value):g}, which no tube has: not used.")
+        notes.append(f"The file gives an anode of atomic number {float(value):g}, which no tube has; not used.")
         return None
     return symbol(int(float(value)))
 
@@ -305,7 +309,7 @@ def _words(key: str) -> str:
 
 
 def _forget_other_source(values: dict[str, Any], origin: dict[str, Origin], layer: Mapping[str, Any]) -> None:
-    """A source that is known better than another leaves nothing of it: no tube beside a beam."""
+    """A better known source replaces another completely: no tube next to a beam."""
     replaced = ("tube.anode", "tube.voltage_kv") if "source_spectrum" in layer else ("source_spectrum",)
     for path in replaced:
         values.pop(path, None)
@@ -321,21 +325,21 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _on_top_of(usual: Instrument, record: Mapping[str, Any]) -> dict[str, Any]:
-    whole = usual.model_dump()
-    return whole | {
-        name: {**whole[name], **value} if isinstance(value, dict) and isinstance(whole[name], dict) else value
+    merged = usual.model_dump()
+    return merged | {
+        name: {**merged[name], **value} if isinstance(value, dict) and isinstance(merged[name], dict) else value
         for name, value in record.items()
     }
 
 
 def _name_and_note(
-    scan: Scan, given: Instrument | None, found: Calibration | None, *, measured_axis: bool
+    scan: Scan, user_instrument: Instrument | None, calibration: Calibration | None, *, measured_axis: bool
 ) -> dict[str, str]:
-    name, note = (scan.name, "") if given is None else (given.name, given.note)
-    if found is not None and (given is None or measured_axis):
-        assumed = assumed_in_words(found) if given is None else ""
+    name, note = (scan.name, "") if user_instrument is None else (user_instrument.name, user_instrument.note)
+    if calibration is not None and (user_instrument is None or measured_axis):
+        assumed = describe_assumptions(calibration) if user_instrument is None else ""
         name = f"{scan.name}_calibrated"
-        note = f"{note} From the lines of {scan.name}: {found_in_words(found)}. {assumed}"
+        note = f"{note} From the lines of {scan.name}: {describe_estimates(calibration)}. {assumed}"
     return {"name": name, "note": note.strip()}
 
 

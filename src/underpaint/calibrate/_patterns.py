@@ -10,9 +10,9 @@ from underpaint.physics.atomic import family_lines, line_table
 
 SEARCH_EXCITATION_KEV = 35.0
 _CLUSTER_WIDTH_KEV = 0.15
-_LEAST_SHARE = 0.01
-# Farther apart, paint and air absorb lines so differently that one says little of the other.
-_BESIDE = 0.05
+_MIN_SHARE = 0.01
+# Lines farther apart are absorbed so differently by paint and air that their ratio is uncertain.
+_FLANK = 0.05
 
 COMMON_FAMILIES = (
     "Ar_K", "K_K", "Ca_K", "Ti_K", "Cr_K", "Mn_K", "Fe_K", "Co_K", "Ni_K", "Cu_K", "Zn_K", "As_K", "Sr_K",
@@ -35,14 +35,14 @@ class LineGroup:
     family : str
         ``Fe_K``.
     energy_kev, share : (n_line,) arrays
-        Energies, keV, and photons over those of the whole family.
+        Energies, keV, and photons relative to those of the family.
     leading : bool
         True for the strongest group of its family.
     common : bool
-        True for elements that paintings usually show.
-    aside_kev, aside_share : (n_aside,) arrays
-        Lines too weak for a group of their own that fill the same hole as some of this one: lead's L1-O2,3 (15.77 keV),
-        0.3 % of its family, would else be taken for zirconium.
+        True for elements common in paintings.
+    satellite_kev, satellite_share : (n_aside,) arrays
+        Lines too weak for a separate group, with the same vacancies as some of this one: lead's L1-O2,3 (15.77 keV),
+        0.3 % of its family, could otherwise be mistaken for zirconium.
     """
 
     family: str
@@ -50,8 +50,8 @@ class LineGroup:
     share: NDArray[np.float64]
     leading: bool
     common: bool
-    aside_kev: NDArray[np.float64]
-    aside_share: NDArray[np.float64]
+    satellite_kev: NDArray[np.float64]
+    satellite_share: NDArray[np.float64]
 
     @property
     def strength(self) -> float:
@@ -81,7 +81,7 @@ def _line_groups(family: str, excitation_kev: float) -> tuple[LineGroup, ...]:
         return ()
     cuts = np.flatnonzero(np.diff(energy) > _CLUSTER_WIDTH_KEV) + 1
     parts = np.split(np.arange(energy.size), cuts)
-    strong = sorted((part for part in parts if share[part].sum() > _LEAST_SHARE), key=lambda part: -share[part].sum())
+    strong = sorted((part for part in parts if share[part].sum() > _MIN_SHARE), key=lambda part: -share[part].sum())
     hosts = _hosts(symbol, energy, strong)
     common = family in COMMON_FAMILIES
     return tuple(
@@ -91,15 +91,22 @@ def _line_groups(family: str, excitation_kev: float) -> tuple[LineGroup, ...]:
 
 
 def _hosts(symbol: str, energy: NDArray[np.float64], strong: list[NDArray[np.intp]]) -> NDArray[np.intp]:
-    """Return (n_line,) the group nearest to each weak line that holds a line of its subshell; -1: none, or strong."""
+    """Return the (n_line,) nearest group of each weak line within its subshell; -1: none, or a strong line."""
     table = line_table([symbol])
     shell = table.shell[np.abs(energy[:, None] - table.energy_kev).argmin(axis=1)]
     hosts = np.full(energy.size, -1)
-    for line in set(range(energy.size)) - {int(own) for part in strong for own in part}:
-        apart = [
-            min((abs(energy[own] / energy[line] - 1.0) for own in part if shell[own] == shell[line]), default=np.inf)
+    for line in set(range(energy.size)) - {int(line_index) for part in strong for line_index in part}:
+        separate = [
+            min(
+                (
+                    abs(energy[line_index] / energy[line] - 1.0)
+                    for line_index in part
+                    if shell[line_index] == shell[line]
+                ),
+                default=np.inf,
+            )
             for part in strong
         ]
-        if min(apart, default=np.inf) < _BESIDE:
-            hosts[line] = int(np.argmin(apart))
+        if min(separate, default=np.inf) < _FLANK:
+            hosts[line] = int(np.argmin(separate))
     return hosts

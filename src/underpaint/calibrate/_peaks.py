@@ -1,4 +1,4 @@
-"""Peaks of a spectrum whose axis and resolution are unknown, and the axes on which common elements explain them."""
+"""Peaks of a spectrum with unknown axis and resolution, and the axes on which common elements explain them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from underpaint.data.robust import theil_slope
 from underpaint.units import EPSILON_SI_KEV, FWHM_PER_SIGMA
 
 _SMOOTHING_SIGMAS = (1.0, 2.0, 4.0, 8.0)
-_LEAST_FOR_WIDTH = 3
-_MOST_FOR_WIDTH = 1000
+_MIN_FOR_WIDTH = 3
+_MAX_FOR_WIDTH = 1000
 _END_CHANNELS = 16
 _EDGE_FALL = 3.0
 _OVERFLOW = 10.0
@@ -24,12 +24,12 @@ _CUT_CHANNELS, _CUT_COUNTS = 4, 5.0
 
 @dataclass(frozen=True)
 class Peaks:
-    """Peaks found in a spectrum, in channels.
+    """Peaks of a spectrum, in channels.
 
     Parameters
     ----------
     channel, height, significance : (n_peak,) arrays
-        Centre (fractional channel), net height (counts per channel) and height over its own deviation.
+        Centre (fractional channel), net height (counts per channel) and height over its deviation.
     fwhm_channels : (n_channel,) array
         Width law of the sharp peaks along the spectrum, channels.
     net : (n_channel,) array
@@ -47,10 +47,10 @@ class Peaks:
 
 
 def recorded_channels(counts: NDArray[np.float64]) -> slice:
-    """Return the channels that hold a spectrum: without noise at the low end, and overflow and padding at the high.
+    """Return the range of channels with a spectrum: no noise at the low end, no overflow or padding at the high end.
 
-    Noise is what falls from the first recorded channels; overflow, a last channel far above those before it; padding,
-    zeros behind a continuum that had not ended yet.
+    Noise decreases from the first recorded channels; overflow is a last channel far above those before it; padding is
+    zeros after a continuum that had not ended.
 
     Parameters
     ----------
@@ -72,38 +72,38 @@ def recorded_channels(counts: NDArray[np.float64]) -> slice:
     return slice(start, stop)
 
 
-def find_spectrum_peaks(counts: NDArray[np.float64], least_significance: float = 6.0) -> Peaks | None:
-    """Find the sharp peaks; None where not even their width can be told."""
+def find_spectrum_peaks(counts: NDArray[np.float64], min_significance: float = 6.0) -> Peaks | None:
+    """Find the sharp peaks; None if even their width is undetermined."""
     typical = _typical_fwhm(counts)
     if typical is None:
         return None
-    first = _peaks_at_width(counts, np.full(counts.size, typical), least_significance)
-    if first.channel.size < _LEAST_FOR_WIDTH:
+    first = _peaks_at_width(counts, np.full(counts.size, typical), min_significance)
+    if first.channel.size < _MIN_FOR_WIDTH:
         return first
-    return _peaks_at_width(counts, _width_law(counts, first, typical), least_significance)
+    return _peaks_at_width(counts, _width_law(counts, first, typical), min_significance)
 
 
 def prominent_maxima(
-    values: NDArray[np.float64], least_prominence: NDArray[np.float64]
+    values: NDArray[np.float64], min_prominence: NDArray[np.float64]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return the local maxima that stand out, and their prominences, as :func:`scipy.signal.find_peaks` defines them.
+    """Return the prominent local maxima and their prominences, as defined by :func:`scipy.signal.find_peaks`.
 
-    Importing that takes longer than the calibration of a scan.
+    Importing SciPy's function takes longer than the calibration of a scan.
 
     Parameters
     ----------
-    values, least_prominence : (n_channel,) arrays
+    values, min_prominence : (n_channel,) arrays
     """
     middle = values[1:-1]
     tops = np.flatnonzero((middle > values[:-2]) & (middle >= values[2:])) + 1
     bases = np.array([_base(values, top) for top in tops.tolist()])
     prominence = values[tops] - bases.reshape(tops.shape)
-    kept = prominence >= least_prominence[tops]
-    return tops[kept], prominence[kept]
+    is_prominent = prominence >= min_prominence[tops]
+    return tops[is_prominent], prominence[is_prominent]
 
 
 def _base(values: NDArray[np.float64], top: int) -> float:
-    """Higher one of the lowest values on both sides, as far as nothing is higher than the top."""
+    """Higher one of the lowest values on both sides, up to the next higher channel."""
     higher = np.flatnonzero(values > values[top])
     side = np.searchsorted(higher, top)
     first, last = np.concatenate([[-1], higher, [values.size]])[[side, side + 1]]
@@ -120,14 +120,14 @@ def _width(values: NDArray[np.float64], top: int, level: float) -> float:
 
 
 def _typical_fwhm(counts: NDArray[np.float64]) -> float | None:
-    """Width of most prominent peaks at the finest smoothing that still shows some."""
+    """Width of most prominent peaks at the finest smoothing that has any."""
     best: float | None = None
     for sigma in _SMOOTHING_SIGMAS:
         smooth = gaussian_filter1d(counts, sigma)
         noise = np.sqrt(np.maximum(smooth, 1.0) / (2 * np.sqrt(np.pi) * sigma))
         tops, prominence = prominent_maxima(smooth, 5 * noise)
         strong = prominence > 0.3 * smooth[tops]
-        if strong.sum() < _LEAST_FOR_WIDTH:
+        if strong.sum() < _MIN_FOR_WIDTH:
             continue
         level = smooth[tops] - 0.5 * prominence
         widths = [_width(smooth, top, half) for top, half in zip(tops[strong], level[strong], strict=True)]
@@ -138,14 +138,14 @@ def _typical_fwhm(counts: NDArray[np.float64]) -> float | None:
     return best
 
 
-def _peaks_at_width(counts: NDArray[np.float64], fwhm: NDArray[np.float64], least_significance: float) -> Peaks:
+def _peaks_at_width(counts: NDArray[np.float64], fwhm: NDArray[np.float64], min_significance: float) -> Peaks:
     sigma = max(0.4 * float(np.median(fwhm)) / FWHM_PER_SIGMA, 0.5)
     above = counts - snip(counts, fwhm, window_per_fwhm=1.5)
     net = gaussian_filter1d(above, sigma)
     narrowing = 1 / (2 * np.sqrt(np.pi) * sigma)
     deviation = np.sqrt(np.maximum(gaussian_filter1d(counts, 2 * sigma), 1.0) * min(narrowing, 1.0))
-    tops, _ = prominent_maxima(net, 0.5 * least_significance * deviation)
-    tops = tops[net[tops] >= least_significance * deviation[tops]]
+    tops, _ = prominent_maxima(net, 0.5 * min_significance * deviation)
+    tops = tops[net[tops] >= min_significance * deviation[tops]]
     centre = np.array([_vertex(net, int(channel)) for channel in tops])
     return Peaks(centre, net[tops], net[tops] / deviation[tops], fwhm, net, deviation)
 
@@ -158,17 +158,17 @@ def _vertex(net: NDArray[np.float64], top: int) -> float:
 
 
 def _width_law(counts: NDArray[np.float64], peaks: Peaks, typical: float) -> NDArray[np.float64]:
-    """Squared width as a straight line along the channels, from the peaks that look single."""
+    """Squared width as a linear function of the channel, from the peaks that appear single."""
     above = counts - snip(counts, peaks.fwhm_channels, window_per_fwhm=2.0)
     width = np.array([_gaussian_fwhm(above, centre, typical) for centre in peaks.channel])
     strong = peaks.significance > min(30.0, float(np.median(peaks.significance)))
     good = np.isfinite(width) & (width > 0.4 * typical) & (width < 2.0 * typical) & strong
-    if good.sum() < _LEAST_FOR_WIDTH:
+    if good.sum() < _MIN_FOR_WIDTH:
         return np.full(counts.size, typical)
-    # It takes all pairs: of noise in very many channels, gigabytes.
-    rank = np.argsort(-peaks.significance[good], kind="stable")[:_MOST_FOR_WIDTH]
+    # All pairs are used: for noise in very many channels, gigabytes.
+    rank = np.argsort(-peaks.significance[good], kind="stable")[:_MAX_FOR_WIDTH]
     slope = theil_slope(peaks.channel[good][rank], width[good][rank] ** 2)
-    # The law may neither fall along the channels nor vanish at the first.
+    # The width must not decrease with the channel, nor vanish at the first.
     slope = max(slope, 0.0)
     offset = float(np.median(width[good] ** 2 - slope * peaks.channel[good]))
     squared = offset + slope * np.arange(counts.size)
@@ -197,7 +197,7 @@ _NOISE_RANGE_KEV = (0.02, 0.25)
 _TYPICAL_FANO = 0.115
 _MATCH_PER_FWHM = 0.17
 _LUT_PER_CHANNEL = 4
-_LEAST_CREDIT = 1e-3
+_MIN_CREDIT = 1e-3
 _RARE_WEIGHT = 0.55
 _ZERO_PRIOR_KEV = 0.5
 _AT_ZERO_KEV = 0.15
@@ -239,8 +239,7 @@ class _Lines:
 def search_axis(peaks: Peaks, n_channel: int, n_best: int = 12) -> list[Hypothesis]:
     """Return the best distinct axes, best first, over all gains at which the peaks' width is that of a detector.
 
-    Where the lowest peak is the zero peak that some electronics record, it lies at 0 keV: for each gain this is tried
-    as well.
+    Some electronics record a zero peak at 0 keV: for each gain, the lowest peak is also tried as such.
 
     Parameters
     ----------
@@ -249,7 +248,7 @@ def search_axis(peaks: Peaks, n_channel: int, n_best: int = 12) -> list[Hypothes
     n_channel : int
         Length of the spectrum.
     n_best : int
-        How many hypotheses to keep.
+        Number of hypotheses to return.
     """
     regular = np.arange(-_ZERO_RANGE_KEV, _ZERO_RANGE_KEV + 1e-9, _ZERO_STEP_KEV)
     lowest = float(peaks.channel.min())
@@ -269,7 +268,7 @@ def search_near(peaks: Peaks, n_channel: int, axis: EnergyAxis) -> Hypothesis:
     peaks, n_channel
         As in ``search_axis``.
     axis : EnergyAxis
-        The axis in whose neighbourhood to look.
+        Axis near which to search.
     """
     steps = int(np.log1p(_NEAR_GAIN) / np.log(_GAIN_STEP))
     gains = axis.gain_kev * _GAIN_STEP ** np.arange(-steps, steps + 1)
@@ -296,17 +295,17 @@ def _possible_gains(peaks: Peaks) -> NDArray[np.float64]:
     width = float(np.interp(centre, np.arange(peaks.fwhm_channels.size), peaks.fwhm_channels))
     fano = FWHM_PER_SIGMA**2 * EPSILON_SI_KEV * _TYPICAL_FANO
     noise_squared = (width * gains) ** 2 - fano * gains * centre
-    # A tenth of the squared width is left for its own uncertainty.
+    # A tenth of the squared width accounts for its uncertainty.
     slack = 0.15 * (width * gains) ** 2
     low, high = _NOISE_RANGE_KEV
     return np.asarray(gains[(noise_squared + slack > low**2) & (noise_squared - slack < high**2)])
 
 
 def _flatten(families: tuple[str, ...]) -> _Lines:
-    split = [own for own in map(line_groups, families) if own]
-    groups = [group for own in split for group in own]
-    size = [len(own) for own in split]
-    strongest = np.repeat([own[0].strength for own in split], size)
+    split = [entry for entry in map(line_groups, families) if entry]
+    groups = [group for entry in split for group in entry]
+    size = [len(entry) for entry in split]
+    strongest = np.repeat([entry[0].strength for entry in split], size)
     return _Lines(
         np.array([group.centre_kev for group in groups]),
         np.array([group.strength for group in groups]) / strongest,
@@ -325,7 +324,7 @@ class _Lookup:
         self.n_channel = n_channel
         self.weight = np.log2(1 + peaks.significance / 4)
         fine = np.arange(n_channel * _LUT_PER_CHANNEL) / _LUT_PER_CHANNEL
-        # The peaks are in their order: a distance from each channel to each of them would take gigabytes.
+        # The peaks are sorted; a matrix of distances from each channel to each peak would take gigabytes.
         self.nearest = np.searchsorted((peaks.channel[1:] + peaks.channel[:-1]) / 2, fine)
         tolerance = _MATCH_PER_FWHM * np.interp(fine, np.arange(n_channel), peaks.fwhm_channels)
         self.match = np.exp(-0.5 * ((fine - peaks.channel[self.nearest]) / tolerance) ** 2)
@@ -350,7 +349,8 @@ def _evaluate(
     match = lookup.match[index] * inside
     net, slack = lookup.net[index], lookup.slack[index]
     expected = lines.relative[None, :] * net[:, lines.leader]
-    # A line that its family's strongest demands, but that is not in the spectrum, speaks against the family.
+    # A line expected from the strongest line of its family but missing from the spectrum is evidence against the
+    # family.
     present = np.where(inside, np.minimum(1.0, (net + slack) / np.maximum(0.4 * expected, 1e-9)), 1.0)
     visible = inside & (expected > 2 * slack)
     root = np.sqrt(lines.relative)[None, :] * visible
@@ -358,23 +358,23 @@ def _evaluate(
     matched = np.add.reduceat(root * match, lines.first, axis=1)
     support = np.minimum.reduceat(present, lines.first, axis=1) * inside[:, lines.first]
     support *= np.divide(matched, total, out=np.zeros_like(total), where=total > 0)
-    enough = np.minimum(1.0, 2.5 * expected / np.maximum(net, 1e-9))
-    return support[:, lines.family] * match * enough * lines.prior, lookup.nearest[index]
+    weight_of_counts = np.minimum(1.0, 2.5 * expected / np.maximum(net, 1e-9))
+    return support[:, lines.family] * match * weight_of_counts * lines.prior, lookup.nearest[index]
 
 
 def _scores(lookup: _Lookup, lines: _Lines, gain: float, zeros: NDArray[np.float64]) -> NDArray[np.float64]:
     credit, nearest = _evaluate(lookup, lines, gain, zeros)
     explained = np.zeros((zeros.size, lookup.weight.size))
-    # Few lines lie at a peak: most of the time went into the others.
-    row, line = np.nonzero(credit > _LEAST_CREDIT)
+    # Few lines are at a peak; the others would take most of the time.
+    row, line = np.nonzero(credit > _MIN_CREDIT)
     np.maximum.at(explained, (row, nearest[row, line]), credit[row, line])
-    # Nothing is expected below 1.5 keV: thresholds and noise there look like peaks.
+    # No lines are expected below 1.5 keV, where thresholds and noise resemble peaks.
     energy = gain * lookup.peaks.channel[None, :] + zeros[:, None]
     weight = np.where(energy < 1.5, 0.0, lookup.weight[None, :])
     zero_peak = np.abs(energy[:, 0]) < _AT_ZERO_KEV
     possible = lookup.weight.sum() - np.where(zero_peak, lookup.weight[0], 0.0)
     score = (explained * weight).sum(axis=1) / np.maximum(possible, 1e-9)
-    # A zero peak says where zero is; else a large zero is unusual.
+    # A zero peak determines the zero; otherwise a large zero is unusual.
     off = np.where(zero_peak, 0.0, zeros - lookup.usual_zero_kev)
     return np.asarray(score * np.exp(-0.5 * (off / (2 * _ZERO_PRIOR_KEV)) ** 2))
 
@@ -384,7 +384,7 @@ def _tops(score: NDArray[np.float64]) -> list[int]:
 
 
 def _polish(lookup: _Lookup, lines: _Lines, start: Hypothesis) -> Hypothesis:
-    """Regress the axis on the peaks that the hypothesis explains; keep the better of the two."""
+    """Fit the axis to the peaks that the hypothesis explains; return the better of the two."""
     best = start
     for _ in range(3):
         credit, nearest = _evaluate(lookup, lines, best.gain_kev, np.array([best.zero_kev]))
@@ -406,14 +406,15 @@ def _distinct(hypotheses: list[Hypothesis], n_best: int, peaks: Peaks) -> list[H
     """Drop hypotheses that differ from a better one by less than a third of a peak's width everywhere."""
     ends = np.array([peaks.channel.min(), peaks.channel.max()])
     width = float(np.median(peaks.fwhm_channels))
-    kept: list[Hypothesis] = []
+    distinct: list[Hypothesis] = []
     for candidate in hypotheses:
         shifts = [
-            np.abs((candidate.gain_kev - own.gain_kev) * ends + candidate.zero_kev - own.zero_kev) / own.gain_kev
-            for own in kept
+            np.abs((candidate.gain_kev - selected.gain_kev) * ends + candidate.zero_kev - selected.zero_kev)
+            / selected.gain_kev
+            for selected in distinct
         ]
         if all(shift.max() > 0.33 * width for shift in shifts):
-            kept.append(candidate)
-        if len(kept) == n_best:
+            distinct.append(candidate)
+        if len(distinct) == n_best:
             break
-    return kept
+    return distinct

@@ -18,7 +18,7 @@ from underpaint.calibrate._patterns import (
 from underpaint.data.axis import EnergyAxis
 from underpaint.data.background import snip
 from underpaint.data.peaks import peak_columns, peak_counts, resolution_fwhm_kev
-from underpaint.data.pile_up import folded, sum_peaks
+from underpaint.data.pile_up import self_convolution, sum_peaks
 from underpaint.physics.forward.response import escape_lines, escape_share
 from underpaint.physics.instrument import Detector
 from underpaint.units import EPSILON_SI_KEV, FWHM_PER_SIGMA
@@ -31,12 +31,12 @@ _FANO = 0.115
 _FANO_SPREAD = 0.008
 _NOISE_RANGE_KEV = (0.02, 0.30)
 _FANO_RANGE = (0.08, 0.16)
-_LEAST_SIGNIFICANCE = 6.0
+_MIN_SIGNIFICANCE = 6.0
 _BLEND_LIMIT = 0.15
 # Tails and curved background move the strong lines of simulated detectors by about one eV, soft ones downwards.
 _SHAPE_ERROR_KEV = 0.001
-# Soft lines of real detectors stand up to 6 eV above a straight axis, which tells where an axis that somebody fitted to
-# many lines before lies nearer to the truth than one through the few lines of this spectrum.
+# Soft lines of real detectors are up to 6 eV above a linear axis. With this, an earlier axis fitted to many lines may
+# be more accurate than one through the few lines of this spectrum.
 _REAL_SHAPE_ERROR_KEV = 0.003
 _FILE_GAIN_SPREAD, _FILE_ZERO_SPREAD_KEV = 0.001, 0.01
 _NEIGHBOUR_ERROR = 0.05
@@ -72,7 +72,7 @@ class Response:
 
 @dataclass(frozen=True)
 class LineFit:
-    """One line group measured alone.
+    """One line group, measured individually.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class LineFit:
     area, significance : float
         Counts, and counts over their deviation.
     blended : bool
-        True where other lines give more than 15 % of the counts under the peak.
+        True if other lines contribute more than 15 % of the counts under the peak.
     fwhm_error : float
         One standard deviation of the peak's width over that width.
     leading : bool
@@ -108,8 +108,8 @@ class LineFit:
 class GroupModel:
     """The spectrum as background plus line groups (their escape peaks with them) and sum peaks, with free areas.
 
-    Sum peaks lie among the lines from 10 to 17 keV and escape peaks beside those of calcium to iron: left out, either
-    would move the lines that they overlap.
+    Sum peaks overlap lines from 10 to 17 keV and escape peaks those of calcium to iron; without them, the overlapped
+    lines would be displaced.
     """
 
     def __init__(
@@ -129,11 +129,15 @@ class GroupModel:
         self._share = np.concatenate([share for _, share in patterns] or [np.zeros(0)])
         self._group = np.repeat(np.arange(len(patterns)), [energy.size for energy, _ in patterns])
         self.sum_peaks = sum_peaks(
-            folded(counts[None, :]) if folds is None else folds, float(counts.sum()), axis, fwhm, _BACKGROUND_FWHM
+            self_convolution(counts[None, :]) if folds is None else folds,
+            float(counts.sum()),
+            axis,
+            fwhm,
+            _BACKGROUND_FWHM,
         )
         self.sigma = np.sqrt(np.maximum(counts, 1.0) + (_MODEL_ERROR * counts) ** 2)
         self.used = (axis.energy_kev > _FIT_RANGE_KEV[0]) & (axis.energy_kev < _FIT_RANGE_KEV[1])
-        # The electronic threshold is no peak: nothing below the first recorded channels is fitted.
+        # The electronic threshold is not a peak: channels below the first recorded ones are not fitted.
         self.used &= np.arange(counts.size) > np.flatnonzero(counts > 0)[0] + int(2 * np.median(fwhm))
 
     def design(self, response: Response) -> NDArray[np.float64]:
@@ -150,17 +154,17 @@ class GroupModel:
         target = ((self.counts - self.background) / self.sigma)[self.used]
         return np.asarray(nnls(weighted / scale, target, maxiter=20 * scale.size)[0] / scale)
 
-    def aside(self, response: Response, areas: NDArray[np.float64]) -> NDArray[np.float64]:
+    def satellites(self, response: Response, areas: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n_channel,) counts of the lines that are too weak for a group, by the areas of the groups they go with.
 
-        They are kept out of the fit, which their ratios would bend more than they mend; but under another element's
-        weak line they may be half of the peak.
+        They are excluded from the fit, which their uncertain ratios would bias; but they can make up half of a weak
+        line of another element.
         """
         axis = response.axis(self.counts.size)
         total = np.zeros(self.counts.size)
         for group, area in zip(self.groups, areas[:-1], strict=True):
-            width = response.fwhm_kev(group.aside_kev)
-            total += area * peak_counts(axis, group.aside_kev, group.aside_share / group.strength, width)
+            width = response.fwhm_kev(group.satellite_kev)
+            total += area * peak_counts(axis, group.satellite_kev, group.satellite_share / group.strength, width)
         return total
 
     def residual(self, design: NDArray[np.float64], areas: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -179,7 +183,7 @@ def _with_escape(group: LineGroup) -> tuple[NDArray[np.float64], NDArray[np.floa
 
 
 def candidate_groups(response: Response, counts: NDArray[np.float64]) -> list[LineGroup]:
-    """Line groups of all candidate families that the spectrum can hold."""
+    """Line groups of all candidate families of the spectrum."""
     axis = response.axis(counts.size)
     stop = min(axis.stop_kev, _FIT_RANGE_KEV[1])
     families = [line_groups(family) for family in COMMON_FAMILIES + RARE_FAMILIES + SCATTERED_L_FAMILIES]
@@ -188,19 +192,19 @@ def candidate_groups(response: Response, counts: NDArray[np.float64]) -> list[Li
 
 
 def significant_groups(model: GroupModel, response: Response) -> list[LineGroup]:
-    """Keep the families whose strongest group is significantly there, with all their groups."""
+    """Return the families whose strongest group is significant, with all their groups."""
     design = model.design(response)
     areas = model.areas(design)
-    found = {
+    areas_of = {
         group.family
         for group, column, area in zip(model.groups, design.T[:-1], areas[:-1], strict=True)
-        if group.leading and area > _LEAST_SIGNIFICANCE * _area_error(model, column)
+        if group.leading and area > _MIN_SIGNIFICANCE * _area_error(model, column)
     }
-    return [group for group in model.groups if group.family in found]
+    return [group for group in model.groups if group.family in areas_of]
 
 
 def _area_error(model: GroupModel, column: NDArray[np.float64]) -> float:
-    """Deviation of a group's area, model error included, as if its neighbours were known."""
+    """Deviation of a group's area with the model error, for known neighbours."""
     information = float(np.sum((column / model.sigma)[model.used] ** 2))
     return float(1 / np.sqrt(max(information, 1e-30)))
 
@@ -208,7 +212,7 @@ def _area_error(model: GroupModel, column: NDArray[np.float64]) -> float:
 def fit_response(model: GroupModel, start: Response, *, axis_free: bool = True) -> Response:
     """Refine gain, zero, noise and Fano factor together; the areas are solved inside each step.
 
-    The Fano factor is held near 0.115 by a prior: a few lines cannot tell it from the noise.
+    A prior keeps the Fano factor near 0.115: few lines cannot separate it from the noise.
     """
     centre_kev = 8.0
 
@@ -218,9 +222,9 @@ def fit_response(model: GroupModel, start: Response, *, axis_free: bool = True) 
         return Response(float(gain), float(pinned + 1e-2 * values[1]), float(values[2]), float(values[3]))
 
     def misfit(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        own = response(values)
-        design = model.design(own)
-        return np.append(model.residual(design, model.areas(design)), (own.fano - _FANO) / _FANO_SPREAD)
+        columns = response(values)
+        design = model.design(columns)
+        return np.append(model.residual(design, model.areas(design)), (columns.fano - _FANO) / _FANO_SPREAD)
 
     reach = 20.0 if axis_free else 1e-6
     first = [0.0, 0.0, np.clip(start.noise_fwhm_kev, 0.03, 0.28), np.clip(start.fano, 0.085, 0.155)]
@@ -240,10 +244,10 @@ def fit_response(model: GroupModel, start: Response, *, axis_free: bool = True) 
 
 
 def measure_lines(model: GroupModel, response: Response) -> list[LineFit]:
-    """Measure the centre of each line group that has a peak of its own, with the other groups subtracted."""
+    """Measure the centre of each line group with a separate peak, after subtraction of the other groups."""
     design = model.design(response)
     areas = model.areas(design)
-    whole = design @ areas + model.aside(response, areas)
+    modelled = design @ areas + model.satellites(response, areas)
     rank: dict[str, int] = {}
     lines = []
     for number, group in enumerate(model.groups):
@@ -251,18 +255,18 @@ def measure_lines(model: GroupModel, response: Response) -> list[LineFit]:
         name = _IUPAC.get((group.family[-1], rank[group.family] == 0))
         if name is None or rank[group.family] > 1 or areas[number] <= 0:
             continue
-        others = whole - design[:, number] * areas[number]
-        fit = _measure(model, response, group, others, f"{group.family[:-2]}-{name}")
+        other_lines = modelled - design[:, number] * areas[number]
+        fit = _measure(model, response, group, other_lines, f"{group.family[:-2]}-{name}")
         if fit is not None:
             lines.append(fit)
     return lines
 
 
 def proven_lines(lines: Sequence[LineFit]) -> list[LineFit]:
-    """Leave out weaker lines of families whose leading line is not among them.
+    """Exclude weaker lines of families whose leading line is not among them.
 
-    A family whose leading line hides under another's is not proven: what is taken for its weaker line (bromine's
-    KM3, where mercury hides KL3) may be what is left of that line's neighbours, and lie anywhere.
+    A family whose leading line is overlapped is not proven: its presumed weaker line (bromine's KM3, where mercury
+    overlaps KL3) may be the residual of neighbouring lines at any energy.
     """
     leading = {family_of(line) for line in lines if line.leading}
     return [line for line in lines if family_of(line) in leading]
@@ -275,7 +279,7 @@ def family_of(line: LineFit) -> str:
 
 
 def _measure(
-    model: GroupModel, response: Response, group: LineGroup, others: NDArray[np.float64], name: str
+    model: GroupModel, response: Response, group: LineGroup, other_lines: NDArray[np.float64], name: str
 ) -> LineFit | None:
     """Fit area, shift, width and a straight background in a window of one FWHM on either side."""
     axis = response.axis(model.counts.size)
@@ -284,7 +288,7 @@ def _measure(
     if window.sum() < 6:
         return None
     x = axis.energy_kev[window] - group.centre_kev
-    y = (model.counts - model.background - others)[window]
+    y = (model.counts - model.background - other_lines)[window]
     sigma = np.sqrt(np.maximum(model.counts[window], 1.0))
     edges = np.append(axis.energy_kev[window], axis.energy_kev[window][-1] + axis.gain_kev) - 0.5 * axis.gain_kev
     height = max(float(y.max()), 1.0)
@@ -304,12 +308,12 @@ def _measure(
     fit = least_squares(misfit, [1.0, 0.0, 1.0, 0.0, 0.0], jac=slopes, bounds=(low, high), max_nfev=60)
     inverse = np.linalg.pinv(fit.jac)
     variance = np.maximum((inverse**2).sum(axis=1), 1e-12)
-    pulled = float(inverse[1] @ (_NEIGHBOUR_ERROR * others[window] / sigma))
+    pulled = float(inverse[1] @ (_NEIGHBOUR_ERROR * other_lines[window] / sigma))
     inflate = max(1.0, float(np.sqrt(2 * fit.cost / max(window.sum() - 5, 1))))
     area, offset = fit.x[0] * scale, float(fit.x[1])
     area_error = float(np.sqrt(variance[0])) * scale
     core = np.abs(x) < 0.6 * fwhm
-    foreign = float(np.clip(others[window][core], 0, None).sum() / max(np.clip(y[core], 0, None).sum(), 1.0))
+    foreign = float(np.clip(other_lines[window][core], 0, None).sum() / max(np.clip(y[core], 0, None).sum(), 1.0))
     blended = foreign > _BLEND_LIMIT or abs(offset) > 0.55 * fwhm
     energy = group.centre_kev
     return LineFit(
@@ -334,16 +338,16 @@ def regress_axis(
 ) -> tuple[Response, NDArray[np.float64]]:
     """Fit gain and zero to the measured centres; a few wrong lines do not pull.
 
-    A line that is no line of that element (what is left of neighbours, say) is off by any amount; so the loss is
-    Cauchy's, under which it pulls the less the farther off it is. A prior axis enters as two more measurements, of gain
-    and zero, under the same loss: it decides what few lines leave open, and hardly pulls where many contradict it.
+    A misassigned line (a residual of neighbours, for example) can be off by any amount. The loss is therefore Cauchy's,
+    under which distant outliers have little weight. A prior axis enters as two more measurements, of gain and zero,
+    under the same loss: it decides where few lines leave the axis open, and has little weight where many contradict it.
 
     Parameters
     ----------
     lines : sequence of LineFit
         Lines; at least two without a prior.
     response : Response
-        What to start from.
+        Starting values.
     prior : EnergyAxis, optional
         The file's axis.
 
@@ -358,7 +362,7 @@ def regress_axis(
     real = np.hypot(error, _REAL_SHAPE_ERROR_KEV)
     sigma = np.hypot(error, _SHAPE_ERROR_KEV) if prior is None else real
     centre = float(np.average(channel, weights=1 / sigma**2))
-    # rows of (energy at the centre, gain), and what they measure, each over its deviation
+    # rows of (energy at the centre, gain) and the measured values, each over its deviation
     design = np.stack([np.ones_like(channel), channel - centre], axis=1) / sigma[:, None]
     target = energy / sigma
     if prior is not None:
@@ -402,7 +406,7 @@ def guess_noise(fwhm_channels: NDArray[np.float64], gain_kev: float, zero_kev: f
     """Electronic noise, keV FWHM, from the width law of the peaks at half the spectrum's strong lines."""
     energy = zero_kev + gain_kev * np.arange(fwhm_channels.size)
     inside = (energy > 3) & (energy < 13)
-    where = inside if inside.any() else np.ones(energy.size, dtype=bool)
+    mask = inside if inside.any() else np.ones(energy.size, dtype=bool)
     expected = resolution_fwhm_kev(np.asarray(energy, dtype=np.float64), 0.0, _FANO)
-    squared = float(np.median((fwhm_channels[where] * gain_kev) ** 2 - expected[where] ** 2))
+    squared = float(np.median((fwhm_channels[mask] * gain_kev) ** 2 - expected[mask] ** 2))
     return float(np.clip(np.sqrt(max(squared, 0.0)), 0.04, 0.25))

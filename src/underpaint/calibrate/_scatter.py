@@ -1,4 +1,4 @@
-"""What a tube's light, scattered by simple samples, looks like above the pigments' lines, and how well it fits."""
+"""Scatter of a tube's radiation by simple samples above the pigments' lines, and its misfit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from underpaint.calibrate._patterns import line_groups
 from underpaint.calibrate._refine import Response
 from underpaint.data.axis import EnergyAxis
 from underpaint.data.peaks import peak_counts
-from underpaint.data.pile_up import folded, pile_up_shape
+from underpaint.data.pile_up import pile_up_shape, self_convolution
 from underpaint.physics.forward import (
     ORDERS,
     SCATTER,
@@ -39,18 +39,18 @@ Array = NDArray[np.float64]
 _HIGHEST_KV = (42.0, 54.0, 66.0)
 """A tube is modelled among all those up to the next of these voltages, and none above."""
 LOWEST_KEV = 14.0
-"""Below, paintings have too many lines."""
+"""Paintings have too many lines below this energy."""
 SHARP = ("Sr_K", "Zr_K", "Nb_K", "Mo_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K", "Ba_K", "Hg_L", "Pb_L", "Bi_L")
 """Families of pigments and metals that may shine among the scatter; of L families the last lines do."""
 THICKNESSES_UM = (300.0, 1000.0)
-"""Crystals between which a detector's lies."""
+"""Range of crystal thicknesses of detectors."""
 _ANY_ANGLE_DEG = 120.0
 _BIN_KEV = 0.1
 _FILTER_KEV = 16.0
 """A filter lets through 1/e there."""
 _SOFTEST_KEV = LOWEST_KEV - 2.0
 _MODEL_ERROR = 0.015
-_LEAST_BINS, _LEAST_RANGE_KEV = 25, 4.0
+_MIN_BINS, _MIN_RANGE_KEV = 25, 4.0
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ class UpperPart:
     counts, deviation : (n_bin,) arrays
         Counts, and one standard deviation, model error included.
     pile_up : (n_bin, 2) array
-        Shapes between which what piles up there lies.
+        Limiting shapes of pile-up.
     response : Response
-        Axis and resolution of the whole spectrum.
+        Axis and resolution of the full spectrum.
     """
 
     axis: EnergyAxis
@@ -77,7 +77,7 @@ class UpperPart:
 
 
 @dataclass(frozen=True)
-class Lamp:
+class ScatterReference:
     """A tube, and the angle through which its light was scattered.
 
     Parameters
@@ -94,57 +94,71 @@ class Lamp:
 
 
 def upper_part(counts: Array, response: Response, folds: tuple[Array, Array] | None = None) -> UpperPart | None:
-    """Return the part of a sum spectrum above ``LOWEST_KEV``, None where too little of it was recorded."""
+    """Return the part of a sum spectrum above ``LOWEST_KEV``; None if too little of it was recorded."""
     axis = response.axis(counts.size)
     group = max(round(_BIN_KEV / axis.gain_kev), 1)
     first = max(int(np.ceil(axis.channel(LOWEST_KEV - 1.0))), 0)
     n_bin = (counts.size - first) // group
-    if n_bin < _LEAST_BINS or axis.stop_kev < LOWEST_KEV + _LEAST_RANGE_KEV:
+    if n_bin < _MIN_BINS or axis.stop_kev < LOWEST_KEV + _MIN_RANGE_KEV:
         return None
     upper = slice(first, first + n_bin * group)
-    piling = pile_up_shape(folded(counts[None, :]) if folds is None else folds, axis)
-    own, *piled = (part[upper].reshape(n_bin, group).sum(axis=1) for part in (counts, *piling))
+    piling = pile_up_shape(self_convolution(counts[None, :]) if folds is None else folds, axis)
+    counts_upper, *piled = (part[upper].reshape(n_bin, group).sum(axis=1) for part in (counts, *piling))
     gain = axis.gain_kev * group
     zero = axis.energy_kev[first] + 0.5 * (group - 1) * axis.gain_kev
-    smooth = gaussian_filter1d(own, 1.5)
+    smooth = gaussian_filter1d(counts_upper, 1.5)
     deviation = np.sqrt(np.maximum(smooth, 1.0) + (_MODEL_ERROR * smooth) ** 2)
-    return UpperPart(EnergyAxis(gain, float(zero), n_bin), own, deviation, np.column_stack(piled), response)
+    return UpperPart(EnergyAxis(gain, float(zero), n_bin), counts_upper, deviation, np.column_stack(piled), response)
 
 
-def misfit_of(data: UpperPart, lamp: Lamp, from_kev: float, to_kev: float = np.inf) -> float:
-    """Return chi squared of the best mixture of what simple samples scatter, lines and pile-up, in a range."""
-    return _misfit(data, lamp, _lines(data, lamp), SHARP, (from_kev, to_kev))
+def misfit_of(data: UpperPart, reference: ScatterReference, from_kev: float, to_kev: float = np.inf) -> float:
+    """Return chi squared of the best mixture of scatter of simple samples, lines and pile-up, in a range."""
+    return _misfit(data, reference, _lines(data, reference), SHARP, (from_kev, to_kev))
 
 
-def misfits_without(data: UpperPart, lamp: Lamp, from_kev: float, to_kev: float) -> tuple[float, float]:
+def misfits_without(
+    data: UpperPart, reference: ScatterReference, from_kev: float, to_kev: float
+) -> tuple[float, float]:
     """Return chi squared without the tube's Rayleigh lines (or fluorescence in their place), and without Compton's."""
-    lines = _lines(data, lamp)
-    others = tuple(family for family in SHARP if family != f"{lamp.anode}_K")
+    lines = _lines(data, reference)
+    other_families = tuple(family for family in SHARP if family != f"{reference.anode}_K")
     coherent, shifted = lines[: len(lines) // 2], lines[len(lines) // 2 :]
     between = (from_kev, to_kev)
-    return _misfit(data, lamp, shifted, others, between), _misfit(data, lamp, coherent, SHARP, between)
+    return _misfit(data, reference, shifted, other_families, between), _misfit(
+        data, reference, coherent, SHARP, between
+    )
 
 
 def _misfit(
-    data: UpperPart, lamp: Lamp, lines: Sequence[Array], sharp: tuple[str, ...], between_kev: tuple[float, float]
+    data: UpperPart,
+    reference: ScatterReference,
+    lines: Sequence[Array],
+    sharp: tuple[str, ...],
+    between_kev: tuple[float, float],
 ) -> float:
     used = (data.axis.energy_kev > between_kev[0]) & (data.axis.energy_kev < between_kev[1])
-    fluorescence = _fluorescence(data.axis, data.response, lamp.voltage_kv, sharp)
-    columns = np.column_stack([*_continuum(data, lamp), *lines, *fluorescence, data.pile_up])
+    fluorescence = _fluorescence(data.axis, data.response, reference.voltage_kv, sharp)
+    columns = np.column_stack([*_continuum(data, reference), *lines, *fluorescence, data.pile_up])
     weighted = (columns / data.deviation[:, None])[used]
     scale = np.sqrt((weighted**2).sum(axis=0))
-    seen = scale > 0
-    if not used.any() or not seen.any():
+    positive = scale > 0
+    if not used.any() or not positive.any():
         # scipy's solver ends the process on empty arrays
         return float(np.sum((data.counts / data.deviation)[used] ** 2))
     target = (data.counts / data.deviation)[used]
-    return float(nnls(weighted[:, seen] / scale[seen], target, maxiter=100 * int(seen.sum()))[1] ** 2)
+    return float(nnls(weighted[:, positive] / scale[positive], target, maxiter=100 * int(positive.sum()))[1] ** 2)
 
 
 @lru_cache(maxsize=8)
 def _fluorescence(axis: EnergyAxis, response: Response, voltage_kv: float, families: tuple[str, ...]) -> list[Array]:
     groups = [group for family in families for group in line_groups(family, voltage_kv)]
-    lines = [(np.append(own.energy_kev, own.aside_kev), np.append(own.share, own.aside_share)) for own in groups]
+    lines = [
+        (
+            np.append(line_group.energy_kev, line_group.satellite_kev),
+            np.append(line_group.share, line_group.satellite_share),
+        )
+        for line_group in groups
+    ]
     return [
         peak_counts(axis, energy, share / share.sum(), response.fwhm_kev(energy))
         for energy, share in lines
@@ -163,68 +177,75 @@ def simple_samples() -> tuple[Stratigraphy, ...]:
     )
 
 
-def _continuum(data: UpperPart, lamp: Lamp) -> tuple[Array, ...]:
-    """Return scattered continuum, coherent and shifted apart, for each sample and crystal."""
-    return _kept_continuum(lamp, data.response.noise_fwhm_kev, data.response.fano, data.axis)
+def _continuum(data: UpperPart, reference: ScatterReference) -> tuple[Array, ...]:
+    """Return the scattered continuum, coherent and Compton separately, for each sample and crystal."""
+    return _kept_continuum(reference, data.response.noise_fwhm_kev, data.response.fano, data.axis)
 
 
-def _lines(data: UpperPart, lamp: Lamp) -> tuple[Array, ...]:
-    """Return the tube's lines, coherent and shifted apart, for each sample."""
-    return _kept_lines(lamp, data.response.noise_fwhm_kev, data.response.fano, data.axis)
+def _lines(data: UpperPart, reference: ScatterReference) -> tuple[Array, ...]:
+    """Return the tube's lines, coherent and Compton separately, for each sample."""
+    return _kept_lines(reference, data.response.noise_fwhm_kev, data.response.fano, data.axis)
 
 
 @lru_cache(maxsize=128)
-def _kept_continuum(lamp: Lamp, noise_fwhm_kev: float, fano: float, axis: EnergyAxis) -> tuple[Array, ...]:
+def _kept_continuum(
+    reference: ScatterReference, noise_fwhm_kev: float, fano: float, axis: EnergyAxis
+) -> tuple[Array, ...]:
     detector = Detector(noise_fwhm_kev=noise_fwhm_kev, fano=fano)
     crystals = _crystals(detector, axis)
-    parts = _rendered(lamp, detector, axis, lines=False)
+    parts = _rendered(reference, detector, axis, lines=False)
     return tuple(row for part in parts for crystal in crystals for row in part * crystal)
 
 
 @lru_cache(maxsize=128)
-def _kept_lines(lamp: Lamp, noise_fwhm_kev: float, fano: float, axis: EnergyAxis) -> tuple[Array, ...]:
+def _kept_lines(reference: ScatterReference, noise_fwhm_kev: float, fano: float, axis: EnergyAxis) -> tuple[Array, ...]:
     detector = Detector(noise_fwhm_kev=noise_fwhm_kev, fano=fano)
-    return tuple(row for part in _rendered(lamp, detector, axis, lines=True) for row in part if part.any())
+    return tuple(row for part in _rendered(reference, detector, axis, lines=True) for row in part if part.any())
 
 
 @lru_cache(maxsize=8)
 def _crystals(detector: Detector, axis: EnergyAxis) -> list[Array]:
-    """Return the efficiency of thin and thick crystals, and of one behind a filter, over the usual one's."""
+    """Return the efficiency of thin and thick crystals, and of one behind a filter, relative to the usual one."""
     usual = efficiency(detector, axis.energy_kev)
-    others = [efficiency(detector.model_copy(update={"thickness_um": own}), axis.energy_kev) for own in THICKNESSES_UM]
-    # whatever stands in the way, before the sample, in it or behind it, absorbs about as the cube of the wavelength
-    filtered = others[-1] * np.exp(-((_FILTER_KEV / np.maximum(axis.energy_kev, 1.0)) ** 3))
-    return [own / np.maximum(usual, 1e-12) for own in (*others, filtered)]
+    efficiencies = [
+        efficiency(detector.model_copy(update={"thickness_um": thickness_um}), axis.energy_kev)
+        for thickness_um in THICKNESSES_UM
+    ]
+    # absorbers before, in or behind the sample absorb about with the cube of the wavelength
+    filtered = efficiencies[-1] * np.exp(-((_FILTER_KEV / np.maximum(axis.energy_kev, 1.0)) ** 3))
+    return [values / np.maximum(usual, 1e-12) for values in (*efficiencies, filtered)]
 
 
-def tube_of(lamp: Lamp) -> Instrument:
-    """Return an unfiltered tube that looks at the sample under a scattering angle."""
-    half = min(0.5 * lamp.angle_deg, 90.0)
-    geometry = Geometry(incidence_angle_deg=half, takeoff_angle_deg=half, scatter_angle_deg=lamp.angle_deg)
-    return Instrument(tube=Tube(anode=lamp.anode, voltage_kv=lamp.voltage_kv), geometry=geometry)
+def tube_of(reference: ScatterReference) -> Instrument:
+    """Return an unfiltered tube with a scattering angle."""
+    half = min(0.5 * reference.angle_deg, 90.0)
+    geometry = Geometry(incidence_angle_deg=half, takeoff_angle_deg=half, scatter_angle_deg=reference.angle_deg)
+    return Instrument(tube=Tube(anode=reference.anode, voltage_kv=reference.voltage_kv), geometry=geometry)
 
 
-def _rendered(lamp: Lamp, detector: Detector, axis: EnergyAxis, *, lines: bool) -> list[Array]:
+def _rendered(reference: ScatterReference, detector: Detector, axis: EnergyAxis, *, lines: bool) -> list[Array]:
     """Return Rayleigh scatter (of the tube's lines or of its continuum) and all that is shifted, (n_sample, n_bin)."""
-    emission = _scattered(lamp, lines=lines)
+    emission = _scattered(reference, lines=lines)
     none = {name: 0.0 * np.concatenate([getattr(emission, name)] * 2) for name in (*ORDERS, *SCATTER)}
     dark, shifted = 0.0 * emission.coherent, emission.compton + emission.multiple
-    apart: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "coherent": np.concatenate([emission.coherent, dark]),
         "compton": np.concatenate([0.0 * shifted, shifted]),
     }
-    rendered = np.asarray(render(replace(emission, **none | apart), detector, axis), dtype=np.float64)
+    rendered = np.asarray(render(replace(emission, **none | settings), detector, axis), dtype=np.float64)
     return np.split(rendered, 2)
 
 
-def _scattered(lamp: Lamp, *, lines: bool) -> Emission:
-    """Return what the simple samples scatter of a tube's lines, or of its continuum.
+def _scattered(reference: ScatterReference, *, lines: bool) -> Emission:
+    """Return the scatter of a tube's lines, or of its continuum, by the simple samples.
 
-    The cross sections at an angle are those of every tube: only what falls on the sample differs.
+    The cross sections at an angle are the same for all tubes; only the incident spectrum differs.
     """
-    highest_kv = _HIGHEST_KV[-1] if lines else next(own for own in _HIGHEST_KV if own >= lamp.voltage_kv)
-    setting = _setting_at(lamp.angle_deg, lines, highest_kv)
-    energy, weight, width = _light(lamp.anode, lamp.voltage_kv)
+    highest_kv = (
+        _HIGHEST_KV[-1] if lines else next(limit_kv for limit_kv in _HIGHEST_KV if limit_kv >= reference.voltage_kv)
+    )
+    setting = _setting_at(reference.angle_deg, lines, highest_kv)
+    energy, weight, width = _light(reference.anode, reference.voltage_kv)
     ours = ((width == 0) == lines) & (energy > _SOFTEST_KEV)
     nearest = np.abs(energy[ours][:, None] - setting.source_kev).argmin(axis=1)
     falling = np.zeros(setting.source_kev.size)
@@ -236,30 +257,35 @@ def _scattered(lamp: Lamp, *, lines: bool) -> Emission:
 @lru_cache(maxsize=128)
 def _light(anode: str, voltage_kv: float) -> tuple[Array, Array, Array]:
     """Return energies, photons and widths of a tube's spectrum."""
-    return source_spectrum(tube_of(Lamp(anode, _ANY_ANGLE_DEG, voltage_kv)))
+    return source_spectrum(tube_of(ScatterReference(anode, _ANY_ANGLE_DEG, voltage_kv)))
 
 
 @lru_cache(maxsize=8)
 def _setting_at(angle_deg: float, lines: bool, highest_kv: float) -> Setting:
-    """Return the setting of a source that holds the lines of every anode, or the bins of any continuum, at an angle."""
-    setting, lit = _any_setting(lines, highest_kv), tube_of(Lamp(ANODES[0], angle_deg, highest_kv)).geometry
+    """Return the setting of a source with the lines of every anode, or the bins of any continuum, at an angle."""
+    setting, geometry = (
+        _any_setting(lines, highest_kv),
+        tube_of(ScatterReference(ANODES[0], angle_deg, highest_kv)).geometry,
+    )
     return replace(
         setting,
-        scatter=directed_scatter(setting.elements, setting.source_kev, lit),
-        sin_in=np.sin(np.radians(lit.incidence_angle_deg)),
-        sin_out=np.sin(np.radians(lit.takeoff_angle_deg)),
+        scatter=directed_scatter(setting.elements, setting.source_kev, geometry),
+        sin_in=np.sin(np.radians(geometry.incidence_angle_deg)),
+        sin_out=np.sin(np.radians(geometry.takeoff_angle_deg)),
     )
 
 
 @lru_cache(maxsize=8)
 def _any_setting(lines: bool, highest_kv: float) -> Setting:
-    """Return the setting at some angle, for what does not depend on it; what air scatters is not used."""
-    tubes = [tube_of(Lamp(own, _ANY_ANGLE_DEG, highest_kv)) for own in ANODES]
-    entries = {(energy, width) for own in tubes for energy, _, width in zip(*source_spectrum(own), strict=True)}
-    # scatter gives no photon energy: softer ones never come into the range
+    """Return the setting at an arbitrary angle, for values that do not depend on it; scatter from air is not used."""
+    tubes = [tube_of(ScatterReference(anode, _ANY_ANGLE_DEG, highest_kv)) for anode in ANODES]
+    entries = {(energy, width) for tube in tubes for energy, _, width in zip(*source_spectrum(tube), strict=True)}
+    # photons gain no energy by scatter: softer ones never enter the range
     used = sorted((energy, width) for energy, width in entries if energy > _SOFTEST_KEV and (width == 0) == lines)
     energy, width = zip(*used, strict=True)
     source = SourceSpectrum(energy_kev=energy, weight=(1.0,) * len(energy), width_kev=width)
     geometry = tubes[0].geometry.model_copy(update={"source_air_cm": 0.0})
-    lit = tubes[0].model_copy(update={"source_spectrum": source, "geometry": geometry})
-    return setting_for(lit, {name for own in simple_samples() for layer in own.layers for name in layer.mass_fractions})
+    instrument = tubes[0].model_copy(update={"source_spectrum": source, "geometry": geometry})
+    return setting_for(
+        instrument, {name for sample in simple_samples() for layer in sample.layers for name in layer.mass_fractions}
+    )

@@ -1,4 +1,4 @@
-"""Drift of the energy axis along a scan: found from the lines of blocks of rows, and taken out."""
+"""Drift of the energy axis along a scan: measured from the lines of blocks of rows, and corrected."""
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -16,25 +16,26 @@ from underpaint.errors import CalibrationError
 Array = NDArray[np.float64]
 
 COMPARED_AT_KEV = 6.4
-_MOST_BLOCKS = 12
-_LEAST_COUNTS = 1e5
-_LEAST_LINES = 3
-_LEAST_SIGNIFICANCE = 20.0
-_LEAST_DRIFT_EV, _LEAST_SIGMAS = 2.0, 4.0
+_MAX_BLOCKS = 12
+_MIN_COUNTS = 1e5
+_MIN_LINES = 3
+_MIN_SIGNIFICANCE = 20.0
+_MIN_DRIFT_EV, _MIN_SIGMAS = 2.0, 4.0
 _FLOOR_EV = 0.3
 _SHAPE_EV = 3.0
 
 
 @dataclass(frozen=True)
 class Drift:
-    """Where the lines of blocks of rows lie, against the sum of the scan.
+    """Shift of the lines of blocks of rows, relative to the sum of the scan.
 
     Parameters
     ----------
     start, stop : (n_block,) int arrays
         First row of each block, and the row after its last.
     shift_ev, error_ev : (n_block,) arrays
-        Lines at 6.4 keV read so much too high, and one standard deviation, eV; NaN where a block has too few lines.
+        Shift at 6.4 keV (positive: reads too high), and one standard deviation, eV; NaN where a block has too few
+        lines.
     stretch : (n_block,) array
         Change of the shift per eV of energy.
     """
@@ -48,72 +49,76 @@ class Drift:
     @property
     def span_ev(self) -> float:
         """Largest difference between two blocks at 6.4 keV, eV."""
-        known = self.shift_ev[np.isfinite(self.shift_ev)]
-        return float(np.ptp(known)) if known.size else float("nan")
+        finite = self.shift_ev[np.isfinite(self.shift_ev)]
+        return float(np.ptp(finite)) if finite.size else float("nan")
 
     @property
     def significant(self) -> bool:
         """Whether the blocks differ by more than 2 eV and by more than their deviations allow."""
-        known = np.isfinite(self.shift_ev)
-        if known.sum() < 2:
+        finite = np.isfinite(self.shift_ev)
+        if finite.sum() < 2:
             return False
-        sigmas = self.span_ev / float(np.sqrt(2.0) * np.median(self.error_ev[known]))
-        return bool(self.span_ev > _LEAST_DRIFT_EV and sigmas > _LEAST_SIGMAS)
+        sigmas = self.span_ev / float(np.sqrt(2.0) * np.median(self.error_ev[finite]))
+        return bool(self.span_ev > _MIN_DRIFT_EV and sigmas > _MIN_SIGMAS)
 
-    def in_words(self) -> str:
-        """Say what was found."""
-        known = np.isfinite(self.shift_ev)
-        if known.sum() < 2:
-            return "drift: unknown, too few rows have lines enough"
-        error = float(np.median(self.error_ev[known]))
+    def describe(self) -> str:
+        """Describe the drift."""
+        finite = np.isfinite(self.shift_ev)
+        if finite.sum() < 2:
+            return "drift: unknown, too few rows have enough lines"
+        error = float(np.median(self.error_ev[finite]))
         state = "drifts" if self.significant else "is steady"
         ends = f"{np.nanmin(self.shift_ev):+.1f} to {np.nanmax(self.shift_ev):+.1f} eV"
         return f"the axis {state} along the rows: {ends} at {COMPARED_AT_KEV} keV, each good to {error:.1f} eV"
 
 
-def find_drift(scan: Scan, found: Calibration, n_block: int = _MOST_BLOCKS) -> Drift:
-    """Measure the lines of blocks of rows against those of the whole scan.
+def find_drift(scan: Scan, calibration: Calibration, n_block: int = _MAX_BLOCKS) -> Drift:
+    """Measure the lines of blocks of rows relative to those of the scan.
 
     Parameters
     ----------
     scan : Scan
         The scan that was calibrated.
-    found : Calibration
+    calibration : Calibration
         Its calibration.
     n_block : int
-        Blocks at most; fewer where rows hold few counts.
+        Maximum number of blocks; fewer if rows have few counts.
 
     Raises
     ------
     CalibrationError
         The scan has another number of channels than the calibration.
     """
-    if scan.shape[2] != found.axis.n_channel:
+    if scan.shape[2] != calibration.axis.n_channel:
         raise CalibrationError(
-            f"Cannot look for drift: scan {scan.name!r} has {scan.shape[2]} channels, its calibration "
-            f"{found.axis.n_channel}. Calibrate this very scan."
+            f"Cannot measure drift: scan {scan.name!r} has {scan.shape[2]} channels, its calibration "
+            f"{calibration.axis.n_channel}. Calibrate this scan."
         )
     rows = np.asarray(scan.present_counts().sum(axis=1, dtype=np.float64).compute())
-    n_block = int(np.clip(rows.sum() / _LEAST_COUNTS, 1, min(n_block, len(rows))))
+    n_block = int(np.clip(rows.sum() / _MIN_COUNTS, 1, min(n_block, len(rows))))
     borders = np.linspace(0, len(rows), n_block + 1).astype(np.int64)
     blocks = [rows[low:high].sum(axis=0) for low, high in pairwise(borders)]
-    response = Response(found.axis.gain_kev, found.axis.zero_kev, found.noise_fwhm_kev, found.fano)
-    shifts = np.asarray([_shift(counts, response, found) for counts in blocks])
+    response = Response(
+        calibration.axis.gain_kev, calibration.axis.zero_kev, calibration.noise_fwhm_kev, calibration.fano
+    )
+    shifts = np.asarray([_shift(counts, response, calibration) for counts in blocks])
     return Drift(borders[:-1], borders[1:], shifts[:, 0], shifts[:, 1], shifts[:, 2])
 
 
-def _shift(counts: Array, response: Response, found: Calibration) -> tuple[float, float, float]:
+def _shift(counts: Array, response: Response, calibration: Calibration) -> tuple[float, float, float]:
     """Return shift at 6.4 keV and its deviation, eV, and stretch of one block."""
     if counts.sum() == 0:
         return float("nan"), float("nan"), 0.0
-    groups = [group for group in candidate_groups(response, counts) if group.family in found.found]
-    lines = [line for line in measure_lines(GroupModel(counts, groups, response), response) if _compared(line, found)]
-    if len(lines) < _LEAST_LINES:
+    groups = [group for group in candidate_groups(response, counts) if group.family in calibration.families]
+    lines = [
+        line for line in measure_lines(GroupModel(counts, groups, response), response) if _compared(line, calibration)
+    ]
+    if len(lines) < _MIN_LINES:
         return float("nan"), float("nan"), 0.0
     energy = np.asarray([line.energy_kev for line in lines])
-    own = np.asarray([found.residual_ev[line.name] for line in lines])
-    # What a line is off in the whole scan is its shape's fault as far as that may be, else the drift of its own rows.
-    off = np.asarray([1e3 * line.offset_kev for line in lines]) - np.clip(own, -_SHAPE_EV, _SHAPE_EV)
+    residuals = np.asarray([calibration.residual_ev[line.name] for line in lines])
+    # The deviation of a line in the scan is attributed to its shape as far as possible, else to the drift of its rows.
+    off = np.asarray([1e3 * line.offset_kev for line in lines]) - np.clip(residuals, -_SHAPE_EV, _SHAPE_EV)
     error = np.hypot([1e3 * line.error_kev for line in lines], _FLOOR_EV)
     design = np.stack([np.ones_like(energy), 1e3 * (energy - COMPARED_AT_KEV)], axis=1) / error[:, None]
     covariance = np.linalg.pinv(design.T @ design)
@@ -122,26 +127,28 @@ def _shift(counts: Array, response: Response, found: Calibration) -> tuple[float
     return float(shift), float(np.sqrt(covariance[0, 0] * inflate)), float(stretch)
 
 
-def _compared(line: LineFit, found: Calibration) -> bool:
-    return line.name in found.residual_ev and not line.blended and line.significance > _LEAST_SIGNIFICANCE
+def _compared(line: LineFit, calibration: Calibration) -> bool:
+    return line.name in calibration.residual_ev and not line.blended and line.significance > _MIN_SIGNIFICANCE
 
 
-def without_drift(scan: Scan, found: Calibration, drift: Drift) -> Scan:
-    """Return the scan on the calibrated axis, each block of rows moved back; blocks of unknown shift are left.
+def without_drift(scan: Scan, calibration: Calibration, drift: Drift) -> Scan:
+    """Return the scan on the calibrated axis, each block of rows shifted back; blocks of unknown shift are unchanged.
 
-    Counts are moved from channel to channel, so they are no longer whole numbers; none is lost inside the range.
+    Counts are redistributed between channels and no longer integers; within the range none is lost.
     """
     parts = [
-        rebin_scan(Scan(scan.counts[low:high], axis=_axis_of_block(found.axis, shift, stretch)), found.axis).counts
+        rebin_scan(
+            Scan(scan.counts[low:high], axis=_axis_of_block(calibration.axis, shift, stretch)), calibration.axis
+        ).counts
         for low, high, shift, stretch in zip(drift.start, drift.stop, drift.shift_ev, drift.stretch, strict=True)
     ]
-    note = f"drift of up to {drift.span_ev:.1f} eV along the rows taken out"
-    whole = da.concatenate([part.astype(np.float32) for part in parts], axis=0)
-    return replace(scan, counts=whole, axis=found.axis, notes=(*scan.notes, note))
+    note = f"drift of up to {drift.span_ev:.1f} eV along the rows corrected"
+    counts = da.concatenate([part.astype(np.float32) for part in parts], axis=0)
+    return replace(scan, counts=counts, axis=calibration.axis, notes=(*scan.notes, note))
 
 
 def _axis_of_block(axis: EnergyAxis, shift_ev: float, stretch: float) -> EnergyAxis:
-    """Return the block's own axis: a channel's energy is lower by the shift of its lines."""
+    """Return the block's axis: a channel's energy is lower by the shift of its lines."""
     if not np.isfinite(shift_ev):
         return axis
     zero_shift = 1e-3 * shift_ev + stretch * (axis.zero_kev - COMPARED_AT_KEV)

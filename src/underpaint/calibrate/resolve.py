@@ -1,4 +1,4 @@
-"""The energy axis to use for a scan: the given instrument's, else that of its own lines; and what contradicts it."""
+"""Energy axis of a scan: the user's instrument, else the scan's lines; and contradictions."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,40 +7,40 @@ from typing import Any
 import numpy as np
 
 from underpaint.calibrate._excitation import Beam, beam_contradiction, find_beam
-from underpaint.calibrate._knowledge import BEAM_RANGE_KEV, Knowledge, contradiction, deviation_note, what_is_known
+from underpaint.calibrate._knowledge import BEAM_RANGE_KEV, Knowledge, contradiction, deviation_note, merge_knowledge
 from underpaint.calibrate.calibration import Calibration, DoubtedAxisError, calibrate, calibration_notes
 from underpaint.data import EnergyAxis, Scan, Spectrum, survey
 from underpaint.data.peaks import resolution_fwhm_kev
 from underpaint.errors import CalibrationError, InstrumentError
 from underpaint.physics.instrument import Instrument, SourceSpectrum, load_instrument
-from underpaint.simulate.instrument_inputs import KnownInstrument
+from underpaint.simulate.instrument_inputs import InstrumentConditions
 
 _NO_ANODE = (
     "The tube's anode is not known. Its lines, scattered by the sample, may look like a pigment's (chromium, copper). "
     "Give it with an instrument file (tube.anode)."
 )
 ORIGINS = {"given": "given", "file": "by the scan's file", "spectrum": "by its elastic and Compton peaks"}
-"""Where what is known of the source comes from, in words."""
+"""Texts on the origin of the source's values."""
 
 
 @dataclass(frozen=True)
 class CalibratedScan:
-    """A scan on the energy axis to use, and where that axis is from.
+    """A scan on its energy axis, and the origin of the axis.
 
     Parameters
     ----------
     scan : Scan
         With an axis.
     knowledge : Knowledge or None
-        What is known of the instrument: given, else in the scan's file, else found in its lines.
+        Knowledge of the instrument: user, else the scan's file, else its lines.
     calibration : Calibration or None
-        What was found; None where the axis was given.
+        The calibration; None if the axis was given.
     notes : tuple of str
-        What the user should know, in words.
+        Notes for the user.
     alerts : tuple of str
-        What the user must know, because results may be wrong or are withheld.
+        Warnings that results may be wrong or are withheld.
     is_doubted : bool
-        The axis is the file's, and the scan's lines do not lie where it has any: no pigment is claimed on it.
+        The axis is the file's and contradicts the scan's lines: no pigment is reported.
     """
 
     scan: Scan
@@ -52,7 +52,7 @@ class CalibratedScan:
 
     @property
     def instrument(self) -> Instrument | None:
-        """The instrument; None where neither its resolution nor what excites is known."""
+        """The instrument; None if neither its resolution nor its excitation is known."""
         knowledge = self.knowledge
         if knowledge is None or not (knowledge.knows_excitation or "detector.noise_fwhm_kev" in knowledge.origin):
             return None
@@ -63,9 +63,9 @@ class CalibratedScan:
         """Energy of the monochromatic beam, keV; None: a tube, or not known."""
         return None if self.knowledge is None else self.knowledge.beam_kev
 
-    def known(self) -> KnownInstrument:
-        """What is known of the instrument, as networks take it."""
-        return KnownInstrument() if self.knowledge is None else self.knowledge.known()
+    def known(self) -> InstrumentConditions:
+        """Known values of the instrument as input of networks."""
+        return InstrumentConditions() if self.knowledge is None else self.knowledge.known()
 
     def facts(self) -> dict[str, Any]:
         """JSON-serialisable record for the results."""
@@ -84,7 +84,7 @@ class CalibratedScan:
                 "fano": calibration.fano,
                 "residual_ev": calibration.residual_ev,
                 "axis_uncertainty_ev": calibration.axis_uncertainty_ev,
-                "found": list(calibration.found),
+                "found": list(calibration.families),
                 "missing": list(calibration.missing),
                 "anode": calibration.anode,
                 "scatter_angle_deg": calibration.scatter_angle_deg,
@@ -102,9 +102,9 @@ def resolve_energy_axis(
     trust_instrument: bool = False,
     beam_kev: float | None = None,
 ) -> CalibratedScan:
-    """Return a scan on the axis to use, with what is known of its instrument.
+    """Return a scan on its energy axis, with the knowledge of its instrument.
 
-    The axis is the given instrument's, where that sets one; else it is found from the lines.
+    The axis is the user instrument's if it sets one; else it is calibrated from the lines.
 
     Parameters
     ----------
@@ -115,42 +115,44 @@ def resolve_energy_axis(
     calibrated : bool
         False trusts the file's axis.
     total : Spectrum or None
-        The scan's sum spectrum, if it is known already; saves reading the scan.
+        The scan's sum spectrum, if already computed; saves reading the scan.
     tube : bool
-        Look for the tube's voltage, too; some seconds more.
+        Also estimate the tube's voltage; takes some seconds more.
     trust_instrument : bool
-        Use the instrument although the spectra contradict it; an alert says so.
+        Use the instrument although the spectra contradict it, with an alert.
     beam_kev : float or None
         Energy of a monochromatic beam, keV.
 
     Raises
     ------
     CalibrationError
-        There is no axis and none can be found.
+        There is no axis and the calibration fails.
     InstrumentError
         The beam's energy is not between 0.5 and 200 keV; or the spectra contradict the instrument: its axis is more
         than 50 eV off the lines, or it has a tube and they show a monochromatic beam.
     """
-    given = load_instrument(instrument) if isinstance(instrument, str | Path) else instrument
+    user_instrument = load_instrument(instrument) if isinstance(instrument, str | Path) else instrument
     check_beam(beam_kev)
     counts = survey(scan).total if total is None else np.asarray(total.counts, dtype=np.float64)
-    placed, lines, faults = _placed(scan, given, total, calibrated=calibrated, tube=tube)
+    placed, lines, faults = _placed(scan, user_instrument, total, calibrated=calibrated, tube=tube)
     if beam_kev is not None:
         source = SourceSpectrum(energy_kev=(beam_kev,), weight=(1.0,))
-        given = (given or Instrument.model_validate({})).model_copy(update={"source_spectrum": source})
-    known = what_is_known(scan, given=given, found=placed.calibration)
-    detector, axis = known.instrument.detector, placed.scan.require_axis()
+        user_instrument = (user_instrument or Instrument.model_validate({})).model_copy(
+            update={"source_spectrum": source}
+        )
+    knowledge = merge_knowledge(scan, user_instrument=user_instrument, calibration=placed.calibration)
+    detector, axis = knowledge.instrument.detector, placed.scan.require_axis()
     beam = find_beam(counts, axis, resolution_fwhm_kev(axis.energy_kev, detector.noise_fwhm_kev, detector.fano))
     beam_alerts: tuple[str, ...] = ()
-    if known.beam_kev is not None:
-        beam_alerts = _beam_alerts(known, beam, lines)
-    elif "source_spectrum" not in known.origin:
-        known = what_is_known(scan, given=given, found=placed.calibration, beam=beam)
-        if beam is not None and known.beam_kev is None:
+    if knowledge.beam_kev is not None:
+        beam_alerts = _beam_alerts(knowledge, beam, lines)
+    elif "source_spectrum" not in knowledge.origin:
+        knowledge = merge_knowledge(scan, user_instrument=user_instrument, calibration=placed.calibration, beam=beam)
+        if beam is not None and knowledge.beam_kev is None:
             faults.append(f"it has a tube, and the spectra show a monochromatic beam of {beam.energy_kev:.1f} keV")
-    alerts = (*placed.alerts, *beam_alerts, *_contradicted(given, faults, trusted=trust_instrument))
-    unknown = (_NO_ANODE,) if tube and known.beam_kev is None and "tube.anode" not in known.origin else ()
-    return replace(placed, knowledge=known, notes=(*placed.notes, *known.notes, *unknown), alerts=alerts)
+    alerts = (*placed.alerts, *beam_alerts, *_contradicted(user_instrument, faults, trusted=trust_instrument))
+    unknown = (_NO_ANODE,) if tube and knowledge.beam_kev is None and "tube.anode" not in knowledge.origin else ()
+    return replace(placed, knowledge=knowledge, notes=(*placed.notes, *knowledge.notes, *unknown), alerts=alerts)
 
 
 def check_beam(beam_kev: float | None) -> None:
@@ -164,12 +166,12 @@ def check_beam(beam_kev: float | None) -> None:
 
 
 def _placed(
-    scan: Scan, given: Instrument | None, total: Spectrum | None, *, calibrated: bool, tube: bool
+    scan: Scan, user_instrument: Instrument | None, total: Spectrum | None, *, calibrated: bool, tube: bool
 ) -> tuple[CalibratedScan, Calibration | None, list[str]]:
-    """Put a scan on its axis; also return what its lines tell and how they contradict the given axis."""
+    """Return a scan on its axis, its calibration, and contradictions of the given axis."""
     single = scan if total is None else _one_pixel(scan, total)
-    if given is not None and "gain_kev" in given.detector.model_fields_set:
-        placed = _on_given_axis(scan, given)
+    if user_instrument is not None and "gain_kev" in user_instrument.detector.model_fields_set:
+        placed = _on_given_axis(scan, user_instrument)
         axis = placed.scan.require_axis()
         try:
             found_axis = calibrate(single)
@@ -182,7 +184,7 @@ def _placed(
         return placed, found_axis, [fault] if fault else []
     if not calibrated:
         scan.require_axis()
-        note = "The energy axis is the file's own; it was not checked against the lines."
+        note = "The energy axis is the file's; it was not checked against the lines."
         return CalibratedScan(scan, notes=(note,)), None, []
     try:
         found_axis = calibrate(single, tube=tube)
@@ -195,51 +197,52 @@ def _placed(
     return CalibratedScan(scan.with_axis(found_axis.axis), calibration=found_axis, notes=notes), found_axis, []
 
 
-def _beam_alerts(known: Knowledge, shown: Beam | None, lines: Calibration | None) -> tuple[str, ...]:
-    """Return an alert where the spectra contradict the beam that was given or that the file names."""
-    beam_kev = known.beam_kev
-    families, anode = ((), None) if lines is None else (lines.found, lines.anode)
+def _beam_alerts(knowledge: Knowledge, shown: Beam | None, lines: Calibration | None) -> tuple[str, ...]:
+    """Return an alert if the spectra contradict the beam of the user or the file."""
+    beam_kev = knowledge.beam_kev
+    families, anode = ((), None) if lines is None else (lines.families, lines.anode)
     fault = "" if beam_kev is None else beam_contradiction(beam_kev, shown, families, anode)
     if not fault:
         return ()
-    origin = ORIGINS[known.origin["source_spectrum"]]
+    origin = ORIGINS[knowledge.origin["source_spectrum"]]
     return (
         f"The spectra contradict the monochromatic beam of {beam_kev:g} keV ({origin}): {fault}. It was used "
-        "nevertheless: what follows may be wrong. Give the right energy with --beam (beam_kev=), or none for a tube.",
+        "nevertheless: results may be wrong. Give the right energy with --beam (beam_kev=), or none for a tube.",
     )
 
 
-def _contradicted(given: Instrument | None, faults: list[str], *, trusted: bool) -> tuple[str, ...]:
+def _contradicted(user_instrument: Instrument | None, faults: list[str], *, trusted: bool) -> tuple[str, ...]:
     """Refuse an instrument that the spectra contradict, or return the alert that it was used nevertheless."""
-    if given is None or not faults:
+    if user_instrument is None or not faults:
         return ()
-    what = f"The spectra contradict the instrument {given.name!r}: {'; '.join(faults)}."
+    contradiction_text = f"The spectra contradict the instrument {user_instrument.name!r}: {'; '.join(faults)}."
     if not trusted:
         raise InstrumentError(
-            f"{what} Leave the instrument out, name the right one, put what `underpaint calibrate` finds into its "
-            "file, or use it nevertheless with --trust-instrument (trust_instrument=True)."
+            f"{contradiction_text} Leave the instrument out, name the right one, put the values of "
+            "`underpaint calibrate` into its file, or use it nevertheless with --trust-instrument "
+            "(trust_instrument=True)."
         )
-    return (f"{what} It was used nevertheless, as asked: what follows may be wrong.",)
+    return (f"{contradiction_text} It was used on request: results may be wrong.",)
 
 
-def check_instrument(axis: CalibratedScan, given: Instrument, *, trusted: bool) -> tuple[str, ...]:
-    """Hold a given instrument against the axis that was found in the lines; return alerts where it was trusted.
+def check_instrument(axis: CalibratedScan, instrument: Instrument, *, trusted: bool) -> tuple[str, ...]:
+    """Compare a user's instrument with the axis of the lines; return alerts if it is trusted.
 
     Raises
     ------
     InstrumentError
-        The lines contradict it, and it is not trusted.
+        The lines contradict it and it is not trusted.
     """
-    if axis.calibration is None or "gain_kev" not in given.detector.model_fields_set:
+    if axis.calibration is None or "gain_kev" not in instrument.detector.model_fields_set:
         return ()
-    scan_axis = EnergyAxis(given.detector.gain_kev, given.detector.zero_kev, axis.scan.shape[2])
+    scan_axis = EnergyAxis(instrument.detector.gain_kev, instrument.detector.zero_kev, axis.scan.shape[2])
     fault = contradiction(scan_axis, axis.calibration)
-    return _contradicted(given, [fault] if fault else [], trusted=trusted)
+    return _contradicted(instrument, [fault] if fault else [], trusted=trusted)
 
 
-def _on_given_axis(scan: Scan, given: Instrument) -> CalibratedScan:
-    detector, n_channel = given.detector, scan.shape[2]
-    notes = [f"The energy axis is that of the instrument {given.name!r}."]
+def _on_given_axis(scan: Scan, instrument: Instrument) -> CalibratedScan:
+    detector, n_channel = instrument.detector, scan.shape[2]
+    notes = [f"The energy axis is that of the instrument {instrument.name!r}."]
     if "n_channel" in detector.model_fields_set and detector.n_channel != n_channel:
         notes.append(
             f"The scan has {n_channel} channels, the instrument {detector.n_channel}; the first ones are used."
@@ -250,5 +253,5 @@ def _on_given_axis(scan: Scan, given: Instrument) -> CalibratedScan:
 
 
 def _one_pixel(scan: Scan, total: Spectrum) -> Scan:
-    """Make a scan of the sum alone, which is all that the calibration looks at."""
+    """Make a scan of the sum spectrum alone, which is all that the calibration uses."""
     return Scan(total.counts[None, None, :], axis=scan.axis, name=scan.name)

@@ -153,8 +153,8 @@ def _examined(
         _save_picture(scan, own, picture)
     if straight is not None:
         save_scan(room.without_drift(scan, own, drift), straight)
-    assumed = "" if base else room.assumed_in_words(own)
-    drifts = [drift.in_words()] if scan.shape[0] > 1 else []
+    assumed = "" if base else room.describe_assumptions(own)
+    drifts = [drift.describe()] if scan.shape[0] > 1 else []
     notes = (*room.calibration_notes(scan.axis, own), *drifts, *([assumed] if assumed else []))
     if scale is not None and standard is not None:
         notes = (*notes, *_scale_notes(scale, standard[1]))

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
-from underpaint.calibrate import Beam, check_instrument, resolve_energy_axis, what_is_known
+from underpaint.calibrate import Beam, check_instrument, merge_knowledge, resolve_energy_axis
 from underpaint.cli._console import say_warning
 from underpaint.errors import CoverageError, SampleError, ScanError
 from underpaint.io import load
@@ -97,10 +97,10 @@ def explained_spot(source: str, asked: Request, progress: Progress) -> Explanati
             f"Cannot propose stratigraphies: scan {scan.name!r} was excited by a monochromatic beam of "
             f"{axis.beam_kev:.2f} keV, and the networks learned on spectra of X-ray tubes. Propose them with --layers."
         )
-    knowledge = what_is_known(
+    knowledge = merge_knowledge(
         scan,
-        given=given,
-        found=axis.calibration,
+        user_instrument=given,
+        calibration=axis.calibration,
         beam=None if axis.beam_kev is None else Beam(axis.beam_kev, axis.known().scatter_deg),
         usual=load_instrument(USUAL),
         measured_axis=True,

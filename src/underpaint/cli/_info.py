@@ -132,7 +132,7 @@ class InfoAxis:
         return {
             "gain_kev": None if axis is None else axis.gain_kev,
             "zero_kev": None if axis is None else axis.zero_kev,
-            "found": [] if found is None else list(found.found),
+            "found": [] if found is None else list(found.families),
             "anode": None if found is None else found.anode,
             "notes": list(self.notes),
         }
@@ -167,7 +167,7 @@ def facts_table(info: ScanInfo, axis: InfoAxis) -> Table:
     table.add_row("axis in file", _axis(info.axis))
     if axis.calibration is not None:
         table.add_row("axis found", f"{_axis(axis.scan_axis)}; {_anode(axis.calibration)}")
-        table.add_row("lines", ", ".join(name.replace("_", " ") for name in axis.calibration.found))
+        table.add_row("lines", ", ".join(name.replace("_", " ") for name in axis.calibration.families))
     for note in (*info.notes, *axis.notes):
         table.add_row("note", note)
     return table
@@ -180,7 +180,7 @@ def spectrum_lines(info: ScanInfo, axis: InfoAxis) -> list[str]:
     last = max(int((info.sum_spectrum.counts > 0).nonzero()[0].max(initial=1)) + 1, 2)
     start, stop = (0.0, float(last)) if own is None else (own.start_kev, own.start_kev + own.gain_kev * last)
     frame = Frame(width, _PICTURE_ROWS, start, stop)
-    families = () if axis.calibration is None else axis.calibration.found
+    families = () if axis.calibration is None else axis.calibration.families
     labels = line_labels(families)
     unit = "channel" if own is None else "keV"
     pictures: tuple[tuple[str, Spectrum, Mapping[str, float]], ...] = (

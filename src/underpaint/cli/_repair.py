@@ -74,11 +74,11 @@ def repair(
     """
     from underpaint.errors import ScanError
     from underpaint.io import load, save_scan, split_location
-    from underpaint.io.load import refuse_inside
+    from underpaint.io.load import refuse_output_in_scan
     from underpaint.repair import fingerprint
 
     _refuse_to_replace(out)
-    refuse_inside(out, scan)
+    refuse_output_in_scan(out, scan)
     grid = rows_and_columns(bins, "--bin", "2x2")
     asked = _Asked(crop, mask, sum_peaks, pixels, snake, rows, row_shift, live_time, grid)
     if not asked.anything:
@@ -161,9 +161,9 @@ def _aligned(scan: "Scan", given: float | None) -> "tuple[Scan, Step]":
     shift = room.find_row_shift(scan) if given is None else room.RowShift(given, 0.0)
     if given is None and not shift.significant:
         facts = {"shift_columns": 0.0, "found_columns": shift.columns, "error_columns": shift.error_columns}
-        return scan, room.Step("rows", f"{shift.in_words()}: left as they are", facts)
+        return scan, room.Step("rows", f"{shift.describe()}: left as they are", facts)
     moved, step = room.with_rows_aligned(scan, shift)
-    return moved, step if given is not None else replace(step, said=f"{shift.in_words()}; {step.said}")
+    return moved, step if given is not None else replace(step, description=f"{shift.describe()}; {step.description}")
 
 
 def _ranges(text: str) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -223,7 +223,7 @@ def mosaic(
                 continue
             read.append((name, Tile(scan if step_mm is None else replace(scan, step_mm=(step_mm, step_mm)), *place)))
         step("Comparing the tiles", 0, 1)
-        found = join_tiles([tile for _, tile in read], register=register, most_pixels=most_pixels)
+        found = join_tiles([tile for _, tile in read], register=register, max_pixels=most_pixels)
         record = {"tiles": [name for name, _ in read], "failed": failed, "mosaic": found.as_record()}
         step("Writing", 0, 1)
         save_scan(found.scan, out, settings=_with_version(record), replace=False)
@@ -246,7 +246,7 @@ def _tell_mosaic(found: Any, names: "Sequence[str]", out: Path, *, quiet: bool) 
         if not own.used:
             pair = f"{Path(names[own.first]).name} and {Path(names[own.second]).name}"
             say(f"! {pair} overlap, but are not alike enough to correct their places ({own.likeness:.2f})", quiet=quiet)
-    for index in found.apart:
+    for index in found.isolated:
         name = Path(names[index]).name
         say(f"! {name} shares too little with any other tile: it lies where the stage says, unchecked", quiet=quiet)
     n_row, n_column, _ = found.scan.shape
@@ -265,7 +265,7 @@ def _tell(steps: "Sequence[Step]", record: dict[str, Any], out: Path, *, quiet: 
         show_json(record | {"out": str(out)})
         return
     for own in steps:
-        say(f"- {own.said}", quiet=quiet)
+        say(f"- {own.description}", quiet=quiet)
     say(f"Wrote {out}; {record['original']} is unchanged.", quiet=quiet)
 
 

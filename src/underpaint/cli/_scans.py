@@ -461,14 +461,14 @@ def info(
     from underpaint.data import survey
     from underpaint.io import scan_info
     from underpaint.io.load import load_each
-    from underpaint.repair import noting_mirrored_rows
+    from underpaint.repair import note_mirrored_rows
 
     grid = rows_and_columns(shape)
     with progress(quiet=quiet or as_json) as step:
         step("Reading the spectra", 0, 1)
         most = math.inf if every else READ_BYTES
         scans = load_each(file, detector=detector, shape=grid, counts_scale=counts_scale)
-        surveys = [survey(noting_mirrored_rows(scan), most_bytes=most / len(scans)) for scan in scans]
+        surveys = [survey(note_mirrored_rows(scan), max_bytes=most / len(scans)) for scan in scans]
         found = [(facts, found_axis(facts)) for facts in map(scan_info, surveys)]
     if as_json:
         facts = [own.facts() | {"calibration": axis.facts()} for own, axis in found]
@@ -745,11 +745,11 @@ def _check_summary(path: Path) -> None:
 
 def _write_summary(records: list[dict[str, Any]], base: Path) -> None:
     from underpaint.io.results.csv_text import write_csv
-    from underpaint.runtime.files import whole_file
+    from underpaint.runtime.files import atomic_write
 
     base.mkdir(parents=True, exist_ok=True)
     names = sorted({name for each in records for name in each["share_above_half"]})
-    with whole_file(base / SUMMARY) as part, part.open("w", newline="", encoding="utf-8") as stream:
+    with atomic_write(base / SUMMARY) as part, part.open("w", newline="", encoding="utf-8") as stream:
         write_csv(stream, [[*_SUMMARY_HEAD, *names], *(_summary_row(each, names) for each in records)])
 
 
@@ -767,7 +767,7 @@ def _save_pictures(found: list[Any], picture: Path, *, overwrite: bool) -> list[
     paths = [picture.with_stem(stem) for stem in stems]
     check_new_files(paths, overwrite=overwrite)
     for path, (own, axis) in zip(paths, found, strict=True):
-        families = () if axis.calibration is None else axis.calibration.found
+        families = () if axis.calibration is None else axis.calibration.families
         figure = spectrum(axis.scan_axis, own.sum_spectrum.counts, own.max_spectrum.counts, families, title=own.name)
         save_png(figure, path)
     return paths

@@ -1,9 +1,9 @@
-"""What is recorded: energy axis, single spectra, lazy scans, background and the networks' transforms."""
+"""Data model: energy axis, single spectra, lazy scans, background and the networks' transforms."""
 
 import sys
 
 if not {"xarray", "dask.array"} & {*sys.modules}:
-    # dask.array would import xarray, and with it pandas (0.4 s, 80 MB), only to know its arrays when it is given one.
+    # dask.array would import xarray and pandas (0.4 s, 80 MB) only to recognise their arrays.
     sys.modules["xarray"] = None  # type: ignore[assignment]
     try:
         import dask.array  # noqa: F401
@@ -12,7 +12,7 @@ if not {"xarray", "dask.array"} & {*sys.modules}:
 
 from underpaint.data.axis import DEFAULT_NETWORK_AXIS, XU_NETWORK_AXIS, EnergyAxis
 from underpaint.data.rebin import rebin, rebin_matrix, rebin_scan, sum_scans
-from underpaint.data.scan import READERS, Scan, Survey, sound_spectra, survey
+from underpaint.data.scan import READERS, Scan, Survey, survey, valid_spectra
 from underpaint.data.spectrum import Spectrum
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "rebin",
     "rebin_matrix",
     "rebin_scan",
-    "sound_spectra",
     "sum_scans",
     "survey",
+    "valid_spectra",
 ]

@@ -25,11 +25,10 @@ def snip(
     fwhm_channels : float or (n_channel,) array
         Full width at half maximum of the detector's peaks, in channels; the clipping window follows it.
     window_per_fwhm : float
-        Half width of the widest clipping window over the FWHM. 2 keeps peaks out; a hump ten times as wide
-        as a peak loses a third of its height, one thirty times as wide a twentieth.
+        Half width of the widest clipping window over the FWHM. 2 excludes peaks; a hump ten times as wide as a peak
+        loses a third of its height, one thirty times as wide a twentieth.
     low_statistics : bool
-        Smooth with the count-dependent digital filter of the paper first; needed where a channel holds
-        fewer than about ten counts.
+        Smooth with the count-dependent digital filter of the paper first; required below about ten counts per channel.
 
     Returns
     -------
@@ -58,14 +57,14 @@ def snip(
 def low_statistics_filter(
     counts: NDArray[np.float64], fwhm_channels: float | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Average each channel over the widest window that holds few counts and shows no slope.
+    """Average each channel over the widest window with few counts and no slope.
 
     Parameters
     ----------
     counts : (..., n_channel) array
         Counts per channel.
     fwhm_channels : float or (n_channel,) array
-        Peak width, channels; windows begin at 1.5 of it on either side and shrink channel by channel.
+        Peak width, channels; windows start at 1.5 widths on either side and shrink by one channel at a time.
 
     Returns
     -------
@@ -75,7 +74,7 @@ def low_statistics_filter(
     References
     ----------
     C. G. Ryan et al., Nucl. Instrum. Methods B 34 (1988) 396-402, section 2 (sum under 75 roots of the count, slope
-    under 1.3; under ten counts in all the slope is not asked for).
+    under 1.3; under ten total counts the slope is not tested).
     """
     n_channel = counts.shape[-1]
     index = np.arange(n_channel)
@@ -86,23 +85,23 @@ def low_statistics_filter(
     filtered = counts.astype(np.float64, copy=True)
     open_still = np.ones(counts.shape, dtype=bool)
     for width in range(int(reach.max()), 0, -1):
-        here = index[reach >= width]
-        total, slope = _window_sums(cumulative, counts, here, width)
+        indices = index[reach >= width]
+        total, slope = _window_sums(cumulative, counts, indices, width)
         few = total < _SUM_FLOOR
-        small = total < _SUM_PER_ROOT * np.sqrt(counts[..., here])
+        small = total < _SUM_PER_ROOT * np.sqrt(counts[..., indices])
         flat = (slope >= 1 / _SLOPE_LIMIT) & (slope <= _SLOPE_LIMIT)
-        take = (few | (small & flat)) & open_still[..., here]
-        filtered[..., here] = np.where(take, total / (2 * width + 1), filtered[..., here])
-        open_still[..., here] &= ~take
+        take = (few | (small & flat)) & open_still[..., indices]
+        filtered[..., indices] = np.where(take, total / (2 * width + 1), filtered[..., indices])
+        open_still[..., indices] &= ~take
     return filtered
 
 
 def _window_sums(
-    cumulative: NDArray[np.float64], counts: NDArray[np.float64], here: NDArray[np.intp], width: int
+    cumulative: NDArray[np.float64], counts: NDArray[np.float64], indices: NDArray[np.intp], width: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    left = cumulative[..., here] - cumulative[..., here - width]
-    right = cumulative[..., here + width + 1] - cumulative[..., here + 1]
-    return left + counts[..., here] + right, (right + 1) / (left + 1)
+    left = cumulative[..., indices] - cumulative[..., indices - width]
+    right = cumulative[..., indices + width + 1] - cumulative[..., indices + 1]
+    return left + counts[..., indices] + right, (right + 1) / (left + 1)
 
 
 def _check(spectra: NDArray[np.float64], fwhm: NDArray[np.float64]) -> None:
@@ -130,6 +129,6 @@ def _clip(values: NDArray[np.float64], reach: NDArray[np.intp]) -> NDArray[np.fl
         inner = slice(width, n_channel - width)
         mean = 0.5 * (values[..., : n_channel - 2 * width] + values[..., 2 * width :])
         clipped = np.minimum(values[..., inner], mean)
-        # A channel joins once the window has shrunk to its own reach: low energies are clipped more tightly.
+        # A channel is clipped once the window has shrunk to its reach: low energies have narrower windows.
         values[..., inner] = np.where(reach[inner] >= width, clipped, values[..., inner])
     return values

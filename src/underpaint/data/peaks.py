@@ -50,7 +50,7 @@ def peak_counts(
     Returns
     -------
     (n_channel,) array
-        Counts per channel; a line outside the axis adds what falls inside.
+        Counts per channel; a line outside the axis contributes the part inside.
     """
     return peak_columns(axis, energy_kev, area, fwhm_kev, np.zeros(energy_kev.size, dtype=np.intp), 1)[:, 0]
 

@@ -1,13 +1,12 @@
 """How much one count is worth in stored values: rates, normalised or rescaled stacks are not counts.
 
-Two things tell. Values that are whole multiples of one number (of the whole scan, or of each pixel) are counts times
-that number, if they scatter as such. And counts scatter with a variance that equals their mean; values that are counts
-times a scale, with the scale times their mean. The scatter is taken from the fourth differences along the channels of
-each pixel, where lines and background leave next to nothing, so that it does not matter whether neighbouring pixels
-hold other paint. Where channels are not independent (smoothed, or moved to another energy axis) the scatter grows when
-channels are added up, and says nothing of a scale. Whole numbers that were scaled and rounded leave out some numbers
-(a factor above 1) or scatter less than counts do (below 1). The square root or the logarithm of counts does not scatter
-more where it is larger.
+There are two criteria. Values that are integer multiples of one number (of the scan, or of each pixel) are counts times
+that number, if their noise agrees. And counts have a variance equal to their mean; scaled counts, the scale times their
+mean. The variance is computed from fourth differences along the channels of each pixel, in which lines and background
+nearly vanish, so that it does not matter whether neighbouring pixels hold other paint. Where channels are not
+independent (smoothed, or moved to another energy axis) the scatter grows when channels are added up, and says nothing
+of a scale. Whole numbers that were scaled and rounded leave out some numbers (a factor above 1) or scatter less than
+counts do (below 1). The square root or the logarithm of counts does not scatter more where it is larger.
 """
 
 from dataclasses import dataclass
@@ -22,33 +21,33 @@ from underpaint.data.robust import theil_slope
 Array = NDArray[np.float64]
 
 AS_COUNTS = (0.6, 1.6)
-"""Scales that are left alone: dead-time correction multiplies counts by 1.0 to 1.5, and shifts no deviation by much."""
+"""Scales that are ignored: dead-time correction multiplies counts by 1.0 to 1.5, with little effect on deviations."""
 _DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
 _MERGED = (1, 2, 4)
 """Channels that are added up, to see whether they are independent."""
-_N_GROUP, _LEAST_IN_GROUP = 24, 5
-_LEAST_VALUES, _LEAST_IN_PIXEL = 200, 40
-_MOST_ERROR = 0.2
+_N_GROUP, _MIN_IN_GROUP = 24, 5
+_MIN_VALUES, _MIN_IN_PIXEL = 200, 40
+_MAX_ERROR = 0.2
 _AGREES = (0.5, 2.0)
 _INDEPENDENT = (0.75, 1.35)
 _OFF_WHOLE, _RESOLVED = 0.02, 0.1
-_MOST_LEVELS = 4000
+_MAX_LEVELS = 4000
 _SHARE_WITH_QUANTUM = 0.8
-_MOST_LEVELS_OF_SIZE, _LEAST_PER_LEVEL, _LEAST_IN_LEVEL = 24, 300, 60
-_LEAST_MEAN, _UNDER_DISPERSED = 0.8, 0.75
-_LEAST_RISE, _LEAST_RANGE = 0.5, 3.0
-_LEAST_LEVELS, _LEAST_BRIGHT = 4, 3.0
+_MAX_LEVELS_OF_SIZE, _MIN_PER_LEVEL, _MIN_IN_LEVEL = 24, 300, 60
+_MIN_MEAN, _UNDER_DISPERSED = 0.8, 0.75
+_MIN_RISE, _MIN_RANGE = 0.5, 3.0
+_MIN_LEVELS, _MIN_BRIGHT = 4, 3.0
 _WITH_LINES = 1.3
 _NEARBY = 4
 _OF_ROUNDING, _DEPENDENT = 0.25, 1.8
-_LEAST_FITTING = 0.999
-_LEAST_DISTINCT, _USUAL, _ADDS_UP = 8, 0.9, (1.2, 30.0)
-_LEAST_SHARED = 0.3
-_LEAST_SCALE, _RISES = 0.01, (0.5, 1.5)
+_MIN_FITTING = 0.999
+_MIN_DISTINCT, _USUAL, _ADDS_UP = 8, 0.9, (1.2, 30.0)
+_MIN_SHARED = 0.3
+_MIN_SCALE, _RISES = 0.01, (0.5, 1.5)
 _SMOOTHED = 3.0
 _COMBED, _N_TRIED = 200, 1001
-_COMB_FACTORS, _LEAST_COMBED = (1.1, 40.0), 4
-_LEAST_LEFT_OUT, _MOST_MET = 50.0, 0.02
+_COMB_FACTORS, _MIN_COMBED = (1.1, 40.0), 4
+_MIN_LEFT_OUT, _MAX_MET = 50.0, 0.02
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,12 @@ class Scale:
     value : float
         1: they are counts. Of values with a scale for each pixel, the median.
     uncertainty : float
-        One standard deviation; 0 where the scale is exact.
+        One standard deviation; 0 if exact.
     of_pixel : bool
-        Each pixel has a scale of its own.
+        Whether each pixel has a separate scale.
     rounding : float or None
-        For whole numbers that are scaled counts, rounded: what is added before they are divided by the scale, 0 for the
-        nearest whole number, 0.5 for the one below. None where nothing was rounded.
+        For integers that are rounded scaled counts: offset added before division by the scale: 0 if rounded to nearest,
+        0.5 if rounded down. None without rounding.
     """
 
     value: float
@@ -75,7 +74,7 @@ class Scale:
 
 
 class Sample:
-    """Values of some pixels, which tell whether they are counts.
+    """Values of some pixels, to decide whether they are counts.
 
     Parameters
     ----------
@@ -92,16 +91,16 @@ class Sample:
 
     @cached_property
     def _is_measured(self) -> bool:
-        return self._levels.size >= _LEAST_DISTINCT and _looks_measured(self._spectra)
+        return self._levels.size >= _MIN_DISTINCT and _looks_measured(self._spectra)
 
     @cached_property
     def _variances(self) -> tuple[Array, Array]:
         return _variances(self._spectra, without_lines=True)
 
     def scale(self) -> Scale | None:
-        """Estimate what one count is worth; None where the values do not tell: too few, smoothed, or without noise."""
+        """Estimate the value of one count; None if undetermined: too few values, smoothed, or without noise."""
         spectra = self._spectra
-        if (spectra > 0).sum() < _LEAST_VALUES or not self._is_measured:
+        if (spectra > 0).sum() < _MIN_VALUES or not self._is_measured:
             return None
         exact = quantum(self._levels, self._resolution)
         if (exact is None or exact == 1) and self._whole:
@@ -118,15 +117,17 @@ class Sample:
         first = scales[0]
         if exact is not None and _within(first.value / exact, _AGREES):
             return Scale(exact)
-        each = [quantum(spectrum, self._resolution) for spectrum in spectra if (spectrum > 0).sum() >= _LEAST_IN_PIXEL]
-        known = [value for value in each if value is not None]
-        if len(known) > _SHARE_WITH_QUANTUM * max(len(each), 1) and _within(first.value / np.median(known), _AGREES):
-            return Scale(float(np.median(known)), of_pixel=True)
+        each = [quantum(spectrum, self._resolution) for spectrum in spectra if (spectrum > 0).sum() >= _MIN_IN_PIXEL]
+        estimates = [value for value in each if value is not None]
+        if len(estimates) > _SHARE_WITH_QUANTUM * max(len(each), 1) and _within(
+            first.value / np.median(estimates), _AGREES
+        ):
+            return Scale(float(np.median(estimates)), of_pixel=True)
         independent = all(_within(scale.value / first.value, _INDEPENDENT) for scale in scales)
-        return first if independent and first.uncertainty < _MOST_ERROR * first.value else None
+        return first if independent and first.uncertainty < _MAX_ERROR * first.value else None
 
     def transform(self) -> str:
-        """Return the function of the counts, "square root" or "logarithm"; "" where the values rise with the counts.
+        """Return the function of the counts, "square root" or "logarithm"; "" if the values are proportional to them.
 
         The variance of counts, also scaled, rises as their mean; that of their square root is the same everywhere, and
         that of their logarithm falls.
@@ -137,27 +138,27 @@ class Sample:
         mean, variance = mean[mean.size // 3 :], variance[mean.size // 3 :]  # the faintest are 0 or 1 count
         if self._whole:
             mean, variance = mean[variance > _OF_ROUNDING], variance[variance > _OF_ROUNDING]
-        if mean.size < _LEAST_LEVELS or mean[-1] < self._whole * _LEAST_BRIGHT or not (variance > 0).all():
+        if mean.size < _MIN_LEVELS or mean[-1] < self._whole * _MIN_BRIGHT or not (variance > 0).all():
             return ""
         rise = theil_slope(np.log(mean), np.log(variance))
-        if rise < -_LEAST_RISE and mean[-1] > _LEAST_RANGE / 2 * mean[0]:
+        if rise < -_MIN_RISE and mean[-1] > _MIN_RANGE / 2 * mean[0]:
             return "logarithm"
-        return "square root" if rise < _LEAST_RISE and mean[-1] > _LEAST_RANGE * mean[0] else ""
+        return "square root" if rise < _MIN_RISE and mean[-1] > _MIN_RANGE * mean[0] else ""
 
 
-def in_own_quanta(block: NDArray[Any], usual: float) -> NDArray[np.float32]:
-    """Return (n_row, n_column, n_channel) values in units of each pixel's quantum; of ``usual`` where it has none."""
+def as_quanta(block: NDArray[Any], usual: float) -> NDArray[np.float32]:
+    """Return (n_row, n_column, n_channel) values in units of each pixel's quantum, or of ``usual`` without one."""
     resolution, counts = _resolution(block.dtype), np.empty(block.shape, np.float32)
     for index in np.ndindex(block.shape[:2]):
         spectrum = block[index].astype(np.float64)
-        known = np.isfinite(spectrum).all() and (spectrum > 0).sum() >= _LEAST_IN_PIXEL
-        exact = quantum(spectrum, resolution) if known else None
+        usable = np.isfinite(spectrum).all() and (spectrum > 0).sum() >= _MIN_IN_PIXEL
+        exact = quantum(spectrum, resolution) if usable else None
         counts[index] = spectrum / usual if exact is None else np.rint(spectrum / exact)
     return counts
 
 
 def quantum(values: Array, resolution: float) -> float | None:
-    """Return the largest number of which all values are whole multiples; None where there is none.
+    """Return the largest number of which all values are integer multiples; None without one.
 
     Parameters
     ----------
@@ -167,15 +168,17 @@ def quantum(values: Array, resolution: float) -> float | None:
         Relative rounding of the values.
     """
     levels = np.unique(values[values > 0])
-    levels = levels[np.diff(levels, prepend=0.0) > 4 * resolution * levels][:_MOST_LEVELS]
+    levels = levels[np.diff(levels, prepend=0.0) > 4 * resolution * levels][:_MAX_LEVELS]
     if not levels.size or levels[0] <= 0:
         return None
     smallest = float(np.diff(levels, prepend=0.0).min())
-    return next((own for part in (1, 2, 3) if (own := _fitted(levels, smallest / part, resolution)) is not None), None)
+    return next(
+        (value for part in (1, 2, 3) if (value := _fitted(levels, smallest / part, resolution)) is not None), None
+    )
 
 
 def _fitted(levels: Array, guess: float, resolution: float) -> float | None:
-    """Fit a quantum to more and more levels, as far as it says which multiple each of them is."""
+    """Fit a quantum to increasingly many levels, as far as the multiple of each is determined."""
     size = 2
     while True:
         used = levels[:size]
@@ -192,16 +195,16 @@ def _fitted(levels: Array, guess: float, resolution: float) -> float | None:
 
 def scatter(spectra: Array) -> Scale | None:
     """Return variance over mean from fourth differences; of the fainter half of the channels, which lines spare."""
-    if spectra.shape[1] < _N_GROUP * _LEAST_IN_GROUP:
+    if spectra.shape[1] < _N_GROUP * _MIN_IN_GROUP:
         return None
     squared = np.sum(np.diff(spectra, 4, axis=1) ** 2, axis=0)
     expected = _windowed(spectra.sum(axis=0), _DIFFERENCE**2)
     order = np.argsort(expected, kind="stable")
     order = order[expected[order] > 0]
-    if order.size < _N_GROUP * _LEAST_IN_GROUP:
+    if order.size < _N_GROUP * _MIN_IN_GROUP:
         return None
     groups = np.array_split(order, _N_GROUP)[: _N_GROUP // 2]
-    ratio = np.array([squared[own].sum() / expected[own].sum() for own in groups])
+    ratio = np.array([squared[group].sum() / expected[group].sum() for group in groups])
     value = float(np.median(ratio))
     return Scale(value, float(1.25 * ratio.std() / np.sqrt(ratio.size))) if value > 0 else None
 
@@ -209,10 +212,10 @@ def scatter(spectra: Array) -> Scale | None:
 def _variances(spectra: Array, *, without_lines: bool = False) -> tuple[Array, Array]:
     """Return mean and variance of the values, by their size; of windows of five channels.
 
-    From fourth differences of each pixel, to which lines add; ``without_lines``, where they do, from those of what is
-    left when a multiple of a neighbour of the same paint is taken away.
+    From fourth differences of each pixel, which lines increase; with ``without_lines``, from those of the difference to
+    a scaled neighbour of the same paint.
     """
-    n_level = int(np.clip(spectra.size // _LEAST_PER_LEVEL, 6, _MOST_LEVELS_OF_SIZE))
+    n_level = int(np.clip(spectra.size // _MIN_PER_LEVEL, 6, _MAX_LEVELS_OF_SIZE))
     if spectra.size == 0 or spectra.shape[1] < 2 * _DIFFERENCE.size or not spectra.any():
         return np.empty(0), np.empty(0)
     mean, norm = _windowed(spectra, np.ones(_DIFFERENCE.size)) / _DIFFERENCE.size, float((_DIFFERENCE**2).sum())
@@ -230,33 +233,33 @@ def _variances(spectra: Array, *, without_lines: bool = False) -> tuple[Array, A
 
     expected = _windowed(spectra, _DIFFERENCE**2 / norm)  # on flanks of lines less than the mean
     n_window, total = np.bincount(level, minlength=n_level), sums(expected)
-    enough = n_window >= _LEAST_IN_LEVEL
+    has_enough = n_window >= _MIN_IN_LEVEL
     ratio = sums(np.diff(spectra, 4, axis=1) ** 2 / norm) / np.maximum(total, 1e-300)
     if without_lines and len(spectra) > 2:
-        other = _alike(spectra)
-        factor = (spectra.sum(axis=1) / spectra[other].sum(axis=1))[:, None]
-        apart = np.diff(spectra - factor * spectra[other], 4, axis=1) ** 2 / norm / (1 + factor**2)
-        of_both = (mean + factor**2 * mean[other]) / (1 + factor**2)
+        partner = _similar_spectra(spectra)
+        factor = (spectra.sum(axis=1) / spectra[partner].sum(axis=1))[:, None]
+        squared_difference = np.diff(spectra - factor * spectra[partner], 4, axis=1) ** 2 / norm / (1 + factor**2)
+        of_both = (mean + factor**2 * mean[partner]) / (1 + factor**2)
         level = np.clip(np.searchsorted(edges, of_both[used], side="right") - 1, 0, n_level - 1)
-        of_both = (expected + factor**2 * expected[other]) / (1 + factor**2)
-        by_pairs = sums(apart) / np.maximum(sums(of_both), 1e-300)
+        of_both = (expected + factor**2 * expected[partner]) / (1 + factor**2)
+        by_pairs = sums(squared_difference) / np.maximum(sums(of_both), 1e-300)
         n_pair = np.bincount(level, minlength=n_level)
-        ratio = np.where((n_pair >= _LEAST_IN_LEVEL) & (_WITH_LINES * by_pairs < ratio), by_pairs, ratio)
-    mean_of_level = (total / np.maximum(n_window, 1))[enough]
-    return mean_of_level, np.asarray(ratio[enough] * mean_of_level)
+        ratio = np.where((n_pair >= _MIN_IN_LEVEL) & (_WITH_LINES * by_pairs < ratio), by_pairs, ratio)
+    mean_of_level = (total / np.maximum(n_window, 1))[has_enough]
+    return mean_of_level, np.asarray(ratio[has_enough] * mean_of_level)
 
 
 def _windowed(spectra: Array, weights: Array) -> Array:
     """Sum windows of neighbouring channels with symmetric weights, along the last axis."""
-    kept = spectra.shape[-1] - weights.size + 1
-    return np.asarray(sum(weight * spectra[..., first : first + kept] for first, weight in enumerate(weights)))
+    n_window = spectra.shape[-1] - weights.size + 1
+    return np.asarray(sum(weight * spectra[..., first : first + n_window] for first, weight in enumerate(weights)))
 
 
 def _looks_measured(spectra: Array) -> bool:
-    """Whether spectra look like measured ones: noise over a shape that many of them share.
+    """Whether spectra look measured: noise on a shape common to many of them.
 
-    The variance of noise adds up from channel to channel, that of a curve which somebody computed explodes; and of
-    random numbers without a shape two halves have nothing in common. Neither says anything of a scale.
+    The variance of noise is additive over channels, that of a computed curve is not; and two halves of random numbers
+    without a shape do not correlate. Neither determines a scale.
     """
     squared = [np.diff(_merged(spectra, size), 4, axis=1) ** 2 for size in (1, 2)]
     if any(each.size == 0 for each in squared):
@@ -270,14 +273,14 @@ def _looks_measured(spectra: Array) -> bool:
         if len(spectra) > 1
         else (spectra[:, : spectra.shape[1] // 2 * 2 : 2], spectra[:, 1::2])
     )
-    one, other = (half.sum(axis=0) for half in halves)
-    return bool(one.std() > 0 and other.std() > 0 and np.corrcoef(one, other)[0, 1] > _LEAST_SHARED)
+    half_a, half_b = (half.sum(axis=0) for half in halves)
+    return bool(half_a.std() > 0 and half_b.std() > 0 and np.corrcoef(half_a, half_b)[0, 1] > _MIN_SHARED)
 
 
-def _alike(spectra: Array) -> NDArray[np.intp]:
-    """Return the pixel nearby whose spectrum is most like that of each pixel, in wide bands.
+def _similar_spectra(spectra: Array) -> NDArray[np.intp]:
+    """Return the nearby pixel with the most similar spectrum in wide bands.
 
-    Their scatter is not that of fourth differences, which the choice therefore leaves as it is.
+    Their noise is independent of fourth differences, so the choice causes no bias.
     """
     starts = np.arange(0, spectra.shape[1], max(spectra.shape[1] // 32, 1))
     bands = np.add.reduceat(spectra, starts, axis=1)
@@ -289,19 +292,19 @@ def _alike(spectra: Array) -> NDArray[np.intp]:
 
 
 def _under_dispersed(spectra: Array, mean: Array, variance: Array) -> Scale | None:
-    """Return the scale of whole numbers that are counts times less than 1, rounded, by their variance."""
-    mean, variance = mean[mean >= _LEAST_MEAN], variance[mean >= _LEAST_MEAN]
-    if mean.size < 2 * _LEAST_LEVELS:
+    """Return the scale of integers that are rounded counts times less than 1, from their variance."""
+    mean, variance = mean[mean >= _MIN_MEAN], variance[mean >= _MIN_MEAN]
+    if mean.size < 2 * _MIN_LEVELS:
         return None
-    # Faint values are rounded too coarsely, and lines add to bright ones.
+    # Small values are rounded too coarsely, and lines increase large ones.
     middle = slice(mean.size // 4, -(mean.size // 4) or None)
     ratio = _without_rounding(variance)[middle] / mean[middle]
     value, error = float(np.median(ratio)), float(1.25 * ratio.std() / np.sqrt(ratio.size))
-    if not _LEAST_SCALE < value < min(_UNDER_DISPERSED, 1 - 4 * error):
+    if not _MIN_SCALE < value < min(_UNDER_DISPERSED, 1 - 4 * error):
         return None
     wide_mean, wide = _variances(_merged(spectra, 2), without_lines=True)
-    wide_mean, wide = wide_mean[wide_mean >= _LEAST_MEAN], wide[wide_mean >= _LEAST_MEAN]
-    if wide_mean.size < 2 * _LEAST_LEVELS or not (wide > 0).all():
+    wide_mean, wide = wide_mean[wide_mean >= _MIN_MEAN], wide[wide_mean >= _MIN_MEAN]
+    if wide_mean.size < 2 * _MIN_LEVELS or not (wide > 0).all():
         return None
     rise = theil_slope(np.log(wide_mean), np.log(_without_rounding(wide)))
     wide_middle = slice(wide_mean.size // 4, -(wide_mean.size // 4) or None)
@@ -314,26 +317,26 @@ def _without_rounding(variance: Array) -> Array:
 
 
 def _comb(spectra: Array, levels: Array) -> Scale | None:
-    """Return the scale of whole numbers that are counts times more than 1, rounded: some numbers are never there."""
-    there = np.bincount(spectra[(spectra > 0) & (spectra < _COMBED)].astype(int), minlength=_COMBED)
+    """Return the scale of integers that are rounded counts times more than 1: some integers never occur."""
+    occupied = np.bincount(spectra[(spectra > 0) & (spectra < _COMBED)].astype(int), minlength=_COMBED)
     numbers = np.arange(_COMBED)
     low_factor, high_factor = _COMB_FACTORS
-    if len(spectra) < _LEAST_COMBED:  # a factor of few spectra may be that of their dead time
+    if len(spectra) < _MIN_COMBED:  # a factor of few spectra may be that of their dead time
         low_factor = AS_COUNTS[1]
     factors = np.geomspace(high_factor, low_factor, int(4 * _COMBED * np.log(high_factor / low_factor)))
     slack = numbers * 0.5 * (factors[0] / factors[1] - 1)
     suspects = []  # by factor, the largest first, then by rounding
     for rounding in (0.0, 0.5):
         off = np.abs(numbers + rounding - factors[:, None] * np.rint((numbers + rounding) / factors[:, None]))
-        left_out = off > 0.5 + slack
-        left_out[:, 0] = False
+        is_off = off > 0.5 + slack
+        is_off[:, 0] = False
         # The lesser of the nearest numbers below and above that can be there.
-        below = np.maximum.accumulate(np.where(left_out, 0, numbers), axis=1)
-        above = np.minimum.accumulate(np.where(left_out, _COMBED, numbers)[:, ::-1], axis=1)[:, ::-1]
-        nearest = np.minimum(there[below], np.append(there, 0)[above])
-        usual, met = (left_out * nearest).sum(axis=1), left_out @ there
+        below = np.maximum.accumulate(np.where(is_off, 0, numbers), axis=1)
+        above = np.minimum.accumulate(np.where(is_off, _COMBED, numbers)[:, ::-1], axis=1)[:, ::-1]
+        nearest = np.minimum(occupied[below], np.append(occupied, 0)[above])
+        usual, occurring = (is_off * nearest).sum(axis=1), is_off @ occupied
         suspects += [
-            (index, rounding) for index in np.flatnonzero((usual > _LEAST_LEFT_OUT) & (met < _MOST_MET * usual))
+            (index, rounding) for index in np.flatnonzero((usual > _MIN_LEFT_OUT) & (occurring < _MAX_MET * usual))
         ]
     refused = {0.0: np.inf, 0.5: np.inf}  # the last factor that larger levels contradict, by rounding
     for index, rounding in sorted(suspects):
@@ -347,24 +350,24 @@ def _comb(spectra: Array, levels: Array) -> Scale | None:
 
 
 def _sharpened(levels: Array, factor: float, rounding: float) -> Scale | None:
-    """Narrow a scale down by larger and larger levels; None where some are no rounded multiples of it."""
+    """Refine a scale with increasing levels; None if some are not rounded multiples of it."""
     low, high = 0.97 * factor, 1.01 * factor
     for largest in (_COMBED, 10 * _COMBED, 100 * _COMBED):
         used = levels[levels < largest] + rounding
         factors = np.linspace(low, high, _N_TRIED)
         off = np.abs(used - factors[:, None] * np.rint(used / factors[:, None]))
         share = (off <= 0.5 + 1e-6 + (high - low) / _N_TRIED * used / factor).mean(axis=1)
-        if share.max() < _LEAST_FITTING:
+        if share.max() < _MIN_FITTING:
             return None
-        # The largest ones: smaller scales leave out fewer numbers.
+        # The largest ones: smaller scales skip fewer integers.
         fitting = np.split(places := np.flatnonzero(share == share.max()), np.flatnonzero(np.diff(places) > 1) + 1)[-1]
         low, high = factors[max(fitting[0] - 1, 0)], factors[min(fitting[-1] + 1, _N_TRIED - 1)]
     return Scale(float(np.mean(factors[fitting])), rounding=rounding)
 
 
 def _merged(spectra: Array, size: int) -> Array:
-    whole = spectra.shape[1] // size * size
-    return np.asarray(spectra[:, :whole].reshape(len(spectra), -1, size).sum(axis=2))
+    n_used = spectra.shape[1] // size * size
+    return np.asarray(spectra[:, :n_used].reshape(len(spectra), -1, size).sum(axis=2))
 
 
 def _resolution(dtype: np.dtype[Any]) -> float:

@@ -14,13 +14,13 @@ from underpaint.data.scan import Scan, name_of_sum
 from underpaint.errors import CalibrationError, ScanError
 
 _AT_ONCE = 128
-"""Spectra that are moved at once: they are turned over in the process, which is fast where they fit the cache."""
+"""Spectra rebinned at once: they are transposed, which is fast if they fit the cache."""
 
 
 def rebin_matrix(axis_from: EnergyAxis, edges_kev_to: NDArray[np.float64]) -> sparse.csr_array:
     """Share of each old channel that falls into each new bin.
 
-    Counts are taken as spread evenly over the width of their channel.
+    Counts are distributed uniformly over the width of their channel.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def rebin(counts: NDArray[Any], axis: EnergyAxis, edges_kev: NDArray[np.float64]
     Returns
     -------
     (..., n_bin) float32 array
-        Counts per new bin (no longer whole numbers).
+        Counts per new bin (not integers).
 
     Raises
     ------
@@ -92,8 +92,8 @@ def apply_rebin(counts: NDArray[Any], matrix: sparse.csr_array) -> NDArray[np.fl
     moved = np.empty((len(flat), matrix.shape[1]), np.float32)
     single = matrix.astype(np.float32)
     for first in range(0, len(flat), _AT_ONCE):
-        own = slice(first, first + _AT_ONCE)
-        moved[own] = flat[own].astype(np.float32, copy=False) @ single
+        part = slice(first, first + _AT_ONCE)
+        moved[part] = flat[part].astype(np.float32, copy=False) @ single
     return moved.reshape(*counts.shape[:-1], matrix.shape[1])
 
 
@@ -105,10 +105,10 @@ def rebin_scan(scan: Scan, axis: EnergyAxis) -> Scan:
     CalibrationError
         The scan has no energy axis.
     """
-    own = scan.require_axis()
-    if own == axis:
+    source_axis = scan.require_axis()
+    if source_axis == axis:
         return scan
-    matrix = rebin_matrix(own, axis.edges_kev)
+    matrix = rebin_matrix(source_axis, axis.edges_kev)
     chunks = (*scan.counts.chunks[:2], (axis.n_channel,))
     counts = scan.counts.map_blocks(
         apply_rebin, matrix, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0, 0), "f4")
@@ -117,7 +117,7 @@ def rebin_scan(scan: Scan, axis: EnergyAxis) -> Scan:
 
 
 def sum_scans(scans: Sequence[Scan]) -> Scan:
-    """Add the detectors of one scan after moving each to the first one's energy axis.
+    """Add the detectors of one scan after rebinning each to the first one's energy axis.
 
     Parameters
     ----------
@@ -127,8 +127,7 @@ def sum_scans(scans: Sequence[Scan]) -> Scan:
     Returns
     -------
     Scan
-        Named after the first; its live time is the sum where all are known. A pixel is there
-        where it is in all.
+        Named after the first; its live time is the sum if all are known. A pixel is present if it is in all.
 
     Raises
     ------
@@ -166,16 +165,16 @@ def sum_scans(scans: Sequence[Scan]) -> Scan:
 
 def _total(*counts: NDArray[Any]) -> NDArray[np.float32]:
     total = counts[0].astype(np.float32)
-    for one in counts[1:]:
-        total += one
+    for addend in counts[1:]:
+        total += addend
     return total
 
 
 def _sum_times(times: list[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
-    known = [time for time in times if time is not None]
-    return np.sum(known, axis=0) if len(known) == len(times) else None
+    times_used = [time for time in times if time is not None]
+    return np.sum(times_used, axis=0) if len(times_used) == len(times) else None
 
 
 def _all_present(masks: list[NDArray[np.bool_] | None]) -> NDArray[np.bool_] | None:
-    known = [mask for mask in masks if mask is not None]
-    return np.logical_and.reduce(known) if known else None
+    masks_used = [mask for mask in masks if mask is not None]
+    return np.logical_and.reduce(masks_used) if masks_used else None

@@ -1,4 +1,4 @@
-"""Statistics that a few outliers do not move; scipy.stats has them, too, but takes half a second to import."""
+"""Statistics robust to outliers; also in scipy.stats, which takes half a second to import."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -21,27 +21,27 @@ from underpaint.errors import CalibrationError, ScanError
 Array = NDArray[np.float64]
 Block = tuple[slice, slice]
 Progress = Callable[[int, int], None]
-_LEAST_BLOCKS = 3
-_MOST_COUNTS = 1e12
+_MIN_BLOCKS = 3
+_MAX_COUNTS = 1e12
 """In a channel of a pixel; a detector that counts a million a second would need eleven days."""
-_MOST_SAMPLED = 4096
-_MOST_TILES = 16
+_MAX_SAMPLED = 4096
+_MAX_TILES = 16
 """Along the rows, and along the columns."""
-_LEAST_CLIPPED = 10
+_MIN_CLIPPED = 10
 _FLAT_CHANNELS = 3
 _TYPE_MAXIMA = tuple(2**bits - 1 for bits in (7, 8, 10, 12, 14, 15, 16, 31, 32))
 
 
 @dataclass(frozen=True, repr=False)
 class Scan:
-    """A scan as lazy counts with what its file says about it.
+    """A scan: lazy counts and the metadata of its file.
 
     Parameters
     ----------
     counts : (n_row, n_column, n_channel) dask array
-        Counts, any numeric type; chunked over rows (and columns), whole along the channel.
+        Counts, any numeric type; chunked over rows (and columns), not along the channel.
     axis : EnergyAxis or None
-        Energy calibration; None where the file has none (``calibrate`` finds it).
+        Energy calibration; None if the file has none (``calibrate`` finds it).
     name : str
         Short name, used for result folders.
     source : str
@@ -55,17 +55,17 @@ class Scan:
     detector : str
         The detector's name or serial number; "" where unknown.
     present : (n_row, n_column) bool array, or None
-        False where the pixel's spectrum is missing; None where all are there.
+        False where the pixel's spectrum is missing; None if all are present.
     notes : tuple of str
-        What the reader wants the user to know (files skipped, times unknown ...).
+        Notes for the user (files skipped, times unknown ...).
     metadata : dict
-        What else the file says, by its own names.
+        Other metadata, by the file's names.
     counts_scale : float
-        What was stored per count: the file's values were divided by it. Of a scan with a scale for each pixel, the
-        median.
+        Stored value per count, by which the file's values were divided. The median for a scan with a scale for each
+        pixel.
     detectors : tuple of Scan
-        Those whose sum the counts are, in the same channels. Empty where the counts were changed since, or where there
-        is one detector.
+        Detectors whose sum the counts are, in the same channels. Empty after changes of the counts, or for a single
+        detector.
 
     Examples
     --------
@@ -110,8 +110,8 @@ class Scan:
     def __repr__(self) -> str:
         n_row, n_column, n_channel = self.shape
         axis = self.axis
-        known = "none" if axis is None else f"{1e3 * axis.gain_kev:.3f} eV per channel from {axis.zero_kev:.3f} keV"
-        facts = {"file": self.source, "format": self.format, "detector": self.detector, "axis": known}
+        axis_text = "none" if axis is None else f"{1e3 * axis.gain_kev:.3f} eV per channel from {axis.zero_kev:.3f} keV"
+        facts = {"file": self.source, "format": self.format, "detector": self.detector, "axis": axis_text}
         lines = [f"<underpaint scan {self.name}: {n_row} rows x {n_column} columns x {n_channel} channels>"]
         lines += [f"  {name:11s} {text}" for name, text in facts.items() if text]
         return "\n".join([*lines, *(f"  note        {note}" for note in self.notes)])
@@ -128,7 +128,7 @@ class Scan:
         return self.shape[0] * self.shape[1]
 
     def require_axis(self) -> EnergyAxis:
-        """Return the energy axis, or say how to get one."""
+        """Return the energy axis, or raise an error on how to get one."""
         if self.axis is None:
             raise CalibrationError(
                 f"Scan {self.name!r} has no energy calibration. "
@@ -149,7 +149,7 @@ class Scan:
             start += n_row
 
     def blocks(self) -> Iterator[tuple[slice, slice]]:
-        """Rows and columns, block by block as the dask array is chunked: what a reader reads in one piece."""
+        """Rows and columns of each block, the chunks of the dask array that a reader reads at once."""
         for rows in self.row_blocks():
             start = 0
             for n_column in self.counts.chunks[1]:
@@ -159,7 +159,7 @@ class Scan:
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Read the counts of a rectangle of pixels.
 
-        From the file itself where that is possible, since dask reads whole blocks.
+        Directly from the file if possible, since dask reads full blocks.
         """
         reader = READERS.get(self.counts.name)
         if reader is not None and reader.shape == self.shape:
@@ -173,18 +173,18 @@ class Scan:
         return Spectrum(counts, self.axis, live, real, f"{self.name} ({row}, {column})")
 
     def present_counts(self) -> Any:
-        """Lazy counts with 0 where the pixel is missing, marked so or because a value is no number."""
+        """Lazy counts with 0 for missing pixels, marked or with an invalid value."""
         counts = self.counts
         if counts.dtype.kind == "f":
             counts = da.where(da.isfinite(counts), counts, 0)
         return counts if self.present is None else da.where(self.present[:, :, None], counts, 0)
 
     def sum_spectrum(self) -> Spectrum:
-        """Sum over the pixels that are there; see :func:`~underpaint.data.survey` for more from one reading."""
+        """Sum over the present pixels; see :func:`~underpaint.data.survey` for more from one reading."""
         return survey(self).sum_spectrum()
 
     def max_spectrum(self) -> Spectrum:
-        """Largest count of any pixel, channel by channel; it shows what the sum hides."""
+        """Largest count of any pixel by channel; it shows elements of few pixels."""
         return survey(self).max_spectrum()
 
 
@@ -197,14 +197,14 @@ def _time(time_s: NDArray[np.float64] | None, row: int, column: int) -> float | 
     return None if time_s is None or np.isnan(time_s[row, column]) else float(time_s[row, column])
 
 
-def sound_spectra(counts: NDArray[Any]) -> NDArray[np.bool_]:
+def valid_spectra(counts: NDArray[Any]) -> NDArray[np.bool_]:
     """(...) True where a spectrum of (..., n_channel) has counts, none of them negative or not a number."""
     # A minimum with a NaN is NaN, and no comparison with NaN is true.
     most = counts.max(axis=-1)
     return np.asarray((counts.min(axis=-1) >= 0) & np.isfinite(most) & (most > 0))
 
 
-# --- one reading of a scan: what its pixels hold together, and what is wrong with them -----------------
+# --- survey of a scan: sum, maximum, counts per pixel, invalid values -----------------------------------
 
 
 class CountsReader(Protocol):
@@ -230,22 +230,22 @@ READERS: WeakValueDictionary[str, CountsReader] = WeakValueDictionary()
 
 @dataclass(frozen=True)
 class Survey:
-    """What one reading of a scan, or of a part of it, tells.
+    """Summary of one reading of a scan, or of a part of it.
 
     Parameters
     ----------
     scan : Scan
-        The scan, with unusable pixels among the missing ones, and notes on what is wrong with the values first.
+        The scan, with unusable pixels marked as missing, and notes on invalid values first.
     total, highest : (n_channel,) arrays
-        Sum and maximum over the pixels that are there and were read, counts.
+        Sum and maximum over the present pixels that were read, counts.
     pixel_counts : (n_row, n_column) array
-        Counts of each pixel; 0 where it is missing, NaN where it was not read.
+        Counts of each pixel; 0 if missing, NaN if not read.
     tiles : (n_tile, n_channel) array
         Sums over rectangles of pixels, up to 16 along the rows and along the columns.
     tile_pixels : (n_tile,) array
         Pixels in each.
     sample : (n, n_channel) array
-        Spectra of some of the pixels that are there, spread at random, counts.
+        Spectra of a random sample of the present pixels, counts.
     """
 
     scan: Scan
@@ -267,13 +267,15 @@ class Survey:
         return float(np.isfinite(self.pixel_counts).mean())
 
     def sum_spectrum(self) -> Spectrum:
-        """Sum over the pixels, with their summed times where these are known for every pixel."""
-        whole = self.read_share == 1
-        live, real = (self._time(own) if whole else None for own in (self.scan.live_time_s, self.scan.real_time_s))
+        """Sum over the pixels, with the summed times if known for every pixel."""
+        is_complete = self.read_share == 1
+        live, real = (
+            self._time(time_s) if is_complete else None for time_s in (self.scan.live_time_s, self.scan.real_time_s)
+        )
         return Spectrum(self.total, self.scan.axis, live, real, f"{self.scan.name} (sum)")
 
     def max_spectrum(self) -> Spectrum:
-        """Largest count of any pixel, channel by channel; it shows what the sum hides."""
+        """Largest count of any pixel by channel; it shows elements of few pixels."""
         return Spectrum(self.highest, self.scan.axis, None, None, f"{self.scan.name} (maximum)")
 
     def _time(self, time_s: Array | None) -> float | None:
@@ -283,35 +285,35 @@ class Survey:
         return float(used.sum()) if np.isfinite(used).all() else None
 
 
-def survey(scan: Scan, *, progress: Progress | None = None, most_bytes: float = np.inf) -> Survey:
+def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = np.inf) -> Survey:
     """Read a scan block by block, on all cores; missing pixels count nowhere.
 
-    Pixels with a value that is negative or no number are missing, which a note of the result's scan says.
+    Pixels with negative or invalid values become missing, with a note in the result's scan.
 
     Parameters
     ----------
     scan : Scan
     progress : callable, optional
         Called with (pixels done, pixels in all).
-    most_bytes : float
+    max_bytes : float
         Of a larger scan only about so much is read, in blocks spread evenly over it.
 
     Raises
     ------
     ScanError
-        A block that is read is damaged, a channel holds more counts than can be, or no pixel holds numbers.
+        A block that is read is damaged, a channel has impossible counts, or no pixel is valid.
     """
     blocks = list(scan.blocks())
-    wanted = max(int(len(blocks) * min(most_bytes / max(scan.counts.nbytes, 1), 1.0)), min(_LEAST_BLOCKS, len(blocks)))
-    blocks = [blocks[index] for index in np.linspace(0, len(blocks) - 1, wanted).astype(int)]
+    n_read = max(int(len(blocks) * min(max_bytes / max(scan.counts.nbytes, 1), 1.0)), min(_MIN_BLOCKS, len(blocks)))
+    blocks = [blocks[index] for index in np.linspace(0, len(blocks) - 1, n_read).astype(int)]
     grid = _cuts(scan.shape[0]), _cuts(scan.shape[1])
     tiles, tile_pixels = np.zeros((len(grid[0]) * len(grid[1]), scan.shape[2])), np.zeros(len(grid[0]) * len(grid[1]))
     highest, pixel_counts = np.zeros(scan.shape[2]), np.full(scan.shape[:2], np.nan)
     usable = np.ones(scan.shape[:2], bool) if scan.present is None else scan.present.copy()
-    wall, done, sample = _Wall(), 0, []
+    wall, n_done, sample = _Wall(), 0, []
     picked = np.zeros(scan.shape[:2], bool)
-    picked.flat[np.random.default_rng(0).permutation(np.flatnonzero(usable))[:_MOST_SAMPLED]] = True
-    # Threads of its own rather than dask's, where a group of blocks waits for the slowest of the one before.
+    picked.flat[np.random.default_rng(0).permutation(np.flatnonzero(usable))[:_MAX_SAMPLED]] = True
+    # Separate threads, since dask's groups of blocks wait for the slowest one of the group before.
     with ThreadPoolExecutor(CPU_COUNT) as threads:
         for block, part in zip(blocks, threads.map(partial(_block_survey, scan, grid, picked), blocks), strict=True):
             for tile, total, n_pixel in part.tiles:
@@ -321,9 +323,9 @@ def survey(scan: Scan, *, progress: Progress | None = None, most_bytes: float = 
             pixel_counts[block], usable[block] = part.pixel_counts, part.usable
             wall = wall.joined(part.wall)
             sample.append(part.sample)
-            done += part.usable.size
+            n_done += part.usable.size
             if progress is not None:
-                progress(done, scan.n_pixel)
+                progress(n_done, scan.n_pixel)
     _require_usable(scan, usable, pixel_counts)
     notes = (
         *_clipped_note(wall, int(tile_pixels.sum()), scan.shape[2]),
@@ -331,11 +333,11 @@ def survey(scan: Scan, *, progress: Progress | None = None, most_bytes: float = 
         *_residue_note(scan),
     )
     present = scan.present if scan.present is None and usable.all() else usable
-    seen = replace(scan, present=present, notes=tuple(dict.fromkeys((*notes, *scan.notes))))
+    cleaned = replace(scan, present=present, notes=tuple(dict.fromkeys((*notes, *scan.notes))))
     spectra, total = np.concatenate(sample), tiles.sum(axis=0)
     if not len(spectra):
         spectra = total[None] / tile_pixels.sum()
-    return Survey(seen, total, highest, pixel_counts, tiles, tile_pixels, spectra)
+    return Survey(cleaned, total, highest, pixel_counts, tiles, tile_pixels, spectra)
 
 
 @dataclass(frozen=True)
@@ -350,7 +352,7 @@ class _Wall:
 
     def joined(self, other: "_Wall") -> "_Wall":
         if self.value != other.value:
-            return max(self, other, key=lambda own: own.value)
+            return max(self, other, key=lambda wall: wall.value)
         return _Wall(
             self.value,
             self.number + other.number,
@@ -361,7 +363,7 @@ class _Wall:
 
     def clips(self) -> bool:
         """Whether values stop there: more of them than right below, at a number type's end or in flat tops."""
-        if self.number < _LEAST_CLIPPED or self.number <= self.below:
+        if self.number < _MIN_CLIPPED or self.number <= self.below:
             return False
         return self.value in _TYPE_MAXIMA or self.number >= _FLAT_CHANNELS * self.n_pixel
 
@@ -387,12 +389,12 @@ def _block_survey(
     if not usable.all():
         counts = np.where(usable[:, :, None], counts, counts.dtype.type(0))
     highest = counts.reshape(-1, counts.shape[-1]).max(axis=0)
-    if highest.size and highest.max() > _MOST_COUNTS:
+    if highest.size and highest.max() > _MAX_COUNTS:
         raise ScanError(
             f"Cannot use {scan.source or scan.name}: a channel holds {float(highest.max()):.3g} counts, up to "
-            f"{_MOST_COUNTS:.0e} are possible. Is it damaged, or were negative counts stored as numbers without a sign?"
+            f"{_MAX_COUNTS:.0e} are possible. Is it damaged, or were negative counts stored as unsigned numbers?"
         )
-    # Whole numbers are added as such, which is faster and exact.
+    # Integers are added as such, which is faster and exact.
     sums = np.uint64 if counts.dtype.kind == "u" else np.float64
     tiles = [
         (tile, counts[inside].sum(axis=(0, 1), dtype=sums).astype(np.float64), int(usable[inside].sum()))
@@ -404,12 +406,12 @@ def _block_survey(
 
 
 def _cuts(size: int) -> list[slice]:
-    borders = np.linspace(0, size, min(size, _MOST_TILES) + 1).astype(int)
+    borders = np.linspace(0, size, min(size, _MAX_TILES) + 1).astype(int)
     return [slice(int(low), int(high)) for low, high in pairwise(borders)]
 
 
 def _tiles_in(grid: tuple[list[slice], list[slice]], block: Block) -> Iterator[tuple[int, Block]]:
-    """Number of each tile that a block touches, and what of the block lies in it."""
+    """Number of each tile that a block overlaps, and the part of the block in it."""
     for first, rows in _overlaps(grid[0], block[0]):
         for second, columns in _overlaps(grid[1], block[1]):
             yield first * len(grid[1]) + second, (rows, columns)
@@ -423,7 +425,7 @@ def _overlaps(cuts: list[slice], part: slice) -> Iterator[tuple[int, slice]]:
 
 
 def _wall_of(counts: NDArray[Any], highest: NDArray[Any]) -> _Wall:
-    """Look at the channels that reach the highest value; the others cannot be clipped there."""
+    """Examine the channels that reach the highest value; the others cannot be clipped."""
     top = highest.max()
     if top <= 1:
         return _Wall()
@@ -464,16 +466,16 @@ def _residue_note(scan: Scan) -> tuple[str, ...]:
 
 
 def _require_usable(scan: Scan, usable: NDArray[np.bool_], pixel_counts: Array) -> None:
-    there = np.isfinite(pixel_counts)
+    is_finite = np.isfinite(pixel_counts)
     if scan.present is not None:
-        there &= scan.present
-    if there.any() and not usable[there].any():
+        is_finite &= scan.present
+    if is_finite.any() and not usable[is_finite].any():
         raise ScanError(
-            f"Cannot use {scan.source or scan.name}: none of its {int(there.sum())} pixels holds counts; each has "
+            f"Cannot use {scan.source or scan.name}: none of its {int(is_finite.sum())} pixels holds counts; each has "
             "values that are NaN, infinite or negative. Export the raw counts again."
         )
 
 
-def _percent(part: int, whole: int) -> str:
-    share = 100 * part / max(whole, 1)
+def _percent(part: int, total: int) -> str:
+    share = 100 * part / max(total, 1)
     return f"{share:.0f} %" if share >= 1 else f"{share:.2g} %"

@@ -17,9 +17,9 @@ class Spectrum:
     counts : (n_channel,) array
         Counts per channel.
     axis : EnergyAxis or None
-        Energy calibration; None where the file has none.
+        Energy calibration; None if the file has none.
     live_time_s, real_time_s : float or None
-        Times in seconds; None where unknown.
+        Times in seconds; None if unknown.
     """
 
     counts: NDArray[np.float64]

@@ -12,7 +12,7 @@ def log_log_root(counts: NDArray[Any]) -> NDArray[np.float64]:
     Parameters
     ----------
     counts : (..., n_channel) array
-        Counts per channel; negative ones are taken as zero.
+        Counts per channel; negative values are set to zero.
 
     References
     ----------
@@ -32,7 +32,7 @@ def normalised_log_log_root(counts: NDArray[Any]) -> NDArray[np.float64]:
 
     Notes
     -----
-    The paper does not say how it normalises; the maximum is the likeliest reading.
+    The paper does not define the normalisation; the maximum is the likeliest interpretation.
     """
     values = log_log_root(counts)
     top = values.max(axis=-1, keepdims=True)

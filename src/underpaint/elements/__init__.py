@@ -1,10 +1,10 @@
 """Scan -> element maps: net counts of each line family, by a linear fit, with their uncertainties."""
 
 from underpaint.elements._families import CANDIDATES
+from underpaint.elements.element_sources import known_families
 from underpaint.elements.evidence import LineEvidence, line_evidence
-from underpaint.elements.fit import ElementFit, fit_elements, plan_all_families, prepare_fit, sound_part
+from underpaint.elements.fit import ElementFit, fit_elements, plan_all_families, prepare_fit, valid_part
 from underpaint.elements.fixed_fit import FitPlan, plan_fit
-from underpaint.elements.known import known_families
 from underpaint.elements.quantities import Quantifier, QuantityRequest, quantify
 from underpaint.elements.spectrum_fit import Family, SpectrumFit, fit_spectrum
 from underpaint.elements.standards import parse_composition, scale_from_standard
@@ -33,6 +33,6 @@ __all__ = [
     "prepare_fit",
     "quantify",
     "scale_from_standard",
-    "sound_part",
     "unlikeness",
+    "valid_part",
 ]

@@ -1,4 +1,4 @@
-"""Templates of line families: what one count of a family looks like in the detector's channels."""
+"""Templates of line families: the spectrum of one count of a family in the detector's channels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ CANDIDATES = (
     "Ag_K", "Cd_K", "Sn_K", "Sb_K", "Cd_L", "Sn_L", "Sb_L", "Ba_L", "W_L", "Au_L", "Hg_L", "Pb_L", "Bi_L", "Th_L",
     "U_L", "Hg_M", "Pb_M",
 )  # fmt: skip
-"""Families that paints, grounds, metal leaf, restorations and air show between 1.4 and 30 keV."""
+"""Families of paints, grounds, metal leaf, restorations and air between 1.4 and 30 keV."""
 FIXED_CANDIDATES = tuple(
     name for name in CANDIDATES if name not in ("V_K", "Ga_K", "Ge_K", "Y_K", "Nb_K", "Bi_L", "Th_L", "U_L")
 )
 """Those among which a fit with fixed line ratios may choose.
 
-Vanadium hides under titanium's K-beta and bismuth on the flank of lead's L-alpha, where a fault of one per cent in the
-strong line looks like them.
+Vanadium overlaps titanium's K-beta and bismuth the flank of lead's L-alpha, where an error of one per cent in the
+strong line has the same shape.
 """
 ANODES = ("Mo", "Rh", "Pd", "Ag")
 """Of the usual tubes, the hard ones: where the anode is not known, their lines may be scattered."""
@@ -63,27 +63,29 @@ class Template:
 
 @lru_cache(maxsize=256)
 def family_template(name: str, detector: Detector, axis: EnergyAxis, excitation_kev: float) -> Template | None:
-    """Make a family's template; None where its strongest line lies outside the axis or cannot be excited."""
+    """Make a family's template; None if its strongest line is outside the axis or is not excited."""
     symbol, shell = name.split("_")
     energy, rate = family_lines(symbol, shell, excitation_kev)
     if energy.size == 0 or not axis.start_kev < energy[rate.argmax()] < axis.stop_kev:
         return None
-    seen = rate * efficiency(detector, energy)
+    detected = rate * efficiency(detector, energy)
     order = np.argsort(energy)
-    energy, seen = energy[order], seen[order]
-    # The response counts lost photons; a count of the area is a count seen, so the efficiency is divided out.
-    lines = response_matrix(detector, axis, energy) * (seen / efficiency(detector, energy) / seen.sum())[:, None]
+    energy, detected = energy[order], detected[order]
+    # The response includes the efficiency; areas are detected counts, so it is divided out.
+    lines = (
+        response_matrix(detector, axis, energy) * (detected / efficiency(detector, energy) / detected.sum())[:, None]
+    )
     cuts = np.flatnonzero(np.diff(energy) > _GROUP_GAP_KEV) + 1
-    parts = sorted(np.split(np.arange(energy.size), cuts), key=lambda part: -float(seen[part].sum()))
+    parts = sorted(np.split(np.arange(energy.size), cuts), key=lambda part: -float(detected[part].sum()))
     return Template(name, np.stack([lines[part].sum(axis=0) for part in parts]))
 
 
 def family_templates(
     names: Sequence[str], detector: Detector, axis: EnergyAxis, excitation_kev: float
 ) -> list[Template]:
-    """Make the templates of all families that the axis can show."""
-    made = (family_template(name, detector, axis, excitation_kev) for name in names)
-    return [template for template in made if template is not None]
+    """Make the templates of all families within the axis."""
+    templates = (family_template(name, detector, axis, excitation_kev) for name in names)
+    return [template for template in templates if template is not None]
 
 
 def scatter_templates(instrument: Instrument, axis: EnergyAxis) -> list[Template]:
@@ -99,13 +101,16 @@ def scatter_templates(instrument: Instrument, axis: EnergyAxis) -> list[Template
     else:
         widths = np.zeros(len(source.energy_kev)) if source.width_kev is None else np.asarray(source.width_kev)
         energy, rate = np.asarray(source.energy_kev)[widths == 0], np.asarray(source.weight)[widths == 0]
-        unshifted = [Template("Elastic", own) for own in _one_group(detector, axis, energy, rate)]
+        unshifted = [Template("Elastic", profile) for profile in _one_group(detector, axis, energy, rate)]
     if energy.size == 0:
         return unshifted
     shifted = compton_energy(energy, instrument.geometry.scattering_angle_deg)
     # The profile's width is that of light atoms (oil, chalk): about 0.8 keV FWHM at 21 keV.
     spread = _COMPTON_SIGMA_PER_KEV * shifted
-    return [*unshifted, *(Template("Compton", own) for own in _one_group(detector, axis, shifted, rate, spread))]
+    return [
+        *unshifted,
+        *(Template("Compton", profile) for profile in _one_group(detector, axis, shifted, rate, spread)),
+    ]
 
 
 def _one_group(
@@ -115,7 +120,7 @@ def _one_group(
     rate: NDArray[np.float64],
     spread_kev: NDArray[np.float64] | float = 0.0,
 ) -> list[NDArray[np.float64]]:
-    """Return lines as one group of one count, (1, n_channel); none where none is recorded."""
+    """Return lines as one group of one count, (1, n_channel); empty where none is recorded."""
     inside = (energy_kev > axis.start_kev) & (energy_kev < axis.stop_kev)
     if not rate[inside].sum() > 0:
         return []

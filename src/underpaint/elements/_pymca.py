@@ -15,13 +15,13 @@ from underpaint.physics.instrument import Detector
 _SNIP_PER_FWHM = 2.0
 _UM_PER_CM = 1e4
 _ONE_AT_A_TIME = Lock()
-"""PyMca says nothing of threads."""
+"""PyMca does not document thread safety."""
 
 
 class PymcaFit:
     """``FastXRFLinearFit`` of the same families, ready for any block.
 
-    Areas stand over each pixel's own SNIP background; the deviations are those of a pixel with the mean spectrum.
+    Areas are above each pixel's SNIP background; the deviations are those of a pixel with the mean spectrum.
 
     References
     ----------
@@ -111,7 +111,7 @@ def pymca_configuration(
         symbol, shell = family.split("_")
         peaks.setdefault(symbol, []).append(shell)
     width = int(np.rint(_SNIP_PER_FWHM * np.median(fwhm_channels(detector, axis))))
-    # At few counts the unsmoothed minimum lies low and every area comes out too large; PyMca wants an odd number.
+    # At few counts the unsmoothed minimum is too low and every area too large; PyMca requires an odd number.
     filter_width = 2 * (width // 2) + 1
     configuration["peaks"] = peaks
     configuration["fit"].update(

@@ -1,4 +1,4 @@
-"""Which families a scan shows, and the detector's resolution, from its sum and maximum spectra."""
+"""Selection of the families in a scan, and the detector's resolution, from its sum and maximum spectra."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ Array = NDArray[np.float64]
 _SUM_ERROR, _MAX_ERROR = 0.012, 0.06
 _SHAPE_ERROR = 0.03
 _KNOT_STEP_KEV = 1.5
-_LEAST_SIGNIFICANCE = 10.0
+_MIN_SIGNIFICANCE = 10.0
 _STRONG = 4.0
-_LEAST_SIGNIFICANCE_RARE = 20.0
+_MIN_SIGNIFICANCE_RARE = 20.0
 _RARE = frozenset(("Al_K", "Br_K", "Rb_K", "Zr_K", "Mo_K", "Sb_K", "Sb_L", "W_L"))
 _RATIO_SPREAD = 0.15
 _RATIO_LIMITS = (0.6, 1.6)
@@ -33,7 +33,7 @@ class Problem:
     Parameters
     ----------
     counts, sigma : (n_channel,) arrays
-        Counts, and one standard deviation with the model's own error.
+        Counts, and one standard deviation including the model's error.
     background : (n_channel, n_spline) array
         Columns of the background.
     used : (n_channel,) bool array
@@ -52,8 +52,8 @@ class Problem:
 
     def weighted(self, design: Array) -> tuple[Array, Array]:
         """Design with the background's columns, and counts, over the deviation in the channels used."""
-        whole = np.concatenate([design, self.background], axis=1)
-        return (whole / self.sigma[:, None])[self.used], (self.counts / self.sigma)[self.used]
+        columns_all = np.concatenate([design, self.background], axis=1)
+        return (columns_all / self.sigma[:, None])[self.used], (self.counts / self.sigma)[self.used]
 
     def misfit(self, design: Array) -> float:
         """Mean squared misfit of the best non-negative fit."""
@@ -69,7 +69,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A sum or maximum spectrum with what is known of its channels.
+    """A sum or maximum spectrum with the deviations of its channels.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class Recorded:
     model_error: float
 
     def problem(self, peaks: Array | None = None) -> Problem:
-        """Set the spectrum up; the background is what is left when the known peaks are off."""
+        """Set up the fit; the background is the rest after subtraction of the known peaks."""
         # On the flank of a strong peak a small fault of position or width counts more than one of height.
         flank = _SHAPE_ERROR * self.fwhm * np.abs(np.gradient(self.counts))
         variance = np.maximum(self.counts, 1.0) + (self.model_error * self.counts) ** 2 + flank**2
@@ -97,9 +97,9 @@ class Recorded:
         return Problem(self.counts, np.sqrt(variance), background, self.used)
 
     def cleaned(self, templates: Sequence[Template], always: int = 0) -> tuple[Problem, list[Template]]:
-        """Set the spectrum up over a background without the strong families, whose line ratios are adapted.
+        """Set up the fit over a background without the strong families, whose line ratios are adapted.
 
-        Clipping alone leaves humps where lines crowd, as between lead's and mercury's L lines.
+        Clipping alone leaves humps between neighbouring lines, such as the L lines of lead and mercury.
         """
         first = self.problem()
         strong = significant(first, templates, always, factor=_STRONG)
@@ -107,9 +107,9 @@ class Recorded:
             return first, list(templates)
         adapted = refine_ratios(first, [templates[index] for index in strong])
         design = np.stack([template.counts for template in adapted], axis=1)
-        own = self.problem(design @ first.solve(design))
+        fitted_problem = self.problem(design @ first.solve(design))
         replaced = dict(zip(strong, adapted, strict=True))
-        return own, [replaced.get(index, template) for index, template in enumerate(templates)]
+        return fitted_problem, [replaced.get(index, template) for index, template in enumerate(templates)]
 
 
 def sum_spectrum(total: Array, fwhm: Array, energy_kev: Array, used: NDArray[np.bool_]) -> Recorded:
@@ -118,15 +118,15 @@ def sum_spectrum(total: Array, fwhm: Array, energy_kev: Array, used: NDArray[np.
 
 
 def max_spectrum(highest: Array, fwhm: Array, energy_kev: Array, used: NDArray[np.bool_]) -> Recorded:
-    """Return the maximum spectrum; its line ratios are rougher, for its channels come from different pixels."""
+    """Return the maximum spectrum; its line ratios are less accurate, since its channels are from different pixels."""
     return Recorded(highest, fwhm, energy_kev, used, _MAX_ERROR)
 
 
 def background_columns(counts: Array, fwhm: Array, energy_kev: Array, used: NDArray[np.bool_]) -> Array:
     """Clipped background times cubic splines with a knot every 1.5 keV: too stiff to follow a peak."""
     inside = slice(int(np.flatnonzero(used)[0]), int(np.flatnonzero(used)[-1]) + 1)
-    # Smoothed before, so that clipping does not follow the noise, and after, so that no window's edge is left; the
-    # threshold's step stays outside.
+    # Smoothed before, so that clipping does not follow the noise, and after, to remove the edges of the window, without
+    # the step at the threshold.
     typical = float(np.median(fwhm[inside]))
     smooth = gaussian_filter1d(counts[inside], 0.4 * typical, mode="nearest")
     clipped = gaussian_filter1d(snip(smooth, fwhm[inside]), 0.8 * typical, mode="nearest")
@@ -140,73 +140,74 @@ def background_columns(counts: Array, fwhm: Array, energy_kev: Array, used: NDAr
     return columns
 
 
-def significant(own: Problem, templates: Sequence[Template], always: int = 0, factor: float = 1.0) -> list[int]:
+def significant(problem: Problem, templates: Sequence[Template], always: int = 0, factor: float = 1.0) -> list[int]:
     """Add the family that explains most again and again, then drop those that later ones made needless.
 
-    The first ``always`` templates stay; ``factor`` multiplies the significance asked for. Starting from none matters:
-    many weak families together can mimic a piece of background, and none of them would look needless in the crowd.
+    The first ``always`` templates are kept; ``factor`` multiplies the required significance. Selection starts from
+    none, since many weak families together can fit a part of the background, and none of them would then seem
+    unnecessary.
     """
     columns = np.stack([template.counts for template in templates], axis=1)
     needed = factor * np.array([_needed(template.name) for template in templates])
-    kept = list(range(always))
-    weighted, target = own.weighted(columns)
+    selected = list(range(always))
+    weighted, target = problem.weighted(columns)
     weighted = weighted[:, : len(templates)]
     length = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-30)
-    basis, _ = np.linalg.qr(own.weighted(columns[:, kept])[0])
+    basis, _ = np.linalg.qr(problem.weighted(columns[:, selected])[0])
     new, rest = weighted - basis @ (basis.T @ weighted), target - basis @ (basis.T @ target)
-    while len(kept) < len(templates):
-        strength = _gain(new, rest, length, kept) / needed
+    while len(selected) < len(templates):
+        strength = _gain(new, rest, length, selected) / needed
         if strength.max() < 1:
             break
-        kept.append(int(strength.argmax()))
-        # what is kept now explains its share of the others, too (Gram and Schmidt)
-        direction = new[:, kept[-1]] / np.linalg.norm(new[:, kept[-1]])
+        selected.append(int(strength.argmax()))
+        # the selected column also explains its share of the others (Gram-Schmidt)
+        direction = new[:, selected[-1]] / np.linalg.norm(new[:, selected[-1]])
         new = new - direction[:, None] * (direction @ new)
         rest = rest - direction * (direction @ rest)
-    return _without_needless(own, columns, needed, sorted(kept), always)
+    return _without_needless(problem, columns, needed, sorted(selected), always)
 
 
-def _gain(new: Array, rest: Array, length: Array, kept: Sequence[int]) -> Array:
-    """Significance of each column if it joined those kept; minus infinity for those kept, or for their mixtures.
+def _gain(new: Array, rest: Array, length: Array, selected: Sequence[int]) -> Array:
+    """Significance of each column when added to those selected; minus infinity for those selected and their mixtures.
 
-    ``new`` and ``rest`` are what those kept leave of the columns and of the counts, ``length`` the columns' lengths.
+    ``new`` and ``rest`` are the residuals of the columns and of the counts, ``length`` the lengths of the columns.
     """
     new_length = np.sqrt((new**2).sum(axis=0))
     gain = np.where(new_length > 1e-3 * length, new.T @ rest / np.maximum(new_length, 1e-30), -np.inf)
-    gain[list(kept)] = -np.inf
+    gain[list(selected)] = -np.inf
     return np.asarray(gain)
 
 
-def _without_needless(own: Problem, columns: Array, needed: Array, kept: list[int], always: int) -> list[int]:
+def _without_needless(problem: Problem, columns: Array, needed: Array, selected: list[int], always: int) -> list[int]:
     """Drop the least significant again and again; the deviation is that of the joint fit."""
-    while len(kept) > always:
-        design = columns[:, kept]
-        weighted, _ = own.weighted(design)
+    while len(selected) > always:
+        design = columns[:, selected]
+        weighted, _ = problem.weighted(design)
         scale = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-12)
         covariance = np.linalg.pinv((weighted / scale).T @ (weighted / scale), rcond=1e-10, hermitian=True)
-        # rounding leaves variances of columns that are nearly each other's a little under nothing
-        deviation = np.sqrt(np.maximum(np.diag(covariance), 0.0))[: len(kept)] / scale[: len(kept)]
-        strength = own.solve(design) / np.maximum(deviation, 1e-12) / needed[kept]
+        # rounding can make the variances of nearly collinear columns slightly negative
+        deviation = np.sqrt(np.maximum(np.diag(covariance), 0.0))[: len(selected)] / scale[: len(selected)]
+        strength = problem.solve(design) / np.maximum(deviation, 1e-12) / needed[selected]
         strength[:always] = np.inf
         if strength.min() >= 1:
             break
-        del kept[int(strength.argmin())]
-    return kept
+        del selected[int(strength.argmin())]
+    return selected
 
 
 def _needed(name: str) -> float:
     """Significance that a family needs: more for those that paint rarely has."""
-    return _LEAST_SIGNIFICANCE_RARE if name in _RARE else _LEAST_SIGNIFICANCE
+    return _MIN_SIGNIFICANCE_RARE if name in _RARE else _MIN_SIGNIFICANCE
 
 
-def refine_ratios(own: Problem, templates: Sequence[Template]) -> list[Template]:
+def refine_ratios(problem: Problem, templates: Sequence[Template]) -> list[Template]:
     """Adapt the shares of each family's groups to the sum spectrum: absorption in the paint changes them.
 
-    Each group is free within a prior of 15 % around its share, so that only groups with a peak of their own move.
+    Each group is free within a prior of 15 % around its share, so that only groups with a separate peak change.
     """
-    areas = own.solve(np.stack([template.counts for template in templates], axis=1))
+    areas = problem.solve(np.stack([template.counts for template in templates], axis=1))
     groups = np.concatenate([template.groups for template in templates]).T
-    weighted, target = own.weighted(groups)
+    weighted, target = problem.weighted(groups)
     owner = np.concatenate([np.full(len(template.groups), n) for n, template in enumerate(templates)])
     first = np.flatnonzero(np.diff(owner, prepend=-1))[owner]
     prior = np.eye(owner.size, weighted.shape[1])
@@ -214,16 +215,16 @@ def refine_ratios(own: Problem, templates: Sequence[Template]) -> list[Template]
     rows = np.flatnonzero(first != np.arange(owner.size))
     strength = 1.0 / (_RATIO_SPREAD * np.maximum(areas[owner[rows]], 1e-9))
     augmented = np.concatenate([weighted, prior[rows] * strength[:, None]])
-    free = own.least_squares(augmented, np.append(target, np.zeros(rows.size)))[: owner.size]
+    free = problem.least_squares(augmented, np.append(target, np.zeros(rows.size)))[: owner.size]
     factor = np.clip(np.divide(free, free[first], out=np.ones_like(free), where=free[first] > 0), *_RATIO_LIMITS)
     return [template.with_ratios(factor[owner == n]) for n, template in enumerate(templates)]
 
 
-def fit_noise(own: Problem, build: Callable[[float], list[Template]]) -> float:
+def fit_noise(problem: Problem, build: Callable[[float], list[Template]]) -> float:
     """Electronic noise (keV FWHM) at which the templates fit the sum spectrum best."""
 
     def misfit(noise: float) -> float:
-        return own.misfit(np.stack([template.counts for template in build(noise)], axis=1))
+        return problem.misfit(np.stack([template.counts for template in build(noise)], axis=1))
 
-    found = minimize_scalar(misfit, bounds=_NOISE_RANGE_KEV, method="bounded", options={"xatol": 2e-3, "maxiter": 14})
-    return float(found.x)
+    optimum = minimize_scalar(misfit, bounds=_NOISE_RANGE_KEV, method="bounded", options={"xatol": 2e-3, "maxiter": 14})
+    return float(optimum.x)

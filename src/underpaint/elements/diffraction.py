@@ -1,8 +1,8 @@
 """Diffraction peaks: sharp peaks that one detector of a scan records and the others do not.
 
-A crystal reflects X-rays of one energy into one direction (Bragg), fluorescence goes into all. So the spectra of two
+A crystal reflects X-rays of one energy into one direction (Bragg); fluorescence is isotropic. So the spectra of two
 detectors are compared, after the ratio of their efficiencies, shift and resolution, all smooth over energy and the same
-in the whole scan, are taken out. What differs in all pixels alike is the instrument.
+in the whole scan, are taken out. A difference common to all pixels is due to the instrument.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from scipy.ndimage import maximum_filter1d
 from scipy.special import ndtr
 from scipy.stats import norm
 
-from underpaint.data import EnergyAxis, Scan, sound_spectra
+from underpaint.data import EnergyAxis, Scan, valid_spectra
 from underpaint.data.maps import Results
 from underpaint.data.peaks import resolution_fwhm_kev
 from underpaint.elements._families import CANDIDATES
@@ -30,20 +30,21 @@ Single = NDArray[np.float32]
 
 FALSE_PEAKS = 0.01
 """Peaks in a scan without any that chance may bring; it sets how many sigma are needed."""
-LEAST_SIGMAS = 5.0
-LEAST_PIXELS = 30
-"""Spectra from which pixels can be told from the whole scan."""
-MOST_PIXELS, FEWEST_PIXELS = 0.01, 3
+MIN_SIGMAS = 5.0
+MIN_PIXELS = 30
+"""Minimum number of spectra to distinguish pixels from the scan."""
+MAX_SHARE, MIN_DIFFERING = 0.01, 3
 """Share of the spectra that differ at one energy from which it is no crystals, but paint that absorbs a buried
 element's lines more on the way to one detector than to the other; and that many spectra at least."""
 RATIO_ERROR = 0.1
-"""Least error of a line's ratio between detectors: paint absorbs it on other ways. Larger where the scan says so."""
-LEAST_EXCESS = 0.75
-"""Of a peak in one detector over the one that the others lead to expect, to be one that it has alone."""
+"""Minimum error of a line's ratio between detectors, whose paths through the paint differ; increased where the scan
+requires it."""
+MIN_EXCESS = 0.75
+"""Minimum ratio of a peak in one detector to the one expected from the others."""
 COUNTS_ERROR = 0.01
-"""Of the counts under a peak: what the background's straight line does not follow."""
-INSTRUMENT_RATIO, LEAST_PROMINENCE = 1.5, 0.2
-"""Of a peak in the whole scan over the one expected, and of its excess over the counts there, to be told."""
+"""Relative error of the linear background under a peak."""
+INSTRUMENT_RATIO, MIN_PROMINENCE = 1.5, 0.2
+"""Minimum ratio of a peak in the sum spectrum to the expected one, and of its excess to the counts, to be reported."""
 _RATIO_ERRORS = (0.1, 0.14, 0.2, 0.28, 0.4, 0.6, 0.9)
 _SAMPLE_BYTES, _SAMPLE_PIXELS = 64 * 2**20, 4096
 _LOWEST_KEV, _REFERENCE_KEV = 2.0, 5.9
@@ -58,17 +59,17 @@ _CLIP_SIGMAS = 4.0
 _STRONG_SHARE, _USUAL_STRONG, _USUAL = 0.05, 1.8, 5.1
 """Squared sigmas that a quarter of the pixels with the strongest peaks, and a twentieth of all, may exceed: those of
 normal errors, 1.3 and 3.8, and a third more."""
-_MOST_LISTED = 6
+_MAX_LISTED = 6
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What turns the spectra of one detector, and the sum of the others', into peaks that it has alone.
+    """Matrices that turn the spectra of one detector, and the sum of the others, into peaks of that detector alone.
 
     Parameters
     ----------
-    this, others : (n_merged, n_probe) arrays
-        Peak area at each energy from a count of either, on the detector's own scale.
+    spectrum, rest : (n_merged, n_probe) arrays
+        Peak area at each energy per count of either, on the detector's scale.
     share : (n_merged,) array
         Counts of peaks of the detector expected for one of the others.
     level : float
@@ -76,19 +77,19 @@ class Comparison:
     window : (n_merged, n_probe) array
         One within half a FWHM of each energy.
     components : (n_merged, n_component) array
-        Which way spectra of the others vary most, for scores whose scatter is one.
+        Principal components of the spectra of the others, for scores of unit variance.
     offsets : (n_component,) array
         Added to the scores: their mean is zero.
     usual : (3 + n_component, n_probe) array
-        Difference in the whole scan: constant, by count, by count of the peak, and that by score.
+        Difference in the scan: constant, per count, per count of the peak, and the same per score.
     ratio_error : (n_probe,) array
         Error of the ratio of peaks.
     scale : (n_probe,) array
-        By which the deviations are larger than counting and ``ratio_error`` say.
+        Factor of the deviations over counting statistics and ``ratio_error``.
     """
 
-    this: Single
-    others: Single
+    spectrum: Single
+    rest: Single
     share: Single
     level: float
     window: Single
@@ -98,38 +99,38 @@ class Comparison:
     ratio_error: Array
     scale: Array
 
-    def measured(self, this: Array, others: Array) -> tuple[Array, Array, Array, Array]:
+    def measured(self, single: Array, rest: Array) -> tuple[Array, Array, Array, Array]:
         """Return (n, n_probe) excess, its variance, the peak expected, and (n, 1) expected counts, of merged counts."""
-        expected = others @ self.share
-        total = self.relative(this.sum(axis=1), expected)
-        peak = total * (others @ self.others)
-        variance = this @ self.this**2 + total**2 * (others @ self.others**2) + 1.0
-        variance += (COUNTS_ERROR * (this @ self.window)) ** 2
-        excess = this @ self.this - peak
+        expected = rest @ self.share
+        total = self.relative(single.sum(axis=1), expected)
+        peak = total * (rest @ self.rest)
+        variance = single @ self.spectrum**2 + total**2 * (rest @ self.rest**2) + 1.0
+        variance += (COUNTS_ERROR * (single @ self.window)) ** 2
+        excess = single @ self.spectrum - peak
         return excess, variance, peak, total * expected[:, None]
 
     def relative(self, counts: Single, expected: Single) -> Single:
-        """Return (n, 1) what a pixel's counts are over those expected, where the whole scan has one: relief, shadow."""
+        """Return (n, 1) ratio of a pixel's counts to the expected ones, normalised to the scan: relief, shadow."""
         return np.asarray(np.clip(counts / np.maximum(self.level * expected, 1.0), 0.2, 5.0)[:, None])
 
-    def terms(self, others: Single, peak: Array, expected: Array) -> Array:
-        """Return (n_term, n, n_probe) what the usual difference is made of.
+    def terms(self, rest: Single, peak: Array, expected: Array) -> Array:
+        """Return the (n_term, n, n_probe) terms of the usual difference.
 
-        A ratio changes with the paint: what lies deep is absorbed on ways of different lengths.
+        A ratio depends on the paint: deep layers are absorbed on paths of different lengths.
         """
-        scores = (others / np.maximum(others.sum(axis=1, keepdims=True), 1.0)) @ self.components + self.offsets
+        scores = (rest / np.maximum(rest.sum(axis=1, keepdims=True), 1.0)) @ self.components + self.offsets
         flat = np.ones_like(peak), np.broadcast_to(expected, peak.shape)
         return np.stack([*flat, peak, *(peak * np.clip(score, -4.0, 4.0)[:, None] for score in scores.T)])
 
-    def sigmas(self, this: Single, others: Single) -> Array:
+    def sigmas(self, single: Single, rest: Single) -> Array:
         """Return (n, n_probe) standard deviations by which a detector's peaks exceed those of the others.
 
-        Zero where the others have most of the peak, too: an element whose ratio is unusual there.
+        Zero where the others have most of the peak as well: an element with an unusual ratio.
         """
-        excess, variance, peak, expected = self.measured(this, others)
-        excess = excess - np.einsum("anp,ap->np", self.terms(others, peak, expected), self.usual)
+        excess, variance, peak, expected = self.measured(single, rest)
+        excess = excess - np.einsum("anp,ap->np", self.terms(rest, peak, expected), self.usual)
         sigma = self.scale * np.sqrt(variance + (self.ratio_error * _highest(peak)) ** 2)
-        return np.where(excess > LEAST_EXCESS * peak, excess / sigma, 0.0)
+        return np.where(excess > MIN_EXCESS * peak, excess / sigma, 0.0)
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class Diffraction:
     detectors : tuple of str
         Their names.
     energy_kev : (n_probe,) array
-        Where peaks are looked for.
+        Energies of the peaks, keV.
     fwhm_kev : (n_probe,) array
         Width of a peak there.
     channels : (n_probe, 2) int array
@@ -153,7 +154,7 @@ class Diffraction:
     threshold : float
         Sigmas from which a peak is one.
     notes : tuple of str
-        What differs in the whole scan.
+        Differences in the sum spectra.
     """
 
     detectors: tuple[str, ...]
@@ -173,50 +174,53 @@ class Diffraction:
     def __call__(
         self, detectors: Sequence[NDArray[Any]], present: NDArray[np.bool_] | None = None
     ) -> tuple[Single, Single, NDArray[np.bool_]]:
-        """Look for peaks that one detector has alone.
+        """Find peaks that occur in one detector only.
 
         Parameters
         ----------
         detectors : sequence of (n_row, n_column, n_channel) arrays
             Counts of each.
         present : (n_row, n_column) bool array or None
-            Spectra that are there.
+            Mask of present spectra.
 
         Returns
         -------
         maps : (n_row, n_column, n_detector, 2) array
-            Of the strongest peak in each detector alone: sigmas, and energy, keV. NaN where a spectrum is none.
+            Strongest peak in each detector alone: sigmas, and energy, keV. NaN without a spectrum.
         clean : (n, n_channel) array
-            Summed counts of the pixels with such a peak, which is replaced by what the other detectors have there.
-        where : (n_row, n_column) bool array
+            Summed counts of the pixels with such a peak, which is replaced by that of the other detectors.
+        candidates : (n_row, n_column) bool array
             These pixels.
         """
         shape = detectors[0].shape[:2]
-        flat = [one.reshape(-1, one.shape[-1]) for one in detectors]
+        flat = [array.reshape(-1, array.shape[-1]) for array in detectors]
         maps = np.full((len(flat[0]), len(flat), 2), np.nan, np.float32)
-        sound = np.logical_and.reduce([sound_spectra(one) for one in flat])
+        valid = np.logical_and.reduce([valid_spectra(array) for array in flat])
         if present is not None:
-            sound &= present.ravel()
-        merged = [_merged(one[sound], self.merge, len(self.comparisons[0].share)) for one in flat]
+            valid &= present.ravel()
+        merged = [_merged(array[valid], self.merge, len(self.comparisons[0].share)) for array in flat]
         total = np.sum(merged, axis=0)
-        every = [one.sigmas(this, total - this) for one, this in zip(self.comparisons, merged, strict=True)]
+        every = [
+            comparison.sigmas(single, total - single)
+            for comparison, single in zip(self.comparisons, merged, strict=True)
+        ]
         for number, sigmas in enumerate(every):
             best = sigmas.argmax(axis=1)
-            maps[sound, number, 0] = sigmas[np.arange(len(best)), best]
-            maps[sound, number, 1] = self.energy_kev[best]
-        where = np.nan_to_num(maps[:, :, 0]).max(axis=1) > self.threshold
-        parts = [one[where].astype(np.float32) for one in flat]
+            maps[valid, number, 0] = sigmas[np.arange(len(best)), best]
+            maps[valid, number, 1] = self.energy_kev[best]
+        candidates = np.nan_to_num(maps[:, :, 0]).max(axis=1) > self.threshold
+        parts = [array[candidates].astype(np.float32) for array in flat]
         summed = np.sum(parts, axis=0)
         clean = summed.copy()
-        for sigmas, this, comparison in zip(every, parts, self.comparisons, strict=True):
-            others = summed - this
+        for sigmas, single, comparison in zip(every, parts, self.comparisons, strict=True):
+            rest = summed - single
             share = np.repeat(comparison.share, self.merge)
             share = np.pad(share, (0, max(summed.shape[1] - share.size, 0)), mode="edge")[: summed.shape[1]]
-            expected = others * share
-            expected *= comparison.relative(this.sum(axis=1), expected.sum(axis=1))
-            replaced = self._windows(sigmas[where[sound]] > LEAST_SIGMAS, summed.shape[1])
-            clean += np.where(replaced, expected - this, 0.0)
-        return maps.reshape(*shape, len(flat), 2), clean, where.reshape(shape)
+            expected = rest * share
+            expected *= comparison.relative(single.sum(axis=1), expected.sum(axis=1))
+            replaced = self._windows(sigmas[candidates[valid]] > MIN_SIGMAS, summed.shape[1])
+            clean += np.where(replaced, expected - single, 0.0)
+        return maps.reshape(*shape, len(flat), 2), clean, candidates.reshape(shape)
 
     def _windows(self, peaks: NDArray[np.bool_], n_channel: int) -> NDArray[np.bool_]:
         """Return (n, n_channel) the channels of (n, n_probe) peaks."""
@@ -233,7 +237,7 @@ class Diffraction:
         return Results.of_diffraction(self.keys, maps[..., 0], maps[..., 1], **facts)
 
     def findings(self, results: Results) -> tuple[str, ...]:
-        """Say in words where the results show diffraction, strongest first by number of pixels."""
+        """Return texts on the diffraction in results, the most frequent first."""
         groups: list[tuple[int, str]] = []
         for key, name in zip(self.keys, self.detectors, strict=True):
             sigmas, energy = results.map("diffraction", key), results.map("diffraction_kev", key)
@@ -246,12 +250,12 @@ class Diffraction:
                 groups.append((int(near.sum()), self._finding(name, sigmas, values[near], rows[near], columns[near])))
                 rows, columns, values = rows[~near], columns[~near], values[~near]
         groups.sort(key=lambda group: -group[0])
-        rest = groups[_MOST_LISTED:]
+        rest = groups[_MAX_LISTED:]
         more = (
             f"diffraction at {len(rest)} more energies, in {sum(n for n, _ in rest)} pixels: see the maps of "
             "diffraction in results.h5."
         )
-        return (*(text for _, text in groups[:_MOST_LISTED]), *((more,) if rest else ()))
+        return (*(text for _, text in groups[:_MAX_LISTED]), *((more,) if rest else ()))
 
     def _finding(
         self, name: str, sigmas: Single, energy: Array, rows: NDArray[np.intp], columns: NDArray[np.intp]
@@ -263,13 +267,13 @@ class Diffraction:
         return (
             f"diffraction, no element: detector {name} alone has a sharp peak at {middle:.2f} keV in {n_pixel} "
             f"(clearest at row {rows[best]}, column {columns[best]}: {sigmas[rows[best], columns[best]]:.0f} sigma)"
-            + (f"; it would have been taken for {family}" if family else "")
-            + ". Areas there are those that the other detectors show, and their sigmas are raised by the difference."
+            + (f"; it would be mistaken for {family}" if family else "")
+            + ". Areas there are those of the other detectors, with their sigmas increased by the difference."
         )
 
 
 def plan_diffraction(scan: Scan, axis: EnergyAxis, noise_fwhm_kev: float, fano: float) -> Diffraction | None:
-    """Prepare the comparison of a scan's detectors; None where it has one, or they cannot be compared.
+    """Prepare the comparison of a scan's detectors; None for a single detector, or if they cannot be compared.
 
     Parameters
     ----------
@@ -292,25 +296,25 @@ def plan_diffraction(scan: Scan, axis: EnergyAxis, noise_fwhm_kev: float, fano: 
     merge = max(int(_MERGED_FWHM * float(fwhm) / axis.gain_kev), 1)
     n_merged = axis.n_channel // merge
     samples, totals = _sampled(scan, merge, n_merged)
-    if len(samples[0]) < LEAST_PIXELS or min(one.sum() for one in totals) <= 0:
+    if len(samples[0]) < MIN_PIXELS or min(spectrum.sum() for spectrum in totals) <= 0:
         return None
     grid = EnergyAxis(axis.gain_kev * merge, axis.zero_kev + 0.5 * (merge - 1) * axis.gain_kev, n_merged)
     energy, width = _probes(grid, resolution, np.min(totals, axis=0))
     if not energy.size:
         return None
-    names = tuple(one.detector or str(number) for number, one in enumerate(scan.detectors, 1))
+    names = tuple(detector.detector or str(number) for number, detector in enumerate(scan.detectors, 1))
     n_trial = scan.n_pixel * energy.size * len(names)
-    threshold = max(float(norm.isf(FALSE_PEAKS / n_trial)), LEAST_SIGMAS)
+    threshold = max(float(norm.isf(FALSE_PEAKS / n_trial)), MIN_SIGMAS)
     comparisons, notes = [], []
     for name, sample, total in zip(names, samples, totals, strict=True):
-        others = np.sum(totals, axis=0) - total
+        rest_total = np.sum(totals, axis=0) - total
         rest = np.sum(samples, axis=0) - sample
-        one = _comparison(sample, rest, total, others, grid, energy, width)
-        comparisons.append(one)
-        notes += _whole_scan(name, one, total, others, energy, width)
-        number = maximum_filter1d((one.sigmas(sample, rest) > threshold).sum(axis=0), 5)
-        paint = number > max(MOST_PIXELS * len(sample), FEWEST_PIXELS)
-        comparisons[-1] = replace(one, scale=np.where(paint, np.inf, one.scale))
+        comparison = _comparison(sample, rest, total, rest_total, grid, energy, width)
+        comparisons.append(comparison)
+        notes += _whole_scan(name, comparison, total, rest_total, energy, width)
+        number = maximum_filter1d((comparison.sigmas(sample, rest) > threshold).sum(axis=0), 5)
+        paint = number > max(MAX_SHARE * len(sample), MIN_DIFFERING)
+        comparisons[-1] = replace(comparison, scale=np.where(paint, np.inf, comparison.scale))
         notes += _paint_note(name, energy[paint & (number == maximum_filter1d(number, 9))])
     away = energy[:, None] + 0.8 * width[:, None] * np.array([-1.0, 1.0]) - axis.zero_kev
     channels = np.clip(np.rint(away / axis.gain_kev), 0, axis.n_channel).astype(np.intp) + np.array([0, 1])
@@ -318,7 +322,7 @@ def plan_diffraction(scan: Scan, axis: EnergyAxis, noise_fwhm_kev: float, fano: 
 
 
 def _merged(counts: NDArray[Any], merge: int, n_merged: int) -> Single:
-    """Add up neighbouring channels of (n, n_channel) counts; what is left over at the end is dropped."""
+    """Add up neighbouring channels of (n, n_channel) counts; a remainder at the end is dropped."""
     merged = np.zeros((len(counts), n_merged), np.float32)
     for offset in range(merge):
         merged += counts[:, offset : offset + n_merged * merge : merge]
@@ -328,25 +332,25 @@ def _merged(counts: NDArray[Any], merge: int, n_merged: int) -> Single:
 def _sampled(scan: Scan, merge: int, n_merged: int) -> tuple[list[Single], list[Array]]:
     """Return merged spectra of the same pixels in each detector, and the sums over all pixels that were read."""
     blocks = list(scan.blocks())
-    n_bytes = sum(one.counts.nbytes for one in scan.detectors)
-    wanted = min(max(int(len(blocks) * _SAMPLE_BYTES / n_bytes), 1), len(blocks))
+    n_bytes = sum(detector.counts.nbytes for detector in scan.detectors)
+    n_sampled = min(max(int(len(blocks) * _SAMPLE_BYTES / n_bytes), 1), len(blocks))
     rng = np.random.default_rng(0)
     samples: list[list[Single]] = [[] for _ in scan.detectors]
     totals = [np.zeros(n_merged) for _ in scan.detectors]
-    for index in np.unique(np.linspace(0, len(blocks) - 1, wanted).astype(int)):
+    for index in np.unique(np.linspace(0, len(blocks) - 1, n_sampled).astype(int)):
         block = blocks[index]
-        parts = dask.compute(*(one.counts[block] for one in scan.detectors), scheduler="synchronous")
-        flat = [np.asarray(one).reshape(-1, one.shape[-1]) for one in parts]
-        sound = np.logical_and.reduce([sound_spectra(one) for one in flat])
+        parts = dask.compute(*(detector.counts[block] for detector in scan.detectors), scheduler="synchronous")
+        flat = [np.asarray(part).reshape(-1, part.shape[-1]) for part in parts]
+        valid = np.logical_and.reduce([valid_spectra(spectra) for spectra in flat])
         if scan.present is not None:
-            sound &= scan.present[block].ravel()
-        rows = np.flatnonzero(sound)
-        picked = rng.permutation(len(rows))[: -(-_SAMPLE_PIXELS // wanted)]
-        for number, one in enumerate(flat):
-            merged = _merged(one[rows], merge, n_merged)
+            valid &= scan.present[block].ravel()
+        rows = np.flatnonzero(valid)
+        picked = rng.permutation(len(rows))[: -(-_SAMPLE_PIXELS // n_sampled)]
+        for number, spectra in enumerate(flat):
+            merged = _merged(spectra[rows], merge, n_merged)
             totals[number] += merged.sum(axis=0, dtype=np.float64)
             samples[number].append(merged[picked])
-    return [np.concatenate(one) for one in samples], totals
+    return [np.concatenate(sample) for sample in samples], totals
 
 
 def _probes(grid: EnergyAxis, resolution: Callable[[float], Any], total: Array) -> tuple[Array, Array]:
@@ -369,23 +373,23 @@ def _probes(grid: EnergyAxis, resolution: Callable[[float], Any], total: Array) 
 
 
 def _comparison(
-    sample: Single, rest: Single, total: Array, others: Array, grid: EnergyAxis, energy: Array, width: Array
+    sample: Single, rest: Single, total: Array, rest_total: Array, grid: EnergyAxis, energy: Array, width: Array
 ) -> Comparison:
     """Prepare the comparison of one detector with the others."""
     peaks, window = _filters(grid, energy, width)
-    spread_this, spread_others, share = _mapping(total, others, grid, energy, width, peaks)
-    this = (spread_this @ peaks).astype(np.float32)
+    spread_this, spread_others, share = _mapping(total, rest_total, grid, energy, width, peaks)
+    single = (spread_this @ peaks).astype(np.float32)
     of_others = (spread_others @ (share[:, None] * peaks)).astype(np.float32)
     components, offsets = _components(rest)
-    zero, one = np.zeros((3 + len(offsets), energy.size)), np.ones(energy.size)
+    zero, unit = np.zeros((3 + len(offsets), energy.size)), np.ones(energy.size)
     share = (spread_others @ share).astype(np.float32)
-    level = float(total.sum() / (others @ share))
+    level = float(total.sum() / (rest_total @ share))
     plain = Comparison(
-        this, of_others, share, level, window.astype(np.float32), components, offsets, zero, 0 * one, one
+        single, of_others, share, level, window.astype(np.float32), components, offsets, zero, 0 * unit, unit
     )
     excess, variance, peak, expected = plain.measured(sample, rest)
     highest = _highest(peak)
-    usual, error, scale = zero, np.full(energy.size, RATIO_ERROR), one
+    usual, error, scale = zero, np.full(energy.size, RATIO_ERROR), unit
     terms = plain.terms(rest, peak, expected)
     left = excess - np.median(excess, axis=0)
     for _ in range(4):
@@ -401,19 +405,19 @@ def _comparison(
     return replace(plain, usual=usual, ratio_error=error, scale=scale)
 
 
-def _components(others: Single) -> tuple[Single, Array]:
+def _components(rest: Single) -> tuple[Single, Array]:
     """Return the principal components of (n, n_merged) spectra and the offsets of their scores."""
-    share = others / np.maximum(others.sum(axis=1, keepdims=True), 1.0)
+    share = rest / np.maximum(rest.sum(axis=1, keepdims=True), 1.0)
     mean = share.mean(axis=0, dtype=np.float64)
     root = np.sqrt(mean + 1e-3 * mean.max())  # counting noise is even then
     _, size, vectors = np.linalg.svd((share - mean) / root, full_matrices=False)
-    kept = slice(0, min(_N_COMPONENTS, len(others) // 20))
-    components = (vectors[kept] / root).T / np.maximum(size[kept] / np.sqrt(len(others)), 1e-12)
+    selected = slice(0, min(_N_COMPONENTS, len(rest) // 20))
+    components = (vectors[selected] / root).T / np.maximum(size[selected] / np.sqrt(len(rest)), 1e-12)
     return components.astype(np.float32), -mean @ components
 
 
 def _regressed(excess: Array, terms: Array, weight: Array) -> Array:
-    """Return (n_term, n_probe) coefficients of (n_term, n, n_probe) terms, near zero where the scan does not tell."""
+    """Return the (n_term, n_probe) coefficients of (n_term, n, n_probe) terms; near zero if undetermined."""
     length = np.sqrt(np.maximum((terms**2 * weight).sum(axis=1), 1e-30))
     scaled = terms / length[:, None]
     normal = np.einsum("anp,bnp,np->pab", scaled, scaled, weight, optimize=True)
@@ -427,12 +431,12 @@ def _regressed(excess: Array, terms: Array, weight: Array) -> Array:
 
 
 def _ratio_errors(left: Array, variance: Array, highest: Array) -> Array:
-    """Return (n_probe,) least errors of the ratio that explain the scatter of what is left, where peaks are strongest.
+    """Return the (n_probe,) smallest errors of the ratio that explain the residuals of the strongest peaks.
 
-    These pixels are chosen by what the other detectors show, so that diffraction does not choose them.
+    These pixels are selected by the other detectors, so that diffraction does not bias the selection.
     """
     result = np.full(left.shape[1], RATIO_ERROR)
-    n_strong = max(LEAST_PIXELS, round(_STRONG_SHARE * len(left)))
+    n_strong = max(MIN_PIXELS, round(_STRONG_SHARE * len(left)))
     for probe in range(left.shape[1]):
         strong = np.argsort(-highest[:, probe])[:n_strong]
         for error in _RATIO_ERRORS:
@@ -463,14 +467,14 @@ def _filters(grid: EnergyAxis, energy: Array, width: Array) -> tuple[Array, Arra
 
 
 def _mapping(
-    total: Array, others: Array, grid: EnergyAxis, energy: Array, width: Array, peaks: Array
+    total: Array, rest: Array, grid: EnergyAxis, energy: Array, width: Array, peaks: Array
 ) -> tuple[Array, Array, Array]:
     """Find shift, difference of resolution, and ratio between a detector and the others, from sum spectra.
 
     Returns
     -------
-    this, others : (n_merged, n_merged) arrays
-        What brings the counts of either to one position and resolution; rows are what was recorded.
+    this, rest : (n_merged, n_merged) arrays
+        Matrices that transform the counts of either to a common position and resolution; rows are recorded channels.
     ratio : (n_merged,) array
         Counts of the detector for one of the others.
     """
@@ -481,15 +485,15 @@ def _mapping(
     slope = np.stack([np.ones_like(centre), (centre - centre.mean()) / centre.std()])
     knots = _splines(centre)
     shift, variance = np.zeros_like(centre), np.zeros_like(centre)
-    ratio = np.full(centre.size, total.sum() / others.sum())
+    ratio = np.full(centre.size, total.sum() / rest.sum())
     for _ in range(_N_ROUNDS):
         spread_this = _spread(grid, np.zeros_like(centre), base + np.maximum(-variance, 0.0))
         spread_others = _spread(grid, shift, base + np.maximum(variance, 0.0))
-        target, other = total @ spread_this, others @ spread_others
-        first = np.gradient(other, centre)
+        target, reference = total @ spread_this, rest @ spread_others
+        first = np.gradient(reference, centre)
         second = np.gradient(first, centre)
-        columns = np.concatenate([knots * other, -slope * first * ratio, 0.5 * slope * second * ratio])
-        deviation = np.sqrt(target + ratio**2 * other + (_MISFIT * target) ** 2 + 1.0)
+        columns = np.concatenate([knots * reference, -slope * first * ratio, 0.5 * slope * second * ratio])
+        deviation = np.sqrt(target + ratio**2 * reference + (_MISFIT * target) ** 2 + 1.0)
         weight = used / deviation
         for _ in range(5):
             scaled = (columns * weight).T
@@ -506,25 +510,25 @@ def _mapping(
     return (
         spread_this,
         spread_others,
-        _ratio_of_peaks(total @ spread_this, others @ spread_others, centre, energy, peaks),
+        _ratio_of_peaks(total @ spread_this, rest @ spread_others, centre, energy, peaks),
     )
 
 
-def _ratio_of_peaks(target: Array, other: Array, centre: Array, energy: Array, peaks: Array) -> Array:
+def _ratio_of_peaks(target: Array, reference: Array, centre: Array, energy: Array, peaks: Array) -> Array:
     """Return the (n_merged,) ratio of peaks, which is not that of all counts: scatter goes into other directions.
 
-    Air, windows and dead layers absorb as the third power of the wavelength; all else varies slowly.
+    Air, windows and dead layers absorb with the third power of the wavelength; other factors vary slowly.
     """
-    measured, beside = np.maximum(target @ peaks, 0.0), np.maximum(other @ peaks, 0.0)
+    measured, reference_counts = np.maximum(target @ peaks, 0.0), np.maximum(reference @ peaks, 0.0)
     error = [
         np.sqrt(counts @ peaks**2 + 1.0) / np.maximum(area, 1.0)
-        for counts, area in ((target, measured), (other, beside))
+        for counts, area in ((target, measured), (reference, reference_counts))
     ]
-    both = measured * beside
-    clear = np.flatnonzero((both == maximum_filter1d(both, 5)) & (np.maximum(*error) < 1.0 / LEAST_SIGMAS))
+    product = measured * reference_counts
+    clear = np.flatnonzero((product == maximum_filter1d(product, 5)) & (np.maximum(*error) < 1.0 / MIN_SIGMAS))
     if not clear.size:
-        return np.full(centre.size, target.sum() / other.sum())
-    value = np.log(measured[clear] / beside[clear])
+        return np.full(centre.size, target.sum() / reference.sum())
+    value = np.log(measured[clear] / reference_counts[clear])
     deviation = np.sqrt(_MISFIT**2 + error[0][clear] ** 2 + error[1][clear] ** 2)
     middle = float(np.median(value))
     columns, misfit = _efficiency(energy[clear]), (value - middle) / deviation
@@ -533,15 +537,15 @@ def _ratio_of_peaks(target: Array, other: Array, centre: Array, energy: Array, p
         # absolute deviations are least: an element of the instrument, or a Compton peak, does not pull
         weight = 1.0 / (deviation * np.sqrt(np.maximum(np.abs(misfit), 1.0)))
         design = np.concatenate([columns * weight[:, None], np.diag(1.0 / _EFFICIENCY_PRIOR)])
-        wanted = np.append((value - middle) * weight, np.zeros(len(_EFFICIENCY_PRIOR)))
-        solution = np.linalg.lstsq(design, wanted, rcond=None)[0]
+        target_values = np.append((value - middle) * weight, np.zeros(len(_EFFICIENCY_PRIOR)))
+        solution = np.linalg.lstsq(design, target_values, rcond=None)[0]
         misfit = (value - middle - columns @ solution) / deviation
     low, high = energy[clear][[0, -1]]
     return np.exp(middle + _efficiency(np.clip(centre, 0.9 * low, 1.1 * high)) @ solution)
 
 
 def _efficiency(energy: Array) -> Array:
-    """Return (n, n_term) what the logarithm of a ratio of efficiencies is made of."""
+    """Return the (n, n_term) terms of the logarithm of a ratio of efficiencies."""
     place = np.log(energy / 8.0)
     return np.stack([np.ones_like(energy), place, place**2, place**3, (2.0 / energy) ** 3], axis=-1)
 
@@ -562,7 +566,7 @@ def _spread(grid: EnergyAxis, shift: Array, variance: Array) -> Array:
 
 
 def _family_at(energy_kev: float, fwhm_kev: float) -> str:
-    """Return the family whose strong line lies nearest, within half a FWHM; "" for none."""
+    """Return the family with the nearest strong line within half a FWHM; "" for none."""
     best, nearest = "", 0.5 * fwhm_kev
     for family in CANDIDATES:
         symbol, _, shell = family.partition("_")
@@ -584,13 +588,15 @@ def _paint_note(name: str, energies: Array) -> list[str]:
     ]
 
 
-def _whole_scan(name: str, one: Comparison, total: Array, others: Array, energy: Array, fwhm_kev: Array) -> list[str]:
-    """Say which peaks a detector shows more than the others in the whole scan."""
-    excess, variance, peak, _ = (part[0] for part in one.measured(total[None], others[None]))
+def _whole_scan(
+    name: str, comparison: Comparison, total: Array, rest: Array, energy: Array, fwhm_kev: Array
+) -> list[str]:
+    """Return texts on peaks that are stronger in one detector in the sum spectra."""
+    excess, variance, peak, _ = (part[0] for part in comparison.measured(total[None], rest[None]))
     deviation = np.hypot(RATIO_ERROR * _highest(peak[None])[0], np.sqrt(variance))
     shown = excess + peak
-    top = (shown == maximum_filter1d(shown, 5)) & (excess > LEAST_SIGMAS * deviation)
-    top &= (excess > LEAST_PROMINENCE * (total @ one.window)) & (shown > INSTRUMENT_RATIO * peak)
+    top = (shown == maximum_filter1d(shown, 5)) & (excess > MIN_SIGMAS * deviation)
+    top &= (excess > MIN_PROMINENCE * (total @ comparison.window)) & (shown > INSTRUMENT_RATIO * peak)
     notes = []
     for probe in np.flatnonzero(top):
         family = _family_at(float(energy[probe]), float(fwhm_kev[probe]))

@@ -1,4 +1,4 @@
-"""Whether spectra show lines of groups of pigments, by the fit of all families together."""
+"""Evidence of groups of pigments in spectra, from the fit of all families."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,49 +16,52 @@ from underpaint.physics.instrument import Instrument
 Array = NDArray[np.float64]
 
 SEEN_SIGMAS = 2.0
-"""A family is seen from so many deviations on: what is below shows nothing. At 1e3 counts 3 % of right claims fall."""
+"""Standard deviations from which a family counts as detected. At 1e3 counts, 3 % of correct claims are lost."""
 CERTAIN_SIGMAS = 3.0
-"""Asked of a family that others hide, of soft lines where hard ones are not excited, and of the anode's."""
+"""The same for a family that others overlap, for soft lines where hard ones are not excited, and for the anode's
+lines."""
 PROVEN_SIGMAS = 10.0
-"""A family over so many deviations proves its element present; what other families may bring is in the deviation."""
+"""A family over so many deviations proves its element; what other families may contribute is in the deviation."""
 BACKGROUND_ERROR = 0.05
 """Of the counts under a family: a smaller hump may be of the background's shape."""
 AREAS_SIGMAS = (1.0, 1e3)
-"""Areas that lines which show may have, deviations: any in between is as likely on a logarithmic scale."""
-MOST_FOR = 3.0
-"""Log-odds at most that an area adds to a network's answer, which knows it, too."""
-MOST_SCATTERED = 2.0
-"""An anode's line so many times as strong, over the scatter under it, as where it is weakest is not scattered alone."""
-LEAST_OVERVOLTAGE = 1.2
-"""Voltage over absorption edge from which missing lines tell of a missing element."""
+"""Range of areas of detectable lines, deviations; the prior is uniform in the logarithm."""
+MAX_LOG_ODDS = 3.0
+"""Log-odds at most that an area adds to a network's answer, which uses the area, too."""
+MAX_SCATTERED = 2.0
+"""Ratio of an anode's line to the scatter under it, relative to the pixel with the smallest ratio, above which it is
+not scatter alone."""
+MIN_OVERVOLTAGE = 1.2
+"""Ratio of voltage to absorption edge above which missing lines are evidence of absence."""
 SOFT_OVERVOLTAGE = 0.8
 """Voltage over the K edge up to which an element that has K and L lines must show certain L lines: at 20 kV cadmium."""
-LEAST_SIGMA = 1e-3
+MIN_SIGMA = 1e-3
 """Counts: least deviation by which an area is divided."""
-_LEAST_SHARE_ABOVE = 1e-3
+_MIN_SHARE_ABOVE = 1e-3
 _DEVIATIONS = (-3.0, 12.0)
-"""Range outside which a deviation says no more."""
+"""Range outside which a deviation adds nothing."""
 
 
 @dataclass(frozen=True)
 class LineEvidence:
-    """What tells whether spectra speak against groups of pigments, or prove that their elements are present.
+    """Test whether spectra contradict groups of pigments, or prove that their elements are present.
 
     Parameters
     ----------
     groups : tuple of str
-        Groups that are judged.
+        Groups that are tested.
     columns : tuple of (n,) int arrays
         Of each group, its families among the columns of the fit, hard ones first.
     expected : tuple of (n,) bool arrays
-        Whether the source excites those so well that missing lines speak against the element.
+        Whether the source excites them so well that missing lines contradict the element.
     crowded : (n_group,) bool array
-        Whether a group's hard lines are far from excited: soft ones among potassium's and calcium's are left.
+        Whether a group's hard lines are not excited, so that only soft ones among those of potassium and calcium
+        remain.
     scattered : tuple of (int, int, float)
-        Groups whose line is the anode's: their index, the line's column, and how many counts of it are scattered for
-        each that lies under it. Both are scattered alike by whatever is there.
+        Groups with a line of the anode: group index, column of the line, and scattered counts of the line per count
+        under it. Both scatter in the same proportion from any sample.
     of_anode : (n_group,) bool array
-        Whether the group's element is the anode's, or may be where the anode is not known: its lines prove nothing.
+        Whether the group's element is the anode's, or may be if the anode is not known: its lines prove nothing.
     """
 
     groups: tuple[str, ...]
@@ -69,21 +72,21 @@ class LineEvidence:
     of_anode: NDArray[np.bool_]
 
     def __call__(self, shown: Evidence) -> NDArray[np.bool_]:
-        """Return (n, n_group): True where a spectrum speaks against a group.
+        """Return (n, n_group): True where a spectrum contradicts a group.
 
-        None of its families is seen and one is missing; or its line is the anode's own, scattered.
+        None of its families is detected and one is missing; or its line is scatter of the anode's line.
         """
         deviations = _deviations(shown, shown.under)
-        seen = deviations > np.where(shown.hidden, CERTAIN_SIGMAS, SEEN_SIGMAS)
+        detected = deviations > np.where(shown.hidden, CERTAIN_SIGMAS, SEEN_SIGMAS)
         result = np.zeros((len(deviations), len(self.groups)), bool)
         for group, (columns, expected) in enumerate(zip(self.columns, self.expected, strict=True)):
             if self.crowded[group]:
-                result[:, group] = ~(seen[:, columns] & (deviations[:, columns] > CERTAIN_SIGMAS)).any(axis=1)
+                result[:, group] = ~(detected[:, columns] & (deviations[:, columns] > CERTAIN_SIGMAS)).any(axis=1)
             else:
                 missed = expected & (deviations[:, columns] < SEEN_SIGMAS)
-                result[:, group] = ~seen[:, columns].any(axis=1) & missed.any(axis=1)
+                result[:, group] = ~detected[:, columns].any(axis=1) & missed.any(axis=1)
         for group, line, ratio in self.scattered:
-            excess = shown.area[:, line] - MOST_SCATTERED * ratio * shown.under[:, line]
+            excess = shown.area[:, line] - MAX_SCATTERED * ratio * shown.under[:, line]
             counts = shown.area[:, line] + 2.0 * shown.under[:, line]
             result[:, group] = excess < CERTAIN_SIGMAS * np.sqrt(np.maximum(counts, 1.0))
         return result
@@ -112,7 +115,7 @@ class LineEvidence:
         -----
         ``log p(area | shows) / p(area | absent)`` with normal errors; areas that show are as likely on any logarithmic
         scale within :data:`AREAS_SIGMAS`: -3.2 where the area is zero, 0.1 at two deviations. At most
-        :data:`MOST_FOR`.
+        :data:`MAX_LOG_ODDS`.
         """
         deviations, missing = self._clear(shown)
         result = np.zeros((len(deviations), len(self.groups)))
@@ -121,7 +124,7 @@ class LineEvidence:
                 ratio = _log_ratio(deviations[:, columns])
                 most = np.minimum.accumulate(np.where(missing[group], ratio, np.inf), axis=1)
                 result[:, group] = np.clip(
-                    np.minimum(ratio, most).max(axis=1), None if expected.any() else 0.0, MOST_FOR
+                    np.minimum(ratio, most).max(axis=1), None if expected.any() else 0.0, MAX_LOG_ODDS
                 )
         return result
 
@@ -139,33 +142,33 @@ class LineEvidence:
 def line_evidence(
     keys: Mapping[str, Sequence[str]],
     fit: VariableFit,
-    seen: Survey,
+    summary: Survey,
     axis: EnergyAxis,
     instrument: Instrument | None = None,
     *,
     voltage_known: bool = False,
 ) -> LineEvidence:
-    """Prepare what tells whether spectra speak against groups, or prove them.
+    """Prepare the test whether spectra contradict groups, or prove them.
 
     Parameters
     ----------
     keys : mapping of str to sequence of str
-        Line families that show each group, ``Hg_L``. A group none of whose families is fitted is not judged.
+        Line families of each group, ``Hg_L``. A group without a fitted family is not tested.
     fit : VariableFit
         Planned for the scan.
-    seen : Survey
+    summary : Survey
         Sums of the scan's counts.
     axis : EnergyAxis
         Of these counts.
     instrument : Instrument, optional
         As for :func:`fit_elements`.
     voltage_known : bool
-        Whether the instrument's voltage, or beam, is known; else the sum spectrum must go on above an edge for its
-        lines to be missed.
+        Whether the instrument's voltage or beam is known; otherwise the sum spectrum must extend above an edge for its
+        lines to be expected.
     """
     source = [] if instrument is None else [template.name for template in scatter_templates(instrument, axis)]
-    most_kev = instrument.highest_kev if instrument is not None and voltage_known else None
-    excited = partial(_is_excited, total=seen.total, axis=axis, most_kev=most_kev)
+    max_kev = instrument.highest_kev if instrument is not None and voltage_known else None
+    excited = partial(_is_excited, total=summary.total, axis=axis, max_kev=max_kev)
     anodes = ANODES if instrument is None and not fit.n_source else ()
     groups: dict[str, list[str]] = {}
     scattered, of_anode = [], []
@@ -176,7 +179,7 @@ def line_evidence(
             continue
         for name in of_source:
             line = len(fit.names) + source.index(name)
-            tiles = fit(seen.tiles)
+            tiles = fit(summary.tiles)
             ratio = np.maximum(tiles.area[:, line], 0.0) / np.maximum(tiles.under[:, line], 1.0)
             scattered.append((len(groups), line, float(ratio.min())))
         groups[group] = fitted
@@ -185,9 +188,7 @@ def line_evidence(
     return LineEvidence(
         tuple(groups),
         tuple(np.asarray([names.index(name) for name in families], np.intp) for families in groups.values()),
-        tuple(
-            np.asarray([excited(name, LEAST_OVERVOLTAGE) for name in families], bool) for families in groups.values()
-        ),
+        tuple(np.asarray([excited(name, MIN_OVERVOLTAGE) for name in families], bool) for families in groups.values()),
         np.asarray(
             [
                 len(keys[group]) > 1 and not all(excited(name, SOFT_OVERVOLTAGE) for name in keys[group])
@@ -202,21 +203,21 @@ def line_evidence(
 def _deviations(shown: Evidence, under: NDArray[np.floating]) -> Array:
     """Return the areas over the deviations that they would have if the families were absent, over so many counts."""
     sigma = np.hypot(shown.sigma_if_absent, BACKGROUND_ERROR * under)
-    return np.asarray(shown.area / np.maximum(sigma, LEAST_SIGMA))
+    return np.asarray(shown.area / np.maximum(sigma, MIN_SIGMA))
 
 
 def _log_ratio(deviations: Array) -> Array:
-    """Return the logarithm of how much likelier deviations are for lines that show than for absent ones."""
+    """Return the logarithm of how much likelier deviations are for detectable lines than for absent ones."""
     grid = np.linspace(*_DEVIATIONS, 301)
     areas = np.geomspace(*AREAS_SIGMAS, 400)
     ratio = np.log(np.exp(grid[:, None] * areas - 0.5 * areas**2).mean(axis=1))
     return np.asarray(np.interp(deviations, grid, ratio))
 
 
-def _is_excited(name: str, overvoltage: float, *, total: Array, axis: EnergyAxis, most_kev: float | None) -> bool:
+def _is_excited(name: str, overvoltage: float, *, total: Array, axis: EnergyAxis, max_kev: float | None) -> bool:
     """Whether the source reaches a family's absorption edge, times a factor."""
     symbol, shell = name.split("_")
     needed_kev = overvoltage * edge_energy(atomic_number(symbol), SHELLS.index("K" if shell == "K" else f"{shell}3"))
-    if most_kev is not None:
-        return most_kev > needed_kev
-    return bool(total[axis.energy_kev > needed_kev].sum() > _LEAST_SHARE_ABOVE * total.sum())
+    if max_kev is not None:
+        return max_kev > needed_kev
+    return bool(total[axis.energy_kev > needed_kev].sum() > _MIN_SHARE_ABOVE * total.sum())

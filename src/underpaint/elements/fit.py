@@ -1,4 +1,4 @@
-"""Element maps: net counts of line families in every pixel, with deviations that know what interferes."""
+"""Element maps: net counts of line families in every pixel, with deviations that include interference."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint._version import __version__
-from underpaint.data import EnergyAxis, Scan, Survey, sound_spectra, survey
+from underpaint.data import EnergyAxis, Scan, Survey, survey, valid_spectra
 from underpaint.data.maps import Results
 from underpaint.elements._families import ANODES, CANDIDATES, Template, family_templates, scatter_templates
 from underpaint.elements._pymca import PymcaFit
 from underpaint.elements.diffraction import Diffraction, plan_diffraction
+from underpaint.elements.element_sources import families_of_element
 from underpaint.elements.fixed_fit import (
     FixedFit,
     Stage,
@@ -25,25 +26,24 @@ from underpaint.elements.fixed_fit import (
     with_noise,
     with_resolution,
 )
-from underpaint.elements.known import families_of_element
 from underpaint.elements.line_ratios import N_STRATIGRAPHIES, USUAL_INSTRUMENTS, simulate_line_counts
 from underpaint.elements.scatter import ScatterPeaks, plan_scatter
 from underpaint.elements.variable_fit import Evidence, VariableFit, fitted_noise
 from underpaint.errors import CoverageError, ScanError
 from underpaint.physics.instrument import Detector, Instrument
-from underpaint.runtime.blocks import over_blocks
+from underpaint.runtime.blocks import map_blocks
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 ENGINES = ("underpaint", "fixed", "pymca")
-_LEAST_COUNTS = 100
-_MOST_WORSE = 1.05
+_MIN_COUNTS = 100
+_MAX_WORSE = 1.05
 """Misfit of the sum spectrum over that by the best of the usual instruments, from which one is not it."""
 _LIKE_SCATTER = ("Nb_K", "Mo_K", "Ag_K")
-"""Families whose lines lie where anodes' lines are scattered: with them, another anode's scatter could be described."""
+"""Families whose lines coincide with scatter of anode lines, and could fit the scatter of another anode."""
 _SCATTER_ANGLES_DEG = (90.0, 115.0, 140.0)
-"""Angles of Compton scatter that stand for one that is not known, between beam and detected photon."""
+"""Scattering angles used for an unknown geometry."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class ElementFit:
     names : tuple of str
         Families that are returned, ``Fe_K``.
     engine : VariableFit, FixedFit or PymcaFit
-        Turns (n, n_channel) counts into (n, n_family) areas and deviations of its own families.
+        Converts (n, n_channel) counts to (n, n_family) areas and deviations.
     notes, settings
-        As :meth:`~underpaint.data.maps.Results.of_lines` takes them.
+        For :meth:`~underpaint.data.maps.Results.of_lines`.
     diffraction : Diffraction or None
-        How the scan's detectors compare; None where there is one.
+        Comparison of the scan's detectors; None for a single one.
     scatter : ScatterPeaks or None
-        Takes the source's scattered lines out of spectra; None where they are not known.
+        Fits the source's scattered lines; None if they are unknown.
     """
 
     names: tuple[str, ...]
@@ -79,17 +79,17 @@ class ElementFit:
     def __call__(
         self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None, shown: Evidence | None = None
     ) -> NDArray[np.float32]:
-        """Return (n_row, n_column, n_map, 2) areas and deviations; NaN where there is no spectrum, or no sound one.
+        """Return (n_row, n_column, n_map, 2) areas and deviations; NaN where a spectrum is missing or invalid.
 
-        ``shown`` is what the engine makes of the sound spectra, where that is known.
+        ``shown`` is the engine's result for the valid spectra, if already computed.
         """
-        sound, spectra = sound_part(counts, present)
-        result = np.full((sound.size, self.n_map, 2), np.nan, np.float32)
+        valid, spectra = valid_part(counts, present)
+        result = np.full((valid.size, self.n_map, 2), np.nan, np.float32)
         columns = [self.engine.names.index(name) for name in self.names]
         for index, values in enumerate((self.engine(spectra) if shown is None else shown)[:2]):
-            result[sound, : len(columns), index] = values[:, columns]
+            result[valid, : len(columns), index] = values[:, columns]
         if self.scatter is not None:
-            result[sound, len(columns) :] = self.scatter(spectra)
+            result[valid, len(columns) :] = self.scatter(spectra)
         return result.reshape(*counts.shape[:2], self.n_map, 2)
 
     def without_diffraction(
@@ -99,37 +99,37 @@ class ElementFit:
         detectors: Sequence[NDArray[Any]],
         shown: Evidence | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Return areas and deviations that peaks of one detector alone do not touch, and maps of these peaks.
+        """Return areas and deviations corrected for peaks of one detector alone, and maps of these peaks.
 
         Parameters
         ----------
         counts : (n_row, n_column, n_channel) array
         present : (n_row, n_column) bool array or None
         detectors : sequence of (n_row, n_column, n_channel) arrays
-            Those whose sum the counts are; empty where they are not compared.
+            The detectors summed to the counts; empty if they are not compared.
         shown : Evidence or None
-            What the engine makes of the sound spectra, where that is known.
+            The engine's result for the valid spectra, if already computed.
 
         Returns
         -------
         fitted : (n_row, n_column, n_map, 2) array
-            Where one detector alone has a peak, areas are what the others show, and deviations are raised by what the
-            peak would have changed.
+            Where only one detector has a peak, areas are those of the other detectors, and deviations are increased by
+            the change due to the peak.
         maps : (n_row, n_column, n_detector, 2) array or None
-            As of :class:`~underpaint.elements.diffraction.Diffraction`.
+            See :class:`~underpaint.elements.diffraction.Diffraction`.
         """
         fitted = self(counts, present, shown)
         if self.diffraction is None:
             return fitted, None
-        maps, clean, where = self.diffraction(detectors, present)
-        if where.any():
+        maps, clean, is_diffraction = self.diffraction(detectors, present)
+        if is_diffraction.any():
             without = self(clean[None])[0]
-            without[:, :, 1] = np.hypot(without[:, :, 1], fitted[where][:, :, 0] - without[:, :, 0])
-            fitted[where] = without
+            without[:, :, 1] = np.hypot(without[:, :, 1], fitted[is_diffraction][:, :, 0] - without[:, :, 0])
+            fitted[is_diffraction] = without
         return fitted, maps
 
-    def nothing(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Return what :meth:`without_diffraction` returns of no pixel."""
+    def empty_maps(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Return the result of :meth:`without_diffraction` for no pixel."""
         n_detector = 0 if self.diffraction is None else len(self.diffraction.detectors)
         empty = [np.empty((0, 0, n, 2), np.float32) for n in (self.n_map, n_detector)]
         return empty[0], empty[1] if n_detector else None
@@ -151,13 +151,13 @@ class ElementFit:
         return results | self.diffraction.results(diffraction, step_mm)
 
 
-def sound_part(counts: NDArray[Any], present: NDArray[np.bool_] | None) -> tuple[NDArray[np.bool_], NDArray[Any]]:
-    """Return which of (n_row, n_column, n_channel) counts are sound spectra, (n_row * n_column,), and those."""
+def valid_part(counts: NDArray[Any], present: NDArray[np.bool_] | None) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+    """Return a mask of valid spectra, (n_row * n_column,), and these spectra."""
     flat = np.asarray(counts).reshape(-1, counts.shape[-1])
-    sound = sound_spectra(flat)
+    valid = valid_spectra(flat)
     if present is not None:
-        sound &= present.ravel()
-    return sound, flat if sound.all() else flat[sound]
+        valid &= present.ravel()
+    return valid, flat if valid.all() else flat[valid]
 
 
 def fit_elements(
@@ -178,18 +178,18 @@ def fit_elements(
         Counts with an energy axis (see ``underpaint.calibrate``).
     families : sequence of str, optional
         Maps to return: families ``"Fe_K"``, the lines of one shell ``"Pb_L3"``, or elements ``"Fe"``. By default all
-        families that the scan shows. The fit holds all others, too, so that a deviation knows what may interfere.
+        families of the scan. The fit includes all others as well, so that deviations account for interference.
     add : sequence of str
         Families to return besides.
     drop : sequence of str
-        Families that are known to be absent: they are left out of the fit.
+        Families known to be absent: they are excluded from the fit.
     instrument : Instrument, optional
-        Source, geometry and detector. Without it those of the usual instruments stand for it that describe the sum
-        spectrum; where they have one anode, its scattered lines are no elements. The resolution is fitted.
+        Source, geometry and detector. Without it, the usual instruments that describe the sum spectrum are used; where
+        they have the same anode, its scattered lines are not taken for elements. The resolution is fitted.
     engine : {"underpaint", "fixed", "pymca"}
-        "underpaint" lets line ratios vary as the forward model says they do. "fixed" holds one ratio for the whole
-        scan: faster to plan, and wrong where paint absorbs. "pymca" runs PyMca's ``FastXRFLinearFit``. The last two
-        fit what they return and no more.
+        "underpaint" lets line ratios vary as the forward model predicts. "fixed" uses one ratio for the whole scan:
+        faster to plan, but wrong where paint absorbs. "pymca" runs PyMca's ``FastXRFLinearFit``. The last two fit only
+        the families that they return.
     progress : callable, optional
         Called with (rows done, rows in all).
 
@@ -198,17 +198,16 @@ def fit_elements(
     Results
         ``area`` and ``area_sigma``: net counts of each family over all its lines, and one standard deviation: counting,
         interference of other families through the ratios of their lines, background and model. NaN where a pixel is
-        missing, or has counts that are no numbers. Areas may be negative: their mean over pixels without an element is
-        zero. Where the source's lines are known, also ``scatter``: counts of its Compton and Rayleigh peaks.
+        missing or has invalid counts. Areas may be negative: their mean over pixels without an element is zero. Where
+        the source's lines are known, also ``scatter``: counts of its Compton and Rayleigh peaks.
 
     Raises
     ------
     CalibrationError
         The scan has no energy axis.
     ScanError
-        The scan has next to no counts.
-    CoverageError
-        No family stands out, or one that was named lies outside the recorded range.
+        The scan has too few counts. CoverageError No family is detected, or a requested one is outside the recorded
+        range.
     MissingExtraError
         ``engine="pymca"`` and PyMca is not installed.
 
@@ -222,16 +221,16 @@ def fit_elements(
     (7, 7)
     """
     axis = scan.require_axis()
-    seen = survey(scan)
-    fit = prepare_fit(seen, axis, families=families, add=add, drop=drop, instrument=instrument, engine=engine)
-    results = fit.results(*_fit_blocks(seen.scan, fit, progress))
+    summary = survey(scan)
+    fit = prepare_fit(summary, axis, families=families, add=add, drop=drop, instrument=instrument, engine=engine)
+    results = fit.results(*_fit_blocks(summary.scan, fit, progress))
     alerts = [] if fit.diffraction is None else list(fit.diffraction.findings(results))
     settings = {"source": scan.source, "alerts": alerts}
-    return replace(results, summary={"name": scan.name, "notes": list(seen.scan.notes), "settings": settings})
+    return replace(results, summary={"name": scan.name, "notes": list(summary.scan.notes), "settings": settings})
 
 
 def prepare_fit(
-    seen: Survey,
+    summary: Survey,
     axis: EnergyAxis,
     *,
     families: Sequence[str] | None = None,
@@ -241,9 +240,9 @@ def prepare_fit(
     engine: str = "underpaint",
     peaks: bool = False,
 ) -> ElementFit:
-    """Plan a fit from the survey of a scan; all else as for :func:`fit_elements`.
+    """Plan a fit from the survey of a scan; other parameters as for :func:`fit_elements`.
 
-    ``peaks`` has the fit with variable ratios look for peaks of no family, too.
+    With ``peaks``, the fit with variable ratios also finds unassigned peaks.
 
     Raises
     ------
@@ -253,17 +252,17 @@ def prepare_fit(
     check_names(families, add, drop)
     if engine not in ENGINES:
         raise ValueError(f"Cannot fit elements with engine {engine!r}; engines are {', '.join(map(repr, ENGINES))}.")
-    _check_counts(seen)
+    _check_counts(summary)
     if engine == "underpaint":
-        fit = _prepare_variable(seen, axis, families, add, drop, instrument, peaks=peaks)
+        fit = _prepare_variable(summary, axis, families, add, drop, instrument, peaks=peaks)
     else:
-        fit = _prepare_fixed(seen, axis, families, add, drop, instrument, engine)
-    compared = plan_diffraction(seen.scan, axis, fit.settings["noise_fwhm_kev"], fit.settings["fano"])
+        fit = _prepare_fixed(summary, axis, families, add, drop, instrument, engine)
+    compared = plan_diffraction(summary.scan, axis, fit.settings["noise_fwhm_kev"], fit.settings["fano"])
     return replace(fit, diffraction=compared)
 
 
 def _prepare_fixed(
-    seen: Survey,
+    summary: Survey,
     axis: EnergyAxis,
     families: Sequence[str] | None,
     add: Sequence[str],
@@ -271,18 +270,24 @@ def _prepare_fixed(
     instrument: Instrument | None,
     engine: str,
 ) -> ElementFit:
-    stage = stage_of(seen.total, seen.highest, axis, instrument)
-    added, left_out = _families_of(add, stage), {one for name in drop for one in _parts(name)}
+    stage = stage_of(summary.total, summary.highest, axis, instrument)
+    added, excluded = _families_of(add, stage), {part for name in drop for part in _parts(name)}
     named = None if families is None else [*_families_of(families, stage), *added]
-    plan = plan_fit(seen.total, seen.highest, axis, seen.n_pixel, families=named, instrument=instrument)
+    plan = plan_fit(summary.total, summary.highest, axis, summary.n_pixel, families=named, instrument=instrument)
     if drop or (add and families is None):
-        kept = [name for name in dict.fromkeys((*plan.names, *added)) if name not in left_out]
-        plan = plan_fit(seen.total, seen.highest, axis, seen.n_pixel, families=kept, instrument=instrument)
-    notes = _anode_notes(plan.names, known=bool(plan.scatter))
-    scatter = plan_scatter(seen.total, axis, stage.used, stage.scatter)
+        selected = [name for name in dict.fromkeys((*plan.names, *added)) if name not in excluded]
+        plan = plan_fit(summary.total, summary.highest, axis, summary.n_pixel, families=selected, instrument=instrument)
+    notes = _anode_notes(plan.names, is_known=bool(plan.scatter))
+    scatter = plan_scatter(summary.total, axis, stage.used, stage.scatter)
     if engine == "pymca":
         fit = PymcaFit.planned(
-            axis, plan.names, plan.detector, plan.excitation_kev, plan.channels, plan.scatter, seen.total / seen.n_pixel
+            axis,
+            plan.names,
+            plan.detector,
+            plan.excitation_kev,
+            plan.channels,
+            plan.scatter,
+            summary.total / summary.n_pixel,
         )
         return ElementFit(plan.names, fit, (), fit.settings, scatter=scatter)
     settings = _settings("fixed", plan.detector, plan.scatter, plan.names, axis)
@@ -290,30 +295,30 @@ def _prepare_fixed(
 
 
 def plan_all_families(
-    seen: Survey, axis: EnergyAxis, instrument: Instrument | None = None, *, peaks: bool = True
+    summary: Survey, axis: EnergyAxis, instrument: Instrument | None = None, *, peaks: bool = True
 ) -> VariableFit:
-    """Plan the fit of all families and of peaks of no family, for what it shows beside element maps.
+    """Plan the fit of all families and of unassigned peaks, for results other than element maps.
 
     Raises
     ------
     ScanError
         The scan has next to no counts.
     """
-    _check_counts(seen)
-    chosen = choose(seen.total, seen.highest, axis, None, (), (), instrument)
-    return chosen.make(seen.sample, chosen.stage.detector, peaks=peaks)
+    _check_counts(summary)
+    chosen = choose(summary.total, summary.highest, axis, None, (), (), instrument)
+    return chosen.make(summary.sample, chosen.stage.detector, peaks=peaks)
 
 
-def _check_counts(seen: Survey) -> None:
-    if seen.total.sum() < _LEAST_COUNTS:
+def _check_counts(summary: Survey) -> None:
+    if summary.total.sum() < _MIN_COUNTS:
         raise ScanError(
-            f"Cannot fit elements: the scan has {seen.total.sum():.0f} counts in all, at least {_LEAST_COUNTS} are "
+            f"Cannot fit elements: the scan has {summary.total.sum():.0f} counts in all, at least {_MIN_COUNTS} are "
             "needed."
         )
 
 
 def _prepare_variable(
-    seen: Survey,
+    summary: Survey,
     axis: EnergyAxis,
     families: Sequence[str] | None,
     add: Sequence[str],
@@ -322,28 +327,28 @@ def _prepare_variable(
     *,
     peaks: bool,
 ) -> ElementFit:
-    chosen = choose(seen.total, seen.highest, axis, families, add, drop, instrument)
-    fit = chosen.make(seen.sample, chosen.stage.detector, peaks=peaks)
+    chosen = choose(summary.total, summary.highest, axis, families, add, drop, instrument)
+    fit = chosen.make(summary.sample, chosen.stage.detector, peaks=peaks)
     names = chosen.names
     if families is None:
-        # what only a few pixels show: among the sample, and among those that were not sampled
-        shown = {*fit.shown(), *fit.shown_by_pixels(seen.sample)}
-        if len(seen.sample) < seen.n_pixel or not shown:
+        # families of a few pixels: among the sample, and among the other pixels
+        shown = {*fit.shown(), *fit.shown_by_pixels(summary.sample)}
+        if len(summary.sample) < summary.n_pixel or not shown:
             shown |= {*chosen_families(chosen.stage, candidates_of(None, chosen.stage), rare_pixels=True)}
         names = [name for name in fit.names if name in {*shown, *names}]
     if not names:
         raise CoverageError(
-            "Cannot fit elements: no line family stands out. Name the families, or check the energy axis."
+            "Cannot fit elements: no line family is detected. Name the families, or check the energy axis."
         )
-    stage, known = chosen.stage, instrument is not None or bool(chosen.stage.scatter)
+    stage, is_known = chosen.stage, instrument is not None or bool(chosen.stage.scatter)
     settings = _settings("underpaint", stage.detector, stage.scatter, names, axis) | {"fitted": list(fit.names)}
-    scatter = plan_scatter(seen.total, axis, stage.used, stage.scatter)
-    return ElementFit(tuple(names), fit, _anode_notes(names, known=known), settings, scatter=scatter)
+    scatter = plan_scatter(summary.total, axis, stage.used, stage.scatter)
+    return ElementFit(tuple(names), fit, _anode_notes(names, is_known=is_known), settings, scatter=scatter)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Families to fit and to return, and what plans the fit.
+    """Families to fit and to return, and the plan of the fit.
 
     Parameters
     ----------
@@ -369,73 +374,75 @@ def choose(
     drop: Sequence[str],
     instrument: Instrument | None,
 ) -> Choice:
-    """Choose what is fitted, from the sum and maximum spectra; all else as for :func:`fit_elements`.
+    """Choose the families to fit from the sum and maximum spectra; other parameters as for :func:`fit_elements`.
 
     Raises
     ------
     CoverageError
-        A family that was named lies outside the recorded range.
+        A requested family is outside the recorded range.
     """
     stage = stage_of(total, highest, axis, instrument)
     named = _families_of([*(families or ()), *add], stage)
-    left_out = {one for name in drop for one in _parts(name)}
+    excluded = {part for name in drop for part in _parts(name)}
     if named:
         candidates_of(named, stage)
     stage = with_resolution(stage, candidates_of(None, stage), instrument)
     instruments = _likely_instruments(stage) if instrument is None else (instrument,)
-    if instrument is None and len({one.tube.anode for one in instruments}) == 1:
+    if instrument is None and len({candidate.tube.anode for candidate in instruments}) == 1:
         # all that may be it have one anode: its lines are scatter
         stage = replace(stage, scatter=_scatter_at_any_angle(instruments[0], stage))
     anode = {template.name for template in stage.scatter}
-    # a family whose shells are named one by one is fitted shell by shell
+    # a family whose shells are requested is fitted shell by shell
     split = {name[:-1] for name in named if name[-1].isdigit()}
     shells = [f"{name}{number}" for name in sorted(split) for number in range(1, 6)]
     fitted = dict.fromkeys((*(name for name in CANDIDATES if name not in anode | split), *shells, *named))
-    simulated = [simulate_line_counts(one, N_STRATIGRAPHIES // len(instruments)) for one in instruments]
+    simulated = [simulate_line_counts(candidate, N_STRATIGRAPHIES // len(instruments)) for candidate in instruments]
     make = partial(
         VariableFit,
         axis=axis,
         used=stage.used,
-        families=[name for name in fitted if name not in left_out],
+        families=[name for name in fitted if name not in excluded],
         simulated=simulated,
-        excitation_kev=max(one.highest_kev for one in instruments),
-        anode=np.reshape([one.counts for one in stage.scatter], (-1, axis.n_channel)),
+        excitation_kev=max(candidate.highest_kev for candidate in instruments),
+        anode=np.reshape([template.counts for template in stage.scatter], (-1, axis.n_channel)),
     )
     if not resolution_known(instrument):
-        one = [simulate_line_counts(instruments[0], N_STRATIGRAPHIES // 2)]
-        stage = with_noise(stage, fitted_noise(total, stage.detector, partial(make, simulated=one)))
-    return Choice([name for name in dict.fromkeys(named) if name not in left_out], stage, make)
+        sample = [simulate_line_counts(instruments[0], N_STRATIGRAPHIES // 2)]
+        stage = with_noise(stage, fitted_noise(total, stage.detector, partial(make, simulated=sample)))
+    return Choice([name for name in dict.fromkeys(named) if name not in excluded], stage, make)
 
 
 def _likely_instruments(stage: Stage) -> tuple[Instrument, ...]:
     """Return the usual instruments that describe the sum spectrum, the best one first.
 
-    Above all their scatter tells them: an anode's lines, and where Compton scatter shifts them.
+    They are distinguished mainly by scatter: the anode's lines and their Compton shift.
     """
     misfits = []
     families = [name for name in CANDIDATES if name not in _LIKE_SCATTER]
-    for one in USUAL_INSTRUMENTS:
-        simulated = simulate_line_counts(one, N_STRATIGRAPHIES // 5)
-        nothing = np.zeros((0, stage.axis.n_channel))
-        arguments = (stage.used, families, [simulated], one.highest_kev, nothing)
+    for instrument in USUAL_INSTRUMENTS:
+        simulated = simulate_line_counts(instrument, N_STRATIGRAPHIES // 5)
+        empty = np.zeros((0, stage.axis.n_channel))
+        arguments = (stage.used, families, [simulated], instrument.highest_kev, empty)
         misfits.append(VariableFit(stage.total[None], stage.detector, stage.axis, *arguments).first.misfit)
     order = np.argsort(misfits)
-    return tuple(USUAL_INSTRUMENTS[index] for index in order if misfits[index] <= _MOST_WORSE * misfits[order[0]])
+    return tuple(USUAL_INSTRUMENTS[index] for index in order if misfits[index] <= _MAX_WORSE * misfits[order[0]])
 
 
 def _scatter_at_any_angle(instrument: Instrument, stage: Stage) -> tuple[Template, ...]:
-    """Return the anode's lines as they are scattered, their Compton peak at angles that stand for all."""
+    """Return the scattered lines of the anode, with Compton peaks at a set of angles."""
     templates = []
     for angle in _SCATTER_ANGLES_DEG:
         geometry = instrument.geometry.model_copy(update={"scatter_angle_deg": angle})
-        known = instrument.model_copy(update={"detector": stage.detector, "geometry": geometry})
-        of_angle = scatter_templates(known, stage.axis)
-        templates += [one for one in of_angle if one.name == "Compton" or angle == _SCATTER_ANGLES_DEG[0]]
+        instrument_at_angle = instrument.model_copy(update={"detector": stage.detector, "geometry": geometry})
+        of_angle = scatter_templates(instrument_at_angle, stage.axis)
+        templates += [
+            template for template in of_angle if template.name == "Compton" or angle == _SCATTER_ANGLES_DEG[0]
+        ]
     return tuple(templates)
 
 
 def check_names(families: Sequence[str] | None, add: Sequence[str] = (), drop: Sequence[str] = ()) -> None:
-    """Refuse lists of families that cannot be meant.
+    """Refuse invalid lists of families.
 
     Raises
     ------
@@ -444,18 +451,18 @@ def check_names(families: Sequence[str] | None, add: Sequence[str] = (), drop: S
     """
     if any(isinstance(names, str) for names in (families, add, drop)):
         raise CoverageError(
-            f"Cannot fit elements: families, add and drop are lists, {families or add or drop!r} is one text. "
+            f"Cannot fit elements: families, add and drop must be lists, but {families or add or drop!r} is one text. "
             'Give a list, ["Fe", "Pb_L"].'
         )
     if families is not None and not {*families, *add} - {*drop}:
         raise CoverageError(
             "Cannot fit elements: the list of families is empty, or all of it is dropped. Name at least one, such as "
-            "Fe or Pb_L, or leave the list away: then all that the scan shows are mapped."
+            "Fe or Pb_L, or omit the list to map all families of the scan."
         )
 
 
 def _families_of(names: Sequence[str], stage: Stage) -> list[str]:
-    """Return families as they are, and of elements all those that the axis can show."""
+    """Return families unchanged, and for elements all their families within the axis."""
     families: list[str] = []
     for name in names:
         shown = [name]
@@ -467,23 +474,23 @@ def _families_of(names: Sequence[str], stage: Stage) -> list[str]:
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """Return the families of an element; a family is its own."""
+    """Return the families of an element; a family is returned unchanged."""
     return (name,) if "_" in name else families_of_element(name)
 
 
 def _fit_blocks(
     scan: Scan, fit: ElementFit, progress: Progress | None
 ) -> tuple[NDArray[np.float32], tuple[float, float] | None, NDArray[np.float32] | None]:
-    """Return what :meth:`ElementFit.results` takes."""
+    """Return the arrays for :meth:`ElementFit.results`."""
     n_row, n_column, _ = scan.shape
     result = np.empty((n_row, n_column, fit.n_map, 2), dtype=np.float32)
-    detectors = () if fit.diffraction is None else tuple(one.counts for one in scan.detectors)
+    detectors = () if fit.diffraction is None else tuple(detector.counts for detector in scan.detectors)
     maps = np.empty((n_row, n_column, len(detectors), 2), np.float32) if detectors else None
 
     def work(counts: NDArray[Any], present: NDArray[np.bool_] | None, *parts: NDArray[Any]) -> Any:
         return fit.without_diffraction(counts, present, parts)
 
-    for _, block, (values, peaks) in over_blocks(scan, work, beside=detectors):
+    for _, block, (values, peaks) in map_blocks(scan, work, arrays=detectors):
         result[block] = values
         if maps is not None:
             maps[block] = peaks
@@ -492,9 +499,9 @@ def _fit_blocks(
     return result, scan.step_mm, maps
 
 
-def _anode_notes(names: Sequence[str], *, known: bool) -> tuple[str, ...]:
+def _anode_notes(names: Sequence[str], *, is_known: bool) -> tuple[str, ...]:
     anodes = [name for name in names if name.removesuffix("_K") in ANODES]
-    if known or not anodes:
+    if is_known or not anodes:
         return ()
     return (f"{', '.join(anodes)} may be the tube's own lines scattered by the paint; name the anode to tell.",)
 
@@ -510,5 +517,5 @@ def _settings(
         "noise_fwhm_kev": detector.noise_fwhm_kev,
         "fano": detector.fano,
         "families": list(names),
-        "scatter": [getattr(one, "name", one) for one in scatter],
+        "scatter": [getattr(entry, "name", entry) for entry in scatter],
     }

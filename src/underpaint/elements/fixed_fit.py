@@ -1,6 +1,6 @@
-"""The linear fit of line families whose ratios are fixed, from the sum and maximum spectra of a scan.
+"""Linear fit of line families with fixed ratios, from the sum and maximum spectra of a scan.
 
-It chooses families and resolution quickly. Its areas are wrong where paint absorbs: see ``variable_fit``.
+It selects families and resolution quickly, but its areas are wrong where paint absorbs: see ``variable_fit``.
 """
 
 from collections.abc import Sequence
@@ -78,7 +78,7 @@ class FitPlan:
 
 @dataclass(frozen=True)
 class Stage:
-    """What the choice of families works with."""
+    """Input of the selection of families."""
 
     total: Array
     highest: Array
@@ -127,7 +127,7 @@ def plan_fit(
     Raises
     ------
     CoverageError
-        No family stands out, or one that was asked for lies outside the recorded range.
+        No family is detected, or a requested one is outside the recorded range.
     """
     stage = stage_of(total, highest, axis, instrument)
     names = candidates_of(families, stage)
@@ -135,20 +135,20 @@ def plan_fit(
     chosen = names if families is not None else chosen_families(stage, names, rare_pixels=True)
     if not chosen:
         raise CoverageError(
-            "Cannot fit elements: no line family stands out. Name the families, or check the energy axis."
+            "Cannot fit elements: no line family is detected. Name the families, or check the energy axis."
         )
     plan = _plan(stage, chosen, n_pixel)
     if families is not None:
         return plan
-    # What the pixels' weights turn negative over the whole scan was a fault of a strong neighbour's shape.
-    whole = plan.solver() @ total
-    kept = [name for name, area in zip(plan.names, whole, strict=False) if area > 0]
-    return plan if len(kept) in (0, len(plan.names)) else _plan(stage, kept, n_pixel)
+    # A negative area in the sum spectrum is due to an error in the shape of a strong neighbour.
+    areas = plan.solver() @ total
+    positive = [name for name, area in zip(plan.names, areas, strict=False) if area > 0]
+    return plan if len(positive) in (0, len(plan.names)) else _plan(stage, positive, n_pixel)
 
 
 def _plan(stage: Stage, chosen: Sequence[str], n_pixel: int) -> FitPlan:
-    own, templates = _final_templates(stage, chosen)
-    columns = [*(template.counts for template in templates), *own.background.T]
+    problem, templates = _final_templates(stage, chosen)
+    columns = [*(template.counts for template in templates), *problem.background.T]
     return FitPlan(
         names=tuple(chosen),
         design=np.stack(columns, axis=1) * stage.used[:, None],
@@ -162,14 +162,14 @@ def _plan(stage: Stage, chosen: Sequence[str], n_pixel: int) -> FitPlan:
 def _final_templates(stage: Stage, chosen: Sequence[str]) -> tuple[Problem, list[Template]]:
     """Chosen families, then scatter, with ratios adapted to the sum spectrum."""
     n_scatter = len(stage.scatter)
-    own, adapted = stage.sum_spectrum().cleaned([*stage.scatter, *_build(stage, chosen)], n_scatter)
-    return own, refine_ratios(own, [*adapted[n_scatter:], *adapted[:n_scatter]])
+    problem, adapted = stage.sum_spectrum().cleaned([*stage.scatter, *_build(stage, chosen)], n_scatter)
+    return problem, refine_ratios(problem, [*adapted[n_scatter:], *adapted[:n_scatter]])
 
 
 def stage_of(total: Array, highest: Array, axis: EnergyAxis, instrument: Instrument | None) -> Stage:
-    """Return what the choice of families works with, at the instrument's resolution or the default one."""
-    own = Detector.model_validate({}) if instrument is None else instrument.detector
-    detector = own.model_copy(
+    """Return the input of the selection of families, at the instrument's resolution or the default."""
+    base_detector = Detector.model_validate({}) if instrument is None else instrument.detector
+    detector = base_detector.model_copy(
         update={"gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev, "n_channel": axis.n_channel}
     )
     excitation = _EXCITATION_KEV if instrument is None else instrument.highest_kev
@@ -191,7 +191,7 @@ def _build(stage: Stage, names: Sequence[str]) -> list[Template]:
 
 
 def candidates_of(families: Sequence[str] | None, stage: Stage) -> list[str]:
-    """Families asked for, or all that the axis can show and that are not the anode's."""
+    """Requested families, or all within the axis except the anode's."""
     if families is None:
         anode = {template.name for template in stage.scatter}
         return [template.name for template in _build(stage, [name for name in FIXED_CANDIDATES if name not in anode])]
@@ -209,12 +209,12 @@ def candidates_of(families: Sequence[str] | None, stage: Stage) -> list[str]:
 
 
 def resolution_known(instrument: Instrument | None) -> bool:
-    """Whether somebody, or a calibration, has said how sharp the detector is."""
+    """Whether the detector's resolution is known, from the user or a calibration."""
     return instrument is not None and "noise_fwhm_kev" in instrument.detector.model_fields_set
 
 
 def with_resolution(stage: Stage, names: Sequence[str], instrument: Instrument | None) -> Stage:
-    """Fit the electronic noise, unless it is known, on the families that the sum shows at the default noise."""
+    """Fit the electronic noise, unless known, on the families of the sum spectrum at the default noise."""
     if resolution_known(instrument):
         return stage
     chosen = chosen_families(stage, names, rare_pixels=False)
@@ -230,15 +230,15 @@ def with_noise(stage: Stage, noise_fwhm_kev: float) -> Stage:
 
 
 def chosen_families(stage: Stage, names: Sequence[str], *, rare_pixels: bool) -> list[str]:
-    """Families that the sum spectrum shows, and those of a few pixels that the maximum spectrum shows."""
-    everything = [*stage.scatter, *_build(stage, names)]
+    """Families of the sum spectrum, and those of a few pixels from the maximum spectrum."""
+    templates = [*stage.scatter, *_build(stage, names)]
     n_scatter = len(stage.scatter)
     spectra = [stage.sum_spectrum(), stage.max_spectrum()] if rare_pixels else [stage.sum_spectrum()]
-    kept: set[int] = set()
+    selected: set[int] = set()
     for spectrum in spectra:
-        own, adapted = spectrum.cleaned(everything, n_scatter)
-        kept.update(significant(own, adapted, n_scatter))
-    return [template.name for index, template in enumerate(everything) if index in kept and index >= n_scatter]
+        problem, adapted = spectrum.cleaned(templates, n_scatter)
+        selected.update(significant(problem, adapted, n_scatter))
+    return [template.name for index, template in enumerate(templates) if index in selected and index >= n_scatter]
 
 
 def _weight(mean: Array, used: NDArray[np.bool_]) -> Array:
@@ -251,7 +251,7 @@ class FixedFit:
     """The plan applied to any block of spectra: one matrix product for all pixels.
 
     With one set of weights, from the mean spectrum, ``area = P counts`` and ``variance = P**2 counts``. The deviation
-    is of counting alone.
+    includes only counting statistics.
     """
 
     def __init__(self, plan: FitPlan) -> None:
@@ -264,6 +264,6 @@ class FixedFit:
 
     def __call__(self, counts: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return (n, n_family) areas and deviations of (n, n_channel) counts."""
-        # Rounding to 24 bits is far below a count's own noise, and half the work.
+        # Rounding to 24 bits is far below counting noise, and halves the work.
         used = counts[:, self.channels].astype(np.float32)
         return used @ self.solver, np.sqrt(used @ self.squared)

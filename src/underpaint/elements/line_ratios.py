@@ -1,8 +1,8 @@
-"""How much the ratios of an element's lines vary: what the forward model says of random paint.
+"""Variation of an element's line ratios in random paint, from the forward model.
 
-A layer above, or the paint itself, absorbs soft lines more than hard ones, and other elements' lines excite some
-shells more than others. So a line family has no fixed shape. Random stratigraphies give its mean shape and the changes
-about it, and the same for the scattered tube radiation.
+Upper layers and the paint itself absorb soft lines more than hard ones, and other elements' lines excite some shells
+more than others, so a line family has no fixed shape. Random stratigraphies give its mean shape and the variation
+around it; the same holds for the scattered tube radiation.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -28,15 +28,15 @@ Array = NDArray[np.float64]
 
 N_STRATIGRAPHIES = 1000
 N_NEAREST = 150
-"""Stratigraphies nearest in composition that tell the ratios of a class of pixels."""
+"""Number of stratigraphies nearest in composition that determine the ratios of a class of pixels."""
 RATE_ERROR = {"K": 0.015, "L": 0.04, "M": 0.12}
 """Relative error of a line's share in its family by the tables of radiative rates, by shell."""
-_LEAST_SHARE = 0.003
-"""Share of all line counts from which a stratigraphy tells a family's ratios."""
-_LEAST_STRATIGRAPHIES, _FALLBACK_STRATIGRAPHIES = 30, 40
+_MIN_SHARE = 0.003
+"""Minimum share of a family in the line counts of a stratigraphy that contributes to its ratios."""
+_MIN_STRATIGRAPHIES, _FALLBACK_STRATIGRAPHIES = 30, 40
 _N_CHANGES, _N_SCATTER_CHANGES = 5, 8
 _EXTRA_FRACTION = (3e-4, 0.1)
-"""Mass fractions of elements that paint rarely has, added so that their ratios are known, too."""
+"""Mass fractions of elements that paint rarely has, added so that their ratios are known as well."""
 _SEED = 1
 USUAL_INSTRUMENTS = tuple(
     Instrument(
@@ -54,12 +54,12 @@ USUAL_INSTRUMENTS = tuple(
         ("Rh", 50.0, 50.0, 50.0, (Filter(formula="Al", density=2.7, thickness_um=100.0),)),
     )
 )
-"""Scanners in use; those that describe a scan stand for one that is not known."""
+"""Common scanners, used in place of an unknown instrument."""
 
 
 @dataclass(frozen=True)
 class LineCounts:
-    """What random stratigraphies send into a detector.
+    """Line and scatter counts of random stratigraphies.
 
     Parameters
     ----------
@@ -108,11 +108,11 @@ def simulate_line_counts(instrument: Instrument, n: int = N_STRATIGRAPHIES) -> L
 
 @lru_cache(maxsize=16)
 def _photons(instrument: Instrument, n: int) -> LineCounts:
-    """Return what leaves the stratigraphies, photons; it is the same for all scans with one source and geometry."""
+    """Return the emission of the stratigraphies, photons; the same for all scans with one source and geometry."""
 
     def make() -> dict[str, NDArray[Any]]:
         emission = emit(_stratigraphies(n), instrument, workers=2, single=True)
-        # argon and scatter of the air are left out: argon is a family of the fit
+        # argon and scatter of the air are excluded: argon is a family of the fit
         return {
             "family": np.asarray(emission.lines.family),
             "shell": emission.lines.shell,
@@ -191,7 +191,7 @@ class LineRatios:
     rebin : callable
         Turns (..., n_channel) counts into (..., n_bin).
     families : sequence of str
-        To be fitted, ``Pb_L``, or ``Pb_L3`` for one shell; those that the axis cannot show are left out.
+        Families to fit, ``Pb_L``, or ``Pb_L3`` for one shell; those outside the axis are ignored.
     excitation_kev : float
         Highest photon energy, keV: for families that the stratigraphies do not have.
     """
@@ -221,15 +221,15 @@ class LineRatios:
                 self._lines.append(rebin(template.counts)[None])
             else:
                 response = rebin(response_matrix(detector, axis, energy))
-                # a count of the area is a count seen
+                # areas are detected counts
                 self._lines.append(response / efficiency(detector, energy)[:, None])
             areas.append(area)
             self._shares.append(counts / np.maximum(area, 1e-300)[:, None])
         area = np.stack(areas, axis=1)
         self.relative = area / np.maximum(area.sum(axis=1, keepdims=True), 1e-300)
         rendered = [
-            one.scatter @ rebin(response_matrix(detector, axis, one.scatter_kev, one.scatter_spread_kev))
-            for one in simulated
+            entry.scatter @ rebin(response_matrix(detector, axis, entry.scatter_kev, entry.scatter_spread_kev))
+            for entry in simulated
         ]
         scatter = np.concatenate(rendered)
         self._scatter = scatter / scatter.sum(axis=1, keepdims=True)
@@ -240,14 +240,14 @@ class LineRatios:
     def near(self, area: Array) -> Shapes:
         """Return the shapes for pixels with about these (n_family,) areas."""
         area = np.maximum(area, 0.0)
-        place = np.log(area / max(float(area.sum()), 1e-9) + _LEAST_SHARE)
-        distance = ((np.log(self.relative + _LEAST_SHARE) - place) ** 2).sum(axis=1)
+        place = np.log(area / max(float(area.sum()), 1e-9) + _MIN_SHARE)
+        distance = ((np.log(self.relative + _MIN_SHARE) - place) ** 2).sum(axis=1)
         nearest = np.argpartition(distance, N_NEAREST)[:N_NEAREST]
         weight = np.zeros(len(distance))
         weight[nearest] = 1.001 - distance[nearest] / max(float(distance[nearest].max()), 1e-12)
-        enough = (self.relative[nearest] > _LEAST_SHARE).sum(axis=0) >= _LEAST_STRATIGRAPHIES
+        is_supported = (self.relative[nearest] > _MIN_SHARE).sum(axis=0) >= _MIN_STRATIGRAPHIES
         shapes = [
-            self._shape(index, weight) if enough[index] and area[index] > 0 else self._common[index]
+            self._shape(index, weight) if is_supported[index] and area[index] > 0 else self._common[index]
             for index in range(len(self.names))
         ]
         return Shapes(
@@ -262,15 +262,15 @@ class LineRatios:
         if len(lines) == 1:
             return lines[0], np.zeros((0, lines.shape[1]))
         relative = self.relative[:, index]
-        weight = np.where(relative > _LEAST_SHARE, weight, 0.0)
-        if np.count_nonzero(weight) < _LEAST_STRATIGRAPHIES:
+        weight = np.where(relative > _MIN_SHARE, weight, 0.0)
+        if np.count_nonzero(weight) < _MIN_STRATIGRAPHIES:
             fewest = np.sort(relative)[-min(_FALLBACK_STRATIGRAPHIES, int(np.count_nonzero(relative)))]
             weight = ((relative >= fewest) & (relative > 0)).astype(np.float64)
         use = np.flatnonzero(weight)
         weight = weight[use] / weight[use].sum()
         mean = weight @ share[use]
         off = np.sqrt(weight)[:, None] * (share[use] - mean)
-        # errors of the tables: each line's by itself, the shares still adding up to one
+        # errors of the tables: independent for each line, with shares that add up to one
         error = (np.eye(mean.size) - mean) * (RATE_ERROR[self.names[index].partition("_")[2][0]] * mean)[:, None]
         value, vector = np.linalg.eigh(off.T @ off + error.T @ error)
         value = np.sqrt(np.maximum(value[-_N_CHANGES:], 0.0))
@@ -279,8 +279,8 @@ class LineRatios:
     def _scatter_shape(self, weight: Array) -> tuple[Array, Array]:
         """Return (1, n_bin) mean shape of the scatter, and its (n_change, n_bin) one-sigma changes.
 
-        It holds lines after Compton scatter, too: taken from stratigraphies unlike the pixel, these would be bumps
-        beside lines that cost precision.
+        It includes lines after Compton scatter: from stratigraphies unlike the pixel, these would appear as bumps next
+        to lines and reduce precision.
         """
         use = np.flatnonzero(weight)
         weight = weight[use] / weight[use].sum()
@@ -295,11 +295,11 @@ def _joined_lines(simulated: Sequence[LineCounts], family: str) -> tuple[Array, 
     """Return (n_line,) energies, keV, and (n, n_line) counts of a family's lines in all simulations."""
     symbol, _, shell = family.partition("_")
     parts = []
-    for one in simulated:
-        of_family = np.asarray([name == f"{symbol}_{shell[0]}" for name in one.family])
+    for entry in simulated:
+        of_family = np.asarray([name == f"{symbol}_{shell[0]}" for name in entry.family])
         if len(shell) > 1:
-            of_family &= one.shell == SHELLS.index(shell)
-        parts.append((one.energy_kev[of_family], one.counts[:, of_family]))
+            of_family &= entry.shell == SHELLS.index(shell)
+        parts.append((entry.energy_kev[of_family], entry.counts[:, of_family]))
     energies = np.unique(np.concatenate([energy for energy, _ in parts]))
     joined = []
     for energy, counts in parts:

@@ -1,8 +1,8 @@
 """Maps of scatter: counts of the source's line that comes back unshifted (Rayleigh), and with Compton shift.
 
-They tell of what emits no lines of its own: light matter, its thickness, and what lies behind it. The fit of elements
-takes scatter, with the background, from the forward model as one; here the two peaks are taken apart by a fit of their
-shapes over a straight background between them and around them.
+They carry information on material without lines: light matter, its thickness, and the support behind it. The element
+fit models scatter together with the background; here the two peaks are separated by a fit of their shapes over a linear
+background.
 """
 
 from collections.abc import Sequence
@@ -20,21 +20,21 @@ from underpaint.elements._families import Template
 Array = NDArray[np.float64]
 COMPTON, RAYLEIGH = "Compton", "Rayleigh"
 SHAPE_ERROR = 0.01
-"""Of both peaks together: what their shapes do not describe, and takes from one to the other."""
+"""Relative error of both peaks together, from the error of their shapes."""
 SHOWN_SIGMAS = 5.0
-"""Standard deviations from which the sum spectrum shows a peak."""
-_LEAST_APART_FWHM = 1.0
+"""Standard deviations from which a peak is detected in the sum spectrum."""
+_MIN_APART_FWHM = 1.0
 _MARGIN_FWHM = 1.5
 
 
 @dataclass(frozen=True)
 class ScatterPeaks:
-    """Takes counts of scatter out of spectra.
+    """Fit of the scatter peaks in spectra.
 
     Parameters
     ----------
     names : tuple of str
-        :data:`COMPTON` and :data:`RAYLEIGH`, or the one that the scan shows.
+        :data:`COMPTON` and :data:`RAYLEIGH`, or the detected one.
     gain : (n_name, n_channel) array
         Counts of a peak, over all its lines, are ``gain @ counts``.
     energy_kev : tuple of float
@@ -63,7 +63,7 @@ class ScatterPeaks:
 def plan_scatter(
     total: Array, axis: EnergyAxis, used: NDArray[np.bool_], templates: Sequence[Template]
 ) -> ScatterPeaks | None:
-    """Prepare the maps of scatter; None where the source's K lines, or its beam, are not known or not seen.
+    """Prepare the maps of scatter; None if the source's K lines or beam are unknown or not detected.
 
     Parameters
     ----------
@@ -73,36 +73,38 @@ def plan_scatter(
     used : (n_channel,) bool array
         Channels used.
     templates : sequence of Template
-        As of :func:`~underpaint.elements._families.scatter_templates`; of several Compton peaks the one is taken that
-        describes the sum spectrum best.
+        As of :func:`~underpaint.elements._families.scatter_templates`; of several Compton peaks, the best fit to the
+        sum spectrum is used.
     """
-    shifted = [one.counts for one in templates if one.name == COMPTON]
-    unshifted = [one.counts for one in templates if one.name == "Elastic" or one.name.endswith("_K")]
+    shifted = [template.counts for template in templates if template.name == COMPTON]
+    unshifted = [
+        template.counts for template in templates if template.name == "Elastic" or template.name.endswith("_K")
+    ]
     fits = [fit for pair in product(shifted, unshifted) if (fit := _fit(total, axis, used, *pair)) is not None]
     if not fits:
         return None
     _, gain, energy = min(fits, key=lambda fit: fit[0])
-    whole = ScatterPeaks((COMPTON, RAYLEIGH), gain.astype(np.float32), energy)
-    summed = whole(total[None])[0]
+    peaks = ScatterPeaks((COMPTON, RAYLEIGH), gain.astype(np.float32), energy)
+    summed = peaks(total[None])[0]
     shown = [index for index in range(2) if summed[index, 0] > SHOWN_SIGMAS * summed[index, 1]]
     if not shown:
         return None
     return ScatterPeaks(
-        tuple(whole.names[index] for index in shown), whole.gain[shown], tuple(energy[index] for index in shown)
+        tuple(peaks.names[index] for index in shown), peaks.gain[shown], tuple(energy[index] for index in shown)
     )
 
 
 def _fit(
     total: Array, axis: EnergyAxis, used: NDArray[np.bool_], shifted: Array, unshifted: Array
 ) -> tuple[float, Array, tuple[float, float]] | None:
-    """Return the misfit of the sum spectrum, (2, n_channel) what turns counts into those of the peaks, and energies.
+    """Return the misfit of the sum spectrum, the (2, n_channel) matrix from counts to peak counts, and the energies.
 
-    None where the peaks are not apart, or lie where nothing was recorded.
+    None if the peaks overlap, or are outside the recorded range.
     """
-    places = [int(one.argmax()) for one in (shifted, unshifted)]
-    widths = [float((one > 0.5 * one.max()).sum()) for one in (shifted, unshifted)]
+    places = [int(peak.argmax()) for peak in (shifted, unshifted)]
+    widths = [float((peak > 0.5 * peak.max()).sum()) for peak in (shifted, unshifted)]
     first, last = places[0] - round(_MARGIN_FWHM * widths[0]), places[1] + round(_MARGIN_FWHM * widths[1])
-    if places[1] - places[0] < _LEAST_APART_FWHM * widths[1] or first < 0 or last >= axis.n_channel:
+    if places[1] - places[0] < _MIN_APART_FWHM * widths[1] or first < 0 or last >= axis.n_channel:
         return None
     inside = np.zeros(axis.n_channel, bool)
     inside[first : last + 1] = True
@@ -113,6 +115,6 @@ def _fit(
     weight = 1.0 / np.maximum(total[inside], 1.0)
     gain = np.linalg.solve((columns * weight) @ columns.T, columns * weight)
     misfit = float((weight * (total[inside] - (gain @ total[inside]) @ columns) ** 2).sum() / inside.sum())
-    whole = np.zeros((2, axis.n_channel))
-    whole[:, inside] = gain[:2]
-    return misfit, whole, (float(axis.energy_kev[places[0]]), float(axis.energy_kev[places[1]]))
+    spectra = np.zeros((2, axis.n_channel))
+    spectra[:, inside] = gain[:2]
+    return misfit, spectra, (float(axis.energy_kev[places[0]]), float(axis.energy_kev[places[1]]))

@@ -1,4 +1,4 @@
-"""One spectrum, of a pixel or a region, taken apart: fitted spectrum, families, scatter, background, residual."""
+"""Fit of one spectrum, of a pixel or a region: fitted spectrum, families, scatter, background, residual."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from underpaint.physics.instrument import Instrument
 Array = NDArray[np.float64]
 LIMIT_SIGMAS = 3.0
 """Deviations of an absent family's area up to its limit of detection (IUPAC 1978)."""
-_LEAST_COUNTS = 100
+_MIN_COUNTS = 100
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,13 @@ class Family:
     area, sigma : float
         Net counts over all its lines, and one standard deviation.
     detection_limit : float
-        Net counts that could be told from none.
+        Smallest detectable net counts.
     counts : (n_channel,) array
         Its part of the fitted spectrum; zero outside the channels fitted.
     hardness, hardness_sigma : float
-        Logarithm of the counts of its other lines over those of the strongest, less that of random paint, and one
-        standard deviation. Paint on top changes it: soft lines are absorbed more than hard ones, or less, where an
-        absorption edge lies between them (lead's L-beta under vermilion).
-        NaN where the family has but one peak.
+        Logarithm of the ratio of its other lines to the strongest, relative to random paint, and one standard
+        deviation. Paint on top changes it: soft lines are absorbed more than hard ones, or less if an absorption edge
+        is between them (lead's L-beta under vermilion). NaN for a family with a single peak.
     """
 
     area: float
@@ -62,13 +61,13 @@ class SpectrumFit:
     fitted : (n_channel,) array
         The model; NaN outside the channels fitted.
     families : dict of str to Family
-        By name, ``Fe_K``: all that were fitted.
+        All fitted families by name, ``Fe_K``.
     scatter, background : (n_channel,) arrays
         Lines of the source as the sample scatters them, and all that is smooth, sum peaks included.
     sigma : (n_channel,) array
         One standard deviation of the residual, counting and model error.
     chi_square : float
-        Mean of (residual / sigma)**2 over the channels fitted: one or less where the model describes the spectrum.
+        Mean of (residual / sigma)**2 over the fitted channels: at most about one if the model describes the spectrum.
     """
 
     name: str
@@ -111,7 +110,7 @@ def fit_spectrum(
     CalibrationError
         The spectrum has no energy axis.
     ScanError
-        It has next to no counts.
+        It has too few counts.
     CoverageError
         A family lies outside the recorded range.
 
@@ -135,10 +134,10 @@ def fit_spectrum(
             f"Cannot fit {spectrum.name or 'the spectrum'}: it has no energy axis. Calibrate the scan first."
         )
     counts = np.asarray(spectrum.counts, np.float64)
-    if counts.sum() < _LEAST_COUNTS:
+    if counts.sum() < _MIN_COUNTS:
         raise ScanError(
             f"Cannot fit {spectrum.name or 'the spectrum'}: it has {counts.sum():.0f} counts, at least "
-            f"{_LEAST_COUNTS} are needed."
+            f"{_MIN_COUNTS} are needed."
         )
     axis = spectrum.axis
     chosen = choose(counts, counts, axis, families, add, drop, instrument)
@@ -148,14 +147,14 @@ def fit_spectrum(
     shown = solver(counts[None, channels].astype(np.float32))
 
     def spread(part: Array) -> Array:
-        whole = np.zeros(axis.n_channel)
-        whole[channels] = part
-        return whole
+        spectrum_out = np.zeros(axis.n_channel)
+        spectrum_out[channels] = part
+        return spectrum_out
 
     parts = solver.parts()
     n_family = len(fit.names)
     templates = (family_template(name, chosen.stage.detector, axis, chosen.stage.excitation_kev) for name in fit.names)
-    soft = np.stack([_strongest(one, fit.bins.energy_kev, axis) for one in templates if one is not None])
+    soft = np.stack([_strongest(template, fit.bins.energy_kev, axis) for template in templates if template is not None])
     of_families = (part[0, :n_family] for part in (shown.area, shown.sigma, LIMIT_SIGMAS * shown.sigma_if_absent))
     values = np.stack([*of_families, *solver.hardness(soft)], axis=1).tolist()
     named = {}
@@ -178,7 +177,7 @@ def fit_spectrum(
 
 
 def _strongest(template: Template, energy_kev: Array, axis: EnergyAxis) -> NDArray[np.bool_]:
-    """Return which bins belong to a family's strongest peak: up to the middle between it and the next, (n_bin,)."""
+    """Return the (n_bin,) bins of a family's strongest peak, up to the midpoint to the next peak."""
     peaks = np.asarray([axis.energy_kev[group.argmax()] for group in template.groups])
     above, below = peaks[peaks > peaks[0]], peaks[peaks < peaks[0]]
     high = 0.5 * (peaks[0] + above.min()) if above.size else np.inf

@@ -22,11 +22,11 @@ from underpaint.physics.materials import Layer, Stratigraphy, mass_fractions
 Array = NDArray[np.float64]
 
 REST = ("O2", "CO2", "H2O", "C", "MgO", "SiO2", "C18H32O2")
-"""What the part of a standard that is not stated may be, each alone and all together."""
+"""Compounds assumed for the unstated part of a standard, each alone and all together."""
 STRONG_SIGMAS = 5.0
-"""Deviations from which a family tells the scale."""
+"""Standard deviations from which a family is used for the scale."""
 _REPEAT_ERROR = 0.06
-"""Relative error of a factor beside what is computed: grains, surface, certified values.
+"""Additional relative error of a factor: grains, surface, certified values.
 
 So far five shales as standards in turn differ, the median over nine elements (``benchmarks/shales.py``).
 """
@@ -39,7 +39,7 @@ def parse_composition(text: str) -> dict[str, float]:
     Parameters
     ----------
     text : str
-        ``SiO2 50, CaO 10, Fe 3``; what is missing to 100 is not known.
+        ``SiO2 50, CaO 10, Fe 3``; the remainder to 100 is unknown.
 
     Returns
     -------
@@ -75,8 +75,7 @@ def parse_composition(text: str) -> dict[str, float]:
             fractions[name] = fractions.get(name, 0.0) + 0.01 * percent * part
     if not total:
         raise SampleError(
-            f"Cannot use the composition {text!r}: it names nothing of which there is any. Write it as "
-            "'SiO2 50, CaO 10, Fe 3'."
+            f"Cannot use the composition {text!r}: it has no positive amount. Write it as 'SiO2 50, CaO 10, Fe 3'."
         )
     if total > 100.5:
         raise SampleError(
@@ -94,7 +93,7 @@ def scale_from_standard(
     *,
     families: Sequence[str] | None = None,
 ) -> Scale:
-    """Return the scale for which the forward model gives the areas that a standard shows.
+    """Return the scale for which the forward model reproduces the areas of a standard.
 
     Parameters
     ----------
@@ -107,25 +106,25 @@ def scale_from_standard(
     thickness_g_cm2 : float
         Areal mass of the standard; by default it is thick.
     families : sequence of str, optional
-        Line families to fit; by default those that the spectrum shows.
+        Line families to fit; by default those of the spectrum.
 
     Returns
     -------
     Scale
-        Per count of scattered radiation and, where the live time is known, per second; with a factor for each family
-        that the standard shows with five standard deviations.
+        Per count of scattered radiation and, where the live time is known, per second; with a factor for each family of
+        the standard above five standard deviations.
 
     Raises
     ------
     CoverageError
-        No line of the composition's elements stands out.
+        No line of the composition's elements is detected.
     """
     axis = scan.require_axis()
-    seen = survey(scan)
-    whole = Scan(seen.total[None, None], axis, name=scan.name)
-    maps = fit_elements(whole, families=families, instrument=instrument)
+    summary = survey(scan)
+    sum_scan = Scan(summary.total[None, None], axis, name=scan.name)
+    maps = fit_elements(sum_scan, families=families, instrument=instrument)
     window = scatter_window(instrument, axis)
-    area, sigma = (line_areas(maps, one)[0] for one in ("area", "area_sigma"))
+    area, sigma = (line_areas(maps, quantity_name)[0] for quantity_name in ("area", "area_sigma"))
     usable = [
         index
         for index, name in enumerate(maps.lines)
@@ -137,11 +136,11 @@ def scale_from_standard(
             f"out of the standard's spectrum, which shows {', '.join(maps.lines)}. Is it the spectrum of this material?"
         )
     names = tuple(maps.lines[index] for index in usable)
-    made = predicted(_standards(composition, thickness_g_cm2), instrument, axis, names, window)
-    ratio = np.log(area[usable]) - np.log(made.counts[:, 0])
+    counts_model = predicted(_standards(composition, thickness_g_cm2), instrument, axis, names, window)
+    ratio = np.log(area[usable]) - np.log(counts_model.counts[:, 0])
     error = np.asarray([SENSITIVITY_ERROR[name.partition("_")[2][0]] for name in names])
     scale = np.average(ratio, axis=1, weights=1.0 / error**2)
-    by_scatter = scale + np.log(made.scatter) - np.log(float(seen.total[window].sum()))
+    by_scatter = scale + np.log(counts_model.scatter) - np.log(float(summary.total[window].sum()))
     factor = ratio - scale[:, None]
     spread = float(np.hypot(by_scatter.std(), _REPEAT_ERROR))
     errors = np.sqrt(factor.std(axis=0) ** 2 + (sigma[usable] / area[usable]) ** 2 + _REPEAT_ERROR**2)
@@ -158,10 +157,12 @@ def scale_from_standard(
 
 
 def _standards(composition: Mapping[str, float], thickness_g_cm2: float) -> list[Stratigraphy]:
-    """Return what the standard may be by what is not stated of it; the last is the mean of all."""
+    """Return possible compositions of the standard by its unstated part; the last is their mean."""
     rest = max(1.0 - sum(composition.values()), 0.0)
-    # what shows lines is stated
-    compounds = [one for one in REST if not (set(mass_fractions(one)) - {"C", "H", "O"}) & set(composition)]
+    # elements with lines are stated
+    compounds = [
+        candidate for candidate in REST if not (set(mass_fractions(candidate)) - {"C", "H", "O"}) & set(composition)
+    ]
     mixtures = [{compound: 1.0} for compound in compounds]
     mixtures.append(dict.fromkeys(compounds, 1.0 / len(compounds)))
     standards = []
@@ -170,7 +171,7 @@ def _standards(composition: Mapping[str, float], thickness_g_cm2: float) -> list
         for compound, share in mixture.items():
             for name, part in mass_fractions(compound).items():
                 fractions[name] = fractions.get(name, 0.0) + rest * share * part
-        whole = sum(fractions.values())
-        fractions = {name: part / whole for name, part in fractions.items()}
+        total = sum(fractions.values())
+        fractions = {name: part / total for name, part in fractions.items()}
         standards.append(Stratigraphy((Layer(fractions, 1.0, 1e4 * thickness_g_cm2),)))
     return standards

@@ -1,4 +1,4 @@
-"""How unlike each spectrum is to all that known elements can make: the strongest peak that they leave over."""
+"""Unlikeness: how badly known elements explain each spectrum, by its strongest unassigned peak."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,27 +11,27 @@ from underpaint.data import EnergyAxis
 from underpaint.data.maps import Results
 from underpaint.data.peaks import resolution_fwhm_kev
 from underpaint.elements._families import family_templates
-from underpaint.elements.evidence import BACKGROUND_ERROR, LEAST_SIGMA
+from underpaint.elements.evidence import BACKGROUND_ERROR, MIN_SIGMA
 from underpaint.elements.variable_fit import Evidence, VariableFit
 from underpaint.physics.instrument import Detector, Instrument
 
-_LEAST_GROUP = 0.02
-"""Share of a family from which a group of its lines is kept free of peaks of no family."""
+_MIN_GROUP = 0.02
+"""Share of a family above which no unassigned peak is sought on a group of its lines."""
 _CLEAR_FWHM = 1.0
 
 
 @dataclass(frozen=True)
 class Unlikeness:
-    """Which columns of a fit nothing known explains.
+    """Columns of a fit that no known element explains.
 
     Parameters
     ----------
     columns : (n,) int array
-        Families that no known element has, and peaks of no family, among the columns of the fit.
+        Columns of families of unknown elements and of unassigned peaks.
     energy_kev : (n,) array
-        Where they lie, keV.
+        Their energies, keV.
     errors : (n,) array
-        Relative error of the counts under each: of peaks, which nothing ties to a shape, that of the background.
+        Relative error of the counts under each; for unassigned peaks, that of the background.
     settings : dict
         Known families and axis; JSON-serialisable.
     """
@@ -44,7 +44,7 @@ class Unlikeness:
     def __call__(self, shown: Evidence) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return (n,) scores of spectra, standard deviations of the strongest such peak, and its energies, keV."""
         area, sigma, under = (part[:, self.columns] for part in (shown.area, shown.sigma_if_absent, shown.under))
-        deviations = area / np.maximum(np.hypot(sigma, self.errors * under), LEAST_SIGMA)
+        deviations = area / np.maximum(np.hypot(sigma, self.errors * under), MIN_SIGMA)
         best = deviations.argmax(axis=1)
         return deviations[np.arange(len(deviations)), best], self.energy_kev[best].astype(np.float32)
 
@@ -54,13 +54,13 @@ class Unlikeness:
 
 
 def unlikeness(
-    known: Sequence[str], fit: VariableFit, axis: EnergyAxis, instrument: Instrument | None = None
+    families: Sequence[str], fit: VariableFit, axis: EnergyAxis, instrument: Instrument | None = None
 ) -> Unlikeness:
-    """Prepare scoring spectra by the strongest peak that known line families, scatter and background leave over.
+    """Prepare a score of spectra by the strongest peak that known families, scatter and background do not explain.
 
     Parameters
     ----------
-    known : sequence of str
+    families : sequence of str
         Families that may be there, ``Fe_K``.
     fit : VariableFit
         Planned for the scan, with peaks of no family.
@@ -71,8 +71,8 @@ def unlikeness(
     Notes
     -----
     The score is area over standard deviation in the fit of all families, so interference is part of the deviation.
-    Scored are families that no known element has, and Gaussian peaks beside all columns of the fit. Peaks on lines of
-    a known family that is not fitted are left out.
+    The score covers families of unknown elements and Gaussian peaks in addition to all columns of the fit, except on
+    lines of a known family that is not fitted.
     """
     detector = fit.detector
     highest = Instrument().highest_kev if instrument is None else instrument.highest_kev
@@ -80,13 +80,13 @@ def unlikeness(
         template.name: float(axis.energy_kev[template.groups[0].argmax()])
         for template in family_templates(fit.names, detector, axis, highest)
     }
-    strange = [name for name in fit.names if name not in known and name in strongest]
-    beside = [name for name in known if name not in fit.names]
+    strange = [name for name in fit.names if name not in families and name in strongest]
+    additional = [name for name in families if name not in fit.names]
     explained = [
         float(axis.energy_kev[group.argmax()])
-        for template in family_templates(beside, detector, axis, highest)
+        for template in family_templates(additional, detector, axis, highest)
         for group in template.groups
-        if group.sum() > _LEAST_GROUP
+        if group.sum() > _MIN_GROUP
     ]
     clear = np.ones(fit.peak_kev.size, bool)
     for energy in explained:
@@ -96,7 +96,7 @@ def unlikeness(
         np.asarray([*map(fit.names.index, strange), *(first + np.flatnonzero(clear))], np.intp),
         np.asarray([*(strongest[name] for name in strange), *fit.peak_kev[clear]]),
         np.where(np.arange(len(strange) + clear.sum()) < len(strange), 0.0, BACKGROUND_ERROR).astype(np.float32),
-        {"known": list(known), "gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev},
+        {"known": list(families), "gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev},
     )
 
 

@@ -1,4 +1,4 @@
-"""Element areas by a linear fit whose line ratios may vary as the forward model says they do.
+"""Element areas by a linear fit whose line ratios vary as the forward model predicts.
 
     y = sum_f a_f (m_f + d_f) + scatter + background + noise
     S = diag(v + model error) + sum_f a_f**2 sum_k c_fk c_fk' + N**2 sum_k s_k s_k'
@@ -6,9 +6,9 @@
     sigma_f**2 = P_f**2 y + sum_g Q_fg a_g**2 + e_f N**2 + (AREA_ERROR a_f)**2,   Q_fg = sum_k (P_f c_gk)**2
 
 A are the free columns: mean shapes m_f, the anode's lines, splines, mean scatter, sum peaks. Their changes c_fk and s_k
-come from the stratigraphies nearest in composition to a class of pixels. P belongs to the class; each pixel's deviation
-is of its counts y, its areas a and their total N, so it stays right where the class fits badly. This is generalised
-least squares (Aitken 1935) with a covariance from the forward model.
+come from the stratigraphies nearest in composition to a class of pixels. P is that of the class; each pixel's deviation
+follows from its counts y, its areas a and their total N, so it remains correct where the class fits badly. This is
+generalised least squares (Aitken 1935) with a covariance from the forward model.
 """
 
 import warnings
@@ -26,7 +26,7 @@ from scipy.optimize import minimize_scalar, nnls
 
 from underpaint.data import EnergyAxis
 from underpaint.data.peaks import peak_columns, resolution_fwhm_kev
-from underpaint.data.pile_up import folded, pile_up_shape
+from underpaint.data.pile_up import pile_up_shape, self_convolution
 from underpaint.elements._families import fwhm_channels
 from underpaint.elements._selection import background_columns
 from underpaint.elements.line_ratios import LineCounts, LineRatios
@@ -43,30 +43,30 @@ SLOPE_ERROR = 0.02
 AREA_ERROR = 0.005
 """Relative error of an area: atomic data, response."""
 SHOWN_SIGMAS = 8.0
-"""Deviations from which the sum of a class shows a family: its pixels were chosen by areas that are noisy."""
+"""Deviations from which the sum of a class shows a family: its pixels were selected by noisy areas."""
 PIXEL_SIGMAS = 10.0
-"""Deviations from which one pixel of thousands shows it."""
+"""Deviations from which one pixel among thousands shows a family."""
 SHOWN_SHARE = 2e-4
 """Share of the counts from which it is shown: faults of the response and traces in the instrument are smaller."""
 N_CLASSES = 32
 BINS_PER_FWHM = 3.0
 HIDDEN_RATIO = 3.0
-"""Of a family's deviation over that on the smooth part of the spectrum alone, from which others hide it."""
+"""Ratio of a family's deviation to that over the smooth background alone, above which other families hide it."""
 _PEAK_STEP_FWHM = 0.7
 """Between the energies at which peaks of no family are looked for: 8 % of a peak's deviations are lost between two."""
 _PEAK_MARGIN_KEV = 0.1
-_LEAST_LEFT = 0.02
-"""Of a peak's squared length that the columns of the fit must leave: what they make up together cannot be seen."""
+_MIN_LEFT = 0.02
+"""Share of a peak's squared length that must be independent of the columns of the fit for it to be detectable."""
 _SOURCE_FWHM = 0.7, 1.2, 2.2
-"""Half width of the window on a line of the source, and the ends of those beside it."""
+"""Half width of the window on a line of the source, and the limits of the adjacent windows."""
 _N_ROUNDS = 3
-_LEAST_BETTER = 0.8
-_LEAST_LEARNED = 0.02
-"""Of its prior's variance that a spectrum must take away for a hidden family to be measured beside held ones."""
+_MIN_BETTER = 0.8
+_MIN_LEARNED = 0.02
+"""Share of the prior's variance that a spectrum must remove for a hidden family to be measured."""
 _MISFIT_FWHM = 2.0
 _SEED = 0
 _OF_THE_CLASS = ("solution", "shapes", "common", "noise")
-"""Of a solver: what tells of its class, not of pixels."""
+"""Attributes of a solver that describe its class, not pixels."""
 
 
 class Bins:
@@ -106,7 +106,7 @@ class Bins:
 
 
 class Evidence(NamedTuple):
-    """What spectra show, each (n, n_column): families, then lines of the source, then peaks of no family.
+    """Fit of spectra, each array (n, n_column): families, then lines of the source, then unassigned peaks.
 
     Attributes
     ----------
@@ -130,7 +130,7 @@ class Evidence(NamedTuple):
 
 @dataclass(frozen=True)
 class Solution:
-    """A spectrum by generalised least squares: coefficients of all columns, and what gives the free ones.
+    """Fit of a spectrum by generalised least squares: coefficients of all columns, and the matrix for the free ones.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class Solution:
 
 
 def solve(spectrum: Array, free: Array, changes: Array, variance: Array) -> Solution:
-    """Fit free columns and changes whose coefficients are zero within one, (n, n_bin) each."""
+    """Fit free columns, and changes with coefficients of zero mean and unit variance, (n, n_bin) each."""
     columns = np.concatenate([free, changes])
     scale = np.ones(len(columns))
     scale[: len(free)] = np.maximum(np.sqrt((free**2 / variance).sum(axis=1)), 1e-30)
@@ -180,13 +180,13 @@ class ClassSolver:
     n : int
         Number of spectra in the mean.
     area : (n_family,) array
-        Areas to begin with.
+        Initial areas.
     others : (n_column, n_bin) array
-        Free columns beside the families: lines of the source, background, sum peaks.
+        Other free columns: lines of the source, background, sum peaks.
     source : (2, n_source, n_bin) array
         Net counts of lines of the source, and those under them.
     peaks : (n_peak, n_bin) array
-        Shapes to look for beside all columns.
+        Shapes of unassigned peaks.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class ClassSolver:
         mean: Array,
         n: int,
         area: Array,
-        others: Array,
+        free_columns: Array,
         source: Array,
         peaks: Array,
     ) -> None:
@@ -215,10 +215,10 @@ class ClassSolver:
             )
             slope = SLOPE_ERROR * bins.fwhm * np.abs(np.gradient(model / bins.width))
             usual = (COUNTS_ERROR * model) ** 2 + slope**2
-            # where the model does not describe the class, the misfit tells its error
-            seen = gaussian_filter1d(residual**2 - variance / n, _MISFIT_FWHM * bins.per_fwhm)
-            error = np.maximum(usual, seen)
-            free = np.concatenate([shapes.templates, others, shapes.scatter])
+            # where the model does not describe the class, the misfit gives its error
+            misfit_detected = gaussian_filter1d(residual**2 - variance / n, _MISFIT_FWHM * bins.per_fwhm)
+            error = np.maximum(usual, misfit_detected)
+            free = np.concatenate([shapes.templates, free_columns, shapes.scatter])
             self.solution = solve(mean, free, changes, variance + error)
             residual = mean - self.solution.model
             self.misfit = float(np.mean(residual**2 / (variance / n + usual)))
@@ -229,23 +229,23 @@ class ClassSolver:
         none = np.zeros((0, len(bins)))
         self.beside, self.under, self.hidden = none.T.astype(np.float32), np.zeros(1, np.float32), np.zeros(1, bool)
         self._set(self.solution.gain[:n_family], error, none)
-        # a family that all pixels of the class together do not show is held near zero beside the others
+        # a family that the sum of the class does not show is constrained near zero
         shown = self(self.mean[None] * n)
         summed, sigma = (values[0].astype(np.float64) for values in (shown.area, shown.sigma_if_absent))
         hidden = summed < SHOWN_SIGMAS * sigma
         most = (0.5 * np.maximum(summed, 0.0) + sigma) / n
         unseen = shapes.templates[hidden] * most[hidden, None]
-        free = np.concatenate([shapes.templates[~hidden], others, shapes.scatter])
-        held = solve(mean, free, np.concatenate([unseen, changes]), variance + error)
+        free = np.concatenate([shapes.templates[~hidden], free_columns, shapes.scatter])
+        solved = solve(mean, free, np.concatenate([unseen, changes]), variance + error)
         gain = self.solution.gain[:n_family].copy()
-        gain[~hidden] = held.gain[: (~hidden).sum()]
-        # a hidden family is itself measured free of its prior, beside the others that are held
+        gain[~hidden] = solved.gain[: (~hidden).sum()]
+        # a hidden family is measured without its prior, the others with theirs
         of_hidden = slice(len(free), len(free) + int(hidden.sum()))
-        learned = 1.0 - np.diag(held.covariance)[of_hidden]
-        known = learned > _LEAST_LEARNED
-        rows = np.flatnonzero(hidden)[known]
-        gain[rows] = held.gain[of_hidden][known] * (most[rows] / learned[known])[:, None]
-        of_all: Array = np.concatenate([gain, source[0], _beside(self.solution, peaks, variance + error)])
+        learned = 1.0 - np.diag(solved.covariance)[of_hidden]
+        is_learned = learned > _MIN_LEARNED
+        rows = np.flatnonzero(hidden)[is_learned]
+        gain[rows] = solved.gain[of_hidden][is_learned] * (most[rows] / learned[is_learned])[:, None]
+        of_all: Array = np.concatenate([gain, source[0], _residual_peaks(self.solution, peaks, variance + error)])
         self._set(of_all, error, unseen, hidden)
         self.beside = np.ascontiguousarray(source[1].T, np.float32)
         shapes_of_all = np.concatenate([shapes.templates, np.zeros_like(source[0]), peaks])
@@ -256,7 +256,7 @@ class ClassSolver:
         self.hidden = absent > HIDDEN_RATIO * np.sqrt(clear)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave behind what describes the class, megabytes that a worker does not need to fit pixels."""
+        """Omit the description of the class: megabytes that a worker does not need to fit pixels."""
         return {name: value for name, value in self.__dict__.items() if name not in _OF_THE_CLASS}
 
     def hardness(self, soft: NDArray[np.bool_]) -> tuple[Array, Array]:
@@ -265,10 +265,10 @@ class ClassSolver:
         Parameters
         ----------
         soft : (n_family, n_bin) bool array
-            Bins of each family's strongest line; all others are hard. NaN where a family has one side alone.
+            Bins of each family's strongest line; all others are hard. NaN for a family with one kind of bins only.
         """
         value, sigma = np.full((2, len(soft)), np.nan)
-        sizes = [len(one) for one in self.shapes.changes]
+        sizes = [len(changes_of_family) for changes_of_family in self.shapes.changes]
         starts = self.n_free + np.cumsum([0, *sizes])
         for index, (mean, start, size) in enumerate(zip(self.shapes.templates, starts, sizes, strict=False)):
             changes = slice(start, start + size)
@@ -283,16 +283,18 @@ class ClassSolver:
         return value, sigma
 
     def parts(self) -> Array:
-        """Return (n, n_bin) what each family, with its changes, and each other free column makes of the model."""
+        """Return the (n, n_bin) contributions of each family, with its changes, and of each other free column."""
         parts = self.solution.coefficients[: self.n_free, None] * self.solution.columns[: self.n_free]
-        owner = np.concatenate([np.full(len(one), index) for index, one in enumerate(self.shapes.changes)])
+        owner = np.concatenate(
+            [np.full(len(changes_of_family), index) for index, changes_of_family in enumerate(self.shapes.changes)]
+        )
         changes = self.solution.coefficients[self.n_free :, None] * self.solution.columns[self.n_free :]
         np.add.at(parts, owner, changes[: owner.size])
         parts[-1] += changes[owner.size :].sum(axis=0)
         return np.asarray(parts)
 
     def _set(self, gain: Array, error: Array, unseen: Array, hidden: NDArray[np.bool_] | None = None) -> None:
-        """Keep what turns counts into areas and deviations; hidden families are an error of the others."""
+        """Store the matrices from counts to areas and deviations; hidden families are an error of the others."""
         shapes, n_counts = self.shapes, max(float(self.mean.sum()), 1e-9)
         n_family = len(shapes.templates)
         same = np.eye(n_family, len(gain))
@@ -303,11 +305,11 @@ class ClassSolver:
         if hidden is not None:
             by_unseen[:n_family][hidden] *= 1.0 - np.eye(len(unseen))
         flat = (gain**2 @ error + by_unseen.sum(axis=1)) / n_counts**2 + ((gain @ shapes.scatter_changes.T) ** 2).sum(1)
-        self.gain, self.squared = (np.ascontiguousarray(one.T, np.float32) for one in (gain, gain**2))
+        self.gain, self.squared = (np.ascontiguousarray(matrix.T, np.float32) for matrix in (gain, gain**2))
         self.flat = flat.astype(np.float32)
 
     def __call__(self, counts: Single) -> Evidence:
-        """Return what (n, n_bin) counts show."""
+        """Return the fit of (n, n_bin) counts."""
         area, total = counts @ self.gain, counts.sum(axis=1, keepdims=True)
         variance = counts @ self.squared
         variance += total**2 * self.flat
@@ -328,21 +330,21 @@ class ClassSolver:
 
 
 def _counts_under(shapes: Array, variance: Array) -> Array:
-    """Return (n,) counts that lie under shapes of one count: the variance of an area that is fitted alone."""
+    """Return the (n,) counts under shapes of one count: the variance of an area fitted alone."""
     length = (shapes**2 / variance).sum(axis=1)
     return np.asarray(np.where(length > 0, 1.0 / np.where(length > 0, length, 1.0), 0.0))
 
 
-def _beside(solution: Solution, peaks: Array, variance: Array) -> Array:
-    """Return (n_peak, n_bin) what turns counts into the areas of peaks beside all columns of a solution.
+def _residual_peaks(solution: Solution, peaks: Array, variance: Array) -> Array:
+    """Return the (n_peak, n_bin) matrix from counts to areas of peaks, in addition to all columns of a solution.
 
     Zero for a peak that the columns make up together.
     """
     weighted = peaks / variance
-    beside = weighted - (weighted @ solution.columns.T) @ solution.gain
-    length, whole = (beside * peaks).sum(axis=1), (weighted * peaks).sum(axis=1)
-    clear = length > _LEAST_LEFT * whole
-    return np.asarray(np.where(clear, 1.0 / np.where(clear, length, 1.0), 0.0)[:, None] * beside)
+    unexplained = weighted - (weighted @ solution.columns.T) @ solution.gain
+    length, counts = (unexplained * peaks).sum(axis=1), (weighted * peaks).sum(axis=1)
+    clear = length > _MIN_LEFT * counts
+    return np.asarray(np.where(clear, 1.0 / np.where(clear, length, 1.0), 0.0)[:, None] * unexplained)
 
 
 class VariableFit:
@@ -358,7 +360,7 @@ class VariableFit:
     used : (n_channel,) bool array
         Channels used.
     families : sequence of str
-        To be fitted; those that the axis cannot show are left out.
+        Families to fit; those outside the axis are ignored.
     simulated : sequence of LineCounts
         Of the instrument, or of those that may be it.
     excitation_kev : float
@@ -369,12 +371,12 @@ class VariableFit:
     per_fwhm : float
         Bins for one peak width; infinity makes a bin of every channel.
     peaks : bool
-        Whether to look for peaks of no family, too.
+        Whether to find unassigned peaks as well.
 
     Attributes
     ----------
     names : tuple of str
-        Families: the first columns of what the fit returns.
+        Families: the first columns of the result.
     detector : Detector
     n_source : int
         Lines of the source, the next ones.
@@ -406,12 +408,14 @@ class VariableFit:
         counts = self.bins(sample, np.float32)
         mean = counts.mean(axis=0, dtype=np.float64)
         anode = self.bins(anode)
-        others, area = _free_columns(ratios, self.bins, mean, anode)
+        free_columns, area = _free_columns(ratios, self.bins, mean, anode)
         shapes, source = _peaks(self.peak_kev, self.bins, detector, axis), _source_rows(anode, self.bins)
 
         def solver(members: NDArray[np.intp], start: Array, peaks: Array = shapes) -> ClassSolver:
-            piled_up = self.bins(pile_up_shape(folded(sample[members].mean(axis=0, dtype=np.float64)[None]), axis)[0])
-            columns, mean = np.concatenate([others, piled_up[None]]), counts[members].mean(0, np.float64)
+            piled_up = self.bins(
+                pile_up_shape(self_convolution(sample[members].mean(axis=0, dtype=np.float64)[None]), axis)[0]
+            )
+            columns, mean = np.concatenate([free_columns, piled_up[None]]), counts[members].mean(0, np.float64)
             return ClassSolver(ratios, self.bins, mean, len(members), start, columns, source, peaks)
 
         with one_blas_thread(), warnings.catch_warnings(), ThreadPoolExecutor(CPU_COUNT) as threads:
@@ -423,12 +427,12 @@ class VariableFit:
             centres, label = kmeans2(points, min(n_classes, len(np.unique(points, axis=0))), minit="++", rng=rng)
             members = [np.flatnonzero(label == index) for index in np.unique(label)]
             self.centres = centres[np.unique(label)].astype(np.float32)
-            starts = [np.maximum(areas[one].mean(axis=0, dtype=np.float64), 0.0) for one in members]
+            starts = [np.maximum(areas[indices].mean(axis=0, dtype=np.float64), 0.0) for indices in members]
             self.classes = list(threads.map(solver, members, starts))
         self.weights = np.asarray([len(of_class) for of_class in members])
 
     def __call__(self, counts: NDArray[Any]) -> Evidence:
-        """Return what (n, n_channel) counts show."""
+        """Return the fit of (n, n_channel) counts."""
         binned = self.bins(counts, np.float32)
         label = self.class_of(binned)
         shape = len(binned), self.classes[0].gain.shape[1]
@@ -436,8 +440,8 @@ class VariableFit:
         shown = Evidence(area, sigma, absent, under, np.empty(shape, bool))
         for index in np.unique(label):
             of_class = label == index
-            for whole, part in zip(shown, self.classes[index](binned[of_class]), strict=True):
-                whole[of_class] = part
+            for target, part in zip(shown, self.classes[index](binned[of_class]), strict=True):
+                target[of_class] = part
         return shown
 
     def class_of(self, counts: Single) -> NDArray[np.intp]:
@@ -446,21 +450,21 @@ class VariableFit:
         return np.asarray(np.argmin((self.centres**2).sum(axis=1) - 2.0 * points @ self.centres.T, axis=1))
 
     def shown(self) -> list[str]:
-        """Return the families that the summed spectrum of some class shows."""
+        """Return the families detected in the sum spectrum of at least one class."""
         visible = np.zeros(len(self.names), bool)
-        for one, size in zip(self.classes, self.weights, strict=True):
-            shown = one(one.mean[None] * size)
-            visible |= self._stand_out(shown, SHOWN_SIGMAS, SHOWN_SHARE * size * one.mean.sum())
-        return [name for name, there in zip(self.names, visible, strict=True) if there]
+        for class_solver, size in zip(self.classes, self.weights, strict=True):
+            shown = class_solver(class_solver.mean[None] * size)
+            visible |= self._stand_out(shown, SHOWN_SIGMAS, SHOWN_SHARE * size * class_solver.mean.sum())
+        return [name for name, is_shown in zip(self.names, visible, strict=True) if is_shown]
 
     def shown_by_pixels(self, sample: NDArray[Any]) -> list[str]:
-        """Return the families that one of (n, n_channel) spectra shows beyond doubt."""
+        """Return the families that are certain in at least one of (n, n_channel) spectra."""
         total = self.bins(sample, np.float32).sum(axis=1, keepdims=True)
         visible = self._stand_out(self(sample), PIXEL_SIGMAS, SHOWN_SHARE * np.maximum(total, 1.0))
-        return [name for name, there in zip(self.names, visible, strict=True) if there]
+        return [name for name, is_shown in zip(self.names, visible, strict=True) if is_shown]
 
     def _stand_out(self, shown: Evidence, sigmas: float, counts: Any) -> NDArray[np.bool_]:
-        """Return (n_family,) whether some spectrum shows a family by so many deviations, and so many counts."""
+        """Return (n_family,) whether any spectrum has a family above ``sigmas`` deviations and ``counts`` counts."""
         area, sigma = (part[:, : len(self.names)] for part in (shown.area, shown.sigma_if_absent))
         return np.asarray(((area > sigmas * sigma) & (area > counts)).any(axis=0))
 
@@ -470,7 +474,7 @@ class VariableFit:
 
     @staticmethod
     def _points(area: Single, counts: Single) -> Single:
-        """Return where pixels lie for the classes: roots of shares, whose noise is even, and their counts."""
+        """Return pixels' coordinates for the classes, roots of shares, whose noise is uniform, and their counts."""
         total = np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
         return np.concatenate([np.sqrt(np.maximum(area, 0.0) / total), 0.1 * np.log(total)], axis=1)
 
@@ -483,7 +487,7 @@ def fitted_noise(total: Array, detector: Detector, make: Callable[[Array, Detect
     total : (n_channel,) array
         Sum spectrum, counts.
     detector : Detector
-        Its noise is where to begin.
+        Its noise is the starting value.
     make : callable
         Plans the fit of (n, n_channel) spectra for a detector.
     """
@@ -493,12 +497,12 @@ def fitted_noise(total: Array, detector: Detector, make: Callable[[Array, Detect
 
     start = detector.noise_fwhm_kev
     best = minimize_scalar(misfit, bounds=(0.6 * start, 1.3 * start), method="bounded", options={"maxiter": 8})
-    # where nothing fits well, the misfit says little about the width of the peaks
-    return float(best.x) if best.fun < _LEAST_BETTER * misfit(start) else start
+    # where the fit is poor, the misfit says little about the width of the peaks
+    return float(best.x) if best.fun < _MIN_BETTER * misfit(start) else start
 
 
 def _free_columns(ratios: LineRatios, bins: Bins, mean: Array, anode: Array) -> tuple[Array, Array]:
-    """Return the columns beside the families, (n, n_bin), and areas to begin with, from the mean spectrum."""
+    """Return the (n, n_bin) columns other than the families, and initial areas, from the mean spectrum."""
     peaks = np.concatenate([ratios.common, anode])
     rest = mean
     weight = 1.0 / np.sqrt(np.maximum(mean, 1e-3 * float(mean.max())) + (0.01 * mean) ** 2)
@@ -512,13 +516,13 @@ def _free_columns(ratios: LineRatios, bins: Bins, mean: Array, anode: Array) -> 
 
 
 def _source_rows(templates: Array, bins: Bins) -> Array:
-    """Return (2, n, n_bin) what turns counts into net counts of the strongest line of templates, and those under it."""
+    """Return (2, n, n_bin): from counts to net counts of templates' strongest lines, and to counts under them."""
     place = np.arange(len(bins))
     rows = np.zeros((2, len(templates), len(bins)))
     for index, template in enumerate(templates):
         distance = np.abs(place - template.argmax()) / bins.per_fwhm
-        line, beside = distance < _SOURCE_FWHM[0], (distance > _SOURCE_FWHM[1]) & (distance < _SOURCE_FWHM[2])
-        rows[1, index] = beside * (bins.width[line].sum() / max(float(bins.width[beside].sum()), 1.0))
+        line, flank = distance < _SOURCE_FWHM[0], (distance > _SOURCE_FWHM[1]) & (distance < _SOURCE_FWHM[2])
+        rows[1, index] = flank * (bins.width[line].sum() / max(float(bins.width[flank].sum()), 1.0))
         rows[0, index] = line - rows[1, index]
     return rows
 

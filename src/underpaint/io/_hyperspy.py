@@ -1,4 +1,4 @@
-"""What HyperSpy writes beside its signals, in HDF5 (``.hspy``) and in zarr (``.zspy``) alike.
+"""Metadata of HyperSpy's signals, in HDF5 (``.hspy``) and zarr (``.zspy``).
 
 Layout: ``Experiments/<title>/data``, its dimensions described by the attributes of ``axis-0``, ``axis-1`` ...:
 ``scale``, ``offset``, ``size``, ``units``, ``name``, ``navigate``; times in the attributes of
@@ -29,13 +29,13 @@ class Signal:
     Parameters
     ----------
     order : tuple of int
-        Dimensions of rows, columns (where there are such) and channels.
+        Dimensions of rows, columns (if present) and channels.
     axis : EnergyAxis or None
         Energies of the channels.
     step_mm : (float, float) or None
         Distance of the pixels.
     notes : tuple of str
-        What is to be noted of the energies.
+        Notes on the energies.
     """
 
     order: tuple[int, ...]
@@ -45,7 +45,7 @@ class Signal:
 
 
 def read_axes(axes: Sequence[Mapping[str, Any]], shape: tuple[int, ...]) -> Signal | None:
-    """Return the signal that the attributes of an array's axes describe; None where there is no spectrum."""
+    """Return the signal that the attributes of an array's axes describe; None without a spectrum."""
     if len(axes) != len(shape) or not 1 <= len(shape) <= 3:
         return None
     energies = [number for number, each in enumerate(axes) if _unit(each) in _ENERGY_UNITS]
@@ -56,7 +56,7 @@ def read_axes(axes: Sequence[Mapping[str, Any]], shape: tuple[int, ...]) -> Sign
     pixels = [number for number in range(len(shape)) if number != channel]
     line = axes[channel]
     gain, zero = _number(line.get("scale")), _number(line.get("offset"))
-    # Without a unit a scale of 1 is that of an axis that nobody has calibrated.
+    # Without a unit, a scale of 1 is that of an uncalibrated axis.
     unit = _unit(line) if _unit(line) in _ENERGY_UNITS else ""
     axis: Axis = None, ()
     if gain is not None and zero is not None and (unit or (gain != 1.0 and _unit(line) in {"", "<undefined>"})):
@@ -80,6 +80,6 @@ def _step_mm(axis: Mapping[str, Any]) -> float | None:
 
 
 def seconds(value: Any) -> float | None:
-    """Return a time in s; None where it is none."""
+    """Return a time in s; None if invalid."""
     time = _number(value)
     return time if time is not None and time > 0 else None

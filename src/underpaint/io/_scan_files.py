@@ -1,4 +1,4 @@
-"""Which files a scan consists of: itself, all of its folder, and what it points at."""
+"""Files that a scan consists of: itself, its folder, and files that it refers to."""
 
 import os
 import stat
@@ -8,8 +8,8 @@ from typing import Any
 
 import h5py
 
-_MOST_OBJECTS = 20_000
-"""Groups and datasets of an HDF5 file that are looked at for what they point at."""
+_MAX_OBJECTS = 20_000
+"""Limit of the groups and datasets of an HDF5 file that are searched for references."""
 
 
 def scan_files(path: Path) -> list[tuple[Path, os.stat_result]]:
@@ -18,36 +18,36 @@ def scan_files(path: Path) -> list[tuple[Path, os.stat_result]]:
     Parameters
     ----------
     path : Path
-        A file, or a folder: then all files in it at any depth. Beside a file: those of the same name with another
-        ending (``.rpl`` with its ``.raw``), and what an HDF5 file points at (sources of virtual datasets, external
-        links, raw data outside) in its folder or below.
+        A file, or a folder with all files at any depth. For a file also those of the same name with another ending
+        (``.rpl`` with its ``.raw``), and files that an HDF5 file refers to (virtual datasets, external links, external
+        data) in its folder or below.
 
     Returns
     -------
     list of (Path, stat_result)
-        None of what lies elsewhere, and no pipe or device: those are never opened.
+        Without files elsewhere, pipes or devices, which are never opened.
     """
     path = path.absolute()
     if path.is_dir():
         names = (Path(folder) / name for folder, _, files in os.walk(path) for name in files)
-        found = sorted(names, key=str)
+        listed = sorted(names, key=str)
     else:
-        found = [path, *_beside(path)]
+        listed = [path, *_paired_files(path)]
         if _is_hdf5(path):
-            found += sorted(_pointed_at(path, path.parent.resolve(), {path.resolve()}), key=str)
-    about = [(file, _regular(file)) for file in dict.fromkeys(found)]
+            listed += sorted(_pointed_at(path, path.parent.resolve(), {path.resolve()}), key=str)
+    about = [(file, _regular(file)) for file in dict.fromkeys(listed)]
     return [(file, facts) for file, facts in about if facts is not None]
 
 
 def belongs_to(path: Path, source: Path) -> bool:
-    """Whether a file is one that a scan consists of, or lies in a folder that is read; a report may be made anew."""
+    """Whether a file is part of a scan, or in a folder that is read; reports may be replaced."""
     if source.is_dir():
         is_report = path.suffix.lower() in {".html", ".pdf"}
         return not is_report and path.resolve().is_relative_to(source.resolve())
     return path.exists() and any(path.samefile(file) for file, _ in scan_files(source))
 
 
-def _beside(path: Path) -> list[Path]:
+def _paired_files(path: Path) -> list[Path]:
     """Return the other half of a scan of two files: a header and its numbers."""
     pairs = {".rpl": (".raw",), ".raw": (".rpl",), ".hdr": (".raw", ".dat", ".img"), ".dat": (".hdr",)}
     endings = pairs.get(path.suffix.lower(), ())
@@ -69,28 +69,28 @@ def _is_hdf5(path: Path) -> bool:
         return False
 
 
-def _pointed_at(path: Path, folder: Path, seen: set[Path]) -> Iterator[Path]:
+def _pointed_at(path: Path, folder: Path, visited: set[Path]) -> Iterator[Path]:
     """Return the files that an HDF5 file points at, and those that they point at."""
     try:
         with h5py.File(path, "r") as file:
             names = set(_outside(file))
     except (OSError, RuntimeError, KeyError, ValueError):
-        return  # damaged: the reader will say so
+        return  # damaged: the reader will report it
     for name in names:
-        for other in sorted(path.parent.glob(name.replace("%b", "*"))) if "%b" in name else [path.parent / name]:
-            place = other.resolve()
-            if place in seen or not place.is_relative_to(folder) or _regular(place) is None:
+        for target in sorted(path.parent.glob(name.replace("%b", "*"))) if "%b" in name else [path.parent / name]:
+            place = target.resolve()
+            if place in visited or not place.is_relative_to(folder) or _regular(place) is None:
                 continue
-            seen.add(place)
-            yield other
+            visited.add(place)
+            yield target
             if _is_hdf5(place):
-                yield from _pointed_at(place, folder, seen)
+                yield from _pointed_at(place, folder, visited)
 
 
 def _outside(file: Any) -> Iterator[str]:
     """Return the names of other files in an HDF5 file, as they are written there."""
     waiting, visited = [file], set[int]()
-    while waiting and len(visited) < _MOST_OBJECTS:
+    while waiting and len(visited) < _MAX_OBJECTS:
         group = waiting.pop()
         for name in group:
             link = group.get(name, getlink=True)

@@ -1,4 +1,4 @@
-"""Spectra that a file holds without a grid: one, as a scan of one pixel; several, as one row of pixels."""
+"""Spectra of a file without a grid: a single one is a scan of one pixel, several are one row of pixels."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from underpaint.data import EnergyAxis, Scan
 from underpaint.data.rebin import rebin
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_list, unit_of
-from underpaint.io._source import MemoryCube, lazy_counts, probe, spectrum_counts
+from underpaint.io._source import MemoryCube, lazy_counts, spectrum_counts, try_read
 
 _NAMES_SHOWN = 5
 _ENERGY = re.compile(r"(energ[^\W\d_]*|k?ev)[\W_]*(k?ev)?[\W_]*")
@@ -24,24 +24,24 @@ _DETECTOR = re.compile(r"(d|det|detector|sdd|mca)[\W_]*\d+")
 
 @dataclass(frozen=True)
 class FileSpectrum:
-    """One spectrum of a file, as its reader gives it.
+    """One spectrum of a file, from its reader.
 
     Parameters
     ----------
     counts : (n_channel,) array
         Counts per channel.
     axis : EnergyAxis or None
-        Energy calibration; None where the file has none.
+        Energy calibration; None if the file has none.
     live_time_s, real_time_s : float or None
-        s; None where the file is silent.
+        s; None if unknown.
     name : str
-        What the file calls it.
+        Name in the file.
     detector : str
         The detector's name or serial number; "" where unknown.
     notes : tuple of str
-        What the user should know.
+        Notes for the user.
     metadata : dict
-        What else the file says, by its own names.
+        Other metadata, by the file's names.
     """
 
     counts: NDArray[Any]
@@ -54,14 +54,14 @@ class FileSpectrum:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-def content_of(path: Path, largest_bytes: int, what: str) -> bytes:
-    """Read a whole file; ScanError where it is larger than ``what`` can be."""
-    size = probe(path.stat, str(path)).st_size
-    if size > largest_bytes:
+def read_content(path: Path, max_bytes: int, content_type: str) -> bytes:
+    """Read a file; ScanError if it is too large for ``content_type``."""
+    size = try_read(path.stat, str(path)).st_size
+    if size > max_bytes:
         raise ScanError(
-            f"Cannot read {path}: {size} bytes are no {what} (at most {largest_bytes}). Give the right file."
+            f"Cannot read {path}: {size} bytes are no {content_type} (at most {max_bytes}). Give the right file."
         )
-    content: bytes = probe(path.read_bytes, str(path))
+    content: bytes = try_read(path.read_bytes, str(path))
     return content
 
 
@@ -77,7 +77,7 @@ def single_scan(
     notes: tuple[str, ...] = (),
     metadata: Mapping[str, Any] | None = None,
 ) -> Scan:
-    """Return (n_channel,) counts as a scan of shape (1, 1, n_channel); times in s, None where the file has none."""
+    """Return (n_channel,) counts as a scan of shape (1, 1, n_channel); times in s, None if the file has none."""
     live, real = (None if time is None else np.full((1, 1), time) for time in (live_time_s, real_time_s))
     return Scan(
         spectrum_counts(counts, str(path)),
@@ -112,36 +112,44 @@ def detector_scans(spectra: Sequence[FileSpectrum], path: Path, format_name: str
     """Return the detectors of one spectrum as a scan each, or the one that ``name`` picks."""
     if len(spectra) == 1 and name is None:
         return [spectrum_scan(spectra[0], path, format_name)]
-    wanted = picked(spectra, path, name)
+    selected = picked(spectra, path, name)
     return [
-        replace(spectrum_scan(one, path, format_name), source=f"{path}::{one.name}", name=f"{path.stem}_{one.name}")
-        for one in wanted
+        replace(
+            spectrum_scan(spectrum, path, format_name),
+            source=f"{path}::{spectrum.name}",
+            name=f"{path.stem}_{spectrum.name}",
+        )
+        for spectrum in selected
     ]
 
 
 def list_scan(spectra: Sequence[FileSpectrum], path: Path, format_name: str, name: str | None) -> Scan:
-    """Return spectra as one row of pixels on the first one's axis; the only one, or that of ``name``, alone.
+    """Return spectra as one row of pixels on the first one's axis, or a single one by ``name``.
 
     Raises
     ------
     ScanError
         None is called ``name``, or they share no channels: their numbers differ and an axis is unknown.
     """
-    wanted = picked(spectra, path, name)
-    if len(wanted) == 1:
-        return spectrum_scan(wanted[0], path, format_name)
-    first = wanted[0]
-    moved = [one for one in wanted if (one.axis, one.counts.size) != (first.axis, first.counts.size)]
-    if moved and any(one.axis is None for one in wanted):
+    selected = picked(spectra, path, name)
+    if len(selected) == 1:
+        return spectrum_scan(selected[0], path, format_name)
+    first = selected[0]
+    moved = [
+        spectrum for spectrum in selected if (spectrum.axis, spectrum.counts.size) != (first.axis, first.counts.size)
+    ]
+    if moved and any(spectrum.axis is None for spectrum in selected):
         raise ScanError(
-            f"Cannot read {path} as one list: its {len(wanted)} spectra differ in their channels, and not all have an "
-            f"energy calibration that could align them. Pick one: {path}::1 to {path}::{len(wanted)}."
+            f"Cannot read {path} as one list: its {len(selected)} spectra differ in their channels, and not all have "
+            f"an energy calibration that could align them. Pick one: {path}::1 to {path}::{len(selected)}."
         )
-    counts = np.stack([one.counts if one.axis == first.axis else _moved(one, first) for one in wanted])[None]
-    notes = [f"{len(wanted)} spectra ({_shown(wanted)}), read as one row: give rows and columns (--shape)"]
+    counts = np.stack(
+        [spectrum.counts if spectrum.axis == first.axis else _moved(spectrum, first) for spectrum in selected]
+    )[None]
+    notes = [f"{len(selected)} spectra ({_shown(selected)}), read as one row: give rows and columns (--shape)"]
     if moved:
         notes.append(
-            f"{len(moved)} of {len(wanted)} spectra have another energy axis and were moved to the first one's"
+            f"{len(moved)} of {len(selected)} spectra have another energy axis and were rebinned to the first one's"
         )
     return Scan(
         lazy_counts(MemoryCube(counts), str(path)),
@@ -149,11 +157,11 @@ def list_scan(spectra: Sequence[FileSpectrum], path: Path, format_name: str, nam
         name=path.stem,
         source=str(path),
         format=format_name,
-        live_time_s=_row([one.live_time_s for one in wanted]),
-        real_time_s=_row([one.real_time_s for one in wanted]),
+        live_time_s=_row([spectrum.live_time_s for spectrum in selected]),
+        real_time_s=_row([spectrum.real_time_s for spectrum in selected]),
         detector=first.detector,
-        notes=(*notes, *dict.fromkeys(note for one in wanted for note in one.notes)),
-        metadata={**first.metadata, "names": [one.name for one in wanted]},
+        notes=(*notes, *dict.fromkeys(note for spectrum in selected for note in spectrum.notes)),
+        metadata={**first.metadata, "names": [spectrum.name for spectrum in selected]},
     )
 
 
@@ -161,20 +169,20 @@ def picked(spectra: Sequence[FileSpectrum], path: Path, name: str | None) -> lis
     """Return all spectra, or the one of a name, or else of a number from 1."""
     if name is None:
         return list(spectra)
-    matching = [one for one in spectra if one.name == name]
+    matching = [spectrum for spectrum in spectra if spectrum.name == name]
     if not matching and name.isdecimal() and 1 <= int(name) <= len(spectra):
         matching = [spectra[int(name) - 1]]
     if len(matching) != 1:
         raise ScanError(
-            f"Cannot read {path}::{name}: {len(matching) or 'none'} of its {len(spectra)} spectra is called so. Give a "
-            f"number from 1 to {len(spectra)}, or a name ({_shown(spectra)})."
+            f"Cannot read {path}::{name}: {len(matching) or 'none'} of its {len(spectra)} spectra has this name. Give "
+            f"a number from 1 to {len(spectra)}, or a name ({_shown(spectra)})."
         )
     return matching
 
 
 def _shown(spectra: Sequence[FileSpectrum]) -> str:
     more = " ..." if len(spectra) > _NAMES_SHOWN else ""
-    return ", ".join(one.name for one in spectra[:_NAMES_SHOWN]) + more
+    return ", ".join(spectrum.name for spectrum in spectra[:_NAMES_SHOWN]) + more
 
 
 def _moved(spectrum: FileSpectrum, first: FileSpectrum) -> NDArray[Any]:
@@ -184,8 +192,8 @@ def _moved(spectrum: FileSpectrum, first: FileSpectrum) -> NDArray[Any]:
 
 
 def _row(times: list[float | None]) -> NDArray[np.float64] | None:
-    known = np.array([[np.nan if time is None else time for time in times]])
-    return None if np.isnan(known).all() else known
+    times_s = np.array([[np.nan if time is None else time for time in times]])
+    return None if np.isnan(times_s).all() else times_s
 
 
 def is_channel_or_energy(heading: str) -> bool:
@@ -212,13 +220,13 @@ def spectra_in_columns(
     Raises
     ------
     ScanError
-        The headings do not say which columns hold counts.
+        The headings do not identify the columns of counts.
     """
     energies = next((number for number in columns if _ENERGY.fullmatch(headings[number])), columns[-1])
     axis, notes = _spectrum_axis(table[energies], headings[energies], path)
-    counted, left_out = _counts_columns(headings, columns, path)
-    if left_out:
-        notes = (*notes, f"columns left out: {', '.join(left_out)}")
+    counted, skipped = _counts_columns(headings, columns, path)
+    if skipped:
+        notes = (*notes, f"columns ignored: {', '.join(skipped)}")
     if len(counted) == 1:
         return [FileSpectrum(table[counted[0]].copy(), axis, notes=notes)]
     return [
@@ -228,18 +236,18 @@ def spectra_in_columns(
 
 
 def _counts_columns(headings: tuple[str, ...], columns: list[int], path: Path) -> tuple[list[int], list[str]]:
-    """Return the columns of counts, and the headings of those that are left out."""
-    others = [number for number in range(len(headings)) if number not in columns]
-    named = [number for number in others if _COUNTS.fullmatch(headings[number])]
-    if len(others) == 1 or len(named) == 1:
-        counted = others if len(others) == 1 else named
-        return counted, [headings[number] for number in others if number not in counted]
-    if others and all(_DETECTOR.fullmatch(headings[number]) for number in others):
-        return others, []
-    names = ", ".join(headings[number] for number in others[:5])
+    """Return the columns of counts, and the headings of ignored ones."""
+    other_columns = [number for number in range(len(headings)) if number not in columns]
+    named = [number for number in other_columns if _COUNTS.fullmatch(headings[number])]
+    if len(other_columns) == 1 or len(named) == 1:
+        counted = other_columns if len(other_columns) == 1 else named
+        return counted, [headings[number] for number in other_columns if number not in counted]
+    if other_columns and all(_DETECTOR.fullmatch(headings[number]) for number in other_columns):
+        return other_columns, []
+    names = ", ".join(headings[number] for number in other_columns[:5])
     raise ScanError(
-        f"Cannot read {path}: {len(others)} columns stand beside the channels or energies ({names}). Head one of them "
-        "counts, or all of them by detectors: det1, det2."
+        f"Cannot read {path}: {len(other_columns)} columns are next to the channels or energies ({names}). Head one "
+        "of them counts, or all of them by detectors: det1, det2."
     )
 
 
@@ -256,7 +264,7 @@ def _spectrum_axis(first: NDArray[np.float64], heading: str, path: Path) -> Axis
     straight = np.linspace(first[0], first[-1], first.size)
     if axis is None and not np.abs(first - straight).max() <= np.ptp(first) / first.size:
         raise ScanError(
-            f"Cannot read {path}: its column of channels is neither channels nor energies that rise in even steps "
+            f"Cannot read {path}: its column of channels is neither channels nor energies that increase in equal steps "
             f"({'; '.join(notes)}). Give a spectrum of channel or energy and counts."
         )
     return axis, notes

@@ -1,4 +1,4 @@
-"""Cubes that are read piece by piece: what a format gives, checked, as a dask array."""
+"""Cubes that are read block by block, checked, as dask arrays."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -16,13 +16,13 @@ from underpaint.data import READERS
 from underpaint.errors import ScanError
 
 BLOCK_BYTES = 16 * 2**20
-"""Size of a block of whole rows; small enough that a few at a time are no burden, large enough for a task."""
+"""Size of a block of full rows: small enough to keep a few in memory, large enough for a task."""
 
-LONGEST_ROW_BYTES = 64 * 2**20
+MAX_ROW_BYTES = 64 * 2**20
 """A longer row is cut into blocks of columns, so that a block stays small whatever the scan's shape."""
 
 _FEW_CHANNELS, _SMALL, _FLOOR_SHARE, _FLOOR_LEAST = 0.02, 0.2, 0.2, 10
-"""Negative residues: share of the channels, and of the counts; those at the floor where a constant was subtracted."""
+"""Negative residues: share of the channels, and of the counts; share at the floor if a constant was subtracted."""
 
 SAME_CHANNELS = "same_channels"
 """Key in a scan's metadata: its detectors share their channels' energies and can be added without calibration."""
@@ -63,14 +63,14 @@ class CheckedCube:
 
 
 def lazy_counts(cube: Cube, source: str, row_multiple: int = 1) -> da.Array:
-    """Return the cube as a dask array of whole-row blocks, read and checked when computed.
+    """Return the cube as a dask array of full-row blocks, read and checked when computed.
 
     Blocks have a multiple of ``row_multiple`` rows, so that no stored piece is unpacked twice.
     """
     n_row, n_column, n_channel = cube.shape
     pixel_bytes = n_channel * np.dtype(cube.dtype).itemsize
     row_bytes = n_column * pixel_bytes
-    columns = n_column if row_bytes <= LONGEST_ROW_BYTES else max(1, BLOCK_BYTES // pixel_bytes)
+    columns = n_column if row_bytes <= MAX_ROW_BYTES else max(1, BLOCK_BYTES // pixel_bytes)
     rows = max(1, BLOCK_BYTES // (row_bytes * row_multiple)) * row_multiple
     checked, name = CheckedCube(cube, source), f"counts-{uuid4().hex}"
     READERS[name] = checked
@@ -120,8 +120,8 @@ def checked_counts(
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Set small negative residues to zero, and pixels with a value that is no number to NaN throughout.
 
-    A zero peak or a live-time correction leaves a few small negative values, and a constant that was subtracted
-    leaves many that stop at one value; where a background was removed they scatter all over the spectrum.
+    A zero peak or a live-time correction leaves a few small negative values, subtraction of a constant leaves many with
+    one minimum; after background removal they are distributed over the spectrum.
 
     Parameters
     ----------
@@ -171,24 +171,24 @@ def _are_residues(spectra: NDArray[Any]) -> NDArray[np.bool_]:
     lowest = values.min(axis=1, keepdims=True)
     at_floor = (values <= 0.999 * lowest).sum(axis=1)
     floor = (at_floor >= _FLOOR_SHARE * number) & (at_floor >= _FLOOR_LEAST)
-    lost, kept = -np.minimum(values, 0).sum(axis=1), np.maximum(values, 0).sum(axis=1)
-    return np.asarray((few | floor) & (lost <= _SMALL * kept))
+    lost, positive = -np.minimum(values, 0).sum(axis=1), np.maximum(values, 0).sum(axis=1)
+    return np.asarray((few | floor) & (lost <= _SMALL * positive))
 
 
 def _negative(spectrum: NDArray[Any], source: str, pixel: tuple[int, int]) -> str:
     values = spectrum.astype(np.float64)
     channel, number = int(np.argmin(values)), int((values < 0).sum())
-    lost, kept = -np.minimum(values, 0).sum(), np.maximum(values, 0).sum()
+    lost, positive = -np.minimum(values, 0).sum(), np.maximum(values, 0).sum()
     return (
         f"Cannot use {source}: pixel (row {pixel[0]}, column {pixel[1]}) holds {values[channel]:.6g} counts in channel "
-        f"{channel}; {number} of its {values.size} channels are negative, {lost:.3g} counts beside {kept:.3g} positive "
-        f"ones. Up to {_FEW_CHANNELS:.0%} of the channels with less than {_SMALL:.0%} of the counts would be set to "
-        "zero. Export the raw counts, without background removed; if a 16-bit number wrapped round, as unsigned."
+        f"{channel}; {number} of its {values.size} channels are negative, {lost:.3g} counts beside {positive:.3g} "
+        f"positive ones. Up to {_FEW_CHANNELS:.0%} of the channels with less than {_SMALL:.0%} of the counts would be "
+        "set to zero. Export the raw counts, without background removed; if 16-bit numbers overflowed, as unsigned."
     )
 
 
-def probe(action: Callable[[], Any], source: str) -> Any:
-    """Run a reader; turn what the operating system says into a ScanError."""
+def try_read(action: Callable[[], Any], source: str) -> Any:
+    """Run a reader; convert errors of the operating system to ScanError."""
     try:
         return action()
     except OSError as error:
@@ -197,26 +197,26 @@ def probe(action: Callable[[], Any], source: str) -> Any:
         ) from error
 
 
-def leads_out(entry: Path, folder: Path) -> bool:
+def is_outside(entry: Path, folder: Path) -> bool:
     """Whether a folder's entry is a link to something outside of it."""
     return entry.is_symlink() and not entry.resolve().is_relative_to(folder.resolve())
 
 
-def own_entries(folder: Path, entries: Iterable[Path]) -> list[Path]:
-    """Return a folder's entries; raise ScanError where one is a link that leads out of it."""
-    found = list(entries)
-    for entry in found:
-        if leads_out(entry, folder):
+def entries_inside(folder: Path, entries: Iterable[Path]) -> list[Path]:
+    """Return a folder's entries; raise ScanError if one is a link to the outside."""
+    entries_read = list(entries)
+    for entry in entries_read:
+        if is_outside(entry, folder):
             raise ScanError(
-                f"Cannot read {folder}: {entry.name} in it is a link that leads elsewhere. Put the file there."
+                f"Cannot read {folder}: {entry.name} in it is a link to another place. Copy the file there."
             )
-    return found
+    return entries_read
 
 
 def missing_numbers(files: Sequence[Path]) -> list[int]:
     """Return the numbers that are missing between those of files, such as 2 of ``map_0001`` and ``map_0003``.
 
-    Empty where the names differ in more than one number, or mostly count by more than 1.
+    Empty if the names differ in more than one number, or mostly increase by more than 1.
     """
     names = [re.split(r"(\d+)", file.stem) for file in files]
     if len({len(name) for name in names}) != 1:
@@ -237,23 +237,23 @@ def shown_numbers(numbers: Sequence[int]) -> str:
 
 
 def numbers_in_name(path: Path) -> list[tuple[int, str]]:
-    """Return what sorts files by the numbers in their names: scan_9 before scan_10."""
+    """Return a key that sorts files by the numbers in their names: scan_9 before scan_10."""
     return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", path.stem)]
 
 
 def first_bytes(path: Path, most: int) -> bytes:
-    """Read the beginning of a file; what the system says against it becomes a clear error, see :func:`probe`."""
+    """Read the beginning of a file, with the errors of :func:`try_read`."""
 
     def read() -> bytes:
         with path.open("rb") as stream:
             return stream.read(most)
 
-    content: bytes = probe(read, str(path))
+    content: bytes = try_read(read, str(path))
     return content
 
 
-def told(error: Exception) -> str:
-    """Return the first line of what a library says, cut short: damaged files can make it repeat their content."""
+def first_line(error: Exception) -> str:
+    """Return the first line of a library's error, shortened: it may repeat the content of a damaged file."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 

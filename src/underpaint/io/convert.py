@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from underpaint.data import Scan
 from underpaint.errors import OutputError, UnderpaintError
-from underpaint.io.load import HEAD_BYTES, load_all, load_each, refuse_inside, split_location
+from underpaint.io.load import HEAD_BYTES, load_all, load_each, refuse_output_in_scan, split_location
 from underpaint.io.new_hdf5 import new_hdf5
 from underpaint.io.readers import Photograph, reader_of
-from underpaint.io.readers.zarr import let_zarr_finish, zarr_library
+from underpaint.io.readers.zarr import wait_for_zarr, zarr_library
 from underpaint.io.results.provenance import file_facts, refuse_change
-from underpaint.runtime.files import not_written, whole_file, written_alone
+from underpaint.runtime.files import atomic_write, exclusive_lock, write_error
 from underpaint.runtime.progress import Progress
 
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf", ".nxs")
@@ -29,7 +29,7 @@ _CHUNK_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Converted:
-    """What was written.
+    """Result of a conversion.
 
     Parameters
     ----------
@@ -67,43 +67,41 @@ def convert_scan(
     source : str or Path
         As for :func:`~underpaint.io.load`.
     target : str or Path
-        Ends in ``.h5``, ``.hdf5``, ``.hdf``, ``.nxs`` (HDF5) or ``.zarr``; must not be there yet. It is written under
-        a temporary name beside it and appears when it is whole and checked.
+        Ends in ``.h5``, ``.hdf5``, ``.hdf``, ``.nxs`` (HDF5) or ``.zarr``; must not exist. It is written under a
+        temporary name next to it and renamed when complete and checked.
     detector : str or None
-        Write this one alone, or the sum ("sum"), as for :func:`~underpaint.io.load`; None writes each on its own.
+        Write only this one, or the sum ("sum"), as for :func:`~underpaint.io.load`; None writes each separately.
     shape : (int, int) or None
         Rows and columns, for a folder of spectra without a grid file, and for lists of spectra.
     step : callable or None
-        Told (what, rows done, rows in all).
+        Called with (task, rows done, total rows).
 
     Raises
     ------
     ScanError
         The source cannot be read.
     OutputError
-        The target is there, lies in the source, cannot be written, has an unknown ending, or did not read back as it
-        was written.
-    MissingExtraError
-        zarr is asked for and not installed.
+        The target exists, is inside the source, cannot be written, has an unknown ending, or differs when read back.
+        MissingExtraError zarr is requested but not installed.
 
     Notes
     -----
     Values are not divided by the value per count, which reading the target estimates again. Negative residues become
     zero, and a pixel with a value that is no number becomes NaN throughout, as they do for all readers.
 
-    Several detectors are not added unless asked for: each keeps its own channels and energy axis, as
+    Several detectors are not added unless requested: each keeps its channels and energy axis, as
     ``/entry/measurement_<n>/counts`` (HDF5) or ``detector_<n>/counts`` (zarr).
     """
     place = Path(target)
     write = _writer(place)
     refuse_existing(place)
-    refuse_inside(place, source)
+    refuse_output_in_scan(place, source)
     facts = file_facts(source)
     scans, photographs = load_each(source, detector=detector, shape=shape, counts_scale=1), photographs_of(source)
-    tell = step or (lambda *_: None)
+    progress = step or (lambda *_: None)
     with _appearing(place) as part:
-        digests = write(part, scans, photographs, tell)
-        _check(part, scans, digests, tell)
+        digests = write(part, scans, photographs, progress)
+        _check(part, scans, digests, progress)
         size = sum(entry.stat().st_size for entry in (part.rglob("*") if part.is_dir() else [part]) if entry.is_file())
         refuse_change(source, facts, place)
     return Converted(
@@ -111,12 +109,12 @@ def convert_scan(
         tuple(scan.shape for scan in scans),
         size,
         sum(int(scan.counts.nbytes) for scan in scans),
-        tuple(own.name for own in photographs),
+        tuple(photograph.name for photograph in photographs),
     )
 
 
 def photographs_of(source: str | Path) -> list[Photograph]:
-    """Read the images that lie in a scan's file beside its spectra; few formats have any.
+    """Read the images in a scan's file; few formats have any.
 
     Raises
     ------
@@ -133,12 +131,12 @@ def photographs_of(source: str | Path) -> list[Photograph]:
 
 
 def save_photographs(photographs: list[Photograph], folder: Path) -> list[Path]:
-    """Save images as TIFF in a new folder, as they are; names are made safe, so that none leaves it.
+    """Save images unchanged as TIFF in a new folder, with sanitised names.
 
     Raises
     ------
     OutputError
-        The folder is there, or cannot be written.
+        The folder exists or cannot be written.
     """
     import tifffile
 
@@ -146,10 +144,12 @@ def save_photographs(photographs: list[Photograph], folder: Path) -> list[Path]:
     files = []
     try:
         folder.mkdir()
-        for index, own in enumerate(photographs):
-            safe = "".join(letter if letter.isalnum() or letter in "-_ " else "_" for letter in own.name).strip()
+        for index, photograph in enumerate(photographs):
+            safe = "".join(letter if letter.isalnum() or letter in "-_ " else "_" for letter in photograph.name).strip()
             files.append(folder / f"{index + 1:02d} {safe[:80]}.tif")
-            tifffile.imwrite(files[-1], own.pixels, photometric="rgb" if own.pixels.ndim == 3 else "minisblack")
+            tifffile.imwrite(
+                files[-1], photograph.pixels, photometric="rgb" if photograph.pixels.ndim == 3 else "minisblack"
+            )
     except OSError as error:
         raise OutputError(
             f"Cannot write {folder}: {error.strerror or error}. Check that its folder exists and is writable."
@@ -158,10 +158,10 @@ def save_photographs(photographs: list[Photograph], folder: Path) -> list[Path]:
 
 
 def refuse_existing(place: Path) -> None:
-    """Raise OutputError where something is already there."""
+    """Raise OutputError if the path exists."""
     if place.exists() or place.is_symlink():
         raise OutputError(
-            f"Cannot write {place}: it is already there, and is not replaced. Choose another name or remove it."
+            f"Cannot write {place}: it already exists and is not replaced. Choose another name or remove it."
         )
 
 
@@ -176,39 +176,39 @@ def _writer(place: Path) -> Writer:
     if ending in ZARR_ENDINGS:
         zarr_library()
         return _write_zarr
-    known = ", ".join((*HDF5_ENDINGS, *ZARR_ENDINGS))
+    endings = ", ".join((*HDF5_ENDINGS, *ZARR_ENDINGS))
     raise OutputError(
-        f"Cannot write {place}: the ending {ending or '(none)'} names no format to convert to. Use {known}."
+        f"Cannot write {place}: the ending {ending or '(none)'} names no format to convert to. Use {endings}."
     )
 
 
 @contextmanager
 def _appearing(place: Path) -> Iterator[Path]:
-    """Give a new name for what is to appear at a place; nothing stays of what is interrupted or fails."""
+    """Yield a temporary path for a target; it is removed on interruption or failure."""
     try:
-        with written_alone(place), whole_file(place, replace=False) as part:
+        with exclusive_lock(place), atomic_write(place, replace=False) as part:
             yield part
     except UnderpaintError:
         raise
     except (OSError, RuntimeError) as error:
-        raise not_written(place, error) from error
+        raise write_error(place, error) from error
 
 
-def _row_blocks(scan: Scan, tell: Progress, what: str) -> Iterator[tuple[int, NDArray[Any]]]:
-    """First row and counts of each block of whole rows."""
-    whole, start = scan.counts.rechunk({1: -1, 2: -1}), 0
-    for size in whole.chunks[0]:
-        tell(what, start, scan.shape[0])
-        block = np.asarray(whole[start : start + size].compute())
+def _row_blocks(scan: Scan, progress: Progress, task: str) -> Iterator[tuple[int, NDArray[Any]]]:
+    """First row and counts of each block of full rows."""
+    counts, start = scan.counts.rechunk({1: -1, 2: -1}), 0
+    for size in counts.chunks[0]:
+        progress(task, start, scan.shape[0])
+        block = np.asarray(counts[start : start + size].compute())
         yield start, np.ascontiguousarray(block, dtype=block.dtype.newbyteorder("="))
         start += size
-    tell(what, start, scan.shape[0])
+    progress(task, start, scan.shape[0])
 
 
-def _fill(dataset: Any, scan: Scan, tell: Progress) -> list[bytes]:
+def _fill(dataset: Any, scan: Scan, progress: Progress) -> list[bytes]:
     """Write the counts; return a fingerprint of each row."""
     digests = []
-    for start, block in _row_blocks(scan, tell, f"writing {scan.name}"):
+    for start, block in _row_blocks(scan, progress, f"writing {scan.name}"):
         dataset[start : start + block.shape[0]] = block
         digests += [_digest(row) for row in block]
     return digests
@@ -224,25 +224,29 @@ def _chunks(scan: Scan) -> tuple[int, int, int]:
     return 1, columns, n_channel
 
 
-def _check(part: Path, scans: list[Scan], digests: Digests, tell: Progress) -> None:
-    """Read back what was written; raise OutputError where it differs from what was read."""
-    for scan, own, expected in zip(scans, load_all(part, counts_scale=1), digests, strict=True):
-        found = [_digest(row) for _, block in _row_blocks(own, tell, f"reading {scan.name} back") for row in block]
-        same = (own.counts.dtype.newbyteorder("="), own.axis) == (scan.counts.dtype.newbyteorder("="), scan.axis)
-        if found != expected or not same or not _same_times(scan, own):
+def _check(part: Path, scans: list[Scan], digests: Digests, progress: Progress) -> None:
+    """Read back the output; raise OutputError if it differs from the input."""
+    for scan, copy, expected in zip(scans, load_all(part, counts_scale=1), digests, strict=True):
+        digests_read = [
+            _digest(row) for _, block in _row_blocks(copy, progress, f"reading {scan.name} back") for row in block
+        ]
+        same = (copy.counts.dtype.newbyteorder("="), copy.axis) == (scan.counts.dtype.newbyteorder("="), scan.axis)
+        if digests_read != expected or not same or not _same_times(scan, copy):
             raise OutputError(
-                f"Cannot trust {part.name}: {scan.name} does not read back as it was written. "
+                f"Cannot verify {part.name}: {scan.name} does not read back as it was written. "
                 "The disk may be failing; nothing was kept."
             )
 
 
-def _same_times(one: Scan, other: Scan) -> bool:
-    pairs = ((one.live_time_s, other.live_time_s), (one.real_time_s, other.real_time_s))
-    return all(np.array_equal(_known(mine, one), _known(its, one), equal_nan=True) for mine, its in pairs)
+def _same_times(first: Scan, second: Scan) -> bool:
+    pairs = ((first.live_time_s, second.live_time_s), (first.real_time_s, second.real_time_s))
+    return all(
+        np.array_equal(_times_or_nan(mine, first), _times_or_nan(its, first), equal_nan=True) for mine, its in pairs
+    )
 
 
-def _known(time_s: NDArray[np.float64] | None, scan: Scan) -> NDArray[np.float64]:
-    """Times with NaN where there is none; HDF5's readers take 0 for that, too."""
+def _times_or_nan(time_s: NDArray[np.float64] | None, scan: Scan) -> NDArray[np.float64]:
+    """Times with NaN if unknown; HDF5's readers also treat 0 as unknown."""
     return np.full(scan.shape[:2], np.nan) if time_s is None else np.where(time_s > 0, time_s, np.nan)
 
 
@@ -254,28 +258,30 @@ def _facts(scan: Scan) -> dict[str, NDArray[Any]]:
 # --- HDF5 ------------------------------------------------------------------------------------------
 
 
-def _write_hdf5(part: Path, scans: list[Scan], photographs: list[Photograph], tell: Progress) -> Digests:
+def _write_hdf5(part: Path, scans: list[Scan], photographs: list[Photograph], progress: Progress) -> Digests:
     with new_hdf5(part) as (file, check):
 
-        def told(what: str, done: int, total: int) -> None:
+        def report(task: str, done: int, total: int) -> None:
             check()
-            tell(what, done, total)
+            progress(task, done, total)
 
         file.attrs.update({"NX_class": "NXroot", "default": "entry"})
         entry = file.create_group("entry")
         names = ["measurement"] if len(scans) == 1 else [f"measurement_{index:02d}" for index in range(len(scans))]
         entry.attrs.update({"NX_class": "NXentry", "default": names[0]})
         entry["title"] = scans[0].name
-        digests = [_write_group(entry.create_group(name), scan, told) for name, scan in zip(names, scans, strict=True)]
-        for own in photographs:
-            image = entry.create_group(f"photographs/{own.name.replace('/', '_')}")
+        digests = [
+            _write_group(entry.create_group(name), scan, report) for name, scan in zip(names, scans, strict=True)
+        ]
+        for photograph in photographs:
+            image = entry.create_group(f"photographs/{photograph.name.replace('/', '_')}")
             image.attrs.update({"NX_class": "NXdata", "signal": "image"})
-            image.create_dataset("image", data=own.pixels, compression="gzip", shuffle=True)
+            image.create_dataset("image", data=photograph.pixels, compression="gzip", shuffle=True)
     return digests
 
 
-def _write_group(group: Any, scan: Scan, tell: Progress) -> list[bytes]:
-    """One detector as NXdata, with the names under which PyMca and ``load`` look for calibration and times."""
+def _write_group(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
+    """One detector as NXdata, with calibration and times under the names that PyMca and ``load`` read."""
     group.attrs.update({"NX_class": "NXdata", "signal": "counts", "axes": ["row", "column", "channels"]})
     dataset = group.create_dataset(
         "counts",
@@ -288,11 +294,11 @@ def _write_group(group: Any, scan: Scan, tell: Progress) -> list[bytes]:
         fletcher32=True,
     )
     dataset.attrs.update({"interpretation": "spectrum", "units": "counts"})
-    digests = _fill(dataset, scan, tell)
+    digests = _fill(dataset, scan, progress)
     step = scan.step_mm or (1.0, 1.0)
     group["channels"] = np.arange(scan.shape[2], dtype=np.float32)
-    for name, size, own in (("row", scan.shape[0], step[0]), ("column", scan.shape[1], step[1])):
-        group[name] = own * np.arange(size)
+    for name, size, step_mm in (("row", scan.shape[0], step[0]), ("column", scan.shape[1], step[1])):
+        group[name] = step_mm * np.arange(size)
         group[name].attrs["units"] = "mm" if scan.step_mm else "pixel"
     if scan.axis is not None:
         group["calibration"] = np.array([scan.axis.zero_kev, scan.axis.gain_kev, 0.0])
@@ -311,21 +317,25 @@ def _write_group(group: Any, scan: Scan, tell: Progress) -> list[bytes]:
 # --- zarr ------------------------------------------------------------------------------------------
 
 
-def _write_zarr(part: Path, scans: list[Scan], photographs: list[Photograph], tell: Progress) -> Digests:
+def _write_zarr(part: Path, scans: list[Scan], photographs: list[Photograph], progress: Progress) -> Digests:
     library = zarr_library()
     root = library.create_group(part)
-    groups = [root] if len(scans) == 1 else [root.create_group(f"detector_{own:02d}") for own in range(len(scans))]
+    groups = (
+        [root] if len(scans) == 1 else [root.create_group(f"detector_{number:02d}") for number in range(len(scans))]
+    )
     try:
-        digests = [_write_array(group, scan, tell) for group, scan in zip(groups, scans, strict=True)]
-        for own in photographs:
-            root.create_array(f"photographs/{own.name.replace('/', '_')}", data=np.ascontiguousarray(own.pixels))
+        digests = [_write_array(group, scan, progress) for group, scan in zip(groups, scans, strict=True)]
+        for photograph in photographs:
+            root.create_array(
+                f"photographs/{photograph.name.replace('/', '_')}", data=np.ascontiguousarray(photograph.pixels)
+            )
     except BaseException:
-        let_zarr_finish()
+        wait_for_zarr()
         raise
     return digests
 
 
-def _write_array(group: Any, scan: Scan, tell: Progress) -> list[bytes]:
+def _write_array(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
     library, chunks = zarr_library(), _chunks(scan)
     array = group.create_array(
         "counts",
@@ -339,7 +349,7 @@ def _write_array(group: Any, scan: Scan, tell: Progress) -> list[bytes]:
     array.attrs.update(_attributes(scan, scan.shape[0] * -(-scan.shape[1] // chunks[1])))
     for name, values in _facts(scan).items():
         group.create_array(name, data=np.ascontiguousarray(values))
-    return _fill(array, scan, tell)
+    return _fill(array, scan, progress)
 
 
 def _attributes(scan: Scan, n_chunk: int) -> dict[str, Any]:

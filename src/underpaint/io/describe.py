@@ -1,4 +1,4 @@
-"""What is in a file: the facts that ``underpaint info`` shows."""
+"""Content of a file, as ``underpaint info`` shows it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ class ScanInfo:
     dtype : str
         Type of the stored counts.
     size_bytes : int
-        Size of the cube in memory, were it read whole.
+        Size of the full cube in memory.
     axis : EnergyAxis or None
         Energy calibration, if the file has one.
     live_time_s, real_time_s : float or None
@@ -32,13 +32,13 @@ class ScanInfo:
     step_mm : (float, float) or None
         Distance between pixels along rows and columns, mm.
     total_counts : float
-        Counts of the whole scan.
+        Total counts of the scan.
     pixel_counts : (n_row, n_column) array
         Counts of each pixel.
     n_empty, n_missing : int
         Pixels with a spectrum but no counts; pixels without a spectrum.
     sum_spectrum, max_spectrum : Spectrum
-        Of the pixels that are there, as from :func:`~underpaint.data.survey`.
+        Spectra of the present pixels, from :func:`~underpaint.data.survey`.
     read_share : float
         Share of the pixels that were read; the spectra are theirs, and ``pixel_counts`` of the others is NaN.
     counts_scale : float
@@ -69,7 +69,7 @@ class ScanInfo:
 
     @property
     def mean_pixel_counts(self) -> float:
-        """Mean counts of the pixels that are there."""
+        """Mean counts of the present pixels."""
         return self.total_counts / max(self.pixel_counts.size - self.n_missing, 1)
 
     @property
@@ -106,16 +106,16 @@ class ScanInfo:
 
 
 def describe(
-    what: str | Path | Scan, *, shape: tuple[int, int] | None = None, counts_scale: float | None = None
+    source: str | Path | Scan, *, shape: tuple[int, int] | None = None, counts_scale: float | None = None
 ) -> ScanInfo:
-    """Read a scan once, block by block, and tell what is in it.
+    """Read a scan once, block by block, and describe it.
 
     Raises
     ------
     ScanError
         As for :func:`~underpaint.io.load`; also a damaged pixel, since all are read.
     """
-    scan = what if isinstance(what, Scan) else load(what, shape=shape, counts_scale=counts_scale)
+    scan = source if isinstance(source, Scan) else load(source, shape=shape, counts_scale=counts_scale)
     return scan_info(survey(scan))
 
 
@@ -125,35 +125,35 @@ def describe_all(
     detector: str | None = None,
     shape: tuple[int, int] | None = None,
     counts_scale: float | None = None,
-    most_bytes: float = np.inf,
+    max_bytes: float = np.inf,
 ) -> list[ScanInfo]:
-    """Tell what is in each detector of a file or folder; or in one alone, or in their sum (``detector="sum"``).
+    """Describe each detector of a file or folder; or a single one, or their sum (``detector="sum"``).
 
-    Of scans larger than ``most_bytes`` only so much is read, and said so in their notes.
+    Scans larger than ``max_bytes`` are read in part, with a note.
     """
     scans = load_each(location, detector=detector, shape=shape, counts_scale=counts_scale)
-    return [scan_info(survey(scan, most_bytes=most_bytes / len(scans))) for scan in scans]
+    return [scan_info(survey(scan, max_bytes=max_bytes / len(scans))) for scan in scans]
 
 
-def summarise_scan(what: Scan | ScanInfo) -> dict[str, Any]:
-    """Facts of a scan with its sum and maximum spectrum, as :attr:`~underpaint.data.maps.Results.summary` holds them.
+def summarise_scan(source: Scan | ScanInfo) -> dict[str, Any]:
+    """Facts of a scan with its sum and maximum spectrum, for :attr:`~underpaint.data.maps.Results.summary`.
 
     Returns
     -------
     dict
-        :meth:`ScanInfo.facts`, and the arrays ``sum_counts``, ``max_counts`` and, where the scan is
-        calibrated, ``energy_kev``.
+        :meth:`ScanInfo.facts`, and the arrays ``sum_counts``, ``max_counts`` and, for a calibrated scan,
+        ``energy_kev``.
     """
-    info = what if isinstance(what, ScanInfo) else describe(what)
+    info = source if isinstance(source, ScanInfo) else describe(source)
     arrays = {"sum_counts": info.sum_spectrum.counts, "max_counts": info.max_spectrum.counts}
     if info.axis is not None:
         arrays["energy_kev"] = info.axis.energy_kev
     return {**info.facts(), **arrays}
 
 
-def scan_info(seen: Survey) -> ScanInfo:
-    """Tell what is in a scan that was surveyed; of one that was read in part, totals are those of all, estimated."""
-    scan, share = seen.scan, seen.read_share
+def scan_info(summary: Survey) -> ScanInfo:
+    """Describe a surveyed scan; for one that was read in part, totals are estimates."""
+    scan, share = summary.scan, summary.read_share
     missing = np.zeros(scan.shape[:2], dtype=bool) if scan.present is None else ~scan.present
     return ScanInfo(
         name=scan.name,
@@ -167,14 +167,14 @@ def scan_info(seen: Survey) -> ScanInfo:
         live_time_s=_median(scan.live_time_s),
         real_time_s=_median(scan.real_time_s),
         step_mm=scan.step_mm,
-        total_counts=float(np.nansum(seen.pixel_counts)) / share,
-        pixel_counts=seen.pixel_counts,
-        n_empty=int(((seen.pixel_counts == 0) & ~missing).sum()),
+        total_counts=float(np.nansum(summary.pixel_counts)) / share,
+        pixel_counts=summary.pixel_counts,
+        n_empty=int(((summary.pixel_counts == 0) & ~missing).sum()),
         n_missing=int(missing.sum()),
         notes=(*scan.notes, *_part_notes(share)),
         metadata=scan.metadata,
-        sum_spectrum=seen.sum_spectrum(),
-        max_spectrum=seen.max_spectrum(),
+        sum_spectrum=summary.sum_spectrum(),
+        max_spectrum=summary.max_spectrum(),
         read_share=share,
         counts_scale=scan.counts_scale,
     )

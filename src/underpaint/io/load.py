@@ -1,7 +1,7 @@
-"""One door for every format: what a file is, is told by its content, not by its name.
+"""Loading of scans of all formats, detected by content, not by name.
 
-Rates, normalised and rescaled stacks are divided by what one count is worth. Of a file that is not read, the error says
-what it is, as far as its first bytes tell, and what to do with it.
+Rates, normalised and rescaled stacks are divided by the value of one count. The error for an unreadable file states its
+type, as far as its first bytes show, and what to do.
 """
 
 import re
@@ -17,17 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Scan, Spectrum
-from underpaint.data.poisson import Sample, Scale, in_own_quanta
+from underpaint.data.poisson import Sample, Scale, as_quanta
 from underpaint.data.rebin import sum_scans
 from underpaint.errors import OutputError, ScanError
 from underpaint.io._detectors import detectors_of_one_scan, name_of
-from underpaint.io._source import SAME_CHANNELS, first_bytes, probe
+from underpaint.io._source import SAME_CHANNELS, first_bytes, try_read
 from underpaint.io.readers import Reader, formats, reader_of
 
 SUM = "sum"
 """As the name of a detector: all of them, added."""
-MOST_CHANNELS = 2**17
-"""Twice what the finest analysers have; more is no spectrum, and no fit of one would end."""
+MAX_CHANNELS = 2**17
+"""Twice that of the finest analysers; more is not a spectrum, and its fit would not end."""
 HEAD_BYTES = 4096
 
 
@@ -47,16 +47,15 @@ def load(
         A file or folder; ``FILE::NAME`` picks an array in a container (``.npz``, HDF5, zarr), reads the frames of
         an EDF stack as images (``::images``), or names the energies of a TIFF stack.
     detectors : "sum" or "separate"
-        What to do with several detectors: add them after moving each to the first one's energy axis, or
-        refuse (:func:`load_all` returns them one by one).
+        How to treat several detectors: add them after rebinning to the first one's energy axis, or refuse
+        (:func:`load_all` returns them separately).
     detector : str or None
-        Read this one alone: its name, a part of its path in the file, or else its place among them, from 1; "sum"
-        adds them.
+        Read only this one: its name, a part of its path in the file, or its number from 1; "sum" adds them.
     shape : (int, int) or None
         Rows and columns, for a folder of spectra without a grid file, and for lists of spectra.
     counts_scale : float or None
-        Stored value per count, by which all values are divided; 1 leaves them as they are. None estimates it from some
-        pixels, so that rates, normalised and rescaled stacks become counts; a note says so.
+        Stored value per count, by which all values are divided; 1 leaves them unchanged. None estimates it from some
+        pixels, so that rates, normalised and rescaled stacks become counts, with a note.
 
     Returns
     -------
@@ -66,8 +65,8 @@ def load(
     Raises
     ------
     ScanError
-        Nothing there, no known format, damaged, several detectors that cannot be added, no such detector, or
-        pixels that do not fill the given rows and columns.
+        The path does not exist, is of unknown format or damaged; several detectors cannot be added; the detector does
+        not exist; or the pixels do not fill the given rows and columns.
 
     Examples
     --------
@@ -79,42 +78,42 @@ def load(
     ...
     underpaint.errors.ScanError: Cannot read nowhere.npz: there is no such file or folder. Check the path.
     """
-    everything = _read(location, shape)
-    scans = _named(everything, detector, location)
+    content = _read(location, shape)
+    scans = _named(content, detector, location)
     if not scans:
         wants_one = detector is not None and detector != SUM
-        scans = detectors_of_one_scan(everything, location, faulty=wants_one)
+        scans = detectors_of_one_scan(content, location, faulty=wants_one)
         scans = [_numbered(scans, str(detector), location)] if wants_one else scans
     scans = [with_counts(scan, counts_scale) for scan in scans]
     if len(scans) == 1:
         return scans[0]
     names = ", ".join(scan.source for scan in scans)
     if detectors == "separate":
-        raise ScanError(
-            f"Cannot read {location} as one scan: it holds {len(scans)} ({names}). Pick one by its own name."
-        )
+        raise ScanError(f"Cannot read {location} as one scan: it has {len(scans)} ({names}). Choose one by its name.")
     if all(scan.metadata.get(SAME_CHANNELS) for scan in scans):
         return _sum_same_channels(scans)
     if any(scan.axis is None for scan in scans):
         raise ScanError(
             f"Cannot add the {len(scans)} detectors of {location} ({names}): without energy calibration they cannot "
-            "be aligned. Pick one by its number, --detector 1, or by its own name."
+            "be aligned. Choose one by its number, --detector 1, or by its name."
         )
     return sum_scans(scans)
 
 
 def _named(scans: list[Scan], detector: str | None, location: str | Path) -> list[Scan]:
-    """Return the array that is called so, be it a detector or not; none where none or several are."""
-    named = [own for own in scans if detector == own.detector or detector in name_of(own).split("/")]
+    """Return the array of this name, detector or not; None if none or several match."""
+    named = [
+        candidate for candidate in scans if detector == candidate.detector or detector in name_of(candidate).split("/")
+    ]
     if detector is None or detector == SUM or len(named) != 1:
         return []
     (scan,) = detectors_of_one_scan(named, location)
-    return [_alone(scan, scans)]
+    return [_note_detector(scan, scans)]
 
 
 def _numbered(scans: list[Scan], detector: str, location: str | Path) -> Scan:
     if detector.isdecimal() and 1 <= int(detector) <= len(scans):
-        return _alone(scans[int(detector) - 1], scans)
+        return _note_detector(scans[int(detector) - 1], scans)
     names = ", ".join(scan.detector or scan.source for scan in scans)
     n_named = sum(detector == scan.detector or detector in name_of(scan).split("/") for scan in scans)
     raise ScanError(
@@ -123,23 +122,23 @@ def _numbered(scans: list[Scan], detector: str, location: str | Path) -> Scan:
     )
 
 
-def _alone(scan: Scan, scans: list[Scan]) -> Scan:
+def _note_detector(scan: Scan, scans: list[Scan]) -> Scan:
     if len(scans) == 1:
         return scan
-    names = ", ".join(own.detector or own.source for own in scans)
+    names = ", ".join(each_scan.detector or each_scan.source for each_scan in scans)
     note = f"detector {scan.detector or scan.source} alone, of {len(scans)} in the file ({names})"
     return replace(scan, notes=(*scan.notes, note))
 
 
 def _on_grid(scan: Scan, shape: tuple[int, int] | None, location: str | Path) -> Scan:
-    """Fold a list of spectra, which is read as one row or column, into the given rows and columns."""
+    """Reshape a list of spectra, read as one row or column, to the given rows and columns."""
     if shape is None or scan.shape[:2] == shape:
         return scan
     n_row, n_column, n_channel = scan.shape
     if min(shape) < 1 or 1 not in (n_row, n_column) or scan.n_pixel != shape[0] * shape[1]:
         raise ScanError(
             f"Cannot read {location} as {shape[0]} rows x {shape[1]} columns = {shape[0] * shape[1]} pixels: it holds "
-            f"{n_row} x {n_column} = {scan.n_pixel}. Give a shape that they fill, or none."
+            f"{n_row} x {n_column} = {scan.n_pixel}. Give a matching shape, or none."
         )
     counts = scan.counts.reshape((*shape, n_channel))
     return replace(
@@ -153,7 +152,7 @@ def _on_grid(scan: Scan, shape: tuple[int, int] | None, location: str | Path) ->
 
 
 def _sum_same_channels(scans: list[Scan]) -> Scan:
-    """Add detectors that share their channels' energies, on a stand-in axis where the file does not tell them."""
+    """Add detectors with the same channel energies, on a placeholder axis if the file has none."""
     axis = next((scan.axis for scan in scans if scan.axis is not None), None)
     stand_in = axis or EnergyAxis(1.0, 0.0, scans[0].shape[2])
     return replace(sum_scans([scan.with_axis(stand_in) for scan in scans]), axis=axis)
@@ -165,7 +164,7 @@ def load_all(
     shape: tuple[int, int] | None = None,
     counts_scale: float | None = None,
 ) -> list[Scan]:
-    """Read every detector of a file or folder (or of several) as a scan of its own; arguments as of :func:`load`.
+    """Read every detector of a file or folder (or of several) as a separate scan; arguments as for :func:`load`.
 
     Raises
     ------
@@ -179,13 +178,13 @@ def load_all(
 
 
 def _read(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read every array of a file or folder that can be counts, folded into the given rows and columns."""
+    """Read every array of a file or folder that can be counts, reshaped to the given rows and columns."""
     scans = _read_all(location, shape)
     for scan in scans:
-        if scan.shape[2] > MOST_CHANNELS:
+        if scan.shape[2] > MAX_CHANNELS:
             raise ScanError(
                 f"Cannot use {location}: its spectra have {scan.shape[2]} channels. Detectors have at most "
-                f"{MOST_CHANNELS}. Check that it is a spectrum, and not a list of events."
+                f"{MAX_CHANNELS}. Check that it is a spectrum, and not a list of events."
             )
     return [_on_grid(scan, shape, location) for scan in scans]
 
@@ -209,7 +208,7 @@ def load_each(
     shape: tuple[int, int] | None = None,
     counts_scale: float | None = None,
 ) -> list[Scan]:
-    """Read every detector as a scan of its own; or, where one is named (or ``"sum"``), that scan alone.
+    """Read every detector as a separate scan; or only the named one (or ``"sum"``).
 
     Raises
     ------
@@ -238,32 +237,30 @@ def read_spectrum(location: str | Path) -> Spectrum:
 
 
 def split_location(location: str | Path) -> tuple[Path, str | None]:
-    """Split ``FILE::NAME``; a path that exists as it stands is taken whole."""
+    """Split ``FILE::NAME``; a path that exists as given is not split."""
     text = str(location)
     if "::" not in text or Path(text).exists():
         path, name = Path(text), None
     else:
         before, _, after = text.rpartition("::")
         path, name = Path(before), after
-    if not probe(path.exists, str(path)):
+    if not try_read(path.exists, str(path)):
         raise ScanError(f"Cannot read {path}: there is no such file or folder. Check the path.")
     return path, name or None
 
 
-def refuse_inside(target: str | Path, source: str | Path) -> None:
-    """Refuse to write into the folder of a scan: the scan stays as it is, and is read alike the next time.
+def refuse_output_in_scan(target: str | Path, source: str | Path) -> None:
+    """Refuse to write into the folder of a scan, which must stay unchanged.
 
     Raises
     ------
     OutputError
-        The target lies in it.
-    ScanError
-        There is no such scan.
+        The target is inside it. ScanError The scan does not exist.
     """
     path, _ = split_location(source)
     if path.is_dir() and Path(target).resolve().is_relative_to(path.resolve()):
         raise OutputError(
-            f"Cannot write {target}: it lies in the scan {path}, which stays as it is. Give a place outside it."
+            f"Cannot write {target}: it lies in the scan {path}, which must stay unchanged. Choose a place outside it."
         )
 
 
@@ -275,9 +272,11 @@ def _reader_of_folder(path: Path, name: str | None) -> tuple[Path, str | None, R
         reader = reader_of(path, b"")
     if reader is None:
         path = path if name is None else path / name
-        files = sorted(entry.name for entry in probe(lambda: list(path.iterdir()), str(path)))
+        files = sorted(entry.name for entry in try_read(lambda: list(path.iterdir()), str(path)))
         holds = "is empty" if not files else f"holds {len(files)} entries ({', '.join(files[:5])}), but no .mca spectra"
-        raise ScanError(f"Cannot read {path} as a scan: the folder {holds}. Give a file, or a folder of: {_known()}.")
+        raise ScanError(
+            f"Cannot read {path} as a scan: the folder {holds}. Give a file, or a folder of: {_known_formats()}."
+        )
     return path, name, reader
 
 
@@ -285,18 +284,18 @@ def _reader_of_file(path: Path, name: str | None) -> Reader:
     head = _head(path)
     reader = reader_of(path, head)
     if name is not None and (reader is None or not reader.FORMAT.parts):
-        having = ", ".join(known.name for known in formats() if known.parts)
+        having = ", ".join(known_format.name for known_format in formats() if known_format.parts)
         raise ScanError(
             f"Cannot read {path}::{name}: only files of some formats hold arrays or spectra with names or numbers "
             f"({having}); {path.name} is none of them. Drop ::{name}."
         )
     if reader is None:
-        raise ScanError(f"Cannot read {path}: {what_it_is(head)} Known are: {_known()}.")
+        raise ScanError(f"Cannot read {path}: {guess_file_type(head)} Known are: {_known_formats()}.")
     return reader
 
 
-def _known() -> str:
-    return ", ".join(known.name for known in formats())
+def _known_formats() -> str:
+    return ", ".join(known_format.name for known_format in formats())
 
 
 def _head(path: Path) -> bytes:
@@ -306,13 +305,13 @@ def _head(path: Path) -> bytes:
     return head
 
 
-_MOST_PIXELS, _MOST_BYTES = 256, 8 * 2**20
+_MAX_PIXELS, _MAX_BYTES = 256, 8 * 2**20
 _PLACES = (0.5, 0.25, 0.75)
-"""Of the pixels that are looked at, as shares of the rows; the next where one does not tell."""
+"""Positions of the sampled pixels, as shares of the rows, tried in turn."""
 
 
 def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
-    """Return the scan with its stored values divided by what one count is worth, and a note that says so.
+    """Return the scan with its stored values divided by the value of one count, with a note.
 
     Parameters
     ----------
@@ -324,13 +323,13 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
     Raises
     ------
     ScanError
-        The given scale is not above 0, or the values are no multiples of counts, but a function of them.
+        The given scale is not above 0, or the values are not multiples of counts but a function of them.
     """
     if counts_scale is not None:
         if not (np.isfinite(counts_scale) and counts_scale > 0):
             raise ScanError(
                 f"Cannot divide the values of {scan.source or scan.name} by {counts_scale:g}: the stored value per "
-                "count is a number above 0. Give that of --counts-scale, or leave it out."
+                "count is a number above 0. Correct --counts-scale, or omit it."
             )
         note = f"the stored values are divided by {counts_scale:g}, the value per count that was given"
         return scan if counts_scale == 1 else _divided(scan, Scale(counts_scale), note)
@@ -338,7 +337,7 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
     sample = None if values is None else Sample(values)
     if sample is not None and (transform := sample.transform()):
         raise ScanError(
-            f"Cannot take the values of {scan.source or scan.name} for counts: they scatter as the {transform} of "
+            f"Cannot use the values of {scan.source or scan.name} as counts: their noise is that of the {transform} of "
             "counts does, not more where they are larger. Export the counts themselves; --counts-scale 1 reads the "
             "values as they are, with wrong deviations and detection limits."
         )
@@ -349,7 +348,7 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
 
 
 _UNKNOWN = (
-    "the values are no whole numbers, and it cannot be told whether they are counts: they are taken as such. If they "
+    "the values are not integers, and it is unknown whether they are counts: they are used as such. If they "
     "are rates, normalised, smoothed or rescaled, deviations and detection limits are wrong; give the stored value per "
     "count with --counts-scale"
 )
@@ -358,34 +357,34 @@ _UNKNOWN = (
 def _note(scale: Scale) -> str:
     if scale.rounding is not None and scale.uncertainty:
         return (
-            f"the stored values are whole numbers that scatter less than counts do: counts times {scale.value:.3g} +- "
+            f"the stored values are integers with less noise than counts: counts times {scale.value:.3g} +- "
             f"{scale.uncertainty:.1g}, rounded, by which they are divided. What was rounded off is lost, faint lines "
             "with it: export the counts themselves. Another value per count is given with --counts-scale, 1 leaves "
             "them as they are"
         )
     if scale.rounding is not None:
-        how = f"they are counts times {scale.value:.4g}, rounded, since the numbers in between are never there,"
+        description = f"they are counts times {scale.value:.4g}, rounded, since the numbers in between are never there,"
     elif scale.of_pixel:
-        how = f"they are whole multiples of one number in each pixel, {scale.value:.4g} in the middle,"
+        description = f"they are integer multiples of one number in each pixel, {scale.value:.4g} in the middle,"
     elif scale.uncertainty:
-        how = f"they scatter as counts times {scale.value:.3g} +- {scale.uncertainty:.1g} do,"
+        description = f"their noise is that of counts times {scale.value:.3g} +- {scale.uncertainty:.1g} do,"
     else:
-        how = f"they are whole multiples of {scale.value:.6g}"
+        description = f"they are integer multiples of {scale.value:.6g}"
     return (
-        f"the stored values are no counts (rates, normalised, added twice or rescaled): {how} and are divided by it. "
-        "Another value per count is given with --counts-scale, 1 leaves them as they are"
+        f"the stored values are not counts (rates, normalised, added twice or rescaled): {description} and are divided "
+        "by it. Another value per count is given with --counts-scale, 1 leaves them unchanged"
     )
 
 
 def _divided(scan: Scan, scale: Scale, note: str) -> Scan:
     counts = scan.counts
-    whole = counts.dtype.kind in "iu" and not scale.uncertainty and float(scale.value).is_integer()
+    is_integer = counts.dtype.kind in "iu" and not scale.uncertainty and float(scale.value).is_integer()
     if scale.of_pixel:
-        block: Any = partial(in_own_quanta, usual=scale.value)
+        block: Any = partial(as_quanta, usual=scale.value)
         counts = counts.map_blocks(block, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
     elif scale.rounding is not None and not scale.uncertainty:
         counts = da.rint((counts + scale.rounding) / scale.value).astype(np.float32)
-    elif whole and scale.value <= np.iinfo(counts.dtype).max:
+    elif is_integer and scale.value <= np.iinfo(counts.dtype).max:
         counts = counts // counts.dtype.type(scale.value)
     else:
         counts = (counts / scale.value).astype(np.float32)
@@ -393,9 +392,9 @@ def _divided(scan: Scan, scale: Scale, note: str) -> Scan:
 
 
 def _some_spectra(scan: Scan) -> NDArray[Any] | None:
-    """Return values of up to 256 neighbouring pixels; None where they cannot be read, which reading them all says."""
+    """Return values of up to 256 neighbouring pixels; None if they cannot be read, which a full read reports."""
     n_row, n_column, n_channel = scan.shape
-    most = int(np.clip(_MOST_BYTES // (8 * n_channel), 16, _MOST_PIXELS))
+    most = int(np.clip(_MAX_BYTES // (8 * n_channel), 16, _MAX_PIXELS))
     columns = min(n_column, most)
     rows = min(n_row, max(1, most // columns))
     left = (n_column - columns) // 2
@@ -433,7 +432,7 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"\x80\x04\x95", "a Python pickle, which could run code", _NUMPY),
     (b"MATLAB 5.0", "a MATLAB file", "Save it in MATLAB with -v7.3, which is HDF5, or write the counts as HDF5."),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a file of Microsoft Office or of a program that stores like it", _TABLE),
-    (b"%PDF", "a PDF document", "Give the scan that it reports on."),
+    (b"%PDF", "a PDF document", "Give the scan of the report."),
     (b"\x89PNG", "a PNG picture", _PICTURE),
     (b"\xff\xd8\xff", "a JPEG picture", _PICTURE),
     (b"GIF8", "a GIF picture", _PICTURE),
@@ -458,8 +457,8 @@ _OFFICE_ZIP = (b"[Content_Types].xml", b"xl/", b"mimetypeapplication/vnd.oasis")
 _SHOWN = 24
 
 
-def what_it_is(head: bytes) -> str:
-    """Say what a file seems to be by its first bytes, and what to do; sentences that go on from "Cannot read FILE:"."""
+def guess_file_type(head: bytes) -> str:
+    """Return the type of a file by its first bytes, and what to do, to follow "Cannot read FILE:"."""
     archive = next((kind for magic, kind in _ARCHIVES.items() if head.startswith(magic)), None)
     if archive is None and head[257:262] == b"ustar":
         archive = "tar"

@@ -1,4 +1,4 @@
-"""A new HDF5 file on a disk that may fill up: HDF5 itself ends the process where it cannot write what it holds."""
+"""New HDF5 files on a disk that may become full, where HDF5 itself would end the process."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ import h5py
 
 @contextmanager
 def new_hdf5(path: str | Path) -> Iterator[tuple[Any, Callable[[], None]]]:
-    """Open a new HDF5 file to write to; one that is there is replaced.
+    """Open a new HDF5 file for writing; an existing one is replaced.
 
     Parameters
     ----------
@@ -21,12 +21,12 @@ def new_hdf5(path: str | Path) -> Iterator[tuple[Any, Callable[[], None]]]:
     Yields
     ------
     (h5py.File, callable)
-        The callable raises what has failed up to now: what writes for long calls it now and then.
+        The callable raises a previous write error; long writes call it from time to time.
 
     Raises
     ------
     OSError
-        It cannot be written, or not to its end; what is there is then not to be used.
+        The file cannot be written completely and must not be used.
     """
     with _Stream(path) as stream:
         with h5py.File(stream, "w") as file:
@@ -35,19 +35,19 @@ def new_hdf5(path: str | Path) -> Iterator[tuple[Any, Callable[[], None]]]:
 
 
 class _Stream(FileIO):
-    """Writes to nowhere once a write has failed, and does not tell HDF5, which can then close its file."""
+    """File that discards data after a failed write without reporting it to HDF5, which can then close it."""
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path, "w+")
         self._error: OSError | None = None
 
     def check(self) -> None:
-        """Raise what has failed."""
+        """Raise a previous write error."""
         if self._error is not None:
             raise self._error
 
     def write(self, data: Any) -> int:
-        """Write all of it, or take note of why not."""
+        """Write everything, or record the error."""
         rest = memoryview(data).cast("B")
         size = len(rest)
         try:

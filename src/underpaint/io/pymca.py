@@ -21,19 +21,19 @@ from underpaint.physics.instrument.pymca import (
     read_pymca,
 )
 from underpaint.physics.materials import Layer, mass_fractions
-from underpaint.runtime.files import whole_file
+from underpaint.runtime.files import atomic_write
 
 __all__ = ["PymcaConfiguration", "Untranslated", "read_pymca", "write_pymca"]
 
 Sections = dict[str, dict[str, object]]
 
 _NAMES_OF_SHEETS = ("absorber", "kapton", "contact", "Filter 6", "Filter 7")
-_MOST_BEAM_FILTERS = 10
+_MAX_BEAM_FILTERS = 10
 """PyMca knows a filter of the beam by its name with one digit."""
 _SCATTERED_SHARE = 0.1
 """Lines of the anode above this share of the strongest get peaks of scatter."""
 _NO_MATRIX: list[object] = ["C1", 1.0, 1e-6]
-"""PyMca uses angles, beam filters and several energies only with a matrix: so thin that it absorbs nothing."""
+"""PyMca uses angles, beam filters and several energies only with a matrix: this one is too thin to absorb."""
 _PLAIN_FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*)+")
 _USUAL_FIT: dict[str, object] = {
     "linearfitflag": 0, "fitweight": 1, "fitfunction": 0, "continuum": 0, "stripflag": 1, "stripalgorithm": 1,
@@ -52,7 +52,7 @@ _USUAL_CONCENTRATIONS: dict[str, object] = {
     "distance": 10.0, "area": 0.3, "flux": 1e10, "time": 1.0, "useattenuators": 1, "usematrix": 0,
     "usemultilayersecondary": 0, "reference": "Auto",
 }  # fmt: skip
-_IN_WEIGHTS = "it is in the weights of the energies alone"
+_IN_WEIGHTS = "it is only in the weights of the energies"
 _NO_COUNTERPART = {
     "tube.line_factor": _IN_WEIGHTS,
     "optic": _IN_WEIGHTS,
@@ -71,31 +71,31 @@ def write_pymca(
     path: str | Path,
     matrix: Sequence[Layer] = (),
 ) -> tuple[Untranslated, ...]:
-    """Write a fit configuration that PyMca reads, whole or not at all.
+    """Write a fit configuration for PyMca, atomically.
 
     Parameters
     ----------
     instrument : Instrument
-        What it sets is written, what it leaves unset stays switched off. A tube becomes PyMca's tube and the table of
-        energies that leaves its window.
+        Its set values are written; others stay disabled. A tube becomes PyMca's tube and the energies that leave its
+        window.
     axis : EnergyAxis
         Calibration; its channels above 1 keV are those of the fit.
     families : sequence of str
         To be fitted: ``Fe_K``, ``Pb_L``, of a single subshell ``W_L3``.
     path : str or Path
     matrix : sequence of Layer
-        Layers of the sample, from the surface. None: a film that absorbs nothing, so that PyMca's ratios of lines are
-        those of a thin sample.
+        Layers of the sample, from the surface. None: a film without absorption, so that PyMca's line ratios are those
+        of a thin sample.
 
     Returns
     -------
     tuple of Untranslated
-        Settings of the instrument that a configuration cannot hold.
+        Settings of the instrument without a counterpart in a configuration.
 
     Raises
     ------
     InstrumentError
-        A family is not one, or there are more filters than PyMca can take.
+        A family is invalid, or there are more filters than PyMca supports.
     OutputError
         The file cannot be written.
     """
@@ -117,7 +117,7 @@ def write_pymca(
         "concentrations": _USUAL_CONCENTRATIONS,
         "materials": {},
     }
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text(_text(sections, materials), "utf-8")
     return _without_counterpart(instrument)
 
@@ -139,10 +139,10 @@ def _attenuators(instrument: Instrument, matrix: Sequence[list[object]], materia
     before = [_named(sheet, materials) for sheet in instrument.filters]
     if "source_air_cm" in paths:
         before.append([*air, geometry.source_air_cm])
-    if len(before) > _MOST_BEAM_FILTERS:
+    if len(before) > _MAX_BEAM_FILTERS:
         raise InstrumentError(
             f"Cannot write {instrument.name!r} for PyMca: it has {len(before)} filters with the air before the sample, "
-            f"PyMca knows {_MOST_BEAM_FILTERS}. Join sheets of one material."
+            f"PyMca knows {_MAX_BEAM_FILTERS}. Join sheets of one material."
         )
     rows: dict[str, object] = {f"BeamFilter{number}": [1, *sheet, 1.0] for number, sheet in enumerate(before)}
     names = [*_NAMES_OF_SHEETS, *(f"Filter {number}" for number in range(8, 8 + len(detector.filters)))]
@@ -169,14 +169,14 @@ def _sheet(material: str, density: float, thickness_um: float) -> list[object]:
 
 
 def _named(sheet: Filter, materials: Sections) -> list[object]:
-    """Return a sheet; what PyMca cannot read as a formula becomes a material of that name."""
+    """Return a sheet; a formula that PyMca cannot read becomes a material of that name."""
     if not _is_formula(sheet.formula):
         materials[sheet.formula] = _material(mass_fractions(sheet.formula), sheet.formula)
     return _sheet(sheet.formula, sheet.density, sheet.thickness_um)
 
 
 def _is_formula(name: str) -> bool:
-    """Whether PyMca reads it as a formula: elements with whole numbers, without brackets."""
+    """Whether PyMca reads a formula: elements with integers, without brackets."""
     if not _PLAIN_FORMULA.fullmatch(name):
         return False
     try:
@@ -200,10 +200,10 @@ def _peaks(families: Sequence[str]) -> dict[str, object]:
     for family in families:
         element, _, shell = family.partition("_")
         try:
-            known = shell in SHELLS and atomic_number(element) > 0
+            is_line = shell in SHELLS and atomic_number(element) > 0
         except SampleError:
-            known = False
-        if not known:
+            is_line = False
+        if not is_line:
             raise InstrumentError(
                 f"Cannot write the family {family!r} for PyMca: an element and one of the shells {', '.join(SHELLS)} "
                 "are needed. Write it like Fe_K or Pb_L3."
@@ -213,7 +213,7 @@ def _peaks(families: Sequence[str]) -> dict[str, object]:
 
 
 def _energies(instrument: Instrument) -> dict[str, object]:
-    """Return what enters the filters: an explicit spectrum, or what leaves the tube's window."""
+    """Return the spectrum before the filters: an explicit one, or that behind the tube's window."""
     if not _has_source(instrument):
         return {"energy": None}
     geometry = instrument.geometry.model_copy(update={"source_air_cm": 0.0})
@@ -261,12 +261,12 @@ def _detector(detector: Detector, axis: EnergyAxis) -> dict[str, object]:
 
 
 def _tails(detector: Detector) -> tuple[int, dict[str, object]]:
-    """Return hypermetflag and the tails that are set, whose ratios are to the Gaussian."""
+    """Return hypermetflag and the enabled tails, whose ratios are relative to the Gaussian."""
     tails = (("st", "tail", SHORT_TAIL), ("lt", "long_tail", LONG_TAIL))
-    known = [tail for tail in tails if f"{tail[1]}_fraction" in detector.model_fields_set]
-    gaussian = 1 - sum(getattr(detector, f"{name}_fraction") for _, name, _ in known)
+    tails_used = [tail for tail in tails if f"{tail[1]}_fraction" in detector.model_fields_set]
+    gaussian = 1 - sum(getattr(detector, f"{name}_fraction") for _, name, _ in tails_used)
     flag, shape = 1, dict[str, object]()
-    for short, name, bit in known:
+    for short, name, bit in tails_used:
         flag += bit
         shape[f"{short}_arearatio"] = getattr(detector, f"{name}_fraction") / gaussian
         shape[f"{short}_sloperatio"] = getattr(detector, f"{name}_width_kev")
@@ -275,7 +275,7 @@ def _tails(detector: Detector) -> tuple[int, dict[str, object]]:
 
 
 def _without_counterpart(instrument: Instrument) -> tuple[Untranslated, ...]:
-    """List the settings that are set, and that a configuration cannot hold."""
+    """List the settings without a counterpart in a configuration."""
     record = instrument.model_dump(exclude_unset=True, exclude_none=True)
     lost = []
     for entry, reason in _NO_COUNTERPART.items():
@@ -284,7 +284,7 @@ def _without_counterpart(instrument: Instrument) -> tuple[Untranslated, ...]:
         if section in record and (not name or name in values):
             lost.append(Untranslated(entry, str(values[name] if name else values), reason))
     if not _has_source(instrument) and {"incidence_angle_deg", "takeoff_angle_deg"} & record.get("geometry", {}).keys():
-        lost.append(Untranslated("geometry", str(record["geometry"]), "PyMca uses angles with known energies alone"))
+        lost.append(Untranslated("geometry", str(record["geometry"]), "PyMca uses angles only with known energies"))
     return tuple(lost)
 
 
@@ -298,6 +298,6 @@ def _text(sections: Sections, materials: Sections) -> str:
 
 def _value(value: object) -> str:
     if isinstance(value, list):
-        # PyMca takes a list of one without its comma as a value
+        # PyMca reads a list of one without a comma as a value
         return ", ".join(map(str, value)) + ("," if len(value) == 1 else "")
     return str(value).replace("%", "%%")

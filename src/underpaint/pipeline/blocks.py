@@ -16,8 +16,8 @@ from underpaint.data import EnergyAxis, Scan, Survey
 from underpaint.data.maps import DIMENSIONS, Results, Stack
 from underpaint.physics.instrument import Instrument
 from underpaint.pipeline.pooling import RADIUS, Pooling, Shown
-from underpaint.runtime.blocks import over_blocks
-from underpaint.runtime.files import whole_file
+from underpaint.runtime.blocks import map_blocks
+from underpaint.runtime.files import atomic_write
 
 if TYPE_CHECKING:
     from underpaint.elements import ElementFit, LineEvidence, Unlikeness, VariableFit
@@ -136,7 +136,7 @@ class BlockWork:
         """Return results of no pixel, which have all names, labels, notes and settings."""
         results = self._results(
             None if self.answers is None else self.answers.arrays((0, 0)),
-            None if self.elements is None else self.elements.nothing(),
+            None if self.elements is None else self.elements.empty_maps(),
             None if self.unlike is None else np.empty((0, 0, 2), np.float32),
             None if self.pooling is None else np.empty((0, 0, 1), np.float32),
             np.empty((0, 0)),
@@ -245,9 +245,9 @@ def process_blocks(
     detectors : sequence of (n_row, n_column, n_channel) arrays
         Counts of each detector, where the work compares them.
     halo : int or None
-        As of :func:`~underpaint.runtime.blocks.over_blocks`.
+        As of :func:`~underpaint.runtime.blocks.map_blocks`.
     scheduler : str or None
-        As of :func:`~underpaint.runtime.blocks.over_blocks`.
+        As of :func:`~underpaint.runtime.blocks.map_blocks`.
     progress : callable, optional
         Called with (pixels done, pixels in all), first with those that an earlier run had done.
     waiting : callable, optional
@@ -256,27 +256,27 @@ def process_blocks(
     Raises
     ------
     ClusterError, MissingExtraError, ScanError
-        As of :func:`~underpaint.runtime.blocks.over_blocks`.
+        As of :func:`~underpaint.runtime.blocks.map_blocks`.
     OutputError
         The disk is full.
     """
     blocks, finished = list(scan.blocks()), store.finished()
     done = sum(_n_pixel(blocks[number]) for number in finished)
 
-    def begun(hands: int) -> None:
-        if not hands and waiting is not None:
+    def begun(n_workers: int) -> None:
+        if not n_workers and waiting is not None:
             waiting()
         elif progress is not None:
             progress(done, scan.n_pixel)
 
-    loop = over_blocks(
+    loop = map_blocks(
         scan,
         work,
         halo=halo,
-        beside=(pixel_counts, *detectors),
+        arrays=(pixel_counts, *detectors),
         finished=finished,
         scheduler=scheduler,
-        begun=begun,
+        on_start=begun,
     )
     for number, (rows, columns), stacks in loop:
         store.put(number, rows, columns, stacks)
@@ -307,5 +307,5 @@ def save_survey(folder: Path, seen: Survey) -> None:
     arrays = {name: getattr(seen, name) for name in _SURVEY_ARRAYS}
     if seen.scan.present is not None:
         arrays["present"] = seen.scan.present
-    with whole_file(folder / _SURVEY) as part, part.open("wb") as stream:
+    with atomic_write(folder / _SURVEY) as part, part.open("wb") as stream:
         np.savez(stream, notes=np.asarray(seen.scan.notes, dtype=np.str_), **arrays)

@@ -24,7 +24,7 @@ from underpaint.data.maps import (
 from underpaint.errors import OutputError, ScanError
 from underpaint.io.results.csv_text import write_csv
 from underpaint.physics.atomic import family_lines
-from underpaint.runtime.files import check_path, claim_folder, plain, whole_file, write_json
+from underpaint.runtime.files import atomic_write, check_path, claim_folder, plain, write_json
 
 if TYPE_CHECKING:
     from underpaint.display.report.page import Picture
@@ -543,14 +543,14 @@ def write_comparison(comparison: Comparison, folder: str | Path, *, overwrite: b
         ],
     )
     write_json(place / JSON, record)
-    with whole_file(place / PAGE) as part:
+    with atomic_write(place / PAGE) as part:
         part.write_text(page, encoding="utf-8")
     return place / PAGE
 
 
 def _write_table(path: Path, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     cells = ([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
-    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
+    with atomic_write(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
         write_csv(stream, [head, *cells])
 
 

@@ -18,8 +18,8 @@ from underpaint.physics.materials import Palette, load_palette
 from underpaint.pigments.weights import load_card
 from underpaint.pipeline.blocks import BlockWork, MemoryStore, Output, Store, process_blocks
 from underpaint.pipeline.pooling import few_counts, plan_pooling
-from underpaint.repair import noting_mirrored_rows
-from underpaint.runtime.progress import Progress, silent
+from underpaint.repair import note_mirrored_rows
+from underpaint.runtime.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from underpaint.elements import LineEvidence, QuantityRequest, VariableFit
@@ -152,7 +152,7 @@ class Plan:
         ScanError, ClusterError, MissingExtraError, OutputError
             A block cannot be read, there is no such cluster, or the disk is full.
         """
-        step, scan = progress or silent, self.calibrated.scan
+        step, scan = progress or no_progress, self.calibrated.scan
         store = MemoryStore(scan.shape[:2]) if store is None else store
         what = "Fitting the elements" if self.work.answers is None else "Identifying pigments"
         process_blocks(
@@ -270,7 +270,7 @@ def plan(
     >>> planned.run().shape
     (7, 7)
     """
-    settings, step = settings or Settings(), progress or silent
+    settings, step = settings or Settings(), progress or no_progress
     palette = settings.palette
     if isinstance(palette, str | Path):
         palette = load_palette(palette)
@@ -306,7 +306,7 @@ def plan(
 def read_survey(scan: Scan, step: Progress) -> Survey:
     """Read a scan once for all that concerns it as a whole."""
     step("Reading the spectra", 0, scan.n_pixel)
-    return survey(noting_mirrored_rows(scan), progress=lambda done, every: step("Reading the spectra", done, every))
+    return survey(note_mirrored_rows(scan), progress=lambda done, every: step("Reading the spectra", done, every))
 
 
 def identify(

@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from scipy.stats import chi2
 
 from underpaint.data.maps import Results
-from underpaint.elements import Evidence, VariableFit, sound_part
+from underpaint.elements import Evidence, VariableFit, valid_part
 
 Single = NDArray[np.float32]
 Core = tuple[slice, slice]
@@ -52,7 +52,7 @@ class Shown:
     @classmethod
     def of_block(cls, fit: VariableFit, counts: NDArray[Any], present: NDArray[np.bool_] | None) -> "Shown":
         """Return what (n_row, n_column, n_channel) counts show."""
-        sound, spectra = sound_part(counts, present)
+        sound, spectra = valid_part(counts, present)
         return cls(fit(spectra), sound.reshape(counts.shape[:2]))
 
     def only(self, core: Core) -> "Shown":

@@ -15,17 +15,17 @@ from underpaint.data import Scan
 from underpaint.data.maps import Results
 from underpaint.errors import OutputError, UnderpaintError
 from underpaint.io import BlockStore, is_finished, load, read_results, recover, result_folder, write_results
-from underpaint.io.load import refuse_inside
+from underpaint.io.load import refuse_output_in_scan
 from underpaint.io.results.nexus import check_map_names
-from underpaint.io.results.provenance import DEPENDS, check_origin, file_facts, folders_of, refuse_change
-from underpaint.io.results.sidecars import carry_over
+from underpaint.io.results.provenance import DEPENDS, check_provenance, file_facts, refuse_change, result_folders
+from underpaint.io.results.sidecars import copy_sidecars
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import Palette, load_palette
 from underpaint.pigments.weights import load_card, model_path
 from underpaint.pipeline.blocks import load_survey, save_survey
 from underpaint.pipeline.plan import NO_MODEL, Settings, plan, read_survey
 from underpaint.runtime.files import sha256_of
-from underpaint.runtime.progress import Progress, silent
+from underpaint.runtime.progress import Progress, no_progress
 
 _BYTES_PER_MAP_VALUE = 12
 _USUAL_FAMILIES = 40
@@ -94,7 +94,7 @@ def identify_to_folder(
     if settings.quantities is not None:
         settings.quantities.check(instrument)
     check_map_names(load_card(settings.model).names if settings.pigments else ())
-    refuse_inside(out, scan)
+    refuse_output_in_scan(out, scan)
     facts = file_facts(scan)
     depends = {
         **facts,
@@ -108,7 +108,7 @@ def identify_to_folder(
         recover(out)
     if resume and is_finished(out) and _is_left_alone(out, flat, overwrite=overwrite):
         return _of_run(out, skipped=True)
-    step = progress or silent
+    step = progress or no_progress
     step("Opening the scan", 0, 1)
     opened = load(scan, detector=settings.detector, shape=settings.shape, counts_scale=settings.counts_scale)
     needed = _needed_bytes(opened, settings)
@@ -127,7 +127,7 @@ def identify_to_folder(
         kept = {**results.summary["settings"], **about, DEPENDS: depends}
         write_results(place.path, replace(results, summary={**results.summary, "settings": kept}))
         # Before the report, which tells of regions and photograph, too.
-        aside = carry_over(place.earlier, place.path)
+        aside = copy_sidecars(place.earlier, place.path)
         step("Writing the report", 0, 1)
         _write_report(place.path, planned.calibrated.scan)
         refuse_change(scan, facts, out)
@@ -155,7 +155,7 @@ def _write_report(folder: Path, scan: Scan) -> None:
 def _is_left_alone(out: str | Path, depends: Mapping[str, Any], *, overwrite: bool) -> bool:
     """Whether finished results are those that are asked for; others may be replaced, or it is an error."""
     try:
-        check_origin(out, depends)
+        check_provenance(out, depends)
     except UnderpaintError:
         if overwrite:
             return False
@@ -175,7 +175,7 @@ def default_folder(scan: str | Path, base: str | Path = ".") -> Path:
 
 def distinct_folders(scans: Sequence[str | Path], base: str | Path = ".") -> list[Path]:
     """Return a results folder for each scan: that of its earlier results, or one of its name, numbered if need be."""
-    return folders_of(scans, [default_folder(scan, base) for scan in scans])
+    return result_folders(scans, [default_folder(scan, base) for scan in scans])
 
 
 def _put_aside(folder: Path) -> str:

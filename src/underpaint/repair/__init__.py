@@ -1,6 +1,6 @@
 """Repairs of a scan before it is read: rows, pixels, times, sum peaks, size; and tiles joined to one mosaic."""
 
-from underpaint.repair.mirrored import find_row_direction, noting_mirrored_rows, with_rows_mirrored
+from underpaint.repair.mirrored import find_row_direction, note_mirrored_rows, with_rows_mirrored
 from underpaint.repair.mosaic import Tile, join_tiles, positions_of, read_positions
 from underpaint.repair.pixels import (
     binned,
@@ -26,7 +26,7 @@ __all__ = [
     "fingerprint",
     "join_tiles",
     "masked",
-    "noting_mirrored_rows",
+    "note_mirrored_rows",
     "positions_of",
     "read_positions",
     "with_equal_live_time",

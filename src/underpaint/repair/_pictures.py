@@ -13,22 +13,22 @@ _TAPERED_SHARE = 0.3
 
 
 def band_images(scan: Scan, n_band: int = N_BAND) -> NDArray[np.float64]:
-    """Return (n_band, n_row, n_column) counts in bands of channels that hold equal counts each.
+    """Return (n_band, n_row, n_column) counts in bands of channels with equal total counts.
 
-    Bands part elements, whose edges a sum over all channels may blur away.
+    Bands separate elements, whose edges could vanish in a sum over all channels.
 
     Parameters
     ----------
     scan : Scan
         Read twice: for the borders of the bands, and for the images.
     n_band : int
-        Bands; fewer where single channels hold more than a band's share.
+        Number of bands; fewer if single channels exceed a band's share.
     """
     return bands_between(scan, band_edges(survey(scan).total, n_band))
 
 
 def band_edges(total: NDArray[np.float64], n_band: int = N_BAND) -> NDArray[np.intp]:
-    """Return the channels between which a sum spectrum holds equal counts, and both ends."""
+    """Return the channels that divide a sum spectrum into equal counts, and both ends."""
     borders = np.searchsorted(np.cumsum(total), np.linspace(0.0, total.sum(), n_band + 1)[1:-1], side="left")
     return np.unique(np.concatenate([[0], borders, [total.size]]))
 

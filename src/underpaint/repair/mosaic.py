@@ -17,26 +17,26 @@ from underpaint.data import Scan, survey
 from underpaint.data.rebin import rebin_scan
 from underpaint.errors import ScanError
 from underpaint.repair._pictures import bands_between
-from underpaint.runtime.untrusted import MOST_TABLE_BYTES, read_bounded
+from underpaint.runtime.untrusted import MAX_TABLE_BYTES, read_bounded
 
 Array = NDArray[np.float64]
 
-_LEAST_OVERLAP = 8
+_MIN_OVERLAP = 8
 """Rows and columns below which an overlap is not compared."""
 _N_BAND = 8
 _STAGE_SD_PIXELS = 2.0
-"""What the stage is trusted to, against a registration's ``_REGISTERED_SD_PIXELS``."""
+"""Standard deviation of the stage's positions, compared with ``_REGISTERED_SD_PIXELS`` of a registration."""
 _REGISTERED_SD_PIXELS = 0.1
-_LEAST_LIKENESS = 0.3
+_MIN_LIKENESS = 0.3
 _ROWS = 16
-_LEAST_FILLED = 0.25
-"""Of what tiles in one chain fill of their mosaic at least, one over their number."""
+_MIN_FILLED = 0.25
+"""Minimum share of the mosaic that its tiles fill, relative to a chain of tiles."""
 _STEP_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A scan, and where the stage had its first pixel.
+    """A scan, and the stage's position at its first pixel.
 
     Parameters
     ----------
@@ -53,18 +53,18 @@ class Tile:
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two tiles see together.
+    """Overlap of two tiles.
 
     Parameters
     ----------
     first, second : int
         Their places in the sequence of tiles.
     shift_pixels : (float, float)
-        By how many rows and columns the second lies farther down and right than the stage says.
+        Rows and columns by which the second tile is farther down and right than the stage's positions.
     likeness : float
         Correlation of the two images once shifted, -1 to 1.
     used : bool
-        Whether it corrected the positions: alike enough, and not off by more than the largest correction.
+        Whether it corrected the positions: sufficient correlation, and a shift within the largest correction.
     """
 
     first: int
@@ -85,26 +85,26 @@ class Mosaic:
     corner_pixels : (n_tile, 2) array
         Row and column of each tile's first pixel in the mosaic, not rounded.
     corrected_pixels : (n_tile, 2) array
-        By how much that is off from what the stage says.
+        Correction of the stage's positions.
     overlaps : tuple of Overlap
         Every pair that was compared.
-    apart : tuple of int
-        Tiles that share too few rows or columns with any other for being compared.
+    isolated : tuple of int
+        Tiles that share too few rows or columns with any other to be compared.
     """
 
     scan: Scan
     corner_pixels: Array
     corrected_pixels: Array
     overlaps: tuple[Overlap, ...]
-    apart: tuple[int, ...] = ()
+    isolated: tuple[int, ...] = ()
 
     def as_record(self) -> dict[str, Any]:
         """JSON-serialisable."""
         return {
             "corner_pixels": self.corner_pixels.round(3).tolist(),
             "corrected_pixels": self.corrected_pixels.round(3).tolist(),
-            "overlaps": [vars(own) for own in self.overlaps],
-            "apart": list(self.apart),
+            "overlaps": [vars(overlap) for overlap in self.overlaps],
+            "apart": list(self.isolated),
         }
 
 
@@ -119,26 +119,26 @@ def read_positions(path: str | Path) -> dict[str, tuple[float, float]]:
     Raises
     ------
     ScanError
-        The file cannot be read, a column is missing, a position is no number, or a tile stands there twice.
+        The file cannot be read, a column is missing, a position is not a number, or a tile is listed twice.
     """
-    found: dict[str, tuple[float, float]] = {}
+    positions: dict[str, tuple[float, float]] = {}
     try:
-        text = read_bounded(Path(path), MOST_TABLE_BYTES, ScanError).decode("utf-8")
+        text = read_bounded(Path(path), MAX_TABLE_BYTES, ScanError).decode("utf-8")
         for row in csv.DictReader(io.StringIO(text, newline="")):
             name, place = row["tile"].strip(), (float(row["row_mm"]), float(row["column_mm"]))
-            if name in found or not np.isfinite(place).all():
-                raise ScanError(f"Cannot use {path}: the tile {name!r} stands there twice, or lies at {place} mm.")
-            found[name] = place
+            if name in positions or not np.isfinite(place).all():
+                raise ScanError(f"Cannot use {path}: the tile {name!r} is listed twice, or is at {place} mm.")
+            positions[name] = place
     except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
         if isinstance(error, ScanError):
             raise
         raise ScanError(
             f"Cannot read positions from {path}: {error}. A CSV table tile,row_mm,column_mm is needed."
         ) from error
-    return found
+    return positions
 
 
-def join_tiles(tiles: Sequence[Tile], *, register: bool = True, most_pixels: float = 5.0) -> Mosaic:
+def join_tiles(tiles: Sequence[Tile], *, register: bool = True, max_pixels: float = 5.0) -> Mosaic:
     """Join overlapping scans to one.
 
     Parameters
@@ -146,48 +146,48 @@ def join_tiles(tiles: Sequence[Tile], *, register: bool = True, most_pixels: flo
     tiles : sequence of Tile
         Two or more, of one pixel size and with equal channels (on another energy axis: moved to the first one's).
     register : bool
-        Correct the positions where tiles overlap by at least 8 rows and columns: by the shift at which what both see
-        correlates best. The pairs' shifts are reconciled by least squares, the stage's positions as a weak prior.
-    most_pixels : float
-        A pair that would correct more than this is not believed.
+        Correct the positions of tiles that overlap by at least 8 rows and columns, by the shift of best correlation.
+        The shifts of pairs are reconciled by least squares, with the stage's positions as a weak prior.
+    max_pixels : float
+        Pairs with a larger correction are ignored.
 
     Returns
     -------
     Mosaic
-        Its scan is lazy. A pixel that several tiles cover is taken whole from the tile in which it lies farthest from
-        the edge, at the nearest pixel: no count is changed or added twice.
+        Its scan is lazy. A pixel in several tiles is taken from the tile in which it is farthest from the edge, at the
+        nearest pixel: counts are neither changed nor added.
 
     Raises
     ------
     ScanError
-        There are fewer than two tiles, their pixels differ or have no known size, they lie far from each other, or
-        nothing can be compared because their channels differ and they have no energy axes.
+        There are fewer than two tiles, their pixel sizes differ or are unknown, they are far apart, or their channels
+        differ and they have no energy axes.
 
     Notes
     -----
-    For each shift the correlation is taken over the pixels that then overlap, of images in bands of energy. Phase
-    correlation, which needs both images tapered to their borders, pulls narrow overlaps towards no shift.
+    For each shift the correlation is computed over the overlapping pixels of images in energy bands. Phase correlation,
+    which requires tapered images, is biased towards no shift for narrow overlaps.
     """
     step = _common_step(tiles)
-    scans = _on_one_axis([own.scan for own in tiles])
-    stage = np.array([[own.row_mm / step[0], own.column_mm / step[1]] for own in tiles])
+    scans = _on_one_axis([tile.scan for tile in tiles])
+    stage = np.array([[tile.row_mm / step[0], tile.column_mm / step[1]] for tile in tiles])
     stage -= stage.min(axis=0)
-    sizes = np.array([own.shape[:2] for own in scans])
+    sizes = np.array([scan.shape[:2] for scan in scans])
     _refuse_far_tiles(stage, sizes, step)
-    overlaps = _compared(scans, stage, most_pixels) if register else ()
+    overlaps = _compared(scans, stage, max_pixels) if register else ()
     places = _reconciled(stage, overlaps)
     corners = _on_whole_pixels(places)
     first = np.rint(corners).astype(np.int64)
-    whole = _assembled(scans, first)
+    mosaic_scan = _assembled(scans, first)
     moved = places - stage
     moved -= moved.mean(axis=0)
-    return Mosaic(replace(whole, step_mm=step), corners, moved, overlaps, _apart(first, sizes))
+    return Mosaic(replace(mosaic_scan, step_mm=step), corners, moved, overlaps, _isolated_tiles(first, sizes))
 
 
 def _on_whole_pixels(places: Array) -> Array:
-    """Return places moved together, so that rounding them changes what lies between them as little as it can.
+    """Return positions with a common offset that minimises the effect of rounding on their distances.
 
-    The first row and column are 0. Rounded one by one, tiles that lie 0.0 rows from each other, at 0.5, may part.
+    The first row and column are 0. Without the offset, tiles 0.0 rows apart at 0.5 could be rounded differently.
     """
     turns = np.exp(2j * np.pi * places).mean(axis=0)
     moved = places - np.angle(turns) / (2.0 * np.pi)
@@ -197,7 +197,7 @@ def _on_whole_pixels(places: Array) -> Array:
 def _refuse_far_tiles(stage: Array, sizes: NDArray[np.int64], step: tuple[float, float]) -> None:
     n_row, n_column = np.ceil((stage + sizes).max(axis=0))
     filled = float(sizes.prod(axis=1).sum() / (n_row * n_column))
-    if filled >= _LEAST_FILLED / len(sizes):
+    if filled >= _MIN_FILLED / len(sizes):
         return
     raise ScanError(
         f"Cannot join tiles that fill {filled:.2g} of {n_row:.0f} x {n_column:.0f} pixels: by their positions they lie "
@@ -206,20 +206,20 @@ def _refuse_far_tiles(stage: Array, sizes: NDArray[np.int64], step: tuple[float,
     )
 
 
-def _apart(corners: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[int, ...]:
+def _isolated_tiles(corners: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[int, ...]:
     low = np.maximum(corners[:, None], corners[None])
     high = np.minimum((corners + sizes)[:, None], (corners + sizes)[None])
-    together = ((high - low) >= _LEAST_OVERLAP).all(axis=2) & ~np.eye(len(sizes), dtype=bool)
-    return tuple(np.flatnonzero(~together.any(axis=1)).tolist())
+    overlapping = ((high - low) >= _MIN_OVERLAP).all(axis=2) & ~np.eye(len(sizes), dtype=bool)
+    return tuple(np.flatnonzero(~overlapping.any(axis=1)).tolist())
 
 
 def _common_step(tiles: Sequence[Tile]) -> tuple[float, float]:
     if len(tiles) < 2:
         raise ScanError(f"Cannot join {len(tiles)} tile; give two or more.")
-    steps = [own.scan.step_mm for own in tiles]
+    steps = [tile.scan.step_mm for tile in tiles]
     first = steps[0]
-    if first is None or any(own is None or not np.allclose(own, first, rtol=_STEP_TOLERANCE) for own in steps):
-        sizes = ", ".join(f"{own.scan.name}: {own.scan.step_mm or 'unknown'}" for own in tiles)
+    if first is None or any(step is None or not np.allclose(step, first, rtol=_STEP_TOLERANCE) for step in steps):
+        sizes = ", ".join(f"{tile.scan.name}: {tile.scan.step_mm or 'unknown'}" for tile in tiles)
         raise ScanError(
             f"Cannot join tiles of different or unknown pixel size, mm ({sizes}). Give their size: --step-mm."
         )
@@ -232,36 +232,36 @@ def _common_step(tiles: Sequence[Tile]) -> tuple[float, float]:
 
 def _on_one_axis(scans: Sequence[Scan]) -> list[Scan]:
     first = scans[0]
-    if all(own.shape[2] == first.shape[2] and own.axis == first.axis for own in scans):
+    if all(scan.shape[2] == first.shape[2] and scan.axis == first.axis for scan in scans):
         return list(scans)
-    return [rebin_scan(own, first.require_axis()) for own in scans]
+    return [rebin_scan(scan, first.require_axis()) for scan in scans]
 
 
-# --- where the tiles lie ---------------------------------------------------------------------------
+# --- positions of the tiles ------------------------------------------------------------------------
 
 
-def _compared(scans: Sequence[Scan], stage: Array, most_pixels: float) -> tuple[Overlap, ...]:
-    total = sum(survey(own).total for own in scans)
+def _compared(scans: Sequence[Scan], stage: Array, max_pixels: float) -> tuple[Overlap, ...]:
+    total = sum(survey(scan).total for scan in scans)
     cumulated = np.cumsum(total)
     borders = np.searchsorted(cumulated, np.linspace(0.0, cumulated[-1], _N_BAND + 1)[1:-1])
     edges = np.unique(np.concatenate([[0], borders, [cumulated.size]]))
-    images = [np.sqrt(bands_between(own, edges)) for own in scans]
-    found = []
+    images = [np.sqrt(bands_between(scan, edges)) for scan in scans]
+    overlaps = []
     for first, second in combinations(range(len(scans)), 2):
-        own = _overlap(images, stage, (first, second), most_pixels)
-        if own is not None:
-            found.append(own)
-    return tuple(found)
+        overlap = _overlap(images, stage, (first, second), max_pixels)
+        if overlap is not None:
+            overlaps.append(overlap)
+    return tuple(overlaps)
 
 
-def _overlap(images: Sequence[Array], stage: Array, pair: tuple[int, int], most_pixels: float) -> Overlap | None:
-    """Return how the second of two tiles lies against the first; None where they overlap too little."""
+def _overlap(images: Sequence[Array], stage: Array, pair: tuple[int, int], max_pixels: float) -> Overlap | None:
+    """Return the shift of the second of two tiles relative to the first; None for a small overlap."""
     first, second = pair
     stage_apart = stage[second] - stage[first]
     nearest = np.rint(stage_apart).astype(np.int64)
-    if min(_common_part(images[first], images[second], nearest)[0].shape[1:]) < _LEAST_OVERLAP:
+    if min(_common_part(images[first], images[second], nearest)[0].shape[1:]) < _MIN_OVERLAP:
         return None
-    reach = int(np.ceil(most_pixels)) + 1
+    reach = int(np.ceil(max_pixels)) + 1
     steps = np.arange(-reach, reach + 1)
     likeness = np.asarray(
         [
@@ -275,14 +275,14 @@ def _overlap(images: Sequence[Array], stage: Array, pair: tuple[int, int], most_
     ]
     off = nearest + shift - stage_apart
     highest = float(likeness[best])
-    used = bool(highest > _LEAST_LIKENESS and np.abs(off).max() <= most_pixels)
+    used = bool(highest > _MIN_LIKENESS and np.abs(off).max() <= max_pixels)
     return Overlap(first, second, (float(off[0]), float(off[1])), max(highest, -1.0), used=used)
 
 
-def _likeness_at(first: Array, second: Array, apart: NDArray[np.int64]) -> float:
-    """Return how alike two images are where they overlap, -2 where they hardly do."""
-    here, there = _common_part(first, second, apart)
-    return _likeness(here, there) if min(here.shape[1:]) >= _LEAST_OVERLAP // 2 else -2.0
+def _likeness_at(first: Array, second: Array, offset: NDArray[np.int64]) -> float:
+    """Return the correlation of two images where they overlap; -2 for a small overlap."""
+    first_part, second_part = _common_part(first, second, offset)
+    return _likeness(first_part, second_part) if min(first_part.shape[1:]) >= _MIN_OVERLAP // 2 else -2.0
 
 
 def _vertex(values: Array, best: np.intp) -> float:
@@ -294,18 +294,18 @@ def _vertex(values: Array, best: np.intp) -> float:
     return float(0.5 * (left - right) / curvature) if curvature < 0 else 0.0
 
 
-def _common_part(first: Array, second: Array, apart: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Return what two images show both, the second lying so many rows and columns farther; perhaps nothing."""
-    low = np.maximum(apart, 0)
-    high = np.minimum(first.shape[1:], apart + np.asarray(second.shape[1:]))
+def _common_part(first: Array, second: Array, offset: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Return the common parts of two images at an offset in rows and columns; possibly empty."""
+    low = np.maximum(offset, 0)
+    high = np.minimum(first.shape[1:], offset + np.asarray(second.shape[1:]))
     high = np.maximum(high, low)
-    here = first[:, low[0] : high[0], low[1] : high[1]]
-    there = second[:, low[0] - apart[0] : high[0] - apart[0], low[1] - apart[1] : high[1] - apart[1]]
-    return here, there
+    first_part = first[:, low[0] : high[0], low[1] : high[1]]
+    second_part = second[:, low[0] - offset[0] : high[0] - offset[0], low[1] - offset[1] : high[1] - offset[1]]
+    return first_part, second_part
 
 
 def _likeness(first: Array, second: Array) -> float:
-    pair = [own - own.mean(axis=(1, 2), keepdims=True) for own in (first, second)]
+    pair = [image - image.mean(axis=(1, 2), keepdims=True) for image in (first, second)]
     scale = float(np.sqrt((pair[0] ** 2).sum() * (pair[1] ** 2).sum()))
     return float((pair[0] * pair[1]).sum()) / scale if scale > 0 else 0.0
 
@@ -315,12 +315,12 @@ def _reconciled(stage: Array, overlaps: Sequence[Overlap]) -> Array:
     n_tile = len(stage)
     rows = [np.eye(n_tile) / _STAGE_SD_PIXELS]
     goals = [np.zeros((n_tile, 2))]
-    for own in overlaps:
-        if own.used:
+    for overlap in overlaps:
+        if overlap.used:
             row = np.zeros((1, n_tile))
-            row[0, own.second], row[0, own.first] = 1.0, -1.0
+            row[0, overlap.second], row[0, overlap.first] = 1.0, -1.0
             rows.append(row / _REGISTERED_SD_PIXELS)
-            goals.append(np.asarray(own.shift_pixels)[None] / _REGISTERED_SD_PIXELS)
+            goals.append(np.asarray(overlap.shift_pixels)[None] / _REGISTERED_SD_PIXELS)
     corrections = np.linalg.lstsq(np.concatenate(rows), np.concatenate(goals), rcond=None)[0]
     return np.asarray(stage + corrections)
 
@@ -329,7 +329,7 @@ def _reconciled(stage: Array, overlaps: Sequence[Overlap]) -> Array:
 
 
 def _assembled(scans: Sequence[Scan], corners: NDArray[np.int64]) -> Scan:
-    n_row, n_column = (int((corners[:, side] + [own.shape[side] for own in scans]).max()) for side in (0, 1))
+    n_row, n_column = (int((corners[:, side] + [scan.shape[side] for scan in scans]).max()) for side in (0, 1))
     owner = _owners(scans, corners, (n_row, n_column))
     counts = da.concatenate([_rows(scans, corners, owner, first) for first in range(0, n_row, _ROWS)], axis=0)
     images: dict[str, Any] = {name: _image(scans, corners, owner, name) for name in ("live_time_s", "real_time_s")}
@@ -338,26 +338,26 @@ def _assembled(scans: Sequence[Scan], corners: NDArray[np.int64]) -> Scan:
         counts,
         axis=scans[0].axis,
         name=f"{scans[0].name}_mosaic",
-        source=" + ".join(own.source or own.name for own in scans),
+        source=" + ".join(scan.source or scan.name for scan in scans),
         format=scans[0].format,
         detector=scans[0].detector,
         present=None if covered.all() else covered,
-        notes=(*dict.fromkeys(note for own in scans for note in own.notes), f"{len(scans)} tiles joined"),
+        notes=(*dict.fromkeys(note for scan in scans for note in scan.notes), f"{len(scans)} tiles joined"),
         **images,
     )
 
 
 def _owners(scans: Sequence[Scan], corners: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int64]:
-    """(n_row, n_column) the tile that gives each pixel: the one in which it lies deepest; -1 where there is none."""
+    """(n_row, n_column) tile of each pixel: the one in which it is farthest from the edge; -1 for none."""
     owner, depth = np.full(shape, -1), np.zeros(shape)
     for index, (scan, (top, left)) in enumerate(zip(scans, corners, strict=True)):
         n_row, n_column, _ = scan.shape
         part = slice(top, top + n_row), slice(left, left + n_column)
-        own = np.minimum.outer(_depth(n_row), _depth(n_column))
-        own = own if scan.present is None else np.where(scan.present, own, 0.0)
-        deeper = own > depth[part]
+        tile_depth = np.minimum.outer(_depth(n_row), _depth(n_column))
+        tile_depth = tile_depth if scan.present is None else np.where(scan.present, tile_depth, 0.0)
+        deeper = tile_depth > depth[part]
         owner[part] = np.where(deeper, index, owner[part])
-        depth[part] = np.where(deeper, own, depth[part])
+        depth[part] = np.where(deeper, tile_depth, depth[part])
     return owner
 
 
@@ -366,16 +366,16 @@ def _depth(size: int) -> Array:
 
 
 def _rows(scans: Sequence[Scan], corners: NDArray[np.int64], owner: NDArray[np.int64], first: int) -> da.Array:
-    own = owner[first : first + _ROWS]
+    owners = owner[first : first + _ROWS]
     dtype = np.result_type(*(scan.counts.dtype for scan in scans))
-    shape = (*own.shape, scans[0].shape[2])
+    shape = (*owners.shape, scans[0].shape[2])
     pieces = []
-    for index in np.unique(own[own >= 0]).tolist():
+    for index in np.unique(owners[owners >= 0]).tolist():
         low = max(first - int(corners[index, 0]), 0)
-        high = min(first + len(own) - int(corners[index, 0]), scans[index].shape[0])
+        high = min(first + len(owners) - int(corners[index, 0]), scans[index].shape[0])
         place = (int(corners[index, 0]) + low - first, int(corners[index, 1]))
         pieces.append((index, place, scans[index].counts[low:high].rechunk(-1)))
-    block = dask.delayed(_filled)(own, shape, dtype, [index for index, _, _ in pieces], [at for _, at, _ in pieces],
+    block = dask.delayed(_filled)(owners, shape, dtype, [index for index, _, _ in pieces], [at for _, at, _ in pieces],
                                   [counts for _, _, counts in pieces])  # fmt: skip
     return da.from_delayed(block, shape, dtype)
 
@@ -393,19 +393,19 @@ def _filled(
 
 
 def _image(scans: Sequence[Scan], corners: NDArray[np.int64], owner: NDArray[np.int64], name: str) -> Array | None:
-    """Return an image put together; None where a tile has none."""
-    known = [getattr(own, name) for own in scans]
-    if any(own is None for own in known):
+    """Return the joined image; None if a tile has none."""
+    images = [getattr(scan, name) for scan in scans]
+    if any(image is None for image in images):
         return None
-    image = np.full(owner.shape, np.nan)
-    for index, ((top, left), own) in enumerate(zip(corners, known, strict=True)):
-        part = slice(top, top + own.shape[0]), slice(left, left + own.shape[1])
-        image[part] = np.where(owner[part] == index, own, image[part])
-    return image
+    joined = np.full(owner.shape, np.nan)
+    for index, ((top, left), image) in enumerate(zip(corners, images, strict=True)):
+        part = slice(top, top + image.shape[0]), slice(left, left + image.shape[1])
+        joined[part] = np.where(owner[part] == index, image, joined[part])
+    return joined
 
 
 def positions_of(names: Sequence[str], positions: Mapping[str, tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the position of each tile, known by its path or by its file's name.
+    """Return the position of each tile by its path or file name.
 
     Raises
     ------
@@ -415,9 +415,9 @@ def positions_of(names: Sequence[str], positions: Mapping[str, tuple[float, floa
     places = []
     for name in names:
         keys = (name, Path(name).name, Path(name).stem)
-        found = next((positions[key] for key in keys if key in positions), None)
-        if found is None:
-            known = ", ".join(positions) or "none"
-            raise ScanError(f"Cannot place the tile {name}: the table knows {known}. Add a row for it.")
-        places.append(found)
+        position = next((positions[key] for key in keys if key in positions), None)
+        if position is None:
+            names_known = ", ".join(positions) or "none"
+            raise ScanError(f"Cannot place the tile {name}: the table knows {names_known}. Add a row for it.")
+        places.append(position)
     return places

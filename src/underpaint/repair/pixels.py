@@ -1,7 +1,6 @@
-"""Dead and short pixels: found beside their neighbours, replaced by the mean of those that are sound.
+"""Dead and short pixels: detected by comparison with their neighbours, replaced by the mean of valid ones.
 
-A scan is cut and masked, its pixels are put together, and its counts are made what they would be had every pixel been
-measured for the same live time.
+Also cropping, masking and binning of a scan, and normalisation of its counts to equal live time.
 """
 
 from dataclasses import dataclass, replace
@@ -22,13 +21,13 @@ Array = NDArray[np.float64]
 SHORT_SHARE = 0.5
 """A pixel with less than this share of every neighbour's counts was cut short."""
 _SHORT_SIGMAS = 8.0
-_MOST_SHARE = 0.05
+_MAX_SHARE = 0.05
 _AROUND = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]])
 
 
 @dataclass(frozen=True)
 class FaultyPixels:
-    """Pixels that hold nothing, or far less than all that lie around them.
+    """Pixels without counts, or with far fewer than all their neighbours.
 
     Parameters
     ----------
@@ -48,16 +47,16 @@ class FaultyPixels:
 def find_faulty_pixels(scan: Scan) -> FaultyPixels:
     """Find dead pixels, and short ones: under half of every neighbour's counts, by eight deviations.
 
-    Paint has no edge that makes one pixel darker than all eight around it by so much; a read-out that lost part of
-    its dwell time has. Short pixels that the live times tell of are kept: :func:`with_equal_live_time` mends them, and
-    keeps what they recorded.
+    Paint does not make one pixel darker than all eight neighbours by so much, a read-out that lost part of its dwell
+    time does. Pixels with a short recorded live time are not included: :func:`with_equal_live_time` corrects them from
+    their own counts.
 
     Parameters
     ----------
     scan : Scan
         Read once.
     """
-    total = survey(scan).pixel_counts  # 0 where the pixel is missing
+    total = survey(scan).pixel_counts  # 0 for missing pixels
     dead = total <= 0
     rate = total if scan.live_time_s is None else total / np.where(scan.live_time_s > 0, scan.live_time_s, np.nan)
     rate = np.where(dead | ~np.isfinite(rate), np.inf, rate)
@@ -70,21 +69,21 @@ def find_faulty_pixels(scan: Scan) -> FaultyPixels:
 
 
 def with_pixels_mended(scan: Scan, faulty: FaultyPixels) -> tuple[Scan, Step]:
-    """Return the scan with each faulty pixel the mean of its sound neighbours (of up to eight), and what was done.
+    """Return the scan with each faulty pixel replaced by the mean of its (up to eight) valid neighbours, and the step.
 
-    Pixels without a sound neighbour stay as they are. Times are the neighbours' mean, too. Counts are no longer whole
-    numbers there, and have less noise than those of a pixel that was measured.
+    Pixels without a valid neighbour are unchanged. Times are the neighbours' mean as well. The replaced counts are not
+    integers and have less noise than measured ones.
 
     Raises
     ------
     ScanError
-        More than a twentieth of the pixels is faulty: so much is not mended by guessing.
+        More than a twentieth of the pixels is faulty, too many to interpolate.
     """
     wrong = faulty.any
-    if wrong.sum() > _MOST_SHARE * wrong.size:
+    if wrong.sum() > _MAX_SHARE * wrong.size:
         raise ScanError(
-            f"Cannot mend pixels: {wrong.sum()} of {wrong.size} are dead or short; up to {_MOST_SHARE:.0%} are mended. "
-            "Mask them instead, or crop."
+            f"Cannot repair pixels: {wrong.sum()} of {wrong.size} are dead or short; up to {_MAX_SHARE:.0%} are "
+            "mended. Mask them instead, or crop."
         )
     n_sound = convolve((~wrong).astype(np.int64), _AROUND, mode="constant")
     mended = wrong & (n_sound > 0)
@@ -100,12 +99,12 @@ def with_pixels_mended(scan: Scan, faulty: FaultyPixels) -> tuple[Scan, Step]:
     }
     present = None if scan.present is None else scan.present | mended
     kinds = (("dead", faulty.dead & mended), ("short", faulty.short & mended), ("left", wrong & ~mended))
-    facts = {name: np.argwhere(own).tolist() for name, own in kinds}
-    said = f"{len(facts['dead'])} dead and {len(facts['short'])} short pixels replaced by the mean of their neighbours"
+    facts = {name: np.argwhere(mask_of_kind).tolist() for name, mask_of_kind in kinds}
+    note = f"{len(facts['dead'])} dead and {len(facts['short'])} short pixels replaced by the mean of their neighbours"
     if facts["left"]:
-        said += f"; {len(facts['left'])} have no sound neighbour and are left"
-    notes = (*scan.notes, said) if wrong.any() else scan.notes
-    return replace(scan, counts=counts, present=present, notes=notes, **times), Step("pixels", said, facts)
+        note += f"; {len(facts['left'])} have no valid neighbour and are unchanged"
+    notes = (*scan.notes, note) if wrong.any() else scan.notes
+    return replace(scan, counts=counts, present=present, notes=notes, **times), Step("pixels", note, facts)
 
 
 def _starts(counts: Any) -> tuple[int, ...]:
@@ -116,37 +115,37 @@ def _mended_block(
     block: NDArray[Any], *, mended: NDArray[np.bool_], wrong: NDArray[np.bool_], starts: tuple[int, ...],
     block_info: Any = None,
 ) -> NDArray[np.float32]:  # fmt: skip
-    """Mend a block of whole rows that has one more row on either side, where there is one."""
+    """Repair a block of complete rows, given with one more row on either side where there is one."""
     index = block_info[0]["chunk-location"][0] if block_info else 0
     first = starts[index]
     above = 1 if index > 0 else 0
     below = 1 if index < len(starts) - 1 else 0
-    own = block[above : len(block) - below].copy()
-    for row, column in np.argwhere(mended[first : first + len(own)]):
+    part = block[above : len(block) - below].copy()
+    for row, column in np.argwhere(mended[first : first + len(part)]):
         rows = slice(max(row + above - 1, 0), row + above + 2)
         columns = slice(max(column - 1, 0), column + 2)
-        sound = ~wrong[first - above :][rows, columns]
-        own[row, column] = block[rows, columns][sound].mean(axis=0)
-    return own
+        valid = ~wrong[first - above :][rows, columns]
+        part[row, column] = block[rows, columns][valid].mean(axis=0)
+    return part
 
 
-def _mended_times(time_s: Array | None, mended: NDArray[np.bool_], sound: NDArray[np.bool_]) -> Array | None:
+def _mended_times(time_s: Array | None, mended: NDArray[np.bool_], valid: NDArray[np.bool_]) -> Array | None:
     if time_s is None:
         return None
-    known = sound & np.isfinite(time_s)
-    total = convolve(np.where(known, time_s, 0.0), _AROUND, mode="constant")
-    number = convolve(known.astype(np.int64), _AROUND, mode="constant")
+    usable = valid & np.isfinite(time_s)
+    total = convolve(np.where(usable, time_s, 0.0), _AROUND, mode="constant")
+    number = convolve(usable.astype(np.int64), _AROUND, mode="constant")
     return np.where(mended, np.where(number > 0, total / np.maximum(number, 1), np.nan), time_s)
 
 
-_MOST_FACTOR = 20.0
+_MAX_FACTOR = 20.0
 
 
 def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
-    """Return the scan with each pixel's counts times the median live time over its own, and what was done.
+    """Return the scan with each pixel's counts scaled to the median live time, and the step.
 
-    Pixels of unknown live time, and those measured for less than a twentieth of the median, stay as they are and are
-    marked as missing. Counts are no longer whole numbers: their noise is that of the counts recorded.
+    Pixels of unknown live time, and those measured for less than a twentieth of the median, are unchanged and marked as
+    missing. Counts are no longer integers; their noise is that of the recorded counts.
 
     Raises
     ------
@@ -156,83 +155,85 @@ def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
     if scan.live_time_s is None or not (scan.live_time_s > 0).any():
         raise ScanError(
             f"Cannot make the live times of scan {scan.name!r} equal: its file has none. Leave out --live-time, or "
-            "convert the scan from the instrument's own files, which hold them."
+            "convert the scan from the instrument's original files, which contain them."
         )
     live = scan.live_time_s
     median = float(np.median(live[live > 0]))
-    known = np.isfinite(live) & (live > median / _MOST_FACTOR)
-    factor = np.where(known, median / np.where(known, live, 1.0), 1.0).astype(np.float32)
+    usable = np.isfinite(live) & (live > median / _MAX_FACTOR)
+    factor = np.where(usable, median / np.where(usable, live, 1.0), 1.0).astype(np.float32)
     counts = scan.counts.astype(np.float32) * factor[:, :, None]
-    present = known if scan.present is None else known & scan.present
-    used = factor[known]
-    said = f"counts times {used.min():.3f} to {used.max():.3f}, as for {median:.4g} s of live time in every pixel"
-    if not known.all():
-        said += f"; {int((~known).sum())} of {known.size} pixels of unknown or very short live time are now missing"
-    step = Step("live_time", said, {"live_time_s": median, "unknown": np.argwhere(~known).tolist()})
+    present = usable if scan.present is None else usable & scan.present
+    used = factor[usable]
+    note = f"counts times {used.min():.3f} to {used.max():.3f}, as for {median:.4g} s of live time in every pixel"
+    if not usable.all():
+        note += f"; {int((~usable).sum())} of {usable.size} pixels of unknown or very short live time are now missing"
+    step = Step("live_time", note, {"live_time_s": median, "unknown": np.argwhere(~usable).tolist()})
     return (
         replace(
             scan,
             counts=counts,
-            live_time_s=np.where(known, median, live),
+            live_time_s=np.where(usable, median, live),
             real_time_s=None if scan.real_time_s is None else scan.real_time_s * factor,
             present=None if present.all() else present,
-            notes=(*scan.notes, said),
+            notes=(*scan.notes, note),
         ),
         step,
     )
 
 
-_MOST_CHANCE = 0.3
+_MAX_CHANCE = 0.3
 _SECONDS_PER_US = 1e-6
 
 
 def without_sum_peaks(scan: Scan, pulse_pair_us: float) -> tuple[Scan, Step]:
-    """Return the scan as it would be had no two photons been taken for one, and what was done.
+    """Return the scan corrected for pile-up, and the step.
 
     Parameters
     ----------
     scan : Scan
         With energy axis and live times.
     pulse_pair_us : float
-        Time within which two photons count as one, microseconds; the electronics' manual gives it.
+        Pulse-pair resolution, microseconds, from the manual of the electronics.
 
     Raises
     ------
     ScanError
-        The resolving time is not positive; live times are missing; a pixel's rate times the resolving time is over
-        0.3, where the model does not hold.
+        The resolving time is not positive; live times are missing; a pixel's rate times the resolving time is over 0.3,
+        where the model is not valid.
     CalibrationError
         The scan has no energy axis.
 
     Notes
     -----
-    A pulse holds one photon and those that follow within the resolving time, Poisson in number; with x the rate times
-    that time and q, p the spectra of a pulse and of a photon as Fourier transforms, ``q = p exp(x (p - 1))``, so
-    ``p = W(x q exp(x)) / x`` with Lambert's W; of n pulses come ``n (1 + x)`` photons, so sums count as the photons
-    that they were. Sums beyond the last channel were not recorded and cannot be given back. The rate of photons is
-    ``n (1 + x)`` over the live time, which gives x from the pulses.
+    A pulse contains one photon and those that follow within the resolving time, Poisson distributed in number; with x
+    the rate times that time and q, p the spectra of a pulse and of a photon as Fourier transforms, ``q = p exp(x (p -
+    1))``, so ``p = W(x q exp(x)) / x`` with Lambert's W; n pulses are ``n (1 + x)`` photons, so sums are counted as
+    separate photons. Sums beyond the last channel were not recorded and cannot be recovered. The rate of photons is ``n
+    (1 + x)`` over the live time, which gives x from the pulses.
     """
     axis = scan.require_axis()
     if not (np.isfinite(pulse_pair_us) and pulse_pair_us > 0):
-        raise ScanError(f"Cannot take out sum peaks: a resolving time of {pulse_pair_us:g} µs; it must be positive.")
+        raise ScanError(f"Cannot remove sum peaks: a resolving time of {pulse_pair_us:g} µs; it must be positive.")
     if scan.live_time_s is None or not np.all((scan.live_time_s > 0)[... if scan.present is None else scan.present]):
         raise ScanError(
-            f"Cannot take out sum peaks of scan {scan.name!r}: they depend on the rate, and its file lacks the live "
-            "time of some pixels. Convert the scan from the instrument's own files, which hold them."
+            f"Cannot remove sum peaks of scan {scan.name!r}: they depend on the rate, and its file lacks the live "
+            "time of some pixels. Convert the scan from the instrument's original files, which contain them."
         )
     pulses = survey(scan).pixel_counts
-    seen = pulses / np.where(scan.live_time_s > 0, scan.live_time_s, np.inf) * pulse_pair_us * _SECONDS_PER_US
-    chance = seen / np.maximum(1.0 - seen, 1e-9)
-    if chance.max() > _MOST_CHANCE or seen.max() >= 1.0:
+    pulses_per_window = (
+        pulses / np.where(scan.live_time_s > 0, scan.live_time_s, np.inf) * pulse_pair_us * _SECONDS_PER_US
+    )
+    chance = pulses_per_window / np.maximum(1.0 - pulses_per_window, 1e-9)
+    if chance.max() > _MAX_CHANCE or pulses_per_window.max() >= 1.0:
         raise ScanError(
-            f"Cannot take out sum peaks: {seen.max():.2f} photons arrive in {pulse_pair_us:g} µs in the fastest "
-            f"pixel; up to {_MOST_CHANCE} can be told apart. Check the resolving time."
+            f"Cannot remove sum peaks: {pulses_per_window.max():.2f} photons arrive in {pulse_pair_us:g} µs in the "
+            f"fastest pixel; up to {_MAX_CHANCE} can be resolved. Check the resolving time."
         )
-    whole = scan.counts.rechunk({1: -1, 2: -1})
-    counts = whole.map_blocks(_parted, chance, axis, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
-    said = f"sum peaks taken out for {pulse_pair_us:g} µs: {chance.max():.2%} of the pulses at most held two photons"
-    step = Step("sum_peaks", said, {"pulse_pair_us": pulse_pair_us, "most_chance": float(chance.max())})
-    return replace(scan, counts=counts, notes=(*scan.notes, said)), step
+    spectra = scan.counts.rechunk({1: -1, 2: -1})
+    counts = spectra.map_blocks(_parted, chance, axis, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+    note = f"sum peaks removed for {pulse_pair_us:g} µs: {chance.max():.2%} of the pulses at most contained two photons"
+    step = Step("sum_peaks", note, {"pulse_pair_us": pulse_pair_us, "most_chance": float(chance.max())})
+    return replace(scan, counts=counts, notes=(*scan.notes, note)), step
 
 
 def _parted(
@@ -253,7 +254,7 @@ def _parted(
 
 
 def cropped(scan: Scan, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[Scan, Step]:
-    """Return some rows and columns of a scan, and what was done.
+    """Return some rows and columns of a scan, and the step.
 
     Parameters
     ----------
@@ -265,7 +266,7 @@ def cropped(scan: Scan, rows: tuple[int, int], columns: tuple[int, int]) -> tupl
     Raises
     ------
     ScanError
-        They hold no pixel, or lie outside the scan.
+        They are empty or outside the scan.
     """
     for name, (first, stop), size in zip(("rows", "columns"), (rows, columns), scan.shape[:2], strict=True):
         if not 0 <= first < stop <= size:
@@ -274,33 +275,35 @@ def cropped(scan: Scan, rows: tuple[int, int], columns: tuple[int, int]) -> tupl
                 f"Give a first and, above it, a last plus one of at most {size}."
             )
     part = slice(*rows), slice(*columns)
-    said = f"cropped to rows {rows[0]} to {rows[1] - 1} and columns {columns[0]} to {columns[1] - 1}"
-    own = replace(scan, counts=scan.counts[part], notes=(*scan.notes, said), **_each_image(scan, lambda own: own[part]))
-    return own, Step("crop", said, {"rows": list(rows), "columns": list(columns), "shape": list(scan.shape)})
+    note = f"cropped to rows {rows[0]} to {rows[1] - 1} and columns {columns[0]} to {columns[1] - 1}"
+    repaired = replace(
+        scan, counts=scan.counts[part], notes=(*scan.notes, note), **_each_image(scan, lambda image: image[part])
+    )
+    return repaired, Step("crop", note, {"rows": list(rows), "columns": list(columns), "shape": list(scan.shape)})
 
 
 def masked(scan: Scan, mask: NDArray[np.bool_]) -> tuple[Scan, Step]:
-    """Return the scan with the pixels outside a mask marked as missing, and what was done; no count is changed.
+    """Return the scan with the pixels outside a mask marked as missing, and the step; counts are unchanged.
 
     Raises
     ------
     ScanError
-        The mask has another size, or holds no pixel.
+        The mask has another size or is empty.
     """
     if mask.shape != scan.shape[:2] or not mask.any():
         raise ScanError(
             f"Cannot mask a scan of {scan.shape[0]} x {scan.shape[1]} pixels by {int(mask.sum())} pixels of "
-            f"{' x '.join(map(str, mask.shape))}. Give a mask of the scan's size that holds some."
+            f"{' x '.join(map(str, mask.shape))}. Give a mask of the scan's size with at least one pixel."
         )
     present = mask if scan.present is None else mask & scan.present
-    said = f"masked: {int(mask.sum())} of {mask.size} pixels kept"
-    return replace(scan, present=present, notes=(*scan.notes, said)), Step("mask", said, {"kept": int(mask.sum())})
+    note = f"masked: {int(mask.sum())} of {mask.size} pixels kept"
+    return replace(scan, present=present, notes=(*scan.notes, note)), Step("mask", note, {"kept": int(mask.sum())})
 
 
 def binned(scan: Scan, rows: int, columns: int) -> tuple[Scan, Step]:
-    """Return the scan with blocks of pixels added up, counts and times, and what was done.
+    """Return the scan with the counts and times of blocks of pixels added up, and the step.
 
-    A pixel of the result is missing where one of its block is; rows and columns that fill no whole block are left out.
+    A pixel of the result is missing if one of its block is; rows and columns of incomplete blocks are omitted.
 
     Raises
     ------
@@ -310,28 +313,28 @@ def binned(scan: Scan, rows: int, columns: int) -> tuple[Scan, Step]:
     n_row, n_column, n_channel = scan.shape
     if not (1 <= rows <= n_row and 1 <= columns <= n_column):
         raise ScanError(
-            f"Cannot put {rows} x {columns} pixels together: the scan has {n_row} x {n_column}. "
+            f"Cannot bin {rows} x {columns} pixels: the scan has {n_row} x {n_column}. "
             "Give two whole numbers from 1 to these."
         )
-    whole = n_row // rows * rows, n_column // columns * columns
+    n_used = n_row // rows * rows, n_column // columns * columns
 
     def added(image: Array) -> Array:
-        blocks = image[: whole[0], : whole[1]].reshape(whole[0] // rows, rows, whole[1] // columns, columns)
+        blocks = image[: n_used[0], : n_used[1]].reshape(n_used[0] // rows, rows, n_used[1] // columns, columns)
         return np.asarray(blocks.sum(axis=(1, 3)))
 
-    n_block = np.add.reduceat(np.ones(whole[0], int), np.arange(0, whole[0], max(rows * (16 // rows or 1), 1)))
-    counts = scan.counts[: whole[0], : whole[1]].rechunk({0: tuple(n_block.tolist()), 1: -1, 2: n_channel})
+    n_block = np.add.reduceat(np.ones(n_used[0], int), np.arange(0, n_used[0], max(rows * (16 // rows or 1), 1)))
+    counts = scan.counts[: n_used[0], : n_used[1]].rechunk({0: tuple(n_block.tolist()), 1: -1, 2: n_channel})
     total = da.coarsen(np.sum, counts, {0: rows, 1: columns}, dtype=_wide(scan.counts.dtype))
     present = None if scan.present is None else added((~scan.present).astype(np.float64)) == 0
     times: dict[str, Any] = {
         name: None if getattr(scan, name) is None else added(getattr(scan, name)) for name in _TIMES
     }
     step = None if scan.step_mm is None else (scan.step_mm[0] * rows, scan.step_mm[1] * columns)
-    said = f"{rows} x {columns} pixels added to one"
-    if whole != (n_row, n_column):
-        said += f"; {n_row - whole[0]} rows and {n_column - whole[1]} columns left over"
-    own = replace(scan, counts=total, present=present, step_mm=step, notes=(*scan.notes, said), **times)
-    return own, Step("bin", said, {"rows": rows, "columns": columns, "shape": list(scan.shape)})
+    note = f"{rows} x {columns} pixels added to one"
+    if n_used != (n_row, n_column):
+        note += f"; {n_row - n_used[0]} rows and {n_column - n_used[1]} columns left over"
+    repaired = replace(scan, counts=total, present=present, step_mm=step, notes=(*scan.notes, note), **times)
+    return repaired, Step("bin", note, {"rows": rows, "columns": columns, "shape": list(scan.shape)})
 
 
 _TIMES = ("live_time_s", "real_time_s")
@@ -343,5 +346,5 @@ def _each_image(scan: Scan, change: Any) -> dict[str, Any]:
 
 
 def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return a type that holds sums of such counts."""
+    """Return a data type for sums of such counts."""
     return np.dtype(np.uint32) if dtype.kind == "u" and dtype.itemsize < 4 else dtype

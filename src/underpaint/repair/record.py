@@ -1,4 +1,4 @@
-"""What was done to a scan, so that it can be judged, repeated and undone."""
+"""Record of repairs of a scan, so that they can be reviewed, repeated and undone."""
 
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -16,28 +16,28 @@ class Step:
     ----------
     name : str
         ``rows``, ``pixels`` ...
-    said : str
-        What was found and done, in words.
+    description : str
+        Description of the findings and changes.
     facts : dict
         All numbers that repeating the step needs; JSON-serialisable.
     """
 
     name: str
-    said: str
+    description: str
     facts: dict[str, Any] = field(default_factory=dict)
 
     def as_record(self) -> dict[str, Any]:
         """JSON-serialisable."""
-        return {"repair": self.name, "said": self.said, **self.facts}
+        return {"repair": self.name, "said": self.description, **self.facts}
 
 
 def fingerprint(place: Path) -> str:
     """Return a digest (BLAKE2b, 128 bits, hexadecimal) of a file, or of all files of a folder with their names."""
     digest = blake2b(digest_size=16)
-    files = sorted(own for own in place.rglob("*") if own.is_file()) if place.is_dir() else [place]
-    for own in files:
-        digest.update(str(own.relative_to(place)).encode())
-        with own.open("rb") as stream:
+    files = sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
+    for file in files:
+        digest.update(str(file.relative_to(place)).encode())
+        with file.open("rb") as stream:
             while piece := stream.read(_PIECE_BYTES):
                 digest.update(piece)
     return digest.hexdigest()

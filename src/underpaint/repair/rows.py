@@ -1,6 +1,7 @@
-"""Rows shifted against each other, as a stage leaves them that is read while it runs to and fro.
+"""Rows shifted against each other, by a stage that is read out while it moves in both directions.
 
-Every second row lies off by the same part of a pixel: the delay between position and clock, and the play of the drive.
+Every second row is shifted by the same fraction of a pixel: the delay between position and clock, and the backlash of
+the drive.
 """
 
 from dataclasses import dataclass, replace
@@ -14,9 +15,9 @@ from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.repair._pictures import cosine_taper
 from underpaint.repair.mirrored import (
-    LEAST_COLUMNS,
-    LEAST_ROWS,
-    MOST_COLUMNS,
+    MAX_COLUMNS,
+    MIN_COLUMNS,
+    MIN_ROWS,
     RowDirection,
     direction_of,
     root_images,
@@ -27,22 +28,22 @@ Array = NDArray[np.float64]
 
 _STEP_COLUMNS = 0.01
 _GROUPS = 8
-_LEAST_SIGMAS = 4.0
-_LEAST_SHIFT = 0.1
-_LEAST_DIFFERENCE = 0.5
+_MIN_SIGMAS = 4.0
+_MIN_SHIFT = 0.1
+_MIN_DIFFERENCE = 0.5
 _ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class RowShift:
-    """How far the odd rows (1, 3, ...) lie to the right of the even ones.
+    """Shift of the odd rows (1, 3, ...) to the right of the even ones.
 
     Parameters
     ----------
     columns, error_columns : float
         Pixels, and one standard deviation from groups of rows.
     direction : RowDirection or None
-        How well odd rows fit as they are and mirrored, where that was looked at.
+        Correlation of odd rows as recorded and mirrored, if examined.
     """
 
     columns: float
@@ -52,23 +53,23 @@ class RowShift:
     @property
     def significant(self) -> bool:
         """Whether it is more than a tenth of a pixel and four deviations."""
-        return abs(self.columns) > max(_LEAST_SHIFT, _LEAST_SIGMAS * self.error_columns)
+        return abs(self.columns) > max(_MIN_SHIFT, _MIN_SIGMAS * self.error_columns)
 
-    def in_words(self) -> str:
-        """Say what was found."""
+    def describe(self) -> str:
+        """Describe the shift."""
         state = "lie off by" if self.significant else "do not lie off:"
         words = f"odd rows {state} {self.columns:+.2f} ± {self.error_columns:.2f} columns against even ones"
         if self.direction is not None and self.direction.looks_symmetric:
-            words += f"; {self.direction.in_words()}"
+            words += f"; {self.direction.describe()}"
         return words
 
 
 def find_row_shift(scan: Scan) -> RowShift:
     """Measure how far odd rows are shifted against the mean of their two neighbours.
 
-    The cross-spectrum of the rows is summed over rows and energy bands, each row's mean taken off; the shift is where
-    the cross-correlation, interpolated by Fourier's sum, is highest. The noise of the two is independent, so it does
-    not pull.
+    The cross-spectrum of the rows, minus each row's mean, is summed over rows and energy bands; the shift is the
+    maximum of the cross-correlation, interpolated by its Fourier series. The noise of the rows is independent and
+    causes no bias.
 
     Parameters
     ----------
@@ -78,31 +79,31 @@ def find_row_shift(scan: Scan) -> RowShift:
     Raises
     ------
     ScanError
-        There are fewer, or the rows hold no structure that could be compared; or every second row is mirrored, or may
-        be, or lies off by more than can be found.
+        There are fewer rows or columns, or no structure to compare; or every second row is, or may be, mirrored, or
+        shifted beyond the range.
     """
     n_row, n_column, _ = scan.shape
-    if n_row < LEAST_ROWS or n_column < LEAST_COLUMNS:
+    if n_row < MIN_ROWS or n_column < MIN_COLUMNS:
         raise ScanError(
-            f"Cannot look for shifted rows: the scan has {n_row} rows of {n_column} columns; at least {LEAST_ROWS} "
-            f"of {LEAST_COLUMNS} are needed. Leave out --rows."
+            f"Cannot find the shift of rows: the scan has {n_row} rows of {n_column} columns; at least {MIN_ROWS} "
+            f"of {MIN_COLUMNS} are needed. Leave out --rows."
         )
     images = root_images(scan)
     direction = direction_of(images)
     if direction is not None and direction.is_mirrored:
         raise ScanError(
-            f"Cannot look for shifted rows: {direction.in_words()}. Add --snake, which mirrors them back; with --rows, "
-            "their shift is found thereafter."
+            f"Cannot find the shift of rows: {direction.describe()}. Add --snake, which mirrors them back; with "
+            "--rows, their shift is found thereafter."
         )
-    if direction is not None and direction.neighbours < _LEAST_SIGMAS * direction.error:
+    if direction is not None and direction.neighbours < _MIN_SIGMAS * direction.error:
         raise ScanError(
-            "Cannot look for shifted rows: they have no structure in common, as on a uniform surface (correlation of "
-            f"neighbours {direction.neighbours:.2f} ± {direction.error:.2f}; {_LEAST_SIGMAS:g} deviations are needed). "
+            "Cannot find the shift of rows: they have no structure in common, as on a uniform surface (correlation of "
+            f"neighbours {direction.neighbours:.2f} ± {direction.error:.2f}; {_MIN_SIGMAS:g} deviations are needed). "
             "Leave out --rows, or give the shift with --row-shift."
         )
     columns, error = 0.0, 0.0
     for _ in range(_ROUNDS):
-        # the taper holds both rows fast and so pulls towards no shift, the less the less is left
+        # the taper is the same for both rows and so biases towards no shift, less so for smaller remaining shifts
         straight = images.copy()
         straight[:, 1::2] = moved_by(images[:, 1::2], (0.0, 0.0, -columns), order=3, mode="nearest")
         rest, error = _remaining(_cross_spectra(straight), n_column)
@@ -115,18 +116,18 @@ def find_row_shift(scan: Scan) -> RowShift:
 
 def _refuse_doubtful(shift: RowShift, n_column: int) -> None:
     """Refuse a shift at the end of the range that was searched, or one for which mirrored rows need less."""
-    reach = min(MOST_COLUMNS, n_column / 4)
+    reach = min(MAX_COLUMNS, n_column / 4)
     direction = shift.direction
     if abs(shift.columns) > reach - 0.5 * _STEP_COLUMNS:
         message = (
-            f"Cannot tell how far odd rows lie off: they fit their neighbours at no shift up to {reach:g} columns. "
+            f"Cannot measure the shift of odd rows: they fit their neighbours at no shift up to {reach:g} columns. "
             "Give a larger one with --row-shift, or leave out --rows."
         )
     elif direction is not None and direction.looks_symmetric and (
-        abs(direction.mirrored_columns) < abs(shift.columns) - _LEAST_DIFFERENCE
+        abs(direction.mirrored_columns) < abs(shift.columns) - _MIN_DIFFERENCE
     ):  # fmt: skip
         message = (
-            f"Cannot tell how far odd rows lie off: {direction.in_words()}, or moved by {shift.columns:+.2f} columns. "
+            f"Cannot measure the shift of odd rows: {direction.describe()}, or moved by {shift.columns:+.2f} columns. "
             f"Add --snake if the scanner records the way back, else give --row-shift {shift.columns:.2f}."
         )
     else:
@@ -137,12 +138,12 @@ def _refuse_doubtful(shift: RowShift, n_column: int) -> None:
 def _remaining(cross: NDArray[np.complex128], n_column: int) -> tuple[float, float]:
     """Return the shift, and one standard deviation by a jackknife over groups of rows."""
     if not np.abs(cross).sum() > 0:
-        raise ScanError("Cannot look for shifted rows: all pixels of a row are alike. Leave out --rows.")
-    whole = cross.sum(axis=0)
-    groups = [cross[own::_GROUPS].sum(axis=0) for own in range(min(_GROUPS, len(cross)))]
-    without = np.asarray([_highest(whole - own, n_column) for own in groups])
+        raise ScanError("Cannot find the shift of rows: all pixels of a row are equal. Leave out --rows.")
+    total = cross.sum(axis=0)
+    groups = [cross[group::_GROUPS].sum(axis=0) for group in range(min(_GROUPS, len(cross)))]
+    without = np.asarray([_highest(total - group, n_column) for group in groups])
     spread = float(np.sqrt((len(groups) - 1) * np.mean((without - without.mean()) ** 2)))
-    return _highest(whole, n_column), spread
+    return _highest(total, n_column), spread
 
 
 def _cross_spectra(images: Array) -> NDArray[np.complex128]:
@@ -156,25 +157,25 @@ def _cross_spectra(images: Array) -> NDArray[np.complex128]:
 
 
 def _highest(cross: NDArray[np.complex128], n_column: int) -> float:
-    reach = min(MOST_COLUMNS, n_column / 4)
+    reach = min(MAX_COLUMNS, n_column / 4)
     shifts = np.arange(-reach, reach + 0.5 * _STEP_COLUMNS, _STEP_COLUMNS)
     phase = np.exp(2j * np.pi * np.outer(shifts, np.arange(cross.size)) / n_column)
     return float(shifts[int(np.argmax((phase @ cross).real))])
 
 
 def with_rows_aligned(scan: Scan, shift: RowShift) -> tuple[Scan, Step]:
-    """Return the scan with odd rows moved back, and what was done; times move along.
+    """Return the scan with odd rows shifted back, and the step; times are shifted as well.
 
-    A pixel's counts go to the two that it covers, in proportion; so they are no longer whole numbers, none is lost
-    between the ends, and even rows stay as they are. At the end that a row leaves uncovered, what covers at least half
-    a pixel is scaled up to a whole one; other pixels are marked as missing.
+    A pixel's counts are divided between the two pixels that it covers, so they are no longer integers, and none is lost
+    between the ends; even rows are unchanged. At the uncovered end of a row, a pixel covered by at least half is scaled
+    up; other pixels are marked as missing.
 
     Parameters
     ----------
     scan : Scan
         The scan.
     shift : RowShift
-        From :func:`find_row_shift`, or what is known of the stage.
+        From :func:`find_row_shift`, or from the stage's specification.
 
     Raises
     ------
@@ -195,7 +196,7 @@ def with_rows_aligned(scan: Scan, shift: RowShift) -> tuple[Scan, Step]:
     step = Step("rows", f"odd rows moved by {-shift.columns:+.2f} columns",
                 {"shift_columns": shift.columns, "error_columns": shift.error_columns})  # fmt: skip
     present = _present(scan, taps, odd)
-    return replace(scan, counts=counts, present=present, notes=(*scan.notes, step.said), **times), step
+    return replace(scan, counts=counts, present=present, notes=(*scan.notes, step.description), **times), step
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ class _TwoTaps:
     near, far : (n_column,) int arrays
         The two recorded pixels.
     near_share, far_share : (n_column,) arrays
-        Their shares; they sum to 1, or to 0 where less than half of the pixel was recorded.
+        Their shares; they sum to 1, or to 0 if less than half of the pixel was recorded.
     """
 
     near: NDArray[np.intp]
@@ -219,16 +220,16 @@ class _TwoTaps:
 
     @classmethod
     def of(cls, shift: float, n_column: int) -> "_TwoTaps":
-        whole = int(np.floor(shift))
-        near = np.arange(n_column) + whole
-        far, part = near + 1, shift - whole
+        n_whole = int(np.floor(shift))
+        near = np.arange(n_column) + n_whole
+        far, part = near + 1, shift - n_whole
         shares = np.stack([(1.0 - part) * _inside(near, n_column), part * _inside(far, n_column)])
         covered = shares.sum(axis=0)
         shares = np.where(covered >= 0.5, shares / np.maximum(covered, 0.5), 0.0)
         return cls(near.clip(0, n_column - 1), far.clip(0, n_column - 1), *shares)
 
     def __call__(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Interpolate (n_row, n_column, ...) values, in their own precision."""
+        """Interpolate (n_row, n_column, ...) values in their precision."""
         shape = (-1, *(1,) * (rows.ndim - 2))
         near, far = (share.reshape(shape).astype(rows.dtype) for share in (self.near_share, self.far_share))
         return np.asarray(near * rows[:, self.near] + far * rows[:, self.far])
@@ -255,6 +256,6 @@ def _moved_times(time_s: Array | None, taps: _TwoTaps, odd: NDArray[np.bool_]) -
 
 def _present(scan: Scan, taps: _TwoTaps, odd: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     recorded = np.ones(scan.shape[:2], bool) if scan.present is None else scan.present
-    # a pixel is there where all that covers it is
-    there = np.where(odd[:, None], taps(recorded.astype(np.float64)) > 1.0 - 1e-9, recorded)
-    return None if there.all() else there
+    # a pixel is present if all pixels that cover it are
+    mask = np.where(odd[:, None], taps(recorded.astype(np.float64)) > 1.0 - 1e-9, recorded)
+    return None if mask.all() else mask

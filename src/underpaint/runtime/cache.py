@@ -1,4 +1,4 @@
-"""Arrays that take seconds to compute and depend on few settings, kept in the user's cache folder."""
+"""Cache of arrays that take seconds to compute and depend on few settings, in the user's cache folder."""
 
 import hashlib
 import json
@@ -16,34 +16,34 @@ from platformdirs import user_cache_path
 
 from underpaint._version import __version__
 from underpaint.errors import OutputError
-from underpaint.runtime.files import whole_file
+from underpaint.runtime.files import atomic_write
 
 Arrays = dict[str, NDArray[Any]]
 
-MOST_FILES = 24
-"""Files that are kept; the one that was not read for longest goes first. Each takes some MB."""
+MAX_FILES = 24
+"""Number of cached files, some MB each; the least recently read one is removed first."""
 
 
 def cached_arrays(
     name: str, settings: Mapping[str, Any], packages: tuple[str, ...], make: Callable[[], Arrays]
 ) -> Arrays:
-    """Return what ``make`` returns, from the cache folder where it was made before.
+    """Return the arrays that ``make`` computes, from the cache where possible.
 
     Parameters
     ----------
     name : str
-        Begins the file's name.
+        Prefix of the file name.
     settings : mapping
         What the arrays depend on, JSON-serialisable.
     packages : tuple of str
-        Packages of underpaint whose code and data the arrays depend on: when a file of theirs changes, they are made
-        anew.
+        Packages of underpaint whose code and data the arrays depend on: a change of one of their files invalidates the
+        cache.
     make : callable
         Computes the arrays by name.
 
     Notes
     -----
-    The folder may be removed at any time. Where it cannot be read or written, nothing is kept.
+    The folder may be removed at any time. Where it cannot be read or written, nothing is cached.
 
     Examples
     --------
@@ -51,36 +51,38 @@ def cached_arrays(
     >>> cached_arrays("squares", {"n": 3}, (), lambda: {"square": np.arange(3) ** 2})["square"].tolist()
     [0, 1, 4]
     """
-    depends = json.dumps([settings, __version__, np.__version__, [_state_of(one) for one in packages]], sort_keys=True)
+    depends = json.dumps(
+        [settings, __version__, np.__version__, [_state_of(package) for package in packages]], sort_keys=True
+    )
     path = folder() / f"{name}-{hashlib.sha256(depends.encode()).hexdigest()[:20]}.npz"
     with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
-            arrays = {key: kept[key] for key in kept.files}
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
         os.utime(path)
         return arrays
     arrays = make()
     with suppress(OSError, OutputError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as part, part.open("wb") as target:
+        with atomic_write(path) as part, part.open("wb") as target:
             np.savez(target, **arrays)  # type: ignore[arg-type]
         _remove_oldest(name)
     return arrays
 
 
 def folder() -> Path:
-    """Return the cache folder: ``~/.cache/underpaint`` on Linux, its like on other systems."""
+    """Return the cache folder: ``~/.cache/underpaint`` on Linux, its equivalent on other systems."""
     return user_cache_path("underpaint", appauthor=False)
 
 
 def _remove_oldest(name: str) -> None:
     files = sorted(folder().glob(f"{name}-*.npz"), key=lambda path: path.stat().st_mtime)
-    for path in files[:-MOST_FILES]:
+    for path in files[:-MAX_FILES]:
         path.unlink(missing_ok=True)
 
 
 @cache
 def _state_of(package: str) -> str:
-    """Return a digest of the files of a package: names, sizes and times of change."""
+    """Return a digest of the names, sizes and modification times of a package's files."""
     root = Path(__file__).parents[1] / package
     states = [
         (path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)

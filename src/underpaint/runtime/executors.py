@@ -1,4 +1,4 @@
-"""Who computes: this process, local processes, or the workers of a dask.distributed cluster; the results are equal."""
+"""Executors: this process, local processes or threads, or a dask.distributed cluster; all give equal results."""
 
 import os
 import platform
@@ -21,38 +21,38 @@ from underpaint.runtime.threads import one_blas_thread, one_blas_thread_for_good
 Result = TypeVar("Result")
 CONNECT_TIMEOUT_S = 10
 DESERTED_S = 30.0
-"""How long a cluster that had workers may be without any."""
+"""Time that a cluster may be without workers after it had some."""
 _LOOK_S = 2.0
 DECIDING = ("underpaint", "numpy", "scipy", "xraylib")
-"""Packages whose version decides the last bit of a result."""
+"""Packages whose version affects the last bits of a result."""
 
 
 class Future(Protocol):
-    """Something that will have a result."""
+    """A pending result."""
 
     def result(self) -> Any:
-        """Wait for it."""
+        """Wait for the result and return it."""
 
 
-class Crew(Protocol):
-    """Who computes; more tasks are kept in hand than there are hands, so that none has to wait."""
-
-    @property
-    def at_once(self) -> int:
-        """How many tasks to keep in hand."""
+class Executor(Protocol):
+    """What runs tasks; more are submitted than there are workers, so that no worker is idle."""
 
     @property
-    def hands(self) -> int:
-        """How many tasks can be worked on now: on a cluster perhaps none, as long as no worker has come."""
+    def max_pending(self) -> int:
+        """Number of tasks to keep submitted."""
+
+    @property
+    def n_workers(self) -> int:
+        """Number of workers now; 0 on a cluster that has none yet."""
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
-        """Begin a task."""
+        """Submit a task."""
 
 
-def in_order(
-    crew: Crew, function: Callable[..., Result], tasks: Iterable[tuple[int, tuple[Any, ...]]]
+def ordered_results(
+    executor: Executor, function: Callable[..., Result], tasks: Iterable[tuple[int, tuple[Any, ...]]]
 ) -> Iterator[tuple[int, Result]]:
-    """Yield (index, result) of tasks in their order; only as many are begun as are kept in hand.
+    """Yield (index, result) of tasks in their order; at most ``max_pending`` of them are submitted at once.
 
     Raises
     ------
@@ -62,8 +62,8 @@ def in_order(
     pending: deque[tuple[int, Future]] = deque()
     try:
         for index, arguments in tasks:
-            pending.append((index, crew.submit(function, *arguments)))
-            if len(pending) >= crew.at_once:
+            pending.append((index, executor.submit(function, *arguments)))
+            if len(pending) >= executor.max_pending:
                 first, future = pending.popleft()
                 yield first, future.result()
         while pending:
@@ -71,17 +71,17 @@ def in_order(
             yield first, future.result()
     except BrokenProcessPool as error:
         raise ClusterError(
-            "Cannot go on: a worker process died, perhaps for want of memory. Call again to go on where it stopped, "
+            "Cannot continue: a worker process died, perhaps out of memory. Call again to resume, "
             "with fewer --workers or a smaller chunk."
         ) from error
 
 
 @contextmanager
-def crew_of(workers: int | None = None, scheduler: str | None = None) -> Iterator[Crew]:
-    """Give a crew: a cluster's workers where a scheduler is named, else ``workers`` processes (None: one per core).
+def make_executor(workers: int | None = None, scheduler: str | None = None) -> Iterator[Executor]:
+    """Return an executor: a cluster where a scheduler is named, else ``workers`` processes (None: one per core).
 
-    Linear algebra runs on one thread in all of them: the order of its sums, and with it the last bit, depends on
-    the number of threads.
+    Linear algebra runs on one thread in all of them, since the order of its sums, and so the last bits of a result,
+    depend on the number of threads.
 
     Raises
     ------
@@ -92,21 +92,21 @@ def crew_of(workers: int | None = None, scheduler: str | None = None) -> Iterato
     """
     workers = workers or os.cpu_count() or 1
     if scheduler is not None:
-        with _cluster(scheduler) as crew:
-            yield crew
+        with _cluster(scheduler) as executor:
+            yield executor
     elif workers == 1:
         with one_blas_thread():
-            yield _Alone()
+            yield _InProcess()
     else:
-        with _processes(workers) as crew:
-            yield crew
+        with _processes(workers) as executor:
+            yield executor
 
 
 @contextmanager
-def threads_or_cluster(scheduler: str | None = None, threads: int | None = None) -> Iterator[Crew]:
-    """Give a crew for work on what is read here: a cluster's workers, else threads of this process, one per core.
+def threads_or_cluster(scheduler: str | None = None, threads: int | None = None) -> Iterator[Executor]:
+    """Return an executor for data read by this process: a cluster, else threads of this process, one per core.
 
-    As of :func:`crew_of`, each piece of work computes on one thread.
+    As in :func:`make_executor`, each task computes on one thread.
 
     Raises
     ------
@@ -116,8 +116,8 @@ def threads_or_cluster(scheduler: str | None = None, threads: int | None = None)
         dask.distributed is not installed.
     """
     if scheduler is not None:
-        with _cluster(scheduler) as crew:
-            yield crew
+        with _cluster(scheduler) as executor:
+            yield executor
         return
     threads = threads or os.cpu_count() or 1
     pool = ThreadPoolExecutor(threads)
@@ -128,7 +128,7 @@ def threads_or_cluster(scheduler: str | None = None, threads: int | None = None)
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-class _Done:
+class _Completed:
     def __init__(self, value: Any) -> None:
         self._value = value
 
@@ -136,26 +136,26 @@ class _Done:
         return self._value
 
 
-class _Alone:
-    at_once = 1
-    hands = 1
+class _InProcess:
+    max_pending = 1
+    n_workers = 1
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
-        return _Done(function(*arguments))
+        return _Completed(function(*arguments))
 
 
 class _Pool:
     def __init__(self, pool: ProcessPoolExecutor | ThreadPoolExecutor, workers: int) -> None:
         self._pool = pool
-        self.at_once, self.hands = 2 * workers, workers
+        self.max_pending, self.n_workers = 2 * workers, workers
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
         return self._pool.submit(function, *arguments)
 
 
 @contextmanager
-def _processes(workers: int) -> Iterator[Crew]:
-    # spawn: a fork would copy the threads' locks of BLAS and HDF5 in whatever state they are
+def _processes(workers: int) -> Iterator[Executor]:
+    # spawn: a fork would copy the locks of BLAS and HDF5 threads in whatever state they are
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare_process)
     try:
         yield _Pool(pool, workers)
@@ -165,9 +165,9 @@ def _processes(workers: int) -> Iterator[Crew]:
 
 def _prepare_process() -> None:
     one_blas_thread_for_good()
-    # Ctrl-C reaches the whole group of processes; a worker that dies of it holding the queue's lock would hang the pool
+    # Ctrl-C reaches the whole process group; a worker that dies holding the queue's lock would hang the pool
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # a parent that was killed tells nobody, and its workers would wait for ever
+    # workers get no notice when their parent is killed, and would wait for ever
     Thread(target=_leave_with_parent, daemon=True).start()
 
 
@@ -183,38 +183,38 @@ class _Cluster:
         self._client, self._scheduler = client, scheduler
         self._versions = _versions()
         self._deserted_since: float | None = None
-        self._had_hands = False
+        self._had_workers = False
 
     @property
-    def at_once(self) -> int:
-        return max(2 * self.hands, 2)
+    def max_pending(self) -> int:
+        return max(2 * self.n_workers, 2)
 
     @property
-    def hands(self) -> int:
+    def n_workers(self) -> int:
         return int(sum(self._client.nthreads().values()))
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
-        # not pure: equal arguments need not be looked for; their bytes are not hashed
+        # not pure: dask need not hash the arguments to look for equal calls
         future = self._client.submit(_on_cluster, self._versions, function, *arguments, pure=False)
         return _ClusterFuture(future, self)
 
-    def require_hands(self) -> None:
-        """Look whether the workers are still there.
+    def require_workers(self) -> None:
+        """Check that the cluster still has workers.
 
         Raises
         ------
         ClusterError
-            All of them have been gone for a while; a cluster that has had none yet is waited for.
+            It has had none for a while. A cluster that has had no worker yet is waited for.
         """
-        if self.hands:
-            self._had_hands, self._deserted_since = True, None
-        elif self._had_hands and self._deserted_since is None:
+        if self.n_workers:
+            self._had_workers, self._deserted_since = True, None
+        elif self._had_workers and self._deserted_since is None:
             self._deserted_since = time.monotonic()
         elif self._deserted_since is not None and time.monotonic() - self._deserted_since > DESERTED_S:
             raise ClusterError(
-                f"Cannot go on: all workers of the cluster at {self._scheduler} are gone, and none has come for "
-                f"{DESERTED_S:g} s. Start workers with `dask worker {self._scheduler}`, with more memory if they died "
-                "for want of it; call again to go on where it stopped."
+                f"Cannot continue: all workers of the cluster at {self._scheduler} are gone, and none has joined for "
+                f"{DESERTED_S:g} s. Start workers with `dask worker {self._scheduler}`, with more memory if they ran "
+                "out of it; call again to resume."
             )
 
 
@@ -231,27 +231,27 @@ class _ClusterFuture:
 
         try:
             while True:
-                self._cluster.require_hands()
+                self._cluster.require_workers()
                 try:
                     return self._future.result(timeout=_LOOK_S)
                 except NotYet:
-                    # It ended between the two, or this is an error of the task itself, which is raised again.
+                    # It ended between the two calls, or the task itself raised this error: raise it again.
                     if self._future.done():
                         return self._future.result()
         except (CancelledError, CommClosedError) as error:
             raise ClusterError(
-                f"Cannot go on: the cluster's scheduler is gone ({str(error)[:200]}). Start it again, and call again "
-                "to go on where it stopped."
+                f"Cannot continue: the cluster's scheduler is gone ({str(error)[:200]}). Start it again, then call "
+                "again to resume."
             ) from error
         except KilledWorker as error:
             raise ClusterError(
-                f"Cannot go on: one piece of work was lost with every worker that tried it ({error}). Give the workers "
-                "more memory or take a smaller chunk; call again to go on where it stopped."
+                f"Cannot continue: every worker that tried one task died ({error}). Give the workers more memory or "
+                "choose smaller chunks; call again to resume."
             ) from error
 
 
 @contextmanager
-def _cluster(scheduler: str) -> Iterator[Crew]:
+def _cluster(scheduler: str) -> Iterator[Executor]:
     try:
         import dask
         from distributed import Client
@@ -261,26 +261,26 @@ def _cluster(scheduler: str) -> Iterator[Crew]:
             "Cannot use --scheduler: dask.distributed is missing. Run: pip install 'underpaint[cluster]'."
         ) from error
     try:
-        # first: a client of an address that cannot be waits long for its own end
+        # check the address first: a client of an invalid address takes long to give up
         resolve_address(scheduler)
         client = Client(scheduler, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ClusterError(
             f"Cannot reach a dask scheduler at {scheduler!r} ({error}). Start one with `dask scheduler`, and give the "
-            "address that it prints, as tcp://host:8786."
+            "address that it prints, such as tcp://host:8786."
         ) from error
-    # a chunk's photons travel with its task, so that a worker's death does not take them along
+    # a chunk's photons travel with its task, so that they survive the death of a worker
     with client, dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}):
         yield _Cluster(client, scheduler)
 
 
 def _on_cluster(versions: dict[str, str], function: Callable[..., Result], *arguments: Any) -> Result:
-    own = _versions()
-    if own != versions:
+    versions_here = _versions()
+    if versions_here != versions:
         differ = "; ".join(
-            f"{name}: {own.get(name)} there, {versions[name]} here"
+            f"{name}: {versions_here.get(name)} there, {versions[name]} here"
             for name in versions
-            if own.get(name) != versions[name]
+            if versions_here.get(name) != versions[name]
         )
         raise ClusterError(
             f"Cannot compute on the worker {platform.node()}: {differ}. Install the same versions on all machines."

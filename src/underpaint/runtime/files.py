@@ -1,13 +1,13 @@
-"""Everything that is written appears whole or not at all, and nothing that this program did not make is touched.
+"""Atomic output: files and folders appear complete or not at all, and files of other origin are left alone.
 
-What is being written lies in a *working folder* beside its target: hidden, with a random name, created exclusively. A
-mark inside, not the name, says that it is ours and what it is for, so that a run that was killed finds it again. A
-lock inside is held by the process that writes; the system frees it when the process ends, however it ends.
+Output is first written to a *working folder* next to its target: hidden, with a random name, created exclusively. A
+mark file inside, not the name, identifies the folder and its target, so that a run that was killed can be resumed. The
+writing process holds a lock inside; the system releases it when the process ends for whatever reason.
 
-What holds on which system: a file or folder is renamed into its place, which is atomic on every file system that
-Python's ``os.replace`` knows. Before and after the renaming files and folders are flushed to the disk (fsync), so that
-a power cut leaves the old or the new content; Windows cannot flush folders and orders its journal itself. Windows
-refuses to rename over a file that another program holds open: that is tried for a second, then said.
+Guarantees by system: a file or folder is renamed to its final name, which is atomic on every file system that
+``os.replace`` supports. Files and folders are flushed to the disk (fsync) before and after renaming, so that a power
+cut leaves the old or the new content; Windows cannot flush folders and orders its journal itself. Windows refuses to
+replace a file that another program holds open: this is retried for a second, then reported.
 """
 
 import hashlib
@@ -35,22 +35,22 @@ if TYPE_CHECKING:
 
 PREFIX = ".underpaint-"
 _MARK, _LOCK, _PROGRAM = "underpaint.json", "lock", "underpaint"
-_MOST_MARK_BYTES = 2**16
+_MAX_MARK_BYTES = 2**16
 _REPARSE_TAGS = {0xA000000C, 0xA0000003}
-"""Symbolic links and junctions of Windows; other reparse points, such as files kept by OneDrive, are files."""
+"""Symbolic links and junctions of Windows; other reparse points, such as OneDrive files, are files."""
 _NO_LOCKS = (ENOLCK, ENOSYS, EOPNOTSUPP)
-"""What file systems say that know no locks: some on a network."""
+"""Errors of file systems without locks, such as some network disks."""
 _ATTEMPTS = 4
-"""How often a place is asked for: two that begin within milliseconds may both step back from it."""
-_MOST_WINDOWS_CHARACTERS = 247
-"""Longest folder on Windows where long paths are not switched on."""
+"""Attempts to claim a target: two processes that start within milliseconds may both withdraw."""
+_MAX_WINDOWS_CHARACTERS = 247
+"""Longest path of a folder on Windows without long paths."""
 _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
     f"{port}{digit}" for port in ("com", "lpt") for digit in "123456789¹²³"
 }
 
 
 _new: set[Path] = set()
-"""Files that are being made where none was: what is found there when they are whole is somebody else's."""
+"""Targets that did not exist at the start: a file that appears there meanwhile is of other origin."""
 
 
 def is_windows() -> bool:
@@ -58,54 +58,54 @@ def is_windows() -> bool:
     return os.name == "nt"
 
 
-# --- files that appear whole -------------------------------------------------------------------------
+# --- atomic files -----------------------------------------------------------------------------------
 
 
 @contextmanager
-def whole_file(path: str | Path, *, replace: bool = True) -> Iterator[Path]:
-    """Give a temporary name; what was written there takes the file's place at the end, or is removed.
+def atomic_write(path: str | Path, *, replace: bool = True) -> Iterator[Path]:
+    """Yield a temporary path; the file written there replaces the target at the end, or is removed on an error.
 
     Parameters
     ----------
     path : path
         The file to make.
     replace : bool
-        Whether a file that is there is replaced; else it is an error.
+        Whether an existing file is replaced; otherwise it is an error.
 
     Raises
     ------
     OutputError
-        The file cannot be written; what was there before is untouched.
+        The file cannot be written; an existing file is unchanged.
     """
     target = Path(path)
     try:
         check_path(target)
         with working_folder(target) as work:
-            for left in work.left:
+            for left in work.abandoned:
                 remove_working_folder(left)
             part = work.path / target.name
             yield part
-            put_in_place(part, target, replace=replace)
+            publish(part, target, replace=replace)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        raise not_written(target, error) from error
+        raise write_error(target, error) from error
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write what :func:`plain` keeps of a value as JSON, whole or not at all.
+    """Write a value as JSON, converted by :func:`plain`, atomically.
 
     Raises
     ------
     OutputError
         The file cannot be written.
     """
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text(json.dumps(plain(value), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def plain(value: Any) -> Any:
-    """Return what JSON keeps of a value: tuples become lists, numpy's numbers Python's, paths text, NaN None."""
+    """Return a value as JSON represents it: tuples become lists, NumPy numbers Python numbers, paths text, NaN None."""
     return json.loads(json.dumps(value, default=_as_json), parse_constant=lambda _: None)
 
 
@@ -119,19 +119,19 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def not_written(target: Path, error: Exception) -> OutputError:
+def write_error(target: Path, error: Exception) -> OutputError:
     """Return the error to raise where a file or folder cannot be written."""
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error).split(" (", 1)[0]
     return OutputError(f"Cannot write {target}: {reason}. Check that the folder exists, is writable and has space.")
 
 
-def put_in_place(part: Path, target: Path, *, replace: bool = True) -> None:
+def publish(part: Path, target: Path, *, replace: bool = True) -> None:
     """Rename a finished file or folder to its final name, so that a power cut leaves the old or the new.
 
     Raises
     ------
     OutputError
-        Something is there that may not be replaced; or, on Windows, another program holds it open.
+        A file exists that may not be replaced; or, on Windows, another program holds it open.
     OSError
         It cannot be renamed.
     """
@@ -139,7 +139,7 @@ def put_in_place(part: Path, target: Path, *, replace: bool = True) -> None:
     replace = replace and place not in _new
     if os.path.lexists(target):
         if not replace:
-            raise OutputError(f"Cannot write {target}: it is already there, and is not replaced. Choose another name.")
+            raise OutputError(f"Cannot write {target}: it already exists and is not replaced. Choose another name.")
         if not (target.is_symlink() or target.is_file() or target.is_dir()):
             raise OutputError(f"Cannot write {target}: it is a device or a pipe, not a file. Give the name of a file.")
     sync(part)
@@ -153,7 +153,7 @@ def put_in_place(part: Path, target: Path, *, replace: bool = True) -> None:
 
 @contextmanager
 def new_files(paths: Iterable[Path]) -> Iterator[None]:
-    """Refuse meanwhile to replace files that were not there, and came to be there by somebody else's doing."""
+    """Protect files that another program creates at these paths while the context is open."""
     names = {path.parent.resolve() / path.name for path in paths if not os.path.lexists(path)}
     _new.update(names)
     try:
@@ -163,7 +163,7 @@ def new_files(paths: Iterable[Path]) -> Iterator[None]:
 
 
 def _move_to_new(part: Path, target: Path) -> None:
-    """Rename a file where nothing must be replaced, also by a name that appeared a moment ago."""
+    """Rename a file without replacing one, even one that appeared a moment ago."""
     if is_windows():
         _rename(part, target, os.rename)  # fails there where the name exists
         return
@@ -178,7 +178,7 @@ def _move_to_new(part: Path, target: Path) -> None:
 
 
 def _rename(part: Path, target: Path, rename: Callable[[Path, Path], None]) -> None:
-    """Rename; on Windows a virus scanner or an indexer may hold either name open for a moment."""
+    """Rename; on Windows a virus scanner or an indexer may briefly hold either file open."""
     for attempt in range(10):
         try:
             rename(part, target)
@@ -195,7 +195,7 @@ def _rename(part: Path, target: Path, rename: Callable[[Path, Path], None]) -> N
 
 
 def sync(path: Path) -> None:
-    """Flush a file, or all of a folder, to the disk."""
+    """Flush a file, or a folder with its content, to the disk."""
     if path.is_symlink():
         return
     if path.is_dir():
@@ -205,7 +205,7 @@ def sync(path: Path) -> None:
     elif path.is_file():
         try:
             descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-        except PermissionError:  # a file that may only be read, such as a copy of one
+        except PermissionError:  # a read-only file
             return
         try:
             os.fsync(descriptor)
@@ -214,7 +214,7 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Flush the names in a folder to the disk; Windows has no such call, and some file systems refuse it."""
+    """Flush the entries of a folder to the disk; Windows has no such call, and some file systems refuse it."""
     if is_windows():
         return
     with suppress(OSError):
@@ -226,12 +226,12 @@ def sync_folder(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder that this program made; what cannot be removed stays."""
+    """Remove a folder that this program made; files that cannot be removed stay."""
 
     def writable(remove: Callable[..., Any], name: str, _: object) -> None:
         with suppress(OSError):
             if not is_link(Path(name)):  # whose target would be changed
-                Path(name).chmod(stat.S_IRWXU)  # Windows removes no file that may only be read
+                Path(name).chmod(stat.S_IRWXU)  # Windows does not remove read-only files
                 remove(name)
 
     if sys.version_info >= (3, 12):
@@ -242,24 +242,24 @@ def remove_tree(path: Path) -> None:
 
 def is_link(path: Path) -> bool:
     """Whether a path is a symbolic link, or a junction of Windows."""
-    return leads_elsewhere(path.lstat())
+    return is_link_status(path.lstat())
 
 
-def leads_elsewhere(status: os.stat_result) -> bool:
+def is_link_status(status: os.stat_result) -> bool:
     """Whether a status is that of a symbolic link, or of a junction of Windows."""
     return stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", 0) in _REPARSE_TAGS
 
 
 def is_plain(path: Path, *, deep: bool = False) -> bool:
-    """Whether all in a folder, with ``deep`` at any depth, are files and folders: no link, pipe or device.
+    """Whether a folder contains only files and folders (with ``deep`` at any depth): no link, pipe or device.
 
-    This program puts nothing else into its working folders, apart from what it carries over from results, so that
-    anything else there was planted by somebody who knows the mark.
+    This program puts nothing else into its working folders, except what it copies from results. Anything else was
+    placed there by someone who knows the mark.
     """
     try:
         for entry in path.iterdir():
             status = entry.lstat()
-            if leads_elsewhere(status) or not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            if is_link_status(status) or not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
                 return False
             if deep and stat.S_ISDIR(status.st_mode) and not is_plain(entry, deep=True):
                 return False
@@ -273,112 +273,112 @@ def is_plain(path: Path, *, deep: bool = False) -> bool:
 
 @dataclass
 class WorkingFolder:
-    """Where something is written before it is whole.
+    """Folder in which output is written before it is complete.
 
     Parameters
     ----------
     path : Path
-        The folder, held by this process.
-    left : list of Path
-        What runs that were killed left for the same target, held by this process, too: to go on from or to remove.
-    kept : bool
-        Whether the folder stays when it is no longer held.
+        The folder, locked by this process.
+    abandoned : list of Path
+        Folders of killed runs for the same target, locked by this process as well: to resume or to remove.
+    keep : bool
+        Whether the folder stays when the lock is released.
     """
 
     path: Path
-    left: list[Path]
-    kept: bool = False
+    abandoned: list[Path]
+    keep: bool = False
 
 
 @contextmanager
-def working_folder(path: str | Path, *, kind: str = "file", alone: bool = False) -> Iterator[WorkingFolder]:
-    """Make a working folder beside a target and hold it.
+def working_folder(path: str | Path, *, kind: str = "file", exclusive: bool = False) -> Iterator[WorkingFolder]:
+    """Make a working folder next to a target and lock it.
 
     Parameters
     ----------
     path : path
-        The file or folder to make; its own folder must be there.
+        The file or folder to make; its parent folder must exist.
     kind : str
-        What is written; only what was left by the same kind is given.
-    alone : bool
-        Refuse to begin while another process, which asked for the same, writes to the target.
+        Kind of output; only leftovers of the same kind are returned.
+    exclusive : bool
+        Refuse to start while another process writes to the target exclusively.
 
     Raises
     ------
     OutputError
-        Another one writes to it just now.
+        Another process is writing to it.
     OSError
-        The target's folder is not there, or not writable.
+        The target's folder does not exist or is not writable.
     """
     target = Path(path)
     target = target.parent.resolve() / target.name
     if not target.parent.is_dir():
         raise FileNotFoundError(ENOENT, os.strerror(ENOENT), str(target.parent))
-    with ExitStack() as held:
-        work = _begun(target, kind, held, alone=alone)
+    with ExitStack() as locks:
+        work = _start(target, kind, locks, exclusive=exclusive)
         try:
             yield work
         finally:
-            if not work.kept:
+            if not work.keep:
                 remove_working_folder(work.path)
-    for folder in (work.path, *work.left):
-        if _is_spent(folder):  # Windows removes no lock that is held
+    for folder in (work.path, *work.abandoned):
+        if _is_spent(folder):  # Windows does not remove a held lock
             remove_working_folder(folder)
 
 
 @contextmanager
-def written_alone(path: str | Path) -> Iterator[None]:
-    """Keep every other process from writing to a file or folder meanwhile.
+def exclusive_lock(path: str | Path) -> Iterator[None]:
+    """Lock a file or folder against every other process while the context is open.
 
     Raises
     ------
     OutputError
-        Another one writes to it just now.
+        Another process is writing to it.
     OSError
-        Its folder is not there, or not writable.
+        Its folder does not exist or is not writable.
     """
-    with working_folder(path, kind="turn", alone=True) as work:
-        for left in work.left:
+    with working_folder(path, kind="turn", exclusive=True) as work:
+        for left in work.abandoned:
             remove_working_folder(left)
         yield
 
 
-def _begun(target: Path, kind: str, held: ExitStack, *, alone: bool) -> WorkingFolder:
+def _start(target: Path, kind: str, locks: ExitStack, *, exclusive: bool) -> WorkingFolder:
     for attempt in range(_ATTEMPTS):
         if attempt:
-            time.sleep(uniform(0.02, 0.1 * attempt))  # noqa: S311 - to step out of another one's way
+            time.sleep(uniform(0.02, 0.1 * attempt))  # noqa: S311 - not for cryptography
         with ExitStack() as trial:
             folder = Path(mkdtemp(prefix=PREFIX, dir=target.parent))
             lock = _lock(folder)
             if lock is not None:
                 trial.callback(lock.release)
-            _write_mark(folder, target, kind, alone=alone)
-            left, busy = _others(target, folder, kind, trial)
-            if not (alone and busy):
-                held.push(trial.pop_all())
+            _write_mark(folder, target, kind, exclusive=exclusive)
+            left, busy = _abandoned_folders(target, folder, kind, trial)
+            if not (exclusive and busy):
+                locks.push(trial.pop_all())
                 return WorkingFolder(folder, left)
             remove_working_folder(folder)
         if folder.exists():
             remove_working_folder(folder)
     raise OutputError(
-        f"Cannot write to {target}: another run is writing there just now. Wait for its end, stop it, or give "
+        f"Cannot write to {target}: another run is writing there just now. Wait until it ends, stop it, or choose "
         "another place with --out."
     )
 
 
-def _others(target: Path, own: Path, kind: str, held: ExitStack) -> tuple[list[Path], bool]:
-    """Return what was left for a target, now held, and whether another process writes to it alone."""
+def _abandoned_folders(target: Path, new_folder: Path, kind: str, locks: ExitStack) -> tuple[list[Path], bool]:
+    """Return abandoned folders of a target, now locked, and whether another process writes to it exclusively."""
     left, busy = [], False
     for folder in working_folders(target):
         mark = read_mark(folder)
-        if folder == own or mark is None:
+        if folder == new_folder or mark is None:
             continue
         lock = _lock(folder)
         if lock is None or (not lock.is_locked and _may_run(mark)):
             busy |= bool(mark.get("alone"))
             continue
         if mark.get("kind") == kind:
-            held.callback(lock.release)
+            locks.callback(lock.release)
             left.append(folder)
         else:
             lock.release()
@@ -386,11 +386,11 @@ def _others(target: Path, own: Path, kind: str, held: ExitStack) -> tuple[list[P
 
 
 def working_folders(target: Path) -> list[Path]:
-    """Return the folders whose marks say that they were made to write a target, the oldest first; none with links."""
+    """Return the working folders of a target by their marks, the oldest first, leaving out those with links."""
     name = os.path.normcase(target.name)
     with suppress(OSError):
-        beside = sorted((entry.path for entry in os.scandir(target.parent) if _may_be_ours(entry)), key=_changed)
-        marks = ((Path(path), read_mark(Path(path))) for path in beside)
+        folders = sorted((entry.path for entry in os.scandir(target.parent) if _may_be_ours(entry)), key=_changed)
+        marks = ((Path(path), read_mark(Path(path))) for path in folders)
         ours = (path for path, mark in marks if mark and os.path.normcase(str(mark.get("target"))) == name)
         return [path for path in ours if is_plain(path)]
     return []
@@ -406,20 +406,20 @@ def is_working_folder(path: Path) -> bool:
 
 
 def read_mark(folder: Path) -> dict[str, Any] | None:
-    """Return the mark of a working folder; None where a folder is none of ours."""
+    """Return the mark of a working folder; None where this program did not make it."""
     path = folder / _MARK
     if path.is_symlink() or not path.is_file():
         return None
     try:
         with path.open(encoding="utf-8") as stream:
-            mark = json.loads(stream.read(_MOST_MARK_BYTES))
+            mark = json.loads(stream.read(_MAX_MARK_BYTES))
     except (OSError, ValueError, RecursionError):
         return None
     return mark if isinstance(mark, dict) and mark.get("program") == _PROGRAM else None
 
 
 def remove_working_folder(folder: Path) -> None:
-    """Remove a working folder; its mark goes last, or else a kill would leave what nobody knows."""
+    """Remove a working folder, its mark last, so that a kill leaves no unidentified folder."""
     last = {_MARK, _LOCK}
     with suppress(OSError):
         for entry in list(folder.iterdir()):
@@ -444,19 +444,19 @@ def _is_spent(folder: Path) -> bool:
         return False
 
 
-def _write_mark(folder: Path, target: Path, kind: str, *, alone: bool) -> None:
-    facts = {"program": _PROGRAM, "target": target.name, "kind": kind, "alone": alone}
-    who = {"host": socket.gethostname(), "process": os.getpid()}
+def _write_mark(folder: Path, target: Path, kind: str, *, exclusive: bool) -> None:
+    facts = {"program": _PROGRAM, "target": target.name, "kind": kind, "alone": exclusive}
+    process = {"host": socket.gethostname(), "process": os.getpid()}
     draft = folder / "mark"
-    draft.write_text(json.dumps(facts | who), "utf-8")
-    if kind != "file":  # of no use once the machine has stopped
+    draft.write_text(json.dumps(facts | process), "utf-8")
+    if kind != "file":  # single files are not resumed after a power cut
         sync(draft)
     draft.replace(folder / _MARK)
 
 
 def _lock(folder: Path) -> "FileLock | None":
-    """Return the lock of a working folder, held where the file system knows locks; None where another one holds it."""
-    from filelock import FileLock, Timeout  # brings asyncio, a twentieth of a second that reading does not need
+    """Return the lock of a working folder, held if the file system has locks; None if another process holds it."""
+    from filelock import FileLock, Timeout  # imports asyncio: 50 ms that readers need not spend
 
     path = folder / _LOCK
     if path.is_symlink():
@@ -467,7 +467,7 @@ def _lock(folder: Path) -> "FileLock | None":
     except Timeout:
         return None
     except NotImplementedError:
-        pass  # older releases say so of a file system that knows no locks
+        pass  # older releases raise this for a file system without locks
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             return None
@@ -475,7 +475,7 @@ def _lock(folder: Path) -> "FileLock | None":
 
 
 def _may_run(mark: dict[str, Any]) -> bool:
-    """Whether the process that made a mark may still run, where no lock tells it."""
+    """Whether the process that made a mark may still run, where there is no lock."""
     if is_windows() or mark.get("host") != socket.gethostname():
         return True
     try:
@@ -494,22 +494,22 @@ def _changed(path: str) -> float:
         return 0.0
 
 
-def claim_folder(path: str | Path, *, known: Iterable[str] = ()) -> None:
-    """Make a folder that several calls write to, or make sure that it is one of ours: by a mark, or a note, inside.
+def claim_folder(path: str | Path, *, notes: Iterable[str] = ()) -> None:
+    """Make a folder that several calls write to, or check that this program made it, by a mark or note inside.
 
     Parameters
     ----------
     path : path
-        The folder; one that is empty or not there is taken.
-    known : iterable of str
-        Notes that whoever calls writes into it and checks, so that no mark is needed.
+        The folder; it may be missing or empty.
+    notes : iterable of str
+        Files that the caller writes into it and checks; no mark is needed then.
 
     Raises
     ------
     OutputError
-        It holds other things, or cannot be made.
+        It contains other files, or cannot be made.
     """
-    folder, names = Path(path), tuple(known)
+    folder, names = Path(path), tuple(notes)
     check_path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -517,27 +517,27 @@ def claim_folder(path: str | Path, *, known: Iterable[str] = ()) -> None:
             return
         if any(folder.iterdir()) and not any((folder / name).exists() for name in names):
             raise OutputError(
-                f"Cannot write to the folder {folder}: it holds things that this program did not make, which could be "
-                "replaced. Give a new or an empty folder."
+                f"Cannot write to the folder {folder}: it contains files that this program did not make, which could "
+                "be replaced. Choose a new or empty folder."
             )
         if not names:
             write_json(folder / _MARK, {"program": _PROGRAM, "kind": "folder"})
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        raise not_written(folder, error) from error
+        raise write_error(folder, error) from error
 
 
 # --- names -------------------------------------------------------------------------------------------
 
 
 def check_path(path: str | Path) -> None:
-    """Refuse a path that cannot be written to, or told of, before any work is done.
+    """Refuse a path that cannot be written or displayed, before any work is done.
 
     Raises
     ------
     OutputError
-        Its name is not valid UTF-8, is too long, or is one that Windows keeps for itself.
+        Its name is not valid UTF-8, is too long, or is reserved by Windows.
     """
     target = Path(path)
     fault = fault_of_text(target) or _fault_of_names(target)
@@ -553,7 +553,7 @@ def check_path(path: str | Path) -> None:
 
 
 def fault_of_text(path: str | Path) -> str:
-    """Say why a path cannot be written into results; "" where it can."""
+    """Return why a path cannot be stored in results; "" where it can."""
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
@@ -562,12 +562,12 @@ def fault_of_text(path: str | Path) -> str:
 
 
 def printable(path: str | Path) -> str:
-    """Return a path with escapes for what is not valid UTF-8."""
+    """Return a path as text, with escapes for invalid UTF-8."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def is_reserved(name: str) -> bool:
-    """Whether Windows keeps a name for itself, or cannot hold it: ``con``, ``aux.txt``, ``end.``, ``a:b``."""
+    """Whether Windows reserves or forbids a name: ``con``, ``aux.txt``, ``end.``, ``a:b``."""
     stem = name.partition(".")[0].rstrip(" ").casefold()
     return stem in _DEVICES or name != name.rstrip(" .") or any(sign in '<>:"|?*' or sign < " " for sign in name)
 
@@ -575,20 +575,20 @@ def is_reserved(name: str) -> bool:
 def _fault_of_names(target: Path) -> str:
     if not is_windows():
         return ""
-    whole = target.absolute()
-    reserved = [name for name in whole.parts[1:] if name not in {".", ".."} and is_reserved(name)]
+    absolute = target.absolute()
+    reserved = [name for name in absolute.parts[1:] if name not in {".", ".."} and is_reserved(name)]
     if reserved:
         return f"Windows cannot make a file called {reserved[0]!r}"
-    if len(str(whole)) > _MOST_WINDOWS_CHARACTERS and not _has_long_paths():
+    if len(str(absolute)) > _MAX_WINDOWS_CHARACTERS and not _has_long_paths():
         return (
-            f"the path has {len(str(whole))} characters, Windows allows {_MOST_WINDOWS_CHARACTERS} unless long paths "
-            "are switched on"
+            f"the path has {len(str(absolute))} characters, Windows allows {_MAX_WINDOWS_CHARACTERS} unless long "
+            "paths are switched on"
         )
     return ""
 
 
 def _has_long_paths() -> bool:
-    """Whether Windows' long paths are switched on (LongPathsEnabled in the registry)."""
+    """Whether long paths are enabled on Windows (LongPathsEnabled in the registry)."""
     try:
         registry: Any = import_module("winreg")
         place = r"SYSTEM\CurrentControlSet\Control\FileSystem"

@@ -1,7 +1,7 @@
-"""How a long task goes on where it stopped: its settings lie beside what it has finished, and must be the same.
+"""Resuming long tasks: the settings are stored with the finished parts and must be the same.
 
-A task that makes one file or folder keeps its finished parts in a working folder beside it (:func:`take_over`); one
-that leaves a folder of many files keeps a note of its settings there (:func:`go_on_in`).
+A task that writes one file or folder keeps its finished parts in a working folder next to it (:func:`resume_parts`);
+one that writes a folder of many files keeps a note of its settings there (:func:`resume_folder`).
 """
 
 import json
@@ -17,67 +17,67 @@ _SETTINGS = "settings.json"
 _DIGEST = re.compile("[0-9a-f]{16,}")
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return in words which settings two runs do not share; nested ones and digests are not printed."""
-    names = (name for name in sorted({*before, *now}) if before.get(name) != now.get(name))
-    return [_difference(name, before.get(name), now.get(name)) for name in names]
+def differences(earlier: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """Return texts on the settings in which two runs differ; nested settings and digests are not printed."""
+    names = (name for name in sorted({*earlier, *current}) if earlier.get(name) != current.get(name))
+    return [_difference(name, earlier.get(name), current.get(name)) for name in names]
 
 
-def _difference(name: str, before: Any, now: Any) -> str:
-    if any(isinstance(value, dict) for value in (before, now)) or _DIGEST.fullmatch(str(now)):
+def _difference(name: str, earlier: Any, current: Any) -> str:
+    if any(isinstance(value, dict) for value in (earlier, current)) or _DIGEST.fullmatch(str(current)):
         return f"{name} (changed)"
-    return f"{name} ({before!r} before, {now!r} now)"
+    return f"{name} ({earlier!r} before, {current!r} now)"
 
 
-def go_on_in(
-    folder: Path, settings: Mapping[str, Any], *, note: str = _SETTINGS, known: Iterable[str] = ()
+def resume_folder(
+    folder: Path, settings: Mapping[str, Any], *, note: str = _SETTINGS, markers: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Make a folder for a task with these settings, or make sure that it was begun with them.
+    """Make a folder for a task with these settings, or check that it was started with them.
 
     Parameters
     ----------
     folder : Path
-        Of the task's files.
+        Folder of the task's files.
     settings : mapping
-        What the files depend on; JSON-serialisable. Of a folder that an earlier version began, settings that did not
+        What the files depend on; JSON-serialisable. In a folder that an earlier version started, settings that did not
         exist then are not compared.
     note : str
-        Name of the file in which they are kept.
-    known : iterable of str
-        Other files that show that the folder is one of ours.
+        Name of the file that stores the settings.
+    markers : iterable of str
+        Other files that show that underpaint made the folder.
 
     Returns
     -------
     dict
-        The settings as they were first noted.
+        The settings as first stored.
 
     Raises
     ------
     OutputError
-        The folder was begun with other settings, its note is damaged, or it holds things of others.
+        The folder was started with other settings, its note is damaged, or it contains files of another origin.
     """
     path = folder / note
-    claim_folder(folder, known=(note, *known))
+    claim_folder(folder, notes=(note, *markers))
     if not path.is_file():
         write_json(path, settings)
         return dict(plain(settings))
     try:
-        before = dict(json.loads(path.read_text("utf-8")))
+        earlier = dict(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise OutputError(
-            f"Cannot go on in {folder}: {note} in it is damaged ({error}). Choose another folder."
+            f"Cannot resume in {folder}: its {note} is damaged ({error}). Choose another folder."
         ) from error
-    now = {name: value for name, value in plain(settings).items() if name in before}
-    changed = differences({name: before[name] for name in now}, now)
+    current = {name: value for name, value in plain(settings).items() if name in earlier}
+    changed = differences({name: earlier[name] for name in current}, current)
     if changed:
         raise OutputError(
-            f"Cannot go on in {folder}: it was begun with other settings: {', '.join(changed)}. Choose another folder, "
-            "or delete this one."
+            f"Cannot resume in {folder}: it was started with other settings: {', '.join(changed)}. Choose another "
+            "folder, or delete this one."
         )
-    return before
+    return earlier
 
 
-def take_over(
+def resume_parts(
     work: WorkingFolder,
     target: Path,
     settings: Mapping[str, Any],
@@ -86,45 +86,47 @@ def take_over(
     resume: bool = True,
     afresh: bool = False,
 ) -> Path:
-    """Return the folder of finished parts: those of an interrupted run with the same settings, or none yet.
+    """Return the folder of finished parts: those of an interrupted run with the same settings, else empty.
 
     Parameters
     ----------
     work : WorkingFolder
-        Beside the target; what is left of interrupted runs is removed, unless replaced results wait in it.
+        Working folder of the target; leftovers of interrupted runs are removed unless they hold replaced results.
     target : Path
-        What is made.
+        File or folder to make.
     settings : mapping
         What the parts depend on; JSON-serialisable.
     parts : str
         Name of the folder of parts.
     resume, afresh : bool
-        Whether parts are taken over; whether those of other settings are thrown away.
+        Whether finished parts are reused; whether those of other settings are discarded.
 
     Raises
     ------
     OutputError
-        An interrupted run was begun with other settings, and ``afresh`` is false.
+        An interrupted run had other settings, and ``afresh`` is false.
     """
-    now = plain(settings)
-    write_json(work.path / _SETTINGS, now)
-    begun = {left: known for left in work.left if resume and (known := settings_of(left, parts)) is not None}
-    same = next((left for left, known in begun.items() if known == now), None)
+    current = plain(settings)
+    write_json(work.path / _SETTINGS, current)
+    interrupted = {
+        left: earlier for left in work.abandoned if resume and (earlier := settings_of(left, parts)) is not None
+    }
+    same = next((left for left, earlier in interrupted.items() if earlier == current), None)
     if same is not None:
         (same / parts).rename(work.path / parts)
-    elif begun and not afresh:
-        first = next(iter(begun))
-        changed = ", ".join(differences(begun[first], now))
+    elif interrupted and not afresh:
+        first = next(iter(interrupted))
+        changed = ", ".join(differences(interrupted[first], current))
         raise OutputError(
-            f"Cannot resume {target}: it was begun with other settings: {changed}. Call as before, or give "
-            f"another name. What was finished lies in {first}: delete that folder to begin again."
+            f"Cannot resume {target}: it was started with other settings: {changed}. Use the earlier settings, or give "
+            f"another name. The finished parts are in {first}: delete that folder to start again."
         )
     (work.path / parts).mkdir(exist_ok=True)
     return work.path / parts
 
 
 def settings_of(folder: Path, parts: str) -> dict[str, Any] | None:
-    """Return the settings with which the parts in a working folder were begun; None where there are no parts."""
+    """Return the settings of the parts in a working folder; None where it has no parts."""
     if is_link(folder) or is_link(folder / parts) or not is_plain(folder / parts, deep=True):
         return None
     try:

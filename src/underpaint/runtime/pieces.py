@@ -1,4 +1,4 @@
-"""Long jobs in pieces: each is a finished file or not there, so that a job can be killed at any moment and goes on."""
+"""Long jobs in chunks, each a complete file or absent, so that a job can be killed at any time and resumed."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -12,35 +12,35 @@ from underpaint.errors import OutputError
 from underpaint.runtime.files import (
     WorkingFolder,
     check_path,
-    not_written,
     plain,
-    put_in_place,
+    publish,
     remove_working_folder,
     working_folder,
     working_folders,
+    write_error,
 )
-from underpaint.runtime.job import take_over
+from underpaint.runtime.job import resume_parts
 
 KIND = "pieces"
 _PIECES = "pieces"
 
 
-class Pieces:
-    """Pieces of a file that is being made, in a working folder beside it.
+class ChunkStore:
+    """Chunks of a file that is being made, in a working folder next to it.
 
-    A piece is written under a temporary name and renamed; so is the file, once all pieces are joined. Nothing that
-    bears its final name was ever written to.
+    A chunk is written under a temporary name and renamed, as is the file once all chunks are joined. A file with its
+    final name is always complete.
 
     Parameters
     ----------
     target : Path
         The file to make.
     work : WorkingFolder
-        Where the pieces lie.
+        Folder of the chunks.
     job : dict
-        What makes the file, as plain values.
+        Settings of the file, as plain values.
     total : int
-        Number of pieces.
+        Number of chunks.
     """
 
     def __init__(self, target: Path, work: WorkingFolder, job: dict[str, Any], total: int) -> None:
@@ -49,23 +49,23 @@ class Pieces:
         self._folder = work.path / _PIECES
 
     def missing(self) -> list[int]:
-        """Return the indices of the pieces that are still to be made."""
+        """Return the indices of the chunks that are not done."""
         return [index for index in range(self._total) if not self._path(index).exists()]
 
     def save(self, index: int, data: bytes) -> None:
-        """Keep a piece, the bytes of an HDF5 file."""
+        """Store a chunk, the bytes of an HDF5 file."""
         draft = self._work.path / f"{index:06d}.tmp"
         draft.write_bytes(data)
-        put_in_place(draft, self._path(index))
+        publish(draft, self._path(index))
 
     def join(self, write: Callable[[h5py.File, Iterator[h5py.File]], None]) -> None:
-        """Make the file from its pieces, in their order; they are not needed any more."""
+        """Write the file from its chunks, in their order, and mark the chunks for removal."""
         joined = self._work.path / "joined.tmp"
         with h5py.File(joined, "w") as file:
             write(file, self._open_all())
             file.attrs["job"] = json.dumps(self._job)
-        put_in_place(joined, self.target, replace=False)
-        self._work.kept = False
+        publish(joined, self.target, replace=False)
+        self._work.keep = False
 
     def _path(self, index: int) -> Path:
         return self._folder / f"{index:06d}.h5"
@@ -77,42 +77,42 @@ class Pieces:
 
 
 @contextmanager
-def pieces_of(target: Path, job: dict[str, Any], total: int) -> Iterator[Pieces]:
-    """Open the pieces of a file, those that an interrupted call has left or none; they stay until they are joined.
+def open_chunk_store(target: Path, job: dict[str, Any], total: int) -> Iterator[ChunkStore]:
+    """Open the chunk store of a file, with the chunks of an interrupted call if any; they are kept until joined.
 
     Parameters
     ----------
     target : Path
         The file to make.
     job : dict
-        What makes the file, as plain values; a call with another job is refused.
+        Settings of the file, as plain values; a call with other settings is refused.
     total : int
-        Number of pieces.
+        Number of chunks.
 
     Raises
     ------
     OutputError
-        The file exists, was begun with another job, is being made just now, or cannot be written.
+        The file exists, was started with other settings, is being written by another process, or cannot be written.
     """
     check_path(target)
     if target.exists():
         raise OutputError(f"Cannot write {target}: it exists. Delete it or choose another name.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with working_folder(target, kind=KIND, alone=True) as work:
-            take_over(work, target, job, parts=_PIECES)
-            for left in work.left:
+        with working_folder(target, kind=KIND, exclusive=True) as work:
+            resume_parts(work, target, job, parts=_PIECES)
+            for left in work.abandoned:
                 remove_working_folder(left)
-            work.kept = True
-            yield Pieces(target, work, plain(job), total)
+            work.keep = True
+            yield ChunkStore(target, work, plain(job), total)
     except OSError as error:
         if isinstance(error, OutputError) or error.filename is None:
             raise
-        raise not_written(target, error) from error
+        raise write_error(target, error) from error
 
 
 def is_finished(target: Path, job: dict[str, Any]) -> bool:
-    """Tell whether a file is there, whole, and made by this job."""
+    """Return whether a file exists, is complete and was made with these settings."""
     if not target.is_file():
         return False
     try:
@@ -122,11 +122,11 @@ def is_finished(target: Path, job: dict[str, Any]) -> bool:
         return False
 
 
-def was_cut_off_at_the_end(target: Path, job: dict[str, Any]) -> bool:
-    """Tell whether a file was finished by this job but its pieces were not removed; remove them."""
+def finalize_interrupted(target: Path, job: dict[str, Any]) -> bool:
+    """Return whether a file is finished but its chunks were not removed yet; remove them."""
     if not (working_folders(target) and is_finished(target, job)):
         return False
-    with working_folder(target, kind=KIND, alone=True) as work:
-        for left in work.left:
+    with working_folder(target, kind=KIND, exclusive=True) as work:
+        for left in work.abandoned:
             remove_working_folder(left)
-        return bool(work.left)
+        return bool(work.abandoned)

@@ -1,11 +1,11 @@
-"""How far a long task is."""
+"""Progress of a long task."""
 
 from collections.abc import Callable
 from typing import TypeAlias
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called with (what is being done, done, in all)."""
+"""Called with (task, completed, total)."""
 
 
-def silent(what: str, done: int, total: int) -> None:
-    """Show nothing."""
+def no_progress(task: str, completed: int, total: int) -> None:
+    """Ignore progress."""

@@ -1,4 +1,4 @@
-"""What comes from outside: text that is shown, and settings that are read, from files that somebody else wrote."""
+"""Untrusted input: text to display and settings to read from files of unknown origin."""
 
 import re
 import tomllib
@@ -8,41 +8,41 @@ from typing import Any
 
 from underpaint.errors import UnderpaintError
 
-MOST_SETTINGS_BYTES = 4 * 2**20
-MOST_TABLE_BYTES = 64 * 2**20
-"""Of a table of labels, or of positions."""
-MOST_CHARACTERS = 2000
+MAX_SETTINGS_BYTES = 4 * 2**20
+MAX_TABLE_BYTES = 64 * 2**20
+"""Limit for a table of labels or of positions."""
+MAX_CHARACTERS = 2000
 _FEW_FAULTS = 5
-# Control characters (C0 but for tab and new line, DEL, C1), what turns the direction of writing, what is not seen, and
-# halves of characters: a terminal obeys some, and the others make one text look like another.
+# Control characters (C0 except tab and new line, DEL, C1), changes of the writing direction, invisible characters and
+# surrogates: a terminal executes some, and others make one text look like another.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
-# tomllib takes memory as the square of the parts
+# tomllib needs memory with the square of the number of parts
 _DEEP_NAME = re.compile(rb"""(?<![\w\- \t"'.])(?:[\w\- \t"']*+\.){50}""")
 _UNSEEN_IN_NAMES = re.compile(f"[\t\n]|{_UNSEEN.pattern}")
 
 
 def plain_text(text: object) -> str:
-    r"""Return text as it may be shown in a terminal: what a terminal obeys or does not show becomes an escape.
+    r"""Return text that is safe to show in a terminal: control and invisible characters become escapes.
 
     Examples
     --------
     >>> print(plain_text("a\x1b[2Jb"))
     a\x1b[2Jb
     """
-    return _UNSEEN.sub(lambda found: _escape(found.group()), str(text))
+    return _UNSEEN.sub(lambda match: _escape(match.group()), str(text))
 
 
 def plain_json(text: str) -> str:
-    """Return JSON as :func:`plain_text` does, and still JSON of the same values."""
-    return _UNSEEN.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+    """Return JSON text with the escapes of :func:`plain_text`; its values are unchanged."""
+    return _UNSEEN.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def fault_of_name(text: str) -> str:
-    """Return what is wrong with a name or a sentence that is shown to people; "" where nothing is."""
-    if len(text) > MOST_CHARACTERS:
-        return f"{text[:20]!r}... has {len(text)} characters, up to {MOST_CHARACTERS} are allowed"
+    """Return the fault of a name or sentence that will be displayed; "" where it has none."""
+    if len(text) > MAX_CHARACTERS:
+        return f"{text[:20]!r}... has {len(text)} characters, up to {MAX_CHARACTERS} are allowed"
     hidden = _UNSEEN_IN_NAMES.search(text)
     if hidden:
         shown = text[max(hidden.start() - 20, 0) : hidden.end() + 20]
@@ -50,65 +50,67 @@ def fault_of_name(text: str) -> str:
     return ""
 
 
-def read_bounded(path: Path, most_bytes: int, error_type: type[UnderpaintError]) -> bytes:
-    """Read a whole file that may not be large.
+def read_bounded(path: Path, max_bytes: int, error_type: type[UnderpaintError]) -> bytes:
+    """Read a file whose size is limited.
 
     Raises
     ------
     UnderpaintError
-        Of the given type: it cannot be read, is no regular file, or is larger.
+        Of the given type: the file cannot be read, is not regular, or is larger.
     """
     try:
         if not path.is_file():
-            raise error_type(f"Cannot read {path}: it is missing, or no regular file. Check the path.")
+            raise error_type(f"Cannot read {path}: it is missing or not a regular file. Check the path.")
         with path.open("rb") as file:
-            content = file.read(most_bytes + 1)
+            content = file.read(max_bytes + 1)
     except OSError as error:
         raise error_type(f"Cannot read {path}: {error.strerror}. Check the path and its permissions.") from error
-    if len(content) > most_bytes:
+    if len(content) > max_bytes:
         raise error_type(
-            f"Cannot read {path}: it has {path.stat().st_size} bytes, up to {most_bytes} are read of such a file. "
-            "Check that it is the file that is meant."
+            f"Cannot read {path}: it has {path.stat().st_size} bytes, up to {max_bytes} are allowed. "
+            "Check that it is the right file."
         )
     return content
 
 
-def read_toml(path: Path, error_type: type[UnderpaintError], what: str) -> dict[str, Any]:
-    """Read settings (TOML) of somebody else's.
+def read_toml(path: Path, error_type: type[UnderpaintError], content_type: str) -> dict[str, Any]:
+    """Read settings (TOML) of unknown origin.
 
     Parameters
     ----------
     path : Path
     error_type : type of UnderpaintError
-        What is raised.
-    what : str
-        What the file is, for the message.
+        Type of the error to raise.
+    content_type : str
+        Kind of file, for the message.
 
     Raises
     ------
     UnderpaintError
         Of the given type: the file cannot be read, is larger than 4 MiB, is not TOML, or is nested too deeply.
     """
-    content = read_bounded(path, MOST_SETTINGS_BYTES, error_type)
+    content = read_bounded(path, MAX_SETTINGS_BYTES, error_type)
     if _DEEP_NAME.search(content):
-        raise error_type(f"Cannot read {what} {str(path)!r}: a name in it has more than 50 parts. Correct the file.")
+        raise error_type(
+            f"Cannot read {content_type} {str(path)!r}: a key in it has more than 50 parts. Correct the file."
+        )
     try:
         return tomllib.loads(content.decode("utf-8"))
-    # tomllib recurses into nested values, and Python refuses whole numbers of thousands of digits
+    # tomllib recurses into nested values, and Python refuses integers of thousands of digits
     except (ValueError, RecursionError) as error:
         end = f"at the end, line {len(content.splitlines())}"
         reason = str(error)[:200].replace("at end of document", end)
-        raise error_type(f"Cannot read {what} {str(path)!r}: not TOML ({reason}).") from error
+        raise error_type(f"Cannot read {content_type} {str(path)!r}: not TOML ({reason}).") from error
 
 
-def faults_in_words(faults: list[Any], hint: Callable[[Any], str] = lambda _: "") -> str:
-    """Return a line on the first faults that pydantic reports (``ValidationError.errors()``).
+def describe_faults(faults: list[Any], hint: Callable[[Any], str] = lambda _: "") -> str:
+    """Return one line on the first faults that pydantic reports (``ValidationError.errors()``).
 
     Parameters
     ----------
     faults : list of dict
     hint : callable
-        Returns what to add to a fault's text.
+        Returns a hint to append to a fault's text.
     """
     lines = []
     for fault in faults[:_FEW_FAULTS]:

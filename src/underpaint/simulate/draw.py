@@ -19,7 +19,7 @@ GROUNDS: tuple[tuple[float, Mapping[str, float]], ...] = (
     (0.06, {"zinc_white": 0.3, "chalk": 0.7}),
     (0.08, {"red_earth": 0.7, "chalk": 0.3}),
 )
-"""Weight and dry composition of the grounds that are drawn; the shares are then scattered."""
+"""Weight and dry composition of the grounds; the shares are then varied at random."""
 
 TRACE_ELEMENTS = (
     "Fe",
@@ -45,9 +45,9 @@ TRACE_ELEMENTS = (
 
 SUPPORTS = ("canvas", "canvas", "wood", "paper")
 
-LEAST_SHARE = 1e-5
-"""Mass share from which minor pigments and bare elements are drawn, where there is no gap."""
-MOST_MINOR, MOST_BARE = 0.1, 0.03
+MIN_SHARE = 1e-5
+"""Smallest mass fraction of minor pigments and bare elements, without a gap below pigments."""
+MAX_MINOR, MAX_BARE = 0.1, 0.03
 """Largest mass share of a minor pigment in the dry mixture, and of a bare element in a layer."""
 BINDERS = (
     ("linseed_oil", 0.6),
@@ -80,11 +80,11 @@ BACKINGS: tuple[tuple[str, float, tuple[float, float]], ...] = (
     ("iron_plate", 0.05, (300.0, 2e3)),
     ("gypsum_wall", 0.08, (3e3, 1e4)),
 )
-"""What lies behind a thin support: weight, and range of the thickness, um."""
+"""Backing of a thin support: weight, and range of the thickness, um."""
 
 
 class RandomStratigraphies(BaseModel):
-    """How random stratigraphies are drawn."""
+    """Settings of random stratigraphies."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -150,7 +150,7 @@ class StratigraphySampler:
             members = self._by_group[names[int(rng.integers(len(names)))]]
             picked[members[int(rng.integers(len(members)))]] = 0.0
             count = min(count, len(self._settings.palette))
-        # a concentration under one gives dominant and minor pigments, down to a few per mille
+        # a concentration below one gives dominant and minor pigments, down to a few per mille
         weights = rng.dirichlet(np.full(len(picked), 0.8)) * 0.98 + 0.02 / len(picked)
         return {name: float(weight) for name, weight in zip(picked, weights, strict=True)}
 
@@ -159,7 +159,7 @@ class StratigraphySampler:
         names, mixed = list(self._by_group), dict(shares)
         for _ in range(int(rng.integers(0, 3))):
             members = self._by_group[names[int(rng.integers(len(names)))]]
-            name, share = members[int(rng.integers(len(members)))], log_uniform(rng, LEAST_SHARE, MOST_MINOR)
+            name, share = members[int(rng.integers(len(members)))], log_uniform(rng, MIN_SHARE, MAX_MINOR)
             mixed.setdefault(name, share)
         total = sum(mixed.values())
         return {name: share / total for name, share in mixed.items()}
@@ -167,13 +167,13 @@ class StratigraphySampler:
     def _is_held_out(self, shares: Mapping[str, float], mixture: Mapping[str, float]) -> bool:
         if not self._settings.gapless:
             return too_close(shares, mixture)
-        # a held-out mixture stays one under a minor pigment more
+        # a held-out mixture with one more minor pigment is still held out
         return set(mixture) <= set(shares) and too_close(shares, {name: mixture.get(name, 0.0) for name in shares})
 
     def _ground(self, rng: np.random.Generator) -> Layer:
-        known = [(weight, dict(dry)) for weight, dry in GROUNDS if all(name in library() for name in dry)]
-        picked = int(choose(rng, [str(index) for index in range(len(known))], [weight for weight, _ in known]))
-        dry = known[picked][1]
+        grounds = [(weight, dict(dry)) for weight, dry in GROUNDS if all(name in library() for name in dry)]
+        picked = int(choose(rng, [str(index) for index in range(len(grounds))], [weight for weight, _ in grounds]))
+        dry = grounds[picked][1]
         scattered = {name: share * float(rng.lognormal(0, 0.3)) for name, share in dry.items()}
         total = sum(scattered.values())
         shares = {name: share / total for name, share in scattered.items()}
@@ -189,7 +189,7 @@ class StratigraphySampler:
 
 
 def too_close(shares: Mapping[str, float], mixture: Mapping[str, float], tolerance: float = 0.15) -> bool:
-    """Tell whether two dry mixtures hold the same pigments with every share within ``tolerance`` (mass)."""
+    """Return whether two dry mixtures have the same pigments with every mass fraction within ``tolerance``."""
     return set(shares) == set(mixture) and all(abs(shares[name] - mixture[name]) < tolerance for name in shares)
 
 
@@ -218,11 +218,11 @@ def _with_bare(rng: np.random.Generator, layer: Layer) -> Layer:
     """Return a layer with up to three elements without their pigment: impurities, driers, companions, dirt."""
     bare = sorted({*TRACE_ELEMENTS, *(group.element for group in library().groups)})
     picked = rng.choice(bare, size=int(rng.integers(0, 4)), replace=False)
-    return _with_elements(layer, {str(element): log_uniform(rng, LEAST_SHARE, MOST_BARE) for element in picked})
+    return _with_elements(layer, {str(element): log_uniform(rng, MIN_SHARE, MAX_BARE) for element in picked})
 
 
 def _with_elements(layer: Layer, added: Mapping[str, float]) -> Layer:
-    """Return a layer in which some mass is that of elements alone."""
+    """Return a layer with additional bare elements."""
     scale = 1.0 - sum(added.values())
     fractions = {element: fraction * scale for element, fraction in layer.mass_fractions.items()}
     for element, fraction in added.items():
@@ -238,7 +238,7 @@ def _support(rng: np.random.Generator) -> list[Layer]:
 
 
 def _varied_support(rng: np.random.Generator) -> list[Layer]:
-    """Return a support and what lies behind it, so that scatter does not tell what lies below the paint."""
+    """Return a support and its backing, varied so that scatter does not reveal the layers below the paint."""
     name = choose_weighted(rng, VARIED_SUPPORTS)
     layers = [] if name == "none" else [support_layer(name)]
     if name in THIN_SUPPORTS:

@@ -1,4 +1,4 @@
-"""Spectra of stratigraphies written down by hand, as a file that every other command reads."""
+"""Spectra of explicit stratigraphies, as a file that every other command reads."""
 
 import json
 from io import BytesIO
@@ -16,8 +16,8 @@ from underpaint.io import save_scan
 from underpaint.physics.forward import axis_of, count, emit, render
 from underpaint.physics.instrument import Detector, Instrument, load_instrument
 from underpaint.physics.materials import Layer, Paint, Stratigraphy, coating_layer, ground_layer, support_layer
-from underpaint.runtime.files import whole_file
-from underpaint.runtime.progress import Progress, silent
+from underpaint.runtime.files import atomic_write
+from underpaint.runtime.progress import Progress, no_progress
 from underpaint.runtime.untrusted import plain_text, read_toml
 from underpaint.simulate.jobs import LibrarySettings
 from underpaint.simulate.library import open_photons_of, simulate_library, write_photons_file
@@ -43,14 +43,14 @@ class LayerSettings(BaseModel):
 
     @model_validator(mode="after")
     def _one_kind(self) -> "LayerSettings":
-        given = [name for name in ("pigments", "elements", *PLAIN) if getattr(self, name) is not None]
-        if len(given) != 1:
+        kinds = [name for name in ("pigments", "elements", *PLAIN) if getattr(self, name) is not None]
+        if len(kinds) != 1:
             raise ValueError(
-                f"a layer needs exactly one of pigments, elements, ground, support, coating; it has {given}"
+                f"a layer needs exactly one of pigments, elements, ground, support, coating; it has {kinds}"
             )
         if self.elements is not None and self.density is None:
             raise ValueError("a layer of elements needs its density, g/cm3")
-        if self.thickness_um is None and given[0] not in {"support", "coating"}:
+        if self.thickness_um is None and kinds[0] not in {"support", "coating"}:
             raise ValueError("a layer needs its thickness_um")
         return self
 
@@ -105,7 +105,7 @@ def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettin
     Parameters
     ----------
     detector : str, optional
-        Preset or instrument file whose detector takes the place of the job's.
+        Preset or instrument file whose detector replaces the job's.
 
     Raises
     ------
@@ -116,35 +116,33 @@ def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettin
     try:
         table: dict[str, Any] = read_toml(source, SampleError, "the simulation")
         if not table:
-            raise SampleError(
-                f"Cannot use the simulation {source}: it says nothing. See examples/default_library.toml."
-            )
+            raise SampleError(f"Cannot use the simulation {source}: it is empty. See examples/default_library.toml.")
         job = ExplicitSettings(**table) if "stratigraphy" in table else LibrarySettings(**table)
     except ValidationError as error:
         raise SampleError(
-            f"Cannot use the simulation {source}: {'; '.join(map(_fault, _own_faults(error.errors())[:5]))}."
+            f"Cannot use the simulation {source}: {'; '.join(map(_fault, _innermost_faults(error.errors())[:5]))}."
         ) from error
     if detector is None:
         return job
     return job.model_copy(update={"detector": load_instrument(detector).detector})
 
 
-def _own_faults(faults: list[Any]) -> list[Any]:
-    """Leave out what only follows from another fault: a list that lacks its faulty entries, a table that is no name."""
+def _innermost_faults(faults: list[Any]) -> list[Any]:
+    """Omit consequences of other faults: a list without its faulty entries, a table in place of a name."""
     places = [fault["loc"] for fault in faults]
 
     def follows(fault: Any) -> bool:
         place = fault["loc"]
-        within = any(other[: len(place)] == place and other != place for other in places)
+        within = any(longer[: len(place)] == place and longer != place for longer in places)
         return within or (fault["type"] == "string_type" and isinstance(fault["input"], dict))
 
     return [fault for fault in faults if not follows(fault)] or faults
 
 
 def _fault(fault: Any) -> str:
-    given, place = fault["input"], plain_text(".".join(map(str, fault["loc"])))[:200]
-    met = f" (it is {ascii(given)[:80]})" if isinstance(given, str | int | float) else ""
-    return f"{place}: {fault['msg']}{met}"
+    value, place = fault["input"], plain_text(".".join(map(str, fault["loc"])))[:200]
+    shown_value = f" (it is {ascii(value)[:80]})" if isinstance(value, str | int | float) else ""
+    return f"{place}: {fault['msg']}{shown_value}"
 
 
 def simulate(
@@ -161,9 +159,7 @@ def simulate(
     Parameters
     ----------
     photons : path, optional
-        HDF5 file that keeps the photons; if it is there, the transport is not repeated.
-    workers, scheduler, progress
-        As ``simulate_library``; named stratigraphies are few and need no workers.
+        HDF5 file of the photons; if it exists, the transport is not repeated.
     """
     job = load_job(job) if isinstance(job, str | Path) else job
     if isinstance(job, LibrarySettings):
@@ -171,7 +167,7 @@ def simulate(
     target = Path(out)
     if target.exists():
         raise OutputError(f"Cannot write {target}: it exists. Delete it or choose another name.")
-    (progress or silent)("Simulating", 0, 1)
+    (progress or no_progress)("Simulating", 0, 1)
     scan, instrument = simulate_spectra(job, photons=photons)
     settings = {"simulation": job.model_dump(mode="json"), "instrument": instrument.model_dump(mode="json")}
     save_scan(scan, target, settings=settings)
@@ -189,8 +185,8 @@ def simulate_spectra(job: ExplicitSettings, *, photons: str | Path | None = None
     """Return a scan of one row with a pixel for each stratigraphy, and the instrument that saw it."""
     instrument = explicit_instrument(job)
     detector = instrument.detector
-    found = _photons(job, instrument) if photons is None else _kept_photons(job, instrument, Path(photons))
-    expected = np.asarray(render(found.emission, detector))
+    photons_used = _photons(job, instrument) if photons is None else _kept_photons(job, instrument, Path(photons))
+    expected = np.asarray(render(photons_used.emission, detector))
     _check_seen(expected.sum(axis=1), job, detector)
     expected *= job.counts / expected.sum(axis=1, keepdims=True)
     counts = count(expected, rng=np.random.default_rng(job.seed)) if job.noise else expected
@@ -206,7 +202,7 @@ def simulate_spectra(job: ExplicitSettings, *, photons: str | Path | None = None
 
 
 def _check_seen(totals: NDArray[np.float64], job: ExplicitSettings, detector: Detector) -> None:
-    """Refuse spectra without a count: they cannot be brought to a number of counts."""
+    """Refuse spectra without counts, which cannot be scaled."""
     # less than this is the floor of the arithmetic, not light
     blank = np.flatnonzero(~(np.isfinite(totals) & (totals > np.finfo(np.float32).tiny)))
     if blank.size:
@@ -227,21 +223,21 @@ def _photons(job: ExplicitSettings, instrument: Instrument) -> Photons:
 
 def _kept_photons(job: ExplicitSettings, instrument: Instrument, path: Path) -> Photons:
     """Return photons from a file, which is made if it is not there."""
-    wanted = {
+    request = {
         "stratigraphy": [entry.model_dump(mode="json") for entry in job.stratigraphy],
         "instrument": instrument.model_dump(mode="json", exclude={"detector"}),
     }
     if not path.exists():
-        _keep(_photons(job, instrument), path, wanted, job.seed)
-    with open_photons_of(path, wanted) as file:
+        _keep(_photons(job, instrument), path, request, job.seed)
+    with open_photons_of(path, request) as file:
         return read_chunk(file[CHUNKS]["000000"])
 
 
-def _keep(photons: Photons, path: Path, wanted: dict[str, Any], seed: int) -> None:
+def _keep(photons: Photons, path: Path, request: dict[str, Any], seed: int) -> None:
     with (
-        whole_file(path) as part,
+        atomic_write(path) as part,
         h5py.File(BytesIO(photons_to_bytes(photons)), "r") as chunk,
         h5py.File(part, "w") as file,
     ):
         write_photons_file(file, iter([chunk]), seed)
-        file.attrs["job"] = json.dumps(wanted)
+        file.attrs["job"] = json.dumps(request)

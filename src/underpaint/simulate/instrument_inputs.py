@@ -1,4 +1,4 @@
-"""An instrument as the numbers that a network is told about it."""
+"""Instrument conditions as input of a network."""
 
 import math
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from underpaint.units import FWHM_PER_SIGMA, MN_K_ALPHA_KEV
 ANODES = ("Cr", "Cu", "Mo", "Rh", "Pd", "Ag", "W", "Au")
 QUANTITIES = ("voltage_kv", "incidence_deg", "takeoff_deg", "scatter_deg", "fwhm_kev")
 INSTRUMENT_INPUTS = (*(f"anode_{anode}" for anode in ANODES), *QUANTITIES)
-"""What the columns are: an anode one of eight, then what can be measured."""
+"""Columns: eight anodes (one-hot), then measurable quantities."""
 _SCALES = dict(zip(QUANTITIES, (50.0, 90.0, 90.0, 180.0, 0.15), strict=True))
 
 
 @dataclass(frozen=True)
-class KnownInstrument:
-    """What is known of an instrument; None: not known.
+class InstrumentConditions:
+    """Known values of an instrument; None: unknown.
 
     Parameters
     ----------
@@ -42,9 +42,9 @@ class KnownInstrument:
     fwhm_kev: float | None = None
 
     def inputs(self, names: Sequence[str] = INSTRUMENT_INPUTS) -> NDArray[np.float32]:
-        """Return (n_input,) numbers of order one, as a network asks for them by name; NaN where not known.
+        """Return (n_input,) values of order one for a network's inputs by name; NaN where unknown.
 
-        An anode that is none of :data:`ANODES` leaves all of their columns zero.
+        For an anode that is not one of :data:`ANODES`, all their columns are zero.
         """
         numbers = dict.fromkeys(names, math.nan)
         if self.anode is not None:
@@ -55,31 +55,33 @@ class KnownInstrument:
         return np.asarray([numbers[name] for name in names], dtype=np.float32)
 
     @classmethod
-    def of_inputs(cls, inputs: NDArray[np.floating], names: Sequence[str] = INSTRUMENT_INPUTS) -> "KnownInstrument":
-        """Return what ``inputs``, (n_input,), was made of; an anode that is none of :data:`ANODES` is not known."""
-        given = {name: float(value) for name, value in zip(names, inputs, strict=True) if np.isfinite(value)}
-        anode = next((each for each in ANODES if given.get(f"anode_{each}", 0.0) > 0.5), None)
-        return cls(anode, **{name: given[name] * scale for name, scale in _SCALES.items() if name in given})
+    def from_inputs(
+        cls, inputs: NDArray[np.floating], names: Sequence[str] = INSTRUMENT_INPUTS
+    ) -> "InstrumentConditions":
+        """Return the conditions of (n_input,) ``inputs``; an anode outside :data:`ANODES` is unknown."""
+        values = {name: float(value) for name, value in zip(names, inputs, strict=True) if np.isfinite(value)}
+        anode = next((each for each in ANODES if values.get(f"anode_{each}", 0.0) > 0.5), None)
+        return cls(anode, **{name: values[name] * scale for name, scale in _SCALES.items() if name in values})
 
     def facts(self) -> dict[str, str | float | None]:
-        """Return what is known, by name; None where it is not. JSON-serialisable."""
+        """Return the values by name, None where unknown; JSON-serialisable."""
         return asdict(self)
 
 
-def known_of(instrument: Instrument, detector: Detector | None = None) -> KnownInstrument:
-    """Return all that an instrument's description says.
+def conditions_of(instrument: Instrument, detector: Detector | None = None) -> InstrumentConditions:
+    """Return the conditions of an instrument, all known.
 
     Parameters
     ----------
     instrument : Instrument
         Its tube and geometry. An explicit source spectrum has no anode and no voltage.
     detector : Detector or None
-        Another one than the instrument's; of it the resolution (FWHM at Mn K-alpha) is told.
+        Detector that replaces the instrument's; its resolution (FWHM at Mn K-alpha) is used.
     """
     geometry, tube = instrument.geometry, instrument.tube
     has_tube = instrument.source_spectrum is None
     sigma = float(resolution_sigma(detector or instrument.detector, np.asarray(MN_K_ALPHA_KEV)))
-    return KnownInstrument(
+    return InstrumentConditions(
         anode=tube.anode if has_tube else None,
         voltage_kv=tube.voltage_kv if has_tube else None,
         incidence_deg=geometry.incidence_angle_deg,
@@ -95,11 +97,11 @@ def instrument_inputs(instrument: Instrument, detector: Detector | None = None) 
     Parameters
     ----------
     instrument, detector : Instrument, Detector or None
-        As of :func:`known_of`.
+        See :func:`conditions_of`.
 
     Returns
     -------
     (n_input,) float32 array
-        NaN where not known.
+        NaN where unknown.
     """
-    return known_of(instrument, detector).inputs()
+    return conditions_of(instrument, detector).inputs()

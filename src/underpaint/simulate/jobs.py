@@ -1,4 +1,4 @@
-"""Jobs for ``underpaint simulate``: what a training library holds, and which half of it needs the transport."""
+"""Jobs of ``underpaint simulate``: content of a training library, and which settings require the transport."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -51,13 +51,13 @@ class LibrarySettings(BaseModel):
         False, description="all kinds of instrument, support and backing, detector paths, strong pile-up (random)"
     )
 
-    renders: int = Field(3, ge=1, le=32, description="detectors and energy axes that each is seen with (random)")
+    renders: int = Field(3, ge=1, le=32, description="detectors and energy axes per stratigraphy (random)")
     detector: str | Detector | None = Field(
         None, description="detector of this preset or file, or a table; None: the instrument's, or random ones"
     )
     gain_error: float = Field(0.003, ge=0, lt=0.1, description="most that the energy axis is stretched (random)")
     zero_error_kev: float = Field(0.02, ge=0, lt=1, description="most that the energy axis is shifted, keV (random)")
-    places: bool = Field(False, description="labels for the surface and below it, too, beside those anywhere (random)")
+    places: bool = Field(False, description="labels for the surface and below it as well as anywhere (random)")
     render_seed: int | None = Field(None, ge=0, description="of detectors, energy axes and backgrounds; None: as seed")
 
 
@@ -67,7 +67,7 @@ def resolved(settings: LibrarySettings) -> LibrarySettings:
     Raises
     ------
     SampleError
-        No pigment of the palette can be seen.
+        No pigment of the palette has a detectable line.
     """
     update: dict[str, Any] = {}
     if isinstance(settings.instrument, str) and settings.instrument not in preset_names():
@@ -79,9 +79,7 @@ def resolved(settings: LibrarySettings) -> LibrarySettings:
     job = settings.model_copy(update=update)
     if job.kind == "random" and not outputs_for(job_palette(job)).names:
         named = ", ".join(job_palette(job)) or "it is empty"
-        raise SampleError(
-            f"Cannot simulate with this palette ({named}): none of its pigments has a line that X-rays show."
-        )
+        raise SampleError(f"Cannot simulate with this palette ({named}): none of its pigments has a detectable line.")
     return job
 
 
@@ -113,7 +111,7 @@ def job_palette(settings: LibrarySettings) -> tuple[str, ...]:
 
 
 def job_outputs(settings: LibrarySettings) -> Outputs:
-    """Return the labels that a job's spectra bear."""
+    """Return the labels of a job's spectra."""
     if settings.kind == "paper":
         return outputs_for(paper_classes(), with_groups=False)
     outputs = outputs_for(job_palette(settings))

@@ -1,4 +1,4 @@
-"""Labels and the counts at which each becomes visible, from the forward model's own bookkeeping."""
+"""Labels and the counts at which each becomes detectable, from the contributions of the forward model."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,13 +15,13 @@ from underpaint.simulate.outputs import Outputs, families_of, group_element, lab
 NEVER = 1e15
 """Counts that no scan collects."""
 MODEL_ERROR = 0.02
-"""Relative error of what lies under lines, by which it is judged whether they show."""
+"""Relative error of the background under lines, for the decision whether they are detectable."""
 SHOWN_SIGMAS, HIDDEN_SIGMAS = 3.0, 0.7
-"""How far lines rise over what lies under them where they show, and up to which they do not."""
+"""Standard deviations over the background from which lines are detectable, and up to which they are not."""
 
 
 def pigments_in(stratigraphy: Stratigraphy) -> set[str]:
-    """Return the names of all pigments in a stratigraphy, the ground included, for every place where they are."""
+    """Return the names of all pigments in a stratigraphy, including the ground, for every place."""
     return {
         at_place(name, place)
         for place in PLACES
@@ -37,13 +37,13 @@ def layers_at(stratigraphy: Stratigraphy, place: Place) -> list[int]:
 
 
 def surface_thickness_um(stratigraphies: Sequence[Stratigraphy]) -> NDArray[np.float32]:
-    """Return (n_sample,) the thickness of the uppermost layer of paint, um; NaN where there is none."""
+    """Return the (n_sample,) thickness of the uppermost layer of paint, um; NaN without paint."""
     top = [entry.layers[layers[0]] if (layers := layers_at(entry, "surface")) else None for entry in stratigraphies]
     return np.asarray([np.nan if layer is None else layer.thickness_um for layer in top], dtype=np.float32)
 
 
 def surface_shares(stratigraphies: Sequence[Stratigraphy], outputs: Outputs) -> NDArray[np.float32]:
-    """Return (n_sample, n_material) what each material brings to the mass of the dry pigments at the surface.
+    """Return the (n_sample, n_material) share of each material in the dry pigments at the surface.
 
     The materials are those that ``outputs`` names without a place. A group's share is that of its members; a pigment
     of two groups counts wholly in both.
@@ -55,8 +55,8 @@ def surface_shares(stratigraphies: Sequence[Stratigraphy], outputs: Outputs) -> 
             pigments = stratigraphy.layers[depth].pigments
             total = sum(pigments.values())
             for name, fraction in pigments.items():
-                for own in {name, *library()[name].groups} & column.keys():
-                    shares[row, column[own]] += fraction / total
+                for label in {name, *library()[name].groups} & column.keys():
+                    shares[row, column[label]] += fraction / total
     return shares
 
 
@@ -79,7 +79,7 @@ def element_shares(stratigraphies: Sequence[Stratigraphy], names: Sequence[str])
     -------
     (n_sample, n_name) array
         The largest of the layers at the place, ground included, support and varnish not; pigment, companion and trace
-        together. Zero where there is none.
+        together. Zero if absent.
     """
     shares = np.zeros((len(stratigraphies), len(names)), dtype=np.float32)
     elements = [(group_element(group), place) for group, place in map(split_place, names)]
@@ -104,10 +104,10 @@ def lines_needed(
     axis: EnergyAxis,
     added: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return total counts from which the lines of each group's element show, whatever brings them, and up to which not.
+    """Return total counts from which the lines of each group's element are detectable, and up to which they are not.
 
-    Paint, ground, trace, support and the instrument count alike; at the surface the uppermost layer of paint, below it
-    every layer under that one, the support among them. What lies under the lines is known to 2 % (``MODEL_ERROR``).
+    Paint, ground, trace, support and instrument count equally; at the surface only the uppermost layer of paint, below
+    it every lower layer including the support. The background under the lines has an error of 2 % (``MODEL_ERROR``).
 
     Parameters
     ----------
@@ -121,8 +121,8 @@ def lines_needed(
     Returns
     -------
     needed, hidden : (n_sample, n_name) float32 arrays
-        From ``needed`` counts on the lines rise by ``SHOWN_SIGMAS``, up to ``hidden`` by less than ``HIDDEN_SIGMAS``.
-        Infinite for never, and for ever; NaN where there is no photon of these lines.
+        Above ``needed`` counts the lines exceed ``SHOWN_SIGMAS``, below ``hidden`` counts they stay under
+        ``HIDDEN_SIGMAS``. Infinite for never and always; NaN without photons of these lines.
     """
     photons = emission.layer_photons * efficiency(detector, emission.lines.energy_kev)
     needed = np.full((2, len(stratigraphies), len(names)), np.nan, dtype=np.float32)
@@ -209,12 +209,12 @@ def _layers_seen(stratigraphies: Sequence[Stratigraphy], n_layer: int, place: Pl
     """Return (n_sample, n_layer) which layers are at a place, supports included."""
     depth = np.arange(n_layer)
     top = np.asarray([next(iter(layers_at(entry, "surface")), n_layer) for entry in stratigraphies])[:, None]
-    seen = {"anywhere": depth >= 0, "surface": depth == top, "below": depth > top}[place]
-    return np.broadcast_to(seen, (len(stratigraphies), n_layer)).astype(np.float64)
+    selected = {"anywhere": depth >= 0, "surface": depth == top, "below": depth > top}[place]
+    return np.broadcast_to(selected, (len(stratigraphies), n_layer)).astype(np.float64)
 
 
 def materials(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the pigments and groups that names of answers speak of, without places."""
+    """Return the pigments and groups of output names, without places."""
     return tuple(dict.fromkeys(split_place(name)[0] for name in names))
 
 
@@ -228,9 +228,9 @@ def visibility(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Return the labels and the total counts at which each is visible.
 
-    A label is visible when the counts of its own key lines exceed ``3 sqrt(2 B)``, B the other counts under
-    them: with shares s and b of the spectrum, at ``18 b / s**2`` counts in the whole spectrum. A pigment that
-    counts as several groups is visible when all of them are. At a place only the lines from there are its own.
+    A label is detectable when the counts of its key lines exceed ``3 sqrt(2 B)``, B the other counts under them: with
+    shares s and b of the spectrum, at ``18 b / s**2`` total counts. A pigment of several groups is detectable when all
+    of them are. At a place, only lines from there count.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ def visibility(
     -------
     labels : (n_sample, n_name) uint8 array
     counts : (n_sample, n_name) float32 array
-        Total counts within the recorded range; infinite where the label is absent or never visible.
+        Total counts within the recorded range; infinite where the label is absent or never detectable.
     """
     labels = label_matrix([pigments_in(entry) for entry in stratigraphies], outputs)
     needed = np.full(labels.shape, np.inf, dtype=np.float32)
@@ -268,16 +268,16 @@ def _needed(
 ) -> NDArray[np.float64]:
     worst = np.zeros(rows.size)
     material, place = split_place(name)
-    for group in (split_place(own)[0] for own in outputs.groups[outputs.index(name)]):
+    for group in (split_place(label)[0] for label in outputs.groups[outputs.index(name)]):
         families = np.isin(np.asarray(emission.lines.family), families_of((group,)))
-        share = own_share(material, group, [stratigraphies[row] for row in rows], line_counts.shape[1], place)
-        own = np.einsum("nl,nlm->nm", share, line_counts[rows][:, :, families])
+        share = element_share(material, group, [stratigraphies[row] for row in rows], line_counts.shape[1], place)
+        line_counts_of_group = np.einsum("nl,nlm->nm", share, line_counts[rows][:, :, families])
         energy = emission.lines.energy_kev[families]
-        worst = np.maximum(worst, counts_needed(own, energy, expected[rows], axis, detector))
+        worst = np.maximum(worst, counts_needed(line_counts_of_group, energy, expected[rows], axis, detector))
     return worst
 
 
-def own_share(
+def element_share(
     name: str, group: str, stratigraphies: Sequence[Stratigraphy], n_layer: int, place: Place = "anywhere"
 ) -> NDArray[np.float64]:
     """Return (n_sample, n_layer) the share of the group's element that the named pigment or group brings at a place."""
@@ -285,8 +285,8 @@ def own_share(
     share = np.zeros((len(stratigraphies), n_layer))
     for row, stratigraphy in enumerate(stratigraphies):
         for depth in layers_at(stratigraphy, place):
-            brought = pigment_share(stratigraphy.layers[depth], element)
-            share[row, depth] = sum(part for key, part in brought.items() if _belongs(key, name, group))
+            by_pigment = pigment_share(stratigraphy.layers[depth], element)
+            share[row, depth] = sum(part for key, part in by_pigment.items() if _belongs(key, name, group))
     return share
 
 

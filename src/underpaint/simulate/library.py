@@ -17,9 +17,9 @@ from underpaint.errors import OutputError
 from underpaint.physics.atomic import family_lines
 from underpaint.physics.forward import Emission, emit, pile_up, render, resolution_sigma
 from underpaint.physics.instrument import Detector, load_instrument
-from underpaint.runtime.executors import Crew, crew_of, in_order
-from underpaint.runtime.pieces import Pieces, pieces_of, was_cut_off_at_the_end
-from underpaint.runtime.progress import Progress, silent
+from underpaint.runtime.executors import Executor, make_executor, ordered_results
+from underpaint.runtime.pieces import ChunkStore, finalize_interrupted, open_chunk_store
+from underpaint.runtime.progress import Progress, no_progress
 from underpaint.simulate.draw import RandomStratigraphies, StratigraphySampler
 from underpaint.simulate.instrument_inputs import INSTRUMENT_INPUTS, instrument_inputs
 from underpaint.simulate.jobs import (
@@ -67,7 +67,7 @@ PAPER_INSTRUMENT = "elio"
 
 
 def transport_chunk(settings: LibrarySettings, index: int) -> Photons:
-    """Return the photons of a chunk; its random numbers depend on the seed and the chunk's index alone."""
+    """Return the photons of a chunk; its random numbers depend only on the seed and the chunk's index."""
     return _paper(settings, index) if settings.kind == "paper" else _random(settings, index)
 
 
@@ -99,19 +99,19 @@ BLANK_FAMILIES = (("Ar", "K"), ("Ni", "K"), ("Cu", "K"), ("Fe", "K"), ("Zr", "K"
 BLANK_CHANCE = (0.7, 0.08, 0.08, 0.08, 0.05, 0.03, 0.03, 0.03)
 PILE_UP_CHANCE = 0.5
 PILE_UP, PILE_UP_VARIED = (1e-4, 0.03), (1e-4, 0.15)
-"""Share of the photons that meet another."""
+"""Pile-up probability."""
 SCATTER, SCATTER_VARIED = (0.6, 2.5), (0.4, 4.0)
 """Scatter over that of the forward model."""
 PULSE_PAIR_US = 0.5
-"""A usual fast channel; what counts is its product with the rate, which is drawn."""
+"""A usual fast channel; only its product with the rate, which is random, matters."""
 
 
 @dataclass(frozen=True)
 class Chunk:
     """Labelled spectra of one chunk; the arrays' first axis is the spectrum.
 
-    Beside what :func:`~.simulate_library` describes: thickness (um) and shares by mass of the pigments
-    of the uppermost paint, and what a network may be told of the instrument.
+    In addition to :func:`~.simulate_library`: thickness (um) and mass fractions of the pigments of the uppermost paint,
+    and the instrument conditions for networks.
     """
 
     expected: NDArray[np.float32]
@@ -129,7 +129,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class _View:
-    """The stratigraphies of a chunk as one detector sees them; arrays as in a chunk."""
+    """The stratigraphies of a chunk measured by one detector; arrays as in a chunk."""
 
     expected: NDArray[np.float32]
     recorded: NDArray[np.float32]
@@ -149,7 +149,7 @@ def chunk_to_bytes(chunk: Chunk) -> bytes:
 
 
 def render_chunk(settings: LibrarySettings, index: int, photons: Photons) -> Chunk:
-    """Return the spectra of a chunk; its random numbers depend on the seed of rendering and the index alone."""
+    """Return the spectra of a chunk; its random numbers depend only on the seed of rendering and the index."""
     if settings.kind == "paper":
         return _chunk(settings, index, photons, [_as_it_is(settings, photons)])
     seed = settings.seed if settings.render_seed is None else settings.render_seed
@@ -159,16 +159,18 @@ def render_chunk(settings: LibrarySettings, index: int, photons: Photons) -> Chu
 
 def _chunk(settings: LibrarySettings, index: int, photons: Photons, views: Sequence[_View]) -> Chunk:
     samples, n_view, outputs = photons.stratigraphies, len(views), job_outputs(settings)
-    told = [np.tile(instrument_inputs(photons.instrument, own.detector), (len(samples), 1)) for own in views]
+    instrument_columns = [
+        np.tile(instrument_inputs(photons.instrument, item.detector), (len(samples), 1)) for item in views
+    ]
     return Chunk(
-        expected=np.concatenate([own.expected for own in views]),
-        recorded=np.concatenate([own.recorded for own in views]),
-        labels=np.concatenate([own.labels for own in views]),
-        counts_needed=np.concatenate([own.counts_needed for own in views]),
+        expected=np.concatenate([item.expected for item in views]),
+        recorded=np.concatenate([item.recorded for item in views]),
+        labels=np.concatenate([item.labels for item in views]),
+        counts_needed=np.concatenate([item.counts_needed for item in views]),
         source=np.tile(np.arange(len(samples), dtype=np.int32) + index * settings.chunk, n_view),
         surface_um=np.tile(surface_thickness_um(samples), n_view),
         surface_share=np.tile(surface_shares(samples, outputs), (n_view, 1)),
-        instrument=np.concatenate(told),
+        instrument=np.concatenate(instrument_columns),
         lines_needed=np.concatenate([view.lines[0] for view in views]),
         lines_hidden=np.concatenate([view.lines[1] for view in views]),
         amount=np.tile(element_shares(samples, group_names(outputs.names)), (n_view, 1)),
@@ -192,24 +194,24 @@ def _varied(rng: np.random.Generator, settings: LibrarySettings, photons: Photon
     detector = _detector(rng, settings, photons)
     emission = _scatter_jitter(rng, photons.emission, SCATTER_VARIED if settings.varied else SCATTER)
     recorded = _random_range(rng, photons.instrument.highest_kev)
-    seen = _miscalibrated(rng, axis, settings)
-    expected = np.asarray(render(emission, detector, seen), dtype=np.float64)
-    added, added_lines = _blank(rng, expected.sum(axis=1), seen, detector)
-    expected = _piled_up(rng, expected + added, detector, seen, PILE_UP_VARIED if settings.varied else PILE_UP)
+    assumed_axis = _miscalibrated(rng, axis, settings)
+    expected = np.asarray(render(emission, detector, assumed_axis), dtype=np.float64)
+    added, added_lines = _blank(rng, expected.sum(axis=1), assumed_axis, detector)
+    expected = _piled_up(rng, expected + added, detector, assumed_axis, PILE_UP_VARIED if settings.varied else PILE_UP)
     centre = axis.energy_kev
     expected[:, (centre < recorded[0]) | (centre > recorded[1])] = 0.0
-    labels, needed = visibility(photons.stratigraphies, emission, expected, outputs, detector, seen)
+    labels, needed = visibility(photons.stratigraphies, emission, expected, outputs, detector, assumed_axis)
     groups = group_names(outputs.names)
-    lines = lines_needed(photons.stratigraphies, emission, expected, groups, detector, seen, added_lines)
+    lines = lines_needed(photons.stratigraphies, emission, expected, groups, detector, assumed_axis, added_lines)
     expected /= expected.sum(axis=1, keepdims=True)
     ranges = np.tile(np.asarray(recorded, dtype=np.float32), (len(expected), 1))
     return _View(expected.astype(np.float32), ranges, labels, needed, lines, detector)
 
 
 def _detector(rng: np.random.Generator, settings: LibrarySettings, photons: Photons) -> Detector:
-    given = job_detector(settings)
-    if given is not None:
-        return given
+    detector = job_detector(settings)
+    if detector is not None:
+        return detector
     if settings.instrument is not None:
         return photons.instrument.detector
     return any_detector(rng) if settings.varied else random_detector(rng)
@@ -230,7 +232,7 @@ def _piled_up(
     axis: EnergyAxis,
     share: tuple[float, float],
 ) -> NDArray[np.float64]:
-    """Return spectra with pile-up in half of the cases: some share of the photons meets another."""
+    """Return spectra, half of them with pile-up of a random probability."""
     if rng.random() > PILE_UP_CHANCE:
         return expected
     rate = log_uniform(rng, *share) * 1e6 / PULSE_PAIR_US
@@ -254,7 +256,7 @@ def _random_range(rng: np.random.Generator, voltage_kv: float) -> tuple[float, f
 def _blank(
     rng: np.random.Generator, totals: NDArray[np.float64], axis: EnergyAxis, detector: Detector
 ) -> tuple[NDArray[np.float64], dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]]:
-    """Return what the instrument itself brings: argon of the air, lines of its metal parts, a smooth background.
+    """Return the instrument's contribution: argon in air, lines of its metal parts, a smooth background.
 
     Returns
     -------
@@ -300,12 +302,12 @@ def simulate_library(
     scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Simulate a training library; a call that was interrupted, or killed, is taken up again by the next one.
+    """Simulate a training library; the next call resumes one that was interrupted or killed.
 
     Parameters
     ----------
     settings : LibrarySettings
-        What to draw.
+        Settings of the library.
     out : path
         HDF5 file with ``expected`` (n, n_bin) noise-free spectra that sum to one over the recorded range,
         ``recorded`` (n, 2) start and stop, keV, ``labels`` and ``counts_needed`` (n, n_name), ``source`` (n,);
@@ -315,86 +317,97 @@ def simulate_library(
         the element in the dry paint;
         ``instrument`` (n, n_input) as :data:`underpaint.simulate.instrument_inputs.INSTRUMENT_INPUTS` names them.
     photons : path, optional
-        HDF5 file that keeps the photons. If it is there, the transport is not repeated: only what a detector and
-        its electronics make of the photons is computed.
+        HDF5 file of the photons. If it exists, the transport is not repeated; only detector and electronics are
+        simulated.
     workers : int, optional
         Processes; None: one per core.
     scheduler : str, optional
-        Address of a dask.distributed scheduler, whose workers then do the work.
+        Address of a dask.distributed scheduler, whose workers are used.
     progress : callable, optional
 
     Raises
     ------
     OutputError
-        The file exists, was begun with other settings, or the photons are those of another job.
+        The file exists, was started with other settings, or the photons are those of another job.
 
     Notes
     -----
-    The result depends on neither workers nor scheduler, to the last bit, on processors of one kind (linear algebra
-    takes other instructions, and so rounds otherwise, on others).
+    On processors of one kind the result is bit-identical for any workers or scheduler (other processors round
+    differently in linear algebra).
     """
     job, target = resolved(settings), Path(out)
-    if was_cut_off_at_the_end(target, _library_job(job)):
+    if finalize_interrupted(target, _library_job(job)):
         return target
-    show = progress or silent
-    with pieces_of(target, _library_job(job), n_chunk(job)) as pieces, crew_of(workers, scheduler) as crew:
+    show = progress or no_progress
+    with (
+        open_chunk_store(target, _library_job(job), n_chunk(job)) as pieces,
+        make_executor(workers, scheduler) as executor,
+    ):
         if photons is None:
-            _work(crew, pieces, job, _direct, ((index, (job, index)) for index in pieces.missing()), "Simulating", show)
+            _work(
+                executor,
+                pieces,
+                job,
+                _direct,
+                ((index, (job, index)) for index in pieces.missing()),
+                "Simulating",
+                show,
+            )
         else:
-            transport_to(Path(photons), job, crew, show)
+            transport_to(Path(photons), job, executor, show)
             with open_photons(photons) as file:
                 tasks = ((index, (job, index, chunk_bytes(file, index))) for index in pieces.missing())
-                _work(crew, pieces, job, _from_photons, tasks, "Rendering", show)
+                _work(executor, pieces, job, _from_photons, tasks, "Rendering", show)
         show("Writing", 0, 1)
         pieces.join(lambda file, chunks: _write_library(file, chunks, job))
     return target
 
 
-def transport_to(path: Path, job: LibrarySettings, crew: Crew, show: Progress) -> None:
-    """Make a file of photons, unless it is there.
+def transport_to(path: Path, job: LibrarySettings, executor: Executor, show: Progress) -> None:
+    """Make a file of photons, unless it exists.
 
     Raises
     ------
     OutputError
-        It holds the photons of another job.
+        It contains the photons of another job.
     """
-    wanted = transport_settings(job)
-    if was_cut_off_at_the_end(path, wanted):
+    request = transport_settings(job)
+    if finalize_interrupted(path, request):
         return
     if path.exists():
-        open_photons_of(path, wanted).close()
+        open_photons_of(path, request).close()
         return
-    with pieces_of(path, wanted, n_chunk(job)) as pieces:
-        _work(crew, pieces, job, _photons, ((index, (job, index)) for index in pieces.missing()), "Photons", show)
+    with open_chunk_store(path, request, n_chunk(job)) as pieces:
+        _work(executor, pieces, job, _photons, ((index, (job, index)) for index in pieces.missing()), "Photons", show)
         show("Writing", 0, 1)
         pieces.join(lambda file, chunks: write_photons_file(file, chunks, job.seed))
 
 
-def open_photons_of(path: Path, wanted: dict[str, Any]) -> h5py.File:
-    """Open a file of photons, if they are those of the job that is wanted.
+def open_photons_of(path: Path, request: dict[str, Any]) -> h5py.File:
+    """Open a file of photons, if they are those of the requested job.
 
     Raises
     ------
     OutputError
         They are those of another job.
     """
-    file, wanted = open_photons(path), json.loads(json.dumps(wanted))
-    # a file that was written before a setting came was made with its default
-    held = LibrarySettings().model_dump(mode="json") | json.loads(file.attrs["job"])
-    differ = [name for name in wanted if held.get(name) != wanted[name]]
+    file, request = open_photons(path), json.loads(json.dumps(request))
+    # a file written before a setting existed was made with its default
+    stored = LibrarySettings().model_dump(mode="json") | json.loads(file.attrs["job"])
+    differ = [name for name in request if stored.get(name) != request[name]]
     if not differ:
         return file
     file.close()
-    faults = "; ".join(_difference(name, held.get(name), wanted[name]) for name in differ)
+    faults = "; ".join(_difference(name, stored.get(name), request[name]) for name in differ)
     raise OutputError(
         f"Cannot render the photons {path}: they are those of another job ({faults}). Choose another name."
     )
 
 
-def _difference(name: str, there: Any, here: Any) -> str:
-    if isinstance(here, dict | list):
+def _difference(name: str, stored: Any, requested: Any) -> str:
+    if isinstance(requested, dict | list):
         return f"{name} differs"
-    return f"{name}: {there} there, {here} wanted"
+    return f"{name}: {stored} there, {requested} wanted"
 
 
 def write_photons_file(file: h5py.File, chunks: Iterator[h5py.File], seed: int) -> None:
@@ -406,12 +419,12 @@ def write_photons_file(file: h5py.File, chunks: Iterator[h5py.File], seed: int) 
 
 
 def make_chunk(settings: LibrarySettings, index: int) -> Chunk:
-    """Simulate one chunk; it depends on the seeds and the chunk's index alone."""
+    """Simulate one chunk; it depends only on the seeds and the chunk's index."""
     return render_chunk(settings, index, transport_chunk(settings, index))
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what made a file."""
+    """Return the versions of the software that makes a file."""
     return {name: version(name) for name in ("underpaint", "numpy", "scipy", "xraylib", "h5py")}
 
 
@@ -428,21 +441,21 @@ def _from_photons(settings: LibrarySettings, index: int, data: bytes) -> bytes:
 
 
 def _work(
-    crew: Crew,
-    pieces: Pieces,
+    executor: Executor,
+    pieces: ChunkStore,
     job: LibrarySettings,
     function: Callable[..., bytes],
     tasks: Tasks,
-    what: str,
+    task: str,
     show: Progress,
 ) -> None:
     total = n_stratigraphies(job)
-    done = total - sum(chunk_size(job, index) for index in pieces.missing())
-    show(what, done, total)
-    for index, data in in_order(crew, function, tasks):
+    completed = total - sum(chunk_size(job, index) for index in pieces.missing())
+    show(task, completed, total)
+    for index, data in ordered_results(executor, function, tasks):
         pieces.save(index, data)
-        done += chunk_size(job, index)
-        show(what, done, total)
+        completed += chunk_size(job, index)
+        show(task, completed, total)
 
 
 def _library_job(job: LibrarySettings) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Virtual mock-up panels: paint strips that cross, scanned by a virtual instrument.
 
-They stand in place of the paper's, which are not public: every figure made from them is called virtual.
+They replace the paper's mock-ups, which are not public; every figure made from them is called virtual.
 """
 
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Mockups:
-    """Counted spectra of known structures: the 64 of Table 2, virtual, or a user's.
+    """Spectra of known structures: the 64 of Table 2, virtual, or a user's.
 
     Parameters
     ----------
@@ -42,15 +42,15 @@ class Mockups:
     top, bottom : (n,) arrays of str
         Names of the paints: ``Top 1``, ``Bottom 2B``.
     top_um : (n,) array
-        Thickness of the top, um; NaN where it is not known.
+        Thickness of the top, um; NaN if unknown.
     pigments : tuple of n tuples of str
-        What lies in top and bottom, by pigment name.
+        Pigments of top and bottom.
     instrument : Instrument
         The machine that looked: an ELIO, perturbed.
     axis : EnergyAxis
         As the machine states it; by default the channels of the paper's network.
     stratigraphies : tuple of Stratigraphy
-        What was painted; empty where the mock-ups are measured ones.
+        Stratigraphies; empty for measured mock-ups.
     """
 
     counts: NDArray[np.int32] | NDArray[np.float32]
@@ -73,7 +73,7 @@ class Mockups:
 
 
 def paint_mockups(n_spectra: int, counts: float, seed: int, axis: EnergyAxis = XU_NETWORK_AXIS) -> Mockups:
-    """Paint and measure the virtual mock-ups; everything is drawn from the seed.
+    """Paint and measure the virtual mock-ups; all random values follow from the seed.
 
     Parameters
     ----------
@@ -85,12 +85,12 @@ def paint_mockups(n_spectra: int, counts: float, seed: int, axis: EnergyAxis = X
     axis : EnergyAxis
         As the machine states it.
 
-    The machine is an ELIO whose tube, angles, air and response are off by a little; each strip grows from its
-    thinnest to its thickest; binder and density scatter from spectrum to spectrum, and the calibration drifts. The
-    physics is the full forward model: scatter, all orders, noise.
+    The instrument is an ELIO with slightly perturbed tube, angles, air and response; each strip increases from its
+    thinnest to its thickest point; binder and density vary between spectra, and the calibration drifts. The physics is
+    the full forward model: scatter, all orders, noise.
     """
     rng = np.random.default_rng(seed)
-    instrument = machine(rng)
+    instrument = perturbed_instrument(rng)
     recipe = load_recipe("table2")
     pairs = [(top, bottom) for top in recipe.tops for bottom in recipe.bottoms]
     sizes = [len(part) for part in np.array_split(np.arange(n_spectra), len(pairs))]
@@ -109,8 +109,8 @@ def paint_mockups(n_spectra: int, counts: float, seed: int, axis: EnergyAxis = X
     )
 
 
-def machine(rng: np.random.Generator) -> Instrument:
-    """Return an ELIO as one could meet it; measured tubes have lines up to 1.7 times as strong as Ebel's."""
+def perturbed_instrument(rng: np.random.Generator) -> Instrument:
+    """Return a realistic ELIO; measured tubes have lines up to 1.7 times as strong as Ebel's."""
     elio = perturbed(load_instrument(INSTRUMENT), rng)
     tube = elio.tube
     window = tube.window.model_copy(update={"thickness_um": tube.window.thickness_um * rng.lognormal(0.0, 0.2)})
@@ -160,8 +160,8 @@ def _measure(
         emission = emit(stratigraphies[start : start + AT_ONCE], instrument, single=True)
         # the calibration drifts from part to part, as it does in the course of a day
         gain, zero = 1.0 + rng.normal(0.0, GAIN_DRIFT), rng.normal(0.0, ZERO_DRIFT_KEV)
-        seen = EnergyAxis(axis.gain_kev * gain, axis.zero_kev * gain + zero, axis.n_channel)
-        parts.append(np.asarray(render(emission, instrument.detector, seen), dtype=np.float64))
+        assumed_axis = EnergyAxis(axis.gain_kev * gain, axis.zero_kev * gain + zero, axis.n_channel)
+        parts.append(np.asarray(render(emission, instrument.detector, assumed_axis), dtype=np.float64))
     expected = np.concatenate(parts)
     return count(expected * counts / expected.sum(axis=1).mean(), rng=rng)
 
@@ -185,7 +185,7 @@ class PanelSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Panel:
-    """A scanned virtual panel with what lies under each pixel.
+    """A scanned virtual panel with the ground truth of each pixel.
 
     Parameters
     ----------
@@ -193,11 +193,11 @@ class Panel:
         Simulated counts.
     truth : dict
         (row, column) maps: ``top/<pigment>`` and ``bottom/<pigment>`` mass shares of the dry paint,
-        ``top_thickness_um``, ``bottom_thickness_um``, ``ground_thickness_um``; zero where there is no such layer.
+        ``top_thickness_um``, ``bottom_thickness_um``, ``ground_thickness_um``; zero without such a layer.
     stratigraphies : tuple
         One per pixel, row-major.
     labels, counts_needed, hidden : (n_pixel, n_name) arrays or None
-        Labels by output, the counts at which each is visible, and those up to which it is absent, where outputs were
+        Labels by output, the counts at which each is detectable, and those up to which it is absent, if outputs were
         given (:func:`underpaint.simulate.labels.labels_shown`).
     """
 
@@ -218,7 +218,7 @@ def make_panel(
     progress: Progress | None = None,
     block: int = 512,
 ) -> Panel:
-    """Paint and scan a virtual panel; every draw comes from ``settings.seed``.
+    """Paint and scan a virtual panel; all random values follow from ``settings.seed``.
 
     With ``lines`` a group of ``outputs`` is present where lines of its element show, whatever brings them.
 
@@ -253,7 +253,7 @@ def make_panel(
 
 @dataclass(frozen=True)
 class _Grid:
-    """What lies where: indices of the strips (-1: none) and thicknesses, (row, column)."""
+    """Layout: indices of the strips (-1: none) and thicknesses, (row, column)."""
 
     top: NDArray[np.int64]
     bottom: NDArray[np.int64]
@@ -277,7 +277,7 @@ def _lay_out(recipe: PanelRecipe, settings: PanelSettings, rng: np.random.Genera
     shape = (rows.size, columns.size)
     along_rows = np.linspace(0, 1, rows.size)[:, None]
     along_columns = np.linspace(0, 1, columns.size)[None, :]
-    # a drawn-down film thins steadily along its strip; each strip is drawn in its own direction
+    # a drawn-down film becomes thinner along its strip; each strip has a random direction
     top_slope = _direction(rng, len(recipe.tops), rows)[:, None] * (along_columns - 0.5) + 0.5
     bottom_slope = _direction(rng, len(recipe.bottoms), columns)[None, :] * (along_rows - 0.5) + 0.5
     return _Grid(

@@ -1,4 +1,4 @@
-"""What a network answers: equivalence groups first, then the pigments in them."""
+"""Outputs of a network: equivalence groups first, then the pigments in them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from underpaint.physics.materials import Pigment, library
 
 @dataclass(frozen=True)
 class Outputs:
-    """The names a network answers, and the lines that show each.
+    """Outputs of a network, and the lines that show each.
 
     Parameters
     ----------
     names, kinds, labels : tuple of str
-        Snake-case names, with the place where they speak of one (:func:`underpaint.data.maps.at_place`); "group" or
-        "member"; names for people.
+        Snake-case names, with the place if any (:func:`underpaint.data.maps.at_place`); "group" or
+        "member"; names for display.
     groups : tuple of tuple of str
-        The elementary groups that each name counts as.
+        The elementary groups of each name.
     elements : tuple of tuple of str
         The line families that show each name, strongest first.
     """
@@ -52,7 +52,9 @@ class Outputs:
             names=tuple(at_place(name, place) for place in PLACES for name in self.names),
             kinds=self.kinds * len(PLACES),
             labels=tuple(label + PLACE_WORDS[place] for place in PLACES for label in self.labels),
-            groups=tuple(tuple(at_place(own, place) for own in groups) for place in PLACES for groups in self.groups),
+            groups=tuple(
+                tuple(at_place(group, place) for group in groups) for place in PLACES for groups in self.groups
+            ),
             elements=self.elements * len(PLACES),
         )
 
@@ -60,7 +62,7 @@ class Outputs:
 def outputs_for(pigments: Sequence[str], *, with_groups: bool = True) -> Outputs:
     """Return the outputs for a palette: its visible groups, then every pigment that has one.
 
-    Pigments without a visible group (carbon black, lakes on alumina) get no output: X-rays cannot show them.
+    Pigments without a detectable group (carbon black, lakes on alumina) have no output.
     """
     members = [library()[name] for name in pigments]
     visible = {group.name: group for group in library().groups if group.visible}
@@ -79,13 +81,13 @@ def outputs_for(pigments: Sequence[str], *, with_groups: bool = True) -> Outputs
 
 
 def families_of(groups: Sequence[str]) -> tuple[str, ...]:
-    """Return the line families that show the named groups."""
+    """Return the line families of the named groups."""
     table = {group.name: group for group in library().groups}
     return tuple(family for name in groups for family in table[name].key_families)
 
 
 def group_element(group: str) -> str:
-    """Return the element whose lines show a group."""
+    """Return the element of a group."""
     return str(next(entry.element for entry in library().groups if entry.name == group))
 
 

@@ -17,20 +17,20 @@ from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Layer, Stratigraphy
 
 ENERGIES = ("source_kev", "width_kev", "compton_kev", "compton_width_kev")
-"""Arrays of an emission that are energies, kept in 64 bits; its photons are kept in 32."""
+"""Arrays of an emission that are energies, stored in 64 bits; photons are stored in 32."""
 PHOTONS = tuple(field.name for field in fields(Emission) if field.name not in {"lines", *ENERGIES})
 CHUNKS = "chunks"
 
 
 @dataclass(frozen=True)
 class Photons:
-    """What leaves some stratigraphies towards a detector.
+    """Emission of stratigraphies towards a detector.
 
     Parameters
     ----------
     stratigraphies : tuple of Stratigraphy
     instrument : Instrument
-        That they were seen with; its detector plays no part in the photons.
+        Their instrument; the photons do not depend on its detector.
     emission : Emission
         Rounded to 32 bits (a relative 6e-8), the precision of the file, in arrays of 64 bits: spectra rendered from
         memory and from a file are then equal to the last bit.
@@ -42,7 +42,7 @@ class Photons:
 
 
 def make_photons(stratigraphies: Sequence[Stratigraphy], instrument: Instrument, emission: Emission) -> Photons:
-    """Return photons in the precision that a file keeps."""
+    """Return photons in the precision of the file."""
     arrays: dict[str, Any] = {name: _rounded(getattr(emission, name)) for name in PHOTONS}
     arrays |= {name: np.asarray(getattr(emission, name), dtype=np.float64) for name in ENERGIES}
     return Photons(tuple(stratigraphies), instrument, Emission(lines=emission.lines, **arrays))
@@ -104,7 +104,7 @@ def read_photons(path: str | Path) -> Iterator[Photons]:
     Raises
     ------
     ScanError
-        The file is missing or holds no photons.
+        The file is missing or contains no photons.
     """
     with open_photons(path) as file:
         for name in sorted(file[CHUNKS]):
@@ -117,10 +117,10 @@ def open_photons(path: str | Path) -> h5py.File:
     Raises
     ------
     ScanError
-        The file is missing or holds no photons.
+        The file is missing or contains no photons.
     """
     try:
-        if not Path(path).is_file():  # a pipe would never answer
+        if not Path(path).is_file():  # reading a pipe would block
             raise OSError("there is no such file")
         file = h5py.File(path, "r")
     except OSError as error:
@@ -129,7 +129,7 @@ def open_photons(path: str | Path) -> h5py.File:
         ) from error
     if CHUNKS not in file or "job" not in file.attrs:
         file.close()
-        raise ScanError(f"Cannot use {path}: it holds no photons. Write them with `underpaint simulate --photons`.")
+        raise ScanError(f"Cannot use {path}: it contains no photons. Write them with `underpaint simulate --photons`.")
     return file
 
 

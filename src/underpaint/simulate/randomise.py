@@ -1,4 +1,4 @@
-"""Random instruments: what a network must be indifferent to."""
+"""Random instruments, to which a network must be robust."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ def random_instrument(rng: np.random.Generator) -> Instrument:
     incidence, takeoff = float(rng.uniform(45, 90)), float(rng.uniform(30, 80))
     tube = Tube(
         anode=str(rng.choice(ANODES, p=ANODE_WEIGHTS)),
-        # whole kilovolts: the tube's tables are then shared between draws
+        # integer kilovolts, so that draws share the tube's tables
         voltage_kv=float(rng.integers(20, 56)),
         window=Filter(formula="Be", density=1.848, thickness_um=float(rng.choice([50.0, 100.0, 127.0, 200.0, 300.0]))),
         # measured tubes and other codes have lines up to 1.7 times as strong as Ebel
@@ -75,7 +75,7 @@ KINDS: tuple[tuple[str, float], ...] = (
     ("polycapillary", 0.14),
     ("monochromatic", 0.03),
 )
-"""Kinds of instrument, with their weights: what is not a scanner differs in tube, filters, optics and paths."""
+"""Kinds of instrument with their weights; other kinds than scanners differ in tube, filters, optics and paths."""
 _POLYMER = ("C10H8O4", 1.38)
 _AIR = "N7O2"
 """Air without its argon, by mass within 2 %."""
@@ -84,7 +84,7 @@ _AIR = "N7O2"
 def any_instrument(rng: np.random.Generator) -> Instrument:
     """Draw an instrument of any kind: scanner, benchtop in air, helium or vacuum, hand-held, polycapillary, one energy.
 
-    What a kind does not set is that of :func:`random_instrument`.
+    Other values are those of :func:`random_instrument`.
     """
     kind, base = choose_weighted(rng, KINDS), random_instrument(rng)
     if kind == "benchtop":
@@ -112,7 +112,7 @@ def any_detector(rng: np.random.Generator) -> Detector:
 
 
 def _in_chamber(rng: np.random.Generator, geometry: Geometry) -> Geometry:
-    """Return a geometry in vacuum or helium (half of the cases; helium takes as little as vacuum), else in air."""
+    """Return a geometry in vacuum or helium (half of the cases; helium absorbs as little as vacuum), else in air."""
     paths = (0.0, 0.0) if rng.random() < 0.5 else tuple(log_uniform(rng, 0.3, 5.0) for _ in range(2))
     return geometry.model_copy(update=dict(zip(("source_air_cm", "detector_air_cm"), paths, strict=True)))
 
@@ -177,7 +177,7 @@ def choose(rng: np.random.Generator, items: Sequence[str], weights: Sequence[flo
 
 
 def choose_weighted(rng: np.random.Generator, items: Sequence[tuple[str, float]]) -> str:
-    """Draw one of some items that have their weights beside them."""
+    """Draw one of some (item, weight) pairs."""
     return choose(rng, [item for item, _ in items], [weight for _, weight in items])
 
 

@@ -82,7 +82,7 @@ def paper_classes() -> tuple[str, ...]:
 
 
 def paper_formulas() -> dict[str, str]:
-    """Return the paper's formulas where they are not the library's, by pigment name (Table 1 of Xu et al. 2022)."""
+    """Return the paper's formulas where they differ from the library's, by pigment name (Table 1 of Xu et al. 2022)."""
     table = _table()
     return {table["abbreviations"][code]: formula for code, formula in table["formulas"].items()}
 
@@ -119,7 +119,7 @@ def paper_grid(materials: str = "table2") -> list[tuple[str, str, float, float]]
 def paper_stratigraphy(upper: str, lower: str, top_um: float, bottom_um: float) -> Stratigraphy:
     """Return one pigment over another over the ground, as the paper simulated them.
 
-    ``substitute`` is the verdigris with sodium arsenite that stands for emerald green.
+    ``substitute`` is the verdigris with sodium arsenite that replaces emerald green.
     """
     mixed = {"substitute": _shares(_table()["substitute"])}
     return paper_layers([mixed.get(name, {name: 1.0}) for name in (upper, lower)], (top_um, bottom_um))
@@ -145,7 +145,7 @@ def paper_layers(paints: Sequence[Mapping[str, float]], thickness_um: Sequence[f
 
 
 def load_recipe(name_or_path: str | Path) -> PanelRecipe:
-    """Read ``fig7``, ``table2`` or a TOML file of one's own with the same fields as the paper's.
+    """Read ``fig7``, ``table2`` or a user's TOML file with the same fields.
 
     Raises
     ------

@@ -36,7 +36,7 @@ def calibration_figure(
     title : str
         Shown above.
     """
-    figure = spectrum(found.axis, sum_counts, max_counts, found.found, title=title, anode=found.anode)
+    figure = spectrum(found.axis, sum_counts, max_counts, found.families, title=title, anode=found.anode)
     axes = figure.axes[0]
     _mark_compton(axes, found)
     _mark_end(axes, found)

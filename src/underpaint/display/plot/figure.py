@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FuncFormatter
 
-from underpaint.runtime.files import whole_file
+from underpaint.runtime.files import atomic_write
 
 TEXT_SIZE = 8.0
 SMALL_SIZE = 7.0
@@ -96,5 +96,5 @@ def save_png(figure: Figure, path: str | Path, dpi: int = 150) -> None:
     OutputError
         The file cannot be written.
     """
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(to_png(figure, dpi))

@@ -91,7 +91,7 @@ from underpaint.io import read_results, split_location
 from underpaint.io._scan_files import belongs_to
 from underpaint.io.results.sidecars import scan_place
 from underpaint.physics.materials import library
-from underpaint.runtime.files import whole_file
+from underpaint.runtime.files import atomic_write
 
 REPORT_FILE, PDF_FILE = "report.html", "report.pdf"
 MOST_MEMBER_ROWS = 24
@@ -180,7 +180,7 @@ def write_report(
     if form == "pdf":
         print_pdf(text, target)
         return target
-    with whole_file(target) as part:
+    with atomic_write(target) as part:
         part.write_text(text, encoding="utf-8")
     return target
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from underpaint.errors import OutputError
-from underpaint.runtime.files import whole_file
+from underpaint.runtime.files import atomic_write
 
 BROWSER_VARIABLE = "UNDERPAINT_BROWSER"
 LIMIT_S = 300.0
@@ -82,7 +82,7 @@ def print_pdf(text: str, target: Path, browser: str | None = None) -> None:
             said = _run(program, page, printed)
             if not (printed.is_file() and printed.stat().st_size):
                 raise OutputError(f"Cannot print {target}: {program} wrote no PDF. It says: {said or 'nothing'}")
-            with whole_file(target) as part:
+            with atomic_write(target) as part:
                 shutil.copyfile(printed, part)
     except OutputError:
         raise

@@ -11,7 +11,7 @@ from underpaint.data.maps import PRESENT_PROBABILITY, Results, UnexplainedLine
 from underpaint.display.plot import siegbahn
 from underpaint.display.report.findings import CERTAIN_SIGMA, LEAST_PIXELS, LEAST_SHARE
 from underpaint.display.report.wording import percent
-from underpaint.elements.known import (
+from underpaint.elements.element_sources import (
     ACCOMPANYING,
     AIR,
     METAL_PARTS,

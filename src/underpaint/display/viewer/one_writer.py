@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock
 
 from underpaint.errors import OutputError
-from underpaint.runtime.files import written_alone
+from underpaint.runtime.files import exclusive_lock
 
 _PATIENCE_S = 10.0
 _PAUSE_S = 0.05
@@ -27,7 +27,7 @@ def one_writer(folder: Path) -> Iterator[None]:
         end = time.monotonic() + _PATIENCE_S
         while True:
             try:
-                held.enter_context(written_alone(folder / "viewer"))
+                held.enter_context(exclusive_lock(folder / "viewer"))
                 break
             except OutputError:
                 if time.monotonic() > end:

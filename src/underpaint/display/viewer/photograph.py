@@ -26,7 +26,7 @@ from underpaint.io.results.sidecars import (
     photograph_digest,
     registration_of,
 )
-from underpaint.runtime.files import whole_file, write_json
+from underpaint.runtime.files import atomic_write, write_json
 
 MOST_SIDE = 6000
 """Longer side that is kept, pixels; maps are far coarser."""
@@ -105,7 +105,7 @@ class Photograph:
             ) from error
         picture.thumbnail((MOST_SIDE, MOST_SIDE))
         with one_writer(self.folder):
-            with whole_file(self.folder / PHOTOGRAPH_FILE) as part:
+            with atomic_write(self.folder / PHOTOGRAPH_FILE) as part:
                 picture.save(part, format="JPEG", quality=93)
             self._remove(PLACE_FILE, REGISTERED_FILE)  # no longer counts: it names the picture that it is of
 
@@ -165,7 +165,7 @@ class Photograph:
                 raise ScanError(
                     "Another photograph was chosen meanwhile, so this one was not laid. Load the page again."
                 )
-            with whole_file(self.folder / REGISTERED_FILE) as part:
+            with atomic_write(self.folder / REGISTERED_FILE) as part:
                 Image.fromarray((255 * np.clip(laid, 0, 1)).astype(np.uint8)).save(part, format="PNG")
             write_json(self.folder / PLACE_FILE, record)
         return found

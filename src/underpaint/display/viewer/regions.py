@@ -13,9 +13,9 @@ from scipy.ndimage import label
 from underpaint.display.viewer.one_writer import one_writer
 from underpaint.errors import OutputError, ScanError
 from underpaint.io.results.contained import digest_contained
-from underpaint.io.results.regions import MOST_RUNS, Region, read_regions
+from underpaint.io.results.regions import MAX_RUNS, Region, read_regions
 from underpaint.io.results.sidecars import REGIONS_FILE, REGIONS_FOLDER
-from underpaint.runtime.files import is_link, whole_file, write_json
+from underpaint.runtime.files import atomic_write, is_link, write_json
 
 
 def connected_region(values: NDArray[np.float32], row: int, column: int, least: float) -> Region:
@@ -42,10 +42,8 @@ def connected_region(values: NDArray[np.float32], row: int, column: int, least: 
     inside = parts == parts[row, column]
     edges = np.diff(np.pad(inside.astype(np.int8), ((0, 0), (1, 1))), axis=1)
     starts, ends = np.argwhere(edges == 1), np.argwhere(edges == -1)
-    if len(starts) > MOST_RUNS:
-        raise ScanError(
-            f"Cannot take this class: it is torn into {len(starts)} pieces, over {MOST_RUNS}. Draw a lasso."
-        )
+    if len(starts) > MAX_RUNS:
+        raise ScanError(f"Cannot take this class: it is torn into {len(starts)} pieces, over {MAX_RUNS}. Draw a lasso.")
     runs = tuple((int(at), int(first), int(after) - 1) for (at, first), (_, after) in zip(starts, ends, strict=True))
     return Region("class", (), runs)
 
@@ -116,7 +114,7 @@ def save_regions(folder: Path, regions: Sequence[Region], shape: tuple[int, int]
         place = _mask_folder(folder)
         names = _mask_names(regions, {path.name for path in place.iterdir()} - ours)
         for mask, name in zip(masks, names, strict=True):
-            with whole_file(place / name) as part:
+            with atomic_write(place / name) as part:
                 Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(part, format="PNG")
         record = {"regions": [_recorded(own, name) for own, name in zip(regions, names, strict=True)]}
         write_json(folder / REGIONS_FILE, record)

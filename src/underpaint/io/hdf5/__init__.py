@@ -1,4 +1,4 @@
-"""HDF5: what its readers share, and the scans and virtual panels that ``underpaint`` writes."""
+"""HDF5: shared parts of its readers, and scans and virtual panels written by ``underpaint``."""
 
 from underpaint.io.hdf5._facts import read_settings, read_truth, save_scan
 

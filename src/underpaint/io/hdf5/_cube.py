@@ -1,6 +1,6 @@
 """Datasets of an HDF5 file as cubes: which dimensions are rows, columns, detectors and channels, and how they are read.
 
-What cannot be read is refused before memory is taken.
+Unreadable data are refused before memory is allocated.
 """
 
 import re
@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
 from underpaint.io._axes import ENERGY_NAME, channel_dimension
-from underpaint.io._source import told
+from underpaint.io._source import first_line
 from underpaint.io.hdf5._facts import text, units
-from underpaint.io.hdf5._links import LARGEST_RATIO, READ_ERRORS, check_sources, file_of, follow, read_part, read_values
+from underpaint.io.hdf5._links import MAX_RATIO, READ_ERRORS, check_sources, file_of, follow, read_part, read_values
 
-_LARGEST_CHUNK = 128 * 2**20
+_MAX_CHUNK = 128 * 2**20
 _FILTER_NAMES = {307: "bzip2", 32000: "lzf", 32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32015: "zstd"}
 _FIRST_PLUGIN_FILTER = 256
 
 
 class Hdf5Cube:
-    """Rows, columns and channels of a dataset; opened anew for each block, so that no handle outlives a read.
+    """Rows, columns and channels of a dataset; opened again for each block, so that no handle stays open.
 
     Any process can read it, and the file can be replaced in between on every system.
 
@@ -38,9 +38,9 @@ class Hdf5Cube:
     dataset : h5py.Dataset
         Its counts.
     order : (int, int, int)
-        Which of its dimensions are rows, columns and channels.
+        Its dimensions of rows, columns and channels.
     detector : (int, int) or None
-        The dimension of the detectors, and which of them is read; None where there is no such dimension.
+        The dimension of the detectors, and the one to read; None without such a dimension.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class Hdf5Cube:
 
 
 class ListedCube:
-    """Spectra in a list, put on a grid by their place in it; -1 where a pixel has none.
+    """Spectra in a list, arranged on a grid by their index; -1 for missing pixels.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class ListedCube:
     index : (n_row, n_column) array
         The place of each pixel in the list.
     order : (int, int)
-        Which of the dataset's dimensions are spectra and channels.
+        The dataset's dimensions of spectra and channels.
     """
 
     def __init__(
@@ -97,19 +97,19 @@ class ListedCube:
         self.notes = _unwritten(dataset)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read a rectangle of pixels; spectra that lie close together in the file in one piece."""
+        """Read a rectangle of pixels; spectra close together in the file are read at once."""
         index = self.index[rows, columns]
-        wanted = np.unique(index[index >= 0])
+        indices = np.unique(index[index >= 0])
         counts = np.zeros((*index.shape, self.shape[2]), dtype=self.dtype)
-        if wanted.size == 0:
+        if indices.size == 0:
             return counts
-        if wanted[-1] - wanted[0] < 2 * wanted.size:
-            start = int(wanted[0])
-            spectra, place = self._spectra(slice(start, int(wanted[-1]) + 1)), index - start
+        if indices[-1] - indices[0] < 2 * indices.size:
+            start = int(indices[0])
+            spectra, place = self._spectra(slice(start, int(indices[-1]) + 1)), index - start
         else:
-            spectra, place = self._spectra(wanted), np.searchsorted(wanted, index)
-        there = index >= 0
-        counts[there] = spectra[place[there]]
+            spectra, place = self._spectra(indices), np.searchsorted(indices, index)
+        valid = index >= 0
+        counts[valid] = spectra[place[valid]]
         return counts
 
     def _spectra(self, places: Any) -> NDArray[Any]:
@@ -118,50 +118,52 @@ class ListedCube:
 
 
 def check_stored(path: Path, dataset: Any) -> None:
-    """Refuse a dataset that lies outside the file's folder, is not stored, cannot be unpacked, or cannot fit.
+    """Refuse a dataset that is outside the file's folder, not stored, cannot be decompressed or cannot be complete.
 
     Raises
     ------
     ScanError
         With the reason.
     """
-    what = f"{path}::{dataset.name}"
-    held = check_sources(dataset)
-    _check_filters(dataset, what)
+    location = f"{path}::{dataset.name}"
+    stored_bytes = check_sources(dataset)
+    _check_filters(dataset, location)
     if dataset.is_virtual or dataset.external:
         return
     chunk = int(np.prod(dataset.chunks, dtype=np.float64)) * dataset.dtype.itemsize if dataset.chunks else 0
-    promised = float(np.prod(dataset.shape, dtype=np.float64)) * dataset.dtype.itemsize
+    declared_bytes = float(np.prod(dataset.shape, dtype=np.float64)) * dataset.dtype.itemsize
     if dataset.id.get_storage_size() == 0:
         raise ScanError(
-            f"Cannot read {what}: its header promises {dataset.shape}, but no counts were ever written to it."
+            f"Cannot read {location}: its header promises {dataset.shape}, but no counts were ever written to it."
         )
-    most = LARGEST_RATIO * held if dataset.chunks else held  # only pieces can be packed
-    if promised > most or chunk > max(_LARGEST_CHUNK, 64 * held):
+    most = MAX_RATIO * stored_bytes if dataset.chunks else stored_bytes  # only pieces can be packed
+    if declared_bytes > most or chunk > max(_MAX_CHUNK, 64 * stored_bytes):
         raise ScanError(
-            f"Cannot read {what}: it promises {dataset.shape} numbers, {promised / 1e6:.0f} MB, in pieces of "
-            f"{chunk / 1e6:.0f} MB; the file holds {held / 1e6:.3f} MB, which cannot be. It is damaged; copy it again."
+            f"Cannot read {location}: it declares {dataset.shape} numbers, {declared_bytes / 1e6:.0f} MB, in pieces of "
+            f"{chunk / 1e6:.0f} MB; the file contains {stored_bytes / 1e6:.3f} MB, which is impossible. It is damaged; "
+            "copy it again."
         )
 
 
 def _unwritten(dataset: Any) -> tuple[str, ...]:
-    """Tell of pieces that were never written, as an aborted scan leaves them: HDF5 reads zeros there."""
+    """Return notes on chunks that were never written, as in an aborted scan: HDF5 reads zeros there."""
     if dataset.is_virtual:
         share = sum(source.vspace.get_select_npoints() for source in dataset.virtual_sources()) / dataset.size
         return () if share >= 1 else (f"{1 - share:.0%} of the counts are in no source of the file and read as zero",)
     if dataset.chunks is None:
         return ()
-    wanted, there = 1, int(dataset.id.get_num_chunks())
+    expected, stored = 1, int(dataset.id.get_num_chunks())
     for size, chunk in zip(dataset.shape, dataset.chunks, strict=True):
-        wanted *= -(-size // chunk)
-    if there >= wanted:
+        expected *= -(-size // chunk)
+    if stored >= expected:
         return ()
     return (
-        f"{wanted - there} of {wanted} pieces of the counts were never written (an aborted scan?) and read as zero",
+        f"{expected - stored} of {expected} chunks of the counts were never written (an aborted scan?) and read as "
+        "zero",
     )
 
 
-def _check_filters(dataset: Any, what: str) -> None:
+def _check_filters(dataset: Any, location: str) -> None:
     properties = dataset.id.get_create_plist()
     codes = [properties.get_filter(number)[0] for number in range(properties.get_nfilters())]
     if any(code >= _FIRST_PLUGIN_FILTER for code in codes) and find_spec("hdf5plugin") is not None:
@@ -169,7 +171,8 @@ def _check_filters(dataset: Any, what: str) -> None:
     for code in codes:
         if not h5py.h5z.filter_avail(code):
             raise ScanError(
-                f"Cannot read {what}: it is packed with the HDF5 filter {code} ({_FILTER_NAMES.get(code, 'unknown')}), "
+                f"Cannot read {location}: it is packed with the HDF5 filter {code} "
+                f"({_FILTER_NAMES.get(code, 'unknown')}), "
                 'which is not installed. Run `pip install "underpaint[hdf5]"`, or repack the file with '
                 "`h5repack -f GZIP=1`."
             )
@@ -178,13 +181,13 @@ def _check_filters(dataset: Any, what: str) -> None:
 def _read(
     path: Path, name: str, parts: Mapping[int, Any], order: tuple[int, ...], detector: tuple[int, int] | None
 ) -> NDArray[Any]:
-    """Read parts of a dataset's dimensions, and put these in order."""
-    whole = {**parts, **({} if detector is None else {detector[0]: slice(detector[1], detector[1] + 1)})}
+    """Read parts of a dataset's dimensions, and reorder these."""
+    selection = {**parts, **({} if detector is None else {detector[0]: slice(detector[1], detector[1] + 1)})}
     try:
-        values = read_part(path, name, tuple(whole[number] for number in sorted(whole)))
+        values = read_part(path, name, tuple(selection[number] for number in sorted(selection)))
     except READ_ERRORS as error:
         raise ScanError(
-            f"Cannot read {path}::{name}: {told(error)}. The file is damaged or was changed; copy it again."
+            f"Cannot read {path}::{name}: {first_line(error)}. The file is damaged or was changed; copy it again."
         ) from error
     if detector is None:
         return np.ascontiguousarray(np.transpose(values, order))
@@ -192,11 +195,11 @@ def _read(
 
 
 Axis = tuple[str, Any]
-"""Name of a dimension, "" where it has none, and the dataset that describes it, or None."""
-MOST_DETECTORS = 32
+"""Name of a dimension, or "", and the dataset that describes it, or None."""
+MAX_DETECTORS = 32
 _DETECTOR_NAME = re.compile(r"^det|detector|element|sensor", re.IGNORECASE)
 _PIXEL_NAME = re.compile(r"^([xy]|rows?|col(umn)?s?|dim[01]|.*_[xy]|[xy]_.*|sam?[xyz].*|s[xyz]|pos.*)$", re.IGNORECASE)
-_LARGEST_LOOK = 4_000_000
+_MAX_LOOK = 4_000_000
 _N_BANDS = 32
 
 
@@ -211,7 +214,7 @@ class View:
     detector : int or None
         Its dimension of detectors.
     note : str
-        What was guessed.
+        Note on a guess.
     """
 
     order: tuple[int, ...]
@@ -230,7 +233,7 @@ def view_of(
     positions: Sequence[Any],
     shape: tuple[int, int] | None,
 ) -> View:
-    """Tell the dimensions of 2-D to 4-D counts by their axes, attributes, sizes and values.
+    """Identify the dimensions of 2-D to 4-D counts by their axes, attributes, sizes and values.
 
     Parameters
     ----------
@@ -239,16 +242,16 @@ def view_of(
     axes : sequence of (str, h5py.Dataset or None)
         Its dimensions as the file names them.
     lengths : tuple of int
-        Numbers of energies that are listed beside it.
+        Lengths of lists of energies next to it.
     positions : sequence of h5py.Dataset
         1-D datasets that may be positions of its pixels.
     shape : (int, int) or None
-        Rows and columns, where they are given.
+        Rows and columns, if given.
 
     Raises
     ------
     ScanError
-        More than one way to read it is left.
+        It is ambiguous.
     """
     channel, note = _channel(dataset, axes, lengths)
     rest = [number for number in range(dataset.ndim) if number != channel]
@@ -281,7 +284,7 @@ def _detector(
     positions: Sequence[Any],
     shape: tuple[int, int] | None,
 ) -> int | None:
-    """Return the dimension of the detectors; None where a dataset of three dimensions has none."""
+    """Return the dimension of the detectors; None for a three-dimensional dataset without one."""
     sizes = {number: int(dataset.shape[number]) for number in rest}
     named = [number for number in rest if number < len(axes) and _DETECTOR_NAME.search(axes[number][0])]
     if len(named) == 1:
@@ -290,13 +293,13 @@ def _detector(
         return _detector_of_list(dataset, axes, channel, rest, positions, shape)
     single = next((number for number in rest if sizes[number] == 1), None)
     if single is not None:
-        others = [number for number in rest if number != single]
-        result = _detector_of_list(dataset, axes, channel, others, positions, shape)
+        remaining = [number for number in rest if number != single]
+        result = _detector_of_list(dataset, axes, channel, remaining, positions, shape)
         return single if result is None else result
     fitting = [number for number in rest if tuple(sizes[each] for each in rest if each != number) == shape]
     if len(fitting) == 1:
         return fitting[0]
-    few = [number for number in rest if sizes[number] <= MOST_DETECTORS]
+    few = [number for number in rest if sizes[number] <= MAX_DETECTORS]
     if len(few) == 1:
         return few[0]
     unlike = {number: _unlikeness(dataset, channel, number, rest)[0] for number in few}
@@ -319,12 +322,12 @@ def _detector_of_list(
     positions: Sequence[Any],
     shape: tuple[int, int] | None,
 ) -> int | None:
-    """Tell (spectrum, detector, channel) from (row, column, channel)."""
+    """Distinguish (spectrum, detector, channel) from (row, column, channel)."""
     few, many = sorted(rest, key=lambda number: int(dataset.shape[number]))
     n_few, n_many = int(dataset.shape[few]), int(dataset.shape[many])
     map_shape = tuple(int(dataset.shape[number]) for number in rest)
     described = [number for number in rest if number < len(axes) and _is_pixel(axes[number][0])]
-    if not 2 <= n_few <= MOST_DETECTORS or n_many < 2 * n_few or shape == map_shape or len(described) == 2:
+    if not 2 <= n_few <= MAX_DETECTORS or n_many < 2 * n_few or shape == map_shape or len(described) == 2:
         return None
     if shape is not None and shape[0] * shape[1] == n_many:
         return few
@@ -341,7 +344,7 @@ def _detector_of_list(
         return None
     raise ScanError(
         f"Cannot read {dataset.file.filename}::{dataset.name}: {n_many} x {n_few} spectra may be a map, or "
-        f"{n_many} spectra of {n_few} detectors: all {n_few} show the same picture. Give --shape "
+        f"{n_many} spectra of {n_few} detectors: all {n_few} show the same image. Give --shape "
         f"{map_shape[0]}x{map_shape[1]} for a map, --shape 1x{n_many}, or its rows and columns, for detectors."
     )
 
@@ -349,12 +352,12 @@ def _detector_of_list(
 def _unlikeness(dataset: Any, channel: int, number: int, rest: Sequence[int]) -> tuple[float, float]:
     """Chi squared a degree of freedom: of slices along a dimension against one picture; and of that picture.
 
-    Detectors see the same picture, each with an efficiency of its own in each band of energy: their counts are a
-    product of the two within their scatter. Rows or columns are not.
+    Detectors record the same image with different efficiencies by energy band: their counts are a product of the two
+    within noise. Rows or columns are not.
     """
     pixels = [each for each in rest if each != number]
     size = int(dataset.shape[channel]) * int(dataset.shape[number])
-    most = max(2, int((_LARGEST_LOOK / size) ** (1 / len(pixels))))
+    most = max(2, int((_MAX_LOOK / size) ** (1 / len(pixels))))
     key: list[Any] = [slice(None)] * dataset.ndim
     for each in pixels:
         key[each] = slice(None, None, -(-int(dataset.shape[each]) // most))
@@ -362,14 +365,14 @@ def _unlikeness(dataset: Any, channel: int, number: int, rest: Sequence[int]) ->
     counts = counts.reshape(-1, *counts.shape[-2:])
     edges = np.searchsorted(np.cumsum(counts.sum(axis=(0, 1))), np.linspace(0, counts.sum(), _N_BANDS + 1)[:-1])
     bands = np.add.reduceat(counts, np.unique(edges), axis=2)
-    seen = bands.mean(axis=(0, 1)) > 1
-    if not seen.any() or len(bands) < 2:
+    bright = bands.mean(axis=(0, 1)) > 1
+    if not bright.any() or len(bands) < 2:
         return 0.0, 0.0
-    bands = bands[:, :, seen]
+    bands = bands[:, :, bright]
     picture, efficiency = bands.sum(axis=1, keepdims=True), bands.sum(axis=0, keepdims=True)
-    whole = np.maximum(bands.sum(axis=(0, 1), keepdims=True), 1.0)
-    unlike = _chi_squared(bands, picture * efficiency / whole)
-    flat = _chi_squared(picture, np.broadcast_to(whole / len(bands), picture.shape))
+    total = np.maximum(bands.sum(axis=(0, 1), keepdims=True), 1.0)
+    unlike = _chi_squared(bands, picture * efficiency / total)
+    flat = _chi_squared(picture, np.broadcast_to(total / len(bands), picture.shape))
     return unlike * bands.shape[1] / max(bands.shape[1] - 1, 1), flat
 
 
@@ -378,7 +381,7 @@ def _chi_squared(counts: NDArray[np.float64], expected: NDArray[np.float64]) -> 
 
 
 def _look(dataset: Any, key: Any) -> NDArray[Any]:
-    """Read a part of the counts, to tell their dimensions."""
+    """Read a part of the counts, to identify their dimensions."""
     check_sources(dataset)
     try:
         return np.asarray(np.nan_to_num(dataset[key]))
@@ -392,7 +395,7 @@ def _look(dataset: Any, key: Any) -> NDArray[Any]:
 
 
 def grids(positions: Sequence[Any], n_spectrum: int) -> list[tuple[Any, Any, NDArray[np.int64]]]:
-    """Return datasets of positions along rows and columns that put a list of spectra on a full grid.
+    """Return datasets of positions along rows and columns that arrange a list of spectra on a full grid.
 
     Returns
     -------
@@ -407,20 +410,22 @@ def grids(positions: Sequence[Any], n_spectrum: int) -> list[tuple[Any, Any, NDA
         if place is not None:
             moving.append((item, place))
     result = []
-    for (one, places), (other, others) in combinations(moving, 2):
-        n_one, n_other = int(places.max()) + 1, int(others.max()) + 1
-        if n_one * n_other != n_spectrum or np.unique(places * n_other + others).size != n_spectrum:
+    for (name, places), (second_name, second_places) in combinations(moving, 2):
+        n_one, n_other = int(places.max()) + 1, int(second_places.max()) + 1
+        if n_one * n_other != n_spectrum or np.unique(places * n_other + second_places).size != n_spectrum:
             continue
-        changes = [np.count_nonzero(np.diff(each)) for each in (places, others)]
-        directions = _direction(one.name), _direction(other.name)
+        changes = [np.count_nonzero(np.diff(each)) for each in (places, second_places)]
+        directions = _direction(name.name), _direction(second_name.name)
         first_is_rows = directions[0] > directions[1] or (directions[0] == directions[1] and changes[0] <= changes[1])
         (rows, at_row), (columns, at_column) = (
-            ((one, places), (other, others)) if first_is_rows else ((other, others), (one, places))
+            ((name, places), (second_name, second_places))
+            if first_is_rows
+            else ((second_name, second_places), (name, places))
         )
         index = np.empty((int(at_row.max()) + 1, int(at_column.max()) + 1), np.int64)
         index[at_row, at_column] = np.arange(n_spectrum)
         result.append((rows, columns, index))
-    # Positions that are named so come before counters that happen to run evenly.
+    # Datasets named as positions come before counters that happen to be regular.
     return sorted(result, key=lambda grid: -sum(bool(_is_pixel(item.name)) for item in grid[:2]))
 
 
@@ -435,7 +440,7 @@ def _direction(name: str) -> str:
 
 
 def _places(values: NDArray[np.float64]) -> NDArray[np.int64] | None:
-    """Number positions from 0 by the levels that they lie at; None where there are no clear levels."""
+    """Number positions from 0 by level; None without clear levels."""
     if not np.isfinite(values).all():
         return None
     ordered = np.sort(values)
@@ -450,7 +455,7 @@ def _places(values: NDArray[np.float64]) -> NDArray[np.int64] | None:
 
 
 def named_axes(dataset: Any, groups: Sequence[Any]) -> list[Axis]:
-    """Return name and dataset of each dimension; an empty list where no group names them."""
+    """Return name and dataset of each dimension; an empty list if no group names them."""
     for group in groups:
         source = dataset.attrs if "axes" in dataset.attrs else group.attrs
         names = [text(name).strip() for name in np.ravel(source.get("axes", []))]

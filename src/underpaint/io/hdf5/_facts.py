@@ -1,6 +1,6 @@
-"""What lies beside the counts: energy axes, times, steps; each read only where its size is right.
+"""Metadata of counts: energy axes, times, steps; each read only if its size matches.
 
-Scans and virtual panels are written in NeXus' and PyMca's layout, and what was written beside them is read.
+Scans and virtual panels are written in the layout of NeXus and PyMca, and their metadata are read.
 """
 
 import json
@@ -17,16 +17,16 @@ from underpaint.errors import ScanError
 from underpaint.io._energies import HIGHEST_KEV, Axis, axis_of_line, axis_of_list
 from underpaint.io.hdf5._links import check_sources, follow, items, open_file, read_values
 from underpaint.io.new_hdf5 import new_hdf5
-from underpaint.runtime.files import not_written, whole_file
+from underpaint.runtime.files import atomic_write, write_error
 
 _UNIT_MM = {"mm": 1.0, "millimeter": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "cm": 10.0, "m": 1000.0}
 _UNIT_S = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 ENERGY_UNITS = ("kev", "ev")
-"""Another unit, or none, leaves keV or eV to the size of the energies."""
-_LARGEST_TEXT = 2**16
-_LARGEST_BEND_KEV = 0.01
-_MOST_TIMES = 64
-"""Numbers a pixel, where each detector has times of its own."""
+"""For another unit, or none, the size of the energies decides between keV and eV."""
+_MAX_TEXT = 2**16
+_MAX_BEND_KEV = 0.01
+_MAX_TIMES = 64
+"""Values per pixel, if each detector has separate times."""
 
 
 def text(value: Any) -> str:
@@ -38,36 +38,35 @@ def text(value: Any) -> str:
 
 def short_text(item: Any) -> str:
     """Return a dataset's single string; "" for anything else."""
-    if not isinstance(item, h5py.Dataset) or item.size != 1 or item.dtype.itemsize > _LARGEST_TEXT:
+    if not isinstance(item, h5py.Dataset) or item.size != 1 or item.dtype.itemsize > _MAX_TEXT:
         return ""
     return text(read_values(item))
 
 
 def units(item: Any) -> str:
-    """Return the lower-case ``units`` attribute of a dataset, "" where it has none."""
+    """Return the lower-case ``units`` attribute of a dataset, "" without one."""
     value = item.attrs.get("units", "") if isinstance(item, h5py.Dataset) else ""
     return text(value).strip().lower()
 
 
 def numbers(item: Any, largest: int) -> NDArray[np.float64] | None:
-    """Return a dataset of at most ``largest`` numbers as floats; None where it is something else."""
+    """Return a dataset of at most ``largest`` numbers as floats; None for anything else."""
     if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "buif" or not 0 < item.size <= largest:
         return None
     return np.asarray(read_values(item), dtype=np.float64)
 
 
 def axis_of_energies(item: Any, n_channel: int) -> Axis:
-    """Return the even energy axis that a dataset of ``n_channel`` energies (keV or eV) lists, with what to note."""
+    """Return the linear energy axis of a dataset of ``n_channel`` energies (keV or eV), with notes."""
     energy, unit = numbers(item, n_channel), units(item)
-    known = unit if unit in ENERGY_UNITS else ""
-    return (None, ()) if energy is None else axis_of_list(energy.ravel(), n_channel, known)
+    unit_known = unit if unit in ENERGY_UNITS else ""
+    return (None, ()) if energy is None else axis_of_list(energy.ravel(), n_channel, unit_known)
 
 
 def axis_of_polynomial(item: Any, n_channel: int) -> Axis:
-    """Return the axis of polynomial coefficients, with what to note, and not of the 0, 1, 0 of unknown ones.
+    """Return the axis of polynomial coefficients, with notes; None for the placeholder 0, 1, 0.
 
-    A curve of (zero, gain, quadratic) is read as the line that is nearest to it, if no channel lies off by more than
-    10 eV.
+    A quadratic (zero, gain, quadratic) is read as the nearest line, if no channel deviates by more than 10 eV.
     """
     values = numbers(item, 8)
     if values is None or not 2 <= values.size <= 3:
@@ -76,20 +75,20 @@ def axis_of_polynomial(item: Any, n_channel: int) -> Axis:
     if [zero, gain] == [0.0, 1.0]:
         return None, ()
     bend = curved[0] if curved else 0.0
-    # Of the parabola over 0 ... last the nearest line lies off by at most bend * last**2 / 8.
+    # The nearest line deviates from the parabola over 0 ... last by at most bend * last**2 / 8.
     last = n_channel - 1
     off = bend * last**2 / 8
-    return axis_of_line(gain + bend * last, zero - off, n_channel) if abs(off) <= _LARGEST_BEND_KEV else (None, ())
+    return axis_of_line(gain + bend * last, zero - off, n_channel) if abs(off) <= _MAX_BEND_KEV else (None, ())
 
 
 def bend_of_polynomial(item: Any, n_channel: int) -> float:
-    """Return how far the curve of polynomial coefficients is from the line that it is read as, keV; 0 for a line."""
+    """Return the deviation of polynomial coefficients from the linear axis, keV; 0 for a line."""
     values = numbers(item, 8)
     return 0.0 if values is None or values.size != 3 else float(abs(values.flat[2])) * (n_channel - 1) ** 2 / 8
 
 
 def fault_of_axis(item: Any, n_channel: int) -> str:
-    """Say why a dataset of energies, or of a polynomial's coefficients, gives no axis; "" where it is neither."""
+    """Return why a dataset of energies or coefficients gives no axis; "" if it is neither."""
     if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "buif" or item.size < 2:
         return ""
     if item.size > 3 and item.size != n_channel:
@@ -97,27 +96,27 @@ def fault_of_axis(item: Any, n_channel: int) -> str:
     values = read_values(item).ravel().tolist()
     if values[:2] == [0.0, 1.0]:
         return ""
-    polynomial = ", ".join(f"{own:g}" for own in values[:3])
-    what = f"holds {polynomial}" if len(values) <= 3 else f"runs from {values[0]:g} to {values[-1]:g}"
-    return f"{item.name} {what}; channels must rise evenly, and end between 0 and {HIGHEST_KEV:g} keV"
+    polynomial = ", ".join(f"{coefficient:g}" for coefficient in values[:3])
+    description = f"holds {polynomial}" if len(values) <= 3 else f"runs from {values[0]:g} to {values[-1]:g}"
+    return f"{item.name} {description}; channels must rise evenly, and end between 0 and {HIGHEST_KEV:g} keV"
 
 
 Pick = Callable[[NDArray[Any]], NDArray[Any] | None]
-"""Puts one number a pixel, or one for all, on rows and columns; None where there are not as many."""
+"""Arranges one value per pixel, or one for all, on rows and columns; None for another number of values."""
 
 
 def fault_of_times(item: Any, pick: Pick, shape: tuple[int, int]) -> str:
-    """Say which pixels' times a dataset leaves unknown; "" where it tells all."""
+    """Return a note on pixels of unknown time; "" if all are known."""
     if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "buif":
         return ""
     n_pixel = shape[0] * shape[1]
-    values = numbers(item, _MOST_TIMES * n_pixel)
-    known = None if values is None else pick(values)
-    if known is None:
-        return f"{item.name} left out: it holds {item.size} numbers for {n_pixel} pixels"
-    n_unknown = int((~(known > 0)).sum())
+    values = numbers(item, _MAX_TIMES * n_pixel)
+    times = None if values is None else pick(values)
+    if times is None:
+        return f"{item.name} ignored: it has {item.size} numbers for {n_pixel} pixels"
+    n_unknown = int((~(times > 0)).sum())
     if n_unknown == n_pixel:
-        return f"{item.name} left out: none of its times is above 0"
+        return f"{item.name} ignored: none of its times is above 0"
     return f"{item.name} unknown in {n_unknown} of {n_pixel} pixels: 0, negative or no number" if n_unknown else ""
 
 
@@ -126,10 +125,10 @@ def pixel_seconds(
 ) -> NDArray[np.float64] | None:
     """Return times of the pixels, s, from as many numbers as pixels or from one; not positive ones are NaN.
 
-    A dataset without ``units`` is taken to be in ``unit``.
+    A dataset without ``units`` is in ``unit``.
     """
     n_pixel = shape[0] * shape[1]
-    values = numbers(item, _MOST_TIMES * n_pixel)
+    values = numbers(item, _MAX_TIMES * n_pixel)
     if values is None:
         return None
 
@@ -145,7 +144,7 @@ def pixel_seconds(
 
 
 def step_of(item: Any, n_pixel: int, positions: NDArray[np.float64] | None = None) -> tuple[float | None, float | None]:
-    """Return the median distance between ``n_pixel`` positions: in mm where the unit is known, and as it is written."""
+    """Return the median distance between ``n_pixel`` positions: in mm if the unit is known, and as stored."""
     if positions is None:
         positions = numbers(item, n_pixel)
         if positions is None or positions.size != n_pixel:
@@ -157,8 +156,8 @@ def step_of(item: Any, n_pixel: int, positions: NDArray[np.float64] | None = Non
     return (None if unit_mm is None or not step > 0 else step * unit_mm), step
 
 
-def both(row_mm: float | None, column_mm: float | None) -> tuple[float, float] | None:
-    """Return a step if it is known along rows and columns."""
+def step_of_axes(row_mm: float | None, column_mm: float | None) -> tuple[float, float] | None:
+    """Return the step if known along rows and columns."""
     return None if row_mm is None or column_mm is None else (row_mm, column_mm)
 
 
@@ -188,23 +187,23 @@ def save_scan(
     settings : mapping or None
         JSON-serialisable; written to ``/entry/settings`` as text.
     replace : bool
-        Whether a file that is there is replaced; else it is an error.
+        Whether an existing file is replaced; otherwise it is an error.
 
     Raises
     ------
     OutputError
-        The file cannot be written; nothing is left behind.
+        The file cannot be written; nothing remains.
     """
     target = Path(path)
     try:
-        with whole_file(target, replace=replace) as part, new_hdf5(part) as (file, check):
+        with atomic_write(target, replace=replace) as part, new_hdf5(part) as (file, check):
             _write_entry(file, scan, truth or {}, settings, check)
     except RuntimeError as error:  # as HDF5 puts it
-        raise not_written(target, error) from error
+        raise write_error(target, error) from error
 
 
 def read_truth(path: str | Path) -> dict[str, NDArray[Any]]:
-    """Read the ground truth of a virtual panel; empty where the file has none.
+    """Read the ground truth of a virtual panel; empty if the file has none.
 
     Raises
     ------
@@ -226,7 +225,7 @@ def read_truth(path: str | Path) -> dict[str, NDArray[Any]]:
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
-    """Read the settings that a scan was written with (:func:`save_scan`); empty where there are none.
+    """Read the settings stored with a scan by :func:`save_scan`; empty if there are none.
 
     Raises
     ------
@@ -256,11 +255,11 @@ def _write_entry(
     measurement.attrs.update({"NX_class": "NXdata", "signal": "counts", "axes": ["row", "column", "channels"]})
     _write_counts(measurement, scan, check)
     _write_facts(measurement, scan)
-    own_truth = entry.create_group("truth")
-    own_truth.attrs["NX_class"] = "NXcollection"
+    stored_truth = entry.create_group("truth")
+    stored_truth.attrs["NX_class"] = "NXcollection"
     for name, values in truth.items():
         array = np.asarray(values)
-        own_truth.create_dataset(name, data=array.astype(object) if array.dtype.kind == "U" else array)
+        stored_truth.create_dataset(name, data=array.astype(object) if array.dtype.kind == "U" else array)
     if settings is not None:
         entry["settings"] = json.dumps(settings, sort_keys=True)
 
@@ -279,9 +278,9 @@ def _write_counts(measurement: Any, scan: Scan, check: Callable[[], None]) -> No
         shuffle=True,
     )
     dataset.attrs.update({"interpretation": "spectrum", "units": "counts", "long_name": "counts"})
-    whole, start = scan.counts.rechunk({1: -1, 2: -1}), 0
-    for size in whole.chunks[0]:
-        dataset[start : start + size] = whole[start : start + size].compute()
+    counts, start = scan.counts.rechunk({1: -1, 2: -1}), 0
+    for size in counts.chunks[0]:
+        dataset[start : start + size] = counts[start : start + size].compute()
         check()
         start += size
 
@@ -290,8 +289,8 @@ def _write_facts(measurement: Any, scan: Scan) -> None:
     n_row, n_column, n_channel = scan.shape
     measurement["channels"] = np.arange(n_channel, dtype=np.float32)
     step = scan.step_mm or (1.0, 1.0)
-    for name, size, own in (("row", n_row, step[0]), ("column", n_column, step[1])):
-        measurement[name] = own * np.arange(size)
+    for name, size, step_mm in (("row", n_row, step[0]), ("column", n_column, step[1])):
+        measurement[name] = step_mm * np.arange(size)
         measurement[name].attrs["units"] = "mm" if scan.step_mm else "pixel"
     if scan.axis is not None:
         measurement["calibration"] = np.array([scan.axis.zero_kev, scan.axis.gain_kev, 0.0])

@@ -35,13 +35,13 @@ from underpaint.io.hdf5._facts import (
     axis_of_energies,
     axis_of_polynomial,
     bend_of_polynomial,
-    both,
     fault_of_axis,
     fault_of_times,
     numbers,
     pixel_seconds,
     short_text,
     step_of,
+    step_of_axes,
     text,
     units,
 )
@@ -53,8 +53,8 @@ _LIVE_TIMES = ("live_time_s", "live_time", "livetime")
 _REAL_TIMES = ("real_time_s", "elapsed_time", "real_time", "realtime", "count_time")
 _ENERGIES = ("energy", "energies")
 _NO_COUNTS = {"truth", "results", "plotselect", "photographs"}
-_LARGEST_LISTING = 10_000
-_LEAST_CHANNELS = 64
+_MAX_LISTING = 10_000
+_MIN_CHANNELS = 64
 _ENTRY_NAME = re.compile(r"\d+\.\d+")
 _LIST_NAME = re.compile(r"mca|xrf|fluo|spectr|xmap|xspress|falcon|hist|/det|/ch\d", re.IGNORECASE)
 
@@ -68,11 +68,11 @@ class Stack:
     name : str
         Its path in the file.
     dataset : h5py.Dataset
-        The array, by its name in the file that holds it.
+        The array, by its name in its file.
     groups : list of h5py.Group
         NXdata groups whose signal it is.
     entry : str
-        The measurement that it belongs to.
+        Path of its measurement.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Stack:
 
 @dataclass
 class Content:
-    """What was met in a file, or below a group of it.
+    """Content of a file, or of a group.
 
     Parameters
     ----------
@@ -111,22 +111,22 @@ def read_stacks(path: Path, top: Any, shape: tuple[int, int] | None = None) -> l
     content = _content(top)
     stacks, notes = _counts(content.stacks)
     if not stacks:
-        there = listing(top)
+        entries = listing(top)
         refused = f" Links that are not followed: {'; '.join(content.faults[:4])}" if content.faults else ""
         raise ScanError(
             f"Cannot read {path if top.name == '/' else f'{path}::{top.name}'} as a scan: it holds no 3-D array (row, "
-            f"column, channel) of numbers, {f'only {there}' if there else 'nor any other'}.{refused}"
+            f"column, channel) of numbers, {f'only {entries}' if entries else 'nor any other'}.{refused}"
         )
     return _scans(path, stacks, content, shape, (*notes, *content.faults))
 
 
 def read_named(path: Path, file: Any, name: str, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the stack at a path inside the file: a dataset, an NXdata group, or a group that holds stacks.
+    """Read the stack at a path inside the file: a dataset, an NXdata group, or a group of stacks.
 
     Raises
     ------
     ScanError
-        There is nothing, or it is no stack.
+        The path does not exist or is not a stack.
     """
     item = follow(file, name)
     if isinstance(item, h5py.Group):
@@ -135,9 +135,9 @@ def read_named(path: Path, file: Any, name: str, shape: tuple[int, int] | None) 
             return read_stacks(path, item, shape)
         item = signal
     if not _is_counts(item):
-        there = "nothing there" if item is None else f"{item}"
+        description = "nothing there" if item is None else f"{item}"
         raise ScanError(
-            f"Cannot read {path}::{name} as a scan ({there}): a list (spectrum, channel) or "
+            f"Cannot read {path}::{name} as a scan ({description}): a list (spectrum, channel) or "
             f"a 3-D array (row, column, channel) of numbers is needed. The file holds {listing(file) or 'no array'}."
         )
     content = _content(file)
@@ -162,7 +162,7 @@ def listing(file: Any) -> str:
     def keep(name: str, item: Any) -> bool | None:
         if isinstance(item, h5py.Dataset):
             names.append(f"/{name} {item.shape}")
-        return True if len(names) > _LARGEST_LISTING else None
+        return True if len(names) > _MAX_LISTING else None
 
     file.visititems(keep)
     links = _links(file)
@@ -172,7 +172,7 @@ def listing(file: Any) -> str:
 
 
 def _links(file: Any) -> list[str]:
-    """Name the links of a file and what they lead to."""
+    """Return the links of a file and their targets."""
     names: list[str] = []
 
     def keep(name: str, link: Any) -> bool | None:
@@ -180,7 +180,7 @@ def _links(file: Any) -> list[str]:
             names.append(f"/{name} to {link.path} in {link.filename}")
         elif isinstance(link, h5py.SoftLink):
             names.append(f"/{name} to {link.path}")
-        return True if len(names) > _LARGEST_LISTING else None
+        return True if len(names) > _MAX_LISTING else None
 
     file.visititems_links(keep)
     return names
@@ -195,18 +195,18 @@ def _is_same(first: Any, second: Any) -> bool:
 
 
 def _signal(group: Any) -> Any:
-    """Return the counts that an NXdata group names; None where the group is something else."""
+    """Return the counts of an NXdata group; None for other groups."""
     if not isinstance(group, h5py.Group) or text(group.attrs.get("NX_class", "")) != "NXdata":
         return None
-    named = _there(group, text(group.attrs["signal"])) if "signal" in group.attrs else None
+    named = _read_or_none(group, text(group.attrs["signal"])) if "signal" in group.attrs else None
     if isinstance(named, h5py.Dataset):
         return named
-    members = (_there(group, name) for name in group)
+    members = (_read_or_none(group, name) for name in group)
     return next((each for each in members if isinstance(each, h5py.Dataset) and "signal" in each.attrs), None)
 
 
-def _there(group: Any, name: str) -> Any:
-    """Return what is at a path; None where nothing is, or a link that is not followed."""
+def _read_or_none(group: Any, name: str) -> Any:
+    """Return the object at a path; None if missing or behind a link that is not followed."""
     try:
         return follow(group, name)
     except ScanError:
@@ -217,7 +217,7 @@ def _there(group: Any, name: str) -> Any:
 
 
 def _content(top: Any) -> Content:
-    """Meet everything below a group once: what is linked from another file, too."""
+    """Visit everything below a group once, including links to other files."""
     content, entries = Content([], [], []), {"": _entry_above(top)}
     signals: list[tuple[Any, Any]] = []
     above = top.name.rstrip("/")
@@ -236,7 +236,7 @@ def _content(top: Any) -> Content:
         elif item.ndim == 1 and item.size > 1 and item.dtype.kind in "iuf":
             content.lines.append((entry, item))
     for stack in content.stacks:
-        # Those that name their axes come first.
+        # Groups that name their axes come first.
         groups = [group for signal, group in signals if _is_same(signal, stack.dataset)]
         stack.groups = sorted(groups, key=lambda group: "axes" not in group.attrs and "axes" not in stack.dataset.attrs)
     return content
@@ -248,7 +248,7 @@ def _is_entry(group: Any, name: str) -> bool:
 
 
 def _entry_above(top: Any) -> str:
-    """Return the entry that a group lies in, or is."""
+    """Return the entry of a group, possibly itself."""
     parts = top.name.strip("/").split("/")
     for n_part in range(1, len(parts) + 1 if parts != [""] else 0):
         name = "/" + "/".join(parts[:n_part])
@@ -260,8 +260,8 @@ def _entry_above(top: Any) -> str:
 def _counts(stacks: list[Stack]) -> tuple[list[Stack], tuple[str, ...]]:
     """Return those that are counts, with notes on those that are not.
 
-    Of arrays of three or four dimensions those that NXdata or their name calls counts, if any are; where there are
-    none, lists of spectra.
+    Arrays of three or four dimensions, preferably those named as counts by NXdata or their name; without any, lists of
+    spectra.
     """
     maps = [stack for stack in stacks if stack.dataset.ndim > 2]
     signals = [stack for stack in maps if stack.groups]
@@ -270,23 +270,23 @@ def _counts(stacks: list[Stack]) -> tuple[list[Stack], tuple[str, ...]]:
     chosen = chosen or [stack for stack in stacks if _is_list(stack)]
     spectra = max((stack for stack in chosen), key=lambda stack: max(stack.dataset.shape), default=None)
     images = [stack for stack in chosen if spectra is not None and _are_images(stack.dataset, spectra.dataset)]
-    notes = tuple(f"left out: {stack.name} {stack.dataset.shape}, images and no spectra" for stack in images)
+    notes = tuple(f"left out: {stack.name} {stack.dataset.shape}, images, not spectra" for stack in images)
     return sorted((stack for stack in chosen if stack not in images), key=lambda stack: stack.name), notes
 
 
 def _is_list(stack: Stack) -> bool:
     dataset = stack.dataset
-    if dataset.ndim != 2 or dataset.shape[1] < _LEAST_CHANNELS:
+    if dataset.ndim != 2 or dataset.shape[1] < _MIN_CHANNELS:
         return False
     is_spectrum = text(dataset.attrs.get("interpretation", "")) == "spectrum"
-    listed = (_there(dataset.parent, name) for name in _ENERGIES)
+    listed = (_read_or_none(dataset.parent, name) for name in _ENERGIES)
     is_calibrated = any(isinstance(item, h5py.Dataset) and item.shape == dataset.shape[1:] for item in listed)
     return is_spectrum or is_calibrated or _LIST_NAME.search(stack.name) is not None
 
 
 def _are_images(dataset: Any, spectra: Any) -> bool:
-    """Whether an array has the rows and columns of another one, and too few numbers a pixel for a spectrum."""
-    if dataset.ndim != 3 or max(spectra.shape) < 2 * _LEAST_CHANNELS:
+    """Whether an array has the rows and columns of another one, and too few values per pixel for a spectrum."""
+    if dataset.ndim != 3 or max(spectra.shape) < 2 * _MIN_CHANNELS:
         return False
     pixels = list(spectra.shape)
     pixels.remove(max(pixels))
@@ -294,16 +294,16 @@ def _are_images(dataset: Any, spectra: Any) -> bool:
     for size in pixels:
         if size in rest:
             rest.remove(size)
-    return dataset is not spectra and len(rest) == 1 and rest[0] < _LEAST_CHANNELS
+    return dataset is not spectra and len(rest) == 1 and rest[0] < _MIN_CHANNELS
 
 
-# --- an array and what lies beside it ------------------------------------------------------------------
+# --- an array and its metadata -------------------------------------------------------------------------
 
 
-class Beside:
-    """What lies beside counts: in their group, its ``info``, as PyMca keeps it, or the NXdata group that names them.
+class Neighbours:
+    """Datasets next to counts: in their group, its ``info`` (PyMca), or the NXdata group that names them.
 
-    Links that lead out of the folder are not followed, which ``faults`` says.
+    Links out of the folder are not followed, and listed in ``faults``.
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -313,7 +313,7 @@ class Beside:
         self.faults: list[str] = []
 
     def item(self, *names: str) -> Any:
-        """Return the first dataset of one of the names; None where there is none."""
+        """Return the first dataset with one of the names, or None."""
         for name in names:
             for group, place in self._places:
                 try:
@@ -326,7 +326,7 @@ class Beside:
         return None
 
     def value(self, read: Callable[..., Any], item: Any, *rest: Any) -> Any:
-        """Return what is read from a dataset; None where its values are not to be had."""
+        """Return the values read from a dataset; None if unavailable."""
         try:
             return read(item, *rest)
         except ScanError as error:
@@ -334,14 +334,14 @@ class Beside:
             return None
 
     def _refused(self, name: str, error: ScanError) -> None:
-        fault = f"{name} left out: {error}"
+        fault = f"{name} ignored: {error}"
         if fault not in self.faults:
             self.faults.append(fault)
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """Where the pixels of a scan are in arrays of one number a pixel, and a detector.
+    """Location of a scan's pixels in arrays of one value per pixel, and its detector.
 
     Parameters
     ----------
@@ -361,7 +361,7 @@ class Pixels:
     index: NDArray[np.int64] | None = None
 
     def pick(self, values: NDArray[Any]) -> NDArray[Any] | None:
-        """Return (n_row, n_column) values; None where there are not as many as pixels."""
+        """Return (n_row, n_column) values; None for another number of values than pixels."""
         n_detector = 1 if self.detector is None else self.stored[self.detector[0]]
         n_pixel = int(np.prod(self.stored)) // n_detector
         if values.size == 1:
@@ -385,7 +385,7 @@ def _scans(
         if len(entries) == 1:
             raise
         raise ScanError(
-            f"Cannot read {path} as one scan: it holds {len(entries)} measurements, and not all can be read. Give one "
+            f"Cannot read {path} as one scan: it has {len(entries)} measurements, and not all can be read. Give one "
             f"of them: {'; '.join(f'{path}::{entry}' for entry in entries)}. ({error})"
         ) from error
     named = [scan if len(scans) > 1 else replace(scan, name=path.stem) for scan in scans]
@@ -398,12 +398,12 @@ def _scan_name(path: Path, stack: Stack, detector: str) -> str:
 
 def _scans_of(path: Path, stack: Stack, content: Content, shape: tuple[int, int] | None) -> list[Scan]:
     """Read the detectors of one array, mostly one."""
-    dataset, beside = stack.dataset, Beside(stack)
+    dataset, neighbours = stack.dataset, Neighbours(stack)
     check_stored(path, dataset)
     axes = named_axes(dataset, stack.groups)
-    listed = [beside.item(name) for name in (*_ENERGIES, "channels", "channel")]
+    listed = [neighbours.item(name) for name in (*_ENERGIES, "channels", "channel")]
     lengths = tuple({int(item.size) for item in listed if item is not None and item.ndim == 1})
-    positions = [item for entry, item in content.lines if entry == stack.entry][:_LARGEST_LISTING]
+    positions = [item for entry, item in content.lines if entry == stack.entry][:_MAX_LISTING]
     view = view_of(dataset, axes, lengths, positions, shape)
     if view.detector is None:
         return [_scan(path, stack, view, axes, positions, shape, None)]
@@ -421,7 +421,7 @@ def _scan(
     shape: tuple[int, int] | None,
     detector: int | None,
 ) -> Scan:
-    dataset, beside = stack.dataset, Beside(stack)
+    dataset, neighbours = stack.dataset, Neighbours(stack)
     place = None if view.detector is None or detector is None else (view.detector, detector)
     energies = axes[view.order[-1]] if axes else ("", None)
     notes: list[str] = [view.note] if view.note else []
@@ -431,7 +431,7 @@ def _scan(
         cube = Hdf5Cube(path, dataset, view.order, place)
         if axes:
             row, column = (axes[number][1] for number in view.order[:2])
-            step = both(step_of(row, cube.shape[0])[0], step_of(column, cube.shape[1])[0])
+            step = step_of_axes(step_of(row, cube.shape[0])[0], step_of(column, cube.shape[1])[0])
     else:
         index, step, grid_notes = _grid(path, stack, view, positions, shape)
         notes += grid_notes
@@ -439,17 +439,17 @@ def _scan(
     stored = tuple(int(size) for number, size in enumerate(dataset.shape) if number != view.order[-1])
     within = None if place is None else (place[0] - (view.order[-1] < place[0]), place[1])
     pixels = Pixels(cube.shape[:2], stored, within, index)
-    axis, converted = _energy_axis(beside, energies, cube.shape[2])
-    stored_notes = beside.value(short_text, beside.item("notes")) or ""
-    axis_notes = (*(() if axis is None else converted), *_axis_notes(beside, energies, axis, cube.shape[2]))
+    axis, converted = _energy_axis(neighbours, energies, cube.shape[2])
+    stored_notes = neighbours.value(short_text, neighbours.item("notes")) or ""
+    axis_notes = (*(() if axis is None else converted), *_axis_notes(neighbours, energies, axis, cube.shape[2]))
     if any(words in stored_notes for words in ("no energy calibration", "energy axis cannot be used")):
         axis_notes = ()
-    present = beside.value(numbers, beside.item("present"), cube.shape[0] * cube.shape[1])
-    stored_step = beside.value(numbers, beside.item("step_mm"), 2)
+    present = neighbours.value(numbers, neighbours.item("present"), cube.shape[0] * cube.shape[1])
+    stored_step = neighbours.value(numbers, neighbours.item("step_mm"), 2)
     if stored_step is not None:
         step = float(stored_step.flat[0]), float(stored_step.flat[-1])
-    live, real = (_times(beside, names, pixels) for names in (_LIVE_TIMES, _REAL_TIMES))
-    name = str(beside.value(short_text, beside.item("detector")) or "")
+    live, real = (_times(neighbours, names, pixels) for names in (_LIVE_TIMES, _REAL_TIMES))
+    name = str(neighbours.value(short_text, neighbours.item("detector")) or "")
     name = name if detector is None else f"{name or 'detector'} {detector + 1}"
     source = f"{path}::{stack.name}"
     is_row_first = not isinstance(cube, ListedCube) and dataset.chunks is not None
@@ -469,46 +469,46 @@ def _scan(
             *notes,
             *cube.notes,
             *axis_notes,
-            *_time_notes(beside, pixels),
-            *beside.faults,
+            *_time_notes(neighbours, pixels),
+            *neighbours.faults,
         ),
         metadata={
-            **({} if _is_converted(beside) else {PLACE: _place(stack, view, axes)}),
+            **({} if _is_converted(neighbours) else {PLACE: _place(stack, view, axes)}),
             **({} if detector is None else {SAME_CHANNELS: True}),
         },
     )
 
 
-def _is_converted(beside: Beside) -> bool:
-    """Whether ``underpaint convert`` wrote an array, which it does with detectors alone."""
-    return all(beside.item(name) is not None for name in ("detector", "source", "metadata"))
+def _is_converted(neighbours: Neighbours) -> bool:
+    """Whether ``underpaint convert`` wrote an array; it writes only detectors."""
+    return all(neighbours.item(name) is not None for name in ("detector", "source", "metadata"))
 
 
 def _place(stack: Stack, view: View, axes: list[Axis]) -> Place:
-    """Tell entry and positions, and whether the array is marked as computed or gathered from others of the file."""
+    """Return entry and positions, and whether the array is marked as computed or combined from others."""
     dataset = stack.dataset
     marks = [text(each.attrs.get("type", "")) for each in (dataset, dataset.parent)]
     classes = text(dataset.parent.attrs.get("NX_class", ""))
     is_virtual = any(bool(each.attrs.get("virtual", False)) for each in (dataset, dataset.parent))
     computed = is_virtual or any("virtual" in mark.lower() for mark in marks) or classes == "NXprocess"
     places = [numbers(axes[number][1], int(dataset.shape[number])) for number in view.order[:-1]] if axes else []
-    known = len(places) == 2 and all(each is not None and each.ndim == 1 for each in places)
+    usable = len(places) == 2 and all(each is not None and each.ndim == 1 for each in places)
     gathered: tuple[str, ...] = ()
     if dataset.is_virtual:
         inside = (source for source in dataset.virtual_sources() if source.file_name == ".")
         gathered = tuple(dict.fromkeys("/" + source.dset_name.strip("/") for source in inside))
-    return Place(stack.entry, (places[0], places[1]) if known else None, computed, gathered)  # type: ignore[arg-type]
+    return Place(stack.entry, (places[0], places[1]) if usable else None, computed, gathered)  # type: ignore[arg-type]
 
 
 def _grid(
     path: Path, stack: Stack, view: View, positions: list[Any], shape: tuple[int, int] | None
 ) -> tuple[NDArray[np.int64], tuple[float, float] | None, list[str]]:
-    """Put a list of spectra on the given rows and columns, else on those of its positions, else on one row."""
+    """Arrange a list of spectra on the given rows and columns, else by its positions, else on one row."""
     n_spectrum = int(stack.dataset.shape[view.order[0]])
     grid = next(iter(grids(positions, n_spectrum)), None)
     if grid is not None and shape in {None, grid[2].shape}:
         rows, columns, index = grid
-        step = both(_grid_step(rows, index[:, 0]), _grid_step(columns, index[0]))
+        step = step_of_axes(_grid_step(rows, index[:, 0]), _grid_step(columns, index[0]))
         note = (
             f"{n_spectrum} spectra are put on {index.shape[0]} x {index.shape[1]} pixels by {rows.name}, {columns.name}"
         )
@@ -528,18 +528,18 @@ def _grid_step(item: Any, spectra: NDArray[np.int64]) -> float | None:
     return None if values is None else step_of(item, int(item.size), values[spectra])[0]
 
 
-def _energy_axis(beside: Beside, energies: Axis, n_channel: int) -> tuple[EnergyAxis | None, tuple[str, ...]]:
-    """Gain and zero, PyMca's polynomial, the energies that NXdata names, or an array ``energy``; and what to note."""
-    gain = beside.value(numbers, beside.item("gain_kev"), 1)
-    zero = beside.value(numbers, beside.item("zero_kev"), 1)
+def _energy_axis(neighbours: Neighbours, energies: Axis, n_channel: int) -> tuple[EnergyAxis | None, tuple[str, ...]]:
+    """Gain and zero, PyMca's polynomial, the energies of NXdata, or an array ``energy``; with notes."""
+    gain = neighbours.value(numbers, neighbours.item("gain_kev"), 1)
+    zero = neighbours.value(numbers, neighbours.item("zero_kev"), 1)
     if gain is not None:
         return axis_of_line(gain.flat[0], 0.0 if zero is None else zero.flat[0], n_channel)
     places = (
-        (axis_of_polynomial, beside.item("calibration")),
+        (axis_of_polynomial, neighbours.item("calibration")),
         (axis_of_energies, _named_energies(energies)),
-        (axis_of_energies, beside.item(*_ENERGIES)),
+        (axis_of_energies, neighbours.item(*_ENERGIES)),
     )
-    axes = (beside.value(read, item, n_channel) for read, item in places)
+    axes = (neighbours.value(read, item, n_channel) for read, item in places)
     return next((each for each in axes if each is not None and each[0] is not None), (None, ()))
 
 
@@ -548,34 +548,36 @@ def _named_energies(energies: Axis) -> Any:
     return item if units(item) in ENERGY_UNITS or "energ" in name.lower() else None
 
 
-def _axis_notes(beside: Beside, energies: Axis, axis: EnergyAxis | None, n_channel: int) -> tuple[str, ...]:
-    """Say that the file has no axis, why the one that it has cannot be used, or that it is curved."""
+def _axis_notes(neighbours: Neighbours, energies: Axis, axis: EnergyAxis | None, n_channel: int) -> tuple[str, ...]:
+    """Return notes on a missing, unusable or curved axis."""
     if axis is not None:
-        bend = beside.value(bend_of_polynomial, beside.item("calibration"), n_channel) or 0.0
-        bent = f"the file's energy axis is curved, and read as the nearest line, {1000 * bend:.1f} eV off at most"
-        return (bent,) if bend > 0 and beside.item("gain_kev") is None else ()
-    gain = beside.value(numbers, beside.item("gain_kev"), 1)
-    places = (beside.item("calibration"), _named_energies(energies), beside.item(*_ENERGIES))
-    faults = [fault for item in places if (fault := beside.value(fault_of_axis, item, n_channel))]
+        bend = neighbours.value(bend_of_polynomial, neighbours.item("calibration"), n_channel) or 0.0
+        bent = f"the file's energy axis is curved and read as the nearest line, {1000 * bend:.1f} eV off at most"
+        return (bent,) if bend > 0 and neighbours.item("gain_kev") is None else ()
+    gain = neighbours.value(numbers, neighbours.item("gain_kev"), 1)
+    places = (neighbours.item("calibration"), _named_energies(energies), neighbours.item(*_ENERGIES))
+    faults = [fault for item in places if (fault := neighbours.value(fault_of_axis, item, n_channel))]
     if gain is not None:
-        faults = [f"its gain_kev is {gain.flat[0]:g} keV a channel, or its zero_kev cannot be"]
+        faults = [f"its gain_kev is {gain.flat[0]:g} keV a channel, or its zero_kev is impossible"]
     return (f"the file's energy axis cannot be used: {faults[0]}" if faults else "no energy calibration in the file",)
 
 
-def _time_notes(beside: Beside, pixels: Pixels) -> tuple[str, ...]:
-    """Say which live times are unknown; of a file that was converted the note is there already."""
-    faults = (beside.value(fault_of_times, beside.item(name), pixels.pick, pixels.shape) for name in _LIVE_TIMES)
+def _time_notes(neighbours: Neighbours, pixels: Pixels) -> tuple[str, ...]:
+    """Return notes on unknown live times; a converted file already has them."""
+    faults = (
+        neighbours.value(fault_of_times, neighbours.item(name), pixels.pick, pixels.shape) for name in _LIVE_TIMES
+    )
     return tuple(fault for fault in faults if fault)[:1]
 
 
-def _times(beside: Beside, names: tuple[str, ...], pixels: Pixels) -> Any:
+def _times(neighbours: Neighbours, names: tuple[str, ...], pixels: Pixels) -> Any:
     for name in names:
-        item = beside.item(name)
-        # larch counts these in microseconds, and does not say so.
+        item = neighbours.item(name)
+        # larch stores microseconds without stating the unit.
         is_larch = name in {"livetime", "realtime"} and item is not None and not units(item)
         if is_larch and "mca detector" not in text(item.parent.attrs.get("type", "")):
             continue
-        times = beside.value(pixel_seconds, item, pixels.shape, pixels.pick, "us" if is_larch else "s")
+        times = neighbours.value(pixel_seconds, item, pixels.shape, pixels.pick, "us" if is_larch else "s")
         if times is not None:
             return times
     return None

@@ -1,4 +1,4 @@
-"""HDF5 files whose groups follow the layout of one program: recognised, and read whole or in part."""
+"""HDF5 files in the layout of a program: recognition, and reading of all or one scan."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from typing import Any
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
-from underpaint.io._source import told
+from underpaint.io._source import first_line
 from underpaint.io.hdf5._links import READ_ERRORS, open_file
 from underpaint.io.hdf5._stack import read_named
 
@@ -17,7 +17,7 @@ MAGIC = b"\x89HDF\r\n\x1a\n"
 
 @contextmanager
 def open_scan(path: Path) -> Iterator[Any]:
-    """Open a file for reading; what h5py raises on damaged ones becomes a ScanError."""
+    """Open a file for reading, with ScanError for damaged files."""
     try:
         with open_file(path) as file:
             yield file
@@ -25,7 +25,7 @@ def open_scan(path: Path) -> Iterator[Any]:
         raise
     except READ_ERRORS as error:
         raise ScanError(
-            f"Cannot read {path}: the HDF5 file is damaged or locked ({told(error)}). Copy it again."
+            f"Cannot read {path}: the HDF5 file is damaged or locked ({first_line(error)}). Copy it again."
         ) from error
 
 
@@ -58,12 +58,12 @@ class Layout:
             return self.is_layout(file)
 
     def read(self, path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-        """Read all scans, or those at the path ``name`` inside; what the layout does not know is read as any array.
+        """Read all scans, or those at the path ``name`` inside; unknown objects are read as arrays.
 
         Raises
         ------
         ScanError
-            The file is damaged, or contradicts itself; nothing is at ``name``, or no counts.
+            The file is damaged or inconsistent; ``name`` does not exist or has no counts.
         """
         with open_scan(path) as file:
             scans = self.read_scans(path, file)

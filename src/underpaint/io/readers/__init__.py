@@ -7,9 +7,8 @@ A reader is a module (or any other object) with these attributes, see :class:`Re
 - ``read(path, name, shape)``, its scan or scans;
 - where files hold photographs, ``read_photographs(path)``, a list of :class:`Photograph`.
 
-Those of other packages are found by their entry points of the group ``underpaint.readers``;
-``docs/how-to/extending.md`` has an example. Modules whose names begin with an underscore are no readers: they hold what
-several of them, or a long one, need.
+Readers of other packages are found by entry points of the group ``underpaint.readers``; ``docs/how-to/extending.md``
+has an example. Modules whose names begin with an underscore are not readers but parts of them.
 """
 
 import pkgutil
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 
 from underpaint.data import Scan
 from underpaint.io._single import FileSpectrum, spectrum_scan
-from underpaint.io._source import Cube, lazy_counts, told
+from underpaint.io._source import Cube, first_line, lazy_counts
 
 __all__ = [
     "Cube",
@@ -51,22 +50,22 @@ class Format:
     Parameters
     ----------
     name : str
-        Short name, which scans and messages give.
+        Short name for scans and messages.
     title : str
-        What it is called in the table of formats.
+        Title in the table of formats.
     endings : tuple of str
         Usual endings; they play no part in recognising it.
     recognised_by : str
-        What in a file's content tells it.
+        Content by which a file is recognised.
     source : str
-        Where its specification is from.
+        Source of its specification.
     priority : int
-        Readers are asked in the order of these numbers; a format that is a special case of another one needs a lower
+        Readers are tried in the order of these numbers; a format that is a special case of another one needs a lower
         number, one that accepts nearly everything a higher one.
     parts : bool
         Whether ``FILE::NAME`` picks a part of a file: an array, or one of several spectra.
     store : bool
-        Whether a folder is read as one container, so that the folders in it are parts, and no scans by themselves.
+        Whether a folder is read as one container, so that folders in it are parts, not scans.
     extra : str
         Optional dependency that it needs; "" for none.
     written : bool
@@ -87,7 +86,7 @@ class Format:
 
 @dataclass(frozen=True)
 class Photograph:
-    """An image in a file beside its spectra: the mosaic, the camera's, a detector's.
+    """An image in a file of spectra: the mosaic, a camera's, a detector's.
 
     Parameters
     ----------
@@ -102,12 +101,12 @@ class Photograph:
 
 
 class Reader(Protocol):
-    """What a module that reads a format has."""
+    """Interface of a reader module."""
 
     FORMAT: Format
 
     def sniff(self, path: Path, head: bytes, /) -> bool:
-        """Tell by the content whether a file, or a folder, is of this format; nothing large is read or imported.
+        """Return whether a file or folder is of this format, by its content; must not read or import anything large.
 
         Parameters
         ----------
@@ -118,33 +117,33 @@ class Reader(Protocol):
         """
 
     def read(self, path: Path, name: str | None, shape: tuple[int, int] | None, /) -> Scan | list[Scan]:
-        """Read a scan, or several; counts are left where they are (:func:`lazy_counts`).
+        """Read a scan or several; counts are read lazily (:func:`lazy_counts`).
 
         Parameters
         ----------
         path : Path
-            What :meth:`sniff` accepted.
+            Path accepted by :meth:`sniff`.
         name : str or None
             NAME of ``FILE::NAME``.
         shape : (int, int) or None
-            Rows and columns, where the user gives them; a single row of all spectra is folded into them afterwards.
+            Rows and columns given by the user; a single row of all spectra is reshaped to them afterwards.
 
         Raises
         ------
         ScanError
-            The file is damaged, or holds no scan.
+            The file is damaged or contains no scan.
         """
 
 
 @cache
 def readers() -> tuple[Reader, ...]:
-    """Return the readers of this package and of others, in the order in which they are asked.
+    """Return the readers of this package and of others, in the order in which they are tried.
 
-    One that another package announces and that cannot be imported is left out, with a warning.
+    A reader of another package that cannot be imported is skipped with a warning.
     """
     modules = (module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
-    found: list[Any] = [import_module(f"{__name__}.{module}") for module in modules]
-    return tuple(sorted([*found, *_of_other_packages()], key=lambda reader: reader.FORMAT.priority))
+    modules_found: list[Any] = [import_module(f"{__name__}.{module}") for module in modules]
+    return tuple(sorted([*modules_found, *_of_other_packages()], key=lambda reader: reader.FORMAT.priority))
 
 
 def reader_of(path: Path, head: bytes) -> Reader | None:
@@ -154,7 +153,7 @@ def reader_of(path: Path, head: bytes) -> Reader | None:
 
 def formats() -> tuple[Format, ...]:
     """Return all formats that are read, by their titles."""
-    return tuple(sorted((reader.FORMAT for reader in readers()), key=lambda known: known.title.lower()))
+    return tuple(sorted((reader.FORMAT for reader in readers()), key=lambda file_format: file_format.title.lower()))
 
 
 def _of_other_packages() -> Iterator[Any]:
@@ -164,7 +163,7 @@ def _of_other_packages() -> Iterator[Any]:
             _ = reader.FORMAT.priority, reader.sniff, reader.read
         except Exception as error:
             warnings.warn(
-                f"The reader {entry.name!r} ({entry.value}) cannot be used and is left out: {told(error)}. "
+                f"The reader {entry.name!r} ({entry.value}) cannot be used and is skipped: {first_line(error)}. "
                 "It must have FORMAT, sniff and read; update or remove the package that brings it.",
                 stacklevel=2,
             )

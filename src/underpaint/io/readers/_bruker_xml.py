@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from underpaint.errors import ScanError
 from underpaint.io._energies import axis_of_coefficients, number, seconds
 from underpaint.io._single import FileSpectrum
-from underpaint.io._source import probe
+from underpaint.io._source import try_read
 
 _HEADERS = {
     "TRTSpectrumHardwareHeader": "hardware",
@@ -29,11 +29,11 @@ _HEADERS = {
     "TRTESMAHeader": "esma",
     "TRTSpectrumHeader": "spectrum",
 }
-_LONGEST_VALUE = 200
-_LARGEST_SPECTRUM = 16 * 2**20
+_MAX_VALUE = 200
+_MAX_SPECTRUM = 16 * 2**20
 _PIECE = 2**20
-_LARGEST_COUNT = 2**53
-"""Whole numbers above it are not exact as floats; no detector counts so far."""
+_MAX_COUNT = 2**53
+"""Integers above it are not exact as floats; no detector reaches it."""
 
 
 class _TreeBuilder(ET.TreeBuilder):
@@ -45,7 +45,7 @@ class _TreeBuilder(ET.TreeBuilder):
 
 
 class _SpectrumNodes:
-    """Parser target that keeps the ``TRTSpectrum`` elements of a project alone, each until it is taken."""
+    """Parser target that keeps only the ``TRTSpectrum`` elements of a project, each until consumed."""
 
     def __init__(self) -> None:
         self.ready: list[ET.Element] = []
@@ -53,7 +53,7 @@ class _SpectrumNodes:
         self._depth = self._size = 0
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """Begin to build where a spectrum begins."""
+        """Start building at the start of a spectrum."""
         if self._builder is None and tag == "ClassInstance" and attributes.get("Type") == "TRTSpectrum":
             self._builder, self._depth, self._size = ET.TreeBuilder(), 0, 0
         if self._builder is not None:
@@ -62,7 +62,7 @@ class _SpectrumNodes:
             self._grow(len(tag) + 64)
 
     def end(self, tag: str) -> None:
-        """Hand the spectrum over where it ends."""
+        """Yield the spectrum at its end."""
         if self._builder is None:
             return
         self._builder.end(tag)
@@ -86,8 +86,8 @@ class _SpectrumNodes:
 
     def _grow(self, size: int) -> None:
         self._size += size
-        if self._size > _LARGEST_SPECTRUM:
-            raise ValueError(f"a spectrum of over {_LARGEST_SPECTRUM} letters")
+        if self._size > _MAX_SPECTRUM:
+            raise ValueError(f"a spectrum of over {_MAX_SPECTRUM} letters")
 
 
 class _EntitiesError(ValueError):
@@ -95,7 +95,7 @@ class _EntitiesError(ValueError):
 
 
 def spectrum_nodes(path: Path) -> Iterator[ET.Element]:
-    """Yield the ``TRTSpectrum`` elements of a project one by one; only one is held at a time.
+    """Yield the ``TRTSpectrum`` elements of a project one by one; only one is in memory at a time.
 
     Raises
     ------
@@ -104,8 +104,8 @@ def spectrum_nodes(path: Path) -> Iterator[ET.Element]:
     """
     nodes = _SpectrumNodes()
     parser = ET.XMLParser(target=nodes)  # noqa: S314
-    with probe(lambda: path.open("rb"), str(path)) as stream:
-        while piece := probe(partial(stream.read, _PIECE), str(path)):
+    with try_read(lambda: path.open("rb"), str(path)) as stream:
+        while piece := try_read(partial(stream.read, _PIECE), str(path)):
             with _explained(str(path)):
                 if b"<!DOCTYPE" in piece or b"<!ENTITY" in piece:
                     raise _EntitiesError
@@ -131,7 +131,7 @@ def _explained(source: str) -> Iterator[None]:
 
 
 def parse_xml(content: bytes, source: str) -> ET.Element:
-    """Parse an XML text; nothing outside it is ever looked up.
+    """Parse an XML text without external entities.
 
     Raises
     ------
@@ -150,11 +150,11 @@ def instance(node: ET.Element | None, kind: str) -> ET.Element | None:
 
 
 def leaves(node: ET.Element | None) -> dict[str, str]:
-    """Short values directly under a node, by name."""
+    """Short values of a node's children, by name."""
     if node is None:
         return {}
-    pairs = ((own.tag, (own.text or "").strip()) for own in node if not len(own))
-    return {tag: text for tag, text in pairs if text and len(text) <= _LONGEST_VALUE}
+    pairs = ((child.tag, (child.text or "").strip()) for child in node if not len(child))
+    return {tag: text for tag, text in pairs if text and len(text) <= _MAX_VALUE}
 
 
 def read_spectrum_node(node: ET.Element, source: str) -> FileSpectrum:
@@ -184,14 +184,16 @@ def read_spectrum_node(node: ET.Element, source: str) -> FileSpectrum:
 
 
 def _facts(node: ET.Element) -> dict[str, dict[str, str]]:
-    own = [*node.findall("./TRTHeaderedClass/ClassInstance"), *node.findall("./ClassInstance")]
-    return {_HEADERS[kind]: leaves(one) for one in own if (kind := one.get("Type", "")) in _HEADERS}
+    instances = [*node.findall("./TRTHeaderedClass/ClassInstance"), *node.findall("./ClassInstance")]
+    return {
+        _HEADERS[kind]: leaves(instance) for instance in instances if (kind := instance.get("Type", "")) in _HEADERS
+    }
 
 
-def _counts(text: str | None, promised: float | None, source: str) -> NDArray[np.float64]:
+def _counts(text: str | None, declared: float | None, source: str) -> NDArray[np.float64]:
     words = [word for word in (text or "").split(",") if word.strip()]
-    if len(words) < 2 or (promised is not None and len(words) != promised):
-        expected = "2 or more" if promised is None else f"{promised:g}"
+    if len(words) < 2 or (declared is not None and len(words) != declared):
+        expected = "2 or more" if declared is None else f"{declared:g}"
         raise ScanError(
             f"Cannot read {source}: a Bruker spectrum of {len(words)} channels, where {expected} were announced. "
             "The file is cut off or edited; copy it from the instrument again."
@@ -202,7 +204,7 @@ def _counts(text: str | None, promised: float | None, source: str) -> NDArray[np
         raise ScanError(
             f"Cannot read {source}: a Bruker spectrum, but its channels must hold numbers ({error})."
         ) from error
-    if not (np.abs(counts) <= _LARGEST_COUNT).all():
-        channel = int(np.argmin(np.abs(counts) <= _LARGEST_COUNT))
-        raise ScanError(f"Cannot read {source}: channel {channel} holds {counts[channel]} counts, more than can be.")
+    if not (np.abs(counts) <= _MAX_COUNT).all():
+        channel = int(np.argmin(np.abs(counts) <= _MAX_COUNT))
+        raise ScanError(f"Cannot read {source}: channel {channel} holds {counts[channel]} counts, an impossible value.")
     return counts

@@ -8,9 +8,9 @@ packing 0 and 1 each pulse is its channel in 16 or 12 bits; of others runs of ch
 bits, and ``pulses`` further pulses of 16 bits follow. The image ``PixelTimes`` in the header holds the time of each
 pixel in microseconds; where it is empty, visits of a row (``LineCounter``) times ``PixelTime`` are taken.
 
-Source: no specification is published; P. Jokubauskas found it, the rosettasciio source (2016-2026) documents it. The
-extra ``bruker`` brings rosettasciio (GPL), which unpacks the pixels here. It trusts what it unpacks, so every row is
-checked before: no pixel outside the map, no size beyond the data.
+Source: no specification is published; P. Jokubauskas reverse-engineered it, the rosettasciio source (2016-2026)
+documents it. The extra ``bruker`` brings rosettasciio (GPL), which decompresses the pixels. It does not validate its
+input, so every row is checked first: no pixel outside the map, no size beyond the data.
 
 The file is a Single File System (AidAim): small files inside one file, read with bounds checked. Little-endian.
 ``AAMVHFSS`` at byte 0; float32 version and uint32 chunk size at 0x124; at 0x140 three uint32: chunk of the file tree,
@@ -43,7 +43,7 @@ from underpaint.data import Scan
 from underpaint.errors import MissingExtraError, ScanError
 from underpaint.io._energies import number
 from underpaint.io._single import FileSpectrum
-from underpaint.io._source import lazy_counts, probe
+from underpaint.io._source import lazy_counts, try_read
 from underpaint.io.readers import Format, Photograph
 from underpaint.io.readers._bruker_xml import instance, leaves, parse_xml, read_spectrum_node
 
@@ -52,12 +52,12 @@ _FIRST_CHUNK, _CHUNK_HEAD, _ENTRY_BYTES = 0x118, 32, 0x200
 _ENTRY = struct.Struct("<iQ28xi176x?3x256s32x")
 _CHUNK_BYTES_RANGE = (1024, 16 * 2**20)
 _PACKED_MAGIC, _PACKED_START = b"AACS", 0x80
-_LARGEST_BLOCK = 64 * 2**20
+_MAX_BLOCK = 64 * 2**20
 _PLAIN_BYTES = 4 * 2**20
 
 
 class BrokenContainerError(ValueError):
-    """The container contradicts itself; the text says where."""
+    """The container is inconsistent; the text says where."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Piece:
-    """Where a piece of a file is kept: its bytes as stored, and at most how many it unpacks to."""
+    """Location of a part of a file: its stored bytes, and its largest decompressed size."""
 
     place: int
     stored: int
@@ -79,11 +79,11 @@ class Piece:
 
 
 class Container:
-    """The files inside a container, by their path with slashes; opened anew for each read."""
+    """The files inside a container, by path; opened again for each read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.n_byte: int = probe(path.stat, str(path)).st_size
+        self.n_byte: int = try_read(path.stat, str(path)).st_size
         try:
             self._read_head()
             self.files = dict(self._entries())
@@ -108,22 +108,22 @@ class Container:
         Raises
         ------
         ScanError
-            A piece is missing, cannot be unpacked, or is larger than announced.
+            A part is missing, cannot be decompressed, or is larger than declared.
         """
         return (content for _, content in self.pieces(name))
 
     def content(self, name: str, at_most: int) -> bytes:
-        """Whole content of a small file.
+        """Content of a small file.
 
         Raises
         ------
         ScanError
             As :meth:`blocks`, or it has more than ``at_most`` bytes.
         """
-        pieces, held = [], 0
+        pieces, n_read = [], 0
         for piece in self.blocks(name):
-            held += len(piece)
-            if held > at_most:
+            n_read += len(piece)
+            if n_read > at_most:
                 raise ScanError(
                     f"Cannot read {self.path}: {name} inside has over {at_most} bytes, more than it can have."
                 )
@@ -131,7 +131,7 @@ class Container:
         return b"".join(pieces)
 
     def pieces(self, name: str) -> Iterator[tuple["Piece", bytes]]:
-        """Pieces of a file, in order, each with where it is kept.
+        """Parts of a file, in order, with their locations.
 
         Raises
         ------
@@ -164,7 +164,7 @@ class Container:
 
     def _packed_pieces(self, name: str) -> Iterator[tuple["Piece", bytes]]:
         block_bytes, _, n_block = struct.unpack("<III", self.stored(name, 4, 12))
-        if block_bytes > _LARGEST_BLOCK or 16 * n_block > self.files[name].size:
+        if block_bytes > _MAX_BLOCK or 16 * n_block > self.files[name].size:
             raise BrokenContainerError(f"{n_block} packed blocks of {block_bytes} bytes announced")
         place = _PACKED_START
         for _ in range(n_block):
@@ -198,11 +198,11 @@ class Container:
     def _entries(self) -> Iterator[tuple[str, Entry]]:
         per_chunk = self.usable // _ENTRY_BYTES
         tree = b"".join(
-            own[: per_chunk * _ENTRY_BYTES] for own in self._chain(self._tree_chunk, -(-self._n_entry // per_chunk))
+            chunk[: per_chunk * _ENTRY_BYTES] for chunk in self._chain(self._tree_chunk, -(-self._n_entry // per_chunk))
         )
         raw = [_ENTRY.unpack_from(tree, index * _ENTRY_BYTES) for index in range(self._n_entry)]
-        names = [own[4].split(b"\x00", 1)[0].decode("utf-8", "replace") for own in raw]
-        parents = [int(own[2]) for own in raw]
+        names = [entry[4].split(b"\x00", 1)[0].decode("utf-8", "replace") for entry in raw]
+        parents = [int(entry[2]) for entry in raw]
         for index, (table, size, _, is_folder, _) in enumerate(raw):
             if not is_folder:
                 yield _path(index, names, parents), Entry(int(size), self._table(names[index], table, int(size)))
@@ -210,7 +210,7 @@ class Container:
     def _table(self, name: str, chunk: int, size: int) -> NDArray[np.int64]:
         """Chunks of a file; each must be inside the container."""
         if size > self.n_byte:
-            raise BrokenContainerError(f"{name} announces {size} bytes, the whole file has {self.n_byte}")
+            raise BrokenContainerError(f"{name} declares {size} bytes, the whole file has {self.n_byte}")
         n_chunk = -(-size // self.usable)
         content = b"".join(self._chain(chunk, -(-n_chunk // (self.usable // 4))))
         if len(content) < 4 * n_chunk:
@@ -251,7 +251,7 @@ class Container:
                 stream.seek(place)
                 return stream.read(length)
 
-        content: bytes = probe(read, str(self.path))
+        content: bytes = try_read(read, str(self.path))
         return content
 
 
@@ -278,18 +278,18 @@ FORMAT = Format(
     "Bruker map",
     endings=(".bcf",),
     recognised_by="AAMVHFSS at byte 0",
-    source="unpublished; found by P. Jokubauskas, documented in rosettasciio (2016-2026)",
+    source="unpublished; reverse-engineered by P. Jokubauskas, documented in rosettasciio (2016-2026)",
     extra="bruker",
 )
 _HEADER = "EDSDatabase/HeaderData"
 _MAP = re.compile(r"EDSDatabase/SpectrumData(\d+)$")
 _FIRST_ROW = 0x1A0
 _PIXEL = struct.Struct("<IHHIHHHI")
-_LARGEST_PIXEL = 65535
+_MAX_PIXEL = 65535
 """Bytes of one packed spectrum: 4096 channels of the widest packing need 16 kB."""
 _MARGIN = bytes(65536)
 """Behind the last row, so that a run that announces more than its pixel has is read within the block."""
-_LARGEST_ROW = 2**30
+_MAX_ROW = 2**30
 _NO_PHOTOGRAPH = {"Counter", "PixelTimes"}
 
 
@@ -299,41 +299,41 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the maps of a .bcf file, one scan for each detector; their spectra are unpacked row by row when asked for.
+    """Read the maps of a .bcf file, one scan for each detector; their spectra are decompressed row by row on demand.
 
     Raises
     ------
     ScanError
-        It is another container, damaged, or holds no map.
+        It is another container, is damaged, or contains no map.
     MissingExtraError
         rosettasciio, which unpacks the pixels, is not installed.
     """
     unpack = _unpacker()
     container = Container(path)
     database = _database(container)
-    indices = sorted(int(own[1]) for name in container.files if (own := _MAP.match(name)))
+    indices = sorted(int(match[1]) for name in container.files if (match := _MAP.match(name)))
     if not indices:
         raise ScanError(f"Cannot read {path}: a Bruker .bcf file without a map of X-ray spectra in it.")
-    return [_scan(container, database, index, unpack, alone=len(indices) == 1) for index in indices]
+    return [_scan(container, database, index, unpack, single=len(indices) == 1) for index in indices]
 
 
 def read_photographs(path: Path) -> list[Photograph]:
-    """Read the images of a .bcf file: the mosaic and what else looked at the object.
+    """Read the images of a .bcf file: the mosaic and other images of the object.
 
     Raises
     ------
     ScanError
-        The container or its header is damaged; an image holds less than it announces.
+        The container or its header is damaged; an image has less data than declared.
     """
     container = Container(path)
     images = _database(container).iter("ClassInstance")
-    found = [
+    photographs = [
         photograph
         for image in images
         if image.get("Type") == "TRTImageData" and image.get("Name") not in _NO_PHOTOGRAPH
         for photograph in _planes(image, path)
     ]
-    return _named_apart(found)
+    return _named_apart(photographs)
 
 
 class BcfCube:
@@ -345,9 +345,9 @@ class BcfCube:
         self.container, self.name, self._unpack = container, name, unpack
         rows = _Rows(container, name)
         self.shape = (rows.n_row, rows.n_column, n_channel)
-        if 4 * rows.n_column * n_channel > _LARGEST_ROW:
+        if 4 * rows.n_column * n_channel > _MAX_ROW:
             raise ScanError(
-                f"Cannot read {container.path}: one row of {rows.n_column} pixels is more than can be held."
+                f"Cannot read {container.path}: one row of {rows.n_column} pixels does not fit into memory."
             )
         self.starts = rows.find_all()
         self.pieces = rows.pieces
@@ -363,13 +363,13 @@ class BcfCube:
     def _bytes(self, start: int, stop: int) -> bytes:
         offsets = np.cumsum([0, *(unpacked for _, unpacked in self.pieces)])
         first, last = (int(np.searchsorted(offsets, place, "right")) - 1 for place in (start, max(stop - 1, start)))
-        whole = b"".join(self.container.piece(self.name, own) for own, _ in self.pieces[first : last + 1])
-        return whole[start - int(offsets[first]) : stop - int(offsets[first])]
+        content = b"".join(self.container.piece(self.name, number) for number, _ in self.pieces[first : last + 1])
+        return content[start - int(offsets[first]) : stop - int(offsets[first])]
 
 
 @dataclass(frozen=True)
 class _OneBlock:
-    """What rosettasciio takes for a file inside the container: one piece, and its size."""
+    """A file inside the container for rosettasciio: one part, and its size."""
 
     content: bytes
 
@@ -378,7 +378,7 @@ class _OneBlock:
 
 
 class _Rows:
-    """Walk through a packed map without unpacking it; find where each row begins, and that all fits."""
+    """Walk through a packed map without decompressing it; find the start of each row and check all sizes."""
 
     def __init__(self, container: Container, name: str) -> None:
         self.source = f"{container.path}, {name}"
@@ -401,7 +401,7 @@ class _Rows:
             for _ in range(n_pixel):
                 self._skip_pixel(row)
         self._reach(0, f"row {self.n_row - 1}")
-        for piece, content in self._more:  # so that a later piece cannot be missing unnoticed
+        for piece, content in self._more:  # so that a missing later part is detected
             self.pieces.append((piece, len(content)))
         return np.array([*starts, self._before + self._at])
 
@@ -414,24 +414,28 @@ class _Rows:
             )
         self._at += size + (2 * pulses if packing > 1 else 0)
 
-    def _take(self, layout: struct.Struct, where: str) -> tuple[Any, ...]:
+    def _take(self, layout: struct.Struct, position: str) -> tuple[Any, ...]:
         if self._at + layout.size > len(self._held):
-            self._reach(layout.size, where)
+            self._reach(layout.size, position)
         values = layout.unpack_from(self._held, self._at)
         self._at += layout.size
         return values
 
-    def _reach(self, n_byte: int, where: str) -> None:
-        """Have the next ``n_byte`` bytes at hand; pieces that are skipped are let go."""
+    def _reach(self, n_byte: int, position: str) -> None:
+        """Load the next ``n_byte`` bytes and release skipped parts."""
         while self._at + n_byte > len(self._held):
             piece, content = next(self._more, (None, b""))
             if piece is None:
                 raise ScanError(
-                    f"Cannot read {self.source}: the map ends within {where} of {self._size()}. Copy it again."
+                    f"Cannot read {self.source}: the map ends within {position} of {self._size()}. Copy it again."
                 )
             self.pieces.append((piece, len(content)))
-            gone = min(self._at, len(self._held))
-            self._held, self._at, self._before = self._held[gone:] + content, self._at - gone, self._before + gone
+            consumed = min(self._at, len(self._held))
+            self._held, self._at, self._before = (
+                self._held[consumed:] + content,
+                self._at - consumed,
+                self._before + consumed,
+            )
 
     def _size(self) -> str:
         return f"{getattr(self, 'n_row', 'unknown')} rows"
@@ -446,7 +450,7 @@ def _fits(packing: int, pulses: int, size: int) -> bool:
         return 2 * pulses <= size
     if packing == 1:
         return 3 * pulses <= 2 * size + 1
-    return 4 <= size <= _LARGEST_PIXEL
+    return 4 <= size <= _MAX_PIXEL
 
 
 def _unpacker() -> Any:
@@ -473,9 +477,9 @@ def _database(container: Container) -> ET.Element:
     if _HEADER not in container.files:
         inside = ", ".join(sorted(container.files)[:5]) or "nothing"
         raise ScanError(
-            f"Cannot read {container.path}: the container of a Bruker .bcf file, but it holds {inside}, no map."
+            f"Cannot read {container.path}: the container of a Bruker .bcf file, but it contains {inside}, no map."
         )
-    # An XML of a small file cannot be large: a packed one could unpack to any size.
+    # The XML of a small file cannot be large: a compressed one could expand to any size.
     content = container.content(_HEADER, 64 * 2**20 + 4 * container.n_byte)
     node = instance(parse_xml(content, f"{container.path}, {_HEADER}"), "TRTSpectrumDatabase")
     if node is None:
@@ -485,17 +489,17 @@ def _database(container: Container) -> ET.Element:
     return node
 
 
-def _scan(container: Container, database: ET.Element, index: int, unpack: Any, *, alone: bool) -> Scan:
+def _scan(container: Container, database: ET.Element, index: int, unpack: Any, *, single: bool) -> Scan:
     path = container.path
     total = _sum_spectrum(database, index, path)
     cube = BcfCube(container, f"EDSDatabase/SpectrumData{index}", total.counts.size, unpack)
     real = _real_time_s(database, cube.shape[:2])
     live = _live_time_s(real, total)
-    source = str(path) if alone else f"{path}, detector {index}"
+    source = str(path) if single else f"{path}, detector {index}"
     return Scan(
         lazy_counts(cube, source),
         axis=total.axis,
-        name=path.stem if alone else f"{path.stem}_{index}",
+        name=path.stem if single else f"{path.stem}_{index}",
         source=source,
         format=FORMAT.name,
         live_time_s=live,
@@ -534,7 +538,7 @@ def _step_mm(database: ET.Element) -> tuple[float, float] | None:
 
 
 def _real_time_s(database: ET.Element, shape: tuple[int, int]) -> NDArray[np.float64] | None:
-    """Time of each pixel: the file's image of it, or else from the visits of its row."""
+    """Time of each pixel: the file's image of times, else from the visits of its row."""
     image = database.find("./ClassInstance[@Type='TRTImageData'][@Name='PixelTimes']")
     data = None if image is None else image.findtext("./Plane0/Data")
     times = np.frombuffer(_decoded(data or ""), "<u4") if data and len(data) >= 4 * shape[0] * shape[1] else None
@@ -547,11 +551,11 @@ def _row_times(database: ET.Element, shape: tuple[int, int]) -> NDArray[np.float
     visits = [number(word) for word in (database.findtext("./LineCounter") or "").split(",") if word.strip()]
     facts = leaves(instance(database, "TRTDSPConfiguration"))
     factors = [number(facts.get(key)) for key in ("PixelTime", "PixelAverage", "LineAverage")]
-    known = [own for own in (*visits, *factors) if own is not None and own >= 0]
-    if len(visits) != shape[0] or len(known) != len(visits) + len(factors) or not any(known[: shape[0]]):
+    given_values = [value for value in (*visits, *factors) if value is not None and value >= 0]
+    if len(visits) != shape[0] or len(given_values) != len(visits) + len(factors) or not any(given_values[: shape[0]]):
         return None
-    each_us = float(np.prod(known[shape[0] :]))
-    rows = np.array(known[: shape[0]]) * each_us * 1e-6
+    each_us = float(np.prod(given_values[shape[0] :]))
+    rows = np.array(given_values[: shape[0]]) * each_us * 1e-6
     return np.repeat(np.where(rows > 0, rows, np.nan)[:, None], shape[1], axis=1)
 
 
@@ -564,8 +568,8 @@ def _live_time_s(real_s: NDArray[np.float64] | None, total: FileSpectrum) -> NDA
 def _notes(database: ET.Element, real: NDArray[np.float64] | None, live: NDArray[np.float64] | None) -> tuple[str, ...]:
     detectors = number(database.findtext("./DetectorCount")) or 1
     candidates = (
-        (real is None, "the file tells no pixel times"),
-        (live is not None, "live times: the pixels' real times by the live share of the whole map"),
+        (real is None, "the file has no pixel times"),
+        (live is not None, "live times: the pixels' real times times the live share of the map"),
         (detectors > 1, f"the header names {detectors:g} detectors"),
     )
     return tuple(text for holds, text in candidates if holds)
@@ -575,22 +579,22 @@ def _notes(database: ET.Element, real: NDArray[np.float64] | None, live: NDArray
 
 
 def _planes(image: ET.Element, path: Path) -> Iterator[Photograph]:
-    """Planes that hold more than zeros; colours that are packed in one plane are spread out."""
+    """Planes that are not all zero; colours packed in one plane are separated."""
     facts = leaves(image)
     numbers = [number(facts.get(key)) for key in ("Height", "Width", "ItemSize", "PlaneCount")]
-    height, width, item, n_plane = (0 if own is None else int(own) for own in numbers)
-    own_name = (image.get("Name") or "").strip()
+    height, width, item, n_plane = (0 if value is None else int(value) for value in numbers)
+    file_name = (image.get("Name") or "").strip()
     for index in range(min(n_plane, len(image))):
         plane = image.find(f"./Plane{index}")
         raw = _decoded("" if plane is None else plane.findtext("./Data") or "")
         if min(height, width) < 1 or item not in {1, 2, 3, 4} or len(raw) != height * width * item:
             raise ScanError(
-                f"Cannot read the image {own_name or index} of {path}: {height} x {width} pixels of {item} bytes are "
+                f"Cannot read the image {file_name or index} of {path}: {height} x {width} pixels of {item} bytes are "
                 f"announced, {len(raw)} bytes are there. Copy the file again."
             )
         if any(raw):
             label = "" if plane is None else plane.findtext("./Description") or plane.findtext("./Name") or ""
-            yield Photograph(" ".join(filter(None, (own_name, label.strip()))), _pixels(raw, height, width, item))
+            yield Photograph(" ".join(filter(None, (file_name, label.strip()))), _pixels(raw, height, width, item))
 
 
 def _pixels(raw: bytes, height: int, width: int, item: int) -> NDArray[Any]:
@@ -608,8 +612,8 @@ def _decoded(text: str) -> bytes:
 
 
 def _named_apart(photographs: list[Photograph]) -> list[Photograph]:
-    names = [own.name or "image" for own in photographs]
+    names = [photograph.name or "image" for photograph in photographs]
     return [
-        Photograph(name if names.count(name) == 1 else f"{name} {names[: index + 1].count(name)}", own.pixels)
-        for index, (name, own) in enumerate(zip(names, photographs, strict=True))
+        Photograph(name if names.count(name) == 1 else f"{name} {names[: index + 1].count(name)}", photograph.pixels)
+        for index, (name, photograph) in enumerate(zip(names, photographs, strict=True))
     ]

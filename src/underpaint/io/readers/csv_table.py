@@ -34,14 +34,14 @@ from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_list, unit_of
 from underpaint.io._single import (
     FileSpectrum,
-    content_of,
     detector_scans,
     is_channel_or_energy,
     is_counting,
+    read_content,
     spectra_in_columns,
     spectrum_scan,
 )
-from underpaint.io._source import first_bytes, lazy_counts, probe, told
+from underpaint.io._source import first_bytes, first_line, lazy_counts, try_read
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -53,29 +53,29 @@ FORMAT = Format(
         ".dat",
     ),
     recognised_by="lines of numbers, at most one heading",
-    source="RFC 4180; the columns are this project's own",
+    source="RFC 4180; the columns are this project's definition",
     priority=90,
 )
 _SEPARATORS = (";", "\t", ",", " ")
-_LONGEST_LINE = 4 * 2**20
+_MAX_LINE = 4 * 2**20
 _PIECE = 2**16
-_MOST_HEADINGS = 2
-_LARGEST_INDEX = 1_000_000
-_LARGEST_SPECTRUM = 16 * 2**20
+_MAX_HEADINGS = 2
+_MAX_INDEX = 1_000_000
+_MAX_SPECTRUM = 16 * 2**20
 _ROW, _COLUMN = {"row", "y", "line"}, {"column", "col", "x"}
 _UNIT_MM = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "cm": 10.0}
 _LENGTH = re.compile(r"([a-z]+)[\W_]*(mm|um|µm|cm)\W*")
 _OFF_STEP = 0.25
-"""Positions lie off even steps by less than this part of a step."""
-_MOST_PIXELS_A_SPECTRUM = 64
+"""Tolerance of regular positions, as a share of the step."""
+_MAX_PIXELS_A_SPECTRUM = 64
 _NO_TEXT = set(range(9))
-_FEWEST_CHANNELS = 32
-"""Fewer numbers below one another are not taken for a spectrum."""
+_MIN_CHANNELS = 32
+"""Minimum number of channels of a spectrum."""
 
 
 @dataclass(frozen=True)
-class Manner:
-    """How a table is written: the separator, a decimal comma, the headings and their lines, what ends a line."""
+class CsvDialect:
+    """Dialect of a table: separator, decimal comma, headings and their lines, line ending."""
 
     separator: str
     decimal_comma: bool
@@ -94,26 +94,26 @@ class Manner:
         return [word.replace(",", ".") for word in words] if self.decimal_comma else words
 
     def line(self, stream: BinaryIO) -> bytes:
-        """Read a line with its end, which may be a carriage return alone."""
+        """Read a line with its ending, possibly a lone carriage return."""
         if self.end == b"\n":
-            return stream.readline(_LONGEST_LINE)
+            return stream.readline(_MAX_LINE)
         begin, content = stream.tell(), b""
-        while len(content) < _LONGEST_LINE and (piece := stream.read(_PIECE)):
+        while len(content) < _MAX_LINE and (piece := stream.read(_PIECE)):
             content += piece
             if self.end in piece:
                 break
         stop = content.find(self.end) + 1
-        line = content[: min(stop, _LONGEST_LINE)] if stop else content
+        line = content[: min(stop, _MAX_LINE)] if stop else content
         stream.seek(begin + len(line))
         return line
 
 
 class TableCube:
-    """Lines of a file put on a grid; each is read and split when its pixel is wanted."""
+    """Lines of a file arranged on a grid; each is read and parsed on demand."""
 
     dtype: np.dtype[Any] = np.dtype(np.float64)
 
-    def __init__(self, path: Path, manner: Manner, places: NDArray[np.int64], n_channel: int, skip: int) -> None:
+    def __init__(self, path: Path, manner: CsvDialect, places: NDArray[np.int64], n_channel: int, skip: int) -> None:
         self.path, self.manner, self.places, self.skip = path, manner, places, skip
         self.shape = (places.shape[0], places.shape[1], n_channel)
 
@@ -121,7 +121,7 @@ class TableCube:
         """Read a rectangle of pixels; those without a line are zero."""
         places = self.places[rows, columns]
         block = np.zeros((*places.shape, self.shape[2]))
-        with probe(lambda: self.path.open("rb"), str(self.path)) as stream:
+        with try_read(lambda: self.path.open("rb"), str(self.path)) as stream:
             for row, column in np.argwhere(places >= 0):
                 stream.seek(int(places[row, column]))
                 block[row, column] = self._counts(self.manner.line(stream))
@@ -145,7 +145,7 @@ def _cells(text: str, separator: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Places:
-    """Which of the first two columns is the row; the unit of their positions in mm, None for numbers of pixels."""
+    """Order of the first two columns; the unit of their positions in mm, None for pixel numbers."""
 
     row: int
     unit_mm: float | None
@@ -156,7 +156,7 @@ def sniff(path: Path, head: bytes) -> bool:
     if not head or set(head) & _NO_TEXT:
         return False
     begin = _beginning(path)
-    return _manner(begin) is not None or _is_column(begin)
+    return _detect_dialect(begin) is not None or _is_column(begin)
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
@@ -172,10 +172,10 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     Raises
     ------
     ScanError
-        A line is not of numbers, has too few or too many, or is of a pixel that another has.
+        A line has other content than numbers, too few or too many of them, or the pixel of another line.
     """
     begin = _beginning(path)
-    manner = _manner(begin)
+    manner = _detect_dialect(begin)
     if manner is None and _is_column(begin):
         return [_column(path)]
     if manner is None:
@@ -189,16 +189,16 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
         columns = [number for number, heading in enumerate(headings) if is_channel_or_energy(heading)]
         if width in {2, 3} or columns:
             return _spectra(path, manner, width, columns)
-        if width < _FEWEST_CHANNELS:
+        if width < _MIN_CHANNELS:
             raise ScanError(
                 f"Cannot read {path}: lines of {width} numbers are no pixels of {width} channels; spectra have "
-                f"{_FEWEST_CHANNELS} channels or more. Name the columns in a heading (energy, counts)."
+                f"{_MIN_CHANNELS} channels or more. Name the columns in a heading (energy, counts)."
             )
     return [_table(path, manner, starts, places, width, shape, placed)]
 
 
 def _placed(headings: tuple[str, ...]) -> _Places | None:
-    """Return how the first two columns place a line's pixel; None where their headings do not."""
+    """Return how the first two columns define a line's pixel; None if their headings do not."""
     if len(headings) < 3:
         return None
     lengths = [_LENGTH.fullmatch(heading) for heading in headings[:2]]
@@ -210,54 +210,54 @@ def _placed(headings: tuple[str, ...]) -> _Places | None:
     return _Places(row, units.pop())
 
 
-def _check_headings(path: Path, manner: Manner, width: int) -> None:
+def _check_headings(path: Path, manner: CsvDialect, width: int) -> None:
     """Refuse a heading of fewer columns than decimal commas make of its lines, or of coordinates elsewhere."""
     n_heading = len(manner.headings)
     if manner.separator == "," and 1 < n_heading < width <= 2 * n_heading:
         raise ScanError(
-            f"Cannot read {path}: {n_heading} headings stand over {width} numbers a line; decimal commas look like "
+            f"Cannot read {path}: {n_heading} headings are above {width} numbers a line; decimal commas look like "
             "separators. Write decimal points, or separate the columns by semicolons."
         )
     misplaced = [heading for heading in manner.headings if heading in _ROW | _COLUMN]
     if misplaced and width > 2:
         raise ScanError(
             f"Cannot read {path}: its column {misplaced[0]!r} is a coordinate, which must not be counted. "
-            "Head the first two columns row and column (or y and x), and let the counts follow."
+            "Head the first two columns row and column (or y and x), followed by the counts."
         )
 
 
 def _beginning(path: Path) -> bytes:
-    """Return whole lines from a file's beginning."""
-    found = first_bytes(path, _LONGEST_LINE)
-    return found if len(found) < _LONGEST_LINE else found.rpartition(_end(found))[0]
+    """Return complete lines from the start of a file."""
+    content = first_bytes(path, _MAX_LINE)
+    return content if len(content) < _MAX_LINE else content.rpartition(_end(content))[0]
 
 
 def _end(content: bytes) -> bytes:
     return b"\r" if b"\r" in content and b"\n" not in content else b"\n"
 
 
-def _manner(head: bytes) -> Manner | None:
+def _detect_dialect(head: bytes) -> CsvDialect | None:
     lines = [line for line in head.splitlines() if line.strip()][:40]
-    told = [line for line in lines if not line.lstrip().startswith(b"#")]
-    if not told:
+    data_lines = [line for line in lines if not line.lstrip().startswith(b"#")]
+    if not data_lines:
         return None
     for separator in _SEPARATORS:
         for decimal_comma in (False, True):
-            found = _headings(told, separator, decimal_comma=decimal_comma)
-            if found is not None:
-                headings, n_heading = found
-                return Manner(separator, decimal_comma, headings, n_heading, _end(head))
+            headings_read = _headings(data_lines, separator, decimal_comma=decimal_comma)
+            if headings_read is not None:
+                headings, n_heading = headings_read
+                return CsvDialect(separator, decimal_comma, headings, n_heading, _end(head))
     return None
 
 
 def _headings(lines: list[bytes], separator: str, *, decimal_comma: bool) -> tuple[tuple[str, ...], int] | None:
-    """Return the headings and their lines, if the lines below are equally many numbers, two or more; else None.
+    """Return the headings and their lines, if the lines below have as many numbers, two or more; else None.
 
     Of a second line of headings units of energy are joined to those of the first.
     """
-    plain = Manner(separator, decimal_comma, ())
+    plain = CsvDialect(separator, decimal_comma, ())
     widths = [len(words) if _are_numbers(words) else 0 for words in map(plain.words, lines[:20])]
-    n_heading = next((number for number, width in enumerate(widths[: _MOST_HEADINGS + 1]) if width), 0)
+    n_heading = next((number for number, width in enumerate(widths[: _MAX_HEADINGS + 1]) if width), 0)
     first = widths[n_heading]
     if first < 2 or any(width != first for width in widths[n_heading:]):
         return None
@@ -270,25 +270,25 @@ def _headings(lines: list[bytes], separator: str, *, decimal_comma: bool) -> tup
 
 
 def _number_lines(content: bytes) -> list[bytes]:
-    """Lines that are neither empty nor comments, without a heading."""
+    """Lines of data, without empty lines, comments and headings."""
     lines = [line.strip() for line in content.splitlines()]
     lines = [line for line in lines if line and not line.startswith(b"#")]
     return lines if not lines or _are_numbers([lines[0].decode("latin-1")]) else lines[1:]
 
 
 def _is_column(content: bytes) -> bool:
-    words = [line.decode("latin-1") for line in _number_lines(content)[:_FEWEST_CHANNELS]]
-    return len(words) == _FEWEST_CHANNELS and _are_numbers(words)
+    words = [line.decode("latin-1") for line in _number_lines(content)[:_MIN_CHANNELS]]
+    return len(words) == _MIN_CHANNELS and _are_numbers(words)
 
 
 def _column(path: Path) -> Scan:
-    content = content_of(path, _LARGEST_SPECTRUM, "single spectrum in a column")
+    content = read_content(path, _MAX_SPECTRUM, "single spectrum in a column")
     counts = _numbers([line.decode("latin-1") for line in _number_lines(content)], path)
     steps = np.diff(counts)
     if (steps > 0).all() and np.allclose(steps, steps.mean()):
         raise ScanError(
-            f"Cannot read {path}: its one column rises evenly from {counts[0]:g} to {counts[-1]:g}: channels or "
-            "energies, no counts. Give a file with counts in the only or the second column."
+            f"Cannot read {path}: its only column increases regularly from {counts[0]:g} to {counts[-1]:g}: channels "
+            "or energies, no counts. Give a file with counts in the only or the second column."
         )
     return spectrum_scan(FileSpectrum(counts, None, notes=(NO_CALIBRATION,)), path, FORMAT.name)
 
@@ -305,26 +305,28 @@ def _numbers(words: list[str], path: Path) -> NDArray[np.float64]:
         return np.array([float(word) for word in words], dtype=np.float64)
     except ValueError as error:
         raise ScanError(
-            f"Cannot read {path}: {told(error)}. The lines below the heading must be of numbers."
+            f"Cannot read {path}: {first_line(error)}. The lines below the heading must be of numbers."
         ) from error
 
 
-def _line(path: Path, place: int, manner: Manner) -> bytes:
-    with probe(lambda: path.open("rb"), str(path)) as stream:
+def _line(path: Path, place: int, manner: CsvDialect) -> bytes:
+    with try_read(lambda: path.open("rb"), str(path)) as stream:
         stream.seek(place)
         return manner.line(stream)
 
 
-def _line_starts(path: Path, manner: Manner, placed: _Places | None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(line,) first byte of each line of numbers, and (line, 2) its row and column; zero where not given."""
+def _line_starts(
+    path: Path, manner: CsvDialect, placed: _Places | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(line,) first byte of each line of numbers, and (line, 2) its row and column; zero without positions."""
     starts: list[int] = []
     places: list[tuple[float, float]] = []
     position, n_heading = 0, manner.n_heading
-    with probe(lambda: path.open("rb"), str(path)) as stream:
+    with try_read(lambda: path.open("rb"), str(path)) as stream:
         while line := manner.line(stream):
             begin, position = position, position + len(line)
-            if not line.endswith(manner.end) and len(line) >= _LONGEST_LINE:
-                raise ScanError(f"Cannot read {path}: a line is longer than {_LONGEST_LINE} bytes.")
+            if not line.endswith(manner.end) and len(line) >= _MAX_LINE:
+                raise ScanError(f"Cannot read {path}: a line is longer than {_MAX_LINE} bytes.")
             if not line.strip() or line.lstrip().startswith(b"#"):
                 continue
             if n_heading:
@@ -342,14 +344,14 @@ def _place(words: list[str], placed: _Places, path: Path) -> tuple[float, float]
     row, column = float(pair[placed.row]), float(pair[1 - placed.row])
     if placed.unit_mm is not None and np.isfinite(pair).all():
         return row, column
-    if not (0 <= row < _LARGEST_INDEX and 0 <= column < _LARGEST_INDEX and row.is_integer() and column.is_integer()):
-        raise ScanError(f"Cannot read {path}: row {row:g}, column {column:g}; both must be whole numbers from 0.")
+    if not (0 <= row < _MAX_INDEX and 0 <= column < _MAX_INDEX and row.is_integer() and column.is_integer()):
+        raise ScanError(f"Cannot read {path}: row {row:g}, column {column:g}; both must be integers from 0.")
     return row, column
 
 
-def _spectra(path: Path, manner: Manner, width: int, columns: list[int]) -> list[Scan]:
+def _spectra(path: Path, manner: CsvDialect, width: int, columns: list[int]) -> list[Scan]:
     """Read the spectrum, or the detectors, of a table with a line for each channel."""
-    content = content_of(path, _LARGEST_SPECTRUM, "spectrum in columns")
+    content = read_content(path, _MAX_SPECTRUM, "spectrum in columns")
     lines = [line for line in content.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
     rows = [_numbers(manner.words(line), path) for line in lines[manner.n_heading :]]
     odd = next((row.size for row in rows if row.size != width), 0)
@@ -367,19 +369,20 @@ def _spectra(path: Path, manner: Manner, width: int, columns: list[int]) -> list
 
 
 def _channel_and_energy(table: NDArray[np.float64], path: Path) -> list[int]:
-    """Return the columns of channel and energy of three without headings; the third holds the counts."""
+    """Return the columns of channel and energy of three without headings; the third has the counts."""
     rising = [bool((np.diff(column) > 0).all()) for column in table]
     if not (is_counting(table[0]) and sum(rising) == 2):
         raise ScanError(
             f"Cannot read {path}: of its three columns without known headings the first must count the channels and "
-            f"one more rise as energies; {sum(rising)} rise. Name the columns in a heading (channel, counts, energy)."
+            f"another increase as energies; {sum(rising)} rise. Name the columns in a heading (channel, counts, "
+            "energy)."
         )
     return [0, rising.index(True, 1)]
 
 
 def _table(
     path: Path,
-    manner: Manner,
+    manner: CsvDialect,
     starts: NDArray[np.int64],
     coordinates: NDArray[np.float64],
     width: int,
@@ -388,7 +391,7 @@ def _table(
 ) -> Scan:
     skip = 2 if placed else 0
     if width <= skip:
-        raise ScanError(f"Cannot read {path}: after row and column its lines hold no counts. Copy it again.")
+        raise ScanError(f"Cannot read {path}: after row and column its lines have no counts. Copy it again.")
     step_mm = None
     if placed is None:
         places = _filled(path, starts, shape)
@@ -400,10 +403,10 @@ def _table(
         step_mm = (steps[0] * placed.unit_mm, steps[1] * placed.unit_mm) if min(steps) > 0 else None
     axis, axis_notes = _heading_axis(manner.headings[skip:], width - skip)
     headings = manner.headings[skip:]
-    if axis is None and width - skip < _FEWEST_CHANNELS and not all(map(re.compile(r"\d").search, headings)):
+    if axis is None and width - skip < _MIN_CHANNELS and not all(map(re.compile(r"\d").search, headings)):
         raise ScanError(
             f"Cannot read {path}: its {width - skip} columns of numbers ({', '.join(headings[:5])}) are no channels of "
-            f"a spectrum, which has {_FEWEST_CHANNELS} or more. Give the table of the spectra, not of maps."
+            f"a spectrum, which has {_MIN_CHANNELS} or more. Give the table of the spectra, not of maps."
         )
     cube = TableCube(path, manner, places, width - skip, skip)
     one_row = () if placed or shape else ("each line is a pixel, read as one row: give rows and columns (--shape)",)
@@ -420,27 +423,27 @@ def _table(
 
 
 def _steps(path: Path, values: NDArray[np.float64]) -> tuple[float, NDArray[np.int64]]:
-    """Return the step between positions, 0 where all are the same, and the number of each position."""
+    """Return the step between positions, 0 if all are equal, and the number of each position."""
     differences = np.diff(np.unique(values))
     if differences.size == 0:
         return 0.0, np.zeros(values.size, dtype=np.int64)
     differences = differences[differences > _OFF_STEP * np.median(differences)]  # rounded positions differ slightly
     step = float(np.median(differences))
     numbers = (values - values.min()) / step
-    if np.abs(numbers - np.round(numbers)).max() > _OFF_STEP or numbers.max() > _LARGEST_INDEX:
+    if np.abs(numbers - np.round(numbers)).max() > _OFF_STEP or numbers.max() > _MAX_INDEX:
         raise ScanError(
-            f"Cannot read {path}: its positions do not lie on even steps ({step:g} mostly). Give the row and column of "
+            f"Cannot read {path}: its positions are not regular ({step:g} mostly). Give the row and column of "
             "each pixel."
         )
     return step, np.round(numbers).astype(np.int64)
 
 
 def _grid(path: Path, starts: NDArray[np.int64], coordinates: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Put the lines at their rows and columns; numbers may begin at 0 or 1."""
+    """Arrange the lines by row and column; numbers may start at 0 or 1."""
     rows, columns = coordinates.T
     rows, columns = rows - rows.min(), columns - columns.min()
     n_row, n_column = int(rows.max()) + 1, int(columns.max()) + 1
-    if n_row * n_column > _MOST_PIXELS_A_SPECTRUM * starts.size:
+    if n_row * n_column > _MAX_PIXELS_A_SPECTRUM * starts.size:
         raise ScanError(
             f"Cannot read {path}: {starts.size} lines for {n_row} x {n_column} pixels; the rows and columns "
             "must be numbers of pixels, not positions."
@@ -462,7 +465,7 @@ def _filled(path: Path, starts: NDArray[np.int64], shape: tuple[int, int] | None
 
 
 def _heading_axis(headings: tuple[str, ...], n_channel: int) -> Axis:
-    """Axis that headings such as 1.02, 1.02 keV or 1020 eV give; not that of channel numbers."""
+    """Axis from headings such as 1.02, 1.02 keV or 1020 eV; not from channel numbers."""
     matches = [re.fullmatch(r"([-+.\deE]+)\s*(k?ev)?", heading) for heading in headings]
     try:
         energies = np.array([float(match[1]) for match in matches if match])

@@ -34,13 +34,13 @@ from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients
 from underpaint.io._source import (
     SAME_CHANNELS,
+    entries_inside,
     first_bytes,
     lazy_counts,
     missing_numbers,
     numbers_in_name,
-    own_entries,
-    probe,
     shown_numbers,
+    try_read,
 )
 from underpaint.io.readers import Format
 
@@ -52,9 +52,9 @@ FORMAT = Format(
     source="fabio source, edfimage.py; PyMca5 source, EdfFile, EDFStack, XiaEdf",
     parts=True,
 )
-_LARGEST_HEADER = 2**20
+_MAX_HEADER = 2**20
 _PIECE = 4096
-_MOST_FRAMES = 1_000_000
+_MAX_FRAMES = 1_000_000
 _DTYPES = {
     "signedbyte": "i1",
     "unsignedbyte": "u1",
@@ -140,9 +140,9 @@ def sniff(path: Path, head: bytes) -> bool:
 
 def _edf_files(folder: Path) -> list[Path]:
     """Return the EDF files of a folder, by content, in the order of the numbers in their names."""
-    named = (own for own in folder.iterdir() if own.suffix.lower() in {".edf", ".cor"} and own.is_file())
-    found = own_entries(folder, (own for own in named if _begins(first_bytes(own, _PIECE))))
-    return sorted(found, key=numbers_in_name)
+    named = (file for file in folder.iterdir() if file.suffix.lower() in {".edf", ".cor"} and file.is_file())
+    edf_files = entries_inside(folder, (file for file in named if _begins(first_bytes(file, _PIECE))))
+    return sorted(edf_files, key=numbers_in_name)
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
@@ -174,46 +174,46 @@ def _read_folder(path: Path, name: str | None) -> list[Scan]:
     groups, statistics = _groups(_edf_files(path), None if name == "images" else name)
     scans = {head for head, _ in groups}
     if len(scans) != 1:
-        there = ", ".join(sorted(scans)) or "none of that name"
+        available = ", ".join(sorted(scans)) or "none of that name"
         raise ScanError(
-            f"Cannot read {path} as one scan: its EDF files are of {len(scans)} ({there}). Pick one by ::NAME."
+            f"Cannot read {path} as one scan: its EDF files are of {len(scans)} ({available}). Pick one by ::NAME."
         )
-    alone = len(groups) == 1
-    found = []
+    single = len(groups) == 1
+    scans_read = []
     for (head, detector), files in sorted(groups.items()):
-        title = path.name if alone else f"{path.name}_{detector}"
+        title = path.name if single else f"{path.name}_{detector}"
         scan = _scan(files, path / f"{head}*", title, detector, name)
-        found.append(_with_live_time(scan, statistics.get(head, []), detector))
-    return found
+        scans_read.append(_with_live_time(scan, statistics.get(head, []), detector))
+    return scans_read
 
 
-def _groups(files: list[Path], wanted: str | None) -> tuple[dict[tuple[str, str], list[Path]], dict[str, list[Path]]]:
+def _groups(files: list[Path], detector: str | None) -> tuple[dict[tuple[str, str], list[Path]], dict[str, list[Path]]]:
     """Files by scan and detector, and the files of statistics by scan."""
     groups: dict[tuple[str, str], list[Path]] = {}
     statistics: dict[str, list[Path]] = {}
-    for own in files:
-        xia, numbered = _XIA.match(own.stem), _NUMBERED.match(own.stem)
-        head = f"{xia['head']}_{xia['numbers']}" if xia else (numbered["head"] if numbered else own.stem)
-        if wanted is not None and not own.stem.startswith(wanted):
+    for file in files:
+        xia, numbered = _XIA.match(file.stem), _NUMBERED.match(file.stem)
+        head = f"{xia['head']}_{xia['numbers']}" if xia else (numbered["head"] if numbered else file.stem)
+        if detector is not None and not file.stem.startswith(detector):
             continue
         if xia and xia["detector"] == "st":
-            statistics.setdefault(head, []).append(own)
+            statistics.setdefault(head, []).append(file)
         elif not xia or xia["detector"].isdigit():  # sums that XIA's programs wrote would count twice
-            groups.setdefault((head, xia["detector"] if xia else ""), []).append(own)
+            groups.setdefault((head, xia["detector"] if xia else ""), []).append(file)
     return groups, statistics
 
 
-def _scan(files: list[Path], source: Path, name: str, detector: str, how: str | None) -> Scan:
-    lines = [list(_frames(own)) for own in files]
-    frames = [own for line in lines for own in line]
+def _scan(files: list[Path], source: Path, name: str, detector: str, method: str | None) -> Scan:
+    lines = [list(_frames(file)) for file in files]
+    frames = [frame for line in lines for frame in line]
     _check_alike(frames, source)
     first = frames[0]
-    if how == "images" and (len(frames) < 2 or len(first.shape) != 2):
+    if method == "images" and (len(frames) < 2 or len(first.shape) != 2):
         raise ScanError(f"Cannot read {source} as images: two or more frames of two dimensions are needed.")
-    cube = ImageCube(frames) if how == "images" else SpectraCube(_lines(lines, source))
+    cube = ImageCube(frames) if method == "images" else SpectraCube(_lines(lines, source))
     axis, axis_notes = _axis(first.fields, cube.shape[2])
     missing = missing_numbers(files)
-    if missing and how == "images":
+    if missing and method == "images":
         raise ScanError(
             f"Cannot read {source} as images: its {len(files)} numbered files lack {shown_numbers(missing)}, "
             "and all channels above would move down. Copy the files again."
@@ -223,7 +223,7 @@ def _scan(files: list[Path], source: Path, name: str, detector: str, how: str | 
         lazy_counts(cube, str(source)),
         axis=axis,
         name=name,
-        source=f"{source}::images" if how == "images" else str(source),
+        source=f"{source}::images" if method == "images" else str(source),
         format=FORMAT.name,
         detector=detector,
         notes=(*axis_notes, *gap),
@@ -234,7 +234,7 @@ def _scan(files: list[Path], source: Path, name: str, detector: str, how: str | 
 def _check_alike(frames: list[Frame], source: Path) -> None:
     if not frames:
         raise ScanError(f"Cannot read {source}: it has no frame with numbers.")
-    odd = next((own for own in frames if (own.shape, own.dtype) != (frames[0].shape, frames[0].dtype)), None)
+    odd = next((frame for frame in frames if (frame.shape, frame.dtype) != (frames[0].shape, frames[0].dtype)), None)
     if odd is not None:
         raise ScanError(
             f"Cannot read {source}: a frame of {frames[0].path.name} is {frames[0].shape} {frames[0].dtype}, one of "
@@ -246,9 +246,9 @@ def _lines(lines: list[list[Frame]], source: Path) -> list[list[Frame]]:
     """Which frames make up each row."""
     shape = lines[0][0].shape
     if len(shape) == 3:
-        return [[_plane(own, number)] for line in lines for own in line for number in range(shape[0])]
+        return [[_plane(plane_frame, number)] for line in lines for plane_frame in line for number in range(shape[0])]
     if len(shape) == 2 and shape[0] > 1:
-        return [[own] for line in lines for own in line]
+        return [[plane_frame] for line in lines for plane_frame in line]
     short = [len(line) for line in lines if len(line) != len(lines[0])]
     if short:
         raise ScanError(f"Cannot read {source}: its first line has {len(lines[0])} spectra, another {short[0]}.")
@@ -262,35 +262,35 @@ def _plane(frame: Frame, number: int) -> Frame:
 
 def _with_live_time(scan: Scan, files: list[Path], detector: str) -> Scan:
     """Take the live time of a detector from the files of statistics; as it was if they do not fit."""
-    lines = [frame for own in files for frame in _frames(own)]
-    shapes = {own.shape for own in lines}
+    lines = [frame for file in files for frame in _frames(file)]
+    shapes = {frame.shape for frame in lines}
     if (
         len(lines) != scan.shape[0]
-        or any(len(own) != 2 or own[0] != scan.shape[1] for own in shapes)
+        or any(len(shape) != 2 or shape[0] != scan.shape[1] for shape in shapes)
         or len(shapes) > 1
     ):
         return scan
-    values = np.stack([_numbers(own, 0, own.shape[0]) for own in lines]).astype(np.float64)
+    values = np.stack([_numbers(frame, 0, frame.shape[0]) for frame in lines]).astype(np.float64)
     detectors = values.reshape(*scan.shape[:2], -1)[:, :, : values.shape[2] // _STATISTICS * _STATISTICS]
     table = detectors.reshape(*scan.shape[:2], -1, _STATISTICS)
-    found = np.flatnonzero(table[0, 0, :, 0] == int(detector)) if detector.isdecimal() else np.array([], dtype=int)
-    if found.size != 1:
+    rows_found = np.flatnonzero(table[0, 0, :, 0] == int(detector)) if detector.isdecimal() else np.array([], dtype=int)
+    if rows_found.size != 1:
         return scan
-    seconds = table[:, :, int(found[0]), _LIVE_TIME] / 1000.0
+    seconds = table[:, :, int(rows_found[0]), _LIVE_TIME] / 1000.0
     return replace(scan, live_time_s=np.where(seconds > 0, seconds, np.nan)) if (seconds > 0).any() else scan
 
 
 def _frames(path: Path) -> Iterator[Frame]:
     """Find the frames of a file by their headers; numbers are not read."""
-    held = probe(path.stat, str(path)).st_size
-    with probe(lambda: path.open("rb"), str(path)) as stream:
+    n_byte = try_read(path.stat, str(path)).st_size
+    with try_read(lambda: path.open("rb"), str(path)) as stream:
         position = 0
-        for _ in range(_MOST_FRAMES):
+        for _ in range(_MAX_FRAMES):
             header = _header(stream, position, path)
             if header is None:
                 return
             fields, begin = header
-            frame = _frame(path, begin, fields, held)
+            frame = _frame(path, begin, fields, n_byte)
             if frame is not None:
                 yield frame
                 position = begin + _size(fields, frame)
@@ -303,7 +303,7 @@ def _header(stream: BinaryIO, position: int, path: Path) -> tuple[dict[str, str]
     stream.seek(position)
     content = b""
     end = None
-    while end is None and len(content) < _LARGEST_HEADER:
+    while end is None and len(content) < _MAX_HEADER:
         piece = stream.read(_PIECE)
         content += piece
         end = re.search(rb"\}[ \t]*\r?\n", content)
@@ -312,9 +312,9 @@ def _header(stream: BinaryIO, position: int, path: Path) -> tuple[dict[str, str]
     if not content.strip(b"\x00 \r\n\t"):
         return None
     if end is None or not content.lstrip().startswith(b"{"):
-        what = "has no end" if content.lstrip().startswith(b"{") else f"begins {content[:16]!r}, not with {{"
+        problem = "has no end" if content.lstrip().startswith(b"{") else f"begins {content[:16]!r}, not with {{"
         raise ScanError(
-            f"Cannot read {path}: it is EDF, but the header at byte {position} {what}. It is damaged or cut off."
+            f"Cannot read {path}: it is EDF, but the header at byte {position} {problem}. It is damaged or cut off."
         )
     return _fields(content[: end.start()]), position + end.end()
 
@@ -324,14 +324,14 @@ def _fields(content: bytes) -> dict[str, str]:
     return {key.strip(): value.strip() for key, equals, value in pairs if equals}
 
 
-def _frame(path: Path, begin: int, fields: dict[str, str], held: int) -> Frame | None:
+def _frame(path: Path, begin: int, fields: dict[str, str], n_byte: int) -> Frame | None:
     lower = {key.lower(): value for key, value in fields.items()}
     if "dim_1" not in lower:
         return None
     packed = lower.get("compression", "none").lower()
     if packed not in {"none", "nocompression", "no", ""}:
         raise ScanError(f"Cannot read {path}: its frames are packed ({packed}). Write it again without compression.")
-    dims = [_whole(lower[key], key, path) for key in ("dim_3", "dim_2", "dim_1") if key in lower]
+    dims = [_positive_integer(lower[key], key, path) for key in ("dim_3", "dim_2", "dim_1") if key in lower]
     kind = _DTYPES.get(lower.get("datatype", "").lower())
     if kind is None:
         raise ScanError(
@@ -339,14 +339,14 @@ def _frame(path: Path, begin: int, fields: dict[str, str], held: int) -> Frame |
         )
     order = ">" if lower.get("byteorder", "").lower() == "highbytefirst" else "<"
     shape = tuple(dims) if len(dims) > 1 else (1, *dims)
-    if "long" in lower["datatype"].lower() and _said(lower, "size") == 8 * math.prod(shape):
+    if "long" in lower["datatype"].lower() and _integer_or_zero(lower, "size") == 8 * math.prod(shape):
         kind = kind[0] + "8"  # long numbers of 8 bytes, which only the size tells
     dtype = np.dtype(order + kind)
     needed = begin + math.prod(shape) * dtype.itemsize
-    if needed > held:
+    if needed > n_byte:
         raise ScanError(
             f"Cannot read {path}: its header promises {' x '.join(map(str, shape))} numbers up to byte {needed}; "
-            f"the file holds {held} bytes. It is cut off; copy it again."
+            f"the file holds {n_byte} bytes. It is cut off; copy it again."
         )
     return Frame(path, begin, shape, dtype, fields)
 
@@ -354,17 +354,17 @@ def _frame(path: Path, begin: int, fields: dict[str, str], held: int) -> Frame |
 def _size(fields: dict[str, str], frame: Frame) -> int:
     """Bytes to the next header: those of the numbers, or more where the header says so."""
     lower = {key.lower(): value for key, value in fields.items()}
-    own = math.prod(frame.shape) * frame.dtype.itemsize
-    return max(own, _said(lower, "edf_binarysize"), _said(lower, "size"))
+    frame_bytes = math.prod(frame.shape) * frame.dtype.itemsize
+    return max(frame_bytes, _integer_or_zero(lower, "edf_binarysize"), _integer_or_zero(lower, "size"))
 
 
-def _said(lower: dict[str, str], key: str) -> int:
+def _integer_or_zero(lower: dict[str, str], key: str) -> int:
     """Return a whole number of the header, 0 where there is none."""
     word = lower.get(key, "")
     return int(word) if word.isdecimal() and word.isascii() and len(word) < 16 else 0
 
 
-def _whole(value: str, key: str, path: Path) -> int:
+def _positive_integer(value: str, key: str, path: Path) -> int:
     if not (value.isdecimal() and value.isascii() and len(value) < 16 and int(value) > 0):
         raise ScanError(f"Cannot read {path}: {key} is {value!r}; it must be a whole number, 1 or more.")
     return int(value)
@@ -380,7 +380,7 @@ def _numbers(frame: Frame, start: int, stop: int) -> NDArray[Any]:
             stream.seek(frame.offset + start * line)
             return stream.read((stop - start) * line)
 
-    content: bytes = probe(read, str(frame.path))
+    content: bytes = try_read(read, str(frame.path))
     if len(content) != (stop - start) * line:
         raise ScanError(f"Cannot read {frame.path}: the file became shorter than its header says. Copy it again.")
     return np.frombuffer(content, frame.dtype).reshape(stop - start, width).astype(frame.dtype.newbyteorder("="))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, axis_of_list, number, seconds, unit_of
-from underpaint.io._single import FileSpectrum, content_of, spectrum_scan
+from underpaint.io._single import FileSpectrum, read_content, spectrum_scan
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -34,7 +34,7 @@ FORMAT = Format(
     recognised_by="first line #FORMAT with EMSA",
     source="ISO 22029:2022; R. Egerton et al., EMSA Bulletin 21 (1991) 35",
 )
-_LARGEST_BYTES = 64 * 2**20
+_MAX_BYTES = 64 * 2**20
 _POINT, _COMMA = re.compile(r"[,;\s]+"), re.compile(r"\s*;\s*|,?\s+|,$")
 """What separates numbers where the decimal sign is a point, and where it is a comma."""
 
@@ -53,7 +53,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     ScanError
         The file is cut off, or its numbers do not fit its header.
     """
-    text = "\n".join(content_of(path, _LARGEST_BYTES, "single EMSA spectrum").decode("latin-1").splitlines())
+    text = "\n".join(read_content(path, _MAX_BYTES, "single EMSA spectrum").decode("latin-1").splitlines())
     parts = re.split(r"(?im)^[ \t]*#(?:SPECTRUM|ENDOFDATA)\b.*", text, maxsplit=2)
     if len(parts) != 3:
         raise ScanError(f"Cannot read {path}: the file is cut off (no #ENDOFDATA). Copy it from the instrument again.")
@@ -81,11 +81,11 @@ def _columns(body: str, fields: dict[str, str], path: Path) -> tuple[NDArray[np.
     """Energies (of pairs) and counts, with the decimal sign that yields the promised number of channels."""
     lines = [line.strip() for line in body.splitlines() if line.strip()]
     paired = fields.get("DATATYPE", "Y").upper() == "XY"
-    promised = number(fields.get("NPOINTS"))
+    declared = number(fields.get("NPOINTS"))
     comma_first = any(re.search(r"\d,\d", fields.get(key, "")) for key in ("XPERCHAN", "OFFSET", "NPOINTS", "LIVETIME"))
     readings = [_numbers(lines, decimal_comma=comma_first), _numbers(lines, decimal_comma=not comma_first)]
     for rows in readings:
-        columns = None if rows is None else _paired(rows, promised) if paired else _plain(rows, promised)
+        columns = None if rows is None else _paired(rows, declared) if paired else _plain(rows, declared)
         if columns is not None:
             return columns
     words = [word for line in lines for word in _POINT.split(line) if word]
@@ -108,27 +108,27 @@ def _numbers(lines: list[str], *, decimal_comma: bool) -> list[list[float]] | No
         return None
 
 
-def _plain(rows: list[list[float]], promised: float | None) -> tuple[None, NDArray[np.float64]] | None:
+def _plain(rows: list[list[float]], declared: float | None) -> tuple[None, NDArray[np.float64]] | None:
     counts = np.array([value for row in rows for value in row])
-    return (None, counts) if counts.size >= 2 and promised in {None, counts.size} else None
+    return (None, counts) if counts.size >= 2 and declared in {None, counts.size} else None
 
 
-def _paired(rows: list[list[float]], promised: float | None) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+def _paired(rows: list[list[float]], declared: float | None) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Pairs, one or several a line; or, where there is a line for each channel, its first two numbers."""
     if all(len(row) % 2 == 0 for row in rows):
         pairs = [pair for row in rows for pair in zip(row[::2], row[1::2], strict=True)]
-        if _fit(pairs, promised):
+        if _fit(pairs, declared):
             energy, counts = np.array(pairs).T
             return energy, counts
     pairs = [(row[0], row[1]) for row in rows if len(row) > 1]
-    if _fit(pairs, promised):
+    if _fit(pairs, declared):
         energy, counts = np.array(pairs).T
         return energy, counts
     return None
 
 
-def _fit(pairs: list[tuple[float, float]], promised: float | None) -> bool:
-    return len(pairs) >= 2 and promised in {None, len(pairs)} and all(a[0] <= b[0] for a, b in pairwise(pairs))
+def _fit(pairs: list[tuple[float, float]], declared: float | None) -> bool:
+    return len(pairs) >= 2 and declared in {None, len(pairs)} and all(a[0] <= b[0] for a, b in pairwise(pairs))
 
 
 def _axis(energy: NDArray[np.float64] | None, fields: dict[str, str], n_channel: int) -> Axis:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import axis_of_coefficients, number, seconds
-from underpaint.io._single import FileSpectrum, content_of, detector_scans
+from underpaint.io._single import FileSpectrum, detector_scans, read_content
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -32,8 +32,8 @@ FORMAT = Format(
     source="names of its header; M. Rivers, EPICS MCA software",
     parts=True,
 )
-_LARGEST_BYTES = 64 * 2**20
-_MOST_DETECTORS, _MOST_CHANNELS = 1000, 65536
+_MAX_BYTES = 64 * 2**20
+_MAX_DETECTORS, _MAX_CHANNELS = 1000, 65536
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -51,7 +51,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     ScanError
         The file is cut off, or its lines do not hold a count for each detector.
     """
-    text = content_of(path, _LARGEST_BYTES, "single spectrum of some detectors").decode("latin-1")
+    text = read_content(path, _MAX_BYTES, "single spectrum of some detectors").decode("latin-1")
     head, _, body = "\n".join(text.splitlines()).partition("\nDATA:")
     fields = _fields(head)
     counts = _counts(body, fields, path)
@@ -86,12 +86,12 @@ def _counts(body: str, fields: dict[str, str], path: Path) -> NDArray[np.float64
     if not (
         n_detector is not None
         and n_channel is not None
-        and n_detector in range(1, _MOST_DETECTORS + 1)
-        and n_channel in range(2, _MOST_CHANNELS + 1)
+        and n_detector in range(1, _MAX_DETECTORS + 1)
+        and n_channel in range(2, _MAX_CHANNELS + 1)
     ):
         raise ScanError(
             f"Cannot read {path}: a GSECARS spectrum of {fields.get('CHANNELS')} channels and {fields.get('ELEMENTS')} "
-            f"detectors; 2 to {_MOST_CHANNELS} and 1 to {_MOST_DETECTORS} can be. Copy it again."
+            f"detectors; 2 to {_MAX_CHANNELS} and 1 to {_MAX_DETECTORS} can be. Copy it again."
         )
     try:
         values = np.array(body.split(), dtype=np.float64)

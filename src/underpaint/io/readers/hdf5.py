@@ -13,7 +13,7 @@ from underpaint.io.readers import Format
 
 FORMAT = Format(
     FORMAT_NAME,
-    "HDF5: PyMca stacks, NXdata, own panels",
+    "HDF5: PyMca stacks, NXdata, virtual panels",
     endings=(
         ".h5",
         ".hdf5",
@@ -27,7 +27,7 @@ FORMAT = Format(
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file begins with the signature of HDF5."""
+    """Whether a file starts with the signature of HDF5."""
     return head.startswith(MAGIC)
 
 
@@ -41,14 +41,14 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     path : Path
         The file; opened for reading only.
     name : str or None
-        A dataset, or a group that holds one.
+        A dataset, or a group with one.
     shape : (int, int) or None
         Rows and columns, for a named list of spectra (spectrum, channel).
 
     Raises
     ------
     ScanError
-        The file is damaged, holds no 3-D array of numbers, or none of that name.
+        The file is damaged, or has no 3-D array of numbers of this name.
     """
     with open_scan(path) as file:
         return read_stacks(path, file, shape) if name is None else read_named(path, file, name, shape)

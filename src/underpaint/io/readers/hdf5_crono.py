@@ -1,6 +1,6 @@
-"""CRONO, the MA-XRF scanner of XGLab (Bruker): a list of spectra, and which of them stand for the pixels.
+"""CRONO, the MA-XRF scanner of XGLab (Bruker): a list of spectra, and the selection for the pixels.
 
-Specification (there is no public one; this is what the open readers found):
+Layout (there is no public specification; this is from open readers):
 
 - ``/XRF/Spectra`` (spectrum, channel): all spectra, taken while the motors moved, so on no regular grid.
 - ``/XRF/SpectraSelectedIndex`` (row, column, 1 or more): the spectrum nearest to the centre of each map pixel.
@@ -52,7 +52,7 @@ def _is_layout(file: Any) -> bool:
 
 
 def _read_scans(path: Path, file: Any) -> list[Scan]:
-    """Put the selected spectra on their grid; the others are left out, which a note says.
+    """Arrange the selected spectra on their grid; the others are skipped with a note.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def _read_scans(path: Path, file: Any) -> list[Scan]:
 
 
 def _index(path: Path, file: Any, n_spectra: int) -> NDArray[np.int64]:
-    """(row, column) number of the spectrum of each pixel, -1 where there is none."""
+    """(row, column) number of the spectrum of each pixel, -1 if missing."""
     item = follow(file, SELECTED)
     if not isinstance(item, h5py.Dataset) or item.ndim not in {2, 3} or item.dtype.kind not in "iu" or item.size == 0:
         raise ScanError(
@@ -99,7 +99,7 @@ def _index(path: Path, file: Any, n_spectra: int) -> NDArray[np.int64]:
     n_pixel = item.shape[0] * item.shape[1]
     if n_pixel > 64 * max(n_spectra, 1):
         raise ScanError(
-            f"Cannot read {path}: {SELECTED} has {n_pixel} pixels for {n_spectra} spectra, which cannot be."
+            f"Cannot read {path}: {SELECTED} has {n_pixel} pixels for {n_spectra} spectra, which is impossible."
         )
     values = read_values(item)
     index = np.asarray(values if item.ndim == 2 else values[:, :, 0], dtype=np.int64)
@@ -109,7 +109,7 @@ def _index(path: Path, file: Any, n_spectra: int) -> NDArray[np.int64]:
 
 
 def _times(item: Any, index: NDArray[np.int64], n_spectra: int) -> NDArray[np.float64] | None:
-    """Times of the selected spectra, s; None where the file does not say in which unit."""
+    """Times of the selected spectra, s; None if the unit is unknown."""
     values, unit = numbers(item, n_spectra), _SECONDS.get(units(item))
     if values is None or values.size != n_spectra or unit is None:
         return None
@@ -119,13 +119,13 @@ def _times(item: Any, index: NDArray[np.int64], n_spectra: int) -> NDArray[np.fl
 
 def _notes(file: Any, index: NDArray[np.int64], n_spectra: int, *, calibrated: bool) -> tuple[str, ...]:
     used = np.unique(index[index >= 0]).size
-    notes = [f"{used} of {n_spectra} spectra stand for the {index.size} pixels, as the scanner selected them"]
+    notes = [f"{used} of {n_spectra} spectra are used for the {index.size} pixels, as the scanner selected them"]
     if not calibrated:
         notes.append("no energy calibration in the file")
     times = {name: follow(file, f"XRF/{name}") for name in ("LiveTimes", "RealTimes")}
-    silent = [name for name, item in times.items() if item is not None and not units(item)]
-    if silent:
-        notes.append(f"{' and '.join(silent)} are in the file without a unit and not used")
+    without_unit = [name for name, item in times.items() if item is not None and not units(item)]
+    if without_unit:
+        notes.append(f"{' and '.join(without_unit)} are in the file without a unit and not used")
     notes.append("motor positions are in steps of unknown length: the distance between pixels is unknown")
     return tuple(notes)
 

@@ -1,4 +1,4 @@
-"""HyperSpy's own files: signals with their axes, by :mod:`underpaint.io._hyperspy`."""
+"""HyperSpy files: signals with their axes, by :mod:`underpaint.io._hyperspy`."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ FORMAT = Format(
     priority=40,
     parts=True,
 )
-_LARGEST_SPECTRUM = 2**17
+_MAX_SPECTRUM = 2**17
 
 
 def _is_layout(file: Any) -> bool:
@@ -38,7 +38,7 @@ def _is_layout(file: Any) -> bool:
 
 
 def _read_scans(path: Path, file: Any) -> list[Scan]:
-    """Read each signal as a scan of its own.
+    """Read each signal as a separate scan.
 
     Raises
     ------
@@ -47,10 +47,10 @@ def _read_scans(path: Path, file: Any) -> list[Scan]:
     """
     scans = [scan for name, group in _signals(file).items() if (scan := _scan(path, name, group)) is not None]
     if not scans:
-        held = ", ".join(f"{name} {group['data'].shape}" for name, group in _signals(file).items())
+        available = ", ".join(f"{name} {group['data'].shape}" for name, group in _signals(file).items())
         raise ScanError(
-            f"Cannot read {path}: it is of HyperSpy, but none of its signals ({held}) has one dimension of energies "
-            "and two of pixels at most. Save such a signal."
+            f"Cannot read {path}: it is a HyperSpy file, but none of its signals ({available}) has one dimension of "
+            "energies and two of pixels at most. Save such a signal."
         )
     return scans
 
@@ -81,7 +81,7 @@ def _scan(path: Path, name: str, group: Any) -> Scan | None:
         cube = Hdf5Cube(path, dataset, (signal.order[0], signal.order[1], signal.order[2]))
     elif len(signal.order) == 2:
         cube = ListedCube(path, dataset, np.arange(dataset.shape[signal.order[0]])[None], signal.order)
-    elif dataset.size > _LARGEST_SPECTRUM:
+    elif dataset.size > _MAX_SPECTRUM:
         return None
     else:
         check_stored(path, dataset)

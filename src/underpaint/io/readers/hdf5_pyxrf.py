@@ -38,7 +38,7 @@ FORMAT = Format(
     parts=True,
 )
 _TOP = "xrfmap"
-_LARGEST_NAMES = 64
+_MAX_NAMES = 64
 
 
 def _is_layout(file: Any) -> bool:
@@ -54,9 +54,9 @@ def _read_scans(path: Path, file: Any) -> list[Scan]:
     ScanError
         The counts are not (row, column, channel) numbers.
     """
-    found = _detectors(file)
-    own = [name for name in found if name != "detsum"] or found
-    return [_scan(path, file, name, alone=len(own) == 1) for name in own]
+    detectors = _detectors(file)
+    selected = [name for name in detectors if name != "detsum"] or detectors
+    return [_scan(path, file, name, single=len(selected) == 1) for name in selected]
 
 
 def _detectors(file: Any) -> list[str]:
@@ -68,7 +68,7 @@ def _detectors(file: Any) -> list[str]:
     )
 
 
-def _scan(path: Path, file: Any, name: str, *, alone: bool) -> Scan:
+def _scan(path: Path, file: Any, name: str, *, single: bool) -> Scan:
     dataset = follow(file, f"{_TOP}/{name}/counts")
     if dataset.ndim != 3 or dataset.dtype.kind not in "uif" or 0 in dataset.shape:
         raise ScanError(
@@ -84,7 +84,7 @@ def _scan(path: Path, file: Any, name: str, *, alone: bool) -> Scan:
     return Scan(
         lazy_counts(cube, source, 1 if dataset.chunks is None else int(dataset.chunks[0])),
         axis=axis,
-        name=path.stem if alone else f"{path.stem}_{name}",
+        name=path.stem if single else f"{path.stem}_{name}",
         source=source,
         format=FORMAT.name,
         detector=name,
@@ -105,12 +105,12 @@ def _positions(file: Any, shape: tuple[int, int, int]) -> tuple[str, ...]:
         return ()
     names = _names(follow(file, f"{_TOP}/positions/name"))
     steps = {name: _step(value, name) for name, value in zip(names, values, strict=False)}
-    told = ", ".join(f"{name} {step:g}" for name, step in steps.items() if step)
-    return (f"distances between pixels, in a unit that the file does not state: {told}",) if told else ()
+    step_text = ", ".join(f"{name} {step:g}" for name, step in steps.items() if step)
+    return (f"distances between pixels, in a unit that the file does not state: {step_text}",) if step_text else ()
 
 
 def _names(item: Any) -> list[str]:
-    if not isinstance(item, h5py.Dataset) or item.size > _LARGEST_NAMES:
+    if not isinstance(item, h5py.Dataset) or item.size > _MAX_NAMES:
         return []
     return [text(value) for value in np.ravel(read_values(item))]
 

@@ -23,7 +23,7 @@ from underpaint.errors import ScanError
 from underpaint.io._energies import Axis
 from underpaint.io._source import lazy_counts
 from underpaint.io.hdf5._cube import Hdf5Cube
-from underpaint.io.hdf5._facts import axis_of_energies, axis_of_polynomial, both, pixel_seconds, step_of
+from underpaint.io.hdf5._facts import axis_of_energies, axis_of_polynomial, pixel_seconds, step_of, step_of_axes
 from underpaint.io.hdf5._links import follow
 from underpaint.io.hdf5.layouts import Layout
 from underpaint.io.readers import Format
@@ -93,9 +93,9 @@ def _axis(file: Any, n_channel: int) -> Axis:
 
 
 def _step(file: Any, shape: tuple[int, int, int]) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
-    places = [_first(file, (f"MAPS/Scan/{own}_axis", f"MAPS/{own}_axis")) for own in "yx"]
+    places = [_first(file, (f"MAPS/Scan/{axis_name}_axis", f"MAPS/{axis_name}_axis")) for axis_name in "yx"]
     (row_mm, row), (column_mm, column) = (step_of(item, n) for item, n in zip(places, shape[:2], strict=True))
-    step = both(row_mm, column_mm)
+    step = step_of_axes(row_mm, column_mm)
     if step is not None or row is None or column is None:
         return step, ()
     return None, (f"pixels are {row:g} by {column:g} apart (rows by columns), in a unit that the file does not state",)

@@ -1,13 +1,13 @@
 """Amptek-style ``.mca`` text files (``<<PMCA SPECTRUM>>``): single spectra, and folders of them as scans.
 
-Which pixel a spectrum is, the numbers in its file's name tell:
+The numbers in a file's name identify the pixel:
 
 - One number that runs (``None_1``, ``scan_0``, behind a date and time or not): pixels in rows, counted from 0 or 1.
 - Row and column by name, in any order: ``r000_c001``, ``row1_col2``, ``x12_y03``, ``Y003X012``, ``line3-column4``,
   ``Zeile1_Spalte2``; also positions, ``x0.5_y-1.5``.
 - Two numbers at the end, set off from the name (``scan_0001_0002``, ``12-34``): row and column.
 
-Dates and times in names count nothing.
+Dates and times in names are ignored.
 """
 
 import re
@@ -26,7 +26,7 @@ from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, number, seconds, unit_of
 from underpaint.io._single import FileSpectrum, spectrum_scan
-from underpaint.io._source import lazy_counts, leads_out, own_entries, probe
+from underpaint.io._source import entries_inside, is_outside, lazy_counts, try_read
 from underpaint.io.readers import Format
 
 _DATE = r"(?:19|20)\d\d([-_.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])"
@@ -42,14 +42,14 @@ _NUMBER = re.compile(r"^(?P<series>.*?)[ _.-]?(?P<number>\d+)$")
 
 @dataclass(frozen=True)
 class Series:
-    """Files whose names differ in their numbers alone.
+    """Files whose names differ only in their numbers.
 
     Parameters
     ----------
     places : dict of (int, int) to str
         File names by row and column as counted in the names; those of one running number by (0, number).
     rows_named : bool
-        Whether the names say which number is the row.
+        Whether the names identify the row.
     in_grid : bool
         Whether the names have a row and a column.
     """
@@ -69,7 +69,7 @@ class Series:
 
 
 def series_of(names: Iterable[str]) -> tuple[dict[str, Series], list[str]]:
-    """Sort file names (with ending) into series by what is left of them without numbers; and those without any."""
+    """Group file names (with ending) into series by their text without numbers; also return names without numbers."""
     stems = {name: _CLOCK.sub("*", _STAMP.sub("*", name.rpartition(".")[0])) for name in names}
     named, rest = _with_row_and_column(stems)
     paired, rest = _pairs(rest)
@@ -88,16 +88,16 @@ def series_of(names: Iterable[str]) -> tuple[dict[str, Series], list[str]]:
 def _with_row_and_column(stems: dict[str, str]) -> tuple[dict[str, Series], dict[str, str]]:
     by_name: dict[str, tuple[str, re.Match[str], re.Match[str]]] = {}
     for name, stem in stems.items():
-        row, column = _ROW.search(_apart(stem)), _COLUMN.search(_apart(stem))
+        row, column = _ROW.search(_split_letter(stem)), _COLUMN.search(_split_letter(stem))
         if row is not None and column is not None:
-            left = _COLUMN.sub("", _ROW.sub("", _apart(stem), count=1), count=1)
+            left = _COLUMN.sub("", _ROW.sub("", _split_letter(stem), count=1), count=1)
             by_name[name] = re.sub(r"\W", "", left).strip("_"), row, column
     rows, columns = (_whole_places([match[side] for match in by_name.values()]) for side in (1, 2))
     matched = {
         name: (left, (row, column))
         for (name, (left, *_)), row, column in zip(by_name.items(), rows, columns, strict=True)
     }
-    # A number beside row and column names the series, or runs along: then it is not needed to tell the pixels apart.
+    # An additional number identifies the series, or increases with the pixels: then it is redundant.
     running = len({(re.sub(r"\d", "", left), place) for left, place in matched.values()}) == len(matched)
     groups: dict[str, dict[tuple[int, int], str]] = {}
     odd: list[str] = []
@@ -108,7 +108,7 @@ def _with_row_and_column(stems: dict[str, str]) -> tuple[dict[str, Series], dict
 
 
 def _whole_places(matches: list[Any]) -> list[int]:
-    """Return rows or columns as whole numbers, in the last decimal place that any has; a hyphen of all parts words."""
+    """Return rows or columns as integers in units of the last decimal place; a hyphen in all of them is a separator."""
     is_sign = not all(match[1] for match in matches)
     places = [Decimal(match[2].replace(",", ".")) for match in matches]
     n_decimal = max((-int(place.as_tuple().exponent) for place in places), default=0)
@@ -118,13 +118,13 @@ def _whole_places(matches: list[Any]) -> list[int]:
     ]
 
 
-def _apart(stem: str) -> str:
-    """Part a letter from the number before it, as in Y003X012, so that it begins a word."""
+def _split_letter(stem: str) -> str:
+    """Separate a letter from the number before it, as in Y003X012."""
     return re.sub(r"(?<=\d)(?=[A-Za-z])", " ", stem)
 
 
 def _pairs(stems: dict[str, str]) -> tuple[dict[str, Series], dict[str, str]]:
-    """Series of two numbers; where the second runs through all files, it is the pixel's number and the first is not."""
+    """Series of two numbers; if the second runs through all files, it is the pixel number."""
     groups: dict[str, dict[tuple[int, int], str]] = {}
     rest: dict[str, str] = {}
     odd: list[str] = []
@@ -150,7 +150,7 @@ def _pairs(stems: dict[str, str]) -> tuple[dict[str, Series], dict[str, str]]:
 def _put(
     groups: dict[str, dict[tuple[int, int], str]], key: str, place: tuple[int, int], name: str, odd: list[str]
 ) -> None:
-    """Add a name to its series; one whose place is taken (``a_1`` and ``a_01``) is odd."""
+    """Add a name to its series; a duplicate (``a_1`` and ``a_01``) is invalid."""
     places = groups.setdefault(key, {})
     if place in places:
         odd.append(name)
@@ -171,7 +171,7 @@ FORMAT = Format(
     "Amptek .mca",
     "Amptek .mca, one spectrum or a folder of a map",
     endings=(".mca",),
-    recognised_by="first line <<PMCA SPECTRUM>>; a folder that holds such files",
+    recognised_by="first line <<PMCA SPECTRUM>>; a folder of such files",
     source="Amptek, DPPMCA software: the text files that it writes",
     priority=40,
 )
@@ -180,10 +180,10 @@ GRID_FILE = "colonneXrighe.txt"
 _DATA, _END, _CALIBRATION = b"<<DATA>>", b"<<END>>", b"<<CALIBRATION>>"
 _HEAD_BYTES = 2048
 _MAX_GRID_FILE_BYTES = 4096
-_LARGEST_COUNT = 2**32 - 1
+_MAX_COUNT = 2**32 - 1
 _SERIES_SHOWN = 6
-_LARGEST_SCATTER = 2.0
-"""Channels by which a calibration point may lie off the line through all: peaks are picked to about a channel."""
+_MAX_SCATTER = 2.0
+"""Tolerance of calibration points from their line, channels: peaks are selected to about a channel."""
 _FIELD = re.compile(rb"^([A-Z][A-Z0-9_ ]*?) - ?([^\r\n]*)", re.MULTILINE)
 _ROW_WORDS, _COLUMN_WORDS = ("righe", "rows", "row"), ("colonne", "columns", "column", "cols")
 
@@ -194,7 +194,7 @@ def _begins(head: bytes) -> bool:
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file is an ``.mca`` spectrum, or a folder holds some, or a folder in it."""
+    """Whether a file is an ``.mca`` spectrum, or a folder or its subfolder contains some."""
     return _begins(head) if head else bool(_spectra_folders(path))
 
 
@@ -204,7 +204,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     Parameters
     ----------
     path : Path
-        The file; the spectra's folder; or the one above it that holds the grid file and one folder per detector.
+        The file; the spectra's folder; or its parent with the grid file and one folder per detector.
     name : str or None
         One of these folders.
     shape : (int, int) or None
@@ -218,7 +218,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     if path.is_file():
         return [_read_file(path)]
     folder = path if name is None else path / name
-    return [_read_folder(own, folder, shape) for own in _spectra_folders(folder)]
+    return [_read_folder(subfolder, folder, shape) for subfolder in _spectra_folders(folder)]
 
 
 def _read_file(path: Path) -> Scan:
@@ -227,9 +227,9 @@ def _read_file(path: Path) -> Scan:
     Raises
     ------
     ScanError
-        The file is cut off, holds no data, or something that is no count.
+        The file is truncated, has no data, or has invalid counts.
     """
-    text = probe(path.read_bytes, str(path))
+    text = try_read(path.read_bytes, str(path))
     counts = _parse_counts(_data_section(text, path), path).astype(np.float64)
     fields = _fields(text)
     axis, notes = _axis(text, counts.size)
@@ -238,16 +238,16 @@ def _read_file(path: Path) -> Scan:
 
 
 def _spectra_folders(folder: Path) -> list[Path]:
-    """Folders that hold ``.mca`` files: this one, or else those directly below it."""
+    """Folders with ``.mca`` files: this one, or else its subfolders."""
     if _mca_files(folder):
         return [folder]
-    below = sorted(entry for entry in probe(lambda: list(folder.iterdir()), str(folder)) if entry.is_dir())
-    return own_entries(folder, (entry for entry in below if _mca_files(entry)))
+    below = sorted(entry for entry in try_read(lambda: list(folder.iterdir()), str(folder)) if entry.is_dir())
+    return entries_inside(folder, (entry for entry in below if _mca_files(entry)))
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Rows, columns and dwell time of a raster, and where they were read."""
+    """Rows, columns and dwell time of a raster, and their source."""
 
     n_row: int
     n_column: int
@@ -276,11 +276,11 @@ class McaFolder:
         return block
 
     def _read_pixel(self, path: Path, row: int, column: int) -> NDArray[np.int64]:
-        where = f"{path} (pixel row {row}, column {column})"
-        counts = _parse_counts(_data_section(probe(path.read_bytes, where), where), where)
+        location = f"{path} (pixel row {row}, column {column})"
+        counts = _parse_counts(_data_section(try_read(path.read_bytes, location), location), location)
         if counts.size != self.shape[2]:
             raise ScanError(
-                f"Cannot use {where}: it has {counts.size} channels, the scan's first "
+                f"Cannot use {location}: it has {counts.size} channels, the scan's first "
                 f"spectrum {self.shape[2]}. "
                 "All spectra of a scan must have equally many; move files of other measurements elsewhere."
             )
@@ -293,7 +293,7 @@ def _read_folder(folder: Path, top: Path, shape: tuple[int, int] | None) -> Scan
     if not present.all():
         notes.append(f"{int((~present).sum())} of {present.size} pixels have no file; they count as not measured")
     first = folder / numbered[min(numbered)]
-    text = probe(first.read_bytes, str(first))
+    text = try_read(first.read_bytes, str(first))
     n_channel = _parse_counts(_data_section(text, first), first).size
     axis, axis_note = _axis(text, n_channel)
     live, real, time_notes = _times(folder, numbered, grid, _calibration_section(text))
@@ -316,19 +316,19 @@ def _read_folder(folder: Path, top: Path, shape: tuple[int, int] | None) -> Scan
 
 
 def _mca_files(folder: Path) -> list[str]:
-    entries = probe(lambda: list(folder.iterdir()), str(folder))
+    entries = try_read(lambda: list(folder.iterdir()), str(folder))
     spectra = (entry for entry in entries if entry.suffix.lower() == ".mca" and entry.name[0] != ".")
-    return sorted(entry.name for entry in own_entries(folder, spectra))
+    return sorted(entry.name for entry in entries_inside(folder, spectra))
 
 
 def _pixels(folder: Path, top: Path, shape: tuple[int, int] | None) -> tuple[dict[int, str], Grid, list[str]]:
-    """Files by pixel (from 1, row by row), the grid, and what to note."""
+    """Files by pixel (from 1, row by row), the grid, and notes."""
     by_name, skipped = series_of(_mca_files(folder))
     notes = [f"{len(skipped)} spectra are not pixels and were skipped: {', '.join(skipped[:4])}"] if skipped else []
     if not by_name:
         raise ScanError(
-            f"Cannot read {folder} as a scan: it holds no numbered .mca files (None_1.mca, None_2.mca ..., or with row "
-            "and column: r0_c0.mca); dates and times are no numbers of pixels. Give the folder of the pixels' spectra, "
+            f"Cannot read {folder} as a scan: it has no numbered .mca files (None_1.mca, None_2.mca ..., or with row "
+            "and column: r0_c0.mca); dates and times are not pixel numbers. Give the folder of the pixels' spectra, "
             "or number them in the order of the pixels."
         )
     if len(by_name) > 1:
@@ -336,24 +336,24 @@ def _pixels(folder: Path, top: Path, shape: tuple[int, int] | None) -> tuple[dic
         listed = ", ".join([*counted[:_SERIES_SHOWN], *(["..."] if len(counted) > _SERIES_SHOWN else [])])
         raise ScanError(
             f"Cannot read {folder} as one scan: its .mca files have several series of names ({listed}). "
-            "Move each series to a folder of its own; if they are one scan, name row and column (r0_c0.mca, "
+            "Move each series to a separate folder; if they are one scan, name row and column (r0_c0.mca, "
             "x0.5_y1.5.mca) or number the files in the order of the pixels (NAME_1.mca)."
         )
     (series,) = by_name.values()
-    known = Grid(*shape) if shape is not None else _find_grid(folder, top)
+    pixel_grid = Grid(*shape) if shape is not None else _find_grid(folder, top)
     if series.in_grid:
-        numbered, grid, note = _in_grid(series, known, folder)
+        numbered, grid, note = _in_grid(series, pixel_grid, folder)
         return numbered, grid, [*notes, *note]
-    if known is None:
+    if pixel_grid is None:
         raise ScanError(
             f"Cannot read {folder} as a scan: {len(series.places)} spectra, but no grid file ({GRID_FILE} with the "
             "lines 'righe <rows>' and 'colonne <columns>') in it or one level above. Add one, or give "
             "the shape (`--shape ROWSxCOLUMNS`; Python: `shape=(rows, columns)`)."
         )
-    series = _without_step(series, known)
-    first = _first_number(series.numbers, known)
-    _check_grid(known, [place - first + 1 for place in series.numbers], first, folder, explicit=shape is not None)
-    return {place - first + 1: name for (_, place), name in series.places.items()}, known, notes
+    series = _without_step(series, pixel_grid)
+    first = _first_number(series.numbers, pixel_grid)
+    _check_grid(pixel_grid, [place - first + 1 for place in series.numbers], first, folder, explicit=shape is not None)
+    return {place - first + 1: name for (_, place), name in series.places.items()}, pixel_grid, notes
 
 
 def _without_step(series: Series, grid: Grid) -> Series:
@@ -366,45 +366,45 @@ def _without_step(series: Series, grid: Grid) -> Series:
 
 
 def _first_number(numbers: list[int], grid: Grid) -> int:
-    """Return the number of the first pixel: 0 where one is called so, else 1, or the first of a complete series."""
+    """Return the number of the first pixel: 0 if it exists, else 1, or the first of a complete series."""
     complete = len(numbers) == numbers[-1] - numbers[0] + 1 == grid.n_row * grid.n_column
     return 0 if numbers[0] == 0 else numbers[0] if complete else 1
 
 
-def _in_grid(series: Series, known: Grid | None, folder: Path) -> tuple[dict[int, str], Grid, list[str]]:
-    """Files whose names have a row and a column; those that do not say which is which are turned if the grid asks."""
+def _in_grid(series: Series, stated: Grid | None, folder: Path) -> tuple[dict[int, str], Grid, list[str]]:
+    """Files whose names have a row and a column; unidentified ones are transposed if the grid requires it."""
     for candidate in (series,) if series.rows_named else (series, series.turned()):
         rows, columns = ([place[side] for place in candidate.places] for side in (0, 1))
-        row_step, first_row = _places(rows, None if known is None else known.n_row)
-        column_step, first_column = _places(columns, None if known is None else known.n_column)
+        row_step, first_row = _places(rows, None if stated is None else stated.n_row)
+        column_step, first_column = _places(columns, None if stated is None else stated.n_column)
         n_row, n_column = (max(rows) - first_row) // row_step + 1, (max(columns) - first_column) // column_step + 1
-        grid = known or Grid(n_row, n_column)
+        grid = stated or Grid(n_row, n_column)
         if n_row > grid.n_row or n_column > grid.n_column or 2 * len(rows) < grid.n_row * grid.n_column:
             continue
         numbered = {
             (row - first_row) // row_step * grid.n_column + (column - first_column) // column_step + 1: name
             for (row, column), name in candidate.places.items()
         }
-        taken = "first" if candidate is series else "second"
-        note = [] if candidate.rows_named else [f"the {taken} number in the files' names is taken as the row"]
+        choice = "first" if candidate is series else "second"
+        note = [] if candidate.rows_named else [f"the {choice} number in the files' names is taken as the row"]
         return numbered, grid, note
     rows, columns = ([place[side] for place in series.places] for side in (0, 1))
     spans = f"rows {min(rows)} to {max(rows)} and columns {min(columns)} to {max(columns)}"
     counted = f"{spans} in the names of {len(rows)} spectra"
-    if known is None:
+    if stated is None:
         raise ScanError(
             f"Cannot read {folder} as a scan: {counted} leave more than half of the pixels out. If the names have no "
             "row and column, number the files in the order of the pixels (NAME_1.mca, NAME_2.mca ...)."
         )
     raise ScanError(
-        f"Cannot read {folder} as a scan: {_origin(known)} says {known.n_row} rows x {known.n_column} columns, but "
+        f"Cannot read {folder} as a scan: {_origin(stated)} says {stated.n_row} rows x {stated.n_column} columns, but "
         f"there are {counted}. Correct the grid file, or give the shape that the names count (`--shape ROWSxCOLUMNS`; "
         "Python: `load(path, shape=(rows, columns))`); if a number names the series, move each to another folder."
     )
 
 
 def _places(numbers: list[int], n_place: int | None) -> tuple[int, int]:
-    """Step and first number of rows or columns: of a known number of them counted from 0 or 1 where they fit."""
+    """Step and first number of rows or columns: counted from 0 or 1 if they fit the known number."""
     step, first = steps_and_origin(numbers)
     if n_place is not None and first <= 1 and max(numbers) - first < n_place:
         return 1, first
@@ -427,16 +427,16 @@ def _find_grid(folder: Path, top: Path) -> Grid | None:
 
 
 def _grid_candidates(place: Path) -> list[Path]:
-    texts = [entry for entry in probe(lambda: list(place.iterdir()), str(place)) if entry.suffix.lower() == ".txt"]
-    files = (entry for entry in texts if entry.is_file() and not leads_out(entry, place))
+    texts = [entry for entry in try_read(lambda: list(place.iterdir()), str(place)) if entry.suffix.lower() == ".txt"]
+    files = (entry for entry in texts if entry.is_file() and not is_outside(entry, place))
     small = [entry for entry in files if entry.stat().st_size <= _MAX_GRID_FILE_BYTES]
     return sorted(small, key=lambda entry: (entry.name != GRID_FILE, entry.name))
 
 
 def _parse_grid(path: Path) -> Grid | None:
-    """Rows and columns of a grid file; None where the text speaks of neither."""
+    """Rows and columns of a grid file; None if the text has neither."""
     words: dict[str, str] = {}
-    for line in probe(path.read_bytes, str(path)).decode("latin-1").splitlines():
+    for line in try_read(path.read_bytes, str(path)).decode("latin-1").splitlines():
         parts = line.replace("=", " ").replace(":", " ").split()
         if len(parts) >= 2:
             words[parts[0].lower()] = parts[1].replace(",", ".")
@@ -444,10 +444,10 @@ def _parse_grid(path: Path) -> Grid | None:
     columns = next((words[word] for word in _COLUMN_WORDS if word in words), None)
     if rows is None or columns is None:
         return None
-    return Grid(_whole(rows, path), _whole(columns, path), seconds(words.get("dwell-time")), path)
+    return Grid(_positive_integer(rows, path), _positive_integer(columns, path), seconds(words.get("dwell-time")), path)
 
 
-def _whole(text: str, path: Path) -> int:
+def _positive_integer(text: str, path: Path) -> int:
     try:
         value = float(text)
     except ValueError:
@@ -458,7 +458,7 @@ def _whole(text: str, path: Path) -> int:
 
 
 def _check_grid(grid: Grid, numbers: list[int], first: int, folder: Path, *, explicit: bool) -> None:
-    """Refuse a grid that the numbering (moved to begin at 1) contradicts; single missing files are allowed."""
+    """Refuse a grid that contradicts the numbering (shifted to start at 1); single missing files are allowed."""
     n_pixel = grid.n_row * grid.n_column
     missing = n_pixel - len(numbers)
     ends_early = not explicit and numbers[-1] < n_pixel - 1
@@ -490,22 +490,22 @@ def _times(
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None, list[str]]:
     """Live and real time of each pixel from the files' heads; a time of 0 is unknown."""
     live, real = np.full(grid.n_row * grid.n_column, np.nan), np.full(grid.n_row * grid.n_column, np.nan)
-    other = 0
+    n_other = 0
     for pixel, name in numbered.items():
-        head = probe(partial(_head, folder / name), str(folder / name))
+        head = try_read(partial(_head, folder / name), str(folder / name))
         live[pixel - 1] = _time(head, b"\nLIVE_TIME - ")
         real[pixel - 1] = _time(head, b"\nREAL_TIME - ")
-        other += _calibration_section(head) != calibration
+        n_other += _calibration_section(head) != calibration
     notes = []
     if np.isnan(live).all():
         notes.append("live time is unknown (0 in the files)")
-    if other:
-        notes.append(f"{other} spectra carry another calibration than the first; the first one's is used for all")
+    if n_other:
+        notes.append(f"{n_other} spectra have another calibration than the first; the first one's is used for all")
     shape = (grid.n_row, grid.n_column)
-    return _known(live, shape), _known(real, shape), notes
+    return _times_or_none(live, shape), _times_or_none(real, shape), notes
 
 
-def _known(time_s: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64] | None:
+def _times_or_none(time_s: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64] | None:
     return None if np.isnan(time_s).all() else time_s.reshape(shape)
 
 
@@ -522,39 +522,42 @@ def _time(head: bytes, label: bytes) -> float:
     return float("nan") if value is None else value
 
 
-def _data_section(text: bytes, where: Path | str) -> bytes:
+def _data_section(text: bytes, location: Path | str) -> bytes:
     start, stop = text.find(_DATA), text.rfind(_END)
     if not _begins(text[:64]) or start < 0:
-        raise ScanError(f"Cannot read {where}: it is not an .mca spectrum (no {MAGIC.decode()} or no <<DATA>> in it).")
+        raise ScanError(
+            f"Cannot read {location}: it is not an .mca spectrum (no {MAGIC.decode()} or no <<DATA>> in it)."
+        )
     if stop < start:
         raise ScanError(
-            f"Cannot read {where}: the file is cut off (no <<END>> after its data). Copy it from the instrument again."
+            f"Cannot read {location}: the file is cut off (no <<END>> after its data). Copy it from the instrument "
+            "again."
         )
     return text[start + len(_DATA) : stop]
 
 
-def _parse_counts(section: bytes, where: Path | str) -> NDArray[np.int64]:
-    """Whole numbers, quickly; what is no digit is looked at one by one for a message."""
+def _parse_counts(section: bytes, location: Path | str) -> NDArray[np.int64]:
+    """Parse integers quickly; other content is examined for the error message."""
     if section.translate(None, b"0123456789 \t\r\n"):
-        _refuse_numbers(section, where)
+        _refuse_numbers(section, location)
     if not section.strip():
-        raise ScanError(f"Cannot read {where}: its data section is empty. Copy it from the instrument again.")
+        raise ScanError(f"Cannot read {location}: its data section is empty. Copy it from the instrument again.")
     counts = np.fromstring(section, dtype=np.int64, sep=" ")
-    if counts.max() > _LARGEST_COUNT:  # longer numbers end as the largest that the type holds
+    if counts.max() > _MAX_COUNT:  # longer numbers saturate at the largest of the type
         channel = int(counts.argmax())
         raise ScanError(
-            f"Cannot read {where}: channel {channel} holds {section.split()[channel].decode()[:30]} counts, more than "
-            f"can be ({_LARGEST_COUNT}). The file is damaged; copy it again."
+            f"Cannot read {location}: channel {channel} holds {section.split()[channel].decode()[:30]} counts, more "
+            f"than can be ({_MAX_COUNT}). The file is damaged; copy it again."
         )
     return counts
 
 
-def _refuse_numbers(section: bytes, where: Path | str) -> None:
+def _refuse_numbers(section: bytes, location: Path | str) -> None:
     for channel, word in enumerate(section.split()):
         if not word.isdigit():
             raise ScanError(
-                f"Cannot read {where}: channel {channel} holds {word.decode('latin-1')!r}; "
-                "counts must be whole numbers and not negative."
+                f"Cannot read {location}: channel {channel} holds {word.decode('latin-1')!r}; "
+                "counts must be non-negative integers."
             )
 
 
@@ -582,10 +585,10 @@ def _axis(text: bytes, n_channel: int) -> Axis:
         return None, (NO_CALIBRATION,)
     gain, zero = (float(value) for value in np.polyfit(channel, energy, 1))
     off = float(np.abs(energy - zero - gain * channel).max() / abs(gain)) if gain else 0.0
-    if off > _LARGEST_SCATTER:
+    if off > _MAX_SCATTER:
         note = (
-            f"energy calibration left out: its points lie up to {off:.1f} channels off a straight line, "
-            f"{_LARGEST_SCATTER:g} at most are read; find it with `underpaint calibrate`"
+            f"energy calibration ignored: its points are up to {off:.1f} channels off a line, "
+            f"{_MAX_SCATTER:g} at most are read; find it with `underpaint calibrate`"
         )
         return None, (note,)
     return axis_of_coefficients((zero, gain), n_channel, unit_of(_fields(text).get("LABEL", "")))

@@ -1,4 +1,4 @@
-"""numpy archives (``.npz``) and single arrays (``.npy``) that hold (row, column, channel) cubes."""
+"""NumPy archives (``.npz``) and single arrays (``.npy``) of (row, column, channel) cubes."""
 
 import lzma
 import math
@@ -16,7 +16,7 @@ from underpaint.errors import ScanError
 from underpaint.io._axes import channel_dimension
 from underpaint.io._detectors import PLACE, Place
 from underpaint.io._energies import axis_of_list
-from underpaint.io._source import lazy_counts, probe, told
+from underpaint.io._source import first_line, lazy_counts, try_read
 from underpaint.io.readers import ZIP_MAGIC, Format
 
 FORMAT = Format(
@@ -30,11 +30,11 @@ FORMAT = Format(
 _ENERGIES = ("energy", "energies", "energy_kev")
 _DAMAGE = (zipfile.BadZipFile, ValueError, TypeError, EOFError, KeyError, RuntimeError, OverflowError, MemoryError)
 _DAMAGE_OF_PIECES = (zlib.error, lzma.LZMAError)
-"""What zipfile, its unpackers and numpy raise on damaged archives; what the system says, ``probe`` words."""
+"""Errors of zipfile, its decompressors and NumPy for damaged archives; ``try_read`` reports those of the system."""
 _ALWAYS_HELD = 256 * 2**20
-_LARGEST_PACKING = 300
-"""An array above ``_ALWAYS_HELD`` bytes must be stored in at least this share of its size: it is unpacked whole into
-memory, and counts, those of a scan that is nearly empty, too, pack less. zlib packs zeros 1000 times."""
+_MAX_PACKING = 300
+"""An array above ``_ALWAYS_HELD`` bytes must be stored in at least this share of its size, since it is decompressed
+into memory. Even counts of a nearly empty scan compress less; zlib compresses zeros 1000 times."""
 
 
 class NpzCube:
@@ -56,11 +56,11 @@ class NpzCube:
         return self._counts[rows, columns]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the counts behind when sent to another process; it reads them itself."""
+        """Exclude the counts when pickled; the other process reads them itself."""
         return {key: value for key, value in self.__dict__.items() if key not in {"_counts", "_lock"}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Begin without counts."""
+        """Start without counts."""
         self.__dict__.update(state, _counts=None, _lock=Lock())
 
 
@@ -72,41 +72,41 @@ def sniff(path: Path, head: bytes) -> bool:
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
     """Read the cubes of a ``.npz`` file, or the one called ``name``; without any, a list of spectra with energies.
 
-    Optional arrays beside them: ``gain_kev``, ``zero_kev`` (keV), or ``energy`` (channel); ``live_time_s`` ((row,
-    column) or scalar), ``step_mm`` (two numbers, or one for both).
+    Optional arrays: ``gain_kev``, ``zero_kev`` (keV), or ``energy`` (channel); ``live_time_s`` ((row, column) or
+    scalar), ``step_mm`` (two numbers, or one for both).
 
     Raises
     ------
     ScanError
-        There is no 3-D array of numbers, or none of that name; the message lists what there is.
+        There is no 3-D array of numbers of this name; the message lists the arrays.
     """
-    shapes = probe(lambda: _headers(path), str(path))
+    shapes = try_read(lambda: _headers(path), str(path))
     numeric = {key: each for key, each in shapes.items() if each[1].kind in "uif" and 0 not in each[0]}
     cubes = [key for key, (shape, _) in numeric.items() if len(shape) == 3]
     if not cubes:
-        # A table of numbers is a list of spectra where the energies of its channels stand beside it: one row of them.
+        # A table of numbers with energies of its channels is a list of spectra: one row.
         lengths = {math.prod(numeric[key][0]) for key in _ENERGIES if key in numeric}
         lists = {key: each for key, each in numeric.items() if len(each[0]) == 2 and lengths & set(each[0])}
         shapes |= {key: ((1, *shape), dtype) for key, (shape, dtype) in lists.items()}
         cubes = list(lists)
     if name is not None and name not in shapes:
-        raise ScanError(f"Cannot read {path}::{name}: the file holds no array of that name, only {_listing(shapes)}.")
-    wanted = cubes if name is None else [own for own in cubes if own == name]
-    if not wanted:
+        raise ScanError(f"Cannot read {path}::{name}: the file has no array of that name, only {_listing(shapes)}.")
+    selected = cubes if name is None else [cube for cube in cubes if cube == name]
+    if not selected:
         raise ScanError(
-            f"Cannot read {path if name is None else f'{path}::{name}'} as a scan: a not empty 3-D array "
-            f"(row, column, channel) of numbers is needed; the file holds {_listing(shapes)}."
+            f"Cannot read {path if name is None else f'{path}::{name}'} as a scan: a non-empty 3-D array "
+            f"(row, column, channel) of numbers is needed; the file contains {_listing(shapes)}."
         )
-    names = {own: path.stem if len(cubes) == 1 else f"{path.stem}_{own}" for own in wanted}
-    return [_scan(path, own, shapes, names[own]) for own in wanted]
+    names = {cube: path.stem if len(cubes) == 1 else f"{path.stem}_{cube}" for cube in selected}
+    return [_scan(path, cube, shapes, names[cube]) for cube in selected]
 
 
 def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]], name: str) -> Scan:
     stored, dtype = shapes[member]
     source = f"{path}::{member}"
     optional = ("gain_kev", "zero_kev", "live_time_s", "step_mm", *_ENERGIES)
-    small = {own: _numbers(path, own) for own in optional if own in shapes}
-    energies = next((small[own].ravel() for own in _ENERGIES if own in small), None)
+    small = {array_name: _numbers(path, array_name) for array_name in optional if array_name in shapes}
+    energies = next((small[array_name].ravel() for array_name in _ENERGIES if array_name in small), None)
     lengths = () if energies is None else (energies.size,)
     channel, guess = channel_dimension(stored, lengths, lambda key: _read_member(path, member).reshape(stored)[key])
     order = (*(number for number in range(3) if number != channel), channel)
@@ -136,13 +136,15 @@ def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {
-                own.removesuffix(".npy"): _header(archive, own) for own in archive.namelist() if own.endswith(".npy")
+                member.removesuffix(".npy"): _header(archive, member)
+                for member in archive.namelist()
+                if member.endswith(".npy")
             }
     except (*_DAMAGE, *_DAMAGE_OF_PIECES) as error:
         if isinstance(error, ScanError):
             raise
         raise ScanError(
-            f"Cannot read {path}: the .npz archive is damaged ({told(error)}). Write or copy it again."
+            f"Cannot read {path}: the .npz archive is damaged ({first_line(error)}). Write or copy it again."
         ) from error
 
 
@@ -151,20 +153,20 @@ def _header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)
-        needed, held = math.prod(shape) * dtype.itemsize, archive.getinfo(member).file_size - stream.tell()
-    if min((0, *shape)) < 0 or (needed > held and not dtype.hasobject):
-        raise ValueError(f"{member} promises {shape} {dtype}, {needed} bytes, and holds {held}")
-    _refuse_a_bomb(f"{archive.filename}::{member.removesuffix('.npy')}", archive.getinfo(member))
+        needed, stored_bytes = math.prod(shape) * dtype.itemsize, archive.getinfo(member).file_size - stream.tell()
+    if min((0, *shape)) < 0 or (needed > stored_bytes and not dtype.hasobject):
+        raise ValueError(f"{member} promises {shape} {dtype}, {needed} bytes, and holds {stored_bytes}")
+    _refuse_zip_bomb(f"{archive.filename}::{member.removesuffix('.npy')}", archive.getinfo(member))
     return shape, dtype
 
 
-def _refuse_a_bomb(source: str, member: zipfile.ZipInfo) -> None:
-    if member.file_size <= max(_ALWAYS_HELD, _LARGEST_PACKING * member.compress_size):
+def _refuse_zip_bomb(source: str, member: zipfile.ZipInfo) -> None:
+    if member.file_size <= max(_ALWAYS_HELD, _MAX_PACKING * member.compress_size):
         return
     raise ScanError(
-        f"Cannot read {source}: it is packed {member.file_size / max(member.compress_size, 1):,.0f} times and would "
-        f"take {member.file_size / 1e6:,.0f} MB of memory; counts are packed {_LARGEST_PACKING} times at most. If it "
-        "is a scan, write it with numpy.savez, which does not pack, or as HDF5."
+        f"Cannot read {source}: it is compressed {member.file_size / max(member.compress_size, 1):,.0f} times and "
+        f"would take {member.file_size / 1e6:,.0f} MB of memory; counts are compressed {_MAX_PACKING} times at most. "
+        "If it is a scan, write it with numpy.savez, which does not compress, or as HDF5."
     )
 
 
@@ -174,7 +176,7 @@ def _read_member(path: Path, member: str) -> NDArray[Any]:
             return np.asarray(archive[member])
     except (*_DAMAGE, *_DAMAGE_OF_PIECES) as error:
         raise ScanError(
-            f"Cannot read {path}::{member}: {told(error)}. Write it again with numpy.savez, plain numbers only."
+            f"Cannot read {path}::{member}: {first_line(error)}. Write it again with numpy.savez, plain numbers only."
         ) from error
 
 

@@ -24,7 +24,7 @@ from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import Axis, axis_of_coefficients
 from underpaint.io._single import single_scan
-from underpaint.io._source import probe
+from underpaint.io._source import try_read
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -37,18 +37,18 @@ FORMAT = Format(
 )
 _HEADER_25 = struct.pack("<HI", 25, 14) + "pdz25".encode("utf-16-le")
 _HEADER_24 = b"\x01\x01"
-_LARGEST_BYTES = 256 * 2**20
-_MOST_CHANNELS = 16384
+_MAX_BYTES = 256 * 2**20
+_MAX_CHANNELS = 16384
 _INSTRUMENT, _SPECTRUM = 1, 3
 _CHANNELS_24, _GAIN_24, _TUBE_24, _LIVE_24, _DATA_24 = 6, 50, 162, 354, 358
 _PLAUSIBLE_GAIN_EV = (1.0, 500.0)
 _PHASE = struct.Struct("<5I7f6hhffifhf16sfhhhI")
-_NO_AXIS_24 = "the file does not say where its energy axis begins: channel 0 is taken to begin at 0 keV"
+_NO_AXIS_24 = "the file does not state the zero of its energy axis: channel 0 is assumed to start at 0 keV"
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One exposure: its channels and what the record says of it."""
+    """One exposure: its channels and metadata."""
 
     number: int
     counts: NDArray[np.float64]
@@ -72,20 +72,20 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     Raises
     ------
     ScanError
-        A record ends before it should, the channels are not whole, or there is no phase of that name.
+        A record or its channels are truncated, or there is no phase of this name.
     """
-    size = probe(path.stat, str(path)).st_size
-    if size > _LARGEST_BYTES:
-        raise ScanError(f"Cannot read {path}: {size} bytes are no single .pdz spectrum (at most {_LARGEST_BYTES}).")
-    content: bytes = probe(path.read_bytes, str(path))
+    size = try_read(path.stat, str(path)).st_size
+    if size > _MAX_BYTES:
+        raise ScanError(f"Cannot read {path}: {size} bytes are no single .pdz spectrum (at most {_MAX_BYTES}).")
+    content: bytes = try_read(path.read_bytes, str(path))
     phases = _phases_25(content, path) if content.startswith(_HEADER_25) else [_phase_24(content, path)]
-    names = [str(own.number) for own in phases]
+    names = [str(phase.number) for phase in phases]
     if name is not None and name not in names:
-        raise ScanError(f"Cannot read {path}::{name}: the .pdz file holds the phases {', '.join(names)}.")
-    wanted = phases[0 if name is None else names.index(name)]
-    others = [own for own in names if own != str(wanted.number)]
-    more = (f"one phase of {len(names)}; the others: ::{', ::'.join(others)}",) if others else ()
-    return [_scan(path, wanted, more, version=25 if content.startswith(_HEADER_25) else 24)]
+        raise ScanError(f"Cannot read {path}::{name}: the .pdz file has the phases {', '.join(names)}.")
+    phase = phases[0 if name is None else names.index(name)]
+    other_names = [other for other in names if other != str(phase.number)]
+    more = (f"one phase of {len(names)}; the others: ::{', ::'.join(other_names)}",) if other_names else ()
+    return [_scan(path, phase, more, version=25 if content.startswith(_HEADER_25) else 24)]
 
 
 def _scan(path: Path, phase: Phase, notes: tuple[str, ...], version: int) -> Scan:
@@ -122,7 +122,7 @@ def _phases_25(content: bytes, path: Path) -> list[Phase]:
     if not phases:
         raise ScanError(f"Cannot read {path}: a .pdz file of version 25 without an X-ray fluorescence spectrum in it.")
     numbers = range(1, len(phases) + 1)
-    return [_renumbered(own, number, instrument) for own, number in zip(phases, numbers, strict=True)]
+    return [_renumbered(phase, number, instrument) for phase, number in zip(phases, numbers, strict=True)]
 
 
 def _renumbered(phase: Phase, number: int, instrument: dict[str, Any]) -> Phase:
@@ -139,7 +139,7 @@ def _renumbered(phase: Phase, number: int, instrument: dict[str, Any]) -> Phase:
 
 def _records(content: bytes, path: Path) -> Iterator[tuple[int, int, memoryview]]:
     """Type, place and bytes of each record; none may reach beyond the file."""
-    whole, start = memoryview(content), 0
+    view, start = memoryview(content), 0
     while start + 6 <= len(content):
         kind, length = struct.unpack_from("<HI", content, start)
         if start + 6 + length > len(content):
@@ -147,12 +147,12 @@ def _records(content: bytes, path: Path) -> Iterator[tuple[int, int, memoryview]
                 f"Cannot read {path}: a .pdz file of version 25; its record of type {kind} at byte {start} announces "
                 f"{length} bytes, {len(content) - start - 6} are left. The file is cut off; copy it again."
             )
-        yield kind, start, whole[start + 6 : start + 6 + length]
+        yield kind, start, view[start + 6 : start + 6 + length]
         start += 6 + length
 
 
 def _instrument(record: memoryview) -> dict[str, Any]:
-    """Serial number and geometry; an instrument record that cannot be read is no reason to lose the spectrum."""
+    """Serial number and geometry; an unreadable instrument record does not invalidate the spectrum."""
     serial, place = _text(record, 0)
     build, place = _text(record, place)
     if place + 6 > len(record):
@@ -170,7 +170,7 @@ def _instrument(record: memoryview) -> dict[str, Any]:
 
 
 def _text(record: memoryview, place: int) -> tuple[str, int]:
-    """Text behind its length in letters; what reaches beyond the record is empty, and ends it."""
+    """Text after its length in letters; empty if it extends beyond the record."""
     if place + 4 > len(record):
         return "", len(record)
     (letters,) = struct.unpack_from("<I", record, place)
@@ -213,7 +213,7 @@ def _plausible_24(head: bytes) -> bool:
         return False
     (n_channel,), (gain_ev,) = struct.unpack_from("<h", head, _CHANNELS_24), struct.unpack_from("<d", head, _GAIN_24)
     low, high = _PLAUSIBLE_GAIN_EV
-    return bool(2 <= n_channel <= _MOST_CHANNELS and low <= gain_ev <= high)
+    return bool(2 <= n_channel <= _MAX_CHANNELS and low <= gain_ev <= high)
 
 
 def _phase_24(content: bytes, path: Path) -> Phase:
@@ -237,9 +237,9 @@ def _phase_24(content: bytes, path: Path) -> Phase:
 
 
 def _channels(rest: memoryview, n_channel: int, dtype: str, source: str) -> NDArray[np.float64]:
-    if not 2 <= n_channel <= _MOST_CHANNELS or len(rest) < 4 * n_channel:
+    if not 2 <= n_channel <= _MAX_CHANNELS or len(rest) < 4 * n_channel:
         raise ScanError(
-            f"Cannot read {source}: {n_channel} channels are announced (2 to {_MOST_CHANNELS} can be), "
+            f"Cannot read {source}: {n_channel} channels are declared (2 to {_MAX_CHANNELS} can be), "
             f"there are bytes for {len(rest) // 4}. The file is cut off or damaged; copy it again."
         )
     counts = np.frombuffer(rest, dtype=dtype, count=n_channel).astype(np.float64)

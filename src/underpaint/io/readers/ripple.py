@@ -1,4 +1,4 @@
-"""Ripple cubes: a ``.rpl`` text header beside a ``.raw`` file of numbers (Lispix's format).
+"""Ripple cubes: a ``.rpl`` text header with a ``.raw`` file of numbers (Lispix's format).
 
 The header has a key and a value a line, separated by a tab (some write a space or a comma); ``;`` begins a comment.
 ``width``, ``height``, ``depth`` are columns, rows, channels; ``data-type`` signed, unsigned or float with
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, number, unit_of
-from underpaint.io._source import lazy_counts, probe
+from underpaint.io._source import lazy_counts, try_read
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -32,7 +32,7 @@ FORMAT = Format(
         ".rpl",
         ".raw",
     ),
-    recognised_by="a text file with width, height, depth and record-by; .raw: by the .rpl beside it",
+    recognised_by="a text file with width, height, depth and record-by; .raw: by its .rpl file",
     source="D. Bright (NIST), manual of Lispix: raw and rpl files",
     priority=80,
 )
@@ -47,15 +47,15 @@ _DEPTH_KEYS = (
     ("depth-units", "depthscaleunits"),
 )
 """HyperSpy's keys for gain, zero and unit, and Esprit's."""
-_N_CHECKED, _N_PIXELS, _LEAST_CHECKED = 2**20, 16, 1000
-_MUCH_LARGER, _LARGEST_LIKELY, _LARGEST_COUNT = 50.0, 1e7, 1e12
+_N_CHECKED, _N_PIXELS, _MIN_CHECKED = 2**20, 16, 1000
+_MUCH_LARGER, _MAX_LIKELY, _MAX_COUNT = 50.0, 1e7, 1e12
 _MUCH_ROUGHER = 5.0
 _NO_UNIT = {"undefined", "<undefined>", "none", "channel", "channels", "energy"}
 _UNIT_MM = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "cm": 10.0, "nm": 1e-6}
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file is a ripple header, or the ``.raw`` file of one; no other file of that name holds its numbers."""
+    """Whether a file is a ripple header, or its ``.raw`` file."""
     if not head or _has_keys(head):
         return bool(head)
     return path.suffix.lower() == ".raw" and any(_has_keys(_small(header)) for header in _siblings(path, ".rpl"))
@@ -91,7 +91,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
 
 
 class RippleCube:
-    """Memory-mapped numbers, seen as (row, column, channel) in either order of storage."""
+    """Memory-mapped numbers as (row, column, channel), for either order of storage."""
 
     def __init__(self, raw: Path, header: Path, fields: dict[str, str]) -> None:
         missing = [key for key in _REQUIRED if key not in fields]
@@ -106,12 +106,12 @@ class RippleCube:
     def _check_size(self, header: Path) -> None:
         n_row, n_column, n_channel = self.shape
         needed = self.offset + n_row * n_column * n_channel * self.dtype.itemsize
-        held = probe(self.raw.stat, str(self.raw)).st_size
-        if held < needed:
+        n_byte = try_read(self.raw.stat, str(self.raw)).st_size
+        if n_byte < needed:
             raise ScanError(
                 f"Cannot read {header}: {n_row} x {n_column} pixels of {n_channel} channels "
                 f"need {needed} bytes, "
-                f"{self.raw.name} holds {held}. The file is cut off or the header belongs to another one."
+                f"{self.raw.name} holds {n_byte}. The file is cut off or the header belongs to another one."
             )
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
@@ -133,7 +133,7 @@ def _check_type(cube: RippleCube, header: Path) -> None:
     types = [np.dtype(f"{order}{kind}{length}") for kind in "uf" if length in _LENGTHS[kind] for order in "<>"]
     sizes = {_middle(values.view(each)): each for each in types}
     likely = min((size for size in sizes if size > 0), default=0.0)
-    if 0 < likely < _LARGEST_LIKELY and middle > _MUCH_LARGER * likely:
+    if 0 < likely < _MAX_LIKELY and middle > _MUCH_LARGER * likely:
         raise ScanError(
             f"Cannot read {header}: as {_words_of(cube.dtype)} the numbers in {cube.raw.name} are {middle:.3g} in the "
             f"middle, which no counts are; as {_words_of(sizes[likely])} they would be {likely:.3g}. Correct data-type "
@@ -148,20 +148,20 @@ def _words_of(dtype: np.dtype[Any]) -> str:
 
 
 def _middle(values: NDArray[Any]) -> float:
-    """Return the median of the numbers that are not 0; infinite where some can be neither counts nor rates."""
+    """Return the median of the non-zero numbers; infinite if some are neither counts nor rates."""
     with np.errstate(invalid="ignore", over="ignore"):
         sizes = np.abs(values[values != 0].astype(np.float64))
     if sizes.size == 0:
         return 0.0
-    likely = np.isfinite(sizes) & (sizes > 1 / _LARGEST_COUNT) & (sizes < _LARGEST_COUNT)
+    likely = np.isfinite(sizes) & (sizes > 1 / _MAX_COUNT) & (sizes < _MAX_COUNT)
     return float(np.median(sizes)) if likely.mean() > 0.99 else float("inf")
 
 
 def _check_order(cube: RippleCube, header: Path) -> None:
-    """Refuse a cube whose spectra are smooth only where it is read in the other order of storage."""
-    other = copy(cube)
-    other.by_vector = not cube.by_vector
-    rough, of_other = _roughness(cube), _roughness(other)
+    """Refuse a cube whose spectra are smooth only in the other order of storage."""
+    reordered = copy(cube)
+    reordered.by_vector = not cube.by_vector
+    rough, of_other = _roughness(cube), _roughness(reordered)
     if rough > _MUCH_ROUGHER * of_other > 0:
         read, right = ("vector", "image") if cube.by_vector else ("image", "vector")
         raise ScanError(
@@ -174,7 +174,7 @@ def _roughness(cube: RippleCube) -> float:
     """Return the scatter of the roots of neighbouring channels, over that of counts; of some pixels."""
     row = cube.shape[0] // 2
     spectra = cube.read(slice(row, row + 1), slice(0, _N_PIXELS))[0].astype(np.float64)
-    if spectra.size < _LEAST_CHECKED or not (np.isfinite(spectra).all() and spectra.any()):
+    if spectra.size < _MIN_CHECKED or not (np.isfinite(spectra).all() and spectra.any()):
         return 0.0
     return float((np.diff(np.sqrt(np.abs(spectra)), 2, axis=1) ** 2).mean() / 1.5)
 
@@ -184,30 +184,32 @@ def _has_keys(head: bytes) -> bool:
 
 
 def _small(path: Path) -> bytes:
-    if probe(path.stat, str(path)).st_size > _MAX_HEADER_BYTES:
+    if try_read(path.stat, str(path)).st_size > _MAX_HEADER_BYTES:
         return b""
-    content: bytes = probe(path.read_bytes, str(path))
+    content: bytes = try_read(path.read_bytes, str(path))
     return content
 
 
 def _siblings(path: Path, suffix: str) -> list[Path]:
     return [
-        own for own in (path.with_suffix(suffix), path.with_suffix(suffix.upper())) if own.is_file() and own != path
+        candidate
+        for candidate in (path.with_suffix(suffix), path.with_suffix(suffix.upper()))
+        if candidate.is_file() and candidate != path
     ]
 
 
-def _raw_file(header: Path, given: Path) -> Path:
-    beside = [given] if given != header else _siblings(header, ".raw")
-    if not beside:
+def _raw_file(header: Path, stated: Path) -> Path:
+    candidates = [stated] if stated != header else _siblings(header, ".raw")
+    if not candidates:
         raise ScanError(
             f"Cannot read {header}: the file with its numbers, {header.with_suffix('.raw').name}, is not beside it. "
             "Put it there, or give it this name."
         )
-    if not any(beside[0].resolve().is_relative_to(own) for own in (header.resolve().parent, header.parent.resolve())):
-        raise ScanError(
-            f"Cannot read {header}: {beside[0].name} beside it is a link that leads elsewhere. Put the file there."
-        )
-    return beside[0]
+    if not any(
+        candidates[0].resolve().is_relative_to(parent) for parent in (header.resolve().parent, header.parent.resolve())
+    ):
+        raise ScanError(f"Cannot read {header}: {candidates[0].name} is a link to another place. Copy the file there.")
+    return candidates[0]
 
 
 def _fields(header: Path) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """Projects of Bruker's ARTAX software, ``.rtx``: XML text with any number of spectra.
 
 Layout: ``TRTProject``, nested folders (``ClassInstance[@Type='TRTBase']``) and in them spectra
-(``ClassInstance[@Type='TRTSpectrum']``), each as :mod:`._bruker_xml` describes; results further down are
-left alone. Spectra are read one after the other, in the order of the file. Source: no specification is published; the
-names are those of ``.spx``, checked on a project of a Tracer.
+(``ClassInstance[@Type='TRTSpectrum']``), each as :mod:`._bruker_xml` describes; nested results are ignored. Spectra are
+read one after the other, in the order of the file. Source: no specification is published; the names are those of
+``.spx``, checked on a project of a Tracer.
 """
 
 from dataclasses import replace
@@ -14,7 +14,7 @@ import numpy as np
 from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._single import FileSpectrum, list_scan
-from underpaint.io._source import probe
+from underpaint.io._source import try_read
 from underpaint.io.readers import Format
 from underpaint.io.readers._bruker_xml import read_spectrum_node, spectrum_nodes
 
@@ -26,7 +26,7 @@ FORMAT = Format(
     source="unpublished; names as in .spx",
     parts=True,
 )
-_LARGEST_BYTES = 512 * 2**20
+_MAX_BYTES = 512 * 2**20
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -40,12 +40,12 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     Raises
     ------
     ScanError
-        The XML is broken, or holds no spectrum whose channels are what it announces; others are left out with a note.
+        The XML is broken, or has no spectrum with the declared channels; others are skipped with a note.
     """
-    size = probe(path.stat, str(path)).st_size
-    if size > _LARGEST_BYTES:
+    size = try_read(path.stat, str(path)).st_size
+    if size > _MAX_BYTES:
         raise ScanError(
-            f"Cannot read {path}: a project of {size} bytes, {_LARGEST_BYTES} at most are read. Export its maps as "
+            f"Cannot read {path}: a project of {size} bytes, {_MAX_BYTES} at most are read. Export its maps as "
             ".bcf or its spectra as .spx."
         )
     spectra: list[FileSpectrum] = []
@@ -58,14 +58,14 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     if not spectra and faults:
         raise faults[0]
     if faults:
-        note = f"{len(faults)} of {len(spectra) + len(faults)} spectra are left out: {faults[0]}"
-        spectra = [replace(one, notes=(*one.notes, note)) for one in spectra]
+        note = f"{len(faults)} of {len(spectra) + len(faults)} spectra are skipped: {faults[0]}"
+        spectra = [replace(spectrum, notes=(*spectrum.notes, note)) for spectrum in spectra]
     if not spectra:
         raise ScanError(f"Cannot read {path}: an ARTAX project without a spectrum in it. Export the spectra again.")
     return [list_scan(spectra, path, FORMAT.name, name)]
 
 
 def _compact(spectrum: FileSpectrum) -> FileSpectrum:
-    """Hold counts in half the memory where nothing is lost by it."""
-    whole = spectrum.counts.astype(np.float32)
-    return spectrum if (whole != spectrum.counts).any() else replace(spectrum, counts=whole)
+    """Store counts in half the memory where this is lossless."""
+    counts = spectrum.counts.astype(np.float32)
+    return spectrum if (counts != spectrum.counts).any() else replace(spectrum, counts=counts)

@@ -14,7 +14,7 @@ import numpy as np
 from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import axis_of_coefficients, number, seconds
-from underpaint.io._single import FileSpectrum, content_of, spectrum_scan
+from underpaint.io._single import FileSpectrum, read_content, spectrum_scan
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -24,8 +24,8 @@ FORMAT = Format(
     recognised_by="first line with S1PXRF",
     source="unpublished; read off files of a Tracer",
 )
-_LARGEST_BYTES = 16 * 2**20
-_NO_ZERO = "the file does not say where its energy axis begins: channel 0 is taken to lie at 0 keV"
+_MAX_BYTES = 16 * 2**20
+_NO_ZERO = "the file does not state the zero of its energy axis: channel 0 is assumed to be at 0 keV"
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -39,16 +39,16 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     Raises
     ------
     ScanError
-        The file is cut off, or its lines do not count channels.
+        The file is truncated, or its lines are not numbered by channel.
     """
-    text = content_of(path, _LARGEST_BYTES, "single S1PXRF spectrum").decode("latin-1")
+    text = read_content(path, _MAX_BYTES, "single S1PXRF spectrum").decode("latin-1")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     start = next((place for place, line in enumerate(lines) if line.lower().startswith("channel#")), len(lines))
     fields = {key.strip(): value.strip(' "') for key, _, value in (line.partition(",") for line in lines[1:start])}
     pairs = [tuple(number(word.strip(' "')) for word in line.split(",", 1)) for line in lines[start + 1 :]]
     channels = [pair[0] for pair in pairs if len(pair) == 2 and pair[1] is not None]
-    promised = number(fields.get("Number of Channels"))
-    if len(pairs) < 2 or channels != list(range(len(pairs))) or promised not in {None, len(pairs)}:
+    declared = number(fields.get("Number of Channels"))
+    if len(pairs) < 2 or channels != list(range(len(pairs))) or declared not in {None, len(pairs)}:
         raise ScanError(
             f"Cannot read {path}: an S1PXRF spectrum of {fields.get('Number of Channels', 'unstated')} channels whose "
             f"{len(pairs)} lines do not hold each of them. It is cut off or edited; export it again."

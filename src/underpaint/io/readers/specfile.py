@@ -19,7 +19,7 @@ import numpy as np
 from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, number, seconds
-from underpaint.io._single import FileSpectrum, content_of, is_channel_or_energy, list_scan, spectra_in_columns
+from underpaint.io._single import FileSpectrum, is_channel_or_energy, list_scan, read_content, spectra_in_columns
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -34,8 +34,8 @@ FORMAT = Format(
     source="Certified Scientific Software: SPEC standard data file format; PyMca5, silx: specfile",
     parts=True,
 )
-_LARGEST_BYTES = 512 * 2**20
-_MOST_DETECTORS = 1000
+_MAX_BYTES = 512 * 2**20
+_MAX_DETECTORS = 1000
 
 
 @dataclass
@@ -49,7 +49,7 @@ class _Part:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the columns of its lines, in lower case; none where they are no table of channels."""
+        """Names of the columns of its lines, in lower case; none without a table of channels."""
         labels = tuple(re.split(r"\s{2,}|\t", self.fields.get("L", [""])[0].strip().lower()))
         return labels if "channel" in labels else ()
 
@@ -75,9 +75,9 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     Raises
     ------
     ScanError
-        There is no spectrum, or one holds something other than numbers.
+        There is no spectrum, or one has other content than numbers.
     """
-    text = content_of(path, _LARGEST_BYTES, "SPEC file").decode("latin-1")
+    text = read_content(path, _MAX_BYTES, "SPEC file").decode("latin-1")
     by_detector: dict[int, list[FileSpectrum]] = {}
     for part in _parts(text):
         for detector, spectrum in _spectra(part, path) if part.spectra else _columns(part, path):
@@ -100,7 +100,7 @@ def _named(scan: Scan, path: Path, detector: int) -> Scan:
 
 
 def _parts(text: str) -> Iterator[_Part]:
-    """Scans of the file; what stands before the first is a scan of its own if it has spectra."""
+    """Scans of the file; spectra before the first one are a separate scan."""
     part, counts = _Part("1"), None
     for line in text.splitlines():
         if counts is not None:
@@ -127,9 +127,9 @@ def _spectra(part: _Part, path: Path) -> Iterator[tuple[int, FileSpectrum]]:
     """Detector and spectrum, in the order of the file."""
     calibrations, times = part.fields.get("@CALIB", []), part.fields.get("@CTIME", [])
     n_detector = len(calibrations) if len(calibrations) > 1 and len(part.spectra) % len(calibrations) == 0 else 1
-    if n_detector > _MOST_DETECTORS:
+    if n_detector > _MAX_DETECTORS:
         raise ScanError(
-            f"Cannot read {path}: scan {part.number} has {n_detector} detectors; {_MOST_DETECTORS} at most can be."
+            f"Cannot read {path}: scan {part.number} has {n_detector} detectors; {_MAX_DETECTORS} at most can be."
         )
     for place, text in enumerate(part.spectra):
         point, detector = divmod(place, n_detector)
@@ -169,23 +169,23 @@ def _columns(part: _Part, path: Path) -> Iterator[tuple[int, FileSpectrum]]:
         yield detector, replace(spectrum, name=f"{part.number}.1")
 
 
-def _check_number(announced: list[str], size: int, where: str) -> None:
-    expected = number((announced[0].split() or [""])[0]) if announced else None
+def _check_number(declared: list[str], size: int, location: str) -> None:
+    expected = number((declared[0].split() or [""])[0]) if declared else None
     if size < 2 or (expected is not None and size != expected):
         raise ScanError(
-            f"Cannot read {where}: a spectrum of {size} channels, where {announced[0].split()[0] if announced else 2} "
+            f"Cannot read {location}: a spectrum of {size} channels, where {declared[0].split()[0] if declared else 2} "
             "were announced. The file is cut off or edited; copy it again."
         )
 
 
-def _axis(calibration: list[str], announced: list[str], n_channel: int) -> Axis:
+def _axis(calibration: list[str], declared: list[str], n_channel: int) -> Axis:
     """Axis of ``#@CALIB``; it counts channels as ``#@CHANN`` does, whose first need not be 0."""
     values = [number(word) for word in calibration[0].split()] if calibration else []
-    known = [value for value in values if value is not None]
-    if len(known) < 2 or len(known) < len(values):
+    numbers_given = [value for value in values if value is not None]
+    if len(numbers_given) < 2 or len(numbers_given) < len(values):
         return None, (NO_CALIBRATION,)
-    first = number(([*announced[0].split(), "", ""])[1]) if announced else None
-    if first and known[:2] != [0.0, 1.0]:
-        shifted = np.polynomial.Polynomial(known)(np.polynomial.Polynomial([first, 1.0]))
-        known = shifted.coef.tolist()
-    return axis_of_coefficients(known, n_channel)
+    first = number(([*declared[0].split(), "", ""])[1]) if declared else None
+    if first and numbers_given[:2] != [0.0, 1.0]:
+        shifted = np.polynomial.Polynomial(numbers_given)(np.polynomial.Polynomial([first, 1.0]))
+        numbers_given = shifted.coef.tolist()
+    return axis_of_coefficients(numbers_given, n_channel)

@@ -1,15 +1,15 @@
 """Single spectra of Bruker's Esprit, ``.spx``: XML text.
 
-Layout: ``TRTSpectrum/ClassInstance[@Type='TRTSpectrum']``, as :mod:`._bruker_xml` describes; a fitted
-background or a result further down is left alone. Source: no specification is published; the names are those of the
-rosettasciio documentation, checked on files of an M6 Jetstream and of a Nano.
+Layout: ``TRTSpectrum/ClassInstance[@Type='TRTSpectrum']``, as :mod:`._bruker_xml` describes; a fitted background or
+nested result is ignored. Source: no specification is published; the names are those of the rosettasciio documentation,
+checked on files of an M6 Jetstream and of a Nano.
 """
 
 from pathlib import Path
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
-from underpaint.io._single import content_of, spectrum_scan
+from underpaint.io._single import read_content, spectrum_scan
 from underpaint.io.readers import Format
 from underpaint.io.readers._bruker_xml import instance, parse_xml, read_spectrum_node
 
@@ -20,7 +20,7 @@ FORMAT = Format(
     recognised_by="XML whose outer element is TRTSpectrum",
     source="unpublished; names as in rosettasciio (2016-2026)",
 )
-_LARGEST_BYTES = 64 * 2**20
+_MAX_BYTES = 64 * 2**20
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -34,9 +34,9 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     Raises
     ------
     ScanError
-        The XML is broken, holds no spectrum, or its channels are not what it announces.
+        The XML is broken, has no spectrum, or other channels than declared.
     """
-    content = content_of(path, _LARGEST_BYTES, "single Bruker spectrum")
+    content = read_content(path, _MAX_BYTES, "single Bruker spectrum")
     node = instance(parse_xml(content, str(path)), "TRTSpectrum")
     if node is None:
         raise ScanError(f"Cannot read {path}: Bruker XML without a spectrum in it. Export the spectrum as .spx again.")

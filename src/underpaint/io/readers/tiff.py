@@ -1,4 +1,4 @@
-"""TIFF stacks: one image a channel, with a list of the channels' energies beside them.
+"""TIFF stacks: one image per channel, with a list of the channels' energies.
 
 Specification:
 
@@ -26,7 +26,15 @@ from numpy.typing import NDArray
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import Axis, axis_of_list, unit_of
-from underpaint.io._source import lazy_counts, missing_numbers, numbers_in_name, own_entries, probe, shown_numbers, told
+from underpaint.io._source import (
+    entries_inside,
+    first_line,
+    lazy_counts,
+    missing_numbers,
+    numbers_in_name,
+    shown_numbers,
+    try_read,
+)
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -43,16 +51,16 @@ FORMAT = Format(
 _SILENCE = logging.NullHandler()
 _MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _NAMES = ("{0}.txt", "{0}.csv", "{0}_energies.txt", "{0}_energy.txt", "energies.txt", "energy.txt")
-_FEWEST_CHANNELS = 32
+_MIN_CHANNELS = 32
 _MUCH_MORE = 2.0
-_LARGEST_LIST = 2**22
-_LARGEST_RATIO = 10_000
-_LARGEST_PIECE = 256 * 2**20
+_MAX_LIST = 2**22
+_MAX_RATIO = 10_000
+_MAX_PIECE = 256 * 2**20
 _PHOTOGRAPH = {3, 4}
 
 
 class MappedCube:
-    """Pages that lie unpacked one after the other."""
+    """Uncompressed contiguous pages."""
 
     def __init__(self, path: Path, offset: int, shape: tuple[int, int, int], dtype: np.dtype[Any], first: bool) -> None:
         self.path, self.offset, self.stored, self.stored_dtype, self.first = path, offset, shape, dtype, first
@@ -61,8 +69,8 @@ class MappedCube:
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Read a rectangle of pixels."""
-        whole = _guarded(lambda: np.memmap(self.path, self.stored_dtype, "r", self.offset, self.stored), self.path)
-        part = np.moveaxis(whole[:, rows, columns], 0, 2) if self.first else whole[rows, columns]
+        mapped = _guarded(lambda: np.memmap(self.path, self.stored_dtype, "r", self.offset, self.stored), self.path)
+        part = np.moveaxis(mapped[:, rows, columns], 0, 2) if self.first else mapped[rows, columns]
         return np.ascontiguousarray(part, dtype=self.dtype)
 
 
@@ -78,31 +86,29 @@ class PagesCube:
         block = np.empty((rows.stop - rows.start, columns.stop - columns.start, len(self.pages)), dtype=self.dtype)
         files = dict.fromkeys(path for path, _ in self.pages)
         for path in files:
-            wanted = [(channel, number) for channel, (own, number) in enumerate(self.pages) if own == path]
-            self._fill(block, path, wanted, rows, columns)
+            pages = [(channel, number) for channel, (page_path, number) in enumerate(self.pages) if page_path == path]
+            self._fill(block, path, pages, rows, columns)
         return block
 
-    def _fill(
-        self, block: NDArray[Any], path: Path, wanted: list[tuple[int, int]], rows: slice, columns: slice
-    ) -> None:
+    def _fill(self, block: NDArray[Any], path: Path, pages: list[tuple[int, int]], rows: slice, columns: slice) -> None:
         def fill() -> None:
             with _library().TiffFile(path) as file:
-                for channel, number in wanted:
+                for channel, number in pages:
                     block[:, :, channel] = file.pages[number].asarray()[rows, columns]
 
         _guarded(fill, path)
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file's first bytes are those of TIFF or BigTIFF, or a folder holds several such files."""
+    """Whether a file is TIFF or BigTIFF by its first bytes, or a folder contains several."""
     return head.startswith(_MAGIC) if head else len(_tiff_files(path)) > 1
 
 
 def _tiff_files(folder: Path) -> list[Path]:
     """Return the TIFF files of a folder in the order of the numbers in their names."""
-    named = (own for own in folder.iterdir() if own.suffix.lower() in {".tif", ".tiff"} and own.is_file())
-    found = own_entries(folder, named)
-    return sorted(found, key=numbers_in_name)
+    named = (file for file in folder.iterdir() if file.suffix.lower() in {".tif", ".tiff"} and file.is_file())
+    tiff_files = entries_inside(folder, named)
+    return sorted(tiff_files, key=numbers_in_name)
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
@@ -113,7 +119,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     path : Path
         The file or folder.
     name : str or None
-        The list of energies, beside it or with its own path.
+        The list of energies, by name in the same folder or by path.
 
     Raises
     ------
@@ -135,18 +141,18 @@ def _read_folder(path: Path, name: str | None) -> list[Scan]:
         As for :func:`read`, or the images differ in size, or one of their numbers is missing.
     """
     files = _tiff_files(path)
-    kinds = [_guarded(lambda own=own: _page(own), own) for own in files]  # type: ignore[misc]
-    odd = next((own for own, kind in zip(files, kinds, strict=True) if kind != kinds[0]), None)
+    kinds = [_guarded(lambda file=file: _page(file), file) for file in files]  # type: ignore[misc]
+    odd = next((file for file, kind in zip(files, kinds, strict=True) if kind != kinds[0]), None)
     if odd is not None or len(files) < 2:
         reason = f"{odd.name} differs from {files[0].name} in size or type" if odd else "two or more are needed"
         raise ScanError(f"Cannot read {path} as a stack of TIFF images: {reason}.")
-    cube = PagesCube([(own, 0) for own in files], *kinds[0])
+    cube = PagesCube([(file, 0) for file in files], *kinds[0])
     scan = _scan(cube, path, path, path.name, name)
     missing = missing_numbers(files)
     if missing and scan.axis is None:
         raise ScanError(
             f"Cannot read {path} as a stack: its {len(files)} numbered images lack {shown_numbers(missing)}, "
-            "and all channels above would move down. Copy the images again, or give a list of their energies "
+            "and all channels above would be shifted. Copy the images again, or give a list of their energies "
             "(energies.txt)."
         )
     return [scan]
@@ -155,14 +161,14 @@ def _read_folder(path: Path, name: str | None) -> list[Scan]:
 def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stem: str, name: str | None) -> Scan:
     listed = _list_file(folder, stem, name, path)
     axis: EnergyAxis | None = None
-    notes: tuple[str, ...] = ("no energy calibration: no list of energies beside the stack",)
+    notes: tuple[str, ...] = ("no energy calibration: no list of energies with the stack",)
     if listed is not None:
         axis, fit = _axis(listed, cube.shape[2], path)
         notes = (f"energies from {listed.name}", *fit)
-    elif cube.shape[2] < _FEWEST_CHANNELS or _are_rows(cube):
+    elif cube.shape[2] < _MIN_CHANNELS or _are_rows(cube):
         raise ScanError(
-            f"Cannot read {path} as a stack: it holds {cube.shape[2]} images of {cube.shape[0]} x {cube.shape[1]}, and "
-            f"spectra have {_FEWEST_CHANNELS} channels or more, between which counts differ most. Save one image "
+            f"Cannot read {path} as a stack: it has {cube.shape[2]} images of {cube.shape[0]} x {cube.shape[1]}, and "
+            f"spectra have {_MIN_CHANNELS} channels or more, between which counts differ most. Save one image "
             "for each channel, not for each row or element; or put a list of the channels' energies beside it "
             "(energies.txt)."
         )
@@ -180,7 +186,7 @@ def _are_rows(cube: MappedCube | PagesCube) -> bool:
     """Whether images are rows of spectra: counts differ much more between channels than between pixels."""
     middle = cube.shape[0] // 2
     counts = np.abs(np.nan_to_num(cube.read(slice(middle, middle + 1), slice(0, cube.shape[1]))[0].astype(np.float64)))
-    if counts.shape[0] < _FEWEST_CHANNELS or not counts.any():
+    if counts.shape[0] < _MIN_CHANNELS or not counts.any():
         return False
     along_columns, along_images = (counts.sum(axis=axis) for axis in (1, 0))
     spreads = [each.std() / each.mean() for each in (along_columns, along_images)]
@@ -210,28 +216,28 @@ def _cube(path: Path) -> MappedCube | PagesCube:
 
 
 def _check(path: Path, n_page: int, shape: tuple[int, ...], dtype: np.dtype[Any], page: Any) -> None:
-    held = path.stat().st_size
+    n_byte = path.stat().st_size
     size = dtype.itemsize * n_page
     piece = dtype.itemsize
-    for own in shape:
-        size, piece = size * own, piece * own
+    for length in shape:
+        size, piece = size * length, piece * length
     if dtype.kind not in "uif" or len(shape) not in {2, 3} or 0 in shape:
         raise ScanError(
             f"Cannot read {path} as a stack: its images are {shape} {dtype}; (row, column) numbers are needed."
         )
     unpacked = int(page.compression) == 1
-    if size > (held if unpacked else _LARGEST_RATIO * held) or (not unpacked and piece > max(_LARGEST_PIECE, held)):
+    if size > (n_byte if unpacked else _MAX_RATIO * n_byte) or (not unpacked and piece > max(_MAX_PIECE, n_byte)):
         raise ScanError(
-            f"Cannot read {path}: it promises {n_page} images of {shape} {dtype}, {size / 1e6:.0f} MB, "
-            f"and holds {held / 1e6:.3f} MB. It is damaged or cut off; copy it again."
+            f"Cannot read {path}: it declares {n_page} images of {shape} {dtype}, {size / 1e6:.0f} MB, "
+            f"and holds {n_byte / 1e6:.3f} MB. It is damaged or cut off; copy it again."
         )
 
 
 def _from_one_page(path: Path, page: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> MappedCube:
-    """Several numbers a pixel in one page: channels are last, or planes of their own."""
+    """Several values per pixel in one page: channels are last, or separate planes."""
     if len(shape) != 3 or shape[-1] in _PHOTOGRAPH or page.axes not in {"YXS", "SYX", "ZYX"}:
         raise ScanError(
-            f"Cannot read {path} as a stack: it holds one image of {shape}; a stack has an image for each channel. "
+            f"Cannot read {path} as a stack: it has one image of {shape}; a stack has an image for each channel. "
             "Give the folder of the images, or a file of several pages."
         )
     if not page.is_contiguous:
@@ -244,7 +250,7 @@ def _from_one_page(path: Path, page: Any, shape: tuple[int, ...], dtype: np.dtyp
 
 
 def _contiguous(file: Any, n_page: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int | None:
-    """Return where the pages begin if they lie unpacked one after the other, else None."""
+    """Return the offset of the pages if uncompressed and contiguous, else None."""
     step = dtype.itemsize * shape[0] * shape[1]
     first = int(file.pages[0].dataoffsets[0])
     for number in range(n_page):
@@ -260,31 +266,31 @@ def _page(path: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
         shape, dtype = tuple(int(size) for size in page.shape), np.dtype(page.dtype)
         _check(path, 1, shape, dtype, page)
         if len(shape) != 2 or len(file.pages) != 1:
-            raise ScanError(f"Cannot read {path} as the image of one channel: it holds {len(file.pages)} of {shape}.")
+            raise ScanError(f"Cannot read {path} as the image of one channel: it has {len(file.pages)} of {shape}.")
         return (shape[0], shape[1]), dtype
 
 
 def _list_file(folder: Path, stem: str, name: str | None, path: Path) -> Path | None:
     if name is None:
-        named = (folder / own.format(stem) for own in _NAMES)
-        return next(iter(own_entries(folder, (own for own in named if own.is_file()))), None)
-    given = next((own for own in (folder / name, Path(name)) if own.is_file()), None)
-    if given is None:
-        raise ScanError(f"Cannot read {path}: the list of energies {name} is neither beside it nor a path.")
-    return given
+        named = (folder / pattern.format(stem) for pattern in _NAMES)
+        return next(iter(entries_inside(folder, (file for file in named if file.is_file()))), None)
+    list_path = next((file for file in (folder / name, Path(name)) if file.is_file()), None)
+    if list_path is None:
+        raise ScanError(f"Cannot read {path}: the list of energies {name} is neither in its folder nor a path.")
+    return list_path
 
 
 def _axis(listed: Path, n_channel: int, path: Path) -> Axis:
-    if listed.stat().st_size > _LARGEST_LIST:
+    if listed.stat().st_size > _MAX_LIST:
         raise ScanError(f"Cannot read {path}: {listed.name} is too large for a list of {n_channel} energies.")
-    lines = probe(listed.read_bytes, str(listed)).decode("latin-1").splitlines()
+    lines = try_read(listed.read_bytes, str(listed)).decode("latin-1").splitlines()
     energies = [value for value in map(_last_number, lines) if value is not None]
     unit = next(filter(None, map(unit_of, lines[:3])), "")
     axis, notes = axis_of_list(np.array(energies), n_channel, unit)
     if axis is None:
         raise ScanError(
             f"Cannot read {path}: {listed.name} lists {len(energies)} energies for {n_channel} channels; as many "
-            "energies as channels are needed, rising in even steps "
+            "energies as channels are needed, increasing in equal steps "
             f"({'; '.join(notes)}). Correct the list, or give it another name to read the stack without it."
         )
     return axis, notes
@@ -301,7 +307,7 @@ def _last_number(line: str) -> float | None:
 def _library() -> Any:
     import tifffile
 
-    # what it has to say of a damaged file quotes the file, and would go to the terminal as it is
+    # its messages on a damaged file quote the file, and would reach the terminal unescaped
     logging.getLogger("tifffile").addHandler(_SILENCE)
     return tifffile
 
@@ -313,5 +319,5 @@ def _guarded(action: Callable[[], Any], path: Path) -> Any:
         raise
     except Exception as error:  # tifffile and its codecs raise whatever they like at damaged files
         raise ScanError(
-            f"Cannot read {path}: the TIFF file is damaged or of an unknown kind ({told(error)}). Copy it again."
+            f"Cannot read {path}: the TIFF file is damaged or of an unknown kind ({first_line(error)}). Copy it again."
         ) from error

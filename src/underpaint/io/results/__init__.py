@@ -1,6 +1,6 @@
-"""Results on disk: HDF5 in the layout of NeXus, TIFF, CSV, and what users add beside them.
+"""Results on disk: HDF5 in the layout of NeXus, TIFF, CSV, and users' additions.
 
-``nexus`` writes and reads them; ``stored`` holds blocks until they are whole, ``folder`` puts them in their place at
-once; ``sidecars`` (scan, photograph, regions) stay when results are made anew; ``provenance`` says what they were made
-from; ``contained`` opens their files so that no link leads out of the folder.
+``nexus`` writes and reads them; ``stored`` keeps blocks until they are complete, ``folder`` publishes them atomically;
+``sidecars`` (scan, photograph, regions) are kept when results are replaced; ``provenance`` records their origin;
+``contained`` opens their files without following links.
 """

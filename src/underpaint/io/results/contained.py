@@ -1,4 +1,4 @@
-"""Files of a results folder, opened so that no link, planted by whoever sent the folder, leads out of it."""
+"""Files of a results folder of unknown origin, opened without following links out of it."""
 
 import hashlib
 import math
@@ -13,14 +13,14 @@ import h5py
 
 from underpaint.errors import ScanError
 from underpaint.io.results.stored import RESULTS_FILE
-from underpaint.runtime.files import leads_elsewhere
+from underpaint.runtime.files import is_link_status
 
 DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, RecursionError)
-"""What reading a damaged or hostile ``results.h5`` raises."""
+"""Errors of reading a damaged or hostile ``results.h5``."""
 _WINDOWS = os.name == "nt"
 _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
-_MOST_PACKED = 1100
-"""Deflate, the only compression of our files, makes nothing smaller than 1/1032 of its size."""
+_MAX_PACKED = 1100
+"""Deflate, the only compression in results, reduces data to 1/1032 of their size at most."""
 _SMALL_BYTES = 2**20
 _examined: deque[tuple[int, int, int, int]] = deque(maxlen=16)
 
@@ -46,9 +46,8 @@ def open_contained(folder: Path, *names: str) -> BufferedReader:
     Raises
     ------
     ScanError
-        A name leads out of the folder, or there is a link, a pipe, a device or a folder.
-    OSError
-        There is no such file, or it cannot be read.
+        A name leads out of the folder, or is a link, pipe, device or folder. OSError The file does not exist or cannot
+        be read.
     """
     before = _status(folder, names)
     path = folder.joinpath(*names)
@@ -62,7 +61,7 @@ def open_contained(folder: Path, *names: str) -> BufferedReader:
 
 
 def digest_contained(folder: Path, *names: str) -> str | None:
-    """Return the SHA-256 of a file of a results folder, None where there is none; raises as :func:`open_contained`."""
+    """Return the SHA-256 of a file of a results folder, None if it does not exist; raises as :func:`open_contained`."""
     try:
         with open_contained(folder, *names) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -108,13 +107,13 @@ def open_results_file(folder: Path) -> Any:
     if reason:
         file.close()
         raise ScanError(
-            f"Cannot read {path}: {reason}. Results that underpaint wrote hold nothing of the kind; do not use it."
+            f"Cannot read {path}: {reason}. Results written by underpaint have no such content; do not use it."
         )
     return file
 
 
 def _status(folder: Path, names: tuple[str, ...]) -> os.stat_result:
-    """Return the status of a file in a folder, after a look at every step that leads to it."""
+    """Return the status of a file in a folder, after a check of every part of its path."""
     path = folder
     status = folder.stat()
     for name in names:
@@ -122,7 +121,7 @@ def _status(folder: Path, names: tuple[str, ...]) -> os.stat_result:
         if _is_no_name(name):
             raise ScanError(f"Cannot read {name!r} in {folder}: it is not the name of a file or folder.")
         status = path.lstat()
-        if leads_elsewhere(status):
+        if is_link_status(status):
             raise ScanError(
                 f"Cannot use {path}: it is a link, and links in a folder of results are not followed. "
                 "Put the file itself there."
@@ -137,7 +136,7 @@ def _is_no_name(name: str) -> bool:
 
 
 def _reason_against(file: Any, status: os.stat_result) -> str:
-    """Return in words what in an HDF5 file refers to another file or claims more than it holds; "" where nothing."""
+    """Return which object of an HDF5 file refers to another file or declares more than it has; "" if none."""
     identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
     if identity in _examined:  # maps that are read one by one open the file for each
         return ""
@@ -149,8 +148,8 @@ def _reason_against(file: Any, status: os.stat_result) -> str:
             return None
         if kind != h5py.h5l.TYPE_HARD:
             return f"its {name.decode(errors='replace')!r} is a link to another file"
-        own = h5py.h5o.open(root, name)
-        return _reason_against_dataset(own, name) if isinstance(own, h5py.h5d.DatasetID) else None
+        item_id = h5py.h5o.open(root, name)
+        return _reason_against_dataset(item_id, name) if isinstance(item_id, h5py.h5d.DatasetID) else None
 
     reason = root.links.visit(look) or ""
     if not reason:
@@ -163,6 +162,6 @@ def _reason_against_dataset(dataset: Any, name: bytes) -> str | None:
     if layout.get_layout() == h5py.h5d.VIRTUAL or layout.get_external_count():
         return f"its {name.decode(errors='replace')!r} takes its values from another file"
     size = math.prod(dataset.shape or ()) * dataset.get_type().get_size()
-    if size > _SMALL_BYTES and size > _MOST_PACKED * dataset.get_storage_size():
-        return f"its {name.decode(errors='replace')!r} claims {size / 2**20:.0f} MB, more than the file can hold"
+    if size > _SMALL_BYTES and size > _MAX_PACKED * dataset.get_storage_size():
+        return f"its {name.decode(errors='replace')!r} claims {size / 2**20:.0f} MB, more than the file can contain"
     return None

@@ -1,4 +1,4 @@
-"""CSV as it is written here: no cell of it is a formula to the spreadsheet that opens it."""
+"""CSV output without cells that a spreadsheet would read as formulas."""
 
 import csv
 import re
@@ -7,13 +7,13 @@ from typing import Any
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
 _FORMULA = re.compile(r"(^|[;\t\r\n])(?=\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])")
-"""Also after what parts cells in the spreadsheets of countries that write 0,5."""
+"""Also after the separators of spreadsheets in countries with decimal commas."""
 
 
 def write_csv(stream: Any, rows: Iterable[Iterable[Any]], line_end: str = "\r\n") -> None:
-    """Write rows as CSV; text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """Write rows as CSV; text that a spreadsheet would read as a formula is prefixed with an apostrophe.
 
-    Names of files, regions and pigments come from others, and a formula can send what stands in a table to a server.
+    Names of files, regions and pigments are of unknown origin, and a formula can send a table's content to a server.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A folder of results that is whole or not there: written beside its place, renamed at the end."""
+"""Atomic folders of results: written to a working folder, renamed at the end."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from underpaint.errors import OutputError
-from underpaint.io.results.sidecars import carry_over, is_of_others, take_what_is_left
+from underpaint.io.results.sidecars import copy_sidecars, is_foreign, move_remaining
 from underpaint.io.results.stored import JOURNAL, RESULTS_FILE
 from underpaint.runtime.files import (
     check_path,
@@ -23,27 +23,27 @@ from underpaint.runtime.files import (
     working_folders,
     write_json,
 )
-from underpaint.runtime.job import settings_of, take_over
+from underpaint.runtime.job import resume_parts, settings_of
 
 KIND = "results"
 _BLOCKS, _NEW, _OLD, _READY = "blocks", "new", "old", "ready.json"
 _ASIDE = re.compile(r"earlier(_\d+x\d+)?(_\d+)?")
 _SPARE_BYTES = 64 * 2**20
-_LONGEST_BELOW = "detectability/" + 100 * "n"
-"""Stands for the longest name of a file in results."""
+_MAX_BELOW = "detectability/" + 100 * "n"
+"""Longest name of a file in results."""
 
 
 @dataclass(frozen=True)
 class ResultFolder:
-    """Where results are written before they are whole.
+    """Folder in which results are written before they are complete.
 
     Parameters
     ----------
     path : Path
-        Write here; it becomes the folder asked for.
+        Folder to write to; it becomes the requested folder.
     blocks : Path
-        A folder for finished blocks (:class:`~underpaint.io.BlockStore`) and all else that an interrupted run goes on
-        from; it is removed when all is done.
+        Folder of finished blocks (:class:`~underpaint.io.BlockStore`) and other data to resume an interrupted run;
+        removed at the end.
     earlier : Path
         The results that these replace, if there are any.
     """
@@ -62,18 +62,18 @@ def result_folder(
     needed_bytes: int = _SPARE_BYTES,
     settings: Mapping[str, Any] | None = None,
 ) -> Iterator[ResultFolder]:
-    """Open a folder for results; it appears whole at the end of the ``with`` block, or not at all.
+    """Open a folder for results, which is published atomically at the end of the ``with`` block.
 
     Parameters
     ----------
     path : str or Path
-        The folder to make. What is written goes to a working folder beside it until the end
+        The folder to make. Output goes to a working folder next to it until the end
         (:func:`underpaint.runtime.files.working_folder`).
     resume : bool
-        Go on from the finished blocks of an interrupted run; without it they are thrown away.
+        Resume from the finished blocks of an interrupted run; otherwise they are discarded.
     overwrite : bool
-        Replace results that are there, and throw away finished blocks of a run with other settings. What users
-        added to them stays (:func:`~underpaint.io.results.sidecars.carry_over`).
+        Replace existing results, and discard finished blocks of a run with other settings. Users' additions are kept
+        (:func:`~underpaint.io.results.sidecars.copy_sidecars`).
     needed_bytes : int
         Space that must be free.
     settings : mapping or None
@@ -93,17 +93,17 @@ def result_folder(
     """
     target = Path(path).resolve()
     check_path(target)
-    check_path(target / _LONGEST_BELOW)
+    check_path(target / _MAX_BELOW)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with working_folder(target, kind=KIND, alone=True) as work:
+        with working_folder(target, kind=KIND, exclusive=True) as work:
             try:
                 place = ResultFolder(work.path / _NEW, work.path / _BLOCKS, target)
-                for left in work.left:
+                for left in work.abandoned:
                     _finish_replacing(left, target)
                 _check_target(target, replace_allowed=resume or overwrite)
-                take_over(work, target, settings or {}, parts=_BLOCKS, resume=resume, afresh=overwrite)
-                for left in work.left:
+                resume_parts(work, target, settings or {}, parts=_BLOCKS, resume=resume, afresh=overwrite)
+                for left in work.abandoned:
                     if not (left / _OLD).exists():
                         remove_working_folder(left)
                 place.path.mkdir()
@@ -114,7 +114,7 @@ def result_folder(
             except BaseException:
                 # Finished blocks stay for a run that goes on; so do results that could not take their place.
                 complete = (work.path / _READY).exists()
-                work.kept = complete or any(place.blocks.rglob(JOURNAL))
+                work.keep = complete or any(place.blocks.rglob(JOURNAL))
                 if not complete and place.path.exists():
                     remove_tree(place.path)
                 raise
@@ -135,8 +135,8 @@ def recover(path: str | Path) -> None:
     target = Path(path).resolve()
     if not any(_readiness(folder)[0] for folder in working_folders(target)):
         return
-    with working_folder(target, kind=KIND, alone=True) as work:
-        for left in work.left:
+    with working_folder(target, kind=KIND, exclusive=True) as work:
+        for left in work.abandoned:
             if _readiness(left)[0]:
                 _finish_replacing(left, target)
                 if is_finished(target) and not (left / _OLD).exists():
@@ -150,15 +150,17 @@ def is_finished(path: str | Path) -> bool:
 
 def unfinished(path: str | Path) -> dict[str, Any]:
     """Return the settings of the run whose finished blocks wait to be gone on from; {} where there is none."""
-    return next((known for left in working_folders(Path(path).resolve()) if (known := settings_of(left, _BLOCKS))), {})
+    return next(
+        (settings for left in working_folders(Path(path).resolve()) if (settings := settings_of(left, _BLOCKS))), {}
+    )
 
 
 def _check_target(target: Path, *, replace_allowed: bool) -> None:
     if not os.path.lexists(target):
         return
     if target.is_symlink() or not target.is_dir():
-        what = "link" if target.is_symlink() else "file"
-        raise OutputError(f"Cannot write results to {target}: it is a {what}. Give the name of a folder with --out.")
+        kind = "link" if target.is_symlink() else "file"
+        raise OutputError(f"Cannot write results to {target}: it is a {kind}. Give the name of a folder with --out.")
     if not any(target.iterdir()):
         return
     if not replace_allowed:
@@ -166,7 +168,7 @@ def _check_target(target: Path, *, replace_allowed: bool) -> None:
             f"Cannot write results to {target}: the folder exists and is not empty. "
             "Give another one with --out, or --overwrite to replace it, or --resume to go on."
         )
-    if is_of_others(target):
+    if is_foreign(target):
         raise OutputError(
             f"Cannot replace {target}: the {RESULTS_FILE} in it was not made by underpaint. Nothing was touched; give "
             "another folder with --out."
@@ -184,35 +186,35 @@ def _readiness(folder: Path) -> tuple[bool, str | None]:
     A record that this program did not write is none.
     """
     try:
-        aside = json.loads((folder / _READY).read_text("utf-8"))["aside"]
+        earlier_folder = json.loads((folder / _READY).read_text("utf-8"))["aside"]
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return False, None
-    named = aside is None or (isinstance(aside, str) and _ASIDE.fullmatch(aside) is not None)
-    return (True, aside) if named else (False, None)
+    named = earlier_folder is None or (isinstance(earlier_folder, str) and _ASIDE.fullmatch(earlier_folder) is not None)
+    return (True, earlier_folder) if named else (False, None)
 
 
 def _check_space(place: ResultFolder, needed_bytes: int) -> None:
-    # What an interrupted run has written already needs no room.
-    held = sum(4096 * (entry.stat().st_size // 4096) for entry in place.blocks.rglob("*") if entry.is_file())
-    free = shutil.disk_usage(place.path).free + held
+    # The blocks of an interrupted run need no more space.
+    used = sum(4096 * (entry.stat().st_size // 4096) for entry in place.blocks.rglob("*") if entry.is_file())
+    free = shutil.disk_usage(place.path).free + used
     if free >= needed_bytes:
         return
     raise OutputError(
         f"Cannot write results to {place.earlier.parent}: {free / 2**20:.0f} MB are free, "
         f"{needed_bytes / 2**20:.0f} MB needed. "
-        "Make room, or give a folder on another disk with --out."
+        "Free space, or choose a folder on another disk with --out."
     )
 
 
 def _publish(folder: Path, target: Path) -> None:
-    """Put new results in their place; what users added to the old ones up to this moment comes along.
+    """Publish new results, with users' additions to the old ones up to this moment.
 
-    A kill at any moment leaves the old results, or the new, or both in the working folder, of which the next run
-    finishes what was begun; and blocks to go on from until the new results are there.
+    A kill at any moment leaves the old results, or the new, or both in the working folder, from which the next run
+    completes the replacement; and blocks to resume from until the new results exist.
     """
-    aside = carry_over(target, folder / _NEW)
+    earlier_folder = copy_sidecars(target, folder / _NEW)
     sync(folder / _NEW)
-    write_json(folder / _READY, {"aside": None if aside is None else aside.name})
+    write_json(folder / _READY, {"aside": None if earlier_folder is None else earlier_folder.name})
     try:
         _swap(folder, target)
     except OSError:
@@ -238,7 +240,7 @@ def _swap(folder: Path, target: Path) -> None:
 
 
 def _finish_replacing(folder: Path, target: Path) -> None:
-    """Finish what a kill has stopped while new results took the place of old ones."""
+    """Complete a replacement of results that a kill interrupted."""
     new, old = folder / _NEW, folder / _OLD
     if not _readiness(folder)[0]:
         return
@@ -251,10 +253,10 @@ def _finish_replacing(folder: Path, target: Path) -> None:
 
 
 def _clear_old(folder: Path, target: Path) -> None:
-    """Remove replaced results, after what is the user's in them has come along."""
+    """Remove replaced results, after moving the users' additions."""
     old = folder / _OLD
     if old.is_dir():
-        take_what_is_left(old, target, _readiness(folder)[1])
+        move_remaining(old, target, _readiness(folder)[1])
         sync_folder(target)
         remove_tree(old)
 
@@ -262,6 +264,6 @@ def _clear_old(folder: Path, target: Path) -> None:
 def _explained(error: OSError, target: Path) -> OutputError:
     message = (
         f"Cannot write results to {target}: {error.strerror or error}. "
-        "Check that the place exists, is writable and has space, or give another one with --out."
+        "Check that the place exists, is writable and has space, or choose another one with --out."
     )
     return OutputError(message)

@@ -67,8 +67,8 @@ Result = TypeVar("Result")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _RESERVED = ("row", "column")
 _OF_RUN = ("settings", "versions", "written")
-"""What of a summary is told of the run, not of the scan."""
-_LONGEST_NAME = 100
+"""Entries of a summary on the run, not on the scan."""
+_MAX_NAME = 100
 _SAMPLE = 16384
 _CHUNK_BYTES = 256 * 2**10
 Cubes = Callable[[Any, Sequence[str], Any], Any]
@@ -77,22 +77,22 @@ Cubes = Callable[[Any, Sequence[str], Any], Any]
 def write_results(folder: str | Path, results: Results) -> None:
     """Write results to a folder: ``results.h5``, ``summary.csv``, and a TIFF per map.
 
-    Of a model that knows places ``results.h5`` holds all names anywhere, the groups at each place, and the members at a
-    place where they exceed one half somewhere; there are TIFFs of what exceeds one half somewhere, and of thickness,
-    shares and the elements' quantities (median, and the ends of the 90 % interval).
+    For a model with places, ``results.h5`` contains all names anywhere, the groups at each place, and members at a
+    place if they exceed one half somewhere. TIFF files are written for maps that exceed one half somewhere, and for
+    thickness, shares and the elements' quantities (median, and the ends of the 90 % interval).
 
     Parameters
     ----------
     folder : str or Path
-        The folder, made if needed; write into :func:`result_folder`'s to have it whole or not at all.
+        The folder, made if needed; use that of :func:`result_folder` for atomic output.
     results : Results
-        What was concluded. Of ``summary``, facts of the scan as of :func:`summarise_scan` and ``settings``, arrays
-        become datasets, and the rest must be JSON-serialisable.
+        The results. In ``summary`` (from :func:`summarise_scan`, and ``settings``), arrays become datasets, and the
+        rest must be JSON-serialisable.
 
     Raises
     ------
     OutputError
-        A map's name is no file name, or the files cannot be written.
+        A map's name is not a valid file name, or the files cannot be written.
     """
     place = Path(folder)
     states = results.stacks["state"].keys if "state" in results.stacks else ()
@@ -110,7 +110,7 @@ def write_results(folder: str | Path, results: Results) -> None:
 
 
 def read_results(folder: str | Path, *, lazily: bool = True) -> Results:
-    """Read what was concluded about a scan.
+    """Read the results of a scan.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def read_results(folder: str | Path, *, lazily: bool = True) -> Results:
     Raises
     ------
     ScanError
-        The folder holds no results, or they are damaged.
+        The folder has no results, or they are damaged.
 
     Examples
     --------
@@ -147,20 +147,20 @@ def read_results(folder: str | Path, *, lazily: bool = True) -> Results:
 
 
 def read_summary(folder: str | Path) -> dict[str, Any]:
-    """Read the facts of the scan and the settings alone, as :attr:`Results.summary` holds them.
+    """Read only the facts of the scan and the settings, for :attr:`Results.summary`.
 
     Raises
     ------
     ScanError
-        The folder holds no results, or they are damaged.
+        The folder has no results, or they are damaged.
     """
     return _read(folder, _read_summary)
 
 
-def _read(folder: str | Path, what: Callable[[Any], Result]) -> Result:
+def _read(folder: str | Path, read: Callable[[Any], Result]) -> Result:
     try:
         with open_results_file(Path(folder)) as file:
-            return what(file)
+            return read(file)
     except DAMAGE as error:
         raise ScanError(
             f"Cannot read {Path(folder) / RESULTS_FILE}: the file is damaged ({error}). Run the analysis again."
@@ -169,17 +169,17 @@ def _read(folder: str | Path, what: Callable[[Any], Result]) -> Result:
 
 def package_versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def check_map_names(names: Sequence[str]) -> None:
-    """Refuse names of maps that cannot be names of files on every system.
+    """Refuse names of maps that are not valid file names on every system.
 
     Raises
     ------
@@ -188,18 +188,18 @@ def check_map_names(names: Sequence[str]) -> None:
     """
     capitals: dict[str, str] = {}
     for name in names:
-        is_safe = _SAFE_NAME.fullmatch(name) and len(name) <= _LONGEST_NAME
+        is_safe = _SAFE_NAME.fullmatch(name) and len(name) <= _MAX_NAME
         if not is_safe or name in _RESERVED or is_reserved(f"{name}.tif"):
             raise OutputError(
-                f"Cannot write a map called {name[: 2 * _LONGEST_NAME]!r}: names become file names on any system, so "
-                f"they are made of up to {_LONGEST_NAME} letters, digits, "
-                f"'_', '-', '+', '.', and are not {', '.join(_RESERVED)} or what Windows keeps for itself (con, aux)."
+                f"Cannot write a map called {name[: 2 * _MAX_NAME]!r}: names become file names on any system, so "
+                f"they are made of up to {_MAX_NAME} letters, digits, "
+                f"'_', '-', '+', '.', and are not {', '.join(_RESERVED)} or reserved by Windows (con, aux)."
             )
-        other = capitals.setdefault(name.casefold(), name)
-        if other != name:
+        earlier = capitals.setdefault(name.casefold(), name)
+        if earlier != name:
             raise OutputError(
-                f"Cannot write maps called {other!r} and {name!r}: they would be one file where capital letters do not "
-                "count (Windows, macOS). Rename one."
+                f"Cannot write maps called {earlier!r} and {name!r}: they would be one file where capital letters do "
+                "not count (Windows, macOS). Rename one."
             )
 
 
@@ -235,14 +235,14 @@ def _write_hdf5(path: Path, results: Results) -> None:
                 data[name].attrs["long_name"] = results.label(name)
         if "diffraction" in results.stacks:
             collection = _process(entry, "diffraction", results, "sigmas")
-            for name, quantity, what in (
+            for name, quantity, long_name in (
                 ("sigmas", "diffraction", "strongest peak in {} alone (standard deviations)"),
                 ("energy_kev", "diffraction_kev", "energy of the strongest peak in {} alone"),
             ):
                 data = _write_stack(collection, name, results, quantity)
                 detectors = results.settings_of("diffraction").get("detectors", ())
                 for (key,), detector in zip(results.stacks[quantity].keys, detectors, strict=False):
-                    data[key].attrs["long_name"] = what.format(f"detector {detector}")
+                    data[key].attrs["long_name"] = long_name.format(f"detector {detector}")
         if results.unexplained is not None or "unlikeness" in results.stacks:
             _write_open_set(entry, results)
         entry.attrs["default"] = "pigments" if results.has_pigments else "elements" if results.has_elements else "scan"
@@ -251,10 +251,10 @@ def _write_hdf5(path: Path, results: Results) -> None:
 
 def _write_pigments(entry: Any, results: Results) -> None:
     collection = _process(entry, "pigments", results, "probability")
-    kept = [key for key in results.placed if _is_kept(results, *key)]
-    images = (results[key] for key in kept)
-    data = _maps(collection, "probability", [at_place(*key) for key in kept], images, "1", results)
-    for name, place in kept:
+    pairs = [key for key in results.placed if _is_kept(results, *key)]
+    images = (results[key] for key in pairs)
+    data = _maps(collection, "probability", [at_place(*key) for key in pairs], images, "1", results)
+    for name, place in pairs:
         material, attributes = results.materials[name], data[at_place(name, place)].attrs
         attributes.update({"long_name": results.label(name, place), "kind": material.kind})
         attributes["groups"] = json.dumps([at_place(group, place) for group in material.groups])
@@ -266,7 +266,7 @@ def _write_pigments(entry: Any, results: Results) -> None:
 
 
 def _is_kept(results: Results, name: str, place: Place) -> bool:
-    """Whether ``results.h5`` holds a map: of members at a place only those that are somewhere likely to be there."""
+    """Whether ``results.h5`` contains a map: members at a place only if likely somewhere."""
     is_sparse = place != "anywhere" and results.materials[name].kind == "member"
     return not is_sparse or results.present_somewhere(name, place)
 
@@ -390,9 +390,9 @@ def _maps(
 
 
 def _packing(values: NDArray[Any]) -> dict[str, Any]:
-    """Return how to store a map: packed where it is small, or where a sample shows that it shrinks by half.
+    """Return how to store a map: compressed if small, or if a sample shrinks by half.
 
-    The last digits of most probabilities are noise: packing them saves 4 % and takes as long as finding them.
+    The last digits of most probabilities are noise: compression saves 4 % and takes as long as the prediction.
     """
     sample = np.ascontiguousarray(values.reshape(-1)[:: max(values.size // _SAMPLE, 1)])
     shuffled = sample.view(np.uint8).reshape(-1, values.itemsize).T.tobytes()
@@ -472,7 +472,7 @@ def _read_quantities(results: Any, cube: Cubes) -> tuple[Sequence[str], Any, Any
 
 
 def _read_pair(file: Any, cube: Cubes, name: str, pair: tuple[str, str], make: Callable[..., Results]) -> Results:
-    """Return what a process has in two stacks of maps of the same names; nothing where the file has no such process."""
+    """Return two stacks of maps of a process with the same names; nothing if the file lacks the process."""
     if f"entry/{name}" not in file:
         return Results()
     process = file[f"entry/{name}"]
@@ -566,7 +566,7 @@ def _signals(data: Any) -> tuple[str, ...]:
 
 
 def _map_shape(data: Any, names: Sequence[str]) -> tuple[int, int]:
-    """Return rows and columns of maps, after a look whether all have them, as all of a folder must."""
+    """Return rows and columns of maps, after a check that all are equal."""
     n_row, n_column = (int(size) for size in data.attrs["shape"])
     first = next((data.file[path].attrs["shape"] for path in MAP_STACKS if path in data.file), data.attrs["shape"])
     shapes = {(n_row, n_column), tuple(map(int, first)), *(data[name].shape for name in names)}
@@ -584,7 +584,7 @@ def _cube(data: Any, names: Sequence[str], dtype: Any) -> NDArray[Any]:
 
 
 def _lazy_cube(data: Any, names: Sequence[str], dtype: Any) -> StoredMaps:
-    """Return what reads a map when it is asked for; the file is opened anew for it."""
+    """Return a reader of a map on demand; it opens the file for each read."""
     n_row, n_column = _map_shape(data, names)
     folder, place = Path(data.file.filename).parent, str(data.name)
 
@@ -622,18 +622,18 @@ def _write_tiffs(place: Path, results: Results) -> None:
     if "pool" in results.stacks:
         write_tiff(place / "pool.tif", results.map("pool"), "pixels summed for an answer; NaN: no answer", step_mm)
     if "unlikeness" in results.stacks:
-        description = "standard deviations of the strongest peak that nothing known explains; NaN: no answer"
+        description = "standard deviations of the strongest unassigned peak; NaN: no answer"
         write_tiff(place / "unlikeness.tif", results.map("unlikeness"), description, step_mm)
 
 
 def _write_quantity_tiffs(place: Path, results: Results) -> None:
-    """Write quantities, of shares only those of what is at the surface somewhere, with the ends of their intervals."""
+    """Write quantities with the ends of their intervals; shares only of materials at the surface somewhere."""
     for name in _quantities(results):
         if _is_somewhere(results, name):
-            what = f"{results.quantity_label(name)}, {unit_of(name)}"
+            title = f"{results.quantity_label(name)}, {unit_of(name)}"
             ends = ("median", "low", "high")
             for end, image in zip(ends, results.estimate(name), strict=True):
-                about = what if end == "median" else f"{what}: {end} end of the {100 * LEVEL:g} % interval"
+                about = title if end == "median" else f"{title}: {end} end of the {100 * LEVEL:g} % interval"
                 file = place / f"{name}{'' if end == 'median' else f'.{end}_90'}.tif"
                 write_tiff(file, image, f"{about}; NaN: no answer", results.step_mm)
 
@@ -653,7 +653,7 @@ def write_tiff(
     description: str,
     step_mm: tuple[float, float] | None = None,
 ) -> None:
-    """Write a (row, column) map as TIFF, of numbers as they are, with its pixel size where known."""
+    """Write a (row, column) map as TIFF with unscaled values, and its pixel size if known."""
     import tifffile
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -671,7 +671,7 @@ def _write_summary(path: Path, results: Results) -> None:
 
 
 def summary_rows(results: Results) -> list[dict[str, str]]:
-    """One row per map: shares and means over the pixels that have an answer."""
+    """One row per map: shares and means over the pixels with an answer."""
     rows = [
         _pigment_row(results, *key) for key in results.placed if key[1] == "anywhere" or results.present_somewhere(*key)
     ]
@@ -682,29 +682,29 @@ def summary_rows(results: Results) -> list[dict[str, str]]:
 
 def _pigment_row(results: Results, name: str, place: Place) -> dict[str, str]:
     image = results[name, place]
-    known = image[np.isfinite(image)].astype(np.float64)
+    finite = image[np.isfinite(image)].astype(np.float64)
     return {
         "name": at_place(name, place),
         "kind": results.materials[name].kind,
         "label": results.label(name, place),
-        "share_above_half": _number((known > 0.5).mean() if known.size else math.nan),
-        "mean_probability": _number(known.mean() if known.size else math.nan),
-        "max_probability": _number(known.max() if known.size else math.nan),
+        "share_above_half": _number((finite > 0.5).mean() if finite.size else math.nan),
+        "mean_probability": _number(finite.mean() if finite.size else math.nan),
+        "max_probability": _number(finite.max() if finite.size else math.nan),
     }
 
 
 def _quantity_row(results: Results, name: str) -> dict[str, str]:
     """Medians over the pixels where a quantity is determined; of a share, where the group is at the surface."""
     material = material_of(name)
-    where = None if material is None else results[material, "surface"] > PRESENT_PROBABILITY
-    known = summarise_quantity(name, results.estimate(name), where)
+    mask = None if material is None else results[material, "surface"] > PRESENT_PROBABILITY
+    summary = summarise_quantity(name, results.estimate(name), mask)
     numbers = {
-        "median_value": known.value,
-        "median_low": known.low,
-        "median_high": known.high,
-        "determined_share": known.determined,
-        "upper_limit_share": known.limited,
-        "median_upper_limit": known.limit,
+        "median_value": summary.value,
+        "median_low": summary.low,
+        "median_high": summary.high,
+        "determined_share": summary.determined,
+        "upper_limit_share": summary.limited,
+        "median_upper_limit": summary.limit,
     }
     return {
         "name": name,
@@ -715,13 +715,13 @@ def _quantity_row(results: Results, name: str) -> dict[str, str]:
 
 def _counts_row(results: Results, name: str, kind: str, deviation: str) -> dict[str, str]:
     sigma = results.map(deviation, name)
-    known = sigma[np.isfinite(sigma)]
+    finite = sigma[np.isfinite(sigma)]
     return {
         "name": name,
         "kind": kind,
         "label": name.replace("_", " "),
         "total_counts": _number(float(np.nansum(results[name], dtype=np.float64))),
-        "median_uncertainty_counts": _number(float(np.median(known)) if known.size else math.nan),
+        "median_uncertainty_counts": _number(float(np.median(finite)) if finite.size else math.nan),
     }
 
 

@@ -1,4 +1,4 @@
-"""What results were made from: so that only those of the same scan and settings are taken for finished."""
+"""Provenance of results, so that only those of the same scan and settings count as finished."""
 
 import json
 import os
@@ -18,16 +18,16 @@ from underpaint.runtime.files import PREFIX, fault_of_text, printable, read_mark
 from underpaint.runtime.job import differences
 
 DEPENDS = "depends_on"
-"""Key, among the settings of results, of what they depend on besides those."""
+"""Key in the settings of results for their other dependencies."""
 _SIZE, _TIME = "scan size", "scan time"
 _LISTING, _SAMPLE = "scan files", "scan sample"
 _BLOCK_BYTES = 4096
-_MOST_BLOCKS, _BLOCKS_A_FILE = 1024, 64
-"""Read of a scan to know it again: so many blocks in all, at most so many of a file, so that it takes no second."""
+_MAX_BLOCKS, _BLOCKS_A_FILE = 1024, 64
+"""Sample of a scan for its identity: total blocks, and blocks per file at most; takes less than a second."""
 
 
 def file_facts(source: str | Path) -> dict[str, int | str]:
-    """Return what tells whether a scan is still the same: of all files that it consists of.
+    """Return the identity of a scan from all its files.
 
     Parameters
     ----------
@@ -44,12 +44,12 @@ def file_facts(source: str | Path) -> dict[str, int | str]:
     Raises
     ------
     ScanError
-        There is no such scan, or its name cannot be kept in results.
+        The scan does not exist, or its name cannot be stored in results.
     """
     path, _ = split_location(source)
     if fault := fault_of_text(source):
         raise ScanError(
-            f"Cannot use {printable(source)}: {fault}, so results could not say what they are of. Rename it."
+            f"Cannot use {printable(source)}: {fault}, so results could not record their source. Rename it."
         )
     path, main = path.absolute(), []
     files = scan_files(path)
@@ -69,33 +69,33 @@ def file_facts(source: str | Path) -> dict[str, int | str]:
 
 
 def refuse_change(source: str | Path, before: Mapping[str, Any], out: str | Path) -> None:
-    """Refuse to finish what was made of a scan that has changed since.
+    """Refuse to finish results of a scan that has changed since.
 
     Parameters
     ----------
     source : str or Path
         The scan.
     before : mapping
-        What :func:`file_facts` said before the scan was read.
+        Result of :func:`file_facts` before the scan was read.
     out : str or Path
-        What was to be written.
+        Path of the output.
 
     Raises
     ------
     ScanError
         It has changed, or is gone.
     """
-    now = file_facts(source)
-    other = differences({name: before[name] for name in now}, now)
-    if other:
+    current = file_facts(source)
+    changed = differences({name: before[name] for name in current}, current)
+    if changed:
         raise ScanError(
-            f"Cannot finish {out}: the scan {source} changed while it was read ({'; '.join(other)}). Nothing was "
+            f"Cannot finish {out}: the scan {source} changed while it was read ({'; '.join(changed)}). Nothing was "
             "written. Run again when the scan is complete."
         )
 
 
 def _name_in(file: Path, path: Path) -> str:
-    """Return a file's name as seen from its scan, which may be moved as a whole."""
+    """Return a file's name relative to its scan, which may be moved."""
     base = path if path.is_dir() else path.parent
     return file.relative_to(base).as_posix() if file.is_relative_to(base) else file.name
 
@@ -103,9 +103,9 @@ def _name_in(file: Path, path: Path) -> str:
 def _sampled(files: Sequence[tuple[Path, os.stat_result]]) -> str:
     """Return a digest of blocks spread evenly over files, and within each of them."""
     digest = blake2b(digest_size=8)
-    step = max(1, -(-len(files) // _MOST_BLOCKS))
+    step = max(1, -(-len(files) // _MAX_BLOCKS))
     chosen = files[::step]
-    most = min(max(_MOST_BLOCKS // max(len(chosen), 1), 1), _BLOCKS_A_FILE)
+    most = min(max(_MAX_BLOCKS // max(len(chosen), 1), 1), _BLOCKS_A_FILE)
     for number, (file, about) in enumerate(chosen):
         try:
             with file.open("rb") as stream:
@@ -120,7 +120,7 @@ def _sampled(files: Sequence[tuple[Path, os.stat_result]]) -> str:
 
 
 def _offsets(size: int, most: int, number: int) -> list[int]:
-    """Return where blocks of a file begin: all of a small one; of others the ends and between; one alone wanders."""
+    """Return the offsets of blocks of a file: all of a small one; of others the ends and some between."""
     n_block = -(-size // _BLOCK_BYTES)
     if n_block <= most:
         return [index * _BLOCK_BYTES for index in range(n_block)]
@@ -129,8 +129,8 @@ def _offsets(size: int, most: int, number: int) -> list[int]:
     return [(size - _BLOCK_BYTES) * index // (most - 1) for index in range(most)]
 
 
-def origin_of(folder: str | Path) -> dict[str, Any]:
-    """Return what results, or finished blocks to go on from, say that they were made from; {} where neither is.
+def provenance_of(folder: str | Path) -> dict[str, Any]:
+    """Return the provenance of results or of finished blocks; {} if neither exists.
 
     Raises
     ------
@@ -143,69 +143,72 @@ def origin_of(folder: str | Path) -> dict[str, Any]:
     return {**settings, **settings.get(DEPENDS, {})}
 
 
-def check_origin(folder: str | Path, depends: Mapping[str, Any]) -> None:
-    """Refuse to take finished results of another scan or of other settings for those that are asked for.
+def check_provenance(folder: str | Path, depends: Mapping[str, Any]) -> None:
+    """Refuse finished results of another scan or other settings.
 
     Parameters
     ----------
     folder : str or Path
         Of finished results.
     depends : mapping
-        What the results asked for depend on: the ``source``, its :func:`file_facts`, settings; JSON-serialisable. What
-        the results do not tell, because an earlier version made them, is not compared; nor is the version.
+        Dependencies of the requested results: the ``source``, its :func:`file_facts`, settings; JSON-serialisable.
+        Values that the results of an earlier version lack are not compared, nor is the version.
 
     Raises
     ------
     OutputError
-        They are others; it is said how they differ.
-    ScanError
-        The results are damaged.
+        The results differ; the message lists how. ScanError The results are damaged.
     """
-    then, now = origin_of(folder), json.loads(json.dumps(depends, default=str))
-    told = {*then} & {*now} - {"version"}
-    if _is_of(then, now["source"], now):
-        told -= {"source"}
-    other = differences({name: then[name] for name in told}, {name: now[name] for name in told})
-    if other:
+    earlier, current = provenance_of(folder), json.loads(json.dumps(depends, default=str))
+    shared = {*earlier} & {*current} - {"version"}
+    if _is_of(earlier, current["source"], current):
+        shared -= {"source"}
+    changed = differences({name: earlier[name] for name in shared}, {name: current[name] for name in shared})
+    if changed:
         raise OutputError(
-            f"Cannot resume {folder}: it holds finished results that were made otherwise ({'; '.join(other)}). "
+            f"Cannot resume {folder}: it contains finished results made differently ({'; '.join(changed)}). "
             "Give another folder with --out, or --overwrite to replace them."
         )
 
 
-def folders_of(sources: Sequence[str | Path], named: Sequence[Path]) -> list[Path]:
-    """Return a folder of results for each scan: the one that holds its own, else one that holds nobody's.
+def result_folders(sources: Sequence[str | Path], named: Sequence[Path]) -> list[Path]:
+    """Return a folder of results for each scan: the one with its results, else an unused one.
 
     Parameters
     ----------
     sources : sequence of str or Path
         Scans.
     named : sequence of Path
-        The folder that each would have alone; where it is taken, a number is added.
+        The default folder of each; a number is added if it is taken.
     """
-    held = {own: origin for name in dict.fromkeys(named) for own in _numbered(name) if (origin := _told(own))}
-    found: dict[int, Path] = {}
+    claimed = {
+        folder: origin
+        for name in dict.fromkeys(named)
+        for folder in _numbered(name)
+        if (origin := _read_provenance(folder))
+    }
+    folders: dict[int, Path] = {}
     for index, source in enumerate(map(str, sources)):
-        free, facts = (own for own in held if own not in found.values()), _facts(source)
-        own = next((own for own in free if _is_of(held[own], source, facts)), None)
-        if own is not None:
-            found[index] = own
-    taken = {*held}
+        free, facts = (folder for folder in claimed if folder not in folders.values()), _facts(source)
+        folder = next((folder for folder in free if _is_of(claimed[folder], source, facts)), None)
+        if folder is not None:
+            folders[index] = folder
+    used_numbers = {*claimed}
     for index in range(len(named)):
-        if index not in found:
-            found[index] = next(own for own in _names(named[index]) if own not in taken)
-            taken.add(found[index])
-    return [found[index] for index in range(len(named))]
+        if index not in folders:
+            folders[index] = next(folder for folder in _names(named[index]) if folder not in used_numbers)
+            used_numbers.add(folders[index])
+    return [folders[index] for index in range(len(named))]
 
 
 def _is_of(origin: Mapping[str, Any], source: str, facts: Mapping[str, Any]) -> bool:
-    """Whether results are of the scan at a place, or of one that is no longer where it was: same name, same files."""
-    then = str(origin.get("source", ""))
-    if Path(then).resolve() == Path(source).resolve():
+    """Whether results are of the scan at a path, or of a moved one with the same name and files."""
+    source_then = str(origin.get("source", ""))
+    if Path(source_then).resolve() == Path(source).resolve():
         return True
-    known = [name for name in (_SIZE, _TIME, _LISTING, _SAMPLE) if name in origin]
-    same_files = _SIZE in known and all(origin[name] == facts.get(name) for name in known)
-    return same_files and _name(then) == _name(source) and not _is_there(then)
+    keys = [name for name in (_SIZE, _TIME, _LISTING, _SAMPLE) if name in origin]
+    same_files = _SIZE in keys and all(origin[name] == facts.get(name) for name in keys)
+    return same_files and _name(source_then) == _name(source) and not _is_there(source_then)
 
 
 def _name(source: str) -> tuple[str, str]:
@@ -224,10 +227,10 @@ def _facts(source: str) -> dict[str, int | str]:
         return {}
 
 
-def _told(folder: Path) -> dict[str, Any]:
-    """Return the origin, {} where damaged results tell none: whoever writes there will be told."""
+def _read_provenance(folder: Path) -> dict[str, Any]:
+    """Return the provenance; {} for damaged results, which writing there will report."""
     try:
-        return origin_of(folder)
+        return provenance_of(folder)
     except ScanError:
         return {}
 

@@ -1,4 +1,4 @@
-"""Regions that were drawn on the maps: which pixels they hold, and the record of them that lies with the results."""
+"""Regions drawn on the maps: their pixels, and their record in the results."""
 
 import json
 import math
@@ -14,9 +14,9 @@ from underpaint.errors import ScanError
 from underpaint.io.results.contained import read_contained_text
 from underpaint.io.results.sidecars import REGIONS_FILE
 
-MOST_CORNERS = 5000
-MOST_RUNS = 200_000
-MOST_NAME = 60
+MAX_CORNERS = 5000
+MAX_RUNS = 200_000
+MAX_NAME = 60
 _FARTHEST = 1e6
 _MASK_NAME = re.compile(r"[A-Za-z0-9_-]+\.png")
 
@@ -42,21 +42,21 @@ class Region:
     mask_file: str = ""
 
     def mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """Return the (n_row, n_column) pixels whose middles lie within.
+        """Return the (n_row, n_column) pixels whose centres are inside.
 
         Raises
         ------
         ScanError
-            It holds no pixel.
+            It contains no pixel.
         """
         n_row, n_column = shape
         if self.runs:
             return self._filled(shape)
-        rows, columns = (np.array([own[axis] for own in self.corners]) for axis in (0, 1))
+        rows, columns = (np.array([axis_number[axis] for axis_number in self.corners]) for axis in (0, 1))
         inside = np.zeros(shape, dtype=np.bool_)
         first_row, last_row = max(int(rows.min()), 0), min(math.ceil(rows.max()), n_row)
         for row in range(first_row, last_row):
-            # Where the edges cross the line through the middles of this row's pixels (even-odd rule).
+            # Crossings of the edges with the line through the centres of this row's pixels (even-odd rule).
             low, high = rows, np.roll(rows, -1)
             crossed = (low <= row + 0.5) != (high <= row + 0.5)
             step = (row + 0.5 - low[crossed]) / (high[crossed] - low[crossed])
@@ -64,17 +64,19 @@ class Region:
             right_of = (np.arange(n_column) + 0.5)[:, None] > at[None, :]
             inside[row] = right_of.sum(axis=1) % 2 == 1
         if not inside.any():
-            raise ScanError(f"The region {self.name!r} holds no pixel of the maps. Draw it larger, over the picture.")
+            raise ScanError(
+                f"The region {self.name!r} contains no pixel of the maps. Draw it larger, over the picture."
+            )
         return inside
 
     def _filled(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """Return the (n_row, n_column) pixels of the runs; those outside the maps are left out."""
+        """Return the (n_row, n_column) pixels of the runs; those outside the maps are ignored."""
         inside = np.zeros(shape, dtype=np.bool_)
         for row, first, last in self.runs:
             if 0 <= row < shape[0]:
                 inside[row, max(first, 0) : last + 1] = True
         if not inside.any():
-            raise ScanError(f"The region {self.name!r} holds no pixel of the maps.")
+            raise ScanError(f"The region {self.name!r} contains no pixel of the maps.")
         return inside
 
 
@@ -84,10 +86,10 @@ def parse_region(value: Any) -> Region:
     Raises
     ------
     ScanError
-        It is no object, or has fewer than three corners or far too many, or one of them is no number near the maps.
+        It is not an object, has fewer than three or far too many corners, or one of them is not a number near the maps.
     """
     try:
-        name = str(value.get("name", "")).encode(errors="replace").decode().strip()[:MOST_NAME] or "region"
+        name = str(value.get("name", "")).encode(errors="replace").decode().strip()[:MAX_NAME] or "region"
         mask_file = str(value.get("mask", ""))
         runs = tuple((int(row), int(first), int(last)) for row, first, last in value.get("runs") or ())
         corners = tuple((float(row), float(column)) for row, column in value.get("corners") or ())
@@ -95,12 +97,10 @@ def parse_region(value: Any) -> Region:
         raise ScanError("Cannot use the region: its corners are pairs of a row and a column.") from error
     if mask_file and not _MASK_NAME.fullmatch(mask_file):
         raise ScanError(f"Cannot use the region {name!r}: {mask_file[:40]!r} is no name of a mask.")
-    if 0 < len(runs) <= MOST_RUNS:
+    if 0 < len(runs) <= MAX_RUNS:
         return Region(name, (), runs, mask_file)
-    if not 3 <= len(corners) <= MOST_CORNERS or not all(abs(at) <= _FARTHEST for own in corners for at in own):
-        raise ScanError(
-            f"Cannot use the region: it has {len(corners)} corners; 3 to {MOST_CORNERS} numbers are needed."
-        )
+    if not 3 <= len(corners) <= MAX_CORNERS or not all(abs(at) <= _FARTHEST for corner in corners for at in corner):
+        raise ScanError(f"Cannot use the region: it has {len(corners)} corners; 3 to {MAX_CORNERS} numbers are needed.")
     return Region(name, corners, (), mask_file)
 
 
@@ -113,7 +113,7 @@ def read_regions(folder: Path) -> list[Region]:
         The record is damaged, or a link.
     """
     try:
-        return [parse_region(own) for own in json.loads(read_contained_text(folder, REGIONS_FILE))["regions"]]
+        return [parse_region(entry) for entry in json.loads(read_contained_text(folder, REGIONS_FILE))["regions"]]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, LookupError, TypeError, RecursionError, ScanError) as error:

@@ -1,4 +1,4 @@
-"""The maps of a folder of results, one at a time: a large result is never read whole."""
+"""The maps of a folder of results, read one at a time."""
 
 import json
 from collections import OrderedDict
@@ -21,18 +21,18 @@ from underpaint.io.results.stored import RESULTS_FILE
 _KEPT_BYTES = 256 * 2**20
 _ERRORS = ("uncertainties", "deviations")
 _ENDS = ("low_90", "high_90")
-_BESIDE = (*_ERRORS, "intervals", "reached")
+_COMPANIONS = (*_ERRORS, "intervals", "reached")
 _AXES = ("row", "column")
 _LABELS = {
-    ("pigments", "pixels"): "pixels summed for an answer",
-    ("open_set", "score"): "unlike anything known (standard deviations)",
-    ("open_set", "energy_kev"): "where the peak lies that nothing known explains",
+    ("pigments", "pixels"): "pixels summed for one answer",
+    ("open_set", "score"): "unassigned peak (standard deviations)",
+    ("open_set", "energy_kev"): "energy of the unassigned peak",
 }
 
 
 @dataclass(frozen=True)
 class MapEntry:
-    """What is known of a map before it is read.
+    """Metadata of a map.
 
     Parameters
     ----------
@@ -44,17 +44,17 @@ class MapEntry:
         For people.
     kind : str
         "group" or "member" of a pigment; "element"; "state" of detectability; "mass fraction", "areal mass"
-        of elements; "amount" of a group's element; "quantity" of all else.
+        of elements; "amount" of a group's element; "quantity" otherwise.
     unit : str
         "1" for none.
     material, place : str
-        The name apart, as ``underpaint.data.maps.split_place`` does it.
+        The name, split by ``underpaint.data.maps.split_place``.
     groups, elements : tuple of str
         As in :class:`~underpaint.data.maps.Material`.
     path, error_path : str
         Of the map, and of its standard deviations ("": none), in the file.
     end_paths : tuple of str
-        Of the ends of its 90 % interval, where there are any.
+        Of the ends of its 90 % interval, if any.
     """
 
     process: str
@@ -91,7 +91,7 @@ class ResultMaps:
         self._lock = Lock()
         self._kept: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._datasets: dict[str, Any] = {}
-        self._made = _made(path)
+        self._file_version = _file_version(path)
         try:
             self._file = open_results_file(self.folder)
             self.entries = tuple(_entries(self._file))
@@ -104,24 +104,24 @@ class ResultMaps:
             raise ScanError(f"Cannot show {path}: the file is damaged ({error}). Run the analysis again.") from error
 
     def values(self, index: int) -> NDArray[np.float32]:
-        """Return the (n_row, n_column) map of an entry; those asked for lately are kept in memory.
+        """Return the (n_row, n_column) map of an entry; recently used ones are cached.
 
         A state without an answer is NaN.
         """
-        return self._whole(self.entries[index].path)
+        return self._full_map(self.entries[index].path)
 
     def errors(self, index: int) -> NDArray[np.float32] | None:
-        """Return the (n_row, n_column) standard deviations of an entry, where there are any."""
+        """Return the (n_row, n_column) standard deviations of an entry, if any."""
         path = self.entries[index].error_path
-        return self._whole(path) if path else None
+        return self._full_map(path) if path else None
 
     def at(self, row: int, column: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return (n_entry,) values of a pixel and their standard deviations; NaN where there is none.
+        """Return (n_entry,) values of a pixel and their standard deviations; NaN if missing.
 
         Raises
         ------
         ScanError
-            The pixel lies outside.
+            The pixel is outside the maps.
         """
         if not (0 <= row < self.shape[0] and 0 <= column < self.shape[1]):
             raise ScanError(
@@ -135,10 +135,10 @@ class ResultMaps:
 
     def is_current(self) -> bool:
         """Whether the file is still the one that was opened."""
-        return _made(self.folder / RESULTS_FILE) == self._made
+        return _file_version(self.folder / RESULTS_FILE) == self._file_version
 
     def interval(self, index: int, row: int, column: int) -> tuple[float, float] | None:
-        """Return the ends of the 90 % interval of an entry at a pixel, where there are any."""
+        """Return the ends of the 90 % interval of an entry at a pixel, if any."""
         paths = self.entries[index].end_paths
         if len(paths) != len(_ENDS):
             return None
@@ -154,7 +154,7 @@ class ResultMaps:
 
     @contextmanager
     def _open(self) -> Iterator[None]:
-        """Hold the file open; a page may still ask while the viewer is being closed."""
+        """Keep the file open; a page may still send requests while the viewer is closing."""
         with self._lock:
             if not self._file:
                 raise ScanError(
@@ -167,12 +167,12 @@ class ResultMaps:
                     f"Cannot read {self.folder / RESULTS_FILE}: {error}. Run the analysis again."
                 ) from error
 
-    def _whole(self, path: str) -> NDArray[np.float32]:
+    def _full_map(self, path: str) -> NDArray[np.float32]:
         with self._open():
             if path not in self._kept:
                 self._kept[path] = _as_float(self._dataset(path)[()])
             self._kept.move_to_end(path)
-            while len(self._kept) > 1 and sum(own.nbytes for own in self._kept.values()) > _KEPT_BYTES:
+            while len(self._kept) > 1 and sum(image.nbytes for image in self._kept.values()) > _KEPT_BYTES:
                 self._kept.popitem(last=False)
             return self._kept[path]
 
@@ -197,28 +197,28 @@ class ResultMaps:
         return int(n_row), int(n_column)
 
 
-def _made(path: Path) -> tuple[int, int]:
-    """Return what tells a file from one that took its place; zeros where there is none."""
+def _file_version(path: Path) -> tuple[int, int]:
+    """Return an identity of a file that changes when it is replaced; zeros if missing."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return 0, 0
-    return found.st_mtime_ns, found.st_ino
+    return status.st_mtime_ns, status.st_ino
 
 
 def _entries(file: Any) -> list[MapEntry]:
-    found = []
+    entries = []
     for process, group in file["entry"].items():
         if not isinstance(group, h5py.Group) or "results" not in group:
             continue
         for signal, data in group["results"].items():
-            if signal not in _BESIDE:
-                found += [_entry(process, data[name], group["results"], name) for name in _names(data)]
-    return found
+            if signal not in _COMPANIONS:
+                entries += [_entry(process, data[name], group["results"], name) for name in _names(data)]
+    return entries
 
 
 def _names(data: Any) -> list[str]:
-    """Return the maps of an NXdata, in their own order."""
+    """Return the maps of an NXdata group in order."""
     first = [str(data.attrs["signal"])] if "signal" in data.attrs else []
     ordered = [*first, *(str(name) for name in data.attrs.get("auxiliary_signals", ()))]
     return ordered or [name for name in data if name not in _AXES]
@@ -226,7 +226,9 @@ def _names(data: Any) -> list[str]:
 
 def _entry(process: str, dataset: Any, results: Any, name: str) -> MapEntry:
     facts = dataset.attrs
-    error = next((own for own in _ERRORS if own in results and name in results[own]), "")
+    error = next(
+        (name_of_error for name_of_error in _ERRORS if name_of_error in results and name in results[name_of_error]), ""
+    )
     ends = results.get("intervals", ())
     material, place = _placed(name) if process in {"pigments", "detectability"} else (name, "anywhere")
     kinds = {"elements": "element", "detectability": "state"}

@@ -1,4 +1,4 @@
-"""What belongs to results and is not in them: the scan that they were made of, the photograph, the regions."""
+"""Files that belong to results: their scan, the photograph, the regions."""
 
 import json
 import os
@@ -20,15 +20,15 @@ from underpaint.runtime.files import is_link, is_working_folder
 PHOTOGRAPH_FILE = "photograph.jpg"
 PLACE_FILE = "photograph.json"
 PHOTOGRAPH_KEY = "photograph_sha256"
-"""Key, in the record of a registration, of the photograph that it belongs to."""
+"""Key of the photograph in the record of a registration."""
 REGISTERED_FILE = "photograph_registered.png"
 REGIONS_FILE = "regions.json"
 REGIONS_FOLDER = "regions"
-"""Holds a mask (PNG, white inside) for each region that was drawn."""
+"""Folder of masks (PNG, white inside), one for each region."""
 SUMMARY_FILE = "summary.csv"
 _FOLDERS = ("pigments", "elements", "scatter", "quantities", "detectability")
-MADE = (RESULTS_FILE, SUMMARY_FILE, "report.html", "report.pdf", "pool.tif", "unlikeness.tif", *_FOLDERS)
-"""What a run makes in a folder of results, with the maps of its names in the folders; all else is the user's own."""
+GENERATED_NAMES = (RESULTS_FILE, SUMMARY_FILE, "report.html", "report.pdf", "pool.tif", "unlikeness.tif", *_FOLDERS)
+"""Files that a run makes in a folder of results, with its maps in subfolders; all others are the user's."""
 _OF_THE_MAPS = (REGIONS_FILE, REGIONS_FOLDER, PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE)
 _STACKS = (
     "entry/pigments/results/probability",
@@ -44,50 +44,50 @@ MAP_STACKS = ("entry/pigments/results/probability", "entry/elements/results/para
 
 
 def scan_path(summary: Mapping[str, Any]) -> str:
-    """Return where the scan lay that results were made of, as they say; "" where they do not."""
+    """Return the recorded path of the results' scan; "" if not recorded."""
     settings = summary.get("settings")
     return str((settings.get("source") if isinstance(settings, dict) else "") or summary.get("source") or "")
 
 
 def scan_place(folder: Path, summary: Mapping[str, Any]) -> Path | None:
-    """Return the file or folder of the scan that results were made of, on this machine; None where it is gone."""
-    location = _found(scan_path(summary), folder, shares=False)
+    """Return the path of the results' scan on this machine; None if missing."""
+    location = _locate(scan_path(summary), folder, shares=False)
     return None if location is None else split_location(location)[0]
 
 
 def find_scan(
-    folder: Path, summary: Mapping[str, Any], given: str | None, shape: tuple[int, int], *, asked: bool = False
+    folder: Path, summary: Mapping[str, Any], stated: str | None, shape: tuple[int, int], *, required: bool = False
 ) -> Scan:
-    r"""Open the scan that results were made of.
+    r"""Open the scan of results.
 
     Parameters
     ----------
     folder : Path
         Of the results.
     summary : mapping
-        As of :class:`underpaint.data.maps.Results`.
-    given : str or None
-        Where the user says it is; else it is looked for where it was, and beside the results.
+        See :class:`underpaint.data.maps.Results`.
+    stated : str or None
+        Path given by the user; else the recorded path and the folder of the results are searched.
     shape : (n_row, n_column)
         Of the maps.
-    asked : bool
-        Whether the user asked to open the scan where the results say that it is: only then is a place on another
-        machine (``\\server\share``) looked at, since asking for it tells that machine who asks.
+    required : bool
+        Whether the user requested to open the scan at its recorded path: only then are paths on other machines
+        (``\\server\share``) accessed, since access identifies the user to that machine.
 
     Raises
     ------
     ScanError
-        It is nowhere, cannot be read, or has other pixels.
+        It is missing, cannot be read, or has other pixels.
     """
     settings = summary.get("settings")
     settings = settings if isinstance(settings, dict) else {}
-    told = scan_path(summary)
-    location = given or _found(told, folder, shares=asked)
+    recorded_path = scan_path(summary)
+    location = stated or _locate(recorded_path, folder, shares=required)
     if location is None:
-        what = f"The scan {told} is not there" if told else "The results do not say which scan they are of"
+        problem = f"The scan {recorded_path} is not there" if recorded_path else "The results do not record their scan"
         raise ScanError(
-            f"{what}, so no pixel's spectrum can be shown. Put the file or folder there or beside the results, or say "
-            "where it is: underpaint view --scan FILE."
+            f"{problem}, so no pixel's spectrum can be shown. Put the file or folder there or beside the results, or "
+            "say where it is: underpaint view --scan FILE."
         )
     grid, detector, counts_scale = (settings.get(key) for key in ("shape", "detector", "counts_scale"))
     grid = grid if isinstance(grid, list) and len(grid) == 2 and all(isinstance(size, int) for size in grid) else None
@@ -99,9 +99,9 @@ def find_scan(
             counts_scale=counts_scale if isinstance(counts_scale, int | float) else None,
         )
     except ScanError as error:
-        if given is not None:
+        if stated is not None:
             raise
-        # The reason may quote the file, which need not be a scan: whoever made the results chose it.
+        # The reason may quote the file, which may be of another kind, since the results name it.
         raise ScanError(
             f"The file {location} that the results name cannot be read as a scan; `underpaint info` says why. Put the "
             "right one there or beside the results, or say where it is: underpaint view --scan FILE."
@@ -109,15 +109,16 @@ def find_scan(
     if scan.shape[:2] != shape:
         raise ScanError(
             f"The scan {location} has {scan.shape[0]} rows x {scan.shape[1]} columns, the maps {shape[0]} x {shape[1]}:"
-            " it is another one. Put the right one beside the results, or say where it is: underpaint view --scan FILE."
+            " it is another one. Put the right one next to the results, or say where it is: underpaint view --scan "
+            "FILE."
         )
     return scan
 
 
 def registration_of(folder: Path) -> dict[str, Any] | None:
-    """Return how the photograph was laid over the maps (``how``, ``error_px``, ``matrix``); None where it was not.
+    """Return the registration of the photograph to the maps (``how``, ``error_px``, ``matrix``); None without one.
 
-    A registration that names another photograph than the one that is there does not count.
+    A registration that names another photograph is ignored.
 
     Raises
     ------
@@ -131,16 +132,18 @@ def registration_of(folder: Path) -> dict[str, Any] | None:
         record = dict(json.loads(read_contained_text(folder, PLACE_FILE)))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ScanError(
-            f"Cannot read {path}: {error}. Lay the photograph anew in the viewer; until then the file is left."
+            f"Cannot read {path}: {error}. Register the photograph again in the viewer; until then the file is kept."
         ) from error
     off = record.get("error_px")
     if not isinstance(record.get("how"), str) or not (off is None or isinstance(off, float | int)):
-        raise ScanError(f"Cannot read {path}: it does not say how the photograph was laid. Lay it anew in the viewer.")
+        raise ScanError(
+            f"Cannot read {path}: it has no registration of the photograph. Register it again in the viewer."
+        )
     return record if record.get(PHOTOGRAPH_KEY) in {None, photograph_digest(folder)} else None
 
 
 def photograph_digest(folder: Path) -> str | None:
-    """Return what tells a photograph from another one (SHA-256); None where there is none.
+    """Return the identity of a photograph (SHA-256); None if missing.
 
     Raises
     ------
@@ -155,21 +158,21 @@ def photograph_digest(folder: Path) -> str | None:
         ) from error
 
 
-def carry_over(earlier: Path, new: Path) -> Path | None:
-    """Copy what is the user's own from results to those that will replace them.
+def copy_sidecars(earlier: Path, new: Path) -> Path | None:
+    """Copy the user's files from results to those that will replace them.
 
-    Everything counts as the user's but the files that a run makes: notes, hidden files, a folder under version
-    control, a picture among the maps. Links, pipes and devices are not copied; they are moved at the end.
+    All files are the user's except those that a run makes: notes, hidden files, a folder under version control, a
+    picture among the maps. Links, pipes and devices are not copied but moved at the end.
 
     Parameters
     ----------
     earlier, new : Path
-        Folders of results; where there are no earlier ones, nothing is done.
+        Folders of results; nothing is done without earlier ones.
 
     Returns
     -------
     Path or None
-        Where regions, photograph and its registration were put that lie on maps of another size; None where all fits.
+        Folder of regions, photograph and registration for maps of another size; None if the size is the same.
 
     Raises
     ------
@@ -179,41 +182,41 @@ def carry_over(earlier: Path, new: Path) -> Path | None:
     entries = _of_the_user(earlier)
     shape, names = _map_shape(earlier), _map_names(new)
     fits = not any(entry.name in _OF_THE_MAPS for entry in entries) or (shape is not None and shape == _map_shape(new))
-    aside = None if fits else _aside(earlier, shape)
+    earlier_folder = None if fits else _earlier_name(earlier, shape)
     try:
-        # What lies in the folder itself first: among it may be a file called "earlier".
+        # The folder's own entries first: one may be a file called "earlier".
         for entry in sorted(entries, key=lambda path: len(path.parts)):
-            target = new / _place_of(entry.relative_to(earlier), aside)
-            _copy(entry, _beside(target, new) if _is_made(target, new, names) else target)
+            target = new / _place_of(entry.relative_to(earlier), earlier_folder)
+            _copy(entry, _conflict_name(target, new) if _is_made(target, new, names) else target)
     except OSError as error:
         raise OutputError(
             f"Cannot take regions and photograph along from {earlier}: {error}. Nothing was replaced."
         ) from error
-    return None if aside is None else new / aside
+    return None if earlier_folder is None else new / earlier_folder
 
 
-def take_what_is_left(old: Path, new: Path, aside: str | None) -> None:
-    """Move to new results what users have put into the old ones since :func:`carry_over`, or changed there.
+def move_remaining(old: Path, new: Path, earlier_folder: str | None) -> None:
+    """Move files that users added or changed since :func:`copy_sidecars` to the new results.
 
     Parameters
     ----------
     old, new : Path
         Folders of results; the old one is about to be removed.
-    aside : str or None
-        Name of the folder for what lies on maps of another size.
+    earlier_folder : str or None
+        Name of the folder for files of maps of another size.
 
     Raises
     ------
     OSError
-        It cannot be moved; nothing is lost.
+        A file cannot be moved; nothing is lost.
     """
     names = _map_names(new)
     for entry in _of_the_user(old):
         for file in _files_of(entry):
-            target = new / _place_of(file.relative_to(old), aside)
-            if any(_is_same_file(file, place) for place in (target, _beside(target, new))):
+            target = new / _place_of(file.relative_to(old), earlier_folder)
+            if any(_is_same_file(file, place) for place in (target, _conflict_name(target, new))):
                 continue
-            target = _beside(target, new) if _is_barred(target, new) else target
+            target = _conflict_name(target, new) if _is_barred(target, new) else target
             target.parent.mkdir(parents=True, exist_ok=True)
             if os.path.lexists(target):
                 newer = file.lstat().st_mtime_ns > target.lstat().st_mtime_ns
@@ -222,7 +225,7 @@ def take_what_is_left(old: Path, new: Path, aside: str | None) -> None:
 
 
 def _files_of(entry: Path) -> Iterator[Path]:
-    """Return an entry, or all that lies in a folder at any depth, but folders."""
+    """Return an entry, or all files of a folder at any depth."""
     if entry.is_symlink() or not entry.is_dir():
         yield entry
         return
@@ -230,13 +233,13 @@ def _files_of(entry: Path) -> Iterator[Path]:
         yield from _files_of(below)
 
 
-def _place_of(name: Path, aside: str | None) -> Path:
-    """Return where a user's file goes: those that lie on maps of another size go aside."""
-    return Path(aside) / name if aside is not None and name.parts[0] in _OF_THE_MAPS else name
+def _place_of(name: Path, earlier_folder: str | None) -> Path:
+    """Return the target of a user's file: those for maps of another size go to the earlier folder."""
+    return Path(earlier_folder) / name if earlier_folder is not None and name.parts[0] in _OF_THE_MAPS else name
 
 
-def _beside(target: Path, folder: Path) -> Path:
-    """Return the name of a user's file where a new map has taken its own, or a link stands in the way."""
+def _conflict_name(target: Path, folder: Path) -> Path:
+    """Return the path of a user's file if a new map has its name, or a link is in the way."""
     names = ("earlier", *(f"earlier_{number}" for number in range(2, 10_000)))
     places = (folder / name / target.relative_to(folder) for name in names)
     return next(place for place in places if not _is_barred(place, folder))
@@ -255,7 +258,7 @@ def _free_name(path: Path) -> Path:
 
 
 def _of_the_user(folder: Path) -> list[Path]:
-    """Return what a run has not made: entries of the folder, and of its folders of maps."""
+    """Return entries that no run made, of the folder and its folders of maps."""
     if not folder.is_dir():
         return []
     names = _map_names(folder)
@@ -267,21 +270,21 @@ def _of_the_user(folder: Path) -> list[Path]:
 
 
 def _is_made(path: Path, folder: Path, names: set[str]) -> bool:
-    """Whether a run has made a file of results that hold maps of some names."""
+    """Whether a run made a file of results with maps of some names."""
     if path.is_symlink():
         return False  # wherever it leads
     if path == folder / RESULTS_FILE:
-        return not is_of_others(folder)
+        return not is_foreign(folder)
     if path.parent == folder:
-        return path.name in MADE or is_working_folder(path)
+        return path.name in GENERATED_NAMES or is_working_folder(path)
     in_maps = path.parent.parent == folder and path.parent.name in _FOLDERS
     return in_maps and path.suffix == ".tif" and _map_name(path) in names
 
 
-def is_of_others(folder: Path) -> bool:
+def is_foreign(folder: Path) -> bool:
     """Whether the ``results.h5`` of a folder is an HDF5 file that no run has made, such as a scan of that name."""
     if not (folder / RESULTS_FILE).is_file():
-        return False  # a pipe would never answer
+        return False  # reading a pipe would block
     try:
         with h5py.File(folder / RESULTS_FILE, "r") as file:
             return str(file.attrs.get("creator", "")) != "underpaint"
@@ -294,7 +297,7 @@ def _map_name(path: Path) -> str:
 
 
 def _map_names(folder: Path) -> set[str]:
-    """Return the names of all maps in results; none where they cannot be read, so that nothing counts as made."""
+    """Return the names of all maps in results; none if unreadable, so that all files count as the user's."""
     if not (folder / RESULTS_FILE).is_file():
         return set()
     try:
@@ -304,10 +307,10 @@ def _map_names(folder: Path) -> set[str]:
         return set()
 
 
-def _is_same_file(one: Path, other: Path) -> bool:
+def _is_same_file(file_a: Path, file_b: Path) -> bool:
     """Whether one is a file and the other its copy."""
     try:
-        first, second = one.lstat(), other.lstat()
+        first, second = file_a.lstat(), file_b.lstat()
     except OSError:
         return False
     kinds = stat.S_ISREG(first.st_mode) and stat.S_ISREG(second.st_mode)
@@ -315,7 +318,7 @@ def _is_same_file(one: Path, other: Path) -> bool:
 
 
 def _map_shape(folder: Path) -> tuple[int, int] | None:
-    """Return rows and columns of the maps of results; None where they cannot be read."""
+    """Return rows and columns of the maps of results; None if unreadable."""
     try:
         with open_results_file(folder) as file:
             n_row, n_column = next(file[name].attrs["shape"] for name in MAP_STACKS if name in file)
@@ -324,15 +327,15 @@ def _map_shape(folder: Path) -> tuple[int, int] | None:
         return None
 
 
-def _aside(earlier: Path, shape: tuple[int, int] | None) -> str:
-    """Return a name that is not yet taken for what lies on maps of another size."""
+def _earlier_name(earlier: Path, shape: tuple[int, int] | None) -> str:
+    """Return an unused name of a folder for files of maps of another size."""
     name = "earlier" if shape is None else f"earlier_{shape[0]}x{shape[1]}"
     names = (name, *(f"{name}_{number}" for number in range(2, 10_000)))
-    return next(own for own in names if not os.path.lexists(earlier / own))
+    return next(candidate for candidate in names if not os.path.lexists(earlier / candidate))
 
 
 def _copy(path: Path, target: Path) -> None:
-    """Copy a file, or a folder with its files; links, pipes and devices are left, to be moved at the end."""
+    """Copy a file, or a folder with its files, except links, pipes and devices, which are moved at the end."""
     if _is_same_file(path, target) or is_link(path):
         return
     if path.is_dir():
@@ -345,12 +348,12 @@ def _copy(path: Path, target: Path) -> None:
         shutil.copy2(path, target)
 
 
-def _found(told: str, folder: Path, *, shares: bool) -> str | None:
-    if not told:
+def _locate(recorded_path: str, folder: Path, *, shares: bool) -> str | None:
+    if not recorded_path:
         return None
 
     def is_data(path: Path) -> bool:
-        """Whether a path is a file or folder, which a pipe or a device, whose opening could block for ever, is not."""
+        """Whether a path is a file or folder, not a pipe or device, whose opening could block."""
         if not shares and str(path).startswith(("\\\\", "//")):
             return False
         try:
@@ -359,7 +362,7 @@ def _found(told: str, folder: Path, *, shares: bool) -> str | None:
             return False
         return stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
 
-    path, mark, array = (told, "", "") if is_data(Path(told)) else told.partition("::")
+    path, mark, array = (recorded_path, "", "") if is_data(Path(recorded_path)) else recorded_path.partition("::")
     names = [Path(path), *(base / Path(path).name for base in (folder.parent, folder))]
     suffix = f"{mark}{array}"
     return next((f"{name}{suffix}" for name in names if is_data(name)), None)

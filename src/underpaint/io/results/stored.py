@@ -1,4 +1,4 @@
-"""Maps that lie on disk: filled block by block, read one at a time, so that memory does not grow with their number."""
+"""Maps on disk, written block by block and read one at a time, so that memory does not grow with their number."""
 
 import os
 import threading
@@ -26,7 +26,7 @@ class StoredMaps:
     shape : (int, int, int)
     dtype : dtype
     read : callable
-        Returns the (n_row, n_column) map of an index. The ones read last are kept, 24 MB of them.
+        Returns the (n_row, n_column) map of an index. The last ones are cached, up to 24 MB.
     """
 
     def __init__(self, shape: tuple[int, int, int], dtype: Any, read: Callable[[int], NDArray[Any]]) -> None:
@@ -46,22 +46,22 @@ class StoredMaps:
                 self._kept[index] = self._read(index)
                 self._kept[index].flags.writeable = False
             self._kept.move_to_end(index)
-            found = self._kept[index]
-            while len(self._kept) > 1 and sum(own.nbytes for own in self._kept.values()) > _KEPT_BYTES:
+            image = self._kept[index]
+            while len(self._kept) > 1 and sum(image_kept.nbytes for image_kept in self._kept.values()) > _KEPT_BYTES:
                 self._kept.popitem(last=False)
-        return found
+        return image
 
 
 class BlockStore:
     """Stacks of maps in a folder, one file of plain numbers each, and which blocks of them are finished.
 
-    A block that was put is there, whatever happens to the process afterwards; one that was cut off while it was put
-    counts as never begun. (HDF5 promises nothing of the kind, so that results are put into it once they are whole.)
+    A stored block survives a kill of the process; one that was interrupted counts as not started. (HDF5 does not
+    guarantee this, so results are written to it when complete.)
 
     Parameters
     ----------
     folder : Path
-        Of these files alone; made where it is not there.
+        Folder of only these files; made if missing.
     shape : (int, int)
         Rows and columns of the maps.
     """
@@ -73,8 +73,8 @@ class BlockStore:
     def finished(self) -> set[int]:
         """Return the numbers of the finished blocks."""
         path = self.folder / JOURNAL
-        done = np.frombuffer(path.read_bytes(), np.uint8) if path.is_file() else np.zeros(0, np.uint8)
-        return {int(index) for index in np.flatnonzero(done)}
+        numbers = np.frombuffer(path.read_bytes(), np.uint8) if path.is_file() else np.zeros(0, np.uint8)
+        return {int(index) for index in np.flatnonzero(numbers)}
 
     def put(self, number: int, rows: slice, columns: slice, stacks: Mapping[str, NDArray[Any]]) -> None:
         """Write a block's (n_row, n_column, n_map) values of each stack, then note that it is finished.
@@ -108,7 +108,9 @@ class BlockStore:
         dtype = np.dtype(path.suffix[1:] or "uint8")
         n_pixel = self.shape[0] * self.shape[1]
         if not path.is_file() or path.stat().st_size != n_map * n_pixel * dtype.itemsize:
-            raise ScanError(f"Cannot read {path}: it does not hold {n_map} maps of {self.shape} pixels. Begin again.")
+            raise ScanError(
+                f"Cannot read {path}: it does not contain {n_map} maps of {self.shape} pixels. Start again."
+            )
 
         def read(index: int) -> NDArray[Any]:
             values = np.fromfile(path, dtype, n_pixel, offset=index * n_pixel * dtype.itemsize)
@@ -121,16 +123,16 @@ class BlockStore:
         whole_rows = columns.stop - columns.start == n_column
         maps = np.ascontiguousarray(np.moveaxis(values, 2, 0))
         with _opened(self.folder / f"{name}.{values.dtype.name}") as stream:
-            for index, own in enumerate(maps):
-                for offset, run in enumerate([own.reshape(-1)] if whole_rows else own):
+            for index, image in enumerate(maps):
+                for offset, run in enumerate([image.reshape(-1)] if whole_rows else image):
                     first = (index * n_row + rows.start + offset) * n_column + columns.start
                     stream.seek(first * values.itemsize)
                     stream.write(run.data)
-            _flush(stream)  # before the journal says that it is there, or else a power cut could make that untrue
+            _flush(stream)  # before the journal lists it, since a power cut could otherwise make the journal wrong
 
 
 def _opened(path: Path) -> Any:
-    """Open a file to be written at any place; it is made where it is not there."""
+    """Open a file for random writes; it is made if missing."""
     path.touch()
     return path.open("r+b")
 

@@ -23,7 +23,7 @@ from underpaint.pigments.explain.proposals import MOST_PIGMENTS, less_each_pigme
 from underpaint.pigments.limits import CLAIM
 from underpaint.pigments.limits.exclusion import typical_pigment
 from underpaint.simulate import RandomStratigraphies, StratigraphySampler
-from underpaint.simulate.instrument_inputs import KnownInstrument
+from underpaint.simulate.instrument_inputs import InstrumentConditions
 from underpaint.simulate.labels import labels_shown, present_at
 from underpaint.simulate.outputs import outputs_for
 from underpaint.units import FWHM_PER_SIGMA, MN_K_ALPHA_KEV
@@ -181,9 +181,9 @@ def told_instrument(told: NDArray[np.float32]) -> Instrument | None:
     Parameters
     ----------
     told : (n_input,) array
-        As of :class:`~underpaint.simulate.instrument_inputs.KnownInstrument`.
+        As of :class:`~underpaint.simulate.instrument_inputs.InstrumentConditions`.
     """
-    known = KnownInstrument.of_inputs(told)
+    known = InstrumentConditions.from_inputs(told)
     if known.anode is None:
         return None
     usual = Instrument.model_validate({})

@@ -12,7 +12,7 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.calibrate import calibrate, what_is_known, with_calibration
+from underpaint.calibrate import calibrate, merge_knowledge, with_calibration
 from underpaint.data import Scan
 from underpaint.data.maps import PLACED_PROBABILITY, Place, Results, cohen_kappa, share_present
 from underpaint.elements import fit_elements
@@ -22,7 +22,7 @@ from underpaint.lab.evaluation.scores import auroc, spearman
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import library
 from underpaint.pigments.predict import OnnxModel, identify
-from underpaint.simulate.instrument_inputs import KnownInstrument
+from underpaint.simulate.instrument_inputs import InstrumentConditions
 
 Array = NDArray[np.float64]
 PRESENCE_GROUPS = {"mercury_red": "Hg_L", "copper_green_blue": "Cu_K"}
@@ -48,7 +48,7 @@ class Identified:
 
     scan: Scan
     instrument: Instrument
-    known: KnownInstrument
+    known: InstrumentConditions
     results: Results
 
 
@@ -59,7 +59,7 @@ def identify_scan(source: str, model: str | OnnxModel) -> Identified:
     """
     raw = load(source)
     calibration = calibrate(raw)
-    scan, knowledge = with_calibration(raw, calibration), what_is_known(raw, found=calibration)
+    scan, knowledge = with_calibration(raw, calibration), merge_knowledge(raw, calibration=calibration)
     instrument, known = knowledge.instrument, knowledge.known()
     results = identify(scan, model=model, instrument=known) | fit_elements(scan, instrument=instrument)
     return Identified(scan, instrument, known, results)

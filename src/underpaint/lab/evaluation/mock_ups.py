@@ -18,7 +18,7 @@ from underpaint.physics.forward import emit, render
 from underpaint.physics.materials import library
 from underpaint.pigments.weights import ModelCard
 from underpaint.runtime.progress import Progress
-from underpaint.simulate.instrument_inputs import known_of
+from underpaint.simulate.instrument_inputs import conditions_of
 from underpaint.simulate.labels import labels_shown, pigments_in, present_at
 from underpaint.simulate.mockups import Mockups, paint_mockups
 from underpaint.simulate.outputs import Outputs, outputs_for
@@ -53,7 +53,9 @@ class Painted:
         """Return the counts as they are put to a model."""
         axis, n = self.mockups.axis, len(self.mockups)
         recorded = np.tile(np.asarray([[axis.start_kev, axis.stop_kev]], dtype=np.float32), (n, 1))
-        return Spectra(self.mockups.counts, axis, recorded, np.tile(known_of(self.mockups.instrument).inputs(), (n, 1)))
+        return Spectra(
+            self.mockups.counts, axis, recorded, np.tile(conditions_of(self.mockups.instrument).inputs(), (n, 1))
+        )
 
 
 def painted(plan: TrustPlan, *, lines: bool = False) -> Painted:
@@ -148,7 +150,7 @@ def _labelled(own: Painted, start: "Trained") -> "Library":
     data = labelled_spectra(counts, mockups.axis, present, card, source=mockups.structure)
     if not card.instrument_inputs:
         return data
-    told = known_of(mockups.instrument).inputs(card.instrument_inputs)
+    told = conditions_of(mockups.instrument).inputs(card.instrument_inputs)
     return replace(
         data,
         instrument=np.tile(told, (len(data), 1)),

@@ -27,7 +27,7 @@ from underpaint.lab.evaluation.monte_carlo import Panels, read_panels
 from underpaint.physics.forward import emit, render
 from underpaint.physics.materials import library
 from underpaint.pigments.predict import OnnxModel, open_model
-from underpaint.runtime.progress import Progress, silent
+from underpaint.runtime.progress import Progress, no_progress
 from underpaint.simulate.labels import MODEL_ERROR, element_shares, lines_needed
 
 COUNTS = (1e3, 1e4, 1e5, 1e6)
@@ -108,7 +108,7 @@ def evaluate_monte_carlo(
     ScanError, ModelError
         A folder holds no panels; there is no such model.
     """
-    show = progress or silent
+    show = progress or no_progress
     groups = tuple(group.name for group in library().groups if group.visible)
     panels = [read_panels(folder) for folder in folders]
     truth = _joined([_truth(each, groups) for each in panels])

@@ -33,7 +33,7 @@ from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.predict import OnnxModel, open_model
 from underpaint.pigments.weights import load_card, model_path
 from underpaint.runtime.files import claim_folder, plain, sha256_of, write_json
-from underpaint.runtime.progress import Progress, silent
+from underpaint.runtime.progress import Progress, no_progress
 
 
 class Stages:
@@ -474,7 +474,7 @@ def evaluate_trust(
     path, plan = Path(target), plan or TrustPlan()
     complete = not plan.quick and not inputs.missing
     _refuse_to_shrink(path, complete=complete)
-    suite = Suite(path.with_suffix(".parts"), inputs, plan, progress or silent)
+    suite = Suite(path.with_suffix(".parts"), inputs, plan, progress or no_progress)
     details = suite.run()
     figures = assembled(details)
     record = plain(figures | {"details": details, "about": _about(suite, complete=complete)})

@@ -33,7 +33,7 @@ Network: TypeAlias = DefaultNetwork | XuNetwork | RecurrentNetwork | Autoencoder
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """What has to be known to build a network again.
+    """Parameters to build a network.
 
     Parameters
     ----------
@@ -41,21 +41,21 @@ class NetworkSpec:
         Architecture. "xu2022_root" and "xu2022_unscaled" are the paper's with another transform of the counts, those
         after "layers" that network with another body or head.
     n_bin, n_output : int
-        Bins of the network's axis and names in its answer.
+        Bins of the network's axis and number of its outputs.
     start_kev, bin_kev : float
         Lower border of the first bin and width of the bins, keV.
     folded : bool
         True for a network read from an ONNX file: the exporter has multiplied each batch normalisation that follows a
-        convolution or a linear layer into that layer, so nothing stands in its place. Normalisations that follow an
-        activation stay as they are.
+        convolution or a linear layer into that layer, and it is absent. Normalisations that follow an activation are
+        kept.
     n_instrument, n_quantity : int
-        Numbers told about the instrument, and quantities answered, by a network of layers.
+        Number of instrument inputs and of quantities of a network of layers.
     n_amount, n_edge : int
         Amounts answered by a network of layers, and mass shares that bound their classes.
     families : tuple of str
-        Line families whose areas it is given.
+        Line families whose areas are inputs.
     composition : tuple of n_output / 3 tuples of float
-        What the materials of a network of layers are made of.
+        Composition of the materials of a network of layers.
     """
 
     kind: NetworkKind
@@ -121,7 +121,7 @@ def _layers(spec: NetworkSpec) -> LayersNetwork:
 
 
 def _foldable(network: nn.Module) -> list[tuple[nn.Sequential, str]]:
-    """Find the batch normalisations that the exporter folds: each as the sequence that holds it and its name there."""
+    """Find the batch normalisations that the exporter folds: each with its sequence and its name there."""
     return [
         (sequence, name)
         for sequence in network.modules()

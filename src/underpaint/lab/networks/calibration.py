@@ -1,4 +1,4 @@
-"""Calibration: log-odds and deviations put right against the counts of the spectrum, as the last step of a network."""
+"""Calibration of log-odds and deviations by the counts of the spectrum, the last step of a network."""
 
 import torch
 from torch import Tensor, nn
@@ -8,19 +8,19 @@ LOG10_COUNTS = (3.0, 4.0, 5.0, 6.0)
 
 
 class Calibration(nn.Module):
-    """Scales and shifts each log-odds, and scales each deviation, by what held-out spectra of such counts have shown.
+    """Scales and shifts each log-odds, and scales each deviation, fitted to held-out spectra of similar counts.
 
     Parameters
     ----------
     n_output, n_quantity, n_amount : int
-        Log-odds, quantities and amounts of the network; one log-odds stands for all.
+        Log-odds, quantities and amounts of the network; one log-odds if none are given.
 
     Notes
     -----
-    Platt scaling (J. Platt 1999) for each name and level of counts: a network is surer than it should be where spectra
-    are weak and less sure than it could be where they are strong, and no single temperature serves both. Fresh
-    numbers change nothing. They lie outside the graph of the gradient: training does not see them, and the network
-    uses them only where it answers (evaluation mode).
+    Platt scaling (J. Platt 1999) for each name and level of counts: a network is overconfident for weak spectra and
+    underconfident for strong ones, and no single temperature corrects both. Initial values are the identity. They are
+    outside the gradient's graph: training ignores them, and the network uses them only where it answers (evaluation
+    mode).
     """
 
     log10_counts: Tensor
@@ -42,13 +42,13 @@ class Calibration(nn.Module):
             self.register_buffer("amount_shift", torch.zeros(n_level, n_amount))
 
     def reset(self) -> None:
-        """Change nothing again."""
+        """Reset to the identity."""
         for name, values in self.named_buffers():
             if name != "log10_counts":
                 values.fill_(0.0 if name.endswith("shift") else 1.0)
 
     def amount(self, logits: Tensor, log10_counts: Tensor) -> Tensor:
-        """Return calibrated (n, n_amount, n_edge) log-odds; one scale and shift keep the edges in order.
+        """Return calibrated (n, n_amount, n_edge) log-odds; a common scale and shift preserves the order of the edges.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The default network: counts kept, the recorded range known, about 1.5 million multiply-adds a spectrum."""
+"""The default network: uses total counts and recorded range; about 1.5 million multiply-adds per spectrum."""
 
 import math
 
@@ -10,12 +10,12 @@ from underpaint.lab.networks.memory import channels_last
 _SHAPE_SCALE = 10.0
 _LEVEL_SCALE = 0.2
 TOTAL_CENTRE = math.log10(3e4)
-"""What is taken off the logarithm of the total counts."""
+"""Offset of the logarithm of the total counts."""
 _EDGE_TOLERANCE_BINS = 0.01
 
 
 class Features(nn.Module):
-    """What the default network sees of a spectrum: its shape, its counts, and where it was recorded.
+    """Input transform of the default network: shape of the spectrum, total counts, recorded range.
 
     Parameters
     ----------
@@ -26,8 +26,8 @@ class Features(nn.Module):
 
     Notes
     -----
-    Square roots even out Poisson noise. The shape alone (counts over their total) would enlarge the noise
-    of weak spectra without telling, so the logarithm of the counts stands beside it.
+    Square roots equalise Poisson noise. The shape alone (counts over their total) would hide the noise level of weak
+    spectra, so the logarithm of the counts is added.
     """
 
     lower_kev: Tensor
@@ -46,7 +46,7 @@ class Features(nn.Module):
         Parameters
         ----------
         counts : (n, n_bin) tensor
-            Counts per bin; what lies in bins that were not wholly recorded is ignored.
+            Counts per bin; bins that were not fully recorded are ignored.
         recorded : (n, 2) tensor
             Start and stop of the recorded range, keV.
         """
@@ -59,12 +59,12 @@ class Features(nn.Module):
 
 
 class DefaultNetwork(nn.Module):
-    """Strided convolutions and dense layers beside a linear path that adds evidence bin by bin.
+    """Strided convolutions and dense layers, parallel to a linear path that adds evidence bin by bin.
 
     Parameters
     ----------
     n_bin, n_output : int
-        Bins of the fixed axis and names (groups and members) in the answer.
+        Bins of the fixed axis and outputs (groups and members).
     start_kev, bin_kev : float
         Lower border of the first bin and width of the bins, keV.
 

@@ -18,7 +18,7 @@ _RIDGE, _RIDGE_OF_SHIFTS = 1e-6, 1e-2
 _SHIFT_KEV = 0.03
 """Shift of a peak, by the gain or a shape that differs, of which the ridge thinks nothing."""
 _MODEL_ERROR = 0.02
-_LEAST_VARIANCE = 0.25
+_MIN_VARIANCE = 0.25
 _AREA_SCALE = 0.2
 
 
@@ -53,7 +53,7 @@ class Evidence(nn.Module):
         """Return (n, n_feature) features of (n, n_bin) counts, of order one."""
         area = counts @ self.fit.T
         wrong = _MODEL_ERROR * (counts @ torch.abs(self.fit.T))
-        sigma = torch.sqrt(counts @ (self.fit.T**2) + wrong**2 + _LEAST_VARIANCE)
+        sigma = torch.sqrt(counts @ (self.fit.T**2) + wrong**2 + _MIN_VARIANCE)
         over = area / sigma
         significance = torch.sign(over) * torch.log1p(torch.abs(over))
         return torch.cat((significance, _AREA_SCALE * torch.log1p(area.clamp_min(0.0))), dim=1)

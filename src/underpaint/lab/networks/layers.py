@@ -16,7 +16,7 @@ Body = Literal["attention", "dense", "recurrent"]
 Head = Literal["free", "composition"]
 N_PLACE = 3
 _WIDTH = 64
-_TOLD = 32
+_N_CONDITION = 32
 _HIDDEN, _CODE = 256, 128
 _HEADS = 4
 _KEY = 48
@@ -74,7 +74,7 @@ class LayersNetwork(nn.Module):
         self.features = Features(n_bin, start_kev, bin_kev)
         self.evidence = Evidence(families, n_bin, start_kev, bin_kev) if families else None
         n_area = 0 if self.evidence is None else self.evidence.n_feature
-        self.told = nn.Sequential(nn.Linear(2 * n_instrument + 1, _TOLD), nn.LeakyReLU(0.1))
+        self.told = nn.Sequential(nn.Linear(2 * n_instrument + 1, _N_CONDITION), nn.LeakyReLU(0.1))
         self.stem = nn.Sequential(
             strided_convolution(3, 32, size=9, stride=4),
             strided_convolution(32, 48, size=5, stride=4),
@@ -83,7 +83,7 @@ class LayersNetwork(nn.Module):
         n_token = math.ceil(math.ceil(math.ceil(n_bin / 4) / 4) / 2)
         self.body = _body(body, n_token)
         self.code = nn.Sequential(
-            nn.Linear(_WIDTH * n_token + _TOLD + n_area, _HIDDEN),
+            nn.Linear(_WIDTH * n_token + _N_CONDITION + n_area, _HIDDEN),
             nn.BatchNorm1d(_HIDDEN),
             nn.LeakyReLU(0.1),
             nn.Dropout(0.1),
@@ -128,10 +128,10 @@ class LayersNetwork(nn.Module):
             inside = counts.float().clamp_min(0.0) * features[:, 2]
             areas = () if self.evidence is None else (self.evidence(inside),)
             evidence = self.linear(torch.cat((features.flatten(1), total, *areas), dim=1))
-            known = ~torch.isnan(instrument)
-            told = self.told(torch.cat((torch.nan_to_num(instrument.float()), known.float(), total), dim=1))
+            is_known = ~torch.isnan(instrument)
+            condition = self.told(torch.cat((torch.nan_to_num(instrument.float()), is_known.float(), total), dim=1))
         tokens = self.stem(features.unsqueeze(2)).squeeze(2).transpose(1, 2)
-        code = self.code(torch.cat((self.body(tokens, told).flatten(1), told, *areas), dim=1))
+        code = self.code(torch.cat((self.body(tokens, condition).flatten(1), condition, *areas), dim=1))
         logits = self.presence(code.float(), evidence, self.composition)
         mean, log_sigma = self.quantity(code).float().chunk(2, dim=1)
         sigma = torch.exp(log_sigma.clamp(*_LOG_SIGMA))
@@ -185,19 +185,19 @@ class _Attention(nn.Module):
     def __init__(self, n_token: int) -> None:
         super().__init__()
         self.position = nn.Parameter(0.02 * torch.randn(n_token, _WIDTH))
-        self.told = nn.Linear(_TOLD, _WIDTH)
+        self.told = nn.Linear(_N_CONDITION, _WIDTH)
         self.before, self.after = nn.LayerNorm(_WIDTH), nn.LayerNorm(_WIDTH)
         self.mixed, self.joined = nn.Linear(_WIDTH, 3 * _WIDTH), nn.Linear(_WIDTH, _WIDTH)
         self.each = nn.Sequential(nn.Linear(_WIDTH, 2 * _WIDTH), nn.GELU(), nn.Linear(2 * _WIDTH, _WIDTH))
 
-    def forward(self, tokens: Tensor, told: Tensor) -> Tensor:
-        tokens = tokens + self.position + self.told(told).unsqueeze(1)
+    def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        tokens = tokens + self.position + self.told(condition).unsqueeze(1)
         shape = (-1, tokens.shape[1], _HEADS, _WIDTH // _HEADS)
         query, key, value = (
             part.reshape(shape).transpose(1, 2) for part in _each(self.mixed, self.before(tokens)).chunk(3, dim=2)
         )
-        seen = nn.functional.scaled_dot_product_attention(query, key, value)
-        tokens = tokens + _each(self.joined, seen.transpose(1, 2).flatten(2))
+        attended = nn.functional.scaled_dot_product_attention(query, key, value)
+        tokens = tokens + _each(self.joined, attended.transpose(1, 2).flatten(2))
         return tokens + _each(self.each, self.after(tokens))
 
 
@@ -210,8 +210,8 @@ def _each(layer: nn.Module, tokens: Tensor) -> Tensor:
 class _Dense(nn.Module):
     """The tokens as they are."""
 
-    def forward(self, tokens: Tensor, told: Tensor) -> Tensor:
-        del told
+    def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        del condition
         return tokens
 
 
@@ -220,14 +220,14 @@ class _Recurrent(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.recurrent = nn.GRU(_WIDTH + _TOLD, _WIDTH // 2, batch_first=True, bidirectional=True)
+        self.recurrent = nn.GRU(_WIDTH + _N_CONDITION, _WIDTH // 2, batch_first=True, bidirectional=True)
 
-    def forward(self, tokens: Tensor, told: Tensor) -> Tensor:
-        told = told.unsqueeze(1).expand(-1, tokens.shape[1], -1)
+    def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        condition = condition.unsqueeze(1).expand(-1, tokens.shape[1], -1)
         # rounding to half precision would add up along the tokens
         with torch.autocast(tokens.device.type, enabled=False):
-            seen, _ = self.recurrent(torch.cat((tokens.float(), told.float()), dim=2))
-        return torch.as_tensor(seen)
+            attended, _ = self.recurrent(torch.cat((tokens.float(), condition.float()), dim=2))
+        return torch.as_tensor(attended)
 
 
 def _body(kind: Body, n_token: int) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Xu et al. 2022, run again: its simulation set, virtual mock-ups, training, tables and figures beside the paper's."""
+"""Xu et al. 2022, run again: simulation set, virtual mock-ups, training, tables and figures."""
 
 from underpaint.lab.reproduction.measured import read_mockups
 from underpaint.lab.reproduction.mockups import make_mockups

@@ -1,4 +1,4 @@
-"""Networks fitted and asked: the arms of Table 3, and those that show what its protocol hides."""
+"""Training and evaluation of networks: the arms of Table 3, and additional ones that test its protocol."""
 
 import json
 import time
@@ -38,14 +38,14 @@ COUNTS_SCALE = 1e5
 
 @dataclass(frozen=True)
 class Answers:
-    """What the networks of one arm say about spectra that they were not trained on.
+    """Predictions of the networks of one arm for spectra outside their training.
 
     Parameters
     ----------
     probability, label : lists of (n, n_name) arrays
         One of each per fold, for the paper's eleven pigments.
     learned : list of (n_name,) bool arrays
-        Whether a fold's training held the pigment at all.
+        Whether a fold's training included the pigment.
     seconds : float
         Training, in all calls that it took.
     epochs : int
@@ -60,21 +60,21 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """A pre-trained network with the mock-ups as it sees them.
+class EvaluatedModel:
+    """A pre-trained network with the mock-ups on its energy axis.
 
     Parameters
     ----------
     name : str
-        What its folders are called.
+        Name of its folders.
     starts : sequence of Trained or Path
-        Networks to begin with, in turn by fold.
+        Initial networks by fold, used cyclically.
     mockups : Library
         Counts on the network's axis, labelled with its names.
     in_palette : bool
-        Before it is fine-tuned, read the network's answers knowing that only the paper's pigments were used.
+        Before fine-tuning, restrict the predictions to the paper's pigments.
     open_minded : bool
-        Names that no spectrum of the fine-tuning holds are left as they were, not learned as absent.
+        Outputs without a positive spectrum in fine-tuning are kept, not learned as absent.
     """
 
     name: str
@@ -84,15 +84,15 @@ class Contestant:
     open_minded: bool = False
 
     def start(self, fold: int) -> Trained:
-        """Return the network that a fold begins with."""
+        """Return the initial network of a fold."""
         start = self.starts[fold % len(self.starts)]
         return load_checkpoint(start) if isinstance(start, Path) else start
 
-    def settings(self, plan: Plan, what: str) -> FinetuneSettings:
-        """Return the paper's settings of fine-tuning, for a folder named after the network and what is done."""
+    def settings(self, plan: Plan, label_of_run: str) -> FinetuneSettings:
+        """Return the paper's settings of fine-tuning, for a folder named after the network and the run."""
         return FinetuneSettings(
             library=(Path("mockups"),),
-            out=plan.out / "networks" / f"{self.name}_{what}",
+            out=plan.out / "networks" / f"{self.name}_{label_of_run}",
             kind=self.start(0).card.kind,
             epochs=plan.finetune_epochs,
             dense_epochs=plan.dense_epochs,
@@ -114,7 +114,7 @@ def pretrain(
     folds: int | None = None,
     kind: NetworkKind = "xu2022",
 ) -> tuple[list[Path], Answers]:
-    """Train a network on a simulation set, fold by fold; return checkpoints and answers to its test set.
+    """Train a network on a simulation set, fold by fold; return checkpoints and predictions for its test set.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def pretrain(
     folds : int or None
         Fewer folds than the plan has.
     kind : str
-        The paper's network, or another that is trained as the paper trains its own.
+        The paper's network, or another one trained in the same way.
     """
     settings = pretrain_settings(plan, name, kind)
     test = test_rows(simulated, plan)
@@ -135,12 +135,12 @@ def pretrain(
     n_fold = plan.folds if folds is None else min(folds, plan.folds)
     for fold in range(n_fold):
         progress(f"Training, {name.replace('_', ' ')}", fold, n_fold)
-        own = settings.model_copy(update={"fold": fold, "out": settings.out / f"fold_{fold}"})
-        with timed(own.out) as clock:
-            report = train(own, simulated, network=_reconstructing(own, simulated))
+        fold_settings = settings.model_copy(update={"fold": fold, "out": settings.out / f"fold_{fold}"})
+        with timed(fold_settings.out) as clock:
+            report = train(fold_settings, simulated, network=_reconstructing(fold_settings, simulated))
         epochs += report.epochs
         seconds += clock.seconds
-        checkpoints.append(own.out / "best.ckpt")
+        checkpoints.append(fold_settings.out / "best.ckpt")
         probability.append(of_paper(simulated, answers(report.trained, simulated, test, settings)))
     label = of_paper(simulated, simulated.labels[test]) == 1
     learned = np.ones(label.shape[1], dtype=bool)
@@ -152,7 +152,7 @@ def _reconstructing(settings: TrainSettings, simulated: Library) -> AutoencoderN
     if settings.kind != "autoencoder":
         return None
     rows = np.setdiff1d(np.arange(len(simulated)), _split(simulated, settings).test)
-    claim_folder(settings.out)  # what is written into it now is not the training's, which looks before it begins
+    claim_folder(settings.out)  # files of other origin in the folder; the training checks it before it starts
     return pretrain_autoencoder(simulated, rows, settings.model_copy(update={"out": settings.out / "reconstruction"}))
 
 
@@ -176,26 +176,28 @@ def pretrain_settings(plan: Plan, name: str = "simulation", kind: NetworkKind = 
     )
 
 
-def asked(plan: Plan, contestant: Contestant) -> Answers:
-    """Return what the pre-trained networks say about every mock-up spectrum."""
+def predict_mockups(plan: Plan, contestant: EvaluatedModel) -> Answers:
+    """Return the predictions of the pre-trained networks for every mock-up spectrum."""
     rows = np.arange(len(contestant.mockups))
     settings = contestant.settings(plan, "asked")
     read = read_in_palette if contestant.in_palette else of_paper
-    found = [
+    predictions = [
         read(contestant.mockups, answers(contestant.start(fold), contestant.mockups, rows, settings))
         for fold in range(len(contestant.starts))
     ]
     label = of_paper(contestant.mockups, contestant.mockups.labels) == 1
-    n_fold = len(found)
-    return Answers(found, [label] * n_fold, [np.ones(label.shape[1], dtype=bool)] * n_fold, 0.0, 0)
+    n_fold = len(predictions)
+    return Answers(predictions, [label] * n_fold, [np.ones(label.shape[1], dtype=bool)] * n_fold, 0.0, 0)
 
 
-def finetuned(plan: Plan, contestant: Contestant, what: str, parts: Sequence[Part], progress: Progress) -> Answers:
-    """Fine-tune in the paper's two steps on one side of each part and answer the other."""
+def finetuned(
+    plan: Plan, contestant: EvaluatedModel, label_of_run: str, parts: Sequence[Part], progress: Progress
+) -> Answers:
+    """Fine-tune in the paper's two steps on one half of each split and predict the other."""
     probability, label, learned, seconds, epochs = [], [], [], 0.0, 0
     for number, part in enumerate(parts):
-        progress(f"Fine-tuning {contestant.name}, {what}", number, len(parts))
-        settings = contestant.settings(plan, f"{what}_{number}")
+        progress(f"Fine-tuning {contestant.name}, {label_of_run}", number, len(parts))
+        settings = contestant.settings(plan, f"{label_of_run}_{number}")
         with timed(settings.out) as clock:
             report = finetune(contestant.start(number), settings, _shown(contestant, part.used))
         epochs += report.first.epochs + report.second.epochs
@@ -215,18 +217,18 @@ def of_paper(library: Library, values: NDArray[Any]) -> NDArray[Any]:
 def read_in_palette(library: Library, probability: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the (n, 11) probabilities of the paper's pigments, knowing that no others were used.
 
-    The likeliest of a group's pigments takes the group's probability, the others as much less as they are less likely;
-    a pigment of two groups is no likelier than either.
+    The most probable pigment of a group gets the group's probability, the others are scaled by the same factor; a
+    pigment of two groups gets the smaller probability.
     """
     outputs = paper_outputs()
     member = of_paper(library, probability)
-    found = np.ones_like(member)
-    for name in sorted({name for own in outputs.groups for name in own}):
-        columns = [column for column, own in enumerate(outputs.groups) if name in own]
+    probability_in_palette = np.ones_like(member)
+    for name in sorted({name for group in outputs.groups for name in group}):
+        columns = [column for column, group in enumerate(outputs.groups) if name in group]
         share = member[:, columns] / np.maximum(member[:, columns].max(axis=1, keepdims=True), 1e-9)
-        whole = probability[:, [library.names.index(name)]]
-        found[:, columns] = np.minimum(found[:, columns], whole * share)
-    return found
+        group_probability = probability[:, [library.names.index(name)]]
+        probability_in_palette[:, columns] = np.minimum(probability_in_palette[:, columns], group_probability * share)
+    return probability_in_palette
 
 
 @dataclass
@@ -238,7 +240,7 @@ class Clock:
 
 @contextmanager
 def timed(folder: Path) -> Iterator[Clock]:
-    """Keep the seconds that training in a folder took in all its calls; what was only read again does not count."""
+    """Accumulate the training time of a folder over all calls, without reading of finished results."""
     note, last = folder / "seconds.json", sorted(folder.rglob("last.ckpt"))
     clock = Clock(json.loads(note.read_text("utf-8"))["seconds"] if note.is_file() else 0.0)
     before = {path: path.stat().st_mtime_ns for path in last}
@@ -250,7 +252,7 @@ def timed(folder: Path) -> Iterator[Clock]:
     write_json(note, {"seconds": clock.seconds})
 
 
-def _shown(contestant: Contestant, rows: NDArray[np.int64]) -> Library:
+def _shown(contestant: EvaluatedModel, rows: NDArray[np.int64]) -> Library:
     """Return the spectra that fine-tune, with their labels."""
     names = ("spectra", "recorded", "labels", "counts_needed", "source")
     shown = replace(contestant.mockups, **{name: getattr(contestant.mockups, name)[rows] for name in names})

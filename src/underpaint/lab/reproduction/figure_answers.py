@@ -1,4 +1,4 @@
-"""Networks and the element fit asked about a virtual painting, and the scores of their maps."""
+"""Maps of a virtual painting by networks and the element fit, and their scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.predict import identify
 
 FAMILIES = ("Ca_K", "Cr_K", "Fe_K", "Co_K", "Cu_K", "Zn_K", "As_K", "Hg_L", "Pb_L", "Sn_K")
-"""One line family of each element that the figures' paints and ground hold, but for light ones."""
+"""One line family of each element of the figures' paints and ground, except light ones."""
 BEFORE, AFTER, DEFAULT = "before fine-tuning", "after fine-tuning", "default network"
 THRESHOLD = 0.5
 
@@ -43,12 +43,12 @@ class Networks:
 
 @dataclass(frozen=True)
 class Case:
-    """A painting with its scan and what is said about it; probabilities by network and name."""
+    """A painting with its scan and its probability maps by network and name."""
 
     painting: Painting
     scan: Scan
     elements: Results
-    found: Mapping[str, Mapping[str, Map]]
+    maps: Mapping[str, Mapping[str, Map]]
 
 
 def ask(
@@ -66,37 +66,37 @@ def ask(
     plan, networks : Plan, Networks
         Settings and checkpoints.
     painting, scan : Painting, Scan
-        What was painted, and its scan.
+        The painting and its scan.
     members : sequence of str
-        Those that the default network is asked for by name, not by elementary group.
+        Pigments for which the default network is evaluated by name, not by elementary group.
     """
-    found = {
+    maps = {
         BEFORE: paper_maps(plan, networks.before, scan),
         AFTER: paper_maps(plan, networks.after, scan),
         DEFAULT: default_maps(scan, members=members),
     }
-    # the fit knows the preset alone: nobody is told how a machine departs from it
+    # the fit uses the preset: deviations of the instrument from it are unknown
     elements = fit_elements(scan, families=FAMILIES, instrument=load_instrument(INSTRUMENT))
-    return Case(painting, scan, elements, found)
+    return Case(painting, scan, elements, maps)
 
 
 def paper_maps(plan: Plan, checkpoint: Path, scan: Scan) -> dict[str, Map]:
     """Return the paper's network's probability map of each of its eleven pigments; the scan is on its channels."""
     counts = np.asarray(scan.counts, dtype=np.float32).reshape(scan.n_pixel, -1)
-    found = paper_answers(plan, load_checkpoint(checkpoint), counts).reshape(*scan.shape[:2], -1)
-    return {name: found[:, :, column] for column, name in enumerate(paper_outputs().names)}
+    probabilities = paper_answers(plan, load_checkpoint(checkpoint), counts).reshape(*scan.shape[:2], -1)
+    return {name: probabilities[:, :, column] for column, name in enumerate(paper_outputs().names)}
 
 
 def default_maps(scan: Scan, *, members: Sequence[str] = ()) -> dict[str, Map]:
     """Return the default network's maps: of its groups, and of the paper's pigments the least of a pigment's groups.
 
-    ``members`` are asked for by their own name in place of their groups.
+    ``members`` are evaluated by name in place of their groups.
     """
     maps, outputs = identify(scan), paper_outputs()
-    asked = {
+    labels_of = {
         name: (name,) if name in members else groups for name, groups in zip(outputs.names, outputs.groups, strict=True)
     }
-    pigments = {name: np.min([maps[each] for each in wanted], axis=0) for name, wanted in asked.items()}
+    pigments = {name: np.min([maps[each] for each in labels], axis=0) for name, labels in labels_of.items()}
     return {**{group: maps[group] for group in maps.groups}, **pigments}
 
 
@@ -106,9 +106,9 @@ def map_scores(probability: Map, place: Place, area: NDArray[np.float64]) -> dic
     Parameters
     ----------
     probability : (n_row, n_column) array
-        Answers; NaN counts as no.
+        Probabilities; NaN counts as absent.
     place : (n_row, n_column) int array
-        Where the pigment is; in either layer counts as there, seen or not.
+        Place of the pigment; either layer counts as present, detectable or not.
     area : (n_row, n_column) array
         Net counts of its line, or the lesser of two in units of their 99th percentiles.
 
@@ -118,12 +118,12 @@ def map_scores(probability: Map, place: Place, area: NDArray[np.float64]) -> dic
         ``f1``, ``always_yes_f1``, ``auroc``, ``sensitivity_above``, ``sensitivity_below``, ``false_share`` (of the
         pixels without the pigment) and ``spearman`` of probability against area; None where undefined.
     """
-    there = (place != ABSENT).ravel()
-    own = score(probability.ravel(), there, np.ones(there.size, dtype=bool), THRESHOLD)
+    truth = (place != ABSENT).ravel()
+    scores = score(probability.ravel(), truth, np.ones(truth.size, dtype=bool), THRESHOLD)
     figures = {
-        "f1": own.f1,
-        "always_yes_f1": own.always_yes_f1,
-        "auroc": own.auroc,
+        "f1": scores.f1,
+        "always_yes_f1": scores.always_yes_f1,
+        "auroc": scores.auroc,
         "sensitivity_above": share_over(probability, place == ABOVE),
         "sensitivity_below": share_over(probability, place == BELOW),
         "false_share": share_over(probability, place == ABSENT),
@@ -133,39 +133,41 @@ def map_scores(probability: Map, place: Place, area: NDArray[np.float64]) -> dic
 
 
 def figures_of(case: Case, pigment: str) -> dict[str, Any]:
-    """Return the scores of a pigment's maps, by network, and how many pixels hold it."""
+    """Return the scores of a pigment's maps, by network, and the number of its pixels."""
     families, place = families_of(pigment), place_of(case, pigment)
     area = lesser_area([case.elements[family] for family in families])
     return {
         "families": list(families),
         **{f"n_{name}": int((place == mark).sum()) for name, mark in _MARKS.items()},
-        "networks": {name: map_scores(maps[pigment], place, area) for name, maps in case.found.items()},
+        "networks": {name: map_scores(maps[pigment], place, area) for name, maps in case.maps.items()},
     }
 
 
 def place_of(case: Case, pigment: str) -> Place:
-    """Return where a pigment, or what stands for it in the mock-ups, was painted."""
-    return case.painting.places((pigment, *(own for own, stands_for in MIXED_FROM.items() if stands_for == pigment)))
+    """Return where a pigment, or its substitute in the mock-ups, was painted."""
+    return case.painting.places(
+        (pigment, *(mixture for mixture, stands_for in MIXED_FROM.items() if stands_for == pigment))
+    )
 
 
 def families_of(pigment: str) -> tuple[str, ...]:
     """Return the line family that shows each of a pigment's elements, at most two."""
     outputs = paper_outputs()
-    own = outputs.elements[outputs.names.index(pigment)]
-    return tuple(family for family in own if family in FAMILIES)[:2]
+    families = outputs.elements[outputs.names.index(pigment)]
+    return tuple(family for family in families if family in FAMILIES)[:2]
 
 
-def share_over(probability: Map, where: NDArray[np.bool_]) -> float:
+def share_over(probability: Map, mask: NDArray[np.bool_]) -> float:
     """Return the share of some pixels whose probability exceeds one half; NaN without pixels."""
-    return float((probability[where] > THRESHOLD).mean()) if where.any() else float("nan")
+    return float((probability[mask] > THRESHOLD).mean()) if mask.any() else float("nan")
 
 
 def number(value: float) -> float | None:
-    """Return a value as JSON knows it: None for what is undefined."""
+    """Return a value for JSON: None if undefined."""
     return float(value) if np.isfinite(value) else None
 
 
 def picture(plan: Plan, name: str) -> Path:
-    """Return the path of a figure in the plan's folder, which is made where it is missing."""
+    """Return the path of a figure in the plan's folder, which is made if missing."""
     plan.out.mkdir(parents=True, exist_ok=True)
     return plan.out / f"{name}.png"

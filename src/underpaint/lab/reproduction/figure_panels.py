@@ -1,4 +1,4 @@
-"""Virtual paintings for the figures: what lies where, drawn by code, and its scan."""
+"""Virtual paintings for the figures: their layers, drawn by code, and their scans."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from underpaint.simulate.recipes import figure7_recipe
 AT_ONCE = 256
 BARE = "bare"
 TOP_UM, LOWER_UM, GROUND_UM = (30.0, 100.0), (100.0, 150.0), 175.0
-"""Thicknesses of visible paint, of what it hides and of the ground: within those of the paper's mock-ups."""
+"""Thicknesses of upper paint, lower paint and ground, within those of the paper's mock-ups."""
 N_THICKNESS = 6
 ABSENT, BELOW, ABOVE = 0, 1, 2
-"""What a pixel holds of a pigment: nothing, some in the covered layer alone, some in the uppermost."""
+"""Place of a pigment in a pixel: absent, only in the covered layer, in the uppermost layer."""
 
 Shares = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Painting:
-    """What was painted where, before anybody looks at it.
+    """The painting: paints and thicknesses by pixel.
 
     Parameters
     ----------
@@ -55,11 +55,11 @@ class Painting:
         return [self._stratigraphy(*key) for key in number], index
 
     def places(self, pigments: Sequence[str]) -> NDArray[np.int64]:
-        """Return (n_row, n_column) where any of these pigments lies: ``ABSENT``, ``BELOW`` or ``ABOVE``."""
+        """Return the (n_row, n_column) place of any of these pigments: ``ABSENT``, ``BELOW`` or ``ABOVE``."""
         place = np.full(self.top.shape, ABSENT)
-        for paints, where, mark in ((self.lowers, self.lower, BELOW), (self.tops, self.top, ABOVE)):
+        for paints, mask, mark in ((self.lowers, self.lower, BELOW), (self.tops, self.top, ABOVE)):
             holding = [name for name, shares in paints.items() if set(pigments) & set(shares)]
-            place[np.isin(where, holding)] = mark
+            place[np.isin(mask, holding)] = mark
         return place
 
     def _stratigraphy(self, top: str, top_um: float, lower: str, lower_um: float) -> Stratigraphy:
@@ -78,9 +78,9 @@ def scan_painting(
     Parameters
     ----------
     painting : Painting
-        What lies where.
+        The painting.
     instrument : Instrument
-        The machine that looks.
+        The instrument.
     counts : float
         Mean counts a pixel; the pixels differ as their paints do.
     rng : Generator
@@ -88,7 +88,7 @@ def scan_painting(
     name : str
         The scan's.
     live_time_s : float
-        Seconds a pixel that the counts stand for; noted, not used.
+        Seconds per pixel; recorded, not used.
     """
     stratigraphies, index = painting.stratigraphies()
     expected = expected_spectra(stratigraphies, instrument)

@@ -43,7 +43,7 @@ from underpaint.lab.reproduction.figure_panels import (
     expected_spectra,
     scan_painting,
 )
-from underpaint.lab.reproduction.mockups import INSTRUMENT, machine
+from underpaint.lab.reproduction.mockups import INSTRUMENT, perturbed_instrument
 from underpaint.lab.reproduction.plan import Plan
 from underpaint.physics.forward import ORDERS, Emission, count, emit
 from underpaint.physics.instrument import Instrument, load_instrument
@@ -64,7 +64,7 @@ IRON = "iron_pigment"
 
 
 def figure5(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Map a layered virtual painting, after "Poemes barbares"; a hidden portrait lies under what is seen.
+    """Map a layered virtual painting, after "Poemes barbares"; with a hidden portrait under the visible painting.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def figure5(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     """
     progress("Figure 5: scanning the layered painting", 0, 2)
     painting = layered_painting(*_shrunk(LAYERED_PIXELS, plan))
-    instrument, rng = machine(np.random.default_rng(plan.mockup_seed)), _rng(plan, 5)
+    instrument, rng = perturbed_instrument(np.random.default_rng(plan.mockup_seed)), _rng(plan, 5)
     scan = scan_painting(painting, instrument, plan.counts, rng, "layered_painting", MOCKUP_LIVE_TIME_S)
     progress("Figure 5: asking the networks", 1, 2)
     case = ask(plan, networks, painting, scan)
@@ -88,7 +88,9 @@ def figure6(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     painting = single_layered_painting(*_shrunk(SINGLE_PIXELS, plan))
     rng = _rng(plan, 6)
     counts = plan.counts * SINGLE_LIVE_TIME_S / MOCKUP_LIVE_TIME_S
-    scan = scan_painting(painting, machine(rng), counts, rng, "single_layered_painting", SINGLE_LIVE_TIME_S)
+    scan = scan_painting(
+        painting, perturbed_instrument(rng), counts, rng, "single_layered_painting", SINGLE_LIVE_TIME_S
+    )
     progress("Figure 6: asking the networks", 1, 2)
     case = ask(plan, networks, painting, scan)
     title = f"A virtual painting in one layer, {_size(scan)}, 100 ms a pixel ({counts:,.0f} counts)"
@@ -101,8 +103,8 @@ def figure8(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     Returns
     -------
     dict
-        As figure 5 for vermilion; and ``by_column``: for each bottom strip, and the ground between them, its share of
-        vermilion and the mean probabilities under the one top that has none, and where no top lies.
+        As for figure 5, for vermilion; and ``by_column``: for each bottom strip, and the ground between them, its share
+        of vermilion and the mean probabilities under the one top that has none, and where no top lies.
     """
     progress("Figure 8: scanning the panel", 0, 1)
     case = _panel_case(plan, networks)
@@ -110,7 +112,7 @@ def figure8(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
         Panel("truth of vermilion", place_of(case, "vermilion")),
         Panel("thickness of the top (µm)", case.painting.top_um, is_area=True),
         Panel("Hg L (counts)", case.elements["Hg_L"], is_area=True),
-        *(Panel(f"probability, {name}", maps["vermilion"]) for name, maps in case.found.items()),
+        *(Panel(f"probability, {name}", maps["vermilion"]) for name, maps in case.maps.items()),
     ]
     title = "The virtual panel of Fig. 7: vermilion; % of the dry bottom paint"
     figure = panels(parts, title, columns=3, **_strip_places(case, "vermilion"))
@@ -123,14 +125,14 @@ def figure8(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
 
 
 def figure9(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Map Prussian blue and iron oxide on the virtual panel of Fig. 7, and show where they are seen in vain.
+    """Map Prussian blue and iron oxide on the virtual panel of Fig. 7, with their false positives.
 
     Returns
     -------
     dict
-        As figure 5 for both pigments, and by network ``false_on``: the share of pixels over one half on bare ground,
-        on bottoms without a top (no iron in either), and on the strip of the other pigment. ``iron_pigment`` is what
-        the default network answers in place of both: either.
+        As for figure 5, for both pigments, and by network ``false_on``: the share of pixels over one half on bare
+        ground, on bottoms without a top (no iron in either), and on the strip of the other pigment. ``iron_pigment`` is
+        the default network's output for either of both.
     """
     pigments = ("prussian_blue", "iron_oxide_red")
     progress("Figure 9: scanning the panel", 0, 1)
@@ -139,19 +141,19 @@ def figure9(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     parts = [
         Panel("truth", np.where(blue, 1, np.where(red, 2, 0))),
         Panel("Fe K (counts)", case.elements["Fe_K"], is_area=True),
-        Panel(f"any iron pigment, {DEFAULT}", case.found[DEFAULT][IRON]),
+        Panel(f"any iron pigment, {DEFAULT}", case.maps[DEFAULT][IRON]),
     ]
     for name in pigments:
-        parts += [Panel(f"{_label(name)}, {network}", maps[name]) for network, maps in case.found.items()]
+        parts += [Panel(f"{_label(name)}, {network}", maps[name]) for network, maps in case.maps.items()]
     title = "The virtual panel of Fig. 7: Prussian blue and iron oxide, of which iron alone is seen"
     key = ("truth: neither", *map(_label, pigments))
     save_png(panels(parts, title, columns=3, key=key, **_strip_places(case, None)), picture(plan, "figure9"))
     result: dict[str, Any] = {name: figures_of(case, name) for name in pigments}
-    for name, other in (pigments, pigments[::-1]):
-        for network, maps in case.found.items():
-            result[name]["networks"][network]["false_on"] = _false_on(case, maps[name], other)
+    for name, second in (pigments, pigments[::-1]):
+        for network, maps in case.maps.items():
+            result[name]["networks"][network]["false_on"] = _false_on(case, maps[name], second)
     either = np.where(blue | red, ABOVE, ABSENT)
-    iron = map_scores(case.found[DEFAULT][IRON], either, case.elements["Fe_K"].astype(np.float64))
+    iron = map_scores(case.maps[DEFAULT][IRON], either, case.elements["Fe_K"].astype(np.float64))
     return {**result, IRON: {"networks": {DEFAULT: iron}}, "about": _about(plan, case)}
 
 
@@ -170,7 +172,7 @@ def _case_row(case: Case, pigment: str, networks: Sequence[str]) -> CaseRow:
         families=families,
         areas=tuple(case.elements[family] for family in families),
         place=place_of(case, pigment),
-        probability={network: case.found[network][pigment] for network in networks},
+        probability={network: case.maps[network][pigment] for network in networks},
     )
 
 
@@ -179,7 +181,7 @@ def _panel_case(plan: Plan, networks: Networks) -> Case:
     shrink = 1 if plan.grid_step == 1 else QUICK_SHRINK
     rng = _rng(plan, 7)
     painting = crossed_strips(CELL_PIXELS // shrink, max(GAP_PIXELS // shrink, 1), rng)
-    instrument = machine(np.random.default_rng(plan.mockup_seed))
+    instrument = perturbed_instrument(np.random.default_rng(plan.mockup_seed))
     scan = scan_painting(painting, instrument, plan.counts, rng, "figure_7_panel", MOCKUP_LIVE_TIME_S)
     return ask(plan, networks, painting, scan, members=("prussian_blue", "iron_oxide_red"))
 
@@ -196,52 +198,54 @@ def _strip_places(case: Case, pigment: str | None) -> dict[str, Any]:
 
 
 def _by_column(case: Case, pigment: str) -> dict[str, dict[str, Any]]:
-    """Return mean probabilities by bottom, where no other layer brings the pigment."""
+    """Return mean probabilities by bottom, where no other layer contains the pigment."""
     painting, result = case.painting, {}
     for name in (*painting.lowers, BARE):
-        own = painting.lower == name
+        column_mask = painting.lower == name
         result[name] = {
             "share": float(painting.lowers[name].get(pigment, 0.0)) if name != BARE else 0.0,
             "networks": {
                 network: {
-                    f"under {WITHOUT_VERMILION}": _mean(maps[pigment], own & (painting.top == WITHOUT_VERMILION)),
-                    "without a top": _mean(maps[pigment], own & (painting.top == BARE)),
+                    f"under {WITHOUT_VERMILION}": _mean(
+                        maps[pigment], column_mask & (painting.top == WITHOUT_VERMILION)
+                    ),
+                    "without a top": _mean(maps[pigment], column_mask & (painting.top == BARE)),
                 }
-                for network, maps in case.found.items()
+                for network, maps in case.maps.items()
             },
         }
     return result
 
 
-def _false_on(case: Case, probability: Map, other: str) -> dict[str, float | None]:
+def _false_on(case: Case, probability: Map, absent_pigment: str) -> dict[str, float | None]:
     painting = case.painting
     uncovered, ground = painting.top == BARE, painting.lower == BARE
-    where = {
+    mask = {
         "bare_ground": uncovered & ground,
         "bottom_without_top": uncovered & ~ground,
-        "strip_of_the_other": case.painting.places((other,)) != 0,
+        "strip_of_the_other": case.painting.places((absent_pigment,)) != 0,
     }
-    return {name: number(share_over(probability, pixels)) for name, pixels in where.items()}
+    return {name: number(share_over(probability, pixels)) for name, pixels in mask.items()}
 
 
 def _about(plan: Plan, case: Case) -> dict[str, Any]:
-    laid = case.painting.top_um[case.painting.top != BARE]
+    thickness = case.painting.top_um[case.painting.top != BARE]
     return {
         "virtual": True,
         "pixels": list(case.scan.shape[:2]),
         "mean_counts": float(np.asarray(case.scan.counts.sum(axis=2)).mean()),
-        "thickness_above_um": [float(laid.min()), float(laid.max())],
+        "thickness_above_um": [float(thickness.min()), float(thickness.max())],
         "ground_um": GROUND_UM,
         "seed": plan.mockup_seed,
     }
 
 
-def _mean(probability: Map, where: NDArray[np.bool_]) -> float | None:
-    return number(probability[where].mean()) if where.any() else None
+def _mean(probability: Map, mask: NDArray[np.bool_]) -> float | None:
+    return number(probability[mask].mean()) if mask.any() else None
 
 
-def _middle(where: NDArray[np.bool_]) -> float:
-    return float(np.flatnonzero(where).mean())
+def _middle(mask: NDArray[np.bool_]) -> float:
+    return float(np.flatnonzero(mask).mean())
 
 
 def _label(pigment: str) -> str:
@@ -262,11 +266,11 @@ def _rng(plan: Plan, figure: int) -> np.random.Generator:
 
 
 LINES_KEV = {"Hg": ((9.7, 10.1), (11.4, 12.3)), "Pb": ((10.3, 10.7), (12.1, 13.1))}
-"""Where the L alpha and L beta lines lie, keV."""
+"""Energies of the L alpha and L beta lines, keV."""
 PB_RATIO, HG_RATIO = "Pb L beta/alpha", "Hg L alpha/beta"
 HG_ENHANCED = "Hg L alpha, share excited by fluorescence"
 MIXTURE, MIXTURE_UM = "Bottom 1B", 125.0
-COVER, CONTROL, LARGEST_COVER_UM, N_COVER, N_COVER_QUICK = "vermilion", "zinc_white", 200.0, 41, 9
+COVER, CONTROL, MAX_COVER_UM, N_COVER, N_COVER_QUICK = "vermilion", "zinc_white", 200.0, 41, 9
 OVER_M, CONTROL_OVER_M, OVER_CHALK = "vermilion over M", "zinc white over M", "vermilion over chalk"
 SHOWN_COVER_UM = 30.0
 SHOWN_KEV = (9.2, 13.4)
@@ -276,7 +280,7 @@ Ratios = dict[str, NDArray[np.float64]]
 
 
 def figure10(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Lay vermilion over a paint with lead and mercury, and follow the ratios of their L lines; no network is asked.
+    """Cover a paint with lead and mercury by vermilion, and compute the ratios of their L lines; without a network.
 
     Returns
     -------
@@ -288,7 +292,7 @@ def figure10(plan: Plan, networks: Networks, progress: Progress) -> dict[str, An
     del networks
     progress("Figure 10: vermilion over lead", 0, 1)
     instrument = load_instrument(INSTRUMENT)
-    thickness = np.linspace(0.0, LARGEST_COVER_UM, N_COVER if plan.grid_step == 1 else N_COVER_QUICK)
+    thickness = np.linspace(0.0, MAX_COVER_UM, N_COVER if plan.grid_step == 1 else N_COVER_QUICK)
     stacks = {
         OVER_M: [covered(COVER, each) for each in thickness],
         CONTROL_OVER_M: [covered(CONTROL, each) for each in thickness],
@@ -303,8 +307,8 @@ def figure10(plan: Plan, networks: Networks, progress: Progress) -> dict[str, An
     figure = line_ratios(spectra, curves, "Vermilion over a paint with lead, M: from the forward model (virtual)")
     save_png(figure, picture(plan, "figure10"))
     listed = {
-        name: {ratio: [number(value) for value in values] for ratio, values in own.items()}
-        for name, own in ratios.items()
+        name: {ratio: [number(value) for value in values] for ratio, values in by_case.items()}
+        for name, by_case in ratios.items()
     }
     return {
         "thickness_um": thickness.tolist(),
@@ -313,16 +317,16 @@ def figure10(plan: Plan, networks: Networks, progress: Progress) -> dict[str, An
     }
 
 
-def _growing(ratio: str, found: Mapping[str, Ratios], thickness: NDArray[np.float64], *, logarithmic: bool) -> Curves:
+def _growing(ratio: str, ratios: Mapping[str, Ratios], thickness: NDArray[np.float64], *, logarithmic: bool) -> Curves:
     symbols = ratio.replace("alpha", "α").replace("beta", "β")
-    curves = {name: (thickness, own[ratio]) for name, own in found.items()}
+    curves = {name: (thickness, ratios_of_case[ratio]) for name, ratios_of_case in ratios.items()}
     return Curves(
         f"{symbols} under a growing cover", "thickness of the cover (µm)", "ratio of photons", curves, {}, logarithmic
     )
 
 
 def ratios_of(stratigraphies: Sequence[Stratigraphy], instrument: Instrument) -> Ratios:
-    """Return the (n,) ratios of photons at the detector's window; NaN where the element does not shine."""
+    """Return the (n,) ratios of photons at the detector's window; NaN without photons of the element."""
     emission = emit(stratigraphies, instrument)
     alpha, beta = ({name: _photons(emission, name, windows[which]) for name, windows in LINES_KEV.items()}
                    for which in (0, 1))  # fmt: skip
@@ -335,7 +339,7 @@ def ratios_of(stratigraphies: Sequence[Stratigraphy], instrument: Instrument) ->
 
 
 def covered(cover: str, thickness_um: float, *, mixture: bool = True) -> Stratigraphy:
-    """Return a cover over the mixture with lead (or over the ground at once); thickness 0 leaves it out."""
+    """Return a cover over the mixture with lead (or over the ground at once); thickness 0 omits it."""
     layers: list[Layer] = [Paint({cover: 1.0}).layer(float(thickness_um))] if thickness_um > 0 else []
     if mixture:
         layers.append(figure7_recipe().bottom(MIXTURE, MIXTURE_UM))
@@ -347,18 +351,18 @@ def _photons(
 ) -> NDArray[np.float64]:
     """Return the (n,) photons of an element's L lines inside a window, from all layers."""
     energy = emission.lines.energy_kev
-    own = np.asarray([family == f"{element}_L" for family in emission.lines.family])
-    inside = own & (energy > window_kev[0]) & (energy < window_kev[1])
+    in_family = np.asarray([family == f"{element}_L" for family in emission.lines.family])
+    inside = in_family & (energy > window_kev[0]) & (energy < window_kev[1])
     photons = np.sum([getattr(emission, order) for order in orders], axis=0)
     return np.asarray(photons[:, :, inside].sum(axis=(1, 2)), dtype=np.float64)
 
 
-def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0))
+def _ratio(part: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.divide(part, total, out=np.full(part.shape, np.nan), where=total > 0))
 
 
 def _bare_and_covered(instrument: Instrument, plan: Plan) -> Curves:
-    """Return M alone and under vermilion, both counted for the same time."""
+    """Return M alone and under vermilion, for equal measuring time."""
     expected = expected_spectra([covered(COVER, 0.0), covered(COVER, SHOWN_COVER_UM)], instrument)
     counts = count(expected * plan.counts / expected[0].sum(), rng=np.random.default_rng((plan.mockup_seed, 10)))
     energy = XU_NETWORK_AXIS.energy_kev
@@ -423,8 +427,8 @@ class Sheet:
         """Return the pixels inside an ellipse; points are (across, down)."""
         cosine, sine = np.cos(np.radians(tilt_deg)), np.sin(np.radians(tilt_deg))
         right, low = self.across - centre[0], self.down - centre[1]
-        along, beside = cosine * right + sine * low, cosine * low - sine * right
-        return np.asarray((along / radii[0]) ** 2 + (beside / radii[1]) ** 2 <= 1.0)
+        along, across = cosine * right + sine * low, cosine * low - sine * right
+        return np.asarray((along / radii[0]) ** 2 + (across / radii[1]) ** 2 <= 1.0)
 
     def polygon(self, *corners: Point) -> Mask:
         """Return the pixels inside a polygon (even-odd rule)."""

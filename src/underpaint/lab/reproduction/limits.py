@@ -1,4 +1,4 @@
-"""What the paper's networks cannot see: too little pigment, too few counts, bare ground; and what its choices cost."""
+"""Limits of the paper's networks: too little pigment, too few counts, bare ground; and the effect of its choices."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from underpaint.data import XU_NETWORK_AXIS, EnergyAxis
 from underpaint.display.plot import save_png
 from underpaint.display.plot.paper import Detection, detection_panels
-from underpaint.lab.reproduction.arms import asked, of_paper, pretrain, test_rows
+from underpaint.lab.reproduction.arms import of_paper, predict_mockups, pretrain, test_rows
 from underpaint.lab.reproduction.contestants import default_answers, paper_answers, paper_network
 from underpaint.lab.reproduction.figure_answers import AFTER, BEFORE, DEFAULT, THRESHOLD, Networks
-from underpaint.lab.reproduction.measured import the_mockups
+from underpaint.lab.reproduction.measured import get_mockups
 from underpaint.lab.reproduction.mockups import Mockups
 from underpaint.lab.reproduction.plan import Plan
 from underpaint.lab.reproduction.scoring import over_folds
@@ -36,7 +36,7 @@ from underpaint.simulate.recipes import paper_mixtures
 
 
 def mistakes(plan: Plan, mockups: Mockups, progress: Progress) -> dict[str, Any]:
-    """Return, for each pigment, where it was missed and where it was seen without being there.
+    """Return the false negatives and false positives of each pigment.
 
     Returns
     -------
@@ -46,35 +46,35 @@ def mistakes(plan: Plan, mockups: Mockups, progress: Progress) -> dict[str, Any]
         material and not the pigment. Not a number where no spectrum is of that kind.
     """
     simulated = simulation_set(plan, mockups)
-    _, found = pretrain(plan, simulated, progress)
+    _, answers_simulated = pretrain(plan, simulated, progress)
     pairs = np.asarray(grid_pigments(plan))[test_rows(simulated, plan)]
-    said = np.stack([probability > 0.5 for probability in found.probability])
+    positive = np.stack([probability > 0.5 for probability in answers_simulated.probability])
     return {
-        name: _of_one(name, said[:, :, column], found.label[0][:, column], pairs[:, 0], pairs[:, 1])
+        name: _of_one(name, positive[:, :, column], answers_simulated.label[0][:, column], pairs[:, 0], pairs[:, 1])
         for column, name in enumerate(paper_outputs().names)
     }
 
 
 def _of_one(
     name: str,
-    said: NDArray[np.bool_],
-    there: NDArray[np.bool_],
+    positive: NDArray[np.bool_],
+    truth: NDArray[np.bool_],
     upper: NDArray[np.str_],
     lower: NDArray[np.str_],
 ) -> dict[str, Any]:
     """Return the mistakes about one pigment from (n_fold, n) answers and the (n,) materials of both layers."""
-    top, below = upper == name, there & (upper != name)
+    top, below = upper == name, truth & (upper != name)
     materials = sorted({*upper, *lower} - {name})
     return {
-        "missed_on_top": _share(~said, top),
-        "missed_below": _share(~said, below),
-        "missed_under": {str(each): _share(~said, below & (upper == each)) for each in materials},
-        "said_with": {str(each): _share(said, ~there & ((upper == each) | (lower == each))) for each in materials},
+        "missed_on_top": _share(~positive, top),
+        "missed_below": _share(~positive, below),
+        "missed_under": {str(each): _share(~positive, below & (upper == each)) for each in materials},
+        "said_with": {str(each): _share(positive, ~truth & ((upper == each) | (lower == each))) for each in materials},
     }
 
 
-def _share(answers: NDArray[np.bool_], where: NDArray[np.bool_]) -> float:
-    return float(answers[:, where].mean()) if where.any() else float("nan")
+def _share(answers: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
+    return float(answers[:, mask].mean()) if mask.any() else float("nan")
 
 
 Ask = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -91,7 +91,7 @@ FULL_AXIS = EnergyAxis(XU_NETWORK_AXIS.gain_kev, 0.0, 4095)
 
 def limits(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
     """Return detection limit, false positives, mistakes and ablations; writes ``limits.png`` into ``plan.out``."""
-    mockups = the_mockups(plan)
+    mockups = get_mockups(plan)
     asks: dict[str, Ask] = {
         BEFORE: partial(paper_answers, plan, load_checkpoint(networks.before)),
         AFTER: partial(paper_answers, plan, load_checkpoint(networks.after)),
@@ -133,8 +133,8 @@ def detection_limit(plan: Plan, mockups: Mockups, asks: dict[str, Ask]) -> dict[
             rng = np.random.default_rng((plan.seed, round(100 * seconds)))
             total = plan.counts * seconds / SECONDS[-1]
             counts = count(np.repeat(expected * total, n_draw, axis=0), rng=rng).astype(np.float32)
-            found = {name: ask(counts)[:, column].reshape(-1, n_draw) for name, ask in asks.items()}
-            by_seconds[f"{seconds:g}"] = {name: _band(values) for name, values in found.items()}
+            probabilities = {name: ask(counts)[:, column].reshape(-1, n_draw) for name, ask in asks.items()}
+            by_seconds[f"{seconds:g}"] = {name: _band(values) for name, values in probabilities.items()}
         needed = counts_to_see(samples, "vermilion", mockups.instrument)
         result[cover] = {
             "fraction": FRACTIONS.tolist(),
@@ -146,7 +146,7 @@ def detection_limit(plan: Plan, mockups: Mockups, asks: dict[str, Ask]) -> dict[
 
 
 def false_positives(plan: Plan, mockups: Mockups, asks: dict[str, Ask]) -> dict[str, Any]:
-    """Return the share of answers over one half where the pigment is not, by counts of the whole spectrum.
+    """Return the share of false positives by total counts.
 
     Returns
     -------
@@ -162,7 +162,7 @@ def false_positives(plan: Plan, mockups: Mockups, asks: dict[str, Ask]) -> dict[
     measured = mockups.counts[rows] / mockups.counts[rows].sum(axis=1, keepdims=True)
     cases = {
         "bare_ground": (np.repeat(ground, n_draw, axis=0), np.zeros((n_draw, labels.shape[1]), dtype=bool)),
-        # counts thinned from measured ones: the noise of few counts, whatever is left of that of many
+        # counts thinned from measured ones: the noise of few counts, plus the remaining noise of many
         "mockups": (measured, labels[rows]),
     }
     result: dict[str, Any] = {}
@@ -175,7 +175,7 @@ def false_positives(plan: Plan, mockups: Mockups, asks: dict[str, Ask]) -> dict[
 
 
 def ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Return what the paper's choices change: networks trained on a share of its grid, one fold each.
+    """Return the effect of the paper's choices: networks trained on a share of its grid, one fold each.
 
     Returns
     -------
@@ -194,22 +194,22 @@ def ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
     }
     result = {}
     stratigraphies, contents = study_grid(plan)
-    mockups_on = {axis: the_mockups(plan, axis) for axis in (XU_NETWORK_AXIS, FULL_AXIS)}
+    mockups_on = {axis: get_mockups(plan, axis) for axis in (XU_NETWORK_AXIS, FULL_AXIS)}
     for choice, (kind, axis, with_background, with_counts) in choices.items():
         mockups = mockups_on[axis]
         simulated = simulated_as_in_paper(stratigraphies, contents, mockups, with_background=with_background)
         if with_counts:
             simulated = counted(simulated, plan)
         name = f"ablation_{choice}"
-        checkpoints, own = pretrain(plan, simulated, progress, name=name, folds=1, kind=kind)
-        there = over_folds(asked(plan, paper_network(checkpoints, mockups)))["mean"]
+        checkpoints, answers_simulated = pretrain(plan, simulated, progress, name=name, folds=1, kind=kind)
+        mockup_scores = over_folds(predict_mockups(plan, paper_network(checkpoints, mockups)))["mean"]
         result[choice] = {
-            "f1_simulation": over_folds(own)["mean"]["f1"],
-            "f1_mockups": there["f1"],
-            "auprc_mockups": there["auprc"],
-            "always_yes_f1": there["always_yes"]["f1"],
-            "seconds": round(own.seconds, 1),
-            "epochs": own.epochs,
+            "f1_simulation": over_folds(answers_simulated)["mean"]["f1"],
+            "f1_mockups": mockup_scores["f1"],
+            "auprc_mockups": mockup_scores["auprc"],
+            "always_yes_f1": mockup_scores["always_yes"]["f1"],
+            "seconds": round(answers_simulated.seconds, 1),
+            "epochs": answers_simulated.epochs,
         }
     return result
 
@@ -234,7 +234,7 @@ def _expected(samples: Sequence[Stratigraphy], mockups: Mockups) -> NDArray[np.f
 
 
 def _visible(needed: Sequence[float], counts: float) -> float | None:
-    """Return the mass fraction in per cent from which so many counts show vermilion; None where none of them does."""
+    """Return the mass fraction in per cent from which vermilion is detected at these counts; None if never."""
     falling = np.log(np.asarray(needed))[::-1]
     if falling[0] > np.log(counts):
         return None
@@ -242,8 +242,8 @@ def _visible(needed: Sequence[float], counts: float) -> float | None:
 
 
 def _false(probability: NDArray[np.float32], truth: NDArray[np.bool_]) -> dict[str, Any]:
-    said = (probability > THRESHOLD) & ~truth
-    share = said.sum(axis=0) / np.maximum((~truth).sum(axis=0), 1)
+    positive = (probability > THRESHOLD) & ~truth
+    share = positive.sum(axis=0) / np.maximum((~truth).sum(axis=0), 1)
     by_pigment = dict(zip(paper_outputs().names, share.tolist(), strict=True))
     return {"share": float(share.mean()), "by_pigment": by_pigment}
 
@@ -258,9 +258,11 @@ def _picture(detection: dict[str, Any], title: str) -> Any:
     parts = []
     for cover, row in detection.items():
         place = "not covered" if cover == "none" else f"under {COVER_UM:.0f} µm of {cover}"
-        for seconds, found in row["seconds"].items():
-            curves = {name: np.asarray(band["mean"]) for name, band in found.items()}
-            bands = {name: (np.asarray(band["low"]), np.asarray(band["high"])) for name, band in found.items()}
+        for seconds, limits_of_network in row["seconds"].items():
+            curves = {name: np.asarray(band["mean"]) for name, band in limits_of_network.items()}
+            bands = {
+                name: (np.asarray(band["low"]), np.asarray(band["high"])) for name, band in limits_of_network.items()
+            }
             x = 100.0 * np.asarray(row["fraction"])
             parts.append(Detection(f"{seconds} s a pixel, {place}", x, curves, row["visible_percent"][seconds], bands))
     return detection_panels(parts, title, mark=100.0 * PAPER_FRACTION)

@@ -1,4 +1,4 @@
-"""A user's own mock-ups in place of the virtual ones: a folder of spectra, or a scan, and a table of labels."""
+"""A user's mock-ups in place of the virtual ones: a folder of spectra, or a scan, and a table of labels."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -16,11 +16,11 @@ from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.weights import ModelAxis, load_card
 
 FEWEST = 50
-"""Spectra below which a fifth is too few to fine-tune on."""
+"""Minimum number of spectra, of which a fifth is used for fine-tuning."""
 
 
-def the_mockups(plan: Plan, axis: EnergyAxis = XU_NETWORK_AXIS) -> Mockups:
-    """Return the plan's measured mock-ups, or the virtual ones where it names none."""
+def get_mockups(plan: Plan, axis: EnergyAxis = XU_NETWORK_AXIS) -> Mockups:
+    """Return the plan's measured mock-ups, or the virtual ones by default."""
     if plan.mockups is None or plan.labels is None:
         return make_mockups(plan, axis)
     return read_mockups(plan.mockups, plan.labels, axis)
@@ -43,7 +43,7 @@ def read_mockups(location: str | Path, table: str | Path, axis: EnergyAxis = XU_
     Raises
     ------
     TrainingError
-        The table lacks a column, names a pigment that the paper's network does not answer, or has too few rows.
+        The table lacks a column, names a pigment that is not an output of the paper's network, or has too few rows.
     ScanError, CalibrationError, CoverageError
         The spectra cannot be read, have no energy axis, or do not cover the paper's.
     """
@@ -81,7 +81,7 @@ def _structures(rows: LabelTable) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
 
 
 def _thickness(rows: LabelTable) -> NDArray[np.float64]:
-    """Return (n,) um; NaN where nobody has said."""
+    """Return (n,) um; NaN if unknown."""
     if "thickness_um" not in rows.cells[0]:
         return np.full(len(rows.cells), np.nan)
     return np.asarray(
@@ -105,7 +105,7 @@ def _um(text: str, line: int, rows: LabelTable) -> float:
 
 
 def fingerprint(mockups: Mockups) -> str:
-    """Return what changes when any spectrum, label or thickness of measured mock-ups does."""
+    """Return a digest of the spectra, labels and thicknesses of measured mock-ups."""
     digest = sha256(mockups.counts.tobytes())
     for part in (mockups.top.tolist(), mockups.bottom.tolist(), mockups.top_um.tolist(), mockups.pigments):
         digest.update(repr(part).encode())

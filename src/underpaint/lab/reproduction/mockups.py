@@ -2,11 +2,11 @@
 
 from underpaint.data import XU_NETWORK_AXIS, EnergyAxis
 from underpaint.lab.reproduction.plan import Plan
-from underpaint.simulate.mockups import INSTRUMENT, Mockups, machine, paint_mockups
+from underpaint.simulate.mockups import INSTRUMENT, Mockups, paint_mockups, perturbed_instrument
 
-__all__ = ["INSTRUMENT", "Mockups", "machine", "make_mockups"]
+__all__ = ["INSTRUMENT", "Mockups", "make_mockups", "perturbed_instrument"]
 
 
 def make_mockups(plan: Plan, axis: EnergyAxis = XU_NETWORK_AXIS) -> Mockups:
-    """Paint and measure the virtual mock-ups of a plan; everything is drawn from ``plan.mockup_seed``."""
+    """Paint and measure the virtual mock-ups of a plan; all random values follow from ``plan.mockup_seed``."""
     return paint_mockups(plan.mockup_spectra, plan.counts, plan.mockup_seed, axis)

@@ -35,7 +35,7 @@ class Plan(BaseModel):
 
 
 def quick(out: Path) -> Plan:
-    """Return a plan that takes the same path in a few minutes; its figures mean nothing."""
+    """Return a plan that runs the same steps in a few minutes; its figures are meaningless."""
     return Plan(
         out=out,
         grid_step=83,

@@ -1,4 +1,4 @@
-"""Scores of an arm: by pigment and by elementary group, over folds or pooled, beside the paper's and the baselines."""
+"""Scores of an arm: by pigment and by elementary group, over folds or pooled, with the paper's and the baselines."""
 
 from typing import Any
 
@@ -15,18 +15,18 @@ PAPER_ARMS = ("simulation", "experimental_no_finetune", "experimental_finetune")
 SCORES = ("accuracy", "sensitivity", "f1", "auprc", "ece")
 
 
-def over_folds(found: Answers, arm: str = "") -> dict[str, Any]:
-    """Return the figures of an arm whose folds all know every pigment: mean and spread over the folds.
+def over_folds(answers: Answers, arm: str = "") -> dict[str, Any]:
+    """Return the figures of an arm whose folds include every pigment: mean and spread over the folds.
 
     Returns
     -------
     dict
         ``{pigment: {accuracy, sensitivity, f1, auprc, ece, f1_spread, majority_accuracy, always_yes, paper},
-        "mean": {...}, "groups": {group: {...}, "mean": {...}}}``; the paper's three only where it has the arm.
+        "mean": {...}, "groups": {group: {...}, "mean": {...}}}``; the paper's three only if it has the arm.
     """
     folds = [
         (_with_groups(answer), _with_groups(truth))
-        for answer, truth in zip(found.probability, found.label, strict=True)
+        for answer, truth in zip(answers.probability, answers.label, strict=True)
     ]
     rows = [
         _row([_score(answer[:, column], truth[:, column]) for answer, truth in folds])
@@ -35,35 +35,37 @@ def over_folds(found: Answers, arm: str = "") -> dict[str, Any]:
     return _table(rows, arm)
 
 
-def pooled(found: Answers) -> dict[str, Any]:
-    """Return the figures of an arm that holds something out in turn: its folds pooled, then one score a name.
+def pooled(answers: Answers) -> dict[str, Any]:
+    """Return the figures of an arm with held-out parts: its folds pooled, then one score per output.
 
-    A name counts in the folds whose training held it; what it scores in the others stands under ``not_learned``.
+    An output counts in the folds whose training included it; its scores in the others are under ``not_learned``.
     """
-    answer, truth = (_with_groups(np.concatenate(each)) for each in (found.probability, found.label))
+    answer, truth = (_with_groups(np.concatenate(each)) for each in (answers.probability, answers.label))
     learned = _with_groups(
-        np.concatenate([np.tile(row, (len(label), 1)) for row, label in zip(found.learned, found.label, strict=True)])
+        np.concatenate(
+            [np.tile(row, (len(label), 1)) for row, label in zip(answers.learned, answers.label, strict=True)]
+        )
     )
     rows = []
     for column in range(answer.shape[1]):
-        known = learned[:, column]
-        row = _row([_score(answer[known, column], truth[known, column])])
-        if not known.all():
-            missing = _score(answer[~known, column], truth[~known, column])
+        learned_here = learned[:, column]
+        row = _row([_score(answer[learned_here, column], truth[learned_here, column])])
+        if not learned_here.all():
+            missing = _score(answer[~learned_here, column], truth[~learned_here, column])
             row["not_learned"] = {"sensitivity": missing.sensitivity, "n_positive": missing.n_positive}
         rows.append(row)
     return _table(rows, "")
 
 
 def _with_groups(values: NDArray[Any]) -> NDArray[Any]:
-    """Return (n, n_pigment + n_group): a group's answer is that of its most probable pigment, its truth that of any."""
-    own = paper_outputs().groups
-    members = [[column for column, groups in enumerate(own) if name in groups] for name in group_names()]
+    """Return (n, n_pigment + n_group) values: for a group, those of its most probable pigment, or the truth of any."""
+    group_labels = paper_outputs().groups
+    members = [[column for column, groups in enumerate(group_labels) if name in groups] for name in group_names()]
     return np.concatenate([values, *(values[:, columns].max(axis=1, keepdims=True) for columns in members)], axis=1)
 
 
 def group_names() -> tuple[str, ...]:
-    """Return the elementary groups of the paper's pigments: what the spectrum can tell."""
+    """Return the elementary groups of the paper's pigments, which a spectrum can distinguish."""
     outputs = outputs_for(paper_classes())
     return tuple(name for name, kind in zip(outputs.names, outputs.kinds, strict=True) if kind == "group")
 
@@ -102,6 +104,6 @@ def _mean(figures: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _average(values: list[float]) -> float:
-    """Return the mean of what is defined; NaN where nothing is."""
-    known = [value for value in values if not np.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")
+    """Return the mean of defined values; NaN without any."""
+    finite = [value for value in values if not np.isnan(value)]
+    return float(np.mean(finite)) if finite else float("nan")

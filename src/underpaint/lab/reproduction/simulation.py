@@ -22,7 +22,7 @@ from underpaint.simulate.recipes import paper_classes, paper_grid, paper_stratig
 
 AT_ONCE = 512
 MIXED_FROM = {"verdigris": "emerald_green", "sodium_arsenite": "emerald_green"}
-"""In the mock-ups these two stand for emerald green; in the simulation set they are labelled as nothing."""
+"""In the mock-ups these two replace emerald green; in the simulation set they have no label."""
 
 
 def paper_outputs() -> Outputs:
@@ -36,7 +36,7 @@ def simulation_set(plan: Plan, mockups: Mockups) -> Library:
 
 
 def study_grid(plan: Plan) -> tuple[list[Stratigraphy], list[set[str]]]:
-    """Return a share of the paper's grid with its contents: what ablations and comparisons are trained on."""
+    """Return a share of the paper's grid with its pigments, for ablations and comparisons."""
     return _samples(paper_grid(plan.materials)[:: plan.grid_step * plan.study_step])
 
 
@@ -58,8 +58,8 @@ def simulated_as_in_paper(
     """Return spectra of stratigraphies with the paper's physics, noise-free, on the mock-ups' channels.
 
     Primary and secondary fluorescence alone (as PyMca computes), detector; then the background of the mean measured
-    spectrum (SNIP with the low-statistics filter, Ryan 1988) is added, in the share of the counts that it has there.
-    What was measured here are the mock-ups.
+    spectrum (SNIP with the low-statistics filter, Ryan 1988) is added, with the same share of the counts. The measured
+    spectra are those of the mock-ups.
     """
     instrument, outputs = load_instrument(INSTRUMENT), outputs or paper_outputs()
     parts = []
@@ -76,7 +76,7 @@ def simulated_as_in_paper(
 
 
 def grid_pigments(plan: Plan) -> list[tuple[str, str]]:
-    """Return what each spectrum of the simulation set shows in its upper and its lower layer, as it is labelled."""
+    """Return the labels of the upper and lower layer of each spectrum of the simulation set."""
     return _pigments(paper_grid(plan.materials)[:: plan.grid_step])
 
 

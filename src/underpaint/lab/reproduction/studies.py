@@ -1,4 +1,4 @@
-"""What can be run again, by name; each study writes its files and is found finished by the next call."""
+"""Studies by name; each writes its files, and the next call reuses finished ones."""
 
 import json
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from underpaint.lab.reproduction.arms import finetuned, pretrain
 from underpaint.lab.reproduction.contestants import paper_network
 from underpaint.lab.reproduction.figures import Networks, figure5, figure6, figure8, figure9, figure10
 from underpaint.lab.reproduction.limits import limits
-from underpaint.lab.reproduction.measured import fingerprint, the_mockups
+from underpaint.lab.reproduction.measured import fingerprint, get_mockups
 from underpaint.lab.reproduction.plan import Plan
 from underpaint.lab.reproduction.simulation import simulation_set
 from underpaint.lab.reproduction.tables import arm_rows, comparison, flat_rows, table3, write_json, write_table
-from underpaint.runtime.job import go_on_in
+from underpaint.runtime.job import resume_folder
 from underpaint.runtime.progress import Progress
 
 VIRTUAL = "Every experimental figure is of virtual mock-ups and paintings: the paper's are not public."
@@ -31,7 +31,7 @@ DRAWN: dict[str, Callable[[Plan, Networks, Progress], dict[str, Any]]] = {
 STUDIES = ("table3", *DRAWN, "comparison")
 
 
-def reproduce(what: str, plan: Plan, progress: Progress) -> dict[str, Any]:
+def reproduce(study: str, plan: Plan, progress: Progress) -> dict[str, Any]:
     """Run one study, or ``all``, and write ``NAME.json`` with its tables and pictures into ``plan.out``.
 
     Returns
@@ -44,65 +44,65 @@ def reproduce(what: str, plan: Plan, progress: Progress) -> dict[str, Any]:
     TrainingError
         There is no such study.
     """
-    if what == "all":
+    if study == "all":
         return {name: reproduce(name, plan, progress) for name in STUDIES}
-    if what not in STUDIES:
-        raise TrainingError(f"Cannot reproduce {what!r}; there are all, {', '.join(STUDIES)}.")
+    if study not in STUDIES:
+        raise TrainingError(f"Cannot reproduce {study!r}; there are all, {', '.join(STUDIES)}.")
     keep_to_plan(plan)
-    if what == "table3":
+    if study == "table3":
         result = table3(plan, progress)
-    elif what == "comparison":
+    elif study == "comparison":
         result = {"models": comparison(plan, progress)}
     else:
-        result = DRAWN[what](plan, trained_networks(plan, progress), progress)
+        result = DRAWN[study](plan, trained_networks(plan, progress), progress)
     settings = json.loads(plan.model_dump_json(exclude={"out", "mockups", "labels"}))
     about = {"note": note(plan), "version": __version__, "plan": settings}
     result["about"] = {**result.get("about", {}), **about}
-    write_json(result, plan.out / f"{what}.json")
-    _write_tables(what, result, plan)
+    write_json(result, plan.out / f"{study}.json")
+    _write_tables(study, result, plan)
     return result
 
 
 def keep_to_plan(plan: Plan) -> None:
-    """Write the plan into its folder, or make sure that what is there was begun with the same.
+    """Write the plan into its folder, or check that the folder was started with the same plan.
 
     Raises
     ------
     TrainingError
-        The folder belongs to another plan, or to other spectra or labels: its networks would be mixed up with these.
+        The folder belongs to another plan, or to other spectra or labels: its networks would be confused with these.
     """
-    now = plan.model_dump(mode="json", exclude={"out"})
+    current = plan.model_dump(mode="json", exclude={"out"})
     if plan.mockups is not None:
-        now["contents"] = fingerprint(the_mockups(plan))  # refuses what cannot be used before anything is written
-    go_on_in(plan.out, now, note="plan.json")
+        current["contents"] = fingerprint(get_mockups(plan))  # refuses invalid input before anything is written
+    resume_folder(plan.out, current, note="plan.json")
 
 
 def note(plan: Plan) -> str:
-    """Return what every table says about its mock-ups."""
+    """Return the note on mock-ups for all tables."""
     return VIRTUAL if plan.mockups is None else MEASURED
 
 
 def trained_networks(plan: Plan, progress: Progress) -> Networks:
-    """Return the paper's network of the first fold before and after fine-tuning, trained where it is missing."""
+    """Return the paper's network of the first fold before and after fine-tuning, trained if missing."""
     before, after = (plan.out / "networks" / name for name in ("simulation/fold_0", "paper_network_pixels_0"))
     networks = Networks(before=before / "best.ckpt", after=after / "all" / "best.ckpt")
     # reports are written when a training has ended
     if all((folder / "report.json").is_file() for folder in (before, after)):
         return networks
-    mockups = the_mockups(plan)
+    mockups = get_mockups(plan)
     checkpoints, _ = pretrain(plan, simulation_set(plan, mockups), progress, folds=1)
     paper = paper_network(checkpoints, mockups)
     finetuned(plan, paper, "pixels", random_pixels(len(mockups), plan.seed, 1), progress)
     return networks
 
 
-def _write_tables(what: str, result: dict[str, Any], plan: Plan) -> None:
-    if what == "table3":
+def _write_tables(study: str, result: dict[str, Any], plan: Plan) -> None:
+    if study == "table3":
         title = "Table 3 of Xu et al. 2022, and what it does not show"
         write_table(*arm_rows(result), plan.out / "table3", title=title, note=note(plan))
-    elif what == "comparison":
+    elif study == "comparison":
         title = "Models by the paper's protocol, trained on a share of its grid"
         write_table(*flat_rows(result["models"], "model"), plan.out / "comparison", title=title, note=note(plan))
-    elif what == "limits":
+    elif study == "limits":
         title = "What the paper's choices change"
         write_table(*flat_rows(result["ablation"], "choice"), plan.out / "limits", title=title, note=note(plan))

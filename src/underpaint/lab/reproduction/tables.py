@@ -1,4 +1,4 @@
-"""Results as files: JSON whole, and tables for people as CSV and HTML."""
+"""Results as files: complete JSON, and tables as CSV and HTML."""
 
 import json
 import time
@@ -13,9 +13,9 @@ import numpy as np
 from underpaint.io.results.csv_text import write_csv
 from underpaint.lab.evaluation.parts import families, held_out, random_pixels, thicknesses
 from underpaint.lab.networks import parameter_count
-from underpaint.lab.reproduction.arms import Answers, Contestant, asked, finetuned, pretrain
+from underpaint.lab.reproduction.arms import Answers, EvaluatedModel, finetuned, predict_mockups, pretrain
 from underpaint.lab.reproduction.contestants import default_network, paper_network
-from underpaint.lab.reproduction.measured import the_mockups
+from underpaint.lab.reproduction.measured import get_mockups
 from underpaint.lab.reproduction.mockups import Mockups
 from underpaint.lab.reproduction.plan import Plan
 from underpaint.lab.reproduction.scoring import SCORES, over_folds, pooled
@@ -31,7 +31,7 @@ from underpaint.lab.reproduction.simulation import (
 from underpaint.lab.training import Library, answers
 from underpaint.physics.materials import Stratigraphy, library
 from underpaint.pigments.weights import NetworkKind
-from underpaint.runtime.files import whole_file
+from underpaint.runtime.files import atomic_write
 from underpaint.runtime.progress import Progress
 from underpaint.simulate import outputs_for
 from underpaint.simulate.recipes import paper_grid, paper_layers
@@ -46,10 +46,10 @@ PAPER_SCORES = ("accuracy", "sensitivity", "f1")
 
 
 def write_json(result: dict[str, Any], path: Path) -> None:
-    """Write a result, None for what is undefined; it appears whole or not at all."""
+    """Write a result atomically, None for undefined values."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as part:
-        part.write_text(json.dumps(_known(result), indent=1, allow_nan=False) + "\n", "utf-8")
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(_none_for_nan(result), indent=1, allow_nan=False) + "\n", "utf-8")
 
 
 def write_table(header: Sequence[str], rows: Sequence[Row], path: Path, *, title: str, note: str) -> None:
@@ -58,7 +58,7 @@ def write_table(header: Sequence[str], rows: Sequence[Row], path: Path, *, title
     stream = StringIO()
     write_csv(stream, [header, *cells], line_end="\n")
     for suffix, text in ((".csv", stream.getvalue()), (".html", _page(header, cells, title, note))):
-        with whole_file(path.with_suffix(suffix)) as part:
+        with atomic_write(path.with_suffix(suffix)) as part:
             part.write_text(text, "utf-8")
 
 
@@ -85,12 +85,12 @@ def flat_rows(table: dict[str, dict[str, Any]], first: str) -> tuple[list[str], 
     return [first, *columns], [[name, *(row[column] for column in columns)] for name, row in table.items()]
 
 
-def _known(value: Any) -> Any:
-    """Return a value with None for what is undefined, which JSON has no other word for; long decimals cut."""
+def _none_for_nan(value: Any) -> Any:
+    """Return a value for JSON: None if undefined, with rounded decimals."""
     if isinstance(value, dict):
-        return {str(key): _known(each) for key, each in value.items()}
+        return {str(key): _none_for_nan(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_known(each) for each in value]
+        return [_none_for_nan(each) for each in value]
     if isinstance(value, float):
         return float(f"{value:.5g}") if np.isfinite(value) else None
     return value
@@ -122,14 +122,14 @@ N_SEED = 5
 
 
 def table3(plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Run the arms of Table 3 and those beside it; what was trained is found again by the next call.
+    """Run the arms of Table 3 and the additional ones; the next call reuses trained networks.
 
     Parameters
     ----------
     plan : Plan
         Sizes, epochs, seeds, folder.
     progress : callable
-        Called with what is being done, and how much of it is done.
+        Called with (task, completed, total).
 
     Returns
     -------
@@ -138,36 +138,36 @@ def table3(plan: Plan, progress: Progress) -> dict[str, Any]:
         ``over_folds`` and ``pooled`` describe them.
     """
     progress("Measuring the virtual mock-ups", 0, 1)
-    mockups = the_mockups(plan)
+    mockups = get_mockups(plan)
     progress("Simulating the paper's set", 0, 1)
     simulated = simulation_set(plan, mockups)
     checkpoints, simulation = pretrain(plan, simulated, progress)
     paper, ours = paper_network(checkpoints, mockups), default_network(mockups)
     random = random_pixels(len(mockups), plan.seed, plan.folds)
-    found = {
+    contestants = {
         "simulation": simulation,
-        "experimental_no_finetune": asked(plan, paper),
+        "experimental_no_finetune": predict_mockups(plan, paper),
         "experimental_finetune": finetuned(plan, paper, "pixels", random, progress),
-        "no_finetune_default_network": asked(plan, ours),
+        "no_finetune_default_network": predict_mockups(plan, ours),
         "finetune_default_network": finetuned(plan, ours, "pixels", random, progress),
     }
-    tables = {name: over_folds(each, name) for name, each in found.items()}
-    for what, groups in (("structure", families(mockups)), ("thickness", thicknesses(mockups))):
+    tables = {name: over_folds(each, name) for name, each in contestants.items()}
+    for division, groups in (("structure", families(mockups)), ("thickness", thicknesses(mockups))):
         for contestant in (paper, ours) if groups else ():
-            name = f"{what}_out_{contestant.name}"
-            found[name] = finetuned(plan, contestant, what, held_out(groups, plan.seed), progress)
-            tables[name] = pooled(found[name])
+            name = f"{division}_out_{contestant.name}"
+            contestants[name] = finetuned(plan, contestant, division, held_out(groups, plan.seed), progress)
+            tables[name] = pooled(contestants[name])
     by_seed = seeds(plan, paper, progress)
-    # one fold each: what noise does, and the other reading of the thirteen materials
-    for name, other in _other_sets(plan, simulated, mockups).items():
-        (checkpoint,), found[name] = pretrain(plan, other, progress, name=name, folds=1)
-        tables[name] = over_folds(found[name])
-        there = asked(plan, paper_network([checkpoint], mockups))
-        tables[name.replace("simulation", "no_finetune")] = over_folds(there)
+    # one fold each: the effect of noise, and the other interpretation of the thirteen materials
+    for name, training_set in _other_sets(plan, simulated, mockups).items():
+        (checkpoint,), contestants[name] = pretrain(plan, training_set, progress, name=name, folds=1)
+        tables[name] = over_folds(contestants[name])
+        mockup_scores = predict_mockups(plan, paper_network([checkpoint], mockups))
+        tables[name.replace("simulation", "no_finetune")] = over_folds(mockup_scores)
     about = {
         "seeds": by_seed,
-        "seconds": {name: round(each.seconds, 1) for name, each in found.items()},
-        "epochs": {name: each.epochs for name, each in found.items()},
+        "seconds": {name: round(each.seconds, 1) for name, each in contestants.items()},
+        "epochs": {name: each.epochs for name, each in contestants.items()},
     }
     return {**tables, "about": about}
 
@@ -178,7 +178,7 @@ def _other_sets(plan: Plan, simulated: Library, mockups: Mockups) -> dict[str, L
     return {"simulation_counted": counted(simulated, plan), f"simulation_{materials}": reading}
 
 
-def seeds(plan: Plan, paper: Contestant, progress: Progress) -> dict[str, dict[str, float]]:
+def seeds(plan: Plan, paper: EvaluatedModel, progress: Progress) -> dict[str, dict[str, float]]:
     """Return mean F1 without and with fine-tuning for several perturbations of the mock-ups, on the same test spectra.
 
     The networks stay those that were trained with the background of the first. Measured mock-ups have no seed: empty.
@@ -187,25 +187,25 @@ def seeds(plan: Plan, paper: Contestant, progress: Progress) -> dict[str, dict[s
     if plan.mockups is not None:
         return table
     for seed in range(plan.mockup_seed, plan.mockup_seed + min(N_SEED, plan.folds)):
-        own = plan.model_copy(update={"mockup_seed": seed})
-        mockups = Contestant(paper.name, paper.starts[:1], mockup_library(the_mockups(own)))
+        seed_plan = plan.model_copy(update={"mockup_seed": seed})
+        mockups = EvaluatedModel(paper.name, paper.starts[:1], mockup_library(get_mockups(seed_plan)))
         (part,) = random_pixels(len(mockups.mockups), plan.seed, 1)
-        before = asked(plan, mockups)
+        before = predict_mockups(plan, mockups)
         tested = Answers([before.probability[0][part.tested]], [before.label[0][part.tested]], before.learned, 0.0, 0)
-        what = "pixels" if seed == plan.mockup_seed else f"pixels_seed_{seed}"
-        after = finetuned(plan, mockups, what, [part], progress)
+        key = "pixels" if seed == plan.mockup_seed else f"pixels_seed_{seed}"
+        after = finetuned(plan, mockups, key, [part], progress)
         no, yes = over_folds(tested)["mean"], over_folds(after)["mean"]
         table[str(seed)] = {"no_finetune": no["f1"], "finetune": yes["f1"], "always_yes": yes["always_yes"]["f1"]}
     return table
 
 
-MOST_IN_A_LAYER = 4
+MAX_IN_A_LAYER = 4
 N_PIGMENT = 30
 Samples = tuple[list[Stratigraphy], list[set[str]]]
 
 
 def comparison(plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Train every kind of network on a share of the grid, one fold each, and set them side by side.
+    """Train every kind of network on a share of the grid, one fold each, and compare them.
 
     Returns
     -------
@@ -215,7 +215,7 @@ def comparison(plan: Plan, progress: Progress) -> dict[str, Any]:
         model's own set, and on virtual mock-ups without fine-tuning and after the paper's, one random fifth. Seconds
         are those of training, fine-tuning apart; what trained the default network is not counted here.
     """
-    mockups = the_mockups(plan)
+    mockups = get_mockups(plan)
     grid = simulated_as_in_paper(*study_grid(plan), mockups)
     mixtures = simulated_as_in_paper(*mixed_layers(plan), mockups)
     outputs = outputs_for(thirty_names(), with_groups=False)
@@ -229,9 +229,11 @@ def comparison(plan: Plan, progress: Progress) -> dict[str, Any]:
     }
     table = {}
     for name, (kind, simulated) in sets.items():
-        checkpoints, own = pretrain(plan, simulated, progress, name=f"comparison_{name}", folds=1, kind=kind)
+        checkpoints, answers_simulated = pretrain(
+            plan, simulated, progress, name=f"comparison_{name}", folds=1, kind=kind
+        )
         contestant = paper_network(checkpoints, mockups, name=f"comparison_{name}", of=simulated)
-        table[name] = _row(plan, contestant, mockups, own, progress)
+        table[name] = _row(plan, contestant, mockups, answers_simulated, progress)
     table["default"] = _row(plan, default_network(mockups), mockups, None, progress)
     return table
 
@@ -250,15 +252,15 @@ def mixed_layers(plan: Plan) -> Samples:
 
 
 def thirty_names() -> tuple[str, ...]:
-    """Return the paper's eleven pigments and nineteen more of the library that X-rays show, in its order."""
+    """Return the paper's eleven pigments and nineteen more detectable ones of the library, in its order."""
     paper = list(paper_outputs().names)
     visible = {group.name for group in library().groups if group.visible}
-    others = [each.name for each in library() if each.name not in paper and visible.intersection(each.groups)]
-    return (*paper, *others[: N_PIGMENT - len(paper)])
+    other_names = [each.name for each in library() if each.name not in paper and visible.intersection(each.groups)]
+    return (*paper, *other_names[: N_PIGMENT - len(paper)])
 
 
 def thirty_pigments(plan: Plan) -> Samples:
-    """Return stratigraphies like the paper's, one pigment a layer, drawn from thirty."""
+    """Return stratigraphies like the paper's, one pigment per layer, from thirty pigments."""
     rng = np.random.default_rng((plan.seed, 6))
     samples, contents = [], []
     for *_, top_um, bottom_um in paper_grid(plan.materials)[:: plan.grid_step * plan.study_step]:
@@ -269,29 +271,29 @@ def thirty_pigments(plan: Plan) -> Samples:
 
 
 def _mixture(names: Sequence[str], rng: np.random.Generator) -> dict[str, float]:
-    picked = rng.choice(names, size=int(rng.integers(1, MOST_IN_A_LAYER + 1)), replace=False)
+    picked = rng.choice(names, size=int(rng.integers(1, MAX_IN_A_LAYER + 1)), replace=False)
     return dict(zip(map(str, picked), rng.dirichlet(np.ones(picked.size)).tolist(), strict=True))
 
 
 def _row(
-    plan: Plan, contestant: Contestant, mockups: Mockups, own: Answers | None, progress: Progress
+    plan: Plan, contestant: EvaluatedModel, mockups: Mockups, answers_simulated: Answers | None, progress: Progress
 ) -> dict[str, Any]:
     (part,) = random_pixels(len(mockups), plan.seed, 1)
     after = finetuned(plan, contestant, "pixels", [part], progress)
     return {
         "parameters": parameter_count(contestant.start(0).network),
         "outputs": len(contestant.mockups.names),
-        "seconds": None if own is None else round(own.seconds, 1),
-        "epochs": None if own is None else own.epochs,
+        "seconds": None if answers_simulated is None else round(answers_simulated.seconds, 1),
+        "epochs": None if answers_simulated is None else answers_simulated.epochs,
         "spectra_per_second": _speed(plan, contestant),
-        "f1_simulation": None if own is None else over_folds(own)["mean"]["f1"],
-        "f1_mockups": over_folds(asked(plan, contestant))["mean"]["f1"],
+        "f1_simulation": None if answers_simulated is None else over_folds(answers_simulated)["mean"]["f1"],
+        "f1_mockups": over_folds(predict_mockups(plan, contestant))["mean"]["f1"],
         "f1_finetuned": over_folds(after)["mean"]["f1"],
         "always_yes_f1": over_folds(after)["mean"]["always_yes"]["f1"],
     }
 
 
-def _speed(plan: Plan, contestant: Contestant) -> float:
+def _speed(plan: Plan, contestant: EvaluatedModel) -> float:
     rows = np.arange(min(len(contestant.mockups), 1000))
     trained, settings = contestant.start(0), contestant.settings(plan, "asked")
     answers(trained, contestant.mockups, rows[:64], settings)

@@ -18,10 +18,10 @@ from underpaint.calibrate import (
     Knowledge,
     calibrate,
     calibrated_instrument,
-    what_is_known,
+    merge_knowledge,
     with_calibration,
 )
-from underpaint.data import Scan, sound_spectra
+from underpaint.data import Scan, valid_spectra
 from underpaint.data.maps import split_place
 from underpaint.errors import TrainingError
 from underpaint.lab.training.batches import Batch, Batches
@@ -48,9 +48,9 @@ from underpaint.physics.instrument import Instrument, save_instrument
 from underpaint.physics.materials import load_palette
 from underpaint.pigments.weights import ModelCard
 from underpaint.runtime.files import claim_folder, write_json
-from underpaint.runtime.progress import Progress, silent
+from underpaint.runtime.progress import Progress, no_progress
 from underpaint.simulate import LibrarySettings, outputs_for
-from underpaint.simulate.instrument_inputs import KnownInstrument
+from underpaint.simulate.instrument_inputs import InstrumentConditions
 from underpaint.simulate.randomise import log_uniform, perturbed, random_instrument
 
 _PARTS = ("stem", "head", "code")
@@ -159,7 +159,7 @@ class AdaptReport:
         The network before.
     candidates : mapping of str to Trained
         The network after each way that was tried; "told" is the network as given.
-    told : KnownInstrument
+    told : InstrumentConditions
         What the candidates are told of the instrument, if they are networks of layers.
     instrument : Instrument
         As fitted.
@@ -181,7 +181,7 @@ class AdaptReport:
 
     given: Trained
     candidates: Mapping[str, Trained]
-    told: KnownInstrument
+    told: InstrumentConditions
     instrument: Instrument
     calibration: Calibration
     validation: Mapping[str, float]
@@ -257,8 +257,8 @@ def adapt(
     TrainingError
         The network cannot be trained further, the scan holds no counts, or the folder is that of another adaptation.
     """
-    show, watch = progress or silent, Stopwatch()
-    claim_folder(settings.out, known=(PLAN,))
+    show, watch = progress or no_progress, Stopwatch()
+    claim_folder(settings.out, notes=(PLAN,))
     show("Fitting the instrument", 0, 1)
     start = load_trainable(settings.model)
     _require_known(settings.palette or (), start.card)
@@ -302,12 +302,14 @@ class Fit:
     calibration: Calibration
     base: Instrument | None
 
-    def known(self) -> KnownInstrument:
+    def known(self) -> InstrumentConditions:
         """Return what a network of layers may be told."""
         return self._knowledge().known()
 
     def _knowledge(self, usual: Instrument | None = None) -> Knowledge:
-        return what_is_known(self.scan, given=self.base, found=self.calibration, usual=usual, measured_axis=True)
+        return merge_knowledge(
+            self.scan, user_instrument=self.base, calibration=self.calibration, usual=usual, measured_axis=True
+        )
 
     def machines(self, n: int, seed: int) -> tuple[Instrument, ...]:
         """Draw instruments that the scan may have come from."""
@@ -359,7 +361,7 @@ def scan_spectra(scan: Scan, card: ModelCard, seed: int) -> Library:
 def _sound(scan: Scan, rows: slice) -> NDArray[Any]:
     counts = np.asarray(scan.counts[rows].compute())
     present = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[rows]
-    return np.asarray(counts[present & sound_spectra(counts)])
+    return np.asarray(counts[present & valid_spectra(counts)])
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from underpaint.errors import OutputError, TrainingError
 from underpaint.lab.training.module import inputs_of, quiet
 from underpaint.pigments.predict.model import open_session
 from underpaint.pigments.weights import ModelCard
-from underpaint.runtime.files import put_in_place, working_folder
+from underpaint.runtime.files import publish, working_folder
 
 _TOLERANCE = 1e-4
 _CHECKED_SPECTRA = 33
@@ -69,8 +69,8 @@ def export(network: nn.Module, card: ModelCard, path: str | Path) -> Path:
             _write_onnx(network.cpu().eval(), card, draft)
             check_export(network, card, draft)
             card.write(draft.with_suffix(".json"))
-            put_in_place(draft.with_suffix(".json"), target.with_suffix(".json"))
-            put_in_place(draft, target)
+            publish(draft.with_suffix(".json"), target.with_suffix(".json"))
+            publish(draft, target)
     except OSError as error:
         raise OutputError(
             f"Cannot write the model {target}: {error}. Choose a folder that can be written and has space."

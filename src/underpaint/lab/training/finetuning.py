@@ -31,7 +31,7 @@ from underpaint.lab.training.split import Split, split_by_source
 from underpaint.physics.materials import library as pigments
 from underpaint.pigments.weights import ModelCard, Training
 from underpaint.runtime.files import claim_folder, plain, write_json
-from underpaint.runtime.job import go_on_in
+from underpaint.runtime.job import resume_folder
 
 SIGMAS = 3.0
 """Standard deviations of the area of a key line family, from which a group shows."""
@@ -195,7 +195,7 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
     if start.card.amounts and data.amount is None:
         data = with_amounts_answered(start, data, settings)
     own = settings.model_copy(update={"kind": start.card.kind})
-    claim_folder(own.out, known=("labels.json", "dense/settings.json"))
+    claim_folder(own.out, notes=("labels.json", "dense/settings.json"))
     split = _split(data, own)
     if own.labels is not None:
         _refuse_other_labels(data, own.out)
@@ -261,11 +261,11 @@ def _refuse_other_labels(data: Library, folder: Path) -> None:
     """Refuse to continue on other spectra or labels: what was a test before could be trained on now."""
     total = np.rint(data.spectra.sum(axis=1)).astype(np.int64)
     digest = hashlib.sha256(b"".join(each.tobytes() for each in (data.labels, data.source, total))).hexdigest()
-    go_on_in(
+    resume_folder(
         folder,
         {"spectra_and_labels": digest, "n_spectra": len(data)},
         note="labels.json",
-        known=("dense/settings.json",),
+        markers=("dense/settings.json",),
     )
 
 

@@ -14,7 +14,7 @@ from underpaint.data.maps import split_place
 from underpaint.errors import TrainingError
 from underpaint.lab.training.library import UNKNOWN
 from underpaint.pigments.weights import ModelCard
-from underpaint.runtime.untrusted import MOST_TABLE_BYTES, read_bounded
+from underpaint.runtime.untrusted import MAX_TABLE_BYTES, read_bounded
 
 PIXEL_COLUMNS = ("row", "column", "pigments")
 FILE_COLUMNS = ("file", "pigments")
@@ -102,7 +102,7 @@ def read_label_table(path: Path) -> LabelTable:
         The file cannot be read, lacks a column, holds no row, or has a row that does not fit its first line.
     """
     try:
-        text = read_bounded(path, MOST_TABLE_BYTES, TrainingError).decode("utf-8-sig")
+        text = read_bounded(path, MAX_TABLE_BYTES, TrainingError).decode("utf-8-sig")
         rows = list(_rows(text))
     except (UnicodeDecodeError, csv.Error) as error:
         raise TrainingError(

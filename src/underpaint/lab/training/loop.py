@@ -34,7 +34,7 @@ from underpaint.lab.training.settings import TrainSettings
 from underpaint.lab.training.split import Split, split_by_source
 from underpaint.pigments.weights import ModelCard
 from underpaint.runtime.files import plain, write_json
-from underpaint.runtime.job import go_on_in
+from underpaint.runtime.job import resume_folder
 from underpaint.runtime.progress import Progress
 
 _MAY_CHANGE = ("epochs", "patience", "precision", "calibration")
@@ -307,7 +307,7 @@ def finished(checkpoint: Path | None, settings: TrainSettings) -> bool:
 
 def open_folder(settings: TrainSettings) -> Path:
     """Make the folder, or make sure that it holds a run of the same settings; return its last checkpoint."""
-    go_on_in(settings.out, {key: value for key, value in config_of(settings).items() if key not in _MAY_CHANGE})
+    resume_folder(settings.out, {key: value for key, value in config_of(settings).items() if key not in _MAY_CHANGE})
     for name in ("last.ckpt", "best.ckpt"):
         if (settings.out / name).is_file():
             _read_checkpoint(settings.out / name)  # a damaged one is found before the work, not after it

@@ -31,9 +31,9 @@ from underpaint.lab.training.split import split_by_source
 from underpaint.physics.instrument import Instrument
 from underpaint.pigments.weights import ModelCard
 from underpaint.runtime.files import claim_folder, write_json
-from underpaint.runtime.job import go_on_in
+from underpaint.runtime.job import resume_folder
 from underpaint.runtime.pieces import is_finished
-from underpaint.runtime.progress import Progress, silent
+from underpaint.runtime.progress import Progress, no_progress
 from underpaint.simulate import LibrarySettings, outputs_for, simulate_library
 from underpaint.simulate.instrument_inputs import instrument_inputs
 from underpaint.simulate.jobs import resolved
@@ -64,7 +64,7 @@ class TakenOver:
     fresh: tuple[str, ...]
 
 
-def take_over(start: Trained, card: ModelCard) -> TakenOver:
+def resume_parts(start: Trained, card: ModelCard) -> TakenOver:
     """Build the network of a card with the weights of a trained one; rows of the answers are taken over by name.
 
     Parameters
@@ -326,7 +326,7 @@ def train_own_model(settings: OwnModelSettings, progress: Progress | None = None
         with cannot be trained further.
     """
     _require_visible(settings.palette)
-    show = progress or silent
+    show = progress or no_progress
     watch = Stopwatch()
     show("Opening the network", 0, 1)
     start = load_trainable(settings.start)
@@ -338,7 +338,7 @@ def train_own_model(settings: OwnModelSettings, progress: Progress | None = None
     train_settings = settings.training(settings.name, "training", start.card, sizes)
     split = split_by_source(library.source, seed=settings.seed, validation_share=_VALIDATION_SHARE, test_share=0)
     card = _card(library, train_settings, split.train.size, settings)
-    begun = take_over(start, card)
+    begun = resume_parts(start, card)
     lightning.seed_everything(settings.seed, verbose=False)
     trained = run(begun.network, card, library, split, train_settings, progress=show).trained
     trained = calibrated_rows(trained, library, split.validation, train_settings)
@@ -478,12 +478,12 @@ def planned(
     asked = None if settings.sizes is None else settings.sizes.model_dump()
     if (settings.out / PLAN).is_file():
         request = {**request, **({} if asked is None else {"sizes": asked})}
-        return Sizes.model_validate(go_on_in(settings.out, request, note=PLAN)["sizes"])
-    claim_folder(settings.out, known=(PLAN,))
+        return Sizes.model_validate(resume_folder(settings.out, request, note=PLAN)["sizes"])
+    claim_folder(settings.out, notes=(PLAN,))
     show("Measuring this machine", 0, 1)
     workers = settings.workers or os.cpu_count() or 1
     sizes = settings.sizes or measured_sizes(job, start, settings.minutes, workers, settings.threads)
-    go_on_in(settings.out, {**request, "sizes": sizes.model_dump()}, note=PLAN)
+    resume_folder(settings.out, {**request, "sizes": sizes.model_dump()}, note=PLAN)
     return sizes
 
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from underpaint.errors import TrainingError
 from underpaint.pigments.weights import LayersKind, NetworkKind, PaperKind
-from underpaint.runtime.untrusted import faults_in_words, read_toml
+from underpaint.runtime.untrusted import describe_faults, read_toml
 
 _PAPER: dict[str, Any] = {
     "epochs": 150,
@@ -206,7 +206,7 @@ def _load(path: str | Path, model: type[_Settings]) -> _Settings:
         settings = model.model_validate(read_toml(source, TrainingError, "the training settings"))
     except ValidationError as error:
         raise TrainingError(
-            f"Cannot read the training settings {source}: {faults_in_words(error.errors())}."
+            f"Cannot read the training settings {source}: {describe_faults(error.errors())}."
         ) from error
     folder = source.parent
     paths: dict[str, Any] = {"library": tuple(folder / each for each in settings.library), "out": folder / settings.out}

@@ -1,4 +1,4 @@
-"""What an atom does: edges, lines, yields and cross sections as plain arrays, from xraylib."""
+"""Atomic data: edges, lines, yields and cross sections as arrays, from xraylib."""
 
 from underpaint.physics.atomic.elements import atomic_number, atomic_weight, symbol
 from underpaint.physics.atomic.lines import (

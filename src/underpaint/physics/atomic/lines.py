@@ -1,7 +1,7 @@
-"""Characteristic lines: which there are, where, and how strong within their shell; cross sections and scatter.
+"""Characteristic lines: names, energies and relative intensities within their shell; cross sections and scatter.
 
-The tables hold these for a set of elements and an exciting spectrum, as plain arrays. Photons are scattered at angles,
-with energies spread by the electrons' motion.
+The tables are plain arrays for a set of elements and an exciting spectrum. Scatter depends on the angle; Compton
+scatter is broadened by the momentum of the electrons.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,14 +39,14 @@ OUTER = (
     "O3",
     "O4",
     "O5",
-    # given for some shells as a whole: K-O, L3-O45
+    # tabulated for some shells as a sum: K-O, L3-O45
     "O",
     "O45",
 )
 LOWEST_LINE_KEV = 1.0
 """Softer lines are lost in a centimetre of air and in the detector's window."""
 WEAKEST_RATE = 1e-3
-"""Lines under this share of their shell's emission are left out."""
+"""Lines with a smaller share of their shell's emission are omitted."""
 MERGED_WITHIN_KEV = 0.02
 """Lines of one shell closer than this act as one: a tenth of the best resolution of a silicon detector."""
 
@@ -59,7 +59,7 @@ class LineTable:
     ----------
     atomic_number : int array
     name : tuple of str
-        IUPAC name with the element: ``Fe-KL3``. Merged lines bear the strongest one's name.
+        IUPAC name with the element: ``Fe-KL3``. Merged lines have the name of the strongest one.
     family : tuple of str
         Element and main shell: ``Fe_K``, ``Pb_L``.
     shell : int array
@@ -203,7 +203,7 @@ def line_labels(families: Iterable[str], excitation_kev: float = 40.0) -> Mappin
     Parameters
     ----------
     families : iterable of str
-        ``Fe_K``, ``Pb_L``; names that are no line family are left out.
+        ``Fe_K``, ``Pb_L``; other names are ignored.
     excitation_kev : float
         Energy that excites, keV.
 
@@ -216,12 +216,12 @@ def line_labels(families: Iterable[str], excitation_kev: float = 40.0) -> Mappin
     second: dict[str, float] = {}
     for family in families:
         element, _, shell = family.partition("_")
-        found = _strongest(element, shell, excitation_kev)
-        if not found or shell not in _GREEK:
+        line = _strongest(element, shell, excitation_kev)
+        if not line or shell not in _GREEK:
             continue
-        first[f"{element} {_GREEK[shell]}"] = found[0]
-        if len(found) > 1 and shell in _SECOND:
-            second[f"{element} {_SECOND[shell]}"] = found[1]
+        first[f"{element} {_GREEK[shell]}"] = line[0]
+        if len(line) > 1 and shell in _SECOND:
+            second[f"{element} {_SECOND[shell]}"] = line[1]
     return {**first, **second}
 
 
@@ -237,13 +237,13 @@ def _strongest(element: str, shell: str, excitation_kev: float) -> list[float]:
     above = (energy > energy[top] + _APART_KEV) & (share > _SECOND_SHARE * share[top])
     if not above.any():
         return [float(energy[top])]
-    other = int(np.argmax(np.where(above, share, 0.0)))
-    return [float(energy[top]), float(energy[other])]
+    strongest = int(np.argmax(np.where(above, share, 0.0)))
+    return [float(energy[top]), float(energy[strongest])]
 
 
 Array = NDArray[np.float64]
 LOWEST_KEV = 0.1
-"""xraylib's tables begin here."""
+"""Lowest energy of xraylib's tables."""
 FIRST_KISSEL = 13
 """Lighter elements have no Kissel cross sections at the energies of a tube; plain ones are right for them."""
 HEAVIEST = 92
@@ -252,7 +252,7 @@ HEAVIEST = 92
 
 @dataclass(frozen=True)
 class AtomicTables:
-    """What the transport needs to know of atoms; any source of data will do.
+    """Atomic data that the transport needs, from any source.
 
     Parameters
     ----------
@@ -290,7 +290,7 @@ def atomic_tables(elements: Sequence[str], energy_kev: Array) -> AtomicTables:
     Raises
     ------
     SampleError
-        An element lies beyond uranium, where the tables end.
+        An element is heavier than uranium, the last one of the tables.
     """
     beyond = [name for name in elements if atomic_number(name) > HEAVIEST]
     if beyond:
@@ -364,7 +364,7 @@ HIGHEST_NUMBER = 92
 HIGHEST_MOMENTUM = 100.0
 """Biggs 1975 tabulates profiles up to this momentum, atomic units."""
 PROFILE_RANK = 5
-"""Profiles that all elements' are mixed from; five leave 1 % of any element's electrons misplaced at most."""
+"""Number of basis profiles; five reproduce the profile of every element with at most 1 % of its electrons misplaced."""
 
 
 def compton_energy(energy_kev: Array, angle_deg: float) -> Array:

@@ -1,4 +1,4 @@
-"""Sample and instrument -> expected spectrum; the only place where photons are counted out."""
+"""Forward model: expected spectrum of a sample and an instrument."""
 
 from underpaint.physics.forward.breakdown import depth_of_origin
 from underpaint.physics.forward.emission import ORDERS, SCATTER, Emission

@@ -1,4 +1,4 @@
-"""One spectrum taken apart: by line family, layer of origin, order and kind of scatter."""
+"""Contributions to a spectrum by line family, layer of origin, order and kind of scatter."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from underpaint.physics.materials import Stratigraphy
 Numbers = NDArray[np.float64]
 Key = TypeVar("Key", bound=Hashable)
 SCATTERED = "scatter"
-"""Stands for the element and the layer of scattered tube radiation."""
+"""Element and layer of scattered tube radiation."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Breakdown:
     spectra : (n_part, n_channel) array
         Expected counts of each part.
     total : (n_channel,) array
-        Expected counts of the whole, rendered on its own.
+        Expected counts of the full spectrum, rendered separately.
     """
 
     axis: EnergyAxis
@@ -85,13 +85,13 @@ class Breakdown:
 
     def by_layer(self) -> dict[int | None, Numbers]:
         """Return the (n_channel,) spectra of each layer from the surface down, that of scatter (None) last."""
-        found = self._by(lambda part: part.layer)
-        return dict(sorted(found.items(), key=lambda item: (item[0] is None, item[0] or 0)))
+        spectra = self._by(lambda part: part.layer)
+        return dict(sorted(spectra.items(), key=lambda item: (item[0] is None, item[0] or 0)))
 
     def by_order(self) -> dict[str, Numbers]:
         """Return the (n_channel,) spectra of each order of fluorescence and each kind of scatter."""
-        found = self._by(lambda part: part.order)
-        return {name: found[name] for name in (*ORDERS, *SCATTER) if name in found}
+        spectra = self._by(lambda part: part.order)
+        return {name: spectra[name] for name in (*ORDERS, *SCATTER) if name in spectra}
 
     def scaled(self, counts: float) -> "Breakdown":
         """Return the same for a spectrum with ``counts`` detected counts in all.
@@ -110,8 +110,8 @@ class Breakdown:
     def _by(self, key: Callable[[Part], Key]) -> dict[Key, Numbers]:
         keys = [key(part) for part in self.parts]
         sums = {
-            own: self.spectra[[index for index, other in enumerate(keys) if other == own]].sum(axis=0)
-            for own in dict.fromkeys(keys)
+            label: self.spectra[[index for index, entry in enumerate(keys) if entry == label]].sum(axis=0)
+            for label in dict.fromkeys(keys)
         }
         return dict(sorted(sums.items(), key=lambda item: -float(item[1].sum())))
 
@@ -124,14 +124,14 @@ def breakdown(
     axis: EnergyAxis | None = None,
     detail: Detail | None = None,
 ) -> Breakdown:
-    """Take the spectrum of a stratigraphy apart.
+    """Compute the contributions to the spectrum of a stratigraphy.
 
     Parameters
     ----------
     stratigraphy : Stratigraphy
     instrument : Instrument
     counts : float, optional
-        Detected counts of the whole spectrum; by default the scale of ``Emission``.
+        Total detected counts; by default on the scale of ``Emission``.
     axis : EnergyAxis, optional
         By default the detector's channels.
     detail : Detail, optional
@@ -140,8 +140,8 @@ def breakdown(
     Returns
     -------
     Breakdown
-        Line family by layer by order, then coherent, Compton and multiple scatter. Parts without photons are left
-        out. Pile-up is not in it: it mixes the parts.
+        Line families by layer and order, then coherent, Compton and multiple scatter. Contributions without photons are
+        omitted. Pile-up is not included, since it mixes the contributions.
 
     Raises
     ------
@@ -152,16 +152,16 @@ def breakdown(
     parts, masked = _parts(emission)
     axis = axis_of(instrument.detector) if axis is None else axis
     spectra = np.asarray(render(masked, instrument.detector, axis), dtype=np.float64)
-    whole = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)[0]
+    spectrum = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)[0]
     detected = spectra.sum(axis=1)
-    counted = tuple(replace(part, counts=float(own)) for part, own in zip(parts, detected, strict=True))
+    counted = tuple(replace(part, counts=float(share)) for part, share in zip(parts, detected, strict=True))
     names = tuple(layer.name or f"layer {depth}" for depth, layer in enumerate(stratigraphy.layers, start=1))
-    result = Breakdown(axis, names, counted, spectra, whole)
+    result = Breakdown(axis, names, counted, spectra, spectrum)
     return result if counts is None else result.scaled(counts)
 
 
 def _parts(emission: Emission) -> tuple[list[Part], Emission]:
-    """Return the parts, and an emission in which each part is a sample of its own."""
+    """Return the contributions, and an emission with one sample for each of them."""
     family = np.asarray(emission.lines.family)
     parts: list[Part] = []
     rows: dict[str, list[Numbers]] = {name: [] for name in ("lines", *SCATTER)}
@@ -170,9 +170,9 @@ def _parts(emission: Emission) -> tuple[list[Part], Emission]:
     for order in ORDERS:
         for layer, photons in enumerate(getattr(emission, order)[0]):
             for name in dict.fromkeys(family[photons > 0].tolist()):
-                own = np.where(family == name, photons, 0.0)
-                parts.append(Part(name, layer, order, float(own.sum()), 0.0))
-                _append(rows, blank, "lines", own)
+                contribution = np.where(family == name, photons, 0.0)
+                parts.append(Part(name, layer, order, float(contribution.sum()), 0.0))
+                _append(rows, blank, "lines", contribution)
     for kind in SCATTER:
         photons = getattr(emission, kind)[0]
         if photons.any():
@@ -185,12 +185,12 @@ def _parts(emission: Emission) -> tuple[list[Part], Emission]:
 
 
 def _append(rows: dict[str, list[Numbers]], blank: dict[str, Numbers], kind: str, photons: Numbers) -> None:
-    for name, found in rows.items():
-        found.append(photons if name == kind else blank[name])
+    for name, spectrum in rows.items():
+        spectrum.append(photons if name == kind else blank[name])
 
 
 SLICES = 24
-"""Slices a layer between whose faces the origin is interpolated."""
+"""Number of slices per layer; the depth of origin is interpolated between their faces."""
 
 
 @dataclass(frozen=True)
@@ -202,8 +202,8 @@ class Origin:
     lines : LineTable
         n_line lines.
     share : (n_layer, n_line) array
-        Share of a line's photons that each layer sends, from the surface down; columns sum to one, or are zero where
-        the line is not there.
+        Share of a line's photons that each layer emits, from the surface down; columns sum to one, or to zero for an
+        absent line.
     depth_um : (n_face,) array
         Depths, um, of the faces of thin slices; zero first.
     above : (n_face, n_line) array
@@ -216,7 +216,7 @@ class Origin:
     above: Numbers
 
     def information_depth_um(self, share: float = 0.95) -> Numbers:
-        """Return the (n_line,) depths, um, above which a share of each line's photons comes from; NaN without any.
+        """Return the (n_line,) depths, um, above which a share of each line's photons originates; NaN for absent lines.
 
         Raises
         ------
@@ -234,8 +234,8 @@ class Origin:
 def depth_of_origin(stratigraphy: Stratigraphy, instrument: Instrument) -> Origin:
     """Return the depth of origin of every line: all orders, absorption on the way out included.
 
-    Each layer is cut into slices, which changes nothing for the primary and little for the enhancement; what a slice
-    sends is what comes from its depth.
+    Each layer is cut into slices, which leaves the primary fluorescence unchanged and the enhancement nearly so. The
+    emission of a slice is that of its depth.
 
     Raises
     ------

@@ -13,41 +13,42 @@ from underpaint.physics.forward.ordinates import COSINES, SHARES, cell_shares
 from underpaint.physics.forward.stack import Array
 
 SERIES_BELOW = 0.03
-"""Below this optical depth the share kept comes from its series, 2e-7 off, where the formula would cancel."""
+"""Below this optical depth the absorbed share is computed from its series (error 2e-7), since the formula loses
+precision."""
 DEEPEST = 40.0
-"""Beyond this optical depth nothing is told from nothing: 4e-18 are left. Smaller numbers, and products of them, would
-be subnormal in single precision, with which processors reckon a hundred times more slowly."""
+"""Optical depths are limited to this value, a transmission of 4e-18. Smaller transmissions and their products would be
+subnormal in single precision, which slows processors down a hundredfold."""
 DEEPEST_LAYER = 24.0
-"""The same for one layer, where one minus it counts and 4e-11 of one is told from nothing by no figure."""
+"""The same for one layer, where only one minus the transmission matters and 4e-11 is negligible."""
 FAINTEST_LIGHT = 1e-30
 """Photons that are everywhere, so that none of the sweep's products becomes subnormal."""
-SMALLEST_DEPTH = 1e-12
-"""Stands for no depth at all where one divides by it."""
+MIN_DEPTH = 1e-12
+"""Smallest depth, to avoid division by zero."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """What light of some energies meets in the cells. Tracks are per g/cm2 of the cell and photon.
+    """Attenuation of radiation of some energies in the cells. Tracks are per photon and g/cm2 of the cell.
 
     Parameters
     ----------
     areal : (n, c, 1) array
         Areal density of a cell, g/cm2.
-    passed : (n, c, k, m) array
+    transmission : (n, c, k, m) array
         Transmission of a cell in a direction.
-    left : (n, c, k, m) array
-        Share of the photons born evenly in a cell, in a direction, that leave it.
+    escape : (n, c, k, m) array
+        Share of photons emitted uniformly in a cell, by direction, that leave it.
     track : (n, c, k, m) array
         Mean track of a photon that enters the cell.
-    own : (n, c, k, m) array
-        Mean track, in their own cell, of photons born evenly in it.
+    inner_track : (n, c, k, m) array
+        Mean track within the cell of photons emitted uniformly in it.
     """
 
     areal: Array
-    passed: Array
-    left: Array
+    transmission: Array
+    escape: Array
     track: Array
-    own: Array
+    inner_track: Array
 
 
 def make_cells(vertical: Array, areal: Array, cells: int) -> Cells:
@@ -64,11 +65,11 @@ def make_cells(vertical: Array, areal: Array, cells: int) -> Cells:
     """
     xp = array_namespace(vertical)
     share, cosine = as_array(cell_shares(cells), vertical), as_array(COSINES, vertical)[:, None]
-    # the cells lie mirrored in their layer: half of them are computed
+    # the cells are symmetric within their layer: only half of them are computed
     depth = vertical[:, :, None, None, :] * (share[: cells // 2, None, None] / cosine)
     passed, mean = transmission(depth)
-    kept = xp.where(depth < SERIES_BELOW, _kept_series(depth), (1.0 - mean) / (depth + SMALLEST_DEPTH))
-    parts = (passed, mean, mean / cosine, kept / cosine)
+    transmitted = xp.where(depth < SERIES_BELOW, _kept_series(depth), (1.0 - mean) / (depth + MIN_DEPTH))
+    parts = (passed, mean, mean / cosine, transmitted / cosine)
     return Cells(
         xp.reshape(areal[:, :, None] * share, (areal.shape[0], -1, 1)),
         *(_mirrored(xp, part, cells) for part in parts),
@@ -85,28 +86,28 @@ def transmission(depth: Array) -> tuple[Array, Array]:
     """Return the transmission, and its mean over the depth ``(1 - exp(-d)) / d`` (one at zero)."""
     xp = array_namespace(depth)
     lost = -xp.expm1(-depth)
-    return 1.0 - lost, xp.where(depth > SMALLEST_DEPTH, lost / (depth + SMALLEST_DEPTH), 1.0)
+    return 1.0 - lost, xp.where(depth > MIN_DEPTH, lost / (depth + MIN_DEPTH), 1.0)
 
 
-def isotropic_tracks(cells: Cells, born: Array) -> Array:
-    """Return the track in every cell of photons born evenly, and in all directions alike, in the cells.
+def isotropic_tracks(cells: Cells, production: Array) -> Array:
+    """Return the track in every cell of photons emitted uniformly and isotropically in the cells.
 
     Parameters
     ----------
-    born : (n, c, m) array
-        Photons born in each cell.
+    production : (n, c, m) array
+        Photons emitted in each cell.
 
     Returns
     -------
     (n, c, m) array
         Total track, photons times g/cm2.
     """
-    xp = array_namespace(born)
-    share = as_array(SHARES, born)[:, None]
-    each = born[:, :, None, :] * (0.5 * share)
-    leaving = each * cells.left + FAINTEST_LIGHT
+    xp = array_namespace(production)
+    share = as_array(SHARES, production)[:, None]
+    each = production[:, :, None, :] * (0.5 * share)
+    leaving = each * cells.escape + FAINTEST_LIGHT
     entering = from_above(cells, leaving) + from_below(cells, leaving)
-    return cells.areal * xp.sum(entering * cells.track + 2.0 * each * cells.own, axis=2)
+    return cells.areal * xp.sum(entering * cells.track + 2.0 * each * cells.inner_track, axis=2)
 
 
 def directed_tracks(cells: Cells, down: Array, up: Array) -> tuple[Array, Array]:
@@ -115,7 +116,7 @@ def directed_tracks(cells: Cells, down: Array, up: Array) -> tuple[Array, Array]
     Parameters
     ----------
     down, up : (n, c, k, m) arrays
-        Photons born in each cell in each direction.
+        Photons emitted in each cell by direction.
 
     Returns
     -------
@@ -123,19 +124,19 @@ def directed_tracks(cells: Cells, down: Array, up: Array) -> tuple[Array, Array]
         Total track, photons times g/cm2.
     """
     areal = cells.areal[..., None]
-    going_down = from_above(cells, down * cells.left + FAINTEST_LIGHT) * cells.track + down * cells.own
-    going_up = from_below(cells, up * cells.left + FAINTEST_LIGHT) * cells.track + up * cells.own
+    going_down = from_above(cells, down * cells.escape + FAINTEST_LIGHT) * cells.track + down * cells.inner_track
+    going_up = from_below(cells, up * cells.escape + FAINTEST_LIGHT) * cells.track + up * cells.inner_track
     return areal * going_down, areal * going_up
 
 
 def from_above(cells: Cells, leaving: Array) -> Array:
-    """Return (n, c, k, m) photons that enter each cell from above; ``leaving`` is what leaves its cell of birth."""
-    return _swept(cells.passed, leaving, range(leaving.shape[1]))
+    """Return the (n, c, k, m) photons that enter each cell from above, from those ``leaving`` their own cells."""
+    return _swept(cells.transmission, leaving, range(leaving.shape[1]))
 
 
 def from_below(cells: Cells, leaving: Array) -> Array:
     """Return (n, c, k, m) photons that enter each cell from below."""
-    return _swept(cells.passed, leaving, range(leaving.shape[1] - 1, -1, -1))
+    return _swept(cells.transmission, leaving, range(leaving.shape[1] - 1, -1, -1))
 
 
 def as_array(values: Any, like: Array) -> Array:
@@ -144,7 +145,7 @@ def as_array(values: Any, like: Array) -> Array:
 
 
 def per_cell(values: Array, cells: int) -> Array:
-    """Repeat what is known of layers, (n, j, ...), for their cells: (n, c, ...)."""
+    """Repeat values of layers, (n, j, ...), for their cells: (n, c, ...)."""
     return array_namespace(values).repeat(values, cells, axis=1)
 
 
@@ -159,8 +160,8 @@ def _swept(passed: Array, leaving: Array, path: range) -> Array:
 
 def _mirrored(xp: Any, part: Array, cells: int) -> Array:
     """(n, j, c / 2, ...) -> (n, j * c, ...), the second half of each layer mirroring the first."""
-    whole = xp.concat([part, xp.flip(part, axis=2)], axis=2)
-    return xp.reshape(whole, (whole.shape[0], whole.shape[1] * cells, *whole.shape[3:]))
+    full = xp.concat([part, xp.flip(part, axis=2)], axis=2)
+    return xp.reshape(full, (full.shape[0], full.shape[1] * cells, *full.shape[3:]))
 
 
 def _kept_series(depth: Array) -> Array:

@@ -1,4 +1,4 @@
-"""What leaves the painting towards the detector: lines by layer and order, and scattered tube radiation."""
+"""Photons that leave the painting towards the detector: lines by layer and order, and scattered tube radiation."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,26 +8,26 @@ from underpaint.physics.atomic import LineTable
 Array = Any
 """An array of numpy or torch."""
 ORDERS = ("primary", "secondary", "tertiary", "by_scatter", "rescattered")
-"""What made a line's photons, as the fields of ``Emission`` are called."""
+"""Origins of a line's photons, the fields of ``Emission``."""
 SCATTER = ("coherent", "compton", "multiple", "air")
-"""What is no line of the sample, as the fields of ``Emission`` are called."""
+"""Contributions other than lines of the sample, the fields of ``Emission``."""
 
 
 @dataclass(frozen=True)
 class Emission:
     """Photons that reach the detector's window, on one common scale for lines and scatter.
 
-    All are per photon-weight of the source and per 4 pi of emission (a detector that sees the solid angle
-    ``omega`` records ``omega / 4 pi`` of them), after absorption in the layers above and the air path.
+    All values are per unit weight of the source and per 4 pi of emission (a detector with the solid angle ``omega``
+    records ``omega / 4 pi`` of them), after absorption in the layers above and in air.
 
     Parameters
     ----------
     lines : LineTable
         n_line lines.
     primary, secondary, tertiary, by_scatter, rescattered : (n_sample, n_layer, n_line) arrays
-        Lines excited by the beam, by its fluorescence, by that one's, and by scattered tube radiation; and lines that
-        were scattered coherently on their way. By layer of origin, from the surface down; zero for layers that a
-        sample does not have.
+        Lines excited by the beam, by primary fluorescence, by secondary fluorescence and by scattered tube radiation;
+        and lines scattered coherently on their way out. By layer of origin, from the surface down; zero for layers that
+        a sample lacks.
     source_kev, width_kev : (n_energy,) arrays
         Energies of the coherent scatter, keV, and the widths of their bins (zero for lines).
     coherent : (n_sample, n_energy) array
@@ -64,7 +64,7 @@ class Emission:
 
     @property
     def shifted(self) -> Array:
-        """(n_sample, n_grid) everything that lies on the grid ``compton_kev``."""
+        """(n_sample, n_grid) sum of all that is given on the grid ``compton_kev``."""
         return self.compton + self.multiple + self.air
 
     @property

@@ -25,11 +25,11 @@ from underpaint.physics.forward.stack import Array, Stack
 ROWS = 192
 """Rows of the primary that are computed at once: their (rows x energies) arrays stay in the processor's cache."""
 FAINTEST = 2e-2
-"""Lines as bright as this share of a sample's brightest are followed, as if nothing were absorbed."""
+"""Lines are followed above this share of a sample's strongest line, before absorption."""
 SMALLEST = 1e-30
-"""Stands for nothing at all where one divides by it."""
+"""Smallest value, to avoid division by zero."""
 SHARPNESS = 4.0
-"""The strongest of many gains is found as this power mean: within the fourth root of their number."""
+"""Exponent of the power mean that approximates the maximum gain, within the fourth root of their number."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class Light:
     excited : (n_line, n_group) array
         Production of a line by a group, cm2/g.
     of_group : (n_group,) array
-        Production of a group by the whole beam.
+        Production of a group by the full beam.
     gain : (n_line, n_group) array
-        The same as a share of the line's production by the whole beam, times the group's production by it, to the
-        power of ``SHARPNESS``, scaled.
+        The same relative to the line's production by the full beam, times the group's production, to the power
+        ``SHARPNESS``, scaled.
     scale : () array
         Scale of ``gain`` before the power.
     by_nodes : (2, n_node, n_line) array
@@ -69,16 +69,16 @@ class Light:
     by_nodes: Array
 
 
-def make_light(setting: Setting) -> Light:
+def make_primary_excitation(setting: Setting) -> Light:
     """Return the light of a setting."""
     xp = array_namespace(setting.weight)
     by_beam = setting.production @ setting.weight
-    there = by_beam > 0
+    present = by_beam > 0
     in_group = setting.member * by_beam[:, None]
     of_group = xp.sum(in_group, axis=0)
     share = in_group / xp.where(of_group > 0, of_group, 1.0)
     excited = setting.line_production @ share
-    gain = xp.where(there[:, None], excited / xp.where(there, by_beam, 1.0)[:, None], 0.0) * of_group
+    gain = xp.where(present[:, None], excited / xp.where(present, by_beam, 1.0)[:, None], 0.0) * of_group
     scale = xp.max(gain) + SMALLEST
     spread_weight = setting.hat * setting.weight[:, None]
     return Light(
@@ -203,7 +203,7 @@ class Exciting:
 
 
 @dataclass(frozen=True)
-class LitCells:
+class ExcitedCells:
     """The cells of a batch, as its exciting groups see them.
 
     Parameters
@@ -212,15 +212,15 @@ class LitCells:
         Cells a layer.
     cells : Cells
         For the exciting groups.
-    born : (n, c, m) array
-        Primary photons born in each cell.
+    production : (n, c, m) array
+        Primary photons emitted in each cell.
     escape : (n, c, p) array
         Mean transmission from a cell to the surface, along the way to the detector.
     """
 
     count: int
     cells: Cells
-    born: Array
+    production: Array
     escape: Array
 
 
@@ -234,30 +234,30 @@ def make_exciting(batch: Batch, weakest: float) -> Exciting:
     return Exciting(groups, pairs, share * present[:, :, None])
 
 
-def make_lit_cells(batch: Batch, exciting: Exciting, count: int) -> LitCells:
-    """Return so many cells a layer, lit by the beam."""
+def make_excited_cells(batch: Batch, exciting: Exciting, count: int) -> ExcitedCells:
+    """Return cells, ``count`` per layer, excited by the beam."""
     xp = array_namespace(batch.depth_in)
     stack, setting, light = batch.stack, batch.setting, batch.light
     cells = make_cells(group_depths(batch, exciting), stack.areal, count)
     concentration = per_cell(pick(stack.fractions, setting.exciting_element[exciting.groups]), count)
     production = xp.permute_dims(light.group_production[exciting.groups, :], (0, 2, 1))
-    born = entering_cells(batch.depth_in, batch.above_in, count) @ production
-    return LitCells(
+    production_per_cell = entering_cells(batch.depth_in, batch.above_in, count) @ production
+    return ExcitedCells(
         count,
         cells,
-        born * concentration * cells.areal / setting.sin_in,
+        production_per_cell * concentration * cells.areal / setting.sin_in,
         escape_from_cells(pick(batch.vertical, batch.chosen) / setting.sin_out, count),
     )
 
 
-def coarsened(batch: Batch, exciting: Exciting, fine: LitCells) -> LitCells:
+def coarsened(batch: Batch, exciting: Exciting, fine: ExcitedCells) -> ExcitedCells:
     """Return half as many cells a layer: the edges of cosine-spaced cells are every other edge of twice as many."""
     count = fine.count // 2
     cells = make_cells(group_depths(batch, exciting), batch.stack.areal, count)
-    share = as_array(cell_shares(fine.count), fine.born)[:, None]
-    weight = share / per_cell(as_array(cell_shares(count), fine.born)[None, :, None], 2)[0]
-    return LitCells(
-        count, cells, _in_pairs(fine.born), _in_pairs(fine.escape * _tiled(weight, batch.stack.areal.shape[1]))
+    share = as_array(cell_shares(fine.count), fine.production)[:, None]
+    weight = share / per_cell(as_array(cell_shares(count), fine.production)[None, :, None], 2)[0]
+    return ExcitedCells(
+        count, cells, _in_pairs(fine.production), _in_pairs(fine.escape * _tiled(weight, batch.stack.areal.shape[1]))
     )
 
 
@@ -279,7 +279,7 @@ def group_depths(batch: Batch, exciting: Exciting) -> Array:
 def entering_cells(depth: Array, above: Array, cells: int) -> Array:
     """Return (n, c, e) mean transmission from the surface to each cell, averaged over the cell.
 
-    ``depth`` and ``above`` (n, j, e) are the layers' own optical depth and the transmission down to them.
+    ``depth`` and ``above`` (n, j, e) are the optical depth of the layers and the transmission down to them.
     """
     xp = array_namespace(depth)
     share = as_array(cell_shares(cells), depth)
@@ -289,8 +289,8 @@ def entering_cells(depth: Array, above: Array, cells: int) -> Array:
     for cell in range(cells):
         result.append(flux * mean[:, :, cell])
         flux = flux * passed[:, :, cell] + FAINTEST_LIGHT
-    whole = xp.stack(result, axis=2)
-    return xp.reshape(whole, (depth.shape[0], -1, depth.shape[2]))
+    entering = xp.stack(result, axis=2)
+    return xp.reshape(entering, (depth.shape[0], -1, depth.shape[2]))
 
 
 def escape_from_cells(depth: Array, cells: int) -> Array:
@@ -298,16 +298,16 @@ def escape_from_cells(depth: Array, cells: int) -> Array:
     return entering_cells(depth, attenuated(before(depth)), cells)
 
 
-def exciting_again(batch: Batch, exciting: Exciting, lit: LitCells, excited: Array) -> Array:
-    """Return (n, c, m) photons of the exciting groups among what was excited."""
+def secondary_excitation(batch: Batch, exciting: Exciting, excited_cells: ExcitedCells, excited: Array) -> Array:
+    """Return (n, c, m) photons of the exciting groups among the excited lines."""
     xp = array_namespace(excited)
     member = xp.astype(exciting.share > 0, excited.dtype)
-    return (excited * per_cell(batch.concentration, lit.count)) @ member
+    return (excited * per_cell(batch.concentration, excited_cells.count)) @ member
 
 
-def leaving(batch: Batch, lit: LitCells, excited: Array) -> Array:
-    """Return (n, j, p) photons, of those excited in the cells, that leave towards the detector."""
-    return per_layer(excited * lit.escape, lit.count) * batch.concentration
+def leaving(batch: Batch, excited_cells: ExcitedCells, excited: Array) -> Array:
+    """Return the (n, j, p) photons excited in the cells that leave towards the detector."""
+    return per_layer(excited * excited_cells.escape, excited_cells.count) * batch.concentration
 
 
 def per_layer(values: Array, count: int) -> Array:
@@ -317,7 +317,7 @@ def per_layer(values: Array, count: int) -> Array:
 
 
 def spread(batch: Batch, photons: Array) -> Array:
-    """Put (n, j, p) photons of the sample's lines in their places among all lines, (n, j, n_line)."""
+    """Scatter (n, j, p) photons of a sample's lines into the array of all lines, (n, j, n_line)."""
     xp = array_namespace(photons)
     sample, level, position = xp.nonzero(batch.concentration > 0)
     result = xp.zeros_like(batch.vertical)
@@ -326,7 +326,7 @@ def spread(batch: Batch, photons: Array) -> Array:
 
 
 def among_all(batch: Batch, values: Array) -> Array:
-    """Put (n, p) values of the sample's lines in their places among all lines, (n, n_line)."""
+    """Scatter (n, p) values of a sample's lines into the array of all lines, (n, n_line)."""
     xp = array_namespace(values)
     result = xp.zeros_like(batch.vertical[:, 0])
     sample, position = xp.nonzero(xp.any(batch.concentration > 0, axis=1))
@@ -335,10 +335,10 @@ def among_all(batch: Batch, values: Array) -> Array:
 
 
 def _strongest(batch: Batch, weakest: float) -> tuple[Array, Array]:
-    """Return (n, m) groups that excite, and one where they are followed.
+    """Return the (n, m) exciting groups, and one for each that is followed.
 
-    The measure is the share that a group, as if nothing were absorbed, would add to the primary excitation of the
-    line that gains most from it: a hard line may be weak and yet the only one to excite an element.
+    The criterion is the largest relative gain, before absorption, that a group can add to the primary excitation of any
+    line: a hard line may be weak and still be the only one that excites an element.
     """
     xp = array_namespace(batch.depth_in)
     light, stack = batch.light, batch.stack
@@ -359,11 +359,11 @@ def _strongest(batch: Batch, weakest: float) -> tuple[Array, Array]:
 
 
 def _present_lines(stack: Stack, setting: Setting) -> tuple[Array, Array]:
-    """Return (n, p) lines of each sample, padded, and one where they are none of the padding."""
+    """Return the (n, p) lines of each sample, padded, and one for each that is not padding."""
     xp = array_namespace(stack.areal)
-    there = xp.max(stack.fractions * stack.areal[:, :, None], axis=1) > 0
+    elements = xp.max(stack.fractions * stack.areal[:, :, None], axis=1) > 0
     excitable = xp.any(setting.production > 0, axis=1)
-    present = there[:, setting.line_element] & excitable
+    present = elements[:, setting.line_element] & excitable
     count = max(int(xp.max(xp.sum(xp.astype(present, xp.int64), axis=1))), 1)
     order = xp.argsort(xp.astype(present, xp.int64), axis=1, stable=True, descending=True)[:, :count]
     return order, xp.astype(xp.take_along_axis(present, order, axis=1), stack.areal.dtype)

@@ -1,10 +1,10 @@
 """Directions of isotropic light in flat layers, and the cells that it crosses.
 
-Flat layers know a direction by the cosine ``mu`` of its angle to the normal alone. A photon sees the optical depth
-``d / mu``, and the average over all directions turns exponentials into exponential integrals, ``E2(d)`` being the
-transmission of isotropic light. Six directions stand for all (discrete ordinates, Chandrasekhar 1950): within 0.05 %
-for the transmission, and 0.25 % for the light that a layer of any optical thickness from 0.0005 to 30 keeps to
-itself. ``tools/fit_ordinates.py`` found them.
+In flat layers only the cosine ``mu`` of the angle to the normal matters. A photon traverses the optical depth ``d /
+mu``, and the average over all directions turns exponentials into exponential integrals, ``E2(d)`` being the
+transmission of isotropic light. Six directions represent all (discrete ordinates, Chandrasekhar 1950), within 0.05 %
+for the transmission and 0.25 % for the absorption in a layer of any optical thickness from 0.0005 to 30. They were
+fitted by ``tools/fit_ordinates.py``.
 """
 
 from functools import lru_cache
@@ -16,7 +16,7 @@ COSINES = np.asarray([2.9732617169e-4, 3.1267696034e-3, 2.3045550295e-2, 0.11982
 """Cosines of the directions to the layers' normal."""
 SHARES = np.asarray([8.641567e-4, 6.6260819e-3, 4.27358059e-2, 0.1702256494, 0.3836009849, 0.3959473213])
 SHARES /= SHARES.sum()
-"""Share of a half space's directions that each stands for; they sum to one, so that no photon is lost or gained."""
+"""Weights of the directions of a half space; they sum to one, so that photons are conserved."""
 
 
 @lru_cache

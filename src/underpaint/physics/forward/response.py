@@ -1,6 +1,6 @@
 """From photons at the detector's window to expected counts per channel, and to counts.
 
-Photons are counted out with Poisson noise; what two that arrive together show stands above it.
+Counts are drawn with Poisson noise, after pile-up.
 """
 
 import sys
@@ -27,9 +27,9 @@ from underpaint.units import CM_PER_UM, EPSILON_SI_KEV, FWHM_PER_SIGMA
 
 Numbers = NDArray[np.float64]
 REACH_SIGMAS = 8.0
-"""Beyond so many standard deviations a Gaussian holds less than 1e-15 of its area."""
+"""Range of a Gaussian, standard deviations; less than 1e-15 of its area lies beyond."""
 TAIL_WIDTHS = 14.0
-"""An exponential tail is computed this many decay lengths down; beyond lie 1e-6 of it."""
+"""Range of an exponential tail, decay lengths; 1e-6 of it lies beyond."""
 PAIR_KEV = {"Si": EPSILON_SI_KEV, "Ge": 2.96e-3}
 """Mean energy per electron-hole pair, keV; of germanium at 77 K (Knoll 2010, table 11.1)."""
 ESCAPE_MERGED_KEV = 0.2
@@ -48,7 +48,7 @@ class Shape:
         Electronic noise, FWHM, keV.
     fano : float
     shelf_fraction, tail_fraction : float
-        Areas over that of the whole peak.
+        Areas relative to that of the full peak.
     tail_width_kev : float
         Decay length of the tail, keV.
     long_tail_fraction, long_tail_width_kev : float
@@ -82,7 +82,7 @@ def shape_of(detector: Detector, axis: EnergyAxis) -> Shape:
 
 
 def axis_of(detector: Detector) -> EnergyAxis:
-    """Return the detector's own channels."""
+    """Return the detector's channels."""
     return EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)
 
 
@@ -98,7 +98,7 @@ def render(
     detector : Detector
         Crystal, window and response.
     axis : EnergyAxis, optional
-        Channels to count in; by default the detector's own. Everything is integrated over each channel.
+        Energy axis; by default the detector's. Values are integrated over each channel.
     shape : Shape, optional
         Gain, zero and response in place of the detector's and the axis', as tensors that carry derivatives.
 
@@ -132,7 +132,7 @@ def pair_energy(detector: Detector) -> float:
     Raises
     ------
     InstrumentError
-        It is known for silicon and germanium alone.
+        The crystal is neither silicon nor germanium.
     """
     if detector.material not in PAIR_KEV:
         raise InstrumentError(
@@ -225,8 +225,8 @@ def _kept_matrix(detector: Detector, axis: EnergyAxis, energy: bytes, spread: by
 def _peaks(shape: Shape, n_channel: int, pair_kev: float, energy: Numbers, spread: Numbers) -> Array:
     """Return (n_energy, n_channel) peaks with tail and shelf.
 
-    Peak and tail are differences of what lies below the channels' borders, near the peak alone; the shelf is even
-    below that.
+    Peak and tail are differences of cumulative functions at the channel borders near the peak; the shelf is uniform
+    below it.
     """
     like = _tensor_of(shape)
     xp = array_namespace(like)
@@ -259,14 +259,14 @@ def _near(shape: Shape, energy: Numbers, sigma: Array) -> NDArray[np.int64]:
 
 
 def _below(shape: Shape, border: Array, centre: Array, sigma: Array) -> Array:
-    """Return what of a peak with tail and shelf lies below borders."""
+    """Return the share of a peak with tail and shelf below the channel borders."""
     xp = array_namespace(border)
     offset = (border - centre) / sigma
     special = _special(border)
     above = 0.5 * special.erfc(offset / np.sqrt(2.0))
     bell = xp.exp(-0.5 * xp.clip(offset, -40.0, 40.0) ** 2)
     tails = [fraction * _tail(special, offset, bell, sigma / width) for fraction, width in _tails(shape)]
-    # an even shelf from zero to the peak, whose edge is the peak's
+    # a uniform shelf from zero to the peak, with an edge as wide as the peak
     shelf = centre + (border - centre) * above - sigma * (bell / np.sqrt(2.0 * np.pi))
     shelf = xp.where(border > 0.0, shelf, 0.0) * (shape.shelf_fraction / xp.where(centre > sigma, centre, sigma))
     return (1.0 - shape.shelf_fraction) * (1.0 - above) + tails[0] + tails[1] + shelf
@@ -278,17 +278,18 @@ def _tails(shape: Shape) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
 
 
 def _tail(special: Any, offset: Array, bell: Array, slope: Array) -> Array:
-    """Return what an exponential tail below the peak, folded with it, has more below a border than the peak."""
+    """Return the share of an exponential tail, convolved with the peak, below a border in excess of the peak's."""
     xp = array_namespace(offset)
     argument = (offset + slope) / np.sqrt(2.0)
-    # erfcx keeps the product of a huge exponential and a tiny erfc finite; far down erfc is 2 and erfcx overflows
+    # erfcx keeps the product of a huge exponential and a tiny erfc finite; far below the peak erfc is 2 and erfcx
+    # overflows
     near = 0.5 * bell * special.erfcx(xp.clip(argument, min=-5.0))
     far = xp.exp(xp.clip(offset * slope + 0.5 * slope**2, max=0.0))
     return xp.where(argument > -5.0, near, far)
 
 
 def _placed(matrix: Array, rows: NDArray[np.int64], columns: NDArray[np.int64], values: Array) -> Array:
-    """Return a matrix with values put in their places."""
+    """Return a matrix with values scattered into it."""
     if isinstance(matrix, np.ndarray):
         matrix[rows, columns] = values
         return matrix
@@ -317,13 +318,13 @@ def _column(values: Numbers, shape: Shape) -> Array:
 
 
 def _tensor_of(shape: Shape) -> Array:
-    """Return one of the shape's tensors, or a number of numpy where there is none."""
+    """Return one of the shape's tensors, or a NumPy number where none is a tensor."""
     values = (getattr(shape, name) for name in Shape.__dataclass_fields__)
     return next((value for value in values if is_torch_array(value)), np.asarray(0.0))
 
 
 def _special(like: Array) -> Any:
-    """Return the special functions of an array's library; torch is imported where there are tensors of it."""
+    """Return the special functions of an array's library; torch is imported only for its tensors."""
     return sys.modules["torch"].special if is_torch_array(like) else scipy.special
 
 
@@ -356,8 +357,8 @@ def _has_rate(number: int, line: int) -> bool:
         return False
 
 
-MOST_COUNTS = 2e9
-"""Counts that a channel of 32 bits surely holds, Poisson noise included."""
+MAX_COUNTS = 2e9
+"""Largest expected counts that fit into a 32-bit channel, Poisson noise included."""
 
 
 def count(expected: NDArray[np.floating], *, rng: np.random.Generator) -> NDArray[np.int32]:
@@ -373,19 +374,19 @@ def count(expected: NDArray[np.floating], *, rng: np.random.Generator) -> NDArra
     Raises
     ------
     SampleError
-        An expected count is negative, not a number or more than a channel holds.
+        An expected count is negative, not a number or too large for a channel.
     """
     ends = (float(np.min(expected)), float(np.max(expected))) if expected.size else (0.0, 0.0)
-    if not (ends[0] >= 0 and ends[1] <= MOST_COUNTS):
+    if not (ends[0] >= 0 and ends[1] <= MAX_COUNTS):
         raise SampleError(
             f"Cannot count photons: a channel's expected counts run from {ends[0]:g} to {ends[1]:g}; 0 to "
-            f"{MOST_COUNTS:g} are possible. Ask for fewer counts, or for expected counts without noise."
+            f"{MAX_COUNTS:g} are possible. Ask for fewer counts, or for expected counts without noise."
         )
     return rng.poisson(np.asarray(expected, dtype=np.float64)).astype(np.int32)
 
 
 def counts_needed(
-    own: Numbers,
+    line_counts: Numbers,
     energy_kev: Numbers,
     expected: NDArray[np.floating],
     axis: EnergyAxis,
@@ -394,23 +395,23 @@ def counts_needed(
     model_error: float = 0.0,
     sigmas: float = 3.0,
 ) -> Numbers:
-    """Return the total counts at which lines rise over what lies under them.
+    """Return the total counts at which lines exceed the limit of detection.
 
-    The rule is ``S > 3 sqrt(2 B)``: with shares s and b of the whole spectrum, at ``18 b / s**2`` counts; and
-    never below nine counts of the lines themselves, where no background is left to compare with. Where what lies
-    under them is known to a relative error e only, ``S > 3 sqrt(2 (B + (e B)**2))``: at
-    ``18 b / (s**2 - 18 (e b)**2)`` counts, or never. ``sigmas`` stands for the three.
+    The rule is ``S > 3 sqrt(2 B)``: with shares s of the lines and b of the background in the spectrum, this is ``18 b
+    / s**2`` counts, and at least nine counts in the lines where there is no background. Where the background has the
+    relative error e, ``S > 3 sqrt(2 (B + (e B)**2))``: ``18 b / (s**2 - 18 (e b)**2)`` counts, or infinity. ``sigmas``
+    replaces the factor three.
 
     Parameters
     ----------
-    own : (n_sample, n_line) array
+    line_counts : (n_sample, n_line) array
         Detected counts of the lines in question, on the scale of ``expected``.
     energy_kev : (n_line,) array
         keV.
     expected : (n_sample, n_channel) array
-        Whole spectra on ``axis``.
+        Spectra on ``axis``.
     model_error : float
-        Relative error of what lies under the lines.
+        Relative error of the background under the lines.
     sigmas : float
         How far the lines have to rise.
 
@@ -420,10 +421,10 @@ def counts_needed(
         Infinite where the lines are absent, outside the recorded range, or within the model's error.
     """
     total = expected.sum(axis=1)
-    window = key_window(own, energy_kev, expected.shape[1], axis, detector)
+    window = key_window(line_counts, energy_kev, expected.shape[1], axis, detector)
     recorded = (expected > 0) & window
     covered = _covered(energy_kev, expected, axis)
-    signal = np.sum(own * covered, axis=1) / total
+    signal = np.sum(line_counts * covered, axis=1) / total
     under = np.maximum(np.sum(np.where(recorded, expected, 0.0), axis=1) / total - signal, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         rise = 2.0 * sigmas**2
@@ -433,21 +434,21 @@ def counts_needed(
 
 
 def key_window(
-    own: Numbers, energy_kev: Numbers, n_channel: int, axis: EnergyAxis, detector: Detector
+    line_counts: Numbers, energy_kev: Numbers, n_channel: int, axis: EnergyAxis, detector: Detector
 ) -> NDArray[np.bool_]:
     """Return (n_sample, n_channel) channels within half a FWHM on either side of each sample's stronger lines."""
     half = 0.5 * FWHM_PER_SIGMA * resolution_sigma(detector, energy_kev)
     low = np.searchsorted(axis.edges_kev[1:], energy_kev - half)
     high = np.searchsorted(axis.edges_kev[:-1], energy_kev + half)
-    strongest = own.max(axis=1, keepdims=True) if own.shape[1] else np.zeros((len(own), 1))
+    strongest = line_counts.max(axis=1, keepdims=True) if line_counts.shape[1] else np.zeros((len(line_counts), 1))
     channels = np.arange(n_channel)
     inside = (channels >= low[:, None]) & (channels < high[:, None])
     # weak satellites would widen the window and bring background but hardly any signal
-    return np.asarray((own > 0.1 * strongest).astype(np.float32) @ inside.astype(np.float32) > 0)
+    return np.asarray((line_counts > 0.1 * strongest).astype(np.float32) @ inside.astype(np.float32) > 0)
 
 
 def _covered(energy_kev: Numbers, expected: NDArray[np.floating], axis: EnergyAxis) -> NDArray[np.bool_]:
-    """Return (n_sample, n_line) whether each line lies where the spectrum was recorded."""
+    """Return (n_sample, n_line) whether each line is within the recorded range."""
     channel = np.round(axis.channel(0.0) + energy_kev / axis.gain_kev).astype(np.int64)
     inside = (channel >= 0) & (channel < axis.n_channel)
     return np.asarray(inside & (expected[:, np.clip(channel, 0, axis.n_channel - 1)] > 0))
@@ -459,16 +460,16 @@ SECONDS_PER_US = 1e-6
 def pile_up(expected: Array, rate_per_s: Array | float, detector: Detector, axis: EnergyAxis) -> Array:
     """Return expected counts after photons closer than the pulse-pair resolution were recorded as one.
 
-    A recorded pulse holds one photon and those that follow within the resolution, Poisson in number; their energies
-    add up. So with x = rate times resolution and p the spectrum of one photon, the spectrum of a pulse has the
-    Fourier transform ``p exp(x (p - 1))``, all orders of coincidence included, and there are ``1 / (1 + x)`` pulses a
-    photon: no photon's energy is lost (Wielopolski & Gardner 1976, for a rectangular pulse shape).
+    A recorded pulse contains one photon and those that follow within the pulse-pair resolution, Poisson distributed in
+    number; their energies add up. With x the rate times the resolution and p the spectrum of one photon, the spectrum
+    of a pulse has the Fourier transform ``p exp(x (p - 1))``, with all orders of coincidence, and there are ``1 / (1 +
+    x)`` pulses per photon: the total energy is conserved (Wielopolski & Gardner 1976, for a rectangular pulse shape).
 
     Parameters
     ----------
     expected : (n_sample, n_channel) array
-        Expected counts without pile-up, numpy or torch, on any scale: ``render``'s. They should hold all that the
-        detector sees: photons that fall outside the axis pile up with none.
+        Expected counts without pile-up, numpy or torch, on any scale: ``render``'s. They should contain all photons
+        detected: those outside the axis do not pile up.
     rate_per_s : (n_sample,) array or float
         Detected photons per second of live time.
     detector : Detector
@@ -496,7 +497,7 @@ def pile_up(expected: Array, rate_per_s: Array | float, detector: Detector, axis
         return expected
     chance = (rate * (detector.pulse_pair_us * SECONDS_PER_US))[:, None]
     total = xp.sum(expected, axis=1, keepdims=True)
-    # room for sums of two full scales; higher ones are rare and lie far above any axis
+    # room for sums of two full scales; higher sums are rare and far above any axis
     length = 1 << int(np.ceil(np.log2(3 * axis.n_channel)))
     single = xp.fft.rfft(expected / xp.where(total > 0, total, 1.0), n=length, axis=1)
     pulse = single * xp.exp(chance * (single * _from_zero(axis, length, single) - 1.0))

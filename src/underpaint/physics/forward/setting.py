@@ -1,4 +1,4 @@
-"""What does not depend on the sample: the light that falls on it, and what atoms do with it."""
+"""Quantities that do not depend on the sample: the incident radiation and the atomic data."""
 
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -33,7 +33,7 @@ Numbers = NDArray[np.float64]
 NODES_KEV = np.asarray([3.0, *np.geomspace(5.0, 60.0, 17)])
 """Energies at which scattered tube radiation is followed; between them, everything is interpolated."""
 ANGLES_DEG = np.linspace(0.0, 180.0, 25)
-"""Scattering angles of the tables that directions look up."""
+"""Scattering angles of the tables, interpolated for each direction."""
 AZIMUTHS = 8
 """Points of the mean over the azimuth between two directions."""
 SHIFTED_STEPS_KEV = ((0.5, 10.0, 0.05), (10.0, 120.0, 0.1))
@@ -84,7 +84,7 @@ def directed_scatter(elements: tuple[str, ...], energy: Numbers, geometry: Geome
     edges = np.append(grid - width / 2.0, grid[-1] + width[-1] / 2.0)
     profile = _profiles(energy, edges, angle)
     mixture = profile_mixture(elements)
-    # what the electrons' binding forbids is taken up by the rest: the scattering function gives the total
+    # electrons that binding excludes are compensated by the others: the scattering function gives the total
     allowed = np.maximum(mixture @ profile.sum(axis=2), 0.01)
     return Directed(
         coherent,
@@ -133,13 +133,13 @@ def _between(cosine: float) -> Numbers:
 
 
 def _profiles(energy: Numbers, edges: Numbers, angle_deg: float) -> Numbers:
-    """Return (n_profile, n_energy, n_grid) shares by bin; no electron gives the photon energy."""
+    """Return (n_profile, n_energy, n_grid) shares by bin; photons gain no energy."""
     momentum = scattering_momentum(energy[:, None], np.minimum(edges, energy[:, None] * (1.0 - 1e-9)), angle_deg)
     return np.diff(profile_integrals(momentum), axis=2)
 
 
 def in_two_bins(energy: Numbers, grid: Numbers) -> Numbers:
-    """Return (n_energy, n_grid) shares of the two nearest bins, which keep the mean energy."""
+    """Return (n_energy, n_grid) shares of the two nearest bins that preserve the mean energy."""
     return np.asarray([np.interp(energy, grid, row) for row in np.eye(grid.size)]).T
 
 
@@ -181,11 +181,11 @@ def attenuations(elements: tuple[str, ...], energy: Numbers) -> Numbers:
 
 
 LOWEST_EXCITING_KEV = 2.0
-"""Softer lines excite only lines below 2 keV, which hardly leave the paint."""
+"""Softer lines excite only lines below 2 keV, which paint absorbs almost completely."""
 GROUPED_WITHIN = 1.04
-"""Lines whose energies differ by less than this factor may excite as one: that changes no line by 5e-5."""
+"""Lines whose energies differ by less than this factor may be grouped for excitation; no line changes by 5e-5."""
 EDGES_OF = range(11, 84)
-"""Elements whose absorption edges keep lines apart: sodium to bismuth, as paint holds them."""
+"""Elements whose absorption edges separate groups of lines: sodium to bismuth, those of paint."""
 ANGLE_STEP_DEG = 0.25
 """Step of the numerical derivatives of scatter to the angles."""
 
@@ -194,7 +194,8 @@ ANGLE_STEP_DEG = 0.25
 class Setting:
     """Source, geometry and atomic data as arrays of one library, precision and device.
 
-    ``n_node`` energies carry the scattered light; ``hat`` spreads every source energy over the two nodes beside it.
+    ``n_node`` energies represent the scattered radiation; ``hat`` spreads every source energy over its two neighbouring
+    nodes.
 
     Parameters
     ----------
@@ -216,7 +217,7 @@ class Setting:
     line_scatter : (2, n_element, n_line) array
         Total coherent and Compton scatter of lines.
     member : (n_line, n_exciting) array
-        One where a line acts, when it excites others, as part of a group of lines of an element.
+        One where a line belongs to an exciting group of lines of its element.
     exciting_element : (n_exciting,) int array
     family : (n_line, n_family) array
         One where a line belongs to a family (element and main shell).
@@ -230,13 +231,13 @@ class Setting:
     grid_kev, grid_width_kev : (n_grid,) numpy arrays
         Bins of photons that Compton scatter has shifted, keV.
     beam_shift, beam_shift_twice : (n_energy, n_grid) arrays
-        Where the source's photons are after one and two Compton scatters in any direction.
+        Energy distribution of the source's photons after one and two Compton scatters in any direction.
     beam_unshifted : (n_energy, n_grid) array
-        Where they are before.
+        The same before scatter.
     line_shift : (n_line, n_grid) array
-        Where lines are after one.
+        Energy distribution of lines after one Compton scatter.
     by_air : (n_energy, n_grid) array
-        What the air that the detector sees sends back per photon of the source.
+        Scatter from the air in the detector's view, per photon of the source.
     scatter : Directed
     """
 
@@ -279,7 +280,7 @@ class Setting:
     def at_angles(self, incidence_angle_deg: Array, takeoff_angle_deg: Array, geometry: Geometry) -> "Setting":
         """Return the setting at angles that carry derivatives (torch), exact to first order about ``geometry``.
 
-        The setting must belong to ``geometry``. Where ``scatter_angle_deg`` is stated there, it stays.
+        The setting must belong to ``geometry``. A stated ``scatter_angle_deg`` is kept.
         """
         steps = (
             (incidence_angle_deg, geometry.incidence_angle_deg, "incidence_angle_deg"),
@@ -371,12 +372,12 @@ def _families(lines: LineTable) -> Numbers:
 
 
 def exciting_groups(tables: AtomicTables) -> Numbers:
-    """Return (n_line, n_group) ones where a line belongs to a group that excites as one.
+    """Return (n_line, n_group) ones where a line belongs to an exciting group.
 
     Lines of an element within ``GROUPED_WITHIN`` of each other, with no absorption edge of any element between them,
-    meet nearly the same attenuation: what is left of the difference is of second order.
+    have nearly the same attenuation; the remaining difference is of second order.
     """
-    # edges of all elements, whether they are there or not: a spectrum must not depend on what else is in its batch
+    # edges of all elements, present or not: a spectrum must not depend on the others in its batch
     edges = np.asarray([edge_energy(number, shell) for number in EDGES_OF for shell in range(len(SHELLS))])
     energy, element = tables.lines.energy_kev, tables.line_element
     groups: list[list[int]] = []
@@ -404,7 +405,7 @@ def _converted(value: Any, like: Array) -> Any:
         if isinstance(entry, Directed):
             changed[field.name] = _converted(entry, like)
         elif isinstance(entry, np.ndarray) and not field.name.endswith("_kev"):
-            whole = entry.dtype.kind in "ib"
-            kind = {} if whole else {"dtype": like.dtype}
+            is_integer = entry.dtype.kind in "ib"
+            kind = {} if is_integer else {"dtype": like.dtype}
             changed[field.name] = xp.asarray(entry, device=like.device, **kind)
     return replace(value, **changed)

@@ -28,7 +28,7 @@ Numbers = NDArray[np.float64]
 Array = Any
 
 LOWEST_KEV = 1.5
-"""Softer tube photons neither leave the window nor excite a line that is recorded."""
+"""Softer photons neither leave the tube's window nor excite a recorded line."""
 FINE_STEP_KEV, COARSE_STEP_KEV, COARSE_FROM_KEV = 0.1, 0.2, 16.0
 CONTINUUM_CONSTANT = 1.35e9
 """Photons / (s sr mA keV), Ebel 1999, eq. 3."""
@@ -65,7 +65,7 @@ class Drive:
 
 
 def drive_of(instrument: Instrument) -> Drive:
-    """Return an instrument's own settings of the source."""
+    """Return an instrument's settings of the source."""
     tube = instrument.tube
     return Drive(
         tube.voltage_kv,
@@ -78,21 +78,21 @@ def drive_of(instrument: Instrument) -> Drive:
 
 
 def source_spectrum(instrument: Instrument) -> tuple[Numbers, Numbers, Numbers]:
-    """Return what reaches the sample.
+    """Return the spectrum at the sample.
 
     Returns
     -------
     energy_kev : (n_energy,) array
         Middles of the continuum's bins, then the lines; ascending.
     weight : (n_energy,) array
-        Photons per bin or line, per s, sr and mA (of an explicit spectrum: on its own scale).
+        Photons per bin or line, per s, sr and mA (for an explicit spectrum: on its scale).
     width_kev : (n_energy,) array
         Width of the bin; zero for lines.
 
     Raises
     ------
     InstrumentError
-        Nothing is left after window, filters, optics and air.
+        Window, filters, optics and air absorb everything.
     """
     energy, width, _ = _grid(instrument)
     weight = np.asarray(source_weights(instrument))
@@ -168,10 +168,10 @@ def _tube_grid(tube: Tube) -> tuple[Numbers, Numbers, NDArray[np.int64]]:
     energy, width = _continuum_grid(tube.voltage_kv)
     lines = line_table([tube.anode])
     excited = np.asarray([_edge(tube.anode, line) < tube.voltage_kv for line in range(len(lines))])
-    kept = np.flatnonzero(excited & (lines.energy_kev > LOWEST_KEV) & (lines.shell < SHELLS.index("M1")))
-    energies = np.concatenate([energy, lines.energy_kev[kept]])
-    widths = np.concatenate([width, np.zeros(kept.size)])
-    index = np.concatenate([np.full(energy.size, -1), kept])
+    lines_used = np.flatnonzero(excited & (lines.energy_kev > LOWEST_KEV) & (lines.shell < SHELLS.index("M1")))
+    energies = np.concatenate([energy, lines.energy_kev[lines_used]])
+    widths = np.concatenate([width, np.zeros(lines_used.size)])
+    index = np.concatenate([np.full(energy.size, -1), lines_used])
     order = np.argsort(energies, kind="stable")
     energies, widths, index = energies[order], widths[order], index[order]
     instrument = Instrument(tube=tube)
@@ -230,11 +230,11 @@ def _escape(tube: Tube, energy: Numbers, over: Array, drive: Drive, like: Array)
     attenuation = _as(mass_attenuation(tube.anode, energy), like)
     if tube.target_um is None:
         return _mean_transmission(2.0 * attenuation * depth * sine_in / sine_out)
-    # of a foil, X-rays leave on the far side; electrons that pass through it make fewer of them
+    # X-rays leave a foil on the far side; electrons that pass through it produce fewer of them
     deep, foil = 2.0 * depth * sine_in, xraylib.ElementDensity(number) * tube.target_um * CM_PER_UM
-    lit = xp.clip(deep, max=foil)
-    beyond = xp.exp(-attenuation * (foil - lit) / sine_out)
-    return beyond * _mean_transmission(attenuation * lit / sine_out) * lit / deep
+    depth_um = xp.clip(deep, max=foil)
+    beyond = xp.exp(-attenuation * (foil - depth_um) / sine_out)
+    return beyond * _mean_transmission(attenuation * depth_um / sine_out) * depth_um / deep
 
 
 def _mean_transmission(optical: Array) -> Array:
@@ -272,7 +272,7 @@ def _line_photons(anode: str, lines: NDArray[np.int64], edge: Numbers, over: Arr
 
 
 def _shell_constant(shell: str, number: int) -> float:
-    """Return the constant of a shell's lines; Ebel 2003 corrects L1 and L2 alone, and below Z = 80 alone."""
+    """Return the constant of a shell's lines; Ebel 2003 corrects only L1 and L2, and only below Z = 80."""
     if shell in {"K", "L3"} or number >= 80:
         return LINE_CONSTANTS[shell]
     return LINE_CONSTANTS[shell] * (-0.4814 + 0.03781 * number - 2.413e-4 * number**2)
@@ -283,7 +283,7 @@ def _edge(anode: str, line: int) -> float:
 
 
 def _check(drive: Drive) -> None:
-    """Refuse what ``Tube``, ``Filter`` and ``Geometry`` refuse; optimisers may step there."""
+    """Check the limits of ``Tube``, ``Filter`` and ``Geometry``, which an optimiser may leave."""
     path = np.finfo(np.float64).max
     limits = {"voltage_kv": (5.0, 100.0), "electron_angle_deg": (1e-3, 90.0), "takeoff_angle_deg": (1e-3, 90.0)}
     for name in Drive.__dataclass_fields__:

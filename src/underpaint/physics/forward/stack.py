@@ -34,7 +34,7 @@ class Stack:
     Raises
     ------
     SampleError
-        The shapes do not belong together.
+        The shapes do not match.
     """
 
     fractions: Array
@@ -45,7 +45,7 @@ class Stack:
         if tuple(self.fractions.shape) != (*self.areal.shape, len(self.elements)) or self.areal.ndim != 2:
             raise SampleError(
                 f"Cannot stack layers: areal densities of shape {tuple(self.areal.shape)} and mass fractions of shape "
-                f"{tuple(self.fractions.shape)} do not belong to {len(self.elements)} elements; give (n_sample, "
+                f"{tuple(self.fractions.shape)} do not match {len(self.elements)} elements; give (n_sample, "
                 "n_layer) and (n_sample, n_layer, n_element)."
             )
 
@@ -59,41 +59,41 @@ class Stack:
 
 @dataclass(frozen=True)
 class Cut:
-    """Stratigraphies whose thick layers are cut, and where their parts came from.
+    """Stratigraphies whose thick layers are cut, and the layer of each part.
 
     Parameters
     ----------
     stratigraphies : list of Stratigraphy
-    whole : (n_sample, n_layer, n_part) array or None
-        One where a part belongs to a layer; None where nothing was cut.
+    layer_of_part : (n_sample, n_layer, n_part) array or None
+        One where a part belongs to a layer; None without cuts.
     """
 
     stratigraphies: list[Stratigraphy]
-    whole: NDArray[np.float64] | None
+    layer_of_part: NDArray[np.float64] | None
 
 
 def cut_thick(stratigraphies: Sequence[Stratigraphy]) -> Cut:
-    """Cut layers that are opaque many times over: all that leaves them comes from the top, where the cells must be."""
+    """Cut very opaque layers: their emission comes from the top, where the cells must be."""
     parts = [[_parts(layer) for layer in entry.layers] for entry in stratigraphies]
     if all(len(pieces) == 1 for entry in parts for pieces in entry):
         return Cut(list(stratigraphies), None)
     shape = (len(parts), max(map(len, parts)), max(sum(map(len, entry)) for entry in parts))
-    whole = np.zeros(shape)
+    layer_of_part = np.zeros(shape)
     for row, entry in enumerate(parts):
         start = 0
         for level, pieces in enumerate(entry):
-            whole[row, level, start : start + len(pieces)] = 1.0
+            layer_of_part[row, level, start : start + len(pieces)] = 1.0
             start += len(pieces)
     cut = [
-        Stratigraphy(tuple(piece for pieces in entry for piece in pieces), whole_one.name)
-        for entry, whole_one in zip(parts, stratigraphies, strict=True)
+        Stratigraphy(tuple(piece for pieces in entry for piece in pieces), source.name)
+        for entry, source in zip(parts, stratigraphies, strict=True)
     ]
-    return Cut(cut, whole)
+    return Cut(cut, layer_of_part)
 
 
-def joined(photons: Array, whole: NDArray[np.float64]) -> Array:
+def joined(photons: Array, layer_of_part: NDArray[np.float64]) -> Array:
     """Return (n, n_layer, n_line) photons of layers from those of their parts, (n, n_part, n_line)."""
-    return np.matmul(whole.astype(photons.dtype), photons)
+    return np.matmul(layer_of_part.astype(photons.dtype), photons)
 
 
 def _parts(layer: Layer) -> list[Layer]:
@@ -113,7 +113,7 @@ def stack_layers(stratigraphies: Sequence[Stratigraphy], elements: Sequence[str]
     Raises
     ------
     SampleError
-        The batch is empty, or a layer holds an element that is not among ``elements``.
+        The batch is empty, or a layer contains an element that is not among ``elements``.
     """
     if not stratigraphies:
         raise SampleError("Cannot simulate an empty batch; give at least one stratigraphy.")

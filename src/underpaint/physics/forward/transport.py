@@ -1,7 +1,7 @@
 """From layers to emission: batches of samples through fluorescence and scatter.
 
-Scattered tube radiation: first order in closed form, higher orders and what they excite from cell to cell. Its shapes:
-``n`` samples, ``j`` layers, ``c`` cells, ``k`` directions, ``g`` nodes, ``e`` source energies, ``p`` lines.
+Scattered tube radiation: first order in closed form, higher orders and their fluorescence from cell to cell. Its
+shapes: ``n`` samples, ``j`` layers, ``c`` cells, ``k`` directions, ``g`` nodes, ``e`` source energies, ``p`` lines.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,23 +20,23 @@ from underpaint.physics.forward.emission import ORDERS, Emission
 from underpaint.physics.forward.fluorescence import (
     SMALLEST,
     Batch,
+    ExcitedCells,
     Exciting,
     Light,
-    LitCells,
     among_all,
     beam_depths,
     coarsened,
     entering_cells,
     escape_from_cells,
-    exciting_again,
     leaving,
     make_batch,
+    make_excited_cells,
     make_exciting,
-    make_light,
-    make_lit_cells,
+    make_primary_excitation,
     per_layer,
     pick,
     primary,
+    secondary_excitation,
     spread,
 )
 from underpaint.physics.forward.setting import Setting, make_setting
@@ -54,17 +54,17 @@ PART = 256
 
 @dataclass(frozen=True)
 class Detail:
-    """What is followed, and how finely.
+    """Processes to follow, and their resolution.
 
     Parameters
     ----------
     orders : int
-        1: what the beam excites; 2: what its fluorescence excites, too; 3: and what that excites.
+        1: primary fluorescence; 2: secondary as well; 3: tertiary as well.
     scatter : bool
         Follow scattered light on: multiple scatter, and lines that scattered light excites.
     weakest_exciting : float
-        Lines that could add less than this share to the primary of any line are not followed as exciting ones.
-        Smaller is slower and more exact: 1e-3 leaves up to 0.3 % of a line, 2e-5 nothing that counts.
+        Lines that could add less than this share to the primary fluorescence of any line are not followed as exciting
+        lines. Smaller is slower and more accurate: the error is up to 0.3 % of a line at 1e-3 and negligible at 2e-5.
     cells : int
         Depth cells a layer, a multiple of four; Richardson's extrapolation combines them with half as many.
     """
@@ -91,7 +91,7 @@ def emit(
     tables: AtomicTables | None = None,
     single: bool = False,
 ) -> Emission:
-    """Compute what leaves a batch of stratigraphies towards the detector.
+    """Compute the emission of a batch of stratigraphies towards the detector.
 
     Parameters
     ----------
@@ -129,9 +129,9 @@ def emit(
         stack = replace(stack, fractions=stack.fractions.astype(np.float32), areal=stack.areal.astype(np.float32))
         setting = setting.to(stack.areal)
     emission = transport(stack, setting, detail=detail, workers=workers)
-    if cut.whole is None:
+    if cut.layer_of_part is None:
         return emission
-    return replace(emission, **{name: joined(getattr(emission, name), cut.whole) for name in ORDERS})
+    return replace(emission, **{name: joined(getattr(emission, name), cut.layer_of_part) for name in ORDERS})
 
 
 def emit_parts(
@@ -154,7 +154,7 @@ def emit_parts(
 
 
 def setting_for(instrument: Instrument, elements: Iterable[str], tables: AtomicTables | None = None) -> Setting:
-    """Return the setting of an instrument that looks at some elements; xraylib's are kept for the next call.
+    """Return the setting of an instrument for some elements; settings from xraylib are cached.
 
     Raises
     ------
@@ -183,10 +183,10 @@ def _setting(instrument: Instrument, elements: tuple[str, ...], tables: AtomicTa
 def transport(
     stack: Stack, setting: Setting, *, detail: Detail | None = None, workers: int = 1, step: int = BATCH
 ) -> Emission:
-    """Compute what leaves a stack of layers, as arrays of numpy or torch.
+    """Compute the emission of a stack of layers, as NumPy or torch arrays.
 
-    On torch, derivatives reach the stack's areal densities and fractions (of elements that are there) and the
-    setting's weights and angles; move the setting beside the stack with ``setting.to(stack.areal)``.
+    With torch, derivatives propagate to the stack's areal densities and fractions (of the elements present) and to the
+    setting's weights and angles; move the setting to the stack's device with ``setting.to(stack.areal)``.
 
     Parameters
     ----------
@@ -208,15 +208,15 @@ def transport(
 
     Notes
     -----
-    Layers are taken as they are. ``emit`` first cuts opaque ones (``cut_thick``): where a layer is over fifteen
-    optical depths thick, do the same, or its enhancement is coarse.
+    Layers are not cut. ``emit`` first cuts opaque ones (``cut_thick``); do the same for layers of more than fifteen
+    optical depths, or their enhancement is inaccurate.
     """
     _check_fit(stack, setting, step)
     xp = array_namespace(stack.areal)
     # like stacks share a step, so that little of it is padding
     order = xp.argsort(_size(stack), stable=True)
     steps = [order[start : start + step] for start in range(0, len(stack), step)]
-    run = partial(_run, light=make_light(setting), detail=detail or Detail())
+    run = partial(_run, light=make_primary_excitation(setting), detail=detail or Detail())
     parts = [stack.part(rows) for rows in steps]
     if workers > 1:
         with one_blas_thread(), ThreadPoolExecutor(workers) as pool:
@@ -284,13 +284,13 @@ def _run(stack: Stack, light: Light, detail: Detail) -> tuple[Array, ...]:
     multiple = xp.zeros_like(compton)
     if detail.orders > 1 or detail.scatter:
         exciting = make_exciting(batch, detail.weakest_exciting)
-        fine = make_lit_cells(batch, exciting, detail.cells)
+        fine = make_excited_cells(batch, exciting, detail.cells)
         coarse = coarsened(batch, exciting, fine)
-        tracks = isotropic_tracks(coarse.cells, coarse.born)
+        tracks = isotropic_tracks(coarse.cells, coarse.production)
         if detail.orders > 1:
             by_cells = (
                 _orders(batch, exciting, coarse, tracks, detail.orders),
-                _orders(batch, exciting, fine, isotropic_tracks(fine.cells, fine.born), detail.orders),
+                _orders(batch, exciting, fine, isotropic_tracks(fine.cells, fine.production), detail.orders),
             )
             second, third = (spread(batch, _extrapolated(*pair)) for pair in zip(*by_cells, strict=True))
         if detail.scatter:
@@ -302,14 +302,19 @@ def _run(stack: Stack, light: Light, detail: Detail) -> tuple[Array, ...]:
     return first, second, third, by_scatter, rescattered, coherent, compton, multiple
 
 
-def _orders(batch: Batch, exciting: Exciting, lit: LitCells, tracks: Array, orders: int) -> tuple[Array, Array]:
+def _orders(
+    batch: Batch, exciting: Exciting, excited_cells: ExcitedCells, tracks: Array, orders: int
+) -> tuple[Array, Array]:
     """Return (n, j, p) secondary and tertiary photons from the tracks (n, c, m) of the primary ones."""
     excited = tracks @ exciting.pairs
-    secondary = leaving(batch, lit, excited)
+    secondary = leaving(batch, excited_cells, excited)
     if orders < 3:
         return secondary, array_namespace(secondary).zeros_like(secondary)
-    again = isotropic_tracks(lit.cells, exciting_again(batch, exciting, lit, excited)) @ exciting.pairs
-    return secondary, leaving(batch, lit, again)
+    again = (
+        isotropic_tracks(excited_cells.cells, secondary_excitation(batch, exciting, excited_cells, excited))
+        @ exciting.pairs
+    )
+    return secondary, leaving(batch, excited_cells, again)
 
 
 def _extrapolated(coarse: Array, fine: Array) -> Array:
@@ -318,21 +323,21 @@ def _extrapolated(coarse: Array, fine: Array) -> Array:
 
 
 COHERENT, COMPTON = 0, 1
-LARGEST_RATIO = 0.9
+MAX_RATIO = 0.9
 """A generation of scattered photons is at most this share of the one before."""
 
 
 @dataclass(frozen=True)
 class Scattered:
-    """Light of the source after its first scatter, and what becomes of it.
+    """Source radiation after its first scatter.
 
     Parameters
     ----------
     tracks : pair of (n, c, g) arrays
         Track in each cell of coherently and of Compton scattered photons, per photon of the source at a node.
     by_shifts : three (n, g) arrays
-        Photons of a node that are scattered again and leave towards the detector, by the Compton scatters that they
-        went through: none, one, two.
+        Photons of a node that are scattered again and leave towards the detector, by number of Compton scatters: none,
+        one, two.
     ratio : (n, g) array
         Photons scattered a second time per photon scattered once.
     """
@@ -348,7 +353,7 @@ def first_order(batch: Batch) -> tuple[Array, Array]:
     coherent = _once(batch, setting.attenuation, tables.coherent[None])[0]
     compton = _once(batch, tables.shifted_attenuation, tables.compton)
     spectrum = sum(photons @ profile for photons, profile in zip(compton, tables.profile, strict=True))
-    # five profiles do not add up to nothing exactly where there is nothing
+    # five profiles do not add up exactly to zero outside the profile
     return coherent, array_namespace(spectrum).clip(spectrum, min=0.0)
 
 
@@ -358,8 +363,8 @@ def _once(batch: Batch, attenuation_out: Array, cross_sections: Array) -> list[A
     setting, stack = batch.setting, batch.stack
     depth_out, above_out = beam_depths(stack, attenuation_out, setting.sin_out)
     _, mean = transmission(batch.depth_in + depth_out)
-    seen = batch.above_in * above_out * mean * (stack.areal / setting.sin_in)[:, :, None]
-    return [setting.weight * xp.sum(seen * (stack.fractions @ table), axis=1) for table in cross_sections]
+    path = batch.above_in * above_out * mean * (stack.areal / setting.sin_in)[:, :, None]
+    return [setting.weight * xp.sum(path * (stack.fractions @ table), axis=1) for table in cross_sections]
 
 
 def scattered_light(batch: Batch, count: int) -> Scattered:
@@ -370,21 +375,21 @@ def scattered_light(batch: Batch, count: int) -> Scattered:
     out = [per_cell(_by_layer(fractions, table), count) for table in setting.scatter.out]
     entering = entering_cells(*beam_depths(batch.stack, setting.node_attenuation[COHERENT], setting.sin_in), count)
     escape = [_escape(batch, table, count) for table in setting.node_attenuation]
-    tracks, born = [], 0.0
+    tracks, production = [], 0.0
     by_shifts = [0.0, 0.0, 0.0]
     for kind in (COHERENT, COMPTON):
         cells = make_cells(_across(batch, setting.node_attenuation[kind]), batch.stack.areal, count)
-        lit = (entering * cells.areal / setting.sin_in)[:, :, None, :]
+        incident = (entering * cells.areal / setting.sin_in)[:, :, None, :]
         strength = per_cell(into[kind], count)
-        down, up = directed_tracks(cells, strength[:, :, 0] * lit, strength[:, :, 1] * lit)
+        down, up = directed_tracks(cells, strength[:, :, 0] * incident, strength[:, :, 1] * incident)
         tracks.append(xp.sum(down + up, axis=2))
-        born = born + xp.sum(xp.sum(strength, axis=(2, 3)) * lit[:, :, 0], axis=1)
+        production = production + xp.sum(xp.sum(strength, axis=(2, 3)) * incident[:, :, 0], axis=1)
         for again in (COHERENT, COMPTON):
             towards = xp.sum(down * out[again][:, :, 0] + up * out[again][:, :, 1], axis=2)
             by_shifts[kind + again] = by_shifts[kind + again] + xp.sum(towards * escape[max(kind, again)], axis=1)
     total = per_cell(xp.sum(into[COHERENT] + into[COMPTON], axis=(2, 3)), count)
     again = xp.sum((tracks[COHERENT] + tracks[COMPTON]) * total, axis=1)
-    return Scattered((tracks[0], tracks[1]), by_shifts, xp.clip(again / (born + SMALLEST), 0.0, LARGEST_RATIO))
+    return Scattered((tracks[0], tracks[1]), by_shifts, xp.clip(again / (production + SMALLEST), 0.0, MAX_RATIO))
 
 
 def excited_by_scatter(batch: Batch, light: Scattered) -> Array:
@@ -410,9 +415,9 @@ def multiple_scatter(batch: Batch, light: Scattered) -> Array:
 
 
 def scattered_lines(
-    batch: Batch, exciting: Exciting, lit: LitCells, tracks: Array, first: Array
+    batch: Batch, exciting: Exciting, excited_cells: ExcitedCells, tracks: Array, first: Array
 ) -> tuple[Array, Array]:
-    """Return what the primary photons of the lines do by scatter, taken as isotropic.
+    """Return the scatter of the primary photons of the lines, assumed isotropic.
 
     Parameters
     ----------
@@ -424,15 +429,17 @@ def scattered_lines(
     Returns
     -------
     coherent : (n, j, n_line) array
-        Photons that leave towards the detector after coherent scatter, by layer of birth. Lines that are not
-        followed are taken to scatter like the others of their family.
+        Photons that leave towards the detector after coherent scatter, by layer of origin. Lines that are not followed
+        scatter like the others of their family.
     compton : (n, n_grid) array
         Photons that leave after Compton scatter.
     """
     xp = array_namespace(tracks)
     setting = batch.setting
-    # group photons keep their lines' shares
-    layers = per_layer((tracks @ xp.permute_dims(exciting.share, (0, 2, 1))) * lit.escape, lit.count)
+    # photons of a group have the shares of its lines
+    layers = per_layer(
+        (tracks @ xp.permute_dims(exciting.share, (0, 2, 1))) * excited_cells.escape, excited_cells.count
+    )
     followed = among_all(batch, xp.astype(xp.any(exciting.share > 0, axis=2), tracks.dtype))
     coherent, compton = (
         among_all(batch, xp.sum(layers * pick(batch.stack.fractions @ table, batch.chosen), axis=1))
@@ -440,7 +447,7 @@ def scattered_lines(
     )
     by_family = [photons @ setting.family for photons in (coherent, xp.sum(first, axis=1) * followed)]
     ratio = xp.where(by_family[1] > 0, by_family[0] / (by_family[1] + SMALLEST), 0.0)
-    again = xp.clip(ratio, 0.0, LARGEST_RATIO) @ xp.permute_dims(setting.family, (1, 0))
+    again = xp.clip(ratio, 0.0, MAX_RATIO) @ xp.permute_dims(setting.family, (1, 0))
     return first * again[:, None, :], compton @ setting.line_shift
 
 

@@ -1,4 +1,4 @@
-"""What looks at the painting: tube, filters, geometry, detector; presets and instrument files."""
+"""Instrument: tube, filters, geometry, detector; presets and instrument files."""
 
 import math
 from importlib.resources import files
@@ -22,8 +22,8 @@ from underpaint.physics.instrument.models import (
     Tube,
     instrument_from,
 )
-from underpaint.runtime.files import whole_file
-from underpaint.runtime.untrusted import MOST_SETTINGS_BYTES, read_bounded, read_toml
+from underpaint.runtime.files import atomic_write
+from underpaint.runtime.untrusted import MAX_SETTINGS_BYTES, read_bounded, read_toml
 
 __all__ = [
     "AIR",
@@ -51,9 +51,9 @@ def preset_names() -> tuple[str, ...]:
 
 
 def load_instrument(name_or_path: str | Path) -> Instrument:
-    """Read a preset by name, or by path an instrument file or a PyMca configuration (``.cfg``).
+    """Read a preset by name, or an instrument file or PyMca configuration (``.cfg``) by path.
 
-    Of a configuration this is what :func:`~underpaint.physics.instrument.pymca.read_pymca` calls the instrument.
+    For a configuration, this is the instrument of :func:`~underpaint.physics.instrument.pymca.read_pymca`.
 
     Raises
     ------
@@ -76,21 +76,21 @@ def load_instrument(name_or_path: str | Path) -> Instrument:
 
 
 def save_instrument(instrument: Instrument, path: str | Path, *, only_known: bool = False) -> None:
-    """Write an instrument file (TOML), whole or not at all.
+    """Write an instrument file (TOML), atomically.
 
     Parameters
     ----------
     instrument : Instrument
     path : str or Path
     only_known : bool
-        Leave out settings that nobody set, so that they do not count as known when the file is read.
+        Omit settings that were not set, so that they are not known values when the file is read.
 
     Raises
     ------
     OutputError
         The file cannot be written.
     """
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         record = instrument.model_dump(mode="json", exclude_none=True, exclude_unset=only_known)
         part.write_text(to_toml(record), "utf-8")
 
@@ -98,16 +98,17 @@ def save_instrument(instrument: Instrument, path: str | Path, *, only_known: boo
 def read_source_spectrum(path: str | Path) -> SourceSpectrum:
     """Read a tabulated exciting spectrum: columns of energy, keV, photons and, if there is a third, bin width, keV.
 
-    Commas, semicolons or blanks part the columns; lines that begin with ``#`` and a line of titles are passed over.
+    Columns are separated by commas, semicolons or blanks; lines that begin with ``#`` and a line of headings are
+    skipped.
 
     Raises
     ------
     InstrumentError
-        The file is missing, a line is no number, or the table is not physical; the message says where.
+        The file is missing, a line is not a number, or the table is not physical.
     """
     source = Path(path)
     try:
-        text = read_bounded(source, MOST_SETTINGS_BYTES, InstrumentError).decode("utf-8")
+        text = read_bounded(source, MAX_SETTINGS_BYTES, InstrumentError).decode("utf-8")
     except (InstrumentError, UnicodeDecodeError) as error:
         raise InstrumentError(
             f"Cannot read the source spectrum {source}: {error}. Give a text file of two or three columns."

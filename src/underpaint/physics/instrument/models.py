@@ -1,4 +1,4 @@
-"""An instrument's settings: tube, filters, geometry, detector; checked where they are made."""
+"""Instrument settings: tube, filters, geometry, detector; validated on construction."""
 
 from difflib import get_close_matches
 from itertools import pairwise
@@ -19,20 +19,20 @@ from pydantic import (
 
 from underpaint.errors import InstrumentError
 from underpaint.physics.atomic import atomic_number, family_lines, symbol
-from underpaint.runtime.untrusted import fault_of_name, faults_in_words
+from underpaint.runtime.untrusted import describe_faults, fault_of_name
 
 AIR = {"N": 0.7553, "O": 0.2318, "Ar": 0.0129}
 """Dry air by mass (CRC Handbook)."""
 AIR_DENSITY = 0.001205
 """g/cm3 at 20 degrees Celsius and 1013 hPa."""
 ANODES = range(22, 93)
-"""Atomic numbers of anodes, titanium to uranium: softer lines do not leave a window."""
+"""Atomic numbers of anodes, titanium to uranium: softer lines do not pass a tube's window."""
 
 HIGHEST_KEV = 200.0
 """Kissel's photoelectric cross sections in xraylib go no farther."""
 
 
-MOST_ENTRIES = 65_536
+MAX_ENTRIES = 65_536
 """Of a table in an instrument file."""
 
 
@@ -52,8 +52,8 @@ class Settings(BaseModel):
             text = " ".join(value.split()) if info.field_name == "note" else value
             if fault := fault_of_name(text):
                 raise ValueError(fault)
-        elif isinstance(value, tuple) and len(value) > MOST_ENTRIES:
-            raise ValueError(f"{len(value)} entries; up to {MOST_ENTRIES} are read")
+        elif isinstance(value, tuple) and len(value) > MAX_ENTRIES:
+            raise ValueError(f"{len(value)} entries; up to {MAX_ENTRIES} are read")
         return value
 
 
@@ -83,7 +83,7 @@ class Tube(Settings):
     def _check_anode(cls, anode: str) -> str:
         if atomic_number(anode) not in ANODES:
             ends = f"{symbol(ANODES[0])} to {symbol(ANODES[-1])}"
-            raise ValueError(f"{anode} is no anode that the tube formula covers; take one from {ends}")
+            raise ValueError(f"{anode} is not an anode that the tube formula covers; use one from {ends}")
         return anode
 
 
@@ -119,14 +119,14 @@ class SourceSpectrum(Settings):
             # tables round their energies
             if high - low < 0.49 * (narrow + wide) - 1e-3:
                 raise ValueError(
-                    f"the bins about {low:g} and {high:g} keV overlap; width_kev is the whole width of a bin"
+                    f"the bins about {low:g} and {high:g} keV overlap; width_kev is the full width of a bin"
                 )
 
 
 class Optic(Settings):
     """A polycapillary or another optic in the beam, as a table of its transmission; linear in between.
 
-    Beyond the table its end values hold.
+    Outside the table its end values apply.
     """
 
     energy_kev: tuple[float, ...] = Field(min_length=2)
@@ -152,11 +152,13 @@ class Geometry(Settings):
     incidence_angle_deg: float = Field(60.0, gt=0, le=90, description="beam to surface, degree")
     takeoff_angle_deg: float = Field(60.0, gt=0, le=90, description="surface to detector, degree")
     scatter_angle_deg: float | None = Field(
-        None, gt=0, le=180, description="angle between beam and detected photon; None: incidence + take-off"
+        None, gt=0, le=180, description="scattering angle; None: incidence + take-off"
     )
     source_air_cm: float = Field(1.0, ge=0, description="air between tube and sample, cm")
     detector_air_cm: float = Field(1.0, ge=0, description="air between sample and detector, cm")
-    seen_air_cm: float = Field(0.0, ge=0, description="beam in air that the detector sees, cm: argon lines, scatter")
+    seen_air_cm: float = Field(
+        0.0, ge=0, description="length of the beam in air within the detector's view, cm: argon lines, scatter"
+    )
 
     @property
     def scattering_angle_deg(self) -> float:
@@ -188,22 +190,20 @@ class Detector(Settings):
     pulse_pair_us: float = Field(
         0.0, ge=0, le=1e6, description="photons closer than this are recorded as one, us; 0: none"
     )
-    dead_time_us: float = Field(
-        0.0, ge=0, le=1e6, description="time that a photon keeps the electronics busy, us; 0: none"
-    )
+    dead_time_us: float = Field(0.0, ge=0, le=1e6, description="pulse-pair resolution, us; 0: no pile-up")
 
     @model_validator(mode="after")
     def _check_shares(self) -> "Detector":
-        taken = self.shelf_fraction + self.tail_fraction + self.long_tail_fraction
-        if not taken < 1:
+        total = self.shelf_fraction + self.tail_fraction + self.long_tail_fraction
+        if not total < 1:
             raise ValueError(
-                f"shelf_fraction, tail_fraction and long_tail_fraction sum to {taken:g}: it must be less than 1"
+                f"shelf_fraction, tail_fraction and long_tail_fraction sum to {total:g}: it must be less than 1"
             )
         return self
 
 
 class Scale(Settings):
-    """Counts over those of the forward model, from a standard of known composition."""
+    """Measured over modelled counts, from a standard of known composition."""
 
     counts_per_s: float | None = Field(None, gt=0, description="counts a second of live time, over the model's")
     counts_per_scatter: float | None = Field(
@@ -227,17 +227,17 @@ class Scale(Settings):
         return self
 
     def factor(self, family: str) -> tuple[float, float]:
-        """Return a family's factor and the relative error that the standard leaves in it.
+        """Return a family's factor and its relative error.
 
-        Of a family that the standard does not show it is the median of the three nearest in energy: window, air and
-        tube change it smoothly. Then the error is their spread.
+        For a family that the standard lacks, this is the median of the three nearest in energy, since the factor varies
+        smoothly with energy; the error is their spread.
         """
         if family in self.families:
             index = self.families.index(family)
             return self.factors[index], self.factor_errors[index]
         if not self.families:
             return 1.0, 0.0
-        distance = [abs(np.log(_line_kev(family) / _line_kev(other))) for other in self.families]
+        distance = [abs(np.log(_line_kev(family) / _line_kev(reference))) for reference in self.families]
         near = np.log([self.factors[index] for index in np.argsort(distance)[:_N_NEAR]])
         middle = float(np.median(near))
         return float(np.exp(middle)), float(np.median(np.abs(near - middle)) / 0.67)
@@ -254,7 +254,7 @@ class Instrument(Settings):
     """A scanner: source, filters, geometry and detector."""
 
     name: str = "custom"
-    note: str = Field("", description="where the figures come from")
+    note: str = Field("", description="source of the values")
     tube: Tube = Field(default_factory=Tube)
     source_spectrum: SourceSpectrum | None = None
     filters: tuple[Filter, ...] = Field((), max_length=50)
@@ -271,8 +271,8 @@ class Instrument(Settings):
 
 _UNITS = {"kev": "keV", "kv": "kV", "um": "um", "cm": "cm", "deg": "degree", "us": "us"}
 """Of a setting, by the end of its name."""
-_MOST_SHOWN = 1e15
-"""No float can be made of whole numbers of hundreds of digits."""
+_MAX_SHOWN = 1e15
+"""Integers of hundreds of digits cannot become floats."""
 
 
 def instrument_from(table: dict[str, Any], name: str) -> Instrument:
@@ -287,15 +287,15 @@ def instrument_from(table: dict[str, Any], name: str) -> Instrument:
         return Instrument.model_validate(table)
     except ValidationError as error:
         raise InstrumentError(
-            f"Cannot use the instrument {name!r}: {faults_in_words(error.errors(), _hint)}."
+            f"Cannot use the instrument {name!r}: {describe_faults(error.errors(), _hint)}."
         ) from error
 
 
 def _settings_at(place: tuple[Any, ...]) -> type[BaseModel] | None:
-    """Return the settings that a fault's place lies in; None where they are no settings."""
+    """Return the settings model in which a fault lies; None outside of one."""
     inner: type[BaseModel] | None = Instrument
     for part in place:
-        if isinstance(part, int):  # an entry of a tuple, whose settings were found with the tuple's name
+        if isinstance(part, int):  # an entry of a tuple, whose settings belong to the tuple's name
             continue
         field = None if inner is None else inner.model_fields.get(part)
         kinds = () if field is None else (field.annotation, *get_args(field.annotation))
@@ -304,18 +304,18 @@ def _settings_at(place: tuple[Any, ...]) -> type[BaseModel] | None:
 
 
 def _hint(fault: Any) -> str:
-    """Return the nearest known key for an unknown one, or the number met with its unit, in brackets; else ""."""
+    """Return a suggestion for an unknown key, or the value with its unit, in brackets; else ""."""
     model = _settings_at(fault["loc"][:-1])
     if model is None or not fault["loc"]:
         return ""
     key, value = str(fault["loc"][-1]), fault["input"]
     if fault["type"] == "extra_forbidden":
         near = get_close_matches(key, model.model_fields, n=1)
-        known = f"did you mean {near[0]}?" if near else f"known keys are {', '.join(model.model_fields)}"
-        return f" (unknown key; {known})"
+        suggestion = f"did you mean {near[0]}?" if near else f"known keys are {', '.join(model.model_fields)}"
+        return f" (unknown key; {suggestion})"
     if key not in model.model_fields or isinstance(value, bool) or not isinstance(value, int | float):
         return ""
-    if not abs(value) < _MOST_SHOWN:
+    if not abs(value) < _MAX_SHOWN:
         return ""
     unit = _UNITS.get(key.rpartition("_")[2], "")
     smaller = {"keV": "eV", "kV": "V"}.get(unit)

@@ -15,26 +15,26 @@ from underpaint.errors import CalibrationError, FormulaError, InstrumentError, S
 from underpaint.physics.atomic import atomic_number, atomic_weight, family_lines
 from underpaint.physics.instrument.models import AIR, AIR_DENSITY, HIGHEST_KEV, Instrument, instrument_from
 from underpaint.physics.materials import Layer, mass_fractions
-from underpaint.runtime.untrusted import MOST_SETTINGS_BYTES, plain_text, read_bounded
+from underpaint.runtime.untrusted import MAX_SETTINGS_BYTES, plain_text, read_bounded
 
 __all__ = ["PymcaConfiguration", "Untranslated", "is_pymca", "read_pymca"]
 
 UM_PER_CM = 1e4
 SHORT_TAIL, LONG_TAIL, STEP = 2, 4, 8
-"""Bits of ``hypermetflag`` beside the Gaussian."""
+"""Bits of ``hypermetflag`` besides the Gaussian."""
 SHELLS = ("K", "L", "L1", "L2", "L3", "M", "M1", "M2", "M3", "M4", "M5")
 
 _SECTION = re.compile(rb"^\[(attenuators|peaks|fit|peakshape|concentrations|multilayer)\]\s*$", re.MULTILINE)
 _SECTIONS = ("attenuators", "peaks", "fit", "detector")
-_WIDEST_CHANNEL_KEV = 0.5
+_MAX_CHANNEL_KEV = 0.5
 _CONTINUUM_ENTRIES = 20
 """An energy table this long describes a continuum."""
 _LINE_WITHIN_KEV = 0.05
 _VOLTAGE_WITHIN_KV = 1.0
 _AIR_WITHIN = 0.02
-_MOST_NESTED = 10
+_MAX_NESTED = 10
 
-_CRYSTAL = "crystals of one element alone are modelled; silicon is taken in its place"
+_CRYSTAL = "only crystals of one element are modelled; silicon is used instead"
 _SAMPLE = "the sample is no part of an instrument; in Python it is the configuration's matrix"
 _REASONS = {
     "fit": "how PyMca strips background, limits channels and converges: the fit here chooses these from the scan",
@@ -47,8 +47,8 @@ _REASONS = {
     "xrfmc": "settings of a Monte Carlo program",
     "fisx": "results of a correction that PyMca stores",
 }
-_TUBE_DETAIL = "a setting of PyMca's tube calculator alone"
-_OTHER = "an option of PyMca that nothing here corresponds to"
+_TUBE_DETAIL = "a setting of PyMca's tube calculator only"
+_NO_COUNTERPART = "an option of PyMca without a counterpart here"
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class Untranslated:
     entry : str
         ``fit.snipwidth``, or ``detector.dead_time_us``.
     value : str
-        As it is written.
+        As written in the file.
     reason : str
-        Why it was left out.
+        Why it was not translated.
     """
 
     entry: str
@@ -72,16 +72,16 @@ class Untranslated:
 
 @dataclass(frozen=True)
 class PymcaConfiguration:
-    """What a PyMca fit configuration says, in the terms of this package.
+    """A PyMca fit configuration in the terms of this package.
 
     Parameters
     ----------
     instrument : Instrument
-        Only what the configuration states is set; all else is as usual and not in ``model_fields_set``.
+        Only stated values are set; the others have their defaults and are not in ``model_fields_set``.
     families : tuple of str
         To be fitted: ``Fe_K``, of a single subshell ``W_L3``.
     matrix : tuple of Layer
-        Layers of the sample, from the surface; empty where PyMca uses none.
+        Layers of the sample, from the surface; empty without a matrix.
     untranslated : tuple of Untranslated
         Entries without a counterpart.
     """
@@ -92,7 +92,7 @@ class PymcaConfiguration:
     untranslated: tuple[Untranslated, ...]
 
     def axis(self, n_channel: int) -> EnergyAxis:
-        """Return the energy axis; the number of channels is the spectrum's, a configuration does not hold it.
+        """Return the energy axis for the number of channels of the spectrum, which a configuration lacks.
 
         Raises
         ------
@@ -111,7 +111,7 @@ class PymcaConfiguration:
 def is_pymca(path: Path) -> bool:
     """Whether a file is a PyMca configuration: by its ending ``.cfg``, or by PyMca's sections."""
     return path.suffix.lower() == ".cfg" or bool(
-        _SECTION.search(read_bounded(path, MOST_SETTINGS_BYTES, InstrumentError))
+        _SECTION.search(read_bounded(path, MAX_SETTINGS_BYTES, InstrumentError))
     )
 
 
@@ -130,8 +130,8 @@ def read_pymca(path: str | Path) -> PymcaConfiguration:
     Raises
     ------
     InstrumentError
-        It cannot be read, is no configuration of PyMca, a material is not defined, a layer of the matrix is missing, or
-        a value is out of range.
+        The file cannot be read or is not a PyMca configuration; a material or a layer of the matrix is missing; or a
+        value is out of range.
 
     References
     ----------
@@ -146,11 +146,11 @@ class _CaseSensitive(ConfigParser):
 
 
 class _Reader:
-    """One file; entries are removed as they are translated, what is left has no counterpart."""
+    """One file; entries are removed when translated, so that those without counterpart remain."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.sections = self._parsed(read_bounded(path, MOST_SETTINGS_BYTES, InstrumentError))
+        self.sections = self._parsed(read_bounded(path, MAX_SETTINGS_BYTES, InstrumentError))
         self.materials = {
             name.partition(".")[2].replace("_|_", "."): self.sections.pop(name)
             for name in [*self.sections]
@@ -180,7 +180,7 @@ class _Reader:
     def _parsed(self, content: bytes) -> dict[str, dict[str, str]]:
         if b"\0" in content:
             self._fail("it is a binary file", "PyMca's configurations are text. Save it from PyMca as .cfg")
-        # PyMca writes % twice, for the interpolation of its own parser, which no entry uses
+        # PyMca doubles %, for the interpolation of its parser, which no entry uses
         parser = _CaseSensitive(interpolation=None)
         try:
             text = content.decode("utf-8")
@@ -190,14 +190,14 @@ class _Reader:
             parser.read_string(text.removeprefix("\ufeff"))
         except ParserError as error:
             reason = plain_text(" ".join(str(error).split()))[:200]
-            self._fail(f"it is not written as [section] and name = value ({reason})", "Save it anew from PyMca")
+            self._fail(f"it is not written as [section] and name = value ({reason})", "Save it again from PyMca")
         sections = {
             name: {key: value.replace("%%", "%") for key, value in parser[name].items()} for name in parser.sections()
         }
         if not any(name in sections for name in _SECTIONS):
-            there = ", ".join(f"[{plain_text(name)[:30]}]" for name in [*sections][:5]) or "none"
+            section_names = ", ".join(f"[{plain_text(name)[:30]}]" for name in [*sections][:5]) or "none"
             self._fail(
-                f"of the sections [{'], ['.join(_SECTIONS)}] it has none (sections met: {there})",
+                f"of the sections [{'], ['.join(_SECTIONS)}] it has none (sections met: {section_names})",
                 "Give a fit configuration that PyMca saved; an instrument file of this program ends in .toml",
             )
         return sections
@@ -233,10 +233,10 @@ class _Reader:
             value = self._take_number("detector", option, "" if option == "fano" else "keV")
             if value is not None:
                 self.detector[name] = value
-        gain = self.detector.get("gain_kev", _WIDEST_CHANNEL_KEV)
-        if not 0 < gain <= _WIDEST_CHANNEL_KEV:
+        gain = self.detector.get("gain_kev", _MAX_CHANNEL_KEV)
+        if not 0 < gain <= _MAX_CHANNEL_KEV:
             remedy = f"is it in eV? then {gain / 1000:g}" if gain > 0 else "correct it"
-            self._fail(f"detector.gain is {gain:g} keV", f"0 to {_WIDEST_CHANNEL_KEV} keV a channel are read; {remedy}")
+            self._fail(f"detector.gain is {gain:g} keV", f"0 to {_MAX_CHANNEL_KEV} keV a channel are read; {remedy}")
         crystal = self._take("detector", "detele")
         if crystal and _is_element(crystal):
             self.detector["material"] = crystal
@@ -263,7 +263,7 @@ class _Reader:
                     self.detector[f"{name}_width_kev"] = width
         for short, (name, bit) in names.items():
             if flag & bit:
-                # PyMca's ratio is to the Gaussian, the fraction here is of the whole peak
+                # PyMca's ratio is relative to the Gaussian, the fraction here to the full peak
                 self.detector[f"{name}_fraction"] = ratio[short] / (1 + ratio["st"] + ratio["lt"])
         if flag & STEP:
             height = self._take("peakshape", "step_heightratio")
@@ -377,7 +377,7 @@ class _Reader:
             self.geometry["scatter_angle_deg"] = self._number(parts[7], f"the scattering angle of {entry}", "degree")
 
     def _source(self) -> dict[str, Any]:
-        """Tube or explicit spectrum; nothing where no energy is in use."""
+        """Tube or explicit spectrum; neither if no energy is in use."""
         text = {
             name: self._take("fit", name) or "" for name in ("energy", "energyweight", "energyflag", "energyscatter")
         }
@@ -403,7 +403,7 @@ class _Reader:
         energies = [row[0] for row in rows]
         source: dict[str, Any] = {"energy_kev": energies, "weight": [row[1] for row in rows]}
         if len(rows) >= _CONTINUUM_ENTRIES and not all(row[2] for row in rows):
-            # PyMca marks lines by their scatter; the rest of a long table is a continuum, whose bins may not overlap
+            # PyMca flags lines as scattering; the rest of a long table is a continuum, whose bins must not overlap
             gaps = [high - low for low, high in pairwise(energies)]
             narrow = [min(pair) for pair in zip([gaps[0], *gaps], [*gaps, gaps[-1]], strict=True)]
             source["width_kev"] = [0.0 if row[2] else gap for row, gap in zip(rows, narrow, strict=True)]
@@ -473,14 +473,14 @@ class _Reader:
             if kind == "userattenuators" and not _is_on(options.get("use", "0")):
                 continue
             for option, value in options.items():
-                self._leave_out(f"{section}.{option}", value, _REASONS.get(kind, _OTHER))
+                self._leave_out(f"{section}.{option}", value, _REASONS.get(kind, _NO_COUNTERPART))
 
     def _is_air(self, material: str) -> bool:
         shares = self._fractions(material)
         return all(abs(shares.get(name, 0.0) - AIR[name]) < _AIR_WITHIN for name in ("N", "O"))
 
     def _formula(self, material: str) -> str:
-        """Return a formula that this package reads: the name if it is one and true, else the atoms among a hundred."""
+        """Return a formula: the material's name if it is the correct formula, else the atomic percentages."""
         fractions = self._fractions(material)
         try:
             named = mass_fractions(material)
@@ -495,7 +495,7 @@ class _Reader:
         if known is None:
             return self._fractions_of_formula(material, entry)
         place = f"materials.{material}"
-        if depth > _MOST_NESTED:
+        if depth > _MAX_NESTED:
             self._fail(f"{place} is made of itself", "Correct its CompoundList")
         compounds = [part.strip() for part in known.get("CompoundList", "").split(",") if part.strip()]
         shares = [

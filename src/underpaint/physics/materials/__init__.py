@@ -1,4 +1,4 @@
-"""What hangs on the wall: pigments and their library, paints, layers, stratigraphies."""
+"""Materials: pigments and their library, paints, layers, stratigraphies."""
 
 from underpaint.physics.materials.formula import mass_fractions, parse_formula
 from underpaint.physics.materials.library import (

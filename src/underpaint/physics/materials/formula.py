@@ -7,8 +7,8 @@ from underpaint.errors import FormulaError, SampleError
 from underpaint.physics.atomic import atomic_weight
 
 OPENING, CLOSING, DOTS = "([", ")]", ".·*"
-MOST_CHARACTERS = 200
-_MOST_COUNT = 1e6
+MAX_CHARACTERS = 200
+_MAX_COUNT = 1e6
 
 
 def parse_formula(formula: str) -> dict[str, float]:
@@ -41,8 +41,8 @@ def parse_formula(formula: str) -> dict[str, float]:
     text = formula.strip()
     if not text:
         raise FormulaError("Cannot read an empty formula; write it as 'PbCO3'.")
-    if len(text) > MOST_CHARACTERS:
-        raise FormulaError(f"Cannot read a formula of {len(text)} characters; up to {MOST_CHARACTERS} are allowed.")
+    if len(text) > MAX_CHARACTERS:
+        raise FormulaError(f"Cannot read a formula of {len(text)} characters; up to {MAX_CHARACTERS} are allowed.")
     return _Parser(text).parse()
 
 
@@ -134,8 +134,8 @@ class _Parser:
         value = float(self._text[self._at : end])
         if value == 0:
             self._fail("a count of zero")
-        if value > _MOST_COUNT:
-            self._fail(f"a count above {_MOST_COUNT:g}")
+        if value > _MAX_COUNT:
+            self._fail(f"a count above {_MAX_COUNT:g}")
         self._at = end
         return value
 

@@ -1,4 +1,4 @@
-"""The pigment library and the palettes drawn from it: a new pigment goes to ``data/pigments.toml``."""
+"""The pigment library and its palettes; new pigments are added to ``data/pigments.toml``."""
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from underpaint.physics.materials.formula import mass_fractions
 from underpaint.runtime.untrusted import fault_of_name, read_toml
 
 DEFAULT_PALETTE = "easel_15_to_20"
-MOST_PIGMENTS = 1000
+MAX_PIGMENTS = 1000
 _YEARS = range(-40_000, 3001)
 PALETTE_KEYS = ("name", "label", "pigments", "first", "last", "painter", "source", "pigment_share")
 PIGMENT_SHARE = 0.01
@@ -23,7 +23,7 @@ PIGMENT_SHARE = 0.01
 _SHARES = (1e-5, 0.3)
 """Mass fractions that networks tell apart."""
 STIFF_PASTE = 1.45
-"""Oil in paint ground by hand over the oil absorption: Watin's lead white of the early 19th century sets it."""
+"""Oil in hand-ground paint relative to the oil absorption, from Watin's lead white of the early 19th century."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Period:
     source: str = ""
 
     def overlaps(self, first: int, last: int) -> bool:
-        """Tell whether any of the years from ``first`` to ``last`` lies in the period."""
+        """Return whether the period overlaps the years ``first`` to ``last``."""
         return (self.first is None or self.first <= last) and (self.last is None or self.last >= first)
 
 
@@ -53,15 +53,15 @@ class Pigment:
     density : float
         Of the dry pigment, g/cm3.
     groups : tuple of str
-        Elementary equivalence groups that it counts as; empty where X-rays show nothing of it.
+        Elementary equivalence groups of the pigment; empty if it has no detectable line.
     reference_group : str
-        The hand-made group of the reference, e.g. ``PBCR``.
+        The group in the reference, e.g. ``PBCR``.
     accessory : tuple of str
-        Elements that belong to it and would show, but that are not counted as a group: too little, or too common.
+        Detectable elements of the pigment that do not make it a member of their group: too little, or too common.
     oil_absorption : float or None
-        g linseed oil that 100 g pigment take up to become a stiff paste.
+        g linseed oil that turn 100 g pigment into a stiff paste.
     loading : float or None
-        Greatest mass share of a paint film where it does not follow from the oil absorption: leaf, lakes, dyes.
+        Largest mass fraction in a paint film where it does not follow from the oil absorption: leaf, lakes, dyes.
     colour_index : str
         Colour Index generic name, such as ``PW1``; NR, NY, NB for natural dyes.
     """
@@ -101,10 +101,10 @@ class Pigment:
 
     @property
     def achievable_loading(self) -> float | None:
-        """Greatest mass share of a paint film; None where nothing says it.
+        """Largest mass fraction in a paint film; None if unknown.
 
-        Where no loading is given it is ``100 / (100 + oil absorption)``: with less oil than the absorption, the
-        pigment is above its critical volume concentration and holds air (Asbeck & Van Loo 1949).
+        Without a loading it is ``100 / (100 + oil absorption)``: with less oil than the absorption, the pigment is
+        above its critical volume concentration and encloses air (Asbeck & Van Loo 1949).
         """
         if self.loading is not None or self.oil_absorption is None:
             return self.loading
@@ -113,12 +113,12 @@ class Pigment:
 
 @dataclass(frozen=True)
 class PigmentGroup:
-    """Pigments that X-ray fluorescence cannot tell apart; shown by one element.
+    """Pigments that X-ray fluorescence cannot distinguish, detected by one element.
 
     Parameters
     ----------
     pigment_share : float
-        Mass fraction of the element in the dry paint from which a pigment of the group, not a trace, brings it.
+        Mass fraction of the element in dry paint from which it comes from a pigment of the group, not from a trace.
     """
 
     name: str
@@ -137,11 +137,11 @@ class Palette:
     Parameters
     ----------
     first, last : int or None
-        Years that it stands for (negative: BC); a painter's working life.
+        Years of the palette (negative: BC); a painter's working life.
     painter : str
-        Whose it is; empty for a period.
+        Name of the painter; empty for a period.
     source : str
-        Where the choice comes from.
+        Source of the palette.
     pigment_share : mapping of str to float
         Of groups, in place of :attr:`PigmentGroup.pigment_share`.
     """
@@ -157,7 +157,7 @@ class Palette:
 
 
 class Library:
-    """Pigments by name, label, synonym or abbreviation, without regard to case."""
+    """Pigments by name, label, synonym or abbreviation; case-insensitive."""
 
     def __init__(self, pigments: Sequence[Pigment], groups: Sequence[PigmentGroup]) -> None:
         self._pigments = {pigment.name: pigment for pigment in pigments}
@@ -166,7 +166,7 @@ class Library:
         for pigment in pigments:
             for alias in (pigment.name, pigment.label, pigment.abbreviation, *pigment.synonyms):
                 if alias:
-                    self._names.setdefault(_folded(alias), pigment.name)
+                    self._names.setdefault(_normalise_name(alias), pigment.name)
 
     def __getitem__(self, name: str) -> Pigment:
         """Return a pigment.
@@ -176,16 +176,16 @@ class Library:
         SampleError
             There is none of that name; the message offers the nearest.
         """
-        key = self._names.get(_folded(name))
+        key = self._names.get(_normalise_name(name))
         if key is None:
-            near = get_close_matches(_folded(name), list(self._names), n=3, cutoff=0.5)
+            near = get_close_matches(_normalise_name(name), list(self._names), n=3, cutoff=0.5)
             hint = f" Did you mean {', '.join(sorted({self._names[entry] for entry in near}))}?" if near else ""
             raise SampleError(f"No pigment is called {name!r}.{hint} `underpaint pigments list` shows all {len(self)}.")
         return self._pigments[key]
 
     def __contains__(self, name: object) -> bool:
-        """Tell whether a name, synonym or abbreviation is known."""
-        return isinstance(name, str) and _folded(name) in self._names
+        """Return whether the library has a name, synonym or abbreviation."""
+        return isinstance(name, str) and _normalise_name(name) in self._names
 
     def __iter__(self) -> Iterator[Pigment]:
         """Iterate over the pigments in the order of the tables."""
@@ -246,7 +246,7 @@ def load_palette(name_or_path: str | Path = DEFAULT_PALETTE) -> Palette:
     Raises
     ------
     SampleError
-        There is no such palette, it is not TOML, it holds an unknown key, or it names an unknown pigment.
+        The palette does not exist, is not TOML, or has an unknown key or pigment.
     """
     name = str(name_or_path)
     path = Path(str(files("underpaint.physics.materials") / "data" / "palettes" / f"{name}.toml"))
@@ -265,8 +265,9 @@ def pigment_to_binder_in_oil(pigments: Mapping[str, float], *, factor: float = S
     pigments : mapping of str to float
         Mass share of the dry mixture by pigment name, synonym or abbreviation; any scale.
     factor : float
-        Oil in the paint over the oil absorption: 1 is the stiffest paste that has no air in it, 1.45 paint ground
-        by hand in the 18th-19th century, 1.2 for smalt and vermilion; tube colours of the 19th century hold more.
+        Oil in the paint relative to the oil absorption: 1 for the stiffest paste without air, 1.45 for hand-ground
+        paint of the 18th and 19th centuries, 1.2 for smalt and vermilion; tube colours of the 19th century contain
+        more.
 
     Returns
     -------
@@ -280,8 +281,8 @@ def pigment_to_binder_in_oil(pigments: Mapping[str, float], *, factor: float = S
 
     Notes
     -----
-    Oil share ``w = f OA / (100 + f OA)``, hence a ratio of ``100 / (f OA)``. The rule and its factors come from a
-    public paint-physics note; ``docs/reference/pigments.md`` compares it with published recipes.
+    Oil share ``w = f OA / (100 + f OA)``, hence a ratio of ``100 / (f OA)``. The rule and its factors are from a public
+    note on paint physics; ``docs/reference/pigments.md`` compares it with published recipes.
 
     Examples
     --------
@@ -293,7 +294,7 @@ def pigment_to_binder_in_oil(pigments: Mapping[str, float], *, factor: float = S
         raise SampleError(f"Cannot grind {dict(pigments)}: shares must not be negative and must not all be zero.")
     if not factor >= 1:
         raise SampleError(
-            f"Cannot grind a paint with {factor} times the oil absorption: below 1 it holds air; give 1 or more."
+            f"Cannot grind a paint with {factor} times the oil absorption: below 1 it encloses air; give 1 or more."
         )
     absorbed = sum(share / total * _oil_absorption(name) for name, share in pigments.items())
     return 100.0 / (factor * absorbed)
@@ -303,20 +304,20 @@ def _oil_absorption(name: str) -> float:
     pigment = library()[name]
     if pigment.oil_absorption is None:
         raise SampleError(
-            f"Cannot say how much oil {pigment.label} takes: the library holds no oil absorption for it. "
+            f"Cannot compute how much oil {pigment.label} takes: the library has no oil absorption for it. "
             f"Give pigment_to_binder as a number."
         )
     return pigment.oil_absorption
 
 
 def mix_elements(components: Mapping[str, float]) -> dict[str, float]:
-    """Return mass fractions by element of a mixture given by mass share of each formula."""
+    """Return the mass fractions by element of a mixture of formulas with given mass fractions."""
     total: dict[str, float] = {}
     for formula, share in components.items():
         for element, fraction in mass_fractions(formula).items():
             total[element] = total.get(element, 0.0) + share * fraction
-    whole = sum(total.values())
-    return {element: fraction / whole for element, fraction in total.items()}
+    total_mass = sum(total.values())
+    return {element: fraction / total_mass for element, fraction in total.items()}
 
 
 @lru_cache
@@ -337,7 +338,7 @@ def _palette(table: Mapping[str, Any], name: str) -> Palette:
     unknown = [key for key in table if key not in PALETTE_KEYS]
     if unknown:
         raise SampleError(
-            f"Cannot use the palette {name!r}: it holds {', '.join(unknown)}, which a palette does not take; "
+            f"Cannot use the palette {name!r}: it has {', '.join(unknown)}, which a palette does not allow; "
             f"it takes {', '.join(PALETTE_KEYS)}. Remove the rest; new pigments go into the library."
         )
     pigments = table.get("pigments")
@@ -347,13 +348,13 @@ def _palette(table: Mapping[str, Any], name: str) -> Palette:
         )
     texts = {key: table[key] for key in ("name", "label", "painter", "source") if key in table}
     wrong = next((key for key, text in texts.items() if not isinstance(text, str)), None)
-    if wrong is not None or len(pigments) > MOST_PIGMENTS:
-        reason = f"`{wrong}` is no text" if wrong else f"{len(pigments)} pigments, up to {MOST_PIGMENTS} are allowed"
+    if wrong is not None or len(pigments) > MAX_PIGMENTS:
+        reason = f"`{wrong}` is no text" if wrong else f"{len(pigments)} pigments, up to {MAX_PIGMENTS} are allowed"
         raise SampleError(f"Cannot use the palette {name!r}: {reason}. Correct the file.")
     for text in (*pigments, *texts.values()):
         if fault := fault_of_name(text):
             raise SampleError(f"Cannot use the palette {name!r}: {fault}. Correct the file.")
-    known = tuple(dict.fromkeys(library()[entry].name for entry in pigments))
+    names = tuple(dict.fromkeys(library()[entry].name for entry in pigments))
     years = {key: table[key] for key in ("first", "last") if key in table}
     if any(not isinstance(year, int) or isinstance(year, bool) or year not in _YEARS for year in years.values()):
         raise SampleError(
@@ -371,7 +372,7 @@ def _palette(table: Mapping[str, Any], name: str) -> Palette:
         library().group(group)
     return Palette(
         str(table.get("name", Path(name).stem)),
-        known,
+        names,
         label=str(table.get("label", "")),
         first=years.get("first"),
         last=years.get("last"),
@@ -385,5 +386,5 @@ def _is_share(share: object) -> bool:
     return isinstance(share, int | float) and not isinstance(share, bool) and _SHARES[0] <= share <= _SHARES[1]
 
 
-def _folded(name: str) -> str:
+def _normalise_name(name: str) -> str:
     return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())

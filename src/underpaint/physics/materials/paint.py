@@ -28,7 +28,7 @@ class Paint:
     density : float, optional
         g/cm3; by default from volume additivity: one over the sum of mass share over density.
     formulas : mapping of str to str
-        Chemical formulas in place of the library's, by pigment: another hydrate, a paper's own.
+        Chemical formulas that replace the library's, by pigment: another hydrate, a formula of a publication.
     driers : mapping of str to float
         g metal per g binder by drier of the library, such as ``{"lead_drier": 0.005}``; none by default.
 
@@ -81,8 +81,8 @@ class Paint:
         for name, share in self._shares.items():
             pigment = library()[name]
             volume += solid * share / pigment.density
-            own = mass_fractions(self.formulas[name]) if name in self.formulas else pigment.mass_fractions
-            for element, part in own.items():
+            pigment_fractions = mass_fractions(self.formulas[name]) if name in self.formulas else pigment.mass_fractions
+            for element, part in pigment_fractions.items():
                 fractions[element] = fractions.get(element, 0.0) + solid * share * part
         label = ", ".join(library()[name].label for name in self._shares)
         contents = {name: solid * share for name, share in self._shares.items()}
@@ -91,7 +91,7 @@ class Paint:
 
     def _medium(self, binder: Mapping[str, Any]) -> dict[str, float]:
         """Return the binder with its driers, by mass share of each formula."""
-        own = components_of(binder)
+        components = components_of(binder)
         dried: dict[str, float] = {}
         for name, metal in self.driers.items():
             row = named_row("drier", name)
@@ -102,7 +102,11 @@ class Paint:
                 f"Cannot dry {binder['label']} with {dict(self.driers)}: metal per binder must not be negative, and "
                 "the driers must not fill the binder; usual are 0.0005 to 0.01."
             )
-        return own if not dried else {**{formula: (1.0 - total) * share for formula, share in own.items()}, **dried}
+        return (
+            components
+            if not dried
+            else {**{formula: (1.0 - total) * share for formula, share in components.items()}, **dried}
+        )
 
 
 def ground_layer(name: str, thickness_um: float) -> Layer:
@@ -126,13 +130,13 @@ def coating_layer(name: str, thickness_um: float | None = None) -> Layer:
 def pigment_share(layer: Layer, element: str) -> dict[str, float]:
     """Return the share of an element's mass in a layer that each pigment brings.
 
-    What is missing to one comes from elsewhere (impurities, driers); empty where the layer lacks the element.
+    The remainder to one is from other sources (impurities, driers); empty if the layer lacks the element.
     """
     total = layer.mass_fractions.get(element, 0.0)
     if total <= 0:
         return {}
-    brought = {name: part * library()[name].mass_fractions.get(element, 0.0) for name, part in layer.pigments.items()}
-    return {name: mass / total for name, mass in brought.items() if mass > 0}
+    masses = {name: part * library()[name].mass_fractions.get(element, 0.0) for name, part in layer.pigments.items()}
+    return {name: mass / total for name, mass in masses.items() if mass > 0}
 
 
 def named_row(kind: str, name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Layers and stratigraphies: what the beam goes through, from the surface down."""
+"""Layers and stratigraphies, from the surface down."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ FRACTION_TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Layer:
-    """A homogeneous layer given by its elements.
+    """A homogeneous layer with its elemental composition.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class Layer:
     name : str
         For people.
     pigments : mapping of str to float
-        Mass fraction *of the layer* by pigment name (what is missing to one is binder); empty for an explicit layer.
+        Mass fraction *of the layer* by pigment name (the remainder to one is binder); empty for an explicit layer.
 
     Raises
     ------

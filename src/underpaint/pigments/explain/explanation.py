@@ -37,8 +37,8 @@ from underpaint.pigments.explain.proposals import (
     suspects,
 )
 from underpaint.pigments.predict import identify
-from underpaint.runtime.progress import Progress, silent
-from underpaint.simulate.instrument_inputs import KnownInstrument, known_of
+from underpaint.runtime.progress import Progress, no_progress
+from underpaint.simulate.instrument_inputs import InstrumentConditions, conditions_of
 
 Numbers = NDArray[np.float64]
 REPLICAS = 200
@@ -130,7 +130,7 @@ def ask_network(
     spectrum: Spectrum,
     ground: str,
     model: str | Path = "default",
-    instrument: Instrument | KnownInstrument | None = None,
+    instrument: Instrument | InstrumentConditions | None = None,
 ) -> Suspects:
     """Ask a trained network for the pigments of a spectrum.
 
@@ -142,7 +142,7 @@ def ask_network(
         That lies under all candidates.
     model : str or Path
         As of ``predict.identify``.
-    instrument : Instrument, KnownInstrument or None
+    instrument : Instrument, InstrumentConditions or None
         That made the spectrum, or what is known of it; networks that ask for it are told.
 
     Raises
@@ -153,7 +153,7 @@ def ask_network(
         As ``predict.identify``.
     """
     scan = Scan(np.asarray(spectrum.counts, dtype=np.float32)[None, None], axis=spectrum.axis, name=spectrum.name)
-    known = known_of(instrument) if isinstance(instrument, Instrument) else instrument
+    known = conditions_of(instrument) if isinstance(instrument, Instrument) else instrument
     found = suspects(identify(scan, model, instrument=known), ground)
     if not found.pigments and not found.hidden:
         best = max(found.probability, key=lambda name: found.probability[name], default="")
@@ -202,7 +202,7 @@ def explain(
     """
     if not candidates:
         raise SampleError("Cannot compare stratigraphies: there is none. Propose some.")
-    step = progress or silent
+    step = progress or no_progress
     fits = compare(measured, candidates, instrument, rivals=found is not None, progress=progress)
     step("Leaving pigments out", 0, 1)
     less = less_each_pigment(fits[0]) if len(fits[0].candidate.pigments) > 1 else []
@@ -251,7 +251,7 @@ def compare(
     measured, candidates, instrument, progress
         As of ``explain``.
     """
-    step = progress or silent
+    step = progress or no_progress
     fits = fit_candidates(measured, candidates, instrument, progress=lambda done, most: step("Comparing", done, most))
     if not rivals:
         return fits
@@ -285,7 +285,7 @@ def propose_from_network(
     spectrum: Spectrum,
     ground: str,
     model: str | Path = "default",
-    instrument: Instrument | KnownInstrument | None = None,
+    instrument: Instrument | InstrumentConditions | None = None,
 ) -> tuple[Suspects, list[Candidate]]:
     """Ask the network, and return what it speaks for with the candidates; see ``ask_network`` and ``propose``."""
     found = ask_network(spectrum, ground, model, instrument)

@@ -15,7 +15,7 @@ from underpaint.pigments.limits._imitation import grid_imitation, parts_of
 from underpaint.pigments.limits.composites import Composite, composites_of
 from underpaint.pigments.limits.deviance import imitate
 from underpaint.pigments.limits.question import Question, channels_for, shown_elements
-from underpaint.runtime.progress import Progress, silent
+from underpaint.runtime.progress import Progress, no_progress
 
 Numbers = NDArray[np.float64]
 MODEL_COUNTS = 1e6
@@ -174,7 +174,7 @@ def separate(
         raise SampleError("Cannot compare pigments: none was given. Name some, or a palette.")
     question = Question() if question is None else question
     channels = channels_for(instrument, question.start_kev)
-    step = progress or silent
+    step = progress or no_progress
     expected = [parts_of([question.paint({name: 1.0})], instrument, channels)[0] for name in names]
     needed = np.empty((len(names), len(names)))
     for column, name in enumerate(names):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from underpaint._version import __version__
-from underpaint.data import EnergyAxis, Scan, sound_spectra
+from underpaint.data import EnergyAxis, Scan, valid_spectra
 from underpaint.data.maps import Results, from_scale, material_of, split_place
 from underpaint.data.rebin import apply_rebin, rebin_matrix
 from underpaint.errors import CoverageError, ModelError
@@ -20,8 +20,8 @@ from underpaint.physics.materials import PIGMENT_SHARE, Palette, library
 from underpaint.pigments.predict.amounts import AMOUNT_OUTPUTS, Amounts
 from underpaint.pigments.predict.model import OnnxModel, open_model
 from underpaint.pigments.weights import ModelCard, load_card, shipped
-from underpaint.runtime.blocks import over_blocks
-from underpaint.simulate.instrument_inputs import KnownInstrument
+from underpaint.runtime.blocks import map_blocks
+from underpaint.simulate.instrument_inputs import InstrumentConditions
 
 Arrays = dict[str, NDArray[Any]]
 """By name of the network's output, (n_row, n_column, n); amounts by their points, as :class:`Amounts` returns them."""
@@ -55,7 +55,7 @@ class AnswerPlan:
     model : OnnxModel
     axis : EnergyAxis
         Of the spectra.
-    known : KnownInstrument
+    known : InstrumentConditions
         What the network is told.
     notes : tuple of str
         What will not be answered, and why.
@@ -67,7 +67,7 @@ class AnswerPlan:
 
     model: OnnxModel
     axis: EnergyAxis
-    known: KnownInstrument
+    known: InstrumentConditions
     notes: tuple[str, ...]
     settings: dict[str, Any]
     kept: _Kept
@@ -86,7 +86,7 @@ class AnswerPlan:
     def __call__(self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None) -> Arrays:
         """Return the answers to (n_row, n_column, n_channel) counts, by the names of :meth:`arrays`."""
         arrays = self.arrays((counts.shape[0], counts.shape[1]))
-        usable = sound_spectra(counts) if present is None else present & sound_spectra(counts)
+        usable = valid_spectra(counts) if present is None else present & valid_spectra(counts)
         recorded = np.array([[self.axis.start_kev, self.axis.stop_kev]], dtype=np.float32)
         told = self.known.inputs(self.model.card.instrument_inputs)
         row, column = np.nonzero(usable)
@@ -173,13 +173,13 @@ def plan_answers(
     model: str | Path | OnnxModel = "default",
     palette: Palette | Sequence[str] | None = None,
     *,
-    instrument: KnownInstrument | None = None,
+    instrument: InstrumentConditions | None = None,
     threads: int | None = None,
 ) -> AnswerPlan:
     """Plan what a network answers about spectra on an energy axis; parameters and errors as of :func:`identify`."""
     opened = model if isinstance(model, OnnxModel) else open_model(model, threads=threads)
     check_coverage(axis, opened.card)
-    known = instrument or KnownInstrument()
+    known = instrument or InstrumentConditions()
     kept, notes = _kept(opened.card, palette)
     kept, dark = _excited(opened.card, kept, known)
     settings, amounts = _settings(opened, axis, palette, known), _amounts(opened.card, kept, palette)
@@ -191,7 +191,7 @@ def identify(
     model: str | Path | OnnxModel = "default",
     palette: Palette | Sequence[str] | None = None,
     *,
-    instrument: KnownInstrument | None = None,
+    instrument: InstrumentConditions | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Results:
@@ -206,7 +206,7 @@ def identify(
     palette : Palette, sequence of str, or None
         Pigments that may be there, by name. Other pigments are left out of the answer, and so are groups to which
         none of them belongs. None asks for all.
-    instrument : KnownInstrument or None
+    instrument : InstrumentConditions or None
         What is known of the scanner, told to networks that ask for it and kept in the results' settings; None: nothing.
     threads : int or None
         CPU threads of the network.
@@ -232,7 +232,7 @@ def identify(
     plan = plan_answers(scan.require_axis(), model, palette, instrument=instrument, threads=threads)
     n_row, n_column, _ = scan.shape
     arrays = plan.arrays((n_row, n_column))
-    for _, block, answers in over_blocks(scan, plan, threads=1):
+    for _, block, answers in map_blocks(scan, plan, threads=1):
         for name, array in arrays.items():
             array[block] = answers[name]
         if progress is not None:
@@ -300,7 +300,7 @@ def _kept(card: ModelCard, palette: Palette | Sequence[str] | None) -> tuple[_Ke
     return _Kept(kept, _kept_quantities(card, names)), (note,) if unknown else ()
 
 
-def _excited(card: ModelCard, kept: _Kept, known: KnownInstrument) -> tuple[_Kept, tuple[str, ...]]:
+def _excited(card: ModelCard, kept: _Kept, known: InstrumentConditions) -> tuple[_Kept, tuple[str, ...]]:
     """Leave out names none of whose key lines the tube's voltage excites, and name them."""
     if known.voltage_kv is None:
         return kept, ()
@@ -355,7 +355,7 @@ def _quantities(
 
 
 def _settings(
-    model: OnnxModel, axis: EnergyAxis, palette: Palette | Sequence[str] | None, known: KnownInstrument
+    model: OnnxModel, axis: EnergyAxis, palette: Palette | Sequence[str] | None, known: InstrumentConditions
 ) -> dict[str, Any]:
     names = None if palette is None else list(palette.pigments if isinstance(palette, Palette) else palette)
     told = {"instrument_told": known.facts()} if model.card.instrument_inputs else {}

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from underpaint.data.maps import split_place
 from underpaint.errors import ModelError
-from underpaint.runtime.untrusted import fault_of_name, faults_in_words, read_bounded
+from underpaint.runtime.untrusted import describe_faults, fault_of_name, read_bounded
 
 PaperKind: TypeAlias = Literal["xu2022", "xu2022_root", "xu2022_unscaled", "recurrent", "autoencoder"]
 """Architectures that are trained as the paper trains its own."""
@@ -307,7 +307,7 @@ def load_card(name_or_path: str | Path) -> ModelCard:
     try:
         return ModelCard.model_validate_json(read_bounded(path, MOST_CARD_BYTES, ModelError))
     except ValidationError as error:
-        faults = faults_in_words(error.errors())
+        faults = describe_faults(error.errors())
         raise ModelError(
             f"Cannot read the model card {path}: {faults}. Export the model again, or take another."
         ) from error

@@ -1,4 +1,4 @@
-"""Where the elements of a scan ordinarily come from: pigments, grounds, driers, impurities, air, the instrument."""
+"""Usual sources of the elements of a scan: pigments, grounds, driers, impurities, air, the instrument."""
 
 from collections.abc import Iterable, Sequence
 
@@ -25,37 +25,37 @@ ACCOMPANYING = {
     "Ag": {"Pb": 0.01},
     "Ba": {"Ca": 0.05},
 }
-"""Impurities, by the elements that they come with: net counts over theirs, at most (memory, unverified).
+"""Impurities by host element: largest ratio of net counts to the host's (from memory, unverified).
 
-Chalk holds strontium, whose lines come out of it far more easily than calcium's; earths hold manganese and titanium;
-ores of zinc, copper, lead and cobalt hold what follows them.
+Chalk contains strontium, whose lines are far less absorbed than calcium's; earths contain manganese and titanium; ores
+of zinc, copper, lead and cobalt contain the elements listed.
 """
 MINERALS = ("Al", "Si", "P", "S", "Cl", "K", "Ti", "Mn", "Fe", "Sr")
-"""What earths, chalk, dust and salt bring to any painting."""
+"""Elements from earths, chalk, dust and salt in any painting."""
 MINERALS_OF_GROUNDS = ("Al", "Si", "P", "S", "Cl", "K", "Ca")
-"""Of chalk, gypsum, clay, quartz, bone, salt and size: grounds and supports hold them, and so does dirt."""
-LEAST_FRACTION = 1e-3
-"""Mass fraction from which an element of a material is counted as one of its own."""
+"""Elements of chalk, gypsum, clay, quartz, bone, salt and size, from grounds, supports and dirt."""
+MIN_FRACTION = 1e-3
+"""Mass fraction from which an element counts as a constituent of a material."""
 _FIRST_K, _LAST_K, _FIRST_L, _FIRST_M = 13, 60, 35, 74
 
 
 def elements_of(pigments: Iterable[str]) -> set[str]:
     """Return the elements of pigments of the library, their accessories included."""
-    found: set[str] = set()
+    elements: set[str] = set()
     for name in pigments:
         pigment = library()[name]
-        found |= {own for own, part in pigment.mass_fractions.items() if part >= LEAST_FRACTION}
-        found |= set(pigment.accessory)
-    return found
+        elements |= {symbol for symbol, part in pigment.mass_fractions.items() if part >= MIN_FRACTION}
+        elements |= set(pigment.accessory)
+    return elements
 
 
 def ground_elements() -> set[str]:
     """Return the elements of the library's grounds, supports and coatings."""
-    found = elements_of(name for row in data_table("grounds")["ground"] for name in row["pigments"])
+    elements = elements_of(name for row in data_table("grounds")["ground"] for name in row["pigments"])
     for kind in ("support", "coating"):
         for row in data_table(f"{kind}s")[kind]:
-            found |= {own for own, part in mix_elements(components_of(row)).items() if part >= LEAST_FRACTION}
-    return found
+            elements |= {symbol for symbol, part in mix_elements(components_of(row)).items() if part >= MIN_FRACTION}
+    return elements
 
 
 def drier_elements() -> set[str]:
@@ -64,7 +64,7 @@ def drier_elements() -> set[str]:
 
 
 def known_families(pigments: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Return the line families that a scan of paint may show without anything being amiss.
+    """Return the line families that are usual in a scan of a painting.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def known_families(pigments: Sequence[str] | None = None) -> tuple[str, ...]:
 
 
 def families_of_element(symbol: str) -> tuple[str, ...]:
-    """Return the families of an element that lie between 1.2 and some 40 keV."""
+    """Return the families of an element between 1.2 and about 40 keV."""
     number = atomic_number(symbol)
     shells = (("K", _FIRST_K <= number <= _LAST_K), ("L", number >= _FIRST_L), ("M", number >= _FIRST_M))
-    return tuple(f"{symbol}_{shell}" for shell, there in shells if there)
+    return tuple(f"{symbol}_{shell}" for shell, is_usable in shells if is_usable)

@@ -1,0 +1,134 @@
+"""Check the vocabulary: no odd names, and none of the words that the glossary replaces.
+
+    python tools/wording.py
+
+Names are those that code defines: modules, classes, functions, parameters, variables. Words are the last column of the
+tables in ``docs/reference/glossary.md``; they must not occur in docstrings, comments, messages and pages. Packages that
+are not clean yet are listed in ``CEILINGS`` with the number of hits that they may still have: lower it, never raise it.
+"""
+
+import ast
+import io
+import re
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+GLOSSARY = Path("docs", "reference", "glossary.md")
+NAMES = frozenset(
+    re.findall(
+        r"\w+",
+        "alike apart asked beside begun born crew everything feigned found gone here how kept laid lamp lit met "
+        "nothing one others own said seen showing spoken taken taking_over tell there this told wanted what where who "
+        "whole why",
+    )
+)
+"""Pronouns, participles and verbs of saying: no name of its own, in whatever case and with leading underscores."""
+PARTS = frozenset({"asked", "feigned", "laid", "own", "said", "told"})
+"""No part of a name between underscores either."""
+CEILINGS: dict[str, int] = {
+    "benchmarks/aurora.py": 9,
+    "benchmarks/explain.py": 11,
+    "docs": 2,
+    "src/underpaint/cli": 150,
+    "src/underpaint/data/maps.py": 8,
+    "src/underpaint/display": 274,
+    "src/underpaint/lab/evaluation": 161,
+    "src/underpaint/lab/training": 87,
+    "src/underpaint/pigments": 217,
+    "src/underpaint/pipeline": 58,
+    "tests": 816,
+}
+"""Hits that a folder or file may still have; all else has none."""
+EXEMPT = {"tools/wording.py", "tests/test_wording.py"}
+"""Files that quote the words."""
+CHECKED = ("src/underpaint", "benchmarks", "docs", "tests", "tools", "README.md", "CHANGELOG.md")
+Hit = tuple[int, str]
+
+
+def files(root: Path) -> Iterator[Path]:
+    """Yield the files that are checked, in order."""
+    for place in (root / name for name in CHECKED):
+        yield from sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else (place,)
+
+
+def place_of(name: str) -> str:
+    """Return the folder or file with a ceiling that a file counts for, the innermost; "" where none has one."""
+    return max((place for place in CEILINGS if f"{name}/".startswith(f"{place}/")), key=len, default="")
+
+
+def replaced_words(page: str) -> list[str]:
+    """Return the words of the last column of a glossary's tables, comma-separated in each row."""
+    rows = [line.strip().strip("|").split("|") for line in page.splitlines() if line.startswith("| ")]
+    cells = (row[3] for row in rows if len(row) == 4 and row[3].strip() != "Not")
+    return [word.strip() for cell in cells for word in cell.split(",") if word.strip()]
+
+
+def names(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield the line and name of all that code defines."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield node.lineno, name
+            case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()) | ast.alias(asname=str(name)):
+                yield node.lineno, name
+
+
+def texts(source: str, tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield the line and text of docstrings, messages and comments: of strings with a space, that is."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value.strip():
+            yield node.lineno, node.value
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+
+
+def odd(name: str) -> bool:
+    """Whether a name is none that a colleague would use."""
+    plain = name.strip("_").lower()
+    return plain in NAMES or not PARTS.isdisjoint(plain.split("_"))
+
+
+def check(path: Path, words: re.Pattern[str]) -> Iterator[Hit]:
+    """Yield line and fault of a file of Python or Markdown."""
+    if path.suffix == ".md" and path.name != GLOSSARY.name:
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            yield from ((number, f"the glossary replaces {hit.group()!r}") for hit in words.finditer(line))
+    if path.suffix != ".py":
+        return
+    source = path.read_text("utf-8")
+    tree = ast.parse(source)
+    if odd(path.stem):
+        yield 1, f"the module's name {path.stem!r}"
+    yield from ((number, f"the name {name!r}") for number, name in names(tree) if odd(name))
+    for number, text in texts(source, tree):
+        yield from ((number, f"the glossary replaces {hit.group()!r}") for hit in words.finditer(text))
+
+
+def main(root: Path = ROOT) -> int:
+    """Print the faults of places that have more than they may, and how many are left in the others."""
+    replaced = replaced_words((root / GLOSSARY).read_text("utf-8"))
+    words = re.compile("|".join(rf"\b{re.escape(word)}\b" for word in replaced), re.IGNORECASE)
+    faults: dict[str, list[str]] = {"": [], **{place: [] for place in CEILINGS}}
+    for path in files(root):
+        name = path.relative_to(root).as_posix()
+        if name in EXEMPT:
+            continue
+        faults[place_of(name)] += [f"{name}:{line}: {fault}" for line, fault in check(path, words)]
+    for place, hits in faults.items():
+        ceiling = CEILINGS.get(place, 0)
+        if len(hits) > ceiling:
+            print(*hits, sep="\n")
+        if hits or ceiling:
+            print(f"{place or 'elsewhere'}: {len(hits)} names and words to replace, up to {ceiling} are allowed")
+    failed = any(len(hits) > CEILINGS.get(place, 0) for place, hits in faults.items())
+    if failed:
+        print(f"Use the words of {GLOSSARY}, and standard nouns and verbs as names.")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
