@@ -155,7 +155,7 @@ def test_bcf_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (0x128, struct.pack("<I", 2**31), "chunks have 2147483648 bytes"),
         (0x144, struct.pack("<I", 2**30), "1073741824 files announced"),
-        (0x140, struct.pack("<I", 2**31), "is asked for, the file has"),
+        (0x140, struct.pack("<I", 2**31), "is requested, the file has"),
     ],
 )
 def test_container_that_promises_more_than_it_holds(tmp_path: Path, place: int, content: bytes, message: str) -> None:

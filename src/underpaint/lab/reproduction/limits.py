@@ -120,7 +120,7 @@ def detection_limit(plan: Plan, mockups: Mockups, asks: dict[str, Ask]) -> dict[
     dict
         ``{cover: {"fraction": [...], "counts_to_see": [...], "visible_percent": {s: ...}, "seconds": {s: {network:
         {"mean", "low", "high"}}}}}``: means and tenth and ninetieth percentile of draws of counts; ``counts_to_see`` is
-        what physics asks for, and ``visible_percent`` the mass fraction from which the pixel has them.
+        the physical limit, and ``visible_percent`` the mass fraction from which the pixel has them.
     """
     n_draw = plan.draws
     column = paper_outputs().names.index("vermilion")
