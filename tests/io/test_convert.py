@@ -119,7 +119,7 @@ def test_conversion_that_reads_back_wrong_is_not_kept(
     monkeypatch.setattr(module, "_fill", worn)
     with pytest.raises(OutputError, match="does not read back as it was written"):
         convert_scan(source, target_in(tmp_path, ending))
-    assert [own.name for own in tmp_path.iterdir()] == [source.name]
+    assert [entry.name for entry in tmp_path.iterdir()] == [source.name]
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -130,7 +130,7 @@ def test_conversion_that_is_stopped_leaves_nothing(tmp_path: Path, source: Path,
 
     with pytest.raises(KeyboardInterrupt):
         convert_scan(source, target_in(tmp_path, ending), step=stop)
-    assert [own.name for own in tmp_path.iterdir()] == [source.name]
+    assert [entry.name for entry in tmp_path.iterdir()] == [source.name]
 
 
 def test_nothing_is_written_into_the_folder_of_a_scan(tmp_path: Path, cube: Cube) -> None:
@@ -158,7 +158,7 @@ def test_what_a_killed_conversion_left_goes_with_the_next(tmp_path: Path, source
     assert subprocess.run([sys.executable, "-c", code, str(source), str(target)], check=False).returncode == 9
     assert len(list(tmp_path.iterdir())) > 1
     assert convert_scan(source, target).target == target
-    assert sorted(own.name for own in tmp_path.iterdir()) == sorted([source.name, target.name])
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([source.name, target.name])
 
 
 def test_conversion_of_damaged_counts_tells_the_pixel(tmp_path: Path, cube: Cube) -> None:
@@ -167,7 +167,7 @@ def test_conversion_of_damaged_counts_tells_the_pixel(tmp_path: Path, cube: Cube
     np.savez(tmp_path / "a.npz", cube=wrong)
     with pytest.raises(ScanError, match=r"row 2, column 1"):
         convert_scan(tmp_path / "a.npz", tmp_path / "done.h5")
-    assert [own.name for own in tmp_path.iterdir()] == ["a.npz"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.npz"]
 
 
 def test_conversion_to_what_is_not_written(tmp_path: Path, source: Path) -> None:
@@ -201,9 +201,9 @@ def test_formats_command_lists_all() -> None:
     records = json.loads(CliRunner().invoke(app, ["formats", "--json"]).stdout)
     assert table.exit_code == 0
     assert len(records) == len(formats()) == len({known.name for known in formats()})
-    for own in records:
-        assert own["source"]
-        assert own["recognised_by"]
+    for record in records:
+        assert record["source"]
+        assert record["recognised_by"]
     endings = {ending for known in formats() for ending in known.endings}
     assert {".mca", ".rpl", ".h5", ".bcf", ".spx", ".pdz", ".msa", ".npz", ".zarr"} <= endings
 
@@ -277,7 +277,9 @@ def test_zarr_metadata_that_cannot_be(tmp_path: Path, cube: Cube, change: dict[s
 def whole_store(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     pytest.importorskip("zarr")
     folder = convert_to_zarr(tmp_path_factory.mktemp("whole"), np.arange(96).reshape(3, 4, 8))
-    return {str(own.relative_to(folder)): own.read_bytes() for own in sorted(folder.rglob("*")) if own.is_file()}
+    return {
+        str(entry.relative_to(folder)): entry.read_bytes() for entry in sorted(folder.rglob("*")) if entry.is_file()
+    }
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

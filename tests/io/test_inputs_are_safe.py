@@ -42,8 +42,8 @@ def test_a_scan_that_may_only_be_read_stays_as_it_is(kind: str, tmp_path: Path) 
     folder.mkdir()
     target = MAKERS[kind](folder)
     entries = [folder, *folder.rglob("*")]
-    for own in entries:
-        own.chmod(0o555 if own.is_dir() else 0o444)
+    for entry in entries:
+        entry.chmod(0o555 if entry.is_dir() else 0o444)
     try:
         before = facts(folder)
         scan = io.load_all(folder / target)[0]
@@ -51,8 +51,8 @@ def test_a_scan_that_may_only_be_read_stays_as_it_is(kind: str, tmp_path: Path) 
         io.photographs_of(folder / target)
         assert facts(folder) == before
     finally:
-        for own in entries:
-            own.chmod(0o755 if own.is_dir() else 0o644)
+        for entry in entries:
+            entry.chmod(0o755 if entry.is_dir() else 0o644)
 
 
 # --- nothing is unpickled --------------------------------------------------------------------------
@@ -79,7 +79,7 @@ def unpickling(tree: ast.AST) -> list[str]:
 def test_no_source_unpickles() -> None:
     files = sorted(SOURCE.rglob("*.py"))
     assert len(files) > 50
-    found = {str(own.relative_to(SOURCE)): unpickling(ast.parse(own.read_text("utf-8"))) for own in files}
+    found = {str(file.relative_to(SOURCE)): unpickling(ast.parse(file.read_text("utf-8"))) for file in files}
     assert {name: what for name, what in found.items() if what} == {}
 
 

@@ -233,7 +233,7 @@ def test_the_second_of_two_runs_at_once_is_refused_and_the_first_goes_on(tmp_pat
             io.result_folder(tmp_path / "out", **flags).__enter__()
         assert store(place).finished() == {0}
         finish(place)
-    assert [own.name for own in tmp_path.iterdir()] == ["out"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
 def test_resume_with_other_settings_is_refused_and_says_which(tmp_path: Path) -> None:
