@@ -100,7 +100,7 @@ def test_pymca_reads_what_was_converted(tmp_path: Path, source: Path, cube: Cube
 def test_conversion_never_replaces(tmp_path: Path, source: Path, ending: str) -> None:
     target = target_in(tmp_path, ending)
     target.write_text("mine")
-    with pytest.raises(OutputError, match="already there, and is not replaced"):
+    with pytest.raises(OutputError, match="already exists and is not replaced"):
         convert_scan(source, target)
     assert target.read_text() == "mine"
 
@@ -219,7 +219,7 @@ def test_zarr_of_others(tmp_path: Path, cube: Cube, version: int) -> None:
     root.create_array("flat", data=cube[0])
     for name in (tmp_path / "other.zarr", f"{tmp_path / 'other.zarr'}::scan/data"):
         np.testing.assert_array_equal(io.load(name).counts.compute(), cube)
-    with pytest.raises(ScanError, match=r"holds scan/data \(3, 4, 8\)"):
+    with pytest.raises(ScanError, match=r"contains scan/data \(3, 4, 8\)"):
         io.load(f"{tmp_path / 'other.zarr'}::flat")
 
 
@@ -246,7 +246,7 @@ def test_zarr_with_a_chunk_missing(tmp_path: Path, cube: Cube) -> None:
     pytest.importorskip("zarr")
     folder = convert_to_zarr(tmp_path, cube)
     (folder / "counts" / "c" / "1" / "0" / "0").unlink()
-    with pytest.raises(ScanError, match="3 chunks were written, 2 are there"):
+    with pytest.raises(ScanError, match="3 chunks were written, 2 exist"):
         io.load(folder)
 
 
@@ -256,7 +256,7 @@ def test_zarr_with_a_chunk_missing(tmp_path: Path, cube: Cube) -> None:
         ({"shape": [3, 2**40, 8]}, "does not fit into memory"),
         ({"shape": [3, 4]}, "of the same number of sizes"),
         ({"shape": "many"}, "metadata is incomplete"),
-        ({"data_type": "object"}, "needed; the zarr store holds none"),
+        ({"data_type": "object"}, "needed; the zarr store contains none"),
         ({"chunk_grid": {"configuration": {"chunk_shape": [2**20, 2**20, 8]}}}, "at most 1073741824 bytes"),
         (
             {"chunk_grid": {"configuration": {"chunk_shape": [3, 2**22, 8]}}},

@@ -221,7 +221,7 @@ def test_blocks_of_part_of_the_columns_find_their_place(tmp_path: Path) -> None:
         own.put(number, *blocks[number], {"state": whole[blocks[number]]})
     for index in range(3):
         np.testing.assert_array_equal(own.stack("state", 3)[:, :, index], whole[:, :, index])
-    with pytest.raises(ScanError, match="does not hold 4 maps"):
+    with pytest.raises(ScanError, match="does not contain 4 maps"):
         own.stack("state", 4)
 
 

@@ -43,7 +43,7 @@ from underpaint.lab.reproduction.figure_panels import (
     expected_spectra,
     scan_painting,
 )
-from underpaint.lab.reproduction.mockups import INSTRUMENT, machine
+from underpaint.lab.reproduction.mockups import INSTRUMENT, perturbed_instrument
 from underpaint.lab.reproduction.plan import Plan
 from underpaint.physics.forward import ORDERS, Emission, count, emit
 from underpaint.physics.instrument import Instrument, load_instrument
@@ -74,7 +74,7 @@ def figure5(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     """
     progress("Figure 5: scanning the layered painting", 0, 2)
     painting = layered_painting(*_shrunk(LAYERED_PIXELS, plan))
-    instrument, rng = machine(np.random.default_rng(plan.mockup_seed)), _rng(plan, 5)
+    instrument, rng = perturbed_instrument(np.random.default_rng(plan.mockup_seed)), _rng(plan, 5)
     scan = scan_painting(painting, instrument, plan.counts, rng, "layered_painting", MOCKUP_LIVE_TIME_S)
     progress("Figure 5: asking the networks", 1, 2)
     case = ask(plan, networks, painting, scan)
@@ -83,12 +83,14 @@ def figure5(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
 
 
 def figure6(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Map a single-layered virtual painting at 100 ms a pixel on another machine, after "The Bathers"; as figure 5."""
+    """Map a single-layered virtual painting at 100 ms per pixel on another instrument, after "The Bathers"."""
     progress("Figure 6: scanning the single-layered painting", 0, 2)
     painting = single_layered_painting(*_shrunk(SINGLE_PIXELS, plan))
     rng = _rng(plan, 6)
     counts = plan.counts * SINGLE_LIVE_TIME_S / MOCKUP_LIVE_TIME_S
-    scan = scan_painting(painting, machine(rng), counts, rng, "single_layered_painting", SINGLE_LIVE_TIME_S)
+    scan = scan_painting(
+        painting, perturbed_instrument(rng), counts, rng, "single_layered_painting", SINGLE_LIVE_TIME_S
+    )
     progress("Figure 6: asking the networks", 1, 2)
     case = ask(plan, networks, painting, scan)
     title = f"A virtual painting in one layer, {_size(scan)}, 100 ms a pixel ({counts:,.0f} counts)"
@@ -175,11 +177,11 @@ def _case_row(case: Case, pigment: str, networks: Sequence[str]) -> CaseRow:
 
 
 def _panel_case(plan: Plan, networks: Networks) -> Case:
-    """Paint the panel of Fig. 7 and scan it with the machine that measured the mock-ups."""
+    """Paint the panel of Fig. 7 and scan it with the instrument that measured the mock-ups."""
     shrink = 1 if plan.grid_step == 1 else QUICK_SHRINK
     rng = _rng(plan, 7)
     painting = crossed_strips(CELL_PIXELS // shrink, max(GAP_PIXELS // shrink, 1), rng)
-    instrument = machine(np.random.default_rng(plan.mockup_seed))
+    instrument = perturbed_instrument(np.random.default_rng(plan.mockup_seed))
     scan = scan_painting(painting, instrument, plan.counts, rng, "figure_7_panel", MOCKUP_LIVE_TIME_S)
     return ask(plan, networks, painting, scan, members=("prussian_blue", "iron_oxide_red"))
 

@@ -227,7 +227,7 @@ def _bottom_2b(fraction: float, cover: str) -> Stratigraphy:
 
 
 def _expected(samples: Sequence[Stratigraphy], mockups: Mockups) -> NDArray[np.float64]:
-    """Return (n, n_channel) expected spectra that sum to one, by the mock-ups' machine and the full physics."""
+    """Return (n, n_channel) expected spectra that sum to one, by the mock-ups' instrument and the full physics."""
     instrument = mockups.instrument
     spectra = np.asarray(render(emit(samples, instrument), instrument.detector, mockups.axis), dtype=np.float64)
     return np.asarray(spectra / spectra.sum(axis=1, keepdims=True))
