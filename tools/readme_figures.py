@@ -182,7 +182,7 @@ def aurora_table(folder: Path) -> str:
 
 
 def panel_table(folder: Path) -> str:
-    """Held-out virtual panels: one row per group, the always-yes baseline and the invisible labels beside."""
+    """Held-out virtual panels: one row per group, with the always-yes baseline and the invisible labels."""
     figures = read_figures(folder, "table2")
     groups, labels = _named(figures, "groups"), _named(figures, "labels")
     rows = [

@@ -352,7 +352,7 @@ class Pixels:
     detector : (int, int) or None
         The dimension of the detectors among ``stored``, and the number of this one.
     index : (n_row, n_column) array, or None
-        For a list of spectra, the number of each pixel's.
+        For a list of spectra, the index of each pixel's spectrum.
     """
 
     shape: tuple[int, int]
