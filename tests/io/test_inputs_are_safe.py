@@ -200,7 +200,7 @@ def test_an_archive_that_unpacks_to_far_more_than_counts_do_is_refused_unread(
     np.savez_compressed(tmp_path / "bomb.npz", counts=np.zeros_like(few))
     np.testing.assert_array_equal(io.load(tmp_path / "few.npz").counts.compute(), few)
     monkeypatch.setattr("underpaint.io.readers.npz._read_member", None)
-    with pytest.raises(ScanError, match=r"bomb.npz::counts: it is packed \d+ times .*numpy\.savez, which does not"):
+    with pytest.raises(ScanError, match=r"bomb.npz::counts: it is compressed \d+ times .*numpy\.savez, which does not"):
         io.load(tmp_path / "bomb.npz")
 
 
