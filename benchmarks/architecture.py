@@ -67,7 +67,7 @@ def fresh(kind: str, data: Library, settings: TrainSettings) -> tuple[nn.Module,
 
 
 def seconds_a_step(network: nn.Module, data: Library, settings: TrainSettings) -> float:
-    """Time some steps in processor seconds, which other work beside hardly lengthens; the first warm up."""
+    """Time some steps in processor seconds, which other load hardly affects; the first ones warm up."""
     torch.set_num_threads(1)  # several would wait for each other, and count the waiting
     optimizer = torch.optim.Adam(network.parameters(), 0.0)
     times = []

@@ -1,4 +1,4 @@
-"""How fast the forward model is, how it grows, and what it needs in memory, beside fisx on the same samples.
+"""How fast the forward model is, how it grows, and its memory, compared with fisx on the same samples.
 
     python benchmarks/forward.py --json FILE [--spectra 512] [--fisx 1] [--cuda] [--out PICTURE.png]
 
@@ -245,7 +245,7 @@ def against_fisx(samples: Sequence[Stratigraphy], our_rate: float) -> dict[str, 
 
 
 def traffic(samples: Sequence[Stratigraphy]) -> dict[str, float]:
-    """Return what a spectrum asks of a processor: memory written and arithmetic, as torch counts them; or nothing."""
+    """Return the work per spectrum: memory written and arithmetic, as torch counts them; or nothing."""
     try:
         import torch
         from torch.profiler import ProfilerActivity, profile

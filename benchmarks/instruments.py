@@ -1,4 +1,4 @@
-"""What `underpaint calibrate` finds out about random instruments from a scan, beside the truth.
+"""What `underpaint calibrate` finds out about random instruments from a scan, compared with the truth.
 
     python benchmarks/instruments.py --json FILE [--n 200] [--seed 0] [--quick]
 
@@ -148,7 +148,7 @@ def axis_of(instrument: Instrument) -> EnergyAxis:
 def _recorded(
     paintings: Sequence[Stratigraphy], instrument: Instrument, emission: Emission, total: Array, scale: float
 ) -> tuple[bool, bool]:
-    """Whether the anode's scattered K lines stand out, and whether the end of the continuum was recorded."""
+    """Whether the anode's scattered K lines are detectable, and whether the end of the continuum was recorded."""
     end = _end_recorded(instrument, emission, scale)
     edge = edge_energy(atomic_number(instrument.tube.anode), 0)
     if edge >= instrument.tube.voltage_kv:
@@ -210,7 +210,7 @@ def _fwhm_kev(instrument: Instrument, energy_kev: float) -> float:
 
 
 def evaluate(seed: int) -> Verdict:
-    """Calibrate one scan and hold the answer against the truth."""
+    """Calibrate one scan and compare the result with the truth."""
     virtual = virtual_scan(seed)
     instrument = virtual.instrument
     verdict = Verdict(
@@ -324,7 +324,7 @@ def _median(values: Sequence[float | None]) -> float:
 
 
 def tables(result: dict[str, Any]) -> list[Table]:
-    """Return the figures beside their targets, and the failures."""
+    """Return the figures with their targets, and the failures."""
     figures = Table("figure", "measured", "target", title=f"{result['instruments']} random instruments")
     for name, (title, target) in TARGETS.items():
         figures.add_row(title, f"{result[name]:.1f}", f"{target:g}")

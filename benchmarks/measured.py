@@ -14,7 +14,7 @@ thermal motion scatters. Copper's reflections 111 to 311 stand at 3.026, 3.492, 
 scatter angle of 158 degrees; those of iron and zinc stand where their lattices then put them. So ``crystalline`` makes
 of the model's coherent scatter (free atoms, as in paint) that of a powder. The grains of a metal lie otherwise than
 those of a powder: the peaks' places are to be trusted, their heights are not. Zinc's 105 and 114 stand 0.07 keV above
-its escape peak, which is measured beside them.
+its escape peak, which is measured as well.
 """
 
 import argparse
@@ -132,14 +132,14 @@ def measure(metal: str, folder: Path) -> Measurement:
 
 
 def fit(measurement: Measurement) -> Array:
-    """Return the unknowns that copper's spectrum asks for."""
+    """Return the unknowns of copper's spectrum."""
     low, start, high = np.log(LOW), np.log(START), np.log(HIGH)
 
     def residuals(values: Array) -> Array:
         model = predict(measurement, np.exp(values))[measurement.fitted]
         counts = measurement.counts[measurement.fitted]
         # diffraction peaks, which no model of the metal alone has, must not pull: hence the loss that follows;
-        # three per cent beside counting noise, so that the highest peak does not decide alone
+        # three per cent in addition to counting noise, so that the highest peak does not decide alone
         return (counts - model) / np.sqrt(model + (0.03 * model) ** 2 + 1.0)
 
     solution = least_squares(
@@ -266,7 +266,7 @@ def k_lines(metal: str) -> tuple[float, float]:
 
 
 def escape_peak(measurement: Measurement, spectrum: Array, unknowns: Array) -> float:
-    """Return the counts of K-alpha's escape peak, by least squares beside Bragg peaks and a straight line."""
+    """Return the counts of K-alpha's escape peak, by least squares with Bragg peaks and a linear background."""
     value, energy = dict(zip(NAMES, unknowns.tolist(), strict=True)), measurement.axis.energy_kev
     at = k_lines(measurement.metal)[0] - ESCAPE_KEV
     sine = np.sin(np.radians((INCIDENCE_DEG + value["takeoff_deg"]) / 2.0))
@@ -287,7 +287,7 @@ def escape_peak(measurement: Measurement, spectrum: Array, unknowns: Array) -> f
 
 
 def net(axis: EnergyAxis, spectrum: Array, centre_kev: float, half_kev: float) -> float:
-    """Return the counts of a peak over a straight line through narrow windows beside it."""
+    """Return the counts of a peak over a line through narrow windows on both sides."""
     energy = axis.energy_kev
     inside = np.abs(energy - centre_kev) < half_kev
     sides = [np.abs(energy - centre_kev - way * (half_kev + 0.03)) < 0.03 for way in (-1.0, 1.0)]

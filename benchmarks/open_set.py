@@ -1,4 +1,4 @@
-"""How well the score of unlikeness tells spectra with an element that it was not told of from those without.
+"""How well the score of unlikeness separates spectra with an unknown element from those without.
 
     python benchmarks/open_set.py [--spectra 1500] [--counts 1e5] [--instrument elio] [--seed 5] --json FILE
 

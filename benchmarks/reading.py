@@ -52,7 +52,7 @@ class Reading:
     Parameters
     ----------
     read : bool
-        The scan was loaded and all that the truth asks for was answered.
+        The scan was loaded and gave all required results.
     message : str
         The error that was shown, or the notes.
     """
@@ -142,7 +142,7 @@ def _close(value: float, right: float) -> bool:
 
 
 def _missing(results: Results, symbols: list[str]) -> list[str]:
-    """Return the elements of which no line family stands out, in any pixel or in the sum of all."""
+    """Return the elements without a detected line family, in any pixel or in the sum of all."""
     area, sigma = np.asarray(results.area, np.float64), np.asarray(results.area_sigma, np.float64)
     total = np.nansum(area, axis=(1, 2)) / np.sqrt(np.maximum(np.nansum(sigma**2, axis=(1, 2)), 1e-30))
     highest = np.nanmax(area / np.maximum(sigma, 1e-30), axis=(1, 2), initial=0.0)

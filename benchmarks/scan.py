@@ -1,9 +1,9 @@
 """A scan of any size, through the real commands: `python benchmarks/scan.py --pixels N --json FILE`.
 
 A virtual panel of N x N pixels, 2048 channels, uint16, is simulated into compressed HDF5. `identify --no-elements`,
-`identify` and `elements` run on it, each in a process of its own whose peak memory and stages are told; then element
-maps beside PyMca's fast linear fit, on one array in memory and with the same line families; what one spectrum costs,
-part by part, on one thread; how time grows with the pixels (--growth); how long `info` and `--help` take.
+`identify` and `elements` run on it, each in a separate process whose peak memory and stages are reported; then element
+maps compared with PyMca's fast linear fit, on one array in memory and with the same line families; what one spectrum
+costs, part by part, on one thread; how time grows with the pixels (--growth); how long `info` and `--help` take.
 """
 
 import argparse
@@ -106,7 +106,7 @@ def measured(place: Path, side: int, growth: list[int]) -> Iterator[dict[str, An
     }
     with other_work() as load_times:
         without_elements = command("identify", scan, place, {"elements": False})
-    # Of the processor's time alone, were both cores always busy: what stays the same beside other work.
+    # Of the processor's time alone, were both cores always busy: which other load does not change.
     by_processor = round(side * side * CORES / without_elements["processor_seconds"])
     figures |= {"identify_per_s": per_s(side, without_elements), "identify_per_s_by_processor_time": by_processor}
     figures |= {
@@ -145,7 +145,7 @@ def measured(place: Path, side: int, growth: list[int]) -> Iterator[dict[str, An
 
 
 def make_scan(place: Path, side: int) -> Path:
-    """Simulate a scan of ``side`` x ``side`` pixels, unless it is there: strips of paint, and noise of each pixel."""
+    """Simulate a scan of ``side`` x ``side`` pixels, unless it exists: strips of paint, and noise of each pixel."""
     path = place / f"scan_{side}.h5"
     if path.is_file():
         return path
@@ -289,7 +289,7 @@ def timed(action: Callable[[], Any]) -> tuple[float, Any]:
 
 @contextmanager
 def other_work() -> Iterator[dict[str, float]]:
-    """Tell how many cores other processes took meanwhile; filled in at the end."""
+    """Return how many cores other processes used meanwhile; filled in at the end."""
     times: dict[str, float] = {}
     begin, before = time.perf_counter(), _busy()
     cpu_before = _cpu_seconds()

@@ -96,7 +96,7 @@ def step_of(values: Array) -> float:
     differences = differences[differences > 0.2 * np.median(differences)]
     near = [np.abs(differences / candidate - 1.0) < 0.02 for candidate in differences]
     step = float(np.median(differences[max(near, key=np.sum)]))
-    # the more counts, the better they tell the step, as long as it is known to a part of one
+    # the more counts, the better the step is determined, as long as it is known to a part of one
     for highest in (30.0, 100.0, 300.0, 1000.0):
         used = (values > 0.5 * step) & (values < highest * step)
         multiples = np.rint(values[used] / step)
@@ -105,7 +105,7 @@ def step_of(values: Array) -> float:
 
 
 def find_instrument(scan: Scan) -> tuple[Instrument, dict[str, Any]]:
-    """Return the instrument that scatter and continuum of the sum spectrum tell, and its parameters."""
+    """Return the instrument estimated from scatter and continuum of the sum spectrum, and its parameters."""
     calibration = calibrate(scan, tube=True)
     total = np.asarray(scan.counts.sum(axis=(0, 1)).compute(), np.float64)
     axis = calibration.axis

@@ -3,8 +3,8 @@
     python benchmarks/tube.py DATA --json FILE [--out DIR]
 
 DATA is a folder of .mca spectra of a mini X-ray tube (gold, 25 kV) that shone into a silicon drift detector. The energy
-scale comes from the Au L lines. Fitted are the overall scale, the electronic noise, the path in air (which stands for
-all absorbers on the way) and one length or angle of the anode, which the files do not tell, in three ways:
+scale comes from the Au L lines. Fitted are the overall scale, the electronic noise, the path in air (for all absorbers
+in the beam) and one length or angle of the anode, which the files do not state, in three ways:
 
 - foil: a transmission target, its thickness fitted, and ``Tube.line_factor``;
 - foil, Ebel's lines: the same with the lines as published;
@@ -38,7 +38,7 @@ LOW_KEV, HIGH_KEV = 3.0, 24.0
 LINES_KEV = {"L-alpha": (9.45, 9.95), "L-beta": (11.05, 11.9), "L-gamma": (13.1, 13.95)}
 BESIDE_KEV = 0.25
 RIVALS = ("foil, Ebel's lines", "thick anode")
-"""Beside the foil with lines of a fitted strength, whose figures come first."""
+"""In addition to the foil with lines of a fitted strength, whose figures come first."""
 START = {"foil": 0.75, "thick anode": 20.0}
 """Thickness of a foil, um; take-off angle, degree."""
 CONTINUUM_KEV = (5.0, 9.0)
@@ -141,7 +141,7 @@ class Comparison:
 
     def _residuals(self, values: Array) -> Array:
         expected = self._model(values)[self.fitted]
-        # five per cent of the model beside counting noise: no tube formula is better
+        # five per cent of the model in addition to counting noise: no tube formula is better
         return (self.counts[self.fitted] - expected) / np.sqrt(expected + (0.05 * expected) ** 2 + 1.0)
 
     def _model(self, values: Array) -> Array:
@@ -163,7 +163,7 @@ class Comparison:
         return float(spectrum[(self.axis.energy_kev > low) & (self.axis.energy_kev < high)].sum())
 
     def _areas(self, spectrum: Array) -> dict[str, float]:
-        """Return net areas over straight lines between the means beside the peaks."""
+        """Return net areas over lines between the means on both sides of the peaks."""
         energy, areas = self.axis.energy_kev, {}
         for name, (low, high) in LINES_KEV.items():
             inside = (energy > low) & (energy < high)

@@ -1,9 +1,9 @@
 """How fast the viewer opens a large result and answers a click: `python benchmarks/viewer.py --json FILE`.
 
 A result of 60 maps of 1000 x 1000 pixels and its scan are made in a temporary folder, the real server is started, and
-what the page asks is asked through HTTP; with --browser the page is opened in Chromium, and its clicks are timed, too.
-Beside the clock stands the processor's time of server and asker together: on a machine that does other things, too, the
-clock tells more of those.
+the page's requests are sent through HTTP; with --browser the page is opened in Chromium, and its clicks are timed as
+well. The processor time of server and client together is also reported, since the clock includes other load of the
+machine.
 """
 
 import argparse
@@ -109,7 +109,7 @@ def make_result(folder: Path, scan: Path, n_pixel: int) -> Path:
 
 
 def measure_server(folder: Path, n_pixel: int) -> dict[str, Any]:
-    """Time what the page asks for: until its first map is there, and for a pixel of all maps and of the scan."""
+    """Time the requests of the page: until its first map, and for a pixel of all maps and of the scan."""
     process = psutil.Process()
     before = process.memory_info().rss
     began, began_cpu = time.perf_counter(), time.process_time()

@@ -1,4 +1,4 @@
-"""Which claims of the network on Monte Carlo panels are withheld for want of a line.
+"""Which claims of the network on Monte Carlo panels are withheld because a line is missing.
 
     python benchmarks/withheld.py REFERENCE [REFERENCE ...] [--model default] [--draws 10] [--seed 0] --json FILE
 

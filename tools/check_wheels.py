@@ -1,7 +1,7 @@
 """Check that the plain install resolves to wheels alone on Windows, macOS and Linux.
 
-A museum's laptop has no compiler. pip is asked, for each platform, to resolve the dependencies that
-``pyproject.toml`` names with ``--only-binary=:all:``; nothing is downloaded or installed.
+A museum's laptop has no compiler. pip resolves, for each platform, the dependencies that ``pyproject.toml`` names with
+``--only-binary=:all:``; nothing is downloaded or installed.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 class Platform:
     """One kind of machine as pip names it.
 
-    pip takes a tag literally on Linux, so that the older glibc tags have to be listed beside the newest;
-    on macOS it adds the older ones itself.
+    pip takes a tag literally on Linux, so that the older glibc tags have to be listed as well as the newest; on macOS
+    it adds the older ones itself.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Find the directions that stand for isotropic light in flat layers (``underpaint.physics.forward.ordinates``).
+"""Find the directions that represent isotropic light in flat layers (``underpaint.physics.forward.ordinates``).
 
     python tools/fit_ordinates.py
 
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def report(name: str, cosine: Array, share: Array) -> None:
-    """Print how well directions stand for all; thin means an optical depth under 0.01."""
+    """Print how well the directions represent all; thin means an optical depth under 0.01."""
     transmission, transmitted = averages(cosine, share)
     error = np.abs(transmitted / TRANSMITTED - 1.0)
     print(f"{name}: transmission within {np.abs(transmission - expn(2, DEPTH)).max():.5f}")

@@ -154,7 +154,7 @@ def materials_section(sources: Sources) -> str:
 
 
 def oil_section() -> str:
-    """Return the rule for the binder's share beside published recipes."""
+    """Return the rule for the binder's share, compared with published recipes."""
     makers = {"roberson": "Roberson 1901", "winsor": "Winsor & Newton 1901", "massey": "Massey"}
     rows: list[Row] = []
     ratios: dict[str, list[float]] = {maker: [] for maker in makers}

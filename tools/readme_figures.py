@@ -62,7 +62,7 @@ def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def summary_table(folder: Path) -> str:
-    """One row per figure that stands for a whole command."""
+    """One row per figure that summarises a command."""
     panel, speed, aurora = (read_figures(folder, name) for name in ("table2", "network_speed", "aurora"))
     baseline = measured(panel, "always_yes_macro_f1")
     rows = [
@@ -80,7 +80,7 @@ def summary_table(folder: Path) -> str:
 
 
 def physics_table(folder: Path) -> str:
-    """Forward model: what it was held against, and what it costs."""
+    """Forward model: comparisons and cost."""
     tables, forward = read_figures(folder, "fisx_tables"), read_figures(folder, "forward")
     panels, metals, tubes = (read_figures(folder, name) for name in ("monte_carlo", "measured", "tube"))
     tube = {"rel": max((entry["continuum_max_rel"] for entry in tubes.values()), default=None)}
@@ -182,7 +182,7 @@ def aurora_table(folder: Path) -> str:
 
 
 def panel_table(folder: Path) -> str:
-    """Held-out virtual panels: one row per group, the always-yes baseline and the invisible labels beside."""
+    """Held-out virtual panels: one row per group, with the always-yes baseline and the invisible labels."""
     figures = read_figures(folder, "table2")
     groups, labels = _named(figures, "groups"), _named(figures, "labels")
     rows = [
@@ -274,7 +274,7 @@ def seeds_table(folder: Path) -> str:
 
 
 def hidden_table(folder: Path) -> str:
-    """Return what is left when something is held out, beside the paper's way of testing."""
+    """Return the scores with held-out parts, compared with the paper's test."""
     rows = []
     for name, arm in arms_of(folder).items():
         if "_out_" in name or name in {"experimental_finetune", "finetune_default_network"}:
@@ -387,7 +387,7 @@ def _at(figures: Any, keys: Sequence[str]) -> Any:
 
 
 def trust_table(folder: Path) -> str:
-    """Return the trust suite's figures beside what was asked and what the baselines reach."""
+    """Return the trust suite's figures with targets and baselines."""
     figures = read_figures(folder.parent / "evaluation", "trust")
     if not figures:
         return table(("Figure", "Asked", "Measured"), [(NOT_MEASURED, "", "")])
@@ -541,7 +541,7 @@ TABLES: Mapping[str, Callable[[Path], str]] = {
 
 
 def paste(text: str, folder: Path) -> str:
-    """Text of a page with every marked table made anew."""
+    """Text of a page with every marked table regenerated."""
 
     def replaced(block: re.Match[str]) -> str:
         name = block["name"]

@@ -62,7 +62,7 @@ class Module:
 
 
 def docstring_lines(node: ast.AST) -> range:
-    """Return the numbers of the lines of a string that stands alone: a docstring, or one below an attribute."""
+    """Return the numbers of the lines of a string statement: a docstring, or one below an attribute."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
         return range(node.lineno, (node.end_lineno or node.lineno) + 1)
     return range(0)

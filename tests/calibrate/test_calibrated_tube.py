@@ -41,7 +41,7 @@ def test_a_continuum_that_goes_on_tells_no_voltage() -> None:
     own = found("Rh", 45.0, 1500)
     assert own.anode == "Rh"
     assert own.voltage_kv is None
-    assert any(text.startswith("voltage: the continuum goes on to the last channel at 30") for text in own.missing)
+    assert any(text.startswith("voltage: the continuum extends to the last channel at 30") for text in own.missing)
 
 
 @pytest.mark.slow

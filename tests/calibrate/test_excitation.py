@@ -145,8 +145,8 @@ def gsecars(path: Path) -> tuple[NDArray[np.float64], EnergyAxis]:
     """First detector of a GSECARS multi-detector file."""
     text = path.read_text()
     head, _, data = text.partition("DATA:")
-    facts = {key: value.split() for key, _, value in (own.partition(":") for own in head.splitlines())}
-    counts = np.array([float(own.split()[0]) for own in data.splitlines() if own.strip()])
+    facts = {key: value.split() for key, _, value in (line.partition(":") for line in head.splitlines())}
+    counts = np.array([float(line.split()[0]) for line in data.splitlines() if line.strip()])
     return counts, EnergyAxis(float(facts["CAL_SLOPE"][0]), float(facts["CAL_OFFSET"][0]), counts.size)
 
 

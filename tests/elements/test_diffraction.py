@@ -119,6 +119,6 @@ def test_a_measured_scan_has_nickel_of_the_instrument() -> None:
     assert compared is not None
     (note,) = (note for note in compared.notes if "7.4" in note or "7.5" in note)
     assert "detector 19511" in note
-    maps, _, where = compared([np.asarray(one.counts) for one in scan.detectors])
+    maps, _, where = compared([np.asarray(detector.counts) for detector in scan.detectors])
     assert np.isfinite(maps).all()
     assert where.mean() < 1e-3

@@ -128,7 +128,7 @@ def test_monte_carlo_paints_lie_in_the_intervals() -> None:
         model = Quantifier(families, area, sigma, scatter, instrument, axis, kind=kind, n_hypotheses=48)
         result = model(area, sigma, scatter)
         tops = [facts["samples"][index]["layers_from_surface"][0]["elements"] for index in rows]
-        truth = 100.0 * np.asarray([[top.get(one, 0.0) for one in model.elements] for top in tops])
+        truth = 100.0 * np.asarray([[top.get(element, 0.0) for element in model.elements] for top in tops])
         inside = held(result, truth)
         assert inside.size >= 8
         assert inside.mean() >= 0.9

@@ -60,7 +60,9 @@ def test_counts_of_both_peaks_and_their_deviations(anode: str) -> None:
 def test_of_several_angles_the_one_that_describes_the_scan_is_taken() -> None:
     counts = spectra(of_anode("Rh", angle_deg=90.0), {"Compton": 800.0, "Rh_K": 150.0})
     templates = [
-        one for angle in (90.0, 115.0, 140.0) for one in scatter_templates(of_anode("Rh", angle_deg=angle), AXIS)
+        scatter_template
+        for angle in (90.0, 115.0, 140.0)
+        for scatter_template in scatter_templates(of_anode("Rh", angle_deg=angle), AXIS)
     ]
     peaks = plan_scatter(counts.sum(axis=0).astype(float), AXIS, USED, templates)
     assert peaks is not None

@@ -30,7 +30,7 @@ def scan(elio: Instrument) -> Scan:
     """A row for each paint over chalk; the last is of cadmium yellow, one pixel is empty and one missing."""
     detector = elio.detector.model_copy(update={"gain_kev": 0.02, "n_channel": 2048})
     axis = EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)
-    samples = [Stratigraphy((Paint({own: 1.0}).layer(20.0), ground_layer("chalk", 150.0))) for own in PAINTS]
+    samples = [Stratigraphy((Paint({paint: 1.0}).layer(20.0), ground_layer("chalk", 150.0))) for paint in PAINTS]
     expected = np.asarray(render(emit(samples, elio), detector, axis), dtype=np.float64)
     expected *= COUNTS / expected.sum(axis=1, keepdims=True)
     counts = count(np.repeat(expected[:, None], SHAPE[1], axis=1), rng=np.random.default_rng(4))

@@ -155,7 +155,7 @@ def test_bcf_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (0x128, struct.pack("<I", 2**31), "chunks have 2147483648 bytes"),
         (0x144, struct.pack("<I", 2**30), "1073741824 files announced"),
-        (0x140, struct.pack("<I", 2**31), "is asked for, the file has"),
+        (0x140, struct.pack("<I", 2**31), "is requested, the file has"),
     ],
 )
 def test_container_that_promises_more_than_it_holds(tmp_path: Path, place: int, content: bytes, message: str) -> None:
@@ -174,9 +174,9 @@ def test_container_whose_folders_go_round(tmp_path: Path) -> None:
     ("offset", "content", "message"),
     [
         (0x1A4, struct.pack("<I", 100000), "column 100000 of 100"),
-        (0x1A0, struct.pack("<I", 2**31), "which cannot be|ends within row"),
-        (0x1A4 + 18, struct.pack("<I", 2**31), "which cannot be|ends within row"),
-        (0, struct.pack("<i", 2**30), "ends within row|which cannot be"),
+        (0x1A0, struct.pack("<I", 2**31), "which is impossible|ends within row"),
+        (0x1A4 + 18, struct.pack("<I", 2**31), "which is impossible|ends within row"),
+        (0, struct.pack("<i", 2**30), "ends within row|which is impossible"),
         (0, struct.pack("<i", -1), "a map of -1 x 100"),
         (4, struct.pack("<i", 2**30), "does not fit into memory"),
     ],
@@ -199,7 +199,7 @@ def test_container_of_something_else(tmp_path: Path) -> None:
     path = sample("P45_the_default_job.bcf")
     content = path.read_bytes().replace(b"HeaderData", b"LeaderData")
     (tmp_path / "other.bcf").write_bytes(content)
-    with pytest.raises(ScanError, match=r"container of a Bruker \.bcf file, but it holds EDSDatabase/LeaderData"):
+    with pytest.raises(ScanError, match=r"container of a Bruker \.bcf file, but it contains EDSDatabase/LeaderData"):
         io.load(tmp_path / "other.bcf")
 
 

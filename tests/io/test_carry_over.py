@@ -53,7 +53,7 @@ def test_replaced_results_keep_regions_and_photograph(tmp_path: Path) -> None:
     assert own_of(finished(folder)) == OWN
     assert (folder / "notes.txt").read_text() == "mine"
     assert not (folder / "report.html").exists()
-    assert [own.name for own in tmp_path.iterdir()] == ["out"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
 def test_quantities_of_replaced_results_go(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_all_that_a_run_makes_is_known(tmp_path: Path) -> None:
     )
     io.write_results(tmp_path, results)
     write_report(tmp_path)
-    assert {own.name for own in tmp_path.iterdir()} <= set(GENERATED_NAMES)
+    assert {entry.name for entry in tmp_path.iterdir()} <= set(GENERATED_NAMES)
 
 
 no_links = pytest.mark.skipif(sys.platform == "win32", reason="few users of Windows may make links and pipes")

@@ -100,7 +100,7 @@ def test_pymca_reads_what_was_converted(tmp_path: Path, source: Path, cube: Cube
 def test_conversion_never_replaces(tmp_path: Path, source: Path, ending: str) -> None:
     target = target_in(tmp_path, ending)
     target.write_text("mine")
-    with pytest.raises(OutputError, match="already there, and is not replaced"):
+    with pytest.raises(OutputError, match="already exists and is not replaced"):
         convert_scan(source, target)
     assert target.read_text() == "mine"
 
@@ -119,7 +119,7 @@ def test_conversion_that_reads_back_wrong_is_not_kept(
     monkeypatch.setattr(module, "_fill", worn)
     with pytest.raises(OutputError, match="does not read back as it was written"):
         convert_scan(source, target_in(tmp_path, ending))
-    assert [own.name for own in tmp_path.iterdir()] == [source.name]
+    assert [entry.name for entry in tmp_path.iterdir()] == [source.name]
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -130,7 +130,7 @@ def test_conversion_that_is_stopped_leaves_nothing(tmp_path: Path, source: Path,
 
     with pytest.raises(KeyboardInterrupt):
         convert_scan(source, target_in(tmp_path, ending), step=stop)
-    assert [own.name for own in tmp_path.iterdir()] == [source.name]
+    assert [entry.name for entry in tmp_path.iterdir()] == [source.name]
 
 
 def test_nothing_is_written_into_the_folder_of_a_scan(tmp_path: Path, cube: Cube) -> None:
@@ -158,7 +158,7 @@ def test_what_a_killed_conversion_left_goes_with_the_next(tmp_path: Path, source
     assert subprocess.run([sys.executable, "-c", code, str(source), str(target)], check=False).returncode == 9
     assert len(list(tmp_path.iterdir())) > 1
     assert convert_scan(source, target).target == target
-    assert sorted(own.name for own in tmp_path.iterdir()) == sorted([source.name, target.name])
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([source.name, target.name])
 
 
 def test_conversion_of_damaged_counts_tells_the_pixel(tmp_path: Path, cube: Cube) -> None:
@@ -167,7 +167,7 @@ def test_conversion_of_damaged_counts_tells_the_pixel(tmp_path: Path, cube: Cube
     np.savez(tmp_path / "a.npz", cube=wrong)
     with pytest.raises(ScanError, match=r"row 2, column 1"):
         convert_scan(tmp_path / "a.npz", tmp_path / "done.h5")
-    assert [own.name for own in tmp_path.iterdir()] == ["a.npz"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.npz"]
 
 
 def test_conversion_to_what_is_not_written(tmp_path: Path, source: Path) -> None:
@@ -201,9 +201,9 @@ def test_formats_command_lists_all() -> None:
     records = json.loads(CliRunner().invoke(app, ["formats", "--json"]).stdout)
     assert table.exit_code == 0
     assert len(records) == len(formats()) == len({known.name for known in formats()})
-    for own in records:
-        assert own["source"]
-        assert own["recognised_by"]
+    for record in records:
+        assert record["source"]
+        assert record["recognised_by"]
     endings = {ending for known in formats() for ending in known.endings}
     assert {".mca", ".rpl", ".h5", ".bcf", ".spx", ".pdz", ".msa", ".npz", ".zarr"} <= endings
 
@@ -219,7 +219,7 @@ def test_zarr_of_others(tmp_path: Path, cube: Cube, version: int) -> None:
     root.create_array("flat", data=cube[0])
     for name in (tmp_path / "other.zarr", f"{tmp_path / 'other.zarr'}::scan/data"):
         np.testing.assert_array_equal(io.load(name).counts.compute(), cube)
-    with pytest.raises(ScanError, match=r"holds scan/data \(3, 4, 8\)"):
+    with pytest.raises(ScanError, match=r"contains scan/data \(3, 4, 8\)"):
         io.load(f"{tmp_path / 'other.zarr'}::flat")
 
 
@@ -246,7 +246,7 @@ def test_zarr_with_a_chunk_missing(tmp_path: Path, cube: Cube) -> None:
     pytest.importorskip("zarr")
     folder = convert_to_zarr(tmp_path, cube)
     (folder / "counts" / "c" / "1" / "0" / "0").unlink()
-    with pytest.raises(ScanError, match="3 chunks were written, 2 are there"):
+    with pytest.raises(ScanError, match="3 chunks were written, 2 exist"):
         io.load(folder)
 
 
@@ -256,7 +256,7 @@ def test_zarr_with_a_chunk_missing(tmp_path: Path, cube: Cube) -> None:
         ({"shape": [3, 2**40, 8]}, "does not fit into memory"),
         ({"shape": [3, 4]}, "of the same number of sizes"),
         ({"shape": "many"}, "metadata is incomplete"),
-        ({"data_type": "object"}, "needed; the zarr store holds none"),
+        ({"data_type": "object"}, "needed; the zarr store contains none"),
         ({"chunk_grid": {"configuration": {"chunk_shape": [2**20, 2**20, 8]}}}, "at most 1073741824 bytes"),
         (
             {"chunk_grid": {"configuration": {"chunk_shape": [3, 2**22, 8]}}},
@@ -277,7 +277,9 @@ def test_zarr_metadata_that_cannot_be(tmp_path: Path, cube: Cube, change: dict[s
 def whole_store(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     pytest.importorskip("zarr")
     folder = convert_to_zarr(tmp_path_factory.mktemp("whole"), np.arange(96).reshape(3, 4, 8))
-    return {str(own.relative_to(folder)): own.read_bytes() for own in sorted(folder.rglob("*")) if own.is_file()}
+    return {
+        str(entry.relative_to(folder)): entry.read_bytes() for entry in sorted(folder.rglob("*")) if entry.is_file()
+    }
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

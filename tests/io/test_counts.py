@@ -177,7 +177,7 @@ def test_functions_of_counts_are_refused(
     saved: Callable[..., Path], counts: NDArray[np.uint16], transform: Callable[..., Any], name: str
 ) -> None:
     path = saved(transform(counts.astype(np.float64)))
-    with pytest.raises(ScanError, match=f"as the {name} of counts does.*Export the counts"):
+    with pytest.raises(ScanError, match=f"that of the {name} of counts, independent.*Export the counts"):
         load(path)
     assert load(path, counts_scale=1).notes == ()
 

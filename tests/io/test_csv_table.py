@@ -138,7 +138,7 @@ def test_columns_of_one_spectrum(tmp_path: Path, heading: str, line: str) -> Non
     np.testing.assert_array_equal(scan.counts.compute(), SPECTRUM[None, None])
     axis = scan.require_axis()
     assert [axis.gain_kev, axis.zero_kev] == pytest.approx([0.02, -0.1])
-    assert ("columns left out: fit" in scan.notes) == ("fit" in heading)
+    assert ("columns ignored: fit" in scan.notes) == ("fit" in heading)
 
 
 def test_columns_of_detectors(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_without_calibration_and_by_name(tmp_path: Path, cube: NDArray[np.int64]
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"shape": [100000, 100000, 4096]}, "which cannot be"),
+        ({"shape": [100000, 100000, 4096]}, "which is impossible"),
         ({"codecs": [{"name": "numcodecs.pickle"}]}, r"packed with numcodecs\.pickle, which is not opened here"),
         ({"shape": "many"}, "damaged"),
     ],

@@ -164,7 +164,7 @@ def test_cut_off_and_unlike_frames(tmp_path: Path, cube: Cube) -> None:
     fabio_edf(tmp_path / "folder_1.edf", cube[:1].astype(np.int32))
     fabio_edf(tmp_path / "folder_2.edf", cube[:1, :2].astype(np.int32))
     path.unlink()
-    with pytest.raises(ScanError, match="the frames of a stack must be alike"):
+    with pytest.raises(ScanError, match="the frames of a stack must be equal"):
         io.load(tmp_path)
 
 

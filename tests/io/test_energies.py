@@ -69,7 +69,7 @@ def test_a_slight_curve_is_read_as_a_line_and_a_strong_one_is_not(curvature_ev: 
     energy = -0.1 + 0.02 * np.arange(n_channel) + quadratic * np.arange(n_channel) ** 2
     listed, _ = axis_of_list(energy, n_channel, "kev")
     assert (axis is not None, listed is not None) == (straight, straight)
-    assert ("straight line" in notes[0]) is True
+    assert ("linear axis" in notes[0]) is True
     if axis is not None:
         assert np.abs(axis.energy_kev - energy).max() < 0.005
 

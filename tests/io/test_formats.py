@@ -123,7 +123,7 @@ def test_counts_that_cannot_be(tmp_path: Path, cube: Cube) -> None:
 
 def test_empty_scan(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", cube=np.zeros((0, 4, 8)))
-    with pytest.raises(ScanError, match="not empty"):
+    with pytest.raises(ScanError, match="non-empty"):
         io.load(tmp_path / "a.npz")
 
 

@@ -36,4 +36,4 @@ def test_a_full_disk_ends_in_a_message_and_leaves_nothing(tmp_path: Path, what: 
     assert (done.stderr, done.returncode) == ("", 0)
     assert done.stdout.startswith(f"Cannot write {tmp_path / 'out'}")
     assert "File too large" in done.stdout
-    assert [own.name for own in tmp_path.iterdir()] == ["scan.npz"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["scan.npz"]

@@ -226,9 +226,9 @@ def entries(path: Path, *, marked: bool) -> Path:
 @pytest.mark.parametrize("marked", [False, True])
 def test_two_entries_are_two_scans(tmp_path: Path, marked: bool) -> None:
     path = entries(tmp_path / "esrf.h5", marked=marked)
-    with pytest.raises(ScanError, match=r"holds 2 scans .*esrf\.h5::/1\.1 \(6 x 8 pixels\); .*esrf\.h5::/2\.1 "):
+    with pytest.raises(ScanError, match=r"contains 2 scans .*esrf\.h5::/1\.1 \(6 x 8 pixels\); .*esrf\.h5::/2\.1 "):
         io.load(path)
-    with pytest.raises(ScanError, match="holds 2 scans"):
+    with pytest.raises(ScanError, match="contains 2 scans"):
         io.load_all(path)
     assert total(io.load(f"{path}::/2.1")) == np.sum(detectors(2, seed=2, scale=2.0))
 
@@ -236,7 +236,7 @@ def test_two_entries_are_two_scans(tmp_path: Path, marked: bool) -> None:
 def test_entries_come_before_the_order_of_dimensions(tmp_path: Path) -> None:
     counts = np.random.default_rng(0).poisson(3.0, (2, 6, 8, 4, N_CHANNEL))
     path = write(tmp_path / "two.h5", {f"{number}.1/measurement/mca": counts[number - 1] for number in (1, 2)})
-    with pytest.raises(ScanError, match=r"holds 2 measurements.*two\.h5::/1\.1; .*two\.h5::/2\.1\."):
+    with pytest.raises(ScanError, match=r"has 2 measurements.*two\.h5::/1\.1; .*two\.h5::/2\.1\."):
         io.load(path)
 
 

@@ -249,7 +249,7 @@ def test_a_virtual_dataset_larger_than_its_sources(folder: Path) -> None:
         layout = h5py.VirtualLayout((1000, 1000, 960), "i8")
         layout[:2, :2, :8] = h5py.VirtualSource(".", "small", (2, 2, 8))
         file.create_virtual_dataset("counts", layout)
-    with pytest.raises(ScanError, match=r"promises \(1000, 1000, 960\) numbers, 7680 MB; its sources contain"):
+    with pytest.raises(ScanError, match=r"declares \(1000, 1000, 960\) numbers, 7680 MB; its sources contain"):
         io.load(folder / "a.h5")
 
 

@@ -221,7 +221,7 @@ def test_blocks_of_part_of_the_columns_find_their_place(tmp_path: Path) -> None:
         own.put(number, *blocks[number], {"state": whole[blocks[number]]})
     for index in range(3):
         np.testing.assert_array_equal(own.stack("state", 3)[:, :, index], whole[:, :, index])
-    with pytest.raises(ScanError, match="does not hold 4 maps"):
+    with pytest.raises(ScanError, match="does not contain 4 maps"):
         own.stack("state", 4)
 
 
@@ -233,7 +233,7 @@ def test_the_second_of_two_runs_at_once_is_refused_and_the_first_goes_on(tmp_pat
             io.result_folder(tmp_path / "out", **flags).__enter__()
         assert store(place).finished() == {0}
         finish(place)
-    assert [own.name for own in tmp_path.iterdir()] == ["out"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
 def test_resume_with_other_settings_is_refused_and_says_which(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_scans_and_results_that_were_moved_are_known_again(monkeypatch: pytest.M
     for name in "bc":
         Path(name).rename(f"below/{name}")
     folders = distinct_folders(["below/c/scan.h5", "below/b/scan.h5"], "many")
-    assert [own.name for own in folders] == ["scan_underpaint_2", "scan_underpaint"]
+    assert [folder.name for folder in folders] == ["scan_underpaint_2", "scan_underpaint"]
     assert elements_to_folder("below/c/scan.h5", folders[0], OF_ELEMENTS, resume=True).summary["skipped"]
     monkeypatch.chdir("below")
     assert elements_to_folder("c/scan.h5", "../many/scan_underpaint_2", OF_ELEMENTS, resume=True).summary["skipped"]

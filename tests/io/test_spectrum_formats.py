@@ -213,7 +213,7 @@ def test_one_column_is_a_spectrum(tmp_path: Path) -> None:
         (s1pxrf_text()[:-40], "S1PXRF spectrum of 64 channels whose"),
         (s1pxrf_text().replace("\r5,", "\r7,"), "do not hold each of them"),
         (iaea_text()[:-200], "declares the channels 0 to 63, and holds"),
-        (iaea_text().replace("0 63\n", "0 63\nx "), "'x' stands where a number should"),
+        (iaea_text().replace("0 63\n", "0 63\nx "), "'x' in place of a number"),
         (spec_text()[:-30], "a spectrum of .* channels, where 64 were announced"),
         ("#F a\n#S 1 scan\n#L a  b\n1 2\n", "SPEC file without spectra in it"),
         (gsecars_text()[:-30], "4 detectors that holds"),

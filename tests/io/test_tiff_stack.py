@@ -160,7 +160,7 @@ def test_images_that_are_rows_of_spectra_are_refused(tmp_path: Path) -> None:
     spectrum = 2 + 200 * np.exp(-0.5 * ((channel - np.array([[80], [150]])) / 3) ** 2).sum(axis=0)
     counts = np.random.default_rng(0).poisson(np.linspace(0.5, 2.0, 40)[:, None, None] * spectrum, (40, 48, 256))
     tifffile.imwrite(tmp_path / "rows.tif", counts.astype("u2"), photometric="minisblack")
-    with pytest.raises(ScanError, match=r"holds 40 images of 48 x 256.*not for each row"):
+    with pytest.raises(ScanError, match=r"has 40 images of 48 x 256.*not for each row"):
         io.load(tmp_path / "rows.tif")
     tifffile.imwrite(tmp_path / "channels.tif", np.moveaxis(counts, 2, 0).astype("u2"), photometric="minisblack")
     np.testing.assert_array_equal(io.load(tmp_path / "channels.tif").counts.compute(), counts)

@@ -53,8 +53,8 @@ def test_a_file_without_an_axis_has_none(tmp_path: Path, beside: dict[str, Any])
     ("times", "said"),
     [
         (UNKNOWN, "/live_time unknown in 3 of 20 pixels: 0, negative or no number"),
-        (0 * TIMES, "/live_time left out: none of its times is above 0"),
-        (np.ones((3, 3)), "/live_time left out: it holds 9 numbers for 20 pixels"),
+        (0 * TIMES, "/live_time ignored: none of its times is above 0"),
+        (np.ones((3, 3)), "/live_time ignored: it has 9 numbers for 20 pixels"),
     ],
 )
 def test_live_times_that_are_unknown_are_told(tmp_path: Path, times: Any, said: str) -> None:

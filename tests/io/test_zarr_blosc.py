@@ -33,7 +33,9 @@ def store(folder: Path, version: int) -> Path:
 
 
 def a_chunk(place: Path) -> Path:
-    return next(own for own in sorted(place.rglob("*")) if own.is_file() and own.name.replace(".", "").isdecimal())
+    return next(
+        entry for entry in sorted(place.rglob("*")) if entry.is_file() and entry.name.replace(".", "").isdecimal()
+    )
 
 
 @pytest.mark.parametrize("version", [2, 3])

@@ -190,7 +190,9 @@ def test_palettes_have_a_source_and_fit_their_years(name: str) -> None:
     if palette.first is None or palette.last is None:
         return
     assert palette.first < palette.last
-    late = [own for own in palette.pigments if not library()[own].period.overlaps(palette.first, palette.last)]
+    late = [
+        pigment for pigment in palette.pigments if not library()[pigment].period.overlaps(palette.first, palette.last)
+    ]
     assert late == OUT_OF_PERIOD.get(name, [])
 
 

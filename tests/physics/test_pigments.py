@@ -107,7 +107,7 @@ def test_own_palette(tmp_path: Path) -> None:
         ("pigments = [", "not TOML"),
         ('name = "empty"\npigments = []', "needs a list"),
         ("pigments = [1]", "needs a list"),
-        ('pigments = ["VM"]\n[[pigment]]\nname = "my_red"', "it holds pigment, which a palette does not take"),
+        ('pigments = ["VM"]\n[[pigment]]\nname = "my_red"', "it has pigment, which a palette does not allow"),
         ('pigments = ["VM"]\npriors = { VM = 0.5 }', "it holds priors"),
         ('pigments = ["vermilon"]', r"Did you mean .*vermilion"),
     ],

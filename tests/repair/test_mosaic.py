@@ -44,9 +44,9 @@ def test_tiles_are_put_where_they_belong() -> None:
     found = join_tiles(made)
     apart = found.corner_pixels - found.corner_pixels[0]
     np.testing.assert_allclose(apart, np.array(list(TRUE.values())), atol=0.3)
-    assert all(own.used for own in found.overlaps)
+    assert all(overlap.used for overlap in found.overlaps)
     assert len(found.overlaps) >= 4
-    assert all(own.likeness > 0.8 for own in found.overlaps)
+    assert all(overlap.likeness > 0.8 for overlap in found.overlaps)
     corners = np.rint(found.corner_pixels).astype(int)
     result = found.scan.counts.compute()
     covered = np.ones(found.scan.shape[:2], bool) if found.scan.present is None else found.scan.present

@@ -22,7 +22,7 @@ from underpaint.repair import (
     fingerprint,
     masked,
     with_equal_live_time,
-    with_pixels_mended,
+    with_pixels_repaired,
     with_rows_aligned,
     without_sum_peaks,
 )
@@ -133,7 +133,7 @@ def test_dead_and_short_pixels_are_found_and_mended() -> None:
     faulty = find_faulty_pixels(scan)
     assert {tuple(own) for own in np.argwhere(faulty.dead)} == set(dead)
     assert {tuple(own) for own in np.argwhere(faulty.short)} == set(short)
-    mended, step = with_pixels_mended(scan, faulty)
+    mended, step = with_pixels_repaired(scan, faulty)
     result = mended.counts.compute()
     for row, column in dead + short:
         around = [
@@ -162,7 +162,7 @@ def test_too_many_faulty_pixels_are_refused() -> None:
     counts[:2] = 0
     scan = Scan(counts)
     with pytest.raises(ScanError, match="10 of 20 are dead"):
-        with_pixels_mended(scan, find_faulty_pixels(scan))
+        with_pixels_repaired(scan, find_faulty_pixels(scan))
 
 
 def test_equal_live_time_gives_rates() -> None:

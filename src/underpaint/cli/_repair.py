@@ -130,7 +130,7 @@ def _repaired(scan: "Scan", asked: _Asked, instrument: str | None, *, trusted: b
     if wanted["sum_peaks"] is not None:
         scan = done(room.without_sum_peaks(scan, wanted["sum_peaks"]))
     if wanted["pixels"]:
-        scan = done(room.with_pixels_mended(scan, room.find_faulty_pixels(scan)))
+        scan = done(room.with_pixels_repaired(scan, room.find_faulty_pixels(scan)))
     if wanted["snake"]:
         scan = done(room.with_rows_mirrored(scan, room.find_row_direction(scan)))
     if wanted["rows"] or wanted["row_shift"] is not None:

@@ -503,7 +503,7 @@ def _anode_notes(names: Sequence[str], *, is_known: bool) -> tuple[str, ...]:
     anodes = [name for name in names if name.removesuffix("_K") in ANODES]
     if is_known or not anodes:
         return ()
-    return (f"{', '.join(anodes)} may be the tube's own lines scattered by the paint; name the anode to tell.",)
+    return (f"{', '.join(anodes)} may be the tube's own lines scattered by the paint; name the anode to decide.",)
 
 
 def _settings(

@@ -73,8 +73,8 @@ def plan_scatter(
     used : (n_channel,) bool array
         Channels used.
     templates : sequence of Template
-        As of :func:`~underpaint.elements._families.scatter_templates`; of several Compton peaks, the best fit to the
-        sum spectrum is used.
+        From :func:`~underpaint.elements._families.scatter_templates`; of several Compton peaks, the best fit to the sum
+        spectrum is used.
     """
     shifted = [template.counts for template in templates if template.name == COMPTON]
     unshifted = [

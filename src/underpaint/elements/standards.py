@@ -102,7 +102,7 @@ def scale_from_standard(
     instrument : Instrument
         Source, geometry and detector; a scale of it is not used.
     composition : mapping of str to float
-        Mass fraction by element, as of :func:`parse_composition`.
+        Mass fraction by element, from :func:`parse_composition`.
     thickness_g_cm2 : float
         Areal mass of the standard; by default it is thick.
     families : sequence of str, optional

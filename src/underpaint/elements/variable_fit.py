@@ -111,7 +111,7 @@ class Evidence(NamedTuple):
     Attributes
     ----------
     area, sigma
-        Net counts, and one standard deviation; of lines of the source over the counts beside them.
+        Net counts, and one standard deviation; for lines of the source above the adjacent counts.
     sigma_if_absent
         One that the area would have if the family were absent, from which limits of detection follow: without the
         error of its own ratios, which grows with its area.

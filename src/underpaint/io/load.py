@@ -338,7 +338,7 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
     if sample is not None and (transform := sample.transform()):
         raise ScanError(
             f"Cannot use the values of {scan.source or scan.name} as counts: their noise is that of the {transform} of "
-            "counts does, not more where they are larger. Export the counts themselves; --counts-scale 1 reads the "
+            "counts, independent of their size. Export the counts themselves; --counts-scale 1 reads the "
             "values as they are, with wrong deviations and detection limits."
         )
     scale = None if sample is None else sample.scale()

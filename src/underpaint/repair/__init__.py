@@ -8,7 +8,7 @@ from underpaint.repair.pixels import (
     find_faulty_pixels,
     masked,
     with_equal_live_time,
-    with_pixels_mended,
+    with_pixels_repaired,
     without_sum_peaks,
 )
 from underpaint.repair.record import Step, fingerprint
@@ -30,7 +30,7 @@ __all__ = [
     "positions_of",
     "read_positions",
     "with_equal_live_time",
-    "with_pixels_mended",
+    "with_pixels_repaired",
     "with_rows_aligned",
     "with_rows_mirrored",
     "without_sum_peaks",

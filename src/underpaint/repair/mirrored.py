@@ -150,7 +150,7 @@ def _at_the_best_lag(rows: Array, mean: Array) -> tuple[Array, float]:
     """(n_row,) products of rows and means, summed over bands and columns, and the lag at which their sum is highest."""
     cross = (np.fft.rfft(rows, axis=2) * np.conj(np.fft.rfft(mean, axis=2))).sum(axis=0)
     n_column = rows.shape[2]
-    # all frequencies but the first, which is 0, and the last of an even number stand for two
+    # all frequencies but the first, which is 0, and the last of an even number represent two
     weight = np.full(cross.shape[1], 2.0 / n_column)
     weight[-1] /= 2.0 if n_column % 2 == 0 else 1.0
     reach = min(MAX_COLUMNS, n_column / 4)

@@ -63,12 +63,12 @@ def find_faulty_pixels(scan: Scan) -> FaultyPixels:
     least = generic_filter(rate, np.min, footprint=_AROUND, mode="constant", cval=np.inf)
     expected = np.where(np.isfinite(least), SHORT_SHARE * least, 0.0)
     seconds = 1.0 if scan.live_time_s is None else np.nan_to_num(scan.live_time_s)
-    missed = (expected - np.where(np.isfinite(rate), rate, 0.0)) * seconds
-    short = ~dead & np.isfinite(rate) & (missed > _SHORT_SIGMAS * np.sqrt(np.maximum(expected * seconds, 1.0)))
+    missing_counts = (expected - np.where(np.isfinite(rate), rate, 0.0)) * seconds
+    short = ~dead & np.isfinite(rate) & (missing_counts > _SHORT_SIGMAS * np.sqrt(np.maximum(expected * seconds, 1.0)))
     return FaultyPixels(np.asarray(dead), np.asarray(short))
 
 
-def with_pixels_mended(scan: Scan, faulty: FaultyPixels) -> tuple[Scan, Step]:
+def with_pixels_repaired(scan: Scan, faulty: FaultyPixels) -> tuple[Scan, Step]:
     """Return the scan with each faulty pixel replaced by the mean of its (up to eight) valid neighbours, and the step.
 
     Pixels without a valid neighbour are unchanged. Times are the neighbours' mean as well. The replaced counts are not
@@ -82,23 +82,23 @@ def with_pixels_mended(scan: Scan, faulty: FaultyPixels) -> tuple[Scan, Step]:
     wrong = faulty.any
     if wrong.sum() > _MAX_SHARE * wrong.size:
         raise ScanError(
-            f"Cannot repair pixels: {wrong.sum()} of {wrong.size} are dead or short; up to {_MAX_SHARE:.0%} are "
-            "mended. Mask them instead, or crop."
+            f"Cannot repair pixels: {wrong.sum()} of {wrong.size} are dead or short; up to {_MAX_SHARE:.0%} can be "
+            "repaired. Mask them instead, or crop."
         )
     n_sound = convolve((~wrong).astype(np.int64), _AROUND, mode="constant")
-    mended = wrong & (n_sound > 0)
-    counts = scan.counts.astype(np.float32) if mended.any() else scan.counts
+    replaced = wrong & (n_sound > 0)
+    counts = scan.counts.astype(np.float32) if replaced.any() else scan.counts
     counts = counts.rechunk({1: -1, 2: -1})
-    if mended.any():
+    if replaced.any():
         counts = counts.map_overlap(
-            _mended_block, depth={0: 1, 1: 0, 2: 0}, boundary="none", trim=False, mended=mended, wrong=wrong,
+            _repaired_block, depth={0: 1, 1: 0, 2: 0}, boundary="none", trim=False, replaced=replaced, wrong=wrong,
             chunks=counts.chunks, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32), starts=_starts(counts),
         )  # fmt: skip
     times: dict[str, Any] = {
-        name: _mended_times(getattr(scan, name), mended, ~wrong) for name in ("live_time_s", "real_time_s")
+        name: _repaired_times(getattr(scan, name), replaced, ~wrong) for name in ("live_time_s", "real_time_s")
     }
-    present = None if scan.present is None else scan.present | mended
-    kinds = (("dead", faulty.dead & mended), ("short", faulty.short & mended), ("left", wrong & ~mended))
+    present = None if scan.present is None else scan.present | replaced
+    kinds = (("dead", faulty.dead & replaced), ("short", faulty.short & replaced), ("left", wrong & ~replaced))
     facts = {name: np.argwhere(mask_of_kind).tolist() for name, mask_of_kind in kinds}
     note = f"{len(facts['dead'])} dead and {len(facts['short'])} short pixels replaced by the mean of their neighbours"
     if facts["left"]:
@@ -111,8 +111,8 @@ def _starts(counts: Any) -> tuple[int, ...]:
     return tuple(np.concatenate([[0], np.cumsum(counts.chunks[0])[:-1]]).tolist())
 
 
-def _mended_block(
-    block: NDArray[Any], *, mended: NDArray[np.bool_], wrong: NDArray[np.bool_], starts: tuple[int, ...],
+def _repaired_block(
+    block: NDArray[Any], *, replaced: NDArray[np.bool_], wrong: NDArray[np.bool_], starts: tuple[int, ...],
     block_info: Any = None,
 ) -> NDArray[np.float32]:  # fmt: skip
     """Repair a block of complete rows, given with one more row on either side where there is one."""
@@ -121,7 +121,7 @@ def _mended_block(
     above = 1 if index > 0 else 0
     below = 1 if index < len(starts) - 1 else 0
     part = block[above : len(block) - below].copy()
-    for row, column in np.argwhere(mended[first : first + len(part)]):
+    for row, column in np.argwhere(replaced[first : first + len(part)]):
         rows = slice(max(row + above - 1, 0), row + above + 2)
         columns = slice(max(column - 1, 0), column + 2)
         valid = ~wrong[first - above :][rows, columns]
@@ -129,13 +129,13 @@ def _mended_block(
     return part
 
 
-def _mended_times(time_s: Array | None, mended: NDArray[np.bool_], valid: NDArray[np.bool_]) -> Array | None:
+def _repaired_times(time_s: Array | None, replaced: NDArray[np.bool_], valid: NDArray[np.bool_]) -> Array | None:
     if time_s is None:
         return None
     usable = valid & np.isfinite(time_s)
     total = convolve(np.where(usable, time_s, 0.0), _AROUND, mode="constant")
     number = convolve(usable.astype(np.int64), _AROUND, mode="constant")
-    return np.where(mended, np.where(number > 0, total / np.maximum(number, 1), np.nan), time_s)
+    return np.where(replaced, np.where(number > 0, total / np.maximum(number, 1), np.nan), time_s)
 
 
 _MAX_FACTOR = 20.0

@@ -1,7 +1,7 @@
-"""How many threads linear algebra takes: one, wherever work is shared among workers already.
+"""Threads of linear algebra: one, wherever work is distributed over workers.
 
-The matrices here are small: threads of BLAS mostly wait for each other, and those of several workers for the cores.
-The order of a sum, and with it the last bit of a result, depends on their number, too.
+The matrices are small: BLAS threads mostly wait for each other, and those of several workers for the cores. The order
+of a sum, and so the last bits of a result, also depend on their number.
 """
 
 from collections.abc import Iterator
@@ -19,10 +19,9 @@ _limits: Any = None
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Keep linear algebra on one thread inside; afterwards it has as many as before.
+    """Limit linear algebra to one thread inside the context; the previous number is restored.
 
-    The number belongs to the process: where several threads are inside, the first one sets it and the last one restores
-    it.
+    The limit is that of the process: the first thread to enter sets it and the last one restores it.
     """
     global _open, _limits  # noqa: PLW0603
     with _LOCK:
@@ -42,12 +41,12 @@ def one_blas_thread() -> Iterator[None]:
 
 @cache
 def one_blas_thread_for_good() -> None:
-    """Keep linear algebra of this process on one thread: a worker's tasks may run beside each other."""
+    """Limit linear algebra of this process to one thread: a worker's tasks may run in parallel."""
     _limited()
 
 
 def _limited() -> Any:
-    # scipy brings a BLAS of its own; one that is loaded later would not be limited
+    # scipy has a separate BLAS; one loaded later would not be limited
     import scipy.linalg  # noqa: F401
 
     _take_control()
@@ -55,7 +54,7 @@ def _limited() -> Any:
 
 
 def _take_control() -> None:
-    """Let this thread set the number: threadpoolctl (3.7 and later) else heeds the first thread alone, silently."""
+    """Let this thread set the limit: threadpoolctl (3.7 and later) otherwise silently obeys only the first thread."""
     for library in ThreadpoolController().lib_controllers:
         if hasattr(library, "clear_controlling_thread"):
             library.clear_controlling_thread(force=True)

@@ -190,8 +190,8 @@ def _check_virtual(dataset: Any, location: str, within: tuple[Identity, ...]) ->
     if declared_bytes > MAX_RATIO * stored_bytes:
         raise ScanError(
             f"Cannot read {location}: this virtual dataset declares {dataset.shape} numbers, "
-            f"{declared_bytes / 1e6:.0f} MB; its sources contain {stored_bytes / 1e6:.3f} MB, which cannot be. Make it "
-            "again, or name a source itself."
+            f"{declared_bytes / 1e6:.0f} MB; its sources contain {stored_bytes / 1e6:.3f} MB, which is impossible. "
+            "Create it again, or name a source itself."
         )
     return stored_bytes
 

@@ -5,10 +5,10 @@ Specification:
 - NeXus ``NXdata`` group: the attribute ``signal`` names the counts, ``axes`` a dataset for each dimension (or the
   counts carry the attribute ``signal=1``); ``interpretation`` is ``spectrum`` (channels last) or ``image``
   (channels first). An axis in eV or keV gives the energies, axes in units of length the distance of the pixels.
-- PyMca: ``calibration`` (zero, gain, quadratic; keV) and ``live_time`` (s) beside the counts or in their group
-  ``info``.
+- PyMca: ``calibration`` (zero, gain, quadratic; keV) and ``live_time`` (s) next to the counts or in their group
+``info``.
 - ``gain_kev``, ``zero_kev``, ``live_time_s``, ``real_time_s``, ``step_mm``, ``present``, ``detector``, ``notes``
-  beside the counts, as :func:`underpaint.io.save_scan` writes them.
+  next to the counts, as :func:`underpaint.io.save_scan` writes them.
 
 Source: the NeXus manual (NXdata, https://manual.nexusformat.org/classes/base_classes/NXdata.html), silx
 ``src/silx/io/nxdata``, PyMca ``PyMca5/PyMcaIO/HDF5Stack1D.py`` and ``ArraySave.py``.
@@ -352,7 +352,7 @@ class Pixels:
     detector : (int, int) or None
         The dimension of the detectors among ``stored``, and the number of this one.
     index : (n_row, n_column) array, or None
-        For a list of spectra, the number of each pixel's.
+        For a list of spectra, the index of each pixel's spectrum.
     """
 
     shape: tuple[int, int]

@@ -244,7 +244,7 @@ class Container:
 
     def _at(self, place: int, length: int) -> bytes:
         if not 0 <= place <= self.n_byte:
-            raise BrokenContainerError(f"byte {place} is asked for, the file has {self.n_byte}")
+            raise BrokenContainerError(f"byte {place} is requested, the file has {self.n_byte}")
 
         def read() -> bytes:
             with self.path.open("rb") as stream:
@@ -410,7 +410,7 @@ class _Rows:
         if column >= self.n_column or not _fits(packing, pulses, size):
             raise ScanError(
                 f"Cannot read {self.source}: row {row} holds a pixel at column {column} of {self.n_column}, packed in "
-                f"way {packing} with {pulses} pulses in {size} bytes, which cannot be. Copy the file again."
+                f"way {packing} with {pulses} pulses in {size} bytes, which is impossible. Copy the file again."
             )
         self._at += size + (2 * pulses if packing > 1 else 0)
 
@@ -590,7 +590,7 @@ def _planes(image: ET.Element, path: Path) -> Iterator[Photograph]:
         if min(height, width) < 1 or item not in {1, 2, 3, 4} or len(raw) != height * width * item:
             raise ScanError(
                 f"Cannot read the image {file_name or index} of {path}: {height} x {width} pixels of {item} bytes are "
-                f"announced, {len(raw)} bytes are there. Copy the file again."
+                f"announced, {len(raw)} bytes exist. Copy the file again."
             )
         if any(raw):
             label = "" if plane is None else plane.findtext("./Description") or plane.findtext("./Name") or ""

@@ -157,7 +157,7 @@ def _refuse_sizes(path: Path, name: str, shape: tuple[int, ...], chunks: tuple[i
     if not fits or declared_bytes > _MAX_RATIO * stored_bytes or chunk > max(_MAX_CHUNK, stored_bytes):
         raise ScanError(
             f"Cannot read {path}::{name}: {shape} {dtype} in chunks of {chunks} from {stored_bytes} bytes, which "
-            "cannot be. The file is damaged; copy it again."
+            "is impossible. The file is damaged; copy it again."
         )
 
 

@@ -238,7 +238,7 @@ def _check_alike(frames: list[Frame], source: Path) -> None:
     if odd is not None:
         raise ScanError(
             f"Cannot read {source}: a frame of {frames[0].path.name} is {frames[0].shape} {frames[0].dtype}, one of "
-            f"{odd.path.name} is {odd.shape} {odd.dtype}; the frames of a stack must be alike."
+            f"{odd.path.name} is {odd.shape} {odd.dtype}; the frames of a stack must be equal in size and type."
         )
 
 
@@ -340,7 +340,7 @@ def _frame(path: Path, begin: int, fields: dict[str, str], n_byte: int) -> Frame
     order = ">" if lower.get("byteorder", "").lower() == "highbytefirst" else "<"
     shape = tuple(dims) if len(dims) > 1 else (1, *dims)
     if "long" in lower["datatype"].lower() and _integer_or_zero(lower, "size") == 8 * math.prod(shape):
-        kind = kind[0] + "8"  # long numbers of 8 bytes, which only the size tells
+        kind = kind[0] + "8"  # long numbers of 8 bytes, recognisable only by the size
     dtype = np.dtype(order + kind)
     needed = begin + math.prod(shape) * dtype.itemsize
     if needed > n_byte:

@@ -1,7 +1,7 @@
 """HDF5 as NeXus, PyMca and ``underpaint`` itself write it, and any other file with 3-D arrays of numbers.
 
-Layouts of single programs are readers of their own (``hdf5_*``), which are asked before this one; what is read, and how
-its channels, calibration and positions are recognised, is described in :mod:`underpaint.io.hdf5._stack`.
+Layouts of single programs have separate readers (``hdf5_*``), which are tried first; what is read, and how its
+channels, calibration and positions are recognised, is described in :mod:`underpaint.io.hdf5._stack`.
 """
 
 from pathlib import Path

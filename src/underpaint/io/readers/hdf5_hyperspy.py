@@ -24,7 +24,7 @@ FORMAT = Format(
         ".hspy",
         ".zspy",
     ),
-    recognised_by="Experiments/*/data and axis-0 beside it",
+    recognised_by="Experiments/*/data with axis-0",
     source="documentation of rosettasciio: HSpy and ZSpy specification (2022-2026)",
     priority=40,
     parts=True,

@@ -199,7 +199,7 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read one ``.mca`` file, or a folder of them, one a pixel, as :mod:`_pixel_names` tells.
+    """Read one ``.mca`` file, or a folder of them, one per pixel, by the numbers in their names.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ Specification:
 - One file of several pages, or of one page with several numbers a pixel; or a folder of files of one page, in the
   order of the numbers in their names. Each page is the image (row, column) of one channel.
 - The energies are a text file of one number a channel (keV; eV where a number is over 200), given as
-  ``FILE.tif::ENERGIES.txt`` or lying beside the stack as ``FILE.txt``, ``FILE.csv``, ``FILE_energies.txt`` or
+  ``FILE.tif::ENERGIES.txt`` or next to the stack as ``FILE.txt``, ``FILE.csv``, ``FILE_energies.txt`` or
   ``energies.txt``. They must be even; where there are none, the scan is not calibrated.
 - The numbers of a folder's files follow one another: a missing one would move all channels above it.
 - Without such a list, fewer than 32 images, or images between which counts differ less than within them, are no stack:

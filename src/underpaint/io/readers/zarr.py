@@ -387,7 +387,7 @@ def _refuse_missing_chunks(node: Node) -> None:
     n_stored = sum(len(files) for folder, _, files in os.walk(node.folder / "c"))
     if n_stored < expected:
         raise ScanError(
-            f"Cannot read {node.folder}: {expected} chunks were written, {n_stored} are there. Copy the store again."
+            f"Cannot read {node.folder}: {expected} chunks were written, {n_stored} exist. Copy the store again."
         )
 
 

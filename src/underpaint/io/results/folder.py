@@ -82,9 +82,8 @@ def result_folder(
     Raises
     ------
     OutputError
-        The folder exists and neither flag is given, or holds something other than results; the run to be resumed was
-        begun with other settings; another run writes there just now; the place is not writable or too small; or the
-        disk fills up meanwhile.
+        The folder exists and neither flag is given, or contains other files than results; the run to resume had other
+        settings; another run is writing there; the place is not writable or too small; or the disk fills up meanwhile.
 
     Notes
     -----
@@ -109,7 +108,7 @@ def result_folder(
                 place.path.mkdir()
                 _check_space(place, needed_bytes)
                 yield place
-                _check_target(target, replace_allowed=resume or overwrite)  # it may have come to be there meanwhile
+                _check_target(target, replace_allowed=resume or overwrite)  # it may have appeared meanwhile
                 _publish(work.path, target)
             except BaseException:
                 # Finished blocks stay for a run that goes on; so do results that could not take their place.
@@ -181,7 +180,7 @@ def _check_target(target: Path, *, replace_allowed: bool) -> None:
 
 
 def _readiness(folder: Path) -> tuple[bool, str | None]:
-    """Return whether new results had begun to take their place, and the name for what lies on maps of another size.
+    """Return whether the replacement by new results had started, and the folder name for files of maps of another size.
 
     A record that this program did not write is none.
     """

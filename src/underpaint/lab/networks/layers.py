@@ -1,4 +1,4 @@
-"""The network of layers: what lies at the surface and below it, how much, how thick; told about the instrument."""
+"""The network of layers: pigments at the surface and below it, amounts, thickness; uses instrument conditions."""
 
 import math
 from collections.abc import Sequence
@@ -33,22 +33,22 @@ class LayersNetwork(nn.Module):
     composition : (n_material, n_element) tensor
         What each pigment or group is made of, as the card keeps it. Only the composition head looks at its values.
     n_instrument, n_quantity : int
-        Numbers told about the instrument; quantities answered.
+        Number of instrument inputs; number of quantities.
     n_amount, n_edge : int
         Amounts answered, and mass shares that bound their classes.
     families : sequence of str
-        Line families whose areas by a linear fit are looked at beside the spectrum; empty for none.
+        Line families whose areas by a linear fit are additional inputs; empty for none.
     start_kev, bin_kev : float
         Lower border of the first bin and width of the bins, keV.
     body : {"attention", "dense", "recurrent"}
         What follows the convolutions: self-attention (Vaswani et al. 2017), nothing, or a bidirectional GRU.
     head : {"free", "composition"}
-        "free" learns a row of weights for each material and place. "composition" asks for the lines of the elements
-        that a material is made of, so that one it was not trained on can be asked for.
+        "free" learns a row of weights for each material and place. "composition" uses the lines of a material's
+        elements, so that it can predict materials outside its training.
 
     Notes
     -----
-    As in :class:`~underpaint.lab.networks.DefaultNetwork` a linear path from the features stands beside the deep one.
+    As in :class:`~underpaint.lab.networks.DefaultNetwork` a linear path from the features is parallel to the deep one.
     """
 
     composition: Tensor

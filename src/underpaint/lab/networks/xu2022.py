@@ -231,8 +231,8 @@ class RecurrentNetwork(nn.Module):
     Notes
     -----
     Xu et al. name recurrent networks as future work and give no sizes; input, dropout and output are those of their
-    convolutional network. The dense layer sees the states at every patch, not the last ones alone: which line was
-    met is told by where it was met.
+    convolutional network. The dense layer sees the states at every patch, not the last ones alone: a line is identified
+    by its position.
 
     References
     ----------

@@ -83,7 +83,7 @@ def figure5(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
 
 
 def figure6(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Map a single-layered virtual painting at 100 ms a pixel on another machine, after "The Bathers"; as figure 5."""
+    """Map a single-layered virtual painting at 100 ms per pixel on another instrument, after "The Bathers"."""
     progress("Figure 6: scanning the single-layered painting", 0, 2)
     painting = single_layered_painting(*_shrunk(SINGLE_PIXELS, plan))
     rng = _rng(plan, 6)
@@ -177,7 +177,7 @@ def _case_row(case: Case, pigment: str, networks: Sequence[str]) -> CaseRow:
 
 
 def _panel_case(plan: Plan, networks: Networks) -> Case:
-    """Paint the panel of Fig. 7 and scan it with the machine that measured the mock-ups."""
+    """Paint the panel of Fig. 7 and scan it with the instrument that measured the mock-ups."""
     shrink = 1 if plan.grid_step == 1 else QUICK_SHRINK
     rng = _rng(plan, 7)
     painting = crossed_strips(CELL_PIXELS // shrink, max(GAP_PIXELS // shrink, 1), rng)

@@ -120,7 +120,7 @@ def detection_limit(plan: Plan, mockups: Mockups, asks: dict[str, Ask]) -> dict[
     dict
         ``{cover: {"fraction": [...], "counts_to_see": [...], "visible_percent": {s: ...}, "seconds": {s: {network:
         {"mean", "low", "high"}}}}}``: means and tenth and ninetieth percentile of draws of counts; ``counts_to_see`` is
-        what physics asks for, and ``visible_percent`` the mass fraction from which the pixel has them.
+        the physical limit, and ``visible_percent`` the mass fraction from which the pixel has them.
     """
     n_draw = plan.draws
     column = paper_outputs().names.index("vermilion")
@@ -227,7 +227,7 @@ def _bottom_2b(fraction: float, cover: str) -> Stratigraphy:
 
 
 def _expected(samples: Sequence[Stratigraphy], mockups: Mockups) -> NDArray[np.float64]:
-    """Return (n, n_channel) expected spectra that sum to one, by the mock-ups' machine and the full physics."""
+    """Return (n, n_channel) expected spectra that sum to one, by the mock-ups' instrument and the full physics."""
     instrument = mockups.instrument
     spectra = np.asarray(render(emit(samples, instrument), instrument.detector, mockups.axis), dtype=np.float64)
     return np.asarray(spectra / spectra.sum(axis=1, keepdims=True))

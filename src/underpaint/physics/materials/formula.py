@@ -19,7 +19,7 @@ def parse_formula(formula: str) -> dict[str, float]:
     formula : str
         ``2PbCO3.Pb(OH)2``, ``Fe4[Fe(CN)6]3.14H2O``, ``Pb2SnSbO6.5``: parts are joined by ``.``, ``·`` or ``*``, a
         number before a part multiplies it, both may be decimal. Outside brackets a dot between digits is a decimal
-        point where what follows the digits is the end, a bracket or a dot (``O6.5``), and joins two parts else
+        point if the digits are followed by the end, a bracket or a dot (``O6.5``), and otherwise joins two parts
         (``3.14H2O``); inside brackets (``Pb(Sn0.5Si0.5)O3``) and before a part (``CaSO4·0.5H2O``) it is always a
         decimal point. ``CaSO4.0.5H2O`` could mean either and is refused.
 
