@@ -29,7 +29,7 @@ from underpaint.lab.training.calibration import calibrated
 from underpaint.lab.training.checkpoint import FAMILIES, Trained, card_for, spec_for
 from underpaint.lab.training.library import UNKNOWN
 from underpaint.lab.training.module import amount_loss, ask
-from underpaint.lab.training.own_model import OwnModelSettings, Sizes, resume_parts, train_own_model
+from underpaint.lab.training.own_model import OwnModelSettings, Sizes, take_over, train_own_model
 from underpaint.physics.forward import emit, render
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy
@@ -181,7 +181,7 @@ def test_amounts_are_taken_over_by_name(by_lines: Library, tmp_path: Path) -> No
         amount_names=tuple(by_lines.amount_names[column] for column in columns),
         quantity_names=("thickness_um.surface",),
     )
-    begun = resume_parts(start, card_for(fewer, settings_in(tmp_path), len(fewer)))
+    begun = take_over(start, card_for(fewer, settings_in(tmp_path), len(fewer)))
     rows = np.concatenate([len(AMOUNT_EDGES) * column + np.arange(len(AMOUNT_EDGES)) for column in columns])
     torch.testing.assert_close(
         begun.network.state_dict()["amount.weight"], start.network.state_dict()["amount.weight"][rows]

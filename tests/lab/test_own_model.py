@@ -21,8 +21,8 @@ from underpaint.lab.training.own_model import (
     Sizes,
     machines_like,
     measured_sizes,
-    resume_parts,
     simulated,
+    take_over,
     train_own_model,
 )
 from underpaint.lab.training.paired import Answers, answers_of, compare
@@ -68,14 +68,14 @@ def without(start: Trained, name: str) -> ModelCard:
 
 def test_rows_are_taken_over_by_name_and_the_rest_as_it_is() -> None:
     start = untrained((*PALETTE, NEWCOMER))
-    fewer = resume_parts(start, without(start, NEWCOMER))
+    fewer = take_over(start, without(start, NEWCOMER))
     assert NEWCOMER not in fewer.taken
     counts = torch.full((2, start.card.axis.n_bin), 3.0)
     recorded = torch.tensor([[1.0, 41.0]] * 2)
     kept = [index for index, name in enumerate(start.card.names) if name != NEWCOMER]
     with torch.inference_mode():
         torch.testing.assert_close(fewer.network(counts, recorded), start.network(counts, recorded)[:, kept])
-    again = resume_parts(Trained(fewer.network, without(start, NEWCOMER)), start.card)
+    again = take_over(Trained(fewer.network, without(start, NEWCOMER)), start.card)
     assert again.fresh == (NEWCOMER,)
     with torch.inference_mode():
         torch.testing.assert_close(again.network(counts, recorded)[:, kept], start.network(counts, recorded)[:, kept])
@@ -88,7 +88,7 @@ def test_rows_by_place_are_taken_over_and_calibrations_are_not() -> None:
     for name, buffer in network.named_buffers():
         if name.startswith("calibration."):
             buffer.fill_(7.0)
-    found = resume_parts(Trained(network.eval(), cards[0]), cards[1]).network.state_dict()
+    found = take_over(Trained(network.eval(), cards[0]), cards[1]).network.state_dict()
     rows = [cards[0].names.index(name) for name in cards[1].names]
     torch.testing.assert_close(found["presence.dense.weight"], network.state_dict()["presence.dense.weight"][rows])
     torch.testing.assert_close(found["linear.bias"], network.state_dict()["linear.bias"][rows])
@@ -126,7 +126,7 @@ def test_answers_are_calibrated_in_their_own_rows(tmp_path: Path) -> None:
 def test_another_kind_cannot_begin() -> None:
     start = untrained(PALETTE)
     with pytest.raises(TrainingError, match="its kind, axis, instrument_inputs differ"):
-        resume_parts(start, layers_card(("azurite",)))
+        take_over(start, layers_card(("azurite",)))
 
 
 def test_machines_of_a_kind_take_turns() -> None:

@@ -64,7 +64,7 @@ class TakenOver:
     fresh: tuple[str, ...]
 
 
-def resume_parts(start: Trained, card: ModelCard) -> TakenOver:
+def take_over(start: Trained, card: ModelCard) -> TakenOver:
     """Build the network of a card with the weights of a trained one; rows of the answers are taken over by name.
 
     Parameters
@@ -338,7 +338,7 @@ def train_own_model(settings: OwnModelSettings, progress: Progress | None = None
     train_settings = settings.training(settings.name, "training", start.card, sizes)
     split = split_by_source(library.source, seed=settings.seed, validation_share=_VALIDATION_SHARE, test_share=0)
     card = _card(library, train_settings, split.train.size, settings)
-    begun = resume_parts(start, card)
+    begun = take_over(start, card)
     lightning.seed_everything(settings.seed, verbose=False)
     trained = run(begun.network, card, library, split, train_settings, progress=show).trained
     trained = calibrated_rows(trained, library, split.validation, train_settings)
