@@ -5,7 +5,7 @@
 REFERENCE are folders of Monte Carlo panels (``mc_panels.json`` and ``.npz``); those of two layers of paint are taken,
 one draw of each at ``--counts``, and explained with their visible groups given. ``--simulated N`` adds N paints of our
 own forward model, of one to three layers, under instruments that no network learned. ``--most`` limits the samples of
-each kind. Samples with fewer groups come first, and FILE is written after each.
+each kind. Samples with fewer groups come first; FILE is written after each, and one that is there is gone on from.
 
 ``n``: samples. ``coverage_thickness``: share of the determined intervals of the top layer that hold its thickness.
 ``median_interval_factor``: of their ends. ``thickness_determined``: share of all samples; ``thickness_bounded``: only
@@ -85,8 +85,12 @@ def main() -> None:
     arguments = parser.parse_args()
     panels = [case for folder in arguments.reference for case in panel_cases(folder, arguments.counts)]
     cases = [_spread(panels, arguments.most), list(simulated_cases(arguments.simulated, arguments.counts))]
-    rows: list[dict[str, Any]] = []
+    done = json.loads(arguments.json.read_text("utf-8")) if arguments.json.exists() else {}
+    rows: list[dict[str, Any]] = done["rows"] if done.get("counts") == arguments.counts else []
+    known = {(row["kind"], row["name"]) for row in rows}
     for case in sorted((case for kind in cases for case in kind), key=lambda case: (case.kind, len(case.top_layer))):
+        if (case.kind, case.name) in known:
+            continue
         rows.append(judged(case, arguments.workers))
         result = {"counts": arguments.counts, "workers": arguments.workers, **figures(rows), "rows": rows}
         arguments.json.write_text(json.dumps(result, indent=1), "utf-8")
@@ -214,6 +218,7 @@ def judged(case: Case, workers: int) -> dict[str, Any]:
         "chi_square_ratio": found.fit.ratio,
         "truth_um": case.top_um,
         "interval_um": [top.low, top.median, top.high],
+        "medians_um": [float(np.median(run.thickness_um[:, 0])) for run in found.runs],
         "thickness_determined": found.stated and top.determined and not bounded,
         "thickness_bounded": found.stated and top.determined and bounded,
         "thickness_reason": top.reason,

@@ -16,7 +16,7 @@ GROUND_COLOR = "#efece4"
 LEAST_SHOWN = 0.3
 """Counts in a channel where a logarithmic axis begins."""
 MOST_SIGMAS = 6.0
-N_STACK, DEEPEST_UM = 60, 300.0
+N_STACK, DEEPEST_UM = 60, 400.0
 
 
 def explanation_figure(found: Explanation, *, title: str = "") -> Figure:
@@ -100,7 +100,8 @@ def _draw_stacks(axes: Axes, found: Explanation) -> None:
     axes.add_collection(PatchCollection(patches, facecolors=colors, linewidths=0))
     axes.set_facecolor(GROUND_COLOR)
     axes.set_xlim(0, len(rows))
-    axes.set_ylim(DEEPEST_UM, 0.0)
+    deepest = 1.2 * float(np.quantile(np.nansum(draws.thickness_um, axis=1), 0.95))
+    axes.set_ylim(min(deepest, DEEPEST_UM), 0.0)
     axes.set_xticks([])
     axes.set_xlabel(f"{len(rows)} of {len(draws)} draws, by the thickness of the top layer", fontsize=TEXT_SIZE)
     axes.set_ylabel("depth (um)", fontsize=TEXT_SIZE)

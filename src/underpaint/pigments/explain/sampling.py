@@ -36,7 +36,7 @@ class Sample:
     log_evidence: float
 
 
-def sample(model: SpectrumModel, modes: Modes, rng: np.random.Generator, *, n: int = N_STATE) -> Sample:
+def sample(model: SpectrumModel, modes: Modes, rng: np.random.Generator, *, n: int | None = None) -> Sample:
     """Draw states of the posterior.
 
     Parameters
@@ -45,8 +45,8 @@ def sample(model: SpectrumModel, modes: Modes, rng: np.random.Generator, *, n: i
     modes : Modes
         Of a search; their likelihoods are computed anew.
     rng : Generator
-    n : int
-        Draws.
+    n : int, optional
+        Draws; ``N_STATE`` by default.
 
     Notes
     -----
@@ -55,7 +55,7 @@ def sample(model: SpectrumModel, modes: Modes, rng: np.random.Generator, *, n: i
     the prior, differential evolution (ter Braak 2006), draws of the mixture, and reversible changes of structure
     (Green 1995) whose new coordinates come from the prior.
     """
-    prior = model.prior
+    prior, n = model.prior, n or N_STATE
     modes = Modes(modes.states, model.log_likelihood(modes.states), modes.jacobians)
     beta, mixture = BETA, Mixture(prior, modes, BETA)
     states = mixture.draw(INITIAL * n, rng)
