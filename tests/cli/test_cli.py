@@ -304,7 +304,7 @@ def test_the_files_axis_is_kept_when_asked(scan_file: Path, stand_in: None) -> N
         (["simulate", "nowhere.toml", "--out", "l.h5"], "nowhere.toml"),
         (["view", "."], "no results.h5"),
         (["explain", "SCAN", "--pixel", "99,0", "--pigments", "vermilion"], "rows are 0 to 3"),
-        (["explain", "SCAN", "--pixel", "0,0", "--pigments", "vermilon"], "Did you mean vermilion"),
+        (["explain", "SCAN", "--pixel", "0,0", "--pigments", "vermilon"], "No pigment is called 'vermilon'"),
     ],
 )
 def test_bad_input_is_a_message_and_exit_code_one(scan_file: Path, arguments: list[str], words: str) -> None:

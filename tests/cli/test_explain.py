@@ -26,12 +26,12 @@ def explained(scan: Path, *arguments: str | Path) -> Any:
 
 @pytest.fixture(scope="module")
 def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """(2, 3) pixels of vermilion over azurite, 2e4 counts each."""
+    """(2, 3) pixels of vermilion over azurite, 1e5 counts each."""
     instrument = load_instrument("elio")
-    layers = (Paint({"vermilion": 1.0}).layer(8.0), Paint({"azurite": 1.0}).layer(25.0), ground_layer("chalk", 150.0))
+    layers = (Paint({"vermilion": 1.0}).layer(20.0), Paint({"azurite": 1.0}).layer(25.0), ground_layer("chalk", 150.0))
     axis = axis_of(instrument.detector)
     expected = np.asarray(render(emit([Stratigraphy(layers)], instrument), instrument.detector, axis))[0]
-    counts = count(np.tile(expected / expected.sum() * 2e4, (2, 3, 1)), rng=np.random.default_rng(6))
+    counts = count(np.tile(expected / expected.sum() * 1e5, (2, 3, 1)), rng=np.random.default_rng(6))
     path = tmp_path_factory.mktemp("painted") / "panel.h5"
     save_scan(Scan(counts, axis=axis, name="panel"), path)
     return path
@@ -56,9 +56,9 @@ def network(monkeypatch: pytest.MonkeyPatch) -> None:
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """One process, and fewer spectra than an answer would need."""
     monkeypatch.setattr("underpaint.cli._explain.WORKERS", 1)
-    for name, value in {"SCREENED": 30, "JUDGED": 5, "CLIMBED": 2, "CLIMB_ROUNDS": 3}.items():
+    for name, value in {"SCREENED": 100, "JUDGED": 15, "CLIMBED": 4}.items():
         monkeypatch.setattr(search, name, value)
-    monkeypatch.setattr("underpaint.pigments.explain.sampling.N_STATE", 40)
+    monkeypatch.setattr("underpaint.pigments.explain.sampling.N_STATE", 60)
 
 
 @pytest.mark.usefixtures("network", "brief")
@@ -97,7 +97,7 @@ def test_pigments_are_given_and_the_record_holds_what_is_stated(painted: Path) -
         (["--pixel", "0;0"], "--pixel 12,40"),
         (["--pixel", "0,3"], "columns 0 to 2"),
         (["--region", "absent.png"], "no such file"),
-        (["--pixel", "0,0", "--pigments", "vermilon"], "Did you mean vermilion"),
+        (["--pixel", "0,0", "--pigments", "vermilon"], "No pigment is called 'vermilon'"),
         (["--pixel", "0,0", "--ground", "plaster"], "No ground is called 'plaster'"),
         (["--pixel", "0,0", "--instrument", "nonsense"], "nonsense"),
         (["--pixel", "0,0", "--model", "nonsense", "--no-calibrate"], "Cannot open model 'nonsense'"),

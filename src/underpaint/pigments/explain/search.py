@@ -1,6 +1,9 @@
 """Which structures of layers could have made a spectrum: screened, climbed, and improved change by change."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from underpaint.pigments.explain.mixture import Mixture, Modes, climb, joined_modes, moved, slopes_of
 from underpaint.pigments.explain.spectrum_model import SpectrumModel
@@ -12,13 +15,16 @@ SCREENED, KEPT = 400, 40
 CLIMB_ROUNDS, REFINE_ROUNDS = 6, 3
 JUDGED, CLIMBED = 60, 8
 """Neighbours of a round, and those of them that are climbed."""
+VARIANTS = 16
+"""Other members that are tried in the likeliest mode."""
 
 
 def search(model: SpectrumModel, rng: np.random.Generator) -> Modes:
     """Return modes of likely structures, the likeliest first.
 
     Draws of the prior are screened, the best of different structures are climbed, and then neighbours of the likeliest,
-    which differ in one place, are judged by two linear steps, and the best of them are climbed.
+    which differ in one place, are judged by two linear steps, and the best of them are climbed. Last, other members are
+    tried in the likeliest mode.
     """
     prior = model.prior
     starts = joined([_screened(model, rng), simple_starts(prior)])
@@ -31,7 +37,8 @@ def search(model: SpectrumModel, rng: np.random.Generator) -> Modes:
         if new is None:
             break
         modes = _best(prior, joined_modes([modes, climb(model, new, beta, REFINE_ROUNDS)]), beta)
-    return modes
+    variants = _with_other_members(model, modes)
+    return modes if variants is None else joined_modes([modes, climb(model, variants, 1.0, REFINE_ROUNDS)])
 
 
 def _best(prior: PaintPrior, modes: Modes, beta: float) -> Modes:
@@ -64,31 +71,54 @@ def simple_starts(prior: PaintPrior) -> States:
 
 
 def promising_neighbours(model: SpectrumModel, modes: Modes, beta: float, rng: np.random.Generator) -> States | None:
-    """Return the best of some neighbours of likely modes, each moved by two linear steps; None where there is none.
+    """Return the best of some neighbours of likely modes; None where none is new."""
+    evidence = Mixture(model.prior, modes, beta).evidence
+    chance = np.exp(0.4 * (evidence - evidence.max()))
+    parents = rng.choice(len(modes), JUDGED, p=chance / chance.sum())
+    changed = [neighbour(model.prior, modes.states.rows([parent]), rng) for parent in parents]
+    return _most_promising(model, modes, parents, changed, beta, CLIMBED)
 
-    A neighbour's derivatives are taken to be its parent's, but for those to the shares that entered.
+
+def _with_other_members(model: SpectrumModel, modes: Modes) -> States | None:
+    """Return the best of the likeliest mode with each other member of each group in place of what it holds."""
+    prior, best = model.prior, modes.states.rows([int(Mixture(model.prior, modes, 1.0).evidence.argmax())])
+    changed = []
+    for group, members in enumerate(prior.members):
+        for member in range(len(members)):
+            changed.append(best.rows([0]))
+            put_member(prior, changed[-1], 0, group, member)
+    return _most_promising(model, modes, np.zeros(len(changed), dtype=np.int64), changed, 1.0, VARIANTS)
+
+
+def _most_promising(
+    model: SpectrumModel,
+    modes: Modes,
+    parents: NDArray[np.integer],
+    changed: Sequence[States],
+    beta: float,
+    most: int,
+) -> States | None:
+    """Return the best of some states, moved by two linear steps; None where none is new.
+
+    A state's derivatives are taken to be its parent's, but for those to the shares that entered.
     """
-    mixture = Mixture(model.prior, modes, beta)
-    chance = np.exp(0.4 * (mixture.evidence - mixture.evidence.max()))
-    known, parts, parents = set(modes.states.compositions()), [], []
-    for parent in rng.choice(len(modes), JUDGED, p=chance / chance.sum()):
-        state = neighbour(model.prior, modes.states.rows([parent]), rng)
+    known, rows = set(modes.states.compositions()), []
+    for row, state in enumerate(changed):
         composition = state.compositions()[0]
         if composition not in known:
             known.add(composition)
-            parts.append(state)
-            parents.append(int(parent))
-    if not parts:
+            rows.append(row)
+    if not rows:
         return None
-    states = joined(parts)
-    active, scores = states.active(), model.prior.log_discrete(states)
-    entered, gains = active & ~mixture.active[parents], np.zeros(len(states))
+    states, parents = joined([changed[row] for row in rows]), parents[rows]
+    active, before = states.active(), modes.states.active()[parents]
+    entered, scores, gains = active & ~before, model.prior.log_discrete(states), np.zeros(len(states))
     for _ in range(2):
         residuals, _ = model.evaluate(states)
         slopes = slopes_of(model, states, entered, residuals)
         for row, parent in enumerate(parents):
-            shared = mixture.active[parent] & active[row]
-            kept = modes.jacobians[parent][shared[mixture.active[parent]]].astype(np.float64)
+            shared = before[row] & active[row]
+            kept = modes.jacobians[parent][shared[before[row]]].astype(np.float64)
             slope = np.concatenate([kept, slopes[row]])
             free = np.concatenate([np.flatnonzero(shared), np.flatnonzero(entered[row])])
             hessian = beta * slope @ slope.T + np.eye(free.size)
@@ -97,7 +127,7 @@ def promising_neighbours(model: SpectrumModel, modes: Modes, beta: float, rng: n
             height = -0.5 * beta * (residuals[row] ** 2).sum() - 0.5 * (states.x[row, active[row]] ** 2).sum()
             gains[row] = height - 0.5 * gradient @ step - 0.5 * np.linalg.slogdet(hessian)[1]
             states.x[row, free] = moved(states.x[row, free], step)
-    return states.rows(np.argsort(-(scores + gains))[:CLIMBED])
+    return states.rows(np.argsort(-(scores + gains))[:most])
 
 
 def neighbour(prior: PaintPrior, state: States, rng: np.random.Generator) -> States:
@@ -124,10 +154,7 @@ def _change(prior: PaintPrior, state: States, rng: np.random.Generator) -> None:
     elif choice < 0.6 and n_layer > 1:
         swap_layers(state, 0, int(rng.integers(n_layer - 1)))
     elif choice < 0.72:
-        old = state.rows([0])
-        state.member[0, :, group] = rng.integers(len(prior.members[group]))
-        for place in np.flatnonzero(holds[:, group]):
-            prior.keep_mass(old, state, 0, int(place), group)
+        put_member(prior, state, 0, group, int(rng.integers(len(prior.members[group]))))
     elif choice < 0.9 and n_layer < MOST_LAYERS:
         insert_layer(state, 0, layer, layer)
         upper_part = rng.random(n_group) < 0.5
@@ -137,6 +164,14 @@ def _change(prior: PaintPrior, state: States, rng: np.random.Generator) -> None:
         upper = int(rng.integers(n_layer - 1))
         holds[upper] |= holds[upper + 1]
         remove_layer(state, 0, upper + 1)
+
+
+def put_member(prior: PaintPrior, state: States, row: int, group: int, member: int) -> None:
+    """Put a member of a group in the place of what a state holds of it, with as much of the group's element."""
+    old = state.rows(np.arange(len(state)))
+    state.member[row, :, group] = member
+    for layer in np.flatnonzero(state.holds[row, :, group]):
+        prior.keep_mass(old, state, row, int(layer), group)
 
 
 def swap_layers(state: States, row: int, upper: int) -> None:

@@ -7,6 +7,8 @@ from underpaint.pigments.explain.explanation import Explanation, Misfit
 from underpaint.pigments.explain.states import THICKNESS_UM
 from underpaint.pigments.explain.verdict import LIKELY, SURE, Estimate, LayerVerdict, PairOrder
 
+FAR_APART = 5.0
+"""Difference of the runs' log evidence that is mentioned."""
 NOT_DETERMINED = "not determined"
 NUMBERS = ("one layer", "two layers", "three layers")
 PLACES = ("the top layer", "the second layer", "the third layer")
@@ -21,6 +23,7 @@ def in_words(found: Explanation) -> list[str]:
         *(sentence for own in found.layers for sentence in _layer(own)),
         _number(found),
         *_absent(found),
+        *_runs(found),
         _fit(found),
         *_misfits(found),
         *_network(found),
@@ -65,7 +68,7 @@ def _orders(found: Explanation) -> list[str]:
         f"(P {min(chance[own] for own in above):.2f})."
         for names, above in together.items()
     ]
-    open_pairs = [own for own in found.orders if not own.determined and max(own.probability, 0.0) > LIKELY]
+    open_pairs = [own for own in found.orders if not own.determined and own.probability > LIKELY]
     if not sentences and len(found.wanted.groups) > 1:
         sentences = [f"The order of the layers is {NOT_DETERMINED}: no pair of groups reaches {SURE:g} in both runs."]
     elif open_pairs:
@@ -108,6 +111,14 @@ def _absent(found: Explanation) -> list[str]:
     gone = [f"{group_name(name)} (P {p:.2f})" for name, p in found.presence.items() if p <= 0.05]
     sentences = [f"May be there or not: {', '.join(open_groups)}."] if open_groups else []
     return sentences + ([f"Not needed for the spectrum: {', '.join(gone)}."] if gone else [])
+
+
+def _runs(found: Explanation) -> list[str]:
+    evidence = [run.log_evidence for run in found.runs]
+    apart = max(evidence) - min(evidence)
+    if apart < FAR_APART:
+        return []
+    return [f"The runs differ by {apart:.0f} in log evidence: one of them missed likely layers, and both may have."]
 
 
 def _fit(found: Explanation) -> str:
