@@ -255,7 +255,8 @@ def _figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     sized = [row for row in rows if row["thickness_determined"]]
     ordered = [row for row in rows if row["pairs"]]
     given_order = [row for row in ordered if row["pairs_given"]]
-    shares = [low <= truth <= high for row in rows for low, high, truth in row["shares"].values()]
+    # a layer of one group has a share of one by construction
+    shares = [low <= truth <= high for row in rows for low, high, truth in row["shares"].values() if low < high]
     nothing = [
         row for row in rows if not (row["thickness_determined"] or row["thickness_bounded"] or row["pairs_given"])
     ]

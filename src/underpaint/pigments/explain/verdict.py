@@ -225,6 +225,11 @@ def layer_verdict(runs: Sequence[Draws], layer: int) -> LayerVerdict:
     return LayerVerdict(layer, thickness, _by_member(runs, layer), shares, present)
 
 
+def um_text(value_um: float) -> str:
+    """Return a thickness with two digits: "8.4", "120"."""
+    return f"{float(f'{value_um:.2g}'):g}"
+
+
 def _thickness(values: Sequence[Numbers]) -> Estimate:
     low, high = THICKNESS_UM
     logs = [np.log(own) for own in values]
@@ -235,7 +240,7 @@ def _thickness(values: Sequence[Numbers]) -> Estimate:
     if open_low and open_high:
         return _estimate(values, "the spectrum does not see it")
     if not (open_low or open_high) and found.high > WIDEST * found.low:
-        return _estimate(values, f"it may be anything from {found.low:.2g} to {found.high:.2g} um")
+        return _estimate(values, f"it may be anything from {um_text(found.low)} to {um_text(found.high)} um")
     return Estimate(found.low, found.median, found.high, True, "", open_low, open_high)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from underpaint.physics.materials import library
 from underpaint.pigments.explain.explanation import Explanation, Misfit
 from underpaint.pigments.explain.states import THICKNESS_UM
-from underpaint.pigments.explain.verdict import LIKELY, SURE, Estimate, LayerVerdict, PairOrder
+from underpaint.pigments.explain.verdict import LIKELY, SURE, Estimate, LayerVerdict, PairOrder, um_text
 
 FAR_APART = 5.0
 """Difference of the runs' log evidence that is mentioned."""
@@ -41,12 +41,14 @@ def estimate_text(own: Estimate, *, share: bool = False) -> str:
     if not own.determined:
         return NOT_DETERMINED
     if share:
-        return f"{100 * own.low:.0f} to {100 * own.high:.0f} %"
+        low, high = (f"{100 * each:.0f}" for each in (own.low, own.high))
+        return f"{low} to {high} %" if low != high else f"{low} %"
+    low, median, high = (um_text(each) for each in (own.low, own.median, own.high))
     if own.open_high:
-        return f"at least {own.low:.2g} um"
+        return f"at least {low} um"
     if own.open_low:
-        return f"at most {own.high:.2g} um"
-    return f"{own.median:.2g} um ({own.low:.2g} to {own.high:.2g})"
+        return f"at most {high} um"
+    return f"{median} um ({low} to {high})"
 
 
 def stated_orders(found: Explanation) -> list[PairOrder]:
