@@ -117,7 +117,7 @@ def panel_cases(folder: Path, counts: float) -> Iterator[Case]:
     for row, (name, layers) in enumerate(zip(panels.names, panels.layers, strict=True)):
         if len(layers) != 3 or name.startswith("pileup"):
             continue
-        groups = [group for group, own in zip(every, visible[row], strict=True) if own]
+        groups = [group for group, shown in zip(every, visible[row], strict=True) if shown]
         masses = np.asarray(
             [
                 [
@@ -136,7 +136,7 @@ def panel_cases(folder: Path, counts: float) -> Iterator[Case]:
             float(layers[0]["thickness_um"]),
             _top_layer(groups, masses),
             {
-                group: sum(own for key, own in pigments.items() if facts[group] in materials[key]["formula"])
+                group: sum(mass for key, mass in pigments.items() if facts[group] in materials[key]["formula"])
                 / sum(pigments.values())
                 for group in groups
             },
@@ -161,7 +161,9 @@ def simulated_cases(number: int, counts: float) -> Iterator[Case]:
         scaled = expected / expected.sum() * counts
         labels, needed = visibility([stratigraphy], emission, expected, outputs, instrument.detector, axis)
         shown = (labels[0] == 1) & (needed[0] <= counts)
-        groups = [name for name, own in zip(outputs.names, shown, strict=True) if own and name != "calcium_white"]
+        groups = [
+            name for name, visible in zip(outputs.names, shown, strict=True) if visible and name != "calcium_white"
+        ]
         element = {group: library().group(group).element for group in groups}
         masses = np.asarray(
             [
@@ -178,7 +180,7 @@ def simulated_cases(number: int, counts: float) -> Iterator[Case]:
             layers[0].thickness_um,
             _top_layer(groups, masses),
             {
-                group: sum(own for name, own in layers[0].pigments.items() if group in library()[name].groups) / solid
+                group: sum(mass for name, mass in layers[0].pigments.items() if group in library()[name].groups) / solid
                 for group in groups
             },
             len(layers),
@@ -196,31 +198,33 @@ def _random_paint(rng: np.random.Generator) -> Layer:
 
 def _top_layer(groups: Sequence[str], masses: np.ndarray) -> dict[str, int]:
     there = masses > TRACE * masses.sum(axis=0)
-    return {group: int(own.argmax()) for group, own in zip(groups, there.T, strict=True)}
+    return {group: int(layers.argmax()) for group, layers in zip(groups, there.T, strict=True)}
 
 
 def judged(case: Case, workers: int) -> dict[str, Any]:
     """Return what is stated of a case, and whether it is right."""
     wall, cpu = time.perf_counter(), time.process_time()
-    found = explain(case.spectrum, case.instrument, given_groups(list(case.top_layer)), workers=workers)
+    explanation = explain(case.spectrum, case.instrument, given_groups(list(case.top_layer)), workers=workers)
     took = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
-    top = found.layers[0].thickness
-    stated = [pair for pair in found.orders if pair.determined and found.stated]
+    top = explanation.layers[0].thickness
+    stated = [pair for pair in explanation.orders if pair.determined and explanation.stated]
     wrong = [pair for pair in stated if not case.top_layer[pair.above] < case.top_layer[pair.below]]
     places = list(case.top_layer.values())
-    shares = {name: own for name, own in found.layers[0].shares.items() if found.stated and own.determined}
+    shares = {
+        name: share for name, share in explanation.layers[0].shares.items() if explanation.stated and share.determined
+    }
     bounded = top.open_low or top.open_high
     return {
         "name": case.name,
         "kind": case.kind,
         "groups": len(places),
-        "describes": found.stated,
-        "chi_square_ratio": found.fit.ratio,
+        "describes": explanation.stated,
+        "chi_square_ratio": explanation.fit.ratio,
         "truth_um": case.top_um,
         "interval_um": [top.low, top.median, top.high],
-        "medians_um": [float(np.median(run.thickness_um[:, 0])) for run in found.runs],
-        "thickness_determined": found.stated and top.determined and not bounded,
-        "thickness_bounded": found.stated and top.determined and bounded,
+        "medians_um": [float(np.median(run.thickness_um[:, 0])) for run in explanation.runs],
+        "thickness_determined": explanation.stated and top.determined and not bounded,
+        "thickness_bounded": explanation.stated and top.determined and bounded,
         "thickness_reason": top.reason,
         "thickness_right": bool(
             (top.open_low or top.low <= case.top_um) and (top.open_high or case.top_um <= top.high)
@@ -228,27 +232,27 @@ def judged(case: Case, workers: int) -> dict[str, Any]:
         "pairs": sum(one < other for one in places for other in places),
         "pairs_given": len(stated),
         "pairs_wrong": [f"{pair.above} over {pair.below}" for pair in wrong],
-        "shares": {name: [own.low, own.high, case.shares[name]] for name, own in shares.items()},
+        "shares": {name: [share.low, share.high, case.shares[name]] for name, share in shares.items()},
         "layers": case.n_layer,
-        "layers_stated": found.number.determined if found.stated else None,
-        "layers_probability": found.number.probability,
-        "log_evidence": [run.log_evidence for run in found.runs],
+        "layers_stated": explanation.number.determined if explanation.stated else None,
+        "layers_probability": explanation.number.probability,
+        "log_evidence": [run.log_evidence for run in explanation.runs],
         **took,
     }
 
 
 def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the figures of each kind of case: of all, of few groups, of more."""
-    found = {}
+    result = {}
     for kind in sorted({row["kind"] for row in rows}):
-        own = [row for row in rows if row["kind"] == kind]
+        of_kind = [row for row in rows if row["kind"] == kind]
         parts = {
-            "all": own,
-            f"up to {FEW_GROUPS} groups": [row for row in own if row["groups"] <= FEW_GROUPS],
-            f"more than {FEW_GROUPS} groups": [row for row in own if row["groups"] > FEW_GROUPS],
+            "all": of_kind,
+            f"up to {FEW_GROUPS} groups": [row for row in of_kind if row["groups"] <= FEW_GROUPS],
+            f"more than {FEW_GROUPS} groups": [row for row in of_kind if row["groups"] > FEW_GROUPS],
         }
-        found[kind] = {name: _figures(part) for name, part in parts.items() if part}
-    return found
+        result[kind] = {name: _figures(part) for name, part in parts.items() if part}
+    return result
 
 
 def _figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -314,7 +318,7 @@ def _text(value: Any) -> str:
         bracket = f" ({value['low']:.2f}-{value['high']:.2f})" if "low" in value else ""
         return f"{value['share']:.2f}{bracket} of {value['n']}"
     if isinstance(value, dict):
-        return ", ".join(f"{key} {own:.0f}" for key, own in value.items() if isinstance(own, int | float))
+        return ", ".join(f"{key} {figure:.0f}" for key, figure in value.items() if isinstance(figure, int | float))
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 

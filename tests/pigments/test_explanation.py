@@ -33,12 +33,12 @@ AXIS = axis_of(INSTRUMENT.detector)
 def drawn(*paints: Layer, counts: float = 1e5, seed: int = 8) -> Spectrum:
     stratigraphy = Stratigraphy((*paints, ground_layer("chalk", 150.0)))
     expected = np.asarray(render(emit([stratigraphy], INSTRUMENT), INSTRUMENT.detector, AXIS))[0]
-    own = count(expected / expected.sum() * counts, rng=np.random.default_rng(seed))
-    return Spectrum(own.astype(np.float64), AXIS, name="panel, pixel (1, 2)")
+    drawn_counts = count(expected / expected.sum() * counts, rng=np.random.default_rng(seed))
+    return Spectrum(drawn_counts.astype(np.float64), AXIS, name="panel, pixel (1, 2)")
 
 
 @pytest.fixture(scope="module")
-def found() -> Explanation:
+def vermilion_over_azurite() -> Explanation:
     """Vermilion, 20 um, over azurite."""
     spectrum = drawn(Paint({"vermilion": 1.0}).layer(20.0), Paint({"azurite": 1.0}).layer(30.0))
     with pytest.MonkeyPatch.context() as patch:
@@ -47,35 +47,35 @@ def found() -> Explanation:
         return explain(spectrum, INSTRUMENT, given_groups(["mercury_red", "copper_green_blue"]))
 
 
-def test_order_thickness_and_number_of_layers_are_those_of_the_paint(found: Explanation) -> None:
-    (order,) = found.orders
+def test_order_thickness_and_number_of_layers_are_those_of_the_paint(vermilion_over_azurite: Explanation) -> None:
+    (order,) = vermilion_over_azurite.orders
     assert (order.above, order.below, order.determined) == ("mercury_red", "copper_green_blue", True)
-    assert found.number.determined == 2
-    top = found.layers[0].thickness
+    assert vermilion_over_azurite.number.determined == 2
+    top = vermilion_over_azurite.layers[0].thickness
     assert top.determined
     assert top.low < 20.0 < top.high < 6 * top.low
-    assert found.stated
-    assert 0.5 < found.fit.ratio < 1.2
-    assert sum(found.members("mercury_red", 0).values()) == pytest.approx(1.0, abs=0.2)
+    assert vermilion_over_azurite.stated
+    assert 0.5 < vermilion_over_azurite.fit.ratio < 1.2
+    assert sum(vermilion_over_azurite.members("mercury_red", 0).values()) == pytest.approx(1.0, abs=0.2)
 
 
-def test_words_begin_with_the_verdict_in_group_names(found: Explanation) -> None:
-    words = in_words(found)
+def test_words_begin_with_the_verdict_in_group_names(vermilion_over_azurite: Explanation) -> None:
+    words = in_words(vermilion_over_azurite)
     assert words[0].startswith("mercury red begins above copper green or blue (P ")
     assert words[1].startswith("Thickness of the top layer (mercury red): ")
     assert any("chi-square" in sentence for sentence in words)
 
 
-def test_the_picture_shows_the_spread_of_the_stacks(found: Explanation, tmp_path: Path) -> None:
-    figure = explanation_figure(found)
+def test_the_picture_shows_the_spread_of_the_stacks(vermilion_over_azurite: Explanation, tmp_path: Path) -> None:
+    figure = explanation_figure(vermilion_over_azurite)
     _, middle, lower = figure.axes
-    np.testing.assert_allclose(np.asarray(middle.lines[-1].get_ydata()), found.fit.pulls)
+    np.testing.assert_allclose(np.asarray(middle.lines[-1].get_ydata()), vermilion_over_azurite.fit.pulls)
     assert len(lower.collections[0].get_paths()) >= 2 * 60
     save_png(figure, tmp_path / "spot.png")
     assert (tmp_path / "spot.png").stat().st_size > 10_000
 
 
-def test_numbers_are_withheld_where_nothing_describes_the_spectrum(found: Explanation) -> None:
+def test_numbers_are_withheld_where_nothing_describes_the_spectrum(vermilion_over_azurite: Explanation) -> None:
     spectrum = drawn(Paint({"vermilion": 1.0, "titanium_white": 1.0}).layer(20.0))
     prior = PaintPrior(["mercury_red"])
     model = SpectrumModel(spectrum, INSTRUMENT, prior)
@@ -84,7 +84,7 @@ def test_numbers_are_withheld_where_nothing_describes_the_spectrum(found: Explan
     fit = _fit(model, [one, one], INSTRUMENT)
     assert not fit.describes
     assert "Ti_K" in [misfit.family for misfit in fit.misfits]
-    withheld = replace(found, fit=fit)
+    withheld = replace(vermilion_over_azurite, fit=fit)
     assert not withheld.stated
     words = "\n".join(in_words(withheld))
     assert "withheld" in words
@@ -101,8 +101,8 @@ def test_intervals_hold_the_truth_of_simulated_paints(monkeypatch: pytest.Monkey
     for seed, thickness in enumerate((8.0, 20.0)):
         spectrum = drawn(Paint({"vermilion": 1.0}).layer(thickness), counts=2e4, seed=seed)
         model, rng = SpectrumModel(spectrum, INSTRUMENT, prior), np.random.default_rng(seed)
-        own = draws_of(prior, sample(model, search.search(model, rng), rng, n=60))
-        low, high = np.quantile(own.thickness_um[:, 0], [0.01, 0.99])
+        draws = draws_of(prior, sample(model, search.search(model, rng), rng, n=60))
+        low, high = np.quantile(draws.thickness_um[:, 0], [0.01, 0.99])
         # 98 % of right intervals; not the whole range of 5 to 400 um
         assert low < thickness < high < 4 * low
 
@@ -114,7 +114,9 @@ def test_expected_counts_are_those_of_the_forward_model() -> None:
     for row in range(len(states)):
         layers = [
             Layer(
-                {name: float(own) for name, own in zip(prior.elements, part, strict=True) if own > 0}, 1.0, 1e4 * mass
+                {name: float(fraction) for name, fraction in zip(prior.elements, part, strict=True) if fraction > 0},
+                1.0,
+                1e4 * mass,
             )
             for part, mass in zip(fractions[row], areal[row].tolist(), strict=True)
             if mass > 0
@@ -140,12 +142,12 @@ def test_what_cannot_be_explained_is_refused() -> None:
 
 
 def test_groups_are_those_that_the_network_sees_but_for_the_grounds() -> None:
-    found = likely_groups(
+    wanted = likely_groups(
         {"mercury_red": 0.99, "lead_pigment": 0.6, "tin_pigment": 0.04, "calcium_white": 0.97}, "chalk"
     )
-    assert found.groups == ("mercury_red", "lead_pigment")
-    assert found.absent == pytest.approx((0.0, 0.4))
-    assert "left to the ground" in found.notes[0]
+    assert wanted.groups == ("mercury_red", "lead_pigment")
+    assert wanted.absent == pytest.approx((0.0, 0.4))
+    assert "left to the ground" in wanted.notes[0]
     assert likely_groups({"calcium_white": 0.97}, "chalk").groups == ("calcium_white",)
     with pytest.raises(SampleError, match=r"no pigment group .*mercury_red, 0\.02.*--pigments"):
         likely_groups({"mercury_red": 0.02}, "chalk")
@@ -154,9 +156,9 @@ def test_groups_are_those_that_the_network_sees_but_for_the_grounds() -> None:
 
 
 def test_groups_may_be_given_by_their_pigments() -> None:
-    found = given_groups(["mercury_red", "azurite", "lead_tin_yellow"])
-    assert found.groups == ("mercury_red", "copper_green_blue", "lead_pigment", "tin_pigment")
-    assert found.pigments == {
+    wanted = given_groups(["mercury_red", "azurite", "lead_tin_yellow"])
+    assert wanted.groups == ("mercury_red", "copper_green_blue", "lead_pigment", "tin_pigment")
+    assert wanted.pigments == {
         "copper_green_blue": ("azurite",),
         "lead_pigment": ("lead_tin_yellow",),
         "tin_pigment": ("lead_tin_yellow",),

@@ -68,14 +68,16 @@ def test_runs_that_differ_determine_nothing() -> None:
 def test_an_end_that_was_only_allowed_is_open(
     top_um: float, spread: float, *, determined: bool, open_low: bool, open_high: bool
 ) -> None:
-    found = layer_verdict([draws(1, top_um=top_um, spread=spread), draws(2, top_um=top_um, spread=spread)], 0).thickness
-    assert (found.determined, found.open_low, found.open_high) == (determined, open_low, open_high)
+    estimate = layer_verdict(
+        [draws(1, top_um=top_um, spread=spread), draws(2, top_um=top_um, spread=spread)], 0
+    ).thickness
+    assert (estimate.determined, estimate.open_low, estimate.open_high) == (determined, open_low, open_high)
 
 
 def test_a_wide_thickness_is_not_determined() -> None:
-    found = layer_verdict([draws(1, spread=0.75), draws(2, spread=0.75)], 0).thickness
-    assert not found.determined
-    assert "anything from" in found.reason
+    estimate = layer_verdict([draws(1, spread=0.75), draws(2, spread=0.75)], 0).thickness
+    assert not estimate.determined
+    assert "anything from" in estimate.reason
 
 
 def test_a_thickness_that_depends_on_the_pigment_is_given_by_pigment() -> None:

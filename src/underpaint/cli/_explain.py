@@ -118,12 +118,12 @@ def explained_spot(source: str, request: Request, progress: Progress) -> Explana
     )
 
 
-def table(found: Explanation) -> Table | None:
+def table(explanation: Explanation) -> Table | None:
     """Return the layers as a table for people; None where nothing may be stated."""
-    if not found.stated:
+    if not explanation.stated:
         return None
-    counts = found.spectrum.counts.sum()
-    result = Table(title=f"{found.spectrum.name}: {counts:,.0f} counts", title_justify="left", box=SIMPLE_HEAD)
+    counts = explanation.spectrum.counts.sum()
+    result = Table(title=f"{explanation.spectrum.name}: {counts:,.0f} counts", title_justify="left", box=SIMPLE_HEAD)
     for head in (
         "layer",
         "thickness, 90 %",
@@ -133,55 +133,56 @@ def table(found: Explanation) -> Table | None:
         "pigments",
     ):
         result.add_column(head)
-    for layer in found.layers:
+    for layer in explanation.layers:
         for row, (name, chance) in enumerate(layer.presence.items()):
             first = (str(layer.layer + 1), estimate_text(layer.thickness)) if row == 0 else ("", "")
             members = ", ".join(
-                f"{library()[member].label} {own:.2f}" for member, own in found.members(name, layer.layer).items()
+                f"{library()[member].label} {chance:.2f}"
+                for member, chance in explanation.members(name, layer.layer).items()
             )
             share = estimate_text(layer.shares[name], share=True)
             result.add_row(*first, group_name(name), f"{chance:.2f}", share, members)
     return result
 
 
-def record(found: Explanation) -> dict[str, Any]:
+def record(explanation: Explanation) -> dict[str, Any]:
     """Return the same as plain values for JSON; what may not be stated is null."""
-    number = found.number
+    number = explanation.number
     return {
-        "name": found.spectrum.name,
-        "counts": float(found.spectrum.counts.sum()),
-        "ground": found.ground,
-        "groups": found.presence,
-        "network": dict(found.wanted.probability) or None,
-        "describes": found.stated,
-        "chi_square": found.fit.chi_square,
-        "n_bin": found.fit.n_bin,
-        "misfits": [asdict(own) for own in found.fit.misfits],
-        "order": [asdict(own) for own in found.orders] if found.stated else None,
-        "number_of_layers": asdict(number) if found.stated else None,
-        "layers": [_layer_record(own) for own in found.layers] if found.stated else None,
-        "log_evidence": [run.log_evidence for run in found.runs],
-        "words": in_words(found),
+        "name": explanation.spectrum.name,
+        "counts": float(explanation.spectrum.counts.sum()),
+        "ground": explanation.ground,
+        "groups": explanation.presence,
+        "network": dict(explanation.wanted.probability) or None,
+        "describes": explanation.stated,
+        "chi_square": explanation.fit.chi_square,
+        "n_bin": explanation.fit.n_bin,
+        "misfits": [asdict(misfit) for misfit in explanation.fit.misfits],
+        "order": [asdict(order) for order in explanation.orders] if explanation.stated else None,
+        "number_of_layers": asdict(number) if explanation.stated else None,
+        "layers": [_layer_record(layer) for layer in explanation.layers] if explanation.stated else None,
+        "log_evidence": [run.log_evidence for run in explanation.runs],
+        "words": in_words(explanation),
     }
 
 
-def _layer_record(own: LayerVerdict) -> dict[str, Any]:
+def _layer_record(layer: LayerVerdict) -> dict[str, Any]:
     return {
-        "layer": own.layer + 1,
-        "thickness_um": _estimate_record(own.thickness),
-        "thickness_um_by_pigment": {name: _estimate_record(each) for name, each in own.by_member.items()},
-        "presence": own.presence,
-        "share_range": {name: _estimate_record(each) for name, each in own.shares.items()},
+        "layer": layer.layer + 1,
+        "thickness_um": _estimate_record(layer.thickness),
+        "thickness_um_by_pigment": {name: _estimate_record(each) for name, each in layer.by_member.items()},
+        "presence": layer.presence,
+        "share_range": {name: _estimate_record(each) for name, each in layer.shares.items()},
     }
 
 
-def _estimate_record(own: Estimate) -> dict[str, Any]:
+def _estimate_record(estimate: Estimate) -> dict[str, Any]:
     """Return an interval; an end that the spectrum does not give, and all that is not determined, is null."""
-    known = own.determined
+    known = estimate.determined
     return {
-        "low": own.low if known and not own.open_low else None,
-        "median": own.median if known else None,
-        "high": own.high if known and not own.open_high else None,
+        "low": estimate.low if known and not estimate.open_low else None,
+        "median": estimate.median if known else None,
+        "high": estimate.high if known and not estimate.open_high else None,
         "determined": known,
-        "reason": own.reason,
+        "reason": estimate.reason,
     }

@@ -19,7 +19,7 @@ MOST_SIGMAS = 6.0
 N_STACK, DEEPEST_UM = 60, 400.0
 
 
-def explanation_figure(found: Explanation, *, title: str = "") -> Figure:
+def explanation_figure(explanation: Explanation, *, title: str = "") -> Figure:
     """Draw the spectrum with the draws' spread, the residuals, and a sample of the stacks that were drawn.
 
     The stacks are left out where nothing describes the spectrum.
@@ -38,18 +38,18 @@ def explanation_figure(found: Explanation, *, title: str = "") -> Figure:
     """
     figure = new_figure(10.4, 8.6)
     upper, middle, lower = figure.subplots(3, 1, height_ratios=(1.2, 0.6, 1.0))
-    _draw_spectrum(upper, found)
-    _draw_residuals(middle, found)
+    _draw_spectrum(upper, explanation)
+    _draw_residuals(middle, explanation)
     middle.set_xlim(upper.get_xlim())
-    _draw_stacks(lower, found)
-    figure.suptitle(title or found.spectrum.name, fontsize=TEXT_SIZE + 2, x=0.07, y=0.99, ha="left")
+    _draw_stacks(lower, explanation)
+    figure.suptitle(title or explanation.spectrum.name, fontsize=TEXT_SIZE + 2, x=0.07, y=0.99, ha="left")
     close_fit(figure, 0.75, 2.55, 0.5, 0.5)
     figure.subplots_adjust(hspace=0.28)
     return figure
 
 
-def _draw_spectrum(axes: Axes, found: Explanation) -> None:
-    fit = found.fit
+def _draw_spectrum(axes: Axes, explanation: Explanation) -> None:
+    fit = explanation.fit
     energy = fit.axis.energy_kev
     axes.fill_between(energy, fit.low, fit.high, color=FITTED_COLOR, alpha=0.3, linewidth=0, label="90 % of the draws")
     axes.plot(energy, fit.expected, color=FITTED_COLOR, linewidth=0.7, label="best draw")
@@ -62,11 +62,11 @@ def _draw_spectrum(axes: Axes, found: Explanation) -> None:
     quiet_axes(axes)
 
 
-def _draw_residuals(axes: Axes, found: Explanation) -> None:
-    pulls = found.fit.pulls
+def _draw_residuals(axes: Axes, explanation: Explanation) -> None:
+    pulls = explanation.fit.pulls
     axes.axhspan(-2, 2, color=BAND_COLOR, linewidth=0, alpha=0.6)
     axes.axhline(0.0, color="#888888", linewidth=0.5)
-    axes.plot(found.fit.axis.energy_kev, pulls, color=MEASURED_COLOR, linewidth=0.5)
+    axes.plot(explanation.fit.axis.energy_kev, pulls, color=MEASURED_COLOR, linewidth=0.5)
     reach = max(MOST_SIGMAS, 1.1 * float(np.abs(pulls).max()))
     axes.set_ylim(-reach, reach)
     axes.set_ylabel("residual (sigma)", fontsize=TEXT_SIZE)
@@ -76,13 +76,13 @@ def _draw_residuals(axes: Axes, found: Explanation) -> None:
     quiet_axes(axes)
 
 
-def _draw_stacks(axes: Axes, found: Explanation) -> None:
+def _draw_stacks(axes: Axes, explanation: Explanation) -> None:
     """Draw one column a draw, sorted by the top layer's thickness; widths within a column are shares."""
-    if not found.stated:
+    if not explanation.stated:
         axes.axis("off")
         axes.text(0.0, 0.9, "Nothing that was tried describes the spectrum: no layers are shown.", fontsize=TEXT_SIZE)
         return
-    draws = found.draws
+    draws = explanation.draws
     rows = np.linspace(0, len(draws) - 1, N_STACK).astype(np.int64)
     rows = rows[np.argsort(draws.thickness_um[rows, 0])]
     patches, colors = [], []
@@ -106,6 +106,6 @@ def _draw_stacks(axes: Axes, found: Explanation) -> None:
     axes.set_xlabel(f"{len(rows)} of {len(draws)} draws, by the thickness of the top layer", fontsize=TEXT_SIZE)
     axes.set_ylabel("depth (um)", fontsize=TEXT_SIZE)
     handles = [Patch(color=library().group(name).color, label=group_name(name)) for name in draws.groups]
-    handles.append(Patch(facecolor=GROUND_COLOR, edgecolor="#888888", label=f"ground ({found.ground})"))
+    handles.append(Patch(facecolor=GROUND_COLOR, edgecolor="#888888", label=f"ground ({explanation.ground})"))
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.02), fontsize=SMALL_SIZE, frameon=False)
     quiet_axes(axes)

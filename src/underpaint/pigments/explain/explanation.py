@@ -209,13 +209,13 @@ def explain(
     with crew_of(min(workers, RUNS)) as crew:
         step("Searching structures", 0, 2 * RUNS)
         searched: list[Modes] = []
-        for _, modes in in_order(crew, _searched, enumerate((task, own) for own in seeds[:RUNS])):
+        for _, modes in in_order(crew, _searched, enumerate((task, seed_of_run) for seed_of_run in seeds[:RUNS])):
             searched.append(modes)
             step("Searching structures", len(searched), 2 * RUNS)
         reference = _reference(model, searched)
         step("Sampling", RUNS, 2 * RUNS)
         samples: list[Sample] = []
-        tasks = enumerate((task, reference, *own) for own in zip(searched, seeds[RUNS:], strict=True))
+        tasks = enumerate((task, reference, *run) for run in zip(searched, seeds[RUNS:], strict=True))
         for _, drawn in in_order(crew, _sampled, tasks):
             samples.append(drawn)
             step("Sampling", RUNS + len(samples), 2 * RUNS)
@@ -269,15 +269,15 @@ def _misfits(model: SpectrumModel, expected: Numbers, instrument: Instrument) ->
     over = (np.abs(energy[:, None] - energy) <= np.maximum(width, model.axis.gain_kev)[:, None]).astype(np.float64)
     difference = over @ (model.counts - expected)
     sigmas = difference / np.sqrt(np.einsum("ij,jk,ik->i", over, model.covariance, over))
-    found: list[Misfit] = []
+    misfits: list[Misfit] = []
     for row in np.argsort(-np.abs(sigmas)):
-        if abs(sigmas[row]) < MISFIT_SIGMAS or len(found) == MOST_MISFITS:
+        if abs(sigmas[row]) < MISFIT_SIGMAS or len(misfits) == MOST_MISFITS:
             break
-        if all(abs(energy[row] - own.energy_kev) > 3.0 * width[row] for own in found):
-            measured, wanted = (float(over[row] @ own) for own in (model.counts, expected))
+        if all(abs(energy[row] - misfit.energy_kev) > 3.0 * width[row] for misfit in misfits):
+            measured, wanted = (float(over[row] @ spectrum) for spectrum in (model.counts, expected))
             family = _family_at(float(energy[row]), float(width[row]), model, instrument) if sigmas[row] > 0 else ""
-            found.append(Misfit(float(energy[row]), measured, wanted, float(sigmas[row]), family))
-    return found
+            misfits.append(Misfit(float(energy[row]), measured, wanted, float(sigmas[row]), family))
+    return misfits
 
 
 def _family_at(energy_kev: float, width_kev: float, model: SpectrumModel, instrument: Instrument) -> str:

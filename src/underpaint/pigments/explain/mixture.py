@@ -66,7 +66,7 @@ def climb(model: SpectrumModel, states: States, beta: float, rounds: int) -> Mod
         todo = np.flatnonzero(~done)
         if not todo.size:
             break
-        residuals, found = model.evaluate(_at(states, todo, trial[todo]))
+        residuals, reached = model.evaluate(_at(states, todo, trial[todo]))
         prior = np.where(active[todo], trial[todo] ** 2, 0.0).sum(axis=1)
         new = 0.5 * beta * (residuals**2).sum(axis=1) + 0.5 * prior
         better = new < cost[todo] - 1e-9
@@ -74,7 +74,7 @@ def climb(model: SpectrumModel, states: States, beta: float, rounds: int) -> Mod
         done |= damping > 1e5
         improved = todo[better]
         gain = cost[improved] - new[better]
-        cost[improved], best[improved], log_like[improved] = new[better], trial[improved], found[better]
+        cost[improved], best[improved], log_like[improved] = new[better], trial[improved], reached[better]
         damping[improved] = np.maximum(damping[improved] / 4.0, 1e-4)
         slopes = slopes_of(model, _at(states, improved, best[improved]), active[improved], residuals[better])
         for place, (row, slope) in enumerate(zip(improved, slopes, strict=True)):
@@ -91,7 +91,9 @@ def climb(model: SpectrumModel, states: States, beta: float, rounds: int) -> Mod
             trial[row] = best[row]
             trial[row, on] = moved(best[row, on], -np.linalg.solve(damped, beta * gradients[row] + best[row, on]))
     kept = np.flatnonzero([jacobian is not None for jacobian in jacobians])
-    return Modes(_at(states, kept, best[kept]), log_like[kept], [own for own in jacobians if own is not None])
+    return Modes(
+        _at(states, kept, best[kept]), log_like[kept], [jacobian for jacobian in jacobians if jacobian is not None]
+    )
 
 
 def _at(states: States, rows: NDArray[np.integer], x: Numbers) -> States:
@@ -133,9 +135,11 @@ class Mixture:
 
     def __init__(self, prior: PaintPrior, modes: Modes, beta: float, sharpness: float = 0.6) -> None:
         self.modes, self.active = modes, modes.states.active()
-        self.precision = [beta * (own @ own.T).astype(np.float64) + np.eye(len(own)) for own in modes.jacobians]
-        self.cholesky = [np.linalg.cholesky(np.linalg.inv(own)) for own in self.precision]
-        self.log_scale = np.asarray([np.log(np.diag(own)).sum() for own in self.cholesky])
+        self.precision = [
+            beta * (jacobian @ jacobian.T).astype(np.float64) + np.eye(len(jacobian)) for jacobian in modes.jacobians
+        ]
+        self.cholesky = [np.linalg.cholesky(np.linalg.inv(precision)) for precision in self.precision]
+        self.log_scale = np.asarray([np.log(np.diag(cholesky)).sum() for cholesky in self.cholesky])
         self.evidence = (
             beta * modes.log_likelihood
             + prior.log_discrete(modes.states)
@@ -166,15 +170,18 @@ class Mixture:
 
     def log_density(self, states: States) -> Numbers:
         """Return (n,) log densities; minus infinity where no component has the composition."""
-        found = np.full(len(states), -np.inf)
+        density = np.full(len(states), -np.inf)
         rows_of: dict[bytes, list[int]] = {}
         for row, composition in enumerate(states.compositions()):
             rows_of.setdefault(composition, []).append(row)
         for composition, rows in rows_of.items():
-            parts = [self.log_weight[own] + self._student(own, states.x[rows]) for own in self.components(composition)]
+            parts = [
+                self.log_weight[component] + self._student(component, states.x[rows])
+                for component in self.components(composition)
+            ]
             if parts:
-                found[rows] = logsumexp(parts, axis=0)
-        return found
+                density[rows] = logsumexp(parts, axis=0)
+        return density
 
     def _student(self, component: int, x: Numbers) -> Numbers:
         on = self.active[component]

@@ -126,11 +126,11 @@ def _move(
             old = states.rows(moving)
             new, log_ratio = _Proposals(model, old, states.rows(population), mixture, rng).make()
             possible = np.flatnonzero(np.isfinite(log_ratio))
-            found = np.full(len(moving), -1e30)
-            found[possible] = model.log_likelihood(new.rows(possible))
-            accepted = np.log(rng.random(len(moving))) < beta * (found - log_like[moving]) + log_ratio
+            log_like_of_new = np.full(len(moving), -1e30)
+            log_like_of_new[possible] = model.log_likelihood(new.rows(possible))
+            accepted = np.log(rng.random(len(moving))) < beta * (log_like_of_new - log_like[moving]) + log_ratio
             states.replace(moving[accepted], new, np.flatnonzero(accepted))
-            log_like[moving[accepted]] = found[accepted]
+            log_like[moving[accepted]] = log_like_of_new[accepted]
 
 
 def _draw_anew(
@@ -138,12 +138,12 @@ def _draw_anew(
 ) -> None:
     """Propose independent draws of the mixture for all states, across structures and members."""
     new = mixture.draw(len(states), rng)
-    found = model.log_likelihood(new)
-    gain = _log_target(model, new, found, beta) - _log_target(model, states, log_like, beta)
+    log_like_of_new = model.log_likelihood(new)
+    gain = _log_target(model, new, log_like_of_new, beta) - _log_target(model, states, log_like, beta)
     gain += mixture.log_density(states) - mixture.log_density(new)
     accepted = np.flatnonzero(np.log(rng.random(len(states))) < gain)
     states.replace(accepted, new, accepted)
-    log_like[accepted] = found[accepted]
+    log_like[accepted] = log_like_of_new[accepted]
 
 
 class _Proposals:

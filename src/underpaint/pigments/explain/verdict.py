@@ -26,6 +26,7 @@ WIDEST_SHARE = 0.6
 """Largest difference of the ends of a share."""
 OPEN_END = 1.3
 """An interval that comes this near, as a ratio, to the end of what was allowed is open there."""
+RUNS_DIFFER = "two independent runs give different answers"
 LIKELY = 0.1
 """Least probability of a pigment that is named."""
 MATTERS = 0.3
@@ -189,14 +190,14 @@ def number_of_layers(runs: Sequence[Draws]) -> LayerNumber:
 def pair_orders(runs: Sequence[Draws]) -> list[PairOrder]:
     """Return, of every pair of groups, the likelier order."""
     groups = runs[0].groups
-    found = []
+    orders = []
     for above, below in permutations(range(len(groups)), 2):
         each = [_begins_above(run, above, below) for run in runs]
         reverse = [_begins_above(run, below, above) for run in runs]
         mean, other = float(np.mean(each)), float(np.mean(reverse))
         if mean > other or (mean == other and above < below):
-            found.append(PairOrder(groups[above], groups[below], mean, min(each) >= SURE))
-    return found
+            orders.append(PairOrder(groups[above], groups[below], mean, min(each) >= SURE))
+    return orders
 
 
 def _begins_above(run: Draws, above: int, below: int) -> float:
@@ -217,12 +218,13 @@ def layer_verdict(runs: Sequence[Draws], layer: int) -> LayerVerdict:
     thickness = _thickness([run.thickness_um[rows, layer] for run, rows in zip(runs, there, strict=True)])
     shares, present = {}, {}
     for column, group in enumerate(runs[0].groups):
-        holds = [run.share[own, layer, column] > 0 for run, own in zip(runs, there, strict=True)]
+        holds = [run.share[having, layer, column] > 0 for run, having in zip(runs, there, strict=True)]
         chance = float(np.concatenate(holds).mean()) if sum(map(len, holds)) else 0.0
         if chance >= 0.5:
-            values = [run.share[own, layer, column][on] for run, own, on in zip(runs, there, holds, strict=True)]
+            values = [run.share[having, layer, column][on] for run, having, on in zip(runs, there, holds, strict=True)]
             shares[group], present[group] = _share(values), chance
-    return LayerVerdict(layer, thickness, _by_member(runs, layer), shares, present)
+    by_member = {} if thickness.reason == RUNS_DIFFER else _by_member(runs, layer)
+    return LayerVerdict(layer, thickness, by_member, shares, present)
 
 
 def um_text(value_um: float) -> str:
@@ -232,23 +234,23 @@ def um_text(value_um: float) -> str:
 
 def _thickness(values: Sequence[Numbers]) -> Estimate:
     low, high = THICKNESS_UM
-    logs = [np.log(own) for own in values]
+    logs = [np.log(values_of_run) for values_of_run in values]
     if reason := _disagreement(logs):
         return _estimate(values, reason)
-    found = _estimate(values, "")
-    open_low, open_high = found.low <= OPEN_END * low, found.high >= high / OPEN_END
+    estimate = _estimate(values, "")
+    open_low, open_high = estimate.low <= OPEN_END * low, estimate.high >= high / OPEN_END
     if open_low and open_high:
         return _estimate(values, "the spectrum does not see it")
-    if not (open_low or open_high) and found.high > WIDEST * found.low:
-        return _estimate(values, f"it may be anything from {um_text(found.low)} to {um_text(found.high)} um")
-    return Estimate(found.low, found.median, found.high, True, "", open_low, open_high)
+    if not (open_low or open_high) and estimate.high > WIDEST * estimate.low:
+        return _estimate(values, f"it may be anything from {um_text(estimate.low)} to {um_text(estimate.high)} um")
+    return Estimate(estimate.low, estimate.median, estimate.high, True, "", open_low, open_high)
 
 
 def _share(values: Sequence[Numbers]) -> Estimate:
     if reason := _disagreement(values):
         return _estimate(values, reason)
-    found = _estimate(values, "")
-    wide = found.high - found.low > WIDEST_SHARE
+    estimate = _estimate(values, "")
+    wide = estimate.high - estimate.low > WIDEST_SHARE
     return _estimate(values, "it may be nearly anything" if wide else "")
 
 
@@ -262,19 +264,21 @@ def _estimate(values: Sequence[Numbers], reason: str) -> Estimate:
 
 def _disagreement(values: Sequence[Numbers]) -> str:
     """Return why two runs do not give the same interval; empty where they do."""
-    if any(own.size < 10 for own in values):
+    if any(values_of_run.size < 10 for values_of_run in values):
         return "too few draws have it"
-    low, median, high = np.asarray([np.quantile(own, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2]) for own in values]).T
+    low, median, high = np.asarray(
+        [np.quantile(values_of_run, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2]) for values_of_run in values]
+    ).T
     half_width = float(np.mean(high - low)) / 2
     apart = float(np.ptp(median))
-    return "two independent runs give different answers" if apart > max(half_width, 1e-3) else ""
+    return RUNS_DIFFER if apart > max(half_width, 1e-3) else ""
 
 
 def _by_member(runs: Sequence[Draws], layer: int) -> dict[str, Estimate]:
     """Return the thickness by the pigment on which it depends most, where it does."""
     both = pooled(runs)
     there = both.n_layer > layer
-    best, found = MATTERS, {}
+    best, by_member = MATTERS, {}
     for column, names in enumerate(both.members):
         rows = there & both.holds[:, layer, column]
         if rows.sum() < 0.5 * max(int(there.sum()), 1):
@@ -290,5 +294,5 @@ def _by_member(runs: Sequence[Draws], layer: int) -> dict[str, Estimate]:
         )
         if between > best:
             best = between
-            found = {names[index]: _estimate([np.exp(logs[member == index])], "") for index in likely}
-    return found
+            by_member = {names[index]: _estimate([np.exp(logs[member == index])], "") for index in likely}
+    return by_member

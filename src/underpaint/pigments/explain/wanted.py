@@ -70,7 +70,7 @@ def given_groups(names: Sequence[str]) -> Wanted:
             groups.setdefault(group, []).append(pigment.name)
     if not groups:
         raise SampleError("Cannot look for no pigment: name at least one group or pigment, such as mercury_red.")
-    pigments = {group: tuple(dict.fromkeys(own)) for group, own in groups.items() if own}
+    pigments = {group: tuple(dict.fromkeys(names)) for group, names in groups.items() if names}
     return Wanted(tuple(groups), (0.0,) * len(groups), pigments=pigments)
 
 
@@ -117,7 +117,7 @@ def likely_groups(probability: Mapping[str, float], ground: str, name: str = "")
     """
     known = {group: value for group, value in probability.items() if np.isfinite(value)}
     ranked = [group for group in sorted(known, key=lambda group: -known[group]) if known[group] >= LEAST]
-    below = {group for own in ground_layer(ground, 1.0).pigments for group in library()[own].groups}
+    below = {group for name in ground_layer(ground, 1.0).pigments for group in library()[name].groups}
     kept = [group for group in ranked if group not in below] or ranked
     if not kept:
         best = max(known, key=lambda group: known[group], default="")

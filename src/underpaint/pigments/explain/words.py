@@ -14,20 +14,20 @@ NUMBERS = ("one layer", "two layers", "three layers")
 PLACES = ("the top layer", "the second layer", "the third layer")
 
 
-def in_words(found: Explanation) -> list[str]:
+def in_words(explanation: Explanation) -> list[str]:
     """Return sentences: the order of the groups, thickness, number of layers, what is open, and what does not fit."""
-    if not found.stated:
-        return [_withheld(found), *_misfits(found), *found.wanted.notes]
+    if not explanation.stated:
+        return [_withheld(explanation), *_misfits(explanation), *explanation.wanted.notes]
     return [
-        *_orders(found),
-        *(sentence for own in found.layers for sentence in _layer(own)),
-        _number(found),
-        *_absent(found),
-        *_runs(found),
-        _fit(found),
-        *_misfits(found),
-        *_network(found),
-        *found.wanted.notes,
+        *_orders(explanation),
+        *(sentence for layer in explanation.layers for sentence in _layer(layer)),
+        _number(explanation),
+        *_absent(explanation),
+        *_runs(explanation),
+        _fit(explanation),
+        *_misfits(explanation),
+        *_network(explanation),
+        *explanation.wanted.notes,
     ]
 
 
@@ -36,64 +36,64 @@ def group_name(name: str) -> str:
     return library().group(name).label.partition(" (")[0]
 
 
-def estimate_text(own: Estimate, *, share: bool = False) -> str:
+def estimate_text(estimate: Estimate, *, share: bool = False) -> str:
     """Return an interval for people: "47 um (31 to 70)", "at least 42 um", "20 to 60 %", "not determined"."""
-    if not own.determined:
+    if not estimate.determined:
         return NOT_DETERMINED
     if share:
-        low, high = (f"{100 * each:.0f}" for each in (own.low, own.high))
+        low, high = (f"{100 * each:.0f}" for each in (estimate.low, estimate.high))
         return f"{low} to {high} %" if low != high else f"{low} %"
-    low, median, high = (um_text(each) for each in (own.low, own.median, own.high))
-    if own.open_high:
+    low, median, high = (um_text(each) for each in (estimate.low, estimate.median, estimate.high))
+    if estimate.open_high:
         return f"at least {low} um"
-    if own.open_low:
+    if estimate.open_low:
         return f"at most {high} um"
     return f"{median} um ({low} to {high})"
 
 
-def stated_orders(found: Explanation) -> list[PairOrder]:
+def _stated_orders(explanation: Explanation) -> list[PairOrder]:
     """Return the orders that may be stated."""
-    return [own for own in found.orders if own.determined and found.stated]
+    return [order for order in explanation.orders if order.determined and explanation.stated]
 
 
-def _orders(found: Explanation) -> list[str]:
+def _orders(explanation: Explanation) -> list[str]:
     below: dict[str, list[str]] = {}
     chance: dict[str, float] = {}
-    for own in stated_orders(found):
-        below.setdefault(own.above, []).append(own.below)
-        chance[own.above] = min(own.probability, chance.get(own.above, 1.0))
+    for order in _stated_orders(explanation):
+        below.setdefault(order.above, []).append(order.below)
+        chance[order.above] = min(order.probability, chance.get(order.above, 1.0))
     together: dict[tuple[str, ...], list[str]] = {}
     for above, names in below.items():
         together.setdefault(tuple(sorted(names)), []).append(above)
     sentences = [
         f"{_listed(above)} {'begins' if len(above) == 1 else 'begin'} above {_listed(names)} "
-        f"(P {min(chance[own] for own in above):.2f})."
+        f"(P {min(chance[name] for name in above):.2f})."
         for names, above in together.items()
     ]
-    open_pairs = [own for own in found.orders if not own.determined and own.probability > LIKELY]
-    if not sentences and len(found.wanted.groups) > 1:
+    open_pairs = [order for order in explanation.orders if not order.determined and order.probability > LIKELY]
+    if not sentences and len(explanation.wanted.groups) > 1:
         sentences = [f"The order of the layers is {NOT_DETERMINED}: no pair of groups reaches {SURE:g} in both runs."]
     elif open_pairs:
-        pairs = ", ".join(f"{group_name(own.above)} and {group_name(own.below)}" for own in open_pairs)
+        pairs = ", ".join(f"{group_name(order.above)} and {group_name(order.below)}" for order in open_pairs)
         sentences.append(f"Their order is {NOT_DETERMINED}: {pairs}.")
     return sentences
 
 
-def _layer(own: LayerVerdict) -> list[str]:
-    place, names = PLACES[own.layer], _listed(own.presence)
+def _layer(layer: LayerVerdict) -> list[str]:
+    place, names = PLACES[layer.layer], _listed(layer.presence)
     of = f" ({names})" if names else ""
-    if own.thickness.determined:
-        sentences = [f"Thickness of {place}{of}: {estimate_text(own.thickness)}, 90 %."]
+    if layer.thickness.determined:
+        sentences = [f"Thickness of {place}{of}: {estimate_text(layer.thickness)}, 90 %."]
     else:
-        sentences = [f"Thickness of {place}{of}: {NOT_DETERMINED}; {own.thickness.reason}."]
-    if own.by_member and own.thickness.determined:
-        each = "; ".join(f"{library()[name].label} {estimate_text(one)}" for name, one in own.by_member.items())
+        sentences = [f"Thickness of {place}{of}: {NOT_DETERMINED}; {layer.thickness.reason}."]
+    if layer.by_member:
+        each = "; ".join(f"{library()[name].label} {estimate_text(one)}" for name, one in layer.by_member.items())
         sentences.append(f"It depends on the pigment, which the spectrum leaves open: {each}.")
     return sentences
 
 
-def _number(found: Explanation) -> str:
-    number = found.number
+def _number(explanation: Explanation) -> str:
+    number = explanation.number
     if number.determined is not None:
         chance = number.probability[number.determined - 1]
         return (
@@ -103,36 +103,36 @@ def _number(found: Explanation) -> str:
     chances = ", ".join(
         f"{name} {chance:.2f}" for name, chance in zip(NUMBERS, number.probability, strict=True) if chance >= 0.01
     )
-    alone = len(found.wanted.groups) == 1
+    alone = len(explanation.wanted.groups) == 1
     why = "layers of one group are not told apart" if alone else chances
     return f"The number of layers is {NOT_DETERMINED}: {why}."
 
 
-def _absent(found: Explanation) -> list[str]:
-    open_groups = [f"{group_name(name)} (P {p:.2f})" for name, p in found.presence.items() if 0.05 < p < SURE]
-    gone = [f"{group_name(name)} (P {p:.2f})" for name, p in found.presence.items() if p <= 0.05]
+def _absent(explanation: Explanation) -> list[str]:
+    open_groups = [f"{group_name(name)} (P {p:.2f})" for name, p in explanation.presence.items() if 0.05 < p < SURE]
+    gone = [f"{group_name(name)} (P {p:.2f})" for name, p in explanation.presence.items() if p <= 0.05]
     sentences = [f"May be there or not: {', '.join(open_groups)}."] if open_groups else []
     return sentences + ([f"Not needed for the spectrum: {', '.join(gone)}."] if gone else [])
 
 
-def _runs(found: Explanation) -> list[str]:
-    evidence = [run.log_evidence for run in found.runs]
+def _runs(explanation: Explanation) -> list[str]:
+    evidence = [run.log_evidence for run in explanation.runs]
     apart = max(evidence) - min(evidence)
     if apart < FAR_APART:
         return []
     return [f"The runs differ by {apart:.0f} in log evidence: one of them missed likely layers, and both may have."]
 
 
-def _fit(found: Explanation) -> str:
-    fit = found.fit
+def _fit(explanation: Explanation) -> str:
+    fit = explanation.fit
     return (
         f"The best draw describes the spectrum within the model's error: chi-square {fit.chi_square:,.0f} for "
         f"{fit.n_bin} bins. Layers thinner than {THICKNESS_UM[0]:g} um are not considered."
     )
 
 
-def _withheld(found: Explanation) -> str:
-    fit = found.fit
+def _withheld(explanation: Explanation) -> str:
+    fit = explanation.fit
     return (
         f"Layers, order and thickness are withheld: nothing that was tried describes the spectrum, even within the "
         f"model's error (chi-square {fit.chi_square:,.0f} for {fit.n_bin} bins). Check the instrument's description, "
@@ -140,28 +140,29 @@ def _withheld(found: Explanation) -> str:
     )
 
 
-def _misfits(found: Explanation) -> list[str]:
-    return [_misfit(own) for own in found.fit.misfits]
+def _misfits(explanation: Explanation) -> list[str]:
+    return [_misfit(misfit) for misfit in explanation.fit.misfits]
 
 
-def _misfit(own: Misfit) -> str:
-    more = "more" if own.measured > own.expected else "fewer"
+def _misfit(misfit: Misfit) -> str:
+    more = "more" if misfit.measured > misfit.expected else "fewer"
     line = (
-        f"; {own.family.replace('_', ' ')} lies there, and no pigment that was tried carries it" if own.family else ""
+        f"; {misfit.family.replace('_', ' ')} lies there, and no pigment that was tried carries it"
+        if misfit.family
+        else ""
     )
     return (
-        f"At {own.energy_kev:.2f} keV there are {more} counts than expected: {own.measured:,.0f} where "
-        f"{own.expected:,.0f} are ({own.sigmas:+.0f} sigma){line}."
+        f"At {misfit.energy_kev:.2f} keV there are {more} counts than expected: {misfit.measured:,.0f} where "
+        f"{misfit.expected:,.0f} are ({misfit.sigmas:+.0f} sigma){line}."
     )
 
 
-def _network(found: Explanation) -> list[str]:
-    likely = {name: own for name, own in found.wanted.probability.items() if own >= LIKELY}
+def _network(explanation: Explanation) -> list[str]:
+    likely = {name: value for name, value in explanation.wanted.probability.items() if value >= LIKELY}
     if not likely:
         return []
-    return [
-        f"The network's probabilities: {', '.join(f'{group_name(name)} {own:.2f}' for name, own in likely.items())}."
-    ]
+    each = ", ".join(f"{group_name(name)} {value:.2f}" for name, value in likely.items())
+    return [f"The network's probabilities: {each}."]
 
 
 def _listed(names: Iterable[str]) -> str:
