@@ -56,9 +56,9 @@ def network(monkeypatch: pytest.MonkeyPatch) -> None:
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """One process, and fewer spectra than an answer would need."""
     monkeypatch.setattr("underpaint.cli._explain.WORKERS", 1)
-    for name, value in {"SCREENED": 100, "JUDGED": 15, "CLIMBED": 4}.items():
+    for name, value in {"SCREENED": 100, "JUDGED": 15, "CLIMBED": 4, "VARIANTS": 2}.items():
         monkeypatch.setattr(search, name, value)
-    monkeypatch.setattr("underpaint.pigments.explain.sampling.N_STATE", 60)
+    monkeypatch.setattr("underpaint.pigments.explain.sampling.N_STATE", 40)
 
 
 @pytest.mark.usefixtures("network", "brief")

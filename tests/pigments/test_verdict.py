@@ -5,8 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from underpaint.cli._explain import record
+from underpaint.data import EnergyAxis, Spectrum
+from underpaint.pigments.explain import Explanation, Wanted
+from underpaint.pigments.explain.explanation import Fit, Misfit
 from underpaint.pigments.explain.states import MOST_LAYERS
 from underpaint.pigments.explain.verdict import Draws, layer_verdict, number_of_layers, pair_orders, pooled, presence
+from underpaint.pigments.explain.words import in_words
 
 GROUPS = ("mercury_red", "iron_pigment")
 MEMBERS = (("vermilion",), ("iron_oxide_red", "prussian_blue"))
@@ -95,3 +100,40 @@ def test_a_thickness_that_depends_on_the_pigment_is_given_by_pigment() -> None:
 def test_layers_of_one_group_are_not_counted() -> None:
     runs = [replace(draws(seed), groups=GROUPS[:1], members=MEMBERS[:1]) for seed in (1, 2)]
     assert number_of_layers(runs).determined is None
+
+
+def explanation(runs: list[Draws], *, chi_square: float = 100.0) -> Explanation:
+    """Return an explanation of some runs; at a chi-square of 100 for 100 bins the best draw describes the spectrum."""
+    axis, flat = EnergyAxis(0.04, 3.0, 100), np.full(100, 50.0)
+    misfit = Misfit(4.51, 900.0, 300.0, 20.0, "Ti_K")
+    fit = Fit(axis, flat, flat, flat * 0, flat, flat, chi_square, 100, (misfit,) if chi_square > 150 else ())
+    return Explanation(Spectrum(flat, axis, name="spot"), Wanted(GROUPS, (0.0, 0.0)), "chalk", fit, tuple(runs))
+
+
+def test_words_begin_with_the_verdict_in_group_names() -> None:
+    words = in_words(explanation([draws(1), draws(2)]))
+    assert words[0] == "mercury red begins above iron pigment (P 1.00)."
+    assert words[1].startswith("Thickness of the top layer (mercury red): 4")
+    assert words[3].startswith("Two layers of paint can be told apart (P 1.00)")
+    assert not any("log evidence" in sentence for sentence in words)
+    apart = in_words(explanation([draws(1), replace(draws(2), log_evidence=30.0)]))
+    assert any("differ by 30 in log evidence" in sentence for sentence in apart)
+
+
+def test_words_say_what_is_not_determined_and_why() -> None:
+    words = "\n".join(in_words(explanation([draws(1, top_um=20.0), draws(2, top_um=60.0, swapped=0.2)])))
+    assert "order of the layers is not determined" in words
+    assert (
+        "Thickness of the top layer (mercury red): not determined; two independent runs give different answers" in words
+    )
+
+
+def test_nothing_is_stated_where_nothing_describes_the_spectrum() -> None:
+    withheld = explanation([draws(1), draws(2)], chi_square=300.0)
+    words = "\n".join(in_words(withheld))
+    assert "withheld" in words
+    assert "At 4.51 keV there are more counts than expected: 900 where 300 are (+20 sigma); Ti K lies there" in words
+    assert "begins above" not in words
+    values = record(withheld)
+    assert values["order"] is values["layers"] is values["number_of_layers"] is None
+    assert record(explanation([draws(1), draws(2)]))["layers"][0]["thickness_um"]["determined"]
