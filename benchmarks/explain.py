@@ -13,7 +13,9 @@ each kind. Samples with fewer groups come first; FILE is written after each, and
 one is stated; ``order_right``, ``order_wrong``: samples with all, not all, of the stated ones right. ``pairs_given``,
 ``pairs_wrong``, ``pairs``: stated pairs, wrong ones, and pairs that are in order. ``not_determined``: samples without
 a thickness and without a pair. ``coverage_shares``: share of the ranges of the top layer's shares that hold the truth.
-``layers_given``, ``layers_wrong``: stated numbers of layers. Brackets: 90 % by bootstrap over samples.
+``layers_given``, ``layers_wrong``: stated numbers of layers. ``seconds``: median, of both runs in ``--workers``
+processes. ``of``: how many a share is of; ``bootstrap``: its 90 % interval over samples. The same stands under
+``by_groups``, and of our own simulations under ``simulated``.
 """
 
 import argparse
@@ -92,10 +94,15 @@ def main() -> None:
         if (case.kind, case.name) in known:
             continue
         rows.append(judged(case, arguments.workers))
-        result = {"counts": arguments.counts, "workers": arguments.workers, **figures(rows), "rows": rows}
-        arguments.json.write_text(json.dumps(result, indent=1), "utf-8")
         print(json.dumps(rows[-1]), flush=True)
+        write(arguments.json, arguments.counts, rows)
+    write(arguments.json, arguments.counts, rows)
     show(figures(rows))
+
+
+def write(path: Path, counts: float, rows: list[dict[str, Any]]) -> None:
+    """Write the figures and the rows that they are of."""
+    path.write_text(json.dumps({"counts": counts, **figures(rows), "rows": rows}, indent=1), "utf-8")
 
 
 def _spread(cases: list[Case], most: int) -> list[Case]:
@@ -242,84 +249,95 @@ def judged(case: Case, workers: int) -> dict[str, Any]:
 
 
 def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the figures of each kind of case: of all, of few groups, of more."""
-    result = {}
-    for kind in sorted({row["kind"] for row in rows}):
-        of_kind = [row for row in rows if row["kind"] == kind]
-        parts = {
-            "all": of_kind,
-            f"up to {FEW_GROUPS} groups": [row for row in of_kind if row["groups"] <= FEW_GROUPS],
-            f"more than {FEW_GROUPS} groups": [row for row in of_kind if row["groups"] > FEW_GROUPS],
-        }
-        result[kind] = {name: _figures(part) for name, part in parts.items() if part}
-    return result
+    """Return the figures of the Monte Carlo samples, of those by their number of groups, and of the simulated ones."""
+    panels = [row for row in rows if row["kind"] == "monte_carlo"]
+    simulated = [row for row in rows if row["kind"] == "simulated"]
+    return (_with_parts(panels) if panels else {}) | ({"simulated": _with_parts(simulated)} if simulated else {})
+
+
+def _with_parts(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    few = [row for row in rows if row["groups"] <= FEW_GROUPS]
+    more = [row for row in rows if row["groups"] > FEW_GROUPS]
+    parts = {f"up to {FEW_GROUPS} groups": few, f"more than {FEW_GROUPS} groups": more}
+    return {**_figures(rows), "by_groups": {name: _figures(part) for name, part in parts.items() if part}}
 
 
 def _figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     sized = [row for row in rows if row["thickness_determined"]]
     ordered = [row for row in rows if row["pairs"]]
-    given_order = [row for row in ordered if row["pairs_given"]]
-    # a layer of one group has a share of one by construction
-    shares = [low <= truth <= high for row in rows for low, high, truth in row["shares"].values() if low < high]
+    stated = [row for row in ordered if row["pairs_given"]]
     nothing = [
         row for row in rows if not (row["thickness_determined"] or row["thickness_bounded"] or row["pairs_given"])
     ]
+    shares = {
+        "coverage_thickness": [[row["thickness_right"]] for row in sized],
+        "coverage_bounds": [[row["thickness_right"]] for row in rows if row["thickness_bounded"]],
+        "thickness_determined": [[row["thickness_determined"]] for row in rows],
+        "thickness_bounded": [[row["thickness_bounded"]] for row in rows],
+        "order_given": [[bool(row["pairs_given"])] for row in ordered],
+        # a layer of one group has a share of one by construction
+        "coverage_shares": [
+            [low <= truth <= high for low, high, truth in row["shares"].values() if low < high] for row in rows
+        ],
+    }
+    factors = [row["interval_um"][2] / row["interval_um"][0] for row in sized]
     return {
         "n": len(rows),
-        "coverage_thickness": _share([row["thickness_right"] for row in sized]),
-        "coverage_bounds": _share([row["thickness_right"] for row in rows if row["thickness_bounded"]]),
-        "median_interval_factor": (
-            float(np.median([row["interval_um"][2] / row["interval_um"][0] for row in sized])) if sized else None
-        ),
-        "thickness_determined": _share([row["thickness_determined"] for row in rows]),
-        "thickness_bounded": _share([row["thickness_bounded"] for row in rows]),
-        "order_given": _share([bool(row["pairs_given"]) for row in ordered]),
-        "order_right": sum(not row["pairs_wrong"] for row in given_order),
-        "order_wrong": sum(bool(row["pairs_wrong"]) for row in given_order),
+        **{name: _mean(values) for name, values in shares.items()},
+        "of": {name: sum(map(len, values)) for name, values in shares.items()},
+        "bootstrap": {name: _bootstrap(values) for name, values in shares.items()},
+        "median_interval_factor": float(np.median(factors)) if factors else None,
+        "order_right": sum(not row["pairs_wrong"] for row in stated),
+        "order_wrong": sum(bool(row["pairs_wrong"]) for row in stated),
         "pairs": sum(row["pairs"] for row in rows),
         "pairs_given": sum(row["pairs_given"] for row in rows),
         "pairs_wrong": sum(len(row["pairs_wrong"]) for row in rows),
         "not_determined": len(nothing),
         "withheld": sum(not row["describes"] for row in rows),
-        "coverage_shares": {"n": len(shares), "share": float(np.mean(shares)) if shares else None},
         "layers_given": sum(row["layers_stated"] is not None for row in rows),
         "layers_wrong": sum(row["layers_stated"] not in (None, row["layers"]) for row in rows),
-        "seconds": {
-            "median": float(np.median([row["seconds"] for row in rows])),
-            "most": max(r["seconds"] for r in rows),
-        },
-        "cpu_seconds": {"median": float(np.median([row["cpu_seconds"] for row in rows]))},
+        "seconds": float(np.median([row["seconds"] for row in rows])),
+        "cpu_seconds": float(np.median([row["cpu_seconds"] for row in rows])),
     }
 
 
-def _share(values: Sequence[bool]) -> dict[str, Any]:
-    """Return a share with its 90 % interval by bootstrap."""
-    if not values:
-        return {"n": 0, "share": None}
+def _mean(values: Sequence[Sequence[bool]]) -> float | None:
+    every = [value for of_sample in values for value in of_sample]
+    return float(np.mean(every)) if every else None
+
+
+def _bootstrap(values: Sequence[Sequence[bool]]) -> list[float] | None:
+    """Return the 90 % interval of a share, by resampling samples."""
+    if _mean(values) is None:
+        return None
     rng = np.random.default_rng(0)
-    again = rng.choice(np.asarray(values, dtype=float), (BOOTSTRAPS, len(values))).mean(axis=1)
-    low, high = np.quantile(again, [0.05, 0.95]).tolist()
-    return {"n": len(values), "share": float(np.mean(values)), "low": low, "high": high}
+    means = [_mean([values[row] for row in rng.integers(len(values), size=len(values))]) for _ in range(BOOTSTRAPS)]
+    low, high = np.quantile([mean for mean in means if mean is not None], [0.05, 0.95])
+    return [float(low), float(high)]
 
 
 def show(result: dict[str, Any]) -> None:
     """Print the tables."""
-    for kind, parts in result.items():
-        table = Table(title=kind.replace("_", " "), title_justify="left")
+    for kind, whole in (("Monte Carlo", result), ("simulated", result.get("simulated", {}))):
+        if "n" not in whole:
+            continue
+        parts = {"all": whole, **whole["by_groups"]}
+        table = Table(title=kind, title_justify="left")
         for head in ("figure", *parts):
             table.add_column(head)
-        for name in next(iter(parts.values())):
-            table.add_row(name, *(_text(part[name]) for part in parts.values()))
+        for name, value in whole.items():
+            if not isinstance(value, dict):
+                table.add_row(name, *(_text(name, part) for part in parts.values()))
         Console().print(table)
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, dict) and value.get("share") is not None:
-        bracket = f" ({value['low']:.2f}-{value['high']:.2f})" if "low" in value else ""
-        return f"{value['share']:.2f}{bracket} of {value['n']}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {figure:.0f}" for key, figure in value.items() if isinstance(figure, int | float))
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+def _text(name: str, part: dict[str, Any]) -> str:
+    value = part[name]
+    text = f"{value:.2f}" if isinstance(value, float) else str(value)
+    if part["bootstrap"].get(name) is None:
+        return text
+    low, high = part["bootstrap"][name]
+    return f"{text} ({low:.2f}-{high:.2f}) of {part['of'][name]}"
 
 
 if __name__ == "__main__":

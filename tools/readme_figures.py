@@ -482,7 +482,10 @@ def _own_model_rows(found: Any, none: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 def explain_table(folder: Path) -> str:
     """Return how often what is stated of layers is right, on Monte Carlo paints."""
-    parts = read_figures(folder, "explain").get("monte_carlo", {})
+    found = read_figures(folder, "explain")
+    if not found:
+        return f"{NOT_MEASURED}\n"
+    parts = {"all": found, **found["by_groups"]}
     rows: list[tuple[str, ...]] = [("samples", "", *(str(part["n"]) for part in parts.values()))]
     for key, asked, text in (
         (
@@ -495,7 +498,7 @@ def explain_table(folder: Path) -> str:
         ("order_given", "0.70", "samples with an order in which one is stated"),
         ("coverage_shares", "0.85-0.95, or called ranges", "ranges of shares that hold the truth"),
     ):
-        cells = [f"{number(part[key]['share'], 2)} of {part[key]['n']}" for part in parts.values()]
+        cells = [f"{number(part[key], 2)} of {part['of'][key]}" for part in parts.values()]
         rows.append((text, asked, *cells))
     factors = [number(part["median_interval_factor"], 1) for part in parts.values()]
     rows.append(("median ratio of the ends of an interval", "at most 4", *factors))
@@ -507,7 +510,7 @@ def explain_table(folder: Path) -> str:
     rows.append(
         ("withheld, as nothing describes the spectrum", "", *(str(part["withheld"]) for part in parts.values()))
     )
-    seconds = [number(part["cpu_seconds"]["median"] / 2, 0) for part in parts.values()]
+    seconds = [number(part["cpu_seconds"] / 2, 0) for part in parts.values()]
     rows.append(("processor seconds of one of the two runs, median", "10; 30 beyond five", *seconds))
     return table(("Figure", "Aim", *parts), rows)
 
