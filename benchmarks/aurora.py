@@ -14,6 +14,13 @@ Labels of a real painting are unknown, so the network's answer is compared with 
   of the scans).
 - ``contradictions`` between lines and answers of the whole program: pixels with a line over ten standard deviations
   whose group is not claimed (``missed``), and claims without a line over two (``unproven``).
+- ``below_against_scatter``: Spearman correlation of "lead below" with the Compton counts where Pb L has one area; the
+  scan in which it is strongest. What lies behind the canvas is no answer about paint.
+- ``place_determined``: share of a group's pixels in which it is stated whether it lies at the surface, and whether
+  below; ``place_contradictions``: of pixels where both scans state it, those where one has it at the surface only and
+  the other below only. By group, and the mean.
+- ``amounts_agree``: share of a group's pixels in which the 90 % intervals of both scans' amounts overlap.
+- ``kappa_under_halves``: how far ``kappa`` lies under ``kappa_of_halves``, by group; the largest is ``highest``.
 - ``thinned``: kappa of answers from 10 % and 3 % of the counts with those from the rest, single pixels and pooled, mean
   over seven groups; the worse of the scans.
 - ``seconds`` and ``peak_mb`` of the whole command ``underpaint identify`` on one scan, maps and report included.
@@ -49,9 +56,13 @@ from underpaint.lab.evaluation.measured_scan import (
     Identified,
     against_lines,
     agreement,
+    amounts_agree,
+    below_against_scatter,
     counting_agreement,
     identify_scan,
     line_agreement,
+    place_contradictions,
+    place_determined,
     worst,
 )
 from underpaint.pipeline.plan import Settings, plan
@@ -110,6 +121,8 @@ def summary(runs: Sequence[Run], model: str) -> dict[str, Any]:
             **against_lines(own.identified),
             "contradictions": contradictions(own.identified.scan, model),
             "thinned": thinned(own.identified.scan, model, SEED),
+            "below_against_scatter": below_against_scatter(own.identified.results),
+            "place_determined": place_determined(own.identified.results),
             "seconds": own.seconds,
             "peak_mb": own.peak_mb,
         }
@@ -129,6 +142,13 @@ def summary(runs: Sequence[Run], model: str) -> dict[str, Any]:
         share: {way: min(part["thinned"][share][way]["mean"] for part in scans.values()) for way in ways}
         for share, ways in next(iter(scans.values()))["thinned"].items()
     }
+    against = [part["below_against_scatter"] for part in scans.values() if part["below_against_scatter"] is not None]
+    result["below_against_scatter"] = max(against, key=abs, default=None)
+    result["place_determined"] = worst([part["place_determined"] for part in scans.values()])
+    result["place_contradictions"] = place_contradictions(one.results, other.results) if len(runs) > 1 else {}
+    result["amounts_agree"] = amounts_agree(one.results, other.results) if len(runs) > 1 else {}
+    under = {name: result["kappa_of_halves"][name] - value for name, value in result["kappa"].items()}
+    result["kappa_under_halves"] = under | ({"highest": max(under.values())} if under else {})
     result["seconds"] = max(own.seconds for own in runs)
     result["peak_mb"] = max(own.peak_mb for own in runs)
     return {**result, "scans": scans, "version": __version__}
@@ -225,6 +245,12 @@ def tables(result: dict[str, Any]) -> list[Table]:
     for share, ways in result["thinned"].items():
         for way, value in ways.items():
             lines.add_row(f"kappa at {share} of the counts, {way}", f"{value:.3f}")
+    for key in (
+        "below_against_scatter", "place_determined", "place_contradictions", "amounts_agree", "kappa_under_halves",
+    ):  # fmt: skip
+        figure = result[key]
+        figure = figure.get("mean", figure.get("highest")) if isinstance(figure, dict) else figure
+        lines.add_row(key.replace("_", " "), "" if figure is None else f"{figure:.3f}")
     cost = Table("scan", "seconds", "peak MB", title="underpaint identify, report included")
     for source, part in result["scans"].items():
         cost.add_row(Path(source).name, f"{part['seconds']:.1f}", f"{part['peak_mb']:.0f}")

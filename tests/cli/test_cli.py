@@ -91,6 +91,9 @@ class StandIn:
             step_mm=step_mm,
         )
 
+    def confirm(self, *_: Any) -> None:
+        """Nothing proves anything."""
+
     def withhold(self, *_: Any) -> None:
         """Claim what it claims, whatever the spectrum shows."""
 

@@ -10,7 +10,7 @@ import report_fakes as fakes
 
 from place_fakes import SHAPE, SIGMA, THIN_UM, placed_maps
 from result_parts import changed, configured, joined
-from underpaint.data.maps import ABSENT, CANNOT_EXCLUDE, SURFACE_UM, Results
+from underpaint.data.maps import CANNOT_EXCLUDE, NOT_DETECTED, SURFACE_UM, Results
 from underpaint.display.report import find_arrangements, find_groups, render_report
 from underpaint.display.report.layers import order_rows, order_text, place_shares, thickness_text
 from underpaint.display.report.pigment_table import pigment_table
@@ -82,17 +82,17 @@ def test_what_was_not_seen_below_is_not_determined() -> None:
 def detectable(maps: Results, cover_um: float) -> Results:
     """Copper could hide under the left half; of it, and of the others, all else is said."""
     names = ("lead_pigment", "mercury_red", "copper_green_blue")
-    state = np.full((*SHAPE, 3), ABSENT, np.uint8)
+    state = np.full((*SHAPE, 3), NOT_DETECTED, np.uint8)
     state[:, :20, 2] = CANNOT_EXCLUDE
     burial = {"cover_um": cover_um, "hidden_um": 20.0}
     return Results.of_states(names, names, state, settings={"burial": burial})
 
 
 @pytest.mark.parametrize(("cover_um", "thicker"), [(THIN_UM / 2, True), (1000.0, False)])
-def test_absent_is_said_only_of_what_was_supposed(cover_um: float, *, thicker: bool) -> None:
+def test_not_detected_is_said_only_of_what_was_supposed(cover_um: float, *, thicker: bool) -> None:
     maps = placed_maps()
     text = " ".join(render_report(maps | detectable(maps, cover_um)).split())
-    assert f"it was not found, and 20 µm of it under {cover_um:g} µm of paint would have been seen; less of it" in text
+    assert f"or 20 µm of it under {cover_um:g} µm of paint would not have been seen." in text
     assert "not found, and would have been seen" not in text
     assert f"tell whether 20 µm of it under {cover_um:g} µm of paint would have been seen." in text
     assert "Its absence here means nothing" not in text
@@ -130,7 +130,7 @@ def test_many_maps_are_drawn_in_several_pictures(monkeypatch: pytest.MonkeyPatch
     text = render_report(maps | fakes.element_maps() | detectable(maps, 50.0))
     assert text.count('alt="Probability anywhere') == 2
     assert text.count('alt="Element maps, net counts') == 2
-    assert text.count('alt="Maps of where each group is present') == 1  # only copper is not absent all over
+    assert text.count('alt="Maps of the answer about each group') == 1  # only copper is not "not detected" all over
 
 
 @pytest.mark.parametrize("present", [True, False])

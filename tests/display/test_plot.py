@@ -140,8 +140,8 @@ def test_a_shown_map_says_what_its_colours_do_not() -> None:
 
 def test_a_state_map_has_a_colour_for_each_state() -> None:
     maps = Results.of_states(("red",), ("red",), np.array([[0, 1], [2, 255]], np.uint8)[:, :, None])
-    figure = plot.state_map(maps, "red", title="red: could it be seen?")
-    assert figure.axes[0].get_title() == "red: could it be seen?"
+    figure = plot.state_map(maps, "red", title="red: answer")
+    assert figure.axes[0].get_title() == "red: answer"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(STATES.values())
 
 

@@ -18,7 +18,8 @@ from underpaint.display.report.wording import key_finding, percent
 from underpaint.errors import OutputError, ScanError
 from underpaint.io import write_results
 
-SECTIONS = ("findings", "spectrum", "pigments", "elements", "table", "unknown", "methods", "settings")
+SECTIONS = ("findings", "elements", "spectrum", "pigments", "table", "unknown", "methods", "settings")
+SHORT_SECTIONS = ("findings", "elements", "spectrum", "unknown", "methods")
 LARGEST_BYTES = 8e6
 LONGEST_S = 15.0
 
@@ -76,8 +77,8 @@ def test_nothing_comes_from_outside_and_nothing_runs(text: str, page: Page) -> N
 
 def test_every_picture_has_words(page: Page) -> None:
     pictures = page.all("img")
-    # Spectrum, two groups, two members, the gallery.
-    assert len(pictures) == 6
+    # Overview, spectrum, two groups, two members, the gallery.
+    assert len(pictures) == 7
     assert all(len(str(own["alt"])) > 20 for own in pictures)
 
 
@@ -225,6 +226,20 @@ def test_report_of_a_folder_is_written_beside_its_results(tmp_path: Path) -> Non
     assert list(tmp_path.glob("*.part")) == []
 
 
+def test_the_short_report_has_what_a_verdict_rests_on_and_names_the_full_one(tmp_path: Path) -> None:
+    write_results(tmp_path, fakes.results())
+    text = write_report(tmp_path).read_text("utf-8")
+    page = Page(text)
+    assert page.open == []
+    assert [section["id"] for section in page.all("section")] == list(SHORT_SECTIONS)
+    places = {each["id"] for _, each in page.tags if "id" in each}
+    assert {str(link["href"]) for link in page.all("a")} <= {f"#{place}" for place in places}
+    assert "Element maps as red, green and blue" in text
+    assert "underpaint report FOLDER --full" in text
+    assert text.index("Versions") > text.index('id="methods"')
+    assert len(text) < len(write_report(tmp_path, full=True).read_text("utf-8"))
+
+
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ScanError, match=r"no results\.h5"):
         write_report(tmp_path)
@@ -248,7 +263,7 @@ def test_twenty_maps_of_a_painting_stay_small_and_quick() -> None:
     )
     assert time.process_time() - begin < LONGEST_S
     assert len(text) < LARGEST_BYTES
-    assert text.count("<img ") == n_map + 2
+    assert text.count("<img ") == n_map + 3
 
 
 @pytest.mark.parametrize(("share", "words"), [(1.0, "100 %"), (0.9991, "over 99 %"), (0.25, "25 %"), (0.0123, "1.2 %")])

@@ -129,7 +129,7 @@ def test_a_spots_spectrum_is_that_of_its_pixels_and_names_its_lines() -> None:
 
 
 def test_the_report_holds_what_lies_beside_the_results(folder: Path) -> None:
-    text = write_report(folder, subject="Portrait <of nobody>").read_text("utf-8")
+    text = write_report(folder, subject="Portrait <of nobody>", full=True).read_text("utf-8")
     assert "Portrait &lt;of nobody&gt;" in text
     assert "laid over the maps by points, 0.40 pixels off on average" in text
     assert "data:image/jpeg;base64," in text
@@ -140,16 +140,16 @@ def test_the_report_holds_what_lies_beside_the_results(folder: Path) -> None:
 
 def test_without_the_scan_the_report_says_so_and_a_named_one_is_asked_for(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "fake.h5").unlink()
-    assert "is not there, so no pixel" in write_report(folder).read_text("utf-8")
+    assert "is not there, so no pixel" in write_report(folder, full=True).read_text("utf-8")
     with pytest.raises(ScanError, match=r"other\.h5"):
-        write_report(folder, scan=str(tmp_path / "other.h5"))
+        write_report(folder, scan=str(tmp_path / "other.h5"), full=True)
 
 
 def test_a_region_is_called_in_the_report_what_its_painter_called_it(folder: Path) -> None:
     name = "<script>alert(1)</script> α-hand"
     hand = {"name": name, "mask": "left_hand.png", "corners": [[0, 0], [0, 2], [2, 2]]}
     (folder / REGIONS_FILE).write_text(json.dumps({"regions": [hand]}), "utf-8")
-    text = write_report(folder).read_text("utf-8")
+    text = write_report(folder, full=True).read_text("utf-8")
     assert name not in text
     assert f"in the region “{name}”" in html.unescape(text)
     assert "left hand" not in text
@@ -167,7 +167,7 @@ def test_a_region_is_called_in_the_report_what_its_painter_called_it(folder: Pat
 )
 def test_what_is_damaged_beside_the_results_is_named(folder: Path, damage: Callable[[Path], int], match: str) -> None:
     damage(folder)
-    text = html.unescape(write_report(folder).read_text("utf-8"))
+    text = html.unescape(write_report(folder, full=True).read_text("utf-8"))
     assert re.search(rf"<li>[^<]*{match}", text)
     assert "Mercury red" in text
 

@@ -118,15 +118,17 @@ def test_the_page_names_lines_and_draws_what_cannot_be_excluded() -> None:
     unlike = Results.of_unlikeness(score, np.full_like(score, 4.51))
     state = np.full((*fakes.SHAPE, 2), CANNOT_EXCLUDE, np.uint8)
     state[:, :10, 1] = PRESENT
-    hidden = Results.of_states(("copper", "lead"), ("copper", "lead"), state, notes=("Absent means seen.",))
+    hidden = Results.of_states(
+        ("copper", "lead"), ("copper", "lead"), state, notes=("Not detected means seen.",), settings={"burial": {}}
+    )
     facts = fakes.summary()
     text = render_report(joined(maps, areas, unlike, hidden, summary=facts))
     assert "Cu K is there (above 5σ in 25 % of the pixels)" in text
     assert "Ca K (ground, support or dirt)" in text
     assert "15 pixels (1.6 %) hold a peak beyond 5 standard deviations" in text
     assert "near 4.5 keV" in text
-    assert '<section id="hidden"' in text
-    assert "Absent means seen." in text
+    assert '<section id="answers"' in text
+    assert "Not detected means seen." in text
     plain = render_report(joined(maps, areas, Results(unexplained=()), summary=facts))
-    assert '<section id="hidden"' not in plain
+    assert '<section id="answers"' not in plain
     assert 'id="unexplained"' not in plain

@@ -63,7 +63,7 @@ def detectability(shape: tuple[int, int] = SHAPE) -> Results:
     """Mercury could lie hidden in the right half."""
     state = np.ones((*shape, 1), dtype=np.uint8)
     state[:, shape[1] // 2 :] = CANNOT_EXCLUDE
-    return Results.of_states(("mercury_red",), ("mercury red",), state, step_mm=STEP_MM)
+    return Results.of_states(("mercury_red",), ("mercury red",), state, step_mm=STEP_MM, settings={"burial": {}})
 
 
 def results(place: Path, *, with_scan: bool = True) -> Path:

@@ -1,6 +1,8 @@
 """Spectra speak against a group whose lines are missing, hidden under no other's, or the tube's own."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -8,13 +10,15 @@ import pytest
 import underpaint as up
 from underpaint.data import EnergyAxis, Scan, survey
 from underpaint.data.peaks import peak_counts, resolution_fwhm_kev
-from underpaint.elements import line_evidence, plan_all_families
+from underpaint.elements import LineEvidence, line_evidence, plan_all_families
+from underpaint.elements.variable_fit import Evidence, VariableFit
 from underpaint.physics.atomic import family_lines
 from underpaint.physics.forward import pile_up
 from underpaint.physics.instrument import Detector, Instrument, Tube
 
 AXIS = EnergyAxis(0.02, -0.1, 2048)
 GROUPS = {"mercury": ("Hg_L",), "antimony": ("Sb_K", "Sb_L"), "cadmium": ("Cd_K", "Cd_L"), "copper": ("Cu_K",)}
+GROUPS |= {"silver": ("Ag_K", "Ag_L"), "arsenic": ("As_K",), "bismuth": ("Bi_L",)}
 CAVES = Path(__file__).parents[3] / "shared" / "data" / "cave_paintings" / "spectra.npz"
 
 
@@ -33,12 +37,26 @@ def spectrum(background: float = 2e6, **counts: float) -> np.ndarray:
 
 def against(*expected: np.ndarray, anode: str = "Rh", voltage_kv: float = 40.0) -> list[set[str]]:
     """Return the groups that each spectrum of a scan speaks against."""
+    evidence, shown = judged(*expected, anode=anode, voltage_kv=voltage_kv)
+    return named(evidence, evidence(shown))
+
+
+def proven(*expected: np.ndarray, anode: str = "Rh") -> list[set[str]]:
+    """Return the groups that each spectrum of a scan proves."""
+    evidence, shown = judged(*expected, anode=anode)
+    return named(evidence, evidence.proves(shown))
+
+
+def named(evidence: LineEvidence, answers: np.ndarray) -> list[set[str]]:
+    return [{group for group, yes in zip(evidence.groups, row, strict=True) if yes} for row in answers]
+
+
+def judged(*expected: np.ndarray, anode: str = "Rh", voltage_kv: float = 40.0) -> tuple[LineEvidence, Evidence]:
     counts = np.random.default_rng(5).poisson(np.stack(expected))
     machine = Instrument(tube=Tube(anode=anode, voltage_kv=voltage_kv), detector=Detector(noise_fwhm_kev=0.09))
     seen = survey(Scan(counts[None]))
     fit = plan_all_families(seen, AXIS, machine, peaks=False)
-    evidence = line_evidence(GROUPS, fit, seen, AXIS, machine, voltage_known=True)
-    return [{group for group, no in zip(evidence.groups, row, strict=True) if no} for row in evidence(fit(counts))]
+    return line_evidence(GROUPS, fit, seen, AXIS, machine, voltage_known=True), fit(counts)
 
 
 def test_lines_under_anothers_do_not_excuse_those_that_are_missing() -> None:
@@ -84,6 +102,50 @@ def test_the_anodes_own_line_is_evidence_only_where_it_exceeds_the_scatter() -> 
     assert "copper" not in painted
     # a single spectrum does not tell how much is scattered
     assert "copper" in against(green, anode="Cu")[0]
+
+
+def test_a_strong_line_proves_its_element_and_no_other() -> None:
+    earth = spectrum(Ca_K=2e5, Fe_K=4e4, Cu_K=2e4)
+    lead = spectrum(background=2e5, Pb_L=1e6, Pb_M=1e5, Ca_K=1e5)
+    cinnabar = spectrum(background=2e5, Pb_L=1e5, Hg_L=5e4, Ca_K=1e5)
+    assert proven(earth)[0] == {"copper"}
+    assert proven(lead, cinnabar) == [set(), {"mercury"}]
+    assert proven(spectrum(background=2e5, Ca_K=1e5, Cu_K=200.0))[0] == set()  # seen, and not beyond doubt
+
+
+def test_an_area_adds_to_the_odds_as_far_as_it_tells() -> None:
+    evidence, shown = judged(spectrum(background=2e5, Ca_K=1e5, Cu_K=2e4, Sb_L=2e4))
+    ratio = dict(zip(evidence.groups, evidence.log_likelihood_ratio(shown)[0], strict=True))
+    assert ratio["copper"] == 3.0
+    assert all(-6.0 < ratio[group] < 0.0 for group in ("mercury", "cadmium", "antimony"))  # its hard line is missing
+
+
+def test_soft_lines_prove_nothing_where_the_hard_ones_are_missing() -> None:
+    assert "antimony" in proven(spectrum(background=2e5, Sb_K=2e4, Sb_L=2e4))[0]
+    assert "antimony" not in proven(spectrum(background=2e5, Sb_L=2e4))[0]
+    assert "antimony" in proven(spectrum(background=2e5, Sb_K=2e4))[0]
+
+
+def test_lines_that_the_tube_may_bring_prove_nothing() -> None:
+    green = spectrum(background=2e5, Cu_K=2e4, Ca_K=1e5)
+    assert "copper" in proven(green)[0]
+    assert "copper" not in proven(green, anode="Cu")[0]
+
+
+def test_of_an_anode_that_is_not_known_silver_proves_nothing() -> None:
+    leaf = spectrum(background=2e5, Ag_K=2e4, Ca_K=1e5)
+    evidence, shown = judged(leaf)
+    assert named(evidence, evidence.proves(shown)) == [{"silver"}]
+    unknown = SimpleNamespace(names=("Cu_K", "Ag_K"), n_source=0)
+    seen = survey(Scan(leaf[None, None].astype(int)))
+    of_anode = line_evidence(GROUPS, cast(VariableFit, unknown), seen, AXIS).of_anode
+    assert [group for group, may in zip(("copper", "silver"), of_anode, strict=True) if may] == ["silver"]
+
+
+def test_sum_peaks_prove_nothing() -> None:
+    detector = Detector(noise_fwhm_kev=0.09, pulse_pair_us=0.6)
+    piled = pile_up(spectrum(background=5e5, Ca_K=2e6, Fe_K=8e5)[None], 5e4, detector, AXIS)[0]
+    assert "mercury" not in proven(piled)[0]
 
 
 @pytest.mark.skipif(not CAVES.is_file(), reason="the measured spectra are not part of the repository")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from underpaint import io
-from underpaint.data.maps import ABSENT, Results
+from underpaint.data.maps import NOT_DETECTED, Results
 from underpaint.display.report import write_report
 from underpaint.errors import OutputError
 from underpaint.io.results.sidecars import MADE, carry_over
@@ -163,7 +163,7 @@ def test_all_that_a_run_makes_is_known(tmp_path: Path) -> None:
     results = (
         Results.of_pigments(("red",), ones, kinds=("member",), groups=((),), labels=("red",), elements=(("Hg_L",),))
         | Results.of_lines(("Hg_L",), ones, ones)
-        | Results.of_states(("red",), ("red",), np.full((*shape, 1), ABSENT, np.uint8))
+        | Results.of_states(("red",), ("red",), np.full((*shape, 1), NOT_DETECTED, np.uint8))
         | Results.of_unlikeness(ones, ones)
     )
     io.write_results(tmp_path, results)

@@ -498,6 +498,8 @@ def test_the_command_line_converts_both_ways_and_names_what_is_lost(tmp_path: Pa
     again = read_pymca(back)
     assert again.families == ("Fe_K", "Pb_L3")
     compare(settings_of(again.instrument), settings_of(read_pymca(path).instrument))
+    again = run("instruments", "convert", path, "--out", back, "--overwrite")
+    assert again.exit_code == 0, f"{again.output}{again.exception}"
     done = run("instruments", "show", path, "--json")
     record = json.loads(done.stdout)
     assert record["instrument"]["detector"]["gain_kev"] == 0.0125

@@ -13,10 +13,21 @@ from underpaint.errors import TrainingError
 from underpaint.lab.evaluation.presence import Truth, presence_figures
 from underpaint.lab.networks import Calibration, LayersNetwork, build_network
 from underpaint.lab.networks.evidence import Evidence
-from underpaint.lab.training import Library, TrainSettings, export, load_library, load_trainable, train
+from underpaint.lab.training import (
+    FinetuneSettings,
+    Library,
+    TrainSettings,
+    export,
+    finetune,
+    finetuning,
+    load_library,
+    load_trainable,
+    train,
+)
 from underpaint.lab.training.batches import Batches
 from underpaint.lab.training.calibration import calibrated
 from underpaint.lab.training.checkpoint import FAMILIES, Trained, card_for, spec_for
+from underpaint.lab.training.library import UNKNOWN
 from underpaint.lab.training.module import amount_loss, ask
 from underpaint.lab.training.own_model import OwnModelSettings, Sizes, take_over, train_own_model
 from underpaint.physics.forward import emit, render
@@ -203,3 +214,41 @@ def test_presence_is_scored_by_what_shows() -> None:
     assert (figures["false_claims"], figures["claims_without_evidence"]) == (1, 1)
     assert (figures["n"], figures["n_negative"]) == (10, 6)
     assert figures["missed_by_group"] == {"mercury_red": 1}
+
+
+def test_labels_of_presence_alone_leave_amounts_as_they_were(
+    by_lines: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finetuning, "only_what_shows", lambda data: data)  # the fit takes most of a minute
+    card = card_for(by_lines, settings_in(tmp_path), len(by_lines))
+    start = Trained(build_network(replace(spec_for(card), folded=True)).eval(), card)
+    head = start.network.get_submodule("amount")
+    assert isinstance(head, torch.nn.Linear)
+    with torch.no_grad():
+        head.weight.mul_(20.0)  # as that of a trained one, it looks at the code
+    labels = np.full_like(by_lines.labels, UNKNOWN)
+    column = by_lines.names.index("mercury_red")
+    labels[:, column] = by_lines.labels[:, column]
+    counts = np.random.default_rng(1).poisson(1e5 * by_lines.spectra / by_lines.spectra.sum(axis=1, keepdims=True))
+    data = replace(
+        by_lines, spectra=counts.astype(np.float32), counted=True, labels=labels, amount=None, amount_names=(),
+        hidden=None, counts_needed=np.where(labels == 1, 0.0, np.inf).astype(np.float32),
+    )  # fmt: skip
+    settings = FinetuneSettings(
+        library=(Path("spots"),), out=tmp_path / "fine", kind="layers_evidence", name="fine", epochs=30, dense_epochs=1,
+        batch=16, threads=1, patience=30, learning_rate=1e-2, precision="32", progress=False,
+    )  # fmt: skip
+    before = asked(start, data)
+    after = asked(finetune(start, settings, data).second.trained, data)
+    assert np.abs(after[0] - before[0])[:, column].mean() > 0.1
+    assert np.abs(after[1] - before[1]).mean() < 0.05
+
+
+def asked(trained: Trained, data: Library) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probabilities of presence and of amounts."""
+    batch = next(
+        iter(Batches(data, np.arange(len(data)), settings_in(Path()).model_copy(update={"batch": 96}), shuffle=False))
+    )
+    with torch.inference_mode():
+        logits, _, _, amounts = ask(trained.network.eval(), batch)
+    return torch.sigmoid(logits).numpy(), torch.sigmoid(amounts).numpy()

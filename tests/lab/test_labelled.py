@@ -84,6 +84,42 @@ def test_a_group_without_its_members_leaves_open_which_it_is(tmp_path: Path) -> 
     assert labelled_scan(SCAN, table, CARD).labels.tolist() == [[1, UNKNOWN, 0], [1, 1, 0], [0, 0, 1]]
 
 
+def test_presence_alone_leaves_open_what_it_does_not_name(tmp_path: Path) -> None:
+    table = write(tmp_path, "row,column,present,absent\n0,0,mercury,\n0,1,,mercury\n0,2,smalt,vermilion\n1,0,,\n")
+    nothing = [UNKNOWN] * 3
+    known = [[1, UNKNOWN, UNKNOWN], [0, 0, UNKNOWN], [UNKNOWN, 0, 1], nothing]
+    assert labelled_scan(SCAN, table, CARD).labels.tolist() == known
+    alone = write(tmp_path, "row,column,absent\n0,0,smalt\n")
+    assert labelled_scan(SCAN, alone, CARD).labels.tolist() == [[UNKNOWN, UNKNOWN, 0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("row,column,present,absent\n0,0,mercury,mercury\n", "line 2 .* calls mercury both present and absent"),
+        ("row,column,present,pigments\n0,0,mercury,\n", "Keep one way"),
+        ("row,column,absent\n0,0,ochre\n", "Cannot use the labels ochre"),
+    ],
+)
+def test_presence_that_cannot_be_meant_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        labelled_scan(SCAN, write(tmp_path, text), CARD)
+
+
+def test_where_no_place_is_named_the_place_is_open(tmp_path: Path) -> None:
+    update = {
+        "names": (*CARD.names, "mercury.surface", "mercury.below"),
+        "kinds": (*CARD.kinds, "group", "group"),
+        "groups": (*CARD.groups, ("mercury.surface",), ("mercury.below",)),
+        "labels": (*CARD.labels, "mercury", "mercury"),
+        "elements": (*CARD.elements, ("Hg_L",), ("Hg_L",)),
+    }
+    table = write(tmp_path, "row,column,pigments\n0,0,vermilion\n0,1,mercury.below\n0,2,smalt\n")
+    labels = labelled_scan(SCAN, table, CARD.model_copy(update=update)).labels
+    assert labels[:, 3:].tolist() == [[UNKNOWN, UNKNOWN], [UNKNOWN, 1], [0, 0]]
+    assert labels[:, 0].tolist() == [1, 1, 0]
+
+
 def test_a_pixel_without_counts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"line 3 of .* its spectrum has no counts on the model's energies"):
         labelled_scan(

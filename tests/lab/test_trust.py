@@ -12,8 +12,10 @@ from underpaint.lab.evaluation import baselines
 from underpaint.lab.evaluation import plan as plan_module
 from underpaint.lab.evaluation import suite as suite_module
 from underpaint.lab.evaluation.plan import TrustPlan
+from underpaint.lab.evaluation.simulated import held_out_set, palette_for, tuning_set
 from underpaint.lab.evaluation.suite import Inputs, evaluate_trust
 from underpaint.lab.training import TrainSettings, export, load_library, train
+from underpaint.pigments.weights import load_card
 from underpaint.simulate import LibrarySettings, simulate_library
 
 KEYS = {
@@ -100,9 +102,6 @@ def test_options_that_do_not_go_together_are_refused(
 
 
 def test_the_held_out_set_is_another_than_any_other(tmp_path: Path, layers_model: Path) -> None:
-    from underpaint.lab.evaluation.simulated import held_out_set, palette_for, tuning_set
-    from underpaint.pigments.weights import load_card
-
     card = load_card(layers_model)
     assert set(palette_for(card)) == set(PALETTE)
     assert len(palette_for(load_card("default"))) > len(card.names) // 3
@@ -113,3 +112,21 @@ def test_the_held_out_set_is_another_than_any_other(tmp_path: Path, layers_model
     changed = held_out_set(plan.model_copy(update={"seed": 1}), card, tmp_path, lambda *_: None)
     assert not np.allclose(first.expected, changed.expected)
     assert first.visible(1e6).sum() >= first.visible(1e3).sum() > 0
+
+
+def test_of_a_network_with_amounts_what_shows_is_right(tmp_path: Path, layers_model: Path) -> None:
+    card = load_card(layers_model)
+    by_lines = card.model_copy(update={"amounts": ("mercury_red",)})
+    plan = PLAN.model_copy(update={"stratigraphies": 16})
+    pigments, lines = (held_out_set(plan, each, tmp_path, lambda *_: None) for each in (card, by_lines))
+    assert np.array_equal(pigments.expected, lines.expected)
+    column = lines.columns(lines.groups)
+    present, everything = (lines.present(counts)[:, column] for counts in (1e3, 1e9))
+    assert present.sum() < everything.sum()  # what would show with twenty times the counts is absent
+    assert not (lines.visible(1e3) & ~lines.present(1e3)).any()
+    # a trace, or what the ground brings, is there as a pigment is
+    assert (everything & (pigments.labels[:, column] == 0)).any()
+    members = [name for name, kind in zip(lines.names, lines.kinds, strict=True) if kind == "member"]
+    assert np.array_equal(
+        lines.labels[:, lines.columns(tuple(members))], pigments.labels[:, lines.columns(tuple(members))]
+    )

@@ -7,11 +7,11 @@ import pytest
 
 from result_parts import configured
 from underpaint.data import EnergyAxis
-from underpaint.data.maps import ABSENT, CANNOT_EXCLUDE, NO_ANSWER, PRESENT, UNDECIDED, Results, Stack
+from underpaint.data.maps import CANNOT_EXCLUDE, NO_ANSWER, NOT_DETECTED, PIGMENT, PRESENT, TRACE, Results, Stack
 from underpaint.errors import SampleError
 from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer
-from underpaint.pigments.limits import Burial, counts_to_exclude, counts_to_see, detectability_maps
+from underpaint.pigments.limits import Burial, answer_states, counts_to_exclude, counts_to_see
 from underpaint.pigments.weights import PredictionSets
 
 NAMES = ("lead_pigment", "mercury_red", "titanium_pigment", "tin_pigment")
@@ -71,18 +71,18 @@ def test_thicker_covers_hide_more(elio: Instrument, axis: EnergyAxis) -> None:
 def test_states_follow_counts_and_answers(elio: Instrument, axis: EnergyAxis) -> None:
     maps = maps_of([["mercury_red"], ["mercury_red"], ["mercury_red", "lead_pigment"], []])
     maps.stacks["probability"].values[0, 3] = np.nan
-    own = detectability_maps(maps, np.array([[50, 1e5, 50, 1e5]]), elio, axis)
-    assert own.map("state", "lead_pigment").tolist() == [[CANNOT_EXCLUDE, ABSENT, PRESENT, NO_ANSWER]]
+    own = answer_states(maps, np.array([[50, 1e5, 50, 1e5]]), elio, axis)
+    assert own.map("state", "lead_pigment").tolist() == [[CANNOT_EXCLUDE, NOT_DETECTED, PRESENT, NO_ANSWER]]
     assert own.map("state", "mercury_red").tolist() == [[PRESENT, PRESENT, PRESENT, NO_ANSWER]]
     assert (own.map("state", "titanium_pigment")[0, :3] == CANNOT_EXCLUDE).all(), (
         "titanium's lines do not pass 50 um of vermilion"
     )
-    assert own.state_share("lead_pigment", CANNOT_EXCLUDE) == pytest.approx(1 / 3)
+    assert own.state_shares("lead_pigment")[CANNOT_EXCLUDE] == pytest.approx(1 / 3)
     assert "50 µm" in own.notes[0]
 
 
-def test_an_answer_that_its_prediction_set_does_not_bear_is_undecided(elio: Instrument, axis: EnergyAxis) -> None:
-    maps = maps_of([["mercury_red"], ["mercury_red"], []])
+def test_a_no_that_its_prediction_set_does_not_bear_cannot_be_excluded(elio: Instrument, axis: EnergyAxis) -> None:
+    maps = maps_of([["mercury_red"], [], []])
     probability = maps.stacks["probability"]
     log_odds = Stack(probability.keys, np.log(probability.values / (1.0 - probability.values)))
     # at few counts both answers reach from -9 to 9; at many the thresholds lie between the answers
@@ -90,37 +90,52 @@ def test_an_answer_that_its_prediction_set_does_not_bear_is_undecided(elio: Inst
         names=("mercury_red",), levels=(0.9, 0.99), counts=(1e3, 1e4, 1e6),
         present_from=(((-9.0,), (-9.0,)), ((-9.0,), (0.1,))), absent_to=(((9.0,), (9.0,)), ((9.0,), (-0.1,))),
     )  # fmt: skip
-    told = configured(maps, {"model": {"sets": sets.model_dump(mode="json")}})
-    told = replace(told, stacks={**told.stacks, "log_odds": log_odds})
-    own = detectability_maps(told, np.array([[50, 1e5, 1e5]]), elio, axis)
-    assert own.map("state", "mercury_red")[0, :2].tolist() == [UNDECIDED, PRESENT]
-    assert own.map("state", "mercury_red")[0, 2] in (ABSENT, CANNOT_EXCLUDE)
-    assert UNDECIDED not in own.map("state", "lead_pigment")  # about which the sets say nothing
+    maps = configured(maps, {"model": {"sets": sets.model_dump(mode="json")}})
+    maps = replace(maps, stacks={**maps.stacks, "log_odds": log_odds})
+    states = answer_states(maps, np.array([[50, 50, 1e5]]))
+    assert states.map("state", "mercury_red").tolist() == [[PRESENT, CANNOT_EXCLUDE, NOT_DETECTED]]
+    # about which the sets say nothing
+    assert states.map("state", "lead_pigment").tolist() == [[NOT_DETECTED, NOT_DETECTED, NOT_DETECTED]]
+
+
+def test_an_amount_makes_what_is_present_a_pigment_or_a_trace() -> None:
+    maps = maps_of([["mercury_red"], ["mercury_red"], ["mercury_red"], []])
+    value = np.full((1, 4, 1), 0.5, np.float16)
+    reached = np.array([[[0.97], [0.5], [0.01], [0.97]]], np.float16)
+    maps |= Results.of_amounts(("mercury_red",), value, 0.1 * value, np.full_like(value, 0.031), reached)
+    results = maps | answer_states(maps, np.full((1, 4), 1e5))
+    assert results.map("state", "mercury_red").tolist() == [[PIGMENT, PRESENT, TRACE, NOT_DETECTED]]
+    assert [results.answer_at("mercury_red", 0, column) for column in range(4)] == [
+        "pigment",
+        "present, pigment or trace",
+        "trace",
+        "not detected (less than 0.03 %)",
+    ]
 
 
 def test_a_line_that_stands_out_is_not_called_absent(elio: Instrument, axis: EnergyAxis) -> None:
     maps = maps_of([["mercury_red"], ["mercury_red"]])
     area = np.array([[[500.0], [5.0]]], np.float32)
     elements = Results.of_lines(("Pb_L",), area, np.full_like(area, 10.0))
-    own = detectability_maps(maps | elements, np.full((1, 2), 1e5), elio, axis)
-    assert own.map("state", "lead_pigment").tolist() == [[CANNOT_EXCLUDE, ABSENT]]
+    own = answer_states(maps | elements, np.full((1, 2), 1e5), elio, axis)
+    assert own.map("state", "lead_pigment").tolist() == [[CANNOT_EXCLUDE, NOT_DETECTED]]
 
 
 def test_a_model_that_knows_the_surface_is_asked_what_covers(elio: Instrument, axis: EnergyAxis) -> None:
     names = (*NAMES, *(f"{name}.surface" for name in NAMES))
     counts = np.array([[3000]])
     found = [["mercury_red", "titanium_pigment", "titanium_pigment.surface"]]
-    below = detectability_maps(maps_of(found, names), counts, elio, axis, burial=Burial(cover_um=100.0))
-    anywhere = detectability_maps(
+    below = answer_states(maps_of(found, names), counts, elio, axis, burial=Burial(cover_um=100.0))
+    anywhere = answer_states(
         maps_of([["mercury_red", "titanium_pigment"]]), counts, elio, axis, burial=Burial(cover_um=100.0)
     )
     assert tuple(below.materials) == tuple(anywhere.materials) == NAMES
-    assert below.map("state", "lead_pigment").tolist() == [[ABSENT]]
+    assert below.map("state", "lead_pigment").tolist() == [[NOT_DETECTED]]
     assert anywhere.map("state", "lead_pigment").tolist() == [[CANNOT_EXCLUDE]]
 
 
 def test_what_cannot_be_judged_is_refused(elio: Instrument, axis: EnergyAxis) -> None:
     with pytest.raises(ValueError, match="counts of the same scan"):
-        detectability_maps(maps_of([[]]), np.ones((2, 2)), elio, axis)
+        answer_states(maps_of([[]]), np.ones((2, 2)), elio, axis)
     with pytest.raises(SampleError, match="cover_um = -1: it must be positive"):
         Burial(cover_um=-1.0)

@@ -86,6 +86,22 @@ def test_what_a_spectrum_speaks_against_is_not_claimed_nor_are_its_members(model
     assert not any("Not claimed" in note for note in answers.noted(free).notes)
 
 
+def test_what_a_spectrum_proves_is_present_whatever_the_network_says(model: Path) -> None:
+    counts = toy_counts() // 4
+    answers = plan_answers(AXIS, model)
+    arrays = answers(counts)
+    free = answers.results({name: array.copy() for name, array in arrays.items()}, step_mm=None)
+    even = counts.sum(axis=2) % 2 == 0
+    answers.confirm(arrays, ("mercury", "no_group_of_it"), np.stack((even, even), axis=2))
+    results = answers.noted(answers.results(arrays, step_mm=None), ("mercury",))
+    np.testing.assert_array_equal(results["mercury"][even], np.maximum(free["mercury"][even], np.float32(0.99)))
+    np.testing.assert_array_equal(results["mercury"][~even], free["mercury"][~even])
+    np.testing.assert_array_equal(results["vermilion"], free["vermilion"])
+    raised = int((free["mercury"][even] < 0.99).sum())
+    assert raised
+    assert f"although the network does not claim it: mercury pigment ({raised} pixels)." in results.notes[-1]
+
+
 def test_each_bin_reaches_its_map(model: Path) -> None:
     counts = toy_counts()
     maps = identify(Scan(da.from_array(counts, chunks=(2, -1, -1)), AXIS), model)

@@ -260,7 +260,8 @@ def finetune(
         spot_01.mca,azurite;chalk
 
     Name all that is there, the ground too: what a line leaves out counts as absent. A group (mercury_red) stands for
-    whichever of its pigments it is. Lines of one `structure` (optional) stay on one side of the test.
+    whichever of its pigments it is. Columns `present` and `absent` in place of `pigments` leave open what they do not
+    name. Lines of one `structure` (optional) stay on one side of the test.
 
     A fifth is held out as the test and, of the rest, a fifth for early stopping: you have few spectra, the paper had
     6,604 and held out four fifths. Writes DIR/NAME.onnx with its card, report.json and checkpoints; called again, it

@@ -98,6 +98,7 @@ def instruments(
     families: Annotated[
         str | None, typer.Option(metavar="Fe_K,Pb_L3,...", help="convert to .cfg: families that PyMca is to fit.")
     ] = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """List the instruments that ship; show one; turn a PyMca configuration into an instrument file and back.
@@ -117,6 +118,7 @@ def instruments(
 
         underpaint identify painting.h5 --instrument lab.cfg
     """
+    del overwrite  # looked at with the outputs
     if action is InstrumentAction.list:
         _list_instruments(as_json=as_json)
         return

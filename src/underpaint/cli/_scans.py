@@ -693,7 +693,8 @@ def _show_one(known: dict[str, Any]) -> None:
         return
     for name, share in sorted(known["share_above_half"].items(), key=lambda item: item[::-1], reverse=True):
         if share >= _LEAST_SHARE:
-            say(f"  {name:<24} {100 * share:5.1f} % of the surface")
+            answers = known["answers"].get(name)
+            say(f"  {name:<24} {100 * share:5.1f} % of the surface{f': {answers}' if answers else ''}")
     for layer in known["layers"][:6]:
         say(f"  {100 * layer['share']:5.1f} % of the area: {layer['text']}")
     for text in known["unexplained"]:
@@ -722,6 +723,7 @@ def record(scan: str, results: "Results | None" = None, *, error: str | None = N
         "error": error,
         "skipped": skipped,
         "share_above_half": {name: share_present(results[name]) for name in results.groups},
+        "answers": {name: results.answer_summary(name) for name in results.groups},
         "layers": [asdict(layer) | {"text": layer.text} for layer in find_arrangements(results)],
         "unexplained": unexplained_text(results),
         "alerts": list(results.alerts),

@@ -52,6 +52,9 @@ def report(
     scan: Annotated[
         str | None, typer.Option(metavar="SCAN", help="The scan, if it was moved since it was analysed.")
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="A row of pictures for each group, places, spots, all settings, too.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")] = False,
@@ -64,14 +67,14 @@ def report(
 
         underpaint report painting_underpaint --object "Portrait, inv. 1234"
 
-        underpaint report painting_underpaint --format pdf
+        underpaint report painting_underpaint --format pdf --full
     """
     del overwrite  # looked at with the outputs
     from underpaint.display.report import write_report
 
     with progress(quiet=quiet or as_json) as step:
         step("Writing the report", 0, 1)
-        path = write_report(folder, out, form=form.name_for_report, scan=scan, subject=subject)
+        path = write_report(folder, out, form=form.name_for_report, scan=scan, subject=subject, full=full)
     if as_json:
         show_json({"report": str(path)})
     say(f"Wrote {path}", quiet=quiet or as_json)

@@ -57,6 +57,8 @@ SURFACE_UM = "thickness_um.surface"
 """Thickness of the uppermost layer of paint, um."""
 MASS_FRACTION, AREAL_MASS = "mass_fraction", "areal_mass"
 """Of an element, %, and ug/cm2: ``mass_fraction.Fe``."""
+AMOUNT = "amount"
+"""Mass fraction of a group's element in the dry paint, %: ``amount.mercury_red``, ``amount.mercury_red.below``."""
 _SHARE = "share."
 _LEAST_SHARE = 0.002
 _LEAST_UM = 0.1
@@ -79,9 +81,9 @@ def material_of(quantity: str) -> str | None:
 
 
 def element_of(quantity: str) -> tuple[str, str] | None:
-    """Return :data:`MASS_FRACTION` or :data:`AREAL_MASS`, and the element; None for all others."""
-    kind, _, element = quantity.partition(".")
-    return (kind, element) if kind in {MASS_FRACTION, AREAL_MASS} else None
+    """Return the kind (:data:`MASS_FRACTION`, :data:`AREAL_MASS`, :data:`AMOUNT`) and what it is of; else None."""
+    kind, _, of = quantity.partition(".")
+    return (kind, of) if kind in {MASS_FRACTION, AREAL_MASS, AMOUNT} else None
 
 
 def unit_of(quantity: str) -> str:
@@ -220,15 +222,49 @@ PRESENT_PROBABILITY = 0.5
 UNLIKE_SIGMA = 5.0
 """Standard deviations above which a peak that nothing known explains makes a spectrum unlike all that is known."""
 LEAST_UNLIKE_PIXELS, LEAST_UNLIKE_SHARE = 3, 0.001
-ABSENT, PRESENT, CANNOT_EXCLUDE, UNDECIDED, NO_ANSWER = 0, 1, 2, 3, 255
+NOT_DETECTED, PRESENT, CANNOT_EXCLUDE, PIGMENT, TRACE, NO_ANSWER = 0, 1, 2, 4, 5, 255
+UNDECIDED = 3
+"""In files of earlier versions, for what is now :data:`CANNOT_EXCLUDE`."""
 STATES = {
-    ABSENT: "absent",
-    PRESENT: "present",
+    PIGMENT: "pigment",
+    PRESENT: "present, pigment or trace",
+    TRACE: "trace",
+    NOT_DETECTED: "not detected",
     CANNOT_EXCLUDE: "cannot be excluded",
-    UNDECIDED: "undecided",
     NO_ANSWER: "no answer",
 }
-"""What the numbers in ``Results.state`` mean."""
+"""What the numbers in ``Results.state`` mean: the answer about a group at a pixel."""
+STATED_PROBABILITY = 0.95
+"""From it an amount is said to reach a threshold, below its complement not to."""
+
+
+def current_states(states: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return states of any version in today's numbers."""
+    return np.where(states == UNDECIDED, np.uint8(CANNOT_EXCLUDE), states)
+
+
+def answer_words(state: int, most_percent: float = float("nan")) -> str:
+    """Return the answer about a group in words: the one place where they are made.
+
+    Parameters
+    ----------
+    state : int
+        A key of :data:`STATES`.
+    most_percent : float
+        Mass fraction of the group's element, %, below which it lies with 95 %; NaN where that is not known.
+
+    Examples
+    --------
+    >>> answer_words(NOT_DETECTED, 0.031)
+    'not detected (less than 0.03 %)'
+    """
+    words = STATES[state]
+    known = state in {NOT_DETECTED, CANNOT_EXCLUDE} and most_percent < LEAST_LIMIT_PERCENT
+    return f"{words} (less than {most_percent:.1g} %)" if known else words
+
+
+LEAST_LIMIT_PERCENT = 30.0
+"""An upper limit from which on it says nothing."""
 DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "probability": (("material", "place"), "1"),
     "log_odds": (("material", "place"), "1"),
@@ -238,6 +274,8 @@ DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "area_sigma": (("line",), "counts"),
     **{f"{MASS_FRACTION}{end}": (("element",), "%") for end in ("", "_low", "_high")},
     **{f"{AREAL_MASS}{end}": (("element",), "ug/cm2") for end in ("", "_low", "_high")},
+    **{f"{AMOUNT}{end}": (("material", "place"), "%") for end in ("", "_low", "_high")},
+    "amount_reached": (("material", "place"), "1"),
     "state": (("group",), "1"),
     "pool": ((), "pixels"),
     "unlikeness": ((), "1"),
@@ -254,7 +292,9 @@ _COMMANDS: dict[str, tuple[str, ...]] = {
     "area": ("elements", "underpaint elements"),
     MASS_FRACTION: ("mass fractions", "underpaint elements --quantities mass_percent"),
     AREAL_MASS: ("areal masses", "underpaint elements --quantities ug_cm2"),
-    "state": ("states", "underpaint identify --detectability"),
+    AMOUNT: ("amounts", "underpaint identify", "with a model that answers them"),
+    "amount_reached": ("amounts", "underpaint identify", "with a model that answers them"),
+    "state": ("states", "underpaint identify"),
     "pool": ("pools", "underpaint identify --pool auto", "of a scan with few counts"),
     "unlikeness": ("unlikeness", "underpaint identify"),
     "scatter": ("scatter", "underpaint elements", "of a scan whose anode or beam is known"),
@@ -264,7 +304,7 @@ _LEAST_DEVIATION = 1e-6
 _MOST_LISTED = 8
 _ARRAYS = (
     "probability", "pigment_probability", "area", "area_sigma", MASS_FRACTION, AREAL_MASS, "thickness", "share",
-    "state", "pool", "unlikeness", "scatter", "diffraction",
+    AMOUNT, "amount_reached", "state", "pool", "unlikeness", "scatter", "diffraction",
 )  # fmt: skip
 
 
@@ -469,8 +509,25 @@ class Results:
         return cls._of("quantities", {name: Stack(keys, values) for name, values in parts.items()}, **facts)
 
     @classmethod
+    def of_amounts(cls, names: Sequence[str], value: Any, low: Any, high: Any, reached: Any, **facts: Any) -> "Results":
+        """Return the mass fraction of groups' elements in the dry paint, %, (n_row, n_column, n_name).
+
+        Parameters
+        ----------
+        names : sequence of str
+            Of groups, with the place as a suffix.
+        value, low, high : arrays
+            Median, and the ends of the interval that holds the truth with a probability of :data:`LEVEL`.
+        reached : array
+            Probability that the group's threshold is reached, from which on it counts as a pigment.
+        """
+        keys = tuple(split_place(name) for name in names)
+        parts = {AMOUNT: value, f"{AMOUNT}_low": low, f"{AMOUNT}_high": high, "amount_reached": reached}
+        return cls._of("amounts", {name: Stack(keys, values) for name, values in parts.items()}, **facts)
+
+    @classmethod
     def of_states(cls, names: Sequence[str], labels: Sequence[str], state: Any, **facts: Any) -> "Results":
-        """Return what an answer of no is worth: (n_row, n_column, n_name) uint8 keys of :data:`STATES`."""
+        """Return the answer about each group: (n_row, n_column, n_name) uint8 keys of :data:`STATES`."""
         materials = {name: Material("group", label, (name,)) for name, label in zip(names, labels, strict=True)}
         return cls._of("detectability", {"state": Stack(_keys(names), state)}, materials, **facts)
 
@@ -592,7 +649,7 @@ class Results:
     def thickness(self) -> "xr.DataArray":
         """(quantile, row, column) thickness of the uppermost layer of paint, um: median and 90 % interval."""
         self._stack("quantity")
-        return self._intervals([SURFACE_UM], {}, self.quantity_label(SURFACE_UM))
+        return self._intervals(SURFACE_UM, {}, self.quantity_label(SURFACE_UM))
 
     @property
     def share(self) -> "xr.DataArray":
@@ -606,10 +663,26 @@ class Results:
 
     @property
     def state(self) -> "xr.DataArray":
-        """(group, row, column) uint8: what an answer of no is worth; ``attrs["meaning"]`` names the numbers."""
-        array = self._simple("state", "group", "what an answer of no is worth")
+        """(group, row, column) uint8: the answer about each group; ``attrs["meaning"]`` names the numbers."""
+        array = self._simple("state", "group", "answer")
         array.attrs["meaning"] = {str(number): text for number, text in STATES.items()}
         return array
+
+    @property
+    def amount(self) -> "xr.DataArray":
+        """(group, place, quantile, row, column) mass fraction of the group's element in the dry paint, %."""
+        names = list(dict.fromkeys(name for name, _ in self._stack(AMOUNT).keys))
+        parts = [[f"{AMOUNT}.{at_place(name, place)}" for place in self.places] for name in names]
+        coordinates = {"group": names, "place": list(self.places)}
+        return self._intervals(parts, coordinates, "mass fraction of the group's element in the dry paint")
+
+    @property
+    def amount_reached(self) -> "xr.DataArray":
+        """(group, place, row, column) probability that the amount is that of a pigment, not of a trace."""
+        names = list(dict.fromkeys(name for name, _ in self._stack("amount_reached").keys))
+        keys = [[(name, place) for place in self.places] for name in names]
+        coordinates = {"place": list(self.places), **self._labelled("group", names)}
+        return self._array("amount_reached", keys, coordinates, "probability that the amount is that of a pigment")
 
     @property
     def pool(self) -> "xr.DataArray":
@@ -704,11 +777,12 @@ class Results:
         if of_element is not None:
             if level != LEVEL:
                 raise ValueError(f"Cannot give an interval of level {level:g} of {quantity}: only {LEVEL:g} is known.")
-            kind, element = of_element
-            if (element,) not in self._stack(kind):
-                known = ", ".join(name for (name,) in self._stack(kind).keys)
+            kind, name = of_element
+            key = split_place(name) if kind == AMOUNT else (name,)
+            if key not in self._stack(kind):
+                known = ", ".join(".".join(each) for each in self._stack(kind).keys)
                 raise ScanError(f"These results hold no {quantity}: there are quantities of {known}.")
-            return Estimate(*(self.map(f"{kind}{end}", element) for end in ("", "_low", "_high")))
+            return Estimate(*(self.map(f"{kind}{end}", *key) for end in ("", "_low", "_high")))
         return estimate(quantity, self.map("quantity", quantity), self.map("quantity_sigma", quantity), level)
 
     def is_determined(self, quantity: str) -> NDArray[np.bool_]:
@@ -728,11 +802,34 @@ class Results:
         ]
         return np.asarray(np.maximum.reduce(kept), dtype=np.float32) if kept else result
 
-    def state_share(self, group: str, state: int) -> float:
-        """Return the share of the answered pixels in which a group has a state; 0 where there is no answer at all."""
+    def state_shares(self, group: str) -> dict[int, float]:
+        """Return the share of the answered pixels in which a group has each of :data:`STATES`."""
         states = self.map("state", group)
-        known = states != NO_ANSWER
-        return float((states[known] == state).mean()) if known.any() else 0.0
+        number = np.bincount(states.ravel(), minlength=NO_ANSWER + 1)
+        n_known = max(states.size - number[NO_ANSWER], 1)
+        return {state: float(number[state] / n_known) for state in STATES if state != NO_ANSWER}
+
+    def answer_at(self, group: str, row: int, column: int) -> str:
+        """Return the answer about a group at a pixel, in words."""
+        key = (group, "anywhere")
+        most = self.map(f"{AMOUNT}_high", *key)[row, column] if key in self.stacks.get(AMOUNT, ()) else np.nan
+        return answer_words(int(self.map("state", group)[row, column]), float(most))
+
+    def answer_summary(self, group: str) -> str:
+        """Return the answers about a group over all pixels, in words: "pigment in 12 %, trace in 5 %".
+
+        Of what is present alone; where amounts are not known, and with earlier results, "".
+        """
+        if "state" not in self.stacks or f"{AMOUNT}.{group}" not in self.amounts:
+            return ""
+        shares = self.state_shares(group)
+        known = ((STATES[state], 100 * shares[state]) for state in (PIGMENT, PRESENT, TRACE))
+        return ", ".join(f"{words} in {share:.{0 if share >= 10 else 1}f} %" for words, share in known if share >= 0.1)
+
+    @property
+    def knows_hiding(self) -> bool:
+        """Whether states say where a group could lie unseen under others: where the instrument is known."""
+        return "state" in self.stacks and "burial" in self.settings_of("detectability")
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -774,6 +871,12 @@ class Results:
         """Names of the elements' quantities, ``mass_fraction.Fe``."""
         kinds = (kind for kind in (MASS_FRACTION, AREAL_MASS) if kind in self.stacks)
         return tuple(f"{kind}.{element}" for kind in kinds for (element,) in self.stacks[kind].keys)
+
+    @property
+    def amounts(self) -> tuple[str, ...]:
+        """Names of the amounts, ``amount.mercury_red.below``."""
+        keys = cast("tuple[tuple[str, Place], ...]", self.stacks[AMOUNT].keys) if AMOUNT in self.stacks else ()
+        return tuple(f"{AMOUNT}.{at_place(*key)}" for key in keys)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -837,6 +940,10 @@ class Results:
             sample = self.settings_of("quantities").get("sample")
             label = f"{element}, {kind.replace('_', ' ')}".removeprefix(", ")
             return f"{label} ({sample})" if sample else label
+        if kind == AMOUNT:
+            name, place = split_place(element)
+            symbol = self.materials[name].elements[0].partition("_")[0]
+            return f"{symbol} in the dry paint: {self.label(name, place)}"
         material = material_of(quantity)
         if material is None:
             return "thickness of the surface layer"
@@ -927,20 +1034,27 @@ class Results:
             _nested(_maps_of(stack, keys), in_memory=stack.in_memory), named, coordinates, units, long_name
         )
 
-    def _intervals(self, quantities: Sequence[str], coordinates: Mapping[str, Any], long_name: str) -> "xr.DataArray":
+    def _intervals(self, quantities: Any, coordinates: Mapping[str, Any], long_name: str) -> "xr.DataArray":
+        """Return median and interval of quantities, whose names are nested in lists along the coordinates."""
         in_memory = all(stack.in_memory for stack in self.stacks.values())
         quantile = {"quantile": [0.5 - 0.5 * LEVEL, 0.5, 0.5 + 0.5 * LEVEL]}
 
-        def ends(quantity: str) -> list[Any]:
+        def ends(quantity: Any) -> list[Any]:
+            if isinstance(quantity, list):
+                return [ends(each) for each in quantity]
             read = [partial(self._end, quantity, end) for end in ("low", "value", "high")]
             return [each() if in_memory else _delayed(self.shape, np.float32, each) for each in read]
 
-        parts = [ends(quantity) for quantity in quantities] if coordinates else ends(quantities[0])
-        values, named = _nested(parts, in_memory=in_memory), [*coordinates, "quantile"]
-        units = unit_of(quantities[0])
+        values, named = _nested(ends(quantities), in_memory=in_memory), [*coordinates, "quantile"]
+        first = quantities
+        while isinstance(first, list):
+            first = first[0]
+        units = unit_of(first)
         return self._labelled_array(values, named, {**coordinates, **quantile}, units, long_name)
 
     def _end(self, quantity: str, end: str) -> NDArray[np.float32]:
+        if quantity.startswith(f"{AMOUNT}.") and quantity not in self.amounts:
+            return np.full(self.shape, np.nan, np.float32)  # of a place where the group is nowhere
         return np.asarray(getattr(self.estimate(quantity), end), np.float32)
 
     def _labelled_array(

@@ -28,6 +28,8 @@ FIXED_CANDIDATES = tuple(
 Vanadium hides under titanium's K-beta and bismuth on the flank of lead's L-alpha, where a fault of one per cent in the
 strong line looks like them.
 """
+ANODES = ("Mo", "Rh", "Pd", "Ag")
+"""Of the usual tubes, the hard ones: where the anode is not known, their lines may be scattered."""
 
 _GROUP_GAP_KEV = 0.15
 _COMPTON_SIGMA_PER_KEV = 0.016

@@ -1,4 +1,4 @@
-"""Whether a spectrum shows lines of a group of pigments, by the fit of all families together."""
+"""Whether spectra show lines of groups of pigments, by the fit of all families together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Survey
-from underpaint.elements._families import scatter_templates
+from underpaint.elements._families import ANODES, scatter_templates
 from underpaint.elements.variable_fit import Evidence, VariableFit
 from underpaint.physics.atomic import SHELLS, atomic_number, edge_energy
 from underpaint.physics.instrument import Instrument
@@ -19,8 +19,14 @@ SEEN_SIGMAS = 2.0
 """A family is seen from so many deviations on: what is below shows nothing. At 1e3 counts 3 % of right claims fall."""
 CERTAIN_SIGMAS = 3.0
 """Asked of a family that others hide, of soft lines where hard ones are not excited, and of the anode's."""
+PROVEN_SIGMAS = 10.0
+"""A family over so many deviations proves its element present; what other families may bring is in the deviation."""
 BACKGROUND_ERROR = 0.05
 """Of the counts under a family: a smaller hump may be of the background's shape."""
+AREAS_SIGMAS = (1.0, 1e3)
+"""Areas that lines which show may have, deviations: any in between is as likely on a logarithmic scale."""
+MOST_FOR = 3.0
+"""Log-odds at most that an area adds to a network's answer, which knows it, too."""
 MOST_SCATTERED = 2.0
 """An anode's line so many times as strong, over the scatter under it, as where it is weakest is not scattered alone."""
 LEAST_OVERVOLTAGE = 1.2
@@ -30,18 +36,20 @@ SOFT_OVERVOLTAGE = 0.8
 LEAST_SIGMA = 1e-3
 """Counts: least deviation by which an area is divided."""
 _LEAST_SHARE_ABOVE = 1e-3
+_DEVIATIONS = (-3.0, 12.0)
+"""Range outside which a deviation says no more."""
 
 
 @dataclass(frozen=True)
 class LineEvidence:
-    """What tells whether spectra speak against groups of pigments.
+    """What tells whether spectra speak against groups of pigments, or prove that their elements are present.
 
     Parameters
     ----------
     groups : tuple of str
         Groups that are judged.
     columns : tuple of (n,) int arrays
-        Of each group, its families among the columns of the fit.
+        Of each group, its families among the columns of the fit, hard ones first.
     expected : tuple of (n,) bool arrays
         Whether the source excites those so well that missing lines speak against the element.
     crowded : (n_group,) bool array
@@ -49,21 +57,23 @@ class LineEvidence:
     scattered : tuple of (int, int, float)
         Groups whose line is the anode's: their index, the line's column, and how many counts of it are scattered for
         each that lies under it. Both are scattered alike by whatever is there.
+    of_anode : (n_group,) bool array
+        Whether the group's element is the anode's, or may be where the anode is not known: its lines prove nothing.
     """
 
     groups: tuple[str, ...]
     columns: tuple[NDArray[np.intp], ...]
     expected: tuple[NDArray[np.bool_], ...]
     crowded: NDArray[np.bool_]
-    scattered: tuple[tuple[int, int, float], ...] = ()
+    scattered: tuple[tuple[int, int, float], ...]
+    of_anode: NDArray[np.bool_]
 
     def __call__(self, shown: Evidence) -> NDArray[np.bool_]:
         """Return (n, n_group): True where a spectrum speaks against a group.
 
         None of its families is seen and one is missing; or its line is the anode's own, scattered.
         """
-        sigma = np.hypot(shown.sigma_if_absent, BACKGROUND_ERROR * shown.under)
-        deviations = shown.area / np.maximum(sigma, LEAST_SIGMA)
+        deviations = _deviations(shown, shown.under)
         seen = deviations > np.where(shown.hidden, CERTAIN_SIGMAS, SEEN_SIGMAS)
         result = np.zeros((len(deviations), len(self.groups)), bool)
         for group, (columns, expected) in enumerate(zip(self.columns, self.expected, strict=True)):
@@ -78,6 +88,53 @@ class LineEvidence:
             result[:, group] = excess < CERTAIN_SIGMAS * np.sqrt(np.maximum(counts, 1.0))
         return result
 
+    def proves(self, shown: Evidence) -> NDArray[np.bool_]:
+        """Return (n, n_group): True where a spectrum shows lines of a group beyond doubt, whatever brings them.
+
+        A family stands over ten deviations, and no harder family of the element is missing: soft lines may stay in the
+        paint, hard ones leave it.
+        """
+        deviations, missing = self._clear(shown)
+        result = np.zeros((len(deviations), len(self.groups)), bool)
+        for group, columns in enumerate(self.columns):
+            harder_missing = np.logical_or.accumulate(missing[group], axis=1)
+            proven = (deviations[:, columns] > PROVEN_SIGMAS) & ~harder_missing
+            result[:, group] = proven.any(axis=1) & ~self.of_anode[group]
+        return result
+
+    def log_likelihood_ratio(self, shown: Evidence) -> Array:
+        """Return (n, n_group) how much an area adds to the log-odds that lines of a group show.
+
+        Of the family that shows most, and no more than that of a harder family that is missing. Zero where the source
+        does not excite the lines, or brings them itself.
+
+        Notes
+        -----
+        ``log p(area | shows) / p(area | absent)`` with normal errors; areas that show are as likely on any logarithmic
+        scale within :data:`AREAS_SIGMAS`: -3.2 where the area is zero, 0.1 at two deviations. At most
+        :data:`MOST_FOR`.
+        """
+        deviations, missing = self._clear(shown)
+        result = np.zeros((len(deviations), len(self.groups)))
+        for group, (columns, expected) in enumerate(zip(self.columns, self.expected, strict=True)):
+            if columns.size and not self.of_anode[group]:
+                ratio = _log_ratio(deviations[:, columns])
+                most = np.minimum.accumulate(np.where(missing[group], ratio, np.inf), axis=1)
+                result[:, group] = np.clip(
+                    np.minimum(ratio, most).max(axis=1), None if expected.any() else 0.0, MOST_FOR
+                )
+        return result
+
+    def _clear(self, shown: Evidence) -> tuple[Array, list[NDArray[np.bool_]]]:
+        """Return the families' deviations, and of each group (n, n_family) whether a family is missing."""
+        # a strong family is not its own background
+        deviations = _deviations(shown, np.maximum(shown.under - shown.area, 0.0))
+        missing = [
+            expected & ~shown.hidden[:, columns] & (deviations[:, columns] < SEEN_SIGMAS)
+            for columns, expected in zip(self.columns, self.expected, strict=True)
+        ]
+        return deviations, missing
+
 
 def line_evidence(
     keys: Mapping[str, Sequence[str]],
@@ -88,7 +145,7 @@ def line_evidence(
     *,
     voltage_known: bool = False,
 ) -> LineEvidence:
-    """Prepare what tells whether spectra speak against groups.
+    """Prepare what tells whether spectra speak against groups, or prove them.
 
     Parameters
     ----------
@@ -109,11 +166,12 @@ def line_evidence(
     source = [] if instrument is None else [template.name for template in scatter_templates(instrument, axis)]
     most_kev = instrument.highest_kev if instrument is not None and voltage_known else None
     excited = partial(_is_excited, total=seen.total, axis=axis, most_kev=most_kev)
+    anodes = ANODES if instrument is None and not fit.n_source else ()
     groups: dict[str, list[str]] = {}
-    scattered = []
+    scattered, of_anode = [], []
     for group, families in keys.items():
         of_source = [name for name in families if name in source]
-        fitted = [name for name in families if name in fit.names]
+        fitted = sorted((name for name in families if name in fit.names), key=lambda name: name.split("_")[1])
         if not (fitted or of_source):
             continue
         for name in of_source:
@@ -122,6 +180,7 @@ def line_evidence(
             ratio = np.maximum(tiles.area[:, line], 0.0) / np.maximum(tiles.under[:, line], 1.0)
             scattered.append((len(groups), line, float(ratio.min())))
         groups[group] = fitted
+        of_anode.append(bool(of_source) or any(name.split("_")[0] in anodes for name in families))
     names = list(fit.names)
     return LineEvidence(
         tuple(groups),
@@ -136,7 +195,22 @@ def line_evidence(
             ]
         ),
         tuple(scattered),
+        np.asarray(of_anode, bool),
     )
+
+
+def _deviations(shown: Evidence, under: NDArray[np.floating]) -> Array:
+    """Return the areas over the deviations that they would have if the families were absent, over so many counts."""
+    sigma = np.hypot(shown.sigma_if_absent, BACKGROUND_ERROR * under)
+    return np.asarray(shown.area / np.maximum(sigma, LEAST_SIGMA))
+
+
+def _log_ratio(deviations: Array) -> Array:
+    """Return the logarithm of how much likelier deviations are for lines that show than for absent ones."""
+    grid = np.linspace(*_DEVIATIONS, 301)
+    areas = np.geomspace(*AREAS_SIGMAS, 400)
+    ratio = np.log(np.exp(grid[:, None] * areas - 0.5 * areas**2).mean(axis=1))
+    return np.asarray(np.interp(deviations, grid, ratio))
 
 
 def _is_excited(name: str, overvoltage: float, *, total: Array, axis: EnergyAxis, most_kev: float | None) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from underpaint._version import __version__
 from underpaint.data import EnergyAxis, Scan, Survey, sound_spectra, survey
 from underpaint.data.maps import Results
-from underpaint.elements._families import CANDIDATES, Template, family_templates, scatter_templates
+from underpaint.elements._families import ANODES, CANDIDATES, Template, family_templates, scatter_templates
 from underpaint.elements._pymca import PymcaFit
 from underpaint.elements.diffraction import Diffraction, plan_diffraction
 from underpaint.elements.fixed_fit import (
@@ -44,7 +44,6 @@ _LIKE_SCATTER = ("Nb_K", "Mo_K", "Ag_K")
 """Families whose lines lie where anodes' lines are scattered: with them, another anode's scatter could be described."""
 _SCATTER_ANGLES_DEG = (90.0, 115.0, 140.0)
 """Angles of Compton scatter that stand for one that is not known, between beam and detected photon."""
-_ANODES = ("Mo_K", "Rh_K", "Pd_K", "Ag_K")
 
 
 @dataclass(frozen=True)
@@ -494,7 +493,7 @@ def _fit_blocks(
 
 
 def _anode_notes(names: Sequence[str], *, known: bool) -> tuple[str, ...]:
-    anodes = [name for name in names if name in _ANODES]
+    anodes = [name for name in names if name.removesuffix("_K") in ANODES]
     if known or not anodes:
         return ()
     return (f"{', '.join(anodes)} may be the tube's own lines scattered by the paint; name the anode to tell.",)

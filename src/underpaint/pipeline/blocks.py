@@ -103,8 +103,9 @@ class BlockWork:
         if self.lines is not None and self.answers is not None and answers is not None and self.fit is not None:
             of_answers = of_core if pool is None else Shown.of_block(self.fit, spectra, mask)
             if of_answers is not None:
-                against = of_answers.spread(self.lines(of_answers.evidence))
-                self.answers.withhold(answers, self.lines.groups, against)
+                against, proven = self.lines(of_answers.evidence), self.lines.proves(of_answers.evidence)
+                self.answers.withhold(answers, self.lines.groups, of_answers.spread(against))
+                self.answers.confirm(answers, self.lines.groups, of_answers.spread(proven))
         results = self._results(answers, fitted, unlike, pool, n_counts)
         return {name: stack.values for name, stack in results.stacks.items() if name != _NOT_KEPT}
 
@@ -160,10 +161,9 @@ class BlockWork:
             results = shared(self.answers.results(answers, step_mm=self.step_mm), self.palette) | results
             if pool is not None:
                 results = Results.of_pools(pool, step_mm=self.step_mm) | results
-            if self.instrument is not None:
-                from underpaint.pigments.limits import detectability_maps
+            from underpaint.pigments.limits import answer_states
 
-                results |= detectability_maps(results, pixel_counts, self.instrument, self.axis)
+            results |= answer_states(results, pixel_counts, self.instrument, self.axis)
         return results
 
 

@@ -216,7 +216,7 @@ class Plan:
     def _with_guess(self, results: Results) -> Results:
         """Add a note where the maps of what cannot be excluded rest on usual values of the instrument."""
         known, given = self.calibrated.knowledge, self.settings.instrument is not None
-        if "state" not in results.stacks or (given and known is not None and known.knows_excitation):
+        if not results.knows_hiding or (given and known is not None and known.knows_excitation):
             return results
         guess = (
             "The instrument was not given: anode from the scattered lines, all else as usual. Take the map as rough."

@@ -146,6 +146,65 @@ def lines_needed(
     return needed[0], needed[1]
 
 
+def labels_by_lines(
+    names: Sequence[str],
+    labels: NDArray[np.uint8],
+    counts: NDArray[np.float32],
+    needed: NDArray[np.float32],
+    hidden: NDArray[np.float32],
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+    """Return labels of which groups are present where lines of their elements show, whatever brings them.
+
+    Parameters
+    ----------
+    names : sequence of str
+        All answers; the groups among them are the columns of ``needed`` and ``hidden``, as of :func:`lines_needed`.
+    labels, counts : (n_sample, n_name) arrays
+        Labels of pigments and groups, as of :func:`visibility`; those of the pigments stay.
+
+    Returns
+    -------
+    labels, counts, hidden : (n_sample, n_name) arrays
+        From ``counts`` counts on a present label shows; up to ``hidden`` ones it is absent (:func:`present_at`).
+    """
+    columns = [list(names).index(name) for name in group_names(names)]
+    labels, counts, below = labels.copy(), counts.copy(), np.zeros_like(counts)
+    labels[:, columns] = ~np.isnan(needed)
+    counts[:, columns] = np.nan_to_num(needed, nan=np.inf, posinf=np.inf)
+    below[:, columns] = np.nan_to_num(hidden, nan=0.0, posinf=np.inf)
+    return labels, counts, below
+
+
+def present_at(
+    labels: NDArray[np.uint8], hidden: NDArray[np.floating] | None, counts: NDArray[np.floating] | float
+) -> NDArray[np.bool_]:
+    """Return (n_sample, n_name) what labels mean at (n_sample, 1) total counts: what is hidden is absent."""
+    present = labels == 1
+    return np.asarray(present if hidden is None else present & ~(hidden >= counts))
+
+
+def labels_shown(
+    stratigraphies: Sequence[Stratigraphy],
+    emission: Emission,
+    expected: NDArray[np.floating],
+    outputs: Outputs,
+    detector: Detector,
+    axis: EnergyAxis,
+    *,
+    lines: bool,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+    """Return labels and counts as of :func:`visibility`, or with ``lines`` as of :func:`labels_by_lines`, and hidden.
+
+    Without ``lines`` nothing is hidden.
+    """
+    labels, counts = visibility(stratigraphies, emission, expected, outputs, detector, axis)
+    if not lines:
+        return labels, counts, np.zeros_like(counts)
+    groups = group_names(outputs.names)
+    shown = lines_needed(stratigraphies, emission, expected, groups, detector, axis)
+    return labels_by_lines(outputs.names, labels, counts, *shown)
+
+
 def _layers_seen(stratigraphies: Sequence[Stratigraphy], n_layer: int, place: Place) -> NDArray[np.float64]:
     """Return (n_sample, n_layer) which layers are at a place, supports included."""
     depth = np.arange(n_layer)

@@ -17,7 +17,7 @@ from underpaint.physics.forward import axis_of, count, emit, render
 from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_layer, library
 from underpaint.runtime.progress import Progress
-from underpaint.simulate.labels import visibility
+from underpaint.simulate.labels import labels_shown
 from underpaint.simulate.outputs import Outputs
 from underpaint.simulate.randomise import perturbed
 from underpaint.simulate.recipes import PanelRecipe, load_recipe
@@ -196,8 +196,9 @@ class Panel:
         ``top_thickness_um``, ``bottom_thickness_um``, ``ground_thickness_um``; zero where there is no such layer.
     stratigraphies : tuple
         One per pixel, row-major.
-    labels, counts_needed : (n_pixel, n_name) arrays or None
-        Labels by output and the counts at which each is visible, where outputs were given.
+    labels, counts_needed, hidden : (n_pixel, n_name) arrays or None
+        Labels by output, the counts at which each is visible, and those up to which it is absent, where outputs were
+        given (:func:`underpaint.simulate.labels.labels_shown`).
     """
 
     scan: Scan
@@ -206,12 +207,20 @@ class Panel:
     instrument: Instrument
     labels: NDArray[np.uint8] | None = None
     counts_needed: NDArray[np.float32] | None = None
+    hidden: NDArray[np.float32] | None = None
 
 
 def make_panel(
-    settings: PanelSettings, *, outputs: Outputs | None = None, progress: Progress | None = None, block: int = 512
+    settings: PanelSettings,
+    *,
+    outputs: Outputs | None = None,
+    lines: bool = False,
+    progress: Progress | None = None,
+    block: int = 512,
 ) -> Panel:
     """Paint and scan a virtual panel; every draw comes from ``settings.seed``.
+
+    With ``lines`` a group of ``outputs`` is present where lines of its element show, whatever brings them.
 
     Examples
     --------
@@ -227,7 +236,7 @@ def make_panel(
     instrument = perturbed(instrument, rng) if settings.perturb else instrument
     grid = _lay_out(recipe, settings, rng)
     stratigraphies = tuple(_stratigraphy(recipe, grid, pixel) for pixel in range(grid.n_pixel))
-    expected, labels, needed = _expected(stratigraphies, instrument, outputs, progress, block)
+    expected, *labels = _expected(stratigraphies, instrument, outputs, progress, block, lines=lines)
     counts = count(_scaled(expected, settings), rng=rng)
     scan = Scan(
         counts=counts.reshape(*grid.shape, -1),
@@ -239,7 +248,7 @@ def make_panel(
         notes=("Simulated: a virtual panel, not a measurement.",),
         metadata=settings.model_dump(mode="json"),
     )
-    return Panel(scan, _truth(recipe, grid), stratigraphies, instrument, labels, needed)
+    return Panel(scan, _truth(recipe, grid), stratigraphies, instrument, *labels)
 
 
 @dataclass(frozen=True)
@@ -316,23 +325,20 @@ def _expected(
     outputs: Outputs | None,
     progress: Progress | None,
     block: int,
-) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None, NDArray[np.float32] | None]:
-    spectra, labels, needed = [], [], []
+    *,
+    lines: bool,
+) -> Any:
+    spectra, labels = [], []
     axis = axis_of(instrument.detector)
     for start in range(0, len(stratigraphies), block):
         part = stratigraphies[start : start + block]
         emission = emit(part, instrument)
         spectra.append(np.asarray(render(emission, instrument.detector, axis), dtype=np.float32))
         if outputs is not None:
-            present, counts = visibility(part, emission, spectra[-1], outputs, instrument.detector, axis)
-            labels.append(present)
-            needed.append(counts)
+            labels.append(labels_shown(part, emission, spectra[-1], outputs, instrument.detector, axis, lines=lines))
         if progress is not None:
             progress("Simulating the panel", min(start + block, len(stratigraphies)), len(stratigraphies))
-    joined = np.concatenate(spectra)
-    if outputs is None:
-        return joined, None, None
-    return joined, np.concatenate(labels), np.concatenate(needed)
+    return np.concatenate(spectra), *(np.concatenate(each) for each in zip(*labels, strict=True))
 
 
 def _scaled(expected: NDArray[np.float32], settings: PanelSettings) -> NDArray[np.float32]:

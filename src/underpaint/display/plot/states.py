@@ -1,4 +1,4 @@
-"""Maps of what is present, absent, or cannot be excluded; and of spectra that are unlike all that is known."""
+"""Maps of the answer about each group; and of spectra that are unlike all that is known."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from underpaint.data.maps import (
-    ABSENT,
     CANNOT_EXCLUDE,
     NO_ANSWER,
+    NOT_DETECTED,
+    PIGMENT,
     PRESENT,
     STATES,
-    UNDECIDED,
+    TRACE,
     Results,
 )
 from underpaint.display.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, TEXT_SIZE, close_fit, new_figure, put_title
@@ -33,21 +34,23 @@ from underpaint.display.plot.images import (
 )
 
 COLORS = {
-    ABSENT: "#f7f5f0",
-    PRESENT: "#8a2f2a",
+    NOT_DETECTED: "#f7f5f0",
+    PRESENT: "#b0605a",
     CANNOT_EXCLUDE: "#e6c877",
-    UNDECIDED: "#d79a8b",
+    PIGMENT: "#7a1f1b",
+    TRACE: "#e0aaa2",
     NO_ANSWER: NO_ANSWER_COLOR,
 }
 HATCH_COLOR = "#9a7a22"
-_LEGEND_IN = 0.35
+_LEGEND_IN = 0.5
 _HIGHEST = 10.0
 
 
 def detectability_gallery(results: Results, names: Sequence[str], *, columns: int = 4) -> Figure:
     """Draw several groups side by side.
 
-    Present is red, undecided light red, absent white, what cannot be excluded hatched, no answer grey.
+    Pigment is dark red, present red, trace light red, not detected white, what cannot be excluded hatched, no answer
+    grey.
 
     Parameters
     ----------
@@ -67,7 +70,7 @@ def detectability_gallery(results: Results, names: Sequence[str], *, columns: in
         scale_bar(axes, results.shape, results.step_mm if index == 0 else None)
     close_fit(figure, 0.05, 0.05, 0.05 + _LEGEND_IN, 0.25)
     figure.subplots_adjust(wspace=0.06, hspace=0.3 / height)
-    figure.legend(handles=_legend(), loc="lower center", ncols=len(STATES), frameon=False, fontsize=TEXT_SIZE)
+    figure.legend(handles=_legend(), loc="lower center", ncols=len(STATES) // 2, frameon=False, fontsize=TEXT_SIZE)
     return figure
 
 
@@ -89,7 +92,12 @@ def state_map(results: Results, name: str, *, title: str = "") -> Figure:
     put_title(axes, title)
     scale_bar(axes, results.shape, results.step_mm)
     figure.legend(
-        handles=_legend(), loc="lower center", ncols=len(STATES), frameon=False, fontsize=SMALL_SIZE, columnspacing=1.2
+        handles=_legend(),
+        loc="lower center",
+        ncols=len(STATES) // 2,
+        frameon=False,
+        fontsize=SMALL_SIZE,
+        columnspacing=1.2,
     )
     return close_fit(figure, 0.35, 0.35, 0.1 + _LEGEND_IN, 0.3)
 
@@ -134,5 +142,5 @@ def _legend() -> list[Patch]:
             linewidth=0.5,
             label=words,
         )
-        for key, words in sorted(STATES.items())
+        for key, words in STATES.items()
     ]

@@ -1,11 +1,12 @@
 """What the maps say, in numbers and plain words; no drawing here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data.maps import PRESENT_PROBABILITY, Results
+from underpaint.data.maps import PIGMENT, PRESENT_PROBABILITY, Results
 from underpaint.errors import SampleError
 from underpaint.physics.materials import library
 from underpaint.pigments.limits import member_shares, told_apart_text
@@ -70,6 +71,8 @@ class Finding:
         Those of ``members`` that were not asked for.
     by_palette : bool
         Whether a palette left them out; else the network does not know them.
+    answers : str
+        Of a group: how its answers are spread over the pixels, as :meth:`Results.answer_summary` words it.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Finding:
     fitted: bool = True
     left_out: tuple[str, ...] = ()
     by_palette: bool = False
+    answers: str = ""
 
     @property
     def doubtful(self) -> bool:
@@ -94,10 +98,17 @@ class Finding:
 def find_groups(results: Results) -> list[Finding]:
     """Return the groups that are present, the most widespread first and the doubtful last, each with its members.
 
-    A model without groups gives its members instead.
+    Where amounts are known, those that a pigment brings come before traces. A model without groups gives its members
+    instead.
     """
-    found = [_finding(results, name) for name in results.targets if is_present(results[name])]
-    return sorted(found, key=lambda own: (own.doubtful, -own.share))
+    present = [_finding(results, name) for name in results.targets if is_present(results[name])]
+    return sorted(present, key=lambda each: (each.doubtful, -_pigment_share(results, each.name), -each.share))
+
+
+def _pigment_share(results: Results, name: str) -> float:
+    """Return the share of the pixels in which a group is a pigment; 0 where amounts are not known."""
+    known = "state" in results.stacks and (name,) in results.stacks["state"]
+    return results.state_shares(name)[PIGMENT] if known else 0.0
 
 
 def is_present(probability: NDArray[np.float32]) -> bool:
@@ -129,6 +140,27 @@ def element_evidence(results: Results) -> list[Evidence]:
     )
 
 
+def telling_lines(results: Results, families: Sequence[str], most: int = 3) -> list[str]:
+    """Return the families whose maps vary most over their noise, and are least alike, the first the most telling.
+
+    Each next one has the largest variation times one less its largest absolute correlation with those before.
+    """
+    maps = {name: np.nan_to_num(results[name]).ravel() for name in families}
+    noise = {name: float(np.nanmedian(results.map("area_sigma", name))) for name in families}
+    variation = {name: float(maps[name].std()) / max(noise[name], 1e-9) for name in families}
+    chosen: list[str] = []
+    while len(chosen) < min(most, len(families)):
+        rest = [name for name in families if name not in chosen]
+        alike = {name: max((_correlation(maps[name], maps[one]) for one in chosen), default=0.0) for name in rest}
+        chosen.append(max(rest, key=lambda name: variation[name] * (1.0 - alike[name])))
+    return chosen
+
+
+def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    spread = float(one.std() * other.std())
+    return abs(float(((one - one.mean()) * (other - other.mean())).mean())) / spread if spread > 0 else 1.0
+
+
 def low_count_share(pixel_counts: NDArray[np.float64]) -> float:
     """Return the share of pixels under a thousand counts, where faint pigments cannot be seen."""
     return float((pixel_counts < FEW_COUNTS).mean()) if pixel_counts.size else 0.0
@@ -157,6 +189,7 @@ def _finding(results: Results, name: str) -> Finding:
         results.has_elements,
         tuple(label for label in members if requested and label not in requested),
         bool(results.settings_of("pigments").get("member_prior", {}).get("palette")),
+        results.answer_summary(name),
     )
 
 

@@ -73,7 +73,8 @@ def data_versions(results: Results) -> list[tuple[str, str]]:
     model = " ".join(str(card[key]) for key in ("name", "version") if card.get(key))
     spectra = card.get("training", {}).get("n_spectra")
     trained = f", trained on {thousands(spectra)} simulated spectra" if isinstance(spectra, int) else ""
-    xraylib = results.summary.get("versions", {}).get("xraylib")
+    versions = results.summary.get("versions", {})
+    xraylib = versions.get("xraylib")
     rows = [
         ("Model", f"{model}{trained}" if model else ""),
         (
@@ -81,6 +82,7 @@ def data_versions(results: Results) -> list[tuple[str, str]]:
             f"{len(library())} pigments in {len(library().groups)} groups, sha256 {library_hash()[:12]}",
         ),
         ("Atomic data", f"xraylib {xraylib}" if xraylib else ""),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]
     return [(name, text) for name, text in rows if text]
 

@@ -16,20 +16,24 @@ from numpy.typing import NDArray
 from underpaint._version import __version__
 from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import (
-    ABSENT,
+    AMOUNT,
     CANNOT_EXCLUDE,
+    LEAST_LIMIT_PERCENT,
+    NOT_DETECTED,
+    PIGMENT,
     PLACED_PROBABILITY,
     PRESENT,
     PRESENT_PROBABILITY,
+    STATES,
     SURFACE_UM,
-    UNDECIDED,
+    TRACE,
     UNLIKE_SIGMA,
     Results,
     summarise_quantity,
     unit_of,
 )
 from underpaint.display import plot
-from underpaint.display.plot.images import panel_height, quantity_gallery, shown_unit
+from underpaint.display.plot.images import composite_figure, panel_height, quantity_gallery, shown_unit
 from underpaint.display.plot.layers import MOST_SECTIONS, Section, stratigraphy_sketch
 from underpaint.display.report.beside import Beside, look_beside
 from underpaint.display.report.findings import (
@@ -41,6 +45,7 @@ from underpaint.display.report.findings import (
     find_groups,
     is_present,
     low_count_share,
+    telling_lines,
 )
 from underpaint.display.report.layers import (
     LEAST_ARRANGEMENT,
@@ -95,6 +100,8 @@ MOST_IN_PICTURE = 12
 """Maps in a picture: printed pages that hold taller ones stay half empty before them."""
 MOST_PLACE_ROWS = 16
 MOST_ORDERS = 20
+SENTENCES = 5
+"""Findings that the short report gives a sentence each."""
 _DPI = 115
 _NO_COLOR = "#808080"
 _MOST_ENERGIES = 4
@@ -117,6 +124,7 @@ def write_report(
     form: Literal["html", "pdf"] = "html",
     scan: Scan | str | None = None,
     subject: str = "",
+    full: bool = False,
 ) -> Path:
     """Write the report of a folder of results.
 
@@ -133,6 +141,9 @@ def write_report(
         does without where it is gone.
     subject : str
         The object, in the user's words.
+    full : bool
+        With a row of pictures for each group, maps of places and thickness, spectra of typical spots, the table of
+        pigments and all settings; else what a verdict rests on, with the spectra of regions that were drawn.
 
     Returns
     -------
@@ -159,11 +170,11 @@ def write_report(
         _refuse_to_replace(target, scan_place(place, results.summary))
         _refuse_to_replace(target, split_location(scan)[0] if isinstance(scan, str) else None)
     findings = find_groups(results)
-    beside = look_beside(place, results, findings, scan=scan, subject=subject)
+    beside = look_beside(place, results, findings if full else [], scan=scan, subject=subject)
     # Figures are full of cycles; a search for them would go through all that was imported, again and again.
     gc.freeze()
     try:
-        text = render_report(results, beside=beside, findings=findings)
+        text = render_report(results, beside=beside, findings=findings, full=full)
     finally:
         gc.unfreeze()
     if form == "pdf":
@@ -182,7 +193,9 @@ def _refuse_to_replace(target: Path, scan: Path | None) -> None:
         )
 
 
-def render_report(results: Results, *, beside: Beside | None = None, findings: list[Finding] | None = None) -> str:
+def render_report(
+    results: Results, *, beside: Beside | None = None, findings: list[Finding] | None = None, full: bool = True
+) -> str:
     """Return the report as one HTML page.
 
     Parameters
@@ -193,6 +206,8 @@ def render_report(results: Results, *, beside: Beside | None = None, findings: l
         The photograph, regions, and spectra of spots.
     findings : list of Finding or None
         Those of the maps, if they are known already; None: they are looked for.
+    full : bool
+        As of :func:`write_report`.
     """
     beside, summary = beside or Beside(), results.summary
     if findings is None:
@@ -200,9 +215,13 @@ def render_report(results: Results, *, beside: Beside | None = None, findings: l
     if results.unexplained is None and results.has_pigments:
         results = explain_lines(results, anode=results.calibration.get("anode"))
     places, strong = place_shares(results), element_evidence(results)
+    drawn = strong[: MOST_ELEMENTS if full else MOST_IN_PICTURE]
     return render(
         "page.html.jinja",
+        full=full,
+        n_sentence=len(findings) if full else SENTENCES,
         title=str(summary.get("name") or "scan"),
+        overview=_overview(results, strong),
         alerts=results.alerts,
         facts=title_facts(summary, beside.subject),
         photograph=beside.photograph,
@@ -217,18 +236,18 @@ def render_report(results: Results, *, beside: Beside | None = None, findings: l
         elements=strong,
         spectrum=_spectrum(results, strong),
         spots=[_spot(own, summary) for own in beside.spots],
-        without_spots=beside.without_spots,
-        table=pigment_table(findings),
-        rows=_rows(results, findings),
-        gallery=_gallery(results, strong),
-        faint=_faint(results, strong),
+        without_spots=beside.without_spots if full or beside.regions else "",
+        table=pigment_table(findings) if full else [],
+        rows=_rows(results, findings) if full else [],
+        gallery=_gallery(results, drawn),
+        faint=_faint(results, drawn),
         quantities=_quantities(results, strong),
         unexplained=[line_text(line) for line in results.unexplained or ()],
         ordinary=results.ordinary,
         unlike=_unlike(results),
-        layers=_layers(results, places),
+        layers=_layers(results, places, full=full),
         prior=_prior(results),
-        hidden=_hidden(results),
+        answers=_answers(results, full=full),
         unseen=_unseen(results),
         notes=[*beside.damaged, *_notes(results)],
         settings=_flat({key: own for key, own in results.settings.items() if key not in ("source", "alerts")}),
@@ -305,6 +324,16 @@ def _spectrum(results: Results, strong: list[Evidence]) -> Picture | None:
     return picture(figure, f"Sum and maximum spectrum on a logarithmic axis; labelled lines: {named}.")
 
 
+def _overview(results: Results, strong: list[Evidence]) -> Picture | None:
+    """Draw the three element maps that tell most, and least alike, as red, green and blue."""
+    names = telling_lines(results, [line.family for line in strong])
+    if not names:
+        return None
+    parts = [(line_name(name), results[name], float(np.nanpercentile(results[name], 99)) or 1.0) for name in names]
+    figure = composite_figure(parts, step_mm=results.step_mm)
+    return picture(figure, f"Element maps as red, green and blue: {', '.join(part[0] for part in parts)}.")
+
+
 def _rows(results: Results, findings: list[Finding]) -> list[dict[str, Any]]:
     """One row of pictures per group found, and below it one per member."""
     drawn: set[str] = set()
@@ -331,7 +360,7 @@ def _row(results: Results, own: Finding) -> dict[str, Any]:
 
 def _gallery(results: Results, strong: list[Evidence]) -> list[Picture]:
     pictures = []
-    for names in _parts([own.family for own in strong][:MOST_ELEMENTS], MOST_IN_PICTURE):
+    for names in _parts([own.family for own in strong], MOST_IN_PICTURE):
         words = "Element maps, net counts: " + ", ".join(line_name(name) for name in names) + "."
         pictures.append(picture(plot.element_gallery(results, names), words))
     if results.scatter_peaks:
@@ -369,7 +398,7 @@ def _parts(names: list[str], most: int) -> list[list[str]]:
 
 
 def _faint(results: Results, strong: list[Evidence]) -> list[str]:
-    shown = {own.family for own in strong[:MOST_ELEMENTS]}
+    shown = {own.family for own in strong}
     return [line_name(name) for name in results.lines if name not in shown]
 
 
@@ -398,11 +427,11 @@ def _common_energies(energy_kev: NDArray[np.float32]) -> list[str]:
     return [f"{values[index]:.1f} keV" for index in order]
 
 
-def _layers(results: Results, places: list[PlaceShares]) -> dict[str, Any] | None:
+def _layers(results: Results, places: list[PlaceShares], *, full: bool) -> dict[str, Any] | None:
     """What lies at the surface and what below; None for a model that knows no places."""
     if not knows_places(results):
         return None
-    shown = [own.name for own in places if has_places(results, own.name)][:MOST_PLACE_ROWS]
+    shown = [own.name for own in places if full and has_places(results, own.name)][:MOST_PLACE_ROWS]
     words = "Probability anywhere, at the surface and below it, of groups that were found."
     told = find_arrangements(results)
     return {
@@ -420,7 +449,7 @@ def _layers(results: Results, places: list[PlaceShares]) -> dict[str, Any] | Non
         "pictures": [
             picture(plot.place_gallery(results, part), words) for part in _parts(shown, _rows_of_places(results))
         ],
-        "thickness": _thickness(results),
+        "thickness": _thickness(results) if full else None,
         "sketch": _sketch(results, told),
     }
 
@@ -486,38 +515,57 @@ def _judged(results: Results) -> list[str]:
 
 def _unseen(results: Results) -> list[tuple[str, float]]:
     """Return the groups that were not found and could lie unseen under what was, and in how much of the area."""
-    names = [name for name in _judged(results) if results.holds(name) and not is_present(results[name])]
-    found = [(results.short_label(name), results.state_share(name, CANNOT_EXCLUDE)) for name in names]
+    judged = _judged(results) if results.knows_hiding else []
+    names = [name for name in judged if results.holds(name) and not is_present(results[name])]
+    found = [(results.short_label(name), results.state_shares(name)[CANNOT_EXCLUDE]) for name in names]
     return sorted(((label, share) for label, share in found if share >= LEAST_ARRANGEMENT), key=lambda each: -each[1])
 
 
-def _hidden(results: Results) -> dict[str, Any] | None:
-    """Table and maps of what is present, absent, undecided, or cannot be excluded."""
+_STATE_COLUMNS = (PIGMENT, PRESENT, TRACE, NOT_DETECTED, CANNOT_EXCLUDE)
+
+
+def _answers(results: Results, *, full: bool) -> dict[str, Any] | None:
+    """Table and maps of the answer about each group."""
     names = _judged(results)
     if not names:
         return None
     cover_um = results.settings_of("detectability").get("burial", {}).get("cover_um", math.inf)
-    rows: list[dict[str, Any]] = [
+    shares = {name: results.state_shares(name) for name in names}
+    ordered = sorted(names, key=lambda name: shares[name][NOT_DETECTED])
+    rows = [
         {
             "label": results.label(name),
-            "present": results.state_share(name, PRESENT),
-            "absent": results.state_share(name, ABSENT),
-            "hidden": results.state_share(name, CANNOT_EXCLUDE),
-            "undecided": results.state_share(name, UNDECIDED),
+            "shares": [shares[name][state] for state in _STATE_COLUMNS],
+            "limit": _limit(results, name),
+            "threshold": results.settings_of("amounts").get("pigment_share", {}).get(name),
         }
-        for name in names
+        for name in ordered
     ]
-    drawn = [name for name in names if results.state_share(name, ABSENT) < 1][:MOST_ELEMENTS]
-    words = "Maps of where each group is present, absent, undecided, or cannot be excluded."
+    worth_maps = results.knows_hiding or bool(results.amounts)
+    most = MOST_ELEMENTS if full else MOST_IN_PICTURE
+    drawn = [name for name in ordered if worth_maps and shares[name][NOT_DETECTED] < 1][:most]
+    words = "Maps of the answer about each group: pigment, present, trace, not detected, cannot be excluded."
     parts = _parts(drawn, MOST_IN_PICTURE)
     return {
-        "rows": sorted(rows, key=lambda row: -row["hidden"]),
+        "states": [STATES[state] for state in _STATE_COLUMNS],
+        "rows": rows,
+        "hiding": results.knows_hiding,
+        "amounts": bool(results.amounts),
         "pictures": [picture(plot.detectability_gallery(results, part), words) for part in parts],
         "notes": results.process_notes.get("detectability", ()),
         "supposed": supposed_burial(results) or "as much of it as was supposed",
         "cover_um": cover_um,
         "deeper": _thicker_than(results, cover_um),
     }
+
+
+def _limit(results: Results, name: str) -> float | None:
+    """Return the median of the upper limits, %, where a group is not detected; None where that is not known."""
+    if f"{AMOUNT}.{name}" not in results.amounts:
+        return None
+    limits = results.estimate(f"{AMOUNT}.{name}").high[results.map("state", name) == NOT_DETECTED]
+    median = float(np.median(limits)) if limits.size else math.inf
+    return median if median < LEAST_LIMIT_PERCENT else None
 
 
 def _thicker_than(results: Results, thickness_um: float) -> float:

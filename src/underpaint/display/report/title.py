@@ -37,7 +37,6 @@ def title_facts(summary: Mapping[str, Any], subject: str = "") -> list[tuple[str
         ("Told to the network", _told(settings.get("instrument_told"))),
         ("Counts", _counts(summary)),
         ("Maps made", date_text(str(summary.get("written", "")))),
-        ("Versions", ", ".join(f"{name} {own}" for name, own in summary.get("versions", {}).items())),
     ]
     return [(name, text) for name, text in rows if text]
 

@@ -111,7 +111,7 @@ def _state_figure(values: NDArray[np.float32], entry: MapEntry, site: Source) ->
 
     state = np.where(np.isnan(values), NO_ANSWER, values).astype(np.uint8)[:, :, None]
     results = Results.of_states((entry.name,), (entry.label,), state, step_mm=site.maps.step_mm)
-    return plot.state_map(results, entry.name, title=f"{entry.label}: could it be seen?")
+    return plot.state_map(results, entry.name, title=f"{entry.label}: answer")
 
 
 def _composite(request: Request, site: Source) -> Answer:

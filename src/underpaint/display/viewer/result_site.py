@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from underpaint.data import EnergyAxis
+from underpaint.data.maps import NO_ANSWER, STATES
 from underpaint.display.viewer import exports
 from underpaint.display.viewer.exports import number_of
 from underpaint.display.viewer.pages import page_file
@@ -131,6 +132,8 @@ class ResultSite:
                 ],
                 "anode": summary.get("settings", {}).get("calibration", {}).get("anode"),
                 "instrument": summary.get("settings", {}).get("instrument"),
+                "hiding": self.maps.knows_hiding,
+                "states": [[state, words] for state, words in STATES.items() if state != NO_ANSWER],
                 "written": str(summary.get("written", "")),
                 "report": has_file(self.folder, REPORT_FILE),
                 "scan": self._state(),

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data.maps import (
-    ABSENT,
+    AMOUNT,
     CANNOT_EXCLUDE,
+    NOT_DETECTED,
     PRESENT_PROBABILITY,
-    STATES,
-    UNDECIDED,
     UNLIKE_SIGMA,
+    answer_words,
     material_of,
     share_of,
 )
@@ -70,19 +70,18 @@ def spot(maps: ResultMaps, row: int, column: int) -> dict[str, Any]:
 
 
 def unknown(probability: NDArray[np.float32], state: NDArray[np.float32], place: str = "anywhere") -> NDArray[np.bool_]:
-    """Return the (n_row, n_column) pixels where a pigment is not seen, and yet nothing says that it is absent.
+    """Return the (n_row, n_column) pixels where a pigment is not seen and cannot be excluded.
 
     Parameters
     ----------
     probability : (n_row, n_column) array
         Of a group or pigment, at the place.
     state : (n_row, n_column) array
-        Of its detectability: keys of ``STATES``, NaN for no answer.
+        Keys of ``STATES``, NaN for no answer.
     place : str
         Below the surface a pigment that is there may still be unseen.
     """
-    open_states = (CANNOT_EXCLUDE, UNDECIDED)
-    possible = np.isfinite(state) & (state != ABSENT) if place == "below" else np.isin(state, open_states)
+    possible = np.isfinite(state) & (state != NOT_DETECTED) if place == "below" else state == CANNOT_EXCLUDE
     return np.asarray((probability < PRESENT_PROBABILITY) & possible)
 
 
@@ -123,12 +122,15 @@ def _group(
     entry = own.entry
     places = {each.entry.place: each.value for each in asked if each.entry.material == entry.name and each is not own}
     state = next((each.value for each in every if each.entry.kind == "state" and each.entry.name == entry.name), None)
+    amount = next((each for each in every if each.entry.name == f"{AMOUNT}.{entry.name}"), None)
+    most = float("nan") if amount is None or amount.ends is None else amount.ends[1]
     found: dict[str, Any] = {
         "name": entry.name,
         "label": entry.label,
         "probability": own.value,
         "places": places,
-        "state": STATES.get(int(state), "") if state is not None and math.isfinite(state) else "",
+        "state": int(state) if state is not None and math.isfinite(state) else None,
+        "answer": answer_words(int(state), most) if state is not None and math.isfinite(state) else "",
     }
     if _known(own.value) < WORTH_WORDS:
         return found
@@ -145,6 +147,7 @@ def _group(
         "lines": [_line(family, lines[family]) for family in entry.elements if family in lines][:MOST_LINES],
         "unmeasured": [family for family in entry.elements if family not in lines],
         "share": share,
+        "amount": None if amount is None else amount.told(),
         "members": [{"label": each.entry.label, "probability": each.value} for each in members],
         "alike": alike(entry.name),
         "left_out": left_out(entry.name, [each.entry.label for each in members]),

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data.maps import (
+    AMOUNT,
     AREAL_MASS,
     DIMENSIONS,
     LEVEL,
@@ -29,9 +30,11 @@ from underpaint.data.maps import (
     Results,
     UnexplainedLine,
     at_place,
+    current_states,
     element_of,
     material_of,
     slope,
+    split_place,
     summarise_quantity,
     unit_of,
 )
@@ -132,8 +135,8 @@ def read_results(folder: str | Path, *, lazily: bool = True) -> Results:
     """
     cube = _lazy_cube if lazily else _cube
     parts = (
-        _read_pigments, _read_elements, _read_element_quantities, _read_states, _read_open_set, _read_scatter,
-        _read_diffraction,
+        _read_pigments, _read_elements, _read_element_quantities, _read_amounts, _read_states, _read_open_set,
+        _read_scatter, _read_diffraction,
     )  # fmt: skip
 
     def read(file: Any) -> Results:
@@ -223,6 +226,8 @@ def _write_hdf5(path: Path, results: Results) -> None:
                 data[name].attrs["long_name"] = f"{name} scatter"
         for kind in (MASS_FRACTION, AREAL_MASS):
             _write_element_quantities(entry, results, kind)
+        if results.amounts:
+            _write_amounts(entry, results)
         if "state" in results.stacks:
             data = _write_stack(_process(entry, "detectability", results, "state"), "state", results, "state")
             data.attrs["meaning"] = json.dumps(STATES)
@@ -266,9 +271,13 @@ def _is_kept(results: Results, name: str, place: Place) -> bool:
     return not is_sparse or results.present_somewhere(name, place)
 
 
+def _is_likely(results: Results, name: str, place: Place) -> bool:
+    return results.holds(name, place) and results.present_somewhere(name, place)
+
+
 def _quantities(results: Results) -> list[str]:
     of_network = [name for (name,) in results.stacks["quantity"].keys] if "quantity" in results.stacks else []
-    return [*of_network, *results.element_quantities]
+    return [*of_network, *results.element_quantities, *results.amounts]
 
 
 def _write_quantities(collection: Any, results: Results) -> None:
@@ -288,6 +297,21 @@ def _write_element_quantities(entry: Any, results: Results, kind: str) -> None:
         collection = _process(entry, "quantities", results, kind)
         data = _maps(collection, kind, names, (results.estimate(name).value for name in names), "1", results)
         _label_quantities((data, _write_intervals(collection, names, results)), names, results)
+
+
+def _write_amounts(entry: Any, results: Results) -> None:
+    """Write amounts, at a place of those groups alone that are somewhere likely to be there."""
+    keys = {name: _amount_key(name) for name in results.amounts}
+    names = [name for name, key in keys.items() if key[1] == "anywhere" or _is_likely(results, *key)]
+    collection = _process(entry, "amounts", results, "amount")
+    data = _maps(collection, "amount", names, (results.estimate(name).value for name in names), "%", results)
+    _label_quantities((data, _write_intervals(collection, names, results)), names, results)
+    reached = (results.map("amount_reached", *_amount_key(name)) for name in names)
+    _maps(collection, "reached", names, reached, "1", results)
+
+
+def _amount_key(quantity: str) -> tuple[str, Place]:
+    return split_place(quantity.removeprefix(f"{AMOUNT}."))
 
 
 _ENDS = ("low_90", "high_90")
@@ -473,6 +497,18 @@ def _read_element_quantities(file: Any, cube: Cubes) -> Results:
     return Results.of_quantities(kind, elements, value, low, high, **_record(process))
 
 
+def _read_amounts(file: Any, cube: Cubes) -> Results:
+    if "entry/amounts" not in file:
+        return Results()
+    process = file["entry/amounts"]
+    collection = process["results"]
+    names = _signals(collection["amount"])
+    value, reached = (cube(collection[each], names, np.float32) for each in ("amount", "reached"))
+    low, high = (cube(collection["intervals"], [f"{name}.{end}" for name in names], np.float32) for end in _ENDS)
+    groups = [name.removeprefix(f"{AMOUNT}.") for name in names]
+    return Results.of_amounts(groups, value, low, high, reached, **_record(process))
+
+
 def _read_states(file: Any, cube: Cubes) -> Results:
     if "entry/detectability" not in file:
         return Results()
@@ -480,7 +516,12 @@ def _read_states(file: Any, cube: Cubes) -> Results:
     data = process["results/state"]
     names = _signals(data)
     labels = [str(data[name].attrs["long_name"]) for name in names]
-    return Results.of_states(names, labels, cube(data, names, np.uint8), **_record(process))
+    stored = cube(data, names, np.uint8)
+    if isinstance(stored, StoredMaps):
+        states: Any = StoredMaps(stored.shape, np.uint8, lambda index: current_states(stored[:, :, index]))
+    else:
+        states = current_states(stored)
+    return Results.of_states(names, labels, states, **_record(process))
 
 
 def _read_scatter(file: Any, cube: Cubes) -> Results:
@@ -598,11 +639,12 @@ def _write_quantity_tiffs(place: Path, results: Results) -> None:
 
 
 def _is_somewhere(results: Results, quantity: str) -> bool:
-    """Whether a share is of something that is at the surface anywhere; true of all other quantities."""
+    """Whether a share or an amount is of something that is likely there anywhere; true of all other quantities."""
     material = material_of(quantity)
-    if material is None:
-        return True
-    return results.holds(material, "surface") and results.present_somewhere(material, "surface")
+    if quantity in results.amounts:
+        key = _amount_key(quantity)
+        return key[1] == "anywhere" and _is_likely(results, *key)
+    return material is None or _is_likely(results, material, "surface")
 
 
 def write_tiff(

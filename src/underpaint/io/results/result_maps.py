@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data.maps import NO_ANSWER, Place, split_place
+from underpaint.data.maps import NO_ANSWER, Place, current_states, split_place
 from underpaint.errors import ScanError
 from underpaint.io.results.contained import DAMAGE, open_results_file
 from underpaint.io.results.stored import RESULTS_FILE
@@ -21,7 +21,7 @@ from underpaint.io.results.stored import RESULTS_FILE
 _KEPT_BYTES = 256 * 2**20
 _ERRORS = ("uncertainties", "deviations")
 _ENDS = ("low_90", "high_90")
-_BESIDE = (*_ERRORS, "intervals")
+_BESIDE = (*_ERRORS, "intervals", "reached")
 _AXES = ("row", "column")
 _LABELS = {
     ("pigments", "pixels"): "pixels summed for an answer",
@@ -44,7 +44,7 @@ class MapEntry:
         For people.
     kind : str
         "group" or "member" of a pigment; "element"; "state" of detectability; "mass fraction", "areal mass"
-        of elements; "quantity" of all else.
+        of elements; "amount" of a group's element; "quantity" of all else.
     unit : str
         "1" for none.
     material, place : str
@@ -95,6 +95,7 @@ class ResultMaps:
         try:
             self._file = open_results_file(self.folder)
             self.entries = tuple(_entries(self._file))
+            self.knows_hiding = _knows_hiding(self._file)
             self.step_mm = _step(self._file)
             self.shape = self._common_shape()
         except ScanError:
@@ -245,6 +246,12 @@ def _entry(process: str, dataset: Any, results: Any, name: str) -> MapEntry:
     )
 
 
+def _knows_hiding(file: Any) -> bool:
+    """Whether states say where a group could lie unseen under others."""
+    process = file["entry"].get("detectability")
+    return process is not None and "burial" in json.loads(process["configuration"].asstr()[()])
+
+
 def _placed(name: str) -> tuple[str, Place]:
     try:
         return split_place(name)
@@ -261,5 +268,6 @@ def _step(file: Any) -> tuple[float, float] | None:
 
 
 def _as_float(values: NDArray[Any]) -> NDArray[np.float32]:
-    own = np.asarray(values, dtype=np.float32)
-    return np.where(values == NO_ANSWER, np.float32(np.nan), own) if values.dtype == np.uint8 else own
+    if values.dtype != np.uint8:
+        return np.asarray(values, dtype=np.float32)
+    return np.where(values == NO_ANSWER, np.float32(np.nan), current_states(values).astype(np.float32))

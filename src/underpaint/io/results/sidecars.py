@@ -37,6 +37,7 @@ _STACKS = (
     "entry/scatter/results/counts",
     "entry/quantities/results/mass_fraction",
     "entry/quantities/results/areal_mass",
+    "entry/amounts/results/amount",
     "entry/detectability/results/state",
 )
 MAP_STACKS = ("entry/pigments/results/probability", "entry/elements/results/parameters")

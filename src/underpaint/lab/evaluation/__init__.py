@@ -20,6 +20,7 @@ from underpaint.pigments.predict import identify
 from underpaint.pigments.weights import load_card
 from underpaint.runtime.progress import Progress
 from underpaint.simulate import Outputs, PanelSettings, make_panel, outputs_for
+from underpaint.simulate.labels import present_at
 
 __all__ = [
     "Scores",
@@ -44,7 +45,8 @@ def evaluate_panel(
     """Paint and scan a virtual panel that no training set holds, identify it, and score every name.
 
     A label counts when it is visible at these counts; a composite pigment counts as its elementary groups
-    (chrome yellow is right as lead and chromium pigment). Groups that are everywhere (the chalk ground) have
+    (chrome yellow is right as lead and chromium pigment). For a network with amounts a group is present where the lines
+    of its element show, whatever brings them. Groups that are everywhere (the chalk ground) have
     no negatives and stay out of the macro figures, and so do groups that the panel lacks: their false alarms
     are listed by themselves.
 
@@ -64,12 +66,13 @@ def evaluate_panel(
         equal_counts=True,
         seed=seed,
     )
-    painted = make_panel(settings, outputs=outputs, progress=progress)
+    painted = make_panel(settings, outputs=outputs, lines=bool(card.amounts), progress=progress)
     results = identify(painted.scan, model=model)
     if painted.labels is None or painted.counts_needed is None:
         raise RuntimeError("the panel was made without labels")
     answers = np.stack([results[name].ravel() for name in outputs.names], axis=1)
-    table = score_all(answers, painted.labels, painted.counts_needed <= counts, outputs)
+    labels = present_at(painted.labels, painted.hidden, counts)
+    table = score_all(answers, labels, painted.counts_needed <= counts, outputs)
     return _summary(table, outputs) | {
         "panel": panel,
         "data": "simulated",
@@ -84,7 +87,7 @@ def evaluate_panel(
 
 
 def score_all(
-    answers: NDArray[np.floating], labels: NDArray[np.uint8], visible: NDArray[np.bool_], outputs: Outputs
+    answers: NDArray[np.floating], labels: NDArray[Any], visible: NDArray[np.bool_], outputs: Outputs
 ) -> dict[str, Scores]:
     """Score every output over its visible labels; all arrays are (n_spectrum, n_name)."""
     return {

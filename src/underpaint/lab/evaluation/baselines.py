@@ -22,8 +22,9 @@ from underpaint.pigments.explain import StratigraphyFit, Suspects, fit_candidate
 from underpaint.pigments.explain.proposals import MOST_PIGMENTS, less_each_pigment
 from underpaint.pigments.limits import CLAIM
 from underpaint.pigments.limits.exclusion import typical_pigment
-from underpaint.simulate import RandomStratigraphies, StratigraphySampler, visibility
+from underpaint.simulate import RandomStratigraphies, StratigraphySampler
 from underpaint.simulate.instrument_inputs import KnownInstrument
+from underpaint.simulate.labels import labels_shown, present_at
 from underpaint.simulate.outputs import outputs_for
 from underpaint.units import FWHM_PER_SIGMA, MN_K_ALPHA_KEV
 
@@ -63,11 +64,11 @@ def choose_threshold(held: HeldOut, counts: Sequence[float], seed: int) -> float
     sigmas = [line_sigmas(held.counted(own, (seed, round(own))), held.groups) for own in counts]
     visible = [held.visible(own)[:, columns] for own in counts]
 
-    labels = held.labels[:, columns]
+    labels = [held.present(own)[:, columns] for own in counts]
 
     def reached(threshold: float) -> float:
-        said = [(own > threshold).astype(np.float32) for own in sigmas]
-        tables = [score_names(own, labels, seen, held.groups) for own, seen in zip(said, visible, strict=True)]
+        claims = [(own > threshold).astype(np.float32) for own in sigmas]
+        tables = [score_names(*each, held.groups) for each in zip(claims, labels, visible, strict=True)]
         return float(np.nanmean([macro_f1(own) for own in tables]))
 
     return max(SIGMAS, key=reached)
@@ -93,8 +94,11 @@ class FitSet:
     visible: NDArray[np.bool_]
 
 
-def fit_set(plan: TrustPlan, palette: Sequence[str], instrument: Instrument) -> FitSet:
-    """Draw the small set of the likelihood fit, of random structures as the held-out ones are."""
+def fit_set(plan: TrustPlan, palette: Sequence[str], instrument: Instrument, *, lines: bool = False) -> FitSet:
+    """Draw the small set of the likelihood fit, of random structures as the held-out ones are.
+
+    With ``lines`` a group is present where the lines of its element show.
+    """
     rng = np.random.default_rng((plan.seed, 4))
     sampler = StratigraphySampler(RandomStratigraphies(palette=tuple(palette)))
     samples: list[Stratigraphy] = [sampler.draw(rng) for _ in range(plan.fitted_spectra)]
@@ -103,9 +107,11 @@ def fit_set(plan: TrustPlan, palette: Sequence[str], instrument: Instrument) -> 
     emission, detector = emit(samples, instrument), instrument.detector
     expected = np.asarray(render(emission, detector), dtype=np.float64)
     axis = axis_of(detector)
-    labels, needed = visibility(samples, emission, expected, outputs, detector, axis)
+    labels, needed, hidden = labels_shown(samples, emission, expected, outputs, detector, axis, lines=lines)
     spectra = seen_by(instrument, expected, plan.fitted_counts, rng)
-    return FitSet(spectra, instrument, outputs.names, labels, (labels == 1) & (needed <= plan.fitted_counts))
+    present = present_at(labels, hidden, plan.fitted_counts)
+    visible = present & (needed <= plan.fitted_counts)
+    return FitSet(spectra, instrument, outputs.names, present.astype(np.uint8), visible)
 
 
 def likelihood_fit(

@@ -67,6 +67,8 @@ class ByDecade:
 
     Attributes
     ----------
+    labels : list of (n, n_group) bool arrays
+        What is present at the counts of each decade.
     counted : list of (n, n_group) bool arrays
         False where a present label does not show.
     calibrates : (n,) bool array
@@ -75,10 +77,13 @@ class ByDecade:
 
     def __init__(self, held: HeldOut, drawn: Sequence[Drawn], probability: Sequence[NDArray[np.floating]]) -> None:
         columns = held.columns(held.groups)
-        self.groups, self.labels = held.groups, held.labels[:, columns] == 1
+        self.groups = held.groups
+        self.labels = [held.present(own.totals)[:, columns] for own in drawn]
         self.calibrates = held.machine % 2 == 0
         self.probability = [np.nan_to_num(own.astype(np.float64), nan=0.0) for own in probability]
-        self.counted = [~self.labels | held.visible(own.totals)[:, columns] for own in drawn]
+        self.counted = [
+            ~labels | held.visible(own.totals)[:, columns] for own, labels in zip(drawn, self.labels, strict=True)
+        ]
 
 
 def calibration_error(answers: ByDecade) -> dict[str, Any]:
@@ -93,8 +98,8 @@ def calibration_error(answers: ByDecade) -> dict[str, Any]:
     pooled, brier = {}, {}
     for column, group in enumerate(answers.groups):
         parts = [
-            (own[kept[:, column], column], answers.labels[kept[:, column], column])
-            for own, kept in zip(answers.probability, answers.counted, strict=True)
+            (own[kept[:, column], column], labels[kept[:, column], column])
+            for own, kept, labels in zip(answers.probability, answers.counted, answers.labels, strict=True)
         ]
         by_decade[group] = {
             decade_name(decade): expected_calibration_error(*part) for decade, part in zip(DECADES, parts, strict=True)
@@ -176,7 +181,7 @@ def _by_level(groups: Sequence[str], one: Callable[[int, int, float], dict[str, 
 
 def _own_bin(answers: ByDecade, column: int, number: int, level: float) -> dict[str, Any]:
     kept = answers.counted[number][:, column]
-    found, truth = answers.probability[number][:, column], answers.labels[:, column]
+    found, truth = answers.probability[number][:, column], answers.labels[number][:, column]
     right = np.where(truth, 1.0 - found, found)
     threshold = conformal_threshold(right[kept & answers.calibrates], level)
     tested = kept & ~answers.calibrates
@@ -193,7 +198,7 @@ def _stated_bin(
     present_from, absent_to = (table[place[0]][place[1]][place[2]] for table in (sets.present_from, sets.absent_to))
     tested = answers.counted[number][:, column]
     log_odds = answered[number].log_odds[tested, answered[number].card.names.index(group)]
-    return _judged_sets(answers.labels[tested, column], log_odds >= present_from, log_odds <= absent_to, level)
+    return _judged_sets(answers.labels[number][tested, column], log_odds >= present_from, log_odds <= absent_to, level)
 
 
 def _judged_sets(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from underpaint.calibrate import calibrate, what_is_known, with_calibration
 from underpaint.data import Scan
-from underpaint.data.maps import Results, cohen_kappa, share_present
+from underpaint.data.maps import PLACED_PROBABILITY, Place, Results, cohen_kappa, share_present
 from underpaint.elements import fit_elements
 from underpaint.errors import ScanError
 from underpaint.io import load
@@ -38,6 +38,7 @@ THRESHOLD, PREVALENCE = 0.5, (0.05, 0.95)
 SURE = 0.9
 """An answer is sure where the network gives it, yes or no, so much probability."""
 LINE_SIGMAS = 3.0
+AREA_BINS = 20
 SMALLEST = 1e-12
 
 
@@ -159,6 +160,87 @@ def line_agreement(one: Identified, other: Identified) -> dict[str, float]:
         seen = [own.results.strongest(families).ravel() > LINE_SIGMAS for own in (one, other)]
         result |= _kappa(name, *seen)
     return result
+
+
+def below_against_scatter(own: Results, group: str = "lead_pigment", family: str = "Pb_L") -> float | None:
+    """Spearman correlation of "below" of a group with Compton counts, in pixels of equal area of its family.
+
+    Light matter behind the canvas scatters and emits no lines of paint: an answer that follows it is none of paint. The
+    mean over :data:`AREA_BINS` bins of as many pixels; None without places or scatter.
+    """
+    if not own.holds(group, "below") or "Compton" not in own.scatter_peaks or family not in own.lines:
+        return None
+    maps = (own[family], own.map("scatter", "Compton"), own[group, "below"])
+    area, scatter, below = (np.asarray(one, dtype=np.float64).ravel() for one in maps)
+    known = np.isfinite(area) & np.isfinite(scatter) & np.isfinite(below)
+    bins = np.array_split(np.flatnonzero(known)[np.argsort(area[known])], AREA_BINS)
+    each = [spearman(below[one], scatter[one]) for one in bins if one.size > 2]
+    return float(np.nanmean(each)) if np.isfinite(each).any() else None
+
+
+def place_determined(own: Results) -> dict[str, float]:
+    """Share of the pixels with a group in which it is stated whether it lies at the surface, and whether below.
+
+    By group, of those in at least :data:`LEAST_PIXELS` pixels, and their ``mean``.
+    """
+    result = {}
+    for group in _with_places(own):
+        present = own[group] > THRESHOLD
+        if present.sum() >= LEAST_PIXELS:
+            result[group] = float(_is_placed(own, group)[present].mean())
+    return result | ({"mean": float(np.mean(list(result.values())))} if result else {})
+
+
+def place_contradictions(one: Results, other: Results) -> dict[str, float]:
+    """Share of the pixels in which one scan has a group at the surface only, the other below only.
+
+    Of the pixels where both have the group and state its place; by group, of those with at least
+    :data:`LEAST_PIXELS` such pixels, and their ``mean``.
+    """
+    result = {}
+    for group in set(_with_places(one)) & set(_with_places(other)):
+        both = (one[group] > THRESHOLD) & (other[group] > THRESHOLD)
+        both &= _is_placed(one, group) & _is_placed(other, group)
+        against = _only(one, group, "surface") & _only(other, group, "below")
+        against |= _only(one, group, "below") & _only(other, group, "surface")
+        if both.sum() >= LEAST_PIXELS:
+            result[group] = float(against[both].mean())
+    return dict(sorted(result.items())) | ({"mean": float(np.mean(list(result.values())))} if result else {})
+
+
+def amounts_agree(one: Results, other: Results) -> dict[str, float]:
+    """Share of the pixels in which the 90 % intervals of two scans' amounts overlap.
+
+    Of the pixels where both have the group; by group, of those with at least :data:`LEAST_PIXELS` such pixels, and
+    their ``mean``. Empty for networks that answer no amounts.
+    """
+    result = {}
+    for group in one.groups:
+        name = f"amount.{group}"
+        if name not in one.amounts or name not in other.amounts:
+            continue
+        both = (one[group] > THRESHOLD) & (other[group] > THRESHOLD)
+        first, second = one.estimate(name), other.estimate(name)
+        overlap = (first.low <= second.high) & (second.low <= first.high)
+        if both.sum() >= LEAST_PIXELS:
+            result[group] = float(overlap[both].mean())
+    return result | ({"mean": float(np.mean(list(result.values())))} if result else {})
+
+
+def _with_places(own: Results) -> list[str]:
+    return [group for group in own.groups if own.holds(group, "surface") and own.holds(group, "below")]
+
+
+def _is_placed(own: Results, group: str) -> NDArray[np.bool_]:
+    places: tuple[Place, ...] = ("surface", "below")
+    return np.asarray(
+        np.all([np.abs(own[group, place] - THRESHOLD) >= PLACED_PROBABILITY - THRESHOLD for place in places], axis=0)
+    )
+
+
+def _only(own: Results, group: str, here: Place) -> NDArray[np.bool_]:
+    there: Place = "below" if here == "surface" else "surface"
+    return np.asarray((own[group, here] >= PLACED_PROBABILITY) & (own[group, there] <= 1.0 - PLACED_PROBABILITY))
 
 
 def _kappa(name: str, one: NDArray[np.bool_], other: NDArray[np.bool_]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from underpaint.physics.materials import library
 from underpaint.pigments.weights import ModelCard
 from underpaint.runtime.progress import Progress
 from underpaint.simulate.instrument_inputs import known_of
-from underpaint.simulate.labels import pigments_in, visibility
+from underpaint.simulate.labels import labels_shown, pigments_in, present_at
 from underpaint.simulate.mockups import Mockups, paint_mockups
 from underpaint.simulate.outputs import Outputs, outputs_for
 
@@ -56,13 +56,14 @@ class Painted:
         return Spectra(self.mockups.counts, axis, recorded, np.tile(known_of(self.mockups.instrument).inputs(), (n, 1)))
 
 
-def painted(plan: TrustPlan) -> Painted:
-    """Paint the mock-ups and say what of them shows."""
+def painted(plan: TrustPlan, *, lines: bool = False) -> Painted:
+    """Paint the mock-ups and label what of them shows: pigments, or with ``lines`` lines, whatever brings them."""
     mockups = paint_mockups(plan.mockup_spectra, plan.mockup_counts, plan.seed)
     outputs = _outputs(mockups)
-    labels, needed = _visibility(mockups, outputs)
-    counts = mockups.counts.sum(axis=1)
-    return Painted(mockups, outputs.names, labels, (labels == 1) & (needed <= counts[:, None]))
+    labels, needed, hidden = _visibility(mockups, outputs, lines=lines)
+    counts = mockups.counts.sum(axis=1)[:, None]
+    present = present_at(labels, hidden, counts)
+    return Painted(mockups, outputs.names, present.astype(np.uint8), present & (needed <= counts))
 
 
 def without_finetuning(own: Painted, answer: Answer) -> dict[str, Any]:
@@ -123,16 +124,18 @@ def _outputs(mockups: Mockups) -> Outputs:
     return outputs.only([name for name, kind in zip(outputs.names, outputs.kinds, strict=True) if kind == "group"])
 
 
-def _visibility(mockups: Mockups, outputs: Outputs) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def _visibility(
+    mockups: Mockups, outputs: Outputs, *, lines: bool
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
     parts = []
     detector = mockups.instrument.detector
     for start in range(0, len(mockups), AT_ONCE):
         own = mockups.stratigraphies[start : start + AT_ONCE]
         emission = emit(own, mockups.instrument, single=True)
         expected = np.asarray(render(emission, detector, mockups.axis), dtype=np.float64)
-        parts.append(visibility(own, emission, expected, outputs, detector, mockups.axis))
-    labels, needed = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return labels, needed
+        parts.append(labels_shown(own, emission, expected, outputs, detector, mockups.axis, lines=lines))
+    labels, needed, hidden = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return labels, needed, hidden
 
 
 def _labelled(own: Painted, start: "Trained") -> "Library":

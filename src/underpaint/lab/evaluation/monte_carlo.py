@@ -18,6 +18,7 @@ from underpaint.physics.forward import count, counts_needed
 from underpaint.physics.instrument import Detector, Geometry, Instrument, Tube
 from underpaint.physics.materials import Layer, PigmentGroup, Stratigraphy, library
 from underpaint.simulate.instrument_inputs import instrument_inputs
+from underpaint.simulate.labels import MODEL_ERROR
 
 Numbers = NDArray[np.float64]
 FILES = ("mc_panels.json", "mc_panels.npz")
@@ -162,8 +163,13 @@ def _pigment_elements(sample: dict[str, Any], materials: dict[str, Any]) -> froz
     return frozenset(symbol for name in named for symbol in materials[name]["formula"])
 
 
-def panel_scores(panels: Panels, answer: Answer, groups: Sequence[str], counts: float, draws: int, seed: int) -> Any:
+def panel_scores(
+    panels: Panels, answer: Answer, groups: Sequence[str], counts: float, draws: int, seed: int, *, lines: bool = False
+) -> Any:
     """Ask about every sample several times and say what was found of it.
+
+    A group is there where a dry material holds its element; with ``lines`` where any layer does, and visible with the
+    model error of training.
 
     Returns
     -------
@@ -172,8 +178,8 @@ def panel_scores(panels: Panels, answer: Answer, groups: Sequence[str], counts: 
         of it shows (``visible``), and by group in how many of the draws it was ``found``, ``missed`` although it shows,
         and ``claimed_without_its_element``; ``missed`` and ``claimed_without_its_element``: in how many draws of all.
     """
-    labels = panels.labels(groups)
-    visible = (labels == 1) & (panels.counts_needed(groups) <= counts)
+    labels = panels.elements_there(groups) if lines else panels.labels(groups)
+    visible = (labels == 1) & (panels.counts_needed(groups, MODEL_ERROR if lines else 0.0) <= counts)
     found = np.nan_to_num(answer(panels.drawn(counts, draws, seed)), nan=0.0)
     said = (found > THRESHOLD).reshape(len(panels.names), draws, len(groups)).sum(axis=1)
     without = np.asarray([[_group(name).element not in own for name in groups] for own in panels.elements])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data import EnergyAxis
+from underpaint.data import EnergyAxis, Scan, survey
 from underpaint.data.maps import (
     PLACED_PROBABILITY,
     PRESENT_PROBABILITY,
@@ -19,7 +19,8 @@ from underpaint.data.maps import (
     from_scale,
     is_determined,
 )
-from underpaint.lab.evaluation.answering import Answered, ask
+from underpaint.elements import line_evidence, plan_all_families
+from underpaint.lab.evaluation.answering import Answered, Spectra, ask, columns_of
 from underpaint.lab.evaluation.baselines import line_sigmas
 from underpaint.lab.evaluation.groups import macro_f1, score_names
 from underpaint.lab.evaluation.monte_carlo import Panels, read_panels
@@ -98,7 +99,9 @@ def evaluate_monte_carlo(
     -------
     dict
         By contestant and counts the figures of :func:`presence_figures`, and of networks those of
-        :func:`place_figures` and :func:`amount_figures`; JSON-serialisable.
+        :func:`place_figures` and :func:`amount_figures`; JSON-serialisable. Each network stands there alone,
+        ``with_evidence``: without the claims that spectra speak against, and with the groups that they prove; and
+        ``with_likelihood``: with the log-likelihood ratio of the areas added to its log-odds, and the groups proven.
 
     Raises
     ------
@@ -121,6 +124,15 @@ def evaluate_monte_carlo(
         sigmas = np.concatenate([line_sigmas(each, groups) for each in spectra])
         answers = {who: [ask(network, each) for each in spectra] for who, network in networks.items()}
         claims = {who: np.concatenate([_by_group(each, groups) for each in parts]) for who, parts in answers.items()}
+        judged = [_judged(each, drawn, groups) for each, drawn in zip(panels, spectra, strict=True)]
+        against, proven, likelihood = (np.concatenate(parts) for parts in zip(*judged, strict=True))
+        for who, network in networks.items():
+            answered = np.isin(groups, network.card.names)
+            claims[_beside(who, "evidence")] = (claims[who] & ~against) | (proven & answered)
+            log_odds = np.concatenate([columns_of(each.log_odds, each.card.names, groups) for each in answers[who]])
+            claims[_beside(who, "likelihood")] = (np.nan_to_num(log_odds + likelihood, nan=-1.0) > 0.0) | (
+                proven & answered
+            )
         claims["line_over_5_sigma"] = sigmas > LINE_SIGMAS
         claims["always_yes"] = np.ones_like(sigmas, dtype=bool)
         for who, claimed in claims.items():
@@ -265,6 +277,29 @@ def _thickness(truth: Truth, answers: Answered, draws: int) -> dict[str, float]:
 
 def _opened(model: str | Path | OnnxModel) -> OnnxModel:
     return model if isinstance(model, OnnxModel) else open_model(model)
+
+
+def _beside(network: str, what: str) -> str:
+    """Return the name of a network's figures with something beside it."""
+    return f"with_{what}" if network == "model" else f"{network}_with_{what}"
+
+
+def _judged(panels: Panels, spectra: Spectra, groups: Sequence[str]) -> tuple[Mask, Mask, Numbers]:
+    """Return (n, n_group) whether spectra speak against groups or prove them, and what areas add to log-odds.
+
+    The instrument is told.
+    """
+    seen = survey(Scan(np.asarray(spectra.counts)[None], panels.axis))
+    fit = plan_all_families(seen, panels.axis, panels.instrument, peaks=False)
+    keys = {group: library().group(group).key_families for group in groups}
+    lines = line_evidence(keys, fit, seen, panels.axis, panels.instrument, voltage_known=True)
+    shown = fit(np.asarray(spectra.counts))
+    against, proven = np.zeros((2, len(spectra), len(groups)), bool)
+    likelihood = np.zeros(against.shape)
+    columns = [list(groups).index(group) for group in lines.groups]
+    against[:, columns], proven[:, columns] = lines(shown), lines.proves(shown)
+    likelihood[:, columns] = lines.log_likelihood_ratio(shown)
+    return against, proven, likelihood
 
 
 def _truth(panels: Panels, groups: Sequence[str]) -> Truth:

@@ -21,7 +21,7 @@ from underpaint.physics.materials import library, load_palette
 from underpaint.pigments.weights import ModelCard
 from underpaint.runtime.progress import Progress
 from underpaint.simulate import LibrarySettings, simulate_library
-from underpaint.simulate.labels import materials
+from underpaint.simulate.labels import labels_by_lines, materials, present_at
 
 PALETTE = "easel_15_to_20"
 """What is painted with, where the model answers all of its pigments that X-rays show."""
@@ -50,6 +50,8 @@ class HeldOut:
     instrument : (n, n_input) float32 array
     names, kinds, materials : tuple of str
     axis : EnergyAxis
+    hidden : (n, n_name) float32 array or None
+        Counts up to which what is there is absent for a network whose presence is that of lines; None: none is.
     """
 
     expected: NDArray[np.float32]
@@ -63,6 +65,7 @@ class HeldOut:
     kinds: tuple[str, ...]
     materials: tuple[str, ...]
     axis: EnergyAxis = DEFAULT_NETWORK_AXIS
+    hidden: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Return the number of spectra."""
@@ -86,7 +89,8 @@ class HeldOut:
     def only(self, rows: NDArray[np.integer] | slice) -> "HeldOut":
         """Return some of the spectra."""
         arrays = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
-        return replace(self, **{name: getattr(self, name)[rows] for name in arrays})
+        hidden = None if self.hidden is None else self.hidden[rows]
+        return replace(self, hidden=hidden, **{name: getattr(self, name)[rows] for name in arrays})
 
     def counted(self, counts: NDArray[np.floating] | float, seed: tuple[int, ...]) -> Spectra:
         """Draw counts, (n,) or one number for all: totals within the recorded range, on average."""
@@ -95,10 +99,16 @@ class HeldOut:
         drawn = count(self.expected * totals[:, None], rng=rng).astype(np.float32)
         return Spectra(drawn, self.axis, self.recorded, self.instrument)
 
+    def present(self, counts: NDArray[np.floating] | float) -> NDArray[np.bool_]:
+        """Return (n, n_name) what is right to claim at these counts, or would be, were it not too weak to be asked."""
+        return present_at(self.labels, self.hidden, self._totals(counts))
+
     def visible(self, counts: NDArray[np.floating] | float) -> NDArray[np.bool_]:
         """Return (n, n_name) what is there and shows at these counts."""
-        totals = np.broadcast_to(np.asarray(counts, dtype=np.float64), (len(self),))
-        return np.asarray((self.labels == 1) & (self.counts_needed <= totals[:, None]))
+        return np.asarray(self.present(counts) & (self.counts_needed <= self._totals(counts)))
+
+    def _totals(self, counts: NDArray[np.floating] | float) -> NDArray[np.float64]:
+        return np.broadcast_to(np.asarray(counts, dtype=np.float64), (len(self),))[:, None]
 
 
 def palette_for(card: ModelCard) -> tuple[str, ...]:
@@ -145,7 +155,7 @@ def group_scores(held: HeldOut, answer: Answer, counts: float, seed: int) -> dic
     """Return the scores of a model's groups at a number of counts, as :func:`summarise` does."""
     columns = held.columns(held.groups)
     found = answer(held.counted(counts, (seed, round(counts))))
-    return summarise(found, held.labels[:, columns], held.visible(counts)[:, columns], held.groups)
+    return summarise(found, held.present(counts)[:, columns], held.visible(counts)[:, columns], held.groups)
 
 
 def _simulated(
@@ -172,7 +182,7 @@ def _simulated(
         # processes take longer to begin than a few chunks to simulate
         workers = 1 if n <= FEW_CHUNKS * plan.per_instrument else plan.workers
         simulate_library(settings, out, workers=workers, progress=progress)
-    return read_held_out(out)
+    return read_held_out(out, lines=bool(card.amounts))
 
 
 def _is_of(path: Path, settings: LibrarySettings) -> bool:
@@ -180,9 +190,17 @@ def _is_of(path: Path, settings: LibrarySettings) -> bool:
         return LibrarySettings.model_validate_json(file.attrs["config"]) == settings
 
 
-def read_held_out(path: Path) -> HeldOut:
-    """Read a library of :func:`underpaint.simulate.simulate_library` that has labels by place."""
+def read_held_out(path: Path, *, lines: bool = False) -> HeldOut:
+    """Read a library of :func:`underpaint.simulate.simulate_library` that has labels by place.
+
+    With ``lines`` a group is present where the lines of its element show, as networks with amounts are trained.
+    """
     arrays = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
     with h5py.File(path, "r") as file:
         words: dict[str, Any] = {name: tuple(json.loads(file.attrs[name])) for name in ("names", "kinds", "materials")}
-        return HeldOut(**{name: file[name][()] for name in arrays}, **words)
+        own = {name: file[name][()] for name in arrays}
+        if lines:
+            shown = file["lines_needed"][()], file["lines_hidden"][()]
+            by_lines = labels_by_lines(words["names"], own["labels"], own["counts_needed"], *shown)
+            own |= dict(zip(("labels", "counts_needed", "hidden"), by_lines, strict=True))
+        return HeldOut(**own, **words)

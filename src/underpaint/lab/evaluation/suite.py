@@ -177,12 +177,17 @@ class Suite:
     @cached_property
     def mockups(self) -> mock_ups.Painted:
         """The virtual mock-ups."""
-        return mock_ups.painted(self.plan)
+        return mock_ups.painted(self.plan, lines=self.lines)
 
     @cached_property
     def paper(self) -> OnnxModel:
         """The paper's network."""
         return open_model(PAPER, threads=self.plan.threads)
+
+    @property
+    def lines(self) -> bool:
+        """Whether the model answers what lines show, and not which pigments are there."""
+        return bool(self.model.card.amounts)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -302,7 +307,9 @@ class Suite:
         contestants = {"model": self.answer(self.groups), **self.rivals(self.groups, threshold)}
         figures = {
             who: {
-                name(counts): monte_carlo.panel_scores(own, answer, self.groups, counts, plan.panel_draws, plan.seed)
+                name(counts): monte_carlo.panel_scores(
+                    own, answer, self.groups, counts, plan.panel_draws, plan.seed, lines=self.lines
+                )
                 for counts in plan.panel_counts
             }
             for who, answer in contestants.items()
@@ -346,7 +353,7 @@ class Suite:
     def fitted(self, threshold: float) -> dict[str, Any]:
         """Fit the forward model to a small set, and put the same spectra to the others."""
         instrument = load_instrument(INSTRUMENT)
-        own = baselines.fit_set(self.plan, palette_for(self.model.card), instrument)
+        own = baselines.fit_set(self.plan, palette_for(self.model.card), instrument, lines=self.lines)
         show = partial(self.step, "Fitting the forward model")
         found, seconds = baselines.likelihood_fit(own, threshold, show)
         contestants = {"model": self.answer(own.groups), **self.rivals(own.groups, threshold)}
@@ -400,7 +407,9 @@ class Suite:
             "simulated": self.take("simulated", self.simulated),
             "calibration": self.take("calibration", self.calibrated),
             "unseen_instrument": self.take("unseen_instruments", self.unseen),
-            "threshold": self.take("element_threshold", self.threshold, of_model=False, palette=palette),
+            "threshold": self.take(
+                "element_threshold", self.threshold, of_model=False, palette=palette, lines=self.lines
+            ),
         }
         sigmas = float(details["threshold"]["sigmas"])
         reference, scans = self._reference_facts(), list(self.inputs.scans)
@@ -499,6 +508,7 @@ def _about(suite: Suite, *, complete: bool) -> dict[str, Any]:
         "model": {"name": card.name, "version": card.version, "kind": card.kind, "sha256": suite.digest},
         "plan": suite.plan.model_dump(mode="json", exclude={"workers", "threads"}),
         "palette": palette_for(card),
+        "present": "lines" if suite.lines else "pigment",
         "versions": {package: version(package) for package in packages},
         "seconds": suite.stages.seconds(),
         "notes": [

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import lightning.pytorch as lightning
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -17,12 +18,14 @@ from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import split_place
 from underpaint.elements import fit_elements
 from underpaint.errors import CoverageError, ScanError, TrainingError
-from underpaint.lab.networks import dense_layers
+from underpaint.lab.networks import Calibration, dense_layers
+from underpaint.lab.training.batches import Batches
 from underpaint.lab.training.checkpoint import Trained, config_of, load_trainable
 from underpaint.lab.training.labelled import labelled
 from underpaint.lab.training.library import UNKNOWN, Library, load_library
 from underpaint.lab.training.loop import TrainReport, run, score, summary, validation_loss
 from underpaint.lab.training.metrics import NameFigures
+from underpaint.lab.training.module import ask
 from underpaint.lab.training.settings import FinetuneSettings
 from underpaint.lab.training.split import Split, split_by_source
 from underpaint.physics.materials import library as pigments
@@ -57,6 +60,19 @@ def only_what_shows(data: Library) -> Library:
             there = labels[:, column] == 1
             labels[there & np.any(hidden, axis=0), column] = UNKNOWN
     return replace(data, labels=labels)
+
+
+def with_amounts_answered(start: Trained, data: Library, settings: FinetuneSettings) -> Library:
+    """Return spectra without labels of amounts with what a network answers of them, which fine-tuning is to keep."""
+    network = deepcopy(start.network).eval()
+    calibration = network.get_submodule("calibration")
+    if isinstance(calibration, Calibration):
+        calibration.reset()  # training does not see it
+    rows, shape = np.arange(len(data)), (len(data), len(start.card.amounts), len(start.card.amount_edges))
+    with torch.inference_mode():
+        logits = [ask(network, batch)[3] for batch in Batches(data, rows, settings, shuffle=False)]
+    reached = torch.sigmoid(torch.cat(logits).float()).numpy().reshape(shape)
+    return replace(data, amount=reached, amount_names=start.card.amounts)
 
 
 def _shown(data: Library, groups: list[str]) -> NDArray[np.bool_]:
@@ -176,6 +192,8 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
     n_label = int((data.labels == 1).sum())
     if data.counted and "group" in start.card.kinds:
         data = only_what_shows(data)
+    if start.card.amounts and data.amount is None:
+        data = with_amounts_answered(start, data, settings)
     own = settings.model_copy(update={"kind": start.card.kind})
     claim_folder(own.out, known=("labels.json", "dense/settings.json"))
     split = _split(data, own)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.data.maps import split_place
 from underpaint.errors import TrainingError
 from underpaint.lab.training.library import UNKNOWN
 from underpaint.pigments.weights import ModelCard
@@ -17,6 +18,8 @@ from underpaint.runtime.untrusted import MOST_TABLE_BYTES, read_bounded
 
 PIXEL_COLUMNS = ("row", "column", "pigments")
 FILE_COLUMNS = ("file", "pigments")
+PRESENCE_COLUMNS = ("present", "absent")
+"""In place of ``pigments``, both or one: what neither names is left open."""
 _BETWEEN_PIGMENTS = re.compile(r"[;,+]")
 _LIKENESS = 0.5
 
@@ -48,11 +51,28 @@ class LabelTable:
         """Return the text of one column."""
         return [own[name] for own in self.cells]
 
-    def present(self) -> list[list[str]]:
-        """Return the pigments of each row."""
-        return [
-            [each.strip() for each in _BETWEEN_PIGMENTS.split(text) if each.strip()] for text in self.column("pigments")
-        ]
+    def labels(self, card: ModelCard) -> NDArray[np.uint8]:
+        """Return the (n, n_name) labels of the rows, by a model's names.
+
+        Raises
+        ------
+        TrainingError
+            The model does not know a name, or a row calls one both present and absent.
+        """
+        if "pigments" in self.cells[0]:
+            return label_matrix(self._names("pigments"), card)
+        present, absent = map(self._names, PRESENCE_COLUMNS)
+        for line, yes, no in zip(self.lines, present, absent, strict=True):
+            if both := sorted({*yes} & {*no}):
+                raise TrainingError(
+                    f"Cannot use line {line} of {self.path}: it calls {', '.join(both)} both present and absent. "
+                    "Keep one of the two."
+                )
+        return presence_matrix(present, absent, card)
+
+    def _names(self, column: str) -> list[list[str]]:
+        texts = [cells.get(column, "") for cells in self.cells]
+        return [[each.strip() for each in _BETWEEN_PIGMENTS.split(text) if each.strip()] for text in texts]
 
     def structures(self) -> NDArray[np.int64] | None:
         """Return (n,) numbers, equal where the structure is; None without such a column. An empty cell stands alone."""
@@ -110,8 +130,9 @@ def label_matrix(present: Sequence[Sequence[str]], card: ModelCard) -> NDArray[n
     Returns
     -------
     (n, n_name) array
-        1 for what is named and for the groups that it counts as; 0 for the rest, except the members of a group that
-        is named without any of them: nobody has said which of them it is (:data:`~.library.UNKNOWN`).
+        1 for what is named and for the groups that it counts as; 0 for the rest, except what nobody has said
+        (:data:`~.library.UNKNOWN`): which member of a group is there that is named without any, and at which place
+        lies what is named without one.
 
     Raises
     ------
@@ -135,7 +156,54 @@ def label_matrix(present: Sequence[Sequence[str]], card: ModelCard) -> NDArray[n
             inside = [index for index in members[group] if index != column[group]]
             if not row[inside].any():
                 row[inside] = UNKNOWN
+    for name, placed in _placed(card).items():
+        labels[:, column[name]] = np.where((labels[:, placed] == 1).any(axis=1), 1, labels[:, column[name]])
+        open_place = (labels[:, [column[name]]] != 0) & (labels[:, placed] == 0)
+        labels[:, placed] = np.where(open_place, np.uint8(UNKNOWN), labels[:, placed])
     return labels
+
+
+def presence_matrix(
+    present: Sequence[Sequence[str]], absent: Sequence[Sequence[str]], card: ModelCard
+) -> NDArray[np.uint8]:
+    """Labels of spectra of which it is known of some names that they are there, and of some that they are not.
+
+    Parameters
+    ----------
+    present, absent : sequences of n sequences of str
+        The model's names.
+
+    Returns
+    -------
+    (n, n_name) array
+        1 for what is present and the groups that it counts as; 0 for what is absent, with its members and at any place;
+        :data:`~.library.UNKNOWN` for the rest.
+
+    Raises
+    ------
+    TrainingError
+        The model does not know a name.
+    """
+    labels = label_matrix(present, card)
+    labels[labels == 0] = UNKNOWN
+    label_matrix(absent, card)  # refuses a wrong name
+    placed = _placed(card)
+    for row, names in zip(labels, absent, strict=True):
+        for name in names:
+            members = [other for other, groups in zip(card.names, card.groups, strict=True) if name in groups]
+            for other in {name, *members}:
+                row[[card.names.index(other), *placed.get(other, [])]] = 0
+    return labels
+
+
+def _placed(card: ModelCard) -> dict[str, list[int]]:
+    """Return where a card's names without a place stand with one."""
+    placed: dict[str, list[int]] = {}
+    for index, name in enumerate(card.names):
+        material, place = split_place(name)
+        if place != "anywhere" and material in card.names:
+            placed.setdefault(material, []).append(index)
+    return placed
 
 
 def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -147,13 +215,19 @@ def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
 
 def _check_header(names: tuple[str, ...], *, n_row: int, path: Path) -> None:
     wanted = FILE_COLUMNS if "file" in names else PIXEL_COLUMNS
-    missing = [name for name in wanted if name not in names]
+    presence = any(name in names for name in PRESENCE_COLUMNS)
+    missing = [name for name in wanted if name not in names and not (presence and name == "pigments")]
     if missing or n_row < 1:
         lack = f"no {', '.join(missing)}" if missing else "no row under its first line"
         raise TrainingError(
             f"Cannot use the table of labels {path}: it has {lack}. The first line names the columns: "
             "row,column,pigments for pixels of a scan, file,pigments for single spectra, and structure where wanted; "
-            "pigments are parted by ';'."
+            "present,absent in place of pigments leave open what they do not name; names are parted by ';'."
+        )
+    if presence and "pigments" in names:
+        raise TrainingError(
+            f"Cannot use the table of labels {path}: it has the column pigments, by which all else is absent, and "
+            f"{', '.join(name for name in PRESENCE_COLUMNS if name in names)}, by which all else is open. Keep one way."
         )
     if len(set(names)) != len(names):
         raise TrainingError(

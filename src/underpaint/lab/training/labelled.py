@@ -57,7 +57,16 @@ def labelled_spectra(
         raise TrainingError(
             f"Cannot label {len(counts)} spectra with {len(present)} rows of labels; one row per spectrum is needed."
         )
-    labels = label_matrix(present, card)
+    return _with_labels(counts, axis, label_matrix(present, card), card, source)
+
+
+def _with_labels(
+    counts: NDArray[Any],
+    axis: EnergyAxis,
+    labels: NDArray[np.uint8],
+    card: ModelCard,
+    source: NDArray[np.int64] | None,
+) -> Library:
     _check_coverage(axis, card)
     spectra = rebin(counts, axis, card.axis.edges_kev)
     return _library(spectra, np.tile(_range(axis), (len(counts), 1)), labels, card, source)
@@ -99,7 +108,8 @@ def labelled_scan(scan: Scan, table: str | Path, card: ModelCard) -> Library:
     table : str or Path
         CSV file with the columns ``row``, ``column`` (from 0), ``pigments`` (the model's names, parted by ``;``, empty
         where there is none) and, where wanted, ``structure``: pixels of the same structure are kept on one side of
-        the split.
+        the split. In place of ``pigments``, by which what is not named is absent, ``present`` and ``absent``: what
+        neither names is left open.
     card : ModelCard
         The model to fine-tune.
 
@@ -120,9 +130,8 @@ def labelled_scan(scan: Scan, table: str | Path, card: ModelCard) -> Library:
         )
     row, column = (_positions(rows, name, scan) for name in ("row", "column"))
     rows.refuse_repeats(list(zip(row.tolist(), column.tolist(), strict=True)))
-    present, axis = rows.present(), scan.require_axis()
-    label_matrix(present, card)  # refuses a wrong name before the scan is read
-    library = labelled_spectra(_pixels(scan, row, column), axis, present, card, source=rows.structures())
+    labels, axis = rows.labels(card), scan.require_axis()  # refuses a wrong name before the scan is read
+    library = _with_labels(_pixels(scan, row, column), axis, labels, card, rows.structures())
     return replace(_counted(library, rows), origin=(scan.name,))
 
 
@@ -138,7 +147,8 @@ def labelled_folder(
         energy axes and numbers of channels may differ.
     table : str or Path
         CSV file with the columns ``file`` (path inside the folder), ``pigments`` (the model's names, parted by ``;``,
-        empty where there is none) and, where wanted, ``structure``. Files that it does not name are left out.
+        empty where there is none) and, where wanted, ``structure``; ``present`` and ``absent`` as for
+        :func:`labelled_scan`. Files that it does not name are left out.
     card : ModelCard
         The model to fine-tune.
     on_axis : callable or None
@@ -162,7 +172,7 @@ def labelled_folder(
         raise TrainingError(
             f"Cannot label the files in {folder} by {rows.path}: it has no column `file`. Name each row's file."
         )
-    labels = label_matrix(rows.present(), card)
+    labels = rows.labels(card)
     rows.refuse_repeats([Path(name) for name in rows.column("file")])
     scans = [
         _single(_existing(name, line, rows, place)) for name, line in zip(rows.column("file"), rows.lines, strict=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from underpaint.data.maps import SURFACE_UM, amount_class, at_place, on_scale, share_of
 from underpaint.errors import TrainingError
 from underpaint.pigments.weights import ModelAxis
-from underpaint.simulate.labels import group_names
+from underpaint.simulate.labels import group_names, labels_by_lines
 
 _NEEDED = ("recorded", "labels", "source")
 _ROWS_AT_ONCE = 8192
@@ -54,8 +54,9 @@ class Library:
         there is nothing to answer.
     instrument_inputs, quantity_names : tuple of str
         What their columns are.
-    amount : (n, n_amount) uint8 array, or None
-        Class of each element's mass share in the dry paint (:func:`underpaint.data.maps.amount_class`).
+    amount : (n, n_amount) uint8 or (n, n_amount, n_edge) float32 array, or None
+        Class of each element's mass share in the dry paint (:func:`underpaint.data.maps.amount_class`), or the
+        probability that it reaches each edge.
     amount_names : tuple of str
         Groups, with places, that its columns are of.
     hidden : (n, n_name) float32 array, or None
@@ -80,7 +81,7 @@ class Library:
     quantities: NDArray[np.float32] | None = None
     instrument_inputs: tuple[str, ...] = ()
     quantity_names: tuple[str, ...] = ()
-    amount: NDArray[np.uint8] | None = None
+    amount: NDArray[np.uint8] | NDArray[np.float32] | None = None
     amount_names: tuple[str, ...] = ()
     hidden: NDArray[np.float32] | None = None
 
@@ -210,15 +211,9 @@ def _library(file: Any, path: Path, *, half: bool) -> Library:
 def _by_lines(library: Library, file: Any, path: Path) -> Library:
     """Return a library whose groups are present where lines of their elements show, with the elements' amounts."""
     _require(file, path, ("lines_needed", "lines_hidden", "amount"))
-    names = group_names(library.names)
-    columns = [library.names.index(name) for name in names]
-    needed = file["lines_needed"][()]
-    labels, counts = library.labels.copy(), library.counts_needed.copy()
-    labels[:, columns] = ~np.isnan(needed)
-    counts[:, columns] = np.nan_to_num(needed, nan=np.inf, posinf=np.inf)
-    hidden = np.zeros_like(counts)
-    hidden[:, columns] = np.nan_to_num(file["lines_hidden"][()], nan=0.0, posinf=np.inf)
-    amount = amount_class(file["amount"][()])
+    shown = file["lines_needed"][()], file["lines_hidden"][()]
+    labels, counts, hidden = labels_by_lines(library.names, library.labels, library.counts_needed, *shown)
+    amount, names = amount_class(file["amount"][()]), group_names(library.names)
     return replace(library, labels=labels, counts_needed=counts, hidden=hidden, amount=amount, amount_names=names)
 
 

@@ -21,6 +21,8 @@ _QUANTITY_SHARE = 0.02
 """Weight of a quantity's mean loss beside that of a label, which is a tenth as large: presence comes first."""
 _AMOUNT_SHARE = 0.1
 """Weight of the mean loss of an amount's edge beside that of a label."""
+_KEPT_SHARE = 3.0
+"""The same where the amounts are a network's own answers, which are to stay."""
 _EXCESS_SHARE = 0.005
 _EXCESS_WIDTH = 4.0
 _SURE_FROM, _SURER_BY = 2.0, 1.5
@@ -176,7 +178,8 @@ def loss_of(network: nn.Module, batch: Batch) -> Tensor:
     mean, sigma, *amounts = quantities
     loss = loss + _QUANTITY_SHARE * quantity_loss(mean, sigma, batch.quantity)
     if amounts and batch.amount is not None and batch.amount.shape[1]:
-        loss = loss + _AMOUNT_SHARE * amount_loss(amounts[0], batch.amount)
+        share = _AMOUNT_SHARE if batch.amount.ndim == 2 else _KEPT_SHARE
+        loss = loss + share * amount_loss(amounts[0], batch.amount)
     return loss if batch.excess is None else loss + _EXCESS_SHARE * excess_loss(logits, batch.excess)
 
 
@@ -199,10 +202,12 @@ def amount_loss(logits: Tensor, amount: Tensor) -> Tensor:
     Parameters
     ----------
     logits : (n, n_amount n_edge) tensor
-    amount : (n, n_amount) tensor
-        How many edges each share reaches.
+    amount : (n, n_amount) or (n, n_amount, n_edge) tensor
+        How many edges each share reaches, or how likely it reaches each.
     """
     each = logits.reshape(len(logits), amount.shape[1], -1)
+    if amount.ndim == each.ndim:
+        return binary_cross_entropy_with_logits(each, amount.to(each.dtype))
     reached = amount.unsqueeze(2) > torch.arange(each.shape[2], device=amount.device)
     return binary_cross_entropy_with_logits(each, reached.to(each.dtype))
 

@@ -3,6 +3,7 @@
 from underpaint.physics.materials.formula import mass_fractions, parse_formula
 from underpaint.physics.materials.library import (
     DEFAULT_PALETTE,
+    PIGMENT_SHARE,
     Library,
     Palette,
     Pigment,
@@ -18,6 +19,7 @@ from underpaint.physics.materials.stratigraphy import Layer, Stratigraphy
 
 __all__ = [
     "DEFAULT_PALETTE",
+    "PIGMENT_SHARE",
     "Layer",
     "Library",
     "Paint",

@@ -17,7 +17,11 @@ from underpaint.runtime.untrusted import fault_of_name, read_toml
 DEFAULT_PALETTE = "easel_15_to_20"
 MOST_PIGMENTS = 1000
 _YEARS = range(-40_000, 3001)
-PALETTE_KEYS = ("name", "label", "pigments", "first", "last", "painter", "source")
+PALETTE_KEYS = ("name", "label", "pigments", "first", "last", "painter", "source", "pigment_share")
+PIGMENT_SHARE = 0.01
+"""Mass fraction of an element in dry paint from which it counts as a pigment, where a group says nothing else."""
+_SHARES = (1e-5, 0.3)
+"""Mass fractions that networks tell apart."""
 STIFF_PASTE = 1.45
 """Oil in paint ground by hand over the oil absorption: Watin's lead white of the early 19th century sets it."""
 
@@ -109,7 +113,13 @@ class Pigment:
 
 @dataclass(frozen=True)
 class PigmentGroup:
-    """Pigments that X-ray fluorescence cannot tell apart; shown by one element."""
+    """Pigments that X-ray fluorescence cannot tell apart; shown by one element.
+
+    Parameters
+    ----------
+    pigment_share : float
+        Mass fraction of the element in the dry paint from which a pigment of the group, not a trace, brings it.
+    """
 
     name: str
     label: str
@@ -117,6 +127,7 @@ class PigmentGroup:
     key_families: tuple[str, ...]
     visible: bool = True
     color: str = "#808080"
+    pigment_share: float = PIGMENT_SHARE
 
 
 @dataclass(frozen=True)
@@ -131,6 +142,8 @@ class Palette:
         Whose it is; empty for a period.
     source : str
         Where the choice comes from.
+    pigment_share : mapping of str to float
+        Of groups, in place of :attr:`PigmentGroup.pigment_share`.
     """
 
     name: str
@@ -140,6 +153,7 @@ class Palette:
     last: int | None = None
     painter: str = ""
     source: str = ""
+    pigment_share: Mapping[str, float] = field(default_factory=dict)
 
 
 class Library:
@@ -226,6 +240,8 @@ def palette_names() -> tuple[str, ...]:
 
 def load_palette(name_or_path: str | Path = DEFAULT_PALETTE) -> Palette:
     """Read a palette by name, or a TOML file with ``name`` and ``pigments``.
+
+    A table ``[pigment_share]`` may give groups another threshold between trace and pigment (``mercury_red = 0.005``).
 
     Raises
     ------
@@ -344,6 +360,15 @@ def _palette(table: Mapping[str, Any], name: str) -> Palette:
             f"Cannot use the palette {name!r}: `first` and `last` are years, whole numbers from {_YEARS[0]} to "
             f"{_YEARS[-1]}; it holds {str(years)[:200]}."
         )
+    shares = table.get("pigment_share", {})
+    if not isinstance(shares, dict) or not all(_is_share(share) for share in shares.values()):
+        raise SampleError(
+            f"Cannot use the palette {name!r}: `pigment_share` gives groups the mass fraction from which their element "
+            f"counts as a pigment, {_SHARES[0]:g} to {_SHARES[1]:g} (`mercury_red = 0.01`); it holds "
+            f"{str(shares)[:200]}."
+        )
+    for group in shares:
+        library().group(group)
     return Palette(
         str(table.get("name", Path(name).stem)),
         known,
@@ -352,7 +377,12 @@ def _palette(table: Mapping[str, Any], name: str) -> Palette:
         last=years.get("last"),
         painter=str(table.get("painter", "")),
         source=str(table.get("source", "")),
+        pigment_share={group: float(share) for group, share in shares.items()},
     )
+
+
+def _is_share(share: object) -> bool:
+    return isinstance(share, int | float) and not isinstance(share, bool) and _SHARES[0] <= share <= _SHARES[1]
 
 
 def _folded(name: str) -> str:

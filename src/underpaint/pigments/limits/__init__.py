@@ -2,7 +2,7 @@
 
 from underpaint.pigments.limits.composites import Composite, composite
 from underpaint.pigments.limits.equivalence import MODEL_COUNTS, Group, Separation, separate
-from underpaint.pigments.limits.exclusion import Burial, Exclusion, counts_to_exclude, detectability_maps
+from underpaint.pigments.limits.exclusion import Burial, Exclusion, counts_to_exclude
 from underpaint.pigments.limits.members import (
     Circumstances,
     Difference,
@@ -17,6 +17,7 @@ from underpaint.pigments.limits.members import (
     within_group_prior,
 )
 from underpaint.pigments.limits.question import CLAIM, Question
+from underpaint.pigments.limits.states import answer_states
 
 __all__ = [
     "CLAIM",
@@ -29,11 +30,11 @@ __all__ = [
     "Group",
     "Question",
     "Separation",
+    "answer_states",
     "circumstances_of",
     "composite",
     "counts_to_exclude",
     "counts_to_see",
-    "detectability_maps",
     "group_posterior",
     "member_shares",
     "separate",

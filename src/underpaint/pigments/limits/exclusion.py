@@ -1,4 +1,4 @@
-"""Where a pigment may be called absent, and where it could lie under what was found without being seen."""
+"""Where a pigment would have been seen, and where it could lie under what was found without being seen."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,21 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis
-from underpaint.data.maps import (
-    ABSENT,
-    CANNOT_EXCLUDE,
-    NO_ANSWER,
-    PRESENT,
-    PRESENT_PROBABILITY,
-    UNDECIDED,
-    Results,
-)
+from underpaint.data.maps import PRESENT_PROBABILITY, Results
 from underpaint.errors import SampleError
 from underpaint.physics.forward import Emission, counts_needed, efficiency, emit, render
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_layer, library, mix_elements
 from underpaint.physics.materials.paint import DEFAULT_BINDER, components_of, named_row
-from underpaint.pigments.weights import PredictionSets
 
 Numbers = NDArray[np.float64]
 TYPICAL = {
@@ -48,8 +39,6 @@ TYPICAL = {
 }
 """The pigment that stands for a group; of other groups, the first of the library does."""
 LINE_SIGMA = 3.0
-SURE = 0.99
-"""Coverage of the prediction sets that must hold one answer alone."""
 MODEL_ERROR = 0.01
 """Of what lies under a line: a forward model and a fit are no better, whatever the counts."""
 LEAST_SHARED = 0.01
@@ -195,26 +184,18 @@ def counts_to_exclude(
     return Exclusion(tuple(names), typical, elements, tuple(counts), own)
 
 
-def detectability_maps(
-    results: Results,
-    pixel_counts: NDArray[np.integer] | NDArray[np.floating],
-    instrument: Instrument,
-    axis: EnergyAxis,
-    *,
-    burial: Burial | None = None,
-) -> Results:
-    """Say at every pixel of every group whether it is present, absent, or cannot be excluded.
+def seen_if_there(
+    results: Results, pixel_counts: Numbers, instrument: Instrument, axis: EnergyAxis, burial: Burial | None = None
+) -> tuple[NDArray[np.bool_], Exclusion]:
+    """Return (n_row, n_column, n_target) where a group would have been seen under those that were found, and was not.
 
-    Present: the network says so. Undecided: the prediction set of 99 % coverage that its card states for such counts
-    holds both answers, or none. Absent: it does not say so, a layer of the group under any one of the groups that were
-    found there would have been seen at the pixel's counts, and its line does not stand out. All else cannot be
-    excluded.
+    A layer of the group under any one of the groups that were found would have been seen at the pixel's counts, and
+    its line does not stand out.
 
     Parameters
     ----------
     results : Results
-        What the network says; of a model without groups, the pigments themselves are judged. Where lines were fitted,
-        a group whose key line exceeds three standard deviations is not called absent.
+        Of a model without groups, the pigments themselves are judged.
     pixel_counts : (n_row, n_column) array
         Counts of each whole spectrum.
     instrument : Instrument
@@ -224,52 +205,18 @@ def detectability_maps(
     burial : Burial, optional
         How a pigment may be hidden.
 
-    Returns
-    -------
-    Results
-        The states alone.
-
     Raises
     ------
-    ValueError
-        The counts are those of another scan.
     SampleError
         The library does not know a name of the results.
     """
-    if pixel_counts.shape != results.shape:
-        raise ValueError(
-            f"Cannot say what would be seen: {pixel_counts.shape} pixel counts for maps of "
-            f"{results.shape} pixels. Give the counts of the same scan."
-        )
     names = results.targets
     families = tuple(results.materials[name].elements for name in names)
     table = counts_to_exclude(names, families, instrument, axis, burial)
-    probability = np.stack([results[name] for name in names], axis=2)
-    found = probability > PRESENT_PROBABILITY
-    covers, standing = _covers(results, names, found), _standing(results)
-    state = np.full(found.shape, CANNOT_EXCLUDE, np.uint8)
-    for index in range(len(names)):
-        state[:, :, index][_absent(table, index, covers, np.asarray(pixel_counts, float), standing)] = ABSENT
-    state[found] = PRESENT
-    state[_undecided(results, names, np.asarray(pixel_counts, float))] = UNDECIDED
-    state[~np.isfinite(probability)] = NO_ANSWER
-    return Results.of_states(
-        names,
-        [results.label(name) for name in names],
-        state,
-        step_mm=results.step_mm,
-        notes=(_words(table.burial),),
-        settings=_settings(table),
-    )
-
-
-def _undecided(results: Results, names: Sequence[str], counts: Numbers) -> NDArray[np.bool_]:
-    stated = results.model_card.get("sets")
-    if stated is None or "log_odds" not in results.stacks:
-        return np.zeros((*counts.shape, len(names)), dtype=bool)
-    sets = PredictionSets.model_validate(stated)
-    undecided = [sets.undecided(name, results.map("log_odds", name, "anywhere"), counts, SURE) for name in names]
-    return np.stack(undecided, axis=2)
+    present = np.stack([results[name] for name in names], axis=2) > PRESENT_PROBABILITY
+    covers, standing = _covers(results, names, present), standing_lines(results)
+    seen = [_absent(table, index, covers, pixel_counts, standing) for index in range(len(names))]
+    return np.stack(seen, axis=2), table
 
 
 def _covers(results: Results, names: Sequence[str], found: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -296,7 +243,7 @@ def _absent(
     return result
 
 
-def _standing(results: Results) -> dict[str, NDArray[np.bool_]]:
+def standing_lines(results: Results) -> dict[str, NDArray[np.bool_]]:
     """Return by element where one of its line families stands out."""
     standing: dict[str, NDArray[np.bool_]] = {}
     for family in results.lines:
@@ -338,21 +285,3 @@ def _paint(pigment: str, thickness_um: float, burial: Burial) -> Layer:
 def _oil(thickness_um: float) -> Layer:
     row = named_row("binder", DEFAULT_BINDER)
     return Layer(mix_elements(components_of(row)), row["density"], thickness_um, row["label"])
-
-
-def _words(burial: Burial) -> str:
-    return (
-        f"Absent means: {burial.hidden_um:g} µm of plain paint of the group, under {burial.cover_um:g} µm of plain "
-        f"paint of any one of the groups that were found, over {burial.ground_um:g} µm of {burial.ground}, would have "
-        "been seen at the pixel's counts. Less of it, or under more, may always be there."
-    )
-
-
-def _settings(table: Exclusion) -> dict[str, object]:
-    return {
-        "burial": asdict(table.burial),
-        "typical": dict(zip(table.names, table.typical, strict=True)),
-        "present_probability": PRESENT_PROBABILITY,
-        "line_sigma": LINE_SIGMA,
-        "model_error": MODEL_ERROR,
-    }

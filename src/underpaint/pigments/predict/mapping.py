@@ -16,17 +16,24 @@ from underpaint.data.maps import Results, from_scale, material_of, split_place
 from underpaint.data.rebin import apply_rebin, rebin_matrix
 from underpaint.errors import CoverageError, ModelError
 from underpaint.physics.atomic import family_lines
-from underpaint.physics.materials import Palette
+from underpaint.physics.materials import PIGMENT_SHARE, Palette, library
+from underpaint.pigments.predict.amounts import AMOUNT_OUTPUTS, Amounts
 from underpaint.pigments.predict.model import OnnxModel, open_model
 from underpaint.pigments.weights import ModelCard, load_card, shipped
 from underpaint.runtime.blocks import over_blocks
 from underpaint.simulate.instrument_inputs import KnownInstrument
 
-Arrays = dict[str, NDArray[np.float32]]
-"""By name of the network's output; (n_row, n_column, n)."""
+Arrays = dict[str, NDArray[Any]]
+"""By name of the network's output, (n_row, n_column, n); amounts by their points, as :class:`Amounts` returns them."""
 _VOLTAGE_MARGIN_KV = 1.0
-UNDECIDED = 0.5
-"""Probability at most of what a spectrum speaks against."""
+WITHHELD_PROBABILITY, PROVEN_PROBABILITY = 0.5, 0.99
+"""Probability at most of what a spectrum speaks against, and at least of what it proves."""
+_CORRECTED = {
+    np.float32(WITHHELD_PROBABILITY): (
+        "Not claimed although the network does, for none of its lines is seen, or they are the tube's own"
+    ),
+    np.float32(PROVEN_PROBABILITY): "Present by its lines, over ten deviations, although the network does not claim it",
+}
 _SPECTRA_AT_ONCE = 256
 """What the network is asked at once: its intermediate values then fit the processor's cache, and take 20 MB."""
 
@@ -54,6 +61,8 @@ class AnswerPlan:
         What will not be answered, and why.
     settings : dict
         JSON-serialisable record.
+    amounts : Amounts or None
+        What is answered of amounts; None for a network that answers none.
     """
 
     model: OnnxModel
@@ -62,6 +71,7 @@ class AnswerPlan:
     notes: tuple[str, ...]
     settings: dict[str, Any]
     kept: _Kept
+    amounts: Amounts | None = None
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -70,11 +80,8 @@ class AnswerPlan:
 
     def arrays(self, shape: tuple[int, int]) -> Arrays:
         """Return the arrays to fill, by name: (n_row, n_column, n) of "no answer"."""
-        card = self.model.card
-        return {
-            name: np.full((*shape, len(columns)), np.nan, np.float32)
-            for name, columns in zip(card.output_names, self._columns(), strict=True)
-        }
+        arrays = {name: np.full((*shape, len(columns)), np.nan, np.float32) for name, columns in self._columns.items()}
+        return arrays if self.amounts is None else arrays | self.amounts.empty(shape)
 
     def __call__(self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None) -> Arrays:
         """Return the answers to (n_row, n_column, n_channel) counts, by the names of :meth:`arrays`."""
@@ -86,12 +93,16 @@ class AnswerPlan:
         for first in range(0, row.size, _SPECTRA_AT_ONCE):
             at = row[first : first + _SPECTRA_AT_ONCE], column[first : first + _SPECTRA_AT_ONCE]
             answers = _run(self.model, apply_rebin(counts[at], self._matrix), recorded, told)
-            for name, columns, answer in zip(self.model.card.output_names, self._columns(), answers, strict=True):
-                arrays[name][at] = answer[:, columns]
+            by_name = dict(zip(self.model.card.output_names, answers, strict=True))
+            for name, columns in self._columns.items():
+                arrays[name][at] = by_name[name][:, columns]
+            if self.amounts is not None:
+                for name, values in self.amounts(by_name["amount"]).items():
+                    arrays[name][at] = values
         return arrays
 
     def withhold(self, arrays: Arrays, groups: Sequence[str], against: NDArray[np.bool_]) -> None:
-        """Lower answers to undecided where (n_row, n_column, n_group) spectra speak against a group.
+        """Lower answers to one half where (n_row, n_column, n_group) spectra speak against a group.
 
         What belongs to the group is lowered with it.
         """
@@ -99,13 +110,23 @@ class AnswerPlan:
         groups_of = [{split_place(name)[0] for name in card.groups[index]} for index in self.kept.names]
         belongs = np.asarray([[group in names for names in groups_of] for group in groups]).reshape(len(groups), -1)
         withheld = against @ belongs
-        for values, most in zip(arrays.values(), (0.0, UNDECIDED), strict=False):
-            np.minimum(values, most, out=values, where=withheld)
+        for name, most in (("log_odds", 0.0), ("probability", WITHHELD_PROBABILITY)):
+            np.minimum(arrays[name], most, out=arrays[name], where=withheld)
+
+    def confirm(self, arrays: Arrays, groups: Sequence[str], proven: NDArray[np.bool_]) -> None:
+        """Raise answers about groups, anywhere, whose lines (n_row, n_column, n_group) spectra show beyond doubt."""
+        names = [self.model.card.names[index] for index in self.kept.names]
+        known = [index for index, group in enumerate(groups) if group in names]
+        columns = [names.index(groups[index]) for index in known]
+        log_odds = float(np.log(PROVEN_PROBABILITY / (1.0 - PROVEN_PROBABILITY)))
+        for name, least in (("log_odds", log_odds), ("probability", PROVEN_PROBABILITY)):
+            values = arrays[name][..., columns]
+            arrays[name][..., columns] = np.where(proven[..., known] & (values < least), np.float32(least), values)
 
     def results(self, arrays: Arrays, *, step_mm: tuple[float, float] | None) -> Results:
         """Return filled arrays as results; without any pixel, what they will hold."""
         quantities = [arrays[name] for name in ("quantity", "sigma") if name in arrays]
-        return Results.of_pigments(
+        pigments = Results.of_pigments(
             **self.model.card.of_names(self.kept.names),
             probability=arrays["probability"],
             log_odds=arrays["log_odds"],
@@ -114,6 +135,13 @@ class AnswerPlan:
             settings=self.settings,
             quantities=_quantities(self.quantities, *quantities) if quantities else None,
         )
+        if self.amounts is None:
+            return pigments
+        threshold = {name: float(share) for name, share in zip(self.amounts.names, self.amounts.threshold, strict=True)}
+        parts = [arrays[name] for name in AMOUNT_OUTPUTS]
+        return pigments | Results.of_amounts(
+            self.amounts.names, *parts, step_mm=step_mm, settings={"pigment_share": threshold}
+        )
 
     def noted(self, results: Results, judged: Sequence[str] = ()) -> Results:
         """Return results with a note of how many pixels have no answer, and of what was withheld of groups judged."""
@@ -121,26 +149,23 @@ class AnswerPlan:
         n_silent, notes = int((~results.answered).sum()), list(results.process_notes["pigments"])
         if n_silent:
             notes.append(f"{n_silent} of {n_row * n_column} pixels have no answer: no spectrum, or no counts in it.")
-        counted = {name: int((results[name] == UNDECIDED).sum()) for name in judged if results.holds(name)}
-        words = [f"{results.label(name)} ({n_pixel} pixels)" for name, n_pixel in counted.items() if n_pixel]
-        if words:
-            notes.append(
-                "Not claimed although the network does, for none of its lines is seen, or they are the tube's own: "
-                f"{', '.join(words)}."
-            )
+        for probability, why in _CORRECTED.items():
+            number = {name: int((results[name] == probability).sum()) for name in judged if results.holds(name)}
+            words = [f"{results.short_label(name)} ({n_pixel} pixels)" for name, n_pixel in number.items() if n_pixel]
+            if words:
+                notes.append(f"{why}: {', '.join(words)}.")
         return replace(results, process_notes={**results.process_notes, "pigments": tuple(notes)})
 
     @cached_property
     def _matrix(self) -> csr_array:
         return rebin_matrix(self.axis, self.model.card.axis.edges_kev)
 
-    def _columns(self) -> tuple[list[int], ...]:
-        of_output: dict[str, list[int]] = {
-            "quantity": self.kept.quantities,
-            "sigma": self.kept.quantities,
-            "amount": [],
-        }
-        return tuple(of_output.get(name, self.kept.names) for name in self.model.card.output_names)
+    @cached_property
+    def _columns(self) -> dict[str, list[int]]:
+        """Columns that are kept of each output but the amounts."""
+        of_output = {"quantity": self.kept.quantities, "sigma": self.kept.quantities}
+        names = (name for name in self.model.card.output_names if name != "amount")
+        return {name: of_output.get(name, self.kept.names) for name in names}
 
 
 def plan_answers(
@@ -157,7 +182,8 @@ def plan_answers(
     known = instrument or KnownInstrument()
     kept, notes = _kept(opened.card, palette)
     kept, dark = _excited(opened.card, kept, known)
-    return AnswerPlan(opened, axis, known, (*notes, *dark), _settings(opened, axis, palette, known), kept)
+    settings, amounts = _settings(opened, axis, palette, known), _amounts(opened.card, kept, palette)
+    return AnswerPlan(opened, axis, known, (*notes, *dark), settings, kept, amounts)
 
 
 def identify(
@@ -294,6 +320,22 @@ def _excited(card: ModelCard, kept: _Kept, known: KnownInstrument) -> tuple[_Kep
     labels = ", ".join(card.labels[index] for index in groups or lost)
     note = f"Not answered, for {known.voltage_kv:g} kV do not excite their lines: {labels}."
     return _Kept(names, _kept_quantities(card, {card.names[index] for index in names})), (note,)
+
+
+def _amounts(card: ModelCard, kept: _Kept, palette: Palette | Sequence[str] | None) -> Amounts | None:
+    """Return the amounts of the groups that are kept, with the thresholds of the palette or of the library."""
+    wanted = {card.names[index] for index in kept.names}
+    names = tuple(name for name in card.amounts if name in wanted)
+    if not names:
+        return None
+    shares = {group.name: group.pigment_share for group in library().groups}
+    shares |= palette.pigment_share if isinstance(palette, Palette) else {}
+    return Amounts(
+        names,
+        np.asarray([card.amounts.index(name) for name in names], np.intp),
+        np.asarray(card.amount_edges, float),
+        np.asarray([shares.get(split_place(name)[0], PIGMENT_SHARE) for name in names]),
+    )
 
 
 def _kept_quantities(card: ModelCard, names: set[str]) -> list[int]:

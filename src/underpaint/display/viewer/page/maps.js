@@ -13,11 +13,10 @@ export async function loadColors() {
   }
 }
 
-// By their numbers, as underpaint.data.maps.STATES; each has a colour of its own.
-export const STATES = ["absent", "present", "cannot be excluded", "undecided"];
-const [ABSENT, , CANNOT_EXCLUDE, UNDECIDED] = STATES.keys();
-// As underpaint.display.viewer.spots.unknown: not seen, and yet nothing says that it is absent.
-export const unknownAt = (probability, state, place) => probability < 0.5 && (place === "below" ? state === state && state !== ABSENT : state === CANNOT_EXCLUDE || state === UNDECIDED);
+// Keys of underpaint.data.maps.STATES; the last has the last colour.
+export const NOT_DETECTED = 0, CANNOT_EXCLUDE = 2, LAST_STATE = 5;
+// As underpaint.display.viewer.spots.unknown: not seen, and yet it cannot be excluded.
+export const unknownAt = (probability, state, place) => probability < 0.5 && (place === "below" ? state === state && state !== NOT_DETECTED : state === CANNOT_EXCLUDE);
 
 export const NO_ANSWER = 0xffc4c4c4;
 export const tableOf = (name) => tables[name];
@@ -33,10 +32,10 @@ export async function valuesOf(index) {
 }
 
 const tops = new Map();
-// Full colour: 1 of a probability, the 99th percentile of counts, the largest state.
+// Full colour: 1 of a probability, the 99th percentile of counts, the last state.
 export function topOf(entry, index, values) {
   if (entry.kind === "group" || entry.kind === "member") return 1;
-  if (entry.kind === "state") return STATES.length - 1;
+  if (entry.kind === "state") return LAST_STATE;
   if (!tops.has(index)) {
     const step = Math.max(1, Math.floor(values.length / 100000));
     const known = [];

@@ -1,6 +1,6 @@
 // One map on the screen: drawn pixel by pixel, with scale bar, hatching, regions, photograph and lens.
 import { make, number, shortName, unitText } from "./base.js";
-import { STATES, paint, paintComposite, pictureOf, tableOf, topOf, unknownAt, usualColors, valuesOf } from "./maps.js";
+import { paint, paintComposite, pictureOf, tableOf, topOf, unknownAt, usualColors, valuesOf } from "./maps.js";
 
 const LENGTHS_MM = [1000, 500, 200, 100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1];
 export const CHANNEL_NAMES = ["red", "green", "blue"];
@@ -88,7 +88,7 @@ export class Pane {
     const { mode } = this.shown;
     if (mode === "composite") return this.parts.map((part) => `${CHANNEL_NAMES[part.channel]}: ${shortName(part.entry)}`).join(", ") || "Choose colours";
     if (mode === "overlay") return `${shortName(this.entry)} over its elements`;
-    return this.entry.kind === "state" ? `${this.entry.label}: could it be seen?` : this.entry.label;
+    return this.entry.kind === "state" ? `${this.entry.label}: answer` : this.entry.label;
   }
 
   write() {
@@ -109,7 +109,7 @@ export class Pane {
     context.putImageData(image, 0, 0);
     const probability = part.entry.kind === "group" || part.entry.kind === "member";
     const grey = make("span", { className: "swatch none" }, "no answer");
-    if (part.entry.kind === "state") { this.legend.replaceChildren(...STATES.map((words, at) => swatch(table[at], words)), grey); return; }
+    if (part.entry.kind === "state") { this.legend.replaceChildren(...this.app.about.states.map(([state, words]) => swatch(table[state], words)), grey); return; }
     this.low.textContent = "0";
     this.high.textContent = probability ? "1" : `${number(part.top)}${part.entry.kind === "element" ? "+" : ""}`;
     this.unit.textContent = probability ? "probability" : part.entry.unit === "1" ? "" : unitText(part.entry.unit);
@@ -119,7 +119,7 @@ export class Pane {
 
   // What dark means: a pigment that is not seen need not be absent.
   unseen(entry) {
-    if (!this.app.entries.some((own) => own.kind === "state")) return make("span", { className: "quiet", title: "These results do not say where a pigment could hide: the instrument was not told." }, "dark: not seen, which is not proven absent");
+    if (!this.app.about.hiding) return make("span", { className: "quiet", title: "These results do not say where a pigment could hide: the instrument was not told." }, "dark: not seen, which is not proven absent");
     return this.hatched ? make("span", { className: "swatch hatched" }, "not seen, not excluded: unknown") : null;
   }
 

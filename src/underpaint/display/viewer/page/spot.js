@@ -1,5 +1,6 @@
 // What a pixel says: probabilities, the lines that speak for and against, what X-rays cannot tell apart.
 import { askJson, byId, followed, guarded, lineName, make, number, progressed, shortName, thousands } from "./base.js";
+import { CANNOT_EXCLUDE } from "./maps.js";
 
 const meter = (value) => make("meter", { min: 0, max: 1, value: value ?? 0, "aria-hidden": "true" });
 const certainty = (value) => (value === null ? "no answer" : value >= 0.995 ? "> 0.99" : value.toFixed(2));
@@ -21,7 +22,7 @@ export function showSpot(app, found) {
     quantities(found.quantities),
     elements(found.elements),
     rest.length ? make("details", {}, make("summary", {}, `${rest.length} others, less likely`),
-      make("ul", { className: "plain" }, ...rest.map((own) => make("li", {}, `${own.label}: ${certainty(own.probability)}${own.state === "cannot be excluded" ? ", cannot be excluded" : ""}`)))) : null,
+      make("ul", { className: "plain" }, ...rest.map((own) => make("li", {}, `${own.label}: ${own.answer || certainty(own.probability)}`)))) : null,
     layers(app, found),
   ].filter(Boolean));
 }
@@ -37,12 +38,11 @@ function inShort(app, groups) {
     .map((where) => make("p", {}, make("b", {}, `${app.placeWords[where]}: `), held(where) || `nothing from a probability of ${PLACED} on`));
   if (!said.length) return null;
   const anywhere = named((own) => own.probability >= PLACED && !Object.values(own.places).some((value) => value >= PLACED));
-  const unknown = named((own) => own.state === "cannot be excluded" || own.state === "undecided");
-  const judged = groups.some((own) => own.state);
+  const unknown = named((own) => own.state === CANNOT_EXCLUDE);
   return make("div", { className: "short" }, ...said,
     anywhere ? make("p", {}, make("b", {}, "there, at a depth that stays open: "), anywhere) : null,
-    unknown ? make("p", {}, make("b", {}, "not seen, yet not excluded: "), unknown) : null,
-    judged ? null : make("p", { className: "quiet" }, "What could hide here was not worked out, since the instrument was not told: what is not named is not proven absent."));
+    unknown ? make("p", {}, make("b", {}, "cannot be excluded: "), unknown) : null,
+    app.about.hiding ? null : make("p", { className: "quiet" }, "What could hide here was not worked out, since the instrument was not told: what is not named is not proven absent."));
 }
 
 // What speaks against a pigment, of the lines that were measured: one without a map speaks neither for nor against.
@@ -62,7 +62,8 @@ function card(app, own) {
     meter(own.probability),
     ...places.map(([where, value]) => make("p", {}, make("button", { type: "button", className: "link plain", title: "Show its map there", onclick: () => app.showPlace(own.name, where) }, app.placeWords[where] || where), `: ${certainty(value)}`)),
     own.share && own.share.value !== null && (own.places.surface ?? 0) > 0.5 ? make("p", { title: "Shares are estimated one by one, and a pigment of two groups counts in both: they may add up to more than 1." }, `share of the pigments at the surface: ${estimate(own.share)}`) : null,
-    own.state === "cannot be excluded" ? make("p", { className: "note" }, "It could lie hidden here: an answer of no would mean little.") : null,
+    own.answer ? make("p", { className: own.state === CANNOT_EXCLUDE ? "note" : "" }, make("b", {}, "Answer: "), own.answer) : null,
+    own.amount && own.amount.value !== null ? make("p", { title: "Mass fraction of the element in the dry paint of any one layer." }, `amount: ${estimate(own.amount)}`) : null,
     make("p", {}, make("b", {}, "For it: "), there.length ? there.map((line) => `${lineName(line.family)} ${thousands(line.counts)} counts (${line.sigma.toFixed(0)} σ)`).join("; ") : own.lines.length ? "no line of it stands out" : "none of its lines was measured"),
     make("p", {}, make("b", {}, "Against it: "), against(own)),
     own.unmeasured.length ? make("p", { className: "quiet" }, `Without a map: ${own.unmeasured.map(lineName).join(", ")}.`) : null,

@@ -483,7 +483,7 @@ class Viewer {
 
 // "lead pigment (lead white, red lead)" in two parts.
 function shortened(entry) {
-  if (entry.kind === "state") return [entry.label, "could it be seen?"];
+  if (entry.kind === "state") return [entry.label, "answer"];
   const [name, ...rest] = entry.label.split(" (");
   return [name, rest.join(" (").replace(/\)$/, "")];
 }

@@ -1,0 +1,137 @@
+"""The answer about each group at each pixel: pigment, trace, present, not detected, cannot be excluded."""
+
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.data import EnergyAxis
+from underpaint.data.maps import (
+    CANNOT_EXCLUDE,
+    NO_ANSWER,
+    NOT_DETECTED,
+    PIGMENT,
+    PRESENT,
+    PRESENT_PROBABILITY,
+    STATED_PROBABILITY,
+    TRACE,
+    Results,
+)
+from underpaint.physics.instrument import Instrument
+from underpaint.pigments.limits.exclusion import (
+    LINE_SIGMA,
+    MODEL_ERROR,
+    Burial,
+    Exclusion,
+    seen_if_there,
+    standing_lines,
+)
+from underpaint.pigments.weights import PredictionSets
+
+SURE = 0.99
+"""Coverage of the prediction sets that must hold one answer alone."""
+
+
+def answer_states(
+    results: Results,
+    pixel_counts: NDArray[np.integer] | NDArray[np.floating],
+    instrument: Instrument | None = None,
+    axis: EnergyAxis | None = None,
+    *,
+    burial: Burial | None = None,
+) -> Results:
+    """Return the answer about every group at every pixel.
+
+    Present: the probability exceeds one half. Of networks that answer amounts it is a pigment where the group's
+    threshold is reached with 95 %, a trace where it is not with 95 %. Else it cannot be excluded where a line of it
+    stands out, where the prediction set of 99 % coverage that the network's card states for such counts does not say
+    "absent" alone, or where, of a known instrument, a layer of it under the groups that were found would not have been
+    seen. All else is not detected.
+
+    Parameters
+    ----------
+    results : Results
+        Probabilities, with amounts and element maps where there are any; of a model without groups, the pigments
+        themselves are judged.
+    pixel_counts : (n_row, n_column) array
+        Counts of each whole spectrum.
+    instrument : Instrument or None
+        That made the scan; None: what could lie hidden is not computed.
+    axis : EnergyAxis or None
+        Of the scan; needed with an instrument.
+    burial : Burial, optional
+        How a pigment may be hidden.
+
+    Returns
+    -------
+    Results
+        The states alone.
+
+    Raises
+    ------
+    ValueError
+        The counts are those of another scan.
+    SampleError
+        The library does not know a name of the results.
+    """
+    if pixel_counts.shape != results.shape:
+        raise ValueError(
+            f"Cannot say what would be seen: {pixel_counts.shape} pixel counts for maps of "
+            f"{results.shape} pixels. Give the counts of the same scan."
+        )
+    names, counts = results.targets, np.asarray(pixel_counts, float)
+    probability = np.stack([results[name] for name in names], axis=2)
+    state = np.full(probability.shape, NOT_DETECTED, np.uint8)
+    state[_open(results, counts)] = CANNOT_EXCLUDE
+    table = None
+    if instrument is not None and axis is not None:
+        seen, table = seen_if_there(results, counts, instrument, axis, burial)
+        state[~seen] = CANNOT_EXCLUDE
+    present = probability > PRESENT_PROBABILITY
+    state[present] = PRESENT
+    for index, name in enumerate(names):
+        if f"amount.{name}" in results.amounts:
+            reached = results.map("amount_reached", name, "anywhere")
+            state[:, :, index][present[:, :, index] & (reached > STATED_PROBABILITY)] = PIGMENT
+            state[:, :, index][present[:, :, index] & (reached < 1.0 - STATED_PROBABILITY)] = TRACE
+    state[~np.isfinite(probability)] = NO_ANSWER
+    return Results.of_states(
+        names,
+        [results.label(name) for name in names],
+        state,
+        step_mm=results.step_mm,
+        notes=() if table is None else (_words(table.burial),),
+        settings={"present_probability": PRESENT_PROBABILITY} | ({} if table is None else _settings(table)),
+    )
+
+
+def _open(results: Results, counts: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return (n_row, n_column, n_target) where a line stands out, or the prediction set holds more than "absent"."""
+    names, standing = results.targets, standing_lines(results)
+    stated = results.model_card.get("sets") if "log_odds" in results.stacks else None
+    sets = None if stated is None else PredictionSets.model_validate(stated)
+    parts = []
+    for name in names:
+        elements = {family.partition("_")[0] for family in results.materials[name].elements}
+        parts.append(np.any([np.zeros(counts.shape, bool), *(standing[each] for each in elements & set(standing))], 0))
+        if sets is not None:
+            parts[-1] |= sets.undecided(name, results.map("log_odds", name, "anywhere"), counts, SURE)
+    return np.stack(parts, axis=2)
+
+
+def _words(burial: Burial) -> str:
+    return (
+        f"Not detected means: {burial.hidden_um:g} µm of plain paint of the group, under {burial.cover_um:g} µm of "
+        f"plain paint of any one of the groups that are present, over {burial.ground_um:g} µm of {burial.ground}, "
+        "would have been seen at the pixel's counts. Less of it, or under more, may always be there."
+    )
+
+
+def _settings(table: Exclusion) -> dict[str, object]:
+    return {
+        "burial": asdict(table.burial),
+        "typical": dict(zip(table.names, table.typical, strict=True)),
+        "present_probability": PRESENT_PROBABILITY,
+        "line_sigma": LINE_SIGMA,
+        "model_error": MODEL_ERROR,
+    }
