@@ -1,22 +1,28 @@
-"""How often explain's intervals hold the truth, how often it finds the order of layers, and how long a region takes.
+"""How often what explain states of layers is right, on paints by Monte Carlo and on our own simulations.
 
-    python benchmarks/explain.py --json FILE [--samples 200] [--regions 20] [--counts 3e4 3e5]
+    python benchmarks/explain.py REFERENCE [REFERENCE ...] --json FILE [--counts 1e5] [--simulated 0] [--most 0]
 
-Intervals: random paints in one or two layers over a chalk ground, counted with Poisson noise, fitted from the candidate
-that is true but for its thicknesses and shares (these start where proposals do). Counts differ from sample to sample,
-log-uniform between the two given. "Both ends": intervals that the spectrum closes on either side; at 90 % they should
-hold the truth in 90 % of the cases. "One end": at least so much, or at most; one side of 95 %.
+REFERENCE are folders of Monte Carlo panels (``mc_panels.json`` and ``.npz``); those of two layers of paint are taken,
+one draw of each at ``--counts``, and explained with their visible groups given. ``--simulated N`` adds N paints of our
+own forward model, of one to three layers, under instruments that no network learned. ``--most`` limits the samples of
+each kind. Samples with fewer groups come first; FILE is written after each, and one that is there is gone on from.
 
-Regions: the same kind of spectra through the whole of `underpaint explain`: the network proposes, all is fitted. The
-order counts as right when every group lies in the layer where it is; "claimed" are answers that say it is determined.
-Seconds are those of one process, proposals to evidence, without reading the scan; "cpu" is what to believe on a busy
-machine.
+``n``: samples. ``coverage_thickness``: share of the determined intervals of the top layer that hold its thickness.
+``median_interval_factor``: of their ends. ``thickness_determined``: share of all samples; ``thickness_bounded``: only
+"at least" or "at most". ``order_given``: share of the samples in which a pair of groups is in order for which at least
+one is stated; ``order_right``, ``order_wrong``: samples with all, not all, of the stated ones right. ``pairs_given``,
+``pairs_wrong``, ``pairs``: stated pairs, wrong ones, and pairs that are in order. ``not_determined``: samples without
+a thickness and without a pair. ``coverage_shares``: share of the ranges of the top layer's shares that hold the truth.
+``layers_given``, ``layers_wrong``: stated numbers of layers. ``seconds``: median, of both runs in ``--workers``
+processes. ``of``: how many a share is of; ``bootstrap``: its 90 % interval over samples. The same stands under
+``by_groups``, and of our own simulations under ``simulated``.
 """
 
 import argparse
 import json
 import time
-from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,208 +31,313 @@ from rich.console import Console
 from rich.table import Table
 
 from underpaint.data import Spectrum
-from underpaint.errors import SampleError
+from underpaint.lab.evaluation.monte_carlo import FILES, read_panels
 from underpaint.physics.forward import count, emit, render
 from underpaint.physics.forward.response import axis_of
 from underpaint.physics.instrument import Instrument, load_instrument
-from underpaint.physics.materials import Paint, library
-from underpaint.pigments.explain import (
-    Candidate,
-    Explanation,
-    Interval,
-    explain,
-    fit_candidates,
-    ground_film,
-    intervals,
-    measured,
-    paint_film,
-    propose_from_network,
-)
-from underpaint.pigments.explain.proposals import BELOW_UM, GROUND_UM, TOP_UM
+from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_layer, library
+from underpaint.pigments.explain import explain, given_groups
+from underpaint.simulate import visibility
+from underpaint.simulate.outputs import outputs_for
 
+SEED = 77
+FEW_GROUPS = 5
+TRACE = 0.05
+INSTRUMENTS = ("silver_30kv", "elio")
 PIGMENTS = (
     "lead_white", "vermilion", "azurite", "iron_oxide_red", "chrome_oxide_green", "zinc_white", "titanium_white",
-    "cobalt_blue", "lead_tin_yellow", "cadmium_yellow", "umber", "emerald_green",
+    "cobalt_blue", "cadmium_yellow", "umber", "prussian_blue", "malachite", "strontium_yellow", "barium_white",
 )  # fmt: skip
-PAINT_UM, CHALK_UM = (4.0, 60.0), (60.0, 300.0)
-LEAST_SHARE = 0.1
-MODEL_ERROR = 0.01
+BOOTSTRAPS = 2000
+
+
+@dataclass(frozen=True)
+class Case:
+    """A spectrum whose layers are known.
+
+    Parameters
+    ----------
+    top_um : float
+    top_layer : dict of str to int
+        Uppermost layer of each visible group with more than a trace of it.
+    shares : dict of str to float
+        Of the dry pigments of the top layer, by visible group.
+    n_layer : int
+    """
+
+    name: str
+    kind: str
+    spectrum: Spectrum
+    instrument: Instrument
+    top_um: float
+    top_layer: dict[str, int]
+    shares: dict[str, float]
+    n_layer: int
 
 
 def main() -> None:
     """Measure, print tables, and write the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("reference", type=Path, nargs="+")
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--samples", type=int, default=200, help="spectra whose intervals are held against the truth")
-    parser.add_argument("--regions", type=int, default=20, help="spectra through all of explain")
-    parser.add_argument("--counts", type=float, nargs=2, default=(3e4, 3e5), metavar=("LEAST", "MOST"))
-    parser.add_argument("--instrument", default="elio")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--counts", type=float, default=1e5)
+    parser.add_argument("--simulated", type=int, default=0)
+    parser.add_argument("--most", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
-    instrument = load_instrument(arguments.instrument)
-    rng = np.random.default_rng(arguments.seed)
-    result: dict[str, Any] = {
-        "seed": arguments.seed,
-        "instrument": instrument.name,
-        "counts": list(arguments.counts),
-        "coverage": coverage(arguments.samples, arguments.counts, instrument, rng),
-        "regions": regions(arguments.regions, arguments.counts, instrument, rng),
-    }
-    arguments.json.write_text(json.dumps(result, indent=1), "utf-8")
-    show(result)
-
-
-def coverage(
-    samples: int, counts: tuple[float, float], instrument: Instrument, rng: np.random.Generator
-) -> dict[str, Any]:
-    """Return how many intervals hold the truth, by what they are of."""
-    held: dict[str, list[bool]] = defaultdict(list)
-    unknown, seconds = 0, 0.0
-    for _ in range(samples):
-        truth = draw(rng)
-        own = measured(counted(truth, log_uniform(rng, *counts), instrument, rng), instrument, model_error=0.0)
-        began = time.process_time()
-        (fit,) = fit_candidates(own, [begun(truth)], instrument)
-        _, found = intervals(fit, own, instrument)
-        seconds += time.process_time() - began
-        for entry in found:
-            unknown += not entry.determined
-            if entry.determined:
-                held[_kind(entry, truth)].append(entry.holds(_true_value(entry, truth)))
-    return {
-        "samples": samples,
-        "cpu_s": seconds / max(samples, 1),
-        "not_determined": unknown,
-        "held": {
-            name: {"n": len(own), "share": float(np.mean(own)), "error": float(np.sqrt(0.09 / len(own)))}
-            for name, own in sorted(held.items())
-        },
-    }
-
-
-def regions(
-    samples: int, counts: tuple[float, float], instrument: Instrument, rng: np.random.Generator
-) -> dict[str, Any]:
-    """Return how often the whole of explain finds pigments and order, and how long it takes."""
-    rows: list[dict[str, Any]] = []
-    for _ in range(samples):
-        truth = draw(rng, layers=2)
-        spectrum = counted(truth, log_uniform(rng, *counts), instrument, rng)
-        wall, cpu = time.perf_counter(), time.process_time()
-        try:
-            found, candidates = propose_from_network(spectrum, "chalk")
-        except SampleError:
-            rows.append({"truth": truth.name, "best": None})
+    panels = [case for folder in arguments.reference for case in panel_cases(folder, arguments.counts)]
+    cases = [_spread(panels, arguments.most), list(simulated_cases(arguments.simulated, arguments.counts))]
+    done = json.loads(arguments.json.read_text("utf-8")) if arguments.json.exists() else {}
+    rows: list[dict[str, Any]] = done["rows"] if done.get("counts") == arguments.counts else []
+    known = {(row["kind"], row["name"]) for row in rows}
+    for case in sorted((case for kind in cases for case in kind), key=lambda case: (case.kind, len(case.top_layer))):
+        if (case.kind, case.name) in known:
             continue
-        own = measured(spectrum, instrument, model_error=MODEL_ERROR)
-        answer = explain(spectrum, own, candidates, instrument, found=found)
-        took = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
-        rows.append({"truth": truth.name, "counts": float(spectrum.counts.sum())} | judged(truth, answer) | took)
-    answered = [row for row in rows if row["best"] is not None]
-    known = [row for row in answered if row["groups_right"]]
-    claimed = [row for row in known if row["claimed"]]
+        rows.append(judged(case, arguments.workers))
+        print(json.dumps(rows[-1]), flush=True)
+        write(arguments.json, arguments.counts, rows)
+    write(arguments.json, arguments.counts, rows)
+    show(figures(rows))
+
+
+def write(path: Path, counts: float, rows: list[dict[str, Any]]) -> None:
+    """Write the figures and the rows that they are of."""
+    path.write_text(json.dumps({"counts": counts, **figures(rows), "rows": rows}, indent=1), "utf-8")
+
+
+def _spread(cases: list[Case], most: int) -> list[Case]:
+    """Return ``most`` of the cases, evenly over their number of groups; all where it is zero."""
+    ordered = sorted(cases, key=lambda case: len(case.top_layer))
+    if not most or most >= len(ordered):
+        return ordered
+    return [ordered[index] for index in np.linspace(0, len(ordered) - 1, most).astype(int)]
+
+
+def panel_cases(folder: Path, counts: float) -> Iterator[Case]:
+    """Return the panels of two layers of paint on a ground, without pile-up."""
+    panels = read_panels(folder)
+    materials = json.loads((folder / FILES[0]).read_text("utf-8"))["materials"]
+    every = [group.name for group in library().groups if group.name != "calcium_white"]
+    visible = (panels.labels(every) == 1) & (panels.counts_needed(every) <= counts)
+    drawn = panels.drawn(counts, 1, SEED).counts
+    facts = {group.name: group.element for group in library().groups}
+    for row, (name, layers) in enumerate(zip(panels.names, panels.layers, strict=True)):
+        if len(layers) != 3 or name.startswith("pileup"):
+            continue
+        groups = [group for group, shown in zip(every, visible[row], strict=True) if shown]
+        masses = np.asarray(
+            [
+                [
+                    layer["elements"].get(facts[group], 0.0) * layer["density"] * layer["thickness_um"]
+                    for group in groups
+                ]
+                for layer in layers[:-1]
+            ]
+        )
+        pigments = {key: share for key, share in layers[0]["components"].items() if key != "OIL"}
+        yield Case(
+            name,
+            "monte_carlo",
+            Spectrum(drawn[row].astype(np.float64), panels.axis, name=name),
+            panels.instrument,
+            float(layers[0]["thickness_um"]),
+            _top_layer(groups, masses),
+            {
+                group: sum(mass for key, mass in pigments.items() if facts[group] in materials[key]["formula"])
+                / sum(pigments.values())
+                for group in groups
+            },
+            2,
+        )
+
+
+def simulated_cases(number: int, counts: float) -> Iterator[Case]:
+    """Return random paints of one to three layers of our own forward model."""
+    rng = np.random.default_rng(SEED)
+    outputs = outputs_for(PIGMENTS)
+    kinds = zip(outputs.names, outputs.kinds, strict=True)
+    outputs = outputs.only([name for name, kind in kinds if kind == "group"])
+    for index in range(number):
+        instrument = load_instrument(INSTRUMENTS[index % len(INSTRUMENTS)])
+        layers = [_random_paint(rng) for _ in range(rng.choice([1, 2, 3], p=[0.25, 0.5, 0.25]))]
+        chalk = ground_layer("chalk", float(np.exp(rng.uniform(np.log(80), np.log(400)))))
+        axis = axis_of(instrument.detector)
+        stratigraphy = Stratigraphy((*layers, chalk))
+        emission = emit([stratigraphy], instrument)
+        expected = np.asarray(render(emission, instrument.detector, axis))
+        scaled = expected / expected.sum() * counts
+        labels, needed = visibility([stratigraphy], emission, expected, outputs, instrument.detector, axis)
+        shown = (labels[0] == 1) & (needed[0] <= counts)
+        groups = [
+            name for name, visible in zip(outputs.names, shown, strict=True) if visible and name != "calcium_white"
+        ]
+        element = {group: library().group(group).element for group in groups}
+        masses = np.asarray(
+            [
+                [layer.mass_fractions.get(element[group], 0.0) * layer.areal_density for group in groups]
+                for layer in layers
+            ]
+        )
+        solid = sum(layers[0].pigments.values())
+        yield Case(
+            " over ".join(" + ".join(layer.pigments) for layer in layers),
+            "simulated",
+            Spectrum(count(scaled[0], rng=rng).astype(np.float64), axis),
+            instrument,
+            layers[0].thickness_um,
+            _top_layer(groups, masses),
+            {
+                group: sum(mass for name, mass in layers[0].pigments.items() if group in library()[name].groups) / solid
+                for group in groups
+            },
+            len(layers),
+        )
+
+
+def _random_paint(rng: np.random.Generator) -> Layer:
+    names = rng.choice(PIGMENTS, rng.integers(1, 4), replace=False)
+    shares = rng.dirichlet(np.full(names.size, 2.0))
+    ratio = rng.uniform(0.6, 0.85)
+    return Paint(dict(zip(names.tolist(), shares.tolist(), strict=True)), ratio / (1 - ratio)).layer(
+        float(np.exp(rng.uniform(np.log(8), np.log(150))))
+    )
+
+
+def _top_layer(groups: Sequence[str], masses: np.ndarray) -> dict[str, int]:
+    there = masses > TRACE * masses.sum(axis=0)
+    return {group: int(layers.argmax()) for group, layers in zip(groups, there.T, strict=True)}
+
+
+def judged(case: Case, workers: int) -> dict[str, Any]:
+    """Return what is stated of a case, and whether it is right."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    explanation = explain(case.spectrum, case.instrument, given_groups(list(case.top_layer)), workers=workers)
+    took = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+    top = explanation.layers[0].thickness
+    stated = [pair for pair in explanation.orders if pair.determined and explanation.stated]
+    wrong = [pair for pair in stated if not case.top_layer[pair.above] < case.top_layer[pair.below]]
+    places = list(case.top_layer.values())
+    shares = {
+        name: share for name, share in explanation.layers[0].shares.items() if explanation.stated and share.determined
+    }
+    bounded = top.open_low or top.open_high
     return {
-        "samples": samples,
-        "groups_right": len(known),
-        "order_right": sum(row["order_right"] for row in known),
-        "order_claimed": len(claimed),
-        "order_right_of_claimed": sum(row["order_right"] for row in claimed),
-        "cpu_s": _spread([row["cpu_s"] for row in answered]),
-        "wall_s": _spread([row["wall_s"] for row in answered]),
-        "rows": rows,
+        "name": case.name,
+        "kind": case.kind,
+        "groups": len(places),
+        "describes": explanation.stated,
+        "chi_square_ratio": explanation.fit.ratio,
+        "truth_um": case.top_um,
+        "interval_um": [top.low, top.median, top.high],
+        "medians_um": [float(np.median(run.thickness_um[:, 0])) for run in explanation.runs],
+        "thickness_determined": explanation.stated and top.determined and not bounded,
+        "thickness_bounded": explanation.stated and top.determined and bounded,
+        "thickness_reason": top.reason,
+        "thickness_right": bool(
+            (top.open_low or top.low <= case.top_um) and (top.open_high or case.top_um <= top.high)
+        ),
+        "pairs": sum(one < other for one in places for other in places),
+        "pairs_given": len(stated),
+        "pairs_wrong": [f"{pair.above} over {pair.below}" for pair in wrong],
+        "shares": {name: [share.low, share.high, case.shares[name]] for name, share in shares.items()},
+        "layers": case.n_layer,
+        "layers_stated": explanation.number.determined if explanation.stated else None,
+        "layers_probability": explanation.number.probability,
+        "log_evidence": [run.log_evidence for run in explanation.runs],
+        **took,
     }
 
 
-def draw(rng: np.random.Generator, layers: int | None = None) -> Candidate:
-    """Return one or two layers of one or two pigments each, no group twice, over chalk."""
-    number = int(rng.integers(1, 3)) if layers is None else layers
-    names = list(rng.permutation(PIGMENTS))
-    used: set[str] = set()
-    films = []
-    for _ in range(number):
-        chosen: list[str] = []
-        for _ in range(int(rng.integers(1, 3))):
-            name = next(own for own in names if not used & set(library()[own].groups))
-            used |= set(library()[name].groups)
-            chosen.append(str(name))
-        shares = rng.dirichlet(np.ones(len(chosen))) * (1.0 - LEAST_SHARE * len(chosen)) + LEAST_SHARE
-        films.append(paint_film(Paint(dict(zip(chosen, shares.tolist(), strict=True))), log_uniform(rng, *PAINT_UM)))
-    name = " over ".join(" + ".join(film.painted) for film in films)
-    return Candidate(name, (*films, ground_film("chalk", log_uniform(rng, *CHALK_UM))))
+def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures of the Monte Carlo samples, of those by their number of groups, and of the simulated ones."""
+    panels = [row for row in rows if row["kind"] == "monte_carlo"]
+    simulated = [row for row in rows if row["kind"] == "simulated"]
+    return (_with_parts(panels) if panels else {}) | ({"simulated": _with_parts(simulated)} if simulated else {})
 
 
-def begun(truth: Candidate) -> Candidate:
-    """Return the true candidate with the thicknesses and shares that proposals begin with."""
-    painted = [film.painted for film in truth.films if film.painted]
-    first = TOP_UM if len(painted) > 1 else BELOW_UM
-    films = [
-        paint_film(Paint(dict.fromkeys(names, 1.0)), BELOW_UM if index else first)
-        for index, names in enumerate(painted)
+def _with_parts(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    few = [row for row in rows if row["groups"] <= FEW_GROUPS]
+    more = [row for row in rows if row["groups"] > FEW_GROUPS]
+    parts = {f"up to {FEW_GROUPS} groups": few, f"more than {FEW_GROUPS} groups": more}
+    return {**_figures(rows), "by_groups": {name: _figures(part) for name, part in parts.items() if part}}
+
+
+def _figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    sized = [row for row in rows if row["thickness_determined"]]
+    ordered = [row for row in rows if row["pairs"]]
+    stated = [row for row in ordered if row["pairs_given"]]
+    nothing = [
+        row for row in rows if not (row["thickness_determined"] or row["thickness_bounded"] or row["pairs_given"])
     ]
-    return Candidate(truth.name, (*films, ground_film("chalk", GROUND_UM)))
-
-
-def counted(truth: Candidate, counts: float, instrument: Instrument, rng: np.random.Generator) -> Spectrum:
-    """Return a spectrum with Poisson noise."""
-    axis = axis_of(instrument.detector)
-    expected = np.asarray(render(emit([truth.at(truth.start)], instrument), instrument.detector, axis))[0]
-    return Spectrum(count(expected / expected.sum() * counts, rng=rng).astype(np.float64), axis, name=truth.name)
-
-
-def judged(truth: Candidate, answer: Explanation) -> dict[str, Any]:
-    """Return whether an explanation has the true groups, each in its layer."""
-    best = answer.best.candidate
-    return {
-        "best": best.name,
-        "groups_right": _groups(truth.pigments) == _groups(best.pigments),
-        "order_right": [_groups(film.painted) for film in truth.films]
-        == [_groups(film.painted) for film in best.films],
-        "claimed": answer.order.determined,
-        "fits": answer.goodness.fits,
+    shares = {
+        "coverage_thickness": [[row["thickness_right"]] for row in sized],
+        "coverage_bounds": [[row["thickness_right"]] for row in rows if row["thickness_bounded"]],
+        "thickness_determined": [[row["thickness_determined"]] for row in rows],
+        "thickness_bounded": [[row["thickness_bounded"]] for row in rows],
+        "order_given": [[bool(row["pairs_given"])] for row in ordered],
+        # a layer of one group has a share of one by construction
+        "coverage_shares": [
+            [low <= truth <= high for low, high, truth in row["shares"].values() if low < high] for row in rows
+        ],
     }
+    factors = [row["interval_um"][2] / row["interval_um"][0] for row in sized]
+    return {
+        "n": len(rows),
+        **{name: _mean(values) for name, values in shares.items()},
+        "of": {name: sum(map(len, values)) for name, values in shares.items()},
+        "bootstrap": {name: _bootstrap(values) for name, values in shares.items()},
+        "median_interval_factor": float(np.median(factors)) if factors else None,
+        "order_right": sum(not row["pairs_wrong"] for row in stated),
+        "order_wrong": sum(bool(row["pairs_wrong"]) for row in stated),
+        "pairs": sum(row["pairs"] for row in rows),
+        "pairs_given": sum(row["pairs_given"] for row in rows),
+        "pairs_wrong": sum(len(row["pairs_wrong"]) for row in rows),
+        "not_determined": len(nothing),
+        "withheld": sum(not row["describes"] for row in rows),
+        "layers_given": sum(row["layers_stated"] is not None for row in rows),
+        "layers_wrong": sum(row["layers_stated"] not in (None, row["layers"]) for row in rows),
+        "seconds": float(np.median([row["seconds"] for row in rows])),
+        "cpu_seconds": float(np.median([row["cpu_seconds"] for row in rows])),
+    }
+
+
+def _mean(values: Sequence[Sequence[bool]]) -> float | None:
+    every = [value for of_sample in values for value in of_sample]
+    return float(np.mean(every)) if every else None
+
+
+def _bootstrap(values: Sequence[Sequence[bool]]) -> list[float] | None:
+    """Return the 90 % interval of a share, by resampling samples."""
+    if _mean(values) is None:
+        return None
+    rng = np.random.default_rng(0)
+    means = [_mean([values[row] for row in rng.integers(len(values), size=len(values))]) for _ in range(BOOTSTRAPS)]
+    low, high = np.quantile([mean for mean in means if mean is not None], [0.05, 0.95])
+    return [float(low), float(high)]
 
 
 def show(result: dict[str, Any]) -> None:
     """Print the tables."""
-    held = Table(title=f"intervals at 90 %, {result['coverage']['samples']} spectra", title_justify="left")
-    for head in ("of", "number", "hold the truth", "sampling error"):
-        held.add_column(head)
-    for name, own in result["coverage"]["held"].items():
-        held.add_row(name, str(own["n"]), f"{100 * own['share']:.1f} %", f"{100 * own['error']:.1f} %")
-    whole = Table(title="all of explain, two layers", title_justify="left")
-    for head in ("figure", "value"):
-        whole.add_column(head)
-    for name, value in result["regions"].items():
-        if name != "rows":
-            whole.add_row(name, str(value))
-    console = Console()
-    console.print(held, f"not determined: {result['coverage']['not_determined']}", whole)
+    for kind, whole in (("Monte Carlo", result), ("simulated", result.get("simulated", {}))):
+        if "n" not in whole:
+            continue
+        parts = {"all": whole, **whole["by_groups"]}
+        table = Table(title=kind, title_justify="left")
+        for head in ("figure", *parts):
+            table.add_column(head)
+        for name, value in whole.items():
+            if not isinstance(value, dict):
+                table.add_row(name, *(_text(name, part) for part in parts.values()))
+        Console().print(table)
 
 
-def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """Draw one number whose logarithm is uniform."""
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
-
-
-def _kind(own: Interval, truth: Candidate) -> str:
-    of = "share" if own.pigment else "thickness" if truth.films[own.layer].painted else "ground"
-    ends = "both ends" if own.low is not None and own.high is not None else "one end"
-    return f"{of}, {ends}"
-
-
-def _true_value(own: Interval, truth: Candidate) -> float:
-    if not own.pigment:
-        return float(truth.films[own.layer].layer.thickness_um)
-    return truth.shares(truth.start)[own.layer][own.pigment]
-
-
-def _groups(pigments: "frozenset[str] | tuple[str, ...]") -> frozenset[str]:
-    return frozenset(group for name in pigments for group in library()[name].groups)
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-
-    return {"median": float(np.median(values)), "most": max(values)} if values else {}
+def _text(name: str, part: dict[str, Any]) -> str:
+    value = part[name]
+    text = f"{value:.2f}" if isinstance(value, float) else str(value)
+    if part["bootstrap"].get(name) is None:
+        return text
+    low, high = part["bootstrap"][name]
+    return f"{text} ({low:.2f}-{high:.2f}) of {part['of'][name]}"
 
 
 if __name__ == "__main__":

@@ -357,7 +357,7 @@ def _instruments() -> Iterator[Hostile]:
 
 
 def _settings() -> Iterator[Hostile]:
-    for action in ("palette", "instrument", "job", "recipe", "settings", "stratigraphies"):
+    for action in ("palette", "instrument", "job", "recipe", "settings"):
         for name, content in _SPOILED.items():
             # an instrument, and training settings, may leave all to what is usual
             if (action, name) not in {("instrument", "empty")}:

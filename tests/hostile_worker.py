@@ -19,7 +19,6 @@ from robust_worker import read_whole, resident_bytes
 
 from underpaint import io
 from underpaint.cli import main as command_line
-from underpaint.cli._explain import read_proposals
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import UnderpaintError
 from underpaint.io.results.regions import read_regions
@@ -85,7 +84,6 @@ ACTIONS: dict[str, Any] = {
     "job": lambda path: str(load_job(path))[:100],
     "recipe": lambda path: str(load_recipe(path))[:100],
     "settings": lambda path: str(load_settings(path))[:100],
-    "stratigraphies": lambda path: str(len(read_proposals(Path(path)))),
     "show": show,
     # what the measure has to see
     "flood": lambda _: len(bytearray(3 * MORE_BYTES)),

@@ -306,13 +306,12 @@ def test_the_files_axis_is_kept_when_asked(scan_file: Path, stand_in: None) -> N
         (["mockup", "fig7", "--out", "no/such/p.h5"], "does not exist"),
         (["simulate", "nowhere.toml", "--out", "l.h5"], "nowhere.toml"),
         (["view", "."], "no results.h5"),
-        (["explain", "SCAN", "--pixel", "99,0", "--layers", "LAYERS"], "rows are 0 to 3"),
-        (["explain", "SCAN", "--pixel", "0,0", "--layers", "SCAN"], "Cannot read the stratigraphies"),
+        (["explain", "SCAN", "--pixel", "99,0", "--pigments", "vermilion"], "rows are 0 to 3"),
+        (["explain", "SCAN", "--pixel", "0,0", "--pigments", "vermilon"], "No pigment is called 'vermilon'"),
     ],
 )
 def test_bad_input_is_a_message_and_exit_code_one(scan_file: Path, arguments: list[str], words: str) -> None:
-    Path("layers.toml").write_text("[[stratigraphy]]\nlayers = [{ pigments = { vermilion = 1 }, thickness_um = 30 }]\n")
-    own = [text.replace("SCAN", str(scan_file)).replace("LAYERS", "layers.toml") for text in arguments]
+    own = [text.replace("SCAN", str(scan_file)) for text in arguments]
     result = run(*own)
     assert result.exit_code == 1
     assert words in plain(result.stderr)
@@ -344,18 +343,6 @@ def test_interruptions_leave_no_results_behind(
 def test_debug_shows_where_an_error_comes_from() -> None:
     result = run("--debug", "info", "nowhere.h5")
     assert isinstance(result.exception, ScanError)
-
-
-def test_explain_compares_stratigraphies(scan_file: Path) -> None:
-    Path("layers.toml").write_text(
-        '[[stratigraphy]]\nname = "vermilion over chalk"\nlayers = ['
-        '{ pigments = { vermilion = 1 }, thickness_um = 30 }, { ground = "chalk", thickness_um = 200 }]\n'
-    )
-    result = run("explain", scan_file, "--pixel", "0,0", "--layers", "layers.toml", "--json")
-    assert result.exit_code == 0, result.output
-    record = json.loads(result.stdout)["candidates"][0]
-    assert record["name"] == "vermilion over chalk"
-    assert len(record["thickness_um"]) == 2
 
 
 def test_pigments_list_and_show() -> None:

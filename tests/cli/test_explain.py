@@ -1,4 +1,4 @@
-"""``underpaint explain``: pixel or region, network or file, table, JSON and picture."""
+"""``underpaint explain``: pixel or region, groups of the network or given, words, table, JSON and picture."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import underpaint.pigments.explain.explanation as door
+import underpaint.pigments.explain.wanted as door
 from underpaint.cli import app
 from underpaint.data import Scan
 from underpaint.data.maps import Results
@@ -17,17 +17,7 @@ from underpaint.physics.forward import count, emit, render
 from underpaint.physics.forward.response import axis_of
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer
-
-LAYERS = """
-[[stratigraphy]]
-name = "vermilion over azurite"
-layers = [{ pigments = { vermilion = 1 }, thickness_um = 20 }, { pigments = { azurite = 1 }, thickness_um = 20 },
-          { ground = "chalk", thickness_um = 150 }]
-[[stratigraphy]]
-name = "both mixed"
-layers = [{ coating = "dammar_varnish" }, { pigments = { vermilion = 1, azurite = 1 }, thickness_um = 20 },
-          { ground = "chalk", thickness_um = 150 }]
-"""
+from underpaint.pigments.explain import search
 
 
 def explained(scan: Path, *arguments: str | Path) -> Any:
@@ -36,12 +26,12 @@ def explained(scan: Path, *arguments: str | Path) -> Any:
 
 @pytest.fixture(scope="module")
 def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """(2, 3) pixels of vermilion over azurite, 2e4 counts each."""
+    """(2, 3) pixels of vermilion over azurite, 1e5 counts each."""
     instrument = load_instrument("elio")
-    layers = (Paint({"vermilion": 1.0}).layer(8.0), Paint({"azurite": 1.0}).layer(25.0), ground_layer("chalk", 150.0))
+    layers = (Paint({"vermilion": 1.0}).layer(20.0), Paint({"azurite": 1.0}).layer(25.0), ground_layer("chalk", 150.0))
     axis = axis_of(instrument.detector)
     expected = np.asarray(render(emit([Stratigraphy(layers)], instrument), instrument.detector, axis))[0]
-    counts = count(np.tile(expected / expected.sum() * 2e4, (2, 3, 1)), rng=np.random.default_rng(6))
+    counts = count(np.tile(expected / expected.sum() * 1e5, (2, 3, 1)), rng=np.random.default_rng(6))
     path = tmp_path_factory.mktemp("painted") / "panel.h5"
     save_scan(Scan(counts, axis=axis, name="panel"), path)
     return path
@@ -62,29 +52,39 @@ def network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door, "identify", lambda *_, **__: own)
 
 
-@pytest.mark.usefixtures("network")
-def test_a_region_is_explained_from_the_network_with_table_words_and_picture(painted: Path) -> None:
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process, and fewer spectra than an answer would need."""
+    monkeypatch.setattr("underpaint.cli._explain.WORKERS", 1)
+    for name, value in {"SCREENED": 100, "JUDGED": 15, "CLIMBED": 4, "VARIANTS": 2}.items():
+        monkeypatch.setattr(search, name, value)
+    monkeypatch.setattr("underpaint.pigments.explain.sampling.N_STATE", 40)
+
+
+@pytest.mark.usefixtures("network", "brief")
+def test_a_region_is_explained_from_the_network_with_words_table_and_picture(painted: Path) -> None:
     Path("region.csv").write_text("row,column\n0,0\n0,1\n1,2\n")
     result = explained(painted, "--region", "region.csv", "--no-calibrate", "--out-figure", "spot.png")
     assert result.exit_code == 0, result.output
-    for part in ("region of 3 pixels", "vermilion over azurite", "AIC", "(intervals at 90 %)", "For it: Hg L", "Wrote"):
+    assert result.stdout.lstrip().startswith("- ")
+    assert result.stdout.index("Thickness of the top layer (mercury red") < result.stdout.index("region of 3 pixels")
+    for part in ("thickness, 90 %", "range", "The network's probabilities: mercury red 0.99", "Wrote"):
         assert part in result.stdout
     assert Path("spot.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_stratigraphies_of_a_file_are_compared(painted: Path) -> None:
-    Path("layers.toml").write_text(LAYERS)
-    result = explained(painted, "--pixel", "1,2", "--layers", "layers.toml", "--no-calibrate", "--json")
+@pytest.mark.usefixtures("brief")
+def test_pigments_are_given_and_the_record_holds_what_is_stated(painted: Path) -> None:
+    result = explained(painted, "--pixel", "1,2", "--pigments", "vermilion, azurite", "--no-calibrate", "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    best = found["candidates"][0]
-    assert best["name"] == "vermilion over azurite"
-    assert best["delta_deviance"] == best["delta_aic"] == 0
-    assert {"vermilion over azurite", "both mixed"} <= {own["name"] for own in found["candidates"]}
-    top = next(own for own in found["intervals"] if own["layer"] == 1 and own["quantity"] == "thickness_um")
-    # the truth, in an interval of 90 %, widened to what one seed may miss
-    assert 0.8 * top["low"] < 8.0 < 1.25 * top["high"]
+    assert found["describes"]
     assert found["network"] is None
+    assert set(found["groups"]) == {"mercury_red", "copper_green_blue"}
+    (order,) = found["order"]
+    assert (order["above"], order["below"]) == ("mercury_red", "copper_green_blue")
+    thickness = found["layers"][0]["thickness_um"]
+    assert thickness["determined"] or thickness["reason"]
     assert found["words"]
     assert Path("spot.png").exists() is False
 
@@ -97,6 +97,7 @@ def test_stratigraphies_of_a_file_are_compared(painted: Path) -> None:
         (["--pixel", "0;0"], "--pixel 12,40"),
         (["--pixel", "0,3"], "columns 0 to 2"),
         (["--region", "absent.png"], "no such file"),
+        (["--pixel", "0,0", "--pigments", "vermilon"], "No pigment is called 'vermilon'"),
         (["--pixel", "0,0", "--ground", "plaster"], "No ground is called 'plaster'"),
         (["--pixel", "0,0", "--instrument", "nonsense"], "nonsense"),
         (["--pixel", "0,0", "--model", "nonsense", "--no-calibrate"], "Cannot open model 'nonsense'"),

@@ -1,201 +1,163 @@
-"""From a network's answer to candidates, evidence and words; the network is a stand-in."""
+"""One spectrum through search, sampling, verdict, words and picture."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import underpaint.pigments.explain.explanation as door
 from underpaint.data import Spectrum
-from underpaint.data.maps import Results
 from underpaint.display.plot import save_png
 from underpaint.display.plot.explanation import explanation_figure
-from underpaint.errors import SampleError
+from underpaint.errors import CalibrationError, SampleError, ScanError
 from underpaint.physics.forward import count, emit, render
 from underpaint.physics.forward.response import axis_of
 from underpaint.physics.instrument import load_instrument
-from underpaint.physics.materials import Paint, library
-from underpaint.pigments.explain import Candidate, Explanation, explain, ground_film, measured, paint_film, propose
-from underpaint.pigments.explain.candidate import label_of
-from underpaint.pigments.explain.evidence import Line, Order, alike
-from underpaint.pigments.explain.proposals import MOST_CANDIDATES, Suspects, laid, made_pure, rivals_of, suspects
+from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_layer, library
+from underpaint.pigments.explain import Explanation, ModelError, explain, given_groups, sampling, search
+from underpaint.pigments.explain.explanation import _fit
+from underpaint.pigments.explain.mixture import climb
+from underpaint.pigments.explain.sampling import Sample, sample
+from underpaint.pigments.explain.search import simple_starts
+from underpaint.pigments.explain.spectrum_model import SpectrumModel
+from underpaint.pigments.explain.states import PaintPrior
+from underpaint.pigments.explain.verdict import draws_of
+from underpaint.pigments.explain.wanted import MOST_GROUPS, likely_groups
 from underpaint.pigments.explain.words import in_words
 
 INSTRUMENT = load_instrument("silver_30kv")
 AXIS = axis_of(INSTRUMENT.detector)
 
 
-def answered(**probability: float) -> Results:
-    """The answer of a network at one pixel, groups and members by name."""
-    groups = {own.name for own in library().groups}
-    names = sorted(probability, key=lambda name: name not in groups)
-    kinds = tuple("group" if name in groups else "member" for name in names)
-    belongs = tuple((name,) if name in groups else library()[name].groups for name in names)
-    values = np.asarray([probability[name] for name in names], np.float32)[None, None]
-    return Results.of_pigments(names, values, kinds=kinds, groups=belongs, labels=names, elements=((),) * len(names))
-
-
-def stack(*paints: tuple[tuple[str, ...], float]) -> Candidate:
-    films = [paint_film(Paint(dict.fromkeys(names, 1.0)), um) for names, um in paints]
-    return Candidate(" over ".join(label_of(names) for names, _ in paints), (*films, ground_film("chalk", 150.0)))
-
-
-def drawn(truth: Candidate, counts: float) -> Spectrum:
-    expected = np.asarray(render(emit([truth.at(truth.start)], INSTRUMENT), INSTRUMENT.detector, AXIS))[0]
-    own = count(expected / expected.sum() * counts, rng=np.random.default_rng(8))
-    return Spectrum(own.astype(np.float64), AXIS, name="panel, pixel (1, 2)")
+def drawn(*paints: Layer, counts: float = 1e5, seed: int = 8) -> Spectrum:
+    stratigraphy = Stratigraphy((*paints, ground_layer("chalk", 150.0)))
+    expected = np.asarray(render(emit([stratigraphy], INSTRUMENT), INSTRUMENT.detector, AXIS))[0]
+    drawn_counts = count(expected / expected.sum() * counts, rng=np.random.default_rng(seed))
+    return Spectrum(drawn_counts.astype(np.float64), AXIS, name="panel, pixel (1, 2)")
 
 
 @pytest.fixture(scope="module")
-def found() -> Explanation:
-    """Vermilion over azurite, with tin's pigment suspected, which is not there."""
-    spectrum = drawn(stack((("vermilion",), 10.0), (("azurite",), 30.0)), 1e5)
-    own = Suspects(("vermilion", "azurite"), ("zinc_white",), {"mercury_red": 1.0, "copper_green_blue": 0.9})
-    return explain(spectrum, measured(spectrum, INSTRUMENT), propose(own, "chalk"), INSTRUMENT, found=own)
+def vermilion_over_azurite() -> Explanation:
+    """Vermilion, 20 um, over azurite."""
+    spectrum = drawn(Paint({"vermilion": 1.0}).layer(20.0), Paint({"azurite": 1.0}).layer(30.0))
+    with pytest.MonkeyPatch.context() as patch:
+        # enough for two groups, in a fraction of the time
+        for name, value in {"SCREENED": 100, "JUDGED": 15, "CLIMBED": 4, "VARIANTS": 4}.items():
+            patch.setattr(search, name, value)
+        patch.setattr(sampling, "N_STATE", 100)
+        return explain(spectrum, INSTRUMENT, given_groups(["vermilion", "azurite"]))
 
 
-def test_every_group_that_is_present_sends_its_likeliest_member() -> None:
-    own = suspects(
-        answered(lead_pigment=0.99, mercury_red=0.8, tin_pigment=0.2, red_lead=0.3, lead_white=0.6, vermilion=0.7),
-        "chalk",
-    )
-    assert own.pigments == ("lead_white", "vermilion")
-    assert [set(library()[name].groups) & {"tin_pigment"} for name in own.hidden] == [{"tin_pigment"}]
+def test_order_thickness_and_number_of_layers_are_those_of_the_paint(vermilion_over_azurite: Explanation) -> None:
+    (order,) = vermilion_over_azurite.orders
+    assert (order.above, order.below) == ("mercury_red", "copper_green_blue")
+    assert order.probability > 0.9
+    assert vermilion_over_azurite.number.probability[1] > 0.9
+    top = vermilion_over_azurite.layers[0].thickness
+    assert top.low < 20.0 < top.high < 8 * top.low
+    assert vermilion_over_azurite.stated
+    assert 0.5 < vermilion_over_azurite.fit.ratio < 1.2
+    assert vermilion_over_azurite.members("mercury_red", 0) == {"vermilion": 1.0}
 
 
-def test_what_the_ground_brings_is_left_to_it_unless_it_is_all_there_is() -> None:
-    both = suspects(answered(calcium_white=0.9, mercury_red=0.8, chalk=0.7, vermilion=0.7), "chalk")
-    assert both.pigments == ("vermilion",)
-    assert "left to the ground" in both.notes[0]
-    alone = suspects(answered(calcium_white=0.9, chalk=0.7), "chalk")
-    assert alone.pigments == ("chalk",)
-
-
-def test_a_composite_pigment_stands_for_one_of_its_groups_and_leaves_the_others_their_own() -> None:
-    likely = answered(lead_pigment=1.0, chromium_pigment=0.9, lead_white=0.3, chrome_orange=0.7, viridian=0.1)
-    assert set(suspects(likely, "chalk").pigments) == {"lead_white", "chrome_orange"}
-    unlikely = answered(lead_pigment=1.0, chromium_pigment=0.9, lead_white=0.3, chrome_orange=0.4, viridian=0.1)
-    assert set(suspects(unlikely, "chalk").pigments) == {"lead_white", "viridian"}
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_proposals_hold_one_layer_and_both_orders_and_are_few(count: int) -> None:
-    names = ("vermilion", "azurite", "zinc_white", "iron_oxide_red")[:count]
-    candidates = propose(Suspects(names, (), {}), "chalk")
-    ways = [laid(own) for own in candidates]
-    assert ways[0] == (frozenset(names),)
-    assert len(set(ways)) == len(ways) <= MOST_CANDIDATES - (count if count > 1 else 0)
-    # each pigment alone above or below the others
-    for name in names if 1 < count < 4 else ():
-        rest = frozenset(names) - {name}
-        assert (frozenset({name}), rest) in ways
-        assert (rest, frozenset({name})) in ways
-    # no lead above: it may be primed with lead white
-    assert (frozenset(names), frozenset({"lead_white"})) in ways
-
-
-def test_rivals_are_one_layer_the_swapped_one_and_each_pigment_moved() -> None:
-    best = stack((("vermilion", "zinc_white"), 10.0), (("azurite",), 20.0))
-    above, below = frozenset({"vermilion", "zinc_white"}), frozenset({"azurite"})
-    assert {laid(own) for own in rivals_of(best)} == {
-        (above | below,),
-        (below, above),
-        (frozenset({"zinc_white"}), frozenset({"azurite", "vermilion"})),
-        (frozenset({"vermilion"}), frozenset({"azurite", "zinc_white"})),
-    }
-
-
-def test_a_composite_pigment_is_tried_as_a_pure_one() -> None:
-    pure = made_pure(stack((("lead_white", "chrome_orange"), 20.0)))
-    assert pure is not None
-    (other,) = pure.pigments - {"lead_white"}
-    assert library()[other].groups == ("chromium_pigment",)
-    assert made_pure(stack((("lead_white", "vermilion"), 20.0))) is None
-
-
-def test_the_order_is_found_and_claimed_by_the_projects_criterion(found: Explanation) -> None:
-    assert laid(found.best.candidate) == (frozenset({"vermilion"}), frozenset({"azurite"}))
-    assert found.order.determined
-    assert found.order.swapped is not None
-    assert found.order.swapped > 25
-    assert found.goodness.fits
-    assert found.goodness.dispersion == 1.0
-
-
-def test_lines_speak_for_what_is_there_and_against_what_is_not(found: Explanation) -> None:
-    own = {entry.pigment: entry for entry in found.evidence}
-    assert own["vermilion"].needed
-    assert own["vermilion"].layers == (0,)
-    mercury = own["vermilion"].lines[0]
-    assert mercury.family == "Hg_L"
-    assert mercury.there
-    assert mercury.expected == pytest.approx(mercury.measured, abs=5 * mercury.uncertainty)
-    assert not own["zinc_white"].present
-    assert "malachite" in own["azurite"].as_well
-    assert not found.unexplained
-    assert Line("Zn_K", 3.0, 10.0, 400.0).missing
-    assert not Line("Zn_K", 350.0, 30.0, 400.0).missing
-
-
-def test_the_parts_sum_to_the_fit(found: Explanation) -> None:
-    merged = round(found.measured.axis.gain_kev / found.parts.axis.gain_kev)
-    first = int(np.argmin(np.abs(found.parts.axis.energy_kev - found.measured.axis.start_kev)))
-    fitted = found.best.expected
-    whole = found.parts.total[first : first + merged * fitted.size].reshape(-1, merged).sum(axis=1)
-    # scatter's levels are taken at a channel's energy here, at the photons' in the fit
-    np.testing.assert_allclose(whole.sum(), fitted.sum(), rtol=5e-3)
-
-
-def test_words_name_what_was_measured_and_what_nobody_can_know(found: Explanation) -> None:
-    words = "\n".join(in_words(found))
-    for part in (
-        "could have made the spectrum",
-        "vermilion, in layer 1. For it: Hg L",
-        "would be told apart by",
-        "The order of the layers is determined: vermilion over azurite",
-        "zinc white, n",
-    ):
-        assert part in words
-
-
-def test_a_line_that_no_candidate_carries_is_named() -> None:
-    spectrum = drawn(stack((("vermilion", "titanium_white"), 20.0)), 1e5)
-    answer = explain(spectrum, measured(spectrum, INSTRUMENT), [stack((("vermilion",), 20.0))], INSTRUMENT)
-    assert "Ti_K" in [line.family for line in answer.unexplained]
-    assert "nothing in the best stratigraphy carries Ti" in "\n".join(in_words(answer))
-    assert not answer.goodness.fits
-    assert answer.goodness.dispersion > 1.0
-
-
-def test_members_of_a_group_that_show_the_same_are_tried_in_its_place() -> None:
-    assert "red_lead" in alike("lead_white")
-    assert not {"lead_tin_yellow", "chrome_yellow"} & set(alike("lead_white"))
-
-
-def test_the_picture_shows_fit_layers_and_residuals(found: Explanation, tmp_path: Path) -> None:
-    figure = explanation_figure(found)
-    upper, middle, lower = figure.axes
-    labels = [text.get_text() for axes in (upper, middle) for text in axes.get_legend().get_texts()]  # type: ignore[union-attr]
-    for part in ("measured", "fitted", "Hg", "1  vermilion", "2  azurite", "scatter"):
-        assert any(label.startswith(part) for label in labels), part
-    residuals = lower.lines[-1].get_ydata()
-    np.testing.assert_allclose(np.asarray(residuals), found.measured.residuals(found.best.expected))
+def test_the_picture_shows_the_spread_of_the_stacks(vermilion_over_azurite: Explanation, tmp_path: Path) -> None:
+    figure = explanation_figure(vermilion_over_azurite)
+    _, middle, lower = figure.axes
+    np.testing.assert_allclose(np.asarray(middle.lines[-1].get_ydata()), vermilion_over_azurite.fit.pulls)
+    assert len(lower.collections[0].get_paths()) >= 2 * 60
     save_png(figure, tmp_path / "spot.png")
     assert (tmp_path / "spot.png").stat().st_size > 10_000
 
 
-def test_without_candidates_or_pigments_there_is_nothing_to_compare(
-    found: Explanation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(SampleError, match="there is none"):
-        explain(found.spectrum, found.measured, [], INSTRUMENT)
-    monkeypatch.setattr(door, "identify", lambda *_, **__: answered(mercury_red=0.02))
-    with pytest.raises(SampleError, match=r"no pigment group .*mercury_red, 0\.02.*--layers"):
-        door.propose_from_network(found.spectrum, "chalk")
+def test_numbers_are_withheld_where_nothing_describes_the_spectrum(vermilion_over_azurite: Explanation) -> None:
+    spectrum = drawn(Paint({"vermilion": 1.0, "titanium_white": 1.0}).layer(20.0))
+    prior = PaintPrior(["mercury_red"])
+    model = SpectrumModel(spectrum, INSTRUMENT, prior)
+    modes = climb(model, simple_starts(prior), 1.0, 8)
+    one = Sample(modes.states, modes.log_likelihood, 0.0)
+    fit = _fit(model, [one, one], INSTRUMENT)
+    assert not fit.describes
+    assert "Ti_K" in [misfit.family for misfit in fit.misfits]
+    withheld = replace(vermilion_over_azurite, fit=fit)
+    assert not withheld.stated
+    words = "\n".join(in_words(withheld))
+    assert "withheld" in words
+    assert "Ti K lies there, and no pigment that was tried carries it" in words
+    assert " um" not in words
+    assert "begins above" not in words
+    assert len(explanation_figure(withheld).axes[2].collections) == 0
 
 
-def test_an_order_needs_a_stratigraphy_that_fits_and_rivals_that_do_not() -> None:
-    assert Order(layered=True, mixed=30.0, swapped=9.5, other=None).determined
-    assert not Order(layered=True, mixed=30.0, swapped=8.5, other=None).determined
-    assert not Order(layered=True, mixed=30.0, swapped=None, other=None).determined
-    assert not Order(layered=True, mixed=300.0, swapped=300.0, other=None, explained=False).determined
+def test_intervals_hold_the_truth_of_simulated_paints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "SCREENED", 50)
+    monkeypatch.setattr(search, "JUDGED", 10)
+    prior = PaintPrior(["mercury_red"], pigments={"mercury_red": ["vermilion"]})
+    for seed, thickness in enumerate((8.0, 20.0)):
+        spectrum = drawn(Paint({"vermilion": 1.0}).layer(thickness), counts=2e4, seed=seed)
+        model, rng = SpectrumModel(spectrum, INSTRUMENT, prior), np.random.default_rng(seed)
+        draws = draws_of(prior, sample(model, search.search(model, rng), rng, n=60))
+        low, high = np.quantile(draws.thickness_um[:, 0], [0.01, 0.99])
+        # 98 % of right intervals; not the whole range of 5 to 400 um
+        assert low < thickness < high < 4 * low
+
+
+def test_expected_counts_are_those_of_the_forward_model() -> None:
+    prior = PaintPrior(["mercury_red", "copper_green_blue"])
+    states = prior.draw(4, np.random.default_rng(5))
+    fractions, areal = prior.stack(states)
+    for row in range(len(states)):
+        layers = [
+            Layer(
+                {name: float(fraction) for name, fraction in zip(prior.elements, part, strict=True) if fraction > 0},
+                1.0,
+                1e4 * mass,
+            )
+            for part, mass in zip(fractions[row], areal[row].tolist(), strict=True)
+            if mass > 0
+        ]
+        exact = np.asarray(render(emit([Stratigraphy(tuple(layers))], INSTRUMENT), INSTRUMENT.detector, AXIS))[0]
+        model = SpectrumModel(Spectrum(exact / exact.sum() * 1e5, AXIS), INSTRUMENT, prior)
+        np.testing.assert_allclose(model.expected(states)[row], model.counts, rtol=2e-2, atol=0.5)
+        residuals, log_like = model.evaluate(states)
+        assert (residuals[row] ** 2).sum() < 1.0
+        assert log_like.argmax() == row
+
+
+def test_what_cannot_be_explained_is_refused() -> None:
+    prior, spectrum = PaintPrior(["mercury_red"]), drawn(Paint({"vermilion": 1.0}).layer(20.0))
+    with pytest.raises(CalibrationError, match="calibrate"):
+        SpectrumModel(replace(spectrum, axis=None), INSTRUMENT, prior)
+    with pytest.raises(ScanError, match=r"no counts above 3\.05 keV"):
+        SpectrumModel(replace(spectrum, counts=np.zeros(AXIS.n_channel)), INSTRUMENT, prior)
+    with pytest.raises(ScanError, match="negative or no numbers"):
+        SpectrumModel(replace(spectrum, counts=spectrum.counts - 1.0), INSTRUMENT, prior)
+    with pytest.raises(SampleError, match="0 to 100 %"):
+        SpectrumModel(spectrum, INSTRUMENT, prior, ModelError(independent=-0.1))
+
+
+def test_groups_are_those_that_the_network_sees_but_for_the_grounds() -> None:
+    wanted = likely_groups(
+        {"mercury_red": 0.99, "lead_pigment": 0.6, "tin_pigment": 0.04, "calcium_white": 0.97}, "chalk"
+    )
+    assert wanted.groups == ("mercury_red", "lead_pigment")
+    assert wanted.absent == pytest.approx((0.0, 0.4))
+    assert "left to the ground" in wanted.notes[0]
+    assert likely_groups({"calcium_white": 0.97}, "chalk").groups == ("calcium_white",)
+    with pytest.raises(SampleError, match=r"no pigment group .*mercury_red, 0\.02.*--pigments"):
+        likely_groups({"mercury_red": 0.02}, "chalk")
+    many = {group.name: 0.5 for group in library().groups}
+    assert len(likely_groups(many, "chalk").groups) == MOST_GROUPS
+
+
+def test_groups_may_be_given_by_their_pigments() -> None:
+    wanted = given_groups(["mercury_red", "azurite", "lead_tin_yellow"])
+    assert wanted.groups == ("mercury_red", "copper_green_blue", "lead_pigment", "tin_pigment")
+    assert wanted.pigments == {
+        "copper_green_blue": ("azurite",),
+        "lead_pigment": ("lead_tin_yellow",),
+        "tin_pigment": ("lead_tin_yellow",),
+    }
+    with pytest.raises(SampleError, match="Did you mean"):
+        given_groups(["azurit"])
+    with pytest.raises(SampleError, match="at least one"):
+        given_groups([])

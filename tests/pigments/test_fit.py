@@ -97,9 +97,6 @@ def test_fits_side_by_side_are_those_of_each_alone(spectrum: Spectrum) -> None:
 def test_shares_and_their_coordinates_are_inverse() -> None:
     shares = np.asarray([0.1, 0.25, 0.6, 0.05])
     np.testing.assert_allclose(shares_at(np.asarray(share_coordinates(shares))), shares, rtol=1e-12)
-    one, other = MIXED.led_by(0, "chrome_oxide_green"), MIXED
-    place = np.asarray([2.0, 1.0, 5.0])
-    assert one.shares(other.translated(place, one))[0] == pytest.approx(other.shares(place)[0])
 
 
 def test_leaving_a_pigment_out_takes_its_layer_where_it_was_alone() -> None:

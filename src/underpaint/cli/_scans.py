@@ -486,29 +486,32 @@ def explain(
     scan: OneScan,
     pixel: PixelOption = None,
     region: RegionOption = None,
-    layers: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="Stratigraphies to compare, in place of the network's.")
+    pigments: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="Groups or pigments that are there, in place of the network's."),
     ] = None,
     instrument: Annotated[
         str | None, typer.Option(metavar="PRESET|FILE", help="The scanner; what is not known of it is as of elio.")
     ] = None,
-    model: Annotated[str, typer.Option(metavar="NAME|FILE", help="The network that proposes.")] = "default",
-    ground: Annotated[str, typer.Option(help="The ground under what the network proposes.")] = "chalk",
+    model: Annotated[str, typer.Option(metavar="NAME|FILE", help="The network that names the pigments.")] = "default",
+    ground: Annotated[str, typer.Option(help="The ground under the paint.")] = "chalk",
     model_error: Annotated[
-        float, typer.Option(metavar="PERCENT", min=0, max=50, help="What the simulation may be off in a channel.")
-    ] = 1.0,
+        float, typer.Option(metavar="PERCENT", min=0, max=50, help="What the simulation may be off in a bin.")
+    ] = 0.5,
     no_calibrate: NoCalibrate = False,
     counts_scale: CountsScaleOption = None,
     trust_instrument: TrustInstrument = False,
-    out_figure: Annotated[Path | None, new_file("FILE.png", "Draw the spectrum, the fit and its parts.")] = None,
+    out_figure: Annotated[
+        Path | None, new_file("FILE.png", "Draw the spectrum and the layers that were drawn.")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Find the layers that could have made the spectrum of a pixel or region, and say how sure that is.
 
-    The network proposes pigments; layers of them, in every order, are fitted to the counts. FILE.toml of --layers
-    holds one `[[stratigraphy]]` per proposal with `layers`, the top one first.
+    Layers, pigments, thicknesses and shares are sampled twice, independently; only what both runs give is stated. The
+    groups are those that the network sees, or those of --pigments.
 
     **Examples**
 
@@ -516,23 +519,25 @@ def explain(
 
         underpaint explain painting.h5 --region sleeve.png --out-figure sleeve_layers.png
 
-        underpaint explain painting.h5 --pixel 12,40 --layers proposals.toml
+        underpaint explain painting.h5 --pixel 12,40 --pigments mercury_red,azurite
     """
     del overwrite  # looked at with the outputs
-    from underpaint.cli._explain import Request, explained_spot, record, tables
+    from underpaint.cli._explain import Request, explained_spot, record, table
     from underpaint.pigments.explain.words import in_words
 
-    asked = Request(
-        pixel, region, layers, instrument, model, ground, not no_calibrate, model_error, counts_scale, trust_instrument
+    names = tuple(name.strip() for name in pigments.split(",")) if pigments else ()
+    request = Request(
+        pixel, region, names, instrument, model, ground, not no_calibrate, model_error, counts_scale, trust_instrument
     )
     with progress(quiet=quiet or as_json) as step:
-        found = explained_spot(scan, asked, step)
+        found = explained_spot(scan, request, step)
     if as_json:
         show_json(record(found))
     elif not quiet:
-        show(tables(found))
         for sentence in in_words(found):
             say(f"- {sentence}")
+        if (layers := table(found)) is not None:
+            show(layers)
     if out_figure is not None:
         from underpaint.display.plot import save_png
         from underpaint.display.plot.explanation import explanation_figure

@@ -1,34 +1,35 @@
-"""A measured spectrum, the best stratigraphy's, and what is left: by element, by layer, and channel by channel."""
+"""A measured spectrum beside what the draws expect, what is left over, and the stacks of layers that were drawn."""
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from matplotlib.patches import Patch, Rectangle
 
-from underpaint.display.plot.breakdown import draw_parts, frame_parts, label_lines, shortened, strongest_parts
 from underpaint.display.plot.figure import SMALL_SIZE, TEXT_SIZE, close_fit, new_figure, quiet_axes
-from underpaint.physics.forward.breakdown import SCATTERED
+from underpaint.physics.materials import library
 from underpaint.pigments.explain import Explanation
-from underpaint.pigments.explain.words import layer_name
+from underpaint.pigments.explain.words import group_name
 
-Numbers = NDArray[np.float64]
-MEASURED_COLOR = "#111111"
-BAND_COLOR = "#d9d9d9"
+MEASURED_COLOR, FITTED_COLOR, BAND_COLOR = "#111111", "#c0392b", "#d9d9d9"
+GROUND_COLOR = "#efece4"
 LEAST_SHOWN = 0.3
-"""Counts in a channel where a logarithmic axis begins: a single count stands clear of the frame."""
-LABEL_ROOM = 120.0
+"""Counts in a channel where a logarithmic axis begins."""
 MOST_SIGMAS = 6.0
+N_STACK, DEEPEST_UM = 60, 400.0
 
 
-def explanation_figure(found: Explanation, *, title: str = "") -> Figure:
-    """Draw what was measured over what the best stratigraphy gives, by element and by layer, and the residuals.
+def explanation_figure(explanation: Explanation, *, title: str = "") -> Figure:
+    """Draw the spectrum with the draws' spread, the residuals, and a sample of the stacks that were drawn.
+
+    The stacks are left out where nothing describes the spectrum.
 
     Parameters
     ----------
     found : Explanation
         From ``underpaint.pigments.explain.explain``.
     title : str
-        Shown above; by default the spectrum's name and the best stratigraphy's.
+        Shown above; by default the spectrum's name.
 
     Returns
     -------
@@ -36,78 +37,75 @@ def explanation_figure(found: Explanation, *, title: str = "") -> Figure:
         To be saved by the caller.
     """
     figure = new_figure(10.4, 8.6)
-    upper, middle, lower = figure.subplots(3, 1, sharex=True, height_ratios=(1.25, 1.0, 0.55))
-    best, parts = found.best, found.parts
-    layers = {
-        SCATTERED if depth is None else f"{depth + 1}  {shortened(layer_name(best.candidate, depth))}": own
-        for depth, own in parts.by_layer().items()
-    }
-    draw_parts(upper, parts, strongest_parts(parts.by_element()), "by element")
-    draw_parts(middle, parts, layers, "by layer, 1 at the surface")
-    for axes, headroom in ((upper, LABEL_ROOM), (middle, 3.0)):
-        frame_parts(axes, parts, headroom)
-        _draw_measured(axes, found)
-    label_lines(upper, parts)
-    _draw_residuals(lower, found)
-    lower.set_xlabel("energy (keV)", fontsize=TEXT_SIZE)
-    above = title or ": ".join(name for name in (found.spectrum.name, best.candidate.name) if name)
-    figure.suptitle(above, fontsize=TEXT_SIZE + 2, x=0.07, y=0.99, ha="left")
+    upper, middle, lower = figure.subplots(3, 1, height_ratios=(1.2, 0.6, 1.0))
+    _draw_spectrum(upper, explanation)
+    _draw_residuals(middle, explanation)
+    middle.set_xlim(upper.get_xlim())
+    _draw_stacks(lower, explanation)
+    figure.suptitle(title or explanation.spectrum.name, fontsize=TEXT_SIZE + 2, x=0.07, y=0.99, ha="left")
     close_fit(figure, 0.75, 2.55, 0.5, 0.5)
-    figure.subplots_adjust(hspace=0.12)
+    figure.subplots_adjust(hspace=0.28)
     return figure
 
 
-def _draw_measured(axes: Axes, found: Explanation) -> None:
-    energy, counts, merged = _smoothed(found)
-    axes.plot(
-        energy,
-        np.where(counts > 0, counts, np.nan),
-        linestyle="none",
-        marker=".",
-        markersize=2.0,
-        color=MEASURED_COLOR,
-        label="measured" if merged == 1 else f"measured, mean of {merged} channels",
-        zorder=1.5,
-    )
-    floor, top = axes.get_ylim()
-    axes.set_ylim(max(floor, LEAST_SHOWN / merged), top)
-    axes.set_ylabel("counts in a channel", fontsize=TEXT_SIZE)
-    legend = axes.get_legend()
-    handles, labels = axes.get_legend_handles_labels()
-    axes.legend(
-        [handles[-1], *handles[:-1]],
-        [labels[-1], "fitted", *labels[1:-1]],
-        loc="upper left",
-        bbox_to_anchor=(1.01, 1.02),
-        fontsize=SMALL_SIZE,
-        frameon=False,
-        title="" if legend is None else legend.get_title().get_text(),
-        title_fontproperties={"size": TEXT_SIZE, "weight": "bold"},
-        alignment="left",
-        markerscale=4.0,
-    )
+def _draw_spectrum(axes: Axes, explanation: Explanation) -> None:
+    fit = explanation.fit
+    energy = fit.axis.energy_kev
+    axes.fill_between(energy, fit.low, fit.high, color=FITTED_COLOR, alpha=0.3, linewidth=0, label="90 % of the draws")
+    axes.plot(energy, fit.expected, color=FITTED_COLOR, linewidth=0.7, label="best draw")
+    counts = np.where(fit.counts > 0, fit.counts, np.nan)
+    axes.plot(energy, counts, linestyle="none", marker=".", markersize=2.0, color=MEASURED_COLOR, label="measured")
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=LEAST_SHOWN)
+    axes.set_ylabel("counts", fontsize=TEXT_SIZE)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), fontsize=SMALL_SIZE, frameon=False, markerscale=4.0)
+    quiet_axes(axes)
 
 
-def _smoothed(found: Explanation) -> tuple[Numbers, Numbers, int]:
-    """Return energy and mean counts of the channels that the fit merges, and how many these are."""
-    axis = found.parts.axis
-    merged = max(round(found.measured.axis.gain_kev / axis.gain_kev), 1)
-    whole = axis.n_channel // merged * merged
-    counts = np.asarray(found.spectrum.counts[:whole], dtype=np.float64)
-    energy, means = (own.reshape(-1, merged).mean(axis=1) for own in (axis.energy_kev[:whole], counts))
-    return energy, means, merged
-
-
-def _draw_residuals(axes: Axes, found: Explanation) -> None:
-    own = found.measured
-    residuals = own.residuals(found.best.expected)
+def _draw_residuals(axes: Axes, explanation: Explanation) -> None:
+    pulls = explanation.fit.pulls
     axes.axhspan(-2, 2, color=BAND_COLOR, linewidth=0, alpha=0.6)
     axes.axhline(0.0, color="#888888", linewidth=0.5)
-    axes.plot(own.energy_kev, residuals, color=MEASURED_COLOR, linewidth=0.5)
-    reach = max(MOST_SIGMAS, 1.1 * float(np.abs(residuals).max()))
+    axes.plot(explanation.fit.axis.energy_kev, pulls, color=MEASURED_COLOR, linewidth=0.5)
+    reach = max(MOST_SIGMAS, 1.1 * float(np.abs(pulls).max()))
     axes.set_ylim(-reach, reach)
     axes.set_ylabel("residual (sigma)", fontsize=TEXT_SIZE)
-    allowed = f"model error of {100 * own.model_error:g} % a channel"
-    note = f"measured less fitted, in standard\ndeviations of counting and of a\n{allowed};\nthe band is two of them"
+    axes.set_xlabel("energy (keV)", fontsize=TEXT_SIZE)
+    note = "measured less the best draw, in\nstandard deviations of counting and\nmodel error; the band is two of them"
     axes.text(1.02, 1.0, note, transform=axes.transAxes, fontsize=SMALL_SIZE, va="top", ha="left")
+    quiet_axes(axes)
+
+
+def _draw_stacks(axes: Axes, explanation: Explanation) -> None:
+    """Draw one column a draw, sorted by the top layer's thickness; widths within a column are shares."""
+    if not explanation.stated:
+        axes.axis("off")
+        axes.text(0.0, 0.9, "Nothing that was tried describes the spectrum: no layers are shown.", fontsize=TEXT_SIZE)
+        return
+    draws = explanation.draws
+    rows = np.linspace(0, len(draws) - 1, N_STACK).astype(np.int64)
+    rows = rows[np.argsort(draws.thickness_um[rows, 0])]
+    patches, colors = [], []
+    for column, row in enumerate(rows):
+        depth = 0.0
+        for layer in range(int(draws.n_layer[row])):
+            thickness, left = float(draws.thickness_um[row, layer]), float(column)
+            share = draws.share[row, layer] / draws.share[row, layer].sum()
+            for group in np.flatnonzero(share):
+                patches.append(Rectangle((left, depth), float(share[group]), thickness))
+                colors.append(library().group(draws.groups[group]).color)
+                left += float(share[group])
+            depth += thickness
+            axes.plot([column, column + 1], [depth, depth], color="white", linewidth=0.6)
+    axes.add_collection(PatchCollection(patches, facecolors=colors, linewidths=0))
+    axes.set_facecolor(GROUND_COLOR)
+    axes.set_xlim(0, len(rows))
+    deepest = 1.2 * float(np.quantile(np.nansum(draws.thickness_um, axis=1), 0.95))
+    axes.set_ylim(min(deepest, DEEPEST_UM), 0.0)
+    axes.set_xticks([])
+    axes.set_xlabel(f"{len(rows)} of {len(draws)} draws, by the thickness of the top layer", fontsize=TEXT_SIZE)
+    axes.set_ylabel("depth (um)", fontsize=TEXT_SIZE)
+    handles = [Patch(color=library().group(name).color, label=group_name(name)) for name in draws.groups]
+    handles.append(Patch(facecolor=GROUND_COLOR, edgecolor="#888888", label=f"ground ({explanation.ground})"))
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.02), fontsize=SMALL_SIZE, frameon=False)
     quiet_axes(axes)

@@ -1,49 +1,39 @@
-"""One spectrum -> the stratigraphies that could have made it, with intervals."""
+"""One spectrum -> what is known of the layers under it."""
 
-from underpaint.pigments.explain.candidate import Candidate, Film, ground_film, paint_film
-from underpaint.pigments.explain.evidence import Evidence, Line, Order, find_order
-from underpaint.pigments.explain.explanation import (
-    Explanation,
-    Goodness,
-    compare,
-    explain,
-    goodness,
-    propose_from_network,
-)
+from underpaint.pigments.explain.candidate import Candidate, ground_film, paint_film
+from underpaint.pigments.explain.compare import compare, find_order, goodness
+from underpaint.pigments.explain.explanation import Explanation, explain
 from underpaint.pigments.explain.fit import StratigraphyFit, fit_candidates
-from underpaint.pigments.explain.intervals import Interval, intervals
 from underpaint.pigments.explain.measured import Measured, measured
 from underpaint.pigments.explain.proposals import Suspects, laid, propose, suspects
 from underpaint.pigments.explain.region import pixel_mask, read_pixel, read_region, read_spot, region_spectrum
+from underpaint.pigments.explain.spectrum_model import ModelError
+from underpaint.pigments.explain.wanted import Wanted, given_groups, seen_by_network
 
 __all__ = [
     "Candidate",
-    "Evidence",
     "Explanation",
-    "Film",
-    "Goodness",
-    "Interval",
-    "Line",
     "Measured",
-    "Order",
+    "ModelError",
     "StratigraphyFit",
     "Suspects",
+    "Wanted",
     "compare",
     "explain",
     "find_order",
     "fit_candidates",
+    "given_groups",
     "goodness",
     "ground_film",
-    "intervals",
     "laid",
     "measured",
     "paint_film",
     "pixel_mask",
     "propose",
-    "propose_from_network",
     "read_pixel",
     "read_region",
     "read_spot",
     "region_spectrum",
+    "seen_by_network",
     "suspects",
 ]

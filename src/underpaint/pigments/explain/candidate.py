@@ -146,26 +146,6 @@ class Candidate:
         ]
         return Stratigraphy(tuple(layers), self.name)
 
-    def led_by(self, film: int, pigment: str) -> "Candidate":
-        """Return the same candidate with one pigment first in its film, so that its share is a coordinate."""
-        own = self.films[film]
-        if own.paint is None:
-            return self
-        order = sorted(own.paint.pigments, key=lambda name: name != pigment)
-        paint = replace(own.paint, pigments={name: own.paint.pigments[name] for name in order})
-        return replace(self, films=(*self.films[:film], replace(own, paint=paint), *self.films[film + 1 :]))
-
-    def translated(self, place: Numbers, other: "Candidate") -> Numbers:
-        """Return the coordinates, in ``other``, of a place of this one; the two differ in the pigments' order."""
-        thickness, shares = self.thickness_um(place), self.shares(place)
-        found: list[float] = []
-        for index, film in enumerate(other.films):
-            if film.range_um is not None:
-                found.append(float(np.log(thickness[index])))
-            if film.pigments:
-                found += share_coordinates(np.asarray([shares[index][name] for name in film.pigments]))
-        return np.clip(np.asarray(found), *other.bounds.T) if found else np.zeros(0)
-
 
 def paint_film(paint: Paint, thickness_um: float) -> Film:
     """Return a film of paint whose thickness, and shares where it has several pigments, are free.

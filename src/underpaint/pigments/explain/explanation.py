@@ -1,87 +1,104 @@
-"""From one spectrum to the stratigraphies that could have made it, and what speaks for and against each pigment."""
+"""From one spectrum to what is known of the layers under it: two independent runs, and what both say."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from underpaint.data import Scan, Spectrum
-from underpaint.errors import SampleError
-from underpaint.physics.forward.breakdown import Breakdown
+from underpaint.data import EnergyAxis, Spectrum
+from underpaint.elements import CANDIDATES
+from underpaint.physics.atomic import family_lines
+from underpaint.physics.forward import resolution_sigma
 from underpaint.physics.instrument import Instrument
-from underpaint.pigments.explain.candidate import Candidate
-from underpaint.pigments.explain.evidence import (
-    Evidence,
-    Line,
-    Order,
-    find_order,
-    in_their_place,
-    measured_lines,
-    pigment_lines,
-    unexplained,
-    wanted_families,
+from underpaint.pigments.explain.mixture import Modes
+from underpaint.pigments.explain.sampling import Sample, sample
+from underpaint.pigments.explain.search import search
+from underpaint.pigments.explain.spectrum_model import ModelError, SpectrumModel
+from underpaint.pigments.explain.states import Numbers, PaintPrior, joined
+from underpaint.pigments.explain.verdict import (
+    LIKELY,
+    Draws,
+    LayerNumber,
+    LayerVerdict,
+    PairOrder,
+    draws_of,
+    layer_verdict,
+    number_of_layers,
+    pair_orders,
+    pooled,
+    presence,
 )
-from underpaint.pigments.explain.fit import StratigraphyFit, fit_candidates
-from underpaint.pigments.explain.intervals import LEVEL, Interval, intervals
-from underpaint.pigments.explain.measured import Measured
-from underpaint.pigments.explain.model import levelled_breakdown
-from underpaint.pigments.explain.proposals import (
-    Suspects,
-    laid,
-    less_each_pigment,
-    made_pure,
-    propose,
-    rivals_of,
-    suspects,
-)
-from underpaint.pigments.predict import identify
+from underpaint.pigments.explain.wanted import Wanted
+from underpaint.runtime.executors import make_executor, ordered_results
 from underpaint.runtime.progress import Progress, no_progress
-from underpaint.simulate.instrument_inputs import InstrumentConditions, conditions_of
 
-Numbers = NDArray[np.float64]
-REPLICAS = 200
-PURE_OF, CLIMBS = 3, 3
-"""How many of the best are tried with pure pigments; how often the best may give way to a rival."""
+RUNS = 2
+MOST_MISFITS = 3
+MISFIT_SIGMAS = 4.0
+"""Standard deviations from which a bin is named."""
+N_SHOWN = 60
+"""Draws of which the expected spectra are kept."""
 
 
 @dataclass(frozen=True)
-class Goodness:
-    """Whether the best stratigraphy could have made the spectrum.
+class Misfit:
+    """Where a spectrum departs from the best draw.
 
     Parameters
     ----------
-    deviance, poisson_deviance : float
-        With the model's error allowed for, and without.
-    usual, spread : float
-        Mean and standard deviation of the deviance of spectra drawn from the fitted model, less the number of
-        parameters: chi-squared's own mean fails where channels hold few counts.
+    energy_kev : float
+    measured, expected : float
+        Counts within half the width of a peak.
+    sigmas : float
+        Difference over counting noise and the model's error.
+    family : str
+        A line family there of an element that no draw holds; empty where there is none.
     """
 
-    deviance: float
-    poisson_deviance: float
-    usual: float
-    spread: float
+    energy_kev: float
+    measured: float
+    expected: float
+    sigmas: float
+    family: str = ""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The best draw beside the spectrum.
+
+    Parameters
+    ----------
+    axis : EnergyAxis
+        Merged channels.
+    counts, expected, pulls : (n_channel,) arrays
+        Measured, of the best draw, and their difference in standard deviations, model error included.
+    low, high : (n_channel,) arrays
+        Between them lie 90 % of the draws.
+    chi_square : float
+        Of the best draw, with the model's error and its correlations.
+    n_bin : int
+    misfits : tuple of Misfit
+    """
+
+    axis: EnergyAxis
+    counts: Numbers
+    expected: Numbers
+    pulls: Numbers
+    low: Numbers
+    high: Numbers
+    chi_square: float
+    n_bin: int
+    misfits: tuple[Misfit, ...] = ()
 
     @property
-    def excess(self) -> float:
-        """How many standard deviations the deviance lies above the usual one."""
-        return (self.deviance - self.usual) / self.spread
+    def ratio(self) -> float:
+        """Chi-square over the number of bins."""
+        return self.chi_square / self.n_bin
 
     @property
-    def dispersion(self) -> float:
-        """The deviance over the usual one; one where it is usual.
-
-        Where no candidate fits, differences of deviance and intervals are as much too sure: claims divide by it
-        (quasi-likelihood, McCullagh & Nelder 1989, section 9.2).
-        """
-        return 1.0 if self.fits else self.deviance / max(self.usual, 1.0)
-
-    @property
-    def fits(self) -> bool:
-        """Whether nothing speaks against it: three standard deviations."""
-        return self.excess < 3.0
+    def describes(self) -> bool:
+        """Whether the best draw describes the spectrum within the model's error: three standard deviations."""
+        return self.ratio <= 1.0 + 3.0 * float(np.sqrt(2.0 / self.n_bin))
 
 
 @dataclass(frozen=True)
@@ -91,245 +108,189 @@ class Explanation:
     Parameters
     ----------
     spectrum : Spectrum
-    measured : Measured
-        What was fitted of it.
-    fits : tuple of StratigraphyFit
-        All candidates, the best (smallest AIC) first.
-    intervals : tuple of Interval
-        Of the best.
-    evidence : tuple of Evidence
-        Of every pigment of a candidate; those of the best stratigraphy first.
-    order : Order
-    goodness : Goodness
-    parts : Breakdown
-        The best stratigraphy's spectrum, taken apart, on the spectrum's own channels and scale.
-    unexplained : tuple of Line
-        Families that stand out and that nothing in the best stratigraphy brings.
-    suspects : Suspects or None
-        What the network spoke for; None where the candidates were given.
+    wanted : Wanted
+        Which groups were looked for, and why.
+    ground : str
+    fit : Fit
+    runs : tuple of Draws
+        Of the independent runs.
     """
 
     spectrum: Spectrum
-    measured: Measured
-    fits: tuple[StratigraphyFit, ...]
-    intervals: tuple[Interval, ...]
-    evidence: tuple[Evidence, ...]
-    order: Order
-    goodness: Goodness
-    parts: Breakdown
-    unexplained: tuple[Line, ...]
-    suspects: Suspects | None = None
+    wanted: Wanted
+    ground: str
+    fit: Fit
+    runs: tuple[Draws, ...]
+    draws: Draws = field(init=False)
+    number: LayerNumber = field(init=False)
+    orders: tuple[PairOrder, ...] = field(init=False)
+    layers: tuple[LayerVerdict, ...] = field(init=False)
+    presence: dict[str, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        number = number_of_layers(self.runs)
+        # the deeper layers are the same ones in all draws only where their number is known
+        judged = [layer_verdict(self.runs, layer) for layer in range(number.determined or 1)]
+        values = (pooled(self.runs), number, tuple(pair_orders(self.runs)), tuple(judged), presence(self.runs))
+        for name, value in zip(("draws", "number", "orders", "layers", "presence"), values, strict=True):
+            object.__setattr__(self, name, value)
 
     @property
-    def best(self) -> StratigraphyFit:
-        """The best candidate."""
-        return self.fits[0]
+    def stated(self) -> bool:
+        """Whether numbers and orders are given at all: not where nothing describes the spectrum."""
+        return self.fit.describes
+
+    def members(self, group: str, layer: int) -> dict[str, float]:
+        """Return the probability of each pigment of a group, given that the layer holds one, the likely ones only."""
+        draws, column = self.draws, self.draws.groups.index(group)
+        member = draws.member[draws.holds[:, layer, column], layer, column]
+        names = draws.members[column]
+        chance = np.bincount(member, minlength=len(names)) / max(member.size, 1)
+        return {names[index]: float(chance[index]) for index in np.argsort(-chance) if chance[index] >= LIKELY}
 
 
-def ask_network(
-    spectrum: Spectrum,
-    ground: str,
-    model: str | Path = "default",
-    instrument: Instrument | InstrumentConditions | None = None,
-) -> Suspects:
-    """Ask a trained network for the pigments of a spectrum.
+@dataclass(frozen=True)
+class _Task:
+    """What a worker needs to build the model of a spectrum."""
 
-    Parameters
-    ----------
-    spectrum : Spectrum
-        With an energy axis.
-    ground : str
-        That lies under all candidates.
-    model : str or Path
-        As of ``predict.identify``.
-    instrument : Instrument, InstrumentConditions or None
-        That made the spectrum, or what is known of it; networks that ask for it are told.
+    spectrum: Spectrum
+    instrument: Instrument
+    wanted: Wanted
+    ground: str
+    error: ModelError
 
-    Raises
-    ------
-    SampleError
-        The network sees no pigment.
-    UnderpaintError
-        As ``predict.identify``.
-    """
-    scan = Scan(np.asarray(spectrum.counts, dtype=np.float32)[None, None], axis=spectrum.axis, name=spectrum.name)
-    known = conditions_of(instrument) if isinstance(instrument, Instrument) else instrument
-    found = suspects(identify(scan, model, instrument=known), ground)
-    if not found.pigments and not found.hidden:
-        best = max(found.probability, key=lambda name: found.probability[name], default="")
-        nearest = f" (most likely: {best}, {found.probability[best]:.2f})" if best else ""
-        raise SampleError(
-            f"Cannot propose stratigraphies for {spectrum.name or 'the spectrum'}: the network sees no pigment group "
-            f"with a probability of one half{nearest}. Sum more pixels, or propose stratigraphies with --layers."
-        )
-    return found
+    def model(self) -> SpectrumModel:
+        prior = PaintPrior(self.wanted.groups, self.ground, self.wanted.absent, self.wanted.pigments)
+        return SpectrumModel(self.spectrum, self.instrument, prior, self.error)
 
 
 def explain(
     spectrum: Spectrum,
-    measured: Measured,
-    candidates: Sequence[Candidate],
     instrument: Instrument,
+    wanted: Wanted,
     *,
-    level: float = LEVEL,
-    found: Suspects | None = None,
+    ground: str = "chalk",
+    error: ModelError | None = None,
+    seed: int = 0,
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> Explanation:
-    """Fit candidates to a spectrum, compare them, and weigh what speaks for and against each pigment.
+    """Sample the layers that could have made a spectrum, twice independently, and say what both runs agree on.
 
     Parameters
     ----------
     spectrum : Spectrum
-        With an energy axis.
-    measured : Measured
-        From ``measured``: channels, start and model error.
-    candidates : sequence of Candidate
-        From ``propose``, or written by hand.
+        Counts with an energy axis.
     instrument : Instrument
-    level : float
-        Probability of the intervals.
-    found : Suspects, optional
-        What the candidates were made of.
+    wanted : Wanted
+        The groups to look for.
+    ground : str
+        Of the library.
+    error : ModelError, optional
+        How far the simulation may be off.
+    seed : int
+    workers : int
+        Processes; with two, the runs go side by side. The result does not depend on it.
     progress : callable, optional
-        Told (what, done, in all).
+        Called with (what, done, in all).
 
     Raises
     ------
+    CalibrationError, ScanError
+        The spectrum has no axis; no counts in the range of the fit; or counts that are negative or no numbers.
     SampleError
-        There is no candidate.
-    ScanError
-        The spectrum has too few counts for its lines to be fitted.
+        There is no such group or ground, or the model error is not between 0 and 100 %.
     """
-    if not candidates:
-        raise SampleError("Cannot compare stratigraphies: there is none. Propose some.")
     step = progress or no_progress
-    fits = compare(measured, candidates, instrument, rivals=found is not None, progress=progress)
-    step("Leaving pigments out", 0, 1)
-    less = less_each_pigment(fits[0]) if len(fits[0].candidate.pigments) > 1 else []
-    fits = _sorted([*fits, *fit_candidates(measured, less, instrument)])
-    step("Intervals", 0, 1)
-    quality = goodness(fits[0], measured)
-    best, found_intervals = intervals(fits[0], measured, instrument, level=level, dispersion=quality.dispersion)
-    fits = [best, *fits[1:]]
-    step("Putting others in their place", 0, 1)
-    others = in_their_place(best, measured, instrument)
-    step("Fitting the lines", 0, 1)
-    pigments = sorted({name for fit in fits for name in fit.candidate.pigments})
-    lines, there = measured_lines(spectrum, instrument, wanted_families(pigments), measured.axis.start_kev)
-    parts = levelled_breakdown(best.stratigraphy, best.levels, measured, instrument, spectrum.axis or measured.axis)
-    evidence = [
-        _evidence(name, fits, measured, instrument, lines, others, parts, quality.dispersion) for name in pigments
-    ]
-    return Explanation(
-        spectrum,
-        measured,
-        tuple(fits),
-        tuple(found_intervals),
-        tuple(sorted(evidence, key=lambda own: (not own.present, own.layers, -(own.difference or 0.0)))),
-        find_order(fits, quality.dispersion),
-        quality,
-        parts,
-        unexplained(lines, there, parts, best, measured, instrument),
-        found,
+    task = _Task(spectrum, instrument, wanted, ground, error or ModelError())
+    step("Preparing the forward model", 0, 2 * RUNS)
+    model = task.model()
+    seeds = np.random.SeedSequence(seed).spawn(2 * RUNS)
+    with make_executor(min(workers, RUNS)) as crew:
+        step("Searching structures", 0, 2 * RUNS)
+        searched: list[Modes] = []
+        for _, modes in ordered_results(
+            crew, _searched, enumerate((task, seed_of_run) for seed_of_run in seeds[:RUNS])
+        ):
+            searched.append(modes)
+            step("Searching structures", len(searched), 2 * RUNS)
+        reference = _reference(model, searched)
+        step("Sampling", RUNS, 2 * RUNS)
+        samples: list[Sample] = []
+        tasks = enumerate((task, reference, *run) for run in zip(searched, seeds[RUNS:], strict=True))
+        for _, drawn in ordered_results(crew, _sampled, tasks):
+            samples.append(drawn)
+            step("Sampling", RUNS + len(samples), 2 * RUNS)
+    model.refer_to(reference)
+    runs = tuple(draws_of(model.prior, drawn) for drawn in samples)
+    return Explanation(spectrum, wanted, ground, _fit(model, samples, instrument), runs)
+
+
+def _searched(task: _Task, seed: np.random.SeedSequence) -> Modes:
+    return search(task.model(), np.random.default_rng(seed))
+
+
+def _sampled(task: _Task, reference: Numbers, modes: Modes, seed: np.random.SeedSequence) -> Sample:
+    model = task.model()
+    model.refer_to(reference)
+    return sample(model, modes, np.random.default_rng(seed))
+
+
+def _reference(model: SpectrumModel, searched: Sequence[Modes]) -> Numbers:
+    """Return the expected spectrum of the likeliest mode: both runs then have the same covariance."""
+    best = max(searched, key=lambda modes: float(modes.log_likelihood.max()))
+    row = int(best.log_likelihood.argmax())
+    return np.asarray(model.expected(best.states.rows([row]))[0])
+
+
+def _fit(model: SpectrumModel, samples: Sequence[Sample], instrument: Instrument) -> Fit:
+    states = joined([drawn.states for drawn in samples])
+    best = int(np.concatenate([drawn.log_likelihood for drawn in samples]).argmax())
+    residuals, _ = model.evaluate(states.rows([best]))
+    shown = np.linspace(0, len(states) - 1, N_SHOWN).astype(np.int64)
+    expected = model.expected(states.rows(np.append(shown, best)))
+    low, high = np.quantile(expected, [0.05, 0.95], axis=0)
+    pulls = (model.counts - expected[-1]) / model.channel_sigma
+    return Fit(
+        model.axis,
+        model.counts,
+        expected[-1],
+        pulls,
+        low,
+        high,
+        float((residuals**2).sum()),
+        model.n_bin,
+        tuple(_misfits(model, expected[-1], instrument)),
     )
 
 
-def compare(
-    measured: Measured,
-    candidates: Sequence[Candidate],
-    instrument: Instrument,
-    *,
-    rivals: bool = True,
-    progress: Progress | None = None,
-) -> list[StratigraphyFit]:
-    """Fit candidates to a spectrum, and what they leave open; return the fits, the best (smallest AIC) first.
-
-    Parameters
-    ----------
-    rivals : bool
-        Whether other ways to lay the pigments of the best, and pure pigments for composite ones, are tried, too.
-    measured, candidates, instrument, progress
-        As of ``explain``.
-    """
-    step = progress or no_progress
-    fits = fit_candidates(measured, candidates, instrument, progress=lambda done, most: step("Comparing", done, most))
-    if not rivals:
-        return fits
-    step("Comparing rivals", 0, 1)
-    return _with_rivals(fits, measured, instrument)
-
-
-def _with_rivals(fits: list[StratigraphyFit], measured: Measured, instrument: Instrument) -> list[StratigraphyFit]:
-    """Add what the first round left open: pure pigments in place of composite ones, and other ways to lay them."""
-    pure = [own for own in (made_pure(fit.candidate) for fit in fits[:PURE_OF]) if own is not None]
-    fits = _sorted([*fits, *fit_candidates(measured, _new(pure, fits), instrument)])
-    for _ in range(CLIMBS):
-        rivals = _new(rivals_of(fits[0].candidate), fits)
-        if not rivals:
+def _misfits(model: SpectrumModel, expected: Numbers, instrument: Instrument) -> list[Misfit]:
+    """Return the peaks of the difference, the greatest first; each no nearer than a peak's width to a greater one."""
+    energy = model.energy_kev
+    width = resolution_sigma(instrument.detector, energy)
+    over = (np.abs(energy[:, None] - energy) <= np.maximum(width, model.axis.gain_kev)[:, None]).astype(np.float64)
+    difference = over @ (model.counts - expected)
+    sigmas = difference / np.sqrt(np.einsum("ij,jk,ik->i", over, model.covariance, over))
+    misfits: list[Misfit] = []
+    for row in np.argsort(-np.abs(sigmas)):
+        if abs(sigmas[row]) < MISFIT_SIGMAS or len(misfits) == MOST_MISFITS:
             break
-        fits = _sorted([*fits, *fit_candidates(measured, rivals, instrument)])
-    return fits
+        if all(abs(energy[row] - misfit.energy_kev) > 3.0 * width[row] for misfit in misfits):
+            measured, wanted = (float(over[row] @ spectrum) for spectrum in (model.counts, expected))
+            family = _family_at(float(energy[row]), float(width[row]), model, instrument) if sigmas[row] > 0 else ""
+            misfits.append(Misfit(float(energy[row]), measured, wanted, float(sigmas[row]), family))
+    return misfits
 
 
-def _new(candidates: Sequence[Candidate], fits: Sequence[StratigraphyFit]) -> list[Candidate]:
-    """Return the candidates that were not fitted yet, each way to lay the pigments once."""
-    known = {laid(fit.candidate) for fit in fits}
-    return [own for way, own in {laid(own): own for own in candidates}.items() if way not in known]
-
-
-def _sorted(fits: Sequence[StratigraphyFit]) -> list[StratigraphyFit]:
-    return sorted(fits, key=lambda fit: fit.aic)
-
-
-def propose_from_network(
-    spectrum: Spectrum,
-    ground: str,
-    model: str | Path = "default",
-    instrument: Instrument | InstrumentConditions | None = None,
-) -> tuple[Suspects, list[Candidate]]:
-    """Ask the network, and return what it speaks for with the candidates; see ``ask_network`` and ``propose``."""
-    found = ask_network(spectrum, ground, model, instrument)
-    return found, propose(found, ground)
-
-
-def goodness(fit: StratigraphyFit, measured: Measured, *, seed: int = 0) -> Goodness:
-    """Hold a fit's deviance against those of spectra drawn from it.
-
-    Parameters
-    ----------
-    seed : int
-        Of the draws.
-    """
-    rng = np.random.default_rng(seed)
-    expected = np.tile(fit.expected, (REPLICAS, 1))
-    if measured.model_error > 0:
-        shape = measured.model_error**-2
-        expected = rng.gamma(shape, expected / shape)
-    drawn = rng.poisson(expected).astype(np.float64)
-    deviances = [measured.of(counts).deviance(fit.expected) for counts in drawn]
-    usual = float(np.mean(deviances)) - fit.n_parameter
-    return Goodness(fit.deviance, fit.poisson_deviance, usual, float(np.std(deviances)))
-
-
-def _evidence(
-    name: str,
-    fits: Sequence[StratigraphyFit],
-    measured: Measured,
-    instrument: Instrument,
-    lines: dict[str, tuple[float, float]],
-    others: dict[str, dict[str, float]],
-    parts: Breakdown,
-    dispersion: float,
-) -> Evidence:
-    best = fits[0]
-    layers = tuple(index for index, film in enumerate(best.candidate.films) if name in film.painted)
-    lacking = [(fit.deviance - best.deviance) / dispersion for fit in fits if name not in fit.candidate.pigments]
-    holding = [fit for fit in fits if name in fit.candidate.pigments]
-    if layers:
-        own = pigment_lines(name, best.stratigraphy, parts, lines)
-        alike = {other: more / dispersion for other, more in others.get(name, {}).items()}
-        return Evidence(name, layers, min(lacking, default=None), own, alike)
-    nearest = min(holding, key=lambda fit: fit.deviance)
-    nearest_parts = levelled_breakdown(nearest.stratigraphy, nearest.levels, measured, instrument, parts.axis)
-    own = pigment_lines(name, nearest.stratigraphy, nearest_parts, lines)
-    return Evidence(name, (), (nearest.deviance - best.deviance) / dispersion, own, {})
+def _family_at(energy_kev: float, width_kev: float, model: SpectrumModel, instrument: Instrument) -> str:
+    """Return the family, of elements that no state holds, whose strongest line is nearest; empty where none is near."""
+    nearest, distance = "", max(width_kev, model.axis.gain_kev)
+    for family in CANDIDATES:
+        element, shell = family.split("_")
+        if element in model.prior.elements:
+            continue
+        lines, strength = family_lines(element, shell, instrument.highest_kev)
+        off = abs(float(lines[strength.argmax()]) - energy_kev) if lines.size else np.inf
+        if off <= distance:
+            nearest, distance = family, off
+    return nearest

@@ -1,13 +1,12 @@
 """Fit candidate stratigraphies to a spectrum, all side by side, by likelihood with the forward model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.physics.instrument import Instrument
-from underpaint.physics.materials import Stratigraphy
 from underpaint.pigments.explain.candidate import Candidate
 from underpaint.pigments.explain.measured import Measured, poisson_deviance
 from underpaint.pigments.explain.model import FARTHEST, Answer, Question, answers
@@ -27,22 +26,16 @@ FAR_OFF = 5.0
 
 @dataclass(frozen=True)
 class Task:
-    """A candidate with a place to begin from, and coordinates that are not to be moved.
+    """A candidate with a place to begin from.
 
     Parameters
     ----------
     candidate : Candidate
     place : (n_free,) array
-    levels : (5,) array or None
-        Of ``LEVELS``; None: the scale follows from the counts.
-    held : tuple of int
-        Coordinates that stay.
     """
 
     candidate: Candidate
     place: Numbers
-    levels: Numbers | None = None
-    held: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,16 +81,6 @@ class StratigraphyFit:
         return self.deviance + 2.0 * self.n_parameter
 
     @property
-    def whole(self) -> Numbers:
-        """(n_free + 5,) coordinates and levels."""
-        return np.concatenate([self.place, self.levels])
-
-    @property
-    def stratigraphy(self) -> Stratigraphy:
-        """With the fitted thicknesses and shares."""
-        return self.candidate.at(self.place)
-
-    @property
     def thickness_um(self) -> Numbers:
         """(n_layer,) fitted thicknesses, um."""
         return self.candidate.thickness_um(self.place)
@@ -107,8 +90,6 @@ def fit_candidates(
     measured: Measured,
     candidates: Sequence[Candidate],
     instrument: Instrument,
-    *,
-    progress: Callable[[int, int], None] | None = None,
 ) -> list[StratigraphyFit]:
     """Fit every candidate and return them, best first (smallest AIC).
 
@@ -119,10 +100,8 @@ def fit_candidates(
     candidates : sequence of Candidate
         Each is begun from its own layers.
     instrument : Instrument
-    progress : callable, optional
-        Told (rounds done, most rounds).
     """
-    fits = solve([Task(own, own.start) for own in candidates], measured, instrument, hopeless=True, progress=progress)
+    fits = solve([Task(own, own.start) for own in candidates], measured, instrument)
     return sorted(fits, key=lambda fit: fit.aic)
 
 
@@ -130,19 +109,10 @@ def solve(
     tasks: Sequence[Task],
     measured: Measured,
     instrument: Instrument,
-    *,
-    rounds: int = ROUNDS,
-    hopeless: bool = False,
-    progress: Callable[[int, int], None] | None = None,
 ) -> list[StratigraphyFit]:
     """Fit every task by damped Fisher scoring within its bounds, in step, and return the fits in their order.
 
-    Parameters
-    ----------
-    rounds : int
-        At most.
-    hopeless : bool
-        Give up, after ``PATIENCE`` rounds, what lies more than ``HOPELESS`` behind the best.
+    What lies more than ``HOPELESS`` behind the best is given up after ``PATIENCE`` rounds.
 
     Notes
     -----
@@ -150,16 +120,14 @@ def solve(
     for one spectrum and its derivatives of every task that has not settled, in one call of the forward model.
     """
     runs = [_Run(task) for task in tasks]
-    for done in range(rounds):
-        worth = HOPELESS + (min(run.deviance for run in runs) if hopeless and done >= PATIENCE else np.inf)
+    for done in range(ROUNDS):
+        worth = HOPELESS + (min(run.deviance for run in runs) if done >= PATIENCE else np.inf)
         active = [run for run in runs if not run.settled and run.deviance <= worth]
         if not active:
             break
         found = answers([run.question for run in active], measured, instrument)
         for run, answer in zip(active, found, strict=True):
             run.take(answer, measured)
-        if progress is not None:
-            progress(done + 1, rounds)
     return [run.result(measured) for run in runs]
 
 
@@ -176,8 +144,7 @@ class _Run:
     settled: bool = False
 
     def __post_init__(self) -> None:
-        levels = np.zeros(FARTHEST.size) if self.task.levels is None else self.task.levels
-        self.trial = self.best = np.concatenate([self.task.place, levels])
+        self.trial = self.best = np.concatenate([self.task.place, np.zeros(FARTHEST.size)])
 
     @property
     def question(self) -> Question:
@@ -191,7 +158,7 @@ class _Run:
 
     def take(self, answer: Answer, measured: Measured) -> None:
         """Judge what was tried, and choose what to try next."""
-        if self.answer is None and self.task.levels is None:
+        if self.answer is None:
             answer = self._scaled(answer, measured)
         deviance = measured.deviance(answer.expected)
         if deviance < self.deviance:
@@ -216,7 +183,6 @@ class _Run:
         information, gradient = self._fisher(measured, steep=True)
         low, high = (bound - self.best for bound in self.bounds)
         held = np.zeros(self.best.size, dtype=np.bool_)
-        held[list(self.task.held)] = True
         damped = information + np.diag(self.damping * np.diag(information) + 1e-10)
         step = np.zeros_like(self.best)
         for _ in range(self.best.size):
@@ -260,7 +226,7 @@ class _Run:
             self.deviance,
             poisson_deviance(measured.counts, expected),
             len(expected),
-            len(self.best) - len(self.task.held),
+            len(self.best),
             expected,
             covariance,
             self.settled,

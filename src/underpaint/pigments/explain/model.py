@@ -6,11 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data import EnergyAxis
 from underpaint.physics.forward import ORDERS, SCATTER, Emission, emit, render
-from underpaint.physics.forward.breakdown import Breakdown, breakdown
 from underpaint.physics.instrument import Instrument
-from underpaint.physics.materials import Stratigraphy
 from underpaint.pigments.explain.candidate import Candidate
 from underpaint.pigments.explain.measured import FAINTEST, Measured
 
@@ -130,33 +127,3 @@ def _bend(energy_kev: Numbers, measured: Measured) -> Numbers:
 
 def _seen(emission: Emission, measured: Measured, instrument: Instrument) -> Numbers:
     return np.asarray(render(emission, instrument.detector, measured.axis), dtype=np.float64)
-
-
-def levelled_breakdown(
-    stratigraphy: Stratigraphy, levels: Numbers, measured: Measured, instrument: Instrument, axis: EnergyAxis
-) -> Breakdown:
-    """Take a fitted spectrum apart, with scale and scatter on their fitted levels.
-
-    Parameters
-    ----------
-    stratigraphy : Stratigraphy
-    levels : (5,) array
-        ``LEVELS``.
-    measured : Measured
-        What the levels were fitted to.
-    instrument : Instrument
-    axis : EnergyAxis
-        Channels of the result.
-    """
-    plain = breakdown(stratigraphy, instrument, axis=axis)
-    bend = np.exp(levels[3:] @ _bend(np.maximum(axis.energy_kev, 1e-3), measured))
-    factors = {"coherent": np.exp(levels[1]) * bend} | dict.fromkeys(SCATTER[1:], np.exp(levels[2]) * bend)
-    scale = np.exp(levels[0])
-    spectra = np.stack(
-        [own * scale * factors.get(part.order, 1.0) for part, own in zip(plain.parts, plain.spectra, strict=True)]
-    )
-    parts = tuple(
-        replace(part, photons=part.photons * scale, counts=float(own.sum()))
-        for part, own in zip(plain.parts, spectra, strict=True)
-    )
-    return replace(plain, parts=parts, spectra=spectra, total=spectra.sum(axis=0))

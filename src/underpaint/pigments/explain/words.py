@@ -1,172 +1,170 @@
-"""An explanation in plain words: what speaks for and against, and what nobody can know."""
+"""An explanation in plain words, the verdict first."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from underpaint.physics.materials import library
-from underpaint.pigments.explain.candidate import Candidate, label_of
-from underpaint.pigments.explain.evidence import ORDER_CLAIM, Evidence, Line
-from underpaint.pigments.explain.explanation import Explanation
-from underpaint.pigments.explain.intervals import Interval
-from underpaint.pigments.limits import CLAIM, told_apart_text
+from underpaint.pigments.explain.explanation import Explanation, Misfit
+from underpaint.pigments.explain.states import THICKNESS_UM
+from underpaint.pigments.explain.verdict import LIKELY, SURE, Estimate, LayerVerdict, PairOrder, um_text
 
-MOST_LINES = 3
+FAR_APART = 5.0
+"""Difference of the runs' log evidence that is mentioned."""
 NOT_DETERMINED = "not determined"
+NUMBERS = ("one layer", "two layers", "three layers")
+PLACES = ("the top layer", "the second layer", "the third layer")
 
 
-def in_words(found: Explanation) -> list[str]:
-    """Return sentences: the fit, every pigment, the order of the layers, and what is left over."""
+def in_words(explanation: Explanation) -> list[str]:
+    """Return sentences: the order of the groups, thickness, number of layers, what is open, and what does not fit."""
+    if not explanation.stated:
+        return [_withheld(explanation), *_misfits(explanation), *explanation.wanted.notes]
     return [
-        *_network(found),
-        _goodness(found),
-        *(sentence for own in found.evidence for sentence in _pigment(own, found)),
-        _order(found),
-        *_leftovers(found),
+        *_orders(explanation),
+        *(sentence for layer in explanation.layers for sentence in _layer(layer)),
+        _number(explanation),
+        *_absent(explanation),
+        *_runs(explanation),
+        _fit(explanation),
+        *_misfits(explanation),
+        *_network(explanation),
+        *explanation.wanted.notes,
     ]
 
 
-def interval_text(own: Interval) -> str:
-    """Return an interval for people: "13.4 um (12.5 to 14.5)", "at least 42 um", "not determined"."""
-    scale, unit = (100.0, " %") if own.pigment else (1.0, " um")
-    value, low, high = (None if each is None else f"{scale * each:.3g}" for each in (own.value, own.low, own.high))
-    if low is None and high is None:
+def group_name(name: str) -> str:
+    """Return a group's label without its examples."""
+    return library().group(name).label.partition(" (")[0]
+
+
+def estimate_text(estimate: Estimate, *, share: bool = False) -> str:
+    """Return an interval for people: "47 um (31 to 70)", "at least 42 um", "20 to 60 %", "not determined"."""
+    if not estimate.determined:
         return NOT_DETERMINED
-    if low is None:
-        return f"at most {high}{unit}"
-    if high is None:
-        return f"at least {low}{unit}"
-    return f"{value}{unit} ({low} to {high})"
+    if share:
+        low, high = (f"{100 * each:.0f}" for each in (estimate.low, estimate.high))
+        return f"{low} to {high} %" if low != high else f"{low} %"
+    low, median, high = (um_text(each) for each in (estimate.low, estimate.median, estimate.high))
+    if estimate.open_high:
+        return f"at least {low} um"
+    if estimate.open_low:
+        return f"at most {high} um"
+    return f"{median} um ({low} to {high})"
 
 
-def layer_name(candidate: Candidate, index: int) -> str:
-    """Return what a layer is, for people."""
-    film = candidate.films[index]
-    return label_of(film.painted) if film.painted else film.layer.name
+def _stated_orders(explanation: Explanation) -> list[PairOrder]:
+    """Return the orders that may be stated."""
+    return [order for order in explanation.orders if order.determined and explanation.stated]
 
 
-def _network(found: Explanation) -> list[str]:
-    if found.suspects is None:
-        return []
-    own = found.suspects
-    groups = [f"{library().group(name).label} {value:.2f}" for name, value in own.probability.items() if value >= 0.1]
-    return [
-        f"The network's probabilities: {', '.join(groups)}. {len(found.fits)} stratigraphies were fitted; "
-        "other pigments of the same elements, and mixtures of them, may fit as well.",
-        *own.notes,
+def _orders(explanation: Explanation) -> list[str]:
+    below: dict[str, list[str]] = {}
+    chance: dict[str, float] = {}
+    for order in _stated_orders(explanation):
+        below.setdefault(order.above, []).append(order.below)
+        chance[order.above] = min(order.probability, chance.get(order.above, 1.0))
+    together: dict[tuple[str, ...], list[str]] = {}
+    for above, names in below.items():
+        together.setdefault(tuple(sorted(names)), []).append(above)
+    sentences = [
+        f"{_listed(above)} {'begins' if len(above) == 1 else 'begin'} above {_listed(names)} "
+        f"(P {min(chance[name] for name in above):.2f})."
+        for names, above in together.items()
     ]
-
-
-def _goodness(found: Explanation) -> str:
-    own, allowed = found.goodness, 100 * found.measured.model_error
-    said = (
-        f"deviance {own.deviance:,.0f} in {found.best.n_channel:,} channels, a model error of {allowed:g} % a channel "
-        f"allowed for ({own.poisson_deviance:,.0f} by counting statistics alone); spectra drawn from this "
-        f"model have {own.usual:,.0f} ± {own.spread:,.0f}"
-    )
-    if own.fits:
-        return f"The best stratigraphy, {found.best.candidate.name}, could have made the spectrum: {said}."
-    residuals = found.measured.residuals(found.best.expected)
-    worst = abs(residuals).argmax()
-    return (
-        f"The best stratigraphy, {found.best.candidate.name}, does not explain the spectrum within its errors: {said}. "
-        f"It is farthest off at {found.measured.energy_kev[worst]:.2f} keV ({residuals[worst]:+.0f} sigma). "
-        f"Intervals and claims are widened to match (deviances over {own.dispersion:.1f}); check the instrument's "
-        "description first."
-    )
-
-
-def _pigment(own: Evidence, found: Explanation) -> list[str]:
-    label = library()[own.pigment].label
-    if not own.present:
-        return [_absent(own, label)]
-    where = " and ".join(str(layer + 1) for layer in own.layers)
-    sentences = [f"{label}, in layer {where}. For it: {_for(own, found)}. Against it: {_against(own)}."]
-    if own.as_well:
-        others = ", ".join(library()[name].label for name in own.as_well)
-        sentences.append(
-            f"{others} in place of {label} would fit as well; the spectrum does not choose between them. "
-            + told_apart_text(own.pigment, own.as_well[0])
-        )
-    if apart := [f"{library()[name].label} (+{more:,.0f})" for name, more in own.alike.items() if more >= CLAIM]:
-        sentences.append(f"In place of {label} would fit worse: {', '.join(apart)}.")
+    open_pairs = [order for order in explanation.orders if not order.determined and order.probability > LIKELY]
+    if not sentences and len(explanation.wanted.groups) > 1:
+        sentences = [f"The order of the layers is {NOT_DETERMINED}: no pair of groups reaches {SURE:g} in both runs."]
+    elif open_pairs:
+        pairs = ", ".join(f"{group_name(order.above)} and {group_name(order.below)}" for order in open_pairs)
+        sentences.append(f"Their order is {NOT_DETERMINED}: {pairs}.")
     return sentences
 
 
-def _absent(own: Evidence, label: str) -> str:
-    if own.difference is None:
-        return f"{label}: not compared."
-    missing = [_line(line) for line in own.lines if line.missing]
-    against = f" It should show {'; '.join(missing)}." if missing else ""
-    if own.difference < CLAIM:
-        return (
-            f"{label}, not needed: the best stratigraphy with it differs by a deviance of {own.difference:+,.0f}, so "
-            f"it can be neither claimed nor excluded.{against}"
-        )
-    return f"{label}, not in the best stratigraphy: with it the deviance is larger by {own.difference:,.0f}.{against}"
-
-
-def _for(own: Evidence, found: Explanation) -> str:
-    lines = [
-        f"{_family(line)} {line.measured:,.0f} counts ({line.sigmas:.0f} sigma)" for line in own.lines if line.there
-    ]
-    said = lines[:MOST_LINES] or ["no line of it stands out"]
-    if own.difference is None:
-        only = len(found.best.candidate.pigments) == 1
-        said.append("there is nothing else to fit" if only else "no candidate without it was fitted")
-    elif own.needed:
-        said.append(f"without it the deviance is larger by {own.difference:,.0f}")
+def _layer(layer: LayerVerdict) -> list[str]:
+    place, names = PLACES[layer.layer], _listed(layer.presence)
+    of = f" ({names})" if names else ""
+    if layer.thickness.determined:
+        sentences = [f"Thickness of {place}{of}: {estimate_text(layer.thickness)}, 90 %."]
     else:
-        said.append(
-            f"without it the deviance changes by {own.difference:+,.0f} only ({CLAIM:g} would be a claim): not proven"
+        sentences = [f"Thickness of {place}{of}: {NOT_DETERMINED}; {layer.thickness.reason}."]
+    if layer.by_member:
+        each = "; ".join(f"{library()[name].label} {estimate_text(one)}" for name, one in layer.by_member.items())
+        sentences.append(f"It depends on the pigment, which the spectrum leaves open: {each}.")
+    return sentences
+
+
+def _number(explanation: Explanation) -> str:
+    number = explanation.number
+    if number.determined is not None:
+        chance = number.probability[number.determined - 1]
+        return (
+            f"{NUMBERS[number.determined - 1].capitalize()} of paint can be told apart (P {chance:.2f}); what an "
+            "opaque layer hides is not counted, nor is a further layer of the same groups."
         )
-    return "; ".join(said)
+    chances = ", ".join(
+        f"{name} {chance:.2f}" for name, chance in zip(NUMBERS, number.probability, strict=True) if chance >= 0.01
+    )
+    alone = len(explanation.wanted.groups) == 1
+    why = "layers of one group are not told apart" if alone else chances
+    return f"The number of layers is {NOT_DETERMINED}: {why}."
 
 
-def _against(own: Evidence) -> str:
-    missing = [_line(line) for line in own.lines if line.missing]
-    return f"it should show {'; '.join(missing)}" if missing else "no line that it should show is missing"
+def _absent(explanation: Explanation) -> list[str]:
+    open_groups = [f"{group_name(name)} (P {p:.2f})" for name, p in explanation.presence.items() if 0.05 < p < SURE]
+    gone = [f"{group_name(name)} (P {p:.2f})" for name, p in explanation.presence.items() if p <= 0.05]
+    sentences = [f"May be there or not: {', '.join(open_groups)}."] if open_groups else []
+    return sentences + ([f"Not needed for the spectrum: {', '.join(gone)}."] if gone else [])
 
 
-def _line(line: Line) -> str:
+def _runs(explanation: Explanation) -> list[str]:
+    evidence = [run.log_evidence for run in explanation.runs]
+    apart = max(evidence) - min(evidence)
+    if apart < FAR_APART:
+        return []
+    return [f"The runs differ by {apart:.0f} in log evidence: one of them missed likely layers, and both may have."]
+
+
+def _fit(explanation: Explanation) -> str:
+    fit = explanation.fit
     return (
-        f"{_family(line)} at {line.expected:,.0f} counts, and there are {line.measured:,.0f} ± {line.uncertainty:,.0f}"
+        f"The best draw describes the spectrum within the model's error: chi-square {fit.chi_square:,.0f} for "
+        f"{fit.n_bin} bins. Layers thinner than {THICKNESS_UM[0]:g} um are not considered."
     )
 
 
-def _order(found: Explanation) -> str:
-    own, best = found.order, found.best
-    painted = [layer_name(best.candidate, index) for index, film in enumerate(best.candidate.films) if film.painted]
-    rivals = {
-        "the layers the other way round": own.swapped,
-        "one layer of all": own.mixed,
-        "another way to share them": own.other,
-    }
-    said = "; ".join(f"{name}: {value:+,.0f}" for name, value in rivals.items() if value is not None)
-    if not said:
-        return "The order of the layers: the candidates offer no other to compare."
-    laid = f"{' over '.join(painted)}" if own.layered else "one layer"
-    if own.determined:
-        return (
-            f"The order of the layers is determined: {laid}. Deviances of the others: {said} ({ORDER_CLAIM:g} is a "
-            "claim). Three layers, and a pigment in two of them, were not tried."
-        )
-    if not own.explained:
-        return (
-            f"The order of the layers is not determined: {laid} is the best of the candidates, but none of them "
-            f"explains the spectrum ({said})."
-        )
+def _withheld(explanation: Explanation) -> str:
+    fit = explanation.fit
     return (
-        f"The order of the layers is not determined: {laid} fits best, but not by a deviance of {ORDER_CLAIM:g} over "
-        f"all others ({said})."
+        f"Layers, order and thickness are withheld: nothing that was tried describes the spectrum, even within the "
+        f"model's error (chi-square {fit.chi_square:,.0f} for {fit.n_bin} bins). Check the instrument's description, "
+        "and whether a pigment is missing."
     )
 
 
-def _leftovers(found: Explanation) -> Sequence[str]:
-    return [
-        f"Unexplained: {_family(line)} {line.measured:,.0f} counts ({line.sigmas:.0f} sigma), and nothing in the best "
-        f"stratigraphy carries {line.family.split('_')[0]}."
-        for line in found.unexplained
-    ]
+def _misfits(explanation: Explanation) -> list[str]:
+    return [_misfit(misfit) for misfit in explanation.fit.misfits]
 
 
-def _family(line: Line) -> str:
-    return line.family.replace("_", " ")
+def _misfit(misfit: Misfit) -> str:
+    more = "more" if misfit.measured > misfit.expected else "fewer"
+    line = (
+        f"; {misfit.family.replace('_', ' ')} lies there, and no pigment that was tried carries it"
+        if misfit.family
+        else ""
+    )
+    return (
+        f"At {misfit.energy_kev:.2f} keV there are {more} counts than expected: {misfit.measured:,.0f} where "
+        f"{misfit.expected:,.0f} are ({misfit.sigmas:+.0f} sigma){line}."
+    )
+
+
+def _network(explanation: Explanation) -> list[str]:
+    likely = {name: value for name, value in explanation.wanted.probability.items() if value >= LIKELY}
+    if not likely:
+        return []
+    each = ", ".join(f"{group_name(name)} {value:.2f}" for name, value in likely.items())
+    return [f"The network's probabilities: {each}."]
+
+
+def _listed(names: Iterable[str]) -> str:
+    labels: Sequence[str] = [group_name(name) for name in names]
+    return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}" if labels else ""

@@ -95,7 +95,7 @@ function elements(found) {
       make("td", {}, `${thousands(own.counts)} ± ${thousands(own.error ?? 0)}`), make("td", {}, `${own.sigma.toFixed(0)} σ`))))) : make("p", { className: "empty" }, "None."));
 }
 
-// The fit of layers takes seconds to minutes, and runs beside the page.
+// Sampling layers takes seconds to minutes, and runs beside the page.
 function layers(app, found) {
   const said = make("div");
   const button = make("button", { type: "button", disabled: found.scan.state !== "ready" }, "Which layers could this be?");
@@ -111,5 +111,5 @@ function layers(app, found) {
     } finally { button.disabled = false; }
   });
   return make("section", { className: "card" }, make("h3", {}, "Layers"),
-    make("p", { className: "quiet" }, "Layers of paint in every order are fitted to the spectrum; this takes a while."), button, said);
+    make("p", { className: "quiet" }, "Layers, pigments and thicknesses are sampled twice; what both runs give is stated. This takes half a minute."), button, said);
 }

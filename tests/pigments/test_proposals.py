@@ -1,0 +1,92 @@
+"""Candidates from a network's answer, and how an order among fitted ones is claimed."""
+
+import numpy as np
+import pytest
+
+from underpaint.data.maps import Results
+from underpaint.physics.materials import Paint, library
+from underpaint.pigments.explain import Candidate, ground_film, paint_film, propose
+from underpaint.pigments.explain.candidate import label_of
+from underpaint.pigments.explain.compare import Order
+from underpaint.pigments.explain.proposals import MOST_CANDIDATES, Suspects, laid, made_pure, rivals_of, suspects
+
+
+def answered(**probability: float) -> Results:
+    """The answer of a network at one pixel, groups and members by name."""
+    groups = {own.name for own in library().groups}
+    names = sorted(probability, key=lambda name: name not in groups)
+    kinds = tuple("group" if name in groups else "member" for name in names)
+    belongs = tuple((name,) if name in groups else library()[name].groups for name in names)
+    values = np.asarray([probability[name] for name in names], np.float32)[None, None]
+    return Results.of_pigments(names, values, kinds=kinds, groups=belongs, labels=names, elements=((),) * len(names))
+
+
+def stack(*paints: tuple[tuple[str, ...], float]) -> Candidate:
+    films = [paint_film(Paint(dict.fromkeys(names, 1.0)), um) for names, um in paints]
+    return Candidate(" over ".join(label_of(names) for names, _ in paints), (*films, ground_film("chalk", 150.0)))
+
+
+def test_every_group_that_is_present_sends_its_likeliest_member() -> None:
+    own = suspects(
+        answered(lead_pigment=0.99, mercury_red=0.8, tin_pigment=0.2, red_lead=0.3, lead_white=0.6, vermilion=0.7),
+        "chalk",
+    )
+    assert own.pigments == ("lead_white", "vermilion")
+    assert [set(library()[name].groups) & {"tin_pigment"} for name in own.hidden] == [{"tin_pigment"}]
+
+
+def test_what_the_ground_brings_is_left_to_it_unless_it_is_all_there_is() -> None:
+    both = suspects(answered(calcium_white=0.9, mercury_red=0.8, chalk=0.7, vermilion=0.7), "chalk")
+    assert both.pigments == ("vermilion",)
+    assert "left to the ground" in both.notes[0]
+    alone = suspects(answered(calcium_white=0.9, chalk=0.7), "chalk")
+    assert alone.pigments == ("chalk",)
+
+
+def test_a_composite_pigment_stands_for_one_of_its_groups_and_leaves_the_others_their_own() -> None:
+    likely = answered(lead_pigment=1.0, chromium_pigment=0.9, lead_white=0.3, chrome_orange=0.7, viridian=0.1)
+    assert set(suspects(likely, "chalk").pigments) == {"lead_white", "chrome_orange"}
+    unlikely = answered(lead_pigment=1.0, chromium_pigment=0.9, lead_white=0.3, chrome_orange=0.4, viridian=0.1)
+    assert set(suspects(unlikely, "chalk").pigments) == {"lead_white", "viridian"}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_proposals_hold_one_layer_and_both_orders_and_are_few(count: int) -> None:
+    names = ("vermilion", "azurite", "zinc_white", "iron_oxide_red")[:count]
+    candidates = propose(Suspects(names, (), {}), "chalk")
+    ways = [laid(own) for own in candidates]
+    assert ways[0] == (frozenset(names),)
+    assert len(set(ways)) == len(ways) <= MOST_CANDIDATES - (count if count > 1 else 0)
+    # each pigment alone above or below the others
+    for name in names if 1 < count < 4 else ():
+        rest = frozenset(names) - {name}
+        assert (frozenset({name}), rest) in ways
+        assert (rest, frozenset({name})) in ways
+    # no lead above: it may be primed with lead white
+    assert (frozenset(names), frozenset({"lead_white"})) in ways
+
+
+def test_rivals_are_one_layer_the_swapped_one_and_each_pigment_moved() -> None:
+    best = stack((("vermilion", "zinc_white"), 10.0), (("azurite",), 20.0))
+    above, below = frozenset({"vermilion", "zinc_white"}), frozenset({"azurite"})
+    assert {laid(own) for own in rivals_of(best)} == {
+        (above | below,),
+        (below, above),
+        (frozenset({"zinc_white"}), frozenset({"azurite", "vermilion"})),
+        (frozenset({"vermilion"}), frozenset({"azurite", "zinc_white"})),
+    }
+
+
+def test_a_composite_pigment_is_tried_as_a_pure_one() -> None:
+    pure = made_pure(stack((("lead_white", "chrome_orange"), 20.0)))
+    assert pure is not None
+    (other,) = pure.pigments - {"lead_white"}
+    assert library()[other].groups == ("chromium_pigment",)
+    assert made_pure(stack((("lead_white", "vermilion"), 20.0))) is None
+
+
+def test_an_order_needs_a_stratigraphy_that_fits_and_rivals_that_do_not() -> None:
+    assert Order(layered=True, mixed=30.0, swapped=9.5, other=None).determined
+    assert not Order(layered=True, mixed=30.0, swapped=8.5, other=None).determined
+    assert not Order(layered=True, mixed=30.0, swapped=None, other=None).determined
+    assert not Order(layered=True, mixed=300.0, swapped=300.0, other=None, explained=False).determined
