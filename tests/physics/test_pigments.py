@@ -108,7 +108,7 @@ def test_own_palette(tmp_path: Path) -> None:
         ('name = "empty"\npigments = []', "needs a list"),
         ("pigments = [1]", "needs a list"),
         ('pigments = ["VM"]\n[[pigment]]\nname = "my_red"', "it has pigment, which a palette does not allow"),
-        ('pigments = ["VM"]\npriors = { VM = 0.5 }', "it holds priors"),
+        ('pigments = ["VM"]\npriors = { VM = 0.5 }', "it has priors"),
         ('pigments = ["vermilon"]', r"Did you mean .*vermilion"),
     ],
 )
