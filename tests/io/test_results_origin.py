@@ -96,7 +96,7 @@ def test_finished_results_are_left_alone_where_they_are_those_asked_for_alone() 
         identify_to_folder("b/scan.h5", "out", replace(SETTINGS, palette="baroque"), resume=True)
     with pytest.raises(OutputError, match=r"scan time \('20.* now\); source \('b/scan.h5' before, 'c/scan.h5' now"):
         identify_to_folder("c/scan.h5", "out", SETTINGS, resume=True)
-    with pytest.raises(OutputError, match=r"made otherwise .*model \('default' before, 'none' now\)"):
+    with pytest.raises(OutputError, match=r"made differently .*model \('default' before, 'none' now\)"):
         elements_to_folder("b/scan.h5", "out", OF_ELEMENTS, resume=True)
     assert Path("out/results.h5").stat().st_mtime_ns == before
     elements_to_folder("b/scan.h5", "out", OF_ELEMENTS, resume=True, overwrite=True)

@@ -165,7 +165,7 @@ def test_stale_results_are_never_passed_for_finished(without_report: None, tmp_p
     content[len(content) // 2] ^= 1
     scan.write_bytes(content)
     os.utime(scan, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    with pytest.raises(OutputError, match=r"made otherwise \(scan sample \(changed\)\)"):
+    with pytest.raises(OutputError, match=r"made differently \(scan sample \(changed\)\)"):
         elements_to_folder(scan, "out", OF_ELEMENTS, resume=True)
 
 
