@@ -86,7 +86,7 @@ def test_priority_decides_between_two_that_recognise_a_file(tmp_path: Path, anno
 def test_a_reader_that_cannot_be_used_is_left_out(announce: Announce, mca_folder: Path) -> None:
     announce("broken", "import a_module_that_is_not_there")
     announce("incomplete", example().replace("def sniff", "def recognise"))
-    with pytest.warns(UserWarning, match=r"'broken' \(broken\).* is left out: No module named|'incomplete'.*sniff"):
+    with pytest.warns(UserWarning, match=r"'broken' \(broken\).* is skipped: No module named|'incomplete'.*sniff"):
         assert io.load(mca_folder).shape == (3, 4, 8)
 
 
