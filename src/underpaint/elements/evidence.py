@@ -27,6 +27,8 @@ AREAS_SIGMAS = (1.0, 1e3)
 """Areas that lines which show may have, deviations: any in between is as likely on a logarithmic scale."""
 MOST_FOR = 3.0
 """Log-odds at most that an area adds to a network's answer, which knows it, too."""
+FOR_SIGMAS = 5.0
+"""Deviations from which it adds any: pure metals show what is not in them with three."""
 MOST_SCATTERED = 2.0
 """An anode's line so many times as strong, over the scatter under it, as where it is weakest is not scattered alone."""
 LEAST_OVERVOLTAGE = 1.2
@@ -111,14 +113,15 @@ class LineEvidence:
         Notes
         -----
         ``log p(area | shows) / p(area | absent)`` with normal errors; areas that show are as likely on any logarithmic
-        scale within :data:`AREAS_SIGMAS`: -3.2 where the area is zero, 0.1 at two deviations. At most
-        :data:`MOST_FOR`.
+        scale within :data:`AREAS_SIGMAS`: -3.2 where the area is zero, -1.7 at one deviation. At most
+        :data:`MOST_FOR`, and nothing is added under :data:`FOR_SIGMAS`.
         """
         deviations, missing = self._clear(shown)
         result = np.zeros((len(deviations), len(self.groups)))
         for group, (columns, expected) in enumerate(zip(self.columns, self.expected, strict=True)):
             if columns.size and not self.of_anode[group]:
                 ratio = _log_ratio(deviations[:, columns])
+                ratio = np.where(deviations[:, columns] < FOR_SIGMAS, np.minimum(ratio, 0.0), ratio)
                 most = np.minimum.accumulate(np.where(missing[group], ratio, np.inf), axis=1)
                 result[:, group] = np.clip(
                     np.minimum(ratio, most).max(axis=1), None if expected.any() else 0.0, MOST_FOR
