@@ -28,6 +28,8 @@ AREAS_SIGMAS = (1.0, 1e3)
 """Range of areas of detectable lines, deviations; the prior is uniform in the logarithm."""
 MAX_LOG_ODDS = 3.0
 """Log-odds at most that an area adds to a network's answer, which uses the area, too."""
+MIN_SIGMAS_FOR = 5.0
+"""Deviations from which an area adds any: pure metals show what is not in them with three."""
 MAX_SCATTERED = 2.0
 """Ratio of an anode's line to the scatter under it, relative to the pixel with the smallest ratio, above which it is
 not scatter alone."""
@@ -114,14 +116,15 @@ class LineEvidence:
         Notes
         -----
         ``log p(area | shows) / p(area | absent)`` with normal errors; areas that show are as likely on any logarithmic
-        scale within :data:`AREAS_SIGMAS`: -3.2 where the area is zero, 0.1 at two deviations. At most
-        :data:`MAX_LOG_ODDS`.
+        scale within :data:`AREAS_SIGMAS`: -3.2 where the area is zero, -1.7 at one deviation. At most
+        :data:`MAX_LOG_ODDS`, and nothing is added under :data:`MIN_SIGMAS_FOR`.
         """
         deviations, missing = self._clear(shown)
         result = np.zeros((len(deviations), len(self.groups)))
         for group, (columns, expected) in enumerate(zip(self.columns, self.expected, strict=True)):
             if columns.size and not self.of_anode[group]:
                 ratio = _log_ratio(deviations[:, columns])
+                ratio = np.where(deviations[:, columns] < MIN_SIGMAS_FOR, np.minimum(ratio, 0.0), ratio)
                 most = np.minimum.accumulate(np.where(missing[group], ratio, np.inf), axis=1)
                 result[:, group] = np.clip(
                     np.minimum(ratio, most).max(axis=1), None if expected.any() else 0.0, MAX_LOG_ODDS

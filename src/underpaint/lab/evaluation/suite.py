@@ -374,8 +374,16 @@ class Suite:
         by_scan = {Path(source).name: measured_scan.against_lines(own) for source, own in named}
         keys = [prefix + key for key in AURORA for prefix in ("", "baseline_")]
         figures: dict[str, Any] = {key: measured_scan.worst([part[key] for part in by_scan.values()]) for key in keys}
+        named = zip(self.inputs.scans, scans, strict=True)
+        figures["below_against_scatter"] = {
+            Path(source).name: measured_scan.below_against_scatter(own.results) for source, own in named
+        }
+        figures["place_determined"] = measured_scan.worst(
+            [measured_scan.place_determined(own.results) for own in scans]
+        )
         if len(scans) > 1:
             one, other = (own.results for own in scans[:2])
+            figures["place_contradictions"] = measured_scan.place_contradictions(one, other)
             figures["kappa"] = measured_scan.agreement(one, other)
             halves = [measured_scan.counting_agreement(own, model, self.plan.seed) for own in scans]
             figures["kappa_of_halves"] = measured_scan.worst(halves, max)
