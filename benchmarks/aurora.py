@@ -147,7 +147,8 @@ def summary(runs: Sequence[Run], model: str) -> dict[str, Any]:
     result["place_determined"] = worst([part["place_determined"] for part in scans.values()])
     result["place_contradictions"] = place_contradictions(one.results, other.results) if len(runs) > 1 else {}
     result["amounts_agree"] = amounts_agree(one.results, other.results) if len(runs) > 1 else {}
-    under = {name: result["kappa_of_halves"][name] - value for name, value in result["kappa"].items()}
+    halves = result["kappa_of_halves"]
+    under = {name: halves[name] - value for name, value in result["kappa"].items() if name in halves}
     result["kappa_under_halves"] = under | ({"highest": max(under.values())} if under else {})
     result["seconds"] = max(own.seconds for own in runs)
     result["peak_mb"] = max(own.peak_mb for own in runs)
