@@ -39,7 +39,7 @@ CEILINGS: dict[str, int] = {
     "src/underpaint/lab/training": 87,
     "src/underpaint/pigments": 217,
     "src/underpaint/pipeline": 58,
-    "tests": 816,
+    "tests": 791,
 }
 """Hits that a folder or file may still have; all else has none."""
 EXEMPT = {"tools/wording.py", "tests/test_wording.py"}

@@ -222,7 +222,7 @@ def _contradicted(user_instrument: Instrument | None, faults: list[str], *, trus
             "`underpaint calibrate` into its file, or use it nevertheless with --trust-instrument "
             "(trust_instrument=True)."
         )
-    return (f"{contradiction_text} It was used on request: results may be wrong.",)
+    return (f"{contradiction_text} It was used nevertheless: results may be wrong.",)
 
 
 def check_instrument(axis: CalibratedScan, instrument: Instrument, *, trusted: bool) -> tuple[str, ...]:
