@@ -227,15 +227,18 @@ def layer_verdict(runs: Sequence[Draws], layer: int) -> LayerVerdict:
             shares[group], present[group] = _share(values), chance
     by_member = {} if thickness.reason == RUNS_DIFFER else _by_member(runs, layer)
     if evidence_apart(runs) > FAR_APART:
-        missed = {"determined": False, "reason": RUNS_DIFFER}
-        thickness, by_member = replace(thickness, **missed), {}
-        shares = {name: replace(estimate, **missed) for name, estimate in shares.items()}
+        thickness, by_member = _not_determined(thickness), {}
+        shares = {name: _not_determined(estimate) for name, estimate in shares.items()}
     return LayerVerdict(layer, thickness, by_member, shares, present)
 
 
 def um_text(value_um: float) -> str:
     """Return a thickness with two digits: "8.4", "120"."""
     return f"{float(f'{value_um:.2g}'):g}"
+
+
+def _not_determined(estimate: Estimate) -> Estimate:
+    return replace(estimate, determined=False, reason=RUNS_DIFFER)
 
 
 def evidence_apart(runs: Sequence[Draws]) -> float:
