@@ -118,6 +118,7 @@ def test_words_begin_with_the_verdict_in_group_names() -> None:
     assert not any("log evidence" in sentence for sentence in words)
     apart = in_words(explanation([draws(1), replace(draws(2), log_evidence=30.0)]))
     assert any("differ by 30 in log evidence" in sentence for sentence in apart)
+    assert apart[1].startswith("Thickness of the top layer (mercury red): not determined")
 
 
 def test_words_say_what_is_not_determined_and_why() -> None:

@@ -1,7 +1,7 @@
 """What two independent runs say together: layers, order, thickness, shares; or that it is not determined."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 
 import numpy as np
@@ -26,6 +26,8 @@ WIDEST_SHARE = 0.6
 """Largest difference of the ends of a share."""
 OPEN_END = 1.3
 """An interval that comes this near, as a ratio, to the end of what was allowed is open there."""
+FAR_APART = 5.0
+"""Difference of the runs' log evidence from which one of them missed likely layers, and no number is given."""
 RUNS_DIFFER = "two independent runs give different answers"
 LIKELY = 0.1
 """Least probability of a pigment that is named."""
@@ -224,12 +226,24 @@ def layer_verdict(runs: Sequence[Draws], layer: int) -> LayerVerdict:
             values = [run.share[having, layer, column][on] for run, having, on in zip(runs, there, holds, strict=True)]
             shares[group], present[group] = _share(values), chance
     by_member = {} if thickness.reason == RUNS_DIFFER else _by_member(runs, layer)
+    if evidence_apart(runs) > FAR_APART:
+        thickness, by_member = _not_determined(thickness), {}
+        shares = {name: _not_determined(estimate) for name, estimate in shares.items()}
     return LayerVerdict(layer, thickness, by_member, shares, present)
 
 
 def um_text(value_um: float) -> str:
     """Return a thickness with two digits: "8.4", "120"."""
     return f"{float(f'{value_um:.2g}'):g}"
+
+
+def _not_determined(estimate: Estimate) -> Estimate:
+    return replace(estimate, determined=False, reason=RUNS_DIFFER)
+
+
+def evidence_apart(runs: Sequence[Draws]) -> float:
+    """Return by how much the runs differ in log evidence."""
+    return float(np.ptp([run.log_evidence for run in runs]))
 
 
 def _thickness(values: Sequence[Numbers]) -> Estimate:

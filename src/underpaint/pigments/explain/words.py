@@ -5,10 +5,17 @@ from collections.abc import Iterable, Sequence
 from underpaint.physics.materials import library
 from underpaint.pigments.explain.explanation import Explanation, Misfit
 from underpaint.pigments.explain.states import THICKNESS_UM
-from underpaint.pigments.explain.verdict import LIKELY, SURE, Estimate, LayerVerdict, PairOrder, um_text
+from underpaint.pigments.explain.verdict import (
+    FAR_APART,
+    LIKELY,
+    SURE,
+    Estimate,
+    LayerVerdict,
+    PairOrder,
+    evidence_apart,
+    um_text,
+)
 
-FAR_APART = 5.0
-"""Difference of the runs' log evidence that is mentioned."""
 NOT_DETERMINED = "not determined"
 NUMBERS = ("one layer", "two layers", "three layers")
 PLACES = ("the top layer", "the second layer", "the third layer")
@@ -116,8 +123,7 @@ def _absent(explanation: Explanation) -> list[str]:
 
 
 def _runs(explanation: Explanation) -> list[str]:
-    evidence = [run.log_evidence for run in explanation.runs]
-    apart = max(evidence) - min(evidence)
+    apart = evidence_apart(explanation.runs)
     if apart < FAR_APART:
         return []
     return [f"The runs differ by {apart:.0f} in log evidence: one of them missed likely layers, and both may have."]
