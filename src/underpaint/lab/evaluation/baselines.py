@@ -12,14 +12,14 @@ from underpaint.data import Scan, Spectrum
 from underpaint.elements import fit_elements
 from underpaint.errors import CoverageError, ScanError
 from underpaint.lab.evaluation.answering import Spectra, seen_by
+from underpaint.lab.evaluation.candidates import StratigraphyFit, Suspects, fit_candidates, measured, propose
+from underpaint.lab.evaluation.candidates.proposals import MOST_PIGMENTS, less_each_pigment
 from underpaint.lab.evaluation.groups import macro_f1, score_names
 from underpaint.lab.evaluation.plan import TrustPlan
 from underpaint.lab.evaluation.simulated import HeldOut
 from underpaint.physics.forward import axis_of, emit, render, resolution_sigma
 from underpaint.physics.instrument import Detector, Instrument, Tube
 from underpaint.physics.materials import Stratigraphy, library
-from underpaint.pigments.explain import StratigraphyFit, Suspects, fit_candidates, measured, propose
-from underpaint.pigments.explain.proposals import MOST_PIGMENTS, less_each_pigment
 from underpaint.pigments.limits import CLAIM
 from underpaint.pigments.limits.exclusion import typical_pigment
 from underpaint.simulate import RandomStratigraphies, StratigraphySampler

@@ -12,11 +12,7 @@ from scipy.stats import norm
 from underpaint.data import Spectrum
 from underpaint.data.maps import PLACES, Results, at_place
 from underpaint.lab.evaluation.answering import Answered, Spectra, seen_by
-from underpaint.lab.evaluation.groups import mean
-from underpaint.physics.forward import axis_of, emit, render
-from underpaint.physics.instrument import Instrument
-from underpaint.physics.materials import Paint, Stratigraphy, library
-from underpaint.pigments.explain import (
+from underpaint.lab.evaluation.candidates import (
     Candidate,
     Measured,
     compare,
@@ -30,6 +26,10 @@ from underpaint.pigments.explain import (
     propose,
     suspects,
 )
+from underpaint.lab.evaluation.groups import mean
+from underpaint.physics.forward import axis_of, emit, render
+from underpaint.physics.instrument import Instrument
+from underpaint.physics.materials import Paint, Stratigraphy, library
 from underpaint.pigments.limits import CLAIM
 from underpaint.pigments.predict.order import BELOW, ON_TOP, TOGETHER, order_map
 
@@ -153,7 +153,7 @@ def refined_order(
     """Return (n_pair, draws) what a fit says, as :func:`network_order` does: the way of ``underpaint explain``.
 
     The network names the pigments, the forward model is fitted to ways to lay them over the ground, and an order is
-    given where every other way is worse by ``explain.evidence.ORDER_CLAIM``.
+    given where every other way is worse by ``candidates.compare.ORDER_CLAIM``.
 
     Parameters
     ----------

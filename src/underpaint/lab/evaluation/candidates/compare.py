@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from underpaint.lab.evaluation.candidates.candidate import Candidate
+from underpaint.lab.evaluation.candidates.fit import StratigraphyFit, fit_candidates
+from underpaint.lab.evaluation.candidates.measured import Measured
+from underpaint.lab.evaluation.candidates.proposals import laid, made_pure, rivals_of
 from underpaint.physics.instrument import Instrument
-from underpaint.pigments.explain.candidate import Candidate
-from underpaint.pigments.explain.fit import StratigraphyFit, fit_candidates
-from underpaint.pigments.explain.measured import Measured
-from underpaint.pigments.explain.proposals import laid, made_pure, rivals_of
 
 REPLICAS = 200
 PURE_OF, CLIMBS = 3, 3

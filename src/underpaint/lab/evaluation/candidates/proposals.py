@@ -7,8 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from underpaint.data.maps import Results
-from underpaint.physics.materials import Paint, ground_layer, library
-from underpaint.pigments.explain.candidate import (
+from underpaint.lab.evaluation.candidates.candidate import (
     PAINT_UM,
     Candidate,
     Film,
@@ -18,7 +17,8 @@ from underpaint.pigments.explain.candidate import (
     paint_film,
     without,
 )
-from underpaint.pigments.explain.fit import StratigraphyFit
+from underpaint.lab.evaluation.candidates.fit import StratigraphyFit
+from underpaint.physics.materials import Paint, ground_layer, library
 
 PRESENT = 0.5
 """Groups of at least this probability are taken into the candidates."""

@@ -7,13 +7,13 @@ import pytest
 
 from underpaint.data import EnergyAxis, Spectrum
 from underpaint.errors import CalibrationError, SampleError, ScanError
+from underpaint.lab.evaluation.candidates import Candidate, fit_candidates, ground_film, measured, paint_film
+from underpaint.lab.evaluation.candidates.candidate import share_coordinates, shares_at, without
+from underpaint.lab.evaluation.candidates.measured import poisson_deviance
+from underpaint.lab.evaluation.candidates.model import Question, answers
 from underpaint.physics.forward import count, emit, render
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy
-from underpaint.pigments.explain import Candidate, fit_candidates, ground_film, measured, paint_film
-from underpaint.pigments.explain.candidate import share_coordinates, shares_at, without
-from underpaint.pigments.explain.measured import poisson_deviance
-from underpaint.pigments.explain.model import Question, answers
 
 INSTRUMENT = load_instrument("silver_30kv")
 AXIS = EnergyAxis(INSTRUMENT.detector.gain_kev, INSTRUMENT.detector.zero_kev, INSTRUMENT.detector.n_channel)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.lab.evaluation.candidates.candidate import Candidate
+from underpaint.lab.evaluation.candidates.measured import Measured, poisson_deviance
+from underpaint.lab.evaluation.candidates.model import FARTHEST, Answer, Question, answers
 from underpaint.physics.instrument import Instrument
-from underpaint.pigments.explain.candidate import Candidate
-from underpaint.pigments.explain.measured import Measured, poisson_deviance
-from underpaint.pigments.explain.model import FARTHEST, Answer, Question, answers
 
 Numbers = NDArray[np.float64]
 LARGEST_MOVE = 1.0

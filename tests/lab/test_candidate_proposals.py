@@ -4,11 +4,18 @@ import numpy as np
 import pytest
 
 from underpaint.data.maps import Results
+from underpaint.lab.evaluation.candidates import Candidate, ground_film, paint_film, propose
+from underpaint.lab.evaluation.candidates.candidate import label_of
+from underpaint.lab.evaluation.candidates.compare import Order
+from underpaint.lab.evaluation.candidates.proposals import (
+    MOST_CANDIDATES,
+    Suspects,
+    laid,
+    made_pure,
+    rivals_of,
+    suspects,
+)
 from underpaint.physics.materials import Paint, library
-from underpaint.pigments.explain import Candidate, ground_film, paint_film, propose
-from underpaint.pigments.explain.candidate import label_of
-from underpaint.pigments.explain.compare import Order
-from underpaint.pigments.explain.proposals import MOST_CANDIDATES, Suspects, laid, made_pure, rivals_of, suspects
 
 
 def answered(**probability: float) -> Results:

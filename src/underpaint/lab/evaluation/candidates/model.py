@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from underpaint.lab.evaluation.candidates.candidate import Candidate
+from underpaint.lab.evaluation.candidates.measured import FAINTEST, Measured
 from underpaint.physics.forward import ORDERS, SCATTER, Emission, emit, render
 from underpaint.physics.instrument import Instrument
-from underpaint.pigments.explain.candidate import Candidate
-from underpaint.pigments.explain.measured import FAINTEST, Measured
 
 Numbers = NDArray[np.float64]
 STEP = 0.02
