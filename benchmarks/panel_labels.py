@@ -4,7 +4,7 @@
 
 Labels by pigment (the group is painted, and its lines show) and by lines (they show, whatever brings them, with a model
 error of 2 %). By model ``f1`` and ``always_yes_f1`` with both; ``f1_with_evidence``, by pigment, without claims that
-the spectrum speaks against and with those that it proves; ``best_f1``, by pigment at the best threshold: what the order
+the spectrum contradicts and with those that it proves; ``best_f1``, by pigment at the best threshold: what the order
 of the answers allows. Of the ``missed`` by pigment, ``within_model_error``, those that do not show if what lies under
 the lines is known to 2 %, and ``counts_needed``, the median and 5 % point of counts that the missed need by lines, over
 those that the spectra have (over one: it does not show).
@@ -76,10 +76,10 @@ def main() -> None:
         "missed",
         "within model error",
     )
-    for model, own in figures.items():
+    for model, values in figures.items():
         keys = ("f1", "always_yes_f1", "f1_with_evidence", "best_f1", "f1_by_lines", "always_yes_f1_by_lines")
-        cells = (f"{own[key]:.3f}" for key in keys)
-        table.add_row(model, *cells, str(own["missed"]), str(own["within_model_error"]))
+        cells = (f"{values[key]:.3f}" for key in keys)
+        table.add_row(model, *cells, str(values["missed"]), str(values["within_model_error"]))
     Console(width=140).print(table)
     if arguments.json is not None:
         record = {"panel": arguments.panel, "group": arguments.group, "counts": COUNTS, "by_model": figures}
@@ -88,11 +88,11 @@ def main() -> None:
 
 def evidence(panel: Panel, group: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return (n,) whether the spectra speak against a group, and whether they prove it; the instrument is told."""
-    scan, seen = panel.scan, survey(panel.scan)
+    scan, summary = panel.scan, survey(panel.scan)
     axis, counts = scan.require_axis(), np.asarray(scan.counts.compute()).reshape(scan.n_pixel, -1)
-    fit = plan_all_families(seen, axis, panel.instrument, peaks=False)
+    fit = plan_all_families(summary, axis, panel.instrument, peaks=False)
     keys = {group: library().group(group).key_families}
-    lines, shown = line_evidence(keys, fit, seen, axis, panel.instrument, voltage_known=True), fit(counts)
+    lines, shown = line_evidence(keys, fit, summary, axis, panel.instrument, voltage_known=True), fit(counts)
     return lines(shown)[:, 0], lines.proves(shown)[:, 0]
 
 

@@ -53,14 +53,14 @@ def differences(model: str, instrument_name: str) -> dict[str, Any]:
     """Return the figures of a model by counts."""
     network = open_model(model, threads=1)
     spectra, instrument = edge(instrument_name)
-    axis, told = axis_of(instrument.detector), instrument_inputs(instrument)
+    axis, inputs = axis_of(instrument.detector), instrument_inputs(instrument)
     result: dict[str, Any] = {}
     for counts in COUNTS:
         rng, difference, left = np.random.default_rng(round(counts)), {}, {}
         for paint, pair in spectra.items():
             drawn = count(np.repeat(pair * (counts / pair[0].sum()), DRAWS, axis=0), rng=rng)
             recorded = np.tile(np.asarray([[axis.start_kev, axis.stop_kev]], np.float32), (len(drawn), 1))
-            answers = ask(network, Spectra(drawn, axis, recorded, np.tile(told, (len(drawn), 1))))
+            answers = ask(network, Spectra(drawn, axis, recorded, np.tile(inputs, (len(drawn), 1))))
             below = answers.by_name([LEAD_BELOW])[:, 0].reshape(2, DRAWS).mean(axis=1)
             difference[paint], left[paint] = float(below[1] - below[0]), float(below[0])
         highest = max(abs(value) for value in difference.values())
@@ -78,9 +78,11 @@ def main() -> None:
     figures = {model: differences(model, arguments.instrument) for model in arguments.model}
     table = Table("model", "counts", *PAINTS, "highest", title="Lead below, right of the stretcher's edge less left")
     for model, by_counts in figures.items():
-        for counts, own in by_counts.items():
-            values = [f"{own['left'][paint]:.2f} {value:+.3f}" for paint, value in own["difference"].items()]
-            table.add_row(model, counts, *values, f"{own['highest']:.3f}")
+        for counts, figures_of in by_counts.items():
+            values = [
+                f"{figures_of['left'][paint]:.2f} {value:+.3f}" for paint, value in figures_of["difference"].items()
+            ]
+            table.add_row(model, counts, *values, f"{figures_of['highest']:.3f}")
     Console(width=150).print(table)
     if arguments.json is not None:
         record = {"instrument": arguments.instrument, "draws": DRAWS, "by_model": figures}

@@ -494,12 +494,12 @@ def _custom_model_rows(figures: Any, none: tuple[str, ...]) -> list[tuple[str, .
 
 def explain_table(folder: Path) -> str:
     """Return how often what is stated of layers is right, on Monte Carlo paints."""
-    found = read_figures(folder, "explain")
-    if not found:
+    figures = read_figures(folder, "explain")
+    if not figures:
         return f"{NOT_MEASURED}\n"
-    parts = {"all": found, **found["by_groups"]}
+    parts = {"all": figures, **figures["by_groups"]}
     rows: list[tuple[str, ...]] = [("samples", "", *(str(part["n"]) for part in parts.values()))]
-    for key, asked, text in (
+    for key, aim, text in (
         (
             "coverage_thickness",
             "0.85-0.97; 0.80 beyond five",
@@ -511,14 +511,14 @@ def explain_table(folder: Path) -> str:
         ("coverage_shares", "0.85-0.95, or called ranges", "ranges of shares that hold the truth"),
     ):
         cells = [f"{number(part[key], 2)} of {part['of'][key]}" for part in parts.values()]
-        rows.append((text, asked, *cells))
+        rows.append((text, aim, *cells))
     factors = [number(part["median_interval_factor"], 1) for part in parts.values()]
     rows.append(("median ratio of the ends of an interval", "at most 4", *factors))
-    for given, wrong, asked, text in (
+    for given, wrong, aim, text in (
         ("pairs_given", "pairs_wrong", "at most 2 %", "orders of two groups stated; wrong"),
         ("layers_given", "layers_wrong", "0 wrong", "numbers of layers stated; wrong"),
     ):
-        rows.append((text, asked, *(f"{part[given]}; {part[wrong]}" for part in parts.values())))
+        rows.append((text, aim, *(f"{part[given]}; {part[wrong]}" for part in parts.values())))
     rows.append(
         ("withheld, as nothing describes the spectrum", "", *(str(part["withheld"]) for part in parts.values()))
     )

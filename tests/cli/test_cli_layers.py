@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from underpaint.cli import app
 from underpaint.data import DEFAULT_NETWORK_AXIS, EnergyAxis, Scan
 from underpaint.data.maps import SURFACE_UM, share_of
+from underpaint.display.report import write_report
 from underpaint.io import read_results, save_scan
 from underpaint.lab.networks import LayersNetwork
 from underpaint.lab.training import export
@@ -106,7 +107,7 @@ def test_a_scan_becomes_layers(model: Path, scan_file: Path, tmp_path: Path) -> 
     assert not (tmp_path / "out" / "pigments" / "mercury_red.below.tif").exists()
     with h5py.File(tmp_path / "out" / "results.h5") as file:
         assert "thickness_um.surface" in file["entry/pigments/results/quantities"]
-    report = (tmp_path / "out" / "report.html").read_text("utf-8")
+    report = write_report(tmp_path / "out", full=True).read_text("utf-8")
     assert all(
         words in report for words in ('id="layers"', "Order of pairs", "prior-driven", "1850 to 1860", "Told to")
     )

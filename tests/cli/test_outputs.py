@@ -24,7 +24,6 @@ INPUTS = {
     *{
         ("explain", "region"),
         ("fit", "region"),
-        ("explain", "layers"),
         ("view", "folder"),
         ("report", "folder"),
         ("repair", "mask"),

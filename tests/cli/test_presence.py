@@ -78,7 +78,14 @@ def test_presence_is_scored_beside_the_rule_that_needs_no_network(
     assert result.exit_code == 0, result.output
     record = json.loads(file.read_text("utf-8"))
     assert record["about"]["samples"] == 4
-    assert set(record) == {"about", "model", "line_over_5_sigma", "always_yes"}  # the shipped one is the model
+    assert set(record) == {
+        "about",
+        "model",
+        "with_evidence",
+        "with_likelihood",
+        "line_over_5_sigma",
+        "always_yes",
+    }  # the shipped one is the model
     model, rule, always = (record[who]["1e5"] for who in ("model", "line_over_5_sigma", "always_yes"))
     assert model["exact_sets"] > 0.9
     assert model["present_missed_over_10_sigma"] == 0

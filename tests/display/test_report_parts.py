@@ -158,8 +158,8 @@ def test_a_region_is_called_in_the_report_what_its_painter_called_it(folder: Pat
 @pytest.mark.parametrize(
     ("damage", "match"),
     [
-        (lambda place: (place / PLACE_FILE).write_text("{"), "Lay the photograph anew"),
-        (lambda place: (place / REGISTERED_FILE).write_text("no picture"), "Lay the photograph anew"),
+        (lambda place: (place / PLACE_FILE).write_text("{"), "Register the photograph again"),
+        (lambda place: (place / REGISTERED_FILE).write_text("no picture"), "Register the photograph again"),
         (lambda place: (place / PLACE_FILE).write_text("[]"), "has no registration of the photograph"),
         (lambda place: (place / REGIONS_FOLDER / "left_hand.png").write_text("none"), "Cannot read the region"),
         (lambda place: (place / REGIONS_FILE).write_text("junk"), "New regions can be drawn"),

@@ -177,7 +177,7 @@ def test_a_regions_spectra_and_histograms_are_those_of_its_pixels(site: ResultSi
         ([[0, 0], [1, 1]], "2 corners"),
         ("none", "pairs of a row and a column"),
         ([[0, 0], [0, float("nan")], [1, 1]], "numbers are needed"),
-        (box(-9, -9, -5, -5), "holds no pixel"),
+        (box(-9, -9, -5, -5), "contains no pixel"),
     ],
 )
 def test_a_region_that_is_none_is_refused(site: ResultSite, corners: Any, match: str) -> None:

@@ -94,7 +94,7 @@ class LineEvidence:
         return result
 
     def proves(self, shown: Evidence) -> NDArray[np.bool_]:
-        """Return (n, n_group): True where a spectrum shows lines of a group beyond doubt, whatever brings them.
+        """Return (n, n_group): True where a spectrum proves lines of a group, whatever brings them.
 
         A family stands over ten deviations, and no harder family of the element is missing: soft lines may stay in the
         paint, hard ones leave it.

@@ -165,7 +165,7 @@ def read_photograph(folder: Path) -> Photograph | None:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = "it is no picture" if isinstance(error, UnidentifiedImageError) else error
         raise ScanError(
-            f"Cannot read {folder / REGISTERED_FILE}: {reason}. Lay the photograph anew in the viewer."
+            f"Cannot read {folder / REGISTERED_FILE}: {reason}. Register the photograph again in the viewer."
         ) from error
     picture.thumbnail((_MOST_SIDE, _MOST_SIDE))
     picture.save(stream, format="JPEG", quality=_QUALITY)
