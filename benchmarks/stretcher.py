@@ -78,11 +78,9 @@ def main() -> None:
     figures = {model: differences(model, arguments.instrument) for model in arguments.model}
     table = Table("model", "counts", *PAINTS, "highest", title="Lead below, right of the stretcher's edge less left")
     for model, by_counts in figures.items():
-        for counts, figures_of in by_counts.items():
-            values = [
-                f"{figures_of['left'][paint]:.2f} {value:+.3f}" for paint, value in figures_of["difference"].items()
-            ]
-            table.add_row(model, counts, *values, f"{figures_of['highest']:.3f}")
+        for counts, result in by_counts.items():
+            values = [f"{result['left'][paint]:.2f} {value:+.3f}" for paint, value in result["difference"].items()]
+            table.add_row(model, counts, *values, f"{result['highest']:.3f}")
     Console(width=150).print(table)
     if arguments.json is not None:
         record = {"instrument": arguments.instrument, "draws": DRAWS, "by_model": figures}
