@@ -84,7 +84,7 @@ def test_what_a_pixel_says_in_short_leaves_nothing_certain_out(shown: tuple[Any,
     said = said_in_short(opened, 3, 15)
     # Lead is there, and its depth was never asked; mercury could hide.
     assert "there, at a depth that stays open: lead pigment" in said
-    assert "not seen, yet not excluded: <img src=x onerror=alert" in said
+    assert "cannot be excluded: <img src=x onerror=alert" in said
 
 
 def test_lines_that_were_not_measured_speak_neither_for_nor_against(shown: tuple[Any, Path]) -> None:
