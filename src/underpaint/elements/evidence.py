@@ -20,6 +20,8 @@ SEEN_SIGMAS = 2.0
 CERTAIN_SIGMAS = 3.0
 """The same for a family that others overlap, for soft lines where hard ones are not excited, and for the anode's
 lines."""
+PROVEN_ERROR = 0.02
+"""Of the counts under a family that is to prove its element: the error by which visibility is judged elsewhere, too."""
 PROVEN_SIGMAS = 10.0
 """A family over so many deviations proves its element; what other families may contribute is in the deviation."""
 BACKGROUND_ERROR = 0.05
@@ -99,7 +101,7 @@ class LineEvidence:
         A family stands over ten deviations, and no harder family of the element is missing: soft lines may stay in the
         paint, hard ones leave it.
         """
-        deviations, missing = self._clear(shown)
+        deviations, missing = self._clear(shown, PROVEN_ERROR)
         result = np.zeros((len(deviations), len(self.groups)), bool)
         for group, columns in enumerate(self.columns):
             harder_missing = np.logical_or.accumulate(missing[group], axis=1)
@@ -131,10 +133,10 @@ class LineEvidence:
                 )
         return result
 
-    def _clear(self, shown: Evidence) -> tuple[Array, list[NDArray[np.bool_]]]:
+    def _clear(self, shown: Evidence, error: float = BACKGROUND_ERROR) -> tuple[Array, list[NDArray[np.bool_]]]:
         """Return the families' deviations, and of each group (n, n_family) whether a family is missing."""
         # a strong family is not its own background
-        deviations = _deviations(shown, np.maximum(shown.under - shown.area, 0.0))
+        deviations = _deviations(shown, np.maximum(shown.under - shown.area, 0.0), error)
         missing = [
             expected & ~shown.hidden[:, columns] & (deviations[:, columns] < SEEN_SIGMAS)
             for columns, expected in zip(self.columns, self.expected, strict=True)
@@ -203,9 +205,9 @@ def line_evidence(
     )
 
 
-def _deviations(shown: Evidence, under: NDArray[np.floating]) -> Array:
+def _deviations(shown: Evidence, under: NDArray[np.floating], error: float = BACKGROUND_ERROR) -> Array:
     """Return the areas over the deviations that they would have if the families were absent, over so many counts."""
-    sigma = np.hypot(shown.sigma_if_absent, BACKGROUND_ERROR * under)
+    sigma = np.hypot(shown.sigma_if_absent, error * under)
     return np.asarray(shown.area / np.maximum(sigma, MIN_SIGMA))
 
 
