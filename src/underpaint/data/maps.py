@@ -237,6 +237,9 @@ STATES = {
 STATED_PROBABILITY = 0.95
 """From it an amount is said to reach a threshold, below its complement not to."""
 
+LEAST_LIMIT_PERCENT = 30.0
+"""An upper limit from which on it says nothing."""
+
 
 def current_states(states: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return states of any version in today's numbers."""
@@ -263,8 +266,6 @@ def answer_words(state: int, most_percent: float = float("nan")) -> str:
     return f"{words} (less than {most_percent:.1g} %)" if known else words
 
 
-LEAST_LIMIT_PERCENT = 30.0
-"""An upper limit from which on it says nothing."""
 DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "probability": (("material", "place"), "1"),
     "log_odds": (("material", "place"), "1"),
@@ -747,6 +748,10 @@ class Results:
         """Whether there is a probability of a pigment or group at a place."""
         return self.has_pigments and (name, place) in self.stacks["probability"]
 
+    def knows_amount(self, name: str, place: Place = "anywhere") -> bool:
+        """Whether there is an amount of a group's element at a place."""
+        return AMOUNT in self.stacks and (name, place) in self.stacks[AMOUNT]
+
     def map(self, quantity: str, *key: str) -> NDArray[Any]:
         """Return one (row, column) map: ``results.map("area_sigma", "Fe_K")``; quantities as in :data:`DIMENSIONS`.
 
@@ -811,8 +816,8 @@ class Results:
 
     def answer_at(self, group: str, row: int, column: int) -> str:
         """Return the answer about a group at a pixel, in words."""
-        key = (group, "anywhere")
-        most = self.map(f"{AMOUNT}_high", *key)[row, column] if key in self.stacks.get(AMOUNT, ()) else np.nan
+        known = self.knows_amount(group)
+        most = self.map(f"{AMOUNT}_high", group, "anywhere")[row, column] if known else np.nan
         return answer_words(int(self.map("state", group)[row, column]), float(most))
 
     def answer_summary(self, group: str) -> str:
@@ -820,7 +825,7 @@ class Results:
 
         Of what is present alone; where amounts are not known, and with earlier results, "".
         """
-        if "state" not in self.stacks or f"{AMOUNT}.{group}" not in self.amounts:
+        if "state" not in self.stacks or not self.knows_amount(group):
             return ""
         shares = self.state_shares(group)
         known = ((STATES[state], 100 * shares[state]) for state in (PIGMENT, PRESENT, TRACE))

@@ -561,7 +561,7 @@ def _answers(results: Results, *, full: bool) -> dict[str, Any] | None:
 
 def _limit(results: Results, name: str) -> float | None:
     """Return the median of the upper limits, %, where a group is not detected; None where that is not known."""
-    if f"{AMOUNT}.{name}" not in results.amounts:
+    if not results.knows_amount(name):
         return None
     limits = results.estimate(f"{AMOUNT}.{name}").high[results.map("state", name) == NOT_DETECTED]
     median = float(np.median(limits)) if limits.size else math.inf

@@ -294,20 +294,22 @@ def _write_element_quantities(entry: Any, results: Results, kind: str) -> None:
     """Write values and the ends of the 90 % interval, which share the names of the values."""
     names = [name for name in results.element_quantities if name.startswith(f"{kind}.")]
     if names:
-        collection = _process(entry, "quantities", results, kind)
-        data = _maps(collection, kind, names, (results.estimate(name).value for name in names), "1", results)
-        _label_quantities((data, _write_intervals(collection, names, results)), names, results)
+        _write_estimates(_process(entry, "quantities", results, kind), kind, names, results)
 
 
 def _write_amounts(entry: Any, results: Results) -> None:
     """Write amounts, at a place of those groups alone that are somewhere likely to be there."""
     keys = {name: _amount_key(name) for name in results.amounts}
     names = [name for name, key in keys.items() if key[1] == "anywhere" or _is_likely(results, *key)]
-    collection = _process(entry, "amounts", results, "amount")
-    data = _maps(collection, "amount", names, (results.estimate(name).value for name in names), "%", results)
-    _label_quantities((data, _write_intervals(collection, names, results)), names, results)
+    collection = _process(entry, "amounts", results, AMOUNT)
+    _write_estimates(collection, AMOUNT, names, results)
     reached = (results.map("amount_reached", *_amount_key(name)) for name in names)
     _maps(collection, "reached", names, reached, "1", results)
+
+
+def _write_estimates(collection: Any, kind: str, names: Sequence[str], results: Results) -> None:
+    data = _maps(collection, kind, names, (results.estimate(name).value for name in names), "1", results)
+    _label_quantities((data, _write_intervals(collection, names, results)), names, results)
 
 
 def _amount_key(quantity: str) -> tuple[str, Place]:
@@ -490,11 +492,7 @@ def _read_element_quantities(file: Any, cube: Cubes) -> Results:
     process = file["entry/quantities"]
     collection = process["results"]
     kind = next(kind for kind in (MASS_FRACTION, AREAL_MASS) if kind in collection)
-    names = _signals(collection[kind])
-    value = cube(collection[kind], names, np.float32)
-    low, high = (cube(collection["intervals"], [f"{name}.{end}" for name in names], np.float32) for end in _ENDS)
-    elements = [name.removeprefix(f"{kind}.") for name in names]
-    return Results.of_quantities(kind, elements, value, low, high, **_record(process))
+    return Results.of_quantities(kind, *_read_estimates(collection, kind, cube), **_record(process))
 
 
 def _read_amounts(file: Any, cube: Cubes) -> Results:
@@ -502,11 +500,15 @@ def _read_amounts(file: Any, cube: Cubes) -> Results:
         return Results()
     process = file["entry/amounts"]
     collection = process["results"]
-    names = _signals(collection["amount"])
-    value, reached = (cube(collection[each], names, np.float32) for each in ("amount", "reached"))
+    reached = cube(collection["reached"], _signals(collection[AMOUNT]), np.float32)
+    return Results.of_amounts(*_read_estimates(collection, AMOUNT, cube), reached, **_record(process))
+
+
+def _read_estimates(collection: Any, kind: str, cube: Cubes) -> tuple[list[str], Any, Any, Any]:
+    """Return names without their kind, values, and the ends of their intervals."""
+    names = _signals(collection[kind])
     low, high = (cube(collection["intervals"], [f"{name}.{end}" for name in names], np.float32) for end in _ENDS)
-    groups = [name.removeprefix(f"{AMOUNT}.") for name in names]
-    return Results.of_amounts(groups, value, low, high, reached, **_record(process))
+    return [name.removeprefix(f"{kind}.") for name in names], cube(collection[kind], names, np.float32), low, high
 
 
 def _read_states(file: Any, cube: Cubes) -> Results:

@@ -216,11 +216,10 @@ def amounts_agree(one: Results, other: Results) -> dict[str, float]:
     """
     result = {}
     for group in one.groups:
-        name = f"amount.{group}"
-        if name not in one.amounts or name not in other.amounts:
+        if not (one.knows_amount(group) and other.knows_amount(group)):
             continue
         both = (one[group] > THRESHOLD) & (other[group] > THRESHOLD)
-        first, second = one.estimate(name), other.estimate(name)
+        first, second = (results.estimate(f"amount.{group}") for results in (one, other))
         overlap = (first.low <= second.high) & (second.low <= first.high)
         if both.sum() >= LEAST_PIXELS:
             result[group] = float(overlap[both].mean())

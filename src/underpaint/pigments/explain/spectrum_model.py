@@ -192,13 +192,38 @@ def fitted_range(spectrum: Spectrum, instrument: Instrument, error: ModelError) 
     axis = spectrum.axis
     stop_kev = min(float(source_spectrum(instrument)[0].max()), axis.stop_kev)
     merged = max(round(BIN_KEV / axis.gain_kev), 1)
-    first = max(int(np.searchsorted(axis.edges_kev[:-1], START_KEV)), 0)
+    return merged_counts(spectrum, axis, (START_KEV, stop_kev), merged, "explain")
+
+
+def merged_counts(
+    spectrum: Spectrum, axis: EnergyAxis, range_kev: tuple[float, float], merged: int, verb: str
+) -> tuple[EnergyAxis, Numbers]:
+    """Return the channels within a range, so many of them merged into one, and their counts.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+    axis : EnergyAxis
+        Of its channels.
+    range_kev : (float, float)
+        First and last energy that is used.
+    merged : int
+    verb : str
+        What cannot be done with a spectrum that is refused.
+
+    Raises
+    ------
+    ScanError
+        Counts are negative or no numbers, or there are none in the range.
+    """
+    name, (start_kev, stop_kev) = spectrum.name or "the spectrum", range_kev
+    first = max(int(np.searchsorted(axis.edges_kev[:-1], start_kev)), 0)
     count = max(int(np.searchsorted(axis.edges_kev[1:], stop_kev, side="right")) - first, 0) // merged
     counts = np.asarray(spectrum.counts[first : first + count * merged], dtype=np.float64)
     if not (np.all(np.isfinite(counts)) and np.all(counts >= 0)):
-        raise ScanError(f"Cannot explain {name}: it holds counts that are negative or no numbers. Give raw counts.")
+        raise ScanError(f"Cannot {verb} {name}: it holds counts that are negative or no numbers. Give raw counts.")
     if not counts.sum() > 0:
-        raise ScanError(f"Cannot explain {name}: it has no counts above {START_KEV} keV. Choose pixels that have some.")
+        raise ScanError(f"Cannot {verb} {name}: it has no counts above {start_kev} keV. Choose pixels that have some.")
     merged_axis = EnergyAxis(axis.gain_kev * merged, float(axis.energy_kev[first : first + merged].mean()), count)
     return merged_axis, counts.reshape(count, merged).sum(axis=1)
 

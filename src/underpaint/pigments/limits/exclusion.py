@@ -185,7 +185,13 @@ def counts_to_exclude(
 
 
 def seen_if_there(
-    results: Results, pixel_counts: Numbers, instrument: Instrument, axis: EnergyAxis, burial: Burial | None = None
+    results: Results,
+    present: NDArray[np.bool_],
+    standing: Mapping[str, NDArray[np.bool_]],
+    pixel_counts: Numbers,
+    instrument: Instrument,
+    axis: EnergyAxis,
+    burial: Burial | None = None,
 ) -> tuple[NDArray[np.bool_], Exclusion]:
     """Return (n_row, n_column, n_target) where a group would have been seen under those that were found, and was not.
 
@@ -196,6 +202,9 @@ def seen_if_there(
     ----------
     results : Results
         Of a model without groups, the pigments themselves are judged.
+    present : (n_row, n_column, n_target) bool array
+    standing : mapping of str to (n_row, n_column) bool array
+        As of :func:`standing_lines`.
     pixel_counts : (n_row, n_column) array
         Counts of each whole spectrum.
     instrument : Instrument
@@ -213,8 +222,7 @@ def seen_if_there(
     names = results.targets
     families = tuple(results.materials[name].elements for name in names)
     table = counts_to_exclude(names, families, instrument, axis, burial)
-    present = np.stack([results[name] for name in names], axis=2) > PRESENT_PROBABILITY
-    covers, standing = _covers(results, names, present), standing_lines(results)
+    covers = _covers(results, names, present)
     seen = [_absent(table, index, covers, pixel_counts, standing) for index in range(len(names))]
     return np.stack(seen, axis=2), table
 

@@ -1,5 +1,6 @@
 """The answer about each group at each pixel: pigment, trace, present, not detected, cannot be excluded."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import numpy as np
@@ -81,16 +82,16 @@ def answer_states(
         )
     names, counts = results.targets, np.asarray(pixel_counts, float)
     probability = np.stack([results[name] for name in names], axis=2)
+    present, standing = probability > PRESENT_PROBABILITY, standing_lines(results)
     state = np.full(probability.shape, NOT_DETECTED, np.uint8)
-    state[_open(results, counts)] = CANNOT_EXCLUDE
+    state[_open(results, standing, counts)] = CANNOT_EXCLUDE
     table = None
     if instrument is not None and axis is not None:
-        seen, table = seen_if_there(results, counts, instrument, axis, burial)
+        seen, table = seen_if_there(results, present, standing, counts, instrument, axis, burial)
         state[~seen] = CANNOT_EXCLUDE
-    present = probability > PRESENT_PROBABILITY
     state[present] = PRESENT
     for index, name in enumerate(names):
-        if f"amount.{name}" in results.amounts:
+        if results.knows_amount(name):
             reached = results.map("amount_reached", name, "anywhere")
             state[:, :, index][present[:, :, index] & (reached > STATED_PROBABILITY)] = PIGMENT
             state[:, :, index][present[:, :, index] & (reached < 1.0 - STATED_PROBABILITY)] = TRACE
@@ -105,13 +106,14 @@ def answer_states(
     )
 
 
-def _open(results: Results, counts: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _open(
+    results: Results, standing: Mapping[str, NDArray[np.bool_]], counts: NDArray[np.float64]
+) -> NDArray[np.bool_]:
     """Return (n_row, n_column, n_target) where a line stands out, or the prediction set holds more than "absent"."""
-    names, standing = results.targets, standing_lines(results)
     stated = results.model_card.get("sets") if "log_odds" in results.stacks else None
     sets = None if stated is None else PredictionSets.model_validate(stated)
     parts = []
-    for name in names:
+    for name in results.targets:
         elements = {family.partition("_")[0] for family in results.materials[name].elements}
         parts.append(np.any([np.zeros(counts.shape, bool), *(standing[each] for each in elements & set(standing))], 0))
         if sets is not None:

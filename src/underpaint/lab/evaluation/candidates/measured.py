@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Spectrum
-from underpaint.errors import CalibrationError, SampleError, ScanError
+from underpaint.errors import CalibrationError, SampleError
 from underpaint.physics.forward import resolution_sigma, source_spectrum
 from underpaint.physics.instrument import Instrument
+from underpaint.pigments.explain.spectrum_model import merged_counts
 
 Numbers = NDArray[np.float64]
 START_KEV = 2.8
@@ -112,15 +113,7 @@ def measured(
     stop_kev = min(float(source_spectrum(instrument)[0].max()), axis.stop_kev)
     sigma = float(resolution_sigma(instrument.detector, np.asarray([start_kev]))[0])
     merged = max(int(BIN_SIGMAS * sigma / axis.gain_kev), 1)
-    first = max(int(np.searchsorted(axis.edges_kev[:-1], start_kev)), 0)
-    count = max(int(np.searchsorted(axis.edges_kev[1:], stop_kev, side="right")) - first, 0) // merged
-    counts = np.asarray(spectrum.counts[first : first + count * merged], dtype=np.float64)
-    if not (np.all(np.isfinite(counts)) and np.all(counts >= 0)):
-        raise ScanError(f"Cannot fit {name}: it holds counts that are negative or no numbers. Give raw counts.")
-    if not counts.sum() > 0:
-        raise ScanError(f"Cannot fit {name}: it has no counts above {start_kev} keV.")
-    own = EnergyAxis(axis.gain_kev * merged, float(axis.energy_kev[first : first + merged].mean()), count)
-    return Measured(own, counts.reshape(count, merged).sum(axis=1), model_error)
+    return Measured(*merged_counts(spectrum, axis, (start_kev, stop_kev), merged, "fit"), model_error)
 
 
 def poisson_deviance(counts: Numbers, expected: Numbers) -> float:
