@@ -139,6 +139,18 @@ def test_the_loss_of_an_amount_is_least_where_the_edges_are_right() -> None:
     assert float(amount_loss(right.flip(1), amount)) > 3.0
 
 
+def test_amounts_that_are_not_known_count_neither_for_nor_against(by_lines: Library) -> None:
+    wider = by_lines.with_names((*by_lines.names, "gold_metal"))
+    assert wider.amount is not None
+    assert wider.amount_names == (*by_lines.amount_names, "gold_metal")
+    assert set(wider.amount[:, -1]) == {UNKNOWN}
+    np.testing.assert_array_equal(wider.amount[:, :-1], by_lines.amount)
+    logits = torch.randn((4, 2 * len(AMOUNT_EDGES)), generator=torch.manual_seed(0))
+    amount = torch.tensor([[3, UNKNOWN]] * 4, dtype=torch.uint8)
+    alone = amount_loss(logits[:, : len(AMOUNT_EDGES)], amount[:, :1])
+    assert float(amount_loss(logits, amount)) == pytest.approx(float(alone), rel=1e-5)
+
+
 def test_log_odds_of_amounts_fall_from_edge_to_edge(by_lines: Library, tmp_path: Path) -> None:
     trained = untrained(by_lines, tmp_path)
     assert isinstance(trained.network, LayersNetwork)

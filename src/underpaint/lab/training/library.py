@@ -139,12 +139,17 @@ class Library:
         hidden = None if self.hidden is None else np.zeros_like(needed)
         if hidden is not None:
             hidden[:, columns] = self.hidden
+        amount, amount_names = self.amount, group_names(names) if self.amount_names else ()
+        if amount is not None and amount_names != self.amount_names:
+            amount = np.full((len(self), len(amount_names)), UNKNOWN, dtype=np.uint8)
+            amount[:, [amount_names.index(name) for name in self.amount_names]] = self.amount
         known = {name: index for index, name in enumerate(self.names)}
         told: dict[str, Any] = {
             field: tuple(getattr(self, field)[known[name]] if name in known else unsaid for name in names)
             for field, unsaid in (("kinds", ""), ("groups", ()), ("labels_for_people", ""), ("elements", ()))
         }
-        return replace(self, labels=labels, counts_needed=needed, hidden=hidden, names=tuple(names), **told)
+        told |= {"hidden": hidden, "amount": amount, "amount_names": amount_names}
+        return replace(self, labels=labels, counts_needed=needed, names=tuple(names), **told)
 
 
 def load_library(paths: Path | Sequence[Path], *, half: bool = False, lines: bool = False) -> Library:

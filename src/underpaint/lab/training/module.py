@@ -13,6 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss, smoo
 
 from underpaint.lab.networks import AutoencoderNetwork, Decoder, DefaultNetwork, LayersNetwork
 from underpaint.lab.training.batches import Batch
+from underpaint.lab.training.library import UNKNOWN
 from underpaint.lab.training.settings import TrainSettings
 
 _WARM_UP_EPOCHS = 1.0
@@ -203,13 +204,14 @@ def amount_loss(logits: Tensor, amount: Tensor) -> Tensor:
     ----------
     logits : (n, n_amount n_edge) tensor
     amount : (n, n_amount) or (n, n_amount, n_edge) tensor
-        How many edges each share reaches, or how likely it reaches each.
+        How many edges each share reaches (UNKNOWN counts neither for nor against), or how likely it reaches each.
     """
     each = logits.reshape(len(logits), amount.shape[1], -1)
     if amount.ndim == each.ndim:
         return binary_cross_entropy_with_logits(each, amount.to(each.dtype))
     reached = amount.unsqueeze(2) > torch.arange(each.shape[2], device=amount.device)
-    return binary_cross_entropy_with_logits(each, reached.to(each.dtype))
+    known = (amount != UNKNOWN).unsqueeze(2).expand_as(each)
+    return masked_loss(each, reached.to(each.dtype), known.to(each.dtype))
 
 
 def quantity_loss(mean: Tensor, sigma: Tensor, quantity: Tensor) -> Tensor:
