@@ -31,6 +31,8 @@ strong line has the same shape.
 ANODES = ("Mo", "Rh", "Pd", "Ag")
 """Of the usual tubes, the hard ones: where the anode is not known, their lines may be scattered."""
 
+MIN_RECORDED = 0.05
+"""Share of a family's counts in the channels used, below which it has no area."""
 _GROUP_GAP_KEV = 0.15
 _COMPTON_SIGMA_PER_KEV = 0.016
 
@@ -78,6 +80,11 @@ def family_template(name: str, detector: Detector, axis: EnergyAxis, excitation_
     cuts = np.flatnonzero(np.diff(energy) > _GROUP_GAP_KEV) + 1
     parts = sorted(np.split(np.arange(energy.size), cuts), key=lambda part: -float(detected[part].sum()))
     return Template(name, np.stack([lines[part].sum(axis=0) for part in parts]))
+
+
+def is_recorded(counts: NDArray[np.float64], used: NDArray[np.float64]) -> bool:
+    """Whether enough of a family's counts are in the channels or bins used."""
+    return bool(used.sum() >= MIN_RECORDED * counts.sum())
 
 
 def family_templates(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from underpaint._version import __version__
 from underpaint.data import EnergyAxis, Scan, Survey, survey, valid_spectra
 from underpaint.data.maps import Results
-from underpaint.elements._families import ANODES, CANDIDATES, Template, family_templates, scatter_templates
+from underpaint.elements._families import ANODES, CANDIDATES, Template, scatter_templates
 from underpaint.elements._pymca import PymcaFit
 from underpaint.elements.diffraction import Diffraction, plan_diffraction
 from underpaint.elements.element_sources import families_of_element
@@ -21,6 +21,7 @@ from underpaint.elements.fixed_fit import (
     candidates_of,
     chosen_families,
     plan_fit,
+    recorded_templates,
     resolution_known,
     stage_of,
     with_noise,
@@ -467,8 +468,7 @@ def _families_of(names: Sequence[str], stage: Stage) -> list[str]:
     for name in names:
         shown = [name]
         if "_" not in name:
-            templates = family_templates(_parts(name), stage.detector, stage.axis, stage.excitation_kev)
-            shown = [template.name for template in templates] or [f"{name}_K"]
+            shown = [template.name for template in recorded_templates(stage, _parts(name))] or [f"{name}_K"]
         families += shown
     return families
 

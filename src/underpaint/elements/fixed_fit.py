@@ -17,6 +17,7 @@ from underpaint.elements._families import (
     Template,
     family_templates,
     fwhm_channels,
+    is_recorded,
     scatter_templates,
 )
 from underpaint.elements._selection import (
@@ -162,7 +163,7 @@ def _plan(stage: Stage, chosen: Sequence[str], n_pixel: int) -> FitPlan:
 def _final_templates(stage: Stage, chosen: Sequence[str]) -> tuple[Problem, list[Template]]:
     """Chosen families, then scatter, with ratios adapted to the sum spectrum."""
     n_scatter = len(stage.scatter)
-    problem, adapted = stage.sum_spectrum().cleaned([*stage.scatter, *_build(stage, chosen)], n_scatter)
+    problem, adapted = stage.sum_spectrum().cleaned([*stage.scatter, *recorded_templates(stage, chosen)], n_scatter)
     return problem, refine_ratios(problem, [*adapted[n_scatter:], *adapted[:n_scatter]])
 
 
@@ -186,23 +187,28 @@ def _used_channels(total: Array, axis: EnergyAxis) -> NDArray[np.bool_]:
     return np.asarray(inside & (axis.energy_kev > _LOWEST_KEV))
 
 
-def _build(stage: Stage, names: Sequence[str]) -> list[Template]:
-    return family_templates(names, stage.detector, stage.axis, stage.excitation_kev)
+def recorded_templates(stage: Stage, names: Sequence[str]) -> list[Template]:
+    """Make the templates of all families in the channels used."""
+    templates = family_templates(names, stage.detector, stage.axis, stage.excitation_kev)
+    return [template for template in templates if is_recorded(template.counts, template.counts[stage.used])]
 
 
 def candidates_of(families: Sequence[str] | None, stage: Stage) -> list[str]:
     """Requested families, or all within the axis except the anode's."""
     if families is None:
         anode = {template.name for template in stage.scatter}
-        return [template.name for template in _build(stage, [name for name in FIXED_CANDIDATES if name not in anode])]
+        return [
+            template.name
+            for template in recorded_templates(stage, [name for name in FIXED_CANDIDATES if name not in anode])
+        ]
     names = list(dict.fromkeys(families))
-    shown = {template.name for template in _build(stage, names)}
+    shown = {template.name for template in recorded_templates(stage, names)}
     hidden = [name for name in names if name not in shown]
     if hidden or not names:
-        axis = stage.axis
+        used_kev = stage.axis.energy_kev[stage.used]
         raise CoverageError(
             f"Cannot fit {', '.join(hidden) or 'no family'}: the strongest line is not in the recorded range "
-            f"{axis.start_kev:.2f}-{axis.stop_kev:.2f} keV, or {stage.excitation_kev:.0f} keV do not excite it. "
+            f"{used_kev[0]:.2f}-{used_kev[-1]:.2f} keV, or {stage.excitation_kev:.0f} keV do not excite it. "
             "Leave it out of the list; families are written like 'Fe_K' or 'Pb_L'."
         )
     return names
@@ -220,8 +226,8 @@ def with_resolution(stage: Stage, names: Sequence[str], instrument: Instrument |
     chosen = chosen_families(stage, names, rare_pixels=False)
     if not chosen:
         return stage
-    cleaned, _ = stage.sum_spectrum().cleaned(_build(stage, chosen))
-    return with_noise(stage, fit_noise(cleaned, lambda value: _build(with_noise(stage, value), chosen)))
+    cleaned, _ = stage.sum_spectrum().cleaned(recorded_templates(stage, chosen))
+    return with_noise(stage, fit_noise(cleaned, lambda value: recorded_templates(with_noise(stage, value), chosen)))
 
 
 def with_noise(stage: Stage, noise_fwhm_kev: float) -> Stage:
@@ -231,7 +237,7 @@ def with_noise(stage: Stage, noise_fwhm_kev: float) -> Stage:
 
 def chosen_families(stage: Stage, names: Sequence[str], *, rare_pixels: bool) -> list[str]:
     """Families of the sum spectrum, and those of a few pixels from the maximum spectrum."""
-    templates = [*stage.scatter, *_build(stage, names)]
+    templates = [*stage.scatter, *recorded_templates(stage, names)]
     n_scatter = len(stage.scatter)
     spectra = [stage.sum_spectrum(), stage.max_spectrum()] if rare_pixels else [stage.sum_spectrum()]
     selected: set[int] = set()

@@ -16,7 +16,7 @@ import xraylib
 from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis
-from underpaint.elements._families import CANDIDATES, family_template
+from underpaint.elements._families import CANDIDATES, family_template, is_recorded
 from underpaint.physics.atomic import SHELLS
 from underpaint.physics.forward import efficiency, emit, response_matrix
 from underpaint.physics.instrument import Detector, Filter, Geometry, Instrument, Tube
@@ -191,7 +191,7 @@ class LineRatios:
     rebin : callable
         Turns (..., n_channel) counts into (..., n_bin).
     families : sequence of str
-        Families to fit, ``Pb_L``, or ``Pb_L3`` for one shell; those outside the axis are ignored.
+        Families to fit, ``Pb_L``, or ``Pb_L3`` for one shell; those outside the bins are ignored.
     excitation_kev : float
         Highest photon energy, keV: for families that the stratigraphies do not have.
     """
@@ -211,7 +211,7 @@ class LineRatios:
         areas: list[Array] = []
         for family in families:
             template = family_template(family, detector, axis, excitation_kev)
-            if template is None:
+            if template is None or not is_recorded(template.counts, rebin(template.counts)):
                 continue
             self.names += (family,)
             energy, counts = _joined_lines(simulated, family)

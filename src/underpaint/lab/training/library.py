@@ -142,7 +142,7 @@ class Library:
         amount, amount_names = self.amount, group_names(names) if self.amount_names else ()
         if amount is not None and amount_names != self.amount_names:
             amount = np.full((len(self), len(amount_names)), UNKNOWN, dtype=np.uint8)
-            amount[:, [amount_names.index(name) for name in self.amount_names]] = self.amount
+            amount[:, [amount_names.index(name) for name in self.amount_names]] = np.asarray(self.amount, np.uint8)
         known = {name: index for index, name in enumerate(self.names)}
         told: dict[str, Any] = {
             field: tuple(getattr(self, field)[known[name]] if name in known else unsaid for name in names)
