@@ -23,6 +23,7 @@ from underpaint.reflectance.library import ReferenceSpectrum, ReflectanceLibrary
 from underpaint.reflectance.names import name_table
 from underpaint.reflectance.tables import envi_entries
 
+Floats = NDArray[np.float64]
 TARGET = Path(__file__).resolve().parents[1] / "src" / "underpaint" / "reflectance" / "data" / "library.npz"
 KREMER = "Deborah 2022, Hyperspectral Pigment Dataset, doi 10.5281/zenodo.5592485, 10.1109/WHISPERS56178.2022.9955067"
 USGS = "Kokaly et al. 2017, USGS Spectral Library Version 7, Data Series 1035, doi 10.3133/ds1035"
@@ -34,9 +35,7 @@ SPECULAR = 0.03
 STEP_NM, INFRARED_STEP_NM, INFRARED_NM, LAST_NM = 5.0, 20.0, 1000.0, 2500.0
 
 
-def resample(
-    wavelength: NDArray[np.float64], values: NDArray[np.float64], grid: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def resample(wavelength: Floats, values: Floats, grid: Floats) -> Floats:
     """Return the means over the cells of a grid, of the straight lines between the points."""
     steps = np.diff(wavelength)
     integral = np.concatenate([[0.0], np.cumsum(steps * (values[1:] + values[:-1]) / 2)])
@@ -47,7 +46,7 @@ def resample(
     along = edges - wavelength[place]
     slope = (values[place + 1] - values[place]) / steps[place]
     total = integral[place] + values[place] * along + slope * along**2 / 2
-    return np.diff(total) / np.diff(edges)
+    return np.asarray(np.diff(total) / np.diff(edges))
 
 
 def kremer(folder: Path) -> Iterator[ReferenceSpectrum]:
@@ -62,7 +61,7 @@ def kremer(folder: Path) -> Iterator[ReferenceSpectrum]:
     for index, (number, name, key) in enumerate(zip(*cells, strict=True)):
         patch, shade = key.rsplit("_sh", 1)
         pigment = pigments.get(number, "")
-        optics: tuple[NDArray[np.float64] | None, NDArray[np.float64] | None] = (None, None)
+        optics: tuple[Floats | None, Floats | None] = (None, None)
         if shade == "4" and pigment:
             four = inside_the_paint(spectra[index - 3 : index + 1], SPECULAR)
             backing = inside_the_paint(np.asarray(KREMER_BACKING), SPECULAR)[:, None] + np.zeros(grid.size)

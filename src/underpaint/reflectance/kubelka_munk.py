@@ -82,22 +82,22 @@ def film_optics(reflectance: Spectra, backing: Spectra) -> tuple[Spectra, Spectr
     return np.where(valid, absorption, np.nan), np.where(valid, scattering, np.nan)
 
 
-def inside_the_paint(reflectance: ArrayLike, specular: float = SURFACE) -> Spectra:
+def inside_the_paint(reflectance: ArrayLike, specular: ArrayLike = SURFACE) -> Spectra:
     """Return the reflectance without the boundary to the air, from the measured one.
 
     Parameters
     ----------
     reflectance : array
         Measured, a fraction.
-    specular : float
+    specular : float or array
         Share of the boundary's first reflection that the instrument collects: ``SURFACE`` with the specular component
         included, 0 without.
     """
-    measured = np.maximum(np.asarray(reflectance, dtype=np.float64) - specular, LEAST_REFLECTANCE)
+    measured = np.maximum(np.asarray(reflectance, dtype=np.float64) - np.asarray(specular), LEAST_REFLECTANCE)
     return np.asarray(measured / ((1.0 - SURFACE) * (1.0 - INTERNAL) + INTERNAL * measured))
 
 
-def through_the_surface(reflectance: ArrayLike, specular: float = SURFACE) -> Spectra:
+def through_the_surface(reflectance: ArrayLike, specular: ArrayLike = SURFACE) -> Spectra:
     """Return what an instrument measures of a paint with this inner reflectance; undoes :func:`inside_the_paint`."""
     inner = np.asarray(reflectance, dtype=np.float64)
-    return np.asarray(specular + (1.0 - SURFACE) * (1.0 - INTERNAL) * inner / (1.0 - INTERNAL * inner))
+    return np.asarray(np.asarray(specular) + (1.0 - SURFACE) * (1.0 - INTERNAL) * inner / (1.0 - INTERNAL * inner))

@@ -1,9 +1,9 @@
-"""Which pigment lies at the surface: the posterior over members from reflectance, joined with what XRF says of groups.
+"""Which pigment lies at the surface: the posterior over members from reflectance, joined with the groups of XRF.
 
-The model, in short (``docs/explanations/reflectance.md`` has it in full). A hypothesis is a set of one or two members in
-the surface paint, with or without white. It predicts spectra: those measured of its patches, and mixtures of their K
-and S by Kubelka-Munk. A pixel's log reflectance scatters about one of them with Student's distribution, whose covariance
-is that between patches of one pigment, widened by the level, by gloss and by noise. What XRF says enters as the prior:
+The model, in short (``docs/explanations/reflectance.md`` has it in full). A hypothesis is a set of one or two members
+in the surface paint, with or without white. It predicts spectra: those measured of its patches, and mixtures of their
+K and S by Kubelka-Munk. A pixel's log reflectance scatters about one of them with Student's distribution, whose
+covariance is that between patches of one pigment, widened by the level and by noise. What XRF says enters as the prior:
 a member needs the groups that XRF would see of it, and a group that XRF sees may lie below the surface.
 """
 
@@ -123,8 +123,8 @@ class ReflectanceClassifier:
         if spectra.shape[1] != self._bands.n_band or (known is not None and known.shape != shape):
             raise ScanError(
                 f"Cannot identify {spectra.shape} reflectances with {None if known is None else known.shape} group "
-                f"probabilities of {len(groups)} groups: the classifier has {self._bands.n_band} bands, and both arrays "
-                "need a row for each pixel. Give arrays that fit."
+                f"probabilities of {len(groups)} groups: the classifier has {self._bands.n_band} bands, and both "
+                "arrays need a row for each pixel. Give arrays that fit."
             )
         parts = [
             self._model.answer(

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,8 +105,8 @@ def _csv(path: Path) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64
     raw = read_bounded(path, MAX_BYTES, ScanError)
     if b"\0" in raw[:4096]:
         raise ScanError(
-            f"Cannot read {path} as a table of spectra: it is not text. Give CSV with names and wavelengths, or an ENVI "
-            "spectral library (.hdr beside .sli)."
+            f"Cannot read {path} as a table of spectra: it is not text. Give CSV with names and wavelengths, or an "
+            "ENVI spectral library (.hdr beside .sli)."
         )
     text = raw.decode("utf-8-sig", errors="replace")
     delimiter = max("\t;,", key=text[:20_000].count)
@@ -133,9 +134,9 @@ def _csv(path: Path) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64
         )
     kept = [row for row, number in zip(cells[1:], down, strict=True) if np.isfinite(number)]
     wavelength = np.asarray([number for number in down if np.isfinite(number)])
-    body = np.asarray([[_number(cell, decimal_comma=decimal_comma) for cell in row[1:]] for row in kept]).T
+    columns = np.asarray([[_number(cell, decimal_comma=decimal_comma) for cell in row[1:]] for row in kept]).T
     names = [cell or f"column {place}" for place, cell in enumerate(cells[0][1:], 2)]
-    return names, wavelength, body, cells[0][0]
+    return names, wavelength, columns, cells[0][0]
 
 
 def _number(cell: str, *, decimal_comma: bool) -> float:
@@ -183,14 +184,13 @@ def _envi(header: Path, path: Path) -> tuple[list[str], NDArray[np.float64], NDA
     raw = read_bounded(data, MAX_BYTES, ScanError)
     if len(raw) - offset < n_band * n_spectrum * dtype.itemsize:
         raise ScanError(
-            f"Cannot read {data}: {len(raw)} bytes are too few for {n_spectrum} spectra of {n_band} bands. Copy it again."
+            f"Cannot read {data}: {len(raw)} bytes are too few for {n_spectrum} spectra of {n_band} bands. Copy it "
+            "again."
         )
     values = np.frombuffer(raw, dtype, n_band * n_spectrum, offset).reshape(n_spectrum, n_band).astype(np.float64)
     if entries.get("data ignore value", "").casefold() not in {"", "nan"}:
-        try:
+        with suppress(ValueError):
             values = np.where(values == float(entries["data ignore value"]), np.nan, values)
-        except ValueError:
-            pass
     names = [cell.strip() for cell in entries.get("spectra names", "").split(",")]
     if len(names) != n_spectrum:
         names = [f"spectrum {place + 1}" for place in range(n_spectrum)]
