@@ -172,7 +172,7 @@ class Hypotheses:
             p = np.clip(np.where(known, group_probability[:, place], 1.0), UNSEEN, 1.0)
             below = np.where(known & (group not in WHITE_GROUPS), 1.0 - p + p * UNEXPLAINED, 1.0)
             factor = p / below
-            unknown += np.log(0.5 + 0.5 * factor).astype(np.float32)
+            unknown += np.log(np.maximum(0.5 + 0.5 * factor, 1.0)).astype(np.float32)
             if group in self.groups:
                 present[self.groups.index(group)] = np.log(factor)
         return self._needs @ present + self._log_weight[:, None], unknown
