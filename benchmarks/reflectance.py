@@ -35,6 +35,7 @@ from reflectance_library import KREMER, REVIGO, USGS, build
 
 from underpaint.physics.materials import library as pigments
 from underpaint.reflectance import ReferenceSpectrum, ReflectanceAnswer, ReflectanceClassifier, ReflectanceLibrary, read
+from underpaint.reflectance.hypotheses import BLACK, WHITES
 from underpaint.reflectance.names import member_of
 
 GROUPS = tuple(group.name for group in pigments().groups)
@@ -176,18 +177,29 @@ def read_with(library: ReflectanceLibrary, tested: Sequence[ReferenceSpectrum]) 
 
 
 def mixtures(library: ReflectanceLibrary, tested: Sequence[ReferenceSpectrum]) -> dict[str, Any]:
-    """Return how often the main pigment of mixtures is named; of a grey, white and black are both right."""
-    given, alone, beside = Tally(), Tally(), []
-    if not tested:
-        return {}
+    """Return how often the main pigment of mixtures is named."""
+    given, alone = Tally(), Tally()
+    add_mixtures(given, alone, library, tested)
+    return {"given_group": given.record(), "alone": alone.record()}
+
+
+def mixtures_left_out(library: ReflectanceLibrary, tested: Sequence[ReferenceSpectrum]) -> dict[str, Any]:
+    """Return the same, each mixture left out in turn and the others of its tube in the library."""
+    given, alone = Tally(), Tally()
+    for patch in sorted({one.patch for one in tested}):
+        rest = library.subset(one.patch != patch for one in library.spectra)
+        add_mixtures(given, alone, rest, [one for one in tested if one.patch == patch])
+    return {"given_group": given.record(), "alone": alone.record()}
+
+
+def add_mixtures(given: Tally, alone: Tally, library: ReflectanceLibrary, tested: Sequence[ReferenceSpectrum]) -> None:
+    """Score mixtures; of a grey, any white and black are right: light cannot tell whites apart."""
     with_groups, without = answers(library, tested)
     for row, one in enumerate(tested):
-        true = {one.member}
-        if {member_of(part) for part in one.shares} <= {"zinc_white", "lead_white", "barium_white", "chalk", "carbon_black"}:
-            true = {member_of(part) for part in one.shares}
+        parts = {member_of(part) for part in one.shares}
+        true = {*WHITES, BLACK} if parts <= {*WHITES, BLACK} else {one.member}
         given.add(one, with_groups, row, true)
         alone.add(one, without, row, true)
-    return {"given_group": given.record(), "alone": alone.record()}
 
 
 def speed(library: ReflectanceLibrary) -> float:
@@ -235,9 +247,11 @@ def main() -> None:
         result["cross_library_interval"] = result["usgs"]["given_group"]["interval"]
     if "mixtures" in wanted:
         mixed = [one for one in library.spectra if one.source == REVIGO and not one.pure]
-        result["mixtures"] = mixtures(library, mixed)
+        pure = library.subset(one.pure for one in library.spectra)
+        result["mixtures_predicted"] = mixtures(pure, mixed)
         others = library.subset(one.source != REVIGO for one in library.spectra)
         result["mixtures_cross"] = mixtures(others, [one for one in mixed if one.member in others.members])
+        result["mixtures"] = mixtures_left_out(library, mixed)
     if "speed" in wanted:
         result["per_s"] = speed(library)
     if arguments.library:
@@ -249,9 +263,10 @@ def main() -> None:
     for key in ("given_group", "alone", "calibration_error", "open_set_auroc", "cross_library", "cross_library_n"):
         if key in result:
             print(f"{key}: {result[key]:.3f}")
-    for key in ("mixtures", "mixtures_cross"):
+    for key in ("mixtures", "mixtures_predicted", "mixtures_cross"):
         if key in result:
-            print(f"{key}: {result[key]['given_group']['right']:.3f} given the groups, {result[key]['alone']['right']:.3f} alone")
+            given, alone = result[key]["given_group"], result[key]["alone"]
+            print(f"{key}: {given['right']:.3f} of {given['n']} given the groups, {alone['right']:.3f} alone")
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

@@ -14,11 +14,12 @@ Floats = NDArray[np.float64]
 
 BLACK = "carbon_black"
 """The member that darkens: beside it another one is the main pigment."""
+WHITES = {"lead_white", "zinc_white", "titanium_white", "barium_white", "chalk"}
 WHITE_GROUPS = ("lead_pigment", "zinc_pigment", "titanium_pigment", "calcium_white", "barium_pigment")
 """Groups whose whites light cannot tell apart: where there is white, any of them may be at the surface."""
 WHITE_K_OVER_S = 0.2
 """K/S of an opaque paint below which, at nine of ten bands, a member is a white."""
-TINTS = (0.5, 0.2, 0.06)
+TINTS = (0.5, 0.2, 0.08, 0.03)
 """K/S beside white, relative to the paint without."""
 BLACK_SHARES = (0.15, 0.4)
 """Share of black in the absorption."""
@@ -31,8 +32,10 @@ PRIOR_TINTED = 0.5
 GLOSS = 0.03
 """Most gloss that is taken off a measured spectrum before its K/S is computed."""
 PREDICTED_GLOSS = 0.02
-UNEXPLAINED = 0.2
+UNEXPLAINED = 0.1
 """Prior that a group which XRF sees shows nothing at the surface."""
+UNKNOWN_SHOWS = 0.3
+"""Prior that a pigment which the library lacks shows a group that XRF sees."""
 UNSEEN = 0.01
 """Prior that XRF misses a group at the surface, whatever probability it gives."""
 
@@ -47,9 +50,11 @@ class Hypotheses:
     ----------
     members : tuple of str
     values : (n, n_band) array
-        Measured reflectance of pure paints; NaN where a band was not measured.
+        Measured reflectance; NaN where a band was not measured.
     owner : (n,) int array
-        Index of the member of each.
+        Index of the member that gives each its colour.
+    beside : (n,) array of str
+        What is beside it: "" for a pure paint, else ``white`` or ``black``.
 
     Attributes
     ----------
@@ -62,8 +67,12 @@ class Hypotheses:
         One for the member that gives the colour; one for each member in the paint; their shares of the absorption.
     """
 
-    def __init__(self, members: tuple[str, ...], values: Floats, owner: NDArray[np.int64]) -> None:
+    def __init__(
+        self, members: tuple[str, ...], values: Floats, owner: NDArray[np.int64], beside: NDArray[np.str_]
+    ) -> None:
         self.members = members
+        mixed, mixed_owner, mixed_beside = values[beside != ""], owner[beside != ""], beside[beside != ""]
+        values, owner = values[beside == ""], owner[beside == ""]
         k_over_s = ratio(inside_the_paint(values, gloss_of(values)))
         n = len(members)
         typical = np.exp(np.stack([_mean(np.log(k_over_s[owner == place])) for place in range(n)]))
@@ -71,8 +80,8 @@ class Hypotheses:
         white = np.asarray([bool(np.nanpercentile(row, 90) < WHITE_K_OVER_S) for row in typical])
         black = members.index(BLACK) if BLACK in members else -1
         coloured = [place for place in range(n) if not white[place] and place != black]
-        tinted = [*coloured, *([black] if black >= 0 else [])]
-        darkened = coloured if black >= 0 else []
+        tinted = sorted([*coloured, *([black] if black >= 0 else [])])
+        darkened = [place for place in range(n) if place != black] if black >= 0 else []
         # what no palette names is not looked for in mixtures
         paired = [place for place in coloured if members[place] in _palettes()]
         pairs = [(one, two) for one in paired for two in paired if one != two]
@@ -101,8 +110,10 @@ class Hypotheses:
             self._rows.append((darkened_from + number, (place, black), base[place] * PRIOR_BLACK))
         for part in BLACK_SHARES:
             for tint in PAIR_TINTS:
-                mixed = (1.0 - part) * shape[darkened] + part * shape[black] if darkened else shape[:0]
-                spectra.append(_seen(tint * strength[darkened][:, None] * mixed))
+                darker = (1.0 - part) * shape[darkened] + part * shape[black] if darkened else shape[:0]
+                # beside white the black alone absorbs
+                level = np.where(white[darkened], strength[black], strength[darkened])
+                spectra.append(_seen(tint * level[:, None] * darker))
                 classes.append(darkened_from + np.arange(len(darkened)))
         pairs_from = len(share)
         total = sum(base[one] * base[two] for one, two in pairs) or 1.0
@@ -111,11 +122,15 @@ class Hypotheses:
             self._rows.append((pairs_from + number, (one, two), PRIOR_PAIR * base[one] * base[two] / total))
         if pairs:
             first, second = np.asarray(pairs).T
-            mixed = (1.0 - MINOR_SHARE) * shape[first] + MINOR_SHARE * shape[second]
+            both = (1.0 - MINOR_SHARE) * shape[first] + MINOR_SHARE * shape[second]
             level = strength[first] ** (1.0 - MINOR_SHARE) * strength[second] ** MINOR_SHARE
             for tint in PAIR_TINTS:
-                spectra.append(_seen(tint * level[:, None] * mixed))
+                spectra.append(_seen(tint * level[:, None] * both))
                 classes.append(pairs_from + np.arange(len(pairs)))
+        for kind, places, first_class in (("white", tinted, tinted_from), ("black", darkened, darkened_from)):
+            rows = (mixed_beside == kind) & np.isin(mixed_owner, places)
+            spectra.append(mixed[rows])
+            classes.append(first_class + np.searchsorted(places, mixed_owner[rows]))
         self.n_class = len(share)
         self.spectra, self.class_of = np.concatenate(spectra), np.concatenate(classes).astype(np.int64)
         self._white_beside = np.asarray(
@@ -172,7 +187,7 @@ class Hypotheses:
             p = np.clip(np.where(known, group_probability[:, place], 1.0), UNSEEN, 1.0)
             below = np.where(known & (group not in WHITE_GROUPS), 1.0 - p + p * UNEXPLAINED, 1.0)
             factor = p / below
-            unknown += np.log(np.maximum(0.5 + 0.5 * factor, 1.0)).astype(np.float32)
+            unknown += np.log(np.maximum(1.0 + UNKNOWN_SHOWS * (factor - 1.0), 1.0)).astype(np.float32)
             if group in self.groups:
                 present[self.groups.index(group)] = np.log(factor)
         return self._needs @ present + self._log_weight[:, None], unknown

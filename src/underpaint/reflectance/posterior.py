@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from underpaint.errors import CoverageError, ScanError
-from underpaint.reflectance.hypotheses import Hypotheses, commonness
+from underpaint.reflectance.hypotheses import BLACK, WHITES, Hypotheses, commonness
 from underpaint.reflectance.library import ReferenceSpectrum, ReflectanceLibrary, builtin
+from underpaint.reflectance.names import member_of
 
 Floats = NDArray[np.float64]
 
@@ -29,7 +30,7 @@ LEVEL_SPREAD, NOISE = 2.0, 0.02
 """Standard deviations of the level, and of noise in a band, in log reflectance."""
 FREEDOM = 4.0
 """Degrees of freedom of Student's distribution: how heavy its tails are."""
-PRIOR_NONE = 0.02
+PRIOR_NONE = 0.003
 WRONG_LABEL = 0.02
 """Probability that a reference spectrum is not what its name says; for the calibration alone."""
 TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.0)
@@ -234,6 +235,21 @@ def _references(library: ReflectanceLibrary, grid: Floats) -> _References:
     return _References(values, features, owner, patch, within, total, mean, float(patches))
 
 
+def _measured(library: ReflectanceLibrary, grid: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.str_]]:
+    """Return the spectra of pure paints, and of those beside white or black alone, with member and what is beside."""
+    values, owner, beside = [], [], []
+    for one in library.spectra:
+        others = {member_of(part) for part in one.shares} - {one.member}
+        kind = "" if one.pure else "white" if others <= WHITES else "black" if others <= {BLACK} else None
+        if one.member in library.members and kind is not None:
+            row = _on_grid(one, grid)
+            if 2 * np.isfinite(row).sum() > grid.size:
+                values.append(row)
+                owner.append(library.members.index(one.member))
+                beside.append(kind)
+    return np.stack(values), np.asarray(owner, dtype=np.int64), np.asarray(beside)
+
+
 @dataclass(frozen=True, eq=False)
 class _Kernels:
     """Predicted spectra with one covariance, whitened, in the order of their classes."""
@@ -257,7 +273,7 @@ class _Model:
         if references.freedom < grid.size:
             variation = _references(builtin(), grid)
         self._within, self._total, self._mean = variation.within, variation.total, variation.mean
-        self._hypotheses = Hypotheses(self.members, references.values, references.owner)
+        self._hypotheses = Hypotheses(self.members, *_measured(library, grid))
         self._kernels = self._whitened(self._hypotheses.spectra, self._hypotheses.class_of)
         lower = np.linalg.cholesky(self._total)
         self._background = np.linalg.inv(lower).T, -float(np.log(np.diag(lower)).sum())
