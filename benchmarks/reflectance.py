@@ -3,11 +3,12 @@
 FOLDER holds the three measured sets (``tools/reflectance_library.py`` names them). What is measured:
 
 - Kremer's patches, each left out with all its shades, read with the others: ``given_group`` (XRF names every group of
-  the pigment, and no other), ``alone``, both by group, ``calibration_error`` of both. Members with one patch only cannot
-  be named then: they are scored apart.
+  the pigment, and no other), ``alone``, both by group, ``calibration_error`` of both. Members with one patch only
+  cannot be named then: they are scored apart.
 - ``cross_library``: the artists' pigments of the USGS, read with Kremer's patches alone.
 - ``mixtures``: REVIGO's, read with its tubes of one pigment and the other sets; ``mixtures_cross`` without its tubes.
-- ``open_set_auroc``: members left out altogether against patches left out, by the probability of none of these.
+- ``open_set_auroc``: members left out altogether against patches left out, by the probability of none of these, given
+  the groups; ``open_set_auroc_alone`` without.
 - ``twins``: the paper's 64 structures, virtual; drawn from one half of the spectra and read with the other.
 - ``per_s``: spectra of 200 bands a second.
 
@@ -32,11 +33,13 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
 from reflectance_library import KREMER, REVIGO, USGS, build
-
 from underpaint.physics.materials import library as pigments
+from underpaint.pipeline.plan import identify
 from underpaint.reflectance import ReferenceSpectrum, ReflectanceAnswer, ReflectanceClassifier, ReflectanceLibrary, read
 from underpaint.reflectance.hypotheses import BLACK, WHITES
-from underpaint.reflectance.names import member_of
+from underpaint.reflectance.names import groups_of, member_of
+from underpaint.reflectance.twin import halves, panel_reflectance
+from underpaint.simulate import PanelSettings, make_panel, outputs_for
 
 GROUPS = tuple(group.name for group in pigments().groups)
 N_BIN = 10
@@ -127,13 +130,15 @@ def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
     return float((rank[:n].sum() - n * (n + 1) / 2) / (n * m))
 
 
-def patches_left_out(library: ReflectanceLibrary) -> tuple[dict[str, Any], list[float]]:
+def patches_left_out(library: ReflectanceLibrary) -> tuple[dict[str, Any], tuple[list[float], list[float]]]:
     """Return the figures of a set whose patches are left out one by one, and what they say of none."""
     pure = [one for one in library.spectra if one.member and one.pure]
     n_patch: dict[str, set[str]] = defaultdict(set)
     for one in pure:
         n_patch[one.member].add(one.patch)
-    given, alone, single_given, unknown_scores = Tally(), Tally(), [], []
+    given, alone = Tally(), Tally()
+    single_given: list[float] = []
+    known_scores: tuple[list[float], list[float]] = ([], [])
     for patch in sorted({one.patch for one in pure}):
         left_out = [one for one in pure if one.patch == patch]
         rest = library.subset(one.patch != patch for one in library.spectra)
@@ -142,7 +147,8 @@ def patches_left_out(library: ReflectanceLibrary) -> tuple[dict[str, Any], list[
             if len(n_patch[one.member]) > 1:
                 given.add(one, with_groups, row)
                 alone.add(one, without, row)
-                unknown_scores.append(float(without.probability[row, -1]))
+                known_scores[0].append(float(with_groups.probability[row, -1]))
+                known_scores[1].append(float(without.probability[row, -1]))
             else:
                 single_given.append(float(with_groups.probability[row, -1]))
     record = {
@@ -150,17 +156,17 @@ def patches_left_out(library: ReflectanceLibrary) -> tuple[dict[str, Any], list[
         "alone": alone.record(),
         "one_patch_only": {"n": len(single_given), "named_none": float(np.mean(np.asarray(single_given) > 0.5))},
     }
-    return record, unknown_scores
+    return record, known_scores
 
 
-def members_left_out(library: ReflectanceLibrary) -> list[float]:
-    """Return the probability of none for the spectra of each member, read without that member."""
-    scores: list[float] = []
+def members_left_out(library: ReflectanceLibrary) -> tuple[list[float], list[float]]:
+    """Return the probability of none for the spectra of each member, read without it: given the groups, and alone."""
+    scores: tuple[list[float], list[float]] = ([], [])
     for member in library.members:
         left_out = [one for one in library.spectra if one.member == member and one.pure]
         rest = library.subset(one.member != member for one in library.spectra)
-        _, without = answers(rest, left_out)
-        scores += [float(value) for value in without.probability[:, -1]]
+        for side, answer in enumerate(answers(rest, left_out)):
+            scores[side].extend(float(value) for value in answer.probability[:, -1])
     return scores
 
 
@@ -202,6 +208,76 @@ def add_mixtures(given: Tally, alone: Tally, library: ReflectanceLibrary, tested
         alone.add(one, without, row, true)
 
 
+def twins(library: ReflectanceLibrary, seed: int, *, swapped: bool) -> dict[str, Any]:
+    """Return the figures of the virtual panel of the paper's 64 structures, scanned by both.
+
+    ``main_right``: the most probable member is in the uppermost layer. ``members_right``: of the groups in the
+    uppermost layer, those whose most probable member there is one of its pigments; ``pixels_right``: pixels where that
+    holds for all of them. ``hidden_auroc``: of the probability that a group is hidden, over the pixels where it is not
+    in the panel, lies at the surface, or is hidden and visible to XRF at these counts (the label of the simulation).
+    """
+    drawn_from, read_with_half = halves(library)[:: -1 if swapped else 1]
+    outputs = outputs_for([pigment.name for pigment in pigments() if pigment.groups]).only(GROUPS)
+    panel = make_panel(PanelSettings(recipe="table2", cell_pixels=3, gap_pixels=0, seed=seed), outputs=outputs)
+    shape = panel.scan.shape[:2]
+    twin = panel_reflectance(panel.stratigraphies, shape, drawn_from, magnification=1, seed=seed)
+    results = identify(panel.scan)
+    groups = tuple(group for group in results.groups if group in outputs.names)
+    seen = np.stack([np.asarray(results[group]).reshape(-1) for group in groups], axis=1)
+    values = twin.reflectance.reshape(len(panel.stratigraphies), -1)
+    answer = ReflectanceClassifier(read_with_half, twin.wavelength_nm).identify(values, seen, groups)
+    tops = [{name for name in one.layers[0].pigments} for one in panel.stratigraphies]
+    top_members = [{member_of(name) for name in top} for top in tops]
+    best = [answer.members[place] for place in answer.probability.argmax(axis=1)]
+    by_top: dict[str, list[bool]] = defaultdict(list)
+    right: list[bool] = []
+    whole: list[bool] = []
+    wrong: dict[str, int] = defaultdict(int)
+    for row, top in enumerate(tops):
+        all_right = []
+        for group in sorted({group for name in top for group in pigments()[name].groups} & set(groups)):
+            able = [
+                place
+                for place, name in enumerate(answer.members[:-1])
+                if any(group in each for each in groups_of(name))
+            ]
+            if able:
+                named = answer.members[able[int(np.argmax(answer.presence[row, able]))]]
+                all_right.append(named in top_members[row])
+                if not all_right[-1]:
+                    wrong[f"{group}: {named}"] += 1
+        right += all_right
+        whole.append(all(all_right))
+        by_top["+".join(sorted(top))].append(all(all_right))
+    assert panel.labels is not None
+    scores: dict[str, tuple[list[float], list[float]]] = {}
+    for place, group in enumerate(groups):
+        visible = panel.labels[:, outputs.index(group)] == 1
+        in_top = np.asarray([any(group in pigments()[name].groups for name in top) for top in tops])
+        in_all = np.asarray(
+            [
+                any(group in pigments()[name].groups for layer in one.layers for name in layer.pigments)
+                for one in panel.stratigraphies
+            ]
+        )
+        hidden = answer.hidden[:, place]
+        positive, negative = hidden[in_all & ~in_top & visible], hidden[in_top | ~in_all]
+        if len(positive) and len(negative):
+            scores[group] = (positive.tolist(), negative.tolist())
+    pooled = [sum((each[side] for each in scores.values()), []) for side in (0, 1)]
+    return {
+        "n": len(tops),
+        "main_right": float(np.mean([name in top for name, top in zip(best, top_members, strict=True)])),
+        "members_right": float(np.mean(right)),
+        "pixels_right": float(np.mean(whole)),
+        "pixels_right_by_top": {key: float(np.mean(each)) for key, each in by_top.items()},
+        "wrong": dict(sorted(wrong.items(), key=lambda entry: -entry[1])),
+        "hidden_auroc": auroc(pooled[0], pooled[1]),
+        "hidden_auroc_by_group": {key: [auroc(*each), len(each[0]), len(each[1])] for key, each in scores.items()},
+        "drawn_from": list(twin.drawn_from),
+    }
+
+
 def speed(library: ReflectanceLibrary) -> float:
     """Return spectra of 200 bands named in a second."""
     wavelength = np.linspace(400.0, 1000.0, 200)
@@ -238,7 +314,9 @@ def main() -> None:
         }
         result["calibration_error"] = result["kremer"]["given_group"]["calibration_error"]
     if "open" in wanted:
-        result["open_set_auroc"] = auroc(members_left_out(kremer), known_scores)
+        unknown_scores = members_left_out(kremer)
+        given, alone = (auroc(unknown_scores[side], known_scores[side]) for side in (0, 1))
+        result["open_set_auroc"], result["open_set_auroc_alone"] = given, alone
     if "usgs" in wanted:
         artists = [one for one in library.spectra if one.source == USGS and "artists" in one.medium]
         result["usgs"] = read_with(kremer, artists)
@@ -252,6 +330,11 @@ def main() -> None:
         others = library.subset(one.source != REVIGO for one in library.spectra)
         result["mixtures_cross"] = mixtures(others, [one for one in mixed if one.member in others.members])
         result["mixtures"] = mixtures_left_out(library, mixed)
+    if "twins" in wanted:
+        result["twins"] = [twins(library, seed, swapped=swapped) for seed in range(2) for swapped in (False, True)]
+        for key in ("main_right", "members_right", "pixels_right", "hidden_auroc"):
+            result[f"twins_{key}"] = float(np.mean([each[key] for each in result["twins"]]))
+            print(f"twins_{key}: {result[f'twins_{key}']:.3f}")
     if "speed" in wanted:
         result["per_s"] = speed(library)
     if arguments.library:

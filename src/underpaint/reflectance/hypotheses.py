@@ -1,6 +1,7 @@
 """What a surface paint may be: sets of members, the spectra that Kubelka-Munk predicts of each, and their prior."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -11,12 +12,13 @@ from underpaint.reflectance.kubelka_munk import inside_the_paint, opaque, ratio,
 from underpaint.reflectance.names import groups_of, member_of
 
 Floats = NDArray[np.float64]
+Matrix = NDArray[np.float32]
 
 BLACK = "carbon_black"
 """The member that darkens: beside it another one is the main pigment."""
 WHITES = {"lead_white", "zinc_white", "titanium_white", "barium_white", "chalk"}
 WHITE_GROUPS = ("lead_pigment", "zinc_pigment", "titanium_pigment", "calcium_white", "barium_pigment")
-"""Groups whose whites light cannot tell apart: where there is white, any of them may be at the surface."""
+"""Groups with a white, which light cannot tell from the others."""
 WHITE_K_OVER_S = 0.2
 """K/S of an opaque paint below which, at nine of ten bands, a member is a white."""
 TINTS = (0.5, 0.2, 0.08, 0.03)
@@ -32,8 +34,10 @@ PRIOR_TINTED = 0.5
 GLOSS = 0.03
 """Most gloss that is taken off a measured spectrum before its K/S is computed."""
 PREDICTED_GLOSS = 0.02
-UNEXPLAINED = 0.1
-"""Prior that a group which XRF sees shows nothing at the surface."""
+BELOW, BESIDE = 0.1, 0.2
+"""Prior that a group which XRF sees lies below the surface only; that it is a further part of the surface paint."""
+WHITE_BELOW, WHITE_BESIDE = 0.5, 0.5
+"""The same for groups with a white: grounds and underlayers hold them, and most paints."""
 UNKNOWN_SHOWS = 0.3
 """Prior that a pigment which the library lacks shows a group that XRF sees."""
 UNSEEN = 0.01
@@ -63,6 +67,14 @@ class Hypotheses:
     n_class : int
     of_class : (n_hypothesis,) int array
         The class of each hypothesis.
+    groups : tuple of str
+        Every group that XRF sees of a member.
+    needs : (n_hypothesis, n_group) array
+        One for each group that XRF sees of its members.
+    shows : (n_group, n_member) array
+        One for each member that can bring a group.
+    by_main : list of int array
+        The hypotheses of each main member.
     main, contains, share : (n_hypothesis, n_member) array
         One for the member that gives the colour; one for each member in the paint; their shares of the absorption.
     """
@@ -85,7 +97,7 @@ class Hypotheses:
         # what no palette names is not looked for in mixtures
         paired = [place for place in coloured if members[place] in _palettes()]
         pairs = [(one, two) for one in paired for two in paired if one != two]
-        base = commonness(members)
+        base = self._base = commonness(members)
         self._rows: list[tuple[int, tuple[int, ...], float]] = []
         spectra, classes = [values], [owner]
         share = []
@@ -133,12 +145,7 @@ class Hypotheses:
             classes.append(first_class + np.searchsorted(places, mixed_owner[rows]))
         self.n_class = len(share)
         self.spectra, self.class_of = np.concatenate(spectra), np.concatenate(classes).astype(np.int64)
-        self._white_beside = np.asarray(
-            [
-                1.0 if tinted_from <= number < darkened_from else 0.0 if number < tinted_from else 0.5
-                for number in range(self.n_class)
-            ]
-        )
+        self._place_companions(pairs, pairs_from, where, darkened, darkened_from, black, np.flatnonzero(white))
         self._expand(share)
 
     def _expand(self, share: Sequence[dict[int, float]]) -> None:
@@ -159,7 +166,7 @@ class Hypotheses:
                 needs.append(row)
         self.of_class = np.asarray(of_class)
         self._log_weight = np.asarray(weight, dtype=np.float32)
-        self._needs = np.asarray(needs).reshape(len(of_class), len(names))
+        self.needs = np.asarray(needs).reshape(len(of_class), len(names))
         by_class = np.zeros((self.n_class, len(self.members)), dtype=np.float32)
         for number, parts in enumerate(share):
             by_class[number, list(parts)] = list(parts.values())
@@ -167,57 +174,149 @@ class Hypotheses:
         self.contains = (self.share > 0).astype(np.float32)
         self.main = np.zeros_like(self.share)
         self.main[np.arange(len(self.main)), self.share.argmax(axis=1)] = 1.0
-        self.beside_white = self._white_beside[self.of_class].astype(np.float32)
+        self.by_main = [np.flatnonzero(self.main[:, place]) for place in range(len(self.members))]
+        self.shows = np.asarray(
+            [[any(group in each for each in groups_of(name)) for name in self.members] for group in names],
+            dtype=np.float32,
+        ).reshape(len(names), len(self.members))
+        whites = np.isin(names, WHITE_GROUPS)[:, None]
+        self._below = np.where(whites, WHITE_BELOW, BELOW).astype(np.float32)
+        self._beside = np.where(whites, WHITE_BESIDE, BESIDE).astype(np.float32)
 
-    def log_prior(
-        self, group_probability: Floats | None, groups: tuple[str, ...], n: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the log prior of each hypothesis, (n_hypothesis, n), and what XRF adds to that of an unknown, (n,).
-
-        A group at the surface must be one that XRF sees; one that XRF sees and that is not at the surface lies below
-        it, which has the prior ``UNEXPLAINED`` (white may be beside any colour: no factor). Factors common to all
-        hypotheses are left out.
-        """
-        if group_probability is None or not groups:
-            return np.broadcast_to(self._log_weight[:, None], (self._log_weight.size, n)), np.zeros(n, np.float32)
-        present = np.zeros((len(self.groups), n), dtype=np.float32)
-        unknown = np.zeros(n, dtype=np.float32)
-        for place, group in enumerate(groups):
-            known = np.isfinite(group_probability[:, place])
-            p = np.clip(np.where(known, group_probability[:, place], 1.0), UNSEEN, 1.0)
-            below = np.where(known & (group not in WHITE_GROUPS), 1.0 - p + p * UNEXPLAINED, 1.0)
-            factor = p / below
-            unknown += np.log(np.maximum(1.0 + UNKNOWN_SHOWS * (factor - 1.0), 1.0)).astype(np.float32)
-            if group in self.groups:
-                present[self.groups.index(group)] = np.log(factor)
-        return self._needs @ present + self._log_weight[:, None], unknown
-
-    def hidden(
+    def _place_companions(
         self,
-        posterior: NDArray[np.float32],
-        unknown: NDArray[np.float32],
-        group_probability: Floats,
-        groups: tuple[str, ...],
-    ) -> Floats:
-        """Return the probability that a group is there, but not at the surface, (n, n_group).
+        pairs: Sequence[tuple[int, int]],
+        pairs_from: int,
+        tinted: dict[int, int],
+        darkened: Sequence[int],
+        darkened_from: int,
+        black: int,
+        whites: NDArray[np.int64],
+    ) -> None:
+        """Note the class of a member with a second one, -1 where there is none, and the classes of it alone."""
+        n = len(self.members)
+        self._with = np.full((n, n), -1)
+        for number, (one, two) in enumerate(pairs):
+            self._with[one, two] = pairs_from + number
+        for place, number in tinted.items():
+            self._with[place, whites] = number
+        for number, place in enumerate(darkened):
+            self._with[place, black] = darkened_from + number
+            self._with[black, place] = darkened_from + number
+        for place in whites:
+            self._with[place, whites] = place
+        self._alone = [
+            [
+                place,
+                *([tinted[place]] if place in tinted else []),
+                *([darkened_from + list(darkened).index(place)] if place in darkened else []),
+            ]
+            for place in range(n)
+        ]
+
+    def joint(
+        self, likelihood: Matrix, temperature: float, group_probability: Floats | None, groups: tuple[str, ...]
+    ) -> "Joint":
+        """Join the classes' likelihood with what XRF says of groups.
+
+        Parameters
+        ----------
+        likelihood : (n_class, n) array
+            Log likelihood.
+        temperature : float
+            The power that the likelihood is raised to.
+        group_probability : (n, n_group) array or None
+        groups : tuple of str
+
+        Notes
+        -----
+        A member at the surface needs the groups that XRF sees of it. A group that XRF sees beside those is below the
+        surface, or comes from a further part of the paint, as far as that part would not have changed the colour: by
+        the likelihood of the main member with it, relative to the main member without.
+        """
+        n = likelihood.shape[1]
+        scaled = np.float32(temperature) * likelihood
+        log_sets = scaled[self.of_class] + self._log_weight[:, None]
+        if group_probability is None or not groups:
+            return Joint(self, log_sets, np.zeros(n, np.float32))
+        p = np.full((len(self.groups), n), np.nan, dtype=np.float32)
+        for place, group in enumerate(groups):
+            if group in self.groups:
+                p[self.groups.index(group)] = group_probability[:, place]
+        known = np.isfinite(p)
+        p = np.clip(np.where(known, p, 1.0), UNSEEN, 1.0)
+        log_p = np.log(p)
+        # weight of each member as the bringer of a group: common, and its groups are all seen
+        weight = np.stack(
+            [base * np.exp(self._most(name, log_p)) for name, base in zip(self.members, self._base, strict=True)]
+        ).astype(np.float32)
+        total = np.maximum(self.shows @ weight, 1e-12)
+        beside, brings = [], []
+        for place, rows in enumerate(self.by_main):
+            partner = self._with[place]
+            alone = scaled[self._alone[place]].max(axis=0)
+            unchanged = np.where(partner[:, None] >= 0, np.exp(np.minimum(scaled[partner] - alone, 0.0)), 0.0)
+            unchanged[place] = 1.0
+            unchanged *= weight
+            unseen = self._beside * ((self.shows @ unchanged) / total)
+            rest = np.where(known, 1.0 - p + p * (self._below + unseen), 1.0)
+            log_rest = np.log(np.maximum(rest, 1e-6))
+            log_sets[rows] += log_rest.sum(axis=0) + self.needs[rows] @ (np.where(known, log_p, 0.0) - log_rest)
+            beside.append(unseen / (self._below + unseen))
+            brings.append(unchanged)
+        rest = np.where(known, 1.0 - p + p * (self._below + UNKNOWN_SHOWS * (1.0 - self._below)), 1.0)
+        return Joint(self, log_sets, np.log(rest).sum(axis=0), p, beside, brings)
+
+    def _most(self, name: str, log_p: Matrix) -> Matrix:
+        """Return the log probability that XRF sees the groups of a member, of its pigments the best."""
+        rows = [log_p[[self.groups.index(group) for group in each]].sum(axis=0) for each in groups_of(name)]
+        return np.asarray(np.max(rows, axis=0))
+
+
+@dataclass(frozen=True, eq=False)
+class Joint:
+    """Log weight of each hypothesis, and what follows from their posterior.
+
+    Parameters
+    ----------
+    hypotheses : Hypotheses
+    log_sets : (n_hypothesis, n) array
+        Log of prior times likelihood.
+    log_unknown : (n,) array
+        What XRF adds to the log prior of a pigment that is none of the members.
+    probability : (n_group, n) array
+        Of XRF, by the groups of the hypotheses.
+    beside, brings : list of (n_group, n) and of (n_member, n) arrays
+        By main member: the probability that a seen group is in the surface paint beside it, and how much each member
+        may bring it.
+    """
+
+    hypotheses: Hypotheses
+    log_sets: Matrix
+    log_unknown: Matrix
+    probability: Matrix | None = None
+    beside: Sequence[Matrix] = ()
+    brings: Sequence[Matrix] = ()
+
+    def at_surface(self, posterior: Matrix) -> tuple[Matrix, Matrix]:
+        """Return presence of each member, (n, n_member), and that of each group at the surface, (n_group, n).
 
         Parameters
         ----------
         posterior : (n_hypothesis, n) array
-        unknown : (n,) array
-            Posterior of none of the members: half of it is counted as showing the group.
-        group_probability : (n, n_group) array
-            Of XRF.
         """
-        shown = posterior.T @ self._needs
-        white = posterior.T @ self.beside_white
-        hidden = np.empty((len(shown), len(groups)))
-        for place, group in enumerate(groups):
-            at_surface = shown[:, self.groups.index(group)] if group in self.groups else np.zeros(len(shown))
-            if group in WHITE_GROUPS:
-                at_surface = np.maximum(at_surface, white)
-            hidden[:, place] = group_probability[:, place] * np.clip(1.0 - at_surface - 0.5 * unknown, 0.0, 1.0)
-        return hidden
+        known = self.hypotheses
+        presence = posterior.T @ known.contains
+        if self.probability is None:
+            return np.minimum(presence, 1.0), np.zeros((len(known.groups), posterior.shape[1]), np.float32)
+        shown = np.zeros_like(self.probability)
+        for rows, beside, brings in zip(known.by_main, self.beside, self.brings, strict=True):
+            needed = known.needs[rows].T @ posterior[rows]
+            further = self.probability * beside * (posterior[rows].sum(axis=0) - needed)
+            shown += needed + further
+            total = np.maximum(known.shows @ brings, 1e-12)
+            presence += (brings * (known.shows.T @ (further / total))).T
+        return np.minimum(presence, 1.0), shown
 
 
 def gloss_of(values: Floats) -> Floats:

@@ -378,23 +378,24 @@ class _Model:
         features = _features(np.where(usable[:, None], reflectance, 1.0))
         hypotheses = self._hypotheses
         likelihood, background = self.likelihood(features)
-        log_set, unknown = hypotheses.log_prior(group_probability, groups, len(features))
-        temperature = np.float32(self.temperature)
-        log_set = log_set + (temperature * likelihood)[hypotheses.of_class]
-        log_none = temperature * background + np.float32(np.log(PRIOR_NONE)) + unknown
-        highest = np.maximum(log_set.max(axis=0), log_none)
-        log_set -= highest
-        sets = np.exp(log_set, out=log_set)
+        joint = hypotheses.joint(likelihood, self.temperature, group_probability, groups)
+        log_none = np.float32(self.temperature) * background + np.float32(np.log(PRIOR_NONE)) + joint.log_unknown
+        highest = np.maximum(joint.log_sets.max(axis=0), log_none)
+        sets = np.exp(joint.log_sets - highest)
         none = np.exp(log_none - highest)
         total = sets.sum(axis=0) + none
         sets /= total
         none = none / total
         probability = np.concatenate([sets.T @ hypotheses.main, none[:, None]], axis=1)
-        presence = np.minimum(sets.T @ hypotheses.contains, 1.0)
+        presence, at_surface = joint.at_surface(sets)
         mixture = sets.T @ hypotheses.share
         hidden = np.zeros((len(features), len(groups)))
         if group_probability is not None:
-            hidden = hypotheses.hidden(sets, none, group_probability, groups)
+            for place, group in enumerate(groups):
+                shown = (
+                    at_surface[hypotheses.groups.index(group)] if group in hypotheses.groups else np.zeros_like(none)
+                )
+                hidden[:, place] = group_probability[:, place] * np.clip(1.0 - shown - 0.5 * none, 0.0, 1.0)
         for each in (probability, presence, mixture, hidden):
             each[~usable] = np.nan
         return probability, presence, mixture, hidden
