@@ -1,8 +1,10 @@
 """What a surface paint may be: sets of members, the spectra that Kubelka-Munk predicts of each, and their prior."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +29,14 @@ BLACK_SHARES = (0.15, 0.4)
 """Share of black in the absorption."""
 MINOR_SHARE = 0.25
 """Share of the second member of a pair in the absorption."""
-PAIR_TINTS = (1.0, 0.2)
+PAIR_TINTS = (1.0, 0.3, 0.08)
 PRIOR_PAIR, PRIOR_BLACK = 0.2, 0.1
 """Prior that the paint holds two coloured members, or one and black."""
+PRIOR_TRIPLE = 0.2
+"""Prior that the paint holds three members, where XRF names the groups to choose from."""
+TRIPLE_SHARES = ((0.6, 0.2, 0.2), (0.4, 0.3, 0.3))
+MOST_SEEN, SEEN = 12, 0.2
+"""Members of which triples are made, and the probability from which XRF sees a group."""
 PRIOR_TINTED = 0.5
 GLOSS = 0.03
 """Most gloss that is taken off a measured spectrum before its K/S is computed."""
@@ -40,6 +47,8 @@ WHITE_BELOW, WHITE_BESIDE = 0.5, 0.5
 """The same for groups with a white: grounds and underlayers hold them, and most paints."""
 UNKNOWN_SHOWS = 0.3
 """Prior that a pigment which the library lacks shows a group that XRF sees."""
+UNREPORTED = 0.1
+"""Prior of a group that is not among those XRF was asked for."""
 UNSEEN = 0.01
 """Prior that XRF misses a group at the surface, whatever probability it gives."""
 
@@ -145,11 +154,63 @@ class Hypotheses:
             classes.append(first_class + np.searchsorted(places, mixed_owner[rows]))
         self.n_class = len(share)
         self.spectra, self.class_of = np.concatenate(spectra), np.concatenate(classes).astype(np.int64)
+        self._shape, self._strength, self._paired, self._parts = shape, strength, tuple(paired), share
         self._place_companions(pairs, pairs_from, where, darkened, darkened_from, black, np.flatnonzero(white))
-        self._expand(share)
+        self.expand(self._rows, share)
 
-    def _expand(self, share: Sequence[dict[int, float]]) -> None:
-        """Make a hypothesis of each class and choice of groups."""
+    def with_triples(self, seen: Sequence[int]) -> "Hypotheses":
+        """Return these hypotheses with the mixtures of three of the members ``seen``; ``spectra`` are those alone."""
+        rows, parts = list(self._rows), list(self._parts)
+        usable = [place for place in seen if place in self._paired]
+        triples = [(one, *rest) for one in usable for rest in combinations([each for each in usable if each != one], 2)]
+        total = sum(float(np.prod(self._base[list(places)])) for places in triples)
+        spectra, classes = [], []
+        places = np.asarray(triples).reshape(-1, 3)
+        for number, each in enumerate(triples):
+            parts.append(dict(zip(each, TRIPLE_SHARES[0], strict=True)))
+            prior = PRIOR_TRIPLE * float(np.prod(self._base[list(each)])) / total
+            rows.append((self.n_class + number, each, prior))
+        for shares in TRIPLE_SHARES:
+            mixed = sum(part * self._shape[places[:, at]] for at, part in enumerate(shares))
+            level = np.prod([self._strength[places[:, at]] ** part for at, part in enumerate(shares)], axis=0)
+            for tint in PAIR_TINTS:
+                spectra.append(_seen(tint * level[:, None] * mixed))
+                classes.append(self.n_class + np.arange(len(triples)))
+        more = copy(self)
+        more.spectra, more.class_of = np.concatenate(spectra), np.concatenate(classes)
+        more.n_class = self.n_class + len(triples)
+        more.expand(rows, parts)
+        return more
+
+    def seen(self, group_probability: Floats, groups: tuple[str, ...]) -> tuple[int, ...]:
+        """Return the members whose groups XRF sees somewhere, the commonest first, at most ``MOST_SEEN``.
+
+        Members that XRF is blind to are not among them.
+        """
+        highest = {
+            group: float(np.nanmax(np.nan_to_num(group_probability[:, place]))) for place, group in enumerate(groups)
+        }
+        seen = [
+            place
+            for place in self._paired
+            if any(
+                each and all(highest.get(group, 0.0) > SEEN for group in each)
+                for each in groups_of(self.members[place])
+            )
+        ]
+        return tuple(sorted(sorted(set(seen), key=lambda place: -self._base[place])[:MOST_SEEN]))
+
+    def expand(self, rows: list[tuple[int, tuple[int, ...], float]], share: list[dict[int, float]]) -> None:
+        """Make a hypothesis of each class and choice of groups.
+
+        Parameters
+        ----------
+        rows : list of (int, tuple of int, float)
+            Class, members and prior.
+        share : list of dict
+            By class: the share of each member in the absorption.
+        """
+        self._rows, self._parts = rows, share
         names = sorted({group for name in self.members for each in groups_of(name) for group in each})
         self.groups = tuple(names)
         column = {group: place for place, group in enumerate(names)}
@@ -244,7 +305,8 @@ class Hypotheses:
             if group in self.groups:
                 p[self.groups.index(group)] = group_probability[:, place]
         known = np.isfinite(p)
-        p = np.clip(np.where(known, p, 1.0), UNSEEN, 1.0)
+        # of a group that is not among XRF's, little is likely; where XRF says nothing at all, reflectance speaks alone
+        p = np.clip(np.where(known, p, np.where(known.any(axis=0), UNREPORTED, 1.0)), UNSEEN, 1.0)
         log_p = np.log(p)
         # weight of each member as the bringer of a group: common, and its groups are all seen
         weight = np.stack(
@@ -261,11 +323,11 @@ class Hypotheses:
             unseen = self._beside * ((self.shows @ unchanged) / total)
             rest = np.where(known, 1.0 - p + p * (self._below + unseen), 1.0)
             log_rest = np.log(np.maximum(rest, 1e-6))
-            log_sets[rows] += log_rest.sum(axis=0) + self.needs[rows] @ (np.where(known, log_p, 0.0) - log_rest)
+            log_sets[rows] += log_rest.sum(axis=0) + self.needs[rows] @ (log_p - log_rest)
             beside.append(unseen / (self._below + unseen))
             brings.append(unchanged)
         rest = np.where(known, 1.0 - p + p * (self._below + UNKNOWN_SHOWS * (1.0 - self._below)), 1.0)
-        return Joint(self, log_sets, np.log(rest).sum(axis=0), p, beside, brings)
+        return Joint(self, log_sets, np.log(rest).sum(axis=0), np.where(known, p, 0.0), beside, brings)
 
     def _most(self, name: str, log_p: Matrix) -> Matrix:
         """Return the log probability that XRF sees the groups of a member, of its pigments the best."""

@@ -34,6 +34,8 @@ PRIOR_NONE = 0.003
 WRONG_LABEL = 0.02
 """Probability that a reference spectrum is not what its name says; for the calibration alone."""
 TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.0)
+KEPT = 16
+"""Choices of members whose mixtures of three are kept."""
 AT_ONCE, ROWS = 1024, 128
 """Spectra whose posterior, and whose distances, are computed together."""
 
@@ -274,6 +276,7 @@ class _Model:
             variation = _references(builtin(), grid)
         self._within, self._total, self._mean = variation.within, variation.total, variation.mean
         self._hypotheses = Hypotheses(self.members, *_measured(library, grid))
+        self._triples: dict[tuple[int, ...], tuple[Hypotheses, list[_Kernels]]] = {}
         self._kernels = self._whitened(self._hypotheses.spectra, self._hypotheses.class_of)
         lower = np.linalg.cholesky(self._total)
         self._background = np.linalg.inv(lower).T, -float(np.log(np.diag(lower)).sum())
@@ -317,14 +320,30 @@ class _Model:
         power = -0.5 * (FREEDOM + self._mean.size)
         return np.asarray(np.float32(power) * np.log1p(squared / np.float32(FREEDOM)) + np.float32(log_norm))
 
-    def likelihood(self, features: Floats) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _choices(self, group_probability: Floats | None, groups: tuple[str, ...]) -> tuple[Hypotheses, list[_Kernels]]:
+        """Return the hypotheses for a block and their spectra: with XRF, mixtures of three of what it sees as well."""
+        if group_probability is None:
+            return self._hypotheses, self._kernels
+        seen = self._hypotheses.seen(group_probability, groups)
+        if len(seen) < 3:
+            return self._hypotheses, self._kernels
+        if seen not in self._triples:
+            more = self._hypotheses.with_triples(seen)
+            if len(self._triples) >= KEPT:
+                self._triples.clear()
+            self._triples[seen] = more, [*self._kernels, *self._whitened(more.spectra, more.class_of)]
+        return self._triples[seen]
+
+    def likelihood(
+        self, features: Floats, n_class: int, kernels: Sequence[_Kernels]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the log likelihood of every class, (n_class, n), and of none of them, (n,).
 
         A class has that of the nearest of its spectra: in so many bands the others add next to nothing.
         """
         centred = (features - self._mean).astype(np.float32)
-        best = np.full((self._hypotheses.n_class, len(features)), -np.inf, dtype=np.float32)
-        for kernel in self._kernels:
+        best = np.full((n_class, len(features)), -np.inf, dtype=np.float32)
+        for kernel in kernels:
             white = (centred @ kernel.whiten).T
             square = (white**2).sum(axis=0)
             for first in range(0, len(features), ROWS):
@@ -376,8 +395,8 @@ class _Model:
         """Return probability, presence, mixture and hidden for a block of spectra on the grid."""
         usable = np.isfinite(reflectance).all(axis=1)
         features = _features(np.where(usable[:, None], reflectance, 1.0))
-        hypotheses = self._hypotheses
-        likelihood, background = self.likelihood(features)
+        hypotheses, kernels = self._choices(group_probability, groups)
+        likelihood, background = self.likelihood(features, hypotheses.n_class, kernels)
         joint = hypotheses.joint(likelihood, self.temperature, group_probability, groups)
         log_none = np.float32(self.temperature) * background + np.float32(np.log(PRIOR_NONE)) + joint.log_unknown
         highest = np.maximum(joint.log_sets.max(axis=0), log_none)
