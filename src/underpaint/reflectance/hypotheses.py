@@ -27,15 +27,15 @@ TINTS = (0.5, 0.2, 0.08, 0.03)
 """K/S beside white, relative to the paint without."""
 BLACK_SHARES = (0.15, 0.4)
 """Share of black in the absorption."""
-MINOR_SHARE = 0.25
-"""Share of the second member of a pair in the absorption."""
+PAIR_SHARES = ((0.75, 0.25),)
+"""Shares in the absorption of the main member of a pair, and of the other."""
 PAIR_TINTS = (1.0, 0.3, 0.08)
 PRIOR_PAIR, PRIOR_BLACK = 0.2, 0.1
 """Prior that the paint holds two coloured members, or one and black."""
 PRIOR_TRIPLE = 0.2
 """Prior that the paint holds three members, where XRF names the groups to choose from."""
 TRIPLE_SHARES = ((0.6, 0.2, 0.2), (0.4, 0.3, 0.3))
-MOST_SEEN, SEEN = 12, 0.2
+MOST_SEEN, SEEN = 10, 0.2
 """Members of which triples are made, and the probability from which XRF sees a group."""
 PRIOR_TINTED = 0.5
 GLOSS = 0.03
@@ -103,23 +103,20 @@ class Hypotheses:
         coloured = [place for place in range(n) if not white[place] and place != black]
         tinted = sorted([*coloured, *([black] if black >= 0 else [])])
         darkened = [place for place in range(n) if place != black] if black >= 0 else []
-        # what no palette names is not looked for in mixtures
-        paired = [place for place in coloured if members[place] in _palettes()]
-        pairs = [(one, two) for one in paired for two in paired if one != two]
         base = self._base = commonness(members)
-        self._rows: list[tuple[int, tuple[int, ...], float]] = []
+        rows: list[tuple[int, tuple[int, ...], float]] = []
         spectra, classes = [values], [owner]
         share = []
         for place in range(n):
             alone = 1.0 - PRIOR_PAIR - (PRIOR_BLACK if place in darkened else 0.0)
             share.append({place: 1.0})
-            self._rows.append((place, (place,), base[place] * alone * (1.0 - PRIOR_TINTED * (place in tinted))))
+            rows.append((place, (place,), base[place] * alone * (1.0 - PRIOR_TINTED * (place in tinted))))
         tinted_from = len(share)
         where = {place: tinted_from + number for number, place in enumerate(tinted)}
         for place in tinted:
             share.append({place: 1.0})
             alone = 1.0 - PRIOR_PAIR - (PRIOR_BLACK if place in darkened else 0.0)
-            self._rows.append((where[place], (place,), base[place] * alone * PRIOR_TINTED))
+            rows.append((where[place], (place,), base[place] * alone * PRIOR_TINTED))
         keep = np.isin(owner, tinted)
         for tint in TINTS:
             spectra.append(_seen(tint * k_over_s[keep]))
@@ -128,7 +125,7 @@ class Hypotheses:
         shape = typical / strength[:, None]
         for number, place in enumerate(darkened):
             share.append({place: 1.0 - float(np.mean(BLACK_SHARES)), black: float(np.mean(BLACK_SHARES))})
-            self._rows.append((darkened_from + number, (place, black), base[place] * PRIOR_BLACK))
+            rows.append((darkened_from + number, (place, black), base[place] * PRIOR_BLACK))
         for part in BLACK_SHARES:
             for tint in PAIR_TINTS:
                 darker = (1.0 - part) * shape[darkened] + part * shape[black] if darkened else shape[:0]
@@ -136,69 +133,84 @@ class Hypotheses:
                 level = np.where(white[darkened], strength[black], strength[darkened])
                 spectra.append(_seen(tint * level[:, None] * darker))
                 classes.append(darkened_from + np.arange(len(darkened)))
-        pairs_from = len(share)
-        total = sum(base[one] * base[two] for one, two in pairs) or 1.0
-        for number, (one, two) in enumerate(pairs):
-            share.append({one: 1.0 - MINOR_SHARE, two: MINOR_SHARE})
-            self._rows.append((pairs_from + number, (one, two), PRIOR_PAIR * base[one] * base[two] / total))
-        if pairs:
-            first, second = np.asarray(pairs).T
-            both = (1.0 - MINOR_SHARE) * shape[first] + MINOR_SHARE * shape[second]
-            level = strength[first] ** (1.0 - MINOR_SHARE) * strength[second] ** MINOR_SHARE
-            for tint in PAIR_TINTS:
-                spectra.append(_seen(tint * level[:, None] * both))
-                classes.append(pairs_from + np.arange(len(pairs)))
         for kind, places, first_class in (("white", tinted, tinted_from), ("black", darkened, darkened_from)):
-            rows = (mixed_beside == kind) & np.isin(mixed_owner, places)
-            spectra.append(mixed[rows])
-            classes.append(first_class + np.searchsorted(places, mixed_owner[rows]))
+            beside_it = (mixed_beside == kind) & np.isin(mixed_owner, places)
+            spectra.append(mixed[beside_it])
+            classes.append(first_class + np.searchsorted(places, mixed_owner[beside_it]))
         self.n_class = len(share)
         self.spectra, self.class_of = np.concatenate(spectra), np.concatenate(classes).astype(np.int64)
-        self._shape, self._strength, self._paired, self._parts = shape, strength, tuple(paired), share
-        self._place_companions(pairs, pairs_from, where, darkened, darkened_from, black, np.flatnonzero(white))
-        self.expand(self._rows, share)
+        self._shape, self._strength = shape, strength
+        # what no palette names is not looked for in mixtures
+        self.mixed = tuple(place for place in coloured if members[place] in _palettes())
+        self._place_companions(where, darkened, darkened_from, black, np.flatnonzero(white))
+        self.expand(rows, share)
 
-    def with_triples(self, seen: Sequence[int]) -> "Hypotheses":
-        """Return these hypotheses with the mixtures of three of the members ``seen``; ``spectra`` are those alone."""
-        rows, parts = list(self._rows), list(self._parts)
-        usable = [place for place in seen if place in self._paired]
-        triples = [(one, *rest) for one in usable for rest in combinations([each for each in usable if each != one], 2)]
-        total = sum(float(np.prod(self._base[list(places)])) for places in triples)
-        spectra, classes = [], []
-        places = np.asarray(triples).reshape(-1, 3)
-        for number, each in enumerate(triples):
-            parts.append(dict(zip(each, TRIPLE_SHARES[0], strict=True)))
-            prior = PRIOR_TRIPLE * float(np.prod(self._base[list(each)])) / total
-            rows.append((self.n_class + number, each, prior))
-        for shares in TRIPLE_SHARES:
-            mixed = sum(part * self._shape[places[:, at]] for at, part in enumerate(shares))
-            level = np.prod([self._strength[places[:, at]] ** part for at, part in enumerate(shares)], axis=0)
-            for tint in PAIR_TINTS:
-                spectra.append(_seen(tint * level[:, None] * mixed))
-                classes.append(self.n_class + np.arange(len(triples)))
+    def with_mixtures(self, paired: Sequence[int], tripled: Sequence[int]) -> "Hypotheses":
+        """Return these hypotheses with the mixtures of two and of three members; ``spectra`` are those alone.
+
+        Parameters
+        ----------
+        paired, tripled : sequence of int
+            Indices of the members that are mixed by two and by three.
+        """
         more = copy(self)
-        more.spectra, more.class_of = np.concatenate(spectra), np.concatenate(classes)
-        more.n_class = self.n_class + len(triples)
+        rows, parts = list(self._rows), list(self._parts)
+        spectra, classes = [], []
+        companions = self._with.copy()
+        for n_part, of, prior, choices in (
+            (2, paired, PRIOR_PAIR, PAIR_SHARES),
+            (3, tripled, PRIOR_TRIPLE, TRIPLE_SHARES),
+        ):
+            sets = [
+                (one, *rest) for one in of for rest in combinations([each for each in of if each != one], n_part - 1)
+            ]
+            if not sets:
+                continue
+            places = np.asarray(sets)
+            weight = np.prod(self._base[places], axis=1)
+            first = len(parts)
+            if n_part == 2:
+                companions[places[:, 0], places[:, 1]] = first + np.arange(len(sets))
+            for number, each in enumerate(sets):
+                parts.append(dict(zip(each, np.mean(choices, axis=0).tolist(), strict=True)))
+                rows.append((first + number, each, prior * float(weight[number] / weight.sum())))
+            for shares in choices:
+                mixed = sum(part * self._shape[places[:, at]] for at, part in enumerate(shares))
+                level = np.prod([self._strength[places[:, at]] ** part for at, part in enumerate(shares)], axis=0)
+                for tint in PAIR_TINTS:
+                    spectra.append(_seen(tint * level[:, None] * mixed))
+                    classes.append(first + np.arange(len(sets)))
+        more.spectra = np.concatenate([self.spectra[:0], *spectra])
+        more.class_of = np.concatenate([self.class_of[:0], *classes])
+        more.n_class = len(parts)
+        more.set_companions(companions)
         more.expand(rows, parts)
         return more
 
-    def seen(self, group_probability: Floats, groups: tuple[str, ...]) -> tuple[int, ...]:
-        """Return the members whose groups XRF sees somewhere, the commonest first, at most ``MOST_SEEN``.
+    def set_companions(self, companions: NDArray[np.int64]) -> None:
+        """Set the class of each member with each second one, -1 where there is none."""
+        self._with = companions
 
-        Members that XRF is blind to are not among them.
+    def choose(self, group_probability: Floats, groups: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the members to mix by two, and by three, where XRF gives these probabilities, (n, n_group).
+
+        By two: those whose groups XRF sees somewhere, and those that it is blind to. By three: of the former the
+        ``MOST_SEEN`` commonest.
         """
         highest = {
             group: float(np.nanmax(np.nan_to_num(group_probability[:, place]))) for place, group in enumerate(groups)
         }
         seen = [
             place
-            for place in self._paired
+            for place in self.mixed
             if any(
                 each and all(highest.get(group, 0.0) > SEEN for group in each)
                 for each in groups_of(self.members[place])
             )
         ]
-        return tuple(sorted(sorted(set(seen), key=lambda place: -self._base[place])[:MOST_SEEN]))
+        blind = [place for place in self.mixed if frozenset() in groups_of(self.members[place])]
+        common = sorted(set(seen), key=lambda place: -self._base[place])[:MOST_SEEN]
+        return tuple(sorted({*seen, *blind})), tuple(sorted(common))
 
     def expand(self, rows: list[tuple[int, tuple[int, ...], float]], share: list[dict[int, float]]) -> None:
         """Make a hypothesis of each class and choice of groups.
@@ -246,8 +258,6 @@ class Hypotheses:
 
     def _place_companions(
         self,
-        pairs: Sequence[tuple[int, int]],
-        pairs_from: int,
         tinted: dict[int, int],
         darkened: Sequence[int],
         darkened_from: int,
@@ -257,8 +267,6 @@ class Hypotheses:
         """Note the class of a member with a second one, -1 where there is none, and the classes of it alone."""
         n = len(self.members)
         self._with = np.full((n, n), -1)
-        for number, (one, two) in enumerate(pairs):
-            self._with[one, two] = pairs_from + number
         for place, number in tinted.items():
             self._with[place, whites] = number
         for number, place in enumerate(darkened):

@@ -35,7 +35,7 @@ WRONG_LABEL = 0.02
 """Probability that a reference spectrum is not what its name says; for the calibration alone."""
 TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.0)
 KEPT = 16
-"""Choices of members whose mixtures of three are kept."""
+"""Choices of members whose mixtures are kept."""
 AT_ONCE, ROWS = 1024, 128
 """Spectra whose posterior, and whose distances, are computed together."""
 
@@ -276,7 +276,7 @@ class _Model:
             variation = _references(builtin(), grid)
         self._within, self._total, self._mean = variation.within, variation.total, variation.mean
         self._hypotheses = Hypotheses(self.members, *_measured(library, grid))
-        self._triples: dict[tuple[int, ...], tuple[Hypotheses, list[_Kernels]]] = {}
+        self._mixtures: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[Hypotheses, list[_Kernels]]] = {}
         self._kernels = self._whitened(self._hypotheses.spectra, self._hypotheses.class_of)
         lower = np.linalg.cholesky(self._total)
         self._background = np.linalg.inv(lower).T, -float(np.log(np.diag(lower)).sum())
@@ -322,17 +322,15 @@ class _Model:
 
     def _choices(self, group_probability: Floats | None, groups: tuple[str, ...]) -> tuple[Hypotheses, list[_Kernels]]:
         """Return the hypotheses for a block and their spectra: with XRF, mixtures of three of what it sees as well."""
-        if group_probability is None:
-            return self._hypotheses, self._kernels
-        seen = self._hypotheses.seen(group_probability, groups)
-        if len(seen) < 3:
-            return self._hypotheses, self._kernels
-        if seen not in self._triples:
-            more = self._hypotheses.with_triples(seen)
-            if len(self._triples) >= KEPT:
-                self._triples.clear()
-            self._triples[seen] = more, [*self._kernels, *self._whitened(more.spectra, more.class_of)]
-        return self._triples[seen]
+        choice = (self._hypotheses.mixed, ())
+        if group_probability is not None:
+            choice = self._hypotheses.choose(group_probability, groups)
+        if choice not in self._mixtures:
+            if len(self._mixtures) >= KEPT:
+                self._mixtures.clear()
+            more = self._hypotheses.with_mixtures(*choice)
+            self._mixtures[choice] = more, [*self._kernels, *self._whitened(more.spectra, more.class_of)]
+        return self._mixtures[choice]
 
     def likelihood(
         self, features: Floats, n_class: int, kernels: Sequence[_Kernels]
