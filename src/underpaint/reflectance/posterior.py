@@ -237,6 +237,15 @@ def _references(library: ReflectanceLibrary, grid: Floats) -> _References:
     return _References(values, features, owner, patch, within, total, mean, float(patches))
 
 
+def _member_means(references: _References, n_member: int) -> Floats:
+    """Return the mean log reflectance of each member over its spectra that have every band; NaN without one."""
+    whole = np.isfinite(references.features).all(axis=1)
+    means = np.full((n_member, references.mean.size), np.nan)
+    for member in np.unique(references.owner[whole]):
+        means[member] = references.features[whole & (references.owner == member)].mean(axis=0)
+    return means
+
+
 def _measured(library: ReflectanceLibrary, grid: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.str_]]:
     """Return the spectra of pure paints, and of those beside white or black alone, with member and what is beside."""
     values, owner, beside = [], [], []
@@ -275,33 +284,52 @@ class _Model:
         if references.freedom < grid.size:
             variation = _references(builtin(), grid)
         self._within, self._total, self._mean = variation.within, variation.total, variation.mean
+        self._typical = _member_means(references, len(self.members))
         self._hypotheses = Hypotheses(self.members, *_measured(library, grid))
         self._mixtures: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[Hypotheses, list[_Kernels]]] = {}
-        self._kernels = self._whitened(self._hypotheses.spectra, self._hypotheses.class_of)
+        self._kernels = self._whitened(self._hypotheses)
         lower = np.linalg.cholesky(self._total)
         self._background = np.linalg.inv(lower).T, -float(np.log(np.diag(lower)).sum())
         self.temperature = self._calibrated(variation, library if variation is references else builtin())
 
-    def _whitened(self, spectra: Floats, classes: NDArray[np.int64]) -> list[_Kernels]:
-        """Return the predicted spectra by the bands that they have."""
+    def _whitened(self, hypotheses: Hypotheses) -> list[_Kernels]:
+        """Return the predicted spectra by the bands that they have, and by how the others are filled in."""
+        spectra, classes = hypotheses.spectra, hypotheses.class_of
         covered = np.isfinite(spectra)
+        typical = self._typical[hypotheses.main_of_class[classes]]
+        known = np.isfinite(typical).all(axis=1)
         kernels = []
         for mask in np.unique(covered, axis=0):
-            rows = np.flatnonzero((covered == mask).all(axis=1))
-            rows = rows[np.argsort(classes[rows], kind="stable")]
-            if 2 * mask.sum() > mask.size:
-                kernels.append(self._kernel(_features(spectra[rows]), classes[rows], mask))
+            if 2 * mask.sum() <= mask.size:
+                continue
+            for has_typical in (False, True):
+                rows = np.flatnonzero((covered == mask).all(axis=1) & (known == has_typical))
+                rows = rows[np.argsort(classes[rows], kind="stable")]
+                if rows.size:
+                    about = typical[rows] if has_typical else self._mean
+                    spread = self._within if has_typical else self._total
+                    kernels.append(self._kernel(_features(spectra[rows]), classes[rows], mask, about, spread))
         return kernels
 
-    def _kernel(self, features: Floats, classes: NDArray[np.int64], mask: NDArray[np.bool_]) -> _Kernels:
-        """Bands that a spectrum lacks are predicted from the others, with the uncertainty of that."""
+    def _kernel(
+        self,
+        features: Floats,
+        classes: NDArray[np.int64],
+        mask: NDArray[np.bool_],
+        about: Floats,
+        spread: Floats,
+    ) -> _Kernels:
+        """Bands that a spectrum lacks are predicted from the others, with the uncertainty of that.
+
+        They are predicted from how the member's other spectra go on, or from all spectra where it has no other.
+        """
         covariance = self._within.copy()
         if not mask.all():
             here, missing = np.flatnonzero(mask), np.flatnonzero(~mask)
-            gain = np.linalg.solve(self._total[np.ix_(here, here)], self._total[np.ix_(here, missing)])
+            gain = np.linalg.solve(spread[np.ix_(here, here)], spread[np.ix_(here, missing)])
             features = features.copy()
-            features[:, missing] = self._mean[missing] + (features[:, here] - self._mean[here]) @ gain
-            rest = self._total[np.ix_(missing, missing)] - self._total[np.ix_(missing, here)] @ gain
+            features[:, missing] = about[..., missing] + (features[:, here] - about[..., here]) @ gain
+            rest = spread[np.ix_(missing, missing)] - spread[np.ix_(missing, here)] @ gain
             covariance[np.ix_(missing, missing)] += rest
         lower = np.linalg.cholesky(covariance)
         whiten = np.linalg.inv(lower).T
@@ -329,7 +357,7 @@ class _Model:
             if len(self._mixtures) >= KEPT:
                 self._mixtures.clear()
             more = self._hypotheses.with_mixtures(*choice)
-            self._mixtures[choice] = more, [*self._kernels, *self._whitened(more.spectra, more.class_of)]
+            self._mixtures[choice] = more, [*self._kernels, *self._whitened(more)]
         return self._mixtures[choice]
 
     def likelihood(
