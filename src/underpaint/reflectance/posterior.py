@@ -273,6 +273,10 @@ class _Kernels:
     log_norm: float
 
 
+_Choice = tuple[tuple[int, ...], tuple[int, ...]]
+"""Members that are mixed by two, and by three."""
+
+
 class _Model:
     """The likelihood of every class, and the posterior of the hypotheses."""
 
@@ -286,7 +290,7 @@ class _Model:
         self._within, self._total, self._mean = variation.within, variation.total, variation.mean
         self._typical = _member_means(references, len(self.members))
         self._hypotheses = Hypotheses(self.members, *_measured(library, grid))
-        self._mixtures: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[Hypotheses, list[_Kernels]]] = {}
+        self._mixtures: dict[_Choice, tuple[Hypotheses, list[_Kernels]]] = {}
         self._kernels = self._whitened(self._hypotheses)
         lower = np.linalg.cholesky(self._total)
         self._background = np.linalg.inv(lower).T, -float(np.log(np.diag(lower)).sum())
@@ -350,15 +354,17 @@ class _Model:
 
     def _choices(self, group_probability: Floats | None, groups: tuple[str, ...]) -> tuple[Hypotheses, list[_Kernels]]:
         """Return the hypotheses for a block and their spectra: with XRF, mixtures of three of what it sees as well."""
-        choice = (self._hypotheses.mixed, ())
+        choice: _Choice = (self._hypotheses.mixed, ())
         if group_probability is not None:
             choice = self._hypotheses.choose(group_probability, groups)
-        if choice not in self._mixtures:
+        kept = self._mixtures.get(choice)
+        if kept is None:
+            more = self._hypotheses.with_mixtures(*choice)
+            kept = more, [*self._kernels, *self._whitened(more)]
             if len(self._mixtures) >= KEPT:
                 self._mixtures.clear()
-            more = self._hypotheses.with_mixtures(*choice)
-            self._mixtures[choice] = more, [*self._kernels, *self._whitened(more)]
-        return self._mixtures[choice]
+            self._mixtures[choice] = kept
+        return kept
 
     def likelihood(
         self, features: Floats, n_class: int, kernels: Sequence[_Kernels]
@@ -394,12 +400,12 @@ class _Model:
         white = (references.features[whole] - self._mean) @ np.linalg.inv(np.linalg.cholesky(self._within)).T
         square = (white**2).sum(axis=1)
         squared = np.maximum(square[:, None] + square - 2.0 * white @ white.T, 0.0)
-        squared[patch[:, None] == patch] = np.inf
+        squared[np.equal(patch[:, None], patch)] = np.inf
         n_member = len(library.members)
         nearest = np.full((len(owner), n_member), np.inf)
         for member in np.unique(owner):
             nearest[:, member] = squared[:, owner == member].min(axis=1)
-        tested = np.isfinite(nearest[np.arange(len(owner)), owner])
+        tested: NDArray[np.bool_] = np.isfinite(nearest[np.arange(len(owner)), owner])
         if tested.sum() < 100:
             return 0.2
         likelihood = self._student(nearest[tested].astype(np.float32), 0.0)
@@ -417,7 +423,7 @@ class _Model:
 
     def answer(
         self, reflectance: Floats, group_probability: Floats | None, groups: tuple[str, ...]
-    ) -> tuple[Floats, Floats, Floats, Floats]:
+    ) -> tuple[NDArray[np.floating], ...]:
         """Return probability, presence, mixture and hidden for a block of spectra on the grid."""
         usable = np.isfinite(reflectance).all(axis=1)
         features = _features(np.where(usable[:, None], reflectance, 1.0))
@@ -437,9 +443,8 @@ class _Model:
         hidden = np.zeros((len(features), len(groups)))
         if group_probability is not None:
             for place, group in enumerate(groups):
-                shown = (
-                    at_surface[hypotheses.groups.index(group)] if group in hypotheses.groups else np.zeros_like(none)
-                )
+                known = group in hypotheses.groups
+                shown = at_surface[hypotheses.groups.index(group)] if known else np.zeros_like(none)
                 hidden[:, place] = group_probability[:, place] * np.clip(1.0 - shown - 0.5 * none, 0.0, 1.0)
         for each in (probability, presence, mixture, hidden):
             each[~usable] = np.nan
