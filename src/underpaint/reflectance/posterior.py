@@ -425,7 +425,7 @@ class _Model:
         self, reflectance: Floats, group_probability: Floats | None, groups: tuple[str, ...]
     ) -> tuple[NDArray[np.floating], ...]:
         """Return probability, presence, mixture and hidden for a block of spectra on the grid."""
-        usable = np.isfinite(reflectance).all(axis=1)
+        usable = np.asarray(np.isfinite(reflectance).all(axis=1))
         features = _features(np.where(usable[:, None], reflectance, 1.0))
         hypotheses, kernels = self._choices(group_probability, groups)
         likelihood, background = self.likelihood(features, hypotheses.n_class, kernels)
