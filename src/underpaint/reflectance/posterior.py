@@ -30,7 +30,7 @@ LEVEL_SPREAD, NOISE = 2.0, 0.02
 """Standard deviations of the level, and of noise in a band, in log reflectance."""
 FREEDOM = 4.0
 """Degrees of freedom of Student's distribution: how heavy its tails are."""
-PRIOR_NONE = 0.003
+PRIOR_NONE = 0.001
 WRONG_LABEL = 0.02
 """Probability that a reference spectrum is not what its name says; for the calibration alone."""
 TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.0)
@@ -290,7 +290,7 @@ class _Model:
         self._within, self._total, self._mean = variation.within, variation.total, variation.mean
         self._typical = _member_means(references, len(self.members))
         self._hypotheses = Hypotheses(self.members, *_measured(library, grid))
-        self._mixtures: dict[_Choice, tuple[Hypotheses, list[_Kernels]]] = {}
+        self._mixtures: dict[tuple[object, ...], tuple[Hypotheses, list[_Kernels]]] = {}
         self._kernels = self._whitened(self._hypotheses)
         lower = np.linalg.cholesky(self._total)
         self._background = np.linalg.inv(lower).T, -float(np.log(np.diag(lower)).sum())
@@ -357,13 +357,14 @@ class _Model:
         choice: _Choice = (self._hypotheses.mixed, ())
         if group_probability is not None:
             choice = self._hypotheses.choose(group_probability, groups)
-        kept = self._mixtures.get(choice)
+        key = (*choice, group_probability is not None)
+        kept = self._mixtures.get(key)
         if kept is None:
-            more = self._hypotheses.with_mixtures(*choice)
+            more = self._hypotheses.with_mixtures(*choice, with_xrf=group_probability is not None)
             kept = more, [*self._kernels, *self._whitened(more)]
             if len(self._mixtures) >= KEPT:
                 self._mixtures.clear()
-            self._mixtures[choice] = kept
+            self._mixtures[key] = kept
         return kept
 
     def likelihood(
