@@ -8,15 +8,18 @@ a member needs the groups that XRF would see of it, and a group that XRF sees ma
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from dask.system import CPU_COUNT
 from numpy.typing import ArrayLike, NDArray
 
 from underpaint.errors import CoverageError, ScanError
 from underpaint.reflectance.hypotheses import BLACK, WHITES, Hypotheses, commonness
 from underpaint.reflectance.library import ReferenceSpectrum, ReflectanceLibrary, builtin
 from underpaint.reflectance.names import member_of
+from underpaint.runtime.threads import one_blas_thread
 
 Floats = NDArray[np.float64]
 
@@ -121,14 +124,14 @@ class ReflectanceClassifier:
                 f"probabilities of {len(groups)} groups: the classifier has {self._bands.n_band} bands, and both "
                 "arrays need a row for each pixel. Give arrays that fit."
             )
-        parts = [
-            self._model.answer(
-                self._bands.apply(spectra[start : start + AT_ONCE]),
-                None if known is None else known[start : start + AT_ONCE].astype(np.float64),
-                tuple(groups),
-            )
-            for start in range(0, max(len(spectra), 1), AT_ONCE)
-        ]
+
+        def answer(start: int) -> tuple[NDArray[np.floating], ...]:
+            rows = slice(start, start + AT_ONCE)
+            of_block = None if known is None else known[rows].astype(np.float64)
+            return self._model.answer(self._bands.apply(spectra[rows]), of_block, tuple(groups))
+
+        with one_blas_thread(), ThreadPoolExecutor(CPU_COUNT) as threads:
+            parts = list(threads.map(answer, range(0, max(len(spectra), 1), AT_ONCE)))
         probability, presence, mixture, hidden = (
             np.concatenate([part[index] for part in parts]).astype(np.float32) for index in range(4)
         )
