@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from underpaint.display.viewer.one_writer import one_writer
-from underpaint.display.viewer.registration import DOUBTFUL_SIMILARITY, Registration, automatically, by_points, warped
 from underpaint.display.viewer.server import Answer, Request, file_answer, json_answer
 from underpaint.errors import OutputError, ScanError
 from underpaint.io.results.contained import open_contained
@@ -25,6 +25,13 @@ from underpaint.io.results.sidecars import (
     REGISTERED_FILE,
     photograph_digest,
     registration_of,
+)
+from underpaint.reflectance.registration import (
+    Registration,
+    automatically,
+    by_points,
+    photograph_channels,
+    warped,
 )
 from underpaint.runtime.files import atomic_write, write_json
 
@@ -142,8 +149,8 @@ class Photograph:
             raise ScanError("There is no photograph to lay over the maps. Choose one first.")
         pixels = _pixels(self.folder, digest)
         if asked.get("automatic"):
-            found = automatically(_shrunk(pixels), telling_maps(maps))
-            found = Registration(_enlarged(found.matrix, pixels), found.how, None, found.similarity)
+            found = automatically(photograph_channels(_shrunk(pixels)), telling_maps(maps))
+            found = replace(found, matrix=_enlarged(found.matrix, pixels))
         else:
             pairs = _pairs(asked.get("points"))
             found = by_points([own[:2] for own in pairs], [own[2:] for own in pairs])
@@ -156,7 +163,7 @@ class Photograph:
             "how": found.how,
             "error_px": found.error_px,
             "similarity": found.similarity,
-            "doubtful": found.similarity is not None and found.similarity < DOUBTFUL_SIMILARITY,
+            "doubtful": found.verdict == "doubtful",
             PHOTOGRAPH_KEY: digest,
             "meaning": "matrix takes (column, row, 1) of the maps to (x, y, 1) of the photograph, pixels, first at 0.5",
         }

@@ -11,13 +11,11 @@ from PIL import Image
 from scipy.ndimage import map_coordinates
 from viewer_fakes import SHAPE, painted, results
 
-from underpaint.display.viewer.registration import automatically, by_points, place, warped
 from underpaint.display.viewer.result_site import ResultSite
 from underpaint.display.viewer.server import Request
 from underpaint.errors import ScanError
 from underpaint.io.results.sidecars import PHOTOGRAPH_FILE, REGISTERED_FILE
-
-pytest.importorskip("skimage", reason="scikit-image, of the extra [view], is not installed")
+from underpaint.reflectance.registration import automatically, by_points, photograph_channels, place, warped
 
 CORNERS = np.array([[0.0, 0.0], [60.0, 0.0], [0.0, 40.0], [60.0, 40.0], [30.0, 20.0]])
 
@@ -66,7 +64,7 @@ def test_points_that_do_not_tell_are_refused(here: list[tuple[float, float]], ma
 def test_a_photograph_finds_its_place_by_itself_under_a_pixel() -> None:
     image, maps = painted((40, 60), np.random.default_rng(3))
     matrix = known_matrix()
-    found = automatically(photographed(image, matrix, (440, 620)), maps)
+    found = automatically(photograph_channels(photographed(image, matrix, (440, 620))), maps)
     off = np.linalg.norm(place(found.matrix, CORNERS) - place(matrix, CORNERS), axis=1) / 8
     assert off.max() < 1.0
     assert found.similarity is not None
@@ -80,7 +78,7 @@ def test_a_panel_of_stripes_does_not_lie_a_stripe_off() -> None:
     image = np.where(np.arange(40)[:, None, None] // 5 % 2 == 0, down[:, None], across[None])
     maps = [np.asarray(image[:, :, channel] ** 2, np.float32) for channel in range(3)]
     matrix = known_matrix()
-    found = automatically(photographed(image, matrix, (440, 620)), maps)
+    found = automatically(photograph_channels(photographed(image, matrix, (440, 620))), maps)
     off = np.linalg.norm(place(found.matrix, CORNERS) - place(matrix, CORNERS), axis=1) / 8
     assert off.max() < 1.0
 
@@ -91,12 +89,12 @@ def test_a_panel_of_stripes_does_not_lie_a_stripe_off() -> None:
 def test_a_photograph_of_something_else_is_not_laid(photograph: NDArray[np.float64]) -> None:
     _, maps = painted((40, 60), np.random.default_rng(3))
     with pytest.raises(ScanError, match="shares nothing"):
-        automatically(photograph.astype(np.float32), maps)
+        automatically(photograph_channels(photograph.astype(np.float32)), maps)
 
 
 def test_maps_without_structure_are_refused() -> None:
     with pytest.raises(ScanError, match="nothing to compare"):
-        automatically(np.zeros((50, 50, 3), np.float32), [np.ones((20, 30), np.float32)])
+        automatically([np.zeros((50, 50))], [np.ones((20, 30), np.float32)])
 
 
 def test_the_warped_photograph_is_the_painting_again() -> None:

@@ -1,16 +1,16 @@
-"""A photograph laid over the maps: by points that somebody marks, or by mutual information."""
+"""A picture laid over the maps, a photograph or a cube: by points that somebody marks, or by mutual information."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.optimize import minimize
 
-from underpaint.errors import MissingExtraError, ScanError
+from underpaint.errors import ScanError
 
 Matrix = NDArray[np.float64]
 Image = NDArray[np.float32]
@@ -27,15 +27,23 @@ _MOST_TRIED, _APART = 8, 0.04
 """Starts that are refined; they lie apart by this share of the photograph's longer side, or they end at one place."""
 _LEAST_SIMILARITY = 0.6
 """Nats: noise laid over a panel reaches 0.05, stripes that are not its own 0.45, its own picture 4 to 5."""
-DOUBTFUL_SIMILARITY = 3.0
-"""Below, the place is doubtful: a picture of the same painting on its side reaches 2."""
 _SLIDES = np.linspace(-0.2, 0.2, 25)
 _MOST_SLIDES, _LEAST_GAIN = 4, 0.01
 
 
+_TILES = 5
+"""Parts of the maps, along each side, whose own places are compared."""
+_REACH_PX, _STEP_PX = 3.0, 0.5
+_LEAST_EVIDENCE = 12.0
+"""Nats by which a tile's best place must excel the mean of its places to count."""
+_REFINED = 3
+_WELL_PX, _WELL_SHARE, _LEAST_TILES = 0.6, 0.7, 4
+Verdict = Literal["well", "doubtful"]
+
+
 @dataclass(frozen=True)
 class Registration:
-    """Where a photograph lies.
+    """Where a picture lies.
 
     Parameters
     ----------
@@ -45,16 +53,20 @@ class Registration:
     how : str
         "points" or "mutual information".
     error_px : float or None
-        Root mean square distance of the points from where the matrix puts them, in pixels of the maps; None where as
-        many points were given as the transform has freedom for.
+        Root mean square distance, in pixels of the maps: of the points from where the matrix puts them, None where as
+        many were given as the transform has freedom for; without points, of parts of the maps from where each of them
+        would lie best by itself, None where too few of them tell.
     similarity : float or None
-        Mutual information of a pixel of the maps and the photograph over it, nats, summed over the components compared.
+        Mutual information of a pixel of the maps and the picture over it, nats, summed over the components compared.
+    verdict : str
+        "well": under one pixel of the maps, as far as it can be told; or "doubtful".
     """
 
     matrix: Matrix
     how: Literal["points", "mutual information"]
     error_px: float | None = None
     similarity: float | None = None
+    verdict: Verdict = "well"
 
 
 def by_points(on_photograph: Sequence[tuple[float, float]], on_maps: Sequence[tuple[float, float]]) -> Registration:
@@ -69,10 +81,9 @@ def by_points(on_photograph: Sequence[tuple[float, float]], on_maps: Sequence[tu
     ------
     ScanError
         There are too few points, or they lie on a line.
-    MissingExtraError
-        scikit-image is not installed.
     """
-    transform = _skimage("transform")
+    from skimage import transform
+
     there, here = (np.asarray(own, dtype=np.float64).reshape(-1, 2) for own in (on_photograph, on_maps))
     if len(here) != len(there) or len(here) < LEAST_POINTS:
         raise ScanError(
@@ -92,26 +103,33 @@ def by_points(on_photograph: Sequence[tuple[float, float]], on_maps: Sequence[tu
     return Registration(matrix, "points", error)
 
 
-def automatically(photograph: Image, maps: Sequence[NDArray[np.float32]]) -> Registration:
-    """Lay a photograph where it shares most information with the maps.
+def automatically(
+    channels: Sequence[NDArray[np.floating]], maps: Sequence[NDArray[np.float32]]
+) -> Registration:
+    """Lay a picture where it shares most information with the maps.
 
     Parameters
     ----------
-    photograph : (height, width, 3) array
-        0 to 1.
+    channels : sequence of (height, width) arrays
+        Of the picture, each with another contrast: :func:`photograph_channels`, or components of a cube.
     maps : sequence of (n_row, n_column) arrays
         Maps with structure, NaN where there is none; their principal components are compared.
 
     Returns
     -------
     Registration
-        An affine transform, refined to a projective one. The photograph is expected upright, with the painting on a
+        An affine transform, refined to a projective one. The picture is expected upright, with the painting on a
         half of it at least, and turned by less than some ten degrees.
 
     Raises
     ------
     ScanError
-        The maps show nothing to compare with, or share nothing with the photograph.
+        The maps show nothing to compare with, or share nothing with the picture.
+
+    Notes
+    -----
+    The verdict is that of the parts of the maps: each is moved by itself, and scored by what the other parts say about
+    which values of both pictures belong together. Where a picture lies right, they stay where they are.
 
     References
     ----------
@@ -119,12 +137,13 @@ def automatically(photograph: Image, maps: Sequence[NDArray[np.float32]]) -> Reg
     """
     parts = _components(maps)
     n_row, n_column = parts[0].shape
-    coarse = _Comparison(photograph, parts, min(1.0, _COARSE / max(n_row, n_column)))
-    starts = sorted(_starts(photograph.shape, (n_row, n_column)), key=coarse.unlike)
-    apart = _APART * max(photograph.shape[:2])
+    size = channels[0].shape
+    coarse = _Comparison(channels, parts, min(1.0, _COARSE / max(n_row, n_column)))
+    starts = sorted(_starts(size, (n_row, n_column)), key=coarse.unlike)
+    apart = _APART * max(size)
     refined = [_climb(coarse, start, 6) for start in _distinct(starts, (n_row, n_column), apart)]
     best = _past_stripes(coarse, min(refined, key=coarse.unlike), (n_row, n_column))
-    fine = _Comparison(photograph, parts, min(1.0, _FINE / max(n_row, n_column)))
+    fine = _Comparison(channels, parts, min(1.0, _FINE / max(n_row, n_column)))
     for n_free in (6, 8, 8):
         best = _climb(fine, best, n_free)
     if -fine.unlike(best) < _LEAST_SIMILARITY:
@@ -132,18 +151,28 @@ def automatically(photograph: Image, maps: Sequence[NDArray[np.float32]]) -> Reg
             "Cannot lay the photograph by itself: it shares nothing with the maps, wherever it lies. Is it upright, "
             "and of this painting? Mark points instead."
         )
-    return Registration(best, "mutual information", None, -fine.unlike(best))
+    for _ in range(_REFINED):
+        best = fine.refined(best)
+    error_px, verdict = _judged(fine, best)
+    return Registration(best, "mutual information", error_px, -fine.unlike(best), verdict)
+
+
+def _judged(comparison: "_Comparison", matrix: Matrix) -> tuple[float | None, Verdict]:
+    """Return how far parts of the maps would rather lie, pixels of the maps, and the verdict."""
+    _, moved, weight = comparison.parts_moved(matrix)
+    if weight.size < _LEAST_TILES:
+        return None, "doubtful"
+    distance = np.hypot(*moved.T)
+    error_px = float(np.sqrt((weight * distance**2).sum() / weight.sum()))
+    agreed = float(weight[distance <= 1.0].sum() / weight.sum())
+    well = error_px <= _WELL_PX and agreed >= _WELL_SHARE
+    return error_px, "well" if well else "doubtful"
 
 
 def warped(photograph: Image, matrix: Matrix, shape: tuple[int, int], scale: int) -> Image:
-    """Return the (scale n_row, scale n_column, 3) photograph as it lies over the maps; black outside.
+    """Return the (scale n_row, scale n_column, 3) photograph as it lies over the maps; black outside."""
+    from skimage import transform
 
-    Raises
-    ------
-    MissingExtraError
-        scikit-image is not installed.
-    """
-    transform = _skimage("transform")
     # From middles of pixels of the picture made, counted from 0, to those of the photograph.
     to_maps = np.array([[1 / scale, 0, 0.5 / scale], [0, 1 / scale, 0.5 / scale], [0, 0, 1.0]])
     back = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1.0]])
@@ -164,7 +193,9 @@ def place(matrix: NDArray[np.floating], at: NDArray[np.floating]) -> NDArray[np.
 class _Comparison:
     """The maps and the photograph at one resolution, and how unlike they are under a transform."""
 
-    def __init__(self, photograph: Image, parts: Sequence[NDArray[np.float64]], factor: float) -> None:
+    def __init__(
+        self, channels: Sequence[NDArray[np.floating]], parts: Sequence[NDArray[np.float64]], factor: float
+    ) -> None:
         n_row, n_column = parts[0].shape
         sigma = 0.4 / factor if factor < 1 else 0.0
         rows, columns = (np.linspace(0.5, size - 0.5, max(round(size * factor), 8)) for size in (n_row, n_column))
@@ -175,8 +206,9 @@ class _Comparison:
         shown = [map_coordinates(gaussian_filter(own, sigma), index, order=1, mode="nearest") for own in parts]
         self.parts = [_binned(own) for own in shown]
         # As fine as the maps: what they cannot show only adds noise.
-        blur = 0.3 * max(photograph.shape[0] / n_row, photograph.shape[1] / n_column) / factor
-        self.channels = [_binned(gaussian_filter(own, blur)) for own in _opponent(photograph)]
+        blur = 0.3 * max(channels[0].shape[0] / n_row, channels[0].shape[1] / n_column) / factor
+        self.channels = [_binned(gaussian_filter(channel.astype(np.float64), blur)) for channel in channels]
+        self.size = (n_row, n_column)
 
     def unlike(self, matrix: Matrix) -> float:
         """Return minus the mutual information of a pixel of the maps; one off the photograph has none."""
@@ -189,6 +221,97 @@ class _Comparison:
         seen = [own[rows, columns] for own in self.channels]
         found = sum(_information(one[inside], other) for one in self.parts for other in seen)
         return -float(found) * float(inside.mean())
+
+
+    def refined(self, matrix: Matrix) -> Matrix:
+        """Return a matrix that follows what the parts of the maps would rather have."""
+        at, moved, weight = self.parts_moved(matrix)
+        if weight.size < 2 * _LEAST_TILES:
+            return matrix
+        middle, scale = np.array(self.size[::-1]) / 2, max(self.size) / 2
+        x, y = ((at - middle) / scale).T
+        nothing, one = np.zeros_like(x), np.ones_like(x)
+        # A homography near the identity, linearised: shift, stretch, turn, shear and perspective.
+        rows = np.concatenate([
+            np.column_stack([one, x, y, nothing, nothing, nothing, x * x, x * y]),
+            np.column_stack([nothing, nothing, nothing, one, x, y, x * y, y * y]),
+        ])  # fmt: skip
+        distance = np.hypot(*moved.T)
+        root = np.sqrt(np.tile(weight / weight.mean() / (1 + distance**2), 2))
+        ridge = np.diag(np.array([0, 0.3, 0.3, 0, 0.3, 0.3, 1, 1]))
+        system = np.concatenate([rows * root[:, None], ridge])
+        a, b, c, d, e, f, g, h = np.linalg.lstsq(system, np.concatenate([moved.T.ravel() * root, np.zeros(8)]))[0]
+        moving = np.array([[1 + b / scale, c / scale, a / scale], [e / scale, 1 + f / scale, d / scale],
+                           [-g / scale, -h / scale, 1]])  # fmt: skip
+        to_unit = np.array([[1 / scale, 0, -middle[0] / scale], [0, 1 / scale, -middle[1] / scale], [0, 0, 1]])
+        better = matrix @ np.linalg.inv(to_unit) @ moving @ to_unit
+        return np.asarray(better / better[2, 2])
+
+    def parts_moved(
+        self, matrix: Matrix
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return the middles of parts of the maps, by how much each would rather be moved, and its evidence.
+
+        Both (n, 2) in pixels of the maps, x and y; the evidence in nats.
+        """
+        n_row, n_column = self.size
+        column, row = (np.minimum((_TILES * self.at.T[axis] / size).astype(int), _TILES - 1) for axis, size in
+                       enumerate((n_column, n_row)))  # fmt: skip
+        tile, fold = _TILES * row + column, (row + column) % 2
+        steps = np.arange(-_REACH_PX, _REACH_PX + _STEP_PX / 2, _STEP_PX)
+        tables = [self._tables(matrix, fold != part) for part in (0, 1)]
+        scores = np.zeros((steps.size, steps.size, _TILES**2))
+        for i, down in enumerate(steps):
+            for j, right in enumerate(steps):
+                seen, inside = self._seen(matrix, self.at + np.array([right, down]))
+                score = np.zeros(tile.size)
+                for part in (0, 1):
+                    chosen = inside & (fold == part)
+                    for (k, c), table in tables[part].items():
+                        score[chosen] += table[self.parts[k][chosen], seen[c][chosen]]
+                scores[i, j] = np.bincount(tile, score, _TILES**2)
+        moved, weight, middles = [], [], []
+        for index in range(_TILES**2):
+            image = scores[:, :, index]
+            evidence = float(image.max() - image.mean())
+            if evidence < _LEAST_EVIDENCE:
+                continue
+            i, j = np.unravel_index(int(image.argmax()), image.shape)
+            moved.append((_peak(image[i], int(j)), _peak(image[:, j], int(i))))
+            middles.append(self.at[tile == index].mean(axis=0))
+            weight.append(evidence)
+        places = _STEP_PX * (np.array(moved).reshape(-1, 2) - (steps.size - 1) / 2)
+        return np.array(middles).reshape(-1, 2), places, np.array(weight)
+
+    def _seen(self, matrix: Matrix, at: NDArray[np.float64]) -> tuple[list[NDArray[np.intp]], NDArray[np.bool_]]:
+        """Return the picture's channels at places of the maps, and which of these lie on it."""
+        there = place(matrix, at)
+        height, width = self.channels[0].shape
+        inside = (there > 0).all(axis=1) & (there[:, 0] < width) & (there[:, 1] < height)
+        columns, rows = np.where(inside[:, None], there, 0).astype(np.intp).T
+        return [channel[rows, columns] for channel in self.channels], inside
+
+    def _tables(self, matrix: Matrix, chosen: NDArray[np.bool_]) -> dict[tuple[int, int], NDArray[np.float64]]:
+        """Return for pairs of components the logarithm of how much more often two values meet than by chance."""
+        seen, inside = self._seen(matrix, self.at)
+        tables = {}
+        chosen = chosen & inside
+        for k, one in enumerate(self.parts):
+            for c, other in enumerate(seen):
+                joint = np.bincount(_BINS * one[chosen] + other[chosen], minlength=_BINS**2).reshape(_BINS, _BINS) + 0.5
+                joint /= joint.sum()
+                apart = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
+                tables[k, c] = np.log(joint / apart)
+        return tables
+
+
+def _peak(values: NDArray[np.float64], index: int) -> float:
+    """Return where a parabola through the highest of some values and its neighbours has its peak."""
+    if not 0 < index < values.size - 1:
+        return float(index)
+    before, at, after = values[index - 1 : index + 2]
+    bend = before - 2 * at + after
+    return index + (0.5 * float((before - after) / bend) if bend < 0 else 0.0)
 
 
 def _binned(values: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -316,8 +439,8 @@ def _components(maps: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float64]
     return [own.reshape(maps[0].shape) for own in axes[:_COMPONENTS]]
 
 
-def _opponent(photograph: Image) -> list[NDArray[np.float64]]:
-    """Return lightness, and red against green and blue."""
+def photograph_channels(photograph: Image) -> list[NDArray[np.float64]]:
+    """Return lightness, and red against green and blue, of a (height, width, 3) photograph, 0 to 1."""
     red, green, blue = (photograph[:, :, channel].astype(np.float64) for channel in range(3))
     return [0.3 * red + 0.6 * green + 0.1 * blue, red - 0.5 * (green + blue)]
 
@@ -338,14 +461,3 @@ def _spread(at: NDArray[np.floating]) -> bool:
 
 def _distance(matrix: Matrix, there: NDArray[np.floating], here: NDArray[np.floating]) -> float:
     return float(np.sqrt(((place(matrix, there) - here) ** 2).sum(axis=1).mean()))
-
-
-def _skimage(name: str) -> Any:
-    from importlib import import_module
-
-    try:
-        return import_module(f"skimage.{name}")
-    except ImportError as error:
-        raise MissingExtraError(
-            "Laying a photograph over the maps needs scikit-image. Install it: pip install 'underpaint[view]'."
-        ) from error

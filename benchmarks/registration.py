@@ -1,0 +1,180 @@
+"""How well pictures of a painting are laid over its element maps by themselves, and whether the verdict is right.
+
+Random warps of synthetic photographs: shapes in colours with cracks, uneven light and noise, of which some pigments show
+no line and some element maps show shapes that the eye does not see; every fifth photograph is of another painting or
+mirrored. A verdict is right where it says "well" of a place under one pixel of the maps, "doubtful" or "wrong" of one
+that is farther off, and "wrong" or "doubtful" of another painting.
+
+    python benchmarks/registration.py --json FILE [--number 50] [--first 0]
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, map_coordinates
+
+from underpaint.errors import ScanError
+from underpaint.reflectance.registration import automatically, photograph_channels, place
+
+_EVERY_OTHER = 5
+_SIDE = 700
+
+
+def main() -> None:
+    """Lay the photographs, and write what came out."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--number", type=int, default=50, help="photographs")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first one")
+    arguments = parser.parse_args()
+    cases = [laid(seed) for seed in range(arguments.first, arguments.first + arguments.number)]
+    same = [case for case in cases if case["same"]]
+    record = {
+        "number": len(cases),
+        "verdict_right": sum(case["right"] for case in cases),
+        "same_painting": len(same),
+        "under_a_pixel": sum(case["off_px"] < 1 for case in same),
+        "called_well": sum(case["verdict"] == "well" for case in same),
+        "median_off_px": float(np.median([case["off_px"] for case in same])),
+        "median_s": float(np.median([case["s"] for case in cases])),
+        "cases": cases,
+    }
+    print(json.dumps({key: value for key, value in record.items() if key != "cases"}, indent=2))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def laid(seed: int) -> dict[str, Any]:
+    """Lay one photograph and compare with the truth."""
+    photograph, maps, matrix, same = synthetic(seed)
+    start = time.perf_counter()
+    off, verdict, error, similarity = float("inf"), "wrong", None, None
+    try:
+        found = automatically(photograph_channels(photograph), maps)
+        verdict, error, similarity = found.verdict, found.error_px, found.similarity
+        off = farthest(found.matrix, matrix, maps[0].shape) if same else float("inf")
+    except ScanError:
+        pass
+    right = (off < 1) == (verdict == "well")
+    case = {"seed": seed, "same": same, "off_px": off, "verdict": verdict, "error_px": error,
+            "similarity": similarity, "right": right, "s": time.perf_counter() - start}  # fmt: skip
+    print({key: round(value, 2) if isinstance(value, float) else value for key, value in case.items()}, flush=True)
+    return case
+
+
+def farthest(matrix: NDArray[np.float64], true: NDArray[np.float64], shape: tuple[int, ...]) -> float:
+    """Return how far a matrix puts the corners and the middle of the maps from their true places, pixels of the maps."""
+    n_row, n_column = shape
+    corners = np.array([[0, 0], [n_column, 0], [0, n_row], [n_column, n_row], [n_column / 2, n_row / 2]], dtype=float)
+    back = place(np.linalg.inv(matrix), place(true, corners))
+    return float(np.linalg.norm(back - corners, axis=1).max())
+
+
+def synthetic(seed: int) -> tuple[NDArray[np.float32], list[NDArray[np.float32]], NDArray[np.float64], bool]:
+    """Return a photograph, element maps, the matrix from the maps to the photograph, and whether both are of one."""
+    rng = np.random.default_rng(seed)
+    shape = (int(rng.integers(50, 110)), int(rng.integers(60, 150)))
+    same = seed % _EVERY_OTHER != _EVERY_OTHER - 1
+    paint, maps = painting(shape, rng)
+    if not same:
+        paint = paint[:, ::-1] if seed % (2 * _EVERY_OTHER) == _EVERY_OTHER - 1 else painting(shape, rng)[0]
+    matrix = warp(shape, rng)
+    return photographed(paint, matrix, rng), maps, matrix, same
+
+
+def painting(shape: tuple[int, int], rng: np.random.Generator) -> tuple[NDArray[np.float64], list[NDArray[np.float32]]]:
+    """Return a painting four times as fine as its maps, and the maps of its elements."""
+    fine = 4
+    n_row, n_column = shape[0] * fine, shape[1] * fine
+    n_pigment = int(rng.integers(4, 8))
+    colors = rng.uniform(0.05, 0.9, (n_pigment + 1, 3))
+    label = np.zeros((n_row, n_column), dtype=int)
+    hidden = np.zeros((n_row, n_column), dtype=bool)
+    for number in range(int(rng.integers(12, 40))):
+        blob = _blob((n_row, n_column), rng)
+        if number % 7 == 6:
+            hidden |= blob
+        else:
+            label[blob] = rng.integers(0, n_pigment + 1)
+    texture = gaussian_filter(rng.standard_normal((n_row, n_column)), 2.0)
+    light = 1 + 0.25 * texture / texture.std() * rng.uniform(0.1, 0.5)
+    cracks = np.abs(gaussian_filter(rng.standard_normal((n_row, n_column)), 4.0))
+    paint = colors[label] * light[:, :, None]
+    paint[cracks < 0.02 * cracks.std()] *= 0.5
+    maps = []
+    for pigment in range(n_pigment):
+        if pigment % 3 == 2:
+            continue  # of no line: a lake, a black
+        amount = (label == pigment) * rng.uniform(0.5, 1.0) + 0.3 * ((label == (pigment + 1) % n_pigment))
+        maps.append(_counts(amount, fine, rng))
+    maps.append(_counts(hidden * 0.8, fine, rng))
+    return np.clip(paint, 0, 1), maps
+
+
+def _counts(amount: NDArray[np.float64], fine: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return Poisson counts of an element in coarse pixels, with a beam somewhat larger than one."""
+    seen = gaussian_filter(amount.astype(float), 0.5 * fine)
+    n_row, n_column = (size // fine for size in amount.shape)
+    mean = seen.reshape(n_row, fine, n_column, fine).mean(axis=(1, 3))
+    return rng.poisson(10 ** rng.uniform(1.5, 3) * mean + 8).astype(np.float32)
+
+
+def _blob(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.bool_]:
+    rows, columns = np.indices(shape)
+    row, column = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
+    a, b = rng.uniform(0.04, 0.3, 2) * min(shape)
+    turn = rng.uniform(0, np.pi)
+    u = (rows - row) * np.cos(turn) + (columns - column) * np.sin(turn)
+    v = -(rows - row) * np.sin(turn) + (columns - column) * np.cos(turn)
+    power = rng.choice([1.0, 2.0, 6.0])
+    return np.asarray(np.abs(u / a) ** power + np.abs(v / b) ** power < 1)
+
+
+def warp(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return a random matrix from the maps to a photograph: shift, turn, scale, shear and perspective."""
+    n_row, n_column = shape
+    fit = _SIDE / max(shape) * rng.uniform(0.6, 0.95)
+    turn = np.deg2rad(rng.uniform(-7, 7))
+    linear = fit * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    linear = linear @ (np.eye(2) + rng.uniform(-0.03, 0.03, (2, 2)))
+    height, width = _size(shape)
+    middle = np.array([width, height]) * (0.5 + rng.uniform(-0.08, 0.08, 2))
+    matrix = np.eye(3)
+    matrix[:2, :2], matrix[:2, 2] = linear, middle - linear @ [n_column / 2, n_row / 2]
+    tilt = np.eye(3)
+    tilt[2, :2] = rng.uniform(-0.06, 0.06, 2) / [width, height]
+    found = tilt @ matrix
+    return found / found[2, 2]
+
+
+def _size(shape: tuple[int, int]) -> tuple[int, int]:
+    scale = _SIDE / max(shape)
+    return round(shape[0] * scale), round(shape[1] * scale)
+
+
+def photographed(
+    paint: NDArray[np.float64], matrix: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Return what a camera sees: the painting on a wall, with uneven light, noise and a little blur."""
+    fine = 4
+    shape = (paint.shape[0] // fine, paint.shape[1] // fine)
+    height, width = _size(shape)
+    rows, columns = np.indices((height, width)) + 0.5
+    back = place(np.linalg.inv(matrix), np.column_stack([columns.ravel(), rows.ravel()])) * fine
+    at = np.array([back[:, 1] - 0.5, back[:, 0] - 0.5])
+    wall = rng.uniform(0.1, 0.8)
+    layers = [map_coordinates(paint[:, :, channel], at, order=1, cval=wall) for channel in range(3)]
+    seen = np.stack(layers, axis=1).reshape(height, width, 3)
+    slope = rng.uniform(-0.3, 0.3, 2)
+    seen = seen * (1 + slope[0] * (columns / width - 0.5) + slope[1] * (rows / height - 0.5))[:, :, None]
+    seen = gaussian_filter(seen, (0.8, 0.8, 0)) + 0.02 * rng.standard_normal(seen.shape)
+    return np.clip(seen, 0, 1).astype(np.float32)
+
+
+if __name__ == "__main__":
+    main()
