@@ -110,7 +110,7 @@ def painting(shape: tuple[int, int], rng: np.random.Generator) -> tuple[NDArray[
     for pigment in range(n_pigment):
         if pigment % 3 == 2:
             continue  # of no line: a lake, a black
-        amount = (label == pigment) * rng.uniform(0.5, 1.0) + 0.3 * ((label == (pigment + 1) % n_pigment))
+        amount = (label == pigment) * rng.uniform(0.5, 1.0) + 0.3 * (label == (pigment + 1) % n_pigment)
         maps.append(_counts(amount, fine, rng))
     maps.append(_counts(hidden * 0.8, fine, rng))
     return np.clip(paint, 0, 1), maps

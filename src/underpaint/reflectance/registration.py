@@ -1,8 +1,10 @@
 """A picture laid over the maps, a photograph or a cube: by points that somebody marks, or by mutual information."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,10 +13,13 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.optimize import minimize
 
 from underpaint.errors import ScanError
+from underpaint.io.results.result_maps import ResultMaps
+from underpaint.runtime.untrusted import read_bounded
 
 Matrix = NDArray[np.float64]
 Image = NDArray[np.float32]
 LEAST_POINTS = 2
+_MOST_MAPS = 8
 _COARSE, _FINE = 32, 120
 """Pixels along the longer side of the maps at which places are searched, and at which the best one is refined."""
 _BINS = 12
@@ -103,9 +108,7 @@ def by_points(on_photograph: Sequence[tuple[float, float]], on_maps: Sequence[tu
     return Registration(matrix, "points", error)
 
 
-def automatically(
-    channels: Sequence[NDArray[np.floating]], maps: Sequence[NDArray[np.float32]]
-) -> Registration:
+def automatically(channels: Sequence[NDArray[np.floating]], maps: Sequence[NDArray[np.float32]]) -> Registration:
     """Lay a picture where it shares most information with the maps.
 
     Parameters
@@ -169,6 +172,60 @@ def _judged(comparison: "_Comparison", matrix: Matrix) -> tuple[float | None, Ve
     return error_px, "well" if well else "doubtful"
 
 
+def cube_channels(channels: Sequence[NDArray[np.floating]]) -> list[NDArray[np.float64]]:
+    """Return the principal components of groups of bands that hold a hundredth of the contrast or more, three at most.
+
+    Parameters
+    ----------
+    channels : sequence of (height, width) arrays
+        Logarithms of reflectance; NaN where there is none.
+    """
+    rows = []
+    for channel in channels:
+        flat = np.asarray(channel, dtype=np.float64).ravel()
+        middle = float(np.nanmedian(flat))
+        rows.append(np.nan_to_num(flat, nan=middle) - middle)
+    stacked = np.asarray(rows)
+    values, vectors = np.linalg.eigh(stacked @ stacked.T)
+    kept = [index for index in np.argsort(values)[::-1][:_COMPONENTS] if values[index] > 0.01 * values.sum()]
+    return [(vectors[:, index] @ stacked).reshape(np.shape(channels[0])) for index in kept]
+
+
+def telling_maps(maps: ResultMaps) -> list[NDArray[np.float32]]:
+    """Return the maps that show most: the line families with most counts, or the pigments where there are none."""
+    kinds = [entry.kind for entry in maps.entries]
+    wanted = "element" if "element" in kinds else "group" if "group" in kinds else "member"
+    found = [maps.values(index) for index, kind in enumerate(kinds) if kind == wanted]
+    contrast = [float(np.nanpercentile(own, 95) - np.nanpercentile(own, 5)) for own in found]
+    order = np.argsort(contrast)[::-1][:_MOST_MAPS]
+    return [found[index] for index in order]
+
+
+def read_points(path: str | Path) -> list[tuple[float, float, float, float]]:
+    """Read pairs of places from a text file: x and y on the picture, column and row on the maps, pixels.
+
+    Raises
+    ------
+    ScanError
+        The file cannot be read, or a line after the first is not four numbers.
+    """
+    text = read_bounded(Path(path), 2**20, ScanError).decode("utf-8", "replace")
+    points = []
+    for number, line in enumerate(text.splitlines()):
+        words = [word for word in re.split(r"[,;\s]+", line.strip()) if word]
+        try:
+            x, y, column, row = map(float, words)
+        except ValueError as error:
+            if not words or words[0].startswith("#") or number == 0:
+                continue
+            raise ScanError(
+                f"Cannot read {path}: line {number + 1} is {line[:60]!r}; four numbers are needed, x and y on the "
+                "picture and column and row on the maps, in pixels. Correct it."
+            ) from error
+        points.append((x, y, column, row))
+    return points
+
+
 def warped(photograph: Image, matrix: Matrix, shape: tuple[int, int], scale: int) -> Image:
     """Return the (scale n_row, scale n_column, 3) photograph as it lies over the maps; black outside."""
     from skimage import transform
@@ -222,7 +279,6 @@ class _Comparison:
         found = sum(_information(one[inside], other) for one in self.parts for other in seen)
         return -float(found) * float(inside.mean())
 
-
     def refined(self, matrix: Matrix) -> Matrix:
         """Return a matrix that follows what the parts of the maps would rather have."""
         at, moved, weight = self.parts_moved(matrix)
@@ -247,9 +303,7 @@ class _Comparison:
         better = matrix @ np.linalg.inv(to_unit) @ moving @ to_unit
         return np.asarray(better / better[2, 2])
 
-    def parts_moved(
-        self, matrix: Matrix
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    def parts_moved(self, matrix: Matrix) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Return the middles of parts of the maps, by how much each would rather be moved, and its evidence.
 
         Both (n, 2) in pixels of the maps, x and y; the evidence in nats.

@@ -31,6 +31,7 @@ from underpaint.reflectance.registration import (
     automatically,
     by_points,
     photograph_channels,
+    telling_maps,
     warped,
 )
 from underpaint.runtime.files import atomic_write, write_json
@@ -40,7 +41,6 @@ MOST_SIDE = 6000
 MOST_PIXELS = 400_000_000
 _PREVIEW_SIDE = 1600
 _LAID_SIDE = 2400
-_MOST_MAPS = 8
 _MOST_POINTS = 1000
 _FARTHEST = 1e6
 
@@ -209,16 +209,6 @@ def _size(folder: Path, name: str) -> tuple[int, int]:
         width, height = image.size
         image.verify()
     return int(width), int(height)
-
-
-def telling_maps(maps: ResultMaps) -> list[NDArray[np.float32]]:
-    """Return the maps that show most: the line families with most counts, or the pigments where there are none."""
-    kinds = [entry.kind for entry in maps.entries]
-    wanted = "element" if "element" in kinds else "group" if "group" in kinds else "member"
-    found = [maps.values(index) for index, kind in enumerate(kinds) if kind == wanted]
-    contrast = [float(np.nanpercentile(own, 95) - np.nanpercentile(own, 5)) for own in found]
-    order = np.argsort(contrast)[::-1][:_MOST_MAPS]
-    return [found[index] for index in order]
 
 
 def _pairs(points: Any) -> list[tuple[float, float, float, float]]:

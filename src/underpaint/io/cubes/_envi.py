@@ -87,7 +87,7 @@ def _opened(header_path: Path, data: Path | None) -> tuple[Mapping[str, Any], An
             if str(header.get("file type", "")).strip().lower() == "envi spectral library":
                 raise ScanError(
                     f"Cannot read {header_path} as a cube: it is a spectral library. Give it with --library, or add it "
-                    "with `underpaint library add-reflectance`."
+                    "with `underpaint pigments add-reflectance`."
                 )
             return header, envi.open(str(copy), str(data or _data_of(header_path, str(header.get("interleave", "")))))
         except ScanError:
