@@ -343,9 +343,27 @@ def _results(
         notes.insert(0, _doubt(place))
     if answer.known is None:
         notes.append("the results hold no pigment groups: the surface is named by reflectance alone")
-    return Results.of_reflectance(
-        names, parts, step_mm=results.step_mm, notes=tuple(notes), settings=record | {"labels": labels}
-    )
+    facts = record | {"labels": labels, "member_spectra": _typical(classifier.library, names, answer.kept_nm)}
+    return Results.of_reflectance(names, parts, step_mm=results.step_mm, notes=tuple(notes), settings=facts)
+
+
+def _typical(
+    spectra: ReflectanceLibrary, names: Sequence[str], wavelength_nm: NDArray[np.float64]
+) -> dict[str, list[float | None]]:
+    """Return the median of the library's pure spectra of each member, to be shown beside a pixel's."""
+    typical: dict[str, list[float | None]] = {}
+    for name in names:
+        values = [
+            np.interp(wavelength_nm, one.wavelength_nm, one.reflectance, left=np.nan, right=np.nan)
+            for one in spectra.spectra
+            if one.member == name and one.pure
+        ]
+        if values:
+            covered = np.isfinite(values).any(axis=0)
+            middle = np.full(wavelength_nm.size, np.nan)
+            middle[covered] = np.nanmedian(np.array(values)[:, covered], axis=0)
+            typical[name] = [round(value, 4) if np.isfinite(value) else None for value in middle.tolist()]
+    return typical
 
 
 def _doubt(place: dict[str, Any]) -> str:
