@@ -32,12 +32,12 @@ from underpaint.reflectance.registration import (
     Registration,
     automatically,
     by_points,
-    cube_channels,
+    cube_components,
     read_points,
     telling_maps,
     warped,
 )
-from underpaint.reflectance.resample import resampled, windows
+from underpaint.reflectance.resample import Resampler
 from underpaint.reflectance.user_sets import user_sets
 from underpaint.runtime.executors import ordered_results, threads_or_cluster
 from underpaint.runtime.files import remove_tree, write_json
@@ -131,8 +131,9 @@ def reflect(
         store = BlockStore(place.path / "blocks", results.shape)
         groups = results.groups
         known = _group_probability(results, groups)
-        answer = _Answer(classifier, opened, registration.matrix, known, groups)
-        tasks = list(windows(opened, registration.matrix, results.shape))
+        resampler = Resampler(opened, registration.matrix, results.shape)
+        answer = _Answer(classifier, resampler, known, groups)
+        tasks = list(resampler.windows())
         answered = 0
         with threads_or_cluster(threads=threads) as executor:
             work = ((number, (window,)) for number, window in enumerate(tasks))
@@ -185,13 +186,13 @@ class _Answer:
     def __init__(
         self,
         classifier: ReflectanceClassifier,
-        cube: ReflectanceCube,
-        matrix: NDArray[np.float64],
+        resampler: Resampler,
         known: NDArray[np.float32] | None,
         groups: Sequence[str],
     ) -> None:
-        self.classifier, self.cube, self.matrix, self.known, self.groups = classifier, cube, matrix, known, groups
-        edges = np.round(cube.wavelength_nm / _BAND_NM)
+        self.classifier, self.resampler, self.known, self.groups = classifier, resampler, known, groups
+        self.cube = resampler.cube
+        edges = np.round(self.cube.wavelength_nm / _BAND_NM)
         self.kept_nm, index = np.unique(edges, return_inverse=True)
         self.kept_nm = self.kept_nm * _BAND_NM
         self.mixing = np.zeros((edges.size, self.kept_nm.size), dtype=np.float32)
@@ -199,7 +200,7 @@ class _Answer:
 
     def __call__(self, window: tuple[slice, slice]) -> dict[str, NDArray[Any]]:
         """Return members, presence, shares, hidden groups and the spectra to keep."""
-        values = resampled(self.cube, self.matrix, window)
+        values = self.resampler(window)
         size = values.shape[:2]
         flat = values.reshape(-1, values.shape[2])
         known = None if self.known is None else self.known[window].reshape(-1, len(self.groups))
@@ -235,7 +236,7 @@ def _registered(cube: ReflectanceCube, small: Overview, folder: Path, points: st
         return kept
     maps = ResultMaps(folder)
     try:
-        found = automatically(cube_channels(small.channels), telling_maps(maps))
+        found = automatically(cube_components(small.channels), telling_maps(maps))
     except ScanError as error:
         raise ScanError(
             f"Cannot lay {cube.stored.source} over the maps of {folder} by itself ({error}) Give a file of places that "

@@ -1,6 +1,7 @@
 """A picture laid over the maps, a photograph or a cube: by points that somebody marks, or by mutual information."""
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -9,7 +10,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.cluster.vq import kmeans2, vq
+from scipy.ndimage import gaussian_filter, map_coordinates, spline_filter1d
 from scipy.optimize import minimize
 
 from underpaint.errors import ScanError
@@ -30,19 +32,25 @@ _SHIFTS = np.linspace(-0.15, 0.15, 11)
 _REACH = 4.0
 _MOST_TRIED, _APART = 8, 0.04
 """Starts that are refined; they lie apart by this share of the photograph's longer side, or they end at one place."""
-_LEAST_SIMILARITY = 0.6
-"""Nats: noise laid over a panel reaches 0.05, stripes that are not its own 0.45, its own picture 4 to 5."""
+_LEAST_SIMILARITY = 0.4
+"""Nats over what chance brings."""
 _SLIDES = np.linspace(-0.2, 0.2, 25)
 _MOST_SLIDES, _LEAST_GAIN = 4, 0.01
 
 
+_COLORS, _SAMPLE = 20, 4000
 _TILES = 5
 """Parts of the maps, along each side, whose own places are compared."""
 _REACH_PX, _STEP_PX = 3.0, 0.5
-_LEAST_EVIDENCE = 12.0
-"""Nats by which a tile's best place must excel the mean of its places to count."""
-_REFINED = 3
-_WELL_PX, _WELL_SHARE, _LEAST_TILES = 0.6, 0.7, 4
+_EVIDENCE, _ELSEWHERE = 0.05, 0.02
+"""Share of a part's score that counts, for neighbouring pixels are alike; likelihood of a part that lies elsewhere."""
+_REFINED = 2
+_HELD = (0.0, 0.5, 0.5, 0.0, 0.5, 0.5, 1.0, 1.0)
+"""One over the pixels by which the numbers of a homography may still move the sides of the maps."""
+_LEAST_CURVATURE = 0.05
+_GRID = np.stack(np.meshgrid(*2 * (np.linspace(-1, 1, 7),)), axis=2).reshape(-1, 2)
+"""Places all over the maps, from -1 to 1."""
+_WELL_PX, _WRONG_PX = 0.6, 1.2
 Verdict = Literal["well", "doubtful"]
 
 
@@ -58,9 +66,8 @@ class Registration:
     how : str
         "points" or "mutual information".
     error_px : float or None
-        Root mean square distance, in pixels of the maps: of the points from where the matrix puts them, None where as
-        many were given as the transform has freedom for; without points, of parts of the maps from where each of them
-        would lie best by itself, None where too few of them tell.
+        Root mean square distance, in pixels of the maps, of the points from where the matrix puts them; None where as
+        many were given as the transform has freedom for. Without points: standard deviation of a place.
     similarity : float or None
         Mutual information of a pixel of the maps and the picture over it, nats, summed over the components compared.
     verdict : str
@@ -108,13 +115,13 @@ def by_points(on_photograph: Sequence[tuple[float, float]], on_maps: Sequence[tu
     return Registration(matrix, "points", error)
 
 
-def automatically(channels: Sequence[NDArray[np.floating]], maps: Sequence[NDArray[np.float32]]) -> Registration:
+def automatically(picture: NDArray[np.floating], maps: Sequence[NDArray[np.float32]]) -> Registration:
     """Lay a picture where it shares most information with the maps.
 
     Parameters
     ----------
-    channels : sequence of (height, width) arrays
-        Of the picture, each with another contrast: :func:`photograph_channels`, or components of a cube.
+    picture : (height, width, n_channel) array
+        A photograph, or components of a cube (:func:`cube_components`).
     maps : sequence of (n_row, n_column) arrays
         Maps with structure, NaN where there is none; their principal components are compared.
 
@@ -131,8 +138,9 @@ def automatically(channels: Sequence[NDArray[np.floating]], maps: Sequence[NDArr
 
     Notes
     -----
-    The verdict is that of the parts of the maps: each is moved by itself, and scored by what the other parts say about
-    which values of both pictures belong together. Where a picture lies right, they stay where they are.
+    At the end, parts of the maps are moved one by one, and scored by what the other parts say about which values of
+    both pictures belong together. The transform follows them, and their disagreement is its error: where a picture is
+    of another painting, they go anywhere.
 
     References
     ----------
@@ -140,40 +148,29 @@ def automatically(channels: Sequence[NDArray[np.floating]], maps: Sequence[NDArr
     """
     parts = _components(maps)
     n_row, n_column = parts[0].shape
-    size = channels[0].shape
-    coarse = _Comparison(channels, parts, min(1.0, _COARSE / max(n_row, n_column)))
+    size = (int(picture.shape[0]), int(picture.shape[1]))
+    coarse = _Comparison(picture, parts, min(1.0, _COARSE / max(n_row, n_column)))
     starts = sorted(_starts(size, (n_row, n_column)), key=coarse.unlike)
     apart = _APART * max(size)
     refined = [_climb(coarse, start, 6) for start in _distinct(starts, (n_row, n_column), apart)]
     best = _past_stripes(coarse, min(refined, key=coarse.unlike), (n_row, n_column))
-    fine = _Comparison(channels, parts, min(1.0, _FINE / max(n_row, n_column)))
-    for n_free in (6, 8, 8):
+    fine = _Comparison(picture, parts, min(1.0, _FINE / max(n_row, n_column)))
+    for n_free in (6, 8):
         best = _climb(fine, best, n_free)
-    if -fine.unlike(best) < _LEAST_SIMILARITY:
+    for _ in range(_REFINED):
+        best, error_px = fine.fitted(best)
+    similarity = fine.similarity(best)
+    if similarity < _LEAST_SIMILARITY or error_px > _WRONG_PX:
         raise ScanError(
-            "Cannot lay the photograph by itself: it shares nothing with the maps, wherever it lies. Is it upright, "
+            "Cannot lay the picture by itself: it shares nothing with the maps, wherever it lies. Is it upright, "
             "and of this painting? Mark points instead."
         )
-    for _ in range(_REFINED):
-        best = fine.refined(best)
-    error_px, verdict = _judged(fine, best)
-    return Registration(best, "mutual information", error_px, -fine.unlike(best), verdict)
+    well = error_px <= _WELL_PX
+    return Registration(best, "mutual information", error_px, similarity, "well" if well else "doubtful")
 
 
-def _judged(comparison: "_Comparison", matrix: Matrix) -> tuple[float | None, Verdict]:
-    """Return how far parts of the maps would rather lie, pixels of the maps, and the verdict."""
-    _, moved, weight = comparison.parts_moved(matrix)
-    if weight.size < _LEAST_TILES:
-        return None, "doubtful"
-    distance = np.hypot(*moved.T)
-    error_px = float(np.sqrt((weight * distance**2).sum() / weight.sum()))
-    agreed = float(weight[distance <= 1.0].sum() / weight.sum())
-    well = error_px <= _WELL_PX and agreed >= _WELL_SHARE
-    return error_px, "well" if well else "doubtful"
-
-
-def cube_channels(channels: Sequence[NDArray[np.floating]]) -> list[NDArray[np.float64]]:
-    """Return the principal components of groups of bands that hold a hundredth of the contrast or more, three at most.
+def cube_components(channels: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
+    """Return (height, width, n) principal components of bands with a hundredth of the contrast or more, n up to 3.
 
     Parameters
     ----------
@@ -188,7 +185,7 @@ def cube_channels(channels: Sequence[NDArray[np.floating]]) -> list[NDArray[np.f
     stacked = np.asarray(rows)
     values, vectors = np.linalg.eigh(stacked @ stacked.T)
     kept = [index for index in np.argsort(values)[::-1][:_COMPONENTS] if values[index] > 0.01 * values.sum()]
-    return [(vectors[:, index] @ stacked).reshape(np.shape(channels[0])) for index in kept]
+    return np.stack([(vectors[:, index] @ stacked).reshape(np.shape(channels[0])) for index in kept], axis=2)
 
 
 def telling_maps(maps: ResultMaps) -> list[NDArray[np.float32]]:
@@ -248,115 +245,180 @@ def place(matrix: NDArray[np.floating], at: NDArray[np.floating]) -> NDArray[np.
 
 
 class _Comparison:
-    """The maps and the photograph at one resolution, and how unlike they are under a transform."""
+    """The maps and the picture at one resolution, and how unlike they are under a transform.
 
-    def __init__(
-        self, channels: Sequence[NDArray[np.floating]], parts: Sequence[NDArray[np.float64]], factor: float
-    ) -> None:
+    Of the picture counts which of some typical colours a pixel is nearest to, in all of its channels together: pigments
+    differ in their colour, not in one channel.
+    """
+
+    def __init__(self, picture: NDArray[np.floating], parts: Sequence[NDArray[np.float64]], factor: float) -> None:
         n_row, n_column = parts[0].shape
         sigma = 0.4 / factor if factor < 1 else 0.0
         rows, columns = (np.linspace(0.5, size - 0.5, max(round(size * factor), 8)) for size in (n_row, n_column))
         self.pixel = max(columns[1] - columns[0], rows[1] - rows[0])
         grid = np.meshgrid(columns, rows)
-        self.at = np.column_stack([own.ravel() for own in grid])
+        self.at = np.column_stack([axis.ravel() for axis in grid])
         index = np.array([grid[1].ravel() - 0.5, grid[0].ravel() - 0.5])
-        shown = [map_coordinates(gaussian_filter(own, sigma), index, order=1, mode="nearest") for own in parts]
-        self.parts = [_binned(own) for own in shown]
+        shown = [map_coordinates(gaussian_filter(part, sigma), index, order=1, mode="nearest") for part in parts]
+        self.parts = [_binned(part) for part in shown]
         # As fine as the maps: what they cannot show only adds noise.
-        blur = 0.3 * max(channels[0].shape[0] / n_row, channels[0].shape[1] / n_column) / factor
-        self.channels = [_binned(gaussian_filter(channel.astype(np.float64), blur)) for channel in channels]
+        blur = 0.3 * max(picture.shape[0] / n_row, picture.shape[1] / n_column) / factor
+        self.colors = _clustered(gaussian_filter(picture.astype(np.float32), (blur, blur, 0)))
         self.size = (n_row, n_column)
 
-    def unlike(self, matrix: Matrix) -> float:
-        """Return minus the mutual information of a pixel of the maps; one off the photograph has none."""
-        there = place(matrix, self.at)
-        height, width = self.channels[0].shape
-        inside = (there > 0).all(axis=1) & (there[:, 0] < width) & (there[:, 1] < height)
+    def similarity(self, matrix: Matrix) -> float:
+        """Return the mutual information of a pixel of the maps, nats, less what chance brings; none off the picture."""
+        seen, inside = self._seen(matrix, self.at)
         if inside.mean() < 0.5:
             return 0.0
-        columns, rows = there[inside].astype(np.intp).T
-        seen = [own[rows, columns] for own in self.channels]
-        found = sum(_information(one[inside], other) for one in self.parts for other in seen)
-        return -float(found) * float(inside.mean())
+        by_chance = 0.5 * (_BINS - 1) * (_COLORS - 1) / inside.sum()
+        information = sum(_information(part[inside], seen[inside]) - by_chance for part in self.parts)
+        return float(information) * float(inside.mean())
 
-    def refined(self, matrix: Matrix) -> Matrix:
-        """Return a matrix that follows what the parts of the maps would rather have."""
-        at, moved, weight = self.parts_moved(matrix)
-        if weight.size < 2 * _LEAST_TILES:
-            return matrix
+    def unlike(self, matrix: Matrix) -> float:
+        """Return minus the similarity, to be made small."""
+        return -self.similarity(matrix)
+
+    def fitted(self, matrix: Matrix) -> tuple[Matrix, float]:
+        """Return a matrix that parts of the maps agree on, and how sure it is.
+
+        Returns
+        -------
+        (matrix, float)
+            Standard deviation of a place, root mean square over the maps, pixels of the maps.
+
+        Notes
+        -----
+        A homography near the identity, linearised (shift, stretch, turn, shear, perspective), maximises the sum of what
+        the parts score where it puts them; a part that is nowhere near its best place, as over hidden paint, counts no
+        further. The deviation is that of the curvature at the maximum.
+        """
+        at, scores = self.part_scores(matrix)
         middle, scale = np.array(self.size[::-1]) / 2, max(self.size) / 2
-        x, y = ((at - middle) / scale).T
-        nothing, one = np.zeros_like(x), np.ones_like(x)
-        # A homography near the identity, linearised: shift, stretch, turn, shear and perspective.
-        rows = np.concatenate([
-            np.column_stack([one, x, y, nothing, nothing, nothing, x * x, x * y]),
-            np.column_stack([nothing, nothing, nothing, one, x, y, x * y, y * y]),
-        ])  # fmt: skip
-        distance = np.hypot(*moved.T)
-        root = np.sqrt(np.tile(weight / weight.mean() / (1 + distance**2), 2))
-        ridge = np.diag(np.array([0, 0.3, 0.3, 0, 0.3, 0.3, 1, 1]))
-        system = np.concatenate([rows * root[:, None], ridge])
-        a, b, c, d, e, f, g, h = np.linalg.lstsq(system, np.concatenate([moved.T.ravel() * root, np.zeros(8)]))[0]
-        moving = np.array([[1 + b / scale, c / scale, a / scale], [e / scale, 1 + f / scale, d / scale],
-                           [-g / scale, -h / scale, 1]])  # fmt: skip
+        rows, held = _homography_rows((at - middle) / scale), np.array(_HELD)
+        likelihood = np.log(np.exp(_EVIDENCE * (scores - scores.max(axis=(1, 2), keepdims=True))) + _ELSEWHERE)
+        # Smooth, or the places that were tried would be peaks of their own.
+        likelihood = gaussian_filter(likelihood, (0, 0.7, 0.7))
+        numbers, splines = np.arange(len(at)), spline_filter1d(spline_filter1d(likelihood, axis=1), axis=2)
+
+        def of_parts(free: NDArray[np.float64]) -> NDArray[np.float64]:
+            right, down = (rows @ free).reshape(2, -1) / _STEP_PX + (scores.shape[1] - 1) / 2
+            return np.asarray(map_coordinates(splines, [numbers, down, right], mode="nearest", prefilter=False))
+
+        def unlike(free: NDArray[np.float64]) -> float:
+            return float(-of_parts(free).sum() + 0.5 * ((held * free) ** 2).sum())
+
+        bounds = [(-_REACH_PX, _REACH_PX)] * 8
+        free = np.asarray(minimize(unlike, np.zeros(8), method="Powell", bounds=bounds, options={"ftol": 1e-5}).x)
+        steps = _STEP_PX * np.eye(8)
+        curvature = np.array(
+            [
+                [
+                    unlike(free + one + other) - unlike(free + one - other)
+                    - unlike(free - one + other) + unlike(free - one - other)
+                    for other in steps
+                ]
+                for one in steps
+            ]
+        ) / (4 * _STEP_PX**2)  # fmt: skip
+        values, vectors = np.linalg.eigh(curvature)
+        covariance = (vectors / np.maximum(values, _LEAST_CURVATURE)) @ vectors.T
+        reached = _homography_rows(_GRID * middle / scale)
+        variance = np.einsum("ij,jk,ik->i", reached, covariance, reached)
+        a, b, c, d, e, f, g, h = free / scale
+        moving = np.array([[1 + b, c, a], [e, 1 + f, d], [-g, -h, 1]])
         to_unit = np.array([[1 / scale, 0, -middle[0] / scale], [0, 1 / scale, -middle[1] / scale], [0, 0, 1]])
         better = matrix @ np.linalg.inv(to_unit) @ moving @ to_unit
-        return np.asarray(better / better[2, 2])
+        return np.asarray(better / better[2, 2]), float(np.sqrt(2.0 * variance.mean()))
 
-    def parts_moved(self, matrix: Matrix) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Return the middles of parts of the maps, by how much each would rather be moved, and its evidence.
+    def part_scores(self, matrix: Matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the middles of parts of the maps, (n, 2), and what each scores when moved, (n, n_step, n_step) nats.
 
-        Both (n, 2) in pixels of the maps, x and y; the evidence in nats.
+        A part is scored by how often its values and the picture's colours meet in other parts; the first dimension is
+        the move down, the second that to the right, from -3 to 3 pixels of the maps.
         """
         n_row, n_column = self.size
-        column, row = (np.minimum((_TILES * self.at.T[axis] / size).astype(int), _TILES - 1) for axis, size in
-                       enumerate((n_column, n_row)))  # fmt: skip
+        column = np.minimum((_TILES * self.at[:, 0] / n_column).astype(int), _TILES - 1)
+        row = np.minimum((_TILES * self.at[:, 1] / n_row).astype(int), _TILES - 1)
         tile, fold = _TILES * row + column, (row + column) % 2
         steps = np.arange(-_REACH_PX, _REACH_PX + _STEP_PX / 2, _STEP_PX)
-        tables = [self._tables(matrix, fold != part) for part in (0, 1)]
+        tables = [self._tables(matrix, fold != each) for each in (0, 1)]
         scores = np.zeros((steps.size, steps.size, _TILES**2))
         for i, down in enumerate(steps):
             for j, right in enumerate(steps):
                 seen, inside = self._seen(matrix, self.at + np.array([right, down]))
                 score = np.zeros(tile.size)
-                for part in (0, 1):
-                    chosen = inside & (fold == part)
-                    for (k, c), table in tables[part].items():
-                        score[chosen] += table[self.parts[k][chosen], seen[c][chosen]]
+                for each in (0, 1):
+                    chosen = inside & (fold == each)
+                    for part, table in zip(self.parts, tables[each], strict=True):
+                        score[chosen] += table[part[chosen], seen[chosen]]
                 scores[i, j] = np.bincount(tile, score, _TILES**2)
-        moved, weight, middles = [], [], []
-        for index in range(_TILES**2):
-            image = scores[:, :, index]
-            evidence = float(image.max() - image.mean())
-            if evidence < _LEAST_EVIDENCE:
-                continue
-            i, j = np.unravel_index(int(image.argmax()), image.shape)
-            moved.append((_peak(image[i], int(j)), _peak(image[:, j], int(i))))
-            middles.append(self.at[tile == index].mean(axis=0))
-            weight.append(evidence)
-        places = _STEP_PX * (np.array(moved).reshape(-1, 2) - (steps.size - 1) / 2)
-        return np.array(middles).reshape(-1, 2), places, np.array(weight)
+        there = np.unique(tile)
+        middles = np.array([self.at[tile == index].mean(axis=0) for index in there])
+        return middles, np.moveaxis(scores, 2, 0)[there]
 
-    def _seen(self, matrix: Matrix, at: NDArray[np.float64]) -> tuple[list[NDArray[np.intp]], NDArray[np.bool_]]:
-        """Return the picture's channels at places of the maps, and which of these lie on it."""
+    def _seen(self, matrix: Matrix, at: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Return the picture's colours at places of the maps, and which of these lie on it."""
         there = place(matrix, at)
-        height, width = self.channels[0].shape
+        height, width = self.colors.shape
         inside = (there > 0).all(axis=1) & (there[:, 0] < width) & (there[:, 1] < height)
         columns, rows = np.where(inside[:, None], there, 0).astype(np.intp).T
-        return [channel[rows, columns] for channel in self.channels], inside
+        return self.colors[rows, columns], inside
 
-    def _tables(self, matrix: Matrix, chosen: NDArray[np.bool_]) -> dict[tuple[int, int], NDArray[np.float64]]:
-        """Return for pairs of components the logarithm of how much more often two values meet than by chance."""
+    def _tables(self, matrix: Matrix, chosen: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
+        """Return for each component the logarithm of how much more often a value meets a colour than by chance."""
         seen, inside = self._seen(matrix, self.at)
-        tables = {}
         chosen = chosen & inside
-        for k, one in enumerate(self.parts):
-            for c, other in enumerate(seen):
-                joint = np.bincount(_BINS * one[chosen] + other[chosen], minlength=_BINS**2).reshape(_BINS, _BINS) + 0.5
-                joint /= joint.sum()
-                apart = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
-                tables[k, c] = np.log(joint / apart)
+        tables = []
+        for part in self.parts:
+            joint = _joint(part[chosen], seen[chosen]) + 0.5
+            joint /= joint.sum()
+            tables.append(np.log(joint / (joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True))))
         return tables
+
+
+def _homography_rows(at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return by how much (n, 2) places move along x, then along y, with each of eight numbers of a homography."""
+    x, y = at.T
+    nothing, one = np.zeros_like(x), np.ones_like(x)
+    return np.concatenate(
+        [
+            np.column_stack([one, x, y, nothing, nothing, nothing, x * x, x * y]),
+            np.column_stack([nothing, nothing, nothing, one, x, y, x * y, y * y]),
+        ]
+    )
+
+
+def _clustered(picture: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return which of :data:`_COLORS` typical colours each pixel of a picture is nearest to."""
+    flat = picture.reshape(-1, picture.shape[2])
+    some = flat[:: max(1, len(flat) // _SAMPLE)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of colours that no pixel has, as in a flat picture
+        centres, _ = kmeans2(some, _COLORS, minit="++", seed=0)
+    return np.asarray(vq(flat, centres)[0].reshape(picture.shape[:2]), dtype=np.intp)
+
+
+def _homography_rows(at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return by how much (n, 2) places move along x, then along y, with each of eight numbers of a homography."""
+    x, y = at.T
+    nothing, one = np.zeros_like(x), np.ones_like(x)
+    return np.concatenate(
+        [
+            np.column_stack([one, x, y, nothing, nothing, nothing, x * x, x * y]),
+            np.column_stack([nothing, nothing, nothing, one, x, y, x * y, y * y]),
+        ]
+    )
+
+
+def _clustered(picture: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return which of :data:`_COLORS` typical colours each pixel of a picture is nearest to."""
+    flat = picture.reshape(-1, picture.shape[2])
+    some = flat[:: max(1, len(flat) // _SAMPLE)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of colours that no pixel has, as in a flat picture
+        centres, _ = kmeans2(some, _COLORS, minit="++", seed=0)
+    return np.asarray(vq(flat, centres)[0].reshape(picture.shape[:2]), dtype=np.intp)
 
 
 def _peak(values: NDArray[np.float64], index: int) -> float:
@@ -375,9 +437,13 @@ def _binned(values: NDArray[np.float64]) -> NDArray[np.intp]:
     return np.clip(share * _BINS, 0, _BINS - 1).astype(np.intp)
 
 
-def _information(one: NDArray[np.intp], other: NDArray[np.intp]) -> float:
-    """Return the mutual information of two binned pictures, nats."""
-    joint = np.bincount(_BINS * one + other, minlength=_BINS**2).reshape(_BINS, _BINS) / max(one.size, 1)
+def _joint(values: NDArray[np.intp], colors: NDArray[np.intp]) -> NDArray[np.float64]:
+    return np.bincount(_COLORS * values + colors, minlength=_BINS * _COLORS).reshape(_BINS, _COLORS).astype(np.float64)
+
+
+def _information(values: NDArray[np.intp], colors: NDArray[np.intp]) -> float:
+    """Return the mutual information of a binned map and a clustered picture, nats."""
+    joint = _joint(values, colors) / max(values.size, 1)
     apart = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
     there = joint > 0
     return float((joint[there] * np.log(joint[there] / apart[there])).sum())
@@ -491,12 +557,6 @@ def _components(maps: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float64]
         )
     _, _, axes = np.linalg.svd(np.asarray(rows), full_matrices=False)
     return [own.reshape(maps[0].shape) for own in axes[:_COMPONENTS]]
-
-
-def photograph_channels(photograph: Image) -> list[NDArray[np.float64]]:
-    """Return lightness, and red against green and blue, of a (height, width, 3) photograph, 0 to 1."""
-    red, green, blue = (photograph[:, :, channel].astype(np.float64) for channel in range(3))
-    return [0.3 * red + 0.6 * green + 0.1 * blue, red - 0.5 * (green + blue)]
 
 
 def _photograph_pixels(matrix: Matrix, shape: tuple[int, int]) -> float:

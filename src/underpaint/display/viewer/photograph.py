@@ -30,7 +30,6 @@ from underpaint.reflectance.registration import (
     Registration,
     automatically,
     by_points,
-    photograph_channels,
     telling_maps,
     warped,
 )
@@ -149,7 +148,7 @@ class Photograph:
             raise ScanError("There is no photograph to lay over the maps. Choose one first.")
         pixels = _pixels(self.folder, digest)
         if asked.get("automatic"):
-            found = automatically(photograph_channels(_shrunk(pixels)), telling_maps(maps))
+            found = automatically(_shrunk(pixels), telling_maps(maps))
             found = replace(found, matrix=_enlarged(found.matrix, pixels))
         else:
             pairs = _pairs(asked.get("points"))

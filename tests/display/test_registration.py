@@ -15,7 +15,7 @@ from underpaint.display.viewer.result_site import ResultSite
 from underpaint.display.viewer.server import Request
 from underpaint.errors import ScanError
 from underpaint.io.results.sidecars import PHOTOGRAPH_FILE, REGISTERED_FILE
-from underpaint.reflectance.registration import automatically, by_points, photograph_channels, place, warped
+from underpaint.reflectance.registration import automatically, by_points, place, warped
 
 CORNERS = np.array([[0.0, 0.0], [60.0, 0.0], [0.0, 40.0], [60.0, 40.0], [30.0, 20.0]])
 
@@ -26,6 +26,13 @@ def known_matrix() -> NDArray[np.float64]:
     return np.array(
         [[8 * np.cos(turn), -8 * np.sin(turn), 70.0], [8 * np.sin(turn), 8 * np.cos(turn), 40.0], [2e-4, 1e-4, 1.0]]
     )
+
+
+def off_px(found: NDArray[np.float64], matrix: NDArray[np.float64]) -> float:
+    """Return the root mean square distance of places over the maps from where they truly lie, pixels of the maps."""
+    at = np.stack(np.meshgrid(np.linspace(0, 60, 7), np.linspace(0, 40, 7)), axis=2).reshape(-1, 2)
+    back = place(np.linalg.inv(found), place(matrix, at))
+    return float(np.sqrt(((back - at) ** 2).sum(axis=1).mean()))
 
 
 def photographed(image: NDArray[np.float64], matrix: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -64,11 +71,11 @@ def test_points_that_do_not_tell_are_refused(here: list[tuple[float, float]], ma
 def test_a_photograph_finds_its_place_by_itself_under_a_pixel() -> None:
     image, maps = painted((40, 60), np.random.default_rng(3))
     matrix = known_matrix()
-    found = automatically(photograph_channels(photographed(image, matrix, (440, 620))), maps)
-    off = np.linalg.norm(place(found.matrix, CORNERS) - place(matrix, CORNERS), axis=1) / 8
-    assert off.max() < 1.0
-    assert found.similarity is not None
-    assert found.similarity > 0.3
+    found = automatically(photographed(image, matrix, (440, 620)), maps)
+    assert off_px(found.matrix, matrix) < 0.6
+    assert found.verdict == "well"
+    assert found.error_px is not None
+    assert 0.2 < found.error_px < 0.6
 
 
 def test_a_panel_of_stripes_does_not_lie_a_stripe_off() -> None:
@@ -78,9 +85,17 @@ def test_a_panel_of_stripes_does_not_lie_a_stripe_off() -> None:
     image = np.where(np.arange(40)[:, None, None] // 5 % 2 == 0, down[:, None], across[None])
     maps = [np.asarray(image[:, :, channel] ** 2, np.float32) for channel in range(3)]
     matrix = known_matrix()
-    found = automatically(photograph_channels(photographed(image, matrix, (440, 620))), maps)
-    off = np.linalg.norm(place(found.matrix, CORNERS) - place(matrix, CORNERS), axis=1) / 8
-    assert off.max() < 1.0
+    found = automatically(photographed(image, matrix, (440, 620)), maps)
+    assert off_px(found.matrix, matrix) < 1.0
+
+
+def test_a_mirrored_painting_is_not_called_well_laid() -> None:
+    image, maps = painted((40, 60), np.random.default_rng(3))
+    try:
+        found = automatically(photographed(image[:, ::-1], known_matrix(), (440, 620)), maps)
+    except ScanError:
+        return
+    assert found.verdict == "doubtful"
 
 
 @pytest.mark.parametrize(
@@ -89,12 +104,12 @@ def test_a_panel_of_stripes_does_not_lie_a_stripe_off() -> None:
 def test_a_photograph_of_something_else_is_not_laid(photograph: NDArray[np.float64]) -> None:
     _, maps = painted((40, 60), np.random.default_rng(3))
     with pytest.raises(ScanError, match="shares nothing"):
-        automatically(photograph_channels(photograph.astype(np.float32)), maps)
+        automatically(photograph.astype(np.float32), maps)
 
 
 def test_maps_without_structure_are_refused() -> None:
     with pytest.raises(ScanError, match="nothing to compare"):
-        automatically([np.zeros((50, 50))], [np.ones((20, 30), np.float32)])
+        automatically(np.zeros((50, 50, 3)), [np.ones((20, 30), np.float32)])
 
 
 def test_the_warped_photograph_is_the_painting_again() -> None:
