@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from underpaint.errors import CoverageError, ScanError
-from underpaint.physics.materials import load_palette, palette_names
-from underpaint.reflectance.kubelka_munk import inside_the_paint, opaque, ratio, through_the_surface
-from underpaint.reflectance.library import ReferenceSpectrum, ReflectanceLibrary
-from underpaint.reflectance.names import groups_of, member_of
+from underpaint.reflectance.hypotheses import BLACK, WHITES, Hypotheses, commonness
+from underpaint.reflectance.library import ReferenceSpectrum, ReflectanceLibrary, builtin
+from underpaint.reflectance.names import member_of
 
 Floats = NDArray[np.float64]
 
@@ -27,22 +26,18 @@ FIRST_NM, LAST_NM, STEP_NM = 410.0, 990.0, 10.0
 LEAST_RANGE_NM = 150.0
 """Shortest range of wavelengths on which anything is said."""
 LEAST_REFLECTANCE = 0.005
-LEVEL_SPREAD, GLOSS_SPREAD, NOISE = 2.0, 0.01, 0.02
-"""Standard deviations: of the level and of noise in log reflectance, of gloss in reflectance."""
-FREEDOM = 8.0
+LEVEL_SPREAD, NOISE = 2.0, 0.02
+"""Standard deviations of the level, and of noise in a band, in log reflectance."""
+FREEDOM = 4.0
 """Degrees of freedom of Student's distribution: how heavy its tails are."""
-UNEXPLAINED = 0.3
-"""Prior that a group XRF sees shows nothing at the surface."""
-UNSEEN = 0.01
-"""Prior that XRF misses a group that is at the surface, beside the probability that it gives."""
-PRIOR_NONE = 0.02
-PAIRS = 0.3
-"""Prior that two coloured members make the surface paint."""
-TINTS = (0.5, 0.2, 0.05)
-"""Shares of the coloured part beside white."""
-PAIR_SHARES = (0.15, 0.5, 0.85)
-WHITE_GROUPS = ("lead_pigment", "zinc_pigment", "titanium_pigment", "calcium_white", "barium_pigment")
-AT_ONCE = 4096
+PRIOR_NONE = 0.003
+WRONG_LABEL = 0.02
+"""Probability that a reference spectrum is not what its name says; for the calibration alone."""
+TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.0)
+KEPT = 16
+"""Choices of members whose mixtures are kept."""
+AT_ONCE, ROWS = 1024, 128
+"""Spectra whose posterior, and whose distances, are computed together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,46 +180,117 @@ def _features(reflectance: Floats) -> Floats:
     return np.log(np.maximum(reflectance, LEAST_REFLECTANCE))
 
 
-@dataclass(frozen=True)
-class _Kernels:
-    """Predicted spectra with one covariance: whitened features, and the class of each."""
+@dataclass(frozen=True, eq=False)
+class _References:
+    """The pure spectra of a library on a grid, and how spectra vary.
 
-    whiten: Floats
-    centres: Floats
+    Parameters
+    ----------
+    values, features : (n, n_grid) array
+        Reflectance and its logarithm; NaN where not measured.
+    owner, patch : (n,) int array
+        Index of the member and of the patch of each.
+    within, total : (n_grid, n_grid) array
+        Covariance between the patches of a member, and of all spectra, in log reflectance; with level and noise.
+    mean : (n_grid,) array
+    freedom : float
+        Patches beyond the first of each member: what the covariance rests on.
+    """
+
+    values: Floats
+    features: Floats
+    owner: NDArray[np.int64]
+    patch: NDArray[np.int64]
+    within: Floats
+    total: Floats
+    mean: Floats
+    freedom: float
+
+
+def _references(library: ReflectanceLibrary, grid: Floats) -> _References:
+    index = {name: place for place, name in enumerate(library.members)}
+    pure = [one for one in library.spectra if one.member and one.pure]
+    values = np.stack([_on_grid(one, grid) for one in pure])
+    covered = np.isfinite(values).sum(axis=1) * 2 > grid.size
+    pure = [one for one, kept in zip(pure, covered, strict=True) if kept]
+    values = values[covered]
+    owner = np.asarray([index[one.member] for one in pure], dtype=np.int64)
+    patch = np.unique([one.patch for one in pure], return_inverse=True)[1].astype(np.int64)
+    features = _features(values)
+    whole = np.isfinite(features).all(axis=1)
+    width, freedom, patches = grid.size, 0.0, 0
+    within = np.zeros((width, width))
+    for member in np.unique(owner[whole]):
+        rows = whole & (owner == member)
+        n_patch = np.unique(patch[rows]).size
+        if n_patch > 1:
+            deviation = features[rows] - features[rows].mean(axis=0)
+            within += deviation.T @ deviation
+            freedom += rows.sum() * (n_patch - 1) / n_patch
+            patches += n_patch - 1
+    within = within / max(freedom, 1.0) + NOISE**2 * np.eye(width) + LEVEL_SPREAD**2
+    everything = _features(np.stack([_on_grid(one, grid) for one in library.spectra]))
+    everything = everything[np.isfinite(everything).all(axis=1)]
+    mean = everything.mean(axis=0) if len(everything) else np.zeros(width)
+    deviation = everything - mean
+    total = deviation.T @ deviation / max(len(everything), 1) + within
+    return _References(values, features, owner, patch, within, total, mean, float(patches))
+
+
+def _measured(library: ReflectanceLibrary, grid: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.str_]]:
+    """Return the spectra of pure paints, and of those beside white or black alone, with member and what is beside."""
+    values, owner, beside = [], [], []
+    for one in library.spectra:
+        others = {member_of(part) for part in one.shares} - {one.member}
+        kind = "" if one.pure else "white" if others <= WHITES else "black" if others <= {BLACK} else None
+        if one.member in library.members and kind is not None:
+            row = _on_grid(one, grid)
+            if 2 * np.isfinite(row).sum() > grid.size:
+                values.append(row)
+                owner.append(library.members.index(one.member))
+                beside.append(kind)
+    return np.stack(values), np.asarray(owner, dtype=np.int64), np.asarray(beside)
+
+
+@dataclass(frozen=True, eq=False)
+class _Kernels:
+    """Predicted spectra with one covariance, whitened, in the order of their classes."""
+
+    whiten: NDArray[np.float32]
+    centres: NDArray[np.float32]
+    half_square: NDArray[np.float32]
     start: NDArray[np.int64]
     classes: NDArray[np.int64]
     log_norm: float
 
 
 class _Model:
-    """The predicted spectra of every hypothesis, and their prior."""
+    """The likelihood of every class, and the posterior of the hypotheses."""
 
     def __init__(self, library: ReflectanceLibrary, grid: Floats) -> None:
         self.members = library.members
-        self.grid = grid
-        pure = [one for one in library.spectra if one.member and one.pure]
-        values = np.stack([_on_grid(one, grid) for one in pure])
-        index = {name: place for place, name in enumerate(self.members)}
-        owner = np.asarray([index[one.member] for one in pure])
-        patches = np.unique([one.patch for one in pure], return_inverse=True)[1]
-        everything = np.stack([_on_grid(one, grid) for one in library.spectra])
-        self._within, self._total, self._mean = _covariances(_features(values), owner, patches, _features(everything))
-        self._sets = _hypotheses(self.members, values, owner)
-        self._kernels = self._fit(values, owner)
-        self.temperature = self._calibrated(values, owner, patches)
+        references = _references(library, grid)
+        # a small library says nothing of how spectra of one pigment vary: the package's own does
+        variation = references
+        if references.freedom < grid.size:
+            variation = _references(builtin(), grid)
+        self._within, self._total, self._mean = variation.within, variation.total, variation.mean
+        self._hypotheses = Hypotheses(self.members, *_measured(library, grid))
+        self._mixtures: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[Hypotheses, list[_Kernels]]] = {}
+        self._kernels = self._whitened(self._hypotheses.spectra, self._hypotheses.class_of)
+        lower = np.linalg.cholesky(self._total)
+        self._background = np.linalg.inv(lower).T, -float(np.log(np.diag(lower)).sum())
+        self.temperature = self._calibrated(variation, library if variation is references else builtin())
 
-    # -- predicted spectra
-
-    def _fit(self, values: Floats, owner: NDArray[np.int64]) -> list[_Kernels]:
-        spectra, classes = self._sets.spectra(values, owner)
+    def _whitened(self, spectra: Floats, classes: NDArray[np.int64]) -> list[_Kernels]:
+        """Return the predicted spectra by the bands that they have."""
         covered = np.isfinite(spectra)
         kernels = []
         for mask in np.unique(covered, axis=0):
-            if 2 * mask.sum() < mask.size:
-                continue
             rows = np.flatnonzero((covered == mask).all(axis=1))
             rows = rows[np.argsort(classes[rows], kind="stable")]
-            kernels.append(self._kernel(_features(spectra[rows]), classes[rows], mask))
+            if 2 * mask.sum() > mask.size:
+                kernels.append(self._kernel(_features(spectra[rows]), classes[rows], mask))
         return kernels
 
     def _kernel(self, features: Floats, classes: NDArray[np.int64], mask: NDArray[np.bool_]) -> _Kernels:
@@ -237,256 +303,122 @@ class _Model:
             features[:, missing] = self._mean[missing] + (features[:, here] - self._mean[here]) @ gain
             rest = self._total[np.ix_(missing, missing)] - self._total[np.ix_(missing, here)] @ gain
             covariance[np.ix_(missing, missing)] += rest
-        cholesky = np.linalg.cholesky(covariance)
-        whiten = np.linalg.inv(cholesky).T
+        lower = np.linalg.cholesky(covariance)
+        whiten = np.linalg.inv(lower).T
+        centres = (features - self._mean) @ whiten
         start = np.flatnonzero(np.diff(classes, prepend=-1))
-        norm = -float(np.log(np.diag(cholesky)).sum())
-        return _Kernels(whiten, features @ whiten, start, classes[start], norm)
-
-    def likelihood(self, features: Floats, left_out: NDArray[np.bool_] | None = None) -> tuple[Floats, Floats]:
-        """Return the log likelihood of every class, (n, n_class), and of none of them, (n,)."""
-        del left_out
-        n, width = len(features), self.grid.size
-        total = np.full((n, self._sets.n_class), -np.inf, dtype=np.float32)
-        count = np.zeros(self._sets.n_class)
-        for kernel in self._kernels:
-            centres = kernel.centres.astype(np.float32)
-            white = (features @ kernel.whiten).astype(np.float32)
-            distance = white @ (-2.0 * centres.T)
-            distance += (white**2).sum(1)[:, None]
-            distance += (centres**2).sum(1)
-            np.maximum(distance, 0.0, out=distance)
-            distance /= FREEDOM
-            distance += 1.0
-            np.log(distance, out=distance)
-            distance *= -0.5 * (FREEDOM + width)
-            distance += np.float32(kernel.log_norm)
-            sizes = np.diff(np.append(kernel.start, len(centres)))
-            highest = np.maximum.reduceat(distance, kernel.start, axis=1)
-            distance -= np.repeat(highest, sizes, axis=1)
-            np.exp(distance, out=distance)
-            log_sum = highest + np.log(np.add.reduceat(distance, kernel.start, axis=1))
-            total[:, kernel.classes] = np.logaddexp(total[:, kernel.classes], log_sum)
-            count[kernel.classes] += sizes
-        with np.errstate(divide="ignore"):
-            total -= np.log(count).astype(np.float32)
-        return total.astype(np.float64), self._background(features)
-
-    def _background(self, features: Floats) -> Floats:
-        cholesky = np.linalg.cholesky(self._total)
-        white = np.linalg.solve(cholesky, (features - self._mean).T)
-        return np.asarray(
-            -0.5 * (FREEDOM + self.grid.size) * np.log1p((white**2).sum(0) / FREEDOM) - np.log(np.diag(cholesky)).sum()
+        return _Kernels(
+            whiten.astype(np.float32),
+            centres.astype(np.float32),
+            (0.5 * (centres**2).sum(axis=1)).astype(np.float32),
+            start,
+            classes[start],
+            -float(np.log(np.diag(lower)).sum()),
         )
 
-    def _calibrated(self, values: Floats, owner: NDArray[np.int64], patches: NDArray[np.int64]) -> float:
-        del values, owner, patches
-        return 0.3
+    def _student(self, squared: NDArray[np.float32], log_norm: float) -> NDArray[np.float32]:
+        power = -0.5 * (FREEDOM + self._mean.size)
+        return np.asarray(np.float32(power) * np.log1p(squared / np.float32(FREEDOM)) + np.float32(log_norm))
 
-    # -- the posterior
+    def _choices(self, group_probability: Floats | None, groups: tuple[str, ...]) -> tuple[Hypotheses, list[_Kernels]]:
+        """Return the hypotheses for a block and their spectra: with XRF, mixtures of three of what it sees as well."""
+        choice = (self._hypotheses.mixed, ())
+        if group_probability is not None:
+            choice = self._hypotheses.choose(group_probability, groups)
+        if choice not in self._mixtures:
+            if len(self._mixtures) >= KEPT:
+                self._mixtures.clear()
+            more = self._hypotheses.with_mixtures(*choice)
+            self._mixtures[choice] = more, [*self._kernels, *self._whitened(more.spectra, more.class_of)]
+        return self._mixtures[choice]
+
+    def likelihood(
+        self, features: Floats, n_class: int, kernels: Sequence[_Kernels]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the log likelihood of every class, (n_class, n), and of none of them, (n,).
+
+        A class has that of the nearest of its spectra: in so many bands the others add next to nothing.
+        """
+        centred = (features - self._mean).astype(np.float32)
+        best = np.full((n_class, len(features)), -np.inf, dtype=np.float32)
+        for kernel in kernels:
+            white = (centred @ kernel.whiten).T
+            square = (white**2).sum(axis=0)
+            for first in range(0, len(features), ROWS):
+                rows = slice(first, first + ROWS)
+                closeness = kernel.centres @ white[:, rows]
+                closeness -= kernel.half_square[:, None]
+                nearest = np.maximum.reduceat(closeness, kernel.start, axis=0)
+                squared = np.maximum(square[rows] - 2.0 * nearest, 0.0)
+                density = self._student(squared, kernel.log_norm)
+                best[kernel.classes, rows] = np.maximum(best[kernel.classes, rows], density)
+        whiten, log_norm = self._background
+        return best, self._student(((centred @ whiten.astype(np.float32)) ** 2).sum(axis=1), log_norm)
+
+    def _calibrated(self, references: _References, library: ReflectanceLibrary) -> float:
+        """Return the power of the likelihood with which patches that are left out are named best.
+
+        Bands are not independent of each other beyond what a covariance describes, so that the likelihood is too sure
+        of itself. The score is the mean log probability of the true member, each patch left out in turn.
+        """
+        whole = np.isfinite(references.features).all(axis=1)
+        owner, patch = references.owner[whole], references.patch[whole]
+        white = (references.features[whole] - self._mean) @ np.linalg.inv(np.linalg.cholesky(self._within)).T
+        square = (white**2).sum(axis=1)
+        squared = np.maximum(square[:, None] + square - 2.0 * white @ white.T, 0.0)
+        squared[patch[:, None] == patch] = np.inf
+        n_member = len(library.members)
+        nearest = np.full((len(owner), n_member), np.inf)
+        for member in np.unique(owner):
+            nearest[:, member] = squared[:, owner == member].min(axis=1)
+        tested = np.isfinite(nearest[np.arange(len(owner)), owner])
+        if tested.sum() < 100:
+            return 0.2
+        likelihood = self._student(nearest[tested].astype(np.float32), 0.0)
+        prior, true = np.log(commonness(library.members)), owner[tested]
+
+        def score(temperature: float) -> float:
+            logits = temperature * likelihood + prior
+            logits -= logits.max(axis=1, keepdims=True)
+            probability = np.exp(logits)
+            probability /= probability.sum(axis=1, keepdims=True)
+            of_true = probability[np.arange(len(true)), true]
+            return float(np.log((1.0 - WRONG_LABEL) * of_true + WRONG_LABEL / n_member).mean())
+
+        return max(TEMPERATURES, key=score)
 
     def answer(
         self, reflectance: Floats, group_probability: Floats | None, groups: tuple[str, ...]
     ) -> tuple[Floats, Floats, Floats, Floats]:
-        """Return probability, presence, mixture and hidden for a block."""
+        """Return probability, presence, mixture and hidden for a block of spectra on the grid."""
         usable = np.isfinite(reflectance).all(axis=1)
         features = _features(np.where(usable[:, None], reflectance, 1.0))
-        likelihood, background = self.likelihood(features)
-        prior = self._sets.prior(group_probability, groups, len(features))
-        log_post = np.concatenate(
-            [
-                self.temperature * likelihood[:, self._sets.spectral] + prior.log_weight,
-                (self.temperature * background + np.log(PRIOR_NONE) + prior.log_none)[:, None],
-            ],
-            axis=1,
-        )
-        log_post -= log_post.max(axis=1, keepdims=True)
-        posterior = np.exp(log_post)
-        posterior /= posterior.sum(axis=1, keepdims=True)
-        sets, none = posterior[:, :-1], posterior[:, -1:]
-        probability = np.concatenate([sets @ self._sets.main, none], axis=1)
-        presence = np.minimum(sets @ self._sets.contains, 1.0)
-        mixture = sets @ self._sets.share
-        hidden = self._sets.hidden(sets, none, group_probability, groups)
+        hypotheses, kernels = self._choices(group_probability, groups)
+        likelihood, background = self.likelihood(features, hypotheses.n_class, kernels)
+        joint = hypotheses.joint(likelihood, self.temperature, group_probability, groups)
+        log_none = np.float32(self.temperature) * background + np.float32(np.log(PRIOR_NONE)) + joint.log_unknown
+        highest = np.maximum(joint.log_sets.max(axis=0), log_none)
+        sets = np.exp(joint.log_sets - highest)
+        none = np.exp(log_none - highest)
+        total = sets.sum(axis=0) + none
+        sets /= total
+        none = none / total
+        probability = np.concatenate([sets.T @ hypotheses.main, none[:, None]], axis=1)
+        presence, at_surface = joint.at_surface(sets)
+        mixture = sets.T @ hypotheses.share
+        hidden = np.zeros((len(features), len(groups)))
+        if group_probability is not None:
+            for place, group in enumerate(groups):
+                shown = (
+                    at_surface[hypotheses.groups.index(group)] if group in hypotheses.groups else np.zeros_like(none)
+                )
+                hidden[:, place] = group_probability[:, place] * np.clip(1.0 - shown - 0.5 * none, 0.0, 1.0)
         for each in (probability, presence, mixture, hidden):
             each[~usable] = np.nan
         return probability, presence, mixture, hidden
-
-
-@dataclass(frozen=True)
-class _Prior:
-    log_weight: Floats
-    log_none: Floats
-
-
-class _Hypotheses:
-    """Sets of members, with the spectral class of each, and the groups that XRF would see of it.
-
-    A spectral class is a set of members, tinted or not; a hypothesis is a class with one choice of the groups.
-    """
-
-    def __init__(self, members: tuple[str, ...], typical: Floats, coloured: NDArray[np.bool_]) -> None:
-        self.members = members
-        self._typical = typical
-        n = len(members)
-        base = _commonness(members)
-        singles = [((place,), False) for place in range(n)] + [
-            ((place,), True) for place in range(n) if coloured[place]
-        ]
-        usable = [place for place in range(n) if coloured[place] and np.isfinite(typical[place]).any()]
-        pairs = [((one, two), True) for number, one in enumerate(usable) for two in usable[number + 1 :]]
-        self._classes = [*singles, *pairs]
-        self.n_class = len(self._classes)
-        n_tinted = {place: 2.0 if coloured[place] else 1.0 for place in range(n)}
-        pair_total = sum(base[one] * base[two] for (one, two), _ in pairs) or 1.0
-        spectral, weight, needs, tinted = [], [], [], []
-        self._group_names = tuple(sorted({group for name in members for each in groups_of(name) for group in each}))
-        column = {group: place for place, group in enumerate(self._group_names)}
-        for number, (places, white) in enumerate(self._classes):
-            log_weight = (
-                np.log((1.0 - PAIRS) * base[places[0]] / n_tinted[places[0]])
-                if len(places) == 1
-                else np.log(PAIRS * base[places[0]] * base[places[1]] / pair_total)
-            )
-            unions = {frozenset()}
-            for place in places:
-                unions = {union | each for union in unions for each in groups_of(members[place])}
-            for union in sorted(unions, key=sorted):
-                row = np.zeros(len(self._group_names), dtype=bool)
-                row[[column[group] for group in union]] = True
-                spectral.append(number)
-                weight.append(log_weight - np.log(len(unions)))
-                needs.append(row)
-                tinted.append(white)
-        self.spectral = np.asarray(spectral)
-        self._weight, self._needs = np.asarray(weight), np.asarray(needs)
-        self._tinted = np.asarray(tinted)
-        contains = np.zeros((self.n_class, n))
-        for number, (places, _) in enumerate(self._classes):
-            contains[number, list(places)] = 1.0
-        share = contains / contains.sum(axis=1, keepdims=True)
-        self.contains, self.share = contains[self.spectral], share[self.spectral]
-        self.main = self.share
-
-    def spectra(self, values: Floats, owner: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
-        """Return predicted spectra and their class."""
-        place_of = {entry: number for number, entry in enumerate(self._classes)}
-        spectra, classes = [values], [owner.copy()]
-        inner = ratio(inside_the_paint(values, _specular(values)))
-        for tint in TINTS:
-            tinted = np.asarray([place_of.get(((place,), True), -1) for place in owner])
-            keep = tinted >= 0
-            spectra.append(_seen(inner[keep] * tint))
-            classes.append(tinted[keep])
-        pairs = [(number, places) for number, (places, _) in enumerate(self._classes) if len(places) == 2]
-        for number, (one, two) in pairs:
-            shares = np.asarray(PAIR_SHARES)[:, None]
-            mixed = shares * self._typical[one] + (1.0 - shares) * self._typical[two]
-            spectra.append(_seen(np.concatenate([mixed, 0.1 * mixed])))
-            classes.append(np.full(2 * len(shares), number))
-        return np.concatenate(spectra), np.concatenate(classes)
-
-    def _columns(self, group_probability: Floats, groups: tuple[str, ...]) -> Floats:
-        """Return (n, n_group) probability by the members' groups; NaN where XRF says nothing."""
-        by_name = np.full((len(group_probability), len(self._group_names)), np.nan)
-        for place, group in enumerate(groups):
-            if group in self._group_names:
-                by_name[:, self._group_names.index(group)] = group_probability[:, place]
-        return by_name
-
-    def _odds(self, probability: Floats) -> tuple[Floats, Floats]:
-        """Return log factors of a group that is at the surface, and of one that is not."""
-        known = np.isfinite(probability)
-        p = np.clip(np.where(known, probability, 0.5), UNSEEN, 1.0)
-        absent = np.clip(1.0 - np.where(known, probability, 0.5), 0.0, 1.0)
-        missing = p * UNEXPLAINED + absent
-        whites = np.isin(self._group_names, WHITE_GROUPS)
-        missing = np.where(whites, p + absent, missing)
-        return np.where(known, np.log(p) - np.log(missing), 0.0), np.where(known, np.log(missing), 0.0)
-
-    def prior(self, group_probability: Floats | None, groups: tuple[str, ...], n: int) -> _Prior:
-        """Return the log prior of each hypothesis, (n, n_hypothesis), and of none."""
-        if group_probability is None or not groups:
-            return _Prior(np.broadcast_to(self._weight, (n, self._weight.size)), np.zeros(n))
-        present, missing = self._odds(self._columns(group_probability, groups))
-        del missing  # common to all
-        return _Prior(present @ self._needs.T.astype(np.float64) + self._weight, np.zeros(n))
-
-    def hidden(self, sets: Floats, none: Floats, group_probability: Floats | None, groups: tuple[str, ...]) -> Floats:
-        """Return the probability that a group is there, but not at the surface, (n, n_group)."""
-        if group_probability is None:
-            return np.zeros((len(sets), len(groups)))
-        shown = sets @ self._needs.astype(np.float64) + 0.5 * none
-        hidden = np.empty((len(sets), len(groups)))
-        tinted = sets @ self._tinted.astype(np.float64)
-        for place, group in enumerate(groups):
-            column = shown[:, self._group_names.index(group)] if group in self._group_names else 0.5
-            if group in WHITE_GROUPS:
-                column = np.maximum(column, tinted)
-            hidden[:, place] = group_probability[:, place] * np.clip(1.0 - column, 0.0, 1.0)
-        return hidden
-
-
-def _hypotheses(members: tuple[str, ...], values: Floats, owner: NDArray[np.int64]) -> _Hypotheses:
-    """Return the hypotheses; a typical K/S of each member is the geometric mean over its spectra."""
-    inner = np.log(ratio(inside_the_paint(values, _specular(values))))
-    with np.errstate(all="ignore"):
-        typical = np.stack([_nan_mean(inner[owner == place]) for place in range(len(members))])
-    ks = np.exp(typical)
-    contrast = np.asarray([np.nanstd(row) if np.isfinite(row).any() else 0.0 for row in np.exp(-typical)])
-    white = np.asarray([bool(np.nanmedian(row) < 0.08) for row in ks]) | (contrast < 0.0)
-    return _Hypotheses(members, ks, ~white)
-
-
-def _nan_mean(rows: Floats) -> Floats:
-    here = np.isfinite(rows)
-    count = here.sum(axis=0)
-    return np.where(count > 0, np.where(here, rows, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
-
-
-def _specular(values: Floats) -> Floats:
-    """Return the gloss in each spectrum: no more than its darkest band allows."""
-    return np.asarray(np.minimum(0.03, 0.8 * np.nanmin(values, axis=1, keepdims=True)).clip(0.0))
-
-
-def _seen(k_over_s: Floats) -> Floats:
-    return through_the_surface(opaque(k_over_s), 0.02)
 
 
 def _on_grid(one: ReferenceSpectrum, grid: Floats) -> Floats:
     values = np.interp(grid, one.wavelength_nm, one.reflectance)
     outside = (grid < one.wavelength_nm[0] - STEP_NM / 2) | (grid > one.wavelength_nm[-1] + STEP_NM / 2)
     return np.where(outside, np.nan, values)
-
-
-def _commonness(members: tuple[str, ...]) -> Floats:
-    """Return the prior of the members: by the number of the library's palettes that name them."""
-    count = dict.fromkeys(members, 1.0)
-    for palette in palette_names():
-        for name in {member_of(pigment) for pigment in load_palette(palette).pigments}:
-            if name in count:
-                count[name] += 1.0
-    weight = np.sqrt(np.asarray([count[name] for name in members]))
-    return np.asarray(weight / weight.sum())
-
-
-def _covariances(
-    features: Floats, owner: NDArray[np.int64], patches: NDArray[np.int64], everything: Floats
-) -> tuple[Floats, Floats, Floats]:
-    """Return the covariance between patches of a member, that of all spectra, and their mean."""
-    width = features.shape[1]
-    whole = np.isfinite(features).all(axis=1)
-    within, freedom = np.zeros((width, width)), 0.0
-    for member in np.unique(owner):
-        rows = whole & (owner == member)
-        n_patch = np.unique(patches[rows]).size
-        if n_patch < 2:
-            continue
-        deviation = features[rows] - features[rows].mean(axis=0)
-        within += deviation.T @ deviation
-        freedom += rows.sum() * (n_patch - 1) / n_patch
-    within = within / freedom + NOISE**2 * np.eye(width) + LEVEL_SPREAD**2
-    complete = everything[np.isfinite(everything).all(axis=1)]
-    mean = complete.mean(axis=0)
-    deviation = complete - mean
-    return within, deviation.T @ deviation / len(complete) + within, mean
