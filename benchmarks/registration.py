@@ -6,11 +6,15 @@ or mirrored. A verdict is right where it says "well" of a place under one pixel 
 maps; the worst corner is listed, too), "doubtful" or "wrong" of one that is farther off or of another painting.
 
     python benchmarks/registration.py --json FILE [--number 50] [--first 0]
+
+With --twins, cubes of a virtual panel (`underpaint mockup fig7 --reflectance`, not a measurement) are warped instead,
+each drawn anew, and laid over the element maps of its virtual scan.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+from underpaint.elements import fit_elements
 from underpaint.errors import ScanError
-from underpaint.reflectance.registration import automatically, place
+from underpaint.reflectance import builtin
+from underpaint.reflectance.registration import automatically, cube_components, place
+from underpaint.reflectance.twin import halves, panel_reflectance
+from underpaint.simulate import PanelSettings, make_panel
 
 _EVERY_OTHER = 5
 _SIDE = 700
+_FINE, _CELL_PIXELS = 4, 8
 
 
 def main() -> None:
@@ -31,8 +40,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--number", type=int, default=50, help="photographs")
     parser.add_argument("--first", type=int, default=0, help="seed of the first one")
+    parser.add_argument("--twins", action="store_true", help="cubes of a virtual panel in place of photographs")
     arguments = parser.parse_args()
-    cases = [laid(seed) for seed in range(arguments.first, arguments.first + arguments.number)]
+    seeds = range(arguments.first, arguments.first + arguments.number)
+    pictures = twins(seeds) if arguments.twins else map(synthetic, seeds)
+    cases = [laid(seed, *case) for seed, case in zip(seeds, pictures, strict=True)]
     same = [case for case in cases if case["same"]]
     record = {
         "number": len(cases),
@@ -50,9 +62,18 @@ def main() -> None:
         arguments.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def laid(seed: int) -> dict[str, Any]:
-    """Lay one photograph and compare with the truth."""
-    photograph, maps, matrix, same = synthetic(seed)
+Case = tuple[NDArray[np.floating], list[NDArray[np.float32]], NDArray[np.float64], bool]
+"""A picture, element maps, the matrix from the maps to the picture, and whether both are of one painting."""
+
+
+def laid(
+    seed: int,
+    photograph: NDArray[np.floating],
+    maps: list[NDArray[np.float32]],
+    matrix: NDArray[np.float64],
+    same: bool,
+) -> dict[str, Any]:
+    """Lay one picture and compare with the truth."""
     start = time.perf_counter()
     off, corner, verdict, error, similarity = float("inf"), float("inf"), "wrong", None, None
     try:
@@ -88,7 +109,25 @@ def _distances(matrix: NDArray[np.float64], true: NDArray[np.float64], at: NDArr
     return np.asarray(np.linalg.norm(back - at, axis=1))
 
 
-def synthetic(seed: int) -> tuple[NDArray[np.float32], list[NDArray[np.float32]], NDArray[np.float64], bool]:
+def twins(seeds: range) -> Iterator[Case]:
+    """Yield components of warped virtual cubes, with the element maps of the panel's virtual scan."""
+    panel = make_panel(PanelSettings(recipe="fig7", cell_pixels=_CELL_PIXELS))
+    results = fit_elements(panel.scan)
+    strongest = sorted(results.lines, key=lambda name: -float(np.nanpercentile(results[name], 95)))[:8]
+    maps = [results[name] for name in strongest]
+    drawn_from, _ = halves(builtin())
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        shape = panel.scan.shape[:2]
+        twin = panel_reflectance(panel.stratigraphies, shape, drawn_from, magnification=_FINE, seed=seed)
+        groups = np.array_split(np.log(np.maximum(twin.reflectance, 1e-3)), 12, axis=2)
+        channels = np.stack([group.mean(axis=2) for group in groups], axis=2)
+        matrix = warp(shape, rng)
+        seen = _seen(channels, matrix, float(np.log(rng.uniform(0.1, 0.6))))
+        yield cube_components(list(np.moveaxis(seen, 2, 0))), maps, matrix, True
+
+
+def synthetic(seed: int) -> Case:
     """Return a photograph, element maps, the matrix from the maps to the photograph, and whether both are of one."""
     rng = np.random.default_rng(seed)
     shape = (int(rng.integers(50, 110)), int(rng.integers(60, 150)))
@@ -102,7 +141,7 @@ def synthetic(seed: int) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]
 
 def painting(shape: tuple[int, int], rng: np.random.Generator) -> tuple[NDArray[np.float64], list[NDArray[np.float32]]]:
     """Return a painting four times as fine as its maps, and the maps of its elements."""
-    fine = 4
+    fine = _FINE
     n_row, n_column = shape[0] * fine, shape[1] * fine
     n_pigment = int(rng.integers(4, 8))
     colors = rng.uniform(0.05, 0.9, (n_pigment + 1, 3))
@@ -174,19 +213,23 @@ def photographed(
     paint: NDArray[np.float64], matrix: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """Return what a camera sees: the painting on a wall, with uneven light, noise and a little blur."""
-    fine = 4
-    shape = (paint.shape[0] // fine, paint.shape[1] // fine)
-    height, width = _size(shape)
+    seen = _seen(paint, matrix, rng.uniform(0.1, 0.8))
+    height, width = seen.shape[:2]
     rows, columns = np.indices((height, width)) + 0.5
-    back = place(np.linalg.inv(matrix), np.column_stack([columns.ravel(), rows.ravel()])) * fine
-    at = np.array([back[:, 1] - 0.5, back[:, 0] - 0.5])
-    wall = rng.uniform(0.1, 0.8)
-    layers = [map_coordinates(paint[:, :, channel], at, order=1, cval=wall) for channel in range(3)]
-    seen = np.stack(layers, axis=1).reshape(height, width, 3)
     slope = rng.uniform(-0.3, 0.3, 2)
     seen = seen * (1 + slope[0] * (columns / width - 0.5) + slope[1] * (rows / height - 0.5))[:, :, None]
     seen = gaussian_filter(seen, (0.8, 0.8, 0)) + 0.02 * rng.standard_normal(seen.shape)
     return np.clip(seen, 0, 1).astype(np.float32)
+
+
+def _seen(paint: NDArray[np.floating], matrix: NDArray[np.float64], wall: float) -> NDArray[np.float64]:
+    """Return a painting, four times as fine as its maps, as it lies before a wall."""
+    height, width = _size((paint.shape[0] // _FINE, paint.shape[1] // _FINE))
+    rows, columns = np.indices((height, width)) + 0.5
+    back = place(np.linalg.inv(matrix), np.column_stack([columns.ravel(), rows.ravel()])) * _FINE
+    at = np.array([back[:, 1] - 0.5, back[:, 0] - 0.5])
+    layers = [map_coordinates(paint[:, :, index], at, order=1, cval=wall) for index in range(paint.shape[2])]
+    return np.stack(layers, axis=1).reshape(height, width, -1)
 
 
 if __name__ == "__main__":
