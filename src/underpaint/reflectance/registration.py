@@ -399,37 +399,6 @@ def _clustered(picture: NDArray[np.float32]) -> NDArray[np.intp]:
     return np.asarray(vq(flat, centres)[0].reshape(picture.shape[:2]), dtype=np.intp)
 
 
-def _homography_rows(at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return by how much (n, 2) places move along x, then along y, with each of eight numbers of a homography."""
-    x, y = at.T
-    nothing, one = np.zeros_like(x), np.ones_like(x)
-    return np.concatenate(
-        [
-            np.column_stack([one, x, y, nothing, nothing, nothing, x * x, x * y]),
-            np.column_stack([nothing, nothing, nothing, one, x, y, x * y, y * y]),
-        ]
-    )
-
-
-def _clustered(picture: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Return which of :data:`_COLORS` typical colours each pixel of a picture is nearest to."""
-    flat = picture.reshape(-1, picture.shape[2])
-    some = flat[:: max(1, len(flat) // _SAMPLE)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of colours that no pixel has, as in a flat picture
-        centres, _ = kmeans2(some, _COLORS, minit="++", seed=0)
-    return np.asarray(vq(flat, centres)[0].reshape(picture.shape[:2]), dtype=np.intp)
-
-
-def _peak(values: NDArray[np.float64], index: int) -> float:
-    """Return where a parabola through the highest of some values and its neighbours has its peak."""
-    if not 0 < index < values.size - 1:
-        return float(index)
-    before, at, after = values[index - 1 : index + 2]
-    bend = before - 2 * at + after
-    return index + (0.5 * float((before - after) / bend) if bend < 0 else 0.0)
-
-
 def _binned(values: NDArray[np.float64]) -> NDArray[np.intp]:
     """Return to which of ``_BINS`` equal parts of its range each value belongs."""
     low, high = np.percentile(values, (1, 99))
