@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
 from reflectance_library import KREMER, REVIGO, USGS, build
-from underpaint.physics.materials import Layer, Stratigraphy
+from underpaint.physics.materials import Layer, Stratigraphy, load_palette
 from underpaint.physics.materials import library as pigments
 from underpaint.pipeline.plan import identify
 from underpaint.reflectance import ReferenceSpectrum, ReflectanceAnswer, ReflectanceClassifier, ReflectanceLibrary, read
@@ -228,10 +228,15 @@ def twins(library: ReflectanceLibrary, seed: int, *, swapped: bool) -> dict[str,
     labels = np.asarray(panel.labels)[:, [outputs.index(group) for group in groups]] == 1
     values = twin.reflectance.reshape(len(panel.stratigraphies), -1)
     classifier = ReflectanceClassifier(read_with_half, twin.wavelength_nm)
+    palette = {member_of(name) for name in (*load_palette("xu2022").pigments, "verdigris", "chalk")}
+    of_palette = read_with_half.subset(one.member in palette or not one.member for one in read_with_half.spectra)
+    narrow = ReflectanceClassifier(of_palette, twin.wavelength_nm)
+    ideal = np.where(labels, 0.97, 0.02)
     return {
         "drawn_from": list(twin.drawn_from),
         # XRF as good as the counts allow, and as the network reads it
-        **twin_figures(panel.stratigraphies, labels, classifier.identify(values, np.where(labels, 0.97, 0.02), groups)),
+        **twin_figures(panel.stratigraphies, labels, classifier.identify(values, ideal, groups)),
+        "of_the_palette": twin_figures(panel.stratigraphies, labels, narrow.identify(values, ideal, groups)),
         "with_the_network": twin_figures(panel.stratigraphies, labels, classifier.identify(values, by_network, groups)),
     }
 
@@ -346,8 +351,11 @@ def main() -> None:
         result["twins"] = [twins(library, seed, swapped=swapped) for seed in range(2) for swapped in (False, True)]
         for key in ("main_right", "members_right", "pixels_right", "hidden_auroc"):
             result[f"twins_{key}"] = float(np.mean([each[key] for each in result["twins"]]))
-            network = float(np.mean([each["with_the_network"][key] for each in result["twins"]]))
-            print(f"twins_{key}: {result[f'twins_{key}']:.3f}, with the network's groups {network:.3f}")
+            network, narrow = (
+                float(np.mean([each[kind][key] for each in result["twins"]]))
+                for kind in ("with_the_network", "of_the_palette")
+            )
+            print(f"twins_{key}: {result[f'twins_{key}']:.3f}; network's groups {network:.3f}; palette {narrow:.3f}")
     if "speed" in wanted:
         result["per_s"] = speed(library)
     if arguments.library:

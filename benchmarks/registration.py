@@ -1,4 +1,4 @@
-"""How well pictures of a painting are laid over its element maps by themselves, and whether the verdict is right.
+"""How well pictures of a painting are registered to its element maps by themselves, and whether the verdict is right.
 
 Random warps of synthetic photographs: shapes in colours with cracks, uneven light and noise, of which some pigments
 show no line and some element maps show shapes that the eye does not see; every fifth photograph is of another painting
@@ -8,7 +8,7 @@ maps; the worst corner is listed, too), "doubtful" or "wrong" of one that is far
     python benchmarks/registration.py --json FILE [--number 50] [--first 0]
 
 With --twins, cubes of a virtual panel (`underpaint mockup fig7 --reflectance`, not a measurement) are warped instead,
-each drawn anew, and laid over the element maps of its virtual scan.
+each drawn anew, and registered to the element maps of its virtual scan.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     seeds = range(arguments.first, arguments.first + arguments.number)
     pictures = twins(seeds) if arguments.twins else map(synthetic, seeds)
-    cases = [laid(seed, *case) for seed, case in zip(seeds, pictures, strict=True)]
+    cases = [case_of(seed, *case) for seed, case in zip(seeds, pictures, strict=True)]
     same = [case for case in cases if case["same"]]
     record = {
         "number": len(cases),
@@ -66,7 +66,7 @@ Case = tuple[NDArray[np.floating], list[NDArray[np.float32]], NDArray[np.float64
 """A picture, element maps, the matrix from the maps to the picture, and whether both are of one painting."""
 
 
-def laid(
+def case_of(
     seed: int,
     photograph: NDArray[np.floating],
     maps: list[NDArray[np.float32]],
@@ -77,11 +77,11 @@ def laid(
     start = time.perf_counter()
     off, corner, verdict, error, similarity = float("inf"), float("inf"), "wrong", None, None
     try:
-        found = automatically(photograph, maps)
-        verdict, error, similarity = found.verdict, found.error_px, found.similarity
+        registered = automatically(photograph, maps)
+        verdict, error, similarity = registered.verdict, registered.error_px, registered.similarity
         if same:
-            off = mean_off(found.matrix, matrix, maps[0].shape)
-            corner = farthest(found.matrix, matrix, maps[0].shape)
+            off = mean_off(registered.matrix, matrix, maps[0].shape)
+            corner = farthest(registered.matrix, matrix, maps[0].shape)
     except ScanError:
         pass
     right = (off < 1) == (verdict == "well")
@@ -123,8 +123,8 @@ def twins(seeds: range) -> Iterator[Case]:
         groups = np.array_split(np.log(np.maximum(twin.reflectance, 1e-3)), 12, axis=2)
         channels = np.stack([group.mean(axis=2) for group in groups], axis=2)
         matrix = warp(shape, rng)
-        seen = _seen(channels, matrix, float(np.log(rng.uniform(0.1, 0.6))))
-        yield cube_components(list(np.moveaxis(seen, 2, 0))), maps, matrix, True
+        image = _photographed(channels, matrix, float(np.log(rng.uniform(0.1, 0.6))))
+        yield cube_components(list(np.moveaxis(image, 2, 0))), maps, matrix, True
 
 
 def synthetic(seed: int) -> Case:
@@ -170,10 +170,10 @@ def painting(shape: tuple[int, int], rng: np.random.Generator) -> tuple[NDArray[
 
 def _counts(amount: NDArray[np.float64], fine: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return Poisson counts of an element in coarse pixels, with a beam somewhat larger than one."""
-    seen = gaussian_filter(amount.astype(float), 0.5 * fine)
+    image = gaussian_filter(amount.astype(float), 0.5 * fine)
     n_row, n_column = (size // fine for size in amount.shape)
-    mean = seen.reshape(n_row, fine, n_column, fine).mean(axis=(1, 3))
-    return rng.poisson(10 ** rng.uniform(1.5, 3) * mean + 8).astype(np.float32)
+    mean = image.reshape(n_row, fine, n_column, fine).mean(axis=(1, 3))
+    return np.asarray(rng.poisson(10 ** rng.uniform(1.5, 3) * mean + 8), dtype=np.float32)
 
 
 def _blob(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -200,8 +200,8 @@ def warp(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64
     matrix[:2, :2], matrix[:2, 2] = linear, middle - linear @ [n_column / 2, n_row / 2]
     tilt = np.eye(3)
     tilt[2, :2] = rng.uniform(-0.06, 0.06, 2) / [width, height]
-    found = tilt @ matrix
-    return found / found[2, 2]
+    registered = tilt @ matrix
+    return np.asarray(registered / registered[2, 2])
 
 
 def _size(shape: tuple[int, int]) -> tuple[int, int]:
@@ -213,16 +213,16 @@ def photographed(
     paint: NDArray[np.float64], matrix: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """Return what a camera sees: the painting on a wall, with uneven light, noise and a little blur."""
-    seen = _seen(paint, matrix, rng.uniform(0.1, 0.8))
-    height, width = seen.shape[:2]
+    image = _photographed(paint, matrix, rng.uniform(0.1, 0.8))
+    height, width = image.shape[:2]
     rows, columns = np.indices((height, width)) + 0.5
     slope = rng.uniform(-0.3, 0.3, 2)
-    seen = seen * (1 + slope[0] * (columns / width - 0.5) + slope[1] * (rows / height - 0.5))[:, :, None]
-    seen = gaussian_filter(seen, (0.8, 0.8, 0)) + 0.02 * rng.standard_normal(seen.shape)
-    return np.clip(seen, 0, 1).astype(np.float32)
+    image = image * (1 + slope[0] * (columns / width - 0.5) + slope[1] * (rows / height - 0.5))[:, :, None]
+    image = gaussian_filter(image, (0.8, 0.8, 0)) + 0.02 * rng.standard_normal(image.shape)
+    return np.asarray(np.clip(image, 0, 1), dtype=np.float32)
 
 
-def _seen(paint: NDArray[np.floating], matrix: NDArray[np.float64], wall: float) -> NDArray[np.float64]:
+def _photographed(paint: NDArray[np.floating], matrix: NDArray[np.float64], wall: float) -> NDArray[np.float64]:
     """Return a painting, four times as fine as its maps, as it lies before a wall."""
     height, width = _size((paint.shape[0] // _FINE, paint.shape[1] // _FINE))
     rows, columns = np.indices((height, width)) + 0.5

@@ -27,7 +27,7 @@ SHAPE, SCALE, SHIFT = (12, 20), 3, (4, 7)
 GROUPS = ("copper_green_blue", "mercury_red", "lead_pigment")
 SURFACE = ("azurite", "malachite", "vermilion", "lead_white")
 WAVELENGTH_NM = np.arange(420.0, 981.0, 10.0)
-SPECTRA = builtin().subset([one.pure and one.member in SURFACE for one in builtin().spectra])
+SPECTRA = builtin().subset([spectrum.pure and spectrum.member in SURFACE for spectrum in builtin().spectra])
 
 
 def painted() -> tuple[NDArray[np.intp], NDArray[np.float32]]:
@@ -59,7 +59,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = Results.of_lines(("Cu_K", "Hg_L", "Pb_L"), area, np.sqrt(area + 1), step_mm=(1.0, 1.0))
     write_results(folder / "result", joined(maps, lines, summary={"name": "panel"}, source="panel.h5"))
     (folder / "result" / "notes.txt").write_text("mine")
-    first = {name: next(one for one in SPECTRA.spectra if one.member == name) for name in SURFACE}
+    first = {name: next(spectrum for spectrum in SPECTRA.spectra if spectrum.member == name) for name in SURFACE}
     colors = [np.interp(WAVELENGTH_NM, first[name].wavelength_nm, first[name].reflectance) for name in SURFACE]
     fine = np.array(colors)[member].repeat(SCALE, axis=0).repeat(SCALE, axis=1)
     cube = np.full((SHAPE[0] * SCALE + 9, SHAPE[1] * SCALE + 12, WAVELENGTH_NM.size), 0.35)
@@ -157,17 +157,26 @@ def test_the_report_and_the_viewer_show_the_surface(place: Path) -> None:
     for words in ("The surface, by reflectance", "azurite", "X-rays see it, light does not", "mercury red: below"):
         assert words in text
     site = ResultSite(place / "result")
-    about = json.loads(site(Request("GET", ("about",))).body)
+    about = answered(site, "about")
     assert about["reflectance"]["there"]
     assert {"azurite", "vermilion"} <= {entry["name"] for entry in about["maps"] if entry["process"] == "reflectance"}
-    pixel = json.loads(site(Request("GET", ("reflectance", "pixel"), {"row": "8", "column": "2"})).body)
+    pixel = answered(site, "reflectance", "pixel", row="8", column="2")
     assert pixel["members"][0]["label"].lower().startswith("azurite")
     assert len(pixel["members"][0]["spectrum"]) == len(pixel["wavelength"]) == len(pixel["reflectance"])
     assert [group["label"] for group in pixel["hidden"]] == ["mercury red"]
     picture = site(Request("GET", ("reflectance", "picture")))
+    assert picture is not None
     assert picture.kind == "image/png"
+    assert not isinstance(picture.body, bytes)
     picture.body.close()
     site.close()
+
+
+def answered(site: ResultSite, *parts: str, **query: str) -> Any:
+    answer = site(Request("GET", parts, query))
+    assert answer is not None
+    assert isinstance(answer.body, bytes)
+    return json.loads(answer.body)
 
 
 def test_sets_of_the_user_are_kept_and_read(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

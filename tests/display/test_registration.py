@@ -28,10 +28,10 @@ def known_matrix() -> NDArray[np.float64]:
     )
 
 
-def off_px(found: NDArray[np.float64], matrix: NDArray[np.float64]) -> float:
+def error_of(registered: NDArray[np.float64], matrix: NDArray[np.float64]) -> float:
     """Return the root mean square distance of places over the maps from where they truly lie, pixels of the maps."""
     at = np.stack(np.meshgrid(np.linspace(0, 60, 7), np.linspace(0, 40, 7)), axis=2).reshape(-1, 2)
-    back = place(np.linalg.inv(found), place(matrix, at))
+    back = place(np.linalg.inv(registered), place(matrix, at))
     return float(np.sqrt(((back - at) ** 2).sum(axis=1).mean()))
 
 
@@ -47,35 +47,35 @@ def photographed(image: NDArray[np.float64], matrix: NDArray[np.float64], size: 
 @pytest.mark.parametrize("n_point", [4, 5])
 def test_points_give_the_transform_that_moved_them(n_point: int) -> None:
     matrix = known_matrix()
-    found = by_points(place(matrix, CORNERS[:n_point]).tolist(), CORNERS[:n_point].tolist())
-    np.testing.assert_allclose(place(found.matrix, CORNERS), place(matrix, CORNERS), atol=1e-6)
-    assert found.error_px == (None if n_point == 4 else pytest.approx(0.0, abs=1e-6))
+    registered = by_points(place(matrix, CORNERS[:n_point]).tolist(), CORNERS[:n_point].tolist())
+    np.testing.assert_allclose(place(registered.matrix, CORNERS), place(matrix, CORNERS), atol=1e-6)
+    assert registered.error_px == (None if n_point == 4 else pytest.approx(0.0, abs=1e-6))
 
 
 def test_two_points_allow_for_shift_turn_and_scale() -> None:
     matrix = known_matrix()
     matrix[2, :2] = 0.0
-    found = by_points(place(matrix, CORNERS[:2]).tolist(), CORNERS[:2].tolist())
-    np.testing.assert_allclose(found.matrix, matrix, atol=1e-6)
+    registered = by_points(place(matrix, CORNERS[:2]).tolist(), CORNERS[:2].tolist())
+    np.testing.assert_allclose(registered.matrix, matrix, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("here", "match"),
     [([], "at least 2"), ([(1, 1)], "at least 2"), ([(0, 0), (1, 1), (2, 2)], "line"), ([(3, 3), (3, 3)], "line")],
 )
-def test_points_that_do_not_tell_are_refused(here: list[tuple[float, float]], match: str) -> None:
+def test_points_that_do_not_tell_are_refused(on_maps: list[tuple[float, float]], match: str) -> None:
     with pytest.raises(ScanError, match=match):
-        by_points([(8 * x, 8 * y) for x, y in here], here)
+        by_points([(8 * x, 8 * y) for x, y in on_maps], on_maps)
 
 
 def test_a_photograph_finds_its_place_by_itself_under_a_pixel() -> None:
     image, maps = painted((40, 60), np.random.default_rng(3))
     matrix = known_matrix()
-    found = automatically(photographed(image, matrix, (440, 620)), maps)
-    assert off_px(found.matrix, matrix) < 0.6
-    assert found.verdict == "well"
-    assert found.error_px is not None
-    assert 0.2 < found.error_px < 0.6
+    registered = automatically(photographed(image, matrix, (440, 620)), maps)
+    assert error_of(registered.matrix, matrix) < 0.6
+    assert registered.verdict == "well"
+    assert registered.error_px is not None
+    assert 0.2 < registered.error_px < 0.6
 
 
 def test_a_panel_of_stripes_does_not_lie_a_stripe_off() -> None:
@@ -85,17 +85,17 @@ def test_a_panel_of_stripes_does_not_lie_a_stripe_off() -> None:
     image = np.where(np.arange(40)[:, None, None] // 5 % 2 == 0, down[:, None], across[None])
     maps = [np.asarray(image[:, :, channel] ** 2, np.float32) for channel in range(3)]
     matrix = known_matrix()
-    found = automatically(photographed(image, matrix, (440, 620)), maps)
-    assert off_px(found.matrix, matrix) < 1.0
+    registered = automatically(photographed(image, matrix, (440, 620)), maps)
+    assert error_of(registered.matrix, matrix) < 1.0
 
 
-def test_a_mirrored_painting_is_not_called_well_laid() -> None:
+def test_a_mirrored_painting_is_never_called_well() -> None:
     image, maps = painted((40, 60), np.random.default_rng(3))
     try:
-        found = automatically(photographed(image[:, ::-1], known_matrix(), (440, 620)), maps)
+        registered = automatically(photographed(image[:, ::-1], known_matrix(), (440, 620)), maps)
     except ScanError:
         return
-    assert found.verdict == "doubtful"
+    assert registered.verdict == "doubtful"
 
 
 @pytest.mark.parametrize(

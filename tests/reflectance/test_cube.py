@@ -6,9 +6,9 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
-from cube_files import WAVELENGTH_NM, reflectance, write_envi
 from numpy.typing import NDArray
 
+from cube_files import WAVELENGTH_NM, reflectance, write_envi
 from underpaint.errors import ScanError
 from underpaint.io.cubes import open_cube
 from underpaint.reflectance.cube import LOWEST, ReflectanceCube, open_reflectance, overview
@@ -16,7 +16,7 @@ from underpaint.reflectance.cube import LOWEST, ReflectanceCube, open_reflectanc
 TRUE = reflectance()
 
 
-def whole(cube: ReflectanceCube) -> NDArray[np.float32]:
+def all_of(cube: ReflectanceCube) -> NDArray[np.float32]:
     return cube.read(slice(0, cube.shape[0]), slice(0, cube.shape[1]))
 
 
@@ -32,7 +32,7 @@ def test_envi_is_read_in_any_interleave_by_header_or_data(tmp_path: Path, interl
     header = write_envi(tmp_path, TRUE, interleave=interleave)
     for place in (header, tmp_path / "cube.raw"):
         cube = open_reflectance(place)
-        np.testing.assert_allclose(whole(cube), TRUE, rtol=1e-6)
+        np.testing.assert_allclose(all_of(cube), TRUE, rtol=1e-6)
         np.testing.assert_allclose(cube.wavelength_nm, WAVELENGTH_NM, atol=0.01)
         np.testing.assert_allclose(cube.read(slice(3, 5), slice(7, 9)), TRUE[3:5, 7:9], rtol=1e-6)
         assert cube.notes == ()
@@ -42,7 +42,7 @@ def test_envi_of_big_bytes_an_offset_and_capitals(tmp_path: Path) -> None:
     header = write_envi(tmp_path, TRUE, byte_order=1, header_offset=16)
     (tmp_path / "cube.raw").write_bytes(bytes(16) + TRUE.transpose(0, 2, 1).astype(">f4").tobytes())
     header.write_text(header.read_text().replace("samples", "Samples").replace("= nm", "= Nanometers"))
-    np.testing.assert_allclose(whole(open_reflectance(header)), TRUE, rtol=1e-6)
+    np.testing.assert_allclose(all_of(open_reflectance(header)), TRUE, rtol=1e-6)
 
 
 def test_a_header_in_latin_1_is_read(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_hdf5_finds_the_bands_by_their_wavelengths(tmp_path: Path, order: tuple[
         file["scan/wavelength"] = WAVELENGTH_NM / 1000
         file["scan/wavelength"].attrs["units"] = "um"
     cube = open_reflectance(tmp_path / "cube.h5")
-    np.testing.assert_allclose(whole(cube), TRUE, rtol=1e-6)
+    np.testing.assert_allclose(all_of(cube), TRUE, rtol=1e-6)
     np.testing.assert_allclose(cube.wavelength_nm, WAVELENGTH_NM, atol=0.01)
 
 
@@ -69,7 +69,7 @@ def test_hdf5_of_several_cubes_wants_a_name(tmp_path: Path) -> None:
             file[name].attrs["wavelengths"] = WAVELENGTH_NM
     with pytest.raises(ScanError, match="several"):
         open_reflectance(tmp_path / "cube.h5")
-    np.testing.assert_allclose(whole(open_reflectance(f"{tmp_path / 'cube.h5'}::two")), TRUE, rtol=1e-6)
+    np.testing.assert_allclose(all_of(open_reflectance(f"{tmp_path / 'cube.h5'}::two")), TRUE, rtol=1e-6)
 
 
 def test_tiff_stacks_and_folders_take_the_list_beside_them(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_tiff_stacks_and_folders_take_the_list_beside_them(tmp_path: Path) -> No
     (folder / "wavelengths.txt").write_text("\n".join(map(str, WAVELENGTH_NM)))
     for place in (tmp_path / "cube.tif", folder):
         cube = open_reflectance(place)
-        np.testing.assert_allclose(whole(cube), TRUE, rtol=1e-6)
+        np.testing.assert_allclose(all_of(cube), TRUE, rtol=1e-6)
         assert noted(cube, "wavelengths from")
 
 
@@ -107,8 +107,8 @@ def recorded(tmp_path: Path, n_line: int = 12) -> dict[str, Path]:
 def test_counts_become_reflectance_by_references_averaged_along_the_scan(tmp_path: Path) -> None:
     files = recorded(tmp_path, n_line=400)
     cube = open_reflectance(files["cube"], white=files["white"], dark=files["dark"])
-    assert np.nanmedian(np.abs(whole(cube) - TRUE)) < 0.02
-    np.testing.assert_allclose(np.nanmean(whole(cube), axis=(0, 1)), TRUE.mean(axis=(0, 1)), rtol=0.03)
+    assert np.nanmedian(np.abs(all_of(cube) - TRUE)) < 0.02
+    np.testing.assert_allclose(np.nanmean(all_of(cube), axis=(0, 1)), TRUE.mean(axis=(0, 1)), rtol=0.03)
     assert noted(cube, "400 lines, averaged")
 
 
@@ -140,13 +140,13 @@ def test_one_spectrum_of_white_serves_all_columns(tmp_path: Path) -> None:
     level = 3000 * np.ones(WAVELENGTH_NM.size)
     header = write_envi(tmp_path, (TRUE * level).astype(np.uint16))
     white = write_envi(tmp_path, level[None, None].astype(np.uint16), name="white")
-    np.testing.assert_allclose(whole(open_reflectance(header, white=white)), TRUE, atol=0.001)
+    np.testing.assert_allclose(all_of(open_reflectance(header, white=white)), TRUE, atol=0.001)
 
 
 @pytest.mark.parametrize(("factor", "dtype"), [(100.0, "float32"), (10000.0, "uint16"), (100.0, "uint8")])
 def test_the_scale_is_seen_and_noted(tmp_path: Path, factor: float, dtype: str) -> None:
     cube = open_reflectance(write_envi(tmp_path, (TRUE * factor).astype(dtype)))
-    np.testing.assert_allclose(whole(cube), TRUE, atol=0.011 if dtype == "uint8" else 1e-3)
+    np.testing.assert_allclose(all_of(cube), TRUE, atol=0.011 if dtype == "uint8" else 1e-3)
     assert noted(cube, f"reflectance of 1 is {factor:g}")
 
 
@@ -155,7 +155,7 @@ def test_the_files_scale_and_the_given_one_are_used(tmp_path: Path) -> None:
     by_file = open_reflectance(write_envi(tmp_path, stored, reflectance_scale_factor=4000))
     given = open_reflectance(write_envi(tmp_path, stored, name="other"), scale=4000)
     for cube in (by_file, given):
-        np.testing.assert_allclose(whole(cube), TRUE, atol=1e-3)
+        np.testing.assert_allclose(all_of(cube), TRUE, atol=1e-3)
     with pytest.raises(ScanError, match="above 0"):
         open_reflectance(tmp_path / "cube.hdr", scale=-1)
 
@@ -170,7 +170,7 @@ def test_unsorted_and_repeated_wavelengths_are_put_in_order(tmp_path: Path) -> N
     cube = open_reflectance(write_envi(tmp_path, TRUE[:, :, order], wavelength=wavelength))
     assert cube.shape[2] == 56
     assert (np.diff(cube.wavelength_nm) > 0).all()
-    np.testing.assert_allclose(whole(cube)[:, :, -1], TRUE[:, :, 55], rtol=1e-6)
+    np.testing.assert_allclose(all_of(cube)[:, :, -1], TRUE[:, :, 55], rtol=1e-6)
     assert noted(cube, "sorted")
     assert noted(cube, "1 bands of a wavelength that another one has")
 
@@ -182,7 +182,7 @@ def test_bad_saturated_missing_and_constant_bands_are_left_out(tmp_path: Path) -
     bbl = "{" + ", ".join("0" if band in {0, 56} else "1" for band in range(57)) + "}"
     cube = open_reflectance(write_envi(tmp_path, values, bbl=bbl, data_ignore_value=-9999))
     assert set(np.arange(57)) - set(cube.bands.tolist()) == {0, 3, 10, 20, 56}
-    assert np.isnan(whole(cube)[2, 5]).sum() == 1
+    assert np.isnan(all_of(cube)[2, 5]).sum() == 1
     for words in ("2 of 57 bands the file declares bad", "2 of 57 bands are saturated or missing", "one value"):
         assert noted(cube, words)
 
@@ -191,16 +191,16 @@ def test_saturated_counts_are_missing_and_not_bright(tmp_path: Path) -> None:
     counts = np.minimum(TRUE * 5200, 4095).astype(np.uint16)
     white = write_envi(tmp_path, np.full((9, 30, 57), 4000, np.uint16), name="white")
     cube = open_reflectance(write_envi(tmp_path, counts), white=white)
-    saturated = np.isnan(whole(cube))
+    saturated = np.isnan(all_of(cube))
     assert saturated.any()
-    assert np.nanmax(whole(cube)) < 4095 / 4000
+    assert np.nanmax(all_of(cube)) < 4095 / 4000
     assert noted(cube, "4095 are saturated")
 
 
 def test_dark_noise_has_a_logarithm(tmp_path: Path) -> None:
     values = TRUE.copy()
     values[0, 0] = -0.01
-    assert whole(open_reflectance(write_envi(tmp_path, values)))[0, 0] == pytest.approx(LOWEST)
+    assert all_of(open_reflectance(write_envi(tmp_path, values)))[0, 0] == pytest.approx(LOWEST)
 
 
 @pytest.mark.parametrize(

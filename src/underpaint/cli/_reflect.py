@@ -39,7 +39,7 @@ def reflect(
 ) -> None:
     """Name the pigments of the surface from a reflectance cube, and map what XRF sees and light does not.
 
-    The cube is laid over the element maps by itself, or by points; how it lies is kept with the results. Where XRF
+    The cube is registered to the element maps by itself, or by points; how it lies is kept with the results. Where XRF
     says "copper", reflectance says which of its pigments; where it sees none of them at the surface, they lie below.
 
     **Examples**
@@ -148,7 +148,7 @@ def reflectance(as_json: Json = False) -> None:
     from underpaint.reflectance.user_sets import user_sets
 
     sets = {"package": builtin()} | {name: read(path) for name, path in user_sets().items()}
-    records = [
+    records: list[dict[str, Any]] = [
         {"set": name, "spectra": len(known), "pigments": list(known.members), "sources": list(known.sources)}
         for name, known in sets.items()
     ]

@@ -150,12 +150,12 @@ def reflect(
             )
         step("Writing", 0, 1)
         record = _record(cube, opened, registration, spectra, settings)
-        found = _results(store, classifier, answer, results, record)
-        add_reflectance(source, place.path, found)
-        joined = replace(results | found, materials=results.materials)
+        answers = _results(store, classifier, answer, results, record)
+        add_reflectance(source, place.path, answers)
+        joined = replace(results | answers, materials=results.materials)
         write_reflectance_tiffs(place.path, joined)
         write_summary(place.path / SUMMARY_FILE, joined)
-        del found, joined  # they read from the store
+        del answers, joined  # they read from the store
         remove_tree(store.folder)
         _write_picture(place.path, small, registration, results.shape)
         write_json(place.path / CUBE_PLACE_FILE, _as_record(registration, opened))
@@ -231,12 +231,12 @@ def _registered(cube: ReflectanceCube, small: Overview, folder: Path, points: st
     if points is not None:
         pairs = read_points(points)
         return by_points([pair[:2] for pair in pairs], [pair[2:] for pair in pairs])
-    kept = _kept_registration(folder, cube)
-    if kept is not None:
-        return kept
+    stored_place = _kept_registration(folder, cube)
+    if stored_place is not None:
+        return stored_place
     maps = ResultMaps(folder)
     try:
-        found = automatically(cube_components(small.channels), telling_maps(maps))
+        answers = automatically(cube_components(small.channels), telling_maps(maps))
     except ScanError as error:
         raise ScanError(
             f"Cannot lay {cube.stored.source} over the maps of {folder} by itself ({error}) Give a file of places that "
@@ -244,7 +244,7 @@ def _registered(cube: ReflectanceCube, small: Overview, folder: Path, points: st
         ) from error
     finally:
         maps.close()
-    return replace(found, matrix=np.diag([small.step, small.step, 1.0]) @ found.matrix)
+    return replace(answers, matrix=np.diag([small.step, small.step, 1.0]) @ answers.matrix)
 
 
 def _as_record(registration: Registration, cube: ReflectanceCube) -> dict[str, Any]:
@@ -355,9 +355,9 @@ def _typical(
     typical: dict[str, list[float | None]] = {}
     for name in names:
         values = [
-            np.interp(wavelength_nm, one.wavelength_nm, one.reflectance, left=np.nan, right=np.nan)
-            for one in spectra.spectra
-            if one.member == name and one.pure
+            np.interp(wavelength_nm, spectrum.wavelength_nm, spectrum.reflectance, left=np.nan, right=np.nan)
+            for spectrum in spectra.spectra
+            if spectrum.member == name and spectrum.pure
         ]
         if values:
             covered = np.isfinite(values).any(axis=0)

@@ -97,26 +97,26 @@ class ReflectanceCube:
 class Reference:
     """A white or dark reference: a value for each column of a line scanner, for each pixel, or one spectrum."""
 
-    def __init__(self, stored: StoredCube, cube: StoredCube, what: str) -> None:
+    def __init__(self, stored: StoredCube, cube: StoredCube, kind: str) -> None:
         n_row, n_column, n_band = cube.shape
-        _check_reference(stored, cube, what)
+        _check_reference(stored, cube, kind)
         size = stored.shape[:2]
         self.stored = stored
         self.values: NDArray[np.float32] | None = None
         if size == (n_row, n_column) and min(size) > 1:
-            self.note = f"{what} reference {stored.source}: a value for each pixel"
+            self.note = f"{kind} reference {stored.source}: a value for each pixel"
         elif size[1] == n_column:
             self.values = _mean(stored, axis=0)
-            self.note = f"{what} reference {stored.source}: {size[0]} lines, averaged"
+            self.note = f"{kind} reference {stored.source}: {size[0]} lines, averaged"
         elif size[0] == n_row:
             self.values = _mean(stored, axis=1)
-            self.note = f"{what} reference {stored.source}: {size[1]} columns, averaged"
+            self.note = f"{kind} reference {stored.source}: {size[1]} columns, averaged"
         elif size == (1, 1):
             self.values = _mean(stored, axis=0)
-            self.note = f"{what} reference {stored.source}: one spectrum"
+            self.note = f"{kind} reference {stored.source}: one spectrum"
         else:
             raise ScanError(
-                f"Cannot use the {what} reference {stored.source}: it has {size[0]} x {size[1]} pixels and "
+                f"Cannot use the {kind} reference {stored.source}: it has {size[0]} x {size[1]} pixels and "
                 f"{stored.shape[2]} bands, the cube {n_row} x {n_column} and {n_band}. One of the same camera and "
                 "binning has as many columns, or is one spectrum; give that."
             )
@@ -173,8 +173,8 @@ def open_reflectance(
     if stored.missing is not None:
         values[sample == stored.missing] = np.nan
     references = {
-        what: None if place is None else Reference(open_cube(place, stored.shape[2]), stored, what)
-        for what, place in (("white", white), ("dark", dark))
+        kind: None if place is None else Reference(open_cube(place, stored.shape[2]), stored, kind)
+        for kind, place in (("white", white), ("dark", dark))
     }
     ceiling = _ceiling(sample)
     notes = [*stored.notes, *(each.note for each in references.values() if each is not None)]
@@ -242,11 +242,11 @@ def _check_bits(sample: NDArray[Any], stored: StoredCube) -> None:
             )
         return
     if dtype.kind == "i" and (sample < -0.05 * sample.max(initial=1)).mean() > 0.01:
-        kept = sample if stored.missing is None else sample[sample != stored.missing]
-        if kept.size and (kept < -0.05 * kept.max(initial=1)).mean() > 0.01:
+        present = sample if stored.missing is None else sample[sample != stored.missing]
+        if present.size and (present < -0.05 * present.max(initial=1)).mean() > 0.01:
             raise ScanError(
-                f"Cannot use {stored.source}: {(kept < 0).mean():.0%} of its values are negative, down to "
-                f"{kept.min()}; counts and reflectance are not. Numbers without a sign were probably stored: {advice}"
+                f"Cannot use {stored.source}: {(present < 0).mean():.0%} of its values are negative, down to "
+                f"{present.min()}; counts and reflectance are not. Probably they have no sign: {advice}"
             )
     if dtype.itemsize > 1 and _roughness(sample) > _ROUGHER * _roughness(sample.byteswap()):
         raise ScanError(
@@ -294,10 +294,10 @@ def _scale_of(
         or ceiling is not None
         or (assumed > 100 and _is_lamp(values, stored))
     ):
-        why = f"{ceiling:g}, where the camera is saturated" if ceiling is not None else f"{top:.4g}"
+        reason = f"{ceiling:g}, where the camera is saturated" if ceiling is not None else f"{top:.4g}"
         raise ScanError(
-            f"Cannot use {stored.source} as reflectance: its values go up to {why}, and reflectance is stored as 0 to "
-            "1, per cent, or 0 to 10000. If they are counts, give the white reference (--white FILE --dark FILE); if "
+            f"Cannot use {stored.source} as reflectance: its values go up to {reason}, and reflectance is stored as 0 "
+            "to 1, per cent, or 0 to 10000. If they are counts, give the white reference (--white FILE --dark FILE); if "
             "they are scaled, the value of a reflectance of 1 (--scale)."
         )
     notes = [f"the stored value of a reflectance of 1 is {assumed:g}, by their size"] if assumed != 1.0 else []
@@ -356,10 +356,10 @@ def _bad_bands(
                 )
             kinds.append((saturated, "are saturated in the white reference"))
     bad = np.zeros(stored.shape[2], dtype=bool)
-    for faulty, why in kinds:
+    for faulty, reason in kinds:
         new = faulty & ~bad
         if new.any():
-            notes.append(f"{int(new.sum())} of {new.size} bands {why} and are left out ({_listed(stored, new)} nm)")
+            notes.append(f"{int(new.sum())} of {new.size} bands {reason} and are left out ({_listed(stored, new)} nm)")
         bad |= new
     return bad
 
@@ -390,10 +390,10 @@ def _check_level(cube: ReflectanceCube) -> None:
         )
 
 
-def _check_reference(stored: StoredCube, cube: StoredCube, what: str) -> None:
+def _check_reference(stored: StoredCube, cube: StoredCube, kind: str) -> None:
     if stored.shape[2] != cube.shape[2]:
         raise ScanError(
-            f"Cannot use the {what} reference {stored.source}: it has {stored.shape[2]} bands, the cube "
+            f"Cannot use the {kind} reference {stored.source}: it has {stored.shape[2]} bands, the cube "
             f"{cube.shape[2]}. Give one of the same camera and binning."
         )
     if stored.wavelength_nm is None or cube.wavelength_nm is None:
@@ -401,7 +401,7 @@ def _check_reference(stored: StoredCube, cube: StoredCube, what: str) -> None:
     off = float(np.abs(stored.wavelength_nm - cube.wavelength_nm).max())
     if off > _SAME_NM:
         raise ScanError(
-            f"Cannot use the {what} reference {stored.source}: its wavelengths differ from the cube's by up to "
+            f"Cannot use the {kind} reference {stored.source}: its wavelengths differ from the cube's by up to "
             f"{off:.1f} nm, {_SAME_NM:g} nm at most is allowed. Give one of the same camera and binning."
         )
 

@@ -74,6 +74,8 @@ class Hypotheses:
     spectra, class_of : (n_spectrum, n_band) and (n_spectrum,) array
         Predicted spectra, the measured ones first, and the class of each.
     n_class : int
+    main_of_class : (n_class,) int array
+        The member that gives each class its colour.
     of_class : (n_hypothesis,) int array
         The class of each hypothesis.
     groups : tuple of str
@@ -223,6 +225,7 @@ class Hypotheses:
             By class: the share of each member in the absorption.
         """
         self._rows, self._parts = rows, share
+        self.main_of_class = np.asarray([max(parts, key=lambda place: parts[place]) for parts in share])
         names = sorted({group for name in self.members for each in groups_of(name) for group in each})
         self.groups = tuple(names)
         column = {group: place for place, group in enumerate(names)}

@@ -238,7 +238,7 @@ def _unpacked(packed: bytes, label: str) -> ReflectanceLibrary:
                         scattering=None if optics is None else optics[1].astype(np.float64),
                     )
                 number += 1
-    except (KeyError, ValueError, IndexError, TypeError, OSError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, IndexError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ScanError(
             f"Cannot read {label}: it is not a reflectance library ({type(error).__name__}: {str(error)[:100]}). Give "
             "a file that `ReflectanceLibrary.save` wrote, a CSV table or an ENVI spectral library."

@@ -237,6 +237,15 @@ def _references(library: ReflectanceLibrary, grid: Floats) -> _References:
     return _References(values, features, owner, patch, within, total, mean, float(patches))
 
 
+def _member_means(references: _References, n_member: int) -> Floats:
+    """Return the mean log reflectance of each member over its spectra that have every band; NaN without one."""
+    whole = np.isfinite(references.features).all(axis=1)
+    means = np.full((n_member, references.mean.size), np.nan)
+    for member in np.unique(references.owner[whole]):
+        means[member] = references.features[whole & (references.owner == member)].mean(axis=0)
+    return means
+
+
 def _measured(library: ReflectanceLibrary, grid: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.str_]]:
     """Return the spectra of pure paints, and of those beside white or black alone, with member and what is beside."""
     values, owner, beside = [], [], []
@@ -264,6 +273,10 @@ class _Kernels:
     log_norm: float
 
 
+_Choice = tuple[tuple[int, ...], tuple[int, ...]]
+"""Members that are mixed by two, and by three."""
+
+
 class _Model:
     """The likelihood of every class, and the posterior of the hypotheses."""
 
@@ -275,33 +288,52 @@ class _Model:
         if references.freedom < grid.size:
             variation = _references(builtin(), grid)
         self._within, self._total, self._mean = variation.within, variation.total, variation.mean
+        self._typical = _member_means(references, len(self.members))
         self._hypotheses = Hypotheses(self.members, *_measured(library, grid))
-        self._mixtures: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[Hypotheses, list[_Kernels]]] = {}
-        self._kernels = self._whitened(self._hypotheses.spectra, self._hypotheses.class_of)
+        self._mixtures: dict[_Choice, tuple[Hypotheses, list[_Kernels]]] = {}
+        self._kernels = self._whitened(self._hypotheses)
         lower = np.linalg.cholesky(self._total)
         self._background = np.linalg.inv(lower).T, -float(np.log(np.diag(lower)).sum())
         self.temperature = self._calibrated(variation, library if variation is references else builtin())
 
-    def _whitened(self, spectra: Floats, classes: NDArray[np.int64]) -> list[_Kernels]:
-        """Return the predicted spectra by the bands that they have."""
+    def _whitened(self, hypotheses: Hypotheses) -> list[_Kernels]:
+        """Return the predicted spectra by the bands that they have, and by how the others are filled in."""
+        spectra, classes = hypotheses.spectra, hypotheses.class_of
         covered = np.isfinite(spectra)
+        typical = self._typical[hypotheses.main_of_class[classes]]
+        known = np.isfinite(typical).all(axis=1)
         kernels = []
         for mask in np.unique(covered, axis=0):
-            rows = np.flatnonzero((covered == mask).all(axis=1))
-            rows = rows[np.argsort(classes[rows], kind="stable")]
-            if 2 * mask.sum() > mask.size:
-                kernels.append(self._kernel(_features(spectra[rows]), classes[rows], mask))
+            if 2 * mask.sum() <= mask.size:
+                continue
+            for has_typical in (False, True):
+                rows = np.flatnonzero((covered == mask).all(axis=1) & (known == has_typical))
+                rows = rows[np.argsort(classes[rows], kind="stable")]
+                if rows.size:
+                    about = typical[rows] if has_typical else self._mean
+                    spread = self._within if has_typical else self._total
+                    kernels.append(self._kernel(_features(spectra[rows]), classes[rows], mask, about, spread))
         return kernels
 
-    def _kernel(self, features: Floats, classes: NDArray[np.int64], mask: NDArray[np.bool_]) -> _Kernels:
-        """Bands that a spectrum lacks are predicted from the others, with the uncertainty of that."""
+    def _kernel(
+        self,
+        features: Floats,
+        classes: NDArray[np.int64],
+        mask: NDArray[np.bool_],
+        about: Floats,
+        spread: Floats,
+    ) -> _Kernels:
+        """Bands that a spectrum lacks are predicted from the others, with the uncertainty of that.
+
+        They are predicted from how the member's other spectra go on, or from all spectra where it has no other.
+        """
         covariance = self._within.copy()
         if not mask.all():
             here, missing = np.flatnonzero(mask), np.flatnonzero(~mask)
-            gain = np.linalg.solve(self._total[np.ix_(here, here)], self._total[np.ix_(here, missing)])
+            gain = np.linalg.solve(spread[np.ix_(here, here)], spread[np.ix_(here, missing)])
             features = features.copy()
-            features[:, missing] = self._mean[missing] + (features[:, here] - self._mean[here]) @ gain
-            rest = self._total[np.ix_(missing, missing)] - self._total[np.ix_(missing, here)] @ gain
+            features[:, missing] = about[..., missing] + (features[:, here] - about[..., here]) @ gain
+            rest = spread[np.ix_(missing, missing)] - spread[np.ix_(missing, here)] @ gain
             covariance[np.ix_(missing, missing)] += rest
         lower = np.linalg.cholesky(covariance)
         whiten = np.linalg.inv(lower).T
@@ -322,15 +354,17 @@ class _Model:
 
     def _choices(self, group_probability: Floats | None, groups: tuple[str, ...]) -> tuple[Hypotheses, list[_Kernels]]:
         """Return the hypotheses for a block and their spectra: with XRF, mixtures of three of what it sees as well."""
-        choice = (self._hypotheses.mixed, ())
+        choice: _Choice = (self._hypotheses.mixed, ())
         if group_probability is not None:
             choice = self._hypotheses.choose(group_probability, groups)
-        if choice not in self._mixtures:
+        kept = self._mixtures.get(choice)
+        if kept is None:
+            more = self._hypotheses.with_mixtures(*choice)
+            kept = more, [*self._kernels, *self._whitened(more)]
             if len(self._mixtures) >= KEPT:
                 self._mixtures.clear()
-            more = self._hypotheses.with_mixtures(*choice)
-            self._mixtures[choice] = more, [*self._kernels, *self._whitened(more.spectra, more.class_of)]
-        return self._mixtures[choice]
+            self._mixtures[choice] = kept
+        return kept
 
     def likelihood(
         self, features: Floats, n_class: int, kernels: Sequence[_Kernels]
@@ -366,12 +400,12 @@ class _Model:
         white = (references.features[whole] - self._mean) @ np.linalg.inv(np.linalg.cholesky(self._within)).T
         square = (white**2).sum(axis=1)
         squared = np.maximum(square[:, None] + square - 2.0 * white @ white.T, 0.0)
-        squared[patch[:, None] == patch] = np.inf
+        squared[np.equal(patch[:, None], patch)] = np.inf
         n_member = len(library.members)
         nearest = np.full((len(owner), n_member), np.inf)
         for member in np.unique(owner):
             nearest[:, member] = squared[:, owner == member].min(axis=1)
-        tested = np.isfinite(nearest[np.arange(len(owner)), owner])
+        tested: NDArray[np.bool_] = np.isfinite(nearest[np.arange(len(owner)), owner])
         if tested.sum() < 100:
             return 0.2
         likelihood = self._student(nearest[tested].astype(np.float32), 0.0)
@@ -389,9 +423,9 @@ class _Model:
 
     def answer(
         self, reflectance: Floats, group_probability: Floats | None, groups: tuple[str, ...]
-    ) -> tuple[Floats, Floats, Floats, Floats]:
+    ) -> tuple[NDArray[np.floating], ...]:
         """Return probability, presence, mixture and hidden for a block of spectra on the grid."""
-        usable = np.isfinite(reflectance).all(axis=1)
+        usable = np.asarray(np.isfinite(reflectance).all(axis=1))
         features = _features(np.where(usable[:, None], reflectance, 1.0))
         hypotheses, kernels = self._choices(group_probability, groups)
         likelihood, background = self.likelihood(features, hypotheses.n_class, kernels)
@@ -409,9 +443,8 @@ class _Model:
         hidden = np.zeros((len(features), len(groups)))
         if group_probability is not None:
             for place, group in enumerate(groups):
-                shown = (
-                    at_surface[hypotheses.groups.index(group)] if group in hypotheses.groups else np.zeros_like(none)
-                )
+                known = group in hypotheses.groups
+                shown = at_surface[hypotheses.groups.index(group)] if known else np.zeros_like(none)
                 hidden[:, place] = group_probability[:, place] * np.clip(1.0 - shown - 0.5 * none, 0.0, 1.0)
         for each in (probability, presence, mixture, hidden):
             each[~usable] = np.nan

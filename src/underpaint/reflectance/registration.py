@@ -1,4 +1,4 @@
-"""A picture laid over the maps, a photograph or a cube: by points that somebody marks, or by mutual information."""
+"""A picture registered to the maps, a photograph or a cube: by points that somebody marks, or by mutual information."""
 
 import re
 import warnings
@@ -30,7 +30,7 @@ _SCALES = np.arange(1.0, 0.49, -0.0625)
 _TURNS_DEG = (0.0, -3.0, 3.0, -6.0, 6.0)
 _SHIFTS = np.linspace(-0.15, 0.15, 11)
 _REACH = 4.0
-_MOST_TRIED, _APART = 8, 0.04
+_MOST_TRIED, _MIN_DISTANCE = 8, 0.04
 """Starts that are refined; they lie apart by this share of the photograph's longer side, or they end at one place."""
 _LEAST_SIMILARITY = 0.4
 """Nats over what chance brings."""
@@ -96,22 +96,22 @@ def by_points(on_photograph: Sequence[tuple[float, float]], on_maps: Sequence[tu
     """
     from skimage import transform
 
-    there, here = (np.asarray(own, dtype=np.float64).reshape(-1, 2) for own in (on_photograph, on_maps))
-    if len(here) != len(there) or len(here) < LEAST_POINTS:
+    on_picture, at = (np.asarray(points, dtype=np.float64).reshape(-1, 2) for points in (on_photograph, on_maps))
+    if len(at) != len(on_picture) or len(at) < LEAST_POINTS:
         raise ScanError(
-            f"Cannot lay the photograph by {min(len(here), len(there))} pairs of points: mark at least {LEAST_POINTS} "
-            "places on both pictures; four or more allow for perspective."
+            f"Cannot lay the photograph by {min(len(at), len(on_picture))} pairs of points: mark at least "
+            f"{LEAST_POINTS} places on both pictures; four or more allow for perspective."
         )
-    if not (_spread(here) and _spread(there)):
+    if not (_spread(at) and _spread(on_picture)):
         raise ScanError(
             "Cannot lay the photograph by these points: they lie on a line or on top of each other. Spread them."
         )
     freedom = {2: transform.SimilarityTransform, 3: transform.AffineTransform}
-    found = freedom.get(len(here), transform.ProjectiveTransform).from_estimate(here, there)
-    if not found or not np.isfinite(found.params).all():
+    estimated = freedom.get(len(at), transform.ProjectiveTransform).from_estimate(at, on_picture)
+    if not estimated or not np.isfinite(estimated.params).all():
         raise ScanError("Cannot lay the photograph by these points: no transform joins them. Mark them anew.")
-    matrix = np.asarray(found.params, dtype=np.float64)
-    error = _distance(np.asarray(np.linalg.inv(matrix), dtype=np.float64), there, here) if len(here) > 4 else None
+    matrix = np.asarray(estimated.params, dtype=np.float64)
+    error = _distance(np.asarray(np.linalg.inv(matrix), dtype=np.float64), on_picture, at) if len(at) > 4 else None
     return Registration(matrix, "points", error)
 
 
@@ -151,8 +151,8 @@ def automatically(picture: NDArray[np.floating], maps: Sequence[NDArray[np.float
     size = (int(picture.shape[0]), int(picture.shape[1]))
     coarse = _Comparison(picture, parts, min(1.0, _COARSE / max(n_row, n_column)))
     starts = sorted(_starts(size, (n_row, n_column)), key=coarse.unlike)
-    apart = _APART * max(size)
-    refined = [_climb(coarse, start, 6) for start in _distinct(starts, (n_row, n_column), apart)]
+    min_distance = _MIN_DISTANCE * max(size)
+    refined = [_climb(coarse, start, 6) for start in _distinct(starts, (n_row, n_column), min_distance)]
     best = _past_stripes(coarse, min(refined, key=coarse.unlike), (n_row, n_column))
     fine = _Comparison(picture, parts, min(1.0, _FINE / max(n_row, n_column)))
     for n_free in (6, 8):
@@ -184,18 +184,18 @@ def cube_components(channels: Sequence[NDArray[np.floating]]) -> NDArray[np.floa
         rows.append(np.nan_to_num(flat, nan=middle) - middle)
     stacked = np.asarray(rows)
     values, vectors = np.linalg.eigh(stacked @ stacked.T)
-    kept = [index for index in np.argsort(values)[::-1][:_COMPONENTS] if values[index] > 0.01 * values.sum()]
-    return np.stack([(vectors[:, index] @ stacked).reshape(np.shape(channels[0])) for index in kept], axis=2)
+    telling = [index for index in np.argsort(values)[::-1][:_COMPONENTS] if values[index] > 0.01 * values.sum()]
+    return np.stack([(vectors[:, index] @ stacked).reshape(np.shape(channels[0])) for index in telling], axis=2)
 
 
 def telling_maps(maps: ResultMaps) -> list[NDArray[np.float32]]:
     """Return the maps that show most: the line families with most counts, or the pigments where there are none."""
     kinds = [entry.kind for entry in maps.entries]
-    wanted = "element" if "element" in kinds else "group" if "group" in kinds else "member"
-    found = [maps.values(index) for index, kind in enumerate(kinds) if kind == wanted]
-    contrast = [float(np.nanpercentile(own, 95) - np.nanpercentile(own, 5)) for own in found]
+    chosen_kind = "element" if "element" in kinds else "group" if "group" in kinds else "member"
+    candidates = [maps.values(index) for index, kind in enumerate(kinds) if kind == chosen_kind]
+    contrast = [float(np.nanpercentile(values, 95) - np.nanpercentile(values, 5)) for values in candidates]
     order = np.argsort(contrast)[::-1][:_MOST_MAPS]
-    return [found[index] for index in order]
+    return [candidates[index] for index in order]
 
 
 def read_points(path: str | Path) -> list[tuple[float, float, float, float]]:
@@ -230,12 +230,12 @@ def warped(photograph: Image, matrix: Matrix, shape: tuple[int, int], scale: int
     # From middles of pixels of the picture made, counted from 0, to those of the photograph.
     to_maps = np.array([[1 / scale, 0, 0.5 / scale], [0, 1 / scale, 0.5 / scale], [0, 0, 1.0]])
     back = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1.0]])
-    whole = transform.ProjectiveTransform(back @ matrix @ to_maps)
+    to_picture = transform.ProjectiveTransform(back @ matrix @ to_maps)
     size = (shape[0] * scale, shape[1] * scale)
     # Shrunk without smoothing, a fine canvas would shimmer.
     shrink = _photograph_pixels(matrix, shape) / scale
     smooth = gaussian_filter(photograph, (0.4 * shrink, 0.4 * shrink, 0)) if shrink > 1.5 else photograph
-    return np.asarray(transform.warp(smooth, whole, output_shape=size, order=1), dtype=np.float32)
+    return np.asarray(transform.warp(smooth, to_picture, output_shape=size, order=1), dtype=np.float32)
 
 
 def place(matrix: NDArray[np.floating], at: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -268,11 +268,11 @@ class _Comparison:
 
     def similarity(self, matrix: Matrix) -> float:
         """Return the mutual information of a pixel of the maps, nats, less what chance brings; none off the picture."""
-        seen, inside = self._seen(matrix, self.at)
+        colors, inside = self._colors_at(matrix, self.at)
         if inside.mean() < 0.5:
             return 0.0
         by_chance = 0.5 * (_BINS - 1) * (_COLORS - 1) / inside.sum()
-        information = sum(_information(part[inside], seen[inside]) - by_chance for part in self.parts)
+        information = sum(_information(part[inside], colors[inside]) - by_chance for part in self.parts)
         return float(information) * float(inside.mean())
 
     def unlike(self, matrix: Matrix) -> float:
@@ -314,11 +314,11 @@ class _Comparison:
         curvature = np.array(
             [
                 [
-                    unlike(free + one + other) - unlike(free + one - other)
-                    - unlike(free - one + other) + unlike(free - one - other)
-                    for other in steps
+                    unlike(free + step + other_step) - unlike(free + step - other_step)
+                    - unlike(free - step + other_step) + unlike(free - step - other_step)
+                    for other_step in steps
                 ]
-                for one in steps
+                for step in steps
             ]
         ) / (4 * _STEP_PX**2)  # fmt: skip
         values, vectors = np.linalg.eigh(curvature)
@@ -346,32 +346,32 @@ class _Comparison:
         scores = np.zeros((steps.size, steps.size, _TILES**2))
         for i, down in enumerate(steps):
             for j, right in enumerate(steps):
-                seen, inside = self._seen(matrix, self.at + np.array([right, down]))
+                colors, inside = self._colors_at(matrix, self.at + np.array([right, down]))
                 score = np.zeros(tile.size)
                 for each in (0, 1):
                     chosen = inside & (fold == each)
                     for part, table in zip(self.parts, tables[each], strict=True):
-                        score[chosen] += table[part[chosen], seen[chosen]]
+                        score[chosen] += table[part[chosen], colors[chosen]]
                 scores[i, j] = np.bincount(tile, score, _TILES**2)
-        there = np.unique(tile)
-        middles = np.array([self.at[tile == index].mean(axis=0) for index in there])
-        return middles, np.moveaxis(scores, 2, 0)[there]
+        tiles = np.unique(tile)
+        middles = np.array([self.at[tile == index].mean(axis=0) for index in tiles])
+        return middles, np.moveaxis(scores, 2, 0)[tiles]
 
-    def _seen(self, matrix: Matrix, at: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    def _colors_at(self, matrix: Matrix, at: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         """Return the picture's colours at places of the maps, and which of these lie on it."""
-        there = place(matrix, at)
+        positions = place(matrix, at)
         height, width = self.colors.shape
-        inside = (there > 0).all(axis=1) & (there[:, 0] < width) & (there[:, 1] < height)
-        columns, rows = np.where(inside[:, None], there, 0).astype(np.intp).T
+        inside = (positions > 0).all(axis=1) & (positions[:, 0] < width) & (positions[:, 1] < height)
+        columns, rows = np.where(inside[:, None], positions, 0).astype(np.intp).T
         return self.colors[rows, columns], inside
 
     def _tables(self, matrix: Matrix, chosen: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
         """Return for each component the logarithm of how much more often a value meets a colour than by chance."""
-        seen, inside = self._seen(matrix, self.at)
+        colors, inside = self._colors_at(matrix, self.at)
         chosen = chosen & inside
         tables = []
         for part in self.parts:
-            joint = _joint(part[chosen], seen[chosen]) + 0.5
+            joint = _joint(part[chosen], colors[chosen]) + 0.5
             joint /= joint.sum()
             tables.append(np.log(joint / (joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True))))
         return tables
@@ -380,11 +380,11 @@ class _Comparison:
 def _homography_rows(at: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return by how much (n, 2) places move along x, then along y, with each of eight numbers of a homography."""
     x, y = at.T
-    nothing, one = np.zeros_like(x), np.ones_like(x)
+    zero, unit = np.zeros_like(x), np.ones_like(x)
     return np.concatenate(
         [
-            np.column_stack([one, x, y, nothing, nothing, nothing, x * x, x * y]),
-            np.column_stack([nothing, nothing, nothing, one, x, y, x * y, y * y]),
+            np.column_stack([unit, x, y, zero, zero, zero, x * x, x * y]),
+            np.column_stack([zero, zero, zero, unit, x, y, x * y, y * y]),
         ]
     )
 
@@ -413,9 +413,9 @@ def _joint(values: NDArray[np.intp], colors: NDArray[np.intp]) -> NDArray[np.flo
 def _information(values: NDArray[np.intp], colors: NDArray[np.intp]) -> float:
     """Return the mutual information of a binned map and a clustered picture, nats."""
     joint = _joint(values, colors) / max(values.size, 1)
-    apart = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
-    there = joint > 0
-    return float((joint[there] * np.log(joint[there] / apart[there])).sum())
+    independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
+    positive = joint > 0
+    return float((joint[positive] * np.log(joint[positive] / independent[positive])).sum())
 
 
 def _climb(comparison: _Comparison, start: Matrix, n_free: int) -> Matrix:
@@ -438,17 +438,17 @@ def _climb(comparison: _Comparison, start: Matrix, n_free: int) -> Matrix:
         # About the middle, so that a turn is not a shift as well.
         to_middle, back = np.eye(3), np.eye(3)
         to_middle[:2, 2], back[:2, 2] = -middle, middle
-        found = start @ back @ moved @ to_middle
-        return np.asarray(found / found[2, 2])
+        transformed = start @ back @ moved @ to_middle
+        return np.asarray(transformed / transformed[2, 2])
 
-    found = minimize(
+    minimum = minimize(
         lambda free: comparison.unlike(matrix_of(free)),
         np.zeros(n_free),
         method="Powell",
         bounds=[(-_REACH, _REACH)] * n_free,
         options={"xtol": 0.01, "ftol": 1e-6, "maxfev": 700},
     )
-    return matrix_of(np.asarray(found.x))
+    return matrix_of(np.asarray(minimum.x))
 
 
 def _past_stripes(comparison: _Comparison, start: Matrix, shape: tuple[int, int]) -> Matrix:
@@ -460,7 +460,7 @@ def _past_stripes(comparison: _Comparison, start: Matrix, shape: tuple[int, int]
     for _ in range(_MOST_SLIDES):
         before = comparison.unlike(best)
         for axis, size in enumerate(reversed(shape)):
-            slid = min((best @ _slide(axis, size, own) for own in product(_SLIDES, _SLIDES)), key=comparison.unlike)
+            slid = min((best @ _slide(axis, size, sides) for sides in product(_SLIDES, _SLIDES)), key=comparison.unlike)
             best = min(best, _climb(comparison, slid, 6), key=comparison.unlike)
         if comparison.unlike(best) > before - _LEAST_GAIN:
             break
@@ -470,9 +470,9 @@ def _past_stripes(comparison: _Comparison, start: Matrix, shape: tuple[int, int]
 def _slide(axis: int, size: int, moved: tuple[float, float]) -> Matrix:
     """Return what moves the first and the last side of the maps along an axis, by shares of its length."""
     first, last = moved
-    found = np.eye(3)
-    found[axis, axis], found[axis, 2] = 1.0 + last - first, first * size
-    return found
+    slid = np.eye(3)
+    slid[axis, axis], slid[axis, 2] = 1.0 + last - first, first * size
+    return slid
 
 
 def _starts(photograph: tuple[int, ...], shape: tuple[int, int]) -> list[Matrix]:
@@ -480,7 +480,7 @@ def _starts(photograph: tuple[int, ...], shape: tuple[int, int]) -> list[Matrix]
     height, width = photograph[:2]
     n_row, n_column = shape
     fit = min(width / n_column, height / n_row)
-    found = []
+    starts = []
     for share in _SCALES:
         for turn in np.deg2rad(_TURNS_DEG):
             cos, sin = share * fit * np.cos(turn), share * fit * np.sin(turn)
@@ -488,11 +488,11 @@ def _starts(photograph: tuple[int, ...], shape: tuple[int, int]) -> list[Matrix]
                 for down in _SHIFTS:
                     x = width * (0.5 + right) - cos * n_column / 2 + sin * n_row / 2
                     y = height * (0.5 + down) - sin * n_column / 2 - cos * n_row / 2
-                    found.append(np.array([[cos, -sin, x], [sin, cos, y], [0, 0, 1.0]]))
-    return found
+                    starts.append(np.array([[cos, -sin, x], [sin, cos, y], [0, 0, 1.0]]))
+    return starts
 
 
-def _distinct(starts: Sequence[Matrix], shape: tuple[int, int], apart: float) -> list[Matrix]:
+def _distinct(starts: Sequence[Matrix], shape: tuple[int, int], min_distance: float) -> list[Matrix]:
     """Return the first of the starts whose corners lie farther apart, root mean square, than some photograph's pixels.
 
     The best starts are neighbours: on a painting of stripes they would all climb to the same wrong stripe.
@@ -500,12 +500,12 @@ def _distinct(starts: Sequence[Matrix], shape: tuple[int, int], apart: float) ->
     n_row, n_column = shape
     corners = np.array([[0, 0], [n_column, 0], [0, n_row], [n_column, n_row]], dtype=np.float64)
     chosen: list[Matrix] = []
-    laid: list[NDArray[np.float64]] = []
+    chosen_corners: list[NDArray[np.float64]] = []
     for start in starts:
-        own = place(start, corners)
-        if all(np.sqrt(((own - other) ** 2).sum(axis=1).mean()) > apart for other in laid):
+        moved = place(start, corners)
+        if all(np.sqrt(((moved - other) ** 2).sum(axis=1).mean()) > min_distance for other in chosen_corners):
             chosen.append(start)
-            laid.append(own)
+            chosen_corners.append(moved)
         if len(chosen) == _MOST_TRIED:
             break
     return chosen
@@ -514,8 +514,8 @@ def _distinct(starts: Sequence[Matrix], shape: tuple[int, int], apart: float) ->
 def _components(maps: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float64]]:
     """Return the principal components of the maps, each stretched to its own percentiles."""
     rows = []
-    for own in maps:
-        filled = np.nan_to_num(np.asarray(own, dtype=np.float64), nan=0.0)
+    for values in maps:
+        filled = np.nan_to_num(np.asarray(values, dtype=np.float64), nan=0.0)
         top = np.percentile(filled, 99)
         flat = np.sqrt(np.clip(filled, 0, top if top > 0 else filled.max())).ravel()
         if flat.std() > 1e-9:
@@ -525,7 +525,7 @@ def _components(maps: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float64]
             "Cannot lay the photograph by itself: the maps show nothing to compare it with. Mark points instead."
         )
     _, _, axes = np.linalg.svd(np.asarray(rows), full_matrices=False)
-    return [own.reshape(maps[0].shape) for own in axes[:_COMPONENTS]]
+    return [component.reshape(maps[0].shape) for component in axes[:_COMPONENTS]]
 
 
 def _photograph_pixels(matrix: Matrix, shape: tuple[int, int]) -> float:
@@ -542,5 +542,5 @@ def _spread(at: NDArray[np.floating]) -> bool:
     return bool(sizes[0] > 1e-6 and (len(at) < 3 or sizes[1] > 1e-3 * sizes[0]))
 
 
-def _distance(matrix: Matrix, there: NDArray[np.floating], here: NDArray[np.floating]) -> float:
-    return float(np.sqrt(((place(matrix, there) - here) ** 2).sum(axis=1).mean()))
+def _distance(matrix: Matrix, on_picture: NDArray[np.floating], on_maps: NDArray[np.floating]) -> float:
+    return float(np.sqrt(((place(matrix, on_picture) - on_maps) ** 2).sum(axis=1).mean()))

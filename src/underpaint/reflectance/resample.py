@@ -65,14 +65,14 @@ class Resampler:
             return values.reshape(*size, n_band)
         x, y, pixel = x[inside], y[inside], pixel[inside]
         first, last = (int(y.min()), int(x.min())), (int(y.max()) + 1, int(x.max()) + 1)
-        seen = self.cube.read(slice(first[0], last[0]), slice(first[1], last[1])).reshape(-1, n_band)
+        spectra = self.cube.read(slice(first[0], last[0]), slice(first[1], last[1])).reshape(-1, n_band)
         source = (y - first[0]) * (last[1] - first[1]) + (x - first[1])
-        mixing = csr_array((np.ones(x.size, np.float32), (pixel, source)), shape=(n_pixel, len(seen)))
-        known = np.isfinite(seen)
+        mixing = csr_array((np.ones(x.size, np.float32), (pixel, source)), shape=(n_pixel, len(spectra)))
+        known = np.isfinite(spectra)
         if known.all():
-            total, weight = mixing @ seen, mixing.sum(axis=1)[:, None]
+            total, weight = mixing @ spectra, mixing.sum(axis=1)[:, None]
         else:
-            total, weight = mixing @ np.where(known, seen, np.float32(0)), mixing @ known.astype(np.float32)
+            total, weight = mixing @ np.where(known, spectra, np.float32(0)), mixing @ known.astype(np.float32)
         enough = weight >= 0.5 * across**2
         np.divide(total, weight, out=values, where=np.broadcast_to(enough, values.shape))
         return values.reshape(*size, n_band)

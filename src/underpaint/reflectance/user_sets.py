@@ -72,19 +72,3 @@ def add_set(path: str | Path, name: str, *, overwrite: bool = False) -> Reflecta
         ) from error
     spectra.save(target, overwrite=overwrite)
     return spectra
-
-
-def remove_set(name: str) -> None:
-    """Remove a set that :func:`add_set` kept.
-
-    Raises
-    ------
-    OutputError
-        There is none of this name.
-    """
-    known = user_sets()
-    if name not in known:
-        raise OutputError(
-            f"Cannot remove the set {name!r}: there is none of this name. Known are: {', '.join(known) or 'none'}."
-        )
-    known[name].unlink()

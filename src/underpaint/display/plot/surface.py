@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
@@ -38,8 +38,8 @@ def member_map(results: Results, names: Sequence[str]) -> Figure:
     names : sequence of str
         Members with a colour of their own, at most :data:`MOST_COLORS`; the others are "another pigment".
     """
-    colors = [*(mpl.colormaps["tab20"](index) for index in range(MOST_COLORS))][: len(names)]
-    legend = [(results.member_label(name), color) for name, color in zip(names, colors, strict=True)]
+    colors = [to_hex(mpl.colormaps["tab20"](index)) for index in range(min(len(names), MOST_COLORS))]
+    legend = [(results.member_label(name), color) for name, color in zip(names, colors, strict=False)]
     index, highest = _index(results, names)
     keys = [*legend, ("another pigment", "#c9a0dc"), (results.member_label(NONE_OF_LIBRARY), NONE_COLOR)]
     keys += [("none above one half", UNSURE_COLOR), ("no answer", NO_ANSWER_COLOR)]

@@ -109,13 +109,13 @@ def _data_of(header_path: Path, interleave: str) -> Path:
     """
     endings = ("", *(f".{ending}" for ending in (interleave.strip().lower(), *_ENDINGS)))
     names = [header_path.with_suffix(each) for ending in endings for each in (ending, ending.upper())]
-    found = next((path for path in names if path.is_file() and path != header_path), None)
-    if found is None:
+    data = next((path for path in names if path.is_file() and path != header_path), None)
+    if data is None:
         raise ScanError(
             f"Cannot read {header_path}: the file with its data is not beside it. Copy it there, under the header's "
             f"name with the ending .{', .'.join(_ENDINGS)} or none."
         )
-    return found
+    return data
 
 
 def _mapped(header_path: Path, header: Mapping[str, Any], image: Any) -> tuple[MappedCube, tuple[str, ...]]:

@@ -48,9 +48,9 @@ def read(path: Path, name: str | None, n_band: int | None) -> CubeParts:
         It holds no 3-D dataset of numbers, or several.
     """
     with open_scan(path) as file:
-        found = [item for _, item in items(file, [])]
-        dataset = _chosen(path, file, name, found)
-        lists = _lists(dataset, found)
+        datasets = [item for _, item in items(file, [])]
+        dataset = _chosen(path, file, name, datasets)
+        lists = _lists(dataset, datasets)
         fitting = [(values, unit) for values, unit in lists if values.size in dataset.shape]
         values, unit = fitting[0] if fitting else (None, "")
         band, note = _band_dimension(dataset.shape, n_band if values is None else values.size)
@@ -73,7 +73,7 @@ def _band_dimension(shape: tuple[int, ...], n_band: int | None) -> tuple[int, tu
     return chosen, (f"of {size} numbers the dimension {chosen + 1}, of {shape[chosen]}, is read as the bands",)
 
 
-def _chosen(path: Path, file: Any, name: str | None, found: list[Any]) -> Any:
+def _chosen(path: Path, file: Any, name: str | None, datasets: list[Any]) -> Any:
     if name is not None:
         item = follow(file, name)
         if not _is_cube(item):
@@ -82,7 +82,7 @@ def _chosen(path: Path, file: Any, name: str | None, found: list[Any]) -> Any:
                 f"{listing(file) or 'no array'}."
             )
         return item
-    cubes = sorted((item for item in found if _is_cube(item)), key=lambda item: item.size)
+    cubes = sorted((item for item in datasets if _is_cube(item)), key=lambda item: item.size)
     if not cubes:
         raise ScanError(
             f"Cannot read {path} as a cube: it holds no 3-D dataset of numbers, {listing(file) or 'nor any other'}."
@@ -97,7 +97,7 @@ def _is_cube(item: Any) -> bool:
     return isinstance(item, h5py.Dataset) and item.ndim == 3 and item.dtype.kind in "uif" and 0 not in item.shape
 
 
-def _lists(dataset: Any, found: list[Any]) -> list[tuple[NDArray[np.float64], str]]:
+def _lists(dataset: Any, datasets: list[Any]) -> list[tuple[NDArray[np.float64], str]]:
     """Return lists of wavelengths with their units: attributes of the dataset first, then its neighbours'."""
     lists = []
     for owner in (dataset, dataset.parent, dataset.file):
@@ -106,7 +106,7 @@ def _lists(dataset: Any, found: list[Any]) -> list[tuple[NDArray[np.float64], st
             if _LIST_NAME.search(key) and entries.dtype.kind in "iuf" and 1 < entries.size <= _MAX_LIST:
                 unit = text(owner.attrs.get("wavelength_units", owner.attrs.get("wavelength_unit", "")))
                 lists.append((entries.astype(np.float64).ravel(), unit))
-    named = [item for item in found if _LIST_NAME.search(item.name.rsplit("/", 1)[1])]
+    named = [item for item in datasets if _LIST_NAME.search(item.name.rsplit("/", 1)[1])]
     for item in sorted(named, key=lambda item: item.parent.name != dataset.parent.name):
         values = numbers(item, _MAX_LIST)
         if values is not None and values.size > 1 and max(item.shape) == item.size:  # MATLAB's lists are 1 x n

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
-from underpaint.io._source import Cube
+from underpaint.io._source import Cube, first_bytes
 from underpaint.io.cubes import _envi, _hdf5, _tiff
 from underpaint.io.cubes._parts import CubeParts
 from underpaint.io.cubes._wavelengths import in_nm, list_beside, read_list
-from underpaint.io.load import HEAD_BYTES, first_bytes, guess_file_type, split_location
+from underpaint.io.load import HEAD_BYTES, guess_file_type, split_location
 
 MAX_BANDS = 8192
 _READERS = (_hdf5, _tiff, _envi)
@@ -79,8 +79,8 @@ def open_cube(location: str | Path, n_band: int | None = None) -> StoredCube:
     head = first_bytes(path, HEAD_BYTES) if path.is_file() else b""
     reader = next((reader for reader in _READERS if reader.sniff(path, head)), None)
     if reader is None:
-        what = "the folder holds no stack of TIFF images." if path.is_dir() else guess_file_type(head)
-        raise ScanError(f"Cannot read {path} as a cube: {what} Known are ENVI (header and data), HDF5 and TIFF stacks.")
+        kind = "the folder holds no stack of TIFF images." if path.is_dir() else guess_file_type(head)
+        raise ScanError(f"Cannot read {path} as a cube: {kind} Known are ENVI (header and data), HDF5 and TIFF stacks.")
     listed = list_beside(
         path if path.is_dir() else path.parent, path.stem, None if reader is _hdf5 else name, str(path)
     )
@@ -109,9 +109,9 @@ def _bad(parts: CubeParts, path: Path) -> NDArray[np.bool_]:
     return parts.bad_band
 
 
-def _check_number(number: int, n_band: int, listed: Path, what: str = "wavelengths") -> None:
+def _check_number(number: int, n_band: int, listed: Path, kind: str = "wavelengths") -> None:
     if number != n_band:
         raise ScanError(
-            f"Cannot use {listed}: it lists {number} {what} for {n_band} bands; as many as bands are needed. Correct "
+            f"Cannot use {listed}: it lists {number} {kind} for {n_band} bands; as many as bands are needed. Correct "
             "the list, or the number of bands."
         )
