@@ -60,7 +60,7 @@ def test_two_points_allow_for_shift_turn_and_scale() -> None:
 
 
 @pytest.mark.parametrize(
-    ("here", "match"),
+    ("on_maps", "match"),
     [([], "at least 2"), ([(1, 1)], "at least 2"), ([(0, 0), (1, 1), (2, 2)], "line"), ([(3, 3), (3, 3)], "line")],
 )
 def test_points_that_do_not_tell_are_refused(on_maps: list[tuple[float, float]], match: str) -> None:

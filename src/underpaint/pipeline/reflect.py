@@ -250,7 +250,7 @@ def _registered(cube: ReflectanceCube, small: Overview, folder: Path, points: st
 def _as_record(registration: Registration, cube: ReflectanceCube) -> dict[str, Any]:
     return {
         "matrix": registration.matrix.tolist(),
-        "how": registration.how,
+        "how": registration.method,
         "error_px": registration.error_px,
         "similarity": registration.similarity,
         "verdict": registration.verdict,

@@ -297,8 +297,8 @@ def _scale_of(
         reason = f"{ceiling:g}, where the camera is saturated" if ceiling is not None else f"{top:.4g}"
         raise ScanError(
             f"Cannot use {stored.source} as reflectance: its values go up to {reason}, and reflectance is stored as 0 "
-            "to 1, per cent, or 0 to 10000. If they are counts, give the white reference (--white FILE --dark FILE); if "
-            "they are scaled, the value of a reflectance of 1 (--scale)."
+            "to 1, per cent, or 0 to 10000. If they are counts, give the white reference (--white FILE --dark FILE); "
+            "if they are scaled, the value of a reflectance of 1 (--scale)."
         )
     notes = [f"the stored value of a reflectance of 1 is {assumed:g}, by their size"] if assumed != 1.0 else []
     return assumed, notes
@@ -461,7 +461,8 @@ def overview(cube: ReflectanceCube, progress: Callable[[str, int, int], None] | 
         values = cube.read(slice(first, last), slice(0, n_column))
         down = np.arange(0, last - first, step)
         place = slice(first // step, first // step + down.size)
-        for target, part in ((total, np.nan_to_num(values)), (weight, np.isfinite(values).astype(np.float32))):
+        parts: list[NDArray[Any]] = [np.nan_to_num(values), np.isfinite(values).astype(np.float32)]
+        for target, part in zip((total, weight), parts, strict=True):
             target[place] = np.add.reduceat(np.add.reduceat(part @ mixing, down, axis=0), across, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         means = (total / weight).astype(np.float32)

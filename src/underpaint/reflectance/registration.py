@@ -63,7 +63,7 @@ class Registration:
     matrix : (3, 3) array
         Takes a place on the maps (column, row, 1) to one on the photograph (x, y, 1), both in pixels; the middle of
         the first pixel is (0.5, 0.5).
-    how : str
+    method : str
         "points" or "mutual information".
     error_px : float or None
         Root mean square distance, in pixels of the maps, of the points from where the matrix puts them; None where as
@@ -75,7 +75,7 @@ class Registration:
     """
 
     matrix: Matrix
-    how: Literal["points", "mutual information"]
+    method: Literal["points", "mutual information"]
     error_px: float | None = None
     similarity: float | None = None
     verdict: Verdict = "well"

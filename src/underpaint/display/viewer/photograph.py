@@ -159,7 +159,7 @@ class Photograph:
         laid = warped(pixels, found.matrix, maps.shape, scale)
         record = {
             "matrix": found.matrix.tolist(),
-            "how": found.how,
+            "how": found.method,
             "error_px": found.error_px,
             "similarity": found.similarity,
             "doubtful": found.verdict == "doubtful",
