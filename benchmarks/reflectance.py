@@ -12,8 +12,8 @@ FOLDER holds the three measured sets (``tools/reflectance_library.py`` names the
 - ``twins``: the paper's 64 structures, virtual; drawn from one half of the spectra and read with the other.
 - ``per_s``: spectra of 200 bands a second.
 
-``--library FILE`` reads the spectra of a file with the library of the package, and with the library of the file the
-USGS and Kremer spectra.
+``--library FILE`` reads the spectra of a file with the library of the package, and the pure spectra of the package with
+those of the file.
 """
 
 from __future__ import annotations
@@ -175,11 +175,15 @@ def read_with(library: ReflectanceLibrary, tested: Sequence[ReferenceSpectrum]) 
     """Return the figures of spectra of other origin, those whose member the library has."""
     given, alone = Tally(), Tally()
     missing = sorted({one.member for one in tested if one.member and one.member not in library.members})
+    by_grid: dict[bytes, list[ReferenceSpectrum]] = defaultdict(list)
     for one in tested:
         if one.member in library.members:
-            with_groups, without = answers(library, [one])
-            given.add(one, with_groups, 0)
-            alone.add(one, without, 0)
+            by_grid[one.wavelength_nm.tobytes()].append(one)
+    for same_grid in by_grid.values():
+        with_groups, without = answers(library, same_grid)
+        for row, one in enumerate(same_grid):
+            given.add(one, with_groups, row)
+            alone.add(one, without, row)
     return {"given_group": given.record(), "alone": alone.record(), "not_in_the_library": missing}
 
 
@@ -363,7 +367,15 @@ def main() -> None:
         result["library"] = {
             "notes": list(file.notes),
             "read_with_the_package": read_with(library, file.spectra),
+            "reads_the_package": read_with(file, [one for one in library.spectra if one.pure]),
         }
+        for key in ("read_with_the_package", "reads_the_package"):
+            given_group, alone_record = result["library"][key]["given_group"], result["library"][key]["alone"]
+            if given_group["n"]:
+                print(
+                    f"library, {key}: {given_group['right']:.3f} of {given_group['n']} given the groups, "
+                    f"{alone_record['right']:.3f} alone"
+                )
     for key in ("given_group", "alone", "calibration_error", "open_set_auroc", "cross_library", "cross_library_n"):
         if key in result:
             print(f"{key}: {result[key]:.3f}")
