@@ -59,7 +59,8 @@ def main() -> None:
     }
     print(json.dumps({key: value for key, value in record.items() if key != "cases"}, indent=2))
     if arguments.json:
-        arguments.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        plain = json.loads(json.dumps(record), parse_constant=lambda _: None)
+        arguments.json.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
 
 
 Case = tuple[NDArray[np.floating], list[NDArray[np.float32]], NDArray[np.float64], bool]
