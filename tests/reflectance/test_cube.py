@@ -301,3 +301,33 @@ def test_the_overview_is_the_mean_of_its_pixels(tmp_path: Path, monkeypatch: pyt
     assert small.rgb.shape == (8, 10, 3)
     first = np.log(TRUE[3:6, 6:9, :5].mean())
     assert small.channels[0][1, 2] == pytest.approx(first, abs=1e-4)
+
+
+def test_damaged_files_are_refused_or_read_and_never_crash(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Cuts, changed bytes and digits, lost lines: of header, data, HDF5, TIFF and the list beside it."""
+    rng = np.random.default_rng(0)
+    small = reflectance(8, 9)
+    write_envi(tmp_path, (small * 10000).astype(np.uint16))
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file["a/cube"], file["a/wavelength"] = small, WAVELENGTH_NM
+    tifffile.imwrite(tmp_path / "c.tif", np.moveaxis(small, 2, 0), photometric="minisblack")
+    (tmp_path / "c.txt").write_text("\n".join(map(str, WAVELENGTH_NM)))
+    opened = {"cube.hdr": "cube.hdr", "cube.raw": "cube.hdr", "c.h5": "c.h5", "c.tif": "c.tif", "c.txt": "c.tif"}
+    messages = []
+    for number in range(150):
+        name = list(opened)[number % len(opened)]
+        whole_file = (tmp_path / name).read_bytes()
+        damaged = bytearray(whole_file)
+        for place in rng.integers(0, len(damaged), 12):
+            damaged[place] = rng.integers(0, 256) if number % 3 else rng.integers(48, 58)
+        if number % 7 == 0:
+            damaged = damaged[: rng.integers(0, len(damaged))]
+        (tmp_path / name).write_bytes(bytes(damaged))
+        try:
+            overview(open_reflectance(tmp_path / opened[name]))
+        except ScanError as error:
+            messages.append(str(error))
+        (tmp_path / name).write_bytes(whole_file)
+    assert 0 < len(messages) < 150
+    assert max(map(len, messages)) < 1500
+    assert capfd.readouterr() == ("", "")

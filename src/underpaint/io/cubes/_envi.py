@@ -9,6 +9,7 @@ Source: NV5 Geospatial, ENVI Header Files (https://www.nv5geospatialsoftware.com
 Spectral Python (T. Boggs, MIT).
 """
 
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -76,6 +77,8 @@ def _opened(header_path: Path, data: Path | None) -> tuple[Mapping[str, Any], An
     """Return the header's entries, and the library's description of the data."""
     from spectral.io import envi
 
+    # It writes to the terminal, unescaped, what the exceptions and checks here say in words.
+    logging.getLogger("spectral").setLevel(logging.CRITICAL)
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of names in capitals
         # The library reads in the system's encoding, and cameras write theirs ("µm" as one byte).
