@@ -35,7 +35,7 @@ PRIOR_PAIR, PRIOR_BLACK = 0.2, 0.1
 PRIOR_TRIPLE = 0.2
 """Prior that the paint holds three members, where XRF names the groups to choose from."""
 TRIPLE_SHARES = ((0.6, 0.2, 0.2), (0.4, 0.3, 0.3))
-MOST_SEEN, SEEN = 10, 0.2
+MOST_SEEN, SEEN = 20, 0.2
 """Members of which triples are made, and the probability from which XRF sees a group."""
 PRIOR_TINTED = 0.5
 GLOSS = 0.03
@@ -141,20 +141,29 @@ class Hypotheses:
             classes.append(first_class + np.searchsorted(places, mixed_owner[beside_it]))
         self.n_class = len(share)
         self.spectra, self.class_of = np.concatenate(spectra), np.concatenate(classes).astype(np.int64)
-        self._shape, self._strength = shape, strength
+        self._shape, self._strength, self.n_single = shape, strength, 0
         # what no palette names is not looked for in mixtures
         self.mixed = tuple(place for place in coloured if members[place] in _palettes())
         self._place_companions(where, darkened, darkened_from, black, np.flatnonzero(white))
         self.expand(rows, share)
+        self.n_single = len(self.of_class)
 
-    def with_mixtures(self, paired: Sequence[int], tripled: Sequence[int]) -> "Hypotheses":
+    def with_mixtures(self, paired: Sequence[int], tripled: Sequence[int], *, with_xrf: bool) -> "Hypotheses":
         """Return these hypotheses with the mixtures of two and of three members; ``spectra`` are those alone.
 
         Parameters
         ----------
         paired, tripled : sequence of int
             Indices of the members that are mixed by two and by three.
+        with_xrf : bool
+            Whether XRF says which groups there are: the prior of a further member is then its share among those that
+            bring its group, otherwise among all.
         """
+        of_group = self.shows @ self._base
+        further = self._base.copy()
+        if with_xrf:
+            of_rarest = np.where(self.shows > 0, of_group[:, None], np.inf).min(axis=0)
+            further = self._base / np.where(np.isfinite(of_rarest), of_rarest, 1.0)
         more = copy(self)
         rows, parts = list(self._rows), list(self._parts)
         spectra, classes = [], []
@@ -169,13 +178,13 @@ class Hypotheses:
             if not sets:
                 continue
             places = np.asarray(sets)
-            weight = np.prod(self._base[places], axis=1)
+            weight = self._base[places[:, 0]] * np.prod(further[places[:, 1:]], axis=1)
             first = len(parts)
             if n_part == 2:
                 companions[places[:, 0], places[:, 1]] = first + np.arange(len(sets))
             for number, each in enumerate(sets):
                 parts.append(dict(zip(each, np.mean(choices, axis=0).tolist(), strict=True)))
-                rows.append((first + number, each, prior * float(weight[number] / weight.sum())))
+                rows.append((first + number, each, prior * float(weight[number])))
             for shares in choices:
                 mixed = sum(part * self._shape[places[:, at]] for at, part in enumerate(shares))
                 level = np.prod([self._strength[places[:, at]] ** part for at, part in enumerate(shares)], axis=0)
@@ -197,7 +206,7 @@ class Hypotheses:
         """Return the members to mix by two, and by three, where XRF gives these probabilities, (n, n_group).
 
         By two: those whose groups XRF sees somewhere, and those that it is blind to. By three: of the former the
-        ``MOST_SEEN`` commonest.
+        ``MOST_SEEN`` commonest. What is not chosen could not weigh in any of the pixels.
         """
         highest = {
             group: float(np.nanmax(np.nan_to_num(group_probability[:, place]))) for place, group in enumerate(groups)
@@ -233,7 +242,9 @@ class Hypotheses:
         for number, places, prior in self._rows:
             unions: set[frozenset[str]] = {frozenset()}
             for place in places:
-                unions = {union | each for union in unions for each in groups_of(self.members[place])}
+                # three are looked for only where XRF sees each of them
+                sets = [each for each in groups_of(self.members[place]) if each or len(places) < 3]
+                unions = {union | each for union in unions for each in sets}
             for union in sorted(unions, key=sorted):
                 row = np.zeros(len(names), dtype=np.float32)
                 row[[column[group] for group in union]] = 1.0
@@ -337,12 +348,22 @@ class Hypotheses:
             log_sets[rows] += log_rest.sum(axis=0) + self.needs[rows] @ (log_p - log_rest)
             beside.append(unseen / (self._below + unseen))
             brings.append(unchanged)
+        # mixtures of what XRF does not see at a pixel have no weight there, whatever it sees at the next
+        unseen_groups = (p <= SEEN).astype(np.float32)
+        log_sets[self.n_single :][self.needs[self.n_single :] @ unseen_groups > 0] = -np.inf
         rest = np.where(known, 1.0 - p + p * (self._below + UNKNOWN_SHOWS * (1.0 - self._below)), 1.0)
         return Joint(self, log_sets, np.log(rest).sum(axis=0), np.where(known, p, 0.0), beside, brings)
 
     def _most(self, name: str, log_p: Matrix) -> Matrix:
-        """Return the log probability that XRF sees the groups of a member, of its pigments the best."""
-        rows = [log_p[[self.groups.index(group) for group in each]].sum(axis=0) for each in groups_of(name)]
+        """Return the log probability that XRF sees the groups of a member, of its pigments the best.
+
+        Minus infinity where it sees none of these sets of groups at least as likely as ``SEEN``.
+        """
+        rows = []
+        for each in groups_of(name):
+            of_groups = log_p[[self.groups.index(group) for group in each]]
+            seen = (of_groups > np.log(SEEN)).all(axis=0)
+            rows.append(np.where(seen, of_groups.sum(axis=0), -np.inf))
         return np.asarray(np.max(rows, axis=0))
 
 

@@ -8,15 +8,18 @@ a member needs the groups that XRF would see of it, and a group that XRF sees ma
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from dask.system import CPU_COUNT
 from numpy.typing import ArrayLike, NDArray
 
 from underpaint.errors import CoverageError, ScanError
 from underpaint.reflectance.hypotheses import BLACK, WHITES, Hypotheses, commonness
 from underpaint.reflectance.library import ReferenceSpectrum, ReflectanceLibrary, builtin
 from underpaint.reflectance.names import member_of
+from underpaint.runtime.threads import one_blas_thread
 
 Floats = NDArray[np.float64]
 
@@ -30,7 +33,7 @@ LEVEL_SPREAD, NOISE = 2.0, 0.02
 """Standard deviations of the level, and of noise in a band, in log reflectance."""
 FREEDOM = 4.0
 """Degrees of freedom of Student's distribution: how heavy its tails are."""
-PRIOR_NONE = 0.003
+PRIOR_NONE = 0.001
 WRONG_LABEL = 0.02
 """Probability that a reference spectrum is not what its name says; for the calibration alone."""
 TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.0)
@@ -121,14 +124,14 @@ class ReflectanceClassifier:
                 f"probabilities of {len(groups)} groups: the classifier has {self._bands.n_band} bands, and both "
                 "arrays need a row for each pixel. Give arrays that fit."
             )
-        parts = [
-            self._model.answer(
-                self._bands.apply(spectra[start : start + AT_ONCE]),
-                None if known is None else known[start : start + AT_ONCE].astype(np.float64),
-                tuple(groups),
-            )
-            for start in range(0, max(len(spectra), 1), AT_ONCE)
-        ]
+
+        def answer(start: int) -> tuple[NDArray[np.floating], ...]:
+            rows = slice(start, start + AT_ONCE)
+            of_block = None if known is None else known[rows].astype(np.float64)
+            return self._model.answer(self._bands.apply(spectra[rows]), of_block, tuple(groups))
+
+        with one_blas_thread(), ThreadPoolExecutor(CPU_COUNT) as threads:
+            parts = list(threads.map(answer, range(0, max(len(spectra), 1), AT_ONCE)))
         probability, presence, mixture, hidden = (
             np.concatenate([part[index] for part in parts]).astype(np.float32) for index in range(4)
         )
@@ -290,7 +293,7 @@ class _Model:
         self._within, self._total, self._mean = variation.within, variation.total, variation.mean
         self._typical = _member_means(references, len(self.members))
         self._hypotheses = Hypotheses(self.members, *_measured(library, grid))
-        self._mixtures: dict[_Choice, tuple[Hypotheses, list[_Kernels]]] = {}
+        self._mixtures: dict[tuple[object, ...], tuple[Hypotheses, list[_Kernels]]] = {}
         self._kernels = self._whitened(self._hypotheses)
         lower = np.linalg.cholesky(self._total)
         self._background = np.linalg.inv(lower).T, -float(np.log(np.diag(lower)).sum())
@@ -357,13 +360,14 @@ class _Model:
         choice: _Choice = (self._hypotheses.mixed, ())
         if group_probability is not None:
             choice = self._hypotheses.choose(group_probability, groups)
-        kept = self._mixtures.get(choice)
+        key = (*choice, group_probability is not None)
+        kept = self._mixtures.get(key)
         if kept is None:
-            more = self._hypotheses.with_mixtures(*choice)
+            more = self._hypotheses.with_mixtures(*choice, with_xrf=group_probability is not None)
             kept = more, [*self._kernels, *self._whitened(more)]
             if len(self._mixtures) >= KEPT:
                 self._mixtures.clear()
-            self._mixtures[choice] = kept
+            self._mixtures[key] = kept
         return kept
 
     def likelihood(
