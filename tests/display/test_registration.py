@@ -15,7 +15,7 @@ from underpaint.display.viewer.result_site import ResultSite
 from underpaint.display.viewer.server import Request
 from underpaint.errors import ScanError
 from underpaint.io.results.sidecars import PHOTOGRAPH_FILE, REGISTERED_FILE
-from underpaint.reflectance.registration import automatically, by_points, place, warped
+from underpaint.reflectance.registration import any_way_up, automatically, by_points, place, warped
 
 CORNERS = np.array([[0.0, 0.0], [60.0, 0.0], [0.0, 40.0], [60.0, 40.0], [30.0, 20.0]])
 
@@ -76,6 +76,20 @@ def test_a_photograph_finds_its_place_by_itself_under_a_pixel() -> None:
     assert registered.verdict == "well"
     assert registered.error_px is not None
     assert 0.2 < registered.error_px < 0.6
+
+
+@pytest.mark.parametrize(("turns", "mirrored"), [(1, False), (3, True)])
+def test_a_cube_on_its_side_or_mirrored_finds_its_place(turns: int, mirrored: bool) -> None:
+    image, maps = painted((40, 60), np.random.default_rng(3))
+    upright = photographed(image, known_matrix(), (440, 620))
+    recorded = np.rot90(upright, -turns)[:, ::-1] if mirrored else np.rot90(upright, -turns)
+    registered = any_way_up(recorded, maps)
+    assert registered.verdict == "well"
+    corners = place(registered.matrix, np.array([[0.5, 0.5], [59.5, 0.5], [0.5, 39.5]]))
+    expected = place(known_matrix(), np.array([[0.5, 0.5], [59.5, 0.5], [0.5, 39.5]]))
+    x, y = expected.T
+    back = np.column_stack([440 - y, x] if turns == 1 else [440 - y, 620 - x])
+    assert np.linalg.norm(corners - back, axis=1).max() < 8 * 1.5
 
 
 def test_a_panel_of_stripes_does_not_lie_a_stripe_off() -> None:

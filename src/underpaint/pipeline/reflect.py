@@ -30,7 +30,7 @@ from underpaint.reflectance import ReflectanceClassifier, ReflectanceLibrary, bu
 from underpaint.reflectance.cube import Overview, ReflectanceCube, open_reflectance, overview
 from underpaint.reflectance.registration import (
     Registration,
-    automatically,
+    any_way_up,
     by_points,
     cube_components,
     read_points,
@@ -120,8 +120,7 @@ def reflect(
     step("Preparing the library", 0, 1)
     classifier = ReflectanceClassifier(spectra, opened.wavelength_nm)
     small = overview(opened, step)
-    step("Laying the cube over the maps", 0, 1)
-    registration = _registered(opened, small, source, settings.points)
+    registration = _registered(opened, small, source, settings.points, step)
     target = source if out is None else Path(out)
     same = target.resolve() == source.resolve()
     with result_folder(target, overwrite=overwrite or same) as place:
@@ -220,7 +219,9 @@ def _group_probability(results: Results, groups: Sequence[str]) -> NDArray[np.fl
     return np.stack([results[name] for name in groups], axis=2).astype(np.float32)
 
 
-def _registered(cube: ReflectanceCube, small: Overview, folder: Path, points: str | Path | None) -> Registration:
+def _registered(
+    cube: ReflectanceCube, small: Overview, folder: Path, points: str | Path | None, progress: Progress
+) -> Registration:
     """Return where the cube lies: by the points of a file, as the results keep it, or automatically.
 
     Raises
@@ -236,7 +237,7 @@ def _registered(cube: ReflectanceCube, small: Overview, folder: Path, points: st
         return stored_place
     maps = ResultMaps(folder)
     try:
-        answers = automatically(cube_components(small.channels), telling_maps(maps))
+        registration = any_way_up(cube_components(small.channels), telling_maps(maps), progress)
     except ScanError as error:
         raise ScanError(
             f"Cannot lay {cube.stored.source} over the maps of {folder} by itself ({error}) Give a file of places that "
@@ -244,7 +245,7 @@ def _registered(cube: ReflectanceCube, small: Overview, folder: Path, points: st
         ) from error
     finally:
         maps.close()
-    return replace(answers, matrix=np.diag([small.step, small.step, 1.0]) @ answers.matrix)
+    return replace(registration, matrix=np.diag([small.step, small.step, 1.0]) @ registration.matrix)
 
 
 def _as_record(registration: Registration, cube: ReflectanceCube) -> dict[str, Any]:

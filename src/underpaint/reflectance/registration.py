@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from scipy.optimize import minimize
 
 from underpaint.errors import ScanError
 from underpaint.io.results.result_maps import ResultMaps
+from underpaint.runtime.progress import Progress, no_progress
 from underpaint.runtime.untrusted import read_bounded
 
 Matrix = NDArray[np.float64]
@@ -50,7 +51,7 @@ _HELD = (0.0, 0.5, 0.5, 0.0, 0.5, 0.5, 1.0, 1.0)
 _LEAST_CURVATURE = 0.05
 _GRID = np.stack(np.meshgrid(*2 * (np.linspace(-1, 1, 7),)), axis=2).reshape(-1, 2)
 """Places all over the maps, from -1 to 1."""
-_WELL_PX, _WRONG_PX = 0.6, 1.2
+_WELL_PX, _WRONG_PX, _POINTS_PX = 0.6, 1.2, 1.0
 Verdict = Literal["well", "doubtful"]
 
 
@@ -112,7 +113,8 @@ def by_points(on_photograph: Sequence[tuple[float, float]], on_maps: Sequence[tu
         raise ScanError("Cannot lay the photograph by these points: no transform joins them. Mark them anew.")
     matrix = np.asarray(estimated.params, dtype=np.float64)
     error = _distance(np.asarray(np.linalg.inv(matrix), dtype=np.float64), on_picture, at) if len(at) > 4 else None
-    return Registration(matrix, "points", error)
+    well = error is None or error <= _POINTS_PX
+    return Registration(matrix, "points", error, verdict="well" if well else "doubtful")
 
 
 def automatically(picture: NDArray[np.floating], maps: Sequence[NDArray[np.float32]]) -> Registration:
@@ -167,6 +169,53 @@ def automatically(picture: NDArray[np.floating], maps: Sequence[NDArray[np.float
         )
     well = error_px <= _WELL_PX
     return Registration(best, "mutual information", error_px, similarity, "well" if well else "doubtful")
+
+
+def any_way_up(
+    picture: NDArray[np.floating], maps: Sequence[NDArray[np.float32]], progress: Progress = no_progress
+) -> Registration:
+    """Lay a picture automatically that may lie on its side, on its head or mirrored, as a scanner may record it.
+
+    Upright first; the other ways only where that is refused or doubtful, and taken only where they lie well.
+
+    Parameters
+    ----------
+    picture, maps
+        As for :func:`automatically`.
+    progress : callable
+
+    Raises
+    ------
+    ScanError
+        As for :func:`automatically`.
+    """
+    first: Registration | None = None
+    refusal = ScanError()
+    ways = [(turns, mirrored) for mirrored in (False, True) for turns in range(4)]
+    for number, (turns, mirrored) in enumerate(ways):
+        progress("Registering the cube to the maps", number, len(ways))
+        turned = np.rot90(picture[:, ::-1] if mirrored else picture, turns)
+        try:
+            registered = automatically(turned, maps)
+        except ScanError as error:
+            refusal = error if number == 0 else refusal
+            continue
+        if registered.verdict == "well":
+            return replace(registered, matrix=_turned_back(picture.shape, turns, mirrored=mirrored) @ registered.matrix)
+        first = registered if number == 0 else first
+    if first is None:
+        raise refusal
+    return first
+
+
+def _turned_back(shape: tuple[int, ...], turns: int, *, mirrored: bool) -> Matrix:
+    """Return what takes places on a picture that was mirrored, and then turned by quarters, to the picture."""
+    height, width = shape[:2]
+    back = np.array([[-1.0, 0, width], [0, 1, 0], [0, 0, 1]]) if mirrored else np.eye(3)
+    for _ in range(turns):
+        back = back @ np.array([[0, -1.0, width], [1, 0, 0], [0, 0, 1]])
+        height, width = width, height
+    return back
 
 
 def cube_components(channels: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
