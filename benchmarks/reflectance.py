@@ -48,8 +48,8 @@ N_BIN = 10
 
 def groups_seen(names: Iterable[str]) -> NDArray[np.float64]:
     """Return the probabilities of an XRF that sees every group of these pigments, and no other."""
-    seen = {group for name in names if name in pigments() for group in pigments()[name].groups}
-    return np.asarray([float(group in seen) for group in GROUPS])
+    detected = {group for name in names if name in pigments() for group in pigments()[name].groups}
+    return np.asarray([float(group in detected) for group in GROUPS])
 
 
 def answers(
@@ -57,9 +57,9 @@ def answers(
 ) -> tuple[ReflectanceAnswer, ReflectanceAnswer]:
     """Return what a library says of spectra on one grid: given the groups, and alone."""
     classifier = ReflectanceClassifier(library, spectra[0].wavelength_nm)
-    values = np.stack([one.reflectance for one in spectra])
-    seen = np.stack([groups_seen(one.shares or [one.pigment]) for one in spectra])
-    return classifier.identify(values, seen, GROUPS), classifier.identify(values)
+    values = np.stack([spectrum.reflectance for spectrum in spectra])
+    detected = np.stack([groups_seen(spectrum.shares or [spectrum.pigment]) for spectrum in spectra])
+    return classifier.identify(values, detected, GROUPS), classifier.identify(values)
 
 
 class Tally:
@@ -68,15 +68,22 @@ class Tally:
     def __init__(self) -> None:
         self.rows: list[tuple[str, tuple[str, ...], bool, float, str, float]] = []
 
-    def add(self, one: ReferenceSpectrum, answer: ReflectanceAnswer, row: int, true: Iterable[str] = ()) -> None:
+    def add(self, spectrum: ReferenceSpectrum, answer: ReflectanceAnswer, row: int, true: Iterable[str] = ()) -> None:
         """Score a spectrum; ``true`` replaces its member."""
-        wanted = set(true) or {one.member}
+        parts = set(true) or {spectrum.member}
         probability = answer.probability[row]
         best = int(np.argmax(probability))
         named = answer.members[best]
-        seen = tuple(group for group, value in zip(GROUPS, groups_seen([one.pigment]), strict=True) if value)
+        detected = tuple(group for group, value in zip(GROUPS, groups_seen([spectrum.pigment]), strict=True) if value)
         self.rows.append(
-            (one.member, seen or ("none",), named in wanted, float(probability[best]), named, float(probability[-1]))
+            (
+                spectrum.member,
+                detected or ("none",),
+                named in parts,
+                float(probability[best]),
+                named,
+                float(probability[-1]),
+            )
         )
 
     def record(self) -> dict[str, Any]:
@@ -87,9 +94,9 @@ class Tally:
         sure = np.asarray([row[3] for row in self.rows])
         by_group: dict[str, list[bool]] = defaultdict(list)
         by_member: dict[str, list[bool]] = defaultdict(list)
-        for member, seen, correct, *_ in self.rows:
+        for member, detected, correct, *_ in self.rows:
             by_member[member].append(correct)
-            for group in seen:
+            for group in detected:
                 by_group[group].append(correct)
         wrong: dict[str, int] = defaultdict(int)
         for member, _, correct, _, named, _ in self.rows:
@@ -133,21 +140,21 @@ def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
 
 def patches_left_out(library: ReflectanceLibrary) -> tuple[dict[str, Any], tuple[list[float], list[float]]]:
     """Return the figures of a set whose patches are left out one by one, and what they say of none."""
-    pure = [one for one in library.spectra if one.member and one.pure]
+    pure = [spectrum for spectrum in library.spectra if spectrum.member and spectrum.pure]
     n_patch: dict[str, set[str]] = defaultdict(set)
-    for one in pure:
-        n_patch[one.member].add(one.patch)
+    for spectrum in pure:
+        n_patch[spectrum.member].add(spectrum.patch)
     given, alone = Tally(), Tally()
     single_given: list[float] = []
     known_scores: tuple[list[float], list[float]] = ([], [])
-    for patch in sorted({one.patch for one in pure}):
-        left_out = [one for one in pure if one.patch == patch]
-        rest = library.subset(one.patch != patch for one in library.spectra)
+    for patch in sorted({spectrum.patch for spectrum in pure}):
+        left_out = [spectrum for spectrum in pure if spectrum.patch == patch]
+        rest = library.subset(spectrum.patch != patch for spectrum in library.spectra)
         with_groups, without = answers(rest, left_out)
-        for row, one in enumerate(left_out):
-            if len(n_patch[one.member]) > 1:
-                given.add(one, with_groups, row)
-                alone.add(one, without, row)
+        for row, spectrum in enumerate(left_out):
+            if len(n_patch[spectrum.member]) > 1:
+                given.add(spectrum, with_groups, row)
+                alone.add(spectrum, without, row)
                 known_scores[0].append(float(with_groups.probability[row, -1]))
                 known_scores[1].append(float(without.probability[row, -1]))
             else:
@@ -164,8 +171,8 @@ def members_left_out(library: ReflectanceLibrary) -> tuple[list[float], list[flo
     """Return the probability of none for the spectra of each member, read without it: given the groups, and alone."""
     scores: tuple[list[float], list[float]] = ([], [])
     for member in library.members:
-        left_out = [one for one in library.spectra if one.member == member and one.pure]
-        rest = library.subset(one.member != member for one in library.spectra)
+        left_out = [spectrum for spectrum in library.spectra if spectrum.member == member and spectrum.pure]
+        rest = library.subset(spectrum.member != member for spectrum in library.spectra)
         for side, answer in enumerate(answers(rest, left_out)):
             scores[side].extend(float(value) for value in answer.probability[:, -1])
     return scores
@@ -174,16 +181,18 @@ def members_left_out(library: ReflectanceLibrary) -> tuple[list[float], list[flo
 def read_with(library: ReflectanceLibrary, tested: Sequence[ReferenceSpectrum]) -> dict[str, Any]:
     """Return the figures of spectra of other origin, those whose member the library has."""
     given, alone = Tally(), Tally()
-    missing = sorted({one.member for one in tested if one.member and one.member not in library.members})
+    missing = sorted(
+        {spectrum.member for spectrum in tested if spectrum.member and spectrum.member not in library.members}
+    )
     by_grid: dict[bytes, list[ReferenceSpectrum]] = defaultdict(list)
-    for one in tested:
-        if one.member in library.members:
-            by_grid[one.wavelength_nm.tobytes()].append(one)
+    for spectrum in tested:
+        if spectrum.member in library.members:
+            by_grid[spectrum.wavelength_nm.tobytes()].append(spectrum)
     for same_grid in by_grid.values():
         with_groups, without = answers(library, same_grid)
-        for row, one in enumerate(same_grid):
-            given.add(one, with_groups, row)
-            alone.add(one, without, row)
+        for row, spectrum in enumerate(same_grid):
+            given.add(spectrum, with_groups, row)
+            alone.add(spectrum, without, row)
     return {"given_group": given.record(), "alone": alone.record(), "not_in_the_library": missing}
 
 
@@ -197,20 +206,20 @@ def mixtures(library: ReflectanceLibrary, tested: Sequence[ReferenceSpectrum]) -
 def mixtures_left_out(library: ReflectanceLibrary, tested: Sequence[ReferenceSpectrum]) -> dict[str, Any]:
     """Return the same, each mixture left out in turn and the others of its tube in the library."""
     given, alone = Tally(), Tally()
-    for patch in sorted({one.patch for one in tested}):
-        rest = library.subset(one.patch != patch for one in library.spectra)
-        add_mixtures(given, alone, rest, [one for one in tested if one.patch == patch])
+    for patch in sorted({spectrum.patch for spectrum in tested}):
+        rest = library.subset(spectrum.patch != patch for spectrum in library.spectra)
+        add_mixtures(given, alone, rest, [spectrum for spectrum in tested if spectrum.patch == patch])
     return {"given_group": given.record(), "alone": alone.record()}
 
 
 def add_mixtures(given: Tally, alone: Tally, library: ReflectanceLibrary, tested: Sequence[ReferenceSpectrum]) -> None:
     """Score mixtures; of a grey, any white and black are right: light cannot tell whites apart."""
     with_groups, without = answers(library, tested)
-    for row, one in enumerate(tested):
-        parts = {member_of(part) for part in one.shares}
-        true = {*WHITES, BLACK} if parts <= {*WHITES, BLACK} else {one.member}
-        given.add(one, with_groups, row, true)
-        alone.add(one, without, row, true)
+    for row, spectrum in enumerate(tested):
+        parts = {member_of(part) for part in spectrum.shares}
+        true = {*WHITES, BLACK} if parts <= {*WHITES, BLACK} else {spectrum.member}
+        given.add(spectrum, with_groups, row, true)
+        alone.add(spectrum, without, row, true)
 
 
 def twins(library: ReflectanceLibrary, seed: int, *, swapped: bool) -> dict[str, Any]:
@@ -233,8 +242,10 @@ def twins(library: ReflectanceLibrary, seed: int, *, swapped: bool) -> dict[str,
     values = twin.reflectance.reshape(len(panel.stratigraphies), -1)
     classifier = ReflectanceClassifier(read_with_half, twin.wavelength_nm)
     palette = {member_of(name) for name in (*load_palette("xu2022").pigments, "verdigris", "chalk")}
-    of_palette = read_with_half.subset(one.member in palette or not one.member for one in read_with_half.spectra)
-    narrow = ReflectanceClassifier(of_palette, twin.wavelength_nm)
+    palette_half = read_with_half.subset(
+        spectrum.member in palette or not spectrum.member for spectrum in read_with_half.spectra
+    )
+    narrow = ReflectanceClassifier(palette_half, twin.wavelength_nm)
     ideal = np.where(labels, 0.97, 0.02)
     return {
         "drawn_from": list(twin.drawn_from),
@@ -250,12 +261,12 @@ def twin_figures(
 ) -> dict[str, Any]:
     """Return the figures of one panel; see :func:`twins`."""
     groups = answer.groups
-    tops = [set(one.layers[0].pigments) - set(COLOURLESS) for one in stratigraphies]
+    tops = [set(stratigraphy.layers[0].pigments) - set(COLOURLESS) for stratigraphy in stratigraphies]
     top_members = [{member_of(name) for name in top} for top in tops]
     best = [answer.members[place] for place in answer.probability.argmax(axis=1)]
     by_top: dict[str, list[bool]] = defaultdict(list)
     right: list[bool] = []
-    whole: list[bool] = []
+    complete: list[bool] = []
     wrong: dict[str, int] = defaultdict(int)
     for row, top in enumerate(tops):
         all_right = []
@@ -271,12 +282,12 @@ def twin_figures(
                 if not all_right[-1]:
                     wrong[f"{group}: {named}"] += 1
         right += all_right
-        whole.append(all(all_right))
+        complete.append(all(all_right))
         by_top["+".join(sorted(top))].append(all(all_right))
     scores: dict[str, tuple[list[float], list[float]]] = {}
     for place, group in enumerate(groups):
-        in_top = np.asarray([shows(group, one.layers[:1]) for one in stratigraphies])
-        in_all = np.asarray([shows(group, one.layers) for one in stratigraphies])
+        in_top = np.asarray([shows(group, stratigraphy.layers[:1]) for stratigraphy in stratigraphies])
+        in_all = np.asarray([shows(group, stratigraphy.layers) for stratigraphy in stratigraphies])
         hidden = answer.hidden[:, place]
         positive, negative = hidden[in_all & ~in_top & labels[:, place]], hidden[in_top | ~in_all]
         if len(positive) and len(negative):
@@ -286,7 +297,7 @@ def twin_figures(
         "n": len(tops),
         "main_right": float(np.mean([name in top for name, top in zip(best, top_members, strict=True)])),
         "members_right": float(np.mean(right)),
-        "pixels_right": float(np.mean(whole)),
+        "pixels_right": float(np.mean(complete)),
         "pixels_right_by_top": {key: float(np.mean(each)) for key, each in by_top.items()},
         "wrong": dict(sorted(wrong.items(), key=lambda entry: -entry[1])),
         "hidden_auroc": auroc(pooled[0], pooled[1]),
@@ -302,14 +313,14 @@ def shows(group: str, layers: Sequence[Layer]) -> bool:
 def speed(library: ReflectanceLibrary) -> float:
     """Return spectra of 200 bands named in a second."""
     wavelength = np.linspace(400.0, 1000.0, 200)
-    pure = [one for one in library.spectra if one.pure and one.wavelength_nm[-1] > 900][:64]
-    values = np.stack([np.interp(wavelength, one.wavelength_nm, one.reflectance) for one in pure])
+    pure = [spectrum for spectrum in library.spectra if spectrum.pure and spectrum.wavelength_nm[-1] > 900][:64]
+    values = np.stack([np.interp(wavelength, spectrum.wavelength_nm, spectrum.reflectance) for spectrum in pure])
     values = np.repeat(values, 128, axis=0).astype(np.float32)
     classifier = ReflectanceClassifier(library, wavelength)
-    seen = np.tile(groups_seen(["azurite", "lead_white", "red_earth"]), (len(values), 1))
-    classifier.identify(values[:1024], seen[:1024], GROUPS)
+    detected = np.tile(groups_seen(["azurite", "lead_white", "red_earth"]), (len(values), 1))
+    classifier.identify(values[:1024], detected[:1024], GROUPS)
     start = time.perf_counter()
-    classifier.identify(values, seen, GROUPS)
+    classifier.identify(values, detected, GROUPS)
     return len(values) / (time.perf_counter() - start)
 
 
@@ -321,11 +332,11 @@ def main() -> None:
     parser.add_argument("--library", type=Path)
     parser.add_argument("--only", nargs="+", choices=("kremer", "open", "usgs", "mixtures", "twins", "speed"))
     arguments = parser.parse_args()
-    wanted = set(arguments.only or ("kremer", "open", "usgs", "mixtures", "twins", "speed"))
+    parts = set(arguments.only or ("kremer", "open", "usgs", "mixtures", "twins", "speed"))
     library = build(arguments.folder)
-    kremer = library.subset(one.source == KREMER for one in library.spectra)
+    kremer = library.subset(spectrum.source == KREMER for spectrum in library.spectra)
     result: dict[str, Any] = {}
-    if wanted & {"kremer", "open"}:
+    if parts & {"kremer", "open"}:
         result["kremer"], known_scores = patches_left_out(kremer)
         result["given_group"] = result["kremer"]["given_group"]["right"]
         result["alone"] = result["kremer"]["alone"]["right"]
@@ -334,24 +345,26 @@ def main() -> None:
             for group, values in result["kremer"]["given_group"]["by_group"].items()
         }
         result["calibration_error"] = result["kremer"]["given_group"]["calibration_error"]
-    if "open" in wanted:
+    if "open" in parts:
         unknown_scores = members_left_out(kremer)
         given, alone = (auroc(unknown_scores[side], known_scores[side]) for side in (0, 1))
         result["open_set_auroc"], result["open_set_auroc_alone"] = given, alone
-    if "usgs" in wanted:
-        artists = [one for one in library.spectra if one.source == USGS and "artists" in one.medium]
+    if "usgs" in parts:
+        artists = [spectrum for spectrum in library.spectra if spectrum.source == USGS and "artists" in spectrum.medium]
         result["usgs"] = read_with(kremer, artists)
         result["cross_library"] = result["usgs"]["given_group"]["right"]
         result["cross_library_n"] = result["usgs"]["given_group"]["n"]
         result["cross_library_interval"] = result["usgs"]["given_group"]["interval"]
-    if "mixtures" in wanted:
-        mixed = [one for one in library.spectra if one.source == REVIGO and not one.pure]
-        pure = library.subset(one.pure for one in library.spectra)
+    if "mixtures" in parts:
+        mixed = [spectrum for spectrum in library.spectra if spectrum.source == REVIGO and not spectrum.pure]
+        pure = library.subset(spectrum.pure for spectrum in library.spectra)
         result["mixtures_predicted"] = mixtures(pure, mixed)
-        others = library.subset(one.source != REVIGO for one in library.spectra)
-        result["mixtures_cross"] = mixtures(others, [one for one in mixed if one.member in others.members])
+        other_sets = library.subset(spectrum.source != REVIGO for spectrum in library.spectra)
+        result["mixtures_cross"] = mixtures(
+            other_sets, [spectrum for spectrum in mixed if spectrum.member in other_sets.members]
+        )
         result["mixtures"] = mixtures_left_out(library, mixed)
-    if "twins" in wanted:
+    if "twins" in parts:
         result["twins"] = [twins(library, seed, swapped=swapped) for seed in range(2) for swapped in (False, True)]
         for key in ("main_right", "members_right", "pixels_right", "hidden_auroc"):
             result[f"twins_{key}"] = float(np.mean([each[key] for each in result["twins"]]))
@@ -360,14 +373,14 @@ def main() -> None:
                 for kind in ("with_the_network", "of_the_palette")
             )
             print(f"twins_{key}: {result[f'twins_{key}']:.3f}; network's groups {network:.3f}; palette {narrow:.3f}")
-    if "speed" in wanted:
+    if "speed" in parts:
         result["per_s"] = speed(library)
     if arguments.library:
         file = read(arguments.library)
         result["library"] = {
             "notes": list(file.notes),
             "read_with_the_package": read_with(library, file.spectra),
-            "reads_the_package": read_with(file, [one for one in library.spectra if one.pure]),
+            "reads_the_package": read_with(file, [spectrum for spectrum in library.spectra if spectrum.pure]),
         }
         for key in ("read_with_the_package", "reads_the_package"):
             given_group, alone_record = result["library"][key]["given_group"], result["library"][key]["alone"]

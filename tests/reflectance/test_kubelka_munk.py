@@ -32,9 +32,9 @@ def test_the_surface_is_taken_off_and_put_on(inner: float, specular: float) -> N
 def test_a_film_lies_between_its_backing_and_the_opaque_paint(
     absorption: float, scattering: float, backing: float
 ) -> None:
-    seen = float(film(absorption, scattering, backing))
+    reflectance_of_film = float(film(absorption, scattering, backing))
     low, high = sorted((backing, float(opaque(absorption / scattering))))
-    assert low - 1e-9 <= seen <= high + 1e-9
+    assert low - 1e-9 <= reflectance_of_film <= high + 1e-9
 
 
 @given(optics, optics, fractions)

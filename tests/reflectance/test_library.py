@@ -26,18 +26,21 @@ def columns(path: Path, wavelength: np.ndarray, *spectra: np.ndarray, delimiter:
 
 def test_what_ships_has_its_provenance() -> None:
     library = builtin()
-    assert {one.licence for one in library.spectra} == {"CC BY 4.0", "US public domain", "CC0"}
-    assert all(one.source and one.patch and one.name for one in library.spectra)
-    assert all(one.pigment in pigments() for one in library.spectra if one.pigment)
-    assert all((np.diff(one.wavelength_nm) > 0).all() and np.isfinite(one.reflectance).all() for one in library.spectra)
-    films = [one.absorption for one in library.spectra if one.absorption is not None]
+    assert {reference.licence for reference in library.spectra} == {"CC BY 4.0", "US public domain", "CC0"}
+    assert all(reference.source and reference.patch and reference.name for reference in library.spectra)
+    assert all(reference.pigment in pigments() for reference in library.spectra if reference.pigment)
+    assert all(
+        (np.diff(reference.wavelength_nm) > 0).all() and np.isfinite(reference.reflectance).all()
+        for reference in library.spectra
+    )
+    films = [reference.absorption for reference in library.spectra if reference.absorption is not None]
     assert len(films) > 100
     assert all((absorption[np.isfinite(absorption)] >= 0).all() for absorption in films)
 
 
 def test_every_name_in_the_tables_is_a_pigment() -> None:
     table = name_table()
-    names = {*table["members"], *(other for others in table["members"].values() for other in others)}
+    names = {*table["members"], *(other for equivalents in table["members"].values() for other in equivalents)}
     names |= {*table["words"].values(), *table["kremer"], *table["usgs"].values(), *table["revigo"].values()}
     assert {name for name in names if name not in pigments() or pigments()[name].name != name} == set()
     numbers = [number for numbers in table["kremer"].values() for number in numbers]
@@ -67,11 +70,13 @@ def test_members_stand_for_what_light_cannot_tell_apart() -> None:
 
 
 def test_a_library_is_saved_and_read_with_all_it_says(tmp_path: Path) -> None:
-    part = builtin().subset(one.patch.startswith("revigo 01") for one in builtin().spectra)
+    part = builtin().subset(reference.patch.startswith("revigo 01") for reference in builtin().spectra)
     path = part.save(tmp_path / "mine.npz")
     again = read(path)
-    assert [one.name for one in again.spectra] == [one.name for one in part.spectra]
-    assert [dict(one.shares) for one in again.spectra] == [dict(one.shares) for one in part.spectra]
+    assert [reference.name for reference in again.spectra] == [reference.name for reference in part.spectra]
+    assert [dict(reference.shares) for reference in again.spectra] == [
+        dict(reference.shares) for reference in part.spectra
+    ]
     np.testing.assert_allclose(again.spectra[0].reflectance, part.spectra[0].reflectance, atol=1e-4)
     with pytest.raises(OutputError):
         part.save(path)
@@ -141,4 +146,6 @@ def test_no_text_ends_in_anything_but_a_library_or_an_error(tmp_path: Path, text
         library = read(path)
     except ScanError:
         return
-    assert all(np.isfinite(one.reflectance).all() and one.wavelength_nm[0] >= 100 for one in library.spectra)
+    assert all(
+        np.isfinite(reference.reflectance).all() and reference.wavelength_nm[0] >= 100 for reference in library.spectra
+    )

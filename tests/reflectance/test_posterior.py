@@ -14,31 +14,31 @@ CUBE_NM = np.linspace(400.0, 1000.0, 121)
 @pytest.fixture(scope="module")
 def kremer() -> ReflectanceClassifier:
     library = builtin()
-    return ReflectanceClassifier(library.subset("kremer" in one.patch for one in library.spectra), CUBE_NM)
+    return ReflectanceClassifier(library.subset("kremer" in reference.patch for reference in library.spectra), CUBE_NM)
 
 
 def artists() -> list[ReferenceSpectrum]:
-    return [one for one in builtin().spectra if "artists" in one.medium]
+    return [reference for reference in builtin().spectra if "artists" in reference.medium]
 
 
-def seen(*names: str) -> np.ndarray:
+def groups_of(*names: str) -> np.ndarray:
     groups = {group for name in names for group in pigments()[name].groups}
     return np.asarray([[float(group in groups) for group in GROUPS]])
 
 
 def spectrum(name: str) -> np.ndarray:
-    one = next(one for one in artists() if name in one.name)
-    return np.interp(CUBE_NM, one.wavelength_nm, one.reflectance)[None]
+    reference = next(reference for reference in artists() if name in reference.name)
+    return np.interp(CUBE_NM, reference.wavelength_nm, reference.reflectance)[None]
 
 
 def test_paints_of_another_set_are_named(kremer: ReflectanceClassifier) -> None:
     # 28 of 31 were right when this was written: three may change with the machine and the next model, no more
     right = []
-    for one in artists():
-        if one.member in kremer.members:
-            values = np.interp(CUBE_NM, one.wavelength_nm, one.reflectance)[None]
-            answer = kremer.identify(values, seen(one.pigment), GROUPS)
-            right.append(answer.members[int(answer.probability[0].argmax())] == one.member)
+    for reference in artists():
+        if reference.member in kremer.members:
+            values = np.interp(CUBE_NM, reference.wavelength_nm, reference.reflectance)[None]
+            answer = kremer.identify(values, groups_of(reference.pigment), GROUPS)
+            right.append(answer.members[int(answer.probability[0].argmax())] == reference.member)
     assert len(right) == 31
     assert sum(right) >= 26
 
@@ -69,9 +69,9 @@ def test_light_the_level_and_the_order_of_bands_do_not_change_the_name(kremer: R
 def test_a_group_that_xrf_sees_and_the_surface_does_not_show_is_hidden(kremer: ReflectanceClassifier) -> None:
     copper = GROUPS.index("copper_green_blue")
     vermilion, malachite = spectrum("Vermillion GDS779"), spectrum("Malachite GDS801")
-    below = kremer.identify(vermilion, seen("vermilion", "malachite"), GROUPS).hidden[0, copper]
-    on_top = kremer.identify(malachite, seen("malachite"), GROUPS).hidden[0, copper]
-    absent = kremer.identify(vermilion, seen("vermilion"), GROUPS).hidden[0, copper]
+    below = kremer.identify(vermilion, groups_of("vermilion", "malachite"), GROUPS).hidden[0, copper]
+    on_top = kremer.identify(malachite, groups_of("malachite"), GROUPS).hidden[0, copper]
+    absent = kremer.identify(vermilion, groups_of("vermilion"), GROUPS).hidden[0, copper]
     assert on_top < 0.1
     assert absent < 0.1
     assert below > 0.3
@@ -79,8 +79,8 @@ def test_a_group_that_xrf_sees_and_the_surface_does_not_show_is_hidden(kremer: R
 
 def test_xrf_decides_where_light_alone_cannot(kremer: ReflectanceClassifier) -> None:
     values = spectrum("Vermillion GDS779")
-    with_mercury = kremer.identify(values, seen("vermilion"), GROUPS)
-    with_cadmium = kremer.identify(values, seen("cadmium_red"), GROUPS)
+    with_mercury = kremer.identify(values, groups_of("vermilion"), GROUPS)
+    with_cadmium = kremer.identify(values, groups_of("cadmium_red"), GROUPS)
     vermilion = kremer.members.index("vermilion")
     assert with_mercury.probability[0, vermilion] > with_cadmium.probability[0, vermilion]
 
@@ -98,14 +98,16 @@ def test_gaps_are_bridged_and_empty_spectra_have_no_answer(kremer: ReflectanceCl
 
 def test_a_small_library_borrows_how_spectra_vary() -> None:
     library = builtin()
-    small = library.subset("usgs" in one.patch for one in library.spectra)
+    small = library.subset("usgs" in reference.patch for reference in library.spectra)
     visible = np.arange(420.0, 701.0, 10.0)
     classifier = ReflectanceClassifier(small, visible)
-    one = next(
-        one for one in library.spectra if one.pigment == "malachite" and "kremer" in one.patch and one.shade == "4"
+    reference = next(
+        reference
+        for reference in library.spectra
+        if reference.pigment == "malachite" and "kremer" in reference.patch and reference.shade == "4"
     )
     answer = classifier.identify(
-        np.interp(visible, one.wavelength_nm, one.reflectance)[None], seen("malachite"), GROUPS
+        np.interp(visible, reference.wavelength_nm, reference.reflectance)[None], groups_of("malachite"), GROUPS
     )
     assert answer.members[int(answer.probability[0].argmax())] == "malachite"
 

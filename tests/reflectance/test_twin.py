@@ -19,7 +19,7 @@ def panel(top: str, thickness_um: float) -> Stratigraphy:
 
 def test_the_halves_share_no_patch_and_both_have_what_was_measured_twice() -> None:
     first, second = halves(builtin())
-    assert {one.patch for one in first.spectra}.isdisjoint(one.patch for one in second.spectra)
+    assert {reference.patch for reference in first.spectra}.isdisjoint(reference.patch for reference in second.spectra)
     assert len(first) + len(second) == len(builtin())
     needed = {"lead_white", "zinc_white", "vermilion", "cobalt_blue", "prussian_blue", "chrome_yellow", "carmine_lake"}
     assert needed <= set(first.members) & set(second.members)
@@ -38,16 +38,16 @@ def test_a_thick_layer_hides_what_a_thin_one_shows() -> None:
 
 def test_a_twin_is_the_same_for_a_seed_and_written_as_envi(tmp_path: Path) -> None:
     first, _ = halves(builtin())
-    one, two = (panel_reflectance([panel("vermilion", 50.0)] * 6, (2, 3), first, seed=7) for _ in range(2))
-    np.testing.assert_array_equal(one.reflectance, two.reflectance)
-    assert one.reflectance.shape[:2] == (4, 6)
-    header = save_twin(one, tmp_path / "twin.hdr")
+    reference, two = (panel_reflectance([panel("vermilion", 50.0)] * 6, (2, 3), first, seed=7) for _ in range(2))
+    np.testing.assert_array_equal(reference.reflectance, two.reflectance)
+    assert reference.reflectance.shape[:2] == (4, 6)
+    header = save_twin(reference, tmp_path / "twin.hdr")
     entries = envi_entries(header.read_text())
     assert "virtual" in entries["description"]
     stored = np.fromfile(tmp_path / "twin.img", "<u2").reshape(4, int(entries["bands"]), 6).transpose(0, 2, 1)
-    np.testing.assert_allclose(stored / 10_000, one.reflectance, atol=1e-4)
+    np.testing.assert_allclose(stored / 10_000, reference.reflectance, atol=1e-4)
     with pytest.raises(OutputError):
-        save_twin(one, tmp_path / "twin.hdr")
+        save_twin(reference, tmp_path / "twin.hdr")
 
 
 def test_a_pigment_without_a_spectrum_is_named() -> None:

@@ -35,15 +35,15 @@ PRIOR_PAIR, PRIOR_BLACK = 0.2, 0.1
 PRIOR_TRIPLE = 0.2
 """Prior that the paint holds three members, where XRF names the groups to choose from."""
 TRIPLE_SHARES = ((0.6, 0.2, 0.2), (0.4, 0.3, 0.3))
-MOST_SEEN, SEEN = 20, 0.2
+MOST_DETECTED, DETECTED = 20, 0.2
 """Members of which triples are made, and the probability from which XRF sees a group."""
 PRIOR_TINTED = 0.5
 GLOSS = 0.03
 """Most gloss that is taken off a measured spectrum before its K/S is computed."""
 PREDICTED_GLOSS = 0.02
-BELOW, BESIDE = 0.1, 0.2
+BELOW, MIXED_IN = 0.1, 0.2
 """Prior that a group which XRF sees lies below the surface only; that it is a further part of the surface paint."""
-WHITE_BELOW, WHITE_BESIDE = 0.5, 0.5
+WHITE_BELOW, WHITE_MIXED_IN = 0.5, 0.5
 """The same for groups with a white: grounds and underlayers hold them, and most paints."""
 UNKNOWN_SHOWS = 0.3
 """Prior that a pigment which the library lacks shows a group that XRF sees."""
@@ -91,11 +91,15 @@ class Hypotheses:
     """
 
     def __init__(
-        self, members: tuple[str, ...], values: Floats, owner: NDArray[np.int64], beside: NDArray[np.str_]
+        self, members: tuple[str, ...], values: Floats, owner: NDArray[np.int64], companion: NDArray[np.str_]
     ) -> None:
         self.members = members
-        mixed, mixed_owner, mixed_beside = values[beside != ""], owner[beside != ""], beside[beside != ""]
-        values, owner = values[beside == ""], owner[beside == ""]
+        mixed, mixed_owner, mixed_companion = (
+            values[companion != ""],
+            owner[companion != ""],
+            companion[companion != ""],
+        )
+        values, owner = values[companion == ""], owner[companion == ""]
         k_over_s = ratio(inside_the_paint(values, gloss_of(values)))
         n = len(members)
         typical = np.exp(np.stack([_mean(np.log(k_over_s[owner == place])) for place in range(n)]))
@@ -114,15 +118,15 @@ class Hypotheses:
             share.append({place: 1.0})
             rows.append((place, (place,), base[place] * alone * (1.0 - PRIOR_TINTED * (place in tinted))))
         tinted_from = len(share)
-        where = {place: tinted_from + number for number, place in enumerate(tinted)}
+        tinted_class = {place: tinted_from + number for number, place in enumerate(tinted)}
         for place in tinted:
             share.append({place: 1.0})
             alone = 1.0 - PRIOR_PAIR - (PRIOR_BLACK if place in darkened else 0.0)
-            rows.append((where[place], (place,), base[place] * alone * PRIOR_TINTED))
+            rows.append((tinted_class[place], (place,), base[place] * alone * PRIOR_TINTED))
         keep = np.isin(owner, tinted)
         for tint in TINTS:
-            spectra.append(_seen(tint * k_over_s[keep]))
-            classes.append(np.asarray([where[place] for place in owner[keep]]))
+            spectra.append(_predicted(tint * k_over_s[keep]))
+            classes.append(np.asarray([tinted_class[place] for place in owner[keep]]))
         darkened_from = len(share)
         shape = typical / strength[:, None]
         for number, place in enumerate(darkened):
@@ -133,18 +137,18 @@ class Hypotheses:
                 darker = (1.0 - part) * shape[darkened] + part * shape[black] if darkened else shape[:0]
                 # beside white the black alone absorbs
                 level = np.where(white[darkened], strength[black], strength[darkened])
-                spectra.append(_seen(tint * level[:, None] * darker))
+                spectra.append(_predicted(tint * level[:, None] * darker))
                 classes.append(darkened_from + np.arange(len(darkened)))
         for kind, places, first_class in (("white", tinted, tinted_from), ("black", darkened, darkened_from)):
-            beside_it = (mixed_beside == kind) & np.isin(mixed_owner, places)
-            spectra.append(mixed[beside_it])
-            classes.append(first_class + np.searchsorted(places, mixed_owner[beside_it]))
+            of_kind = (mixed_companion == kind) & np.isin(mixed_owner, places)
+            spectra.append(mixed[of_kind])
+            classes.append(first_class + np.searchsorted(places, mixed_owner[of_kind]))
         self.n_class = len(share)
         self.spectra, self.class_of = np.concatenate(spectra), np.concatenate(classes).astype(np.int64)
         self._shape, self._strength, self.n_single = shape, strength, 0
         # what no palette names is not looked for in mixtures
         self.mixed = tuple(place for place in coloured if members[place] in _palettes())
-        self._place_companions(where, darkened, darkened_from, black, np.flatnonzero(white))
+        self._place_companions(tinted_class, darkened, darkened_from, black, np.flatnonzero(white))
         self.expand(rows, share)
         self.n_single = len(self.of_class)
 
@@ -173,7 +177,9 @@ class Hypotheses:
             (3, tripled, PRIOR_TRIPLE, TRIPLE_SHARES),
         ):
             sets = [
-                (one, *rest) for one in of for rest in combinations([each for each in of if each != one], n_part - 1)
+                (first_member, *rest)
+                for first_member in of
+                for rest in combinations([each for each in of if each != first_member], n_part - 1)
             ]
             if not sets:
                 continue
@@ -189,7 +195,7 @@ class Hypotheses:
                 mixed = sum(part * self._shape[places[:, at]] for at, part in enumerate(shares))
                 level = np.prod([self._strength[places[:, at]] ** part for at, part in enumerate(shares)], axis=0)
                 for tint in PAIR_TINTS:
-                    spectra.append(_seen(tint * level[:, None] * mixed))
+                    spectra.append(_predicted(tint * level[:, None] * mixed))
                     classes.append(first + np.arange(len(sets)))
         more.spectra = np.concatenate([self.spectra[:0], *spectra])
         more.class_of = np.concatenate([self.class_of[:0], *classes])
@@ -211,17 +217,17 @@ class Hypotheses:
         highest = {
             group: float(np.nanmax(np.nan_to_num(group_probability[:, place]))) for place, group in enumerate(groups)
         }
-        seen = [
+        detected = [
             place
             for place in self.mixed
             if any(
-                each and all(highest.get(group, 0.0) > SEEN for group in each)
+                each and all(highest.get(group, 0.0) > DETECTED for group in each)
                 for each in groups_of(self.members[place])
             )
         ]
         blind = [place for place in self.mixed if frozenset() in groups_of(self.members[place])]
-        common = sorted(set(seen), key=lambda place: -self._base[place])[:MOST_SEEN]
-        return tuple(sorted({*seen, *blind})), tuple(sorted(common))
+        common = sorted(set(detected), key=lambda place: -self._base[place])[:MOST_DETECTED]
+        return tuple(sorted({*detected, *blind})), tuple(sorted(common))
 
     def expand(self, rows: list[tuple[int, tuple[int, ...], float]], share: list[dict[int, float]]) -> None:
         """Make a hypothesis of each class and choice of groups.
@@ -268,7 +274,7 @@ class Hypotheses:
         ).reshape(len(names), len(self.members))
         whites = np.isin(names, WHITE_GROUPS)[:, None]
         self._below = np.where(whites, WHITE_BELOW, BELOW).astype(np.float32)
-        self._beside = np.where(whites, WHITE_BESIDE, BESIDE).astype(np.float32)
+        self._mixed_in = np.where(whites, WHITE_MIXED_IN, MIXED_IN).astype(np.float32)
 
     def _place_companions(
         self,
@@ -335,24 +341,24 @@ class Hypotheses:
             [base * np.exp(self._most(name, log_p)) for name, base in zip(self.members, self._base, strict=True)]
         ).astype(np.float32)
         total = np.maximum(self.shows @ weight, 1e-12)
-        beside, brings = [], []
+        companion, brings = [], []
         for place, rows in enumerate(self.by_main):
             partner = self._with[place]
             alone = scaled[self._alone[place]].max(axis=0)
             unchanged = np.where(partner[:, None] >= 0, np.exp(np.minimum(scaled[partner] - alone, 0.0)), 0.0)
             unchanged[place] = 1.0
             unchanged *= weight
-            unseen = self._beside * ((self.shows @ unchanged) / total)
+            unseen = self._mixed_in * ((self.shows @ unchanged) / total)
             rest = np.where(known, 1.0 - p + p * (self._below + unseen), 1.0)
             log_rest = np.log(np.maximum(rest, 1e-6))
             log_sets[rows] += log_rest.sum(axis=0) + self.needs[rows] @ (log_p - log_rest)
-            beside.append(unseen / (self._below + unseen))
+            companion.append(unseen / (self._below + unseen))
             brings.append(unchanged)
         # mixtures of what XRF does not see at a pixel have no weight there, whatever it sees at the next
-        unseen_groups = (p <= SEEN).astype(np.float32)
+        unseen_groups = (p <= DETECTED).astype(np.float32)
         log_sets[self.n_single :][self.needs[self.n_single :] @ unseen_groups > 0] = -np.inf
         rest = np.where(known, 1.0 - p + p * (self._below + UNKNOWN_SHOWS * (1.0 - self._below)), 1.0)
-        return Joint(self, log_sets, np.log(rest).sum(axis=0), np.where(known, p, 0.0), beside, brings)
+        return Joint(self, log_sets, np.log(rest).sum(axis=0), np.where(known, p, 0.0), companion, brings)
 
     def _most(self, name: str, log_p: Matrix) -> Matrix:
         """Return the log probability that XRF sees the groups of a member, of its pigments the best.
@@ -362,8 +368,8 @@ class Hypotheses:
         rows = []
         for each in groups_of(name):
             of_groups = log_p[[self.groups.index(group) for group in each]]
-            seen = (of_groups > np.log(SEEN)).all(axis=0)
-            rows.append(np.where(seen, of_groups.sum(axis=0), -np.inf))
+            detected = (of_groups > np.log(DETECTED)).all(axis=0)
+            rows.append(np.where(detected, of_groups.sum(axis=0), -np.inf))
         return np.asarray(np.max(rows, axis=0))
 
 
@@ -389,7 +395,7 @@ class Joint:
     log_sets: Matrix
     log_unknown: Matrix
     probability: Matrix | None = None
-    beside: Sequence[Matrix] = ()
+    companion: Sequence[Matrix] = ()
     brings: Sequence[Matrix] = ()
 
     def at_surface(self, posterior: Matrix) -> tuple[Matrix, Matrix]:
@@ -404,9 +410,9 @@ class Joint:
         if self.probability is None:
             return np.minimum(presence, 1.0), np.zeros((len(known.groups), posterior.shape[1]), np.float32)
         shown = np.zeros_like(self.probability)
-        for rows, beside, brings in zip(known.by_main, self.beside, self.brings, strict=True):
+        for rows, companion, brings in zip(known.by_main, self.companion, self.brings, strict=True):
             needed = known.needs[rows].T @ posterior[rows]
-            further = self.probability * beside * (posterior[rows].sum(axis=0) - needed)
+            further = self.probability * companion * (posterior[rows].sum(axis=0) - needed)
             shown += needed + further
             total = np.maximum(known.shows @ brings, 1e-12)
             presence += (brings * (known.shows.T @ (further / total))).T
@@ -418,14 +424,14 @@ def gloss_of(values: Floats) -> Floats:
     return np.asarray(np.clip(np.minimum(GLOSS, 0.8 * np.nanmin(values, axis=1, keepdims=True)), 0.0, None))
 
 
-def _seen(k_over_s: Floats) -> Floats:
+def _predicted(k_over_s: Floats) -> Floats:
     return through_the_surface(opaque(k_over_s), PREDICTED_GLOSS)
 
 
 def _mean(rows: Floats) -> Floats:
-    here = np.isfinite(rows)
-    count = here.sum(axis=0)
-    return np.where(count > 0, np.where(here, rows, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
+    finite = np.isfinite(rows)
+    count = finite.sum(axis=0)
+    return np.where(count > 0, np.where(finite, rows, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
 
 
 @lru_cache

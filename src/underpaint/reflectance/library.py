@@ -105,16 +105,20 @@ class ReflectanceLibrary:
     @cached_property
     def members(self) -> tuple[str, ...]:
         """The pigments that the pure spectra can name, each standing for those that light cannot tell from it."""
-        return tuple(sorted({one.member for one in self.spectra if one.member and one.pure}))
+        return tuple(sorted({spectrum.member for spectrum in self.spectra if spectrum.member and spectrum.pure}))
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Citations with licences, each once."""
-        return tuple(dict.fromkeys(f"{one.source} ({one.licence})" for one in self.spectra if one.source))
+        return tuple(
+            dict.fromkeys(f"{spectrum.source} ({spectrum.licence})" for spectrum in self.spectra if spectrum.source)
+        )
 
     def subset(self, keep: Iterable[bool]) -> "ReflectanceLibrary":
         """Return the library of the spectra for which ``keep`` is true."""
-        return replace(self, spectra=tuple(one for one, kept in zip(self.spectra, keep, strict=True) if kept))
+        return replace(
+            self, spectra=tuple(spectrum for spectrum, included in zip(self.spectra, keep, strict=True) if included)
+        )
 
     def with_spectra(self, more: "ReflectanceLibrary | Sequence[ReferenceSpectrum]") -> "ReflectanceLibrary":
         """Return the library with further spectra behind its own; notes of both are kept."""
@@ -130,21 +134,25 @@ class ReflectanceLibrary:
             The file is there and ``overwrite`` is false, or it cannot be written.
         """
         grids: dict[bytes, list[int]] = {}
-        for index, one in enumerate(self.spectra):
-            grids.setdefault(one.wavelength_nm.tobytes(), []).append(index)
+        for index, spectrum in enumerate(self.spectra):
+            grids.setdefault(spectrum.wavelength_nm.tobytes(), []).append(index)
         arrays: dict[str, NDArray[np.generic]] = {}
         for number, indices in enumerate(grids.values()):
             group = [self.spectra[index] for index in indices]
             arrays[f"index_{number}"] = np.asarray(indices, dtype=np.int32)
             arrays[f"wavelength_nm_{number}"] = group[0].wavelength_nm
-            values = np.round(np.stack([one.reflectance for one in group]) / STORED_STEP)
+            values = np.round(np.stack([spectrum.reflectance for spectrum in group]) / STORED_STEP)
             arrays[f"reflectance_{number}"] = np.clip(values, -32767, 32767).astype(np.int16)
-            films = [place for place, one in enumerate(group) if one.absorption is not None]
+            films = [place for place, spectrum in enumerate(group) if spectrum.absorption is not None]
             arrays[f"film_{number}"] = np.asarray(films, dtype=np.int32)
             optics = [(group[place].absorption, group[place].scattering) for place in films]
             shape = (len(films), 2, group[0].wavelength_nm.size)
             arrays[f"film_optics_{number}"] = np.asarray(optics, dtype=np.float16).reshape(shape)
-        texts = {"format": FORMAT, "notes": list(self.notes), "spectra": [_texts(one) for one in self.spectra]}
+        texts = {
+            "format": FORMAT,
+            "notes": list(self.notes),
+            "spectra": [_texts(spectrum) for spectrum in self.spectra],
+        }
         arrays["texts"] = np.frombuffer(json.dumps(texts).encode(), dtype=np.uint8)
         with atomic_write(path, replace=overwrite) as part, part.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
@@ -210,8 +218,8 @@ def read(path: str | Path) -> ReflectanceLibrary:
 _TEXTS = ("name", "pigment", "source", "licence", "patch", "shade", "medium")
 
 
-def _texts(one: ReferenceSpectrum) -> dict[str, object]:
-    return {key: getattr(one, key) for key in _TEXTS} | {"shares": dict(one.shares)}
+def _texts(spectrum: ReferenceSpectrum) -> dict[str, object]:
+    return {key: getattr(spectrum, key) for key in _TEXTS} | {"shares": dict(spectrum.shares)}
 
 
 def _unpacked(packed: bytes, label: str) -> ReflectanceLibrary:
@@ -243,6 +251,6 @@ def _unpacked(packed: bytes, label: str) -> ReflectanceLibrary:
             f"Cannot read {label}: it is not a reflectance library ({type(error).__name__}: {str(error)[:100]}). Give "
             "a file that `ReflectanceLibrary.save` wrote, a CSV table or an ENVI spectral library."
         ) from error
-    if any(one is None for one in spectra):
+    if any(spectrum is None for spectrum in spectra):
         raise ScanError(f"Cannot read {label}: it is incomplete. Copy or save it again.")
-    return ReflectanceLibrary(tuple(one for one in spectra if one), tuple(map(str, texts["notes"])))
+    return ReflectanceLibrary(tuple(spectrum for spectrum in spectra if spectrum), tuple(map(str, texts["notes"])))

@@ -19,7 +19,7 @@ def name_table() -> Mapping[str, Any]:
 
 @lru_cache
 def _members() -> Mapping[str, str]:
-    return {other: first for first, others in name_table()["members"].items() for other in others}
+    return {other: first for first, equivalents in name_table()["members"].items() for other in equivalents}
 
 
 def member_of(pigment: str) -> str:

@@ -37,7 +37,7 @@ PRIOR_NONE = 0.001
 WRONG_LABEL = 0.02
 """Probability that a reference spectrum is not what its name says; for the calibration alone."""
 TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.0)
-KEPT = 16
+CACHED = 16
 """Choices of members whose mixtures are kept."""
 AT_ONCE, ROWS = 1024, 128
 """Spectra whose posterior, and whose distances, are computed together."""
@@ -212,19 +212,19 @@ class _References:
 
 def _references(library: ReflectanceLibrary, grid: Floats) -> _References:
     index = {name: place for place, name in enumerate(library.members)}
-    pure = [one for one in library.spectra if one.member and one.pure]
-    values = np.stack([_on_grid(one, grid) for one in pure])
+    pure = [spectrum for spectrum in library.spectra if spectrum.member and spectrum.pure]
+    values = np.stack([_on_grid(spectrum, grid) for spectrum in pure])
     covered = np.isfinite(values).sum(axis=1) * 2 > grid.size
-    pure = [one for one, kept in zip(pure, covered, strict=True) if kept]
+    pure = [spectrum for spectrum, cached in zip(pure, covered, strict=True) if cached]
     values = values[covered]
-    owner = np.asarray([index[one.member] for one in pure], dtype=np.int64)
-    patch = np.unique([one.patch for one in pure], return_inverse=True)[1].astype(np.int64)
+    owner = np.asarray([index[spectrum.member] for spectrum in pure], dtype=np.int64)
+    patch = np.unique([spectrum.patch for spectrum in pure], return_inverse=True)[1].astype(np.int64)
     features = _features(values)
-    whole = np.isfinite(features).all(axis=1)
+    complete = np.isfinite(features).all(axis=1)
     width, freedom, patches = grid.size, 0.0, 0
     within = np.zeros((width, width))
-    for member in np.unique(owner[whole]):
-        rows = whole & (owner == member)
+    for member in np.unique(owner[complete]):
+        rows = complete & (owner == member)
         n_patch = np.unique(patch[rows]).size
         if n_patch > 1:
             deviation = features[rows] - features[rows].mean(axis=0)
@@ -232,36 +232,36 @@ def _references(library: ReflectanceLibrary, grid: Floats) -> _References:
             freedom += rows.sum() * (n_patch - 1) / n_patch
             patches += n_patch - 1
     within = within / max(freedom, 1.0) + NOISE**2 * np.eye(width) + LEVEL_SPREAD**2
-    everything = _features(np.stack([_on_grid(one, grid) for one in library.spectra]))
-    everything = everything[np.isfinite(everything).all(axis=1)]
-    mean = everything.mean(axis=0) if len(everything) else np.zeros(width)
-    deviation = everything - mean
-    total = deviation.T @ deviation / max(len(everything), 1) + within
+    all_features = _features(np.stack([_on_grid(spectrum, grid) for spectrum in library.spectra]))
+    all_features = all_features[np.isfinite(all_features).all(axis=1)]
+    mean = all_features.mean(axis=0) if len(all_features) else np.zeros(width)
+    deviation = all_features - mean
+    total = deviation.T @ deviation / max(len(all_features), 1) + within
     return _References(values, features, owner, patch, within, total, mean, float(patches))
 
 
 def _member_means(references: _References, n_member: int) -> Floats:
     """Return the mean log reflectance of each member over its spectra that have every band; NaN without one."""
-    whole = np.isfinite(references.features).all(axis=1)
+    complete = np.isfinite(references.features).all(axis=1)
     means = np.full((n_member, references.mean.size), np.nan)
-    for member in np.unique(references.owner[whole]):
-        means[member] = references.features[whole & (references.owner == member)].mean(axis=0)
+    for member in np.unique(references.owner[complete]):
+        means[member] = references.features[complete & (references.owner == member)].mean(axis=0)
     return means
 
 
 def _measured(library: ReflectanceLibrary, grid: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.str_]]:
     """Return the spectra of pure paints, and of those beside white or black alone, with member and what is beside."""
-    values, owner, beside = [], [], []
-    for one in library.spectra:
-        others = {member_of(part) for part in one.shares} - {one.member}
-        kind = "" if one.pure else "white" if others <= WHITES else "black" if others <= {BLACK} else None
-        if one.member in library.members and kind is not None:
-            row = _on_grid(one, grid)
+    values, owner, companion = [], [], []
+    for spectrum in library.spectra:
+        further = {member_of(part) for part in spectrum.shares} - {spectrum.member}
+        kind = "" if spectrum.pure else "white" if further <= WHITES else "black" if further <= {BLACK} else None
+        if spectrum.member in library.members and kind is not None:
+            row = _on_grid(spectrum, grid)
             if 2 * np.isfinite(row).sum() > grid.size:
                 values.append(row)
-                owner.append(library.members.index(one.member))
-                beside.append(kind)
-    return np.stack(values), np.asarray(owner, dtype=np.int64), np.asarray(beside)
+                owner.append(library.members.index(spectrum.member))
+                companion.append(kind)
+    return np.stack(values), np.asarray(owner, dtype=np.int64), np.asarray(companion)
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,11 +332,11 @@ class _Model:
         """
         covariance = self._within.copy()
         if not mask.all():
-            here, missing = np.flatnonzero(mask), np.flatnonzero(~mask)
-            gain = np.linalg.solve(spread[np.ix_(here, here)], spread[np.ix_(here, missing)])
+            covered, missing = np.flatnonzero(mask), np.flatnonzero(~mask)
+            gain = np.linalg.solve(spread[np.ix_(covered, covered)], spread[np.ix_(covered, missing)])
             features = features.copy()
-            features[:, missing] = about[..., missing] + (features[:, here] - about[..., here]) @ gain
-            rest = spread[np.ix_(missing, missing)] - spread[np.ix_(missing, here)] @ gain
+            features[:, missing] = about[..., missing] + (features[:, covered] - about[..., covered]) @ gain
+            rest = spread[np.ix_(missing, missing)] - spread[np.ix_(missing, covered)] @ gain
             covariance[np.ix_(missing, missing)] += rest
         lower = np.linalg.cholesky(covariance)
         whiten = np.linalg.inv(lower).T
@@ -361,14 +361,14 @@ class _Model:
         if group_probability is not None:
             choice = self._hypotheses.choose(group_probability, groups)
         key = (*choice, group_probability is not None)
-        kept = self._mixtures.get(key)
-        if kept is None:
+        cached = self._mixtures.get(key)
+        if cached is None:
             more = self._hypotheses.with_mixtures(*choice, with_xrf=group_probability is not None)
-            kept = more, [*self._kernels, *self._whitened(more)]
-            if len(self._mixtures) >= KEPT:
+            cached = more, [*self._kernels, *self._whitened(more)]
+            if len(self._mixtures) >= CACHED:
                 self._mixtures.clear()
-            self._mixtures[key] = kept
-        return kept
+            self._mixtures[key] = cached
+        return cached
 
     def likelihood(
         self, features: Floats, n_class: int, kernels: Sequence[_Kernels]
@@ -399,9 +399,9 @@ class _Model:
         Bands are not independent of each other beyond what a covariance describes, so that the likelihood is too sure
         of itself. The score is the mean log probability of the true member, each patch left out in turn.
         """
-        whole = np.isfinite(references.features).all(axis=1)
-        owner, patch = references.owner[whole], references.patch[whole]
-        white = (references.features[whole] - self._mean) @ np.linalg.inv(np.linalg.cholesky(self._within)).T
+        complete = np.isfinite(references.features).all(axis=1)
+        owner, patch = references.owner[complete], references.patch[complete]
+        white = (references.features[complete] - self._mean) @ np.linalg.inv(np.linalg.cholesky(self._within)).T
         square = (white**2).sum(axis=1)
         squared = np.maximum(square[:, None] + square - 2.0 * white @ white.T, 0.0)
         squared[np.equal(patch[:, None], patch)] = np.inf
@@ -455,7 +455,7 @@ class _Model:
         return probability, presence, mixture, hidden
 
 
-def _on_grid(one: ReferenceSpectrum, grid: Floats) -> Floats:
-    values = np.interp(grid, one.wavelength_nm, one.reflectance)
-    outside = (grid < one.wavelength_nm[0] - STEP_NM / 2) | (grid > one.wavelength_nm[-1] + STEP_NM / 2)
+def _on_grid(spectrum: ReferenceSpectrum, grid: Floats) -> Floats:
+    values = np.interp(grid, spectrum.wavelength_nm, spectrum.reflectance)
+    outside = (grid < spectrum.wavelength_nm[0] - STEP_NM / 2) | (grid > spectrum.wavelength_nm[-1] + STEP_NM / 2)
     return np.where(outside, np.nan, values)

@@ -81,9 +81,9 @@ def read_table(path: Path) -> Table:
     unique, inverse = np.unique(wavelength, return_inverse=True)
     if unique.size < wavelength.size:
         with np.errstate(invalid="ignore"):
-            here = np.isfinite(values)
-            count = np.stack([np.bincount(inverse, row, unique.size) for row in here.astype(float)])
-            total = np.stack([np.bincount(inverse, row, unique.size) for row in np.where(here, values, 0.0)])
+            finite = np.isfinite(values)
+            count = np.stack([np.bincount(inverse, row, unique.size) for row in finite.astype(float)])
+            total = np.stack([np.bincount(inverse, row, unique.size) for row in np.where(finite, values, 0.0)])
             values = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     else:
         values = values[:, order]
@@ -132,9 +132,9 @@ def _csv(path: Path) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64
             f"Cannot read {path} as a table of spectra: neither its first row nor its first column are wavelengths. "
             "Put wavelengths in the first column and a named spectrum in each other one, or the same by rows."
         )
-    kept = [row for row, number in zip(cells[1:], down, strict=True) if np.isfinite(number)]
+    numbered = [row for row, number in zip(cells[1:], down, strict=True) if np.isfinite(number)]
     wavelength = np.asarray([number for number in down if np.isfinite(number)])
-    columns = np.asarray([[_number(cell, decimal_comma=decimal_comma) for cell in row[1:]] for row in kept]).T
+    columns = np.asarray([[_number(cell, decimal_comma=decimal_comma) for cell in row[1:]] for row in numbered]).T
     names = [cell or f"column {place}" for place, cell in enumerate(cells[0][1:], 2)]
     return names, wavelength, columns, cells[0][0]
 
@@ -198,8 +198,8 @@ def _envi(header: Path, path: Path) -> tuple[list[str], NDArray[np.float64], NDA
 
 
 def _data_files(header: Path, path: Path) -> list[Path]:
-    beside = [header.with_suffix(ending) for ending in (".sli", ".SLI", ".slb", ".lib", ".dat", ".img", "")]
-    return [*([path] if path != header else []), *beside]
+    candidates = [header.with_suffix(ending) for ending in (".sli", ".SLI", ".slb", ".lib", ".dat", ".img", "")]
+    return [*([path] if path != header else []), *candidates]
 
 
 def envi_entries(text: str) -> dict[str, str]:

@@ -59,29 +59,31 @@ def halves(spectra: ReflectanceLibrary) -> tuple[ReflectanceLibrary, Reflectance
     The first has the set with the most spectra; of a pigment that is not in it, the patches that come first by name,
     and the second the others. A patch of one physical paint (a tube) is never divided.
     """
-    pure = [one for one in spectra.spectra if one.member and one.pure]
-    sources = [one.source for one in pure]
+    pure = [spectrum for spectrum in spectra.spectra if spectrum.member and spectrum.pure]
+    sources = [spectrum.source for spectrum in pure]
     largest = max(set(sources), key=sources.count)
-    in_largest = {one.member for one in pure if one.source == largest}
+    in_largest = {spectrum.member for spectrum in pure if spectrum.source == largest}
     tubes: dict[str, list[str]] = {}
-    for one in pure:
-        if one.member not in in_largest:
-            tubes.setdefault(one.member, []).append(_tube(one))
+    for spectrum in pure:
+        if spectrum.member not in in_largest:
+            tubes.setdefault(spectrum.member, []).append(_tube(spectrum))
     # the last by name: USGS before REVIGO's second tube, so that the rest keeps the longer series
     first = {member: sorted(set(names))[-1] for member, names in tubes.items() if len(set(names)) > 1}
 
-    def in_first(one: ReferenceSpectrum) -> bool:
-        return one.source == largest or (one.pure and bool(one.member) and first.get(one.member) == _tube(one))
+    def in_first(spectrum: ReferenceSpectrum) -> bool:
+        return spectrum.source == largest or (
+            spectrum.pure and bool(spectrum.member) and first.get(spectrum.member) == _tube(spectrum)
+        )
 
     # mixtures of a tube go with it
-    taken = {_tube(one) for one in spectra.spectra if in_first(one)}
-    choice = [one.source == largest or _tube(one) in taken for one in spectra.spectra]
+    chosen_tubes = {_tube(spectrum) for spectrum in spectra.spectra if in_first(spectrum)}
+    choice = [spectrum.source == largest or _tube(spectrum) in chosen_tubes for spectrum in spectra.spectra]
     return spectra.subset(choice), spectra.subset([not chosen for chosen in choice])
 
 
-def _tube(one: ReferenceSpectrum) -> str:
+def _tube(spectrum: ReferenceSpectrum) -> str:
     """Return what a patch is a sample of: REVIGO's patches 14A to 14F are of one tube."""
-    return one.patch[:9] if one.patch.startswith("revigo") else one.patch
+    return spectrum.patch[:9] if spectrum.patch.startswith("revigo") else spectrum.patch
 
 
 def panel_reflectance(
@@ -116,13 +118,15 @@ def panel_reflectance(
     """
     rng = np.random.default_rng(seed)
     wavelength = np.asarray(wavelength_nm, dtype=np.float64)
-    names = sorted({name for one in stratigraphies for layer in one.layers for name in layer.pigments})
+    names = sorted(
+        {name for stratigraphy in stratigraphies for layer in stratigraphy.layers for name in layer.pigments}
+    )
     drawn = {name: _drawn(name, spectra, rng) for name in names}
-    k_over_s = {name: _k_over_s(one, wavelength) for name, one in drawn.items()}
+    k_over_s = {name: _k_over_s(spectrum, wavelength) for name, spectrum in drawn.items()}
     colours = np.empty((len(stratigraphies), wavelength.size))
-    for index, one in enumerate(stratigraphies):
+    for index, stratigraphy in enumerate(stratigraphies):
         below: Floats = np.full(wavelength.size, SUPPORT)
-        for layer in reversed(one.layers):
+        for layer in reversed(stratigraphy.layers):
             absorption, scattering = _optics(layer, k_over_s, rng)
             below = film(absorption * layer.thickness_um, scattering * layer.thickness_um, below)
         colours[index] = below
@@ -132,35 +136,40 @@ def panel_reflectance(
     gloss = GLOSS[0] + (GLOSS[1] - GLOSS[0]) * across
     phase = rng.uniform(0, 2 * np.pi, size=2)
     light = 1.0 + LIGHT_SPREAD * (np.sin(2 * np.pi * across + phase[0]) + np.sin(2 * np.pi * down + phase[1]))
-    seen = light * through_the_surface(cube, gloss) + rng.normal(0.0, NOISE, size=cube.shape)
-    patches = tuple(sorted({one.patch for one in drawn.values() if one is not None}))
-    return Twin(np.maximum(seen, 0.0).astype(np.float32), wavelength, patches)
+    measured = light * through_the_surface(cube, gloss) + rng.normal(0.0, NOISE, size=cube.shape)
+    patches = tuple(sorted({spectrum.patch for spectrum in drawn.values() if spectrum is not None}))
+    return Twin(np.maximum(measured, 0.0).astype(np.float32), wavelength, patches)
 
 
 def _drawn(name: str, spectra: ReflectanceLibrary, rng: np.random.Generator) -> ReferenceSpectrum | None:
-    fitting = [one for one in spectra.spectra if one.pure and one.pigment == name]
-    fitting = fitting or [one for one in spectra.spectra if one.pure and one.member == member_of(name)]
+    fitting = [spectrum for spectrum in spectra.spectra if spectrum.pure and spectrum.pigment == name]
+    fitting = fitting or [
+        spectrum for spectrum in spectra.spectra if spectrum.pure and spectrum.member == member_of(name)
+    ]
     if not fitting:
         if name in COLOURLESS:
             return None
         raise SampleError(
             f"Cannot draw {library()[name].label}: the {len(spectra)} spectra hold none of it. Add one to the library."
         )
-    patch = rng.choice(sorted({one.patch for one in fitting}))
+    patch = rng.choice(sorted({spectrum.patch for spectrum in fitting}))
     # on white the colour is seen down to the backing: of a film's views the darkest is nearest to an opaque paint
-    return min((one for one in fitting if one.patch == patch), key=lambda one: float(one.reflectance.mean()))
+    return min(
+        (spectrum for spectrum in fitting if spectrum.patch == patch),
+        key=lambda spectrum: float(spectrum.reflectance.mean()),
+    )
 
 
-def _k_over_s(one: ReferenceSpectrum | None, wavelength: Floats) -> Floats:
+def _k_over_s(spectrum: ReferenceSpectrum | None, wavelength: Floats) -> Floats:
     """Return the K/S of an opaque paint; beyond the measured range it stays as at its end."""
-    if one is None:
+    if spectrum is None:
         return np.full(wavelength.size, 1e-3)
-    gloss = min(0.03, 0.8 * float(one.reflectance.min()))
-    measured = ratio(inside_the_paint(one.reflectance, gloss))
-    if one.absorption is not None and one.scattering is not None:
-        of_film = one.absorption / one.scattering
+    gloss = min(0.03, 0.8 * float(spectrum.reflectance.min()))
+    measured = ratio(inside_the_paint(spectrum.reflectance, gloss))
+    if spectrum.absorption is not None and spectrum.scattering is not None:
+        of_film = spectrum.absorption / spectrum.scattering
         measured = np.where(np.isfinite(of_film), of_film, measured)
-    return np.asarray(np.interp(wavelength, one.wavelength_nm, measured))
+    return np.asarray(np.interp(wavelength, spectrum.wavelength_nm, measured))
 
 
 def _optics(layer: Layer, k_over_s: Mapping[str, Floats], rng: np.random.Generator) -> tuple[Floats, Floats]:
