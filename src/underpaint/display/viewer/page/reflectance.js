@@ -45,7 +45,7 @@ export class ReflectancePanel {
     const { verdict, how, error_px: error } = this.facts;
     const off = typeof error === "number" ? `, ${error.toFixed(1)} pixels of the maps off on average` : "";
     const doubt = verdict === "well" ? "" : " It may lie beside the maps: blend it over them to see.";
-    return make("p", { className: "quiet" }, `The cube was laid over the maps by ${how}${off}.${doubt}`);
+    return make("p", { className: "quiet" }, `The cube was registered to the maps by ${how}${off}.${doubt}`);
   }
 
   draw(context, box) {
