@@ -62,6 +62,22 @@ def test_hdf5_finds_the_bands_by_their_wavelengths(tmp_path: Path, order: tuple[
     np.testing.assert_allclose(cube.wavelength_nm, WAVELENGTH_NM, atol=0.01)
 
 
+def test_a_large_packed_cube_is_read_in_large_blocks_and_a_small_one_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(tmp_path / "cube.h5", "w") as file:
+        file.create_dataset("cube", data=TRUE, chunks=(24, 30, 1), compression="gzip")
+        file["cube"].attrs["wavelength"] = WAVELENGTH_NM
+    at_once = open_reflectance(tmp_path / "cube.h5")
+    (tmp_path / "cube.h5").rename(tmp_path / "other.h5")
+    np.testing.assert_allclose(all_of(at_once), TRUE, rtol=1e-6)
+    monkeypatch.setattr("underpaint.reflectance.cube.BLOCK_BYTES", 1000)
+    in_blocks = open_reflectance(tmp_path / "other.h5")
+    np.testing.assert_allclose(all_of(in_blocks), TRUE, rtol=1e-6)
+    assert in_blocks.block_bytes > 1000
+    assert open_reflectance(write_envi(tmp_path, TRUE)).block_bytes == 1000
+
+
 def test_hdf5_of_several_cubes_wants_a_name(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "cube.h5", "w") as file:
         for name in ("one", "two"):

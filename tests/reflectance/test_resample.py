@@ -54,7 +54,7 @@ def test_outside_the_cube_there_is_no_answer_and_faulty_values_do_not_count(tmp_
 def test_windows_cover_every_pixel_once_and_give_the_same(
     tmp_path: Path, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("underpaint.reflectance.resample.BLOCK_BYTES", most)
+    monkeypatch.setattr("underpaint.reflectance.cube.BLOCK_BYTES", most)
     values = np.random.default_rng(3).uniform(0.1, 0.9, (34, 46))
     turn = np.deg2rad(5)
     matrix = np.array([[3 * np.cos(turn), -3 * np.sin(turn), 5], [3 * np.sin(turn), 3 * np.cos(turn), 1], [0, 0, 1.0]])

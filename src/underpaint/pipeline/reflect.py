@@ -16,6 +16,7 @@ from underpaint.errors import ScanError
 from underpaint.io import BlockStore, StoredMaps, read_results, result_folder
 from underpaint.io.results.contained import open_contained
 from underpaint.io.results.nexus import add_reflectance, write_reflectance_tiffs, write_summary
+from underpaint.io.results.provenance import file_facts, refuse_change
 from underpaint.io.results.result_maps import ResultMaps
 from underpaint.io.results.sidecars import (
     CUBE_PLACE_FILE,
@@ -114,7 +115,7 @@ def reflect(
     """
     settings, step = settings or ReflectSettings(), progress or no_progress
     source = Path(xrf)
-    results = read_results(source)
+    results, facts = read_results(source), file_facts(cube)
     opened = open_reflectance(cube, white=settings.white, dark=settings.dark, scale=settings.scale)
     spectra = library_for(settings.library)
     step("Preparing the library", 0, 1)
@@ -148,7 +149,7 @@ def reflect(
                 "are missing there. Give points that belong together: --points FILE."
             )
         step("Writing", 0, 1)
-        record = _record(cube, opened, registration, spectra, settings)
+        record = _record(cube, opened, registration, spectra, settings) | {"cube_is": facts}
         answers = _results(store, classifier, answer, results, record)
         add_reflectance(source, place.path, answers)
         joined = replace(results | answers, materials=results.materials)
@@ -160,6 +161,7 @@ def reflect(
         write_json(place.path / CUBE_PLACE_FILE, _as_record(registration, opened))
         step("Writing the report", 0, 1)
         _write_report(place.path)
+        refuse_change(cube, facts, target)
     return read_results(target)
 
 

@@ -4,7 +4,7 @@ What a file does not state is decided from a sample of its pixels and noted; wha
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
+from underpaint.io._source import MappedCube, MemoryCube
 from underpaint.io.cubes import StoredCube, open_cube
 
 MIN_BANDS = 6
 BLOCK_BYTES = 32 * 2**20
 """Size of what is read at once, as 32-bit floats."""
+_PACKED_FACTOR = 8
+"""So much more is read at once of a cube whose pieces may be packed: each is unpacked for every block that it is in."""
 _SAMPLE_BYTES = 48 * 2**20
 _MOST_ROWS = 32
 HIGHEST = 1.6
@@ -73,6 +76,11 @@ class ReflectanceCube:
     def shape(self) -> tuple[int, int, int]:
         """Rows, columns and bands that are used."""
         return (*self.stored.shape[:2], self.bands.size)
+
+    @property
+    def block_bytes(self) -> int:
+        """Size of what to read at once."""
+        return BLOCK_BYTES if isinstance(self.stored.cube, MappedCube) else _PACKED_FACTOR * BLOCK_BYTES
 
     def read(self, rows: slice, columns: slice) -> NDArray[np.float32]:
         """Return (row, column, band) reflectance of a rectangle; NaN where it is missing, saturated or impossible."""
@@ -160,6 +168,10 @@ def open_reflectance(
             f"Cannot use {location}: it has {stored.shape[2]} bands and states no wavelengths. Put a text file of one "
             "wavelength a line (nm or um) beside it, called wavelengths.txt."
         )
+    n_row, n_column, n_band = stored.shape
+    packed = not isinstance(stored.cube, MappedCube)
+    if packed and n_row * n_column * n_band * np.dtype(stored.cube.dtype).itemsize <= _PACKED_FACTOR * BLOCK_BYTES:
+        stored = replace(stored, cube=MemoryCube(stored.cube.read(slice(0, n_row), slice(0, n_column))))
     if dark is not None and white is None:
         raise ScanError(f"Cannot use the dark reference {dark} alone: reflectance needs a white one, too; add --white.")
     if scale is not None and not (np.isfinite(scale) and scale > 0):
@@ -452,7 +464,7 @@ def overview(cube: ReflectanceCube, progress: Callable[[str, int, int], None] | 
         mixing[part, index] = 1.0 / len(part)
     height, width = -(-n_row // step), -(-n_column // step)
     total, weight = np.zeros((height, width, mixing.shape[1])), np.zeros((height, width, mixing.shape[1]))
-    rows = step * max(1, BLOCK_BYTES // (4 * step * n_column * cube.stored.shape[2]))
+    rows = step * max(1, cube.block_bytes // (4 * step * n_column * cube.stored.shape[2]))
     across = np.arange(0, n_column, step)
     for first in range(0, n_row, rows):
         if progress is not None:

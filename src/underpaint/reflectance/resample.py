@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from underpaint.reflectance.cube import BLOCK_BYTES, ReflectanceCube
+from underpaint.reflectance.cube import ReflectanceCube
 from underpaint.reflectance.registration import Matrix, place
 
 Window = tuple[slice, slice]
@@ -38,9 +38,9 @@ class Resampler:
         self.across = int(np.clip(np.ceil(np.max(sides) - 1e-3), 1, _MOST_ACROSS))
 
     def windows(self) -> Iterator[Window]:
-        """Yield windows of the maps, each over about :data:`~underpaint.reflectance.cube.BLOCK_BYTES` of the cube."""
+        """Yield windows of the maps, each over about as much of the cube as is read at once."""
         n_row, n_column = self.shape
-        n_pixel = max(1, int(BLOCK_BYTES / (4 * self.cube.stored.shape[2] * self.pixels_in_one)))
+        n_pixel = max(1, int(self.cube.block_bytes / (4 * self.cube.stored.shape[2] * self.pixels_in_one)))
         rows = min(max(1, n_pixel // n_column), n_row)
         columns = n_column if n_pixel >= n_column else n_pixel
         for row in range(0, n_row, rows):
