@@ -181,6 +181,9 @@ class Hypotheses:
                 for first_member in of
                 for rest in combinations([each for each in of if each != first_member], n_part - 1)
             ]
+            if n_part == 3:
+                # a further one for each further group, not three earths
+                sets = [each for each in sets if (self.shows[:, list(each)].sum(axis=1) <= 1).all()]
             if not sets:
                 continue
             places = np.asarray(sets)
