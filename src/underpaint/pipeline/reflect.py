@@ -43,6 +43,7 @@ from underpaint.reflectance.user_sets import user_sets
 from underpaint.runtime.executors import ordered_results, threads_or_cluster
 from underpaint.runtime.files import remove_tree, write_json
 from underpaint.runtime.progress import Progress, no_progress
+from underpaint.runtime.threads import one_blas_thread
 
 _BAND_NM = 10.0
 """Spectra are kept with the results in bands of this width."""
@@ -120,8 +121,9 @@ def reflect(
     spectra = library_for(settings.library)
     step("Preparing the library", 0, 1)
     classifier = ReflectanceClassifier(spectra, opened.wavelength_nm)
-    small = overview(opened, step)
-    registration = _registered(opened, small, source, settings.points, step)
+    with one_blas_thread():  # the products are small: more threads only wait for one another
+        small = overview(opened, step)
+        registration = _registered(opened, small, source, settings.points, step)
     target = source if out is None else Path(out)
     same = target.resolve() == source.resolve()
     with result_folder(target, overwrite=overwrite or same) as place:
@@ -135,6 +137,7 @@ def reflect(
         answer = _Answer(classifier, resampler, known, groups)
         tasks = list(resampler.windows())
         answered = 0
+        step(_TASK, 0, results.shape[0] * results.shape[1])
         with threads_or_cluster(threads=threads) as executor:
             work = ((number, (window,)) for number, window in enumerate(tasks))
             for number, stacks in ordered_results(executor, answer, work):
