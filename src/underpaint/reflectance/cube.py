@@ -163,7 +163,8 @@ def open_reflectance(
         The cube or a reference cannot be read, has no wavelengths, or holds no reflectance.
     """
     stored = open_cube(location)
-    if stored.wavelength_nm is None:
+    wavelength_nm = stored.wavelength_nm
+    if wavelength_nm is None:
         raise ScanError(
             f"Cannot use {location}: it has {stored.shape[2]} bands and states no wavelengths. Put a text file of one "
             "wavelength a line (nm or um) beside it, called wavelengths.txt."
@@ -200,11 +201,11 @@ def open_reflectance(
         values[sample >= ceiling] = np.nan
         notes.append(f"stored values of {ceiling:g} are saturated and left out")
     bad = _bad_bands(values, stored, references["white"], references["dark"], ceiling, notes)
-    order = np.argsort(stored.wavelength_nm, kind="stable")
-    if not (np.diff(stored.wavelength_nm) > 0).all():
+    order = np.argsort(wavelength_nm, kind="stable")
+    if not (np.diff(wavelength_nm) > 0).all():
         notes.append("the bands are sorted by their wavelengths")
     bands = order[~bad[order]]
-    repeated = np.flatnonzero(np.diff(stored.wavelength_nm[bands]) <= 0) + 1
+    repeated = np.flatnonzero(np.diff(wavelength_nm[bands]) <= 0) + 1
     if repeated.size:
         notes.append(f"{repeated.size} bands of a wavelength that another one has are left out")
         bands = np.delete(bands, repeated)
@@ -215,7 +216,7 @@ def open_reflectance(
             "bands."
         )
     cube = ReflectanceCube(
-        stored, bands, stored.wavelength_nm[bands], used_scale, references["white"], references["dark"], ceiling,
+        stored, bands, wavelength_nm[bands], used_scale, references["white"], references["dark"], ceiling,
         tuple(dict.fromkeys(notes)),
     )  # fmt: skip
     _check_level(cube)
