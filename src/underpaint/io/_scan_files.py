@@ -49,7 +49,8 @@ def belongs_to(path: Path, source: Path) -> bool:
 
 def _paired_files(path: Path) -> list[Path]:
     """Return the other half of a scan of two files: a header and its numbers."""
-    pairs = {".rpl": (".raw",), ".raw": (".rpl",), ".hdr": (".raw", ".dat", ".img"), ".dat": (".hdr",)}
+    of_envi = (".raw", ".dat", ".img", ".bil", ".bip", ".bsq", ".bin")
+    pairs = {**dict.fromkeys(of_envi, (".hdr",)), ".rpl": (".raw",), ".raw": (".rpl", ".hdr"), ".hdr": of_envi}
     endings = pairs.get(path.suffix.lower(), ())
     return [file for ending in endings for file in (path.with_suffix(ending), path.with_suffix(ending.upper()))]
 
