@@ -6,7 +6,7 @@ Pigments and groups by place, thickness and shares, elements, what would not be 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from underpaint.data.paint_areas import PaintArea
 from underpaint.errors import ScanError
 
 if TYPE_CHECKING:
@@ -285,6 +286,7 @@ DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "scatter_sigma": (("peak",), "counts"),
     "diffraction": (("detector",), "1"),
     "diffraction_kev": (("detector",), "keV"),
+    "paint": ((), "1"),
 }
 """What can be concluded: of each quantity the dimensions beside row and column, and the unit."""
 _COMMANDS: dict[str, tuple[str, ...]] = {
@@ -300,12 +302,14 @@ _COMMANDS: dict[str, tuple[str, ...]] = {
     "unlikeness": ("unlikeness", "underpaint identify"),
     "scatter": ("scatter", "underpaint elements", "of a scan whose anode or beam is known"),
     "diffraction": ("diffraction", "underpaint elements", "of a scan with two detectors or more"),
+    "paint": ("paints", "underpaint paints"),
 }
 _LEAST_DEVIATION = 1e-6
 _MOST_LISTED = 8
 _ARRAYS = (
     "probability", "pigment_probability", "area", "area_sigma", MASS_FRACTION, AREAL_MASS, "thickness", "share",
     AMOUNT, "amount_reached", "state", "pool", "unlikeness", "scatter", "diffraction",
+    "paint",
 )  # fmt: skip
 
 
@@ -420,6 +424,8 @@ class Results:
         were not looked for.
     ordinary : tuple of (str, str)
         Families that no pigment that was found carries, and their ordinary source: air, tube, ground, impurity.
+    paints : tuple of PaintArea
+        The paints of the painting, in the order of their numbers in :attr:`paint`.
     summary : mapping
         Facts of the scan; and under ``settings``, ``versions`` and ``written`` how and when the results were made.
 
@@ -442,6 +448,7 @@ class Results:
     process_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     unexplained: tuple[UnexplainedLine, ...] | None = None
     ordinary: tuple[tuple[str, str], ...] = ()
+    paints: tuple[PaintArea, ...] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -556,6 +563,22 @@ class Results:
         return cls._of("diffraction", stacks, **facts)
 
     @classmethod
+    def of_paints(cls, paint: Any, areas: Sequence[PaintArea], **facts: Any) -> "Results":
+        """Return the paints of a painting.
+
+        Parameters
+        ----------
+        paint : (n_row, n_column) uint8 array
+            Number of each pixel's paint; 0: mixed or of none, 255: no answer.
+        areas : sequence of PaintArea
+            In the order of their numbers.
+        **facts
+            ``step_mm``, ``notes`` and ``settings`` of the process.
+        """
+        values = np.asarray(paint, dtype=np.uint8)[:, :, None]
+        return replace(cls._of("paints", {"paint": Stack(((),), values)}, **facts), paints=tuple(areas))
+
+    @classmethod
     def _of(
         cls,
         process: str,
@@ -588,6 +611,7 @@ class Results:
             {**self.process_settings, **other.process_settings},
             other.unexplained if self.unexplained is None else self.unexplained,
             self.ordinary or other.ordinary,
+            other.paints if "paint" in other.stacks else self.paints,
             {**other.summary, **self.summary},
         )
 
@@ -699,6 +723,11 @@ class Results:
     def diffraction(self) -> "xr.DataArray":
         """(detector, row, column) sigmas of the strongest peak that a detector has alone: diffraction, no element."""
         return self._simple("diffraction", "detector", "strongest peak in one detector alone, in standard deviations")
+
+    @property
+    def paint(self) -> "xr.DataArray":
+        """(row, column) uint8: number of each pixel's paint in :attr:`paints`; 0: mixed or of none, 255: no answer."""
+        return self._array("paint", (), {}, "number of the paint")
 
     @property
     def unlikeness(self) -> "xr.DataArray":

@@ -42,6 +42,7 @@ from underpaint.errors import OutputError, ScanError
 from underpaint.io.new_hdf5 import new_hdf5
 from underpaint.io.results.contained import DAMAGE, open_results_file
 from underpaint.io.results.csv_text import write_csv
+from underpaint.io.results.paints import PAINT_MAP, PAINTS_FILE, read_areas, write_areas, write_paint_table
 from underpaint.io.results.sidecars import MAP_STACKS, SUMMARY_FILE
 from underpaint.io.results.stored import RESULTS_FILE, StoredMaps
 from underpaint.runtime.files import is_reserved
@@ -103,6 +104,8 @@ def write_results(folder: str | Path, results: Results) -> None:
         _write_hdf5(place / RESULTS_FILE, results)
         _write_tiffs(place, results)
         _write_summary(place / SUMMARY_FILE, results)
+        if "paint" in results.stacks:
+            write_paint_table(place / PAINTS_FILE, results)
     except (OSError, RuntimeError) as error:
         raise OutputError(
             f"Cannot write results to {place}: {error}. Check that it is writable and that the disk is not full."
@@ -136,7 +139,7 @@ def read_results(folder: str | Path, *, lazily: bool = True) -> Results:
     cube = _lazy_cube if lazily else _cube
     parts = (
         _read_pigments, _read_elements, _read_element_quantities, _read_amounts, _read_states, _read_open_set,
-        _read_scatter, _read_diffraction,
+        _read_scatter, _read_diffraction, _read_paints,
     )  # fmt: skip
 
     def read(file: Any) -> Results:
@@ -245,6 +248,8 @@ def _write_hdf5(path: Path, results: Results) -> None:
                     data[key].attrs["long_name"] = long_name.format(f"detector {detector}")
         if results.unexplained is not None or "unlikeness" in results.stacks:
             _write_open_set(entry, results)
+        if "paint" in results.stacks:
+            write_paints(entry, results)
         entry.attrs["default"] = "pigments" if results.has_pigments else "elements" if results.has_elements else "scan"
         _write_scan(entry, facts)
 
@@ -343,6 +348,26 @@ def _write_stack(parent: Any, name: str, results: Results, quantity: str) -> Any
     """Write the maps of a quantity with one dimension, under their names."""
     stack, (_, units) = results.stacks[quantity], DIMENSIONS[quantity]
     return _maps(parent, name, [key for (key,) in stack.keys], (stack[key] for key in stack.keys), units, results)
+
+
+def write_paints(entry: Any, results: Results) -> None:
+    """Write the paints into the entry of an HDF5 file: map, table, summed spectra."""
+    data = _maps(_process(entry, "paints", results, "paint"), "paint", ("paint",), [results.map("paint")], "1", results)
+    data["paint"].attrs["long_name"] = "number of the paint (0: mixed or of none)"
+    write_areas(entry["paints"], results.paints)
+
+
+def write_paint_map(path: Path, results: Results) -> None:
+    """Write the map of the paints as TIFF."""
+    write_tiff(path, results.map("paint"), "number of the paint; 0: mixed or of none, 255: no answer", results.step_mm)
+
+
+def _read_paints(file: Any, cube: Cubes) -> Results:
+    if "entry/paints" not in file:
+        return Results()
+    process = file["entry/paints"]
+    label = cube(process["results/paint"], ("paint",), np.uint8)
+    return Results.of_paints(label[:, :, 0], read_areas(process), **_record(process))
 
 
 def _write_open_set(entry: Any, results: Results) -> None:
@@ -626,6 +651,8 @@ def _write_tiffs(place: Path, results: Results) -> None:
     if "unlikeness" in results.stacks:
         description = "standard deviations of the strongest unassigned peak; NaN: no answer"
         write_tiff(place / "unlikeness.tif", results.map("unlikeness"), description, step_mm)
+    if "paint" in results.stacks:
+        write_paint_map(place / PAINT_MAP, results)
 
 
 def _write_quantity_tiffs(place: Path, results: Results) -> None:

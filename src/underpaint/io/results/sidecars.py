@@ -14,6 +14,7 @@ from underpaint.data import Scan
 from underpaint.errors import OutputError, ScanError
 from underpaint.io.load import load, split_location
 from underpaint.io.results.contained import DAMAGE, digest_contained, open_results_file, read_contained_text
+from underpaint.io.results.paints import PAINT_MAP, PAINTS_FILE
 from underpaint.io.results.stored import RESULTS_FILE
 from underpaint.runtime.files import is_link, is_working_folder
 
@@ -27,7 +28,10 @@ REGIONS_FOLDER = "regions"
 """Folder of masks (PNG, white inside), one for each region."""
 SUMMARY_FILE = "summary.csv"
 _FOLDERS = ("pigments", "elements", "scatter", "quantities", "detectability")
-GENERATED_NAMES = (RESULTS_FILE, SUMMARY_FILE, "report.html", "report.pdf", "pool.tif", "unlikeness.tif", *_FOLDERS)
+GENERATED_NAMES = (
+    RESULTS_FILE, SUMMARY_FILE, PAINTS_FILE, PAINT_MAP, "report.html", "report.pdf", "pool.tif", "unlikeness.tif",
+    *_FOLDERS,
+)  # fmt: skip
 """Files that a run makes in a folder of results, with its maps in subfolders; all others are the user's."""
 _OF_THE_MAPS = (REGIONS_FILE, REGIONS_FOLDER, PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE)
 _STACKS = (

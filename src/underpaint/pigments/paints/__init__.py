@@ -1,0 +1,6 @@
+"""Maps of lines -> the paints of a painting: areas of like pixels, and what each holds."""
+
+from underpaint.pigments.paints.areas import find_paints
+from underpaint.pigments.paints.spectra import summed
+
+__all__ = ["find_paints", "summed"]
