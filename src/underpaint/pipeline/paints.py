@@ -141,7 +141,7 @@ def _explained(
     step("Finding the energy axis", 0, 1)
     axis = resolve_energy_axis(scan, calibrated=_was_calibrated(results))
     if given is not None:
-        check_instrument(axis, given)
+        check_instrument(axis, given, trusted=False)
     instrument = spectrum_knowledge(scan, axis, given).instrument
     done: list[PaintArea] = []
     for area in areas:
