@@ -210,13 +210,13 @@ def merged_pairs(
         parts[pair] = parts_of([imitations[pair].make(np.log([*um, GROUND_UM]))], instrument, channels)[0]
         total[pair] = min(float(counts[mask].sum()), MODEL_COUNTS)
     merged = []
-    for one, two in combinations(areas, 2):
-        if one[0] == two[0]:
-            directions = ((one, two), (two, one))
+    for first, second in combinations(areas, 2):
+        if first[0] == second[0]:
+            directions = ((first, second), (two, one))
             needed = (imitate(parts[a], imitations[b], channels.middle_kev).counts_needed for a, b in directions)
             # if either can pass for the other, the answer stays open
             if any(each > total[a] for each, (a, _) in zip(needed, directions, strict=True)):
-                merged.append((one, two))
+                merged.append((first, second))
     return merged
 
 
@@ -224,8 +224,8 @@ def numbered(areas: dict[Structure, NDArray[np.bool_]], merged: Sequence[tuple[S
     """Return (n_row, n_column) numbers of structures, those that are merged, directly or by others, with one number."""
     index = {pair: number for number, pair in enumerate(areas)}
     links = np.zeros((len(index), len(index)))
-    for one, two in merged:
-        links[index[one], index[two]] = 1.0
+    for first, second in merged:
+        links[index[first], index[second]] = 1.0
     component = connected_components(links, directed=False)[1]
     return np.select(list(areas.values()), [component[number] for number in index.values()])
 
@@ -330,7 +330,7 @@ def measure(virtual: Virtual, instrument: Instrument, explained: int) -> dict[st
         "groups_missed": dict(Counter(name for missed, _ in faults for name in missed)),
         "groups_false": dict(Counter(name for _, false in faults for name in false)),
         "seconds": seconds,
-        "merged": [[" over ".join(one), " over ".join(two)] for one, two in merged],
+        "merged": [[" over ".join(first), " over ".join(second)] for first, second in merged],
         "pairs_given": sum(row["pairs_given"] for row in layers),
         "pairs_wrong": sum(len(row["pairs_wrong"]) for row in layers),
         "explanations": layers,

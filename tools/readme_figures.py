@@ -535,8 +535,12 @@ def paints_table(folder: Path) -> str:
     parts, detectors = figures["virtual"], figures.get("two_detectors")
     rows: list[tuple[str, ...]] = [
         ("mean counts of a pixel", "", *(number(part["mean_counts"], 0) for part in parts.values()), ""),
-        ("structures; those that the bound can part", "")
-        + (*(f"{part['structures']}; {part['structures_merged']}" for part in parts.values()), ""),
+        (
+            "structures; those that the bound can part",
+            "",
+            *(f"{part['structures']}; {part['structures_merged']}" for part in parts.values()),
+            "",
+        ),
     ]
     for key, aim, text in (
         ("ari", "0.9; 0.7", "adjusted Rand index, structures merged where the bound cannot part them"),

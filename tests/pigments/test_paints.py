@@ -12,7 +12,7 @@ from underpaint.data.maps import NO_ANSWER, NOT_DETECTED, PRESENT, TRACE, Result
 from underpaint.data.paint_areas import MIXED
 from underpaint.errors import ScanError
 from underpaint.io.results.with_paints import replace_paints
-from underpaint.pigments.paints import find_paints, summed
+from underpaint.pigments.paints import find_paints, split_by_depth, summed
 from underpaint.pigments.paints.areas import stabilised
 from underpaint.pipeline.paints import paints_of_folder, wanted_groups, with_paints
 
@@ -142,6 +142,53 @@ def test_paints_are_written_and_replaced(tmp_path: Path, results: Results, paint
     np.testing.assert_array_equal(again.paints[0].spectrum, np.arange(4.0))
     assert (tmp_path / "paints.csv").read_text("utf-8").count("\n") == 1 + len(painted.paints)
     assert again.summary["written"] == before.summary["written"]
+
+
+def explained(results: Results, number: int, **shares: tuple[float, float] | None) -> Results:
+    """Return results with a posterior of one paint: ends of the shares from the surface, or None: not determined."""
+    record = {
+        family: {"determined": False, "low": None, "median": None, "high": None}
+        if ends is None
+        else {"determined": True, "low": ends[0], "median": float(np.mean(ends)), "high": ends[1]}
+        for family, ends in shares.items()
+    }
+    areas = [
+        replace(area, explanation={"words": [], "from_surface": record}) if area.number == number else area
+        for area in results.paints
+    ]
+    return replace(results, paints=tuple(areas))
+
+
+def test_lines_are_split_by_the_posterior_of_their_paint(painted: Results) -> None:
+    assert not split_by_depth(painted).stacks
+    depth = split_by_depth(explained(painted, 1, Pb_L=(0.2, 0.4), Hg_L=None))
+    mask = painted.map("paint") == 1
+    area, sigma = painted["Pb_L"][mask], painted.map("area_sigma", "Pb_L")[mask]
+    surface, below = (depth.map("depth", "Pb_L", place) for place in ("surface", "below"))
+    np.testing.assert_allclose(surface[mask], 0.3 * area, rtol=1e-5)
+    np.testing.assert_allclose((surface + below)[mask], area, rtol=1e-5)
+    expected = np.hypot(0.3 * sigma, 0.2 / 3.29 * area)
+    np.testing.assert_allclose(depth.map("depth_sigma", "Pb_L", "surface")[mask], expected, rtol=1e-4)
+    assert np.isnan(surface[~mask]).all()
+    assert depth.depth.dims == ("line", "place", "row", "column")
+    assert depth.depth.line.values.tolist() == ["Pb_L"]
+
+
+def test_lines_by_depth_are_written_and_go_with_their_posterior(
+    tmp_path: Path, results: Results, painted: Results
+) -> None:
+    io.write_results(tmp_path, results)
+    known = explained(painted, 1, Pb_L=(0.2, 0.4))
+    replace_paints(tmp_path, known | split_by_depth(known))
+    again = io.read_results(tmp_path)
+    expected = split_by_depth(known)
+    np.testing.assert_array_equal(again.depth, expected.depth)
+    np.testing.assert_array_equal(again.depth_sigma, expected.depth_sigma)
+    assert "depth" in again.to_dataset()
+    assert {path.name for path in (tmp_path / "depth").iterdir()} == {"Pb_L.surface.tif", "Pb_L.below.tif"}
+    replace_paints(tmp_path, painted)
+    assert "depth" not in io.read_results(tmp_path).stacks
+    assert not list((tmp_path / "depth").iterdir())
 
 
 def test_folder_without_its_scan_gets_areas_alone(tmp_path: Path, results: Results) -> None:

@@ -287,6 +287,8 @@ DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "diffraction": (("detector",), "1"),
     "diffraction_kev": (("detector",), "keV"),
     "paint": ((), "1"),
+    "depth": (("line", "place"), "counts"),
+    "depth_sigma": (("line", "place"), "counts"),
 }
 """What can be concluded: of each quantity the dimensions beside row and column, and the unit."""
 _COMMANDS: dict[str, tuple[str, ...]] = {
@@ -303,13 +305,14 @@ _COMMANDS: dict[str, tuple[str, ...]] = {
     "scatter": ("scatter", "underpaint elements", "of a scan whose anode or beam is known"),
     "diffraction": ("diffraction", "underpaint elements", "of a scan with two detectors or more"),
     "paint": ("paints", "underpaint paints"),
+    "depth": ("counts by depth", "underpaint paints --explain all"),
 }
 _LEAST_DEVIATION = 1e-6
 _MOST_LISTED = 8
 _ARRAYS = (
     "probability", "pigment_probability", "area", "area_sigma", MASS_FRACTION, AREAL_MASS, "thickness", "share",
     AMOUNT, "amount_reached", "state", "pool", "unlikeness", "scatter", "diffraction",
-    "paint",
+    "paint", "depth", "depth_sigma",
 )  # fmt: skip
 
 
@@ -579,6 +582,12 @@ class Results:
         return replace(cls._of("paints", {"paint": Stack(((),), values)}, **facts), paints=tuple(areas))
 
     @classmethod
+    def of_depths(cls, keys: Sequence[tuple[str, Place]], counts: Any, sigma: Any, **facts: Any) -> "Results":
+        """Return net counts of lines "surface" and "below", and one standard deviation, (n_row, n_column, n_key)."""
+        stacks = {"depth": Stack(tuple(keys), counts), "depth_sigma": Stack(tuple(keys), sigma)}
+        return cls._of("depth", stacks, **facts)
+
+    @classmethod
     def _of(
         cls,
         process: str,
@@ -728,6 +737,21 @@ class Results:
     def paint(self) -> "xr.DataArray":
         """(row, column) uint8: number of each pixel's paint in :attr:`paints`; 0: mixed or of none, 255: no answer."""
         return self._array("paint", (), {}, "number of the paint")
+
+    @property
+    def depth(self) -> "xr.DataArray":
+        """(line, place, row, column) net counts from the uppermost layer of paint and from below; NaN: not known."""
+        return self._by_depth("depth", "net counts by depth")
+
+    @property
+    def depth_sigma(self) -> "xr.DataArray":
+        """(line, place, row, column) one standard deviation of :attr:`depth`, counts."""
+        return self._by_depth("depth_sigma", "standard deviation of the net counts by depth")
+
+    def _by_depth(self, quantity: str, long_name: str) -> "xr.DataArray":
+        lines, places = (list(dict.fromkeys(names)) for names in zip(*self._stack(quantity).keys, strict=True))
+        keys = [[(line, place) for place in places] for line in lines]
+        return self._array(quantity, keys, {"line": lines, "place": places}, long_name)
 
     @property
     def unlikeness(self) -> "xr.DataArray":

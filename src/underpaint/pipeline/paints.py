@@ -20,7 +20,7 @@ from underpaint.physics.materials import ground_layer
 from underpaint.pigments.explain import ModelError, Wanted, explain
 from underpaint.pigments.explain.record import record
 from underpaint.pigments.explain.wanted import CERTAIN, likely_groups
-from underpaint.pigments.paints import find_paints, summed
+from underpaint.pigments.paints import find_paints, split_by_depth, summed
 from underpaint.runtime.progress import Progress, no_progress
 
 USUAL = "elio"
@@ -109,6 +109,8 @@ def paints_of_folder(
             areas = _explained(opened, areas, numbers, results, given, ground, step)
         results = replace(results, paints=areas)
     results = replace(results, process_notes={**results.process_notes, "paints": notes})
+    results = replace(results, stacks={name: results.stacks[name] for name in results.stacks if "depth" not in name})
+    results |= split_by_depth(results)
     step("Writing the paints", 0, 1)
     replace_paints(place, results)
     from underpaint.display.report import write_report  # what draws takes a second to be imported

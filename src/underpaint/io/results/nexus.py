@@ -12,7 +12,7 @@ from functools import reduce
 from importlib.metadata import PackageNotFoundError, version
 from operator import or_
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import h5py
 import numpy as np
@@ -24,10 +24,12 @@ from underpaint.data.maps import (
     DIMENSIONS,
     LEVEL,
     MASS_FRACTION,
+    PLACE_WORDS,
     PRESENT_PROBABILITY,
     STATES,
     Place,
     Results,
+    Stack,
     UnexplainedLine,
     at_place,
     current_states,
@@ -140,6 +142,7 @@ def read_results(folder: str | Path, *, lazily: bool = True) -> Results:
     parts = (
         _read_pigments, _read_elements, _read_element_quantities, _read_amounts, _read_states, _read_open_set,
         _read_scatter, _read_diffraction, _read_paints,
+        _read_depth,
     )  # fmt: skip
 
     def read(file: Any) -> Results:
@@ -355,6 +358,18 @@ def write_paints(entry: Any, results: Results) -> None:
     data = _maps(_process(entry, "paints", results, "paint"), "paint", ("paint",), [results.map("paint")], "1", results)
     data["paint"].attrs["long_name"] = "number of the paint (0: mixed or of none)"
     write_areas(entry["paints"], results.paints)
+    if "depth" in results.stacks:
+        collection = _process(entry, "depth", results, "counts")
+        for name, quantity in (("counts", "depth"), ("uncertainties", "depth_sigma")):
+            stack = results.stacks[quantity]
+            data = _maps(collection, name, _depth_names(stack), (stack[key] for key in stack.keys), "counts", results)
+            for line, place in stack.keys:
+                long_name = f"{line.replace('_', ' ')}{PLACE_WORDS[cast('Place', place)]}"
+                data[f"{line}.{place}"].attrs["long_name"] = long_name
+
+
+def _depth_names(stack: Stack) -> list[str]:
+    return [f"{line}.{place}" for line, place in stack.keys]
 
 
 def write_paint_map(path: Path, results: Results) -> None:
@@ -368,6 +383,20 @@ def _read_paints(file: Any, cube: Cubes) -> Results:
     process = file["entry/paints"]
     label = cube(process["results/paint"], ("paint",), np.uint8)
     return Results.of_paints(label[:, :, 0], read_areas(process), **_record(process))
+
+
+def _read_depth(file: Any, cube: Cubes) -> Results:
+    def made(names: Sequence[str], counts: Any, sigma: Any, **facts: Any) -> Results:
+        return Results.of_depths([split_place(name) for name in names], counts, sigma, **facts)
+
+    return _read_pair(file, cube, "depth", ("counts", "uncertainties"), made)
+
+
+def write_depth_maps(folder: Path, results: Results) -> None:
+    """Write the maps of lines by depth as TIFF."""
+    for line, place in results.stacks["depth"].keys if "depth" in results.stacks else ():
+        words = f"net counts of {line.replace('_', ' ')} lines{PLACE_WORDS[cast('Place', place)]}; NaN: not known"
+        write_tiff(folder / f"{line}.{place}.tif", results.map("depth", line, place), words, results.step_mm)
 
 
 def _write_open_set(entry: Any, results: Results) -> None:
@@ -653,6 +682,7 @@ def _write_tiffs(place: Path, results: Results) -> None:
         write_tiff(place / "unlikeness.tif", results.map("unlikeness"), description, step_mm)
     if "paint" in results.stacks:
         write_paint_map(place / PAINT_MAP, results)
+        write_depth_maps(place / "depth", results)
 
 
 def _write_quantity_tiffs(place: Path, results: Results) -> None:

@@ -27,7 +27,7 @@ REGIONS_FILE = "regions.json"
 REGIONS_FOLDER = "regions"
 """Folder of masks (PNG, white inside), one for each region."""
 SUMMARY_FILE = "summary.csv"
-_FOLDERS = ("pigments", "elements", "scatter", "quantities", "detectability")
+_FOLDERS = ("pigments", "elements", "scatter", "quantities", "detectability", "depth")
 GENERATED_NAMES = (
     RESULTS_FILE, SUMMARY_FILE, PAINTS_FILE, PAINT_MAP, "report.html", "report.pdf", "pool.tif", "unlikeness.tif",
     *_FOLDERS,
@@ -39,6 +39,7 @@ _STACKS = (
     "entry/pigments/results/quantities",
     "entry/elements/results/parameters",
     "entry/scatter/results/counts",
+    "entry/depth/results/counts",
     "entry/quantities/results/mass_fraction",
     "entry/quantities/results/areal_mass",
     "entry/amounts/results/amount",

@@ -7,7 +7,7 @@ import h5py
 
 from underpaint.data.maps import Results
 from underpaint.io.results.contained import open_results_file
-from underpaint.io.results.nexus import write_paint_map, write_paints
+from underpaint.io.results.nexus import write_depth_maps, write_paint_map, write_paints
 from underpaint.io.results.paints import PAINT_MAP, PAINTS_FILE, write_paint_table
 from underpaint.io.results.stored import RESULTS_FILE
 from underpaint.runtime.files import atomic_write
@@ -35,10 +35,14 @@ def replace_paints(folder: Path, results: Results) -> None:
     with atomic_write(folder / RESULTS_FILE) as part:
         shutil.copyfile(folder / RESULTS_FILE, part)
         with h5py.File(part, "r+") as file:
-            if "paints" in file["entry"]:
-                del file["entry/paints"]
+            earlier = set(file.get("entry/depth/results/counts", ()))
+            for name in {"paints", "depth"} & set(file["entry"]):
+                del file[f"entry/{name}"]
             write_paints(file["entry"], results)
     with atomic_write(folder / PAINTS_FILE) as part:
         write_paint_table(part, results)
     with atomic_write(folder / PAINT_MAP) as part:
         write_paint_map(part, results)
+    for name in earlier:  # maps of an earlier posterior
+        (folder / "depth" / f"{name}.tif").unlink(missing_ok=True)
+    write_depth_maps(folder / "depth", results)

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from underpaint.pigments.explain.explanation import Explanation
-from underpaint.pigments.explain.verdict import Estimate, LayerVerdict
+from underpaint.pigments.explain.verdict import Estimate, LayerVerdict, surface_shares
 from underpaint.pigments.explain.words import in_words
 
 
@@ -24,6 +24,11 @@ def record(explanation: Explanation) -> dict[str, Any]:
         "order": [asdict(order) for order in explanation.orders] if explanation.stated else None,
         "number_of_layers": asdict(number) if explanation.stated else None,
         "layers": [_layer_record(layer) for layer in explanation.layers] if explanation.stated else None,
+        "from_surface": (
+            {family: _estimate_record(share) for family, share in surface_shares(explanation.runs).items()}
+            if explanation.stated
+            else None
+        ),
         "log_evidence": [run.log_evidence for run in explanation.runs],
         "words": in_words(explanation),
     }
