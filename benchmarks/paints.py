@@ -212,7 +212,7 @@ def merged_pairs(
     merged = []
     for first, second in combinations(areas, 2):
         if first[0] == second[0]:
-            directions = ((first, second), (two, one))
+            directions = ((first, second), (second, first))
             needed = (imitate(parts[a], imitations[b], channels.middle_kev).counts_needed for a, b in directions)
             # if either can pass for the other, the answer stays open
             if any(each > total[a] for each, (a, _) in zip(needed, directions, strict=True)):
