@@ -1,5 +1,6 @@
 """The paints of a painting, on maps whose areas are known."""
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import NO_ANSWER, NOT_DETECTED, PRESENT, TRACE, Results
 from underpaint.data.paint_areas import MIXED
 from underpaint.errors import ScanError
+from underpaint.io.results.result_maps import ResultMaps
 from underpaint.io.results.with_paints import replace_paints
 from underpaint.pigments.paints import find_paints, split_by_depth, summed
 from underpaint.pigments.paints.areas import stabilised
@@ -142,6 +144,10 @@ def test_paints_are_written_and_replaced(tmp_path: Path, results: Results, paint
     np.testing.assert_array_equal(again.paints[0].spectrum, np.arange(4.0))
     assert (tmp_path / "paints.csv").read_text("utf-8").count("\n") == 1 + len(painted.paints)
     assert again.summary["written"] == before.summary["written"]
+    with closing(ResultMaps(tmp_path)) as maps:
+        (index,) = [index for index, entry in enumerate(maps.entries) if entry.process == "paints"]
+        shown = np.where(painted.map("paint") == NO_ANSWER, np.nan, painted.map("paint").astype(float))
+        np.testing.assert_array_equal(maps.values(index), shown)  # number 3 is a paint, and no state of old
 
 
 def explained(results: Results, number: int, **shares: tuple[float, float] | None) -> Results:
