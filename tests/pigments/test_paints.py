@@ -9,7 +9,7 @@ import pytest
 
 from underpaint import io
 from underpaint.data import EnergyAxis, Scan
-from underpaint.data.maps import NO_ANSWER, NOT_DETECTED, PRESENT, TRACE, Results
+from underpaint.data.maps import NO_ANSWER, NOT_DETECTED, PRESENT, SURFACE_UM, TRACE, Results
 from underpaint.data.paint_areas import MIXED
 from underpaint.errors import ScanError
 from underpaint.io.results.result_maps import ResultMaps
@@ -195,6 +195,27 @@ def test_lines_by_depth_are_written_and_go_with_their_posterior(
     replace_paints(tmp_path, painted)
     assert "depth" not in io.read_results(tmp_path).stacks
     assert not list((tmp_path / "depth").iterdir())
+
+
+def test_thickness_is_that_of_the_paint_where_the_pixel_does_not_determine_it(painted: Results) -> None:
+    value = np.full((*SHAPE, 1), 20.0, np.float32)
+    sigma = np.full((*SHAPE, 1), 2.0, np.float32)  # a factor of 700 between the ends
+    sigma[:, :5] = 0.1
+    network = Results.of_pigments(
+        ["mercury_red"], np.ones((*SHAPE, 1), np.float32), kinds=["group"], groups=[("mercury_red",)],
+        labels=["mercury"], elements=[("Hg_L",)], quantities=([SURFACE_UM], value, sigma),
+    )  # fmt: skip
+    layers = {"layers": [{"thickness_um": {"low": 30.0, "median": 40.0, "high": 60.0}}]}
+    areas = tuple(replace(area, explanation=layers) if area.number == 1 else area for area in painted.paints)
+    results = replace(painted | network, paints=areas)
+    replaced = results.thickness_of_paint
+    first = painted.map("paint") == 1
+    assert replaced.any()
+    np.testing.assert_array_equal(replaced, first & (sigma[..., 0] > 1.0))
+    thickness = results.thickness.transpose("row", "column", "quantile").values
+    np.testing.assert_allclose(thickness[replaced], [[30.0, 40.0, 60.0]] * int(replaced.sum()))
+    np.testing.assert_allclose(thickness[~replaced][:, 1], 20.0)
+    assert not (painted | network).thickness_of_paint.any()
 
 
 def test_folder_without_its_scan_gets_areas_alone(tmp_path: Path, results: Results) -> None:

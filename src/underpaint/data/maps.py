@@ -681,7 +681,10 @@ class Results:
 
     @property
     def thickness(self) -> "xr.DataArray":
-        """(quantile, row, column) thickness of the uppermost layer of paint, um: median and 90 % interval."""
+        """(quantile, row, column) thickness of the uppermost layer of paint, um: median and 90 % interval.
+
+        Where :attr:`thickness_of_paint`, of the pixel's paint, whose layers were sampled; elsewhere of the pixel.
+        """
         self._stack("quantity")
         return self._intervals(SURFACE_UM, {}, self.quantity_label(SURFACE_UM))
 
@@ -841,7 +844,30 @@ class Results:
                 known = ", ".join(".".join(each) for each in self._stack(kind).keys)
                 raise ScanError(f"These results hold no {quantity}: there are quantities of {known}.")
             return Estimate(*(self.map(f"{kind}{end}", *key) for end in ("", "_low", "_high")))
-        return estimate(quantity, self.map("quantity", quantity), self.map("quantity_sigma", quantity), level)
+        value = estimate(quantity, self.map("quantity", quantity), self.map("quantity_sigma", quantity), level)
+        return self._with_paints(value) if quantity == SURFACE_UM and level == LEVEL else value
+
+    @property
+    def thickness_of_paint(self) -> NDArray[np.bool_]:
+        """(row, column) where a thickness is that of the pixel's paint: its own spectrum does not determine it."""
+        pixels = estimate(SURFACE_UM, self.map("quantity", SURFACE_UM), self.map("quantity_sigma", SURFACE_UM))
+        known = [area.number for area in self.paints if area.thickness_um is not None]
+        if not known:
+            return np.zeros(self.shape, dtype=np.bool_)
+        answered = np.isfinite(pixels.value)
+        return np.asarray(answered & ~is_determined(SURFACE_UM, pixels) & np.isin(self.map("paint"), known))
+
+    def _with_paints(self, pixels: Estimate) -> Estimate:
+        """Return thicknesses with those of the paints, from their summed spectra, where pixels do not suffice."""
+        replaced = self.thickness_of_paint
+        if not replaced.any():
+            return pixels
+        low, value, high = (image.copy() for image in (pixels.low, pixels.value, pixels.high))
+        for area in self.paints:
+            if area.thickness_um is not None:
+                mask = replaced & (self.map("paint") == area.number)
+                low[mask], value[mask], high[mask] = area.thickness_um
+        return Estimate(value, low, high)
 
     def is_determined(self, quantity: str) -> NDArray[np.bool_]:
         """Return (row, column) where the 90 % interval of a quantity is narrow enough to say something."""

@@ -49,6 +49,14 @@ class PaintArea:
         """What the posterior says of the layers, sentence by sentence; empty where they were not sampled."""
         return () if self.explanation is None else tuple(self.explanation.get("words", ()))
 
+    @property
+    def thickness_um(self) -> tuple[float, float, float] | None:
+        """Low end, median and high end of the 90 % interval of the uppermost layer; None where it is not determined."""
+        layers = (self.explanation or {}).get("layers")
+        ends = layers[0]["thickness_um"] if layers else {}
+        low, median, high = (ends.get(name) for name in ("low", "median", "high"))
+        return None if low is None or median is None or high is None else (float(low), float(median), float(high))
+
     def record(self) -> dict[str, Any]:
         """Return all but the spectrum as plain values for JSON."""
         return {

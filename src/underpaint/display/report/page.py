@@ -469,6 +469,7 @@ def _layers(results: Results, places: list[PlaceShares], *, full: bool) -> dict[
             picture(plot.place_gallery(results, part), words) for part in _parts(shown, _rows_of_places(results))
         ],
         "thickness": _thickness(results) if full else None,
+        "thickness_of_paint": float(results.thickness_of_paint.mean()) if "quantity" in results.stacks else 0.0,
         "sketch": _sketch(results, told),
     }
 

@@ -689,12 +689,17 @@ def _write_quantity_tiffs(place: Path, results: Results) -> None:
     """Write quantities with the ends of their intervals; shares only of materials at the surface somewhere."""
     for name in _quantities(results):
         if _is_somewhere(results, name):
-            title = f"{results.quantity_label(name)}, {unit_of(name)}"
-            ends = ("median", "low", "high")
-            for end, image in zip(ends, results.estimate(name), strict=True):
-                about = title if end == "median" else f"{title}: {end} end of the {100 * LEVEL:g} % interval"
-                file = place / f"{name}{'' if end == 'median' else f'.{end}_90'}.tif"
-                write_tiff(file, image, f"{about}; NaN: no answer", results.step_mm)
+            write_estimate_tiffs(place, results, name)
+
+
+def write_estimate_tiffs(place: Path, results: Results, name: str) -> None:
+    """Write a quantity with the ends of its interval."""
+    title = f"{results.quantity_label(name)}, {unit_of(name)}"
+    ends = ("median", "low", "high")
+    for end, image in zip(ends, results.estimate(name), strict=True):
+        about = title if end == "median" else f"{title}: {end} end of the {100 * LEVEL:g} % interval"
+        file = place / f"{name}{'' if end == 'median' else f'.{end}_90'}.tif"
+        write_tiff(file, image, f"{about}; NaN: no answer", results.step_mm)
 
 
 def _is_somewhere(results: Results, quantity: str) -> bool:

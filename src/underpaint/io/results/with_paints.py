@@ -5,9 +5,9 @@ from pathlib import Path
 
 import h5py
 
-from underpaint.data.maps import Results
+from underpaint.data.maps import SURFACE_UM, Results
 from underpaint.io.results.contained import open_results_file
-from underpaint.io.results.nexus import write_depth_maps, write_paint_map, write_paints
+from underpaint.io.results.nexus import write_depth_maps, write_estimate_tiffs, write_paint_map, write_paints
 from underpaint.io.results.paints import PAINT_MAP, PAINTS_FILE, write_paint_table
 from underpaint.io.results.stored import RESULTS_FILE
 from underpaint.runtime.files import atomic_write
@@ -46,3 +46,6 @@ def replace_paints(folder: Path, results: Results) -> None:
     for name in earlier:  # maps of an earlier posterior
         (folder / "depth" / f"{name}.tif").unlink(missing_ok=True)
     write_depth_maps(folder / "depth", results)
+    if "quantity" in results.stacks and (SURFACE_UM,) in results.stacks["quantity"]:
+        # takes the paint's thickness where the pixel's is not determined
+        write_estimate_tiffs(folder / "quantities", results, SURFACE_UM)
